@@ -1,0 +1,183 @@
+//! A bounded buffer with four verbs: `spare`, `commit`, `filled`, `consume`.
+//!
+//! Its store is usually lent by the loop's [`Pool`](super::pool::Pool) while there are bytes in it, and given back
+//! when there are none: an idle connection's buffers are empty shells of 24 bytes.
+
+/// INVARIANT: `start <= end <= store.len()`.
+#[derive(Default)]
+pub(crate) struct Buf {
+    store: Box<[u8]>,
+    start: u32,
+    end: u32,
+}
+
+impl Buf {
+    #[cfg(test)]
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        Self::from_store(vec![0; capacity].into_boxed_slice())
+    }
+
+    /// An empty buffer over `store`. Stores are far below 4 GiB.
+    pub(crate) fn from_store(store: Box<[u8]>) -> Self {
+        debug_assert!(u32::try_from(store.len()).is_ok());
+        Self { store, start: 0, end: 0 }
+    }
+
+    /// What has been put in and not been taken out.
+    #[inline]
+    pub(crate) fn filled(&self) -> &[u8] {
+        &self.store[self.start as usize..self.end as usize]
+    }
+
+    /// The same, to be changed in place (decryption).
+    #[cfg(feature = "tls")]
+    pub(crate) fn filled_mut(&mut self) -> &mut [u8] {
+        &mut self.store[self.start as usize..self.end as usize]
+    }
+
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.store.len()
+    }
+
+    /// Room to put bytes in, behind what is filled. Empty means full (or needs [`compact`](Self::compact)).
+    #[inline]
+    pub(crate) fn spare(&mut self) -> &mut [u8] {
+        &mut self.store[self.end as usize..]
+    }
+
+    /// How much `spare` would offer after `compact`.
+    pub(crate) fn room(&self) -> usize {
+        self.store.len() - self.len()
+    }
+
+    /// The first `n` bytes of `spare` are filled now.
+    #[inline]
+    pub(crate) fn commit(&mut self, n: usize) {
+        debug_assert!(n <= self.store.len() - self.end as usize);
+        self.end = (self.end as usize + n).min(self.store.len()) as u32;
+    }
+
+    /// The first `n` bytes of `filled` are done with.
+    #[inline]
+    pub(crate) fn consume(&mut self, n: usize) {
+        debug_assert!(n <= self.len());
+        self.start = (self.start as usize + n).min(self.end as usize) as u32;
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Drops the last `n` bytes again.
+    pub(crate) fn unfill(&mut self, n: usize) {
+        self.end -= n.min(self.len()) as u32;
+    }
+
+    /// Moves what is filled to the front, so that all room is behind it.
+    pub(crate) fn compact(&mut self) {
+        if self.start > 0 {
+            self.store.copy_within(self.start as usize..self.end as usize, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+    }
+
+    /// Puts in as much of `bytes` as there is room for; how much that was.
+    #[inline]
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> usize {
+        if self.store.len() - (self.end as usize) < bytes.len() {
+            self.compact();
+        }
+        let spare = self.spare();
+        let n = bytes.len().min(spare.len());
+        spare[..n].copy_from_slice(&bytes[..n]);
+        self.end += n as u32;
+        n
+    }
+
+    /// Sees to room for `n` more bytes, in a larger store if need be. The store that was replaced is returned.
+    pub(crate) fn reserve(&mut self, n: usize) -> Option<Box<[u8]>> {
+        if self.store.len() - self.end as usize >= n {
+            return None;
+        }
+        if self.room() >= n {
+            self.compact();
+            return None;
+        }
+        let size = (self.len() + n).next_power_of_two();
+        Some(self.move_into(vec![0; size].into_boxed_slice()))
+    }
+
+    /// Goes on in another store, which must hold what is filled; returns the one it had.
+    pub(crate) fn move_into(&mut self, mut store: Box<[u8]>) -> Box<[u8]> {
+        let len = self.len();
+        store[..len].copy_from_slice(self.filled());
+        (self.start, self.end) = (0, len as u32);
+        std::mem::replace(&mut self.store, store)
+    }
+
+    /// Gives the store away, what was filled with it.
+    pub(crate) fn take_store(&mut self) -> Box<[u8]> {
+        (self.start, self.end) = (0, 0);
+        std::mem::take(&mut self.store)
+    }
+
+    /// Where the filled part begins in the store: with [`patch`](Self::patch), a place to come back to.
+    pub(crate) fn mark(&self) -> usize {
+        self.end as usize
+    }
+
+    /// Overwrites bytes at a mark, before anything was consumed or compacted since.
+    pub(crate) fn patch(&mut self, mark: usize, bytes: &[u8]) {
+        self.store[mark..mark + bytes.len()].copy_from_slice(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fills_and_empties() {
+        let mut buf = Buf::with_capacity(8);
+        assert_eq!(buf.push(b"hello"), 5);
+        assert_eq!(buf.push(b"world"), 3, "as much as there is room for");
+        assert_eq!((buf.filled(), buf.spare().len()), (&b"hellowor"[..], 0));
+        buf.consume(5);
+        assert_eq!((buf.room(), buf.spare().len()), (5, 0));
+        assert_eq!(buf.push(b"ld!"), 3, "room is made by moving to the front");
+        assert_eq!(buf.filled(), b"world!");
+        buf.consume(6);
+        assert!(buf.is_empty());
+        assert_eq!(buf.spare().len(), 8, "an emptied buffer starts over");
+    }
+
+    #[test]
+    fn grows_when_asked_to() {
+        let mut buf = Buf::default();
+        assert_eq!(buf.push(b"x"), 0, "an empty shell takes nothing");
+        assert!(buf.reserve(5).is_some());
+        assert_eq!(buf.push(b"hello"), 5);
+        buf.consume(2);
+        assert_eq!(buf.reserve(100).map(|old| old.len()), Some(8));
+        assert_eq!((buf.filled(), buf.capacity()), (&b"llo"[..], 128));
+    }
+
+    #[test]
+    fn a_mark_can_be_patched() {
+        let mut buf = Buf::with_capacity(8);
+        buf.push(b"ab");
+        let mark = buf.mark();
+        buf.push(b"????");
+        buf.patch(mark + 1, b"!!");
+        assert_eq!(buf.filled(), b"ab?!!?");
+    }
+}

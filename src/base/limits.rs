@@ -1,0 +1,87 @@
+//! Every limit, its value, and the reason for it. Nothing is unbounded.
+
+use std::time::Duration;
+
+/// How much and how long. The defaults are meant for the open internet.
+///
+/// ```
+/// use std::time::Duration;
+/// use uncork::Limits;
+/// let limits = Limits { idle: Duration::from_secs(5), ..Limits::default() };
+/// assert_eq!(limits.head, 16 * 1024);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections in all, over all loops of a server. At the limit, listeners wait for a place to become free, and
+    /// the system's accept queue fills. 65,536: an idle one costs less than 512 bytes here and a few KiB in the
+    /// system, so the process's file descriptors usually run out first (which is survived as well).
+    pub connections: usize,
+    /// Connections from one IP address; one more is closed at once. 16,384, a quarter of all: no single address can
+    /// take every place, while a proxy in front or a network behind one address still fits. Unix sockets are exempt.
+    pub connections_per_address: usize,
+    /// Bytes of a request's head: request line, fields and line ends. 16 KiB, as node; nginx has 8 KiB a line,
+    /// Apache 8,190 bytes a line. Beyond it: 431.
+    pub head: usize,
+    /// Bytes of the request target. 8 KiB, as nginx and Apache; RFC 9112 §3 asks for 8,000 at least. Beyond it: 414.
+    pub target: usize,
+    /// Header fields of a request, and of its trailers. 100, as Apache. Beyond it: 431. At most 256.
+    pub fields: usize,
+    /// Bytes of a request's body, decoded. 1 GiB, as Apache: a body is never held whole by the engine, so this
+    /// protects what the application does with it. Beyond it: 413, before `100 Continue` where the length is told.
+    pub body: u64,
+    /// Bytes of a body nobody asked for that are read and thrown away so that the connection can go on. 64 KiB:
+    /// about what a new connection costs. A longer one, or one behind `Expect: 100-continue`, closes it.
+    pub drain: u64,
+    /// Bytes of input that are held for an upgraded connection: the longest frame that can be parsed in place.
+    pub upgrade_input: usize,
+    /// Bytes of output that are held for one connection before the application is asked to wait.
+    pub output: usize,
+    /// Bytes of buffers lent at the same time, for each loop. 256 MiB: 10,000 slow heads must not cost more. Beyond
+    /// it, connections wait for a buffer to come back; the deadlines see to that.
+    pub buffers: usize,
+    /// Time for the TLS handshake. 10 s.
+    pub handshake_time: Duration,
+    /// Time for a request's head, from its first byte; no byte prolongs it. 20 s, between Apache's 20 and nginx's 60.
+    pub head_time: Duration,
+    /// How long a connection may be idle between two requests, and before the first. 60 s: nginx has 75, Apache 5.
+    pub idle: Duration,
+    /// The most a body may pause while we are ready to receive it. 30 s. See also `min_rate`.
+    pub body_time: Duration,
+    /// The most a peer may take to accept any of the output that waits for it. 30 s. See also `min_rate`.
+    pub send_time: Duration,
+    /// The least rate, in bytes per second, at which a body must arrive and output must be taken, once `body_time` or
+    /// `send_time` is used up: each byte prolongs it by 1/`min_rate` s, never beyond the full time from now. 240, as
+    /// Kestrel: below what any modem does, above what a slow-drip attack can afford. 0 switches it off, and then
+    /// every byte grants the full time again.
+    pub min_rate: u64,
+    /// How long a peer that was refused may go on talking, its words thrown away, so that it can read the refusal
+    /// before its system sees a reset. 2 s, as Apache.
+    pub linger_time: Duration,
+    /// Requests on one connection; after the last it is closed. 1,000,000: only against counters that wrap.
+    pub requests: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 65_536,
+            connections_per_address: 16_384,
+            head: 16 * 1024,
+            target: 8 * 1024,
+            fields: 100,
+            body: 1 << 30,
+            drain: 64 * 1024,
+            upgrade_input: 64 * 1024,
+            output: 64 * 1024,
+            buffers: 256 << 20,
+            handshake_time: Duration::from_secs(10),
+            head_time: Duration::from_secs(20),
+            idle: Duration::from_secs(60),
+            body_time: Duration::from_secs(30),
+            send_time: Duration::from_secs(30),
+            min_rate: 240,
+            linger_time: Duration::from_secs(2),
+            requests: 1_000_000,
+        }
+    }
+}

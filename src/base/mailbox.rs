@@ -1,0 +1,145 @@
+//! A queue and a bell: how other threads speak to a loop.
+//!
+//! ```text
+//!   any thread ──post──▶ [ queue ] ──drain──▶ the loop
+//!                  └─ rings the bell, but only if the loop sleeps, and once per sleep
+//! ```
+//! A message is either taken by the loop or given back: to the poster if the box is closed already, and to whoever
+//! closes it if it was still inside. None is lost between the two.
+
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering::SeqCst},
+};
+
+/// Wakes a sleeping loop. The engine's is an eventfd.
+pub(crate) trait Bell: Send + Sync {
+    fn ring(&self);
+}
+
+pub(crate) struct Mailbox<M> {
+    queue: Mutex<Option<Vec<M>>>,
+    pending: AtomicBool,
+    sleeping: AtomicBool,
+    bell: Box<dyn Bell>,
+}
+
+impl<M> Mailbox<M> {
+    pub(crate) fn new(bell: Box<dyn Bell>) -> Self {
+        // Asleep at first: what is posted before the first turn rings.
+        Self {
+            queue: Mutex::new(Some(Vec::new())),
+            pending: AtomicBool::new(false),
+            sleeping: AtomicBool::new(true),
+            bell,
+        }
+    }
+
+    /// Leaves a message; gives it back if nobody will ever read it.
+    pub(crate) fn post(&self, message: M) -> Result<(), M> {
+        match &mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(queue) => queue.push(message),
+            None => return Err(message),
+        }
+        self.pending.store(true, SeqCst);
+        if self.sleeping.swap(false, SeqCst) {
+            self.bell.ring();
+        }
+        Ok(())
+    }
+
+    /// The loop is up: from here on posting does not ring.
+    pub(crate) fn awake(&self) {
+        self.sleeping.store(false, SeqCst);
+    }
+
+    /// The loop is about to sleep: from here on the first post rings. `false` if there is mail: then it must not.
+    pub(crate) fn sleep(&self) -> bool {
+        self.sleeping.store(true, SeqCst);
+        let empty = !self.pending.load(SeqCst);
+        if !empty {
+            self.sleeping.store(false, SeqCst);
+        }
+        empty
+    }
+
+    /// Moves what is there into `into`, which must be empty (its allocation becomes the queue's).
+    pub(crate) fn drain(&self, into: &mut Vec<M>) {
+        if !self.pending.swap(false, SeqCst) {
+            return;
+        }
+        if let Some(queue) = &mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
+            std::mem::swap(queue, into);
+        }
+    }
+
+    /// Closes the box and returns what was in it.
+    pub(crate) fn close(&self) -> Vec<M> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, atomic::AtomicUsize};
+
+    use super::*;
+
+    struct Count(Arc<AtomicUsize>);
+    impl Bell for Count {
+        fn ring(&self) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    fn mailbox() -> (Mailbox<u32>, Arc<AtomicUsize>) {
+        let rings = Arc::new(AtomicUsize::new(0));
+        (Mailbox::new(Box::new(Count(rings.clone()))), rings)
+    }
+
+    #[test]
+    fn rings_once_per_sleep_and_never_while_awake() {
+        let (mail, rings) = mailbox();
+        mail.awake();
+        mail.post(1).expect("open");
+        assert_eq!(rings.load(SeqCst), 0);
+        assert!(!mail.sleep(), "there is mail: no sleep");
+        let mut got = Vec::new();
+        mail.drain(&mut got);
+        assert_eq!(got, [1]);
+        assert!(mail.sleep());
+        mail.post(2).expect("open");
+        mail.post(3).expect("open");
+        assert_eq!(rings.load(SeqCst), 1);
+    }
+
+    #[test]
+    fn closing_gives_everything_back() {
+        let (mail, _) = mailbox();
+        mail.post(1).expect("open");
+        assert_eq!(mail.close(), [1]);
+        assert_eq!(mail.post(2), Err(2));
+        assert!(mail.close().is_empty());
+    }
+
+    #[test]
+    fn nothing_is_lost_between_threads() {
+        let (mail, _) = mailbox();
+        let mail = Arc::new(mail);
+        let threads: Vec<_> = (0..4)
+            .map(|t| {
+                let mail = mail.clone();
+                std::thread::spawn(move || (0..1000).filter(|i| mail.post(t * 1000 + i).is_ok()).count())
+            })
+            .collect();
+        let (mut got, mut batch) = (0, Vec::new());
+        while got < 2000 {
+            mail.drain(&mut batch);
+            got += batch.drain(..).count();
+            std::thread::yield_now();
+        }
+        let rest = mail.close().len();
+        let posted: usize = threads.into_iter().map(|t| t.join().expect("no panic")).sum();
+        assert_eq!(posted, got + rest);
+    }
+}

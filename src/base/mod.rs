@@ -1,0 +1,28 @@
+//! The vocabulary every room speaks: bytes, masks, times, ids, limits, ends.
+//!
+//! ```text
+//!   Buf, Out     bytes on their way in, and out        mask      what an upgraded connection waits for
+//!   Tick, Wait   when                                  id        who: connection, request
+//!   Limits       how much, how long                    Ended     why something is over
+//!   Mailbox      a queue and a bell, between threads   PeerAddr  from where
+//! ```
+//!
+//! Depends on nothing, does no IO and reads no clock; everything else may depend on it.
+
+pub(crate) mod addr;
+pub(crate) mod buf;
+pub(crate) mod ended;
+pub(crate) mod id;
+pub(crate) mod limits;
+pub(crate) mod mailbox;
+pub(crate) mod mask;
+pub(crate) mod out;
+pub(crate) mod pool;
+pub(crate) mod time;
+
+pub use addr::PeerAddr;
+pub use ended::{Ended, Timer};
+pub use id::{ConnId, RequestId};
+pub use limits::Limits;
+pub use mask::EventMask;
+pub use time::{Moment, Wait};

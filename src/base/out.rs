@@ -1,0 +1,177 @@
+//! Output on its way to the transport: small things are copied together, large blocks are only pointed at.
+//!
+//! ```text
+//!   buf     [ head of the answer | … ]                      one store, lent
+//!   blocks  [ after 120 bytes: Shared(Arc<[u8]>, from) ]    any number of connections may point at one block
+//! ```
+
+use std::{collections::VecDeque, io::IoSlice, sync::Arc};
+
+use super::{buf::Buf, pool::Pool};
+
+/// Bytes that live elsewhere.
+#[derive(Clone)]
+pub(crate) enum Block {
+    Static(&'static [u8]),
+    Shared(Arc<[u8]>),
+}
+
+impl Block {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Static(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
+/// Below this many bytes a copy is cheaper than a segment of its own.
+const WORTH_POINTING_AT: usize = 2048;
+
+#[derive(Default)]
+pub(crate) struct Out {
+    pub(crate) buf: Buf,
+    /// Blocks in order; each with the bytes of `buf` that go out before it, and how much of it is out.
+    blocks: VecDeque<(usize, Block, usize)>,
+    /// Bytes of `buf` that go out before some block.
+    before: usize,
+}
+
+impl Out {
+    /// Bytes waiting.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        if self.blocks.is_empty() {
+            return self.buf.len();
+        }
+        self.buf.len() + self.blocks.iter().map(|(_, block, from)| block.bytes().len() - from).sum::<usize>()
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.buf.is_empty() && self.blocks.is_empty()
+    }
+
+    /// Copies all of `bytes`, in a larger store if need be. The caller keeps the bound.
+    #[inline]
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.buf.reserve(bytes.len());
+        self.buf.push(bytes);
+    }
+
+    /// Appends a block: copied if small, pointed at if large.
+    pub(crate) fn push_block(&mut self, block: Block) {
+        if block.bytes().len() < WORTH_POINTING_AT {
+            self.push(block.bytes());
+            return;
+        }
+        let copied = self.buf.len() - self.before;
+        self.before += copied;
+        self.blocks.push_back((copied, block, 0));
+    }
+
+    /// What goes out next, in up to `N` pieces; how many there are.
+    pub(crate) fn pieces<'a, const N: usize>(&'a self, into: &mut [IoSlice<'a>; N]) -> usize {
+        let (mut n, mut rest) = (0, self.buf.filled());
+        let mut put = |bytes: &'a [u8]| {
+            if !bytes.is_empty() && n < N {
+                into[n] = IoSlice::new(bytes);
+                n += 1;
+            }
+        };
+        for (copied, block, from) in self.blocks.iter().take(N) {
+            let (head, tail) = rest.split_at(*copied);
+            rest = tail;
+            put(head);
+            put(&block.bytes()[*from..]);
+        }
+        if self.blocks.len() <= N {
+            put(rest);
+        }
+        n
+    }
+
+    /// `n` bytes went out.
+    pub(crate) fn consume(&mut self, mut n: usize) {
+        while let Some((copied, block, from)) = self.blocks.front_mut() {
+            let from_buf = n.min(*copied);
+            self.buf.consume(from_buf);
+            *copied -= from_buf;
+            self.before -= from_buf;
+            n -= from_buf;
+            if *copied > 0 {
+                return;
+            }
+            let from_block = n.min(block.bytes().len() - *from);
+            *from += from_block;
+            n -= from_block;
+            if *from < block.bytes().len() {
+                return;
+            }
+            self.blocks.pop_front();
+        }
+        self.buf.consume(n);
+    }
+
+    /// Throws everything away.
+    pub(crate) fn clear(&mut self) {
+        self.blocks.clear();
+        self.before = 0;
+        self.buf.consume(self.buf.len());
+    }
+
+    /// Gives the store back to the pool if nothing is in it; keeps what is left in a right-sized one.
+    pub(crate) fn settle(&mut self, pool: &mut Pool) {
+        pool.settle(&mut self.buf);
+        if self.blocks.is_empty() && self.blocks.capacity() > 8 {
+            self.blocks = VecDeque::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(out: &Out) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); 8];
+        let n = out.pieces(&mut slices);
+        slices[..n].iter().flat_map(|s| s.iter().copied()).collect()
+    }
+
+    #[test]
+    fn order_is_kept_however_it_is_consumed() {
+        let big: Arc<[u8]> = (0..5000u32).map(|i| i as u8).collect();
+        for step in [1, 3, 100, 2500, 5000, 20_000] {
+            let mut out = Out::default();
+            out.push(b"head");
+            out.push_block(Block::Shared(big.clone()));
+            out.push_block(Block::Static(b"small"));
+            out.push(b"between");
+            out.push_block(Block::Shared(big.clone()));
+            out.push(b"tail");
+            let want: Vec<u8> = [b"head", &big[..], b"smallbetween", &big[..], b"tail"].concat();
+            assert_eq!(out.len(), want.len());
+            let mut got = Vec::new();
+            while !out.is_empty() {
+                let now = all(&out);
+                let n = step.min(now.len());
+                got.extend_from_slice(&now[..n]);
+                out.consume(n);
+                assert_eq!(out.len(), want.len() - got.len());
+            }
+            assert!(got == want, "in steps of {step}");
+        }
+        assert_eq!(Arc::strong_count(&big), 1);
+    }
+
+    #[test]
+    fn a_shared_block_is_not_copied() {
+        let big: Arc<[u8]> = vec![7; 4096].into();
+        let mut out = Out::default();
+        out.push_block(Block::Shared(big.clone()));
+        assert_eq!((out.buf.capacity(), Arc::strong_count(&big)), (0, 2));
+        out.clear();
+        assert!(out.is_empty());
+    }
+}

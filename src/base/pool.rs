@@ -1,0 +1,109 @@
+//! Buffers belong to the loop. A connection is lent one while it has bytes in flight, and gives it back when it has
+//! none; the last one given back is the next one lent, so that a quiet loop works in warm memory.
+
+use super::buf::Buf;
+
+/// The size of a lent buffer. As large as one read is useful, and four TLS records.
+pub(crate) const LENT: usize = 64 * 1024;
+/// Freed buffers kept for the next: beyond this many they go back to the allocator.
+const KEPT: usize = 16;
+/// A lent buffer with at most this many bytes left in it is exchanged for a right-sized one when a turn ends.
+const SMALL: usize = LENT / 4;
+
+pub(crate) struct Pool {
+    free: Vec<Box<[u8]>>,
+    /// Buffers lent at this moment.
+    lent: usize,
+    /// The most that may be lent.
+    most: usize,
+    refused: bool,
+}
+
+impl Pool {
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self { free: Vec::new(), lent: 0, most: (bytes / LENT).max(4), refused: false }
+    }
+
+    /// Sees to it that `buf` works in a lent store, keeping what is in it. `false`: the limit is reached; come back
+    /// after [`returned`](Self::returned) says so.
+    #[inline]
+    pub(crate) fn lend(&mut self, buf: &mut Buf) -> bool {
+        if buf.capacity() >= LENT {
+            return true;
+        }
+        if self.lent >= self.most {
+            self.refused = true;
+            return false;
+        }
+        self.lent += 1;
+        let store = self.free.pop().unwrap_or_else(|| vec![0; LENT].into_boxed_slice());
+        buf.move_into(store);
+        true
+    }
+
+    /// Takes the store back if `buf` is empty; moves a small rest into a store of its own size.
+    #[inline]
+    pub(crate) fn settle(&mut self, buf: &mut Buf) {
+        let capacity = buf.capacity();
+        if buf.is_empty() {
+            if capacity > 0 {
+                let store = buf.take_store();
+                self.take_back(store);
+            }
+        } else if capacity >= LENT && buf.len() <= SMALL {
+            let store = buf.move_into(vec![0; buf.len()].into_boxed_slice());
+            self.take_back(store);
+        }
+    }
+
+    /// A store came out of use, whatever it is.
+    pub(crate) fn take_back(&mut self, store: Box<[u8]>) {
+        if store.len() >= LENT {
+            self.lent = self.lent.saturating_sub(1);
+        }
+        if store.len() == LENT && self.free.len() < KEPT {
+            self.free.push(store);
+        }
+    }
+
+    /// Whether a buffer can be lent again after a refusal; says so once.
+    pub(crate) fn returned(&mut self) -> bool {
+        self.refused && self.lent < self.most && std::mem::take(&mut self.refused)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn lent(&self) -> usize {
+        self.lent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_buffer_goes_back_and_a_rest_is_right_sized() {
+        let mut pool = Pool::new(1 << 20);
+        let mut buf = Buf::default();
+        assert!(pool.lend(&mut buf) && pool.lent() == 1);
+        buf.push(b"GET / HT");
+        pool.settle(&mut buf);
+        assert_eq!((buf.capacity(), pool.lent()), (8, 0));
+        assert!(pool.lend(&mut buf));
+        assert_eq!((buf.filled(), buf.capacity()), (&b"GET / HT"[..], LENT));
+        buf.consume(8);
+        pool.settle(&mut buf);
+        assert_eq!((buf.capacity(), pool.lent()), (0, 0));
+    }
+
+    #[test]
+    fn the_limit_holds_and_is_lifted_by_a_return() {
+        let mut pool = Pool::new(4 * LENT);
+        let mut bufs: Vec<Buf> = (0..5).map(|_| Buf::default()).collect();
+        let got = bufs.iter_mut().filter(|b| pool.lend(b)).count();
+        assert_eq!(got, 4);
+        assert!(!pool.returned());
+        pool.settle(&mut bufs[0]);
+        assert!(pool.returned() && !pool.returned());
+    }
+}
