@@ -1,0 +1,184 @@
+//! Listening sockets: TCP (v4, v6, both), Unix, or handed over by the application.
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::{AsFd, BorrowedFd},
+    path::Path,
+};
+
+use mio::{Interest, Registry, Token, event::Source};
+use socket2::{Domain, Protocol, Type};
+
+use super::Socket;
+use crate::base::PeerAddr;
+
+/// How many connections the system may keep waiting for us; it clamps this to its own limit.
+const BACKLOG: i32 = 4096;
+
+/// A bound, listening, non-blocking socket.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(mio::net::TcpListener),
+    Unix(mio::net::UnixListener),
+}
+
+/// What one accept brought.
+#[derive(Debug)]
+pub(crate) enum Accepted {
+    Stream(Socket, PeerAddr),
+    /// Nobody is waiting.
+    Nobody,
+    /// The peer gave up while it waited, or the call was interrupted: try again at once.
+    Again,
+    /// No descriptor or memory is left: try again later, when something was closed.
+    Exhausted(io::Error),
+}
+
+impl Listener {
+    /// Binds and listens. A v6 wildcard serves v4 as well. `shared`: several loops each bind a socket of their own to
+    /// the same address, and the system spreads the connections.
+    pub(crate) fn tcp(addr: SocketAddr, shared: bool) -> io::Result<Self> {
+        let socket = socket2::Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        if addr.is_ipv6() && addr.ip().is_unspecified() {
+            socket.set_only_v6(false)?;
+        }
+        // A server that was just stopped can be started again at once.
+        socket.set_reuse_address(true)?;
+        if shared {
+            #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin"))))]
+            socket.set_reuse_port(true)?;
+        }
+        socket.bind(&addr.into())?;
+        socket.listen(BACKLOG)?;
+        Self::from_tcp(socket.into())
+    }
+
+    /// Binds and listens on a Unix socket. A socket file left behind by a process that is gone is replaced; one that
+    /// somebody still listens on is not, and neither is any other file.
+    pub(crate) fn unix(path: &Path) -> io::Result<Self> {
+        use std::os::unix::{fs::FileTypeExt, net::UnixListener, net::UnixStream};
+        match UnixListener::bind(path) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+                let refused =
+                    UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+                if !is_socket || !refused {
+                    return Err(error);
+                }
+                std::fs::remove_file(path)?;
+                Self::from_unix(UnixListener::bind(path)?)
+            }
+            result => Self::from_unix(result?),
+        }
+    }
+
+    pub(crate) fn from_tcp(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self::Tcp(mio::net::TcpListener::from_std(listener)))
+    }
+
+    pub(crate) fn from_unix(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self::Unix(mio::net::UnixListener::from_std(listener)))
+    }
+
+    /// Another handle of the same listening socket, for another loop.
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        let fd = self.as_fd().try_clone_to_owned()?;
+        match self {
+            Self::Tcp(_) => Self::from_tcp(fd.into()),
+            Self::Unix(_) => Self::from_unix(fd.into()),
+        }
+    }
+
+    /// The address it is bound to; `None` for a Unix socket.
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
+    pub(crate) fn accept(&self) -> Accepted {
+        let result = match self {
+            Self::Tcp(listener) => listener.accept().map(|(stream, addr)| {
+                // See `Socket::from_tcp`. A connection that is gone already will say so when it is read.
+                let _ = stream.set_nodelay(true);
+                (Socket::Tcp(stream), PeerAddr::tcp(addr))
+            }),
+            Self::Unix(listener) => listener.accept().map(|(stream, _)| (Socket::Unix(stream), PeerAddr::Unix)),
+        };
+        match result {
+            Ok((socket, peer)) => Accepted::Stream(socket, peer),
+            Err(error) => Self::sort(error),
+        }
+    }
+
+    /// accept(2) also reports errors that are none of the listener's: those of a connection that died in the queue.
+    fn sort(error: io::Error) -> Accepted {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return Accepted::Nobody;
+        }
+        match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Accepted::Exhausted(error),
+            Some(
+                libc::ECONNABORTED
+                | libc::EINTR
+                | libc::EPROTO
+                | libc::ENETDOWN
+                | libc::ENOPROTOOPT
+                | libc::EHOSTDOWN
+                | libc::EHOSTUNREACH
+                | libc::EOPNOTSUPP
+                | libc::ENETUNREACH
+                | libc::EPERM,
+            ) => Accepted::Again,
+            _ => Accepted::Exhausted(error),
+        }
+    }
+
+    pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match self {
+            Self::Tcp(listener) => listener.register(registry, token, Interest::READABLE),
+            Self::Unix(listener) => listener.register(registry, token, Interest::READABLE),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener) => listener.as_fd(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_dead_connections_do_not_stop_the_listener() {
+        for code in [libc::ECONNABORTED, libc::EPROTO, libc::EINTR] {
+            assert!(matches!(Listener::sort(io::Error::from_raw_os_error(code)), Accepted::Again));
+        }
+        for code in [libc::EMFILE, libc::ENFILE, libc::ENOMEM] {
+            assert!(matches!(Listener::sort(io::Error::from_raw_os_error(code)), Accepted::Exhausted(_)));
+        }
+    }
+
+    #[test]
+    fn a_dead_unix_socket_is_replaced_and_a_live_one_is_not() {
+        let path = std::env::temp_dir().join(format!("uncork-listen-{}.sock", std::process::id()));
+        let first = Listener::unix(&path).expect("a fresh path");
+        assert_eq!(Listener::unix(&path).map(drop).map_err(|e| e.kind()), Err(io::ErrorKind::AddrInUse));
+        drop(first);
+        Listener::unix(&path).expect("nobody listens any more");
+        std::fs::remove_file(&path).expect("remove");
+        std::fs::write(&path, b"a file of somebody's").expect("write");
+        assert_eq!(Listener::unix(&path).map(drop).map_err(|e| e.kind()), Err(io::ErrorKind::AddrInUse));
+        std::fs::remove_file(&path).expect("remove");
+    }
+}

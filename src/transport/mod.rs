@@ -1,0 +1,212 @@
+//! Bytes on and off sockets. TLS ends here: above this room there is only plaintext.
+//!
+//! ```text
+//!                 plaintext, in Bufs                  ciphertext, in lent Bufs
+//!   engine ──read/write/flush/finish──▶ Transport ─┬─ Plain ─────────────────────▶ Socket (TCP │ Unix)
+//!                                                  └─ Tls ── rustls, unbuffered ──▶ Socket
+//! ```
+//!
+//! What rustls needs on its own account (writing in order to read, plaintext that waits while the socket is silent)
+//! is translated here into the four verbs. [`sys`] is the one room of the crate that may say `unsafe`; `tls` is the one
+//! file that names rustls.
+//!
+//! Not here: HTTP, readiness and its bookkeeping (`engine`), the clock.
+
+pub(crate) mod listen;
+pub(crate) mod socket;
+pub(crate) mod sys;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
+
+use std::{fs::File, io, io::IoSlice};
+
+pub(crate) use listen::{Accepted, Listener};
+pub(crate) use socket::Socket;
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsError};
+
+use crate::base::{buf::Buf, pool::Pool};
+
+/// What a read brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Got {
+    /// Some bytes were appended (over TLS possibly none: a handshake went on). `drained`: the socket has no more for
+    /// now, and nothing is held back here; a new event will tell of more.
+    Data { drained: bool },
+    /// Nothing was there.
+    Blocked,
+    /// The peer has finished. `clean`: in the way its transport prescribes (FIN; over TLS close_notify); otherwise
+    /// the stream was cut off, and what came before may be truncated.
+    End { clean: bool },
+}
+
+/// Why a transport can't go on.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// The operating system's word.
+    Io(io::Error),
+    /// A plain HTTP request on a TLS port: it can be answered in plain text, with [`Transport::write_plain`].
+    PlainHttp,
+    /// The peer broke TLS, or no version, suite or certificate was agreed upon. An alert was sent if it could be.
+    Tls(String),
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// A connected stream of plaintext.
+pub(crate) struct Transport {
+    socket: Socket,
+    #[cfg(feature = "tls")]
+    tls: Option<Box<tls::TlsConn>>,
+}
+
+impl Transport {
+    pub(crate) fn plain(socket: Socket) -> Self {
+        Self {
+            socket,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls(socket: Socket, conn: tls::TlsConn) -> Self {
+        Self { socket, tls: Some(Box::new(conn)) }
+    }
+
+    pub(crate) fn socket(&mut self) -> &mut Socket {
+        &mut self.socket
+    }
+
+    /// Whether bytes go to the socket as they are: then [`sendfile`](Self::sendfile) works, and a read takes no more
+    /// than it is allowed to.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_none();
+        #[cfg(not(feature = "tls"))]
+        true
+    }
+
+    #[inline]
+    pub(crate) fn is_handshaking(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.as_ref().is_some_and(|tls| tls.is_handshaking());
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+
+    /// Appends to `into` what can be had, with one system call at the most. On a plain transport at most `most`
+    /// bytes and never more than the spare room; over TLS `most` is a wish, and `into` may grow by one record.
+    #[inline]
+    pub(crate) fn read(&mut self, into: &mut Buf, most: usize, pool: &mut Pool) -> Result<Got, Fault> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            return tls.read(&mut self.socket, into, most, pool);
+        }
+        let _ = &pool;
+        let spare = into.spare();
+        let room = spare.len().min(most);
+        match self.socket.read(&mut spare[..room]) {
+            Ok(0) if room > 0 => Ok(Got::End { clean: true }),
+            Ok(n) => {
+                into.commit(n);
+                Ok(Got::Data { drained: n < room })
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Got::Blocked),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sends from the front of `pieces`; how many bytes were taken over. Fewer than all: the socket is full.
+    #[inline]
+    pub(crate) fn write(&mut self, pieces: &[IoSlice<'_>], pool: &mut Pool) -> Result<usize, Fault> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            return tls.write(&mut self.socket, pieces, pool);
+        }
+        let _ = &pool;
+        self.write_plain(pieces).map_err(Fault::Io)
+    }
+
+    /// To the socket as it is, whatever the transport. Only for an answer to [`Fault::PlainHttp`].
+    #[inline]
+    pub(crate) fn write_plain(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self.socket.write(pieces) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            result => result,
+        }
+    }
+
+    /// Sends what the transport itself still holds (ciphertext). `true`: nothing is left.
+    #[inline]
+    pub(crate) fn flush(&mut self, pool: &mut Pool) -> Result<bool, Fault> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            return tls.flush(&mut self.socket, pool);
+        }
+        let _ = &pool;
+        Ok(true)
+    }
+
+    /// Ends our side in order: close_notify over TLS, then FIN. `false`: not all of it could go out yet; call again
+    /// when the socket is writable.
+    pub(crate) fn finish(&mut self, pool: &mut Pool) -> Result<bool, Fault> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls
+            && !tls.finish(&mut self.socket, pool)?
+        {
+            return Ok(false);
+        }
+        let _ = &pool;
+        self.socket.shutdown_write()?;
+        Ok(true)
+    }
+
+    /// Gives back lent buffers that hold nothing.
+    #[inline]
+    pub(crate) fn settle(&mut self, pool: &mut Pool) {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            tls.settle(pool);
+        }
+        let _ = &pool;
+    }
+
+    /// Gives back lent buffers, whatever they hold: the connection is over.
+    pub(crate) fn release(&mut self, pool: &mut Pool) {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &mut self.tls {
+            tls.release(pool);
+        }
+        let _ = &pool;
+    }
+
+    /// Bytes handed over that the peer's system has not acknowledged yet; `None` where the system can't tell.
+    pub(crate) fn unacknowledged(&self) -> Option<u64> {
+        let queued = sys::unacknowledged(&self.socket)?;
+        #[cfg(feature = "tls")]
+        let queued = queued + self.tls.as_ref().map_or(0, |tls| tls.pending() as u64);
+        Some(queued)
+    }
+
+    /// From a file to a plain socket, without passing through the process; how many bytes went. 0: the socket is full.
+    pub(crate) fn sendfile(&mut self, file: &File, offset: u64, most: u64) -> io::Result<u64> {
+        debug_assert!(self.is_plain());
+        match sys::sendfile(&self.socket, file, offset, most) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            Ok(0) if most > 0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file has become shorter")),
+            result => result,
+        }
+    }
+
+    /// The TLS connection's facts, if it is one.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls_conn(&self) -> Option<&tls::TlsConn> {
+        self.tls.as_deref()
+    }
+}

@@ -1,0 +1,109 @@
+//! A non-blocking stream socket, TCP or Unix.
+
+use std::{
+    io::{self, IoSlice, Read, Write},
+    net::Shutdown,
+    os::fd::{AsFd, BorrowedFd},
+};
+
+use mio::{
+    Interest, Registry, Token,
+    event::Source,
+    net::{TcpStream, UnixStream},
+};
+
+use crate::base::PeerAddr;
+
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Socket {
+    /// Takes over a connected TCP stream.
+    pub(crate) fn from_tcp(stream: std::net::TcpStream) -> io::Result<(Self, PeerAddr)> {
+        stream.set_nonblocking(true)?;
+        let peer = PeerAddr::tcp(stream.peer_addr()?);
+        // Whole answers are written at once, and partial ones are held back here (`CORK`): waiting in the kernel for
+        // an acknowledgement could only add to that.
+        stream.set_nodelay(true)?;
+        Ok((Self::Tcp(TcpStream::from_std(stream)), peer))
+    }
+
+    /// Takes over a connected Unix stream.
+    pub(crate) fn from_unix(stream: std::os::unix::net::UnixStream) -> io::Result<(Self, PeerAddr)> {
+        stream.set_nonblocking(true)?;
+        Ok((Self::Unix(UnixStream::from_std(stream)), PeerAddr::Unix))
+    }
+
+    #[inline]
+    pub(crate) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let result = match self {
+                Self::Tcp(stream) => stream.read(into),
+                Self::Unix(stream) => stream.read(into),
+            };
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        loop {
+            let result = match (&mut *self, pieces) {
+                (Self::Tcp(stream), [one]) => stream.write(one),
+                (Self::Tcp(stream), many) => stream.write_vectored(many),
+                (Self::Unix(stream), many) => stream.write_vectored(many),
+            };
+            match result {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return result,
+            }
+        }
+    }
+
+    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+        let result = match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+        };
+        match result {
+            // The peer was faster: what was to be said is moot.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+            result => result,
+        }
+    }
+
+    /// From now on closing means a reset: the peer is not to mistake what it got for the whole.
+    pub(crate) fn reset_on_close(&self) {
+        if let Self::Tcp(stream) = self {
+            let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+        }
+    }
+
+    pub(crate) fn is_tcp(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
+    pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        // Once, edge-triggered, for both directions: no epoll_ctl for the rest of the connection's life.
+        let both = Interest::READABLE | Interest::WRITABLE;
+        match self {
+            Self::Tcp(stream) => stream.register(registry, token, both),
+            Self::Unix(stream) => stream.register(registry, token, both),
+        }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The one room that may say `unsafe`: system calls no safe crate offers.
+#![allow(unsafe_code)]
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, AsRawFd},
+};
+
+use super::Socket;
+
+/// Bytes in the send queue that the peer's TCP has not acknowledged (Linux `SIOCOUTQ`). `None`: the system can't tell.
+#[cfg(target_os = "linux")]
+pub(crate) fn unacknowledged(socket: &Socket) -> Option<u64> {
+    if !socket.is_tcp() {
+        return None;
+    }
+    let mut queued: libc::c_int = 0;
+    // SAFETY: the descriptor is open for as long as `socket` is borrowed; TIOCOUTQ (which SIOCOUTQ is by value) writes
+    // one int, and `queued` is one.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut queued) };
+    if result == 0 { u64::try_from(queued).ok() } else { None }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn unacknowledged(_: &Socket) -> Option<u64> {
+    None
+}
+
+/// Bytes of `file` from `offset` straight into the socket.
+#[cfg(target_os = "linux")]
+pub(crate) fn sendfile(socket: &Socket, file: &File, offset: u64, most: u64) -> io::Result<u64> {
+    // One call moves at most 2 GiB; a smaller bound keeps one connection from holding the loop.
+    let count = usize::try_from(most.min(1 << 20)).unwrap_or(1 << 20);
+    let mut from = libc::off_t::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    loop {
+        // SAFETY: both descriptors are open for as long as they are borrowed; `from` is a valid off_t the call may
+        // write to.
+        let sent =
+            unsafe { libc::sendfile(socket.as_fd().as_raw_fd(), file.as_fd().as_raw_fd(), &raw mut from, count) };
+        if let Ok(sent) = u64::try_from(sent) {
+            return Ok(sent);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// Elsewhere by way of the process: the same meaning, at the cost of a copy.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn sendfile(socket: &Socket, file: &File, offset: u64, most: u64) -> io::Result<u64> {
+    use std::os::unix::fs::FileExt;
+    let mut block = [0; 16 * 1024];
+    let count = usize::try_from(most).unwrap_or(usize::MAX).min(block.len());
+    let read = file.read_at(&mut block[..count], offset)?;
+    // SAFETY: the descriptor is open while borrowed; the pointer and length are those of an initialised slice.
+    let sent = unsafe { libc::send(socket.as_fd().as_raw_fd(), block.as_ptr().cast(), read, 0) };
+    u64::try_from(sent).map_err(|_| io::Error::last_os_error())
+}

@@ -1,0 +1,1 @@
+//! TLS, by rustls: the one file that names it.
