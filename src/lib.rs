@@ -1,7 +1,10 @@
 //! A low-level, embeddable HTTP engine.
 #![allow(missing_docs, dead_code, unused)]
+pub(crate) mod api;
 pub(crate) mod base;
+pub(crate) mod conn;
 pub mod h1;
 pub(crate) mod transport;
 
+pub use api::*;
 pub use base::{ConnId, Ended, EventMask, Limits, Moment, PeerAddr, RequestId, Timer, Wait};

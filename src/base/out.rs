@@ -10,9 +10,9 @@ use std::{collections::VecDeque, io::IoSlice, sync::Arc};
 use super::{buf::Buf, pool::Pool};
 
 /// Bytes that live elsewhere.
-#[derive(Clone)]
 pub(crate) enum Block {
     Static(&'static [u8]),
+    Owned(Vec<u8>),
     Shared(Arc<[u8]>),
 }
 
@@ -20,6 +20,7 @@ impl Block {
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Self::Static(bytes) => bytes,
+            Self::Owned(bytes) => bytes,
             Self::Shared(bytes) => bytes,
         }
     }

@@ -1,0 +1,430 @@
+//! One bounded block of bytes between two connections, on any two loops and transports.
+//!
+//! ```text
+//!   sender's loop                                            receiver's loop
+//!   socket ──read──▶ PipeIn ──▶ [ one block, `room` bytes ] ──▶ PipeOut ──write──▶ socket
+//!                       ▲  on_room ◀────────────┘ └────────────▶ on_data
+//! ```
+//!
+//! The engine reads into the block and writes from it directly. Whoever works on the block has taken it out, so the
+//! lock is never held over a system call; who finds it gone is woken when it is back. Bytes are not moved within the
+//! block: it is filled again when it is empty, or while its rear half is free. (Passing through smaller blocks, or
+//! through two, was measured at 1.2 to 2.8 times the cost of a bare copy loop.)
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use super::{Action, Flow, Produce, Take, Tx, Upload, Waker};
+use crate::{base::buf::Buf, h1::Headers};
+
+/// A pipe of `room` bytes. [`PipeIn`] is an [`Upload`] and [`PipeOut`] a [`Produce`]: given to the engine as such, it
+/// moves the bytes itself. Either end can also be worked by hand.
+///
+/// ```
+/// let (mut inlet, mut outlet) = uncork::pipe(4096);
+/// assert_eq!(inlet.write(b"hello"), 5);
+/// inlet.finish(None);
+/// assert_eq!(outlet.bytes(), b"hello");
+/// outlet.consume(5);
+/// assert!(outlet.is_finished());
+/// ```
+pub fn pipe(room: usize) -> (PipeIn, PipeOut) {
+    let shared = Arc::new(Shared {
+        state: Mutex::new(State {
+            block: Some(Buf::default()),
+            end: None,
+            reader_gone: false,
+            wants_block: [false; 2],
+            wakers: [None, None],
+        }),
+        room: room.clamp(1, 1 << 30),
+        moved: Moved(Arc::default()),
+    });
+    (PipeIn { shared: shared.clone(), finished: false }, PipeOut { shared, held: None, clean_when_cut: false })
+}
+
+struct Shared {
+    state: Mutex<State>,
+    room: usize,
+    moved: Moved,
+}
+
+struct State {
+    /// `None` while one of the ends works on it.
+    block: Option<Buf>,
+    end: Option<PipeEnd>,
+    reader_gone: bool,
+    /// Who found the block out, full or empty: to be woken (writer, reader).
+    wants_block: [bool; 2],
+    wakers: [Option<Waker>; 2],
+}
+
+#[derive(Clone)]
+pub(crate) enum PipeEnd {
+    /// Everything was put in.
+    Clean(Option<Box<Headers>>),
+    /// The writer was dropped before it had finished.
+    Cut,
+}
+
+const WRITER: usize = 0;
+const READER: usize = 1;
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether more may be put in: without moving what is there, and not in crumbs.
+    fn worth_filling(&self, block: &mut Buf) -> bool {
+        block.is_empty() || block.spare().len() >= self.room.div_ceil(2)
+    }
+}
+
+impl State {
+    /// Wakes that end, if it waits. The waker only leaves a message: it may be called under the lock.
+    fn wake(&mut self, who: usize) {
+        if std::mem::take(&mut self.wants_block[who])
+            && let Some(waker) = &self.wakers[who]
+        {
+            waker.wake();
+        }
+    }
+}
+
+/// Bytes that have left a pipe, readable from any thread while it moves and afterwards.
+#[derive(Clone, Debug, Default)]
+pub struct Moved(Arc<[AtomicU64; 2]>);
+
+impl Moved {
+    /// Bytes put into the pipe so far.
+    pub fn put_in(&self) -> u64 {
+        self.0[WRITER].load(Ordering::Relaxed)
+    }
+
+    /// Bytes taken out of the pipe so far.
+    pub fn taken_out(&self) -> u64 {
+        self.0[READER].load(Ordering::Relaxed)
+    }
+
+    fn add(&self, who: usize, n: usize) {
+        self.0[who].fetch_add(n as u64, Ordering::Relaxed);
+    }
+}
+
+/// What an end finds when it wants to work on the block.
+pub(crate) enum Lent {
+    /// Here it is; give it back.
+    Block(Buf),
+    /// Not now: full, empty, or the other end has it. The waker of this end is called when that changes.
+    NotNow,
+    /// Never again: the other end is gone, or everything was taken out.
+    Over(PipeEnd),
+}
+
+/// The end that bytes are put into. Dropped before [`finish`](Self::finish), it cuts the pipe off.
+pub struct PipeIn {
+    shared: Arc<Shared>,
+    finished: bool,
+}
+
+impl PipeIn {
+    /// Puts in what there is room for; how many bytes that was. Fewer than all: try again after
+    /// [`on_room`](Self::on_room) woke you. 0 for ever, if the other end is gone ([`is_abandoned`](Self::is_abandoned)).
+    pub fn write(&mut self, bytes: &[u8]) -> usize {
+        if bytes.is_empty() {
+            return 0;
+        }
+        match self.lend() {
+            Lent::Block(mut block) => {
+                let n = block.push(bytes);
+                self.give_back(block, n);
+                if n < bytes.len() {
+                    self.shared.state().wants_block[WRITER] = true;
+                }
+                n
+            }
+            Lent::NotNow | Lent::Over(_) => 0,
+        }
+    }
+
+    /// That was all.
+    pub fn finish(mut self, trailers: Option<Headers>) {
+        self.end(PipeEnd::Clean(trailers.filter(|t| !t.is_empty()).map(Box::new)));
+    }
+
+    /// Whom to wake when there is room.
+    pub fn on_room(&mut self, waker: Waker) {
+        self.shared.state().wakers[WRITER] = Some(waker);
+    }
+
+    /// Whether the other end was dropped: nothing that is put in arrives anywhere.
+    pub fn is_abandoned(&self) -> bool {
+        self.shared.state().reader_gone
+    }
+
+    /// The pipe's counters.
+    pub fn moved(&self) -> Moved {
+        self.shared.moved.clone()
+    }
+
+    fn end(&mut self, end: PipeEnd) {
+        if !std::mem::replace(&mut self.finished, true) {
+            let mut state = self.shared.state();
+            state.end = Some(end);
+            state.wants_block[READER] = true;
+            state.wake(READER);
+        }
+    }
+
+    /// Takes the block out to fill it.
+    pub(crate) fn lend(&mut self) -> Lent {
+        let mut state = self.shared.state();
+        if state.reader_gone {
+            return Lent::Over(PipeEnd::Cut);
+        }
+        let room = self.shared.room;
+        let ready = state.block.as_mut().is_some_and(|block| self.shared.worth_filling(block));
+        match state.block.take_if(|_| ready) {
+            Some(block) if block.capacity() == 0 => Lent::Block(Buf::from_store(vec![0; room].into_boxed_slice())),
+            Some(block) => Lent::Block(block),
+            None => {
+                state.wants_block[WRITER] = true;
+                Lent::NotNow
+            }
+        }
+    }
+
+    /// Gives it back, with `added` bytes more in it.
+    pub(crate) fn give_back(&mut self, block: Buf, added: usize) {
+        self.shared.moved.add(WRITER, added);
+        let mut state = self.shared.state();
+        let news = !block.is_empty();
+        state.block = Some(block);
+        if news {
+            state.wake(READER);
+        }
+    }
+}
+
+impl Drop for PipeIn {
+    fn drop(&mut self) {
+        self.end(PipeEnd::Cut);
+    }
+}
+
+impl Upload for PipeIn {
+    fn data(&mut self, chunk: &[u8]) -> Take {
+        Take::Some(self.write(chunk))
+    }
+
+    /// Finishes the pipe and waits: a ticket answers.
+    fn end(self: Box<Self>, trailers: &Headers) -> Action {
+        self.finish(Some(trailers.clone()));
+        Action::Wait
+    }
+
+    fn pipe(&mut self) -> Option<&mut PipeIn> {
+        Some(self)
+    }
+}
+
+/// The end that bytes are taken out of. Dropped early, it tells the other end ([`PipeIn::is_abandoned`]).
+///
+/// When the pipe was cut off, the receiver's connection is aborted: it must not take a part for the whole.
+pub struct PipeOut {
+    shared: Arc<Shared>,
+    /// The block, while it is looked at by hand.
+    held: Option<Buf>,
+    clean_when_cut: bool,
+}
+
+impl PipeOut {
+    /// What is there; empty if there is nothing now, or the other end is at work.
+    pub fn bytes(&mut self) -> &[u8] {
+        self.consume(0);
+        if let Lent::Block(block) = self.lend() {
+            self.held = Some(block);
+        }
+        self.held.as_ref().map_or(&[], |block| block.filled())
+    }
+
+    /// The first `n` of [`bytes`](Self::bytes) are done with.
+    pub fn consume(&mut self, n: usize) {
+        if let Some(mut block) = self.held.take() {
+            let n = n.min(block.len());
+            block.consume(n);
+            self.give_back(block, n);
+        }
+    }
+
+    /// Whom to wake when there is something to take out, or the pipe has ended.
+    pub fn on_data(&mut self, waker: Waker) {
+        self.shared.state().wakers[READER] = Some(waker);
+    }
+
+    /// Whether everything was put in and taken out.
+    pub fn is_finished(&mut self) -> bool {
+        self.consume(0);
+        let state = self.shared.state();
+        matches!(state.end, Some(PipeEnd::Clean(_))) && state.block.as_ref().is_some_and(Buf::is_empty)
+    }
+
+    /// Whether the writer was dropped before it had finished.
+    pub fn is_cut(&self) -> bool {
+        matches!(self.shared.state().end, Some(PipeEnd::Cut))
+    }
+
+    /// When the pipe is cut off, ends the response in order, as if that had been all. It hides a truncation from the
+    /// receiver; only where that is the contract.
+    pub fn clean_when_cut(mut self) -> Self {
+        self.clean_when_cut = true;
+        self
+    }
+
+    /// The pipe's counters.
+    pub fn moved(&self) -> Moved {
+        self.shared.moved.clone()
+    }
+
+    /// Takes the block out to empty it.
+    pub(crate) fn lend(&mut self) -> Lent {
+        if let Some(block) = self.held.take() {
+            return Lent::Block(block);
+        }
+        let mut state = self.shared.state();
+        if let Some(block) = state.block.take_if(|block| !block.is_empty()) {
+            return Lent::Block(block);
+        }
+        if state.block.is_some()
+            && let Some(end) = &state.end
+        {
+            return Lent::Over(match end {
+                PipeEnd::Cut if self.clean_when_cut => PipeEnd::Clean(None),
+                end => end.clone(),
+            });
+        }
+        state.wants_block[READER] = true;
+        Lent::NotNow
+    }
+
+    /// Gives it back, with `taken` bytes fewer in it.
+    pub(crate) fn give_back(&mut self, mut block: Buf, taken: usize) {
+        self.shared.moved.add(READER, taken);
+        let mut state = self.shared.state();
+        let room = self.shared.worth_filling(&mut block);
+        state.block = Some(block);
+        if room {
+            state.wake(WRITER);
+        }
+    }
+}
+
+impl Drop for PipeOut {
+    fn drop(&mut self) {
+        self.consume(0);
+        let mut state = self.shared.state();
+        state.reader_gone = true;
+        state.wants_block[WRITER] = true;
+        state.wake(WRITER);
+    }
+}
+
+impl Produce for PipeOut {
+    fn produce(&mut self, out: &mut Tx<'_>) -> Flow {
+        match self.lend() {
+            Lent::Block(mut block) => {
+                let n = out.write(block.filled());
+                block.consume(n);
+                self.give_back(block, n);
+                Flow::More
+            }
+            Lent::NotNow => Flow::Wait,
+            Lent::Over(PipeEnd::Clean(None)) => Flow::End,
+            Lent::Over(PipeEnd::Clean(Some(trailers))) => Flow::Trailers(*trailers),
+            Lent::Over(PipeEnd::Cut) => Flow::Abort,
+        }
+    }
+
+    fn pipe(&mut self) -> Option<&mut PipeOut> {
+        Some(self)
+    }
+}
+
+impl fmt::Debug for PipeIn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PipeIn({} bytes)", self.shared.moved.put_in())
+    }
+}
+
+impl fmt::Debug for PipeOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PipeOut({} bytes)", self.shared.moved.taken_out())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_bounded_and_pushes_back() {
+        let (mut inlet, mut outlet) = pipe(8);
+        assert_eq!(inlet.write(b"hello, world"), 8);
+        assert_eq!(inlet.write(b"more"), 0);
+        assert_eq!(outlet.bytes(), b"hello, w");
+        outlet.consume(8);
+        assert_eq!(inlet.write(b"orld"), 4);
+        assert_eq!((inlet.moved().put_in(), outlet.moved().taken_out()), (12, 8));
+    }
+
+    #[test]
+    fn a_dropped_writer_cuts_it_off_behind_the_data() {
+        let (mut inlet, mut outlet) = pipe(8);
+        inlet.write(b"part");
+        drop(inlet);
+        assert_eq!(outlet.bytes(), b"part");
+        outlet.consume(4);
+        assert!(matches!(outlet.lend(), Lent::Over(PipeEnd::Cut)));
+        assert!(outlet.is_cut() && !outlet.is_finished());
+    }
+
+    #[test]
+    fn a_dropped_reader_is_told() {
+        let (mut inlet, outlet) = pipe(8);
+        drop(outlet);
+        assert!(inlet.is_abandoned());
+        assert_eq!(inlet.write(b"x"), 0);
+    }
+
+    #[test]
+    fn nothing_overtakes_or_is_lost_across_threads() {
+        let (mut inlet, mut outlet) = pipe(100);
+        let writer = std::thread::spawn(move || {
+            let (all, mut sent) = ((0..50_000u32).map(|i| i as u8).collect::<Vec<_>>(), 0);
+            while sent < all.len() {
+                sent += inlet.write(&all[sent..(sent + 77).min(all.len())]);
+                std::thread::yield_now();
+            }
+            inlet.finish(None);
+        });
+        let mut got = Vec::new();
+        while !outlet.is_finished() {
+            let n = {
+                let bytes = outlet.bytes();
+                got.extend_from_slice(bytes);
+                bytes.len()
+            };
+            outlet.consume(n);
+            std::thread::yield_now();
+        }
+        writer.join().expect("no panic");
+        assert_eq!(got.len(), 50_000);
+        assert!(got.iter().enumerate().all(|(i, &b)| b == i as u8));
+    }
+}

@@ -1,0 +1,205 @@
+//! An answer: status, header fields, body.
+
+use std::{fmt, fs::File, ops::Range, sync::Arc};
+
+use super::Produce;
+use crate::{
+    base::out::Block,
+    h1::{Headers, InvalidHeader},
+};
+
+/// The answer to a request.
+///
+/// The engine adds `Date`, `Connection` and the framing fields. Names and values are checked when they are added, so
+/// a response cannot be split by what an application puts into one: an invalid one makes the whole response a 500,
+/// and the log says which it was.
+///
+/// ```
+/// use uncork::Response;
+/// let plain = Response::text("Hello, world!");
+/// let page = Response::new(404).header("Content-Type", "text/html").body("<h1>Not here</h1>");
+/// # let _ = (plain, page);
+/// ```
+#[must_use = "return it as an action"]
+pub struct Response {
+    pub(crate) status: u16,
+    pub(crate) headers: Headers,
+    pub(crate) body: Body,
+    pub(crate) length: Option<u64>,
+    pub(crate) close: bool,
+    pub(crate) confirm: bool,
+    /// Why it must not be sent as it is.
+    pub(crate) fault: Option<Box<Fault>>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Fault {
+    Header(String, InvalidHeader),
+    /// A field that is the engine's affair.
+    Reserved(String),
+    Status(u16),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header(name, error) => write!(f, "header field {name:?}: {error}"),
+            Self::Reserved(name) => write!(
+                f,
+                "header field {name:?} is written by the engine: use Response::length, stream or close instead"
+            ),
+            Self::Status(status) => write!(f, "{status} is not the status of a final answer (200 to 999)"),
+        }
+    }
+}
+
+/// The body of a response: nothing, bytes, part of a file, or made as the peer takes it.
+#[derive(Default)]
+pub struct Body(pub(crate) Kind);
+
+#[derive(Default)]
+pub(crate) enum Kind {
+    #[default]
+    Empty,
+    Bytes(Block),
+    File(File, Range<u64>),
+    Stream(Box<dyn Produce>),
+}
+
+impl From<&'static str> for Body {
+    fn from(text: &'static str) -> Self {
+        Self(Kind::Bytes(Block::Static(text.as_bytes())))
+    }
+}
+
+impl From<&'static [u8]> for Body {
+    fn from(bytes: &'static [u8]) -> Self {
+        Self(Kind::Bytes(Block::Static(bytes)))
+    }
+}
+
+impl From<String> for Body {
+    fn from(text: String) -> Self {
+        text.into_bytes().into()
+    }
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Kind::Bytes(Block::Owned(bytes)))
+    }
+}
+
+/// Any number of responses may share one allocation.
+impl From<Arc<[u8]>> for Body {
+    fn from(bytes: Arc<[u8]>) -> Self {
+        Self(Kind::Bytes(Block::Shared(bytes)))
+    }
+}
+
+impl Response {
+    /// An answer without a body. `status`: 200 to 999 (RFC 9110 §15); another makes it a 500.
+    pub fn new(status: u16) -> Self {
+        let mut response = Self::with_any_status(status);
+        if !(200..=999).contains(&status) {
+            response.fault = Some(Box::new(Fault::Status(status)));
+        }
+        response
+    }
+
+    pub(crate) fn with_any_status(status: u16) -> Self {
+        Self {
+            status,
+            headers: Headers::new(),
+            body: Body(Kind::Empty),
+            length: None,
+            close: false,
+            confirm: false,
+            fault: None,
+        }
+    }
+
+    /// 200 with a body of `text/plain; charset=utf-8`.
+    pub fn text(body: impl Into<Body>) -> Self {
+        Self::new(200).header("Content-Type", "text/plain; charset=utf-8").body(body)
+    }
+
+    /// 200 with a body that is made as the peer takes it; chunked, unless [`length`](Self::length) says how long it
+    /// will be (to a peer that speaks HTTP/1.0, the end of the connection ends it).
+    pub fn stream(produce: impl Produce + 'static) -> Self {
+        Self { body: Body(Kind::Stream(Box::new(produce))), ..Self::new(200) }
+    }
+
+    /// 200 with a range of a file, sent by the system itself on a plain connection. If the file turns out shorter, the
+    /// connection is aborted.
+    pub fn file(file: File, range: Range<u64>) -> Self {
+        Self { body: Body(Kind::File(file, range)), ..Self::new(200) }
+    }
+
+    /// The same with another status.
+    pub fn status(self, status: u16) -> Self {
+        let fault = self.fault.or_else(|| Self::new(status).fault);
+        Self { status, fault, ..self }
+    }
+
+    /// The same with another body.
+    pub fn body(self, body: impl Into<Body>) -> Self {
+        Self { body: body.into(), ..self }
+    }
+
+    /// Adds a header field. Not for `Content-Length`, `Transfer-Encoding` and `Connection`, which follow from the rest
+    /// and from [`length`](Self::length) and [`close`](Self::close).
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        let reserved = ["content-length", "transfer-encoding", "connection", "keep-alive"];
+        if reserved.iter().any(|r| r.len() == name.len() && r.eq_ignore_ascii_case(name)) {
+            self.fault.get_or_insert_with(|| Box::new(Fault::Reserved(name.to_owned())));
+        } else if let Err(error) = self.headers.append(name, value) {
+            self.fault.get_or_insert_with(|| Box::new(Fault::Header(name.to_owned(), error)));
+        }
+        self
+    }
+
+    /// How long a streamed body will be, if that is known: not a byte more is sent, and if it ends earlier the
+    /// connection is aborted. For an answer to HEAD, what the body's length would have been.
+    pub fn length(self, length: impl Into<Option<u64>>) -> Self {
+        Self { length: length.into(), ..self }
+    }
+
+    /// Closes the connection after this answer.
+    pub fn close(self) -> Self {
+        Self { close: true, ..self }
+    }
+
+    /// Holds the request's end back until the peer's TCP has acknowledged every byte, or the connection ended: then
+    /// [`End::acked`](crate::End::acked) is final.
+    pub fn confirm(self) -> Self {
+        Self { confirm: true, ..self }
+    }
+
+    /// The status.
+    pub fn status_code(&self) -> u16 {
+        self.status
+    }
+
+    /// The header fields added so far.
+    pub fn headers(&self) -> &Headers {
+        &self.headers
+    }
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response").field("status", &self.status).field("headers", &self.headers).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Empty => f.write_str("Body(empty)"),
+            Kind::Bytes(block) => write!(f, "Body({} bytes)", block.bytes().len()),
+            Kind::File(_, range) => write!(f, "Body(file {range:?})"),
+            Kind::Stream(_) => f.write_str("Body(stream)"),
+        }
+    }
+}

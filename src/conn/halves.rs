@@ -1,0 +1,232 @@
+//! The two halves of an HTTP/1.1 exchange, and what couples them.
+//!
+//! RULE 1: every transition is in this file. Other files may only report what happened.
+//! RULE 2: this file does not know whether we are the server or the client.
+//!
+//! ```text
+//!   request:   Idle ──Head──▶ Body ──End──▶ Done ─┐            ┌─▶ both Idle again (keep-alive)
+//!                                                 ├── settle ──┼─▶ MustClose ──Close──▶ Closed
+//!   response:  Idle ─▶ Owed ──Head──▶ Body ──End──▶ Done ─┘    └─▶ both Switched (101, CONNECT)
+//! ```
+//!
+//! `Owed` is why a peer that half-closes still gets its answer: without it, "the request's side is closed and the
+//! response has not begun" could not be told from "nobody has asked for anything".
+
+/// The state of one half.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Half {
+    /// Nothing was sent.
+    Idle,
+    /// Response only: a request was seen, an answer is owed.
+    Owed,
+    /// The head was sent, the body is under way.
+    Body,
+    /// The message is complete.
+    Done,
+    /// Nothing may follow but the end of the stream.
+    MustClose,
+    /// The stream has ended in this direction.
+    Closed,
+    /// The stream belongs to another protocol.
+    Switched,
+}
+
+/// What happened to one half.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Did {
+    Head,
+    End,
+    Switch,
+    Close,
+    /// The half broke its rules: nothing in it can be trusted any more.
+    Break,
+}
+
+/// A report that does not fit the state: a bug in the caller, whatever the peer sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Illegal(pub(crate) Half, pub(crate) Did);
+
+impl Half {
+    /// Event-triggered transitions: the whole table.
+    const fn after(self, did: Did) -> Result<Self, Illegal> {
+        Ok(match (self, did) {
+            (Self::Idle | Self::Owed, Did::Head) => Self::Body,
+            (Self::Body, Did::End) => Self::Done,
+            (Self::Owed, Did::Switch) => Self::Switched,
+            (Self::Idle | Self::Body | Self::Done | Self::MustClose | Self::Closed, Did::Close) => Self::Closed,
+            (_, Did::Break) => Self::Closed,
+            (state, did) => return Err(Illegal(state, did)),
+        })
+    }
+}
+
+/// Both halves of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Halves {
+    request: Half,
+    response: Half,
+    keep_alive: bool,
+}
+
+impl Halves {
+    pub(crate) const NEW: Self = Self { request: Half::Idle, response: Half::Idle, keep_alive: true };
+
+    pub(crate) fn request(&self) -> Half {
+        self.request
+    }
+
+    pub(crate) fn response(&self) -> Half {
+        self.response
+    }
+
+    pub(crate) fn keep_alive(&self) -> bool {
+        self.keep_alive
+    }
+
+    /// From here on the connection ends with the current exchange.
+    pub(crate) fn forbid_keep_alive(&mut self) {
+        self.keep_alive = false;
+        self.settle();
+    }
+
+    pub(crate) fn did_request(&mut self, did: Did) -> Result<(), Illegal> {
+        self.request = self.request.after(did)?;
+        if matches!(did, Did::Break) {
+            self.keep_alive = false;
+        }
+        self.settle();
+        Ok(())
+    }
+
+    pub(crate) fn did_response(&mut self, did: Did) -> Result<(), Illegal> {
+        self.response = self.response.after(did)?;
+        self.settle();
+        Ok(())
+    }
+
+    /// State-triggered transitions, to a fixed point.
+    fn settle(&mut self) {
+        use Half::{Body, Closed, Done, Idle, MustClose, Owed, Switched};
+        loop {
+            let before = *self;
+            match (self.request, self.response, self.keep_alive) {
+                (Body | Done, Idle, _) => self.response = Owed,
+                (Done, Done, true) => *self = Self::NEW,
+                (Done, Switched, _) => self.request = Switched,
+                (_, Done, false) => self.response = MustClose,
+                (Done | Idle, MustClose | Closed, _) => self.request = MustClose,
+                // A side that is closed can't bring another message: when the answer is out, so is ours.
+                (Closed, Done | Idle, true) => self.keep_alive = false,
+                _ => {}
+            }
+            if *self == before {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    const ALL: [Did; 5] = [Did::Head, Did::End, Did::Switch, Did::Close, Did::Break];
+
+    fn neighbours(from: Halves) -> Vec<Halves> {
+        let mut next = Vec::new();
+        for did in ALL {
+            let (mut a, mut b) = (from, from);
+            next.extend(a.did_request(did).is_ok().then_some(a));
+            next.extend(b.did_response(did).is_ok().then_some(b));
+        }
+        let mut last = from;
+        last.forbid_keep_alive();
+        next.push(last);
+        next
+    }
+
+    fn reachable(from: Halves) -> HashSet<Halves> {
+        let (mut seen, mut todo) = (HashSet::new(), vec![from]);
+        while let Some(state) = todo.pop() {
+            if seen.insert(state) {
+                todo.extend(neighbours(state));
+            }
+        }
+        seen
+    }
+
+    /// The machine is small enough to be enumerated: no dead ends.
+    #[test]
+    fn from_every_reachable_state_the_connection_can_end() {
+        let all = reachable(Halves::NEW);
+        assert!(all.len() > 10 && all.len() < 80, "{} states", all.len());
+        for state in all {
+            let ends = reachable(state).into_iter().any(|s| {
+                matches!(s.response, Half::Closed | Half::Switched)
+                    || (s.response == Half::MustClose && s.request != Half::Idle)
+            });
+            assert!(ends, "a dead end: {state:?}");
+        }
+    }
+
+    #[test]
+    fn keep_alive_starts_over() {
+        let mut h = Halves::NEW;
+        h.did_request(Did::Head).expect("head");
+        assert_eq!(h.response(), Half::Owed);
+        h.did_request(Did::End).expect("end");
+        h.did_response(Did::Head).expect("head");
+        h.did_response(Did::End).expect("end");
+        assert_eq!(h, Halves::NEW);
+    }
+
+    #[test]
+    fn an_answer_may_be_complete_before_the_request_is() {
+        let mut h = Halves::NEW;
+        h.did_request(Did::Head).expect("head");
+        h.did_response(Did::Head).expect("head");
+        h.did_response(Did::End).expect("end");
+        assert_eq!((h.request(), h.response()), (Half::Body, Half::Done));
+        let mut refused = h;
+        refused.forbid_keep_alive();
+        assert_eq!(refused.response(), Half::MustClose, "closing does not wait for the rest of the request");
+        h.did_request(Did::End).expect("end");
+        assert_eq!(h, Halves::NEW);
+    }
+
+    #[test]
+    fn a_peer_that_half_closes_still_gets_its_answer() {
+        let mut h = Halves::NEW;
+        h.did_request(Did::Head).expect("head");
+        h.did_request(Did::End).expect("end");
+        h.did_request(Did::Close).expect("close");
+        assert_eq!(h.response(), Half::Owed);
+        h.did_response(Did::Head).expect("head");
+        h.did_response(Did::End).expect("end");
+        assert_eq!(h.response(), Half::MustClose);
+    }
+
+    #[test]
+    fn a_broken_request_is_answered_once_and_never_followed() {
+        let mut h = Halves::NEW;
+        h.did_request(Did::Break).expect("break");
+        h.did_response(Did::Head).expect("the refusal");
+        h.did_response(Did::End).expect("its end");
+        assert_eq!(h.response(), Half::MustClose);
+        assert!(h.did_response(Did::Head).is_err(), "one answer");
+        assert!(h.did_request(Did::Head).is_err(), "no next request");
+    }
+
+    #[test]
+    fn switching_waits_for_the_whole_request() {
+        let mut h = Halves::NEW;
+        h.did_request(Did::Head).expect("head");
+        h.did_response(Did::Switch).expect("switch");
+        assert_eq!(h.request(), Half::Body);
+        h.did_request(Did::End).expect("end");
+        assert_eq!((h.request(), h.response()), (Half::Switched, Half::Switched));
+        assert!(h.did_request(Did::Head).is_err());
+    }
+}

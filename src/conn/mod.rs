@@ -1,0 +1,21 @@
+//! Sans-IO HTTP/1.1 connection machines.
+//!
+//! ```text
+//!              rx: Buf                                   out: Out
+//!   bytes ───▶ [ ... ] ──poll_head──▶ RequestHead   ┌──respond──▶ [ head | body ] ───▶ bytes
+//!                      ──poll_body──▶ Data/End      ├──begin_chunk … end_chunk
+//!                           ServerConn ─────────────┴──end_body
+//!                               │
+//!                             Halves: all transitions, one file
+//! ```
+//!
+//! A test, a fuzzer and a simulation drive these as the engine does. Call `poll_head` until it has a head, `begin`
+//! with it, then `poll_body`/`took` and `respond`/… in any interleaving, until [`ServerConn::is_idle`] (the next
+//! request) or [`ServerConn::must_close`].
+//!
+//! Not here: sockets, TLS (`transport`), the application (`engine::dispatch`), the clock (`drive`).
+
+pub(crate) mod halves;
+pub(crate) mod server;
+
+pub(crate) use server::{BodyEvent, BodyOut, ServerConn};

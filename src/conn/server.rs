@@ -1,0 +1,383 @@
+//! The server's side of one HTTP/1.1 connection.
+
+use super::halves::{Did, Half, Halves, Illegal};
+use crate::{
+    base::{Limits, buf::Buf, out::Out},
+    h1::{
+        FieldSlots, Framing, HeadLimits, Headers, Misbehaved, RequestHead, Scan, Version,
+        chunked::{BodyLimits, Decoder, Step},
+        parse_request,
+        write::{self, BodyLength, Connection, ResponseHead, Sink},
+    },
+};
+
+impl Sink for Out {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        self.push(bytes);
+    }
+}
+
+/// How the request's body goes on.
+#[derive(Debug)]
+pub(crate) enum BodyEvent {
+    /// The first so many bytes (more than 0) of the input are body.
+    Data(usize),
+    /// The body is whole.
+    End(Option<Box<Headers>>),
+    NeedMore,
+}
+
+/// How the response's body is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyOut {
+    /// Nothing of it is sent: HEAD, 204, 304, or there is none.
+    Nothing,
+    /// So many bytes are left to send.
+    Length(u64),
+    Chunked,
+    UntilClose,
+}
+
+enum BodyIn {
+    None,
+    Length(u64),
+    Chunked(Decoder),
+}
+
+/// An answer, as the machine needs it.
+pub(crate) struct Answer<'a> {
+    pub(crate) status: u16,
+    pub(crate) fields: &'a Headers,
+    /// The body's length, if it is known.
+    pub(crate) length: Option<u64>,
+    pub(crate) date: &'a [u8; 29],
+}
+
+pub(crate) struct ServerConn {
+    halves: Halves,
+    scan: Scan,
+    body: BodyIn,
+    out: BodyOut,
+    version: Version,
+    head_only: bool,
+    connect: bool,
+    /// The peer waits for `100 Continue`.
+    expects: bool,
+    /// Bytes of the request's body taken so far.
+    received: u64,
+}
+
+impl ServerConn {
+    pub(crate) fn new() -> Self {
+        Self {
+            halves: Halves::NEW,
+            scan: Scan::default(),
+            body: BodyIn::None,
+            out: BodyOut::Nothing,
+            version: Version::Http11,
+            head_only: false,
+            connect: false,
+            expects: false,
+            received: 0,
+        }
+    }
+
+    // What is the state?
+
+    /// Between two requests.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.halves.request() == Half::Idle && self.halves.response() == Half::Idle
+    }
+
+    /// Nothing may follow what was written.
+    pub(crate) fn must_close(&self) -> bool {
+        matches!(self.halves.response(), Half::MustClose | Half::Closed)
+    }
+
+    /// The request's body is not whole yet.
+    #[inline]
+    pub(crate) fn is_receiving(&self) -> bool {
+        self.halves.request() == Half::Body
+    }
+
+    /// A request was seen and nothing of its answer was written.
+    #[inline]
+    pub(crate) fn owes_answer(&self) -> bool {
+        self.halves.response() == Half::Owed
+    }
+
+    /// The answer's head was written, its body is under way.
+    pub(crate) fn is_answering(&self) -> bool {
+        self.halves.response() == Half::Body
+    }
+
+    pub(crate) fn is_switched(&self) -> bool {
+        self.halves.request() == Half::Switched
+    }
+
+    /// The peer waits for `100 Continue`, and did not get it.
+    pub(crate) fn expects_continue(&self) -> bool {
+        self.expects
+    }
+
+    pub(crate) fn received(&self) -> u64 {
+        self.received
+    }
+
+    pub(crate) fn body_out(&self) -> BodyOut {
+        self.out
+    }
+
+    pub(crate) fn keeps_alive(&self) -> bool {
+        self.halves.keep_alive()
+    }
+
+    // What came in.
+
+    /// The next request's head and where it ends in `rx`, if it is complete.
+    #[inline]
+    pub(crate) fn poll_head<'b>(
+        &mut self,
+        rx: &'b Buf,
+        slots: &'b mut FieldSlots<'b>,
+        limits: &HeadLimits,
+    ) -> Result<Option<(usize, RequestHead<'b>)>, Misbehaved> {
+        debug_assert!(self.is_idle());
+        let bytes = rx.filled();
+        let Some(end) = self.scan.find(bytes, limits)? else { return Ok(None) };
+        let head = parse_request(&bytes[self.scan.skip()..end], slots, limits)?;
+        Ok(Some((end, head)))
+    }
+
+    /// Whether part of a head has come.
+    pub(crate) fn has_partial_head(&self, rx: &Buf) -> bool {
+        rx.len() > self.scan.skip()
+    }
+
+    /// Goes on with this head. `last`: no other request may follow it.
+    ///
+    /// # Errors
+    /// [`Misbehaved::BodyTooLarge`]; then the request is refused with [`refuse`](Self::refuse).
+    #[inline]
+    pub(crate) fn begin(&mut self, head: &RequestHead<'_>, limits: &Limits, last: bool) -> Result<(), Misbehaved> {
+        self.scan = Scan::default();
+        self.version = head.version;
+        self.head_only = head.method == "HEAD";
+        self.connect = head.method == "CONNECT";
+        self.expects = head.expect_continue;
+        self.received = 0;
+        self.out = BodyOut::Nothing;
+        self.report(Did::Head, true);
+        if !head.keep_alive || last {
+            self.halves.forbid_keep_alive();
+        }
+        match head.framing {
+            Framing::None | Framing::Length(0) => {
+                self.body = BodyIn::None;
+                self.report(Did::End, true);
+            }
+            Framing::Length(n) if n > limits.body => return Err(Misbehaved::BodyTooLarge),
+            Framing::Length(n) => self.body = BodyIn::Length(n),
+            Framing::Chunked => self.body = BodyIn::Chunked(Decoder::new()),
+        }
+        Ok(())
+    }
+
+    /// How the body goes on. Framing bytes are consumed from `rx`; data is for the caller to take.
+    pub(crate) fn poll_body(&mut self, rx: &mut Buf, limits: &Limits) -> Result<BodyEvent, Misbehaved> {
+        if !self.is_receiving() {
+            return Ok(BodyEvent::End(None));
+        }
+        let trailers = match &mut self.body {
+            BodyIn::None | BodyIn::Length(0) => None,
+            BodyIn::Length(_) if rx.is_empty() => return Ok(BodyEvent::NeedMore),
+            BodyIn::Length(left) => return Ok(BodyEvent::Data(clamp(*left).min(rx.len()))),
+            BodyIn::Chunked(decoder) => {
+                let limits = BodyLimits { body: limits.body, trailers: limits.head, fields: limits.fields };
+                loop {
+                    match decoder.step(rx.filled(), &limits)? {
+                        Step::Skip(n) => rx.consume(n),
+                        Step::Data(n) => return Ok(BodyEvent::Data(n)),
+                        Step::NeedMore => return Ok(BodyEvent::NeedMore),
+                        Step::End(n, trailers) => {
+                            rx.consume(n);
+                            break trailers;
+                        }
+                    }
+                }
+            }
+        };
+        self.body = BodyIn::None;
+        self.expects = false;
+        self.report(Did::End, true);
+        Ok(BodyEvent::End(trailers))
+    }
+
+    /// The first `n` bytes of the data were taken.
+    pub(crate) fn took(&mut self, rx: &mut Buf, n: usize) {
+        rx.consume(n);
+        self.took_directly(n);
+    }
+
+    /// How many bytes of body may be read without looking at them; 0 if they must be looked at.
+    pub(crate) fn direct(&self) -> usize {
+        match self.body {
+            BodyIn::Length(left) if self.is_receiving() => clamp(left),
+            _ => 0,
+        }
+    }
+
+    /// So many bytes of body were read past `rx`.
+    pub(crate) fn took_directly(&mut self, n: usize) {
+        self.received += n as u64;
+        match &mut self.body {
+            BodyIn::Length(left) => *left = left.saturating_sub(n as u64),
+            BodyIn::Chunked(decoder) => decoder.took(n),
+            BodyIn::None => {}
+        }
+    }
+
+    /// The peer will send no more.
+    pub(crate) fn handle_end(&mut self) {
+        let closed = self.halves.did_request(Did::Close);
+        debug_assert!(closed.is_ok());
+        self.halves.forbid_keep_alive();
+    }
+
+    // What goes out.
+
+    /// Asks for the body, if the peer waits to be asked and has not begun anyway.
+    ///
+    /// RFC 9110 §10.1.1: "A server MAY omit sending a 100 (Continue) response if it has already received some or all
+    /// of the content for the corresponding request".
+    pub(crate) fn ask_for_body(&mut self, rx: &Buf, out: &mut Out) {
+        if std::mem::take(&mut self.expects) && rx.is_empty() && self.owes_answer() {
+            out.push(write::CONTINUE);
+        }
+    }
+
+    /// An informational response; not to HTTP/1.0, and not once the answer has begun.
+    pub(crate) fn inform(&mut self, status: u16, headers: &Headers, out: &mut Out) {
+        if self.version == Version::Http11 && self.owes_answer() && (102..200).contains(&status) {
+            write::informational(status, headers, out);
+        }
+    }
+
+    /// From here on the connection ends with the current exchange.
+    pub(crate) fn forbid_keep_alive(&mut self) {
+        self.halves.forbid_keep_alive();
+    }
+
+    /// Writes the answer's head; says how its body is framed. If there is none to send, the answer is complete.
+    #[inline]
+    pub(crate) fn respond(&mut self, answer: &Answer<'_>, out: &mut Out) -> BodyOut {
+        let bodiless = matches!(answer.status, 100..200 | 204 | 304) || (self.connect && answer.status < 300);
+        // RFC 9112 §6.3, items 1 to 8, from the sender's side.
+        let length = match answer.length {
+            _ if bodiless => BodyLength::None,
+            Some(n) => BodyLength::Known(n),
+            None if self.version == Version::Http11 => BodyLength::Chunked,
+            None => {
+                self.halves.forbid_keep_alive();
+                BodyLength::UntilClose
+            }
+        };
+        let connection = match (self.halves.keep_alive(), self.version) {
+            (false, _) => Some(Connection::Close),
+            (true, Version::Http10) => Some(Connection::KeepAlive),
+            (true, Version::Http11) => None,
+        };
+        write::response_head(
+            &ResponseHead {
+                status: answer.status,
+                fields: answer.fields.as_wire(),
+                length,
+                date: answer.date,
+                connection,
+            },
+            out,
+        );
+        self.report(Did::Head, false);
+        self.out = match length {
+            _ if self.head_only => BodyOut::Nothing,
+            BodyLength::None | BodyLength::Known(0) => BodyOut::Nothing,
+            BodyLength::Known(n) => BodyOut::Length(n),
+            BodyLength::Chunked => BodyOut::Chunked,
+            BodyLength::UntilClose => BodyOut::UntilClose,
+        };
+        if self.out == BodyOut::Nothing {
+            self.report(Did::End, false);
+        }
+        self.out
+    }
+
+    /// So many bytes of the answer's body were written. A body of known length ends with its last byte.
+    #[inline]
+    pub(crate) fn wrote(&mut self, n: u64) {
+        if let BodyOut::Length(left) = &mut self.out {
+            *left = left.saturating_sub(n);
+            if *left == 0 {
+                self.out = BodyOut::Nothing;
+                self.report(Did::End, false);
+            }
+        }
+    }
+
+    /// The answer's body is over; `false` if it is shorter than its head has said: then only a reset is honest.
+    pub(crate) fn end_body(&mut self, trailers: Option<&Headers>, out: &mut Out) -> bool {
+        match (self.out, trailers) {
+            (BodyOut::Nothing, _) => return true,
+            (BodyOut::Length(_), _) => return false,
+            (BodyOut::Chunked, Some(trailers)) => write::trailers(trailers, out),
+            (BodyOut::Chunked, None) => out.push(write::LAST_CHUNK),
+            (BodyOut::UntilClose, _) => {}
+        }
+        self.out = BodyOut::Nothing;
+        self.report(Did::End, false);
+        true
+    }
+
+    /// Answers 101, or 2xx to CONNECT: the stream belongs to another protocol once the request is whole.
+    pub(crate) fn switch(&mut self, answer: &Answer<'_>, out: &mut Out) {
+        write::response_head(
+            &ResponseHead {
+                status: answer.status,
+                fields: answer.fields.as_wire(),
+                length: BodyLength::None,
+                date: answer.date,
+                connection: (answer.status == 101).then_some(Connection::Upgrade),
+            },
+            out,
+        );
+        self.report(Did::Switch, false);
+    }
+
+    /// Whether a switch is open to this request: an upgrade asked for on 1.1, or CONNECT.
+    pub(crate) fn can_switch(&self, status: u16) -> bool {
+        if self.connect { (200..300).contains(&status) } else { status == 101 && self.version == Version::Http11 }
+    }
+
+    /// The peer broke a rule: answers that, if an answer is open, and lets nothing follow. Bytes behind it are never
+    /// parsed. Whether it could be said.
+    pub(crate) fn refuse(&mut self, what: Misbehaved, date: &[u8; 29], out: &mut Out) -> bool {
+        self.report(Did::Break, true);
+        let open = matches!(self.halves.response(), Half::Idle | Half::Owed);
+        if open {
+            write::error(what, date, !self.head_only, out);
+            self.report(Did::Head, false);
+            self.report(Did::End, false);
+        }
+        open
+    }
+
+    fn report(&mut self, did: Did, request: bool) {
+        let result: Result<(), Illegal> =
+            if request { self.halves.did_request(did) } else { self.halves.did_response(did) };
+        debug_assert!(result.is_ok(), "{result:?}");
+    }
+}
+
+fn clamp(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}
