@@ -1,1 +1,41 @@
-//! HTTP/1.1 codec.
+//! The HTTP/1.1 codec: bytes into meaning, meaning into bytes, by RFC 9110 and RFC 9112, strictly.
+//!
+//! ```text
+//!             ┌ Scan::find ┐   ┌ parse_request ┐
+//!   bytes ───▶│ where does │──▶│ httparse once,│──▶ RequestHead { method, target, fields, framing, .. }
+//!             │ it end?    │   │ then one pass │                                          │
+//!             └────────────┘   └───────────────┘                                          ▼
+//!   bytes ───▶ chunked::Decoder::step ──▶ Skip n │ Data n │ End(trailers)        framing: None, Length, Chunked
+//!
+//!   status, Headers, BodyLength, Date ──▶ write::response_head ──▶ bytes
+//!   Misbehaved ──▶ write::error ──▶ bytes          whatever went wrong becomes a status in one place, `error`
+//! ```
+//!
+//! Nothing here copies what it reads: heads and chunk data are borrowed from the caller's buffer. Nothing allocates
+//! on the way of an ordinary request. Nothing is lenient: what the RFCs forbid is refused, because two parsers that
+//! disagree about one message are what request smuggling is made of (RFC 9112 §11.2).
+//!
+//! Not here: connections and their order (`conn`), sockets, time, responses as an application sees them (`api`).
+
+pub mod chunked;
+pub mod date;
+pub mod error;
+pub mod framing;
+pub mod grammar;
+pub mod head;
+pub mod headers;
+pub mod scan;
+pub mod status;
+pub mod target;
+pub mod write;
+
+pub use date::DateCache;
+pub use error::Misbehaved;
+pub use framing::Framing;
+pub use grammar::{HeaderName, HeaderValue, InvalidHeader, is_field_value, is_token};
+pub use head::{FieldSlots, MAX_FIELDS, RequestHead, Version, field_slots, parse_request};
+pub use headers::{Headers, HeadersRef};
+pub use scan::{HeadLimits, Scan};
+pub use status::reason;
+pub use target::Form;
+pub use write::{BodyLength, Connection, ResponseHead, Sink};

@@ -1,0 +1,61 @@
+//! The Date field's value, formatted once a second.
+
+use std::{
+    io::Write,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// The last second of the year 9999: the last one that an IMF-fixdate can say.
+const LAST: u64 = 253_402_300_799;
+
+/// The current date as an IMF-fixdate (RFC 9110 §5.6.7), `Sun, 06 Nov 1994 08:49:37 GMT`. One for each loop: it is
+/// asked with every response and formats with the first of a second.
+#[derive(Clone, Debug)]
+pub struct DateCache {
+    second: u64,
+    text: [u8; 29],
+}
+
+impl DateCache {
+    /// The date at `wall`, which is passed in: nothing here reads a clock. Times before 1970 and after 9999 are told
+    /// as the nearest that can be told.
+    #[inline]
+    pub fn at(&mut self, wall: SystemTime) -> &[u8; 29] {
+        let second = wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()).min(LAST);
+        if second != self.second {
+            self.format(second);
+        }
+        &self.text
+    }
+
+    #[cold]
+    fn format(&mut self, second: u64) {
+        self.second = second;
+        let date = httpdate::HttpDate::from(UNIX_EPOCH + Duration::from_secs(second));
+        // It always is 29 bytes long; were it not, what does not fit would be left out.
+        let _ = write!(&mut self.text[..], "{date}");
+    }
+}
+
+impl Default for DateCache {
+    fn default() -> Self {
+        Self { second: 0, text: *b"Thu, 01 Jan 1970 00:00:00 GMT" }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_and_clamps() {
+        let mut cache = DateCache::default();
+        let mut at = |secs| String::from_utf8_lossy(cache.at(UNIX_EPOCH + Duration::from_secs(secs))).into_owned();
+        assert_eq!(at(0), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(at(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(at(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(at(784_111_778), "Sun, 06 Nov 1994 08:49:38 GMT");
+        assert_eq!(at(LAST + 5), "Fri, 31 Dec 9999 23:59:59 GMT");
+        assert_eq!(cache.at(UNIX_EPOCH - Duration::from_secs(1)), b"Thu, 01 Jan 1970 00:00:00 GMT");
+    }
+}

@@ -1,0 +1,126 @@
+//! What a peer did wrong, sorted by the rule it broke; and what it is told.
+
+use std::fmt;
+
+macro_rules! rules {
+    ($($(#[$doc:meta])* $name:ident = $status:literal $rule:literal,)*) => {
+        /// A rule that the peer broke, or a limit it ran into.
+        ///
+        /// Every variant says its [`rule`](Self::rule) in a sentence, for the log and for the peer, and has one
+        /// [`status`](Self::status). After any of them the position in the stream is lost or not to be trusted: the
+        /// connection answers once and closes.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum Misbehaved {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Misbehaved {
+            /// Every variant, for tables and tests.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The one place where "what went wrong" becomes "what the peer is told": 400, 408, 413, 414, 417, 431,
+            /// 501 or 505.
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$name => $status,)* }
+            }
+
+            /// The broken rule in a short sentence; it is the text of the error response.
+            pub const fn rule(self) -> &'static str {
+                match self { $(Self::$name => $rule,)* }
+            }
+        }
+    };
+}
+
+rules! {
+    /// A line feed without a carriage return before it (RFC 9112 §2.2).
+    BareLf = 400 "lines end with CR LF, not with LF alone",
+    /// A carriage return without a line feed behind it (RFC 9112 §2.2).
+    BareCr = 400 "CR stands only before LF",
+    /// A NUL or another control byte in a head (RFC 9110 §5.5).
+    ControlByte = 400 "control characters are not allowed in a head",
+    /// Not `method SP target SP version` (RFC 9112 §3).
+    BadRequestLine = 400 "the request line is method, target and version with one space between",
+    /// The method is no token (RFC 9110 §9.1).
+    BadMethod = 400 "the method must be a token",
+    /// The target is in none of the four forms, or not in the one its method needs (RFC 9112 §3.2).
+    BadTarget = 400 "the request target is malformed",
+    /// The target, or the whole request line, is over the limit.
+    TargetTooLong = 414 "the request target is too long",
+    /// Not `HTTP/` digit `.` digit (RFC 9112 §2.3).
+    BadVersion = 400 "the protocol version is malformed",
+    /// A version other than 1.0 and 1.1.
+    UnsupportedVersion = 505 "only HTTP/1.0 and HTTP/1.1 are spoken here",
+    /// A field line that is not `name ":" OWS value OWS` (RFC 9112 §5).
+    BadField = 400 "a header field line is malformed",
+    /// A field line continued on the next (RFC 9112 §5.2).
+    ObsFold = 400 "a header field may not continue on the next line",
+    /// Whitespace between field name and colon (RFC 9112 §5.1).
+    SpaceBeforeColon = 400 "no space is allowed between a field name and its colon",
+    /// More field lines than the limit.
+    TooManyFields = 431 "too many header fields",
+    /// A head longer than the limit.
+    HeadTooLarge = 431 "the request head is too large",
+    /// HTTP/1.1 without Host (RFC 9112 §3.2).
+    MissingHost = 400 "a Host field is required",
+    /// More than one Host line (RFC 9112 §3.2).
+    DuplicateHost = 400 "only one Host field is allowed",
+    /// Host is no `uri-host [":" port]` (RFC 9110 §7.2).
+    BadHost = 400 "the Host field is malformed",
+    /// Not digits, too large a number, or two different ones (RFC 9112 §6.3, item 5).
+    BadContentLength = 400 "Content-Length must be one decimal number",
+    /// Content-Length and Transfer-Encoding together (RFC 9112 §6.3, item 3): the smuggling case.
+    BothLengths = 400 "Content-Length and Transfer-Encoding exclude each other",
+    /// A transfer coding other than chunked (RFC 9112 §6.1).
+    UnknownTransferCoding = 501 "the only transfer coding known here is chunked",
+    /// Chunked twice, or not the last (RFC 9112 §6.3, item 4).
+    ChunkedNotFinal = 400 "chunked must be the last transfer coding, and only once",
+    /// An empty list, an empty element, a parameter on chunked, or no token (RFC 9112 §6.1, §7).
+    BadTransferEncoding = 400 "Transfer-Encoding is malformed",
+    /// Transfer-Encoding from an HTTP/1.0 client (RFC 9112 §6.1).
+    TransferEncodingOn10 = 400 "Transfer-Encoding does not exist in HTTP/1.0",
+    /// A chunk size line or the end of a chunk that is not by the grammar (RFC 9112 §7.1).
+    BadChunk = 400 "the chunked body is malformed",
+    /// Chunk extensions over the limit, of one chunk or of all (RFC 9112 §7.1.1).
+    ChunkExtensionTooLong = 400 "chunk extensions are too long",
+    /// Trailers over the limit, in bytes or in number.
+    TrailersTooLarge = 431 "the trailer fields are too large",
+    /// A trailer line that is not by the grammar (RFC 9112 §7.1.2).
+    BadTrailer = 400 "a trailer field line is malformed",
+    /// A body longer than the limit.
+    BodyTooLarge = 413 "the request body is too large",
+    /// An expectation other than 100-continue (RFC 9110 §10.1.1).
+    UnknownExpectation = 417 "the only expectation met here is 100-continue",
+    /// HTTP in the clear on a port that speaks TLS.
+    PlainHttpOnTls = 400 "this port speaks HTTPS, not plain HTTP",
+    /// The head did not arrive in time.
+    HeadTimeout = 408 "the request head took too long",
+    /// The body did not arrive in time, or too slowly.
+    BodyTimeout = 408 "the request body took too long",
+    /// The connection's end came before the body's (RFC 9112 §8).
+    TruncatedBody = 400 "the body ended too early",
+}
+
+impl fmt::Display for Misbehaved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.rule())
+    }
+}
+
+impl std::error::Error for Misbehaved {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_has_a_status_that_is_known_and_a_rule_of_one_line() {
+        for m in Misbehaved::ALL {
+            assert!([400, 408, 413, 414, 417, 431, 501, 505].contains(&m.status()), "{m:?}");
+            assert!(!crate::h1::reason(m.status()).is_empty(), "{m:?}");
+            assert!(m.rule().bytes().all(|b| (b' '..=b'~').contains(&b)) && m.rule().len() < 80, "{m:?}");
+            assert_eq!(Misbehaved::ALL.iter().filter(|other| other.rule() == m.rule()).count(), 1, "{m:?}");
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The small grammar of fields: tokens, values, lists (RFC 9110 §5.5, §5.6), and names and values checked by it.
+
+use std::fmt;
+
+/// What a byte may be part of; see the constants below.
+const CLASS: [u8; 256] = classes();
+const TOKEN: u8 = 1;
+const VALUE: u8 = 2;
+const REG_NAME: u8 = 4;
+const TARGET: u8 = 8;
+
+const fn classes() -> [u8; 256] {
+    let mut table = [0; 256];
+    let mut i = 0;
+    while i < 256 {
+        let b = i as u8;
+        let mut class = 0;
+        // RFC 9110 §5.6.2: tchar.
+        if b.is_ascii_alphanumeric() || in_set(b, b"!#$%&'*+-.^_`|~") {
+            class |= TOKEN;
+        }
+        // RFC 9110 §5.5: VCHAR, obs-text, SP, HTAB.
+        if b == b'\t' || (b >= b' ' && b != 0x7f) {
+            class |= VALUE;
+        }
+        // RFC 3986 §3.2.2: unreserved, sub-delims, and the percent sign of pct-encoded.
+        if b.is_ascii_alphanumeric() || in_set(b, b"-._~!$&'()*+,;=%") {
+            class |= REG_NAME;
+        }
+        // Visible ASCII but the fragment's sign, which never travels (RFC 9112 §3.2). This is wider than RFC 3986:
+        // browsers send `|`, `^` and the like as they are, and nothing that frames a message depends on them.
+        if b > b' ' && b < 0x7f && b != b'#' {
+            class |= TARGET;
+        }
+        table[i] = class;
+        i += 1;
+    }
+    table
+}
+
+const fn in_set(b: u8, set: &[u8]) -> bool {
+    let mut i = 0;
+    while i < set.len() {
+        if set[i] == b {
+            return true;
+        }
+        i += 1;
+    }
+    false
+}
+
+#[inline]
+fn all(bytes: &[u8], class: u8) -> bool {
+    bytes.iter().all(|&b| CLASS[usize::from(b)] & class != 0)
+}
+
+/// Whether these bytes are a token (RFC 9110 §5.6.2): one or more of `A-Z a-z 0-9` and ``!#$%&'*+-.^_`|~``.
+#[inline]
+pub fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && all(bytes, TOKEN)
+}
+
+/// Whether these bytes may stand in a field value (RFC 9110 §5.5): visible ASCII, SP, HTAB, and bytes from 0x80 up;
+/// so neither CR, LF, NUL nor any other control byte. Whitespace at the ends is not looked at.
+#[inline]
+pub fn is_field_value(bytes: &[u8]) -> bool {
+    all(bytes, VALUE)
+}
+
+#[inline]
+pub(crate) fn is_reg_name(bytes: &[u8]) -> bool {
+    all(bytes, REG_NAME)
+}
+
+#[inline]
+pub(crate) fn is_target(bytes: &[u8]) -> bool {
+    all(bytes, TARGET)
+}
+
+/// Without optional whitespace, SP and HTAB, at either end.
+#[inline]
+pub(crate) fn trim(mut bytes: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = bytes {
+        bytes = rest;
+    }
+    bytes
+}
+
+/// The elements of a comma-separated list, empty ones too (RFC 9110 §5.6.1). Not for lists of quoted strings.
+#[inline]
+pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&b| b == b',').map(trim)
+}
+
+/// Why a name or a value cannot be a header field's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum InvalidHeader {
+    /// The name is empty.
+    EmptyName,
+    /// The name has this byte in it, which no token may have (RFC 9110 §5.6.2).
+    Name(u8),
+    /// The value has this byte in it, which no field value may have (RFC 9110 §5.5): CR and LF would let a value end
+    /// its line and start another, or a whole response.
+    Value(u8),
+}
+
+impl InvalidHeader {
+    #[inline]
+    pub(crate) fn check_name(name: &[u8]) -> Result<(), Self> {
+        if is_token(name) {
+            Ok(())
+        } else {
+            Err(name.iter().find(|&&b| !is_token(&[b])).map_or(Self::EmptyName, |&b| Self::Name(b)))
+        }
+    }
+
+    #[inline]
+    pub(crate) fn check_value(value: &[u8]) -> Result<(), Self> {
+        value.iter().find(|&&b| CLASS[usize::from(b)] & VALUE == 0).map_or(Ok(()), |&b| Err(Self::Value(b)))
+    }
+}
+
+impl fmt::Display for InvalidHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EmptyName => f.write_str("a header name must not be empty"),
+            Self::Name(b) => write!(f, "'{}' is not allowed in a header name", b.escape_ascii()),
+            Self::Value(b) => write!(f, "'{}' is not allowed in a header value", b.escape_ascii()),
+        }
+    }
+}
+
+impl std::error::Error for InvalidHeader {}
+
+/// The name of a field: a token, checked when made.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct HeaderName(Box<str>);
+
+impl HeaderName {
+    /// Checks a name.
+    ///
+    /// # Errors
+    /// [`InvalidHeader::EmptyName`], or [`InvalidHeader::Name`] with the first byte that no token may have.
+    pub fn new(name: impl AsRef<[u8]>) -> Result<Self, InvalidHeader> {
+        let name = name.as_ref();
+        InvalidHeader::check_name(name)?;
+        // A token is ASCII, so this changes nothing.
+        Ok(Self(String::from_utf8_lossy(name).into()))
+    }
+
+    /// The name as it was spelled.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for HeaderName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The value of a field: no control bytes, no whitespace at its ends, checked when made.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct HeaderValue(Box<[u8]>);
+
+impl HeaderValue {
+    /// Checks a value and trims it.
+    ///
+    /// # Errors
+    /// [`InvalidHeader::Value`] with the first byte that no field value may have.
+    pub fn new(value: impl AsRef<[u8]>) -> Result<Self, InvalidHeader> {
+        let value = trim(value.as_ref());
+        InvalidHeader::check_value(value)?;
+        Ok(Self(value.into()))
+    }
+
+    /// The value, trimmed.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for HeaderValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0.escape_ascii())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_is_judged_by_the_rfc() {
+        for b in 0..=255u8 {
+            let token = b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+            assert_eq!(is_token(&[b]), token, "{b:#x}");
+            assert_eq!(is_field_value(&[b]), b == 9 || (b >= 32 && b != 127), "{b:#x}");
+            assert_eq!(is_target(&[b]), b.is_ascii_graphic() && b != b'#', "{b:#x}");
+        }
+        assert!(!is_token(b"") && is_field_value(b""));
+    }
+
+    #[test]
+    fn names_and_values_are_checked_when_made() {
+        assert_eq!(HeaderName::new("X-A").map(|n| n.as_str().to_owned()), Ok("X-A".into()));
+        assert_eq!(HeaderName::new(""), Err(InvalidHeader::EmptyName));
+        assert_eq!(HeaderName::new("X A"), Err(InvalidHeader::Name(b' ')));
+        assert_eq!(HeaderName::new("X:"), Err(InvalidHeader::Name(b':')));
+        assert_eq!(HeaderValue::new(" \ta\tb ").map(|v| v.as_bytes().to_vec()), Ok(b"a\tb".to_vec()));
+        for (value, byte) in [("a\r\nb", b'\r'), ("a\nb", b'\n'), ("a\0", 0), ("\x0ba", 11), ("\x7f", 127)] {
+            assert_eq!(HeaderValue::new(value), Err(InvalidHeader::Value(byte)));
+        }
+        assert_eq!(InvalidHeader::Value(b'\r').to_string(), "'\\r' is not allowed in a header value");
+    }
+
+    #[test]
+    fn lists_keep_their_empty_elements() {
+        let elements: Vec<_> = list(b" a ,\tb,,c d").collect();
+        assert_eq!(elements, [&b"a"[..], b"b", b"", b"c d"]);
+    }
+}

@@ -1,0 +1,301 @@
+//! A request's head: httparse runs once, one pass over the fields finds what HTTP itself must know.
+//!
+//! ```text
+//!   POST /up?x=1 HTTP/1.1 ␍␊ Host: h ␍␊ Content-Length: 3 ␍␊ ␍␊
+//!   └┬─┘ └──┬──┘ └──┬───┘    └──┬──┘    └───────┬───────┘
+//!   method target version     host           framing               and: keep_alive, expect_continue, upgrade
+//! ```
+//!
+//! httparse is lenient in places: it takes bare LF for line ends (refused before, by [`Scan`](super::Scan)), any
+//! UTF-8 in a target, and skips empty lines. Each of these has its test.
+
+use std::mem::MaybeUninit;
+
+use super::{
+    Form, Framing, HeadLimits, HeadersRef, Misbehaved,
+    framing::BodyFields,
+    grammar::{is_token, list},
+    target,
+};
+
+/// The most field lines a head may have, whatever its limits say: room for them is on the stack.
+pub const MAX_FIELDS: usize = 256;
+
+/// Room for the fields of one head: 8 KiB, not initialised.
+pub type FieldSlots<'b> = [MaybeUninit<httparse::Header<'b>>; MAX_FIELDS];
+
+/// Room for the fields of one head. It costs nothing: no byte of it is written.
+#[inline(always)]
+pub const fn field_slots<'b>() -> FieldSlots<'b> {
+    [const { MaybeUninit::uninit() }; MAX_FIELDS]
+}
+
+/// The version of a request. Others than these are refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Version {
+    /// HTTP/1.0: no chunks, and a connection for each request unless the client asks for more.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+}
+
+/// A request's head, by the rules of RFC 9110 and RFC 9112.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestHead<'b> {
+    /// Any token; case matters (RFC 9110 §9.1).
+    pub method: &'b str,
+    /// The request target as it came. Visible ASCII without `#`.
+    pub target: &'b str,
+    /// Which of the four forms the target has.
+    pub form: Form,
+    /// The client's version.
+    pub version: Version,
+    /// All fields, in order.
+    pub fields: HeadersRef<'b>,
+    /// How long the body is.
+    pub framing: Framing,
+    /// Whether the client is ready for another request on this connection (RFC 9112 §9.3).
+    pub keep_alive: bool,
+    /// Whether the client waits for `100 Continue` before it sends its body (RFC 9110 §10.1.1). Never without a body,
+    /// never on 1.0.
+    pub expect_continue: bool,
+    /// Whether the client offers to switch protocols (RFC 9110 §7.8): an Upgrade field that Connection names, on 1.1.
+    pub upgrade: bool,
+    /// The host the request is for, with its port if one was given: of the target if that names one, which then wins
+    /// over the Host field (RFC 9112 §3.2.2), else of the Host field. `None`: an 1.0 client that said nothing. Empty:
+    /// a client whose URI has no authority.
+    pub host: Option<&'b str>,
+}
+
+impl<'b> RequestHead<'b> {
+    /// The same as `host`, but `None` if it is empty.
+    pub fn authority(&self) -> Option<&'b str> {
+        self.host.filter(|host| !host.is_empty())
+    }
+
+    /// The path as it came, percent-encoding and dot segments included: `/` at least; `*` of the asterisk form, `""`
+    /// of the authority form.
+    pub fn path(&self) -> &'b str {
+        target::path_and_query(self.form, self.target).0
+    }
+
+    /// What is behind the first `?`, if there is one.
+    pub fn query(&self) -> Option<&'b str> {
+        target::path_and_query(self.form, self.target).1
+    }
+}
+
+/// What one pass over the fields finds out.
+#[derive(Default)]
+struct Facts<'b> {
+    host: Option<&'b [u8]>,
+    hosts: usize,
+    body: Option<BodyFields>,
+    close: bool,
+    keep_alive: bool,
+    upgrade_token: bool,
+    upgrade_field: bool,
+    expects: bool,
+    expects_other: bool,
+}
+
+impl<'b> Facts<'b> {
+    #[inline]
+    fn of(fields: &[httparse::Header<'b>]) -> Self {
+        let mut facts = Self::default();
+        for field in fields {
+            // The length first: most fields are none of these, and are done with after one comparison.
+            let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+            match field.name.len() {
+                4 if is("host") => {
+                    facts.host = Some(field.value);
+                    facts.hosts += 1;
+                }
+                6 if is("expect") => facts.expect(field.value),
+                7 if is("upgrade") => facts.upgrade_field = true,
+                10 if is("connection") => facts.connection(field.value),
+                14 if is("content-length") => {
+                    facts.body.get_or_insert_default().content_length(field.value);
+                }
+                17 if is("transfer-encoding") => {
+                    facts.body.get_or_insert_default().transfer_encoding(field.value);
+                }
+                _ => {}
+            }
+        }
+        facts
+    }
+
+    fn connection(&mut self, value: &[u8]) {
+        for option in list(value) {
+            self.close |= option.eq_ignore_ascii_case(b"close");
+            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+            self.upgrade_token |= option.eq_ignore_ascii_case(b"upgrade");
+        }
+    }
+
+    fn expect(&mut self, value: &[u8]) {
+        for expectation in list(value).filter(|element| !element.is_empty()) {
+            let known = expectation.eq_ignore_ascii_case(b"100-continue");
+            self.expects |= known;
+            self.expects_other |= !known;
+        }
+    }
+
+    /// RFC 9112 §3.2: "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1 request message that
+    /// lacks a Host header field and to any request message that contains more than one Host header field line or a
+    /// Host header field with an invalid field value."
+    #[inline]
+    fn host(&self, version: Version) -> Result<Option<&'b str>, Misbehaved> {
+        match self.host {
+            _ if self.hosts > 1 => Err(Misbehaved::DuplicateHost),
+            None if version == Version::Http11 => Err(Misbehaved::MissingHost),
+            None => Ok(None),
+            // Empty if the target URI has no authority (RFC 9112 §3.2).
+            Some(host) if host.is_empty() || target::is_host(host) => {
+                std::str::from_utf8(host).map(Some).map_err(|_| Misbehaved::BadHost)
+            }
+            Some(_) => Err(Misbehaved::BadHost),
+        }
+    }
+}
+
+/// Parses a head, which is exactly what [`Scan`](super::Scan) found: from behind the empty lines to the end of the
+/// one that ends the head. Line ends are not judged here again.
+///
+/// A minor version above 1 is refused with 505 like any other version; RFC 9110 §2.5 would have it read as 1.1, but
+/// there is none and will be none.
+///
+/// # Errors
+/// The first rule that is broken; of a malformed line rather than of what well-formed lines say.
+#[inline]
+pub fn parse_request<'b>(
+    head: &'b [u8],
+    slots: &'b mut FieldSlots<'b>,
+    limits: &HeadLimits,
+) -> Result<RequestHead<'b>, Misbehaved> {
+    let mut parsed = httparse::Request::new(&mut []);
+    let room = &mut slots[..limits.fields.min(MAX_FIELDS)];
+    match parsed.parse_with_uninit_headers(head, room) {
+        Ok(httparse::Status::Complete(n)) if n == head.len() && head[0] != b'\r' => {}
+        Ok(_) => return Err(Misbehaved::BadRequestLine),
+        Err(error) => return Err(blame(head, error)),
+    }
+    let (Some(method), Some(target), Some(minor)) = (parsed.method, parsed.path, parsed.version) else {
+        return Err(Misbehaved::BadRequestLine);
+    };
+    let fields: &'b [httparse::Header<'b>] = parsed.headers;
+    if target.len() > limits.target {
+        return Err(Misbehaved::TargetTooLong);
+    }
+    let (form, authority) = target::classify(method, target)?;
+    let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
+    let facts = Facts::of(fields);
+    let host = facts.host(version)?;
+    let framing = match &facts.body {
+        Some(body) => body.decide(version)?,
+        None => Framing::None,
+    };
+    if facts.expects_other {
+        return Err(Misbehaved::UnknownExpectation);
+    }
+    let modern = version == Version::Http11;
+    Ok(RequestHead {
+        method,
+        target,
+        form,
+        version,
+        fields: HeadersRef::new(fields),
+        framing,
+        keep_alive: !facts.close && (modern || facts.keep_alive),
+        expect_continue: facts.expects && modern && !framing.is_empty(),
+        upgrade: facts.upgrade_token && facts.upgrade_field && modern,
+        host: authority.or(host),
+    })
+}
+
+/// Which rule it was that httparse saw broken.
+#[cold]
+fn blame(head: &[u8], error: httparse::Error) -> Misbehaved {
+    use httparse::Error as E;
+    match error {
+        E::TooManyHeaders => Misbehaved::TooManyFields,
+        E::HeaderName | E::HeaderValue => blame_field(head),
+        E::Token | E::Version | E::NewLine | E::Status => blame_line(head),
+    }
+}
+
+fn blame_line(head: &[u8]) -> Misbehaved {
+    let line = head.split(|&b| b == b'\r').next().unwrap_or_default();
+    let parts: Vec<&[u8]> = line.splitn(4, |&b| b == b' ').collect();
+    match parts[..] {
+        [method, ..] if !is_token(method) => Misbehaved::BadMethod,
+        [_, b"", ..] => Misbehaved::BadRequestLine,
+        [_, _, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']] => {
+            if parts[2] == b"HTTP/1.0" || parts[2] == b"HTTP/1.1" {
+                return Misbehaved::BadTarget;
+            }
+            Misbehaved::UnsupportedVersion
+        }
+        [_, _, version] if !version.starts_with(b"HTTP/1.") || is_token(version) || version.len() > 8 => {
+            Misbehaved::BadVersion
+        }
+        _ => Misbehaved::BadRequestLine,
+    }
+}
+
+fn blame_field(head: &[u8]) -> Misbehaved {
+    for line in head.split(|&b| b == b'\n').skip(1) {
+        let name = line.split(|&b| b == b':').next().unwrap_or_default();
+        match name {
+            b"\r" | b"" if name.len() == line.len() => break,
+            [b' ' | b'\t', ..] => return Misbehaved::ObsFold,
+            [token @ .., b' ' | b'\t'] if name.len() < line.len() && is_token(token) => {
+                return Misbehaved::SpaceBeforeColon;
+            }
+            _ if !is_token(name) || name.len() == line.len() => return Misbehaved::BadField,
+            _ => {}
+        }
+    }
+    Misbehaved::BadField
+}
+
+/// Fuzz body: the head is found the same way whole and byte by byte, and what is accepted keeps every promise.
+#[doc(hidden)]
+pub fn fuzz(data: &[u8]) {
+    use super::{Scan, grammar};
+    let limits = HeadLimits { head: 400, target: 100, fields: 8 };
+    let (mut whole, mut split) = (Scan::default(), Scan::default());
+    let found = whole.find(data, &limits);
+    let pieces = (0..=data.len()).map(|n| split.find(&data[..n], &limits)).find(|step| *step != Ok(None));
+    assert_eq!(found, pieces.unwrap_or(Ok(None)), "finding must not depend on how the bytes arrive");
+    let Ok(Some(end)) = found else { return };
+    assert_eq!(whole, split);
+    let bytes = &data[whole.skip()..end];
+    assert!(bytes.ends_with(b"\r\n\r\n") && bytes.len() <= limits.head);
+    let mut slots = field_slots();
+    let Ok(head) = parse_request(bytes, &mut slots, &limits) else { return };
+    for (i, b) in bytes.iter().enumerate() {
+        assert!(*b != b'\n' || bytes[i - 1] == b'\r');
+        assert!(*b != b'\r' || bytes[i + 1] == b'\n');
+        assert!(*b >= 0x20 && *b != 0x7f || matches!(b, b'\r' | b'\n' | b'\t'));
+    }
+    // The same head, written down again from what was understood, is the same bytes but for whitespace.
+    let version = if head.version == Version::Http11 { "1.1" } else { "1.0" };
+    let mut again = format!("{} {} HTTP/{version}\r\n", head.method, head.target).into_bytes();
+    for (name, value) in head.fields.iter() {
+        assert!(is_token(name.as_bytes()) && grammar::is_field_value(value) && grammar::trim(value) == value);
+        again.extend_from_slice(&[name.as_bytes(), b":", value, b"\r\n"].concat());
+    }
+    again.extend_from_slice(b"\r\n");
+    let bare = |bytes: &[u8]| bytes.iter().copied().filter(|b| !matches!(b, b' ' | b'\t')).collect::<Vec<_>>();
+    assert_eq!(bare(&again), bare(bytes));
+    assert!(head.fields.len() <= limits.fields && head.target.len() <= limits.target);
+    assert!(head.version == Version::Http10 || head.fields.get_all("host").count() == 1);
+    assert!(head.path() == "*" || head.path().is_empty() || head.path().starts_with('/'));
+    assert!(head.authority().is_none_or(|host| target::is_host(host.as_bytes())));
+}
+
+#[cfg(test)]
+#[path = "head_tests.rs"]
+mod tests;

@@ -1,0 +1,344 @@
+//! Header fields: owned and ready for the wire, or borrowed as they were parsed.
+//!
+//! ```text
+//!   Headers      Content-Type: text/plain␍␊Vary: Accept␍␊…     one block of bytes, copied out as it is
+//!   HeadersRef   [(name, value), (name, value), …]             points into the caller's buffer
+//! ```
+//!
+//! Nothing that could end a line gets into a [`Headers`]: names and values are checked on the way in. A response
+//! cannot be split by what an application puts into it.
+
+use std::fmt;
+
+use super::grammar::{HeaderName, HeaderValue, InvalidHeader, list, trim};
+
+/// Bytes held without an allocation: about `Content-Type: text/html; charset=utf-8` and one short line more.
+const INLINE: usize = 62;
+
+#[derive(Clone)]
+enum Block {
+    Inline { len: u8, bytes: [u8; INLINE] },
+    Heap(Vec<u8>),
+}
+
+/// An owned, ordered list of header fields. Names may repeat; they are compared without regard to case.
+///
+/// ```
+/// use uncork::h1::Headers;
+/// let mut headers = Headers::new();
+/// headers.append("Content-Type", "text/plain")?;
+/// assert_eq!(headers.get("content-type"), Some(&b"text/plain"[..]));
+/// assert!(headers.append("X", "a\r\nSet-Cookie: b").is_err());
+/// # Ok::<(), uncork::h1::InvalidHeader>(())
+/// ```
+#[derive(Clone)]
+pub struct Headers(Block);
+
+impl Headers {
+    /// No fields, and no allocation.
+    pub const fn new() -> Self {
+        Self(Block::Inline { len: 0, bytes: [0; INLINE] })
+    }
+
+    /// Adds a field behind the others, whether or not there is one of that name. The value is trimmed.
+    ///
+    /// # Errors
+    /// If the name is no token or the value has a control byte in it; nothing is added then.
+    pub fn append(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), InvalidHeader> {
+        let value = trim(value.as_ref());
+        InvalidHeader::check_name(name.as_bytes())?;
+        InvalidHeader::check_value(value)?;
+        self.append_checked(name.as_bytes(), value);
+        Ok(())
+    }
+
+    /// Adds a field in place of all others of that name.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append); nothing is changed then.
+    pub fn insert(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), InvalidHeader> {
+        let value = trim(value.as_ref());
+        InvalidHeader::check_name(name.as_bytes())?;
+        InvalidHeader::check_value(value)?;
+        self.remove(name);
+        self.append_checked(name.as_bytes(), value);
+        Ok(())
+    }
+
+    /// Adds a field whose parts were checked before; this cannot fail.
+    pub fn push(&mut self, name: &HeaderName, value: &HeaderValue) {
+        self.append_checked(name.as_str().as_bytes(), value.as_bytes());
+    }
+
+    /// Takes out all fields of that name.
+    pub fn remove(&mut self, name: &str) {
+        if self.get(name).is_none() {
+            return;
+        }
+        let mut kept = Self::new();
+        for (other, value) in self.iter().filter(|(other, _)| !other.eq_ignore_ascii_case(name)) {
+            kept.append_checked(other.as_bytes(), value);
+        }
+        *self = kept;
+    }
+
+    /// The caller has checked both.
+    pub(crate) fn append_checked(&mut self, name: &[u8], value: &[u8]) {
+        let size = name.len() + value.len() + 4;
+        match &mut self.0 {
+            Block::Inline { len, bytes } => {
+                let from = usize::from(*len);
+                if let Some(line) = bytes.get_mut(from..from + size) {
+                    let (a, rest) = line.split_at_mut(name.len());
+                    let (b, rest) = rest.split_at_mut(2);
+                    let (c, d) = rest.split_at_mut(value.len());
+                    a.copy_from_slice(name);
+                    b.copy_from_slice(b": ");
+                    c.copy_from_slice(value);
+                    d.copy_from_slice(b"\r\n");
+                    *len = (from + size) as u8; // at most INLINE
+                    return;
+                }
+                let mut heap = Vec::with_capacity((from + size).max(2 * INLINE));
+                heap.extend_from_slice(&bytes[..from]);
+                self.0 = Block::Heap(heap);
+                self.append_checked(name, value);
+            }
+            Block::Heap(heap) => {
+                for part in [name, b": ", value, b"\r\n"] {
+                    heap.extend_from_slice(part);
+                }
+            }
+        }
+    }
+
+    /// The first value of that name.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// All values of that name, in order.
+    pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+        self.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// All fields, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let mut rest = self.as_wire();
+        std::iter::from_fn(move || {
+            let colon = rest.iter().position(|&b| b == b':')?;
+            let end = colon + rest[colon..].iter().position(|&b| b == b'\r')?;
+            let (name, value) = (&rest[..colon], &rest[colon + 2..end]);
+            rest = &rest[end + 2..];
+            Some((std::str::from_utf8(name).unwrap_or_default(), value))
+        })
+    }
+
+    /// Whether the lists in all fields of that name have this token in them, whatever its case: `contains_token(
+    /// "connection", "close")`.
+    pub fn contains_token(&self, name: &str, token: &str) -> bool {
+        self.get_all(name).any(|value| has_token(value, token))
+    }
+
+    /// How many fields.
+    pub fn len(&self) -> usize {
+        self.iter().count()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.as_wire().is_empty()
+    }
+
+    /// The lines, `name: value CR LF` each, without the empty line behind them.
+    #[inline]
+    pub(crate) fn as_wire(&self) -> &[u8] {
+        match &self.0 {
+            Block::Inline { len, bytes } => &bytes[..usize::from(*len)],
+            Block::Heap(heap) => heap,
+        }
+    }
+}
+
+impl Default for Headers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl PartialEq for Headers {
+    /// The same lines in the same order and spelling.
+    fn eq(&self, other: &Self) -> bool {
+        self.as_wire() == other.as_wire()
+    }
+}
+
+impl Eq for Headers {}
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        debug_fields(self.iter(), f)
+    }
+}
+
+/// Header fields as they were parsed, borrowed from the bytes they stand in.
+#[derive(Clone, Copy)]
+pub struct HeadersRef<'b>(&'b [httparse::Header<'b>]);
+
+impl<'b> HeadersRef<'b> {
+    /// A view over what httparse found. Names and values must have been checked (httparse's are).
+    #[inline]
+    pub(crate) fn new(fields: &'b [httparse::Header<'b>]) -> Self {
+        Self(fields)
+    }
+
+    /// The first value of that name.
+    pub fn get(&self, name: &str) -> Option<&'b [u8]> {
+        self.0.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    }
+
+    /// All values of that name, in order.
+    pub fn get_all<'a>(&self, name: &'a str) -> impl Iterator<Item = &'b [u8]> + use<'a, 'b> {
+        self.0.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    }
+
+    /// All fields, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&'b str, &'b [u8])> + use<'b> {
+        self.0.iter().map(|field| (field.name, field.value))
+    }
+
+    /// As [`Headers::contains_token`].
+    pub fn contains_token(&self, name: &str, token: &str) -> bool {
+        self.get_all(name).any(|value| has_token(value, token))
+    }
+
+    /// How many fields.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A copy that outlives the buffer.
+    pub fn to_owned(&self) -> Headers {
+        let mut headers = Headers::new();
+        for field in self.0 {
+            headers.append_checked(field.name.as_bytes(), field.value);
+        }
+        headers
+    }
+}
+
+impl fmt::Debug for HeadersRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        debug_fields(self.iter(), f)
+    }
+}
+
+fn has_token(value: &[u8], token: &str) -> bool {
+    list(value).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+fn debug_fields<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.debug_map().entries(fields.map(|(name, value)| (name, String::from_utf8_lossy(value)))).finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn three() -> Headers {
+        let mut headers = Headers::new();
+        headers.append("Vary", "Accept").unwrap();
+        headers.append("Connection", "Keep-Alive, Upgrade ").unwrap();
+        headers.append("vary", "\tOrigin").unwrap();
+        headers
+    }
+
+    #[test]
+    fn it_is_small_and_short_content_stays_inline() {
+        assert!(size_of::<Headers>() <= 80, "{}", size_of::<Headers>());
+        let mut headers = Headers::new();
+        headers.append("Content-Type", "text/html; charset=utf-8").unwrap();
+        assert!(matches!(headers.0, Block::Inline { .. }));
+        headers.append("X-More", "0123456789012345678901234567890123456789").unwrap();
+        assert!(matches!(headers.0, Block::Heap(_)));
+        assert_eq!(headers.len(), 2);
+        assert_eq!(headers.get("content-type"), Some(&b"text/html; charset=utf-8"[..]));
+    }
+
+    #[test]
+    fn every_length_survives_the_step_from_inline_to_heap() {
+        for n in 0..100 {
+            let value = "v".repeat(n);
+            let mut headers = Headers::new();
+            headers.append("A", &value).unwrap();
+            headers.append("B", "").unwrap();
+            assert_eq!(headers.as_wire(), format!("A: {value}\r\nB: \r\n").as_bytes());
+            assert_eq!(headers.iter().map(|(_, v)| v.len()).collect::<Vec<_>>(), [n, 0]);
+        }
+    }
+
+    #[test]
+    fn reads_back_what_was_put_in() {
+        let headers = three();
+        assert_eq!(headers.as_wire(), b"Vary: Accept\r\nConnection: Keep-Alive, Upgrade\r\nvary: Origin\r\n");
+        assert_eq!(headers.get("VARY"), Some(&b"Accept"[..]));
+        assert_eq!(headers.get_all("vary").collect::<Vec<_>>(), [&b"Accept"[..], b"Origin"]);
+        assert!(headers.contains_token("connection", "upgrade") && headers.contains_token("vary", "ORIGIN"));
+        assert!(!headers.contains_token("connection", "keep") && headers.get("X").is_none());
+        assert_eq!(
+            format!("{headers:?}"),
+            r#"{"Vary": "Accept", "Connection": "Keep-Alive, Upgrade", "vary": "Origin"}"#
+        );
+    }
+
+    #[test]
+    fn insert_replaces_and_remove_removes() {
+        let mut headers = three();
+        headers.insert("VARY", "*").unwrap();
+        assert_eq!(headers.as_wire(), b"Connection: Keep-Alive, Upgrade\r\nVARY: *\r\n");
+        assert_eq!(headers.insert("Vary", "a\nb"), Err(InvalidHeader::Value(b'\n')));
+        assert_eq!(headers.len(), 2, "what fails changes nothing");
+        headers.remove("connection");
+        headers.remove("vary");
+        assert!(headers.is_empty() && headers == Headers::default());
+    }
+
+    #[test]
+    fn no_value_can_end_its_line() {
+        // Every pair of bytes, in name and in value: what is accepted is one line, and reads back as it was.
+        for pair in 0..=u16::MAX {
+            let [a, b] = pair.to_be_bytes();
+            let mut headers = Headers::new();
+            if headers.append("N", [b'x', a, b, b'x']).is_ok() {
+                let wire = headers.as_wire();
+                assert_eq!(wire.iter().filter(|b| matches!(b, b'\r' | b'\n' | 0)).count(), 2, "{a:#x} {b:#x}");
+                assert_eq!(headers.get("n"), Some(&[b'x', a, b, b'x'][..]));
+            }
+            if let Ok(name) = std::str::from_utf8(&[a, b]) {
+                if headers.append(name, "v").is_ok() {
+                    assert!(super::super::is_token(name.as_bytes()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_borrowed_view_reads_the_same() {
+        let fields = [
+            httparse::Header { name: "Vary", value: b"Accept" },
+            httparse::Header { name: "Connection", value: b"Keep-Alive, Upgrade" },
+            httparse::Header { name: "vary", value: b"Origin" },
+        ];
+        let view = HeadersRef::new(&fields);
+        assert_eq!(view.to_owned(), three());
+        assert_eq!((view.len(), view.is_empty()), (3, false));
+        assert_eq!(view.get("vary"), Some(&b"Accept"[..]));
+        assert!(view.contains_token("VARY", "origin"));
+        assert!(view.iter().eq(three().iter()));
+    }
+}

@@ -1,0 +1,149 @@
+//! Where a head ends: found by looking at each byte once, however the bytes arrive.
+//!
+//! ```text
+//!   ␍␊ GET / HTTP/1.1 ␍␊ Host: x ␍␊ ␍␊ body…
+//!   └┬┘└──────────────┬───────────────┘
+//!   skip             head                      find() returns where the head ends, skip() where it begins
+//! ```
+//!
+//! A parser that starts over with every piece costs 1.3 s of processor time for 64 KiB that arrive byte by byte; this
+//! costs 0.1 ms. Line ends are judged here as well, since every line end is seen here anyway: the parser behind it
+//! would take a bare LF for a line end.
+
+use super::Misbehaved;
+
+/// How large a head may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// Bytes of the whole head, with empty lines before it. Beyond it: [`Misbehaved::HeadTooLarge`].
+    pub head: usize,
+    /// Bytes of the request target. Beyond it: [`Misbehaved::TargetTooLong`].
+    pub target: usize,
+    /// Field lines; at most [`MAX_FIELDS`](super::MAX_FIELDS) whatever is said here. Beyond it:
+    /// [`Misbehaved::TooManyFields`].
+    pub fields: usize,
+}
+
+impl Default for HeadLimits {
+    /// 16 KiB, 8 KiB, 100: as in `uncork::Limits`.
+    fn default() -> Self {
+        Self { head: 16 * 1024, target: 8 * 1024, fields: 100 }
+    }
+}
+
+/// Bytes of a request line beside its target: method, two spaces, version. Registered methods have up to 17.
+const LINE_ROOM: usize = 128;
+
+/// Bytes of empty lines before a request line: four of them. RFC 9112 §2.2 asks for one at least.
+const MAX_SKIP: u8 = 8;
+
+/// How far the search for the end of a head came. Start each head with a new one.
+///
+/// ```
+/// use uncork::h1::{HeadLimits, Scan};
+/// let (mut scan, limits) = (Scan::default(), HeadLimits::default());
+/// assert_eq!(scan.find(b"GET / HTTP/1.1\r\nHost: x\r\n", &limits), Ok(None));
+/// assert_eq!(scan.find(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nmore", &limits), Ok(Some(27)));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scan {
+    /// Every byte before this one was looked at.
+    at: u32,
+    /// Bytes of empty lines at the front.
+    skip: u8,
+    /// The request line is complete.
+    lined: bool,
+}
+
+impl Scan {
+    /// Looks for the end of the head in `bytes`: all that has arrived since its beginning, so each time the same
+    /// bytes with more behind them. Returns the offset behind the empty line that ends the head, which then is
+    /// `bytes[scan.skip()..offset]`.
+    ///
+    /// # Errors
+    /// [`BareLf`](Misbehaved::BareLf), [`BareCr`](Misbehaved::BareCr) and [`ControlByte`](Misbehaved::ControlByte) as
+    /// soon as one is seen; [`HeadTooLarge`](Misbehaved::HeadTooLarge), or [`TargetTooLong`](Misbehaved::TargetTooLong)
+    /// if it is the request line that does not end; [`BadRequestLine`](Misbehaved::BadRequestLine) after too many
+    /// empty lines.
+    #[inline]
+    pub fn find(&mut self, bytes: &[u8], limits: &HeadLimits) -> Result<Option<usize>, Misbehaved> {
+        let mut at = self.at as usize;
+        loop {
+            // What lies beyond the limit is not looked at, so that the outcome does not depend on how much of it is
+            // here already.
+            let limit = if self.lined { limits.head } else { limits.head.min(limits.target.saturating_add(LINE_ROOM)) };
+            let window = &bytes[..bytes.len().min(limit)];
+            let hit = next_control(window, at);
+            match window.get(hit..) {
+                Some([b'\r', b'\n', ..]) => {
+                    at = hit + 2;
+                    if hit == usize::from(self.skip) {
+                        // RFC 9112 §2.2: "a server [...] SHOULD ignore at least one empty line (CRLF) received prior
+                        // to the request-line".
+                        self.skip += 2;
+                        if self.skip > MAX_SKIP {
+                            return Err(Misbehaved::BadRequestLine);
+                        }
+                    } else if window[hit - 1] == b'\n' {
+                        self.at = at as u32;
+                        return Ok(Some(at));
+                    } else {
+                        self.lined = true;
+                    }
+                }
+                Some([b'\t', ..]) => at = hit + 1,
+                Some([b'\r', _, ..]) => return Err(Misbehaved::BareCr),
+                Some([b'\n', ..]) => return Err(Misbehaved::BareLf),
+                Some([other, ..]) if *other != b'\r' => return Err(Misbehaved::ControlByte),
+                // Nothing more, or a CR whose LF is still to come and which is looked at again then.
+                _ if bytes.len() < limit => {
+                    self.at = hit as u32;
+                    return Ok(None);
+                }
+                _ if self.lined => return Err(Misbehaved::HeadTooLarge),
+                _ => return Err(Misbehaved::TargetTooLong),
+            }
+        }
+    }
+
+    /// Bytes of empty lines before the head; they are no part of it.
+    #[inline]
+    pub fn skip(&self) -> usize {
+        usize::from(self.skip)
+    }
+}
+
+/// The index of the first byte below 0x20 from `from` on, or the length. Eight bytes at a time.
+#[inline]
+fn next_control(bytes: &[u8], from: usize) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    let rest = bytes.get(from..).unwrap_or_default();
+    let (words, tail) = rest.as_chunks::<8>();
+    let mut at = from;
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        // Bit 7 of each byte below 0x20. A borrow may set it in a byte above one that is below 0x20, never in the
+        // first such byte.
+        let below = word.wrapping_sub(ONES * 0x20) & !word & (ONES * 0x80);
+        if below != 0 {
+            at += (below.trailing_zeros() / 8) as usize;
+            #[cfg(test)]
+            tests::looked_at(at - from + 1);
+            return at;
+        }
+        at += 8;
+    }
+    for &b in tail {
+        if b < 0x20 {
+            break;
+        }
+        at += 1;
+    }
+    #[cfg(test)]
+    tests::looked_at(at - from + 1);
+    at
+}
+
+#[cfg(test)]
+#[path = "scan_tests.rs"]
+mod tests;

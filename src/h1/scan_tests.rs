@@ -1,0 +1,2 @@
+use super::*;
+pub(super) fn looked_at(_n: usize) {}

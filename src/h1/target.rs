@@ -1,0 +1,247 @@
+//! The request target in its four forms, and the host it names (RFC 9112 §3.2, RFC 9110 §7.2).
+//!
+//! | form      | looks like              | with                |
+//! |-----------|-------------------------|---------------------|
+//! | origin    | `/where?q=now`          | all but CONNECT     |
+//! | absolute  | `http://host/where?q`   | all but CONNECT     |
+//! | authority | `host:443`              | CONNECT only        |
+//! | asterisk  | `*`                     | OPTIONS only        |
+
+use std::net::Ipv6Addr;
+
+use super::{Misbehaved, grammar};
+
+/// The form of a request target (RFC 9112 §3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// A path, with or without a query: the usual one.
+    Origin,
+    /// A whole URI, `http` or `https`: what a proxy is sent. Servers must take it too.
+    Absolute,
+    /// `host:port`, with CONNECT.
+    Authority,
+    /// `*`, with OPTIONS: the server as a whole.
+    Asterisk,
+}
+
+/// Which form it is, and the authority it names, if it does; the target starts at its path behind that.
+#[inline]
+pub(crate) fn classify<'b>(method: &str, target: &'b str) -> Result<(Form, Option<&'b str>), Misbehaved> {
+    // The one byte is visible ASCII by httparse, and so is nearly every target.
+    if target.len() > 1 && !grammar::is_target(target.as_bytes()) {
+        return Err(Misbehaved::BadTarget);
+    }
+    if method == "CONNECT" {
+        let (_, port) = split_port(target).ok_or(Misbehaved::BadTarget)?;
+        let fine = is_host(target.as_bytes()) && port.is_some_and(|port| !port.is_empty());
+        return if fine { Ok((Form::Authority, Some(target))) } else { Err(Misbehaved::BadTarget) };
+    }
+    match target.as_bytes() {
+        [b'/', ..] => Ok((Form::Origin, None)),
+        b"*" if method == "OPTIONS" => Ok((Form::Asterisk, None)),
+        _ => absolute(target).map(|authority| (Form::Absolute, Some(authority))),
+    }
+}
+
+/// The authority of an absolute-form target.
+fn absolute(target: &str) -> Result<&str, Misbehaved> {
+    let (scheme, rest) = target.split_once("://").ok_or(Misbehaved::BadTarget)?;
+    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+        return Err(Misbehaved::BadTarget);
+    }
+    let authority = &rest[..rest.find(['/', '?']).unwrap_or(rest.len())];
+    // RFC 9110 §4.2.1: an empty host is invalid; §4.2.4: so is userinfo, and `@` is no part of a host.
+    if authority.is_empty() || !is_host(authority.as_bytes()) {
+        return Err(Misbehaved::BadTarget);
+    }
+    Ok(authority)
+}
+
+/// The path and the query of a target of this form.
+pub(crate) fn path_and_query(form: Form, target: &str) -> (&str, Option<&str>) {
+    let whole = match form {
+        Form::Origin => target,
+        Form::Asterisk => return ("*", None),
+        Form::Authority => return ("", None),
+        Form::Absolute => {
+            let rest = target.split_once("://").map_or("", |(_, rest)| rest);
+            &rest[rest.find(['/', '?']).unwrap_or(rest.len())..]
+        }
+    };
+    let (path, query) = whole.split_once('?').map_or((whole, None), |(path, query)| (path, Some(query)));
+    // RFC 9110 §4.2.3: an empty path is the same as "/".
+    (if path.is_empty() { "/" } else { path }, query)
+}
+
+/// Host and port of `host`, `host:port`, `[v6]`, `[v6]:port`; the port without its colon. `None` if a bracket is not
+/// closed or something other than a port follows it.
+fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
+    let host_end = if authority.starts_with('[') {
+        authority.find(']')? + 1
+    } else {
+        authority.find(':').unwrap_or(authority.len())
+    };
+    let (host, port) = authority.split_at(host_end);
+    if port.is_empty() {
+        return Some((host, None));
+    }
+    port.strip_prefix(':').map(|port| (host, Some(port)))
+}
+
+/// Whether this is `uri-host [":" port]` with a host that is not empty, nor a port over 65,535 (RFC 9110 §7.2, RFC
+/// 3986 §3.2.2). Not taken: `IPvFuture` and zone identifiers, which nobody sends.
+#[inline]
+pub(crate) fn is_host(value: &[u8]) -> bool {
+    // A name or an IPv4 address, and nothing to look at twice.
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
+    let name = value.iter().position(|b| !plain(b)).unwrap_or(value.len());
+    match &value[name..] {
+        [] => name > 0,
+        [b':', port @ ..] => name > 0 && is_port(port),
+        _ => is_rare_host(value),
+    }
+}
+
+fn is_port(port: &[u8]) -> bool {
+    // RFC 3986 §3.2.3: port = *DIGIT, so it may be empty; leading zeros are fine.
+    let digit = |sum: u32, b: &u8| {
+        let sum = sum * 10 + u32::from(b.is_ascii_digit().then(|| b - b'0')?);
+        (sum <= 65_535).then_some(sum)
+    };
+    port.iter().try_fold(0, digit).is_some()
+}
+
+#[cold]
+fn is_rare_host(value: &[u8]) -> bool {
+    let Some((host, port)) = std::str::from_utf8(value).ok().and_then(split_port) else { return false };
+    if !is_port(port.unwrap_or_default().as_bytes()) {
+        return false;
+    }
+    if let Some(inner) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        return inner.parse::<Ipv6Addr>().is_ok();
+    }
+    let mut escapes = host.split('%');
+    let first = escapes.next().unwrap_or_default();
+    let escaped = |part: &str| part.len() >= 2 && part.as_bytes()[..2].iter().all(u8::is_ascii_hexdigit);
+    !host.is_empty()
+        && (first.is_empty() || grammar::is_reg_name(first.as_bytes()))
+        && escapes.all(|part| escaped(part) && grammar::is_reg_name(part.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts() {
+        for good in [
+            "x",
+            "example.com",
+            "127.0.0.1:80",
+            "EXAMPLE:0080",
+            "x:",
+            "a-b_c~d",
+            "[::1]",
+            "[2001:db8::7]:8080",
+            "a%20b",
+            "%41",
+            "[::ffff:1.2.3.4]",
+            "x:65535",
+            "a!$&'()*+,;=b",
+            "xn--bcher-kva.example",
+        ] {
+            assert!(is_host(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "",
+            ":80",
+            "x:65536",
+            "x:8o",
+            "x:-1",
+            "x:+1",
+            "a b",
+            "a/b",
+            "a?b",
+            "a#b",
+            "u@h",
+            "u:p@h",
+            "a:1:2",
+            "::1",
+            "[::1",
+            "::1]",
+            "[]",
+            "[x]",
+            "[::1]x",
+            "[::1]8",
+            "[fe80::1%25eth0]",
+            "[v1.x]",
+            "a%2",
+            "a%2g",
+            "%",
+            "a\\b",
+            "x\t",
+            "a\"b",
+            "a[b]",
+            "é",
+            "x:99999999999999999999",
+        ] {
+            assert!(!is_host(bad.as_bytes()), "{bad}");
+        }
+        assert!(!is_host(b"\xff") && !is_host(b"a\0"));
+    }
+
+    #[test]
+    fn forms() {
+        use Form::*;
+        let rows: &[(&str, &str, Result<(Form, Option<&str>), Misbehaved>)] = &[
+            ("GET", "/", Ok((Origin, None))),
+            ("GET", "/a?b=c|^", Ok((Origin, None))),
+            ("GET", "//a", Ok((Origin, None))),
+            ("OPTIONS", "*", Ok((Asterisk, None))),
+            ("OPTIONS", "/", Ok((Origin, None))),
+            ("GET", "http://h", Ok((Absolute, Some("h")))),
+            ("GET", "HTTPS://H:8/x", Ok((Absolute, Some("H:8")))),
+            ("GET", "http://h?q", Ok((Absolute, Some("h")))),
+            ("CONNECT", "h:443", Ok((Authority, Some("h:443")))),
+            ("CONNECT", "[::1]:443", Ok((Authority, Some("[::1]:443")))),
+            ("GET", "*", Err(Misbehaved::BadTarget)),
+            ("OPTIONS", "**", Err(Misbehaved::BadTarget)),
+            ("GET", "a", Err(Misbehaved::BadTarget)),
+            ("GET", "h:443", Err(Misbehaved::BadTarget)),
+            ("GET", "/a#b", Err(Misbehaved::BadTarget)),
+            ("GET", "#", Err(Misbehaved::BadTarget)),
+            ("GET", "/é", Err(Misbehaved::BadTarget)),
+            ("GET", "http://", Err(Misbehaved::BadTarget)),
+            ("GET", "http:///x", Err(Misbehaved::BadTarget)),
+            ("GET", "http://:80/", Err(Misbehaved::BadTarget)),
+            ("GET", "http://u@h/", Err(Misbehaved::BadTarget)),
+            ("GET", "http:/h", Err(Misbehaved::BadTarget)),
+            ("GET", "ftp://h/", Err(Misbehaved::BadTarget)),
+            ("CONNECT", "h", Err(Misbehaved::BadTarget)),
+            ("CONNECT", "h:", Err(Misbehaved::BadTarget)),
+            ("CONNECT", "/", Err(Misbehaved::BadTarget)),
+            ("CONNECT", "http://h:1/", Err(Misbehaved::BadTarget)),
+            ("CONNECT", "u@h:1", Err(Misbehaved::BadTarget)),
+            ("connect", "h:1", Err(Misbehaved::BadTarget)),
+        ];
+        for (method, target, want) in rows {
+            assert_eq!(classify(method, target), *want, "{method} {target}");
+        }
+    }
+
+    #[test]
+    fn paths() {
+        for (form, target, want) in [
+            (Form::Origin, "/a/b", ("/a/b", None)),
+            (Form::Origin, "/a?", ("/a", Some(""))),
+            (Form::Origin, "/a?b?c", ("/a", Some("b?c"))),
+            (Form::Absolute, "http://h", ("/", None)),
+            (Form::Absolute, "http://h?q", ("/", Some("q"))),
+            (Form::Absolute, "http://h/a?q=http://x/", ("/a", Some("q=http://x/"))),
+            (Form::Authority, "h:1", ("", None)),
+            (Form::Asterisk, "*", ("*", None)),
+        ] {
+            assert_eq!(path_and_query(form, target), want, "{target}");
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Responses into bytes.
+//!
+//! ```text
+//!   HTTP/1.1 200 OK ␍␊ Date: … ␍␊ Content-Length: 13 ␍␊ [Connection: … ␍␊]   put together on the stack
+//!   Content-Type: text/plain ␍␊ …                                            `fields`, as they are
+//!   ␍␊
+//! ```
+//!
+//! What is written here is correct framing by construction: a length is said once, and only by [`BodyLength`].
+//! Whoever passes on fields of an application first takes out those that are written here: [`is_written_here`].
+
+use super::{
+    Headers, Misbehaved,
+    status::{reason, status_line},
+};
+
+/// Where bytes are put, in order, all of them.
+pub trait Sink {
+    /// Takes all of `bytes`.
+    fn put(&mut self, bytes: &[u8]);
+}
+
+impl Sink for Vec<u8> {
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+}
+
+/// What a response says about the length of its body (RFC 9112 §6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BodyLength {
+    /// No field at all: 1xx, 204, 2xx to CONNECT, and 304 if its length is not known (RFC 9110 §8.6).
+    None,
+    /// `Content-Length`, in bytes. Of a response to HEAD: what GET would have.
+    Known(u64),
+    /// `Transfer-Encoding: chunked`. Never to an 1.0 client.
+    Chunked,
+    /// No field; the end of the connection is the end of the body. Say [`Connection::Close`] with it.
+    UntilClose,
+}
+
+/// What a response says about the connection (RFC 9112 §9, RFC 9110 §7.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Connection {
+    /// This is the last response.
+    Close,
+    /// There may be more; said to 1.0 clients that asked for it, understood without words by others.
+    KeepAlive,
+    /// The protocol changes behind this 101, to what its Upgrade field says.
+    Upgrade,
+}
+
+/// A response's head, ready to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseHead<'h> {
+    /// 100 to 999; others are sent as 500.
+    pub status: u16,
+    /// Ready lines, from [`Headers`]; no Date, Connection, Content-Length, Transfer-Encoding among them.
+    pub fields: &'h [u8],
+    /// How the body's end is found.
+    pub length: BodyLength,
+    /// From a [`DateCache`](super::DateCache).
+    pub date: &'h [u8; 29],
+    /// What becomes of the connection; `None`: the version's default.
+    pub connection: Option<Connection>,
+}
+
+/// The interim response that asks for the body (RFC 9110 §15.2.1).
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// The end of a chunked body without trailers (RFC 9112 §7.1).
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// What follows the data of each chunk.
+pub const CHUNK_END: &[u8] = b"\r\n";
+
+/// Whether [`response_head`] writes this field itself, so that it must not be among the `fields` it is given.
+pub fn is_written_here(name: &str) -> bool {
+    ["content-length", "transfer-encoding", "connection", "date"].iter().any(|own| own.eq_ignore_ascii_case(name))
+}
+
+/// A head of up to this many bytes is put with one call.
+const STACK: usize = 256;
+
+/// The longest part that is not `fields`: status line (52), Date (37), Content-Length (38), Connection (24), end (2).
+const OWN: usize = 160;
+
+/// Bytes put together on the stack.
+struct Line<const N: usize> {
+    bytes: [u8; N],
+    len: usize,
+}
+
+impl<const N: usize> Line<N> {
+    /// Appends; the callers have seen to it that there is room.
+    #[inline(always)]
+    fn put(&mut self, bytes: &[u8]) {
+        if let Some(place) = self.bytes.get_mut(self.len..self.len + bytes.len()) {
+            place.copy_from_slice(bytes);
+            self.len += bytes.len();
+        } else {
+            debug_assert!(false, "a line over {N} bytes");
+        }
+    }
+
+    #[inline(always)]
+    fn put_number(&mut self, n: u64) {
+        let mut digits = [0; 20];
+        let from = decimal(n, &mut digits);
+        self.put(&digits[from..]);
+    }
+
+    #[inline(always)]
+    fn put_status(&mut self, status: u16) {
+        match status_line(if (100..=999).contains(&status) { status } else { 500 }) {
+            Some(line) => self.put(line),
+            None => {
+                // RFC 9112 §4: the space behind the number stays even without a phrase.
+                self.put(b"HTTP/1.1 ");
+                self.put_number(u64::from(status));
+                self.put(b" \r\n");
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn filled(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// Writes `n` at the end of `digits`; where it begins.
+#[inline(always)]
+fn decimal(mut n: u64, digits: &mut [u8; 20]) -> usize {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (n % 10) as u8;
+        n /= 10;
+        if n == 0 {
+            return at;
+        }
+    }
+}
+
+/// Writes a head, with Date, and the empty line that ends it.
+#[inline]
+pub fn response_head<S: Sink>(head: &ResponseHead<'_>, to: &mut S) {
+    let mut line = Line { bytes: [0; STACK], len: 0 };
+    line.put_status(head.status);
+    line.put(b"Date: ");
+    line.put(head.date);
+    match head.length {
+        BodyLength::Known(n) => {
+            line.put(b"\r\nContent-Length: ");
+            line.put_number(n);
+            line.put(b"\r\n");
+        }
+        BodyLength::Chunked => line.put(b"\r\nTransfer-Encoding: chunked\r\n"),
+        BodyLength::None | BodyLength::UntilClose => line.put(b"\r\n"),
+    }
+    match head.connection {
+        None => {}
+        Some(Connection::Close) => line.put(b"Connection: close\r\n"),
+        Some(Connection::KeepAlive) => line.put(b"Connection: keep-alive\r\n"),
+        Some(Connection::Upgrade) => line.put(b"Connection: upgrade\r\n"),
+    }
+    debug_assert!(line.len + 2 <= OWN);
+    if head.fields.len() <= STACK - 2 - line.len {
+        line.put(head.fields);
+        line.put(b"\r\n");
+        to.put(line.filled());
+    } else {
+        to.put(line.filled());
+        to.put(head.fields);
+        to.put(b"\r\n");
+    }
+}
+
+/// Writes the line before a chunk of `size` bytes, `size in hexadecimal CR LF`, at the front of `to`; its length.
+/// A `size` of 0 would end the body: that is what [`LAST_CHUNK`] is for.
+#[inline]
+pub fn chunk_head(size: usize, to: &mut [u8; 18]) -> usize {
+    debug_assert!(size > 0, "an empty chunk ends the body");
+    let digits = (size.max(1).ilog2() / 4 + 1) as usize;
+    for (i, place) in to[..digits].iter_mut().enumerate() {
+        *place = b"0123456789abcdef"[(size >> (4 * (digits - 1 - i))) & 15];
+    }
+    to[digits..digits + 2].copy_from_slice(b"\r\n");
+    digits + 2
+}
+
+/// Ends a chunked body, with trailers if there are any (RFC 9112 §7.1.2).
+pub fn trailers<S: Sink>(trailers: &Headers, to: &mut S) {
+    to.put(b"0\r\n");
+    to.put(trailers.as_wire());
+    to.put(b"\r\n");
+}
+
+/// Writes an interim response, 1xx but not 101, such as 103 with its Link fields (RFC 9110 §15.2). Not to 1.0 clients.
+pub fn informational<S: Sink>(status: u16, fields: &Headers, to: &mut S) {
+    debug_assert!((100..200).contains(&status) && status != 101);
+    let mut line = Line { bytes: [0; 64], len: 0 };
+    line.put_status(status);
+    to.put(line.filled());
+    to.put(fields.as_wire());
+    to.put(b"\r\n");
+}
+
+/// Writes the whole answer to a peer that broke a rule: its body is the rule, in one line. Without the body if the
+/// request was HEAD.
+pub fn error<S: Sink>(what: Misbehaved, date: &[u8; 29], with_body: bool, to: &mut S) {
+    let rule = what.rule().as_bytes();
+    let head = ResponseHead {
+        status: what.status(),
+        fields: b"Content-Type: text/plain\r\n",
+        length: BodyLength::Known(rule.len() as u64 + 1),
+        date,
+        connection: Some(Connection::Close),
+    };
+    debug_assert!(!reason(head.status).is_empty());
+    response_head(&head, to);
+    if with_body {
+        to.put(rule);
+        to.put(b"\n");
+    }
+}
+
+#[cfg(test)]
+#[path = "write_tests.rs"]
+mod tests;
