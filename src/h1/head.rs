@@ -177,7 +177,7 @@ pub fn parse_request<'b>(
     let mut parsed = httparse::Request::new(&mut []);
     let room = &mut slots[..limits.fields.min(MAX_FIELDS)];
     match parsed.parse_with_uninit_headers(head, room) {
-        Ok(httparse::Status::Complete(n)) if n == head.len() && head[0] != b'\r' => {}
+        Ok(httparse::Status::Complete(n)) if n == head.len() && head[0] > b' ' => {}
         Ok(_) => return Err(Misbehaved::BadRequestLine),
         Err(error) => return Err(blame(head, error)),
     }
@@ -231,15 +231,10 @@ fn blame_line(head: &[u8]) -> Misbehaved {
     match parts[..] {
         [method, ..] if !is_token(method) => Misbehaved::BadMethod,
         [_, b"", ..] => Misbehaved::BadRequestLine,
-        [_, _, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']] => {
-            if parts[2] == b"HTTP/1.0" || parts[2] == b"HTTP/1.1" {
-                return Misbehaved::BadTarget;
-            }
-            Misbehaved::UnsupportedVersion
-        }
-        [_, _, version] if !version.starts_with(b"HTTP/1.") || is_token(version) || version.len() > 8 => {
-            Misbehaved::BadVersion
-        }
+        // The rest is fine, so it must be the target.
+        [_, _, b"HTTP/1.0" | b"HTTP/1.1"] => Misbehaved::BadTarget,
+        [_, _, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']] => Misbehaved::UnsupportedVersion,
+        [_, _, _] => Misbehaved::BadVersion,
         _ => Misbehaved::BadRequestLine,
     }
 }
