@@ -84,7 +84,7 @@ fn bodies() {
         ("bare LF in one",     "0\r\nA: 1\nB: 2\r\n\r\n",                      ("", Err(BadTrailer))),
         ("NUL in one",         "0\r\nA: \0\r\n\r\n",                           ("", Err(BadTrailer))),
         ("bad, and dropped",   "0\r\nHost: \x7f\r\n\r\n",                      ("", Err(BadTrailer))),
-        ("three",              "0\r\nA:\r\nB:\r\nC:\r\n\r\n",                  ("", Ok(Some((0, "A: \r\nB: \r\nC: \r\n"))))),
+        ("three",  "0\r\nA:\r\nB:\r\nC:\r\n\r\n",                  ("", Ok(Some((0, "A: \r\nB: \r\nC: \r\n"))))),
         ("four",               "0\r\nA:\r\nB:\r\nC:\r\nD:\r\n\r\n",            ("", Err(TrailersTooLarge))),
         ("four, dropped",      "0\r\nTE:\r\nTE:\r\nTE:\r\nTE:\r\n\r\n",        ("", Err(TrailersTooLarge))),
     ];
@@ -202,4 +202,19 @@ fn the_fuzz_body_holds_over_bodies_and_their_neighbours() {
             }
         }
     }
+}
+
+#[test]
+fn a_line_that_arrives_byte_by_byte_is_looked_at_once() {
+    let line = format!("1;{}", "e".repeat(1000));
+    let mut decoder = Decoder::new();
+    for n in 1..=line.len() {
+        assert_eq!(decoder.step(&line.as_bytes()[..n], &LIMITS), Ok(Step::NeedMore));
+        assert_eq!(usize::from(decoder.seen), n, "the next call starts where this one stopped");
+    }
+    // What was seen is not looked at again: it could even be something else.
+    let mut other = vec![0; line.len()];
+    assert_eq!(decoder.step(&other, &LIMITS), Ok(Step::NeedMore));
+    other.push(0);
+    assert_eq!(decoder.step(&other, &LIMITS), Err(BadChunk));
 }

@@ -11,9 +11,12 @@ pub(super) fn looked_at(n: usize) {
 
 const SMALL: HeadLimits = HeadLimits { head: 300, target: 40, fields: 8 };
 
+/// Where the head begins and ends.
+type Found = Result<Option<(usize, usize)>, Misbehaved>;
+
 /// In pieces of 1, of 2, ... up to all at once: the outcome must not depend on how bytes arrive.
 #[track_caller]
-fn every_way(input: &[u8], want: Result<Option<(usize, usize)>, Misbehaved>) {
+fn every_way(input: &[u8], want: Found) {
     for size in 1..=input.len().max(1) {
         let mut scan = Scan::default();
         let mut got = Ok(None);
@@ -30,7 +33,7 @@ fn every_way(input: &[u8], want: Result<Option<(usize, usize)>, Misbehaved>) {
 #[test]
 fn finds_the_end() {
     #[rustfmt::skip]
-    let rows: &[(&str, &str, Result<Option<(usize, usize)>, Misbehaved>)] = &[
+    let rows: &[(&str, &str, Found)] = &[
         ("one line",            "GET / HTTP/1.1\r\n\r\n",                     Ok(Some((0, 18)))),
         ("with a field",        "GET / HTTP/1.1\r\nHost: x\r\n\r\n",          Ok(Some((0, 27)))),
         ("with more behind",    "GET / HTTP/1.1\r\nHost: x\r\n\r\nbody\n\0",  Ok(Some((0, 27)))),

@@ -199,7 +199,8 @@ mod tests {
     #[test]
     fn forms() {
         use Form::*;
-        let rows: &[(&str, &str, Result<(Form, Option<&str>), Misbehaved>)] = &[
+        type Want = Result<(Form, Option<&'static str>), Misbehaved>;
+        let rows: &[(&str, &str, Want)] = &[
             ("GET", "/", Ok((Origin, None))),
             ("GET", "/a?b=c|^", Ok((Origin, None))),
             ("GET", "//a", Ok((Origin, None))),
