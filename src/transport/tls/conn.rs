@@ -138,6 +138,7 @@ impl TlsConn {
             // A handshake record begins with 0x16, a request with a method.
             if self.rx.filled()[0].is_ascii_uppercase() {
                 (self.failed, self.finished) = (true, true);
+                self.rx.consume(n);
                 return Err(Fault::PlainHttp);
             }
         }
@@ -178,12 +179,12 @@ impl TlsConn {
         let mut from = Pieces { pieces, offset: 0 };
         let mut taken = 0;
         while from.skip_empty() && pool.lend(&mut self.tx) {
-            match self.seal(&mut from, pool) {
-                Ok(0) => break,
-                Ok(n) => taken += n,
+            let n = match self.seal(&mut from, pool) {
+                Ok(n) => n,
                 Err(error) => return Err(self.fail(socket, error, pool)),
-            }
-            if !self.send(socket)? {
+            };
+            taken += n;
+            if !self.send(socket)? || n == 0 {
                 break;
             }
         }
@@ -200,6 +201,9 @@ impl TlsConn {
     /// is nothing to be ended.
     pub(crate) fn finish(&mut self, socket: &mut Socket, pool: &mut Pool) -> Result<bool, Fault> {
         if !self.finished {
+            if self.tx.capacity() == 0 {
+                pool.lend(&mut self.tx);
+            }
             let said = self.with_traffic(pool, |traffic, tx| {
                 make_room(tx, OVERHEAD + WORTH_A_RECORD);
                 let n = traffic.queue_close_notify(tx.spare()).map_err(|error| error.to_string())?;
