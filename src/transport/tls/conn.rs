@@ -21,7 +21,7 @@
 use std::io::{self, IoSlice};
 
 use rustls::{
-    Error, ProtocolVersion,
+    ProtocolVersion,
     pki_types::CertificateDer,
     server::{ServerConnectionData, UnbufferedServerConnection},
     unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic},
@@ -313,7 +313,7 @@ impl TlsConn {
                 }
                 Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => blocked = true,
                 Ok(_) => return Err("early data, which was not offered".into()),
-                Err(error) => return Err(describe(&error)),
+                Err(error) => return Err(error.to_string()),
             }
             self.rx.consume(discard);
             if blocked || data && self.rx.is_empty() {
@@ -344,7 +344,7 @@ impl TlsConn {
                 Ok(ConnectionState::PeerClosed) => self.end = Some(true),
                 Ok(ConnectionState::BlockedHandshake | ConnectionState::Closed) => return Ok(0),
                 Ok(_) => return Err("data where none can be".into()),
-                Err(error) => return Err(describe(&error)),
+                Err(error) => return Err(error.to_string()),
             }
         }
     }
@@ -445,10 +445,6 @@ fn make_room(buf: &mut Buf, n: usize) {
 fn starts_with_record(bytes: &[u8]) -> bool {
     let [_, _, _, high, low, rest @ ..] = bytes else { return false };
     rest.len() >= usize::from(u16::from_be_bytes([*high, *low]))
-}
-
-fn describe(error: &Error) -> String {
-    error.to_string()
 }
 
 /// Where in the application's pieces we are.

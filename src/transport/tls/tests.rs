@@ -209,6 +209,12 @@ impl Server {
         self.pool.settle(&mut self.into);
         assert_eq!((self.pool.lent(), self.tls.pending()), (0, 0));
     }
+
+    fn assert_idle_after_release(&mut self) {
+        self.tls.release(&mut self.pool);
+        self.pool.settle(&mut self.into);
+        assert_eq!(self.pool.lent(), 0);
+    }
 }
 
 fn sockets() -> (UnixStream, Socket) {
@@ -227,6 +233,11 @@ fn pair_named(tls: &Tls, config: &Arc<ClientConfig>, name: &'static str) -> (Cli
 
 fn pair(tls: &Tls, config: &Arc<ClientConfig>) -> (Client, Server) {
     pair_named(tls, config, "localhost")
+}
+
+fn server_over(socket: Socket) -> Server {
+    let tls = TlsConn::accept(&tls_for("localhost")).expect("a server");
+    Server { tls, socket, pool: Pool::new(1 << 20), into: Buf::default() }
 }
 
 /// Takes turns until both ends are through; the server's fault or the client's error, as text.
@@ -422,14 +433,6 @@ fn a_stream_that_is_cut_off_does_not_end_cleanly() {
     assert_eq!(server.read_all().expect("an end"), Got::End { clean: false });
 }
 
-impl Server {
-    fn assert_idle_after_release(&mut self) {
-        self.tls.release(&mut self.pool);
-        self.pool.settle(&mut self.into);
-        assert_eq!(self.pool.lent(), 0);
-    }
-}
-
 #[test]
 fn our_end_leaves_the_peers_open() {
     for version in BOTH {
@@ -524,11 +527,6 @@ fn plain_http_is_told_from_tls() {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).expect("an end");
     assert!(answer.is_empty());
-}
-
-fn server_over(socket: Socket) -> Server {
-    let tls = TlsConn::accept(&tls_for("localhost")).expect("a server");
-    Server { tls, socket, pool: Pool::new(1 << 20), into: Buf::default() }
 }
 
 #[test]
