@@ -1,7 +1,7 @@
 //! What the application sees of TLS: certificates, keys, who must show one, and how to replace them.
 //!
 //! ```text
-//!   PEM files ──▶ TlsBuilder ──▶ Tls ──┬── clone ──▶ loop 1 ── accept ──▶ TlsConn (keeps the configuration of its time)
+//!   PEM files ──▶ TlsBuilder ──▶ Tls ──┬── clone ──▶ loop 1 ── accept ──▶ TlsConn (keeps what it began with)
 //!                                      ├── clone ──▶ loop 2
 //!                     replace ────────▶└── one cell, shared by all clones
 //! ```
