@@ -23,7 +23,7 @@ use std::{fs::File, io, io::IoSlice};
 pub(crate) use listen::{Accepted, Listener};
 pub(crate) use socket::Socket;
 #[cfg(feature = "tls")]
-pub use tls::{Tls, TlsError};
+pub use tls::{Tls, TlsBuilder, TlsError};
 
 use crate::base::{buf::Buf, pool::Pool};
 
