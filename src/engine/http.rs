@@ -42,25 +42,20 @@ impl Slot {
                 }
             }
         }
-        if matches!(self.phase, Phase::Head) && self.eof.is_some() && (self.rx.is_empty() || !worked) {
-            return self.peer_finished();
+        // With a full output, requests may still be waiting in the input.
+        let all_seen = self.rx.is_empty() || self.out.len() < core.limits.output;
+        if matches!(self.phase, Phase::Head) && self.eof.is_some() && all_seen {
+            self.peer_finished();
+            return Ok(true);
         }
         Ok(worked)
     }
 
-    /// The peer has finished, and nothing of what it sent is left to do.
-    fn peer_finished(&mut self) -> Result<bool, Ended> {
-        if self.out.len() > 0 {
-            if self.conn.must_close() || self.rx.is_empty() || self.ready.has(super::ready::Ready::WRITE) {
-                // Its answers are still on their way.
-                self.rx.consume(self.rx.len());
-                self.close(Ended::Complete, false);
-            }
-            return Ok(true);
-        }
+    /// The peer has finished, and nothing of what it sent is left to do but to send the answers.
+    fn peer_finished(&mut self) {
         let partial = self.conn.has_partial_head(&self.rx) || self.transport.is_handshaking();
+        self.rx.consume(self.rx.len());
         self.close(if partial { Ended::PeerLeft } else { Ended::Complete }, false);
-        Ok(true)
     }
 
     #[inline]
