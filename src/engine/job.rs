@@ -353,27 +353,33 @@ impl Job {
     fn drive_stream(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
         // The size of a chunk is patched in when it is known; five digits hold what one call may write.
         const SIZE: &[u8] = b"00000\r\n";
-        let most = core.limits.output.min(0xf_ffff);
+        let room = core.limits.output / 2;
         let mut worked = false;
         loop {
             let Reply::Stream { produce, waits } = &mut self.reply else { return Ok(worked) };
-            if *waits || slot.out.len() > most / 2 {
+            if *waits || slot.out.len() > room {
                 return Ok(worked);
             }
             slot.open_out(core);
             let framing = slot.conn.body_out();
             let at = slot.out.buf.len();
-            let limit = match framing {
-                BodyOut::Chunked => {
-                    slot.out.push(SIZE);
-                    slot.out.len() + most / 2
-                }
-                BodyOut::Length(left) => slot.out.len() + usize::try_from(left).unwrap_or(most).min(most / 2),
-                BodyOut::UntilClose | BodyOut::Nothing => slot.out.len() + most / 2,
+            if framing == BodyOut::Chunked {
+                slot.out.push(SIZE);
+            }
+            let most = match framing {
+                BodyOut::Chunked => 0xf_ffff,
+                BodyOut::Length(left) => usize::try_from(left).unwrap_or(usize::MAX),
+                BodyOut::UntilClose | BodyOut::Nothing => usize::MAX,
             };
             let before = slot.out.len();
             let mut finished = false;
-            let mut tx = Tx { out: &mut slot.out, limit, finished: &mut finished };
+            let mut tx = Tx {
+                out: &mut slot.out,
+                limit: before + most.min(room),
+                most: before.saturating_add(most),
+                own: before,
+                finished: &mut finished,
+            };
             let flow = dispatch::produce(produce.as_mut(), &mut tx)?;
             let n = slot.out.len() - before;
             if framing == BodyOut::Chunked {
