@@ -1,9 +1,14 @@
 //! A low-level, embeddable HTTP engine.
 #![allow(missing_docs, dead_code, unused)]
+#[cfg(feature = "relay")]
+extern crate self as uncork;
+
 pub(crate) mod api;
 pub(crate) mod base;
 pub(crate) mod conn;
 pub mod h1;
+#[cfg(feature = "relay")]
+pub mod relay;
 pub(crate) mod transport;
 
 pub use api::*;
