@@ -6,10 +6,15 @@ extern crate self as uncork;
 pub(crate) mod api;
 pub(crate) mod base;
 pub(crate) mod conn;
+pub(crate) mod drive;
+pub(crate) mod engine;
 pub mod h1;
 #[cfg(feature = "relay")]
 pub mod relay;
+pub mod server;
 pub(crate) mod transport;
 
 pub use api::*;
 pub use base::{ConnId, Ended, EventMask, Limits, Moment, PeerAddr, RequestId, Timer, Wait};
+pub use drive::external::External;
+pub use server::{Running, Server, Stopper};

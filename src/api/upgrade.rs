@@ -248,7 +248,8 @@ impl Switch {
     ///
     /// The request must have come with HTTP/1.1 and ask for an upgrade
     /// ([`Request::wants_upgrade`](crate::Request::wants_upgrade)); otherwise it is answered with 426, and the upgrade
-    /// is dropped uncalled. A body the request has is read and thrown away first.
+    /// is dropped uncalled. A body must be whole before the stream can change hands: for a request that has one, return
+    /// the switch from [`Upload::end`](crate::Upload::end), or it is answered with 413.
     pub fn to(protocol: &str, upgrade: impl Upgrade + 'static) -> Self {
         Self { response: Response::with_any_status(101).header("Upgrade", protocol), upgrade: Box::new(upgrade) }
     }

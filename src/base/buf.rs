@@ -130,14 +130,10 @@ impl Buf {
         std::mem::take(&mut self.store)
     }
 
-    /// Where the filled part begins in the store: with [`patch`](Self::patch), a place to come back to.
-    pub(crate) fn mark(&self) -> usize {
-        self.end as usize
-    }
-
-    /// Overwrites bytes at a mark, before anything was consumed or compacted since.
-    pub(crate) fn patch(&mut self, mark: usize, bytes: &[u8]) {
-        self.store[mark..mark + bytes.len()].copy_from_slice(bytes);
+    /// Overwrites bytes in the midst of what is filled, from `at` on.
+    pub(crate) fn patch(&mut self, at: usize, bytes: &[u8]) {
+        let at = self.start as usize + at;
+        self.store[at..at + bytes.len()].copy_from_slice(bytes);
     }
 }
 
@@ -174,12 +170,12 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_can_be_patched() {
+    fn what_is_filled_can_be_patched() {
         let mut buf = Buf::with_capacity(8);
-        buf.push(b"ab");
-        let mark = buf.mark();
+        buf.push(b"xab");
+        buf.consume(1);
         buf.push(b"????");
-        buf.patch(mark + 1, b"!!");
+        buf.patch(3, b"!!");
         assert_eq!(buf.filled(), b"ab?!!?");
     }
 }

@@ -25,6 +25,14 @@ impl ConnId {
         (self.0 >> 32) as usize & 0x3f_ffff
     }
 
+    pub(crate) fn token(self) -> usize {
+        self.0 as usize
+    }
+
+    pub(crate) fn from_token(token: usize) -> Self {
+        Self(token as u64)
+    }
+
     /// The name as an integer: for logs, tables and foreign languages.
     pub const fn get(self) -> u64 {
         self.0

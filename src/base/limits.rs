@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::Timer;
+
 /// How much and how long. The defaults are meant for the open internet.
 ///
 /// ```
@@ -59,6 +61,20 @@ pub struct Limits {
     pub linger_time: Duration,
     /// Requests on one connection; after the last it is closed. 1,000,000: only against counters that wrap.
     pub requests: u32,
+}
+
+impl Limits {
+    /// The full time of that clock.
+    pub(crate) fn time(&self, timer: Timer) -> Duration {
+        match timer {
+            Timer::Handshake => self.handshake_time,
+            Timer::Head => self.head_time,
+            Timer::Idle => self.idle,
+            Timer::Body => self.body_time,
+            Timer::Send => self.send_time,
+            Timer::Linger => self.linger_time,
+        }
+    }
 }
 
 impl Default for Limits {

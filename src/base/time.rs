@@ -80,6 +80,10 @@ impl Tick {
         Self(self.0.saturating_add(millis).saturating_add(1).min(u64::MAX - 1))
     }
 
+    pub(crate) fn plus(self, millis: u64) -> Self {
+        Self(self.0.saturating_add(millis).min(u64::MAX - 1))
+    }
+
     /// As an instant, for [`Wait::Until`]; `None` for [`Tick::NEVER`] and what no clock can show.
     pub(crate) fn instant(self, start: Instant) -> Option<Instant> {
         if self == Self::NEVER { None } else { start.checked_add(Duration::from_millis(self.0)) }

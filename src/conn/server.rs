@@ -121,6 +121,11 @@ impl ServerConn {
         self.expects
     }
 
+    /// The request is HEAD: of its answer, only the head is sent.
+    pub(crate) fn is_head_only(&self) -> bool {
+        self.head_only
+    }
+
     pub(crate) fn received(&self) -> u64 {
         self.received
     }

@@ -326,9 +326,10 @@ fn may_be_trailer(name: &[u8]) -> bool {
         && !name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"if-"))
 }
 
-/// Decodes `input`, which arrives in pieces of `size` bytes: the data, and how it ended: `None` if it did not, else
-/// how many bytes it had and its trailers.
+/// The data, and how the body ended: `None` if it did not, else how many bytes it had and its trailers.
 type Outcome = (Vec<u8>, Result<Option<(usize, Headers)>, Misbehaved>);
+
+/// Decodes `input`, which arrives in pieces of `size` bytes.
 fn run(input: &[u8], size: usize, limits: &BodyLimits) -> Outcome {
     let (mut decoder, mut data) = (Decoder::new(), Vec::new());
     let (mut from, mut to) = (0, size.min(input.len()));

@@ -12,6 +12,8 @@ const LAST: u64 = 253_402_300_799;
 /// asked with every response and formats with the first of a second.
 #[derive(Clone, Debug)]
 pub struct DateCache {
+    /// Asked for last: a loop asks with the same time for all it does in one turn.
+    wall: SystemTime,
     second: u64,
     text: [u8; 29],
 }
@@ -21,6 +23,10 @@ impl DateCache {
     /// as the nearest that can be told.
     #[inline]
     pub fn at(&mut self, wall: SystemTime) -> &[u8; 29] {
+        if wall == self.wall {
+            return &self.text;
+        }
+        self.wall = wall;
         let second = wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()).min(LAST);
         if second != self.second {
             self.format(second);
@@ -39,7 +45,7 @@ impl DateCache {
 
 impl Default for DateCache {
     fn default() -> Self {
-        Self { second: 0, text: *b"Thu, 01 Jan 1970 00:00:00 GMT" }
+        Self { wall: UNIX_EPOCH, second: 0, text: *b"Thu, 01 Jan 1970 00:00:00 GMT" }
     }
 }
 

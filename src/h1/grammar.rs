@@ -8,6 +8,7 @@ const TOKEN: u8 = 1;
 const VALUE: u8 = 2;
 const REG_NAME: u8 = 4;
 const TARGET: u8 = 8;
+const PLAIN_HOST: u8 = 16;
 
 const fn classes() -> [u8; 256] {
     let mut table = [0; 256];
@@ -31,6 +32,10 @@ const fn classes() -> [u8; 256] {
         // browsers send `|`, `^` and the like as they are, and nothing that frames a message depends on them.
         if b > b' ' && b < 0x7f && b != b'#' {
             class |= TARGET;
+        }
+        // What nearly all names and all IPv4 addresses are made of.
+        if b.is_ascii_alphanumeric() || in_set(b, b".-") {
+            class |= PLAIN_HOST;
         }
         table[i] = class;
         i += 1;
@@ -75,6 +80,12 @@ pub(crate) fn is_reg_name(bytes: &[u8]) -> bool {
 #[inline]
 pub(crate) fn is_target(bytes: &[u8]) -> bool {
     all(bytes, TARGET)
+}
+
+/// How many of the first bytes are letters, digits, dots and hyphens.
+#[inline]
+pub(crate) fn plain_host(bytes: &[u8]) -> usize {
+    bytes.iter().position(|&b| CLASS[usize::from(b)] & PLAIN_HOST == 0).unwrap_or(bytes.len())
 }
 
 /// Without optional whitespace, SP and HTAB, at either end.

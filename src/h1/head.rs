@@ -61,16 +61,21 @@ pub struct RequestHead<'b> {
     pub expect_continue: bool,
     /// Whether the client offers to switch protocols (RFC 9110 §7.8): an Upgrade field that Connection names, on 1.1.
     pub upgrade: bool,
-    /// The host the request is for, with its port if one was given: of the target if that names one, which then wins
-    /// over the Host field (RFC 9112 §3.2.2), else of the Host field. `None`: an 1.0 client that said nothing. Empty:
-    /// a client whose URI has no authority.
-    pub host: Option<&'b str>,
+    /// Checked to be ASCII, and made a `str` only when asked for.
+    host: Option<&'b [u8]>,
 }
 
 impl<'b> RequestHead<'b> {
-    /// The same as `host`, but `None` if it is empty.
+    /// The host the request is for, with its port if one was given: of the target if that names one, which then wins
+    /// over the Host field (RFC 9112 §3.2.2), else of the Host field. `None`: an 1.0 client that said nothing. Empty:
+    /// a client whose URI has no authority.
+    pub fn host(&self) -> Option<&'b str> {
+        self.host.and_then(|host| std::str::from_utf8(host).ok())
+    }
+
+    /// The same as [`host`](Self::host), but `None` if it is empty.
     pub fn authority(&self) -> Option<&'b str> {
-        self.host.filter(|host| !host.is_empty())
+        self.host().filter(|host| !host.is_empty())
     }
 
     /// The path as it came, percent-encoding and dot segments included: `/` at least; `*` of the asterisk form, `""`
@@ -146,15 +151,13 @@ impl<'b> Facts<'b> {
     /// lacks a Host header field and to any request message that contains more than one Host header field line or a
     /// Host header field with an invalid field value."
     #[inline]
-    fn host(&self, version: Version) -> Result<Option<&'b str>, Misbehaved> {
+    fn host(&self, version: Version) -> Result<Option<&'b [u8]>, Misbehaved> {
         match self.host {
             _ if self.hosts > 1 => Err(Misbehaved::DuplicateHost),
             None if version == Version::Http11 => Err(Misbehaved::MissingHost),
             None => Ok(None),
             // Empty if the target URI has no authority (RFC 9112 §3.2).
-            Some(host) if host.is_empty() || target::is_host(host) => {
-                std::str::from_utf8(host).map(Some).map_err(|_| Misbehaved::BadHost)
-            }
+            Some(host) if host.is_empty() || target::is_host(host) => Ok(Some(host)),
             Some(_) => Err(Misbehaved::BadHost),
         }
     }
@@ -177,7 +180,7 @@ pub fn parse_request<'b>(
     let mut parsed = httparse::Request::new(&mut []);
     let room = &mut slots[..limits.fields.min(MAX_FIELDS)];
     match parsed.parse_with_uninit_headers(head, room) {
-        Ok(httparse::Status::Complete(n)) if n == head.len() && head[0] != b'\r' => {}
+        Ok(httparse::Status::Complete(n)) if n == head.len() && head[0] > b' ' => {}
         Ok(_) => return Err(Misbehaved::BadRequestLine),
         Err(error) => return Err(blame(head, error)),
     }
@@ -210,7 +213,7 @@ pub fn parse_request<'b>(
         keep_alive: !facts.close && (modern || facts.keep_alive),
         expect_continue: facts.expects && modern && !framing.is_empty(),
         upgrade: facts.upgrade_token && facts.upgrade_field && modern,
-        host: authority.or(host),
+        host: authority.map(str::as_bytes).or(host),
     })
 }
 
@@ -231,15 +234,10 @@ fn blame_line(head: &[u8]) -> Misbehaved {
     match parts[..] {
         [method, ..] if !is_token(method) => Misbehaved::BadMethod,
         [_, b"", ..] => Misbehaved::BadRequestLine,
-        [_, _, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']] => {
-            if parts[2] == b"HTTP/1.0" || parts[2] == b"HTTP/1.1" {
-                return Misbehaved::BadTarget;
-            }
-            Misbehaved::UnsupportedVersion
-        }
-        [_, _, version] if !version.starts_with(b"HTTP/1.") || is_token(version) || version.len() > 8 => {
-            Misbehaved::BadVersion
-        }
+        // The rest is fine, so it must be the target.
+        [_, _, b"HTTP/1.0" | b"HTTP/1.1"] => Misbehaved::BadTarget,
+        [_, _, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']] => Misbehaved::UnsupportedVersion,
+        [_, _, _] => Misbehaved::BadVersion,
         _ => Misbehaved::BadRequestLine,
     }
 }

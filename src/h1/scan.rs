@@ -75,6 +75,12 @@ impl Scan {
             let window = &bytes[..bytes.len().min(limit)];
             let hit = next_control(window, at);
             match window.get(hit..) {
+                // The way of nearly every head: a line, and then the empty one.
+                Some([b'\r', b'\n', b'\r', b'\n', ..]) if hit != usize::from(self.skip) => {
+                    self.lined = true;
+                    self.at = (hit + 4) as u32;
+                    return Ok(Some(hit + 4));
+                }
                 Some([b'\r', b'\n', ..]) => {
                     at = hit + 2;
                     if hit == usize::from(self.skip) {

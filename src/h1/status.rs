@@ -12,12 +12,7 @@ macro_rules! statuses {
         }
 
         /// The whole status line, with its line end, of a registered status.
-        #[inline]
         pub(crate) const fn status_line(status: u16) -> Option<&'static [u8]> {
-            // The commonest before the table's jump.
-            if status == 200 {
-                return Some(b"HTTP/1.1 200 OK\r\n");
-            }
             match status {
                 $($code => Some(concat!("HTTP/1.1 ", $code, " ", $reason, "\r\n").as_bytes()),)*
                 _ => None,

@@ -93,8 +93,7 @@ fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
 #[inline]
 pub(crate) fn is_host(value: &[u8]) -> bool {
     // A name or an IPv4 address, and nothing to look at twice.
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
-    let name = value.iter().position(|b| !plain(b)).unwrap_or(value.len());
+    let name = grammar::plain_host(value);
     match &value[name..] {
         [] => name > 0,
         [b':', port @ ..] => name > 0 && is_port(port),
@@ -102,13 +101,20 @@ pub(crate) fn is_host(value: &[u8]) -> bool {
     }
 }
 
+#[inline]
 fn is_port(port: &[u8]) -> bool {
     // RFC 3986 §3.2.3: port = *DIGIT, so it may be empty; leading zeros are fine.
-    let digit = |sum: u32, b: &u8| {
-        let sum = sum * 10 + u32::from(b.is_ascii_digit().then(|| b - b'0')?);
-        (sum <= 65_535).then_some(sum)
-    };
-    port.iter().try_fold(0, digit).is_some()
+    let mut number = 0u32;
+    for b in port {
+        if !b.is_ascii_digit() {
+            return false;
+        }
+        number = number * 10 + u32::from(b - b'0');
+        if number > 65_535 {
+            return false;
+        }
+    }
+    true
 }
 
 #[cold]
@@ -193,7 +199,8 @@ mod tests {
     #[test]
     fn forms() {
         use Form::*;
-        let rows: &[(&str, &str, Result<(Form, Option<&str>), Misbehaved>)] = &[
+        type Want = Result<(Form, Option<&'static str>), Misbehaved>;
+        let rows: &[(&str, &str, Want)] = &[
             ("GET", "/", Ok((Origin, None))),
             ("GET", "/a?b=c|^", Ok((Origin, None))),
             ("GET", "//a", Ok((Origin, None))),

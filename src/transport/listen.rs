@@ -8,7 +8,7 @@ use std::{
 };
 
 use mio::{Interest, Registry, Token, event::Source};
-use socket2::{Domain, Protocol, Type};
+use socket2::{Domain, Protocol, SockRef, Type};
 
 use super::Socket;
 use crate::base::PeerAddr;
@@ -46,8 +46,7 @@ impl Listener {
         // A server that was just stopped can be started again at once.
         socket.set_reuse_address(true)?;
         if shared {
-            #[cfg(all(unix, not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin"))))]
-            socket.set_reuse_port(true)?;
+            reuse_port(&SockRef::from(&socket))?;
         }
         socket.bind(&addr.into())?;
         socket.listen(BACKLOG)?;
@@ -71,6 +70,11 @@ impl Listener {
             }
             result => Self::from_unix(result?),
         }
+    }
+
+    /// From now on other sockets may be bound to the same address.
+    pub(crate) fn share(&self) -> io::Result<()> {
+        reuse_port(&SockRef::from(self))
     }
 
     pub(crate) fn from_tcp(listener: std::net::TcpListener) -> io::Result<Self> {
@@ -153,6 +157,14 @@ impl AsFd for Listener {
             Self::Unix(listener) => listener.as_fd(),
         }
     }
+}
+
+fn reuse_port(socket: &SockRef<'_>) -> io::Result<()> {
+    #[cfg(not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin")))]
+    socket.set_reuse_port(true)?;
+    #[cfg(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin"))]
+    let _ = socket;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -23,9 +23,15 @@ use std::{fs::File, io, io::IoSlice};
 pub(crate) use listen::{Accepted, Listener};
 pub(crate) use socket::Socket;
 #[cfg(feature = "tls")]
-pub use tls::{Tls, TlsError};
+pub use tls::{Tls, TlsBuilder, TlsError};
 
 use crate::base::{buf::Buf, pool::Pool};
+
+/// What secures the connections of a listener, if anything does.
+#[cfg(feature = "tls")]
+pub(crate) type Security = Option<Tls>;
+#[cfg(not(feature = "tls"))]
+pub(crate) type Security = Option<std::convert::Infallible>;
 
 /// What a read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,17 +71,23 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    pub(crate) fn plain(socket: Socket) -> Self {
+    /// A transport over a socket that was accepted where that security was set up.
+    pub(crate) fn accepted(socket: Socket, security: &Security) -> Result<Self, Fault> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = security {
+            let conn = tls::TlsConn::accept(tls)?;
+            return Ok(Self { socket, tls: Some(Box::new(conn)) });
+        }
+        let _ = security;
+        Ok(Self::plain(socket))
+    }
+
+    fn plain(socket: Socket) -> Self {
         Self {
             socket,
             #[cfg(feature = "tls")]
             tls: None,
         }
-    }
-
-    #[cfg(feature = "tls")]
-    pub(crate) fn tls(socket: Socket, conn: tls::TlsConn) -> Self {
-        Self { socket, tls: Some(Box::new(conn)) }
     }
 
     pub(crate) fn socket(&mut self) -> &mut Socket {
@@ -184,6 +196,15 @@ impl Transport {
             tls.release(pool);
         }
         let _ = &pool;
+    }
+
+    /// Whether the transport itself still holds something to send.
+    #[inline]
+    pub(crate) fn has_pending(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.as_ref().is_some_and(|tls| tls.pending() > 0);
+        #[cfg(not(feature = "tls"))]
+        false
     }
 
     /// Bytes handed over that the peer's system has not acknowledged yet; `None` where the system can't tell.

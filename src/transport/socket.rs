@@ -4,6 +4,7 @@ use std::{
     io::{self, IoSlice, Read, Write},
     net::Shutdown,
     os::fd::{AsFd, BorrowedFd},
+    time::Duration,
 };
 
 use mio::{
@@ -81,7 +82,16 @@ impl Socket {
     /// From now on closing means a reset: the peer is not to mistake what it got for the whole.
     pub(crate) fn reset_on_close(&self) {
         if let Self::Tcp(stream) = self {
-            let _ = socket2::SockRef::from(stream).set_linger(Some(std::time::Duration::ZERO));
+            let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    /// Has the system look after a peer that says nothing for long: one that is gone without a word is found.
+    pub(crate) fn keep_alive(&self) {
+        if let Self::Tcp(stream) = self {
+            let probes = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60));
+            let probes = probes.with_interval(Duration::from_secs(15));
+            let _ = socket2::SockRef::from(stream).set_tcp_keepalive(&probes);
         }
     }
 

@@ -1,0 +1,13 @@
+//! The shortest server: one loop, one answer.
+//!
+//!     cargo run --release --example hello -- 127.0.0.1:8080
+//!     curl http://127.0.0.1:8080/
+
+use uncork::{Request, Response, Server};
+
+fn main() -> std::io::Result<()> {
+    let addr = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".into());
+    let server = Server::bind(&*addr)?.threads(1, |_: &mut Request<'_>| Response::text("Hello, world!"))?;
+    println!("listening on http://{}", server.addr().map_or(addr, |addr| addr.to_string()));
+    server.join()
+}

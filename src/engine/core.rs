@@ -1,0 +1,60 @@
+//! What all connections of one loop share.
+
+use std::{collections::VecDeque, sync::Arc, time::Instant};
+
+use super::{deadlines::Deadlines, dispatch::AccessLog};
+use crate::{
+    api::mail::Mail,
+    base::{ConnId, Limits, Moment, mailbox::Mailbox, pool::Pool, time::Tick},
+    h1::{DateCache, HeadLimits},
+};
+
+pub(super) struct Core {
+    pub(super) mailbox: Arc<Mailbox<Mail>>,
+    pub(super) limits: Limits,
+    pub(super) head_limits: HeadLimits,
+    pub(super) pool: Pool,
+    pub(super) date: DateCache,
+    pub(super) deadlines: Deadlines,
+    /// Connections to look at in this turn.
+    pub(super) run: VecDeque<ConnId>,
+    /// Connections that wait for a buffer.
+    pub(super) starved: Vec<ConnId>,
+    pub(super) access_log: Option<Arc<AccessLog>>,
+    /// Since when ticks are counted.
+    pub(super) start: Instant,
+    pub(super) now: Moment,
+    pub(super) tick: Tick,
+    /// The server stops; until when it waits for what is in flight.
+    pub(super) stopping: Option<Tick>,
+}
+
+impl Core {
+    pub(super) fn new(
+        mailbox: Arc<Mailbox<Mail>>,
+        limits: Limits,
+        access_log: Option<Arc<AccessLog>>,
+        now: Moment,
+    ) -> Self {
+        Self {
+            mailbox,
+            head_limits: HeadLimits { head: limits.head, target: limits.target, fields: limits.fields.min(256) },
+            pool: Pool::new(limits.buffers),
+            limits,
+            date: DateCache::default(),
+            deadlines: Deadlines::default(),
+            run: VecDeque::new(),
+            starved: Vec::new(),
+            access_log,
+            start: now.mono,
+            now,
+            tick: Tick::since(now.mono, now.mono),
+            stopping: None,
+        }
+    }
+
+    pub(super) fn set_now(&mut self, now: Moment) {
+        self.now = now;
+        self.tick = Tick::since(self.start, now.mono);
+    }
+}

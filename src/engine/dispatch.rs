@@ -1,0 +1,97 @@
+//! The one place that calls application code.
+//!
+//! Every call comes from the top of a loop, never from inside another call of the application's; a panic ends what
+//! was called, is logged, and goes no further.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use log::error;
+
+use crate::{
+    api::{
+        Access, Action, End, Flow, Handler, Io, Produce, Request, Response, Take, Tx, Upgrade, Upload,
+        mail::{Fallback, Later},
+        request::OnEnd,
+    },
+    base::{ConnId, Ended, EventMask, Moment, PeerAddr},
+    h1::Headers,
+};
+
+/// The application panicked; it was logged.
+#[derive(Debug)]
+pub(super) struct Panicked;
+
+pub(super) type Called<T> = Result<T, Panicked>;
+
+pub(super) type AccessLog = dyn Fn(&Access<'_>) + Send + Sync;
+
+#[inline]
+fn guard<T>(what: &str, call: impl FnOnce() -> T) -> Called<T> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| complain(what, &*panic))
+}
+
+#[cold]
+fn complain(what: &str, panic: &(dyn Any + Send)) -> Panicked {
+    let words = panic.downcast_ref::<&str>().copied();
+    let words = words.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+    error!(target: "uncork::engine", "the application panicked in {what}: {words}");
+    Panicked
+}
+
+#[inline]
+pub(super) fn request(handler: &mut dyn Handler, req: &mut Request<'_>) -> Called<Action> {
+    guard("Handler::request", || handler.request(req))
+}
+
+pub(super) fn accept(handler: &mut dyn Handler, peer: &PeerAddr) -> bool {
+    guard("Handler::accept", || handler.accept(peer)).unwrap_or(false)
+}
+
+#[inline]
+pub(super) fn closed(handler: &mut dyn Handler, conn: ConnId, why: &Ended) {
+    let _ = guard("Handler::closed", || handler.closed(conn, why));
+}
+
+pub(super) fn stopping(handler: &mut dyn Handler) {
+    let _ = guard("Handler::stopping", || handler.stopping());
+}
+
+pub(super) fn data(upload: &mut dyn Upload, chunk: &[u8]) -> Called<Take> {
+    guard("Upload::data", || upload.data(chunk))
+}
+
+pub(super) fn end(upload: Box<dyn Upload>, trailers: &Headers) -> Called<Action> {
+    guard("Upload::end", || upload.end(trailers))
+}
+
+pub(super) fn produce(produce: &mut dyn Produce, tx: &mut Tx<'_>) -> Called<Flow> {
+    guard("Produce::produce", || produce.produce(tx))
+}
+
+pub(super) fn ready(upgrade: &mut dyn Upgrade, io: &mut Io<'_>) -> Called<EventMask> {
+    guard("Upgrade::ready", || upgrade.ready(io))
+}
+
+pub(super) fn on_end(f: OnEnd, end: &End) {
+    let _ = guard("a function given to Request::on_end", || f(end));
+}
+
+pub(super) fn fallback(f: Fallback, now: Moment) -> Called<Response> {
+    guard("a function given to Ticket::fallback", || f(now))
+}
+
+pub(super) fn later(f: Later, now: Moment) {
+    let _ = guard("a function given to Loop::after", || f(now));
+}
+
+pub(super) fn access(log: &AccessLog, access: &Access<'_>) {
+    let _ = guard("the access log", || log(access));
+}
+
+/// Drops something of the application's: that is a call too.
+pub(super) fn discard<T>(thing: T) {
+    let _ = guard("a destructor", || drop(thing));
+}

@@ -1,0 +1,210 @@
+//! From heads to actions: the fast path of a request that is answered at once, and the way into a job for all others.
+
+use log::{debug, error};
+
+use super::{
+    core::Core,
+    dispatch,
+    job::{Job, Stop},
+    slot::{Phase, Slot},
+};
+use crate::{
+    api::{Action, Handler, Head, Request, Response, Secure, request::Around, request::Asks, response::Kind},
+    base::{Ended, RequestId, pool::LENT},
+    conn::{BodyOut, server::Answer},
+    h1::{Misbehaved, field_slots},
+};
+
+/// What is left of a head when it has been dispatched.
+struct Dispatched {
+    end: usize,
+    action: Result<Action, Stop>,
+    asks: Option<Box<Asks>>,
+    copy: Option<Head>,
+}
+
+impl Slot {
+    /// Dispatches the requests that are complete, one after the other. Whether anything changed.
+    pub(super) fn drive_heads(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<bool, Ended> {
+        let mut worked = false;
+        while matches!(self.phase, Phase::Head) && !self.rx.is_empty() && self.out.len() < core.limits.output {
+            match self.dispatch_one(core, handler) {
+                Ok(None) => break,
+                Ok(Some(done)) => {
+                    worked = true;
+                    self.rx.consume(done.end);
+                    self.clock = None;
+                    self.act(core, done)?;
+                }
+                Err(rule) => {
+                    self.refuse(core, rule)?;
+                    return Ok(true);
+                }
+            }
+        }
+        if matches!(self.phase, Phase::Head) && self.eof.is_some() && (self.rx.is_empty() || !worked) {
+            return self.peer_finished();
+        }
+        Ok(worked)
+    }
+
+    /// The peer has finished, and nothing of what it sent is left to do.
+    fn peer_finished(&mut self) -> Result<bool, Ended> {
+        if self.out.len() > 0 {
+            if self.conn.must_close() || self.rx.is_empty() || self.ready.has(super::ready::Ready::WRITE) {
+                // Its answers are still on their way.
+                self.rx.consume(self.rx.len());
+                self.close(Ended::Complete, false);
+            }
+            return Ok(true);
+        }
+        let partial = self.conn.has_partial_head(&self.rx) || self.transport.is_handshaking();
+        self.close(if partial { Ended::PeerLeft } else { Ended::Complete }, false);
+        Ok(true)
+    }
+
+    #[inline]
+    fn dispatch_one(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<Option<Dispatched>, Misbehaved> {
+        let mut slots = field_slots();
+        let Some((end, head)) = self.conn.poll_head(&self.rx, &mut slots, &core.head_limits)? else { return Ok(None) };
+        self.number = self.number.wrapping_add(1);
+        let last = core.stopping.is_some() || self.number >= core.limits.requests;
+        let begun = self.conn.begin(&head, &core.limits, last);
+        let copy = core.access_log.is_some().then(|| Head::copy(&head));
+        if let Err(rule) = begun {
+            return Ok(Some(Dispatched { end, action: Err(Stop::Refuse(rule)), asks: None, copy }));
+        }
+        #[cfg(feature = "tls")]
+        let secure = self.transport.tls_conn().map(|tls| Secure {
+            server_name: tls.server_name(),
+            peer_certificate: tls.peer_certificates().and_then(|chain| chain.first()).map(AsRef::as_ref),
+        });
+        #[cfg(not(feature = "tls"))]
+        let secure: Option<Secure<'_>> = None;
+        let around = Around {
+            id: RequestId { conn: self.id, number: self.number },
+            peer: &self.peer,
+            listener: self.listener.into(),
+            now: core.now,
+            mailbox: &core.mailbox,
+            secure,
+        };
+        let mut asks = None;
+        let mut request = Request { head: &head, around: &around, asks: &mut asks };
+        let action = dispatch::request(handler, &mut request).map_err(Stop::from);
+        Ok(Some(Dispatched { end, action, asks, copy }))
+    }
+
+    /// Carries out what the handler returned.
+    #[inline]
+    fn act(&mut self, core: &mut Core, done: Dispatched) -> Result<(), Ended> {
+        let Dispatched { action, asks, copy, .. } = done;
+        match action {
+            Ok(Action::Respond(response)) if asks.is_none() && copy.is_none() && self.is_simple(&response) => {
+                self.answer_at_once(core, response);
+                Ok(())
+            }
+            action => self.start_job(core, action, asks, copy),
+        }
+    }
+
+    /// Nobody wants to know how it ends, the request is whole, and the body is at hand.
+    fn is_simple(&self, response: &Response) -> bool {
+        matches!(response.body.0, Kind::Bytes(_) | Kind::Empty)
+            && !response.confirm
+            && response.fault.is_none()
+            && !self.conn.is_receiving()
+    }
+
+    #[inline]
+    fn answer_at_once(&mut self, core: &mut Core, response: Response) {
+        let out = self.write_head(core, &response);
+        if let (Kind::Bytes(block), BodyOut::Length(n)) = (response.body.0, out) {
+            self.out.push_block(block);
+            self.conn.wrote(n);
+        }
+        if self.conn.must_close() {
+            let linger = !self.rx.is_empty();
+            self.close(Ended::Complete, linger);
+        }
+    }
+
+    fn start_job(
+        &mut self,
+        core: &mut Core,
+        action: Result<Action, Stop>,
+        asks: Option<Box<Asks>>,
+        copy: Option<Head>,
+    ) -> Result<(), Ended> {
+        self.phase = Phase::Job(Job::new(asks, copy, core.now.wall));
+        self.with_job(core, |job, slot, core| {
+            let action = action?;
+            job.perform(slot, core, action)?;
+            Ok(true)
+        })?;
+        Ok(())
+    }
+
+    /// Writes the head of an answer and closes the connection behind it if it says so.
+    #[inline]
+    pub(super) fn write_head(&mut self, core: &mut Core, response: &Response) -> BodyOut {
+        if response.close || core.stopping.is_some() {
+            self.conn.forbid_keep_alive();
+        }
+        let length = match &response.body.0 {
+            Kind::Empty if self.conn.is_head_only() => Some(response.length.unwrap_or(0)),
+            Kind::Empty => Some(0),
+            Kind::Bytes(block) => Some(block.bytes().len() as u64),
+            Kind::File(_, range) => Some(range.end.saturating_sub(range.start)),
+            Kind::Stream(_) => response.length,
+        };
+        self.open_out(core);
+        let date = core.date.at(core.now.wall);
+        self.conn.respond(&Answer { status: response.status, fields: &response.headers, length, date }, &mut self.out)
+    }
+
+    /// The response, or a 500 in its place if it can't be sent as it is.
+    pub(super) fn checked(&self, response: Response) -> Response {
+        match &response.fault {
+            None => response,
+            Some(fault) => {
+                error!(target: "uncork::engine", "{}: a response can't be sent: {fault}", self.request_id());
+                Response::new(500)
+            }
+        }
+    }
+
+    /// The peer broke a rule: says which, if it can be said, and closes with a linger.
+    pub(super) fn refuse(&mut self, core: &mut Core, rule: Misbehaved) -> Result<(), Ended> {
+        let why = Ended::Refused { status: rule.status(), rule: rule.rule() };
+        self.end_with_words(core, rule, why)
+    }
+
+    /// Ends the request with a refusal. If an answer is under way there is nothing honest left to say, and the
+    /// connection is broken off.
+    pub(super) fn end_with_words(&mut self, core: &mut Core, rule: Misbehaved, why: Ended) -> Result<(), Ended> {
+        debug!(target: "uncork::conn", "{} {}: {}", self.id, self.peer, rule.rule());
+        self.open_out(core);
+        if self.conn.is_answering() {
+            return Err(why);
+        }
+        let said = self.conn.refuse(rule, core.date.at(core.now.wall), &mut self.out);
+        let job = match std::mem::replace(&mut self.phase, Phase::Head) {
+            Phase::Job(job) => Some(job),
+            _ => core.access_log.is_some().then(|| Job::new(None, None, core.now.wall)),
+        };
+        if let Some(mut job) = job {
+            if said {
+                job.status = rule.status();
+            }
+            self.end_job(core, job, why);
+        }
+        self.close(why, true);
+        Ok(())
+    }
+
+    /// How much of a head is held at the most.
+    pub(super) fn head_room(core: &Core) -> usize {
+        LENT.max(core.head_limits.head + 1)
+    }
+}

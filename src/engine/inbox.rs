@@ -1,0 +1,167 @@
+//! Messages from other threads, and from the application at any time: each is for one request, or for the loop.
+//!
+//! A message names connection, generation and request. If that request is over, nobody is disturbed.
+
+use std::time::Duration;
+
+use log::debug;
+
+use super::{
+    Engine, dispatch,
+    job::{Reply, Up},
+    slot::Phase,
+};
+use crate::{
+    api::{
+        Response, Stream,
+        mail::{Mail, Word},
+        ticket::TicketCore,
+    },
+    base::{ConnId, Ended, RequestId},
+    transport::Socket,
+};
+
+impl Engine<'_> {
+    /// Takes what has come.
+    pub(super) fn read_mail(&mut self) {
+        let mut mail = std::mem::take(&mut self.mail);
+        self.core.mailbox.drain(&mut mail);
+        for message in mail.drain(..) {
+            match message {
+                Mail::Wake(waker) => {
+                    waker.arrived();
+                    self.wake(waker.id);
+                }
+                Mail::Ticket(ticket, word) => self.ticket_says(&ticket, word),
+                Mail::Adopt(stream, port) => self.adopt(stream, port),
+                Mail::After(delay, f) => {
+                    self.later_count += 1;
+                    self.later.insert((self.core.tick.after(delay), self.later_count), f);
+                }
+                Mail::Stop(grace) => self.stop(grace),
+            }
+        }
+        self.mail = mail;
+    }
+
+    fn wake(&mut self, id: RequestId) {
+        let Some(slot) = self.slots.get_mut(id.conn.index()).filter(|slot| slot.id == id.conn) else { return };
+        if slot.number != id.number {
+            return;
+        }
+        match &mut slot.phase {
+            Phase::Job(job) => job.woken = true,
+            Phase::Upgraded(upgraded) => upgraded.woken = true,
+            _ => return,
+        }
+        self.enqueue(id.conn);
+    }
+
+    /// A ticket speaks. What it says is judged when it arrives: the request may have ended meanwhile, and then what
+    /// was said is dropped; the end was reported to the application.
+    fn ticket_says(&mut self, ticket: &TicketCore, word: Word) {
+        let id = ticket.id();
+        let Some(slot) = self.slots.get_mut(id.conn.index()).filter(|slot| slot.id == id.conn) else {
+            return dispatch::discard(word);
+        };
+        if slot.number != id.number || !matches!(slot.phase, Phase::Job(_)) {
+            return dispatch::discard(word);
+        }
+        let result = slot.with_job(&mut self.core, |job, slot, core| {
+            match word {
+                Word::Answer => {
+                    if let Some(action) = ticket.take_answer() {
+                        job.perform(slot, core, action)?;
+                    }
+                }
+                Word::Receive(upload) => job.perform(slot, core, crate::api::Action::Receive(upload))?,
+                Word::Inform(status, headers) => {
+                    slot.open_out(core);
+                    slot.conn.inform(status, &headers, &mut slot.out);
+                }
+                Word::Fallback(after, f) => job.fallback = Some((core.tick.after(after), f)),
+                Word::OutliveFin => job.outlive_fin = true,
+                Word::Dropped => {
+                    // With an upload at work, its end may still give the answer.
+                    let hopeless = matches!(job.reply, Reply::Owed) && matches!(job.up, Up::Idle | Up::Over);
+                    if hopeless && !ticket.is_hopeful() && ticket.claim() {
+                        debug!(target: "uncork::engine", "{}: every ticket was dropped", slot.request_id());
+                        job.answer(slot, core, Response::new(503));
+                    }
+                }
+            }
+            Ok(true)
+        });
+        match result {
+            Ok(_) => self.enqueue(id.conn),
+            Err(why) => self.close_slot(id.conn, why),
+        }
+    }
+
+    fn adopt(&mut self, stream: Stream, port: usize) {
+        let result = match stream {
+            Stream::Tcp(stream) => Socket::from_tcp(stream),
+            Stream::Unix(stream) => Socket::from_unix(stream),
+        };
+        match result {
+            Ok((socket, peer)) => self.arrive(socket, peer, port),
+            Err(error) => debug!(target: "uncork::engine", "a stream could not be adopted: {error}"),
+        }
+    }
+
+    /// Puts a connection into the run queue, once.
+    pub(super) fn enqueue(&mut self, id: ConnId) {
+        if let Some(slot) = self.slots.get_mut(id.index()).filter(|slot| slot.id == id)
+            && !std::mem::replace(&mut slot.queued, true)
+        {
+            self.core.run.push_back(id);
+        }
+    }
+
+    /// Stops: listeners close, idle connections too, and everything else has until the grace ends.
+    pub(super) fn stop(&mut self, grace: Option<Duration>) {
+        let until = grace.map_or(self.core.tick, |grace| self.core.tick.after(grace));
+        if let Some(earlier) = self.core.stopping {
+            self.core.stopping = Some(earlier.min(until));
+            return;
+        }
+        // What the system has accepted for us by now is in flight: a listener that is closed resets it.
+        for port in 0..self.ports.len() {
+            self.ports[port].ready = true;
+            self.ports[port].paused = crate::base::time::Tick::NEVER;
+            while self.accept_some(port) {}
+            self.ports[port].listener = None;
+        }
+        self.core.stopping = Some(until);
+        dispatch::stopping(&mut *self.handler);
+        for id in self.slots.iter().map(|(_, slot)| slot.id).collect::<Vec<_>>() {
+            let Some(slot) = self.slots.get_mut(id.index()) else { continue };
+            match &mut slot.phase {
+                Phase::Head if grace.is_none() || (slot.rx.is_empty() && slot.number > 0) => {
+                    slot.close(Ended::Stopped, false);
+                }
+                Phase::Upgraded(upgraded) => upgraded.stopping = true,
+                Phase::Job(_) if slot.conn.owes_answer() => slot.conn.forbid_keep_alive(),
+                _ => {}
+            }
+            self.enqueue(id);
+        }
+    }
+
+    /// The grace is over: tickets that still wait are answered with 503, and everything ends.
+    pub(super) fn force(&mut self) {
+        for id in self.slots.iter().map(|(_, slot)| slot.id).collect::<Vec<_>>() {
+            let Some(slot) = self.slots.get_mut(id.index()) else { continue };
+            let owes = matches!(slot.phase, Phase::Job(_)) && slot.conn.owes_answer();
+            if owes {
+                let answered = slot.with_job(&mut self.core, |job, slot, core| {
+                    job.answer(slot, core, Response::new(503).close());
+                    Ok(true)
+                });
+                // As far as the socket takes it at once.
+                let _ = answered.and_then(|_| slot.flush(&mut self.core));
+            }
+            self.close_slot(id, Ended::Stopped);
+        }
+    }
+}

@@ -1,0 +1,617 @@
+//! One request at work: its body coming in, its answer going out, and whoever waits for its end.
+//!
+//! The two directions are independent: an answer may begin, and even end, before the body is whole.
+//!
+//! ```text
+//!   up:     Idle ──Receive──▶ Upload │ Pipe ──▶ Over          reply:  Owed ──▶ Stream │ Pipe │ File ──▶ Sent
+//!             └──answered without it──▶ Draining ──┘
+//! ```
+
+use std::{fs::File, os::unix::fs::FileExt, time::Duration, time::SystemTime};
+
+use log::{error, warn};
+
+use super::{
+    core::Core,
+    dispatch,
+    ready::Ready,
+    slot::{Phase, Slot},
+};
+use crate::{
+    api::{
+        Access, Action, Flow, Head, PipeOut, Produce, Response, Switch, Take, Tx, Upload, Waker,
+        mail::Fallback,
+        request::{Asks, End},
+        response::Kind,
+    },
+    base::{Ended, RequestId, pool::LENT, time::Tick},
+    conn::{BodyEvent, BodyOut},
+    h1::{Headers, Misbehaved},
+};
+
+pub(super) struct Job {
+    pub(super) asks: Asks,
+    /// For the access log.
+    pub(super) head: Option<Head>,
+    pub(super) began: SystemTime,
+    pub(super) up: Up,
+    pub(super) reply: Reply,
+    pub(super) fallback: Option<(Tick, Fallback)>,
+    pub(super) outlive_fin: bool,
+    /// The waker was called since the job was last looked at.
+    pub(super) woken: bool,
+    pub(super) status: u16,
+    /// Bytes of the answer's body put into the output.
+    pub(super) written: u64,
+    /// Wait for the peer's acknowledgement; when to look for it, and the pause after that.
+    confirm: Option<(Tick, Duration)>,
+}
+
+/// What becomes of the request's body.
+pub(super) enum Up {
+    /// Nobody has asked for it yet.
+    Idle,
+    /// Nobody will: so many bytes of it may be thrown away.
+    Draining(u64),
+    Upload {
+        upload: Box<dyn Upload>,
+        pushed_back: bool,
+    },
+    /// The upload is one end of a pipe.
+    Pipe {
+        upload: Box<dyn Upload>,
+        waits: bool,
+    },
+    Over,
+}
+
+/// What becomes of the answer.
+pub(super) enum Reply {
+    Owed,
+    Stream {
+        produce: Box<dyn Produce>,
+        waits: bool,
+    },
+    /// The producer is one end of a pipe. `announced`: bytes of the block that a chunk's size has promised.
+    Pipe {
+        produce: Box<dyn Produce>,
+        waits: bool,
+        announced: usize,
+    },
+    File {
+        file: File,
+        at: u64,
+    },
+    Sent,
+}
+
+/// Why a job can't just go on.
+pub(super) enum Stop {
+    End(Ended),
+    Refuse(Misbehaved),
+    Switch(Switch),
+}
+
+impl From<Ended> for Stop {
+    fn from(why: Ended) -> Self {
+        Self::End(why)
+    }
+}
+
+impl From<Misbehaved> for Stop {
+    fn from(rule: Misbehaved) -> Self {
+        Self::Refuse(rule)
+    }
+}
+
+impl From<dispatch::Panicked> for Stop {
+    fn from(_: dispatch::Panicked) -> Self {
+        Self::End(Ended::Panicked)
+    }
+}
+
+impl Job {
+    pub(super) fn new(asks: Option<Box<Asks>>, head: Option<Head>, began: SystemTime) -> Box<Self> {
+        Box::new(Self {
+            asks: asks.map_or_else(Asks::default, |asks| *asks),
+            head,
+            began,
+            up: Up::Idle,
+            reply: Reply::Owed,
+            fallback: None,
+            outlive_fin: false,
+            woken: false,
+            status: 0,
+            written: 0,
+            confirm: None,
+        })
+    }
+
+    pub(super) fn due(&self) -> Tick {
+        let fallback = self.fallback.as_ref().map_or(Tick::NEVER, |(due, _)| *due);
+        let confirm = self.confirm.map_or(Tick::NEVER, |(due, _)| due);
+        fallback.min(confirm)
+    }
+
+    /// The body is wanted now: the peer's clock runs.
+    pub(super) fn wants_body(&self) -> bool {
+        match &self.up {
+            Up::Draining(_) => true,
+            Up::Upload { pushed_back, .. } => !pushed_back,
+            Up::Pipe { waits, .. } => !waits,
+            Up::Idle | Up::Over => false,
+        }
+    }
+
+    /// There is output that does not lie in the slot's own.
+    pub(super) fn has_output(&self) -> bool {
+        matches!(self.reply, Reply::File { .. } | Reply::Pipe { waits: false, .. })
+    }
+
+    /// How much input to hold while this job is at work: the body's as it is taken; otherwise just enough to notice
+    /// that the peer leaves, and to be ready for its next request.
+    pub(super) fn hold(&self, slot: &Slot) -> usize {
+        match &self.up {
+            Up::Upload { pushed_back: false, .. } | Up::Draining(_) => LENT,
+            // Filled by `pump`, past the input buffer.
+            Up::Pipe { .. } if slot.transport.is_plain() && slot.conn.direct() > 0 => 0,
+            Up::Pipe { waits: false, .. } => LENT,
+            Up::Upload { .. } | Up::Pipe { .. } | Up::Idle if slot.conn.is_receiving() => {
+                // Over TLS the end of the stream can only be seen by reading up to it.
+                usize::from(!slot.transport.is_plain())
+            }
+            _ => 4096,
+        }
+    }
+
+    /// Whether only a ticket can bring it on.
+    fn waits_for_ticket(&self) -> bool {
+        matches!(self.reply, Reply::Owed) && matches!(self.up, Up::Idle | Up::Over)
+    }
+
+    pub(super) fn waker(&mut self, slot: &Slot, core: &Core) -> Waker {
+        self.asks.waker(slot.request_id(), &core.mailbox).clone()
+    }
+
+    /// Carries out what the application wants.
+    pub(super) fn perform(&mut self, slot: &mut Slot, core: &mut Core, action: Action) -> Result<(), Stop> {
+        let owed = matches!(self.reply, Reply::Owed);
+        match action {
+            Action::Abort => return Err(Ended::Aborted.into()),
+            Action::Respond(response) if owed => self.answer(slot, core, response),
+            Action::Switch(switch) if owed => {
+                if !matches!(self.up, Up::Over) && slot.conn.is_receiving() {
+                    warn!(target: "uncork::engine", "{}: an upgrade before the body was received; it is drained",
+                        slot.request_id());
+                }
+                return Err(Stop::Switch(switch));
+            }
+            Action::Receive(upload) if matches!(self.up, Up::Idle) => self.receive(slot, core, upload)?,
+            Action::Wait if owed && self.waits_for_ticket() => {
+                if !self.asks.ticket.as_ref().is_some_and(|ticket| ticket.is_hopeful()) {
+                    error!(target: "uncork::engine", "{}: the handler waits, but no ticket is alive", slot.request_id());
+                    self.answer(slot, core, Response::new(500));
+                }
+            }
+            Action::Wait => {}
+            other => {
+                // A ticket was faster, or the body has been received before.
+                dispatch::discard(other);
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, slot: &mut Slot, core: &mut Core, mut upload: Box<dyn Upload>) -> Result<(), Stop> {
+        if slot.conn.expects_continue() {
+            slot.open_out(core);
+            slot.conn.ask_for_body(&slot.rx, &mut slot.out);
+        }
+        let waker = self.waker(slot, core);
+        self.up = match upload.pipe() {
+            Some(inlet) => {
+                inlet.on_room(waker);
+                Up::Pipe { upload, waits: false }
+            }
+            None => Up::Upload { upload, pushed_back: false },
+        };
+        Ok(())
+    }
+
+    /// The body is whole: the upload has the last word.
+    pub(super) fn body_ended(
+        &mut self,
+        slot: &mut Slot,
+        core: &mut Core,
+        trailers: Option<Box<Headers>>,
+    ) -> Result<(), Stop> {
+        if let Up::Upload { upload, .. } | Up::Pipe { upload, .. } = std::mem::replace(&mut self.up, Up::Over) {
+            let action = dispatch::end(upload, &trailers.map_or_else(Headers::default, |trailers| *trailers))?;
+            self.perform(slot, core, action)?;
+        }
+        Ok(())
+    }
+
+    /// Moves the request's body on. Whether anything changed.
+    fn drive_up(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
+        if std::mem::take(&mut self.woken) {
+            if let Up::Upload { pushed_back: waits, .. } | Up::Pipe { waits, .. } = &mut self.up {
+                *waits = false;
+            }
+            if let Reply::Stream { waits, .. } | Reply::Pipe { waits, .. } = &mut self.reply {
+                *waits = false;
+            }
+        }
+        let mut worked = false;
+        loop {
+            match &mut self.up {
+                Up::Idle | Up::Over => return Ok(worked),
+                Up::Upload { pushed_back: true, .. } => return Ok(worked),
+                Up::Pipe { .. } => return self.fill_pipe(slot, core),
+                Up::Upload { .. } | Up::Draining(_) => {}
+            }
+            let n = match slot.conn.poll_body(&mut slot.rx, &core.limits)? {
+                BodyEvent::Data(n) => n,
+                BodyEvent::NeedMore if slot.eof.is_some() => return Err(Ended::PeerLeft.into()),
+                BodyEvent::NeedMore => return Ok(worked),
+                BodyEvent::End(trailers) => {
+                    self.body_ended(slot, core, trailers)?;
+                    return Ok(true);
+                }
+            };
+            worked = true;
+            let took = match &mut self.up {
+                Up::Upload { upload, pushed_back } => match dispatch::data(upload.as_mut(), &slot.rx.filled()[..n])? {
+                    Take::All => n,
+                    Take::Some(took) => {
+                        *pushed_back = took < n;
+                        took.min(n)
+                    }
+                    Take::Stop(action) => {
+                        dispatch::discard(std::mem::replace(&mut self.up, Up::Idle));
+                        self.perform(slot, core, action)?;
+                        if matches!(self.reply, Reply::Owed) && !matches!(self.up, Up::Idle) {
+                            continue;
+                        }
+                        // What was shown is drained with the rest, or the connection ends.
+                        return Ok(true);
+                    }
+                },
+                Up::Draining(left) if n as u64 > *left => {
+                    self.up = Up::Over;
+                    slot.conn.forbid_keep_alive();
+                    return Ok(true);
+                }
+                Up::Draining(left) => {
+                    *left -= n as u64;
+                    n
+                }
+                _ => n,
+            };
+            slot.conn.took(&mut slot.rx, took);
+            slot.note_received(core, took);
+        }
+    }
+
+    /// Begins the answer.
+    pub(super) fn answer(&mut self, slot: &mut Slot, core: &mut Core, response: Response) {
+        let mut response = slot.checked(response);
+        if let Some(ticket) = &self.asks.ticket {
+            ticket.claim();
+        }
+        self.fallback = None;
+        self.status = response.status;
+        if slot.conn.is_receiving() && matches!(self.up, Up::Idle) {
+            self.up = Up::Over;
+            let drain = core.limits.drain;
+            if slot.conn.expects_continue() || slot.conn.direct() as u64 > drain || slot.eof.is_some() {
+                slot.conn.forbid_keep_alive();
+            } else if slot.conn.keeps_alive() && !response.close {
+                self.up = Up::Draining(drain);
+            }
+        }
+        self.confirm = response.confirm.then_some((Tick::NEVER, Duration::from_millis(1)));
+        let out = slot.write_head(core, &response);
+        let body = std::mem::take(&mut response.body).0;
+        if out == BodyOut::Nothing {
+            dispatch::discard(body);
+            self.reply = Reply::Sent;
+            return;
+        }
+        self.reply = match body {
+            Kind::Empty => Reply::Sent,
+            Kind::Bytes(block) => {
+                self.written += block.bytes().len() as u64;
+                slot.conn.wrote(block.bytes().len() as u64);
+                slot.out.push_block(block);
+                Reply::Sent
+            }
+            Kind::File(file, range) => Reply::File { file, at: range.start },
+            Kind::Stream(mut produce) => {
+                let waker = self.waker(slot, core);
+                match produce.pipe() {
+                    Some(outlet) => {
+                        PipeOut::on_data(outlet, waker);
+                        Reply::Pipe { produce, waits: false, announced: 0 }
+                    }
+                    None => Reply::Stream { produce, waits: false },
+                }
+            }
+        };
+    }
+
+    /// Moves the answer on. Whether anything changed.
+    fn drive_reply(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
+        match &mut self.reply {
+            Reply::Owed | Reply::Sent => Ok(false),
+            Reply::Stream { .. } => self.drive_stream(slot, core),
+            Reply::Pipe { .. } => self.drain_pipe(slot, core),
+            Reply::File { .. } => self.drive_file(slot, core),
+        }
+    }
+
+    fn drive_stream(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
+        // The size of a chunk is patched in when it is known; five digits hold what one call may write.
+        const SIZE: &[u8] = b"00000\r\n";
+        let most = core.limits.output.min(0xf_ffff);
+        let mut worked = false;
+        loop {
+            let Reply::Stream { produce, waits } = &mut self.reply else { return Ok(worked) };
+            if *waits || slot.out.len() > most / 2 {
+                return Ok(worked);
+            }
+            slot.open_out(core);
+            let framing = slot.conn.body_out();
+            let at = slot.out.buf.len();
+            let limit = match framing {
+                BodyOut::Chunked => {
+                    slot.out.push(SIZE);
+                    slot.out.len() + most / 2
+                }
+                BodyOut::Length(left) => slot.out.len() + usize::try_from(left).unwrap_or(most).min(most / 2),
+                BodyOut::UntilClose | BodyOut::Nothing => slot.out.len() + most / 2,
+            };
+            let before = slot.out.len();
+            let mut finished = false;
+            let mut tx = Tx { out: &mut slot.out, limit, finished: &mut finished };
+            let flow = dispatch::produce(produce.as_mut(), &mut tx)?;
+            let n = slot.out.len() - before;
+            if framing == BodyOut::Chunked {
+                if n == 0 {
+                    slot.out.buf.unfill(SIZE.len());
+                } else {
+                    slot.out.buf.patch(at, &five_digits(n));
+                    slot.out.push(b"\r\n");
+                }
+            }
+            slot.conn.wrote(n as u64);
+            self.written += n as u64;
+            worked |= n > 0;
+            match flow {
+                Flow::Abort => return Err(Ended::Aborted.into()),
+                Flow::Wait => *waits = true,
+                // Nothing was there although there was room for it: it must be woken, or it would be asked for ever.
+                Flow::More if n == 0 => {
+                    *waits = slot.out.is_empty();
+                    return Ok(worked);
+                }
+                Flow::More => {}
+                Flow::End | Flow::Trailers(_) => {
+                    let trailers = if let Flow::Trailers(trailers) = &flow { Some(trailers) } else { None };
+                    self.end_reply(slot, core, trailers)?;
+                    return Ok(true);
+                }
+            }
+        }
+    }
+
+    /// The answer's body is over.
+    pub(super) fn end_reply(
+        &mut self,
+        slot: &mut Slot,
+        core: &mut Core,
+        trailers: Option<&Headers>,
+    ) -> Result<(), Stop> {
+        dispatch::discard(std::mem::replace(&mut self.reply, Reply::Sent));
+        slot.open_out(core);
+        if !slot.conn.end_body(trailers, &mut slot.out) {
+            error!(target: "uncork::engine", "{}: the body is shorter than its length said", slot.request_id());
+            return Err(Ended::Aborted.into());
+        }
+        Ok(())
+    }
+
+    fn drive_file(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
+        let Reply::File { file, at } = &mut self.reply else { return Ok(false) };
+        let mut worked = false;
+        // One call's worth a round: others wait.
+        if let BodyOut::Length(left) = slot.conn.body_out() {
+            let n = if slot.transport.is_plain() {
+                if !slot.out.is_empty() || !slot.ready.has(Ready::WRITE) {
+                    return Ok(false);
+                }
+                let n = slot.transport.sendfile(file, *at, left).map_err(|error| slot.fault(core, error.into()))?;
+                if n == 0 {
+                    slot.ready.clear(Ready::WRITE);
+                }
+                slot.note_sent(core, usize::try_from(n).unwrap_or(0));
+                n
+            } else {
+                if !slot.out.is_empty() && slot.sent > 0 && slot.is_blocked() {
+                    return Ok(false);
+                }
+                slot.open_out(core);
+                let spare = slot.out.buf.spare();
+                let most = usize::try_from(left).unwrap_or(usize::MAX).min(spare.len());
+                let n = file.read_at(&mut spare[..most], *at).map_err(|error| slot.fault(core, error.into()))?;
+                if n == 0 && most > 0 {
+                    error!(target: "uncork::engine", "{}: the file has become shorter", slot.request_id());
+                    return Err(Ended::Aborted.into());
+                }
+                slot.out.buf.commit(n);
+                n as u64
+            };
+            *at += n;
+            self.written += n;
+            slot.conn.wrote(n);
+            worked = n > 0;
+        }
+        if slot.conn.body_out() == BodyOut::Nothing {
+            self.reply = Reply::Sent;
+            return Ok(true);
+        }
+        Ok(worked)
+    }
+
+    /// Whether everything is done: the body in, the answer out, and acknowledged if that was asked for.
+    fn is_complete(&mut self, slot: &Slot, core: &Core) -> bool {
+        let conn = &slot.conn;
+        if !matches!(self.reply, Reply::Sent)
+            || conn.owes_answer()
+            || conn.is_answering()
+            || (conn.is_receiving() && !conn.must_close())
+            || !slot.out.is_empty()
+            || slot.transport.has_pending()
+        {
+            return false;
+        }
+        let Some((due, pause)) = &mut self.confirm else { return true };
+        if slot.transport.unacknowledged().unwrap_or(0) == 0 {
+            return true;
+        }
+        if *due == Tick::NEVER || *due <= core.tick {
+            // 1, 2, … 64 ms.
+            *due = core.tick.after(*pause);
+            *pause = (*pause * 2).min(Duration::from_millis(64));
+        }
+        false
+    }
+
+    /// A fallback that has come due answers, unless a ticket has.
+    fn drive_fallback(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
+        if !matches!(self.reply, Reply::Owed) {
+            return Ok(false);
+        }
+        let Some((_, f)) = self.fallback.take_if(|(due, _)| *due <= core.tick) else { return Ok(false) };
+        if self.asks.ticket.as_ref().is_some_and(|ticket| ticket.claim()) {
+            let response = dispatch::fallback(f, core.now)?;
+            self.answer(slot, core, response);
+        }
+        Ok(true)
+    }
+
+    fn drive(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
+        let mut worked = self.drive_fallback(slot, core)?;
+        worked |= self.drive_up(slot, core)?;
+        worked |= self.drive_reply(slot, core)?;
+        let left = slot.eof.is_some() || slot.ready.has(Ready::FIN);
+        if left && self.waits_for_ticket() && !self.outlive_fin {
+            return Err(Ended::PeerLeft.into());
+        }
+        Ok(worked)
+    }
+}
+
+fn five_digits(n: usize) -> [u8; 5] {
+    std::array::from_fn(|i| b"0123456789abcdef"[n >> (4 * (4 - i)) & 0xf])
+}
+
+impl Slot {
+    pub(super) fn request_id(&self) -> RequestId {
+        RequestId { conn: self.id, number: self.number }
+    }
+
+    /// Moves the request at work on. Whether anything changed.
+    pub(super) fn drive_job(&mut self, core: &mut Core) -> Result<bool, Ended> {
+        let worked = self.with_job(core, |job, slot, core| {
+            let worked = job.drive(slot, core)?;
+            Ok(worked)
+        })?;
+        if let Phase::Job(job) = std::mem::replace(&mut self.phase, Phase::Head) {
+            let mut job = job;
+            if !job.is_complete(self, core) {
+                self.phase = Phase::Job(job);
+                return Ok(worked);
+            }
+            self.end_job(core, job, Ended::Complete);
+            self.clock = None;
+            if self.conn.must_close() {
+                let linger = self.conn.is_receiving() || !self.rx.is_empty();
+                self.close(Ended::Complete, linger);
+            }
+            return Ok(true);
+        }
+        Ok(worked)
+    }
+
+    /// Lets `f` work on the job, and carries out what it stops with.
+    pub(super) fn with_job(
+        &mut self,
+        core: &mut Core,
+        f: impl FnOnce(&mut Job, &mut Self, &mut Core) -> Result<bool, Stop>,
+    ) -> Result<bool, Ended> {
+        let mut job = match std::mem::replace(&mut self.phase, Phase::Head) {
+            Phase::Job(job) => job,
+            other => {
+                self.phase = other;
+                return Ok(false);
+            }
+        };
+        let result = f(&mut job, self, core);
+        match result {
+            Ok(worked) => {
+                self.phase = Phase::Job(job);
+                Ok(worked)
+            }
+            Err(Stop::End(Ended::Panicked)) if self.conn.owes_answer() => {
+                job.answer(self, core, Response::new(500).close());
+                self.phase = Phase::Job(job);
+                Ok(true)
+            }
+            Err(Stop::End(why)) => {
+                self.phase = Phase::Job(job);
+                Err(why)
+            }
+            Err(Stop::Refuse(rule)) => {
+                self.phase = Phase::Job(job);
+                self.refuse(core, rule)?;
+                Ok(true)
+            }
+            Err(Stop::Switch(switch)) => {
+                self.switch(core, job, switch)?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// The request is over: tells whoever wants to know, once.
+    pub(super) fn end_job(&mut self, core: &mut Core, job: Box<Job>, why: Ended) {
+        let Job { asks, head, began, up, reply, fallback, status, written, .. } = *job;
+        if let Some(ticket) = asks.ticket {
+            dispatch::discard(fallback);
+            if !matches!(reply, Reply::Sent) || why != Ended::Complete {
+                log::trace!(target: "uncork::engine", "{}: {why}", self.request_id());
+            }
+            ticket.close();
+        }
+        dispatch::discard((up, reply));
+        if asks.on_end.is_empty() && core.access_log.is_none() {
+            return;
+        }
+        // What still lies in the output was not handed over; framing in it counts against the body.
+        let written = written.saturating_sub(self.out.len() as u64);
+        let received = self.conn.received();
+        if !asks.on_end.is_empty() {
+            let acked = self.transport.unacknowledged().map(|queued| written.saturating_sub(queued));
+            let end = End { why, received, written, acked, now: core.now };
+            for f in asks.on_end {
+                dispatch::on_end(f, &end);
+            }
+        }
+        if let Some(log) = core.access_log.clone() {
+            let (id, peer, head) = (self.request_id(), &self.peer, head.as_ref());
+            let ended = core.now.wall;
+            dispatch::access(&*log, &Access { id, peer, head, status, written, received, why: &why, began, ended });
+        }
+    }
+}

@@ -1,0 +1,475 @@
+//! One event loop: slots, readiness, deadlines, messages. Private; [`drive`](crate::drive) decides when it turns.
+//!
+//! ```text
+//!   poll(sleep) ──▶ events ─┐
+//!                   mailbox ─┼─▶ run queue ──▶ Slot::drive: fill ─▶ heads │ job │ upgrade │ closing ─▶ flush
+//!                 deadlines ─┘                      │ application code only through dispatch.rs
+//!   turn(now) ─────────────────────────────────────▶ Wait: when to come back
+//! ```
+//!
+//! | file | what |
+//! |---|---|
+//! | `slot` | a connection, its reading and writing, its clocks |
+//! | `http` | heads, dispatch, the fast path; refusals |
+//! | `job` | a request that is not answered at once; `pump` its pipes |
+//! | `upgraded` | the upgrade callback |
+//! | `closing` | flush, finish, linger |
+//! | `inbox`, `arrivals` | messages; new connections |
+//! | `dispatch` | the one place that calls the application |
+//!
+//! Not here: who calls it, threads, clocks (`drive`), HTTP (`conn`, `h1`), TLS (`transport`).
+
+mod arrivals;
+mod closing;
+mod core;
+mod deadlines;
+mod dispatch;
+mod http;
+mod inbox;
+mod job;
+mod pump;
+mod ready;
+mod slot;
+mod upgraded;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    os::fd::{AsRawFd, RawFd},
+    sync::{
+        Arc,
+        atomic::{AtomicU16, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use log::{debug, warn};
+use mio::{Events, Poll, Token};
+use slab::Slab;
+
+pub(crate) use self::arrivals::{Admission, Arrival, Port};
+pub(crate) type AccessLog = dispatch::AccessLog;
+use self::{
+    arrivals::Full,
+    core::Core,
+    ready::Ready,
+    slot::{Phase, Slot},
+};
+use crate::{
+    api::{
+        Handler, Loop,
+        mail::{Later, Mail},
+    },
+    base::{
+        ConnId, Ended, Limits, Moment, PeerAddr, Timer, Wait,
+        mailbox::{Bell, Mailbox},
+        time::Tick,
+    },
+    h1::Misbehaved,
+    transport::{Accepted, Fault, Socket, Transport},
+};
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("uncork tells connections apart by 64-bit tokens: it needs a 64-bit target");
+
+const BELL: Token = Token(usize::MAX);
+/// Listener `n` has the token `PORTS - n`. No connection's name comes near: loop numbers stop short of the top.
+const PORTS: usize = usize::MAX - 1;
+const LOOPS: u16 = 1022;
+/// Connections taken in at once before those that are here have their turn.
+const ACCEPTS: usize = 64;
+/// How long a listener rests when there is no place or no descriptor for another connection.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Rounds of reading, working and writing for one connection before others have their turn.
+const ROUNDS: usize = 8;
+/// Rounds of mail and work within one turn: what one connection hands to another of the same loop arrives at once.
+const RELAYS: usize = 8;
+
+static LOOP_NUMBER: AtomicU16 = AtomicU16::new(0);
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// What a loop is made of.
+pub(crate) struct Setup<'h> {
+    pub(crate) handler: Box<dyn Handler + 'h>,
+    pub(crate) ports: Vec<Port>,
+    pub(crate) limits: Limits,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) access_log: Option<Arc<AccessLog>>,
+    /// Where connections go instead of into this loop, if it only accepts.
+    pub(crate) elsewhere: Option<Elsewhere>,
+}
+
+/// Takes a connection away; gives it back if it can't.
+pub(crate) type Elsewhere = Box<dyn FnMut(Arrival) -> Result<(), Arrival> + Send>;
+
+pub(crate) struct Engine<'h> {
+    poll: Poll,
+    events: Events,
+    handler: Box<dyn Handler + 'h>,
+    slots: Slab<Slot>,
+    core: Core,
+    ports: Vec<Port>,
+    admission: Arc<Admission>,
+    elsewhere: Option<Elsewhere>,
+    /// The allocation messages are taken out in.
+    mail: Vec<Mail>,
+    later: BTreeMap<(Tick, u64), Later>,
+    later_count: u64,
+    number: u16,
+}
+
+struct Ring(mio::Waker);
+
+impl Bell for Ring {
+    fn ring(&self) {
+        if let Err(error) = self.0.wake() {
+            warn!(target: "uncork::engine", "a sleeping loop could not be woken: {error}");
+        }
+    }
+}
+
+impl<'h> Engine<'h> {
+    pub(crate) fn new(setup: Setup<'h>, now: Moment) -> io::Result<Self> {
+        let Setup { handler, mut ports, limits, admission, access_log, elsewhere } = setup;
+        let poll = Poll::new()?;
+        let bell = Ring(mio::Waker::new(poll.registry(), BELL)?);
+        for (n, port) in ports.iter_mut().enumerate() {
+            if let Some(listener) = &mut port.listener {
+                listener.register(poll.registry(), Token(PORTS - n))?;
+            }
+        }
+        let mailbox = Arc::new(Mailbox::new(Box::new(bell)));
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(512),
+            handler,
+            slots: Slab::new(),
+            core: Core::new(mailbox, limits, access_log, now),
+            ports,
+            admission,
+            elsewhere,
+            mail: Vec::new(),
+            later: BTreeMap::new(),
+            later_count: 0,
+            number: LOOP_NUMBER.fetch_add(1, Ordering::Relaxed) % LOOPS,
+        })
+    }
+
+    /// This loop, from outside.
+    pub(crate) fn handle(&self) -> Loop {
+        Loop(self.core.mailbox.clone())
+    }
+
+    /// Sleeps until an event or the end of `wait`. What was found is worked on by the next [`turn`](Self::turn).
+    pub(crate) fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let timeout = if self.core.mailbox.sleep() { timeout } else { Some(Duration::ZERO) };
+        let result = self.poll.poll(&mut self.events, timeout);
+        self.core.mailbox.awake();
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.events.clear();
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// Works on all that has happened; returns when to come back.
+    pub(crate) fn turn(&mut self, now: Moment) -> Wait {
+        self.core.set_now(now);
+        self.note_events();
+        for port in 0..self.ports.len() {
+            self.accept_some(port);
+        }
+        self.expire();
+        for _ in 0..RELAYS {
+            self.read_mail();
+            if self.core.run.is_empty() {
+                break;
+            }
+            self.run();
+        }
+        if self.core.stopping.is_some_and(|until| until <= self.core.tick) {
+            self.force();
+        }
+        if self.core.pool.returned() {
+            for id in std::mem::take(&mut self.core.starved) {
+                self.enqueue(id);
+            }
+        }
+        let (slots, live) = (&self.slots, self.slots.len());
+        self.core
+            .deadlines
+            .tidy(live, |due, id| slots.get(id.index()).is_some_and(|slot| slot.id == id && slot.entry == due));
+        self.wait()
+    }
+
+    fn wait(&mut self) -> Wait {
+        let accepting =
+            self.ports.iter().any(|port| port.ready && port.listener.is_some() && port.paused == Tick::NEVER);
+        // Between turns posting must ring: the application may be asleep in its own `select`.
+        if accepting || !self.core.run.is_empty() || !self.core.mailbox.sleep() {
+            return Wait::Now;
+        }
+        let paused = self.ports.iter().map(|port| port.paused).min().unwrap_or(Tick::NEVER);
+        let later = self.later.keys().next().map_or(Tick::NEVER, |(due, _)| *due);
+        let stopping = self.core.stopping.unwrap_or(Tick::NEVER);
+        let next = self.core.deadlines.next().min(paused).min(later).min(stopping);
+        next.instant(self.core.start).map_or(Wait::Forever, Wait::Until)
+    }
+
+    fn note_events(&mut self) {
+        for event in &self.events {
+            let token = event.token();
+            if token == BELL {
+                continue;
+            }
+            if let Some(port) = PORTS.checked_sub(token.0).and_then(|n| self.ports.get_mut(n)) {
+                port.ready = true;
+                continue;
+            }
+            let id = ConnId::from_token(token.0);
+            if let Some(slot) = self.slots.get_mut(id.index()).filter(|slot| slot.id == id) {
+                slot.ready.note(event);
+                if !std::mem::replace(&mut slot.queued, true) {
+                    self.core.run.push_back(id);
+                }
+            }
+        }
+        self.events.clear();
+    }
+
+    fn expire(&mut self) {
+        while let Some((due, id)) = self.core.deadlines.expired(self.core.tick) {
+            let Some(slot) = self.slots.get_mut(id.index()).filter(|slot| slot.id == id) else { continue };
+            if slot.entry != due {
+                continue;
+            }
+            slot.entry = Tick::NEVER;
+            match slot.expire(&mut self.core) {
+                Ok(()) => self.enqueue(id),
+                Err(why) => self.close_slot(id, why),
+            }
+        }
+        while let Some(entry) = self.later.first_entry()
+            && entry.key().0 <= self.core.tick
+        {
+            dispatch::later(entry.remove(), self.core.now);
+        }
+    }
+
+    /// Has each connection that is in the run queue now its turn.
+    fn run(&mut self) {
+        for _ in 0..self.core.run.len() {
+            let Some(id) = self.core.run.pop_front() else { return };
+            let Some(slot) = self.slots.get_mut(id.index()).filter(|slot| slot.id == id) else { continue };
+            slot.queued = false;
+            match slot.drive(&mut self.core, &mut *self.handler) {
+                Ok(again) => {
+                    slot.settle(&mut self.core);
+                    if again {
+                        slot.queued = true;
+                        self.core.run.push_back(id);
+                    }
+                }
+                Err(why) => self.close_slot(id, why),
+            }
+        }
+    }
+
+    /// Accepts a number of connections; whether there may be more.
+    fn accept_some(&mut self, number: usize) -> bool {
+        for _ in 0..ACCEPTS {
+            let tick = self.core.tick;
+            let Some(port) = self.ports.get_mut(number) else { return false };
+            if port.paused <= tick {
+                port.paused = Tick::NEVER;
+                port.ready = true;
+            }
+            let Some(listener) = port.listener.as_ref().filter(|_| port.ready && port.paused == Tick::NEVER) else {
+                return false;
+            };
+            if !self.admission.has_place() {
+                port.paused = tick.after(PAUSE);
+                return false;
+            }
+            match listener.accept() {
+                Accepted::Stream(socket, peer) => self.arrive(socket, peer, number),
+                Accepted::Again => {}
+                Accepted::Nobody => {
+                    port.ready = false;
+                    return false;
+                }
+                Accepted::Exhausted(error) => {
+                    warn!(target: "uncork::engine", "no connection can be accepted for now: {error}");
+                    port.paused = tick.after(PAUSE);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// A connection has come: is there a place for it, and does the application want it?
+    fn arrive(&mut self, socket: Socket, peer: PeerAddr, port: usize) {
+        if let Err(full) = self.admission.enter(&peer) {
+            let what = if full == Full::House { "in all" } else { "from this address" };
+            debug!(target: "uncork::engine", "{peer}: turned away, too many connections {what}");
+            return;
+        }
+        if !dispatch::accept(&mut *self.handler, &peer) {
+            debug!(target: "uncork::engine", "{peer}: turned away by the handler");
+            self.admission.leave(&peer);
+            return;
+        }
+        let arrival = Arrival { socket, peer, port };
+        match &mut self.elsewhere {
+            None => self.install(arrival),
+            Some(elsewhere) => {
+                if elsewhere(arrival).is_err() {
+                    self.admission.leave(&peer);
+                }
+            }
+        }
+    }
+
+    /// Gives an arrival its slot.
+    pub(crate) fn install(&mut self, arrival: Arrival) {
+        let Arrival { mut socket, peer, port } = arrival;
+        let entry = self.slots.vacant_entry();
+        let id = ConnId::new(self.number, entry.key(), GENERATION.fetch_add(1, Ordering::Relaxed));
+        let registered = match entry.key() < ConnId::MAX_SLOTS {
+            true => socket.register(self.poll.registry(), Token(id.token())),
+            false => Err(io::ErrorKind::OutOfMemory.into()),
+        };
+        let security = self.ports.get(port).map_or(&None, |port| &port.security);
+        let transport = registered.map_err(Fault::Io).and_then(|()| Transport::accepted(socket, security));
+        match transport {
+            Ok(transport) => {
+                let slot = entry.insert(Slot::new(id, transport, peer, u16::try_from(port).unwrap_or(u16::MAX)));
+                slot.queued = true;
+                self.core.run.push_back(id);
+            }
+            Err(fault) => {
+                warn!(target: "uncork::engine", "{peer}: can't be served: {fault:?}");
+                self.admission.leave(&peer);
+            }
+        }
+    }
+
+    /// The connection is over: reports what is to be reported, and frees its slot.
+    fn close_slot(&mut self, id: ConnId, why: Ended) {
+        let Some(slot) = self.slots.get_mut(id.index()).filter(|slot| slot.id == id) else { return };
+        let unfinished = slot.conn.is_answering() || !slot.out.is_empty();
+        let job = match std::mem::replace(&mut slot.phase, Phase::Head) {
+            Phase::Head => None,
+            Phase::Job(job) => Some(job),
+            Phase::Upgraded(upgraded) => upgraded.into_job(),
+            Phase::Closing(closing) => closing.into_job(),
+        };
+        // The peer is not to take a part for the whole, nor to wait for what will not come.
+        if (unfinished && why != Ended::Complete) || matches!(why, Ended::Aborted | Ended::Panicked) {
+            slot.transport.socket().reset_on_close();
+        }
+        if let Some(job) = job {
+            slot.end_job(&mut self.core, job, why);
+        }
+        let mut slot = self.slots.remove(id.index());
+        slot.rx.consume(slot.rx.len());
+        slot.out.clear();
+        self.core.pool.settle(&mut slot.rx);
+        slot.out.settle(&mut self.core.pool);
+        slot.transport.release(&mut self.core.pool);
+        self.admission.leave(&slot.peer);
+        drop(slot);
+        for port in &mut self.ports {
+            // A place and a descriptor have become free.
+            if port.paused != Tick::NEVER {
+                port.paused = self.core.tick;
+            }
+        }
+        dispatch::closed(&mut *self.handler, id, &why);
+    }
+
+    /// No connection is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Stopped, and nothing is left to do.
+    pub(crate) fn is_done(&self) -> bool {
+        self.core.stopping.is_some() && self.slots.is_empty()
+    }
+
+    /// From outside the mailbox: stops within the grace, or at once.
+    pub(crate) fn stop_within(&mut self, grace: Option<Duration>) {
+        self.stop(grace);
+    }
+}
+
+impl Drop for Engine<'_> {
+    fn drop(&mut self) {
+        self.force();
+        // What is said to a loop that has ended is given back to who says it; what was said before is dropped here.
+        dispatch::discard(self.core.mailbox.close());
+        dispatch::discard(std::mem::take(&mut self.later));
+    }
+}
+
+impl AsRawFd for Engine<'_> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.poll.as_raw_fd()
+    }
+}
+
+impl Slot {
+    /// Reads, works and writes until nothing more can be done, or others should have their turn. Whether there is
+    /// more to do.
+    fn drive(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<bool, Ended> {
+        for _ in 0..ROUNDS {
+            if self.ready.has(Ready::DEAD) && !matches!(self.phase, Phase::Upgraded(_)) {
+                return Err(Ended::PeerLeft);
+            }
+            let read = match &self.phase {
+                Phase::Head => self.fill(core, usize::MAX, Self::head_room(core))?,
+                Phase::Job(job) => {
+                    let hold = job.hold(self);
+                    self.fill(core, hold.min(crate::base::pool::LENT), hold)?
+                }
+                Phase::Upgraded(_) => self.fill_upgraded(core)?,
+                Phase::Closing(_) => false,
+            };
+            let worked = match &self.phase {
+                Phase::Head => self.drive_heads(core, handler)?,
+                Phase::Job(_) => self.drive_job(core)?,
+                Phase::Upgraded(_) => self.drive_upgraded(core)?,
+                Phase::Closing(_) => self.drive_closing(core)?,
+            };
+            let sent = !self.holds_back(core) && self.flush(core)?;
+            self.finish_upgraded(core)?;
+            if !(read || worked || sent) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// A deadline has come: which, and what follows.
+    fn expire(&mut self, core: &mut Core) -> Result<(), Ended> {
+        if self.send_by <= core.tick {
+            return Err(Ended::TimedOut(Timer::Send));
+        }
+        if self.recv_by > core.tick {
+            return Ok(());
+        }
+        let Some(timer) = self.clock else { return Ok(()) };
+        let why = Ended::TimedOut(timer);
+        match timer {
+            Timer::Idle => self.close(why, false),
+            Timer::Head => self.end_with_words(core, Misbehaved::HeadTimeout, why)?,
+            Timer::Body => self.end_with_words(core, Misbehaved::BodyTimeout, why)?,
+            Timer::Linger | Timer::Handshake | Timer::Send => return Err(why),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,197 @@
+//! Pipes: from one connection's socket into a block, and from the block onto another's, directly.
+//!
+//! Whoever has work takes the block out of the pipe, makes one system call, and gives it back.
+
+use std::io::IoSlice;
+
+use super::{
+    core::Core,
+    job::{Job, Reply, Stop, Up},
+    ready::Ready,
+    slot::Slot,
+};
+use crate::{
+    api::pipe::{Lent, PipeEnd},
+    base::{Ended, buf::Buf},
+    conn::{BodyEvent, BodyOut},
+    h1::write::{CHUNK_END, chunk_head},
+    transport::Got,
+};
+
+/// What one look at the sender's side brought.
+enum Filled {
+    /// So many bytes were added.
+    Added(usize),
+    NeedMore,
+    Whole(Option<Box<crate::h1::Headers>>),
+}
+
+impl Job {
+    /// Sender's side: the body into the block.
+    pub(super) fn fill_pipe(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
+        let mut worked = false;
+        loop {
+            let Up::Pipe { upload, waits } = &mut self.up else { return Ok(worked) };
+            let Some(inlet) = upload.pipe() else { return Err(Ended::Aborted.into()) };
+            // Nothing of the body is left: its end needs no room.
+            if !slot.conn.is_receiving() {
+                self.body_ended(slot, core, None)?;
+                return Ok(true);
+            }
+            let mut block = match inlet.lend() {
+                Lent::Block(block) => block,
+                Lent::NotNow => {
+                    *waits = true;
+                    return Ok(worked);
+                }
+                Lent::Over(_) => {
+                    // The receiver is gone. Its end is reported to the application, whose ticket answers the sender;
+                    // nothing more is read for nobody.
+                    self.up = Up::Idle;
+                    return Ok(true);
+                }
+            };
+            *waits = false;
+            let before = block.len();
+            let result = fill_block(&mut block, slot, core);
+            let added = block.len() - before;
+            inlet.give_back(block, added);
+            slot.note_received(core, added);
+            match result? {
+                Filled::Added(_) => worked = true,
+                Filled::NeedMore if slot.eof.is_some() => return Err(Ended::PeerLeft.into()),
+                Filled::NeedMore => return Ok(worked),
+                Filled::Whole(trailers) => {
+                    self.body_ended(slot, core, trailers)?;
+                    return Ok(true);
+                }
+            }
+        }
+    }
+
+    /// Receiver's side: the block onto the socket, behind what waits in the output.
+    pub(super) fn drain_pipe(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
+        let mut worked = false;
+        while slot.ready.has(Ready::WRITE) {
+            let Reply::Pipe { produce, waits, announced } = &mut self.reply else { return Ok(worked) };
+            let Some(outlet) = produce.pipe() else { return Err(Ended::Aborted.into()) };
+            let mut block = match outlet.lend() {
+                Lent::Block(block) => block,
+                Lent::NotNow => {
+                    *waits = true;
+                    return Ok(worked);
+                }
+                Lent::Over(PipeEnd::Clean(trailers)) => {
+                    self.end_reply(slot, core, trailers.as_deref())?;
+                    return Ok(true);
+                }
+                Lent::Over(PipeEnd::Cut) => return Err(Ended::Aborted.into()),
+            };
+            *waits = false;
+            if *announced == 0 {
+                *announced = block.len();
+                match slot.conn.body_out() {
+                    BodyOut::Chunked => {
+                        let mut head = [0; 18];
+                        let n = chunk_head(block.len(), &mut head);
+                        slot.open_out(core);
+                        slot.out.push(&head[..n]);
+                    }
+                    BodyOut::Length(left) => {
+                        *announced = block.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+                    }
+                    BodyOut::UntilClose | BodyOut::Nothing => {}
+                }
+            }
+            let result = send_block(&block.filled()[..*announced], slot, core);
+            let taken = *result.as_ref().unwrap_or(&0);
+            block.consume(taken);
+            outlet.give_back(block, taken);
+            result?;
+            *announced -= taken;
+            self.written += taken as u64;
+            worked |= taken > 0;
+            let chunked = slot.conn.body_out() == BodyOut::Chunked;
+            slot.conn.wrote(taken as u64);
+            if *announced == 0 && chunked {
+                slot.open_out(core);
+                slot.out.push(CHUNK_END);
+            }
+            // A body of known length ends with its last byte, whatever else is in the pipe.
+            if slot.conn.body_out() == BodyOut::Nothing {
+                self.end_reply(slot, core, None)?;
+                return Ok(true);
+            }
+        }
+        Ok(worked)
+    }
+}
+
+/// From what was received already, or from the socket past the input buffer.
+fn fill_block(block: &mut Buf, slot: &mut Slot, core: &mut Core) -> Result<Filled, Stop> {
+    let direct = slot.conn.direct();
+    if slot.rx.is_empty() && direct > 0 && slot.transport.is_plain() {
+        if !slot.ready.has(Ready::READ) {
+            return Ok(Filled::NeedMore);
+        }
+        let before = block.len();
+        return match slot.transport.read(block, direct, &mut core.pool) {
+            Ok(Got::Data { drained }) => {
+                if drained && !slot.ready.has(Ready::FIN) {
+                    slot.ready.clear(Ready::READ);
+                }
+                let n = block.len() - before;
+                slot.conn.took_directly(n);
+                Ok(Filled::Added(n))
+            }
+            Ok(Got::Blocked) => {
+                slot.ready.clear(Ready::READ);
+                Ok(Filled::NeedMore)
+            }
+            Ok(Got::End { clean }) => {
+                slot.ready.clear(Ready::READ);
+                slot.eof = Some(clean);
+                Ok(Filled::NeedMore)
+            }
+            Err(fault) => Err(slot.fault(core, fault).into()),
+        };
+    }
+    match slot.conn.poll_body(&mut slot.rx, &core.limits)? {
+        BodyEvent::Data(n) => {
+            let took = {
+                let spare = block.spare();
+                let took = n.min(spare.len());
+                spare[..took].copy_from_slice(&slot.rx.filled()[..took]);
+                took
+            };
+            block.commit(took);
+            slot.conn.took(&mut slot.rx, took);
+            if took == 0 { Ok(Filled::NeedMore) } else { Ok(Filled::Added(took)) }
+        }
+        BodyEvent::NeedMore => Ok(Filled::NeedMore),
+        BodyEvent::End(trailers) => Ok(Filled::Whole(trailers)),
+    }
+}
+
+/// The output first, then the block, with one call; how much of the block went.
+fn send_block(bytes: &[u8], slot: &mut Slot, core: &mut Core) -> Result<usize, Stop> {
+    let mut pieces = [IoSlice::new(&[]); 8];
+    let mut count = slot.out.pieces::<8>(&mut pieces).min(7);
+    let queued: usize = pieces[..count].iter().map(|piece| piece.len()).sum();
+    let all_queued = queued == slot.out.len();
+    if all_queued {
+        pieces[count] = IoSlice::new(bytes);
+        count += 1;
+    }
+    let total: usize = pieces[..count].iter().map(|piece| piece.len()).sum();
+    let n = match slot.transport.write(&pieces[..count], &mut core.pool) {
+        Ok(n) => n,
+        Err(fault) => return Err(slot.fault(core, fault).into()),
+    };
+    if n < total {
+        slot.ready.clear(Ready::WRITE);
+    }
+    slot.out.consume(n.min(queued));
+    slot.note_sent(core, n);
+    Ok(n.saturating_sub(queued))
+}

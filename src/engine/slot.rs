@@ -1,0 +1,259 @@
+//! One connection: its transport, its buffers, its machine, and what it is doing.
+//!
+//! ```text
+//!   Head ──a request──▶ (answered at once) ──▶ Head
+//!     │                        └─▶ Job ──complete──▶ Head
+//!     │                             └─▶ Upgraded
+//!     └─────────────┬───────────────┘      │
+//!                   └──▶ Closing ◀─────────┘   flush, finish, linger
+//! ```
+//! An idle connection is one of these and nothing else: buffers are lent while there are bytes in them, and a job is
+//! allocated only for a request that can't be answered at once.
+
+use std::io::IoSlice;
+
+use log::debug;
+
+use super::{closing::Closing, core::Core, job::Job, ready::Ready, upgraded::Upgraded};
+use crate::{
+    base::{ConnId, Ended, PeerAddr, Timer, buf::Buf, out::Out, pool::LENT, time::Tick},
+    conn::ServerConn,
+    h1::{Misbehaved, write},
+    transport::{Fault, Got, Transport},
+};
+
+pub(super) struct Slot {
+    pub(super) id: ConnId,
+    pub(super) transport: Transport,
+    pub(super) rx: Buf,
+    pub(super) out: Out,
+    pub(super) conn: ServerConn,
+    pub(super) phase: Phase,
+    pub(super) peer: PeerAddr,
+    /// When the earliest of the clocks that wait for input runs out.
+    pub(super) recv_by: Tick,
+    /// When output must have been taken.
+    pub(super) send_by: Tick,
+    /// This connection's earliest entry among the deadlines.
+    pub(super) entry: Tick,
+    /// Bytes of plaintext handed to the transport, ever.
+    pub(super) sent: u64,
+    /// The number of the latest request.
+    pub(super) number: u32,
+    pub(super) listener: u16,
+    pub(super) ready: Ready,
+    /// What `recv_by` measures.
+    pub(super) clock: Option<Timer>,
+    /// It stands in the run queue.
+    pub(super) queued: bool,
+    /// The peer has finished; whether in order.
+    pub(super) eof: Option<bool>,
+}
+
+pub(super) enum Phase {
+    /// Between two requests, or receiving a head.
+    Head,
+    /// At work on a request.
+    Job(Box<Job>),
+    /// Speaking another protocol.
+    Upgraded(Box<Upgraded>),
+    /// Coming to an end.
+    Closing(Closing),
+}
+
+impl Slot {
+    pub(super) fn new(id: ConnId, transport: Transport, peer: PeerAddr, listener: u16) -> Self {
+        Self {
+            id,
+            transport,
+            rx: Buf::default(),
+            out: Out::default(),
+            conn: ServerConn::new(),
+            phase: Phase::Head,
+            peer,
+            recv_by: Tick::NEVER,
+            send_by: Tick::NEVER,
+            entry: Tick::NEVER,
+            sent: 0,
+            number: 0,
+            listener,
+            ready: Ready::NEW,
+            clock: None,
+            queued: false,
+            eof: None,
+        }
+    }
+
+    /// Reads once, if the socket may have something: at most `most` bytes, and into no more than `hold` bytes held.
+    /// Whether anything changed.
+    #[inline]
+    pub(super) fn fill(&mut self, core: &mut Core, most: usize, hold: usize) -> Result<bool, Ended> {
+        if !self.ready.has(Ready::READ) || self.eof.is_some() || self.rx.len() >= hold {
+            return Ok(false);
+        }
+        if !core.pool.lend(&mut self.rx) {
+            core.starved.push(self.id);
+            return Ok(false);
+        }
+        if self.rx.spare().is_empty() {
+            let more = (hold - self.rx.len()).min(self.rx.len().max(LENT));
+            // A buffer that outgrows what is lent counts as lent until it is given back.
+            self.rx.reserve(more);
+        }
+        match self.transport.read(&mut self.rx, most, &mut core.pool) {
+            Ok(Got::Data { drained }) => {
+                // A short read has emptied the socket, and the next bytes make a new event; but of an end that has
+                // come already there is no other.
+                if drained && !self.ready.has(Ready::FIN) {
+                    self.ready.clear(Ready::READ);
+                }
+                Ok(true)
+            }
+            Ok(Got::Blocked) => {
+                self.ready.clear(Ready::READ);
+                Ok(false)
+            }
+            Ok(Got::End { clean }) => {
+                self.ready.clear(Ready::READ);
+                self.eof = Some(clean);
+                Ok(true)
+            }
+            Err(fault) => Err(self.fault(core, fault)),
+        }
+    }
+
+    /// Writes what is in the output, as far as the socket takes it. Whether anything went out.
+    #[inline]
+    pub(super) fn flush(&mut self, core: &mut Core) -> Result<bool, Ended> {
+        let mut went = false;
+        while !self.out.is_empty() && self.ready.has(Ready::WRITE) {
+            let mut pieces = [IoSlice::new(&[]); 8];
+            let count = self.out.pieces(&mut pieces);
+            let total: usize = pieces[..count].iter().map(|piece| piece.len()).sum();
+            let n = match self.transport.write(&pieces[..count], &mut core.pool) {
+                Ok(n) => n,
+                Err(fault) => return Err(self.fault(core, fault)),
+            };
+            self.out.consume(n);
+            self.note_sent(core, n);
+            went |= n > 0;
+            if n < total {
+                self.ready.clear(Ready::WRITE);
+            }
+        }
+        if !self.transport.is_plain() && self.ready.has(Ready::WRITE) {
+            match self.transport.flush(&mut core.pool) {
+                Ok(true) => {}
+                Ok(false) => self.ready.clear(Ready::WRITE),
+                Err(fault) => return Err(self.fault(core, fault)),
+            }
+        }
+        Ok(went)
+    }
+
+    /// So many bytes of output were taken over: the send clock is prolonged.
+    pub(super) fn note_sent(&mut self, core: &Core, n: usize) {
+        self.sent += n as u64;
+        if self.send_by != Tick::NEVER && n > 0 {
+            self.send_by = prolong(self.send_by, core, n, core.limits.send_time);
+        }
+    }
+
+    /// So many bytes of a body arrived: the body clock is prolonged.
+    pub(super) fn note_received(&mut self, core: &Core, n: usize) {
+        if self.clock == Some(Timer::Body) && n > 0 {
+            self.recv_by = prolong(self.recv_by, core, n, core.limits.body_time);
+        }
+    }
+
+    /// Makes room for an answer. Never refused: what a limit on buffers delays is reading.
+    #[inline]
+    pub(super) fn open_out(&mut self, core: &mut Core) {
+        core.pool.lend(&mut self.out.buf);
+    }
+
+    /// Whether output waits for the peer.
+    pub(super) fn is_blocked(&self) -> bool {
+        if self.ready.has(Ready::WRITE) {
+            return false;
+        }
+        !self.out.is_empty()
+            || self.transport.has_pending()
+            || matches!(&self.phase, Phase::Job(job) if job.has_output())
+    }
+
+    /// Turns a transport's fault into an end.
+    #[cold]
+    pub(super) fn fault(&mut self, core: &mut Core, fault: Fault) -> Ended {
+        match fault {
+            Fault::Io(error) => {
+                debug!(target: "uncork::transport", "{} {}: {error}", self.id, self.peer);
+                match error.kind() {
+                    std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => Ended::PeerLeft,
+                    std::io::ErrorKind::UnexpectedEof => Ended::Aborted,
+                    kind => Ended::Io(kind),
+                }
+            }
+            Fault::PlainHttp => {
+                let rule = Misbehaved::PlainHttpOnTls;
+                let mut answer = Vec::new();
+                write::error(rule, core.date.at(core.now.wall), true, &mut answer);
+                // Best effort: a fresh socket takes this much.
+                let _ = self.transport.write_plain(&[IoSlice::new(&answer)]);
+                let _ = self.transport.socket().shutdown_write();
+                Ended::Refused { status: rule.status(), rule: rule.rule() }
+            }
+            Fault::Tls(words) => {
+                debug!(target: "uncork::transport", "{} {}: TLS: {words}", self.id, self.peer);
+                Ended::Refused { status: 0, rule: "TLS" }
+            }
+        }
+    }
+
+    /// What the connection waits for, as far as it is the peer's turn.
+    fn waits_for(&self) -> Option<Timer> {
+        match &self.phase {
+            Phase::Head if self.transport.is_handshaking() => Some(Timer::Handshake),
+            Phase::Head if self.conn.has_partial_head(&self.rx) => Some(Timer::Head),
+            Phase::Head => Some(Timer::Idle),
+            Phase::Job(job) if self.conn.is_receiving() && job.wants_body() => Some(Timer::Body),
+            Phase::Job(_) | Phase::Upgraded(_) => None,
+            Phase::Closing(closing) => closing.is_lingering().then_some(Timer::Linger),
+        }
+    }
+
+    /// At the end of a turn: gives back what was lent and is not needed, sets the clocks, and has the connection
+    /// looked at when the first of them runs out.
+    #[inline]
+    pub(super) fn settle(&mut self, core: &mut Core) {
+        core.pool.settle(&mut self.rx);
+        self.out.settle(&mut core.pool);
+        self.transport.settle(&mut core.pool);
+        let clock = self.waits_for();
+        if clock != self.clock {
+            self.clock = clock;
+            self.recv_by = clock.map_or(Tick::NEVER, |clock| core.tick.after(core.limits.time(clock)));
+        }
+        if !self.is_blocked() {
+            self.send_by = Tick::NEVER;
+        } else if self.send_by == Tick::NEVER {
+            self.send_by = core.tick.after(core.limits.send_time);
+        }
+        let own = match &self.phase {
+            Phase::Job(job) => job.due(),
+            Phase::Upgraded(upgraded) => upgraded.due(),
+            _ => Tick::NEVER,
+        };
+        let due = self.recv_by.min(self.send_by).min(own);
+        core.deadlines.schedule(self.id, due, &mut self.entry);
+    }
+}
+
+/// A clock that each byte prolongs by what it may take at the least rate, never beyond the full time from now.
+fn prolong(by: Tick, core: &Core, bytes: usize, full: std::time::Duration) -> Tick {
+    let most = core.tick.after(full);
+    match (bytes as u64).saturating_mul(1000).checked_div(core.limits.min_rate) {
+        Some(millis) => by.plus(millis).min(most),
+        None => most,
+    }
+}

@@ -1,0 +1,327 @@
+//! After the switch: when the application is called, and what becomes of what it returns.
+//!
+//! ```text
+//!   events, wakes, deadlines ──▶ why? ──▶ Upgrade::ready(Io) ──▶ mask ──▶ wait │ push │ terminate
+//!                                 └─ nothing the last mask asks for: no call
+//! ```
+//! The rules are those of the event mask's documentation; each has its test in `tests/matrix`.
+
+use std::time::Duration;
+
+use log::{debug, error};
+
+use super::{
+    core::Core,
+    dispatch,
+    job::{Job, Up},
+    ready::Ready,
+    slot::{Phase, Slot},
+};
+use crate::{
+    api::{Io, Response, Rx, RxEnd, Switch, Tx, Upgrade, Waker, Why, upgrade::Orders},
+    base::{Ended, EventMask, time::Tick},
+    conn::{BodyEvent, server::Answer},
+};
+
+/// What is held back while more output is coming is a segment at the most: Ethernet's.
+const SEGMENT: usize = 1400;
+/// How long at the most (as Linux's TCP_CORK).
+const HELD: Duration = Duration::from_millis(200);
+/// Calls in one round before others have their turn.
+const CALLS: usize = 32;
+
+pub(super) struct Upgraded {
+    app: Option<Box<dyn Upgrade>>,
+    waker: Waker,
+    job: Option<Box<Job>>,
+    mask: EventMask,
+    /// Input the application has seen and left.
+    seen: usize,
+    /// Output that waited when the application was last called; less means that room grew.
+    queued: usize,
+    /// The application wrote in its last call.
+    wrote: bool,
+    /// The application's own deadline.
+    deadline: Tick,
+    /// Until when a partial segment may be held back.
+    held: Tick,
+    pub(super) woken: bool,
+    pub(super) stopping: bool,
+    started: bool,
+    told: Told,
+    /// Half-close: asked for, and done.
+    finished: bool,
+    fin_sent: bool,
+}
+
+/// What is said once only.
+#[derive(Default)]
+struct Told {
+    end: bool,
+    stopping: bool,
+}
+
+impl Upgraded {
+    pub(super) fn due(&self) -> Tick {
+        self.deadline.min(self.held)
+    }
+
+    pub(super) fn into_job(self) -> Option<Box<Job>> {
+        dispatch::discard(self.app);
+        self.job
+    }
+}
+
+impl Slot {
+    /// Answers with the switch; from here on the stream is the application's.
+    pub(super) fn switch(&mut self, core: &mut Core, mut job: Box<Job>, switch: Switch) -> Result<(), Ended> {
+        let Switch { response, upgrade } = switch;
+        let possible = self.conn.can_switch(response.status);
+        if !possible || response.fault.is_some() {
+            dispatch::discard(upgrade);
+            let response = if possible {
+                self.checked(response)
+            } else {
+                debug!(target: "uncork::engine", "{}: no switch is open to this request", self.request_id());
+                Response::new(426).header("Upgrade", response.headers.get("upgrade").unwrap_or(b"none"))
+            };
+            job.answer(self, core, response);
+            self.phase = Phase::Job(job);
+            return Ok(());
+        }
+        // Bytes behind the request belong to the new protocol, so the body has to be whole first. It was not asked for:
+        // what is here is thrown away, and a body that is still to come would have to be waited for.
+        while self.conn.is_receiving() {
+            match self.conn.poll_body(&mut self.rx, &core.limits) {
+                Ok(BodyEvent::Data(n)) => self.conn.took(&mut self.rx, n),
+                Ok(BodyEvent::End(_)) => break,
+                Ok(BodyEvent::NeedMore) => {
+                    debug!(target: "uncork::engine", "{}: a switch before the body was received", self.request_id());
+                    dispatch::discard(upgrade);
+                    job.up = Up::Idle;
+                    job.answer(self, core, Response::new(413).close());
+                    self.phase = Phase::Job(job);
+                    return Ok(());
+                }
+                Err(rule) => {
+                    dispatch::discard(upgrade);
+                    self.phase = Phase::Job(job);
+                    return self.refuse(core, rule);
+                }
+            }
+        }
+        self.open_out(core);
+        let date = core.date.at(core.now.wall);
+        let answer = Answer { status: response.status, fields: &response.headers, length: None, date };
+        self.conn.switch(&answer, &mut self.out);
+        debug_assert!(self.conn.is_switched());
+        self.transport.socket().keep_alive();
+        job.status = response.status;
+        if let Some(ticket) = &job.asks.ticket {
+            ticket.claim();
+        }
+        let waker = job.waker(self, core);
+        self.phase = Phase::Upgraded(Box::new(Upgraded {
+            app: Some(upgrade),
+            waker,
+            woken: job.woken,
+            job: Some(job),
+            mask: EventMask::READ,
+            seen: 0,
+            queued: 0,
+            wrote: false,
+            deadline: Tick::NEVER,
+            held: Tick::NEVER,
+            stopping: core.stopping.is_some(),
+            started: false,
+            told: Told::default(),
+            finished: false,
+            fin_sent: false,
+        }));
+        Ok(())
+    }
+
+    /// Reads what the application asked for; over TLS also a little that it did not, since rustls must read its own
+    /// messages (a key update, a close) whatever the application waits for.
+    pub(super) fn fill_upgraded(&mut self, core: &mut Core) -> Result<bool, Ended> {
+        let Phase::Upgraded(upgraded) = &self.phase else { return Ok(false) };
+        let wants = upgraded.started && upgraded.mask.contains(EventMask::READ);
+        let most = core.limits.upgrade_input;
+        let result = if wants {
+            self.fill(core, most.saturating_sub(self.rx.len()), most)
+        } else if !self.transport.is_plain() {
+            self.fill(core, 1, 1)
+        } else {
+            return Ok(false);
+        };
+        match result {
+            // A reset is told as such, not as an end of the connection behind the application's back.
+            Err(Ended::PeerLeft | Ended::Io(_)) => {
+                self.ready.set(Ready::DEAD);
+                Ok(true)
+            }
+            other => other,
+        }
+    }
+
+    /// Calls the application as long as there is a reason to. Whether anything changed.
+    pub(super) fn drive_upgraded(&mut self, core: &mut Core) -> Result<bool, Ended> {
+        let mut worked = false;
+        for _ in 0..CALLS {
+            let Some(why) = self.why_call(core) else { return Ok(worked) };
+            worked = true;
+            self.call(core, why)?;
+            match &self.phase {
+                // What was pushed goes out before anything is added to it.
+                Phase::Upgraded(up) if up.mask.contains(EventMask::CORK) && !self.out.is_empty() => return Ok(true),
+                Phase::Upgraded(_) => {}
+                _ => return Ok(true),
+            }
+        }
+        Ok(worked)
+    }
+
+    /// The reasons there are for a call, if there is one.
+    fn why_call(&mut self, core: &Core) -> Option<Why> {
+        let Phase::Upgraded(up) = &mut self.phase else { return None };
+        let mut why = 0;
+        let dead = self.ready.has(Ready::DEAD);
+        if up.mask.contains(EventMask::READ) {
+            if self.rx.len() > up.seen {
+                why |= Why::READ;
+            }
+            if self.eof.is_some() && !up.told.end {
+                why |= Why::END;
+            }
+        }
+        if up.started && up.mask.contains(EventMask::WRITE) && !up.finished {
+            let limit = core.limits.output;
+            let free = limit.saturating_sub(self.out.len());
+            let grew = self.out.len() < up.queued || up.wrote;
+            if grew && free >= limit / 2 {
+                why |= Why::WRITE;
+            }
+        }
+        if up.woken && up.mask.contains(EventMask::EXTERNAL) {
+            why |= Why::EXTERNAL;
+        }
+        if up.deadline <= core.tick {
+            why |= Why::DEADLINE;
+        }
+        if up.stopping && !up.told.stopping {
+            why |= Why::STOPPING;
+        }
+        if dead {
+            why |= Why::RESET;
+        }
+        (why != 0 || !up.started).then_some(Why(why))
+    }
+
+    /// One call.
+    fn call(&mut self, core: &mut Core, why: Why) -> Result<(), Ended> {
+        core.pool.lend(&mut self.out.buf);
+        let Phase::Upgraded(up) = &mut self.phase else { return Ok(()) };
+        let Some(app) = &mut up.app else { return Err(Ended::Aborted) };
+        if !up.started && why.reset() {
+            // The 101 can't arrive: the handler is not called at all.
+            return Err(Ended::PeerLeft);
+        }
+        up.started = true;
+        up.told.end |= why.end();
+        up.told.stopping |= why.stopping();
+        if why.external() {
+            up.woken = false;
+        }
+        if why.deadline() {
+            up.deadline = Tick::NEVER;
+        }
+        let end = match self.eof {
+            _ if why.reset() => RxEnd::CutOff,
+            None => RxEnd::NotYet,
+            Some(true) => RxEnd::Clean,
+            Some(false) => RxEnd::CutOff,
+        };
+        let (offered, queued) = (self.rx.len(), self.out.len());
+        let mut orders = Orders::default();
+        let mut io = Io {
+            rx: Rx { buf: &mut self.rx, end },
+            tx: Tx { out: &mut self.out, limit: core.limits.output, finished: &mut up.finished },
+            why,
+            now: core.now,
+            waker: &up.waker,
+            orders: &mut orders,
+        };
+        let mask = dispatch::ready(app.as_mut(), &mut io).map_err(|_| Ended::Panicked)?;
+        if let Some(at) = orders.deadline {
+            up.deadline = at.map_or(Tick::NEVER, |at| Tick::ceil(core.start, at));
+        }
+        if orders.abort {
+            return Err(Ended::Aborted);
+        }
+        if why.reset() {
+            return Err(Ended::PeerLeft);
+        }
+        up.mask = mask;
+        up.seen = self.rx.len();
+        up.queued = self.out.len();
+        up.wrote = self.out.len() > queued;
+        if mask.is_terminate() {
+            return self.terminate(core);
+        }
+        if mask.contains(EventMask::READ) && self.rx.len() >= core.limits.upgrade_input && self.rx.len() == offered {
+            error!(target: "uncork::engine", "{}: the upgrade asks for READ with a full input of {offered} bytes and \
+                consumes nothing: aborted (Limits::upgrade_input)", self.request_id());
+            return Err(Ended::Aborted);
+        }
+        Ok(())
+    }
+
+    /// The application is done: what is in the output goes out, then the connection closes in order.
+    fn terminate(&mut self, core: &mut Core) -> Result<(), Ended> {
+        let Phase::Upgraded(up) = std::mem::replace(&mut self.phase, Phase::Head) else { return Ok(()) };
+        let fin_sent = up.fin_sent;
+        // The request is reported when the last byte is out: by the closing, which takes the job along.
+        let job = up.into_job();
+        self.rx.consume(self.rx.len());
+        if fin_sent && self.eof.is_some() {
+            if let Some(job) = job {
+                self.end_job(core, job, Ended::Complete);
+            }
+            return Err(Ended::Complete);
+        }
+        self.close_with(Ended::Complete, true, job);
+        Ok(())
+    }
+
+    /// Whether the output is to be sent now, or more of it is coming that may share its segment.
+    pub(super) fn holds_back(&mut self, core: &Core) -> bool {
+        let out = self.out.len();
+        let Phase::Upgraded(up) = &mut self.phase else { return false };
+        let hold = up.started
+            && up.mask.contains(EventMask::WRITE)
+            && !up.mask.contains(EventMask::CORK)
+            && !up.finished
+            && out > 0
+            && out < SEGMENT
+            && up.held > core.tick;
+        if !hold {
+            up.held = Tick::NEVER;
+        } else if up.held == Tick::NEVER {
+            up.held = core.tick.after(HELD);
+        }
+        hold
+    }
+
+    /// After the output has gone: half-close, if that was asked for.
+    pub(super) fn finish_upgraded(&mut self, core: &mut Core) -> Result<(), Ended> {
+        let Phase::Upgraded(up) = &mut self.phase else { return Ok(()) };
+        if up.finished && !up.fin_sent && self.out.is_empty() && self.ready.has(Ready::WRITE) {
+            match self.transport.finish(&mut core.pool) {
+                Ok(true) => up.fin_sent = true,
+                Ok(false) => self.ready.clear(Ready::WRITE),
+                Err(fault) => return Err(self.fault(core, fault)),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,1 +1,0 @@
-//! TLS, by rustls: the one file that names it.

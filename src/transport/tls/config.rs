@@ -1,0 +1,397 @@
+//! What the application sees of TLS: certificates, keys, who must show one, and how to replace them.
+//!
+//! ```text
+//!   PEM files ──▶ TlsBuilder ──▶ Tls ──┬── clone ──▶ loop 1 ── accept ──▶ TlsConn (keeps what it began with)
+//!                                      ├── clone ──▶ loop 2
+//!                     replace ────────▶└── one cell, shared by all clones
+//! ```
+
+use std::{
+    cell::Cell,
+    fmt, fs, io,
+    path::Path,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use rustls::{
+    Error, InconsistentKeys, RootCertStore, ServerConfig,
+    client::verify_server_name,
+    crypto::{
+        CryptoProvider,
+        aws_lc_rs::{Ticketer, default_provider},
+    },
+    pki_types::{
+        CertificateDer, PrivateKeyDer, ServerName,
+        pem::{self, PemObject},
+    },
+    server::{ClientHello, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier},
+    sign::CertifiedKey,
+};
+
+/// How a server speaks TLS: its certificates and keys, and whether clients must show one.
+///
+/// Cheap to clone; all clones are one configuration. [`replace`](Self::replace) changes it for all of them while the
+/// server runs: new connections get the new one, those that exist go on with what they have.
+///
+/// TLS 1.2 and 1.3, ALPN `http/1.1`, session resumption by tickets; no early data.
+#[derive(Clone)]
+pub struct Tls {
+    current: Arc<RwLock<Arc<ServerConfig>>>,
+}
+
+impl Tls {
+    /// One certificate (with its chain, the server's own first) and its private key, from PEM files. The key may be in
+    /// PKCS#8, SEC1 or PKCS#1; both may be the same file.
+    pub fn pem(cert_file: impl AsRef<Path>, key_file: impl AsRef<Path>) -> Result<Self, TlsError> {
+        Self::builder().pem(cert_file, key_file)?.build()
+    }
+
+    /// The same from memory.
+    pub fn pem_bytes(cert: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+        Self::builder().pem_bytes(cert, key)?.build()
+    }
+
+    /// For several certificates, or to ask clients for theirs.
+    pub fn builder() -> TlsBuilder {
+        TlsBuilder::default()
+    }
+
+    /// From now on new connections are as `other` says at this moment. Sessions of before are not resumed (their
+    /// tickets were sealed with keys `other` does not have): their clients do a full handshake again. That is on
+    /// purpose, as `other` may ask more of a client than this one did.
+    pub fn replace(&self, other: &Self) {
+        self.set(other.config());
+    }
+
+    /// The certificate was renewed: this one takes the place of all there were. Everything else stays, ticket keys
+    /// included, so that clients can go on with their sessions.
+    ///
+    /// If the files are in any way wrong, nothing changes.
+    pub fn replace_pem(&self, cert_file: impl AsRef<Path>, key_file: impl AsRef<Path>) -> Result<(), TlsError> {
+        let certified = load(&Source::file(cert_file.as_ref())?, &Source::file(key_file.as_ref())?)?;
+        let mut config = ServerConfig::clone(&self.config());
+        config.cert_resolver = Arc::new(Noting(Arc::new(Certificates(vec![Arc::new(certified)]))));
+        self.set(Arc::new(config));
+        Ok(())
+    }
+
+    /// The configuration for a connection that begins now.
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, config: Arc<ServerConfig>) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    fn new(mut config: ServerConfig) -> Self {
+        // A request in early data can be replayed by anyone who saw it, and nothing here would tell the application.
+        config.max_early_data_size = 0;
+        config.cert_resolver = Arc::new(Noting(config.cert_resolver));
+        Self { current: Arc::new(RwLock::new(Arc::new(config))) }
+    }
+}
+
+/// Takes a configuration as it is (ALPN and tickets too), except that early data stays off.
+impl From<Arc<ServerConfig>> for Tls {
+    fn from(config: Arc<ServerConfig>) -> Self {
+        Self::new(Arc::unwrap_or_clone(config))
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").finish_non_exhaustive()
+    }
+}
+
+/// Several certificates, and client certificates.
+///
+/// A client names the host it wants (SNI), and gets the first certificate that is valid for that name and whose key
+/// it can verify; without a name, or with one that no certificate has, the first of all.
+#[derive(Debug, Default)]
+pub struct TlsBuilder {
+    certificates: Vec<Arc<CertifiedKey>>,
+    /// Who may sign client certificates, and whether a client must have one.
+    clients: Option<(RootCertStore, bool)>,
+}
+
+impl TlsBuilder {
+    /// Adds a certificate (with its chain, the server's own first) and its private key, from PEM files.
+    pub fn pem(self, cert_file: impl AsRef<Path>, key_file: impl AsRef<Path>) -> Result<Self, TlsError> {
+        let (cert, key) = (Source::file(cert_file.as_ref())?, Source::file(key_file.as_ref())?);
+        self.add(&cert, &key)
+    }
+
+    /// The same from memory.
+    pub fn pem_bytes(self, cert: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+        let (cert, key) = (Source::bytes("the certificate given", cert), Source::bytes("the private key given", key));
+        self.add(&cert, &key)
+    }
+
+    /// Asks clients for a certificate signed by one of those in `ca_file` (PEM). A wrong one is always refused; none
+    /// at all only if one is `required`.
+    pub fn client_certificates(self, ca_file: impl AsRef<Path>, required: bool) -> Result<Self, TlsError> {
+        self.clients(&Source::file(ca_file.as_ref())?, required)
+    }
+
+    /// The same from memory.
+    pub fn client_certificates_bytes(self, ca: &[u8], required: bool) -> Result<Self, TlsError> {
+        self.clients(&Source::bytes("the client CA given", ca), required)
+    }
+
+    /// The configuration, ready to serve.
+    pub fn build(self) -> Result<Tls, TlsError> {
+        if self.certificates.is_empty() {
+            return Err(TlsError::Unusable("no certificate was added: call `pem` before `build`".into()));
+        }
+        let unusable = |error: Error| TlsError::Unusable(error.to_string());
+        // Named, not the process's default: that one may be missing, or an application's own.
+        let provider = Arc::new(default_provider());
+        let config = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(unusable)?;
+        let config = match self.clients {
+            None => config.with_no_client_auth(),
+            Some((roots, required)) => {
+                let mut verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+                if !required {
+                    verifier = verifier.allow_unauthenticated();
+                }
+                let verifier = verifier.build().map_err(|error| TlsError::Unusable(error.to_string()))?;
+                config.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut config = config.with_cert_resolver(Arc::new(Certificates(self.certificates)));
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // Sessions are the clients' to keep: nothing grows here, and any loop can resume what another began.
+        config.ticketer = Ticketer::new().map_err(unusable)?;
+        // Every ticket is a key derivation, a sealing and some 200 bytes; a resumed connection brings a fresh one.
+        config.send_tls13_tickets = 1;
+        Ok(Tls::new(config))
+    }
+
+    fn add(mut self, cert: &Source<'_>, key: &Source<'_>) -> Result<Self, TlsError> {
+        self.certificates.push(Arc::new(load(cert, key)?));
+        Ok(self)
+    }
+
+    fn clients(mut self, ca: &Source<'_>, required: bool) -> Result<Self, TlsError> {
+        let mut roots = RootCertStore::empty();
+        for cert in ca.certificates()? {
+            roots.add(cert).map_err(|error| ca.malformed(error))?;
+        }
+        self.clients = Some((roots, required));
+        Ok(self)
+    }
+}
+
+/// PEM, and what to call it when something is wrong with it.
+struct Source<'a> {
+    name: String,
+    pem: std::borrow::Cow<'a, [u8]>,
+}
+
+impl<'a> Source<'a> {
+    fn file(path: &Path) -> Result<Self, TlsError> {
+        let name = path.display().to_string();
+        match fs::read(path) {
+            Ok(pem) => Ok(Self { name, pem: pem.into() }),
+            Err(error) => Err(TlsError::Unreadable { file: name, error }),
+        }
+    }
+
+    fn bytes(name: &str, pem: &'a [u8]) -> Self {
+        Self { name: name.into(), pem: pem.into() }
+    }
+
+    fn malformed(&self, what: impl fmt::Display) -> TlsError {
+        TlsError::Malformed { file: self.name.clone(), what: what.to_string() }
+    }
+
+    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+        let all = CertificateDer::pem_slice_iter(&self.pem).collect::<Result<Vec<_>, _>>();
+        match all.map_err(|error| self.malformed(error))? {
+            none if none.is_empty() => Err(TlsError::NoCertificate { file: self.name.clone() }),
+            some => Ok(some),
+        }
+    }
+
+    fn key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
+        PrivateKeyDer::from_pem_slice(&self.pem).map_err(|error| match error {
+            // PKCS#8 says it in the label, the older formats in a header that leaves the base64 unreadable.
+            _ if self.pem.windows(9).any(|word| word == b"ENCRYPTED") => {
+                TlsError::EncryptedKey { file: self.name.clone() }
+            }
+            pem::Error::NoItemsFound => TlsError::NoKey { file: self.name.clone() },
+            error => self.malformed(error),
+        })
+    }
+}
+
+/// A certificate and its key, which belong together.
+fn load(cert: &Source<'_>, key: &Source<'_>) -> Result<CertifiedKey, TlsError> {
+    let chain = cert.certificates()?;
+    let provider: CryptoProvider = default_provider();
+    let private = provider.key_provider.load_private_key(key.key()?).map_err(|error| key.malformed(error))?;
+    if let Some(first) = chain.first() {
+        ParsedCertificate::try_from(first).map_err(|error| cert.malformed(error))?;
+    }
+    let certified = CertifiedKey::new(chain, private);
+    match certified.keys_match() {
+        Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
+        Err(Error::InconsistentKeys(_)) => {
+            let belongs = |cert: &CertificateDer<'static>| {
+                CertifiedKey::new(vec![cert.clone()], certified.key.clone()).keys_match().is_ok()
+            };
+            let out_of_order = certified.cert.iter().skip(1).any(belongs);
+            Err(TlsError::Mismatch { certificate: cert.name.clone(), key: key.name.clone(), out_of_order })
+        }
+        Err(error) => Err(cert.malformed(error)),
+    }
+}
+
+/// Why certificates or keys can't be used.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file is missing, or may not be read.
+    Unreadable {
+        /// The file.
+        file: String,
+        /// The system's word.
+        error: io::Error,
+    },
+    /// No certificate is in the file.
+    NoCertificate {
+        /// The file.
+        file: String,
+    },
+    /// No private key is in the file.
+    NoKey {
+        /// The file.
+        file: String,
+    },
+    /// The private key is protected by a password.
+    EncryptedKey {
+        /// The file.
+        file: String,
+    },
+    /// What is in the file can't be understood.
+    Malformed {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The private key is not the certificate's.
+    Mismatch {
+        /// The certificate's file.
+        certificate: String,
+        /// The key's file.
+        key: String,
+        /// The key belongs to a certificate further down in the file.
+        out_of_order: bool,
+    },
+    /// The parts make no usable whole.
+    Unusable(String),
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { file, error } if error.kind() == io::ErrorKind::NotFound => {
+                write!(f, "{file}: there is no such file")
+            }
+            Self::Unreadable { file, error } => write!(f, "{file}: can't be read: {error}"),
+            Self::NoCertificate { file } => write!(
+                f,
+                "{file}: no certificate in it; give a PEM file with a line -----BEGIN CERTIFICATE----- \
+                 (a DER file is converted by `openssl x509 -inform der`)"
+            ),
+            Self::NoKey { file } => write!(
+                f,
+                "{file}: no private key in it; give a PEM file with a line -----BEGIN PRIVATE KEY----- \
+                 (or EC PRIVATE KEY, or RSA PRIVATE KEY)"
+            ),
+            Self::EncryptedKey { file } => write!(
+                f,
+                "{file}: the private key is protected by a password; give it without one, as `openssl pkey` writes it"
+            ),
+            Self::Malformed { file, what } => write!(f, "{file}: malformed: {what}"),
+            Self::Mismatch { certificate, key, out_of_order: false } => write!(
+                f,
+                "{key}: this private key does not belong to the certificate in {certificate}; \
+                 give the key the certificate was requested with"
+            ),
+            Self::Mismatch { certificate, key, out_of_order: true } => write!(
+                f,
+                "{certificate}: the private key in {key} belongs to a later certificate of this file; \
+                 put the server's own certificate first, then those that signed it"
+            ),
+            Self::Unusable(what) => write!(f, "TLS can't be set up: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for TlsError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unreadable { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}
+
+/// Chooses by the name a client asks for. Never empty.
+#[derive(Debug)]
+struct Certificates(Vec<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if let [only] = &self.0[..] {
+            return Some(only.clone());
+        }
+        let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
+        // Names are compared by webpki, wildcards included, as the client will do it. A certificate is parsed in a
+        // microsecond: no match for a handshake, for as many certificates as one would list by hand.
+        let has_name = |certified: &CertifiedKey| {
+            let parsed = certified.cert.first().and_then(|cert| ParsedCertificate::try_from(cert).ok());
+            parsed.zip(name.as_ref()).is_some_and(|(cert, name)| verify_server_name(&cert, name).is_ok())
+        };
+        let verifiable = |certified: &CertifiedKey| certified.key.choose_scheme(hello.signature_schemes()).is_some();
+        let rank = |certified: &CertifiedKey| match (has_name(certified), verifiable(certified)) {
+            (true, true) => 0,
+            (true, false) => 1,
+            (false, true) => 2,
+            (false, false) => 3,
+        };
+        self.0.iter().min_by_key(|certified| rank(certified)).cloned()
+    }
+}
+
+thread_local! {
+    /// The name in the ClientHello that was processed last on this thread. See [`Noting`].
+    static ASKED_FOR: Cell<Option<Box<str>>> = const { Cell::new(None) };
+}
+
+/// Unbuffered connections can't be asked for the name their client wanted, but choosing a certificate for it happens
+/// inside the call that processes the ClientHello: it is noted there, and fetched when that call is back.
+#[derive(Debug)]
+struct Noting(Arc<dyn ResolvesServerCert>);
+
+impl ResolvesServerCert for Noting {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        ASKED_FOR.set(hello.server_name().map(Into::into));
+        self.0.resolve(hello)
+    }
+
+    fn only_raw_public_keys(&self) -> bool {
+        self.0.only_raw_public_keys()
+    }
+}
+
+/// The name a client asked for, if records of a ClientHello were just processed on this thread.
+pub(super) fn take_asked_for() -> Option<Box<str>> {
+    ASKED_FOR.take()
+}
