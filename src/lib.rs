@@ -18,3 +18,6 @@ pub use api::*;
 pub use base::{ConnId, Ended, EventMask, Limits, Moment, PeerAddr, RequestId, Timer, Wait};
 pub use drive::external::External;
 pub use server::{Running, Server, Stopper};
+
+#[cfg(feature = "tls")]
+pub use transport::{Tls, TlsBuilder, TlsError};
