@@ -1,6 +1,7 @@
 //! The session relay's contract, case by case, over real sockets: plain and TLS, with one loop and with two, so that
 //! host and guest meet on different ones.
 
+#![allow(unreachable_pub, missing_docs)]
 use std::{io::ErrorKind, time::Duration};
 
 use uncork::relay::SessionConfig;
@@ -101,7 +102,10 @@ fn token(answer: &Answer) -> &str {
 
 /// Bytes that show when one is missing, doubled or moved.
 fn pattern(from: usize, len: usize) -> Vec<u8> {
-    (from..from + len).map(|i| (i % 251) as u8).collect()
+    let one: Vec<u8> = (0..251).map(|i| ((from + i) % 251) as u8).collect();
+    let mut all = one.repeat(len.div_ceil(251));
+    all.truncate(len);
+    all
 }
 
 fn seconds(cookie: &str) -> u64 {
@@ -321,7 +325,7 @@ fn one_sender_a_side(setup: Setup) {
 }
 
 fn timeouts(setup: Setup) {
-    let server = start_with(setup, |c| c.request_timeout_max = Duration::from_secs(1));
+    let server = start_with(setup, |c| c.request_timeout_max = Duration::from_millis(100));
     let session = Session::new(&server);
     let mut client = server.client();
     let host = session.cookie.as_str();
@@ -333,7 +337,7 @@ fn timeouts(setup: Setup) {
         ("?timeout=3000", &["X-Timeout: 0"]), // the header wins
         ("?timeout=0", &["X-Timeout: soon"]), // garbage is ignored
         ("?a=b&timeout=0", &[]),
-        ("?timeout=3000", &[]), // clamped: a second
+        ("?timeout=3000", &[]), // clamped
     ] {
         for who in ["X-A: b", host] {
             for method in ["GET", "POST"] {
@@ -348,9 +352,6 @@ fn timeouts(setup: Setup) {
                     }
                     None => assert_ne!(who, host, "{method} {query}"),
                 }
-            }
-            if query == "?timeout=3000" && fields.is_empty() {
-                break; // two seconds are enough
             }
         }
     }
@@ -458,7 +459,6 @@ fn the_body_is_asked_for_only_when_somebody_is_there(setup: Setup) {
 }
 
 fn nothing_is_read_until_somebody_is_there(setup: Setup) {
-    const TOTAL: usize = 48 << 20;
     let server = start(setup);
     let session = Session::new(&server);
     let mut sender = server.client();
@@ -474,7 +474,6 @@ fn nothing_is_read_until_somebody_is_there(setup: Setup) {
 }
 
 fn a_stalled_receiver_pushes_back(setup: Setup) {
-    const TOTAL: usize = 48 << 20;
     let server = start(setup);
     let session = Session::new(&server);
     let mut receiver = session.host_waits(&server);
@@ -485,6 +484,10 @@ fn a_stalled_receiver_pushes_back(setup: Setup) {
     assert!(sent < TOTAL, "the receiver takes nothing, and yet everything was read");
     exchange(sender, receiver, sent, TOTAL);
 }
+
+/// More than all the sockets on the way hold, whose buffers the system makes as large as it likes (the clients' are
+/// kept small).
+const TOTAL: usize = 16 << 20;
 
 /// Sends until nothing is taken any more: how much that was.
 fn push_until_stuck(sender: &mut Client, total: usize) -> usize {
@@ -552,13 +555,18 @@ fn a_receiver_is_lost_in_mid_transfer(setup: Setup) {
             assert!(receiver.some(1).is_ok());
         }
         receiver.leave();
+        // A receiver that closes looks like one that only has no more to say, until it is sent something.
+        for part in [&b"more"[..], b"and more"] {
+            let _ = if fields == chunked { sender.try_chunk(part) } else { sender.try_send(part) };
+        }
         let report = sender.answer();
         let delivered: u64 = report.assert(200).get("x-bytes-delivered").expect("a count").parse().expect("a number");
-        assert!(delivered <= 12, "{delivered}");
+        // At the least: under chunking and TLS it is rounded down.
+        assert!(delivered <= 16, "{delivered}");
         if !setup.tls && fields == length {
-            assert_eq!(delivered, 12, "it was acknowledged");
+            assert_eq!(delivered, 12, "that much was acknowledged");
         }
-        assert_eq!(report.get("x-bytes-relayed"), (fields == chunked).then_some("12"));
+        assert_eq!(report.get("x-bytes-relayed").is_some(), fields == chunked);
         assert!(sender.is_closed(), "the rest has no place to go");
         // The session goes on.
         let mut receiver = session.host_waits(&server);
@@ -697,7 +705,10 @@ fn deletion(setup: Setup) {
     let answer = client.request(&delete, &[&session.cookie]).answer();
     assert_eq!(answer.assert(200).text(), "");
     let cookie = answer.get("set-cookie").expect("a deletion");
-    assert!(cookie.starts_with("token=") && cookie.contains(&format!("; Path={}; Max-Age=0", session.path)), "{cookie}");
+    assert!(
+        cookie.starts_with("token=") && cookie.contains(&format!("; Path={}; Max-Age=0", session.path)),
+        "{cookie}"
+    );
     let expires = cookie.split_once("Expires=").and_then(|(_, rest)| rest.split(';').next());
     assert_eq!(expires, answer.get("date"));
     for receiver in &mut receivers {
@@ -726,7 +737,10 @@ fn deletion_in_mid_transfer(setup: Setup) {
         let mut sender = server.client();
         sender.request(&format!("POST {}", session.path), &fields).chunk(b"a part");
         let head = receiver.head();
-        assert!(receiver.some(1).is_ok());
+        match head.is_chunked() {
+            true => assert!(receiver.next_chunk().is_ok()),
+            false => assert!(receiver.some(1).is_ok()),
+        }
         let mut other = session.host_waits(&server);
         server.client().request(&format!("DELETE {}", session.path), &[&session.cookie]).answer().assert(200);
         sender.answer().assert(410);

@@ -8,6 +8,7 @@ use std::{
 };
 
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
+use socket2::{Domain, Socket, Type};
 
 /// Longer than anything takes, shorter than anybody's patience.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -89,9 +90,12 @@ impl Answer {
 
 impl Client {
     pub fn connect(addr: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Self {
-        let socket = TcpStream::connect(addr).expect("the server listens");
-        socket.set_read_timeout(Some(PATIENCE)).expect("set");
-        socket.set_write_timeout(Some(PATIENCE)).expect("set");
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("a socket");
+        // Kept small, so that being pushed back shows before everything lies in the system's buffers.
+        socket.set_recv_buffer_size(128 * 1024).expect("set");
+        socket.set_send_buffer_size(128 * 1024).expect("set");
+        socket.connect(&addr.into()).expect("the server listens");
+        let socket = TcpStream::from(socket);
         socket.set_nodelay(true).expect("set");
         let stream = match tls {
             None => Stream::Plain(socket),
@@ -101,7 +105,9 @@ impl Client {
                 Stream::Tls(Box::new(StreamOwned::new(conn, socket)))
             }
         };
-        Self { stream, rest: Vec::new() }
+        let client = Self { stream, rest: Vec::new() };
+        client.patience(PATIENCE);
+        client
     }
 
     /// Sends bytes as they are.
@@ -119,14 +125,21 @@ impl Client {
 
     /// Sends up to `bytes` and says how many; `None` if nothing was taken for `patience`.
     pub fn push(&mut self, bytes: &[u8], patience: Duration) -> Option<usize> {
-        self.stream.socket().set_write_timeout(Some(patience)).expect("set");
+        self.patience(patience);
         let result = self.stream.write(bytes);
-        self.stream.socket().set_write_timeout(Some(PATIENCE)).expect("set");
+        self.patience(PATIENCE);
         match result {
+            Ok(0) => None,
             Ok(n) => Some(n),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => None,
             Err(error) => panic!("pushing: {error}"),
         }
+    }
+
+    /// In both directions: TLS may want to read in order to write.
+    fn patience(&self, time: Duration) {
+        self.stream.socket().set_read_timeout(Some(time)).expect("set");
+        self.stream.socket().set_write_timeout(Some(time)).expect("set");
     }
 
     /// Sends a request without a body: `GET /path`, and field lines.
@@ -144,10 +157,16 @@ impl Client {
 
     /// Sends a chunk; an empty one is the last.
     pub fn chunk(&mut self, data: &[u8]) -> &mut Self {
+        self.try_chunk(data).expect("sent");
+        self
+    }
+
+    /// The same, where the peer may have closed.
+    pub fn try_chunk(&mut self, data: &[u8]) -> io::Result<()> {
         let mut chunk = format!("{:x}\r\n", data.len()).into_bytes();
         chunk.extend_from_slice(data);
         chunk.extend_from_slice(b"\r\n");
-        self.send(chunk)
+        self.try_send(chunk)
     }
 
     fn more(&mut self) -> io::Result<()> {
@@ -196,14 +215,19 @@ impl Client {
             self.more()?;
         }
         let n = n.min(self.rest.len());
-        Ok(self.rest.drain(..n).collect())
+        Ok(self.take(n))
+    }
+
+    fn take(&mut self, n: usize) -> Vec<u8> {
+        let rest = self.rest.split_off(n);
+        std::mem::replace(&mut self.rest, rest)
     }
 
     fn exactly(&mut self, n: usize) -> io::Result<Vec<u8>> {
         while self.rest.len() < n {
             self.more()?;
         }
-        Ok(self.rest.drain(..n).collect())
+        Ok(self.take(n))
     }
 
     /// The next chunk; `None` if it was the last one (and there were no trailers).
@@ -244,9 +268,9 @@ impl Client {
         if !self.rest.is_empty() {
             return false;
         }
-        self.stream.socket().set_read_timeout(Some(time)).expect("set");
+        self.patience(time);
         let silent = matches!(self.more(), Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
-        self.stream.socket().set_read_timeout(Some(PATIENCE)).expect("set");
+        self.patience(PATIENCE);
         silent
     }
 
