@@ -1,7 +1,6 @@
 //! The session relay's contract, case by case, over real sockets: plain and TLS, with one loop and with two, so that
 //! host and guest meet on different ones.
 
-#![allow(unreachable_pub, missing_docs)]
 use std::{io::ErrorKind, time::Duration};
 
 use uncork::relay::SessionConfig;

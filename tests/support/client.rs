@@ -11,7 +11,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName}
 use socket2::{Domain, Socket, Type};
 
 /// Longer than anything takes, shorter than anybody's patience.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 enum Stream {
     Plain(TcpStream),
@@ -53,7 +53,7 @@ impl Write for Stream {
 }
 
 /// One connection.
-pub struct Client {
+pub(crate) struct Client {
     stream: Stream,
     /// Received and not looked at.
     rest: Vec<u8>,
@@ -61,35 +61,35 @@ pub struct Client {
 
 /// The head of an answer, and its body if it was read.
 #[derive(Clone, Debug, Default)]
-pub struct Answer {
-    pub status: u16,
-    pub fields: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) fields: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
     /// The first value of that name.
-    pub fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("text")
     }
 
-    pub fn is_chunked(&self) -> bool {
+    pub(crate) fn is_chunked(&self) -> bool {
         self.get("transfer-encoding") == Some("chunked")
     }
 
     #[track_caller]
-    pub fn assert(&self, status: u16) -> &Self {
+    pub(crate) fn assert(&self, status: u16) -> &Self {
         assert_eq!(self.status, status, "{self:?}");
         self
     }
 }
 
 impl Client {
-    pub fn connect(addr: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Self {
+    pub(crate) fn connect(addr: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Self {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("a socket");
         // Kept small, so that being pushed back shows before everything lies in the system's buffers.
         socket.set_recv_buffer_size(128 * 1024).expect("set");
@@ -111,20 +111,20 @@ impl Client {
     }
 
     /// Sends bytes as they are.
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.stream.write_all(bytes.as_ref()).expect("sent");
         self.stream.flush().expect("flushed");
         self
     }
 
     /// The same, where the peer may have closed.
-    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref())?;
         self.stream.flush()
     }
 
     /// Sends up to `bytes` and says how many; `None` if nothing was taken for `patience`.
-    pub fn push(&mut self, bytes: &[u8], patience: Duration) -> Option<usize> {
+    pub(crate) fn push(&mut self, bytes: &[u8], patience: Duration) -> Option<usize> {
         self.patience(patience);
         let result = self.stream.write(bytes);
         self.patience(PATIENCE);
@@ -143,26 +143,26 @@ impl Client {
     }
 
     /// Sends a request without a body: `GET /path`, and field lines.
-    pub fn request(&mut self, line: &str, fields: &[&str]) -> &mut Self {
+    pub(crate) fn request(&mut self, line: &str, fields: &[&str]) -> &mut Self {
         let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
         self.send(format!("{line} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"))
     }
 
     /// Sends a request with a body.
-    pub fn post(&mut self, path: &str, fields: &[&str], body: &[u8]) -> &mut Self {
+    pub(crate) fn post(&mut self, path: &str, fields: &[&str], body: &[u8]) -> &mut Self {
         let length = format!("Content-Length: {}", body.len());
         let fields: Vec<&str> = fields.iter().copied().chain([length.as_str()]).collect();
         self.request(&format!("POST {path}"), &fields).send(body)
     }
 
     /// Sends a chunk; an empty one is the last.
-    pub fn chunk(&mut self, data: &[u8]) -> &mut Self {
+    pub(crate) fn chunk(&mut self, data: &[u8]) -> &mut Self {
         self.try_chunk(data).expect("sent");
         self
     }
 
     /// The same, where the peer may have closed.
-    pub fn try_chunk(&mut self, data: &[u8]) -> io::Result<()> {
+    pub(crate) fn try_chunk(&mut self, data: &[u8]) -> io::Result<()> {
         let mut chunk = format!("{:x}\r\n", data.len()).into_bytes();
         chunk.extend_from_slice(data);
         chunk.extend_from_slice(b"\r\n");
@@ -192,11 +192,11 @@ impl Client {
 
     /// The next head, be it an interim one.
     #[track_caller]
-    pub fn head(&mut self) -> Answer {
+    pub(crate) fn head(&mut self) -> Answer {
         self.try_head().expect("an answer")
     }
 
-    pub fn try_head(&mut self) -> io::Result<Answer> {
+    pub(crate) fn try_head(&mut self) -> io::Result<Answer> {
         let line = self.line()?;
         let status = line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).and_then(|code| code.parse().ok());
         let mut answer = Answer { status: status.ok_or_else(|| io::Error::other(line))?, ..Answer::default() };
@@ -210,7 +210,7 @@ impl Client {
     }
 
     /// Up to `n` bytes of a body whose length is known, at least one.
-    pub fn some(&mut self, n: usize) -> io::Result<Vec<u8>> {
+    pub(crate) fn some(&mut self, n: usize) -> io::Result<Vec<u8>> {
         if self.rest.is_empty() {
             self.more()?;
         }
@@ -231,7 +231,7 @@ impl Client {
     }
 
     /// The next chunk; `None` if it was the last one (and there were no trailers).
-    pub fn next_chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
+    pub(crate) fn next_chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
         let size = self.line()?;
         let size = usize::from_str_radix(&size, 16).map_err(io::Error::other)?;
         let data = self.exactly(size)?;
@@ -242,7 +242,7 @@ impl Client {
     }
 
     /// The body that belongs to a head.
-    pub fn body(&mut self, head: &Answer) -> io::Result<Vec<u8>> {
+    pub(crate) fn body(&mut self, head: &Answer) -> io::Result<Vec<u8>> {
         if head.is_chunked() {
             let mut body = Vec::new();
             while let Some(chunk) = self.next_chunk()? {
@@ -256,7 +256,7 @@ impl Client {
 
     /// The next answer, whole.
     #[track_caller]
-    pub fn answer(&mut self) -> Answer {
+    pub(crate) fn answer(&mut self) -> Answer {
         let mut head = self.head();
         assert!(head.status >= 200, "not final: {head:?}");
         head.body = self.body(&head).expect("the body");
@@ -264,7 +264,7 @@ impl Client {
     }
 
     /// Whether anything comes within `time`.
-    pub fn is_silent(&mut self, time: Duration) -> bool {
+    pub(crate) fn is_silent(&mut self, time: Duration) -> bool {
         if !self.rest.is_empty() {
             return false;
         }
@@ -275,12 +275,12 @@ impl Client {
     }
 
     /// Whether the peer ends the connection without another byte.
-    pub fn is_closed(&mut self) -> bool {
+    pub(crate) fn is_closed(&mut self) -> bool {
         self.rest.is_empty() && self.more().is_err()
     }
 
     /// Leaves at once, without a word. Unread input makes it a reset.
-    pub fn leave(self) {
+    pub(crate) fn leave(self) {
         let _ = self.stream.socket().shutdown(Shutdown::Both);
     }
 }

@@ -16,10 +16,10 @@ use super::client::{Client, PATIENCE};
 
 /// How a test's server runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Setup {
-    pub tls: bool,
+pub(crate) struct Setup {
+    pub(crate) tls: bool,
     /// Loops; 0 is a thread for each connection.
-    pub threads: usize,
+    pub(crate) threads: usize,
 }
 
 /// A number that can be waited for.
@@ -66,20 +66,20 @@ impl Handler for Counting {
     }
 }
 
-pub struct TestServer {
-    pub addr: SocketAddr,
-    pub stopper: Stopper,
+pub(crate) struct TestServer {
+    pub(crate) addr: SocketAddr,
+    pub(crate) stopper: Stopper,
     setup: Setup,
     counting: Counting,
     thread: Option<JoinHandle<()>>,
 }
 
 impl TestServer {
-    pub fn start(setup: Setup, config: SessionConfig) -> Self {
+    pub(crate) fn start(setup: Setup, config: SessionConfig) -> Self {
         Self::start_with(setup, config, Limits { body: 1 << 40, ..Limits::default() })
     }
 
-    pub fn start_with(setup: Setup, config: SessionConfig, limits: Limits) -> Self {
+    pub(crate) fn start_with(setup: Setup, config: SessionConfig, limits: Limits) -> Self {
         let relay = SessionRelay::new(config).expect("a good configuration");
         let counting = Counting { relay, seen: Counter::default(), ended: Counter::default() };
         let mut server = Server::bind("127.0.0.1:0").expect("bound").limits(limits);
@@ -96,13 +96,13 @@ impl TestServer {
         Self { addr, stopper, setup, counting, thread }
     }
 
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::connect(self.addr, self.setup.tls.then(|| identity().client.clone()))
     }
 
     /// Does it, and waits until the server has seen one request more because of it.
     #[track_caller]
-    pub fn seen<T>(&self, f: impl FnOnce() -> T) -> T {
+    pub(crate) fn seen<T>(&self, f: impl FnOnce() -> T) -> T {
         let before = self.counting.seen.get();
         let result = f();
         self.counting.seen.reach(before + 1);
@@ -111,7 +111,7 @@ impl TestServer {
 
     /// Does it, and waits until one request more has ended because of it.
     #[track_caller]
-    pub fn ended<T>(&self, f: impl FnOnce() -> T) -> T {
+    pub(crate) fn ended<T>(&self, f: impl FnOnce() -> T) -> T {
         let before = self.counting.ended.get();
         let result = f();
         self.counting.ended.reach(before + 1);
