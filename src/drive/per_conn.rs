@@ -21,7 +21,7 @@ use log::warn;
 use super::{Clock, Loops, turn_until};
 use crate::{
     api::Loop,
-    engine::{Arrival, Engine, Setup},
+    engine::{Arrival, Elsewhere, Engine, Setup},
 };
 
 /// Threads that have nothing to do and are kept.
@@ -92,7 +92,7 @@ impl Threads {
     }
 
     /// A thread's life: one connection after the other.
-    fn work(&self, own: &Sender<Order>, get: &Receiver<Order>) {
+    fn work(self: &Arc<Self>, own: &Sender<Order>, get: &Receiver<Order>) {
         let mut engine: Option<(Engine<'static>, Loop)> = None;
         while let Ok(Order::Serve(arrival)) = get.recv() {
             if let Err(error) = self.serve(&mut engine, arrival) {
@@ -117,9 +117,12 @@ impl Threads {
         self.changed.notify_all();
     }
 
-    fn serve(&self, engine: &mut Option<(Engine<'static>, Loop)>, arrival: Arrival) -> io::Result<()> {
+    fn serve(self: &Arc<Self>, engine: &mut Option<(Engine<'static>, Loop)>, arrival: Arrival) -> io::Result<()> {
         if engine.is_none() {
-            let setup = (self.make)();
+            let threads = self.clone();
+            // What a connection's handler adopts gets a thread of its own, too.
+            let elsewhere: Elsewhere = Box::new(move |arrival| threads.take(arrival));
+            let setup = Setup { elsewhere: Some(elsewhere), ..(self.make)() };
             let admission = setup.admission.clone();
             let new = Engine::new(setup, Clock::new().now()).inspect_err(|_| admission.leave(&arrival.peer))?;
             let handle = new.handle();

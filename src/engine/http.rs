@@ -42,20 +42,14 @@ impl Slot {
                 }
             }
         }
-        // With a full output, requests may still be waiting in the input.
-        let all_seen = self.rx.is_empty() || self.out.len() < core.limits.output;
-        if matches!(self.phase, Phase::Head) && self.eof.is_some() && all_seen {
-            self.peer_finished();
+        if matches!(self.phase, Phase::Head) && self.eof.is_some() && self.out.len() < core.limits.output {
+            // The peer has finished, and nothing of what it sent is left to do; answers may still be on their way.
+            let partial = self.conn.has_partial_head(&self.rx) || self.transport.is_handshaking();
+            self.rx.consume(self.rx.len());
+            self.close(if partial { Ended::PeerLeft } else { Ended::Complete }, false);
             return Ok(true);
         }
         Ok(worked)
-    }
-
-    /// The peer has finished, and nothing of what it sent is left to do but to send the answers.
-    fn peer_finished(&mut self) {
-        let partial = self.conn.has_partial_head(&self.rx) || self.transport.is_handshaking();
-        self.rx.consume(self.rx.len());
-        self.close(if partial { Ended::PeerLeft } else { Ended::Complete }, false);
     }
 
     #[inline]

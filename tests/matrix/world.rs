@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, OnceLock,
-        mpsc::{Receiver, Sender, channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     time::Duration,
 };
@@ -16,7 +16,7 @@ use uncork::{Action, ConnId, End, Ended, Handler, Limits, PeerAddr, Request, Ser
 use crate::wire::{PATIENCE, Wire};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// Two loops.
     Threads,
     External,
@@ -24,24 +24,24 @@ pub enum Mode {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct World {
-    pub mode: Mode,
-    pub tls: bool,
+pub(crate) struct World {
+    pub(crate) mode: Mode,
+    pub(crate) tls: bool,
 }
 
 impl World {
-    pub fn serve<H: Handler + Clone + Send + 'static>(&self, handler: H) -> Host {
+    pub(crate) fn serve<H: Handler + Clone + Send + 'static>(&self, handler: H) -> Host {
         self.serve_within(Limits::default(), handler)
     }
 
-    pub fn serve_within<H: Handler + Clone + Send + 'static>(&self, limits: Limits, handler: H) -> Host {
+    pub(crate) fn serve_within<H: Handler + Clone + Send + 'static>(&self, limits: Limits, handler: H) -> Host {
         let mut server = Server::bind("127.0.0.1:0").expect("bound").limits(limits);
         if self.tls {
             server = server.tls(identity().server.clone());
         }
         let addr = server.addr().expect("an address");
-        let alive = Arc::new(());
-        let handler = Traced { handler, _alive: alive.clone() };
+        let (tell_alive, alive) = channel();
+        let handler = Traced { handler, _alive: tell_alive };
         let (tell, ended) = channel();
         let stopper = match self.mode {
             Mode::Threads => join_elsewhere(server.threads(2, handler).expect("running"), tell),
@@ -75,31 +75,31 @@ fn drive_elsewhere(server: Server, handler: impl Handler + Send + 'static, tell:
 }
 
 /// A server that runs. Dropping it stops it, and fails the test if it leaves anything behind.
-pub struct Host {
+pub(crate) struct Host {
     addr: SocketAddr,
     tls: bool,
     ended: Receiver<io::Result<()>>,
-    /// Shared with every clone of the handler.
-    alive: Option<Arc<()>>,
-    pub stopper: Stopper,
+    /// Every clone of the handler holds the other end.
+    alive: Option<Receiver<()>>,
+    pub(crate) stopper: Stopper,
 }
 
 impl Host {
-    pub fn connect(&self) -> Wire {
+    pub(crate) fn connect(&self) -> Wire {
         self.try_connect().expect("connected")
     }
 
-    pub fn try_connect(&self) -> io::Result<Wire> {
+    pub(crate) fn try_connect(&self) -> io::Result<Wire> {
         Wire::connect(self.addr, self.client_config(), None)
     }
 
     /// Connects with a small receive buffer: what is not read stays with the server.
-    pub fn connect_narrow(&self) -> Wire {
+    pub(crate) fn connect_narrow(&self) -> Wire {
         Wire::connect(self.addr, self.client_config(), Some(4096)).expect("connected")
     }
 
     /// Connects without TLS, whatever the server speaks.
-    pub fn connect_plain(&self) -> Wire {
+    pub(crate) fn connect_plain(&self) -> Wire {
         Wire::connect(self.addr, None, None).expect("connected")
     }
 
@@ -109,15 +109,21 @@ impl Host {
 
     /// Waits for the end, which somebody has asked for.
     #[track_caller]
-    pub fn ends(mut self) {
-        let alive = self.alive.take().expect("once");
+    pub(crate) fn ends(mut self) {
+        self.leaves_nothing();
+    }
+
+    #[track_caller]
+    fn leaves_nothing(&mut self) {
+        let Some(alive) = self.alive.take() else { return };
         self.result().expect("ended in order");
-        assert_eq!(Arc::strong_count(&alive), 1, "a handler outlives its server");
+        let last = alive.recv_timeout(PATIENCE);
+        assert_eq!(last, Err(RecvTimeoutError::Disconnected), "a handler outlives its server");
     }
 
     /// The same, and what `join` says.
     #[track_caller]
-    pub fn result(&mut self) -> io::Result<()> {
+    pub(crate) fn result(&mut self) -> io::Result<()> {
         self.alive = None;
         self.ended.recv_timeout(PATIENCE).expect("the server ends")
     }
@@ -126,10 +132,8 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         self.stopper.stop();
-        let Some(alive) = self.alive.take() else { return };
         if !std::thread::panicking() {
-            self.result().expect("ended in order");
-            assert_eq!(Arc::strong_count(&alive), 1, "a handler outlives its server");
+            self.leaves_nothing();
         }
     }
 }
@@ -138,7 +142,7 @@ impl Drop for Host {
 #[derive(Clone)]
 struct Traced<H> {
     handler: H,
-    _alive: Arc<()>,
+    _alive: Sender<()>,
 }
 
 impl<H: Handler> Handler for Traced<H> {
@@ -157,9 +161,9 @@ impl<H: Handler> Handler for Traced<H> {
 }
 
 /// What the server's threads tell the test's.
-pub struct Told<T>(Receiver<T>);
+pub(crate) struct Told<T>(Receiver<T>);
 
-pub fn telling<T>() -> (Sender<T>, Told<T>) {
+pub(crate) fn telling<T>() -> (Sender<T>, Told<T>) {
     let (tell, told) = channel();
     (tell, Told(told))
 }
@@ -167,36 +171,36 @@ pub fn telling<T>() -> (Sender<T>, Told<T>) {
 impl<T> Told<T> {
     /// The next word; a failure if there is none for long.
     #[track_caller]
-    pub fn next(&self) -> T {
+    pub(crate) fn next(&self) -> T {
         self.0.recv_timeout(PATIENCE).expect("the server has something to tell")
     }
 
     /// What has been told and not been looked at.
-    pub fn rest(&self) -> Vec<T> {
+    pub(crate) fn rest(&self) -> Vec<T> {
         self.0.try_iter().collect()
     }
 
     /// Nothing is told for `time`.
-    pub fn is_silent(&self, time: Duration) -> bool {
+    pub(crate) fn is_silent(&self, time: Duration) -> bool {
         self.0.recv_timeout(time).is_err()
     }
 }
 
 /// Tells how a request ends.
-pub fn tell_end(req: &mut Request<'_>, tell: &Sender<End>) {
+pub(crate) fn tell_end(req: &mut Request<'_>, tell: &Sender<End>) {
     let tell = tell.clone();
     req.on_end(move |end| {
         let _ = tell.send(*end);
     });
 }
 
-pub struct Identity {
-    pub server: Tls,
-    pub client: Arc<ClientConfig>,
+pub(crate) struct Identity {
+    pub(crate) server: Tls,
+    pub(crate) client: Arc<ClientConfig>,
 }
 
 /// A certificate for `localhost`, made once, that servers show and clients trust.
-pub fn identity() -> &'static Identity {
+pub(crate) fn identity() -> &'static Identity {
     static IDENTITY: OnceLock<Identity> = OnceLock::new();
     IDENTITY.get_or_init(|| {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");

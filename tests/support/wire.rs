@@ -12,10 +12,10 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName}
 use socket2::{Domain, SockRef, Socket, Type};
 
 /// Longer than anything takes, so that a hang becomes a failure.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// One connection.
-pub struct Wire {
+pub(crate) struct Wire {
     stream: Stream,
     /// Received and not looked at.
     rest: Vec<u8>,
@@ -28,7 +28,7 @@ enum Stream {
 
 /// How the server's side came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Finish {
+pub(crate) enum Finish {
     /// In order: FIN; over TLS with a close_notify before it.
     Clean,
     /// FIN without a close_notify. (Plain connections can't tell.)
@@ -39,24 +39,24 @@ pub enum Finish {
 
 /// An answer: its head, and its body if that was read.
 #[derive(Clone, Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub fields: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) fields: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
     /// The first value of that name.
-    pub fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    pub fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).expect("text")
     }
 
     #[track_caller]
-    pub fn is(&self, status: u16) -> &Self {
+    pub(crate) fn is(&self, status: u16) -> &Self {
         assert_eq!(self.status, status, "{self:?}");
         self
     }
@@ -64,7 +64,7 @@ impl Answer {
 
 impl Wire {
     /// Connects; `receive_buffer` makes the peer's system hold no more than about that much for us.
-    pub fn connect(
+    pub(crate) fn connect(
         addr: SocketAddr,
         tls: Option<Arc<ClientConfig>>,
         receive_buffer: Option<usize>,
@@ -99,13 +99,13 @@ impl Wire {
 
     /// Sends bytes with one call; over TLS they are one record, if they fit into one.
     #[track_caller]
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.try_send(bytes).expect("sent");
         self
     }
 
     /// The same, where the server may have closed.
-    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         let stream: &mut dyn Write = match &mut self.stream {
             Stream::Plain(tcp) => tcp,
             Stream::Tls(stream) => stream,
@@ -116,7 +116,7 @@ impl Wire {
 
     /// Sends pieces as one segment as far as possible; over TLS each is a record of its own.
     #[track_caller]
-    pub fn send_together(&mut self, pieces: &[&[u8]]) -> &mut Self {
+    pub(crate) fn send_together(&mut self, pieces: &[&[u8]]) -> &mut Self {
         match &mut self.stream {
             Stream::Plain(tcp) => tcp.write_all(&pieces.concat()).expect("sent"),
             Stream::Tls(stream) => {
@@ -134,7 +134,7 @@ impl Wire {
     }
 
     /// Sends until nothing more was taken for `time`; how many bytes went (over TLS about).
-    pub fn push(&mut self, bytes: &[u8], time: Duration) -> usize {
+    pub(crate) fn push(&mut self, bytes: &[u8], time: Duration) -> usize {
         self.tcp().set_write_timeout(Some(time)).expect("set");
         let mut sent = 0;
         while sent < bytes.len() {
@@ -155,13 +155,13 @@ impl Wire {
 
     /// A request without a body: `GET /path`, and field lines.
     #[track_caller]
-    pub fn request(&mut self, line: &str, fields: &[&str]) -> &mut Self {
+    pub(crate) fn request(&mut self, line: &str, fields: &[&str]) -> &mut Self {
         self.send(request(line, fields))
     }
 
     /// A request with a body of known length.
     #[track_caller]
-    pub fn post(&mut self, path: &str, fields: &[&str], body: &[u8]) -> &mut Self {
+    pub(crate) fn post(&mut self, path: &str, fields: &[&str], body: &[u8]) -> &mut Self {
         let length = format!("Content-Length: {}", body.len());
         let fields: Vec<&str> = fields.iter().copied().chain([length.as_str()]).collect();
         self.request(&format!("POST {path}"), &fields).send(body)
@@ -169,19 +169,19 @@ impl Wire {
 
     /// A chunk; an empty one is the last.
     #[track_caller]
-    pub fn chunk(&mut self, data: &[u8]) -> &mut Self {
+    pub(crate) fn chunk(&mut self, data: &[u8]) -> &mut Self {
         self.send([format!("{:x}\r\n", data.len()).as_bytes(), data, b"\r\n"].concat())
     }
 
     /// Asks for an upgrade, and takes the 101.
     #[track_caller]
-    pub fn upgrade(&mut self) -> &mut Self {
+    pub(crate) fn upgrade(&mut self) -> &mut Self {
         self.send(UPGRADE).head().is(101);
         self
     }
 
     /// Ends our side in order; what the server still sends can be read.
-    pub fn finish(&mut self) -> &mut Self {
+    pub(crate) fn finish(&mut self) -> &mut Self {
         if let Stream::Tls(stream) = &mut self.stream {
             stream.conn.send_close_notify();
             stream.flush().expect("flushed");
@@ -190,19 +190,19 @@ impl Wire {
     }
 
     /// Ends our side with a FIN and nothing else.
-    pub fn cut(&mut self) -> &mut Self {
+    pub(crate) fn cut(&mut self) -> &mut Self {
         // The server may have been faster.
         let _ = self.tcp().shutdown(Shutdown::Write);
         self
     }
 
     /// Breaks the connection off.
-    pub fn reset(self) {
+    pub(crate) fn reset(self) {
         SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO)).expect("set");
     }
 
     /// New keys for our direction, and a request for new ones in the other. `false` on a plain connection.
-    pub fn rekey(&mut self) -> bool {
+    pub(crate) fn rekey(&mut self) -> bool {
         let Stream::Tls(stream) = &mut self.stream else { return false };
         stream.conn.refresh_traffic_keys().expect("TLS 1.3");
         stream.flush().expect("flushed");
@@ -231,14 +231,14 @@ impl Wire {
 
     /// What one read brings: over TLS a record at the most.
     #[track_caller]
-    pub fn once(&mut self) -> Vec<u8> {
+    pub(crate) fn once(&mut self) -> Vec<u8> {
         assert!(self.rest.is_empty(), "something is left: {}", self.rest.escape_ascii());
         self.more().expect("something");
         std::mem::take(&mut self.rest)
     }
 
     #[track_caller]
-    pub fn exactly(&mut self, n: usize) -> Vec<u8> {
+    pub(crate) fn exactly(&mut self, n: usize) -> Vec<u8> {
         self.try_exactly(n).expect("that many bytes")
     }
 
@@ -250,7 +250,7 @@ impl Wire {
     }
 
     #[track_caller]
-    pub fn expect(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+    pub(crate) fn expect(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         let got = self.exactly(bytes.as_ref().len());
         assert_eq!(got.escape_ascii().to_string(), bytes.as_ref().escape_ascii().to_string());
         self
@@ -258,7 +258,7 @@ impl Wire {
 
     /// Everything that is still to come, and how it ends.
     #[track_caller]
-    pub fn to_end(&mut self) -> (Vec<u8>, Finish) {
+    pub(crate) fn to_end(&mut self) -> (Vec<u8>, Finish) {
         let finish = loop {
             match self.more() {
                 Ok(0) => break Finish::Clean,
@@ -275,13 +275,13 @@ impl Wire {
 
     /// The server ends its side now, without another byte.
     #[track_caller]
-    pub fn ends(&mut self, finish: Finish) {
+    pub(crate) fn ends(&mut self, finish: Finish) {
         let (rest, how) = self.to_end();
         assert_eq!((rest.escape_ascii().to_string().as_str(), how), ("", finish));
     }
 
     /// Whether nothing comes within `time`.
-    pub fn is_silent(&mut self, time: Duration) -> bool {
+    pub(crate) fn is_silent(&mut self, time: Duration) -> bool {
         self.tcp().set_read_timeout(Some(time)).expect("set");
         let result = self.more();
         self.tcp().set_read_timeout(Some(PATIENCE)).expect("set");
@@ -301,7 +301,7 @@ impl Wire {
 
     /// The next head, be it an interim one.
     #[track_caller]
-    pub fn head(&mut self) -> Answer {
+    pub(crate) fn head(&mut self) -> Answer {
         self.try_head().expect("an answer")
     }
 
@@ -320,7 +320,7 @@ impl Wire {
 
     /// The next chunk; the last is empty, and its trailers are skipped.
     #[track_caller]
-    pub fn next_chunk(&mut self) -> Vec<u8> {
+    pub(crate) fn next_chunk(&mut self) -> Vec<u8> {
         self.try_chunk().expect("a chunk")
     }
 
@@ -332,7 +332,7 @@ impl Wire {
     }
 
     /// The next answer, whole; an error if it is broken off.
-    pub fn try_answer(&mut self) -> io::Result<Answer> {
+    pub(crate) fn try_answer(&mut self) -> io::Result<Answer> {
         let mut answer = self.try_head()?;
         if answer.get("transfer-encoding") == Some("chunked") {
             loop {
@@ -348,16 +348,16 @@ impl Wire {
     }
 
     #[track_caller]
-    pub fn answer(&mut self) -> Answer {
+    pub(crate) fn answer(&mut self) -> Answer {
         self.try_answer().expect("an answer")
     }
 }
 
 /// A request for an upgrade to `test`.
-pub const UPGRADE: &str = "GET /up HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: test\r\n\r\n";
+pub(crate) const UPGRADE: &str = "GET /up HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: test\r\n\r\n";
 
 /// A request's head.
-pub fn request(line: &str, fields: &[&str]) -> String {
+pub(crate) fn request(line: &str, fields: &[&str]) -> String {
     let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
     format!("{line} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n")
 }
