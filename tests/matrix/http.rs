@@ -9,7 +9,6 @@ use std::{
 use uncork::{Action, Ended, Flow, Request, Response, Tx, h1::Headers};
 
 use crate::{
-    matrix,
     wire::{Finish, request},
     world::{World, tell_end, telling},
 };

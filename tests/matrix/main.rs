@@ -10,17 +10,17 @@ mod world;
 /// Expands to `mod {threads, external, thread_per_connection} { mod {plain, tls} }`, with every test in each.
 macro_rules! matrix {
     ($($test:ident),+ $(,)?) => {
-        $crate::matrix!(@mode threads Threads $($test)+);
-        $crate::matrix!(@mode external External $($test)+);
-        $crate::matrix!(@mode thread_per_connection ThreadPerConnection $($test)+);
+        matrix!(@mode threads Threads $($test)+);
+        matrix!(@mode external External $($test)+);
+        matrix!(@mode thread_per_connection ThreadPerConnection $($test)+);
     };
     (@mode $mode:ident $variant:ident $($test:ident)+) => {
         mod $mode {
             mod plain {
-                $(#[test] fn $test() { super::super::$test(&$crate::matrix!(@world $variant false)) })+
+                $(#[test] fn $test() { super::super::$test(&matrix!(@world $variant false)) })+
             }
             mod tls {
-                $(#[test] fn $test() { super::super::$test(&$crate::matrix!(@world $variant true)) })+
+                $(#[test] fn $test() { super::super::$test(&matrix!(@world $variant true)) })+
             }
         }
     };
@@ -28,6 +28,6 @@ macro_rules! matrix {
         $crate::world::World { mode: $crate::world::Mode::$variant, tls: $tls }
     };
 }
-pub(crate) use matrix;
-
 mod http;
+mod tickets;
+mod uploads;
