@@ -133,6 +133,11 @@ impl Job {
         fallback.min(confirm)
     }
 
+    /// Somebody takes the body, be there an answer already or not.
+    fn is_wanted(&self) -> bool {
+        matches!(self.up, Up::Upload { .. } | Up::Pipe { .. })
+    }
+
     /// The body is wanted now: the peer's clock runs.
     pub(super) fn wants_body(&self) -> bool {
         match &self.up {
@@ -188,9 +193,14 @@ impl Job {
             }
             Action::Receive(upload) if matches!(self.up, Up::Idle) => self.receive(slot, core, upload)?,
             Action::Wait if owed && self.waits_for_ticket() => {
-                if !self.asks.ticket.as_ref().is_some_and(|ticket| ticket.is_hopeful()) {
-                    error!(target: "uncork::engine", "{}: the handler waits, but no ticket is alive", slot.request_id());
-                    self.answer(slot, core, Response::new(500));
+                match &self.asks.ticket {
+                    Some(ticket) if ticket.is_hopeful() => {}
+                    // Dropped already: it makes no difference when.
+                    Some(_) => self.answer(slot, core, Response::new(503)),
+                    None => {
+                        error!(target: "uncork::engine", "{}: the handler waits without a ticket", slot.request_id());
+                        self.answer(slot, core, Response::new(500));
+                    }
                 }
             }
             Action::Wait => {}
@@ -472,7 +482,7 @@ impl Job {
         if !matches!(self.reply, Reply::Sent)
             || conn.owes_answer()
             || conn.is_answering()
-            || (conn.is_receiving() && !conn.must_close())
+            || (conn.is_receiving() && (!conn.must_close() || self.is_wanted()))
             || !slot.out.is_empty()
             || slot.transport.has_pending()
         {
@@ -567,6 +577,8 @@ impl Slot {
                 Ok(worked)
             }
             Err(Stop::End(Ended::Panicked)) if self.conn.owes_answer() => {
+                // What has panicked is not called again.
+                dispatch::discard(std::mem::replace(&mut job.up, Up::Idle));
                 job.answer(self, core, Response::new(500).close());
                 self.phase = Phase::Job(job);
                 Ok(true)
