@@ -37,7 +37,6 @@ pub(super) struct Job {
     pub(super) up: Up,
     pub(super) reply: Reply,
     pub(super) fallback: Option<(Tick, Fallback)>,
-    pub(super) outlive_fin: bool,
     /// The waker was called since the job was last looked at.
     pub(super) woken: bool,
     pub(super) status: u16,
@@ -119,7 +118,6 @@ impl Job {
             up: Up::Idle,
             reply: Reply::Owed,
             fallback: None,
-            outlive_fin: false,
             woken: false,
             status: 0,
             written: 0,
@@ -505,7 +503,7 @@ impl Job {
         worked |= self.drive_up(slot, core)?;
         worked |= self.drive_reply(slot, core)?;
         let left = slot.eof.is_some() || slot.ready.has(Ready::FIN);
-        if left && self.waits_for_ticket() && !self.outlive_fin {
+        if left && self.waits_for_ticket() && self.asks.ticket.as_ref().is_none_or(|ticket| ticket.ends_with_fin()) {
             return Err(Ended::PeerLeft.into());
         }
         Ok(worked)
