@@ -42,25 +42,14 @@ impl Slot {
                 }
             }
         }
-        if matches!(self.phase, Phase::Head) && self.eof.is_some() && (self.rx.is_empty() || !worked) {
-            return self.peer_finished();
-        }
-        Ok(worked)
-    }
-
-    /// The peer has finished, and nothing of what it sent is left to do.
-    fn peer_finished(&mut self) -> Result<bool, Ended> {
-        if self.out.len() > 0 {
-            if self.conn.must_close() || self.rx.is_empty() || self.ready.has(super::ready::Ready::WRITE) {
-                // Its answers are still on their way.
-                self.rx.consume(self.rx.len());
-                self.close(Ended::Complete, false);
-            }
+        if matches!(self.phase, Phase::Head) && self.eof.is_some() && self.out.len() < core.limits.output {
+            // The peer has finished, and nothing of what it sent is left to do; answers may still be on their way.
+            let partial = self.conn.has_partial_head(&self.rx) || self.transport.is_handshaking();
+            self.rx.consume(self.rx.len());
+            self.close(if partial { Ended::PeerLeft } else { Ended::Complete }, false);
             return Ok(true);
         }
-        let partial = self.conn.has_partial_head(&self.rx) || self.transport.is_handshaking();
-        self.close(if partial { Ended::PeerLeft } else { Ended::Complete }, false);
-        Ok(true)
+        Ok(worked)
     }
 
     #[inline]

@@ -267,11 +267,8 @@ impl Job {
                     }
                     Take::Stop(action) => {
                         dispatch::discard(std::mem::replace(&mut self.up, Up::Idle));
+                        // What was shown is still there: for another upload, or to be drained.
                         self.perform(slot, core, action)?;
-                        if matches!(self.reply, Reply::Owed) && !matches!(self.up, Up::Idle) {
-                            continue;
-                        }
-                        // What was shown is drained with the rest, or the connection ends.
                         return Ok(true);
                     }
                 },

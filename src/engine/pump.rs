@@ -111,6 +111,9 @@ impl Job {
             *announced -= taken;
             self.written += taken as u64;
             worked |= taken > 0;
+            if taken == 0 {
+                return Ok(worked);
+            }
             let chunked = slot.conn.body_out() == BodyOut::Chunked;
             slot.conn.wrote(taken as u64);
             if *announced == 0 && chunked {
@@ -188,7 +191,9 @@ fn send_block(bytes: &[u8], slot: &mut Slot, core: &mut Core) -> Result<usize, S
         Ok(n) => n,
         Err(fault) => return Err(slot.fault(core, fault).into()),
     };
-    if n < total {
+    if n < total && core.pool.has_refused() {
+        core.starved.push(slot.id);
+    } else if n < total {
         slot.ready.clear(Ready::WRITE);
     }
     slot.out.consume(n.min(queued));
