@@ -14,28 +14,28 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// Flags of every example; flatten them into your own.
 #[derive(clap::Args, Clone, Debug)]
-pub struct Args {
+pub(crate) struct Args {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
-    pub listen: String,
+    pub(crate) listen: String,
     /// Who waits for the network
     #[arg(long, value_enum, default_value_t = Mode::Threads)]
-    pub mode: Mode,
+    pub(crate) mode: Mode,
     /// Loops, each in a thread of its own, in mode `threads` [default: one for each processor]
     #[arg(long, value_name = "N")]
-    pub threads: Option<NonZero<u8>>,
+    pub(crate) threads: Option<NonZero<u8>>,
     /// Speak HTTPS: the certificate and its chain, PEM
     #[cfg(feature = "tls")]
     #[arg(long, value_name = "FILE", requires = "tls_key")]
-    pub tls_cert: Option<PathBuf>,
+    pub(crate) tls_cert: Option<PathBuf>,
     /// The certificate's private key, PEM
     #[cfg(feature = "tls")]
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    pub tls_key: Option<PathBuf>,
+    pub(crate) tls_key: Option<PathBuf>,
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// The server, in threads of its own
     Threads,
     /// The program, in the loop of its main thread
@@ -45,12 +45,12 @@ pub enum Mode {
 }
 
 /// Serves until SIGINT or SIGTERM; a failure is said on standard error.
-pub fn serve<H: Handler + Clone + Send + 'static>(args: Args, handler: H) -> ExitCode {
+pub(crate) fn serve<H: Handler + Clone + Send + 'static>(args: Args, handler: H) -> ExitCode {
     serve_with(args, Limits::default(), handler)
 }
 
 /// The same with other limits than the default ones.
-pub fn serve_with<H: Handler + Clone + Send + 'static>(args: Args, limits: Limits, handler: H) -> ExitCode {
+pub(crate) fn serve_with<H: Handler + Clone + Send + 'static>(args: Args, limits: Limits, handler: H) -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
     match run(&args, limits, handler) {
         Ok(()) => ExitCode::SUCCESS,

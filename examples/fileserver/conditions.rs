@@ -6,11 +6,11 @@ use uncork::h1::HeadersRef;
 
 /// What a file is recognised by.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Validators {
+pub(crate) struct Validators {
     /// In quotes, perhaps with `W/` in front.
-    pub etag: String,
+    pub(crate) etag: String,
     /// In whole seconds, as it is sent.
-    pub modified: SystemTime,
+    pub(crate) modified: SystemTime,
 }
 
 impl Validators {
@@ -18,7 +18,7 @@ impl Validators {
     ///
     /// A file that was changed just now may be changed again within the same tick of its clock. Until then the entity
     /// tag is weak: good enough for a cache, not for putting pieces together (§8.8.1).
-    pub fn new(len: u64, modified: SystemTime, inode: u64, now: SystemTime) -> Self {
+    pub(crate) fn new(len: u64, modified: SystemTime, inode: u64, now: SystemTime) -> Self {
         let since = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let settled = now.duration_since(modified).is_ok_and(|age| age >= Duration::from_secs(2));
         let weak = if settled { "" } else { "W/" };
@@ -70,7 +70,7 @@ impl<'a> Iterator for Tags<'a> {
 
 /// What the request's conditions ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// The file, or a range of it.
     Go,
     /// 304
@@ -80,7 +80,7 @@ pub enum Verdict {
 }
 
 /// Judges the conditions of a GET or HEAD, in the order of §13.2.2.
-pub fn judge(fields: HeadersRef<'_>, file: &Validators) -> Verdict {
+pub(crate) fn judge(fields: HeadersRef<'_>, file: &Validators) -> Verdict {
     let date = |name| fields.get(name).and_then(date);
     if fields.get("if-match").is_some() {
         if !file.listed(fields.get_all("if-match"), true) {
@@ -103,7 +103,7 @@ fn date(value: &[u8]) -> Option<SystemTime> {
 
 /// Which part of the file to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub(crate) enum Part {
     Whole,
     /// 206: from the first of these bytes to before the second.
     Range(u64, u64),
@@ -113,7 +113,7 @@ pub enum Part {
 
 /// The range a GET asks for. Whatever is not understood is ignored, as §14.2 wants it; so are several ranges, which it
 /// allows: their answer, `multipart/byteranges`, is more often an attack than a wish.
-pub fn part(fields: HeadersRef<'_>, file: &Validators, len: u64) -> Part {
+pub(crate) fn part(fields: HeadersRef<'_>, file: &Validators, len: u64) -> Part {
     let mut ranges = fields.get_all("range");
     let (Some(range), None) = (ranges.next(), ranges.next()) else { return Part::Whole };
     match fields.get("if-range") {
@@ -194,8 +194,23 @@ mod tests {
     #[test]
     fn any_other_is_ignored() {
         for range in [
-            "", "bytes", "bytes=", "bytes=-", "bytes=,", "bytes=a-b", "bytes=1", "bytes=5-4", "bytes=+1-2", "bytes=1--2",
-            "bytes=0x1-2", "bytes= 1 - 2", "bytes=1-2-3", "lines=1-2", "bytes 1-2", "bytes=0-1,5-6", "bytes=0-,-1",
+            "",
+            "bytes",
+            "bytes=",
+            "bytes=-",
+            "bytes=,",
+            "bytes=a-b",
+            "bytes=1",
+            "bytes=5-4",
+            "bytes=+1-2",
+            "bytes=1--2",
+            "bytes=0x1-2",
+            "bytes= 1 - 2",
+            "bytes=1-2-3",
+            "lines=1-2",
+            "bytes 1-2",
+            "bytes=0-1,5-6",
+            "bytes=0-,-1",
         ] {
             assert_eq!(parse(range, 100), None, "{range}");
         }
@@ -219,7 +234,10 @@ mod tests {
     #[test]
     fn a_tag_is_found_in_a_list() {
         let ours = file(10).etag;
-        assert_eq!(ours, "\"10-38d7d5c3bb8bc00-7\"".replace("38d7d5c3bb8bc00", &format!("{:x}", 999_990_000_000_000u64 * 1000)));
+        assert_eq!(
+            ours,
+            "\"10-38d7d5c3bb8bc00-7\"".replace("38d7d5c3bb8bc00", &format!("{:x}", 999_990_000_000_000u64 * 1000))
+        );
         for list in [&*ours, "*", &format!("\"a,b\", {ours}"), &format!(" ,,{ours} , \"x\""), &format!("\"\",{ours}")] {
             assert!(listed(list, 10, true) && listed(list, 10, false), "{list}");
         }

@@ -18,10 +18,10 @@ const HEAD: &str = "<!doctype html>\n<meta charset=\"utf-8\">\n<meta name=\"robo
     <style>body{font:1em/1.5 system-ui,sans-serif;margin:2em}td{padding:0 2em 0 0}td+td{text-align:right}</style>\n";
 
 /// What only the page's own style may do. There is no script, and none that a name could bring.
-pub const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+pub(crate) const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
 /// The page of this directory, directories first, each sorted by name.
-pub fn page(root: &Root, dir: &Path, at: &Segments) -> io::Result<String> {
+pub(crate) fn page(root: &Root, dir: &Path, at: &Segments) -> io::Result<String> {
     let mut entries: Vec<(OsString, Metadata)> = Vec::new();
     let mut more = false;
     for entry in fs::read_dir(dir)? {
@@ -75,7 +75,7 @@ impl fmt::Display for Row<'_> {
 }
 
 /// Text in HTML, between tags or between double quotes.
-pub struct Escaped<'a>(pub &'a str);
+struct Escaped<'a>(&'a str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -119,7 +119,8 @@ mod tests {
 
     #[test]
     fn sizes_are_short() {
-        for (size, want) in [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (150 << 10, "150 KiB"), (3 << 39, "1.5 TiB")]
+        for (size, want) in
+            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (150 << 10, "150 KiB"), (3 << 39, "1.5 TiB")]
         {
             assert_eq!(Size(size).to_string(), want.replace(' ', "&nbsp;"));
         }

@@ -100,12 +100,7 @@ fn get(root: &Root, req: &Request<'_>) -> Result<Response, Refused> {
     }
 }
 
-fn send(
-    req: &Request<'_>,
-    file: File,
-    facts: &Metadata,
-    name: &Path,
-) -> io::Result<Response> {
+fn send(req: &Request<'_>, file: File, facts: &Metadata, name: &Path) -> io::Result<Response> {
     let len = facts.len();
     let modified = facts.modified()?.max(SystemTime::UNIX_EPOCH);
     let validators = Validators::new(len, modified, facts.ino(), req.now().wall);
@@ -124,9 +119,9 @@ fn send(
     let part = if req.method() == "GET" { conditions::part(req.headers(), &validators, len) } else { Part::Whole };
     let response = match part {
         Part::Whole => Response::file(file, 0..len),
-        Part::Range(from, to) => Response::file(file, from..to)
-            .status(206)
-            .header("Content-Range", format!("bytes {from}-{}/{len}", to - 1)),
+        Part::Range(from, to) => {
+            Response::file(file, from..to).status(206).header("Content-Range", format!("bytes {from}-{}/{len}", to - 1))
+        }
         Part::None => {
             let words = format!("It has {len} bytes, and none of these.\n");
             return Ok(Response::text(words).status(416).header("Content-Range", format!("bytes */{len}")));

@@ -20,14 +20,14 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_e
 
 /// What is served, and what of it.
 #[derive(Clone)]
-pub struct Root {
+pub(crate) struct Root {
     dir: PathBuf,
     hidden: bool,
 }
 
 /// What a path leads to.
 #[derive(Debug)]
-pub enum Found {
+pub(crate) enum Found {
     File(File, Metadata),
     /// The real path of a directory.
     Dir(PathBuf),
@@ -35,7 +35,7 @@ pub enum Found {
 
 /// Why a path leads nowhere.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Refused {
+pub(crate) enum Refused {
     /// It breaks the rules for paths.
     Malformed,
     /// There is nothing, or nothing that is to be seen.
@@ -55,16 +55,16 @@ impl From<io::Error> for Refused {
 
 /// The path of a request, taken apart.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Segments {
-    pub names: Vec<OsString>,
+pub(crate) struct Segments {
+    pub(crate) names: Vec<OsString>,
     /// It ended with "/", so a directory is meant.
-    pub dir: bool,
+    pub(crate) dir: bool,
 }
 
 impl Segments {
     /// Takes the path of an origin-form target apart. Each segment is decoded once, after the path was split: an
     /// encoded slash never becomes a separator, and `%252e` is a name with a percent sign in it.
-    pub fn parse(path: &str) -> Result<Self, Refused> {
+    pub(crate) fn parse(path: &str) -> Result<Self, Refused> {
         let rest = path.strip_prefix('/').ok_or(Refused::Malformed)?;
         if rest.is_empty() {
             return Ok(Self { names: Vec::new(), dir: true });
@@ -83,7 +83,7 @@ impl Segments {
     }
 
     /// The path they make, encoded: as the one spelling that is redirected to.
-    pub fn encoded(&self) -> String {
+    pub(crate) fn encoded(&self) -> String {
         self.names.iter().fold(String::new(), |path, name| path + "/" + &encode(name))
     }
 }
@@ -98,7 +98,7 @@ fn decode(segment: &str) -> Result<Vec<u8>, Refused> {
 }
 
 /// A segment as it stands in a link: nothing in it means anything to a browser or to HTML.
-pub fn encode(name: &OsStr) -> String {
+pub(crate) fn encode(name: &OsStr) -> String {
     const SET: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
     percent_encode(name.as_bytes(), SET).to_string()
 }
@@ -112,25 +112,20 @@ fn is_name(name: &[u8]) -> bool {
 impl Root {
     /// # Errors
     /// If it is no directory, or can't be read.
-    pub fn new(dir: &Path, hidden: bool) -> io::Result<Self> {
+    pub(crate) fn new(dir: &Path, hidden: bool) -> io::Result<Self> {
         let dir = fs::canonicalize(dir)?;
         fs::read_dir(&dir)?;
         Ok(Self { dir, hidden })
     }
 
-    /// The directory itself.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// Whether a name is served at all: hidden ones only if that was asked for, but for the one that is meant to be
     /// public (RFC 8615).
-    pub fn shows(&self, name: &OsStr) -> bool {
+    pub(crate) fn shows(&self, name: &OsStr) -> bool {
         is_name(name.as_bytes()) && (self.hidden || !name.as_bytes().starts_with(b".") || name == ".well-known")
     }
 
     /// What these names lead to.
-    pub fn find(&self, segments: &Segments) -> Result<Found, Refused> {
+    pub(crate) fn find(&self, segments: &Segments) -> Result<Found, Refused> {
         if !segments.names.iter().all(|name| self.shows(name)) {
             return Err(Refused::NotFound);
         }
@@ -140,12 +135,12 @@ impl Root {
     }
 
     /// The entry of that name in a directory [`find`](Self::find) has found.
-    pub fn find_in(&self, dir: &Path, name: &str) -> Result<Found, Refused> {
+    pub(crate) fn find_in(&self, dir: &Path, name: &str) -> Result<Found, Refused> {
         self.open(&dir.join(name))
     }
 
     /// What an entry of a listing is: only for what would also be served.
-    pub fn look(&self, entry: &fs::DirEntry) -> Option<Metadata> {
+    pub(crate) fn look(&self, entry: &fs::DirEntry) -> Option<Metadata> {
         if !self.shows(&entry.file_name()) {
             return None;
         }
@@ -211,9 +206,32 @@ mod tests {
     #[test]
     fn what_is_no_path_is_refused() {
         for path in [
-            "", "*", "a", "//", "//evil.example/", "/a//b", "/a//", "/.", "/..", "/../etc/passwd", "/a/../b", "/a/./b",
-            "/%2e%2e/etc/passwd", "/%2E./x", "/..%2fetc", "/a%2Fb", "/a%00b", "/%00", "/..%5cetc", "/a\\b", "/%",
-            "/%2", "/%zz", "/a%2", "/a/..", "/a/%2e%2e/",
+            "",
+            "*",
+            "a",
+            "//",
+            "//evil.example/",
+            "/a//b",
+            "/a//",
+            "/.",
+            "/..",
+            "/../etc/passwd",
+            "/a/../b",
+            "/a/./b",
+            "/%2e%2e/etc/passwd",
+            "/%2E./x",
+            "/..%2fetc",
+            "/a%2Fb",
+            "/a%00b",
+            "/%00",
+            "/..%5cetc",
+            "/a\\b",
+            "/%",
+            "/%2",
+            "/%zz",
+            "/a%2",
+            "/a/..",
+            "/a/%2e%2e/",
         ] {
             assert_eq!(names(path), Err(Refused::Malformed), "{path}");
         }
