@@ -21,11 +21,11 @@ const ROOM: usize = 64 * 1024;
 #[command(version)]
 struct Args {
     #[command(flatten)]
-    server: common::Args,
+    serve: common::ServeArgs,
 }
 
 fn main() -> std::process::ExitCode {
-    common::serve(Args::parse().server, echo)
+    common::serve(&Args::parse().serve, echo)
 }
 
 fn echo(req: &mut Request<'_>) -> Action {

@@ -77,7 +77,7 @@ fn run(args: &Args) -> io::Result<()> {
         let [_, signalled, pressed] = select(fds, wait.timeout(now()))?;
 
         if signalled {
-            (&signals).read(&mut [0; 64])?;
+            let _ = (&signals).read(&mut [0; 64])?; // however many they were
             server.stopper().graceful(GRACE);
         }
         if pressed && let Some(stdin) = &mut keyboard {

@@ -15,11 +15,11 @@ mod common;
 #[command(version)]
 struct Args {
     #[command(flatten)]
-    server: common::Args,
+    serve: common::ServeArgs,
 }
 
 fn main() -> std::process::ExitCode {
-    common::serve(Args::parse().server, request)
+    common::serve(&Args::parse().serve, request)
 }
 
 const HOW: &str = "This speaks a protocol of its own: it gives back every byte it gets. Ask for it with\n\n    \

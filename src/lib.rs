@@ -1,11 +1,16 @@
 //! A low-level, embeddable HTTP engine.
 #![allow(missing_docs, dead_code, unused)]
+#[cfg(feature = "relay")]
+extern crate self as uncork;
+
 pub(crate) mod api;
 pub(crate) mod base;
 pub(crate) mod conn;
 pub(crate) mod drive;
 pub(crate) mod engine;
 pub mod h1;
+#[cfg(feature = "relay")]
+pub mod relay;
 pub mod server;
 pub(crate) mod transport;
 

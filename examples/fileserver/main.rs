@@ -44,13 +44,13 @@ struct Args {
     #[arg(long)]
     hidden: bool,
     #[command(flatten)]
-    server: common::Args,
+    serve: common::ServeArgs,
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     match Root::new(&args.root, args.hidden) {
-        Ok(root) => common::serve(args.server, move |req: &mut Request<'_>| {
+        Ok(root) => common::serve(&args.serve, move |req: &mut Request<'_>| {
             respond(&root, req).header("X-Content-Type-Options", "nosniff")
         }),
         Err(error) => {
