@@ -401,11 +401,6 @@ impl<'h> Engine<'h> {
     pub(crate) fn is_done(&self) -> bool {
         self.core.stopping.is_some() && self.slots.is_empty()
     }
-
-    /// From outside the mailbox: stops within the grace, or at once.
-    pub(crate) fn stop_within(&mut self, grace: Option<Duration>) {
-        self.stop(grace);
-    }
 }
 
 impl Drop for Engine<'_> {
