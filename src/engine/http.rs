@@ -188,7 +188,7 @@ impl Slot {
             if said {
                 job.status = rule.status();
             }
-            self.end_job(core, job, why);
+            self.end_job(core, *job, why);
         }
         self.close(why, true);
         Ok(())

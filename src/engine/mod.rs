@@ -373,7 +373,7 @@ impl<'h> Engine<'h> {
             slot.transport.socket().reset_on_close();
         }
         if let Some(job) = job {
-            slot.end_job(&mut self.core, job, why);
+            slot.end_job(&mut self.core, *job, why);
         }
         let mut slot = self.slots.remove(id.index());
         slot.rx.consume(slot.rx.len());
