@@ -528,7 +528,7 @@ impl Slot {
                 self.phase = Phase::Job(job);
                 return Ok(worked);
             }
-            self.end_job(core, job, Ended::Complete);
+            self.end_job(core, *job, Ended::Complete);
             self.clock = None;
             if self.conn.must_close() {
                 let linger = self.conn.is_receiving() || !self.rx.is_empty();
@@ -580,8 +580,8 @@ impl Slot {
     }
 
     /// The request is over: tells whoever wants to know, once.
-    pub(super) fn end_job(&mut self, core: &mut Core, job: Box<Job>, why: Ended) {
-        let Job { asks, head, began, up, reply, fallback, status, written, .. } = *job;
+    pub(super) fn end_job(&mut self, core: &mut Core, job: Job, why: Ended) {
+        let Job { asks, head, began, up, reply, fallback, status, written, .. } = job;
         if let Some(ticket) = asks.ticket {
             dispatch::discard(fallback);
             if !matches!(reply, Reply::Sent) || why != Ended::Complete {
