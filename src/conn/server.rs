@@ -104,6 +104,11 @@ impl ServerConn {
         self.halves.request() == Half::Body
     }
 
+    /// Nothing of the request's body is to come, be its end reported or not.
+    pub(crate) fn is_all_in(&self) -> bool {
+        !self.is_receiving() || matches!(self.body, BodyIn::None | BodyIn::Length(0))
+    }
+
     /// A request was seen and nothing of its answer was written.
     #[inline]
     pub(crate) fn owes_answer(&self) -> bool {

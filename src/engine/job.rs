@@ -269,6 +269,9 @@ impl Job {
                         dispatch::discard(std::mem::replace(&mut self.up, Up::Idle));
                         // What was shown is still there: for another upload, or to be drained.
                         self.perform(slot, core, action)?;
+                        if !matches!(self.reply, Reply::Owed) {
+                            self.leave_body(slot, core);
+                        }
                         return Ok(true);
                     }
                 },
@@ -288,6 +291,21 @@ impl Job {
         }
     }
 
+    /// There is an answer, and nobody asks for the body: what is left of it is thrown away if it is short, and ends the
+    /// connection otherwise.
+    pub(super) fn leave_body(&mut self, slot: &mut Slot, core: &Core) {
+        if !slot.conn.is_receiving() || !matches!(self.up, Up::Idle) {
+            return;
+        }
+        self.up = Up::Over;
+        let drain = core.limits.drain;
+        if slot.conn.expects_continue() || slot.conn.direct() as u64 > drain || slot.eof.is_some() {
+            slot.conn.forbid_keep_alive();
+        } else if slot.conn.keeps_alive() {
+            self.up = Up::Draining(drain);
+        }
+    }
+
     /// Begins the answer.
     pub(super) fn answer(&mut self, slot: &mut Slot, core: &mut Core, response: Response) {
         let mut response = slot.checked(response);
@@ -296,15 +314,10 @@ impl Job {
         }
         self.fallback = None;
         self.status = response.status;
-        if slot.conn.is_receiving() && matches!(self.up, Up::Idle) {
-            self.up = Up::Over;
-            let drain = core.limits.drain;
-            if slot.conn.expects_continue() || slot.conn.direct() as u64 > drain || slot.eof.is_some() {
-                slot.conn.forbid_keep_alive();
-            } else if slot.conn.keeps_alive() && !response.close {
-                self.up = Up::Draining(drain);
-            }
+        if response.close {
+            slot.conn.forbid_keep_alive();
         }
+        self.leave_body(slot, core);
         self.confirm = response.confirm.then_some((Tick::NEVER, Duration::from_millis(1)));
         let out = slot.write_head(core, &response);
         let body = std::mem::take(&mut response.body).0;
