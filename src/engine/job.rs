@@ -551,21 +551,25 @@ impl Slot {
             let worked = job.drive(slot, core)?;
             Ok(worked)
         })?;
-        if let Phase::Job(job) = std::mem::replace(&mut self.phase, Phase::Head) {
-            let mut job = job;
-            if !job.is_complete(self, core) {
-                self.phase = Phase::Job(job);
+        let mut job = match std::mem::replace(&mut self.phase, Phase::Head) {
+            Phase::Job(job) => job,
+            // It was refused, or has switched.
+            other => {
+                self.phase = other;
                 return Ok(worked);
             }
-            self.end_job(core, *job, Ended::Complete);
-            self.clock = None;
-            if self.conn.must_close() {
-                let linger = self.conn.is_receiving() || !self.rx.is_empty();
-                self.close(Ended::Complete, linger);
-            }
-            return Ok(true);
+        };
+        if !job.is_complete(self, core) {
+            self.phase = Phase::Job(job);
+            return Ok(worked);
         }
-        Ok(worked)
+        self.end_job(core, *job, Ended::Complete);
+        self.clock = None;
+        if self.conn.must_close() {
+            let linger = self.conn.is_receiving() || !self.rx.is_empty();
+            self.close(Ended::Complete, linger);
+        }
+        Ok(true)
     }
 
     /// Lets `f` work on the job, and carries out what it stops with.
