@@ -29,5 +29,6 @@ macro_rules! matrix {
     };
 }
 mod http;
+mod pipes;
 mod tickets;
 mod uploads;
