@@ -242,7 +242,9 @@ impl Job {
 
     /// Moves the request's body on. Whether anything changed.
     fn drive_up(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
-        if std::mem::take(&mut self.woken) {
+        // Who was woken may want what is still in the socket: that counts as news, so that it is read.
+        let mut worked = std::mem::take(&mut self.woken);
+        if worked {
             if let Up::Upload { pushed_back: waits, .. } | Up::Pipe { waits, .. } = &mut self.up {
                 *waits = false;
             }
@@ -250,12 +252,11 @@ impl Job {
                 *waits = false;
             }
         }
-        let mut worked = false;
         loop {
             match &mut self.up {
                 Up::Idle | Up::Over => return Ok(worked),
                 Up::Upload { pushed_back: true, .. } => return Ok(worked),
-                Up::Pipe { .. } => return self.fill_pipe(slot, core),
+                Up::Pipe { .. } => return Ok(self.fill_pipe(slot, core)? || worked),
                 Up::Upload { .. } | Up::Draining(_) => {}
             }
             let n = match slot.conn.poll_body(&mut slot.rx, &core.limits)? {
