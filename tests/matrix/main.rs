@@ -29,6 +29,8 @@ macro_rules! matrix {
     };
 }
 mod http;
+mod limits;
 mod pipes;
+mod stopping;
 mod tickets;
 mod uploads;

@@ -48,7 +48,7 @@ impl World {
             Mode::ThreadPerConnection => join_elsewhere(server.thread_per_connection(handler).expect("running"), tell),
             Mode::External => drive_elsewhere(server, handler, tell),
         };
-        Host { addr, stopper, tls: self.tls, ended, alive: Some(alive) }
+        Host { address: Address { addr, tls: self.tls }, stopper, ended, alive: Some(alive) }
     }
 }
 
@@ -76,35 +76,55 @@ fn drive_elsewhere(server: Server, handler: impl Handler + Send + 'static, tell:
 
 /// A server that runs. Dropping it stops it, and fails the test if it leaves anything behind.
 pub(crate) struct Host {
-    addr: SocketAddr,
-    tls: bool,
+    address: Address,
     ended: Receiver<io::Result<()>>,
     /// Every clone of the handler holds the other end.
     alive: Option<Receiver<()>>,
     pub(crate) stopper: Stopper,
 }
 
-impl Host {
-    pub(crate) fn connect(&self) -> Wire {
+/// Where a server listens.
+#[derive(Clone, Copy)]
+pub(crate) struct Address {
+    addr: SocketAddr,
+    tls: bool,
+}
+
+impl Address {
+    pub(crate) fn connect(self) -> Wire {
         self.try_connect().expect("connected")
     }
 
-    pub(crate) fn try_connect(&self) -> io::Result<Wire> {
+    pub(crate) fn try_connect(self) -> io::Result<Wire> {
         Wire::connect(self.addr, self.client_config(), None)
+    }
+
+    fn client_config(self) -> Option<Arc<ClientConfig>> {
+        self.tls.then(|| identity().client.clone())
+    }
+}
+
+impl Host {
+    pub(crate) fn address(&self) -> Address {
+        self.address
+    }
+
+    pub(crate) fn connect(&self) -> Wire {
+        self.address.connect()
+    }
+
+    pub(crate) fn try_connect(&self) -> io::Result<Wire> {
+        self.address.try_connect()
     }
 
     /// Connects with a small receive buffer: what is not read stays with the server.
     pub(crate) fn connect_narrow(&self) -> Wire {
-        Wire::connect(self.addr, self.client_config(), Some(4096)).expect("connected")
+        Wire::connect(self.address.addr, self.address.client_config(), Some(4096)).expect("connected")
     }
 
     /// Connects without TLS, whatever the server speaks.
     pub(crate) fn connect_plain(&self) -> Wire {
-        Wire::connect(self.addr, None, None).expect("connected")
-    }
-
-    fn client_config(&self) -> Option<Arc<ClientConfig>> {
-        self.tls.then(|| identity().client.clone())
+        Wire::connect(self.address.addr, None, None).expect("connected")
     }
 
     /// Waits for the end, which somebody has asked for.
