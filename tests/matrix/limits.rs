@@ -229,7 +229,7 @@ fn a_peer_that_does_not_read_is_given_up(world: &World) {
 }
 
 fn a_slow_reader_is_waited_for(world: &World) {
-    let (host, ended) = endless(world, Limits { send_time: SHORT * 2, min_rate: 1, ..Limits::default() });
+    let (host, ended) = endless(world, Limits { send_time: SHORT * 2, ..Limits::default() });
     let mut wire = host.connect_narrow();
     wire.request("GET /", &[]).head().is(200);
     for _ in 0..30 {
