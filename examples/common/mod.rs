@@ -92,10 +92,9 @@ pub(crate) fn serve<H: Handler + Clone + Send + 'static>(args: &ServeArgs, handl
 }
 
 fn run<H: Handler + Clone + Send + 'static>(args: &ServeArgs, handler: H) -> Result<(), Failure> {
-    let listen = &args.listen;
-    let server = Server::bind(listen.as_str()).map_err(|error| {
-        let code = if error.kind() == io::ErrorKind::InvalidInput { 2 } else { 1 };
-        Failure(format!("can't listen on {listen}: {error}"), code)
+    let server = Server::bind(args.listen.as_str()).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput => Failure(format!("--listen {}: {error}", args.listen), 2),
+        _ => Failure(error.to_string(), 1),
     })?;
     let mut server = with_tls(server, args)?.limits(args.limits());
     if log::log_enabled!(target: "access", log::Level::Info) {
