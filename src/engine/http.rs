@@ -46,6 +46,7 @@ impl Slot {
             // The peer has finished, and nothing of what it sent is left to do; answers may still be on their way.
             let partial = self.conn.has_partial_head(&self.rx) || self.transport.is_handshaking();
             self.rx.consume(self.rx.len());
+            self.conn.handle_end();
             self.close(if partial { Ended::PeerLeft } else { Ended::Complete }, false);
             return Ok(true);
         }
@@ -66,6 +67,7 @@ impl Slot {
         #[cfg(feature = "tls")]
         let secure = self.transport.tls_conn().map(|tls| Secure {
             server_name: tls.server_name(),
+            version: tls.protocol_version().unwrap_or("TLS"),
             peer_certificate: tls.peer_certificates().and_then(|chain| chain.first()).map(AsRef::as_ref),
         });
         #[cfg(not(feature = "tls"))]
@@ -186,7 +188,7 @@ impl Slot {
             if said {
                 job.status = rule.status();
             }
-            self.end_job(core, job, why);
+            self.end_job(core, *job, why);
         }
         self.close(why, true);
         Ok(())

@@ -373,7 +373,7 @@ impl<'h> Engine<'h> {
             slot.transport.socket().reset_on_close();
         }
         if let Some(job) = job {
-            slot.end_job(&mut self.core, job, why);
+            slot.end_job(&mut self.core, *job, why);
         }
         let mut slot = self.slots.remove(id.index());
         slot.rx.consume(slot.rx.len());
@@ -400,11 +400,6 @@ impl<'h> Engine<'h> {
     /// Stopped, and nothing is left to do.
     pub(crate) fn is_done(&self) -> bool {
         self.core.stopping.is_some() && self.slots.is_empty()
-    }
-
-    /// From outside the mailbox: stops within the grace, or at once.
-    pub(crate) fn stop_within(&mut self, grace: Option<Duration>) {
-        self.stop(grace);
     }
 }
 

@@ -20,8 +20,7 @@ use crate::{
 
 /// What one look at the sender's side brought.
 enum Filled {
-    /// So many bytes were added.
-    Added(usize),
+    Added,
     NeedMore,
     Whole(Option<Box<crate::h1::Headers>>),
 }
@@ -33,8 +32,10 @@ impl Job {
         loop {
             let Up::Pipe { upload, waits } = &mut self.up else { return Ok(worked) };
             let Some(inlet) = upload.pipe() else { return Err(Ended::Aborted.into()) };
-            // Nothing of the body is left: its end needs no room.
-            if !slot.conn.is_receiving() {
+            // Nothing of the body is left: its end needs no room, nor anybody at the other end.
+            if slot.conn.is_all_in() {
+                let end = slot.conn.poll_body(&mut slot.rx, &core.limits)?;
+                debug_assert!(matches!(end, BodyEvent::End(None)));
                 self.body_ended(slot, core, None)?;
                 return Ok(true);
             }
@@ -48,6 +49,9 @@ impl Job {
                     // The receiver is gone. Its end is reported to the application, whose ticket answers the sender;
                     // nothing more is read for nobody.
                     self.up = Up::Idle;
+                    if !matches!(self.reply, Reply::Owed) {
+                        self.leave_body(slot, core);
+                    }
                     return Ok(true);
                 }
             };
@@ -58,7 +62,7 @@ impl Job {
             inlet.give_back(block, added);
             slot.note_received(core, added);
             match result? {
-                Filled::Added(_) => worked = true,
+                Filled::Added => worked = true,
                 Filled::NeedMore if slot.eof.is_some() => return Err(Ended::PeerLeft.into()),
                 Filled::NeedMore => return Ok(worked),
                 Filled::Whole(trailers) => {
@@ -145,7 +149,7 @@ fn fill_block(block: &mut Buf, slot: &mut Slot, core: &mut Core) -> Result<Fille
                 }
                 let n = block.len() - before;
                 slot.conn.took_directly(n);
-                Ok(Filled::Added(n))
+                Ok(Filled::Added)
             }
             Ok(Got::Blocked) => {
                 slot.ready.clear(Ready::READ);
@@ -169,7 +173,7 @@ fn fill_block(block: &mut Buf, slot: &mut Slot, core: &mut Core) -> Result<Fille
             };
             block.commit(took);
             slot.conn.took(&mut slot.rx, took);
-            if took == 0 { Ok(Filled::NeedMore) } else { Ok(Filled::Added(took)) }
+            if took == 0 { Ok(Filled::NeedMore) } else { Ok(Filled::Added) }
         }
         BodyEvent::NeedMore => Ok(Filled::NeedMore),
         BodyEvent::End(trailers) => Ok(Filled::Whole(trailers)),

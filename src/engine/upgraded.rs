@@ -285,7 +285,7 @@ impl Slot {
         self.rx.consume(self.rx.len());
         if fin_sent && self.eof.is_some() {
             if let Some(job) = job {
-                self.end_job(core, job, Ended::Complete);
+                self.end_job(core, *job, Ended::Complete);
             }
             return Err(Ended::Complete);
         }
