@@ -95,7 +95,9 @@ fn run<H: Handler + Clone + Send + 'static>(args: &ServeArgs, handler: H) -> Res
     let listen = &args.listen;
     let server = Server::bind(listen.as_str()).map_err(|error| {
         let code = if error.kind() == io::ErrorKind::InvalidInput { 2 } else { 1 };
-        Failure(format!("can't listen on {listen}: {error}"), code)
+        // It names the address already, if it is one.
+        let what = error.to_string();
+        Failure(if what.contains(listen) { what } else { format!("can't listen on {listen}: {what}") }, code)
     })?;
     let mut server = with_tls(server, args)?.limits(args.limits());
     if log::log_enabled!(target: "access", log::Level::Info) {
