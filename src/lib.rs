@@ -8,6 +8,8 @@ pub(crate) mod engine;
 pub mod h1;
 pub mod server;
 pub(crate) mod transport;
+#[doc(hidden)]
+pub mod workbench;
 
 pub use api::*;
 pub use base::{ConnId, Ended, EventMask, Limits, Moment, PeerAddr, RequestId, Timer, Wait};

@@ -192,15 +192,19 @@ impl Play {
     fn advance(&mut self) {
         while !self.over {
             let Some(act) = self.acts.front().cloned() else { return };
-            match self.act(&act) {
+            let did = self.act(&act);
+            self.flush(false);
+            match did {
                 Ok(Did::Act) => {
                     self.wanted = None;
                     self.acts.pop_front();
                 }
                 Ok(Did::Wait) => return,
-                Err(rule) => self.refuse(rule),
+                Err(rule) => {
+                    self.refuse(rule);
+                    self.flush(false);
+                }
             }
-            self.flush(false);
         }
     }
 
