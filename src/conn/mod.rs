@@ -19,5 +19,7 @@ pub(crate) mod fuzz;
 pub(crate) mod halves;
 pub(crate) mod play;
 pub(crate) mod server;
+#[cfg(test)]
+mod traces;
 
 pub(crate) use server::{BodyEvent, BodyOut, ServerConn};

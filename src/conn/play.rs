@@ -178,7 +178,7 @@ impl Play {
     pub(crate) fn state(&self) -> &'static str {
         match &self.conn {
             conn if conn.is_switched() => "switched",
-            _ if self.seen.last() == Some(&Seen::Broken) => "broken",
+            _ if self.seen.contains(&Seen::Broken) => "broken",
             conn if conn.must_close() => "closing",
             conn if conn.is_idle() => "idle",
             conn if conn.is_receiving() && conn.is_answering() => "receiving and answering",
@@ -191,15 +191,15 @@ impl Play {
 
     fn advance(&mut self) {
         while !self.over {
-            let Some(act) = self.acts.front().cloned() else { return };
+            let Some(act) = self.acts.pop_front() else { return };
             let did = self.act(&act);
             self.flush(false);
             match did {
-                Ok(Did::Act) => {
-                    self.wanted = None;
-                    self.acts.pop_front();
+                Ok(Did::Act) => self.wanted = None,
+                Ok(Did::Wait) => {
+                    self.acts.push_front(act);
+                    return;
                 }
-                Ok(Did::Wait) => return,
                 Err(rule) => {
                     self.refuse(rule);
                     self.flush(false);
