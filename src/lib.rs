@@ -1,20 +1,136 @@
-//! A low-level, embeddable HTTP engine.
-#![allow(missing_docs, dead_code, unused)]
+//! A low-level HTTP/1.1 engine to embed: no runtime, three ways to drive it, and an upgrade callback that means the
+//! same over HTTP and HTTPS.
+//!
+//! # In short
+//!
+//! ```no_run
+//! use uncork::{Request, Response, Server};
+//!
+//! fn main() -> std::io::Result<()> {
+//!     Server::bind("127.0.0.1:8080")?
+//!         .threads(2, |req: &mut Request<'_>| match req.path() {
+//!             "/" => Response::text("Hello, world!\n"),
+//!             _ => Response::new(404),
+//!         })?
+//!         .join()
+//! }
+//! ```
+//!
+//! A [`Handler`] is called once for each request, when its head is complete, and *returns* what shall happen: an
+//! [`Action`]. It never calls it, so nothing can happen at the wrong time. What may be done later, from any thread, is
+//! a value: a [`Ticket`] answers a request, a [`Waker`] has it called again, a [`pipe`] joins two connections, a
+//! [`Loop`] calls back after a while.
+//!
+//! # How a byte travels
+//!
+//! ```text
+//!               drive/        who waits: own threads │ the application's loop │ one thread per connection
+//!                 │           the only code that reads the clock
+//!                 ▼ turn(now)                                    Wait ▲
+//!   ┌───────────────────────────── engine/ ───────────────────────────┴──────────────────────────┐
+//!   │  ready bits + run queue      slots      deadlines       mailbox ◀── Ticket, Waker (any thread)
+//!   │                                │                                                            │
+//!   │  socket ─▶ transport ─▶ rx Buf ─▶ conn::ServerConn ─▶ http.rs ─▶ dispatch ─▶ Handler::request
+//!   │            plain│TLS            (h1: head, framing, chunked)              │                 │
+//!   │  socket ◀─ transport ◀─ Out ◀──── conn::ServerConn ◀─ job.rs ◀───────── Action              │
+//!   │                                │                                                            │
+//!   │                                └─ Switched ─▶ upgraded.rs ─▶ Upgrade::ready(Io) ─▶ EventMask│
+//!   └─────────────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! 1. Everything between the two buffers is sans-IO ([`h1`], `conn`): no socket, no TLS, no clock, no callback. Tests
+//!    and fuzzers drive it as the engine does.
+//! 2. TLS ends in `transport`. Above it there is only plaintext, hence the same masks for HTTP and HTTPS.
+//! 3. Application code is called from exactly one file, `engine/dispatch.rs`: re-entrancy, panics and "who may be
+//!    called when" are questions about one file.
+//! 4. The three modes are one engine and three ways to turn it.
+//! 5. Wake-ups are messages: a mailbox for each engine, and one bell. A message names connection, generation and
+//!    request; one that comes late finds nobody. No lock is held around connection state.
+//! 6. Idle costs almost nothing: buffers belong to the loop and are lent to a connection while it has bytes in flight.
+//!
+//! # Rooms
+//!
+//! | room | what | may know |
+//! |---|---|---|
+//! | `base` | vocabulary: buffers, masks, time, ids, limits, ends, mailbox | nothing |
+//! | [`h1`] | HTTP/1.1 codec, sans-IO, public as a toolbox | `base` |
+//! | `conn` | connection machines, sans-IO; every transition is in `halves` | `base h1` |
+//! | `api` | what applications implement and return | `base h1` |
+//! | `transport` | bytes on and off sockets; rustls in `tls`, unsafe in `sys` | `base` |
+//! | `engine` | one event loop | `base h1 conn api transport` |
+//! | `drive` | who waits; the only room that reads the clocks | `base api engine`, and [`Stopper`] |
+//! | `server` | [`Server`], [`Running`], [`Stopper`] | `base api transport engine drive` |
+#![cfg_attr(feature = "relay", doc = "| [`relay`] | services, written as an outsider would | the public face |")]
+#![cfg_attr(not(feature = "relay"), doc = "| `relay` | services, written as an outsider would | the public face |")]
+//!
+//! `tests/layering.rs` holds this table and fails when a room imports what it may not.
+//!
+//! # The upgrade callback
+//!
+//! After `101` the application speaks any protocol through in-memory input and output, and steers by an
+//! [`EventMask`]: `READ`, `WRITE`, `EXTERNAL`, `CORK`. There is no socket to be had, and that is the point.
+//!
+//! ```
+//! use uncork::{Action, EventMask, Io, Request, Response, Switch};
+//!
+//! fn shout(io: &mut Io<'_>) -> EventMask {
+//!     let loud = io.rx.bytes().to_ascii_uppercase();
+//!     let n = io.tx.write(&loud);
+//!     io.rx.consume(n);
+//!     if n < loud.len() {
+//!         return EventMask::WRITE; // the peer does not read: nor do we
+//!     }
+//!     if io.rx.end() == uncork::RxEnd::NotYet { EventMask::READ } else { EventMask::TERMINATE }
+//! }
+//!
+//! let handler = |req: &mut Request<'_>| -> Action {
+//!     match req.wants_upgrade("shout") {
+//!         true => Switch::to("shout", shout).into(),
+//!         false => Response::new(426).header("Upgrade", "shout").into(),
+//!     }
+//! };
+//! # fn check(_: impl uncork::Handler) {}
+//! # check(handler);
+//! ```
+//!
+//! # What is logged
+//!
+//! Through `log`, one target for each room: `uncork::engine` (what the application did wrong: error; what the system
+//! refuses: warn; who was turned away: debug), `uncork::conn` (what peers did wrong: debug), `uncork::transport`
+//! (socket and TLS trouble: debug), `uncork::drive`, `uncork::relay`. Requests are not logged:
+//! [`Server::access_log`] is for that.
+//!
+//! # Where the plan was changed
+//!
+//! The house was planned before it was built. Building it taught: there is one type of transport with an optional TLS
+//! part rather than an enum; deadlines are 64-bit milliseconds, since 32 bits wrap after 49 days; the mask is written
+//! by hand, since a flags macro brings a second spelling of 0; `Upload` and `Produce` ends of a [`pipe`] take its block
+//! out rather than lock it. [`Server::unbound`] has one listener, which listens nowhere, so that what is adopted can
+//! have TLS.
+
+#[cfg(feature = "relay")]
+extern crate self as uncork;
+
 pub(crate) mod api;
 pub(crate) mod base;
 pub(crate) mod conn;
 pub(crate) mod drive;
 pub(crate) mod engine;
 pub mod h1;
-pub mod server;
+#[cfg(feature = "relay")]
+pub mod relay;
+pub(crate) mod server;
 pub(crate) mod transport;
 #[doc(hidden)]
 pub mod workbench;
 
-pub use api::*;
+pub use api::{
+    Access, Action, Body, End, Flow, Gone, Handler, Head, Io, Loop, Moved, PipeIn, PipeOut, Produce, Request, Response,
+    Rx, RxEnd, Secure, Stream, Switch, Take, Ticket, Tx, Upgrade, Upload, Waker, Why, pipe,
+};
 pub use base::{ConnId, Ended, EventMask, Limits, Moment, PeerAddr, RequestId, Timer, Wait};
 pub use drive::external::External;
+pub use h1::Headers;
 pub use server::{Running, Server, Stopper};
-
 #[cfg(feature = "tls")]
 pub use transport::{Tls, TlsBuilder, TlsError};

@@ -193,6 +193,8 @@ fn minor(version: Version) -> u8 {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Secure<'a> {
+    /// The protocol's version, "TLSv1.2" or "TLSv1.3".
+    pub version: &'static str,
     /// The name the client asked for (SNI).
     pub server_name: Option<&'a str>,
     /// The client's own certificate (DER), if it was asked for one and sent it; verified.

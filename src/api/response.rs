@@ -5,7 +5,7 @@ use std::{fmt, fs::File, ops::Range, sync::Arc};
 use super::Produce;
 use crate::{
     base::out::Block,
-    h1::{Headers, InvalidHeader},
+    h1::{Headers, InvalidHeader, write::is_written_here},
 };
 
 /// The answer to a request.
@@ -147,11 +147,10 @@ impl Response {
         Self { body: body.into(), ..self }
     }
 
-    /// Adds a header field. Not for `Content-Length`, `Transfer-Encoding` and `Connection`, which follow from the rest
-    /// and from [`length`](Self::length) and [`close`](Self::close).
+    /// Adds a header field. Not for `Date`, `Content-Length`, `Transfer-Encoding` and `Connection`, which follow from
+    /// the rest and from [`length`](Self::length) and [`close`](Self::close).
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        let reserved = ["content-length", "transfer-encoding", "connection", "keep-alive"];
-        if reserved.iter().any(|r| r.len() == name.len() && r.eq_ignore_ascii_case(name)) {
+        if is_written_here(name) {
             self.fault.get_or_insert_with(|| Box::new(Fault::Reserved(name.to_owned())));
         } else if let Err(error) = self.headers.append(name, value) {
             self.fault.get_or_insert_with(|| Box::new(Fault::Header(name.to_owned(), error)));

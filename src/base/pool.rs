@@ -37,7 +37,11 @@ impl Pool {
         }
         self.lent += 1;
         let store = self.free.pop().unwrap_or_else(|| vec![0; LENT].into_boxed_slice());
-        buf.move_into(store);
+        if buf.capacity() == 0 {
+            *buf = Buf::from_store(store);
+        } else {
+            buf.move_into(store);
+        }
         true
     }
 
@@ -69,6 +73,11 @@ impl Pool {
     /// Whether a buffer can be lent again after a refusal; says so once.
     pub(crate) fn returned(&mut self) -> bool {
         self.refused && self.lent < self.most && std::mem::take(&mut self.refused)
+    }
+
+    /// Whether somebody was refused a buffer, and none has come back since.
+    pub(crate) fn has_refused(&self) -> bool {
+        self.refused && self.lent >= self.most
     }
 
     #[cfg(test)]

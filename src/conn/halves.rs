@@ -104,11 +104,11 @@ impl Halves {
         Ok(())
     }
 
-    /// State-triggered transitions, to a fixed point.
+    /// State-triggered transitions, to a fixed point. Each rule leaves the states it is for, so this ends.
+    #[inline]
     fn settle(&mut self) {
         use Half::{Body, Closed, Done, Idle, MustClose, Owed, Switched};
         loop {
-            let before = *self;
             match (self.request, self.response, self.keep_alive) {
                 (Body | Done, Idle, _) => self.response = Owed,
                 (Done, Done, true) => *self = Self::NEW,
@@ -117,10 +117,7 @@ impl Halves {
                 (Done | Idle, MustClose | Closed, _) => self.request = MustClose,
                 // A side that is closed can't bring another message: when the answer is out, so is ours.
                 (Closed, Done | Idle, true) => self.keep_alive = false,
-                _ => {}
-            }
-            if *self == before {
-                return;
+                _ => return,
             }
         }
     }

@@ -42,9 +42,9 @@ impl Clock {
         let since = mono.saturating_duration_since(self.read.mono);
         if since >= Duration::from_secs(1) {
             self.read = Moment { mono, wall: SystemTime::now() };
+            return self.read;
         }
-        let since = mono.saturating_duration_since(self.read.mono);
-        Moment { mono, wall: self.read.wall.checked_add(since).unwrap_or(self.read.wall) }
+        Moment { mono, wall: self.read.wall + since }
     }
 }
 

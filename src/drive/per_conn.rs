@@ -21,7 +21,7 @@ use log::warn;
 use super::{Clock, Loops, turn_until};
 use crate::{
     api::Loop,
-    engine::{Arrival, Engine, Setup},
+    engine::{Arrival, Elsewhere, Engine, Setup},
 };
 
 /// Threads that have nothing to do and are kept.
@@ -83,7 +83,7 @@ impl Threads {
     }
 
     /// A thread's life: one connection after the other.
-    fn work(&self, own: &Sender<Arrival>, get: &Receiver<Arrival>) {
+    fn work(self: &Arc<Self>, own: &Sender<Arrival>, get: &Receiver<Arrival>) {
         let mut engine: Option<(Engine<'static>, Loop)> = None;
         while let Ok(arrival) = get.recv() {
             if let Err(error) = self.serve(&mut engine, arrival) {
@@ -106,9 +106,12 @@ impl Threads {
         }
     }
 
-    fn serve(&self, engine: &mut Option<(Engine<'static>, Loop)>, arrival: Arrival) -> io::Result<()> {
+    fn serve(self: &Arc<Self>, engine: &mut Option<(Engine<'static>, Loop)>, arrival: Arrival) -> io::Result<()> {
         if engine.is_none() {
-            let new = Engine::new((self.make)(), Clock::new().now())?;
+            let threads = self.clone();
+            // What a connection's handler adopts gets a thread of its own, too.
+            let elsewhere: Elsewhere = Box::new(move |arrival| threads.take(arrival));
+            let new = Engine::new(Setup { elsewhere: Some(elsewhere), ..(self.make)() }, Clock::new().now())?;
             let handle = new.handle();
             self.loops.add(handle.clone());
             *engine = Some((new, handle));

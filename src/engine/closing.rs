@@ -56,7 +56,7 @@ impl Slot {
                 return Ok(false);
             }
             if let Some(job) = closing.job.take() {
-                self.end_job(core, job, why);
+                self.end_job(core, *job, why);
                 return Ok(true);
             }
             let lingers = closing.linger && self.eof.is_none();

@@ -42,25 +42,15 @@ impl Slot {
                 }
             }
         }
-        if matches!(self.phase, Phase::Head) && self.eof.is_some() && (self.rx.is_empty() || !worked) {
-            return self.peer_finished();
-        }
-        Ok(worked)
-    }
-
-    /// The peer has finished, and nothing of what it sent is left to do.
-    fn peer_finished(&mut self) -> Result<bool, Ended> {
-        if self.out.len() > 0 {
-            if self.conn.must_close() || self.rx.is_empty() || self.ready.has(super::ready::Ready::WRITE) {
-                // Its answers are still on their way.
-                self.rx.consume(self.rx.len());
-                self.close(Ended::Complete, false);
-            }
+        if matches!(self.phase, Phase::Head) && self.eof.is_some() && self.out.len() < core.limits.output {
+            // The peer has finished, and nothing of what it sent is left to do; answers may still be on their way.
+            let partial = self.conn.has_partial_head(&self.rx) || self.transport.is_handshaking();
+            self.rx.consume(self.rx.len());
+            self.conn.handle_end();
+            self.close(if partial { Ended::PeerLeft } else { Ended::Complete }, false);
             return Ok(true);
         }
-        let partial = self.conn.has_partial_head(&self.rx) || self.transport.is_handshaking();
-        self.close(if partial { Ended::PeerLeft } else { Ended::Complete }, false);
-        Ok(true)
+        Ok(worked)
     }
 
     #[inline]
@@ -77,6 +67,7 @@ impl Slot {
         #[cfg(feature = "tls")]
         let secure = self.transport.tls_conn().map(|tls| Secure {
             server_name: tls.server_name(),
+            version: tls.protocol_version().unwrap_or("TLS"),
             peer_certificate: tls.peer_certificates().and_then(|chain| chain.first()).map(AsRef::as_ref),
         });
         #[cfg(not(feature = "tls"))]
@@ -197,7 +188,7 @@ impl Slot {
             if said {
                 job.status = rule.status();
             }
-            self.end_job(core, job, why);
+            self.end_job(core, *job, why);
         }
         self.close(why, true);
         Ok(())

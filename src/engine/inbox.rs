@@ -137,9 +137,6 @@ impl Engine<'_> {
         for id in self.slots.iter().map(|(_, slot)| slot.id).collect::<Vec<_>>() {
             let Some(slot) = self.slots.get_mut(id.index()) else { continue };
             match &mut slot.phase {
-                Phase::Head if grace.is_none() || (slot.rx.is_empty() && slot.number > 0) => {
-                    slot.close(Ended::Stopped, false);
-                }
                 Phase::Upgraded(upgraded) => upgraded.stopping = true,
                 Phase::Job(_) if slot.conn.owes_answer() => slot.conn.forbid_keep_alive(),
                 _ => {}

@@ -269,11 +269,8 @@ impl Job {
                     }
                     Take::Stop(action) => {
                         dispatch::discard(std::mem::replace(&mut self.up, Up::Idle));
+                        // What was shown is still there: for another upload, or to be drained.
                         self.perform(slot, core, action)?;
-                        if matches!(self.reply, Reply::Owed) && !matches!(self.up, Up::Idle) {
-                            continue;
-                        }
-                        // What was shown is drained with the rest, or the connection ends.
                         return Ok(true);
                     }
                 },
@@ -533,7 +530,7 @@ impl Slot {
                 self.phase = Phase::Job(job);
                 return Ok(worked);
             }
-            self.end_job(core, job, Ended::Complete);
+            self.end_job(core, *job, Ended::Complete);
             self.clock = None;
             if self.conn.must_close() {
                 let linger = self.conn.is_receiving() || !self.rx.is_empty();
@@ -585,8 +582,8 @@ impl Slot {
     }
 
     /// The request is over: tells whoever wants to know, once.
-    pub(super) fn end_job(&mut self, core: &mut Core, job: Box<Job>, why: Ended) {
-        let Job { asks, head, began, up, reply, fallback, status, written, .. } = *job;
+    pub(super) fn end_job(&mut self, core: &mut Core, job: Job, why: Ended) {
+        let Job { asks, head, began, up, reply, fallback, status, written, .. } = job;
         if let Some(ticket) = asks.ticket {
             dispatch::discard(fallback);
             if !matches!(reply, Reply::Sent) || why != Ended::Complete {

@@ -266,6 +266,7 @@ impl<'h> Engine<'h> {
             slot.queued = false;
             match slot.drive(&mut self.core, &mut *self.handler) {
                 Ok(again) => {
+                    let again = again || (self.core.stopping.is_some() && slot.quit_if_idle());
                     slot.settle(&mut self.core);
                     if again {
                         slot.queued = true;
@@ -372,7 +373,7 @@ impl<'h> Engine<'h> {
             slot.transport.socket().reset_on_close();
         }
         if let Some(job) = job {
-            slot.end_job(&mut self.core, job, why);
+            slot.end_job(&mut self.core, *job, why);
         }
         let mut slot = self.slots.remove(id.index());
         slot.rx.consume(slot.rx.len());
@@ -399,11 +400,6 @@ impl<'h> Engine<'h> {
     /// Stopped, and nothing is left to do.
     pub(crate) fn is_done(&self) -> bool {
         self.core.stopping.is_some() && self.slots.is_empty()
-    }
-
-    /// From outside the mailbox: stops within the grace, or at once.
-    pub(crate) fn stop_within(&mut self, grace: Option<Duration>) {
-        self.stop(grace);
     }
 }
 
@@ -445,13 +441,29 @@ impl Slot {
                 Phase::Upgraded(_) => self.drive_upgraded(core)?,
                 Phase::Closing(_) => self.drive_closing(core)?,
             };
-            let sent = !self.holds_back(core) && self.flush(core)?;
-            self.finish_upgraded(core)?;
-            if !(read || worked || sent) {
+            let sent = match &self.phase {
+                Phase::Upgraded(_) => self.flush_upgraded(core)?,
+                _ => self.flush(core)?,
+            };
+            let idle = matches!(self.phase, Phase::Head) && !self.ready.has(Ready::READ) && self.rx.is_empty();
+            if !(read || worked || sent) || (idle && self.out.is_empty() && self.eof.is_none()) {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// The server stops: a connection that has nothing under way closes. Whether it does.
+    fn quit_if_idle(&mut self) -> bool {
+        let idle = matches!(self.phase, Phase::Head)
+            && self.rx.is_empty()
+            && self.out.is_empty()
+            && !self.ready.has(Ready::READ)
+            && !self.transport.is_handshaking();
+        if idle {
+            self.close(Ended::Stopped, false);
+        }
+        idle
     }
 
     /// A deadline has come: which, and what follows.

@@ -20,8 +20,7 @@ use crate::{
 
 /// What one look at the sender's side brought.
 enum Filled {
-    /// So many bytes were added.
-    Added(usize),
+    Added,
     NeedMore,
     Whole(Option<Box<crate::h1::Headers>>),
 }
@@ -58,7 +57,7 @@ impl Job {
             inlet.give_back(block, added);
             slot.note_received(core, added);
             match result? {
-                Filled::Added(_) => worked = true,
+                Filled::Added => worked = true,
                 Filled::NeedMore if slot.eof.is_some() => return Err(Ended::PeerLeft.into()),
                 Filled::NeedMore => return Ok(worked),
                 Filled::Whole(trailers) => {
@@ -111,6 +110,9 @@ impl Job {
             *announced -= taken;
             self.written += taken as u64;
             worked |= taken > 0;
+            if taken == 0 {
+                return Ok(worked);
+            }
             let chunked = slot.conn.body_out() == BodyOut::Chunked;
             slot.conn.wrote(taken as u64);
             if *announced == 0 && chunked {
@@ -142,7 +144,7 @@ fn fill_block(block: &mut Buf, slot: &mut Slot, core: &mut Core) -> Result<Fille
                 }
                 let n = block.len() - before;
                 slot.conn.took_directly(n);
-                Ok(Filled::Added(n))
+                Ok(Filled::Added)
             }
             Ok(Got::Blocked) => {
                 slot.ready.clear(Ready::READ);
@@ -166,7 +168,7 @@ fn fill_block(block: &mut Buf, slot: &mut Slot, core: &mut Core) -> Result<Fille
             };
             block.commit(took);
             slot.conn.took(&mut slot.rx, took);
-            if took == 0 { Ok(Filled::NeedMore) } else { Ok(Filled::Added(took)) }
+            if took == 0 { Ok(Filled::NeedMore) } else { Ok(Filled::Added) }
         }
         BodyEvent::NeedMore => Ok(Filled::NeedMore),
         BodyEvent::End(trailers) => Ok(Filled::Whole(trailers)),
@@ -188,7 +190,9 @@ fn send_block(bytes: &[u8], slot: &mut Slot, core: &mut Core) -> Result<usize, S
         Ok(n) => n,
         Err(fault) => return Err(slot.fault(core, fault).into()),
     };
-    if n < total {
+    if n < total && core.pool.has_refused() {
+        core.starved.push(slot.id);
+    } else if n < total {
         slot.ready.clear(Ready::WRITE);
     }
     slot.out.consume(n.min(queued));

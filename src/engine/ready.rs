@@ -11,7 +11,7 @@ impl Ready {
     pub(super) const WRITE: u8 = 2;
     /// The peer has shut down its side. There may be bytes before that.
     pub(super) const FIN: u8 = 4;
-    /// The connection was reset, or both sides are shut down.
+    /// The connection was reset. (That both sides are shut down is less: there may be bytes left to read.)
     pub(super) const DEAD: u8 = 8;
 
     /// A fresh socket: a read and a write are worth trying.
@@ -39,7 +39,7 @@ impl Ready {
         if event.is_read_closed() {
             self.set(Self::READ | Self::FIN);
         }
-        if event.is_error() || (event.is_write_closed() && event.is_read_closed()) {
+        if event.is_error() {
             self.set(Self::READ | Self::WRITE | Self::FIN | Self::DEAD);
         }
     }

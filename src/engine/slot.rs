@@ -137,6 +137,10 @@ impl Slot {
             self.out.consume(n);
             self.note_sent(core, n);
             went |= n > 0;
+            if n < total && core.pool.has_refused() {
+                core.starved.push(self.id);
+                return Ok(went);
+            }
             if n < total {
                 self.ready.clear(Ready::WRITE);
             }

@@ -285,7 +285,7 @@ impl Slot {
         self.rx.consume(self.rx.len());
         if fin_sent && self.eof.is_some() {
             if let Some(job) = job {
-                self.end_job(core, job, Ended::Complete);
+                self.end_job(core, *job, Ended::Complete);
             }
             return Err(Ended::Complete);
         }
@@ -312,8 +312,23 @@ impl Slot {
         hold
     }
 
-    /// After the output has gone: half-close, if that was asked for.
-    pub(super) fn finish_upgraded(&mut self, core: &mut Core) -> Result<(), Ended> {
+    /// Sends what is not held back; then half-closes, if that was asked for. Whether anything went out.
+    pub(super) fn flush_upgraded(&mut self, core: &mut Core) -> Result<bool, Ended> {
+        if self.holds_back(core) {
+            return Ok(false);
+        }
+        let result = self.flush(core).and_then(|sent| self.finish_upgraded(core).map(|()| sent));
+        match result {
+            Err(Ended::PeerLeft | Ended::Io(_)) if !self.ready.has(Ready::DEAD) => {
+                self.ready.set(Ready::DEAD);
+                self.out.clear();
+                Ok(true)
+            }
+            result => result,
+        }
+    }
+
+    fn finish_upgraded(&mut self, core: &mut Core) -> Result<(), Ended> {
         let Phase::Upgraded(up) = &mut self.phase else { return Ok(()) };
         if up.finished && !up.fin_sent && self.out.is_empty() && self.ready.has(Ready::WRITE) {
             match self.transport.finish(&mut core.pool) {

@@ -260,6 +260,7 @@ impl TlsConn {
     }
 
     /// What was agreed upon.
+    #[cfg(test)]
     pub(crate) fn alpn_protocol(&self) -> Option<&[u8]> {
         self.rustls.alpn_protocol()
     }

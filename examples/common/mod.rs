@@ -1,0 +1,219 @@
+//! What the examples share: flags, TLS, the three modes, signals, logging.
+//!
+//! An example flattens [`ServeArgs`] into its own, and calls [`serve`] with any handler.
+
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::ValueEnum;
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
+use uncork::{Handler, Limits, Server, Stopper};
+
+/// How to serve; the same for every example.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Server")]
+pub(crate) struct ServeArgs {
+    /// Address and port to listen on; port 0 lets the system choose one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    listen: String,
+
+    /// Who waits for events
+    #[arg(long, value_enum, default_value_t = Mode::Threads)]
+    mode: Mode,
+
+    /// Loops of mode `threads` [default: one for each processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+
+    /// Certificate chain in PEM, the server's own first; makes it HTTPS
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// Private key in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// Connections in all [default: 65536]
+    #[arg(long, value_name = "N")]
+    connections: Option<usize>,
+
+    /// Connections from one address [default: 16384]
+    #[arg(long, value_name = "N")]
+    connections_per_address: Option<usize>,
+
+    /// Bytes of one request's body; k, M, G and T multiply by 1024 [default: 1T for relay, else 1G]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) max_body: Option<u64>,
+
+    /// How long requests may take to finish after the first SIGINT or SIGTERM; the second stops at once
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    grace: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// The engine, in threads of its own: one loop each
+    Threads,
+    /// The program itself, in a loop of its own
+    External,
+    /// Each connection, in a thread of its own
+    ThreadPerConnection,
+}
+
+/// Why it can't serve: what to say, and the exit code. 1 is the system's refusal, 2 a wrong flag (as clap has it).
+struct Failure(String, u8);
+
+impl Failure {
+    fn system(what: impl Display) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self(format!("{what}: {error}"), 1)
+    }
+}
+
+/// Serves until a signal ends it; says where, as soon as it is ready. Access log and warnings go to standard error
+/// (`RUST_LOG=warn`: only the warnings).
+pub(crate) fn serve<H: Handler + Clone + Send + 'static>(args: &ServeArgs, handler: H) -> ExitCode {
+    init_log();
+    match run(args, handler) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(what, code)) => {
+            eprintln!("error: {what}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run<H: Handler + Clone + Send + 'static>(args: &ServeArgs, handler: H) -> Result<(), Failure> {
+    let listen = &args.listen;
+    let server = Server::bind(listen.as_str()).map_err(|error| {
+        let code = if error.kind() == io::ErrorKind::InvalidInput { 2 } else { 1 };
+        Failure(format!("can't listen on {listen}: {error}"), code)
+    })?;
+    let mut server = with_tls(server, args)?.limits(args.limits());
+    if log::log_enabled!(target: "access", log::Level::Info) {
+        server = server.access_log(|access| log::info!(target: "access", "{access}"));
+    }
+    // Before anything runs: a signal that comes early must not be lost.
+    let signals = Signals::new([SIGINT, SIGTERM]).map_err(Failure::system("can't handle signals"))?;
+    let cant_start = Failure::system("can't start");
+    match args.mode {
+        Mode::External => {
+            let mut external = server.external(handler).map_err(cant_start)?;
+            stop_on(signals, external.stopper(), args)?;
+            say_where(args, external.addr());
+            while !external.is_done() {
+                let _sleeps_by_itself = external.wait(None).map_err(Failure::system("can't wait for events"))?;
+            }
+            Ok(())
+        }
+        Mode::Threads | Mode::ThreadPerConnection => {
+            let running = match args.mode {
+                Mode::ThreadPerConnection => server.thread_per_connection(handler),
+                _ => server.threads(args.loops(), handler),
+            };
+            let running = running.map_err(cant_start)?;
+            stop_on(signals, running.stopper(), args)?;
+            say_where(args, running.addr());
+            running.join().map_err(Failure::system("stopped"))
+        }
+    }
+}
+
+impl ServeArgs {
+    fn loops(&self) -> usize {
+        match self.threads {
+            Some(n) => n.into(),
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let default = Limits::default();
+        Limits {
+            connections: self.connections.unwrap_or(default.connections),
+            connections_per_address: self.connections_per_address.unwrap_or(default.connections_per_address),
+            body: self.max_body.unwrap_or(default.body),
+            ..default
+        }
+    }
+}
+
+#[cfg(feature = "tls")]
+fn with_tls(server: Server, args: &ServeArgs) -> Result<Server, Failure> {
+    match (&args.tls_cert, &args.tls_key) {
+        (Some(cert), Some(key)) => match uncork::Tls::pem(cert, key) {
+            Ok(tls) => Ok(server.tls(tls)),
+            Err(error) => Err(Failure(error.to_string(), 2)),
+        },
+        _ => Ok(server),
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+fn with_tls(server: Server, args: &ServeArgs) -> Result<Server, Failure> {
+    match &args.tls_cert {
+        Some(_) => Err(Failure("built without the feature `tls`".into(), 2)),
+        None => Ok(server),
+    }
+}
+
+/// Whoever started this waits for the line, and may have let the system choose the port.
+fn say_where(args: &ServeArgs, addr: Option<SocketAddr>) {
+    let scheme = if args.tls_cert.is_some() { "https" } else { "http" };
+    let addr = addr.map_or_else(|| args.listen.clone(), |addr| addr.to_string());
+    let mut out = io::stdout().lock();
+    // Nobody may be listening to us; that is no reason not to listen.
+    let _ = writeln!(out, "listening on {scheme}://{addr}").and_then(|()| out.flush());
+}
+
+/// The first signal stops it gracefully, the second at once.
+fn stop_on(mut signals: Signals, stopper: Stopper, args: &ServeArgs) -> Result<(), Failure> {
+    let grace = Duration::from_secs(args.grace.into());
+    let wait = move || {
+        for (before, _) in signals.forever().enumerate() {
+            match before {
+                0 => {
+                    log::info!("stopping; what is under way has {} seconds", grace.as_secs());
+                    stopper.graceful(grace);
+                }
+                _ => stopper.stop(),
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("signals".into()).spawn(wait);
+    thread.map(drop).map_err(Failure::system("can't start a thread"))
+}
+
+fn init_log() {
+    let filter = env_logger::Env::default().default_filter_or("info");
+    let mut builder = env_logger::Builder::from_env(filter);
+    builder.format(|out, record| match record.target() {
+        // In the combined format already, with its own time.
+        "access" => writeln!(out, "{}", record.args()),
+        target => writeln!(out, "{} {} {target}: {}", out.timestamp(), record.level(), record.args()),
+    });
+    builder.init();
+}
+
+/// `512`, `64k`, `1G`.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &text[digits.len()..] {
+        "" => 0,
+        "k" | "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        unit => return Err(format!("unknown unit {unit:?}: k, M, G or T")),
+    };
+    let n: u64 = digits.parse().map_err(|_| format!("{digits:?} is not a number of bytes"))?;
+    n.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
+}

@@ -1,0 +1,50 @@
+//! Services on the public face of the engine: written as an outsider would, with `use uncork::…` and nothing else.
+//!
+//! ```text
+//!                       ┌──────────────── SessionRelay ────────────────┐
+//!   PUT  /cama/session  │  allocate: an id for the URL, a token for    │
+//!     ─────────────────▶│  the cookie. Who has the token is the host,  │
+//!                       │  who has only the URL is the guest.          │
+//!                       │                                              │
+//!   POST ──ticket──▶ sender waits ─┐                                   │
+//!                       │          ├─ both there: one pipe of 256 KiB  │
+//!   GET  ──ticket──▶ receiver waits┘    POST body ══pipe══▶ GET answer │
+//!                       └──────────────────────────────────────────────┘
+//! ```
+//!
+//! A service is a [`Handler`](crate::Handler) that is `Clone` around an `Arc`: it can be served alone, or mounted in
+//! a program beside other things. No message is ever held whole. The sender is read as fast as the receiver takes it,
+//! and asked for its body (`100 Continue`) only once somebody is there to take it.
+//!
+//! ```no_run
+//! use uncork::{Action, Handler, Request, Response, Server, relay::SessionRelay};
+//!
+//! // Alone:
+//! Server::bind("127.0.0.1:8080")?.threads(2, SessionRelay::default())?.join()?;
+//!
+//! // Beside other things. Whoever mounts a handler forwards every method of it.
+//! #[derive(Clone, Default)]
+//! struct Site {
+//!     relay: SessionRelay,
+//! }
+//! impl Handler for Site {
+//!     fn request(&mut self, req: &mut Request<'_>) -> Action {
+//!         match req.path() {
+//!             path if self.relay.serves(path) => self.relay.handle(req),
+//!             "/" => Response::text("Hello!").into(),
+//!             _ => Response::new(404).into(),
+//!         }
+//!     }
+//!     fn stopping(&mut self) {
+//!         self.relay.stopping();
+//!     }
+//! }
+//! Server::bind("127.0.0.1:8080")?.threads(2, Site::default())?.join()?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! Not here: users, persistence (a restart forgets every session), clusters.
+
+mod session;
+
+pub use session::{InvalidConfig, SessionConfig, SessionRelay};

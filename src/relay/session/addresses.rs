@@ -1,0 +1,168 @@
+//! What each address has taken: sessions, and allocations lately. Bounded, whatever the number of addresses.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv6Addr},
+    time::{Duration, Instant},
+};
+
+use super::SessionConfig;
+
+/// How often a full table is searched for entries that say nothing any more.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Entries beyond one for each session there may be: 16,384 addresses that only came and went within the burst.
+const SPARE: usize = 16_384;
+
+pub(super) struct Addresses {
+    table: HashMap<IpAddr, Entry>,
+    room: usize,
+    sessions: u32,
+    /// What one allocation costs, and how much debt is tolerated: the token bucket, told as one instant (GCRA).
+    interval: Duration,
+    tolerance: Duration,
+    swept: Option<Instant>,
+}
+
+struct Entry {
+    /// Sessions alive.
+    sessions: u32,
+    /// When the bucket is full again.
+    full_at: Instant,
+}
+
+/// Why one more is refused, and when to come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    TooMany,
+    TooFast(Duration),
+    /// The table is full of others.
+    Crowded,
+}
+
+impl Addresses {
+    pub(super) fn new(config: &SessionConfig) -> Self {
+        let interval = match config.allocations_per_minute {
+            0 => Duration::ZERO,
+            n => Duration::from_secs(60) / n,
+        };
+        Self {
+            table: HashMap::new(),
+            room: config.sessions.saturating_add(SPARE),
+            sessions: u32::try_from(config.sessions_per_address).unwrap_or(u32::MAX),
+            interval,
+            tolerance: interval.saturating_mul(config.allocation_burst.saturating_sub(1)),
+            swept: None,
+        }
+    }
+
+    /// One more session of this address. To be [released](Self::release) when it is gone.
+    pub(super) fn admit(&mut self, ip: IpAddr, now: Instant) -> Result<(), Refused> {
+        let ip = network(ip);
+        if self.table.len() >= self.room && !self.table.contains_key(&ip) {
+            self.sweep(now);
+            if self.table.len() >= self.room {
+                return Err(Refused::Crowded);
+            }
+        }
+        let entry = self.table.entry(ip).or_insert(Entry { sessions: 0, full_at: now });
+        if entry.sessions >= self.sessions {
+            return Err(Refused::TooMany);
+        }
+        let debt = entry.full_at.saturating_duration_since(now);
+        if debt > self.tolerance {
+            return Err(Refused::TooFast(debt - self.tolerance));
+        }
+        entry.full_at = now + debt + self.interval;
+        entry.sessions += 1;
+        Ok(())
+    }
+
+    /// A session of this address is gone.
+    pub(super) fn release(&mut self, ip: IpAddr) {
+        if let Some(entry) = self.table.get_mut(&network(ip)) {
+            entry.sessions = entry.sessions.saturating_sub(1);
+        }
+    }
+
+    /// Forgets addresses without a session and with a full bucket: they are as good as new.
+    fn sweep(&mut self, now: Instant) {
+        if self.swept.is_none_or(|at| now >= at + SWEEP) {
+            self.swept = Some(now);
+            self.table.retain(|_, entry| entry.sessions > 0 || entry.full_at > now);
+        }
+    }
+}
+
+/// Whom a limit applies to: an IPv4 address, or the /64 network of an IPv6 address. Whoever has one address of the
+/// latter has them all.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.into(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a starting point for a virtual clock")]
+mod tests {
+    use super::*;
+
+    fn table(change: impl FnOnce(&mut SessionConfig)) -> Addresses {
+        let mut config = SessionConfig::default();
+        change(&mut config);
+        Addresses::new(&config)
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_burst_then_the_rate() {
+        let mut table = table(|c| (c.allocations_per_minute, c.allocation_burst) = (60, 3));
+        let (t0, a) = (Instant::now(), ip("192.0.2.1"));
+        for _ in 0..3 {
+            assert_eq!(table.admit(a, t0), Ok(()));
+        }
+        assert_eq!(table.admit(a, t0), Err(Refused::TooFast(Duration::from_secs(1))));
+        assert_eq!(table.admit(ip("192.0.2.2"), t0), Ok(()), "nobody else is held back");
+        let t1 = t0 + Duration::from_secs(1);
+        assert_eq!(table.admit(a, t1), Ok(()));
+        assert_eq!(table.admit(a, t1), Err(Refused::TooFast(Duration::from_secs(1))));
+    }
+
+    #[test]
+    fn sessions_are_counted_until_released() {
+        let mut table = table(|c| (c.sessions_per_address, c.allocations_per_minute) = (1, 0));
+        let (now, a) = (Instant::now(), ip("2001:db8::1"));
+        assert_eq!(table.admit(a, now), Ok(()));
+        assert_eq!(table.admit(ip("2001:db8::ffff:2"), now), Err(Refused::TooMany), "the same /64");
+        assert_eq!(table.admit(ip("2001:db8:0:1::1"), now), Ok(()), "another one");
+        table.release(a);
+        assert_eq!(table.admit(a, now), Ok(()));
+    }
+
+    #[test]
+    fn a_mapped_address_is_the_same_address() {
+        let mut table = table(|c| c.sessions_per_address = 1);
+        let now = Instant::now();
+        assert_eq!(table.admit(ip("192.0.2.1"), now), Ok(()));
+        assert_eq!(table.admit(ip("::ffff:192.0.2.1"), now), Err(Refused::TooMany));
+    }
+
+    #[test]
+    fn it_is_bounded_and_forgets_only_what_says_nothing() {
+        let mut table = table(|c| (c.allocations_per_minute, c.allocation_burst) = (60, 1));
+        table.room = 2;
+        let now = Instant::now();
+        assert_eq!(table.admit(ip("192.0.2.1"), now), Ok(()));
+        assert_eq!(table.admit(ip("192.0.2.2"), now), Ok(()));
+        table.release(ip("192.0.2.2"));
+        assert_eq!(table.admit(ip("192.0.2.3"), now), Err(Refused::Crowded), "both buckets are still filling");
+        let later = now + Duration::from_secs(1);
+        assert_eq!(table.admit(ip("192.0.2.3"), later), Ok(()));
+        assert_eq!(table.table.len(), 2);
+        assert!(table.table.contains_key(&ip("192.0.2.1")), "it has a session");
+    }
+}

@@ -1,0 +1,469 @@
+//! The session relay: two peers exchange HTTP bodies through a URL. After "cama", whose clients it serves.
+//!
+//! ```text
+//!   PUT    <base>/session        201, Location, the host's cookie     (X-Type: secure, ?secure=true, ?timeout=N)
+//!   GET    <base>/session/<id>   waits for the other side's message   (X-Timeout: N, ?timeout=N)
+//!   POST   <base>/session/<id>   waits for the other side's receiver  (the same)
+//!   PUT    <base>/session/<id>   the host names the guest's address   (X-Peer-Address)
+//!   DELETE <base>/session/<id>   the host ends it: 410 to all that wait, then 404
+//! ```
+//!
+//! | file | knows |
+//! |---|---|
+//! | `config` | what can be set, and why it is what it is |
+//! | `wire` | what is read from requests and written into answers |
+//! | `addresses` | what each address has taken |
+//! | `state` | sessions and who waits on them; time to live |
+//! | `transfer` | a message on its way |
+//! | here | which request is answered how |
+//!
+//! **Locking.** One mutex around the state, held for a few map operations. Under it, tickets are only spoken to (that
+//! leaves a message for a loop); closures run without it, and take it first thing. So whatever a request's end finds
+//! under the lock is whole, on whichever loop it ends.
+//!
+//! **Time.** There is no timer for sessions. A session that is over answers as if it were not there, and is taken out
+//! when room is needed. Whoever waits has a timeout of his own, which is never later than the session's end.
+
+mod addresses;
+mod config;
+mod state;
+mod transfer;
+mod wire;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use uncork::{Action, End, Handler, Moment, Request, RequestId, Response};
+
+use self::{
+    addresses::Refused,
+    state::{Full, Guests, Key, Message, MessageBody, Poll, Sender, Session, Side, State, Wish},
+    wire::{Face, busy, text},
+};
+pub use config::{InvalidConfig, SessionConfig};
+
+/// What can be done with the place where sessions are allocated, and with a session.
+const ALLOW_ALLOCATE: &str = "PUT";
+const ALLOW_SESSION: &str = "GET, POST, PUT, DELETE";
+
+/// When to come back if there is no telling: sessions die by the minute, not by the second.
+const LATER: Duration = Duration::from_secs(60);
+/// When to come back after a restart.
+const SOON: Duration = Duration::from_secs(1);
+
+/// The session relay, a [`Handler`]. Clones are one relay: each loop has one, and host and guest may be on different
+/// ones.
+///
+/// Served alone, it answers 404 to what is not under its base path. To mount it beside other things, ask
+/// [`serves`](Self::serves) and [`handle`](Self::handle), and forward [`stopping`](Handler::stopping).
+#[derive(Clone)]
+pub struct SessionRelay {
+    shared: Arc<Shared>,
+    /// This clone's server stops. Another clone's may go on.
+    stopping: bool,
+}
+
+struct Shared {
+    config: SessionConfig,
+    state: Mutex<State>,
+}
+
+/// What a request does on a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Receive,
+    Send,
+}
+
+/// Who waits where; what a closure needs to find him again.
+#[derive(Clone, Copy)]
+struct Place {
+    key: Key,
+    side: Side,
+    role: Role,
+    id: RequestId,
+}
+
+impl SessionRelay {
+    /// A relay with no sessions.
+    ///
+    /// # Errors
+    /// If the configuration cannot work.
+    pub fn new(config: SessionConfig) -> Result<Self, InvalidConfig> {
+        Ok(Self::of(config.checked()?))
+    }
+
+    fn of(config: SessionConfig) -> Self {
+        let state = Mutex::new(State::new(&config));
+        Self { shared: Arc::new(Shared { config, state }), stopping: false }
+    }
+
+    /// How it was configured, with the base path in its one spelling.
+    pub fn config(&self) -> &SessionConfig {
+        &self.shared.config
+    }
+
+    /// Whether a path is the relay's: its base path, and everything under it.
+    pub fn serves(&self, path: &str) -> bool {
+        self.under_base(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// Answers a request, whether or not its path is the relay's: what is not gets a 404.
+    pub fn handle(&self, req: &mut Request<'_>) -> Action {
+        let face = Face::of(req, &self.shared.config);
+        match self.route(req, &face) {
+            Action::Respond(response) => face.dress(response, &self.shared.config).into(),
+            action => action,
+        }
+    }
+
+    fn under_base<'a>(&self, path: &'a str) -> Option<&'a str> {
+        path.strip_prefix(self.shared.config.base_path.as_str())
+    }
+
+    fn route(&self, req: &mut Request<'_>, face: &Face) -> Action {
+        let nowhere = || Response::new(404).into();
+        let Some(rest) = self.under_base(req.path()).and_then(|rest| rest.strip_prefix("/session")) else {
+            return nowhere();
+        };
+        let id = match rest.strip_prefix('/') {
+            None if rest.is_empty() => "",
+            Some(id) if !id.contains('/') => id,
+            _ => return nowhere(),
+        };
+        let allow = if id.is_empty() { ALLOW_ALLOCATE } else { ALLOW_SESSION };
+        let role = match (req.method(), id) {
+            ("PUT", "") => return self.allocate(req, face).into(),
+            ("OPTIONS", _) if let Some(response) = face.preflight(req, allow) => return response.into(),
+            ("PUT" | "DELETE", id) if !id.is_empty() => None,
+            ("GET", id) if !id.is_empty() => Some(Role::Receive),
+            ("POST", id) if !id.is_empty() => Some(Role::Send),
+            _ => return Response::new(405).header("Allow", allow).into(),
+        };
+        let Some(key) = Key::parse(id) else { return not_found(req).into() };
+        match (role, req.method()) {
+            (Some(role), _) => self.wait(req, key, role, face),
+            (None, "DELETE") => self.delete(req, key).into(),
+            (None, _) => self.permit(req, key).into(),
+        }
+    }
+
+    /// `PUT <base>/session`
+    fn allocate(&self, req: &Request<'_>, face: &Face) -> Response {
+        let Shared { config, .. } = &*self.shared;
+        if self.stopping {
+            return stopping();
+        }
+        let (key, token) = match Key::generate() {
+            Ok(pair) => pair,
+            Err(error) => {
+                log::error!("the system gives no random bytes: {error}");
+                return text(500, "no random numbers");
+            }
+        };
+        let secure = wire::wants_secure(req);
+        let path = format!("{}/session/{}", config.base_path, key.text());
+        let wish = Wish {
+            path: path.as_str().into(),
+            cookie_more: match (req.secure().is_some(), face.is_named_origin()) {
+                (false, _) => "",
+                (true, false) => "; Secure",
+                // A page of another site: without this, its browser would not send the cookie.
+                (true, true) => "; Secure; SameSite=None",
+            },
+            guests: if secure { Guests::Nobody } else { Guests::Anyone },
+            ttl: wire::session_ttl(req, config),
+            owner: req.peer().ip(),
+        };
+        let (cookie, dead) = {
+            let mut state = self.shared.lock();
+            let (result, dead) = state.allocate(key, token, wish, config, req.now());
+            (result.map(|session| session.cookie(req.now())), dead)
+        };
+        dead.into_iter().for_each(|session| self.shared.say_gone(session));
+        match cookie {
+            Ok(cookie) => Response::new(201)
+                .header("Location", path)
+                .header("X-Type", if secure { "secure" } else { "basic" })
+                .header("Set-Cookie", cookie)
+                .header("Cache-Control", "no-store"),
+            Err(Full::Sessions) => busy(503, "there are too many sessions", LATER),
+            Err(Full::Address(Refused::TooMany)) => busy(429, "there are too many sessions of this address", LATER),
+            Err(Full::Address(Refused::TooFast(after))) => busy(429, "sessions are allocated too fast", after),
+            Err(Full::Address(Refused::Crowded)) => busy(429, "too many addresses allocate sessions", SOON),
+        }
+    }
+
+    /// `GET` and `POST <base>/session/<id>`
+    fn wait(&self, req: &mut Request<'_>, key: Key, role: Role, face: &Face) -> Action {
+        let Shared { config, .. } = &*self.shared;
+        if self.stopping {
+            return stopping().into();
+        }
+        // Another origin's script must not get between this origin and its pages.
+        if req.header("service-worker").is_some() {
+            return text(400, "no service workers here").into();
+        }
+        let now = req.now();
+        self.shared.bury_if_over(key, now);
+        let mut state = self.shared.lock();
+        let Some(session) = state.get(key) else { return not_found(req).into() };
+        let side = side(req, session);
+        if side == Side::Guest && !session.guests.admit(req.peer().ip()) {
+            return forbidden().into();
+        }
+        let taken = match role {
+            Role::Receive => session.receivers[side].as_ref(),
+            Role::Send => session.senders[side].as_ref().map(Sender::poll),
+        };
+        // One that was answered or has left does not wait any more, even if its loop has not told us yet.
+        match role {
+            _ if taken.is_none_or(|poll| poll.ticket.is_gone()) => {}
+            Role::Receive => return text(409, "there can be only one receiver at a time").into(),
+            Role::Send => return text(409, "there can be only one sender at a time").into(),
+        }
+        if role == Role::Send && req.content_length().is_some_and(|n| n > config.body) {
+            return transfer::too_large().into();
+        }
+
+        let place = Place { key, side, role, id: req.id() };
+        session.connect();
+        let shared = self.shared.clone();
+        req.on_end(move |end| shared.ended(place, end));
+        let ticket = req.ticket();
+        let timeout = wire::request_timeout(req, config).min(session.left(now.mono));
+        let (shared, its_face) = (self.shared.clone(), face.clone());
+        ticket.fallback(timeout, move |now| shared.timed_out(place, &its_face, now));
+
+        let poll = Poll { id: req.id(), ticket, peer: req.peer().ip(), face: face.clone() };
+        let from = match role {
+            Role::Receive => {
+                session.receivers[side] = Some(poll);
+                side.other()
+            }
+            Role::Send => {
+                session.senders[side] = Some(Sender::Waiting(poll, message(req)));
+                side
+            }
+        };
+        let gone = session.hand_over_from(from, &self.shared, key, now);
+        drop(state);
+        // What a receiver that had left gives back: not dropped before the lock was.
+        drop(gone);
+        Action::Wait
+    }
+
+    /// `PUT <base>/session/<id>`
+    fn permit(&self, req: &Request<'_>, key: Key) -> Response {
+        self.shared.bury_if_over(key, req.now());
+        let unwelcome: Vec<Poll> = {
+            let mut state = self.shared.lock();
+            let Some(session) = state.get(key) else { return not_found(req) };
+            if side(req, session) == Side::Guest {
+                return forbidden();
+            }
+            let Some(ip) = wire::peer_address(req) else {
+                return text(400, "X-Peer-Address must be an IP address");
+            };
+            session.guests = Guests::Only(ip);
+            // Who waits already and would not be let in any more.
+            session.take_waiting(Side::Guest, |poll| poll.peer != Some(ip)).collect()
+        };
+        for poll in unwelcome {
+            let _ = poll.ticket.respond(poll.face.dress(forbidden(), &self.shared.config));
+        }
+        Response::new(200)
+    }
+
+    /// `DELETE <base>/session/<id>`
+    fn delete(&self, req: &Request<'_>, key: Key) -> Response {
+        self.shared.bury_if_over(key, req.now());
+        let session = {
+            let mut state = self.shared.lock();
+            let Some(session) = state.get(key) else { return not_found(req) };
+            if side(req, session) == Side::Guest {
+                return forbidden();
+            }
+            state.bury(key)
+        };
+        let Some(session) = session else { return not_found(req) };
+        let cookie = wire::cookie(&session.token, &session.path, req.now().wall, Duration::ZERO, session.cookie_more);
+        self.shared.say_gone(session);
+        Response::new(200).header("Set-Cookie", cookie)
+    }
+}
+
+impl Default for SessionRelay {
+    /// A relay with the defaults of [`SessionConfig`].
+    fn default() -> Self {
+        Self::of(SessionConfig::default())
+    }
+}
+
+impl fmt::Debug for SessionRelay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionRelay").field("config", self.config()).finish_non_exhaustive()
+    }
+}
+
+impl Handler for SessionRelay {
+    fn request(&mut self, req: &mut Request<'_>) -> Action {
+        self.handle(req)
+    }
+
+    /// Everybody who waits is told to come back later; what is on its way gets the server's grace time.
+    fn stopping(&mut self) {
+        self.stopping = true;
+        let waiting: Vec<Poll> = {
+            let mut state = self.shared.lock();
+            let sides =
+                |session: &mut Session| [Side::Host, Side::Guest].map(|side| session.take_waiting(side, |_| true));
+            state.all().flat_map(sides).flatten().collect()
+        };
+        for poll in waiting {
+            let _ = poll.ticket.respond(poll.face.dress(stopping(), &self.shared.config));
+        }
+    }
+}
+
+impl Session {
+    /// Hands the message of that side over, if there is one and a receiver for it.
+    fn hand_over_from(&mut self, from: Side, shared: &Arc<Shared>, key: Key, now: Moment) -> Option<uncork::Gone> {
+        let face = self.senders[from].as_ref()?.poll().face.clone();
+        let again = shared.clone();
+        self.hand_over(from, &shared.config, now, move |now| again.expired(key, &face, now).close())
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// If the session is over, it goes, and whoever waits on it is told.
+    fn bury_if_over(&self, key: Key, now: Moment) {
+        let dead = self.lock().bury_if_over(key, now.mono);
+        if let Some(session) = dead {
+            self.say_gone(session);
+        }
+    }
+
+    /// 410 to everybody who waits on a session that is no more.
+    fn say_gone(&self, session: Session) {
+        for (poll, on_its_way) in session.into_polls() {
+            let response = poll.face.dress(gone(), &self.config);
+            let _ = poll.ticket.respond(if on_its_way { response.close() } else { response });
+        }
+    }
+
+    /// Nobody came in time. Runs on the request's loop; its return value answers.
+    fn timed_out(&self, place: Place, face: &Face, now: Moment) -> Response {
+        let mut answer = text(504, "request timed out");
+        let left = {
+            let mut state = self.lock();
+            match state.get(place.key) {
+                Some(session) if !session.left(now.mono).is_zero() => {
+                    answer = session.renewing(place.side, answer, now);
+                    session.leave(place)
+                }
+                _ => {
+                    drop(state);
+                    return self.expired(place.key, face, now);
+                }
+            }
+        };
+        drop(left);
+        face.dress(answer, &self.config)
+    }
+
+    /// The session has ended while somebody was connected.
+    fn expired(&self, key: Key, face: &Face, now: Moment) -> Response {
+        self.bury_if_over(key, now);
+        face.dress(gone(), &self.config)
+    }
+
+    /// A request is over, however it ended.
+    fn ended(&self, place: Place, end: &End) {
+        let mut cookie = None;
+        let (left, sender) = {
+            let mut state = self.lock();
+            let Some(session) = state.get(place.key) else { return };
+            session.disconnect(end.now.mono);
+            let sender = match place.role {
+                Role::Send => None,
+                // This was the receiver of a message: its sender is waiting to hear how much of it arrived. His
+                // place is free before he hears it, so that he can send the next one at once.
+                Role::Receive => session.senders[place.side.other()]
+                    .take_if(|sender| matches!(sender, Sender::Sending(_, receiver, _) if *receiver == place.id)),
+            };
+            if sender.is_some() && place.side == Side::Guest {
+                cookie = Some(session.cookie(end.now));
+            }
+            (session.leave(place), sender)
+        };
+        drop(left);
+        if let Some(Sender::Sending(poll, _, moved)) = sender {
+            let mut answer = transfer::delivered(end, moved.as_ref());
+            if let Some(cookie) = cookie {
+                answer = answer.header("Set-Cookie", cookie);
+            }
+            // Gone: the sender has left as well, and nobody is there to be told.
+            let _ = poll.ticket.respond(poll.face.dress(answer, &self.config));
+        }
+    }
+}
+
+impl Session {
+    /// Frees the place of a request, if it is still that request's. What was there is for the caller to drop.
+    fn leave(&mut self, place: Place) -> (Option<Poll>, Option<Sender>) {
+        let Place { side, role, id, .. } = place;
+        match role {
+            Role::Receive => (self.receivers[side].take_if(|poll| poll.id == id), None),
+            Role::Send => (None, self.senders[side].take_if(|sender| sender.poll().id == id)),
+        }
+    }
+}
+
+fn side(req: &Request<'_>, session: &Session) -> Side {
+    if wire::has_token(req.headers(), &session.token) { Side::Host } else { Side::Guest }
+}
+
+fn message(req: &Request<'_>) -> Message {
+    Message {
+        content_type: req.header("content-type").map(Into::into),
+        body: match req.content_length() {
+            Some(0) => MessageBody::None,
+            Some(n) => MessageBody::Length(n),
+            None if req.has_body() => MessageBody::Chunked,
+            None => MessageBody::None,
+        },
+    }
+}
+
+/// There is no such session; a cookie for it is of no use any more.
+fn not_found(req: &Request<'_>) -> Response {
+    let response = Response::new(404);
+    // The path goes into the cookie: only if there is nothing in it that could be taken for an attribute.
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%=+".contains(&b);
+    match req.path() {
+        path if path.len() <= 256 && path.bytes().all(plain) => {
+            response.header("Set-Cookie", wire::cookie("", path, req.now().wall, Duration::ZERO, ""))
+        }
+        _ => response,
+    }
+}
+
+fn forbidden() -> Response {
+    text(403, "this is for somebody else")
+}
+
+fn gone() -> Response {
+    text(410, "the session is gone")
+}
+
+fn stopping() -> Response {
+    busy(503, "the server is stopping", SOON)
+}

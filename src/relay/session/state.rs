@@ -1,0 +1,398 @@
+//! All sessions, and who waits on each. Kept under one lock; nothing in here calls application code.
+//!
+//! ```text
+//!                 receivers[side]                senders[side]
+//!   GET  ──▶ free ──▶ waits ──▶ free         free ──▶ waits ──▶ sends ──▶ free  ◀── POST
+//!                       └─ at hand-over         └──────────────────┴─ when its request ends
+//! ```
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
+use uncork::{Moment, Moved, RequestId, Response, Ticket};
+
+use super::{
+    SessionConfig,
+    addresses::{Addresses, Refused},
+    wire::{self, Face},
+};
+
+/// What a session is found by: 128 bits from the operating system, in the URL as 22 letters of base64url.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Key([u8; 16]);
+
+impl Key {
+    /// A new key, and a new token of 192 bits.
+    pub(super) fn generate() -> Result<(Self, Box<str>), getrandom::Error> {
+        let (mut key, mut token) = ([0; 16], [0; 24]);
+        getrandom::fill(&mut key)?;
+        getrandom::fill(&mut token)?;
+        Ok((Self(key), BASE64.encode(token).into()))
+    }
+
+    /// Reads a key in its one spelling.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut key = [0; 16];
+        let n = BASE64.decode_slice(text, &mut key).ok()?;
+        (n == key.len()).then_some(Self(key))
+    }
+
+    pub(super) fn text(self) -> String {
+        BASE64.encode(self.0)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Host,
+    Guest,
+}
+
+impl Side {
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::Host => Self::Guest,
+            Self::Guest => Self::Host,
+        }
+    }
+}
+
+/// Which guests may use a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Guests {
+    Anyone,
+    /// None yet: the host of a secure session has not named one.
+    Nobody,
+    Only(IpAddr),
+}
+
+impl Guests {
+    pub(super) fn admit(self, peer: Option<IpAddr>) -> bool {
+        match self {
+            Self::Anyone => true,
+            Self::Nobody => false,
+            Self::Only(ip) => peer == Some(ip),
+        }
+    }
+}
+
+/// A request that waits.
+pub(super) struct Poll {
+    pub(super) id: RequestId,
+    pub(super) ticket: Ticket,
+    pub(super) peer: Option<IpAddr>,
+    pub(super) face: Face,
+}
+
+/// A message that waits for a receiver; its body is still with the sender.
+pub(super) struct Message {
+    pub(super) content_type: Option<Box<[u8]>>,
+    pub(super) body: MessageBody,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MessageBody {
+    None,
+    Length(u64),
+    Chunked,
+}
+
+pub(super) enum Sender {
+    Waiting(Poll, Message),
+    /// The receiver's request is the one of that id; its end answers the sender.
+    Sending(Poll, RequestId, Option<Moved>),
+}
+
+impl Sender {
+    pub(super) fn poll(&self) -> &Poll {
+        match self {
+            Self::Waiting(poll, _) | Self::Sending(poll, ..) => poll,
+        }
+    }
+}
+
+/// One thing for each side.
+pub(super) struct Sides<T>([T; 2]);
+
+impl<T> std::ops::Index<Side> for Sides<T> {
+    type Output = T;
+    fn index(&self, side: Side) -> &T {
+        &self.0[side as usize]
+    }
+}
+
+impl<T> std::ops::IndexMut<Side> for Sides<T> {
+    fn index_mut(&mut self, side: Side) -> &mut T {
+        &mut self.0[side as usize]
+    }
+}
+
+pub(super) struct Session {
+    pub(super) token: Box<str>,
+    /// Where it is, which is where its cookie applies.
+    pub(super) path: Box<str>,
+    /// `Secure` and the like, for its cookies.
+    pub(super) cookie_more: &'static str,
+    pub(super) guests: Guests,
+    pub(super) receivers: Sides<Option<Poll>>,
+    pub(super) senders: Sides<Option<Sender>>,
+    /// Requests that wait or are being served. While there are any, the time to live stands still.
+    connected: u32,
+    ttl: Duration,
+    /// When it dies if nobody is connected until then.
+    idle_until: Instant,
+    /// When it dies in any case.
+    ends: Instant,
+    /// The address it is counted for.
+    owner: Option<IpAddr>,
+}
+
+impl Session {
+    fn is_over(&self, now: Instant) -> bool {
+        now >= self.ends || (self.connected == 0 && now >= self.idle_until)
+    }
+
+    /// How long it can live at most.
+    pub(super) fn left(&self, now: Instant) -> Duration {
+        self.ends.saturating_duration_since(now)
+    }
+
+    /// One more request is connected.
+    pub(super) fn connect(&mut self) {
+        self.connected += 1;
+    }
+
+    /// One is over: when the last one leaves, the time to live starts again, in full.
+    pub(super) fn disconnect(&mut self, now: Instant) {
+        self.connected = self.connected.saturating_sub(1);
+        if self.connected == 0 {
+            self.idle_until = now + self.ttl;
+        }
+    }
+
+    /// The cookie that makes its bearer the host, good for the full time to live from now.
+    pub(super) fn cookie(&self, now: Moment) -> String {
+        let lasting = self.ttl.min(self.left(now.mono));
+        wire::cookie(&self.token, &self.path, now.wall, lasting, self.cookie_more)
+    }
+
+    /// An answer to that side: the host's cookie is renewed with it.
+    pub(super) fn renewing(&self, side: Side, response: Response, now: Moment) -> Response {
+        match side {
+            Side::Host => response.header("Set-Cookie", self.cookie(now)),
+            Side::Guest => response,
+        }
+    }
+
+    /// Everybody who waits, to be told something. A sender in mid-transfer is told as well: its connection closes,
+    /// which cuts the transfer off.
+    pub(super) fn into_polls(self) -> impl Iterator<Item = (Poll, bool)> {
+        let receivers = self.receivers.0.into_iter().flatten().map(|poll| (poll, false));
+        let senders = self.senders.0.into_iter().flatten().map(|sender| match sender {
+            Sender::Waiting(poll, _) => (poll, false),
+            Sender::Sending(poll, ..) => (poll, true),
+        });
+        receivers.chain(senders)
+    }
+
+    /// Takes out who waits on that side, is not in mid-transfer, and of whom this is true.
+    pub(super) fn take_waiting<F: Fn(&Poll) -> bool>(
+        &mut self,
+        side: Side,
+        whom: F,
+    ) -> impl Iterator<Item = Poll> + use<F> {
+        let receiver = self.receivers[side].take_if(|poll| whom(poll));
+        let sender = self.senders[side].take_if(|s| matches!(s, Sender::Waiting(poll, _) if whom(poll)));
+        let sender = match sender {
+            Some(Sender::Waiting(poll, _)) => Some(poll),
+            _ => None,
+        };
+        receiver.into_iter().chain(sender)
+    }
+}
+
+/// What a session is allocated with.
+pub(super) struct Wish {
+    pub(super) path: Box<str>,
+    pub(super) cookie_more: &'static str,
+    pub(super) guests: Guests,
+    pub(super) ttl: Duration,
+    pub(super) owner: Option<IpAddr>,
+}
+
+/// Why none is allocated.
+pub(super) enum Full {
+    Address(Refused),
+    /// There are too many in all.
+    Sessions,
+}
+
+pub(super) struct State {
+    sessions: HashMap<Key, Session>,
+    addresses: Addresses,
+    swept: Option<Instant>,
+}
+
+impl State {
+    pub(super) fn new(config: &SessionConfig) -> Self {
+        Self { sessions: HashMap::new(), addresses: Addresses::new(config), swept: None }
+    }
+
+    /// The session of that key. The caller has [buried](Self::bury_if_over) it if it was over.
+    pub(super) fn get(&mut self, key: Key) -> Option<&mut Session> {
+        self.sessions.get_mut(&key)
+    }
+
+    pub(super) fn all(&mut self) -> impl Iterator<Item = &mut Session> {
+        self.sessions.values_mut()
+    }
+
+    /// Takes a session out, whoever waits on it: that is for the caller to tell.
+    pub(super) fn bury(&mut self, key: Key) -> Option<Session> {
+        let session = self.sessions.remove(&key)?;
+        if let Some(ip) = session.owner {
+            self.addresses.release(ip);
+        }
+        Some(session)
+    }
+
+    /// The same, if its time is over.
+    pub(super) fn bury_if_over(&mut self, key: Key, now: Instant) -> Option<Session> {
+        if self.sessions.get(&key)?.is_over(now) { self.bury(key) } else { None }
+    }
+
+    /// A new session; and those that were found to be over, for the caller to tell whoever waits on them.
+    pub(super) fn allocate(
+        &mut self,
+        key: Key,
+        token: Box<str>,
+        wish: Wish,
+        config: &SessionConfig,
+        now: Moment,
+    ) -> (Result<&Session, Full>, Vec<Session>) {
+        let dead = self.sweep(now.mono);
+        if self.sessions.len() >= config.sessions {
+            return (Err(Full::Sessions), dead);
+        }
+        if let Some(ip) = wish.owner
+            && let Err(refused) = self.addresses.admit(ip, now.mono)
+        {
+            return (Err(Full::Address(refused)), dead);
+        }
+        let session = self.sessions.entry(key).or_insert(Session {
+            token,
+            path: wish.path,
+            cookie_more: wish.cookie_more,
+            guests: wish.guests,
+            receivers: Sides([None, None]),
+            senders: Sides([None, None]),
+            connected: 0,
+            ttl: wish.ttl,
+            idle_until: now.mono + wish.ttl,
+            ends: now.mono + config.lifetime,
+            owner: wish.owner,
+        });
+        (Ok(session), dead)
+    }
+
+    /// Takes out what is over, once a second at most. Nobody notices when: a session that is over is not there,
+    /// whether or not it was taken out. It is to make room.
+    fn sweep(&mut self, now: Instant) -> Vec<Session> {
+        if self.swept.is_some_and(|at| now < at + Duration::from_secs(1)) {
+            return Vec::new();
+        }
+        self.swept = Some(now);
+        let over: Vec<Key> = self.sessions.iter().filter(|(_, s)| s.is_over(now)).map(|(key, _)| *key).collect();
+        over.into_iter().filter_map(|key| self.bury(key)).collect()
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a starting point for a virtual clock")]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(60);
+
+    fn state_with(config: &SessionConfig) -> (State, Key, Moment) {
+        let now = Moment { mono: Instant::now(), wall: SystemTime::UNIX_EPOCH };
+        let mut state = State::new(config);
+        let key = allocate(&mut state, config, now).ok().unwrap();
+        (state, key, now)
+    }
+
+    fn allocate(state: &mut State, config: &SessionConfig, now: Moment) -> Result<Key, Full> {
+        let (key, token) = Key::generate().unwrap();
+        let wish = Wish {
+            path: "/s".into(),
+            cookie_more: "",
+            guests: Guests::Anyone,
+            ttl: TTL,
+            owner: Some([1, 2, 3, 4].into()),
+        };
+        state.allocate(key, token, wish, config, now).0.map(|_| key)
+    }
+
+    fn later(now: Moment, by: Duration) -> Moment {
+        Moment { mono: now.mono + by, wall: now.wall + by }
+    }
+
+    #[test]
+    fn a_key_has_one_spelling() {
+        let (key, token) = Key::generate().unwrap();
+        let text = key.text();
+        assert_eq!((text.len(), token.len()), (22, 32));
+        assert!(Key::parse(&text) == Some(key));
+        for bad in ["", "x", &text[1..], &format!("{text}=="), &format!("{text}A"), &format!("{}!", &text[1..])] {
+            assert!(Key::parse(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn time_to_live_runs_only_while_nobody_is_connected() {
+        let (mut state, key, now) = state_with(&SessionConfig::default());
+        state.get(key).unwrap().connect();
+        state.get(key).unwrap().connect();
+        let t1 = now.mono + 10 * TTL;
+        assert!(state.bury_if_over(key, t1).is_none(), "connected");
+        state.get(key).unwrap().disconnect(t1);
+        assert!(state.bury_if_over(key, t1 + TTL).is_none(), "one still is");
+        state.get(key).unwrap().disconnect(t1 + TTL);
+        assert!(state.bury_if_over(key, t1 + 2 * TTL - Duration::from_millis(1)).is_none(), "in full");
+        assert!(state.bury_if_over(key, t1 + 2 * TTL).is_some());
+        assert!(state.get(key).is_none());
+    }
+
+    #[test]
+    fn nothing_lives_for_ever_and_no_cookie_promises_it() {
+        let config = SessionConfig { lifetime: TTL + TTL / 2, ..SessionConfig::default() };
+        let (mut state, key, now) = state_with(&config);
+        let session = state.get(key).unwrap();
+        session.connect();
+        assert!(session.cookie(now).contains("Max-Age=60;"));
+        assert!(session.cookie(later(now, TTL)).contains("Max-Age=30;"));
+        assert!(state.bury_if_over(key, now.mono + TTL).is_none());
+        assert!(state.bury_if_over(key, now.mono + TTL + TTL / 2).is_some());
+    }
+
+    #[test]
+    fn what_is_over_makes_room() {
+        let config = SessionConfig { sessions: 1, sessions_per_address: 1, ..SessionConfig::default() };
+        let (mut state, _, now) = state_with(&config);
+        assert!(matches!(allocate(&mut state, &config, now), Err(Full::Sessions)));
+        assert!(allocate(&mut state, &config, later(now, TTL)).is_ok());
+    }
+
+    #[test]
+    fn guests() {
+        let (a, b) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        assert!(Guests::Anyone.admit(None) && Guests::Only(a).admit(Some(a)));
+        assert!(!Guests::Nobody.admit(Some(a)) && !Guests::Only(a).admit(Some(b)) && !Guests::Only(a).admit(None));
+    }
+}

@@ -1,0 +1,136 @@
+//! A message on its way from the sender's connection to the receiver's.
+//!
+//! The receiver comes first: it is answered with the outlet of a pipe, which fails at once if it has just left; then
+//! the message waits on for the next one, and nothing is lost. Only when the receiver has been told, the sender is
+//! asked for its body. All of it happens under the relay's lock, so neither request's end can be seen half way.
+
+use uncork::{Action, End, Ended, Gone, Moment, Moved, PipeIn, Response, Take, Ticket, Upload, h1::Headers, pipe};
+
+use super::{
+    SessionConfig,
+    state::{MessageBody, Poll, Sender, Session, Side},
+    wire::{self, Face},
+};
+
+impl Session {
+    /// Hands the message of that side over to the other side's receiver, if both are there. `expire` is the answer to
+    /// a sender whose session ends before the message does.
+    ///
+    /// What a receiver that had left gives back is for the caller to drop, after unlocking.
+    pub(super) fn hand_over(
+        &mut self,
+        from: Side,
+        config: &SessionConfig,
+        now: Moment,
+        expire: impl FnOnce(Moment) -> Response + Send + 'static,
+    ) -> Option<Gone> {
+        let to = from.other();
+        // A sender that has just left or timed out has nothing to give; its request's end frees the place.
+        let ready = |sender: &mut Sender| matches!(sender, Sender::Waiting(poll, _) if !poll.ticket.is_gone());
+        self.receivers[to].as_ref()?;
+        let Sender::Waiting(sender, message) = self.senders[from].take_if(ready)? else { return None };
+        let Poll { id, ticket, face, .. } = self.receivers[to].take()?;
+
+        let (answer, inlet) = match message.body {
+            MessageBody::None => (Response::new(200), None),
+            MessageBody::Length(_) | MessageBody::Chunked => {
+                let (inlet, outlet) = pipe(config.pipe);
+                let outlet = if config.clean_when_cut { outlet.clean_when_cut() } else { outlet };
+                (Response::stream(outlet), Some(inlet))
+            }
+        };
+        let length = match message.body {
+            MessageBody::Length(n) => Some(n),
+            _ => None,
+        };
+        let answer = neutral(answer.length(length), message.content_type.as_deref());
+        let answer = self.renewing(to, face.dress(answer, config), now).confirm();
+        if let Err(gone) = ticket.respond(answer) {
+            self.senders[from] = Some(Sender::Waiting(sender, message));
+            return Some(gone);
+        }
+
+        // From here on the receiver's end answers the sender. What ends the wait is only the session's own end.
+        sender.ticket.fallback(self.left(now.mono), expire);
+        let moved = inlet.as_ref().map(PipeIn::moved);
+        if let Some(inlet) = inlet {
+            receive(&sender.ticket, &sender.face, message.body, inlet, config);
+        }
+        self.senders[from] = Some(Sender::Sending(sender, id, moved.filter(|_| message.body == MessageBody::Chunked)));
+        None
+    }
+}
+
+/// Asks the sender for its body.
+fn receive(ticket: &Ticket, face: &Face, body: MessageBody, mut inlet: PipeIn, config: &SessionConfig) {
+    // The request may be over by now: then the upload is given back and dropped, which cuts the pipe off.
+    let _ = match body {
+        // Its length was checked before it could wait.
+        MessageBody::None | MessageBody::Length(_) => ticket.receive(inlet),
+        MessageBody::Chunked => {
+            inlet.on_room(ticket.waker());
+            let too_large = face.dress(too_large(), config);
+            ticket.receive(Metered { inlet, left: config.body, too_large: Some(too_large) })
+        }
+    };
+}
+
+/// What a sender is told whose receiver's request has ended.
+pub(super) fn delivered(end: &End, moved: Option<&Moved>) -> Response {
+    let bytes = end.acked.unwrap_or(end.written);
+    let mut response = Response::new(200).header("X-Bytes-Delivered", bytes.to_string());
+    if let Some(moved) = moved {
+        response = response.header("X-Bytes-Relayed", moved.put_in().to_string());
+    }
+    // The rest of the body has no place to go: nobody shall be made to send it.
+    if matches!(end.why, Ended::Complete) { response } else { response.close() }
+}
+
+pub(super) fn too_large() -> Response {
+    wire::text(413, "the message is too large").close()
+}
+
+/// What somebody else has sent is of the type he says, but nothing a browser should run in this origin's name, or
+/// anybody keep.
+fn neutral(response: Response, content_type: Option<&[u8]>) -> Response {
+    let response = match content_type {
+        Some(content_type) => response.header("Content-Type", content_type),
+        None => response,
+    };
+    response
+        .header("Cache-Control", "no-store")
+        .header("X-Content-Type-Options", "nosniff")
+        .header("Content-Security-Policy", "sandbox")
+        .header("X-Robots-Tag", "noindex")
+}
+
+/// A chunked body does not say how long it is: it is measured on its way into the pipe.
+struct Metered {
+    inlet: PipeIn,
+    left: u64,
+    too_large: Option<Response>,
+}
+
+impl Upload for Metered {
+    fn data(&mut self, chunk: &[u8]) -> Take {
+        if chunk.len() as u64 > self.left {
+            // Dropped without an end, which cuts the pipe off.
+            return Take::Stop(self.too_large.take().map_or(Action::Abort, Into::into));
+        }
+        let mut taken = 0;
+        // Until it takes nothing: only then the pipe is sure to wake us.
+        while taken < chunk.len() {
+            match self.inlet.write(&chunk[taken..]) {
+                0 => break,
+                n => taken += n,
+            }
+        }
+        self.left -= taken as u64;
+        Take::Some(taken)
+    }
+
+    fn end(self: Box<Self>, trailers: &Headers) -> Action {
+        self.inlet.finish(Some(trailers.clone()));
+        Action::Wait
+    }
+}

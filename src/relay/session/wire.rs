@@ -1,0 +1,181 @@
+//! What is read out of a request, and what every answer carries.
+
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
+
+use subtle::ConstantTimeEq;
+use uncork::{Request, Response, h1::HeadersRef};
+
+use super::SessionConfig;
+
+/// The number at the start of `text`, as the original reads it: `5x` is 5, and what does not begin with a digit is
+/// nothing. One too large for any clock is the largest.
+fn leading_digits(text: &[u8]) -> Option<u64> {
+    text.first().filter(|b| b.is_ascii_digit())?;
+    let digits = text.iter().take_while(|b| b.is_ascii_digit());
+    Some(digits.fold(0, |n: u64, b| n.saturating_mul(10).saturating_add(u64::from(b - b'0'))))
+}
+
+/// The value of the first parameter of that name in the query.
+fn parameter<'a>(req: &Request<'a>, name: &str) -> Option<&'a str> {
+    req.query()?.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}
+
+fn seconds(text: &[u8]) -> Option<Duration> {
+    leading_digits(text).map(Duration::from_secs)
+}
+
+/// How long a GET or POST is to wait: `X-Timeout`, then `?timeout=`, then the default.
+pub(super) fn request_timeout(req: &Request<'_>, config: &SessionConfig) -> Duration {
+    let asked = req.header("x-timeout").and_then(seconds);
+    let asked = asked.or_else(|| parameter(req, "timeout").and_then(|text| seconds(text.as_bytes())));
+    asked.unwrap_or(config.request_timeout).min(config.request_timeout_max)
+}
+
+/// How long the session to be allocated is to live while nobody is connected.
+pub(super) fn session_ttl(req: &Request<'_>, config: &SessionConfig) -> Duration {
+    let asked = parameter(req, "timeout").and_then(|text| seconds(text.as_bytes()));
+    asked.map_or(config.ttl, |ttl| ttl.clamp(config.ttl_min, config.ttl_max))
+}
+
+/// Whether the session to be allocated is to be a secure one, in either spelling.
+pub(super) fn wants_secure(req: &Request<'_>) -> bool {
+    req.header("x-type").is_some_and(|kind| kind.eq_ignore_ascii_case(b"secure"))
+        || parameter(req, "secure") == Some("true")
+}
+
+/// Whether one of the cookies named `token` is this one, bare or in quotes. Takes the same time however much of it is
+/// right.
+pub(super) fn has_token(headers: HeadersRef<'_>, token: &str) -> bool {
+    let cookies = headers.get_all("cookie").flat_map(|line| line.split(|&b| b == b';'));
+    let tokens = cookies.filter_map(|cookie| cookie.trim_ascii().strip_prefix(b"token="));
+    let mut found = false;
+    for given in tokens {
+        let bare = given.strip_prefix(b"\"").and_then(|g| g.strip_suffix(b"\"")).unwrap_or(given);
+        found |= bool::from(bare.ct_eq(token.as_bytes()));
+    }
+    found
+}
+
+/// The address in `X-Peer-Address`, canonical; `None` if there is none, or no peer could ever have it.
+pub(super) fn peer_address(req: &Request<'_>) -> Option<IpAddr> {
+    let text = req.header_str("x-peer-address")?;
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    let ip = bare.parse::<IpAddr>().ok()?.to_canonical();
+    (!ip.is_unspecified() && !ip.is_multicast()).then_some(ip)
+}
+
+/// A `Set-Cookie` value that lasts for `lasting`; none at all deletes the cookie.
+pub(super) fn cookie(token: &str, path: &str, now: SystemTime, lasting: Duration, more: &str) -> String {
+    let expires = httpdate::fmt_http_date(now + lasting);
+    format!("token={token}; Expires={expires}; Path={path}; Max-Age={}; HttpOnly{more}", lasting.as_secs())
+}
+
+/// How the answers to one request look: what all of them carry. Kept by those that wait.
+#[derive(Clone, Default)]
+pub(super) struct Face {
+    /// The origin that may read the answer; `*` for any.
+    origin: Option<Box<str>>,
+}
+
+impl Face {
+    pub(super) fn of(req: &Request<'_>, config: &SessionConfig) -> Self {
+        let origin = req.header_str("origin").filter(|_| !config.allow_origins.is_empty());
+        let allowed = origin.and_then(|origin| {
+            let named = config.allow_origins.iter().find(|allowed| allowed.eq_ignore_ascii_case(origin));
+            named.map(|_| origin).or_else(|| config.allow_origins.iter().any(|o| o == "*").then_some("*"))
+        });
+        Self { origin: allowed.map(Into::into) }
+    }
+
+    /// Whether a page of an origin that was named in the configuration asks: it may use cookies.
+    pub(super) fn is_named_origin(&self) -> bool {
+        self.origin.as_deref().is_some_and(|origin| origin != "*")
+    }
+
+    /// The answer to a CORS preflight, if this is one and its origin may come.
+    pub(super) fn preflight(&self, req: &Request<'_>, allow: &str) -> Option<Response> {
+        req.header("access-control-request-method")?;
+        self.origin.as_ref()?;
+        Some(
+            Response::new(204)
+                .header("Access-Control-Allow-Methods", allow)
+                .header("Access-Control-Allow-Headers", "Content-Type, X-Timeout, X-Type, X-Peer-Address")
+                .header("Access-Control-Max-Age", "86400"),
+        )
+    }
+
+    /// Adds what every answer carries.
+    pub(super) fn dress(&self, response: Response, config: &SessionConfig) -> Response {
+        let mut response = response;
+        if !config.server.is_empty() {
+            response = response.header("Server", &config.server);
+        }
+        if !config.allow_origins.is_empty() {
+            response = response.header("Vary", "Origin");
+        }
+        if let Some(origin) = &self.origin {
+            response = response
+                .header("Access-Control-Allow-Origin", origin.as_bytes())
+                .header("Access-Control-Expose-Headers", "Location, X-Type, X-Bytes-Delivered, X-Bytes-Relayed");
+            if self.is_named_origin() {
+                response = response.header("Access-Control-Allow-Credentials", "true");
+            }
+        }
+        response
+    }
+}
+
+/// A status and a few words.
+pub(super) fn text(status: u16, words: &'static str) -> Response {
+    Response::new(status).header("Content-Type", "text/plain").body(words)
+}
+
+/// The same, and when it is worth trying again.
+pub(super) fn busy(status: u16, words: &'static str, after: Duration) -> Response {
+    // Rounded up: who comes back a moment too early is refused again.
+    let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+    text(status, words).header("Retry-After", seconds.max(1).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leading_digits_count() {
+        for (text, want) in [
+            ("5", Some(5)),
+            ("5x", Some(5)),
+            ("007", Some(7)),
+            ("0", Some(0)),
+            ("", None),
+            ("x5", None),
+            ("-5", None),
+            ("+5", None),
+            (" 5", None),
+            ("99999999999999999999999", Some(u64::MAX)),
+        ] {
+            assert_eq!(leading_digits(text.as_bytes()), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_cookie_begins_as_the_original_wrote_it() {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let secure = cookie("abc", "/cama/session/x", at, Duration::from_secs(60), "; Secure");
+        let want =
+            "token=abc; Expires=Sun, 06 Nov 1994 08:50:37 GMT; Path=/cama/session/x; Max-Age=60; HttpOnly; Secure";
+        assert_eq!(secure, want);
+    }
+
+    #[test]
+    fn a_retry_is_never_told_to_come_too_early() {
+        for (after, want) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2")] {
+            let response = busy(429, "slow down", Duration::from_millis(after));
+            assert_eq!(response.headers().get("retry-after"), Some(want.as_bytes()));
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! A client on a blocking socket, plain or TLS, that sends exactly what it is told and shows exactly what came.
+
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
+    sync::Arc,
+    time::Duration,
+};
+
+use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
+use socket2::{Domain, Socket, Type};
+
+/// Longer than anything takes, shorter than anybody's patience.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Stream {
+    fn socket(&self) -> &TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => &stream.sock,
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buf),
+            Self::Tls(stream) => stream.read(buf),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(buf),
+            Self::Tls(stream) => stream.write(buf),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
+}
+
+/// One connection.
+pub(crate) struct Client {
+    stream: Stream,
+    /// Received and not looked at.
+    rest: Vec<u8>,
+}
+
+/// The head of an answer, and its body if it was read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) fields: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// The first value of that name.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("text")
+    }
+
+    pub(crate) fn is_chunked(&self) -> bool {
+        self.get("transfer-encoding") == Some("chunked")
+    }
+
+    #[track_caller]
+    pub(crate) fn assert(&self, status: u16) -> &Self {
+        assert_eq!(self.status, status, "{self:?}");
+        self
+    }
+}
+
+impl Client {
+    pub(crate) fn connect(addr: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Self {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("a socket");
+        // Kept small, so that being pushed back shows before everything lies in the system's buffers.
+        socket.set_recv_buffer_size(128 * 1024).expect("set");
+        socket.set_send_buffer_size(128 * 1024).expect("set");
+        socket.connect(&addr.into()).expect("the server listens");
+        let socket = TcpStream::from(socket);
+        socket.set_nodelay(true).expect("set");
+        let stream = match tls {
+            None => Stream::Plain(socket),
+            Some(config) => {
+                let name = ServerName::try_from("localhost").expect("a name");
+                let conn = ClientConnection::new(config, name).expect("a connection");
+                Stream::Tls(Box::new(StreamOwned::new(conn, socket)))
+            }
+        };
+        let client = Self { stream, rest: Vec::new() };
+        client.patience(PATIENCE);
+        client
+    }
+
+    /// Sends bytes as they are.
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.stream.write_all(bytes.as_ref()).expect("sent");
+        self.stream.flush().expect("flushed");
+        self
+    }
+
+    /// The same, where the peer may have closed.
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream.write_all(bytes.as_ref())?;
+        self.stream.flush()
+    }
+
+    /// Sends up to `bytes` and says how many; `None` if nothing was taken for `patience`.
+    pub(crate) fn push(&mut self, bytes: &[u8], patience: Duration) -> Option<usize> {
+        self.patience(patience);
+        let result = self.stream.write(bytes);
+        self.patience(PATIENCE);
+        match result {
+            Ok(0) => None,
+            Ok(n) => Some(n),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => None,
+            Err(error) => panic!("pushing: {error}"),
+        }
+    }
+
+    /// In both directions: TLS may want to read in order to write.
+    fn patience(&self, time: Duration) {
+        self.stream.socket().set_read_timeout(Some(time)).expect("set");
+        self.stream.socket().set_write_timeout(Some(time)).expect("set");
+    }
+
+    /// Sends a request without a body: `GET /path`, and field lines.
+    pub(crate) fn request(&mut self, line: &str, fields: &[&str]) -> &mut Self {
+        let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
+        self.send(format!("{line} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"))
+    }
+
+    /// Sends a request with a body.
+    pub(crate) fn post(&mut self, path: &str, fields: &[&str], body: &[u8]) -> &mut Self {
+        let length = format!("Content-Length: {}", body.len());
+        let fields: Vec<&str> = fields.iter().copied().chain([length.as_str()]).collect();
+        self.request(&format!("POST {path}"), &fields).send(body)
+    }
+
+    /// Sends a chunk; an empty one is the last.
+    pub(crate) fn chunk(&mut self, data: &[u8]) -> &mut Self {
+        self.try_chunk(data).expect("sent");
+        self
+    }
+
+    /// The same, where the peer may have closed.
+    pub(crate) fn try_chunk(&mut self, data: &[u8]) -> io::Result<()> {
+        let mut chunk = format!("{:x}\r\n", data.len()).into_bytes();
+        chunk.extend_from_slice(data);
+        chunk.extend_from_slice(b"\r\n");
+        self.try_send(chunk)
+    }
+
+    fn more(&mut self) -> io::Result<()> {
+        let mut block = [0; 64 * 1024];
+        match self.stream.read(&mut block)? {
+            0 => Err(ErrorKind::UnexpectedEof.into()),
+            n => {
+                self.rest.extend_from_slice(&block[..n]);
+                Ok(())
+            }
+        }
+    }
+
+    fn line(&mut self) -> io::Result<String> {
+        loop {
+            if let Some(end) = self.rest.windows(2).position(|pair| pair == b"\r\n") {
+                let line = self.rest.drain(..end + 2).take(end).collect();
+                return String::from_utf8(line).map_err(io::Error::other);
+            }
+            self.more()?;
+        }
+    }
+
+    /// The next head, be it an interim one.
+    #[track_caller]
+    pub(crate) fn head(&mut self) -> Answer {
+        self.try_head().expect("an answer")
+    }
+
+    pub(crate) fn try_head(&mut self) -> io::Result<Answer> {
+        let line = self.line()?;
+        let status = line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).and_then(|code| code.parse().ok());
+        let mut answer = Answer { status: status.ok_or_else(|| io::Error::other(line))?, ..Answer::default() };
+        loop {
+            let line = self.line()?;
+            match line.split_once(": ") {
+                Some((name, value)) => answer.fields.push((name.into(), value.into())),
+                None => return Ok(answer),
+            }
+        }
+    }
+
+    /// Up to `n` bytes of a body whose length is known, at least one.
+    pub(crate) fn some(&mut self, n: usize) -> io::Result<Vec<u8>> {
+        if self.rest.is_empty() {
+            self.more()?;
+        }
+        let n = n.min(self.rest.len());
+        Ok(self.take(n))
+    }
+
+    fn take(&mut self, n: usize) -> Vec<u8> {
+        let rest = self.rest.split_off(n);
+        std::mem::replace(&mut self.rest, rest)
+    }
+
+    fn exactly(&mut self, n: usize) -> io::Result<Vec<u8>> {
+        while self.rest.len() < n {
+            self.more()?;
+        }
+        Ok(self.take(n))
+    }
+
+    /// The next chunk; `None` if it was the last one (and there were no trailers).
+    pub(crate) fn next_chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let size = self.line()?;
+        let size = usize::from_str_radix(&size, 16).map_err(io::Error::other)?;
+        let data = self.exactly(size)?;
+        match self.line()?.as_str() {
+            "" => Ok((size > 0).then_some(data)),
+            other => Err(io::Error::other(format!("behind a chunk: {other:?}"))),
+        }
+    }
+
+    /// The body that belongs to a head.
+    pub(crate) fn body(&mut self, head: &Answer) -> io::Result<Vec<u8>> {
+        if head.is_chunked() {
+            let mut body = Vec::new();
+            while let Some(chunk) = self.next_chunk()? {
+                body.extend_from_slice(&chunk);
+            }
+            return Ok(body);
+        }
+        let length = head.get("content-length").map_or(0, |n| n.parse().expect("a length"));
+        self.exactly(length)
+    }
+
+    /// The next answer, whole.
+    #[track_caller]
+    pub(crate) fn answer(&mut self) -> Answer {
+        let mut head = self.head();
+        assert!(head.status >= 200, "not final: {head:?}");
+        head.body = self.body(&head).expect("the body");
+        head
+    }
+
+    /// Whether anything comes within `time`.
+    pub(crate) fn is_silent(&mut self, time: Duration) -> bool {
+        if !self.rest.is_empty() {
+            return false;
+        }
+        self.patience(time);
+        let silent = matches!(self.more(), Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
+        self.patience(PATIENCE);
+        silent
+    }
+
+    /// Whether the peer ends the connection without another byte.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        self.rest.is_empty() && self.more().is_err()
+    }
+
+    /// Leaves at once, without a word. Unread input makes it a reset.
+    pub(crate) fn leave(self) {
+        let _ = self.stream.socket().shutdown(Shutdown::Both);
+    }
+}

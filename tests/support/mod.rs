@@ -1,0 +1,7 @@
+//! What the tests of the services share: a client that hides nothing, and a server that can be waited for.
+
+pub(crate) mod client;
+pub(crate) mod server;
+
+pub(crate) use client::{Answer, Client};
+pub(crate) use server::{Setup, TestServer};

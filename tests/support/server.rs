@@ -1,0 +1,149 @@
+//! A relay that runs while a test does, and counts, so that the test can wait for what it did without sleeping.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Condvar, Mutex, OnceLock},
+    thread::JoinHandle,
+};
+
+use rustls::{ClientConfig, RootCertStore};
+use uncork::{
+    Action, Handler, Limits, Request, Server, Stopper, Tls,
+    relay::{SessionConfig, SessionRelay},
+};
+
+use super::client::{Client, PATIENCE};
+
+/// How a test's server runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Setup {
+    pub(crate) tls: bool,
+    /// Loops; 0 is a thread for each connection.
+    pub(crate) threads: usize,
+}
+
+/// A number that can be waited for.
+#[derive(Clone, Default)]
+struct Counter(Arc<(Mutex<usize>, Condvar)>);
+
+impl Counter {
+    fn add(&self) {
+        *self.0.0.lock().expect("no panic") += 1;
+        self.0.1.notify_all();
+    }
+
+    fn get(&self) -> usize {
+        *self.0.0.lock().expect("no panic")
+    }
+
+    #[track_caller]
+    fn reach(&self, n: usize) {
+        let guard = self.0.0.lock().expect("no panic");
+        let (guard, timeout) = self.0.1.wait_timeout_while(guard, PATIENCE, |count| *count < n).expect("no panic");
+        assert!(!timeout.timed_out(), "only {} of {n}", *guard);
+    }
+}
+
+/// The relay, mounted in a program that counts.
+#[derive(Clone)]
+struct Counting {
+    relay: SessionRelay,
+    seen: Counter,
+    ended: Counter,
+}
+
+impl Handler for Counting {
+    fn request(&mut self, req: &mut Request<'_>) -> Action {
+        let action = if self.relay.serves(req.path()) { self.relay.handle(req) } else { self.relay.request(req) };
+        let ended = self.ended.clone();
+        req.on_end(move |_| ended.add());
+        self.seen.add();
+        action
+    }
+
+    fn stopping(&mut self) {
+        self.relay.stopping();
+    }
+}
+
+pub(crate) struct TestServer {
+    pub(crate) addr: SocketAddr,
+    pub(crate) stopper: Stopper,
+    setup: Setup,
+    counting: Counting,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl TestServer {
+    pub(crate) fn start(setup: Setup, config: SessionConfig) -> Self {
+        Self::start_with(setup, config, Limits { body: 1 << 40, ..Limits::default() })
+    }
+
+    pub(crate) fn start_with(setup: Setup, config: SessionConfig, limits: Limits) -> Self {
+        let relay = SessionRelay::new(config).expect("a good configuration");
+        let counting = Counting { relay, seen: Counter::default(), ended: Counter::default() };
+        let mut server = Server::bind("127.0.0.1:0").expect("bound").limits(limits);
+        if setup.tls {
+            server = server.tls(identity().server.clone());
+        }
+        let running = match setup.threads {
+            0 => server.thread_per_connection(counting.clone()),
+            n => server.threads(n, counting.clone()),
+        }
+        .expect("running");
+        let (addr, stopper) = (running.addr().expect("an address"), running.stopper());
+        let thread = Some(std::thread::spawn(move || running.join().expect("ended in order")));
+        Self { addr, stopper, setup, counting, thread }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.addr, self.setup.tls.then(|| identity().client.clone()))
+    }
+
+    /// Does it, and waits until the server has seen one request more because of it.
+    #[track_caller]
+    pub(crate) fn seen<T>(&self, f: impl FnOnce() -> T) -> T {
+        let before = self.counting.seen.get();
+        let result = f();
+        self.counting.seen.reach(before + 1);
+        result
+    }
+
+    /// Does it, and waits until one request more has ended because of it.
+    #[track_caller]
+    pub(crate) fn ended<T>(&self, f: impl FnOnce() -> T) -> T {
+        let before = self.counting.ended.get();
+        let result = f();
+        self.counting.ended.reach(before + 1);
+        result
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.stopper.stop();
+        let ended = self.thread.take().map(JoinHandle::join);
+        if !std::thread::panicking() {
+            assert!(ended.is_none_or(|result| result.is_ok()), "the server has panicked");
+        }
+    }
+}
+
+struct Identity {
+    server: Tls,
+    client: Arc<ClientConfig>,
+}
+
+/// A certificate for `localhost`, made once, that the server shows and the client trusts.
+fn identity() -> &'static Identity {
+    static IDENTITY: OnceLock<Identity> = OnceLock::new();
+    IDENTITY.get_or_init(|| {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+        let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let server = Tls::pem_bytes(cert.as_bytes(), key.as_bytes()).expect("a good pair");
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).expect("a root");
+        let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        Identity { server, client: Arc::new(client) }
+    })
+}
