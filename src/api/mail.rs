@@ -28,7 +28,6 @@ pub(crate) enum Word {
     Receive(Box<dyn Upload>),
     Inform(u16, Headers),
     Fallback(Duration, Fallback),
-    OutliveFin,
     /// The last ticket was dropped.
     Dropped,
 }

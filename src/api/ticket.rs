@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -45,6 +45,8 @@ impl std::error::Error for Gone {}
 pub(crate) struct TicketCore {
     pub(crate) waker: Waker,
     tickets: AtomicUsize,
+    /// A FIN does not count as the peer's leaving.
+    outlive_fin: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -58,7 +60,12 @@ enum State {
 
 impl TicketCore {
     pub(crate) fn new(waker: Waker) -> Arc<Self> {
-        Arc::new(Self { waker, tickets: AtomicUsize::new(0), state: Mutex::new(State::Open) })
+        Arc::new(Self {
+            waker,
+            tickets: AtomicUsize::new(0),
+            outlive_fin: AtomicBool::new(false),
+            state: Mutex::new(State::Open),
+        })
     }
 
     pub(crate) fn id(&self) -> RequestId {
@@ -85,6 +92,12 @@ impl TicketCore {
             State::Answered(ref answer) => answer.is_some(),
             State::Over => false,
         }
+    }
+
+    /// Whether a FIN that is seen while the answer is owed ends the request. Not once there is an answer, be it on its
+    /// way through the mailbox still: `respond` has said that it was taken.
+    pub(crate) fn ends_with_fin(&self) -> bool {
+        !self.outlive_fin.load(Ordering::Acquire) && !matches!(*self.state(), State::Answered(Some(_)))
     }
 
     /// Takes the answer a ticket has left.
@@ -176,7 +189,8 @@ impl Ticket {
 
     /// A peer that shuts down its writing side still waits for its answer, and is to get it.
     pub fn outlive_fin(&self) {
-        let _ = self.core.mailbox().post(Mail::Ticket(self.core.clone(), Word::OutliveFin));
+        // Not by mail: the FIN may be here already.
+        self.core.outlive_fin.store(true, Ordering::Release);
     }
 
     /// Whether the request is over or answered; then [`respond`](Self::respond) can only give the answer back.

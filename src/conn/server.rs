@@ -62,6 +62,8 @@ pub(crate) struct ServerConn {
     version: Version,
     head_only: bool,
     connect: bool,
+    /// The peer asks for another protocol.
+    upgrade: bool,
     /// The peer waits for `100 Continue`.
     expects: bool,
     /// Bytes of the request's body taken so far.
@@ -78,6 +80,7 @@ impl ServerConn {
             version: Version::Http11,
             head_only: false,
             connect: false,
+            upgrade: false,
             expects: false,
             received: 0,
         }
@@ -99,6 +102,11 @@ impl ServerConn {
     #[inline]
     pub(crate) fn is_receiving(&self) -> bool {
         self.halves.request() == Half::Body
+    }
+
+    /// Nothing of the request's body is to come, be its end reported or not.
+    pub(crate) fn is_all_in(&self) -> bool {
+        !self.is_receiving() || matches!(self.body, BodyIn::None | BodyIn::Length(0))
     }
 
     /// A request was seen and nothing of its answer was written.
@@ -170,6 +178,7 @@ impl ServerConn {
         self.version = head.version;
         self.head_only = head.method == "HEAD";
         self.connect = head.method == "CONNECT";
+        self.upgrade = head.upgrade;
         self.expects = head.expect_continue;
         self.received = 0;
         self.out = BodyOut::Nothing;
@@ -294,6 +303,9 @@ impl ServerConn {
             }
         };
         let connection = match (self.halves.keep_alive(), self.version) {
+            // RFC 9110 §7.8: who sends Upgrade, as a 426 must, also sends that connection option.
+            (false, Version::Http11) if answer.status == 426 => Some(Connection::CloseUpgrade),
+            (true, Version::Http11) if answer.status == 426 => Some(Connection::Upgrade),
             (false, _) => Some(Connection::Close),
             (true, Version::Http10) => Some(Connection::KeepAlive),
             (true, Version::Http11) => None,
@@ -365,7 +377,10 @@ impl ServerConn {
 
     /// Whether a switch is open to this request: an upgrade asked for on 1.1, or CONNECT.
     pub(crate) fn can_switch(&self, status: u16) -> bool {
-        if self.connect { (200..300).contains(&status) } else { status == 101 && self.version == Version::Http11 }
+        match self.connect {
+            true => (200..300).contains(&status),
+            false => status == 101 && self.upgrade && self.version == Version::Http11,
+        }
     }
 
     /// The peer broke a rule: answers that, if an answer is open, and lets nothing follow. Bytes behind it are never

@@ -80,7 +80,6 @@ impl Engine<'_> {
                     slot.conn.inform(status, &headers, &mut slot.out);
                 }
                 Word::Fallback(after, f) => job.fallback = Some((core.tick.after(after), f)),
-                Word::OutliveFin => job.outlive_fin = true,
                 Word::Dropped => {
                     // With an upload at work, its end may still give the answer.
                     let hopeless = matches!(job.reply, Reply::Owed) && matches!(job.up, Up::Idle | Up::Over);

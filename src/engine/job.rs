@@ -37,7 +37,6 @@ pub(super) struct Job {
     pub(super) up: Up,
     pub(super) reply: Reply,
     pub(super) fallback: Option<(Tick, Fallback)>,
-    pub(super) outlive_fin: bool,
     /// The waker was called since the job was last looked at.
     pub(super) woken: bool,
     pub(super) status: u16,
@@ -119,7 +118,6 @@ impl Job {
             up: Up::Idle,
             reply: Reply::Owed,
             fallback: None,
-            outlive_fin: false,
             woken: false,
             status: 0,
             written: 0,
@@ -275,6 +273,9 @@ impl Job {
                         dispatch::discard(std::mem::replace(&mut self.up, Up::Idle));
                         // What was shown is still there: for another upload, or to be drained.
                         self.perform(slot, core, action)?;
+                        if !matches!(self.reply, Reply::Owed) {
+                            self.leave_body(slot, core);
+                        }
                         return Ok(true);
                     }
                 },
@@ -291,6 +292,21 @@ impl Job {
             };
             slot.conn.took(&mut slot.rx, took);
             slot.note_received(core, took);
+        }
+    }
+
+    /// There is an answer, and nobody asks for the body: what is left of it is thrown away if it is short, and ends the
+    /// connection otherwise.
+    pub(super) fn leave_body(&mut self, slot: &mut Slot, core: &Core) {
+        if !slot.conn.is_receiving() || !matches!(self.up, Up::Idle) {
+            return;
+        }
+        self.up = Up::Over;
+        let drain = core.limits.drain;
+        if slot.conn.expects_continue() || slot.conn.direct() as u64 > drain || slot.eof.is_some() {
+            slot.conn.forbid_keep_alive();
+        } else if slot.conn.keeps_alive() {
+            self.up = Up::Draining(drain);
         }
     }
 
@@ -313,15 +329,10 @@ impl Job {
         }
         self.fallback = None;
         self.status = response.status;
-        if slot.conn.is_receiving() && matches!(self.up, Up::Idle) {
-            self.up = Up::Over;
-            let drain = core.limits.drain;
-            if slot.conn.expects_continue() || slot.conn.direct() as u64 > drain || slot.eof.is_some() {
-                slot.conn.forbid_keep_alive();
-            } else if slot.conn.keeps_alive() && !response.close {
-                self.up = Up::Draining(drain);
-            }
+        if response.close {
+            slot.conn.forbid_keep_alive();
         }
+        self.leave_body(slot, core);
         self.confirm = response.confirm.then_some((Tick::NEVER, Duration::from_millis(1)));
         let out = slot.write_head(core, &response);
         let body = std::mem::take(&mut response.body).0;
@@ -509,7 +520,7 @@ impl Job {
         worked |= self.drive_up(slot, core)?;
         worked |= self.drive_reply(slot, core)?;
         let left = slot.eof.is_some() || slot.ready.has(Ready::FIN);
-        if left && self.waits_for_ticket() && !self.outlive_fin {
+        if left && self.waits_for_ticket() && self.asks.ticket.as_ref().is_none_or(|ticket| ticket.ends_with_fin()) {
             return Err(Ended::PeerLeft.into());
         }
         Ok(worked)

@@ -33,8 +33,10 @@ impl Job {
         loop {
             let Up::Pipe { upload, waits } = &mut self.up else { return Ok(worked) };
             let Some(inlet) = dispatch::inlet(upload.as_mut())? else { return Err(Ended::Aborted.into()) };
-            // Nothing of the body is left: its end needs no room.
-            if !slot.conn.is_receiving() {
+            // Nothing of the body is left: its end needs no room, nor anybody at the other end.
+            if slot.conn.is_all_in() {
+                let end = slot.conn.poll_body(&mut slot.rx, &core.limits)?;
+                debug_assert!(matches!(end, BodyEvent::End(None)));
                 self.body_ended(slot, core, None)?;
                 return Ok(true);
             }
@@ -48,6 +50,9 @@ impl Job {
                     // The receiver is gone. Its end is reported to the application, whose ticket answers the sender;
                     // nothing more is read for nobody.
                     self.up = Up::Idle;
+                    if !matches!(self.reply, Reply::Owed) {
+                        self.leave_body(slot, core);
+                    }
                     return Ok(true);
                 }
             };

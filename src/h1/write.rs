@@ -47,8 +47,10 @@ pub enum Connection {
     Close,
     /// There may be more; said to 1.0 clients that asked for it, understood without words by others.
     KeepAlive,
-    /// The protocol changes behind this 101, to what its Upgrade field says.
+    /// The protocol changes behind this 101, to what its Upgrade field says; or, behind a 426, has to.
     Upgrade,
+    /// This is the last response, and a 426.
+    CloseUpgrade,
 }
 
 /// A response's head, ready to be written.
@@ -83,7 +85,7 @@ pub fn is_written_here(name: &str) -> bool {
 /// A head of up to this many bytes is put with one call.
 const STACK: usize = 256;
 
-/// The longest part that is not `fields`: status line (52), Date (37), Content-Length (38), Connection (24), end (2).
+/// The longest part that is not `fields`: status line (52), Date (37), Content-Length (38), Connection (28), end (2).
 const OWN: usize = 160;
 
 /// Bytes put together on the stack.
@@ -170,6 +172,7 @@ pub fn response_head<S: Sink>(head: &ResponseHead<'_>, to: &mut S) {
         Some(Connection::Close) => line.put(b"Connection: close\r\n"),
         Some(Connection::KeepAlive) => line.put(b"Connection: keep-alive\r\n"),
         Some(Connection::Upgrade) => line.put(b"Connection: upgrade\r\n"),
+        Some(Connection::CloseUpgrade) => line.put(b"Connection: close, upgrade\r\n"),
     }
     debug_assert!(line.len + 2 <= OWN);
     if head.fields.len() <= STACK - 2 - line.len {

@@ -1,0 +1,128 @@
+//! A directory as a page. Names are strangers' words: escaped for HTML, percent-encoded in links.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fmt::{self, Write},
+    fs::{self, Metadata},
+    io,
+    path::Path,
+    time::SystemTime,
+};
+
+use crate::path::{Root, Segments, encode};
+
+/// Entries shown: a page is made in memory, and while the loop's other connections wait.
+const SHOWN: usize = 10_000;
+
+const HEAD: &str = "<!doctype html>\n<meta charset=\"utf-8\">\n<meta name=\"robots\" content=\"noindex\">\n\
+    <style>body{font:1em/1.5 system-ui,sans-serif;margin:2em}td{padding:0 2em 0 0}td+td{text-align:right}</style>\n";
+
+/// What only the page's own style may do. There is no script, and none that a name could bring.
+pub(crate) const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+
+/// The page of this directory, directories first, each sorted by name.
+pub(crate) fn page(root: &Root, dir: &Path, at: &Segments) -> io::Result<String> {
+    let mut entries: Vec<(OsString, Metadata)> = Vec::new();
+    let mut more = false;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entries.len() == SHOWN {
+            more = true;
+            break;
+        }
+        if let Some(metadata) = root.look(&entry) {
+            entries.push((entry.file_name(), metadata));
+        }
+    }
+    entries.sort_by(|(a, x), (b, y)| (!x.is_dir(), a).cmp(&(!y.is_dir(), b)));
+
+    let mut title = String::from("/");
+    for name in &at.names {
+        title = title + &name.to_string_lossy() + "/";
+    }
+    let mut page = String::from(HEAD);
+    let title = Escaped(&title);
+    let _ = write!(page, "<title>{title}</title>\n<h1>{title}</h1>\n<table>\n"); // into a String: can't fail
+    if !at.names.is_empty() {
+        page.push_str("<tr><td><a href=\"../\">../</a><td><td>\n");
+    }
+    for (name, metadata) in &entries {
+        let _ = writeln!(page, "{}", Row { name, metadata });
+    }
+    page.push_str("</table>\n");
+    if more {
+        let _ = writeln!(page, "<p>There is more; this page shows {SHOWN} entries.");
+    }
+    Ok(page)
+}
+
+struct Row<'a> {
+    name: &'a OsStr,
+    metadata: &'a Metadata,
+}
+
+impl fmt::Display for Row<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let slash = if self.metadata.is_dir() { "/" } else { "" };
+        let name = self.name.to_string_lossy();
+        write!(f, "<tr><td><a href=\"{}{slash}\">{}{slash}</a><td>", encode(self.name), Escaped(&name))?;
+        if !self.metadata.is_dir() {
+            write!(f, "{}", Size(self.metadata.len()))?;
+        }
+        let modified = self.metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        write!(f, "<td>{}", httpdate::fmt_http_date(modified.max(SystemTime::UNIX_EPOCH)))
+    }
+}
+
+/// Text in HTML, between tags or between double quotes.
+struct Escaped<'a>(&'a str);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for c in self.0.chars() {
+            match c {
+                '&' => f.write_str("&amp;")?,
+                '<' => f.write_str("&lt;")?,
+                '>' => f.write_str("&gt;")?,
+                '"' => f.write_str("&quot;")?,
+                '\'' => f.write_str("&#39;")?,
+                c if c.is_control() => f.write_char('\u{fffd}')?,
+                c => f.write_char(c)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A size for people.
+struct Size(u64);
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (mut unit, mut size) = (0, self.0 as f64);
+        while size >= 1024.0 && unit < 4 {
+            (unit, size) = (unit + 1, size / 1024.0);
+        }
+        let digits = usize::from(unit > 0 && size < 100.0);
+        write!(f, "{size:.digits$}&nbsp;{}", ["B", "KiB", "MiB", "GiB", "TiB"][unit])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stays_text() {
+        assert_eq!(Escaped("<a href='x'>\"&\n").to_string(), "&lt;a href=&#39;x&#39;&gt;&quot;&amp;\u{fffd}");
+    }
+
+    #[test]
+    fn sizes_are_short() {
+        for (size, want) in
+            [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (150 << 10, "150 KiB"), (3 << 39, "1.5 TiB")]
+        {
+            assert_eq!(Size(size).to_string(), want.replace(' ', "&nbsp;"));
+        }
+    }
+}
