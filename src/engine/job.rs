@@ -216,12 +216,16 @@ impl Job {
             slot.conn.ask_for_body(&slot.rx, &mut slot.out);
         }
         let waker = self.waker(slot, core);
-        self.up = match upload.pipe() {
-            Some(inlet) => {
+        self.up = match dispatch::inlet(upload.as_mut()) {
+            Ok(Some(inlet)) => {
                 inlet.on_room(waker);
                 Up::Pipe { upload, waits: false }
             }
-            None => Up::Upload { upload, pushed_back: false },
+            Ok(None) => Up::Upload { upload, pushed_back: false },
+            Err(panicked) => {
+                dispatch::discard(upload);
+                return Err(panicked.into());
+            }
         };
         Ok(())
     }
@@ -320,6 +324,17 @@ impl Job {
     /// Begins the answer.
     pub(super) fn answer(&mut self, slot: &mut Slot, core: &mut Core, response: Response) {
         let mut response = slot.checked(response);
+        let mut piped = false;
+        if let Kind::Stream(produce) = &mut response.body.0 {
+            match dispatch::outlet(produce.as_mut()) {
+                Ok(None) => {}
+                Ok(Some(outlet)) => {
+                    PipeOut::on_data(outlet, self.waker(slot, core));
+                    piped = true;
+                }
+                Err(_) => dispatch::discard(std::mem::replace(&mut response, Response::new(500).close())),
+            }
+        }
         if let Some(ticket) = &self.asks.ticket {
             ticket.claim();
         }
@@ -346,16 +361,8 @@ impl Job {
                 Reply::Sent
             }
             Kind::File(file, range) => Reply::File { file, at: range.start },
-            Kind::Stream(mut produce) => {
-                let waker = self.waker(slot, core);
-                match produce.pipe() {
-                    Some(outlet) => {
-                        PipeOut::on_data(outlet, waker);
-                        Reply::Pipe { produce, waits: false, announced: 0 }
-                    }
-                    None => Reply::Stream { produce, waits: false },
-                }
-            }
+            Kind::Stream(produce) if piped => Reply::Pipe { produce, waits: false, announced: 0 },
+            Kind::Stream(produce) => Reply::Stream { produce, waits: false },
         };
     }
 
