@@ -33,4 +33,6 @@ mod limits;
 mod pipes;
 mod stopping;
 mod tickets;
+mod upgrade_data;
+mod upgrading;
 mod uploads;
