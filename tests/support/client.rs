@@ -289,6 +289,7 @@ impl Client {
     }
 
     /// Everything up to the peer's end.
+    #[allow(clippy::wrong_self_convention)]
     pub(crate) fn to_end(&mut self) -> io::Result<Vec<u8>> {
         loop {
             match self.more() {
