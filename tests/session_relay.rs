@@ -5,6 +5,7 @@ use std::{io::ErrorKind, time::Duration};
 
 use uncork::relay::SessionConfig;
 
+#[allow(dead_code)] // the examples' tests use the rest
 mod support;
 use support::{Answer, Client, Setup, TestServer};
 

@@ -258,6 +258,7 @@ impl Wire {
 
     /// Everything that is still to come, and how it ends.
     #[track_caller]
+    #[allow(clippy::wrong_self_convention)]
     pub(crate) fn to_end(&mut self) -> (Vec<u8>, Finish) {
         let finish = loop {
             match self.more() {
