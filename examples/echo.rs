@@ -3,7 +3,7 @@
 //!     cargo run --release --example echo
 //!     curl http://127.0.0.1:8080/any/path -d 'hello'
 //!     curl -T some.file http://127.0.0.1:8080/ -o same.file     # of any size, in constant memory
-//!     curl -T - http://127.0.0.1:8080/ -N                       # line by line, as you type
+//!     curl -T . -N http://127.0.0.1:8080/                       # line by line, as you type
 //!
 //! The body goes through a pipe from the request into the answer. A pipe is bounded: whoever sends faster than he reads
 //! is pushed back, and the server holds one block of 64 KiB for him, however much he sends.

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("external_select: {error}");
+            eprintln!("error: {error}");
             ExitCode::FAILURE
         }
     }
@@ -51,7 +51,9 @@ fn run(args: &Args) -> io::Result<()> {
     // The program's own state. The handler below borrows it, and the loop changes it between two turns.
     let (page, uptime, requests) = (RefCell::new("Nothing was typed yet.".to_owned()), Cell::new(0), Cell::new(0));
 
-    let mut server = Server::bind(&*args.listen)?.external(|_: &mut Request<'_>| {
+    let bound = Server::bind(&*args.listen);
+    let bound = bound.map_err(|error| io::Error::new(error.kind(), format!("--listen {}: {error}", args.listen)))?;
+    let mut server = bound.external(|_: &mut Request<'_>| {
         requests.set(requests.get() + 1);
         Response::text(format!("{}\n\nrequest {}, up {} s\n", page.borrow(), requests.get(), uptime.get()))
     })?;

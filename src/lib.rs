@@ -58,8 +58,8 @@
 //! | `api` | what applications implement and return | `base h1` |
 //! | `transport` | bytes on and off sockets; rustls in `tls`, unsafe in `sys` | `base` |
 //! | `engine` | one event loop | `base h1 conn api transport` |
-//! | `drive` | who waits; the only room that reads the clocks | `base api engine`, and [`Stopper`] |
-//! | `server` | [`Server`], [`Running`], [`Stopper`] | `base api transport engine drive` |
+//! | `drive` | who waits; the only room that reads the clocks | `base api engine` |
+//! | `server` | [`Server`], [`Running`] | `base api transport engine drive` |
 #![cfg_attr(feature = "relay", doc = "| [`relay`] | services, written as an outsider would | the public face |")]
 #![cfg_attr(not(feature = "relay"), doc = "| `relay` | services, written as an outsider would | the public face |")]
 //!
@@ -121,14 +121,16 @@ pub mod h1;
 pub mod relay;
 pub(crate) mod server;
 pub(crate) mod transport;
+#[doc(hidden)]
+pub mod workbench;
 
 pub use api::{
     Access, Action, Body, End, Flow, Gone, Handler, Head, Io, Loop, Moved, PipeIn, PipeOut, Produce, Request, Response,
     Rx, RxEnd, Secure, Stream, Switch, Take, Ticket, Tx, Upgrade, Upload, Waker, Why, pipe,
 };
 pub use base::{ConnId, Ended, EventMask, Limits, Moment, PeerAddr, RequestId, Timer, Wait};
-pub use drive::external::External;
+pub use drive::{Stopper, external::External};
 pub use h1::Headers;
-pub use server::{Running, Server, Stopper};
+pub use server::{Running, Server};
 #[cfg(feature = "tls")]
 pub use transport::{Tls, TlsBuilder, TlsError};

@@ -7,7 +7,6 @@ use std::{
     path::Path,
     sync::Arc,
     thread::JoinHandle,
-    time::Duration,
 };
 
 #[cfg(feature = "tls")]
@@ -15,7 +14,7 @@ use crate::transport::Tls;
 use crate::{
     api::{Access, Handler, Loop},
     base::Limits,
-    drive::{Loops, external::External, per_conn, threads},
+    drive::{Loops, Stopper, external::External, per_conn, threads},
     engine::{AccessLog, Admission, Port, Setup},
     transport::{Listener, Security},
 };
@@ -348,24 +347,6 @@ impl Running {
     }
 }
 
-/// Stops a server, from any thread: after reading a signal handler's self-pipe, for instance.
-#[derive(Clone)]
-pub struct Stopper(pub(crate) Loops);
-
-impl Stopper {
-    /// At once: every connection is closed, and requests end with [`Ended::Stopped`](crate::Ended::Stopped).
-    pub fn stop(&self) {
-        self.0.stop(None);
-    }
-
-    /// Gracefully: listeners close when their queues are empty, idle connections close, requests under way are
-    /// finished (with `Connection: close`), upgrades are told. What is left after `grace` ends: tickets that still
-    /// wait are answered with 503. May be called again with a shorter grace.
-    pub fn graceful(&self, grace: Duration) {
-        self.0.stop(Some(grace));
-    }
-}
-
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server").field("addrs", &self.addrs().collect::<Vec<_>>()).finish_non_exhaustive()
@@ -375,11 +356,5 @@ impl fmt::Debug for Server {
 impl fmt::Debug for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Running").field("addr", &self.addr).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Stopper {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Stopper")
     }
 }

@@ -54,6 +54,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(crate) max_body: Option<u64>,
 
+    /// Write a line for each request to standard error, in the combined log format
+    #[arg(long)]
+    access_log: bool,
+
     /// How long requests may take to finish after the first SIGINT or SIGTERM; the second stops at once
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     grace: u32,
@@ -78,8 +82,8 @@ impl Failure {
     }
 }
 
-/// Serves until a signal ends it; says where, as soon as it is ready. Access log and warnings go to standard error
-/// (`RUST_LOG=warn`: only the warnings).
+/// Serves until a signal ends it; says where, as soon as it is ready. Warnings go to standard error, more of them with
+/// `RUST_LOG=debug`; so does the access log, if it was asked for.
 pub(crate) fn serve<H: Handler + Clone + Send + 'static>(args: &ServeArgs, handler: H) -> ExitCode {
     init_log();
     match run(args, handler) {
@@ -97,8 +101,8 @@ fn run<H: Handler + Clone + Send + 'static>(args: &ServeArgs, handler: H) -> Res
         _ => Failure(error.to_string(), 1),
     })?;
     let mut server = with_tls(server, args)?.limits(args.limits());
-    if log::log_enabled!(target: "access", log::Level::Info) {
-        server = server.access_log(|access| log::info!(target: "access", "{access}"));
+    if args.access_log {
+        server = server.access_log(|access| eprintln!("{access}"));
     }
     // Before anything runs: a signal that comes early must not be lost.
     let signals = Signals::new([SIGINT, SIGTERM]).map_err(Failure::system("can't handle signals"))?;
@@ -192,14 +196,8 @@ fn stop_on(mut signals: Signals, stopper: Stopper, args: &ServeArgs) -> Result<(
 }
 
 fn init_log() {
-    let filter = env_logger::Env::default().default_filter_or("info");
-    let mut builder = env_logger::Builder::from_env(filter);
-    builder.format(|out, record| match record.target() {
-        // In the combined format already, with its own time.
-        "access" => writeln!(out, "{}", record.args()),
-        target => writeln!(out, "{} {} {target}: {}", out.timestamp(), record.level(), record.args()),
-    });
-    builder.init();
+    let filter = env_logger::Env::default().default_filter_or("warn");
+    env_logger::Builder::from_env(filter).init();
 }
 
 /// `512`, `64k`, `1G`.

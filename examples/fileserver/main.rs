@@ -54,7 +54,7 @@ fn main() -> ExitCode {
             respond(&root, req).header("X-Content-Type-Options", "nosniff")
         }),
         Err(error) => {
-            eprintln!("fileserver: can't serve {}: {error}", args.root.display());
+            eprintln!("error: can't serve {}: {error}", args.root.display());
             ExitCode::FAILURE
         }
     }

@@ -194,8 +194,12 @@ impl fmt::Debug for Rx<'_> {
 /// Bounded output: of an upgraded connection, or of a streamed body.
 pub struct Tx<'a> {
     pub(crate) out: &'a mut Out,
-    /// `out` may hold so many bytes when the call is over.
+    /// `out` may hold so many bytes when the call is over,
     pub(crate) limit: usize,
+    /// or, for a shared block behind which nothing else waits, so many.
+    pub(crate) most: usize,
+    /// If `out` holds no more than this, nothing else waits.
+    pub(crate) own: usize,
     /// Set by `finish`; sticky.
     pub(crate) finished: &'a mut bool,
 }
@@ -214,9 +218,11 @@ impl Tx<'_> {
     }
 
     /// Writes all of `bytes` without copying them if they are many; any number of connections may share one
-    /// allocation. All or nothing: `false` if there is no room for them (with an empty output there always is one).
+    /// allocation. All or nothing: `false` if there is no room for them. While nothing else waits in the output there
+    /// always is, unless a body's announced length (or, chunked, 1 MiB) says otherwise.
     pub fn write_shared(&mut self, bytes: &Arc<[u8]>) -> bool {
-        let fits = self.room() >= bytes.len() || (self.out.is_empty() && self.room() > 0);
+        let alone = self.out.len() <= self.own && self.out.len().saturating_add(bytes.len()) <= self.most;
+        let fits = self.room() >= bytes.len() || (alone && self.room() > 0);
         if fits {
             self.out.push_block(Block::Shared(bytes.clone()));
         }

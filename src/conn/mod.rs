@@ -15,7 +15,11 @@
 //!
 //! Not here: sockets, TLS (`transport`), the application (`engine::dispatch`), the clock (`drive`).
 
+pub(crate) mod fuzz;
 pub(crate) mod halves;
+pub(crate) mod play;
 pub(crate) mod server;
+#[cfg(test)]
+mod traces;
 
 pub(crate) use server::{BodyEvent, BodyOut, ServerConn};

@@ -286,7 +286,12 @@ impl ServerConn {
     /// Writes the answer's head; says how its body is framed. If there is none to send, the answer is complete.
     #[inline]
     pub(crate) fn respond(&mut self, answer: &Answer<'_>, out: &mut Out) -> BodyOut {
-        let bodiless = matches!(answer.status, 100..200 | 204 | 304) || (self.connect && answer.status < 300);
+        let tunnel = self.connect && answer.status < 300;
+        let bodiless = tunnel || matches!(answer.status, 100..200 | 204 | 304);
+        if tunnel {
+            // RFC 9110 §9.3.6: the client takes it for a tunnel now. What it sends into that is no request.
+            self.halves.forbid_keep_alive();
+        }
         // RFC 9112 §6.3, items 1 to 8, from the sender's side.
         let length = match answer.length {
             _ if bodiless => BodyLength::None,
@@ -381,10 +386,12 @@ impl ServerConn {
     /// The peer broke a rule: answers that, if an answer is open, and lets nothing follow. Bytes behind it are never
     /// parsed. Whether it could be said.
     pub(crate) fn refuse(&mut self, what: Misbehaved, date: &[u8; 29], out: &mut Out) -> bool {
+        // Of a head that was not understood, the method isn't known: `head_only` is about the request before it.
+        let with_body = !self.head_only || self.halves.response() == Half::Idle;
         self.report(Did::Break, true);
         let open = matches!(self.halves.response(), Half::Idle | Half::Owed);
         if open {
-            write::error(what, date, !self.head_only, out);
+            write::error(what, date, with_body, out);
             self.report(Did::Head, false);
             self.report(Did::End, false);
         }

@@ -7,12 +7,11 @@ use std::{
     time::Duration,
 };
 
-use super::{Clock, Loops};
+use super::{Clock, Loops, Stopper};
 use crate::{
     api::Loop,
     base::{Moment, Wait},
     engine::{Engine, Setup},
-    server::Stopper,
 };
 
 /// A server that the application drives, from within its own `select`, `poll` or `epoll` loop.

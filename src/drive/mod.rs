@@ -14,7 +14,7 @@ pub(crate) mod per_conn;
 pub(crate) mod threads;
 
 use std::{
-    io,
+    fmt, io,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -98,6 +98,30 @@ impl Loops {
             // A loop that has ended needs no stopping.
             let _ = one.0.post(Mail::Stop(grace));
         }
+    }
+}
+
+/// Stops a server, from any thread: after reading a signal handler's self-pipe, for instance.
+#[derive(Clone)]
+pub struct Stopper(pub(crate) Loops);
+
+impl Stopper {
+    /// At once: every connection is closed, and requests end with [`Ended::Stopped`](crate::Ended::Stopped).
+    pub fn stop(&self) {
+        self.0.stop(None);
+    }
+
+    /// Gracefully: listeners close when their queues are empty, idle connections close, requests under way are
+    /// finished (with `Connection: close`), upgrades are told. What is left after `grace` ends: tickets that still
+    /// wait are answered with 503. May be called again with a shorter grace.
+    pub fn graceful(&self, grace: Duration) {
+        self.0.stop(Some(grace));
+    }
+}
+
+impl fmt::Debug for Stopper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stopper")
     }
 }
 

@@ -37,9 +37,18 @@ pub(crate) struct Threads {
 
 #[derive(Default)]
 struct State {
-    idle: Vec<Sender<Arrival>>,
+    idle: Vec<Sender<Order>>,
+    /// Threads that have a connection.
     busy: usize,
+    /// Threads there are.
+    alive: usize,
     stopped: bool,
+}
+
+/// What a thread is told.
+enum Order {
+    Serve(Arrival),
+    End,
 }
 
 impl Threads {
@@ -52,40 +61,40 @@ impl Threads {
     }
 
     /// Gives an arrival to an idle thread, or to a new one.
-    pub(crate) fn take(self: &Arc<Self>, mut arrival: Arrival) -> Result<(), Arrival> {
-        self.state().busy += 1;
-        while let Some(idle) = { self.state().idle.pop() } {
-            match idle.send(arrival) {
-                Ok(()) => return Ok(()),
-                Err(back) => arrival = back.0,
+    pub(crate) fn take(self: &Arc<Self>, arrival: Arrival) -> Result<(), Arrival> {
+        let idle = {
+            let mut state = self.state();
+            state.busy += 1;
+            let idle = state.idle.pop();
+            state.alive += usize::from(idle.is_none());
+            idle
+        };
+        // An idle thread waits for its order: it is there to take it.
+        let thread = match idle {
+            Some(thread) => thread,
+            None => {
+                let (give, get) = channel();
+                let (threads, own) = (self.clone(), give.clone());
+                let spawned = Builder::new().name("uncork-conn".into()).spawn(move || threads.work(&own, &get));
+                if let Err(error) = spawned {
+                    warn!(target: "uncork::drive", "no thread for another connection: {error}");
+                    let mut state = self.state();
+                    (state.busy, state.alive) = (state.busy - 1, state.alive - 1);
+                    return Err(arrival);
+                }
+                give
             }
-        }
-        let (give, get) = channel();
-        let threads = self.clone();
-        let (own, first) = (give.clone(), give);
-        let spawned = Builder::new().name("uncork-conn".into()).spawn(move || threads.work(&own, &get));
-        match spawned {
-            Ok(_) => match first.send(arrival) {
-                Ok(()) => Ok(()),
-                Err(back) => Err(self.left(back.0)),
-            },
-            Err(error) => {
-                warn!(target: "uncork::drive", "no thread for another connection: {error}");
-                Err(self.left(arrival))
-            }
-        }
-    }
-
-    fn left(&self, arrival: Arrival) -> Arrival {
-        self.state().busy -= 1;
-        self.changed.notify_all();
-        arrival
+        };
+        thread.send(Order::Serve(arrival)).map_err(|back| match back.0 {
+            Order::Serve(arrival) => arrival,
+            Order::End => unreachable!("an order comes back as it was given"),
+        })
     }
 
     /// A thread's life: one connection after the other.
-    fn work(self: &Arc<Self>, own: &Sender<Arrival>, get: &Receiver<Arrival>) {
+    fn work(self: &Arc<Self>, own: &Sender<Order>, get: &Receiver<Order>) {
         let mut engine: Option<(Engine<'static>, Loop)> = None;
-        while let Ok(arrival) = get.recv() {
+        while let Ok(Order::Serve(arrival)) = get.recv() {
             if let Err(error) = self.serve(&mut engine, arrival) {
                 warn!(target: "uncork::drive", "a connection's loop has failed: {error}");
             }
@@ -96,7 +105,6 @@ impl Threads {
                 state.idle.push(own.clone());
             }
             drop(state);
-            self.changed.notify_all();
             if !keep {
                 break;
             }
@@ -104,6 +112,9 @@ impl Threads {
         if let Some((_, handle)) = &engine {
             self.loops.remove(handle);
         }
+        drop(engine);
+        self.state().alive -= 1;
+        self.changed.notify_all();
     }
 
     fn serve(self: &Arc<Self>, engine: &mut Option<(Engine<'static>, Loop)>, arrival: Arrival) -> io::Result<()> {
@@ -111,7 +122,9 @@ impl Threads {
             let threads = self.clone();
             // What a connection's handler adopts gets a thread of its own, too.
             let elsewhere: Elsewhere = Box::new(move |arrival| threads.take(arrival));
-            let new = Engine::new(Setup { elsewhere: Some(elsewhere), ..(self.make)() }, Clock::new().now())?;
+            let setup = Setup { elsewhere: Some(elsewhere), ..(self.make)() };
+            let admission = setup.admission.clone();
+            let new = Engine::new(setup, Clock::new().now()).inspect_err(|_| admission.leave(&arrival.peer))?;
             let handle = new.handle();
             self.loops.add(handle.clone());
             *engine = Some((new, handle));
@@ -125,13 +138,15 @@ impl Threads {
     fn stop(&self) {
         let mut state = self.state();
         state.stopped = true;
-        state.idle.clear();
+        for thread in state.idle.drain(..) {
+            let _ = thread.send(Order::End);
+        }
     }
 
-    /// Waits until no connection is left, or `deadline`; how many are.
+    /// Waits until no thread is left, or `deadline`; how many connections are.
     fn wait_until(&self, deadline: Option<Instant>, clock: &mut Clock) -> usize {
         let mut state = self.state();
-        while state.busy > 0 {
+        while state.alive > 0 {
             let left = deadline.map(|at| at.saturating_duration_since(clock.now().mono));
             if left.is_some_and(|left| left.is_zero()) {
                 break;

@@ -12,7 +12,7 @@ use log::error;
 
 use crate::{
     api::{
-        Access, Action, End, Flow, Handler, Io, Produce, Request, Response, Take, Tx, Upgrade, Upload,
+        Access, Action, End, Flow, Handler, Io, PipeIn, PipeOut, Produce, Request, Response, Take, Tx, Upgrade, Upload,
         mail::{Fallback, Later},
         request::OnEnd,
     },
@@ -69,6 +69,16 @@ pub(super) fn end(upload: Box<dyn Upload>, trailers: &Headers) -> Called<Action>
 
 pub(super) fn produce(produce: &mut dyn Produce, tx: &mut Tx<'_>) -> Called<Flow> {
     guard("Produce::produce", || produce.produce(tx))
+}
+
+/// The pipe that an upload fills, if it is one.
+pub(super) fn inlet(upload: &mut dyn Upload) -> Called<Option<&mut PipeIn>> {
+    guard("Upload::pipe", || upload.pipe())
+}
+
+/// The pipe that a producer drains, if it is one.
+pub(super) fn outlet(produce: &mut dyn Produce) -> Called<Option<&mut PipeOut>> {
+    guard("Produce::pipe", || produce.pipe())
 }
 
 pub(super) fn ready(upgrade: &mut dyn Upgrade, io: &mut Io<'_>) -> Called<EventMask> {

@@ -131,6 +131,11 @@ impl Job {
         fallback.min(confirm)
     }
 
+    /// Somebody takes the body, be there an answer already or not.
+    fn is_wanted(&self) -> bool {
+        matches!(self.up, Up::Upload { .. } | Up::Pipe { .. })
+    }
+
     /// The body is wanted now: the peer's clock runs.
     pub(super) fn wants_body(&self) -> bool {
         match &self.up {
@@ -186,9 +191,14 @@ impl Job {
             }
             Action::Receive(upload) if matches!(self.up, Up::Idle) => self.receive(slot, core, upload)?,
             Action::Wait if owed && self.waits_for_ticket() => {
-                if !self.asks.ticket.as_ref().is_some_and(|ticket| ticket.is_hopeful()) {
-                    error!(target: "uncork::engine", "{}: the handler waits, but no ticket is alive", slot.request_id());
-                    self.answer(slot, core, Response::new(500));
+                match &self.asks.ticket {
+                    Some(ticket) if ticket.is_hopeful() => {}
+                    // Dropped already: it makes no difference when.
+                    Some(_) => self.answer(slot, core, Response::new(503)),
+                    None => {
+                        error!(target: "uncork::engine", "{}: the handler waits without a ticket", slot.request_id());
+                        self.answer(slot, core, Response::new(500));
+                    }
                 }
             }
             Action::Wait => {}
@@ -206,12 +216,16 @@ impl Job {
             slot.conn.ask_for_body(&slot.rx, &mut slot.out);
         }
         let waker = self.waker(slot, core);
-        self.up = match upload.pipe() {
-            Some(inlet) => {
+        self.up = match dispatch::inlet(upload.as_mut()) {
+            Ok(Some(inlet)) => {
                 inlet.on_room(waker);
                 Up::Pipe { upload, waits: false }
             }
-            None => Up::Upload { upload, pushed_back: false },
+            Ok(None) => Up::Upload { upload, pushed_back: false },
+            Err(panicked) => {
+                dispatch::discard(upload);
+                return Err(panicked.into());
+            }
         };
         Ok(())
     }
@@ -309,6 +323,17 @@ impl Job {
     /// Begins the answer.
     pub(super) fn answer(&mut self, slot: &mut Slot, core: &mut Core, response: Response) {
         let mut response = slot.checked(response);
+        let mut piped = false;
+        if let Kind::Stream(produce) = &mut response.body.0 {
+            match dispatch::outlet(produce.as_mut()) {
+                Ok(None) => {}
+                Ok(Some(outlet)) => {
+                    PipeOut::on_data(outlet, self.waker(slot, core));
+                    piped = true;
+                }
+                Err(_) => dispatch::discard(std::mem::replace(&mut response, Response::new(500).close())),
+            }
+        }
         if let Some(ticket) = &self.asks.ticket {
             ticket.claim();
         }
@@ -335,16 +360,8 @@ impl Job {
                 Reply::Sent
             }
             Kind::File(file, range) => Reply::File { file, at: range.start },
-            Kind::Stream(mut produce) => {
-                let waker = self.waker(slot, core);
-                match produce.pipe() {
-                    Some(outlet) => {
-                        PipeOut::on_data(outlet, waker);
-                        Reply::Pipe { produce, waits: false, announced: 0 }
-                    }
-                    None => Reply::Stream { produce, waits: false },
-                }
-            }
+            Kind::Stream(produce) if piped => Reply::Pipe { produce, waits: false, announced: 0 },
+            Kind::Stream(produce) => Reply::Stream { produce, waits: false },
         };
     }
 
@@ -361,27 +378,33 @@ impl Job {
     fn drive_stream(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
         // The size of a chunk is patched in when it is known; five digits hold what one call may write.
         const SIZE: &[u8] = b"00000\r\n";
-        let most = core.limits.output.min(0xf_ffff);
+        let room = core.limits.output / 2;
         let mut worked = false;
         loop {
             let Reply::Stream { produce, waits } = &mut self.reply else { return Ok(worked) };
-            if *waits || slot.out.len() > most / 2 {
+            if *waits || slot.out.len() > room {
                 return Ok(worked);
             }
             slot.open_out(core);
             let framing = slot.conn.body_out();
             let at = slot.out.buf.len();
-            let limit = match framing {
-                BodyOut::Chunked => {
-                    slot.out.push(SIZE);
-                    slot.out.len() + most / 2
-                }
-                BodyOut::Length(left) => slot.out.len() + usize::try_from(left).unwrap_or(most).min(most / 2),
-                BodyOut::UntilClose | BodyOut::Nothing => slot.out.len() + most / 2,
+            if framing == BodyOut::Chunked {
+                slot.out.push(SIZE);
+            }
+            let most = match framing {
+                BodyOut::Chunked => 0xf_ffff,
+                BodyOut::Length(left) => usize::try_from(left).unwrap_or(usize::MAX),
+                BodyOut::UntilClose | BodyOut::Nothing => usize::MAX,
             };
             let before = slot.out.len();
             let mut finished = false;
-            let mut tx = Tx { out: &mut slot.out, limit, finished: &mut finished };
+            let mut tx = Tx {
+                out: &mut slot.out,
+                limit: before + most.min(room),
+                most: before.saturating_add(most),
+                own: before,
+                finished: &mut finished,
+            };
             let flow = dispatch::produce(produce.as_mut(), &mut tx)?;
             let n = slot.out.len() - before;
             if framing == BodyOut::Chunked {
@@ -477,7 +500,7 @@ impl Job {
         if !matches!(self.reply, Reply::Sent)
             || conn.owes_answer()
             || conn.is_answering()
-            || (conn.is_receiving() && !conn.must_close())
+            || (conn.is_receiving() && (!conn.must_close() || self.is_wanted()))
             || !slot.out.is_empty()
             || slot.transport.has_pending()
         {
@@ -535,21 +558,25 @@ impl Slot {
             let worked = job.drive(slot, core)?;
             Ok(worked)
         })?;
-        if let Phase::Job(job) = std::mem::replace(&mut self.phase, Phase::Head) {
-            let mut job = job;
-            if !job.is_complete(self, core) {
-                self.phase = Phase::Job(job);
+        let mut job = match std::mem::replace(&mut self.phase, Phase::Head) {
+            Phase::Job(job) => job,
+            // It was refused, or has switched.
+            other => {
+                self.phase = other;
                 return Ok(worked);
             }
-            self.end_job(core, *job, Ended::Complete);
-            self.clock = None;
-            if self.conn.must_close() {
-                let linger = self.conn.is_receiving() || !self.rx.is_empty();
-                self.close(Ended::Complete, linger);
-            }
-            return Ok(true);
+        };
+        if !job.is_complete(self, core) {
+            self.phase = Phase::Job(job);
+            return Ok(worked);
         }
-        Ok(worked)
+        self.end_job(core, *job, Ended::Complete);
+        self.clock = None;
+        if self.conn.must_close() {
+            let linger = self.conn.is_receiving() || !self.rx.is_empty();
+            self.close(Ended::Complete, linger);
+        }
+        Ok(true)
     }
 
     /// Lets `f` work on the job, and carries out what it stops with.
@@ -572,6 +599,8 @@ impl Slot {
                 Ok(worked)
             }
             Err(Stop::End(Ended::Panicked)) if self.conn.owes_answer() => {
+                // What has panicked is not called again.
+                dispatch::discard(std::mem::replace(&mut job.up, Up::Idle));
                 job.answer(self, core, Response::new(500).close());
                 self.phase = Phase::Job(job);
                 Ok(true)

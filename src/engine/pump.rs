@@ -6,6 +6,7 @@ use std::io::IoSlice;
 
 use super::{
     core::Core,
+    dispatch,
     job::{Job, Reply, Stop, Up},
     ready::Ready,
     slot::Slot,
@@ -31,7 +32,7 @@ impl Job {
         let mut worked = false;
         loop {
             let Up::Pipe { upload, waits } = &mut self.up else { return Ok(worked) };
-            let Some(inlet) = upload.pipe() else { return Err(Ended::Aborted.into()) };
+            let Some(inlet) = dispatch::inlet(upload.as_mut())? else { return Err(Ended::Aborted.into()) };
             // Nothing of the body is left: its end needs no room, nor anybody at the other end.
             if slot.conn.is_all_in() {
                 let end = slot.conn.poll_body(&mut slot.rx, &core.limits)?;
@@ -78,7 +79,7 @@ impl Job {
         let mut worked = false;
         while slot.ready.has(Ready::WRITE) {
             let Reply::Pipe { produce, waits, announced } = &mut self.reply else { return Ok(worked) };
-            let Some(outlet) = produce.pipe() else { return Err(Ended::Aborted.into()) };
+            let Some(outlet) = dispatch::outlet(produce.as_mut())? else { return Err(Ended::Aborted.into()) };
             let mut block = match outlet.lend() {
                 Lent::Block(block) => block,
                 Lent::NotNow => {

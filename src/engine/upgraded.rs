@@ -245,7 +245,13 @@ impl Slot {
         let mut orders = Orders::default();
         let mut io = Io {
             rx: Rx { buf: &mut self.rx, end },
-            tx: Tx { out: &mut self.out, limit: core.limits.output, finished: &mut up.finished },
+            tx: Tx {
+                out: &mut self.out,
+                limit: core.limits.output,
+                most: usize::MAX,
+                own: 0,
+                finished: &mut up.finished,
+            },
             why,
             now: core.now,
             waker: &up.waker,

@@ -75,8 +75,9 @@ impl Scan {
             let window = &bytes[..bytes.len().min(limit)];
             let hit = next_control(window, at);
             match window.get(hit..) {
-                // The way of nearly every head: a line, and then the empty one.
-                Some([b'\r', b'\n', b'\r', b'\n', ..]) if hit != usize::from(self.skip) => {
+                // The way of nearly every head: a line, and then the empty one. (Not two empty ones, of which the second
+                // belongs to the next head.)
+                Some([b'\r', b'\n', b'\r', b'\n', ..]) if hit != usize::from(self.skip) && window[hit - 1] != b'\n' => {
                     self.lined = true;
                     self.at = (hit + 4) as u32;
                     return Ok(Some(hit + 4));

@@ -137,3 +137,21 @@ fn words_and_bytes_agree_on_every_control_byte() {
 fn it_is_small() {
     assert!(size_of::<Scan>() <= 8);
 }
+
+#[test]
+fn asking_again_changes_nothing() {
+    let head = b"\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut scan = Scan::default();
+    for n in 0..head.len() {
+        for _ in 0..2 {
+            assert_eq!(scan.find(&head[..n], &HeadLimits::default()), Ok(None), "{n}");
+        }
+    }
+    assert_eq!(scan.find(head, &HeadLimits::default()), Ok(Some(head.len())));
+}
+
+#[test]
+fn an_empty_line_behind_the_head_is_no_part_of_it() {
+    every_way(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n\r\n\r\nGET", Ok(Some((0, 27))));
+    every_way(b"\r\nGET / HTTP/1.1\r\n\r\n\r\n", Ok(Some((2, 20))));
+}

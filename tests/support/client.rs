@@ -180,7 +180,7 @@ impl Client {
         }
     }
 
-    fn line(&mut self) -> io::Result<String> {
+    pub(crate) fn line(&mut self) -> io::Result<String> {
         loop {
             if let Some(end) = self.rest.windows(2).position(|pair| pair == b"\r\n") {
                 let line = self.rest.drain(..end + 2).take(end).collect();
@@ -223,7 +223,7 @@ impl Client {
         std::mem::replace(&mut self.rest, rest)
     }
 
-    fn exactly(&mut self, n: usize) -> io::Result<Vec<u8>> {
+    pub(crate) fn exactly(&mut self, n: usize) -> io::Result<Vec<u8>> {
         while self.rest.len() < n {
             self.more()?;
         }
@@ -277,6 +277,25 @@ impl Client {
     /// Whether the peer ends the connection without another byte.
     pub(crate) fn is_closed(&mut self) -> bool {
         self.rest.is_empty() && self.more().is_err()
+    }
+
+    /// Ends its own side in order, and goes on reading.
+    pub(crate) fn finish(&mut self) {
+        if let Stream::Tls(stream) = &mut self.stream {
+            stream.conn.send_close_notify();
+            stream.flush().expect("sent");
+        }
+        self.stream.socket().shutdown(Shutdown::Write).expect("shut down");
+    }
+
+    /// Everything up to the peer's end.
+    pub(crate) fn to_end(&mut self) -> io::Result<Vec<u8>> {
+        loop {
+            match self.more() {
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(std::mem::take(&mut self.rest)),
+                result => result?,
+            }
+        }
     }
 
     /// Leaves at once, without a word. Unread input makes it a reset.

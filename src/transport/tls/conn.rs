@@ -99,7 +99,7 @@ impl TlsConn {
         pool: &mut Pool,
     ) -> Result<Got, Fault> {
         let before = into.len();
-        let until = before + most.max(1);
+        let until = before.saturating_add(most.max(1));
         if self.held {
             self.open(socket, into, until, pool)?;
             if self.held {

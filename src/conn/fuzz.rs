@@ -1,0 +1,229 @@
+//! Fuzz body of the whole machine: random bytes, a random application, and what must hold for all of them.
+//!
+//! ```text
+//!   3 h r w w h T e F ␊ POST / HTTP/1.1 ␍␊ …
+//!   │ └── a letter ──┘   └ what the peer sends, in pieces of 3, of 1, of any size, and all at once
+//!   size  for each act
+//! ```
+
+use super::play::{Act, DATE, Meant, Play, Seen};
+use crate::{
+    base::Limits,
+    h1::{Headers, Version, reason},
+};
+
+fn limits() -> Limits {
+    Limits { head: 400, target: 100, fields: 8, body: 1000, drain: 20, ..Limits::default() }
+}
+
+fn fields(lines: &[(&str, &str)]) -> Headers {
+    let mut fields = Headers::new();
+    for (name, value) in lines {
+        let added = fields.append(name, value);
+        debug_assert!(added.is_ok());
+    }
+    fields
+}
+
+/// A letter is an act; whatever is none of them counts as one of them.
+fn act(letter: u8) -> Act {
+    const LETTERS: &[u8] = b"hatTeEicrRnmbzqwWfFsSdDx";
+    let respond = |status, length| Act::Respond { status, fields: fields(&[("X-Case", "1")]), length };
+    let letter = if LETTERS.contains(&letter) { letter } else { LETTERS[usize::from(letter) % LETTERS.len()] };
+    match letter {
+        b'a' => Act::Ask,
+        b't' => Act::Take(1),
+        b'T' => Act::Take(10),
+        b'e' | b'E' => Act::End,
+        b'i' => Act::Inform(103, fields(&[("Link", "</s>; rel=preload")])),
+        b'c' => Act::Close,
+        b'r' => respond(200, Some(3)),
+        b'R' => respond(200, None),
+        b'n' => respond(204, None),
+        b'm' => respond(304, Some(7)),
+        b'b' => respond(413, Some(0)),
+        b'z' => respond(299, Some(0)),
+        b'q' => respond(404, Some(300)),
+        b'w' => Act::Write(b"w".to_vec()),
+        b'W' => Act::Write(vec![b'\n'; 300]),
+        b'f' => Act::Finish(None),
+        b'F' => Act::Finish(Some(fields(&[("X-Sum", "7"), ("X-Sum", "")]))),
+        b's' => Act::Switch(101, fields(&[("Upgrade", "echo")])),
+        b'S' => Act::Switch(200, Headers::new()),
+        b'd' => Act::Direct(true),
+        b'D' => Act::Direct(false),
+        b'x' => respond(599, Some(u64::MAX)),
+        _ => Act::Head,
+    }
+}
+
+/// Plays `wire` in pieces, each as large as `size` says next.
+fn play(script: &[u8], wire: &[u8], mut size: impl FnMut() -> usize) -> Play {
+    let mut play = Play::new(limits());
+    play.acts.extend(script.iter().map(|letter| act(*letter)));
+    // As the engine would go on for ever, if the script does not: every request is received and answered.
+    for _ in 0..wire.len() / 16 {
+        play.acts.extend(b"hezff".iter().map(|letter| act(*letter)));
+    }
+    play.acts.push_back(Act::Head);
+    let mut rest = wire;
+    while !rest.is_empty() && !play.over {
+        let (piece, behind) = rest.split_at(size().clamp(1, rest.len()));
+        play.feed(piece);
+        rest = behind;
+    }
+    play.drive();
+    play
+}
+
+/// Splitting the input changes nothing, asking again changes nothing, after a refusal nothing is parsed, and what is
+/// written can be read as what was meant.
+#[doc(hidden)]
+pub fn fuzz(data: &[u8]) {
+    let Some((&size, data)) = data.split_first() else { return };
+    let size = if size.is_ascii_digit() { size - b'0' } else { size };
+    let script = data.split(|&b| b == b'\n').next().unwrap_or_default();
+    let script = &script[..script.len().min(64)];
+    let wire = data.get(script.len() + 1..).unwrap_or_default();
+
+    let whole = play(script, wire, || usize::MAX);
+    check(&whole);
+    let mut random = u32::from(size);
+    let any = || {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (random >> 28) as usize
+    };
+    for split in [play(script, wire, || 1), play(script, wire, || usize::from(size)), play(script, wire, any)] {
+        assert_eq!(whole.seen, split.seen, "what is seen must not depend on how bytes arrive");
+        assert_eq!(whole.meant, split.meant);
+        assert_eq!(whole.answered.escape_ascii().to_string(), split.answered.escape_ascii().to_string());
+        assert_eq!((whole.state(), whole.over), (split.state(), split.over));
+        if split.conn.is_switched() || split.conn.is_idle() {
+            assert_eq!(whole.used, split.used, "what is left for others must not depend on how bytes arrive");
+        }
+        check(&split);
+    }
+}
+
+/// Reads the output as a client would, and compares it with what was meant.
+fn check(play: &Play) {
+    let mut rest = &play.sent[..];
+    let broken = play.seen.last() == Some(&Seen::Broken);
+    for (n, meant) in play.meant.iter().enumerate() {
+        let last = n + 1 == play.meant.len();
+        let mut informed = 0;
+        // Interim responses.
+        while let Some(head) = head_of(rest).filter(|head| matches!(head.status, 100 | 102..200)) {
+            let modern = meant.request.as_ref().is_some_and(|(_, version)| *version == Version::Http11);
+            assert!(modern && head.length.is_none() && !head.chunked && head.dates == 0);
+            informed += usize::from(head.status != 100);
+            rest = &rest[head.bytes..];
+        }
+        assert_eq!(informed, meant.informed);
+        if meant.status == 0 {
+            assert!(last, "a request without an answer, and something behind it");
+            break;
+        }
+        let head = head_of(rest).expect("a head that ends");
+        rest = &rest[head.bytes..];
+        assert_eq!((head.status, head.dates), (meant.status, 1));
+        rest = body(rest, &head, meant, broken && last);
+        let (method, modern) = match &meant.request {
+            Some((method, version)) => (method.as_str(), *version == Version::Http11),
+            None => ("", true),
+        };
+        assert!(last || !head.close, "an answer behind the last one");
+        assert!(last || modern || head.keep_alive, "a 1.0 client was not told that it may go on");
+        assert!(last || method != "CONNECT" || head.status >= 300, "a tunnel's bytes were taken for a request");
+        assert!(last || head.status != 101);
+    }
+    assert!(rest.is_empty(), "output nobody meant: {}", rest.escape_ascii());
+}
+
+/// The body of one answer must be what was meant; returns what is behind it.
+fn body<'a>(bytes: &'a [u8], head: &Head, meant: &Meant, broken: bool) -> &'a [u8] {
+    let method = meant.request.as_ref().map_or("", |(method, _)| method);
+    let modern = meant.request.as_ref().is_none_or(|(_, version)| *version == Version::Http11);
+    assert!(head.length.is_none() || !head.chunked, "two framings");
+    assert!(modern || !head.chunked, "chunks to a 1.0 client");
+    if matches!(head.status, 101 | 204) || (method == "CONNECT" && head.status < 300) {
+        assert!(head.length.is_none() && !head.chunked && meant.body.is_empty());
+        return bytes;
+    }
+    if method == "HEAD" || head.status == 304 {
+        return bytes;
+    }
+    if let Some(n) = head.length {
+        assert!(meant.complete == (meant.body.len() as u64 == n));
+        let (body, rest) = bytes.split_at(meant.body.len());
+        assert_eq!(body, meant.body);
+        return rest;
+    }
+    if !head.chunked {
+        assert!(head.close, "only the end can end it");
+        assert_eq!(bytes, meant.body);
+        return b"";
+    }
+    let (mut rest, mut body) = (bytes, Vec::new());
+    loop {
+        if rest.is_empty() && !meant.complete {
+            break;
+        }
+        let end = rest.windows(2).position(|two| two == b"\r\n").expect("a size line");
+        let size = usize::from_str_radix(std::str::from_utf8(&rest[..end]).expect("digits"), 16).expect("a size");
+        rest = &rest[end + 2..];
+        if size == 0 {
+            let lines = meant.trailers.as_wire().len();
+            assert_eq!(&rest[..lines], meant.trailers.as_wire());
+            rest = rest[lines..].strip_prefix(b"\r\n").expect("the last line");
+            assert!(meant.complete);
+            break;
+        }
+        body.extend_from_slice(&rest[..size]);
+        rest = rest[size..].strip_prefix(b"\r\n").expect("the end of a chunk");
+    }
+    assert!(broken || body == meant.body);
+    rest
+}
+
+/// A response's head, as a client reads it.
+#[derive(Default)]
+struct Head {
+    bytes: usize,
+    status: u16,
+    dates: usize,
+    length: Option<u64>,
+    chunked: bool,
+    close: bool,
+    keep_alive: bool,
+}
+
+fn head_of(bytes: &[u8]) -> Option<Head> {
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")?;
+    let text = std::str::from_utf8(&bytes[..end]).expect("text");
+    let (line, lines) = text.split_once("\r\n").unwrap_or((text, ""));
+    let status = line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).expect("a status line");
+    let status = status.parse().expect("a status");
+    assert_eq!(line[12..], format!(" {}", reason(status)));
+    let mut head = Head { bytes: end + 4, status, ..Head::default() };
+    for line in lines.split("\r\n").filter(|line| !line.is_empty()) {
+        let (name, value) = line.split_once(": ").expect("a field");
+        match name {
+            "Date" => {
+                assert_eq!(value.as_bytes(), DATE);
+                head.dates += 1;
+            }
+            "Content-Length" => assert_eq!(head.length.replace(value.parse().expect("a length")), None),
+            "Transfer-Encoding" => {
+                assert!(value == "chunked" && !head.chunked);
+                head.chunked = true;
+            }
+            "Connection" => {
+                assert!(!head.close && !head.keep_alive);
+                (head.close, head.keep_alive) = (value == "close", value == "keep-alive");
+            }
+            _ => assert!(["X-Case", "Link", "Upgrade", "Content-Type"].contains(&name), "{name}?"),
+        }
+    }
+    Some(head)
+}

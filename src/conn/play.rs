@@ -1,0 +1,436 @@
+//! The machine, played: bytes in, an application that does as it is told, bytes out.
+//!
+//! What the fuzzer and the traces drive. It stands where the engine stands between the two buffers, and does there
+//! what the engine does: an early answer drains the body or ends the connection, a broken rule is refused or, if an
+//! answer is under way, breaks the connection off.
+//!
+//! ```text
+//!   pieces ──▶ rx ──▶ ServerConn ──▶ Seen: what the application saw
+//!                        ▲
+//!             Acts ──────┘─────────▶ out: what the peer gets; Meant: what it was meant to get
+//! ```
+
+use std::collections::VecDeque;
+
+use super::{BodyEvent, BodyOut, ServerConn, server::Answer};
+use crate::{
+    base::{Limits, buf::Buf, out::Out},
+    h1::{
+        Framing, HeadLimits, Headers, Misbehaved, Version, field_slots,
+        write::{CHUNK_END, chunk_head},
+    },
+};
+
+/// It is always the same day here.
+pub(crate) const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
+
+/// Bytes of input held at once; more than any single thing the machine must see whole.
+const ROOM: usize = 4096;
+
+/// What the application does next. One that has to wait for input holds up those behind it; one that is out of place
+/// is skipped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// Waits for the next request's head; what is left of the one before is brought to an end.
+    Head,
+    /// Asks for the body.
+    Ask,
+    /// Waits for so many bytes of body, or for its end.
+    Take(usize),
+    /// Waits for the end of the body.
+    End,
+    Inform(u16, Headers),
+    /// No other request after this one.
+    Close,
+    Respond {
+        status: u16,
+        fields: Headers,
+        length: Option<u64>,
+    },
+    /// Some of the answer's body.
+    Write(Vec<u8>),
+    /// The answer's body is over.
+    Finish(Option<Headers>),
+    Switch(u16, Headers),
+    /// From here on, bodies are read past the input buffer where that is possible; or no longer.
+    Direct(bool),
+}
+
+/// What the application saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    Head {
+        method: String,
+        target: String,
+        version: Version,
+        framing: Framing,
+    },
+    Body(Vec<u8>),
+    End(Headers),
+    /// The peer broke a rule; whether it could be told.
+    Refused(Misbehaved, bool),
+    /// The stream is another protocol's.
+    Switched,
+    /// The connection was broken off in the midst of an answer.
+    Broken,
+}
+
+/// What the peer is to understand, kept beside what was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Meant {
+    /// Method and version, if the head was understood.
+    pub(crate) request: Option<(String, Version)>,
+    pub(crate) informed: usize,
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
+    pub(crate) trailers: Headers,
+    /// The answer is whole.
+    pub(crate) complete: bool,
+}
+
+/// How far an act came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Did {
+    Act,
+    Wait,
+}
+
+pub(crate) struct Play {
+    pub(crate) conn: ServerConn,
+    pub(crate) rx: Buf,
+    out: Out,
+    limits: Limits,
+    /// What the application is still to do.
+    pub(crate) acts: VecDeque<Act>,
+    /// Nothing more will be done, whatever comes.
+    pub(crate) over: bool,
+    pub(crate) seen: Vec<Seen>,
+    pub(crate) meant: Vec<Meant>,
+    /// All output.
+    pub(crate) sent: Vec<u8>,
+    /// All output but `100 Continue`, which may be left out when the body is here already.
+    pub(crate) answered: Vec<u8>,
+    /// Input that was worked on.
+    pub(crate) used: usize,
+    /// What is left for this Take.
+    wanted: Option<usize>,
+    drain: usize,
+    direct: bool,
+}
+
+impl Play {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            conn: ServerConn::new(),
+            rx: Buf::from_store(vec![0; ROOM].into_boxed_slice()),
+            out: Out::default(),
+            limits,
+            acts: VecDeque::new(),
+            over: false,
+            seen: Vec::new(),
+            meant: Vec::new(),
+            sent: Vec::new(),
+            answered: Vec::new(),
+            used: 0,
+            wanted: None,
+            drain: 0,
+            direct: false,
+        }
+    }
+
+    /// A piece of input arrives.
+    pub(crate) fn feed(&mut self, mut piece: &[u8]) {
+        self.drive();
+        while !piece.is_empty() && !self.over {
+            let past = match self.acts.front() {
+                Some(Act::Take(n)) if self.direct && self.rx.is_empty() => self.wanted.unwrap_or(*n),
+                Some(Act::End) if self.direct && self.rx.is_empty() => usize::MAX,
+                _ => 0,
+            };
+            let past = past.min(self.conn.direct()).min(piece.len());
+            let n = if past > 0 {
+                self.saw_body(&piece[..past]);
+                self.conn.took_directly(past);
+                self.used += past;
+                if let Some(wanted) = &mut self.wanted {
+                    *wanted -= past;
+                }
+                past
+            } else {
+                self.rx.push(piece)
+            };
+            assert!(n > 0, "the input is full, and still the machine waits for more");
+            piece = &piece[n..];
+            self.drive();
+        }
+    }
+
+    /// Does all that can be done; asked again, it does nothing more.
+    pub(crate) fn drive(&mut self) {
+        self.advance();
+        let before = (self.state(), self.rx.len(), self.acts.len(), self.seen.len(), self.sent.len());
+        self.advance();
+        let after = (self.state(), self.rx.len(), self.acts.len(), self.seen.len(), self.sent.len());
+        assert_eq!(before, after, "later means later");
+    }
+
+    /// The state in a word.
+    pub(crate) fn state(&self) -> &'static str {
+        match &self.conn {
+            conn if conn.is_switched() => "switched",
+            _ if self.seen.contains(&Seen::Broken) => "broken",
+            conn if conn.must_close() => "closing",
+            conn if conn.is_idle() => "idle",
+            conn if conn.is_receiving() && conn.is_answering() => "receiving and answering",
+            conn if conn.is_answering() => "answering",
+            conn if conn.is_receiving() => "receiving",
+            conn if conn.owes_answer() => "owing",
+            _ => "drained",
+        }
+    }
+
+    fn advance(&mut self) {
+        while !self.over {
+            let Some(act) = self.acts.pop_front() else { return };
+            let did = self.act(&act);
+            self.flush(false);
+            match did {
+                Ok(Did::Act) => self.wanted = None,
+                Ok(Did::Wait) => {
+                    self.acts.push_front(act);
+                    return;
+                }
+                Err(rule) => {
+                    self.refuse(rule);
+                    self.flush(false);
+                }
+            }
+        }
+    }
+
+    fn refuse(&mut self, rule: Misbehaved) {
+        self.over = true;
+        let said = !self.conn.is_answering() && self.conn.refuse(rule, DATE, &mut self.out);
+        self.seen.push(Seen::Refused(rule, said));
+        if said {
+            if !self.meant.last().is_some_and(|meant| meant.status == 0) {
+                self.meant.push(Meant::default());
+            }
+            let meant = self.meant();
+            meant.status = rule.status();
+            meant.body = format!("{rule}\n").into_bytes();
+            meant.complete = true;
+        } else if self.conn.is_answering() {
+            self.seen.push(Seen::Broken);
+            return;
+        }
+        // Whatever comes now, nothing of it is looked at.
+        assert!(self.conn.must_close() && !self.conn.is_idle() && !self.conn.is_receiving());
+        let left = self.rx.len();
+        assert!(matches!(self.conn.poll_body(&mut self.rx, &self.limits), Ok(BodyEvent::End(None))));
+        assert_eq!(self.rx.len(), left);
+    }
+
+    fn act(&mut self, act: &Act) -> Result<Did, Misbehaved> {
+        match act {
+            Act::Head => return self.head(),
+            Act::Ask => {
+                self.flush(false);
+                self.conn.ask_for_body(&self.rx, &mut self.out);
+                self.flush(true);
+            }
+            Act::Take(n) => return self.take(*n),
+            Act::End => return self.take(usize::MAX),
+            Act::Inform(status, fields) => {
+                self.conn.inform(*status, fields, &mut self.out);
+                let informed = usize::from(!self.out.is_empty());
+                if let Some(meant) = self.meant.last_mut() {
+                    meant.informed += informed;
+                }
+            }
+            Act::Close if !self.conn.is_idle() => self.conn.forbid_keep_alive(),
+            Act::Respond { status, fields, length } if self.conn.owes_answer() => {
+                self.respond(*status, fields, *length);
+            }
+            Act::Write(bytes) if self.conn.is_answering() => self.write(bytes),
+            Act::Finish(trailers) if self.conn.is_answering() => self.finish(trailers.as_ref()),
+            Act::Switch(status, fields) if self.conn.owes_answer() && self.conn.can_switch(*status) => {
+                // The body belongs to HTTP: first it has to be out of the way.
+                if self.take(usize::MAX)? == Did::Wait {
+                    return Ok(Did::Wait);
+                }
+                self.conn.switch(&Answer { status: *status, fields, length: None, date: DATE }, &mut self.out);
+                self.meant().status = *status;
+                self.meant().complete = true;
+                assert!(self.conn.is_switched());
+                self.seen.push(Seen::Switched);
+                self.over = true;
+            }
+            Act::Direct(on) => self.direct = *on,
+            _ => {}
+        }
+        Ok(Did::Act)
+    }
+
+    fn head(&mut self) -> Result<Did, Misbehaved> {
+        // What is left of the request before.
+        if self.conn.owes_answer() {
+            self.respond(500, &Headers::new(), Some(0));
+        }
+        if self.conn.is_answering() {
+            self.finish(None);
+        }
+        if self.over || self.conn.must_close() {
+            self.over = true;
+            return Ok(Did::Wait);
+        }
+        while self.conn.is_receiving() {
+            match self.conn.poll_body(&mut self.rx, &self.limits)? {
+                BodyEvent::NeedMore => return Ok(Did::Wait),
+                BodyEvent::End(_) => {}
+                BodyEvent::Data(n) => {
+                    // All of it or nothing, byte by byte: where it stops must not depend on how it came.
+                    let n = n.min(self.drain);
+                    if n == 0 {
+                        self.conn.forbid_keep_alive();
+                        self.over = true;
+                        return Ok(Did::Wait);
+                    }
+                    self.drain -= n;
+                    self.conn.took(&mut self.rx, n);
+                    self.used += n;
+                }
+            }
+        }
+        if !self.conn.is_idle() {
+            self.over = true;
+            return Ok(Did::Wait);
+        }
+        let limits = HeadLimits { head: self.limits.head, target: self.limits.target, fields: self.limits.fields };
+        let mut slots = field_slots();
+        let Some((end, head)) = self.conn.poll_head(&self.rx, &mut slots, &limits)? else { return Ok(Did::Wait) };
+        let method = head.method.to_owned();
+        self.meant.push(Meant { request: Some((method.clone(), head.version)), ..Meant::default() });
+        self.seen.push(Seen::Head {
+            method,
+            target: head.target.to_owned(),
+            version: head.version,
+            framing: head.framing,
+        });
+        self.drain = usize::try_from(self.limits.drain).unwrap_or(usize::MAX);
+        let begun = self.conn.begin(&head, &self.limits, false);
+        self.rx.consume(end);
+        self.used += end;
+        begun.map(|()| Did::Act)
+    }
+
+    /// Takes `n` bytes of body, unless it ends before.
+    fn take(&mut self, n: usize) -> Result<Did, Misbehaved> {
+        if !self.conn.is_receiving() {
+            return Ok(Did::Act);
+        }
+        let mut wanted = self.wanted.unwrap_or(n);
+        while wanted > 0 {
+            let before = self.rx.len();
+            let event = self.conn.poll_body(&mut self.rx, &self.limits)?;
+            self.used += before - self.rx.len();
+            match event {
+                BodyEvent::NeedMore => {
+                    self.wanted = Some(wanted);
+                    return Ok(Did::Wait);
+                }
+                BodyEvent::End(trailers) => {
+                    self.seen.push(Seen::End(trailers.map(|boxed| *boxed).unwrap_or_default()));
+                    break;
+                }
+                BodyEvent::Data(n) => {
+                    assert!(n > 0 && n <= self.rx.len(), "some data, and no more than there is");
+                    // Not always all that is there.
+                    let n = n.div_ceil(2).min(wanted);
+                    let data = self.rx.filled()[..n].to_vec();
+                    self.saw_body(&data);
+                    self.conn.took(&mut self.rx, n);
+                    self.used += n;
+                    wanted -= n;
+                }
+            }
+        }
+        Ok(Did::Act)
+    }
+
+    fn saw_body(&mut self, data: &[u8]) {
+        match self.seen.last_mut() {
+            Some(Seen::Body(body)) => body.extend_from_slice(data),
+            _ => self.seen.push(Seen::Body(data.to_vec())),
+        }
+    }
+
+    fn respond(&mut self, status: u16, fields: &Headers, length: Option<u64>) {
+        if self.conn.is_receiving() && self.conn.expects_continue() {
+            self.conn.forbid_keep_alive();
+        }
+        let framing = self.conn.respond(&Answer { status, fields, length, date: DATE }, &mut self.out);
+        assert_eq!(framing, self.conn.body_out());
+        let complete = !self.conn.is_answering();
+        assert_eq!(complete, framing == BodyOut::Nothing);
+        let meant = self.meant();
+        meant.status = status;
+        meant.complete = complete;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let bytes = match self.conn.body_out() {
+            BodyOut::Length(left) => &bytes[..bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX))],
+            _ => bytes,
+        };
+        if bytes.is_empty() {
+            return;
+        }
+        if self.conn.body_out() == BodyOut::Chunked {
+            let mut head = [0; 18];
+            let n = chunk_head(bytes.len(), &mut head);
+            self.out.push(&head[..n]);
+            self.out.push(bytes);
+            self.out.push(CHUNK_END);
+        } else {
+            self.out.push(bytes);
+        }
+        self.conn.wrote(bytes.len() as u64);
+        let complete = !self.conn.is_answering();
+        let meant = self.meant();
+        meant.body.extend_from_slice(bytes);
+        meant.complete = complete;
+    }
+
+    fn finish(&mut self, trailers: Option<&Headers>) {
+        let chunked = self.conn.body_out() == BodyOut::Chunked;
+        if !self.conn.end_body(trailers, &mut self.out) {
+            self.seen.push(Seen::Broken);
+            self.over = true;
+            return;
+        }
+        let meant = self.meant();
+        meant.complete = true;
+        if let Some(trailers) = trailers.filter(|_| chunked) {
+            meant.trailers = trailers.clone();
+        }
+    }
+
+    fn meant(&mut self) -> &mut Meant {
+        if self.meant.is_empty() {
+            self.meant.push(Meant::default());
+        }
+        let last = self.meant.len() - 1;
+        &mut self.meant[last]
+    }
+
+    /// The output is on its way. `optional`: it is `100 Continue`.
+    fn flush(&mut self, optional: bool) {
+        let bytes = self.out.buf.filled();
+        self.sent.extend_from_slice(bytes);
+        if !optional {
+            self.answered.extend_from_slice(bytes);
+        }
+        self.out.clear();
+    }
+}

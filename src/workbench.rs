@@ -1,0 +1,118 @@
+//! What the fuzz targets and the benchmarks need of what is private. Not for others.
+
+use crate::{
+    base::{Limits, buf::Buf, out::Out},
+    conn::{BodyOut, ServerConn, server::Answer},
+    h1::{HeadLimits, Headers, field_slots},
+};
+pub use crate::{
+    conn::fuzz::fuzz as connection,
+    h1::{chunked::fuzz as chunked, framing::fuzz as framing, head::fuzz as head},
+};
+
+/// One connection in memory, without an engine around it.
+pub struct OneConnection {
+    conn: ServerConn,
+    rx: Buf,
+    out: Out,
+    limits: Limits,
+    head_limits: HeadLimits,
+    fields: Headers,
+}
+
+impl Default for OneConnection {
+    fn default() -> Self {
+        let mut fields = Headers::new();
+        let added = fields.append("Content-Type", "text/plain");
+        debug_assert!(added.is_ok());
+        Self {
+            conn: ServerConn::new(),
+            rx: Buf::from_store(vec![0; 64 * 1024].into_boxed_slice()),
+            out: Out::default(),
+            limits: Limits::default(),
+            head_limits: HeadLimits::default(),
+            fields,
+        }
+    }
+}
+
+impl OneConnection {
+    /// Takes in `wire`, answers each request that has no body with `body`, and hands what is to be sent to `sent`. The
+    /// number of requests.
+    pub fn serve(&mut self, wire: &[u8], body: &[u8], sent: impl FnOnce(&[u8])) -> usize {
+        const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
+        self.rx.push(wire);
+        let mut requests = 0;
+        loop {
+            let mut slots = field_slots();
+            let Ok(Some((end, head))) = self.conn.poll_head(&self.rx, &mut slots, &self.head_limits) else { break };
+            if self.conn.begin(&head, &self.limits, false).is_err() {
+                break;
+            }
+            self.rx.consume(end);
+            let length = Some(body.len() as u64);
+            let answer = Answer { status: 200, fields: &self.fields, length, date: DATE };
+            if let BodyOut::Length(n) = self.conn.respond(&answer, &mut self.out) {
+                self.out.push(body);
+                self.conn.wrote(n);
+            }
+            requests += 1;
+            if !self.conn.is_idle() {
+                break;
+            }
+        }
+        sent(self.out.buf.filled());
+        self.out.clear();
+        requests
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    /// Runs a fuzz body over what lies in its corpus.
+    fn over_corpus(target: &str, fuzz: fn(&[u8])) {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+        if !dir.exists() {
+            return; // A published crate comes without it.
+        }
+        let mut seeds = 0;
+        for entry in fs::read_dir(&dir).unwrap() {
+            let path = entry.unwrap().path();
+            let seed = fs::read(&path).unwrap();
+            let held = std::panic::catch_unwind(|| fuzz(&seed)).is_ok();
+            assert!(held, "{} fails on {}", target, path.display());
+            seeds += 1;
+        }
+        assert!(seeds > 5, "hardly any corpus in {}", dir.display());
+    }
+
+    #[test]
+    fn heads_hold_over_the_corpus() {
+        over_corpus("head", super::head);
+    }
+
+    #[test]
+    fn chunks_hold_over_the_corpus() {
+        over_corpus("chunked", super::chunked);
+    }
+
+    #[test]
+    fn framing_holds_over_the_corpus() {
+        over_corpus("framing", super::framing);
+    }
+
+    #[test]
+    fn connections_hold_over_the_corpus() {
+        over_corpus("connection", super::connection);
+    }
+
+    #[test]
+    fn the_benchmark_serves() {
+        let mut conn = super::OneConnection::default();
+        let wire = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(3);
+        let served = conn.serve(&wire, b"hello", |sent| assert!(sent.ends_with(b"\r\n\r\nhello")));
+        assert_eq!(served, 3);
+    }
+}

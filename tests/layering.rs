@@ -1,0 +1,381 @@
+//! Who may know whom, held as a table against the sources: the rooms of the house and the crates they may name, who
+//! reads a clock, who says `unsafe`, and who calls the application. Test code is exempt.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Each room, and the rooms it may import.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("base", &[]),
+    ("h1", &["base"]),
+    ("conn", &["base", "h1"]),
+    ("api", &["base", "h1"]),
+    ("transport", &["base"]),
+    ("engine", &["base", "h1", "conn", "api", "transport"]),
+    ("drive", &["base", "api", "engine"]),
+    ("server", &["base", "api", "transport", "engine", "drive"]),
+    // Only the public face, by `uncork::`, as everybody outside.
+    ("relay", &[]),
+    // For fuzz targets and benchmarks: the sans-IO half of the house.
+    ("workbench", &["base", "h1", "conn"]),
+];
+
+/// What `relay` may name in lower case behind `uncork::`; a capital letter is a name of the public face.
+const PUBLIC: &[&str] = &["h1", "relay", "pipe"];
+
+/// Each dependency, and where it may be named.
+const CRATES: &[(&str, &[&str])] = &[
+    ("httparse", &["h1/"]),
+    // In `api`, the access log's time.
+    ("httpdate", &["h1/", "api/access.rs", "relay/"]),
+    ("log", &["engine/", "drive/", "transport/", "relay/", "server.rs"]),
+    ("mio", &["engine/", "transport/"]),
+    ("slab", &["engine/"]),
+    ("socket2", &["transport/", "server.rs"]),
+    ("libc", &["transport/"]),
+    ("rustls", &["transport/tls/"]),
+    ("base64", &["relay/"]),
+    ("getrandom", &["relay/"]),
+    ("subtle", &["relay/"]),
+];
+
+/// Where `unsafe` may stand.
+const UNSAFE: &str = "transport/sys.rs";
+/// Where a clock may be read.
+const CLOCKS: &str = "drive/";
+/// What reads a clock, or waits for one.
+const CLOCK_CALLS: &[&str] = &["Instant::now", "SystemTime::now", ".elapsed(", "thread::sleep"];
+/// The one file that calls the application.
+const DISPATCH: &str = "engine/dispatch.rs";
+/// Calls of the application, by the names the engine gives to its objects.
+const APPLICATION: &[(&str, &[&str])] = &[
+    ("handler", &["request", "accept", "alpn", "closed", "stopping"]),
+    ("upload", &["data", "end", "pipe"]),
+    ("produce", &["produce", "pipe"]),
+    ("upgrade", &["ready"]),
+];
+
+/// The source without comments, strings and test code; of the same length, with the same lines.
+fn code(source: &str) -> String {
+    without_tests(&without_words(source))
+}
+
+fn blank(bytes: &mut [u8]) {
+    bytes.iter_mut().filter(|b| **b != b'\n').for_each(|b| *b = b' ');
+}
+
+fn without_words(source: &str) -> String {
+    let mut bytes = source.as_bytes().to_vec();
+    let mut at = 0;
+    while at < bytes.len() {
+        let rest = &bytes[at..];
+        let find = |what: &str, from: usize| {
+            let found = rest[from..].windows(what.len()).position(|window| window == what.as_bytes());
+            found.map_or(rest.len(), |n| from + n + what.len())
+        };
+        let raw = rest.strip_prefix(b"r").map(|rest| rest.iter().take_while(|b| **b == b'#').count());
+        let after_word = at > 0 && (bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'_');
+        let n = match rest {
+            [b'/', b'/', ..] => find("\n", 0),
+            [b'/', b'*', ..] => find("*/", 2),
+            [b'r', ..] if raw.is_some_and(|n| rest.get(n + 1) == Some(&b'"')) && !after_word => {
+                find(&format!("\"{}", "#".repeat(raw.unwrap_or(0))), raw.unwrap_or(0) + 2)
+            }
+            [b'"', ..] => {
+                let mut end = 1;
+                while end < rest.len() && rest[end] != b'"' {
+                    end += if rest[end] == b'\\' { 2 } else { 1 };
+                }
+                (end + 1).min(rest.len())
+            }
+            // A character, not a lifetime.
+            [b'\'', b'\\', ..] => find("'", 3),
+            [b'\'', _, b'\'', ..] => 3,
+            _ => {
+                at += 1;
+                continue;
+            }
+        };
+        blank(&mut bytes[at..at + n]);
+        at += n;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Without what stands behind `#[cfg(test)]`: up to the `;` or over the braces.
+fn without_tests(source: &str) -> String {
+    let mut bytes = source.as_bytes().to_vec();
+    let mut from = 0;
+    while let Some(found) = source[from..].find("#[cfg(test)]") {
+        let start = from + found;
+        let mut depth = 0;
+        let mut end = source.len();
+        for (i, b) in source.bytes().enumerate().skip(start) {
+            match b {
+                b'{' => depth += 1,
+                b'}' => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 && matches!(b, b'}' | b';') {
+                end = i + 1;
+                break;
+            }
+        }
+        blank(&mut bytes[start..end]);
+        from = end;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Names of the files that are test modules: `mod x;` behind `#[cfg(test)]`, with or without a path.
+fn test_files(source: &str) -> Vec<String> {
+    let mut files = Vec::new();
+    for part in source.split("#[cfg(test)]").skip(1) {
+        let Some((declaration, _)) = part.split_once([';', '{']) else { continue };
+        if let Some((_, path)) = declaration.split_once("#[path = \"") {
+            files.extend(path.split('"').next().map(str::to_owned));
+        } else if let Some((_, name)) = declaration.split_once("mod ") {
+            files.push(format!("{}.rs", name.trim()));
+        }
+    }
+    files
+}
+
+/// Every place where `word` stands by itself.
+fn places<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices(word).map(|(at, _)| at).filter(move |&at| {
+        let (before, behind) = (&code[..at], &code[at + word.len()..]);
+        let starts = !word.starts_with(is_part) || !before.ends_with(is_part);
+        starts && (!word.ends_with(is_part) || !behind.starts_with(is_part))
+    })
+}
+
+/// The first names of what stands behind a `::`: one, or several in braces.
+fn names(behind: &str) -> Vec<&str> {
+    let first = |text: &str| {
+        let text = text.trim_start();
+        let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+        (text.as_ptr() as usize - behind.as_ptr() as usize, end)
+    };
+    let of = |text| {
+        let (from, len) = first(text);
+        &behind[from..from + len]
+    };
+    let Some(group) = behind.trim_start().strip_prefix('{') else { return vec![of(behind)] };
+    let (mut found, mut depth, mut fresh) = (Vec::new(), 0, true);
+    for (i, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => fresh = true,
+            c if fresh && !c.is_whitespace() => {
+                found.push(of(&group[i..]));
+                fresh = false;
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// All that is wrong with one file, whose path is relative to `src`.
+fn faults(path: &str, source: &str) -> Vec<String> {
+    let code = code(source);
+    let mut faults = Vec::new();
+    let mut fault = |at: usize, what: String| {
+        faults.push(format!("src/{path}:{}: {what}", code[..at].matches('\n').count() + 1));
+    };
+    let room = path.split('/').next().unwrap_or_default().trim_end_matches(".rs");
+    let Some((_, allowed)) = ROOMS.iter().find(|(name, _)| *name == room) else {
+        return if path == "lib.rs" { faults } else { vec![format!("src/{path}:1: {room} is no room of the house")] };
+    };
+
+    // How many `super::` lead out of the room.
+    let depth = path.split('/').filter(|part| *part != "mod.rs").count();
+    let mut imports: Vec<(usize, &str)> = Vec::new();
+    for at in places(&code, "crate::") {
+        imports.extend(names(&code[at + 7..]).into_iter().map(|name| (at, name)));
+    }
+    let mut behind = 0;
+    for at in places(&code, "super::") {
+        if at < behind {
+            continue;
+        }
+        let mut supers = 0;
+        behind = at;
+        while code[behind..].starts_with("super::") {
+            behind += 7;
+            supers += 1;
+        }
+        if supers >= depth {
+            imports.extend(names(&code[behind..]).into_iter().map(|name| (at, name)));
+        }
+    }
+    for (at, name) in imports {
+        if name != room && !allowed.contains(&name) {
+            fault(at, format!("{room} may not import {name}"));
+        }
+    }
+    for at in places(&code, "uncork::") {
+        for name in names(&code[at + 8..]) {
+            if room != "relay" {
+                fault(at, format!("{room} is no outsider: `crate::`, not `uncork::`"));
+            } else if !PUBLIC.contains(&name) && !name.starts_with(char::is_uppercase) {
+                fault(at, format!("{room} may not import {name}, which is private"));
+            }
+        }
+    }
+
+    for (name, where_) in CRATES {
+        for at in places(&code, name) {
+            // `::name` is the crate's name as well; `self::name` is not.
+            let inner = code[..at].strip_suffix("::").is_some_and(|before| before.ends_with(char::is_alphanumeric));
+            let named = code[at + name.len()..].starts_with("::") && !inner;
+            let imported = code[..at].ends_with("use ");
+            if (named || imported) && !where_.iter().any(|place| path.starts_with(place)) {
+                fault(at, format!("{name} may not be named here"));
+            }
+        }
+    }
+
+    if path != UNSAFE {
+        places(&code, "unsafe").for_each(|at| fault(at, format!("unsafe belongs into {UNSAFE}")));
+    }
+    if !path.starts_with(CLOCKS) {
+        for call in CLOCK_CALLS {
+            places(&code, call).for_each(|at| fault(at, format!("{call}: only {CLOCKS} reads a clock")));
+        }
+    }
+    if room == "engine" && path != DISPATCH {
+        for (object, calls) in APPLICATION {
+            for call in *calls {
+                for call in [format!("{object}.{call}("), format!("{object}.as_mut().{call}(")] {
+                    places(&code, &call).for_each(|at| fault(at, format!("{call}): only {DISPATCH} calls it")));
+                }
+            }
+        }
+    }
+    faults
+}
+
+fn sources(dir: &Path, into: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_room_keeps_to_itself() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    sources(&src, &mut files);
+    let read = |path: &Path| fs::read_to_string(path).expect("a source");
+    let tests: BTreeSet<PathBuf> = files
+        .iter()
+        .flat_map(|path| {
+            // Modules of `x.rs` lie in `x/`, of `mod.rs` beside it; a `#[path]` is beside it too.
+            let (beside, below) = (path.parent().expect("src").to_owned(), path.with_extension(""));
+            test_files(&read(path)).into_iter().flat_map(move |file| [beside.join(&file), below.join(&file)])
+        })
+        .collect();
+    let mut found = Vec::new();
+    for path in files.iter().filter(|path| !tests.contains(*path)) {
+        let name = path.strip_prefix(&src).expect("in src").to_string_lossy().replace('\\', "/");
+        found.extend(faults(&name, &read(path)));
+    }
+    assert!(files.len() > 30 && tests.len() > 3, "are these all sources?");
+    assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+}
+
+/// The essay in `lib.rs` has the table for people.
+#[test]
+fn the_essay_has_the_same_table() {
+    let lib = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).expect("lib.rs");
+    for (room, allowed) in ROOMS {
+        let row = lib
+            .lines()
+            .filter_map(|line| line.strip_prefix("//! | "))
+            .find(|line| line.starts_with(&format!("`{room}` |")) || line.starts_with(&format!("[`{room}`] |")));
+        let Some(row) = row else {
+            assert!(["relay", "workbench"].contains(room), "the essay says nothing of {room}");
+            continue;
+        };
+        let told = row.trim_end_matches(" |").rsplit("| ").next().unwrap_or_default().trim_matches('`');
+        let told: BTreeSet<&str> = told.split(' ').filter(|name| *name != "nothing").collect();
+        assert_eq!(told, allowed.iter().copied().collect(), "{room}, in the essay and here");
+    }
+}
+
+#[test]
+fn every_dependency_has_its_place() {
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).expect("a manifest");
+    let (_, rest) = manifest.split_once("\n[dependencies]\n").expect("dependencies");
+    let lines = rest.split("\n[").next().unwrap_or_default().lines();
+    let named: BTreeSet<&str> = lines
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, _)| name.trim())
+        .collect();
+    assert_eq!(named, CRATES.iter().map(|(name, _)| *name).collect(), "the table CRATES and Cargo.toml");
+}
+
+/// Made-up sources: each must be found out, in its line.
+#[test]
+fn offenders_are_found() {
+    #[rustfmt::skip]
+    const ROWS: &[(&str, &str, usize)] = &[
+        // path                  source                                                          line, 0 for none
+        ("base/a.rs",            "use crate::h1::Scan;",                                         1),
+        ("base/a.rs",            "//! crate::h1\nfn f() { crate::engine::go() }",                2),
+        ("base/a.rs",            "use super::super::h1;",                                        1),
+        ("base/a.rs",            "use super::buf::Buf;",                                         0),
+        ("base/mod.rs",          "use super::h1;",                                               1),
+        ("base/mod.rs",          "use std::{io, super_::x};\nconst S: &str = \"crate::h1\";",    0),
+        ("h1/head.rs",           "use crate::{\n    base::{buf::Buf, conn},\n};",                0),
+        ("h1/head.rs",           "use crate::{\n    base::Buf,\n    conn::ServerConn,\n};",      1),
+        ("h1/head.rs",           "fn f<'a>(x: &'a str) { '\"'; crate::conn::x() }",              1),
+        ("conn/a/b.rs",          "use super::super::super::api;",                                1),
+        ("conn/a/b.rs",          "use super::super::halves;",                                    0),
+        ("conn/server.rs",       "use mio::Token;",                                              1),
+        ("transport/mod.rs",     "use crate::h1::Misbehaved;",                                   1),
+        ("transport/mod.rs",     "fn f() { ::rustls::x() }",                                     1),
+        ("transport/tls/x.rs",   "use rustls::Y;",                                               0),
+        ("engine/mod.rs",        "use crate::drive;",                                            1),
+        ("engine/mod.rs",        "let t = Instant::now();",                                      1),
+        ("engine/mod.rs",        "\nlet t = start.elapsed();",                                   2),
+        ("drive/mod.rs",         "let t = Instant::now();",                                      0),
+        ("drive/mod.rs",         "use crate::h1;",                                               1),
+        ("engine/job.rs",        "handler.request(r)",                                           1),
+        ("engine/job.rs",        "let x = upload\n    .data(d); upload.as_mut().data(d)",        2),
+        ("engine/dispatch.rs",   "handler.request(r)",                                           0),
+        ("engine/job.rs",        "unsafe { f() }",                                               1),
+        ("engine/job.rs",        "#![deny(unsafe_code)] // unsafe",                              0),
+        ("transport/sys.rs",     "unsafe { f() }",                                               0),
+        ("relay/session.rs",     "use uncork::{Action, h1::Headers};",                           0),
+        ("relay/session.rs",     "use uncork::{Action,\n engine::Engine};",                      1),
+        ("relay/session.rs",     "use crate::Action;",                                           1),
+        ("relay/session/mod.rs", "use crate::relay::x;\nuse mio;",                               2),
+        ("base/a.rs",            "#[cfg(test)]\nmod tests {\n use crate::h1; }",                 0),
+        ("base/a.rs",            "#[cfg(test)]\nmod tests;\nuse crate::h1;",                     3),
+        ("base/a.rs",            "const R: &str = r#\"\"crate::h1\"#; use crate::h1;",           1),
+        ("other/a.rs",           "",                                                             1),
+        ("lib.rs",               "pub use api::X;",                                              0),
+    ];
+    for (path, source, line) in ROWS {
+        let found = faults(path, source);
+        match line {
+            0 => assert!(found.is_empty(), "{source}: {found:?}"),
+            n => assert!(found.iter().any(|f| f.starts_with(&format!("src/{path}:{n}: "))), "{source}: {found:?}"),
+        }
+    }
+}

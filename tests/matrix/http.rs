@@ -1,0 +1,350 @@
+//! Requests and answers: keep-alive, pipelining, framing, bodies of every kind, and how requests end.
+
+use std::{
+    io::{Seek, Write},
+    sync::Arc,
+    time::Duration,
+};
+
+use uncork::{Action, Ended, Flow, Request, Response, Tx, h1::Headers};
+
+use crate::{
+    wire::{Finish, request},
+    world::{World, tell_end, telling},
+};
+
+matrix! {
+    keep_alive_reuses_the_connection,
+    pipelined_requests_are_answered_in_order,
+    pipelined_requests_outlive_a_half_close,
+    head_says_what_get_would,
+    http_1_0_closes_unless_asked_to_stay,
+    a_streamed_body_is_chunked_or_measured_or_ended_by_the_close,
+    a_streamed_body_waits_for_its_reader,
+    a_body_comes_from_a_file,
+    a_shared_body_is_one_allocation,
+    a_shared_block_fits_into_a_streamed_body,
+    a_panic_costs_its_connection_a_500_and_nobody_else,
+    a_panic_of_a_producer_breaks_off,
+    after_a_bad_request_nothing_is_parsed,
+    a_half_closed_client_gets_its_answer,
+    how_a_request_ended_is_told_once,
+    confirm_waits_for_the_last_acknowledgement,
+    an_invalid_response_becomes_a_500,
+    plain_http_on_a_tls_port_is_told_so,
+}
+
+fn keep_alive_reuses_the_connection(world: &World) {
+    let host = world.serve(|req: &mut Request<'_>| Response::text(req.id().to_string()));
+    let mut wire = host.connect();
+    let ids: Vec<String> = (0..3).map(|_| wire.request("GET /", &[]).answer().is(200).text().to_owned()).collect();
+    let conn = ids[0].strip_suffix("/1").expect("the first request");
+    assert_eq!(ids[1..], [format!("{conn}/2"), format!("{conn}/3")]);
+    let other = host.connect().request("GET /", &["Connection: close"]).answer();
+    assert!(!other.text().starts_with(conn) && other.get("connection") == Some("close"));
+}
+
+fn pipelined_requests_are_answered_in_order(world: &World) {
+    let host = world.serve(|req: &mut Request<'_>| Response::text(req.path().to_owned()));
+    let mut wire = host.connect();
+    let many: String = (0..500).map(|n| request(&format!("GET /{n}"), &[])).collect();
+    wire.send(&many);
+    for n in 0..500 {
+        assert_eq!(wire.answer().is(200).text(), format!("/{n}"));
+    }
+    for byte in &many.as_bytes()[..200] {
+        wire.send([*byte]);
+    }
+    for n in 0..200 / request("GET /0", &[]).len() {
+        assert_eq!(wire.answer().is(200).text(), format!("/{n}"));
+    }
+}
+
+/// Requests that wait because the output is full are not forgotten when the peer has finished.
+fn pipelined_requests_outlive_a_half_close(world: &World) {
+    const COUNT: usize = 300;
+    let body: Arc<[u8]> = vec![b'x'; 60_000].into();
+    let host = world.serve(move |_: &mut Request<'_>| Response::new(200).body(body.clone()));
+    let mut wire = host.connect_narrow();
+    wire.send(request("GET /", &[]).repeat(COUNT)).finish();
+    for n in 0..COUNT {
+        assert_eq!(wire.answer().body.len(), 60_000, "answer {n}");
+    }
+    wire.ends(Finish::Clean);
+}
+
+fn head_says_what_get_would(world: &World) {
+    let host = world.serve(|req: &mut Request<'_>| match req.path() {
+        "/stream" => Response::stream(|_: &mut Tx<'_>| Flow::End),
+        _ => Response::text("four"),
+    });
+    let mut wire = host.connect();
+    let head = wire.request("HEAD /", &[]).head();
+    assert_eq!(head.is(200).get("content-length"), Some("4"));
+    let head = wire.request("HEAD /stream", &[]).head();
+    assert_eq!(head.is(200).get("transfer-encoding"), Some("chunked"));
+    assert_eq!(wire.request("GET /", &[]).answer().text(), "four");
+}
+
+fn http_1_0_closes_unless_asked_to_stay(world: &World) {
+    let host = world.serve(|_: &mut Request<'_>| Response::text("old"));
+    let mut wire = host.connect();
+    let answer = wire.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").answer();
+    assert_eq!((answer.text(), answer.get("connection")), ("old", Some("keep-alive")));
+    let answer = wire.send("GET / HTTP/1.0\r\n\r\n").answer();
+    assert_eq!((answer.text(), answer.get("connection")), ("old", Some("close")));
+    wire.ends(Finish::Clean);
+}
+
+fn a_streamed_body_is_chunked_or_measured_or_ended_by_the_close(world: &World) {
+    let host = world.serve(|req: &mut Request<'_>| {
+        let mut parts = ["one ", "two ", "three"].into_iter();
+        let stream = Response::stream(move |out: &mut Tx<'_>| match parts.next() {
+            Some(part) => {
+                assert_eq!(out.write(part.as_bytes()), part.len());
+                Flow::More
+            }
+            None => {
+                let mut trailers = Headers::new();
+                trailers.append("X-Sum", "13").expect("valid");
+                Flow::Trailers(trailers)
+            }
+        });
+        if req.path() == "/length" { stream.length(13) } else { stream }
+    });
+    let mut wire = host.connect();
+    let (answer, tail) = (wire.request("GET /", &[]).head(), b"\r\n0\r\nX-Sum: 13\r\n\r\n");
+    assert_eq!(answer.get("transfer-encoding"), Some("chunked"));
+    let mut body = Vec::new();
+    while !body.ends_with(tail) {
+        body.extend(wire.exactly(1));
+    }
+    let answer = wire.request("GET /length", &[]).answer();
+    assert_eq!((answer.text(), answer.get("content-length")), ("one two three", Some("13")));
+    let answer = wire.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").head();
+    assert_eq!((answer.get("connection"), answer.get("content-length")), (Some("close"), None));
+    assert_eq!(wire.to_end(), (b"one two three".to_vec(), Finish::Clean));
+}
+
+fn a_streamed_body_waits_for_its_reader(world: &World) {
+    let (tell, told) = telling();
+    let host = world.serve(move |req: &mut Request<'_>| {
+        tell.send(req.waker()).expect("heard");
+        let (mut calls, tell) = (0, tell.clone());
+        Response::stream(move |out: &mut Tx<'_>| {
+            calls += 1;
+            out.write(calls.to_string().as_bytes());
+            if calls == 3 {
+                return Flow::End;
+            }
+            let _ = tell;
+            Flow::Wait
+        })
+    });
+    let mut wire = host.connect();
+    wire.request("GET /", &[]).head().is(200);
+    let waker = told.next();
+    for n in 1..3 {
+        assert_eq!(wire.next_chunk(), n.to_string().as_bytes());
+        assert!(wire.is_silent(Duration::from_millis(20)), "it is not called before it is woken");
+        waker.wake();
+    }
+    assert_eq!((wire.next_chunk(), wire.next_chunk()), (b"3".to_vec(), b"".to_vec()));
+}
+
+fn a_body_comes_from_a_file(world: &World) {
+    let content: Vec<u8> = (0..3_000_000u32).map(|n| (n >> 3) as u8).collect();
+    let path = std::env::temp_dir().join(format!("uncork-{}-{world:?}", std::process::id()));
+    let mut file =
+        std::fs::File::options().read(true).write(true).create(true).truncate(true).open(&path).expect("made");
+    std::fs::remove_file(&path).expect("removed");
+    file.write_all(&content).expect("written");
+    file.rewind().expect("rewound");
+    let file = Arc::new(file);
+    let host = world.serve(move |req: &mut Request<'_>| {
+        let range = match req.path() {
+            "/all" => 0..3_000_000,
+            "/part" => 7..100_007,
+            _ => 2_999_990..3_000_010,
+        };
+        Response::file(file.try_clone().expect("a clone"), range)
+    });
+    let mut wire = host.connect();
+    assert!(wire.request("GET /all", &[]).answer().body == content);
+    assert!(wire.request("GET /part", &[]).answer().body == content[7..100_007]);
+    wire.request("GET /beyond", &[]).head().is(200);
+    let (rest, finish) = wire.to_end();
+    assert!(rest.len() <= 10 && finish == Finish::Reset, "a file that is too short breaks off: {finish:?}");
+}
+
+fn a_shared_body_is_one_allocation(world: &World) {
+    let body: Arc<[u8]> = vec![b'x'; 1 << 20].into();
+    let (served, expected) = (body.clone(), body.clone());
+    let host = world.serve(move |_: &mut Request<'_>| Response::new(200).body(served.clone()));
+    let mut wires: Vec<_> = (0..4).map(|_| host.connect()).collect();
+    for wire in &mut wires {
+        wire.request("GET /", &[]);
+    }
+    for wire in &mut wires {
+        assert!(wire.answer().body == *expected);
+    }
+    drop((wires, expected));
+    host.stopper.stop();
+    host.ends();
+    assert_eq!(Arc::strong_count(&body), 1);
+}
+
+/// However large, if nothing else is waiting; and never more than the length that was announced.
+fn a_shared_block_fits_into_a_streamed_body(world: &World) {
+    let block: Arc<[u8]> = (0..200_000u32).map(|n| n as u8).collect();
+    let shared = block.clone();
+    let host = world.serve(move |req: &mut Request<'_>| {
+        let (block, mut left) = (shared.clone(), 2);
+        let stream = Response::stream(move |out: &mut Tx<'_>| {
+            if left > 0 && out.write_shared(&block) {
+                left -= 1;
+            }
+            if left == 0 { Flow::End } else { Flow::More }
+        });
+        if req.path() == "/length" { stream.length(400_000) } else { stream }
+    });
+    let mut wire = host.connect();
+    for path in ["GET /", "GET /length"] {
+        assert!(wire.request(path, &[]).answer().body == [&block[..], &block[..]].concat(), "{path}");
+    }
+}
+
+fn a_panic_costs_its_connection_a_500_and_nobody_else(world: &World) {
+    let (tell, ended) = telling();
+    let host = world.serve(move |req: &mut Request<'_>| {
+        tell_end(req, &tell);
+        assert_eq!(req.path(), "/", "as it should");
+        Response::text("fine")
+    });
+    let (mut bad, mut good) = (host.connect(), host.connect());
+    good.request("GET /", &[]).answer().is(200);
+    assert_eq!(bad.request("GET /bad", &[]).answer().is(500).get("connection"), Some("close"));
+    bad.ends(Finish::Clean);
+    good.request("GET /", &[]).answer().is(200);
+    host.connect().request("GET /", &[]).answer().is(200);
+    drop(host);
+    assert_eq!(ended.rest().len(), 4);
+}
+
+fn a_panic_of_a_producer_breaks_off(world: &World) {
+    let (tell, ended) = telling();
+    let host = world.serve(move |req: &mut Request<'_>| {
+        tell_end(req, &tell);
+        let mut first = true;
+        Response::stream(move |out: &mut Tx<'_>| {
+            assert!(std::mem::take(&mut first), "as it should");
+            out.write(b"a part of it");
+            Flow::More
+        })
+    });
+    let answer = host.connect().request("GET /", &[]).try_answer();
+    assert!(answer.is_err(), "not to be taken for the whole");
+    assert_eq!(ended.next().why, Ended::Panicked);
+    drop(host);
+    assert_eq!(ended.rest().len(), 0);
+}
+
+fn after_a_bad_request_nothing_is_parsed(world: &World) {
+    let (tell, seen) = telling();
+    let host = world.serve(move |req: &mut Request<'_>| {
+        tell.send(req.path().to_owned()).expect("heard");
+        Response::text("fine")
+    });
+    let smuggled = request("GET /smuggled", &[]);
+    let bad = [
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: +1\r\n\r\n",
+        "GET / HTTP/1.1\nHost: x\n\n",
+    ];
+    for bad in bad {
+        let mut wire = host.connect();
+        wire.send(format!("{}{bad}{smuggled}", request("GET /first", &[])));
+        wire.answer().is(200);
+        assert_eq!(wire.answer().is(400).get("connection"), Some("close"));
+        let _ = wire.try_send(&smuggled);
+        wire.cut().ends(Finish::Clean);
+        assert_eq!((seen.next().as_str(), seen.rest().len()), ("/first", 0));
+    }
+}
+
+fn a_half_closed_client_gets_its_answer(world: &World) {
+    let host = world.serve(|_: &mut Request<'_>| Response::text("yes"));
+    let mut wire = host.connect();
+    wire.send(request("GET /", &[])).finish();
+    assert_eq!(wire.answer().text(), "yes");
+    wire.ends(Finish::Clean);
+    let mut wire = host.connect();
+    wire.send(request("GET /", &[]).repeat(3)).finish();
+    for _ in 0..3 {
+        assert_eq!(wire.answer().text(), "yes");
+    }
+    wire.ends(Finish::Clean);
+    host.connect().finish().ends(Finish::Clean);
+}
+
+fn how_a_request_ended_is_told_once(world: &World) {
+    let (tell, ended) = telling();
+    let host = world.serve(move |req: &mut Request<'_>| {
+        tell_end(req, &tell);
+        match req.path() {
+            "/answered" => Response::text("12345").into(),
+            "/aborted" => Action::Abort,
+            _ => Response::stream(|_: &mut Tx<'_>| Flow::Wait).into(),
+        }
+    });
+    let mut wire = host.connect();
+    wire.request("GET /answered", &[]).answer().is(200);
+    let end = ended.next();
+    assert_eq!((end.why, end.written, end.received), (Ended::Complete, 5, 0));
+    wire.request("GET /aborted", &[]).ends(Finish::Reset);
+    assert_eq!(ended.next().why, Ended::Aborted);
+    let mut wire = host.connect();
+    wire.request("GET /waiting", &[]).head().is(200);
+    wire.reset();
+    assert_eq!(ended.next().why, Ended::PeerLeft);
+    let mut wire = host.connect();
+    wire.request("GET /waiting", &[]).head().is(200);
+    host.stopper.stop();
+    assert_eq!(ended.next().why, Ended::Stopped);
+    drop(host);
+    assert_eq!(ended.rest().len(), 0);
+}
+
+fn confirm_waits_for_the_last_acknowledgement(world: &World) {
+    const ALL: u64 = 8 << 20;
+    let (tell, ended) = telling();
+    let host = world.serve(move |req: &mut Request<'_>| {
+        tell_end(req, &tell);
+        Response::new(200).body(vec![b'x'; ALL as usize]).confirm()
+    });
+    let mut wire = host.connect_narrow();
+    wire.request("GET /", &[]).head().is(200);
+    assert!(ended.is_silent(Duration::from_millis(100)), "nothing was read yet");
+    wire.exactly(ALL as usize);
+    let end = ended.next();
+    assert_eq!((end.why, end.written, end.acked), (Ended::Complete, ALL, Some(ALL)));
+}
+
+fn an_invalid_response_becomes_a_500(world: &World) {
+    let host = world.serve(|req: &mut Request<'_>| match req.path() {
+        "/split" => Response::text("x").header("X", "a\r\nSet-Cookie: b"),
+        "/length" => Response::text("x").header("Content-Length", "9"),
+        _ => Response::new(100),
+    });
+    let mut wire = host.connect();
+    for path in ["GET /split", "GET /length", "GET /status"] {
+        let answer = wire.request(path, &[]).answer();
+        assert!(answer.is(500).get("set-cookie").is_none());
+    }
+}
+
+fn plain_http_on_a_tls_port_is_told_so(world: &World) {
+    let host = world.serve(|_: &mut Request<'_>| Response::text("fine"));
+    let answer = host.connect_plain().request("GET /", &[]).answer();
+    answer.is(if world.tls { 400 } else { 200 });
+}

@@ -1,0 +1,215 @@
+//! Requests that wait for an answer from elsewhere, and clients that do not.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use uncork::{Action, Ended, Request, Response, Ticket, h1::Headers};
+
+use crate::{
+    wire::Finish,
+    world::{Host, Told, World, tell_end, telling},
+};
+
+matrix! {
+    another_thread_answers,
+    many_threads_answer_many_clients,
+    a_fallback_answers_if_nobody_else_does,
+    the_last_ticket_dropped_answers_503,
+    waiting_without_a_ticket_is_a_500,
+    a_late_ticket_gets_its_answer_back,
+    a_late_ticket_cannot_touch_the_next_request,
+    a_client_that_leaves_is_noticed_at_once,
+    who_outlives_the_fin_is_answered,
+    a_ticket_informs,
+}
+
+/// A server that gives every request's ticket to the test, and tells how each ends.
+fn waiting(world: &World) -> (Host, Told<Ticket>, Told<uncork::End>) {
+    let ((tell, tickets), (tell_ends, ended)) = (telling(), telling());
+    let host = world.serve(move |req: &mut Request<'_>| {
+        tell_end(req, &tell_ends);
+        tell.send(req.ticket()).expect("heard");
+        Action::Wait
+    });
+    (host, tickets, ended)
+}
+
+fn another_thread_answers(world: &World) {
+    let (host, tickets, ended) = waiting(world);
+    let mut wire = host.connect();
+    for _ in 0..3 {
+        wire.request("GET /", &[]);
+        tickets.next().respond(Response::text("here it is")).expect("it waits");
+        assert_eq!(wire.answer().is(200).text(), "here it is");
+        assert_eq!(ended.next().why, Ended::Complete);
+    }
+}
+
+fn many_threads_answer_many_clients(world: &World) {
+    let (host, tickets, ended) = waiting(world);
+    let mut wires: Vec<_> = (0..20).map(|_| host.connect()).collect();
+    for wire in &mut wires {
+        wire.request("GET /", &[]);
+    }
+    let waiting: Vec<Ticket> = wires.iter().map(|_| tickets.next()).collect();
+    std::thread::scope(|scope| {
+        for ticket in waiting {
+            let text = ticket.id().to_string();
+            scope.spawn(move || ticket.respond(Response::text(text)).expect("it waits"));
+        }
+    });
+    let mut texts: Vec<String> = wires.iter_mut().map(|wire| wire.answer().is(200).text().to_owned()).collect();
+    texts.sort();
+    texts.dedup();
+    assert_eq!((texts.len(), ended.next().why), (20, Ended::Complete));
+}
+
+fn a_fallback_answers_if_nobody_else_does(world: &World) {
+    let (host, tickets, ended) = waiting(world);
+    let mut wire = host.connect();
+    wire.request("GET /", &[]);
+    let ticket = tickets.next();
+    ticket.fallback(Duration::from_millis(20), |_| Response::new(504));
+    wire.answer().is(504);
+    assert_eq!(ended.next().why, Ended::Complete);
+    assert!(ticket.respond(Response::new(200)).is_err(), "too late");
+    // One that is answered in time never falls back.
+    wire.request("GET /", &[]);
+    let ticket = tickets.next();
+    ticket.fallback(Duration::from_millis(20), |_| unreachable!("it was answered"));
+    ticket.respond(Response::new(204)).expect("it waits");
+    wire.answer().is(204);
+    assert!(wire.is_silent(Duration::from_millis(60)));
+    // And one that panics is a panic of the handler's.
+    wire.request("GET /", &[]);
+    let ticket = tickets.next();
+    ticket.fallback(Duration::ZERO, |_| panic!("as it should"));
+    wire.answer().is(500);
+}
+
+fn the_last_ticket_dropped_answers_503(world: &World) {
+    let host = world.serve(|req: &mut Request<'_>| {
+        let tickets = (req.ticket(), req.ticket());
+        std::thread::spawn(move || drop(tickets));
+        Action::Wait
+    });
+    let mut wire = host.connect();
+    wire.request("GET /", &[]).answer().is(503);
+    wire.request("GET /", &[]).answer().is(503);
+}
+
+fn waiting_without_a_ticket_is_a_500(world: &World) {
+    let host = world.serve(|req: &mut Request<'_>| {
+        if req.path() == "/dropped" {
+            drop(req.ticket());
+        }
+        Action::Wait
+    });
+    let mut wire = host.connect();
+    wire.request("GET /", &[]).answer().is(500);
+    let status = wire.request("GET /dropped", &[]).answer().status;
+    assert!(status == 500 || status == 503, "{status}");
+}
+
+fn a_late_ticket_gets_its_answer_back(world: &World) {
+    let both: Arc<Mutex<Vec<Ticket>>> = Arc::default();
+    let (tickets, (tell, ended)) = (both.clone(), telling());
+    let host = world.serve(move |req: &mut Request<'_>| {
+        tell_end(req, &tell);
+        tickets.lock().expect("whole").extend([req.ticket(), req.ticket()]);
+        if req.path() == "/both" {
+            let first = tickets.lock().expect("whole").remove(0);
+            first.respond(Response::text("first")).expect("it is open");
+        }
+        Action::Wait
+    });
+    let mut wire = host.connect();
+    assert_eq!(wire.request("GET /both", &[]).answer().text(), "first");
+    let late = both.lock().expect("whole").remove(0);
+    assert!(late.is_gone());
+    let gone = late.respond(Response::new(418)).expect_err("too late");
+    assert!(matches!(gone.0, Action::Respond(response) if response.status_code() == 418));
+    ended.next();
+    wire.request("GET /", &[]).finish();
+    assert_eq!(ended.next().why, Ended::PeerLeft);
+    for late in both.lock().expect("whole").drain(..) {
+        let gone = late.respond(Response::new(418)).expect_err("nobody is there");
+        assert!(matches!(gone.0, Action::Respond(response) if response.status_code() == 418));
+    }
+}
+
+fn a_late_ticket_cannot_touch_the_next_request(world: &World) {
+    let (host, tickets, ended) = waiting(world);
+    let mut wire = host.connect();
+    wire.request("GET /1", &[]);
+    let first = tickets.next();
+    first.fallback(Duration::ZERO, |_| Response::text("first"));
+    assert_eq!(wire.answer().text(), "first");
+    assert_eq!(ended.next().why, Ended::Complete);
+    wire.request("GET /2", &[]);
+    let second = tickets.next();
+    let waker = first.waker();
+    first.fallback(Duration::ZERO, |_| Response::text("wrong"));
+    first.inform(103, Headers::new());
+    waker.wake();
+    drop(first);
+    assert!(wire.is_silent(Duration::from_millis(50)));
+    second.respond(Response::text("second")).expect("it waits");
+    assert_eq!(wire.answer().text(), "second");
+}
+
+fn a_client_that_leaves_is_noticed_at_once(world: &World) {
+    let (host, tickets, ended) = waiting(world);
+    for way in 0..4 {
+        let mut wire = host.connect();
+        wire.request("GET /", &[]);
+        let ticket = tickets.next();
+        match way {
+            0 => drop(wire.finish()),
+            1 => drop(wire.cut()),
+            2 => wire.reset(),
+            // It says more before it goes: a lot more, and not what follows a request.
+            _ => drop(wire.send([b'x'; 40_000]).finish()),
+        }
+        assert_eq!(ended.next().why, Ended::PeerLeft, "way {way}");
+        assert!(ticket.is_gone());
+    }
+    drop(host);
+    assert_eq!(ended.rest().len(), 0);
+}
+
+fn who_outlives_the_fin_is_answered(world: &World) {
+    let (host, tickets, ended) = waiting(world);
+    let mut wire = host.connect();
+    wire.request("GET /", &[]);
+    let ticket = tickets.next();
+    ticket.outlive_fin();
+    wire.finish();
+    assert!(ended.is_silent(Duration::from_millis(50)), "it is still there");
+    ticket.respond(Response::text("for you")).expect("it waits");
+    assert_eq!(wire.answer().text(), "for you");
+    wire.ends(Finish::Clean);
+    assert_eq!(ended.next().why, Ended::Complete);
+    // It outlives no reset.
+    let mut wire = host.connect();
+    wire.request("GET /", &[]);
+    let ticket = tickets.next();
+    ticket.outlive_fin();
+    wire.reset();
+    assert_ne!(ended.next().why, Ended::Complete);
+}
+
+fn a_ticket_informs(world: &World) {
+    let (host, tickets, _) = waiting(world);
+    let mut wire = host.connect();
+    wire.request("GET /", &[]);
+    let ticket = tickets.next();
+    let mut hints = Headers::new();
+    hints.append("Link", "</style.css>; rel=preload").expect("valid");
+    ticket.inform(103, hints);
+    assert_eq!(wire.head().is(103).get("link"), Some("</style.css>; rel=preload"));
+    ticket.respond(Response::text("all")).expect("it waits");
+    assert_eq!(wire.answer().is(200).text(), "all");
+}

@@ -1,0 +1,332 @@
+//! Bodies on their way in: back-pressure, `100 Continue`, early answers, refusals.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::Sender,
+    },
+    time::Duration,
+};
+
+use uncork::{Action, Ended, Limits, Request, Response, Take, Upload, Waker, h1::Headers, pipe};
+
+use crate::{
+    wire::{Finish, Wire},
+    world::{World, tell_end, telling},
+};
+
+matrix! {
+    an_upload_comes_in_however_it_is_sent,
+    an_upload_pushes_back,
+    what_was_not_taken_is_offered_again,
+    continue_is_sent_when_the_body_is_wanted,
+    an_answer_begins_before_the_body_has_ended,
+    an_upload_goes_on_after_an_early_answer,
+    a_refused_uploader_reads_its_refusal,
+    a_body_beyond_the_limit_is_refused,
+    an_upload_may_stop_in_the_middle,
+    a_short_unwanted_body_is_thrown_away,
+    a_panic_of_an_upload_costs_a_500,
+    an_upload_whose_peer_leaves_is_dropped,
+}
+
+/// Gathers the body, and answers with it and the trailer.
+#[derive(Default)]
+struct Gather(Vec<u8>);
+
+impl Upload for Gather {
+    fn data(&mut self, chunk: &[u8]) -> Take {
+        self.0.extend_from_slice(chunk);
+        Take::All
+    }
+
+    fn end(self: Box<Self>, trailers: &Headers) -> Action {
+        Response::new(200).header("X-Sum", trailers.get("x-sum").unwrap_or(b"none")).body(self.0).into()
+    }
+}
+
+fn gather() -> Action {
+    Action::Receive(Box::<Gather>::default())
+}
+
+fn an_upload_comes_in_however_it_is_sent(world: &World) {
+    let host = world.serve(|_: &mut Request<'_>| gather());
+    let mut wire = host.connect();
+    let body: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
+    assert!(wire.post("/", &[], &body).answer().body == body);
+    assert_eq!(wire.post("/", &[], b"").answer().text(), "");
+    wire.request("POST /", &["Content-Length: 5"]);
+    for byte in b"bytes" {
+        wire.send([*byte]);
+    }
+    assert_eq!(wire.answer().text(), "bytes");
+    wire.request("POST /", &["Transfer-Encoding: chunked"]);
+    wire.chunk(b"one").chunk(&body).send("3\r\ntwo\r\n0\r\nX-Sum: 6\r\n\r\n");
+    let answer = wire.answer();
+    assert_eq!((answer.body.len(), answer.get("x-sum")), (300_006, Some("6")));
+}
+
+/// Takes nothing while the gate is closed; tells the largest piece it was shown.
+struct Gated {
+    open: Arc<AtomicBool>,
+    largest: usize,
+    got: usize,
+}
+
+impl Upload for Gated {
+    fn data(&mut self, chunk: &[u8]) -> Take {
+        self.largest = self.largest.max(chunk.len());
+        if !self.open.load(Ordering::Acquire) {
+            return Take::Some(0);
+        }
+        self.got += chunk.len();
+        Take::All
+    }
+
+    fn end(self: Box<Self>, _: &Headers) -> Action {
+        Response::text(format!("{} {}", self.got, self.largest)).into()
+    }
+}
+
+fn an_upload_pushes_back(world: &World) {
+    const ALL: usize = 16 << 20;
+    let (tell, wakers) = telling::<Waker>();
+    let open = Arc::new(AtomicBool::new(false));
+    let gate = open.clone();
+    let host = world.serve(move |req: &mut Request<'_>| {
+        tell.send(req.waker()).expect("heard");
+        Action::Receive(Box::new(Gated { open: gate.clone(), largest: 0, got: 0 }))
+    });
+    let mut wire = host.connect();
+    wire.request("POST /", &[&format!("Content-Length: {ALL}")]);
+    let body = vec![b'x'; ALL];
+    let sent = wire.push(&body, Duration::from_millis(300));
+    assert!(sent < ALL, "nobody takes it, and still it went");
+    open.store(true, Ordering::Release);
+    wakers.next().wake();
+    wire.send(&body[sent..]);
+    let answer = wire.answer();
+    let (got, largest) = answer.text().split_once(' ').expect("two numbers");
+    assert_eq!(got, ALL.to_string());
+    assert!(largest.parse::<usize>().expect("a number") <= 128 * 1024, "held at once: {largest}");
+}
+
+/// Takes one byte a call, and wakes itself from inside the call.
+struct Nibble(Vec<u8>, Waker);
+
+impl Upload for Nibble {
+    fn data(&mut self, chunk: &[u8]) -> Take {
+        self.0.push(chunk[0]);
+        self.1.wake();
+        Take::Some(1)
+    }
+
+    fn end(self: Box<Self>, _: &Headers) -> Action {
+        Response::text(self.0).into()
+    }
+}
+
+fn what_was_not_taken_is_offered_again(world: &World) {
+    let host = world.serve(|req: &mut Request<'_>| Action::Receive(Box::new(Nibble(Vec::new(), req.waker()))));
+    let mut wire = host.connect();
+    let body: Vec<u8> = (0..1000u32).map(|n| (n % 251) as u8).collect();
+    assert!(wire.post("/", &[], &body).answer().body == body);
+    wire.request("POST /", &["Transfer-Encoding: chunked"]).chunk(&body[..500]).chunk(&body[500..]).chunk(b"");
+    assert!(wire.answer().body == body);
+}
+
+fn continue_is_sent_when_the_body_is_wanted(world: &World) {
+    let (tell, tickets) = telling();
+    let host = world.serve(move |req: &mut Request<'_>| match req.path() {
+        "/now" => gather(),
+        "/later" => {
+            tell.send(req.ticket()).expect("heard");
+            Action::Wait
+        }
+        _ => Response::new(403).into(),
+    });
+    let expects = ["Expect: 100-continue", "Content-Length: 4"];
+    let mut wire = host.connect();
+    wire.request("POST /now", &expects).head().is(100);
+    assert_eq!(wire.send("body").answer().is(200).text(), "body");
+    wire.request("POST /later", &expects);
+    let ticket = tickets.next();
+    assert!(wire.is_silent(Duration::from_millis(50)), "nobody wants the body yet");
+    assert!(ticket.receive(Gather::default()).is_ok(), "it waits");
+    wire.head().is(100);
+    assert_eq!(wire.send("body").answer().is(200).text(), "body");
+    // It is there already: no need to ask for it.
+    wire.post("/now", &["Expect: 100-continue"], b"body");
+    let mut head = wire.head();
+    if head.status == 100 {
+        // Head and body did not come in one piece.
+        head = wire.head();
+    }
+    assert_eq!((head.status, wire.exactly(4)), (200, b"body".to_vec()));
+    let answer = wire.request("POST /refused", &expects).answer();
+    assert_eq!(answer.is(403).get("connection"), Some("close"));
+    wire.finish().ends(Finish::Clean);
+}
+
+fn an_answer_begins_before_the_body_has_ended(world: &World) {
+    let host = world.serve(|req: &mut Request<'_>| {
+        let (inlet, outlet) = pipe(4096);
+        req.ticket().respond(Response::stream(outlet)).expect("it is open");
+        Action::Receive(Box::new(inlet))
+    });
+    let mut wire = host.connect();
+    wire.request("POST /", &["Transfer-Encoding: chunked"]).head().is(200);
+    for word in ["one", "two", "three"] {
+        assert_eq!(wire.chunk(word.as_bytes()).next_chunk(), word.as_bytes());
+    }
+    assert_eq!(wire.chunk(b"").next_chunk(), b"");
+    let body = vec![b'x'; 50_000];
+    assert!(wire.post("/", &[], &body).answer().body == body);
+}
+
+struct Count(usize, Sender<usize>);
+
+impl Upload for Count {
+    fn data(&mut self, chunk: &[u8]) -> Take {
+        self.0 += chunk.len();
+        Take::All
+    }
+
+    fn end(self: Box<Self>, _: &Headers) -> Action {
+        self.1.send(self.0).expect("heard");
+        Action::Wait
+    }
+}
+
+fn an_upload_goes_on_after_an_early_answer(world: &World) {
+    let ((tell, counted), (tell_ends, ended)) = (telling(), telling());
+    let host = world.serve(move |req: &mut Request<'_>| {
+        tell_end(req, &tell_ends);
+        req.ticket().respond(Response::text("early")).expect("it is open");
+        Action::Receive(Box::new(Count(0, tell.clone())))
+    });
+    let mut wire = host.connect();
+    for fields in [&["Content-Length: 8"][..], &["Content-Length: 8", "Connection: close"]] {
+        assert_eq!(wire.request("POST /", fields).answer().is(200).text(), "early");
+        wire.send("four").send("more");
+        assert_eq!(counted.next(), 8, "{fields:?}");
+        let end = ended.next();
+        assert_eq!((end.why, end.received, end.written), (Ended::Complete, 8, 5));
+    }
+    wire.ends(Finish::Clean);
+}
+
+fn a_refused_uploader_reads_its_refusal(world: &World) {
+    let host = world.serve(|_: &mut Request<'_>| Response::new(413).body("too much"));
+    let mut wire = host.connect();
+    wire.request("PUT /", &["Content-Length: 99999999"]);
+    for _ in 0..64 {
+        wire.send([b'x'; 64 * 1024]);
+    }
+    let answer = wire.answer();
+    assert_eq!((answer.is(413).text(), answer.get("connection")), ("too much", Some("close")));
+    wire.finish().ends(Finish::Clean);
+}
+
+fn a_body_beyond_the_limit_is_refused(world: &World) {
+    let host = world.serve_within(Limits { body: 100, ..Limits::default() }, |_: &mut Request<'_>| gather());
+    let mut wire = host.connect();
+    assert_eq!(wire.post("/", &[], &[b'x'; 100]).answer().is(200).body.len(), 100);
+    wire.request("POST /", &["Content-Length: 101", "Expect: 100-continue"]).answer().is(413);
+    wire.finish().ends(Finish::Clean);
+    let mut wire = host.connect();
+    wire.request("POST /", &["Transfer-Encoding: chunked"]).chunk(&[b'x'; 60]).chunk(&[b'x'; 60]);
+    wire.answer().is(413);
+    wire.finish().ends(Finish::Clean);
+}
+
+/// Has enough after four bytes.
+struct Impatient;
+
+impl Upload for Impatient {
+    fn data(&mut self, chunk: &[u8]) -> Take {
+        if chunk.len() < 4 { Take::Some(0) } else { Take::Stop(Response::new(422).into()) }
+    }
+
+    fn end(self: Box<Self>, _: &Headers) -> Action {
+        Response::new(200).into()
+    }
+}
+
+fn an_upload_may_stop_in_the_middle(world: &World) {
+    let (tell, ended) = telling();
+    let host = world.serve(move |req: &mut Request<'_>| {
+        tell_end(req, &tell);
+        Action::Receive(Box::new(Impatient))
+    });
+    let mut wire = host.connect();
+    wire.request("POST /", &["Content-Length: 1000"]).send("enough").answer().is(422);
+    // It is short: the rest is thrown away, and the connection goes on.
+    wire.send([b'x'; 994]);
+    assert_eq!(ended.next().why, Ended::Complete);
+    wire.request("POST /", &["Transfer-Encoding: chunked"]).chunk(b"enough").answer().is(422);
+    wire.chunk(b"more").chunk(b"");
+    wire.request("POST /", &["Content-Length: 1000000"]).send("enough");
+    assert_eq!(wire.answer().is(422).get("connection"), Some("close"));
+    wire.finish().ends(Finish::Clean);
+}
+
+fn a_short_unwanted_body_is_thrown_away(world: &World) {
+    let host = world.serve(|_: &mut Request<'_>| Response::text("no need"));
+    let mut wire = host.connect();
+    wire.post("/", &[], &[b'x'; 1000]).answer().is(200);
+    wire.request("POST /", &["Content-Length: 1000"]).answer().is(200);
+    wire.send([b'x'; 1000]);
+    wire.request("POST /", &["Transfer-Encoding: chunked"]).chunk(b"some").chunk(b"").answer().is(200);
+    assert_eq!(wire.request("GET /", &[]).answer().is(200).get("connection"), None);
+}
+
+struct Panics;
+
+impl Upload for Panics {
+    fn data(&mut self, chunk: &[u8]) -> Take {
+        assert!(chunk.is_empty(), "as it should");
+        Take::All
+    }
+
+    fn end(self: Box<Self>, _: &Headers) -> Action {
+        panic!("as it should")
+    }
+}
+
+fn a_panic_of_an_upload_costs_a_500(world: &World) {
+    let (tell, ended) = telling();
+    let host = world.serve(move |req: &mut Request<'_>| {
+        tell_end(req, &tell);
+        Action::Receive(Box::new(Panics))
+    });
+    for body in ["", "body"] {
+        let mut wire = host.connect();
+        assert_eq!(wire.post("/", &[], body.as_bytes()).answer().is(500).get("connection"), Some("close"));
+        wire.finish().ends(Finish::Clean);
+        ended.next();
+    }
+    drop(host);
+    assert_eq!(ended.rest().len(), 0);
+}
+
+fn an_upload_whose_peer_leaves_is_dropped(world: &World) {
+    let (tell, ended) = telling();
+    let host = world.serve(move |req: &mut Request<'_>| {
+        tell_end(req, &tell);
+        gather()
+    });
+    for leave in [Wire::finish, Wire::cut] {
+        let mut wire = host.connect();
+        leave(wire.request("POST /", &["Content-Length: 10"]).send("four"));
+        let end = ended.next();
+        assert_eq!((end.why, end.received, end.written), (Ended::PeerLeft, 4, 0));
+    }
+    let mut wire = host.connect();
+    wire.request("POST /", &["Content-Length: 10", "Expect: 100-continue"]).head().is(100);
+    wire.reset();
+    assert_eq!(ended.next().why, Ended::PeerLeft);
+    drop(host);
+    assert_eq!(ended.rest().len(), 0);
+}

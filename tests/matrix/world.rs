@@ -1,0 +1,214 @@
+//! Where a test takes place: one of three modes, one of two transports, and a server that must end without a trace.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc, OnceLock,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    time::Duration,
+};
+
+use rustls::{ClientConfig, RootCertStore};
+use uncork::{Action, ConnId, End, Ended, Handler, Limits, PeerAddr, Request, Server, Stopper, Tls};
+
+use crate::wire::{PATIENCE, Wire};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Two loops.
+    Threads,
+    External,
+    ThreadPerConnection,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct World {
+    pub(crate) mode: Mode,
+    pub(crate) tls: bool,
+}
+
+impl World {
+    pub(crate) fn serve<H: Handler + Clone + Send + 'static>(&self, handler: H) -> Host {
+        self.serve_within(Limits::default(), handler)
+    }
+
+    pub(crate) fn serve_within<H: Handler + Clone + Send + 'static>(&self, limits: Limits, handler: H) -> Host {
+        let mut server = Server::bind("127.0.0.1:0").expect("bound").limits(limits);
+        if self.tls {
+            server = server.tls(identity().server.clone());
+        }
+        let addr = server.addr().expect("an address");
+        let (tell_alive, alive) = channel();
+        let handler = Traced { handler, _alive: tell_alive };
+        let (tell, ended) = channel();
+        let stopper = match self.mode {
+            Mode::Threads => join_elsewhere(server.threads(2, handler).expect("running"), tell),
+            Mode::ThreadPerConnection => join_elsewhere(server.thread_per_connection(handler).expect("running"), tell),
+            Mode::External => drive_elsewhere(server, handler, tell),
+        };
+        Host { addr, stopper, tls: self.tls, ended, alive: Some(alive) }
+    }
+}
+
+fn join_elsewhere(running: uncork::Running, tell: Sender<io::Result<()>>) -> Stopper {
+    let stopper = running.stopper();
+    std::thread::spawn(move || tell.send(running.join()));
+    stopper
+}
+
+fn drive_elsewhere(server: Server, handler: impl Handler + Send + 'static, tell: Sender<io::Result<()>>) -> Stopper {
+    let (give, get) = channel();
+    std::thread::spawn(move || {
+        let result = (|| {
+            let mut server = server.external(handler)?;
+            give.send(server.stopper()).expect("waited for");
+            while !server.is_done() {
+                let _ = server.wait(None)?;
+            }
+            Ok(())
+        })();
+        tell.send(result)
+    });
+    get.recv_timeout(PATIENCE).expect("running")
+}
+
+/// A server that runs. Dropping it stops it, and fails the test if it leaves anything behind.
+pub(crate) struct Host {
+    addr: SocketAddr,
+    tls: bool,
+    ended: Receiver<io::Result<()>>,
+    /// Every clone of the handler holds the other end.
+    alive: Option<Receiver<()>>,
+    pub(crate) stopper: Stopper,
+}
+
+impl Host {
+    pub(crate) fn connect(&self) -> Wire {
+        self.try_connect().expect("connected")
+    }
+
+    pub(crate) fn try_connect(&self) -> io::Result<Wire> {
+        Wire::connect(self.addr, self.client_config(), None)
+    }
+
+    /// Connects with a small receive buffer: what is not read stays with the server.
+    pub(crate) fn connect_narrow(&self) -> Wire {
+        Wire::connect(self.addr, self.client_config(), Some(4096)).expect("connected")
+    }
+
+    /// Connects without TLS, whatever the server speaks.
+    pub(crate) fn connect_plain(&self) -> Wire {
+        Wire::connect(self.addr, None, None).expect("connected")
+    }
+
+    fn client_config(&self) -> Option<Arc<ClientConfig>> {
+        self.tls.then(|| identity().client.clone())
+    }
+
+    /// Waits for the end, which somebody has asked for.
+    #[track_caller]
+    pub(crate) fn ends(mut self) {
+        self.leaves_nothing();
+    }
+
+    #[track_caller]
+    fn leaves_nothing(&mut self) {
+        let Some(alive) = self.alive.take() else { return };
+        self.result().expect("ended in order");
+        let last = alive.recv_timeout(PATIENCE);
+        assert_eq!(last, Err(RecvTimeoutError::Disconnected), "a handler outlives its server");
+    }
+
+    /// The same, and what `join` says.
+    #[track_caller]
+    pub(crate) fn result(&mut self) -> io::Result<()> {
+        self.alive = None;
+        self.ended.recv_timeout(PATIENCE).expect("the server ends")
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.stopper.stop();
+        if !std::thread::panicking() {
+            self.leaves_nothing();
+        }
+    }
+}
+
+/// A handler whose clones can be counted.
+#[derive(Clone)]
+struct Traced<H> {
+    handler: H,
+    _alive: Sender<()>,
+}
+
+impl<H: Handler> Handler for Traced<H> {
+    fn request(&mut self, req: &mut Request<'_>) -> Action {
+        self.handler.request(req)
+    }
+    fn accept(&mut self, peer: &PeerAddr) -> bool {
+        self.handler.accept(peer)
+    }
+    fn closed(&mut self, conn: ConnId, why: &Ended) {
+        self.handler.closed(conn, why);
+    }
+    fn stopping(&mut self) {
+        self.handler.stopping();
+    }
+}
+
+/// What the server's threads tell the test's.
+pub(crate) struct Told<T>(Receiver<T>);
+
+pub(crate) fn telling<T>() -> (Sender<T>, Told<T>) {
+    let (tell, told) = channel();
+    (tell, Told(told))
+}
+
+impl<T> Told<T> {
+    /// The next word; a failure if there is none for long.
+    #[track_caller]
+    pub(crate) fn next(&self) -> T {
+        self.0.recv_timeout(PATIENCE).expect("the server has something to tell")
+    }
+
+    /// What has been told and not been looked at.
+    pub(crate) fn rest(&self) -> Vec<T> {
+        self.0.try_iter().collect()
+    }
+
+    /// Nothing is told for `time`.
+    pub(crate) fn is_silent(&self, time: Duration) -> bool {
+        self.0.recv_timeout(time).is_err()
+    }
+}
+
+/// Tells how a request ends.
+pub(crate) fn tell_end(req: &mut Request<'_>, tell: &Sender<End>) {
+    let tell = tell.clone();
+    req.on_end(move |end| {
+        let _ = tell.send(*end);
+    });
+}
+
+pub(crate) struct Identity {
+    pub(crate) server: Tls,
+    pub(crate) client: Arc<ClientConfig>,
+}
+
+/// A certificate for `localhost`, made once, that servers show and clients trust.
+pub(crate) fn identity() -> &'static Identity {
+    static IDENTITY: OnceLock<Identity> = OnceLock::new();
+    IDENTITY.get_or_init(|| {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+        let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let server = Tls::pem_bytes(cert.as_bytes(), key.as_bytes()).expect("a good pair");
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).expect("a root");
+        let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        Identity { server, client: Arc::new(client) }
+    })
+}
