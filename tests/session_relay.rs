@@ -1,6 +1,8 @@
 //! The session relay's contract, case by case, over real sockets: plain and TLS, with one loop and with two, so that
 //! host and guest meet on different ones.
 
+#![cfg(all(feature = "relay", feature = "tls"))]
+
 use std::{io::ErrorKind, time::Duration};
 
 use uncork::relay::SessionConfig;
