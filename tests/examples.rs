@@ -383,7 +383,7 @@ fn echo_gives_back_what_it_gets(setup: Setup) {
     assert_eq!((head.status, head.get("content-length")), (200, None));
     assert_eq!(tunnel.exactly(15).expect("an echo"), b"right behind it");
     tunnel.finish();
-    assert_eq!(tunnel.to_end().expect("an end in order"), b"");
+    assert_eq!(tunnel.read_to_end().expect("an end in order"), b"");
     echo.stop();
 }
 
@@ -474,7 +474,7 @@ fn upgrade_echo_gives_back_every_byte(setup: Setup) {
     assert!(send_while_reading(&mut client, &large) == large);
     // The rest comes back, and then the end.
     client.send(&large[..30_000]).finish();
-    assert!(client.to_end().expect("an end in order") == large[..30_000]);
+    assert!(client.read_to_end().expect("an end in order") == large[..30_000]);
     echo.stop();
 }
 

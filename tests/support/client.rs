@@ -289,7 +289,7 @@ impl Client {
     }
 
     /// Everything up to the peer's end.
-    pub(crate) fn to_end(&mut self) -> io::Result<Vec<u8>> {
+    pub(crate) fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
         loop {
             match self.more() {
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(std::mem::take(&mut self.rest)),
