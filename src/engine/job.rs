@@ -578,7 +578,7 @@ impl Slot {
             return Ok(worked);
         }
         self.end_job(core, *job, Ended::Complete);
-        self.clock = None;
+        self.stop_clock();
         if self.conn.must_close() {
             let linger = self.conn.is_receiving() || !self.rx.is_empty();
             self.close(Ended::Complete, linger);
