@@ -19,6 +19,7 @@
 //!
 //! Not here: who calls it, threads, clocks (`drive`), HTTP (`conn`, `h1`), TLS (`transport`).
 
+mod acked;
 mod arrivals;
 mod closing;
 mod core;
@@ -469,7 +470,12 @@ impl Slot {
     /// A deadline has come: which, and what follows.
     fn expire(&mut self, core: &mut Core) -> Result<(), Ended> {
         if self.send_by <= core.tick {
-            return Err(Ended::TimedOut(Timer::Send));
+            // The system tells of room only when a third of its buffer is free: behind several MiB, a slow reader would
+            // be taken for one that does not read.
+            if self.ready.has(Ready::LATE) {
+                return Err(Ended::TimedOut(Timer::Send));
+            }
+            self.ready.set(Ready::LATE | Ready::WRITE);
         }
         if self.recv_by > core.tick {
             return Ok(());

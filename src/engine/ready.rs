@@ -13,6 +13,8 @@ impl Ready {
     pub(super) const FIN: u8 = 4;
     /// The connection was reset. (That both sides are shut down is less: there may be bytes left to read.)
     pub(super) const DEAD: u8 = 8;
+    /// The time to take output has run out, and one more write is tried before that is believed.
+    pub(super) const LATE: u8 = 16;
 
     /// A fresh socket: a read and a write are worth trying.
     pub(super) const NEW: Self = Self(Self::READ | Self::WRITE);

@@ -158,6 +158,9 @@ impl Slot {
     /// So many bytes of output were taken over: the send clock is prolonged.
     pub(super) fn note_sent(&mut self, core: &Core, n: usize) {
         self.sent += n as u64;
+        if n > 0 {
+            self.ready.clear(Ready::LATE);
+        }
         if self.send_by != Tick::NEVER && n > 0 {
             self.send_by = prolong(self.send_by, core, n, core.limits.send_time);
         }
@@ -243,6 +246,7 @@ impl Slot {
         self.clock = clock;
         if !self.is_blocked() {
             self.send_by = Tick::NEVER;
+            self.ready.clear(Ready::LATE);
         } else if self.send_by == Tick::NEVER {
             self.send_by = core.tick.after(core.limits.send_time);
         }

@@ -224,6 +224,15 @@ impl Transport {
         Some(queued)
     }
 
+    /// Where on the wire the plaintext handed over so far ends, of which there are `sent` bytes.
+    pub(crate) fn on_wire(&self, sent: u64) -> u64 {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            return tls.sealed();
+        }
+        sent
+    }
+
     /// From a file to a plain socket, without passing through the process; how many bytes went. 0: the socket is full.
     pub(crate) fn sendfile(&mut self, file: &File, offset: u64, most: u64) -> io::Result<u64> {
         debug_assert!(self.is_plain());

@@ -29,5 +29,10 @@ macro_rules! matrix {
     };
 }
 mod http;
+mod limits;
+mod pipes;
+mod stopping;
 mod tickets;
+mod upgrade_data;
+mod upgrading;
 mod uploads;

@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     time::Duration,
@@ -42,13 +43,13 @@ impl World {
         let addr = server.addr().expect("an address");
         let (tell_alive, alive) = channel();
         let handler = Traced { handler, _alive: tell_alive };
-        let (tell, ended) = channel();
+        let ((tell, ended), turns) = (channel(), Arc::new(AtomicUsize::new(0)));
         let stopper = match self.mode {
             Mode::Threads => join_elsewhere(server.threads(2, handler).expect("running"), tell),
             Mode::ThreadPerConnection => join_elsewhere(server.thread_per_connection(handler).expect("running"), tell),
-            Mode::External => drive_elsewhere(server, handler, tell),
+            Mode::External => drive_elsewhere(server, handler, tell, turns.clone()),
         };
-        Host { addr, stopper, tls: self.tls, ended, alive: Some(alive) }
+        Host { turns, address: Address { addr, tls: self.tls }, stopper, ended, alive: Some(alive) }
     }
 }
 
@@ -58,7 +59,12 @@ fn join_elsewhere(running: uncork::Running, tell: Sender<io::Result<()>>) -> Sto
     stopper
 }
 
-fn drive_elsewhere(server: Server, handler: impl Handler + Send + 'static, tell: Sender<io::Result<()>>) -> Stopper {
+fn drive_elsewhere(
+    server: Server,
+    handler: impl Handler + Send + 'static,
+    tell: Sender<io::Result<()>>,
+    turns: Arc<AtomicUsize>,
+) -> Stopper {
     let (give, get) = channel();
     std::thread::spawn(move || {
         let result = (|| {
@@ -66,6 +72,7 @@ fn drive_elsewhere(server: Server, handler: impl Handler + Send + 'static, tell:
             give.send(server.stopper()).expect("waited for");
             while !server.is_done() {
                 let _ = server.wait(None)?;
+                turns.fetch_add(1, Ordering::Relaxed);
             }
             Ok(())
         })();
@@ -76,35 +83,61 @@ fn drive_elsewhere(server: Server, handler: impl Handler + Send + 'static, tell:
 
 /// A server that runs. Dropping it stops it, and fails the test if it leaves anything behind.
 pub(crate) struct Host {
-    addr: SocketAddr,
-    tls: bool,
+    address: Address,
+    turns: Arc<AtomicUsize>,
     ended: Receiver<io::Result<()>>,
     /// Every clone of the handler holds the other end.
     alive: Option<Receiver<()>>,
     pub(crate) stopper: Stopper,
 }
 
-impl Host {
-    pub(crate) fn connect(&self) -> Wire {
+/// Where a server listens.
+#[derive(Clone, Copy)]
+pub(crate) struct Address {
+    addr: SocketAddr,
+    tls: bool,
+}
+
+impl Address {
+    pub(crate) fn connect(self) -> Wire {
         self.try_connect().expect("connected")
     }
 
-    pub(crate) fn try_connect(&self) -> io::Result<Wire> {
+    pub(crate) fn try_connect(self) -> io::Result<Wire> {
         Wire::connect(self.addr, self.client_config(), None)
+    }
+
+    fn client_config(self) -> Option<Arc<ClientConfig>> {
+        self.tls.then(|| identity().client.clone())
+    }
+}
+
+impl Host {
+    /// How often the loop has turned, where that can be counted: external. A loop that spins shows.
+    pub(crate) fn turns(&self) -> usize {
+        self.turns.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn address(&self) -> Address {
+        self.address
+    }
+
+    pub(crate) fn connect(&self) -> Wire {
+        self.address.connect()
+    }
+
+    pub(crate) fn try_connect(&self) -> io::Result<Wire> {
+        self.address.try_connect()
     }
 
     /// Connects with a small receive buffer: what is not read stays with the server.
     pub(crate) fn connect_narrow(&self) -> Wire {
-        Wire::connect(self.addr, self.client_config(), Some(4096)).expect("connected")
+        Wire::connect(self.address.addr, self.address.client_config(), Some(4096)).expect("connected")
     }
 
     /// Connects without TLS, whatever the server speaks.
     pub(crate) fn connect_plain(&self) -> Wire {
-        Wire::connect(self.addr, None, None).expect("connected")
-    }
-
-    fn client_config(&self) -> Option<Arc<ClientConfig>> {
-        self.tls.then(|| identity().client.clone())
+        Wire::connect(self.address.addr, None, None).expect("connected")
     }
 
     /// Waits for the end, which somebody has asked for.

@@ -12,7 +12,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName}
 use socket2::{Domain, SockRef, Socket, Type};
 
 /// Longer than anything takes, so that a hang becomes a failure.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
 
 /// One connection.
 pub(crate) struct Wire {

@@ -1,0 +1,247 @@
+//! Limits and clocks: who is let in, how much is taken, how long is waited.
+
+use std::{sync::mpsc::Sender, time::Duration};
+
+use uncork::{Action, ConnId, Ended, Flow, Handler, Limits, Request, Response, Take, Timer, Tx, Upload, h1::Headers};
+
+use crate::{
+    wire::{Finish, request},
+    world::{Host, Told, World, tell_end, telling},
+};
+
+matrix! {
+    one_connection_too_many_from_an_address_is_closed,
+    one_connection_too_many_waits_for_a_place,
+    a_peer_may_be_turned_away,
+    a_head_too_large_is_a_431,
+    a_target_too_long_is_a_414,
+    a_slow_head_is_a_408,
+    an_idle_connection_is_closed,
+    a_body_that_stops_coming_is_a_408,
+    a_body_that_drips_is_a_408,
+    who_is_pushed_back_is_not_timed_out,
+    a_peer_that_does_not_read_is_given_up,
+    a_slow_reader_is_waited_for,
+    the_last_request_closes,
+}
+
+const SHORT: Duration = Duration::from_millis(150);
+
+/// Says who it is, and tells when a connection is over.
+#[derive(Clone)]
+struct Plain(Sender<Ended>);
+
+impl Handler for Plain {
+    fn request(&mut self, req: &mut Request<'_>) -> Action {
+        Response::text(req.conn().to_string()).into()
+    }
+
+    fn closed(&mut self, _: ConnId, why: &Ended) {
+        let _ = self.0.send(*why);
+    }
+}
+
+fn plain(world: &World, limits: Limits) -> (Host, Told<Ended>) {
+    let (tell, closed) = telling();
+    (world.serve_within(limits, Plain(tell)), closed)
+}
+
+fn is_served(host: &Host) -> bool {
+    let answer = host.try_connect().and_then(|mut wire| {
+        wire.try_send(request("GET /", &[]))?;
+        wire.try_answer()
+    });
+    answer.is_ok()
+}
+
+fn one_connection_too_many_from_an_address_is_closed(world: &World) {
+    let (host, closed) = plain(world, Limits { connections_per_address: 2, ..Limits::default() });
+    let mut wires = [host.connect(), host.connect()];
+    for wire in &mut wires {
+        wire.request("GET /", &[]).answer().is(200);
+    }
+    assert!(!is_served(&host));
+    let [first, _second] = wires;
+    drop(first);
+    closed.next();
+    assert!(is_served(&host), "its place is free again");
+}
+
+fn one_connection_too_many_waits_for_a_place(world: &World) {
+    let (host, closed) = plain(world, Limits { connections: 2, ..Limits::default() });
+    for _ in 0..3 {
+        let mut wires = [host.connect(), host.connect()];
+        for wire in &mut wires {
+            wire.request("GET /", &[]).answer().is(200);
+        }
+        std::thread::scope(|scope| {
+            let (host, (tell, served)) = (host.address(), telling());
+            scope.spawn(move || {
+                tell.send(host.connect().request("GET /", &[]).answer().status).expect("heard");
+            });
+            assert!(served.is_silent(Duration::from_millis(50)), "there is no place");
+            drop(wires);
+            assert_eq!(served.next(), 200);
+        });
+        for _ in 0..3 {
+            closed.next();
+        }
+    }
+}
+
+/// Lets in one of two.
+#[derive(Clone)]
+struct Choosy(std::sync::Arc<std::sync::atomic::AtomicUsize>);
+
+impl Handler for Choosy {
+    fn request(&mut self, _: &mut Request<'_>) -> Action {
+        Response::text("welcome").into()
+    }
+
+    fn accept(&mut self, peer: &uncork::PeerAddr) -> bool {
+        assert!(peer.ip().is_some_and(|ip| ip.is_loopback()));
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 2 == 0
+    }
+}
+
+fn a_peer_may_be_turned_away(world: &World) {
+    let host = world.serve(Choosy(std::sync::Arc::default()));
+    assert!(is_served(&host) && !is_served(&host) && is_served(&host));
+}
+
+fn a_head_too_large_is_a_431(world: &World) {
+    let (host, _) = plain(world, Limits { head: 4096, fields: 10, ..Limits::default() });
+    let mut wire = host.connect();
+    wire.send("GET / HTTP/1.1\r\nHost: x\r\n").send("X: 0123456789\r\n".repeat(400));
+    wire.answer().is(431);
+    wire.finish().ends(Finish::Clean);
+    let mut wire = host.connect();
+    wire.send(format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: b\r\n".repeat(10))).answer().is(431);
+    let mut wire = host.connect();
+    wire.send(format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: b\r\n".repeat(9))).answer().is(200);
+}
+
+fn a_target_too_long_is_a_414(world: &World) {
+    let (host, _) = plain(world, Limits { target: 100, ..Limits::default() });
+    let mut wire = host.connect();
+    wire.request(&format!("GET /{}", "x".repeat(99)), &[]).answer().is(200);
+    wire.request(&format!("GET /{}", "x".repeat(100)), &[]).answer().is(414);
+    wire.finish().ends(Finish::Clean);
+}
+
+fn a_slow_head_is_a_408(world: &World) {
+    let (host, closed) = plain(world, Limits { head_time: SHORT, ..Limits::default() });
+    let mut wire = host.connect();
+    wire.request("GET /", &[]).answer().is(200);
+    wire.send("GET / HT").answer().is(408);
+    wire.finish().ends(Finish::Clean);
+    assert_eq!(closed.next(), Ended::TimedOut(Timer::Head));
+}
+
+fn an_idle_connection_is_closed(world: &World) {
+    let (host, closed) = plain(world, Limits { idle: SHORT, ..Limits::default() });
+    host.connect().ends(Finish::Clean);
+    assert_eq!(closed.next(), Ended::TimedOut(Timer::Idle));
+    let mut wire = host.connect();
+    wire.request("GET /", &[]).answer().is(200);
+    wire.ends(Finish::Clean);
+    assert_eq!(closed.next(), Ended::TimedOut(Timer::Idle));
+}
+
+/// Throws the body away; or takes nothing of it until it is woken, which is late.
+struct Sink {
+    late: bool,
+}
+
+impl Upload for Sink {
+    fn data(&mut self, _: &[u8]) -> Take {
+        if std::mem::take(&mut self.late) { Take::Some(0) } else { Take::All }
+    }
+
+    fn end(self: Box<Self>, _: &Headers) -> Action {
+        Response::text("all of it").into()
+    }
+}
+
+fn sink(world: &World, limits: Limits) -> (Host, Told<uncork::End>) {
+    let (tell, ended) = telling();
+    let host = world.serve_within(limits, move |req: &mut Request<'_>| {
+        tell_end(req, &tell);
+        let late = req.path() == "/late";
+        if late {
+            let waker = req.waker();
+            req.here().after(SHORT * 3, move |_| waker.wake());
+        }
+        Action::Receive(Box::new(Sink { late }))
+    });
+    (host, ended)
+}
+
+fn a_body_that_stops_coming_is_a_408(world: &World) {
+    let (host, ended) = sink(world, Limits { body_time: SHORT, ..Limits::default() });
+    let mut wire = host.connect();
+    wire.request("POST /", &["Content-Length: 9"]).send("four").answer().is(408);
+    wire.finish().ends(Finish::Clean);
+    let end = ended.next();
+    assert_eq!((end.why, end.received), (Ended::TimedOut(Timer::Body), 4));
+}
+
+fn a_body_that_drips_is_a_408(world: &World) {
+    let (host, _) = sink(world, Limits { body_time: SHORT, min_rate: 1000, ..Limits::default() });
+    let mut wire = host.connect();
+    wire.request("POST /", &["Content-Length: 1000"]);
+    let mut drops = 0;
+    while wire.is_silent(Duration::from_millis(20)) {
+        drops += 1;
+        assert!(drops < 200, "a drop every 20 ms is not 1000 bytes a second");
+        if wire.try_send("x").is_err() {
+            break;
+        }
+    }
+    wire.answer().is(408);
+}
+
+fn who_is_pushed_back_is_not_timed_out(world: &World) {
+    let (host, _) = sink(world, Limits { body_time: SHORT, ..Limits::default() });
+    let mut wire = host.connect();
+    assert_eq!(wire.post("/late", &[], b"it waits").answer().is(200).text(), "all of it");
+}
+
+/// Makes a body without an end.
+fn endless(world: &World, limits: Limits) -> (Host, Told<uncork::End>) {
+    let (tell, ended) = telling();
+    let host = world.serve_within(limits, move |req: &mut Request<'_>| {
+        tell_end(req, &tell);
+        Response::stream(|out: &mut Tx<'_>| {
+            out.write(&[b'x'; 16 * 1024]);
+            Flow::More
+        })
+    });
+    (host, ended)
+}
+
+fn a_peer_that_does_not_read_is_given_up(world: &World) {
+    let (host, ended) = endless(world, Limits { send_time: SHORT, ..Limits::default() });
+    let mut wire = host.connect_narrow();
+    wire.request("GET /", &[]);
+    assert_eq!(ended.next().why, Ended::TimedOut(Timer::Send));
+    assert_eq!(wire.to_end().1, Finish::Reset);
+}
+
+fn a_slow_reader_is_waited_for(world: &World) {
+    let (host, ended) = endless(world, Limits { send_time: SHORT * 2, ..Limits::default() });
+    let mut wire = host.connect_narrow();
+    wire.request("GET /", &[]).head().is(200);
+    for _ in 0..30 {
+        wire.next_chunk();
+        assert!(ended.is_silent(Duration::from_millis(20)), "it reads, if slowly");
+    }
+}
+
+fn the_last_request_closes(world: &World) {
+    let (host, _) = plain(world, Limits { requests: 2, ..Limits::default() });
+    let mut wire = host.connect();
+    assert_eq!(wire.request("GET /", &[]).answer().get("connection"), None);
+    assert_eq!(wire.request("GET /", &[]).answer().get("connection"), Some("close"));
+    wire.ends(Finish::Clean);
+}

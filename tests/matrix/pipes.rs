@@ -1,0 +1,248 @@
+//! The engine's pipe between two connections: on one loop (external), on two (thread per connection), and on what
+//! comes (threads).
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use uncork::{Action, Ended, Request, Response, Ticket, pipe};
+
+use crate::{
+    wire::{Finish, Wire},
+    world::{Host, Told, World, tell_end, telling},
+};
+
+matrix! {
+    a_body_of_known_length_goes_through,
+    a_chunked_body_goes_through_with_its_trailers,
+    an_empty_body_goes_through,
+    a_small_piece_goes_through_at_once,
+    a_receiver_that_waits_pushes_the_sender_back,
+    a_receiver_that_leaves_is_told_to_the_sender,
+    a_sender_that_leaves_breaks_the_receiver_off,
+    a_receiver_may_want_a_clean_end,
+    many_pairs_at_once,
+}
+
+/// A GET waits for a PUT, and gets its body; the PUT is answered with how the GET has ended.
+#[derive(Clone, Default)]
+struct Relay {
+    waiting: Arc<Mutex<VecDeque<(Ticket, Answerer)>>>,
+    room: usize,
+}
+
+type Answerer = Arc<Mutex<Option<Ticket>>>;
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Relay {
+    fn request(&self, req: &mut Request<'_>) -> Action {
+        if req.method() == "GET" {
+            let answerer = Answerer::default();
+            let sender = answerer.clone();
+            req.on_end(move |end| {
+                if let Some(ticket) = locked(&sender).take() {
+                    let _ = ticket.respond(Response::text(format!("{:?} {}", end.why, end.written)));
+                }
+            });
+            locked(&self.waiting).push_back((req.ticket(), answerer));
+            return Action::Wait;
+        }
+        let Some((receiver, answerer)) = locked(&self.waiting).pop_front() else { return Response::new(409).into() };
+        *locked(&answerer) = Some(req.ticket());
+        let (inlet, outlet) = pipe(self.room);
+        let outlet = if req.path() == "/clean" { outlet.clean_when_cut() } else { outlet };
+        let answer = Response::stream(outlet).length(req.content_length());
+        match receiver.respond(answer) {
+            Ok(()) => Action::Receive(Box::new(inlet)),
+            Err(_) => Response::new(410).into(),
+        }
+    }
+}
+
+struct Served {
+    host: Host,
+    seen: Told<()>,
+    ended: Told<uncork::End>,
+}
+
+fn serve(world: &World, room: usize) -> Served {
+    let ((tell, seen), (tell_ends, ended)) = (telling(), telling());
+    let relay = Relay { room, ..Relay::default() };
+    let host = world.serve(move |req: &mut Request<'_>| {
+        tell_end(req, &tell_ends);
+        let action = relay.request(req);
+        if req.method() == "GET" {
+            tell.send(()).expect("heard");
+        }
+        action
+    });
+    Served { host, seen, ended }
+}
+
+impl Served {
+    /// A receiver that waits.
+    fn receiver(&self) -> Wire {
+        let mut wire = self.host.connect();
+        wire.request("GET /", &[]);
+        self.seen.next();
+        wire
+    }
+}
+
+fn bytes(n: usize) -> Vec<u8> {
+    (0..n).map(|i| (i % 253) as u8).collect()
+}
+
+fn a_body_of_known_length_goes_through(world: &World) {
+    let served = serve(world, 64 * 1024);
+    for size in [1, 5, 64 * 1024, 3_000_000] {
+        let (body, mut to) = (bytes(size), served.receiver());
+        let mut from = served.host.connect();
+        let sent = body.clone();
+        let sender = std::thread::spawn(move || from.post("/", &[], &sent).answer());
+        let answer = to.answer();
+        assert!(answer.body == body && answer.get("content-length") == Some(&size.to_string()));
+        assert_eq!(sender.join().expect("sent").text(), format!("Complete {size}"));
+    }
+}
+
+fn a_chunked_body_goes_through_with_its_trailers(world: &World) {
+    let served = serve(world, 64 * 1024);
+    let (body, mut to) = (bytes(1_000_000), served.receiver());
+    let mut from = served.host.connect();
+    let sent = body.clone();
+    let sender = std::thread::spawn(move || {
+        from.request("POST /", &["Transfer-Encoding: chunked"]);
+        for chunk in sent.chunks(33_333) {
+            from.chunk(chunk);
+        }
+        from.send("0\r\nX-Sum: 7\r\n\r\n").answer()
+    });
+    assert_eq!(to.head().is(200).get("transfer-encoding"), Some("chunked"));
+    let mut got = Vec::new();
+    while got.len() < body.len() {
+        got.extend(to.next_chunk());
+    }
+    assert!(got == body);
+    to.expect("0\r\nX-Sum: 7\r\n\r\n");
+    assert!(sender.join().expect("sent").text().starts_with("Complete"));
+}
+
+fn an_empty_body_goes_through(world: &World) {
+    let served = serve(world, 4096);
+    for fields in [&["Content-Length: 0"][..], &["Transfer-Encoding: chunked"]] {
+        let (mut to, mut from) = (served.receiver(), served.host.connect());
+        from.request("POST /", fields);
+        if fields[0].starts_with('T') {
+            from.chunk(b"");
+        }
+        assert_eq!(to.answer().is(200).body.len(), 0);
+        assert_eq!(from.answer().text(), "Complete 0");
+    }
+}
+
+fn a_small_piece_goes_through_at_once(world: &World) {
+    let served = serve(world, 4096);
+    let (mut to, mut from) = (served.receiver(), served.host.connect());
+    from.request("POST /", &["Transfer-Encoding: chunked"]);
+    to.head().is(200);
+    for n in 0..20 {
+        let word = n.to_string();
+        from.chunk(word.as_bytes());
+        assert_eq!(to.next_chunk(), word.as_bytes());
+    }
+    from.chunk(b"");
+    assert_eq!(to.next_chunk(), b"");
+    assert!(from.answer().text().starts_with("Complete"));
+}
+
+fn a_receiver_that_waits_pushes_the_sender_back(world: &World) {
+    const ALL: usize = 24 << 20;
+    let served = serve(world, 256 * 1024);
+    let mut to = served.receiver();
+    let mut from = served.host.connect();
+    from.request("POST /", &[&format!("Content-Length: {ALL}")]);
+    let body = bytes(ALL);
+    let sent = from.push(&body, Duration::from_millis(300));
+    assert!(sent < ALL, "nobody reads it, and still it went");
+    let rest = body[sent..].to_vec();
+    let sender = std::thread::spawn(move || from.send(rest).answer());
+    assert!(to.answer().body == body);
+    assert_eq!(sender.join().expect("sent").text(), format!("Complete {ALL}"));
+}
+
+fn a_receiver_that_leaves_is_told_to_the_sender(world: &World) {
+    let served = serve(world, 4096);
+    for fields in [&["Content-Length: 1000000"][..], &["Transfer-Encoding: chunked"]] {
+        let (mut to, mut from) = (served.receiver(), served.host.connect());
+        served.ended.rest();
+        from.request("POST /", fields).send("4\r\nmore\r\n");
+        to.head().is(200);
+        to.exactly(4);
+        to.reset();
+        let answer = from.answer();
+        assert!(answer.is(200).text().starts_with("PeerLeft"), "{answer:?}");
+        assert_eq!(served.ended.next().why, Ended::PeerLeft);
+        from.finish().to_end();
+        served.ended.next();
+    }
+}
+
+fn a_sender_that_leaves_breaks_the_receiver_off(world: &World) {
+    let served = serve(world, 4096);
+    for fields in [&["Content-Length: 1000"][..], &["Transfer-Encoding: chunked"]] {
+        for way in 0..2 {
+            let (mut to, mut from) = (served.receiver(), served.host.connect());
+            served.ended.rest();
+            from.request("POST /", fields).send("4\r\nmore\r\n");
+            to.head().is(200);
+            to.exactly(4);
+            if way == 0 {
+                from.finish();
+            } else {
+                from.reset();
+            }
+            let (_, finish) = to.to_end();
+            assert_eq!(finish, Finish::Reset, "it must not take a part for the whole");
+            let mut why = [served.ended.next().why, served.ended.next().why].map(|why| format!("{why:?}"));
+            why.sort();
+            assert_eq!(why, ["Aborted", "PeerLeft"]);
+        }
+    }
+}
+
+fn a_receiver_may_want_a_clean_end(world: &World) {
+    let served = serve(world, 4096);
+    let (mut to, mut from) = (served.receiver(), served.host.connect());
+    from.request("POST /clean", &["Transfer-Encoding: chunked"]).chunk(b"more");
+    to.head().is(200);
+    assert_eq!(to.next_chunk(), b"more");
+    from.reset();
+    assert_eq!(to.next_chunk(), b"");
+    // What was promised can't be kept: no end is clean then.
+    let (mut to, mut from) = (served.receiver(), served.host.connect());
+    from.request("POST /clean", &["Content-Length: 1000"]).send("more");
+    to.head().is(200);
+    to.expect("more");
+    from.reset();
+    to.ends(Finish::Reset);
+}
+
+fn many_pairs_at_once(world: &World) {
+    let served = serve(world, 16 * 1024);
+    let receivers: Vec<Wire> = (0..8).map(|_| served.receiver()).collect();
+    std::thread::scope(|scope| {
+        for mut to in receivers {
+            let mut from = served.host.connect();
+            scope.spawn(move || assert!(to.answer().body == bytes(200_000)));
+            scope.spawn(move || {
+                assert!(from.post("/", &[], &bytes(200_000)).answer().text().starts_with("Complete"));
+            });
+        }
+    });
+}

@@ -1,0 +1,210 @@
+//! The end of a server: at once, or gracefully.
+
+use std::{
+    sync::mpsc::{Receiver, Sender, channel},
+    time::Duration,
+};
+
+use uncork::{Action, Ended, Flow, Handler, Request, Response, Stopper, Ticket, Tx, Waker};
+
+use crate::{
+    wire::Finish,
+    world::{Mode, World, tell_end, telling},
+};
+
+matrix! {
+    at_once_everything_ends,
+    gracefully_a_response_is_finished,
+    gracefully_a_waiting_ticket_has_until_the_grace_ends,
+    gracefully_idle_connections_close,
+    gracefully_a_half_sent_request_is_answered,
+    the_handler_is_told,
+    a_handler_may_stop_its_server,
+    a_second_order_shortens_the_grace,
+    nobody_can_connect_afterwards,
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn at_once_everything_ends(world: &World) {
+    let ((tell, ended), (tell_ticket, tickets)) = (telling(), telling::<Ticket>());
+    let host = world.serve(move |req: &mut Request<'_>| {
+        tell_end(req, &tell);
+        match req.path() {
+            "/wait" => {
+                tell_ticket.send(req.ticket()).expect("heard");
+                Action::Wait
+            }
+            "/stream" => Response::stream(|_: &mut Tx<'_>| Flow::Wait).into(),
+            _ => Response::text("fine").into(),
+        }
+    });
+    let (mut idle, mut waiting, mut streaming) = (host.connect(), host.connect(), host.connect());
+    idle.request("GET /", &[]).answer();
+    assert_eq!(ended.next().why, Ended::Complete);
+    waiting.request("GET /wait", &[]);
+    let ticket = tickets.next();
+    streaming.request("GET /stream", &[]).head().is(200);
+    host.stopper.stop();
+    assert_eq!([ended.next().why, ended.next().why], [Ended::Stopped, Ended::Stopped]);
+    host.ends();
+    assert!(ticket.respond(Response::new(200)).is_err());
+    assert_eq!(streaming.to_end().1, Finish::Reset);
+    waiting.answer().is(503);
+    assert!(idle.to_end().0.is_empty());
+    assert_eq!(ended.rest().len(), 0);
+}
+
+fn gracefully_a_response_is_finished(world: &World) {
+    let (tell, told) = telling::<Waker>();
+    let host = world.serve(move |req: &mut Request<'_>| {
+        tell.send(req.waker()).expect("heard");
+        let mut calls = 0;
+        Response::stream(move |out: &mut Tx<'_>| {
+            calls += 1;
+            out.write(b"part");
+            if calls == 3 { Flow::End } else { Flow::Wait }
+        })
+    });
+    let mut wire = host.connect();
+    wire.request("GET /", &[]).head().is(200);
+    let waker = told.next();
+    assert_eq!(wire.next_chunk(), b"part");
+    host.stopper.graceful(LONG);
+    for _ in 0..2 {
+        waker.wake();
+        assert_eq!(wire.next_chunk(), b"part");
+    }
+    assert_eq!(wire.next_chunk(), b"");
+    wire.ends(Finish::Clean);
+    host.ends();
+}
+
+fn gracefully_a_waiting_ticket_has_until_the_grace_ends(world: &World) {
+    for in_time in [true, false] {
+        let ((tell, tickets), (tell_ends, ended)) = (telling::<Ticket>(), telling());
+        let host = world.serve(move |req: &mut Request<'_>| {
+            tell_end(req, &tell_ends);
+            tell.send(req.ticket()).expect("heard");
+            Action::Wait
+        });
+        let mut wire = host.connect();
+        wire.request("GET /", &[]);
+        let ticket = tickets.next();
+        host.stopper.graceful(if in_time { LONG } else { Duration::from_millis(100) });
+        if in_time {
+            assert!(ended.is_silent(Duration::from_millis(50)));
+            ticket.respond(Response::text("in time")).expect("it waits");
+        }
+        let answer = wire.answer();
+        assert_eq!(answer.is(if in_time { 200 } else { 503 }).get("connection"), Some("close"));
+        assert_eq!(ended.next().why, if in_time { Ended::Complete } else { Ended::Stopped });
+        host.ends();
+        assert_eq!(ended.rest().len(), 0);
+    }
+}
+
+fn gracefully_idle_connections_close(world: &World) {
+    let host = world.serve(|_: &mut Request<'_>| Response::text("fine"));
+    let (mut used, mut fresh) = (host.connect(), host.connect());
+    used.request("GET /", &[]).answer();
+    host.stopper.graceful(LONG);
+    used.ends(Finish::Clean);
+    fresh.ends(Finish::Clean);
+    host.ends();
+}
+
+fn gracefully_a_half_sent_request_is_answered(world: &World) {
+    let (tell, seen) = telling();
+    let host = world.serve(move |_: &mut Request<'_>| {
+        tell.send(()).expect("heard");
+        Response::text("fine")
+    });
+    let mut wire = host.connect();
+    // The second request has begun when the first is answered.
+    wire.send("GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHo").answer();
+    seen.next();
+    host.stopper.graceful(LONG);
+    assert_eq!(wire.send("st: x\r\n\r\n").answer().is(200).get("connection"), Some("close"));
+    wire.ends(Finish::Clean);
+    host.ends();
+}
+
+/// Tells when it is told.
+#[derive(Clone)]
+struct Listening(Sender<()>);
+
+impl Handler for Listening {
+    fn request(&mut self, _: &mut Request<'_>) -> Action {
+        Response::stream(|_: &mut Tx<'_>| Flow::Wait).into()
+    }
+
+    fn stopping(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
+fn the_handler_is_told(world: &World) {
+    let (tell, told) = telling();
+    let host = world.serve(Listening(tell));
+    host.connect().request("GET /", &[]).head().is(200);
+    host.stopper.graceful(Duration::ZERO);
+    told.next();
+    host.ends();
+}
+
+fn a_handler_may_stop_its_server(world: &World) {
+    let (give, get): (Sender<Stopper>, Receiver<Stopper>) = channel();
+    let get = std::sync::Arc::new(std::sync::Mutex::new(get));
+    let host = world.serve(move |_: &mut Request<'_>| {
+        get.lock().expect("whole").recv().expect("a stopper").graceful(LONG);
+        Response::text("the last")
+    });
+    give.send(host.stopper.clone()).expect("heard");
+    let mut wire = host.connect();
+    assert_eq!(wire.request("GET /", &[]).answer().text(), "the last");
+    assert!(wire.to_end().0.is_empty());
+    host.ends();
+}
+
+fn a_second_order_shortens_the_grace(world: &World) {
+    let host = world.serve(|_: &mut Request<'_>| Response::stream(|_: &mut Tx<'_>| Flow::Wait));
+    let mut wire = host.connect();
+    wire.request("GET /", &[]).head().is(200);
+    host.stopper.graceful(LONG);
+    host.stopper.graceful(Duration::from_millis(20));
+    assert_eq!(wire.to_end().1, Finish::Reset);
+    host.ends();
+}
+
+fn nobody_can_connect_afterwards(world: &World) {
+    let host = world.serve(|_: &mut Request<'_>| Response::text("fine"));
+    let address = host.address();
+    host.connect().request("GET /", &[]).answer();
+    host.stopper.graceful(LONG);
+    host.ends();
+    assert!(address.try_connect().is_err());
+}
+
+/// Only there a handler may block; and who does for too long is left behind.
+#[test]
+fn a_blocked_handler_is_abandoned_with_its_thread() {
+    let world = World { mode: Mode::ThreadPerConnection, tls: false };
+    let ((tell, seen), (release, released)) = (telling(), channel::<()>());
+    let released = std::sync::Arc::new(std::sync::Mutex::new(released));
+    let mut host = world.serve(move |req: &mut Request<'_>| {
+        if req.path() == "/block" {
+            tell.send(()).expect("heard");
+            let _ = released.lock().expect("whole").recv();
+        }
+        Response::text("fine")
+    });
+    let (mut blocked, mut free) = (host.connect(), host.connect());
+    blocked.request("GET /block", &[]);
+    seen.next();
+    free.request("GET /", &[]).answer().is(200);
+    host.stopper.graceful(Duration::from_millis(50));
+    let error = host.result().expect_err("one is left");
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    drop(release);
+}

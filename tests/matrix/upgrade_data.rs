@@ -1,0 +1,359 @@
+//! The upgrade callback: what comes in and what goes out. (Numbers are those of the list of pitfalls.)
+
+use std::{collections::VecDeque, sync::mpsc::Sender, time::Duration};
+
+use uncork::{
+    Action, Ended, EventMask, Io, Limits, Request, Response, RxEnd, Switch, Take, Upgrade, Upload, h1::Headers,
+};
+
+use crate::{
+    upgrading::{Call, echo, upgrading, upgrading_within},
+    wire::{Finish, UPGRADE, request},
+    world::{World, telling},
+};
+
+matrix! {
+    early_data_is_seen,
+    early_data_is_offered_in_the_first_call,
+    the_first_output_is_behind_the_101,
+    echo_survives_one_byte_at_a_time,
+    what_is_not_consumed_is_offered_with_what_comes,
+    a_full_input_nobody_consumes_aborts,
+    a_frame_up_to_the_limit_is_seen_in_one_piece,
+    a_peer_that_never_reads_bounds_the_output,
+    asking_for_room_for_ever_costs_nothing,
+    a_shared_block_goes_out_uncopied,
+    a_flooder_starves_nobody,
+    a_body_comes_before_the_upgrade,
+    connect_is_a_switch_too,
+    what_cannot_switch_is_told_426,
+}
+
+fn bytes(n: usize) -> Vec<u8> {
+    (0..n).map(|i| (i % 251) as u8).collect()
+}
+
+/// 1, 25: bytes right behind the request are upgraded data, however many, in however many records.
+fn early_data_is_seen(world: &World) {
+    let (host, _) = upgrading(world, echo);
+    let again = request("GET /never-parsed", &[]);
+    for size in [1, 2, 16_000, 65_535, 65_536, 65_537, 200_000] {
+        let data = [again.as_bytes(), &bytes(size)].concat();
+        let pieces: Vec<&[u8]> = [UPGRADE.as_bytes()].into_iter().chain(data.chunks(10_007)).collect();
+        for together in [true, false] {
+            let mut wire = host.connect();
+            if together {
+                wire.send_together(&pieces);
+            } else {
+                wire.send([UPGRADE.as_bytes(), &data].concat());
+            }
+            wire.head().is(101);
+            assert!(wire.exactly(data.len()) == data, "{size} bytes, {together}");
+        }
+    }
+}
+
+/// 1: no readiness will come for them.
+fn early_data_is_offered_in_the_first_call(world: &World) {
+    for early in ["x", "many bytes at once"] {
+        let (tell, calls) = telling();
+        let (host, _) = upgrading(world, move || {
+            let tell = tell.clone();
+            move |io: &mut Io<'_>| {
+                tell.send(Call::of(io)).expect("heard");
+                EventMask::EXTERNAL
+            }
+        });
+        let mut wire = host.connect();
+        wire.send([UPGRADE, early].concat()).head().is(101);
+        let first = calls.next();
+        assert!(first.why.read() && first.bytes == early.len(), "{first:?}");
+    }
+}
+
+/// 2
+fn the_first_output_is_behind_the_101(world: &World) {
+    let (host, _) = upgrading(world, || {
+        |io: &mut Io<'_>| {
+            io.tx.write(b"SSH-2.0-uncork\r\n");
+            EventMask::TERMINATE
+        }
+    });
+    let mut wire = host.connect();
+    let head = wire.send(UPGRADE).head();
+    assert_eq!((head.is(101).get("upgrade"), head.get("connection")), (Some("test"), Some("upgrade")));
+    assert_eq!((head.get("content-length"), head.get("transfer-encoding")), (None, None));
+    wire.expect("SSH-2.0-uncork\r\n").ends(Finish::Clean);
+}
+
+fn echo_survives_one_byte_at_a_time(world: &World) {
+    let (host, ended) = upgrading(world, echo);
+    let mut wire = host.connect();
+    wire.upgrade();
+    for byte in bytes(300) {
+        wire.send([byte]).expect([byte]);
+    }
+    for byte in bytes(3000) {
+        wire.send([byte]);
+    }
+    assert!(wire.exactly(3000) == bytes(3000));
+    wire.finish().ends(Finish::Clean);
+    assert_eq!(ended.next().why, Ended::Complete);
+}
+
+/// 7: offered again together with what came since, and only then.
+fn what_is_not_consumed_is_offered_with_what_comes(world: &World) {
+    let (tell, calls) = telling();
+    let (host, _) = upgrading(world, move || {
+        let tell = tell.clone();
+        move |io: &mut Io<'_>| {
+            tell.send(Call::of(io)).expect("heard");
+            EventMask::READ
+        }
+    });
+    let mut wire = host.connect();
+    wire.upgrade();
+    assert_eq!(calls.next().bytes, 0);
+    for n in 1..20 {
+        wire.send("x");
+        let call = calls.next();
+        assert!(call.why.read() && call.bytes == n, "{call:?}");
+    }
+    assert!(calls.is_silent(Duration::from_millis(50)), "nothing new came");
+}
+
+/// 7, 8: READ with a full input can never be served.
+fn a_full_input_nobody_consumes_aborts(world: &World) {
+    let (tell, calls) = telling();
+    let limits = Limits { upgrade_input: 4096, ..Limits::default() };
+    let (host, ended) = upgrading_within(world, limits, move || {
+        let tell = tell.clone();
+        move |io: &mut Io<'_>| {
+            tell.send(io.rx.bytes().len()).expect("heard");
+            EventMask::READ
+        }
+    });
+    let mut wire = host.connect();
+    wire.upgrade().send(bytes(4095));
+    assert!(ended.is_silent(Duration::from_millis(50)), "there is room for one more");
+    let _ = wire.try_send("x");
+    assert_eq!((ended.next().why, wire.to_end().1), (Ended::Aborted, Finish::Reset));
+    drop(host);
+    assert!(calls.rest().iter().all(|n| *n <= 4096));
+}
+
+/// 8
+fn a_frame_up_to_the_limit_is_seen_in_one_piece(world: &World) {
+    const LIMIT: usize = 100_000;
+    let limits = Limits { upgrade_input: LIMIT, ..Limits::default() };
+    let (host, ended) = upgrading_within(world, limits, || {
+        |io: &mut Io<'_>| {
+            let Some(head) = io.rx.bytes().first_chunk().copied() else { return EventMask::READ };
+            let frame = u32::from_be_bytes(head) as usize;
+            if io.rx.bytes().len() >= frame {
+                io.rx.consume(frame);
+                io.tx.write(b"frame");
+            }
+            EventMask::READ
+        }
+    });
+    let frame = |size: usize| [&(size as u32).to_be_bytes(), &bytes(size)[4..]].concat();
+    let mut wire = host.connect();
+    wire.upgrade();
+    for size in [4, 1000, LIMIT - 1, LIMIT, 70_000, LIMIT] {
+        wire.send(frame(size)).expect("frame");
+    }
+    // One more byte can't be promised; over TLS a record may overlap the limit. But there is an end to it.
+    let _ = wire.try_send(frame(LIMIT * 3));
+    assert_eq!(ended.next().why, Ended::Aborted);
+}
+
+/// 9, 10: never more than the limit is held, and a call for room finds half of it.
+fn a_peer_that_never_reads_bounds_the_output(world: &World) {
+    const ALL: usize = 12 << 20;
+    const LIMIT: usize = 100_000;
+    let (tell, calls) = telling();
+    let limits = Limits { output: LIMIT, ..Limits::default() };
+    let (host, ended) = upgrading_within(world, limits, move || {
+        let (tell, data, mut at) = (tell.clone(), bytes(ALL), 0);
+        move |io: &mut Io<'_>| {
+            tell.send(Call::of(io)).expect("heard");
+            at += io.tx.write(&data[at..]);
+            assert_eq!(io.tx.room().min(ALL - at), 0);
+            if at == ALL { EventMask::TERMINATE } else { EventMask::WRITE }
+        }
+    });
+    let mut wire = host.connect_narrow();
+    wire.upgrade();
+    assert!(ended.is_silent(Duration::from_millis(200)), "nobody reads it, and still it is gone");
+    let stalled = calls.rest();
+    let mut rest = stalled.iter();
+    assert_eq!(rest.next().map(|call| call.why.write()), Some(false));
+    assert!(rest.all(|call| call.why.write() && call.room >= LIMIT / 2 && call.room <= LIMIT), "{stalled:?}");
+    assert!(wire.exactly(ALL) == bytes(ALL));
+    wire.ends(Finish::Clean);
+    assert_eq!(ended.next().why, Ended::Complete);
+}
+
+/// 10
+fn asking_for_room_for_ever_costs_nothing(world: &World) {
+    let (tell, calls) = telling();
+    let (host, _) = upgrading(world, move || {
+        let (tell, mut first) = (tell.clone(), true);
+        move |io: &mut Io<'_>| {
+            tell.send(()).expect("heard");
+            if std::mem::take(&mut first) {
+                io.tx.write(b"once");
+            }
+            EventMask::WRITE
+        }
+    });
+    let mut wire = host.connect();
+    wire.upgrade().expect("once");
+    let turns = host.turns();
+    assert!(wire.send("not asked for").is_silent(Duration::from_millis(100)));
+    assert!(calls.rest().len() <= 4, "room grew once");
+    assert!(host.turns() - turns < 20, "the loop spins");
+}
+
+fn a_shared_block_goes_out_uncopied(world: &World) {
+    let block: std::sync::Arc<[u8]> = bytes(500_000).into();
+    let shared = block.clone();
+    let (host, _) = upgrading(world, move || {
+        let (block, mut left) = (shared.clone(), 3);
+        move |io: &mut Io<'_>| {
+            while left > 0 && io.tx.write_shared(&block) {
+                left -= 1;
+            }
+            if left == 0 { EventMask::TERMINATE } else { EventMask::WRITE }
+        }
+    });
+    let mut wires: Vec<_> = (0..3).map(|_| host.connect()).collect();
+    for wire in &mut wires {
+        wire.upgrade();
+    }
+    for mut wire in wires {
+        assert!(wire.to_end() == ([&block[..], &block, &block].concat(), Finish::Clean));
+    }
+    drop(host);
+    assert_eq!(std::sync::Arc::strong_count(&block), 1);
+}
+
+/// 22
+fn a_flooder_starves_nobody(world: &World) {
+    let (host, _) = upgrading(world, || {
+        |io: &mut Io<'_>| {
+            if io.rx.bytes().len() < 100 {
+                io.tx.write(io.rx.bytes());
+            }
+            io.rx.consume(usize::MAX);
+            if io.rx.end() == RxEnd::NotYet { EventMask::READ } else { EventMask::TERMINATE }
+        }
+    });
+    let mut pings: Vec<_> = (0..4).map(|_| host.connect()).collect();
+    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let mut flooder = host.connect();
+    flooder.upgrade();
+    let flood = std::thread::spawn(move || {
+        let block = vec![b'x'; 256 * 1024];
+        while stopped.try_recv() == Err(std::sync::mpsc::TryRecvError::Empty) {
+            flooder.send(&block);
+        }
+    });
+    for wire in &mut pings {
+        wire.upgrade();
+        for _ in 0..50 {
+            wire.send("ping").expect("ping");
+        }
+    }
+    drop(stop);
+    flood.join().expect("flooded");
+}
+
+/// Switches when the body is whole.
+struct Asked(Vec<u8>);
+
+impl Upload for Asked {
+    fn data(&mut self, chunk: &[u8]) -> Take {
+        self.0.extend_from_slice(chunk);
+        Take::All
+    }
+
+    fn end(self: Box<Self>, _: &Headers) -> Action {
+        let mut greeting = VecDeque::from(self.0);
+        let mut echo = echo();
+        let upgrade = move |io: &mut Io<'_>| {
+            io.tx.write(greeting.make_contiguous());
+            greeting.clear();
+            echo.ready(io)
+        };
+        Switch::to("test", upgrade).into()
+    }
+}
+
+/// 25: the body belongs to the request, what is behind it to the new protocol.
+fn a_body_comes_before_the_upgrade(world: &World) {
+    let host = world.serve(|req: &mut Request<'_>| match req.path() {
+        "/receive" => Action::Receive(Box::new(Asked(Vec::new()))),
+        _ => Switch::to("test", echo()).into(),
+    });
+    let fields = ["Connection: upgrade", "Upgrade: test", "Content-Length: 4"];
+    for behind in ["", "behind"] {
+        let mut wire = host.connect();
+        wire.send(request("POST /receive", &fields) + "body" + behind).head().is(101);
+        wire.expect("body").expect(behind).send("echo").expect("echo");
+    }
+    let mut wire = host.connect();
+    wire.request("POST /receive", &fields).send("bo").send("dy").head().is(101);
+    wire.expect("body");
+    let chunked = ["Connection: upgrade", "Upgrade: test", "Transfer-Encoding: chunked"];
+    let mut wire = host.connect();
+    wire.send(request("POST /receive", &chunked) + "4\r\nbody\r\n0\r\n\r\nbehind").head().is(101);
+    wire.expect("bodybehind");
+    // Nobody asked for this one. If it is here it is thrown away; it is not waited for.
+    let mut wire = host.connect();
+    wire.request("POST /", &fields).answer().is(413);
+    wire.finish().ends(Finish::Clean);
+}
+
+/// 25
+fn connect_is_a_switch_too(world: &World) {
+    let host = world.serve(|_: &mut Request<'_>| Switch::connect(echo()));
+    let mut wire = host.connect();
+    let head = wire.send("CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\n\r\nearly").head();
+    assert_eq!((head.is(200).get("content-length"), head.get("transfer-encoding")), (None, None));
+    wire.expect("early").send("late").expect("late").finish().ends(Finish::Clean);
+}
+
+/// Tells when it is dropped.
+struct Dropped(Sender<()>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
+/// 25
+fn what_cannot_switch_is_told_426(world: &World) {
+    let (tell, dropped) = telling();
+    let host = world.serve(move |req: &mut Request<'_>| {
+        let guard = Dropped(tell.clone());
+        let never = move |_: &mut Io<'_>| -> EventMask { unreachable!("{:p}", &guard) };
+        match req.path() {
+            "/own" => Switch::after(Response::new(200), never),
+            _ => Switch::to("test", never),
+        }
+    });
+    let asks = "Connection: upgrade\r\nUpgrade: test\r\n";
+    for (head, status) in [
+        (format!("GET / HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\n{asks}\r\n"), 426),
+        ("GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), 426),
+        ("GET / HTTP/1.1\r\nHost: x\r\nUpgrade: test\r\n\r\n".to_owned(), 426),
+        (format!("GET /own HTTP/1.1\r\nHost: x\r\n{asks}\r\n"), 426),
+    ] {
+        let answer = host.connect().send(&head).answer();
+        assert_eq!(answer.is(status).get("upgrade").is_some(), status == 426, "{head:?}");
+        dropped.next();
+    }
+}
