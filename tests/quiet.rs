@@ -1,5 +1,7 @@
 //! Who waits for the application costs nothing: no deadline of an earlier state may go on waking the loop.
 
+#![expect(clippy::disallowed_methods, reason = "its limits are real ones")]
+
 use std::{
     io::{Read, Write},
     net::TcpStream,
