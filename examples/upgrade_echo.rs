@@ -28,18 +28,23 @@ const HOW: &str = "This speaks a protocol of its own: it gives back every byte i
 
 fn request(req: &mut Request<'_>) -> Action {
     if req.wants_upgrade("echo") {
-        Switch::to("echo", Echo).into()
+        Switch::to("echo", Echo::default()).into()
     } else {
         Response::text(HOW).status(426).header("Upgrade", "echo").into()
     }
 }
 
-struct Echo;
+#[derive(Default)]
+struct Echo {
+    /// The server stops.
+    stopping: bool,
+}
 
 impl Upgrade for Echo {
     /// Called at the start, and then whenever what the last mask asks for is there. The first call may find input
     /// already: what the client sent right behind its request.
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
+        self.stopping |= io.why().stopping();
         let n = io.tx.write(io.rx.bytes());
         io.rx.consume(n);
         if !io.rx.bytes().is_empty() {
@@ -48,7 +53,9 @@ impl Upgrade for Echo {
             return EventMask::WRITE;
         }
         match io.rx.end() {
-            // Everything is answered. A mask without WRITE sends it off at once.
+            // Everything is answered; when the server stops, that is a good moment to end.
+            RxEnd::NotYet if self.stopping => EventMask::TERMINATE,
+            // A mask without WRITE sends off at once what was written.
             RxEnd::NotYet => EventMask::READ,
             // The client has sent its last byte, and will get it back before the connection closes. Cut off (by TLS
             // without a close_notify), it is the same to an echo; a protocol that cares tells `Clean` from `CutOff`.

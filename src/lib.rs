@@ -134,3 +134,8 @@ pub use h1::Headers;
 pub use server::{Running, Server};
 #[cfg(feature = "tls")]
 pub use transport::{Tls, TlsBuilder, TlsError};
+
+/// The README's examples are tests.
+#[cfg(all(doctest, feature = "tls"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -20,6 +20,12 @@ pub struct OneConnection {
     fields: Headers,
 }
 
+impl std::fmt::Debug for OneConnection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OneConnection")
+    }
+}
+
 impl Default for OneConnection {
     fn default() -> Self {
         let mut fields = Headers::new();

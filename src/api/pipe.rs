@@ -137,20 +137,17 @@ impl PipeIn {
     /// Puts in what there is room for; how many bytes that was. Fewer than all: try again after
     /// [`on_room`](Self::on_room) woke you. 0 for ever, if the other end is gone ([`is_abandoned`](Self::is_abandoned)).
     pub fn write(&mut self, bytes: &[u8]) -> usize {
-        if bytes.is_empty() {
-            return 0;
+        let mut written = 0;
+        // Until there is nothing left or no room: only a refusal notes that the writer is to be woken, and so it can't
+        // miss a reader that makes room meanwhile.
+        while written < bytes.len()
+            && let Lent::Block(mut block) = self.lend()
+        {
+            let n = block.push(&bytes[written..]);
+            self.give_back(block, n);
+            written += n;
         }
-        match self.lend() {
-            Lent::Block(mut block) => {
-                let n = block.push(bytes);
-                self.give_back(block, n);
-                if n < bytes.len() {
-                    self.shared.state().wants_block[WRITER] = true;
-                }
-                n
-            }
-            Lent::NotNow | Lent::Over(_) => 0,
-        }
+        written
     }
 
     /// That was all.

@@ -76,7 +76,7 @@ impl Tick {
 
     pub(crate) fn after(self, delay: Duration) -> Self {
         // A tick is a millisecond that has begun: one is added so that a delay is never cut short.
-        let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        let millis = u64::try_from(delay.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(millis).saturating_add(1).min(u64::MAX - 1))
     }
 
@@ -91,6 +91,7 @@ impl Tick {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "any moment will do")]
 mod tests {
     use super::*;
 

@@ -213,7 +213,7 @@ impl Play {
         let said = !self.conn.is_answering() && self.conn.refuse(rule, DATE, &mut self.out);
         self.seen.push(Seen::Refused(rule, said));
         if said {
-            if !self.meant.last().is_some_and(|meant| meant.status == 0) {
+            if self.meant.last().is_none_or(|meant| meant.status != 0) {
                 self.meant.push(Meant::default());
             }
             let meant = self.meant();

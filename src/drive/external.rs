@@ -1,7 +1,7 @@
 //! Inside the application's own loop: one descriptor, one call, and when to make it.
 
 use std::{
-    io,
+    fmt, io,
     net::SocketAddr,
     os::fd::{AsRawFd, RawFd},
     time::Duration,
@@ -99,6 +99,12 @@ impl<'h> External<'h> {
     /// It was stopped, and no connection is left: there is no need to call it any more.
     pub fn is_done(&self) -> bool {
         self.engine.is_done()
+    }
+}
+
+impl fmt::Debug for External<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("External").field("addr", &self.addr).finish_non_exhaustive()
     }
 }
 

@@ -45,7 +45,7 @@ impl Slot {
 
     /// The same; `job` is over when the last byte is out.
     pub(super) fn close_with(&mut self, why: Ended, linger: bool, job: Option<Box<Job>>) {
-        self.clock = None;
+        self.stop_clock();
         self.phase = Phase::Closing(Closing { why, linger, stage: Stage::Flush, job, unacknowledged: u64::MAX });
     }
 

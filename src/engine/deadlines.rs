@@ -45,6 +45,7 @@ impl Deadlines {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "any moment will do")]
 mod tests {
     use std::time::{Duration, Instant};
 

@@ -12,6 +12,7 @@ use std::{fs::File, os::unix::fs::FileExt, time::Duration, time::SystemTime};
 use log::{error, warn};
 
 use super::{
+    acked::Marks,
     core::Core,
     dispatch,
     ready::Ready,
@@ -42,6 +43,7 @@ pub(super) struct Job {
     pub(super) status: u16,
     /// Bytes of the answer's body put into the output.
     pub(super) written: u64,
+    marks: Marks,
     /// Wait for the peer's acknowledgement; when to look for it, and the pause after that.
     confirm: Option<(Tick, Duration)>,
 }
@@ -121,6 +123,7 @@ impl Job {
             woken: false,
             status: 0,
             written: 0,
+            marks: Marks::default(),
             confirm: None,
         })
     }
@@ -368,6 +371,9 @@ impl Job {
 
     /// Moves the answer on. Whether anything changed.
     fn drive_reply(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
+        if self.written > 0 && slot.out.is_empty() && !self.asks.on_end.is_empty() {
+            self.marks.note(slot.transport.on_wire(slot.sent), self.written);
+        }
         match &mut self.reply {
             Reply::Owed | Reply::Sent => Ok(false),
             Reply::Stream { .. } => self.drive_stream(slot, core),
@@ -572,7 +578,7 @@ impl Slot {
             return Ok(worked);
         }
         self.end_job(core, *job, Ended::Complete);
-        self.clock = None;
+        self.stop_clock();
         if self.conn.must_close() {
             let linger = self.conn.is_receiving() || !self.rx.is_empty();
             self.close(Ended::Complete, linger);
@@ -624,7 +630,7 @@ impl Slot {
 
     /// The request is over: tells whoever wants to know, once.
     pub(super) fn end_job(&mut self, core: &mut Core, job: Job, why: Ended) {
-        let Job { asks, head, began, up, reply, fallback, status, written, .. } = job;
+        let Job { asks, head, began, up, reply, fallback, status, written, marks, .. } = job;
         if let Some(ticket) = asks.ticket {
             dispatch::discard(fallback);
             if !matches!(reply, Reply::Sent) || why != Ended::Complete {
@@ -640,7 +646,7 @@ impl Slot {
         let written = written.saturating_sub(self.out.len() as u64);
         let received = self.conn.received();
         if !asks.on_end.is_empty() {
-            let acked = self.transport.unacknowledged().map(|queued| written.saturating_sub(queued));
+            let acked = marks.acknowledged(&self.transport, self.sent, written);
             let end = End { why, received, written, acked, now: core.now };
             for f in asks.on_end {
                 dispatch::on_end(f, &end);

@@ -19,6 +19,7 @@
 //!
 //! Not here: who calls it, threads, clocks (`drive`), HTTP (`conn`, `h1`), TLS (`transport`).
 
+mod acked;
 mod arrivals;
 mod closing;
 mod core;

@@ -31,7 +31,12 @@ use crate::base::{buf::Buf, pool::Pool};
 #[cfg(feature = "tls")]
 pub(crate) type Security = Option<Tls>;
 #[cfg(not(feature = "tls"))]
-pub(crate) type Security = Option<std::convert::Infallible>;
+pub(crate) type Security = Option<Never>;
+
+/// There is none.
+#[cfg(not(feature = "tls"))]
+#[derive(Clone)]
+pub(crate) enum Never {}
 
 /// What a read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +53,10 @@ pub(crate) enum Got {
 
 /// Why a transport can't go on.
 #[derive(Debug)]
+#[cfg_attr(
+    not(feature = "tls"),
+    expect(dead_code, reason = "only TLS can't go on for other reasons than the system's")
+)]
 pub(crate) enum Fault {
     /// The operating system's word.
     Io(io::Error),
@@ -213,6 +222,15 @@ impl Transport {
         #[cfg(feature = "tls")]
         let queued = queued + self.tls.as_ref().map_or(0, |tls| tls.pending() as u64);
         Some(queued)
+    }
+
+    /// Where on the wire the plaintext handed over so far ends, of which there are `sent` bytes.
+    pub(crate) fn on_wire(&self, sent: u64) -> u64 {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            return tls.sealed();
+        }
+        sent
     }
 
     /// From a file to a plain socket, without passing through the process; how many bytes went. 0: the socket is full.

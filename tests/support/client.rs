@@ -280,6 +280,7 @@ impl Client {
     }
 
     /// Ends its own side in order, and goes on reading.
+    #[allow(dead_code)] // tests/examples.rs does
     pub(crate) fn finish(&mut self) {
         if let Stream::Tls(stream) = &mut self.stream {
             stream.conn.send_close_notify();
@@ -289,7 +290,8 @@ impl Client {
     }
 
     /// Everything up to the peer's end.
-    pub(crate) fn to_end(&mut self) -> io::Result<Vec<u8>> {
+    #[allow(dead_code)] // tests/examples.rs does
+    pub(crate) fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
         loop {
             match self.more() {
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(std::mem::take(&mut self.rest)),

@@ -42,11 +42,17 @@ pub struct Tls {
 impl Tls {
     /// One certificate (with its chain, the server's own first) and its private key, from PEM files. The key may be in
     /// PKCS#8, SEC1 or PKCS#1; both may be the same file.
+    ///
+    /// # Errors
+    /// If a file can't be read, has none of what it should have, or certificate and key don't belong together.
     pub fn pem(cert_file: impl AsRef<Path>, key_file: impl AsRef<Path>) -> Result<Self, TlsError> {
         Self::builder().pem(cert_file, key_file)?.build()
     }
 
     /// The same from memory.
+    ///
+    /// # Errors
+    /// As [`pem`](Self::pem).
     pub fn pem_bytes(cert: &[u8], key: &[u8]) -> Result<Self, TlsError> {
         Self::builder().pem_bytes(cert, key)?.build()
     }
@@ -67,6 +73,9 @@ impl Tls {
     /// included, so that clients can go on with their sessions.
     ///
     /// If the files are in any way wrong, nothing changes.
+    ///
+    /// # Errors
+    /// As [`pem`](Self::pem).
     pub fn replace_pem(&self, cert_file: impl AsRef<Path>, key_file: impl AsRef<Path>) -> Result<(), TlsError> {
         let certified = load(&Source::file(cert_file.as_ref())?, &Source::file(key_file.as_ref())?)?;
         let mut config = ServerConfig::clone(&self.config());
@@ -118,12 +127,18 @@ pub struct TlsBuilder {
 
 impl TlsBuilder {
     /// Adds a certificate (with its chain, the server's own first) and its private key, from PEM files.
+    ///
+    /// # Errors
+    /// If a file can't be read, has none of what it should have, or certificate and key don't belong together.
     pub fn pem(self, cert_file: impl AsRef<Path>, key_file: impl AsRef<Path>) -> Result<Self, TlsError> {
         let (cert, key) = (Source::file(cert_file.as_ref())?, Source::file(key_file.as_ref())?);
         self.add(&cert, &key)
     }
 
     /// The same from memory.
+    ///
+    /// # Errors
+    /// As [`pem`](Self::pem).
     pub fn pem_bytes(self, cert: &[u8], key: &[u8]) -> Result<Self, TlsError> {
         let (cert, key) = (Source::bytes("the certificate given", cert), Source::bytes("the private key given", key));
         self.add(&cert, &key)
@@ -131,16 +146,25 @@ impl TlsBuilder {
 
     /// Asks clients for a certificate signed by one of those in `ca_file` (PEM). A wrong one is always refused; none
     /// at all only if one is `required`.
+    ///
+    /// # Errors
+    /// If the file can't be read, or has no certificate that can sign others.
     pub fn client_certificates(self, ca_file: impl AsRef<Path>, required: bool) -> Result<Self, TlsError> {
         self.clients(&Source::file(ca_file.as_ref())?, required)
     }
 
     /// The same from memory.
+    ///
+    /// # Errors
+    /// As [`client_certificates`](Self::client_certificates).
     pub fn client_certificates_bytes(self, ca: &[u8], required: bool) -> Result<Self, TlsError> {
         self.clients(&Source::bytes("the client CA given", ca), required)
     }
 
     /// The configuration, ready to serve.
+    ///
+    /// # Errors
+    /// If no certificate was added, or rustls won't have what was.
     pub fn build(self) -> Result<Tls, TlsError> {
         if self.certificates.is_empty() {
             return Err(TlsError::Unusable("no certificate was added: call `pem` before `build`".into()));

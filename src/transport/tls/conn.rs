@@ -53,6 +53,8 @@ pub(crate) struct TlsConn {
     rx: Buf,
     /// Ciphertext that is to go.
     tx: Buf,
+    /// Bytes of ciphertext given to the socket, ever.
+    given: u64,
     /// The name the client asked for.
     name: Option<Box<str>>,
     /// The first byte has come.
@@ -77,6 +79,7 @@ impl TlsConn {
             rustls,
             rx: Buf::default(),
             tx: Buf::default(),
+            given: 0,
             name: None,
             begun: false,
             held: false,
@@ -265,6 +268,11 @@ impl TlsConn {
         self.rustls.alpn_protocol()
     }
 
+    /// Bytes of ciphertext made, ever: those given to the socket, and those that wait.
+    pub(crate) fn sealed(&self) -> u64 {
+        self.given + self.tx.len() as u64
+    }
+
     /// Gives the socket what is to go. `true`: it took all. A short write means that it is full: no second one tries.
     #[inline]
     fn send(&mut self, socket: &mut Socket) -> io::Result<bool> {
@@ -273,7 +281,10 @@ impl TlsConn {
         }
         self.ticket = false;
         match socket.write(&[IoSlice::new(self.tx.filled())]) {
-            Ok(n) => self.tx.consume(n),
+            Ok(n) => {
+                self.tx.consume(n);
+                self.given += n as u64;
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }

@@ -664,7 +664,7 @@ fn clients_show_certificates() {
             let result = shake(&mut client, &mut server);
             assert_eq!(result.is_ok(), fine, "required {required}, own {}: {result:?}", own.is_some());
             if fine {
-                let seen = server.tls.peer_certificates().map(|certs| certs.to_vec());
+                let seen = server.tls.peer_certificates().map(<[_]>::to_vec);
                 assert_eq!(seen, own.map(|(cert, _)| vec![der(cert)]));
             }
         }

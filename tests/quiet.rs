@@ -1,0 +1,77 @@
+//! Who waits for the application costs nothing: no deadline of an earlier state may go on waking the loop.
+
+#![expect(clippy::disallowed_methods, reason = "its limits are real ones")]
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use uncork::{Action, EventMask, External, Io, Limits, Request, Response, Server, Switch, Wait};
+
+/// Every limit that could run out. The client is quicker than this.
+const LIMIT: Duration = Duration::from_millis(250);
+
+fn limits() -> Limits {
+    Limits { idle: LIMIT, head_time: LIMIT, body_time: LIMIT, ..Limits::default() }
+}
+
+/// Turns until every limit has run out long ago; what the loop then waits for.
+fn wait_after(server: &mut External<'_>, until: impl Fn() -> bool) -> Wait {
+    let turn = |server: &mut External<'_>| _ = server.wait(Some(LIMIT / 10)).expect("turned");
+    while !until() {
+        turn(server);
+    }
+    let end = Instant::now() + LIMIT * 3 / 2;
+    while Instant::now() < end {
+        turn(server);
+    }
+    server.turn().expect("turned")
+}
+
+/// A connection is there, and its idle clock runs.
+fn taken_in(server: &mut External<'_>) {
+    while !matches!(server.turn(), Ok(Wait::Until(_))) {}
+}
+
+#[test]
+fn an_upgrade_that_waits_wakes_nobody() {
+    let called = std::cell::Cell::new(0);
+    let mut server = Server::bind("127.0.0.1:0")
+        .expect("bound")
+        .limits(limits())
+        .external(|_: &mut Request<'_>| -> Action { Switch::to("quiet", |_: &mut Io<'_>| EventMask::READ).into() })
+        .expect("started");
+    let mut client = TcpStream::connect(server.addr().expect("an address")).expect("connected");
+    taken_in(&mut server);
+    client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: quiet\r\n\r\n").expect("written");
+    client.set_nonblocking(true).expect("set");
+    let until = || {
+        let mut buf = [0; 256];
+        let n = (&client).read(&mut buf).unwrap_or(0);
+        assert!(n == 0 || buf.starts_with(b"HTTP/1.1 101"), "{}", buf.escape_ascii());
+        called.set(called.get() + n);
+        called.get() > 0
+    };
+    assert_eq!(wait_after(&mut server, until), Wait::Forever);
+}
+
+#[test]
+fn a_ticket_that_waits_wakes_nobody() {
+    let ticket = std::cell::RefCell::new(None);
+    let mut server = Server::bind("127.0.0.1:0")
+        .expect("bound")
+        .limits(limits())
+        .external(|req: &mut Request<'_>| -> Action {
+            *ticket.borrow_mut() = Some(req.ticket());
+            Action::Wait
+        })
+        .expect("started");
+    let mut client = TcpStream::connect(server.addr().expect("an address")).expect("connected");
+    taken_in(&mut server);
+    client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("written");
+    assert_eq!(wait_after(&mut server, || ticket.borrow().is_some()), Wait::Forever);
+    let answered = ticket.take().expect("a ticket").respond(Response::new(204));
+    assert!(answered.is_ok());
+}
