@@ -121,7 +121,7 @@ fn a_peer_that_has_finished_is_still_spoken_to(world: &World) {
     });
     let mut wire = host.connect();
     wire.upgrade().finish();
-    let (rest, finish) = wire.to_end();
+    let (rest, finish) = wire.until_end();
     assert_eq!((rest.len(), finish), (300_000, Finish::Clean));
     assert_eq!(ended.next().why, Ended::Complete);
 }
@@ -289,7 +289,7 @@ fn terminate_gives_up_a_peer_that_never_reads(world: &World) {
     let mut wire = host.connect_narrow();
     wire.upgrade();
     assert_eq!(ended.next().why, Ended::TimedOut(Timer::Send));
-    assert_eq!(wire.to_end().1, Finish::Reset);
+    assert_eq!(wire.until_end().1, Finish::Reset);
 }
 
 /// 18

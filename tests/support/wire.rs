@@ -14,6 +14,9 @@ use socket2::{Domain, SockRef, Socket, Type};
 /// Longer than anything takes, so that a hang becomes a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
 
+/// Bytes of plaintext in the largest record.
+const RECORD: usize = 16 * 1024;
+
 /// One connection.
 pub(crate) struct Wire {
     stream: Stream,
@@ -145,12 +148,34 @@ impl Wire {
 
     /// The same, where the server may have closed.
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        let stream: &mut dyn Write = match &mut self.stream {
-            Stream::Plain(tcp) => tcp,
-            Stream::Tls(stream) => stream,
-        };
-        stream.write_all(bytes.as_ref())?;
-        stream.flush()
+        let mut rest = bytes.as_ref();
+        while !rest.is_empty() {
+            rest = &rest[self.write(rest)?..];
+        }
+        self.flush()
+    }
+
+    /// Writes some. rustls's own stream would read, too, if it can't write.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.flush()?;
+        match &mut self.stream {
+            Stream::Plain(tcp) => tcp.write(bytes),
+            Stream::Tls(stream) => {
+                let n = stream.conn.writer().write(&bytes[..bytes.len().min(RECORD)])?;
+                // It has taken them over; whether they are out is the next call's affair.
+                let _ = self.flush();
+                Ok(n)
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if let Stream::Tls(stream) = &mut self.stream {
+            while stream.conn.wants_write() {
+                stream.conn.write_tls(&mut stream.sock)?;
+            }
+        }
+        Ok(())
     }
 
     /// Sends pieces as one segment as far as possible; over TLS each is a record of its own.
@@ -184,11 +209,7 @@ impl Wire {
         self.tcp().set_write_timeout(Some(time)).expect("set");
         let mut sent = 0;
         while sent < bytes.len() {
-            let result = match &mut self.stream {
-                Stream::Plain(tcp) => tcp.write(&bytes[sent..]),
-                Stream::Tls(stream) => stream.write(&bytes[sent..]),
-            };
-            match result {
+            match self.write(&bytes[sent..]) {
                 Ok(0) => break,
                 Ok(n) => sent += n,
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
@@ -230,8 +251,8 @@ impl Wire {
     pub(crate) fn finish(&mut self) -> &mut Self {
         if let Stream::Tls(stream) = &mut self.stream {
             stream.conn.send_close_notify();
-            stream.flush().expect("flushed");
         }
+        self.flush().expect("flushed");
         self.cut()
     }
 
@@ -251,7 +272,7 @@ impl Wire {
     pub(crate) fn rekey(&mut self) -> bool {
         let Stream::Tls(stream) = &mut self.stream else { return false };
         stream.conn.refresh_traffic_keys().expect("TLS 1.3");
-        stream.flush().expect("flushed");
+        self.flush().expect("flushed");
         true
     }
 
@@ -312,8 +333,7 @@ impl Wire {
 
     /// Everything that is still to come, and how it ends.
     #[track_caller]
-    #[allow(clippy::wrong_self_convention)]
-    pub(crate) fn to_end(&mut self) -> (Vec<u8>, Finish) {
+    pub(crate) fn until_end(&mut self) -> (Vec<u8>, Finish) {
         let finish = loop {
             match self.more() {
                 Ok(0) => break Finish::Clean,
@@ -331,7 +351,7 @@ impl Wire {
     /// The server ends its side now, without another byte.
     #[track_caller]
     pub(crate) fn ends(&mut self, finish: Finish) {
-        let (rest, how) = self.to_end();
+        let (rest, how) = self.until_end();
         assert_eq!((rest.escape_ascii().to_string().as_str(), how), ("", finish));
     }
 
