@@ -1,36 +1,77 @@
-//! A connection that waits for the application costs nothing, however long: no clock of before runs out under it.
+//! Who waits for the application costs nothing: no deadline of an earlier state may go on waking the loop.
 
-use std::{io::Write, net::TcpStream, time::Duration};
+#![expect(clippy::disallowed_methods, reason = "its limits are real ones")]
 
-use uncork::{Action, EventMask, Io, Limits, Request, Server, Switch, Wait};
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
 
-const IDLE: Duration = Duration::from_millis(50);
+use uncork::{Action, EventMask, External, Io, Limits, Request, Response, Server, Switch, Wait};
 
-fn is_quiet(request: &str, handler: impl FnMut(&mut Request<'_>) -> Action) {
-    let server = Server::bind("127.0.0.1:0").expect("bound").limits(Limits { idle: IDLE, ..Limits::default() });
-    let mut client = TcpStream::connect(server.addr().expect("an address")).expect("connected");
-    let mut server = server.external(handler).expect("driven");
-    // It is seen, and its idle time runs, before it asks.
-    while !matches!(server.wait(None).expect("a turn"), Wait::Until(_)) {}
-    client.write_all(request.as_bytes()).expect("sent");
-    // Each sleeps for as long, unless a clock of the server's own runs out before.
-    for _ in 0..4 {
-        let _ = server.wait(Some(IDLE)).expect("a turn");
+/// Every limit that could run out. The client is quicker than this.
+const LIMIT: Duration = Duration::from_millis(250);
+
+fn limits() -> Limits {
+    Limits { idle: LIMIT, head_time: LIMIT, body_time: LIMIT, ..Limits::default() }
+}
+
+/// Turns until every limit has run out long ago; what the loop then waits for.
+fn wait_after(server: &mut External<'_>, until: impl Fn() -> bool) -> Wait {
+    let turn = |server: &mut External<'_>| _ = server.wait(Some(LIMIT / 10)).expect("turned");
+    while !until() {
+        turn(server);
     }
-    assert_eq!(server.turn().expect("a turn"), Wait::Forever, "nothing is waited for but the application");
+    let end = Instant::now() + LIMIT * 3 / 2;
+    while Instant::now() < end {
+        turn(server);
+    }
+    server.turn().expect("turned")
+}
+
+/// A connection is there, and its idle clock runs.
+fn taken_in(server: &mut External<'_>) {
+    while !matches!(server.turn(), Ok(Wait::Until(_))) {}
 }
 
 #[test]
-fn a_request_that_waits_for_its_ticket_is_quiet() {
-    let mut held = Vec::new();
-    is_quiet("GET / HTTP/1.1\r\nHost: a\r\n\r\n", |req| {
-        held.push(req.ticket());
-        Action::Wait
-    });
+fn an_upgrade_that_waits_wakes_nobody() {
+    let called = std::cell::Cell::new(0);
+    let mut server = Server::bind("127.0.0.1:0")
+        .expect("bound")
+        .limits(limits())
+        .external(|_: &mut Request<'_>| -> Action { Switch::to("quiet", |_: &mut Io<'_>| EventMask::READ).into() })
+        .expect("started");
+    let mut client = TcpStream::connect(server.addr().expect("an address")).expect("connected");
+    taken_in(&mut server);
+    client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: quiet\r\n\r\n").expect("written");
+    client.set_nonblocking(true).expect("set");
+    let until = || {
+        let mut buf = [0; 256];
+        let n = (&client).read(&mut buf).unwrap_or(0);
+        assert!(n == 0 || buf.starts_with(b"HTTP/1.1 101"), "{}", buf.escape_ascii());
+        called.set(called.get() + n);
+        called.get() > 0
+    };
+    assert_eq!(wait_after(&mut server, until), Wait::Forever);
 }
 
 #[test]
-fn an_upgraded_connection_is_quiet() {
-    let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
-    is_quiet(request, |_| Switch::to("x", |_: &mut Io<'_>| EventMask::READ).into());
+fn a_ticket_that_waits_wakes_nobody() {
+    let ticket = std::cell::RefCell::new(None);
+    let mut server = Server::bind("127.0.0.1:0")
+        .expect("bound")
+        .limits(limits())
+        .external(|req: &mut Request<'_>| -> Action {
+            *ticket.borrow_mut() = Some(req.ticket());
+            Action::Wait
+        })
+        .expect("started");
+    let mut client = TcpStream::connect(server.addr().expect("an address")).expect("connected");
+    taken_in(&mut server);
+    client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("written");
+    assert_eq!(wait_after(&mut server, || ticket.borrow().is_some()), Wait::Forever);
+    let answered = ticket.take().expect("a ticket").respond(Response::new(204));
+    assert!(answered.is_ok());
 }

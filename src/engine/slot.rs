@@ -244,10 +244,13 @@ impl Slot {
         self.out.settle(&mut core.pool);
         self.transport.settle(&mut core.pool);
         let clock = self.waits_for();
-        if clock != self.clock {
-            self.clock = clock;
-            self.recv_by = clock.map_or(Tick::NEVER, |clock| core.tick.after(core.limits.time(clock)));
+        match clock {
+            // Whatever ran before is over: a clock that nobody waits for would run out again and again.
+            None => self.recv_by = Tick::NEVER,
+            Some(timer) if clock != self.clock => self.recv_by = core.tick.after(core.limits.time(timer)),
+            Some(_) => {}
         }
+        self.clock = clock;
         if !self.is_blocked() {
             self.send_by = Tick::NEVER;
             self.ready.clear(Ready::LATE);

@@ -34,5 +34,7 @@ mod pipes;
 mod stopping;
 mod tickets;
 mod upgrade_data;
+mod upgrade_end;
+mod upgrade_wake;
 mod upgrading;
 mod uploads;

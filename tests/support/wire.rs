@@ -23,7 +23,46 @@ pub(crate) struct Wire {
 
 enum Stream {
     Plain(TcpStream),
-    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Tls(Box<StreamOwned<ClientConnection, Counted>>),
+}
+
+/// Counts the TLS records that come in.
+struct Counted {
+    tcp: TcpStream,
+    records: usize,
+    /// The bytes of the next record's head that are there.
+    head: Vec<u8>,
+    /// Bytes until then.
+    left: usize,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.tcp.read(buf)?;
+        for byte in &buf[..n] {
+            if self.left > 0 {
+                self.left -= 1;
+                continue;
+            }
+            self.head.push(*byte);
+            if let [_, _, _, high, low] = self.head[..] {
+                self.left = usize::from(u16::from_be_bytes([high, low]));
+                self.records += 1;
+                self.head.clear();
+            }
+        }
+        Ok(n)
+    }
+}
+
+impl Write for Counted {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.tcp.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.tcp.flush()
+    }
 }
 
 /// How the server's side came to its end.
@@ -81,7 +120,7 @@ impl Wire {
         let Some(config) = tls else { return Ok(Self { stream: Stream::Plain(tcp), rest: Vec::new() }) };
         let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
         let conn = ClientConnection::new(config, name).map_err(io::Error::other)?;
-        let mut stream = StreamOwned::new(conn, tcp);
+        let mut stream = StreamOwned::new(conn, Counted { tcp, records: 0, head: Vec::new(), left: 0 });
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
         }
@@ -91,7 +130,7 @@ impl Wire {
     fn tcp(&self) -> &TcpStream {
         match &self.stream {
             Stream::Plain(tcp) => tcp,
-            Stream::Tls(stream) => &stream.sock,
+            Stream::Tls(stream) => &stream.sock.tcp,
         }
     }
 
@@ -131,6 +170,13 @@ impl Wire {
             }
         }
         self
+    }
+
+    /// Sends bytes past TLS.
+    #[track_caller]
+    pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
+        let mut tcp = self.tcp();
+        tcp.write_all(bytes).expect("sent");
     }
 
     /// Sends until nothing more was taken for `time`; how many bytes went (over TLS about).
@@ -229,7 +275,15 @@ impl Wire {
         }
     }
 
-    /// What one read brings: over TLS a record at the most.
+    /// How many TLS records have come; 0 on a plain connection.
+    pub(crate) fn records(&self) -> usize {
+        match &self.stream {
+            Stream::Plain(_) => 0,
+            Stream::Tls(stream) => stream.sock.records,
+        }
+    }
+
+    /// What one read brings.
     #[track_caller]
     pub(crate) fn once(&mut self) -> Vec<u8> {
         assert!(self.rest.is_empty(), "something is left: {}", self.rest.escape_ascii());
