@@ -16,6 +16,13 @@ impl Sink for Out {
     fn put(&mut self, bytes: &[u8]) {
         self.push(bytes);
     }
+
+    #[inline]
+    fn put_with(&mut self, most: usize, fill: impl FnOnce(&mut [u8]) -> usize) {
+        self.buf.reserve(most);
+        let filled = fill(&mut self.buf.spare()[..most]);
+        self.buf.commit(filled);
+    }
 }
 
 /// How the request's body goes on.

@@ -15,32 +15,15 @@ use crate::{
     h1::{Misbehaved, field_slots},
 };
 
-/// What is left of a head when it has been dispatched.
-struct Dispatched {
-    end: usize,
-    action: Result<Action, Stop>,
-    asks: Option<Box<Asks>>,
-    copy: Option<Head>,
-}
-
 impl Slot {
     /// Dispatches the requests that are complete, one after the other. Whether anything changed.
     pub(super) fn drive_heads(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<bool, Ended> {
         let mut worked = false;
         while matches!(self.phase, Phase::Head) && !self.rx.is_empty() && self.out.len() < core.limits.output {
-            match self.dispatch_one(core, handler) {
-                Ok(None) => break,
-                Ok(Some(done)) => {
-                    worked = true;
-                    self.rx.consume(done.end);
-                    self.stop_clock();
-                    self.act(core, done)?;
-                }
-                Err(rule) => {
-                    self.refuse(core, rule)?;
-                    return Ok(true);
-                }
+            if !self.dispatch_one(core, handler)? {
+                break;
             }
+            worked = true;
         }
         if matches!(self.phase, Phase::Head) && self.eof.is_some() && self.out.len() < core.limits.output {
             // The peer has finished, and nothing of what it sent is left to do; answers may still be on their way.
@@ -53,17 +36,19 @@ impl Slot {
         Ok(worked)
     }
 
+    /// Dispatches the next request, if its head is here, and carries out what the handler returned. Whether it was.
     #[inline]
-    fn dispatch_one(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<Option<Dispatched>, Misbehaved> {
+    fn dispatch_one(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<bool, Ended> {
         let mut slots = field_slots();
-        let Some((end, head)) = self.conn.poll_head(&self.rx, &mut slots, &core.head_limits)? else { return Ok(None) };
+        let (end, head) = match self.conn.poll_head(&self.rx, &mut slots, &core.head_limits) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(false),
+            Err(rule) => return self.refuse(core, rule).map(|()| true),
+        };
         self.number = self.number.wrapping_add(1);
         let last = core.stopping.is_some() || self.number >= core.limits.requests;
         let begun = self.conn.begin(&head, &core.limits, last);
         let copy = core.access_log.is_some().then(|| Head::copy(&head));
-        if let Err(rule) = begun {
-            return Ok(Some(Dispatched { end, action: Err(Stop::Refuse(rule)), asks: None, copy }));
-        }
         #[cfg(feature = "tls")]
         let secure = self.transport.tls_conn().map(|tls| Secure {
             server_name: tls.server_name(),
@@ -82,21 +67,19 @@ impl Slot {
         };
         let mut asks = None;
         let mut request = Request { head: &head, around: &around, asks: &mut asks };
-        let action = dispatch::request(handler, &mut request).map_err(Stop::from);
-        Ok(Some(Dispatched { end, action, asks, copy }))
-    }
-
-    /// Carries out what the handler returned.
-    #[inline]
-    fn act(&mut self, core: &mut Core, done: Dispatched) -> Result<(), Ended> {
-        let Dispatched { action, asks, copy, .. } = done;
+        let action = match begun {
+            Ok(()) => dispatch::request(handler, &mut request).map_err(Stop::from),
+            Err(rule) => Err(Stop::Refuse(rule)),
+        };
+        self.rx.consume(end);
+        self.stop_clock();
         match action {
             Ok(Action::Respond(response)) if asks.is_none() && copy.is_none() && self.is_simple(&response) => {
                 self.answer_at_once(core, response);
-                Ok(())
             }
-            action => self.start_job(core, action, asks, copy),
+            action => self.start_job(core, action, asks, copy)?,
         }
+        Ok(true)
     }
 
     /// Nobody wants to know how it ends, the request is whole, and the body is at hand.

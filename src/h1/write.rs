@@ -18,12 +18,22 @@ use super::{
 pub trait Sink {
     /// Takes all of `bytes`.
     fn put(&mut self, bytes: &[u8]);
+
+    /// Offers room for `most` bytes; takes as many of them as `fill` says it has filled, from the front.
+    fn put_with(&mut self, most: usize, fill: impl FnOnce(&mut [u8]) -> usize);
 }
 
 impl Sink for Vec<u8> {
     #[inline]
     fn put(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
+    }
+
+    fn put_with(&mut self, most: usize, fill: impl FnOnce(&mut [u8]) -> usize) {
+        let from = self.len();
+        self.resize(from + most, 0);
+        let filled = fill(&mut self[from..]);
+        self.truncate(from + filled);
     }
 }
 
@@ -82,19 +92,16 @@ pub fn is_written_here(name: &str) -> bool {
     ["content-length", "transfer-encoding", "connection", "date"].iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 
-/// A head of up to this many bytes is put with one call.
-const STACK: usize = 256;
-
 /// The longest part that is not `fields`: status line (52), Date (37), Content-Length (38), Connection (28), end (2).
 const OWN: usize = 160;
 
-/// Bytes put together on the stack.
-struct Line<const N: usize> {
-    bytes: [u8; N],
+/// Bytes put together where they are to stand.
+struct Line<'a> {
+    bytes: &'a mut [u8],
     len: usize,
 }
 
-impl<const N: usize> Line<N> {
+impl Line<'_> {
     /// Appends; the callers have seen to it that there is room.
     #[inline(always)]
     fn put(&mut self, bytes: &[u8]) {
@@ -102,7 +109,7 @@ impl<const N: usize> Line<N> {
             place.copy_from_slice(bytes);
             self.len += bytes.len();
         } else {
-            debug_assert!(false, "a line over {N} bytes");
+            debug_assert!(false, "a line over {} bytes", self.bytes.len());
         }
     }
 
@@ -125,11 +132,6 @@ impl<const N: usize> Line<N> {
             }
         }
     }
-
-    #[inline(always)]
-    fn filled(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
 }
 
 /// Writes `n` at the end of `digits`; where it begins.
@@ -149,7 +151,11 @@ fn decimal(mut n: u64, digits: &mut [u8; 20]) -> usize {
 /// Writes a head, with Date, and the empty line that ends it.
 #[inline]
 pub fn response_head<S: Sink>(head: &ResponseHead<'_>, to: &mut S) {
-    let mut line = Line { bytes: [0; STACK], len: 0 };
+    to.put_with(OWN + head.fields.len(), |room| fill_head(head, Line { bytes: room, len: 0 }));
+}
+
+#[inline(always)]
+fn fill_head(head: &ResponseHead<'_>, mut line: Line<'_>) -> usize {
     if head.status == 200 {
         // The commonest: a constant length is copied without a call.
         line.put(b"HTTP/1.1 200 OK\r\nDate: ");
@@ -175,15 +181,9 @@ pub fn response_head<S: Sink>(head: &ResponseHead<'_>, to: &mut S) {
         Some(Connection::CloseUpgrade) => line.put(b"Connection: close, upgrade\r\n"),
     }
     debug_assert!(line.len + 2 <= OWN);
-    if head.fields.len() <= STACK - 2 - line.len {
-        line.put(head.fields);
-        line.put(b"\r\n");
-        to.put(line.filled());
-    } else {
-        to.put(line.filled());
-        to.put(head.fields);
-        to.put(b"\r\n");
-    }
+    line.put(head.fields);
+    line.put(b"\r\n");
+    line.len
 }
 
 /// Writes the line before a chunk of `size` bytes, `size in hexadecimal CR LF`, at the front of `to`; its length.
@@ -209,9 +209,11 @@ pub fn trailers<S: Sink>(trailers: &Headers, to: &mut S) {
 /// Writes an interim response, 1xx but not 101, such as 103 with its Link fields (RFC 9110 §15.2). Not to 1.0 clients.
 pub fn informational<S: Sink>(status: u16, fields: &Headers, to: &mut S) {
     debug_assert!((100..200).contains(&status) && status != 101);
-    let mut line = Line { bytes: [0; 64], len: 0 };
-    line.put_status(status);
-    to.put(line.filled());
+    to.put_with(OWN, |room| {
+        let mut line = Line { bytes: room, len: 0 };
+        line.put_status(status);
+        line.len
+    });
     to.put(fields.as_wire());
     to.put(b"\r\n");
 }

@@ -11,6 +11,11 @@ impl Sink for Counting {
         self.0.extend_from_slice(bytes);
         self.1 += 1;
     }
+
+    fn put_with(&mut self, most: usize, fill: impl FnOnce(&mut [u8]) -> usize) {
+        self.0.put_with(most, fill);
+        self.1 += 1;
+    }
 }
 
 fn written(status: u16, fields: &Headers, length: BodyLength, connection: Option<Connection>) -> (String, usize) {
@@ -58,7 +63,7 @@ fn fields_of_every_size_come_out_whole() {
         fields.append("X", "v".repeat(n)).unwrap();
         let (head, puts) = written(200, &fields, BodyLength::Known(5), None);
         assert!(head.ends_with(&format!("Content-Length: 5\r\nX: {}\r\n\r\n", "v".repeat(n))), "{n}");
-        assert_eq!(puts, if head.len() <= STACK { 1 } else { 3 }, "{n}");
+        assert_eq!(puts, 1, "{n}");
     }
 }
 
