@@ -146,8 +146,10 @@ impl Slot {
             }
         }
         if !self.transport.is_plain() && self.ready.has(Ready::WRITE) {
+            let pending = self.transport.has_pending();
             match self.transport.flush(&mut core.pool) {
-                Ok(true) => {}
+                // Whoever waited for the last of it has to hear of that.
+                Ok(true) => went |= pending,
                 Ok(false) => self.ready.clear(Ready::WRITE),
                 Err(fault) => return Err(self.fault(core, fault)),
             }

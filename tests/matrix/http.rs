@@ -10,13 +10,14 @@ use uncork::{Action, Ended, Flow, Request, Response, Tx, h1::Headers};
 
 use crate::{
     wire::{Finish, request},
-    world::{World, tell_end, telling},
+    world::{World, bytes, tell_end, telling},
 };
 
 matrix! {
     keep_alive_reuses_the_connection,
     pipelined_requests_are_answered_in_order,
     pipelined_requests_outlive_a_half_close,
+    a_request_ends_when_its_last_byte_is_out,
     head_says_what_get_would,
     http_1_0_closes_unless_asked_to_stay,
     a_streamed_body_is_chunked_or_measured_or_ended_by_the_close,
@@ -153,7 +154,7 @@ fn a_streamed_body_waits_for_its_reader(world: &World) {
 }
 
 fn a_body_comes_from_a_file(world: &World) {
-    let content: Vec<u8> = (0..3_000_000u32).map(|n| (n >> 3) as u8).collect();
+    let content = bytes(3_000_000);
     let path = std::env::temp_dir().join(format!("uncork-{}-{world:?}", std::process::id()));
     let mut file =
         std::fs::File::options().read(true).write(true).create(true).truncate(true).open(&path).expect("made");
@@ -196,7 +197,7 @@ fn a_shared_body_is_one_allocation(world: &World) {
 
 /// However large, if nothing else is waiting; and never more than the length that was announced.
 fn a_shared_block_fits_into_a_streamed_body(world: &World) {
-    let block: Arc<[u8]> = (0..200_000u32).map(|n| n as u8).collect();
+    let block: Arc<[u8]> = bytes(200_000).into();
     let shared = block.clone();
     let host = world.serve(move |req: &mut Request<'_>| {
         let (block, mut left) = (shared.clone(), 2);
@@ -347,4 +348,30 @@ fn plain_http_on_a_tls_port_is_told_so(world: &World) {
     let host = world.serve(|_: &mut Request<'_>| Response::text("fine"));
     let answer = host.connect_plain().request("GET /", &[]).answer();
     answer.is(if world.tls { 400 } else { 200 });
+}
+
+/// Over TLS, also when the last of it lay encrypted before a full socket.
+fn a_request_ends_when_its_last_byte_is_out(world: &World) {
+    let (tell, ended) = telling();
+    let host = world.serve(move |req: &mut Request<'_>| {
+        tell_end(req, &tell);
+        let size = req.path()[1..].parse().expect("a number");
+        Response::new(200).body(vec![b'x'; size])
+    });
+    // How much goes without a reader: around that size, the tail waits in the transport alone.
+    let (mut fits, mut waits) = (0, 4 << 20);
+    while waits - fits > 8 * 1024 {
+        let size = (fits + waits) / 2;
+        let mut wire = host.connect_narrow();
+        wire.request(&format!("GET /{size}"), &[]);
+        let blocked = ended.is_silent(Duration::from_millis(40));
+        wire.head().is(200);
+        wire.exactly(size);
+        if blocked {
+            assert_eq!(ended.next().why, Ended::Complete, "{size} bytes");
+            waits = size;
+        } else {
+            fits = size;
+        }
+    }
 }

@@ -11,7 +11,7 @@ use uncork::{Action, Ended, Request, Response, Ticket, pipe};
 
 use crate::{
     wire::{Finish, Wire},
-    world::{Host, Told, World, tell_end, telling},
+    world::{Host, Told, World, bytes, tell_end, telling},
 };
 
 matrix! {
@@ -94,10 +94,6 @@ impl Served {
     }
 }
 
-fn bytes(n: usize) -> Vec<u8> {
-    (0..n).map(|i| (i % 253) as u8).collect()
-}
-
 fn a_body_of_known_length_goes_through(world: &World) {
     let served = serve(world, 64 * 1024);
     for size in [1, 5, 64 * 1024, 3_000_000] {
@@ -162,7 +158,7 @@ fn a_small_piece_goes_through_at_once(world: &World) {
 }
 
 fn a_receiver_that_waits_pushes_the_sender_back(world: &World) {
-    const ALL: usize = 16 << 20;
+    const ALL: usize = 12 << 20;
     let served = serve(world, 256 * 1024);
     let mut to = served.receiver();
     let mut from = served.host.connect();

@@ -9,7 +9,7 @@ use uncork::{
 use crate::{
     upgrading::{Call, echo, upgrading, upgrading_within},
     wire::{Finish, UPGRADE, request},
-    world::{World, telling},
+    world::{World, bytes, telling},
 };
 
 matrix! {
@@ -27,10 +27,6 @@ matrix! {
     a_body_comes_before_the_upgrade,
     connect_is_a_switch_too,
     what_cannot_switch_is_told_426,
-}
-
-fn bytes(n: usize) -> Vec<u8> {
-    (0..n).map(|i| (i % 251) as u8).collect()
 }
 
 /// 1, 25: bytes right behind the request are upgraded data, however many, in however many records.

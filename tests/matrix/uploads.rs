@@ -13,7 +13,7 @@ use uncork::{Action, Ended, Limits, Request, Response, Take, Upload, Waker, h1::
 
 use crate::{
     wire::{Finish, Wire},
-    world::{World, tell_end, telling},
+    world::{World, bytes, tell_end, telling},
 };
 
 matrix! {
@@ -53,7 +53,7 @@ fn gather() -> Action {
 fn an_upload_comes_in_however_it_is_sent(world: &World) {
     let host = world.serve(|_: &mut Request<'_>| gather());
     let mut wire = host.connect();
-    let body: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
+    let body = bytes(300_000);
     assert!(wire.post("/", &[], &body).answer().body == body);
     assert_eq!(wire.post("/", &[], b"").answer().text(), "");
     wire.request("POST /", &["Content-Length: 5"]);
@@ -90,7 +90,7 @@ impl Upload for Gated {
 }
 
 fn an_upload_pushes_back(world: &World) {
-    const ALL: usize = 16 << 20;
+    const ALL: usize = 12 << 20;
     let (tell, wakers) = telling::<Waker>();
     let open = Arc::new(AtomicBool::new(false));
     let gate = open.clone();
@@ -130,7 +130,7 @@ impl Upload for Nibble {
 fn what_was_not_taken_is_offered_again(world: &World) {
     let host = world.serve(|req: &mut Request<'_>| Action::Receive(Box::new(Nibble(Vec::new(), req.waker()))));
     let mut wire = host.connect();
-    let body: Vec<u8> = (0..1000u32).map(|n| (n % 251) as u8).collect();
+    let body = bytes(1000);
     assert!(wire.post("/", &[], &body).answer().body == body);
     wire.request("POST /", &["Transfer-Encoding: chunked"]).chunk(&body[..500]).chunk(&body[500..]).chunk(b"");
     assert!(wire.answer().body == body);

@@ -219,6 +219,13 @@ impl<T> Told<T> {
     }
 }
 
+/// So many bytes; what is lost, doubled or out of order shows.
+pub(crate) fn bytes(n: usize) -> Vec<u8> {
+    let mut bytes = (0..=250).collect::<Vec<u8>>().repeat(n / 251 + 1);
+    bytes.truncate(n);
+    bytes
+}
+
 /// Tells how a request ends.
 pub(crate) fn tell_end(req: &mut Request<'_>, tell: &Sender<End>) {
     let tell = tell.clone();
