@@ -164,7 +164,7 @@ impl Response {
         Self { length: length.into(), ..self }
     }
 
-    /// Closes the connection after this answer.
+    /// Closes the connection after this answer, even if the request's body is still coming.
     pub fn close(self) -> Self {
         Self { close: true, ..self }
     }

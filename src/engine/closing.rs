@@ -15,6 +15,8 @@ pub(super) struct Closing {
     stage: Stage,
     /// A request that is over when the last byte is out.
     job: Option<Box<Job>>,
+    /// What the peer's system had not acknowledged when that was last looked at.
+    unacknowledged: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,8 +45,16 @@ impl Slot {
 
     /// The same; `job` is over when the last byte is out.
     pub(super) fn close_with(&mut self, why: Ended, linger: bool, job: Option<Box<Job>>) {
-        self.clock = None;
-        self.phase = Phase::Closing(Closing { why, linger, stage: Stage::Flush, job });
+        self.stop_clock();
+        self.phase = Phase::Closing(Closing { why, linger, stage: Stage::Flush, job, unacknowledged: u64::MAX });
+    }
+
+    /// The time to linger is over. Whether it begins again, because the peer is still receiving: until it has
+    /// everything, a reset would destroy the rest.
+    pub(super) fn lingers_on(&mut self) -> bool {
+        let queued = self.transport.unacknowledged().unwrap_or(0);
+        let Phase::Closing(closing) = &mut self.phase else { return false };
+        queued > 0 && queued < std::mem::replace(&mut closing.unacknowledged, queued)
     }
 
     /// Goes on with closing; the end is an error, as all ends are.

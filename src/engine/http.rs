@@ -33,7 +33,7 @@ impl Slot {
                 Ok(Some(done)) => {
                     worked = true;
                     self.rx.consume(done.end);
-                    self.clock = None;
+                    self.stop_clock();
                     self.act(core, done)?;
                 }
                 Err(rule) => {

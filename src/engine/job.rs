@@ -44,6 +44,8 @@ pub(super) struct Job {
     /// Bytes of the answer's body put into the output.
     pub(super) written: u64,
     marks: Marks,
+    /// The application closes the connection with its answer, whatever is still coming.
+    closes: bool,
     /// Wait for the peer's acknowledgement; when to look for it, and the pause after that.
     confirm: Option<(Tick, Duration)>,
 }
@@ -124,6 +126,7 @@ impl Job {
             status: 0,
             written: 0,
             marks: Marks::default(),
+            closes: false,
             confirm: None,
         })
     }
@@ -134,9 +137,10 @@ impl Job {
         fallback.min(confirm)
     }
 
-    /// Somebody takes the body, be there an answer already or not.
+    /// Somebody takes the body, be there an answer already or not; unless that answer said [`Response::close`], which
+    /// ends the connection with it.
     fn is_wanted(&self) -> bool {
-        matches!(self.up, Up::Upload { .. } | Up::Pipe { .. })
+        !self.closes && matches!(self.up, Up::Upload { .. } | Up::Pipe { .. })
     }
 
     /// The body is wanted now: the peer's clock runs.
@@ -344,6 +348,7 @@ impl Job {
         self.fallback = None;
         self.status = response.status;
         if response.close {
+            self.closes = true;
             slot.conn.forbid_keep_alive();
         }
         self.leave_body(slot, core);
@@ -578,7 +583,7 @@ impl Slot {
             return Ok(worked);
         }
         self.end_job(core, *job, Ended::Complete);
-        self.clock = None;
+        self.stop_clock();
         if self.conn.must_close() {
             let linger = self.conn.is_receiving() || !self.rx.is_empty();
             self.close(Ended::Complete, linger);

@@ -486,6 +486,7 @@ impl Slot {
             Timer::Idle => self.close(why, false),
             Timer::Head => self.end_with_words(core, Misbehaved::HeadTimeout, why)?,
             Timer::Body => self.end_with_words(core, Misbehaved::BodyTimeout, why)?,
+            Timer::Linger if self.lingers_on() => self.clock = None,
             Timer::Linger | Timer::Handshake | Timer::Send => return Err(why),
         }
         Ok(())

@@ -166,6 +166,13 @@ impl Slot {
         }
     }
 
+    /// What the peer was waited for is here. The next clock starts afresh, be it the same again; until then none runs.
+    #[inline]
+    pub(super) fn stop_clock(&mut self) {
+        self.clock = None;
+        self.recv_by = Tick::NEVER;
+    }
+
     /// So many bytes of a body arrived: the body clock is prolonged.
     pub(super) fn note_received(&mut self, core: &Core, n: usize) {
         if self.clock == Some(Timer::Body) && n > 0 {

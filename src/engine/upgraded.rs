@@ -52,6 +52,8 @@ pub(super) struct Upgraded {
     /// Half-close: asked for, and done.
     finished: bool,
     fin_sent: bool,
+    /// Why the transport can't go on.
+    fault: Option<Ended>,
 }
 
 /// What is said once only.
@@ -137,6 +139,7 @@ impl Slot {
             told: Told::default(),
             finished: false,
             fin_sent: false,
+            fault: None,
         }));
         Ok(())
     }
@@ -155,9 +158,9 @@ impl Slot {
             return Ok(false);
         };
         match result {
-            // A reset is told as such, not as an end of the connection behind the application's back.
-            Err(Ended::PeerLeft | Ended::Io(_)) => {
-                self.ready.set(Ready::DEAD);
+            // It is told, not an end of the connection behind the application's back.
+            Err(why) => {
+                self.has_failed(why);
                 Ok(true)
             }
             other => other,
@@ -224,7 +227,7 @@ impl Slot {
         let Some(app) = &mut up.app else { return Err(Ended::Aborted) };
         if !up.started && why.reset() {
             // The 101 can't arrive: the handler is not called at all.
-            return Err(Ended::PeerLeft);
+            return Err(up.fault.unwrap_or(Ended::PeerLeft));
         }
         up.started = true;
         up.told.end |= why.end();
@@ -265,7 +268,7 @@ impl Slot {
             return Err(Ended::Aborted);
         }
         if why.reset() {
-            return Err(Ended::PeerLeft);
+            return Err(up.fault.unwrap_or(Ended::PeerLeft));
         }
         up.mask = mask;
         up.seen = self.rx.len();
@@ -325,12 +328,20 @@ impl Slot {
         }
         let result = self.flush(core).and_then(|sent| self.finish_upgraded(core).map(|()| sent));
         match result {
-            Err(Ended::PeerLeft | Ended::Io(_)) if !self.ready.has(Ready::DEAD) => {
-                self.ready.set(Ready::DEAD);
+            Err(why) if !self.ready.has(Ready::DEAD) => {
+                self.has_failed(why);
                 self.out.clear();
                 Ok(true)
             }
             result => result,
+        }
+    }
+
+    /// The transport can't go on: the next call says so, and is the last.
+    fn has_failed(&mut self, why: Ended) {
+        self.ready.set(Ready::DEAD);
+        if let Phase::Upgraded(up) = &mut self.phase {
+            up.fault.get_or_insert(why);
         }
     }
 

@@ -123,7 +123,7 @@ fn a_streamed_body_is_chunked_or_measured_or_ended_by_the_close(world: &World) {
     assert_eq!((answer.text(), answer.get("content-length")), ("one two three", Some("13")));
     let answer = wire.send("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n").head();
     assert_eq!((answer.get("connection"), answer.get("content-length")), (Some("close"), None));
-    assert_eq!(wire.to_end(), (b"one two three".to_vec(), Finish::Clean));
+    assert_eq!(wire.until_end(), (b"one two three".to_vec(), Finish::Clean));
 }
 
 fn a_streamed_body_waits_for_its_reader(world: &World) {
@@ -173,7 +173,7 @@ fn a_body_comes_from_a_file(world: &World) {
     assert!(wire.request("GET /all", &[]).answer().body == content);
     assert!(wire.request("GET /part", &[]).answer().body == content[7..100_007]);
     wire.request("GET /beyond", &[]).head().is(200);
-    let (rest, finish) = wire.to_end();
+    let (rest, finish) = wire.until_end();
     assert!(rest.len() <= 10 && finish == Finish::Reset, "a file that is too short breaks off: {finish:?}");
 }
 

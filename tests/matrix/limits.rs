@@ -1,6 +1,13 @@
 //! Limits and clocks: who is let in, how much is taken, how long is waited.
 
-use std::{sync::mpsc::Sender, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::Sender,
+    },
+    time::Duration,
+};
 
 use uncork::{Action, ConnId, Ended, Flow, Handler, Limits, Request, Response, Take, Timer, Tx, Upload, h1::Headers};
 
@@ -91,7 +98,7 @@ fn one_connection_too_many_waits_for_a_place(world: &World) {
 
 /// Lets in one of two.
 #[derive(Clone)]
-struct Choosy(std::sync::Arc<std::sync::atomic::AtomicUsize>);
+struct Choosy(Arc<AtomicUsize>);
 
 impl Handler for Choosy {
     fn request(&mut self, _: &mut Request<'_>) -> Action {
@@ -100,12 +107,12 @@ impl Handler for Choosy {
 
     fn accept(&mut self, peer: &uncork::PeerAddr) -> bool {
         assert!(peer.ip().is_some_and(|ip| ip.is_loopback()));
-        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 2 == 0
+        self.0.fetch_add(1, Ordering::Relaxed).is_multiple_of(2)
     }
 }
 
 fn a_peer_may_be_turned_away(world: &World) {
-    let host = world.serve(Choosy(std::sync::Arc::default()));
+    let host = world.serve(Choosy(Arc::default()));
     assert!(is_served(&host) && !is_served(&host) && is_served(&host));
 }
 
@@ -225,7 +232,7 @@ fn a_peer_that_does_not_read_is_given_up(world: &World) {
     let mut wire = host.connect_narrow();
     wire.request("GET /", &[]);
     assert_eq!(ended.next().why, Ended::TimedOut(Timer::Send));
-    assert_eq!(wire.to_end().1, Finish::Reset);
+    assert_eq!(wire.until_end().1, Finish::Reset);
 }
 
 fn a_slow_reader_is_waited_for(world: &World) {

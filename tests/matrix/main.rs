@@ -31,8 +31,12 @@ macro_rules! matrix {
 mod http;
 mod limits;
 mod pipes;
+mod select;
 mod stopping;
 mod tickets;
 mod upgrade_data;
+mod upgrade_end;
+mod upgrade_life;
+mod upgrade_wake;
 mod upgrading;
 mod uploads;

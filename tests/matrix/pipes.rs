@@ -162,7 +162,7 @@ fn a_small_piece_goes_through_at_once(world: &World) {
 }
 
 fn a_receiver_that_waits_pushes_the_sender_back(world: &World) {
-    const ALL: usize = 24 << 20;
+    const ALL: usize = 16 << 20;
     let served = serve(world, 256 * 1024);
     let mut to = served.receiver();
     let mut from = served.host.connect();
@@ -188,7 +188,7 @@ fn a_receiver_that_leaves_is_told_to_the_sender(world: &World) {
         let answer = from.answer();
         assert!(answer.is(200).text().starts_with("PeerLeft"), "{answer:?}");
         assert_eq!(served.ended.next().why, Ended::PeerLeft);
-        from.finish().to_end();
+        from.finish().until_end();
         served.ended.next();
     }
 }
@@ -207,7 +207,7 @@ fn a_sender_that_leaves_breaks_the_receiver_off(world: &World) {
             } else {
                 from.reset();
             }
-            let (_, finish) = to.to_end();
+            let (_, finish) = to.until_end();
             assert_eq!(finish, Finish::Reset, "it must not take a part for the whole");
             let mut why = [served.ended.next().why, served.ended.next().why].map(|why| format!("{why:?}"));
             why.sort();

@@ -49,9 +49,9 @@ fn at_once_everything_ends(world: &World) {
     assert_eq!([ended.next().why, ended.next().why], [Ended::Stopped, Ended::Stopped]);
     host.ends();
     assert!(ticket.respond(Response::new(200)).is_err());
-    assert_eq!(streaming.to_end().1, Finish::Reset);
+    assert_eq!(streaming.until_end().1, Finish::Reset);
     waiting.answer().is(503);
-    assert!(idle.to_end().0.is_empty());
+    assert!(idle.until_end().0.is_empty());
     assert_eq!(ended.rest().len(), 0);
 }
 
@@ -163,7 +163,7 @@ fn a_handler_may_stop_its_server(world: &World) {
     give.send(host.stopper.clone()).expect("heard");
     let mut wire = host.connect();
     assert_eq!(wire.request("GET /", &[]).answer().text(), "the last");
-    assert!(wire.to_end().0.is_empty());
+    assert!(wire.until_end().0.is_empty());
     host.ends();
 }
 
@@ -173,7 +173,7 @@ fn a_second_order_shortens_the_grace(world: &World) {
     wire.request("GET /", &[]).head().is(200);
     host.stopper.graceful(LONG);
     host.stopper.graceful(Duration::from_millis(20));
-    assert_eq!(wire.to_end().1, Finish::Reset);
+    assert_eq!(wire.until_end().1, Finish::Reset);
     host.ends();
 }
 

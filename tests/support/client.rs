@@ -286,7 +286,7 @@ impl Client {
             stream.conn.send_close_notify();
             stream.flush().expect("sent");
         }
-        self.stream.socket().shutdown(Shutdown::Write).expect("shut down");
+        let _ = self.stream.socket().shutdown(Shutdown::Write); // after close_notify the peer may have closed already
     }
 
     /// Everything up to the peer's end.

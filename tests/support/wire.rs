@@ -14,6 +14,9 @@ use socket2::{Domain, SockRef, Socket, Type};
 /// Longer than anything takes, so that a hang becomes a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
 
+/// Bytes of plaintext in the largest record.
+const RECORD: usize = 16 * 1024;
+
 /// One connection.
 pub(crate) struct Wire {
     stream: Stream,
@@ -23,7 +26,46 @@ pub(crate) struct Wire {
 
 enum Stream {
     Plain(TcpStream),
-    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Tls(Box<StreamOwned<ClientConnection, Counted>>),
+}
+
+/// Counts the TLS records that come in.
+struct Counted {
+    tcp: TcpStream,
+    records: usize,
+    /// The bytes of the next record's head that are there.
+    head: Vec<u8>,
+    /// Bytes until then.
+    left: usize,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.tcp.read(buf)?;
+        for byte in &buf[..n] {
+            if self.left > 0 {
+                self.left -= 1;
+                continue;
+            }
+            self.head.push(*byte);
+            if let [_, _, _, high, low] = self.head[..] {
+                self.left = usize::from(u16::from_be_bytes([high, low]));
+                self.records += 1;
+                self.head.clear();
+            }
+        }
+        Ok(n)
+    }
+}
+
+impl Write for Counted {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.tcp.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.tcp.flush()
+    }
 }
 
 /// How the server's side came to its end.
@@ -81,7 +123,7 @@ impl Wire {
         let Some(config) = tls else { return Ok(Self { stream: Stream::Plain(tcp), rest: Vec::new() }) };
         let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
         let conn = ClientConnection::new(config, name).map_err(io::Error::other)?;
-        let mut stream = StreamOwned::new(conn, tcp);
+        let mut stream = StreamOwned::new(conn, Counted { tcp, records: 0, head: Vec::new(), left: 0 });
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
         }
@@ -91,7 +133,7 @@ impl Wire {
     fn tcp(&self) -> &TcpStream {
         match &self.stream {
             Stream::Plain(tcp) => tcp,
-            Stream::Tls(stream) => &stream.sock,
+            Stream::Tls(stream) => &stream.sock.tcp,
         }
     }
 
@@ -106,12 +148,34 @@ impl Wire {
 
     /// The same, where the server may have closed.
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        let stream: &mut dyn Write = match &mut self.stream {
-            Stream::Plain(tcp) => tcp,
-            Stream::Tls(stream) => stream,
-        };
-        stream.write_all(bytes.as_ref())?;
-        stream.flush()
+        let mut rest = bytes.as_ref();
+        while !rest.is_empty() {
+            rest = &rest[self.write(rest)?..];
+        }
+        self.flush()
+    }
+
+    /// Writes some. rustls's own stream would read, too, if it can't write.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.flush()?;
+        match &mut self.stream {
+            Stream::Plain(tcp) => tcp.write(bytes),
+            Stream::Tls(stream) => {
+                let n = stream.conn.writer().write(&bytes[..bytes.len().min(RECORD)])?;
+                // It has taken them over; whether they are out is the next call's affair.
+                let _ = self.flush();
+                Ok(n)
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if let Stream::Tls(stream) = &mut self.stream {
+            while stream.conn.wants_write() {
+                stream.conn.write_tls(&mut stream.sock)?;
+            }
+        }
+        Ok(())
     }
 
     /// Sends pieces as one segment as far as possible; over TLS each is a record of its own.
@@ -133,16 +197,19 @@ impl Wire {
         self
     }
 
+    /// Sends bytes past TLS.
+    #[track_caller]
+    pub(crate) fn send_raw(&mut self, bytes: &[u8]) {
+        let mut tcp = self.tcp();
+        tcp.write_all(bytes).expect("sent");
+    }
+
     /// Sends until nothing more was taken for `time`; how many bytes went (over TLS about).
     pub(crate) fn push(&mut self, bytes: &[u8], time: Duration) -> usize {
         self.tcp().set_write_timeout(Some(time)).expect("set");
         let mut sent = 0;
         while sent < bytes.len() {
-            let result = match &mut self.stream {
-                Stream::Plain(tcp) => tcp.write(&bytes[sent..]),
-                Stream::Tls(stream) => stream.write(&bytes[sent..]),
-            };
-            match result {
+            match self.write(&bytes[sent..]) {
                 Ok(0) => break,
                 Ok(n) => sent += n,
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
@@ -184,8 +251,8 @@ impl Wire {
     pub(crate) fn finish(&mut self) -> &mut Self {
         if let Stream::Tls(stream) = &mut self.stream {
             stream.conn.send_close_notify();
-            stream.flush().expect("flushed");
         }
+        self.flush().expect("flushed");
         self.cut()
     }
 
@@ -205,7 +272,7 @@ impl Wire {
     pub(crate) fn rekey(&mut self) -> bool {
         let Stream::Tls(stream) = &mut self.stream else { return false };
         stream.conn.refresh_traffic_keys().expect("TLS 1.3");
-        stream.flush().expect("flushed");
+        self.flush().expect("flushed");
         true
     }
 
@@ -229,7 +296,15 @@ impl Wire {
         }
     }
 
-    /// What one read brings: over TLS a record at the most.
+    /// How many TLS records have come; 0 on a plain connection.
+    pub(crate) fn records(&self) -> usize {
+        match &self.stream {
+            Stream::Plain(_) => 0,
+            Stream::Tls(stream) => stream.sock.records,
+        }
+    }
+
+    /// What one read brings.
     #[track_caller]
     pub(crate) fn once(&mut self) -> Vec<u8> {
         assert!(self.rest.is_empty(), "something is left: {}", self.rest.escape_ascii());
@@ -258,8 +333,7 @@ impl Wire {
 
     /// Everything that is still to come, and how it ends.
     #[track_caller]
-    #[allow(clippy::wrong_self_convention)]
-    pub(crate) fn to_end(&mut self) -> (Vec<u8>, Finish) {
+    pub(crate) fn until_end(&mut self) -> (Vec<u8>, Finish) {
         let finish = loop {
             match self.more() {
                 Ok(0) => break Finish::Clean,
@@ -277,7 +351,7 @@ impl Wire {
     /// The server ends its side now, without another byte.
     #[track_caller]
     pub(crate) fn ends(&mut self, finish: Finish) {
-        let (rest, how) = self.to_end();
+        let (rest, how) = self.until_end();
         assert_eq!((rest.escape_ascii().to_string().as_str(), how), ("", finish));
     }
 

@@ -234,9 +234,13 @@ impl SessionRelay {
         let shared = self.shared.clone();
         req.on_end(move |end| shared.ended(place, end));
         let ticket = req.ticket();
-        let timeout = wire::request_timeout(req, config).min(session.left(now.mono));
+        let (asked, left) = (wire::request_timeout(req, config), session.left(now.mono));
         let (shared, its_face) = (self.shared.clone(), face.clone());
-        ticket.fallback(timeout, move |now| shared.timed_out(place, &its_face, now));
+        if asked < left {
+            ticket.fallback(asked, move |now| shared.timed_out(place, &its_face, now));
+        } else {
+            ticket.fallback(left, move |_| shared.expired(place.key, &its_face));
+        }
 
         let poll = Poll { id: req.id(), ticket, peer: req.peer().ip(), face: face.clone() };
         let from = match role {
@@ -334,7 +338,7 @@ impl Session {
     fn hand_over_from(&mut self, from: Side, shared: &Arc<Shared>, key: Key, now: Moment) -> Option<uncork::Gone> {
         let face = self.senders[from].as_ref()?.poll().face.clone();
         let again = shared.clone();
-        self.hand_over(from, &shared.config, now, move |now| again.expired(key, &face, now).close())
+        self.hand_over(from, &shared.config, now, move |_| again.expired(key, &face).close())
     }
 }
 
@@ -361,27 +365,23 @@ impl Shared {
 
     /// Nobody came in time. Runs on the request's loop; its return value answers.
     fn timed_out(&self, place: Place, face: &Face, now: Moment) -> Response {
-        let mut answer = text(504, "request timed out");
-        let left = {
-            let mut state = self.lock();
-            match state.get(place.key) {
-                Some(session) if !session.left(now.mono).is_zero() => {
-                    answer = session.renewing(place.side, answer, now);
-                    session.leave(place)
-                }
-                _ => {
-                    drop(state);
-                    return self.expired(place.key, face, now);
-                }
+        let (answer, left) = match self.lock().get(place.key) {
+            Some(session) => {
+                (session.renewing(place.side, text(504, "request timed out"), now), Some(session.leave(place)))
             }
+            // Deleted in the same moment.
+            None => (gone(), None),
         };
         drop(left);
         face.dress(answer, &self.config)
     }
 
-    /// The session has ended while somebody was connected.
-    fn expired(&self, key: Key, face: &Face, now: Moment) -> Response {
-        self.bury_if_over(key, now);
+    /// The session has come to its end while somebody was connected.
+    fn expired(&self, key: Key, face: &Face) -> Response {
+        let dead = self.lock().bury(key);
+        if let Some(session) = dead {
+            self.say_gone(session);
+        }
         face.dress(gone(), &self.config)
     }
 
@@ -397,7 +397,7 @@ impl Shared {
                 // This was the receiver of a message: its sender is waiting to hear how much of it arrived. His
                 // place is free before he hears it, so that he can send the next one at once.
                 Role::Receive => session.senders[place.side.other()]
-                    .take_if(|sender| matches!(sender, Sender::Sending(_, receiver, _) if *receiver == place.id)),
+                    .take_if(|sender| matches!(sender, Sender::Sending(_, transfer) if transfer.receiver == place.id)),
             };
             if sender.is_some() && place.side == Side::Guest {
                 cookie = Some(session.cookie(end.now));
@@ -405,8 +405,8 @@ impl Shared {
             (session.leave(place), sender)
         };
         drop(left);
-        if let Some(Sender::Sending(poll, _, moved)) = sender {
-            let mut answer = transfer::delivered(end, moved.as_ref());
+        if let Some(Sender::Sending(poll, transfer)) = sender {
+            let mut answer = transfer.report(end);
             if let Some(cookie) = cookie {
                 answer = answer.header("Set-Cookie", cookie);
             }

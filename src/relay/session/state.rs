@@ -103,8 +103,16 @@ pub(super) enum MessageBody {
 
 pub(super) enum Sender {
     Waiting(Poll, Message),
-    /// The receiver's request is the one of that id; its end answers the sender.
-    Sending(Poll, RequestId, Option<Moved>),
+    Sending(Poll, Transfer),
+}
+
+/// A message on its way.
+pub(super) struct Transfer {
+    /// The receiver's request, whose end answers the sender.
+    pub(super) receiver: RequestId,
+    pub(super) body: MessageBody,
+    /// The pipe's counters, if there is a body.
+    pub(super) moved: Option<Moved>,
 }
 
 impl Sender {

@@ -8,7 +8,7 @@ use uncork::{Action, End, Ended, Gone, Moment, Moved, PipeIn, Response, Take, Ti
 
 use super::{
     SessionConfig,
-    state::{MessageBody, Poll, Sender, Session, Side},
+    state::{MessageBody, Poll, Sender, Session, Side, Transfer},
     wire::{self, Face},
 };
 
@@ -56,7 +56,8 @@ impl Session {
         if let Some(inlet) = inlet {
             receive(&sender.ticket, &sender.face, message.body, inlet, config);
         }
-        self.senders[from] = Some(Sender::Sending(sender, id, moved.filter(|_| message.body == MessageBody::Chunked)));
+        let transfer = Transfer { receiver: id, body: message.body, moved };
+        self.senders[from] = Some(Sender::Sending(sender, transfer));
         None
     }
 }
@@ -75,15 +76,22 @@ fn receive(ticket: &Ticket, face: &Face, body: MessageBody, mut inlet: PipeIn, c
     };
 }
 
-/// What a sender is told whose receiver's request has ended.
-pub(super) fn delivered(end: &End, moved: Option<&Moved>) -> Response {
-    let bytes = end.acked.unwrap_or(end.written);
-    let mut response = Response::new(200).header("X-Bytes-Delivered", bytes.to_string());
-    if let Some(moved) = moved {
-        response = response.header("X-Bytes-Relayed", moved.put_in().to_string());
+impl Transfer {
+    /// What the sender is told when the receiver's request has ended.
+    pub(super) fn report(&self, end: &End) -> Response {
+        let bytes = end.acked.unwrap_or(end.written);
+        let relayed = self.moved.as_ref().map_or(0, Moved::put_in);
+        let response = Response::new(200).header("X-Bytes-Delivered", bytes.to_string());
+        let (response, whole) = match self.body {
+            MessageBody::None => (response, true),
+            MessageBody::Length(n) => (response, relayed == n),
+            MessageBody::Chunked => {
+                (response.header("X-Bytes-Relayed", relayed.to_string()), end.why == Ended::Complete)
+            }
+        };
+        // The rest of the body has no place to go: nobody shall be made to send it.
+        if whole { response } else { response.close() }
     }
-    // The rest of the body has no place to go: nobody shall be made to send it.
-    if matches!(end.why, Ended::Complete) { response } else { response.close() }
 }
 
 pub(super) fn too_large() -> Response {

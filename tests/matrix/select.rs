@@ -1,0 +1,89 @@
+//! External mode in an application's own `select` loop: one descriptor, however many connections. (26)
+#![allow(unsafe_code)]
+
+use std::{
+    cell::Cell,
+    io::{ErrorKind, Read, Write},
+    net::TcpStream,
+    os::fd::{AsRawFd, RawFd},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use uncork::{Request, Response, Server, Wait};
+
+/// Sleeps until the descriptor is readable, or as long as `wait` says; whether it is.
+fn select(fd: RawFd, wait: Wait, now: Instant) -> bool {
+    let fd_in_set = usize::try_from(fd).is_ok_and(|fd| fd < libc::FD_SETSIZE);
+    assert!(fd_in_set, "descriptor {fd} is beyond what select can watch");
+    let most = wait.timeout(now).unwrap_or(Duration::from_secs(5)).min(Duration::from_secs(5));
+    let mut time = libc::timeval { tv_sec: most.as_secs() as _, tv_usec: most.subsec_micros() as _ };
+    // SAFETY: an fd_set is plain bits, for which zero is valid; `fd` is open and below FD_SETSIZE, as FD_SET wants it;
+    // all pointers are to live locals, or null where the call allows it.
+    let (count, readable) = unsafe {
+        let mut set: libc::fd_set = std::mem::zeroed();
+        libc::FD_SET(fd, &raw mut set);
+        let (none, more) = (std::ptr::null_mut(), std::ptr::null_mut());
+        let count = libc::select(fd + 1, &raw mut set, none, more, &raw mut time);
+        (count, libc::FD_ISSET(fd, &raw const set))
+    };
+    assert!(count >= 0, "{}", std::io::Error::last_os_error());
+    readable
+}
+
+/// The handler is neither Send nor 'static, and borrows.
+#[test]
+fn more_connections_than_select_can_watch() {
+    const COUNT: usize = 1100;
+    let (seen, name) = (Rc::new(Cell::new(0)), String::from("borrowed"));
+    let (counted, name) = (seen.clone(), name.as_str());
+    let mut server = Server::bind("127.0.0.1:0")
+        .expect("bound")
+        .external(move |_: &mut Request<'_>| {
+            counted.set(counted.get() + 1);
+            Response::text(name.to_owned())
+        })
+        .expect("a server");
+    let addr = server.addr().expect("an address");
+    let mut clients = Vec::new();
+    let mut serve = |until: usize| {
+        let mut wait = server.turn().expect("turned");
+        for _ in 0..10_000 {
+            if seen.get() >= until {
+                return;
+            }
+            select(server.as_raw_fd(), wait, now());
+            wait = server.turn().expect("turned");
+        }
+        panic!("only {} of {until}", seen.get());
+    };
+    for n in 0..COUNT {
+        let client = match TcpStream::connect(addr) {
+            Ok(client) => client,
+            // Not enough descriptors for two ends of each: the machine does not let this be tested.
+            Err(error) if error.kind() != ErrorKind::ConnectionRefused && n < COUNT => return,
+            Err(error) => panic!("{error}"),
+        };
+        clients.push(client);
+        clients[n].write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+        serve(n + 1);
+    }
+    // And any of them goes on.
+    for (n, client) in clients.iter_mut().enumerate().rev().step_by(100) {
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
+        serve(COUNT + 1 + (COUNT - 1 - n) / 100);
+        client.set_read_timeout(Some(Duration::from_secs(5))).expect("set");
+        let mut answers = Vec::new();
+        while answers.windows(8).filter(|eight| eight == b"borrowed").count() < 2 {
+            let mut block = [0; 4096];
+            let n = client.read(&mut block).expect("two answers");
+            assert!(n > 0, "{}", answers.escape_ascii());
+            answers.extend_from_slice(&block[..n]);
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "an application's own loop reads the clock")]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,328 @@
+//! The upgrade callback: how it comes to an end, in either direction. (Numbers are those of the list of pitfalls.)
+
+use std::time::Duration;
+
+use uncork::{End, Ended, EventMask, Io, Limits, RxEnd, Timer, Waker};
+
+use crate::{
+    upgrading::{Call, upgrading, upgrading_within},
+    wire::{Finish, UPGRADE},
+    world::{Host, Told, World, telling},
+};
+
+matrix! {
+    the_end_is_told_once_behind_all_data,
+    the_end_waits_for_what_is_not_consumed,
+    a_cut_is_told_from_a_clean_end,
+    a_peer_that_has_finished_is_still_spoken_to,
+    who_has_finished_still_hears,
+    an_end_nobody_asked_for_is_kept,
+    a_reset_is_told_whatever_the_mask,
+    a_reset_is_told_to_who_writes,
+    terminate_sends_all_that_was_written,
+    terminate_at_once_sends_an_end,
+    terminate_before_a_slow_reader_loses_nothing,
+    terminate_gives_up_a_peer_that_never_reads,
+    abort_resets,
+    a_broken_record_is_a_reset,
+}
+
+/// An upgrade that tells of each call, consumes everything, and returns what the test says.
+fn watched(world: &World, mask: EventMask) -> (Host, Told<End>, Told<Call>) {
+    let (tell, calls) = telling();
+    let (host, ended) = upgrading(world, move || {
+        let tell = tell.clone();
+        move |io: &mut Io<'_>| {
+            tell.send(Call::of(io)).expect("heard");
+            io.rx.consume(usize::MAX);
+            mask
+        }
+    });
+    (host, ended, calls)
+}
+
+/// 4
+fn the_end_is_told_once_behind_all_data(world: &World) {
+    let (host, _, calls) = watched(world, EventMask::READ);
+    for early in [true, false] {
+        let mut wire = host.connect();
+        if early {
+            wire.send([UPGRADE, "data"].concat()).finish().head().is(101);
+        } else {
+            wire.upgrade().send("data").finish();
+        }
+        let mut got = 0;
+        let last = loop {
+            let call = calls.next();
+            got += call.bytes;
+            assert_eq!(call.why.end(), call.end != RxEnd::NotYet, "told with the first call it is known in");
+            if call.why.end() {
+                break call;
+            }
+        };
+        assert_eq!((got, last.end), (4, RxEnd::Clean));
+        assert!(calls.is_silent(Duration::from_millis(50)), "it is told once");
+    }
+}
+
+/// 4: and is true only once everything is in sight.
+fn the_end_waits_for_what_is_not_consumed(world: &World) {
+    const ALL: usize = 100_000;
+    let (tell, told) = telling();
+    let limits = Limits { upgrade_input: 8192, ..Limits::default() };
+    let (host, ended) = upgrading_within(world, limits, move || {
+        let (tell, mut got) = (tell.clone(), 0);
+        move |io: &mut Io<'_>| {
+            if io.rx.end() != RxEnd::NotYet {
+                tell.send((got + io.rx.bytes().len(), io.rx.end())).expect("heard");
+                return EventMask::TERMINATE;
+            }
+            got += io.rx.bytes().len().min(1000);
+            io.rx.consume(1000);
+            EventMask::READ | EventMask::WRITE
+        }
+    });
+    let mut wire = host.connect();
+    wire.upgrade();
+    for _ in 0..ALL / 500 {
+        wire.send([b'x'; 500]);
+    }
+    wire.finish().ends(Finish::Clean);
+    assert_eq!((told.next(), ended.next().why), ((ALL, RxEnd::Clean), Ended::Complete));
+}
+
+/// 4
+fn a_cut_is_told_from_a_clean_end(world: &World) {
+    let (host, _, calls) = watched(world, EventMask::READ);
+    for cut in [true, false] {
+        let mut wire = host.connect();
+        wire.upgrade();
+        if cut {
+            wire.cut();
+        } else {
+            wire.finish();
+        }
+        let end = std::iter::repeat_with(|| calls.next()).find(|call| call.why.end()).expect("endless").end;
+        assert_eq!(end, if cut && world.tls { RxEnd::CutOff } else { RxEnd::Clean });
+    }
+}
+
+/// 5
+fn a_peer_that_has_finished_is_still_spoken_to(world: &World) {
+    let (host, ended) = upgrading(world, || {
+        let mut left = 300_000;
+        move |io: &mut Io<'_>| {
+            if io.rx.end() == RxEnd::NotYet {
+                return EventMask::READ;
+            }
+            left -= io.tx.write(&vec![b'x'; left]);
+            if left == 0 { EventMask::TERMINATE } else { EventMask::WRITE }
+        }
+    });
+    let mut wire = host.connect();
+    wire.upgrade().finish();
+    let (rest, finish) = wire.until_end();
+    assert_eq!((rest.len(), finish), (300_000, Finish::Clean));
+    assert_eq!(ended.next().why, Ended::Complete);
+}
+
+/// 5
+fn who_has_finished_still_hears(world: &World) {
+    const ALL: usize = 3_000_000;
+    let (tell, got) = telling();
+    let (host, ended) = upgrading(world, move || {
+        let (tell, mut count) = (tell.clone(), 0);
+        move |io: &mut Io<'_>| {
+            if count == 0 && !io.why().read() {
+                io.tx.write(b"your turn");
+                io.tx.finish();
+                assert_eq!((io.tx.room(), io.tx.write(b"more")), (0, 0));
+            }
+            count += io.rx.bytes().len();
+            io.rx.consume(usize::MAX);
+            if io.rx.end() == RxEnd::NotYet {
+                return EventMask::READ;
+            }
+            tell.send((count, io.rx.end())).expect("heard");
+            EventMask::TERMINATE
+        }
+    });
+    let mut wire = host.connect();
+    wire.upgrade().expect("your turn").ends(Finish::Clean);
+    wire.send(vec![b'x'; ALL]).finish();
+    assert_eq!(got.next(), (ALL, RxEnd::Clean));
+    assert_eq!(ended.next().why, Ended::Complete);
+}
+
+/// Waits for a wake, then reads.
+fn sleeping(world: &World) -> (Host, Told<End>, Told<Call>, Told<Waker>) {
+    let ((tell, calls), (tell_waker, wakers)) = (telling(), telling());
+    let (host, ended) = upgrading(world, move || {
+        let (tell, tell_waker, mut mask) = (tell.clone(), tell_waker.clone(), EventMask::EXTERNAL);
+        move |io: &mut Io<'_>| {
+            tell.send(Call::of(io)).expect("heard");
+            let _ = tell_waker.send(io.waker());
+            io.rx.consume(usize::MAX);
+            if io.why().external() {
+                mask = EventMask::READ;
+            }
+            mask
+        }
+    });
+    (host, ended, calls, wakers)
+}
+
+/// 6: it neither disturbs nor spins, and is there when it is asked for.
+fn an_end_nobody_asked_for_is_kept(world: &World) {
+    let (host, _, calls, wakers) = sleeping(world);
+    let mut wire = host.connect();
+    wire.upgrade().send("data").finish();
+    let waker = wakers.next();
+    calls.next();
+    let turns = host.turns();
+    assert!(calls.is_silent(Duration::from_millis(100)));
+    assert!(host.turns() - turns < 20, "the loop spins");
+    waker.wake();
+    assert!(calls.next().why.external());
+    let end = std::iter::repeat_with(|| calls.next()).find(|call| call.why.end()).expect("endless");
+    assert_eq!(end.end, RxEnd::Clean);
+}
+
+/// 6
+fn a_reset_is_told_whatever_the_mask(world: &World) {
+    for mask in [EventMask::EXTERNAL, EventMask::READ, EventMask::WRITE] {
+        let (host, ended, calls) = watched(world, mask);
+        let mut wire = host.connect();
+        wire.upgrade();
+        assert!(!calls.next().why.reset());
+        wire.reset();
+        assert_eq!(ended.next().why, Ended::PeerLeft, "{mask:?}");
+        drop(host);
+        let calls = calls.rest();
+        let (last, others) = calls.split_last().expect("the reset");
+        assert!(last.why.reset() && last.end == RxEnd::CutOff, "{mask:?}: {last:?}");
+        assert!(others.iter().all(|call| !call.why.reset()), "it is told once");
+        assert_eq!(ended.rest().len(), 0);
+    }
+}
+
+/// 6: if the write is the first to notice.
+fn a_reset_is_told_to_who_writes(world: &World) {
+    let (tell, calls) = telling();
+    let (host, ended) = upgrading(world, move || {
+        let tell = tell.clone();
+        move |io: &mut Io<'_>| {
+            let _ = tell.send(io.why().reset());
+            io.tx.write(&[b'x'; 50_000]);
+            EventMask::WRITE
+        }
+    });
+    let mut wire = host.connect();
+    wire.upgrade().exactly(100_000);
+    wire.reset();
+    assert_eq!(ended.next().why, Ended::PeerLeft);
+    drop(host);
+    let told = calls.rest();
+    assert_eq!((told.iter().filter(|reset| **reset).count(), told.last()), (1, Some(&true)));
+}
+
+/// Writes so much at once, and is done.
+fn says(world: &World, limits: Limits, size: usize) -> (Host, Told<End>) {
+    let limits = Limits { output: size.max(1), ..limits };
+    upgrading_within(world, limits, move || {
+        let mut called = false;
+        move |io: &mut Io<'_>| {
+            assert!(!std::mem::replace(&mut called, true), "never called again");
+            assert_eq!(io.tx.write(&vec![b'x'; size]), size);
+            EventMask::TERMINATE
+        }
+    })
+}
+
+/// 17: though the peer goes on sending, and reads late.
+fn terminate_sends_all_that_was_written(world: &World) {
+    const ALL: usize = 4 << 20;
+    let (host, ended) = says(world, Limits::default(), ALL);
+    let mut wire = host.connect();
+    wire.upgrade();
+    let mut got = 0;
+    while got < ALL {
+        wire.push(&[b'y'; 20_000], Duration::from_millis(5));
+        got += wire.exactly((ALL - got).min(200_000)).len();
+    }
+    wire.finish().ends(Finish::Clean);
+    assert_eq!(ended.next().why, Ended::Complete);
+    drop(host);
+    assert_eq!(ended.rest().len(), 0);
+}
+
+/// 16, 19: `EventMask::TERMINATE` is the only spelling of 0.
+fn terminate_at_once_sends_an_end(world: &World) {
+    for mask in [EventMask::TERMINATE, EventMask::CORK] {
+        let (host, ended, calls) = watched(world, mask);
+        let mut wire = host.connect();
+        wire.upgrade().ends(Finish::Clean);
+        wire.finish();
+        assert_eq!((ended.next().why, calls.next().bytes, calls.rest().len()), (Ended::Complete, 0, 0));
+    }
+}
+
+/// 17: what lies in the system's buffers is not there yet: the linger ends only when that comes to a stop.
+fn terminate_before_a_slow_reader_loses_nothing(world: &World) {
+    const ALL: usize = 1 << 20;
+    let limits = Limits { linger_time: Duration::from_millis(100), ..Limits::default() };
+    let (host, _) = says(world, limits, ALL);
+    let mut wire = host.connect_narrow();
+    wire.upgrade();
+    for _ in 0..16 {
+        // What comes in after the socket is closed would turn into a reset.
+        wire.exactly(ALL / 16 - 1);
+        wire.send("more").exactly(1);
+    }
+    wire.finish().ends(Finish::Clean);
+}
+
+/// 17
+fn terminate_gives_up_a_peer_that_never_reads(world: &World) {
+    let limits = Limits { send_time: Duration::from_millis(150), ..Limits::default() };
+    let (host, ended) = says(world, limits, 12 << 20);
+    let mut wire = host.connect_narrow();
+    wire.upgrade();
+    assert_eq!(ended.next().why, Ended::TimedOut(Timer::Send));
+    assert_eq!(wire.until_end().1, Finish::Reset);
+}
+
+/// 18
+fn abort_resets(world: &World) {
+    let (host, ended) = upgrading(world, || {
+        |io: &mut Io<'_>| {
+            io.tx.write(b"dropped");
+            if io.why().read() {
+                io.abort();
+            }
+            EventMask::READ
+        }
+    });
+    let mut wire = host.connect();
+    wire.upgrade().expect("dropped").send("x");
+    wire.ends(Finish::Reset);
+    assert_eq!(ended.next().why, Ended::Aborted);
+    drop(host);
+    assert_eq!(ended.rest().len(), 0);
+}
+
+/// 6, 15: a transport that fails is told like a reset.
+fn a_broken_record_is_a_reset(world: &World) {
+    if !world.tls {
+        return;
+    }
+    for mask in [EventMask::READ, EventMask::EXTERNAL] {
+        let (host, ended, calls) = watched(world, mask);
+        let mut wire = host.connect();
+        wire.upgrade();
+        calls.next();
+        wire.send_raw(b"\x17\x03\x03\x00\x20 this is no ciphertext of ours..");
+        assert!(calls.next().why.reset());
+        assert_ne!(ended.next().why, Ended::Complete);
+    }
+}

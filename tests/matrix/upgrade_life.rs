@@ -1,0 +1,349 @@
+//! The upgrade callback: why it is called, for how long, and what a server's end and a panic are to it. (Numbers are
+//! those of the list of pitfalls.)
+
+use std::{
+    io,
+    sync::{Arc, mpsc::channel},
+    time::Duration,
+};
+
+use uncork::{End, Ended, EventMask, Io, Limits, RxEnd, Waker, Why};
+
+use crate::{
+    upgrading::{Call, echo, upgrading, upgrading_within},
+    wire::{Finish, UPGRADE, Wire},
+    world::{Host, Mode, Told, World, telling},
+};
+
+matrix! {
+    each_reason_comes_alone,
+    reasons_come_together,
+    a_deadline_fires_once_whatever_the_mask,
+    a_deadline_may_be_forgotten,
+    stopping_is_told_once_whatever_the_mask,
+    the_grace_ends_who_goes_on,
+    a_stop_at_once_ends_an_upgrade,
+    a_panic_aborts,
+    it_is_dropped_once_and_on_its_own_loop,
+    it_counts_against_the_places,
+    it_outlives_the_clocks_of_http,
+}
+
+/// Every reason there is, as text.
+fn reasons(why: Why) -> String {
+    let all = [
+        (why.read(), "read"),
+        (why.write(), "write"),
+        (why.external(), "external"),
+        (why.end(), "end"),
+        (why.deadline(), "deadline"),
+        (why.stopping(), "stopping"),
+        (why.reset(), "reset"),
+    ];
+    all.into_iter().filter(|(there, _)| *there).map(|(_, name)| name).collect::<Vec<_>>().join("+")
+}
+
+struct Watched {
+    host: Host,
+    ended: Told<End>,
+    why: Told<String>,
+    wakers: Told<Waker>,
+}
+
+/// Tells each call's reasons, and returns READ and EXTERNAL; a deadline is set by the word "deadline".
+fn watched(world: &World) -> Watched {
+    let ((tell, why), (tell_waker, wakers)) = (telling(), telling());
+    let (host, ended) = upgrading(world, move || {
+        let (tell, tell_waker) = (tell.clone(), tell_waker.clone());
+        move |io: &mut Io<'_>| {
+            let _ = tell.send(reasons(io.why()));
+            if io.why() == Why::default() {
+                let _ = tell_waker.send(io.waker());
+            }
+            if io.rx.bytes() == b"deadline" {
+                io.set_deadline(Some(io.now().mono + Duration::from_millis(20)));
+            }
+            let fill = io.rx.bytes() == b"fill";
+            io.rx.consume(usize::MAX);
+            if fill {
+                let room = io.tx.room();
+                io.tx.write(&vec![b'x'; room]);
+                return EventMask::WRITE;
+            }
+            EventMask::READ | EventMask::EXTERNAL
+        }
+    });
+    Watched { host, ended, why, wakers }
+}
+
+impl Watched {
+    fn connect(&self) -> (Wire, Waker) {
+        let mut wire = self.host.connect();
+        wire.upgrade();
+        assert_eq!(self.why.next(), "", "the first call has no reason");
+        (wire, self.wakers.next())
+    }
+}
+
+/// 3
+fn each_reason_comes_alone(world: &World) {
+    let watched = watched(world);
+    let (mut wire, waker) = watched.connect();
+    wire.send("x");
+    assert_eq!(watched.why.next(), "read");
+    waker.wake();
+    assert_eq!(watched.why.next(), "external");
+    wire.send("deadline");
+    assert_eq!((watched.why.next(), watched.why.next()), ("read".into(), "deadline".into()));
+    wire.send("fill");
+    assert_eq!((watched.why.next(), watched.why.next()), ("read".into(), "write".into()));
+    wire.exactly(Limits::default().output);
+    wire.finish();
+    assert_eq!(watched.why.next(), "end");
+    watched.host.stopper.graceful(Duration::from_millis(50));
+    assert_eq!(watched.why.next(), "stopping");
+    assert_eq!(watched.ended.next().why, Ended::Stopped);
+    assert!(watched.why.rest().is_empty());
+}
+
+/// 3
+fn reasons_come_together(world: &World) {
+    let (tell, calls) = telling();
+    let (host, _) = upgrading(world, move || {
+        let (tell, mut first) = (tell.clone(), true);
+        move |io: &mut Io<'_>| {
+            let _ = tell.send((reasons(io.why()), io.rx.bytes().len(), io.rx.end()));
+            if std::mem::take(&mut first) {
+                io.waker().wake();
+                io.set_deadline(Some(io.now().mono));
+            }
+            io.rx.consume(usize::MAX);
+            EventMask::READ | EventMask::EXTERNAL
+        }
+    });
+    let mut wire = host.connect();
+    wire.upgrade();
+    calls.next();
+    let (mut all, mut got) = (String::new(), 0);
+    wire.send("data").finish();
+    while !["read", "end", "external", "deadline"].iter().all(|reason| all.contains(reason)) {
+        let (why, bytes, end) = calls.next();
+        (all, got) = (all + &why, got + bytes);
+        assert!(end == RxEnd::Clean || !why.contains("end"));
+    }
+    assert_eq!(got, 4);
+}
+
+/// 23
+fn a_deadline_fires_once_whatever_the_mask(world: &World) {
+    for mask in [EventMask::READ, EventMask::WRITE, EventMask::EXTERNAL] {
+        let (tell, calls) = telling();
+        let (host, _) = upgrading(world, move || {
+            let (tell, mut left) = (tell.clone(), 3);
+            move |io: &mut Io<'_>| {
+                if io.why().deadline() || left == 3 {
+                    left -= 1;
+                    if left > 0 {
+                        io.set_deadline(Some(io.now().mono + Duration::from_millis(10)));
+                    }
+                    let _ = tell.send(io.now().mono);
+                }
+                mask
+            }
+        });
+        host.connect().upgrade().exactly(0);
+        let at = [calls.next(), calls.next(), calls.next()];
+        assert!(at.windows(2).all(|two| two[1] - two[0] >= Duration::from_millis(10)), "{mask:?}: {at:?}");
+        assert!(calls.is_silent(Duration::from_millis(40)), "it was not set again");
+    }
+}
+
+fn a_deadline_may_be_forgotten(world: &World) {
+    let (tell, calls) = telling();
+    let (host, _) = upgrading(world, move || {
+        let tell = tell.clone();
+        move |io: &mut Io<'_>| {
+            let soon = io.now().mono + Duration::from_millis(20);
+            io.set_deadline((!io.why().read()).then_some(soon));
+            io.rx.consume(usize::MAX);
+            tell.send(reasons(io.why())).expect("heard");
+            EventMask::READ
+        }
+    });
+    let mut wire = host.connect();
+    wire.upgrade();
+    assert_eq!((calls.next(), calls.next()), (String::new(), "deadline".into()));
+    wire.send("x");
+    while calls.next() != "read" {}
+    assert!(calls.is_silent(Duration::from_millis(60)));
+}
+
+/// 20
+fn stopping_is_told_once_whatever_the_mask(world: &World) {
+    for mask in [EventMask::READ, EventMask::WRITE, EventMask::EXTERNAL] {
+        let (tell, calls) = telling();
+        let (host, ended) = upgrading(world, move || {
+            let tell = tell.clone();
+            move |io: &mut Io<'_>| {
+                let _ = tell.send((Call::of(io), io.waker()));
+                if io.why().external() {
+                    io.tx.write(b"farewell");
+                    return EventMask::TERMINATE;
+                }
+                if io.why().stopping() { EventMask::EXTERNAL } else { mask }
+            }
+        });
+        let mut wire = host.connect();
+        wire.upgrade();
+        assert!(!calls.next().0.why.stopping());
+        host.stopper.graceful(Duration::from_secs(60));
+        let (call, waker) = std::iter::repeat_with(|| calls.next()).find(|(c, _)| c.why.stopping()).expect("endless");
+        assert!(call.end == RxEnd::NotYet);
+        assert!(calls.is_silent(Duration::from_millis(30)), "told once, and given its grace");
+        waker.wake();
+        wire.expect("farewell").ends(Finish::Clean);
+        wire.finish();
+        assert_eq!(ended.next().why, Ended::Complete);
+        host.ends();
+    }
+}
+
+/// 20
+fn the_grace_ends_who_goes_on(world: &World) {
+    let watched = watched(world);
+    let (mut wire, waker) = watched.connect();
+    watched.host.stopper.graceful(Duration::from_millis(80));
+    assert_eq!(watched.why.next(), "stopping");
+    wire.send("x");
+    assert_eq!(watched.why.next(), "read");
+    assert_eq!(watched.ended.next().why, Ended::Stopped);
+    assert_ne!(wire.until_end().1, if world.tls { Finish::Clean } else { Finish::Cut }, "no clean end was made up");
+    watched.host.ends();
+    waker.wake();
+    assert_eq!((watched.why.rest().len(), watched.ended.rest().len()), (0, 0));
+}
+
+/// 20: idle, or with output nobody takes.
+fn a_stop_at_once_ends_an_upgrade(world: &World) {
+    let watched = watched(world);
+    let ((_idle, _), (mut busy, _)) = (watched.connect(), watched.connect());
+    busy.send("fill");
+    assert_eq!(watched.why.next(), "read");
+    watched.host.stopper.stop();
+    assert_eq!([watched.ended.next().why, watched.ended.next().why], [Ended::Stopped, Ended::Stopped]);
+    watched.host.ends();
+}
+
+/// 21
+fn a_panic_aborts(world: &World) {
+    let (host, ended) = upgrading(world, || {
+        |io: &mut Io<'_>| {
+            io.tx.write(b"dropped");
+            assert!(!io.why().read(), "as it should");
+            EventMask::READ
+        }
+    });
+    let mut good = host.connect();
+    good.upgrade().expect("dropped");
+    let mut wire = host.connect();
+    wire.upgrade().expect("dropped").send("x");
+    wire.ends(Finish::Reset);
+    assert_eq!(ended.next().why, Ended::Panicked);
+    assert!(good.is_silent(Duration::from_millis(10)));
+    drop((good, host));
+    assert_eq!(ended.rest().len(), 1);
+}
+
+/// Tells by which thread it is dropped.
+struct Guard(std::sync::mpsc::Sender<std::thread::ThreadId>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = self.0.send(std::thread::current().id());
+    }
+}
+
+/// 21
+fn it_is_dropped_once_and_on_its_own_loop(world: &World) {
+    let ((tell, dropped), (tell_call, called)) = (telling(), telling());
+    let (host, ended) = upgrading(world, move || {
+        let (guard, tell_call) = (Guard(tell.clone()), tell_call.clone());
+        move |io: &mut Io<'_>| {
+            let _ = (&guard, tell_call.send(std::thread::current().id()));
+            match io.rx.bytes() {
+                b"panic" => panic!("as it should"),
+                b"abort" => io.abort(),
+                b"terminate" => return EventMask::TERMINATE,
+                _ => {}
+            }
+            EventMask::READ
+        }
+    });
+    for way in ["panic", "abort", "terminate", "reset"] {
+        let mut wire = host.connect();
+        wire.upgrade();
+        let thread = called.next();
+        if way == "reset" {
+            wire.reset();
+        } else {
+            wire.send(way).until_end();
+        }
+        assert_eq!(dropped.next(), thread, "{way}");
+        ended.next();
+        called.rest();
+    }
+    let mut wire = host.connect();
+    wire.upgrade();
+    drop(host);
+    dropped.next();
+    assert_eq!((dropped.rest().len(), ended.rest().len()), (0, 1));
+}
+
+/// 24
+fn it_counts_against_the_places(world: &World) {
+    let limits = Limits { connections_per_address: 1, ..Limits::default() };
+    let (host, ended) = upgrading_within(world, limits, echo);
+    let mut wire = host.connect();
+    wire.upgrade();
+    let late = host.try_connect().and_then(|mut wire| {
+        wire.try_send(UPGRADE)?;
+        wire.try_answer()
+    });
+    assert!(late.is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock));
+    wire.send("still there").expect("still there");
+    wire.finish().ends(Finish::Clean);
+    ended.next();
+}
+
+/// 23: neither the idle nor the head's clock is an upgrade's.
+fn it_outlives_the_clocks_of_http(world: &World) {
+    let short = Duration::from_millis(60);
+    let limits = Limits { idle: short, head_time: short, body_time: short, send_time: short, ..Limits::default() };
+    let (host, _) = upgrading_within(world, limits, echo);
+    let mut wire = host.connect();
+    wire.upgrade();
+    assert!(wire.is_silent(short * 3));
+    wire.send("still there").expect("still there");
+}
+
+/// 20, 27: in thread per connection a handler may block. It is woken by nobody, and abandoned after the grace.
+#[test]
+fn a_blocked_upgrade_is_abandoned_with_its_thread() {
+    let world = World { mode: Mode::ThreadPerConnection, tls: false };
+    let ((tell, blocked), (release, released)) = (telling(), channel::<()>());
+    let released = Arc::new(std::sync::Mutex::new(released));
+    let (mut host, _) = upgrading(&world, move || {
+        let (tell, released) = (tell.clone(), released.clone());
+        move |_: &mut Io<'_>| {
+            tell.send(()).expect("heard");
+            let _ = released.lock().expect("whole").recv();
+            EventMask::TERMINATE
+        }
+    });
+    let mut wire = host.connect();
+    wire.send(UPGRADE);
+    blocked.next();
+    host.stopper.stop();
+    assert_eq!(host.result().expect_err("one is left").kind(), io::ErrorKind::TimedOut);
+    drop(release);
+}
