@@ -302,6 +302,8 @@ impl ServerConn {
         // RFC 9112 §6.3, items 1 to 8, from the sender's side.
         let length = match answer.length {
             _ if bodiless => BodyLength::None,
+            // RFC 9110 §15.3.6: a 205 has no content, whatever the application gave it.
+            _ if answer.status == 205 => BodyLength::Known(0),
             Some(n) => BodyLength::Known(n),
             None if self.version == Version::Http11 => BodyLength::Chunked,
             None => {
