@@ -8,13 +8,13 @@ use std::{
     time::Duration,
 };
 
-#[path = "records.rs"]
-mod records;
-
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use self::records::Counted;
+
+#[path = "records.rs"]
+mod records;
 
 /// Longer than anything takes, so that a hang becomes a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
