@@ -18,17 +18,16 @@ fn select(fd: RawFd, wait: Wait, now: Instant) -> bool {
     assert!(fd_in_set, "descriptor {fd} is beyond what select can watch");
     let most = wait.timeout(now).unwrap_or(Duration::from_secs(5)).min(Duration::from_secs(5));
     let mut time = libc::timeval { tv_sec: most.as_secs() as _, tv_usec: most.subsec_micros() as _ };
-    // SAFETY: an fd_set is plain bits, for which zero is valid; `fd` is open and below FD_SETSIZE, as FD_SET wants it;
-    // all pointers are to live locals, or null where the call allows it.
-    let (count, readable) = unsafe {
-        let mut set: libc::fd_set = std::mem::zeroed();
-        libc::FD_SET(fd, &raw mut set);
-        let (none, more) = (std::ptr::null_mut(), std::ptr::null_mut());
-        let count = libc::select(fd + 1, &raw mut set, none, more, &raw mut time);
-        (count, libc::FD_ISSET(fd, &raw const set))
-    };
+    // SAFETY: an fd_set is plain bits, for which zero is valid.
+    let mut set: libc::fd_set = unsafe { std::mem::zeroed() };
+    // SAFETY: `fd` is below FD_SETSIZE, and `set` is a live local.
+    unsafe { libc::FD_SET(fd, &raw mut set) };
+    let none = std::ptr::null_mut();
+    // SAFETY: `fd` is open; `set` and `time` are live locals, and the call allows null for the other two sets.
+    let count = unsafe { libc::select(fd + 1, &raw mut set, none, none, &raw mut time) };
     assert!(count >= 0, "{}", std::io::Error::last_os_error());
-    readable
+    // SAFETY: as above.
+    unsafe { libc::FD_ISSET(fd, &raw const set) }
 }
 
 /// The handler is neither Send nor 'static, and borrows.

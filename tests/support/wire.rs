@@ -11,6 +11,11 @@ use std::{
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 use socket2::{Domain, SockRef, Socket, Type};
 
+use self::records::Counted;
+
+#[path = "records.rs"]
+mod records;
+
 /// Longer than anything takes, so that a hang becomes a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
 
@@ -27,45 +32,6 @@ pub(crate) struct Wire {
 enum Stream {
     Plain(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, Counted>>),
-}
-
-/// Counts the TLS records that come in.
-struct Counted {
-    tcp: TcpStream,
-    records: usize,
-    /// The bytes of the next record's head that are there.
-    head: Vec<u8>,
-    /// Bytes until then.
-    left: usize,
-}
-
-impl Read for Counted {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let n = self.tcp.read(buf)?;
-        for byte in &buf[..n] {
-            if self.left > 0 {
-                self.left -= 1;
-                continue;
-            }
-            self.head.push(*byte);
-            if let [_, _, _, high, low] = self.head[..] {
-                self.left = usize::from(u16::from_be_bytes([high, low]));
-                self.records += 1;
-                self.head.clear();
-            }
-        }
-        Ok(n)
-    }
-}
-
-impl Write for Counted {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.tcp.write(buf)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.tcp.flush()
-    }
 }
 
 /// How the server's side came to its end.
@@ -123,7 +89,7 @@ impl Wire {
         let Some(config) = tls else { return Ok(Self { stream: Stream::Plain(tcp), rest: Vec::new() }) };
         let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
         let conn = ClientConnection::new(config, name).map_err(io::Error::other)?;
-        let mut stream = StreamOwned::new(conn, Counted { tcp, records: 0, head: Vec::new(), left: 0 });
+        let mut stream = StreamOwned::new(conn, Counted::new(tcp));
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock)?;
         }
