@@ -81,6 +81,14 @@ impl<'h> External<'h> {
         Ok(self.last)
     }
 
+    /// Wakes every upgraded connection whose mask has [`EXTERNAL`](crate::EventMask::EXTERNAL), as if each one's
+    /// waker had been called: for protocols that want a call at every turn of the application's loop. The next
+    /// [`turn`](Self::turn) makes the calls.
+    pub fn wake_all(&mut self) {
+        self.engine.wake_all();
+        self.last = Wait::Now;
+    }
+
     /// The address of the first listener; `None` if it is none of TCP.
     pub fn addr(&self) -> Option<SocketAddr> {
         self.addr

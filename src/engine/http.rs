@@ -167,13 +167,14 @@ impl Slot {
             Phase::Job(job) => Some(job),
             _ => core.access_log.is_some().then(|| Job::new(None, None, core.now.wall)),
         };
-        if let Some(mut job) = job {
+        let job = job.map(|mut job| {
             if said {
                 job.status = rule.status();
+                job.written = rule.rule().len() as u64 + 1;
             }
-            self.end_job(core, *job, why);
-        }
-        self.close(why, true);
+            job
+        });
+        self.close_with(why, true, job);
         Ok(())
     }
 

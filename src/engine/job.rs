@@ -46,6 +46,8 @@ pub(super) struct Job {
     marks: Marks,
     /// The application closes the connection with its answer, whatever is still coming.
     closes: bool,
+    /// How it will have ended when the answer is out: complete, unless that answer is the 500 of a panic.
+    outcome: Ended,
     /// Wait for the peer's acknowledgement; when to look for it, and the pause after that.
     confirm: Option<(Tick, Duration)>,
 }
@@ -127,6 +129,7 @@ impl Job {
             written: 0,
             marks: Marks::default(),
             closes: false,
+            outcome: Ended::Complete,
             confirm: None,
         })
     }
@@ -582,7 +585,8 @@ impl Slot {
             self.phase = Phase::Job(job);
             return Ok(worked);
         }
-        self.end_job(core, *job, Ended::Complete);
+        let outcome = job.outcome;
+        self.end_job(core, *job, outcome);
         self.stop_clock();
         if self.conn.must_close() {
             let linger = self.conn.is_receiving() || !self.rx.is_empty();
@@ -614,6 +618,7 @@ impl Slot {
                 // What has panicked is not called again.
                 dispatch::discard(std::mem::replace(&mut job.up, Up::Idle));
                 job.answer(self, core, Response::new(500).close());
+                job.outcome = Ended::Panicked;
                 self.phase = Phase::Job(job);
                 Ok(true)
             }

@@ -393,6 +393,16 @@ impl<'h> Engine<'h> {
         dispatch::closed(&mut *self.handler, id, &why);
     }
 
+    /// Wakes every upgraded connection.
+    pub(crate) fn wake_all(&mut self) {
+        for id in self.slots.iter().map(|(_, slot)| slot.id).collect::<Vec<_>>() {
+            if let Some(Phase::Upgraded(upgraded)) = self.slots.get_mut(id.index()).map(|slot| &mut slot.phase) {
+                upgraded.woken = true;
+                self.enqueue(id);
+            }
+        }
+    }
+
     /// No connection is left.
     pub(crate) fn is_empty(&self) -> bool {
         self.slots.is_empty()
