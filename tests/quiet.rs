@@ -75,3 +75,31 @@ fn a_ticket_that_waits_wakes_nobody() {
     let answered = ticket.take().expect("a ticket").respond(Response::new(204));
     assert!(answered.is_ok());
 }
+
+/// Nobody is left who could answer: the sender is told at once, not kept waiting without a clock.
+#[test]
+fn an_upload_into_a_pipe_that_nobody_reads_is_answered() {
+    let mut server = Server::bind("127.0.0.1:0")
+        .expect("bound")
+        .limits(limits())
+        .external(|_: &mut Request<'_>| -> Action {
+            let (inlet, outlet) = uncork::pipe(1024);
+            drop(outlet);
+            Action::Receive(Box::new(inlet))
+        })
+        .expect("started");
+    let mut client = TcpStream::connect(server.addr().expect("an address")).expect("connected");
+    taken_in(&mut server);
+    client.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhe").expect("written");
+    client.set_nonblocking(true).expect("set");
+    let mut buf = [0; 256];
+    let end = Instant::now() + LIMIT * 100;
+    let n = loop {
+        _ = server.wait(Some(LIMIT / 10)).expect("turned");
+        match client.read(&mut buf) {
+            Ok(n) => break n,
+            Err(_) => assert!(Instant::now() < end, "never answered"),
+        }
+    };
+    assert!(buf[..n].starts_with(b"HTTP/1.1 500 "), "{}", buf[..n].escape_ascii());
+}

@@ -12,7 +12,10 @@ use super::{
     slot::Slot,
 };
 use crate::{
-    api::pipe::{Lent, PipeEnd},
+    api::{
+        Action,
+        pipe::{Lent, PipeEnd},
+    },
     base::{Ended, buf::Buf},
     conn::{BodyEvent, BodyOut},
     h1::write::{CHUNK_END, chunk_head},
@@ -47,11 +50,12 @@ impl Job {
                     return Ok(worked);
                 }
                 Lent::Over(_) => {
-                    // The receiver is gone. Its end is reported to the application, whose ticket answers the sender;
-                    // nothing more is read for nobody.
+                    // The receiver is gone. Its end is reported to the application, whose ticket answers the sender, if
+                    // there is one; nothing more is read for nobody.
                     self.up = Up::Idle;
-                    if !matches!(self.reply, Reply::Owed) {
-                        self.leave_body(slot, core);
+                    match self.reply {
+                        Reply::Owed => self.perform(slot, core, Action::Wait)?,
+                        _ => self.leave_body(slot, core),
                     }
                     return Ok(true);
                 }
