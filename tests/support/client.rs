@@ -171,7 +171,14 @@ impl Client {
 
     fn more(&mut self) -> io::Result<()> {
         let mut block = [0; 64 * 1024];
-        match self.stream.read(&mut block)? {
+        let n = loop {
+            match self.stream.read(&mut block) {
+                // A machine that is paused interrupts a read that has a time limit; it says nothing about the peer.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => break result?,
+            }
+        };
+        match n {
             0 => Err(ErrorKind::UnexpectedEof.into()),
             n => {
                 self.rest.extend_from_slice(&block[..n]);

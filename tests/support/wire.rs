@@ -247,9 +247,16 @@ impl Wire {
     /// Reads once; how many bytes came.
     fn more(&mut self) -> io::Result<usize> {
         let mut block = [0; 16 * 1024];
-        let n = match &mut self.stream {
-            Stream::Plain(tcp) => tcp.read(&mut block)?,
-            Stream::Tls(stream) => stream.read(&mut block)?,
+        let n = loop {
+            let result = match &mut self.stream {
+                Stream::Plain(tcp) => tcp.read(&mut block),
+                Stream::Tls(stream) => stream.read(&mut block),
+            };
+            match result {
+                // A machine that is paused interrupts a read that has a time limit; it says nothing about the peer.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => break result?,
+            }
         };
         self.rest.extend_from_slice(&block[..n]);
         Ok(n)
