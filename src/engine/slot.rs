@@ -178,11 +178,10 @@ impl Slot {
         }
     }
 
-    /// What the peer was waited for is here. The next clock starts afresh, be it the same again; until then none runs.
+    /// What the peer was waited for is here. The next clock starts afresh when the turn ends, be it the same again.
     #[inline]
     pub(super) fn stop_clock(&mut self) {
         self.clock = None;
-        self.recv_by = Tick::NEVER;
     }
 
     /// So many bytes of a body arrived: the body clock is prolonged.
