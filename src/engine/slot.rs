@@ -307,3 +307,13 @@ fn prolong(by: Tick, core: &Core, bytes: usize, full: std::time::Duration) -> Ti
         None => most,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<Slot>() <= 384, "{} bytes", size_of::<Slot>());
+    }
+}

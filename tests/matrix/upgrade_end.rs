@@ -162,11 +162,12 @@ fn a_peer_that_has_finished_is_still_spoken_to(world: &World) {
             if left == 0 { EventMask::TERMINATE } else { EventMask::WRITE }
         }
     });
-    let mut wire = host.connect();
-    wire.upgrade().finish();
-    let (rest, finish) = wire.until_end();
-    assert_eq!((rest.len(), finish), (300_000, Finish::Clean));
-    assert_eq!(ended.next().why, Ended::Complete);
+    for mut wire in [host.connect(), host.connect_older()] {
+        wire.upgrade().finish();
+        let (rest, finish) = wire.until_end();
+        assert_eq!((rest.len(), finish), (300_000, Finish::Clean));
+        assert_eq!(ended.next().why, Ended::Complete);
+    }
 }
 
 /// 5
@@ -190,11 +191,12 @@ fn who_has_finished_still_hears(world: &World) {
             EventMask::TERMINATE
         }
     });
-    let mut wire = host.connect();
-    wire.upgrade().expect("your turn").ends(Finish::Clean);
-    wire.send(vec![b'x'; ALL]).finish();
-    assert_eq!(got.next(), (ALL, RxEnd::Clean));
-    assert_eq!(ended.next().why, Ended::Complete);
+    for mut wire in [host.connect(), host.connect_older()] {
+        wire.upgrade().expect("your turn").ends(Finish::Clean);
+        wire.send(vec![b'x'; ALL]).finish();
+        assert_eq!(got.next(), (ALL, RxEnd::Clean));
+        assert_eq!(ended.next().why, Ended::Complete);
+    }
 }
 
 /// Waits for a wake, then reads.
