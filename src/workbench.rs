@@ -8,6 +8,7 @@ use crate::{
 pub use crate::{
     conn::fuzz::fuzz as connection,
     h1::{chunked::fuzz as chunked, framing::fuzz as framing, head::fuzz as head},
+    transport::proxy::fuzz as proxy,
 };
 
 /// One connection in memory, without an engine around it.
