@@ -116,6 +116,11 @@ mod tests {
     }
 
     #[test]
+    fn proxies_hold_over_the_corpus() {
+        over_corpus("proxy", super::proxy);
+    }
+
+    #[test]
     fn the_benchmark_serves() {
         let mut conn = super::OneConnection::default();
         let wire = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(3);

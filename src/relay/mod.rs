@@ -47,4 +47,4 @@
 
 mod session;
 
-pub use session::{InvalidConfig, SessionConfig, SessionRelay};
+pub use session::{InvalidConfig, SessionConfig, SessionInfo, SessionRelay};

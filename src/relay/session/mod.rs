@@ -15,6 +15,7 @@
 //! | `addresses` | what each address has taken |
 //! | `state` | sessions and who waits on them; time to live |
 //! | `transfer` | a message on its way |
+//! | `info` | what operators may know |
 //! | here | which request is answered how |
 //!
 //! **Locking.** One mutex around the state, held for a few map operations. Under it, tickets are only spoken to (that
@@ -26,6 +27,7 @@
 
 mod addresses;
 mod config;
+mod info;
 mod state;
 mod transfer;
 mod wire;
@@ -44,6 +46,7 @@ use self::{
     wire::{Face, busy, text},
 };
 pub use config::{InvalidConfig, SessionConfig};
+pub use info::SessionInfo;
 
 /// What can be done with the place where sessions are allocated, and with a session.
 const ALLOW_ALLOCATE: &str = "PUT";
