@@ -526,11 +526,11 @@ impl Slot {
 
     /// The server stops: a connection that has nothing under way closes. Whether it does.
     fn quit_if_idle(&mut self) -> bool {
-        let idle = matches!(self.phase, Phase::Head | Phase::Proxy)
-            && self.rx.is_empty()
-            && self.out.is_empty()
-            && !self.ready.has(Ready::READ)
-            && !self.transport.is_handshaking();
+        let idle = match self.phase {
+            Phase::Head => self.rx.is_empty() && self.out.is_empty() && !self.transport.is_handshaking(),
+            Phase::Proxy => true,
+            _ => false,
+        } && !self.ready.has(Ready::READ);
         if idle {
             self.close(Ended::Stopped, false);
         }
