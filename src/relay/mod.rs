@@ -45,6 +45,12 @@
 //!
 //! Not here: users, persistence (a restart forgets every session), clusters.
 
+#[cfg(feature = "gateway")]
+mod gateway;
 mod session;
 
+#[cfg(feature = "gateway")]
+pub use gateway::{
+    ConfigFault, Gateway, GatewayCallbacks, GatewayConfig, GatewayFile, GatewayLimits, GatewayPaths, OriginPolicy,
+};
 pub use session::{InvalidConfig, SessionConfig, SessionRelay};
