@@ -17,14 +17,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("engine", &["base", "h1", "conn", "api", "transport"]),
     ("drive", &["base", "api", "engine"]),
     ("server", &["base", "api", "transport", "engine", "drive"]),
+    ("ws", &["base", "h1", "api"]),
     // Only the public face, by `uncork::`, as everybody outside.
     ("relay", &[]),
     // For fuzz targets and benchmarks: the sans-IO half of the house.
-    ("workbench", &["base", "h1", "conn"]),
+    ("workbench", &["base", "h1", "conn", "ws"]),
 ];
 
 /// What `relay` may name in lower case behind `uncork::`; a capital letter is a name of the public face.
-const PUBLIC: &[&str] = &["h1", "relay", "pipe"];
+const PUBLIC: &[&str] = &["h1", "relay", "pipe", "ws"];
 
 /// Each dependency, and where it may be named.
 const CRATES: &[(&str, &[&str])] = &[
@@ -37,8 +38,10 @@ const CRATES: &[(&str, &[&str])] = &[
     ("socket2", &["transport/", "server.rs"]),
     ("libc", &["transport/"]),
     ("rustls", &["transport/tls/"]),
-    ("base64", &["relay/"]),
-    ("getrandom", &["relay/"]),
+    ("base64", &["relay/", "ws/handshake/"]),
+    ("flate2", &["ws/deflate.rs"]),
+    ("getrandom", &["relay/", "ws/"]),
+    ("sha1", &["ws/handshake/"]),
     ("subtle", &["relay/"]),
 ];
 
