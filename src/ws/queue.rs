@@ -90,6 +90,10 @@ impl Queue {
         self.items.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

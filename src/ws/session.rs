@@ -364,6 +364,7 @@ impl Session {
         let Some(mut speaker) = self.speaker.take() else { return };
         let mut queue = self.core.queue();
         queue.over = true;
+        let unsent = queue.len();
         queue.clear();
         let waiting = mem::take(&mut queue.on_room);
         drop(queue);
@@ -373,7 +374,7 @@ impl Session {
             (_, Some(received)) => received,
             (_, None) => (1006, String::new()),
         };
-        speaker.closed(&Closed { code, reason, how });
+        speaker.closed(&Closed { code, reason, how, unsent });
     }
 
     // Time.

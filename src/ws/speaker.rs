@@ -134,6 +134,9 @@ pub struct Closed {
     pub reason: String,
     /// What happened.
     pub how: How,
+    /// Messages that were queued and did not get as far as the engine's own buffer; none after [`How::Killed`]. (How many
+    /// of the others arrived nobody can tell.)
+    pub unsent: usize,
 }
 
 impl Closed {

@@ -16,6 +16,9 @@ use crate::{
 
 /// Holds a request against RFC 6455 §4.2.1.
 ///
+/// A body, which nobody sends but nothing forbids, is left to the application: it has to be received before the
+/// connection can be switched (see [`Switch::to`]).
+///
 /// # Errors
 /// The answer for a request that is not a WebSocket's opening handshake: 426 if it asks for another version than 13,
 /// otherwise 400; its text says which rule it breaks.
@@ -75,9 +78,6 @@ pub fn check_from(req: &Request<'_>, origin: impl FnOnce(&Request<'_>) -> bool) 
         (Some(Ok(key)), None) if is_key(key.as_bytes()) => key,
         _ => return refuse("Sec-WebSocket-Key is not the base64 of 16 bytes"),
     };
-    if req.has_body() {
-        return refuse("a WebSocket's handshake has no body");
-    }
     let mut protocols = Vec::new();
     for name in fields.get_all("sec-websocket-protocol").flat_map(|value| value.split(|&b| b == b',')) {
         match name.trim_ascii() {
