@@ -4,8 +4,10 @@
 //!   Head ──a request──▶ (answered at once) ──▶ Head
 //!     │                        └─▶ Job ──complete──▶ Head
 //!     │                             └─▶ Upgraded
-//!     └─────────────┬───────────────┘      │
-//!                   └──▶ Closing ◀─────────┘   flush, finish, linger
+//!     └─────────────┬───────────────┘   ▲  │
+//!                   └──▶ Closing ◀──────│──┘   flush, finish, linger
+//!                           ▲───────────┤
+//!   Dialing ────────────────┴───────────┘      of our own making
 //! ```
 //! An idle connection is one of these and nothing else: buffers are lent while there are bytes in them, and a job is
 //! allocated only for a request that can't be answered at once.
@@ -14,8 +16,11 @@ use std::io::IoSlice;
 
 use log::debug;
 
-use super::{closing::Closing, core::Core, job::Job, ready::Ready, upgraded::Upgraded};
+use super::{
+    arrivals::Place, closing::Closing, core::Core, job::Job, outgoing::Dialing, ready::Ready, upgraded::Upgraded,
+};
 use crate::{
+    api::Secure,
     base::{ConnId, Ended, PeerAddr, Timer, buf::Buf, out::Out, pool::LENT, time::Tick},
     conn::ServerConn,
     h1::{Misbehaved, write},
@@ -30,6 +35,8 @@ pub(super) struct Slot {
     pub(super) conn: ServerConn,
     pub(super) phase: Phase,
     pub(super) peer: PeerAddr,
+    /// Held by one that has come to us; there is none for one of our own making.
+    pub(super) place: Option<Place>,
     /// When the earliest of the clocks that wait for input runs out.
     pub(super) recv_by: Tick,
     /// When output must have been taken.
@@ -38,7 +45,7 @@ pub(super) struct Slot {
     pub(super) entry: Tick,
     /// Bytes of plaintext handed to the transport, ever.
     pub(super) sent: u64,
-    /// The number of the latest request.
+    /// The number of the latest request; 0 if there was none yet, and always if the connection is of our own making.
     pub(super) number: u32,
     pub(super) listener: u16,
     pub(super) ready: Ready,
@@ -51,6 +58,8 @@ pub(super) struct Slot {
 }
 
 pub(super) enum Phase {
+    /// Being made, by us.
+    Dialing(Box<Dialing>),
     /// Between two requests, or receiving a head.
     Head,
     /// At work on a request.
@@ -62,7 +71,7 @@ pub(super) enum Phase {
 }
 
 impl Slot {
-    pub(super) fn new(id: ConnId, transport: Transport, peer: PeerAddr, listener: u16) -> Self {
+    pub(super) fn new(id: ConnId, transport: Transport, peer: PeerAddr) -> Self {
         Self {
             id,
             transport,
@@ -71,12 +80,13 @@ impl Slot {
             conn: ServerConn::new(),
             phase: Phase::Head,
             peer,
+            place: None,
             recv_by: Tick::NEVER,
             send_by: Tick::NEVER,
             entry: Tick::NEVER,
             sent: 0,
             number: 0,
-            listener,
+            listener: u16::MAX,
             ready: Ready::NEW,
             clock: None,
             queued: false,
@@ -201,6 +211,11 @@ impl Slot {
     /// Turns a transport's fault into an end.
     #[cold]
     pub(super) fn fault(&mut self, core: &mut Core, fault: Fault) -> Ended {
+        if let Phase::Dialing(dialing) = &mut self.phase {
+            debug!(target: "uncork::transport", "{} {}: not connected: {fault:?}", self.id, self.peer);
+            dialing.note(fault.into());
+            return Ended::Aborted;
+        }
         match fault {
             Fault::Io(error) => {
                 debug!(target: "uncork::transport", "{} {}: {error}", self.id, self.peer);
@@ -233,7 +248,7 @@ impl Slot {
             Phase::Head if self.conn.has_partial_head(&self.rx) => Some(Timer::Head),
             Phase::Head => Some(Timer::Idle),
             Phase::Job(job) if self.conn.is_receiving() && job.wants_body() => Some(Timer::Body),
-            Phase::Job(_) | Phase::Upgraded(_) => None,
+            Phase::Job(_) | Phase::Upgraded(_) | Phase::Dialing(_) => None,
             Phase::Closing(closing) => closing.is_lingering().then_some(Timer::Linger),
         }
     }
@@ -262,10 +277,26 @@ impl Slot {
         let own = match &self.phase {
             Phase::Job(job) => job.due(),
             Phase::Upgraded(upgraded) => upgraded.due(),
+            Phase::Dialing(dialing) => dialing.by,
             _ => Tick::NEVER,
         };
         let due = self.recv_by.min(self.send_by).min(own);
         core.deadlines.schedule(self.id, due, &mut self.entry);
+    }
+}
+
+/// What is to be known of its TLS, if it has any.
+pub(super) fn secure(transport: &Transport) -> Option<Secure<'_>> {
+    #[cfg(feature = "tls")]
+    return transport.tls_conn().map(|tls| Secure {
+        server_name: tls.server_name(),
+        version: tls.protocol_version().unwrap_or("TLS"),
+        peer_certificate: tls.peer_certificates().and_then(|chain| chain.first()).map(AsRef::as_ref),
+    });
+    #[cfg(not(feature = "tls"))]
+    {
+        let _ = transport;
+        None
     }
 }
 

@@ -33,6 +33,7 @@ const CALLS: usize = 32;
 pub(super) struct Upgraded {
     app: Option<Box<dyn Upgrade>>,
     waker: Waker,
+    /// The request it began with; none on a connection of our own making.
     job: Option<Box<Job>>,
     mask: EventMask,
     /// Input the application has seen and left.
@@ -64,6 +65,28 @@ struct Told {
 }
 
 impl Upgraded {
+    /// On a connection where it is the first to speak.
+    pub(super) fn new(upgrade: Box<dyn Upgrade>, waker: Waker, core: &Core) -> Self {
+        Self {
+            app: Some(upgrade),
+            waker,
+            woken: false,
+            job: None,
+            mask: EventMask::READ,
+            seen: 0,
+            queued: 0,
+            wrote: false,
+            deadline: Tick::NEVER,
+            held: Tick::NEVER,
+            stopping: core.stopping.is_some(),
+            started: false,
+            told: Told::default(),
+            finished: false,
+            fin_sent: false,
+            fault: None,
+        }
+    }
+
     pub(super) fn due(&self) -> Tick {
         self.deadline.min(self.held)
     }
@@ -123,24 +146,9 @@ impl Slot {
             ticket.claim();
         }
         let waker = job.waker(self, core);
-        self.phase = Phase::Upgraded(Box::new(Upgraded {
-            app: Some(upgrade),
-            waker,
-            woken: job.woken,
-            job: Some(job),
-            mask: EventMask::READ,
-            seen: 0,
-            queued: 0,
-            wrote: false,
-            deadline: Tick::NEVER,
-            held: Tick::NEVER,
-            stopping: core.stopping.is_some(),
-            started: false,
-            told: Told::default(),
-            finished: false,
-            fin_sent: false,
-            fault: None,
-        }));
+        let woken = job.woken;
+        let upgraded = Upgraded { woken, job: Some(job), ..Upgraded::new(upgrade, waker, core) };
+        self.phase = Phase::Upgraded(Box::new(upgraded));
         Ok(())
     }
 
