@@ -32,9 +32,9 @@ impl<T> Reply<T> {
         Self(Some(Box::new(f)))
     }
 
-    /// Nobody wants to know.
-    pub(super) const fn nobody() -> Self {
-        Self(None)
+    /// Nobody is to know.
+    pub(super) fn forget(mut self) {
+        self.0 = None;
     }
 
     pub(super) fn tell(mut self, result: Result<T, Error>) {
@@ -109,7 +109,7 @@ impl Answer {
         self.head.minor_version
     }
 
-    /// The body's length, if it was announced and there is a body.
+    /// What Content-Length says: the body's length; of the answer to a HEAD, that which GET would have.
     pub fn content_length(&self) -> Option<u64> {
         self.head.length
     }
@@ -121,10 +121,18 @@ impl Answer {
 
     /// Waits for the body, and gives the whole; on the loop that serves the call. A body longer than `limit` bytes is
     /// [`Error::TooLarge`], and closes the connection.
-    pub fn collect(mut self, limit: usize, then: impl FnOnce(Result<Whole, Error>) + Send + 'static) {
-        let head = self.head.clone();
-        let whole = Whole { status: head.status, headers: head.headers, body: Vec::new(), trailers: Headers::new() };
-        self.decide(Choice::Collect { whole: Box::new(whole), limit, then: Reply::new(then) });
+    pub fn collect(self, limit: usize, then: impl FnOnce(Result<Whole, Error>) + Send + 'static) {
+        self.collect_for(limit, Reply::new(then));
+    }
+
+    pub(super) fn collect_for(mut self, limit: usize, then: Reply<Whole>) {
+        let headers = std::mem::take(&mut self.head.headers);
+        let whole = Whole { status: self.head.status, headers, body: Vec::new(), trailers: Headers::new() };
+        self.decide(Choice::Collect { whole: Box::new(whole), limit, then });
+    }
+
+    pub(super) fn head(&self) -> &AnswerHead {
+        &self.head
     }
 
     /// The body as a stream, which can be the body of a [`Response`](crate::Response::stream), or of another call: who
@@ -194,6 +202,11 @@ pub(super) enum Choice {
 }
 
 impl Choice {
+    /// Whether there is an end of the answer to be told of.
+    pub(super) fn has_end(&self) -> bool {
+        !matches!(self, Self::Switch(_) | Self::Close)
+    }
+
     /// It can't be: whoever waits is told.
     pub(super) fn fail(self, error: Error) {
         match self {
@@ -233,6 +246,11 @@ impl Line {
     }
 
     fn decide(&self, choice: Choice) {
+        if !choice.has_end()
+            && let Some(on_end) = self.take_on_end()
+        {
+            on_end.forget();
+        }
         let (late, on_end) = {
             let mut state = self.state();
             match state.over.clone() {
@@ -247,7 +265,7 @@ impl Line {
             }
         };
         // Told on the loop, not within the application's own call.
-        self.here.after(std::time::Duration::ZERO, move |_| {
+        self.here.at_once(move |_| {
             let (choice, error) = late;
             if let Some(on_end) = on_end {
                 on_end.tell(Err(error.clone()));

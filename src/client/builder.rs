@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Client, pool::Shared};
-use crate::h1::{HeaderValue, HeadLimits, MAX_FIELDS};
+use crate::{
+    h1::{HeadLimits, HeaderValue, MAX_FIELDS},
+    transport::TlsClient,
+};
 
 /// A client to be.
 ///
@@ -32,6 +35,7 @@ pub(super) struct Settings {
     pub(super) body: usize,
     pub(super) redirects: u8,
     pub(super) user_agent: Option<HeaderValue>,
+    pub(super) tls: Option<TlsClient>,
 }
 
 impl Default for Settings {
@@ -50,6 +54,7 @@ impl Default for Settings {
             body: 16 * 1024 * 1024,
             redirects: 0,
             user_agent: None,
+            tls: None,
         }
     }
 }
@@ -144,6 +149,12 @@ impl ClientBuilder {
     /// What calls without a User-Agent field say. Nothing; nor if the value has control bytes in it.
     pub fn user_agent(mut self, value: &str) -> Self {
         self.0.user_agent = HeaderValue::new(value).ok();
+        self
+    }
+
+    /// Whose certificates are believed. The system's, which are read when they are first needed.
+    pub fn tls(mut self, tls: TlsClient) -> Self {
+        self.0.tls = Some(tls);
         self
     }
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Error, url::Url};
+use super::{Error, builder::Settings, url::Url};
 use crate::{
     api::{Body, PipeOut, response::Kind},
     base::out::Block,
@@ -156,6 +156,19 @@ impl Call {
 
     fn broken(&mut self, error: Error) {
         self.fault.get_or_insert(error);
+    }
+
+    /// As it is sent; or why it is not.
+    pub(super) fn ready(mut self, settings: &Settings) -> Result<Self, Error> {
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
+        if let Some(value) = &settings.user_agent
+            && self.headers.get("user-agent").is_none()
+        {
+            self.headers.append_checked(b"User-Agent", value.as_bytes());
+        }
+        Ok(self)
     }
 
     /// Sends this body, with its length.

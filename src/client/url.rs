@@ -156,10 +156,34 @@ mod tests {
     #[test]
     fn bad_ones() {
         for text in [
-            "", "x", "/x", "x:80", "ftp://x/", "http:/x", "http:x", "http://", "http:///a", "http://?a", "http://:80/",
-            "http://a@x/", "http://a:b@x/", "http://x:65536/", "http://x:0/", "http://x:1a/", "http://[::1", "http://[x]/",
-            "http://x y/", "http://x/a b", "http://x/\r\nGET", "http://x/\u{e9}", "http://\u{e9}/", "http://x\r\n/", " http://x/",
-            "http://x/\u{7f}", "http://x\\y/", "http://x/\t",
+            "",
+            "x",
+            "/x",
+            "x:80",
+            "ftp://x/",
+            "http:/x",
+            "http:x",
+            "http://",
+            "http:///a",
+            "http://?a",
+            "http://:80/",
+            "http://a@x/",
+            "http://a:b@x/",
+            "http://x:65536/",
+            "http://x:0/",
+            "http://x:1a/",
+            "http://[::1",
+            "http://[x]/",
+            "http://x y/",
+            "http://x/a b",
+            "http://x/\r\nGET",
+            "http://x/\u{e9}",
+            "http://\u{e9}/",
+            "http://x\r\n/",
+            " http://x/",
+            "http://x/\u{7f}",
+            "http://x\\y/",
+            "http://x/\t",
         ] {
             assert!(matches!(Url::parse(text), Err(Error::Url(_))), "{text:?}");
         }

@@ -123,6 +123,11 @@ impl ClientConn {
         self.halves.response() == Half::Body
     }
 
+    /// Nothing of the response's body is to come.
+    pub(crate) fn has_no_body(&self) -> bool {
+        matches!(self.body, BodyIn::None | BodyIn::Length(0))
+    }
+
     /// How what is to be sent is framed.
     pub(crate) fn body_out(&self) -> BodyOut {
         self.out

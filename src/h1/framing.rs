@@ -136,12 +136,7 @@ impl BodyFields {
     /// # Errors
     /// What each item says. Strictly: fields that contradict each other are refused in a response without a body as
     /// well, since whoever stands between may have believed either.
-    pub fn decide_response(
-        &self,
-        version: Version,
-        status: u16,
-        method: &str,
-    ) -> Result<ResponseFraming, Misbehaved> {
+    pub fn decide_response(&self, version: Version, status: u16, method: &str) -> Result<ResponseFraming, Misbehaved> {
         // Item 2: "A client MUST ignore any Content-Length or Transfer-Encoding header fields received in such a
         // message."
         if status == 101 || (method == "CONNECT" && (200..300).contains(&status)) {

@@ -37,11 +37,7 @@ pub struct ParsedResponse<'b> {
 ///
 /// # Errors
 /// As [`Scan::find`]; [`BadStatusLine`](Misbehaved::BadStatusLine) at the first byte that can't begin a response.
-pub(crate) fn find_response(
-    scan: &mut Scan,
-    bytes: &[u8],
-    limits: &HeadLimits,
-) -> Result<Option<usize>, Misbehaved> {
+pub(crate) fn find_response(scan: &mut Scan, bytes: &[u8], limits: &HeadLimits) -> Result<Option<usize>, Misbehaved> {
     const START: &[u8] = b"HTTP/";
     let n = bytes.len().min(START.len());
     if bytes[..n] != START[..n] {
@@ -99,7 +95,14 @@ pub fn parse_response<'b>(
     let broken_promise = matches!(status, 100..200 | 204) && body.promise_a_body();
     let endless = matches!(framing, ResponseFraming::UntilClose | ResponseFraming::Switched);
     let keep_alive = !close && (version == Version::Http11 || keep) && !endless && !broken_promise;
-    Ok(ParsedResponse { status, version, fields: HeadersRef::new(fields), framing, announced: body.announced(), keep_alive })
+    Ok(ParsedResponse {
+        status,
+        version,
+        fields: HeadersRef::new(fields),
+        framing,
+        announced: body.announced(),
+        keep_alive,
+    })
 }
 
 #[cold]
