@@ -115,6 +115,8 @@ extern crate self as uncork;
 
 pub(crate) mod api;
 pub(crate) mod base;
+#[cfg(feature = "client")]
+pub mod client;
 pub(crate) mod conn;
 pub(crate) mod drive;
 pub(crate) mod engine;

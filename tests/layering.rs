@@ -26,7 +26,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 ];
 
 /// What `relay` may name in lower case behind `uncork::`; a capital letter is a name of the public face.
-const PUBLIC: &[&str] = &["h1", "relay", "pipe", "ws"];
+const PUBLIC: &[&str] = &["client", "h1", "relay", "pipe", "ws"];
 
 /// Each dependency, and where it may be named.
 const CRATES: &[(&str, &[&str])] = &[

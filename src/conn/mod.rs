@@ -15,6 +15,7 @@
 //!
 //! Not here: sockets, TLS (`transport`), the application (`engine::dispatch`), the clock (`drive`).
 
+pub(crate) mod client;
 pub(crate) mod fuzz;
 pub(crate) mod halves;
 pub(crate) mod play;

@@ -37,7 +37,7 @@ pub const fn field_slots<'b>() -> FieldSlots<'b> {
 impl<'b> FieldSlots<'b> {
     /// Room for the fields of a head of so many bytes, of which `most` are allowed.
     #[inline]
-    fn room(&mut self, head: usize, most: usize) -> &mut [MaybeUninit<httparse::Header<'b>>] {
+    pub(super) fn room(&mut self, head: usize, most: usize) -> &mut [MaybeUninit<httparse::Header<'b>>] {
         /// `a:`, CR, LF.
         const SHORTEST_LINE: usize = 4;
         if most <= MAX_FIELDS || head <= MAX_FIELDS * SHORTEST_LINE {
@@ -261,7 +261,7 @@ fn blame_line(head: &[u8]) -> Misbehaved {
     }
 }
 
-fn blame_field(head: &[u8]) -> Misbehaved {
+pub(super) fn blame_field(head: &[u8]) -> Misbehaved {
     for line in head.split(|&b| b == b'\n').skip(1) {
         let name = line.split(|&b| b == b':').next().unwrap_or_default();
         match name {

@@ -51,6 +51,7 @@ mod session;
 
 #[cfg(feature = "gateway")]
 pub use gateway::{
-    ConfigFault, Gateway, GatewayCallbacks, GatewayConfig, GatewayFile, GatewayLimits, GatewayPaths, OriginPolicy,
+    ConfigFault, Gateway, GatewayCallbacks, GatewayConfig, GatewayFile, GatewayLimits, GatewayPaths, GatewayStats,
+    OriginPolicy,
 };
 pub use session::{InvalidConfig, SessionConfig, SessionRelay};

@@ -107,10 +107,7 @@ impl Application {
         then: impl FnOnce(Verdict) + Send + 'static,
     ) {
         let (limit, header) = (config.limits.answer, config.session_header.clone());
-        self.client.send(here, call, move |answer| match answer {
-            Ok(answer) => answer.collect(limit, move |whole| then(verdict(whole, &header))),
-            Err(error) => then(verdict(Err(error), &header)),
-        });
+        self.client.fetch(here, call, limit, move |whole| then(verdict(whole, &header)));
     }
 
     /// Tells that a client is connected; `then` hears whether the application agrees.

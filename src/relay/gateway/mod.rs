@@ -46,7 +46,7 @@ mod wire;
 
 use std::{fmt, sync::Arc};
 
-use uncork::{Action, Handler, Request, Take, Ticket, Upload, h1::Headers, ws};
+use uncork::{Action, Handler, Request, Take, Upload, h1::Headers, ws};
 
 use self::{
     access::Asked,
