@@ -22,17 +22,18 @@ fn admits_from(policy: OriginPolicy, headers: HeadersRef<'_>, host: Option<&str>
         (Some(_), Some(_)) => return false,
     };
     let Some(origin) = std::str::from_utf8(origin).ok().and_then(Place::of_origin) else { return false };
-    let Some(host) = host.and_then(|host| Place::of_host(host, origin.port)) else { return false };
+    let Some(host) = host.and_then(|host| Place::of_host(host, origin.default)) else { return false };
     match policy {
         OriginPolicy::SameHostname => origin.host.eq_ignore_ascii_case(host.host),
         _ => origin.host.eq_ignore_ascii_case(host.host) && origin.port == host.port,
     }
 }
 
-/// A host and a port.
+/// A host and a port, and which port it would be if none were named.
 struct Place<'a> {
     host: &'a str,
     port: u16,
+    default: u16,
 }
 
 impl<'a> Place<'a> {
@@ -56,7 +57,7 @@ impl<'a> Place<'a> {
         };
         let port = if port.is_empty() { default } else { port.parse().ok()? };
         let plain = !host.is_empty() && host.bytes().all(|b| b.is_ascii_graphic() && !b"/?#@\\".contains(&b));
-        plain.then_some(Self { host, port })
+        plain.then_some(Self { host, port, default })
     }
 }
 
