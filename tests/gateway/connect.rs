@@ -431,7 +431,7 @@ fn a_client_that_leaves_while_it_is_established(world: &World) {
                 _ => Say::status(200),
             },
         );
-        let client = Socket::connect(&gate.host, "/connect", &[]);
+        let mut client = Socket::connect(&gate.host, "/connect", &[]);
         gate.app.hears("/establish", 1);
         client.leave();
         gate.stats("it has left", |stats| stats.connections == 0);
@@ -455,7 +455,7 @@ fn there_is_not_a_place_for_everybody(world: &World) {
         (crowded(|limits| limits.sessions = 2), 503, "Service Unavailable\n"),
         (crowded(|limits| limits.sessions_per_address = 2), 429, "Too Many Requests\n"),
     ] {
-        let (a, mut b) = (gate.client("a"), gate.client("b"));
+        let (mut a, mut b) = (gate.client("a"), gate.client("b"));
         is(&Socket::refused(&gate.host, "/connect?key=c", &[]), status, words);
         assert_eq!(gate.app.heard("/connect").len(), 2, "the application was not asked");
         // Who is there does not notice, and the application still gets through.

@@ -33,4 +33,7 @@ macro_rules! worlds {
 }
 
 mod connect;
+mod counted;
+mod life;
+mod receive;
 mod send;

@@ -120,7 +120,7 @@ impl Socket {
 
     /// Leaves in order.
     #[track_caller]
-    pub(crate) fn leave(mut self) {
+    pub(crate) fn leave(&mut self) {
         self.frame(CLOSE, &1000_u16.to_be_bytes());
         self.closes(1000);
         self.wire.ends(Finish::Clean);
