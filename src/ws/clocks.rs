@@ -36,9 +36,11 @@ impl Clocks {
         Self { ping_every, pong_within, idle_timeout, heard: now, active: now, pinged: None }
     }
 
-    /// Something was received; or nothing was listened to, which is not the peer's fault.
-    pub(super) fn heard(&mut self, now: Instant) {
-        (self.heard, self.active, self.pinged) = (now, now, None);
+    /// Something was received; or nothing was listened to, which is not the peer's fault. Whether it answers a ping:
+    /// the clocks have to be looked at then, since the next one may be due earlier than this one's answer was.
+    pub(super) fn heard(&mut self, now: Instant) -> bool {
+        (self.heard, self.active) = (now, now);
+        self.pinged.take().is_some()
     }
 
     /// A message was sent.
@@ -98,7 +100,7 @@ mod tests {
     fn whatever_is_heard_is_an_answer() {
         let (mut clocks, t) = clocks(None);
         assert_eq!(clocks.look(t + 10 * S, false), Ok((true, Some(t + 15 * S))));
-        clocks.heard(t + 14 * S);
+        assert!(clocks.heard(t + 14 * S));
         assert_eq!(clocks.look(t + 15 * S, false), Ok((false, Some(t + 24 * S))));
         clocks.sent(t + 20 * S);
         assert_eq!(clocks.look(t + 24 * S, false), Ok((true, Some(t + 29 * S))), "to be sent to is no answer");
@@ -118,7 +120,7 @@ mod tests {
         assert_eq!(clocks.look(t + 6 * S, false), Ok((false, Some(t + 7 * S))));
         clocks.sent(t + 6 * S);
         assert_eq!(clocks.look(t + 7 * S, false), Ok((false, Some(t + 10 * S))));
-        clocks.heard(t + 8 * S);
+        assert!(!clocks.heard(t + 8 * S), "there was no ping");
         assert_eq!(clocks.look(t + 14 * S, false), Ok((false, Some(t + 15 * S))));
         assert_eq!(clocks.look(t + 15 * S, false), Err(Over(How::Idle)));
     }

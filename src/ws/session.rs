@@ -284,9 +284,10 @@ impl Session {
 impl Upgrade for Session {
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
         let (now, why) = (io.now().mono, io.why());
+        let mut answered = false;
         match &mut self.clocks {
             // While the speaker was at work the peer was not heard, through no fault of its own.
-            Some(clocks) if why.read() || self.held => clocks.heard(now),
+            Some(clocks) if why.read() || self.held => answered = clocks.heard(now),
             Some(_) => {}
             None => {
                 self.clocks = Some(Clocks::new(&self.config, now));
@@ -305,7 +306,7 @@ impl Upgrade for Session {
         }
         let result = match why.reset() {
             true => Err(Over(How::Reset)),
-            false => self.look(io, why.deadline()).and_then(|()| {
+            false => self.look(io, why.deadline() || answered).and_then(|()| {
                 let mask = self.work(io)?;
                 // It may have begun to close.
                 self.look(io, false).map(|()| mask)
