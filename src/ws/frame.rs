@@ -232,13 +232,6 @@ impl Frame {
         Self::encode(Op::Text, &parts)
     }
 
-    pub(super) fn message(message: Message<'_>) -> Self {
-        match message {
-            Message::Text(text) => Self::text(text),
-            Message::Binary(bytes) => Self::binary(bytes),
-        }
-    }
-
     pub(super) fn encode(op: Op, parts: &[&[u8]]) -> Self {
         let len = parts.iter().map(|part| part.len()).sum();
         let head = Encoded::new(FIN | op as u8, len, None);
@@ -271,6 +264,15 @@ impl Frame {
     #[expect(clippy::len_without_is_empty, reason = "a frame always has a head")]
     pub fn len(&self) -> usize {
         self.wire.len()
+    }
+}
+
+impl From<Message<'_>> for Frame {
+    fn from(message: Message<'_>) -> Self {
+        match message {
+            Message::Text(text) => Self::text(text),
+            Message::Binary(bytes) => Self::binary(bytes),
+        }
     }
 }
 

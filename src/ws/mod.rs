@@ -58,11 +58,13 @@
 //!
 //! Not here: rooms, topics, sub-protocols. That is for what is built on it.
 
+mod clocks;
 mod config;
 mod deflate;
 mod frame;
 mod handshake;
 mod keys;
+mod outgoing;
 mod queue;
 mod reader;
 mod sender;

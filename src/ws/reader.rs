@@ -81,7 +81,7 @@ pub(crate) struct Reader {
     text: String,
     binary: Vec<u8>,
     control: Vec<u8>,
-    /// `text`, `binary` and `control` were told.
+    /// `text` or `binary` was told.
     told: bool,
     /// The inflater may have more to give without being given more.
     more: bool,
@@ -162,7 +162,6 @@ impl Reader {
         if std::mem::take(&mut self.told) {
             self.text.clear();
             self.binary.clear();
-            self.control.clear();
         }
         loop {
             let Some(frame) = &self.frame else {
@@ -238,7 +237,7 @@ impl Reader {
         }
         *used = from;
         match (&mut self.assembly, head.op) {
-            (_, Op::Close | Op::Ping | Op::Pong) => {}
+            (_, Op::Close | Op::Ping | Op::Pong) => self.control.clear(),
             (Some(message), _) => {
                 message.fragments += 1;
                 message.framed += head.len;
@@ -354,7 +353,6 @@ impl Reader {
         let (op, fin) = (frame.op, frame.fin);
         if op.is_control() {
             self.frame = None;
-            self.told = true;
             return Ok(Some(Found::Control { op, at: Where::Own }));
         }
         if !fin {

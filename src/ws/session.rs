@@ -9,19 +9,16 @@
 //!     └────the peer's Close has come────────────────────────────▶ ours is sent ──────────────────────▲
 //! ```
 
-use std::{
-    mem,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{mem, sync::Arc, time::Duration, time::Instant};
 
 use super::{
-    Closed, Config, Done, Frame, How, Sender, Speaker,
+    Closed, Config, Done, How, Sender, Speaker,
+    clocks::{Clocks, Over},
     deflate::{Deflater, Inflate},
-    frame::{Encoded, Fault, Op, RSV1, close_payload, mask, split},
+    frame::Fault,
     handshake::Agreed,
-    keys,
-    queue::{Core, Item, Last},
+    outgoing::{Outgoing, Role},
+    queue::{Core, Last},
     reader::{Event, Reader},
 };
 use crate::{
@@ -29,32 +26,19 @@ use crate::{
     base::EventMask,
 };
 
-/// Which end of the connection we are: a client masks what it sends (RFC 6455 §5.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
-    Server,
-    Client,
-}
-
 pub(super) struct Session {
     role: Role,
     core: Arc<Core>,
     /// Until it was told that it is over.
     speaker: Option<Box<dyn Speaker>>,
     reader: Reader,
-    deflater: Option<Deflater>,
-    /// A frame that was compressed or masked, and how much of it is out.
-    current: Vec<u8>,
-    sent: usize,
-    /// How much of the queue's first item is out.
-    partly: usize,
-    /// The payload of the last ping that was not answered.
-    pong: Option<Box<[u8]>>,
-    /// A ping of ours is to go out.
-    ping: bool,
+    outgoing: Outgoing,
     close: Closing,
-    clocks: Clocks,
-    opened: bool,
+    config: Config,
+    /// From the first call on.
+    clocks: Option<Clocks>,
+    /// For when we are to be called.
+    armed: Option<Instant>,
     /// The speaker was not done when we were left.
     held: bool,
 }
@@ -64,8 +48,6 @@ pub(super) struct Session {
 struct Closing {
     /// The peer's code and reason.
     received: Option<(u16, String)>,
-    /// Ours was sent.
-    sent: Option<u16>,
     /// The peer's came first.
     by_peer: bool,
     /// The peer broke a rule: its answer is not waited for.
@@ -74,69 +56,44 @@ struct Closing {
     until: Option<Instant>,
 }
 
-struct Clocks {
-    ping_every: Option<Duration>,
-    pong_within: Duration,
-    close_within: Duration,
-    idle_timeout: Option<Duration>,
-    /// When something was received.
-    heard: Option<Instant>,
-    /// When something was received, or a message was sent.
-    active: Option<Instant>,
-    /// When a ping was sent, if nothing was received since.
-    pinged: Option<Instant>,
-    /// For when we are called.
-    armed: Option<Instant>,
-}
-
-/// It can't go on.
-struct Over(How);
-
 impl Session {
     pub(super) fn new(
         role: Role,
-        config: &Config,
+        config: Config,
         agreed: Option<&Agreed>,
         speaker: impl Speaker + 'static,
     ) -> (Self, Sender) {
-        let core = Core::new(config);
+        let core = Core::new(&config);
         let inflate = agreed.map(|agreed| Inflate::new(agreed.0.peer));
         let session = Self {
             role,
             core: core.clone(),
-            reader: Reader::new(role == Role::Server, speaker.streams(), config, inflate),
+            reader: Reader::new(role == Role::Server, speaker.streams(), &config, inflate),
+            outgoing: Outgoing::new(role, agreed.map(|agreed| Deflater::new(&agreed.0))),
             speaker: Some(Box::new(speaker)),
-            deflater: agreed.map(|agreed| Deflater::new(&agreed.0)),
-            current: Vec::new(),
-            sent: 0,
-            partly: 0,
-            pong: None,
-            ping: false,
             close: Closing::default(),
-            clocks: Clocks {
-                ping_every: config.ping_every,
-                pong_within: config.pong_within,
-                close_within: config.close_within,
-                idle_timeout: config.idle_timeout,
-                heard: None,
-                active: None,
-                pinged: None,
-                armed: None,
-            },
-            opened: false,
+            config,
+            clocks: None,
+            armed: None,
             held: false,
         };
         (session, Sender(core))
     }
 
     /// Everything that can be done now: what is waited for then.
-    fn work(&mut self, io: &mut Io<'_>, now: Instant) -> Result<EventMask, Over> {
+    fn work(&mut self, io: &mut Io<'_>) -> Result<EventMask, Over> {
         loop {
-            let drained = self.send(io, now)?;
+            if self.core.queue().kill {
+                return Err(Over(How::Killed));
+            }
+            let sent = self.outgoing.send(&self.core, &mut io.tx)?;
+            if let (true, Some(clocks)) = (sent.any, &mut self.clocks) {
+                clocks.sent(io.now().mono);
+            }
             if self.gives_room() {
                 continue;
             }
-            if drained && self.is_complete(io) {
+            if sent.all && self.is_complete(io) {
                 return Err(Over(self.how()));
             }
             if self.reads() {
@@ -147,7 +104,7 @@ impl Session {
                     return Err(Over(How::PeerLeft));
                 }
             }
-            if drained && !self.sleeps() {
+            if sent.all && !self.sleeps() {
                 continue;
             }
             self.reader.shrink();
@@ -155,88 +112,11 @@ impl Session {
             if self.reads() || self.awaits_end() {
                 mask |= EventMask::READ;
             }
-            if !drained {
+            if !sent.all {
                 mask |= EventMask::WRITE;
             }
             return Ok(mask);
         }
-    }
-
-    // Sending.
-
-    /// Writes what there is room for. Whether nothing is left.
-    fn send(&mut self, io: &mut Io<'_>, now: Instant) -> Result<bool, Over> {
-        loop {
-            if self.sent < self.current.len() {
-                self.sent += io.tx.write(&self.current[self.sent..]);
-                if self.sent < self.current.len() {
-                    return Ok(false);
-                }
-                self.clocks.active = Some(now);
-            }
-            if self.partly == 0 && self.close.sent.is_none() {
-                // Between two frames, and ahead of what waits.
-                if let Some(payload) = self.pong.take() {
-                    self.control(Op::Pong, &payload)?;
-                    continue;
-                }
-                if mem::take(&mut self.ping) {
-                    self.control(Op::Ping, b"")?;
-                    continue;
-                }
-            }
-            let mut queue = self.core.queue();
-            if queue.kill {
-                return Err(Over(How::Killed));
-            }
-            let Some((item, bytes)) = queue.front() else {
-                let (code, reason) = match &queue.last {
-                    Some(Last::HangUp) => return Err(Over(How::HungUp)),
-                    Some(Last::Close { code, reason }) if self.close.sent.is_none() => (*code, reason.clone()),
-                    _ => return Ok(true),
-                };
-                drop(queue);
-                self.control(Op::Close, &close_payload(code, &reason))?;
-                self.close.sent = Some(code);
-                continue;
-            };
-            let as_it_is = self.role == Role::Server && (item.is_plain() || self.deflater.is_none());
-            match item {
-                Item::Small { .. } if as_it_is => {
-                    self.partly += io.tx.write(&bytes[self.partly..]);
-                    if self.partly < bytes.len() {
-                        return Ok(false);
-                    }
-                    self.partly = 0;
-                    queue.pop();
-                }
-                Item::Shared { frame, .. } if as_it_is => {
-                    if !io.tx.write_shared(frame) {
-                        return Ok(false);
-                    }
-                    queue.pop();
-                }
-                Item::Small { plain, .. } => {
-                    let plain = *plain;
-                    encode(self.role, bytes, plain, &mut self.deflater, &mut self.current, &mut self.sent)?;
-                    queue.pop();
-                }
-                Item::Shared { frame, plain } => {
-                    // Compressing takes its time: not under the lock.
-                    let (frame, plain) = (frame.clone(), *plain);
-                    queue.pop();
-                    drop(queue);
-                    encode(self.role, &frame, plain, &mut self.deflater, &mut self.current, &mut self.sent)?;
-                }
-            }
-            self.clocks.active = Some(now);
-        }
-    }
-
-    /// Makes a control frame the next thing that is written.
-    fn control(&mut self, op: Op, payload: &[u8]) -> Result<(), Over> {
-        let frame = Frame::encode(op, &[payload]);
-        encode(self.role, &frame.wire, true, &mut None, &mut self.current, &mut self.sent)
     }
 
     /// Calls those who wait for room, if there is some. Whether there were any.
@@ -254,17 +134,14 @@ impl Session {
     /// Nothing is left to be sent. Whether that is still so; if it is, senders have to wake us.
     fn sleeps(&mut self) -> bool {
         let mut queue = self.core.queue();
-        let ordered = queue.kill || (queue.last.is_some() && self.close.sent.is_none());
-        if !queue.is_empty() || ordered || !queue.on_room.is_empty() {
+        let ordered = queue.kill || (queue.last.is_some() && !self.outgoing.closed);
+        if !queue.is_empty() || ordered || !queue.on_room.is_empty() || !self.outgoing.is_empty() {
             return false;
         }
         queue.asleep = true;
         queue.shrink();
         drop(queue);
-        if self.current.capacity() > 0 {
-            self.current = Vec::new();
-        }
-        self.sent = 0;
+        self.outgoing.shrink();
         true
     }
 
@@ -286,7 +163,9 @@ impl Session {
             }
             Ok(Some(event)) => event,
             Err(fault) => {
-                self.fails(fault);
+                // It is told so (§7.1.7), behind what is queued, and not heard any more.
+                self.close.fault = Some(fault);
+                self.closes(fault.code, fault.rule);
                 return true;
             }
         };
@@ -302,8 +181,10 @@ impl Session {
                 self.core.returned();
             }
             Event::Ping(payload) => {
-                // Only the last one is answered if there are several (§5.5.3): a flood of them costs one pong.
-                self.pong = Some(payload.into());
+                if !self.outgoing.closed {
+                    // Only the last one is answered if there are several (§5.5.3): a flood of them costs one pong.
+                    self.outgoing.pong = Some(payload.into());
+                }
                 speaker.ping(payload);
             }
             Event::Pong(payload) => speaker.pong(payload),
@@ -319,12 +200,6 @@ impl Session {
         true
     }
 
-    /// The peer has broken a rule (§7.1.7): it is told so behind what is queued, and not heard any more.
-    fn fails(&mut self, fault: Fault) {
-        self.close.fault = Some(fault);
-        self.closes(fault.code, fault.rule);
-    }
-
     fn closes(&self, code: u16, reason: &str) {
         let mut queue = self.core.queue();
         if queue.last != Some(Last::HangUp) {
@@ -336,7 +211,7 @@ impl Session {
 
     /// Everything is sent: whether nothing is left to be waited for.
     fn is_complete(&self, io: &Io<'_>) -> bool {
-        if self.close.sent.is_none() {
+        if !self.outgoing.closed {
             return false;
         }
         // The server ends the stream first (§7.1.1), so that it is the client whose port can be used again at once.
@@ -351,11 +226,11 @@ impl Session {
 
     /// How it ended, when both sides have said that it has.
     fn how(&self) -> How {
-        match (&self.close.fault, &self.close.received, self.close.sent) {
-            (Some(fault), ..) => How::Refused { code: fault.code, rule: fault.rule },
-            (None, Some(_), Some(_)) if self.close.by_peer => How::PeerClosed,
-            (None, Some(_), Some(_)) => How::WeClosed,
-            _ => How::PeerLeft,
+        match (&self.close.fault, &self.close.received) {
+            (Some(fault), _) => How::Refused { code: fault.code, rule: fault.rule },
+            (None, Some(_)) if self.close.by_peer => How::PeerClosed,
+            (None, Some(_)) => How::WeClosed,
+            (None, None) => How::PeerLeft,
         }
     }
 
@@ -380,76 +255,49 @@ impl Session {
     // Time.
 
     /// Looks at the clocks if one of them has run out; sets the next one.
-    fn clocks(&mut self, io: &mut Io<'_>, now: Instant) -> Result<(), Over> {
-        let closing = self.close.until.is_none() && (self.close.received.is_some() || self.core.queue().last.is_some());
-        if closing {
-            self.close.until = Some(now.checked_add(self.clocks.close_within).unwrap_or(now));
-        } else if self.clocks.armed.is_some() && !io.why().deadline() {
+    fn look(&mut self, io: &mut Io<'_>, rang: bool) -> Result<(), Over> {
+        let now = io.now().mono;
+        let queue = self.core.queue();
+        let (closing, waits) = (queue.last.is_some(), !queue.is_empty() || !io.tx.is_empty());
+        drop(queue);
+        let next = if closing {
+            let within: Duration = self.config.close_within;
+            let until = *self.close.until.get_or_insert_with(|| now.checked_add(within).unwrap_or(now));
+            if now >= until {
+                return Err(Over(How::NoClose));
+            }
+            Some(until)
+        } else if let (true, Some(clocks)) = (rang || self.armed.is_none(), &mut self.clocks) {
+            let (ping, next) = clocks.look(now, waits)?;
+            self.outgoing.ping |= ping;
+            next
+        } else {
             return Ok(());
-        }
-        let next = match self.close.until {
-            Some(until) if now >= until => return Err(Over(How::NoClose)),
-            Some(until) => Some(until),
-            None => {
-                let waits = !io.tx.is_empty() || !self.core.queue().is_empty();
-                let (ping, next) = self.clocks.next(now, waits)?;
-                self.ping |= ping;
-                next
-            }
         };
-        self.clocks.armed = next;
-        io.set_deadline(next);
+        if self.armed != next || rang {
+            self.armed = next;
+            io.set_deadline(next);
+        }
         Ok(())
-    }
-}
-
-impl Clocks {
-    /// Whether a ping is due, and when to look again. `waits`: output of ours is still on its way, and a ping behind it.
-    fn next(&mut self, now: Instant, waits: bool) -> Result<(bool, Option<Instant>), Over> {
-        let after = |since: Instant, time: Option<Duration>| time.and_then(|time| since.checked_add(time));
-        let idle = after(self.active.unwrap_or(now), self.idle_timeout);
-        if idle.is_some_and(|idle| now >= idle) {
-            return Err(Over(How::Idle));
-        }
-        let mut ping = false;
-        let mut pong = self.pinged.and_then(|pinged| after(pinged, Some(self.pong_within)));
-        if pong.is_some_and(|pong| now >= pong) {
-            if !waits {
-                return Err(Over(How::NoPong));
-            }
-            self.pinged = Some(now);
-            pong = after(now, Some(self.pong_within));
-        } else if self.pinged.is_none() {
-            pong = after(self.heard.unwrap_or(now), self.ping_every);
-            if pong.is_some_and(|due| now >= due) {
-                ping = true;
-                self.pinged = Some(now);
-                pong = after(now, Some(self.pong_within));
-            }
-        }
-        Ok((ping, [idle, pong].into_iter().flatten().min()))
-    }
-
-    fn heard(&mut self, now: Instant) {
-        (self.heard, self.active, self.pinged) = (Some(now), Some(now), None);
     }
 }
 
 impl Upgrade for Session {
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
         let (now, why) = (io.now().mono, io.why());
-        if !self.opened {
-            self.opened = true;
-            self.core.opens(io.waker());
-            self.clocks.heard(now);
-            let sender = Sender(self.core.clone());
-            if let Some(speaker) = &mut self.speaker {
-                speaker.open(&sender);
-            }
-        }
-        if why.read() || mem::take(&mut self.held) {
+        let mut answered = false;
+        match &mut self.clocks {
             // While the speaker was at work the peer was not heard, through no fault of its own.
-            self.clocks.heard(now);
+            Some(clocks) if why.read() || self.held => answered = clocks.heard(now),
+            Some(_) => {}
+            None => {
+                self.clocks = Some(Clocks::new(&self.config, now));
+                self.core.opens(io.waker());
+                let sender = Sender(self.core.clone());
+                if let Some(speaker) = &mut self.speaker {
+                    speaker.open(&sender);
+                }
+            }
         }
         if why.stopping() && self.core.queue().is_open() {
             self.closes(1001, "");
@@ -459,9 +307,10 @@ impl Upgrade for Session {
         }
         let result = match why.reset() {
             true => Err(Over(How::Reset)),
-            false => self.clocks(io, now).and_then(|()| self.work(io, now)).and_then(|mask| {
-                // What was read may have begun the close handshake.
-                self.clocks(io, now).map(|()| mask)
+            false => self.look(io, why.deadline() || answered).and_then(|()| {
+                let mask = self.work(io)?;
+                // It may have begun to close.
+                self.look(io, false).map(|()| mask)
             }),
         };
         self.held = !self.core.is_free();
@@ -469,7 +318,7 @@ impl Upgrade for Session {
             Ok(mask) => return mask,
             Err(Over(how)) => how,
         };
-        if matches!(how, How::Killed | How::NoRandom) || (how == How::NoClose && self.close.sent.is_none()) {
+        if matches!(how, How::Killed | How::NoRandom) || (how == How::NoClose && !self.outgoing.closed) {
             io.abort();
         }
         self.over(how);
@@ -482,39 +331,6 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.over(How::Dropped);
     }
-}
-
-/// Makes `current`, from `sent` on, the frame as this connection sends it.
-fn encode(
-    role: Role,
-    wire: &[u8],
-    plain: bool,
-    deflater: &mut Option<Deflater>,
-    current: &mut Vec<u8>,
-    sent: &mut usize,
-) -> Result<(), Over> {
-    // The head is written when the payload's length is known, right before it.
-    const HEAD: usize = 14;
-    let (mut first, payload) = split(wire);
-    current.clear();
-    current.resize(HEAD, 0);
-    if !plain && deflater.as_mut().is_some_and(|deflater| deflater.message(payload, current)) {
-        first |= RSV1;
-    } else {
-        current.extend_from_slice(payload);
-    }
-    let key = match role {
-        Role::Server => None,
-        Role::Client => Some(keys::next().map_err(|_| Over(How::NoRandom))?),
-    };
-    if let Some(key) = key {
-        mask(&mut current[HEAD..], key, 0);
-    }
-    let head = Encoded::new(first, current.len() - HEAD, key);
-    let head = head.as_bytes();
-    *sent = HEAD - head.len();
-    current[*sent..HEAD].copy_from_slice(head);
-    Ok(())
 }
 
 #[cfg(test)]

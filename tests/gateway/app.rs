@@ -114,7 +114,7 @@ impl Shared {
     }
 
     fn hear(&self, heard: Heard, ticket: Ticket) -> Action {
-        // The script may take its time, and others come in meanwhile.
+        // What it does may make others look here.
         let script = self.state().script.take();
         let Some(mut script) = script else { return Response::new(500).into() };
         let say = script(&heard);
@@ -147,11 +147,6 @@ impl App {
         format!("http://{}{path}", self.addr)
     }
 
-    /// From now on it does this.
-    pub(crate) fn now(&self, script: impl FnMut(&Heard) -> Say + Send + 'static) {
-        self.shared.state().script = Some(Box::new(script));
-    }
-
     /// Every call so far, of that path.
     pub(crate) fn heard(&self, path: &str) -> Vec<Heard> {
         self.shared.state().heard.iter().filter(|heard| heard.path == path).cloned().collect()
@@ -167,11 +162,6 @@ impl App {
         let heard: Vec<Heard> = state.heard.iter().filter(|heard| heard.path == path).cloned().collect();
         assert!(heard.len() >= count, "{path}: only {} calls of {count}: {heard:?}", heard.len());
         heard
-    }
-
-    /// How many calls hang.
-    pub(crate) fn hanging(&self) -> usize {
-        self.shared.state().hanging.len()
     }
 
     /// The calls that hang, once there are so many, are answered: the oldest first.

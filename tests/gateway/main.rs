@@ -9,7 +9,7 @@
 #[allow(dead_code, reason = "each test uses its part of it")]
 mod wire;
 #[path = "../matrix/world.rs"]
-#[allow(dead_code, reason = "each test uses its part of it")]
+#[allow(dead_code, unused_macros, reason = "each test uses its part of it")]
 mod world;
 
 mod app;

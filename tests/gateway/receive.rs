@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     app::{Heard, Say, nowhere, polite, raw},
     gate::{Gate, MOMENT, is, start, start_with},
-    socket::{BINARY, CLOSE, PING, PONG, Socket, TEXT, frame},
+    socket::{BINARY, CLOSE, PING, PONG, TEXT, frame},
     wire::Finish,
     world::World,
 };

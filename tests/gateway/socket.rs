@@ -94,12 +94,6 @@ impl Socket {
         self
     }
 
-    #[track_caller]
-    pub(crate) fn says_bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        assert_eq!(self.next(), (BINARY, bytes.to_vec()));
-        self
-    }
-
     /// A Close with this code, and then the end.
     #[track_caller]
     pub(crate) fn closes(&mut self, code: u16) -> String {

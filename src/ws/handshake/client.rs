@@ -5,10 +5,7 @@ use std::fmt;
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 use super::{
-    super::{
-        Config, Deflate, Sender, Speaker,
-        session::{Role, Session},
-    },
+    super::{Config, Deflate, Sender, Speaker, outgoing::Role, session::Session},
     Agreed, accept_value, extension,
 };
 use crate::{
@@ -129,7 +126,7 @@ impl Offer {
                 }
             }
         }
-        let (session, sender) = Session::new(Role::Client, &self.config, agreed.as_ref(), speaker);
+        let (session, sender) = Session::new(Role::Client, self.config, agreed.as_ref(), speaker);
         Ok((Box::new(session), sender))
     }
 }

@@ -1,10 +1,7 @@
 //! The server's half: every check of RFC 6455 §4.2.1, and the answer of §4.2.2.
 
 use super::{
-    super::{
-        Config, Deflate, Sender, Speaker,
-        session::{Role, Session},
-    },
+    super::{Config, Deflate, Sender, Speaker, outgoing::Role, session::Session},
     Agreed, accept_value,
     extension::{self, Extension},
     is_key,
@@ -165,7 +162,7 @@ impl Accept {
             Some((agreed, answer)) => (Some(Agreed(agreed)), Some(answer)),
             None => (None, None),
         };
-        let (session, sender) = Session::new(Role::Server, &self.config, agreed.as_ref(), speaker);
+        let (session, sender) = Session::new(Role::Server, self.config, agreed.as_ref(), speaker);
         let mut switch = Switch::to("websocket", session).header("Sec-WebSocket-Accept", self.answer);
         if let Some(protocol) = self.protocol {
             switch = switch.header("Sec-WebSocket-Protocol", protocol);
