@@ -138,10 +138,10 @@ impl Race {
 
     fn lost(self, error: Error) {
         let Self { place, pending, .. } = self;
+        drop(place);
         if let Some(exchange) = pending.take() {
             exchange.fail(error);
         }
-        drop(place);
     }
 }
 
@@ -158,10 +158,10 @@ fn attempt(race: &Shared, now: Moment) {
             let error = state.last.take().unwrap_or(Error::TimedOut(Deadline::Connect));
             let (place, pending) = (state.place.take(), state.pending.clone());
             drop(state);
+            drop(place);
             if let Some(exchange) = pending.take() {
                 exchange.fail(error);
             }
-            drop(place);
         }
         return;
     };
@@ -231,9 +231,9 @@ fn failed(race: &Shared, target: &Target, error: DialError) {
         let mut state = lock(race);
         let (place, pending) = (state.place.take(), state.pending.clone());
         drop(state);
+        drop(place);
         if let Some(exchange) = pending.take() {
             exchange.fail(Error::LoopEnded);
         }
-        drop(place);
     }
 }

@@ -1,0 +1,1 @@
+//! Against uncork's own server.
