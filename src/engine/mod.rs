@@ -519,9 +519,6 @@ impl Slot {
 
     /// A deadline has come: which, and what follows.
     fn expire(&mut self, core: &mut Core) -> Result<(), Ended> {
-        if let Some(why) = self.is_dialed_too_late(core) {
-            return Err(why);
-        }
         if self.send_by <= core.tick {
             // The system tells of room only when a third of its buffer is free: behind several MiB, a slow reader would
             // be taken for one that does not read.

@@ -120,7 +120,7 @@ impl Slot {
             match self.transport.socket().connected() {
                 Ok(true) => dialing.connected = true,
                 // Being writable will tell.
-                Ok(false) => return Ok(false),
+                Ok(false) => return self.dials_on(core),
                 Err(error) => return Err(self.fault(core, error.into())),
             }
             self.transport.socket().keep_alive();
@@ -132,7 +132,7 @@ impl Slot {
                 if self.eof.is_some() {
                     return Err(self.fault(core, Fault::Tls("the peer has hung up during the handshake".into())));
                 }
-                return Ok(read);
+                return if read { Ok(true) } else { self.dials_on(core) };
             }
         }
         let local = self.transport.socket().local_addr();
@@ -154,10 +154,13 @@ impl Slot {
         Ok(true)
     }
 
-    /// Whether the time to connect is over.
-    pub(super) fn is_dialed_too_late(&self, core: &Core) -> Option<Ended> {
-        let Phase::Dialing(dialing) = &self.phase else { return None };
-        (dialing.by <= core.tick).then_some(Ended::TimedOut(Timer::Handshake))
+    /// Nothing more can be done for now; if there is time left. Asked only when everything that has come was looked at:
+    /// a loop that was held up takes no peer's answer for late.
+    fn dials_on(&self, core: &Core) -> Result<bool, Ended> {
+        match &self.phase {
+            Phase::Dialing(dialing) if dialing.by <= core.tick => Err(Ended::TimedOut(Timer::Handshake)),
+            _ => Ok(false),
+        }
     }
 }
 

@@ -178,11 +178,10 @@ impl Slot {
         }
     }
 
-    /// What the peer was waited for is here. The next clock starts afresh, be it the same again; until then none runs.
+    /// What the peer was waited for is here. The next clock starts afresh when the turn ends, be it the same again.
     #[inline]
     pub(super) fn stop_clock(&mut self) {
         self.clock = None;
-        self.recv_by = Tick::NEVER;
     }
 
     /// So many bytes of a body arrived: the body clock is prolonged.
@@ -306,5 +305,15 @@ fn prolong(by: Tick, core: &Core, bytes: usize, full: std::time::Duration) -> Ti
     match (bytes as u64).saturating_mul(1000).checked_div(core.limits.min_rate) {
         Some(millis) => by.plus(millis).min(most),
         None => most,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<Slot>() <= 384, "{} bytes", size_of::<Slot>());
     }
 }

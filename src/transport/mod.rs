@@ -41,7 +41,7 @@ pub(crate) type Trust = Option<Never>;
 
 /// There is none.
 #[cfg(not(feature = "tls"))]
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) enum Never {}
 
 /// What a read brought.
