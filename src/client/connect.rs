@@ -83,8 +83,8 @@ pub(super) fn begin(pending: Pending, place: Place, now: Moment) {
             false => race.start(trust, host, now),
         });
     });
-    if !queued && let Some(exchange) = pending.take() {
-        exchange.fail(Error::QueueFull);
+    if !queued {
+        pending.fail(Error::QueueFull);
     }
 }
 
@@ -139,9 +139,7 @@ impl Race {
     fn lost(self, error: Error) {
         let Self { place, pending, .. } = self;
         drop(place);
-        if let Some(exchange) = pending.take() {
-            exchange.fail(error);
-        }
+        pending.fail(error);
     }
 }
 
@@ -159,9 +157,7 @@ fn attempt(race: &Shared, now: Moment) {
             let (place, pending) = (state.place.take(), state.pending.clone());
             drop(state);
             drop(place);
-            if let Some(exchange) = pending.take() {
-                exchange.fail(error);
-            }
+            pending.fail(error);
         }
         return;
     };
@@ -232,8 +228,6 @@ fn failed(race: &Shared, target: &Target, error: DialError) {
         let (place, pending) = (state.place.take(), state.pending.clone());
         drop(state);
         drop(place);
-        if let Some(exchange) = pending.take() {
-            exchange.fail(Error::LoopEnded);
-        }
+        pending.fail(Error::LoopEnded);
     }
 }

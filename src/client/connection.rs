@@ -57,7 +57,7 @@ pub(super) struct Connection {
     /// The beginning of a head that is not whole yet.
     partial: Vec<u8>,
     phase: Phase,
-    /// It has served a call.
+    /// It has waited, or served a call.
     used: bool,
     stopping: bool,
 }
@@ -199,6 +199,7 @@ impl Connection {
 
     /// Free for another call.
     fn release(&mut self, io: &Io<'_>) -> Go {
+        self.used = true;
         let next = match self.shared.upgrade() {
             Some(shared) if !self.stopping => {
                 let until = io.now().mono.checked_add(shared.settings.idle_time);
@@ -225,11 +226,9 @@ impl Connection {
 
     fn serve(&mut self, mut exchange: Box<Exchange>, io: &mut Io<'_>) -> Go {
         self.phase = Phase::Over;
-        if !is_quiet(io) {
+        if self.used && !is_quiet(io) {
             // It was closed while it waited: nothing of the request was sent, and any may go on a new connection.
-            if self.used {
-                exchange.again = true;
-            }
+            exchange.again = true;
             return self.begin_again(exchange, io.now());
         }
         let call = &mut exchange.call;

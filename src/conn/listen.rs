@@ -148,7 +148,7 @@ pub(crate) fn play<'s>(script: &'s [u8], wire: &[u8], mut size: impl FnMut() -> 
         listener.feed(piece);
         rest = behind;
     }
-    listener.end(wire.len() % 2 == 0);
+    listener.end(wire.len().is_multiple_of(2));
     listener
 }
 
@@ -239,7 +239,7 @@ mod tests {
             end(),
             Seen::Head(200, UntilClose, 0),
             body("rest "),
-            Seen::Cut(wire.len() % 2 == 0),
+            Seen::Cut(wire.len().is_multiple_of(2)),
         ];
         assert_eq!(seen, want);
     }

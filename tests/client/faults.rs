@@ -54,6 +54,22 @@ fn rules_that_are_broken() {
 }
 
 #[test]
+fn who_speaks_first_is_no_server() {
+    let server = Scripted::new(2, |n, mut peer| {
+        match n {
+            0 => peer.send("220 smtp.example ESMTP\r\n"),
+            _ => peer.finish(),
+        }
+        peer.head();
+    });
+    let client = Client::new();
+    let call = || client.call(Call::get(&server.url("/")).deadline(PATIENCE)).expect_err("no answer");
+    assert_eq!(call(), Error::Protocol(Misbehaved::BadStatusLine));
+    assert_eq!(call(), Error::Incomplete { got: 0, of: None });
+    server.over();
+}
+
+#[test]
 fn too_much() {
     let server = Scripted::new(6, |n, mut peer| {
         peer.asked().expect("a request");

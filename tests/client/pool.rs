@@ -273,6 +273,23 @@ fn a_loop_that_ends_leaves_nobody_waiting() {
 }
 
 #[test]
+fn who_waits_for_another_loop_learns_that_its_own_has_ended() {
+    let (server, go, came) = slow_server();
+    let url = format!("http://{}/", server.addr().expect("bound"));
+    let (loops, others) = (Loops::new(1), Loops::new(1));
+    let client = Client::builder().connections(1).build();
+    let first = fetch(&client, &others.loops[0], Call::get(&url));
+    until(|| came.load(Ordering::SeqCst) == 1);
+    let waiting = fetch(&client, &loops.loops[0], Call::get(&url));
+    loops.running.stop().expect("ended");
+    assert_eq!(wait(&waiting), Err(Error::LoopEnded));
+    go.send(()).expect("waited for");
+    assert!(wait(&first).is_ok());
+    server.stop().expect("ended");
+    others.running.stop().expect("ended");
+}
+
+#[test]
 fn a_panic_costs_one_connection() {
     let server = Scripted::new(2, move |_, mut peer| while peer.answer(ok("hello")) {});
     let loops = Loops::new(1);
