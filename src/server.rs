@@ -176,7 +176,8 @@ impl Server {
     /// Serves each connection in a thread of its own, with a clone of `handler`, which may block there. For handlers
     /// that have to; three descriptors and a thread for each connection are a price.
     ///
-    /// While a handler blocks, nothing else happens on its connection: no deadline, no wake.
+    /// While a handler blocks, nothing else happens on its connection and its loop: no deadline, no wake. Between two
+    /// connections a thread goes on turning its [`Loop`]: connections dialled there live on.
     ///
     /// # Errors
     /// What the system says to a selector or thread.

@@ -13,6 +13,7 @@ use log::warn;
 
 use super::{
     Engine,
+    arrivals::Peer,
     core::Core,
     dispatch,
     slot::{Phase, Slot, secure},
@@ -70,7 +71,7 @@ impl Engine<'_> {
         let mut then = Some(then);
         let added = self.add(
             socket,
-            peer,
+            Peer::dialed(peer),
             |socket| Transport::dialed(socket, &dial.trust),
             |_, _| {
                 then.take().map(|then| Phase::Dialing(Box::new(Dialing { then, by, connected: false, fault: None })))
@@ -98,7 +99,7 @@ impl Engine<'_> {
         let mut upgrade = Some(upgrade);
         let added = self.add(
             socket,
-            peer,
+            Peer::dialed(peer),
             |socket| Ok(Transport::plain(socket)),
             |id, core| {
                 let waker = Waker::new(RequestId { conn: id, number: 0 }, core.mailbox.clone());
@@ -139,7 +140,7 @@ impl Slot {
         let waker = Waker::new(self.request_id(), core.mailbox.clone());
         let Phase::Dialing(dialing) = std::mem::replace(&mut self.phase, Phase::Head) else { return Ok(false) };
         let dialed = Dialed {
-            peer: &self.peer,
+            peer: &self.peer.addr,
             local,
             secure: secure(&self.transport),
             alpn: self.transport.alpn(),
