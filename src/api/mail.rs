@@ -147,6 +147,7 @@ impl Loop {
     }
 
     /// Calls `f` on the loop as soon as it has a turn; `false` if it has ended, and `f` was dropped.
+    #[cfg(feature = "client")]
     pub(crate) fn at_once(&self, f: impl FnOnce(Moment) + Send + 'static) -> bool {
         self.0.post(Mail::After(Duration::ZERO, Box::new(f))).is_ok()
     }

@@ -4,10 +4,14 @@
 //!   3 g h u c ␊ HTTP/1.1 200 OK ␍␊ …
 //!   │ └──┬──┘   └ what the server sends, in pieces of 3, of 1, of any size, and all at once
 //!   size │
-//!        a letter for each request: GET, HEAD, with an offer to upgrade, CONNECT, the last one
+//!        a letter for each request: GET, HEAD, with an offer to upgrade, CONNECT, the last one;
+//!        PUT in chunks, or PUT with a body that is sent only after the answer
 //! ```
 
-use super::client::{Ask, ClientConn, Heard};
+use super::{
+    BodyOut,
+    client::{Ask, ClientConn, Heard},
+};
 use crate::h1::{
     HeadLimits, Headers, Misbehaved, ResponseFraming,
     chunked::{BodyLimits, Step},
@@ -62,19 +66,28 @@ impl<'s> Listener<'s> {
             method: match letter {
                 b'h' => "HEAD",
                 b'c' => "CONNECT",
+                b'p' | b'e' => "PUT",
                 _ => "GET",
             },
             target: "/",
             host: "x",
             fields: &Headers::new(),
-            length: BodyLength::None,
+            length: match letter {
+                b'p' => BodyLength::Chunked,
+                b'e' => BodyLength::Known(5),
+                _ => BodyLength::None,
+            },
             expect: false,
             upgrade: *letter == b'u',
             last: *letter == b'l',
         };
         let begun = self.conn.begin(&ask, &mut Vec::new());
         debug_assert!(begun.is_ok());
-        assert!(self.conn.awaits_head() && !self.conn.is_sending());
+        assert!(self.conn.awaits_head());
+        assert_eq!(self.conn.is_sending(), self.conn.body_out() != BodyOut::Nothing);
+        if self.conn.body_out() == BodyOut::Chunked {
+            assert!(self.conn.end_body(None, &mut Vec::new()) && !self.conn.is_sending());
+        }
     }
 
     pub(crate) fn feed(&mut self, piece: &[u8]) {
@@ -128,6 +141,12 @@ impl<'s> Listener<'s> {
                 Step::End(n, trailers) => {
                     self.consume(n);
                     self.seen.push(Seen::End(trailers.map(|boxed| *boxed).unwrap_or_default()));
+                    let (got, announced) = self.conn.progress();
+                    assert!(self.conn.has_no_body() && announced.is_none_or(|n| n == got));
+                    if self.conn.is_sending() {
+                        assert!(!self.conn.is_idle(), "the answer is whole, the request is not");
+                        self.conn.wrote(5);
+                    }
                     match self.conn.is_idle() {
                         true => self.ask(),
                         false => self.over = true,
@@ -251,6 +270,12 @@ mod tests {
         assert_eq!(see("gg", &close.repeat(2)).len(), 3);
         assert_eq!(see("gg", &keep.repeat(2)).len(), 6);
         assert_eq!(see("lg", &keep.repeat(2)).len(), 3);
+    }
+
+    #[test]
+    fn a_body_may_go_out_after_the_answer() {
+        let keep = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx";
+        assert_eq!(see("epe", &keep.repeat(3)).len(), 9);
     }
 
     #[test]
