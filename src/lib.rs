@@ -141,6 +141,6 @@ pub use server::{Running, Server};
 pub use transport::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError};
 
 /// The README's examples are tests.
-#[cfg(all(doctest, feature = "tls"))]
+#[cfg(all(doctest, feature = "client"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
