@@ -174,3 +174,51 @@ impl Drop for Then {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn it_is_called_once_even_if_nobody_does() {
+        let (tell, told) = channel();
+        let then = |tell: std::sync::mpsc::Sender<String>| {
+            Then::new(move |result| {
+                tell.send(result.expect_err("no connection").to_string()).expect("heard");
+                None
+            })
+        };
+        drop(then(tell.clone()));
+        assert!(then(tell).call(Err(DialError::TimedOut)).is_none());
+        let told: Vec<String> = told.iter().collect();
+        assert!(told.len() == 2 && told[0].contains("loop has ended") && told[1].contains("Dial::within"), "{told:?}");
+    }
+
+    #[test]
+    fn errors_say_what_happened() {
+        for (error, words) in [
+            (DialError::Io(io::ErrorKind::ConnectionRefused.into()), "nobody listens there"),
+            (DialError::Io(io::ErrorKind::NetworkUnreachable.into()), "can't connect"),
+            (DialError::Tls("why".into()), "no TLS connection: why"),
+            (DialError::BadName("a b".into()), "\"a b\" is neither"),
+        ] {
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn a_name_is_checked_when_it_is_dialled() {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+        let client = TlsClient::roots_pem(made.cert.pem().as_bytes()).expect("a root");
+        let dial = |name: &str| Dial::tcp(([127, 0, 0, 1], 443).into()).tls(&client, name);
+        for name in ["localhost", "example.org", "127.0.0.1", "::1"] {
+            assert_eq!(dial(name).bad_name(), None);
+        }
+        for name in ["", "a b", "[::1]", "example.org:443"] {
+            assert_eq!(dial(name).bad_name().as_deref(), Some(name));
+        }
+    }
+}

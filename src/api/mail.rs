@@ -64,7 +64,8 @@ impl From<std::os::unix::net::UnixStream> for Stream {
 ///
 /// With a thread for each connection, each of those is a loop too, which goes on after its connection has ended: what
 /// was dialled, adopted or asked for there has its turn between the connections that the thread serves. A thread that
-/// is not kept (more than 64 have nothing to serve) ends when nothing of that is left.
+/// is not kept (more than 64 have nothing to serve) ends when nothing of that is left. One loop more accepts connections
+/// for all of them: what is run there must not block.
 #[derive(Clone)]
 pub struct Loop(pub(crate) Arc<Mailbox<Mail>>);
 
@@ -146,6 +147,7 @@ impl Loop {
     }
 
     /// Calls `f` on the loop as soon as it has a turn; `false` if it has ended, and `f` was dropped.
+    #[cfg(feature = "client")]
     pub(crate) fn at_once(&self, f: impl FnOnce(Moment) + Send + 'static) -> bool {
         self.0.post(Mail::After(Duration::ZERO, Box::new(f))).is_ok()
     }

@@ -25,7 +25,9 @@ use crate::{
 const PIPE_ROOM: usize = 64 * 1024;
 
 /// What somebody waits for. Told exactly once; if it is dropped untold, the loop has ended.
-pub(super) struct Reply<T>(Option<Box<dyn FnOnce(Result<T, Error>) + Send>>);
+pub(super) struct Reply<T>(Option<Then<T>>);
+
+type Then<T> = Box<dyn FnOnce(Result<T, Error>) + Send>;
 
 impl<T> Reply<T> {
     pub(super) fn new(f: impl FnOnce(Result<T, Error>) + Send + 'static) -> Self {

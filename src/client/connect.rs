@@ -83,8 +83,8 @@ pub(super) fn begin(pending: Pending, place: Place, now: Moment) {
             false => race.start(trust, host, now),
         });
     });
-    if !queued && let Some(exchange) = pending.take() {
-        exchange.fail(Error::QueueFull);
+    if !queued {
+        pending.fail(Error::QueueFull);
     }
 }
 
@@ -138,10 +138,8 @@ impl Race {
 
     fn lost(self, error: Error) {
         let Self { place, pending, .. } = self;
-        if let Some(exchange) = pending.take() {
-            exchange.fail(error);
-        }
         drop(place);
+        pending.fail(error);
     }
 }
 
@@ -158,10 +156,8 @@ fn attempt(race: &Shared, now: Moment) {
             let error = state.last.take().unwrap_or(Error::TimedOut(Deadline::Connect));
             let (place, pending) = (state.place.take(), state.pending.clone());
             drop(state);
-            if let Some(exchange) = pending.take() {
-                exchange.fail(error);
-            }
             drop(place);
+            pending.fail(error);
         }
         return;
     };
@@ -231,9 +227,7 @@ fn failed(race: &Shared, target: &Target, error: DialError) {
         let mut state = lock(race);
         let (place, pending) = (state.place.take(), state.pending.clone());
         drop(state);
-        if let Some(exchange) = pending.take() {
-            exchange.fail(Error::LoopEnded);
-        }
         drop(place);
+        pending.fail(Error::LoopEnded);
     }
 }

@@ -57,7 +57,7 @@ pub(super) struct Connection {
     /// The beginning of a head that is not whole yet.
     partial: Vec<u8>,
     phase: Phase,
-    /// It has served a call.
+    /// It has waited, or served a call.
     used: bool,
     stopping: bool,
 }
@@ -85,6 +85,8 @@ struct Work {
     streams: bool,
     to: To,
     line: Option<Arc<Line>>,
+    /// What the call has become: to be made when this answer is out of the way.
+    next: Option<Box<Exchange>>,
     whole: Option<Instant>,
     head_within: Duration,
     idle_within: Duration,
@@ -197,6 +199,7 @@ impl Connection {
 
     /// Free for another call.
     fn release(&mut self, io: &Io<'_>) -> Go {
+        self.used = true;
         let next = match self.shared.upgrade() {
             Some(shared) if !self.stopping => {
                 let until = io.now().mono.checked_add(shared.settings.idle_time);
@@ -223,11 +226,9 @@ impl Connection {
 
     fn serve(&mut self, mut exchange: Box<Exchange>, io: &mut Io<'_>) -> Go {
         self.phase = Phase::Over;
-        if !is_quiet(io) {
+        if self.used && !is_quiet(io) {
             // It was closed while it waited: nothing of the request was sent, and any may go on a new connection.
-            if self.used {
-                exchange.again = true;
-            }
+            exchange.again = true;
             return self.begin_again(exchange, io.now());
         }
         let call = &mut exchange.call;
@@ -276,6 +277,7 @@ impl Connection {
             streams,
             to: To::Nobody,
             line: None,
+            next: None,
             whole: exchange.whole,
             head_within: options.head.unwrap_or(settings.head_within),
             idle_within: options.idle.unwrap_or(settings.idle_within),
@@ -469,7 +471,10 @@ impl Connection {
             self.place = None;
             Go::Close
         };
-        let Work { to, line, .. } = *work;
+        let Work { to, line, next, .. } = *work;
+        if let Some(next) = next {
+            pool::start(next, io.now());
+        }
         if let Some(on_end) = line.and_then(|line| line.take_on_end()) {
             on_end.tell(Ok(()));
         }
@@ -491,11 +496,14 @@ impl Connection {
 
     fn fail(&mut self, io: &Io<'_>, error: Error) -> Go {
         let Phase::Busy(work) = std::mem::replace(&mut self.phase, Phase::Over) else { return Go::Break };
-        let Work { exchange, reused, heard, mut upload, streams, to, line, .. } = *work;
+        let Work { exchange, reused, heard, mut upload, streams, to, line, next, .. } = *work;
         debug!(target: "uncork::client", "{:?}: {error}", self.key);
         let Some(mut exchange) = exchange else {
             self.place = None;
-            tell(to, line, error);
+            match next {
+                Some(next) => pool::start(next, io.now()),
+                None => tell(to, line, error),
+            }
             return Go::Break;
         };
         // RFC 9112 §9.3.1: a connection may be closed just when it is used again, and a request be repeated if that does
@@ -545,7 +553,7 @@ fn deliver(work: &mut Work, head: &ParsedResponse<'_>, switched: bool, io: &Io<'
     if unexpected || elsewhere {
         exchange.call.options.expect &= !unexpected;
         work.to = To::Sink(Sink::discard());
-        pool::start(exchange, io.now());
+        work.next = Some(exchange);
         return Ok(());
     }
     let Exchange { then, .. } = *exchange;

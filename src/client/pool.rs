@@ -174,17 +174,20 @@ impl Pending {
     pub(super) fn new(exchange: Box<Exchange>, now: Moment) -> Self {
         let (here, (by, which)) = (exchange.here.clone(), exchange.connection_by());
         let pending = Self(Arc::new(Mutex::new(Some(exchange))));
-        let timed = pending.clone();
-        here.after(by.saturating_duration_since(now.mono), move |_| {
-            if let Some(exchange) = timed.take() {
-                exchange.fail(Error::TimedOut(which));
-            }
-        });
+        let timed = Timed(pending.clone());
+        here.after(by.saturating_duration_since(now.mono), move |_| timed.0.fail(Error::TimedOut(which)));
         pending
     }
 
     pub(super) fn take(&self) -> Option<Box<Exchange>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Nobody will serve it, if nobody does already.
+    pub(super) fn fail(&self, error: Error) {
+        if let Some(exchange) = self.take() {
+            exchange.fail(error);
+        }
     }
 
     pub(super) fn look<T>(&self, f: impl FnOnce(&Exchange) -> T) -> Option<T> {
@@ -208,6 +211,15 @@ impl Pending {
 
     pub(super) fn take_place(&self) -> Option<Place> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.place.take()
+    }
+}
+
+/// What its loop knows of it, as long as that lives.
+struct Timed(Pending);
+
+impl Drop for Timed {
+    fn drop(&mut self) {
+        self.0.fail(Error::LoopEnded);
     }
 }
 
@@ -301,9 +313,7 @@ impl Shared {
                     if let Some(place) = next.take_place() {
                         place.void();
                     }
-                    if let Some(exchange) = next.take() {
-                        exchange.fail(Error::LoopEnded);
-                    }
+                    next.fail(Error::LoopEnded);
                 }
                 // Its time was up just now.
                 Err(place) => place.void(),

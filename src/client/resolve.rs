@@ -146,7 +146,7 @@ mod tests {
         let taken = (0..2 * JOBS)
             .filter(|_| {
                 let wait = wait.clone();
-                resolver.run(move || drop(wait.lock().unwrap().recv()))
+                resolver.run(move || assert!(wait.lock().unwrap().recv().is_err()))
             })
             .count();
         assert!((JOBS..=JOBS + THREADS).contains(&taken), "{taken}");

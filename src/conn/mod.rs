@@ -9,6 +9,8 @@
 //!                             Halves: all transitions, one file
 //! ```
 //!
+//! `client` is the same for a client, which writes requests and reads responses, with the same halves.
+//!
 //! A test, a fuzzer and a simulation drive these as the engine does. Call `poll_head` until it has a head, `begin`
 //! with it, then `poll_body`/`took` and `respond`/… in any interleaving, until [`ServerConn::is_idle`] (the next
 //! request) or [`ServerConn::must_close`].
@@ -18,6 +20,7 @@
 pub(crate) mod client;
 pub(crate) mod fuzz;
 pub(crate) mod halves;
+pub(crate) mod listen;
 pub(crate) mod play;
 pub(crate) mod server;
 #[cfg(test)]

@@ -17,20 +17,34 @@ use crate::{
 /// A connection that was let in and has no slot yet.
 pub(crate) struct Arrival {
     pub(crate) socket: Socket,
-    pub(crate) peer: PeerAddr,
-    pub(crate) place: Place,
+    pub(crate) peer: Peer,
     pub(crate) port: usize,
 }
 
-/// One of the places there are for connections that come to us; dropping it gives it back.
-pub(crate) struct Place {
-    admission: Arc<Admission>,
-    ip: Option<IpAddr>,
+/// Who is at the other end; and, if the connection has come to us, one of the places there are for such, which is given
+/// back when this is dropped.
+pub(crate) struct Peer {
+    pub(crate) addr: PeerAddr,
+    place_in: Option<Arc<Admission>>,
 }
 
-impl Drop for Place {
+impl Peer {
+    /// Of a connection of our own making: it takes nobody's place.
+    pub(super) fn dialed(addr: PeerAddr) -> Self {
+        Self { addr, place_in: None }
+    }
+
+    /// Whether the connection has come to us.
+    pub(super) fn is_guest(&self) -> bool {
+        self.place_in.is_some()
+    }
+}
+
+impl Drop for Peer {
     fn drop(&mut self) {
-        self.admission.leave(self.ip);
+        if let Some(admission) = &self.place_in {
+            admission.leave(&self.addr);
+        }
     }
 }
 
@@ -83,13 +97,13 @@ impl Admission {
         self.all.load(Ordering::Relaxed) < self.most
     }
 
-    pub(crate) fn enter(self: &Arc<Self>, peer: &PeerAddr) -> Result<Place, Full> {
+    pub(crate) fn enter(self: &Arc<Self>, peer: &PeerAddr) -> Result<Peer, Full> {
         if self.all.fetch_add(1, Ordering::Relaxed) >= self.most {
             self.all.fetch_sub(1, Ordering::Relaxed);
             return Err(Full::House);
         }
-        let place = |ip| Place { admission: self.clone(), ip };
-        let Some(ip) = peer.ip() else { return Ok(place(None)) };
+        let entered = || Peer { addr: *peer, place_in: Some(self.clone()) };
+        let Some(ip) = peer.ip() else { return Ok(entered()) };
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         let count = by_address.entry(ip).or_insert(0);
         if *count >= self.most_per_address {
@@ -97,12 +111,12 @@ impl Admission {
             return Err(Full::Address);
         }
         *count += 1;
-        Ok(place(Some(ip)))
+        Ok(entered())
     }
 
-    fn leave(&self, ip: Option<IpAddr>) {
+    fn leave(&self, peer: &PeerAddr) {
         self.all.fetch_sub(1, Ordering::Relaxed);
-        let Some(ip) = ip else { return };
+        let Some(ip) = peer.ip() else { return };
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = by_address.get_mut(&ip) {
             *count -= 1;

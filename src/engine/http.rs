@@ -51,7 +51,7 @@ impl Slot {
         let copy = core.access_log.is_some().then(|| Head::copy(&head));
         let around = Around {
             id: RequestId { conn: self.id, number: self.number },
-            peer: &self.peer,
+            peer: &self.peer.addr,
             listener: self.listener.into(),
             now: core.now,
             mailbox: &core.mailbox,
@@ -149,7 +149,7 @@ impl Slot {
     /// Ends the request with a refusal. If an answer is under way there is nothing honest left to say, and the
     /// connection is broken off.
     pub(super) fn end_with_words(&mut self, core: &mut Core, rule: Misbehaved, why: Ended) -> Result<(), Ended> {
-        debug!(target: "uncork::conn", "{} {}: {}", self.id, self.peer, rule.rule());
+        debug!(target: "uncork::conn", "{} {}: {}", self.id, self.peer.addr, rule.rule());
         self.open_out(core);
         if self.conn.is_answering() {
             return Err(why);

@@ -53,7 +53,7 @@ use slab::Slab;
 pub(crate) use self::arrivals::{Admission, Arrival, Port};
 pub(crate) type AccessLog = dispatch::AccessLog;
 use self::{
-    arrivals::Full,
+    arrivals::{Full, Peer},
     core::Core,
     ready::Ready,
     slot::{Phase, Slot},
@@ -319,8 +319,8 @@ impl<'h> Engine<'h> {
 
     /// A connection has come: is there a place for it, and does the application want it?
     fn arrive(&mut self, socket: Socket, peer: PeerAddr, port: usize) {
-        let place = match self.admission.enter(&peer) {
-            Ok(place) => place,
+        let entered = match self.admission.enter(&peer) {
+            Ok(entered) => entered,
             Err(full) => {
                 let what = if full == Full::House { "in all" } else { "from this address" };
                 debug!(target: "uncork::engine", "{peer}: turned away, too many connections {what}");
@@ -331,7 +331,7 @@ impl<'h> Engine<'h> {
             debug!(target: "uncork::engine", "{peer}: turned away by the handler");
             return;
         }
-        let arrival = Arrival { socket, peer, place, port };
+        let arrival = Arrival { socket, peer: entered, port };
         match &mut self.elsewhere {
             None => self.install(arrival),
             Some(elsewhere) => elsewhere(arrival),
@@ -340,15 +340,15 @@ impl<'h> Engine<'h> {
 
     /// Gives an arrival its slot.
     pub(crate) fn install(&mut self, arrival: Arrival) {
-        let Arrival { socket, peer, place, port } = arrival;
+        let Arrival { socket, peer, port } = arrival;
+        let addr = peer.addr;
         let security = self.ports.get(port).map_or(&None, |port| &port.security).clone();
         match self.add(socket, peer, |socket| Transport::accepted(socket, &security), |_, _| Some(Phase::Head)) {
             Ok(slot) => {
-                slot.place = Some(place);
                 slot.listener = u16::try_from(port).unwrap_or(u16::MAX);
                 self.guests += 1;
             }
-            Err(fault) => warn!(target: "uncork::engine", "{peer}: can't be served: {fault:?}"),
+            Err(fault) => warn!(target: "uncork::engine", "{addr}: can't be served: {fault:?}"),
         }
     }
 
@@ -356,7 +356,7 @@ impl<'h> Engine<'h> {
     fn add(
         &mut self,
         mut socket: Socket,
-        peer: PeerAddr,
+        peer: Peer,
         secured: impl FnOnce(Socket) -> Result<Transport, Fault>,
         phase: impl FnOnce(ConnId, &Core) -> Option<Phase>,
     ) -> Result<&mut Slot, Fault> {
@@ -403,7 +403,7 @@ impl<'h> Engine<'h> {
         self.core.pool.settle(&mut slot.rx);
         slot.out.settle(&mut self.core.pool);
         slot.transport.release(&mut self.core.pool);
-        let is_guest = slot.place.is_some();
+        let is_guest = slot.peer.is_guest();
         drop(slot);
         if let Some(dialing) = dialing {
             let (then, error) = dialing.failed(why);
@@ -519,9 +519,6 @@ impl Slot {
 
     /// A deadline has come: which, and what follows.
     fn expire(&mut self, core: &mut Core) -> Result<(), Ended> {
-        if let Some(why) = self.is_dialed_too_late(core) {
-            return Err(why);
-        }
         if self.send_by <= core.tick {
             // The system tells of room only when a third of its buffer is free: behind several MiB, a slow reader would
             // be taken for one that does not read.

@@ -13,6 +13,7 @@ use log::warn;
 
 use super::{
     Engine,
+    arrivals::Peer,
     core::Core,
     dispatch,
     slot::{Phase, Slot, secure},
@@ -70,7 +71,7 @@ impl Engine<'_> {
         let mut then = Some(then);
         let added = self.add(
             socket,
-            peer,
+            Peer::dialed(peer),
             |socket| Transport::dialed(socket, &dial.trust),
             |_, _| {
                 then.take().map(|then| Phase::Dialing(Box::new(Dialing { then, by, connected: false, fault: None })))
@@ -98,7 +99,7 @@ impl Engine<'_> {
         let mut upgrade = Some(upgrade);
         let added = self.add(
             socket,
-            peer,
+            Peer::dialed(peer),
             |socket| Ok(Transport::plain(socket)),
             |id, core| {
                 let waker = Waker::new(RequestId { conn: id, number: 0 }, core.mailbox.clone());
@@ -120,7 +121,7 @@ impl Slot {
             match self.transport.socket().connected() {
                 Ok(true) => dialing.connected = true,
                 // Being writable will tell.
-                Ok(false) => return Ok(false),
+                Ok(false) => return self.dials_on(core),
                 Err(error) => return Err(self.fault(core, error.into())),
             }
             self.transport.socket().keep_alive();
@@ -132,14 +133,14 @@ impl Slot {
                 if self.eof.is_some() {
                     return Err(self.fault(core, Fault::Tls("the peer has hung up during the handshake".into())));
                 }
-                return Ok(read);
+                return if read { Ok(true) } else { self.dials_on(core) };
             }
         }
         let local = self.transport.socket().local_addr();
         let waker = Waker::new(self.request_id(), core.mailbox.clone());
         let Phase::Dialing(dialing) = std::mem::replace(&mut self.phase, Phase::Head) else { return Ok(false) };
         let dialed = Dialed {
-            peer: &self.peer,
+            peer: &self.peer.addr,
             local,
             secure: secure(&self.transport),
             alpn: self.transport.alpn(),
@@ -154,10 +155,13 @@ impl Slot {
         Ok(true)
     }
 
-    /// Whether the time to connect is over.
-    pub(super) fn is_dialed_too_late(&self, core: &Core) -> Option<Ended> {
-        let Phase::Dialing(dialing) = &self.phase else { return None };
-        (dialing.by <= core.tick).then_some(Ended::TimedOut(Timer::Handshake))
+    /// Nothing more can be done for now; if there is time left. Asked only when everything that has come was looked at:
+    /// a loop that was held up takes no peer's answer for late.
+    fn dials_on(&self, core: &Core) -> Result<bool, Ended> {
+        match &self.phase {
+            Phase::Dialing(dialing) if dialing.by <= core.tick => Err(Ended::TimedOut(Timer::Handshake)),
+            _ => Ok(false),
+        }
     }
 }
 

@@ -17,11 +17,11 @@ use std::io::IoSlice;
 use log::debug;
 
 use super::{
-    arrivals::Place, closing::Closing, core::Core, job::Job, outgoing::Dialing, ready::Ready, upgraded::Upgraded,
+    arrivals::Peer, closing::Closing, core::Core, job::Job, outgoing::Dialing, ready::Ready, upgraded::Upgraded,
 };
 use crate::{
     api::Secure,
-    base::{ConnId, Ended, PeerAddr, Timer, buf::Buf, out::Out, pool::LENT, time::Tick},
+    base::{ConnId, Ended, Timer, buf::Buf, out::Out, pool::LENT, time::Tick},
     conn::ServerConn,
     h1::{Misbehaved, write},
     transport::{Fault, Got, Transport},
@@ -34,9 +34,7 @@ pub(super) struct Slot {
     pub(super) out: Out,
     pub(super) conn: ServerConn,
     pub(super) phase: Phase,
-    pub(super) peer: PeerAddr,
-    /// Held by one that has come to us; there is none for one of our own making.
-    pub(super) place: Option<Place>,
+    pub(super) peer: Peer,
     /// When the earliest of the clocks that wait for input runs out.
     pub(super) recv_by: Tick,
     /// When output must have been taken.
@@ -71,7 +69,7 @@ pub(super) enum Phase {
 }
 
 impl Slot {
-    pub(super) fn new(id: ConnId, transport: Transport, peer: PeerAddr) -> Self {
+    pub(super) fn new(id: ConnId, transport: Transport, peer: Peer) -> Self {
         Self {
             id,
             transport,
@@ -80,7 +78,6 @@ impl Slot {
             conn: ServerConn::new(),
             phase: Phase::Head,
             peer,
-            place: None,
             recv_by: Tick::NEVER,
             send_by: Tick::NEVER,
             entry: Tick::NEVER,
@@ -178,11 +175,10 @@ impl Slot {
         }
     }
 
-    /// What the peer was waited for is here. The next clock starts afresh, be it the same again; until then none runs.
+    /// What the peer was waited for is here. The next clock starts afresh when the turn ends, be it the same again.
     #[inline]
     pub(super) fn stop_clock(&mut self) {
         self.clock = None;
-        self.recv_by = Tick::NEVER;
     }
 
     /// So many bytes of a body arrived: the body clock is prolonged.
@@ -212,13 +208,13 @@ impl Slot {
     #[cold]
     pub(super) fn fault(&mut self, core: &mut Core, fault: Fault) -> Ended {
         if let Phase::Dialing(dialing) = &mut self.phase {
-            debug!(target: "uncork::transport", "{} {}: not connected: {fault:?}", self.id, self.peer);
+            debug!(target: "uncork::transport", "{} {}: not connected: {fault:?}", self.id, self.peer.addr);
             dialing.note(fault.into());
             return Ended::Aborted;
         }
         match fault {
             Fault::Io(error) => {
-                debug!(target: "uncork::transport", "{} {}: {error}", self.id, self.peer);
+                debug!(target: "uncork::transport", "{} {}: {error}", self.id, self.peer.addr);
                 match error.kind() {
                     std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => Ended::PeerLeft,
                     std::io::ErrorKind::UnexpectedEof => Ended::Aborted,
@@ -235,7 +231,7 @@ impl Slot {
                 Ended::Refused { status: rule.status(), rule: rule.rule() }
             }
             Fault::Tls(words) => {
-                debug!(target: "uncork::transport", "{} {}: TLS: {words}", self.id, self.peer);
+                debug!(target: "uncork::transport", "{} {}: TLS: {words}", self.id, self.peer.addr);
                 Ended::Refused { status: 0, rule: "TLS" }
             }
         }
@@ -286,6 +282,7 @@ impl Slot {
 }
 
 /// What is to be known of its TLS, if it has any.
+#[inline]
 pub(super) fn secure(transport: &Transport) -> Option<Secure<'_>> {
     #[cfg(feature = "tls")]
     return transport.tls_conn().map(|tls| Secure {
@@ -306,5 +303,15 @@ fn prolong(by: Tick, core: &Core, bytes: usize, full: std::time::Duration) -> Ti
     match (bytes as u64).saturating_mul(1000).checked_div(core.limits.min_rate) {
         Some(millis) => by.plus(millis).min(most),
         None => most,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<Slot>() <= 344, "{} bytes", size_of::<Slot>());
     }
 }

@@ -179,7 +179,15 @@ impl Slot {
     pub(super) fn drive_upgraded(&mut self, core: &mut Core) -> Result<bool, Ended> {
         let mut worked = false;
         for _ in 0..CALLS {
-            let Some(why) = self.why_call(core) else { return Ok(worked) };
+            let Some(why) = self.why_call(core) else {
+                if self.waits_in_vain() {
+                    debug!(target: "uncork::engine", "{}: the upgrade waits for input behind its end: terminated",
+                        self.request_id());
+                    self.terminate(core)?;
+                    return Ok(true);
+                }
+                return Ok(worked);
+            };
             worked = true;
             self.call(core, why)?;
             match &self.phase {
@@ -190,6 +198,15 @@ impl Slot {
             }
         }
         Ok(worked)
+    }
+
+    /// Whether the application has been told of the end of the input, has nothing under way, and asks for input all the
+    /// same: it would never be called again, and no clock would end that.
+    fn waits_in_vain(&self) -> bool {
+        let Phase::Upgraded(up) = &self.phase else { return false };
+        let read_alone = up.mask == EventMask::READ || up.mask == EventMask::READ | EventMask::CORK;
+        let all_out = self.out.is_empty() && !self.transport.has_pending();
+        up.told.end && read_alone && up.deadline == Tick::NEVER && all_out
     }
 
     /// The reasons there are for a call, if there is one.

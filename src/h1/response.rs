@@ -7,7 +7,7 @@
 //!   version status          framing              and: keep_alive
 //! ```
 //!
-//! The head is found by [`Scan`](super::Scan), as a request's is, which refuses bare LF and CR. What can't become a
+//! The head is found by [`Scan`], as a request's is, which refuses bare LF and CR. What can't become a
 //! status line is refused at its first byte that differs, or a server that speaks something else would be waited for.
 
 use super::{

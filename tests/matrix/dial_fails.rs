@@ -75,6 +75,7 @@ fn a_peer_that_never_answers(world: &World) {
     let addr = if world.tls { silent.local_addr().expect("an address") } else { deaf.1 };
     let error = fails(&here, to(world, addr).within(SOON));
     assert!(matches!(error, DialError::TimedOut), "{error:?}");
+    assert!(server.host.turns() < 100, "a loop that waits sleeps");
 }
 
 fn a_peer_that_hangs_up(world: &World) {

@@ -16,6 +16,7 @@ matrix! {
     early_data_is_seen,
     early_data_is_offered_in_the_first_call,
     the_first_output_is_behind_the_101,
+    the_first_output_is_behind_the_101_through_a_narrow_socket,
     echo_survives_one_byte_at_a_time,
     what_is_not_consumed_is_offered_with_what_comes,
     a_full_input_nobody_consumes_aborts,
@@ -80,6 +81,22 @@ fn the_first_output_is_behind_the_101(world: &World) {
     assert_eq!((head.is(101).get("upgrade"), head.get("connection")), (Some("test"), Some("upgrade")));
     assert_eq!((head.get("content-length"), head.get("transfer-encoding")), (None, None));
     wire.expect("SSH-2.0-uncork\r\n").ends(Finish::Clean);
+}
+
+/// 2: the 101 itself and what follows go out in many small writes.
+fn the_first_output_is_behind_the_101_through_a_narrow_socket(world: &World) {
+    const ALL: usize = 400_000;
+    let host = world.serve_narrow(|_: &mut Request<'_>| {
+        let (says, mut sent) = (bytes(ALL), 0);
+        let switch = Switch::to("test", move |io: &mut Io<'_>| {
+            sent += io.tx.write(&says[sent..]);
+            if sent == ALL { EventMask::TERMINATE } else { EventMask::WRITE }
+        });
+        switch.header("X-Long", "x".repeat(60_000))
+    });
+    let mut wire = host.connect_narrow();
+    assert_eq!(wire.send(UPGRADE).head().is(101).get("x-long").map(str::len), Some(60_000));
+    wire.expect(bytes(ALL)).ends(Finish::Clean);
 }
 
 fn echo_survives_one_byte_at_a_time(world: &World) {

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use uncork::{Action, Ended, Limits, Request, Response, Take, Upload, Waker, h1::Headers, pipe};
+use uncork::{Action, Ended, Limits, PipeIn, Request, Response, Take, Upload, Waker, h1::Headers, pipe};
 
 use crate::{
     wire::{Finish, Wire},
@@ -282,7 +282,9 @@ fn a_short_unwanted_body_is_thrown_away(world: &World) {
     assert_eq!(wire.request("GET /", &[]).answer().is(200).get("connection"), None);
 }
 
-struct Panics;
+struct Panics {
+    in_pipe: bool,
+}
 
 impl Upload for Panics {
     fn data(&mut self, chunk: &[u8]) -> Take {
@@ -293,17 +295,22 @@ impl Upload for Panics {
     fn end(self: Box<Self>, _: &Headers) -> Action {
         panic!("as it should")
     }
+
+    fn pipe(&mut self) -> Option<&mut PipeIn> {
+        assert!(!self.in_pipe, "as it should");
+        None
+    }
 }
 
 fn a_panic_of_an_upload_costs_a_500(world: &World) {
     let (tell, ended) = telling();
     let host = world.serve(move |req: &mut Request<'_>| {
         tell_end(req, &tell);
-        Action::Receive(Box::new(Panics))
+        Action::Receive(Box::new(Panics { in_pipe: req.path() == "/pipe" }))
     });
-    for body in ["", "body"] {
+    for (path, body) in [("/", ""), ("/", "body"), ("/pipe", "body")] {
         let mut wire = host.connect();
-        assert_eq!(wire.post("/", &[], body.as_bytes()).answer().is(500).get("connection"), Some("close"));
+        assert_eq!(wire.post(path, &[], body.as_bytes()).answer().is(500).get("connection"), Some("close"));
         wire.finish().ends(Finish::Clean);
         ended.next();
     }

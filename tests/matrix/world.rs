@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -11,7 +11,8 @@ use std::{
     time::Duration,
 };
 
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, RootCertStore, version::TLS12};
+use socket2::SockRef;
 use uncork::{Action, ConnId, End, Ended, Handler, Limits, PeerAddr, Request, Server, Stopper, Tls};
 
 use crate::wire::{PATIENCE, Wire};
@@ -58,7 +59,18 @@ impl World {
     }
 
     pub(crate) fn serve_within<H: Handler + Clone + Send + 'static>(&self, limits: Limits, handler: H) -> Host {
-        let mut server = Server::bind("127.0.0.1:0").expect("bound").limits(limits);
+        self.run(Server::bind("127.0.0.1:0").expect("bound").limits(limits), handler)
+    }
+
+    /// On sockets that take as little at a time as the system allows.
+    pub(crate) fn serve_narrow<H: Handler + Clone + Send + 'static>(&self, handler: H) -> Host {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        // Accepted sockets have it from their listener.
+        SockRef::from(&listener).set_send_buffer_size(1).expect("set");
+        self.run(Server::listener(listener).expect("a listener"), handler)
+    }
+
+    fn run<H: Handler + Clone + Send + 'static>(&self, mut server: Server, handler: H) -> Host {
         if self.tls {
             server = server.tls(identity().server.clone());
         }
@@ -159,6 +171,12 @@ impl Host {
     /// Connects with a small receive buffer: what is not read stays with the server.
     pub(crate) fn connect_narrow(&self) -> Wire {
         Wire::connect(self.address.addr, self.address.client_config(), Some(4096)).expect("connected")
+    }
+
+    /// Connects with no TLS newer than 1.2.
+    pub(crate) fn connect_older(&self) -> Wire {
+        let config = self.address.tls.then(|| identity().older.clone());
+        Wire::connect(self.address.addr, config, None).expect("connected")
     }
 
     /// Connects without TLS, whatever the server speaks.
@@ -270,6 +288,8 @@ pub(crate) struct Identity {
     /// The certificate, in PEM.
     pub(crate) cert: String,
     pub(crate) client: Arc<ClientConfig>,
+    /// A client that knows TLS 1.2 and nothing newer.
+    pub(crate) older: Arc<ClientConfig>,
 }
 
 /// A certificate for `localhost`, made once, that servers show and clients trust.
@@ -281,7 +301,8 @@ pub(crate) fn identity() -> &'static Identity {
         let server = Tls::pem_bytes(cert.as_bytes(), key.as_bytes()).expect("a good pair");
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).expect("a root");
+        let older = ClientConfig::builder_with_protocol_versions(&[&TLS12]).with_root_certificates(roots.clone());
         let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        Identity { server, cert, client: Arc::new(client) }
+        Identity { server, cert, client: Arc::new(client), older: Arc::new(older.with_no_client_auth()) }
     })
 }

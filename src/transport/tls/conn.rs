@@ -266,6 +266,12 @@ impl TlsConn {
         self.rustls.state().alpn_protocol()
     }
 
+    /// In full, or resumed.
+    #[cfg(test)]
+    pub(crate) fn handshake_kind(&self) -> Option<rustls::HandshakeKind> {
+        self.rustls.state().handshake_kind()
+    }
+
     /// Bytes of ciphertext made, ever: those given to the socket, and those that wait.
     pub(crate) fn sealed(&self) -> u64 {
         self.given + self.records.tx.len() as u64

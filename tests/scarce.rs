@@ -1,0 +1,93 @@
+//! Descriptors run out: who is being served goes on, nobody spins, and who waits is let in when there are some again.
+//! A program of its own, since the limit is the process's.
+#![cfg(target_os = "linux")]
+#![allow(unsafe_code)]
+#![expect(clippy::disallowed_methods, reason = "what costs time is measured")]
+
+use std::{
+    fs::File,
+    io::{Read, Write},
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use uncork::{External, Request, Response, Server, Wait};
+
+const HELLO: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+/// Asks, and turns until the whole answer is there.
+fn is_served(server: &mut External<'_>, client: &mut TcpStream) -> bool {
+    client.set_nonblocking(true).expect("set");
+    client.write_all(HELLO).expect("sent");
+    let (end, mut got) = (Instant::now() + Duration::from_secs(2), Vec::new());
+    while Instant::now() < end && !got.ends_with(b"served") {
+        let _ = server.wait(Some(Duration::from_millis(20))).expect("turned");
+        let mut block = [0; 1024];
+        if let Ok(n) = client.read(&mut block) {
+            got.extend_from_slice(&block[..n]);
+        }
+    }
+    got.ends_with(b"served")
+}
+
+/// How often the loop wants to be turned in `time`, if it is turned as it says.
+fn turns_in(server: &mut External<'_>, time: Duration) -> usize {
+    let (end, mut turns) = (Instant::now() + time, 0);
+    while Instant::now() < end {
+        turns += 1;
+        let wait = server.wait(Some(time)).expect("turned");
+        assert!(turns < 10_000, "it spins: {wait:?}");
+    }
+    turns
+}
+
+/// So many descriptors the process may have; the system's own limit may be a million.
+fn limit_descriptors(to: u64) {
+    let limit = libc::rlimit { rlim_cur: to, rlim_max: to };
+    // SAFETY: `limit` is a live local, which the call only reads.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
+}
+
+#[test]
+fn without_descriptors_the_loop_goes_on_and_does_not_spin() {
+    limit_descriptors(200);
+    let handler = |_: &mut Request<'_>| Response::text("served");
+    let mut server = Server::bind("127.0.0.1:0").expect("bound").external(handler).expect("started");
+    let addr = server.addr().expect("an address");
+    let mut early = TcpStream::connect(addr).expect("connected");
+    assert!(is_served(&mut server, &mut early));
+    // They stand in the system's queue, with nobody to take them in.
+    let mut late: Vec<_> = (0..20).map(|_| TcpStream::connect(addr).expect("queued")).collect();
+    // All but three of the descriptors there can be; what the harness holds itself is none of ours.
+    let mut hoard: Vec<File> = Vec::new();
+    while let Ok(file) = File::open("/dev/null") {
+        hoard.push(file);
+    }
+    hoard.truncate(hoard.len() - 3);
+    let turns = turns_in(&mut server, Duration::from_millis(500));
+    assert!(turns < 100, "{turns} turns in half a second");
+    assert!(File::open("/dev/null").is_err(), "three are taken in, and then there is none");
+    assert!(is_served(&mut server, &mut early), "who was there before is served");
+    let served = late.iter_mut().filter_map(|client| is_served_now(&mut server, client).then_some(())).count();
+    assert_eq!(served, 3, "so many places there were");
+    drop(hoard);
+    for client in &mut late {
+        assert!(is_served(&mut server, client), "who waited is let in");
+    }
+    assert!(!matches!(server.turn(), Ok(Wait::Now)));
+}
+
+/// Whether a client is served without waiting long: it was taken in already, or it was not.
+fn is_served_now(server: &mut External<'_>, client: &mut TcpStream) -> bool {
+    client.set_nonblocking(true).expect("set");
+    client.write_all(HELLO).expect("sent");
+    let mut got = Vec::new();
+    for _ in 0..20 {
+        let _ = server.wait(Some(Duration::from_millis(2))).expect("turned");
+        let mut block = [0; 1024];
+        if let Ok(n) = client.read(&mut block) {
+            got.extend_from_slice(&block[..n]);
+        }
+    }
+    got.ends_with(b"served")
+}
