@@ -108,20 +108,17 @@ impl Response {
     }
 
     pub(crate) fn with_any_status(status: u16) -> Self {
-        Self {
-            status,
-            headers: Headers::new(),
-            body: Body(Kind::Empty),
-            length: None,
-            close: false,
-            confirm: false,
-            fault: None,
-        }
+        Self::made_of(status, Headers::new(), Body(Kind::Empty))
+    }
+
+    fn made_of(status: u16, headers: Headers, body: Body) -> Self {
+        Self { status, headers, body, length: None, close: false, confirm: false, fault: None }
     }
 
     /// 200 with a body of `text/plain; charset=utf-8`.
     pub fn text(body: impl Into<Body>) -> Self {
-        Self::new(200).header("Content-Type", "text/plain; charset=utf-8").body(body)
+        const TEXT: Headers = Headers::constant(b"Content-Type: text/plain; charset=utf-8\r\n");
+        Self::made_of(200, TEXT, body.into())
     }
 
     /// 200 with a body that is made as the peer takes it; chunked, unless [`length`](Self::length) says how long it

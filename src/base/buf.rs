@@ -103,10 +103,13 @@ impl Buf {
     }
 
     /// Sees to room for `n` more bytes, in a larger store if need be. The store that was replaced is returned.
+    #[inline]
     pub(crate) fn reserve(&mut self, n: usize) -> Option<Box<[u8]>> {
-        if self.store.len() - self.end as usize >= n {
-            return None;
-        }
+        if self.store.len() - self.end as usize >= n { None } else { self.make_room(n) }
+    }
+
+    #[cold]
+    fn make_room(&mut self, n: usize) -> Option<Box<[u8]>> {
         if self.room() >= n {
             self.compact();
             return None;

@@ -61,6 +61,7 @@ impl Out {
     }
 
     /// Appends a block: copied if small, pointed at if large.
+    #[inline]
     pub(crate) fn push_block(&mut self, block: Block) {
         if block.bytes().len() < WORTH_POINTING_AT {
             self.push(block.bytes());

@@ -28,9 +28,10 @@ impl Pool {
     /// after [`returned`](Self::returned) says so.
     #[inline]
     pub(crate) fn lend(&mut self, buf: &mut Buf) -> bool {
-        if buf.capacity() >= LENT {
-            return true;
-        }
+        buf.capacity() >= LENT || self.lend_anew(buf)
+    }
+
+    fn lend_anew(&mut self, buf: &mut Buf) -> bool {
         if self.lent >= self.most {
             self.refused = true;
             return false;

@@ -231,3 +231,67 @@ fn failed(race: &Shared, target: &Target, error: DialError) {
         pending.fail(Error::LoopEnded);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{net::TcpListener, sync::mpsc::channel};
+
+    use super::*;
+    use crate::{
+        Request, Response, Server,
+        client::{Answer, Call, Client, answer::Reply, pool::Exchange},
+    };
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn addr(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    /// Races for a connection to these; what the answer's status is, or why there is none.
+    fn race(targets: Vec<SocketAddr>, within: Duration) -> Result<u16, Error> {
+        let running = Server::unbound().threads(1, |_: &mut Request<'_>| Response::new(500)).unwrap();
+        let (here, client) = (running.loops().remove(0), Client::new());
+        let (tell, told) = channel();
+        let on = here.clone();
+        let kept = client.clone();
+        here.at_once(move |now| {
+            let call = Call::get("http://x/").connect_within(within);
+            let then = Reply::new(move |result: Result<Answer, Error>| tell.send(result.map(|a| a.status())).unwrap());
+            let exchange = Exchange::new(kept.0.clone(), call, on.clone(), then, now);
+            let by = exchange.connection_by().0;
+            let race = Race {
+                pending: Pending::new(exchange, now),
+                place: Some(kept.0.a_place("http://x/")),
+                here: on,
+                by,
+                rest: targets.into_iter().map(Target::Tcp).collect(),
+                trust: None,
+                attempts: 0,
+                under_way: 0,
+                last: None,
+            };
+            race.start(None, String::new(), now);
+        });
+        let result = told.recv_timeout(PATIENCE).unwrap();
+        running.stop().unwrap();
+        assert_eq!(client.connections(), 0);
+        result
+    }
+
+    #[test]
+    fn the_first_that_stands_wins() {
+        let server = Server::bind("127.0.0.1:0").unwrap().threads(1, |_: &mut Request<'_>| Response::new(204)).unwrap();
+        let good = server.addr().unwrap();
+        let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Of those for documentation one hears nothing, or that there is no way.
+        let nowhere = addr("192.0.2.1:9");
+        for targets in [vec![good], vec![refused, good], vec![nowhere, refused, good], vec![good, nowhere, good]] {
+            assert_eq!(race(targets, PATIENCE), Ok(204));
+        }
+        assert!(matches!(race(vec![refused, refused], PATIENCE), Err(Error::Connect { .. })));
+        let late = race(vec![nowhere], Duration::from_millis(100));
+        assert!(matches!(late, Err(Error::TimedOut(Deadline::Connect) | Error::Connect { .. })), "{late:?}");
+        server.stop().unwrap();
+    }
+}

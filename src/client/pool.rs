@@ -285,6 +285,13 @@ impl Shared {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[cfg(test)]
+    pub(super) fn a_place(self: &Arc<Self>, url: &str) -> Place {
+        let key = Key::of(&Call::get(url));
+        self.hosts().entry(key.clone()).or_default().open += 1;
+        Place::new(self, &key)
+    }
+
     /// A place has become free: the next call that waits gets it.
     fn free(self: &Arc<Self>, key: &Key) {
         loop {

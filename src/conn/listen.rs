@@ -187,7 +187,9 @@ pub fn fuzz(data: &[u8]) {
     };
     for split in [play(script, wire, || 1), play(script, wire, || usize::from(size)), play(script, wire, any)] {
         assert_eq!(whole.seen, split.seen, "what is seen must not depend on how bytes arrive");
-        assert_eq!(whole.used, split.used, "what is left for others must not depend on how bytes arrive");
+        if !matches!(whole.seen.last(), Some(Seen::Broken(_) | Seen::Cut(_))) {
+            assert_eq!(whole.used, split.used, "what is left for others must not depend on how bytes arrive");
+        }
     }
     let mut framing = ResponseFraming::None;
     for (n, seen) in whole.seen.iter().enumerate() {

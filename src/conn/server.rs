@@ -189,15 +189,14 @@ impl ServerConn {
         self.expects = head.expect_continue;
         self.received = 0;
         self.out = BodyOut::Nothing;
-        self.report(Did::Head, true);
+        let bodiless = matches!(head.framing, Framing::None | Framing::Length(0));
+        let begun = if bodiless { self.halves.did_whole_request() } else { self.halves.did_request(Did::Head) };
+        debug_assert!(begun.is_ok(), "{begun:?}");
         if !head.keep_alive || last {
             self.halves.forbid_keep_alive();
         }
         match head.framing {
-            Framing::None | Framing::Length(0) => {
-                self.body = BodyIn::None;
-                self.report(Did::End, true);
-            }
+            Framing::None | Framing::Length(0) => self.body = BodyIn::None,
             Framing::Length(n) if n > limits.body => return Err(Misbehaved::BodyTooLarge),
             Framing::Length(n) => self.body = BodyIn::Length(n),
             Framing::Chunked => self.body = BodyIn::Chunked(Decoder::new()),

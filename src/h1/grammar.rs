@@ -85,7 +85,7 @@ pub(crate) fn is_target(bytes: &[u8]) -> bool {
 /// How many of the first bytes are letters, digits, dots and hyphens.
 #[inline]
 pub(crate) fn plain_host(bytes: &[u8]) -> usize {
-    bytes.iter().position(|&b| CLASS[usize::from(b)] & PLAIN_HOST == 0).unwrap_or(bytes.len())
+    bytes.iter().take_while(|&&b| CLASS[usize::from(b)] & PLAIN_HOST != 0).count()
 }
 
 /// Without optional whitespace, SP and HTAB, at either end.

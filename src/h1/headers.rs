@@ -40,6 +40,13 @@ impl Headers {
         Self(Block::Inline { len: 0, bytes: [0; INLINE] })
     }
 
+    /// Fields as they go on the wire, of our own making: [`INLINE`] bytes at most, or it does not compile.
+    pub(crate) const fn constant(wire: &[u8]) -> Self {
+        let mut bytes = [0; INLINE];
+        bytes.split_at_mut(wire.len()).0.copy_from_slice(wire);
+        Self(Block::Inline { len: wire.len() as u8, bytes })
+    }
+
     /// Adds a field behind the others, whether or not there is one of that name. The value is trimmed.
     ///
     /// # Errors

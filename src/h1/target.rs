@@ -104,17 +104,12 @@ pub(crate) fn is_host(value: &[u8]) -> bool {
 #[inline]
 fn is_port(port: &[u8]) -> bool {
     // RFC 3986 §3.2.3: port = *DIGIT, so it may be empty; leading zeros are fine.
-    let mut number = 0u32;
-    for b in port {
-        if !b.is_ascii_digit() {
-            return false;
-        }
-        number = number * 10 + u32::from(b - b'0');
-        if number > 65_535 {
-            return false;
-        }
-    }
-    true
+    port.iter().all(u8::is_ascii_digit) && (port.len() < 5 || is_long_port(port))
+}
+
+fn is_long_port(digits: &[u8]) -> bool {
+    let number = digits.iter().try_fold(0u32, |n, b| Some(n * 10 + u32::from(b - b'0')).filter(|n| *n <= 65_535));
+    number.is_some()
 }
 
 #[cold]
