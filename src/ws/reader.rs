@@ -115,6 +115,11 @@ impl Reader {
         self.frame.is_none() && self.assembly.is_none()
     }
 
+    /// Bytes allocated.
+    pub(crate) fn held(&self) -> usize {
+        self.text.capacity() + self.binary.capacity() + self.control.capacity()
+    }
+
     /// What was allocated for messages goes back.
     pub(crate) fn shrink(&mut self) {
         if self.is_idle() {

@@ -140,6 +140,10 @@ impl Host {
         self.turns.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.address.addr
+    }
+
     pub(crate) fn address(&self) -> Address {
         self.address
     }
