@@ -93,6 +93,7 @@ pub(crate) struct Play {
     /// What went out.
     pub(crate) sent: Vec<u8>,
     pub(crate) mask: EventMask,
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests look at it"))]
     pub(crate) deadline: Option<std::time::Instant>,
     pub(crate) aborted: bool,
     closed: Arc<Mutex<Vec<Closed>>>,
@@ -132,6 +133,12 @@ impl Play {
     /// How it ended; once, at the most.
     pub(crate) fn closed(&self) -> Vec<Closed> {
         self.closed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Bytes allocated for messages, in either direction.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.session.held()
     }
 
     fn call(&mut self, why: u8, end: RxEnd) {
@@ -183,6 +190,7 @@ impl Play {
     }
 
     /// Somebody has called the waker.
+    #[cfg(test)]
     pub(crate) fn wake(&mut self) {
         self.call(Why::EXTERNAL, RxEnd::NotYet);
         self.drain();
@@ -197,6 +205,7 @@ impl Play {
     }
 
     /// The deadline passes.
+    #[cfg(test)]
     pub(crate) fn late(&mut self) {
         if let Some(deadline) = self.deadline.take() {
             self.now.mono = deadline;
@@ -206,6 +215,7 @@ impl Play {
     }
 
     /// The server stops, or the connection is reset.
+    #[cfg(test)]
     pub(crate) fn stop(&mut self, reset: bool) {
         self.call(if reset { Why::RESET } else { Why::STOPPING }, RxEnd::NotYet);
         self.drain();
