@@ -34,7 +34,7 @@ impl Config {
         Self(Arc::new(Values {
             message: 16 << 20,
             frame: u64::MAX,
-            fragments: 65_536,
+            fragments: 1 << 20,
             queue: 1 << 20,
             queue_messages: None,
             ping_every: Some(Duration::from_secs(25)),
@@ -60,7 +60,7 @@ impl Config {
         self.with(|values| values.frame = bytes)
     }
 
-    /// Frames of one message that is received. 65,536: a message of empty ones would never end. Beyond it: 1009.
+    /// Frames of one message that is received. 1,048,576: a message of empty ones would never end. Beyond it: 1009.
     pub fn fragments(self, count: u32) -> Self {
         self.with(|values| values.fragments = count)
     }
