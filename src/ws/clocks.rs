@@ -14,9 +14,7 @@ use super::{Config, How};
 pub(super) struct Over(pub(super) How);
 
 pub(super) struct Clocks {
-    ping_every: Option<Duration>,
-    pong_within: Duration,
-    idle_timeout: Option<Duration>,
+    config: Config,
     /// When something was received.
     heard: Instant,
     /// When something was received, or a message was sent.
@@ -32,8 +30,7 @@ fn after(since: Instant, time: impl Into<Option<Duration>>) -> Option<Instant> {
 
 impl Clocks {
     pub(super) fn new(config: &Config, now: Instant) -> Self {
-        let &Config { ping_every, pong_within, idle_timeout, .. } = config;
-        Self { ping_every, pong_within, idle_timeout, heard: now, active: now, pinged: None }
+        Self { config: config.clone(), heard: now, active: now, pinged: None }
     }
 
     /// Something was received; or nothing was listened to, which is not the peer's fault. Whether it answers a ping:
@@ -51,13 +48,13 @@ impl Clocks {
     /// Whether a ping is due, and when to look again. `waits`: output of ours is still on its way, and a ping would be
     /// behind it.
     pub(super) fn look(&mut self, now: Instant, waits: bool) -> Result<(bool, Option<Instant>), Over> {
-        let idle = after(self.active, self.idle_timeout);
+        let idle = after(self.active, self.config.0.idle_timeout);
         if idle.is_some_and(|idle| now >= idle) {
             return Err(Over(How::Idle));
         }
         let due = match self.pinged {
-            Some(pinged) => after(pinged, self.pong_within),
-            None => after(self.heard, self.ping_every),
+            Some(pinged) => after(pinged, self.config.0.pong_within),
+            None => after(self.heard, self.config.0.ping_every),
         };
         let rang = due.is_some_and(|due| now >= due);
         if rang && self.pinged.is_some() && !waits {
@@ -66,7 +63,7 @@ impl Clocks {
         let ping = rang && self.pinged.is_none();
         let due = if rang {
             self.pinged = Some(now);
-            after(now, self.pong_within)
+            after(now, self.config.0.pong_within)
         } else {
             due
         };

@@ -109,16 +109,21 @@ pub(crate) struct Corrupt;
 pub(crate) struct Inflate {
     half: Half,
     codec: Option<Decompress>,
+    /// What comes next is wrong.
+    corrupt: bool,
 }
 
 impl Inflate {
     pub(crate) fn new(half: Half) -> Self {
-        Self { half, codec: None }
+        Self { half, codec: None, corrupt: false }
     }
 
     /// Takes in some of `input` and puts some into `out`: how much of each. There may be more to come if `out` is full,
-    /// even if all of `input` is taken.
+    /// even if all of `input` is taken. What comes before a fault is given first.
     pub(crate) fn step(&mut self, input: &[u8], out: &mut [u8]) -> Result<(usize, usize), Corrupt> {
+        if self.corrupt {
+            return Err(Corrupt);
+        }
         let half = self.half;
         let codec = self.codec.get_or_insert_with(|| {
             // A spare one has the largest window, which is right for all.
@@ -130,13 +135,16 @@ impl Inflate {
         loop {
             let (before_in, before_out) = (codec.total_in(), codec.total_out());
             let status = codec.decompress(&input[taken..], &mut out[made..], FlushDecompress::Sync);
-            let status = status.map_err(|_| Corrupt)?;
             taken += (codec.total_in() - before_in) as usize;
             made += (codec.total_out() - before_out) as usize;
             match status {
                 // A block that says it is the last (§7.2.3.4): what follows begins anew.
-                Status::StreamEnd => codec.reset(false),
-                Status::Ok | Status::BufError => return Ok((taken, made)),
+                Ok(Status::StreamEnd) => codec.reset(false),
+                Ok(Status::Ok | Status::BufError) => return Ok((taken, made)),
+                Err(_) => {
+                    self.corrupt = true;
+                    return if made > 0 { Ok((taken, made)) } else { Err(Corrupt) };
+                }
             }
             if taken == input.len() || made == out.len() {
                 return Ok((taken, made));

@@ -21,7 +21,8 @@ pub(super) enum Role {
 
 pub(super) struct Outgoing {
     role: Role,
-    deflater: Option<Deflater>,
+    /// Boxed, as it is rare.
+    deflater: Option<Box<Deflater>>,
     /// A frame that was made for this connection, and how much of it is out.
     current: Vec<u8>,
     sent: usize,
@@ -45,6 +46,7 @@ pub(super) struct Sent {
 
 impl Outgoing {
     pub(super) fn new(role: Role, deflater: Option<Deflater>) -> Self {
+        let deflater = deflater.map(Box::new);
         let (current, sent, partly, pong, ping, closed) = (Vec::new(), 0, 0, None, false, false);
         Self { role, deflater, current, sent, partly, pong, ping, closed }
     }
@@ -120,6 +122,11 @@ impl Outgoing {
     /// Whether nothing is begun or due.
     pub(super) fn is_empty(&self) -> bool {
         self.sent == self.current.len() && self.partly == 0 && self.pong.is_none() && !self.ping
+    }
+
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.current.capacity()
     }
 
     /// What was allocated for frames goes back.

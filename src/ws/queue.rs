@@ -162,6 +162,11 @@ impl Queue {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.small.capacity() + self.items.capacity() * size_of::<Item>()
+    }
+
     /// Nothing waits: what was allocated for it goes back.
     pub(super) fn shrink(&mut self) {
         if self.items.is_empty() && self.small.capacity() > 0 {
@@ -201,8 +206,8 @@ impl Core {
             small: Vec::new(),
             out: 0,
             bytes: 0,
-            most: config.queue.max(1),
-            most_items: config.queue_messages,
+            most: config.0.queue.max(1),
+            most_items: config.0.queue_messages,
             asleep: false,
             last: None,
             kill: false,

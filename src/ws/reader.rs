@@ -71,10 +71,9 @@ pub(crate) struct Reader {
     /// Whether the peer masks: it is a client.
     masked: bool,
     streams: bool,
-    message_limit: u64,
-    frame_limit: u64,
-    fragment_limit: u32,
-    inflate: Option<Inflate>,
+    config: Config,
+    /// Boxed, as it is rare.
+    inflate: Option<Box<Inflate>>,
     frame: Option<Frame>,
     assembly: Option<Assembly>,
     utf8: Utf8,
@@ -94,10 +93,8 @@ impl Reader {
         Self {
             masked,
             streams,
-            message_limit: config.message,
-            frame_limit: config.frame,
-            fragment_limit: config.fragments,
-            inflate,
+            config: config.clone(),
+            inflate: inflate.map(Box::new),
             frame: None,
             assembly: None,
             utf8: Utf8::default(),
@@ -113,6 +110,11 @@ impl Reader {
     /// Whether nothing is begun.
     pub(crate) fn is_idle(&self) -> bool {
         self.frame.is_none() && self.assembly.is_none()
+    }
+
+    /// Bytes allocated.
+    pub(crate) fn held(&self) -> usize {
+        self.text.capacity() + self.binary.capacity() + self.control.capacity()
     }
 
     /// What was allocated for messages goes back.
@@ -193,7 +195,7 @@ impl Reader {
                 Err(Fault::protocol("reserved bits must be 0"))
             }
             (Op::Continue, None) => Err(Fault::protocol("a continuation of nothing")),
-            (Op::Continue, Some(message)) if message.fragments >= self.fragment_limit => {
+            (Op::Continue, Some(message)) if message.fragments >= self.config.0.fragments => {
                 Err(Fault::too_big("too many fragments"))
             }
             (Op::Text | Op::Binary, Some(_)) => Err(Fault::protocol("a message inside another")),
@@ -202,10 +204,10 @@ impl Reader {
         let Some(head) = head else { return Ok(None) };
         if !head.op.is_control() {
             let before = self.assembly.as_ref().map_or(0, |message| message.framed);
-            if head.len > self.frame_limit {
+            if head.len > self.config.0.frame {
                 return Err(Fault::too_big("frame too big"));
             }
-            if before.saturating_add(head.len) > self.message_limit {
+            if before.saturating_add(head.len) > self.config.0.message {
                 return Err(Fault::too_big("message too big"));
             }
         }
@@ -323,7 +325,7 @@ impl Reader {
             return Err(CORRUPT);
         }
         message.inflated += made as u64;
-        if message.inflated > self.message_limit {
+        if message.inflated > self.config.0.message {
             return Err(Fault::too_big("message too big"));
         }
         absorb(message.kind, &out[..made], &mut self.utf8, &mut self.text, &mut self.binary)?;

@@ -145,6 +145,12 @@ impl Session {
         true
     }
 
+    /// Bytes allocated for messages, in either direction.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.reader.held() + self.outgoing.held() + self.core.queue().held()
+    }
+
     // Reading.
 
     /// Whether the next event may be told.
@@ -261,7 +267,7 @@ impl Session {
         let (closing, waits) = (queue.last.is_some(), !queue.is_empty() || !io.tx.is_empty());
         drop(queue);
         let next = if closing {
-            let within: Duration = self.config.close_within;
+            let within: Duration = self.config.0.close_within;
             let until = *self.close.until.get_or_insert_with(|| now.checked_add(within).unwrap_or(now));
             if now >= until {
                 return Err(Over(How::NoClose));

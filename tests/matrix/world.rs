@@ -152,6 +152,10 @@ impl Host {
         self.turns.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.address.addr
+    }
+
     pub(crate) fn address(&self) -> Address {
         self.address
     }
@@ -162,10 +166,6 @@ impl Host {
 
     pub(crate) fn try_connect(&self) -> io::Result<Wire> {
         self.address.try_connect()
-    }
-
-    pub(crate) fn addr(&self) -> SocketAddr {
-        self.address.addr
     }
 
     /// Connects with a small receive buffer: what is not read stays with the server.
