@@ -5,6 +5,12 @@
 //! fixed time; whatever is to happen is waited for with a bound that only a hang reaches.
 #![cfg(all(feature = "gateway", feature = "tls"))]
 
+#[path = "../support/client.rs"]
+#[allow(dead_code, reason = "each test uses its part of it")]
+mod client;
+#[path = "../support/program.rs"]
+#[allow(dead_code, reason = "each test uses its part of it")]
+mod program;
 #[path = "../support/wire.rs"]
 #[allow(dead_code, reason = "each test uses its part of it")]
 mod wire;
@@ -35,5 +41,6 @@ macro_rules! worlds {
 mod connect;
 mod counted;
 mod life;
+mod programs;
 mod receive;
 mod send;
