@@ -19,7 +19,8 @@
 //! A [`Handler`] is called once for each request, when its head is complete, and *returns* what shall happen: an
 //! [`Action`]. It never calls it, so nothing can happen at the wrong time. What may be done later, from any thread, is
 //! a value: a [`Ticket`] answers a request, a [`Waker`] has it called again, a [`pipe`] joins two connections, a
-//! [`Loop`] calls back after a while, or [dials](Loop::dial) and hands the connection over.
+//! [`Loop`] calls back after a while, or [dials](Loop::dial) and hands the connection over. A `Client` (feature
+//! `client`) calls other servers from the same loops.
 //!
 //! # How a byte travels
 //!
@@ -60,6 +61,8 @@
 //! | `engine` | one event loop | `base h1 conn api transport` |
 //! | `drive` | who waits; the only room that reads the clocks | `base api engine` |
 //! | `server` | [`Server`], [`Running`] | `base api transport engine drive` |
+//! | `ws` | WebSocket, server and client: an [`Upgrade`] like any other | `base h1 api` |
+//! | `client` | outgoing HTTP/1.1 on the same loops | `base h1 conn api transport engine drive` |
 #![cfg_attr(feature = "relay", doc = "| [`relay`] | services, written as an outsider would | the public face |")]
 #![cfg_attr(not(feature = "relay"), doc = "| `relay` | services, written as an outsider would | the public face |")]
 //!
@@ -97,7 +100,7 @@
 //!
 //! Through `log`, one target for each room: `uncork::engine` (what the application did wrong: error; what the system
 //! refuses: warn; who was turned away: debug), `uncork::conn` (what peers did wrong: debug), `uncork::transport`
-//! (socket and TLS trouble: debug), `uncork::drive`, `uncork::relay`. Requests are not logged:
+//! (socket and TLS trouble: debug), `uncork::client` (what servers did wrong: debug), `uncork::drive`, `uncork::relay`. Requests are not logged:
 //! [`Server::access_log`] is for that.
 //!
 //! # Where the plan was changed
@@ -114,6 +117,8 @@ extern crate self as uncork;
 
 pub(crate) mod api;
 pub(crate) mod base;
+#[cfg(feature = "client")]
+pub mod client;
 pub(crate) mod conn;
 pub(crate) mod drive;
 pub(crate) mod engine;
@@ -124,6 +129,8 @@ pub(crate) mod server;
 pub(crate) mod transport;
 #[doc(hidden)]
 pub mod workbench;
+#[cfg(feature = "ws")]
+pub mod ws;
 
 pub use api::{
     Access, Action, Body, Dial, DialError, Dialed, End, Flow, Gone, Handler, Head, Io, Loop, Moved, PipeIn, PipeOut,
@@ -137,6 +144,6 @@ pub use server::{Running, Server};
 pub use transport::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError};
 
 /// The README's examples are tests.
-#[cfg(all(doctest, feature = "tls"))]
+#[cfg(all(doctest, feature = "client"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

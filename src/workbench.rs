@@ -1,12 +1,14 @@
 //! What the fuzz targets and the benchmarks need of what is private. Not for others.
 
+#[cfg(feature = "ws")]
+pub use crate::ws::fuzz::{inflate, websocket};
 use crate::{
     base::{Limits, buf::Buf, out::Out},
     conn::{BodyOut, ServerConn, server::Answer},
     h1::{HeadLimits, Headers, field_slots},
 };
 pub use crate::{
-    conn::fuzz::fuzz as connection,
+    conn::{fuzz::fuzz as connection, listen::fuzz as response},
     h1::{chunked::fuzz as chunked, framing::fuzz as framing, head::fuzz as head},
     transport::proxy::fuzz as proxy,
 };
@@ -79,7 +81,7 @@ mod tests {
     use std::{fs, path::Path};
 
     /// Runs a fuzz body over what lies in its corpus.
-    fn over_corpus(target: &str, fuzz: fn(&[u8])) {
+    fn over_corpus(target: &str, fuzz: impl Fn(&[u8]) + std::panic::RefUnwindSafe) {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
         if !dir.exists() {
             return; // A published crate comes without it.
@@ -118,6 +120,20 @@ mod tests {
     #[test]
     fn proxies_hold_over_the_corpus() {
         over_corpus("proxy", super::proxy);
+    }
+
+    #[test]
+    fn responses_hold_over_the_corpus() {
+        over_corpus("response", super::response);
+    }
+
+    #[test]
+    #[cfg(feature = "ws")]
+    #[expect(clippy::disallowed_methods, reason = "any moment will do")]
+    fn websockets_hold_over_the_corpus() {
+        let now = crate::Moment { mono: std::time::Instant::now(), wall: std::time::SystemTime::UNIX_EPOCH };
+        over_corpus("websocket", |data| super::websocket(data, now));
+        over_corpus("inflate", super::inflate);
     }
 
     #[test]

@@ -140,9 +140,16 @@ impl Loop {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Calls `f` on the loop after `delay`. Not called at all if the loop ends before. A panic in it is logged.
+    /// Calls `f` on the loop after `delay`; with none, as soon as it has a turn. Not called at all if the loop ends
+    /// before. A panic in it is logged.
     pub fn after(&self, delay: Duration, f: impl FnOnce(Moment) + Send + 'static) {
         let _ = self.0.post(Mail::After(delay, Box::new(f)));
+    }
+
+    /// Calls `f` on the loop as soon as it has a turn; `false` if it has ended, and `f` was dropped.
+    #[cfg(feature = "client")]
+    pub(crate) fn at_once(&self, f: impl FnOnce(Moment) + Send + 'static) -> bool {
+        self.0.post(Mail::After(Duration::ZERO, Box::new(f))).is_ok()
     }
 }
 
