@@ -45,6 +45,10 @@
 //!
 //! Not here: users, persistence (a restart forgets every session), clusters.
 
+mod addresses;
+mod config;
 mod session;
+mod wire;
 
-pub use session::{InvalidConfig, SessionConfig, SessionRelay};
+pub use config::InvalidConfig;
+pub use session::{SessionConfig, SessionRelay};
