@@ -39,6 +39,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rustls", &["transport/tls/"]),
     ("base64", &["relay/"]),
     ("getrandom", &["relay/"]),
+    ("serde", &["relay/"]),
+    ("serde_json", &["relay/"]),
     ("subtle", &["relay/"]),
 ];
 
