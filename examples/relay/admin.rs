@@ -4,6 +4,7 @@
 //!   GET /metrics     Prometheus' text format        GET /sessions    the session relay's sessions, as JSON
 //!   GET /health      200 while it runs              GET /log-level   how much is logged
 //!   GET /ready       200, or 503 while it drains    PUT /log-level   from now on so much: debug
+//!   GET /stream      the rendezvous' streams        /send, /close    the gateway's application; /stats and /ping
 //! ```
 //! There are no users and no passwords here: who reaches the listener may do all of it. On a loopback address it serves
 //! only who names it by an address or `localhost`, so that no web page can make a browser on this machine its messenger
@@ -11,11 +12,16 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use uncork::{Action, Handler, Request, Response, Take, Upload, h1::Headers, relay::SessionInfo};
+use uncork::{
+    Action, Handler, Request, Response, Take, Upload,
+    h1::Headers,
+    relay::{Gateway, SessionInfo},
+};
 
 use super::{
     logs::{self, json},
-    site::{Services, Shared},
+    services::Services,
+    site::Shared,
 };
 
 /// The longest log level anybody can mean.
@@ -35,6 +41,10 @@ impl Handler for Admin {
         if self.is_local && !req.host().is_some_and(is_own_name) {
             return text(403, "This listener is asked for by its address, or as localhost.").into();
         }
+        let own_path = |gateway: &&Gateway| gateway.serves(req.path()) && gateway.config().path.connect != req.path();
+        if let Some(gateway) = self.services.gateway.as_ref().filter(own_path) {
+            return gateway.handle(req);
+        }
         let get = matches!(req.method(), "GET" | "HEAD");
         match req.path() {
             "/metrics" if get => self.metrics(req).into(),
@@ -48,8 +58,12 @@ impl Handler for Admin {
                 Some(sessions) => list(&sessions.sessions(req.now())).into(),
                 None => text(404, "The session relay is off.").into(),
             },
-            "/" if get => text(200, "/metrics /health /ready /sessions /log-level").into(),
-            "/" | "/metrics" | "/health" | "/ready" | "/sessions" => {
+            "/stream" if get => match &self.services.rendezvous {
+                Some(rendezvous) => rendezvous.list(req.now()).header("Cache-Control", "no-store").into(),
+                None => text(404, "The rendezvous is off.").into(),
+            },
+            "/" if get => text(200, "/metrics /health /ready /sessions /stream /log-level").into(),
+            "/" | "/metrics" | "/health" | "/ready" | "/sessions" | "/stream" => {
                 Response::new(405).header("Allow", "GET, HEAD").into()
             }
             _ => text(404, "There is nothing here.").into(),
@@ -59,8 +73,17 @@ impl Handler for Admin {
 
 impl Admin {
     fn metrics(&self, req: &Request<'_>) -> Response {
-        let sessions = self.services.sessions.as_ref().map(|sessions| sessions.sessions(req.now()));
-        let page = self.shared.metrics.page(self.shared.is_ready(), sessions.as_deref());
+        let mut page = self.shared.metrics.page(self.shared.is_ready());
+        let Services { sessions, rendezvous, gateway, .. } = &self.services;
+        if let Some(sessions) = sessions {
+            page.sessions(&sessions.sessions(req.now()));
+        }
+        if let Some(rendezvous) = rendezvous {
+            page.rendezvous(rendezvous.counts(req.now()));
+        }
+        if let Some(gateway) = gateway {
+            page.gateway(gateway.stats());
+        }
         Response::new(200).header("Content-Type", "text/plain; version=0.0.4; charset=utf-8").body(page.0)
     }
 }

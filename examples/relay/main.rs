@@ -12,7 +12,7 @@
 //! `--print-config`.
 //!
 //! ```text
-//!   flags, file ──▶ config ──▶ settings ──▶ run ──▶ listen ──▶ site: session relay, a page
+//!   flags, file ──▶ config ──▶ settings ──▶ run ──▶ listen ──▶ site: services, a page for people
 //!                              (values)      │
 //!                                            ├──▶ admin: metrics, health, who is there
 //!                                            └──▶ signals: stop, reload        logs, access, notify (systemd)
@@ -32,6 +32,7 @@ mod notify;
 #[path = "../common/page.rs"]
 mod page;
 mod run;
+mod services;
 mod settings;
 mod site;
 mod values;

@@ -7,7 +7,10 @@ use std::{
     time::SystemTime,
 };
 
-use uncork::{Access, relay::SessionInfo};
+use uncork::{
+    Access,
+    relay::{GatewayStats, RendezvousCounts, SessionInfo},
+};
 
 /// The kinds of answers, by the first digit of their status; the first one is for none at all.
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -64,7 +67,7 @@ impl Metrics {
     }
 
     /// All of it, in Prometheus' words.
-    pub(crate) fn page(&self, ready: bool, sessions: Option<&[SessionInfo]>) -> Page {
+    pub(crate) fn page(&self, ready: bool) -> Page {
         let mut page = Page::default();
         let (accepted, closed) = (self.accepted.load(Relaxed), self.closed.load(Relaxed));
         page.counter("connections_total", "Connections accepted", accepted);
@@ -86,14 +89,6 @@ impl Metrics {
         page.family("reloads_total", "counter", "How often the configuration was read again, by outcome");
         page.sample("reloads_total", "{outcome=\"success\"}", well);
         page.sample("reloads_total", "{outcome=\"failure\"}", failed);
-        if let Some(sessions) = sessions {
-            let sum = |of: fn(&SessionInfo) -> usize| sessions.iter().map(of).sum::<usize>();
-            page.gauge("sessions", "Sessions of the session relay", sessions.len());
-            page.gauge("session_transfers", "Messages on their way in sessions", sum(|session| session.transfers));
-            page.family("session_waiting", "gauge", "Requests that wait for their partner in a session");
-            page.sample("session_waiting", "{role=\"receiver\"}", sum(|session| session.receivers));
-            page.sample("session_waiting", "{role=\"sender\"}", sum(|session| session.senders));
-        }
         page.process(self.began);
         page
     }
@@ -113,6 +108,43 @@ impl Display for Millis {
 pub(crate) struct Page(pub(crate) String);
 
 impl Page {
+    pub(crate) fn sessions(&mut self, sessions: &[SessionInfo]) {
+        let sum = |of: fn(&SessionInfo) -> usize| sessions.iter().map(of).sum::<usize>();
+        self.gauge("sessions", "Sessions of the session relay", sessions.len());
+        self.gauge("session_transfers", "Messages on their way in sessions", sum(|session| session.transfers));
+        self.family("session_waiting", "gauge", "Requests that wait for their partner in a session");
+        self.sample("session_waiting", "{role=\"receiver\"}", sum(|session| session.receivers));
+        self.sample("session_waiting", "{role=\"sender\"}", sum(|session| session.senders));
+    }
+
+    pub(crate) fn rendezvous(&mut self, counts: RendezvousCounts) {
+        self.family("streams", "gauge", "Streams of the rendezvous; over: the records of those that have ended");
+        for (state, count) in [("waiting", counts.waiting), ("running", counts.running), ("over", counts.over)] {
+            self.sample("streams", &format!("{{state=\"{state}\"}}"), count);
+        }
+    }
+
+    pub(crate) fn gateway(&mut self, stats: GatewayStats) {
+        self.gauge(
+            "gateway_clients",
+            "Clients of the gateway that are connected, or on their way to it",
+            stats.connections,
+        );
+        self.counter("gateway_connects_total", "Requests to connect to the gateway", stats.total_connections);
+        self.counter(
+            "gateway_connect_errors_total",
+            "Requests to connect that failed, refusals excepted",
+            stats.connect_errors,
+        );
+        self.counter("gateway_messages_total", "Messages to the gateway's clients", stats.total_messages);
+        self.counter("gateway_message_errors_total", "Messages that could not be written", stats.message_errors);
+        self.gauge(
+            "gateway_closing",
+            "Calls under way that tell the application of a client that left",
+            stats.closing_connections,
+        );
+    }
+
     pub(crate) fn counter(&mut self, name: &str, help: &str, value: impl Display) {
         self.family(name, "counter", help);
         self.sample(name, "", value);
@@ -163,7 +195,11 @@ mod tests {
         let metrics = Metrics::new(SystemTime::UNIX_EPOCH);
         metrics.accepted();
         metrics.request_millis.store(1234, Relaxed);
-        let page = metrics.page(true, Some(&[])).0;
+        let mut page = metrics.page(true);
+        page.sessions(&[]);
+        page.rendezvous(RendezvousCounts::default());
+        page.gateway(GatewayStats::default());
+        let page = page.0;
         let mut families: Vec<(String, String)> = Vec::new();
         for line in page.lines() {
             if let Some(rest) = line.strip_prefix("# TYPE ") {

@@ -29,8 +29,9 @@ use super::{
     logs,
     metrics::Metrics,
     notify,
+    services::Services,
     settings::Settings,
-    site::{Services, Shared, Site},
+    site::{Shared, Site},
     values::Mode,
 };
 
@@ -45,7 +46,7 @@ pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
     }
     listen::check(settings)?;
     admin_address(settings)?;
-    Services::new(settings).map(drop)
+    Services::new(settings, "").map(drop)
 }
 
 /// Serves until a signal ends it.
@@ -55,14 +56,21 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
     check(&settings)?;
     let checked = listen::check(&settings)?;
     let shared = Arc::new(Shared::new(&settings, Metrics::new(now()))?);
-    let services = Services::new(&settings)?;
     let trusting = shared.clone();
     let (server, standing) = listen::listen(checked, inherited, move |peer| trusting.is_proxy(peer))?;
     let logging = shared.clone();
-    let server = server.limits(limits(&settings)).access_log(move |access| logging.over(access));
+    let admin = bind_admin(&settings)?;
+    let api = admin.as_ref().and_then(|(server, _)| server.addr()).filter(|_| !settings.gateway.public_api);
+    let api = api.or_else(|| server.addr()).map_or_else(String::new, |addr| addr.to_string());
+    let services = Services::new(&settings, &api)?;
+    let limits = match &services.gateway {
+        Some(gateway) if services.gateway_is_open => gateway.config().server_limits(limits(&settings)),
+        _ => limits(&settings),
+    };
+    let server = server.limits(limits).access_log(move |access| logging.over(access));
     // Before anything runs: a signal that comes early must not be lost.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|e| Failure::system(&"can't handle signals", &e))?;
-    let admin = start_admin(&settings, &shared, &services)?;
+    let admin = admin.map(|(server, is_local)| start_admin(server, is_local, &shared, &services)).transpose()?;
     let site = Site { shared: shared.clone(), services };
     let (mode, threads) = (settings.server.mode, loops(&settings));
     let lines: Vec<String> = standing.iter().map(|standing| format!("listening on {}", standing.url)).collect();
@@ -146,7 +154,8 @@ fn admin_address(settings: &Settings) -> Result<Option<(SocketAddr, bool)>, Fail
     }
 }
 
-fn start_admin(settings: &Settings, shared: &Arc<Shared>, services: &Services) -> Result<Option<Running>, Failure> {
+/// The admin listener, if there is to be one; whether it is on a loopback address.
+fn bind_admin(settings: &Settings) -> Result<Option<(Server, bool)>, Failure> {
     let Some((addr, must)) = admin_address(settings)? else { return Ok(None) };
     let server = match Server::bind(addr) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && !must => Server::bind((addr.ip(), 0)),
@@ -158,8 +167,16 @@ fn start_admin(settings: &Settings, shared: &Arc<Shared>, services: &Services) -
     if !is_local {
         log::warn!("the admin listener {addr} is open to whoever reaches it: there are no passwords");
     }
+    Ok(Some((server, is_local)))
+}
+
+fn start_admin(server: Server, is_local: bool, shared: &Arc<Shared>, services: &Services) -> Result<Running, Failure> {
+    let limits = match &services.gateway {
+        Some(gateway) => gateway.config().server_limits(Limits::default()),
+        None => Limits::default(),
+    };
     let admin = Admin { shared: shared.clone(), services: services.clone(), is_local };
-    server.threads(1, admin).map(Some).map_err(cant_start)
+    server.limits(limits).threads(1, admin).map_err(cant_start)
 }
 
 /// Whoever started this waits for the lines, and may have let the system choose ports.

@@ -6,12 +6,15 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use uncork::{Limits as EngineLimits, relay::SessionConfig};
+use uncork::{
+    Limits as EngineLimits,
+    relay::{GatewayConfig, RendezvousConfig, SessionConfig},
+};
 
 use super::{
     addresses::Network,
     listen::Listen,
-    values::{AccessFormat, Bytes, ForwardedField, LogFormat, Mode, Origin, Value},
+    values::{AccessFormat, Bytes, ForwardedField, LogFormat, Mode, OriginRule, Text, Value},
 };
 
 /// One setting, as flags and the printed file see it.
@@ -101,6 +104,14 @@ fn session() -> SessionConfig {
     SessionConfig::default()
 }
 
+fn stream() -> RendezvousConfig {
+    RendezvousConfig::default()
+}
+
+fn gate() -> GatewayConfig {
+    GatewayConfig::default()
+}
+
 settings! {
     /// The program
     "server" server: Server {
@@ -155,7 +166,7 @@ settings! {
     /// Web pages of other origins (CORS)
     "cors" cors: Cors {
         /// Origins whose pages may use the services from a browser, as https://example.org, or * for all
-        allow_origins: Vec<Origin> = Vec::new(), "allow-origin" "ORIGIN";
+        allow_origins: Vec<Text> = Vec::new(), "allow-origin" "ORIGIN";
     }
     /// The session relay: two sides exchange messages through a URL
     "sessions" sessions: Sessions {
@@ -186,8 +197,89 @@ settings! {
         /// Value of the Server field; empty for none
         server_name: String = session().server, "server-name" "NAME";
     }
-    /// For operators: /metrics (Prometheus), /health, /ready, /log-level, /sessions and whatever else is not for the
-    /// public
+    /// The rendezvous: what one PUTs at a URL, one or several others GET
+    "rendezvous" rendezvous: Rendezvous {
+        /// Whether there is a rendezvous
+        enabled: bool = true, "rendezvous" "BOOL";
+        /// Path under which /stream and /ping live; empty for the root
+        base_path: String = stream().base_path, "rendezvous-base-path" "PATH";
+        /// Streams in all, with the records of those that are over
+        limit: usize = stream().streams, "rendezvous-streams" "N";
+        /// Streams created by one address
+        per_address: usize = stream().streams_per_address, "rendezvous-streams-per-address" "N";
+        /// Streams one address may create in a minute, over a long time; 0 for no limit
+        creations_per_minute: u32 = stream().creations_per_minute, "rendezvous-creations-per-minute" "N";
+        /// Streams one address may create at once
+        creation_burst: u32 = stream().creation_burst, "rendezvous-creation-burst" "N";
+        /// How long the sides of a stream have to meet
+        ttl: u64 = stream().ttl.as_secs(), "rendezvous-ttl" "SECONDS";
+        /// How long /status tells of a stream that is over
+        record: u64 = stream().record.as_secs(), "rendezvous-record" "SECONDS";
+        /// How long a stream may run at most
+        lifetime: u64 = stream().lifetime.as_secs(), "rendezvous-lifetime" "SECONDS";
+        /// The most receivers that can be asked for with ?n=K
+        receivers: usize = stream().receivers, "rendezvous-receivers" "N";
+        /// Break receivers' connections when the source is lost, as ?strict=1 asks for, instead of ending the download
+        strict: bool = stream().strict, "rendezvous-strict" "BOOL";
+        /// Send downloads with what keeps a browser from running them as pages of this origin
+        neutral: bool = stream().neutral, "rendezvous-neutral" "BOOL";
+        /// Let everybody list all streams by GET /stream. Their ids are the only secret there is: the admin listener has
+        /// the list in any case
+        public_list: bool = stream().list, "rendezvous-public-list" "BOOL";
+    }
+    /// The gateway: clients of an application that speaks only HTTP stay connected by WebSocket
+    "gateway" gateway: Gateway {
+        /// URL of the application, which is asked whether a client may connect; empty for no gateway
+        connect_url: String = gate().callback.connect, "gateway-connect-url" "URL";
+        /// URL that is told when a client is connected; empty for none
+        establish_url: String = gate().callback.establish, "gateway-establish-url" "URL";
+        /// URL that is given what clients send; empty for none
+        receive_url: String = gate().callback.receive, "gateway-receive-url" "URL";
+        /// URL that is told when a client is gone; empty for none
+        close_url: String = gate().callback.close, "gateway-close-url" "URL";
+        /// How long a call of the application may take; 0 for no limit
+        callback_timeout: u64 = 0, "gateway-callback-timeout" "SECONDS";
+        /// Where the application reaches the gateway, as it is told with each call; empty for the admin listener, or the
+        /// first public one if the application is served there
+        endpoint: String = String::new(), "gateway-endpoint" "HOST:PORT";
+        /// Serve the application (send, close, statistics) on the public listeners, too. There are no passwords: whoever
+        /// reaches it can send to everybody
+        public_api: bool = false, "gateway-public-api" "BOOL";
+        /// The header field that names sessions
+        session_field: String = gate().session_header, "gateway-session-field" "NAME";
+        /// Fields to set in calls of the application, as "X-Zone: a"; to leave one out: "X-Zone:"
+        set_fields: Vec<Text> = Vec::new(), "gateway-set-field" "FIELD";
+        /// Messages queued for a client beside the one that is being written
+        queue: usize = gate().send_queue_size, "gateway-queue" "N";
+        /// How long the application waits for a place in that queue; 0 for no limit
+        queue_timeout: u64 = 0, "gateway-queue-timeout" "SECONDS";
+        /// Send to nobody if one of the clients named is not there
+        strict_broadcast: bool = gate().strict_broadcast, "gateway-strict-broadcast" "BOOL";
+        /// Pages of which origins may connect: all, same-origin, same-hostname
+        origins: OriginRule = OriginRule::All, "gateway-origins" "RULE";
+        /// How long a client may be silent; 0 for no limit
+        idle_timeout: u64 = 0, "gateway-idle-timeout" "SECONDS";
+        /// How often a silent client is pinged; 0 for never
+        ping_interval: u64 = gate().ping_interval.map_or(0, |time| time.as_secs()), "gateway-ping-interval" "SECONDS";
+        /// Path where clients connect
+        connect_path: String = gate().path.connect, "gateway-connect-path" "PATH";
+        /// Path where the application sends
+        send_path: String = gate().path.send, "gateway-send-path" "PATH";
+        /// Path where the application closes
+        close_path: String = gate().path.close, "gateway-close-path" "PATH";
+        /// Path of the statistics
+        stats_path: String = gate().path.stats, "gateway-stats-path" "PATH";
+        /// Bytes of one message from a client
+        max_message: Bytes = Bytes(gate().limits.message as u64), "gateway-max-message" "BYTES";
+        /// Bytes of one message to clients
+        max_send: Bytes = Bytes(gate().limits.send as u64), "gateway-max-send" "BYTES";
+        /// Clients in all
+        limit: usize = gate().limits.sessions, "gateway-clients" "N";
+        /// Clients from one address
+        per_address: usize = gate().limits.sessions_per_address, "gateway-clients-per-address" "N";
+    }
+    /// For operators: /metrics (Prometheus), /health, /ready, /log-level, /sessions, /stream (the rendezvous' list),
+    /// and the gateway's application
     "admin" admin: Admin {
         /// Address and port of this listener; off; or auto, which is 127.0.0.1:9090 or, if that is taken, a free port
         listen: String = "auto".to_owned(), "admin" "ADDR";

@@ -1,17 +1,11 @@
 //! What the public sees: the services that are on, a page for people, and nothing else.
 
-use std::{
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, PoisonError, RwLock,
+    atomic::{AtomicBool, Ordering},
 };
 
-use uncork::{
-    Access, Action, ConnId, Ended, Handler, PeerAddr, Request, Response,
-    relay::{SessionConfig, SessionRelay},
-};
+use uncork::{Access, Action, ConnId, Ended, Handler, PeerAddr, Request, Response, relay::Gateway};
 
 use super::{
     Failure,
@@ -19,6 +13,7 @@ use super::{
     addresses::{self, Network},
     metrics::Metrics,
     page,
+    services::Services,
     settings::{Proxies, Settings},
     values::ForwardedField,
 };
@@ -86,42 +81,6 @@ impl Shared {
     }
 }
 
-/// The services that are on. Clones are the same services.
-#[derive(Clone)]
-pub(crate) struct Services {
-    pub(crate) sessions: Option<SessionRelay>,
-}
-
-impl Services {
-    pub(crate) fn new(settings: &Settings) -> Result<Self, Failure> {
-        let wrong = |section: &str, error: &dyn std::fmt::Display| Failure::config(format!("[{section}] {error}"));
-        let sessions = settings.sessions.enabled.then(|| SessionRelay::new(session_config(settings)));
-        Ok(Self { sessions: sessions.transpose().map_err(|error| wrong("sessions", &error))? })
-    }
-}
-
-fn session_config(settings: &Settings) -> SessionConfig {
-    let (own, default) = (&settings.sessions, SessionConfig::default());
-    SessionConfig {
-        base_path: own.base_path.clone(),
-        server: own.server_name.clone(),
-        ttl: Duration::from_secs(own.ttl),
-        ttl_min: default.ttl_min.min(Duration::from_secs(own.ttl_max)),
-        ttl_max: Duration::from_secs(own.ttl_max),
-        lifetime: Duration::from_secs(own.lifetime),
-        request_timeout: Duration::from_secs(own.request_timeout),
-        request_timeout_max: Duration::from_secs(own.request_timeout_max.max(own.request_timeout)),
-        sessions: own.limit,
-        sessions_per_address: own.per_address,
-        allocations_per_minute: own.allocations_per_minute,
-        allocation_burst: own.allocation_burst,
-        body: settings.limits.max_body.0,
-        pipe: default.pipe,
-        allow_origins: settings.cors.allow_origins.iter().map(|origin| origin.0.clone()).collect(),
-        clean_when_cut: !own.abort_when_cut,
-    }
-}
-
 /// Everything on the public listeners.
 #[derive(Clone)]
 pub(crate) struct Site {
@@ -134,11 +93,20 @@ impl Handler for Site {
         if let Some(client) = self.shared.client(req) {
             req.set_peer(client);
         }
-        let path = req.path();
-        if let Some(sessions) = self.services.sessions.as_ref().filter(|sessions| sessions.serves(path)) {
+        let (path, services) = (req.path(), &self.services);
+        if let Some(sessions) = services.sessions.as_ref().filter(|sessions| sessions.serves(path)) {
             return sessions.handle(req);
         }
-        match (req.method(), path, &self.services.sessions) {
+        if let Some(rendezvous) = services.rendezvous.as_ref().filter(|rendezvous| rendezvous.serves(path)) {
+            return rendezvous.handle(req);
+        }
+        let is_gateways = |gateway: &&Gateway| {
+            gateway.config().path.connect == path || (services.gateway_is_open && gateway.serves(path))
+        };
+        if let Some(gateway) = services.gateway.as_ref().filter(is_gateways) {
+            return gateway.handle(req);
+        }
+        match (req.method(), path, &services.sessions) {
             ("GET" | "HEAD", "/", Some(sessions)) => page::about(req, &sessions.config().base_path).into(),
             (_, "/", Some(_)) => Response::new(405).header("Allow", "GET, HEAD").into(),
             _ => Response::text("There is nothing here.\n").status(404).into(),
@@ -155,8 +123,15 @@ impl Handler for Site {
     }
 
     fn stopping(&mut self) {
-        if let Some(sessions) = &mut self.services.sessions {
+        let Services { sessions, rendezvous, gateway, .. } = &mut self.services;
+        if let Some(sessions) = sessions {
             sessions.stopping();
+        }
+        if let Some(rendezvous) = rendezvous {
+            rendezvous.stopping();
+        }
+        if let Some(gateway) = gateway {
+            gateway.stopping();
         }
     }
 }

@@ -80,18 +80,18 @@ impl<T: FromStr<Err = String> + fmt::Display + Clone> Value for Vec<T> {
     }
 }
 
-/// An origin of web pages, as `https://example.org`, or `*`. What is wrong with one is for the service to say.
+/// One of several texts: an origin of web pages, a header field. What is wrong with one is for the service to say.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(crate) struct Origin(pub(crate) String);
+pub(crate) struct Text(pub(crate) String);
 
-impl FromStr for Origin {
+impl FromStr for Text {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
         Ok(Self(text.to_owned()))
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -172,6 +172,11 @@ words! {
 words! {
     /// Which field of a trusted proxy's tells the client.
     ForwardedField { Any = "any", XForwardedFor = "x-forwarded-for", Forwarded = "forwarded", None = "none" }
+}
+
+words! {
+    /// Pages of which origins may connect to the gateway.
+    OriginRule { All = "all", SameOrigin = "same-origin", SameHostname = "same-hostname" }
 }
 
 #[cfg(test)]
