@@ -186,7 +186,7 @@ mod tests {
         let admission = admission(9, 1);
         let peer = |ip: [u8; 4]| PeerAddr::tcp((ip, 1).into());
         let (proxy, client) = (peer([10, 0, 0, 1]), peer([192, 0, 2, 1]));
-        let enter = || admission.enter_proxy(&proxy).ok().expect("a place");
+        let enter = || admission.enter_proxy(&proxy).expect("a place");
         let (mut first, mut second) = (enter(), enter());
         assert_eq!(first.speaks_for(client), Ok(()));
         assert_eq!(second.speaks_for(client), Err(Full::Address));
