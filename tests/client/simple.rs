@@ -245,7 +245,7 @@ fn a_body_is_read_as_it_comes() {
 
 #[test]
 fn who_does_not_read_is_not_flooded() {
-    const SIZE: usize = 64 << 20;
+    const SIZE: usize = 256 << 20;
     let (tell, told) = channel();
     let server = Scripted::new(1, move |_, mut peer| {
         peer.asked().expect("a request");
