@@ -1,5 +1,7 @@
 //! What the fuzz targets and the benchmarks need of what is private. Not for others.
 
+#[cfg(feature = "ws")]
+pub use crate::ws::fuzz::{inflate, websocket};
 use crate::{
     base::{Limits, buf::Buf, out::Out},
     conn::{BodyOut, ServerConn, server::Answer},
@@ -78,7 +80,7 @@ mod tests {
     use std::{fs, path::Path};
 
     /// Runs a fuzz body over what lies in its corpus.
-    fn over_corpus(target: &str, fuzz: fn(&[u8])) {
+    fn over_corpus(target: &str, fuzz: impl Fn(&[u8]) + std::panic::RefUnwindSafe) {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
         if !dir.exists() {
             return; // A published crate comes without it.
@@ -117,6 +119,15 @@ mod tests {
     #[test]
     fn responses_hold_over_the_corpus() {
         over_corpus("response", super::response);
+    }
+
+    #[test]
+    #[cfg(feature = "ws")]
+    #[expect(clippy::disallowed_methods, reason = "any moment will do")]
+    fn websockets_hold_over_the_corpus() {
+        let now = crate::Moment { mono: std::time::Instant::now(), wall: std::time::SystemTime::UNIX_EPOCH };
+        over_corpus("websocket", |data| super::websocket(data, now));
+        over_corpus("inflate", super::inflate);
     }
 
     #[test]

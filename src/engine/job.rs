@@ -627,6 +627,15 @@ impl Slot {
                 Err(why)
             }
             Err(Stop::Refuse(rule)) => {
+                // Whoever was receiving the body may have words of its own for that.
+                dispatch::discard(std::mem::replace(&mut job.up, Up::Idle));
+                let own = job.asks.ticket.as_ref().filter(|_| self.conn.owes_answer());
+                if let Some(Action::Respond(response)) = own.and_then(|ticket| ticket.take_answer()) {
+                    job.answer(self, core, response.close());
+                    job.outcome = Ended::Refused { status: rule.status(), rule: rule.rule() };
+                    self.phase = Phase::Job(job);
+                    return Ok(true);
+                }
                 self.phase = Phase::Job(job);
                 self.refuse(core, rule)?;
                 Ok(true)

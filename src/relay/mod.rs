@@ -45,6 +45,13 @@
 //!
 //! Not here: users, persistence (a restart forgets every session), clusters.
 
+#[cfg(feature = "gateway")]
+mod gateway;
 mod session;
 
+#[cfg(feature = "gateway")]
+pub use gateway::{
+    ConfigFault, Gateway, GatewayCallbacks, GatewayConfig, GatewayFile, GatewayLimits, GatewayPaths, GatewayStats,
+    OriginPolicy,
+};
 pub use session::{InvalidConfig, SessionConfig, SessionRelay};

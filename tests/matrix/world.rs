@@ -17,6 +17,28 @@ use uncork::{Action, ConnId, End, Ended, Handler, Limits, PeerAddr, Request, Ser
 
 use crate::wire::{PATIENCE, Wire};
 
+/// Expands to `mod {threads, external, thread_per_connection} { mod {plain, tls} }`, with every test in each.
+macro_rules! matrix {
+    ($($test:ident),+ $(,)?) => {
+        matrix!(@mode threads Threads $($test)+);
+        matrix!(@mode external External $($test)+);
+        matrix!(@mode thread_per_connection ThreadPerConnection $($test)+);
+    };
+    (@mode $mode:ident $variant:ident $($test:ident)+) => {
+        mod $mode {
+            mod plain {
+                $(#[test] fn $test() { super::super::$test(&matrix!(@world $variant false)) })+
+            }
+            mod tls {
+                $(#[test] fn $test() { super::super::$test(&matrix!(@world $variant true)) })+
+            }
+        }
+    };
+    (@world $variant:ident $tls:literal) => {
+        $crate::world::World { mode: $crate::world::Mode::$variant, tls: $tls }
+    };
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// Two loops.
@@ -130,6 +152,10 @@ impl Host {
         self.turns.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.address.addr
+    }
+
     pub(crate) fn address(&self) -> Address {
         self.address
     }
@@ -140,10 +166,6 @@ impl Host {
 
     pub(crate) fn try_connect(&self) -> io::Result<Wire> {
         self.address.try_connect()
-    }
-
-    pub(crate) fn addr(&self) -> SocketAddr {
-        self.address.addr
     }
 
     /// Connects with a small receive buffer: what is not read stays with the server.

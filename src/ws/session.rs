@@ -1,0 +1,344 @@
+//! One WebSocket: an [`Upgrade`] that joins reader, queue and speaker.
+//!
+//! ```text
+//!   each call:   why? ─▶ ┌ send: pong, ping, queue, then Close ◀───────┐
+//!                        └ read: one event ─▶ speaker ─▶ done? ────yes─┘
+//!                                                         └─no, or nothing more ─▶ mask, deadline
+//!
+//!   Open ──Close ordered, a rule broken, the server stops──▶ ours is sent ──▶ the peer's has come ──▶ over
+//!     └────the peer's Close has come────────────────────────────▶ ours is sent ──────────────────────▲
+//! ```
+
+use std::{mem, sync::Arc, time::Duration, time::Instant};
+
+use super::{
+    Closed, Config, Done, How, Sender, Speaker,
+    clocks::{Clocks, Over},
+    deflate::{Deflater, Inflate},
+    frame::Fault,
+    handshake::Agreed,
+    outgoing::{Outgoing, Role},
+    queue::{Core, Last},
+    reader::{Event, Reader},
+};
+use crate::{
+    api::{Io, RxEnd, Upgrade},
+    base::EventMask,
+};
+
+pub(super) struct Session {
+    role: Role,
+    core: Arc<Core>,
+    /// Until it was told that it is over.
+    speaker: Option<Box<dyn Speaker>>,
+    reader: Reader,
+    outgoing: Outgoing,
+    close: Closing,
+    config: Config,
+    /// From the first call on.
+    clocks: Option<Clocks>,
+    /// For when we are to be called.
+    armed: Option<Instant>,
+    /// The speaker was not done when we were left.
+    held: bool,
+}
+
+/// How far the close handshake is.
+#[derive(Default)]
+struct Closing {
+    /// The peer's code and reason.
+    received: Option<(u16, String)>,
+    /// The peer's came first.
+    by_peer: bool,
+    /// The peer broke a rule: its answer is not waited for.
+    fault: Option<Fault>,
+    /// When it is given up.
+    until: Option<Instant>,
+}
+
+impl Session {
+    pub(super) fn new(
+        role: Role,
+        config: Config,
+        agreed: Option<&Agreed>,
+        speaker: impl Speaker + 'static,
+    ) -> (Self, Sender) {
+        let core = Core::new(&config);
+        let inflate = agreed.map(|agreed| Inflate::new(agreed.0.peer));
+        let session = Self {
+            role,
+            core: core.clone(),
+            reader: Reader::new(role == Role::Server, speaker.streams(), &config, inflate),
+            outgoing: Outgoing::new(role, agreed.map(|agreed| Deflater::new(&agreed.0))),
+            speaker: Some(Box::new(speaker)),
+            close: Closing::default(),
+            config,
+            clocks: None,
+            armed: None,
+            held: false,
+        };
+        (session, Sender(core))
+    }
+
+    /// Everything that can be done now: what is waited for then.
+    fn work(&mut self, io: &mut Io<'_>) -> Result<EventMask, Over> {
+        loop {
+            if self.core.queue().kill {
+                return Err(Over(How::Killed));
+            }
+            let sent = self.outgoing.send(&self.core, &mut io.tx)?;
+            if let (true, Some(clocks)) = (sent.any, &mut self.clocks) {
+                clocks.sent(io.now().mono);
+            }
+            if self.gives_room() {
+                continue;
+            }
+            if sent.all && self.is_complete(io) {
+                return Err(Over(self.how()));
+            }
+            if self.reads() {
+                if self.read(io) {
+                    continue;
+                }
+                if io.rx.end() != RxEnd::NotYet {
+                    return Err(Over(How::PeerLeft));
+                }
+            }
+            if sent.all && !self.sleeps() {
+                continue;
+            }
+            self.reader.shrink();
+            let mut mask = EventMask::EXTERNAL;
+            if self.reads() || self.awaits_end() {
+                mask |= EventMask::READ;
+            }
+            if !sent.all {
+                mask |= EventMask::WRITE;
+            }
+            return Ok(mask);
+        }
+    }
+
+    /// Calls those who wait for room, if there is some. Whether there were any.
+    fn gives_room(&self) -> bool {
+        let mut queue = self.core.queue();
+        if queue.on_room.is_empty() || (queue.is_open() && !queue.has_room()) {
+            return false;
+        }
+        let waiting = mem::take(&mut queue.on_room);
+        drop(queue);
+        waiting.into_iter().for_each(|f| f());
+        true
+    }
+
+    /// Nothing is left to be sent. Whether that is still so; if it is, senders have to wake us.
+    fn sleeps(&mut self) -> bool {
+        let mut queue = self.core.queue();
+        let ordered = queue.kill || (queue.last.is_some() && !self.outgoing.closed);
+        if !queue.is_empty() || ordered || !queue.on_room.is_empty() || !self.outgoing.is_empty() {
+            return false;
+        }
+        queue.asleep = true;
+        queue.shrink();
+        drop(queue);
+        self.outgoing.shrink();
+        true
+    }
+
+    /// Bytes allocated for messages, in either direction.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.reader.held() + self.outgoing.held() + self.core.queue().held()
+    }
+
+    // Reading.
+
+    /// Whether the next event may be told.
+    fn reads(&self) -> bool {
+        self.close.received.is_none() && self.close.fault.is_none() && self.core.is_free()
+    }
+
+    /// Tells the speaker one thing. `false`: more input is needed for that.
+    fn read(&mut self, io: &mut Io<'_>) -> bool {
+        let Some(speaker) = &mut self.speaker else { return false };
+        let mut used = 0;
+        let event = match self.reader.next(io.rx.bytes_mut(), &mut used) {
+            Ok(None) => {
+                io.rx.consume(used);
+                return false;
+            }
+            Ok(Some(event)) => event,
+            Err(fault) => {
+                // It is told so (§7.1.7), behind what is queued, and not heard any more.
+                self.close.fault = Some(fault);
+                self.closes(fault.code, fault.rule);
+                return true;
+            }
+        };
+        match event {
+            Event::Message(message) => {
+                self.core.calls();
+                speaker.message(message, Done(self.core.clone()));
+                self.core.returned();
+            }
+            Event::Part(part) => {
+                self.core.calls();
+                speaker.part(part, Done(self.core.clone()));
+                self.core.returned();
+            }
+            Event::Ping(payload) => {
+                if !self.outgoing.closed {
+                    // Only the last one is answered if there are several (§5.5.3): a flood of them costs one pong.
+                    self.outgoing.pong = Some(payload.into());
+                }
+                speaker.ping(payload);
+            }
+            Event::Pong(payload) => speaker.pong(payload),
+            Event::Close(code, reason) => {
+                self.close.received = Some((code, reason.to_owned()));
+                let mut queue = self.core.queue();
+                self.close.by_peer = queue.last.is_none();
+                // What is queued goes first; then its own code goes back.
+                queue.last.get_or_insert_with(|| Last::Close { code, reason: String::new() });
+            }
+        }
+        io.rx.consume(used);
+        true
+    }
+
+    fn closes(&self, code: u16, reason: &str) {
+        let mut queue = self.core.queue();
+        if queue.last != Some(Last::HangUp) {
+            queue.last = Some(Last::Close { code, reason: reason.to_owned() });
+        }
+    }
+
+    // Ending.
+
+    /// Everything is sent: whether nothing is left to be waited for.
+    fn is_complete(&self, io: &Io<'_>) -> bool {
+        if !self.outgoing.closed {
+            return false;
+        }
+        // The server ends the stream first (§7.1.1), so that it is the client whose port can be used again at once.
+        let ended = self.role == Role::Server || io.rx.end() != RxEnd::NotYet;
+        self.close.fault.is_some() || (self.close.received.is_some() && ended)
+    }
+
+    /// A client waits for the server to end the stream.
+    fn awaits_end(&self) -> bool {
+        self.role == Role::Client && self.close.received.is_some()
+    }
+
+    /// How it ended, when both sides have said that it has.
+    fn how(&self) -> How {
+        match (&self.close.fault, &self.close.received) {
+            (Some(fault), _) => How::Refused { code: fault.code, rule: fault.rule },
+            (None, Some(_)) if self.close.by_peer => How::PeerClosed,
+            (None, Some(_)) => How::WeClosed,
+            (None, None) => How::PeerLeft,
+        }
+    }
+
+    /// Tells the speaker, once.
+    fn over(&mut self, how: How) {
+        let Some(mut speaker) = self.speaker.take() else { return };
+        let mut queue = self.core.queue();
+        queue.over = true;
+        let unsent = queue.len();
+        queue.clear();
+        let waiting = mem::take(&mut queue.on_room);
+        drop(queue);
+        waiting.into_iter().for_each(|f| f());
+        let (code, reason) = match (how, self.close.received.take()) {
+            (How::Refused { code, rule }, _) => (code, rule.to_owned()),
+            (_, Some(received)) => received,
+            (_, None) => (1006, String::new()),
+        };
+        speaker.closed(&Closed { code, reason, how, unsent });
+    }
+
+    // Time.
+
+    /// Looks at the clocks if one of them has run out; sets the next one.
+    fn look(&mut self, io: &mut Io<'_>, rang: bool) -> Result<(), Over> {
+        let now = io.now().mono;
+        let queue = self.core.queue();
+        let (closing, waits) = (queue.last.is_some(), !queue.is_empty() || !io.tx.is_empty());
+        drop(queue);
+        let next = if closing {
+            let within: Duration = self.config.0.close_within;
+            let until = *self.close.until.get_or_insert_with(|| now.checked_add(within).unwrap_or(now));
+            if now >= until {
+                return Err(Over(How::NoClose));
+            }
+            Some(until)
+        } else if let (true, Some(clocks)) = (rang || self.armed.is_none(), &mut self.clocks) {
+            let (ping, next) = clocks.look(now, waits)?;
+            self.outgoing.ping |= ping;
+            next
+        } else {
+            return Ok(());
+        };
+        if self.armed != next || rang {
+            self.armed = next;
+            io.set_deadline(next);
+        }
+        Ok(())
+    }
+}
+
+impl Upgrade for Session {
+    fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
+        let (now, why) = (io.now().mono, io.why());
+        let mut answered = false;
+        match &mut self.clocks {
+            // While the speaker was at work the peer was not heard, through no fault of its own.
+            Some(clocks) if why.read() || self.held => answered = clocks.heard(now),
+            Some(_) => {}
+            None => {
+                self.clocks = Some(Clocks::new(&self.config, now));
+                self.core.opens(io.waker());
+                let sender = Sender(self.core.clone());
+                if let Some(speaker) = &mut self.speaker {
+                    speaker.open(&sender);
+                }
+            }
+        }
+        if why.stopping() && self.core.queue().is_open() {
+            self.closes(1001, "");
+        }
+        if self.awaits_end() {
+            io.rx.consume(usize::MAX);
+        }
+        let result = match why.reset() {
+            true => Err(Over(How::Reset)),
+            false => self.look(io, why.deadline() || answered).and_then(|()| {
+                let mask = self.work(io)?;
+                // It may have begun to close.
+                self.look(io, false).map(|()| mask)
+            }),
+        };
+        self.held = !self.core.is_free();
+        let how = match result {
+            Ok(mask) => return mask,
+            Err(Over(how)) => how,
+        };
+        if matches!(how, How::Killed | How::NoRandom) || (how == How::NoClose && !self.outgoing.closed) {
+            io.abort();
+        }
+        self.over(how);
+        EventMask::TERMINATE
+    }
+}
+
+/// The engine drops it without another word: a panic, the end of the grace time, a peer that takes nothing.
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.over(How::Dropped);
+    }
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;
