@@ -48,6 +48,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("gethostname", &["relay/gateway/config/"]),
     ("saphyr_parser", &["relay/gateway/config/yaml.rs"]),
     ("sha1", &["ws/handshake/"]),
+    ("serde", &["relay/"]),
+    ("serde_json", &["relay/"]),
     ("subtle", &["relay/"]),
 ];
 

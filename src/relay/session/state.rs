@@ -16,8 +16,8 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use uncork::{Moment, Moved, RequestId, Response, Ticket};
 
 use super::{
+    super::addresses::{Addresses, Allowance, Refused},
     SessionConfig,
-    addresses::{Addresses, Refused},
     wire::{self, Face},
 };
 
@@ -247,7 +247,13 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(config: &SessionConfig) -> Self {
-        Self { sessions: HashMap::new(), addresses: Addresses::new(config), swept: None }
+        let allowance = Allowance {
+            places: config.sessions,
+            per_address: config.sessions_per_address,
+            per_minute: config.allocations_per_minute,
+            burst: config.allocation_burst,
+        };
+        Self { sessions: HashMap::new(), addresses: Addresses::new(allowance), swept: None }
     }
 
     /// The session of that key. The caller has [buried](Self::bury_if_over) it if it was over.
