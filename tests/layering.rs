@@ -24,7 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Only the public face, by `uncork::`, as everybody outside.
     ("relay", &[]),
     // For fuzz targets and benchmarks: the sans-IO half of the house.
-    ("workbench", &["base", "h1", "conn", "ws"]),
+    ("workbench", &["base", "h1", "conn", "transport", "ws"]),
 ];
 
 /// What `relay` may name in lower case behind `uncork::`; a capital letter is a name of the public face.

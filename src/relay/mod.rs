@@ -62,5 +62,5 @@ pub use gateway::{
     ConfigFault, Gateway, GatewayCallbacks, GatewayConfig, GatewayFile, GatewayLimits, GatewayPaths, GatewayStats,
     OriginPolicy,
 };
-pub use rendezvous::{Rendezvous, RendezvousConfig};
-pub use session::{SessionConfig, SessionRelay};
+pub use rendezvous::{Rendezvous, RendezvousConfig, RendezvousCounts};
+pub use session::{SessionConfig, SessionInfo, SessionRelay};
