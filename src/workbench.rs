@@ -10,6 +10,7 @@ use crate::{
 pub use crate::{
     conn::{fuzz::fuzz as connection, listen::fuzz as response},
     h1::{chunked::fuzz as chunked, framing::fuzz as framing, head::fuzz as head},
+    transport::proxy::fuzz as proxy,
 };
 
 /// One connection in memory, without an engine around it.
@@ -114,6 +115,11 @@ mod tests {
     #[test]
     fn connections_hold_over_the_corpus() {
         over_corpus("connection", super::connection);
+    }
+
+    #[test]
+    fn proxies_hold_over_the_corpus() {
+        over_corpus("proxy", super::proxy);
     }
 
     #[test]

@@ -707,6 +707,12 @@ fn relay_works_with_curl_where_there_is_one() {
         let relay = Example::start("relay", Setup { tls, ..PLAIN }, &[]);
         let url = format!("{}://localhost:{}", relay.scheme, relay.addr.port());
         let script = "set -e; cd \"$DIR\"\n\
+            S=$U/stream/$(curl -s -4 --cacert $CA -X POST $U/stream | cut -d '\"' -f 4)\n\
+            curl -s -4 --cacert $CA -T photo.jpg $S &\n\
+            curl -s -4 --cacert $CA -o copy.jpg $S\n\
+            wait $!\n\
+            cmp photo.jpg copy.jpg; rm copy.jpg\n\
+            curl -s -4 --cacert $CA $S/status | grep -q FINISHED\n\
             S=$U$(curl -s -4 --cacert $CA -c jar.txt -o /dev/null -w '%header{location}' -X PUT $U/cama/session)\n\
             curl -s -4 --cacert $CA -X POST -T photo.jpg $S &\n\
             curl -s -4 --cacert $CA -b jar.txt -o copy.jpg $S\n\

@@ -24,7 +24,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Only the public face, by `uncork::`, as everybody outside.
     ("relay", &[]),
     // For fuzz targets and benchmarks: the sans-IO half of the house.
-    ("workbench", &["base", "h1", "conn", "ws"]),
+    ("workbench", &["base", "h1", "conn", "transport", "ws"]),
 ];
 
 /// What `relay` may name in lower case behind `uncork::`; a capital letter is a name of the public face.
@@ -48,6 +48,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("gethostname", &["relay/gateway/config/"]),
     ("saphyr_parser", &["relay/gateway/config/yaml.rs"]),
     ("sha1", &["ws/handshake/"]),
+    ("serde", &["relay/"]),
+    ("serde_json", &["relay/"]),
     ("subtle", &["relay/"]),
 ];
 

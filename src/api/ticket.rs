@@ -178,6 +178,9 @@ impl Ticket {
 
     /// Sends an informational response (RFC 9110 §15.2), for instance 103 Early Hints. `status` must be 102 to 199;
     /// nothing else is sent, and nothing to a peer that speaks HTTP/1.0.
+    ///
+    /// 100 Continue, too, if the peer waits for it and has not got it: the peer sends its body then, as far as the
+    /// system's buffers take it, and none of it is read before [`receive`](Self::receive). `headers` are not sent with it.
     pub fn inform(&self, status: u16, headers: Headers) {
         let _ = self.core.mailbox().post(Mail::Ticket(self.core.clone(), Word::Inform(status, headers)));
     }

@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use super::Trusted;
 use crate::{
     base::{Limits, PeerAddr, time::Tick},
     transport::{Listener, Security, Socket},
@@ -34,6 +35,16 @@ impl Peer {
         Self { addr, place_in: None }
     }
 
+    /// It has said that it speaks for another, whose place it takes from now on.
+    pub(super) fn speaks_for(&mut self, client: PeerAddr) -> Result<(), Full> {
+        if let Some(admission) = &self.place_in {
+            admission.enter_address(&client)?;
+            admission.leave_address(&self.addr);
+        }
+        self.addr = client;
+        Ok(())
+    }
+
     /// Whether the connection has come to us.
     pub(super) fn is_guest(&self) -> bool {
         self.place_in.is_some()
@@ -53,6 +64,8 @@ pub(crate) struct Port {
     /// `None`: closed, or there only for what is adopted.
     pub(crate) listener: Option<Listener>,
     pub(crate) security: Security,
+    /// Everybody who comes has to be a proxy whom this believes, and to say for whom it speaks.
+    pub(crate) proxies: Option<Arc<Trusted>>,
     /// The system has told of connections, and not been found without any since.
     pub(super) ready: bool,
     /// There is no place or no descriptor: look again then.
@@ -60,8 +73,8 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    pub(crate) fn new(listener: Option<Listener>, security: Security) -> Self {
-        Self { listener, security, ready: true, paused: Tick::NEVER }
+    pub(crate) fn new(listener: Option<Listener>, security: Security, proxies: Option<Arc<Trusted>>) -> Self {
+        Self { listener, security, proxies, ready: true, paused: Tick::NEVER }
     }
 }
 
@@ -102,20 +115,32 @@ impl Admission {
             self.all.fetch_sub(1, Ordering::Relaxed);
             return Err(Full::House);
         }
-        let entered = || Peer { addr: *peer, place_in: Some(self.clone()) };
-        let Some(ip) = peer.ip() else { return Ok(entered()) };
+        match self.enter_address(peer) {
+            Ok(()) => Ok(Peer { addr: *peer, place_in: Some(self.clone()) }),
+            Err(full) => {
+                self.all.fetch_sub(1, Ordering::Relaxed);
+                Err(full)
+            }
+        }
+    }
+
+    fn enter_address(&self, peer: &PeerAddr) -> Result<(), Full> {
+        let Some(ip) = peer.ip() else { return Ok(()) };
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         let count = by_address.entry(ip).or_insert(0);
         if *count >= self.most_per_address {
-            self.all.fetch_sub(1, Ordering::Relaxed);
             return Err(Full::Address);
         }
         *count += 1;
-        Ok(entered())
+        Ok(())
     }
 
     fn leave(&self, peer: &PeerAddr) {
         self.all.fetch_sub(1, Ordering::Relaxed);
+        self.leave_address(peer);
+    }
+
+    fn leave_address(&self, peer: &PeerAddr) {
         let Some(ip) = peer.ip() else { return };
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = by_address.get_mut(&ip) {
@@ -153,6 +178,20 @@ mod tests {
         drop((second, third, again));
         assert!(admission.has_place());
         assert!(admission.by_address.lock().expect("not poisoned").is_empty(), "no address is remembered for ever");
+    }
+
+    #[test]
+    fn who_speaks_for_another_takes_its_place() {
+        let admission = admission(9, 1);
+        let peer = |ip: [u8; 4]| PeerAddr::tcp((ip, 1).into());
+        let (proxy, client) = (peer([10, 0, 0, 1]), peer([192, 0, 2, 1]));
+        let mut first = admission.enter(&proxy).ok().expect("a place");
+        assert_eq!(first.speaks_for(client), Ok(()));
+        let mut second = admission.enter(&proxy).ok().expect("the proxy's own place is free");
+        assert_eq!(second.speaks_for(client), Err(Full::Address));
+        drop((first, second));
+        assert!(admission.by_address.lock().expect("not poisoned").is_empty() && admission.has_place());
+        assert_eq!(admission.all.load(Ordering::Relaxed), 0);
     }
 
     #[test]

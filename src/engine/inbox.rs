@@ -81,6 +81,9 @@ impl Engine<'_> {
                 Word::Receive(upload) => job.perform(slot, core, crate::api::Action::Receive(upload))?,
                 Word::Inform(status, headers) => {
                     slot.open_out(core);
+                    if status == 100 {
+                        slot.conn.ask_for_body(&slot.rx, &mut slot.out);
+                    }
                     slot.conn.inform(status, &headers, &mut slot.out);
                 }
                 Word::Fallback(after, f) => job.fallback = Some((core.tick.after(after), f)),

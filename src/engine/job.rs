@@ -658,6 +658,7 @@ impl Slot {
             ticket.close();
         }
         dispatch::discard((up, reply));
+        let asked_for = asks.peer;
         if asks.on_end.is_empty() && core.access_log.is_none() {
             return;
         }
@@ -672,7 +673,8 @@ impl Slot {
             }
         }
         if let Some(log) = core.access_log.clone() {
-            let (id, peer, head) = (self.request_id(), &self.peer.addr, head.as_ref());
+            let (id, head) = (self.request_id(), head.as_ref());
+            let peer = asked_for.as_ref().unwrap_or(&self.peer.addr);
             let ended = core.now.wall;
             dispatch::access(&*log, &Access { id, peer, head, status, written, received, why: &why, began, ended });
         }

@@ -8,6 +8,7 @@
 //! Frames lie here as a server sends them. A session that compresses or masks does so when it takes them out.
 
 use std::{
+    cell::Cell,
     collections::VecDeque,
     mem,
     sync::{
@@ -26,6 +27,14 @@ pub(super) type OnRoom = Box<dyn FnOnce() + Send>;
 
 /// Up to this size a message is copied together with others; a larger one has an allocation of its own.
 const SMALL: usize = 2048;
+
+/// Up to so many bytes are kept for the next, by each thread.
+const KEPT: usize = 64 * 1024;
+
+thread_local! {
+    /// Most queues are filled and emptied within one turn of a loop.
+    static SPARE: Cell<(Vec<u8>, VecDeque<Item>)> = const { Cell::new((Vec::new(), VecDeque::new())) };
+}
 
 /// What follows when the queue is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,12 +107,16 @@ impl Queue {
         self.bytes
     }
 
-    fn admit(&self) -> Result<(), Full> {
+    /// Whether a message may be added; then there is a store to put it into.
+    fn admit(&mut self) -> Result<(), Full> {
         if !self.is_open() {
             return Err(Full::Closed);
         }
         if self.bytes >= self.most || self.most_items.is_some_and(|most| self.items.len() > most) {
             return Err(Full::Queue);
+        }
+        if self.items.capacity() == 0 {
+            (self.small, self.items) = SPARE.take();
         }
         Ok(())
     }
@@ -167,13 +180,13 @@ impl Queue {
         self.small.capacity() + self.items.capacity() * size_of::<Item>()
     }
 
-    /// Nothing waits: what was allocated for it goes back.
+    /// Nothing waits: what was allocated for it goes back, to be used for the next by this thread.
     pub(super) fn shrink(&mut self) {
-        if self.items.is_empty() && self.small.capacity() > 0 {
-            self.small = Vec::new();
-        }
         if self.items.is_empty() && self.items.capacity() > 0 {
-            self.items = VecDeque::new();
+            let store = (mem::take(&mut self.small), mem::take(&mut self.items));
+            if store.0.capacity() <= KEPT && store.1.capacity() <= KEPT / size_of::<Item>() {
+                SPARE.set(store);
+            }
         }
     }
 

@@ -9,7 +9,7 @@
 //!     └────the peer's Close has come────────────────────────────▶ ours is sent ──────────────────────▲
 //! ```
 
-use std::{mem, sync::Arc, time::Duration, time::Instant};
+use std::{mem, sync::Arc, time::Instant};
 
 use super::{
     Closed, Config, Done, How, Sender, Speaker,
@@ -37,8 +37,6 @@ pub(super) struct Session {
     config: Config,
     /// From the first call on.
     clocks: Option<Clocks>,
-    /// For when we are to be called.
-    armed: Option<Instant>,
     /// The speaker was not done when we were left.
     held: bool,
 }
@@ -74,7 +72,6 @@ impl Session {
             close: Closing::default(),
             config,
             clocks: None,
-            armed: None,
             held: false,
         };
         (session, Sender(core))
@@ -83,14 +80,13 @@ impl Session {
     /// Everything that can be done now: what is waited for then.
     fn work(&mut self, io: &mut Io<'_>) -> Result<EventMask, Over> {
         loop {
-            if self.core.queue().kill {
-                return Err(Over(How::Killed));
-            }
             let sent = self.outgoing.send(&self.core, &mut io.tx)?;
             if let (true, Some(clocks)) = (sent.any, &mut self.clocks) {
                 clocks.sent(io.now().mono);
             }
-            if self.gives_room() {
+            if sent.room {
+                let waiting = mem::take(&mut self.core.queue().on_room);
+                waiting.into_iter().for_each(|f| f());
                 continue;
             }
             if sent.all && self.is_complete(io) {
@@ -108,6 +104,11 @@ impl Session {
                 continue;
             }
             self.reader.shrink();
+            if sent.closing && self.close.until.is_none() {
+                let now = io.now().mono;
+                self.close.until = Some(now.checked_add(self.config.0.close_within).unwrap_or(now));
+                self.look(io)?;
+            }
             let mut mask = EventMask::EXTERNAL;
             if self.reads() || self.awaits_end() {
                 mask |= EventMask::READ;
@@ -117,18 +118,6 @@ impl Session {
             }
             return Ok(mask);
         }
-    }
-
-    /// Calls those who wait for room, if there is some. Whether there were any.
-    fn gives_room(&self) -> bool {
-        let mut queue = self.core.queue();
-        if queue.on_room.is_empty() || (queue.is_open() && !queue.has_room()) {
-            return false;
-        }
-        let waiting = mem::take(&mut queue.on_room);
-        drop(queue);
-        waiting.into_iter().for_each(|f| f());
-        true
     }
 
     /// Nothing is left to be sent. Whether that is still so; if it is, senders have to wake us.
@@ -260,30 +249,21 @@ impl Session {
 
     // Time.
 
-    /// Looks at the clocks if one of them has run out; sets the next one.
-    fn look(&mut self, io: &mut Io<'_>, rang: bool) -> Result<(), Over> {
+    /// Looks at the clocks, and sets the next one.
+    fn look(&mut self, io: &mut Io<'_>) -> Result<(), Over> {
         let now = io.now().mono;
-        let queue = self.core.queue();
-        let (closing, waits) = (queue.last.is_some(), !queue.is_empty() || !io.tx.is_empty());
-        drop(queue);
-        let next = if closing {
-            let within: Duration = self.config.0.close_within;
-            let until = *self.close.until.get_or_insert_with(|| now.checked_add(within).unwrap_or(now));
-            if now >= until {
-                return Err(Over(How::NoClose));
+        let next = match (self.close.until, &mut self.clocks) {
+            (Some(until), _) if now >= until => return Err(Over(How::NoClose)),
+            (Some(until), _) => Some(until),
+            (None, Some(clocks)) => {
+                let waits = !io.tx.is_empty() || !self.core.queue().is_empty();
+                let (ping, next) = clocks.look(now, waits)?;
+                self.outgoing.ping |= ping;
+                next
             }
-            Some(until)
-        } else if let (true, Some(clocks)) = (rang || self.armed.is_none(), &mut self.clocks) {
-            let (ping, next) = clocks.look(now, waits)?;
-            self.outgoing.ping |= ping;
-            next
-        } else {
-            return Ok(());
+            (None, None) => None,
         };
-        if self.armed != next || rang {
-            self.armed = next;
-            io.set_deadline(next);
-        }
+        io.set_deadline(next);
         Ok(())
     }
 }
@@ -291,12 +271,13 @@ impl Session {
 impl Upgrade for Session {
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
         let (now, why) = (io.now().mono, io.why());
-        let mut answered = false;
+        let mut rang = why.deadline();
         match &mut self.clocks {
             // While the speaker was at work the peer was not heard, through no fault of its own.
-            Some(clocks) if why.read() || self.held => answered = clocks.heard(now),
+            Some(clocks) if why.read() || self.held => rang |= clocks.heard(now),
             Some(_) => {}
             None => {
+                rang = true;
                 self.clocks = Some(Clocks::new(&self.config, now));
                 self.core.opens(io.waker());
                 let sender = Sender(self.core.clone());
@@ -313,11 +294,7 @@ impl Upgrade for Session {
         }
         let result = match why.reset() {
             true => Err(Over(How::Reset)),
-            false => self.look(io, why.deadline() || answered).and_then(|()| {
-                let mask = self.work(io)?;
-                // It may have begun to close.
-                self.look(io, false).map(|()| mask)
-            }),
+            false => if rang { self.look(io) } else { Ok(()) }.and_then(|()| self.work(io)),
         };
         self.held = !self.core.is_free();
         let how = match result {

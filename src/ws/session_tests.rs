@@ -1,6 +1,6 @@
 #![expect(clippy::disallowed_methods, reason = "any moment will do")]
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::*;
 use crate::{

@@ -14,6 +14,7 @@ mod dialing;
 mod http;
 mod limits;
 mod pipes;
+mod proxied;
 mod select;
 mod stopping;
 mod tickets;

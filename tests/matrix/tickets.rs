@@ -23,6 +23,7 @@ matrix! {
     a_client_that_leaves_is_noticed_at_once,
     who_outlives_the_fin_is_answered,
     a_ticket_informs,
+    a_ticket_asks_for_the_body_before_it_is_received,
 }
 
 /// A server that gives every request's ticket to the test, and tells how each ends.
@@ -212,4 +213,39 @@ fn a_ticket_informs(world: &World) {
     assert_eq!(wire.head().is(103).get("link"), Some("</style.css>; rel=preload"));
     ticket.respond(Response::text("all")).expect("it waits");
     assert_eq!(wire.answer().is(200).text(), "all");
+}
+
+fn a_ticket_asks_for_the_body_before_it_is_received(world: &World) {
+    let (host, tickets, ended) = waiting(world);
+    let mut wire = host.connect();
+    wire.request("PUT /", &["Content-Length: 5", "Expect: 100-continue"]);
+    let ticket = tickets.next();
+    ticket.inform(100, Headers::new());
+    ticket.inform(100, Headers::new());
+    wire.head().is(100);
+    wire.send("hello");
+    let (inlet, mut outlet) = uncork::pipe(100);
+    let moved = inlet.moved();
+    assert_eq!(moved.put_in(), 0, "it was only asked for");
+    assert!(ticket.receive(inlet).is_ok());
+    ticket.fallback(Duration::from_secs(20), |_| Response::new(504));
+    let mut got = Vec::new();
+    while got.len() < 5 {
+        let bytes = outlet.bytes();
+        got.extend_from_slice(bytes);
+        let n = bytes.len();
+        outlet.consume(n);
+        std::thread::yield_now();
+    }
+    assert_eq!(got, b"hello");
+    ticket.respond(Response::text("thanks")).expect("it waits");
+    // Once: the next thing is the answer.
+    assert_eq!(wire.answer().is(200).text(), "thanks");
+    assert_eq!(ended.next().why, Ended::Complete);
+    // Nobody who did not ask is told.
+    wire.request("PUT /", &["Content-Length: 0"]);
+    let ticket = tickets.next();
+    ticket.inform(100, Headers::new());
+    ticket.respond(Response::text("nothing")).expect("it waits");
+    assert_eq!(wire.answer().is(200).text(), "nothing");
 }

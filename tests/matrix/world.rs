@@ -1,8 +1,8 @@
 //! Where a test takes place: one of three modes, one of two transports, and a server that must end without a trace.
 
 use std::{
-    io,
-    net::{SocketAddr, TcpListener},
+    io::{self, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -68,6 +68,21 @@ impl World {
         // Accepted sockets have it from their listener.
         SockRef::from(&listener).set_send_buffer_size(1).expect("set");
         self.run(Server::listener(listener).expect("a listener"), handler)
+    }
+
+    /// For those who come by a proxy on this machine.
+    pub(crate) fn serve_proxies<H: Handler + Clone + Send + 'static>(&self, limits: Limits, handler: H) -> Host {
+        let server = Server::bind("127.0.0.1:0").expect("bound").limits(limits);
+        self.run(server.proxy_protocol(|peer| peer.ip() == Some([127, 0, 0, 1].into())), handler)
+    }
+
+    /// For those who come by a proxy that is trusted.
+    pub(crate) fn serve_trusting<H: Handler + Clone + Send + 'static>(
+        &self,
+        trusted: fn(&PeerAddr) -> bool,
+        handler: H,
+    ) -> Host {
+        self.run(Server::bind("127.0.0.1:0").expect("bound").proxy_protocol(trusted), handler)
     }
 
     fn run<H: Handler + Clone + Send + 'static>(&self, mut server: Server, handler: H) -> Host {
@@ -182,6 +197,14 @@ impl Host {
     /// Connects without TLS, whatever the server speaks.
     pub(crate) fn connect_plain(&self) -> Wire {
         Wire::connect(self.address.addr, None, None).expect("connected")
+    }
+
+    /// Connects, says `first` in pieces of `size` bytes before anything else, and goes on.
+    pub(crate) fn connect_saying(&self, first: &[u8], size: usize) -> io::Result<Wire> {
+        let mut tcp = TcpStream::connect(self.addr())?;
+        tcp.set_nodelay(true)?;
+        first.chunks(size).try_for_each(|piece| tcp.write_all(piece))?;
+        Wire::over(tcp, self.address.client_config())
     }
 
     /// Waits for the end, which somebody has asked for.

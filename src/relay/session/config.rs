@@ -1,8 +1,8 @@
 //! What can be set about a session relay, each with its default and the reason for it.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
-use uncork::h1::{HeaderValue, Headers};
+use super::super::config::{self as checks, InvalidConfig};
 
 /// How a [`SessionRelay`](super::SessionRelay) behaves.
 ///
@@ -84,44 +84,17 @@ impl Default for SessionConfig {
 impl SessionConfig {
     /// Checked, and with the base path in its one spelling.
     pub(super) fn checked(mut self) -> Result<Self, InvalidConfig> {
-        let path = self.base_path.trim_end_matches('/');
-        // The path goes into a cookie, where a ";" would begin an attribute.
-        let fine = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,=:@%".contains(&b);
-        if !(path.is_empty() || path.starts_with('/')) || !path.bytes().all(fine) {
-            return Err(InvalidConfig("the base path must begin with a slash, and be a path as it stands in a URL"));
-        }
-        self.base_path = path.to_owned();
-        if Headers::new().append("Server", &self.server).is_err() {
-            return Err(InvalidConfig("the Server field must be printable"));
-        }
+        self.base_path = checks::base_path(&self.base_path)?;
+        checks::server(&self.server)?;
         if self.ttl_min > self.ttl_max {
             return Err(InvalidConfig("the least time to live must not be above the most"));
         }
-        // What is added to a clock must not overflow it.
-        const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
         let Self { ttl, ttl_min, ttl_max, lifetime, request_timeout, request_timeout_max, .. } = &mut self;
-        for time in [ttl, ttl_min, ttl_max, lifetime, request_timeout, request_timeout_max] {
-            *time = CENTURY.min(*time);
-        }
-        let origin = |o: &String| o == "*" || (o.contains("://") && !o.ends_with('/') && HeaderValue::new(o).is_ok());
-        if !self.allow_origins.iter().all(origin) {
-            return Err(InvalidConfig("an origin must be \"*\", or look like https://example.org, without a path"));
-        }
+        checks::times([ttl, ttl_min, ttl_max, lifetime, request_timeout, request_timeout_max]);
+        checks::origins(&self.allow_origins)?;
         Ok(self)
     }
 }
-
-/// A [`SessionConfig`] that cannot work; says why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InvalidConfig(&'static str);
-
-impl fmt::Display for InvalidConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl std::error::Error for InvalidConfig {}
 
 #[cfg(test)]
 mod tests {

@@ -12,9 +12,9 @@
 //! |---|---|
 //! | `config` | what can be set, and why it is what it is |
 //! | `wire` | what is read from requests and written into answers |
-//! | `addresses` | what each address has taken |
 //! | `state` | sessions and who waits on them; time to live |
 //! | `transfer` | a message on its way |
+//! | `info` | what operators may know |
 //! | here | which request is answered how |
 //!
 //! **Locking.** One mutex around the state, held for a few map operations. Under it, tickets are only spoken to (that
@@ -24,8 +24,8 @@
 //! **Time.** There is no timer for sessions. A session that is over answers as if it were not there, and is taken out
 //! when room is needed. Whoever waits has a timeout of his own, which is never later than the session's end.
 
-mod addresses;
 mod config;
+mod info;
 mod state;
 mod transfer;
 mod wire;
@@ -38,12 +38,15 @@ use std::{
 
 use uncork::{Action, End, Handler, Moment, Request, RequestId, Response};
 
+use super::addresses::Refused;
+
 use self::{
-    addresses::Refused,
     state::{Full, Guests, Key, Message, MessageBody, Poll, Sender, Session, Side, State, Wish},
     wire::{Face, busy, text},
 };
-pub use config::{InvalidConfig, SessionConfig};
+use super::config::InvalidConfig;
+pub use config::SessionConfig;
+pub use info::SessionInfo;
 
 /// What can be done with the place where sessions are allocated, and with a session.
 const ALLOW_ALLOCATE: &str = "PUT";
@@ -137,7 +140,9 @@ impl SessionRelay {
         let allow = if id.is_empty() { ALLOW_ALLOCATE } else { ALLOW_SESSION };
         let role = match (req.method(), id) {
             ("PUT", "") => return self.allocate(req, face).into(),
-            ("OPTIONS", _) if let Some(response) = face.preflight(req, allow) => return response.into(),
+            ("OPTIONS", _) if let Some(response) = face.preflight(req, &self.shared.config, allow) => {
+                return response.into();
+            }
             ("PUT" | "DELETE", id) if !id.is_empty() => None,
             ("GET", id) if !id.is_empty() => Some(Role::Receive),
             ("POST", id) if !id.is_empty() => Some(Role::Send),

@@ -16,8 +16,8 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use uncork::{Moment, Moved, RequestId, Response, Ticket};
 
 use super::{
+    super::addresses::{Addresses, Allowance, Refused},
     SessionConfig,
-    addresses::{Addresses, Refused},
     wire::{self, Face},
 };
 
@@ -164,6 +164,11 @@ impl Session {
         now >= self.ends || (self.connected == 0 && now >= self.idle_until)
     }
 
+    /// The address it is counted for.
+    pub(super) fn owner(&self) -> Option<IpAddr> {
+        self.owner
+    }
+
     /// How long it can live at most.
     pub(super) fn left(&self, now: Instant) -> Duration {
         self.ends.saturating_duration_since(now)
@@ -247,12 +252,23 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(config: &SessionConfig) -> Self {
-        Self { sessions: HashMap::new(), addresses: Addresses::new(config), swept: None }
+        let allowance = Allowance {
+            places: config.sessions,
+            per_address: config.sessions_per_address,
+            per_minute: config.allocations_per_minute,
+            burst: config.allocation_burst,
+        };
+        Self { sessions: HashMap::new(), addresses: Addresses::new(allowance), swept: None }
     }
 
     /// The session of that key. The caller has [buried](Self::bury_if_over) it if it was over.
     pub(super) fn get(&mut self, key: Key) -> Option<&mut Session> {
         self.sessions.get_mut(&key)
+    }
+
+    /// Those that are not over.
+    pub(super) fn living(&self, now: Instant) -> impl Iterator<Item = (Key, &Session)> {
+        self.sessions.iter().filter(move |(_, session)| !session.is_over(now)).map(|(key, session)| (*key, session))
     }
 
     pub(super) fn all(&mut self) -> impl Iterator<Item = &mut Session> {

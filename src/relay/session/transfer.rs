@@ -43,7 +43,7 @@ impl Session {
             MessageBody::Length(n) => Some(n),
             _ => None,
         };
-        let answer = neutral(answer.length(length), message.content_type.as_deref());
+        let answer = of_type(answer.length(length), message.content_type.as_deref());
         let answer = self.renewing(to, face.dress(answer, config), now).confirm();
         if let Err(gone) = ticket.respond(answer) {
             self.senders[from] = Some(Sender::Waiting(sender, message));
@@ -100,16 +100,12 @@ pub(super) fn too_large() -> Response {
 
 /// What somebody else has sent is of the type he says, but nothing a browser should run in this origin's name, or
 /// anybody keep.
-fn neutral(response: Response, content_type: Option<&[u8]>) -> Response {
+fn of_type(response: Response, content_type: Option<&[u8]>) -> Response {
     let response = match content_type {
         Some(content_type) => response.header("Content-Type", content_type),
         None => response,
     };
-    response
-        .header("Cache-Control", "no-store")
-        .header("X-Content-Type-Options", "nosniff")
-        .header("Content-Security-Policy", "sandbox")
-        .header("X-Robots-Tag", "noindex")
+    super::super::wire::neutral(response)
 }
 
 /// A chunked body does not say how long it is: it is measured on its way into the pipe.

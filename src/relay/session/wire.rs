@@ -8,6 +8,8 @@ use std::{
 use subtle::ConstantTimeEq;
 use uncork::{Request, Response, h1::HeadersRef};
 
+pub(super) use super::super::wire::Face;
+use super::super::wire::{Manners, parameter, retry_after};
 use super::SessionConfig;
 
 /// The number at the start of `text`, as the original reads it: `5x` is 5, and what does not begin with a digit is
@@ -16,11 +18,6 @@ fn leading_digits(text: &[u8]) -> Option<u64> {
     text.first().filter(|b| b.is_ascii_digit())?;
     let digits = text.iter().take_while(|b| b.is_ascii_digit());
     Some(digits.fold(0, |n: u64, b| n.saturating_mul(10).saturating_add(u64::from(b - b'0'))))
-}
-
-/// The value of the first parameter of that name in the query.
-fn parameter<'a>(req: &Request<'a>, name: &str) -> Option<&'a str> {
-    req.query()?.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
 
 fn seconds(text: &[u8]) -> Option<Duration> {
@@ -73,58 +70,17 @@ pub(super) fn cookie(token: &str, path: &str, now: SystemTime, lasting: Duration
     format!("token={token}; Expires={expires}; Path={path}; Max-Age={}; HttpOnly{more}", lasting.as_secs())
 }
 
-/// How the answers to one request look: what all of them carry. Kept by those that wait.
-#[derive(Clone, Default)]
-pub(super) struct Face {
-    /// The origin that may read the answer; `*` for any.
-    origin: Option<Box<str>>,
-}
+impl Manners for SessionConfig {
+    const REQUEST_FIELDS: &'static str = "Content-Type, X-Timeout, X-Type, X-Peer-Address";
+    const EXPOSED_FIELDS: &'static str = "Location, X-Type, X-Bytes-Delivered, X-Bytes-Relayed";
+    const COOKIES: bool = true;
 
-impl Face {
-    pub(super) fn of(req: &Request<'_>, config: &SessionConfig) -> Self {
-        let origin = req.header_str("origin").filter(|_| !config.allow_origins.is_empty());
-        let allowed = origin.and_then(|origin| {
-            let named = config.allow_origins.iter().find(|allowed| allowed.eq_ignore_ascii_case(origin));
-            named.map(|_| origin).or_else(|| config.allow_origins.iter().any(|o| o == "*").then_some("*"))
-        });
-        Self { origin: allowed.map(Into::into) }
+    fn server(&self) -> &str {
+        &self.server
     }
 
-    /// Whether a page of an origin that was named in the configuration asks: it may use cookies.
-    pub(super) fn is_named_origin(&self) -> bool {
-        self.origin.as_deref().is_some_and(|origin| origin != "*")
-    }
-
-    /// The answer to a CORS preflight, if this is one and its origin may come.
-    pub(super) fn preflight(&self, req: &Request<'_>, allow: &str) -> Option<Response> {
-        req.header("access-control-request-method")?;
-        self.origin.as_ref()?;
-        Some(
-            Response::new(204)
-                .header("Access-Control-Allow-Methods", allow)
-                .header("Access-Control-Allow-Headers", "Content-Type, X-Timeout, X-Type, X-Peer-Address")
-                .header("Access-Control-Max-Age", "86400"),
-        )
-    }
-
-    /// Adds what every answer carries.
-    pub(super) fn dress(&self, response: Response, config: &SessionConfig) -> Response {
-        let mut response = response;
-        if !config.server.is_empty() {
-            response = response.header("Server", &config.server);
-        }
-        if !config.allow_origins.is_empty() {
-            response = response.header("Vary", "Origin");
-        }
-        if let Some(origin) = &self.origin {
-            response = response
-                .header("Access-Control-Allow-Origin", origin.as_bytes())
-                .header("Access-Control-Expose-Headers", "Location, X-Type, X-Bytes-Delivered, X-Bytes-Relayed");
-            if self.is_named_origin() {
-                response = response.header("Access-Control-Allow-Credentials", "true");
-            }
-        }
-        response
+    fn origins(&self) -> &[String] {
+        &self.allow_origins
     }
 }
 
@@ -135,9 +91,7 @@ pub(super) fn text(status: u16, words: &'static str) -> Response {
 
 /// The same, and when it is worth trying again.
 pub(super) fn busy(status: u16, words: &'static str, after: Duration) -> Response {
-    // Rounded up: who comes back a moment too early is refused again.
-    let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-    text(status, words).header("Retry-After", seconds.max(1).to_string())
+    text(status, words).header("Retry-After", retry_after(after))
 }
 
 #[cfg(test)]
@@ -169,13 +123,5 @@ mod tests {
         let want =
             "token=abc; Expires=Sun, 06 Nov 1994 08:50:37 GMT; Path=/cama/session/x; Max-Age=60; HttpOnly; Secure";
         assert_eq!(secure, want);
-    }
-
-    #[test]
-    fn a_retry_is_never_told_to_come_too_early() {
-        for (after, want) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2")] {
-            let response = busy(429, "slow down", Duration::from_millis(after));
-            assert_eq!(response.headers().get("retry-after"), Some(want.as_bytes()));
-        }
     }
 }

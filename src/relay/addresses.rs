@@ -1,4 +1,5 @@
-//! What each address has taken: sessions, and allocations lately. Bounded, whatever the number of addresses.
+//! What each address has taken of a service: places, and how many of them lately. Bounded, whatever the number of
+//! addresses. A place is a session or a stream.
 
 use std::{
     collections::HashMap,
@@ -6,27 +7,38 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::SessionConfig;
-
 /// How often a full table is searched for entries that say nothing any more.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// Entries beyond one for each session there may be: 16,384 addresses that only came and went within the burst.
+/// Entries beyond one for each place there may be: 16,384 addresses that only came and went within the burst.
 const SPARE: usize = 16_384;
+
+/// What there is to be had.
+#[derive(Clone, Copy)]
+pub(super) struct Allowance {
+    /// Places in all.
+    pub(super) places: usize,
+    /// Places of one address at the same time.
+    pub(super) per_address: usize,
+    /// Places one address may take in a minute, over a long time; 0 for no limit.
+    pub(super) per_minute: u32,
+    /// Places one address may take at once, before the rate applies.
+    pub(super) burst: u32,
+}
 
 pub(super) struct Addresses {
     table: HashMap<IpAddr, Entry>,
     room: usize,
-    sessions: u32,
-    /// What one allocation costs, and how much debt is tolerated: the token bucket, told as one instant (GCRA).
+    per_address: u32,
+    /// What one place costs, and how much debt is tolerated: the token bucket, told as one instant (GCRA).
     interval: Duration,
     tolerance: Duration,
     swept: Option<Instant>,
 }
 
 struct Entry {
-    /// Sessions alive.
-    sessions: u32,
+    /// Places taken.
+    places: u32,
     /// When the bucket is full again.
     full_at: Instant,
 }
@@ -41,22 +53,22 @@ pub(super) enum Refused {
 }
 
 impl Addresses {
-    pub(super) fn new(config: &SessionConfig) -> Self {
-        let interval = match config.allocations_per_minute {
+    pub(super) fn new(allowance: Allowance) -> Self {
+        let interval = match allowance.per_minute {
             0 => Duration::ZERO,
             n => Duration::from_secs(60) / n,
         };
         Self {
             table: HashMap::new(),
-            room: config.sessions.saturating_add(SPARE),
-            sessions: u32::try_from(config.sessions_per_address).unwrap_or(u32::MAX),
+            room: allowance.places.saturating_add(SPARE),
+            per_address: u32::try_from(allowance.per_address).unwrap_or(u32::MAX),
             interval,
-            tolerance: interval.saturating_mul(config.allocation_burst.saturating_sub(1)),
+            tolerance: interval.saturating_mul(allowance.burst.saturating_sub(1)),
             swept: None,
         }
     }
 
-    /// One more session of this address. To be [released](Self::release) when it is gone.
+    /// One more place for this address. To be [released](Self::release) when it is gone.
     pub(super) fn admit(&mut self, ip: IpAddr, now: Instant) -> Result<(), Refused> {
         let ip = network(ip);
         if self.table.len() >= self.room && !self.table.contains_key(&ip) {
@@ -65,8 +77,8 @@ impl Addresses {
                 return Err(Refused::Crowded);
             }
         }
-        let entry = self.table.entry(ip).or_insert(Entry { sessions: 0, full_at: now });
-        if entry.sessions >= self.sessions {
+        let entry = self.table.entry(ip).or_insert(Entry { places: 0, full_at: now });
+        if entry.places >= self.per_address {
             return Err(Refused::TooMany);
         }
         let debt = entry.full_at.saturating_duration_since(now);
@@ -74,22 +86,22 @@ impl Addresses {
             return Err(Refused::TooFast(debt - self.tolerance));
         }
         entry.full_at = now + debt + self.interval;
-        entry.sessions += 1;
+        entry.places += 1;
         Ok(())
     }
 
-    /// A session of this address is gone.
+    /// A place of this address is free again.
     pub(super) fn release(&mut self, ip: IpAddr) {
         if let Some(entry) = self.table.get_mut(&network(ip)) {
-            entry.sessions = entry.sessions.saturating_sub(1);
+            entry.places = entry.places.saturating_sub(1);
         }
     }
 
-    /// Forgets addresses without a session and with a full bucket: they are as good as new.
+    /// Forgets addresses without a place and with a full bucket: they are as good as new.
     fn sweep(&mut self, now: Instant) {
         if self.swept.is_none_or(|at| now >= at + SWEEP) {
             self.swept = Some(now);
-            self.table.retain(|_, entry| entry.sessions > 0 || entry.full_at > now);
+            self.table.retain(|_, entry| entry.places > 0 || entry.full_at > now);
         }
     }
 }
@@ -108,10 +120,10 @@ fn network(ip: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn table(change: impl FnOnce(&mut SessionConfig)) -> Addresses {
-        let mut config = SessionConfig::default();
-        change(&mut config);
-        Addresses::new(&config)
+    fn table(change: impl FnOnce(&mut Allowance)) -> Addresses {
+        let mut allowance = Allowance { places: 10_000, per_address: 1_000, per_minute: 600, burst: 100 };
+        change(&mut allowance);
+        Addresses::new(allowance)
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -120,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_burst_then_the_rate() {
-        let mut table = table(|c| (c.allocations_per_minute, c.allocation_burst) = (60, 3));
+        let mut table = table(|c| (c.per_minute, c.burst) = (60, 3));
         let (t0, a) = (Instant::now(), ip("192.0.2.1"));
         for _ in 0..3 {
             assert_eq!(table.admit(a, t0), Ok(()));
@@ -133,8 +145,8 @@ mod tests {
     }
 
     #[test]
-    fn sessions_are_counted_until_released() {
-        let mut table = table(|c| (c.sessions_per_address, c.allocations_per_minute) = (1, 0));
+    fn places_are_counted_until_released() {
+        let mut table = table(|c| (c.per_address, c.per_minute) = (1, 0));
         let (now, a) = (Instant::now(), ip("2001:db8::1"));
         assert_eq!(table.admit(a, now), Ok(()));
         assert_eq!(table.admit(ip("2001:db8::ffff:2"), now), Err(Refused::TooMany), "the same /64");
@@ -145,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_mapped_address_is_the_same_address() {
-        let mut table = table(|c| c.sessions_per_address = 1);
+        let mut table = table(|c| c.per_address = 1);
         let now = Instant::now();
         assert_eq!(table.admit(ip("192.0.2.1"), now), Ok(()));
         assert_eq!(table.admit(ip("::ffff:192.0.2.1"), now), Err(Refused::TooMany));
@@ -153,7 +165,7 @@ mod tests {
 
     #[test]
     fn it_is_bounded_and_forgets_only_what_says_nothing() {
-        let mut table = table(|c| (c.allocations_per_minute, c.allocation_burst) = (60, 1));
+        let mut table = table(|c| (c.per_minute, c.burst) = (60, 1));
         table.room = 2;
         let now = Instant::now();
         assert_eq!(table.admit(ip("192.0.2.1"), now), Ok(()));
@@ -163,6 +175,6 @@ mod tests {
         let later = now + Duration::from_secs(1);
         assert_eq!(table.admit(ip("192.0.2.3"), later), Ok(()));
         assert_eq!(table.table.len(), 2);
-        assert!(table.table.contains_key(&ip("192.0.2.1")), "it has a session");
+        assert!(table.table.contains_key(&ip("192.0.2.1")), "it has a place");
     }
 }
