@@ -15,6 +15,7 @@ use std::{
 };
 
 use clap::ArgMatches;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
@@ -67,6 +68,7 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
         Some(gateway) if services.gateway_is_open => gateway.config().server_limits(limits(&settings)),
         _ => limits(&settings),
     };
+    raise_descriptor_limit();
     let server = server.limits(limits).access_log(move |access| logging.over(access));
     // Before anything runs: a signal that comes early must not be lost.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|e| Failure::system(&"can't handle signals", &e))?;
@@ -109,6 +111,14 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
         Some(Ok(())) | None => {}
     }
     result
+}
+
+/// Each connection is a descriptor: as many as the system allows.
+fn raise_descriptor_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        log::warn!("the limit on open files can't be raised: {error}");
+    }
 }
 
 fn cant_start(error: io::Error) -> Failure {

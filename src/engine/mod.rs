@@ -330,7 +330,8 @@ impl<'h> Engine<'h> {
             return;
         }
         let by_proxy = proxies.is_some();
-        let entered = match self.admission.enter(&peer) {
+        let entered = if by_proxy { self.admission.enter_proxy(&peer) } else { self.admission.enter(&peer) };
+        let entered = match entered {
             Ok(entered) => entered,
             Err(full) => {
                 let what = if full == Full::House { "in all" } else { "from this address" };
