@@ -86,7 +86,11 @@ impl Chat {
         let call = names.keys().fold(call, |call, name| call.header(KEY, name));
         self.client.send(&asked.here, call, move |told| {
             // If somebody has just left, that is none of the others' concern.
-            let status = told.map_or(502, |told| told.status());
+            let status = told.map_or(502, |told| {
+                let status = told.status();
+                told.discard();
+                status
+            });
             let _ = asked.ticket.respond(Response::new(status));
         });
         Action::Wait

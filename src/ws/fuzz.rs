@@ -140,12 +140,15 @@ fn inflated(half: Half, mut bytes: &[u8], size: usize, room: usize) -> (Vec<u8>,
     let (mut all, mut out) = (Vec::new(), vec![0; room]);
     loop {
         let piece = &bytes[..size.min(bytes.len())];
-        let Ok((taken, made)) = inflate.step(piece, &mut out) else { return (all, false) };
+        let (taken, made) = inflate.step(piece, &mut out);
         all.extend_from_slice(&out[..made]);
         bytes = &bytes[taken..];
         if all.len() > 100_000 {
             all.truncate(100_000);
             return (all, true);
+        }
+        if inflate.is_corrupt() {
+            return (all, false);
         }
         if made == 0 && bytes.is_empty() {
             return (all, true);
@@ -172,7 +175,8 @@ pub fn inflate(data: &[u8]) {
         wire.extend_from_slice(&TAIL);
         let (mut back, mut at, mut out) = (Vec::new(), 0, [0; 512]);
         loop {
-            let (taken, made) = inflate.step(&wire[at..], &mut out).expect("what we deflate is deflate");
+            let (taken, made) = inflate.step(&wire[at..], &mut out);
+            assert!(!inflate.is_corrupt(), "what we deflate is deflate");
             at += taken;
             back.extend_from_slice(&out[..made]);
             if made < out.len() && at == wire.len() {

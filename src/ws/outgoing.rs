@@ -42,6 +42,10 @@ pub(super) struct Sent {
     pub(super) all: bool,
     /// A message went out.
     pub(super) any: bool,
+    /// The Close is ordered, if not sent.
+    pub(super) closing: bool,
+    /// Somebody waits for room, and there is some.
+    pub(super) room: bool,
 }
 
 impl Outgoing {
@@ -51,20 +55,24 @@ impl Outgoing {
         Self { role, deflater, current, sent, partly, pong, ping, closed }
     }
 
-    /// Writes what there is room for.
+    /// Writes what there is room for. Senders need not wake us from here on, until we say that we sleep.
     pub(super) fn send(&mut self, core: &Core, tx: &mut Tx<'_>) -> Result<Sent, Over> {
+        let mut queue = core.queue();
+        queue.asleep = false;
         let mut any = false;
-        if self.closed {
-            (self.pong, self.ping) = (None, false);
-        }
-        loop {
+        let all = loop {
+            if queue.kill {
+                return Err(Over(How::Killed));
+            }
             if self.sent < self.current.len() {
                 self.sent += tx.write(&self.current[self.sent..]);
                 if self.sent < self.current.len() {
-                    return Ok(Sent { all: false, any });
+                    break false;
                 }
             }
-            if self.partly == 0 && !self.closed {
+            if self.closed {
+                (self.pong, self.ping) = (None, false);
+            } else if self.partly == 0 {
                 // Between two frames, and ahead of what waits.
                 if let Some(payload) = self.pong.take() {
                     self.control(Op::Pong, &payload)?;
@@ -75,31 +83,30 @@ impl Outgoing {
                     continue;
                 }
             }
-            let mut queue = core.queue();
             let Some((item, bytes)) = queue.front() else {
-                let payload = match &queue.last {
+                match queue.last.as_deref() {
                     Some(Last::HangUp) => return Err(Over(How::HungUp)),
-                    Some(Last::Close { code, reason }) if !self.closed => close_payload(*code, reason),
-                    _ => return Ok(Sent { all: true, any }),
-                };
-                drop(queue);
-                self.control(Op::Close, &payload)?;
-                self.closed = true;
-                continue;
+                    Some(Last::Close { code, reason }) if !self.closed => {
+                        self.control(Op::Close, &close_payload(*code, reason))?;
+                        self.closed = true;
+                        continue;
+                    }
+                    _ => break true,
+                }
             };
             let as_it_is = self.role == Role::Server && (item.is_plain() || self.deflater.is_none());
             match item {
                 Item::Small { .. } if as_it_is => {
                     self.partly += tx.write(&bytes[self.partly..]);
                     if self.partly < bytes.len() {
-                        return Ok(Sent { all: false, any });
+                        break false;
                     }
                     self.partly = 0;
                     queue.pop();
                 }
                 Item::Shared { frame, .. } if as_it_is => {
                     if !tx.write_shared(frame) {
-                        return Ok(Sent { all: false, any });
+                        break false;
                     }
                     queue.pop();
                 }
@@ -113,10 +120,13 @@ impl Outgoing {
                     // Compressing takes its time: senders need not wait for it.
                     drop(queue);
                     self.encode(&frame, plain)?;
+                    queue = core.queue();
                 }
             }
             any = true;
-        }
+        };
+        let room = !queue.on_room.is_empty() && (queue.has_room() || !queue.is_open());
+        Ok(Sent { all, any, closing: queue.last.is_some(), room })
     }
 
     /// Whether nothing is begun or due.

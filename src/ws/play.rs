@@ -93,7 +93,6 @@ pub(crate) struct Play {
     /// What went out.
     pub(crate) sent: Vec<u8>,
     pub(crate) mask: EventMask,
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests look at it"))]
     pub(crate) deadline: Option<std::time::Instant>,
     pub(crate) aborted: bool,
     closed: Arc<Mutex<Vec<Closed>>>,

@@ -8,6 +8,7 @@
 //! Frames lie here as a server sends them. A session that compresses or masks does so when it takes them out.
 
 use std::{
+    cell::Cell,
     collections::VecDeque,
     mem,
     sync::{
@@ -26,6 +27,14 @@ pub(super) type OnRoom = Box<dyn FnOnce() + Send>;
 
 /// Up to this size a message is copied together with others; a larger one has an allocation of its own.
 const SMALL: usize = 2048;
+
+/// Up to so many bytes are kept for the next, by each thread.
+const KEPT: usize = 64 * 1024;
+
+thread_local! {
+    /// Most queues are filled and emptied within one turn of a loop.
+    static SPARE: Cell<(Vec<u8>, VecDeque<Item>)> = const { Cell::new((Vec::new(), VecDeque::new())) };
+}
 
 /// What follows when the queue is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,11 +79,11 @@ pub(super) struct Queue {
     out: usize,
     /// Bytes in all items.
     bytes: usize,
-    most: usize,
-    most_items: Option<usize>,
+    config: Config,
     /// The session has nothing to do, and has to be woken.
     pub(super) asleep: bool,
-    pub(super) last: Option<Last>,
+    /// Boxed, as it is rare; so that an idle connection is small.
+    pub(super) last: Option<Box<Last>>,
     pub(super) kill: bool,
     /// The session is over.
     pub(super) over: bool,
@@ -98,19 +107,26 @@ impl Queue {
         self.bytes
     }
 
-    fn admit(&self) -> Result<(), Full> {
+    /// Whether a message may be added; then there is a store to put it into.
+    fn admit(&mut self) -> Result<(), Full> {
         if !self.is_open() {
             return Err(Full::Closed);
         }
-        if self.bytes >= self.most || self.most_items.is_some_and(|most| self.items.len() > most) {
+        let most = &self.config.0;
+        let many = most.queue_messages.is_some_and(|most| self.items.len() > most);
+        if self.bytes >= most.queue.max(1) || many {
             return Err(Full::Queue);
+        }
+        if self.items.capacity() == 0 {
+            (self.small, self.items) = SPARE.take();
         }
         Ok(())
     }
 
     /// Whether there is room, and not just a little.
     pub(super) fn has_room(&self) -> bool {
-        self.bytes <= self.most / 2 && self.most_items.is_none_or(|most| self.items.len() <= most / 2)
+        let most = &self.config.0;
+        self.bytes <= most.queue / 2 && most.queue_messages.is_none_or(|most| self.items.len() <= most / 2)
     }
 
     pub(super) fn push_frame(&mut self, frame: &Frame) -> Result<(), Full> {
@@ -167,13 +183,13 @@ impl Queue {
         self.small.capacity() + self.items.capacity() * size_of::<Item>()
     }
 
-    /// Nothing waits: what was allocated for it goes back.
+    /// Nothing waits: what was allocated for it goes back, to be used for the next by this thread.
     pub(super) fn shrink(&mut self) {
-        if self.items.is_empty() && self.small.capacity() > 0 {
-            self.small = Vec::new();
-        }
         if self.items.is_empty() && self.items.capacity() > 0 {
-            self.items = VecDeque::new();
+            let store = (mem::take(&mut self.small), mem::take(&mut self.items));
+            if store.0.capacity() <= KEPT && store.1.capacity() <= KEPT / size_of::<Item>() {
+                SPARE.set(store);
+            }
         }
     }
 
@@ -206,8 +222,7 @@ impl Core {
             small: Vec::new(),
             out: 0,
             bytes: 0,
-            most: config.0.queue.max(1),
-            most_items: config.0.queue_messages,
+            config: config.clone(),
             asleep: false,
             last: None,
             kill: false,

@@ -319,17 +319,19 @@ impl Reader {
     fn inflate(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
         let (Some(inflate), Some(message)) = (&mut self.inflate, &mut self.assembly) else { return Ok(bytes.len()) };
         let mut out = [0; STEP];
-        let (taken, made) = inflate.step(bytes, &mut out).map_err(|_| CORRUPT)?;
+        let (taken, made) = inflate.step(bytes, &mut out);
         self.more = made == out.len();
-        if taken == 0 && made == 0 && !bytes.is_empty() {
-            return Err(CORRUPT);
+        let corrupt = inflate.is_corrupt() || (taken == 0 && made == 0 && !bytes.is_empty());
+        // What comes before a fault may be wrong in another way, and that came first.
+        let room = usize::try_from(self.config.0.message - message.inflated).unwrap_or(usize::MAX);
+        let fits = made.min(room);
+        message.inflated += fits as u64;
+        absorb(message.kind, &out[..fits], &mut self.utf8, &mut self.text, &mut self.binary)?;
+        match corrupt {
+            _ if fits < made => Err(Fault::too_big("message too big")),
+            true => Err(CORRUPT),
+            false => Ok(taken),
         }
-        message.inflated += made as u64;
-        if message.inflated > self.config.0.message {
-            return Err(Fault::too_big("message too big"));
-        }
-        absorb(message.kind, &out[..made], &mut self.utf8, &mut self.text, &mut self.binary)?;
-        Ok(taken)
     }
 
     /// Streamed: what is there.

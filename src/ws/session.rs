@@ -9,7 +9,7 @@
 //!     └────the peer's Close has come────────────────────────────▶ ours is sent ──────────────────────▲
 //! ```
 
-use std::{mem, sync::Arc, time::Duration, time::Instant};
+use std::{mem, sync::Arc, time::Instant};
 
 use super::{
     Closed, Config, Done, How, Sender, Speaker,
@@ -33,12 +33,11 @@ pub(super) struct Session {
     speaker: Option<Box<dyn Speaker>>,
     reader: Reader,
     outgoing: Outgoing,
-    close: Closing,
+    /// From the first Close on, in either direction. Boxed, so that an idle connection is small.
+    close: Option<Box<Closing>>,
     config: Config,
     /// From the first call on.
     clocks: Option<Clocks>,
-    /// For when we are to be called.
-    armed: Option<Instant>,
     /// The speaker was not done when we were left.
     held: bool,
 }
@@ -71,10 +70,9 @@ impl Session {
             reader: Reader::new(role == Role::Server, speaker.streams(), &config, inflate),
             outgoing: Outgoing::new(role, agreed.map(|agreed| Deflater::new(&agreed.0))),
             speaker: Some(Box::new(speaker)),
-            close: Closing::default(),
+            close: None,
             config,
             clocks: None,
-            armed: None,
             held: false,
         };
         (session, Sender(core))
@@ -83,14 +81,13 @@ impl Session {
     /// Everything that can be done now: what is waited for then.
     fn work(&mut self, io: &mut Io<'_>) -> Result<EventMask, Over> {
         loop {
-            if self.core.queue().kill {
-                return Err(Over(How::Killed));
-            }
             let sent = self.outgoing.send(&self.core, &mut io.tx)?;
             if let (true, Some(clocks)) = (sent.any, &mut self.clocks) {
                 clocks.sent(io.now().mono);
             }
-            if self.gives_room() {
+            if sent.room {
+                let waiting = mem::take(&mut self.core.queue().on_room);
+                waiting.into_iter().for_each(|f| f());
                 continue;
             }
             if sent.all && self.is_complete(io) {
@@ -108,6 +105,12 @@ impl Session {
                 continue;
             }
             self.reader.shrink();
+            if sent.closing && self.close.as_ref().is_none_or(|close| close.until.is_none()) {
+                let now = io.now().mono;
+                let until = now.checked_add(self.config.0.close_within).unwrap_or(now);
+                self.close.get_or_insert_default().until = Some(until);
+                self.look(io)?;
+            }
             let mut mask = EventMask::EXTERNAL;
             if self.reads() || self.awaits_end() {
                 mask |= EventMask::READ;
@@ -117,18 +120,6 @@ impl Session {
             }
             return Ok(mask);
         }
-    }
-
-    /// Calls those who wait for room, if there is some. Whether there were any.
-    fn gives_room(&self) -> bool {
-        let mut queue = self.core.queue();
-        if queue.on_room.is_empty() || (queue.is_open() && !queue.has_room()) {
-            return false;
-        }
-        let waiting = mem::take(&mut queue.on_room);
-        drop(queue);
-        waiting.into_iter().for_each(|f| f());
-        true
     }
 
     /// Nothing is left to be sent. Whether that is still so; if it is, senders have to wake us.
@@ -155,7 +146,8 @@ impl Session {
 
     /// Whether the next event may be told.
     fn reads(&self) -> bool {
-        self.close.received.is_none() && self.close.fault.is_none() && self.core.is_free()
+        let hears = |close: &Closing| close.received.is_none() && close.fault.is_none();
+        self.close.as_deref().is_none_or(hears) && self.core.is_free()
     }
 
     /// Tells the speaker one thing. `false`: more input is needed for that.
@@ -170,7 +162,7 @@ impl Session {
             Ok(Some(event)) => event,
             Err(fault) => {
                 // It is told so (§7.1.7), behind what is queued, and not heard any more.
-                self.close.fault = Some(fault);
+                self.close.get_or_insert_default().fault = Some(fault);
                 self.closes(fault.code, fault.rule);
                 return true;
             }
@@ -195,11 +187,12 @@ impl Session {
             }
             Event::Pong(payload) => speaker.pong(payload),
             Event::Close(code, reason) => {
-                self.close.received = Some((code, reason.to_owned()));
                 let mut queue = self.core.queue();
-                self.close.by_peer = queue.last.is_none();
+                let close = self.close.get_or_insert_default();
+                close.received = Some((code, reason.to_owned()));
+                close.by_peer = queue.last.is_none();
                 // What is queued goes first; then its own code goes back.
-                queue.last.get_or_insert_with(|| Last::Close { code, reason: String::new() });
+                queue.last.get_or_insert_with(|| Box::new(Last::Close { code, reason: String::new() }));
             }
         }
         io.rx.consume(used);
@@ -208,8 +201,8 @@ impl Session {
 
     fn closes(&self, code: u16, reason: &str) {
         let mut queue = self.core.queue();
-        if queue.last != Some(Last::HangUp) {
-            queue.last = Some(Last::Close { code, reason: reason.to_owned() });
+        if queue.last.as_deref() != Some(&Last::HangUp) {
+            queue.last = Some(Box::new(Last::Close { code, reason: reason.to_owned() }));
         }
     }
 
@@ -217,26 +210,24 @@ impl Session {
 
     /// Everything is sent: whether nothing is left to be waited for.
     fn is_complete(&self, io: &Io<'_>) -> bool {
-        if !self.outgoing.closed {
-            return false;
-        }
+        let Some(close) = self.close.as_deref().filter(|_| self.outgoing.closed) else { return false };
         // The server ends the stream first (§7.1.1), so that it is the client whose port can be used again at once.
         let ended = self.role == Role::Server || io.rx.end() != RxEnd::NotYet;
-        self.close.fault.is_some() || (self.close.received.is_some() && ended)
+        close.fault.is_some() || (close.received.is_some() && ended)
     }
 
     /// A client waits for the server to end the stream.
     fn awaits_end(&self) -> bool {
-        self.role == Role::Client && self.close.received.is_some()
+        self.role == Role::Client && self.close.as_ref().is_some_and(|close| close.received.is_some())
     }
 
     /// How it ended, when both sides have said that it has.
     fn how(&self) -> How {
-        match (&self.close.fault, &self.close.received) {
-            (Some(fault), _) => How::Refused { code: fault.code, rule: fault.rule },
-            (None, Some(_)) if self.close.by_peer => How::PeerClosed,
-            (None, Some(_)) => How::WeClosed,
-            (None, None) => How::PeerLeft,
+        match self.close.as_deref() {
+            Some(Closing { fault: Some(fault), .. }) => How::Refused { code: fault.code, rule: fault.rule },
+            Some(Closing { received: Some(_), by_peer: true, .. }) => How::PeerClosed,
+            Some(Closing { received: Some(_), .. }) => How::WeClosed,
+            _ => How::PeerLeft,
         }
     }
 
@@ -250,7 +241,7 @@ impl Session {
         let waiting = mem::take(&mut queue.on_room);
         drop(queue);
         waiting.into_iter().for_each(|f| f());
-        let (code, reason) = match (how, self.close.received.take()) {
+        let (code, reason) = match (how, self.close.take().and_then(|close| close.received)) {
             (How::Refused { code, rule }, _) => (code, rule.to_owned()),
             (_, Some(received)) => received,
             (_, None) => (1006, String::new()),
@@ -260,30 +251,21 @@ impl Session {
 
     // Time.
 
-    /// Looks at the clocks if one of them has run out; sets the next one.
-    fn look(&mut self, io: &mut Io<'_>, rang: bool) -> Result<(), Over> {
+    /// Looks at the clocks, and sets the next one.
+    fn look(&mut self, io: &mut Io<'_>) -> Result<(), Over> {
         let now = io.now().mono;
-        let queue = self.core.queue();
-        let (closing, waits) = (queue.last.is_some(), !queue.is_empty() || !io.tx.is_empty());
-        drop(queue);
-        let next = if closing {
-            let within: Duration = self.config.0.close_within;
-            let until = *self.close.until.get_or_insert_with(|| now.checked_add(within).unwrap_or(now));
-            if now >= until {
-                return Err(Over(How::NoClose));
+        let next = match (self.close.as_ref().and_then(|close| close.until), &mut self.clocks) {
+            (Some(until), _) if now >= until => return Err(Over(How::NoClose)),
+            (Some(until), _) => Some(until),
+            (None, Some(clocks)) => {
+                let waits = !io.tx.is_empty() || !self.core.queue().is_empty();
+                let (ping, next) = clocks.look(now, waits)?;
+                self.outgoing.ping |= ping;
+                next
             }
-            Some(until)
-        } else if let (true, Some(clocks)) = (rang || self.armed.is_none(), &mut self.clocks) {
-            let (ping, next) = clocks.look(now, waits)?;
-            self.outgoing.ping |= ping;
-            next
-        } else {
-            return Ok(());
+            (None, None) => None,
         };
-        if self.armed != next || rang {
-            self.armed = next;
-            io.set_deadline(next);
-        }
+        io.set_deadline(next);
         Ok(())
     }
 }
@@ -291,12 +273,13 @@ impl Session {
 impl Upgrade for Session {
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
         let (now, why) = (io.now().mono, io.why());
-        let mut answered = false;
+        let mut rang = why.deadline();
         match &mut self.clocks {
             // While the speaker was at work the peer was not heard, through no fault of its own.
-            Some(clocks) if why.read() || self.held => answered = clocks.heard(now),
+            Some(clocks) if why.read() || self.held => rang |= clocks.heard(now),
             Some(_) => {}
             None => {
+                rang = true;
                 self.clocks = Some(Clocks::new(&self.config, now));
                 self.core.opens(io.waker());
                 let sender = Sender(self.core.clone());
@@ -313,11 +296,7 @@ impl Upgrade for Session {
         }
         let result = match why.reset() {
             true => Err(Over(How::Reset)),
-            false => self.look(io, why.deadline() || answered).and_then(|()| {
-                let mask = self.work(io)?;
-                // It may have begun to close.
-                self.look(io, false).map(|()| mask)
-            }),
+            false => if rang { self.look(io) } else { Ok(()) }.and_then(|()| self.work(io)),
         };
         self.held = !self.core.is_free();
         let how = match result {

@@ -167,13 +167,18 @@ impl App {
     /// The calls that hang, once there are so many, are answered: the oldest first.
     #[track_caller]
     pub(crate) fn release(&self, count: usize, status: u16) {
+        self.release_with(count, || Say::status(status));
+    }
+
+    #[track_caller]
+    pub(crate) fn release_with(&self, count: usize, say: impl Fn() -> Say) {
         let state = self.shared.state();
         let waited = self.shared.changed.wait_timeout_while(state, PATIENCE, |state| state.hanging.len() < count);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         assert!(state.hanging.len() >= count, "only {} hang", state.hanging.len());
         for ticket in state.hanging.drain(..count) {
             // It may have been given up.
-            let _ = ticket.respond(Response::new(status));
+            let _ = ticket.respond(say().action(|| ()));
         }
     }
 }

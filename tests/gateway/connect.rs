@@ -326,13 +326,13 @@ fn a_client_that_leaves_while_it_waits(world: &World) {
     assert_eq!(gate.gateway.stats().connections, 1, "counted from the first byte");
     drop(wire);
     gate.stats("it has left", |stats| stats.connections == 0);
-    gate.app.release(1, 200);
-    // Nobody is there any more, and others are served.
-    is(
-        &gate.send(&["k"], "x"),
-        200,
-        "{\"errors\":[{\"error\":\"kuiperbelt: session is not found\",\"session\":\"k\"}],\"result\":\"OK\"}\n",
-    );
+    // The application agrees, too late: it is told that nobody came.
+    gate.app.release_with(1, || Say::welcome("k", "hello"));
+    assert_eq!(gate.app.hears("/close", 1)[0].key(), "k");
+    let stats = gate.stats("it is over", |stats| stats.closing_connections == 0);
+    assert_eq!((stats.connect_errors, stats.total_messages), (1, 0));
+    assert!(gate.app.heard("/establish").is_empty());
+    assert!(gate.send(&["k"], "x").text().contains("kuiperbelt: session is not found"));
 }
 
 fn the_application_hears_that_a_client_is_there(world: &World) {

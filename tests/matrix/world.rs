@@ -167,6 +167,7 @@ impl Host {
         self.turns.load(Ordering::Relaxed)
     }
 
+    #[allow(dead_code, reason = "tests/websocket does")]
     pub(crate) fn addr(&self) -> SocketAddr {
         self.address.addr
     }

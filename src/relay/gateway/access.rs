@@ -15,6 +15,11 @@ impl Asked {
         Self { method: req.method().into(), url: req.target().into() }
     }
 
+    #[cfg(test)]
+    pub(super) fn nothing() -> Self {
+        Self { method: "".into(), url: "".into() }
+    }
+
     /// Logs the answer, and gives it.
     pub(super) fn answered(&self, shared: &Shared, reply: Reply) -> Response {
         let Reply { response, size } = reply;

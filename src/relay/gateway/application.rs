@@ -122,7 +122,8 @@ impl Application {
         let _ = headers.append(&config.session_header, key);
         set(&mut headers, config);
         let _ = headers.insert(ENDPOINT, &config.endpoint);
-        let call = Call::post(&config.callback.establish, "").headers(&headers);
+        // To be told twice does no harm.
+        let call = Call::post(&config.callback.establish, "").headers(&headers).repeatable(true);
         self.client.send(here, timed(call, config.callback.timeout), move |answer| then(agreed(answer)));
     }
 
@@ -155,7 +156,7 @@ impl Application {
         let mut headers = Headers::new();
         let _ = headers.append(&config.session_header, key);
         set(&mut headers, config);
-        let call = Call::post(&config.callback.close, "").headers(&headers);
+        let call = Call::post(&config.callback.close, "").headers(&headers).repeatable(true);
         self.client.send(here, timed(call, None), move |answer| then(agreed(answer)));
     }
 }

@@ -233,3 +233,48 @@ impl Delivery {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uncork::{Request, Response, Server};
+
+    use super::*;
+    use crate::relay::gateway::{Gateway, GatewayConfig};
+
+    #[test]
+    fn a_message_to_a_thousand_is_encoded_once() {
+        let shared = Gateway::new(GatewayConfig::default()).expect("a good configuration").shared;
+        let server = Server::unbound().threads(1, |_: &mut Request<'_>| Response::new(404)).expect("running");
+        let here = &server.loops()[0];
+        // Nobody is connected yet: what is sent to them is held where it can be looked at.
+        let sessions: Vec<_> = (0..1000).map(|n| Session::new(n.to_string().into_bytes().into(), 1, 1 << 20)).collect();
+        let state = State { ticket: None, problems: Vec::new(), waiting: Vec::new(), left: 1 };
+        let delivery = Delivery { shared: shared.clone(), asked: Asked::nothing(), state: Mutex::new(state) };
+        let targets = Targets { found: sessions.clone(), missing: Vec::new(), last: false, binary: false };
+        Arc::new(delivery).start(targets, b"hello, everybody", here);
+
+        let frames: Vec<Frame> = sessions.iter().flat_map(|session| session.held()).collect();
+        assert_eq!(frames.len(), 1000);
+        assert!(frames.iter().all(|frame| frame.payload() == b"hello, everybody"));
+        let place = frames[0].payload().as_ptr();
+        assert!(frames.iter().all(|frame| frame.payload().as_ptr() == place), "they are the same bytes");
+        assert_eq!(shared.counters.read().total_messages, 1000);
+        server.stop().expect("ended in order");
+    }
+
+    #[test]
+    fn what_is_binary() {
+        for (content_type, binary) in [
+            (None, false),
+            (Some("text/plain"), false),
+            (Some("application/octet-stream"), true),
+            (Some(" APPLICATION/Octet-Stream ;charset=x"), true),
+            (Some("application/octet-stream2"), false),
+            (Some("text/plain; application/octet-stream"), false),
+            (Some(""), false),
+        ] {
+            assert_eq!(is_binary(content_type.map(str::as_bytes)), binary, "{content_type:?}");
+        }
+        assert!(frame(false, b"\xff").is_none() && frame(true, b"\xff").is_some());
+    }
+}

@@ -299,6 +299,14 @@ impl Session {
     }
 }
 
+#[cfg(test)]
+impl Session {
+    /// What waits to be sent.
+    pub(super) fn held(&self) -> Vec<Frame> {
+        self.state().queue.iter().map(|queued| queued.frame.clone()).collect()
+    }
+}
+
 fn tell_closed(queue: VecDeque<Queued>) {
     for who in queue.into_iter().filter_map(|queued| queued.who) {
         who.told(Err(Problem::Closed));

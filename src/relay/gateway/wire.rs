@@ -117,7 +117,7 @@ impl std::fmt::Display for Quoted<'_> {
                     '\r' => f.write_str("\\r")?,
                     '\t' => f.write_str("\\t")?,
                     '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\u{1f}' => {
-                        write!(f, "\\u{:04x}", u32::from(c))?
+                        write!(f, "\\u{:04x}", u32::from(c))?;
                     }
                     c => f.write_char(c)?,
                 }
