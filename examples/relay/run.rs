@@ -225,7 +225,7 @@ impl Program {
         }
     }
 
-    /// Ends what is under way, in time. Dropping what is returned shortens nothing.
+    /// Ends what is under way, in time. What is returned is to be kept: when it is dropped, the delay is over.
     fn stop(&self) -> mpsc::Sender<()> {
         let (grace, delay) = (self.settings.server.grace, self.settings.server.shutdown_delay);
         log::info!("stopping; what is under way has {grace} seconds");
@@ -260,13 +260,17 @@ impl Program {
 
     fn change(&mut self, new: Settings) -> Result<(), Failure> {
         self.shared.access.reopen(&new.access_log)?;
+        let mut stays = Vec::new();
         let wanted = listen::wanted(&new);
         for standing in &self.standing {
-            let Some(tls) = &standing.tls else { continue };
             // The listener of that address, as it is written now.
             let Some(listen) = wanted.iter().find(|listen| listen.address == standing.listen.address) else { continue };
-            if let Ok(Some((cert, key))) = listen.identity(&new) {
-                tls.replace_pem(cert, key).map_err(|error| Failure::config(error.to_string()))?;
+            match (&standing.tls, listen.identity(&new).map_err(Failure::config)?) {
+                (Some(tls), Some((cert, key))) => {
+                    tls.replace_pem(cert, key).map_err(|error| Failure::config(error.to_string()))?;
+                }
+                (None, None) => {}
+                (Some(_), None) | (None, Some(_)) => stays.push(format!("HTTPS on {listen}")),
             }
         }
         self.shared.trust_others(&new.proxies);
@@ -274,10 +278,8 @@ impl Program {
         if (&new.log.level, new.log.format) != (&self.settings.log.level, self.settings.log.format) {
             logs::change(&new.log.level, new.log.format).map_err(Failure::config)?;
         }
-        let stays: Vec<String> = config::differences(&self.settings, &new)
-            .into_iter()
-            .filter(|name| !CHANGES.iter().any(|change| name.starts_with(change)))
-            .collect();
+        let differ = config::differences(&self.settings, &new);
+        stays.extend(differ.into_iter().filter(|name| !CHANGES.iter().any(|change| name.starts_with(change))));
         if !stays.is_empty() {
             log::warn!("only a restart changes these settings: {}", stays.join(", "));
         }
