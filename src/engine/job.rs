@@ -372,7 +372,16 @@ impl Job {
                 Reply::Sent
             }
             Kind::File(file, range) => Reply::File { file, at: range.start },
-            Kind::Stream(produce) if piped => Reply::Pipe { produce, waits: false, announced: 0 },
+            Kind::Stream(mut produce) if piped => {
+                // Between the bytes of a chunked body there would have to be framing.
+                let splices = slot.transport.is_plain() && out != BodyOut::Chunked;
+                match dispatch::outlet(produce.as_mut()) {
+                    Ok(Some(outlet)) => outlet.set_splices(splices),
+                    // Found out when it is drained.
+                    Ok(None) | Err(_) => {}
+                }
+                Reply::Pipe { produce, waits: false, announced: 0 }
+            }
             Kind::Stream(produce) => Reply::Stream { produce, waits: false },
         };
     }

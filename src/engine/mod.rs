@@ -145,7 +145,7 @@ impl<'h> Engine<'h> {
             events: Events::with_capacity(512),
             handler,
             slots: Slab::new(),
-            core: Core::new(mailbox, limits, access_log, now),
+            core: Core::new(mailbox, limits, admission.kernel_pipes.clone(), access_log, now),
             ports,
             admission,
             elsewhere,
