@@ -375,10 +375,9 @@ impl Job {
             Kind::Stream(mut produce) if piped => {
                 // Between the bytes of a chunked body there would have to be framing.
                 let splices = slot.transport.is_plain() && out != BodyOut::Chunked;
-                match dispatch::outlet(produce.as_mut()) {
-                    Ok(Some(outlet)) => outlet.set_splices(splices),
-                    // Found out when it is drained.
-                    Ok(None) | Err(_) => {}
+                // That it is a pipe no longer, or panics, is found out when it is drained.
+                if let Ok(Some(outlet)) = dispatch::outlet(produce.as_mut()) {
+                    outlet.set_splices(splices);
                 }
                 Reply::Pipe { produce, waits: false, announced: 0 }
             }

@@ -32,6 +32,10 @@ use crate::{
     transport::{self, Got, Spliced},
 };
 
+/// System calls for one end of a pipe before its connection looks at whatever else there is. The other end may be at
+/// work on another loop meanwhile, and then there is always more to do.
+const CALLS: usize = 4;
+
 /// What one look at the sender's side brought.
 enum Filled {
     /// Bytes, or the certainty that there is no place for more.
@@ -46,7 +50,7 @@ impl Job {
     /// Sender's side: the body into the block.
     pub(super) fn fill_pipe(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
         let mut worked = false;
-        loop {
+        for _ in 0..CALLS {
             let Up::Pipe { upload, waits } = &mut self.up else { return Ok(worked) };
             let Some(inlet) = dispatch::inlet(upload.as_mut())? else { return Err(Ended::Aborted.into()) };
             // Nothing of the body is left: its end needs no room, nor anybody at the other end.
@@ -55,6 +59,9 @@ impl Job {
                 debug_assert!(matches!(end, BodyEvent::End(None)));
                 self.body_ended(slot, core, None)?;
                 return Ok(true);
+            }
+            if *waits {
+                return Ok(worked);
             }
             // What came with the head goes first, and what has to be looked at can't be spliced.
             let direct = if slot.rx.is_empty() && slot.transport.is_plain() { slot.conn.direct() } else { 0 };
@@ -77,7 +84,6 @@ impl Job {
                     return Ok(true);
                 }
             };
-            *waits = false;
             let before = block.len();
             let result = match &mut block {
                 Block::Buf(buf) if direct > 0 => read_block(buf, direct, slot, core),
@@ -98,13 +104,18 @@ impl Job {
                 }
             }
         }
+        // There may be more. Others have their turn first.
+        Ok(true)
     }
 
     /// Receiver's side: the block onto the socket, behind what waits in the output.
     pub(super) fn drain_pipe(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
         let mut worked = false;
-        while slot.ready.has(Ready::WRITE) {
+        for _ in 0..CALLS {
             let Reply::Pipe { produce, waits, announced } = &mut self.reply else { return Ok(worked) };
+            if *waits || !slot.ready.has(Ready::WRITE) {
+                return Ok(worked);
+            }
             let Some(outlet) = dispatch::outlet(produce.as_mut())? else { return Err(Ended::Aborted.into()) };
             let mut block = match outlet.lend() {
                 Lent::Block(block) => block,
@@ -118,7 +129,6 @@ impl Job {
                 }
                 Lent::Over(PipeEnd::Cut) => return Err(Ended::Aborted.into()),
             };
-            *waits = false;
             if *announced == 0 {
                 *announced = block.len();
                 match slot.conn.body_out() {
@@ -172,7 +182,7 @@ impl Job {
                 return Ok(true);
             }
         }
-        Ok(worked)
+        Ok(true)
     }
 }
 

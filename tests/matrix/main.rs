@@ -30,6 +30,7 @@ macro_rules! matrix {
 }
 mod http;
 mod limits;
+mod pipe_ends;
 mod pipes;
 mod select;
 mod stopping;
