@@ -19,12 +19,12 @@ impl Block {
         self.len() == 0
     }
 
-    /// Whether more may be put in: without moving what is there, and not in crumbs.
+    /// Whether more may be put in: without moving what is there, and not in crumbs. A kernel pipe takes something when it
+    /// is empty: only then it is certain why the system would refuse.
     pub(super) fn is_worth_filling(&mut self, room: usize) -> bool {
-        let half = room.div_ceil(2);
         match self {
-            Self::Buf(buf) => buf.is_empty() || buf.spare().len() >= half,
-            Self::Kernel(pipe) => pipe.is_empty() || pipe.room(room) >= half,
+            Self::Buf(buf) => buf.is_empty() || buf.spare().len() >= room.div_ceil(2),
+            Self::Kernel(pipe) => pipe.is_empty(),
         }
     }
 }

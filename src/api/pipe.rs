@@ -220,10 +220,7 @@ impl PipeIn {
             return Lent::Over(PipeEnd::Cut);
         }
         let room = self.shared.room;
-        let ready = state.block.as_mut().is_some_and(|block| match block {
-            Block::Kernel(pipe) if splice.is_none() => pipe.is_empty(),
-            block => block.is_worth_filling(room),
-        });
+        let ready = state.block.as_mut().is_some_and(|block| block.is_worth_filling(room));
         let Some(block) = state.block.take_if(|_| ready) else {
             state.wants_block[WRITER] = true;
             return Lent::NotNow;
@@ -231,7 +228,7 @@ impl PipeIn {
         let splices = state.splices;
         drop(state);
         Lent::Block(match (block, splice) {
-            (Block::Kernel(pipe), Some(_)) if splices || !pipe.is_empty() => Block::Kernel(pipe),
+            (Block::Kernel(pipe), Some(_)) if splices => Block::Kernel(pipe),
             (Block::Buf(buf), Some(Splice { left, open }))
                 if splices && buf.is_empty() && left.min(room) >= WORTH_SPLICING =>
             {
@@ -264,6 +261,8 @@ impl PipeIn {
         self.shared.moved.add(WRITER, added);
         let mut state = self.shared.state();
         let news = !block.is_empty();
+        // A kernel pipe is not asked for again before it is empty: who filled it wants to know.
+        state.wants_block[WRITER] |= news && matches!(block, Block::Kernel(_));
         state.block = Some(block);
         if news {
             state.wake(READER);

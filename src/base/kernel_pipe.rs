@@ -34,8 +34,6 @@ pub(crate) struct KernelPipe {
     /// Always there, but while it is dropped.
     ends: Option<Ends>,
     held: usize,
-    /// The system had no place for more, although there are few bytes in it.
-    full: bool,
     pool: Arc<KernelPipes>,
 }
 
@@ -53,11 +51,6 @@ impl KernelPipe {
         self.held == 0
     }
 
-    /// Bytes that may be put in, if no more than `most` are to be held.
-    pub(crate) fn room(&self, most: usize) -> usize {
-        if self.full { 0 } else { most.min(KERNEL_PIPE).saturating_sub(self.held) }
-    }
-
     /// So many bytes were spliced into it.
     pub(crate) fn put_in(&mut self, n: usize) {
         self.held += n;
@@ -66,12 +59,6 @@ impl KernelPipe {
     /// So many bytes were spliced out of it.
     pub(crate) fn taken_out(&mut self, n: usize) {
         self.held = self.held.saturating_sub(n);
-        self.full &= n == 0;
-    }
-
-    /// Nothing goes into it before something has come out.
-    pub(crate) fn set_full(&mut self) {
-        self.full = true;
     }
 
     /// Takes everything out into the process. It is there: nobody is waited for.
@@ -135,7 +122,7 @@ impl KernelPipes {
         if ends.is_err() {
             self.put_back(None);
         }
-        Some(KernelPipe { ends: Some(ends.ok()?), held: 0, full: false, pool: self.clone() })
+        Some(KernelPipe { ends: Some(ends.ok()?), held: 0, pool: self.clone() })
     }
 
     /// One is no longer in use, be it to be used again or not.
@@ -213,20 +200,7 @@ mod tests {
         let pool = Arc::new(KernelPipes::new(1));
         let mut pipe = pool.take(make).expect("one");
         put(&mut pipe, b"hello");
-        assert_eq!((pipe.room(8), pipe.room(1 << 30)), (3, KERNEL_PIPE - 5));
         assert_eq!(pipe.into_buf().expect("read").filled(), b"hello");
         assert_eq!(counts(&pool), (0, 1));
-    }
-
-    #[test]
-    fn a_full_one_has_no_room_until_something_comes_out() {
-        let pool = Arc::new(KernelPipes::new(1));
-        let mut pipe = pool.take(make).expect("one");
-        put(&mut pipe, b"hello");
-        pipe.set_full();
-        pipe.taken_out(0);
-        assert_eq!(pipe.room(8), 0);
-        pipe.taken_out(1);
-        assert_eq!(pipe.room(8), 4);
     }
 }

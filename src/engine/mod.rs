@@ -491,6 +491,12 @@ impl Slot {
             return Ok(());
         }
         let Some(timer) = self.clock else { return Ok(()) };
+        if timer == Timer::Body
+            && let Phase::Job(job) = &mut self.phase
+            && job.has_yielded()
+        {
+            return Ok(());
+        }
         let why = Ended::TimedOut(timer);
         match timer {
             Timer::Idle => self.close(why, false),

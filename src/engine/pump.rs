@@ -16,7 +16,7 @@ use std::io::IoSlice;
 use super::{
     core::Core,
     dispatch,
-    job::{Job, Reply, Stop, Up},
+    job::{Job, Pace, Reply, Stop, Up},
     ready::Ready,
     slot::Slot,
 };
@@ -26,7 +26,11 @@ use crate::{
         block::Block,
         pipe::{Lent, PipeEnd, Splice},
     },
-    base::{Ended, buf::Buf, kernel_pipe::KernelPipe},
+    base::{
+        Ended,
+        buf::Buf,
+        kernel_pipe::{KERNEL_PIPE, KernelPipe},
+    },
     conn::{BodyEvent, BodyOut},
     h1::write::{CHUNK_END, chunk_head},
     transport::{self, Got, Spliced},
@@ -38,7 +42,6 @@ const CALLS: usize = 4;
 
 /// What one look at the sender's side brought.
 enum Filled {
-    /// Bytes, or the certainty that there is no place for more.
     Added,
     /// It can't be spliced.
     Unable,
@@ -51,7 +54,7 @@ impl Job {
     pub(super) fn fill_pipe(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
         let mut worked = false;
         for _ in 0..CALLS {
-            let Up::Pipe { upload, waits } = &mut self.up else { return Ok(worked) };
+            let Up::Pipe { upload, pace } = &mut self.up else { return Ok(worked) };
             let Some(inlet) = dispatch::inlet(upload.as_mut())? else { return Err(Ended::Aborted.into()) };
             // Nothing of the body is left: its end needs no room, nor anybody at the other end.
             if slot.conn.is_all_in() {
@@ -60,7 +63,7 @@ impl Job {
                 self.body_ended(slot, core, None)?;
                 return Ok(true);
             }
-            if *waits {
+            if *pace != Pace::Going {
                 return Ok(worked);
             }
             // What came with the head goes first, and what has to be looked at can't be spliced.
@@ -70,7 +73,7 @@ impl Job {
             let mut block = match inlet.lend(splice) {
                 Lent::Block(block) => block,
                 Lent::NotNow => {
-                    *waits = true;
+                    *pace = Pace::PushedBack;
                     return Ok(worked);
                 }
                 Lent::Over(_) => {
@@ -88,9 +91,12 @@ impl Job {
             let result = match &mut block {
                 Block::Buf(buf) if direct > 0 => read_block(buf, direct, slot, core),
                 Block::Buf(buf) => copy_block(buf, slot, core),
-                Block::Kernel(pipe) => splice_block(pipe, direct.min(pipe.room(inlet.room())), slot, core),
+                Block::Kernel(pipe) => splice_block(pipe, direct.min(inlet.room()).min(KERNEL_PIPE), slot, core),
             };
             let added = block.len() - before;
+            if added > 0 && matches!(block, Block::Kernel(_)) {
+                *pace = Pace::Yielding;
+            }
             inlet.give_back(block, added);
             slot.note_received(core, added);
             match result? {
@@ -217,8 +223,6 @@ fn splice_block(pipe: &mut KernelPipe, most: usize, slot: &mut Slot, core: &mut 
             slot.conn.took_directly(n);
             Ok(Filled::Added)
         }
-        // Asked again, the pipe says that it is full, and wakes us when it is not.
-        Ok(Spliced::Full) => Ok(Filled::Added),
         Ok(Spliced::Blocked) => Ok(nothing_there(slot, None)),
         Ok(Spliced::End) => Ok(nothing_there(slot, Some(true))),
         Ok(Spliced::Unable) => Ok(Filled::Unable),
@@ -288,7 +292,7 @@ fn splice_out(pipe: &mut KernelPipe, most: usize, slot: &mut Slot, core: &mut Co
             slot.note_sent(core, n);
             Ok(Some(n))
         }
-        Ok(Spliced::Blocked | Spliced::Full | Spliced::End) => {
+        Ok(Spliced::Blocked | Spliced::End) => {
             slot.ready.clear(Ready::WRITE);
             Ok(Some(0))
         }

@@ -62,8 +62,6 @@ pub(crate) enum Spliced {
     Bytes(usize),
     /// The socket has nothing, or takes nothing.
     Blocked,
-    /// The kernel pipe takes nothing.
-    Full,
     /// The peer has finished.
     End,
     /// The system does not splice this socket.
@@ -277,9 +275,12 @@ impl Transport {
         }
     }
 
-    /// From a plain socket into the kernel pipe, without passing through the process.
+    /// From a plain socket into an empty kernel pipe, without passing through the process.
+    ///
+    /// Into an empty one, because the system says the same of a socket that has nothing and of a pipe that is full; and
+    /// a pipe is full of a few bytes, if they came in as many pieces as it has pages.
     pub(crate) fn splice_in(&mut self, pipe: &mut KernelPipe, most: usize) -> Result<Spliced, Fault> {
-        debug_assert!(self.is_plain() && most > 0);
+        debug_assert!(self.is_plain() && pipe.is_empty() && most > 0);
         let Some(ends) = pipe.ends() else { return Ok(Spliced::Unable) };
         match sys::splice(self.socket.as_fd(), ends.write.as_fd(), most) {
             Ok(0) => Ok(Spliced::End),
@@ -287,14 +288,7 @@ impl Transport {
                 pipe.put_in(n);
                 Ok(Spliced::Bytes(n))
             }
-            // The system says the same of a pipe that has no place for more. While there is some, it is the socket.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if pipe.is_empty() || sys::takes_more(ends.write.as_fd()) {
-                    return Ok(Spliced::Blocked);
-                }
-                pipe.set_full();
-                Ok(Spliced::Full)
-            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Spliced::Blocked),
             Err(error) => unable_or(error),
         }
     }

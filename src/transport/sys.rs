@@ -104,11 +104,3 @@ pub(crate) fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, most: usize) -> i
 pub(crate) fn splice(_: BorrowedFd<'_>, _: BorrowedFd<'_>, _: usize) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())
 }
-
-/// Whether something can be written to the descriptor now.
-pub(crate) fn takes_more(fd: BorrowedFd<'_>) -> bool {
-    let mut look = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
-    // SAFETY: `look` is one pollfd, as the count says, and outlives the call, which does not wait.
-    let found = unsafe { libc::poll(&raw mut look, 1, 0) };
-    found > 0 && look.revents & libc::POLLOUT != 0
-}
