@@ -106,9 +106,8 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
             running.join().map_err(|error| Failure::system(&"stopped", &error))
         }
     };
-    match admin.map(Running::stop) {
-        Some(Err(error)) => log::warn!("the admin listener: {error}"),
-        Some(Ok(())) | None => {}
+    if let Some(Err(error)) = admin.map(Running::stop) {
+        log::warn!("the admin listener: {error}");
     }
     result
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     client::Client,
-    harness::{Relay, stream},
+    harness::{Relay, stream, until},
 };
 
 #[test]
@@ -60,10 +60,7 @@ fn it_counts() {
     drop(two);
     let stream = stream(&relay);
     one.request(&format!("GET {stream}/status"), &[]).answer().assert(200);
-    let until = std::time::Instant::now() + crate::client::PATIENCE;
-    while relay.metric("uncork_connections") > 1.0 {
-        assert!(std::time::Instant::now() < until, "a connection stays");
-    }
+    until("only one is left", || relay.metric("uncork_connections") == 1.0);
     assert_eq!(relay.metric("uncork_connections_total"), 3.0);
     assert_eq!(relay.metric("uncork_requests_total{status=\"2xx\"}"), 3.0);
     assert_eq!(relay.metric("uncork_requests_total{status=\"4xx\"}"), 1.0);

@@ -12,6 +12,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, channel},
     },
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -144,7 +145,7 @@ impl Relay {
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let page = self.ask_admin("GET /metrics", &[]);
         let line = page.assert(200).text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.expect(page.text()).parse().expect("a number")
+        line.unwrap_or_else(|| panic!("no {name} in {}", page.text())).parse().expect("a number")
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -194,16 +195,21 @@ pub(crate) fn stream(relay: &Relay) -> String {
     format!("/stream/{id}")
 }
 
-/// The file in a place, when something is in it that ends with a line's end.
+/// Looks again and again until it is so.
+#[track_caller]
+#[expect(clippy::disallowed_methods, reason = "a bound that only a hang reaches")]
+pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < until, "{what}");
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+}
+
+/// What is in a file, when it ends with a line's end.
 #[track_caller]
 pub(crate) fn line_of(file: &Path) -> String {
-    let until = std::time::Instant::now() + PATIENCE;
-    loop {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        if text.ends_with('\n') {
-            return text;
-        }
-        assert!(std::time::Instant::now() < until, "nothing in {}", file.display());
-        std::thread::yield_now();
-    }
+    let read = || fs::read_to_string(file).unwrap_or_default();
+    until(&format!("a line in {}", file.display()), || read().ends_with('\n'));
+    read()
 }

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::{
     client::Client,
-    harness::{Dir, Relay, line_of, stream},
+    harness::{Dir, Relay, line_of, stream, until},
     program::program,
 };
 
@@ -49,10 +49,7 @@ fn what_is_under_way_is_finished_and_nothing_new_begun() {
     assert_eq!(relay.metric("uncork_ready"), 0.0);
     source.chunk(b"second");
     assert_eq!(receiver.next_chunk().expect("a chunk"), Some(b"second".to_vec()));
-    let until = std::time::Instant::now() + crate::client::PATIENCE;
-    while TcpStream::connect(relay.addr()).is_ok() {
-        assert!(std::time::Instant::now() < until, "it still listens");
-    }
+    until("it listens no longer", || TcpStream::connect(relay.addr()).is_err());
     source.chunk(b"");
     assert_eq!(receiver.next_chunk().expect("the end"), None);
     source.answer().assert(200);
