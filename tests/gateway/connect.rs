@@ -286,7 +286,7 @@ fn an_answer_has_a_time_limit_as_a_whole(world: &World) {
     let mut bodies = vec![its_outlet, outlet];
     let gate = start_with(
         world,
-        |config, _| config.callback.timeout = Some(Duration::from_millis(700)),
+        |config, _| config.callback.timeout = Some(Duration::from_millis(1500)),
         move |heard| match (heard.path.as_str(), heard.query.as_deref()) {
             ("/connect", Some("hang")) => Say::Hang,
             ("/connect", _) => {
@@ -348,7 +348,7 @@ fn a_client_that_is_not_agreed_to(world: &World) {
     for (n, how) in ["500", "201", "abort", "hang"].into_iter().enumerate() {
         let gate = start_with(
             world,
-            |config, _| config.callback.timeout = Some(Duration::from_millis(500)),
+            |config, _| config.callback.timeout = (how == "hang").then_some(Duration::from_millis(1500)),
             move |heard| match (heard.path.as_str(), how) {
                 ("/connect", _) => Say::welcome("k", "hello"),
                 ("/establish", "abort") => Say::Abort,

@@ -134,7 +134,7 @@ fn an_older_one_that_leaves_while_a_newer_one_comes(world: &World) {
     }
 }
 
-const IDLE: Duration = Duration::from_millis(400);
+const IDLE: Duration = Duration::from_millis(1200);
 
 fn idle(config: &mut GatewayConfig) {
     config.idle_timeout = Some(IDLE);
@@ -151,21 +151,21 @@ fn a_silent_client_is_dropped(world: &World) {
 fn whatever_a_client_sends_keeps_it(world: &World) {
     let gate = start_with(world, |config, _| idle(config), polite);
     let mut client = gate.client("k");
-    for _ in 0..6 {
+    for _ in 0..4 {
         pause(IDLE / 4);
         client.frame(PING, b"");
         assert_eq!(client.next(), (PONG, vec![]));
         pause(IDLE / 4);
         client.frame(PONG, b"").text("x");
     }
-    gate.app.hears("/receive", 6);
+    gate.app.hears("/receive", 4);
     client.leave();
 }
 
 fn what_is_sent_to_a_client_keeps_it(world: &World) {
     let gate = start_with(world, |config, _| idle(config), polite);
     let mut client = gate.client("k");
-    for _ in 0..8 {
+    for _ in 0..5 {
         pause(IDLE / 3);
         is(&gate.send(&["k"], "x"), 200, r#"{"result":"OK"}"#);
         client.says("x");
@@ -174,7 +174,7 @@ fn what_is_sent_to_a_client_keeps_it(world: &World) {
 }
 
 fn a_client_that_does_not_answer_pings(world: &World) {
-    let gate = start_with(world, |config, _| config.ping_interval = Some(Duration::from_millis(300)), polite);
+    let gate = start_with(world, |config, _| config.ping_interval = Some(Duration::from_millis(1000)), polite);
     let (mut alive, mut dead) = (gate.client("alive"), gate.client("dead"));
     for _ in 0..3 {
         assert_eq!(alive.next().0, PING);
