@@ -60,7 +60,7 @@
 //! | `engine` | one event loop | `base h1 conn api transport` |
 //! | `drive` | who waits; the only room that reads the clocks | `base api engine` |
 //! | `server` | [`Server`], [`Running`] | `base api transport engine drive` |
-//! | `ws` | WebSocket, server and client: an [`Upgrade`] like any other | `base h1 api` |
+//! | `ws` | WebSocket, server and client, as an [`Upgrade`] | `base h1 api` |
 #![cfg_attr(feature = "relay", doc = "| [`relay`] | services, written as an outsider would | the public face |")]
 #![cfg_attr(not(feature = "relay"), doc = "| `relay` | services, written as an outsider would | the public face |")]
 //!
@@ -99,7 +99,7 @@
 //! Through `log`, one target for each room: `uncork::engine` (what the application did wrong: error; what the system
 //! refuses: warn; who was turned away: debug), `uncork::conn` (what peers did wrong: debug), `uncork::transport`
 //! (socket and TLS trouble: debug), `uncork::drive`, `uncork::relay`. Requests are not logged:
-//! [`Server::access_log`] is for that.
+//! [`Server::access_log`] is for that. `ws` logs nothing: how a WebSocket ended is told to its speaker.
 //!
 //! # Where the plan was changed
 //!
@@ -139,6 +139,6 @@ pub use server::{Running, Server};
 pub use transport::{Tls, TlsBuilder, TlsError};
 
 /// The README's examples are tests.
-#[cfg(all(doctest, feature = "tls"))]
+#[cfg(all(doctest, feature = "tls", feature = "ws"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
