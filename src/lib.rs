@@ -101,8 +101,9 @@
 //!
 //! Through `log`, one target for each room: `uncork::engine` (what the application did wrong: error; what the system
 //! refuses: warn; who was turned away: debug), `uncork::conn` (what peers did wrong: debug), `uncork::transport`
-//! (socket and TLS trouble: debug), `uncork::client` (what servers did wrong: debug), `uncork::drive`, `uncork::relay`. Requests are not logged:
-//! [`Server::access_log`] is for that.
+//! (socket and TLS trouble: debug), `uncork::client` (what servers did wrong: debug), `uncork::drive`,
+//! `uncork::relay`. Requests are not logged: [`Server::access_log`] is for that. `ws` logs nothing: how a WebSocket
+//! ended is told to its speaker.
 //!
 //! # Where the plan was changed
 //!
