@@ -19,7 +19,8 @@
 //! A [`Handler`] is called once for each request, when its head is complete, and *returns* what shall happen: an
 //! [`Action`]. It never calls it, so nothing can happen at the wrong time. What may be done later, from any thread, is
 //! a value: a [`Ticket`] answers a request, a [`Waker`] has it called again, a [`pipe`] joins two connections, a
-//! [`Loop`] calls back after a while.
+//! [`Loop`] calls back after a while, or [dials](Loop::dial) and hands the connection over. A `Client` (feature
+//! `client`) calls other servers from the same loops.
 //!
 //! # How a byte travels
 //!
@@ -55,11 +56,12 @@
 //! | `base` | vocabulary: buffers, masks, time, ids, limits, ends, mailbox | nothing |
 //! | [`h1`] | HTTP/1.1 codec, sans-IO, public as a toolbox | `base` |
 //! | `conn` | connection machines, sans-IO; every transition is in `halves` | `base h1` |
-//! | `api` | what applications implement and return | `base h1` |
+//! | `api` | what applications implement and return | `base h1 transport` |
 //! | `transport` | bytes on and off sockets; rustls in `tls`, unsafe in `sys` | `base` |
 //! | `engine` | one event loop | `base h1 conn api transport` |
 //! | `drive` | who waits; the only room that reads the clocks | `base api engine` |
 //! | `server` | [`Server`], [`Running`] | `base api transport engine drive` |
+//! | `client` | outgoing HTTP/1.1 on the same loops | `base h1 conn api transport engine drive` |
 #![cfg_attr(feature = "relay", doc = "| [`relay`] | services, written as an outsider would | the public face |")]
 #![cfg_attr(not(feature = "relay"), doc = "| `relay` | services, written as an outsider would | the public face |")]
 //!
@@ -97,7 +99,7 @@
 //!
 //! Through `log`, one target for each room: `uncork::engine` (what the application did wrong: error; what the system
 //! refuses: warn; who was turned away: debug), `uncork::conn` (what peers did wrong: debug), `uncork::transport`
-//! (socket and TLS trouble: debug), `uncork::drive`, `uncork::relay`. Requests are not logged:
+//! (socket and TLS trouble: debug), `uncork::client` (what servers did wrong: debug), `uncork::drive`, `uncork::relay`. Requests are not logged:
 //! [`Server::access_log`] is for that.
 //!
 //! # Where the plan was changed
@@ -105,7 +107,8 @@
 //! The house was planned before it was built. Building it taught: there is one type of transport with an optional TLS
 //! part rather than an enum; deadlines are 64-bit milliseconds, since 32 bits wrap after 49 days; the mask is written
 //! by hand, since a flags macro brings a second spelling of 0; `Upload` and `Produce` ends of a [`pipe`] take its block
-//! out rather than lock it. [`Server::unbound`] has one listener, which listens nowhere, so that what is adopted can
+//! out rather than lock it; `api` knows `transport`, because whom to believe is part of what is [dialled](Dial).
+//! [`Server::unbound`] has one listener, which listens nowhere, so that what is adopted can
 //! have TLS.
 
 #[cfg(feature = "relay")]
@@ -113,6 +116,8 @@ extern crate self as uncork;
 
 pub(crate) mod api;
 pub(crate) mod base;
+#[cfg(feature = "client")]
+pub mod client;
 pub(crate) mod conn;
 pub(crate) mod drive;
 pub(crate) mod engine;
@@ -125,17 +130,17 @@ pub(crate) mod transport;
 pub mod workbench;
 
 pub use api::{
-    Access, Action, Body, End, Flow, Gone, Handler, Head, Io, Loop, Moved, PipeIn, PipeOut, Produce, Request, Response,
-    Rx, RxEnd, Secure, Stream, Switch, Take, Ticket, Tx, Upgrade, Upload, Waker, Why, pipe,
+    Access, Action, Body, Dial, DialError, Dialed, End, Flow, Gone, Handler, Head, Io, Loop, Moved, PipeIn, PipeOut,
+    Produce, Request, Response, Rx, RxEnd, Secure, Stream, Switch, Take, Ticket, Tx, Upgrade, Upload, Waker, Why, pipe,
 };
 pub use base::{ConnId, Ended, EventMask, Limits, Moment, PeerAddr, RequestId, Timer, Wait};
 pub use drive::{Stopper, external::External};
 pub use h1::Headers;
 pub use server::{Running, Server};
 #[cfg(feature = "tls")]
-pub use transport::{Tls, TlsBuilder, TlsError};
+pub use transport::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError};
 
 /// The README's examples are tests.
-#[cfg(all(doctest, feature = "tls"))]
+#[cfg(all(doctest, feature = "client"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -64,7 +64,7 @@ impl Server {
     ///
     /// # Errors
     /// What the system says: in use, not permitted, no such address. The address is named in the error's text.
-    pub fn bind(addr: impl ToSocketAddrs) -> io::Result<Self> {
+    pub fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> io::Result<Self> {
         Ok(Self::with(bind(addr)?))
     }
 
@@ -72,7 +72,7 @@ impl Server {
     ///
     /// # Errors
     /// As [`bind`](Self::bind).
-    pub fn and_bind(self, addr: impl ToSocketAddrs) -> io::Result<Self> {
+    pub fn and_bind(self, addr: impl ToSocketAddrs + fmt::Debug) -> io::Result<Self> {
         Ok(self.and(bind(addr)?))
     }
 
@@ -176,7 +176,8 @@ impl Server {
     /// Serves each connection in a thread of its own, with a clone of `handler`, which may block there. For handlers
     /// that have to; three descriptors and a thread for each connection are a price.
     ///
-    /// While a handler blocks, nothing else happens on its connection: no deadline, no wake.
+    /// While a handler blocks, nothing else happens on its connection and its loop: no deadline, no wake. Between two
+    /// connections a thread goes on turning its [`Loop`]: connections dialled there live on.
     ///
     /// # Errors
     /// What the system says to a selector or thread.
@@ -277,9 +278,13 @@ impl Listening {
     }
 }
 
-fn bind(addr: impl ToSocketAddrs) -> io::Result<Source> {
-    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
-    for addr in addr.to_socket_addrs()? {
+fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> io::Result<Source> {
+    let found = addr.to_socket_addrs().map_err(|error| {
+        let words = format!("can't listen on {addr:?}, give an address and a port (127.0.0.1:8080): {error}");
+        io::Error::new(error.kind(), words)
+    })?;
+    let mut last = io::Error::new(io::ErrorKind::InvalidInput, format!("can't listen on {addr:?}: no such address"));
+    for addr in found {
         match Listener::tcp(addr, false) {
             Ok(listener) => {
                 let addr = listener.local_addr().unwrap_or(addr);
@@ -356,5 +361,21 @@ impl fmt::Debug for Server {
 impl fmt::Debug for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Running").field("addr", &self.addr).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_none_is_named() {
+        let error = Server::bind("nonsense").map(drop).expect_err("no address");
+        assert!(error.to_string().contains("\"nonsense\""), "{error}");
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        let taken = Server::bind("127.0.0.1:0").expect("bound");
+        let addr = taken.addr().expect("an address");
+        let error = Server::unbound().and_bind(addr).map(drop).expect_err("taken");
+        assert!(error.to_string().contains(&addr.to_string()), "{error}");
     }
 }

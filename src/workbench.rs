@@ -6,7 +6,7 @@ use crate::{
     h1::{HeadLimits, Headers, field_slots},
 };
 pub use crate::{
-    conn::fuzz::fuzz as connection,
+    conn::{fuzz::fuzz as connection, listen::fuzz as response},
     h1::{chunked::fuzz as chunked, framing::fuzz as framing, head::fuzz as head},
 };
 
@@ -112,6 +112,11 @@ mod tests {
     #[test]
     fn connections_hold_over_the_corpus() {
         over_corpus("connection", super::connection);
+    }
+
+    #[test]
+    fn responses_hold_over_the_corpus() {
+        over_corpus("response", super::response);
     }
 
     #[test]

@@ -284,6 +284,25 @@ fn hello_says_hello() {
     assert_eq!((answer.status, answer.text()), (200, "Hello, world!"));
 }
 
+// fetch
+
+#[test]
+#[cfg(feature = "client")]
+fn fetch_fetches() {
+    for setup in [PLAIN, Setup { tls: true, ..PLAIN }] {
+        let echo = Example::start("echo", setup, &[]);
+        let url = format!("{}://localhost:{}/", echo.scheme, echo.addr.port());
+        let roots = identity().cert.to_str().expect("text");
+        let fetched = output("fetch", &["-i", "-H", "X-A: b", "-d", "hello", "-t", "20", "--roots", roots, &url]);
+        assert_eq!(String::from_utf8_lossy(&fetched.stderr), "");
+        let text = String::from_utf8(fetched.stdout).expect("text");
+        assert!(fetched.status.success() && text.starts_with("200\n") && text.ends_with("\n\nhello"), "{text:?}");
+    }
+    let nobody = output("fetch", &["http://127.0.0.1:0/"]);
+    assert_eq!(nobody.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("port"));
+}
+
 // Flags
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Response, Upload, ticket::TicketCore, wake::WakeCore};
+use super::{Dial, DialError, Dialed, Response, Upgrade, Upload, dial::Then, ticket::TicketCore, wake::WakeCore};
 use crate::{
     base::{Moment, mailbox::Mailbox},
     h1::Headers,
@@ -16,7 +16,13 @@ pub(crate) enum Mail {
     Ticket(Arc<TicketCore>, Word),
     /// A stream to be served as if it had come in on the listener of that number.
     Adopt(Stream, usize),
+    /// A stream that is spoken on already, not in HTTP.
+    AdoptUpgrade(Stream, Box<dyn Upgrade>),
+    /// A connection to be made, and what comes then.
+    Dial(Dial, Then),
     After(Duration, Later),
+    /// Nothing: whoever turns the loop is to look around.
+    Nudge,
     /// Stop: within the grace, or at once (`None`).
     Stop(Option<Duration>),
 }
@@ -54,7 +60,12 @@ impl From<std::os::unix::net::UnixStream> for Stream {
     }
 }
 
-/// A loop, from outside: any thread may hand it streams and have it call functions later.
+/// A loop, from outside: any thread may hand it streams, have it connect to others, and have it call functions later.
+///
+/// With a thread for each connection, each of those is a loop too, which goes on after its connection has ended: what
+/// was dialled, adopted or asked for there has its turn between the connections that the thread serves. A thread that
+/// is not kept (more than 64 have nothing to serve) ends when nothing of that is left. One loop more accepts connections
+/// for all of them: what is run there must not block.
 #[derive(Clone)]
 pub struct Loop(pub(crate) Arc<Mailbox<Mail>>);
 
@@ -78,9 +89,67 @@ impl Loop {
         })
     }
 
-    /// Calls `f` on the loop after `delay`. Not called at all if the loop ends before. A panic in it is logged.
+    /// Connects, then calls `then` on the loop, exactly once; it must not block. What it returns speaks on the connection
+    /// from then on, as after a `101`; with `None` the connection closes quietly, and after an error it is dropped.
+    ///
+    /// Outgoing connections do not count toward [`Limits::connections`](crate::Limits::connections), and neither
+    /// [`Handler::closed`](crate::Handler::closed) nor the access log is told of them. A server that stops still makes
+    /// those that are dialled within the grace, and gives everybody who speaks on one the time that is left.
+    ///
+    /// If the loop has ended, or ends before, `then` is called with [`DialError::LoopEnded`] on whichever thread finds
+    /// that out: this one, perhaps, before `dial` returns.
+    ///
+    /// ```
+    /// use uncork::{Dial, EventMask, Io, Loop, Upgrade};
+    /// fn greet(here: &Loop) {
+    ///     here.dial(Dial::tcp(([127, 0, 0, 1], 7).into()), |result| match result {
+    ///         Ok(_) => Some(Box::new(|io: &mut Io<'_>| {
+    ///             io.tx.write(b"hello\n");
+    ///             EventMask::TERMINATE
+    ///         }) as Box<dyn Upgrade>),
+    ///         Err(error) => {
+    ///             eprintln!("{error}");
+    ///             None
+    ///         }
+    ///     });
+    /// }
+    /// ```
+    pub fn dial(
+        &self,
+        dial: Dial,
+        then: impl FnOnce(Result<Dialed<'_>, DialError>) -> Option<Box<dyn Upgrade>> + Send + 'static,
+    ) {
+        // A closed box gives it back, and dropping it says so.
+        let _ = self.0.post(Mail::Dial(dial, Then::new(then)));
+    }
+
+    /// A connected stream, spoken on by `upgrade` from its first byte: no HTTP, no TLS. It is in every way an outgoing
+    /// connection: see [`dial`](Self::dial).
+    ///
+    /// # Errors
+    /// Gives the stream back if the loop has ended; `upgrade` is dropped then.
+    pub fn adopt_upgrade(&self, stream: impl Into<Stream>, upgrade: impl Upgrade + 'static) -> Result<(), Stream> {
+        self.0.post(Mail::AdoptUpgrade(stream.into(), Box::new(upgrade))).map_err(|mail| match mail {
+            Mail::AdoptUpgrade(stream, _) => stream,
+            _ => unreachable!("a mailbox gives back what was posted"),
+        })
+    }
+
+    /// Whether `other` is the same loop.
+    pub fn same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Calls `f` on the loop after `delay`; with none, as soon as it has a turn. Not called at all if the loop ends
+    /// before. A panic in it is logged.
     pub fn after(&self, delay: Duration, f: impl FnOnce(Moment) + Send + 'static) {
         let _ = self.0.post(Mail::After(delay, Box::new(f)));
+    }
+
+    /// Calls `f` on the loop as soon as it has a turn; `false` if it has ended, and `f` was dropped.
+    #[cfg(feature = "client")]
+    pub(crate) fn at_once(&self, f: impl FnOnce(Moment) + Send + 'static) -> bool {
+        self.0.post(Mail::After(Duration::ZERO, Box::new(f))).is_ok()
     }
 }
 

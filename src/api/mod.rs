@@ -10,12 +10,13 @@
 //! ```
 //!
 //! Handlers *return* what shall happen; they never call it, so it cannot happen at the wrong time. What may be done
-//! from any thread and at any time is a value of its own: [`Ticket`], [`Waker`], [`Loop`], the two ends of a
-//! [`pipe`]. All of them are messages to a loop, and say so when nobody is there any more.
+//! from any thread and at any time is a value of its own: [`Ticket`], [`Waker`], [`Loop`] (which also [`dial`]s), the
+//! two ends of a [`pipe`]. All of them are messages to a loop, and say so when nobody is there any more.
 //!
 //! Not here: how and when any of it is called (`engine/dispatch.rs`).
 
 pub(crate) mod access;
+pub(crate) mod dial;
 pub(crate) mod handler;
 pub(crate) mod mail;
 pub(crate) mod pipe;
@@ -27,6 +28,7 @@ pub(crate) mod upload;
 pub(crate) mod wake;
 
 pub use access::Access;
+pub use dial::{Dial, DialError, Dialed};
 pub use handler::{Action, Handler};
 pub use mail::{Loop, Stream};
 pub use pipe::{Moved, PipeIn, PipeOut, pipe};

@@ -51,12 +51,12 @@ impl fmt::Debug for ConnId {
     }
 }
 
-/// One request: its connection, and its number on that connection (from 1).
+/// One request: its connection, and its number on that connection (from 1; 0 is an outgoing connection as a whole).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId {
     /// The connection it came on.
     pub conn: ConnId,
-    /// Its number on that connection, counted from 1; wraps after 2^32.
+    /// Its number on that connection, counted from 1; wraps after 2^32. 0 on a connection of our own making.
     pub number: u32,
 }
 

@@ -73,6 +73,11 @@ impl<M> Mailbox<M> {
         }
     }
 
+    /// Whether there is nothing to be taken out.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.pending.load(SeqCst)
+    }
+
     /// Closes the box and returns what was in it.
     pub(crate) fn close(&self) -> Vec<M> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()

@@ -36,7 +36,8 @@ impl EventMask {
     /// Send what is in the output, under the send deadline; then close in the order the transport prescribes.
     /// The handler is not called again.
     pub const TERMINATE: Self = Self(0);
-    /// Call again when there is input the handler has not seen, or when the peer has finished.
+    /// Call again when there is input the handler has not seen, or when the peer has finished. Asked for alone after
+    /// that, without a deadline, it is [`TERMINATE`](Self::TERMINATE): nothing could come any more.
     pub const READ: Self = Self(1);
     /// Call again when at least half the output buffer is free and room *grew* since the last call.
     pub const WRITE: Self = Self(2);

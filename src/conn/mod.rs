@@ -9,14 +9,18 @@
 //!                             Halves: all transitions, one file
 //! ```
 //!
+//! `client` is the same for a client, which writes requests and reads responses, with the same halves.
+//!
 //! A test, a fuzzer and a simulation drive these as the engine does. Call `poll_head` until it has a head, `begin`
 //! with it, then `poll_body`/`took` and `respond`/… in any interleaving, until [`ServerConn::is_idle`] (the next
 //! request) or [`ServerConn::must_close`].
 //!
 //! Not here: sockets, TLS (`transport`), the application (`engine::dispatch`), the clock (`drive`).
 
+pub(crate) mod client;
 pub(crate) mod fuzz;
 pub(crate) mod halves;
+pub(crate) mod listen;
 pub(crate) mod play;
 pub(crate) mod server;
 #[cfg(test)]

@@ -1,17 +1,18 @@
 //! One thread per connection: there the handler may block, and costs its own connection only.
 //!
 //! ```text
-//!   acceptor: an engine that keeps nothing ──Arrival──▶ idle thread, or a new one: an engine of one connection
+//!   acceptor: an engine that keeps nothing ──Arrival──▶ parked thread, or a new one: an engine of one connection
+//!
+//!   thread:   serving ──its connection is over──▶ parked ──the next arrival──▶ serving …
+//!                └──── turns its engine all the time, asleep in its poll ────┘
 //! ```
-//! A connection has three descriptors (socket, selector, bell) and a clone of the handler. Finished threads are kept
-//! for the next connection, engine and all.
+//! A connection has three descriptors (socket, selector, bell) and a clone of the handler. A thread whose connection is
+//! over is kept for the next one, engine and all. What goes on in that engine besides (connections it has made itself,
+//! functions to be called later) goes on while it is parked, and beside the next connection.
 
 use std::{
     io,
-    sync::{
-        Arc, Condvar, Mutex, PoisonError,
-        mpsc::{Receiver, Sender, channel},
-    },
+    sync::{Arc, Condvar, Mutex, PoisonError},
     thread::{Builder, JoinHandle},
     time::{Duration, Instant},
 };
@@ -20,14 +21,14 @@ use log::warn;
 
 use super::{Clock, Loops, turn_until};
 use crate::{
-    api::Loop,
+    api::{Loop, mail::Mail},
     engine::{Arrival, Elsewhere, Engine, Setup},
 };
 
-/// Threads that have nothing to do and are kept.
+/// Threads that serve nobody and are kept.
 const KEPT: usize = 64;
 
-/// What the threads share: who is idle, and how many are at work.
+/// What the threads share: who is parked, and how many there are.
 pub(crate) struct Threads {
     state: Mutex<State>,
     changed: Condvar,
@@ -37,18 +38,30 @@ pub(crate) struct Threads {
 
 #[derive(Default)]
 struct State {
-    idle: Vec<Sender<Order>>,
-    /// Threads that have a connection.
-    busy: usize,
-    /// Threads there are.
+    parked: Vec<Arc<Parked>>,
+    /// Threads there are, parked ones included.
     alive: usize,
-    stopped: bool,
 }
 
-/// What a thread is told.
-enum Order {
-    Serve(Arrival),
-    End,
+/// Where a parked thread is given its next connection.
+struct Parked {
+    next: Mutex<Option<Arrival>>,
+    engine: Loop,
+}
+
+impl Parked {
+    fn next(&self) -> std::sync::MutexGuard<'_, Option<Arrival>> {
+        self.next.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lays the arrival down, then wakes the thread, which looks after each turn. Gives it back if the thread has ended.
+    fn give(&self, arrival: Arrival) -> Result<(), Arrival> {
+        *self.next() = Some(arrival);
+        match self.engine.0.post(Mail::Nudge) {
+            Ok(()) => Ok(()),
+            Err(_) => self.next().take().map_or(Ok(()), Err),
+        }
+    }
 }
 
 impl Threads {
@@ -60,102 +73,98 @@ impl Threads {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives an arrival to an idle thread, or to a new one.
-    pub(crate) fn take(self: &Arc<Self>, arrival: Arrival) -> Result<(), Arrival> {
-        let idle = {
-            let mut state = self.state();
-            state.busy += 1;
-            let idle = state.idle.pop();
-            state.alive += usize::from(idle.is_none());
-            idle
-        };
-        // An idle thread waits for its order: it is there to take it.
-        let thread = match idle {
-            Some(thread) => thread,
-            None => {
-                let (give, get) = channel();
-                let (threads, own) = (self.clone(), give.clone());
-                let spawned = Builder::new().name("uncork-conn".into()).spawn(move || threads.work(&own, &get));
-                if let Err(error) = spawned {
-                    warn!(target: "uncork::drive", "no thread for another connection: {error}");
-                    let mut state = self.state();
-                    (state.busy, state.alive) = (state.busy - 1, state.alive - 1);
-                    return Err(arrival);
-                }
-                give
+    /// Gives an arrival to a parked thread, or to a new one.
+    pub(crate) fn take(self: &Arc<Self>, mut arrival: Arrival) {
+        loop {
+            let parked = {
+                let mut state = self.state();
+                let parked = state.parked.pop();
+                state.alive += usize::from(parked.is_none());
+                parked
+            };
+            let Some(parked) = parked else { break };
+            match parked.give(arrival) {
+                Ok(()) => return,
+                // The server stops, and it was faster.
+                Err(back) => arrival = back,
             }
-        };
-        thread.send(Order::Serve(arrival)).map_err(|back| match back.0 {
-            Order::Serve(arrival) => arrival,
-            Order::End => unreachable!("an order comes back as it was given"),
-        })
-    }
-
-    /// A thread's life: one connection after the other.
-    fn work(self: &Arc<Self>, own: &Sender<Order>, get: &Receiver<Order>) {
-        let mut engine: Option<(Engine<'static>, Loop)> = None;
-        while let Ok(Order::Serve(arrival)) = get.recv() {
-            if let Err(error) = self.serve(&mut engine, arrival) {
+        }
+        let threads = self.clone();
+        let run = move || {
+            if let Err(error) = threads.work(arrival) {
                 warn!(target: "uncork::drive", "a connection's loop has failed: {error}");
             }
-            let mut state = self.state();
-            state.busy -= 1;
-            let keep = !state.stopped && state.idle.len() < KEPT;
-            if keep {
-                state.idle.push(own.clone());
-            }
-            drop(state);
-            if !keep {
-                break;
-            }
+            threads.state().alive -= 1;
+            threads.changed.notify_all();
+        };
+        if let Err(error) = Builder::new().name("uncork-conn".into()).spawn(run) {
+            warn!(target: "uncork::drive", "no thread for another connection: {error}");
+            self.state().alive -= 1;
         }
-        if let Some((_, handle)) = &engine {
-            self.loops.remove(handle);
-        }
-        drop(engine);
-        self.state().alive -= 1;
-        self.changed.notify_all();
     }
 
-    fn serve(self: &Arc<Self>, engine: &mut Option<(Engine<'static>, Loop)>, arrival: Arrival) -> io::Result<()> {
-        if engine.is_none() {
-            let threads = self.clone();
-            // What a connection's handler adopts gets a thread of its own, too.
-            let elsewhere: Elsewhere = Box::new(move |arrival| threads.take(arrival));
-            let setup = Setup { elsewhere: Some(elsewhere), ..(self.make)() };
-            let admission = setup.admission.clone();
-            let new = Engine::new(setup, Clock::new().now()).inspect_err(|_| admission.leave(&arrival.peer))?;
-            let handle = new.handle();
-            self.loops.add(handle.clone());
-            *engine = Some((new, handle));
-        }
-        let Some((engine, _)) = engine else { return Ok(()) };
-        engine.install(arrival);
-        turn_until(engine, Engine::is_empty)
+    /// A thread's life: one connection after the other, and what else its engine has to do.
+    fn work(self: &Arc<Self>, first: Arrival) -> io::Result<()> {
+        let mut clock = Clock::new();
+        let threads = self.clone();
+        // What a connection's handler adopts gets a thread of its own, too.
+        let elsewhere: Elsewhere = Box::new(move |arrival| threads.take(arrival));
+        let mut engine = Engine::new(Setup { elsewhere: Some(elsewhere), ..(self.make)() }, clock.now())?;
+        let me = Arc::new(Parked { next: Mutex::default(), engine: engine.handle() });
+        self.loops.add(engine.handle());
+        engine.install(first);
+        let result = self.turn(&mut engine, &me, &mut clock);
+        self.state().parked.retain(|other| !Arc::ptr_eq(other, &me));
+        self.loops.remove(&me.engine);
+        result
     }
 
-    /// No thread is kept from now on, and the idle ones end.
-    fn stop(&self) {
+    fn turn(&self, engine: &mut Engine<'static>, me: &Arc<Parked>, clock: &mut Clock) -> io::Result<()> {
+        let mut parked = false;
+        let mut now = clock.now();
+        loop {
+            let wait = engine.turn(now);
+            // After the turn that has read the nudge: one that comes later wakes the poll.
+            if parked && let Some(next) = me.next().take() {
+                parked = false;
+                engine.install(next);
+                continue;
+            }
+            if engine.is_done() {
+                return Ok(());
+            }
+            if !parked && engine.is_vacant() {
+                parked = self.park(me);
+                if !parked && engine.is_quiet() {
+                    return Ok(());
+                }
+            }
+            engine.poll(wait.timeout(now.mono))?;
+            now = clock.now();
+        }
+    }
+
+    /// Offers the thread for another connection, if not too many are offered.
+    fn park(&self, me: &Arc<Parked>) -> bool {
         let mut state = self.state();
-        state.stopped = true;
-        for thread in state.idle.drain(..) {
-            let _ = thread.send(Order::End);
+        let keep = state.parked.len() < KEPT;
+        if keep {
+            state.parked.push(me.clone());
         }
+        keep
     }
 
-    /// Waits until no thread is left, or `deadline`; how many connections are.
-    fn wait_until(&self, deadline: Option<Instant>, clock: &mut Clock) -> usize {
+    /// Waits until no thread is left, or `deadline`; how many are, apart from those that serve nobody.
+    fn wait_until(&self, deadline: Instant, clock: &mut Clock) -> usize {
         let mut state = self.state();
         while state.alive > 0 {
-            let left = deadline.map(|at| at.saturating_duration_since(clock.now().mono));
-            if left.is_some_and(|left| left.is_zero()) {
+            let left = deadline.saturating_duration_since(clock.now().mono);
+            if left.is_zero() {
                 break;
             }
-            // Without a deadline, connections end by their own; look again now and then all the same.
-            let pause = left.unwrap_or(Duration::from_secs(1));
-            state = self.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        state.busy
+        state.alive.saturating_sub(state.parked.len())
     }
 }
 
@@ -184,9 +193,12 @@ pub(crate) fn start(
         let _ = tell.send(Ok(()));
         let result = turn_until(&mut engine, Engine::is_done);
         threads.loops.remove(&handle);
-        threads.stop();
+        if result.is_err() {
+            // Nobody will come any more.
+            threads.loops.stop(None);
+        }
         let until = clock.now().mono + grace().unwrap_or(Duration::ZERO) + SLACK;
-        let left = threads.wait_until(Some(until), &mut clock);
+        let left = threads.wait_until(until, &mut clock);
         result?;
         if left == 0 {
             return Ok(());

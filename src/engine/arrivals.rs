@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -14,11 +14,38 @@ use crate::{
     transport::{Listener, Security, Socket},
 };
 
-/// A connection that was let in and has no slot yet. The place it holds is given back by [`Admission::leave`].
+/// A connection that was let in and has no slot yet.
 pub(crate) struct Arrival {
     pub(crate) socket: Socket,
-    pub(crate) peer: PeerAddr,
+    pub(crate) peer: Peer,
     pub(crate) port: usize,
+}
+
+/// Who is at the other end; and, if the connection has come to us, one of the places there are for such, which is given
+/// back when this is dropped.
+pub(crate) struct Peer {
+    pub(crate) addr: PeerAddr,
+    place_in: Option<Arc<Admission>>,
+}
+
+impl Peer {
+    /// Of a connection of our own making: it takes nobody's place.
+    pub(super) fn dialed(addr: PeerAddr) -> Self {
+        Self { addr, place_in: None }
+    }
+
+    /// Whether the connection has come to us.
+    pub(super) fn is_guest(&self) -> bool {
+        self.place_in.is_some()
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        if let Some(admission) = &self.place_in {
+            admission.leave(&self.addr);
+        }
+    }
 }
 
 /// One listener of a loop; its number is its place in the list.
@@ -70,12 +97,13 @@ impl Admission {
         self.all.load(Ordering::Relaxed) < self.most
     }
 
-    pub(crate) fn enter(&self, peer: &PeerAddr) -> Result<(), Full> {
+    pub(crate) fn enter(self: &Arc<Self>, peer: &PeerAddr) -> Result<Peer, Full> {
         if self.all.fetch_add(1, Ordering::Relaxed) >= self.most {
             self.all.fetch_sub(1, Ordering::Relaxed);
             return Err(Full::House);
         }
-        let Some(ip) = peer.ip() else { return Ok(()) };
+        let entered = || Peer { addr: *peer, place_in: Some(self.clone()) };
+        let Some(ip) = peer.ip() else { return Ok(entered()) };
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         let count = by_address.entry(ip).or_insert(0);
         if *count >= self.most_per_address {
@@ -83,10 +111,10 @@ impl Admission {
             return Err(Full::Address);
         }
         *count += 1;
-        Ok(())
+        Ok(entered())
     }
 
-    pub(crate) fn leave(&self, peer: &PeerAddr) {
+    fn leave(&self, peer: &PeerAddr) {
         self.all.fetch_sub(1, Ordering::Relaxed);
         let Some(ip) = peer.ip() else { return };
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
@@ -103,29 +131,35 @@ impl Admission {
 mod tests {
     use super::*;
 
+    fn admission(connections: usize, connections_per_address: usize) -> Arc<Admission> {
+        Arc::new(Admission::new(&Limits { connections, connections_per_address, ..Limits::default() }))
+    }
+
     #[test]
     fn places_are_counted_in_all_and_per_address_and_given_back() {
-        let limits = Limits { connections: 3, connections_per_address: 2, ..Limits::default() };
-        let admission = Admission::new(&limits);
+        let admission = admission(3, 2);
+        let enter = |peer: &PeerAddr| admission.enter(peer);
         let peer = |ip: [u8; 4]| PeerAddr::tcp((ip, 1).into());
         let (a, b) = (peer([10, 0, 0, 1]), peer([10, 0, 0, 2]));
-        assert_eq!((admission.enter(&a), admission.enter(&a)), (Ok(()), Ok(())));
-        assert_eq!(admission.enter(&a), Err(Full::Address));
-        assert_eq!((admission.enter(&b), admission.enter(&PeerAddr::Unix)), (Ok(()), Err(Full::House)));
-        admission.leave(&a);
-        assert_eq!(admission.enter(&a), Ok(()));
-        for peer in [a, a, b] {
-            admission.leave(&peer);
-        }
+        let (first, second) = (enter(&a).ok(), enter(&a).ok());
+        assert!(first.is_some() && second.is_some());
+        assert_eq!(enter(&a).err(), Some(Full::Address));
+        let third = enter(&b).ok();
+        assert!(third.is_some());
+        assert_eq!(enter(&PeerAddr::Unix).err(), Some(Full::House));
+        drop(first);
+        let again = enter(&a).ok();
+        assert!(again.is_some() && !admission.has_place());
+        drop((second, third, again));
+        assert!(admission.has_place());
         assert!(admission.by_address.lock().expect("not poisoned").is_empty(), "no address is remembered for ever");
     }
 
     #[test]
     fn another_spelling_of_an_address_is_the_same_address() {
-        let limits = Limits { connections_per_address: 1, ..Limits::default() };
-        let admission = Admission::new(&limits);
+        let admission = admission(9, 1);
         let mapped = PeerAddr::tcp("[::ffff:10.0.0.1]:9".parse().expect("an address"));
-        assert_eq!(admission.enter(&PeerAddr::tcp(([10, 0, 0, 1], 1).into())), Ok(()));
-        assert_eq!(admission.enter(&mapped), Err(Full::Address));
+        let _one = admission.enter(&PeerAddr::tcp(([10, 0, 0, 1], 1).into())).ok();
+        assert_eq!(admission.enter(&mapped).err(), Some(Full::Address));
     }
 }

@@ -12,7 +12,9 @@ use log::error;
 
 use crate::{
     api::{
-        Access, Action, End, Flow, Handler, Io, PipeIn, PipeOut, Produce, Request, Response, Take, Tx, Upgrade, Upload,
+        Access, Action, DialError, Dialed, End, Flow, Handler, Io, PipeIn, PipeOut, Produce, Request, Response, Take,
+        Tx, Upgrade, Upload,
+        dial::Then,
         mail::{Fallback, Later},
         request::OnEnd,
     },
@@ -23,6 +25,8 @@ use crate::{
 /// The application panicked; it was logged.
 #[derive(Debug)]
 pub(super) struct Panicked;
+
+const DIAL: &str = "a function given to Loop::dial";
 
 pub(super) type Called<T> = Result<T, Panicked>;
 
@@ -95,6 +99,16 @@ pub(super) fn fallback(f: Fallback, now: Moment) -> Called<Response> {
 
 pub(super) fn later(f: Later, now: Moment) {
     let _ = guard("a function given to Loop::after", || f(now));
+}
+
+/// A connection stands: who speaks on it?
+pub(super) fn dialed(then: Then, dialed: Dialed<'_>) -> Called<Option<Box<dyn Upgrade>>> {
+    guard(DIAL, || then.call(Ok(dialed)))
+}
+
+/// There will be no connection.
+pub(super) fn not_dialed(then: Then, error: DialError) {
+    let _ = guard(DIAL, || drop(then.call(Err(error))));
 }
 
 pub(super) fn access(log: &AccessLog, access: &Access<'_>) {

@@ -6,10 +6,10 @@ use super::{
     core::Core,
     dispatch,
     job::{Job, Stop},
-    slot::{Phase, Slot},
+    slot::{Phase, Slot, secure},
 };
 use crate::{
-    api::{Action, Handler, Head, Request, Response, Secure, request::Around, request::Asks, response::Kind},
+    api::{Action, Handler, Head, Request, Response, request::Around, request::Asks, response::Kind},
     base::{Ended, RequestId, pool::LENT},
     conn::{BodyOut, server::Answer},
     h1::{Misbehaved, field_slots},
@@ -49,21 +49,13 @@ impl Slot {
         let last = core.stopping.is_some() || self.number >= core.limits.requests;
         let begun = self.conn.begin(&head, &core.limits, last);
         let copy = core.access_log.is_some().then(|| Head::copy(&head));
-        #[cfg(feature = "tls")]
-        let secure = self.transport.tls_conn().map(|tls| Secure {
-            server_name: tls.server_name(),
-            version: tls.protocol_version().unwrap_or("TLS"),
-            peer_certificate: tls.peer_certificates().and_then(|chain| chain.first()).map(AsRef::as_ref),
-        });
-        #[cfg(not(feature = "tls"))]
-        let secure: Option<Secure<'_>> = None;
         let around = Around {
             id: RequestId { conn: self.id, number: self.number },
-            peer: &self.peer,
+            peer: &self.peer.addr,
             listener: self.listener.into(),
             now: core.now,
             mailbox: &core.mailbox,
-            secure,
+            secure: secure(&self.transport),
         };
         let mut asks = None;
         let mut request = Request { head: &head, around: &around, asks: &mut asks };
@@ -157,7 +149,7 @@ impl Slot {
     /// Ends the request with a refusal. If an answer is under way there is nothing honest left to say, and the
     /// connection is broken off.
     pub(super) fn end_with_words(&mut self, core: &mut Core, rule: Misbehaved, why: Ended) -> Result<(), Ended> {
-        debug!(target: "uncork::conn", "{} {}: {}", self.id, self.peer, rule.rule());
+        debug!(target: "uncork::conn", "{} {}: {}", self.id, self.peer.addr, rule.rule());
         self.open_out(core);
         if self.conn.is_answering() {
             return Err(why);

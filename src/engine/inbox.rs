@@ -34,6 +34,10 @@ impl Engine<'_> {
                 }
                 Mail::Ticket(ticket, word) => self.ticket_says(&ticket, word),
                 Mail::Adopt(stream, port) => self.adopt(stream, port),
+                Mail::AdoptUpgrade(stream, upgrade) => self.adopt_upgrade(stream, upgrade),
+                Mail::Dial(dial, then) => self.dial(dial, then),
+                Mail::Nudge => {}
+                Mail::After(Duration::ZERO, f) => dispatch::later(f, self.core.now),
                 Mail::After(delay, f) => {
                     self.later_count += 1;
                     self.later.insert((self.core.tick.after(delay), self.later_count), f);

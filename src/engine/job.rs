@@ -663,7 +663,7 @@ impl Slot {
             }
         }
         if let Some(log) = core.access_log.clone() {
-            let (id, peer, head) = (self.request_id(), &self.peer, head.as_ref());
+            let (id, peer, head) = (self.request_id(), &self.peer.addr, head.as_ref());
             let ended = core.now.wall;
             dispatch::access(&*log, &Access { id, peer, head, status, written, received, why: &why, began, ended });
         }

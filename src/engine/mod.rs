@@ -13,6 +13,7 @@
 //! | `http` | heads, dispatch, the fast path; refusals |
 //! | `job` | a request that is not answered at once; `pump` its pipes |
 //! | `upgraded` | the upgrade callback |
+//! | `outgoing` | connections of our own making, until they are upgrades |
 //! | `closing` | flush, finish, linger |
 //! | `inbox`, `arrivals` | messages; new connections |
 //! | `dispatch` | the one place that calls the application |
@@ -28,6 +29,7 @@ mod dispatch;
 mod http;
 mod inbox;
 mod job;
+mod outgoing;
 mod pump;
 mod ready;
 mod slot;
@@ -51,7 +53,7 @@ use slab::Slab;
 pub(crate) use self::arrivals::{Admission, Arrival, Port};
 pub(crate) type AccessLog = dispatch::AccessLog;
 use self::{
-    arrivals::Full,
+    arrivals::{Full, Peer},
     core::Core,
     ready::Ready,
     slot::{Phase, Slot},
@@ -100,14 +102,16 @@ pub(crate) struct Setup<'h> {
     pub(crate) elsewhere: Option<Elsewhere>,
 }
 
-/// Takes a connection away; gives it back if it can't.
-pub(crate) type Elsewhere = Box<dyn FnMut(Arrival) -> Result<(), Arrival> + Send>;
+/// Takes a connection away.
+pub(crate) type Elsewhere = Box<dyn FnMut(Arrival) + Send>;
 
 pub(crate) struct Engine<'h> {
     poll: Poll,
     events: Events,
     handler: Box<dyn Handler + 'h>,
     slots: Slab<Slot>,
+    /// How many of them have come to us, and were not made by us.
+    guests: usize,
     core: Core,
     ports: Vec<Port>,
     admission: Arc<Admission>,
@@ -145,6 +149,7 @@ impl<'h> Engine<'h> {
             events: Events::with_capacity(512),
             handler,
             slots: Slab::new(),
+            guests: 0,
             core: Core::new(mailbox, limits, access_log, now),
             ports,
             admission,
@@ -314,57 +319,73 @@ impl<'h> Engine<'h> {
 
     /// A connection has come: is there a place for it, and does the application want it?
     fn arrive(&mut self, socket: Socket, peer: PeerAddr, port: usize) {
-        if let Err(full) = self.admission.enter(&peer) {
-            let what = if full == Full::House { "in all" } else { "from this address" };
-            debug!(target: "uncork::engine", "{peer}: turned away, too many connections {what}");
-            return;
-        }
+        let entered = match self.admission.enter(&peer) {
+            Ok(entered) => entered,
+            Err(full) => {
+                let what = if full == Full::House { "in all" } else { "from this address" };
+                debug!(target: "uncork::engine", "{peer}: turned away, too many connections {what}");
+                return;
+            }
+        };
         if !dispatch::accept(&mut *self.handler, &peer) {
             debug!(target: "uncork::engine", "{peer}: turned away by the handler");
-            self.admission.leave(&peer);
             return;
         }
-        let arrival = Arrival { socket, peer, port };
+        let arrival = Arrival { socket, peer: entered, port };
         match &mut self.elsewhere {
             None => self.install(arrival),
-            Some(elsewhere) => {
-                if elsewhere(arrival).is_err() {
-                    self.admission.leave(&peer);
-                }
-            }
+            Some(elsewhere) => elsewhere(arrival),
         }
     }
 
     /// Gives an arrival its slot.
     pub(crate) fn install(&mut self, arrival: Arrival) {
-        let Arrival { mut socket, peer, port } = arrival;
+        let Arrival { socket, peer, port } = arrival;
+        let addr = peer.addr;
+        let security = self.ports.get(port).map_or(&None, |port| &port.security).clone();
+        match self.add(socket, peer, |socket| Transport::accepted(socket, &security), |_, _| Some(Phase::Head)) {
+            Ok(slot) => {
+                slot.listener = u16::try_from(port).unwrap_or(u16::MAX);
+                self.guests += 1;
+            }
+            Err(fault) => warn!(target: "uncork::engine", "{addr}: can't be served: {fault:?}"),
+        }
+    }
+
+    /// Gives a socket a slot, with whatever secures it, in the phase it begins with.
+    fn add(
+        &mut self,
+        mut socket: Socket,
+        peer: Peer,
+        secured: impl FnOnce(Socket) -> Result<Transport, Fault>,
+        phase: impl FnOnce(ConnId, &Core) -> Option<Phase>,
+    ) -> Result<&mut Slot, Fault> {
         let entry = self.slots.vacant_entry();
         let id = ConnId::new(self.number, entry.key(), GENERATION.fetch_add(1, Ordering::Relaxed));
-        let registered = match entry.key() < ConnId::MAX_SLOTS {
-            true => socket.register(self.poll.registry(), Token(id.token())),
-            false => Err(io::ErrorKind::OutOfMemory.into()),
-        };
-        let security = self.ports.get(port).map_or(&None, |port| &port.security);
-        let transport = registered.map_err(Fault::Io).and_then(|()| Transport::accepted(socket, security));
-        match transport {
-            Ok(transport) => {
-                let slot = entry.insert(Slot::new(id, transport, peer, u16::try_from(port).unwrap_or(u16::MAX)));
-                slot.queued = true;
-                self.core.run.push_back(id);
-            }
-            Err(fault) => {
-                warn!(target: "uncork::engine", "{peer}: can't be served: {fault:?}");
-                self.admission.leave(&peer);
-            }
+        if entry.key() >= ConnId::MAX_SLOTS {
+            return Err(Fault::Io(io::ErrorKind::OutOfMemory.into()));
         }
+        socket.register(self.poll.registry(), Token(id.token()))?;
+        let mut slot = Slot::new(id, secured(socket)?, peer);
+        if let Some(phase) = phase(id, &self.core) {
+            slot.phase = phase;
+        }
+        slot.queued = true;
+        self.core.run.push_back(id);
+        Ok(entry.insert(slot))
     }
 
     /// The connection is over: reports what is to be reported, and frees its slot.
     fn close_slot(&mut self, id: ConnId, why: Ended) {
         let Some(slot) = self.slots.get_mut(id.index()).filter(|slot| slot.id == id) else { return };
         let unfinished = slot.conn.is_answering() || !slot.out.is_empty();
+        let mut dialing = None;
         let job = match std::mem::replace(&mut slot.phase, Phase::Head) {
             Phase::Head => None,
+            Phase::Dialing(unfinished) => {
+                dialing = Some(unfinished);
+                None
+            }
             Phase::Job(job) => Some(job),
             Phase::Upgraded(upgraded) => upgraded.into_job(),
             Phase::Closing(closing) => closing.into_job(),
@@ -382,15 +403,22 @@ impl<'h> Engine<'h> {
         self.core.pool.settle(&mut slot.rx);
         slot.out.settle(&mut self.core.pool);
         slot.transport.release(&mut self.core.pool);
-        self.admission.leave(&slot.peer);
+        let is_guest = slot.peer.is_guest();
         drop(slot);
+        if let Some(dialing) = dialing {
+            let (then, error) = dialing.failed(why);
+            dispatch::not_dialed(then, error);
+        }
         for port in &mut self.ports {
             // A place and a descriptor have become free.
             if port.paused != Tick::NEVER {
                 port.paused = self.core.tick;
             }
         }
-        dispatch::closed(&mut *self.handler, id, &why);
+        if is_guest {
+            self.guests -= 1;
+            dispatch::closed(&mut *self.handler, id, &why);
+        }
     }
 
     /// Wakes every upgraded connection.
@@ -403,14 +431,19 @@ impl<'h> Engine<'h> {
         }
     }
 
-    /// No connection is left.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+    /// No connection that has come to us is left.
+    pub(crate) fn is_vacant(&self) -> bool {
+        self.guests == 0
+    }
+
+    /// Nothing is left that the application has begun here.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.slots.is_empty() && self.later.is_empty() && self.core.mailbox.is_empty()
     }
 
     /// Stopped, and nothing is left to do.
     pub(crate) fn is_done(&self) -> bool {
-        self.core.stopping.is_some() && self.slots.is_empty()
+        self.core.stopping.is_some() && self.slots.is_empty() && self.core.mailbox.is_empty()
     }
 }
 
@@ -418,7 +451,7 @@ impl Drop for Engine<'_> {
     fn drop(&mut self) {
         self.force();
         // What is said to a loop that has ended is given back to who says it; what was said before is dropped here.
-        dispatch::discard(self.core.mailbox.close());
+        self.core.mailbox.close().into_iter().for_each(dispatch::discard);
         dispatch::discard(std::mem::take(&mut self.later));
     }
 }
@@ -434,6 +467,12 @@ impl Slot {
     /// more to do.
     fn drive(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<bool, Ended> {
         for _ in 0..ROUNDS {
+            if matches!(self.phase, Phase::Dialing(_)) {
+                if self.drive_dialing(core)? {
+                    continue;
+                }
+                return Ok(false);
+            }
             if self.ready.has(Ready::DEAD) && !matches!(self.phase, Phase::Upgraded(_)) {
                 return Err(Ended::PeerLeft);
             }
@@ -444,13 +483,14 @@ impl Slot {
                     self.fill(core, hold.min(crate::base::pool::LENT), hold)?
                 }
                 Phase::Upgraded(_) => self.fill_upgraded(core)?,
-                Phase::Closing(_) => false,
+                Phase::Closing(_) | Phase::Dialing(_) => false,
             };
             let worked = match &self.phase {
                 Phase::Head => self.drive_heads(core, handler)?,
                 Phase::Job(_) => self.drive_job(core)?,
                 Phase::Upgraded(_) => self.drive_upgraded(core)?,
                 Phase::Closing(_) => self.drive_closing(core)?,
+                Phase::Dialing(_) => false,
             };
             let sent = match &self.phase {
                 Phase::Upgraded(_) => self.flush_upgraded(core)?,

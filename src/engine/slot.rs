@@ -4,8 +4,10 @@
 //!   Head ──a request──▶ (answered at once) ──▶ Head
 //!     │                        └─▶ Job ──complete──▶ Head
 //!     │                             └─▶ Upgraded
-//!     └─────────────┬───────────────┘      │
-//!                   └──▶ Closing ◀─────────┘   flush, finish, linger
+//!     └─────────────┬───────────────┘   ▲  │
+//!                   └──▶ Closing ◀──────│──┘   flush, finish, linger
+//!                           ▲───────────┤
+//!   Dialing ────────────────┴───────────┘      of our own making
 //! ```
 //! An idle connection is one of these and nothing else: buffers are lent while there are bytes in them, and a job is
 //! allocated only for a request that can't be answered at once.
@@ -14,9 +16,12 @@ use std::io::IoSlice;
 
 use log::debug;
 
-use super::{closing::Closing, core::Core, job::Job, ready::Ready, upgraded::Upgraded};
+use super::{
+    arrivals::Peer, closing::Closing, core::Core, job::Job, outgoing::Dialing, ready::Ready, upgraded::Upgraded,
+};
 use crate::{
-    base::{ConnId, Ended, PeerAddr, Timer, buf::Buf, out::Out, pool::LENT, time::Tick},
+    api::Secure,
+    base::{ConnId, Ended, Timer, buf::Buf, out::Out, pool::LENT, time::Tick},
     conn::ServerConn,
     h1::{Misbehaved, write},
     transport::{Fault, Got, Transport},
@@ -29,7 +34,7 @@ pub(super) struct Slot {
     pub(super) out: Out,
     pub(super) conn: ServerConn,
     pub(super) phase: Phase,
-    pub(super) peer: PeerAddr,
+    pub(super) peer: Peer,
     /// When the earliest of the clocks that wait for input runs out.
     pub(super) recv_by: Tick,
     /// When output must have been taken.
@@ -38,7 +43,7 @@ pub(super) struct Slot {
     pub(super) entry: Tick,
     /// Bytes of plaintext handed to the transport, ever.
     pub(super) sent: u64,
-    /// The number of the latest request.
+    /// The number of the latest request; 0 if there was none yet, and always if the connection is of our own making.
     pub(super) number: u32,
     pub(super) listener: u16,
     pub(super) ready: Ready,
@@ -51,6 +56,8 @@ pub(super) struct Slot {
 }
 
 pub(super) enum Phase {
+    /// Being made, by us.
+    Dialing(Box<Dialing>),
     /// Between two requests, or receiving a head.
     Head,
     /// At work on a request.
@@ -62,7 +69,7 @@ pub(super) enum Phase {
 }
 
 impl Slot {
-    pub(super) fn new(id: ConnId, transport: Transport, peer: PeerAddr, listener: u16) -> Self {
+    pub(super) fn new(id: ConnId, transport: Transport, peer: Peer) -> Self {
         Self {
             id,
             transport,
@@ -76,7 +83,7 @@ impl Slot {
             entry: Tick::NEVER,
             sent: 0,
             number: 0,
-            listener,
+            listener: u16::MAX,
             ready: Ready::NEW,
             clock: None,
             queued: false,
@@ -168,11 +175,10 @@ impl Slot {
         }
     }
 
-    /// What the peer was waited for is here. The next clock starts afresh, be it the same again; until then none runs.
+    /// What the peer was waited for is here. The next clock starts afresh when the turn ends, be it the same again.
     #[inline]
     pub(super) fn stop_clock(&mut self) {
         self.clock = None;
-        self.recv_by = Tick::NEVER;
     }
 
     /// So many bytes of a body arrived: the body clock is prolonged.
@@ -201,9 +207,14 @@ impl Slot {
     /// Turns a transport's fault into an end.
     #[cold]
     pub(super) fn fault(&mut self, core: &mut Core, fault: Fault) -> Ended {
+        if let Phase::Dialing(dialing) = &mut self.phase {
+            debug!(target: "uncork::transport", "{} {}: not connected: {fault:?}", self.id, self.peer.addr);
+            dialing.note(fault.into());
+            return Ended::Aborted;
+        }
         match fault {
             Fault::Io(error) => {
-                debug!(target: "uncork::transport", "{} {}: {error}", self.id, self.peer);
+                debug!(target: "uncork::transport", "{} {}: {error}", self.id, self.peer.addr);
                 match error.kind() {
                     std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => Ended::PeerLeft,
                     std::io::ErrorKind::UnexpectedEof => Ended::Aborted,
@@ -220,7 +231,7 @@ impl Slot {
                 Ended::Refused { status: rule.status(), rule: rule.rule() }
             }
             Fault::Tls(words) => {
-                debug!(target: "uncork::transport", "{} {}: TLS: {words}", self.id, self.peer);
+                debug!(target: "uncork::transport", "{} {}: TLS: {words}", self.id, self.peer.addr);
                 Ended::Refused { status: 0, rule: "TLS" }
             }
         }
@@ -233,7 +244,7 @@ impl Slot {
             Phase::Head if self.conn.has_partial_head(&self.rx) => Some(Timer::Head),
             Phase::Head => Some(Timer::Idle),
             Phase::Job(job) if self.conn.is_receiving() && job.wants_body() => Some(Timer::Body),
-            Phase::Job(_) | Phase::Upgraded(_) => None,
+            Phase::Job(_) | Phase::Upgraded(_) | Phase::Dialing(_) => None,
             Phase::Closing(closing) => closing.is_lingering().then_some(Timer::Linger),
         }
     }
@@ -262,10 +273,27 @@ impl Slot {
         let own = match &self.phase {
             Phase::Job(job) => job.due(),
             Phase::Upgraded(upgraded) => upgraded.due(),
+            Phase::Dialing(dialing) => dialing.by,
             _ => Tick::NEVER,
         };
         let due = self.recv_by.min(self.send_by).min(own);
         core.deadlines.schedule(self.id, due, &mut self.entry);
+    }
+}
+
+/// What is to be known of its TLS, if it has any.
+#[inline]
+pub(super) fn secure(transport: &Transport) -> Option<Secure<'_>> {
+    #[cfg(feature = "tls")]
+    return transport.tls_conn().map(|tls| Secure {
+        server_name: tls.server_name(),
+        version: tls.protocol_version().unwrap_or("TLS"),
+        peer_certificate: tls.peer_certificates().and_then(|chain| chain.first()).map(AsRef::as_ref),
+    });
+    #[cfg(not(feature = "tls"))]
+    {
+        let _ = transport;
+        None
     }
 }
 
@@ -275,5 +303,15 @@ fn prolong(by: Tick, core: &Core, bytes: usize, full: std::time::Duration) -> Ti
     match (bytes as u64).saturating_mul(1000).checked_div(core.limits.min_rate) {
         Some(millis) => by.plus(millis).min(most),
         None => most,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<Slot>() <= 344, "{} bytes", size_of::<Slot>());
     }
 }

@@ -33,6 +33,7 @@ const CALLS: usize = 32;
 pub(super) struct Upgraded {
     app: Option<Box<dyn Upgrade>>,
     waker: Waker,
+    /// The request it began with; none on a connection of our own making.
     job: Option<Box<Job>>,
     mask: EventMask,
     /// Input the application has seen and left.
@@ -64,6 +65,28 @@ struct Told {
 }
 
 impl Upgraded {
+    /// On a connection where it is the first to speak.
+    pub(super) fn new(upgrade: Box<dyn Upgrade>, waker: Waker, core: &Core) -> Self {
+        Self {
+            app: Some(upgrade),
+            waker,
+            woken: false,
+            job: None,
+            mask: EventMask::READ,
+            seen: 0,
+            queued: 0,
+            wrote: false,
+            deadline: Tick::NEVER,
+            held: Tick::NEVER,
+            stopping: core.stopping.is_some(),
+            started: false,
+            told: Told::default(),
+            finished: false,
+            fin_sent: false,
+            fault: None,
+        }
+    }
+
     pub(super) fn due(&self) -> Tick {
         self.deadline.min(self.held)
     }
@@ -123,24 +146,9 @@ impl Slot {
             ticket.claim();
         }
         let waker = job.waker(self, core);
-        self.phase = Phase::Upgraded(Box::new(Upgraded {
-            app: Some(upgrade),
-            waker,
-            woken: job.woken,
-            job: Some(job),
-            mask: EventMask::READ,
-            seen: 0,
-            queued: 0,
-            wrote: false,
-            deadline: Tick::NEVER,
-            held: Tick::NEVER,
-            stopping: core.stopping.is_some(),
-            started: false,
-            told: Told::default(),
-            finished: false,
-            fin_sent: false,
-            fault: None,
-        }));
+        let woken = job.woken;
+        let upgraded = Upgraded { woken, job: Some(job), ..Upgraded::new(upgrade, waker, core) };
+        self.phase = Phase::Upgraded(Box::new(upgraded));
         Ok(())
     }
 
@@ -171,7 +179,15 @@ impl Slot {
     pub(super) fn drive_upgraded(&mut self, core: &mut Core) -> Result<bool, Ended> {
         let mut worked = false;
         for _ in 0..CALLS {
-            let Some(why) = self.why_call(core) else { return Ok(worked) };
+            let Some(why) = self.why_call(core) else {
+                if self.waits_in_vain() {
+                    debug!(target: "uncork::engine", "{}: the upgrade waits for input behind its end: terminated",
+                        self.request_id());
+                    self.terminate(core)?;
+                    return Ok(true);
+                }
+                return Ok(worked);
+            };
             worked = true;
             self.call(core, why)?;
             match &self.phase {
@@ -182,6 +198,15 @@ impl Slot {
             }
         }
         Ok(worked)
+    }
+
+    /// Whether the application has been told of the end of the input, has nothing under way, and asks for input all the
+    /// same: it would never be called again, and no clock would end that.
+    fn waits_in_vain(&self) -> bool {
+        let Phase::Upgraded(up) = &self.phase else { return false };
+        let read_alone = up.mask == EventMask::READ || up.mask == EventMask::READ | EventMask::CORK;
+        let all_out = self.out.is_empty() && !self.transport.has_pending();
+        up.told.end && read_alone && up.deadline == Tick::NEVER && all_out
     }
 
     /// The reasons there are for a call, if there is one.

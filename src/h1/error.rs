@@ -20,7 +20,7 @@ macro_rules! rules {
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
             /// The one place where "what went wrong" becomes "what the peer is told": 400, 408, 413, 414, 417, 431,
-            /// 501 or 505.
+            /// 501 or 505. What only a server can break is 502: what a gateway tells its own client.
             pub const fn status(self) -> u16 {
                 match self { $(Self::$name => $status,)* }
             }
@@ -100,6 +100,12 @@ rules! {
     BodyTimeout = 408 "the request body took too long",
     /// The connection's end came before the body's (RFC 9112 §8).
     TruncatedBody = 400 "the body ended too early",
+    /// Not `version SP three digits SP [reason]` (RFC 9112 §4); or an answer that is no HTTP at all.
+    BadStatusLine = 502 "the status line is version, three digits and a reason with one space between",
+    /// A 101 to a request that offered no upgrade (RFC 9110 §7.8).
+    UnaskedSwitch = 502 "protocols are not switched unless the request offers to",
+    /// One interim response after the other (RFC 9110 §15.2).
+    TooManyInterim = 502 "there are too many interim responses",
 }
 
 impl fmt::Display for Misbehaved {
@@ -117,7 +123,7 @@ mod tests {
     #[test]
     fn each_has_a_status_that_is_known_and_a_rule_of_one_line() {
         for m in Misbehaved::ALL {
-            assert!([400, 408, 413, 414, 417, 431, 501, 505].contains(&m.status()), "{m:?}");
+            assert!([400, 408, 413, 414, 417, 431, 501, 502, 505].contains(&m.status()), "{m:?}");
             assert!(!crate::h1::reason(m.status()).is_empty(), "{m:?}");
             assert!(m.rule().bytes().all(|b| (b' '..=b'~').contains(&b)) && m.rule().len() < 80, "{m:?}");
             assert_eq!(Misbehaved::ALL.iter().filter(|other| other.rule() == m.rule()).count(), 1, "{m:?}");

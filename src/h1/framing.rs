@@ -80,7 +80,8 @@ impl BodyFields {
         }
     }
 
-    /// Whether and how a request has a body, by RFC 9112 §6.3. Its items 1, 2 and 8 are about responses.
+    /// Whether and how a request has a body, by RFC 9112 §6.3. Its items 1, 2 and 8 are about responses: see
+    /// [`decide_response`](Self::decide_response).
     ///
     /// # Errors
     /// What each item says; all of them end the connection.
@@ -111,6 +112,59 @@ impl BodyFields {
             // Item 7.
             (Codings::Absent, Length::Absent) => Framing::None,
         })
+    }
+}
+
+/// Where a response's body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ResponseFraming {
+    /// There is no body, whatever the fields say: HEAD, 1xx, 204, 304.
+    None,
+    /// There is no body, and what follows is no HTTP any more: 101, 2xx to CONNECT.
+    Switched,
+    /// Content-Length said so.
+    Length(u64),
+    /// In chunks, until the last one.
+    Chunked,
+    /// Until the end of the connection.
+    UntilClose,
+}
+
+impl BodyFields {
+    /// Whether and how the response with this status to a request of this method has a body, by RFC 9112 §6.3.
+    ///
+    /// # Errors
+    /// What each item says. Strictly: fields that contradict each other are refused in a response without a body as
+    /// well, since whoever stands between may have believed either.
+    pub fn decide_response(&self, version: Version, status: u16, method: &str) -> Result<ResponseFraming, Misbehaved> {
+        // Item 2: "A client MUST ignore any Content-Length or Transfer-Encoding header fields received in such a
+        // message."
+        if status == 101 || (method == "CONNECT" && (200..300).contains(&status)) {
+            return Ok(ResponseFraming::Switched);
+        }
+        // Items 3 to 6, which are the same for requests; of item 4, that a coding other than chunked is not known here.
+        let framing = self.decide(version)?;
+        Ok(match framing {
+            // Item 1.
+            _ if method == "HEAD" || matches!(status, 100..200 | 204 | 304) => ResponseFraming::None,
+            Framing::Length(n) => ResponseFraming::Length(n),
+            Framing::Chunked => ResponseFraming::Chunked,
+            // Item 8.
+            Framing::None => ResponseFraming::UntilClose,
+        })
+    }
+
+    /// The length that was announced, if there is one.
+    pub(crate) fn announced(&self) -> Option<u64> {
+        match self.length {
+            Length::Bytes(n) => Some(n),
+            Length::Absent | Length::Malformed => None,
+        }
+    }
+
+    /// Whether any line spoke of a body.
+    pub(crate) fn promise_a_body(&self) -> bool {
+        self.codings != Codings::Absent || !matches!(self.length, Length::Absent | Length::Bytes(0))
     }
 }
 

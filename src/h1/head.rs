@@ -242,7 +242,7 @@ fn blame_line(head: &[u8]) -> Misbehaved {
     }
 }
 
-fn blame_field(head: &[u8]) -> Misbehaved {
+pub(super) fn blame_field(head: &[u8]) -> Misbehaved {
     for line in head.split(|&b| b == b'\n').skip(1) {
         let name = line.split(|&b| b == b':').next().unwrap_or_default();
         match name {

@@ -75,7 +75,7 @@ pub(crate) fn path_and_query(form: Form, target: &str) -> (&str, Option<&str>) {
 
 /// Host and port of `host`, `host:port`, `[v6]`, `[v6]:port`; the port without its colon. `None` if a bracket is not
 /// closed or something other than a port follows it.
-fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
+pub(crate) fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
     let host_end = if authority.starts_with('[') {
         authority.find(']')? + 1
     } else {

@@ -1,4 +1,4 @@
-//! Responses into bytes.
+//! Responses into bytes; and requests.
 //!
 //! ```text
 //!   HTTP/1.1 200 OK ␍␊ Date: … ␍␊ Content-Length: 13 ␍␊ [Connection: … ␍␊]   put together on the stack
@@ -11,7 +11,9 @@
 
 use super::{
     Headers, Misbehaved,
+    grammar::{is_target, is_token},
     status::{reason, status_line},
+    target::is_host,
 };
 
 /// Where bytes are put, in order, all of them.
@@ -184,6 +186,72 @@ fn fill_head(head: &ResponseHead<'_>, mut line: Line<'_>) -> usize {
     line.put(head.fields);
     line.put(b"\r\n");
     line.len
+}
+
+/// A request's head, ready to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestLine<'h> {
+    /// A token.
+    pub method: &'h str,
+    /// Visible ASCII without `#`, in the form the method needs.
+    pub target: &'h str,
+    /// `host` or `host:port`.
+    pub host: &'h str,
+    /// Ready lines, from [`Headers`]; no Host, Connection, Content-Length, Transfer-Encoding, Expect among them.
+    pub fields: &'h [u8],
+    /// How the body's end is found. [`BodyLength::UntilClose`] does not exist in requests: nothing is said then.
+    pub length: BodyLength,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub expect: bool,
+    /// What becomes of the connection; `None`: it is kept.
+    pub connection: Option<Connection>,
+}
+
+/// Writes a request's head and the empty line that ends it, Host first (RFC 9110 §7.2).
+///
+/// # Errors
+/// [`Misbehaved::BadMethod`], [`Misbehaved::BadTarget`] or [`Misbehaved::BadHost`], and then nothing is written:
+/// whatever the caller is given, it can't split the request.
+pub fn request_head<S: Sink>(head: &RequestLine<'_>, to: &mut S) -> Result<(), Misbehaved> {
+    if !is_token(head.method.as_bytes()) {
+        return Err(Misbehaved::BadMethod);
+    }
+    if head.target.is_empty() || !is_target(head.target.as_bytes()) {
+        return Err(Misbehaved::BadTarget);
+    }
+    if !is_host(head.host.as_bytes()) {
+        return Err(Misbehaved::BadHost);
+    }
+    let words = head.method.len() + head.target.len() + head.host.len() + head.fields.len();
+    to.put_with(OWN + words, |room| {
+        let mut line = Line { bytes: room, len: 0 };
+        for part in [head.method, " ", head.target, " HTTP/1.1\r\nHost: ", head.host, "\r\n"] {
+            line.put(part.as_bytes());
+        }
+        match head.connection {
+            None => {}
+            Some(Connection::Close) => line.put(b"Connection: close\r\n"),
+            Some(Connection::KeepAlive) => line.put(b"Connection: keep-alive\r\n"),
+            Some(Connection::Upgrade) => line.put(b"Connection: upgrade\r\n"),
+            Some(Connection::CloseUpgrade) => line.put(b"Connection: close, upgrade\r\n"),
+        }
+        match head.length {
+            BodyLength::Known(n) => {
+                line.put(b"Content-Length: ");
+                line.put_number(n);
+                line.put(b"\r\n");
+            }
+            BodyLength::Chunked => line.put(b"Transfer-Encoding: chunked\r\n"),
+            BodyLength::None | BodyLength::UntilClose => {}
+        }
+        if head.expect {
+            line.put(b"Expect: 100-continue\r\n");
+        }
+        line.put(head.fields);
+        line.put(b"\r\n");
+        line.len
+    });
+    Ok(())
 }
 
 /// Writes the line before a chunk of `size` bytes, `size in hexadecimal CR LF`, at the front of `to`; its length.

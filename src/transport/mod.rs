@@ -23,7 +23,7 @@ use std::{fs::File, io, io::IoSlice};
 pub(crate) use listen::{Accepted, Listener};
 pub(crate) use socket::Socket;
 #[cfg(feature = "tls")]
-pub use tls::{Tls, TlsBuilder, TlsError};
+pub use tls::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError};
 
 use crate::base::{buf::Buf, pool::Pool};
 
@@ -33,9 +33,15 @@ pub(crate) type Security = Option<Tls>;
 #[cfg(not(feature = "tls"))]
 pub(crate) type Security = Option<Never>;
 
+/// What secures an outgoing connection, if anything does: who is believed, and the name the peer has to prove.
+#[cfg(feature = "tls")]
+pub(crate) type Trust = Option<(TlsClient, Box<str>)>;
+#[cfg(not(feature = "tls"))]
+pub(crate) type Trust = Option<Never>;
+
 /// There is none.
 #[cfg(not(feature = "tls"))]
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) enum Never {}
 
 /// What a read brought.
@@ -91,7 +97,18 @@ impl Transport {
         Ok(Self::plain(socket))
     }
 
-    fn plain(socket: Socket) -> Self {
+    /// A transport over a socket that connects, or has connected.
+    pub(crate) fn dialed(socket: Socket, trust: &Trust) -> Result<Self, Fault> {
+        #[cfg(feature = "tls")]
+        if let Some((tls, name)) = trust {
+            let conn = tls::TlsConn::connect(tls, name)?;
+            return Ok(Self { socket, tls: Some(Box::new(conn)) });
+        }
+        let _ = trust;
+        Ok(Self::plain(socket))
+    }
+
+    pub(crate) fn plain(socket: Socket) -> Self {
         Self {
             socket,
             #[cfg(feature = "tls")]
@@ -241,6 +258,14 @@ impl Transport {
             Ok(0) if most > 0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file has become shorter")),
             result => result,
         }
+    }
+
+    /// What was agreed upon by ALPN.
+    pub(crate) fn alpn(&self) -> Option<&[u8]> {
+        #[cfg(feature = "tls")]
+        return self.tls.as_ref().and_then(|tls| tls.alpn_protocol());
+        #[cfg(not(feature = "tls"))]
+        None
     }
 
     /// The TLS connection's facts, if it is one.

@@ -2,8 +2,9 @@
 
 use std::{
     io::{self, IoSlice, Read, Write},
-    net::Shutdown,
+    net::{Shutdown, SocketAddr},
     os::fd::{AsFd, BorrowedFd},
+    path::Path,
     time::Duration,
 };
 
@@ -36,6 +37,40 @@ impl Socket {
     pub(crate) fn from_unix(stream: std::os::unix::net::UnixStream) -> io::Result<(Self, PeerAddr)> {
         stream.set_nonblocking(true)?;
         Ok((Self::Unix(UnixStream::from_std(stream)), PeerAddr::Unix))
+    }
+
+    /// Begins to connect. Whether it has [`connected`](Self::connected) is to be asked when the socket is writable.
+    pub(crate) fn connect_tcp(addr: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(addr)?;
+        stream.set_nodelay(true)?;
+        Ok(Self::Tcp(stream))
+    }
+
+    /// The same for a Unix socket, which connects at once or not at all.
+    pub(crate) fn connect_unix(path: &Path) -> io::Result<Self> {
+        UnixStream::connect(path).map(Self::Unix)
+    }
+
+    /// Whether a socket that began to connect has done so by now; or what the system says.
+    pub(crate) fn connected(&self) -> io::Result<bool> {
+        let (error, peer) = match self {
+            Self::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(drop)),
+            Self::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(drop)),
+        };
+        match (error, peer) {
+            (Some(error), _) => Err(error),
+            (None, Ok(())) => Ok(true),
+            (None, Err(error)) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+            (None, Err(error)) => Err(error),
+        }
+    }
+
+    /// Our own address; `None` for a Unix socket.
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
     }
 
     #[inline]

@@ -28,6 +28,9 @@ macro_rules! matrix {
         $crate::world::World { mode: $crate::world::Mode::$variant, tls: $tls }
     };
 }
+mod dial;
+mod dial_fails;
+mod dialing;
 mod http;
 mod limits;
 mod pipes;

@@ -13,6 +13,8 @@ use crate::{
 matrix! {
     the_end_is_told_once_behind_all_data,
     the_end_waits_for_what_is_not_consumed,
+    who_waits_behind_the_end_is_terminated,
+    a_deadline_behind_the_end_is_kept,
     a_cut_is_told_from_a_clean_end,
     a_peer_that_has_finished_is_still_spoken_to,
     who_has_finished_still_hears,
@@ -63,6 +65,47 @@ fn the_end_is_told_once_behind_all_data(world: &World) {
         assert_eq!((got, last.end), (4, RxEnd::Clean));
         assert!(calls.is_silent(Duration::from_millis(50)), "it is told once");
     }
+}
+
+/// 4: nothing would ever call it again.
+fn who_waits_behind_the_end_is_terminated(world: &World) {
+    let (host, ended) = upgrading(world, || {
+        |io: &mut Io<'_>| {
+            if io.why().end() {
+                io.tx.write(b"bye");
+            }
+            EventMask::READ
+        }
+    });
+    for half_closed_first in [true, false] {
+        let mut wire = host.connect();
+        if half_closed_first {
+            wire.send(UPGRADE).finish().head().is(101);
+        } else {
+            wire.upgrade().finish();
+        }
+        wire.expect("bye").ends(Finish::Clean);
+        assert_eq!(ended.next().why, Ended::Complete);
+    }
+}
+
+/// 4: unless there is something that would.
+fn a_deadline_behind_the_end_is_kept(world: &World) {
+    let (host, ended) = upgrading(world, || {
+        |io: &mut Io<'_>| {
+            if io.why().end() {
+                io.set_deadline(Some(io.now().mono + Duration::from_millis(20)));
+            }
+            if io.why().deadline() {
+                io.tx.write(b"late");
+            }
+            EventMask::READ
+        }
+    });
+    let mut wire = host.connect();
+    wire.upgrade().finish();
+    wire.expect("late").ends(Finish::Clean);
+    assert_eq!(ended.next().why, Ended::Complete);
 }
 
 /// 4: and is true only once everything is in sight.

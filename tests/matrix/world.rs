@@ -142,6 +142,10 @@ impl Host {
         self.address.try_connect()
     }
 
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.address.addr
+    }
+
     /// Connects with a small receive buffer: what is not read stays with the server.
     pub(crate) fn connect_narrow(&self) -> Wire {
         Wire::connect(self.address.addr, self.address.client_config(), Some(4096)).expect("connected")
@@ -226,6 +230,11 @@ impl<T> Told<T> {
         self.0.recv_timeout(PATIENCE).expect("the server has something to tell")
     }
 
+    /// Whoever could tell more is gone.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.0.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected))
+    }
+
     /// What has been told and not been looked at.
     pub(crate) fn rest(&self) -> Vec<T> {
         self.0.try_iter().collect()
@@ -254,6 +263,8 @@ pub(crate) fn tell_end(req: &mut Request<'_>, tell: &Sender<End>) {
 
 pub(crate) struct Identity {
     pub(crate) server: Tls,
+    /// The certificate, in PEM.
+    pub(crate) cert: String,
     pub(crate) client: Arc<ClientConfig>,
     /// A client that knows TLS 1.2 and nothing newer.
     pub(crate) older: Arc<ClientConfig>,
@@ -270,6 +281,6 @@ pub(crate) fn identity() -> &'static Identity {
         roots.add(made.cert.der().clone()).expect("a root");
         let older = ClientConfig::builder_with_protocol_versions(&[&TLS12]).with_root_certificates(roots.clone());
         let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        Identity { server, client: Arc::new(client), older: Arc::new(older.with_no_client_auth()) }
+        Identity { server, cert, client: Arc::new(client), older: Arc::new(older.with_no_client_auth()) }
     })
 }

@@ -211,13 +211,13 @@ impl TlsBuilder {
 }
 
 /// PEM, and what to call it when something is wrong with it.
-struct Source<'a> {
+pub(super) struct Source<'a> {
     name: String,
     pem: std::borrow::Cow<'a, [u8]>,
 }
 
 impl<'a> Source<'a> {
-    fn file(path: &Path) -> Result<Self, TlsError> {
+    pub(super) fn file(path: &Path) -> Result<Self, TlsError> {
         let name = path.display().to_string();
         match fs::read(path) {
             Ok(pem) => Ok(Self { name, pem: pem.into() }),
@@ -225,15 +225,15 @@ impl<'a> Source<'a> {
         }
     }
 
-    fn bytes(name: &str, pem: &'a [u8]) -> Self {
+    pub(super) fn bytes(name: &str, pem: &'a [u8]) -> Self {
         Self { name: name.into(), pem: pem.into() }
     }
 
-    fn malformed(&self, what: impl fmt::Display) -> TlsError {
+    pub(super) fn malformed(&self, what: impl fmt::Display) -> TlsError {
         TlsError::Malformed { file: self.name.clone(), what: what.to_string() }
     }
 
-    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    pub(super) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
         let all = CertificateDer::pem_slice_iter(&self.pem).collect::<Result<Vec<_>, _>>();
         match all.map_err(|error| self.malformed(error))? {
             none if none.is_empty() => Err(TlsError::NoCertificate { file: self.name.clone() }),
@@ -254,7 +254,7 @@ impl<'a> Source<'a> {
 }
 
 /// A certificate and its key, which belong together.
-fn load(cert: &Source<'_>, key: &Source<'_>) -> Result<CertifiedKey, TlsError> {
+pub(super) fn load(cert: &Source<'_>, key: &Source<'_>) -> Result<CertifiedKey, TlsError> {
     let chain = cert.certificates()?;
     let provider: CryptoProvider = default_provider();
     let private = provider.key_provider.load_private_key(key.key()?).map_err(|error| key.malformed(error))?;

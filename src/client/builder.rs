@@ -1,0 +1,165 @@
+//! How a client behaves: every limit, its value, and the reason for it.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Client, pool::Shared};
+use crate::{
+    h1::{HeadLimits, HeaderValue, MAX_FIELDS},
+    transport::TlsClient,
+};
+
+/// A client to be.
+///
+/// ```
+/// use std::time::Duration;
+/// use uncork::client::Client;
+/// let client = Client::builder().connections(8).idle_time(Duration::from_secs(30)).redirects(5).build();
+/// # let _ = client;
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "build makes a client of it"]
+pub struct ClientBuilder(pub(super) Settings);
+
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) connections: usize,
+    pub(super) queue: usize,
+    pub(super) idle: usize,
+    pub(super) idle_time: Duration,
+    pub(super) rotate: Option<Duration>,
+    pub(super) connect_within: Duration,
+    pub(super) head_within: Duration,
+    pub(super) idle_within: Duration,
+    pub(super) whole: Option<Duration>,
+    pub(super) head: HeadLimits,
+    pub(super) body: usize,
+    pub(super) redirects: u8,
+    pub(super) user_agent: Option<HeaderValue>,
+    pub(super) tls: Option<TlsClient>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            connections: 64,
+            queue: 1024,
+            idle: 32,
+            idle_time: Duration::from_secs(10),
+            rotate: None,
+            connect_within: Duration::from_secs(10),
+            head_within: Duration::from_secs(30),
+            idle_within: Duration::from_secs(30),
+            whole: None,
+            head: HeadLimits { head: 32 * 1024, target: 32 * 1024, fields: 128 },
+            body: 16 * 1024 * 1024,
+            redirects: 0,
+            user_agent: None,
+            tls: None,
+        }
+    }
+}
+
+impl ClientBuilder {
+    pub(super) fn new() -> Self {
+        Self(Settings::default())
+    }
+
+    /// Connections to one origin (scheme, host and port, or Unix socket), over all loops. 64. Calls beyond it wait.
+    pub fn connections(mut self, most: usize) -> Self {
+        self.0.connections = most.max(1);
+        self
+    }
+
+    /// Calls that may wait for a connection to one origin, their deadlines running. 1,024. Beyond it:
+    /// [`Error::QueueFull`](super::Error::QueueFull).
+    pub fn queue(mut self, most: usize) -> Self {
+        self.0.queue = most;
+        self
+    }
+
+    /// Idle connections kept for one origin. 32.
+    pub fn idle(mut self, most: usize) -> Self {
+        self.0.idle = most;
+        self
+    }
+
+    /// How long an idle connection is kept. 10 s: below what most servers allow (nginx 75 s, Apache and node 5 s),
+    /// so that stale ones are rare.
+    pub fn idle_time(mut self, time: Duration) -> Self {
+        self.0.idle_time = time;
+        self
+    }
+
+    /// One call in each `every` and origin goes with `Connection: close`, so that a load balancer in front of many
+    /// servers can spread connections anew. Off.
+    pub fn rotate(mut self, every: Duration) -> Self {
+        self.0.rotate = Some(every);
+        self
+    }
+
+    /// As [`Call::connect_within`](super::Call::connect_within), for all calls that don't say otherwise. 10 s.
+    pub fn connect_within(mut self, time: Duration) -> Self {
+        self.0.connect_within = time;
+        self
+    }
+
+    /// As [`Call::head_within`](super::Call::head_within). 30 s.
+    pub fn head_within(mut self, time: Duration) -> Self {
+        self.0.head_within = time;
+        self
+    }
+
+    /// As [`Call::idle_within`](super::Call::idle_within). 30 s.
+    pub fn idle_within(mut self, time: Duration) -> Self {
+        self.0.idle_within = time;
+        self
+    }
+
+    /// As [`Call::deadline`](super::Call::deadline). None.
+    pub fn deadline(mut self, whole: Duration) -> Self {
+        self.0.whole = Some(whole);
+        self
+    }
+
+    /// Bytes of an answer's head. 32 KiB; cookies make them longer than requests' heads.
+    pub fn head_limit(mut self, bytes: usize) -> Self {
+        self.0.head = HeadLimits { head: bytes, target: bytes, ..self.0.head };
+        self
+    }
+
+    /// Header fields of an answer. 128; at most 256.
+    pub fn fields_limit(mut self, most: usize) -> Self {
+        self.0.head.fields = most.min(MAX_FIELDS);
+        self
+    }
+
+    /// Bytes of an answer's body that [`Client::call`] holds in memory. 16 MiB. Others say their limit where they
+    /// ask for a whole body.
+    pub fn body_limit(mut self, bytes: usize) -> Self {
+        self.0.body = bytes;
+        self
+    }
+
+    /// Redirects that are followed. 0: none, the 3xx is the answer.
+    pub fn redirects(mut self, most: u8) -> Self {
+        self.0.redirects = most;
+        self
+    }
+
+    /// What calls without a User-Agent field say. Nothing; nor if the value has control bytes in it.
+    pub fn user_agent(mut self, value: &str) -> Self {
+        self.0.user_agent = HeaderValue::new(value).ok();
+        self
+    }
+
+    /// Whose certificates are believed. The system's, which are read when they are first needed.
+    pub fn tls(mut self, tls: TlsClient) -> Self {
+        self.0.tls = Some(tls);
+        self
+    }
+
+    /// The client.
+    pub fn build(self) -> Client {
+        Client(Arc::new(Shared::new(self.0)))
+    }
+}

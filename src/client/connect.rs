@@ -1,0 +1,297 @@
+//! A new connection: names, then happy eyeballs (RFC 8305).
+//!
+//! ```text
+//!   begin ─▶ a literal address, a Unix socket ──────────┐
+//!        └─▶ a name ─▶ resolver's thread ─▶ its loop ───┴─▶ Race: an attempt each 250 ms, or when one has failed;
+//!                                                                 the first connection that stands wins
+//! ```
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::{
+    Deadline, Error,
+    connection::Connection,
+    pool::{Pending, Place},
+    resolve::addresses,
+};
+use crate::{
+    api::{Dial, DialError, Dialed, Loop, Upgrade},
+    base::Moment,
+    transport::TlsClient,
+};
+
+/// Between the beginnings of two attempts. RFC 8305 §5 recommends it.
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// Goes on with a call that has waited for its place.
+pub(super) fn resume(pending: Pending, now: Moment) {
+    if let Some(place) = pending.take_place() {
+        begin(pending, place, now);
+    }
+}
+
+/// Makes a connection for a call; on its loop.
+pub(super) fn begin(pending: Pending, place: Place, now: Moment) {
+    let facts = pending.look(|x| {
+        let url = &x.call.url;
+        let target = (x.call.unix.clone(), url.https, url.bare_host().to_owned(), url.port);
+        (x.shared.clone(), x.here.clone(), x.connection_by().0, target)
+    });
+    // None: nobody waits any more.
+    let Some((shared, here, by, (unix, https, host, port))) = facts else { return };
+    let literal = match unix {
+        Some(path) => Some(Target::Unix(path)),
+        None => host.parse::<IpAddr>().ok().map(|ip| Target::Tcp(SocketAddr::new(ip, port))),
+    };
+    let named = literal.is_none();
+    let mut race = Race {
+        pending: pending.clone(),
+        place: Some(place),
+        here: here.clone(),
+        by,
+        rest: literal.into_iter().collect(),
+        trust: None,
+        attempts: 0,
+        under_way: 0,
+        last: None,
+    };
+    let trust = if https { shared.trust() } else { None };
+    if !named && (!https || trust.is_some()) {
+        return race.start(trust, host, now);
+    }
+    // What blocks, elsewhere.
+    let resolver = shared.resolver.clone();
+    let queued = resolver.run(move || {
+        let trust = https.then(|| shared.load_trust());
+        let mut why = None;
+        if named {
+            match addresses(&host, port) {
+                Ok(found) => race.rest = found.into_iter().map(Target::Tcp).collect(),
+                Err(error) => why = Some(error.to_string()),
+            }
+        }
+        // If the loop has ended, dropping it all says so.
+        here.at_once(move |now| match race.rest.is_empty() {
+            true => race.lost(Error::Resolve { host, why: why.unwrap_or_else(|| "there is none".to_owned()) }),
+            false => race.start(trust, host, now),
+        });
+    });
+    if !queued {
+        pending.fail(Error::QueueFull);
+    }
+}
+
+/// Where to.
+#[derive(Clone)]
+enum Target {
+    Tcp(SocketAddr),
+    Unix(Arc<Path>),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(addr) => addr.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// Attempts to make one connection.
+struct Race {
+    pending: Pending,
+    /// `None`: the race is over.
+    place: Option<Place>,
+    here: Loop,
+    /// When it is lost in any case.
+    by: Instant,
+    /// Addresses not tried yet.
+    rest: VecDeque<Target>,
+    trust: Option<(TlsClient, String)>,
+    attempts: usize,
+    under_way: usize,
+    last: Option<Error>,
+}
+
+type Shared = Arc<Mutex<Race>>;
+
+fn lock(race: &Shared) -> MutexGuard<'_, Race> {
+    race.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Race {
+    fn start(mut self, trust: Option<Result<TlsClient, String>>, host: String, now: Moment) {
+        match trust {
+            None => {}
+            Some(Ok(trust)) => self.trust = Some((trust, host)),
+            Some(Err(why)) => return self.lost(Error::Tls { to: host, why }),
+        }
+        attempt(&Arc::new(Mutex::new(self)), now);
+    }
+
+    fn lost(self, error: Error) {
+        let Self { place, pending, .. } = self;
+        drop(place);
+        pending.fail(error);
+    }
+}
+
+/// Tries the next address; if there is none left and nothing under way, the race is lost.
+fn attempt(race: &Shared, now: Moment) {
+    let mut state = lock(race);
+    if state.place.is_none() {
+        return;
+    }
+    let left = state.by.saturating_duration_since(now.mono);
+    let next = if left.is_zero() { None } else { state.rest.pop_front() };
+    let Some(target) = next else {
+        if state.under_way == 0 {
+            let error = state.last.take().unwrap_or(Error::TimedOut(Deadline::Connect));
+            let (place, pending) = (state.place.take(), state.pending.clone());
+            drop(state);
+            drop(place);
+            pending.fail(error);
+        }
+        return;
+    };
+    state.under_way += 1;
+    state.attempts += 1;
+    let (number, more, here) = (state.attempts, !state.rest.is_empty(), state.here.clone());
+    let dial = match &target {
+        Target::Tcp(addr) => Dial::tcp(*addr),
+        Target::Unix(path) => Dial::unix(&**path),
+    };
+    let dial = match &state.trust {
+        Some((trust, host)) => dial.tls(trust, host),
+        None => dial,
+    };
+    drop(state);
+    let then = race.clone();
+    here.dial(dial.within(left), move |result| match result {
+        Ok(dialed) => won(&then, &dialed),
+        Err(error) => {
+            failed(&then, &target, error);
+            None
+        }
+    });
+    if more {
+        let race = race.clone();
+        here.after(ATTEMPT_DELAY, move |now| {
+            let is_latest = lock(&race).attempts == number;
+            if is_latest {
+                attempt(&race, now);
+            }
+        });
+    }
+}
+
+/// A connection stands. If it is not the first, it is dropped.
+fn won(race: &Shared, dialed: &Dialed<'_>) -> Option<Box<dyn Upgrade>> {
+    let mut state = lock(race);
+    state.under_way -= 1;
+    let place = state.place.take()?;
+    let (pending, here) = (state.pending.clone(), state.here.clone());
+    drop(state);
+    // Without a call whose time was up just now, it is as good as an idle one.
+    Connection::new(here, dialed.waker(), place, pending.take()).map(|connection| Box::new(connection) as _)
+}
+
+fn failed(race: &Shared, target: &Target, error: DialError) {
+    let to = target.to_string();
+    let ended = matches!(error, DialError::LoopEnded);
+    let error = match error {
+        DialError::Io(error) => Error::Connect { to, kind: error.kind(), why: error.to_string() },
+        DialError::TimedOut => Error::TimedOut(Deadline::Connect),
+        DialError::Tls(why) => Error::Tls { to, why },
+        DialError::BadName(name) => Error::Tls { to, why: format!("{name:?} is no name a certificate could have") },
+        DialError::LoopEnded => Error::LoopEnded,
+    };
+    let here = {
+        let mut state = lock(race);
+        state.under_way -= 1;
+        state.last = Some(error);
+        if ended {
+            state.rest.clear();
+        }
+        state.here.clone()
+    };
+    let next = race.clone();
+    if !here.at_once(move |now| attempt(&next, now)) {
+        let mut state = lock(race);
+        let (place, pending) = (state.place.take(), state.pending.clone());
+        drop(state);
+        drop(place);
+        pending.fail(Error::LoopEnded);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::TcpListener, sync::mpsc::channel};
+
+    use super::*;
+    use crate::{
+        Request, Response, Server,
+        client::{Answer, Call, Client, answer::Reply, pool::Exchange},
+    };
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn addr(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    /// Races for a connection to these; what the answer's status is, or why there is none.
+    fn race(targets: Vec<SocketAddr>, within: Duration) -> Result<u16, Error> {
+        let running = Server::unbound().threads(1, |_: &mut Request<'_>| Response::new(500)).unwrap();
+        let (here, client) = (running.loops().remove(0), Client::new());
+        let (tell, told) = channel();
+        let on = here.clone();
+        let kept = client.clone();
+        here.at_once(move |now| {
+            let call = Call::get("http://x/").connect_within(within);
+            let then = Reply::new(move |result: Result<Answer, Error>| tell.send(result.map(|a| a.status())).unwrap());
+            let exchange = Exchange::new(kept.0.clone(), call, on.clone(), then, now);
+            let by = exchange.connection_by().0;
+            let race = Race {
+                pending: Pending::new(exchange, now),
+                place: Some(kept.0.a_place("http://x/")),
+                here: on,
+                by,
+                rest: targets.into_iter().map(Target::Tcp).collect(),
+                trust: None,
+                attempts: 0,
+                under_way: 0,
+                last: None,
+            };
+            race.start(None, String::new(), now);
+        });
+        let result = told.recv_timeout(PATIENCE).unwrap();
+        running.stop().unwrap();
+        assert_eq!(client.connections(), 0);
+        result
+    }
+
+    #[test]
+    fn the_first_that_stands_wins() {
+        let server = Server::bind("127.0.0.1:0").unwrap().threads(1, |_: &mut Request<'_>| Response::new(204)).unwrap();
+        let good = server.addr().unwrap();
+        let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Of those for documentation one hears nothing, or that there is no way.
+        let nowhere = addr("192.0.2.1:9");
+        for targets in [vec![good], vec![refused, good], vec![nowhere, refused, good], vec![good, nowhere, good]] {
+            assert_eq!(race(targets, PATIENCE), Ok(204));
+        }
+        assert!(matches!(race(vec![refused, refused], PATIENCE), Err(Error::Connect { .. })));
+        let late = race(vec![nowhere], Duration::from_millis(100));
+        assert!(matches!(late, Err(Error::TimedOut(Deadline::Connect) | Error::Connect { .. })), "{late:?}");
+        server.stop().unwrap();
+    }
+}

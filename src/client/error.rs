@@ -1,0 +1,158 @@
+//! Why a call has no answer, or not all of it.
+
+use std::{fmt, io};
+
+use crate::h1::Misbehaved;
+
+/// Why a call failed. `Display` says what happened, and where.
+///
+/// Everything up to [`Connect`](Self::Connect) and [`Tls`](Self::Tls), and [`QueueFull`](Self::QueueFull), means that
+/// nothing of the request was sent. The others leave open whether the server has worked on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// The URL can't be called: what is wrong with it.
+    Url(&'static str),
+    /// The call can't be sent as it is: a method, a header field or a setting that HTTP does not allow.
+    Call(String),
+    /// The host's name has no address.
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the system says.
+        why: String,
+    },
+    /// No connection stands.
+    Connect {
+        /// The last address that was tried.
+        to: String,
+        /// What sort of error it was.
+        kind: io::ErrorKind,
+        /// What the system says.
+        why: String,
+    },
+    /// The TLS handshake failed: a certificate that is not trusted, no version in common, no TLS at all.
+    Tls {
+        /// The address.
+        to: String,
+        /// What was wrong.
+        why: String,
+    },
+    /// A deadline has passed: which one.
+    TimedOut(Deadline),
+    /// The answer breaks this rule of RFC 9110 or RFC 9112; or what came was no HTTP.
+    Protocol(Misbehaved),
+    /// The connection ended before the answer was whole: in its head, or in its body.
+    Incomplete {
+        /// Bytes of the body that came.
+        got: u64,
+        /// Bytes of the body that were announced; `None`: it was chunked, its end was that of the connection, or not
+        /// even the head was whole.
+        of: Option<u64>,
+    },
+    /// The answer is larger than allowed: which part of it.
+    TooLarge(Part),
+    /// A kept connection was closed by the server just when it was used again, and the request may not be repeated:
+    /// its method is not idempotent ([`Call::repeatable`](super::Call::repeatable)) or its body is a stream.
+    Stale,
+    /// As many calls as are allowed wait for a connection to this origin already, or for a name to be resolved.
+    QueueFull,
+    /// The request's body could not be had: its pipe was cut off, or was shorter than announced.
+    UploadFailed,
+    /// More redirects than allowed, or one that leads nowhere.
+    Redirect(&'static str),
+    /// Whoever received the answer's body is gone: only [`Answer::on_end`](super::Answer::on_end) says so.
+    Abandoned,
+    /// The loop has ended.
+    LoopEnded,
+}
+
+/// Which deadline has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Deadline {
+    /// There was no connection in time: waiting for a place in the pool, name, TCP and TLS together.
+    Connect,
+    /// The head of the answer did not come in time after the request was out.
+    Head,
+    /// Nothing moved for too long within a body.
+    Idle,
+    /// The whole took too long.
+    Whole,
+}
+
+/// A part of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Part {
+    /// Status line, fields, or trailers.
+    Head,
+    /// The body.
+    Body,
+}
+
+impl Error {
+    /// What a rule that was broken means to the caller.
+    pub(super) fn broken(rule: Misbehaved) -> Self {
+        match rule {
+            Misbehaved::HeadTooLarge | Misbehaved::TooManyFields | Misbehaved::TrailersTooLarge => {
+                Self::TooLarge(Part::Head)
+            }
+            Misbehaved::BodyTooLarge => Self::TooLarge(Part::Body),
+            rule => Self::Protocol(rule),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(why) => write!(f, "the URL is not one to call: {why}"),
+            Self::Call(why) => write!(f, "the call can't be sent: {why}"),
+            Self::Resolve { host, why } => write!(f, "{host} has no address: {why}"),
+            Self::Connect { to, why, .. } => write!(f, "no connection to {to}: {why}"),
+            Self::Tls { to, why } => write!(f, "no TLS with {to}: {why}"),
+            Self::TimedOut(Deadline::Connect) => f.write_str("timed out: no connection in time"),
+            Self::TimedOut(Deadline::Head) => f.write_str("timed out: no answer in time"),
+            Self::TimedOut(Deadline::Idle) => f.write_str("timed out: the body stands still"),
+            Self::TimedOut(Deadline::Whole) => f.write_str("timed out: the call took too long"),
+            Self::Protocol(rule) => write!(f, "the answer is no proper HTTP: {rule}"),
+            Self::Incomplete { got, of: Some(of) } => {
+                write!(f, "the server closed the connection after {got} of {of} bytes of the body")
+            }
+            Self::Incomplete { got: 0, of: None } => {
+                f.write_str("the server closed the connection before the answer was whole")
+            }
+            Self::Incomplete { got, of: None } => {
+                write!(f, "the server closed the connection within the body, after {got} bytes")
+            }
+            Self::TooLarge(Part::Head) => f.write_str("the answer's head is too large"),
+            Self::TooLarge(Part::Body) => f.write_str("the answer's body is too large"),
+            Self::Stale => {
+                f.write_str("the server closed a kept connection, and the request is not one that may be repeated")
+            }
+            Self::QueueFull => f.write_str("too many calls are waiting already"),
+            Self::UploadFailed => f.write_str("the request's body was cut off"),
+            Self::Redirect(why) => write!(f, "redirected: {why}"),
+            Self::Abandoned => f.write_str("the receiver of the answer's body is gone"),
+            Self::LoopEnded => f.write_str("the loop has ended"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match &error {
+            Error::Url(_) | Error::Call(_) => io::ErrorKind::InvalidInput,
+            Error::Connect { kind, .. } => *kind,
+            Error::TimedOut(_) => io::ErrorKind::TimedOut,
+            Error::Protocol(_) | Error::TooLarge(_) => io::ErrorKind::InvalidData,
+            Error::Incomplete { .. } => io::ErrorKind::UnexpectedEof,
+            Error::Stale => io::ErrorKind::ConnectionReset,
+            _ => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}

@@ -1,0 +1,62 @@
+//! Where a 3xx leads (RFC 9110 §15.4).
+
+use super::{
+    Call, Error,
+    call::Content,
+    pool::{Exchange, Key},
+};
+use crate::h1::HeadersRef;
+
+/// Fields that are not for another origin (RFC 9110 §15.4, item 2).
+const PRIVATE: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "origin"];
+/// Fields about a body that is no longer sent (item 3).
+const OF_BODY: [&str; 5] =
+    ["content-type", "content-encoding", "content-language", "content-location", "content-length"];
+
+/// Makes of a call the one it was redirected to; `false` if the 3xx is the answer: nobody asked for more, it leads nowhere
+/// we could go, or the body was a stream and is spent.
+///
+/// # Errors
+/// More redirects than allowed, or a Location that is no URL.
+pub(super) fn follow(exchange: &mut Exchange, status: u16, fields: HeadersRef<'_>, spent: bool) -> Result<bool, Error> {
+    if !matches!(status, 301 | 302 | 303 | 307 | 308) || (exchange.redirects == 0 && !exchange.redirected) {
+        return Ok(false);
+    }
+    let Some(location) = fields.get("location") else { return Ok(false) };
+    let call = &exchange.call;
+    // As browsers do, and RFC 9110 §15.4.2 allows.
+    let to_get = (status == 303 && &*call.method != "HEAD") || (matches!(status, 301 | 302) && &*call.method == "POST");
+    if (spent && !to_get) || call.options.upgrade || &*call.method == "CONNECT" {
+        return Ok(false);
+    }
+    if exchange.redirects == 0 {
+        return Err(Error::Redirect("more often than allowed"));
+    }
+    let location = std::str::from_utf8(location).map_err(|_| Error::Redirect("to something that is no URL"))?;
+    let url = call.url.join(location).map_err(|_| Error::Redirect("to something that is no URL to call"))?;
+    let elsewhere = !url.same_origin(&call.url);
+    if elsewhere && call.unix.is_some() {
+        return Ok(false);
+    }
+    exchange.redirects -= 1;
+    exchange.redirected = true;
+    let call = &mut exchange.call;
+    call.url = url;
+    if elsewhere {
+        call.host = None;
+        PRIVATE.iter().for_each(|name| call.headers.remove(name));
+    }
+    if to_get {
+        become_get(call);
+    }
+    exchange.key = Key::of(&exchange.call);
+    exchange.again = false;
+    Ok(true)
+}
+
+fn become_get(call: &mut Call) {
+    call.method = "GET".into();
+    call.content = Content::None;
+    call.options.expect = false;
+    OF_BODY.iter().for_each(|name| call.headers.remove(name));
+}

@@ -1,0 +1,155 @@
+//! Names are resolved off the loop: the system's way of doing it blocks.
+//!
+//! ```text
+//!   loop ──job──▶ [ queue ] ──▶ a few threads, which end when there is nothing to do ──then──▶ loop
+//! ```
+
+use std::{
+    collections::VecDeque,
+    io,
+    net::{SocketAddr, ToSocketAddrs},
+    sync::{Arc, Condvar, Mutex, PoisonError},
+    time::Duration,
+};
+
+/// Threads at the most. A name server that does not answer holds each of them for some seconds.
+const THREADS: usize = 4;
+/// Jobs that may wait for one.
+const JOBS: usize = 1024;
+/// How long a thread waits for another job.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Does what blocks.
+#[derive(Clone, Default)]
+pub(super) struct Resolver(Arc<(Mutex<Work>, Condvar)>);
+
+#[derive(Default)]
+struct Work {
+    jobs: VecDeque<Job>,
+    threads: usize,
+    waiting: usize,
+}
+
+impl Resolver {
+    /// Has it done, soon; `false` if too much is to be done already, or there can be no thread for it: then it was
+    /// dropped.
+    pub(super) fn run(&self, job: impl FnOnce() + Send + 'static) -> bool {
+        let (work, bell) = &*self.0;
+        let mut work = work.lock().unwrap_or_else(PoisonError::into_inner);
+        if work.jobs.len() >= JOBS {
+            return false;
+        }
+        work.jobs.push_back(Box::new(job));
+        if work.waiting >= work.jobs.len() {
+            bell.notify_one();
+        } else if work.threads < THREADS {
+            let resolver = self.clone();
+            match std::thread::Builder::new().name("uncork-names".to_owned()).spawn(move || resolver.work()) {
+                Ok(_) => work.threads += 1,
+                Err(error) => {
+                    log::warn!(target: "uncork::client", "no thread to resolve names: {error}");
+                    if work.threads == 0 {
+                        work.jobs.pop_back();
+                        return false;
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    fn work(&self) {
+        let (lock, bell) = &*self.0;
+        let mut work = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(job) = work.jobs.pop_front() {
+                drop(work);
+                // It is all our own: what the application gave is called on its loop.
+                job();
+                work = lock.lock().unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            work.waiting += 1;
+            let (back, late) = bell.wait_timeout(work, PATIENCE).unwrap_or_else(PoisonError::into_inner);
+            work = back;
+            work.waiting -= 1;
+            if late.timed_out() && work.jobs.is_empty() {
+                work.threads -= 1;
+                return;
+            }
+        }
+    }
+}
+
+/// The addresses of a host, those to be tried first at the front: families take turns (RFC 8305 §4), beginning with the
+/// system's favourite (RFC 6724).
+pub(super) fn addresses(host: &str, port: u16) -> io::Result<VecDeque<SocketAddr>> {
+    Ok(interleaved((host, port).to_socket_addrs()?))
+}
+
+fn interleaved(all: impl Iterator<Item = SocketAddr>) -> VecDeque<SocketAddr> {
+    let mut seen = Vec::new();
+    for addr in all {
+        if !seen.contains(&addr) {
+            seen.push(addr);
+        }
+    }
+    let favourite = seen.first().is_some_and(SocketAddr::is_ipv6);
+    let (mut first, mut second): (VecDeque<_>, VecDeque<_>) =
+        seen.into_iter().partition(|addr| addr.is_ipv6() == favourite);
+    let mut order = VecDeque::new();
+    while !(first.is_empty() && second.is_empty()) {
+        order.extend(first.pop_front());
+        order.extend(second.pop_front());
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn families_take_turns() {
+        let parse = |text: &str| text.split(' ').map(|a| a.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        let all = parse("[::1]:1 [::2]:1 [::3]:1 1.1.1.1:1 [::1]:1 2.2.2.2:1");
+        let want = parse("[::1]:1 1.1.1.1:1 [::2]:1 2.2.2.2:1 [::3]:1");
+        assert_eq!(interleaved(all.into_iter()), want);
+        let all = parse("1.1.1.1:1 [::1]:1 [::2]:1");
+        assert_eq!(interleaved(all.clone().into_iter()), all);
+        assert!(interleaved(std::iter::empty()).is_empty());
+    }
+
+    #[test]
+    fn few_threads_do_much() {
+        let resolver = Resolver::default();
+        let (tell, told) = channel();
+        for n in 0..100 {
+            let tell = tell.clone();
+            assert!(resolver.run(move || tell.send(n).unwrap()));
+        }
+        let mut got: Vec<i32> = told.iter().take(100).collect();
+        got.sort_unstable();
+        assert!(got.into_iter().eq(0..100));
+        assert!(resolver.0.0.lock().unwrap().threads <= THREADS);
+    }
+
+    #[test]
+    fn the_queue_is_bounded() {
+        let resolver = Resolver::default();
+        let (go, wait) = channel::<()>();
+        let wait = Arc::new(Mutex::new(wait));
+        let taken = (0..2 * JOBS)
+            .filter(|_| {
+                let wait = wait.clone();
+                resolver.run(move || assert!(wait.lock().unwrap().recv().is_err()))
+            })
+            .count();
+        assert!((JOBS..=JOBS + THREADS).contains(&taken), "{taken}");
+        drop(go);
+    }
+}

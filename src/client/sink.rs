@@ -1,0 +1,119 @@
+//! Where the body of an answer goes.
+
+use super::{
+    Error, Part, Whole,
+    answer::{Choice, Reply},
+    blocking::Intake,
+};
+use crate::{
+    api::{PipeIn, Waker},
+    h1::Headers,
+};
+use std::sync::Arc;
+
+/// Bytes of an unwanted body that are read, so that the connection can be used again: about what a new one costs.
+const DISCARD_MAX: u64 = 64 * 1024;
+
+/// The most that is allocated for a whole body before its bytes are there.
+const AHEAD_MAX: u64 = 256 * 1024;
+
+pub(super) enum Sink {
+    Collect {
+        whole: Box<Whole>,
+        limit: usize,
+        then: Reply<Whole>,
+    },
+    Pipe(PipeIn),
+    Feed(Arc<Intake>),
+    /// Thrown away, so many bytes at the most.
+    Discard(u64),
+}
+
+/// What became of some bytes.
+pub(super) enum Took {
+    /// The first so many were taken.
+    Some(usize),
+    /// Nobody is there any more.
+    Gone,
+}
+
+impl Sink {
+    pub(super) fn discard() -> Self {
+        Self::Discard(DISCARD_MAX)
+    }
+
+    /// What was chosen, if it is about a body of this length.
+    pub(super) fn of(choice: Choice, announced: Option<u64>, waker: &Waker) -> Option<Self> {
+        Some(match choice {
+            Choice::Collect { mut whole, limit, then } => {
+                let ahead = announced.unwrap_or(0).min(AHEAD_MAX).min(limit as u64);
+                whole.body.reserve_exact(usize::try_from(ahead).unwrap_or(0));
+                Self::Collect { whole, limit, then }
+            }
+            Choice::Pipe(mut inlet) => {
+                inlet.on_room(waker.clone());
+                Self::Pipe(inlet)
+            }
+            Choice::Feed(intake) => Self::Feed(intake),
+            Choice::Discard => Self::discard(),
+            Choice::Switch(_) | Choice::Close => return None,
+        })
+    }
+
+    /// Whether a body of this length has no place in it.
+    pub(super) fn refuses(&self, announced: Option<u64>) -> bool {
+        match (self, announced) {
+            (Self::Collect { limit, .. }, Some(n)) => n > *limit as u64,
+            (Self::Discard(left), Some(n)) => n > *left,
+            _ => false,
+        }
+    }
+
+    /// Takes some of the body. If it is not all of it, the waker is called when there is room.
+    pub(super) fn take(&mut self, bytes: &[u8], waker: &Waker) -> Result<Took, Error> {
+        Ok(Took::Some(match self {
+            Self::Collect { whole, limit, .. } => {
+                if bytes.len() > *limit - whole.body.len() {
+                    return Err(Error::TooLarge(Part::Body));
+                }
+                whole.body.extend_from_slice(bytes);
+                bytes.len()
+            }
+            Self::Pipe(inlet) if inlet.is_abandoned() => return Ok(Took::Gone),
+            Self::Pipe(inlet) => inlet.write(bytes),
+            Self::Feed(intake) => match intake.put(bytes, waker) {
+                Some(n) => n,
+                None => return Ok(Took::Gone),
+            },
+            Self::Discard(left) => {
+                *left = left.checked_sub(bytes.len() as u64).ok_or(Error::TooLarge(Part::Body))?;
+                bytes.len()
+            }
+        }))
+    }
+
+    /// Whether nobody is there any more.
+    pub(super) fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Pipe(inlet) => inlet.is_abandoned(),
+            Self::Feed(intake) => intake.is_abandoned(),
+            Self::Collect { .. } | Self::Discard(_) => false,
+        }
+    }
+
+    /// The body is whole, or why it is not.
+    pub(super) fn end(self, result: Result<Option<Box<Headers>>, Error>) {
+        match (self, result) {
+            (Self::Collect { mut whole, then, .. }, Ok(trailers)) => {
+                whole.trailers = trailers.map(|boxed| *boxed).unwrap_or_default();
+                then.tell(Ok(*whole));
+            }
+            (Self::Collect { then, .. }, Err(error)) => then.tell(Err(error)),
+            (Self::Pipe(inlet), Ok(trailers)) => inlet.finish(trailers.map(|boxed| *boxed)),
+            // Dropped, it cuts the pipe off.
+            (Self::Pipe(_), Err(_)) => {}
+            (Self::Feed(intake), result) => intake.end(result.map(|_| ())),
+            (Self::Discard(_), _) => {}
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! The request's body, on its way into the output.
+
+use std::time::Instant;
+
+use super::{
+    Error,
+    call::{Bytes, Content},
+};
+use crate::{
+    api::{
+        PipeOut, Tx, Waker,
+        pipe::{Lent, PipeEnd},
+    },
+    conn::{BodyOut, client::ClientConn},
+    h1::{
+        Headers,
+        write::{CHUNK_END, chunk_head},
+    },
+};
+
+/// Bytes around a chunk: its size line and its end.
+const CHUNK_AROUND: usize = 20;
+
+/// What is left to send.
+pub(super) enum Upload {
+    /// Nothing; or what is left is not wanted any more.
+    Done,
+    /// Held back until the server asks for it, or until then.
+    Held(Content, Instant),
+    Whole(Bytes, usize),
+    Stream(PipeOut),
+}
+
+/// Why it does not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pause {
+    /// It is out.
+    Done,
+    /// There is no room in the output.
+    Room,
+    /// The application's pipe is empty.
+    Pipe,
+    /// It is held back.
+    Held(Instant),
+}
+
+impl Upload {
+    pub(super) fn of(content: Content, waker: &Waker) -> Self {
+        match content {
+            Content::None => Self::Done,
+            Content::Whole(bytes) => Self::Whole(bytes, 0),
+            Content::Stream(mut pipe, _) => {
+                pipe.on_data(waker.clone());
+                Self::Stream(pipe)
+            }
+        }
+    }
+
+    /// The server wants it, or has had its time to say so.
+    pub(super) fn go(&mut self, waker: &Waker) {
+        if let Some(content) = self.take_held() {
+            *self = Self::of(content, waker);
+        }
+    }
+
+    /// What is held back, to be sent another time.
+    pub(super) fn take_held(&mut self) -> Option<Content> {
+        match std::mem::replace(self, Self::Done) {
+            Self::Held(content, _) => Some(content),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
+
+    /// Writes as much as there is room for; how many bytes of the body that were, and why not more.
+    pub(super) fn send(
+        &mut self,
+        conn: &mut ClientConn,
+        tx: &mut Tx<'_>,
+        waker: &Waker,
+        now: Instant,
+    ) -> Result<(usize, Pause), Error> {
+        if let Self::Held(_, until) = self {
+            if now < *until {
+                return Ok((0, Pause::Held(*until)));
+            }
+            self.go(waker);
+        }
+        let mut sent = 0;
+        while conn.is_sending() {
+            let chunked = conn.body_out() == BodyOut::Chunked;
+            let room = tx.room().saturating_sub(if chunked { CHUNK_AROUND } else { 0 });
+            let wanted = match conn.body_out() {
+                BodyOut::Length(left) => usize::try_from(left).unwrap_or(usize::MAX).min(room),
+                _ => room,
+            };
+            match self {
+                Self::Done | Self::Held(..) => return Ok((sent, Pause::Done)),
+                _ if room == 0 => return Ok((sent, Pause::Room)),
+                Self::Whole(bytes, at) => {
+                    let rest = &bytes.as_slice()[*at..];
+                    let n = rest.len().min(wanted);
+                    put(conn, tx, &rest[..n]);
+                    *at += n;
+                    sent += n;
+                    if n == rest.len() {
+                        end(conn, tx, None)?;
+                    }
+                }
+                Self::Stream(pipe) => match pipe.lend() {
+                    Lent::Block(mut block) => {
+                        let n = block.len().min(wanted);
+                        put(conn, tx, &block.filled()[..n]);
+                        block.consume(n);
+                        pipe.give_back(block, n);
+                        sent += n;
+                    }
+                    Lent::NotNow => return Ok((sent, Pause::Pipe)),
+                    Lent::Over(PipeEnd::Clean(trailers)) => end(conn, tx, trailers.as_deref())?,
+                    Lent::Over(PipeEnd::Cut) => return Err(Error::UploadFailed),
+                },
+            }
+        }
+        // What a pipe has beyond the length that was told is not taken.
+        *self = Self::Done;
+        Ok((sent, Pause::Done))
+    }
+}
+
+/// Some of the body; a chunk, if it goes in chunks.
+fn put(conn: &mut ClientConn, tx: &mut Tx<'_>, bytes: &[u8]) {
+    if bytes.is_empty() {
+        return;
+    }
+    if conn.body_out() == BodyOut::Chunked {
+        let mut head = [0; 18];
+        let n = chunk_head(bytes.len(), &mut head);
+        tx.out.push(&head[..n]);
+        tx.out.push(bytes);
+        tx.out.push(CHUNK_END);
+    } else {
+        tx.out.push(bytes);
+    }
+    conn.wrote(bytes.len() as u64);
+}
+
+/// That was all.
+fn end(conn: &mut ClientConn, tx: &mut Tx<'_>, trailers: Option<&Headers>) -> Result<(), Error> {
+    match conn.end_body(trailers, tx.out) {
+        true => Ok(()),
+        false => Err(Error::UploadFailed),
+    }
+}

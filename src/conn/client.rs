@@ -1,0 +1,308 @@
+//! The client's side of one HTTP/1.1 connection.
+//!
+//! The same halves as the server's, the other way round: here the request is what is written and the response what is
+//! read. One exchange: [`begin`](ClientConn::begin) writes the request's head, [`wrote`](ClientConn::wrote) and
+//! [`end_body`](ClientConn::end_body) account for its body; [`poll_head`](ClientConn::poll_head) and
+//! [`heard`](ClientConn::heard) until there is a final head, then [`poll_body`](ClientConn::poll_body) until its end.
+//! Both may go on at the same time. Then it is [idle](ClientConn::is_idle), or good for nothing more.
+
+use super::{
+    BodyOut,
+    halves::{Did, Half, Halves, Illegal},
+};
+use crate::h1::{
+    FieldSlots, HeadLimits, Headers, Misbehaved, ParsedResponse, ResponseFraming, Scan,
+    chunked::{BodyLimits, Decoder, Step},
+    parse_response,
+    response::find_response,
+    write::{self, BodyLength, Connection, RequestLine, Sink},
+};
+
+/// Interim responses to one request. RFC 9110 §15.2 sets no limit, and nobody needs more than two or three.
+const INTERIM_MAX: u8 = 16;
+
+/// A request, as the machine needs it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) target: &'a str,
+    pub(crate) host: &'a str,
+    pub(crate) fields: &'a Headers,
+    pub(crate) length: BodyLength,
+    /// Waits to be told to send the body.
+    pub(crate) expect: bool,
+    /// Offers to switch protocols; `fields` says to which.
+    pub(crate) upgrade: bool,
+    /// No other request follows it.
+    pub(crate) last: bool,
+}
+
+/// What a head means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// An interim response; 100 means that the body may come. Another head follows.
+    Interim(u16),
+    /// The response; its body follows, if it has one.
+    Final,
+    /// The response, and behind it something other than HTTP.
+    Switched,
+}
+
+enum BodyIn {
+    None,
+    Length(u64),
+    Chunked(Decoder),
+    UntilClose,
+}
+
+pub(crate) struct ClientConn {
+    halves: Halves,
+    scan: Scan,
+    out: BodyOut,
+    body: BodyIn,
+    /// What the meaning of a response depends on; others are all alike.
+    method: Method,
+    upgrade: bool,
+    interim: u8,
+    /// Bytes of the response's body taken so far, and how many were announced.
+    received: u64,
+    announced: Option<u64>,
+}
+
+#[derive(Clone, Copy)]
+enum Method {
+    Head,
+    Connect,
+    Other,
+}
+
+impl Method {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Head => "HEAD",
+            Self::Connect => "CONNECT",
+            Self::Other => "GET",
+        }
+    }
+}
+
+impl ClientConn {
+    pub(crate) fn new() -> Self {
+        Self {
+            halves: Halves::NEW,
+            scan: Scan::default(),
+            out: BodyOut::Nothing,
+            body: BodyIn::None,
+            method: Method::Other,
+            upgrade: false,
+            interim: 0,
+            received: 0,
+            announced: None,
+        }
+    }
+
+    // What is the state?
+
+    /// Ready for a request.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.halves.request() == Half::Idle && self.halves.response() == Half::Idle
+    }
+
+    /// The request's body is not whole yet.
+    pub(crate) fn is_sending(&self) -> bool {
+        self.halves.request() == Half::Body
+    }
+
+    /// A request is out, or on its way, and no final head has come.
+    pub(crate) fn awaits_head(&self) -> bool {
+        self.halves.response() == Half::Owed
+    }
+
+    /// The response's body is not whole yet.
+    pub(crate) fn is_receiving(&self) -> bool {
+        self.halves.response() == Half::Body
+    }
+
+    /// Nothing of the response's body is to come.
+    pub(crate) fn has_no_body(&self) -> bool {
+        matches!(self.body, BodyIn::None | BodyIn::Length(0))
+    }
+
+    /// How what is to be sent is framed.
+    pub(crate) fn body_out(&self) -> BodyOut {
+        self.out
+    }
+
+    /// Bytes of the response's body taken so far, and how many it is to have, if that was said.
+    pub(crate) fn progress(&self) -> (u64, Option<u64>) {
+        (self.received, self.announced)
+    }
+
+    // What goes out.
+
+    /// Writes the head of a request. What it says of its body must be what follows.
+    ///
+    /// # Errors
+    /// If the request can't be written as it is; then nothing was.
+    pub(crate) fn begin<S: Sink>(&mut self, ask: &Ask<'_>, out: &mut S) -> Result<(), Misbehaved> {
+        debug_assert!(self.is_idle());
+        let line = RequestLine {
+            method: ask.method,
+            target: ask.target,
+            host: ask.host,
+            fields: ask.fields.as_wire(),
+            length: ask.length,
+            expect: ask.expect,
+            connection: match (ask.last, ask.upgrade) {
+                (true, false) => Some(Connection::Close),
+                (true, true) => Some(Connection::CloseUpgrade),
+                (false, true) => Some(Connection::Upgrade),
+                (false, false) => None,
+            },
+        };
+        write::request_head(&line, out)?;
+        *self = Self::new();
+        self.method = match ask.method {
+            "HEAD" => Method::Head,
+            "CONNECT" => Method::Connect,
+            _ => Method::Other,
+        };
+        self.upgrade = ask.upgrade;
+        self.report(Did::Head, true);
+        if ask.last {
+            self.halves.forbid_keep_alive();
+        }
+        self.out = match ask.length {
+            BodyLength::None | BodyLength::UntilClose | BodyLength::Known(0) => BodyOut::Nothing,
+            BodyLength::Known(n) => BodyOut::Length(n),
+            BodyLength::Chunked => BodyOut::Chunked,
+        };
+        if self.out == BodyOut::Nothing {
+            self.report(Did::End, true);
+        }
+        Ok(())
+    }
+
+    /// So many bytes of the body were written. A body of known length ends with its last byte.
+    pub(crate) fn wrote(&mut self, n: u64) {
+        if let BodyOut::Length(left) = &mut self.out {
+            *left = left.saturating_sub(n);
+            if *left == 0 {
+                self.out = BodyOut::Nothing;
+                self.report(Did::End, true);
+            }
+        }
+    }
+
+    /// The body is over; `false` if it is shorter than was said: then the connection has to be broken off.
+    pub(crate) fn end_body<S: Sink>(&mut self, trailers: Option<&Headers>, out: &mut S) -> bool {
+        match (self.out, trailers) {
+            (BodyOut::Nothing, _) => return true,
+            (BodyOut::Length(_), _) => return false,
+            (BodyOut::Chunked, Some(trailers)) => write::trailers(trailers, out),
+            (BodyOut::Chunked | BodyOut::UntilClose, _) => out.put(write::LAST_CHUNK),
+        }
+        self.out = BodyOut::Nothing;
+        self.report(Did::End, true);
+        true
+    }
+
+    // What came in.
+
+    /// The next head and where it ends in `input`, if it is complete. `input` is all that has come and was not consumed.
+    pub(crate) fn poll_head<'b>(
+        &mut self,
+        input: &'b [u8],
+        slots: &'b mut FieldSlots<'b>,
+        limits: &HeadLimits,
+    ) -> Result<Option<(usize, ParsedResponse<'b>)>, Misbehaved> {
+        debug_assert!(self.awaits_head());
+        let Some(end) = find_response(&mut self.scan, input, limits)? else { return Ok(None) };
+        let head = parse_response(&input[..end], self.method.name(), slots, limits)?;
+        Ok(Some((end, head)))
+    }
+
+    /// Goes on with this head.
+    ///
+    /// # Errors
+    /// [`Misbehaved::UnaskedSwitch`], [`Misbehaved::TooManyInterim`].
+    pub(crate) fn heard(&mut self, head: &ParsedResponse<'_>) -> Result<Heard, Misbehaved> {
+        self.scan = Scan::default();
+        if head.status == 101 && !self.upgrade {
+            return Err(Misbehaved::UnaskedSwitch);
+        }
+        if matches!(head.status, 100 | 102..200) {
+            self.interim += 1;
+            return match self.interim > INTERIM_MAX {
+                true => Err(Misbehaved::TooManyInterim),
+                false => Ok(Heard::Interim(head.status)),
+            };
+        }
+        if !head.keep_alive {
+            self.halves.forbid_keep_alive();
+        }
+        self.announced = None;
+        self.body = match head.framing {
+            ResponseFraming::Switched => {
+                self.report(Did::Switch, false);
+                return Ok(Heard::Switched);
+            }
+            ResponseFraming::None | ResponseFraming::Length(0) => BodyIn::None,
+            ResponseFraming::Length(n) => {
+                self.announced = Some(n);
+                BodyIn::Length(n)
+            }
+            ResponseFraming::Chunked => BodyIn::Chunked(Decoder::new()),
+            ResponseFraming::UntilClose => BodyIn::UntilClose,
+        };
+        self.report(Did::Head, false);
+        Ok(Heard::Final)
+    }
+
+    /// How the body goes on. `limits` are those of chunked bodies.
+    pub(crate) fn poll_body(&mut self, input: &[u8], limits: &BodyLimits) -> Result<Step, Misbehaved> {
+        if !self.is_receiving() {
+            return Ok(Step::End(0, None));
+        }
+        let step = match &mut self.body {
+            BodyIn::None | BodyIn::Length(0) => Step::End(0, None),
+            BodyIn::Length(_) | BodyIn::UntilClose if input.is_empty() => Step::NeedMore,
+            BodyIn::Length(left) => Step::Data(usize::try_from(*left).unwrap_or(usize::MAX).min(input.len())),
+            BodyIn::UntilClose => Step::Data(input.len()),
+            BodyIn::Chunked(decoder) => decoder.step(input, limits)?,
+        };
+        if matches!(step, Step::End(..)) {
+            self.body = BodyIn::None;
+            self.report(Did::End, false);
+        }
+        Ok(step)
+    }
+
+    /// The first `n` bytes of the data were taken.
+    pub(crate) fn took(&mut self, n: usize) {
+        self.received += n as u64;
+        match &mut self.body {
+            BodyIn::Length(left) => *left = left.saturating_sub(n as u64),
+            BodyIn::Chunked(decoder) => decoder.took(n),
+            BodyIn::None | BodyIn::UntilClose => {}
+        }
+    }
+
+    /// The server will send no more. `clean`: it said so. Whether the response is whole with that.
+    pub(crate) fn handle_end(&mut self, clean: bool) -> bool {
+        let until_close = self.is_receiving() && matches!(self.body, BodyIn::UntilClose);
+        self.halves.forbid_keep_alive();
+        if until_close && clean {
+            self.body = BodyIn::None;
+            self.report(Did::End, false);
+            return true;
+        }
+        false
+    }
+
+    fn report(&mut self, did: Did, request: bool) {
+        let result: Result<(), Illegal> =
+            if request { self.halves.did_request(did) } else { self.halves.did_response(did) };
+        debug_assert!(result.is_ok(), "{result:?}");
+    }
+}

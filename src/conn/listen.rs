@@ -1,0 +1,332 @@
+//! The client's machine, played: a server that says what it likes, in pieces, and what the client makes of it.
+//!
+//! ```text
+//!   3 g h u c ␊ HTTP/1.1 200 OK ␍␊ …
+//!   │ └──┬──┘   └ what the server sends, in pieces of 3, of 1, of any size, and all at once
+//!   size │
+//!        a letter for each request: GET, HEAD, with an offer to upgrade, CONNECT, the last one;
+//!        PUT in chunks, or PUT with a body that is sent only after the answer
+//! ```
+
+use super::{
+    BodyOut,
+    client::{Ask, ClientConn, Heard},
+};
+use crate::h1::{
+    HeadLimits, Headers, Misbehaved, ResponseFraming,
+    chunked::{BodyLimits, Step},
+    field_slots,
+    write::BodyLength,
+};
+
+const HEAD: HeadLimits = HeadLimits { head: 400, target: 400, fields: 8 };
+const BODY: BodyLimits = BodyLimits { body: 1000, trailers: 100, fields: 5 };
+
+/// What the client sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// Status, framing, and how many fields.
+    Head(u16, ResponseFraming, usize),
+    Body(Vec<u8>),
+    End(Headers),
+    /// What follows is another protocol's.
+    Switched,
+    Broken(Misbehaved),
+    /// The stream ended; whether the answer was whole with that.
+    Cut(bool),
+}
+
+/// One connection, and a client that asks for one thing after the other.
+pub(crate) struct Listener<'s> {
+    conn: ClientConn,
+    script: &'s [u8],
+    input: Vec<u8>,
+    pub(crate) seen: Vec<Seen>,
+    /// Bytes that were taken for HTTP.
+    used: usize,
+    over: bool,
+}
+
+impl<'s> Listener<'s> {
+    pub(crate) fn new(script: &'s [u8]) -> Self {
+        let mut listener =
+            Self { conn: ClientConn::new(), script, input: Vec::new(), seen: Vec::new(), used: 0, over: false };
+        listener.ask();
+        listener
+    }
+
+    /// Makes the next request, if there is one.
+    fn ask(&mut self) {
+        let Some((letter, rest)) = self.script.split_first() else {
+            self.over = true;
+            return;
+        };
+        self.script = rest;
+        let ask = Ask {
+            method: match letter {
+                b'h' => "HEAD",
+                b'c' => "CONNECT",
+                b'p' | b'e' => "PUT",
+                _ => "GET",
+            },
+            target: "/",
+            host: "x",
+            fields: &Headers::new(),
+            length: match letter {
+                b'p' => BodyLength::Chunked,
+                b'e' => BodyLength::Known(5),
+                _ => BodyLength::None,
+            },
+            expect: false,
+            upgrade: *letter == b'u',
+            last: *letter == b'l',
+        };
+        let begun = self.conn.begin(&ask, &mut Vec::new());
+        debug_assert!(begun.is_ok());
+        assert!(self.conn.awaits_head());
+        assert_eq!(self.conn.is_sending(), self.conn.body_out() != BodyOut::Nothing);
+        if self.conn.body_out() == BodyOut::Chunked {
+            assert!(self.conn.end_body(None, &mut Vec::new()) && !self.conn.is_sending());
+        }
+    }
+
+    pub(crate) fn feed(&mut self, piece: &[u8]) {
+        self.input.extend_from_slice(piece);
+        if let Err(rule) = self.listen() {
+            self.seen.push(Seen::Broken(rule));
+            self.over = true;
+        }
+    }
+
+    pub(crate) fn end(&mut self, clean: bool) {
+        if !self.over {
+            self.seen.push(Seen::Cut(self.conn.handle_end(clean)));
+            assert!(!self.conn.is_idle(), "nothing can be asked of a server that has left");
+        }
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.input.drain(..n);
+        self.used += n;
+    }
+
+    fn listen(&mut self) -> Result<(), Misbehaved> {
+        while !self.over {
+            if self.conn.awaits_head() {
+                let mut slots = field_slots();
+                let Some((end, head)) = self.conn.poll_head(&self.input, &mut slots, &HEAD)? else { return Ok(()) };
+                assert!(end <= HEAD.head && head.fields.len() <= HEAD.fields);
+                self.seen.push(Seen::Head(head.status, head.framing, head.fields.len()));
+                let heard = self.conn.heard(&head)?;
+                self.consume(end);
+                if heard == Heard::Switched {
+                    self.seen.push(Seen::Switched);
+                    self.over = true;
+                }
+                continue;
+            }
+            match self.conn.poll_body(&self.input, &BODY)? {
+                Step::NeedMore => return Ok(()),
+                Step::Skip(n) => self.consume(n),
+                Step::Data(n) => {
+                    // Not always all that is there.
+                    let n = n.div_ceil(2);
+                    match self.seen.last_mut() {
+                        Some(Seen::Body(body)) => body.extend_from_slice(&self.input[..n]),
+                        _ => self.seen.push(Seen::Body(self.input[..n].to_vec())),
+                    }
+                    self.conn.took(n);
+                    self.consume(n);
+                }
+                Step::End(n, trailers) => {
+                    self.consume(n);
+                    self.seen.push(Seen::End(trailers.map(|boxed| *boxed).unwrap_or_default()));
+                    let (got, announced) = self.conn.progress();
+                    assert!(self.conn.has_no_body() && announced.is_none_or(|n| n == got));
+                    if self.conn.is_sending() {
+                        assert!(!self.conn.is_idle(), "the answer is whole, the request is not");
+                        self.conn.wrote(5);
+                    }
+                    match self.conn.is_idle() {
+                        true => self.ask(),
+                        false => self.over = true,
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What comes of `wire` in pieces, each as large as `size` says next.
+pub(crate) fn play<'s>(script: &'s [u8], wire: &[u8], mut size: impl FnMut() -> usize) -> Listener<'s> {
+    let mut listener = Listener::new(script);
+    let mut rest = wire;
+    while !rest.is_empty() {
+        let (piece, behind) = rest.split_at(size().clamp(1, rest.len()));
+        listener.feed(piece);
+        rest = behind;
+    }
+    listener.end(wire.len().is_multiple_of(2));
+    listener
+}
+
+/// Splitting the input changes nothing, and what is taken for a body is what its head has announced.
+#[doc(hidden)]
+pub fn fuzz(data: &[u8]) {
+    let Some((&size, data)) = data.split_first() else { return };
+    let size = if size.is_ascii_digit() { size - b'0' } else { size };
+    let script = data.split(|&b| b == b'\n').next().unwrap_or_default();
+    let wire = data.get(script.len() + 1..).unwrap_or_default();
+    let script = &script[..script.len().min(16)];
+    let whole = play(script, wire, || usize::MAX);
+    let mut random = u32::from(size);
+    let any = || {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (random >> 28) as usize
+    };
+    for split in [play(script, wire, || 1), play(script, wire, || usize::from(size)), play(script, wire, any)] {
+        assert_eq!(whole.seen, split.seen, "what is seen must not depend on how bytes arrive");
+        if !matches!(whole.seen.last(), Some(Seen::Broken(_) | Seen::Cut(_))) {
+            assert_eq!(whole.used, split.used, "what is left for others must not depend on how bytes arrive");
+        }
+    }
+    let mut framing = ResponseFraming::None;
+    for (n, seen) in whole.seen.iter().enumerate() {
+        let body = match n.checked_sub(1).map(|before| &whole.seen[before]) {
+            Some(Seen::Body(body)) => body.len() as u64,
+            _ => 0,
+        };
+        match (seen, framing) {
+            (Seen::Head(status, next, _), _) => {
+                framing = *next;
+                assert!(*status >= 100 && *status <= 999);
+            }
+            (Seen::Body(_), ResponseFraming::Length(n)) => {
+                let Seen::Body(now) = seen else { continue };
+                assert!(now.len() as u64 <= n);
+            }
+            (Seen::Body(_), framing) => {
+                assert!(matches!(framing, ResponseFraming::Chunked | ResponseFraming::UntilClose), "a body of nothing");
+            }
+            (Seen::End(_), ResponseFraming::Length(n)) => assert_eq!(body, n),
+            (Seen::End(_), framing) => assert!(framing != ResponseFraming::UntilClose, "only the end can end it"),
+            (Seen::Cut(true), framing) => assert_eq!(framing, ResponseFraming::UntilClose),
+            (Seen::Switched, framing) => assert_eq!(framing, ResponseFraming::Switched),
+            (Seen::Broken(_) | Seen::Cut(false), _) => {}
+        }
+        let last = matches!(seen, Seen::Switched | Seen::Broken(_) | Seen::Cut(_));
+        assert!(!last || n + 1 == whole.seen.len(), "something behind the end");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn see(script: &str, wire: &str) -> Vec<Seen> {
+        let data = format!("3{script}\n{wire}");
+        fuzz(data.as_bytes());
+        play(script.as_bytes(), wire.as_bytes(), || usize::MAX).seen
+    }
+
+    fn body(bytes: &str) -> Seen {
+        Seen::Body(bytes.as_bytes().to_vec())
+    }
+
+    fn end() -> Seen {
+        Seen::End(Headers::new())
+    }
+
+    #[test]
+    fn one_answer_after_the_other() {
+        use ResponseFraming::*;
+        let wire = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc\
+            HTTP/1.1 103 x\r\nLink: y\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n\
+            HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nde\r\n0\r\n\r\n\
+            HTTP/1.1 204 x\r\n\r\nHTTP/1.1 200 OK\r\n\r\nrest ";
+        let seen = see("ghgggg", wire);
+        let want = [
+            Seen::Head(200, Length(3), 1),
+            body("abc"),
+            end(),
+            Seen::Head(103, None, 1),
+            Seen::Head(200, None, 1),
+            end(),
+            Seen::Head(200, Chunked, 1),
+            body("de"),
+            end(),
+            Seen::Head(204, None, 0),
+            end(),
+            Seen::Head(200, UntilClose, 0),
+            body("rest "),
+            Seen::Cut(wire.len().is_multiple_of(2)),
+        ];
+        assert_eq!(seen, want);
+    }
+
+    #[test]
+    fn the_connection_ends_when_it_was_said() {
+        let close = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\nx";
+        let keep = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx";
+        assert_eq!(see("gg", &close.repeat(2)).len(), 3);
+        assert_eq!(see("gg", &keep.repeat(2)).len(), 6);
+        assert_eq!(see("lg", &keep.repeat(2)).len(), 3);
+    }
+
+    #[test]
+    fn a_body_may_go_out_after_the_answer() {
+        let keep = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx";
+        assert_eq!(see("epe", &keep.repeat(3)).len(), 9);
+    }
+
+    #[test]
+    fn switching() {
+        let switch = "HTTP/1.1 101 x\r\nUpgrade: y\r\nConnection: upgrade\r\n\r\nHTTP/";
+        assert_eq!(see("u", switch)[1..], [Seen::Switched]);
+        assert_eq!(see("g", switch)[1..], [Seen::Broken(Misbehaved::UnaskedSwitch)]);
+        assert_eq!(see("c", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nHTTP/")[1..], [Seen::Switched]);
+        assert_eq!(see("c", "HTTP/1.1 403 x\r\nContent-Length: 1\r\n\r\nx")[1..], [body("x"), end()]);
+    }
+
+    #[test]
+    fn interim_answers_are_bounded() {
+        let wire = "HTTP/1.1 102 x\r\n\r\n".repeat(30);
+        assert_eq!(see("g", &wire).last(), Some(&Seen::Broken(Misbehaved::TooManyInterim)));
+    }
+
+    #[test]
+    fn a_body_goes_out_beside_what_comes_in() {
+        let mut conn = ClientConn::new();
+        let fields = Headers::new();
+        let mut ask = Ask {
+            method: "PUT",
+            target: "/",
+            host: "x",
+            fields: &fields,
+            length: BodyLength::Known(5),
+            expect: false,
+            upgrade: false,
+            last: false,
+        };
+        let mut out = Vec::new();
+        conn.begin(&ask, &mut out).unwrap();
+        assert_eq!(out, b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n");
+        let mut slots = field_slots();
+        let (_, head) =
+            conn.poll_head(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", &mut slots, &HEAD).unwrap().unwrap();
+        assert_eq!(conn.heard(&head), Ok(Heard::Final));
+        assert_eq!(conn.poll_body(b"", &BODY), Ok(Step::End(0, None)));
+        assert!(conn.is_sending() && !conn.is_idle(), "the answer is whole, the request is not");
+        conn.wrote(4);
+        assert!(!conn.end_body(None, &mut out), "too short");
+        conn.wrote(1);
+        assert!(conn.is_idle(), "and now both are");
+        ask.length = BodyLength::Chunked;
+        out.clear();
+        conn.begin(&ask, &mut out).unwrap();
+        assert!(conn.end_body(None, &mut out) && out.ends_with(b"\r\n\r\n0\r\n\r\n"));
+        ask.target = "/ x";
+        assert!(ClientConn::new().begin(&ask, &mut out).is_err());
+    }
+}

@@ -1,0 +1,252 @@
+//! Our client against our server, and against what a client must not put up with.
+
+use rcgen::date_time_ymd;
+
+use super::*;
+use crate::transport::tls::TlsClient;
+
+/// Believes the tests' authority.
+fn believer() -> TlsClient {
+    TlsClient::roots_pem(ca().pem.as_bytes()).expect("a root")
+}
+
+fn ours(tls: TlsConn, socket: Socket) -> Ours {
+    Ours { tls, socket, pool: Pool::new(1 << 20), into: Buf::default() }
+}
+
+/// A client that goes to `name`, and the server at the other end.
+fn dialed(tls: &Tls, client: &TlsClient, name: &str) -> (Ours, Ours) {
+    let (theirs, socket) = sockets();
+    let client = TlsConn::connect(client, name).expect("a client");
+    let theirs = Socket::from_unix(theirs).expect("a socket").0;
+    (ours(client, socket), ours(TlsConn::accept(tls).expect("a server"), theirs))
+}
+
+/// Takes turns until both are through; whose fault it is not.
+fn meet(client: &mut Ours, server: &mut Ours) -> Result<(), String> {
+    let words = |who: &str, fault: Fault| match fault {
+        Fault::Tls(words) => format!("{who}: {words}"),
+        fault => format!("{who}: {fault:?}"),
+    };
+    for _ in 0..100 {
+        client.tls.flush(&mut client.socket, &mut client.pool).map_err(|fault| words("client", fault))?;
+        let server_says = server.read().map_err(|fault| words("server", fault));
+        server.flush();
+        client.read().map_err(|fault| words("client", fault))?;
+        server_says?;
+        if !client.tls.is_handshaking() && !server.tls.is_handshaking() {
+            return Ok(());
+        }
+    }
+    Err("the handshake does not end".into())
+}
+
+fn met(client: &TlsClient) -> (Ours, Ours) {
+    let (mut client, mut server) = dialed(&tls_for("localhost"), client, "localhost");
+    meet(&mut client, &mut server).expect("a handshake");
+    (client, server)
+}
+
+/// Sends all of it, with both ends taking turns.
+fn carry(from: &mut Ours, to: &mut Ours, all: &[u8]) {
+    let (mut said, mut got) = (0, Vec::new());
+    for _ in 0..1000 {
+        said += from.write(&[&all[said..]]);
+        from.flush();
+        to.read().expect("a part");
+        got.extend(to.taken());
+        if got.len() >= all.len() {
+            break;
+        }
+    }
+    assert!(got == all, "{} of {}", got.len(), all.len());
+}
+
+#[test]
+fn a_handshake_with_our_own_server() {
+    for (version, name) in BOTH.into_iter().zip(["TLSv1.2", "TLSv1.3"]) {
+        let (mut client, mut server) = met(&client_config(version, None).into());
+        assert_eq!(client.tls.protocol_version(), Some(name));
+        assert_eq!(client.tls.alpn_protocol(), Some(&b"http/1.1"[..]));
+        assert_eq!((client.tls.server_name(), server.tls.server_name()), (Some("localhost"), Some("localhost")));
+        assert_eq!(client.tls.peer_certificates().map(<[_]>::len), Some(1));
+        carry(&mut client, &mut server, &pattern(300_000));
+        carry(&mut server, &mut client, &pattern(300_000));
+        // A ticket, perhaps.
+        client.read_all().expect("no more");
+        client.assert_idle();
+        server.assert_idle();
+    }
+}
+
+#[test]
+fn it_begins_when_it_is_flushed_and_not_before() {
+    let (mut client, mut server) = dialed(&tls_for("localhost"), &believer(), "localhost");
+    assert_eq!(client.write(&[b"early"]), 0);
+    assert_eq!(server.read().expect("nothing"), Got::Blocked);
+    assert!(client.flush());
+    assert!(matches!(server.read().expect("a hello"), Got::Data { .. }));
+    client.assert_idle();
+}
+
+#[test]
+fn each_side_ends_in_order_or_is_cut_off() {
+    for version in BOTH {
+        for clean in [true, false] {
+            let (mut client, mut server) = met(&client_config(version, None).into());
+            assert_eq!(client.write(&[b"last words"]), 10);
+            if clean {
+                assert!(client.finish());
+            } else {
+                client.socket.shutdown_write().expect("a shutdown");
+            }
+            assert_eq!(server.read_all().expect("an end"), Got::End { clean });
+            assert_eq!(server.taken(), b"last words");
+            assert_eq!(server.write(&[b"to the last"]), 11);
+            assert!(server.finish());
+            assert_eq!(client.read_all().expect("an end"), Got::End { clean: true });
+            assert_eq!(client.taken(), b"to the last");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_comes_byte_by_byte() {
+    for version in BOTH {
+        let (mut near, socket) = sockets();
+        let (mut far, theirs) = sockets();
+        let client = TlsConn::connect(&client_config(version, None).into(), "localhost").expect("a client");
+        let mut client = ours(client, socket);
+        let mut server = ours(TlsConn::accept(&tls_for("localhost")).expect("a server"), theirs);
+        let mut block = vec![0; 1 << 16];
+        for _ in 0..10 {
+            client.flush();
+            if let Ok(n) = near.read(&mut block) {
+                far.write_all(&block[..n]).expect("passed on");
+            }
+            server.read().expect("a part");
+            server.write(&[b"hello"]);
+            server.flush();
+            for byte in far.read(&mut block).map_or(&[][..], |n| &block[..n]) {
+                near.write_all(&[*byte]).expect("one byte");
+                client.read().expect("a byte");
+                client.tls.settle(&mut client.pool);
+                assert!(client.pool.lent() <= 1, "what is incomplete is kept in little room");
+            }
+        }
+        assert!(client.taken().starts_with(b"hellohello"));
+    }
+}
+
+/// A server that shows a certificate of these days, for that name.
+fn dated(names: &[&str], from: i32, until: i32) -> Tls {
+    let key = KeyPair::generate().expect("key");
+    let mut params = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).expect("params");
+    (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(until, 1, 1));
+    let cert = params.signed_by(&key, &ca().issuer).expect("certificate").pem();
+    Tls::pem_bytes(cert.as_bytes(), key.serialize_pem().as_bytes()).expect("a configuration")
+}
+
+#[test]
+fn what_is_wrong_with_a_certificate_is_told_apart() {
+    let stranger = authority("somebody else");
+    let strangers = TlsClient::roots_pem(stranger.pem.as_bytes()).expect("a root");
+    let good = dated(&["localhost", "127.0.0.1"], 2000, 4000);
+    #[rustfmt::skip]
+    let rows: &[(&Tls, &TlsClient, &str, &str)] = &[
+        (&good,                                 &believer(), "localhost",   ""),
+        (&good,                                 &believer(), "127.0.0.1",   ""),
+        (&good,                                 &strangers,  "localhost",   "client: the peer's certificate is unknown"),
+        (&good,                                 &believer(), "example.org", "client: the peer's certificate is for another name"),
+        (&good,                                 &believer(), "::1",         "client: the peer's certificate is for another name"),
+        (&dated(&["localhost"], 2000, 2001),    &believer(), "localhost",   "client: the peer's certificate has expired"),
+        (&dated(&["localhost"], 3000, 4000),    &believer(), "localhost",   "client: the peer's certificate is not valid yet"),
+    ];
+    for (tls, client, name, words) in rows {
+        let (mut client, mut server) = dialed(tls, client, name);
+        match meet(&mut client, &mut server) {
+            Ok(()) => assert!(words.is_empty(), "not: {words}"),
+            Err(error) => {
+                assert!(!words.is_empty() && error.starts_with(words), "{error}, not: {words}");
+                // The server is told.
+                let Err(Fault::Tls(told)) = server.read_all() else { panic!("no alert") };
+                assert!(told.contains("the peer has refused"), "{told}");
+                client.assert_idle_after_release();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_certificate_of_our_own_is_shown() {
+    let (cert, key) = certificate("localhost");
+    let builder = Tls::builder().pem_bytes(cert.as_bytes(), key.as_bytes()).expect("a certificate");
+    let tls = builder.client_certificates_bytes(ca().pem.as_bytes(), true).expect("a CA").build().expect("all");
+    let (own, own_key) = certificate("me");
+    let builder = TlsClient::builder().roots_pem(ca().pem.as_bytes()).expect("a root");
+    let me = builder.certificate_pem(own.as_bytes(), own_key.as_bytes()).expect("a pair").build().expect("a client");
+    let (mut client, mut server) = dialed(&tls, &me, "localhost");
+    meet(&mut client, &mut server).expect("a handshake");
+    assert_eq!(server.tls.peer_certificates(), Some(&[der(&own)][..]));
+    let (mut client, mut server) = dialed(&tls, &believer(), "localhost");
+    let error = meet(&mut client, &mut server).expect_err("nothing to show");
+    assert!(error.contains("alert CertificateRequired"), "the server says what it misses: {error}");
+}
+
+#[test]
+fn sessions_are_resumed_by_all_clones() {
+    for version in BOTH {
+        let (tls, client) = (tls_for("localhost"), TlsClient::from(client_config(version, None)));
+        let kinds = [(); 3].map(|()| {
+            let (mut client, mut server) = dialed(&tls, &client.clone().alpn(&[b"http/1.1"]), "localhost");
+            meet(&mut client, &mut server).expect("a handshake");
+            server.write(&[b"x"]);
+            client.read_all().expect("a ticket");
+            client.tls.handshake_kind()
+        });
+        assert_eq!(kinds, [HandshakeKind::Full, HandshakeKind::Resumed, HandshakeKind::Resumed].map(Some));
+    }
+}
+
+#[test]
+fn what_is_offered_can_be_chosen() {
+    for (offered, agreed) in [(&[&b"h2"[..], b"http/1.1"][..], Some(&b"http/1.1"[..])), (&[], None)] {
+        let (client, _) = met(&believer().alpn(offered));
+        assert_eq!(client.tls.alpn_protocol(), agreed);
+    }
+    let (mut client, mut server) = dialed(&tls_for("localhost"), &believer().alpn(&[b"h2"]), "localhost");
+    let error = meet(&mut client, &mut server).expect_err("nothing in common");
+    assert!(error.contains("NoApplicationProtocol"), "{error}");
+}
+
+#[test]
+fn nothing_is_sent_early_and_plain_text_is_noticed() {
+    let mut config = Arc::unwrap_or_clone(client_config(&TLS13, None));
+    config.enable_early_data = true;
+    assert!(!TlsClient::from(Arc::new(config)).config().enable_early_data);
+    let (mut stream, socket) = sockets();
+    let mut client = ours(TlsConn::connect(&believer(), "localhost").expect("a client"), socket);
+    client.flush();
+    stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").expect("an answer");
+    let Err(Fault::Tls(words)) = client.read() else { panic!("no TLS") };
+    assert!(words.contains("plain text"), "{words}");
+}
+
+#[test]
+fn it_says_what_is_missing() {
+    assert!(matches!(TlsClient::builder().build(), Err(TlsError::Unusable(words)) if words.contains("roots")));
+    let error = TlsClient::roots_pem(b"").expect_err("none");
+    assert!(error.to_string().contains("the roots given"), "{error}");
+    let error = TlsClient::builder().roots("/nowhere/ca.pem").expect_err("no file");
+    assert!(error.to_string().contains("there is no such file"), "{error}");
+    assert!(TlsClient::is_name("localhost") && TlsClient::is_name("::1") && !TlsClient::is_name("[::1]"));
+}
+
+#[cfg(feature = "client")]
+#[test]
+fn the_system_is_believed_or_says_why_not() {
+    match TlsClient::system() {
+        Ok(client) => assert!(TlsConn::connect(&client, "localhost").is_ok()),
+        Err(error) => assert!(error.to_string().contains("root certificates"), "{error}"),
+    }
+}

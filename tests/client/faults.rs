@@ -1,0 +1,288 @@
+//! Servers that break rules, hang, or leave: each gets its error, and soon.
+
+use std::{sync::mpsc::channel, time::Duration};
+
+use uncork::{
+    client::{Call, Client, Deadline, Error, Part},
+    h1::Misbehaved,
+    pipe,
+};
+
+use crate::scripted::{PATIENCE, Peer, Scripted, ok};
+
+#[test]
+fn rules_that_are_broken() {
+    use Misbehaved::*;
+    #[rustfmt::skip]
+    let rows: &[(&str, Error)] = &[
+        ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", Error::Protocol(BadContentLength)),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", Error::Protocol(BothLengths)),
+        ("HTTP/1.1 200 OK\r\nContent-Length: -3\r\n\r\nabc", Error::Protocol(BadContentLength)),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nabc", Error::Protocol(UnknownTransferCoding)),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, identity\r\n\r\nabc", Error::Protocol(ChunkedNotFinal)),
+        ("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", Error::Protocol(TransferEncodingOn10)),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", Error::Protocol(BadChunk)),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\nx\n0\n\n", Error::Protocol(BadChunk)),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0x1\r\nx\r\n0\r\n\r\n", Error::Protocol(BadChunk)),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxy\r\n0\r\n\r\n", Error::Protocol(BadChunk)),
+        ("HTTP/1.1 200 OK\n\n", Error::Protocol(BareLf)),
+        ("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", Error::Protocol(ObsFold)),
+        ("HTTP/1.1 200 OK\r\nA : b\r\n\r\n", Error::Protocol(SpaceBeforeColon)),
+        ("HTTP/1.1 200 OK\r\nA: b\0\r\n\r\n", Error::Protocol(ControlByte)),
+        ("HTTP/2 200 OK\r\n\r\n", Error::Protocol(BadStatusLine)),
+        ("220 smtp.example ESMTP\r\n", Error::Protocol(BadStatusLine)),
+        ("\r\nHTTP/1.1 200 OK\r\n\r\n", Error::Protocol(BadStatusLine)),
+        ("HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", Error::Protocol(UnaskedSwitch)),
+        ("", Error::Incomplete { got: 0, of: None }),
+        ("HTTP/1.1 200 O", Error::Incomplete { got: 0, of: None }),
+        ("HTTP/1.1 100 Continue\r\n\r\n", Error::Incomplete { got: 0, of: None }),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", Error::Incomplete { got: 3, of: Some(9) }),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", Error::Incomplete { got: 3, of: None }),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab", Error::Incomplete { got: 2, of: None }),
+    ];
+    let answers: Vec<String> = rows.iter().map(|(answer, _)| (*answer).to_owned()).collect();
+    let server = Scripted::new(rows.len(), move |n, mut peer| {
+        peer.answer(&answers[n]);
+    });
+    let client = Client::new();
+    for (answer, want) in rows {
+        let got = client.call(Call::get(&server.url("/")));
+        assert_eq!(got.as_ref().err(), Some(want), "{answer:?}: {got:?}");
+        assert!(!want.to_string().is_empty());
+    }
+    server.over();
+}
+
+#[test]
+fn who_speaks_first_is_no_server() {
+    let server = Scripted::new(2, |n, mut peer| {
+        match n {
+            0 => peer.send("220 smtp.example ESMTP\r\n"),
+            _ => peer.finish(),
+        }
+        peer.head();
+    });
+    let client = Client::new();
+    let call = || client.call(Call::get(&server.url("/")).deadline(PATIENCE)).expect_err("no answer");
+    assert_eq!(call(), Error::Protocol(Misbehaved::BadStatusLine));
+    assert_eq!(call(), Error::Incomplete { got: 0, of: None });
+    server.over();
+}
+
+#[test]
+fn too_much() {
+    let server = Scripted::new(6, |n, mut peer| {
+        peer.asked().expect("a request");
+        match n {
+            0 => peer.send(format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(5_000))),
+            1 => peer.send(format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(300))),
+            2 => peer.send("HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n"),
+            3 => peer.send(format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(1001))),
+            4 => peer.send("HTTP/1.1 103 x\r\n\r\n".repeat(100)),
+            _ => peer.send(format!(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n{}",
+                "A: b\r\n".repeat(9_000)
+            )),
+        }
+        assert!(peer.is_closed());
+    });
+    let client = Client::builder().head_limit(4096).body_limit(1000).build();
+    let call = || client.call(Call::get(&server.url("/")).fresh()).expect_err("too much");
+    assert_eq!(call(), Error::TooLarge(Part::Head));
+    assert_eq!(call(), Error::TooLarge(Part::Head));
+    assert_eq!(call(), Error::TooLarge(Part::Body));
+    assert_eq!(call(), Error::TooLarge(Part::Body));
+    assert_eq!(call(), Error::Protocol(Misbehaved::TooManyInterim));
+    assert_eq!(call(), Error::TooLarge(Part::Head));
+    server.over();
+}
+
+#[test]
+fn a_long_head_comes_whole() {
+    let server = Scripted::new(1, |_, mut peer| {
+        peer.asked().expect("a request");
+        let head = format!("HTTP/1.1 200 OK\r\nA: {}\r\nContent-Length: 2\r\n\r\nhi", "x".repeat(200_000));
+        for piece in head.as_bytes().chunks(20_000) {
+            peer.send(piece);
+        }
+    });
+    // More than the loop holds as input.
+    let client = Client::builder().head_limit(300_000).build();
+    let whole = client.call(Call::get(&server.url("/"))).expect("an answer");
+    assert_eq!((whole.headers.get("a").map(<[u8]>::len), &whole.body[..]), (Some(200_000), &b"hi"[..]));
+    server.over();
+}
+
+/// Waits until the client has gone.
+fn hang(mut peer: Peer) {
+    while !peer.is_closed() {
+        peer.exactly(1000);
+    }
+}
+
+#[test]
+fn deadlines() {
+    let short = Duration::from_millis(100);
+    let (go, wait) = channel::<()>();
+    let server = Scripted::new(5, move |n, mut peer| {
+        peer.head().expect("a request");
+        match n {
+            0 | 1 => {}
+            2 => peer.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"),
+            // Drips, which no idle time would stop.
+            3 => {
+                peer.send("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
+                peer.stream.set_read_timeout(Some(Duration::from_millis(10))).expect("set");
+                while std::io::Write::write_all(&mut peer.stream, b"x").is_ok() {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                return;
+            }
+            _ => return wait.recv_timeout(PATIENCE).expect("the end"),
+        }
+        hang(peer);
+    });
+    let client = Client::new();
+    let call = |with: &dyn Fn(Call) -> Call| client.call(with(Call::get(&server.url("/")))).expect_err("late");
+    assert_eq!(call(&|call| call.head_within(short)), Error::TimedOut(Deadline::Head));
+    assert_eq!(call(&|call| call.deadline(short)), Error::TimedOut(Deadline::Whole));
+    assert_eq!(call(&|call| call.idle_within(short)), Error::TimedOut(Deadline::Idle));
+    assert_eq!(call(&|call| call.idle_within(PATIENCE).deadline(2 * short)), Error::TimedOut(Deadline::Whole));
+    // A server that does not take the body.
+    let upload = Call::post(&server.url("/"), vec![0; 32 << 20]).idle_within(short).head_within(PATIENCE);
+    assert_eq!(client.call(upload), Err(Error::TimedOut(Deadline::Idle)));
+    go.send(()).expect("waited for");
+    server.over();
+}
+
+#[test]
+fn who_is_not_there() {
+    // Bound once, so that nobody else has it, and free again.
+    let addr = std::net::TcpListener::bind("127.0.0.1:0").expect("bound").local_addr().expect("bound");
+    let client = Client::new();
+    match client.call(Call::get(&format!("http://{addr}/"))) {
+        Err(Error::Connect { to, kind, .. }) => {
+            assert_eq!((to, kind), (addr.to_string(), std::io::ErrorKind::ConnectionRefused));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(client.connections(), 0);
+    // Documentation addresses lead nowhere: late, or unreachable.
+    let call = Call::get("http://192.0.2.1/").connect_within(Duration::from_millis(200));
+    let nowhere = client.call(call);
+    assert!(matches!(nowhere, Err(Error::TimedOut(Deadline::Connect) | Error::Connect { .. })), "{nowhere:?}");
+    assert_eq!(client.connections(), 0);
+}
+
+#[test]
+fn what_can_not_be_sent_is_not() {
+    let client = Client::new();
+    let url = "http://127.0.0.1:1/";
+    for call in [
+        Call::new("GE T", url),
+        Call::new("", url),
+        Call::new("GET / HTTP/1.1\r\nX: y\r\n\r\nGET", url),
+        Call::get(url).header("A\r\nB", "c"),
+        Call::get(url).header("A", "b\r\nC: d"),
+        Call::get(url).header("A", "b\0"),
+        Call::get(url).header("A:", "b"),
+        Call::get(url).host("a b"),
+        Call::get(url).host("a\r\nB: c"),
+        Call::get(url).host(""),
+        Call::get(url).header("Host", "x"),
+        Call::get(url).header("content-length", "1"),
+        Call::get(url).header("Transfer-Encoding", "chunked"),
+        Call::get(url).header("Connection", "close"),
+        Call::get(url).upgrade("a\r\nb"),
+    ] {
+        assert!(matches!(client.call(call), Err(Error::Call(_))));
+    }
+    for url in ["", "ftp://x/", "http://x/\r\nA: b", "http://a@b/", "http://x/ y"] {
+        assert!(matches!(client.call(Call::get(url)), Err(Error::Url(_))));
+    }
+    assert_eq!(client.connections(), 0);
+}
+
+#[test]
+fn an_upload_that_is_cut_off() {
+    let server = Scripted::new(2, |_, mut peer| {
+        let _ = peer.head();
+        assert!(peer.exactly(1000).len() < 100, "nothing that looks whole");
+    });
+    let client = Client::new();
+    let (mut inlet, outlet) = pipe(100);
+    inlet.write(b"part");
+    drop(inlet);
+    assert_eq!(client.call(Call::new("PUT", &server.url("/")).stream(outlet, None)), Err(Error::UploadFailed));
+    let (mut inlet, outlet) = pipe(100);
+    inlet.write(b"part");
+    inlet.finish(None);
+    assert_eq!(client.call(Call::new("PUT", &server.url("/")).stream(outlet, Some(5))), Err(Error::UploadFailed));
+    server.over();
+}
+
+#[test]
+fn a_kept_connection_that_was_closed() {
+    let (tell, told) = channel();
+    let server = Scripted::new(4, move |_, mut peer| {
+        peer.answer(ok("one"));
+        // The next one comes, and is left without an answer.
+        let asked = peer.asked().map(|asked| asked.line().to_owned());
+        tell.send(asked).expect("waited for");
+    });
+    let client = Client::new();
+    let call = |method: &str| Call::new(method, &server.url("/"));
+    let again = |call: Call| client.call(call).map(|whole| whole.body);
+    assert_eq!(again(call("GET")), Ok(b"one".to_vec()));
+    // Repeated on a new connection, since that does no harm.
+    assert_eq!(again(call("GET")), Ok(b"one".to_vec()));
+    // A POST is not repeated, unless its sender says so.
+    assert_eq!(again(call("POST")), Err(Error::Stale));
+    assert_eq!(again(call("GET")), Ok(b"one".to_vec()));
+    assert_eq!(again(call("POST").body("x").repeatable(true)), Ok(b"one".to_vec()));
+    drop(client);
+    let seen: Vec<_> = told.iter().take(4).collect();
+    let lines = ["GET / HTTP/1.1", "POST / HTTP/1.1", "POST / HTTP/1.1"].map(|line| Some(line.to_owned()));
+    assert_eq!((&seen[..3], &seen[3]), (&lines[..], &None));
+    server.over();
+}
+
+#[test]
+fn an_idle_connection_that_is_closed_or_talks_is_dropped() {
+    let (go, wait) = channel::<()>();
+    let server = Scripted::new(3, move |n, mut peer| {
+        peer.answer(ok("one"));
+        wait.recv_timeout(PATIENCE).expect("asked to");
+        match n {
+            0 => peer.finish(),
+            1 => peer.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"),
+            _ => return peer.reset(),
+        }
+        assert!(peer.is_closed());
+    });
+    let client = Client::new();
+    for _ in 0..3 {
+        // A POST, which could not be repeated.
+        assert_eq!(client.call(Call::post(&server.url("/"), "x")).expect("an answer").body, b"one");
+        assert_eq!(client.idle_connections(), 1);
+        go.send(()).expect("waited for");
+        while client.connections() > 0 {
+            std::thread::yield_now();
+        }
+    }
+    server.over();
+}
+
+#[test]
+fn what_follows_an_answer_is_no_answer() {
+    let server = Scripted::new(2, |n, mut peer| {
+        let more = if n == 0 { ok("evil") } else { String::new() };
+        peer.answer(ok("one") + &more);
+        assert!(n > 0 || peer.is_closed());
+    });
+    let client = Client::new();
+    for _ in 0..2 {
+        assert_eq!(client.call(Call::get(&server.url("/"))).expect("an answer").body, b"one");
+    }
+    assert_eq!(server.over(), 2);
+}

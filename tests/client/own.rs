@@ -1,0 +1,322 @@
+//! Against uncork's own server, in all modes, plain and over TLS; and between two of them, as a proxy is.
+
+use std::{
+    io::{self, Read},
+    sync::{
+        Arc, OnceLock,
+        mpsc::{Receiver, channel},
+    },
+    thread::JoinHandle,
+};
+
+use uncork::{
+    Action, EventMask, Handler, Io, Loop, Request, Response, RxEnd, Server, Stopper, Switch, Tls, TlsClient,
+    client::{Call, Client, Error},
+    pipe,
+};
+
+use crate::scripted::PATIENCE;
+
+#[derive(Clone, Copy, Debug)]
+enum Mode {
+    Threads,
+    ThreadPerConnection,
+    External,
+}
+
+struct World {
+    mode: Mode,
+    tls: bool,
+}
+
+const WORLDS: [World; 6] = [
+    World { mode: Mode::Threads, tls: false },
+    World { mode: Mode::Threads, tls: true },
+    World { mode: Mode::ThreadPerConnection, tls: false },
+    World { mode: Mode::ThreadPerConnection, tls: true },
+    World { mode: Mode::External, tls: false },
+    World { mode: Mode::External, tls: true },
+];
+
+struct Host {
+    port: u16,
+    tls: bool,
+    stopper: Stopper,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+impl World {
+    fn serve(&self, handler: impl Handler + Clone + Send + 'static) -> Host {
+        let mut server = Server::bind("127.0.0.1:0").expect("bound");
+        if self.tls {
+            server = server.tls(identity().0.clone());
+        }
+        let port = server.addr().expect("bound").port();
+        let (stopper, thread) = match self.mode {
+            Mode::Threads => joined(server.threads(2, handler).expect("running")),
+            Mode::ThreadPerConnection => joined(server.thread_per_connection(handler).expect("running")),
+            Mode::External => {
+                let (give, get) = channel();
+                let thread = std::thread::spawn(move || {
+                    let mut server = server.external(handler)?;
+                    give.send(server.stopper()).expect("waited for");
+                    while !server.is_done() {
+                        let _ = server.wait(None)?;
+                    }
+                    Ok(())
+                });
+                (get.recv_timeout(PATIENCE).expect("running"), thread)
+            }
+        };
+        Host { port, tls: self.tls, stopper, thread: Some(thread) }
+    }
+}
+
+fn joined(running: uncork::Running) -> (Stopper, JoinHandle<io::Result<()>>) {
+    (running.stopper(), std::thread::spawn(move || running.join()))
+}
+
+impl Host {
+    fn url(&self, target: &str) -> String {
+        format!("{}://localhost:{}{target}", if self.tls { "https" } else { "http" }, self.port)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.stopper.stop();
+        let result = self.thread.take().map(JoinHandle::join);
+        assert!(std::thread::panicking() || matches!(result, Some(Ok(Ok(())))), "{result:?}");
+    }
+}
+
+fn identity() -> &'static (Tls, TlsClient) {
+    static IDENTITY: OnceLock<(Tls, TlsClient)> = OnceLock::new();
+    IDENTITY.get_or_init(|| {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+        let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let server = Tls::pem_bytes(cert.as_bytes(), key.as_bytes()).expect("a good pair");
+        (server, TlsClient::roots_pem(cert.as_bytes()).expect("a root"))
+    })
+}
+
+fn client() -> Client {
+    Client::builder().tls(identity().1.clone()).build()
+}
+
+/// Sends the body back while it comes.
+fn echo(req: &mut Request<'_>) -> Action {
+    if !req.has_body() {
+        return Response::text(format!("{} {}\n", req.method(), req.target())).into();
+    }
+    let (inlet, outlet) = pipe(20_000);
+    let response = Response::stream(outlet).length(req.content_length());
+    req.ticket().respond(response).expect("still there");
+    Action::Receive(Box::new(inlet))
+}
+
+/// Passes everything on to another server, and its answer back; holds a block each way at the most.
+fn proxy(client: Client, upstream: String) -> impl Handler + Clone + Send + 'static {
+    move |req: &mut Request<'_>| {
+        let mut call = Call::new(req.method(), &format!("{upstream}{}", req.target()));
+        let upload = req.has_body().then(|| pipe(30_000));
+        let action = match upload {
+            None => Action::Wait,
+            Some((inlet, outlet)) => {
+                call = call.stream(outlet, req.content_length());
+                Action::Receive(Box::new(inlet))
+            }
+        };
+        let ticket = req.ticket();
+        client.send(&req.here(), call, move |result| {
+            let response = match result {
+                Ok(answer) => {
+                    let (status, length) = (answer.status(), answer.content_length());
+                    Response::stream(answer.pipe()).status(status).length(length)
+                }
+                Err(error) => Response::text(error.to_string()).status(502),
+            };
+            // The one who asked may have left.
+            let _ = ticket.respond(response);
+        });
+        action
+    }
+}
+
+/// Something that does not repeat soon.
+fn bytes(from: usize, n: usize) -> Vec<u8> {
+    (from..from + n).map(|i| (i ^ (i >> 8) ^ (i >> 16)) as u8).collect()
+}
+
+#[test]
+fn through_a_proxy_and_back() {
+    const SIZE: usize = 6 << 20;
+    for world in WORLDS {
+        let server = world.serve(echo);
+        let between = client();
+        let middle = world.serve(proxy(between, server.url("")));
+        let outer = client();
+        for n in 0..3 {
+            let url = middle.url(&format!("/{n}"));
+            let whole = outer.call(Call::get(&url)).expect("an answer");
+            assert_eq!(String::from_utf8(whole.body).expect("text"), format!("GET /{n}\n"));
+        }
+        let whole = outer.call(Call::new("HEAD", &middle.url("/"))).expect("an answer");
+        assert_eq!((whole.status, &whole.body[..]), (200, &b""[..]), "{:?}", world.mode);
+        for length in [None, Some(SIZE as u64)] {
+            let (mut inlet, outlet) = pipe(10_000);
+            let writer = std::thread::spawn(move || {
+                let mut sent = 0;
+                while sent < SIZE {
+                    let block = bytes(sent, 4096.min(SIZE - sent));
+                    let n = inlet.write(&block);
+                    assert!(n > 0 || !inlet.is_abandoned(), "cut off");
+                    if n == 0 {
+                        std::thread::yield_now();
+                    }
+                    sent += n;
+                }
+                inlet.finish(None);
+            });
+            let call = Call::new("POST", &middle.url("/echo")).stream(outlet, length);
+            let mut reading = outer.open(call).expect("a head");
+            assert_eq!((reading.status(), reading.content_length()), (200, length));
+            let mut back = Vec::new();
+            reading.read_to_end(&mut back).expect("all of it");
+            assert!(back == bytes(0, SIZE), "{:?}, TLS {}: {} bytes", world.mode, world.tls, back.len());
+            writer.join().expect("written");
+        }
+        // A whole body, as it is.
+        let body = bytes(7, 300_000);
+        let whole = outer.call(Call::post(&middle.url("/"), body.clone())).expect("an answer");
+        assert!(whole.body == body);
+    }
+}
+
+#[test]
+fn a_slow_receiver_slows_the_sender_through_everything() {
+    const SIZE: u64 = 256 << 20;
+    for world in WORLDS {
+        let server = world.serve(echo);
+        let middle = world.serve(proxy(client(), server.url("")));
+        let (mut inlet, outlet) = pipe(10_000);
+        let moved = inlet.moved();
+        let writer = std::thread::spawn(move || {
+            let block = [7; 10_000];
+            while !inlet.is_abandoned() && inlet.moved().put_in() < SIZE {
+                if inlet.write(&block) == 0 {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+            }
+        });
+        let call = Call::new("POST", &middle.url("/")).stream(outlet, None).idle_within(PATIENCE);
+        let outer = client();
+        let reading = outer.open(call).expect("a head");
+        // Nobody reads: soon nobody writes.
+        let (mut before, mut still) = (0, 0);
+        while still < 30 {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            let now = moved.put_in();
+            still = if now == before { still + 1 } else { 0 };
+            before = now;
+        }
+        assert!(before < SIZE / 4, "{:?}: {before} bytes for nobody", world.mode);
+        // Who leaves is noticed at the other end.
+        drop(reading);
+        writer.join().expect("ended");
+    }
+}
+
+/// Answers in capitals.
+fn shout(io: &mut Io<'_>) -> EventMask {
+    let loud = io.rx.bytes().to_ascii_uppercase();
+    let n = io.tx.write(&loud);
+    io.rx.consume(n);
+    match io.rx.end() {
+        RxEnd::NotYet => EventMask::READ,
+        _ => EventMask::TERMINATE,
+    }
+}
+
+/// Calls, and speaks to whatever the stream is switched to; what came back.
+fn converse(client: &Client, on: &Loop, call: Call) -> Receiver<Result<Vec<u8>, u16>> {
+    let (tell, told) = channel();
+    client.send(on, call, move |result| {
+        let answer = result.expect("an answer");
+        if !answer.is_switched() {
+            return tell.send(Err(answer.status())).expect("waited for");
+        }
+        let mut said = false;
+        answer.switch(move |io: &mut Io<'_>| {
+            if !std::mem::replace(&mut said, true) {
+                io.tx.write(b"hello");
+            }
+            if io.rx.bytes().len() < 5 && io.rx.end() == RxEnd::NotYet {
+                return EventMask::READ;
+            }
+            tell.send(Ok(io.rx.bytes().to_vec())).expect("waited for");
+            EventMask::TERMINATE
+        });
+    });
+    told
+}
+
+#[test]
+fn streams_are_switched() {
+    let handler = |req: &mut Request<'_>| -> Action {
+        match req.method() {
+            "CONNECT" => Switch::connect(shout).into(),
+            _ if req.wants_upgrade("shout") => Switch::to("shout", shout).into(),
+            _ => Response::new(426).header("Upgrade", "shout").into(),
+        }
+    };
+    for world in WORLDS {
+        let server = world.serve(handler);
+        let loops = Server::unbound().threads(1, handler).expect("running");
+        let (client, here) = (client(), loops.loops().remove(0));
+        let wait = |call| converse(&client, &here, call).recv_timeout(PATIENCE).expect("told");
+        assert_eq!(wait(Call::get(&server.url("/")).upgrade("shout")), Ok(b"HELLO".to_vec()));
+        assert_eq!(wait(Call::get(&server.url("/")).upgrade("whisper")), Err(426));
+        assert_eq!(wait(Call::new("CONNECT", &server.url("/"))), Ok(b"HELLO".to_vec()));
+        loops.stop().expect("ended");
+    }
+}
+
+#[test]
+fn who_is_not_believed_is_not_spoken_to() {
+    let server = WORLDS[1].serve(echo);
+    let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let stranger = TlsClient::roots_pem(other.cert.pem().as_bytes()).expect("a root");
+    let result = Client::builder().tls(stranger).build().call(Call::get(&server.url("/")));
+    assert!(matches!(result, Err(Error::Tls { .. })), "{result:?}");
+    let result = client().call(Call::get(&server.url("/").replace("localhost", "127.0.0.1")));
+    assert!(matches!(result, Err(Error::Tls { .. })), "{result:?}");
+    // Plain HTTP is no TLS, and the other way round.
+    let plain = WORLDS[0].serve(echo);
+    let result = client().call(Call::get(&plain.url("/").replace("http:", "https:")));
+    assert!(matches!(result, Err(Error::Tls { .. })), "{result:?}");
+    let result = client().call(Call::get(&server.url("/").replace("https:", "http:")));
+    assert_eq!(result.map(|whole| whole.status), Ok(400));
+}
+
+#[test]
+fn many_at_once() {
+    let server = WORLDS[1].serve(echo);
+    let (client, url) = (Arc::new(client()), server.url("/"));
+    let threads: Vec<_> = (0..8)
+        .map(|t| {
+            let (client, url) = (client.clone(), url.clone());
+            std::thread::spawn(move || {
+                for n in 0..30 {
+                    let body = bytes(t * 1000 + n, n * 997);
+                    let whole = client.call(Call::post(&url, body.clone())).expect("an answer");
+                    assert!(whole.body == body, "{t} {n}");
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().expect("no panic");
+    }
+    assert!(client.connections() <= 8);
+}

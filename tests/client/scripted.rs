@@ -1,0 +1,181 @@
+//! A server on blocking sockets that does what it is told, connection by connection.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+/// Longer than anything takes, shorter than anybody's patience.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One connection that came.
+pub(crate) struct Peer {
+    pub(crate) stream: TcpStream,
+    rest: Vec<u8>,
+}
+
+/// A request that came.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Asked {
+    /// The first line.
+    pub(crate) fn line(&self) -> &str {
+        self.head.split("\r\n").next().expect("a line")
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.head.split("\r\n").skip(1).find_map(|line| {
+            let (key, value) = line.split_once(": ")?;
+            key.eq_ignore_ascii_case(name).then_some(value)
+        })
+    }
+}
+
+impl Peer {
+    fn more(&mut self) -> bool {
+        let mut block = [0; 64 * 1024];
+        loop {
+            match self.stream.read(&mut block) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(0) | Err(_) => return false,
+                Ok(n) => {
+                    self.rest.extend_from_slice(&block[..n]);
+                    return true;
+                }
+            }
+        }
+    }
+
+    fn until(&mut self, end: &[u8]) -> Option<Vec<u8>> {
+        loop {
+            if let Some(at) = self.rest.windows(end.len()).position(|part| part == end) {
+                return Some(self.rest.drain(..at + end.len()).collect());
+            }
+            if !self.more() {
+                return None;
+            }
+        }
+    }
+
+    pub(crate) fn exactly(&mut self, n: usize) -> Vec<u8> {
+        while self.rest.len() < n && self.more() {}
+        let n = n.min(self.rest.len());
+        self.rest.drain(..n).collect()
+    }
+
+    /// The next request's head, if one comes.
+    pub(crate) fn head(&mut self) -> Option<Asked> {
+        let head = self.until(b"\r\n\r\n")?;
+        Some(Asked { head: String::from_utf8(head).expect("text"), body: Vec::new() })
+    }
+
+    /// The next request, if one comes.
+    pub(crate) fn asked(&mut self) -> Option<Asked> {
+        let mut asked = self.head()?;
+        if let Some(n) = asked.get("content-length") {
+            let n = n.parse().expect("a length");
+            asked.body = self.exactly(n);
+        } else if asked.get("transfer-encoding").is_some() {
+            loop {
+                let line = self.until(b"\r\n").expect("a size");
+                let size = std::str::from_utf8(&line).expect("text").trim_end();
+                let size = usize::from_str_radix(size, 16).expect("a size");
+                asked.body.extend(self.exactly(size));
+                if size == 0 {
+                    while self.until(b"\r\n").expect("a trailer") != b"\r\n" {}
+                    break;
+                }
+                assert_eq!(self.exactly(2), b"\r\n");
+            }
+        }
+        Some(asked)
+    }
+
+    /// Reads a request and answers it; `false` if none came.
+    pub(crate) fn answer(&mut self, answer: impl AsRef<[u8]>) -> bool {
+        let came = self.asked().is_some();
+        if came {
+            self.send(answer);
+        }
+        came
+    }
+
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        // The client may have closed already; it is its side that is looked at.
+        let _ = self.stream.write_all(bytes.as_ref());
+    }
+
+    /// Whether the client ends the connection without another byte.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        self.rest.is_empty() && !self.more()
+    }
+
+    /// Closes so that the client sees a reset.
+    pub(crate) fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("set");
+    }
+
+    pub(crate) fn finish(&mut self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+}
+
+/// A 200 with this body and its length.
+pub(crate) fn ok(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+/// A server in a thread, which serves one connection after the other.
+pub(crate) struct Scripted {
+    pub(crate) addr: SocketAddr,
+    came: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Scripted {
+    /// Serves `count` connections, one after the other, each by `script` with its number from 0.
+    pub(crate) fn new(count: usize, mut script: impl FnMut(usize, Peer) + Send + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let (addr, came) = (listener.local_addr().expect("bound"), Arc::new(AtomicUsize::new(0)));
+        let counter = came.clone();
+        let thread = std::thread::spawn(move || {
+            for n in 0..count {
+                let (stream, _) = listener.accept().expect("a connection");
+                counter.fetch_add(1, Ordering::SeqCst);
+                stream.set_read_timeout(Some(PATIENCE)).expect("set");
+                stream.set_write_timeout(Some(PATIENCE)).expect("set");
+                stream.set_nodelay(true).expect("set");
+                script(n, Peer { stream, rest: Vec::new() });
+            }
+        });
+        Self { addr, came, thread: Some(thread) }
+    }
+
+    pub(crate) fn url(&self, target: &str) -> String {
+        format!("http://{}{target}", self.addr)
+    }
+
+    /// How many connections have come.
+    pub(crate) fn came(&self) -> usize {
+        self.came.load(Ordering::SeqCst)
+    }
+
+    /// The script has been played; it must not have panicked. Connections that the client still keeps open must be gone.
+    pub(crate) fn over(mut self) -> usize {
+        let result = self.thread.take().expect("running").join();
+        if let Err(panic) = result {
+            std::panic::resume_unwind(panic);
+        }
+        self.came()
+    }
+}

@@ -1,0 +1,317 @@
+//! Outgoing connections that stand: who speaks on them, how they end, and what goes on beside them.
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    os::unix::net::UnixStream,
+    sync::mpsc::channel,
+    time::Duration,
+};
+
+use uncork::{
+    Action, Dial, EventMask, Handler, Io, Limits, Loop, Moment, PeerAddr, Request, Response, RxEnd, Server, Switch,
+    Ticket, Upgrade, Waker, Why,
+};
+
+use crate::{
+    dialing::{Dialing, secured, speaker, to},
+    upgrading::echo,
+    wire::PATIENCE,
+    world::{World, bytes, identity, telling},
+};
+
+matrix! {
+    an_upgrade_speaks_on_an_outgoing_connection,
+    the_facts_of_a_connection,
+    over_a_unix_socket,
+    nobody_speaks_and_it_closes_quietly,
+    its_waker_wakes_it,
+    a_stream_is_adopted,
+    it_takes_nobodys_place,
+    it_is_told_that_the_server_stops,
+    within_the_grace_connections_are_made,
+    it_ends_with_the_grace,
+    a_loop_goes_on_without_its_guest,
+    a_loop_takes_another_guest,
+}
+
+fn an_upgrade_speaks_on_an_outgoing_connection(world: &World) {
+    let server = Dialing::on(world);
+    let here = server.here();
+    let all = bytes(300_000);
+    let told: Vec<_> = (0..3)
+        .map(|_| {
+            let ((tell, told), all) = (channel(), all.clone());
+            here.dial(to(world, server.host.addr()), move |result| {
+                result.expect("a connection");
+                Some(speaker(all, tell))
+            });
+            told
+        })
+        .collect();
+    for told in told {
+        assert!(told.recv_timeout(PATIENCE).expect("an echo") == all);
+    }
+}
+
+fn the_facts_of_a_connection(world: &World) {
+    let server = Dialing::on(world);
+    let here = server.here();
+    let (tell, told) = telling();
+    let (addr, tls) = (server.host.addr(), world.tls);
+    here.dial(to(world, addr), move |result| {
+        let dialed = result.expect("a connection");
+        assert_eq!(*dialed.peer, PeerAddr::tcp(addr));
+        assert!(dialed.local.is_some_and(|local| local.ip().is_loopback() && local.port() != addr.port()));
+        assert_eq!(dialed.secure.is_some(), tls);
+        if let Some(secure) = dialed.secure {
+            assert_eq!((secure.version, secure.server_name), ("TLSv1.3", Some("localhost")));
+            assert!(secure.peer_certificate.is_some());
+            assert_eq!(dialed.alpn, Some(&b"http/1.1"[..]));
+        }
+        tell.send(()).expect("heard");
+        None
+    });
+    told.next();
+}
+
+fn over_a_unix_socket(world: &World) {
+    let server = Dialing::on(world);
+    let here = server.here();
+    let name = format!("uncork-dial-{}-{:?}-{}.sock", std::process::id(), world.mode, world.tls);
+    let path = std::env::temp_dir().join(name);
+    let mut peer = Server::unix(&path).expect("bound");
+    if world.tls {
+        peer = peer.tls(identity().server.clone());
+    }
+    let peer = peer.threads(1, |_: &mut Request<'_>| Switch::to("test", echo())).expect("running");
+    let (tell, told) = channel();
+    here.dial(secured(world, Dial::unix(&path)), move |result| {
+        let dialed = result.expect("a connection");
+        assert_eq!((*dialed.peer, dialed.local), (PeerAddr::Unix, None));
+        Some(speaker(b"hello".to_vec(), tell))
+    });
+    assert_eq!(told.recv_timeout(PATIENCE).expect("an echo"), b"hello");
+    peer.stop().expect("in order");
+    std::fs::remove_file(&path).expect("removed");
+}
+
+fn nobody_speaks_and_it_closes_quietly(world: &World) {
+    let server = Dialing::on(world);
+    let here = server.here();
+    let (tell, ends) = telling();
+    let addr = server.host.addr();
+    let peer = TcpListener::bind("127.0.0.1:0").expect("bound");
+    // Over TLS a server of ours looks at the end: it would tell a cut from a close.
+    let dial = if world.tls { to(world, addr) } else { Dial::tcp(peer.local_addr().expect("an address")) };
+    here.dial(dial, move |result| {
+        result.expect("a connection");
+        tell.send(()).expect("heard");
+        None
+    });
+    ends.next();
+    if !world.tls {
+        let (mut stream, _) = peer.accept().expect("a connection");
+        stream.set_read_timeout(Some(PATIENCE)).expect("set");
+        assert_eq!(stream.read(&mut [0; 1]).expect("an end in order"), 0);
+    }
+}
+
+fn its_waker_wakes_it(world: &World) {
+    let server = Dialing::on(world);
+    let here = server.here();
+    let ((give, wakers), (tell, calls)) = (telling::<Waker>(), telling::<Why>());
+    here.dial(to(world, server.host.addr()), move |result| {
+        let waker = result.expect("a connection").waker();
+        // Before it is called for the first time: that is remembered.
+        waker.wake();
+        give.send(waker).expect("heard");
+        let mut count = 0;
+        Some(Box::new(move |io: &mut Io<'_>| {
+            count += 1;
+            tell.send(io.why()).expect("heard");
+            if count == 3 { EventMask::TERMINATE } else { EventMask::EXTERNAL }
+        }))
+    });
+    let waker = wakers.next();
+    assert_eq!(calls.next(), Why::default());
+    assert!(calls.next().external());
+    waker.wake();
+    assert!(calls.next().external());
+}
+
+fn a_stream_is_adopted(world: &World) {
+    let server = Dialing::on(world);
+    let here = server.here();
+    let (mut ours, theirs) = UnixStream::pair().expect("a pair");
+    ours.set_read_timeout(Some(PATIENCE)).expect("set");
+    here.adopt_upgrade(theirs, echo()).expect("a loop");
+    ours.write_all(b"hello").expect("sent");
+    let mut got = [0; 5];
+    ours.read_exact(&mut got).expect("an echo");
+    assert_eq!(&got, b"hello");
+    // It is no HTTP server's connection that closes when it stops: it is told, and has the grace.
+    drop(server);
+    let (_, other) = UnixStream::pair().expect("a pair");
+    let dropped = telling::<()>();
+    let (kept, told) = dropped;
+    here.adopt_upgrade(other, move |_: &mut Io<'_>| {
+        let _ = &kept;
+        EventMask::TERMINATE
+    })
+    .expect_err("nobody there");
+    assert!(told.is_over(), "who can't speak is dropped");
+}
+
+/// It is not counted among the connections there may be.
+fn it_takes_nobodys_place(world: &World) {
+    let server = Dialing::within(world, Limits { connections: 1, connections_per_address: 1, ..Limits::default() });
+    let here = server.here();
+    let peer = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let (tell, told) = telling();
+    for _ in 0..3 {
+        let tell = tell.clone();
+        here.dial(Dial::tcp(peer.local_addr().expect("an address")), move |result| {
+            result.expect("a connection");
+            tell.send(()).expect("heard");
+            Some(Box::new(|_: &mut Io<'_>| EventMask::READ))
+        });
+        told.next();
+    }
+    // There is still one place; and when its guest leaves, no more than one.
+    let mut wire = server.host.connect();
+    server.of(&mut wire);
+    drop(wire);
+    server.here();
+}
+
+fn patient(tell: std::sync::mpsc::Sender<Why>) -> Box<dyn Upgrade> {
+    Box::new(move |io: &mut Io<'_>| {
+        tell.send(io.why()).expect("heard");
+        if io.why().stopping() { EventMask::TERMINATE } else { EventMask::READ }
+    })
+}
+
+fn it_is_told_that_the_server_stops(world: &World) {
+    let server = Dialing::on(world);
+    let here = server.here();
+    let peer = Dialing::on(world);
+    let (tell, calls) = telling();
+    here.dial(to(world, peer.host.addr()), move |result| {
+        result.expect("a connection");
+        Some(patient(tell))
+    });
+    assert!(!calls.next().stopping());
+    server.host.stopper.graceful(PATIENCE * 2);
+    assert!(calls.next().stopping());
+    server.host.ends();
+}
+
+/// Hands out its tickets and loops, and tells that it stops.
+#[derive(Clone)]
+struct Waiting {
+    requests: std::sync::mpsc::Sender<(Loop, Ticket)>,
+    stopping: std::sync::mpsc::Sender<()>,
+}
+
+impl Handler for Waiting {
+    fn request(&mut self, req: &mut Request<'_>) -> Action {
+        self.requests.send((req.here(), req.ticket())).expect("heard");
+        Action::Wait
+    }
+
+    fn stopping(&mut self) {
+        let _ = self.stopping.send(());
+    }
+}
+
+fn within_the_grace_connections_are_made(world: &World) {
+    let peer = Dialing::on(world);
+    let ((requests, asked), (stopping, stopped)) = (telling(), telling());
+    let host = world.serve(Waiting { requests, stopping });
+    let mut wire = host.connect();
+    wire.request("GET /", &[]);
+    let (here, ticket) = asked.next();
+    host.stopper.graceful(PATIENCE * 2);
+    stopped.next();
+    let (tell, calls) = telling();
+    here.dial(to(world, peer.host.addr()), move |result| {
+        result.expect("a connection");
+        Some(Box::new(move |io: &mut Io<'_>| {
+            // What it learns in its first call.
+            tell.send(io.why()).expect("heard");
+            EventMask::TERMINATE
+        }))
+    });
+    assert!(calls.next().stopping());
+    ticket.respond(Response::text("done")).expect("waited for");
+    wire.answer().is(200);
+    host.ends();
+}
+
+fn it_ends_with_the_grace(world: &World) {
+    let server = Dialing::on(world);
+    let here = server.here();
+    let peer = Dialing::on(world);
+    let ((tell, calls), (alive, dropped)) = (telling(), telling::<()>());
+    here.dial(to(world, peer.host.addr()), move |result| {
+        result.expect("a connection");
+        Some(Box::new(move |io: &mut Io<'_>| {
+            let _ = &alive;
+            tell.send(io.why()).expect("heard");
+            EventMask::READ
+        }))
+    });
+    calls.next();
+    server.host.stopper.graceful(Duration::from_millis(50));
+    assert!(calls.next().stopping());
+    server.host.ends();
+    assert!(dropped.is_over());
+}
+
+/// With a thread for each connection, too: the thread has nobody to serve, and turns all the same.
+fn a_loop_goes_on_without_its_guest(world: &World) {
+    let server = Dialing::on(world);
+    let here = server.here();
+    let (tell, told) = telling::<Moment>();
+    for delay in [0, 20] {
+        let tell = tell.clone();
+        here.after(Duration::from_millis(delay), move |now| tell.send(now).expect("heard"));
+        told.next();
+    }
+    let (tell, told) = channel();
+    here.dial(to(world, server.host.addr()), move |result| {
+        result.expect("a connection");
+        Some(speaker(b"hello".to_vec(), tell))
+    });
+    assert_eq!(told.recv_timeout(PATIENCE).expect("an echo"), b"hello");
+}
+
+/// A loop that has outgoing connections is used again for those that come in; neither disturbs the other.
+fn a_loop_takes_another_guest(world: &World) {
+    let server = Dialing::on(world);
+    let here = server.here();
+    let peer = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let (tell, calls) = telling();
+    here.dial(Dial::tcp(peer.local_addr().expect("an address")), move |result| {
+        result.expect("a connection");
+        Some(Box::new(move |io: &mut Io<'_>| {
+            tell.send((io.rx.bytes().to_vec(), io.rx.end())).expect("heard");
+            io.rx.consume(usize::MAX);
+            if io.rx.end() == RxEnd::NotYet { EventMask::READ } else { EventMask::TERMINATE }
+        }))
+    });
+    let (mut stream, _): (TcpStream, _) = peer.accept().expect("a connection");
+    assert_eq!(calls.next(), (Vec::new(), RxEnd::NotYet));
+    // Those who came before stay, so that all loops there are have their turn.
+    let mut guests = Vec::new();
+    let found = (0..64).any(|_| {
+        guests.push(server.host.connect());
+        guests.last_mut().is_some_and(|guest| server.of(guest).same(&here))
+    });
+    assert!(found, "the loop is not used again");
+    stream.write_all(b"still here").expect("sent");
+    assert_eq!(calls.next().0, b"still here");
+    drop(stream);
+    assert_eq!(calls.next().1, RxEnd::Clean);
+}

@@ -1,0 +1,182 @@
+//! Outgoing connections that come to nothing: why, in words, and exactly once.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
+
+use socket2::{Domain, Socket, Type};
+use uncork::{Dial, DialError, TlsClient};
+
+use crate::{
+    dialing::{Dialing, fails, to, trust, try_dial},
+    wire::PATIENCE,
+    world::{World, telling},
+};
+
+matrix! {
+    nobody_listens,
+    no_such_socket,
+    a_peer_that_never_answers,
+    a_peer_that_hangs_up,
+    a_peer_has_to_prove_its_name,
+    a_peer_that_nobody_vouches_for,
+    a_peer_that_does_not_speak_tls,
+    a_name_that_nobody_can_have,
+    a_loop_that_has_ended,
+    a_loop_that_ends_meanwhile,
+    a_panic_ends_the_connection_alone,
+}
+
+const SOON: Duration = Duration::from_millis(100);
+
+fn nobody_listens(world: &World) {
+    let server = Dialing::on(world);
+    let here = server.here();
+    let addr = {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        listener.local_addr().expect("an address")
+    };
+    let error = fails(&here, to(world, addr));
+    assert!(matches!(&error, DialError::Io(error) if error.kind() == ErrorKind::ConnectionRefused), "{error:?}");
+    assert!(error.to_string().contains("nobody listens"), "{error}");
+}
+
+fn no_such_socket(world: &World) {
+    let server = Dialing::on(world);
+    let error = fails(&server.here(), Dial::unix("/nowhere/at/all.sock"));
+    assert!(matches!(&error, DialError::Io(error) if error.kind() == ErrorKind::NotFound), "{error:?}");
+}
+
+/// A listener with no place left in its queue: who connects to it waits.
+fn deaf() -> (Socket, SocketAddr, Vec<Socket>) {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("bound");
+    listener.listen(0).expect("listening");
+    let addr = listener.local_addr().expect("an address");
+    let waiting = (0..4).map(|_| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.set_nonblocking(true).expect("set");
+        let _ = socket.connect(&addr);
+        socket
+    });
+    let waiting = waiting.collect();
+    let addr = addr.as_socket().expect("an address");
+    (listener, addr, waiting)
+}
+
+/// Without TLS it does not even connect; with TLS it does, and says nothing.
+fn a_peer_that_never_answers(world: &World) {
+    let server = Dialing::on(world);
+    let here = server.here();
+    let silent = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let deaf = deaf();
+    let addr = if world.tls { silent.local_addr().expect("an address") } else { deaf.1 };
+    let error = fails(&here, to(world, addr).within(SOON));
+    assert!(matches!(error, DialError::TimedOut), "{error:?}");
+    assert!(server.host.turns() < 100, "a loop that waits sleeps");
+}
+
+fn a_peer_that_hangs_up(world: &World) {
+    let server = Dialing::on(world);
+    let here = server.here();
+    let peer = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let told = try_dial(&here, to(world, peer.local_addr().expect("an address")));
+    let (mut stream, _) = peer.accept().expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    if world.tls {
+        // Its first words are read, so that closing is no reset.
+        let _ = stream.read(&mut [0; 4096]).expect("a hello");
+    }
+    drop(stream);
+    match told.recv_timeout(PATIENCE).expect("called") {
+        Ok(()) => assert!(!world.tls),
+        Err(error) => assert!(world.tls && error.to_string().contains("hung up"), "{error}"),
+    }
+}
+
+#[track_caller]
+fn says(error: &DialError, words: &str) {
+    assert!(matches!(error, DialError::Tls(_)) && error.to_string().contains(words), "{error}");
+}
+
+fn a_peer_has_to_prove_its_name(world: &World) {
+    let server = Dialing::on(world);
+    let here = server.here();
+    if world.tls {
+        for name in ["example.org", "127.0.0.1"] {
+            says(&fails(&here, to(world, server.host.addr()).tls(&trust(), name)), "another name");
+        }
+    }
+    server.here();
+}
+
+fn a_peer_that_nobody_vouches_for(world: &World) {
+    let server = Dialing::on(world);
+    let here = server.here();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let other = TlsClient::roots_pem(made.cert.pem().as_bytes()).expect("a root");
+    if world.tls {
+        let error = fails(&here, to(world, server.host.addr()).tls(&other, "localhost"));
+        assert!(matches!(error, DialError::Tls(_)), "{error}");
+    }
+    server.here();
+}
+
+fn a_peer_that_does_not_speak_tls(world: &World) {
+    let server = Dialing::on(world);
+    let here = server.here();
+    let peer = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let dial = Dial::tcp(peer.local_addr().expect("an address")).within(PATIENCE).tls(&trust(), "localhost");
+    let told = try_dial(&here, dial);
+    let (mut stream, _) = peer.accept().expect("a connection");
+    let _ = stream.read(&mut [0; 4096]).expect("a hello");
+    stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").expect("sent");
+    says(&told.recv_timeout(PATIENCE).expect("called").expect_err("no TLS"), "plain text");
+}
+
+fn a_name_that_nobody_can_have(world: &World) {
+    let server = Dialing::on(world);
+    let error = fails(&server.here(), Dial::tcp(server.host.addr()).tls(&trust(), "not a name"));
+    assert!(matches!(&error, DialError::BadName(name) if name == "not a name"), "{error:?}");
+}
+
+fn a_loop_that_has_ended(world: &World) {
+    let server = Dialing::on(world);
+    let (here, addr) = (server.here(), server.host.addr());
+    drop(server);
+    let told = try_dial(&here, to(world, addr));
+    // Before `dial` was back.
+    assert!(matches!(told.try_recv(), Ok(Err(DialError::LoopEnded))));
+}
+
+fn a_loop_that_ends_meanwhile(world: &World) {
+    let server = Dialing::on(world);
+    let here = server.here();
+    let silent = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let deaf = deaf();
+    let addr = if world.tls { silent.local_addr().expect("an address") } else { deaf.1 };
+    let (tell, told) = telling::<()>();
+    let pending = try_dial(&here, to(world, addr));
+    here.after(Duration::ZERO, move |_| tell.send(()).expect("heard"));
+    told.next();
+    server.host.stopper.stop();
+    server.host.ends();
+    assert!(matches!(pending.try_recv(), Ok(Err(DialError::LoopEnded))));
+}
+
+fn a_panic_ends_the_connection_alone(world: &World) {
+    let server = Dialing::on(world);
+    let here = server.here();
+    let peer = TcpListener::bind("127.0.0.1:0").expect("bound");
+    here.dial(Dial::tcp(peer.local_addr().expect("an address")), |_| panic!("on purpose"));
+    let (mut stream, _) = peer.accept().expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    assert_eq!(stream.read(&mut [0; 1]).map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset));
+    here.dial(Dial::unix("/nowhere"), |_| panic!("on purpose"));
+    let (tell, told) = telling();
+    here.after(Duration::ZERO, move |_| tell.send(()).expect("heard"));
+    told.next();
+    server.here();
+}

@@ -1,0 +1,104 @@
+//! Servers whose loops are dialled on, and who speaks there.
+
+use std::{
+    net::SocketAddr,
+    sync::mpsc::{Receiver, Sender, channel},
+};
+
+use uncork::{Dial, DialError, EventMask, Io, Limits, Loop, Request, Response, RxEnd, Switch, TlsClient, Upgrade};
+
+use crate::{
+    upgrading::echo,
+    wire::{PATIENCE, UPGRADE},
+    world::{Host, Told, World, identity, telling},
+};
+
+/// A server that echoes to who upgrades, and answers `GET /` when it has handed its loop to the test.
+pub(crate) struct Dialing {
+    pub(crate) host: Host,
+    loops: Told<Loop>,
+}
+
+impl Dialing {
+    pub(crate) fn on(world: &World) -> Self {
+        Self::within(world, Limits::default())
+    }
+
+    pub(crate) fn within(world: &World, limits: Limits) -> Self {
+        let (tell, loops) = telling();
+        let host = world.serve_within(limits, move |req: &mut Request<'_>| -> uncork::Action {
+            if req.wants_upgrade("test") {
+                return Switch::to("test", echo()).into();
+            }
+            tell.send(req.here()).expect("heard");
+            Response::text("here").into()
+        });
+        Self { host, loops }
+    }
+
+    /// A loop of the server, whose guest has left.
+    pub(crate) fn here(&self) -> Loop {
+        let mut wire = self.host.connect();
+        wire.request("GET /", &[]).answer().is(200);
+        self.loops.next()
+    }
+
+    /// The loop of the guest on `wire`.
+    pub(crate) fn of(&self, wire: &mut crate::wire::Wire) -> Loop {
+        wire.request("GET /", &[]).answer().is(200);
+        self.loops.next()
+    }
+}
+
+/// As that world's servers are dialled.
+pub(crate) fn to(world: &World, addr: SocketAddr) -> Dial {
+    secured(world, Dial::tcp(addr))
+}
+
+pub(crate) fn secured(world: &World, dial: Dial) -> Dial {
+    let dial = dial.within(PATIENCE);
+    if world.tls { dial.tls(&trust(), "localhost") } else { dial }
+}
+
+pub(crate) fn trust() -> TlsClient {
+    TlsClient::roots_pem(identity().cert.as_bytes()).expect("a root")
+}
+
+/// Dials, and tells how it went: nobody speaks.
+pub(crate) fn try_dial(here: &Loop, dial: Dial) -> Receiver<Result<(), DialError>> {
+    let (tell, told) = channel();
+    here.dial(dial, move |result| {
+        tell.send(result.map(|_| ())).expect("heard");
+        None
+    });
+    told
+}
+
+/// The error a dial ends with.
+#[track_caller]
+pub(crate) fn fails(here: &Loop, dial: Dial) -> DialError {
+    let told = try_dial(here, dial);
+    let error = told.recv_timeout(PATIENCE).expect("called").expect_err("no connection");
+    assert!(told.recv_timeout(PATIENCE).is_err(), "called once");
+    error
+}
+
+/// Speaks with an echo: asks for the upgrade, says `all`, and tells what comes back behind the answer's head.
+pub(crate) fn speaker(all: Vec<u8>, tell: Sender<Vec<u8>>) -> Box<dyn Upgrade> {
+    let all = [UPGRADE.as_bytes(), &all].concat();
+    let (mut said, mut got, mut from) = (0, Vec::new(), None);
+    Box::new(move |io: &mut Io<'_>| {
+        said += io.tx.write(&all[said..]);
+        got.extend_from_slice(io.rx.bytes());
+        io.rx.consume(usize::MAX);
+        if from.is_none() {
+            from = got.windows(4).position(|end| end == b"\r\n\r\n").map(|at| at + 4);
+        }
+        let whole = from.is_some_and(|from| got.len() - from == all.len() - UPGRADE.len());
+        if whole || io.rx.end() != RxEnd::NotYet {
+            tell.send(got.split_off(from.unwrap_or(0))).expect("heard");
+            return EventMask::TERMINATE;
+        }
+        if said < all.len() { EventMask::READ | EventMask::WRITE } else { EventMask::READ }
+    })
+}
