@@ -1,8 +1,15 @@
-//! The session relay, ready to run. One sends a file into a session, the other takes it out:
+//! The relays, ready to run. The rendezvous: one sends a file to a stream, the other takes it out.
 //!
 //!     cargo run --release --example relay
 //!
 //!     U=http://127.0.0.1:8080
+//!     S=$U/stream/$(curl -s -X POST $U/stream | cut -d '"' -f 4)
+//!     curl -T photo.jpg $S &
+//!     curl -o copy.jpg $S
+//!     cmp photo.jpg copy.jpg
+//!
+//! The session relay: the same in both directions, for as long as the session lives.
+//!
 //!     S=$U$(curl -s -c jar.txt -o /dev/null -w '%header{location}' -X PUT $U/cama/session)
 //!     curl -X POST -T photo.jpg $S &       # the guest sends: the URL is all it needs
 //!     curl -b jar.txt -o copy.jpg $S       # the host receives: the cookie makes it the host
@@ -19,10 +26,11 @@ use std::{process::ExitCode, time::Duration};
 use clap::Parser;
 use uncork::{
     Action, Handler, Request, Response,
-    relay::{SessionConfig, SessionRelay},
+    relay::{InvalidConfig, Rendezvous, RendezvousConfig, SessionConfig, SessionRelay},
 };
 
-/// Two peers exchange HTTP bodies through a URL: PUT /cama/session, then POST and GET what its Location says.
+/// Two peers exchange HTTP bodies through a URL: POST /stream, then PUT and GET /stream/ID; or PUT /cama/session, then
+/// POST and GET what its Location says.
 #[derive(Debug, Parser)]
 #[command(name = "relay", after_help = "Open the address in a browser for how to use it.")]
 struct Args {
@@ -30,6 +38,33 @@ struct Args {
     serve: common::ServeArgs,
     #[command(flatten)]
     relay: RelayArgs,
+
+    #[command(flatten)]
+    rendezvous: RendezvousArgs,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Rendezvous")]
+struct RendezvousArgs {
+    /// How long the sides of a stream have to meet
+    #[arg(long, value_name = "SECONDS", default_value_t = RendezvousConfig::default().ttl.as_secs())]
+    rendezvous_ttl: u64,
+
+    /// How long /status tells of a stream that is over
+    #[arg(long, value_name = "SECONDS", default_value_t = RendezvousConfig::default().record.as_secs())]
+    rendezvous_record: u64,
+}
+
+impl RendezvousArgs {
+    fn config(&self, body: u64, allow_origins: Vec<String>) -> RendezvousConfig {
+        RendezvousConfig {
+            ttl: Duration::from_secs(self.rendezvous_ttl),
+            record: Duration::from_secs(self.rendezvous_record),
+            body,
+            allow_origins,
+            ..RendezvousConfig::default()
+        }
+    }
 }
 
 #[derive(Debug, clap::Args)]
@@ -112,10 +147,11 @@ impl RelayArgs {
     }
 }
 
-/// The relay, and a page for people at the root.
+/// The relays, and a page for people at the root.
 #[derive(Clone)]
 struct Site {
     relay: SessionRelay,
+    rendezvous: Rendezvous,
 }
 
 impl Handler for Site {
@@ -123,6 +159,7 @@ impl Handler for Site {
         match (req.method(), req.path()) {
             ("GET" | "HEAD", "/") => page::about(req, &self.relay.config().base_path).into(),
             (_, path) if self.relay.serves(path) => self.relay.handle(req),
+            (_, path) if self.rendezvous.serves(path) => self.rendezvous.handle(req),
             (_, "/") => Response::new(405).header("Allow", "GET, HEAD").into(),
             _ => Response::text("There is nothing here.\n").status(404).into(),
         }
@@ -130,14 +167,19 @@ impl Handler for Site {
 
     fn stopping(&mut self) {
         self.relay.stopping();
+        self.rendezvous.stopping();
     }
 }
 
 fn main() -> ExitCode {
     let mut args = Args::parse();
     let body = *args.serve.max_body.get_or_insert(SessionConfig::default().body);
-    match SessionRelay::new(args.relay.config(body)) {
-        Ok(relay) => common::serve(&args.serve, Site { relay }),
+    let site = |relay: RelayArgs, rendezvous: &RendezvousArgs| -> Result<Site, InvalidConfig> {
+        let rendezvous = Rendezvous::new(rendezvous.config(body, relay.allow_origin.clone()))?;
+        Ok(Site { relay: SessionRelay::new(relay.config(body))?, rendezvous })
+    };
+    match site(args.relay, &args.rendezvous) {
+        Ok(site) => common::serve(&args.serve, site),
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(2)

@@ -43,6 +43,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rustls_native_certs", &["transport/tls/"]),
     ("base64", &["relay/"]),
     ("getrandom", &["relay/"]),
+    ("serde", &["relay/"]),
+    ("serde_json", &["relay/"]),
     ("subtle", &["relay/"]),
 ];
 

@@ -47,8 +47,10 @@
 
 mod addresses;
 mod config;
+mod rendezvous;
 mod session;
 mod wire;
 
 pub use config::InvalidConfig;
+pub use rendezvous::{Rendezvous, RendezvousConfig};
 pub use session::{SessionConfig, SessionRelay};

@@ -1,0 +1,143 @@
+//! What can be set about a rendezvous, each with its default and the reason for it.
+
+use std::time::Duration;
+
+use super::super::{
+    config::{self as checks, InvalidConfig},
+    wire::Manners,
+};
+
+/// How a [`Rendezvous`](super::Rendezvous) behaves.
+///
+/// ```
+/// use std::time::Duration;
+/// use uncork::relay::{Rendezvous, RendezvousConfig};
+/// let config = RendezvousConfig { ttl: Duration::from_secs(300), ..RendezvousConfig::default() };
+/// let rendezvous = Rendezvous::new(config)?;
+/// # Ok::<(), uncork::relay::InvalidConfig>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RendezvousConfig {
+    /// Under which path the service lives. `/x`: streams are then at `/x/stream/<id>`. A slash at its end is ignored;
+    /// empty, the default, means the root.
+    pub base_path: String,
+    /// The `Server` field of every answer; empty, the default, for none.
+    pub server: String,
+    /// How long the sides have to meet, from the stream's creation. An error that was posted before anybody was there
+    /// is kept for as long. 60 s, as the original.
+    pub ttl: Duration,
+    /// How long `/status` tells of a stream that is over. 60 s, as the original. When room is needed, the oldest
+    /// records go earlier.
+    pub record: Duration,
+    /// How long a stream may run, however busy it is; then both sides are told. 7 days.
+    pub lifetime: Duration,
+    /// Streams in all, with the records of those that are over; one more is refused with 503. 10,000, at about a KiB
+    /// each while nothing moves.
+    pub streams: usize,
+    /// Streams created by one address (one /64 network in IPv6), records included; one more is refused with 429.
+    /// 1,000, a tenth of all: it takes ten addresses to fill the rendezvous.
+    pub streams_per_address: usize,
+    /// Streams one address may create in a minute, over a long time; 0 for no limit. 600.
+    pub creations_per_minute: u32,
+    /// Streams one address may create at once, before the rate applies. 100.
+    pub creation_burst: u32,
+    /// Bytes of the JSON that creates a stream, or reports an error; more is refused with 413. 64 KiB.
+    pub json: usize,
+    /// Bytes of such JSON that are kept for all streams together; beyond it, creation is refused with 503. 64 MiB.
+    pub json_total: usize,
+    /// Bytes of one stream; more is refused with 413. 1 TiB: nothing of it is stored, so it costs time only. The
+    /// engine's own [`Limits::body`](uncork::Limits::body) applies as well, and its default is 1 GiB. (So does
+    /// [`Limits::body_time`](uncork::Limits::body_time): how long a source may pause.)
+    pub body: u64,
+    /// The most receivers that can be asked for with `?n=K`. 16: each has a pipe of its own.
+    pub receivers: usize,
+    /// Bytes of the pipe between the source and each receiver. 256 KiB: smaller costs system calls, larger memory.
+    pub pipe: usize,
+    /// What receivers see when the source is lost half way: `false`, a body that ends in order, as the original has
+    /// it; `true`, a broken connection, so that a part is never taken for the whole. Clients ask for the latter with
+    /// `?strict=1`, when they create the stream or receive it. A download of known length breaks either way.
+    pub strict: bool,
+    /// Whether `GET /stream` lists all streams. Ids are the only secret there is: for trusted networks only, and off.
+    /// A program can serve [`Rendezvous::list`](super::Rendezvous::list) elsewhere.
+    pub list: bool,
+    /// Whether downloads carry what keeps a browser from running them in this origin's name, or keeping them
+    /// (`nosniff`, a sandboxing policy, `no-store`, `noindex`), beside the stream's own fields. On.
+    pub neutral: bool,
+    /// Origins whose pages may use the service from a browser (CORS): `https://example.org`, or `*` for all. None by
+    /// default.
+    pub allow_origins: Vec<String>,
+}
+
+impl Default for RendezvousConfig {
+    fn default() -> Self {
+        Self {
+            base_path: String::new(),
+            server: String::new(),
+            ttl: Duration::from_secs(60),
+            record: Duration::from_secs(60),
+            lifetime: Duration::from_secs(7 * 24 * 3600),
+            streams: 10_000,
+            streams_per_address: 1_000,
+            creations_per_minute: 600,
+            creation_burst: 100,
+            json: 64 * 1024,
+            json_total: 64 << 20,
+            body: 1 << 40,
+            receivers: 16,
+            pipe: 256 * 1024,
+            strict: false,
+            list: false,
+            neutral: true,
+            allow_origins: Vec::new(),
+        }
+    }
+}
+
+impl RendezvousConfig {
+    /// Checked, and with the base path in its one spelling.
+    pub(super) fn checked(mut self) -> Result<Self, InvalidConfig> {
+        self.base_path = checks::base_path(&self.base_path)?;
+        checks::server(&self.server)?;
+        checks::origins(&self.allow_origins)?;
+        checks::times([&mut self.ttl, &mut self.record, &mut self.lifetime]);
+        if self.receivers == 0 {
+            return Err(InvalidConfig("a stream must be allowed one receiver at least"));
+        }
+        Ok(self)
+    }
+}
+
+impl Manners for RendezvousConfig {
+    const REQUEST_FIELDS: &'static str = "Content-Type";
+    const EXPOSED_FIELDS: &'static str = "*";
+    const COOKIES: bool = false;
+
+    fn server(&self) -> &str {
+        &self.server
+    }
+
+    fn origins(&self) -> &[String] {
+        &self.allow_origins
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_work_is_refused_before_it_runs() {
+        let with = |change: fn(&mut RendezvousConfig)| {
+            let mut config = RendezvousConfig::default();
+            change(&mut config);
+            config.checked()
+        };
+        assert!(with(|_| {}).is_ok());
+        assert!(with(|c| c.base_path = "x".into()).is_err());
+        assert!(with(|c| c.server = "a\r\nb: c".into()).is_err());
+        assert!(with(|c| c.allow_origins = vec!["example.org".into()]).is_err());
+        assert!(with(|c| c.receivers = 0).is_err());
+        let forever = with(|c| (c.ttl, c.record, c.lifetime) = (Duration::MAX, Duration::MAX, Duration::MAX));
+        assert!(forever.is_ok_and(|c| c.ttl < Duration::MAX), "a clock can take it");
+    }
+}

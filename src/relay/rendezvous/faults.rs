@@ -1,0 +1,93 @@
+//! Every error a client can be told: status, name and message, word for word as the original has them.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+use uncork::Response;
+
+/// An error, as it is told: `{"name":…,"message":…}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub(super) status: u16,
+    pub(super) name: Cow<'static, str>,
+    pub(super) message: Cow<'static, str>,
+}
+
+const fn fault(status: u16, name: &'static str, message: &'static str) -> Fault {
+    Fault { status, name: Cow::Borrowed(name), message: Cow::Borrowed(message) }
+}
+
+// Those of the original.
+pub(super) const BAD_ROUTE: Fault =
+    fault(404, "BadRouteError", "No endpoint exists for the specified method and/or route");
+pub(super) const NOT_FOUND: Fault = fault(404, "SessionNotFoundError", "The specified session id does not exist");
+pub(super) const SOURCE_TAKEN: Fault =
+    fault(429, "AlreadyConnectedError", "A client has already connected to the source side of this stream");
+pub(super) const DESTINATION_TAKEN: Fault =
+    fault(429, "AlreadyConnectedError", "A client has already connected to the destination side of this stream");
+pub(super) const TIMED_OUT: Fault =
+    fault(504, "SessionTimeoutError", "The specified session expired before both sides connected");
+pub(super) const STARTED: Fault =
+    fault(409, "StreamStartedError", "The specified session has already started streaming");
+pub(super) const SOURCE_ERROR: Fault = fault(502, "StreamSourceError", "Stream source raised an error");
+pub(super) const SOURCE_CLOSED: Fault = fault(502, "StreamSourceError", "Stream source closed unexpectedly");
+pub(super) const DESTINATION_ERROR: Fault = fault(502, "StreamDestinationError", "Stream destination raised an error");
+pub(super) const DESTINATION_CLOSED: Fault =
+    fault(502, "StreamDestinationError", "Stream destination closed unexpectedly");
+pub(super) const STREAM_ERROR: Fault = fault(502, "StreamError", "Stream raised an error");
+/// What a client reports without saying more.
+pub(super) const UNSPECIFIED: Fault = fault(400, "Error", "The other side encountered an unspecified error");
+
+// Our own: the original has no limits.
+pub(super) const NO_RANDOM: Fault = fault(500, "InternalError", "The system gives no random numbers");
+pub(super) const STOPPING: Fault = fault(503, "ServerStoppingError", "The server is stopping");
+pub(super) const JSON_TOO_LARGE: Fault = fault(413, "BodyTooLargeError", "The JSON is too large");
+pub(super) const STREAM_TOO_LARGE: Fault = fault(413, "BodyTooLargeError", "The stream is too large");
+pub(super) const TOO_MANY: Fault = fault(503, "TooManyStreamsError", "There are too many streams");
+pub(super) const TOO_MANY_OF_ADDRESS: Fault =
+    fault(429, "TooManyStreamsError", "There are too many streams of this address");
+pub(super) const TOO_FAST: Fault = fault(429, "RateLimitError", "Streams are created too fast");
+pub(super) const CROWDED: Fault = fault(429, "RateLimitError", "Too many addresses create streams");
+pub(super) const SERVICE_WORKER: Fault = fault(400, "BadRequestError", "A stream cannot be a service worker");
+
+impl Fault {
+    pub(super) fn invalid_body(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status: 400, name: "InvalidBodyError".into(), message: message.into() }
+    }
+
+    pub(super) fn invalid_query(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status: 400, name: "InvalidQueryError".into(), message: message.into() }
+    }
+
+    /// As JSON.
+    pub(super) fn json(&self) -> String {
+        format!("{{\"name\":{},\"message\":{}}}", quoted(&self.name), quoted(&self.message))
+    }
+
+    pub(super) fn response(&self) -> Response {
+        json(self.status, self.json())
+    }
+}
+
+/// A JSON string.
+pub(super) fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
+}
+
+/// An answer in JSON.
+pub(super) fn json(status: u16, body: String) -> Response {
+    Response::new(status).header("Content-Type", "application/json").body(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_without_spaces_and_in_order() {
+        let want = r#"{"name":"SessionNotFoundError","message":"The specified session id does not exist"}"#;
+        assert_eq!(NOT_FOUND.json(), want);
+        let odd = Fault::invalid_body("a \"b\"\u{8}\n\u{1}ü");
+        assert_eq!(odd.json(), r#"{"name":"InvalidBodyError","message":"a \"b\"\b\n\u0001ü"}"#);
+    }
+}

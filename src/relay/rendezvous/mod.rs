@@ -1,0 +1,477 @@
+//! The rendezvous: what one PUTs at a URL, another GETs from it. After "http-rendezvous", whose clients it serves.
+//!
+//! ```text
+//!   POST <base>/stream              201 {"stream":"<id>"}     (?n=K receivers, ?strict=1; download and upload headers)
+//!   PUT  <base>/stream/<id>         waits for the receivers, then its body goes to them
+//!   GET  <base>/stream/<id>         waits for the source                                   (?strict=1)
+//!   POST <base>/stream/<id>/error   tells the other side, now or when it comes
+//!   GET  <base>/stream/<id>/status  what became of it
+//!   GET  <base>/stream              all of them, if the configuration allows it
+//!   GET  <base>/ping                pong
+//! ```
+//!
+//! | file | knows |
+//! |---|---|
+//! | `config` | what can be set, and why it is what it is |
+//! | `faults` | every error, word for word |
+//! | `json`, `body` | what clients send; header fields are checked here |
+//! | `stream` | one stream: every transition, and who is told what |
+//! | `state` | all streams; when something is to be done about each |
+//! | `transfer` | a body on its way |
+//! | here | which request is answered how |
+//!
+//! Bodies are never stored. While a source waits it is not read at all (`100 Continue` goes out at once all the same,
+//! as the original does it: the systems' buffers hold what comes). Then one bounded pipe to each receiver lies between,
+//! and a receiver that stalls stops the source.
+//!
+//! **Locking.** One mutex around the state, as in the session relay. Under it, tickets are only spoken to (that leaves
+//! a message for a loop); closures run without it, and take it first thing. It is taken a handful of times a stream,
+//! never while bytes move.
+//!
+//! **Time.** There is no timer for streams: whoever waits has the stream's time as its own, and one that nobody waits
+//! for is looked at when somebody asks, or room is needed.
+
+mod body;
+mod config;
+mod faults;
+mod json;
+mod state;
+mod stream;
+mod transfer;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use uncork::{Action, End, Handler, Moment, Request, RequestId, Response, h1::Headers};
+
+pub use self::config::RendezvousConfig;
+use self::{
+    body::{Collect, Wish},
+    faults::Fault,
+    state::{Full, Id, Order, State},
+    stream::{Receiver, Seat, Source, Stream},
+    transfer::{Doorman, Inlets},
+};
+use super::{
+    addresses::Refused,
+    config::InvalidConfig,
+    wire::{Face, parameter, retry_after},
+};
+
+/// When to come back if there is no telling.
+const SOON: Duration = Duration::from_secs(1);
+
+/// The rendezvous, a [`Handler`]. Clones are one rendezvous: each loop has one, and the sides of a stream may be on
+/// different ones.
+///
+/// Served alone, it answers 404 to what it does not know. To mount it beside other things, ask
+/// [`serves`](Self::serves) and [`handle`](Self::handle), and forward [`stopping`](Handler::stopping).
+#[derive(Clone)]
+pub struct Rendezvous {
+    shared: Arc<Shared>,
+    /// This clone's server stops. Another clone's may go on.
+    stopping: bool,
+}
+
+struct Shared {
+    config: RendezvousConfig,
+    state: Mutex<State>,
+}
+
+/// Which side of a stream a request is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Source,
+    Destination,
+}
+
+/// What a path names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place<'a> {
+    Ping,
+    Streams,
+    Stream(&'a str),
+    Error(&'a str),
+    Status(&'a str),
+}
+
+impl<'a> Place<'a> {
+    /// Of a path below the base. One slash at its end is ignored.
+    fn of(path: &'a str) -> Option<Self> {
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let rest = match path {
+            "/ping" => return Some(Self::Ping),
+            "/stream" => return Some(Self::Streams),
+            _ => path.strip_prefix("/stream/")?,
+        };
+        let (id, what) = rest.split_once('/').map_or((rest, None), |(id, what)| (id, Some(what)));
+        if id.is_empty() || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
+            return None;
+        }
+        match what {
+            None => Some(Self::Stream(id)),
+            Some("error") => Some(Self::Error(id)),
+            Some("status") => Some(Self::Status(id)),
+            Some(_) => None,
+        }
+    }
+
+    fn allow(self) -> &'static str {
+        match self {
+            Self::Ping | Self::Status(_) => "GET",
+            Self::Streams | Self::Error(_) => "POST",
+            Self::Stream(_) => "GET, PUT",
+        }
+    }
+}
+
+impl Rendezvous {
+    /// A rendezvous without streams.
+    ///
+    /// # Errors
+    /// If the configuration cannot work.
+    pub fn new(config: RendezvousConfig) -> Result<Self, InvalidConfig> {
+        Ok(Self::of(config.checked()?))
+    }
+
+    fn of(config: RendezvousConfig) -> Self {
+        let state = Mutex::new(State::new(&config));
+        Self { shared: Arc::new(Shared { config, state }), stopping: false }
+    }
+
+    /// How it was configured, with the base path in its one spelling.
+    pub fn config(&self) -> &RendezvousConfig {
+        &self.shared.config
+    }
+
+    /// Whether a path is the rendezvous': `/stream`, `/ping` and what is under them, below its base path.
+    pub fn serves(&self, path: &str) -> bool {
+        let rest = path.strip_prefix(self.shared.config.base_path.as_str());
+        let under = |name| rest.and_then(|rest| rest.strip_prefix(name));
+        ["/stream", "/ping"].into_iter().filter_map(under).any(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// Answers a request, whether or not its path is the rendezvous': what is not gets a 404.
+    pub fn handle(&self, req: &mut Request<'_>) -> Action {
+        let face = Face::of(req, &self.shared.config);
+        match self.route(req, &face) {
+            Action::Respond(response) => face.dress(response, &self.shared.config).into(),
+            action => action,
+        }
+    }
+
+    /// All streams, also those that are over, as a JSON array of what `/status` says of each. Their ids are the only
+    /// secret there is: for trusted networks only.
+    pub fn list(&self, now: Moment) -> Response {
+        let mut list = String::from("[");
+        for (id, stream) in self.shared.lock().all(&self.shared.config, now) {
+            if list.len() > 1 {
+                list.push(',');
+            }
+            list.push_str(&stream.status(&id.to_string()));
+        }
+        list.push(']');
+        faults::json(200, list)
+    }
+
+    fn route(&self, req: &mut Request<'_>, face: &Face) -> Action {
+        let nowhere = || faults::BAD_ROUTE.response().into();
+        let rest = req.path().strip_prefix(self.shared.config.base_path.as_str());
+        let Some(place) = rest.and_then(Place::of) else { return nowhere() };
+        match (req.method(), place) {
+            ("GET", Place::Ping) => Response::new(200).body("pong").into(),
+            ("POST", Place::Streams) => self.create(req, face),
+            ("GET", Place::Streams) if self.shared.config.list => self.list(req.now()).into(),
+            ("PUT", Place::Stream(id)) => self.connect(req, id, Side::Source, face),
+            ("GET", Place::Stream(id)) => self.connect(req, id, Side::Destination, face),
+            ("POST", Place::Error(id)) => self.report(req, id, face),
+            ("GET", Place::Status(id)) => self.status(id, req.now()).into(),
+            ("OPTIONS", place) => {
+                face.preflight(req, &self.shared.config, place.allow()).map_or_else(nowhere, Into::into)
+            }
+            _ => nowhere(),
+        }
+    }
+
+    /// `POST <base>/stream`
+    fn create(&self, req: &Request<'_>, face: &Face) -> Action {
+        if self.stopping {
+            return stopping().into();
+        }
+        let most = self.shared.config.receivers;
+        let receivers = match parameter(req, "n").map(str::parse) {
+            None => 1,
+            Some(Ok(n)) if (1..=most).contains(&n) => n,
+            Some(_) => return Fault::invalid_query(format!("n must be a number from 1 to {most}")).response().into(),
+        };
+        let (strict, owner, now) = (wants_strict(req), req.peer().ip(), req.now());
+        let shared = self.shared.clone();
+        self.collect(req, face, move |body| match Wish::parse(body) {
+            Ok(wish) => shared.create(Order { wish, receivers, strict, owner }, now),
+            Err(fault) => fault.response(),
+        })
+    }
+
+    /// `PUT` and `GET <base>/stream/<id>`
+    fn connect(&self, req: &mut Request<'_>, id: &str, side: Side, face: &Face) -> Action {
+        if self.stopping {
+            return stopping().into();
+        }
+        // Another origin's script must not get between this origin and its pages.
+        if req.header("service-worker").is_some() {
+            return faults::SERVICE_WORKER.response().into();
+        }
+        let Some(id) = Id::parse(id) else { return faults::NOT_FOUND.response().into() };
+        let (config, now) = (&self.shared.config, req.now());
+        let mut state = self.shared.lock();
+        let connected = state.with(id, config, now, |stream| {
+            let length = if req.has_body() { req.content_length() } else { Some(0) };
+            let refused = match side {
+                Side::Source => stream
+                    .refuses_source()
+                    .or_else(|| length.is_some_and(|n| n > config.body).then_some(faults::STREAM_TOO_LARGE)),
+                Side::Destination => stream.refuses_receiver(),
+            };
+            if let Some(fault) = refused {
+                return Err(fault);
+            }
+            let seat = self.shared.seat(req, id, side, face, stream.left(now));
+            match side {
+                Side::Source => stream.connect_source(Source { seat, length }),
+                Side::Destination => stream.connect_receiver(Receiver { seat, strict: wants_strict(req) }),
+            }
+            self.shared.start(id, stream, now);
+            Ok(())
+        });
+        match connected {
+            Some(Ok(())) => Action::Wait,
+            Some(Err(fault)) => fault.response().into(),
+            None => faults::NOT_FOUND.response().into(),
+        }
+    }
+
+    /// `POST <base>/stream/<id>/error`
+    fn report(&self, req: &Request<'_>, id: &str, face: &Face) -> Action {
+        let (config, now) = (&self.shared.config, req.now());
+        let Some(id) = Id::parse(id) else { return faults::NOT_FOUND.response().into() };
+        // Before anything is read; and again when it was.
+        match self.shared.lock().with(id, config, now, |stream| stream.is_waiting()) {
+            None => return faults::NOT_FOUND.response().into(),
+            Some(false) => return faults::STARTED.response().into(),
+            Some(true) => {}
+        }
+        let shared = self.shared.clone();
+        self.collect(req, face, move |body| match body::client_error(body) {
+            Ok(fault) => shared.post(id, fault, now),
+            Err(fault) => fault.response(),
+        })
+    }
+
+    /// `GET <base>/stream/<id>/status`
+    fn status(&self, text: &str, now: Moment) -> Response {
+        let Some(id) = Id::parse(text) else { return faults::NOT_FOUND.response() };
+        let status = self.shared.lock().with(id, &self.shared.config, now, |stream| stream.status(text));
+        status.map_or_else(|| faults::NOT_FOUND.response(), |status| faults::json(200, status))
+    }
+
+    /// Answers when the body, which is to be a small one, is there.
+    fn collect(&self, req: &Request<'_>, face: &Face, then: impl FnOnce(&[u8]) -> Response + Send + 'static) -> Action {
+        let limit = self.shared.config.json;
+        if !req.has_body() {
+            return then(&[]).into();
+        }
+        if req.content_length().is_some_and(|n| n > limit as u64) {
+            return faults::JSON_TOO_LARGE.response().into();
+        }
+        let (shared, face) = (self.shared.clone(), face.clone());
+        Action::Receive(Box::new(Collect {
+            bytes: Vec::new(),
+            limit,
+            dress: move |response| face.dress(response, &shared.config),
+            then,
+        }))
+    }
+}
+
+impl Default for Rendezvous {
+    /// A rendezvous with the defaults of [`RendezvousConfig`].
+    fn default() -> Self {
+        Self::of(RendezvousConfig::default())
+    }
+}
+
+impl fmt::Debug for Rendezvous {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rendezvous").field("config", self.config()).finish_non_exhaustive()
+    }
+}
+
+impl Handler for Rendezvous {
+    fn request(&mut self, req: &mut Request<'_>) -> Action {
+        self.handle(req)
+    }
+
+    /// Everybody who waits is told to come back later; what is on its way gets the server's grace time.
+    fn stopping(&mut self) {
+        self.stopping = true;
+        self.shared.lock().each(|stream| stream.stop(&self.shared.config));
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn create(&self, order: Order, now: Moment) -> Response {
+        let id = match Id::generate() {
+            Ok(id) => id,
+            Err(error) => {
+                log::error!(target: "uncork::relay", "the system gives no random bytes: {error}");
+                return faults::NO_RANDOM.response();
+            }
+        };
+        let created = self.lock().create(id, order, &self.config, now);
+        let (fault, after) = match created {
+            Ok(()) => return faults::json(201, format!("{{\"stream\":\"{id}\"}}")),
+            Err(Full::Streams) => (faults::TOO_MANY, self.config.ttl),
+            Err(Full::Address(Refused::TooMany)) => (faults::TOO_MANY_OF_ADDRESS, self.config.ttl),
+            Err(Full::Address(Refused::TooFast(after))) => (faults::TOO_FAST, after),
+            Err(Full::Address(Refused::Crowded)) => (faults::CROWDED, SOON),
+        };
+        fault.response().header("Retry-After", retry_after(after))
+    }
+
+    /// Has a request wait for the others.
+    fn seat(self: &Arc<Self>, req: &mut Request<'_>, id: Id, side: Side, face: &Face, left: Duration) -> Seat {
+        let request = req.id();
+        let shared = self.clone();
+        req.on_end(move |end| shared.ended(id, side, request, end));
+        let ticket = req.ticket();
+        let (shared, its_face) = (self.clone(), face.clone());
+        ticket.fallback(left, move |now| shared.expired(id, &its_face, now));
+        if side == Side::Source && req.expects_continue() {
+            ticket.inform(100, Headers::new());
+        }
+        Seat { id: request, ticket, face: face.clone() }
+    }
+
+    /// Starts the stream, if everybody is there.
+    fn start(self: &Arc<Self>, id: Id, stream: &mut Stream, now: Moment) {
+        let Some((source, receivers)) = stream.start() else { return };
+        for seat in receivers.chain([&source.seat]) {
+            // In place of the time to meet.
+            let (shared, face) = (self.clone(), seat.face.clone());
+            seat.ticket.fallback(self.config.lifetime, move |now| shared.outlived(id, &face, now));
+        }
+        if source.length == Some(0) {
+            stream.begin(true, &self.config, now);
+            return;
+        }
+        let too_large = source.seat.face.dress(faults::STREAM_TOO_LARGE.response().close(), &self.config);
+        // If it has left meanwhile, its end is on its way.
+        let _ = source.seat.ticket.receive(Doorman { shared: self.clone(), id, too_large: Some(too_large) });
+    }
+
+    /// The source's first byte is there, or its end.
+    fn begin(&self, id: Id, empty: bool) -> Option<Inlets> {
+        let mut state = self.lock();
+        let now = state.latest()?;
+        state.with(id, &self.config, now, |stream| stream.begin(empty, &self.config, now))?
+    }
+
+    fn post(&self, id: Id, fault: Fault, now: Moment) -> Response {
+        match self.lock().with(id, &self.config, now, |stream| stream.post(fault, &self.config, now)) {
+            Some(true) => Response::new(200),
+            Some(false) => faults::STARTED.response(),
+            None => faults::NOT_FOUND.response(),
+        }
+    }
+
+    /// Nobody came in time. Runs on the request's loop; its return value answers.
+    fn expired(&self, id: Id, face: &Face, now: Moment) -> Response {
+        self.lock().with(id, &self.config, now, |stream| match stream.is_waiting() {
+            true => stream.expire(&self.config, now),
+            // Everybody came in this very moment: this request has its answer all the same.
+            false => stream.outlive(&self.config, now),
+        });
+        face.dress(faults::TIMED_OUT.response(), &self.config)
+    }
+
+    /// The stream has run for longer than any may.
+    fn outlived(&self, id: Id, face: &Face, now: Moment) -> Response {
+        self.lock().with(id, &self.config, now, |stream| stream.outlive(&self.config, now));
+        face.dress(faults::STREAM_ERROR.response().close(), &self.config)
+    }
+
+    /// A request is over, however it ended.
+    fn ended(&self, id: Id, side: Side, request: RequestId, end: &End) {
+        let mut state = self.lock();
+        let now = state.at(end.now);
+        state.with(id, &self.config, now, |stream| match side {
+            Side::Source => stream.source_ended(request, end.why, &self.config, now),
+            Side::Destination => stream.receiver_ended(request, end.why, &self.config, now),
+        });
+    }
+}
+
+fn wants_strict(req: &Request<'_>) -> bool {
+    parameter(req, "strict") == Some("1")
+}
+
+fn stopping() -> Response {
+    faults::STOPPING.response().header("Retry-After", retry_after(SOON))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        for (path, place) in [
+            ("/ping", Some(Place::Ping)),
+            ("/ping/", Some(Place::Ping)),
+            ("/ping//", None),
+            ("/stream", Some(Place::Streams)),
+            ("/stream/", Some(Place::Streams)),
+            ("/stream//", None),
+            ("/streams", None),
+            ("/stream/a_b-C9", Some(Place::Stream("a_b-C9"))),
+            ("/stream/a/", Some(Place::Stream("a"))),
+            ("/stream/a.b", None),
+            ("/stream/%61", None),
+            ("/stream/a/error", Some(Place::Error("a"))),
+            ("/stream/a/error/", Some(Place::Error("a"))),
+            ("/stream/a/status", Some(Place::Status("a"))),
+            ("/stream/a/status/x", None),
+            ("/stream/a/other", None),
+            ("/stream//error", None),
+            ("/", None),
+            ("", None),
+        ] {
+            assert_eq!(Place::of(path), place, "{path}");
+        }
+    }
+
+    #[test]
+    fn it_serves_what_is_under_its_base() {
+        let at_root = Rendezvous::default();
+        let config = RendezvousConfig { base_path: "/x/".into(), ..RendezvousConfig::default() };
+        let below = Rendezvous::new(config).unwrap();
+        for (path, root, base) in [
+            ("/stream", true, false),
+            ("/ping/", true, false),
+            ("/stream/x/y/z", true, false),
+            ("/streams", false, false),
+            ("/", false, false),
+            ("/x/stream", false, true),
+            ("/x", false, false),
+        ] {
+            assert_eq!((at_root.serves(path), below.serves(path)), (root, base), "{path}");
+        }
+    }
+}

@@ -1,0 +1,551 @@
+//! One stream: who waits, what moves, how it ended. Every transition is in this file. Nothing in here locks, reads a
+//! clock or calls application code; under the rendezvous' lock, tickets are only spoken to.
+//!
+//! ```text
+//!             everybody there          first byte            last receiver's end
+//!   Waiting ─────────────────▶ Meeting ──────────▶ Streaming ──────────────────▶ Over(Finished)
+//!      │ a side drops, an error is posted,  │ a side is lost   │
+//!      ▼ time is over                       ▼                  ▼
+//!   Over(…)                              Over(…)            Over(…)
+//! ```
+//!
+//! The receivers' answers begin with the first byte (or the end) of the source: until then there is still a way to
+//! tell them that it failed.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant, SystemTime},
+};
+
+use uncork::{Action, Ended, Moment, Moved, RequestId, Response, Ticket, pipe};
+
+use super::{
+    super::wire::{Face, neutral},
+    RendezvousConfig,
+    body::{Fields, Wish},
+    faults::{self, Fault},
+    transfer::{Exact, Inlets},
+};
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Finished,
+    SourceClosed,
+    SourceFailed,
+    DestinationClosed,
+    DestinationFailed,
+    NobodyCame,
+    NoSource,
+    NoDestination,
+    ClientError,
+}
+
+impl Outcome {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Finished => "FINISHED",
+            Self::SourceClosed => "SRC_DISCONNECTED",
+            Self::SourceFailed => "SRC_ERROR",
+            Self::DestinationClosed => "DST_DISCONNECTED",
+            Self::DestinationFailed => "DST_ERROR",
+            Self::NobodyCame => "TIMEOUT_NO_SRC_NO_DST",
+            Self::NoSource => "TIMEOUT_NO_SRC",
+            Self::NoDestination => "TIMEOUT_NO_DST",
+            Self::ClientError => "CLIENT_ERROR",
+        }
+    }
+
+    /// What `/status` says of it, and the other side is told.
+    fn fault(self) -> Option<Fault> {
+        Some(match self {
+            Self::SourceClosed => faults::SOURCE_CLOSED,
+            Self::SourceFailed => faults::SOURCE_ERROR,
+            Self::DestinationClosed => faults::DESTINATION_CLOSED,
+            Self::DestinationFailed => faults::DESTINATION_ERROR,
+            _ => return None,
+        })
+    }
+
+    fn of_source(why: Ended) -> Self {
+        if why == Ended::PeerLeft { Self::SourceClosed } else { Self::SourceFailed }
+    }
+
+    fn of_destination(why: Ended) -> Self {
+        if why == Ended::PeerLeft { Self::DestinationClosed } else { Self::DestinationFailed }
+    }
+}
+
+/// When something is to be done about a stream, if nobody comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// The sides have to meet by then.
+    Meet(Instant),
+    /// Its requests have clocks of their own.
+    Never,
+    /// Its record is forgotten then.
+    Forget(Instant),
+}
+
+/// A request that waits for its answer.
+pub(super) struct Seat {
+    pub(super) id: RequestId,
+    pub(super) ticket: Ticket,
+    pub(super) face: Face,
+}
+
+impl Seat {
+    /// Gone: it was answered otherwise, or has left; its end says so.
+    fn tell(self, response: Response, config: &RendezvousConfig) {
+        let _ = self.ticket.respond(self.face.dress(response, config));
+    }
+}
+
+/// Whoever sends.
+pub(super) struct Source {
+    pub(super) seat: Seat,
+    /// How long its body is; `None` if it is chunked.
+    pub(super) length: Option<u64>,
+}
+
+/// Whoever receives.
+pub(super) struct Receiver {
+    pub(super) seat: Seat,
+    pub(super) strict: bool,
+}
+
+enum Life {
+    /// Not everybody is there.
+    Waiting,
+    /// Everybody is there; the source is asked for its body.
+    Meeting,
+    Streaming(Flow),
+    Over {
+        outcome: Outcome,
+        at: SystemTime,
+        until: Instant,
+        /// An error that was posted before anybody was there to hear it.
+        posted: Option<Fault>,
+    },
+}
+
+impl Life {
+    fn is_waiting(&self) -> bool {
+        matches!(self, Self::Waiting)
+    }
+}
+
+/// A stream that moves.
+struct Flow {
+    /// The receivers' requests that are not over.
+    receivers: Vec<RequestId>,
+    /// How one of several was lost.
+    lost: Option<Outcome>,
+    /// The source's body was received whole. Set before the pipes are finished.
+    whole: Arc<AtomicBool>,
+    /// How long it is, if that is known.
+    length: Option<u64>,
+}
+
+impl Flow {
+    fn is_whole(&self) -> bool {
+        self.whole.load(Ordering::Acquire)
+    }
+}
+
+pub(super) struct Stream {
+    wish: Wish,
+    /// How many receivers it starts with.
+    pub(super) receivers_wanted: usize,
+    strict: bool,
+    pub(super) owner: Option<IpAddr>,
+    created: Moment,
+    expires: Instant,
+    life: Life,
+    source: Option<Source>,
+    receivers: Vec<Receiver>,
+    moved: Vec<Moved>,
+}
+
+impl Stream {
+    pub(super) fn new(
+        wish: Wish,
+        receivers: usize,
+        strict: bool,
+        owner: Option<IpAddr>,
+        now: Moment,
+        ttl: Duration,
+    ) -> Self {
+        Self {
+            wish,
+            receivers_wanted: receivers,
+            strict,
+            owner,
+            created: now,
+            expires: now.mono + ttl,
+            life: Life::Waiting,
+            source: None,
+            receivers: Vec::new(),
+            moved: Vec::new(),
+        }
+    }
+
+    pub(super) fn due(&self) -> Due {
+        match self.life {
+            Life::Waiting => Due::Meet(self.expires),
+            Life::Meeting | Life::Streaming(_) => Due::Never,
+            Life::Over { until, .. } => Due::Forget(until),
+        }
+    }
+
+    pub(super) fn weight(&self) -> usize {
+        self.wish.weight()
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.life, Life::Over { .. })
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        self.life.is_waiting()
+    }
+
+    /// How long the sides have left to meet.
+    pub(super) fn left(&self, now: Moment) -> Duration {
+        self.expires.saturating_duration_since(now.mono)
+    }
+
+    pub(super) fn state(&self) -> &'static str {
+        match &self.life {
+            Life::Waiting if self.source.is_some() => "SRC_CONNECTED",
+            Life::Waiting if !self.receivers.is_empty() => "DST_CONNECTED",
+            Life::Waiting => "CREATED",
+            Life::Meeting | Life::Streaming(_) => "STREAMING",
+            Life::Over { outcome, .. } => outcome.name(),
+        }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.moved.iter().map(Moved::taken_out).max().unwrap_or(0)
+    }
+
+    /// The object of `/status`.
+    pub(super) fn status(&self, id: &str) -> String {
+        use std::fmt::Write;
+        let mut json = format!("{{\"id\":\"{id}\",\"created_at\":\"{}\"", iso_8601(self.created.wall));
+        let over = match &self.life {
+            Life::Over { outcome, at, .. } => Some((outcome, at)),
+            _ => None,
+        };
+        let mut add = |what: std::fmt::Arguments<'_>| {
+            // Into a string: it cannot fail.
+            let _ = json.write_fmt(what);
+        };
+        if let Some((_, at)) = over {
+            add(format_args!(",\"deactivated_at\":\"{}\"", iso_8601(*at)));
+        }
+        add(format_args!(",\"state\":\"{}\",\"active\":{}", self.state(), over.is_none()));
+        if let Some(fault) = over.and_then(|(outcome, _)| outcome.fault()) {
+            add(format_args!(",\"error\":{}", fault.json()));
+        }
+        for (name, fields) in [("download", &self.wish.download), ("upload", &self.wish.upload)] {
+            if let Some(fields) = fields {
+                add(format_args!(",\"{name}_headers\":{}", fields.json));
+            }
+        }
+        add(format_args!(",\"bytes_transferred\":{}}}", self.bytes()));
+        json
+    }
+
+    // Who comes.
+
+    /// One who waits and is answered or gone has left, even if its loop has not told us yet.
+    pub(super) fn prune(&mut self, config: &RendezvousConfig, now: Moment) {
+        let left = |seat: &Seat| self.life.is_waiting() && seat.ticket.is_gone();
+        let source = self.source.iter().map(|source| &source.seat).find(|seat| left(seat)).map(|seat| seat.id);
+        let receivers = self.receivers.iter().map(|receiver| &receiver.seat).filter(|seat| left(seat));
+        let receivers: Vec<RequestId> = receivers.map(|seat| seat.id).collect();
+        for id in receivers {
+            self.receiver_ended(id, Ended::PeerLeft, config, now);
+        }
+        if let Some(id) = source {
+            self.source_ended(id, Ended::PeerLeft, config, now);
+        }
+    }
+
+    /// Why no source can come now, if none can. A place whose holder has left is free.
+    pub(super) fn refuses_source(&self) -> Option<Fault> {
+        match &self.life {
+            Life::Over { posted, .. } => Some(posted.clone().unwrap_or(faults::NOT_FOUND)),
+            _ => self.source.is_some().then_some(faults::SOURCE_TAKEN),
+        }
+    }
+
+    /// The same of a receiver.
+    pub(super) fn refuses_receiver(&self) -> Option<Fault> {
+        match &self.life {
+            Life::Over { posted, .. } => Some(posted.clone().unwrap_or(faults::NOT_FOUND)),
+            Life::Waiting if self.receivers.len() < self.receivers_wanted => None,
+            _ => Some(faults::DESTINATION_TAKEN),
+        }
+    }
+
+    pub(super) fn connect_source(&mut self, source: Source) {
+        self.source = Some(source);
+    }
+
+    pub(super) fn connect_receiver(&mut self, receiver: Receiver) {
+        self.receivers.push(receiver);
+    }
+
+    /// If everybody is there, the stream starts: then this is whom to ask for the body.
+    pub(super) fn start(&mut self) -> Option<(&Source, impl Iterator<Item = &Seat>)> {
+        let source = self.source.as_ref()?;
+        if !matches!(self.life, Life::Waiting) || self.receivers.len() < self.receivers_wanted {
+            return None;
+        }
+        self.life = Life::Meeting;
+        Some((source, self.receivers.iter().map(|receiver| &receiver.seat)))
+    }
+
+    // What moves.
+
+    /// The source has something to say: answers the receivers. `empty`: that was all, and there was nothing. `None`:
+    /// there is nobody to take it.
+    pub(super) fn begin(&mut self, empty: bool, config: &RendezvousConfig, now: Moment) -> Option<Inlets> {
+        if !matches!(self.life, Life::Meeting) {
+            return None;
+        }
+        let length = if empty { Some(0) } else { self.source.as_ref()?.length };
+        let whole = Arc::new(AtomicBool::new(empty));
+        let (mut receivers, mut inlets, mut moved, mut lost) = (Vec::new(), Vec::new(), Vec::new(), None);
+        for Receiver { seat, strict } in std::mem::take(&mut self.receivers) {
+            let (mut inlet, mut outlet) = pipe(config.pipe);
+            if let Some(source) = &self.source {
+                inlet.on_room(source.seat.ticket.waker());
+            }
+            let counters = inlet.moved();
+            let declared = self.wish.download.as_ref().and_then(|fields| fields.length);
+            let action: Action = match (declared, length) {
+                (None | Some(0), Some(0)) => self.download(Response::new(200), &seat.face, config).into(),
+                // The length is not kept, and cannot even be begun with.
+                (Some(0), _) => Action::Abort,
+                (Some(declared), length) if length != Some(declared) => {
+                    outlet.on_data(seat.ticket.waker());
+                    let body = Response::stream(Exact::new(outlet, declared)).length(declared);
+                    self.download(body, &seat.face, config).into()
+                }
+                (_, length) => {
+                    let strict = strict || self.strict || config.strict;
+                    let outlet = if strict { outlet } else { outlet.clean_when_cut() };
+                    self.download(Response::stream(outlet).length(length), &seat.face, config).into()
+                }
+            };
+            match seat.ticket.respond(action) {
+                Ok(()) => {
+                    receivers.push(seat.id);
+                    inlets.push(inlet);
+                    moved.push(counters);
+                }
+                Err(_) => lost = Some(Outcome::DestinationClosed),
+            }
+        }
+        if receivers.is_empty() {
+            self.conclude(Outcome::DestinationClosed, config, now);
+            return None;
+        }
+        self.moved = moved;
+        self.life = Life::Streaming(Flow { receivers, lost, whole: whole.clone(), length });
+        if empty {
+            inlets.drain(..).for_each(|inlet| inlet.finish(None));
+            return None;
+        }
+        Some(Inlets { inlets, whole, known: self.source.as_ref()?.length.is_some() })
+    }
+
+    /// The answer to GET.
+    fn download(&self, response: Response, face: &Face, config: &RendezvousConfig) -> Response {
+        let response = if config.neutral { neutral(response) } else { response };
+        face.dress(with(response, self.wish.download.as_ref()), config)
+    }
+
+    // How it ends.
+
+    /// The source's request is over, however that came.
+    pub(super) fn source_ended(&mut self, id: RequestId, why: Ended, config: &RendezvousConfig, now: Moment) {
+        if self.source.as_ref().is_none_or(|source| source.seat.id != id) {
+            return;
+        }
+        match &self.life {
+            Life::Over { .. } => {}
+            // Everything it had is on its way; whether it arrives is the receivers' affair.
+            Life::Streaming(flow) if flow.is_whole() => {}
+            Life::Waiting | Life::Meeting | Life::Streaming(_) => {
+                self.conclude(Outcome::of_source(why), config, now);
+            }
+        }
+    }
+
+    /// A receiver's request is over.
+    pub(super) fn receiver_ended(&mut self, id: RequestId, why: Ended, config: &RendezvousConfig, now: Moment) {
+        match &mut self.life {
+            Life::Over { .. } => {}
+            // Of several, one that leaves makes room for another.
+            Life::Waiting | Life::Meeting => {
+                let before = self.receivers.len();
+                self.receivers.retain(|receiver| receiver.seat.id != id);
+                let meeting = matches!(self.life, Life::Meeting);
+                let over = if meeting { self.receivers.is_empty() } else { self.receivers_wanted == 1 };
+                if before > self.receivers.len() && over {
+                    self.conclude(Outcome::of_destination(why), config, now);
+                }
+            }
+            Life::Streaming(flow) => {
+                let before = flow.receivers.len();
+                flow.receivers.retain(|receiver| *receiver != id);
+                if flow.receivers.len() == before {
+                    return;
+                }
+                if why != Ended::Complete {
+                    flow.lost = Some(Outcome::of_destination(why));
+                }
+                if !flow.receivers.is_empty() {
+                    return;
+                }
+                match flow.lost {
+                    Some(lost) => self.conclude(lost, config, now),
+                    // One of known length is complete with its last byte, be the source's end noticed or not.
+                    None if flow.length.is_some() || flow.is_whole() => {
+                        self.conclude(Outcome::Finished, config, now);
+                    }
+                    // They have got all there was, and that was not all: the source's own end, which is on its way,
+                    // says why.
+                    None => {}
+                }
+            }
+        }
+    }
+
+    /// Time is over: the sides have not met.
+    pub(super) fn expire(&mut self, config: &RendezvousConfig, now: Moment) {
+        if !self.is_waiting() {
+            return;
+        }
+        let outcome = match (self.source.is_some(), self.receivers.len() >= self.receivers_wanted) {
+            (false, false) => Outcome::NobodyCame,
+            (true, _) => Outcome::NoDestination,
+            (false, true) => Outcome::NoSource,
+        };
+        // Whenever this is noticed: it happened then.
+        let late = now.mono.saturating_duration_since(self.expires);
+        let then = Moment { mono: now.mono - late, wall: now.wall.checked_sub(late).unwrap_or(now.wall) };
+        self.conclude(outcome, config, then);
+    }
+
+    /// It has run for longer than anything may.
+    pub(super) fn outlive(&mut self, config: &RendezvousConfig, now: Moment) {
+        if !self.is_over() {
+            self.conclude(Outcome::SourceFailed, config, now);
+        }
+    }
+
+    /// A client reports an error: `false` if it is too late for that.
+    pub(super) fn post(&mut self, fault: Fault, config: &RendezvousConfig, now: Moment) -> bool {
+        if !self.is_waiting() {
+            return false;
+        }
+        let nobody = self.source.is_none() && self.receivers.is_empty();
+        for seat in self.leave() {
+            seat.tell(fault.response(), config);
+        }
+        let (keep, posted) = if nobody { (config.ttl, Some(fault)) } else { (config.record, None) };
+        self.end(Outcome::ClientError, now, keep, posted);
+        true
+    }
+
+    /// The server stops: whoever waits is told.
+    pub(super) fn stop(&mut self, config: &RendezvousConfig) {
+        if self.is_waiting() {
+            for seat in self.leave() {
+                let retry = faults::STOPPING.response().header("Retry-After", "1");
+                seat.tell(retry, config);
+            }
+        }
+    }
+
+    /// Everybody who is owed an answer.
+    fn leave(&mut self) -> impl Iterator<Item = Seat> + use<> {
+        let receivers = std::mem::take(&mut self.receivers).into_iter().map(|receiver| receiver.seat);
+        self.source.take().map(|source| source.seat).into_iter().chain(receivers)
+    }
+
+    fn end(&mut self, outcome: Outcome, now: Moment, keep: Duration, posted: Option<Fault>) {
+        self.life = Life::Over { outcome, at: now.wall, until: now.mono + keep, posted };
+    }
+
+    /// It is over: tells everybody who is owed an answer.
+    fn conclude(&mut self, outcome: Outcome, config: &RendezvousConfig, now: Moment) {
+        let begun = !self.is_waiting();
+        let fault = outcome.fault().unwrap_or(faults::TIMED_OUT);
+        let told = |response: Response| if begun { response.close() } else { response };
+        if let Some(Source { seat, .. }) = self.source.take() {
+            let response = match outcome {
+                Outcome::Finished => with(Response::new(200), self.wish.upload.as_ref()),
+                _ => told(fault.response()),
+            };
+            seat.tell(response, config);
+        }
+        for Receiver { seat, .. } in std::mem::take(&mut self.receivers) {
+            seat.tell(told(fault.response()), config);
+        }
+        self.end(outcome, now, config.record, None);
+    }
+}
+
+/// Adds the fields a client asked for; unless it said otherwise, the connection ends with the answer.
+fn with(mut response: Response, fields: Option<&Fields>) -> Response {
+    for (name, value) in fields.into_iter().flat_map(|fields| fields.headers.iter()) {
+        response = response.header(name, value);
+    }
+    if fields.is_some_and(|fields| fields.keep_alive) { response } else { response.close() }
+}
+
+/// `2026-11-20T19:41:53.000Z`
+fn iso_8601(at: SystemTime) -> String {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    // Years begin in March here, so that the leap day is their last; 400 of them have 146,097 days.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (year, month) = (era * 400 + year + u64::from(month >= 10), if month < 10 { month + 3 } else { month - 9 });
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_is_iso_8601() {
+        for (millis, want) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (951_868_800_000, "2000-03-01T00:00:00.000Z"),
+            (1_795_203_713_007, "2026-11-20T19:41:53.007Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+            (4_102_444_799_000, "2099-12-31T23:59:59.000Z"),
+        ] {
+            assert_eq!(iso_8601(SystemTime::UNIX_EPOCH + Duration::from_millis(millis)), want);
+        }
+    }
+}

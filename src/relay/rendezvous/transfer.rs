@@ -1,0 +1,173 @@
+//! A body on its way from the source's connection to the receivers'.
+//!
+//! ```text
+//!   one receiver, known length:   source ══▶ Direct ══ pipe ══▶ receiver       the engine moves it
+//!   otherwise:                    source ──▶ Fanout ─┬ pipe ══▶ receiver       as much as all have room for
+//!                                                    └ pipe ══▶ receiver
+//!   another length was declared:  … ══ pipe ──▶ Exact ──▶ receiver             that length, or a broken connection
+//! ```
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use uncork::{Action, Flow, PipeIn, PipeOut, Produce, Response, Take, Tx, Upload, h1::Headers};
+
+use super::{Shared, state::Id};
+
+/// The source's ends of the pipes to its receivers.
+pub(super) struct Inlets {
+    pub(super) inlets: Vec<PipeIn>,
+    /// To be set when the body is whole, before the pipes are finished.
+    pub(super) whole: Arc<AtomicBool>,
+    /// The body's length is known, and was checked.
+    pub(super) known: bool,
+}
+
+impl Inlets {
+    /// What takes the body: `limit` bytes at most, or this is the answer.
+    fn into_upload(mut self, limit: u64, too_large: Response) -> Box<dyn Upload> {
+        match self.inlets.pop() {
+            Some(inlet) if self.known && self.inlets.is_empty() => Box::new(Direct { inlet, whole: self.whole }),
+            last => {
+                let inlets = self.inlets.into_iter().chain(last).map(|inlet| (inlet, 0)).collect();
+                Box::new(Fanout { inlets, left: limit, too_large: Some(too_large), whole: self.whole })
+            }
+        }
+    }
+}
+
+/// Stands at the source's body until its first byte, or its end, is there: only then the receivers' answers begin.
+pub(super) struct Doorman {
+    pub(super) shared: Arc<Shared>,
+    pub(super) id: Id,
+    /// What the source is told if its body turns out too large.
+    pub(super) too_large: Option<Response>,
+}
+
+impl Upload for Doorman {
+    fn data(&mut self, _: &[u8]) -> Take {
+        let inlets = self.shared.begin(self.id, false);
+        Take::Stop(match (inlets, self.too_large.take()) {
+            // What was shown is shown again, to this.
+            (Some(inlets), Some(too_large)) => Action::Receive(inlets.into_upload(self.shared.config.body, too_large)),
+            // The stream is over, and the source has its answer.
+            _ => Action::Wait,
+        })
+    }
+
+    fn end(self: Box<Self>, _: &Headers) -> Action {
+        self.shared.begin(self.id, true);
+        Action::Wait
+    }
+}
+
+/// To one receiver: the engine fills the pipe.
+struct Direct {
+    inlet: PipeIn,
+    whole: Arc<AtomicBool>,
+}
+
+impl Upload for Direct {
+    fn data(&mut self, chunk: &[u8]) -> Take {
+        self.inlet.data(chunk)
+    }
+
+    fn end(self: Box<Self>, _: &Headers) -> Action {
+        self.whole.store(true, Ordering::Release);
+        self.inlet.finish(None);
+        Action::Wait
+    }
+
+    fn pipe(&mut self) -> Option<&mut PipeIn> {
+        Some(&mut self.inlet)
+    }
+}
+
+/// To any number of receivers, at the slowest's pace; and measured, for a body that does not say how long it is.
+struct Fanout {
+    /// Each with how much of what is not taken yet it has got already.
+    inlets: Vec<(PipeIn, usize)>,
+    left: u64,
+    too_large: Option<Response>,
+    whole: Arc<AtomicBool>,
+}
+
+impl Upload for Fanout {
+    fn data(&mut self, chunk: &[u8]) -> Take {
+        if chunk.len() as u64 > self.left {
+            // Dropped without an end, which cuts the pipes off.
+            return Take::Stop(self.too_large.take().map_or(Action::Abort, Into::into));
+        }
+        self.inlets.retain(|(inlet, _)| !inlet.is_abandoned());
+        for (inlet, ahead) in &mut self.inlets {
+            *ahead += inlet.write(chunk.get(*ahead..).unwrap_or_default());
+        }
+        let Some(taken) = self.inlets.iter().map(|(_, ahead)| *ahead).min() else {
+            // Nobody is left; the ends of their requests answer the source.
+            return Take::Stop(Action::Wait);
+        };
+        self.inlets.iter_mut().for_each(|(_, ahead)| *ahead -= taken);
+        self.left -= taken as u64;
+        // Less than all: one of them has no room, and wakes us when it has, or is gone.
+        Take::Some(taken)
+    }
+
+    fn end(self: Box<Self>, _: &Headers) -> Action {
+        self.whole.store(true, Ordering::Release);
+        self.inlets.into_iter().for_each(|(inlet, _)| inlet.finish(None));
+        Action::Wait
+    }
+}
+
+/// A body whose length was declared by somebody who may be wrong. The last byte is held back until it is known to be
+/// the last: a body that is too short breaks the connection off, and so does one that is too long, with nothing beyond
+/// the length, and never all of it.
+pub(super) struct Exact {
+    outlet: PipeOut,
+    left: u64,
+    last: Option<u8>,
+}
+
+impl Exact {
+    /// `length` is not 0.
+    pub(super) fn new(outlet: PipeOut, length: u64) -> Self {
+        Self { outlet, left: length, last: None }
+    }
+}
+
+impl Produce for Exact {
+    fn produce(&mut self, out: &mut Tx<'_>) -> Flow {
+        loop {
+            let room = out.room();
+            if room == 0 {
+                return Flow::More;
+            }
+            let bytes = self.outlet.bytes();
+            if bytes.is_empty() {
+                if self.outlet.is_cut() {
+                    return Flow::Abort;
+                }
+                if !self.outlet.is_finished() {
+                    return Flow::Wait;
+                }
+                let Some(last) = self.last.take() else { return Flow::Abort };
+                out.write(&[last]);
+                return Flow::End;
+            }
+            if bytes.len() as u64 > self.left {
+                return Flow::Abort;
+            }
+            let n = bytes.len().min(room);
+            self.left -= n as u64;
+            if self.left == 0 {
+                self.last = bytes.get(n - 1).copied();
+                out.write(&bytes[..n - 1]);
+            } else {
+                out.write(&bytes[..n]);
+            }
+            self.outlet.consume(n);
+        }
+    }
+}
