@@ -18,7 +18,7 @@
 //! HTTPS: `--tls-cert cert.pem --tls-key key.pem`. All flags: `--help`.
 
 mod common;
-#[path = "common/page.rs"]
+#[path = "relay/page/mod.rs"]
 mod page;
 
 use std::{process::ExitCode, time::Duration};
@@ -29,10 +29,12 @@ use uncork::{
     relay::{InvalidConfig, Rendezvous, RendezvousConfig, SessionConfig, SessionRelay},
 };
 
+use page::{Page, PageConfig};
+
 /// Two peers exchange HTTP bodies through a URL: POST /stream, then PUT and GET /stream/ID; or PUT /cama/session, then
 /// POST and GET what its Location says.
 #[derive(Debug, Parser)]
-#[command(name = "relay", after_help = "Open the address in a browser for how to use it.")]
+#[command(name = "relay", after_help = "Open the address in a browser to send a file or a text to another device.")]
 struct Args {
     #[command(flatten)]
     serve: common::ServeArgs,
@@ -50,6 +52,10 @@ struct RendezvousArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = RendezvousConfig::default().ttl.as_secs())]
     rendezvous_ttl: u64,
 
+    /// The most a client can ask for with ?ttl=N
+    #[arg(long, value_name = "SECONDS", default_value_t = RendezvousConfig::default().ttl_max.as_secs())]
+    rendezvous_ttl_max: u64,
+
     /// How long /status tells of a stream that is over
     #[arg(long, value_name = "SECONDS", default_value_t = RendezvousConfig::default().record.as_secs())]
     rendezvous_record: u64,
@@ -59,6 +65,7 @@ impl RendezvousArgs {
     fn config(&self, body: u64, allow_origins: Vec<String>) -> RendezvousConfig {
         RendezvousConfig {
             ttl: Duration::from_secs(self.rendezvous_ttl),
+            ttl_max: Duration::from_secs(self.rendezvous_ttl_max),
             record: Duration::from_secs(self.rendezvous_record),
             body,
             allow_origins,
@@ -147,7 +154,7 @@ impl RelayArgs {
     }
 }
 
-/// The relays, and a page for people at the root.
+/// The relays. Around them is the page for people.
 #[derive(Clone)]
 struct Site {
     relay: SessionRelay,
@@ -156,11 +163,9 @@ struct Site {
 
 impl Handler for Site {
     fn request(&mut self, req: &mut Request<'_>) -> Action {
-        match (req.method(), req.path()) {
-            ("GET" | "HEAD", "/") => page::about(req, &self.relay.config().base_path).into(),
-            (_, path) if self.relay.serves(path) => self.relay.handle(req),
-            (_, path) if self.rendezvous.serves(path) => self.rendezvous.handle(req),
-            (_, "/") => Response::new(405).header("Allow", "GET, HEAD").into(),
+        match req.path() {
+            path if self.relay.serves(path) => self.relay.handle(req),
+            path if self.rendezvous.serves(path) => self.rendezvous.handle(req),
             _ => Response::text("There is nothing here.\n").status(404).into(),
         }
     }
@@ -174,9 +179,16 @@ impl Handler for Site {
 fn main() -> ExitCode {
     let mut args = Args::parse();
     let body = *args.serve.max_body.get_or_insert(SessionConfig::default().body);
-    let site = |relay: RelayArgs, rendezvous: &RendezvousArgs| -> Result<Site, InvalidConfig> {
+    let site = |relay: RelayArgs, rendezvous: &RendezvousArgs| -> Result<Page<Site>, InvalidConfig> {
         let rendezvous = Rendezvous::new(rendezvous.config(body, relay.allow_origin.clone()))?;
-        Ok(Site { relay: SessionRelay::new(relay.config(body))?, rendezvous })
+        let relay = SessionRelay::new(relay.config(body))?;
+        let page = PageConfig {
+            rendezvous: Some(rendezvous.config().base_path.clone()),
+            ttl: rendezvous.config().ttl,
+            ttl_max: rendezvous.config().ttl_max,
+            sessions: Some(relay.config().base_path.clone()),
+        };
+        Ok(Page::new(page, Site { relay, rendezvous }))
     };
     match site(args.relay, &args.rendezvous) {
         Ok(site) => common::serve(&args.serve, site),
