@@ -17,6 +17,7 @@ for (const place of document.querySelectorAll('.origin')) place.textContent = lo
 
 function show(view) {
   for (const id of VIEWS) $(id).hidden = id !== view;
+  $('without').hidden = view !== 'home';
   const heading = $(view).querySelector('h1');
   if (document.body.dataset.shown) heading.focus({ preventScroll: false });
   document.body.dataset.shown = view;
@@ -118,14 +119,15 @@ function fail(its, why, more = '') {
 }
 
 function finish(good, title, text, again = false) {
-  const { again: repeat } = stop() ?? {};
-  $('good').hidden = !good;
-  $('bad').hidden = good;
+  const { again: repeat, role } = stop() ?? {};
+  // Of SVG: they have no property of that name.
+  $('good').toggleAttribute('hidden', !good);
+  $('bad').toggleAttribute('hidden', good);
   $('over-title').textContent = title;
   $('over-text').textContent = text;
   $('again').hidden = !again || !repeat;
   $('again').onclick = repeat;
-  $('fresh').textContent = good ? 'Send another' : 'Send something else';
+  $('fresh').textContent = role === 'receiver' ? 'Send something yourself' : good ? 'Send another' : 'Send something else';
   $('fresh').className = again && repeat ? 'quiet' : '';
   show('over');
 }
@@ -329,6 +331,7 @@ function sending(its, now) {
 function arrived(its) {
   if (its !== job) return;
   const what = its.kind === 'text' ? 'The text' : its.name;
+  if (its.kind === 'text') { $('words').value = ''; $('send-text').disabled = true; }
   const rate = its.begun && its.size > 1e6 ? ` in ${span((performance.now() - its.begun) / 1000)}` : '';
   finish(true, 'Sent', `${what} (${bytes(its.size)}) has gone to the other device${rate}.`);
 }
