@@ -67,7 +67,7 @@ const TROUBLE = {
   },
   cancelled: {
     sender: ['The other side said no', 'It does not want to receive this now.'],
-    receiver: ['The sender has changed their mind', 'Nothing was transferred. Ask for a new link if you expected something.'],
+    receiver: ['The sender has withdrawn it', 'They have cancelled, or closed the page. Ask for a new link if you expected something.'],
   },
   busy: {
     sender: ['The relay is busy', 'Too much is going on just now.'],
@@ -328,6 +328,12 @@ function sending(its, now) {
   return now.active ? undefined : fail(its, cause(now.state));
 }
 
+// What is under way is broken off; who has not begun to receive is told.
+function withdraw() {
+  const its = stop();
+  if (its?.role === 'sender' && its.id && !its.begun) tell(its.id, 'CancelledError', 'The sender has withdrawn it');
+}
+
 function arrived(its) {
   if (its !== job) return;
   const what = its.kind === 'text' ? 'The text' : its.name;
@@ -503,14 +509,13 @@ if (STREAM) {
     button.addEventListener('click', () => { history.replaceState(null, '', location.pathname); home(); });
   }
   for (const button of document.querySelectorAll('[data-cancel]')) {
-    button.addEventListener('click', () => {
-      const its = stop();
-      if (its?.id && !its.begun) tell(its.id, 'CancelledError', 'The sender has cancelled');
-      home();
-    });
+    button.addEventListener('click', () => { withdraw(); home(); });
   }
   // Leaving breaks off what is under way.
   addEventListener('beforeunload', (event) => { if (job?.role === 'sender' || (job?.taken && job.kind === 'text')) event.preventDefault(); });
+  // A browser may keep a page that was left, with its connections; nobody shall wait for it.
+  addEventListener('pagehide', () => { if (job?.role === 'sender') withdraw(); });
+  addEventListener('pageshow', (event) => { if (event.persisted && !job) route(); });
   addEventListener('hashchange', route);
   route();
 }
