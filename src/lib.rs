@@ -61,6 +61,7 @@
 //! | `engine` | one event loop | `base h1 conn api transport` |
 //! | `drive` | who waits; the only room that reads the clocks | `base api engine` |
 //! | `server` | [`Server`], [`Running`] | `base api transport engine drive` |
+//! | `ws` | WebSocket, server and client: an [`Upgrade`] like any other | `base h1 api` |
 //! | `client` | outgoing HTTP/1.1 on the same loops | `base h1 conn api transport engine drive` |
 #![cfg_attr(feature = "relay", doc = "| [`relay`] | services, written as an outsider would | the public face |")]
 #![cfg_attr(not(feature = "relay"), doc = "| `relay` | services, written as an outsider would | the public face |")]
@@ -128,6 +129,8 @@ pub(crate) mod server;
 pub(crate) mod transport;
 #[doc(hidden)]
 pub mod workbench;
+#[cfg(feature = "ws")]
+pub mod ws;
 
 pub use api::{
     Access, Action, Body, Dial, DialError, Dialed, End, Flow, Gone, Handler, Head, Io, Loop, Moved, PipeIn, PipeOut,

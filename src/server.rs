@@ -13,9 +13,9 @@ use std::{
 use crate::transport::Tls;
 use crate::{
     api::{Access, Handler, Loop},
-    base::Limits,
+    base::{Limits, PeerAddr},
     drive::{Loops, Stopper, external::External, per_conn, threads},
-    engine::{AccessLog, Admission, Port, Setup},
+    engine::{AccessLog, Admission, Port, Setup, Trusted},
     transport::{Listener, Security},
 };
 
@@ -39,6 +39,7 @@ pub struct Server {
 struct Listening {
     source: Source,
     security: Security,
+    proxies: Option<Arc<Trusted>>,
 }
 
 enum Source {
@@ -56,7 +57,7 @@ impl Server {
     }
 
     fn and(mut self, source: Source) -> Self {
-        self.listeners.push(Listening { source, security: None });
+        self.listeners.push(Listening { source, security: None, proxies: None });
         self
     }
 
@@ -118,6 +119,20 @@ impl Server {
     pub fn tls(mut self, tls: impl Into<Tls>) -> Self {
         if let Some(last) = self.listeners.last_mut() {
             last.security = Some(tls.into());
+        }
+        self
+    }
+
+    /// To the listener named last only proxies come, which say first, by the PROXY protocol (version 1 or 2, HAProxy's
+    /// `doc/proxy-protocol.txt`), for whom they speak: that client is the connection's peer, for limits,
+    /// [`Handler::accept`], [`Request::peer`](crate::Request::peer) and logs. What they say is believed, so `trusted` has
+    /// to know them: whoever else comes is turned away, and so is a proxy that says nothing, or nonsense. A proxy that
+    /// speaks for itself, or for a client that has no address of TCP, stays the peer.
+    ///
+    /// The header comes before TLS, and shares the time of the handshake ([`Limits::handshake_time`]).
+    pub fn proxy_protocol(mut self, trusted: impl Fn(&PeerAddr) -> bool + Send + Sync + 'static) -> Self {
+        if let Some(last) = self.listeners.last_mut() {
+            last.proxies = Some(Arc::new(trusted));
         }
         self
     }
@@ -187,15 +202,16 @@ impl Server {
     {
         let (addr, admission) = (self.addr(), Arc::new(Admission::new(&self.limits)));
         let loops = Loops::default();
-        // What the engine of each connection needs of the ports: their security.
-        let securities: Vec<Security> = self.listeners.iter().map(|listening| listening.security.clone()).collect();
+        // What the engine of each connection needs of the ports: how their connections begin.
+        let begin = |listening: &Listening| (listening.security.clone(), listening.proxies.clone());
+        let beginnings: Vec<_> = self.listeners.iter().map(begin).collect();
         let ports = std::mem::take(&mut self.listeners).into_iter().map(Listening::into_port).collect();
         let acceptor = self.setup(ports, handler.clone(), &admission);
         let (limits, access_log) = (self.limits, self.access_log);
         let prototype = std::sync::Mutex::new(handler);
         let make = move || Setup {
             handler: Box::new(prototype.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()),
-            ports: securities.iter().map(|security| Port::new(None, security.clone())).collect(),
+            ports: beginnings.iter().cloned().map(|(security, proxies)| Port::new(None, security, proxies)).collect(),
             limits: limits.clone(),
             admission: admission.clone(),
             access_log: access_log.clone(),
@@ -262,7 +278,7 @@ impl Server {
                 Source::Single(listener) => Some(listener.try_clone()?),
                 Source::Nothing => None,
             };
-            ports.push(Port::new(listener, listening.security.clone()));
+            ports.push(Port::new(listener, listening.security.clone(), listening.proxies.clone()));
         }
         Ok(ports)
     }
@@ -274,7 +290,7 @@ impl Listening {
             Source::Bound(listener, _) | Source::Single(listener) => Some(listener),
             Source::Nothing => None,
         };
-        Port::new(listener, self.security)
+        Port::new(listener, self.security, self.proxies)
     }
 }
 

@@ -1,5 +1,10 @@
 //! What the fuzz targets and the benchmarks need of what is private. Not for others.
 
+#[cfg(feature = "ws")]
+pub use crate::ws::{
+    frame::mask,
+    fuzz::{inflate, websocket},
+};
 use crate::{
     base::{Limits, buf::Buf, out::Out},
     conn::{BodyOut, ServerConn, server::Answer},
@@ -8,6 +13,7 @@ use crate::{
 pub use crate::{
     conn::{fuzz::fuzz as connection, listen::fuzz as response},
     h1::{chunked::fuzz as chunked, framing::fuzz as framing, head::fuzz as head},
+    transport::proxy::fuzz as proxy,
 };
 
 /// One connection in memory, without an engine around it.
@@ -73,12 +79,38 @@ impl OneConnection {
     }
 }
 
+/// One WebSocket in memory, which echoes, without an engine around it.
+#[cfg(feature = "ws")]
+pub struct OneWebSocket(crate::ws::play::Play);
+
+#[cfg(feature = "ws")]
+impl OneWebSocket {
+    /// A server's, whose clock stands still.
+    pub fn new(now: crate::base::Moment) -> Self {
+        Self(crate::ws::play::Play::new(&crate::ws::play::Setup::default(), now))
+    }
+
+    /// Takes in `wire`; how many bytes it sends because of it.
+    pub fn feed(&mut self, wire: &[u8]) -> usize {
+        self.0.sent.clear();
+        self.0.feed(wire);
+        self.0.sent.len()
+    }
+}
+
+#[cfg(feature = "ws")]
+impl std::fmt::Debug for OneWebSocket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OneWebSocket")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{fs, path::Path};
 
     /// Runs a fuzz body over what lies in its corpus.
-    fn over_corpus(target: &str, fuzz: fn(&[u8])) {
+    fn over_corpus(target: &str, fuzz: impl Fn(&[u8]) + std::panic::RefUnwindSafe) {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
         if !dir.exists() {
             return; // A published crate comes without it.
@@ -115,8 +147,22 @@ mod tests {
     }
 
     #[test]
+    fn proxies_hold_over_the_corpus() {
+        over_corpus("proxy", super::proxy);
+    }
+
+    #[test]
     fn responses_hold_over_the_corpus() {
         over_corpus("response", super::response);
+    }
+
+    #[test]
+    #[cfg(feature = "ws")]
+    #[expect(clippy::disallowed_methods, reason = "any moment will do")]
+    fn websockets_hold_over_the_corpus() {
+        let now = crate::Moment { mono: std::time::Instant::now(), wall: std::time::SystemTime::UNIX_EPOCH };
+        over_corpus("websocket", |data| super::websocket(data, now));
+        over_corpus("inflate", super::inflate);
     }
 
     #[test]

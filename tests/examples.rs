@@ -5,24 +5,19 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader, Read, Write},
-    net::SocketAddr,
+    io::{Read, Write},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, Command, Output, Stdio},
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
-        mpsc::{Receiver, channel},
-    },
+    process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, SystemTime},
 };
-
-use rustls::{ClientConfig, RootCertStore};
 
 #[path = "support/client.rs"]
 #[allow(dead_code)] // the relay's tests use the rest
 mod client;
+#[path = "support/program.rs"]
+mod program;
 // What can be tested without a server; it also brings its unit tests along.
 #[path = "../examples/fileserver/conditions.rs"]
 #[allow(dead_code)]
@@ -34,18 +29,11 @@ mod listing;
 #[allow(dead_code)]
 mod path;
 
-use client::{Answer, Client, PATIENCE};
+use client::Client;
+use program::{Example, PLAIN, Setup, identity, output, program};
 
 /// Long enough to see that nothing more is taken.
 const MOMENT: Duration = Duration::from_millis(100);
-
-#[derive(Clone, Copy, Debug)]
-struct Setup {
-    tls: bool,
-    mode: &'static str,
-}
-
-const PLAIN: Setup = Setup { tls: false, mode: "threads" };
 
 /// Each case in each mode, plain and by TLS.
 macro_rules! in_every_setup {
@@ -68,111 +56,6 @@ macro_rules! in_every_setup {
 in_every_setup! {
     echo_gives_back_what_it_gets, echo_streams, echo_pushes_back, echo_finishes_what_is_under_way_when_stopped,
     upgrade_echo_gives_back_every_byte, upgrade_echo_pushes_back, fileserver_serves, relay_passes_a_file_on,
-}
-
-// Programs.
-
-fn program(name: &str) -> PathBuf {
-    let exe = std::env::current_exe().expect("a path");
-    let path = exe.parent().and_then(Path::parent).expect("target/<profile>").join("examples").join(name);
-    let changed = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
-    let sources = [source.with_extension("rs"), source.join("main.rs")];
-    let fresh = changed(&path).is_some_and(|built| sources.iter().all(|s| changed(s).is_none_or(|at| at <= built)));
-    assert!(fresh, "{} is not built, or older than its source: cargo build --examples", path.display());
-    path
-}
-
-struct Example {
-    child: Child,
-    addr: SocketAddr,
-    scheme: &'static str,
-    tls: Option<Arc<ClientConfig>>,
-    lines: Receiver<String>,
-    stdin: Option<ChildStdin>,
-}
-
-impl Example {
-    /// Starts it on a free port and waits until it is ready.
-    fn start(name: &str, setup: Setup, args: &[&str]) -> Self {
-        let identity = identity();
-        let mut command = Command::new(program(name));
-        command.args(["--listen", "127.0.0.1:0", "--mode", setup.mode]).args(args);
-        if setup.tls {
-            command.arg("--tls-cert").arg(&identity.cert).arg("--tls-key").arg(&identity.key);
-        }
-        if setup.mode == "threads" {
-            command.args(["--threads", "2"]);
-        }
-        Self::run(command, setup.tls.then(|| identity.client.clone()))
-    }
-
-    fn run(mut command: Command, tls: Option<Arc<ClientConfig>>) -> Self {
-        command.env("RUST_LOG", "warn").stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("started");
-        let (tell, lines) = channel();
-        let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        std::thread::spawn(move || {
-            for line in stdout.lines() {
-                if tell.send(line.expect("text")).is_err() {
-                    return;
-                }
-            }
-        });
-        let ready = lines.recv_timeout(PATIENCE).expect("a line that it is ready");
-        let url = ready.strip_prefix("listening on ").expect(&ready);
-        let (scheme, addr) = url.split_once("://").expect(&ready);
-        assert_eq!(scheme, if tls.is_some() { "https" } else { "http" });
-        let addr = addr.parse().expect(&ready);
-        let (stdin, scheme) = (child.stdin.take(), if tls.is_some() { "https" } else { "http" });
-        Self { child, addr, scheme, tls, lines, stdin }
-    }
-
-    fn client(&self) -> Client {
-        Client::connect(self.addr, self.tls.clone())
-    }
-
-    /// One request without a body, on a connection of its own.
-    #[track_caller]
-    fn ask(&self, line: &str, fields: &[&str]) -> Answer {
-        let mut client = self.client();
-        client.request(line, fields);
-        if line.starts_with("HEAD ") { client.head() } else { client.answer() }
-    }
-
-    fn terminate(&self) {
-        let sent = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.child.id().to_string()]).status();
-        assert!(sent.expect("a shell").success());
-    }
-
-    /// Waits for its end, which is to be one in order.
-    #[track_caller]
-    fn ends(mut self) {
-        // Its output ends with it.
-        while self.lines.recv_timeout(PATIENCE).map_err(|e| assert_eq!(e.to_string(), CLOSED)).is_ok() {}
-        let status = self.child.wait().expect("waited for");
-        assert!(status.success(), "{status}");
-    }
-
-    #[track_caller]
-    fn stop(self) {
-        self.terminate();
-        self.ends();
-    }
-}
-
-const CLOSED: &str = "channel is empty and sending half is closed";
-
-impl Drop for Example {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Runs it to its end.
-fn output(name: &str, args: &[&str]) -> Output {
-    Command::new(program(name)).args(args).stdin(Stdio::null()).output().expect("started")
 }
 
 /// A directory that is gone when the test is over.
@@ -207,29 +90,6 @@ impl Drop for Dir {
 /// Sun, 09 Sep 2001 01:46:40 GMT
 fn long_ago() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)
-}
-
-struct Identity {
-    cert: PathBuf,
-    key: PathBuf,
-    client: Arc<ClientConfig>,
-}
-
-/// A certificate for `localhost`, made once, in files; a client that trusts it.
-fn identity() -> &'static Identity {
-    static IDENTITY: OnceLock<Identity> = OnceLock::new();
-    IDENTITY.get_or_init(|| {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("identity-{}", std::process::id()));
-        fs::create_dir_all(&dir).expect("made");
-        let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
-        fs::write(&cert, made.cert.pem()).expect("written");
-        fs::write(&key, made.signing_key.serialize_pem()).expect("written");
-        let mut roots = RootCertStore::empty();
-        roots.add(made.cert.der().clone()).expect("a root");
-        let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        Identity { cert, key, client: Arc::new(client) }
-    })
 }
 
 /// Bytes that don't repeat, so that a piece in the wrong place shows.
@@ -847,6 +707,12 @@ fn relay_works_with_curl_where_there_is_one() {
         let relay = Example::start("relay", Setup { tls, ..PLAIN }, &[]);
         let url = format!("{}://localhost:{}", relay.scheme, relay.addr.port());
         let script = "set -e; cd \"$DIR\"\n\
+            S=$U/stream/$(curl -s -4 --cacert $CA -X POST $U/stream | cut -d '\"' -f 4)\n\
+            curl -s -4 --cacert $CA -T photo.jpg $S &\n\
+            curl -s -4 --cacert $CA -o copy.jpg $S\n\
+            wait $!\n\
+            cmp photo.jpg copy.jpg; rm copy.jpg\n\
+            curl -s -4 --cacert $CA $S/status | grep -q FINISHED\n\
             S=$U$(curl -s -4 --cacert $CA -c jar.txt -o /dev/null -w '%header{location}' -X PUT $U/cama/session)\n\
             curl -s -4 --cacert $CA -X POST -T photo.jpg $S &\n\
             curl -s -4 --cacert $CA -b jar.txt -o copy.jpg $S\n\

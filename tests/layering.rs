@@ -18,16 +18,17 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("engine", &["base", "h1", "conn", "api", "transport"]),
     ("drive", &["base", "api", "engine"]),
     ("server", &["base", "api", "transport", "engine", "drive"]),
+    ("ws", &["base", "h1", "api"]),
     // Of `engine` and `drive`: a loop of its own for calls that block.
     ("client", &["base", "h1", "conn", "api", "transport", "engine", "drive"]),
     // Only the public face, by `uncork::`, as everybody outside.
     ("relay", &[]),
     // For fuzz targets and benchmarks: the sans-IO half of the house.
-    ("workbench", &["base", "h1", "conn"]),
+    ("workbench", &["base", "h1", "conn", "transport", "ws"]),
 ];
 
 /// What `relay` may name in lower case behind `uncork::`; a capital letter is a name of the public face.
-const PUBLIC: &[&str] = &["h1", "client", "relay", "pipe"];
+const PUBLIC: &[&str] = &["client", "h1", "relay", "pipe", "ws"];
 
 /// Each dependency, and where it may be named.
 const CRATES: &[(&str, &[&str])] = &[
@@ -41,8 +42,12 @@ const CRATES: &[(&str, &[&str])] = &[
     ("libc", &["transport/"]),
     ("rustls", &["transport/tls/"]),
     ("rustls_native_certs", &["transport/tls/"]),
-    ("base64", &["relay/"]),
-    ("getrandom", &["relay/"]),
+    ("base64", &["relay/", "ws/handshake/"]),
+    ("flate2", &["ws/deflate.rs"]),
+    ("getrandom", &["relay/", "ws/"]),
+    ("gethostname", &["relay/gateway/config/"]),
+    ("saphyr_parser", &["relay/gateway/config/yaml.rs"]),
+    ("sha1", &["ws/handshake/"]),
     ("serde", &["relay/"]),
     ("serde_json", &["relay/"]),
     ("subtle", &["relay/"]),

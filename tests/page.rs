@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use uncork::{
-    Running, Server,
+    Request, Running, Server,
     relay::{Rendezvous, RendezvousConfig},
 };
 
@@ -28,10 +28,11 @@ impl Site {
         let page = PageConfig {
             rendezvous: Some(String::new()),
             ttl: config.ttl,
-            ttl_max: config.ttl_max,
+            link: config.ttl_max,
             sessions: Some("/cama".to_owned()),
         };
-        let site = Page::new(page, Rendezvous::new(config).expect("a good one"));
+        let (page, rendezvous) = (Page::new(page), Rendezvous::new(config).expect("a good one"));
+        let site = move |req: &mut Request<'_>| page.answer(req).unwrap_or_else(|| rendezvous.handle(req));
         Self(Server::bind("127.0.0.1:0").expect("bound").threads(2, site).expect("started"))
     }
 
@@ -148,7 +149,7 @@ fn what_else_there_is() {
     let site = Site::start();
     assert_eq!(site.ask("GET /favicon.svg", &[]).assert(200).get("content-type"), Some("image/svg+xml"));
     assert!(site.ask("GET /robots.txt", &[]).assert(200).text().contains("Disallow: /"));
-    assert_eq!(site.ask("GET /ping", &[]).assert(200).text(), "pong", "the handler inside");
+    assert_eq!(site.ask("GET /ping", &[]).assert(200).text(), "pong", "what is behind it");
     site.ask("GET /nothing", &[]).assert(404);
 }
 

@@ -1,6 +1,7 @@
 //! What the examples share: flags, TLS, the three modes, signals, logging.
 //!
-//! An example flattens [`ServeArgs`] into its own, and calls [`serve`] with any handler.
+//! An example flattens [`ServeArgs`] into its own, and calls [`serve`] with any handler; or [`RunArgs`] and [`run`], if it
+//! has its own ideas of where to listen.
 
 use std::{
     fmt::Display,
@@ -18,14 +19,30 @@ use signal_hook::{
 };
 use uncork::{Handler, Limits, Server, Stopper};
 
-/// How to serve; the same for every example.
+/// Where to listen and how to serve; the same for nearly every example.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Server")]
 pub(crate) struct ServeArgs {
     /// Address and port to listen on; port 0 lets the system choose one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
-    listen: String,
+    pub(crate) listen: String,
 
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+
+    /// Bytes of one request's body; k, M, G and T multiply by 1024 [default: 1T for relay, else 1G]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub(crate) max_body: Option<u64>,
+
+    /// Write a line for each request to standard error, in the combined log format
+    #[arg(long)]
+    access_log: bool,
+}
+
+/// How to serve.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Server")]
+pub(crate) struct RunArgs {
     /// Who waits for events
     #[arg(long, value_enum, default_value_t = Mode::Threads)]
     mode: Mode,
@@ -50,14 +67,6 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N")]
     connections_per_address: Option<usize>,
 
-    /// Bytes of one request's body; k, M, G and T multiply by 1024 [default: 1T for relay, else 1G]
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
-    pub(crate) max_body: Option<u64>,
-
-    /// Write a line for each request to standard error, in the combined log format
-    #[arg(long)]
-    access_log: bool,
-
     /// How long requests may take to finish after the first SIGINT or SIGTERM; the second stops at once
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     grace: u32,
@@ -74,19 +83,34 @@ enum Mode {
 }
 
 /// Why it can't serve: what to say, and the exit code. 1 is the system's refusal, 2 a wrong flag (as clap has it).
-struct Failure(String, u8);
+pub(crate) struct Failure(pub(crate) String, pub(crate) u8);
 
 impl Failure {
-    fn system(what: impl Display) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn system(what: impl Display) -> impl FnOnce(io::Error) -> Self {
         move |error| Self(format!("{what}: {error}"), 1)
     }
 }
 
 /// Serves until a signal ends it; says where, as soon as it is ready. Warnings go to standard error, more of them with
 /// `RUST_LOG=debug`; so does the access log, if it was asked for.
+#[allow(dead_code, reason = "not every example has this one's flags")]
 pub(crate) fn serve<H: Handler + Clone + Send + 'static>(args: &ServeArgs, handler: H) -> ExitCode {
-    init_log();
-    match run(args, handler) {
+    let filter = env_logger::Env::default().default_filter_or("warn");
+    env_logger::Builder::from_env(filter).init();
+    exit(listen(&args.listen).and_then(|server| {
+        let limits = args.run.limits();
+        let limits = Limits { body: args.max_body.unwrap_or(limits.body), ..limits };
+        let mut server = server.limits(limits);
+        if args.access_log {
+            server = server.access_log(|access| eprintln!("{access}"));
+        }
+        run(server, &args.listen, &args.run, handler)
+    }))
+}
+
+/// Says what went wrong, if something did.
+pub(crate) fn exit(result: Result<(), Failure>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(what, code)) => {
             eprintln!("error: {what}");
@@ -95,15 +119,20 @@ pub(crate) fn serve<H: Handler + Clone + Send + 'static>(args: &ServeArgs, handl
     }
 }
 
-fn run<H: Handler + Clone + Send + 'static>(args: &ServeArgs, handler: H) -> Result<(), Failure> {
-    let server = Server::bind(args.listen.as_str()).map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidInput => Failure(format!("--listen {}: {error}", args.listen), 2),
+/// Listens on an address that was given as a flag.
+pub(crate) fn listen(addr: &str) -> Result<Server, Failure> {
+    Server::bind(addr).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput => Failure(format!("--listen {addr}: {error}"), 2),
         _ => Failure(error.to_string(), 1),
-    })?;
-    let mut server = with_tls(server, args)?.limits(args.limits());
-    if args.access_log {
-        server = server.access_log(|access| eprintln!("{access}"));
-    }
+    })
+}
+
+/// Serves until a signal ends it. `place` is where, for a server that has no address.
+pub(crate) fn run<H>(server: Server, place: &str, args: &RunArgs, handler: H) -> Result<(), Failure>
+where
+    H: Handler + Clone + Send + 'static,
+{
+    let server = with_tls(server, args)?;
     // Before anything runs: a signal that comes early must not be lost.
     let signals = Signals::new([SIGINT, SIGTERM]).map_err(Failure::system("can't handle signals"))?;
     let cant_start = Failure::system("can't start");
@@ -111,7 +140,7 @@ fn run<H: Handler + Clone + Send + 'static>(args: &ServeArgs, handler: H) -> Res
         Mode::External => {
             let mut external = server.external(handler).map_err(cant_start)?;
             stop_on(signals, external.stopper(), args)?;
-            say_where(args, external.addr());
+            say_where(args, external.addr(), place);
             while !external.is_done() {
                 let _sleeps_by_itself = external.wait(None).map_err(Failure::system("can't wait for events"))?;
             }
@@ -124,13 +153,13 @@ fn run<H: Handler + Clone + Send + 'static>(args: &ServeArgs, handler: H) -> Res
             };
             let running = running.map_err(cant_start)?;
             stop_on(signals, running.stopper(), args)?;
-            say_where(args, running.addr());
+            say_where(args, running.addr(), place);
             running.join().map_err(Failure::system("stopped"))
         }
     }
 }
 
-impl ServeArgs {
+impl RunArgs {
     fn loops(&self) -> usize {
         match self.threads {
             Some(n) => n.into(),
@@ -138,19 +167,18 @@ impl ServeArgs {
         }
     }
 
-    fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self) -> Limits {
         let default = Limits::default();
         Limits {
             connections: self.connections.unwrap_or(default.connections),
             connections_per_address: self.connections_per_address.unwrap_or(default.connections_per_address),
-            body: self.max_body.unwrap_or(default.body),
             ..default
         }
     }
 }
 
 #[cfg(feature = "tls")]
-fn with_tls(server: Server, args: &ServeArgs) -> Result<Server, Failure> {
+fn with_tls(server: Server, args: &RunArgs) -> Result<Server, Failure> {
     match (&args.tls_cert, &args.tls_key) {
         (Some(cert), Some(key)) => match uncork::Tls::pem(cert, key) {
             Ok(tls) => Ok(server.tls(tls)),
@@ -161,7 +189,7 @@ fn with_tls(server: Server, args: &ServeArgs) -> Result<Server, Failure> {
 }
 
 #[cfg(not(feature = "tls"))]
-fn with_tls(server: Server, args: &ServeArgs) -> Result<Server, Failure> {
+fn with_tls(server: Server, args: &RunArgs) -> Result<Server, Failure> {
     match &args.tls_cert {
         Some(_) => Err(Failure("built without the feature `tls`".into(), 2)),
         None => Ok(server),
@@ -169,16 +197,16 @@ fn with_tls(server: Server, args: &ServeArgs) -> Result<Server, Failure> {
 }
 
 /// Whoever started this waits for the line, and may have let the system choose the port.
-fn say_where(args: &ServeArgs, addr: Option<SocketAddr>) {
+fn say_where(args: &RunArgs, addr: Option<SocketAddr>, place: &str) {
     let scheme = if args.tls_cert.is_some() { "https" } else { "http" };
-    let addr = addr.map_or_else(|| args.listen.clone(), |addr| addr.to_string());
+    let addr = addr.map_or_else(|| place.to_owned(), |addr| addr.to_string());
     let mut out = io::stdout().lock();
     // Nobody may be listening to us; that is no reason not to listen.
     let _ = writeln!(out, "listening on {scheme}://{addr}").and_then(|()| out.flush());
 }
 
 /// The first signal stops it gracefully, the second at once.
-fn stop_on(mut signals: Signals, stopper: Stopper, args: &ServeArgs) -> Result<(), Failure> {
+fn stop_on(mut signals: Signals, stopper: Stopper, args: &RunArgs) -> Result<(), Failure> {
     let grace = Duration::from_secs(args.grace.into());
     let wait = move || {
         for (before, _) in signals.forever().enumerate() {
@@ -193,11 +221,6 @@ fn stop_on(mut signals: Signals, stopper: Stopper, args: &ServeArgs) -> Result<(
     };
     let thread = std::thread::Builder::new().name("signals".into()).spawn(wait);
     thread.map(drop).map_err(Failure::system("can't start a thread"))
-}
-
-fn init_log() {
-    let filter = env_logger::Env::default().default_filter_or("warn");
-    env_logger::Builder::from_env(filter).init();
 }
 
 /// `512`, `64k`, `1G`.

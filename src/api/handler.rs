@@ -27,7 +27,8 @@ pub trait Handler {
     /// connection a 500, and nobody else anything.
     fn request(&mut self, req: &mut Request<'_>) -> Action;
 
-    /// Whether to talk to this peer at all: asked before TLS. A peer that is turned away sees its connection closed.
+    /// Whether to talk to this peer at all: asked before TLS, behind a [proxy](crate::Server::proxy_protocol) about the
+    /// client it names. A peer that is turned away sees its connection closed.
     fn accept(&mut self, peer: &PeerAddr) -> bool {
         let _ = peer;
         true

@@ -32,6 +32,8 @@ pub(crate) struct Asks {
     pub(crate) ticket: Option<Arc<TicketCore>>,
     pub(crate) waker: Option<Waker>,
     pub(crate) on_end: Vec<OnEnd>,
+    /// On whose behalf the connection's peer asks.
+    pub(crate) peer: Option<PeerAddr>,
 }
 
 pub(crate) type OnEnd = Box<dyn FnOnce(&End) + Send>;
@@ -117,9 +119,17 @@ impl<'a> Request<'a> {
         Head::copy(self.head)
     }
 
-    /// Who asks.
-    pub fn peer(&self) -> &'a PeerAddr {
-        self.around.peer
+    /// Who asks: the connection's peer, unless somebody has [said](Self::set_peer) that it asks for another.
+    pub fn peer(&self) -> &PeerAddr {
+        self.asks.as_ref().and_then(|asks| asks.peer.as_ref()).unwrap_or(self.around.peer)
+    }
+
+    /// From now on this request is seen as coming from `peer`: by whoever it is passed on to, and by the access log. For
+    /// handlers that mount others behind a proxy they trust, and know from a field who asks in truth. What was counted
+    /// when the connection came, counts for the connection's own peer
+    /// (see [`Server::proxy_protocol`](crate::Server::proxy_protocol) for a way to know before).
+    pub fn set_peer(&mut self, peer: PeerAddr) {
+        self.asks().peer = Some(peer);
     }
 
     /// The number of the listener the connection came in on, from 0, in the order they were given to the server.

@@ -174,6 +174,11 @@ impl Rx<'_> {
         self.buf.filled()
     }
 
+    /// The same, to be changed in place: decoded where it lies. What is not consumed is found so by the next call.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.buf.filled_mut()
+    }
+
     /// The first `n` bytes (at most all of them) are done with.
     pub fn consume(&mut self, n: usize) {
         self.buf.consume(n.min(self.buf.len()));
@@ -208,6 +213,11 @@ impl Tx<'_> {
     /// How many bytes [`write`](Self::write) would take now.
     pub fn room(&self) -> usize {
         if *self.finished { 0 } else { self.limit.saturating_sub(self.out.len()) }
+    }
+
+    /// Whether nothing waits: all that was written is with the system.
+    pub fn is_empty(&self) -> bool {
+        self.out.is_empty()
     }
 
     /// Writes what there is room for; how many bytes that was.

@@ -4,7 +4,8 @@ use super::{Action, PipeIn, PipeOut, Tx};
 use crate::h1::Headers;
 
 /// Takes the body of one request, piece by piece, with back-pressure. Dropped without [`end`](Self::end): the body
-/// did not come whole; [`Request::on_end`](crate::Request::on_end) says why.
+/// did not come whole; [`Request::on_end`](crate::Request::on_end) says why. If that is because the peer broke a rule
+/// within it, a [`Ticket`](crate::Ticket) can still answer, while the upload is dropped; else the engine does.
 pub trait Upload: Send {
     /// The next piece of the body, never empty; already decoded.
     fn data(&mut self, chunk: &[u8]) -> Take;

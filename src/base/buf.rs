@@ -29,8 +29,7 @@ impl Buf {
         &self.store[self.start as usize..self.end as usize]
     }
 
-    /// The same, to be changed in place (decryption).
-    #[cfg(feature = "tls")]
+    /// The same, to be changed in place: decrypted, unmasked.
     pub(crate) fn filled_mut(&mut self) -> &mut [u8] {
         &mut self.store[self.start as usize..self.end as usize]
     }

@@ -26,7 +26,8 @@ pub struct Limits {
     pub head: usize,
     /// Bytes of the request target. 8 KiB, as nginx and Apache; RFC 9112 §3 asks for 8,000 at least. Beyond it: 414.
     pub target: usize,
-    /// Header fields of a request, and of its trailers. 100, as Apache. Beyond it: 431. At most 256.
+    /// Header fields of a request, and of its trailers. 100, as Apache. Beyond it: 431. For heads of more than 1 KiB,
+    /// more than 256 take an allocation.
     pub fields: usize,
     /// Bytes of a request's body, decoded. 1 GiB, as Apache: a body is never held whole by the engine, so this
     /// protects what the application does with it. Beyond it: 413, before `100 Continue` where the length is told.

@@ -9,6 +9,7 @@ use std::{
     },
 };
 
+use super::Trusted;
 use crate::{
     base::{Limits, PeerAddr, time::Tick},
     transport::{Listener, Security, Socket},
@@ -26,12 +27,24 @@ pub(crate) struct Arrival {
 pub(crate) struct Peer {
     pub(crate) addr: PeerAddr,
     place_in: Option<Arc<Admission>>,
+    /// It has one of its address's places, too. A proxy that has not said yet for whom it comes has none.
+    counted: bool,
 }
 
 impl Peer {
     /// Of a connection of our own making: it takes nobody's place.
     pub(super) fn dialed(addr: PeerAddr) -> Self {
-        Self { addr, place_in: None }
+        Self { addr, place_in: None, counted: false }
+    }
+
+    /// The proxy has said for whom it comes: one of that address's places is taken.
+    pub(super) fn speaks_for(&mut self, client: PeerAddr) -> Result<(), Full> {
+        if let Some(admission) = &self.place_in {
+            admission.enter_address(&client)?;
+            self.counted = true;
+        }
+        self.addr = client;
+        Ok(())
     }
 
     /// Whether the connection has come to us.
@@ -43,7 +56,10 @@ impl Peer {
 impl Drop for Peer {
     fn drop(&mut self) {
         if let Some(admission) = &self.place_in {
-            admission.leave(&self.addr);
+            admission.all.fetch_sub(1, Ordering::Relaxed);
+            if self.counted {
+                admission.leave_address(&self.addr);
+            }
         }
     }
 }
@@ -53,6 +69,8 @@ pub(crate) struct Port {
     /// `None`: closed, or there only for what is adopted.
     pub(crate) listener: Option<Listener>,
     pub(crate) security: Security,
+    /// Everybody who comes has to be a proxy whom this believes, and to say for whom it speaks.
+    pub(crate) proxies: Option<Arc<Trusted>>,
     /// The system has told of connections, and not been found without any since.
     pub(super) ready: bool,
     /// There is no place or no descriptor: look again then.
@@ -60,8 +78,8 @@ pub(crate) struct Port {
 }
 
 impl Port {
-    pub(crate) fn new(listener: Option<Listener>, security: Security) -> Self {
-        Self { listener, security, ready: true, paused: Tick::NEVER }
+    pub(crate) fn new(listener: Option<Listener>, security: Security, proxies: Option<Arc<Trusted>>) -> Self {
+        Self { listener, security, proxies, ready: true, paused: Tick::NEVER }
     }
 }
 
@@ -98,24 +116,32 @@ impl Admission {
     }
 
     pub(crate) fn enter(self: &Arc<Self>, peer: &PeerAddr) -> Result<Peer, Full> {
+        let mut entered = self.enter_proxy(peer)?;
+        entered.speaks_for(*peer)?;
+        Ok(entered)
+    }
+
+    /// A proxy has a place among all, and none of its own address: many may come at once who speak for many.
+    pub(super) fn enter_proxy(self: &Arc<Self>, peer: &PeerAddr) -> Result<Peer, Full> {
         if self.all.fetch_add(1, Ordering::Relaxed) >= self.most {
             self.all.fetch_sub(1, Ordering::Relaxed);
             return Err(Full::House);
         }
-        let entered = || Peer { addr: *peer, place_in: Some(self.clone()) };
-        let Some(ip) = peer.ip() else { return Ok(entered()) };
+        Ok(Peer { addr: *peer, place_in: Some(self.clone()), counted: false })
+    }
+
+    fn enter_address(&self, peer: &PeerAddr) -> Result<(), Full> {
+        let Some(ip) = peer.ip() else { return Ok(()) };
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         let count = by_address.entry(ip).or_insert(0);
         if *count >= self.most_per_address {
-            self.all.fetch_sub(1, Ordering::Relaxed);
             return Err(Full::Address);
         }
         *count += 1;
-        Ok(entered())
+        Ok(())
     }
 
-    fn leave(&self, peer: &PeerAddr) {
-        self.all.fetch_sub(1, Ordering::Relaxed);
+    fn leave_address(&self, peer: &PeerAddr) {
         let Some(ip) = peer.ip() else { return };
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = by_address.get_mut(&ip) {
@@ -153,6 +179,20 @@ mod tests {
         drop((second, third, again));
         assert!(admission.has_place());
         assert!(admission.by_address.lock().expect("not poisoned").is_empty(), "no address is remembered for ever");
+    }
+
+    #[test]
+    fn a_proxy_takes_the_place_of_whom_it_speaks_for() {
+        let admission = admission(9, 1);
+        let peer = |ip: [u8; 4]| PeerAddr::tcp((ip, 1).into());
+        let (proxy, client) = (peer([10, 0, 0, 1]), peer([192, 0, 2, 1]));
+        let enter = || admission.enter_proxy(&proxy).ok().expect("a place");
+        let (mut first, mut second) = (enter(), enter());
+        assert_eq!(first.speaks_for(client), Ok(()));
+        assert_eq!(second.speaks_for(client), Err(Full::Address));
+        drop((first, second));
+        assert!(admission.by_address.lock().expect("not poisoned").is_empty() && admission.has_place());
+        assert_eq!(admission.all.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Core {
     ) -> Self {
         Self {
             mailbox,
-            head_limits: HeadLimits { head: limits.head, target: limits.target, fields: limits.fields.min(256) },
+            head_limits: HeadLimits { head: limits.head, target: limits.target, fields: limits.fields },
             pool: Pool::new(limits.buffers),
             limits,
             date: DateCache::default(),

@@ -10,6 +10,7 @@ use std::{
 
 use log::error;
 
+use super::Trusted;
 use crate::{
     api::{
         Access, Action, DialError, Dialed, End, Flow, Handler, Io, PipeIn, PipeOut, Produce, Request, Response, Take,
@@ -52,6 +53,10 @@ pub(super) fn request(handler: &mut dyn Handler, req: &mut Request<'_>) -> Calle
 
 pub(super) fn accept(handler: &mut dyn Handler, peer: &PeerAddr) -> bool {
     guard("Handler::accept", || handler.accept(peer)).unwrap_or(false)
+}
+
+pub(super) fn trusts(trusted: &Trusted, peer: &PeerAddr) -> bool {
+    guard("a function given to Server::proxy_protocol", || trusted(peer)).unwrap_or(false)
 }
 
 #[inline]

@@ -627,6 +627,15 @@ impl Slot {
                 Err(why)
             }
             Err(Stop::Refuse(rule)) => {
+                // Whoever was receiving the body may have words of its own for that.
+                dispatch::discard(std::mem::replace(&mut job.up, Up::Idle));
+                let own = job.asks.ticket.as_ref().filter(|_| self.conn.owes_answer());
+                if let Some(Action::Respond(response)) = own.and_then(|ticket| ticket.take_answer()) {
+                    job.answer(self, core, response.close());
+                    job.outcome = Ended::Refused { status: rule.status(), rule: rule.rule() };
+                    self.phase = Phase::Job(job);
+                    return Ok(true);
+                }
                 self.phase = Phase::Job(job);
                 self.refuse(core, rule)?;
                 Ok(true)
@@ -649,6 +658,7 @@ impl Slot {
             ticket.close();
         }
         dispatch::discard((up, reply));
+        let asked_for = asks.peer;
         if asks.on_end.is_empty() && core.access_log.is_none() {
             return;
         }
@@ -663,7 +673,8 @@ impl Slot {
             }
         }
         if let Some(log) = core.access_log.clone() {
-            let (id, peer, head) = (self.request_id(), &self.peer.addr, head.as_ref());
+            let (id, head) = (self.request_id(), head.as_ref());
+            let peer = asked_for.as_ref().unwrap_or(&self.peer.addr);
             let ended = core.now.wall;
             dispatch::access(&*log, &Access { id, peer, head, status, written, received, why: &why, began, ended });
         }

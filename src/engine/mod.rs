@@ -16,6 +16,7 @@
 //! | `outgoing` | connections of our own making, until they are upgrades |
 //! | `closing` | flush, finish, linger |
 //! | `inbox`, `arrivals` | messages; new connections |
+//! | `proxied` | those that come by a proxy |
 //! | `dispatch` | the one place that calls the application |
 //!
 //! Not here: who calls it, threads, clocks (`drive`), HTTP (`conn`, `h1`), TLS (`transport`).
@@ -30,6 +31,7 @@ mod http;
 mod inbox;
 mod job;
 mod outgoing;
+mod proxied;
 mod pump;
 mod ready;
 mod slot;
@@ -50,7 +52,10 @@ use log::{debug, warn};
 use mio::{Events, Poll, Token};
 use slab::Slab;
 
-pub(crate) use self::arrivals::{Admission, Arrival, Port};
+pub(crate) use self::{
+    arrivals::{Admission, Arrival, Port},
+    proxied::Trusted,
+};
 pub(crate) type AccessLog = dispatch::AccessLog;
 use self::{
     arrivals::{Full, Peer},
@@ -319,7 +324,14 @@ impl<'h> Engine<'h> {
 
     /// A connection has come: is there a place for it, and does the application want it?
     fn arrive(&mut self, socket: Socket, peer: PeerAddr, port: usize) {
-        let entered = match self.admission.enter(&peer) {
+        let proxies = self.ports.get(port).and_then(|port| port.proxies.as_ref());
+        if proxies.is_some_and(|trusted| !dispatch::trusts(&**trusted, &peer)) {
+            debug!(target: "uncork::engine", "{peer}: turned away, it is no trusted proxy");
+            return;
+        }
+        let by_proxy = proxies.is_some();
+        let entered = if by_proxy { self.admission.enter_proxy(&peer) } else { self.admission.enter(&peer) };
+        let entered = match entered {
             Ok(entered) => entered,
             Err(full) => {
                 let what = if full == Full::House { "in all" } else { "from this address" };
@@ -327,7 +339,8 @@ impl<'h> Engine<'h> {
                 return;
             }
         };
-        if !dispatch::accept(&mut *self.handler, &peer) {
+        // Who comes by a proxy is not known yet.
+        if !by_proxy && !dispatch::accept(&mut *self.handler, &peer) {
             debug!(target: "uncork::engine", "{peer}: turned away by the handler");
             return;
         }
@@ -343,8 +356,11 @@ impl<'h> Engine<'h> {
         let Arrival { socket, peer, port } = arrival;
         let addr = peer.addr;
         let security = self.ports.get(port).map_or(&None, |port| &port.security).clone();
-        match self.add(socket, peer, |socket| Transport::accepted(socket, &security), |_, _| Some(Phase::Head)) {
+        let by_proxy = self.ports.get(port).is_some_and(|port| port.proxies.is_some());
+        let phase = if by_proxy { Phase::Proxy } else { Phase::Head };
+        match self.add(socket, peer, |socket| Transport::accepted(socket, &security), |_, _| Some(phase)) {
             Ok(slot) => {
+                slot.welcome = !by_proxy;
                 slot.listener = u16::try_from(port).unwrap_or(u16::MAX);
                 self.guests += 1;
             }
@@ -381,7 +397,7 @@ impl<'h> Engine<'h> {
         let unfinished = slot.conn.is_answering() || !slot.out.is_empty();
         let mut dialing = None;
         let job = match std::mem::replace(&mut slot.phase, Phase::Head) {
-            Phase::Head => None,
+            Phase::Head | Phase::Proxy => None,
             Phase::Dialing(unfinished) => {
                 dialing = Some(unfinished);
                 None
@@ -403,7 +419,7 @@ impl<'h> Engine<'h> {
         self.core.pool.settle(&mut slot.rx);
         slot.out.settle(&mut self.core.pool);
         slot.transport.release(&mut self.core.pool);
-        let is_guest = slot.peer.is_guest();
+        let (is_guest, welcome) = (slot.peer.is_guest(), slot.welcome);
         drop(slot);
         if let Some(dialing) = dialing {
             let (then, error) = dialing.failed(why);
@@ -417,6 +433,8 @@ impl<'h> Engine<'h> {
         }
         if is_guest {
             self.guests -= 1;
+        }
+        if welcome {
             dispatch::closed(&mut *self.handler, id, &why);
         }
     }
@@ -473,6 +491,9 @@ impl Slot {
                 }
                 return Ok(false);
             }
+            if matches!(self.phase, Phase::Proxy) && !self.drive_proxy(handler)? {
+                return Ok(false);
+            }
             if self.ready.has(Ready::DEAD) && !matches!(self.phase, Phase::Upgraded(_)) {
                 return Err(Ended::PeerLeft);
             }
@@ -483,14 +504,14 @@ impl Slot {
                     self.fill(core, hold.min(crate::base::pool::LENT), hold)?
                 }
                 Phase::Upgraded(_) => self.fill_upgraded(core)?,
-                Phase::Closing(_) | Phase::Dialing(_) => false,
+                Phase::Closing(_) | Phase::Dialing(_) | Phase::Proxy => false,
             };
             let worked = match &self.phase {
                 Phase::Head => self.drive_heads(core, handler)?,
                 Phase::Job(_) => self.drive_job(core)?,
                 Phase::Upgraded(_) => self.drive_upgraded(core)?,
                 Phase::Closing(_) => self.drive_closing(core)?,
-                Phase::Dialing(_) => false,
+                Phase::Dialing(_) | Phase::Proxy => false,
             };
             let sent = match &self.phase {
                 Phase::Upgraded(_) => self.flush_upgraded(core)?,
@@ -506,11 +527,11 @@ impl Slot {
 
     /// The server stops: a connection that has nothing under way closes. Whether it does.
     fn quit_if_idle(&mut self) -> bool {
-        let idle = matches!(self.phase, Phase::Head)
-            && self.rx.is_empty()
-            && self.out.is_empty()
-            && !self.ready.has(Ready::READ)
-            && !self.transport.is_handshaking();
+        let idle = match self.phase {
+            Phase::Head => self.rx.is_empty() && self.out.is_empty() && !self.transport.is_handshaking(),
+            Phase::Proxy => true,
+            _ => false,
+        } && !self.ready.has(Ready::READ);
         if idle {
             self.close(Ended::Stopped, false);
         }

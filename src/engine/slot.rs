@@ -9,6 +9,7 @@
 //!                           ▲───────────┤
 //!   Dialing ────────────────┴───────────┘      of our own making
 //! ```
+//! (One that comes by a proxy begins with `Proxy`, and is told of to nobody until that has become `Head`.)
 //! An idle connection is one of these and nothing else: buffers are lent while there are bytes in them, and a job is
 //! allocated only for a request that can't be answered at once.
 
@@ -51,6 +52,8 @@ pub(super) struct Slot {
     pub(super) clock: Option<Timer>,
     /// It stands in the run queue.
     pub(super) queued: bool,
+    /// The application has said yes to it, and is told when it is over.
+    pub(super) welcome: bool,
     /// The peer has finished; whether in order.
     pub(super) eof: Option<bool>,
 }
@@ -58,6 +61,8 @@ pub(super) struct Slot {
 pub(super) enum Phase {
     /// Being made, by us.
     Dialing(Box<Dialing>),
+    /// Waiting for what the proxy it comes by has to say first.
+    Proxy,
     /// Between two requests, or receiving a head.
     Head,
     /// At work on a request.
@@ -87,6 +92,7 @@ impl Slot {
             ready: Ready::NEW,
             clock: None,
             queued: false,
+            welcome: false,
             eof: None,
         }
     }
@@ -240,6 +246,7 @@ impl Slot {
     /// What the connection waits for, as far as it is the peer's turn.
     fn waits_for(&self) -> Option<Timer> {
         match &self.phase {
+            Phase::Proxy => Some(Timer::Handshake),
             Phase::Head if self.transport.is_handshaking() => Some(Timer::Handshake),
             Phase::Head if self.conn.has_partial_head(&self.rx) => Some(Timer::Head),
             Phase::Head => Some(Timer::Idle),

@@ -18,16 +18,35 @@ use super::{
     target,
 };
 
-/// The most field lines a head may have, whatever its limits say: room for them is on the stack.
+/// Field lines for which there is room on the stack. A longer head, if its limits let it in, takes an allocation.
 pub const MAX_FIELDS: usize = 256;
 
-/// Room for the fields of one head: 8 KiB, not initialised.
-pub type FieldSlots<'b> = [MaybeUninit<httparse::Header<'b>>; MAX_FIELDS];
+/// Room for the fields of one head: 8 KiB on the stack, not initialised, and as much as it takes for longer ones.
+#[derive(Debug)]
+pub struct FieldSlots<'b> {
+    few: [MaybeUninit<httparse::Header<'b>>; MAX_FIELDS],
+    many: Vec<httparse::Header<'b>>,
+}
 
 /// Room for the fields of one head. It costs nothing: no byte of it is written.
 #[inline(always)]
 pub const fn field_slots<'b>() -> FieldSlots<'b> {
-    [const { MaybeUninit::uninit() }; MAX_FIELDS]
+    FieldSlots { few: [const { MaybeUninit::uninit() }; MAX_FIELDS], many: Vec::new() }
+}
+
+impl<'b> FieldSlots<'b> {
+    /// Room for the fields of a head of so many bytes, of which `most` are allowed.
+    #[inline]
+    pub(super) fn room(&mut self, head: usize, most: usize) -> &mut [MaybeUninit<httparse::Header<'b>>] {
+        /// `a:`, CR, LF.
+        const SHORTEST_LINE: usize = 4;
+        if most <= MAX_FIELDS || head <= MAX_FIELDS * SHORTEST_LINE {
+            return &mut self.few[..most.min(MAX_FIELDS)];
+        }
+        let room = most.min(head / SHORTEST_LINE);
+        self.many.reserve_exact(room);
+        &mut self.many.spare_capacity_mut()[..room]
+    }
 }
 
 /// The version of a request. Others than these are refused.
@@ -178,7 +197,7 @@ pub fn parse_request<'b>(
     limits: &HeadLimits,
 ) -> Result<RequestHead<'b>, Misbehaved> {
     let mut parsed = httparse::Request::new(&mut []);
-    let room = &mut slots[..limits.fields.min(MAX_FIELDS)];
+    let room = slots.room(head.len(), limits.fields);
     match parsed.parse_with_uninit_headers(head, room) {
         Ok(httparse::Status::Complete(n)) if n == head.len() && head[0] > b' ' => {}
         Ok(_) => return Err(Misbehaved::BadRequestLine),

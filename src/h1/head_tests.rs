@@ -303,6 +303,22 @@ fn the_parser_alone_takes_no_empty_lines_and_nothing_behind() {
 }
 
 #[test]
+fn a_head_has_as_many_fields_as_its_limit_says() {
+    let count = |limit: usize, fields: usize, field: &str| {
+        let limits = HeadLimits { head: 1 << 20, target: 100, fields: limit };
+        let head = lines("1.1", &field.repeat(fields - 1));
+        let mut slots = field_slots();
+        parse_request(head.as_bytes(), &mut slots, &limits).map(|head| head.fields.len())
+    };
+    for (limit, fields) in [(1, 1), (2, 2), (256, 256), (257, 257), (5000, 300), (5000, 5000)] {
+        for field in ["a:\r\n", "X-Longer: with a value\r\n"] {
+            assert_eq!(count(limit, fields, field), Ok(fields), "{limit} {field:?}");
+            assert_eq!(count(limit, limit + 1, field), Err(TooManyFields), "{limit} {field:?}");
+        }
+    }
+}
+
+#[test]
 fn the_fuzz_body_holds_over_heads_and_their_neighbours() {
     let heads: &[&[u8]] = &[
         b"GET / HTTP/1.1\r\nHost: 127.0.0.1:9201\r\n\r\n",

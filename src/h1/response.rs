@@ -11,8 +11,8 @@
 //! status line is refused at its first byte that differs, or a server that speaks something else would be waited for.
 
 use super::{
-    FieldSlots, HeadLimits, HeadersRef, MAX_FIELDS, Misbehaved, ResponseFraming, Scan, Version, framing::BodyFields,
-    grammar::list, head::blame_field,
+    FieldSlots, HeadLimits, HeadersRef, Misbehaved, ResponseFraming, Scan, Version, framing::BodyFields, grammar::list,
+    head::blame_field,
 };
 
 /// A response's head, by the rules of RFC 9110 and RFC 9112.
@@ -63,7 +63,7 @@ pub fn parse_response<'b>(
     limits: &HeadLimits,
 ) -> Result<ParsedResponse<'b>, Misbehaved> {
     let mut parsed = httparse::Response::new(&mut []);
-    let room = &mut slots[..limits.fields.min(MAX_FIELDS)];
+    let room = slots.room(head.len(), limits.fields);
     match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, head, room) {
         Ok(httparse::Status::Complete(n)) if n == head.len() => {}
         Ok(_) => return Err(Misbehaved::BadStatusLine),

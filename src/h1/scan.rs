@@ -19,8 +19,7 @@ pub struct HeadLimits {
     pub head: usize,
     /// Bytes of the request target. Beyond it: [`Misbehaved::TargetTooLong`].
     pub target: usize,
-    /// Field lines; at most [`MAX_FIELDS`](super::MAX_FIELDS) whatever is said here. Beyond it:
-    /// [`Misbehaved::TooManyFields`].
+    /// Field lines. Beyond it: [`Misbehaved::TooManyFields`].
     pub fields: usize,
 }
 

@@ -12,6 +12,9 @@
 //!                       └──────────────────────────────────────────────┘
 //! ```
 //!
+//! The [`Rendezvous`] is simpler, and needs no cookie: what one PUTs at `/stream/<id>` another GETs from it, once, or
+//! several do at the same time.
+//!
 //! A service is a [`Handler`](crate::Handler) that is `Clone` around an `Arc`: it can be served alone, or mounted in
 //! a program beside other things. No message is ever held whole. The sender is read as fast as the receiver takes it,
 //! and asked for its body (`100 Continue`) only once somebody is there to take it.
@@ -47,10 +50,17 @@
 
 mod addresses;
 mod config;
+#[cfg(feature = "gateway")]
+mod gateway;
 mod rendezvous;
 mod session;
 mod wire;
 
 pub use config::InvalidConfig;
-pub use rendezvous::{Rendezvous, RendezvousConfig};
-pub use session::{SessionConfig, SessionRelay};
+#[cfg(feature = "gateway")]
+pub use gateway::{
+    ConfigFault, Gateway, GatewayCallbacks, GatewayConfig, GatewayFile, GatewayLimits, GatewayPaths, GatewayStats,
+    OriginPolicy,
+};
+pub use rendezvous::{Rendezvous, RendezvousConfig, RendezvousCounts};
+pub use session::{SessionConfig, SessionInfo, SessionRelay};

@@ -13,6 +13,7 @@
 //! Not here: HTTP, readiness and its bookkeeping (`engine`), the clock.
 
 pub(crate) mod listen;
+pub(crate) mod proxy;
 pub(crate) mod socket;
 pub(crate) mod sys;
 #[cfg(feature = "tls")]
@@ -72,6 +73,16 @@ pub(crate) enum Fault {
     Tls(String),
 }
 
+/// Why there is no PROXY header.
+#[derive(Debug)]
+pub(crate) enum ProxyFault {
+    Io(io::Error),
+    /// The peer has finished before it was whole.
+    Left,
+    /// What is there is none; why.
+    Bad(&'static str),
+}
+
 impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
@@ -118,6 +129,25 @@ impl Transport {
 
     pub(crate) fn socket(&mut self) -> &mut Socket {
         &mut self.socket
+    }
+
+    /// Reads the PROXY header at the front of a connection from which nothing was read so far, and takes it out of the
+    /// socket, but not a byte behind it: that may be TLS. `None`: it is not whole yet.
+    pub(crate) fn read_proxy_header(&mut self) -> Result<Option<proxy::Said>, ProxyFault> {
+        let mut front = [0; proxy::MOST];
+        let n = match sys::peek(&self.socket, &mut front) {
+            Ok(0) => return Err(ProxyFault::Left),
+            Ok(n) => n,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+            Err(error) => return Err(ProxyFault::Io(error)),
+        };
+        let Some(said) = proxy::parse(&front[..n]).map_err(ProxyFault::Bad)? else { return Ok(None) };
+        // They were seen to be there: one read has them all.
+        match self.socket.read(&mut front[..said.len]) {
+            Ok(n) if n == said.len => Ok(Some(said)),
+            Ok(_) => Err(ProxyFault::Left),
+            Err(error) => Err(ProxyFault::Io(error)),
+        }
     }
 
     /// Whether bytes go to the socket as they are: then [`sendfile`](Self::sendfile) works, and a read takes no more

@@ -27,6 +27,22 @@ pub(crate) fn unacknowledged(_: &Socket) -> Option<u64> {
     None
 }
 
+/// What waits in the socket, without taking it out; 0: the peer has finished.
+pub(crate) fn peek(socket: &Socket, into: &mut [u8]) -> io::Result<usize> {
+    loop {
+        // SAFETY: the descriptor is open for as long as `socket` is borrowed; the call writes at most `into.len()` bytes
+        // to `into`, which is borrowed mutably.
+        let n = unsafe { libc::recv(socket.as_fd().as_raw_fd(), into.as_mut_ptr().cast(), into.len(), libc::MSG_PEEK) };
+        if let Ok(n) = usize::try_from(n) {
+            return Ok(n);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
 /// Bytes of `file` from `offset` straight into the socket.
 #[cfg(target_os = "linux")]
 pub(crate) fn sendfile(socket: &Socket, file: &File, offset: u64, most: u64) -> io::Result<u64> {

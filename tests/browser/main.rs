@@ -19,7 +19,7 @@ use std::{
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uncork::{
-    Running, Server,
+    Request, Running, Server,
     relay::{Rendezvous, RendezvousConfig},
 };
 
@@ -83,9 +83,10 @@ impl Site {
     }
 
     fn with(config: RendezvousConfig) -> Self {
-        let (ttl, ttl_max) = (config.ttl, config.ttl_max);
-        let page = PageConfig { rendezvous: Some(String::new()), ttl, ttl_max, sessions: None };
-        let site = Page::new(page, Rendezvous::new(config).expect("a good one"));
+        let (ttl, link) = (config.ttl, config.ttl_max);
+        let page = Page::new(PageConfig { rendezvous: Some(String::new()), ttl, link, sessions: None });
+        let rendezvous = Rendezvous::new(config).expect("a good one");
+        let site = move |req: &mut Request<'_>| page.answer(req).unwrap_or_else(|| rendezvous.handle(req));
         Self(Server::bind("127.0.0.1:0").expect("bound").threads(2, site).expect("started"))
     }
 

@@ -1,8 +1,8 @@
 //! Where a test takes place: one of three modes, one of two transports, and a server that must end without a trace.
 
 use std::{
-    io,
-    net::{SocketAddr, TcpListener},
+    io::{self, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -16,6 +16,28 @@ use socket2::SockRef;
 use uncork::{Action, ConnId, End, Ended, Handler, Limits, PeerAddr, Request, Server, Stopper, Tls};
 
 use crate::wire::{PATIENCE, Wire};
+
+/// Expands to `mod {threads, external, thread_per_connection} { mod {plain, tls} }`, with every test in each.
+macro_rules! matrix {
+    ($($test:ident),+ $(,)?) => {
+        matrix!(@mode threads Threads $($test)+);
+        matrix!(@mode external External $($test)+);
+        matrix!(@mode thread_per_connection ThreadPerConnection $($test)+);
+    };
+    (@mode $mode:ident $variant:ident $($test:ident)+) => {
+        mod $mode {
+            mod plain {
+                $(#[test] fn $test() { super::super::$test(&matrix!(@world $variant false)) })+
+            }
+            mod tls {
+                $(#[test] fn $test() { super::super::$test(&matrix!(@world $variant true)) })+
+            }
+        }
+    };
+    (@world $variant:ident $tls:literal) => {
+        $crate::world::World { mode: $crate::world::Mode::$variant, tls: $tls }
+    };
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -46,6 +68,21 @@ impl World {
         // Accepted sockets have it from their listener.
         SockRef::from(&listener).set_send_buffer_size(1).expect("set");
         self.run(Server::listener(listener).expect("a listener"), handler)
+    }
+
+    /// For those who come by a proxy on this machine.
+    pub(crate) fn serve_proxies<H: Handler + Clone + Send + 'static>(&self, limits: Limits, handler: H) -> Host {
+        let server = Server::bind("127.0.0.1:0").expect("bound").limits(limits);
+        self.run(server.proxy_protocol(|peer| peer.ip() == Some([127, 0, 0, 1].into())), handler)
+    }
+
+    /// For those who come by a proxy that is trusted.
+    pub(crate) fn serve_trusting<H: Handler + Clone + Send + 'static>(
+        &self,
+        trusted: fn(&PeerAddr) -> bool,
+        handler: H,
+    ) -> Host {
+        self.run(Server::bind("127.0.0.1:0").expect("bound").proxy_protocol(trusted), handler)
     }
 
     fn run<H: Handler + Clone + Send + 'static>(&self, mut server: Server, handler: H) -> Host {
@@ -130,6 +167,11 @@ impl Host {
         self.turns.load(Ordering::Relaxed)
     }
 
+    #[allow(dead_code, reason = "tests/websocket does")]
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.address.addr
+    }
+
     pub(crate) fn address(&self) -> Address {
         self.address
     }
@@ -140,10 +182,6 @@ impl Host {
 
     pub(crate) fn try_connect(&self) -> io::Result<Wire> {
         self.address.try_connect()
-    }
-
-    pub(crate) fn addr(&self) -> SocketAddr {
-        self.address.addr
     }
 
     /// Connects with a small receive buffer: what is not read stays with the server.
@@ -160,6 +198,14 @@ impl Host {
     /// Connects without TLS, whatever the server speaks.
     pub(crate) fn connect_plain(&self) -> Wire {
         Wire::connect(self.address.addr, None, None).expect("connected")
+    }
+
+    /// Connects, says `first` in pieces of `size` bytes before anything else, and goes on.
+    pub(crate) fn connect_saying(&self, first: &[u8], size: usize) -> io::Result<Wire> {
+        let mut tcp = TcpStream::connect(self.addr())?;
+        tcp.set_nodelay(true)?;
+        first.chunks(size).try_for_each(|piece| tcp.write_all(piece))?;
+        Wire::over(tcp, self.address.client_config())
     }
 
     /// Waits for the end, which somebody has asked for.

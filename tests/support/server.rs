@@ -9,7 +9,7 @@ use std::{
 use rustls::{ClientConfig, RootCertStore};
 use uncork::{
     Action, Handler, Limits, Request, Server, Stopper, Tls,
-    relay::{SessionConfig, SessionRelay},
+    relay::{Rendezvous, RendezvousConfig, SessionConfig, SessionRelay},
 };
 
 use super::client::{Client, PATIENCE};
@@ -44,20 +44,69 @@ impl Counter {
     }
 }
 
-/// The relay, mounted in a program that counts.
-#[derive(Clone)]
-struct Counting {
-    relay: SessionRelay,
+/// What can be mounted.
+pub(crate) trait Service: Handler + Clone + Send + 'static {
+    fn serves(&self, path: &str) -> bool;
+    fn handle(&self, req: &mut Request<'_>) -> Action;
+}
+
+impl Service for SessionRelay {
+    fn serves(&self, path: &str) -> bool {
+        self.serves(path)
+    }
+    fn handle(&self, req: &mut Request<'_>) -> Action {
+        self.handle(req)
+    }
+}
+
+impl Service for Rendezvous {
+    fn serves(&self, path: &str) -> bool {
+        self.serves(path)
+    }
+    fn handle(&self, req: &mut Request<'_>) -> Action {
+        self.handle(req)
+    }
+}
+
+/// A configuration makes a service.
+pub(crate) trait Config {
+    type Service: Service;
+    fn service(self) -> Self::Service;
+}
+
+impl Config for SessionConfig {
+    type Service = SessionRelay;
+    fn service(self) -> SessionRelay {
+        SessionRelay::new(self).expect("a good configuration")
+    }
+}
+
+impl Config for RendezvousConfig {
+    type Service = Rendezvous;
+    fn service(self) -> Rendezvous {
+        Rendezvous::new(self).expect("a good configuration")
+    }
+}
+
+#[derive(Clone, Default)]
+struct Counters {
     seen: Counter,
     ended: Counter,
 }
 
-impl Handler for Counting {
+/// The relay, mounted in a program that counts.
+#[derive(Clone)]
+struct Counting<S> {
+    relay: S,
+    counters: Counters,
+}
+
+impl<S: Service> Handler for Counting<S> {
     fn request(&mut self, req: &mut Request<'_>) -> Action {
         let action = if self.relay.serves(req.path()) { self.relay.handle(req) } else { self.relay.request(req) };
-        let ended = self.ended.clone();
+        let ended = self.counters.ended.clone();
         req.on_end(move |_| ended.add());
-        self.seen.add();
+        self.counters.seen.add();
         action
     }
 
@@ -70,18 +119,17 @@ pub(crate) struct TestServer {
     pub(crate) addr: SocketAddr,
     pub(crate) stopper: Stopper,
     setup: Setup,
-    counting: Counting,
+    counting: Counters,
     thread: Option<JoinHandle<()>>,
 }
 
 impl TestServer {
-    pub(crate) fn start(setup: Setup, config: SessionConfig) -> Self {
+    pub(crate) fn start(setup: Setup, config: impl Config) -> Self {
         Self::start_with(setup, config, Limits { body: 1 << 40, ..Limits::default() })
     }
 
-    pub(crate) fn start_with(setup: Setup, config: SessionConfig, limits: Limits) -> Self {
-        let relay = SessionRelay::new(config).expect("a good configuration");
-        let counting = Counting { relay, seen: Counter::default(), ended: Counter::default() };
+    pub(crate) fn start_with(setup: Setup, config: impl Config, limits: Limits) -> Self {
+        let counting = Counting { relay: config.service(), counters: Counters::default() };
         let mut server = Server::bind("127.0.0.1:0").expect("bound").limits(limits);
         if setup.tls {
             server = server.tls(identity().server.clone());
@@ -93,7 +141,7 @@ impl TestServer {
         .expect("running");
         let (addr, stopper) = (running.addr().expect("an address"), running.stopper());
         let thread = Some(std::thread::spawn(move || running.join().expect("ended in order")));
-        Self { addr, stopper, setup, counting, thread }
+        Self { addr, stopper, setup, counting: counting.counters, thread }
     }
 
     pub(crate) fn client(&self) -> Client {

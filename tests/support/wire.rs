@@ -82,7 +82,11 @@ impl Wire {
             socket.set_recv_buffer_size(size)?;
         }
         socket.connect(&addr.into())?;
-        let tcp = TcpStream::from(socket);
+        Self::over(TcpStream::from(socket), tls)
+    }
+
+    /// Goes on with a stream on which something may have been said already; by TLS, if that is given.
+    pub(crate) fn over(tcp: TcpStream, tls: Option<Arc<ClientConfig>>) -> io::Result<Self> {
         tcp.set_read_timeout(Some(PATIENCE))?;
         tcp.set_write_timeout(Some(PATIENCE))?;
         tcp.set_nodelay(true)?;

@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use sha2::{Digest, Sha256};
 use uncork::{Request, Response};
 
-use super::{LINK, PageConfig};
+use super::PageConfig;
 
 const HTML: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
@@ -29,7 +29,7 @@ impl Document {
         let html = html
             .replace("{stream}", &escape(stream.as_deref().unwrap_or_default()))
             .replace("{session}", &escape(config.sessions.as_deref().unwrap_or_default()))
-            .replace("{ttl}", &LINK.min(config.ttl_max).as_secs().to_string())
+            .replace("{ttl}", &config.link.as_secs().to_string())
             .replace("{ttl-default}", &config.ttl.as_secs().to_string())
             .replace("{style}", STYLE)
             .replace("{script}", SCRIPT);
@@ -128,7 +128,7 @@ mod tests {
         let document = Document::new(&PageConfig {
             rendezvous: rendezvous.map(str::to_owned),
             ttl: Duration::from_secs(60),
-            ttl_max: Duration::from_secs(3600),
+            link: Duration::from_secs(1800),
             sessions: sessions.map(str::to_owned),
         });
         (String::from_utf8(document.html.to_vec()).unwrap(), document)

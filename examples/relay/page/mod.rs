@@ -1,11 +1,11 @@
-//! The page for people, around whatever else is served.
+//! The page for people, in front of whatever else is served.
 //!
 //! ```text
 //!   GET  /             the page; for whoever does not ask for HTML, the curl lines as text
 //!   POST /qr           a link of this page as a QR code
 //!   GET  /favicon.svg
 //!   GET  /robots.txt
-//!   anything else      the handler inside
+//!   anything else      is not answered here
 //! ```
 //!
 //! The page is one document with its style and its script. It speaks to the rendezvous: `POST /stream`, PUT by the page
@@ -13,7 +13,7 @@
 //!
 //! **What cannot happen.** The page runs nothing but its own script: the policy names it by its hash, and the page makes
 //! no markup of strings. Nothing of a request is reflected in it. What others have sent does not run in this origin's
-//! name: the rendezvous sees to that with every download (`RendezvousConfig::neutral`), and here, whatever is inside,
+//! name: the rendezvous sees to that with every download (`RendezvousConfig::neutral`), and here, whatever is behind,
 //! no script becomes a service worker of this origin, since then it would stand between the relay and its pages. The
 //! link's secret is behind its `#`, and the QR code is asked for in a body: neither stands in a log before it is used.
 
@@ -22,7 +22,7 @@ mod qr;
 
 use std::{sync::Arc, time::Duration};
 
-use uncork::{Action, ConnId, Ended, Handler, PeerAddr, Request, Response};
+use uncork::{Action, Request, Response};
 
 use self::document::Document;
 
@@ -33,21 +33,15 @@ pub(crate) struct PageConfig {
     pub(crate) rendezvous: Option<String>,
     /// How long a stream's sides have to meet if nothing else is asked for.
     pub(crate) ttl: Duration,
-    /// The most that can be asked for.
-    pub(crate) ttl_max: Duration,
+    /// How long those of the page's links have.
+    pub(crate) link: Duration,
     /// Base path of the session relay, if there is one.
     pub(crate) sessions: Option<String>,
 }
 
-/// How long the page's links are good: to send one and have it opened, not to leave it lying about.
-const LINK: Duration = Duration::from_secs(30 * 60);
-
-/// The page, and a handler inside for all the rest.
+/// The page. Clones are one page.
 #[derive(Clone, Debug)]
-pub(crate) struct Page<H> {
-    shared: Arc<Shared>,
-    inner: H,
-}
+pub(crate) struct Page(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -55,13 +49,14 @@ struct Shared {
     document: Document,
 }
 
-impl<H> Page<H> {
-    pub(crate) fn new(config: PageConfig, inner: H) -> Self {
+impl Page {
+    pub(crate) fn new(config: PageConfig) -> Self {
         let document = Document::new(&config);
-        Self { shared: Arc::new(Shared { config, document }), inner }
+        Self(Arc::new(Shared { config, document }))
     }
 
-    fn own(&self, req: &Request<'_>) -> Option<Action> {
+    /// To be asked before anything else is. `None`: the request is not the page's affair.
+    pub(crate) fn answer(&self, req: &Request<'_>) -> Option<Action> {
         if req.header("service-worker").is_some() {
             return Some(Response::text("Nothing here is a service worker.\n").status(403).into());
         }
@@ -69,7 +64,7 @@ impl<H> Page<H> {
         Some(match req.path() {
             "/" | "/favicon.svg" | "/robots.txt" if !asks => not_allowed("GET, HEAD").into(),
             "/" if wants_html(req) => self.document(req).into(),
-            "/" => document::usage(req, &self.shared.config).into(),
+            "/" => document::usage(req, &self.0.config).into(),
             "/favicon.svg" => image(include_str!("favicon.svg")).header("Cache-Control", "max-age=86400").into(),
             "/robots.txt" => Response::text("User-agent: *\nAllow: /$\nDisallow: /\n").into(),
             "/qr" if req.method() == "POST" => qr::answer(req),
@@ -79,7 +74,7 @@ impl<H> Page<H> {
     }
 
     fn document(&self, req: &Request<'_>) -> Response {
-        let document = &self.shared.document;
+        let document = &self.0.document;
         let known = req.headers().iter().any(|(name, value)| {
             let is = |tag: &[u8]| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == document.etag.as_bytes();
             name.eq_ignore_ascii_case("if-none-match") && value.split(|b| *b == b',').any(|tag| is(tag.trim_ascii()))
@@ -118,22 +113,4 @@ fn image(svg: impl Into<uncork::Body>) -> Response {
         .header("X-Content-Type-Options", "nosniff")
         .header("Cross-Origin-Resource-Policy", "same-origin")
         .body(svg)
-}
-
-impl<H: Handler> Handler for Page<H> {
-    fn request(&mut self, req: &mut Request<'_>) -> Action {
-        self.own(req).unwrap_or_else(|| self.inner.request(req))
-    }
-
-    fn accept(&mut self, peer: &PeerAddr) -> bool {
-        self.inner.accept(peer)
-    }
-
-    fn closed(&mut self, conn: ConnId, why: &Ended) {
-        self.inner.closed(conn, why);
-    }
-
-    fn stopping(&mut self) {
-        self.inner.stopping();
-    }
 }

@@ -130,6 +130,18 @@ impl<'a> Place<'a> {
     }
 }
 
+/// How many streams there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RendezvousCounts {
+    /// Those whose sides have not all come.
+    pub waiting: usize,
+    /// Those that run.
+    pub running: usize,
+    /// Records of those that are over.
+    pub over: usize,
+}
+
 impl Rendezvous {
     /// A rendezvous without streams.
     ///
@@ -177,6 +189,11 @@ impl Rendezvous {
         }
         list.push(']');
         faults::json(200, list)
+    }
+
+    /// How many streams there are.
+    pub fn counts(&self, now: Moment) -> RendezvousCounts {
+        self.shared.lock().counts(&self.shared.config, now)
     }
 
     fn route(&self, req: &mut Request<'_>, face: &Face) -> Action {

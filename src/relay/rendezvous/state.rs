@@ -11,7 +11,7 @@ use uncork::Moment;
 
 use super::{
     super::addresses::{Addresses, Allowance, Refused},
-    RendezvousConfig,
+    RendezvousConfig, RendezvousCounts,
     body::Wish,
     stream::{Due, Stream},
 };
@@ -171,6 +171,13 @@ impl State {
         let now = self.at(now);
         self.sweep(config, now);
         self.streams.iter()
+    }
+
+    /// How many there are.
+    pub(super) fn counts(&mut self, config: &RendezvousConfig, now: Moment) -> RendezvousCounts {
+        let all = self.all(config, now).count();
+        let (waiting, over) = (self.waiting.len(), self.records.len());
+        RendezvousCounts { waiting, running: all.saturating_sub(waiting + over), over }
     }
 
     /// Works on every stream.

@@ -150,6 +150,10 @@ struct Flow {
     whole: Arc<AtomicBool>,
     /// How long it is, if that is known.
     length: Option<u64>,
+    /// It did not have the length that was declared for it.
+    misfit: Arc<AtomicBool>,
+    /// A receiver was broken off because the source was.
+    cut: bool,
 }
 
 impl Flow {
@@ -322,7 +326,7 @@ impl Stream {
             return None;
         }
         let length = if empty { Some(0) } else { self.source.as_ref()?.length };
-        let whole = Arc::new(AtomicBool::new(empty));
+        let (whole, misfit) = (Arc::new(AtomicBool::new(empty)), Arc::<AtomicBool>::default());
         let (mut receivers, mut inlets, mut moved, mut lost) = (Vec::new(), Vec::new(), Vec::new(), None);
         for Receiver { seat, strict } in std::mem::take(&mut self.receivers) {
             let (mut inlet, mut outlet) = pipe(config.pipe);
@@ -334,10 +338,13 @@ impl Stream {
             let action: Action = match (declared, length) {
                 (None | Some(0), Some(0)) => self.download(Response::new(200), &seat.face, config).into(),
                 // The length is not kept, and cannot even be begun with.
-                (Some(0), _) => Action::Abort,
+                (Some(0), _) => {
+                    misfit.store(true, Ordering::Release);
+                    Action::Abort
+                }
                 (Some(declared), length) if length != Some(declared) => {
                     outlet.on_data(seat.ticket.waker());
-                    let body = Response::stream(Exact::new(outlet, declared)).length(declared);
+                    let body = Response::stream(Exact::new(outlet, declared, misfit.clone())).length(declared);
                     self.download(body, &seat.face, config).into()
                 }
                 (_, length) => {
@@ -360,7 +367,7 @@ impl Stream {
             return None;
         }
         self.moved = moved;
-        self.life = Life::Streaming(Flow { receivers, lost, whole: whole.clone(), length });
+        self.life = Life::Streaming(Flow { receivers, lost, whole: whole.clone(), length, misfit, cut: false });
         if empty {
             inlets.drain(..).for_each(|inlet| inlet.finish(None));
             return None;
@@ -411,8 +418,10 @@ impl Stream {
                 if flow.receivers.len() == before {
                     return;
                 }
-                if why != Ended::Complete {
-                    flow.lost = Some(Outcome::of_destination(why));
+                match why {
+                    Ended::Complete => {}
+                    Ended::Aborted if !flow.misfit.load(Ordering::Acquire) => flow.cut = true,
+                    _ => flow.lost = Some(Outcome::of_destination(why)),
                 }
                 if !flow.receivers.is_empty() {
                     return;
@@ -420,7 +429,7 @@ impl Stream {
                 match flow.lost {
                     Some(lost) => self.conclude(lost, config, now),
                     // One of known length is complete with its last byte, be the source's end noticed or not.
-                    None if flow.length.is_some() || flow.is_whole() => {
+                    None if !flow.cut && (flow.length.is_some() || flow.is_whole()) => {
                         self.conclude(Outcome::Finished, config, now);
                     }
                     // They have got all there was, and that was not all: the source's own end, which is on its way,

@@ -128,12 +128,19 @@ pub(super) struct Exact {
     outlet: PipeOut,
     left: u64,
     last: Option<u8>,
+    /// To be set if the body has another length.
+    misfit: Arc<AtomicBool>,
 }
 
 impl Exact {
     /// `length` is not 0.
-    pub(super) fn new(outlet: PipeOut, length: u64) -> Self {
-        Self { outlet, left: length, last: None }
+    pub(super) fn new(outlet: PipeOut, length: u64, misfit: Arc<AtomicBool>) -> Self {
+        Self { outlet, left: length, last: None, misfit }
+    }
+
+    fn misfits(&self) -> Flow {
+        self.misfit.store(true, Ordering::Release);
+        Flow::Abort
     }
 }
 
@@ -152,12 +159,12 @@ impl Produce for Exact {
                 if !self.outlet.is_finished() {
                     return Flow::Wait;
                 }
-                let Some(last) = self.last.take() else { return Flow::Abort };
+                let Some(last) = self.last.take() else { return self.misfits() };
                 out.write(&[last]);
                 return Flow::End;
             }
             if bytes.len() as u64 > self.left {
-                return Flow::Abort;
+                return self.misfits();
             }
             let n = bytes.len().min(room);
             self.left -= n as u64;

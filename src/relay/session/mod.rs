@@ -14,6 +14,7 @@
 //! | `wire` | what is read from requests and written into answers |
 //! | `state` | sessions and who waits on them; time to live |
 //! | `transfer` | a message on its way |
+//! | `info` | what operators may know |
 //! | here | which request is answered how |
 //!
 //! **Locking.** One mutex around the state, held for a few map operations. Under it, tickets are only spoken to (that
@@ -24,6 +25,7 @@
 //! when room is needed. Whoever waits has a timeout of his own, which is never later than the session's end.
 
 mod config;
+mod info;
 mod state;
 mod transfer;
 mod wire;
@@ -44,6 +46,7 @@ use self::{
 };
 use super::config::InvalidConfig;
 pub use config::SessionConfig;
+pub use info::SessionInfo;
 
 /// What can be done with the place where sessions are allocated, and with a session.
 const ALLOW_ALLOCATE: &str = "PUT";

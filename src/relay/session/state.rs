@@ -164,6 +164,11 @@ impl Session {
         now >= self.ends || (self.connected == 0 && now >= self.idle_until)
     }
 
+    /// The address it is counted for.
+    pub(super) fn owner(&self) -> Option<IpAddr> {
+        self.owner
+    }
+
     /// How long it can live at most.
     pub(super) fn left(&self, now: Instant) -> Duration {
         self.ends.saturating_duration_since(now)
@@ -259,6 +264,11 @@ impl State {
     /// The session of that key. The caller has [buried](Self::bury_if_over) it if it was over.
     pub(super) fn get(&mut self, key: Key) -> Option<&mut Session> {
         self.sessions.get_mut(&key)
+    }
+
+    /// Those that are not over.
+    pub(super) fn living(&self, now: Instant) -> impl Iterator<Item = (Key, &Session)> {
+        self.sessions.iter().filter(move |(_, session)| !session.is_over(now)).map(|(key, session)| (*key, session))
     }
 
     pub(super) fn all(&mut self) -> impl Iterator<Item = &mut Session> {

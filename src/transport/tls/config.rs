@@ -33,7 +33,7 @@ use rustls::{
 /// Cheap to clone; all clones are one configuration. [`replace`](Self::replace) changes it for all of them while the
 /// server runs: new connections get the new one, those that exist go on with what they have.
 ///
-/// TLS 1.2 and 1.3, ALPN `http/1.1`, session resumption by tickets; no early data.
+/// TLS 1.2 and 1.3, ALPN `http/1.1` and `http/1.0`, session resumption by tickets; no early data.
 #[derive(Clone)]
 pub struct Tls {
     current: Arc<RwLock<Arc<ServerConfig>>>,
@@ -187,7 +187,8 @@ impl TlsBuilder {
             }
         };
         let mut config = config.with_cert_resolver(Arc::new(Certificates(self.certificates)));
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // A client that can only speak HTTP/1.0 may say so, and is served: refusing it would end the handshake.
+        config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
         // Sessions are the clients' to keep: nothing grows here, and any loop can resume what another began.
         config.ticketer = Ticketer::new().map_err(unusable)?;
         // Every ticket is a key derivation, a sealing and some 200 bytes; a resumed connection brings a fresh one.

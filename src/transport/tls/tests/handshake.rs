@@ -3,6 +3,17 @@
 use super::*;
 
 #[test]
+fn a_client_of_http_1_0_is_served() {
+    let mut config = ClientConfig::clone(&client_config(BOTH[1], None));
+    for (offers, taken) in [(&["http/1.0"][..], Some("http/1.0")), (&["http/1.0", "http/1.1"], Some("http/1.1"))] {
+        config.alpn_protocols = offers.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let (mut client, mut server) = pair(&tls_for("localhost"), &Arc::new(config.clone()));
+        shake(&mut client, &mut server).expect("a handshake");
+        assert_eq!(server.tls.alpn_protocol(), taken.map(str::as_bytes));
+    }
+}
+
+#[test]
 fn the_client_comes_byte_by_byte() {
     for version in BOTH {
         let (mut client, mut server) = pair(&tls_for("localhost"), &client_config(version, None));

@@ -1,0 +1,102 @@
+//! A small chat: an application that speaks nothing but HTTP, a gateway in front of it, and a page.
+//!
+//!     cargo run --release --example chat      # then open http://127.0.0.1:8080/ in two windows
+//!
+//! ```text
+//!   page ══WebSocket══▶ gateway ──POST connect, establish, receive, close──▶ app.rs
+//!   page ◀═════════════ gateway ◀──────────POST /send ────────────────────── app.rs
+//! ```
+//!
+//! Both run in this one program, and know nothing of each other but their addresses: they could be two, on two machines.
+//! `app.rs` is the whole application.
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::Parser;
+use uncork::{
+    Action, Handler, Limits, Request, Response,
+    relay::{Gateway, GatewayConfig, OriginPolicy},
+};
+
+#[path = "../common/mod.rs"]
+mod common;
+use common::Failure;
+
+mod app;
+
+/// A small chat in the browser.
+#[derive(Debug, Parser)]
+#[command(name = "chat", version)]
+struct Args {
+    #[command(flatten)]
+    serve: common::ServeArgs,
+}
+
+/// The gateway, and the page.
+#[derive(Clone)]
+struct Site {
+    gateway: Gateway,
+}
+
+impl Handler for Site {
+    fn request(&mut self, req: &mut Request<'_>) -> Action {
+        match (req.method(), req.path()) {
+            ("GET" | "HEAD", "/") => page().into(),
+            // What the application asks for comes in elsewhere.
+            (_, path) if path == self.gateway.config().path.connect => self.gateway.handle(req),
+            _ => Response::text("There is nothing here.\n").status(404).into(),
+        }
+    }
+
+    fn stopping(&mut self) {
+        self.gateway.stopping();
+    }
+}
+
+fn page() -> Response {
+    Response::new(200)
+        .header("Content-Type", "text/html; charset=utf-8")
+        .header(
+            "Content-Security-Policy",
+            "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; \
+             frame-ancestors 'none'",
+        )
+        .header("X-Content-Type-Options", "nosniff")
+        .header("Cache-Control", "no-cache")
+        .body(include_str!("page.html"))
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match start() {
+        Ok(site) => common::serve(&args.serve, site),
+        failed => common::exit(failed.map(drop)),
+    }
+}
+
+/// The application and the way back to it, each on a port of its own that nobody else reaches; and the site.
+fn start() -> Result<Site, Failure> {
+    let cant_start = |error| Failure::system("can't start the application")(error);
+    let (application, inside) = (common::listen("127.0.0.1:0")?, common::listen("127.0.0.1:0")?);
+    let [application_at, inside_at] = [&application, &inside].map(|server| server.addr().map(|addr| addr.to_string()));
+    let url = |path: &str| format!("http://{}{path}", application_at.as_deref().unwrap_or_default());
+
+    let mut config = GatewayConfig::default();
+    config.endpoint = inside_at.unwrap_or_default();
+    config.callback.connect = url("/connect");
+    config.callback.establish = url("/establish");
+    config.callback.receive = url("/receive");
+    config.callback.close = url("/close");
+    config.callback.timeout = Some(Duration::from_secs(10));
+    // Pages of other sites have no business here.
+    config.origin_policy = OriginPolicy::SameOrigin;
+    config.limits.message = 4096;
+    // Nobody waits for long for somebody whose window sleeps.
+    (config.send_queue_size, config.send_timeout) = (64, Some(Duration::from_millis(500)));
+    let limits = config.server_limits(Limits::default());
+    let gateway = Gateway::new(config).map_err(|fault| Failure(fault.to_string(), 1))?;
+
+    inside.limits(limits).threads(1, gateway.clone()).map_err(cant_start)?;
+    application.threads(1, app::Chat::default()).map_err(cant_start)?;
+    Ok(Site { gateway })
+}

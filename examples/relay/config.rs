@@ -1,0 +1,235 @@
+//! From flags and file to settings, and back to a file with comments.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Arg, ArgAction, ArgMatches, Command, builder::ValueParser};
+
+use super::{
+    Failure,
+    listen::{self, Listen},
+    settings::{self, Setting, Settings},
+};
+
+const AFTER: &str = "\
+Every setting can stand in a file as well: --print-config > relay.toml, and --config relay.toml. Flags go before the file.
+SIGHUP reads file and certificates again, SIGTERM and SIGINT end what is under way, and end at once when they come twice.
+Open the address in a browser for how to use it.";
+
+/// The flags.
+pub(crate) fn command() -> Command {
+    let defaults = Settings::default();
+    let mut command = Command::new("relay")
+        .about("Two sides exchange HTTP bodies through a URL: a relay for the internet")
+        .version(env!("CARGO_PKG_VERSION"))
+        .after_help(AFTER)
+        .arg(
+            Arg::new("config")
+                .long("config")
+                .value_name("FILE")
+                .value_parser(clap::value_parser!(PathBuf))
+                .help("Settings, in TOML"),
+        )
+        .arg(flag("check-config", "Say whether the settings are fine, read the certificates, and exit"))
+        .arg(flag("print-config", "Print all settings as a file with comments, and exit"))
+        .arg(
+            Arg::new("listen")
+                .long("listen")
+                .value_name("ADDR")
+                .action(ArgAction::Append)
+                .value_parser(ValueParser::from(|text: &str| text.parse::<Listen>()))
+                .help_heading("Server")
+                .help(format!(
+                    "Where to listen: address and port (0 lets the system choose one), unix:PATH, systemd or systemd:NAME; \
+                     with options behind commas: tls=BOOL, tls-cert=FILE, tls-key=FILE, proxy-protocol; may be repeated \
+                     [default: {}]",
+                    listen::DEFAULT
+                )),
+        );
+    for setting in settings::all() {
+        let check = setting.check;
+        let mut arg = Arg::new(setting.flag)
+            .long(setting.flag)
+            .value_name(setting.hint)
+            .help_heading(heading(setting.section))
+            .help(help(&setting, &defaults))
+            .action(if setting.many { ArgAction::Append } else { ArgAction::Set })
+            .value_parser(ValueParser::from(move |text: &str| check(&[text]).map(|()| text.to_owned())));
+        if let Some(alone) = setting.alone {
+            arg = arg.num_args(0..=1).require_equals(true).default_missing_value(alone);
+        }
+        command = command.arg(arg);
+    }
+    command
+}
+
+fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+/// What a section is called among the flags.
+fn heading(section: &str) -> &'static str {
+    match section {
+        "server" | "tls" => "Server",
+        "proxies" => "Proxies in front",
+        "limits" => "Limits",
+        "cors" => "Web pages",
+        "sessions" => "Session relay",
+        "rendezvous" => "Rendezvous",
+        "gateway" => "Gateway",
+        "page" => "Page",
+        "admin" => "Administration",
+        _ => "Logs",
+    }
+}
+
+fn help(setting: &Setting, defaults: &Settings) -> String {
+    let about: Vec<&str> = setting.about.iter().map(|line| line.trim()).collect();
+    let repeated = if setting.many { "; may be repeated" } else { "" };
+    match (setting.show)(defaults).trim_matches('"') {
+        "" | "[]" => format!("{}{repeated}", about.join(" ")),
+        default => format!("{}{repeated} [default: {default}]", about.join(" ")),
+    }
+}
+
+/// The settings there are by the flags, and by the file they name.
+pub(crate) fn load(flags: &ArgMatches) -> Result<Settings, Failure> {
+    let mut settings = match flags.get_one::<PathBuf>("config") {
+        Some(path) => read(path)?,
+        None => Settings::default(),
+    };
+    if let Some(listen) = flags.get_many::<Listen>("listen") {
+        settings.listen = listen.cloned().collect();
+    }
+    if flags.value_source("log-level").is_none()
+        && let Ok(level) = std::env::var("RUST_LOG")
+        && !level.is_empty()
+    {
+        settings.log.level = level;
+    }
+    for setting in settings::all() {
+        if let Some(words) = flags.get_many::<String>(setting.flag) {
+            let words: Vec<&str> = words.map(String::as_str).collect();
+            (setting.set)(&mut settings, &words)
+                .map_err(|error| Failure::config(format!("--{}: {error}", setting.flag)))?;
+        }
+    }
+    Ok(settings)
+}
+
+fn read(path: &Path) -> Result<Settings, Failure> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Failure::config(format!("can't read --config {}: {error}", path.display())))?;
+    parse(&text).map_err(|error| Failure::config(format!("{}: {error}", path.display())))
+}
+
+/// Settings from a file's text. An error names the line.
+pub(crate) fn parse(text: &str) -> Result<Settings, String> {
+    toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
+}
+
+/// The settings as a file, with what is to be said of each.
+pub(crate) fn print(settings: &Settings) -> String {
+    let mut out =
+        String::from("# Settings of the relay. Each can also be given by its flag, which goes before this file.\n\n");
+    out += listen::ABOUT;
+    for listen in listen::wanted(settings) {
+        out += &listen.toml();
+    }
+    let all = settings::all();
+    for (section, about) in settings::SECTIONS {
+        out += "\n";
+        about.iter().for_each(|line| out += &format!("#{}\n", line.trim_end()));
+        out += &format!("[{section}]\n");
+        for setting in all.iter().filter(|setting| setting.section == *section) {
+            setting.about.iter().for_each(|line| out += &format!("#{}\n", line.trim_end()));
+            let repeated = if setting.many { ", may be repeated" } else { "" };
+            out += &format!("# Flag: --{} {}{repeated}\n", setting.flag, setting.hint);
+            out += &format!("{} = {}\n\n", setting.key, (setting.show)(settings));
+        }
+        out.pop();
+    }
+    out
+}
+
+/// The names of the settings that differ.
+pub(crate) fn differences(old: &Settings, new: &Settings) -> Vec<String> {
+    let differ = |setting: &Setting| (setting.show)(old) != (setting.show)(new);
+    let mut names: Vec<String> = settings::all().iter().filter(|s| differ(s)).map(Setting::name).collect();
+    if listen::wanted(old) != listen::wanted(new) {
+        names.insert(0, "listen".to_owned());
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(words: &[&str]) -> Settings {
+        load(&command().try_get_matches_from([&["relay"], words].concat()).expect("flags")).expect("settings")
+    }
+
+    #[test]
+    fn the_flags_are_in_order() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_printed_reads_back_as_the_same() {
+        let wanted = |settings: &Settings| Settings { listen: listen::wanted(settings), ..settings.clone() };
+        let default = Settings::default();
+        assert_eq!(parse(&print(&default)), Ok(wanted(&default)));
+        let other = flags(&[
+            "--listen=127.0.0.1:1,proxy-protocol,tls-cert=a \"b\".pem,tls-key=k.pem",
+            "--listen=unix:/run/x.sock,tls=false",
+            "--mode=external",
+            "--max-body=5G",
+            "--trusted-proxy=10.0.0.0/8",
+            "--trusted-proxy=unix",
+            "--allow-origin=https://example.org",
+            "--abort-when-cut",
+            "--access-log",
+            "--server-name=a\\b\"c",
+            "--session-ttl=7",
+        ]);
+        assert_eq!(parse(&print(&other)), Ok(wanted(&other)));
+        assert!(other.sessions.abort_when_cut && other.proxies.trusted.len() == 2);
+        assert_ne!(other, default);
+    }
+
+    #[test]
+    fn flags_go_before_the_file() {
+        let dir = std::env::temp_dir().join(format!("uncork-config-{}.toml", std::process::id()));
+        std::fs::write(&dir, "[server]\ngrace = 3\nthreads = 2\n[sessions]\nabort-when-cut = true\n").expect("written");
+        let file = dir.to_str().expect("text");
+        let settings = flags(&["--config", file, "--grace", "4", "--abort-when-cut=false"]);
+        assert_eq!((settings.server.grace, settings.server.threads), (4, 2));
+        assert!(!settings.sessions.abort_when_cut);
+        std::fs::remove_file(&dir).expect("removed");
+    }
+
+    #[test]
+    fn a_mistake_in_the_file_is_named_with_its_line() {
+        for (text, words) in [
+            ("[server]\ngraec = 3\n", ["line 2", "graec"]),
+            ("[severs]\n", ["line 1", "severs"]),
+            ("[server]\n\nmode = \"fast\"\n", ["line 3", "thread-per-connection"]),
+            ("[server]\ngrace = \"long\"\n", ["line 2", "grace"]),
+            ("[limits]\nmax-body = \"5 apples\"\n", ["line 2", "apples"]),
+            ("[proxies]\ntrusted = [\"10.0.0.1/8\"]\n", ["line 2", "10.0.0.1/8"]),
+            ("[[listen]]\naddress = \"x\"\ntsl = true\n", ["line 3", "tsl"]),
+            ("x = [", ["line 1", "array"]),
+        ] {
+            let error = parse(text).expect_err(text);
+            assert!(words.iter().all(|word| error.contains(word)), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn differences_are_named() {
+        let old = Settings::default();
+        assert!(differences(&old, &old).is_empty());
+        let new = flags(&["--grace=1", "--listen=127.0.0.1:1"]);
+        assert_eq!(differences(&old, &new), ["listen", "server.grace"]);
+    }
+}

@@ -1,0 +1,223 @@
+//! What is counted, and how Prometheus is told (text format 0.0.4): names begin with `uncork_`, end with what they count,
+//! and `_total` where they only grow.
+
+use std::{
+    fmt::{Display, Write},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::SystemTime,
+};
+
+use uncork::{
+    Access,
+    relay::{GatewayStats, RendezvousCounts, SessionInfo},
+};
+
+/// The kinds of answers, by the first digit of their status; the first one is for none at all.
+const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Counters of one program.
+pub(crate) struct Metrics {
+    began: SystemTime,
+    accepted: AtomicU64,
+    closed: AtomicU64,
+    requests: [AtomicU64; CLASSES.len()],
+    received: AtomicU64,
+    sent: AtomicU64,
+    request_millis: AtomicU64,
+    reloads: AtomicU64,
+    failed_reloads: AtomicU64,
+}
+
+impl Metrics {
+    pub(crate) fn new(began: SystemTime) -> Self {
+        let zero = AtomicU64::default;
+        Self {
+            began,
+            accepted: zero(),
+            closed: zero(),
+            requests: Default::default(),
+            received: zero(),
+            sent: zero(),
+            request_millis: zero(),
+            reloads: zero(),
+            failed_reloads: zero(),
+        }
+    }
+
+    pub(crate) fn accepted(&self) {
+        self.accepted.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn closed(&self) {
+        self.closed.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn reloaded(&self, well: bool) {
+        if well { &self.reloads } else { &self.failed_reloads }.fetch_add(1, Relaxed);
+    }
+
+    /// A request is over.
+    pub(crate) fn request(&self, access: &Access<'_>) {
+        let class = usize::from(access.status / 100).min(CLASSES.len() - 1);
+        self.requests[class].fetch_add(1, Relaxed);
+        self.received.fetch_add(access.received, Relaxed);
+        self.sent.fetch_add(access.written, Relaxed);
+        let time = access.ended.duration_since(access.began).unwrap_or_default();
+        self.request_millis.fetch_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// All of it, in Prometheus' words.
+    pub(crate) fn page(&self, ready: bool) -> Page {
+        let mut page = Page::default();
+        let (accepted, closed) = (self.accepted.load(Relaxed), self.closed.load(Relaxed));
+        page.counter("connections_total", "Connections accepted", accepted);
+        page.gauge("connections", "Connections that are open", accepted.saturating_sub(closed));
+        page.family("requests_total", "counter", "Requests that are over, by the class of their answer's status");
+        for (class, count) in CLASSES.iter().zip(&self.requests) {
+            page.sample("requests_total", &format!("{{status=\"{class}\"}}"), count.load(Relaxed));
+        }
+        let count: u64 = self.requests.iter().map(|count| count.load(Relaxed)).sum();
+        let name = "request_duration_seconds";
+        page.family(name, "summary", "Time from a request's head to its end, waiting for a partner included");
+        let seconds = Millis(self.request_millis.load(Relaxed));
+        page.sample("request_duration_seconds_sum", "", seconds);
+        page.sample("request_duration_seconds_count", "", count);
+        page.counter("received_bytes_total", "Bytes of requests' bodies", self.received.load(Relaxed));
+        page.counter("sent_bytes_total", "Bytes of answers' bodies", self.sent.load(Relaxed));
+        page.gauge("ready", "Whether new requests are welcome: 0 while it drains", u8::from(ready));
+        let (well, failed) = (self.reloads.load(Relaxed), self.failed_reloads.load(Relaxed));
+        page.family("reloads_total", "counter", "How often the configuration was read again, by outcome");
+        page.sample("reloads_total", "{outcome=\"success\"}", well);
+        page.sample("reloads_total", "{outcome=\"failure\"}", failed);
+        page.process(self.began);
+        page
+    }
+}
+
+/// A number of milliseconds, told in seconds.
+struct Millis(u64);
+
+impl Display for Millis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{:03}", self.0 / 1000, self.0 % 1000)
+    }
+}
+
+/// The page that is being written.
+#[derive(Default)]
+pub(crate) struct Page(pub(crate) String);
+
+impl Page {
+    pub(crate) fn sessions(&mut self, sessions: &[SessionInfo]) {
+        let sum = |of: fn(&SessionInfo) -> usize| sessions.iter().map(of).sum::<usize>();
+        self.gauge("sessions", "Sessions of the session relay", sessions.len());
+        self.gauge("session_transfers", "Messages on their way in sessions", sum(|session| session.transfers));
+        self.family("session_waiting", "gauge", "Requests that wait for their partner in a session");
+        self.sample("session_waiting", "{role=\"receiver\"}", sum(|session| session.receivers));
+        self.sample("session_waiting", "{role=\"sender\"}", sum(|session| session.senders));
+    }
+
+    pub(crate) fn rendezvous(&mut self, counts: RendezvousCounts) {
+        self.family("streams", "gauge", "Streams of the rendezvous; over: the records of those that have ended");
+        for (state, count) in [("waiting", counts.waiting), ("running", counts.running), ("over", counts.over)] {
+            self.sample("streams", &format!("{{state=\"{state}\"}}"), count);
+        }
+    }
+
+    pub(crate) fn gateway(&mut self, stats: GatewayStats) {
+        self.gauge(
+            "gateway_clients",
+            "Clients of the gateway that are connected, or on their way to it",
+            stats.connections,
+        );
+        self.counter("gateway_connects_total", "Requests to connect to the gateway", stats.total_connections);
+        self.counter(
+            "gateway_connect_errors_total",
+            "Requests to connect that failed, refusals excepted",
+            stats.connect_errors,
+        );
+        self.counter("gateway_messages_total", "Messages to the gateway's clients", stats.total_messages);
+        self.counter("gateway_message_errors_total", "Messages that could not be written", stats.message_errors);
+        self.gauge(
+            "gateway_closing",
+            "Calls under way that tell the application of a client that left",
+            stats.closing_connections,
+        );
+    }
+
+    pub(crate) fn counter(&mut self, name: &str, help: &str, value: impl Display) {
+        self.family(name, "counter", help);
+        self.sample(name, "", value);
+    }
+
+    pub(crate) fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.family(name, "gauge", help);
+        self.sample(name, "", value);
+    }
+
+    pub(crate) fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP uncork_{name} {help}.\n# TYPE uncork_{name} {kind}");
+    }
+
+    pub(crate) fn sample(&mut self, name: &str, labels: &str, value: impl Display) {
+        let _ = writeln!(self.0, "uncork_{name}{labels} {value}");
+    }
+
+    /// What Prometheus' clients tell of their process, as far as Linux tells it cheaply.
+    fn process(&mut self, began: SystemTime) {
+        let mut tell = |name: &str, help: &str, value: &dyn Display| {
+            let _ =
+                writeln!(self.0, "# HELP process_{name} {help}.\n# TYPE process_{name} gauge\nprocess_{name} {value}");
+        };
+        let began = began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        tell("start_time_seconds", "Start of the process, in seconds since 1970", &began);
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next());
+        if let Some(kilobytes) = field("VmRSS:").and_then(|word| word.parse::<u64>().ok()) {
+            tell("resident_memory_bytes", "Resident memory", &(kilobytes * 1024));
+        }
+        if let Some(threads) = field("Threads:") {
+            tell("threads", "Threads", &threads);
+        }
+        if let Ok(fds) = std::fs::read_dir("/proc/self/fd") {
+            // One of them is this look at them.
+            tell("open_fds", "Open file descriptors", &fds.count().saturating_sub(1));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_sample_has_its_family() {
+        let metrics = Metrics::new(SystemTime::UNIX_EPOCH);
+        metrics.accepted();
+        metrics.request_millis.store(1234, Relaxed);
+        let mut page = metrics.page(true);
+        page.sessions(&[]);
+        page.rendezvous(RendezvousCounts::default());
+        page.gateway(GatewayStats::default());
+        let page = page.0;
+        let mut families: Vec<(String, String)> = Vec::new();
+        for line in page.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = rest.split_once(' ').expect("a kind");
+                assert!(families.iter().all(|(other, _)| other != name), "{name} twice");
+                families.push((name.to_owned(), kind.to_owned()));
+            } else if !line.starts_with("# HELP ") {
+                let (name, value) = line.rsplit_once(' ').expect("a value");
+                let name = name.split('{').next().unwrap_or_default();
+                let (family, kind) = families.last().expect("a family");
+                let is_part = |end: &str| name.strip_suffix(end) == Some(family);
+                assert!(name == family || (kind == "summary" && (is_part("_sum") || is_part("_count"))), "{line}");
+                assert!(value.parse::<f64>().is_ok(), "{line}");
+                assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+            }
+        }
+        assert!(
+            page.contains("\nuncork_connections 1\n") && page.contains("\nuncork_request_duration_seconds_sum 1.234\n")
+        );
+    }
+}

@@ -1,0 +1,297 @@
+//! A run, from the first socket to the last byte: start, signals, the configuration anew, the end.
+//!
+//! ```text
+//!   SIGHUP           certificates, settings, log files: what can change, changes; what can't is named in the log
+//!   SIGTERM, SIGINT  /ready says 503 ──shutdown-delay──▶ no new connections, what is under way has its grace ──▶ end
+//!   a second one     the end, at once
+//! ```
+//! The admin listener is a server of its own, which outlives the public one.
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    sync::{Arc, mpsc},
+    time::{Duration, SystemTime},
+};
+
+use clap::ArgMatches;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::Signals,
+};
+use uncork::{Limits, Loop, Running, Server, Stopper};
+
+use super::{
+    Failure,
+    admin::Admin,
+    config,
+    listen::{self, Inherited, Standing},
+    logs,
+    metrics::Metrics,
+    notify,
+    services::Services,
+    settings::Settings,
+    site::{Shared, Site},
+    values::Mode,
+};
+
+/// The admin listener's address if nobody says otherwise, and if it is free.
+const ADMIN: &str = "127.0.0.1:9090";
+
+/// Whether all is fine that can be found out without listening.
+pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
+    logs::understand(&settings.log.level).map_err(|error| Failure::config(format!("--log-level: {error}")))?;
+    if settings.server.threads > 1024 {
+        return Err(Failure::config("--threads: at most 1024".to_owned()));
+    }
+    listen::check(settings)?;
+    admin_address(settings)?;
+    Services::new(settings, "").map(drop)
+}
+
+/// Serves until a signal ends it.
+pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -> Result<(), Failure> {
+    let wrong_level = |error| Failure::config(format!("--log-level: {error}"));
+    logs::init(&settings.log.level, settings.log.format).map_err(wrong_level)?;
+    check(&settings)?;
+    let checked = listen::check(&settings)?;
+    let shared = Arc::new(Shared::new(&settings, Metrics::new(now()))?);
+    let trusting = shared.clone();
+    let (server, standing) = listen::listen(checked, inherited, move |peer| trusting.is_proxy(peer))?;
+    let logging = shared.clone();
+    let admin = bind_admin(&settings)?;
+    let api = admin.as_ref().and_then(|(server, _)| server.addr()).filter(|_| !settings.gateway.public_api);
+    let api = api.or_else(|| server.addr()).map_or_else(String::new, |addr| addr.to_string());
+    let services = Services::new(&settings, &api)?;
+    let limits = match &services.gateway {
+        Some(gateway) if services.gateway_is_open => gateway.config().server_limits(limits(&settings)),
+        _ => limits(&settings),
+    };
+    raise_descriptor_limit();
+    let server = server.limits(limits).access_log(move |access| logging.over(access));
+    // Before anything runs: a signal that comes early must not be lost.
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|e| Failure::system(&"can't handle signals", &e))?;
+    let admin = admin.map(|(server, is_local)| start_admin(server, is_local, &shared, &services)).transpose()?;
+    let page = services.page(&settings);
+    let site = Site { shared: shared.clone(), services, page };
+    let (mode, threads) = (settings.server.mode, loops(&settings));
+    let lines: Vec<String> = standing.iter().map(|standing| format!("listening on {}", standing.url)).collect();
+    let admin_addr = admin.as_ref().and_then(Running::addr);
+    let ready = |stopper: Stopper, loops: Vec<Loop>| {
+        let mut program = Program { settings, flags, shared, standing, stopper };
+        let thread = std::thread::Builder::new().name("signals".into()).spawn(move || program.heed(signals));
+        thread.map(drop).map_err(cant_start)?;
+        say_where(&lines, admin_addr);
+        notify::tell("READY=1");
+        notify::watch(loops);
+        Ok(())
+    };
+    let result = match mode {
+        Mode::External => {
+            let mut external = server.external(site).map_err(cant_start)?;
+            ready(external.stopper(), vec![external.here()])?;
+            let mut result = Ok(());
+            while result.is_ok() && !external.is_done() {
+                result = external.wait(None).map(drop).map_err(|e| Failure::system(&"can't wait for events", &e));
+            }
+            result
+        }
+        Mode::Threads | Mode::ThreadPerConnection => {
+            let running = match mode {
+                Mode::ThreadPerConnection => server.thread_per_connection(site),
+                _ => server.threads(threads, site),
+            };
+            let running = running.map_err(cant_start)?;
+            ready(running.stopper(), running.loops())?;
+            running.join().map_err(|error| Failure::system(&"stopped", &error))
+        }
+    };
+    match admin.map(Running::stop) {
+        Some(Err(error)) => log::warn!("the admin listener: {error}"),
+        Some(Ok(())) | None => {}
+    }
+    result
+}
+
+/// Each connection is a descriptor: as many as the system allows.
+fn raise_descriptor_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        log::warn!("the limit on open files can't be raised: {error}");
+    }
+}
+
+fn cant_start(error: io::Error) -> Failure {
+    Failure::system(&"can't start", &error)
+}
+
+fn loops(settings: &Settings) -> usize {
+    match settings.server.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n.into(),
+    }
+}
+
+fn limits(settings: &Settings) -> Limits {
+    let own = &settings.limits;
+    let seconds = |n: u32| Duration::from_secs(n.into());
+    Limits {
+        connections: own.connections,
+        connections_per_address: own.connections_per_address,
+        body: own.max_body.0,
+        head: usize::try_from(own.max_head.0).unwrap_or(usize::MAX),
+        handshake_time: seconds(own.handshake_timeout),
+        head_time: seconds(own.head_timeout),
+        idle: seconds(own.idle_timeout),
+        body_time: seconds(own.body_timeout),
+        send_time: seconds(own.send_timeout),
+        min_rate: own.min_rate,
+        ..Limits::default()
+    }
+}
+
+/// Where the admin listener is to be; whether it has to be there.
+fn admin_address(settings: &Settings) -> Result<Option<(SocketAddr, bool)>, Failure> {
+    match settings.admin.listen.as_str() {
+        "off" => Ok(None),
+        "auto" => Ok(ADMIN.parse().ok().map(|addr| (addr, false))),
+        text => match text.parse() {
+            Ok(addr) => Ok(Some((addr, true))),
+            Err(_) => {
+                Err(Failure::config(format!("--admin {text}: give an address and a port (127.0.0.1:9090), or off")))
+            }
+        },
+    }
+}
+
+/// The admin listener, if there is to be one; whether it is on a loopback address.
+fn bind_admin(settings: &Settings) -> Result<Option<(Server, bool)>, Failure> {
+    let Some((addr, must)) = admin_address(settings)? else { return Ok(None) };
+    let server = match Server::bind(addr) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && !must => Server::bind((addr.ip(), 0)),
+        result => result,
+    };
+    let server =
+        server.map_err(|error| Failure::system_words(format!("{error}; --admin names another address, or off")))?;
+    let is_local = addr.ip().is_loopback();
+    if !is_local {
+        log::warn!("the admin listener {addr} is open to whoever reaches it: there are no passwords");
+    }
+    Ok(Some((server, is_local)))
+}
+
+fn start_admin(server: Server, is_local: bool, shared: &Arc<Shared>, services: &Services) -> Result<Running, Failure> {
+    let limits = match &services.gateway {
+        Some(gateway) => gateway.config().server_limits(Limits::default()),
+        None => Limits::default(),
+    };
+    let admin = Admin { shared: shared.clone(), services: services.clone(), is_local };
+    server.limits(limits).threads(1, admin).map_err(cant_start)
+}
+
+/// Whoever started this waits for the lines, and may have let the system choose ports.
+fn say_where(lines: &[String], admin: Option<SocketAddr>) {
+    let mut out = io::stdout().lock();
+    let mut said = lines.iter().try_for_each(|line| writeln!(out, "{line}"));
+    if let Some(addr) = admin {
+        said = said.and_then(|()| writeln!(out, "admin on http://{addr}"));
+    }
+    // Nobody may be listening to us; that is no reason not to listen.
+    let _ = said.and_then(|()| out.flush());
+}
+
+/// A running program, as signals see it.
+struct Program {
+    settings: Settings,
+    flags: ArgMatches,
+    shared: Arc<Shared>,
+    standing: Vec<Standing>,
+    stopper: Stopper,
+}
+
+impl Program {
+    /// Does what signals say, until the end.
+    fn heed(&mut self, mut signals: Signals) {
+        let mut stopping = None;
+        for signal in signals.forever() {
+            match (signal, &stopping) {
+                (SIGHUP, None) => self.reload(),
+                (SIGHUP, Some(_)) => {}
+                (_, None) => stopping = Some(self.stop()),
+                (_, Some(_)) => {
+                    log::warn!("stopping at once");
+                    self.stopper.stop();
+                }
+            }
+        }
+    }
+
+    /// Ends what is under way, in time. Dropping what is returned shortens nothing.
+    fn stop(&self) -> mpsc::Sender<()> {
+        let (grace, delay) = (self.settings.server.grace, self.settings.server.shutdown_delay);
+        log::info!("stopping; what is under way has {grace} seconds");
+        notify::tell("STOPPING=1");
+        self.shared.drain();
+        let (stopper, (tell, told)) = (self.stopper.clone(), mpsc::channel());
+        let stop = move || {
+            let _ = told.recv_timeout(Duration::from_secs(delay.into()));
+            stopper.graceful(Duration::from_secs(grace.into()));
+        };
+        if delay == 0 {
+            self.stopper.graceful(Duration::from_secs(grace.into()));
+        } else if let Err(error) = std::thread::Builder::new().name("drain".into()).spawn(stop) {
+            log::error!("no thread to wait in: {error}");
+            self.stopper.graceful(Duration::from_secs(grace.into()));
+        }
+        tell
+    }
+
+    /// Reads the settings again. If they are wrong, everything stays as it is.
+    fn reload(&mut self) {
+        notify::tell("RELOADING=1");
+        let result = config::load(&self.flags).and_then(|settings| check(&settings).map(|()| settings));
+        let result = result.and_then(|settings| self.change(settings));
+        self.shared.metrics.reloaded(result.is_ok());
+        match result {
+            Ok(()) => log::info!("the configuration was read again"),
+            Err(error) => log::error!("the configuration stays as it was: {}", error.0),
+        }
+        notify::tell("READY=1");
+    }
+
+    fn change(&mut self, new: Settings) -> Result<(), Failure> {
+        self.shared.access.reopen(&new.access_log)?;
+        let wanted = listen::wanted(&new);
+        for standing in &self.standing {
+            let Some(tls) = &standing.tls else { continue };
+            // The listener of that address, as it is written now.
+            let Some(listen) = wanted.iter().find(|listen| listen.address == standing.listen.address) else { continue };
+            if let Ok(Some((cert, key))) = listen.identity(&new) {
+                tls.replace_pem(cert, key).map_err(|error| Failure::config(error.to_string()))?;
+            }
+        }
+        self.shared.trust_others(&new.proxies);
+        // A level that was set by hand, on the admin listener, stays until the file says another.
+        if (&new.log.level, new.log.format) != (&self.settings.log.level, self.settings.log.format) {
+            logs::change(&new.log.level, new.log.format).map_err(Failure::config)?;
+        }
+        let stays: Vec<String> = config::differences(&self.settings, &new)
+            .into_iter()
+            .filter(|name| !CHANGES.iter().any(|change| name.starts_with(change)))
+            .collect();
+        if !stays.is_empty() {
+            log::warn!("only a restart changes these settings: {}", stays.join(", "));
+        }
+        self.settings = new;
+        Ok(())
+    }
+}
+
+/// What can change while it runs.
+const CHANGES: &[&str] = &["tls.", "proxies.", "log.", "access-log.", "server.grace", "server.shutdown-delay"];
+
+#[expect(clippy::disallowed_methods, reason = "when the program began")]
+fn now() -> SystemTime {
+    SystemTime::now()
+}

@@ -1,0 +1,156 @@
+//! The services, made of their settings.
+
+use std::time::Duration;
+
+use uncork::relay::{
+    Gateway, GatewayCallbacks, GatewayConfig, GatewayLimits, GatewayPaths, OriginPolicy, Rendezvous, RendezvousConfig,
+    SessionConfig, SessionRelay,
+};
+
+use super::{
+    Failure,
+    page::{Page, PageConfig},
+    settings::Settings,
+    values::{Bytes, OriginRule},
+};
+
+/// Those that are on. Clones are the same services.
+#[derive(Clone)]
+pub(crate) struct Services {
+    pub(crate) sessions: Option<SessionRelay>,
+    pub(crate) rendezvous: Option<Rendezvous>,
+    pub(crate) gateway: Option<Gateway>,
+    /// The application reaches the gateway on the public listeners, too.
+    pub(crate) gateway_is_open: bool,
+}
+
+impl Services {
+    /// `api` is where the application reaches the gateway, if no setting says so.
+    pub(crate) fn new(settings: &Settings, api: &str) -> Result<Self, Failure> {
+        let wrong = |section: &str, error: &dyn std::fmt::Display| Failure::config(format!("[{section}] {error}"));
+        let sessions = settings.sessions.enabled.then(|| SessionRelay::new(sessions(settings)));
+        let rendezvous = settings.rendezvous.enabled.then(|| Rendezvous::new(rendezvous(settings)));
+        let gateway = (!settings.gateway.connect_url.is_empty()).then(|| gateway(settings, api).map(Gateway::new));
+        let gateway = gateway.transpose().map_err(|error| wrong("gateway", &error))?;
+        Ok(Self {
+            sessions: sessions.transpose().map_err(|error| wrong("sessions", &error))?,
+            rendezvous: rendezvous.transpose().map_err(|error| wrong("rendezvous", &error))?,
+            gateway: gateway.transpose().map_err(|error| wrong("gateway", &error))?,
+            gateway_is_open: settings.gateway.public_api,
+        })
+    }
+
+    /// The page for people, if it is on, and has something to tell them.
+    pub(crate) fn page(&self, settings: &Settings) -> Option<Page> {
+        let rendezvous = self.rendezvous.as_ref().map(Rendezvous::config);
+        let sessions = self.sessions.as_ref().map(SessionRelay::config);
+        let page = || {
+            let (ttl, ttl_max) = rendezvous.map(|config| (config.ttl, config.ttl_max)).unwrap_or_default();
+            Page::new(PageConfig {
+                rendezvous: rendezvous.map(|config| config.base_path.clone()),
+                ttl,
+                link: Duration::from_secs(settings.page.link_ttl).min(ttl_max.max(ttl)).max(Duration::from_secs(1)),
+                sessions: sessions.map(|config| config.base_path.clone()),
+            })
+        };
+        (settings.page.enabled && (rendezvous.is_some() || sessions.is_some())).then(page)
+    }
+}
+
+fn origins(settings: &Settings) -> Vec<String> {
+    settings.cors.allow_origins.iter().map(|origin| origin.0.clone()).collect()
+}
+
+fn size(bytes: Bytes) -> usize {
+    usize::try_from(bytes.0).unwrap_or(usize::MAX)
+}
+
+fn sessions(settings: &Settings) -> SessionConfig {
+    let (own, default) = (&settings.sessions, SessionConfig::default());
+    SessionConfig {
+        base_path: own.base_path.clone(),
+        server: own.server_name.clone(),
+        ttl: Duration::from_secs(own.ttl),
+        ttl_min: default.ttl_min.min(Duration::from_secs(own.ttl_max)),
+        ttl_max: Duration::from_secs(own.ttl_max),
+        lifetime: Duration::from_secs(own.lifetime),
+        request_timeout: Duration::from_secs(own.request_timeout),
+        request_timeout_max: Duration::from_secs(own.request_timeout_max.max(own.request_timeout)),
+        sessions: own.limit,
+        sessions_per_address: own.per_address,
+        allocations_per_minute: own.allocations_per_minute,
+        allocation_burst: own.allocation_burst,
+        body: settings.limits.max_body.0,
+        pipe: default.pipe,
+        allow_origins: origins(settings),
+        clean_when_cut: !own.abort_when_cut,
+    }
+}
+
+fn rendezvous(settings: &Settings) -> RendezvousConfig {
+    let own = &settings.rendezvous;
+    RendezvousConfig {
+        base_path: own.base_path.clone(),
+        ttl: Duration::from_secs(own.ttl),
+        ttl_max: Duration::from_secs(own.ttl_max),
+        record: Duration::from_secs(own.record),
+        lifetime: Duration::from_secs(own.lifetime),
+        streams: own.limit,
+        streams_per_address: own.per_address,
+        creations_per_minute: own.creations_per_minute,
+        creation_burst: own.creation_burst,
+        receivers: own.receivers,
+        body: settings.limits.max_body.0,
+        strict: own.strict,
+        list: own.public_list,
+        neutral: own.neutral,
+        allow_origins: origins(settings),
+        ..RendezvousConfig::default()
+    }
+}
+
+fn gateway(settings: &Settings, api: &str) -> Result<GatewayConfig, String> {
+    let own = &settings.gateway;
+    let some = |seconds: u64| (seconds > 0).then(|| Duration::from_secs(seconds));
+    let field = |line: &String| match line.split_once(':') {
+        Some((name, value)) => Ok((name.trim().to_owned(), value.trim().to_owned())),
+        None => Err(format!("set-fields: {line:?} is no field: give one as \"Name: value\"")),
+    };
+    Ok(GatewayConfig {
+        endpoint: if own.endpoint.is_empty() { api.to_owned() } else { own.endpoint.clone() },
+        session_header: own.session_field.clone(),
+        callback: GatewayCallbacks {
+            connect: own.connect_url.clone(),
+            establish: own.establish_url.clone(),
+            close: own.close_url.clone(),
+            receive: own.receive_url.clone(),
+            timeout: some(own.callback_timeout),
+        },
+        proxy_set_header: own.set_fields.iter().map(|line| field(&line.0)).collect::<Result<_, _>>()?,
+        send_timeout: some(own.queue_timeout),
+        send_queue_size: own.queue,
+        strict_broadcast: own.strict_broadcast,
+        origin_policy: match own.origins {
+            OriginRule::All => OriginPolicy::None,
+            OriginRule::SameOrigin => OriginPolicy::SameOrigin,
+            OriginRule::SameHostname => OriginPolicy::SameHostname,
+        },
+        idle_timeout: some(own.idle_timeout),
+        ping_interval: some(own.ping_interval),
+        path: GatewayPaths {
+            connect: own.connect_path.clone(),
+            send: own.send_path.clone(),
+            close: own.close_path.clone(),
+            stats: own.stats_path.clone(),
+            ..GatewayPaths::default()
+        },
+        limits: GatewayLimits {
+            message: size(own.max_message),
+            send: size(own.max_send),
+            sessions: own.limit,
+            sessions_per_address: own.per_address,
+            ..GatewayLimits::default()
+        },
+        ..GatewayConfig::default()
+    })
+}

@@ -1,0 +1,316 @@
+//! Every setting, once: its place in the file, its flag, its default, and what is said of it in both.
+//!
+//! A section becomes a struct that reads itself from the file, and a list of its settings, of which the flags and the
+//! printed file are made. What is not in the file and not among the flags has its default.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use uncork::{
+    Limits as EngineLimits,
+    relay::{GatewayConfig, RendezvousConfig, SessionConfig},
+};
+
+use super::{
+    addresses::Network,
+    listen::Listen,
+    values::{AccessFormat, Bytes, ForwardedField, LogFormat, Mode, OriginRule, Text, Value},
+};
+
+/// One setting, as flags and the printed file see it.
+pub(crate) struct Setting {
+    /// The table in the file; empty for none.
+    pub(crate) section: &'static str,
+    pub(crate) key: String,
+    pub(crate) flag: &'static str,
+    pub(crate) hint: &'static str,
+    pub(crate) about: Vec<&'static str>,
+    pub(crate) alone: Option<&'static str>,
+    pub(crate) many: bool,
+    /// Whether these words of the flag are understood.
+    pub(crate) check: fn(&[&str]) -> Result<(), String>,
+    /// Takes the words of the flag.
+    pub(crate) set: fn(&mut Settings, &[&str]) -> Result<(), String>,
+    /// As it stands in the file.
+    pub(crate) show: fn(&Settings) -> String,
+}
+
+impl Setting {
+    pub(crate) fn name(&self) -> String {
+        if self.section.is_empty() { self.key.clone() } else { format!("{}.{}", self.section, self.key) }
+    }
+}
+
+macro_rules! settings {
+    ($(
+        $(#[doc = $about:literal])+
+        $table:literal $field:ident: $section:ident {
+            $( $(#[doc = $doc:literal])+ $key:ident: $kind:ty = $default:expr, $flag:literal $hint:literal; )*
+        }
+    )*) => {
+        /// All of them.
+        #[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
+        #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+        pub(crate) struct Settings {
+            /// Where to listen; the default if it is empty.
+            pub(crate) listen: Vec<Listen>,
+            $( $(#[doc = $about])+ pub(crate) $field: $section, )*
+        }
+
+        $(
+            $(#[doc = $about])+
+            #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+            #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+            pub(crate) struct $section {
+                $( $(#[doc = $doc])+ pub(crate) $key: $kind, )*
+            }
+
+            impl Default for $section {
+                fn default() -> Self {
+                    Self { $($key: $default),* }
+                }
+            }
+        )*
+
+        /// The sections: table, and what is said of it.
+        pub(crate) const SECTIONS: &[(&str, &[&str])] = &[$(($table, &[$($about),+])),*];
+
+        /// Every setting, in the order of the file.
+        pub(crate) fn all() -> Vec<Setting> {
+            vec![$($(Setting {
+                section: $table,
+                key: stringify!($key).replace('_', "-"),
+                flag: $flag,
+                hint: $hint,
+                about: vec![$($doc),+],
+                alone: <$kind as Value>::ALONE,
+                many: <$kind as Value>::MANY,
+                check: |words| <$kind as Value>::from_words(words).map(drop),
+                set: |settings, words| {
+                    settings.$field.$key = Value::from_words(words)?;
+                    Ok(())
+                },
+                show: |settings| settings.$field.$key.toml(),
+            },)*)*]
+        }
+    };
+}
+
+fn engine() -> EngineLimits {
+    EngineLimits::default()
+}
+
+fn session() -> SessionConfig {
+    SessionConfig::default()
+}
+
+fn stream() -> RendezvousConfig {
+    RendezvousConfig::default()
+}
+
+fn gate() -> GatewayConfig {
+    GatewayConfig::default()
+}
+
+settings! {
+    /// The program
+    "server" server: Server {
+        /// Who waits for events: threads (one loop each), external (the program's own loop), thread-per-connection
+        mode: Mode = Mode::Threads, "mode" "MODE";
+        /// Loops of mode threads, at most 1024; 0 for one for each processor
+        threads: u16 = 0, "threads" "N";
+        /// How long requests may take to finish after the first SIGINT or SIGTERM; the second stops at once
+        grace: u32 = 10, "grace" "SECONDS";
+        /// How long to go on as before after that signal, while /ready says 503 already, so that a load balancer can turn
+        /// to others
+        shutdown_delay: u32 = 0, "shutdown-delay" "SECONDS";
+    }
+    /// HTTPS: of every TCP listener that has no certificate of its own. Read again on SIGHUP
+    "tls" tls: TlsFiles {
+        /// Certificate chain in PEM, the server's own first; empty for plain HTTP
+        cert: PathBuf = PathBuf::new(), "tls-cert" "FILE";
+        /// Private key in PEM
+        key: PathBuf = PathBuf::new(), "tls-key" "FILE";
+    }
+    /// Proxies in front of this server. What they say of their clients' addresses is believed, and nobody else's word
+    "proxies" proxies: Proxies {
+        /// Networks of proxies, as 10.0.0.0/8 or 2001:db8::1; "unix" for whoever comes by a Unix socket
+        trusted: Vec<Network> = Vec::new(), "trusted-proxy" "NETWORK";
+        /// The field that proxies write: x-forwarded-for, forwarded (RFC 7239), none, or any of the two (if both are there, they
+        /// have to agree)
+        field: ForwardedField = ForwardedField::Any, "forwarded-field" "FIELD";
+    }
+    /// How much and how long, for every connection
+    "limits" limits: Limits {
+        /// Connections in all
+        connections: usize = engine().connections, "connections" "N";
+        /// Connections from one address (behind the PROXY protocol: the client's)
+        connections_per_address: usize = engine().connections_per_address, "connections-per-address" "N";
+        /// Bytes of one request's body; k, M, G and T multiply by 1024
+        max_body: Bytes = Bytes(session().body), "max-body" "BYTES";
+        /// Bytes of a request's head
+        max_head: Bytes = Bytes(engine().head as u64), "max-head" "BYTES";
+        /// Time for the TLS handshake, and for a proxy to say for whom it speaks
+        handshake_timeout: u32 = seconds(engine().handshake_time), "handshake-timeout" "SECONDS";
+        /// Time for a request's head, from its first byte
+        head_timeout: u32 = seconds(engine().head_time), "head-timeout" "SECONDS";
+        /// How long a connection may be idle between two requests
+        idle_timeout: u32 = seconds(engine().idle), "idle-timeout" "SECONDS";
+        /// The most a body may pause while somebody is ready to receive it
+        body_timeout: u32 = seconds(engine().body_time), "body-timeout" "SECONDS";
+        /// The most a client may take to accept any of what is sent to it
+        send_timeout: u32 = seconds(engine().send_time), "send-timeout" "SECONDS";
+        /// Bytes a second at which bodies have to move at the least, in either direction; 0 for no limit
+        min_rate: u64 = engine().min_rate, "min-rate" "N";
+    }
+    /// Web pages of other origins (CORS)
+    "cors" cors: Cors {
+        /// Origins whose pages may use the services from a browser, as https://example.org, or * for all
+        allow_origins: Vec<Text> = Vec::new(), "allow-origin" "ORIGIN";
+    }
+    /// The session relay: two sides exchange messages through a URL
+    "sessions" sessions: Sessions {
+        /// Whether there is a session relay
+        enabled: bool = true, "session-relay" "BOOL";
+        /// Path under which the session relay lives
+        base_path: String = session().base_path, "base-path" "PATH";
+        /// Sessions in all
+        limit: usize = session().sessions, "sessions" "N";
+        /// Sessions allocated by one address
+        per_address: usize = session().sessions_per_address, "sessions-per-address" "N";
+        /// Sessions one address may allocate in a minute, over a long time; 0 for no limit
+        allocations_per_minute: u32 = session().allocations_per_minute, "allocations-per-minute" "N";
+        /// Sessions one address may allocate at once
+        allocation_burst: u32 = session().allocation_burst, "allocation-burst" "N";
+        /// How long a session lives while nobody is connected to it
+        ttl: u64 = session().ttl.as_secs(), "session-ttl" "SECONDS";
+        /// The most a client can ask for with ?timeout=N
+        ttl_max: u64 = session().ttl_max.as_secs(), "session-ttl-max" "SECONDS";
+        /// How long a session lives at most
+        lifetime: u64 = session().lifetime.as_secs(), "session-lifetime" "SECONDS";
+        /// How long a request waits for its partner
+        request_timeout: u64 = session().request_timeout.as_secs(), "request-timeout" "SECONDS";
+        /// The most a client can ask for with X-Timeout or ?timeout=N
+        request_timeout_max: u64 = session().request_timeout_max.as_secs(), "request-timeout-max" "SECONDS";
+        /// Break the receiver's connection when the sender of a chunked message is lost, instead of ending the message
+        abort_when_cut: bool = !session().clean_when_cut, "abort-when-cut" "BOOL";
+        /// Value of the Server field; empty for none
+        server_name: String = session().server, "server-name" "NAME";
+    }
+    /// The rendezvous: what one PUTs at a URL, one or several others GET
+    "rendezvous" rendezvous: Rendezvous {
+        /// Whether there is a rendezvous
+        enabled: bool = true, "rendezvous" "BOOL";
+        /// Path under which /stream and /ping live; empty for the root
+        base_path: String = stream().base_path, "rendezvous-base-path" "PATH";
+        /// Streams in all, with the records of those that are over
+        limit: usize = stream().streams, "rendezvous-streams" "N";
+        /// Streams created by one address
+        per_address: usize = stream().streams_per_address, "rendezvous-streams-per-address" "N";
+        /// Streams one address may create in a minute, over a long time; 0 for no limit
+        creations_per_minute: u32 = stream().creations_per_minute, "rendezvous-creations-per-minute" "N";
+        /// Streams one address may create at once
+        creation_burst: u32 = stream().creation_burst, "rendezvous-creation-burst" "N";
+        /// How long the sides of a stream have to meet
+        ttl: u64 = stream().ttl.as_secs(), "rendezvous-ttl" "SECONDS";
+        /// The most a client can ask for with ?ttl=SECONDS
+        ttl_max: u64 = stream().ttl_max.as_secs(), "rendezvous-ttl-max" "SECONDS";
+        /// How long /status tells of a stream that is over
+        record: u64 = stream().record.as_secs(), "rendezvous-record" "SECONDS";
+        /// How long a stream may run at most
+        lifetime: u64 = stream().lifetime.as_secs(), "rendezvous-lifetime" "SECONDS";
+        /// The most receivers that can be asked for with ?n=K
+        receivers: usize = stream().receivers, "rendezvous-receivers" "N";
+        /// Break receivers' connections when the source is lost, as ?strict=1 asks for, instead of ending the download
+        strict: bool = stream().strict, "rendezvous-strict" "BOOL";
+        /// Keep what creators of streams ask for from speaking in this origin's name: downloads are attachments that no
+        /// browser runs, without cookies, and without orders to a proxy in front
+        neutral: bool = stream().neutral, "rendezvous-neutral" "BOOL";
+        /// Let everybody list all streams by GET /stream. Their ids are the only secret there is: the admin listener has
+        /// the list in any case
+        public_list: bool = stream().list, "rendezvous-public-list" "BOOL";
+    }
+    /// The gateway: clients of an application that speaks only HTTP stay connected by WebSocket
+    "gateway" gateway: Gateway {
+        /// URL of the application, which is asked whether a client may connect; empty for no gateway
+        connect_url: String = gate().callback.connect, "gateway-connect-url" "URL";
+        /// URL that is told when a client is connected; empty for none
+        establish_url: String = gate().callback.establish, "gateway-establish-url" "URL";
+        /// URL that is given what clients send; empty for none
+        receive_url: String = gate().callback.receive, "gateway-receive-url" "URL";
+        /// URL that is told when a client is gone; empty for none
+        close_url: String = gate().callback.close, "gateway-close-url" "URL";
+        /// How long a call of the application may take; 0 for no limit
+        callback_timeout: u64 = 0, "gateway-callback-timeout" "SECONDS";
+        /// Where the application reaches the gateway, as it is told with each call; empty for the admin listener, or the
+        /// first public one if the application is served there
+        endpoint: String = String::new(), "gateway-endpoint" "HOST:PORT";
+        /// Serve the application (send, close, statistics) on the public listeners, too. There are no passwords: whoever
+        /// reaches it can send to everybody
+        public_api: bool = false, "gateway-public-api" "BOOL";
+        /// The header field that names sessions
+        session_field: String = gate().session_header, "gateway-session-field" "NAME";
+        /// Fields to set in calls of the application, as "X-Zone: a"; to leave one out: "X-Zone:"
+        set_fields: Vec<Text> = Vec::new(), "gateway-set-field" "FIELD";
+        /// Messages queued for a client beside the one that is being written
+        queue: usize = gate().send_queue_size, "gateway-queue" "N";
+        /// How long the application waits for a place in that queue; 0 for no limit
+        queue_timeout: u64 = 0, "gateway-queue-timeout" "SECONDS";
+        /// Send to nobody if one of the clients named is not there
+        strict_broadcast: bool = gate().strict_broadcast, "gateway-strict-broadcast" "BOOL";
+        /// Pages of which origins may connect: all, same-origin, same-hostname
+        origins: OriginRule = OriginRule::All, "gateway-origins" "RULE";
+        /// How long a client may be silent; 0 for no limit
+        idle_timeout: u64 = 0, "gateway-idle-timeout" "SECONDS";
+        /// How often a silent client is pinged; 0 for never
+        ping_interval: u64 = gate().ping_interval.map_or(0, |time| time.as_secs()), "gateway-ping-interval" "SECONDS";
+        /// Path where clients connect
+        connect_path: String = gate().path.connect, "gateway-connect-path" "PATH";
+        /// Path where the application sends
+        send_path: String = gate().path.send, "gateway-send-path" "PATH";
+        /// Path where the application closes
+        close_path: String = gate().path.close, "gateway-close-path" "PATH";
+        /// Path of the statistics
+        stats_path: String = gate().path.stats, "gateway-stats-path" "PATH";
+        /// Bytes of one message from a client
+        max_message: Bytes = Bytes(gate().limits.message as u64), "gateway-max-message" "BYTES";
+        /// Bytes of one message to clients
+        max_send: Bytes = Bytes(gate().limits.send as u64), "gateway-max-send" "BYTES";
+        /// Clients in all
+        limit: usize = gate().limits.sessions, "gateway-clients" "N";
+        /// Clients from one address
+        per_address: usize = gate().limits.sessions_per_address, "gateway-clients-per-address" "N";
+    }
+    /// The page for people, at the root: it sends a file or a text from one browser to another, through the rendezvous
+    "page" page: Page {
+        /// Whether there is a page for people
+        enabled: bool = true, "page" "BOOL";
+        /// How long its links are good, at most what the rendezvous allows
+        link_ttl: u64 = 1800, "page-link-ttl" "SECONDS";
+    }
+    /// For operators: /metrics (Prometheus), /health, /ready, /log-level, /sessions, /stream (the rendezvous' list),
+    /// and the gateway's application
+    "admin" admin: Admin {
+        /// Address and port of this listener; off; or auto, which is 127.0.0.1:9090 or, if that is taken, a free port
+        listen: String = "auto".to_owned(), "admin" "ADDR";
+    }
+    /// What happens, on standard error
+    "log" log: Log {
+        /// How much is logged: off, error, warn, info, debug or trace; or for parts of the program, as warn,uncork::relay=debug. The
+        /// variable RUST_LOG goes before the file, and the flag before both
+        level: String = "warn".to_owned(), "log-level" "LEVEL";
+        /// How log lines look: text or json
+        format: LogFormat = LogFormat::Text, "log-format" "FORMAT";
+    }
+    /// A line for each request
+    "access-log" access_log: AccessLog {
+        /// How a line for each request looks: combined (as Apache and nginx have it), json, or off
+        format: AccessFormat = AccessFormat::Off, "access-log" "FORMAT";
+        /// File to append those lines to, opened again on SIGHUP; empty for standard error
+        file: PathBuf = PathBuf::new(), "access-log-file" "FILE";
+    }
+}
+
+fn seconds(time: std::time::Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+}

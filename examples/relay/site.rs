@@ -1,0 +1,138 @@
+//! What the public sees: the services that are on, a page for people, and nothing else.
+
+use std::sync::{
+    Arc, PoisonError, RwLock,
+    atomic::{AtomicBool, Ordering},
+};
+
+use uncork::{Access, Action, ConnId, Ended, Handler, PeerAddr, Request, Response, relay::Gateway};
+
+use super::{
+    Failure,
+    access::AccessLines,
+    addresses::{self, Network},
+    metrics::Metrics,
+    page::Page,
+    services::Services,
+    settings::{Proxies, Settings},
+    values::ForwardedField,
+};
+
+/// What all loops share, and the admin listener looks into.
+pub(crate) struct Shared {
+    pub(crate) metrics: Metrics,
+    pub(crate) access: AccessLines,
+    /// It is about to stop: /ready says so.
+    draining: AtomicBool,
+    trust: RwLock<Trust>,
+}
+
+/// Whose word on addresses is taken.
+struct Trust {
+    networks: Vec<Network>,
+    field: ForwardedField,
+}
+
+impl Trust {
+    fn new(proxies: &Proxies) -> Self {
+        Self { networks: proxies.trusted.clone(), field: proxies.field }
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(settings: &Settings, metrics: Metrics) -> Result<Self, Failure> {
+        Ok(Self {
+            metrics,
+            access: AccessLines::open(&settings.access_log)?,
+            draining: AtomicBool::new(false),
+            trust: RwLock::new(Trust::new(&settings.proxies)),
+        })
+    }
+
+    pub(crate) fn trust_others(&self, proxies: &Proxies) {
+        *self.trust.write().unwrap_or_else(PoisonError::into_inner) = Trust::new(proxies);
+    }
+
+    /// Whether this peer may speak for others, by the PROXY protocol.
+    pub(crate) fn is_proxy(&self, peer: &PeerAddr) -> bool {
+        let trust = self.trust.read().unwrap_or_else(PoisonError::into_inner);
+        addresses::is_trusted(&trust.networks, peer)
+    }
+
+    /// For whom a proxy asks, if that is known.
+    fn client(&self, req: &Request<'_>) -> Option<PeerAddr> {
+        let trust = self.trust.read().unwrap_or_else(PoisonError::into_inner);
+        let headers = req.headers();
+        addresses::client(req.peer(), |name| headers.get_all(name).collect(), &trust.networks, trust.field)
+    }
+
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.draining.load(Ordering::Relaxed)
+    }
+
+    /// A request is over.
+    pub(crate) fn over(&self, access: &Access<'_>) {
+        self.metrics.request(access);
+        self.access.write(access);
+    }
+}
+
+/// Everything on the public listeners.
+#[derive(Clone)]
+pub(crate) struct Site {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) services: Services,
+    /// If it is on.
+    pub(crate) page: Option<Page>,
+}
+
+impl Handler for Site {
+    fn request(&mut self, req: &mut Request<'_>) -> Action {
+        if let Some(client) = self.shared.client(req) {
+            req.set_peer(client);
+        }
+        if let Some(action) = self.page.as_ref().and_then(|page| page.answer(req)) {
+            return action;
+        }
+        let (path, services) = (req.path(), &self.services);
+        if let Some(sessions) = services.sessions.as_ref().filter(|sessions| sessions.serves(path)) {
+            return sessions.handle(req);
+        }
+        if let Some(rendezvous) = services.rendezvous.as_ref().filter(|rendezvous| rendezvous.serves(path)) {
+            return rendezvous.handle(req);
+        }
+        let is_gateways = |gateway: &&Gateway| {
+            gateway.config().path.connect == path || (services.gateway_is_open && gateway.serves(path))
+        };
+        if let Some(gateway) = services.gateway.as_ref().filter(is_gateways) {
+            return gateway.handle(req);
+        }
+        Response::text("There is nothing here.\n").status(404).into()
+    }
+
+    fn accept(&mut self, _: &PeerAddr) -> bool {
+        self.shared.metrics.accepted();
+        true
+    }
+
+    fn closed(&mut self, _: ConnId, _: &Ended) {
+        self.shared.metrics.closed();
+    }
+
+    fn stopping(&mut self) {
+        let Services { sessions, rendezvous, gateway, .. } = &mut self.services;
+        if let Some(sessions) = sessions {
+            sessions.stopping();
+        }
+        if let Some(rendezvous) = rendezvous {
+            rendezvous.stopping();
+        }
+        if let Some(gateway) = gateway {
+            gateway.stopping();
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Kinds of values a setting can have: each reads itself from a flag and from the file, and writes itself into one.
+
+use std::{fmt, path::PathBuf, str::FromStr};
+
+use serde::{Deserialize, Deserializer, de::Visitor};
+
+/// A value of a setting.
+pub(crate) trait Value: Sized + Clone {
+    /// From all occurrences of its flag, the last of which counts if it can't be repeated.
+    fn from_words(words: &[&str]) -> Result<Self, String>;
+
+    /// As it stands in the file.
+    fn toml(&self) -> String;
+
+    /// What the flag alone means, without a value.
+    const ALONE: Option<&'static str> = None;
+    /// The flag may be repeated.
+    const MANY: bool = false;
+}
+
+/// A string as TOML has it.
+pub(crate) fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+fn last<'a>(words: &[&'a str]) -> &'a str {
+    words.last().copied().unwrap_or_default()
+}
+
+macro_rules! plain_value {
+    ($($kind:ty: $what:literal),*) => { $(
+        impl Value for $kind {
+            fn from_words(words: &[&str]) -> Result<Self, String> {
+                last(words).parse().map_err(|_| concat!("give ", $what).to_owned())
+            }
+            fn toml(&self) -> String {
+                self.to_string()
+            }
+        }
+    )* };
+}
+plain_value!(u16: "a number, at most 65535", u32: "a number", u64: "a number", usize: "a number");
+
+impl Value for bool {
+    const ALONE: Option<&'static str> = Some("true");
+    fn from_words(words: &[&str]) -> Result<Self, String> {
+        last(words).parse().map_err(|_| "give true or false".to_owned())
+    }
+    fn toml(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Value for String {
+    fn from_words(words: &[&str]) -> Result<Self, String> {
+        Ok(last(words).to_owned())
+    }
+    fn toml(&self) -> String {
+        quoted(self)
+    }
+}
+
+impl Value for PathBuf {
+    fn from_words(words: &[&str]) -> Result<Self, String> {
+        Ok(last(words).into())
+    }
+    fn toml(&self) -> String {
+        quoted(&self.to_string_lossy())
+    }
+}
+
+impl<T: FromStr<Err = String> + fmt::Display + Clone> Value for Vec<T> {
+    const MANY: bool = true;
+    fn from_words(words: &[&str]) -> Result<Self, String> {
+        words.iter().filter(|word| !word.is_empty()).map(|word| word.parse()).collect()
+    }
+    fn toml(&self) -> String {
+        let items: Vec<String> = self.iter().map(|item| quoted(&item.to_string())).collect();
+        format!("[{}]", items.join(", "))
+    }
+}
+
+/// One of several texts: an origin of web pages, a header field. What is wrong with one is for the service to say.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct Text(pub(crate) String);
+
+impl FromStr for Text {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A number of bytes: `512`, `"64k"`, `"1G"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bytes(pub(crate) u64);
+
+impl Value for Bytes {
+    fn from_words(words: &[&str]) -> Result<Self, String> {
+        super::common::bytes(last(words)).map(Self)
+    }
+    fn toml(&self) -> String {
+        let unit = [("T", 40), ("G", 30), ("M", 20), ("k", 10)].into_iter().find(|(_, shift)| {
+            let size = 1_u64 << shift;
+            self.0 >= size && self.0.is_multiple_of(size)
+        });
+        match unit {
+            Some((unit, shift)) => quoted(&format!("{}{unit}", self.0 >> shift)),
+            None => self.0.to_string(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl Visitor<'_> for Reader {
+            type Value = Bytes;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of bytes, as 65536 or \"64k\" (k, M, G, T)")
+            }
+            fn visit_i64<E: serde::de::Error>(self, n: i64) -> Result<Bytes, E> {
+                u64::try_from(n).map(Bytes).map_err(|_| E::custom("bytes can't be negative"))
+            }
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Bytes, E> {
+                super::common::bytes(text).map(Bytes).map_err(E::custom)
+            }
+        }
+        from.deserialize_any(Reader)
+    }
+}
+
+/// One word of a few.
+macro_rules! words {
+    ($(#[doc = $about:literal])* $name:ident { $($(#[doc = $doc:literal])* $word:ident = $text:literal),* } $(alone $alone:literal)?) => {
+        $(#[doc = $about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+        pub(crate) enum $name { $($(#[doc = $doc])* #[serde(rename = $text)] $word),* }
+
+        impl Value for $name {
+            $(const ALONE: Option<&'static str> = Some($alone);)?
+            fn from_words(words: &[&str]) -> Result<Self, String> {
+                match last(words) {
+                    $($text => Ok(Self::$word),)*
+                    _ => Err(format!("give one of: {}", [$($text),*].join(", "))),
+                }
+            }
+            fn toml(&self) -> String {
+                quoted(match self { $(Self::$word => $text),* })
+            }
+        }
+    };
+}
+words! {
+    /// Who waits for events.
+    Mode { Threads = "threads", External = "external", ThreadPerConnection = "thread-per-connection" }
+}
+words! {
+    /// How log lines look.
+    LogFormat { Text = "text", Json = "json" }
+}
+words! {
+    /// How a line for each request looks.
+    AccessFormat { Off = "off", Combined = "combined", Json = "json" } alone "combined"
+}
+words! {
+    /// Which field of a trusted proxy's tells the client.
+    ForwardedField { Any = "any", XForwardedFor = "x-forwarded-for", Forwarded = "forwarded", None = "none" }
+}
+
+words! {
+    /// Pages of which origins may connect to the gateway.
+    OriginRule { All = "all", SameOrigin = "same-origin", SameHostname = "same-hostname" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_written_as_they_are_read() {
+        for (text, n) in [("0", 0), ("1000", 1000), ("\"64k\"", 65536), ("\"1T\"", 1 << 40), ("1025", 1025)] {
+            assert_eq!(Bytes(n).toml(), text);
+            let table: toml::Table = format!("x = {text}").parse().expect("toml");
+            assert_eq!(table["x"].clone().try_into::<Bytes>().expect("bytes"), Bytes(n));
+        }
+        assert!(Bytes::from_words(&["5 apples"]).is_err() && Bytes::from_words(&["-1"]).is_err());
+    }
+
+    #[test]
+    fn a_word_that_is_none_names_those_that_are() {
+        let error = Mode::from_words(&["fast"]).expect_err("no mode");
+        assert!(error.contains("thread-per-connection"), "{error}");
+        assert_eq!(AccessFormat::ALONE, Some("combined"));
+    }
+}

@@ -1,0 +1,66 @@
+//! WebSocket: gives back every message it gets, text as text, binary as binary.
+//!
+//!     cargo run --release --example websocket_echo
+//!
+//! and in the console of a browser, on a page of that server (`http://127.0.0.1:8080/`):
+//!
+//!     w = new WebSocket("ws://127.0.0.1:8080/"); w.onmessage = m => console.log(m.data); w.onopen = () => w.send("hello")
+//!
+//! With `--deflate` messages are compressed if the client offers it, and each side keeps its context.
+
+use clap::Parser;
+use uncork::{Action, Request, Response, ws};
+
+mod common;
+
+/// Gives back every WebSocket message it gets.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    #[command(flatten)]
+    serve: common::ServeArgs,
+
+    /// Compress messages, if the client offers it
+    #[arg(long)]
+    deflate: bool,
+}
+
+fn main() -> std::process::ExitCode {
+    let args = Args::parse();
+    let deflate = args.deflate.then(|| ws::Deflate::new().keep_own_context(true).keep_peer_context(true).at_least(1));
+    common::serve(&args.serve, move |req: &mut Request<'_>| echo(req, deflate))
+}
+
+fn echo(req: &mut Request<'_>, deflate: Option<ws::Deflate>) -> Action {
+    if req.header("upgrade").is_none() {
+        // So that there is a page whose console can be used.
+        return Response::text("This is an echo for WebSockets.\n").into();
+    }
+    // Anybody may use it, from any page: there is nothing here that is anybody's own.
+    let mut accept = match ws::check(req) {
+        Ok(accept) => accept,
+        Err(refusal) => return refusal.into(),
+    };
+    if let Some(deflate) = deflate {
+        accept = accept.deflate(deflate);
+    }
+    accept.switch(Echo { sender: None }).0.into()
+}
+
+struct Echo {
+    sender: Option<ws::Sender>,
+}
+
+impl ws::Speaker for Echo {
+    fn open(&mut self, sender: &ws::Sender) {
+        self.sender = Some(sender.clone());
+    }
+
+    fn message(&mut self, message: ws::Message<'_>, done: ws::Done) {
+        let Some(sender) = &self.sender else { return };
+        // There is room, since the next message is asked for only when there is: the one error left is that it is
+        // closing, and then nobody waits for the echo.
+        let _ = sender.message(message);
+        sender.on_room(move || done.next());
+    }
+}

@@ -1,0 +1,60 @@
+//! Connections that come by way of a proxy which says first, by the PROXY protocol, for whom it speaks.
+//!
+//! ```text
+//!   accept ──trusted?──▶ Phase::Proxy ──header──▶ a place for the client, Handler::accept ──▶ Phase::Head (TLS, HTTP)
+//!              └──no──▶ closed        └──none, or late──▶ closed
+//! ```
+//! Until the header is here nobody is told of the connection, which has a place among all and none of any address, for as
+//! long as a TLS handshake may take. The header is looked at where it lies, in the socket; nothing is held for it here.
+
+use log::debug;
+
+use super::{
+    dispatch,
+    ready::Ready,
+    slot::{Phase, Slot},
+};
+use crate::{
+    api::Handler,
+    base::{Ended, PeerAddr},
+    transport::ProxyFault,
+};
+
+/// Who is believed to be a proxy.
+pub(crate) type Trusted = dyn Fn(&PeerAddr) -> bool + Send + Sync;
+
+impl Slot {
+    /// Reads the header, if it is whole; then the client it names is the connection's peer. Whether that is so.
+    pub(super) fn drive_proxy(&mut self, handler: &mut dyn Handler) -> Result<bool, Ended> {
+        if !self.ready.has(Ready::READ) {
+            return Ok(false);
+        }
+        let proxy = self.peer.addr;
+        let said = match self.transport.read_proxy_header() {
+            Ok(Some(said)) => said,
+            Ok(None) if self.ready.has(Ready::FIN) => return Err(Ended::PeerLeft),
+            Ok(None) => {
+                self.ready.clear(Ready::READ);
+                return Ok(false);
+            }
+            Err(ProxyFault::Left) => return Err(Ended::PeerLeft),
+            Err(ProxyFault::Io(error)) => return Err(Ended::Io(error.kind())),
+            Err(ProxyFault::Bad(rule)) => {
+                debug!(target: "uncork::engine", "{} {proxy}: {rule}", self.id);
+                return Err(Ended::Refused { status: 0, rule });
+            }
+        };
+        let client = said.source.map_or(proxy, PeerAddr::tcp);
+        if let Err(full) = self.peer.speaks_for(client) {
+            debug!(target: "uncork::engine", "{client}, by {proxy}: turned away, too many connections ({full:?})");
+            return Err(Ended::Stopped);
+        }
+        if !dispatch::accept(handler, &self.peer.addr) {
+            debug!(target: "uncork::engine", "{}, by {proxy}: turned away by the handler", self.peer.addr);
+            return Err(Ended::Stopped);
+        }
+        self.welcome = true;
+        self.phase = Phase::Head;
+        Ok(true)
+    }
+}

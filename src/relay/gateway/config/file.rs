@@ -1,0 +1,307 @@
+//! A configuration from a file: every key of the original's, and the ones that are new here.
+//!
+//! The original ignores what it does not know; so does this, but it says so, with the line. What it knows and cannot
+//! read is an error.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::{
+    ConfigFault, Fault, GatewayConfig, OriginPolicy, PORT, duration, endpoint, fault, settable, template, valuable,
+    yaml::{self, Node, Value},
+};
+
+/// What a configuration file says: the gateway's affairs, and where the program that runs it listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GatewayFile {
+    /// The TCP port to listen on. 9180.
+    pub port: u16,
+    /// The Unix socket to listen on instead.
+    pub sock: Option<PathBuf>,
+    /// Everything else.
+    pub config: GatewayConfig,
+    /// What is strange about the file and yet no error: keys nobody knows, and what is missing.
+    pub warnings: Vec<ConfigFault>,
+}
+
+impl GatewayFile {
+    /// Reads a file's text. `variable` looks environment variables up, for `{{ env "NAME" "default" }}` and
+    /// `{{ must_env "NAME" }}`.
+    ///
+    /// ```
+    /// use uncork::relay::GatewayFile;
+    /// let text = "port: 8080\ncallback:\n  connect: {{ env \"APP\" \"http://localhost\" }}/connect\n  tiemout: 10s\n";
+    /// let file = GatewayFile::parse(text, |name| std::env::var(name).ok())?;
+    /// assert_eq!(file.port, 8080);
+    /// assert_eq!(file.warnings[0].to_string(), "line 4: callback.tiemout is not known, and ignored");
+    /// # Ok::<(), uncork::relay::ConfigFault>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The first thing that cannot be understood, or cannot work, with its line.
+    pub fn parse(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigFault> {
+        let expanded = template::expand(text, &variable)?;
+        let in_file = |fault: Fault| ConfigFault { line: Some(expanded.line(fault.line)), what: fault.what };
+        let root = yaml::parse(&expanded.text).map_err(in_file)?;
+        let mut reader = Reader::default();
+        reader.root(root).map_err(in_file)?;
+        let Reader { port, sock, mut config, endpoint: named, warnings } = reader;
+        config.endpoint = named.unwrap_or_else(|| endpoint(port.unwrap_or(PORT)));
+        let mut warnings: Vec<_> = warnings.into_iter().map(in_file).collect();
+        if config.callback.connect.is_empty() {
+            let what = "callback.connect is not set: nobody can connect";
+            warnings.push(ConfigFault { line: None, what: what.into() });
+        }
+        Ok(Self { port: port.unwrap_or(PORT), sock, config: config.checked()?, warnings })
+    }
+}
+
+#[derive(Default)]
+struct Reader {
+    port: Option<u16>,
+    sock: Option<PathBuf>,
+    endpoint: Option<String>,
+    config: GatewayConfig,
+    warnings: Vec<Fault>,
+}
+
+impl Reader {
+    fn root(&mut self, root: Node) -> Result<(), Fault> {
+        for (key, node) in entries(root, "a configuration")? {
+            // A key without a value is as good as none.
+            if node.value == Value::Null {
+                if !KEYS.contains(&key.name.as_str()) {
+                    self.unknown(key.line, &key.name);
+                }
+                continue;
+            }
+            let config = &mut self.config;
+            let name = key.name.as_str();
+            match name {
+                "port" => self.port = Some(number(&node, name, u16::MAX.into())?),
+                "sock" => self.sock = some(text(node, name)?).map(PathBuf::from),
+                "endpoint" => {
+                    let line = node.line;
+                    let named = text(node, name)?;
+                    valuable(&named).map_err(|what| fault(line, format!("endpoint: {what}")))?;
+                    self.endpoint = some(named);
+                }
+                "session_header" => {
+                    let line = node.line;
+                    if let Some(header) = some(text(node, name)?) {
+                        settable(&header).map_err(|what| fault(line, format!("session_header: {what}")))?;
+                        config.session_header = header;
+                    }
+                }
+                "send_timeout" => config.send_timeout = time(node, name)?,
+                "send_queue_size" => config.send_queue_size = number(&node, name, 1 << 20)?,
+                "strict_broadcast" => config.strict_broadcast = truth(&node, name)?,
+                "idle_timeout" => config.idle_timeout = time(node, name)?,
+                "ping_interval" => config.ping_interval = time(node, name)?,
+                "suppress_access_log" => config.suppress_access_log = truth(&node, name)?,
+                "origin_policy" => {
+                    let line = node.line;
+                    if let Some(policy) = some(text(node, name)?) {
+                        config.origin_policy = OriginPolicy::named(&policy).map_err(|what| fault(line, what))?;
+                    }
+                }
+                "callback" => self.callback(node)?,
+                "path" => self.path(node)?,
+                "limits" => self.limits(node)?,
+                "proxy_set_header" => self.proxy_set_header(node)?,
+                _ => self.unknown(key.line, name),
+            }
+        }
+        Ok(())
+    }
+
+    fn unknown(&mut self, line: usize, key: &str) {
+        self.warnings.push(fault(line, format!("{key} is not known, and ignored")));
+    }
+
+    fn callback(&mut self, node: Node) -> Result<(), Fault> {
+        for (key, node) in entries(node, "callback")? {
+            let (line, name) = (node.line, format!("callback.{}", key.name));
+            let callback = &mut self.config.callback;
+            let url = match key.name.as_str() {
+                "connect" => &mut callback.connect,
+                "establish" => &mut callback.establish,
+                "close" => &mut callback.close,
+                "receive" => &mut callback.receive,
+                "timeout" => {
+                    callback.timeout = time(node, &name)?;
+                    continue;
+                }
+                _ => {
+                    self.unknown(key.line, &name);
+                    continue;
+                }
+            };
+            *url = text(node, &name)?;
+            if !url.is_empty() && !looks_like_a_url(url) {
+                return Err(fault(line, format!("{name} must be a URL, http://… or https://…, and is {url:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn path(&mut self, node: Node) -> Result<(), Fault> {
+        for (key, node) in entries(node, "path")? {
+            let (line, name) = (node.line, format!("path.{}", key.name));
+            let path = &mut self.config.path;
+            let path = match key.name.as_str() {
+                "connect" => &mut path.connect,
+                "close" => &mut path.close,
+                "stats" => &mut path.stats,
+                "send" => &mut path.send,
+                "ping" => &mut path.ping,
+                _ => {
+                    self.unknown(key.line, &name);
+                    continue;
+                }
+            };
+            if let Some(given) = some(text(node, &name)?) {
+                if !given.starts_with('/') {
+                    return Err(fault(line, format!("{name} must begin with a slash, and is {given:?}")));
+                }
+                *path = given;
+            }
+        }
+        Ok(())
+    }
+
+    fn limits(&mut self, node: Node) -> Result<(), Fault> {
+        for (key, node) in entries(node, "limits")? {
+            let name = format!("limits.{}", key.name);
+            let limits = &mut self.config.limits;
+            match key.name.as_str() {
+                "message" => limits.message = bytes(&node, &name)?,
+                "send" => limits.send = bytes(&node, &name)?,
+                "queue" => limits.queue = bytes(&node, &name)?,
+                "answer" => limits.answer = bytes(&node, &name)?,
+                "targets" => limits.targets = number(&node, &name, 1 << 20)?,
+                "sessions" => limits.sessions = number(&node, &name, u32::MAX.into())?,
+                "sessions_per_address" => limits.sessions_per_address = number(&node, &name, u32::MAX.into())?,
+                _ => self.unknown(key.line, &name),
+            }
+        }
+        Ok(())
+    }
+
+    fn proxy_set_header(&mut self, node: Node) -> Result<(), Fault> {
+        for (key, node) in entries(node, "proxy_set_header")? {
+            let (line, name) = (node.line, format!("proxy_set_header.{}", key.name));
+            let value = if node.value == Value::Null { String::new() } else { text(node, &name)? };
+            settable(&key.name).map_err(|what| fault(key.line, format!("proxy_set_header: {what}")))?;
+            valuable(&value).map_err(|what| fault(line, format!("{name}: {what}")))?;
+            self.config.proxy_set_header.push((key.name, value));
+        }
+        Ok(())
+    }
+}
+
+/// What stands at the top.
+const KEYS: &[&str] = &[
+    "port",
+    "sock",
+    "endpoint",
+    "session_header",
+    "callback",
+    "proxy_set_header",
+    "send_timeout",
+    "send_queue_size",
+    "strict_broadcast",
+    "origin_policy",
+    "idle_timeout",
+    "ping_interval",
+    "suppress_access_log",
+    "path",
+    "limits",
+];
+
+/// Enough to notice that something else was meant; whether it can be called is found out by calling.
+fn looks_like_a_url(url: &str) -> bool {
+    let rest = url
+        .split_once("://")
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https"));
+    rest.is_some_and(|(_, rest)| {
+        !rest.is_empty() && !rest.starts_with('/') && rest.bytes().all(|b| b.is_ascii_graphic())
+    })
+}
+
+fn some(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// The entries of a mapping; nothing has none.
+fn entries(node: Node, what: &str) -> Result<Vec<(yaml::Key, Node)>, Fault> {
+    match node.value {
+        Value::Map(entries) => Ok(entries),
+        Value::Null => Ok(Vec::new()),
+        other => Err(fault(node.line, format!("{what} must be a mapping (key: value), and is {}", other.kind()))),
+    }
+}
+
+fn text(node: Node, key: &str) -> Result<String, Fault> {
+    match node.value {
+        Value::Text(text) => Ok(text),
+        Value::Null => Ok(String::new()),
+        other => Err(fault(node.line, format!("{key} must be a single value, and is {}", other.kind()))),
+    }
+}
+
+/// A word, or nothing at all.
+fn word<'n>(node: &'n Node, key: &str) -> Result<&'n str, Fault> {
+    match &node.value {
+        Value::Text(text) => Ok(text.trim()),
+        Value::Null => Ok(""),
+        other => Err(fault(node.line, format!("{key} must be a single value, and is {}", other.kind()))),
+    }
+}
+
+fn number<T: TryFrom<u64>>(node: &Node, key: &str, most: u64) -> Result<T, Fault> {
+    let text = word(node, key)?;
+    let number = text.parse::<u64>().ok().filter(|n| *n <= most).and_then(|n| T::try_from(n).ok());
+    number.ok_or_else(|| fault(node.line, format!("{key} must be a number from 0 to {most}, and is {text:?}")))
+}
+
+/// As many spellings as YAML 1.1 has, which is what the original reads.
+fn truth(node: &Node, key: &str) -> Result<bool, Fault> {
+    let text = word(node, key)?;
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "y" => Ok(true),
+        "false" | "no" | "off" | "n" | "" => Ok(false),
+        _ => Err(fault(node.line, format!("{key} must be true or false, and is {text:?}"))),
+    }
+}
+
+/// A duration; none at all is `None`.
+fn time(node: Node, key: &str) -> Result<Option<Duration>, Fault> {
+    let line = node.line;
+    let text = text(node, key)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let time = duration::parse(&text).map_err(|what| fault(line, format!("{key}: {what}")))?;
+    Ok(Some(time).filter(|time| !time.is_zero()))
+}
+
+/// `512`, `64k`, `1M`, `1G`, as multiples of 1024.
+fn bytes(node: &Node, key: &str) -> Result<usize, Fault> {
+    let text = word(node, key)?;
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match &text[digits.len()..] {
+        "" => Some(0),
+        "k" | "K" => Some(10),
+        "M" => Some(20),
+        "G" => Some(30),
+        _ => None,
+    };
+    let number = shift.zip(digits.parse::<usize>().ok()).and_then(|(shift, n)| n.checked_mul(1 << shift));
+    // More than anybody's memory.
+    let number = number.filter(|n| *n <= 1 << 40);
+    number.ok_or_else(|| fault(node.line, format!("{key} must be a number of bytes (512, 64k, 1M), and is {text:?}")))
+}
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;

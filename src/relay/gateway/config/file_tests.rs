@@ -1,0 +1,189 @@
+use std::collections::HashMap;
+
+use super::*;
+use crate::relay::gateway::config::GatewayLimits;
+
+/// The sample that comes with the program.
+const SAMPLE: &str = include_str!("../../../../examples/gateway/config.yml");
+
+fn parse(text: &str) -> Result<GatewayFile, ConfigFault> {
+    GatewayFile::parse(text, |_| None)
+}
+
+fn with(variables: &[(&str, &str)], text: &str) -> GatewayFile {
+    let variables: HashMap<&str, &str> = variables.iter().copied().collect();
+    GatewayFile::parse(text, |name| variables.get(name).map(|value| (*value).to_owned())).expect("good")
+}
+
+#[test]
+fn nothing_said_is_the_default() {
+    let file = parse("").expect("good");
+    assert_eq!((file.port, &file.sock, &file.config), (9180, &None, &GatewayConfig::default()));
+    assert_eq!(file.warnings.len(), 1, "nobody can connect: {:?}", file.warnings);
+    let keys = KEYS.iter().map(|key| format!("{key}:\n")).collect::<String>();
+    assert_eq!(parse(&keys).expect("good"), file, "keys without values");
+}
+
+#[test]
+fn every_key_is_read() {
+    let file = parse(
+        "port: 80\nsock: /run/x.sock\nendpoint: gate.example:80\nsession_header: x-key\n\
+         callback:\n  connect: http://a/c\n  establish: https://a/e\n  close: http://a:1/x\n  receive: http://a/r?x=y\n  timeout: 1m30s\n\
+         proxy_set_header: { X-A: b, X-Gone: \"\", X-Number: 7 }\nsend_timeout: 500ms\nsend_queue_size: 3\n\
+         strict_broadcast: yes\norigin_policy: same_origin\nidle_timeout: 10s\nping_interval: 0\nsuppress_access_log: true\n\
+         path: { connect: /a, close: /b, stats: /c, send: /d, ping: /e }\n\
+         limits:\n  message: 64k\n  send: 1M\n  targets: 7\n  queue: 2G\n  answer: 512\n  sessions: 9\n  sessions_per_address: 8\n",
+    )
+    .expect("good");
+    assert_eq!((file.port, file.sock, file.warnings), (80, Some("/run/x.sock".into()), vec![]));
+    let c = file.config;
+    assert_eq!((c.endpoint.as_str(), c.session_header.as_str()), ("gate.example:80", "x-key"));
+    let urls = (c.callback.connect, c.callback.establish, c.callback.close, c.callback.receive);
+    assert_eq!(urls, ("http://a/c".into(), "https://a/e".into(), "http://a:1/x".into(), "http://a/r?x=y".into()));
+    assert_eq!(c.callback.timeout, Some(Duration::from_secs(90)));
+    let fields = [("X-A", "b"), ("X-Gone", ""), ("X-Number", "7")];
+    assert!(c.proxy_set_header.iter().map(|(n, v)| (n.as_str(), v.as_str())).eq(fields));
+    assert_eq!((c.send_timeout, c.send_queue_size), (Some(Duration::from_millis(500)), 3));
+    assert_eq!((c.strict_broadcast, c.origin_policy, c.suppress_access_log), (true, OriginPolicy::SameOrigin, true));
+    assert_eq!((c.idle_timeout, c.ping_interval), (Some(Duration::from_secs(10)), None));
+    assert!(c.path.named().iter().map(|(_, path)| *path).eq(["/a", "/b", "/c", "/d", "/e"]));
+    let limits = GatewayLimits {
+        message: 64 << 10,
+        send: 1 << 20,
+        targets: 7,
+        queue: 2 << 30,
+        answer: 512,
+        sessions: 9,
+        sessions_per_address: 8,
+    };
+    assert_eq!(c.limits, limits);
+}
+
+#[test]
+fn the_endpoint_is_made_of_the_files_port() {
+    let host = gethostname::gethostname();
+    let host = host.to_string_lossy();
+    for (text, port, endpoint) in [
+        ("port: 8080", 8080, format!("{host}:8080")),
+        ("port: 443", 443, host.to_string()),
+        ("port: '1023'", 1023, host.to_string()),
+        ("endpoint: here", 9180, "here".into()),
+        ("endpoint: \"\"", 9180, format!("{host}:9180")),
+        ("sock: /x", 9180, format!("{host}:9180")),
+    ] {
+        let file = parse(text).expect("good");
+        assert_eq!((file.port, file.config.endpoint), (port, endpoint), "{text}");
+    }
+}
+
+#[test]
+fn what_is_not_known_is_ignored_with_a_word() {
+    let file = parse(
+        "port: 1\nprot: 2\ncallback:\n  connect: http://a\n  recieve: http://a\npath: { pong: /x }\nlimits: {all: 1}\nnone:\n",
+    );
+    let warnings: Vec<String> = file.expect("good").warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            "line 2: prot is not known, and ignored",
+            "line 5: callback.recieve is not known, and ignored",
+            "line 6: path.pong is not known, and ignored",
+            "line 7: limits.all is not known, and ignored",
+            "line 8: none is not known, and ignored",
+        ]
+    );
+}
+
+#[test]
+fn what_is_malformed_is_an_error_with_its_line() {
+    for (text, line, why) in [
+        ("- a list", 1, "a configuration must be a mapping"),
+        ("just a word", 1, "a configuration must be a mapping"),
+        ("\nport: http", 2, "port must be a number from 0 to 65535"),
+        ("port: 65536", 1, "port must be a number"),
+        ("port: -1", 1, "port must be a number"),
+        ("port: [1]", 1, "port must be a single value, and is a list"),
+        ("sock: {a: b}", 1, "sock must be a single value, and is a mapping"),
+        ("callback: http://a", 1, "callback must be a mapping"),
+        ("callback:\n  connect: localhost:80", 2, "callback.connect must be a URL"),
+        ("callback:\n  close: ftp://a/b", 2, "callback.close must be a URL"),
+        ("callback:\n  receive: http://", 2, "callback.receive must be a URL"),
+        ("callback:\n  establish: http://a/ b", 2, "callback.establish must be a URL"),
+        ("callback:\n\n  timeout: 10", 3, "callback.timeout: \"10\" is no duration: it needs a unit"),
+        ("idle_timeout: soon", 1, "no duration"),
+        ("send_timeout: -1s", 1, "negative"),
+        ("send_queue_size: many", 1, "send_queue_size must be a number"),
+        ("strict_broadcast: maybe", 1, "strict_broadcast must be true or false"),
+        ("origin_policy: any", 1, "origin_policy is invalid. availables: [same_origin, same_hostname, none] got: any"),
+        ("session_header: a b", 1, "session_header"),
+        ("session_header: Host", 1, "cannot be set"),
+        ("endpoint: \"a\\nb\"", 1, "endpoint"),
+        ("proxy_set_header:\n  X-A: b\n  X B: c", 3, "proxy_set_header"),
+        ("proxy_set_header:\n  X-A: \"b\\r\\nX-C: d\"", 2, "proxy_set_header.X-A"),
+        ("proxy_set_header: [a]", 1, "must be a mapping"),
+        ("path: { send: send }", 1, "path.send must begin with a slash"),
+        ("limits: { message: lots }", 1, "limits.message must be a number of bytes"),
+        ("limits: { message: 99999999999999999999M }", 1, "limits.message must be a number of bytes"),
+        ("a: b: c", 1, "no YAML"),
+        ("a:\n\tb: c", 2, "no YAML"),
+    ] {
+        let fault = parse(text).expect_err(text);
+        assert!(fault.what.contains(why), "{text:?}: {fault}");
+        assert_eq!(fault.line, Some(line), "{text:?}: {fault}");
+    }
+    let fault = parse("path: { send: /ping }").expect_err("twice");
+    assert!(fault.what.contains("path.send is the path of something else"), "{fault}");
+}
+
+#[test]
+fn lines_are_those_of_the_file_even_behind_a_variable_with_several() {
+    let text = "proxy_set_header:\n{{ env \"FIELDS\" \"\" }}\nport: x\n";
+    let variable = |name: &str| (name == "FIELDS").then(|| "  X-A: b\n  X-C: d".to_owned());
+    assert_eq!(GatewayFile::parse(text, variable).expect_err("bad").line, Some(3));
+    assert_eq!(GatewayFile::parse("a: 1\nport: {{ must_env \"P\" }}\n", |_| None).expect_err("unset").line, Some(2));
+}
+
+#[test]
+fn the_sample_is_the_default_and_every_variable_counts() {
+    let file = parse(SAMPLE).expect("good");
+    let mut config = GatewayConfig::default();
+    config.callback.connect = "http://localhost:12346/connect".into();
+    assert_eq!((file.port, file.sock, file.config, file.warnings), (9180, None, config, vec![]));
+
+    let file = with(
+        &[
+            ("EKBO_PORT", "1"),
+            ("EKBO_CONNECT_PATH", "/a"),
+            ("EKBO_CLOSE_PATH", "/b"),
+            ("EKBO_STATS_PATH", "/c"),
+            ("EKBO_SEND_PATH", "/d"),
+            ("EKBO_PING_PATH", "/e"),
+            ("EKBO_CONNECT_CALLBACK_URL", "http://h/1"),
+            ("EKBO_ESTABLISH_CALLBACK_URL", "http://h/2"),
+            ("EKBO_CLOSE_CALLBACK_URL", "http://h/3"),
+            ("EKBO_RECEIVE_CALLBACK_URL", "http://h/4"),
+            ("EKBO_CALLBACK_TIMEOUT", "4s"),
+            ("EKBO_SUPPRESS_ACCESS_LOG", "true"),
+            ("EKBO_SESSION_HEADER_NAME", "X-S"),
+            ("EKBO_UNIX_DOMAIN_SOCKET_FILENAME", "/s"),
+            ("EKBO_SELF_ENDPOINT_URL", "me"),
+            ("EKBO_STRICT_BROADCAST_MODE_SWITCH", "true"),
+            ("EKBO_PROXY_SET_HEADER", "{X-A: b, X-C: ''}"),
+            ("EKBO_SEND_TIMEOUT", "1s"),
+            ("EKBO_SEND_QUEUE_SIZE", "2"),
+            ("EKBO_ORIGIN_POLICY", "same_hostname"),
+            ("EKBO_IDLE_TIMEOUT", "3s"),
+        ],
+        SAMPLE,
+    );
+    let c = &file.config;
+    assert!(c.path.named().iter().map(|(_, path)| *path).eq(["/a", "/b", "/c", "/d", "/e"]));
+    let urls = [&c.callback.connect, &c.callback.establish, &c.callback.close, &c.callback.receive];
+    assert_eq!(urls, ["http://h/1", "http://h/2", "http://h/3", "http://h/4"]);
+    assert_eq!((file.port, file.sock.as_deref()), (1, Some("/s".as_ref())));
+    assert_eq!((c.session_header.as_str(), c.endpoint.as_str()), ("X-S", "me"));
+    assert!(c.suppress_access_log && c.strict_broadcast && c.origin_policy == OriginPolicy::SameHostname);
+    let seconds = [c.callback.timeout, c.send_timeout, c.idle_timeout].map(|time| time.map(|time| time.as_secs()));
+    assert_eq!((seconds, c.send_queue_size), ([Some(4), Some(1), Some(3)], 2));
+    assert_eq!(c.proxy_set_header.len(), 2);
+}

@@ -1,0 +1,316 @@
+//! How a client becomes a session, and how it ends.
+//!
+//! ```text
+//!   client            gateway                                   application
+//!   GET /connect ───▶ handshake, origin, a place for it? ─no──▶ (is not asked)
+//!                     connect callback ───────────────────────▶ 200, a key, a greeting │ anything else
+//!          ◀── 101 ── registered: messages for the key are held
+//!                     establish callback ─────────────────────▶ 200 │ anything else: the stream ends
+//!          ◀ hello ── open: what was held, what the client said
+//!          ── text ─▶ receive callback ───────────────────────▶ its answer lets the next one in
+//!          ── close ▶ gone
+//!                     close callback ─────────────────────────▶
+//! ```
+
+use std::sync::Arc;
+
+use uncork::{
+    Action, Loop, Request, Response, Take, Ticket, Upload,
+    client::{Call, Whole},
+    h1::Headers,
+    ws::{self, Accept, Closed, Done, Frame, How, Kind, Message, Sender, Speaker},
+};
+
+use super::{
+    Shared,
+    application::Verdict,
+    delivery::{frame, is_binary},
+    origin,
+    registry::{Key, NoPlace},
+    session::{Early, Left, Session},
+    wire,
+};
+
+/// Bytes of a body that a request to connect may have: it is passed on, and hardly anybody has one.
+const BODY: usize = 64 * 1024;
+
+/// Answers a client that wants to connect.
+pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, stopping: bool) -> Action {
+    let counted = shared.counters.connection();
+    let refuse = |status: u16, words: &str| {
+        shared.counters.connect_error();
+        wire::text(status, words).response
+    };
+    let Ok(accept) = ws::check(req) else {
+        return refuse(400, "Bad Request").header("Sec-Websocket-Version", "13").into();
+    };
+    if !origin::admits(shared.config.origin_policy, req) {
+        return wire::text(403, "Forbidden").response.into();
+    }
+    if stopping {
+        return refuse(503, "Service Unavailable").into();
+    }
+    let place = match shared.places.take(req.peer().ip()) {
+        Ok(place) => place,
+        Err(NoPlace::Full) => {
+            log::warn!(target: "uncork::relay", "a client was turned away: there are too many sessions");
+            return refuse(503, "Service Unavailable").into();
+        }
+        Err(NoPlace::Crowded) => {
+            log::info!(target: "uncork::relay", "a client was turned away: too many sessions from {}", req.peer());
+            return refuse(429, "Too Many Requests").into();
+        }
+    };
+    if shared.config.callback.connect.is_empty() {
+        log::error!(target: "uncork::relay", "nobody can connect: callback.connect is not set");
+        return refuse(500, "Internal Server Error").into();
+    }
+    // However it ends: refused, or years later.
+    req.on_end(move |_| drop((counted, place)));
+    let guest = Guest { shared: shared.clone(), accept, ticket: req.ticket(), here: req.here() };
+    let call = shared.application.connect_call(&shared.config, req);
+    match req.has_body() {
+        true => Action::Receive(Box::new(Body { guest, call, bytes: Vec::new() })),
+        false => {
+            guest.ask(call);
+            Action::Wait
+        }
+    }
+}
+
+/// The body of a request to connect, until it is whole.
+struct Body {
+    guest: Guest,
+    call: Call,
+    bytes: Vec<u8>,
+}
+
+impl Upload for Body {
+    fn data(&mut self, chunk: &[u8]) -> Take {
+        if chunk.len() > BODY - self.bytes.len() {
+            self.guest.shared.counters.connect_error();
+            return Take::Stop(wire::text(413, "Request Entity Too Large").close().response.into());
+        }
+        self.bytes.extend_from_slice(chunk);
+        Take::All
+    }
+
+    fn end(self: Box<Self>, _trailers: &Headers) -> Action {
+        let Self { guest, call, bytes } = *self;
+        guest.ask(call.body(bytes));
+        Action::Wait
+    }
+}
+
+/// A client that waits to hear whether it may connect.
+struct Guest {
+    shared: Arc<Shared>,
+    accept: Accept,
+    ticket: Ticket,
+    here: Loop,
+}
+
+impl Guest {
+    fn ask(self, call: Call) {
+        let (shared, here) = (self.shared.clone(), self.here.clone());
+        shared.application.connect(&shared.config, &here, call, move |verdict| self.hear(verdict));
+    }
+
+    fn hear(self, verdict: Verdict) {
+        match verdict {
+            Verdict::Welcome(key, whole) => self.welcome(key, whole),
+            Verdict::No(whole) => {
+                log::info!(target: "uncork::relay", "connect callback: the application answered {}", whole.status);
+                if whole.status != 403 {
+                    self.shared.counters.connect_error();
+                }
+                let Whole { status, headers, body, .. } = whole;
+                self.answer(wire::passed_on(status, headers.get("content-type"), body).response);
+            }
+            Verdict::Nameless => {
+                let header = &self.shared.config.session_header;
+                log::warn!(target: "uncork::relay", "connect callback: the answer has no {header} field");
+                self.fail(400, "Bad Request");
+            }
+            Verdict::Unreachable(error) => {
+                log::warn!(target: "uncork::relay", "connect callback: {error}");
+                self.fail(502, "Bad Gateway");
+            }
+            Verdict::Nowhere(error) => {
+                log::error!(target: "uncork::relay", "connect callback: {error}");
+                self.fail(500, "Internal Server Error");
+            }
+        }
+    }
+
+    fn fail(self, status: u16, words: &str) {
+        self.shared.counters.connect_error();
+        self.answer(wire::text(status, words).response);
+    }
+
+    fn answer(self, response: Response) {
+        // Gone: the client has left.
+        let _ = self.ticket.respond(response);
+    }
+
+    fn welcome(self, key: Key, whole: Whole) {
+        let hello = match &whole.body[..] {
+            [] => None,
+            body => match frame(is_binary(whole.headers.get("content-type")), body) {
+                Some(frame) => Some(frame),
+                None => {
+                    log::warn!(target: "uncork::relay", "connect callback: the greeting is text, and no UTF-8");
+                    return self.fail(502, "Bad Gateway");
+                }
+            },
+        };
+        let Self { shared, accept, ticket, here } = self;
+        let config = &shared.config;
+        let session = Session::new(key, config.send_queue_size, config.limits.queue);
+        let voice = Voice { shared: shared.clone(), session: session.clone(), here, hello, asked: false };
+        let (switch, sender) = accept.config(shared.websocket.clone()).switch(voice);
+        session.speaks_by(sender);
+        shared.registry.add(session);
+        // Gone: the client has left, and what is dropped with the answer has told so.
+        let _ = ticket.respond(switch);
+    }
+}
+
+/// Who hears a client.
+struct Voice {
+    shared: Arc<Shared>,
+    session: Arc<Session>,
+    here: Loop,
+    hello: Option<Frame>,
+    /// The connection stands, and the application knows or is being told.
+    asked: bool,
+}
+
+impl Speaker for Voice {
+    fn open(&mut self, _sender: &Sender) {
+        self.asked = true;
+        let Self { shared, session, here, hello, .. } = self;
+        let hello = hello.take();
+        if shared.config.callback.establish.is_empty() {
+            return established(shared, session, here, hello);
+        }
+        let (its_shared, its_session, its_here) = (shared.clone(), session.clone(), here.clone());
+        shared.application.establish(&shared.config, here, session.key(), move |result| match result {
+            Ok(()) => established(&its_shared, &its_session, &its_here, hello),
+            Err(why) => {
+                log::warn!(target: "uncork::relay", "establish callback of {}: {why}", Name(its_session.key()));
+                its_shared.counters.connect_error();
+                its_session.refuse();
+                if its_shared.leave(&its_session) && its_session.owes_a_close() {
+                    its_shared.tell_gone(its_session.key(), &its_here);
+                }
+            }
+        });
+    }
+
+    fn message(&mut self, message: Message<'_>, done: Done) {
+        if self.shared.config.callback.receive.is_empty() {
+            return;
+        }
+        let early = Early { text: message.kind() == Kind::Text, message: message.bytes().to_vec(), done };
+        if let Some(early) = self.session.said(early) {
+            pass_on(&self.shared, &self.session, &self.here, early);
+        }
+    }
+
+    fn closed(&mut self, why: &Closed) {
+        let Self { shared, session, here, .. } = self;
+        let name = Name(session.key());
+        match why.how {
+            How::Refused { code, rule } => {
+                log::info!(target: "uncork::relay", "session {name}: closed with {code}: {rule}");
+            }
+            how => log::debug!(target: "uncork::relay", "session {name}: over, {how:?}, code {}", why.code),
+        }
+        // The one that was being written; the others were never tried.
+        shared.counters.message_errors(usize::from(why.unsent > 0));
+        let left = session.closed();
+        let free = shared.leave(session);
+        match left {
+            // The establish callback is under way: its answer decides.
+            Left::Establishing if self.asked => {}
+            Left::Establishing => {
+                shared.counters.connect_error();
+                if free {
+                    shared.tell_gone(session.key(), here);
+                }
+            }
+            Left::Open if free => shared.tell_gone(session.key(), here),
+            Left::Open | Left::Quiet => {}
+        }
+    }
+}
+
+/// The application agrees: the session is there to stay.
+fn established(shared: &Arc<Shared>, session: &Arc<Session>, here: &Loop, hello: Option<Frame>) {
+    let messages = usize::from(hello.is_some());
+    match session.open(hello) {
+        Ok(early) => {
+            shared.counters.messages(messages);
+            for replaced in shared.registry.settle(session) {
+                log::info!(target: "uncork::relay", "session {}: replaced by a new connection", Name(session.key()));
+                replaced.replace();
+            }
+            if let Some(early) = early {
+                pass_on(shared, session, here, early);
+            }
+        }
+        // The client has left in the meantime; the application thinks it is there.
+        Err(Left::Open) if !shared.registry.has(session.key()) => shared.tell_gone(session.key(), here),
+        Err(_) => {}
+    }
+}
+
+/// Gives the application what a client has said. The client's next message is read when it has answered.
+fn pass_on(shared: &Arc<Shared>, session: &Arc<Session>, here: &Loop, early: Early) {
+    let Early { text, message, done } = early;
+    let key = session.key().clone();
+    shared.application.receive(&shared.config, here, session.key(), text, message, move |result| {
+        if let Err(why) = result {
+            log::warn!(target: "uncork::relay", "receive callback of {}: {why}; the message is lost", Name(&key));
+        }
+        done.next();
+    });
+}
+
+impl Shared {
+    /// The session is not there any more. Whether nobody is under its key now; if somebody is, it is for him to tell
+    /// the application when he leaves.
+    fn leave(&self, session: &Arc<Session>) -> bool {
+        match self.registry.remove(session) {
+            None => true,
+            Some(heir) => {
+                heir.inherit();
+                false
+            }
+        }
+    }
+
+    /// Tells the application that a client is gone.
+    fn tell_gone(self: &Arc<Self>, key: &Key, here: &Loop) {
+        if self.config.callback.close.is_empty() {
+            return;
+        }
+        let (counted, its_key) = (self.counters.closing(), key.clone());
+        self.application.close(&self.config, here, key, move |result| {
+            if let Err(why) = result {
+                log::warn!(target: "uncork::relay", "close callback of {}: {why}", Name(&its_key));
+            }
+            drop(counted);
+        });
+    }
+}
+
+/// A key in a log: nothing in it ends the line.
+struct Name<'a>(&'a [u8]);
+
+impl std::fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0.escape_ascii())
+    }
+}

@@ -1,0 +1,280 @@
+//! A message on its way to any number of sessions: `/send`, and `/close`, which ends them with it.
+//!
+//! The message is encoded once, and its bytes are shared by all. Whichever session has room has it queued at once; the
+//! others are waited for side by side, up to `send_timeout`, and as long as whoever asked is there to hear of it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use uncork::{Action, Loop, Request, Take, Ticket, Upload, h1::Headers, ws::Frame};
+
+use super::{
+    Shared,
+    access::Asked,
+    registry::Key,
+    session::{Offered, Session},
+    wire::{self, Problem, Reply},
+};
+
+/// Who waits for a place in a session's queue: which delivery, and which of its targets.
+#[derive(Clone)]
+pub(super) struct Waiting {
+    delivery: Arc<Delivery>,
+    target: usize,
+}
+
+impl Waiting {
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.delivery, &other.delivery) && self.target == other.target
+    }
+
+    /// It was queued, or never will be.
+    pub(super) fn told(self, result: Result<(), Problem>) {
+        self.delivery.told(self.target, result);
+    }
+}
+
+/// Whom a message is for.
+pub(super) struct Targets {
+    found: Vec<Arc<Session>>,
+    missing: Vec<(Problem, Key)>,
+    /// The sessions end with it.
+    last: bool,
+    binary: bool,
+}
+
+/// One message on its way.
+pub(super) struct Delivery {
+    shared: Arc<Shared>,
+    asked: Asked,
+    state: Mutex<State>,
+}
+
+struct State {
+    ticket: Option<Ticket>,
+    problems: Vec<(Problem, Key)>,
+    /// By target: who is waited for.
+    waiting: Vec<Option<Arc<Session>>>,
+    /// How many, and one more until all have been asked.
+    left: usize,
+}
+
+/// Answers a request of the application's to say something to sessions.
+pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, last: bool) -> Action {
+    let asked = Asked::of(req);
+    let reply = |reply: Reply| Action::from(asked.answered(shared, reply));
+    if req.method() != "POST" {
+        return reply(wire::fault(405, "required POST method").header("Allow", "POST"));
+    }
+    let keys = || req.headers().get_all(&shared.config.session_header);
+    if keys().next().is_none() {
+        return reply(wire::fault(400, "session header is missing"));
+    }
+    let found = shared.registry.find(keys());
+    let missing = keys().zip(&found).filter(|(_, found)| found.is_none());
+    let missing: Vec<_> = missing.map(|(key, _)| (Problem::NotFound, Key::from(key))).collect();
+    if shared.config.strict_broadcast && !missing.is_empty() {
+        return reply(wire::problems(&missing, true));
+    }
+    let limit = shared.config.limits.send;
+    if req.content_length().is_some_and(|length| length > limit as u64) {
+        return reply(too_large());
+    }
+    let binary = is_binary(req.header("content-type"));
+    let targets = Targets { found: found.into_iter().flatten().collect(), missing, last, binary };
+
+    let state = State { ticket: Some(req.ticket()), problems: Vec::new(), waiting: Vec::new(), left: 1 };
+    let delivery = Arc::new(Delivery { shared: shared.clone(), asked, state: Mutex::new(state) });
+    let leaving = delivery.clone();
+    // Whoever asked has left, or was answered: nothing of it waits any more.
+    req.on_end(move |_| leaving.give_up());
+    let body = Body { delivery, targets: Some(targets), bytes: Vec::new(), limit, here: req.here() };
+    match req.has_body() {
+        true => Action::Receive(Box::new(body)),
+        false => Box::new(body).end(&Headers::new()),
+    }
+}
+
+/// Whether a body of this type is a binary message; every other is text.
+pub(super) fn is_binary(content_type: Option<&[u8]>) -> bool {
+    let essence = content_type.and_then(|value| value.split(|&b| b == b';').next()).unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(b"application/octet-stream")
+}
+
+/// A message for clients. Text that is none is refused: it would cost the client its connection.
+pub(super) fn frame(binary: bool, bytes: &[u8]) -> Option<Frame> {
+    match binary {
+        true => Some(Frame::binary(bytes)),
+        false => Frame::text_bytes(bytes).ok(),
+    }
+}
+
+fn too_large() -> Reply {
+    wire::fault(413, "message is too large").close()
+}
+
+/// The body of `/send`, until it is whole.
+struct Body {
+    delivery: Arc<Delivery>,
+    targets: Option<Targets>,
+    bytes: Vec<u8>,
+    limit: usize,
+    here: Loop,
+}
+
+impl Upload for Body {
+    fn data(&mut self, chunk: &[u8]) -> Take {
+        if chunk.len() > self.limit - self.bytes.len() {
+            self.targets = None;
+            let Delivery { shared, asked, .. } = &*self.delivery;
+            return Take::Stop(asked.answered(shared, too_large()).into());
+        }
+        self.bytes.extend_from_slice(chunk);
+        Take::All
+    }
+
+    fn end(mut self: Box<Self>, _trailers: &Headers) -> Action {
+        if let Some(targets) = self.targets.take() {
+            self.delivery.clone().start(targets, &self.bytes, &self.here);
+        }
+        Action::Wait
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        if self.targets.is_some() {
+            // It did not come whole.
+            self.delivery.answer(wire::unreadable().close());
+        }
+    }
+}
+
+impl Delivery {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Offers the message to everybody.
+    fn start(self: Arc<Self>, targets: Targets, bytes: &[u8], here: &Loop) {
+        let Targets { found, missing, last, binary } = targets;
+        let Some(frame) = frame(binary, bytes) else {
+            return self.answer(wire::fault(400, "message is not valid UTF-8"));
+        };
+        self.state().problems = missing;
+        self.shared.counters.messages(found.len());
+        let mut waits = false;
+        for (target, session) in found.iter().enumerate() {
+            let waiting = || {
+                let mut state = self.state();
+                state.left += 1;
+                // Usually nobody waits, and this is not even allocated.
+                state.waiting.resize(found.len(), None);
+                state.waiting[target] = Some(session.clone());
+                Waiting { delivery: self.clone(), target }
+            };
+            match session.offer(&frame, last, waiting) {
+                Offered::Queued => {}
+                Offered::Closed => self.state().problems.push((Problem::Closed, session.key().clone())),
+                Offered::Waits => waits = true,
+            }
+        }
+        if let Some(timeout) = self.shared.config.send_timeout.filter(|_| waits) {
+            let delivery = self.clone();
+            here.after(timeout, move |_| delivery.give_up());
+        }
+        self.one_less();
+    }
+
+    fn told(&self, target: usize, result: Result<(), Problem>) {
+        {
+            let mut state = self.state();
+            let Some(session) = state.waiting.get_mut(target).and_then(Option::take) else { return };
+            if let Err(problem) = result {
+                state.problems.push((problem, session.key().clone()));
+            }
+        }
+        self.one_less();
+    }
+
+    fn one_less(&self) {
+        let problems = {
+            let mut state = self.state();
+            state.left -= 1;
+            if state.left > 0 {
+                return;
+            }
+            std::mem::take(&mut state.problems)
+        };
+        self.answer(match problems.is_empty() {
+            true => wire::ok(),
+            false => wire::problems(&problems, self.shared.config.strict_broadcast),
+        });
+    }
+
+    /// Nobody is waited for any longer.
+    fn give_up(self: &Arc<Self>) {
+        let waiting: Vec<_> = {
+            let state = self.state();
+            state.waiting.iter().enumerate().filter_map(|(n, session)| Some((n, session.clone()?))).collect()
+        };
+        for (target, session) in waiting {
+            let waiting = Waiting { delivery: self.clone(), target };
+            if session.forget(&waiting) {
+                waiting.told(Err(Problem::TimedOut));
+            }
+        }
+    }
+
+    fn answer(&self, reply: Reply) {
+        let ticket = self.state().ticket.take();
+        if let Some(ticket) = ticket {
+            // Gone: whoever asked has left.
+            let _ = ticket.respond(self.asked.answered(&self.shared, reply));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uncork::{Request, Response, Server};
+
+    use super::*;
+    use crate::relay::gateway::{Gateway, GatewayConfig};
+
+    #[test]
+    fn a_message_to_a_thousand_is_encoded_once() {
+        let shared = Gateway::new(GatewayConfig::default()).expect("a good configuration").shared;
+        let server = Server::unbound().threads(1, |_: &mut Request<'_>| Response::new(404)).expect("running");
+        let here = &server.loops()[0];
+        // Nobody is connected yet: what is sent to them is held where it can be looked at.
+        let sessions: Vec<_> = (0..1000).map(|n| Session::new(n.to_string().into_bytes().into(), 1, 1 << 20)).collect();
+        let state = State { ticket: None, problems: Vec::new(), waiting: Vec::new(), left: 1 };
+        let delivery = Delivery { shared: shared.clone(), asked: Asked::nothing(), state: Mutex::new(state) };
+        let targets = Targets { found: sessions.clone(), missing: Vec::new(), last: false, binary: false };
+        Arc::new(delivery).start(targets, b"hello, everybody", here);
+
+        let frames: Vec<Frame> = sessions.iter().flat_map(|session| session.held()).collect();
+        assert_eq!(frames.len(), 1000);
+        assert!(frames.iter().all(|frame| frame.payload() == b"hello, everybody"));
+        let place = frames[0].payload().as_ptr();
+        assert!(frames.iter().all(|frame| frame.payload().as_ptr() == place), "they are the same bytes");
+        assert_eq!(shared.counters.read().total_messages, 1000);
+        server.stop().expect("ended in order");
+    }
+
+    #[test]
+    fn what_is_binary() {
+        for (content_type, binary) in [
+            (None, false),
+            (Some("text/plain"), false),
+            (Some("application/octet-stream"), true),
+            (Some(" APPLICATION/Octet-Stream ;charset=x"), true),
+            (Some("application/octet-stream2"), false),
+            (Some("text/plain; application/octet-stream"), false),
+            (Some(""), false),
+        ] {
+            assert_eq!(is_binary(content_type.map(str::as_bytes)), binary, "{content_type:?}");
+        }
+        assert!(frame(false, b"\xff").is_none() && frame(true, b"\xff").is_some());
+    }
+}

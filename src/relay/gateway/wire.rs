@@ -1,0 +1,163 @@
+//! What the gateway answers, byte for byte as the original does; some end with a line's end and some do not.
+//!
+//! Where the original says `text/plain` of JSON, by a slip, this says `application/json`.
+
+use std::fmt::Write as _;
+
+use uncork::Response;
+
+use super::registry::Key;
+
+/// Why a message did not get into a session's queue, in the original's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Problem {
+    NotFound,
+    Closed,
+    TimedOut,
+}
+
+impl Problem {
+    const fn words(self) -> &'static str {
+        match self {
+            Self::NotFound => "kuiperbelt: session is not found",
+            Self::Closed => "kuiperbelt: session is closed",
+            Self::TimedOut => "context deadline exceeded",
+        }
+    }
+}
+
+/// An answer and the length of its body, which the access log wants to know.
+pub(super) struct Reply {
+    pub(super) response: Response,
+    pub(super) size: usize,
+}
+
+impl Reply {
+    fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        let body = body.into();
+        let size = body.len();
+        Self { response: Response::new(status).header("Content-Type", content_type).body(body), size }
+    }
+
+    fn json(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Self::new(status, "application/json; charset=utf-8", body)
+    }
+
+    pub(super) fn header(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        Self { response: self.response.header(name, value), ..self }
+    }
+
+    pub(super) fn close(self) -> Self {
+        Self { response: self.response.close(), ..self }
+    }
+}
+
+/// Everything was queued; or: yes, somebody is there.
+pub(super) fn ok() -> Reply {
+    Reply::json(200, r#"{"result":"OK"}"#)
+}
+
+/// Not one session is concerned: the request itself is at fault.
+pub(super) fn fault(status: u16, words: &str) -> Reply {
+    Reply::json(status, format!(r#"{{"errors":[{{"error":"{words}"}}],"result":"NG"}}"#))
+}
+
+/// The body of `/send` did not come whole.
+pub(super) fn unreadable() -> Reply {
+    Reply::json(500, r#"{"result":"NG"}"#)
+}
+
+/// Some sessions did not get it. `strict`: then it is no success.
+pub(super) fn problems(problems: &[(Problem, Key)], strict: bool) -> Reply {
+    let mut body = String::from(r#"{"errors":["#);
+    for (i, (problem, key)) in problems.iter().enumerate() {
+        let comma = if i == 0 { "" } else { "," };
+        let _ = write!(body, r#"{comma}{{"error":"{}","session":{}}}"#, problem.words(), Quoted(key));
+    }
+    let (status, result) = if strict { (400, "NG") } else { (200, "OK") };
+    let _ = writeln!(body, r#"],"result":"{result}"}}"#);
+    Reply::json(status, body)
+}
+
+/// A few words, with a line's end.
+pub(super) fn text(status: u16, words: &str) -> Reply {
+    Reply::new(status, "text/plain; charset=utf-8", format!("{words}\n")).header("X-Content-Type-Options", "nosniff")
+}
+
+pub(super) fn not_found() -> Reply {
+    text(404, "404 page not found")
+}
+
+pub(super) fn stats(content_type: &str, body: String) -> Reply {
+    Reply::new(200, content_type, body)
+}
+
+/// The connect callback's refusal, passed on.
+pub(super) fn passed_on(status: u16, content_type: Option<&[u8]>, body: Vec<u8>) -> Reply {
+    let size = body.len();
+    let response = Response::new(status).body(body);
+    let response = match content_type {
+        Some(content_type) => response.header("Content-Type", content_type),
+        None => response,
+    };
+    Reply { response, size }
+}
+
+/// A JSON string as Go's `encoding/json` writes it: with what means something in HTML, and what is no UTF-8, escaped.
+struct Quoted<'a>(&'a [u8]);
+
+impl std::fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_char('"')?;
+        for chunk in self.0.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                match c {
+                    '"' | '\\' => write!(f, "\\{c}")?,
+                    '\n' => f.write_str("\\n")?,
+                    '\r' => f.write_str("\\r")?,
+                    '\t' => f.write_str("\\t")?,
+                    '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\u{1f}' => {
+                        write!(f, "\\u{:04x}", u32::from(c))?;
+                    }
+                    c => f.write_char(c)?,
+                }
+            }
+            // One for each byte.
+            chunk.invalid().iter().try_for_each(|_| f.write_str("\\ufffd"))?;
+        }
+        f.write_char('"')
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quoted(bytes: &[u8]) -> String {
+        Quoted(bytes).to_string()
+    }
+
+    #[test]
+    fn strings_are_written_as_go_writes_them() {
+        for (bytes, want) in [
+            (&b""[..], r#""""#),
+            (b"bob", r#""bob""#),
+            (b"a\"b\\c/d", r#""a\"b\\c/d""#),
+            (b"<a>&'", r#""\u003ca\u003e\u0026'""#),
+            (b"a\tb\x01\x7f", "\"a\\tb\\u0001\x7f\""),
+            ("gr\u{fc}n \u{1f600}\u{2028}".as_bytes(), "\"gr\u{fc}n \u{1f600}\\u2028\""),
+            (b"a\xffb\xe2\x82", r#""a\ufffdb\ufffd\ufffd""#),
+        ] {
+            assert_eq!(quoted(bytes), want);
+        }
+    }
+
+    #[test]
+    fn sizes_are_those_of_the_bodies() {
+        assert_eq!((ok().size, not_found().size, unreadable().size), (15, 19, 15));
+        let bob = Key::from(&b"bob"[..]);
+        let reply = problems(&[(Problem::NotFound, bob.clone()), (Problem::Closed, bob)], true);
+        let want = r#"{"errors":[{"error":"kuiperbelt: session is not found","session":"bob"},{"error":"kuiperbelt: session is closed","session":"bob"}],"result":"NG"}"#;
+        assert_eq!(reply.size, want.len() + 1);
+    }
+}

@@ -1,0 +1,117 @@
+//! How much and how long.
+
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+/// What one WebSocket may take of memory and of time. The defaults are meant for the open internet.
+///
+/// ```
+/// use std::time::Duration;
+/// use uncork::ws::Config;
+/// let config = Config::new().message(64 * 1024).ping_every(Duration::from_secs(50));
+/// # let _ = config;
+/// ```
+///
+/// Cheap to clone: the clones share what they say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config(pub(super) Arc<Values>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Values {
+    pub(super) message: u64,
+    pub(super) frame: u64,
+    pub(super) fragments: u32,
+    pub(super) queue: usize,
+    pub(super) queue_messages: Option<usize>,
+    pub(super) ping_every: Option<Duration>,
+    pub(super) pong_within: Duration,
+    pub(super) close_within: Duration,
+    pub(super) idle_timeout: Option<Duration>,
+}
+
+impl Config {
+    /// The defaults.
+    pub fn new() -> Self {
+        static DEFAULT: LazyLock<Config> = LazyLock::new(Config::made);
+        DEFAULT.clone()
+    }
+
+    fn made() -> Self {
+        Self(Arc::new(Values {
+            message: 16 << 20,
+            frame: u64::MAX,
+            fragments: 1 << 20,
+            queue: 1 << 20,
+            queue_messages: None,
+            ping_every: Some(Duration::from_secs(25)),
+            pong_within: Duration::from_secs(20),
+            close_within: Duration::from_secs(10),
+            idle_timeout: None,
+        }))
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Values)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
+    }
+
+    /// Bytes of a message that is received, inflated if it came compressed. 16 MiB, as tungstenite has for frames.
+    /// Beyond it the connection fails with 1009.
+    pub fn message(self, bytes: u64) -> Self {
+        self.with(|values| values.message = bytes)
+    }
+
+    /// Bytes of one frame that is received. As large as a message may be. Beyond it: 1009, before it has arrived.
+    pub fn frame(self, bytes: u64) -> Self {
+        self.with(|values| values.frame = bytes)
+    }
+
+    /// Frames of one message that is received. 1,048,576: a message of empty ones would never end. Beyond it: 1009.
+    pub fn fragments(self, count: u32) -> Self {
+        self.with(|values| values.fragments = count)
+    }
+
+    /// Bytes that may wait to be sent. 1 MiB: a message is taken while fewer wait, so that one of any size finds its
+    /// way; what waits is never more than this and one message. Beyond it: [`Full`](super::Full). What the engine holds
+    /// ([`Limits::output`](crate::Limits::output)) and the system's own buffers come on top.
+    pub fn queue(self, bytes: usize) -> Self {
+        self.with(|values| values.queue = bytes)
+    }
+
+    /// Messages that may wait to be sent, behind the one that is being sent; `None` counts bytes only.
+    pub fn queue_messages(self, count: impl Into<Option<usize>>) -> Self {
+        self.with(|values| values.queue_messages = count.into())
+    }
+
+    /// A peer that has said nothing for so long is sent a ping. 25 s: proxies and address translators forget
+    /// connections after 30 s of silence or more. `None` never sends one.
+    pub fn ping_every(self, time: impl Into<Option<Duration>>) -> Self {
+        self.with(|values| values.ping_every = time.into())
+    }
+
+    /// How long the peer may take to answer a ping; whatever it sends is an answer. 20 s. The time runs only while we
+    /// read, and while nothing of ours is in the peer's way.
+    pub fn pong_within(self, time: Duration) -> Self {
+        self.with(|values| values.pong_within = time)
+    }
+
+    /// How long the close handshake may take, from the first Close to the stream's end. 10 s.
+    pub fn close_within(self, time: Duration) -> Self {
+        self.with(|values| values.close_within = time)
+    }
+
+    /// The connection ends, without a Close, when for so long nothing was received, pings and pongs included, and no
+    /// message of ours was sent. `None`: never. With [`ping_every`](Self::ping_every) below it a living peer never runs
+    /// into it.
+    pub fn idle_timeout(self, time: impl Into<Option<Duration>>) -> Self {
+        self.with(|values| values.idle_timeout = time.into())
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,222 @@
+//! One session in memory, without an engine around it: what the fuzzer, the tests and the benchmarks drive.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{
+    Closed, Config, Deflate, Done, Message, Part, Sender, Speaker, handshake::Agreed, outgoing::Role, session::Session,
+};
+use crate::{
+    api::{Io, Rx, RxEnd, Tx, Upgrade, Waker, Why, upgrade::Orders},
+    base::{
+        ConnId, EventMask, Moment, RequestId,
+        buf::Buf,
+        mailbox::{Bell, Mailbox},
+        out::Out,
+    },
+};
+
+struct NoBell;
+
+impl Bell for NoBell {
+    fn ring(&self) {}
+}
+
+/// Echoes, and writes down what it heard.
+#[derive(Default)]
+struct Echo {
+    sender: Option<Sender>,
+    streams: bool,
+    /// Of a message that is streamed, what was heard so far.
+    parts: Vec<u8>,
+    closed: Arc<Mutex<Vec<Closed>>>,
+}
+
+impl Speaker for Echo {
+    fn open(&mut self, sender: &Sender) {
+        self.sender = Some(sender.clone());
+    }
+
+    fn message(&mut self, message: Message<'_>, done: Done) {
+        if let Some(sender) = &self.sender {
+            let _closing = sender.message(message);
+            sender.on_room(move || done.next());
+        }
+    }
+
+    fn streams(&self) -> bool {
+        self.streams
+    }
+
+    fn part(&mut self, Part { piece, first, last }: Part<'_>, done: Done) {
+        debug_assert_eq!(first, self.parts.is_empty());
+        // So that a part that is empty is one.
+        self.parts.resize(self.parts.len().max(1), 0);
+        self.parts.extend_from_slice(piece.bytes());
+        if last {
+            let whole = std::mem::take(&mut self.parts);
+            let text = std::str::from_utf8(&whole[1..]).ok();
+            let whole = match (piece, text) {
+                (Message::Text(_), Some(text)) => Message::Text(text),
+                _ => Message::Binary(&whole[1..]),
+            };
+            self.message(whole, done);
+        }
+    }
+
+    fn closed(&mut self, why: &Closed) {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner).push(why.clone());
+    }
+}
+
+/// How it is played.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Setup {
+    /// It is a client's session.
+    pub(crate) client: bool,
+    pub(crate) streams: bool,
+    pub(crate) deflate: Option<Deflate>,
+    pub(crate) config: Config,
+    /// Bytes the output takes before it has to be emptied; 0 for plenty.
+    pub(crate) output: usize,
+}
+
+/// A session that echoes.
+pub(crate) struct Play {
+    session: Session,
+    pub(crate) sender: Sender,
+    rx: Buf,
+    out: Out,
+    limit: usize,
+    waker: Waker,
+    now: Moment,
+    finished: bool,
+    /// What went out.
+    pub(crate) sent: Vec<u8>,
+    pub(crate) mask: EventMask,
+    pub(crate) deadline: Option<std::time::Instant>,
+    pub(crate) aborted: bool,
+    closed: Arc<Mutex<Vec<Closed>>>,
+}
+
+impl Play {
+    pub(crate) fn new(setup: &Setup, now: Moment) -> Self {
+        let closed = Arc::new(Mutex::new(Vec::new()));
+        let echo = Echo { streams: setup.streams, closed: closed.clone(), ..Echo::default() };
+        let role = if setup.client { Role::Client } else { Role::Server };
+        let agreed = setup.deflate.map(Agreed);
+        let (session, sender) = Session::new(role, setup.config.clone(), agreed.as_ref(), echo);
+        let id = RequestId { conn: ConnId::new(0, 0, 0), number: 1 };
+        let mut play = Self {
+            session,
+            sender,
+            rx: Buf::from_store(vec![0; 64 * 1024].into_boxed_slice()),
+            out: Out::default(),
+            limit: if setup.output == 0 { 64 * 1024 } else { setup.output },
+            waker: Waker::new(id, Arc::new(Mailbox::new(Box::new(NoBell)))),
+            now,
+            finished: false,
+            sent: Vec::new(),
+            mask: EventMask::READ,
+            deadline: None,
+            aborted: false,
+            closed,
+        };
+        play.call(0, RxEnd::NotYet);
+        play
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.mask.is_terminate()
+    }
+
+    /// How it ended; once, at the most.
+    pub(crate) fn closed(&self) -> Vec<Closed> {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Bytes allocated for messages, in either direction.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.session.held()
+    }
+
+    fn call(&mut self, why: u8, end: RxEnd) {
+        if self.is_over() {
+            return;
+        }
+        let mut orders = Orders::default();
+        let mut io = Io {
+            rx: Rx { buf: &mut self.rx, end },
+            tx: Tx { out: &mut self.out, limit: self.limit, most: usize::MAX, own: 0, finished: &mut self.finished },
+            why: Why(why),
+            now: self.now,
+            waker: &self.waker,
+            orders: &mut orders,
+        };
+        self.mask = self.session.ready(&mut io);
+        if let Some(deadline) = orders.deadline {
+            self.deadline = deadline;
+        }
+        self.aborted |= orders.abort;
+    }
+
+    /// What is in the output goes out, and more is written, until nothing is left.
+    fn drain(&mut self) {
+        loop {
+            while !self.out.is_empty() {
+                let mut slices = [std::io::IoSlice::new(&[]); 8];
+                let n = self.out.pieces(&mut slices);
+                let before = self.sent.len();
+                slices[..n].iter().for_each(|slice| self.sent.extend_from_slice(slice));
+                let n = self.sent.len() - before;
+                self.out.consume(n);
+            }
+            if self.is_over() || !self.mask.contains(EventMask::WRITE) {
+                return;
+            }
+            self.call(Why::WRITE, RxEnd::NotYet);
+        }
+    }
+
+    /// The peer says this.
+    pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() && !self.is_over() && self.mask.contains(EventMask::READ) {
+            let n = self.rx.push(bytes);
+            bytes = &bytes[n..];
+            self.call(Why::READ, RxEnd::NotYet);
+            self.drain();
+        }
+    }
+
+    /// Somebody has called the waker.
+    #[cfg(test)]
+    pub(crate) fn wake(&mut self) {
+        self.call(Why::EXTERNAL, RxEnd::NotYet);
+        self.drain();
+    }
+
+    /// The peer ends the stream.
+    pub(crate) fn end(&mut self) {
+        if self.mask.contains(EventMask::READ) {
+            self.call(Why::END, RxEnd::Clean);
+        }
+        self.drain();
+    }
+
+    /// The deadline passes.
+    #[cfg(test)]
+    pub(crate) fn late(&mut self) {
+        if let Some(deadline) = self.deadline.take() {
+            self.now.mono = deadline;
+            self.call(Why::DEADLINE, RxEnd::NotYet);
+            self.drain();
+        }
+    }
+
+    /// The server stops, or the connection is reset.
+    #[cfg(test)]
+    pub(crate) fn stop(&mut self, reset: bool) {
+        self.call(if reset { Why::RESET } else { Why::STOPPING }, RxEnd::NotYet);
+        self.drain();
+    }
+}

@@ -1,0 +1,269 @@
+//! What waits to be sent, and what else is shared by a session and its senders.
+//!
+//! ```text
+//!   items   [ small: 40 bytes │ shared: Arc<[u8]> │ small: 7 bytes │ … ]     in order
+//!   small   [ 40 bytes        7 bytes … ]                                    one allocation for all small ones
+//! ```
+//!
+//! Frames lie here as a server sends them. A session that compresses or masks does so when it takes them out.
+
+use std::{
+    cell::Cell,
+    collections::VecDeque,
+    mem,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use super::{
+    Config, Frame, Full,
+    frame::{Encoded, FIN, Op},
+};
+use crate::api::Waker;
+
+pub(super) type OnRoom = Box<dyn FnOnce() + Send>;
+
+/// Up to this size a message is copied together with others; a larger one has an allocation of its own.
+const SMALL: usize = 2048;
+
+/// Up to so many bytes are kept for the next, by each thread.
+const KEPT: usize = 64 * 1024;
+
+thread_local! {
+    /// Most queues are filled and emptied within one turn of a loop.
+    static SPARE: Cell<(Vec<u8>, VecDeque<Item>)> = const { Cell::new((Vec::new(), VecDeque::new())) };
+}
+
+/// What follows when the queue is empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Last {
+    Close { code: u16, reason: String },
+    HangUp,
+}
+
+#[derive(Debug)]
+pub(super) enum Item {
+    /// So many of the small bytes.
+    Small {
+        len: usize,
+        plain: bool,
+    },
+    Shared {
+        frame: Arc<[u8]>,
+        plain: bool,
+    },
+}
+
+impl Item {
+    /// Whether it is not to be compressed.
+    pub(super) fn is_plain(&self) -> bool {
+        match self {
+            Self::Small { plain, .. } | Self::Shared { plain, .. } => *plain,
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Small { len, .. } => *len,
+            Self::Shared { frame, .. } => frame.len(),
+        }
+    }
+}
+
+pub(super) struct Queue {
+    items: VecDeque<Item>,
+    small: Vec<u8>,
+    /// How much of `small` is out.
+    out: usize,
+    /// Bytes in all items.
+    bytes: usize,
+    config: Config,
+    /// The session has nothing to do, and has to be woken.
+    pub(super) asleep: bool,
+    /// Boxed, as it is rare; so that an idle connection is small.
+    pub(super) last: Option<Box<Last>>,
+    pub(super) kill: bool,
+    /// The session is over.
+    pub(super) over: bool,
+    pub(super) on_room: Vec<OnRoom>,
+}
+
+impl Queue {
+    pub(super) fn is_open(&self) -> bool {
+        !self.over && !self.kill && self.last.is_none()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether a message may be added; then there is a store to put it into.
+    fn admit(&mut self) -> Result<(), Full> {
+        if !self.is_open() {
+            return Err(Full::Closed);
+        }
+        let most = &self.config.0;
+        let many = most.queue_messages.is_some_and(|most| self.items.len() > most);
+        if self.bytes >= most.queue.max(1) || many {
+            return Err(Full::Queue);
+        }
+        if self.items.capacity() == 0 {
+            (self.small, self.items) = SPARE.take();
+        }
+        Ok(())
+    }
+
+    /// Whether there is room, and not just a little.
+    pub(super) fn has_room(&self) -> bool {
+        let most = &self.config.0;
+        self.bytes <= most.queue / 2 && most.queue_messages.is_none_or(|most| self.items.len() <= most / 2)
+    }
+
+    pub(super) fn push_frame(&mut self, frame: &Frame) -> Result<(), Full> {
+        self.admit()?;
+        self.bytes += frame.wire.len();
+        self.items.push_back(Item::Shared { frame: frame.wire.clone(), plain: true });
+        Ok(())
+    }
+
+    pub(super) fn push(&mut self, op: Op, payload: &[u8]) -> Result<(), Full> {
+        self.admit()?;
+        let plain = op.is_control();
+        let item = if payload.len() <= SMALL {
+            let head = Encoded::new(FIN | op as u8, payload.len(), None);
+            if self.out > self.small.len() / 2 {
+                self.small.drain(..mem::take(&mut self.out));
+            }
+            self.small.extend_from_slice(head.as_bytes());
+            self.small.extend_from_slice(payload);
+            Item::Small { len: head.as_bytes().len() + payload.len(), plain }
+        } else {
+            Item::Shared { frame: Frame::encode(op, &[payload]).wire, plain }
+        };
+        self.bytes += item.len();
+        self.items.push_back(item);
+        Ok(())
+    }
+
+    /// The next item, and its bytes.
+    pub(super) fn front(&self) -> Option<(&Item, &[u8])> {
+        let item = self.items.front()?;
+        let bytes = match item {
+            Item::Small { len, .. } => &self.small[self.out..self.out + len],
+            Item::Shared { frame, .. } => frame,
+        };
+        Some((item, bytes))
+    }
+
+    /// The first item is out.
+    pub(super) fn pop(&mut self) {
+        let Some(item) = self.items.pop_front() else { return };
+        self.bytes -= item.len();
+        if let Item::Small { len, .. } = item {
+            self.out += len;
+            if self.out == self.small.len() {
+                self.small.clear();
+                self.out = 0;
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.small.capacity() + self.items.capacity() * size_of::<Item>()
+    }
+
+    /// Nothing waits: what was allocated for it goes back, to be used for the next by this thread.
+    pub(super) fn shrink(&mut self) {
+        if self.items.is_empty() && self.items.capacity() > 0 {
+            let store = (mem::take(&mut self.small), mem::take(&mut self.items));
+            if store.0.capacity() <= KEPT && store.1.capacity() <= KEPT / size_of::<Item>() {
+                SPARE.set(store);
+            }
+        }
+    }
+
+    /// Nothing is sent any more.
+    pub(super) fn clear(&mut self) {
+        self.items = VecDeque::new();
+        self.small = Vec::new();
+        (self.out, self.bytes) = (0, 0);
+    }
+}
+
+/// Who has the turn: the session, which may deliver, or the speaker, who has not said yet that it is done.
+const FREE: u8 = 0;
+/// The speaker is being called.
+const CALLED: u8 = 1;
+/// It has returned, and has kept its [`Done`](super::Done).
+const HELD: u8 = 2;
+
+/// Shared by a session, its senders, and the speaker's [`Done`](super::Done).
+pub(super) struct Core {
+    queue: Mutex<Queue>,
+    turn: AtomicU8,
+    waker: OnceLock<Waker>,
+}
+
+impl Core {
+    pub(super) fn new(config: &Config) -> Arc<Self> {
+        let queue = Queue {
+            items: VecDeque::new(),
+            small: Vec::new(),
+            out: 0,
+            bytes: 0,
+            config: config.clone(),
+            asleep: false,
+            last: None,
+            kill: false,
+            over: false,
+            on_room: Vec::new(),
+        };
+        Arc::new(Self { queue: Mutex::new(queue), turn: AtomicU8::new(FREE), waker: OnceLock::new() })
+    }
+
+    pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on the session can be woken. What was sent before, it will find.
+    pub(super) fn opens(&self, waker: Waker) {
+        let _first = self.waker.set(waker);
+    }
+
+    pub(super) fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake();
+        }
+    }
+
+    /// The speaker is about to be called.
+    pub(super) fn calls(&self) {
+        self.turn.store(CALLED, Ordering::Release);
+    }
+
+    /// It has returned: whether it is done.
+    pub(super) fn returned(&self) -> bool {
+        self.turn.compare_exchange(CALLED, HELD, Ordering::AcqRel, Ordering::Acquire).is_err()
+    }
+
+    pub(super) fn is_free(&self) -> bool {
+        self.turn.load(Ordering::Acquire) == FREE
+    }
+
+    pub(super) fn done(&self) {
+        if self.turn.swap(FREE, Ordering::AcqRel) == HELD {
+            self.wake();
+        }
+    }
+}

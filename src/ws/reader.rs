@@ -1,0 +1,412 @@
+//! What the peer says, sans-IO: bytes in, messages out. Knows no socket, no clock and no application.
+//!
+//! ```text
+//!   Head ──whole, unfragmented, uncompressed, all here──────────────────────▶ Message, where it lies
+//!     │
+//!     └─▶ Frame { left } ─▶ unmask ─▶ (inflate) ─▶ UTF-8 ─┬─▶ kept ─▶ … ─▶ Message, when the last frame ends
+//!                                                         └─▶ Part, if they are to be streamed
+//! ```
+//!
+//! Every rule is held against the first byte that breaks it, so that splitting the input changes nothing.
+
+use super::{
+    Config, Kind, Message, Part,
+    deflate::{Inflate, TAIL},
+    frame::{Fault, Head, Op, mask, parse_close},
+    utf8::Utf8,
+};
+
+/// What has arrived.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Event<'a> {
+    Message(Message<'a>),
+    Part(Part<'a>),
+    Ping(&'a [u8]),
+    Pong(&'a [u8]),
+    /// Nothing is to be read behind it.
+    Close(u16, &'a str),
+}
+
+/// A frame whose payload is arriving.
+struct Frame {
+    op: Op,
+    fin: bool,
+    key: [u8; 4],
+    /// How much of the payload is done, and how much is not.
+    at: u64,
+    left: u64,
+}
+
+/// A message of which the first frame has begun.
+struct Assembly {
+    kind: Kind,
+    compressed: bool,
+    /// Frames so far.
+    fragments: u32,
+    /// Bytes of all frames so far, the whole of the present one.
+    framed: u64,
+    /// Bytes they were inflated to.
+    inflated: u64,
+    /// No part of it was told.
+    fresh: bool,
+}
+
+/// Where an event's bytes are.
+enum Where {
+    Input { from: usize, to: usize },
+    Own,
+}
+
+/// An event, before it borrows.
+enum Found {
+    Nothing,
+    Data { kind: Kind, at: Where, first: bool, last: bool },
+    Control { op: Op, at: Where },
+}
+
+/// How much is unmasked and inflated at once.
+const STEP: usize = 8 * 1024;
+
+pub(crate) struct Reader {
+    /// Whether the peer masks: it is a client.
+    masked: bool,
+    streams: bool,
+    config: Config,
+    /// Boxed, as it is rare.
+    inflate: Option<Box<Inflate>>,
+    frame: Option<Frame>,
+    assembly: Option<Assembly>,
+    utf8: Utf8,
+    text: String,
+    binary: Vec<u8>,
+    control: Vec<u8>,
+    /// `text` or `binary` was told.
+    told: bool,
+    /// The inflater may have more to give without being given more.
+    more: bool,
+    /// How much of the tail the inflater was given.
+    tail: usize,
+}
+
+impl Reader {
+    pub(crate) fn new(masked: bool, streams: bool, config: &Config, inflate: Option<Inflate>) -> Self {
+        Self {
+            masked,
+            streams,
+            config: config.clone(),
+            inflate: inflate.map(Box::new),
+            frame: None,
+            assembly: None,
+            utf8: Utf8::default(),
+            text: String::new(),
+            binary: Vec::new(),
+            control: Vec::new(),
+            told: false,
+            more: false,
+            tail: 0,
+        }
+    }
+
+    /// Whether nothing is begun.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.frame.is_none() && self.assembly.is_none()
+    }
+
+    /// Bytes allocated.
+    pub(crate) fn held(&self) -> usize {
+        self.text.capacity() + self.binary.capacity() + self.control.capacity()
+    }
+
+    /// What was allocated for messages goes back.
+    pub(crate) fn shrink(&mut self) {
+        if self.is_idle() {
+            (self.text, self.binary, self.control) = (String::new(), Vec::new(), Vec::new());
+            self.told = false;
+        }
+    }
+
+    /// Takes in some of `input`, which is changed, adds how much to `used`, and tells the next event. `None`: all was
+    /// taken but the beginning of a head, and more is needed. Not to be called again after an error or a Close.
+    pub(crate) fn next<'a>(&'a mut self, input: &'a mut [u8], used: &mut usize) -> Result<Option<Event<'a>>, Fault> {
+        let found = self.find(input, used)?;
+        Ok(match found {
+            Found::Nothing => None,
+            Found::Data { kind, at, first, last } => {
+                let piece = match (kind, at) {
+                    // Checked when it was found.
+                    (Kind::Text, Where::Input { from, to }) => {
+                        Message::Text(std::str::from_utf8(&input[from..to]).unwrap_or_default())
+                    }
+                    (Kind::Text, Where::Own) => Message::Text(&self.text),
+                    (Kind::Binary, Where::Input { from, to }) => Message::Binary(&input[from..to]),
+                    (Kind::Binary, Where::Own) => Message::Binary(&self.binary),
+                };
+                Some(if self.streams { Event::Part(Part { piece, first, last }) } else { Event::Message(piece) })
+            }
+            Found::Control { op, at } => {
+                let payload = match at {
+                    Where::Input { from, to } => &input[from..to],
+                    Where::Own => &self.control,
+                };
+                Some(match op {
+                    Op::Ping => Event::Ping(payload),
+                    Op::Close => {
+                        let (code, reason) = parse_close(payload)?;
+                        Event::Close(code, reason)
+                    }
+                    _ => Event::Pong(payload),
+                })
+            }
+        })
+    }
+
+    fn find(&mut self, input: &mut [u8], used: &mut usize) -> Result<Found, Fault> {
+        if std::mem::take(&mut self.told) {
+            self.text.clear();
+            self.binary.clear();
+        }
+        loop {
+            let Some(frame) = &self.frame else {
+                let Some(head) = self.head(&input[*used..])? else { return Ok(Found::Nothing) };
+                if let Some(found) = self.begin(&head, input, used)? {
+                    return Ok(found);
+                }
+                continue;
+            };
+            if frame.left == 0 && !self.more {
+                if let Some(found) = self.end_frame()? {
+                    return Ok(found);
+                }
+                continue;
+            }
+            if *used == input.len() && !self.more {
+                return Ok(Found::Nothing);
+            }
+            if let Some(found) = self.payload(input, used)? {
+                return Ok(found);
+            }
+        }
+    }
+
+    #[inline]
+    fn head(&self, bytes: &[u8]) -> Result<Option<Head>, Fault> {
+        let head = Head::parse(bytes, self.masked, |op, _, rsv1| match (op, &self.assembly) {
+            _ if rsv1 && (self.inflate.is_none() || !matches!(op, Op::Text | Op::Binary)) => {
+                Err(Fault::protocol("reserved bits must be 0"))
+            }
+            (Op::Continue, None) => Err(Fault::protocol("a continuation of nothing")),
+            (Op::Continue, Some(message)) if message.fragments >= self.config.0.fragments => {
+                Err(Fault::too_big("too many fragments"))
+            }
+            (Op::Text | Op::Binary, Some(_)) => Err(Fault::protocol("a message inside another")),
+            _ => Ok(()),
+        })?;
+        let Some(head) = head else { return Ok(None) };
+        if !head.op.is_control() {
+            let before = self.assembly.as_ref().map_or(0, |message| message.framed);
+            if head.len > self.config.0.frame {
+                return Err(Fault::too_big("frame too big"));
+            }
+            if before.saturating_add(head.len) > self.config.0.message {
+                return Err(Fault::too_big("message too big"));
+            }
+        }
+        Ok(Some(head))
+    }
+
+    /// A frame begins. The event, if it is told where it lies.
+    #[inline]
+    fn begin(&mut self, head: &Head, input: &mut [u8], used: &mut usize) -> Result<Option<Found>, Fault> {
+        let from = *used + head.size;
+        let to = usize::try_from(head.len).ok().and_then(|len| from.checked_add(len)).filter(|to| *to <= input.len());
+        let key = head.mask.unwrap_or_default();
+        let kind = if head.op == Op::Text { Kind::Text } else { Kind::Binary };
+        let alone = head.op.is_control() || (head.fin && head.op != Op::Continue && !head.rsv1);
+        if let (true, Some(to)) = (alone, to) {
+            let payload = &mut input[from..to];
+            if self.masked {
+                mask(payload, key, 0);
+            }
+            if head.op == Op::Text && std::str::from_utf8(payload).is_err() {
+                return Err(NOT_UTF8);
+            }
+            *used = to;
+            let at = Where::Input { from, to };
+            return Ok(Some(match head.op {
+                Op::Text | Op::Binary => Found::Data { kind, at, first: true, last: true },
+                op => Found::Control { op, at },
+            }));
+        }
+        *used = from;
+        match (&mut self.assembly, head.op) {
+            (_, Op::Close | Op::Ping | Op::Pong) => self.control.clear(),
+            (Some(message), _) => {
+                message.fragments += 1;
+                message.framed += head.len;
+            }
+            (none, _) => {
+                let (compressed, framed) = (head.rsv1, head.len);
+                *none = Some(Assembly { kind, compressed, fragments: 1, framed, inflated: 0, fresh: true });
+                (self.tail, self.more) = (0, false);
+            }
+        }
+        self.frame = Some(Frame { op: head.op, fin: head.fin, key, at: 0, left: head.len });
+        Ok(None)
+    }
+
+    /// Some of a frame's payload.
+    fn payload(&mut self, input: &mut [u8], used: &mut usize) -> Result<Option<Found>, Fault> {
+        let Some(frame) = &mut self.frame else { return Ok(None) };
+        let rest = &mut input[*used..];
+        let n = usize::try_from(frame.left).unwrap_or(usize::MAX).min(rest.len());
+        if frame.op.is_control() {
+            let piece = &mut rest[..n];
+            frame.clear(piece, self.masked);
+            self.control.extend_from_slice(piece);
+            *used += n;
+            return Ok(None);
+        }
+        let Some(message) = &mut self.assembly else { return Ok(None) };
+        if !message.compressed {
+            let piece = &mut rest[..n];
+            frame.clear(piece, self.masked);
+            let (from, last) = (*used, frame.fin && frame.left == 0);
+            *used += n;
+            if self.streams && (message.kind == Kind::Binary || self.utf8.is_whole()) {
+                // Told where it lies.
+                let len = match message.kind {
+                    Kind::Text => self.utf8.borrow(piece).map_err(|_| NOT_UTF8)?.len(),
+                    Kind::Binary => n,
+                };
+                // Of the last one, `end_frame` knows whether it is right.
+                if len == 0 || last {
+                    self.keep_told(from, len, input);
+                    return Ok(None);
+                }
+                return Ok(Some(self.part(Where::Input { from, to: from + len })));
+            }
+            absorb(message.kind, piece, &mut self.utf8, &mut self.text, &mut self.binary)?;
+            return Ok(if last { None } else { self.part_if_any() });
+        }
+        // Not more at once than is inflated at once, or a bomb would be unmasked again and again.
+        let n = n.min(STEP);
+        let (at, left) = (frame.at, frame.left);
+        frame.clear(&mut rest[..n], self.masked);
+        let taken = self.inflate(&rest[..n])?;
+        if let Some(frame) = &mut self.frame
+            && taken < n
+        {
+            // What the inflater has no room for stays as it came.
+            (frame.at, frame.left) = (at + taken as u64, left - taken as u64);
+            if self.masked {
+                mask(&mut rest[taken..n], frame.key, frame.at);
+            }
+        }
+        *used += taken;
+        Ok(self.part_if_any())
+    }
+
+    /// The last piece of a streamed message is kept until its frame ends, which is at once.
+    fn keep_told(&mut self, from: usize, len: usize, input: &[u8]) {
+        let piece = &input[from..from + len];
+        match self.assembly.as_ref().map(|message| message.kind) {
+            Some(Kind::Text) => self.text.push_str(std::str::from_utf8(piece).unwrap_or_default()),
+            _ => self.binary.extend_from_slice(piece),
+        }
+    }
+
+    /// Inflates once: how much of `bytes` was taken.
+    fn inflate(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
+        let (Some(inflate), Some(message)) = (&mut self.inflate, &mut self.assembly) else { return Ok(bytes.len()) };
+        let mut out = [0; STEP];
+        let (taken, made) = inflate.step(bytes, &mut out);
+        self.more = made == out.len();
+        let corrupt = inflate.is_corrupt() || (taken == 0 && made == 0 && !bytes.is_empty());
+        // What comes before a fault may be wrong in another way, and that came first.
+        let room = usize::try_from(self.config.0.message - message.inflated).unwrap_or(usize::MAX);
+        let fits = made.min(room);
+        message.inflated += fits as u64;
+        absorb(message.kind, &out[..fits], &mut self.utf8, &mut self.text, &mut self.binary)?;
+        match corrupt {
+            _ if fits < made => Err(Fault::too_big("message too big")),
+            true => Err(CORRUPT),
+            false => Ok(taken),
+        }
+    }
+
+    /// Streamed: what is there.
+    fn part_if_any(&mut self) -> Option<Found> {
+        let any = !self.text.is_empty() || !self.binary.is_empty();
+        (self.streams && any).then(|| {
+            self.told = true;
+            self.part(Where::Own)
+        })
+    }
+
+    fn part(&mut self, at: Where) -> Found {
+        let (kind, first) = match &mut self.assembly {
+            Some(message) => (message.kind, std::mem::take(&mut message.fresh)),
+            None => (Kind::Binary, true),
+        };
+        Found::Data { kind, at, first, last: false }
+    }
+
+    /// A frame's payload is complete.
+    fn end_frame(&mut self) -> Result<Option<Found>, Fault> {
+        let Some(frame) = &self.frame else { return Ok(None) };
+        let (op, fin) = (frame.op, frame.fin);
+        if op.is_control() {
+            self.frame = None;
+            return Ok(Some(Found::Control { op, at: Where::Own }));
+        }
+        if !fin {
+            self.frame = None;
+            return Ok(None);
+        }
+        if self.assembly.as_ref().is_some_and(|message| message.compressed) {
+            if self.tail < TAIL.len() {
+                self.tail += self.inflate(&TAIL[self.tail..])?;
+                // With the frame still open, this is come back to.
+                return Ok(self.part_if_any());
+            }
+            if let Some(inflate) = &mut self.inflate {
+                inflate.end();
+            }
+        }
+        self.frame = None;
+        let Some(message) = self.assembly.take() else { return Ok(None) };
+        if !self.utf8.is_whole() {
+            return Err(NOT_UTF8);
+        }
+        self.told = true;
+        Ok(Some(Found::Data { kind: message.kind, at: Where::Own, first: message.fresh, last: true }))
+    }
+}
+
+impl Frame {
+    /// Unmasks the next piece, and counts it.
+    fn clear(&mut self, piece: &mut [u8], masked: bool) {
+        if masked {
+            mask(piece, self.key, self.at);
+        }
+        self.at += piece.len() as u64;
+        self.left -= piece.len() as u64;
+    }
+}
+
+const NOT_UTF8: Fault = Fault::text("text that is not UTF-8");
+const CORRUPT: Fault = Fault::text("compressed data that is corrupt");
+
+fn absorb(kind: Kind, piece: &[u8], utf8: &mut Utf8, text: &mut String, binary: &mut Vec<u8>) -> Result<(), Fault> {
+    match kind {
+        Kind::Text => utf8.push(piece, text).map_err(|_| NOT_UTF8),
+        Kind::Binary => {
+            binary.extend_from_slice(piece);
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod tests;

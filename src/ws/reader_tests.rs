@@ -1,0 +1,344 @@
+use super::*;
+use crate::ws::{
+    Deflate,
+    deflate::{Deflater, Half},
+    frame::{Encoded, FIN, RSV1},
+};
+
+/// What was told, to be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Told {
+    Text(String),
+    Binary(Vec<u8>),
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+    Close(u16, String),
+    Fault(u16, &'static str),
+}
+
+fn text(text: &str) -> Told {
+    Told::Text(text.into())
+}
+
+/// What a reader tells of these bytes, in pieces of `size`. Parts are put together.
+fn fed(mut reader: Reader, bytes: &[u8], size: usize) -> Vec<Told> {
+    let mut told = Vec::new();
+    let mut buffer: Vec<u8> = Vec::new();
+    let mut whole = true;
+    for piece in bytes.chunks(size) {
+        buffer.extend_from_slice(piece);
+        loop {
+            let mut used = 0;
+            let event = match reader.next(&mut buffer, &mut used) {
+                Ok(None) => {
+                    buffer.drain(..used);
+                    break;
+                }
+                Ok(Some(event)) => event,
+                Err(fault) => {
+                    if !whole {
+                        told.pop(); // What was streamed of a message that was never finished.
+                    }
+                    told.push(Told::Fault(fault.code, fault.rule));
+                    return told;
+                }
+            };
+            match event {
+                Event::Message(Message::Text(text)) => told.push(Told::Text(text.into())),
+                Event::Message(Message::Binary(bytes)) => told.push(Told::Binary(bytes.into())),
+                Event::Part(Part { piece, first, last }) => {
+                    assert_eq!(first, whole, "the first part, and no other, says so");
+                    match (piece, first, told.last_mut()) {
+                        (Message::Text(text), true, _) => told.push(Told::Text(text.into())),
+                        (Message::Binary(bytes), true, _) => told.push(Told::Binary(bytes.into())),
+                        (Message::Text(text), false, Some(Told::Text(before))) => before.push_str(text),
+                        (Message::Binary(bytes), false, Some(Told::Binary(before))) => before.extend_from_slice(bytes),
+                        other => panic!("{other:?}"),
+                    }
+                    assert!(last || !piece.bytes().is_empty());
+                    whole = last;
+                }
+                Event::Ping(payload) if whole => told.push(Told::Ping(payload.into())),
+                // Between the parts of a message: ahead of it, as it is told when it is not streamed.
+                Event::Ping(payload) => told.insert(told.len() - 1, Told::Ping(payload.into())),
+                Event::Pong(payload) => told.push(Told::Pong(payload.into())),
+                Event::Close(code, reason) => {
+                    if !whole {
+                        told.pop();
+                    }
+                    told.push(Told::Close(code, reason.into()));
+                    return told;
+                }
+            }
+            buffer.drain(..used);
+            reader.shrink();
+        }
+    }
+    if !whole {
+        told.pop();
+    }
+    told
+}
+
+fn config() -> Config {
+    Config::new().message(100_000).fragments(20)
+}
+
+fn server(streams: bool, deflate: bool) -> Reader {
+    let inflate = deflate.then(|| Inflate::new(Half { bits: 15, context: true }));
+    Reader::new(true, streams, &config(), inflate)
+}
+
+/// However it is cut, and whether or not it is streamed, the same is told.
+#[track_caller]
+fn tells(bytes: &[u8], deflate: bool) -> Vec<Told> {
+    let told = fed(server(false, deflate), bytes, bytes.len().max(1));
+    for streams in [false, true] {
+        for size in [1, 2, 3, 7, 64, 1000, bytes.len().max(1)] {
+            if size == 1 && bytes.len() > 200_000 {
+                continue;
+            }
+            assert_eq!(fed(server(streams, deflate), bytes, size), told, "pieces of {size}, streamed: {streams}");
+        }
+    }
+    told
+}
+
+/// A client's frame.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let key = [0x37, 0xfa, 0x21, 0x3d];
+    let mut wire = Encoded::new(first, payload.len(), Some(key)).as_bytes().to_vec();
+    let from = wire.len();
+    wire.extend_from_slice(payload);
+    mask(&mut wire[from..], key, 0);
+    wire
+}
+
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+const PING: u8 = FIN | 9;
+const PONG: u8 = FIN | 10;
+const CLOSE: u8 = FIN | 8;
+
+fn fault(code: u16, rule: &'static str) -> Told {
+    Told::Fault(code, rule)
+}
+
+#[test]
+fn the_examples_of_the_rfc() {
+    // §5.7
+    assert_eq!(tells(b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58", false), [text("Hello")]);
+    let fragments = [frame(TEXT, b"Hel"), frame(FIN, b"lo")].concat();
+    assert_eq!(tells(&fragments, false), [text("Hello")]);
+    assert_eq!(tells(b"\x8a\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58", false), [Told::Pong(b"Hello".into())]);
+    assert_eq!(frame(PONG, b"Hello"), b"\x8a\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58");
+    // What a server sends is not masked.
+    let client = || Reader::new(false, false, &config(), None);
+    assert_eq!(fed(client(), b"\x01\x03Hel\x80\x02lo\x89\x05Hello", 1), [text("Hello"), Told::Ping(b"Hello".into())]);
+    assert_eq!(fed(client(), &frame(FIN | TEXT, b"x"), 9), [fault(1002, "incorrect mask flag")]);
+    assert_eq!(fed(server(false, false), b"\x81\x05Hello", 9), [fault(1002, "incorrect mask flag")]);
+}
+
+#[test]
+fn messages_of_every_size_arrive() {
+    for size in [0, 1, 124, 125, 126, 127, 128, 1000, 65535, 65536, 100_000] {
+        let payload: Vec<u8> = (0..size).map(|i| i as u8).collect();
+        assert_eq!(tells(&frame(FIN | BINARY, &payload), false), [Told::Binary(payload)]);
+    }
+}
+
+#[test]
+fn fragments_are_put_together_and_control_frames_go_between() {
+    let wire = [
+        frame(TEXT, "κόσ".as_bytes()),
+        frame(PING, b"1"),
+        frame(0, &"με".as_bytes()[..1]), // in the midst of a character
+        frame(PING, b""),
+        frame(0, b""),
+        frame(FIN, &"με".as_bytes()[1..]),
+        frame(FIN | BINARY, b"next"),
+    ];
+    let want = [Told::Ping(b"1".into()), Told::Ping(b"".into()), text("κόσμε"), Told::Binary(b"next".into())];
+    assert_eq!(tells(&wire.concat(), false), want);
+    let empty = [frame(TEXT, b""), frame(0, b""), frame(FIN, b""), frame(FIN | BINARY, b"")].concat();
+    assert_eq!(tells(&empty, false), [text(""), Told::Binary(vec![])]);
+}
+
+#[test]
+fn every_rule_has_its_fault() {
+    let rows: &[(&[Vec<u8>], u16, &str)] = &[
+        (&[frame(FIN, b"x")], 1002, "a continuation of nothing"),
+        (&[frame(0, b"x")], 1002, "a continuation of nothing"),
+        (&[frame(TEXT, b"x"), frame(FIN | TEXT, b"y")], 1002, "a message inside another"),
+        (&[frame(BINARY, b"x"), frame(BINARY, b"y")], 1002, "a message inside another"),
+        (&[frame(FIN | RSV1 | TEXT, b"x")], 1002, "reserved bits must be 0"),
+        (&[frame(FIN | RSV1 | 9, b"x")], 1002, "reserved bits must be 0"),
+        (&[frame(0x80 | 3, b"x")], 1002, "reserved opcode"),
+        (&[frame(9, b"x")], 1002, "a control frame in fragments"),
+        (&[frame(PING, &[0; 126])], 1002, "a control frame of more than 125 bytes"),
+        (&[frame(CLOSE, b"\x03")], 1002, "a Close with half a code"),
+        (&[frame(CLOSE, b"\x03\xed")], 1002, "a Close with a code that must not be sent"),
+        (&[frame(CLOSE, b"\x03\xe8\xff")], 1007, "a reason that is not UTF-8"),
+        (&[frame(FIN | TEXT, b"abc\xffdef")], 1007, "text that is not UTF-8"),
+        (&[frame(FIN | TEXT, b"\xe2\x82")], 1007, "text that is not UTF-8"),
+        (&[frame(TEXT, b"\xe2"), frame(FIN, b"")], 1007, "text that is not UTF-8"),
+        (&[frame(TEXT, b"\xe2"), frame(PING, b""), frame(0, b"\x28")], 1007, "text that is not UTF-8"),
+        (&[frame(FIN | BINARY, &vec![0; 100_001])], 1009, "message too big"),
+        (&[frame(BINARY, &vec![0; 50_000]), frame(0, &vec![0; 50_001])], 1009, "message too big"),
+    ];
+    for (frames, code, rule) in rows {
+        let wire = [&frame(FIN | TEXT, b"before")[..], &frames.concat(), b"and what is behind"].concat();
+        let told = tells(&wire, false);
+        assert_eq!((&told[0], told.last()), (&text("before"), Some(&fault(*code, rule))), "{rule}");
+    }
+}
+
+#[test]
+fn what_is_too_big_is_refused_before_it_arrives() {
+    let head = |len| Encoded::new(FIN | BINARY, len, Some([0; 4])).as_bytes().to_vec();
+    assert_eq!(tells(&head(100_001), false), [fault(1009, "message too big")]);
+    assert_eq!(tells(&head(100_000), false), []);
+    assert_eq!(tells(b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff", false), []);
+    assert_eq!(tells(b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff\0\0\0\0", false), [fault(1009, "message too big")]);
+    let reader = Reader::new(true, false, &config().frame(1000), None);
+    assert_eq!(fed(reader, &head(1001), 99), [fault(1009, "frame too big")]);
+    let many = [frame(TEXT, b""), frame(0, b"").repeat(19), frame(FIN, b"")].concat();
+    assert_eq!(tells(&many, false), [fault(1009, "too many fragments")]);
+    let enough = [frame(TEXT, b""), frame(0, b"").repeat(18), frame(FIN, b"")].concat();
+    assert_eq!(tells(&enough, false), [text("")]);
+}
+
+#[test]
+fn a_wrong_byte_fails_at_once_in_the_middle_of_a_frame() {
+    let wire = frame(FIN | TEXT, b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xf4\x90\x80\x80edited");
+    for streams in [false, true] {
+        // 6 bytes of head, 11 good ones, F4, and 90, which can't follow it.
+        assert_eq!(fed(server(streams, false), &wire[..6 + 12], 1), []);
+        assert_eq!(fed(server(streams, false), &wire[..6 + 13], 1), [fault(1007, "text that is not UTF-8")]);
+        assert_eq!(fed(server(streams, false), &wire[..6 + 13], 100), [fault(1007, "text that is not UTF-8")]);
+    }
+}
+
+#[test]
+fn close_is_the_last_that_is_told() {
+    let wire = [frame(CLOSE, b"\x03\xe8bye"), frame(FIN | TEXT, b"x")].concat();
+    assert_eq!(tells(&wire, false), [Told::Close(1000, "bye".into())]);
+    assert_eq!(tells(&frame(CLOSE, b""), false), [Told::Close(1005, String::new())]);
+    // In the midst of a message, which is never told.
+    let wire = [frame(TEXT, b"x"), frame(CLOSE, b"")].concat();
+    assert_eq!(tells(&wire, false), [Told::Close(1005, String::new())]);
+}
+
+/// A client's message, compressed, in so many frames.
+fn squeezed(deflater: &mut Deflater, kind: u8, payload: &[u8], count: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    assert!(deflater.message(payload, &mut bytes));
+    let size = bytes.len().div_ceil(count);
+    let count = bytes.len().div_ceil(size);
+    let mut wire = Vec::new();
+    for (i, piece) in bytes.chunks(size).enumerate() {
+        let first = if i == 0 { kind | RSV1 } else { 0 };
+        wire.extend(frame(first | if i + 1 == count { FIN } else { 0 }, piece));
+        if i == 0 && count > 1 {
+            wire.extend(frame(PING, b"between"));
+        }
+    }
+    wire
+}
+
+fn deflater(bits: u8, context: bool) -> Deflater {
+    Deflater::new(&Deflate::new().own_window(bits).keep_own_context(context).at_least(1))
+}
+
+#[test]
+fn the_examples_of_the_rfc_for_compression() {
+    // RFC 7692 §7.2.3: one block; in fragments; with the context of the first; stored; with BFINAL; two blocks.
+    let hello = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+    let stored = [0x00, 0x05, 0x00, 0xfa, 0xff, 0x48, 0x65, 0x6c, 0x6c, 0x6f, 0x00];
+    let last = [0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00];
+    let two = [0xf2, 0x48, 0x05, 0x00, 0x00, 0x00, 0xff, 0xff, 0xca, 0xc9, 0xc9, 0x07, 0x00];
+    let wire = [
+        frame(FIN | RSV1 | TEXT, &hello),
+        frame(RSV1 | TEXT, &hello[..3]),
+        frame(FIN, &hello[3..]),
+        frame(FIN | RSV1 | TEXT, &[0xf2, 0x00, 0x11, 0x00, 0x00]),
+        frame(FIN | RSV1 | TEXT, &stored),
+        frame(FIN | RSV1 | TEXT, &last),
+        frame(FIN | RSV1 | TEXT, &two),
+        frame(FIN | RSV1 | TEXT, &[0x00]),
+        frame(FIN | TEXT, b"plain"),
+    ];
+    let want = ["Hello", "Hello", "Hello", "Hello", "Hello", "Hello", "", "plain"].map(text);
+    assert_eq!(tells(&wire.concat(), true), want);
+}
+
+#[test]
+fn what_was_deflated_is_inflated() {
+    let long = "Some text that repeats itself; κόσμε. ".repeat(2000);
+    for context in [false, true] {
+        for bits in [9, 12, 15] {
+            let mut deflater = deflater(bits, context);
+            let mut wire = squeezed(&mut deflater, TEXT, long.as_bytes(), 20);
+            wire.extend(squeezed(&mut deflater, BINARY, b"short", 5));
+            wire.extend(squeezed(&mut deflater, TEXT, long.as_bytes(), 1));
+            let want = [Told::Ping(b"between".into()), text(&long), Told::Ping(b"between".into())];
+            let want = [&want[..], &[Told::Binary(b"short".into()), text(&long)]].concat();
+            assert_eq!(tells(&wire, true), want);
+        }
+    }
+}
+
+#[test]
+fn context_is_what_makes_the_second_message_small() {
+    let payload = b"A message that is like the one before it, and like the one behind it.";
+    let lengths = |context| {
+        let mut deflater = deflater(15, context);
+        [0; 2].map(|_| {
+            let mut out = Vec::new();
+            assert!(deflater.message(payload, &mut out));
+            out.len()
+        })
+    };
+    let [first, second] = lengths(true);
+    assert!(second < first / 4, "{first}, {second}");
+    let [first, second] = lengths(false);
+    assert_eq!(first, second);
+}
+
+#[test]
+fn a_bomb_is_stopped_at_the_limit() {
+    // A megabyte in a kilobyte: ten times what a message may have.
+    let wire = squeezed(&mut deflater(15, false), BINARY, &vec![0; 1_000_000], 1);
+    assert!(wire.len() < 2000);
+    assert_eq!(tells(&wire, true), [fault(1009, "message too big")]);
+    let mut reader = server(false, true);
+    let mut used = 0;
+    assert!(reader.next(&mut wire.clone(), &mut used).is_err());
+    assert!(reader.binary.capacity() < 300_000, "not more is held than the limit says, doubled once");
+    let wire = squeezed(&mut deflater(15, false), BINARY, &vec![0; 100_000], 1);
+    assert_eq!(tells(&wire, true), [Told::Binary(vec![0; 100_000])]);
+}
+
+#[test]
+fn text_is_checked_behind_the_inflater() {
+    let wire = squeezed(&mut deflater(15, false), TEXT, b"good until \xff here", 1);
+    assert_eq!(tells(&wire, true), [fault(1007, "text that is not UTF-8")]);
+    let wire = squeezed(&mut deflater(15, false), TEXT, b"ends in \xe2\x82", 1);
+    assert_eq!(tells(&wire, true), [fault(1007, "text that is not UTF-8")]);
+    assert_eq!(
+        tells(&frame(FIN | RSV1 | BINARY, b"\xff\xff\xff\xff"), true),
+        [fault(1007, "compressed data that is corrupt")]
+    );
+}
+
+#[test]
+fn a_message_that_is_here_is_told_where_it_lies_and_nothing_is_kept() {
+    let mut reader = server(false, false);
+    let mut wire = [frame(FIN | TEXT, b"hello"), frame(FIN | BINARY, &[7; 5000])].concat();
+    let (start, mut used) = (wire.as_ptr() as usize, 0);
+    let Ok(Some(Event::Message(Message::Text(text)))) = reader.next(&mut wire, &mut used) else { panic!() };
+    assert_eq!((text, text.as_ptr() as usize - start, used), ("hello", 6, 11));
+    let Ok(Some(Event::Message(Message::Binary(bytes)))) = reader.next(&mut wire, &mut used) else { panic!() };
+    assert_eq!((bytes.len(), bytes.as_ptr() as usize - start), (5000, 19));
+    assert_eq!((reader.text.capacity(), reader.binary.capacity()), (0, 0));
+}

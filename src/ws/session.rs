@@ -1,0 +1,323 @@
+//! One WebSocket: an [`Upgrade`] that joins reader, queue and speaker.
+//!
+//! ```text
+//!   each call:   why? ─▶ ┌ send: pong, ping, queue, then Close ◀───────┐
+//!                        └ read: one event ─▶ speaker ─▶ done? ────yes─┘
+//!                                                         └─no, or nothing more ─▶ mask, deadline
+//!
+//!   Open ──Close ordered, a rule broken, the server stops──▶ ours is sent ──▶ the peer's has come ──▶ over
+//!     └────the peer's Close has come────────────────────────────▶ ours is sent ──────────────────────▲
+//! ```
+
+use std::{mem, sync::Arc, time::Instant};
+
+use super::{
+    Closed, Config, Done, How, Sender, Speaker,
+    clocks::{Clocks, Over},
+    deflate::{Deflater, Inflate},
+    frame::Fault,
+    handshake::Agreed,
+    outgoing::{Outgoing, Role},
+    queue::{Core, Last},
+    reader::{Event, Reader},
+};
+use crate::{
+    api::{Io, RxEnd, Upgrade},
+    base::EventMask,
+};
+
+pub(super) struct Session {
+    role: Role,
+    core: Arc<Core>,
+    /// Until it was told that it is over.
+    speaker: Option<Box<dyn Speaker>>,
+    reader: Reader,
+    outgoing: Outgoing,
+    /// From the first Close on, in either direction. Boxed, so that an idle connection is small.
+    close: Option<Box<Closing>>,
+    config: Config,
+    /// From the first call on.
+    clocks: Option<Clocks>,
+    /// The speaker was not done when we were left.
+    held: bool,
+}
+
+/// How far the close handshake is.
+#[derive(Default)]
+struct Closing {
+    /// The peer's code and reason.
+    received: Option<(u16, String)>,
+    /// The peer's came first.
+    by_peer: bool,
+    /// The peer broke a rule: its answer is not waited for.
+    fault: Option<Fault>,
+    /// When it is given up.
+    until: Option<Instant>,
+}
+
+impl Session {
+    pub(super) fn new(
+        role: Role,
+        config: Config,
+        agreed: Option<&Agreed>,
+        speaker: impl Speaker + 'static,
+    ) -> (Self, Sender) {
+        let core = Core::new(&config);
+        let inflate = agreed.map(|agreed| Inflate::new(agreed.0.peer));
+        let session = Self {
+            role,
+            core: core.clone(),
+            reader: Reader::new(role == Role::Server, speaker.streams(), &config, inflate),
+            outgoing: Outgoing::new(role, agreed.map(|agreed| Deflater::new(&agreed.0))),
+            speaker: Some(Box::new(speaker)),
+            close: None,
+            config,
+            clocks: None,
+            held: false,
+        };
+        (session, Sender(core))
+    }
+
+    /// Everything that can be done now: what is waited for then.
+    fn work(&mut self, io: &mut Io<'_>) -> Result<EventMask, Over> {
+        loop {
+            let sent = self.outgoing.send(&self.core, &mut io.tx)?;
+            if let (true, Some(clocks)) = (sent.any, &mut self.clocks) {
+                clocks.sent(io.now().mono);
+            }
+            if sent.room {
+                let waiting = mem::take(&mut self.core.queue().on_room);
+                waiting.into_iter().for_each(|f| f());
+                continue;
+            }
+            if sent.all && self.is_complete(io) {
+                return Err(Over(self.how()));
+            }
+            if self.reads() {
+                if self.read(io) {
+                    continue;
+                }
+                if io.rx.end() != RxEnd::NotYet {
+                    return Err(Over(How::PeerLeft));
+                }
+            }
+            if sent.all && !self.sleeps() {
+                continue;
+            }
+            self.reader.shrink();
+            if sent.closing && self.close.as_ref().is_none_or(|close| close.until.is_none()) {
+                let now = io.now().mono;
+                let until = now.checked_add(self.config.0.close_within).unwrap_or(now);
+                self.close.get_or_insert_default().until = Some(until);
+                self.look(io)?;
+            }
+            let mut mask = EventMask::EXTERNAL;
+            if self.reads() || self.awaits_end() {
+                mask |= EventMask::READ;
+            }
+            if !sent.all {
+                mask |= EventMask::WRITE;
+            }
+            return Ok(mask);
+        }
+    }
+
+    /// Nothing is left to be sent. Whether that is still so; if it is, senders have to wake us.
+    fn sleeps(&mut self) -> bool {
+        let mut queue = self.core.queue();
+        let ordered = queue.kill || (queue.last.is_some() && !self.outgoing.closed);
+        if !queue.is_empty() || ordered || !queue.on_room.is_empty() || !self.outgoing.is_empty() {
+            return false;
+        }
+        queue.asleep = true;
+        queue.shrink();
+        drop(queue);
+        self.outgoing.shrink();
+        true
+    }
+
+    /// Bytes allocated for messages, in either direction.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.reader.held() + self.outgoing.held() + self.core.queue().held()
+    }
+
+    // Reading.
+
+    /// Whether the next event may be told.
+    fn reads(&self) -> bool {
+        let hears = |close: &Closing| close.received.is_none() && close.fault.is_none();
+        self.close.as_deref().is_none_or(hears) && self.core.is_free()
+    }
+
+    /// Tells the speaker one thing. `false`: more input is needed for that.
+    fn read(&mut self, io: &mut Io<'_>) -> bool {
+        let Some(speaker) = &mut self.speaker else { return false };
+        let mut used = 0;
+        let event = match self.reader.next(io.rx.bytes_mut(), &mut used) {
+            Ok(None) => {
+                io.rx.consume(used);
+                return false;
+            }
+            Ok(Some(event)) => event,
+            Err(fault) => {
+                // It is told so (§7.1.7), behind what is queued, and not heard any more.
+                self.close.get_or_insert_default().fault = Some(fault);
+                self.closes(fault.code, fault.rule);
+                return true;
+            }
+        };
+        match event {
+            Event::Message(message) => {
+                self.core.calls();
+                speaker.message(message, Done(self.core.clone()));
+                self.core.returned();
+            }
+            Event::Part(part) => {
+                self.core.calls();
+                speaker.part(part, Done(self.core.clone()));
+                self.core.returned();
+            }
+            Event::Ping(payload) => {
+                if !self.outgoing.closed {
+                    // Only the last one is answered if there are several (§5.5.3): a flood of them costs one pong.
+                    self.outgoing.pong = Some(payload.into());
+                }
+                speaker.ping(payload);
+            }
+            Event::Pong(payload) => speaker.pong(payload),
+            Event::Close(code, reason) => {
+                let mut queue = self.core.queue();
+                let close = self.close.get_or_insert_default();
+                close.received = Some((code, reason.to_owned()));
+                close.by_peer = queue.last.is_none();
+                // What is queued goes first; then its own code goes back.
+                queue.last.get_or_insert_with(|| Box::new(Last::Close { code, reason: String::new() }));
+            }
+        }
+        io.rx.consume(used);
+        true
+    }
+
+    fn closes(&self, code: u16, reason: &str) {
+        let mut queue = self.core.queue();
+        if queue.last.as_deref() != Some(&Last::HangUp) {
+            queue.last = Some(Box::new(Last::Close { code, reason: reason.to_owned() }));
+        }
+    }
+
+    // Ending.
+
+    /// Everything is sent: whether nothing is left to be waited for.
+    fn is_complete(&self, io: &Io<'_>) -> bool {
+        let Some(close) = self.close.as_deref().filter(|_| self.outgoing.closed) else { return false };
+        // The server ends the stream first (§7.1.1), so that it is the client whose port can be used again at once.
+        let ended = self.role == Role::Server || io.rx.end() != RxEnd::NotYet;
+        close.fault.is_some() || (close.received.is_some() && ended)
+    }
+
+    /// A client waits for the server to end the stream.
+    fn awaits_end(&self) -> bool {
+        self.role == Role::Client && self.close.as_ref().is_some_and(|close| close.received.is_some())
+    }
+
+    /// How it ended, when both sides have said that it has.
+    fn how(&self) -> How {
+        match self.close.as_deref() {
+            Some(Closing { fault: Some(fault), .. }) => How::Refused { code: fault.code, rule: fault.rule },
+            Some(Closing { received: Some(_), by_peer: true, .. }) => How::PeerClosed,
+            Some(Closing { received: Some(_), .. }) => How::WeClosed,
+            _ => How::PeerLeft,
+        }
+    }
+
+    /// Tells the speaker, once.
+    fn over(&mut self, how: How) {
+        let Some(mut speaker) = self.speaker.take() else { return };
+        let mut queue = self.core.queue();
+        queue.over = true;
+        let unsent = queue.len();
+        queue.clear();
+        let waiting = mem::take(&mut queue.on_room);
+        drop(queue);
+        waiting.into_iter().for_each(|f| f());
+        let (code, reason) = match (how, self.close.take().and_then(|close| close.received)) {
+            (How::Refused { code, rule }, _) => (code, rule.to_owned()),
+            (_, Some(received)) => received,
+            (_, None) => (1006, String::new()),
+        };
+        speaker.closed(&Closed { code, reason, how, unsent });
+    }
+
+    // Time.
+
+    /// Looks at the clocks, and sets the next one.
+    fn look(&mut self, io: &mut Io<'_>) -> Result<(), Over> {
+        let now = io.now().mono;
+        let next = match (self.close.as_ref().and_then(|close| close.until), &mut self.clocks) {
+            (Some(until), _) if now >= until => return Err(Over(How::NoClose)),
+            (Some(until), _) => Some(until),
+            (None, Some(clocks)) => {
+                let waits = !io.tx.is_empty() || !self.core.queue().is_empty();
+                let (ping, next) = clocks.look(now, waits)?;
+                self.outgoing.ping |= ping;
+                next
+            }
+            (None, None) => None,
+        };
+        io.set_deadline(next);
+        Ok(())
+    }
+}
+
+impl Upgrade for Session {
+    fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
+        let (now, why) = (io.now().mono, io.why());
+        let mut rang = why.deadline();
+        match &mut self.clocks {
+            // While the speaker was at work the peer was not heard, through no fault of its own.
+            Some(clocks) if why.read() || self.held => rang |= clocks.heard(now),
+            Some(_) => {}
+            None => {
+                rang = true;
+                self.clocks = Some(Clocks::new(&self.config, now));
+                self.core.opens(io.waker());
+                let sender = Sender(self.core.clone());
+                if let Some(speaker) = &mut self.speaker {
+                    speaker.open(&sender);
+                }
+            }
+        }
+        if why.stopping() && self.core.queue().is_open() {
+            self.closes(1001, "");
+        }
+        if self.awaits_end() {
+            io.rx.consume(usize::MAX);
+        }
+        let result = match why.reset() {
+            true => Err(Over(How::Reset)),
+            false => if rang { self.look(io) } else { Ok(()) }.and_then(|()| self.work(io)),
+        };
+        self.held = !self.core.is_free();
+        let how = match result {
+            Ok(mask) => return mask,
+            Err(Over(how)) => how,
+        };
+        if matches!(how, How::Killed | How::NoRandom) || (how == How::NoClose && !self.outgoing.closed) {
+            io.abort();
+        }
+        self.over(how);
+        EventMask::TERMINATE
+    }
+}
+
+/// The engine drops it without another word: a panic, the end of the grace time, a peer that takes nothing.
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.over(How::Dropped);
+    }
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -1,0 +1,134 @@
+#![expect(clippy::disallowed_methods, reason = "any moment will do")]
+
+use std::time::{Duration, Instant, SystemTime};
+
+use super::*;
+use crate::{
+    base::Moment,
+    ws::play::{Play, Setup},
+};
+
+const S: Duration = Duration::from_secs(1);
+
+fn now() -> Moment {
+    Moment { mono: Instant::now(), wall: SystemTime::UNIX_EPOCH }
+}
+
+fn setup() -> Setup {
+    let config = Config::new().ping_every(10 * S).pong_within(5 * S).close_within(3 * S);
+    Setup { config, ..Setup::default() }
+}
+
+/// Masked with zeros.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
+}
+
+#[test]
+fn it_waits_for_input_and_senders_and_a_deadline() {
+    let at = now();
+    let mut play = Play::new(&setup(), at);
+    assert_eq!(play.mask, EventMask::READ | EventMask::EXTERNAL);
+    assert_eq!(play.deadline, Some(at.mono + 10 * S));
+    play.feed(&frame(0x81, b"hi"));
+    assert_eq!((play.sent.as_slice(), play.mask), (&b"\x81\x02hi"[..], EventMask::READ | EventMask::EXTERNAL));
+    play.sender.text("more").expect("room");
+    play.wake();
+    assert_eq!(play.sent, b"\x81\x02hi\x81\x04more");
+}
+
+#[test]
+fn silence_is_pinged_and_then_the_end() {
+    let at = now();
+    let mut play = Play::new(&setup(), at);
+    play.late();
+    assert_eq!((play.sent.as_slice(), play.deadline), (&b"\x89\x00"[..], Some(at.mono + 15 * S)));
+    play.late();
+    assert!(play.is_over() && !play.aborted);
+    assert_eq!(play.closed().first().map(|why| (why.code, why.how)), Some((1006, How::NoPong)));
+    assert!(play.sender.is_closed());
+}
+
+#[test]
+fn an_answered_ping_is_forgotten() {
+    let at = now();
+    let mut play = Play::new(&setup(), at);
+    play.late();
+    play.feed(&frame(0x8a, b""));
+    assert_eq!(play.deadline, Some(at.mono + 20 * S), "ten seconds after it was heard");
+    play.late();
+    assert_eq!(play.sent, b"\x89\x00\x89\x00");
+}
+
+#[test]
+fn stopping_begins_the_close_handshake_which_has_its_time() {
+    let at = now();
+    let mut play = Play::new(&setup(), at);
+    play.stop(false);
+    assert_eq!((play.sent.as_slice(), play.deadline), (&b"\x88\x02\x03\xe9"[..], Some(at.mono + 3 * S)));
+    assert!(!play.is_over() && play.sender.is_closed());
+    play.late();
+    assert_eq!(play.closed().first().map(|why| (why.code, why.how)), Some((1006, How::NoClose)));
+    // Answered, it is clean; pings are not answered any more.
+    let mut play = Play::new(&setup(), at);
+    play.stop(false);
+    play.feed(&frame(0x89, b"p"));
+    play.feed(&frame(0x88, b"\x03\xe9"));
+    assert_eq!(play.sent, b"\x88\x02\x03\xe9");
+    assert_eq!(play.closed().first().map(|why| (why.code, why.how)), Some((1001, How::WeClosed)));
+}
+
+#[test]
+fn a_reset_is_told_as_one() {
+    let mut play = Play::new(&setup(), now());
+    play.stop(true);
+    assert_eq!(play.closed().first().map(|why| why.how), Some(How::Reset));
+}
+
+#[test]
+fn a_session_that_is_dropped_is_told_as_well_be_it_that_it_never_began() {
+    let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+    struct Ear(Arc<std::sync::Mutex<Vec<Closed>>>);
+    impl Speaker for Ear {
+        fn message(&mut self, _: crate::ws::Message<'_>, _: Done) {}
+        fn closed(&mut self, why: &Closed) {
+            self.0.lock().unwrap().push(why.clone());
+        }
+    }
+    let (session, sender) = Session::new(Role::Server, Config::new(), None, Ear(heard.clone()));
+    sender.text("never sent").expect("room");
+    drop(session);
+    let heard = heard.lock().unwrap();
+    assert_eq!(heard.iter().map(|why| why.how).collect::<Vec<_>>(), [How::Dropped]);
+    assert_eq!((sender.is_closed(), sender.queued()), (true, 0));
+}
+
+#[test]
+fn a_client_masks_and_waits_for_the_servers_end() {
+    let mut play = Play::new(&Setup { client: true, ..setup() }, now());
+    play.feed(b"\x81\x05Hello");
+    let &[0x81, 0x85, a, b, c, d, ref payload @ ..] = &play.sent[..] else { panic!("{:?}", play.sent) };
+    let mut payload = payload.to_vec();
+    crate::ws::frame::mask(&mut payload, [a, b, c, d], 0);
+    assert_eq!(payload, b"Hello");
+    play.feed(b"\x81\x01x");
+    assert_ne!(play.sent[13..17], [a, b, c, d], "each frame has its own key");
+    play.feed(b"\x88\x02\x03\xe8");
+    assert!(!play.is_over() && play.mask.contains(EventMask::READ));
+    play.feed(b"what comes behind a Close is nothing");
+    play.end();
+    assert_eq!(play.closed().first().map(|why| (why.code, why.how)), Some((1000, How::PeerClosed)));
+}
+
+#[test]
+fn an_idle_session_is_small_and_holds_nothing() {
+    let mut play = Play::new(&setup(), now());
+    for size in [10, 100] {
+        play.feed(&frame(0x82, &vec![7; size]));
+        play.feed(&frame(0x02, &vec![7; size]));
+        play.feed(&frame(0x80, b"x"));
+    }
+    assert_eq!(play.held(), 0, "nothing is allocated for messages while there are none");
+    let all = size_of::<Session>() + size_of::<Core>();
+    assert!(all <= 500, "{} + {}", size_of::<Session>(), size_of::<Core>());
+}

@@ -1,0 +1,468 @@
+//! How a client becomes a session, or doesn't.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use uncork::{pipe, relay::OriginPolicy};
+
+use crate::{
+    app::{Heard, Say, nowhere, polite, raw},
+    gate::{Gate, MOMENT, is, start, start_with},
+    socket::{BINARY, Socket, TEXT, ask},
+    world::World,
+};
+
+worlds! {
+    the_application_is_asked_with_the_clients_request, fields_are_set_and_left_out, a_greeting_comes_first,
+    a_refusal_is_passed_on, who_cannot_be_asked_lets_nobody_in, redirects_are_followed,
+    no_handshake_is_not_asked_about, a_body_is_passed_on, pages_of_other_origins_stay_out,
+    an_answer_has_a_time_limit_as_a_whole, a_client_that_leaves_while_it_waits,
+    the_application_hears_that_a_client_is_there, a_client_that_is_not_agreed_to,
+    messages_wait_until_it_is_established, what_a_client_says_waits_until_it_is_established,
+    a_client_that_leaves_while_it_is_established, there_is_not_a_place_for_everybody,
+}
+
+fn the_application_is_asked_with_the_clients_request(world: &World) {
+    let gate = start_with(
+        world,
+        |config, app| config.callback.connect = app.url("/connect?of=the+application"),
+        |heard| match heard.path.as_str() {
+            "/connect" => Say::welcome("me", ""),
+            _ => Say::status(200),
+        },
+    );
+    let fields = [
+        "Cookie: a=b",
+        "X-Twice: 1",
+        "X-Twice: 2",
+        "Authorization: Bearer x",
+        "Origin: http://somewhere",
+        "X-Kuiperbelt-Endpoint: evil",
+        "Sec-WebSocket-Protocol: chat",
+        "Sec-WebSocket-Extensions: permessage-deflate",
+        "User-Agent: test/1",
+    ];
+    let _client = Socket::connect(&gate.host, "/connect?a=1&b=%20;|", &fields);
+    let heard = &gate.app.hears("/connect", 1)[0];
+    assert_eq!(
+        (heard.method.as_str(), heard.query.as_deref(), heard.text().as_str()),
+        ("GET", Some("a=1&b=%20;|"), "")
+    );
+    for (name, want) in [
+        ("cookie", Some("a=b")),
+        ("x-twice", Some("1|2")),
+        ("authorization", Some("Bearer x")),
+        ("origin", Some("http://somewhere")),
+        ("user-agent", Some("test/1")),
+        ("x-kuiperbelt-endpoint", Some("gate.test:9180")),
+        ("host", Some(gate.app.url("").trim_start_matches("http://"))),
+        ("upgrade", None),
+        ("sec-websocket-key", None),
+        ("sec-websocket-version", None),
+        ("sec-websocket-protocol", None),
+        ("sec-websocket-extensions", None),
+        ("x-forwarded-for", None),
+        ("content-length", None),
+        ("transfer-encoding", None),
+    ] {
+        assert_eq!(heard.get(name).as_deref(), want, "{name}");
+    }
+    let _second = Socket::connect(&gate.host, "/connect", &[]);
+    assert_eq!(gate.app.hears("/connect", 2)[1].query, None, "the client's query, not the URL's own");
+}
+
+fn fields_are_set_and_left_out(world: &World) {
+    let gate = start_with(
+        world,
+        |config, _| {
+            config.proxy_set_header =
+                vec![("X-Set".into(), "yes".into()), ("cookie".into(), String::new()), ("X-Twice".into(), "1".into())];
+        },
+        polite,
+    );
+    let fields = ["Cookie: a=b", "Cookie: c=d", "X-Twice: 2", "X-Twice: 3"];
+    let mut client = Socket::connect(&gate.host, "/connect?key=k", &fields);
+    gate.app.hears("/establish", 1);
+    client.text("hi");
+    gate.app.hears("/receive", 1);
+    client.leave();
+    for (path, set) in [("/connect", true), ("/establish", true), ("/receive", false), ("/close", true)] {
+        let heard = &gate.app.hears(path, 1)[0];
+        assert_eq!(heard.get("x-set").as_deref(), set.then_some("yes"), "{path}");
+        assert_eq!(heard.get("x-twice").as_deref(), set.then_some("1"), "{path}");
+        assert_eq!(heard.get("cookie"), None, "{path}");
+    }
+}
+
+fn a_greeting_comes_first(world: &World) {
+    let greeting = Arc::new(Mutex::new((None, Vec::new())));
+    let said = greeting.clone();
+    let gate = start_with(
+        world,
+        |_, _| {},
+        move |heard| {
+            let (kind, body): (Option<&'static str>, Vec<u8>) = said.lock().unwrap().clone();
+            let mut fields = vec![("X-Kuiperbelt-Session", "k".to_owned())];
+            fields.extend(kind.map(|kind| ("Content-Type", kind.to_owned())));
+            if heard.path == "/connect" { Say::Answer(200, fields, body) } else { Say::status(200) }
+        },
+    );
+    for (kind, body, op) in [
+        (None, &b"hello"[..], TEXT),
+        (Some("text/plain; charset=utf-8"), "gr\u{fc}n".as_bytes(), TEXT),
+        (Some("application/json"), b"{}", TEXT),
+        (Some("application/octet-stream"), b"\xff\x00", BINARY),
+        (Some("Application/Octet-Stream ; x=y"), b"\xff", BINARY),
+        (None, &[b'x'; 70_000], TEXT),
+    ] {
+        *greeting.lock().unwrap() = (kind, body.to_vec());
+        let mut client = Socket::connect(&gate.host, "/connect", &[]);
+        assert_eq!(client.next(), (op, body.to_vec()), "{kind:?}");
+        client.leave();
+    }
+    gate.stats("a greeting is a message", |stats| stats.total_messages == 6 && stats.connections == 0);
+
+    // No greeting is no message.
+    *greeting.lock().unwrap() = (None, Vec::new());
+    let mut client = Socket::connect(&gate.host, "/connect", &[]);
+    assert!(client.is_silent(MOMENT));
+    assert_eq!(gate.gateway.stats().total_messages, 6);
+
+    // What no client could take is the application's fault.
+    *greeting.lock().unwrap() = (Some("text/plain"), b"\xff".to_vec());
+    is(&Socket::refused(&gate.host, "/connect", &[]), 502, "Bad Gateway\n");
+}
+
+fn a_refusal_is_passed_on(world: &World) {
+    let gate = start_with(
+        world,
+        |_, _| {},
+        |heard| {
+            let status = heard.query.as_deref().and_then(|query| query.parse().ok()).unwrap_or(200);
+            let fields = vec![("Content-Type", "x/y; z".into()), ("X-More", "1".into()), ("Set-Cookie", "a=b".into())];
+            Say::Answer(status, fields, b"because".to_vec())
+        },
+    );
+    for (n, status) in [201, 204, 302, 401, 404, 418, 500, 503].into_iter().enumerate() {
+        let answer = Socket::refused(&gate.host, &format!("/connect?{status}"), &[]);
+        is(&answer, status, if status == 204 { "" } else { "because" });
+        assert_eq!(answer.get("content-type"), Some("x/y; z"));
+        assert_eq!((answer.get("x-more"), answer.get("set-cookie")), (None, None));
+        gate.stats("refusals", |stats| (stats.connect_errors, stats.connections) == (n as u64 + 1, 0));
+    }
+    // Authorization that failed is no error.
+    is(&Socket::refused(&gate.host, "/connect?403", &[]), 403, "because");
+    let stats = gate.stats("403", |stats| (stats.connect_errors, stats.connections) == (8, 0));
+    assert_eq!((stats.total_connections, stats.total_messages), (9, 0));
+
+    // 200 without a key.
+    let answer = Socket::refused(&gate.host, "/connect?200", &[]);
+    is(&answer, 400, "Bad Request\n");
+    assert_eq!(answer.get("content-type"), Some("text/plain; charset=utf-8"));
+    gate.stats("no key", |stats| (stats.connect_errors, stats.connections) == (9, 0));
+    assert!(gate.app.heard("/establish").is_empty() && gate.app.heard("/close").is_empty());
+}
+
+fn who_cannot_be_asked_lets_nobody_in(world: &World) {
+    for (url, status, body) in [
+        (nowhere(), 502, "Bad Gateway\n"),
+        (raw(b"hello, this is no HTTP\r\n\r\n"), 502, "Bad Gateway\n"),
+        (raw(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd"), 502, "Bad Gateway\n"),
+        (raw(b""), 502, "Bad Gateway\n"),
+        (raw(b"HTTP/1.1 200 OK\r\nX-Kuiperbelt-Session: k\r\n"), 502, "Bad Gateway\n"),
+        (raw(b"HTTP/1.1 200 OK\r\nX-Kuiperbelt-Session: k\r\nContent-Length: 10\r\n\r\nhello"), 502, "Bad Gateway\n"),
+        (raw(b"HTTP/1.1 403 No\r\nContent-Length: 10\r\n\r\nhello"), 502, "Bad Gateway\n"),
+        ("/connect".into(), 500, "Internal Server Error\n"),
+        ("http://user@host/".into(), 500, "Internal Server Error\n"),
+        (String::new(), 500, "Internal Server Error\n"),
+    ] {
+        let gate = start_with(world, |config, _| config.callback.connect = url.clone(), polite);
+        let answer = Socket::refused(&gate.host, "/connect?key=k", &[]);
+        is(&answer, status, body);
+        assert_eq!(answer.get("content-type"), Some("text/plain; charset=utf-8"));
+        let stats = gate.stats(&url, |stats| stats.connections == 0);
+        assert_eq!((stats.total_connections, stats.connect_errors), (1, 1), "{url}");
+        is(&gate.get("/ping"), 200, r#"{"result":"OK"}"#);
+    }
+}
+
+fn redirects_are_followed(world: &World) {
+    let gate = start_with(
+        world,
+        |_, _| {},
+        |heard| match heard.path.as_str() {
+            "/connect" => Say::Answer(302, vec![("Location", "/elsewhere?key=k".into())], vec![]),
+            "/elsewhere" => Say::welcome("k", "hello"),
+            _ => Say::status(200),
+        },
+    );
+    Socket::connect(&gate.host, "/connect", &["X-Field: f"]).says("hello");
+    assert_eq!(gate.app.heard("/elsewhere")[0].get("x-field").as_deref(), Some("f"));
+}
+
+fn no_handshake_is_not_asked_about(world: &World) {
+    let gate = start(world);
+    let handshake =
+        "Connection: Upgrade|Upgrade: websocket|Sec-WebSocket-Version: 13|Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    let rows = [
+        ("GET", String::new()),
+        ("POST", handshake.to_owned()),
+        ("GET", handshake.replace("13", "8")),
+        ("GET", handshake.replace("|Sec-WebSocket-Version: 13", "")),
+        ("GET", handshake.replace("websocket", "h2c")),
+        ("GET", handshake.replace("Connection: Upgrade", "Connection: close")),
+        ("GET", handshake.replace("dGhlIHNhbXBsZSBub25jZQ==", "short")),
+    ];
+    for (n, (method, fields)) in rows.iter().enumerate() {
+        let mut wire = gate.host.connect();
+        let fields: Vec<&str> = fields.split('|').filter(|field| !field.is_empty()).collect();
+        wire.request(&format!("{method} /connect?key=k"), &fields);
+        let answer = wire.answer();
+        is(&answer, 400, "Bad Request\n");
+        assert_eq!(answer.get("sec-websocket-version"), Some("13"));
+        gate.stats("no handshake", |stats| (stats.connect_errors, stats.connections) == (n as u64 + 1, 0));
+    }
+    assert!(gate.app.heard("/connect").is_empty());
+    is(&gate.get("/connectx"), 404, "404 page not found\n");
+    is(&gate.get("/"), 404, "404 page not found\n");
+}
+
+fn a_body_is_passed_on(world: &World) {
+    let gate = start(world);
+    for (body, sent) in [("Content-Length: 5", "hello"), ("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n")] {
+        let mut wire = gate.host.connect();
+        ask(&mut wire, "/connect?key=k", &[body]);
+        wire.send(sent).head().is(101);
+        Socket { wire }.leave();
+    }
+    for heard in gate.app.heard("/connect") {
+        assert_eq!((heard.method.as_str(), heard.text().as_str()), ("GET", "hello"));
+    }
+    let mut wire = gate.host.connect();
+    ask(&mut wire, "/connect?key=k", &["Transfer-Encoding: chunked"]);
+    wire.chunk(&[b'x'; 60_000]).chunk(&[b'x'; 60_000]);
+    wire.answer().is(413);
+    assert_eq!(gate.app.heard("/connect").len(), 2);
+    gate.stats("too large", |stats| (stats.connect_errors, stats.connections) == (1, 0));
+}
+
+fn pages_of_other_origins_stay_out(world: &World) {
+    for (policy, origins) in [
+        (OriginPolicy::SameOrigin, [("http://localhost", true), ("http://localhost:1", false), ("http://evil", false)]),
+        (
+            OriginPolicy::SameHostname,
+            [("http://LOCALHOST:1", true), ("https://localhost", true), ("http://evil", false)],
+        ),
+        (OriginPolicy::None, [("http://localhost", true), ("null", true), ("http://evil", true)]),
+    ] {
+        let gate = start_with(world, |config, _| config.origin_policy = policy, polite);
+        for (origin, may) in origins {
+            let field = format!("Origin: {origin}");
+            let before = gate.app.heard("/connect").len();
+            if may {
+                Socket::connect(&gate.host, "/connect?key=k", &[&field]).leave();
+            } else {
+                is(&Socket::refused(&gate.host, "/connect?key=k", &[&field]), 403, "Forbidden\n");
+                assert_eq!(gate.app.heard("/connect").len(), before, "the application was not asked");
+            }
+        }
+        gate.stats("403 is no error", |stats| (stats.connect_errors, stats.connections) == (0, 0));
+        let nobody = policy != OriginPolicy::SameHostname;
+        if nobody {
+            Socket::connect(&gate.host, "/connect?key=k", &[]).leave();
+        } else {
+            is(&Socket::refused(&gate.host, "/connect?key=k", &[]), 403, "Forbidden\n");
+        }
+    }
+}
+
+fn an_answer_has_a_time_limit_as_a_whole(world: &World) {
+    // Two bodies whose rest does not come, or comes late.
+    let (mut inlet, outlet) = pipe(64);
+    let (mut late, its_outlet) = pipe(64);
+    assert_eq!((inlet.write(b"hel"), late.write(b"hel")), (3, 3));
+    let mut bodies = vec![its_outlet, outlet];
+    let gate = start_with(
+        world,
+        |config, _| config.callback.timeout = Some(Duration::from_millis(700)),
+        move |heard| match (heard.path.as_str(), heard.query.as_deref()) {
+            ("/connect", Some("hang")) => Say::Hang,
+            ("/connect", _) => {
+                Say::Stream(vec![("X-Kuiperbelt-Session", "k".into())], bodies.pop().expect("asked twice at the most"))
+            }
+            _ => Say::status(200),
+        },
+    );
+    is(&Socket::refused(&gate.host, "/connect?hang", &[]), 502, "Bad Gateway\n");
+    is(&Socket::refused(&gate.host, "/connect", &[]), 502, "Bad Gateway\n");
+    gate.stats("timed out", |stats| (stats.connect_errors, stats.connections) == (2, 0));
+    drop(inlet);
+
+    // A greeting that comes a little later than its head is a greeting.
+    let mut wire = gate.host.connect();
+    ask(&mut wire, "/connect", &[]);
+    gate.app.hears("/connect", 3);
+    assert!(wire.is_silent(MOMENT));
+    assert_eq!(late.write(b"lo"), 2);
+    late.finish(None);
+    wire.head().is(101);
+    Socket { wire }.says("hello");
+}
+
+fn a_client_that_leaves_while_it_waits(world: &World) {
+    let gate = start_with(
+        world,
+        |_, _| {},
+        |heard| match heard.path.as_str() {
+            "/connect" => Say::Hang,
+            _ => Say::status(200),
+        },
+    );
+    let mut wire = gate.host.connect();
+    ask(&mut wire, "/connect?key=k", &[]);
+    gate.app.hears("/connect", 1);
+    assert_eq!(gate.gateway.stats().connections, 1, "counted from the first byte");
+    drop(wire);
+    gate.stats("it has left", |stats| stats.connections == 0);
+    // The application agrees, too late: it is told that nobody came.
+    gate.app.release_with(1, || Say::welcome("k", "hello"));
+    assert_eq!(gate.app.hears("/close", 1)[0].key(), "k");
+    let stats = gate.stats("it is over", |stats| stats.closing_connections == 0);
+    assert_eq!((stats.connect_errors, stats.total_messages), (1, 0));
+    assert!(gate.app.heard("/establish").is_empty());
+    assert!(gate.send(&["k"], "x").text().contains("kuiperbelt: session is not found"));
+}
+
+fn the_application_hears_that_a_client_is_there(world: &World) {
+    let gate = start(world);
+    let _client = gate.client("k");
+    let heard = &gate.app.heard("/establish")[0];
+    assert_eq!((heard.method.as_str(), heard.text().as_str(), heard.key().as_str()), ("POST", "", "k"));
+    assert_eq!(heard.get("x-kuiperbelt-endpoint").as_deref(), Some("gate.test:9180"));
+    assert_eq!(heard.get("content-length").as_deref(), Some("0"));
+}
+
+fn a_client_that_is_not_agreed_to(world: &World) {
+    for (n, how) in ["500", "201", "abort", "hang"].into_iter().enumerate() {
+        let gate = start_with(
+            world,
+            |config, _| config.callback.timeout = Some(Duration::from_millis(500)),
+            move |heard| match (heard.path.as_str(), how) {
+                ("/connect", _) => Say::welcome("k", "hello"),
+                ("/establish", "abort") => Say::Abort,
+                ("/establish", "hang") => Say::Hang,
+                ("/establish", status) => Say::status(status.parse().unwrap()),
+                _ => Say::status(200),
+            },
+        );
+        // Connected, and then the stream just ends: no greeting, no Close.
+        Socket::connect(&gate.host, "/connect", &[]).just_ends();
+        let stats = gate.stats("taken back", |stats| (stats.connect_errors, stats.connections) == (1, 0));
+        assert_eq!((stats.total_messages, stats.closing_connections), (0, 0), "{n}");
+        assert!(gate.send(&["k"], "x").text().contains("session is not found"));
+        assert!(gate.app.heard("/close").is_empty(), "it never was there");
+    }
+}
+
+fn messages_wait_until_it_is_established(world: &World) {
+    let gate = start_with(
+        world,
+        |_, _| {},
+        |heard| match heard.path.as_str() {
+            "/connect" => Say::welcome("k", "hello"),
+            "/establish" => Say::Hang,
+            _ => Say::status(200),
+        },
+    );
+    let mut client = Socket::connect(&gate.host, "/connect", &[]);
+    gate.app.hears("/establish", 1);
+    for n in 1..=5 {
+        is(&gate.send(&["k"], &format!("message {n}")), 200, r#"{"result":"OK"}"#);
+    }
+    assert!(client.is_silent(MOMENT));
+    gate.app.release(1, 200);
+    client.says("hello");
+    for n in 1..=5 {
+        client.says(&format!("message {n}"));
+    }
+    is(&gate.send(&["k"], "more"), 200, r#"{"result":"OK"}"#);
+    client.says("more");
+    assert_eq!(gate.gateway.stats().total_messages, 7);
+
+    // The last word may be said before it is established, too.
+    let mut client = Socket::connect(&gate.host, "/connect", &[]);
+    gate.app.hears("/establish", 2);
+    is(&gate.post("/close", &["k"], &[], b"bye"), 200, r#"{"result":"OK"}"#);
+    assert!(gate.send(&["k"], "late").text().contains("kuiperbelt: session is closed"));
+    gate.app.release(1, 200);
+    client.says("hello").says("bye").just_ends();
+}
+
+fn what_a_client_says_waits_until_it_is_established(world: &World) {
+    let gate = start_with(
+        world,
+        |_, _| {},
+        |heard| match heard.path.as_str() {
+            "/connect" => Say::welcome("k", ""),
+            "/establish" => Say::Hang,
+            _ => Say::status(200),
+        },
+    );
+    let mut client = Socket::connect(&gate.host, "/connect", &[]);
+    client.text("one").text("two");
+    gate.app.hears("/establish", 1);
+    std::thread::sleep(MOMENT);
+    assert!(gate.app.heard("/receive").is_empty());
+    gate.app.release(1, 200);
+    let said: Vec<String> = gate.app.hears("/receive", 2).iter().map(Heard::text).collect();
+    assert_eq!(said, ["one", "two"]);
+}
+
+fn a_client_that_leaves_while_it_is_established(world: &World) {
+    for (status, told) in [(200, 1), (500, 0)] {
+        let gate = start_with(
+            world,
+            |_, _| {},
+            |heard| match heard.path.as_str() {
+                "/connect" => Say::welcome("k", ""),
+                "/establish" => Say::Hang,
+                _ => Say::status(200),
+            },
+        );
+        let mut client = Socket::connect(&gate.host, "/connect", &[]);
+        gate.app.hears("/establish", 1);
+        client.leave();
+        gate.stats("it has left", |stats| stats.connections == 0);
+        gate.app.release(1, status);
+        // An application that has agreed is told that it is gone; one that has not knows.
+        if told > 0 {
+            assert_eq!(gate.app.hears("/close", told)[0].key(), "k");
+        } else {
+            gate.stats("refused", |stats| stats.connect_errors == 1);
+        }
+        gate.stats("all over", |stats| stats.closing_connections == 0);
+        assert_eq!(gate.app.heard("/close").len(), told);
+    }
+}
+
+fn there_is_not_a_place_for_everybody(world: &World) {
+    let crowded = |change: fn(&mut uncork::relay::GatewayLimits)| -> Gate {
+        start_with(world, |config, _| change(&mut config.limits), polite)
+    };
+    for (gate, status, words) in [
+        (crowded(|limits| limits.sessions = 2), 503, "Service Unavailable\n"),
+        (crowded(|limits| limits.sessions_per_address = 2), 429, "Too Many Requests\n"),
+    ] {
+        let (mut a, mut b) = (gate.client("a"), gate.client("b"));
+        is(&Socket::refused(&gate.host, "/connect?key=c", &[]), status, words);
+        assert_eq!(gate.app.heard("/connect").len(), 2, "the application was not asked");
+        // Who is there does not notice, and the application still gets through.
+        is(&gate.send(&["b"], "still there"), 200, r#"{"result":"OK"}"#);
+        b.says("still there");
+        a.leave();
+        gate.stats("one has left", |stats| stats.connections == 1);
+        gate.client("c").leave();
+    }
+}

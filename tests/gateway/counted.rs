@@ -1,0 +1,191 @@
+//! `/stats`, `/ping`, what is not here, and that the statistics are right after all of it.
+
+use std::sync::{Mutex, Once};
+
+use crate::{
+    app::{Say, polite},
+    gate::{is, start, start_with},
+    socket::{Socket, ask},
+    world::World,
+};
+
+worlds! { statistics_as_json, statistics_as_text, is_anybody_there, right_after_all_of_it, paths_of_ones_own, requests_are_logged }
+
+const NOTHING: &str = "{\"connections\":0,\"total_connections\":0,\"total_messages\":0,\"connect_errors\":0,\
+                       \"message_errors\":0,\"closing_connections\":0}\n";
+
+fn statistics_as_json(world: &World) {
+    let gate = start(world);
+    for line in ["GET /stats", "GET /stats?format=json", "GET /stats?format=", "DELETE /stats", "POST /stats"] {
+        let mut wire = gate.host.connect();
+        wire.request(line, &[]);
+        let answer = wire.answer();
+        is(&answer, 200, NOTHING);
+        assert_eq!(answer.get("content-type"), Some("application/json"));
+    }
+}
+
+fn statistics_as_text(world: &World) {
+    let gate = start(world);
+    let _client = gate.client("k");
+    gate.send(&["k"], "x");
+    let form = "Content-Type: application/x-www-form-urlencoded";
+    for (target, form, body) in [
+        ("GET /stats?format=tsv", "", ""),
+        ("GET /stats?format=txt", "", ""),
+        ("GET /stats?a=b&format=text", "", ""),
+        ("POST /stats", form, "format=tsv"),
+        ("POST /stats?format=json", form, "x=y&format=text"),
+        ("POST /stats?format=text", form, "x=y"),
+    ] {
+        let mut wire = gate.host.connect();
+        let length = format!("Content-Length: {}", body.len());
+        let fields = if form.is_empty() { vec![] } else { vec![form, &length] };
+        wire.request(target, &fields).send(body);
+        let answer = wire.answer();
+        answer.is(200);
+        assert_eq!(answer.get("content-type"), Some("text/plain"), "{target}");
+        let lines: Vec<Vec<&str>> = answer.text().lines().map(|line| line.split('\t').collect()).collect();
+        let want = [
+            ("kuiperbelt.conn.current", "1"),
+            ("kuiperbelt.conn.total", "1"),
+            ("kuiperbelt.conn.errors", "0"),
+            ("kuiperbelt.conn.closing", "0"),
+            ("kuiperbelt.messages.total", "1"),
+            ("kuiperbelt.messages.errors", "0"),
+        ];
+        assert!(answer.text().ends_with('\n') && lines.len() == want.len());
+        for (line, (name, value)) in lines.iter().zip(want) {
+            assert_eq!(line[..2], [name, value]);
+            let time: u64 = line[2].parse().expect("unix seconds");
+            assert!(time > 1_700_000_000 && time == lines[0][2].parse::<u64>().unwrap());
+        }
+    }
+}
+
+fn is_anybody_there(world: &World) {
+    let gate = start(world);
+    for method in ["GET", "POST", "OPTIONS", "BREW"] {
+        let mut wire = gate.host.connect();
+        wire.request(&format!("{method} /ping"), &[]);
+        let answer = wire.answer();
+        is(&answer, 200, r#"{"result":"OK"}"#);
+        assert_eq!(answer.get("content-type"), Some("application/json; charset=utf-8"));
+    }
+    let answer = gate.get("/pong");
+    is(&answer, 404, "404 page not found\n");
+    assert_eq!(answer.get("content-type"), Some("text/plain; charset=utf-8"));
+}
+
+fn right_after_all_of_it(world: &World) {
+    let gate = start_with(
+        world,
+        |_, _| {},
+        |heard| match (heard.path.as_str(), heard.query.as_deref()) {
+            ("/connect", Some("greeted")) => Say::welcome("greeted", "hello"),
+            ("/connect", Some("broken")) => Say::status(500),
+            ("/establish", _) if heard.key() == "unwanted" => Say::status(500),
+            _ => polite(heard),
+        },
+    );
+    // 1: greeted and stays. 2: leaves. 3: 403. 4: 500. 5: not agreed to. 6: no handshake. 7: closed. 8: replaced by 9.
+    let mut greeted = Socket::connect(&gate.host, "/connect?greeted", &[]);
+    greeted.says("hello");
+    gate.client("leaves").leave();
+    Socket::refused(&gate.host, "/connect?nobody", &[]).is(403);
+    Socket::refused(&gate.host, "/connect?broken", &[]).is(500);
+    gate.client("unwanted").just_ends();
+    gate.get("/connect").is(400);
+    let mut closed = gate.client("closed");
+    gate.post("/close", &["closed", "nobody"], &[], b"bye").is(200);
+    closed.says("bye").just_ends();
+    let mut replaced = gate.client("twice");
+    let _stays = gate.client("twice");
+    replaced.is_closed(4000);
+    gate.send(&["greeted", "nobody", "twice", "twice"], "to all").is(200);
+    greeted.says("to all");
+
+    let want = "{\"connections\":2,\"total_connections\":9,\"total_messages\":5,\"connect_errors\":3,\
+                \"message_errors\":0,\"closing_connections\":0}";
+    gate.stats("all of it", |stats| stats.to_string() == want);
+    is(&gate.get("/stats"), 200, &format!("{want}\n"));
+    assert_eq!(gate.app.hears("/close", 1).len(), 1);
+}
+
+fn paths_of_ones_own(world: &World) {
+    let gate = start_with(
+        world,
+        |config, _| {
+            let path = &mut config.path;
+            (path.connect, path.send, path.close) = ("/ws".into(), "/api/say".into(), "/api/end".into());
+            (path.stats, path.ping) = ("/api/stats".into(), "/".into());
+        },
+        polite,
+    );
+    let mut wire = gate.host.connect();
+    ask(&mut wire, "/ws?key=k", &[]);
+    wire.head().is(101);
+    let mut client = Socket { wire };
+    is(&gate.post("/api/say", &["k"], &[], b"hello"), 200, r#"{"result":"OK"}"#);
+    is(&gate.post("/api/end", &["k"], &[], b"bye"), 200, r#"{"result":"OK"}"#);
+    client.says("hello").says("bye").just_ends();
+    is(&gate.get("/"), 200, r#"{"result":"OK"}"#);
+    gate.get("/api/stats").is(200);
+    for path in ["/connect", "/send", "/close", "/stats", "/ping"] {
+        is(&gate.get(path), 404, "404 page not found\n");
+    }
+}
+
+/// Keeps the lines of the access log.
+struct Log(Mutex<Vec<String>>);
+
+impl log::Log for Log {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.target() == "uncork::relay"
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.0.lock().unwrap().push(record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+static LOG: Log = Log(Mutex::new(Vec::new()));
+
+fn requests_are_logged(world: &World) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        log::set_logger(&LOG).expect("the only one");
+        log::set_max_level(log::LevelFilter::Info);
+    });
+    // Other tests log, too: these are told by a name of their own.
+    let name = format!("{:?}-{}", world.mode, world.tls);
+    let lines = || -> Vec<String> {
+        let lines = LOG.0.lock().unwrap();
+        lines.iter().filter(|line| line.contains(&name) && line.starts_with("access ")).cloned().collect()
+    };
+    let gate = start(world);
+    gate.client("k").leave();
+    gate.post(&format!("/send?{name}"), &["nobody"], &[], b"x").is(200);
+    gate.post(&format!("/close?{name}"), &[], &[], b"x").is(400);
+    gate.get(&format!("/ping?{name}")).is(200);
+    gate.get(&format!("/nothing/{name}")).is(404);
+    gate.get(&format!("/stats?{name}")).is(200);
+    gate.get(&format!("/connect?{name}")).is(400);
+    assert_eq!(
+        lines(),
+        [
+            format!("access method=POST url=/send?{name} status=200 size=91"),
+            format!("access method=POST url=/close?{name} status=400 size=64"),
+            format!("access method=GET url=/ping?{name} status=200 size=15"),
+            format!("access method=GET url=/nothing/{name} status=404 size=19"),
+        ]
+    );
+
+    let quiet = start_with(world, |config, _| config.suppress_access_log = true, polite);
+    quiet.get(&format!("/ping?{name}")).is(200);
+    assert_eq!(lines().len(), 4);
+}

@@ -1,0 +1,111 @@
+//! A gateway that runs while a test does, with its application.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use uncork::{
+    Limits,
+    relay::{Gateway, GatewayConfig, GatewayStats},
+};
+
+use crate::{
+    app::{App, Heard, Say, polite},
+    socket::Socket,
+    wire::{Answer, PATIENCE, Wire},
+    world::{Host, World},
+};
+
+/// A moment, to see that nothing happens; never for something to happen.
+pub(crate) const MOMENT: Duration = Duration::from_millis(60);
+
+pub(crate) struct Gate {
+    // Stopped before its application is.
+    pub(crate) host: Host,
+    pub(crate) gateway: Gateway,
+    pub(crate) app: App,
+}
+
+/// With a polite application, all of whose callbacks are set.
+pub(crate) fn start(world: &World) -> Gate {
+    start_with(world, |_, _| {}, polite)
+}
+
+pub(crate) fn start_with(
+    world: &World,
+    change: impl FnOnce(&mut GatewayConfig, &App),
+    script: impl FnMut(&Heard) -> Say + Send + 'static,
+) -> Gate {
+    let app = App::start(script);
+    let mut config = GatewayConfig { endpoint: "gate.test:9180".into(), ..GatewayConfig::default() };
+    config.callback.connect = app.url("/connect");
+    config.callback.establish = app.url("/establish");
+    config.callback.receive = app.url("/receive");
+    config.callback.close = app.url("/close");
+    change(&mut config, &app);
+    let limits = config.server_limits(Limits::default());
+    let gateway = Gateway::new(config).expect("a good configuration");
+    let host = world.serve_within(limits, gateway.clone());
+    Gate { host, gateway, app }
+}
+
+impl Gate {
+    /// A client under that key, which the application has agreed to.
+    #[track_caller]
+    pub(crate) fn client(&self, key: &str) -> Socket {
+        let before = self.app.heard("/establish").len();
+        let socket = Socket::connect(&self.host, &format!("/connect?key={key}"), &[]);
+        if !self.gateway.config().callback.establish.is_empty() {
+            self.app.hears("/establish", before + 1);
+        }
+        // It is established when what is sent gets to it, which is so once its establishment was answered.
+        socket
+    }
+
+    #[track_caller]
+    pub(crate) fn post(&self, path: &str, keys: &[&str], fields: &[&str], body: &[u8]) -> Answer {
+        let mut wire = self.host.connect();
+        self.ask(&mut wire, path, keys, fields, body);
+        wire.answer()
+    }
+
+    /// The same, without waiting for the answer.
+    pub(crate) fn ask(&self, wire: &mut Wire, path: &str, keys: &[&str], fields: &[&str], body: &[u8]) {
+        let keys: Vec<String> = keys.iter().map(|key| format!("X-Kuiperbelt-Session: {key}")).collect();
+        let fields: Vec<&str> = fields.iter().copied().chain(keys.iter().map(String::as_str)).collect();
+        wire.post(path, &fields, body);
+    }
+
+    #[track_caller]
+    pub(crate) fn send(&self, keys: &[&str], body: &str) -> Answer {
+        self.post("/send", keys, &["Content-Type: text/plain"], body.as_bytes())
+    }
+
+    #[track_caller]
+    pub(crate) fn get(&self, target: &str) -> Answer {
+        let mut wire = self.host.connect();
+        wire.request(&format!("GET {target}"), &[]);
+        wire.answer()
+    }
+
+    /// The statistics, once they are as they should be.
+    #[track_caller]
+    pub(crate) fn stats(&self, what: &str, are: impl Fn(&GatewayStats) -> bool) -> GatewayStats {
+        let start = Instant::now();
+        loop {
+            let stats = self.gateway.stats();
+            if are(&stats) {
+                return stats;
+            }
+            assert!(start.elapsed() < PATIENCE, "{what}: {stats}");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+/// An answer's body must be this, to the byte.
+#[track_caller]
+pub(crate) fn is(answer: &Answer, status: u16, body: &str) {
+    assert_eq!((answer.status, answer.text()), (status, body));
+}

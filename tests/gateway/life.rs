@@ -1,0 +1,239 @@
+//! How sessions end, by whatever hand; and the end of the gateway itself.
+
+use std::time::Duration;
+
+use uncork::relay::GatewayConfig;
+
+use crate::{
+    app::{Say, polite},
+    gate::{MOMENT, is, start, start_with},
+    socket::{CLOSE, PING, PONG, Socket},
+    world::World,
+};
+
+worlds! {
+    the_application_hears_of_every_end_but_its_own, an_end_it_does_not_hear_of_costs_nobody_anything,
+    a_key_used_again, a_key_used_again_by_one_that_is_refused, an_older_one_that_leaves_while_a_newer_one_comes,
+    a_silent_client_is_dropped, whatever_a_client_sends_keeps_it, what_is_sent_to_a_client_keeps_it,
+    a_client_that_does_not_answer_pings, stopping, stopping_with_an_application_that_hangs, stopping_at_once,
+}
+
+fn the_application_hears_of_every_end_but_its_own(world: &World) {
+    let gate = start_with(world, |config, _| config.idle_timeout = Some(Duration::from_secs(60)), polite);
+    gate.client("leaves").leave();
+    drop(gate.client("drops"));
+    gate.client("resets").wire.reset();
+    let mut wrong = gate.client("wrong");
+    wrong.raw(&[0x81, 0]).closes(1002);
+    let mut closed = gate.client("closed");
+    is(&gate.post("/close", &["closed"], &[], b""), 200, r#"{"result":"OK"}"#);
+    closed.says("").just_ends();
+    let mut half = gate.client("half");
+    half.wire.finish();
+    half.just_ends();
+
+    let mut keys: Vec<String> = gate.app.hears("/close", 5).iter().map(|heard| heard.key()).collect();
+    keys.sort();
+    assert_eq!(keys, ["drops", "half", "leaves", "resets", "wrong"]);
+    let stats = gate.stats("all gone", |stats| (stats.connections, stats.closing_connections) == (0, 0));
+    assert_eq!((stats.total_connections, stats.connect_errors, stats.message_errors), (6, 0, 0));
+    assert_eq!(gate.app.heard("/close").len(), 5, "each of them once");
+}
+
+fn an_end_it_does_not_hear_of_costs_nobody_anything(world: &World) {
+    // It hangs, and has no time limit.
+    let gate = start_with(
+        world,
+        |config, _| config.callback.timeout = Some(Duration::from_millis(100)),
+        |heard| if heard.path == "/close" { Say::Hang } else { polite(heard) },
+    );
+    for n in 0..3 {
+        gate.client(&format!("k{n}")).leave();
+    }
+    gate.stats("under way", |stats| (stats.connections, stats.closing_connections) == (0, 3));
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(gate.gateway.stats().closing_connections, 3, "the time limit is not for these");
+    let mut other = gate.client("other");
+    is(&gate.send(&["other"], "hello"), 200, r#"{"result":"OK"}"#);
+    other.says("hello");
+    gate.app.release(3, 500);
+    gate.stats("heard, or not", |stats| stats.closing_connections == 0);
+}
+
+fn a_key_used_again(world: &World) {
+    let gate = start(world);
+    let mut old = gate.client("k");
+    let mut new = gate.client("k");
+    assert_eq!(old.is_closed(4000), "another connection has this session now");
+    is(&gate.send(&["k"], "for the new one"), 200, r#"{"result":"OK"}"#);
+    new.says("for the new one");
+    gate.stats("the old one is gone", |stats| stats.connections == 1);
+    // Its end is not the session's.
+    is(&gate.send(&["k"], "still there"), 200, r#"{"result":"OK"}"#);
+    new.says("still there").text("hi");
+    gate.app.hears("/receive", 1);
+    assert!(gate.app.heard("/close").is_empty());
+    new.leave();
+    assert_eq!(gate.app.hears("/close", 1).len(), 1);
+    gate.stats("all gone", |stats| (stats.connections, stats.closing_connections) == (0, 0));
+    assert_eq!(gate.app.heard("/close").len(), 1);
+}
+
+/// The first is agreed to at once, the others when the test says so.
+fn agrees_to_the_first(heard: &crate::app::Heard, seen: &mut usize) -> Say {
+    match heard.path.as_str() {
+        "/establish" => {
+            *seen += 1;
+            if *seen == 1 { Say::status(200) } else { Say::Hang }
+        }
+        _ => polite(heard),
+    }
+}
+
+fn a_key_used_again_by_one_that_is_refused(world: &World) {
+    let mut seen = 0;
+    let gate = start_with(world, |_, _| {}, move |heard| agrees_to_the_first(heard, &mut seen));
+    let mut old = gate.client("k");
+    is(&gate.send(&["k"], "first"), 200, r#"{"result":"OK"}"#);
+    old.says("first");
+    let mut new = gate.client("k");
+    // From here on messages are for the new one; if it is refused, they never were.
+    is(&gate.send(&["k"], "lost"), 200, r#"{"result":"OK"}"#);
+    assert!(old.is_silent(MOMENT));
+    gate.app.release(1, 403);
+    new.just_ends();
+    gate.stats("refused", |stats| (stats.connect_errors, stats.connections) == (1, 1));
+    is(&gate.send(&["k"], "hello"), 200, r#"{"result":"OK"}"#);
+    old.says("hello");
+    assert!(gate.app.heard("/close").is_empty());
+    old.leave();
+    gate.app.hears("/close", 1);
+}
+
+fn an_older_one_that_leaves_while_a_newer_one_comes(world: &World) {
+    for (status, told) in [(200, 0), (403, 1)] {
+        let mut seen = 0;
+        let gate = start_with(world, |_, _| {}, move |heard| agrees_to_the_first(heard, &mut seen));
+        let mut old = gate.client("k");
+        gate.app.hears("/establish", 1);
+        let mut new = gate.client("k");
+        old.leave();
+        gate.stats("the old one is gone", |stats| stats.connections == 1);
+        std::thread::sleep(MOMENT);
+        assert!(gate.app.heard("/close").is_empty(), "somebody is there under that key");
+        gate.app.release(1, status);
+        if told == 0 {
+            is(&gate.send(&["k"], "hello"), 200, r#"{"result":"OK"}"#);
+            new.says("hello").leave();
+        } else {
+            new.just_ends();
+        }
+        assert_eq!(gate.app.hears("/close", 1)[0].key(), "k");
+        gate.stats("all gone", |stats| (stats.connections, stats.closing_connections) == (0, 0));
+        assert_eq!(gate.app.heard("/close").len(), 1);
+    }
+}
+
+const IDLE: Duration = Duration::from_millis(400);
+
+fn idle(config: &mut GatewayConfig) {
+    config.idle_timeout = Some(IDLE);
+}
+
+fn a_silent_client_is_dropped(world: &World) {
+    let gate = start_with(world, |config, _| idle(config), polite);
+    let mut client = gate.client("k");
+    client.just_ends();
+    assert_eq!(gate.app.hears("/close", 1)[0].key(), "k");
+    gate.stats("gone", |stats| (stats.connections, stats.closing_connections) == (0, 0));
+}
+
+fn whatever_a_client_sends_keeps_it(world: &World) {
+    let gate = start_with(world, |config, _| idle(config), polite);
+    let mut client = gate.client("k");
+    for _ in 0..6 {
+        std::thread::sleep(IDLE / 4);
+        client.frame(PING, b"");
+        assert_eq!(client.next(), (PONG, vec![]));
+        std::thread::sleep(IDLE / 4);
+        client.frame(PONG, b"").text("x");
+    }
+    gate.app.hears("/receive", 6);
+    client.leave();
+}
+
+fn what_is_sent_to_a_client_keeps_it(world: &World) {
+    let gate = start_with(world, |config, _| idle(config), polite);
+    let mut client = gate.client("k");
+    for _ in 0..8 {
+        std::thread::sleep(IDLE / 3);
+        is(&gate.send(&["k"], "x"), 200, r#"{"result":"OK"}"#);
+        client.says("x");
+    }
+    client.just_ends();
+}
+
+fn a_client_that_does_not_answer_pings(world: &World) {
+    let gate = start_with(world, |config, _| config.ping_interval = Some(Duration::from_millis(300)), polite);
+    let (mut alive, mut dead) = (gate.client("alive"), gate.client("dead"));
+    for _ in 0..3 {
+        assert_eq!(alive.next().0, PING);
+        alive.frame(PONG, b"");
+    }
+    assert_eq!(gate.app.hears("/close", 1)[0].key(), "dead");
+    assert_eq!(dead.next().0, PING);
+    dead.just_ends();
+    is(&gate.send(&["alive"], "x"), 200, r#"{"result":"OK"}"#);
+}
+
+fn stopping(world: &World) {
+    let gate = start_with(
+        world,
+        |_, _| {},
+        |heard| match (heard.path.as_str(), heard.query.as_deref()) {
+            ("/connect", Some("key=late")) => Say::Hang,
+            _ => polite(heard),
+        },
+    );
+    let mut clients: Vec<Socket> = (0..40).map(|n| gate.client(&format!("k{n}"))).collect();
+    // One that is still asking, and one that does not answer.
+    let mut asking = gate.host.connect();
+    crate::socket::ask(&mut asking, "/connect?key=late", &[]);
+    gate.app.hears("/connect", 41);
+    let rude = clients.pop().expect("one of them");
+    gate.host.stopper.graceful(Duration::from_secs(20));
+    for client in &mut clients {
+        client.closes(1001);
+        client.frame(CLOSE, &1001_u16.to_be_bytes()).just_ends();
+    }
+    drop(rude);
+    gate.app.release(1, 403);
+    asking.answer().is(403);
+    let mut keys: Vec<String> = gate.app.hears("/close", 40).iter().map(|heard| heard.key()).collect();
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), 40, "each of them once");
+    gate.stats("all gone", |stats| (stats.connections, stats.closing_connections) == (0, 0));
+    gate.host.ends();
+}
+
+fn stopping_with_an_application_that_hangs(world: &World) {
+    let gate = start_with(world, |_, _| {}, |heard| if heard.path == "/close" { Say::Hang } else { polite(heard) });
+    let mut client = gate.client("k");
+    gate.host.stopper.graceful(Duration::from_secs(1));
+    client.is_closed(1001);
+    gate.app.hears("/close", 1);
+    // The grace is for it, and no longer.
+    gate.host.ends();
+    assert_eq!(gate.gateway.stats().closing_connections, 0, "given up, and counted so");
+}
+
+fn stopping_at_once(world: &World) {
+    let gate = start(world);
+    let clients: Vec<Socket> = (0..5).map(|n| gate.client(&format!("k{n}"))).collect();
+    gate.host.stopper.stop();
+    gate.host.ends();
+    drop(clients);
+    let stats = gate.gateway.stats();
+    assert_eq!((stats.connections, stats.closing_connections), (0, 0));
+}

@@ -1,0 +1,202 @@
+//! `examples/gateway` and `examples/chat`, started as a user starts them.
+//!
+//! `cargo test` builds the examples; `cargo test --test gateway` alone does not: `cargo build --examples` before it.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use crate::{
+    app::{App, polite},
+    program::{Example, PLAIN, Setup, output, program},
+    socket::{CLOSE, Socket, ask},
+    wire::Wire,
+};
+
+/// A configuration in a file of its own.
+struct Config(PathBuf);
+
+impl Config {
+    fn new(text: &str) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("gateway-{}-{}.yml", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::write(&path, text).expect("written");
+        Self(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().expect("text")
+    }
+}
+
+impl Drop for Config {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// What it says on standard error when it can't start, and its exit code.
+fn fails(args: &[&str]) -> (String, Option<i32>) {
+    let output = output("gateway", args);
+    (String::from_utf8_lossy(&output.stderr).into_owned(), output.status.code())
+}
+
+fn wire(program: &Example) -> Wire {
+    Wire::connect(program.addr, program.tls.clone(), None).expect("connected")
+}
+
+fn client(program: &Example, target: &str) -> Socket {
+    Socket::over(wire(program), target, &[])
+}
+
+#[test]
+fn the_gateway_says_what_it_is() {
+    for version in ["-version", "--version"] {
+        let Output { stdout, status, .. } = output("gateway", &[version]);
+        let want = format!("ekbo version: {}\n", env!("CARGO_PKG_VERSION"));
+        assert_eq!((String::from_utf8_lossy(&stdout).as_ref(), status.code()), (want.as_str(), Some(0)));
+    }
+    for help in ["-h", "--help", "-help"] {
+        let Output { stdout, status, .. } = output("gateway", &[help]);
+        let text = String::from_utf8_lossy(&stdout);
+        for flag in ["--config", "--port", "--sock", "--log-level", "--gops-addr", "--version", "--tls-cert", "--grace"]
+        {
+            assert!(text.contains(flag), "{flag}: {text}");
+        }
+        assert!(status.success());
+    }
+}
+
+#[test]
+fn the_gateway_says_what_is_wrong() {
+    let (said, code) = fails(&["-port", "1234", "-sock", "/tmp/x"]);
+    assert_eq!((said.as_str(), code), ("error: port and sock option is duplicate.\n", Some(1)));
+    let (said, code) = fails(&["-config", "/nowhere/at.all"]);
+    assert!(said.starts_with("error: /nowhere/at.all: ") && code == Some(1), "{said}");
+
+    for (text, line, what) in [
+        ("port: x\n", ":1:", "port must be a number"),
+        (
+            "port: 1\norigin_policy: any\n",
+            ":2:",
+            "origin_policy is invalid. availables: [same_origin, same_hostname, none] got: any",
+        ),
+        ("a: b: c\n", ":1:", "no YAML"),
+        ("port: {{ must_env \"NOT_SET_ANYWHERE\" }}", ":1:", "environment variable NOT_SET_ANYWHERE is not defined"),
+    ] {
+        let config = Config::new(text);
+        let (said, code) = fails(&[&format!("-config={}", config.path())]);
+        assert!(said.starts_with(&format!("error: {}{line} ", config.path())), "{said}");
+        assert!(said.contains(what) && code == Some(1), "{said}");
+    }
+    for args in [&["-port", "x"][..], &["-log-level", "loud"], &["-no-such-flag"], &["word"]] {
+        assert_eq!(fails(args).1, Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn the_gateway_serves() {
+    let app = App::start(polite);
+    let config =
+        Config::new("callback:\n  connect: {{ env \"APP_URL\" \"\" }}\n  close: {{ env \"APP_CLOSE\" \"\" }}\n");
+    let setups = [PLAIN, Setup { tls: true, mode: "external" }, Setup { tls: false, mode: "thread-per-connection" }];
+    for (n, setup) in setups.into_iter().enumerate() {
+        let mut command = Command::new(program("gateway"));
+        command.env("APP_URL", app.url("/connect")).env("APP_CLOSE", app.url("/close"));
+        let gateway = Example::run_in(command, setup, &["-config", config.path(), "-log-level", "error"]);
+        let mut client = client(&gateway, "/connect?key=k");
+        let mut sender = wire(&gateway);
+        sender.post("/send", &["X-Kuiperbelt-Session: k"], b"hello");
+        assert_eq!(sender.answer().is(200).text(), r#"{"result":"OK"}"#);
+        client.says("hello");
+        // It says goodbye, and the application hears of it.
+        gateway.terminate();
+        client.closes(1001);
+        client.frame(CLOSE, &1001_u16.to_be_bytes()).just_ends();
+        gateway.ends();
+        assert_eq!(app.hears("/close", n + 1)[n].key(), "k");
+    }
+}
+
+#[test]
+fn the_gateway_listens_on_a_unix_socket_and_warns() {
+    let config = Config::new("prot: 9180\n");
+    let sock = config.path().replace(".yml", ".sock");
+    let mut command = Command::new(program("gateway"));
+    command.args(["-config", config.path(), "-sock", &sock, "-gops-addr", "127.0.0.1:1"]).env_remove("RUST_LOG");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
+    let mut line = String::new();
+    let mut stdout = std::io::BufReader::new(child.stdout.take().expect("piped"));
+    std::io::BufRead::read_line(&mut stdout, &mut line).expect("a line that it is ready");
+    assert_eq!(line, format!("listening on http://unix:{sock}\n"));
+    let mut stream = std::os::unix::net::UnixStream::connect(&sock).expect("connected");
+    std::io::Write::write_all(&mut stream, b"GET /ping HTTP/1.0\r\n\r\n").expect("sent");
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut answer).expect("an answer");
+    assert!(answer.ends_with("\r\n\r\n{\"result\":\"OK\"}"), "{answer}");
+
+    let _ = child.kill();
+    let said = child.wait_with_output().expect("ended").stderr;
+    let said = String::from_utf8_lossy(&said);
+    for what in [
+        &format!("{}:1: prot is not known, and ignored", config.path()),
+        "callback.connect is not set: nobody can connect",
+        "--gops-addr has no effect",
+        "access method=GET url=/ping status=200 size=15",
+    ] {
+        assert!(said.contains(what), "{what}: {said}");
+    }
+    let _ = fs::remove_file(sock);
+}
+
+#[test]
+fn two_people_chat() {
+    for setup in [PLAIN, Setup { tls: true, mode: "threads" }] {
+        let chat = Example::start("chat", setup, &[]);
+        let origin = format!("Origin: {}://localhost", chat.scheme);
+        let enter = |name: &str| Socket::over(wire(&chat), &format!("/connect?{name}"), &[&origin]);
+        let refused = |name: &str, origin: &str| {
+            let mut wire = wire(&chat);
+            ask(&mut wire, &format!("/connect?{name}"), &[origin]);
+            wire.answer()
+        };
+
+        let mut ann = enter("Ann");
+        ann.says("* welcome, Ann; with you: nobody else").says("* Ann is here");
+        // Gr&uuml;n, as a browser writes it.
+        let mut bob = enter("Gr%C3%BCn");
+        bob.says("* welcome, Gr\u{fc}n; with you: Ann").says("* Gr\u{fc}n is here");
+        ann.says("* Gr\u{fc}n is here");
+        for n in 0..20 {
+            let (one, other) = if n % 2 == 0 { (&mut ann, &mut bob) } else { (&mut bob, &mut ann) };
+            one.text(&format!("words {n} <b>&amp;"));
+            let line = format!("{}: words {n} <b>&amp;", if n % 2 == 0 { "Ann" } else { "Gr\u{fc}n" });
+            one.says(&line);
+            other.says(&line);
+        }
+        refused("Ann", &origin).is(409);
+        for name in ["", "%20", "a:b", "*x", &"x".repeat(25), "a%0Ab"] {
+            refused(name, &origin).is(403);
+        }
+        refused("Eve", "Origin: http://evil.example").is(403);
+
+        // What the application asks of the gateway is not for the public.
+        let mut public = wire(&chat);
+        public.post("/send", &["X-Kuiperbelt-Session: Ann"], b"spam");
+        public.answer().is(404);
+        let mut page = wire(&chat);
+        page.request("GET /", &[]);
+        assert!(page.answer().is(200).text().contains("<title>Chat</title>"));
+
+        bob.leave();
+        ann.says("* Gr\u{fc}n has left");
+        chat.terminate();
+        ann.closes(1001);
+        ann.frame(CLOSE, &1001_u16.to_be_bytes()).just_ends();
+        chat.ends();
+    }
+}

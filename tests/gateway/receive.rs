@@ -1,0 +1,236 @@
+//! What clients say: passed on message by message, right or wrong.
+
+use std::time::Duration;
+
+use crate::{
+    app::{Heard, Say, nowhere, polite, raw},
+    gate::{Gate, MOMENT, is, start, start_with},
+    socket::{BINARY, CLOSE, PING, PONG, TEXT, frame},
+    wire::Finish,
+    world::World,
+};
+
+worlds! {
+    messages_are_posted, one_at_a_time, without_a_receiver_they_are_dropped, a_message_the_application_does_not_take,
+    an_application_that_hangs_is_given_up, an_application_that_cannot_be_reached, pings_are_answered, a_close_is_answered,
+    broken_frames_cost_only_who_sends_them, messages_have_a_limit, text_is_utf8,
+}
+
+fn messages_are_posted(world: &World) {
+    let gate = start(world);
+    let mut client = gate.client("k");
+    let long = vec![b'y'; 300_000];
+    client.text("hello").frame(BINARY, b"\x00\xff").text("").frame(BINARY, &long);
+    // In fragments, with a ping between them.
+    client.raw(&frame(TEXT, b"three ")).raw(&frame(0x80 | PING, b"p")).raw(&frame(0, b"in ")).raw(&frame(0x80, b"one"));
+    let heard = gate.app.hears("/receive", 5);
+    let want: [(&str, &[u8]); 5] = [
+        ("text/plain", b"hello"),
+        ("application/octet-stream", b"\x00\xff"),
+        ("text/plain", b""),
+        ("application/octet-stream", &long),
+        ("text/plain", b"three in one"),
+    ];
+    for (heard, (kind, body)) in heard.iter().zip(want) {
+        assert_eq!((heard.method.as_str(), heard.get("content-type").as_deref()), ("POST", Some(kind)));
+        assert_eq!(heard.body, body);
+        assert_eq!(heard.get("transfer-encoding").as_deref(), Some("chunked"));
+        assert_eq!((heard.key().as_str(), heard.get("content-length")), ("k", None));
+        assert_eq!(heard.get("x-kuiperbelt-endpoint").as_deref(), Some("gate.test:9180"));
+    }
+    assert_eq!(client.next(), (PONG, b"p".to_vec()));
+    assert_eq!(gate.gateway.stats().total_messages, 0, "those are to clients");
+}
+
+fn one_at_a_time(world: &World) {
+    let gate = start_with(world, |_, _| {}, |heard| if heard.path == "/receive" { Say::Hang } else { polite(heard) });
+    let (mut a, mut b) = (gate.client("a"), gate.client("b"));
+    a.text("a1").text("a2").text("a3");
+    b.text("b1");
+    let texts = |n: usize| gate.app.hears("/receive", n).iter().map(Heard::text).collect::<Vec<_>>();
+    // The other one is not in the way.
+    let mut first = texts(2);
+    first.sort();
+    assert_eq!(first, ["a1", "b1"]);
+    std::thread::sleep(MOMENT);
+    assert_eq!(gate.app.heard("/receive").len(), 2);
+    gate.app.release(2, 200);
+    assert_eq!(texts(3)[2], "a2");
+    // What is sent to it does not wait.
+    is(&gate.send(&["a"], "hello"), 200, r#"{"result":"OK"}"#);
+    a.says("hello");
+    gate.app.release(1, 200);
+    assert_eq!(texts(4)[3], "a3");
+    gate.app.release(1, 200);
+}
+
+fn without_a_receiver_they_are_dropped(world: &World) {
+    let gate = start_with(world, |config, _| config.callback.receive = String::new(), polite);
+    let mut client = gate.client("k");
+    client.text("one").text("two").frame(PING, b"still there?");
+    assert_eq!(client.next(), (PONG, b"still there?".to_vec()));
+}
+
+fn a_message_the_application_does_not_take(world: &World) {
+    let mut n = 0;
+    let gate = start_with(
+        world,
+        |_, _| {},
+        move |heard| {
+            if heard.path != "/receive" {
+                return polite(heard);
+            }
+            n += 1;
+            match n {
+                1 => Say::status(500),
+                2 => Say::status(404),
+                3 => Say::Abort,
+                4 => Say::Answer(200, vec![], vec![b'z'; 3_000_000]),
+                _ => Say::status(200),
+            }
+        },
+    );
+    let mut client = gate.client("k");
+    for n in 1..=6 {
+        client.text(&format!("message {n}"));
+    }
+    // Each is lost by itself, none is sent twice, and the connection stays.
+    let heard: Vec<String> = gate.app.hears("/receive", 6).iter().map(Heard::text).collect();
+    assert_eq!(heard, (1..=6).map(|n| format!("message {n}")).collect::<Vec<_>>());
+    client.leave();
+}
+
+fn an_application_that_hangs_is_given_up(world: &World) {
+    let gate = start_with(
+        world,
+        |config, _| config.callback.timeout = Some(Duration::from_millis(300)),
+        |heard| match (heard.path.as_str(), heard.text().as_str()) {
+            ("/receive", "hang") => Say::Hang,
+            _ => polite(heard),
+        },
+    );
+    let (mut a, mut b) = (gate.client("a"), gate.client("b"));
+    a.text("hang").text("after it");
+    b.text("meanwhile");
+    let heard: Vec<String> = gate.app.hears("/receive", 3).iter().map(Heard::text).collect();
+    assert!(heard.contains(&"meanwhile".into()) && heard[2] == "after it", "{heard:?}");
+    a.leave();
+}
+
+fn an_application_that_cannot_be_reached(world: &World) {
+    for url in [nowhere(), raw(b"garbage\r\n\r\n"), raw(b""), raw(b"HTTP/1.1 200 OK\r\n")] {
+        let gate = start_with(
+            world,
+            |config, _| {
+                config.callback.receive = url.clone();
+                config.callback.close = url.clone();
+                config.callback.establish = String::new();
+            },
+            polite,
+        );
+        let mut client = gate.client("k");
+        client.text("one").text("two");
+        is(&gate.send(&["k"], "still there"), 200, r#"{"result":"OK"}"#);
+        client.says("still there").frame(PING, b"p");
+        assert_eq!(client.next(), (PONG, b"p".to_vec()));
+        client.leave();
+        gate.stats(&url, |stats| (stats.connections, stats.closing_connections, stats.connect_errors) == (0, 0, 0));
+    }
+}
+
+fn pings_are_answered(world: &World) {
+    let gate = start(world);
+    let mut client = gate.client("k");
+    for payload in [&b""[..], b"hello", &[0xff; 125]] {
+        client.frame(PING, payload);
+        assert_eq!(client.next(), (PONG, payload.to_vec()));
+    }
+    client.frame(PONG, b"never asked for").text("x");
+    gate.app.hears("/receive", 1);
+}
+
+fn a_close_is_answered(world: &World) {
+    let gate = start(world);
+    for (n, (payload, code)) in
+        [(&b"\x03\xe8bye"[..], 1000_u16), (b"\x03\xe9", 1001), (b"\x0f\xa1why", 4001)].into_iter().enumerate()
+    {
+        let mut client = gate.client("k");
+        client.frame(CLOSE, payload);
+        assert_eq!(client.closes(code), "");
+        client.wire.ends(Finish::Clean);
+        gate.app.hears("/close", n + 1);
+    }
+    let mut client = gate.client("k");
+    client.frame(CLOSE, b"");
+    assert_eq!(client.next(), (CLOSE, vec![]));
+    client.wire.ends(Finish::Clean);
+    let heard = gate.app.hears("/close", 4);
+    assert!(heard.iter().all(|heard| (heard.key().as_str(), heard.text().as_str()) == ("k", "")));
+    assert!(heard.iter().all(|heard| heard.method == "POST" && heard.get("x-kuiperbelt-endpoint").is_none()));
+    gate.stats("gone", |stats| (stats.connections, stats.closing_connections, stats.message_errors) == (0, 0, 0));
+}
+
+/// A client sends this and is told so, while another one does not notice.
+#[track_caller]
+fn is_wrong(gate: &Gate, bytes: &[u8], code: u16) -> String {
+    let before = gate.app.heard("/close").len();
+    let mut witness = gate.client("witness");
+    let mut client = gate.client("wrong");
+    client.raw(bytes);
+    let reason = client.closes(code);
+    client.wire.ends(Finish::Clean);
+    assert!(gate.app.hears("/close", before + 1)[before].key() == "wrong");
+    is(
+        &gate.send(&["witness", "wrong"], "x"),
+        200,
+        "{\"errors\":[{\"error\":\"kuiperbelt: session is not found\",\"session\":\"wrong\"}],\"result\":\"OK\"}\n",
+    );
+    witness.says("x").leave();
+    gate.app.hears("/close", before + 2);
+    reason
+}
+
+fn broken_frames_cost_only_who_sends_them(world: &World) {
+    let gate = start(world);
+    let unmasked = [0x81, 2, b'h', b'i'];
+    assert_eq!(is_wrong(&gate, &unmasked, 1002), "incorrect mask flag");
+    for bytes in [
+        frame(0xc1, b"reserved bit"),
+        frame(0x83, b"reserved opcode"),
+        frame(0x80, b"continues nothing"),
+        frame(PING, b"a ping in fragments"),
+        frame(0x80 | PING, &[0; 126]),
+        [frame(TEXT, b"a"), frame(0x80 | TEXT, b"b")].concat(),
+        frame(0x80 | CLOSE, &[3]),
+        frame(0x80 | CLOSE, &1005_u16.to_be_bytes()),
+        [&[0x81, 0xff, 0xff][..], &[0; 11]].concat(),
+    ] {
+        is_wrong(&gate, &bytes, 1002);
+    }
+    gate.stats("all gone", |stats| (stats.connections, stats.connect_errors, stats.message_errors) == (0, 0, 0));
+}
+
+fn messages_have_a_limit(world: &World) {
+    let gate = start_with(world, |config, _| config.limits.message = 1000, polite);
+    let mut client = gate.client("k");
+    client.frame(BINARY, &[1; 1000]);
+    assert_eq!(gate.app.hears("/receive", 1)[0].body.len(), 1000);
+    client.leave();
+    gate.app.hears("/close", 1);
+    is_wrong(&gate, &frame(0x80 | BINARY, &[1; 1001])[..20], 1009);
+    is_wrong(&gate, &[frame(TEXT, &[b'a'; 600]), frame(0x80, &[b'a'; 600])].concat(), 1009);
+    // A length of 2^62 is refused by its head.
+    is_wrong(&gate, &[&[0x82, 0xff, 0x40][..], &[0; 11]].concat(), 1009);
+    assert_eq!(gate.app.heard("/receive").len(), 1);
+}
+
+fn text_is_utf8(world: &World) {
+    let gate = start(world);
+    is_wrong(&gate, &frame(0x80 | TEXT, b"a\xffb"), 1007);
+    is_wrong(&gate, &frame(0x80 | TEXT, b"cut \xe2\x82"), 1007);
+    // In the middle of a message that never ends.
+    is_wrong(&gate, &frame(TEXT, b"\xc0"), 1007);
+    let mut client = gate.client("k");
+    client.raw(&frame(TEXT, b"cut \xe2\x82")).raw(&frame(0x80, b"\xac, but whole"));
+    assert_eq!(gate.app.hears("/receive", 1)[0].text(), "cut \u{20ac}, but whole");
+}

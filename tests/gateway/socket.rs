@@ -1,0 +1,152 @@
+//! A WebSocket client that hides nothing: sends the frames it is told, right or wrong, and shows what comes.
+
+use std::time::Duration;
+
+use crate::{
+    wire::{Answer, Finish, Wire},
+    world::Host,
+};
+
+pub(crate) const TEXT: u8 = 1;
+pub(crate) const BINARY: u8 = 2;
+pub(crate) const CLOSE: u8 = 8;
+pub(crate) const PING: u8 = 9;
+pub(crate) const PONG: u8 = 10;
+
+const FIELDS: [&str; 4] = [
+    "Connection: keep-alive, Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+];
+
+pub(crate) struct Socket {
+    pub(crate) wire: Wire,
+}
+
+/// The request that asks for a WebSocket, on a connection.
+pub(crate) fn ask(wire: &mut Wire, target: &str, fields: &[&str]) {
+    let fields: Vec<&str> = FIELDS.iter().chain(fields).copied().collect();
+    wire.request(&format!("GET {target}"), &fields);
+}
+
+impl Socket {
+    /// Connects; the answer must be a 101.
+    #[track_caller]
+    pub(crate) fn connect(host: &Host, target: &str, fields: &[&str]) -> Self {
+        Self::over(host.connect(), target, fields)
+    }
+
+    #[track_caller]
+    pub(crate) fn over(mut wire: Wire, target: &str, fields: &[&str]) -> Self {
+        ask(&mut wire, target, fields);
+        let answer = wire.head();
+        answer.is(101);
+        assert_eq!(answer.get("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        assert_eq!((answer.get("sec-websocket-protocol"), answer.get("sec-websocket-extensions")), (None, None));
+        Self { wire }
+    }
+
+    /// Asks, and gets an answer other than 101, whole.
+    #[track_caller]
+    pub(crate) fn refused(host: &Host, target: &str, fields: &[&str]) -> Answer {
+        let mut wire = host.connect();
+        ask(&mut wire, target, fields);
+        let answer = wire.answer();
+        assert_ne!(answer.status, 101);
+        answer
+    }
+
+    #[track_caller]
+    pub(crate) fn text(&mut self, text: &str) -> &mut Self {
+        self.frame(TEXT, text.as_bytes())
+    }
+
+    /// A whole frame.
+    #[track_caller]
+    pub(crate) fn frame(&mut self, op: u8, payload: &[u8]) -> &mut Self {
+        self.raw(&frame(0x80 | op, payload))
+    }
+
+    #[track_caller]
+    pub(crate) fn raw(&mut self, bytes: &[u8]) -> &mut Self {
+        self.wire.send(bytes);
+        self
+    }
+
+    /// The next frame: its first byte without FIN, which must be there, and its payload, unmasked.
+    #[track_caller]
+    pub(crate) fn next(&mut self) -> (u8, Vec<u8>) {
+        let [first, second] = self.wire.exactly(2)[..] else { unreachable!() };
+        assert_eq!((first & 0xf0, second & 0x80), (0x80, 0), "FIN, nothing reserved, no mask");
+        let len = match second {
+            126 => self.wire.exactly(2).iter().fold(0, |n, b| n << 8 | usize::from(*b)),
+            127 => self.wire.exactly(8).iter().fold(0, |n, b| n << 8 | usize::from(*b)),
+            n => n.into(),
+        };
+        (first & 0x0f, self.wire.exactly(len))
+    }
+
+    #[track_caller]
+    pub(crate) fn says(&mut self, text: &str) -> &mut Self {
+        let (op, payload) = self.next();
+        assert_eq!((op, payload.escape_ascii().to_string()), (TEXT, text.as_bytes().escape_ascii().to_string()));
+        self
+    }
+
+    /// A Close with this code, and then the end.
+    #[track_caller]
+    pub(crate) fn closes(&mut self, code: u16) -> String {
+        let (op, payload) = self.next();
+        let said = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
+        assert_eq!((op, said), (CLOSE, Some(code)), "{}", payload.escape_ascii());
+        String::from_utf8(payload[2..].to_vec()).expect("a reason in UTF-8")
+    }
+
+    /// Answers a Close of the gateway's with the same code, and sees the stream end.
+    #[track_caller]
+    pub(crate) fn is_closed(&mut self, code: u16) -> String {
+        let reason = self.closes(code);
+        self.frame(CLOSE, &code.to_be_bytes());
+        self.wire.ends(Finish::Clean);
+        reason
+    }
+
+    /// Leaves in order.
+    #[track_caller]
+    pub(crate) fn leave(&mut self) {
+        self.frame(CLOSE, &1000_u16.to_be_bytes());
+        self.closes(1000);
+        self.wire.ends(Finish::Clean);
+    }
+
+    /// The stream ends, without a Close or anything else.
+    #[track_caller]
+    pub(crate) fn just_ends(&mut self) {
+        self.wire.ends(Finish::Clean);
+    }
+
+    pub(crate) fn is_silent(&mut self, time: Duration) -> bool {
+        self.wire.is_silent(time)
+    }
+}
+
+/// A masked frame with that first byte.
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+    let mut bytes = vec![first];
+    match payload.len() {
+        n @ ..=125 => bytes.push(0x80 | n as u8),
+        n @ ..=0xffff => {
+            bytes.push(0x80 | 126);
+            bytes.extend((n as u16).to_be_bytes());
+        }
+        n => {
+            bytes.push(0x80 | 127);
+            bytes.extend((n as u64).to_be_bytes());
+        }
+    }
+    bytes.extend(KEY);
+    bytes.extend(payload.iter().zip(KEY.iter().cycle()).map(|(byte, key)| byte ^ key));
+    bytes
+}

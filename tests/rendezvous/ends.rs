@@ -1,0 +1,150 @@
+//! Streams that don't end as they should.
+
+use super::*;
+
+pub(crate) fn a_waiting_side_drops(setup: Setup) {
+    let server = start(setup);
+    for (framing, body) in [("Content-Length: 5", "hello"), ("Content-Length: 100", "a part"), ("X: y", "")] {
+        let stream = Stream::new(&server);
+        let mut source = stream.put(framing);
+        source.send(body);
+        server.ended(|| source.leave());
+        not_found(&stream.get().answer());
+        let status = stream.is("SRC_DISCONNECTED");
+        let error = "\"error\":{\"name\":\"StreamSourceError\",\"message\":\"Stream source closed unexpectedly\"},";
+        assert!(status.contains(error), "{status}");
+    }
+    let stream = Stream::new(&server);
+    let receiver = stream.get();
+    server.ended(|| receiver.leave());
+    not_found(&stream.put("Content-Length: 5").answer());
+    assert!(stream.is("DST_DISCONNECTED").contains("Stream destination closed unexpectedly"));
+}
+
+pub(crate) fn a_source_is_lost(setup: Setup) {
+    let server = start(setup);
+    let stream = Stream::new(&server);
+    let mut receiver = stream.get();
+    let mut source = stream.put("Transfer-Encoding: chunked");
+    source.chunk(b"a part");
+    let head = receiver.head();
+    assert_eq!(receiver.next_chunk().expect("a chunk").expect("data"), b"a part");
+    source.leave();
+    // As if that had been all.
+    assert_eq!(receiver.body(&head).expect("the last chunk"), b"");
+    assert!(receiver.is_closed());
+    stream.becomes("SRC_DISCONNECTED");
+    // A length that was announced can't be taken back.
+    let stream = Stream::new(&server);
+    let mut receiver = stream.get();
+    let mut source = stream.put("Content-Length: 10");
+    source.send("short");
+    let head = receiver.head();
+    source.leave();
+    assert!(receiver.body(&head).is_err());
+    stream.becomes("SRC_DISCONNECTED");
+}
+
+pub(crate) fn a_source_is_lost_before_its_first_byte(setup: Setup) {
+    let server = start(setup);
+    let stream = Stream::new(&server);
+    let source = stream.put("Content-Length: 10");
+    let mut receiver = stream.get();
+    source.leave();
+    let answer = receiver.answer();
+    is_fault(&answer, SOURCE_CLOSED);
+    assert_eq!(answer.get("connection"), Some("close"));
+    stream.is("SRC_DISCONNECTED");
+}
+
+pub(crate) fn a_source_is_lost_and_that_shows(setup: Setup) {
+    let server = start(setup);
+    for (creation, get) in [("?strict=1", ""), ("?n=1&strict=1", "?x"), ("", "?strict=1")] {
+        let stream = Stream::with(&server, creation, "");
+        let mut receiver = stream.get_with(get);
+        let mut source = stream.put("Transfer-Encoding: chunked");
+        source.chunk(b"a part");
+        let head = receiver.head();
+        assert_eq!(receiver.next_chunk().expect("a chunk").expect("data"), b"a part");
+        source.leave();
+        assert!(receiver.body(&head).is_err(), "no last chunk");
+        stream.becomes("SRC_DISCONNECTED");
+    }
+}
+
+pub(crate) fn a_destination_is_lost(setup: Setup) {
+    let server = start(setup);
+    for framing in ["Content-Length: 100000000", "Transfer-Encoding: chunked"] {
+        let chunked = framing.starts_with('T');
+        let stream = Stream::new(&server);
+        let mut receiver = stream.get();
+        let mut source = stream.put(framing);
+        let say = |source: &mut Client| if chunked { source.try_chunk(b"part") } else { source.try_send("part") };
+        say(&mut source).expect("sent");
+        receiver.head().assert(200);
+        receiver.leave();
+        // It looks like one that only has no more to say, until it is sent something.
+        for _ in 0..2 {
+            let _ = say(&mut source);
+        }
+        let answer = source.answer();
+        is_fault(&answer, DESTINATION_CLOSED);
+        assert_eq!(answer.get("connection"), Some("close"));
+        assert!(source.is_closed());
+        stream.is("DST_DISCONNECTED");
+    }
+    // One that leaves before the first byte is noticed at once.
+    let stream = Stream::new(&server);
+    let mut source = stream.put("Content-Length: 100");
+    stream.get().leave();
+    is_fault(&source.answer(), DESTINATION_CLOSED);
+}
+
+pub(crate) fn time_is_over(setup: Setup) {
+    const MESSAGE: &str = "The specified session expired before both sides connected";
+    let server = start_with(setup, |c| c.ttl = Duration::from_millis(400));
+    // The handshakes come first: they take their time on a busy machine.
+    let mut clients: Vec<Client> = (0..4).map(|_| server.client()).collect();
+    for client in &mut clients {
+        client.request("GET /ping", &[]).answer().assert(200);
+    }
+    let streams = [Stream::new(&server), Stream::new(&server), Stream::with(&server, "?n=2", ""), Stream::new(&server)];
+    let [a, b, c, d] = &mut clients[..] else { panic!("four") };
+    a.request(&format!("PUT {}", streams[0].path), &["Content-Length: 0"]);
+    b.request(&format!("GET {}", streams[1].path), &[]);
+    c.request(&format!("GET {}", streams[2].path), &[]);
+    for client in [a, b, c] {
+        let answer = client.answer();
+        is_error(&answer, 504, "SessionTimeoutError", MESSAGE);
+        // The connection goes on.
+        client.request("GET /ping", &[]).answer().assert(200);
+    }
+    let states = ["TIMEOUT_NO_DST", "TIMEOUT_NO_SRC", "TIMEOUT_NO_SRC_NO_DST", "TIMEOUT_NO_SRC_NO_DST"];
+    for (stream, state) in streams.iter().zip(states) {
+        let status = stream.becomes(state);
+        assert!(!status.contains("\"error\""), "{status}");
+    }
+    not_found(&d.request(&format!("GET {}", streams[3].path), &[]).answer());
+    is_error(&streams[3].error(""), 409, "StreamStartedError", "The specified session has already started streaming");
+}
+
+pub(crate) fn stopping(setup: Setup) {
+    let server = start(setup);
+    let stream = Stream::new(&server);
+    let mut receiver = stream.get();
+    let mut source = stream.put("Content-Length: 10");
+    source.send("hello");
+    let head = receiver.head();
+    let (one, other) = (Stream::new(&server), Stream::new(&server));
+    let mut waiting = [one.get(), other.put("Content-Length: 5")];
+    server.stopper.graceful(Duration::from_secs(10));
+    for client in &mut waiting {
+        let answer = client.answer();
+        is_error(&answer, 503, "ServerStoppingError", "The server is stopping");
+        assert!(answer.get("retry-after").is_some());
+    }
+    // What was on its way arrives.
+    source.send("world");
+    assert_eq!(receiver.body(&head).expect("whole"), b"helloworld");
+    source.answer().assert(200);
+}

@@ -1,0 +1,167 @@
+//! Limits, and a crowd.
+
+use super::*;
+
+#[test]
+fn streams_have_a_rate() {
+    let server = start_with(PLAIN_1, |c| (c.creations_per_minute, c.creation_burst) = (1, 3));
+    let mut client = server.client();
+    for _ in 0..3 {
+        client.post("/stream", &[], b"").answer().assert(201);
+    }
+    let answer = client.post("/stream", &[], b"").answer();
+    is_error(&answer, 429, "RateLimitError", "Streams are created too fast");
+    let after: u64 = answer.get("retry-after").expect("when").parse().expect("seconds");
+    assert!((1..=60).contains(&after));
+}
+
+#[test]
+fn streams_have_a_limit_for_each_address_and_in_all() {
+    let server = start_with(PLAIN_1, |c| c.streams_per_address = 2);
+    let (_one, _two) = (Stream::new(&server), Stream::new(&server));
+    let answer = server.client().post("/stream", &[], b"").answer();
+    is_error(&answer, 429, "TooManyStreamsError", "There are too many streams of this address");
+    assert!(answer.get("retry-after").is_some());
+
+    let server = start_with(PLAIN_1, |c| c.streams = 1);
+    let stream = Stream::new(&server);
+    let answer = server.client().post("/stream", &[], b"").answer();
+    is_error(&answer, 503, "TooManyStreamsError", "There are too many streams");
+    assert!(answer.get("retry-after").is_some());
+    // A record makes room.
+    stream.error("").assert(200);
+    Stream::new(&server);
+    not_found(&server.client().request(&format!("GET {}/status", stream.path), &[]).answer());
+}
+
+#[test]
+fn json_has_a_limit() {
+    let server = start_with(PLAIN_1, |c| c.json = 100);
+    let stream = Stream::new(&server);
+    for path in ["/stream".to_owned(), format!("{}/error", stream.path)] {
+        for (framing, body) in [
+            ("Content-Length: 101", String::new()),
+            ("Transfer-Encoding: chunked", format!("33\r\n{}\r\n32\r\n{}\r\n", " ".repeat(51), " ".repeat(50))),
+        ] {
+            let mut client = server.client();
+            let answer = client.request(&format!("POST {path}"), &[framing]).send(body).answer();
+            is_error(&answer, 413, "BodyTooLargeError", "The JSON is too large");
+        }
+    }
+    server.client().post("/stream", &[], &[b" ".repeat(98), b"{}".to_vec()].concat()).answer().assert(201);
+}
+
+#[test]
+fn a_stream_has_a_limit() {
+    for tls in [false, true] {
+        let server = start_with(Setup { tls, threads: 2 }, |c| c.body = 1000);
+        let stream = Stream::new(&server);
+        let answer = stream.put("Content-Length: 1001").answer();
+        is_error(&answer, 413, "BodyTooLargeError", "The stream is too large");
+        // The place is still free; a chunked one shows it only on its way.
+        let mut receiver = stream.get();
+        let mut source = stream.put("Transfer-Encoding: chunked");
+        source.chunk(&[b'x'; 999]);
+        let head = receiver.head();
+        let mut got = 0;
+        while got < 999 {
+            got += receiver.next_chunk().expect("a chunk").expect("data").len();
+        }
+        source.chunk(b"yz");
+        is_error(&source.answer(), 413, "BodyTooLargeError", "The stream is too large");
+        assert!(receiver.body(&head).is_ok_and(|rest| rest.is_empty()));
+        stream.becomes("SRC_ERROR");
+        // Just as much as is allowed.
+        let stream = Stream::new(&server);
+        let mut receiver = stream.get();
+        let mut source = stream.put("Transfer-Encoding: chunked");
+        source.chunk(&[b'x'; 1000]).chunk(b"");
+        assert_eq!(receiver.answer().assert(200).body.len(), 1000);
+        source.answer().assert(200);
+    }
+}
+
+#[test]
+fn cors_is_off_until_it_is_asked_for() {
+    let server = start_with(PLAIN_1, |c| c.allow_origins = vec!["https://example.org".into()]);
+    let preflight = ["Origin: https://example.org", "Access-Control-Request-Method: PUT"];
+    let answer = server.client().request("OPTIONS /stream/x", &preflight).answer();
+    assert_eq!(answer.assert(204).get("access-control-allow-methods"), Some("GET, PUT"));
+    let answer = server.client().request("GET /stream/x", &["Origin: https://example.org"]).answer();
+    assert_eq!(answer.assert(404).get("access-control-allow-origin"), Some("https://example.org"));
+    let answer = server.client().request("GET /stream/x", &["Origin: https://example.com"]).answer();
+    assert_eq!(answer.assert(404).get("access-control-allow-origin"), None);
+}
+
+#[test]
+fn a_browser_does_not_run_what_it_receives() {
+    let server = start(PLAIN_1);
+    let stream = Stream::with(&server, "", "{\"download_headers\":{\"Content-Type\":\"text/html\"}}");
+    let mut client = server.client();
+    client.request(&format!("GET {}", stream.path), &["Service-Worker: script"]).answer().assert(400);
+    let mut receiver = stream.get();
+    stream.put_all(b"<script>").answer().assert(200);
+    let answer = receiver.answer();
+    assert_eq!(answer.get("content-security-policy"), Some("sandbox"));
+    assert_eq!(answer.get("x-content-type-options"), Some("nosniff"));
+}
+
+#[test]
+fn another_base_path() {
+    let server = start_with(PLAIN_1, |c| c.base_path = "/a/b/".into());
+    server.client().post("/a/b/stream", &[], b"").answer().assert(201);
+    server.client().post("/stream", &[], b"").answer().assert(404);
+    server.client().request("GET /a/b/ping", &[]).answer().assert(200);
+}
+
+#[test]
+fn a_thread_for_each_connection() {
+    for tls in [false, true] {
+        let server = start(Setup { tls, threads: 0 });
+        let stream = Stream::with(&server, "?n=2", "");
+        let body = pattern(0, 3 << 20);
+        let receivers = [stream.get(), stream.get()].map(|mut receiver| std::thread::spawn(move || receiver.answer()));
+        stream.put_all(&body).answer().assert(200);
+        for receiver in receivers {
+            assert!(receiver.join().expect("no panic").assert(200).body == body);
+        }
+    }
+}
+
+#[test]
+fn both_ends_leave_whenever_they_like() {
+    // Whatever happens, every stream comes to an end, and nobody hangs.
+    let server = start(Setup { tls: false, threads: 2 });
+    for i in 0..60usize {
+        let stream = Stream::with(&server, if i % 4 == 0 { "?n=2" } else { "" }, "");
+        let sides: Vec<bool> = if i % 4 == 0 { vec![true, false, false] } else { vec![true, false] };
+        std::thread::scope(|scope| {
+            for source in sides {
+                let (server, stream) = (&server, &stream);
+                scope.spawn(move || {
+                    let mut client = server.client();
+                    if source {
+                        let framing = if i % 2 == 0 { "Content-Length: 70000" } else { "Transfer-Encoding: chunked" };
+                        client.request(&format!("PUT {}", stream.path), &[framing]);
+                        let part = pattern(0, if i % 3 == 0 { 70_000 } else { 30_000 });
+                        let _ = if i % 2 == 0 { client.try_send(part) } else { client.try_chunk(&part) };
+                    } else {
+                        client.request(&format!("GET {}", stream.path), &[]);
+                    }
+                    if i % 5 > 2 {
+                        let _ = client.is_silent(Duration::from_millis(2));
+                    }
+                    client.leave();
+                });
+            }
+        });
+        let _ = stream.error("");
+        for _ in 0..20_000 {
+            if stream.status().contains("\"active\":false") {
+                break;
+            }
+            let _ = stream.error("");
+        }
+        assert!(stream.status().contains("\"active\":false"), "{}", stream.status());
+    }
+}

@@ -1,0 +1,193 @@
+//! The rendezvous' contract, case by case, over real sockets: plain and TLS, with one loop and with two, so that the
+//! sides of a stream meet on different ones.
+
+#![cfg(all(feature = "relay", feature = "tls"))]
+
+use std::time::Duration;
+
+use uncork::relay::RendezvousConfig;
+
+mod ends;
+mod errors;
+mod limits;
+mod meeting;
+mod several;
+#[path = "../support/mod.rs"]
+#[allow(dead_code)] // the session relay's tests use the rest
+mod support;
+
+use support::{Answer, Client, Setup, TestServer};
+
+/// A moment, to see that nothing happens. The only waiting in here, and never for something to happen.
+const MOMENT: Duration = Duration::from_millis(40);
+
+const PLAIN_1: Setup = Setup { tls: false, threads: 1 };
+
+/// Each case in four set-ups.
+macro_rules! in_every_setup {
+    ($($room:ident::$case:ident),* $(,)?) => {
+        in_every_setup! { @ plain_1, false, 1, $($room::$case)* }
+        in_every_setup! { @ plain_2, false, 2, $($room::$case)* }
+        in_every_setup! { @ tls_1, true, 1, $($room::$case)* }
+        in_every_setup! { @ tls_2, true, 2, $($room::$case)* }
+    };
+    (@ $name:ident, $tls:expr, $threads:expr, $($room:ident::$case:ident)*) => {
+        mod $name {
+            const SETUP: super::Setup = super::Setup { tls: $tls, threads: $threads };
+            $(#[test] fn $case() { super::$room::$case(SETUP); })*
+        }
+    };
+}
+
+in_every_setup! {
+    meeting::creation, meeting::routes, meeting::put_meets_get, meeting::fields_are_passed_on,
+    meeting::an_empty_upload, meeting::chunked_is_progressive, meeting::a_receiver_of_http_1_0,
+    meeting::the_body_is_asked_for_at_once_and_not_read, meeting::a_stalled_receiver_stops_its_source,
+    meeting::a_declared_length_is_kept_or_broken, meeting::status_tells,
+    ends::a_waiting_side_drops, ends::a_source_is_lost, ends::a_source_is_lost_before_its_first_byte,
+    ends::a_source_is_lost_and_that_shows, ends::a_destination_is_lost, ends::time_is_over, ends::stopping,
+    errors::second_ones_are_refused_and_the_first_go_on, errors::posted_to_one_who_waits,
+    errors::posted_before_anybody_came, errors::posted_too_late, errors::posted_badly,
+    several::three_and_one_is_slow, several::one_of_three_is_lost, several::one_that_left_makes_room,
+    several::a_source_that_left_is_told_of,
+}
+
+fn start(setup: Setup) -> TestServer {
+    start_with(setup, |_| ())
+}
+
+fn start_with(setup: Setup, change: impl FnOnce(&mut RendezvousConfig)) -> TestServer {
+    let mut config = RendezvousConfig { ttl: Duration::from_secs(600), ..RendezvousConfig::default() };
+    change(&mut config);
+    TestServer::start(setup, config)
+}
+
+/// A stream, and how to get at its sides.
+struct Stream<'a> {
+    server: &'a TestServer,
+    path: String,
+}
+
+impl<'a> Stream<'a> {
+    fn new(server: &'a TestServer) -> Self {
+        Self::with(server, "", "")
+    }
+
+    fn with(server: &'a TestServer, query: &str, json: &str) -> Self {
+        let answer = server.client().post(&format!("/stream{query}"), &[], json.as_bytes()).answer();
+        let id = answer.assert(201).text().strip_prefix("{\"stream\":\"").and_then(|rest| rest.strip_suffix("\"}"));
+        Self { server, path: format!("/stream/{}", id.expect("an id")) }
+    }
+
+    /// A receiver that has reached the server.
+    fn get(&self) -> Client {
+        self.get_with("")
+    }
+
+    fn get_with(&self, query: &str) -> Client {
+        let mut client = self.server.client();
+        self.server.seen(|| {
+            client.request(&format!("GET {}{query}", self.path), &[]);
+        });
+        client
+    }
+
+    /// A source whose head has reached the server.
+    fn put(&self, framing: &str) -> Client {
+        let mut client = self.server.client();
+        self.server.seen(|| {
+            client.request(&format!("PUT {}", self.path), &[framing]);
+        });
+        client
+    }
+
+    fn put_all(&self, body: &[u8]) -> Client {
+        let mut client = self.put(&format!("Content-Length: {}", body.len()));
+        let _ = client.try_send(body);
+        client
+    }
+
+    fn status(&self) -> String {
+        self.server.client().request(&format!("GET {}/status", self.path), &[]).answer().assert(200).text().to_owned()
+    }
+
+    #[track_caller]
+    fn is(&self, state: &str) -> String {
+        let status = self.status();
+        assert!(status.contains(&format!("\"state\":\"{state}\"")), "{status}");
+        let active = ["CREATED", "SRC_CONNECTED", "DST_CONNECTED", "STREAMING"].contains(&state);
+        assert!(status.contains(&format!("\"active\":{active}")), "{status}");
+        assert_eq!(status.contains("\"deactivated_at\""), !active, "{status}");
+        status
+    }
+
+    /// Asks until it is in that state: for what is noticed on a loop that is not ours.
+    #[track_caller]
+    fn becomes(&self, state: &str) -> String {
+        for _ in 0..2000 {
+            if self.status().contains(&format!("\"state\":\"{state}\"")) {
+                break;
+            }
+            std::thread::yield_now();
+        }
+        self.is(state)
+    }
+
+    fn error(&self, json: &str) -> Answer {
+        self.server.client().post(&format!("{}/error", self.path), &[], json.as_bytes()).answer()
+    }
+}
+
+/// The one body an error has.
+#[track_caller]
+fn is_error(answer: &Answer, status: u16, name: &str, message: &str) {
+    answer.assert(status);
+    assert_eq!(answer.get("content-type"), Some("application/json"));
+    assert_eq!(answer.text(), format!("{{\"name\":\"{name}\",\"message\":\"{message}\"}}"));
+}
+
+#[track_caller]
+fn not_found(answer: &Answer) {
+    is_error(answer, 404, "SessionNotFoundError", "The specified session id does not exist");
+}
+
+const SOURCE_CLOSED: (u16, &str, &str) = (502, "StreamSourceError", "Stream source closed unexpectedly");
+const DESTINATION_CLOSED: (u16, &str, &str) = (502, "StreamDestinationError", "Stream destination closed unexpectedly");
+
+#[track_caller]
+fn is_fault(answer: &Answer, (status, name, message): (u16, &str, &str)) {
+    is_error(answer, status, name, message);
+}
+
+/// Bytes that show when one is missing, doubled or moved.
+fn pattern(from: usize, len: usize) -> Vec<u8> {
+    let one: Vec<u8> = (0..251).map(|i| ((from + i) % 251) as u8).collect();
+    let mut all = one.repeat(len.div_ceil(251));
+    all.truncate(len);
+    all
+}
+
+/// Sends until nothing is taken any more: how much that was.
+fn push_until_stuck(source: &mut Client, total: usize) -> usize {
+    let block = pattern(0, 251 * 1024);
+    let mut sent = 0;
+    while sent < total {
+        let from = sent % 251;
+        let n = (total - sent).min(block.len() - from);
+        match source.push(&block[from..from + n], 5 * MOMENT) {
+            Some(n) => sent += n,
+            None => break,
+        }
+    }
+    sent
+}
+
+/// Receives `total` bytes of the pattern.
+fn receive(receiver: &mut Client, total: usize) {
+    let (expected, mut got) = (pattern(0, 251 + (64 << 10)), 0);
+    while got < total {
+        let bytes = receiver.some((total - got).min(64 << 10)).expect("more");
+        assert!(bytes == expected[got % 251..][..bytes.len()], "wrong within {} from {got}", bytes.len());
+        got += bytes.len();
+    }
+}

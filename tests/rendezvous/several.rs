@@ -1,0 +1,94 @@
+//! Several receivers.
+
+use super::*;
+
+pub(crate) fn three_and_one_is_slow(setup: Setup) {
+    // More than all the sockets on the way hold.
+    const TOTAL: usize = 24 << 20;
+    let server = start(setup);
+    let stream = Stream::with(&server, "?n=3", "");
+    let mut receivers: Vec<Client> = (0..2).map(|_| stream.get()).collect();
+    let mut source = stream.put(&format!("Content-Length: {TOTAL}"));
+    assert!(receivers[0].is_silent(MOMENT), "not everybody is there");
+    stream.is("SRC_CONNECTED");
+    receivers.push(stream.get());
+    stream.is("STREAMING");
+    let taken = "A client has already connected to the destination side of this stream";
+    is_error(&stream.get().answer(), 429, "AlreadyConnectedError", taken);
+    let slow = receivers.pop();
+    // The others take whatever comes; and yet the source is stopped by the one who does not.
+    let others: Vec<_> = receivers
+        .into_iter()
+        .map(|mut receiver| {
+            std::thread::spawn(move || {
+                assert_eq!(receiver.head().assert(200).get("content-length"), Some(&*TOTAL.to_string()));
+                receive(&mut receiver, TOTAL);
+            })
+        })
+        .collect();
+    let sent = push_until_stuck(&mut source, TOTAL);
+    assert!(sent < TOTAL, "it did not wait for the slowest");
+    let rest = std::thread::spawn(move || source.send(pattern(sent, TOTAL - sent)).answer());
+    let mut slow = slow.expect("the third");
+    slow.head().assert(200);
+    receive(&mut slow, TOTAL);
+    others.into_iter().for_each(|other| other.join().expect("no panic"));
+    rest.join().expect("no panic").assert(200);
+    assert!(stream.is("FINISHED").ends_with(&format!("\"bytes_transferred\":{TOTAL}}}")));
+}
+
+pub(crate) fn one_of_three_is_lost(setup: Setup) {
+    let server = start(setup);
+    let stream = Stream::with(&server, "?n=3", "");
+    let mut receivers: Vec<Client> = (0..3).map(|_| stream.get()).collect();
+    let mut source = stream.put("Transfer-Encoding: chunked");
+    source.chunk(b"part");
+    let heads: Vec<Answer> = receivers.iter_mut().map(Client::head).collect();
+    let lost = receivers.pop().expect("three");
+    // Its end is noticed when it is sent something; the others get everything.
+    server.ended(|| {
+        lost.leave();
+        for _ in 0..20 {
+            source.chunk(b"more");
+        }
+    });
+    source.chunk(b"");
+    for (receiver, head) in receivers.iter_mut().zip(&heads) {
+        assert_eq!(receiver.body(head).expect("whole"), [&b"part"[..], &b"more".repeat(20)].concat());
+    }
+    is_fault(&source.answer(), DESTINATION_CLOSED);
+    stream.is("DST_DISCONNECTED");
+}
+
+pub(crate) fn one_that_left_makes_room(setup: Setup) {
+    let server = start(setup);
+    let stream = Stream::with(&server, "?n=2", "");
+    let gone = stream.get();
+    let mut first = stream.get();
+    server.ended(|| gone.leave());
+    stream.is("DST_CONNECTED");
+    let mut source = stream.put_all(b"hello");
+    assert!(first.is_silent(MOMENT));
+    let mut second = stream.get();
+    assert_eq!(first.answer().text(), "hello");
+    assert_eq!(second.answer().text(), "hello");
+    source.answer().assert(200);
+}
+
+pub(crate) fn a_source_that_left_is_told_of(setup: Setup) {
+    let server = start(setup);
+    let stream = Stream::with(&server, "?n=2", "");
+    let mut first = stream.get();
+    let source = stream.put("Content-Length: 5");
+    server.ended(|| source.leave());
+    is_fault(&first.answer(), SOURCE_CLOSED);
+    not_found(&stream.get().answer());
+    stream.is("SRC_DISCONNECTED");
+    // An error is for everybody who waits.
+    let stream = Stream::with(&server, "?n=2", "");
+    let mut waiting = [stream.get(), stream.put("Content-Length: 5")];
+    stream.error("{\"http_status\":410}").assert(200);
+    waiting.iter_mut().for_each(|client| {
+        client.answer().assert(410);
+    });
+}

@@ -1,0 +1,151 @@
+//! What a peer may not do, and what is done when it does nothing.
+
+#![expect(clippy::disallowed_methods, reason = "a peer that is silent for a while")]
+
+use std::time::Duration;
+
+use uncork::{
+    Limits,
+    ws::{Config, How},
+};
+
+use crate::{
+    peer::{BEGIN_TEXT, BINARY, CLOSE, MORE, PING, PLAIN, PONG, Peer, TEXT, echo, echo_within, frame, speaking},
+    wire::Finish,
+    world::bytes,
+};
+
+/// Long enough for anything to be noticed that should not be.
+const MOMENT: Duration = Duration::from_millis(100);
+/// Short, for what is waited for.
+const SOON: Duration = Duration::from_millis(30);
+
+fn small() -> Config {
+    Config::new().message(1000).frame(600).fragments(3)
+}
+
+#[test]
+fn what_is_too_big_is_refused() {
+    let (host, closed) = echo_within(&PLAIN, Limits::default(), small());
+    #[rustfmt::skip]
+    let rows: &[(Vec<u8>, &str)] = &[
+        (frame(BINARY, bytes(601)),                                                           "frame too big"),
+        // Before it has arrived.
+        (frame(BINARY, bytes(100_000))[..14].to_vec(),                                        "frame too big"),
+        ([frame(BEGIN_TEXT, "x".repeat(600)), frame(MORE, "x".repeat(401))].concat(),         "message too big"),
+        ([frame(BEGIN_TEXT, ""), frame(MORE, ""), frame(MORE, ""), frame(MORE, "")].concat(), "too many fragments"),
+    ];
+    for (wrong, rule) in rows {
+        let mut peer = Peer::open(&host);
+        peer.wire.send(wrong);
+        peer.closed(1009, rule);
+        assert_eq!(closed.next().how, How::Refused { code: 1009, rule });
+    }
+    let mut peer = Peer::open(&host);
+    peer.send(BEGIN_TEXT, "x".repeat(600)).send(0x80, "x".repeat(400)).expect(TEXT, "x".repeat(1000));
+    peer.close();
+}
+
+/// The engine may hold less of the input than a frame has, and less of the output.
+#[test]
+fn frames_may_be_larger_than_the_engines_buffers() {
+    let limits = Limits { upgrade_input: 16, output: 16, ..Limits::default() };
+    let (host, _closed) = echo_within(&PLAIN, limits, Config::new());
+    let mut peer = Peer::open(&host);
+    for n in [0, 10, 125, 126, 5000, 100_000] {
+        peer.send(BINARY, bytes(n)).expect(BINARY, bytes(n));
+        peer.send(PING, bytes(n.min(125))).expect(PONG, bytes(n.min(125)));
+    }
+    peer.close();
+}
+
+#[test]
+fn a_silent_peer_is_pinged_and_one_that_does_not_answer_is_left() {
+    let config = Config::new().ping_every(SOON).pong_within(Duration::from_secs(20));
+    let (host, closed) = echo_within(&PLAIN, Limits::default(), config);
+    let mut peer = Peer::open(&host);
+    for _ in 0..3 {
+        peer.expect(PING, "").send(PONG, "");
+    }
+    // Whatever it says is an answer.
+    peer.expect(PING, "").send(TEXT, "here").expect(TEXT, "here");
+    peer.expect(PING, "").send(CLOSE, "").expect(CLOSE, "");
+    assert_eq!(closed.next().how, How::PeerClosed);
+
+    let config = Config::new().ping_every(SOON).pong_within(SOON);
+    let (host, closed) = echo_within(&PLAIN, Limits::default(), config);
+    let mut peer = Peer::open(&host);
+    peer.expect(PING, "").wire.ends(Finish::Clean);
+    let why = closed.next();
+    assert_eq!((why.code, why.how), (1006, How::NoPong));
+}
+
+#[test]
+fn a_ping_can_be_switched_off_and_idle_ends() {
+    let (host, closed) = echo_within(&PLAIN, Limits::default(), Config::new().ping_every(None).idle_timeout(MOMENT));
+    let mut peer = Peer::open(&host);
+    for _ in 0..4 {
+        std::thread::sleep(MOMENT / 3);
+        peer.send(PING, "").expect(PONG, "");
+    }
+    peer.wire.ends(Finish::Clean);
+    assert_eq!(closed.next().how, How::Idle);
+}
+
+#[test]
+fn a_close_that_is_not_answered_is_given_up() {
+    let config = Config::new().close_within(SOON);
+    let (host, senders) = speaking(&PLAIN, config.clone(), || |_: uncork::ws::Message<'_>, _| {});
+    let mut peer = Peer::open(&host);
+    senders.next().close(1000, "");
+    peer.closed(1000, "");
+    // Nor is one that can't be sent.
+    let (host, closed) = echo_within(&PLAIN, Limits::default(), config);
+    let mut peer = Peer::over(host.connect_narrow());
+    let message = bytes(1 << 20);
+    (0..10).for_each(|_| _ = peer.wire.push(&frame(BINARY, &message), MOMENT));
+    host.stopper.graceful(Duration::from_secs(20));
+    assert_eq!(closed.next().how, How::NoClose);
+}
+
+/// A peer that sends and does not read is not read from, and costs no more than the limits say.
+#[test]
+fn a_peer_that_does_not_read_is_pushed_back() {
+    let (host, _closed) = echo_within(&PLAIN, Limits::default(), Config::new().queue(100_000));
+    let mut peer = Peer::over(host.connect_narrow());
+    let message = frame(BINARY, bytes(10_000));
+    let all = message.repeat(5000);
+    let sent = peer.wire.push(&all, MOMENT * 3);
+    assert!(sent < all.len(), "50 MB were taken and nothing was read");
+    let mut other = Peer::open(&host);
+    other.send(TEXT, "unimpressed").expect(TEXT, "unimpressed");
+    // It reads again: all that was taken comes back.
+    let whole = sent / message.len();
+    (0..whole).for_each(|_| _ = peer.expect(BINARY, bytes(10_000)));
+    peer.wire.send(&all[sent..(whole + 1) * message.len()]);
+    peer.expect(BINARY, bytes(10_000));
+    peer.close();
+}
+
+/// A flood of pings from a peer that does not read: at most one pong waits.
+#[test]
+fn a_flood_of_pings_is_answered_as_far_as_it_is_read() {
+    let (host, _closed) = echo(&PLAIN);
+    let mut peer = Peer::over(host.connect_narrow());
+    let ping = frame(PING, bytes(125));
+    let flood = ping.repeat(200_000);
+    // All of it is taken: pings are read, whatever becomes of the pongs.
+    let mut sent = 0;
+    while sent < flood.len() {
+        let n = peer.wire.push(&flood[sent..], MOMENT * 50);
+        assert!(n > 0, "a flood of pings is read on");
+        sent += n;
+    }
+    peer.send(PING, "last");
+    let mut pongs = 0;
+    while peer.next() != (PONG, b"last".to_vec()) {
+        pongs += 1;
+    }
+    assert!(pongs < 200_000, "some were skipped");
+    peer.close();
+}

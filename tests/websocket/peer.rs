@@ -1,0 +1,176 @@
+//! A client that sends exactly the frames it is told and shows exactly those that come; and servers to try it on.
+
+use std::sync::mpsc;
+
+use uncork::{
+    Action, Limits, Request,
+    ws::{self, Closed, Config, Done, Message, Sender, Speaker},
+};
+
+use crate::{
+    wire::{Answer, Finish, Wire},
+    world::{Host, Mode, Told, World, telling},
+};
+
+pub(crate) const TEXT: u8 = 0x81;
+pub(crate) const BINARY: u8 = 0x82;
+pub(crate) const CLOSE: u8 = 0x88;
+pub(crate) const PING: u8 = 0x89;
+pub(crate) const PONG: u8 = 0x8a;
+/// Without FIN.
+pub(crate) const BEGIN_TEXT: u8 = 0x01;
+pub(crate) const MORE: u8 = 0x00;
+pub(crate) const END: u8 = 0x80;
+
+/// Where a test that is not about the engine takes place.
+pub(crate) const PLAIN: World = World { mode: Mode::Threads, tls: false };
+
+/// The fields every handshake has.
+pub(crate) const HANDSHAKE: [&str; 4] = [
+    "Upgrade: websocket",
+    "Connection: keep-alive, Upgrade",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    "Sec-WebSocket-Version: 13",
+];
+
+/// A frame, masked.
+pub(crate) fn frame(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
+    let (payload, key) = (payload.as_ref(), [0x12, 0x34, 0x56, 0x78]);
+    let mut frame = vec![first];
+    match payload.len() {
+        n @ 0..126 => frame.push(0x80 | n as u8),
+        n @ 126..=0xffff => {
+            frame.push(0x80 | 126);
+            frame.extend((n as u16).to_be_bytes());
+        }
+        n => {
+            frame.push(0x80 | 127);
+            frame.extend((n as u64).to_be_bytes());
+        }
+    }
+    frame.extend(key);
+    frame.extend(payload.iter().enumerate().map(|(i, b)| b ^ key[i & 3]));
+    frame
+}
+
+/// One end of a WebSocket.
+pub(crate) struct Peer {
+    pub(crate) wire: Wire,
+}
+
+impl Peer {
+    pub(crate) fn open(host: &Host) -> Self {
+        Self::over(host.connect())
+    }
+
+    pub(crate) fn over(mut wire: Wire) -> Self {
+        wire.request("GET /", &HANDSHAKE).head().is(101);
+        Self { wire }
+    }
+
+    pub(crate) fn open_with(host: &Host, fields: &[&str]) -> (Self, Answer) {
+        let mut wire = host.connect();
+        let head = wire.request("GET /", &[&HANDSHAKE[..], fields].concat()).head();
+        (Self { wire }, head)
+    }
+
+    #[track_caller]
+    pub(crate) fn send(&mut self, first: u8, payload: impl AsRef<[u8]>) -> &mut Self {
+        self.wire.send(frame(first, payload));
+        self
+    }
+
+    /// The next frame: its first byte, and its payload.
+    #[track_caller]
+    pub(crate) fn next(&mut self) -> (u8, Vec<u8>) {
+        let head = self.wire.exactly(2);
+        let len = match head[1] {
+            126 => self.wire.exactly(2).iter().fold(0, |n, b| n << 8 | usize::from(*b)),
+            127 => self.wire.exactly(8).iter().fold(0, |n, b| n << 8 | usize::from(*b)),
+            n => n.into(),
+        };
+        assert!(len < 1 << 30, "a server doesn't mask");
+        (head[0], self.wire.exactly(len))
+    }
+
+    #[track_caller]
+    pub(crate) fn expect(&mut self, first: u8, payload: impl AsRef<[u8]>) -> &mut Self {
+        let got = self.next();
+        let shown = |first: u8, payload: &[u8]| format!("{first:#x} {} {:.300}", payload.len(), payload.escape_ascii());
+        assert!(got == (first, payload.as_ref().to_vec()), "{}", shown(got.0, &got.1));
+        self
+    }
+
+    /// A Close with this code and reason comes, and behind it the end.
+    #[track_caller]
+    pub(crate) fn closed(&mut self, code: u16, reason: &str) {
+        self.expect(CLOSE, [&code.to_be_bytes(), reason.as_bytes()].concat());
+        self.wire.ends(Finish::Clean);
+    }
+
+    /// Closes, in order.
+    #[track_caller]
+    pub(crate) fn close(mut self) {
+        self.send(CLOSE, b"\x03\xe8").closed(1000, "");
+    }
+}
+
+/// Echoes, and tells how it was closed.
+pub(crate) struct Echo {
+    pub(crate) sender: Option<Sender>,
+    pub(crate) tell: mpsc::Sender<Closed>,
+}
+
+impl Speaker for Echo {
+    fn open(&mut self, sender: &Sender) {
+        self.sender = Some(sender.clone());
+    }
+
+    fn message(&mut self, message: Message<'_>, done: Done) {
+        let sender = self.sender.as_ref().expect("opened first");
+        if sender.message(message).is_err() {
+            assert!(sender.is_closed(), "there is always room");
+        }
+        sender.on_room(move || done.next());
+    }
+
+    fn closed(&mut self, why: &Closed) {
+        let _ = self.tell.send(why.clone());
+    }
+}
+
+/// A server of echoes.
+pub(crate) fn echo(world: &World) -> (Host, Told<Closed>) {
+    echo_within(world, Limits::default(), Config::new())
+}
+
+pub(crate) fn echo_within(world: &World, limits: Limits, config: Config) -> (Host, Told<Closed>) {
+    let (tell, closed) = telling();
+    let host = world.serve_within(limits, move |req: &mut Request<'_>| -> Action {
+        match ws::check(req) {
+            Ok(accept) => accept.config(config.clone()).switch(Echo { sender: None, tell: tell.clone() }).0.into(),
+            Err(refusal) => refusal.into(),
+        }
+    });
+    (host, closed)
+}
+
+/// A server of one speaker each; the test gets the senders.
+pub(crate) fn speaking<S: Speaker + 'static>(
+    world: &World,
+    config: Config,
+    make: impl Fn() -> S + Clone + Send + 'static,
+) -> (Host, Told<Sender>) {
+    let (tell, senders) = telling();
+    let host = world.serve(move |req: &mut Request<'_>| -> Action {
+        match ws::check(req) {
+            Ok(accept) => {
+                let (switch, sender) = accept.config(config.clone()).switch(make());
+                let _ = tell.send(sender);
+                switch.into()
+            }
+            Err(refusal) => refusal.into(),
+        }
+    });
+    (host, senders)
+}

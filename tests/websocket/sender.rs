@@ -1,0 +1,284 @@
+//! Speaking: queues that are full, frames that are shared, endings, and the turn that is kept.
+
+#![expect(clippy::disallowed_methods, reason = "a server that is left alone for a while")]
+
+use std::{
+    sync::mpsc::{Receiver, channel},
+    time::Duration,
+};
+
+use uncork::ws::{Closed, Config, Done, Frame, Full, How, Kind, Message, Part, Sender, Speaker};
+
+use crate::{
+    peer::{BEGIN_TEXT, BINARY, CLOSE, END, MORE, PING, PLAIN, PONG, Peer, TEXT, speaking},
+    wire::Finish,
+    world::{bytes, telling},
+};
+
+const MOMENT: Duration = Duration::from_millis(100);
+
+/// Hears nothing, and tells how it was closed.
+struct Deaf(std::sync::mpsc::Sender<Closed>);
+
+impl Speaker for Deaf {
+    fn message(&mut self, _: Message<'_>, _: Done) {}
+
+    fn closed(&mut self, why: &Closed) {
+        let _ = self.0.send(why.clone());
+    }
+}
+
+/// Sends until it is told that the queue is full; how many messages were taken.
+fn fill(sender: &Sender, frame: &Frame) -> usize {
+    let mut taken = 0;
+    loop {
+        match sender.send(frame) {
+            Ok(()) => taken += 1,
+            Err(Full::Queue) => return taken,
+            Err(Full::Closed) => panic!("closed"),
+        }
+        if sender.queued() == 0 {
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_full_queue_says_so_and_says_when_there_is_room() {
+    let (host, senders) = speaking(&PLAIN, Config::new().queue(300_000), || |_: Message<'_>, _| {});
+    let mut peer = Peer::over(host.connect_narrow());
+    let sender = senders.next();
+    let frame = Frame::binary(&bytes(10_000));
+    let mut taken = fill(&sender, &frame);
+    // What the system takes in the meantime makes room again.
+    while let Ok(()) = {
+        std::thread::sleep(MOMENT / 5);
+        sender.send(&frame)
+    } {
+        taken += 1 + fill(&sender, &frame);
+    }
+    assert!(sender.queued() >= 300_000 && sender.queued() < 300_000 + frame.len(), "{}", sender.queued());
+    let (tell, told) = channel();
+    let weak = sender.clone();
+    sender.on_room(move || tell.send(weak.queued()).expect("waited for"));
+    assert!(told.recv_timeout(MOMENT).is_err(), "there is no room while nobody reads");
+    (0..taken).for_each(|_| _ = peer.expect(BINARY, bytes(10_000)));
+    assert!(told.recv_timeout(crate::wire::PATIENCE).expect("room") <= 150_000);
+    assert_eq!(sender.send(&frame), Ok(()));
+    peer.expect(BINARY, bytes(10_000));
+    peer.close();
+}
+
+#[test]
+fn messages_are_counted_too() {
+    let (host, senders) = speaking(&PLAIN, Config::new().queue_messages(2), || |_: Message<'_>, _| {});
+    let mut peer = Peer::over(host.connect_narrow());
+    let sender = senders.next();
+    let large = Frame::binary(&bytes(20 << 20));
+    // The first is being sent, which takes until somebody reads; two wait.
+    assert_eq!(sender.send(&large), Ok(()));
+    while sender.queued() > 0 {
+        std::thread::sleep(MOMENT / 10);
+    }
+    let results: Vec<_> = (0..6).map(|i| sender.text(&i.to_string())).collect();
+    let taken = results.iter().filter(|result| result.is_ok()).count();
+    assert_eq!(taken, 3, "one that is next, and two behind it: {results:?}");
+    peer.expect(BINARY, bytes(20 << 20)).expect(TEXT, "0").expect(TEXT, "1").expect(TEXT, "2");
+    peer.close();
+}
+
+#[test]
+fn one_frame_goes_to_many() {
+    let (host, senders) = speaking(&PLAIN, Config::new(), || |_: Message<'_>, _| {});
+    let mut peers: Vec<Peer> = (0..100).map(|_| Peer::open(&host)).collect();
+    let senders: Vec<Sender> = peers.iter().map(|_| senders.next()).collect();
+    assert!(senders[0].same(&senders[0].clone()) && !senders[0].same(&senders[1]));
+    for frame in [Frame::text("news"), Frame::binary(&bytes(100_000)), Frame::text_parts(&["in ", "parts"])] {
+        senders.iter().for_each(|sender| sender.send(&frame).expect("room"));
+        let first = if frame.kind() == Kind::Text { TEXT } else { BINARY };
+        peers.iter_mut().for_each(|peer| _ = peer.expect(first, frame.payload()));
+    }
+    peers.into_iter().for_each(Peer::close);
+}
+
+#[test]
+fn what_is_queued_goes_out_before_the_stream_ends() {
+    let (tell, closed) = telling();
+    let (host, senders) = speaking(&PLAIN, Config::new(), move || Deaf(tell.clone()));
+    let mut peer = Peer::over(host.connect_narrow());
+    let sender = senders.next();
+    sender.binary(&bytes(3 << 20)).expect("room");
+    sender.hang_up();
+    assert_eq!(sender.text("late"), Err(Full::Closed));
+    peer.expect(BINARY, bytes(3 << 20)).wire.ends(Finish::Clean);
+    let why = closed.next();
+    assert_eq!((why.code, why.how, why.is_clean()), (1006, How::HungUp, false));
+    // The same in order.
+    let mut peer = Peer::over(host.connect_narrow());
+    let sender = senders.next();
+    sender.binary(&bytes(3 << 20)).expect("room");
+    sender.ping(b"").expect("room");
+    sender.close(1000, "done");
+    sender.close(1001, "of no effect");
+    sender.hang_up();
+    peer.expect(BINARY, bytes(3 << 20)).expect(PING, "").expect(CLOSE, [&1000u16.to_be_bytes()[..], b"done"].concat());
+    peer.send(CLOSE, 1000u16.to_be_bytes()).wire.ends(Finish::Clean);
+    assert_eq!(closed.next().how, How::WeClosed);
+    assert!(closed.rest().is_empty(), "told once");
+}
+
+#[test]
+fn killed_is_at_once() {
+    let (tell, closed) = telling();
+    let (host, senders) = speaking(&PLAIN, Config::new(), move || Deaf(tell.clone()));
+    let mut peer = Peer::over(host.connect_narrow());
+    let sender = senders.next();
+    let frame = Frame::binary(&bytes(100_000));
+    fill(&sender, &frame);
+    let (tell, told) = channel();
+    sender.on_room(move || tell.send(()).expect("waited for"));
+    sender.kill();
+    assert!(told.recv_timeout(crate::wire::PATIENCE).is_ok(), "whoever waits for room is told");
+    assert_eq!(closed.next().how, How::Killed);
+    assert_eq!((sender.send(&frame), sender.is_closed(), sender.queued()), (Err(Full::Closed), true, 0));
+    let (_, end) = peer.wire.until_end();
+    assert_eq!(end, Finish::Reset);
+    let (tell, told) = channel();
+    sender.on_room(move || tell.send(()).expect("waited for"));
+    assert!(told.try_recv().is_ok(), "at once, when it is over");
+}
+
+/// Keeps its turn, and tells what it heard.
+struct Slow(std::sync::mpsc::Sender<(String, Done)>);
+
+impl Speaker for Slow {
+    fn message(&mut self, message: Message<'_>, done: Done) {
+        let Message::Text(text) = message else { panic!("text only") };
+        self.0.send((text.to_owned(), done)).expect("waited for");
+    }
+}
+
+fn slow(config: Config) -> (crate::world::Host, Receiver<(String, Done)>) {
+    let (tell, told) = channel();
+    let (host, _) = speaking(&PLAIN, config, move || Slow(tell.clone()));
+    (host, told)
+}
+
+#[test]
+fn the_next_message_is_told_when_the_last_one_is_done_with() {
+    let (host, told) = slow(Config::new());
+    let mut peer = Peer::open(&host);
+    for text in ["a", "b", "c", "d"] {
+        peer.send(TEXT, text);
+    }
+    peer.send(PING, "p");
+    for (i, text) in ["a", "b", "c", "d"].into_iter().enumerate() {
+        let (heard, done) = told.recv_timeout(crate::wire::PATIENCE).expect("heard");
+        assert_eq!(heard, text);
+        assert!(told.recv_timeout(MOMENT).is_err(), "one at a time");
+        // By word, and by dropping it; both from another thread.
+        if i % 2 == 0 { done.next() } else { drop(done) }
+    }
+    peer.expect(PONG, "p");
+    peer.close();
+}
+
+/// Who is not read from can't be expected to answer pings.
+#[test]
+fn no_clock_runs_against_a_peer_that_is_not_read_from() {
+    let soon = Duration::from_millis(20);
+    let (host, told) = slow(Config::new().ping_every(soon).pong_within(soon).idle_timeout(soon * 2));
+    let mut peer = Peer::open(&host);
+    peer.send(TEXT, "a");
+    let (_, done) = told.recv_timeout(crate::wire::PATIENCE).expect("heard");
+    std::thread::sleep(soon * 10);
+    peer.send(TEXT, "b");
+    done.next();
+    assert_eq!(told.recv_timeout(crate::wire::PATIENCE).expect("heard").0, "b");
+}
+
+/// Hears parts.
+struct Streaming(std::sync::mpsc::Sender<(String, bool, bool)>);
+
+impl Speaker for Streaming {
+    fn message(&mut self, _: Message<'_>, _: Done) {
+        panic!("it asked for parts");
+    }
+
+    fn streams(&self) -> bool {
+        true
+    }
+
+    fn part(&mut self, Part { piece, first, last }: Part<'_>, done: Done) {
+        let Message::Text(text) = piece else { panic!("text only") };
+        self.0.send((text.to_owned(), first, last)).expect("waited for");
+        std::thread::spawn(move || done.next());
+    }
+}
+
+#[test]
+fn a_message_can_be_heard_as_it_arrives() {
+    let (tell, told) = channel();
+    let (host, _) = speaking(&PLAIN, Config::new(), move || Streaming(tell.clone()));
+    let mut peer = Peer::open(&host);
+    let next = || told.recv_timeout(crate::wire::PATIENCE).expect("heard");
+    let part = |text: &str, first, last| (text.to_owned(), first, last);
+    peer.send(BEGIN_TEXT, "one");
+    assert_eq!(next(), part("one", true, false));
+    peer.send(MORE, &"tω".as_bytes()[..2]);
+    assert_eq!(next(), part("t", false, false));
+    peer.send(MORE, "").send(PING, "").expect(PONG, "");
+    peer.send(END, &"tω".as_bytes()[2..]);
+    assert_eq!(next(), part("ω", false, true));
+    peer.send(TEXT, "whole");
+    assert_eq!(next(), part("whole", true, true));
+    peer.send(TEXT, "");
+    assert_eq!(next(), part("", true, true));
+    // One that is too big is noticed when it is.
+    peer.send(BEGIN_TEXT, "x").send(CLOSE, "");
+    assert_eq!(next(), part("x", true, false));
+    peer.expect(CLOSE, "").wire.ends(Finish::Clean);
+}
+
+/// Answers pings and pongs with what it hears of them.
+struct Hooks(Option<Sender>);
+
+impl Speaker for Hooks {
+    fn open(&mut self, sender: &Sender) {
+        sender.text("welcome").expect("room");
+        self.0 = Some(sender.clone());
+    }
+
+    fn message(&mut self, _: Message<'_>, _: Done) {}
+
+    fn ping(&mut self, payload: &[u8]) {
+        self.0.as_ref().expect("opened").text(&format!("ping {}", payload.escape_ascii())).expect("room");
+    }
+
+    fn pong(&mut self, payload: &[u8]) {
+        self.0.as_ref().expect("opened").text(&format!("pong {}", payload.escape_ascii())).expect("room");
+    }
+}
+
+#[test]
+fn a_speaker_may_begin_and_hears_of_pings() {
+    let (host, _) = speaking(&PLAIN, Config::new(), || Hooks(None));
+    let mut peer = Peer::open(&host);
+    peer.expect(TEXT, "welcome");
+    peer.send(PING, "1").expect(PONG, "1").expect(TEXT, "ping 1");
+    peer.send(PONG, "2").expect(TEXT, "pong 2");
+    peer.close();
+}
+
+#[test]
+fn what_was_sent_before_the_handshake_was_answered_is_the_first_that_comes() {
+    let host = PLAIN.serve(|req: &mut uncork::Request<'_>| -> uncork::Action {
+        let Ok(accept) = uncork::ws::check(req) else { return uncork::Action::Abort };
+        let (switch, sender) = accept.switch(Hooks(None));
+        sender.text("hello").expect("room");
+        switch.into()
+    });
+    let mut peer = Peer::open(&host);
+    peer.expect(TEXT, "hello").expect(TEXT, "welcome");
+    peer.close();
+}
