@@ -11,7 +11,7 @@ use std::{
 
 use super::Trusted;
 use crate::{
-    base::{Limits, PeerAddr, time::Tick},
+    base::{Limits, PeerAddr, kernel_pipe::KernelPipes, time::Tick},
     transport::{Listener, Security, Socket},
 };
 
@@ -83,8 +83,9 @@ impl Port {
     }
 }
 
-/// Places, shared by all loops of a server.
+/// Places, shared by all loops of a server; and what else they share.
 pub(crate) struct Admission {
+    pub(super) kernel_pipes: Arc<KernelPipes>,
     most: usize,
     most_per_address: usize,
     all: AtomicUsize,
@@ -103,6 +104,7 @@ pub(crate) enum Full {
 impl Admission {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
+            kernel_pipes: Arc::new(KernelPipes::new(limits.kernel_pipes)),
             most: limits.connections,
             most_per_address: limits.connections_per_address,
             all: AtomicUsize::new(0),
@@ -186,7 +188,7 @@ mod tests {
         let admission = admission(9, 1);
         let peer = |ip: [u8; 4]| PeerAddr::tcp((ip, 1).into());
         let (proxy, client) = (peer([10, 0, 0, 1]), peer([192, 0, 2, 1]));
-        let enter = || admission.enter_proxy(&proxy).ok().expect("a place");
+        let enter = || admission.enter_proxy(&proxy).expect("a place");
         let (mut first, mut second) = (enter(), enter());
         assert_eq!(first.speaks_for(client), Ok(()));
         assert_eq!(second.speaks_for(client), Err(Full::Address));

@@ -20,4 +20,5 @@ mod config;
 mod harness;
 mod life;
 mod listeners;
+mod nginx;
 mod proxies;
