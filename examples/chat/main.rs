@@ -15,7 +15,7 @@ use std::{process::ExitCode, time::Duration};
 use clap::Parser;
 use uncork::{
     Action, Handler, Limits, Request, Response,
-    relay::{Gateway, GatewayConfig, OriginPolicy},
+    relay::{Gateway, GatewayCallbacks, GatewayConfig, GatewayLimits, OriginPolicy},
 };
 
 #[path = "../common/mod.rs"]
@@ -81,18 +81,23 @@ fn start() -> Result<Site, Failure> {
     let [application_at, inside_at] = [&application, &inside].map(|server| server.addr().map(|addr| addr.to_string()));
     let url = |path: &str| format!("http://{}{path}", application_at.as_deref().unwrap_or_default());
 
-    let mut config = GatewayConfig::default();
-    config.endpoint = inside_at.unwrap_or_default();
-    config.callback.connect = url("/connect");
-    config.callback.establish = url("/establish");
-    config.callback.receive = url("/receive");
-    config.callback.close = url("/close");
-    config.callback.timeout = Some(Duration::from_secs(10));
-    // Pages of other sites have no business here.
-    config.origin_policy = OriginPolicy::SameOrigin;
-    config.limits.message = 4096;
-    // Nobody waits for long for somebody whose window sleeps.
-    (config.send_queue_size, config.send_timeout) = (64, Some(Duration::from_millis(500)));
+    let config = GatewayConfig {
+        endpoint: inside_at.unwrap_or_default(),
+        callback: GatewayCallbacks {
+            connect: url("/connect"),
+            establish: url("/establish"),
+            receive: url("/receive"),
+            close: url("/close"),
+            timeout: Some(Duration::from_secs(10)),
+        },
+        // Pages of other sites have no business here.
+        origin_policy: OriginPolicy::SameOrigin,
+        // Nobody waits for long for somebody whose window sleeps.
+        send_queue_size: 64,
+        send_timeout: Some(Duration::from_millis(500)),
+        limits: GatewayLimits { message: 4096, ..GatewayLimits::default() },
+        ..GatewayConfig::default()
+    };
     let limits = config.server_limits(Limits::default());
     let gateway = Gateway::new(config).map_err(|fault| Failure(fault.to_string(), 1))?;
 

@@ -73,7 +73,8 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
     // Before anything runs: a signal that comes early must not be lost.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|e| Failure::system(&"can't handle signals", &e))?;
     let admin = admin.map(|(server, is_local)| start_admin(server, is_local, &shared, &services)).transpose()?;
-    let site = Site { shared: shared.clone(), services };
+    let page = services.page(&settings);
+    let site = Site { shared: shared.clone(), services, page };
     let (mode, threads) = (settings.server.mode, loops(&settings));
     let lines: Vec<String> = standing.iter().map(|standing| format!("listening on {}", standing.url)).collect();
     let admin_addr = admin.as_ref().and_then(Running::addr);

@@ -11,7 +11,7 @@ use std::{
 
 use super::Trusted;
 use crate::{
-    base::{Limits, PeerAddr, time::Tick},
+    base::{Limits, PeerAddr, kernel_pipe::KernelPipes, time::Tick},
     transport::{Listener, Security, Socket},
 };
 
@@ -83,8 +83,9 @@ impl Port {
     }
 }
 
-/// Places, shared by all loops of a server.
+/// Places, shared by all loops of a server; and what else they share.
 pub(crate) struct Admission {
+    pub(super) kernel_pipes: Arc<KernelPipes>,
     most: usize,
     most_per_address: usize,
     all: AtomicUsize,
@@ -103,6 +104,7 @@ pub(crate) enum Full {
 impl Admission {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
+            kernel_pipes: Arc::new(KernelPipes::new(limits.kernel_pipes)),
             most: limits.connections,
             most_per_address: limits.connections_per_address,
             all: AtomicUsize::new(0),

@@ -155,7 +155,7 @@ impl<'h> Engine<'h> {
             handler,
             slots: Slab::new(),
             guests: 0,
-            core: Core::new(mailbox, limits, access_log, now),
+            core: Core::new(mailbox, limits, admission.kernel_pipes.clone(), access_log, now),
             ports,
             admission,
             elsewhere,
@@ -552,6 +552,12 @@ impl Slot {
             return Ok(());
         }
         let Some(timer) = self.clock else { return Ok(()) };
+        if timer == Timer::Body
+            && let Phase::Job(job) = &mut self.phase
+            && job.has_yielded()
+        {
+            return Ok(());
+        }
         let why = Ended::TimedOut(timer);
         match timer {
             Timer::Idle => self.close(why, false),

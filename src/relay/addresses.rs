@@ -108,7 +108,7 @@ impl Addresses {
 
 /// Whom a limit applies to: an IPv4 address, or the /64 network of an IPv6 address. Whoever has one address of the
 /// latter has them all.
-fn network(ip: IpAddr) -> IpAddr {
+pub(super) fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.into(),
         IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),

@@ -9,7 +9,7 @@ use uncork::{pipe, relay::OriginPolicy};
 
 use crate::{
     app::{Heard, Say, nowhere, polite, raw},
-    gate::{Gate, MOMENT, is, start, start_with},
+    gate::{Gate, MOMENT, is, pause, start, start_with},
     socket::{BINARY, Socket, TEXT, ask},
     world::World,
 };
@@ -103,7 +103,7 @@ fn a_greeting_comes_first(world: &World) {
         world,
         |_, _| {},
         move |heard| {
-            let (kind, body): (Option<&'static str>, Vec<u8>) = said.lock().unwrap().clone();
+            let (kind, body): (Option<&'static str>, Vec<u8>) = said.lock().expect("no panic").clone();
             let mut fields = vec![("X-Kuiperbelt-Session", "k".to_owned())];
             fields.extend(kind.map(|kind| ("Content-Type", kind.to_owned())));
             if heard.path == "/connect" { Say::Answer(200, fields, body) } else { Say::status(200) }
@@ -117,7 +117,7 @@ fn a_greeting_comes_first(world: &World) {
         (Some("Application/Octet-Stream ; x=y"), b"\xff", BINARY),
         (None, &[b'x'; 70_000], TEXT),
     ] {
-        *greeting.lock().unwrap() = (kind, body.to_vec());
+        *greeting.lock().expect("no panic") = (kind, body.to_vec());
         let mut client = Socket::connect(&gate.host, "/connect", &[]);
         assert_eq!(client.next(), (op, body.to_vec()), "{kind:?}");
         client.leave();
@@ -125,13 +125,13 @@ fn a_greeting_comes_first(world: &World) {
     gate.stats("a greeting is a message", |stats| stats.total_messages == 6 && stats.connections == 0);
 
     // No greeting is no message.
-    *greeting.lock().unwrap() = (None, Vec::new());
+    *greeting.lock().expect("no panic") = (None, Vec::new());
     let mut client = Socket::connect(&gate.host, "/connect", &[]);
     assert!(client.is_silent(MOMENT));
     assert_eq!(gate.gateway.stats().total_messages, 6);
 
     // What no client could take is the application's fault.
-    *greeting.lock().unwrap() = (Some("text/plain"), b"\xff".to_vec());
+    *greeting.lock().expect("no panic") = (Some("text/plain"), b"\xff".to_vec());
     is(&Socket::refused(&gate.host, "/connect", &[]), 502, "Bad Gateway\n");
 }
 
@@ -286,7 +286,7 @@ fn an_answer_has_a_time_limit_as_a_whole(world: &World) {
     let mut bodies = vec![its_outlet, outlet];
     let gate = start_with(
         world,
-        |config, _| config.callback.timeout = Some(Duration::from_millis(700)),
+        |config, _| config.callback.timeout = Some(Duration::from_millis(1500)),
         move |heard| match (heard.path.as_str(), heard.query.as_deref()) {
             ("/connect", Some("hang")) => Say::Hang,
             ("/connect", _) => {
@@ -348,12 +348,12 @@ fn a_client_that_is_not_agreed_to(world: &World) {
     for (n, how) in ["500", "201", "abort", "hang"].into_iter().enumerate() {
         let gate = start_with(
             world,
-            |config, _| config.callback.timeout = Some(Duration::from_millis(500)),
+            |config, _| config.callback.timeout = (how == "hang").then_some(Duration::from_millis(1500)),
             move |heard| match (heard.path.as_str(), how) {
                 ("/connect", _) => Say::welcome("k", "hello"),
                 ("/establish", "abort") => Say::Abort,
                 ("/establish", "hang") => Say::Hang,
-                ("/establish", status) => Say::status(status.parse().unwrap()),
+                ("/establish", status) => Say::status(status.parse().expect("a status")),
                 _ => Say::status(200),
             },
         );
@@ -413,7 +413,7 @@ fn what_a_client_says_waits_until_it_is_established(world: &World) {
     let mut client = Socket::connect(&gate.host, "/connect", &[]);
     client.text("one").text("two");
     gate.app.hears("/establish", 1);
-    std::thread::sleep(MOMENT);
+    pause(MOMENT);
     assert!(gate.app.heard("/receive").is_empty());
     gate.app.release(1, 200);
     let said: Vec<String> = gate.app.hears("/receive", 2).iter().map(Heard::text).collect();

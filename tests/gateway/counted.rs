@@ -58,7 +58,7 @@ fn statistics_as_text(world: &World) {
         for (line, (name, value)) in lines.iter().zip(want) {
             assert_eq!(line[..2], [name, value]);
             let time: u64 = line[2].parse().expect("unix seconds");
-            assert!(time > 1_700_000_000 && time == lines[0][2].parse::<u64>().unwrap());
+            assert!(time > 1_700_000_000 && time == lines[0][2].parse::<u64>().expect("the same"));
         }
     }
 }
@@ -146,7 +146,7 @@ impl log::Log for Log {
 
     fn log(&self, record: &log::Record<'_>) {
         if self.enabled(record.metadata()) {
-            self.0.lock().unwrap().push(record.args().to_string());
+            self.0.lock().expect("no panic").push(record.args().to_string());
         }
     }
 
@@ -164,7 +164,7 @@ fn requests_are_logged(world: &World) {
     // Other tests log, too: these are told by a name of their own.
     let name = format!("{:?}-{}", world.mode, world.tls);
     let lines = || -> Vec<String> {
-        let lines = LOG.0.lock().unwrap();
+        let lines = LOG.0.lock().expect("no panic");
         lines.iter().filter(|line| line.contains(&name) && line.starts_with("access ")).cloned().collect()
     };
     let gate = start(world);

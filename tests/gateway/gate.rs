@@ -92,16 +92,27 @@ impl Gate {
     /// The statistics, once they are as they should be.
     #[track_caller]
     pub(crate) fn stats(&self, what: &str, are: impl Fn(&GatewayStats) -> bool) -> GatewayStats {
-        let start = Instant::now();
+        let start = now();
         loop {
             let stats = self.gateway.stats();
             if are(&stats) {
                 return stats;
             }
             assert!(start.elapsed() < PATIENCE, "{what}: {stats}");
-            thread::sleep(Duration::from_millis(2));
+            pause(Duration::from_millis(2));
         }
     }
+}
+
+/// Lets time pass, where time is what is tested.
+#[expect(clippy::disallowed_methods, reason = "the gateway's time is the system's")]
+pub(crate) fn pause(time: Duration) {
+    thread::sleep(time);
+}
+
+#[expect(clippy::disallowed_methods, reason = "the gateway's time is the system's")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
 }
 
 /// An answer's body must be this, to the byte.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use uncork::relay::GatewayConfig;
 
 use crate::{
-    app::{Say, polite},
-    gate::{MOMENT, is, start, start_with},
+    app::{Heard, Say, polite},
+    gate::{MOMENT, is, pause, start, start_with},
     socket::{CLOSE, PING, PONG, Socket},
     world::World,
 };
@@ -32,7 +32,7 @@ fn the_application_hears_of_every_end_but_its_own(world: &World) {
     half.wire.finish();
     half.just_ends();
 
-    let mut keys: Vec<String> = gate.app.hears("/close", 5).iter().map(|heard| heard.key()).collect();
+    let mut keys: Vec<String> = gate.app.hears("/close", 5).iter().map(Heard::key).collect();
     keys.sort();
     assert_eq!(keys, ["drops", "half", "leaves", "resets", "wrong"]);
     let stats = gate.stats("all gone", |stats| (stats.connections, stats.closing_connections) == (0, 0));
@@ -51,7 +51,7 @@ fn an_end_it_does_not_hear_of_costs_nobody_anything(world: &World) {
         gate.client(&format!("k{n}")).leave();
     }
     gate.stats("under way", |stats| (stats.connections, stats.closing_connections) == (0, 3));
-    std::thread::sleep(Duration::from_millis(200));
+    pause(Duration::from_millis(200));
     assert_eq!(gate.gateway.stats().closing_connections, 3, "the time limit is not for these");
     let mut other = gate.client("other");
     is(&gate.send(&["other"], "hello"), 200, r#"{"result":"OK"}"#);
@@ -80,7 +80,7 @@ fn a_key_used_again(world: &World) {
 }
 
 /// The first is agreed to at once, the others when the test says so.
-fn agrees_to_the_first(heard: &crate::app::Heard, seen: &mut usize) -> Say {
+fn agrees_to_the_first(heard: &Heard, seen: &mut usize) -> Say {
     match heard.path.as_str() {
         "/establish" => {
             *seen += 1;
@@ -119,7 +119,7 @@ fn an_older_one_that_leaves_while_a_newer_one_comes(world: &World) {
         let mut new = gate.client("k");
         old.leave();
         gate.stats("the old one is gone", |stats| stats.connections == 1);
-        std::thread::sleep(MOMENT);
+        pause(MOMENT);
         assert!(gate.app.heard("/close").is_empty(), "somebody is there under that key");
         gate.app.release(1, status);
         if told == 0 {
@@ -134,7 +134,7 @@ fn an_older_one_that_leaves_while_a_newer_one_comes(world: &World) {
     }
 }
 
-const IDLE: Duration = Duration::from_millis(400);
+const IDLE: Duration = Duration::from_millis(1200);
 
 fn idle(config: &mut GatewayConfig) {
     config.idle_timeout = Some(IDLE);
@@ -151,22 +151,22 @@ fn a_silent_client_is_dropped(world: &World) {
 fn whatever_a_client_sends_keeps_it(world: &World) {
     let gate = start_with(world, |config, _| idle(config), polite);
     let mut client = gate.client("k");
-    for _ in 0..6 {
-        std::thread::sleep(IDLE / 4);
+    for _ in 0..4 {
+        pause(IDLE / 4);
         client.frame(PING, b"");
         assert_eq!(client.next(), (PONG, vec![]));
-        std::thread::sleep(IDLE / 4);
+        pause(IDLE / 4);
         client.frame(PONG, b"").text("x");
     }
-    gate.app.hears("/receive", 6);
+    gate.app.hears("/receive", 4);
     client.leave();
 }
 
 fn what_is_sent_to_a_client_keeps_it(world: &World) {
     let gate = start_with(world, |config, _| idle(config), polite);
     let mut client = gate.client("k");
-    for _ in 0..8 {
-        std::thread::sleep(IDLE / 3);
+    for _ in 0..5 {
+        pause(IDLE / 3);
         is(&gate.send(&["k"], "x"), 200, r#"{"result":"OK"}"#);
         client.says("x");
     }
@@ -174,7 +174,7 @@ fn what_is_sent_to_a_client_keeps_it(world: &World) {
 }
 
 fn a_client_that_does_not_answer_pings(world: &World) {
-    let gate = start_with(world, |config, _| config.ping_interval = Some(Duration::from_millis(300)), polite);
+    let gate = start_with(world, |config, _| config.ping_interval = Some(Duration::from_millis(1000)), polite);
     let (mut alive, mut dead) = (gate.client("alive"), gate.client("dead"));
     for _ in 0..3 {
         assert_eq!(alive.next().0, PING);
@@ -209,7 +209,7 @@ fn stopping(world: &World) {
     drop(rude);
     gate.app.release(1, 403);
     asking.answer().is(403);
-    let mut keys: Vec<String> = gate.app.hears("/close", 40).iter().map(|heard| heard.key()).collect();
+    let mut keys: Vec<String> = gate.app.hears("/close", 40).iter().map(Heard::key).collect();
     keys.sort();
     keys.dedup();
     assert_eq!(keys.len(), 40, "each of them once");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     app::{Heard, Say, nowhere, polite, raw},
-    gate::{Gate, MOMENT, is, start, start_with},
+    gate::{Gate, MOMENT, is, pause, start, start_with},
     socket::{BINARY, CLOSE, PING, PONG, TEXT, frame},
     wire::Finish,
     world::World,
@@ -52,7 +52,7 @@ fn one_at_a_time(world: &World) {
     let mut first = texts(2);
     first.sort();
     assert_eq!(first, ["a1", "b1"]);
-    std::thread::sleep(MOMENT);
+    pause(MOMENT);
     assert_eq!(gate.app.heard("/receive").len(), 2);
     gate.app.release(2, 200);
     assert_eq!(texts(3)[2], "a2");

@@ -1,12 +1,12 @@
 //! What the application says to clients: `/send` and `/close`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use uncork::relay::GatewayConfig;
 
 use crate::{
     app::polite,
-    gate::{Gate, MOMENT, is, start, start_with},
+    gate::{Gate, MOMENT, is, now, pause, start, start_with},
     socket::{BINARY, Socket, TEXT},
     world::World,
 };
@@ -210,8 +210,11 @@ fn long() -> String {
     "x".repeat(512 * 1024)
 }
 
+/// What a sender waits for a client that does not read.
+const PATIENT: Duration = Duration::from_millis(600);
+
 fn impatient(config: &mut GatewayConfig) {
-    config.send_timeout = Some(Duration::from_millis(300));
+    config.send_timeout = Some(PATIENT);
 }
 
 fn who_does_not_read_is_waited_for(world: &World) {
@@ -276,7 +279,7 @@ fn the_others_get_it_at_once(world: &World) {
     let mut quick = gate.client("quick");
     let keys = ["slow0", "slow1", "slow2", "slow3", "quick"];
     let start = loop {
-        let start = Instant::now();
+        let start = now();
         let answer = gate.send(&keys, &long());
         assert_eq!(quick.next().1.len(), long().len());
         if answer.text() != OK {
@@ -297,7 +300,7 @@ fn a_sender_that_leaves_does_not_send(world: &World) {
     gate.stats("it waits", |stats| stats.total_messages == queued as u64 + 2);
     drop(wire);
     // Whatever the order in which its leaving and the room are noticed: nothing of it remains once it has ended.
-    std::thread::sleep(Duration::from_millis(400));
+    pause(PATIENT + PATIENT / 4);
     for _ in 0..queued {
         assert_eq!(slow.next().1.len(), long().len());
     }

@@ -10,11 +10,11 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{GatewayLimits, session::Session};
+use super::{super::addresses::network, GatewayLimits, session::Session};
 
 /// A session's key, as it stood in the header field: any bytes.
 pub(super) type Key = Arc<[u8]>;
@@ -179,15 +179,6 @@ impl Drop for Place {
                 entry.remove();
             }
         }
-    }
-}
-
-/// Whom a limit applies to: an IPv4 address, or the /64 network of an IPv6 address. Whoever has one address of the
-/// latter has them all.
-fn network(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.into(),
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
     }
 }
 

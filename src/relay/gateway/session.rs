@@ -43,6 +43,8 @@ struct State {
     listening: Listening,
     /// What the client said before it was established.
     early: Option<Early>,
+    /// The last word is held already: no more can be said.
+    ending: bool,
     /// The application has closed it, or has it under another connection: it is not told that it is gone.
     quiet: bool,
     /// Another one of the same key has left, and the application was not told.
@@ -115,6 +117,7 @@ impl Session {
                 queue: VecDeque::new(),
                 listening: Listening::No,
                 early: None,
+                ending: false,
                 quiet: false,
                 heir: false,
             }),
@@ -137,15 +140,15 @@ impl Session {
     /// A message for the client; `last`: the session ends with it. `waiting` is whom to tell, should it have to wait.
     pub(super) fn offer(self: &Arc<Self>, frame: &Frame, last: bool, waiting: impl FnOnce() -> Waiting) -> Offered {
         let mut state = self.state();
-        let ends = state.queue.iter().any(|queued| queued.last && queued.who.is_none());
         match state.phase {
             Phase::Closing | Phase::Closed => return Offered::Closed,
-            _ if ends => return Offered::Closed,
+            _ if state.ending => return Offered::Closed,
             Phase::Establishing => {
                 let held = state.queue.iter().take_while(|queued| queued.who.is_none());
                 let (messages, bytes) = held.fold((0, 0), |(n, bytes), held| (n + 1, bytes + held.frame.len()));
                 if messages < self.held.0 && bytes < self.held.1 && messages == state.queue.len() {
                     state.queue.push_back(Queued { frame: frame.clone(), last, who: None });
+                    state.ending = last;
                     return Offered::Queued;
                 }
             }
@@ -281,10 +284,9 @@ impl Session {
     pub(super) fn closed(&self) -> Left {
         let (left, queue, early) = {
             let mut state = self.state();
-            // The application wanted to close it while it was being established.
-            let ends = state.queue.iter().any(|queued| queued.last && queued.who.is_none());
             let left = match state.phase {
-                _ if state.quiet || ends => Left::Quiet,
+                // If it was to end anyway, the application knows.
+                _ if state.quiet || state.ending => Left::Quiet,
                 Phase::Establishing => Left::Establishing,
                 _ => Left::Open,
             };
