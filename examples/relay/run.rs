@@ -230,8 +230,9 @@ impl Program {
     fn stop(&self) -> mpsc::Sender<()> {
         let (grace, delay) = (self.settings.server.grace, self.settings.server.shutdown_delay);
         log::info!("stopping; what is under way has {grace} seconds");
-        notify::tell("STOPPING=1");
+        // In this order: who hears of it finds that it is so.
         self.shared.drain();
+        notify::tell("STOPPING=1");
         let (stopper, (tell, told)) = (self.stopper.clone(), mpsc::channel());
         let stop = move || {
             let _ = told.recv_timeout(Duration::from_secs(delay.into()));
