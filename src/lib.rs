@@ -61,6 +61,7 @@
 //! | `engine` | one event loop | `base h1 conn api transport` |
 //! | `drive` | who waits; the only room that reads the clocks | `base api engine` |
 //! | `server` | [`Server`], [`Running`] | `base api transport engine drive` |
+//! | `ws` | WebSocket, server and client, as an [`Upgrade`] | `base h1 api` |
 //! | `ws` | WebSocket, server and client: an [`Upgrade`] like any other | `base h1 api` |
 //! | `client` | outgoing HTTP/1.1 on the same loops | `base h1 conn api transport engine drive` |
 #![cfg_attr(feature = "relay", doc = "| [`relay`] | services, written as an outsider would | the public face |")]
@@ -100,8 +101,9 @@
 //!
 //! Through `log`, one target for each room: `uncork::engine` (what the application did wrong: error; what the system
 //! refuses: warn; who was turned away: debug), `uncork::conn` (what peers did wrong: debug), `uncork::transport`
-//! (socket and TLS trouble: debug), `uncork::client` (what servers did wrong: debug), `uncork::drive`, `uncork::relay`. Requests are not logged:
-//! [`Server::access_log`] is for that.
+//! (socket and TLS trouble: debug), `uncork::client` (what servers did wrong: debug), `uncork::drive`,
+//! `uncork::relay`. Requests are not logged: [`Server::access_log`] is for that. `ws` logs nothing: how a WebSocket
+//! ended is told to its speaker.
 //!
 //! # Where the plan was changed
 //!
@@ -144,6 +146,6 @@ pub use server::{Running, Server};
 pub use transport::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError};
 
 /// The README's examples are tests.
-#[cfg(all(doctest, feature = "client"))]
+#[cfg(all(doctest, feature = "client", feature = "ws"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

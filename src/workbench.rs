@@ -1,7 +1,10 @@
 //! What the fuzz targets and the benchmarks need of what is private. Not for others.
 
 #[cfg(feature = "ws")]
-pub use crate::ws::fuzz::{inflate, websocket};
+pub use crate::ws::{
+    frame::mask,
+    fuzz::{inflate, websocket},
+};
 use crate::{
     base::{Limits, buf::Buf, out::Out},
     conn::{BodyOut, ServerConn, server::Answer},
@@ -73,6 +76,32 @@ impl OneConnection {
         sent(self.out.buf.filled());
         self.out.clear();
         requests
+    }
+}
+
+/// One WebSocket in memory, which echoes, without an engine around it.
+#[cfg(feature = "ws")]
+pub struct OneWebSocket(crate::ws::play::Play);
+
+#[cfg(feature = "ws")]
+impl OneWebSocket {
+    /// A server's, whose clock stands still.
+    pub fn new(now: crate::base::Moment) -> Self {
+        Self(crate::ws::play::Play::new(&crate::ws::play::Setup::default(), now))
+    }
+
+    /// Takes in `wire`; how many bytes it sends because of it.
+    pub fn feed(&mut self, wire: &[u8]) -> usize {
+        self.0.sent.clear();
+        self.0.feed(wire);
+        self.0.sent.len()
+    }
+}
+
+#[cfg(feature = "ws")]
+impl std::fmt::Debug for OneWebSocket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OneWebSocket")
     }
 }
 

@@ -56,6 +56,7 @@ macro_rules! in_every_setup {
 in_every_setup! {
     echo_gives_back_what_it_gets, echo_streams, echo_pushes_back, echo_finishes_what_is_under_way_when_stopped,
     upgrade_echo_gives_back_every_byte, upgrade_echo_pushes_back, fileserver_serves, relay_passes_a_file_on,
+    websocket_echo_gives_back_every_message,
 }
 
 /// A directory that is gone when the test is over.
@@ -336,6 +337,37 @@ fn echo_finishes_what_is_under_way_when_stopped(setup: Setup) {
 // upgrade_echo
 
 const UPGRADE: [&str; 2] = ["Connection: Upgrade", "Upgrade: echo"];
+
+fn websocket_echo_gives_back_every_message(setup: Setup) {
+    let deflated = b"\xc1\x87\0\0\0\0\xf2\x48\xcd\xc9\xc9\x07\x00";
+    for (flags, extension) in [(&[][..], None), (&["--deflate"], Some("permessage-deflate"))] {
+        let echo = Example::start("websocket_echo", setup, flags);
+        assert!(echo.ask("GET /", &[]).assert(200).text().contains("WebSocket"));
+        echo.ask("GET /", &["Connection: upgrade", "Upgrade: websocket"]).assert(400);
+        let mut client = echo.client();
+        let handshake = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"];
+        let key = ["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Extensions: permessage-deflate"];
+        let head = client.request("GET /", &[&handshake[..], &key].concat()).head();
+        assert_eq!(head.assert(101).get("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        assert_eq!(head.get("sec-websocket-extensions"), extension);
+        // The RFC's own frame; then, if it was agreed on, its compressed one; masked with zeros.
+        client.send(b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58");
+        let first = client.exactly(2).expect("a head");
+        match extension {
+            None => assert_eq!((&first[..], client.exactly(5).expect("an echo")), (&b"\x81\x05"[..], b"Hello".into())),
+            Some(_) => {
+                assert_eq!((&first[..], client.exactly(7).expect("an echo")), (&b"\xc1\x07"[..], deflated[6..].into()));
+                client.send(deflated);
+                let again = client.exactly(2).expect("a head");
+                assert!(again[0] == 0xc1 && again[1] < 7, "the second one refers to the first: {again:x?}");
+                client.exactly(again[1].into()).expect("an echo");
+            }
+        }
+        client.send(b"\x88\x80\0\0\0\0");
+        assert_eq!(client.exactly(2).expect("a Close"), b"\x88\x00");
+        assert!(client.is_closed());
+    }
+}
 
 fn upgrade_echo_gives_back_every_byte(setup: Setup) {
     let echo = Example::start("upgrade_echo", setup, &["--grace", "1000"]);

@@ -222,11 +222,14 @@ mod tests {
         }
     }
 
+    /// Who comes, the fields, and who it is.
+    type Row = (&'static str, &'static [(&'static str, &'static str)], Option<&'static str>);
+
     #[test]
     fn only_the_right_end_of_a_list_is_believed() {
         const XFF: &str = "X-Forwarded-For";
         #[rustfmt::skip]
-        let rows: &[(&str, &[(&str, &str)], Option<&str>)] = &[
+        let rows: &[Row] = &[
             // peer        fields                                                          client
             ("10.0.0.1",   &[(XFF, "192.0.2.1")],                                          Some("192.0.2.1")),
             ("10.0.0.1",   &[(XFF, "203.0.113.66, 192.0.2.1")],                            Some("192.0.2.1")),

@@ -76,6 +76,7 @@ fn heading(section: &str) -> &'static str {
         "sessions" => "Session relay",
         "rendezvous" => "Rendezvous",
         "gateway" => "Gateway",
+        "page" => "Page",
         "admin" => "Administration",
         _ => "Logs",
     }

@@ -29,7 +29,6 @@ mod listen;
 mod logs;
 mod metrics;
 mod notify;
-#[path = "../common/page.rs"]
 mod page;
 mod run;
 mod services;

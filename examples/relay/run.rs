@@ -15,6 +15,7 @@ use std::{
 };
 
 use clap::ArgMatches;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
@@ -67,11 +68,13 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
         Some(gateway) if services.gateway_is_open => gateway.config().server_limits(limits(&settings)),
         _ => limits(&settings),
     };
+    raise_descriptor_limit();
     let server = server.limits(limits).access_log(move |access| logging.over(access));
     // Before anything runs: a signal that comes early must not be lost.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|e| Failure::system(&"can't handle signals", &e))?;
     let admin = admin.map(|(server, is_local)| start_admin(server, is_local, &shared, &services)).transpose()?;
-    let site = Site { shared: shared.clone(), services };
+    let page = services.page(&settings);
+    let site = Site { shared: shared.clone(), services, page };
     let (mode, threads) = (settings.server.mode, loops(&settings));
     let lines: Vec<String> = standing.iter().map(|standing| format!("listening on {}", standing.url)).collect();
     let admin_addr = admin.as_ref().and_then(Running::addr);
@@ -104,11 +107,18 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
             running.join().map_err(|error| Failure::system(&"stopped", &error))
         }
     };
-    match admin.map(Running::stop) {
-        Some(Err(error)) => log::warn!("the admin listener: {error}"),
-        Some(Ok(())) | None => {}
+    if let Some(Err(error)) = admin.map(Running::stop) {
+        log::warn!("the admin listener: {error}");
     }
     result
+}
+
+/// Each connection is a descriptor: as many as the system allows.
+fn raise_descriptor_limit() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        log::warn!("the limit on open files can't be raised: {error}");
+    }
 }
 
 fn cant_start(error: io::Error) -> Failure {
@@ -216,7 +226,7 @@ impl Program {
         }
     }
 
-    /// Ends what is under way, in time. Dropping what is returned shortens nothing.
+    /// Ends what is under way, in time. What is returned is to be kept: when it is dropped, the delay is over.
     fn stop(&self) -> mpsc::Sender<()> {
         let (grace, delay) = (self.settings.server.grace, self.settings.server.shutdown_delay);
         log::info!("stopping; what is under way has {grace} seconds");
@@ -251,13 +261,17 @@ impl Program {
 
     fn change(&mut self, new: Settings) -> Result<(), Failure> {
         self.shared.access.reopen(&new.access_log)?;
+        let mut stays = Vec::new();
         let wanted = listen::wanted(&new);
         for standing in &self.standing {
-            let Some(tls) = &standing.tls else { continue };
             // The listener of that address, as it is written now.
             let Some(listen) = wanted.iter().find(|listen| listen.address == standing.listen.address) else { continue };
-            if let Ok(Some((cert, key))) = listen.identity(&new) {
-                tls.replace_pem(cert, key).map_err(|error| Failure::config(error.to_string()))?;
+            match (&standing.tls, listen.identity(&new).map_err(Failure::config)?) {
+                (Some(tls), Some((cert, key))) => {
+                    tls.replace_pem(cert, key).map_err(|error| Failure::config(error.to_string()))?;
+                }
+                (None, None) => {}
+                (Some(_), None) | (None, Some(_)) => stays.push(format!("HTTPS on {listen}")),
             }
         }
         self.shared.trust_others(&new.proxies);
@@ -265,10 +279,8 @@ impl Program {
         if (&new.log.level, new.log.format) != (&self.settings.log.level, self.settings.log.format) {
             logs::change(&new.log.level, new.log.format).map_err(Failure::config)?;
         }
-        let stays: Vec<String> = config::differences(&self.settings, &new)
-            .into_iter()
-            .filter(|name| !CHANGES.iter().any(|change| name.starts_with(change)))
-            .collect();
+        let differ = config::differences(&self.settings, &new);
+        stays.extend(differ.into_iter().filter(|name| !CHANGES.iter().any(|change| name.starts_with(change))));
         if !stays.is_empty() {
             log::warn!("only a restart changes these settings: {}", stays.join(", "));
         }

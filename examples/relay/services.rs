@@ -9,6 +9,7 @@ use uncork::relay::{
 
 use super::{
     Failure,
+    page::{Page, PageConfig},
     settings::Settings,
     values::{Bytes, OriginRule},
 };
@@ -37,6 +38,22 @@ impl Services {
             gateway: gateway.transpose().map_err(|error| wrong("gateway", &error))?,
             gateway_is_open: settings.gateway.public_api,
         })
+    }
+
+    /// The page for people, if it is on, and has something to tell them.
+    pub(crate) fn page(&self, settings: &Settings) -> Option<Page> {
+        let rendezvous = self.rendezvous.as_ref().map(Rendezvous::config);
+        let sessions = self.sessions.as_ref().map(SessionRelay::config);
+        let page = || {
+            let (ttl, ttl_max) = rendezvous.map(|config| (config.ttl, config.ttl_max)).unwrap_or_default();
+            Page::new(PageConfig {
+                rendezvous: rendezvous.map(|config| config.base_path.clone()),
+                ttl,
+                link: Duration::from_secs(settings.page.link_ttl).min(ttl_max.max(ttl)).max(Duration::from_secs(1)),
+                sessions: sessions.map(|config| config.base_path.clone()),
+            })
+        };
+        (settings.page.enabled && (rendezvous.is_some() || sessions.is_some())).then(page)
     }
 }
 
@@ -75,6 +92,7 @@ fn rendezvous(settings: &Settings) -> RendezvousConfig {
     RendezvousConfig {
         base_path: own.base_path.clone(),
         ttl: Duration::from_secs(own.ttl),
+        ttl_max: Duration::from_secs(own.ttl_max),
         record: Duration::from_secs(own.record),
         lifetime: Duration::from_secs(own.lifetime),
         streams: own.limit,

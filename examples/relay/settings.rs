@@ -213,6 +213,8 @@ settings! {
         creation_burst: u32 = stream().creation_burst, "rendezvous-creation-burst" "N";
         /// How long the sides of a stream have to meet
         ttl: u64 = stream().ttl.as_secs(), "rendezvous-ttl" "SECONDS";
+        /// The most a client can ask for with ?ttl=SECONDS
+        ttl_max: u64 = stream().ttl_max.as_secs(), "rendezvous-ttl-max" "SECONDS";
         /// How long /status tells of a stream that is over
         record: u64 = stream().record.as_secs(), "rendezvous-record" "SECONDS";
         /// How long a stream may run at most
@@ -221,7 +223,8 @@ settings! {
         receivers: usize = stream().receivers, "rendezvous-receivers" "N";
         /// Break receivers' connections when the source is lost, as ?strict=1 asks for, instead of ending the download
         strict: bool = stream().strict, "rendezvous-strict" "BOOL";
-        /// Send downloads with what keeps a browser from running them as pages of this origin
+        /// Keep what creators of streams ask for from speaking in this origin's name: downloads are attachments that no
+        /// browser runs, without cookies, and without orders to a proxy in front
         neutral: bool = stream().neutral, "rendezvous-neutral" "BOOL";
         /// Let everybody list all streams by GET /stream. Their ids are the only secret there is: the admin listener has
         /// the list in any case
@@ -277,6 +280,13 @@ settings! {
         limit: usize = gate().limits.sessions, "gateway-clients" "N";
         /// Clients from one address
         per_address: usize = gate().limits.sessions_per_address, "gateway-clients-per-address" "N";
+    }
+    /// The page for people, at the root: it sends a file or a text from one browser to another, through the rendezvous
+    "page" page: Page {
+        /// Whether there is a page for people
+        enabled: bool = true, "page" "BOOL";
+        /// How long its links are good, at most what the rendezvous allows
+        link_ttl: u64 = 1800, "page-link-ttl" "SECONDS";
     }
     /// For operators: /metrics (Prometheus), /health, /ready, /log-level, /sessions, /stream (the rendezvous' list),
     /// and the gateway's application

@@ -12,7 +12,7 @@ use super::{
     access::AccessLines,
     addresses::{self, Network},
     metrics::Metrics,
-    page,
+    page::Page,
     services::Services,
     settings::{Proxies, Settings},
     values::ForwardedField,
@@ -86,12 +86,17 @@ impl Shared {
 pub(crate) struct Site {
     pub(crate) shared: Arc<Shared>,
     pub(crate) services: Services,
+    /// If it is on.
+    pub(crate) page: Option<Page>,
 }
 
 impl Handler for Site {
     fn request(&mut self, req: &mut Request<'_>) -> Action {
         if let Some(client) = self.shared.client(req) {
             req.set_peer(client);
+        }
+        if let Some(action) = self.page.as_ref().and_then(|page| page.answer(req)) {
+            return action;
         }
         let (path, services) = (req.path(), &self.services);
         if let Some(sessions) = services.sessions.as_ref().filter(|sessions| sessions.serves(path)) {
@@ -106,11 +111,7 @@ impl Handler for Site {
         if let Some(gateway) = services.gateway.as_ref().filter(is_gateways) {
             return gateway.handle(req);
         }
-        match (req.method(), path, &services.sessions) {
-            ("GET" | "HEAD", "/", Some(sessions)) => page::about(req, &sessions.config().base_path).into(),
-            (_, "/", Some(_)) => Response::new(405).header("Allow", "GET, HEAD").into(),
-            _ => Response::text("There is nothing here.\n").status(404).into(),
-        }
+        Response::text("There is nothing here.\n").status(404).into()
     }
 
     fn accept(&mut self, _: &PeerAddr) -> bool {

@@ -16,6 +16,7 @@
 //! Not here: how and when any of it is called (`engine/dispatch.rs`).
 
 pub(crate) mod access;
+pub(crate) mod block;
 pub(crate) mod dial;
 pub(crate) mod handler;
 pub(crate) mod mail;

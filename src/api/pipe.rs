@@ -10,6 +10,20 @@
 //! lock is never held over a system call; who finds it gone is woken when it is back. Bytes are not moved within the
 //! block: it is filled again when it is empty, or while its rear half is free. (Passing through smaller blocks, or
 //! through two, was measured at 1.2 to 2.8 times the cost of a bare copy loop.)
+//!
+//! Where both sockets are plain and no framing has to be put between the bytes, they need not enter the process: the
+//! block is a pipe of the system then, spliced into and out of.
+//!
+//! ```text
+//!                      the receiver takes spliced bytes, and much of a body is left on the sender's plain socket
+//!   [ buffer ] ── empty ──────────────────────────────────────────────────────────────────────────▶ [ kernel pipe ]
+//!              ◀───────────────────────────────────────────────────────────────────────── empty ──
+//!                      the sender's bytes have to be looked at, or are written by hand
+//! ```
+//!
+//! That is decided here, in [`PipeIn::lend`], and nowhere else. The writer changes the kind of an empty block only. A
+//! reader that can't take spliced bytes, because it works by hand or goes on over TLS, is given what is in a kernel
+//! pipe in a buffer: so whatever becomes of the ends, no order of events can lose bytes or show them to the wrong one.
 
 use std::{
     fmt,
@@ -19,8 +33,14 @@ use std::{
     },
 };
 
-use super::{Action, Flow, Produce, Take, Tx, Upload, Waker};
-use crate::{base::buf::Buf, h1::Headers};
+use super::{Action, Flow, Produce, Take, Tx, Upload, Waker, block::Block};
+use crate::{
+    base::{buf::Buf, kernel_pipe::KernelPipe},
+    h1::Headers,
+};
+
+/// Fewer bytes than these, or through a smaller pipe, are copied: the system calls would cost more than the copies.
+const WORTH_SPLICING: usize = 64 * 1024;
 
 /// A pipe of `room` bytes. [`PipeIn`] is an [`Upload`] and [`PipeOut`] a [`Produce`]: given to the engine as such, it
 /// moves the bytes itself. Either end can also be worked by hand.
@@ -36,7 +56,8 @@ use crate::{base::buf::Buf, h1::Headers};
 pub fn pipe(room: usize) -> (PipeIn, PipeOut) {
     let shared = Arc::new(Shared {
         state: Mutex::new(State {
-            block: Some(Buf::default()),
+            block: Some(Block::Buf(Buf::default())),
+            splices: false,
             end: None,
             reader_gone: false,
             wants_block: [false; 2],
@@ -45,7 +66,8 @@ pub fn pipe(room: usize) -> (PipeIn, PipeOut) {
         room: room.clamp(1, 1 << 30),
         moved: Moved(Arc::default()),
     });
-    (PipeIn { shared: shared.clone(), finished: false }, PipeOut { shared, held: None, clean_when_cut: false })
+    let outlet = PipeOut { shared: shared.clone(), held: None, splices: false, clean_when_cut: false };
+    (PipeIn { shared, finished: false }, outlet)
 }
 
 struct Shared {
@@ -56,7 +78,9 @@ struct Shared {
 
 struct State {
     /// `None` while one of the ends works on it.
-    block: Option<Buf>,
+    block: Option<Block>,
+    /// The reader takes spliced bytes, and the system has not refused to splice them.
+    splices: bool,
     end: Option<PipeEnd>,
     reader_gone: bool,
     /// Who found the block out, full or empty: to be woken (writer, reader).
@@ -78,11 +102,6 @@ const READER: usize = 1;
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether more may be put in: without moving what is there, and not in crumbs.
-    fn worth_filling(&self, block: &mut Buf) -> bool {
-        block.is_empty() || block.spare().len() >= self.room.div_ceil(2)
     }
 }
 
@@ -118,13 +137,26 @@ impl Moved {
 }
 
 /// What an end finds when it wants to work on the block.
-pub(crate) enum Lent {
+pub(crate) enum Lent<B = Block> {
     /// Here it is; give it back.
-    Block(Buf),
+    Block(B),
     /// Not now: full, empty, or the other end has it. The waker of this end is called when that changes.
     NotNow,
     /// Never again: the other end is gone, or everything was taken out.
     Over(PipeEnd),
+}
+
+/// What a writer offers who can splice.
+pub(crate) struct Splice<'a> {
+    /// Bytes that are still to come, and need not be looked at.
+    pub(crate) left: usize,
+    /// Makes a kernel pipe, if there may be one more.
+    pub(crate) open: &'a mut dyn FnMut() -> Option<KernelPipe>,
+}
+
+/// An empty block has its store only when there is something to put in.
+fn with_store(buf: Buf, room: usize) -> Buf {
+    if !buf.is_empty() || buf.capacity() >= room { buf } else { Buf::from_store(vec![0; room].into_boxed_slice()) }
 }
 
 /// The end that bytes are put into. Dropped before [`finish`](Self::finish), it cuts the pipe off.
@@ -141,9 +173,9 @@ impl PipeIn {
         // Until there is nothing left or no room: only a refusal notes that the writer is to be woken, and so it can't
         // miss a reader that makes room meanwhile.
         while written < bytes.len()
-            && let Lent::Block(mut block) = self.lend()
+            && let Lent::Block(mut block) = self.lend(None)
         {
-            let n = block.push(&bytes[written..]);
+            let n = if let Block::Buf(buf) = &mut block { buf.push(&bytes[written..]) } else { 0 };
             self.give_back(block, n);
             written += n;
         }
@@ -179,29 +211,58 @@ impl PipeIn {
         }
     }
 
-    /// Takes the block out to fill it.
-    pub(crate) fn lend(&mut self) -> Lent {
+    /// Takes the block out to fill it: a buffer, unless the writer offers to splice.
+    ///
+    /// This is the one place where it is decided whether bytes pass through the process.
+    pub(crate) fn lend(&mut self, splice: Option<Splice<'_>>) -> Lent {
         let mut state = self.shared.state();
         if state.reader_gone {
             return Lent::Over(PipeEnd::Cut);
         }
         let room = self.shared.room;
-        let ready = state.block.as_mut().is_some_and(|block| self.shared.worth_filling(block));
-        match state.block.take_if(|_| ready) {
-            Some(block) if block.capacity() == 0 => Lent::Block(Buf::from_store(vec![0; room].into_boxed_slice())),
-            Some(block) => Lent::Block(block),
-            None => {
-                state.wants_block[WRITER] = true;
-                Lent::NotNow
+        let ready = state.block.as_mut().is_some_and(|block| block.is_worth_filling(room));
+        let Some(block) = state.block.take_if(|_| ready) else {
+            state.wants_block[WRITER] = true;
+            return Lent::NotNow;
+        };
+        let splices = state.splices;
+        drop(state);
+        Lent::Block(match (block, splice) {
+            (Block::Kernel(pipe), Some(_)) if splices => Block::Kernel(pipe),
+            (Block::Buf(buf), Some(Splice { left, open }))
+                if splices && buf.is_empty() && left.min(room) >= WORTH_SPLICING =>
+            {
+                open().map_or_else(
+                    || {
+                        // There are enough of them, or the system refuses: not to be asked again for each block.
+                        self.splice_no_more();
+                        Block::Buf(with_store(buf, room))
+                    },
+                    Block::Kernel,
+                )
             }
-        }
+            (Block::Buf(buf), _) => Block::Buf(with_store(buf, room)),
+            (Block::Kernel(_), _) => Block::Buf(with_store(Buf::default(), room)),
+        })
+    }
+
+    /// The system does not splice these sockets: from here on bytes are copied.
+    pub(crate) fn splice_no_more(&mut self) {
+        self.shared.state().splices = false;
+    }
+
+    /// How much the pipe holds at the most.
+    pub(crate) fn room(&self) -> usize {
+        self.shared.room
     }
 
     /// Gives it back, with `added` bytes more in it.
-    pub(crate) fn give_back(&mut self, block: Buf, added: usize) {
+    pub(crate) fn give_back(&mut self, block: Block, added: usize) {
         self.shared.moved.add(WRITER, added);
         let mut state = self.shared.state();
         let news = !block.is_empty();
+        // A kernel pipe is not asked for again before it is empty: who filled it wants to know.
+        state.wants_block[WRITER] |= news && matches!(block, Block::Kernel(_));
         state.block = Some(block);
         if news {
             state.wake(READER);
@@ -238,6 +299,8 @@ pub struct PipeOut {
     shared: Arc<Shared>,
     /// The block, while it is looked at by hand.
     held: Option<Buf>,
+    /// Who drains it takes spliced bytes.
+    splices: bool,
     clean_when_cut: bool,
 }
 
@@ -245,8 +308,8 @@ impl PipeOut {
     /// What is there; empty if there is nothing now, or the other end is at work.
     pub fn bytes(&mut self) -> &[u8] {
         self.consume(0);
-        if let Lent::Block(block) = self.lend() {
-            self.held = Some(block);
+        if let Lent::Block(buf) = self.lend_buf() {
+            self.held = Some(buf);
         }
         self.held.as_ref().map_or(&[], |block| block.filled())
     }
@@ -256,7 +319,7 @@ impl PipeOut {
         if let Some(mut block) = self.held.take() {
             let n = n.min(block.len());
             block.consume(n);
-            self.give_back(block, n);
+            self.give_back(Block::Buf(block), n);
         }
     }
 
@@ -269,7 +332,7 @@ impl PipeOut {
     pub fn is_finished(&mut self) -> bool {
         self.consume(0);
         let state = self.shared.state();
-        matches!(state.end, Some(PipeEnd::Clean(_))) && state.block.as_ref().is_some_and(Buf::is_empty)
+        matches!(state.end, Some(PipeEnd::Clean(_))) && state.block.as_ref().is_some_and(Block::is_empty)
     }
 
     /// Whether the writer was dropped before it had finished.
@@ -289,11 +352,47 @@ impl PipeOut {
         self.shared.moved.clone()
     }
 
-    /// Takes the block out to empty it.
+    /// Whether who drains it takes spliced bytes.
+    pub(crate) fn set_splices(&mut self, yes: bool) {
+        self.splices = yes;
+        self.shared.state().splices = yes;
+    }
+
+    /// Takes the block out to empty it: a buffer, unless [`set_splices`](Self::set_splices) allowed for more.
     pub(crate) fn lend(&mut self) -> Lent {
-        if let Some(block) = self.held.take() {
-            return Lent::Block(block);
+        if self.splices && self.held.is_none() {
+            return self.lend_any();
         }
+        match self.lend_buf() {
+            Lent::Block(buf) => Lent::Block(Block::Buf(buf)),
+            Lent::NotNow => Lent::NotNow,
+            Lent::Over(end) => Lent::Over(end),
+        }
+    }
+
+    /// The same, as a buffer in any case.
+    pub(crate) fn lend_buf(&mut self) -> Lent<Buf> {
+        if let Some(buf) = self.held.take() {
+            return Lent::Block(buf);
+        }
+        match self.lend_any() {
+            Lent::Block(Block::Buf(buf)) => Lent::Block(buf),
+            Lent::Block(Block::Kernel(pipe)) => match pipe.into_buf() {
+                Ok(buf) => Lent::Block(buf),
+                Err(_) => {
+                    // What was in there is lost: nothing may look like the whole.
+                    let mut state = self.shared.state();
+                    state.block = Some(Block::Buf(Buf::default()));
+                    state.end = Some(PipeEnd::Cut);
+                    Lent::Over(PipeEnd::Cut)
+                }
+            },
+            Lent::NotNow => Lent::NotNow,
+            Lent::Over(end) => Lent::Over(end),
+        }
+    }
+
+    fn lend_any(&mut self) -> Lent {
         let mut state = self.shared.state();
         if let Some(block) = state.block.take_if(|block| !block.is_empty()) {
             return Lent::Block(block);
@@ -311,10 +410,10 @@ impl PipeOut {
     }
 
     /// Gives it back, with `taken` bytes fewer in it.
-    pub(crate) fn give_back(&mut self, mut block: Buf, taken: usize) {
+    pub(crate) fn give_back(&mut self, mut block: Block, taken: usize) {
         self.shared.moved.add(READER, taken);
         let mut state = self.shared.state();
-        let room = self.shared.worth_filling(&mut block);
+        let room = block.is_worth_filling(self.shared.room);
         state.block = Some(block);
         if room {
             state.wake(WRITER);
@@ -334,11 +433,11 @@ impl Drop for PipeOut {
 
 impl Produce for PipeOut {
     fn produce(&mut self, out: &mut Tx<'_>) -> Flow {
-        match self.lend() {
+        match self.lend_buf() {
             Lent::Block(mut block) => {
                 let n = out.write(block.filled());
                 block.consume(n);
-                self.give_back(block, n);
+                self.give_back(Block::Buf(block), n);
                 Flow::More
             }
             Lent::NotNow => Flow::Wait,

@@ -42,6 +42,10 @@ pub struct Limits {
     /// Bytes of buffers lent at the same time, for each loop. 256 MiB: 10,000 slow heads must not cost more. Beyond
     /// it, connections wait for a buffer to come back; the deadlines see to that.
     pub buffers: usize,
+    /// Pipes of the system in use at the same time, over all loops of a server: through one, the body of a request
+    /// passes to the answer of another without entering the process. 512, each with two descriptors and at most
+    /// 256 KiB in the system, which lets an unprivileged user have about 256. Beyond either, bytes are copied.
+    pub kernel_pipes: usize,
     /// Time for the TLS handshake. 10 s.
     pub handshake_time: Duration,
     /// Time for a request's head, from its first byte; no byte prolongs it. 20 s, between Apache's 20 and nginx's 60.
@@ -91,6 +95,7 @@ impl Default for Limits {
             upgrade_input: 64 * 1024,
             output: 64 * 1024,
             buffers: 256 << 20,
+            kernel_pipes: 512,
             handshake_time: Duration::from_secs(10),
             head_time: Duration::from_secs(20),
             idle: Duration::from_secs(60),

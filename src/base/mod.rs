@@ -4,6 +4,7 @@
 //!   Buf, Out     bytes on their way in, and out        mask      what an upgraded connection waits for
 //!   Tick, Wait   when                                  id        who: connection, request
 //!   Limits       how much, how long                    Ended     why something is over
+//!   KernelPipe   bytes that stay in the system         Pool      buffers, lent
 //!   Mailbox      a queue and a bell, between threads   PeerAddr  from where
 //! ```
 //!
@@ -13,6 +14,7 @@ pub(crate) mod addr;
 pub(crate) mod buf;
 pub(crate) mod ended;
 pub(crate) mod id;
+pub(crate) mod kernel_pipe;
 pub(crate) mod limits;
 pub(crate) mod mailbox;
 pub(crate) mod mask;

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     api::{
         PipeOut, Tx, Waker,
+        block::Block,
         pipe::{Lent, PipeEnd},
     },
     conn::{BodyOut, client::ClientConn},
@@ -109,12 +110,12 @@ impl Upload {
                         end(conn, tx, None)?;
                     }
                 }
-                Self::Stream(pipe) => match pipe.lend() {
+                Self::Stream(pipe) => match pipe.lend_buf() {
                     Lent::Block(mut block) => {
                         let n = block.len().min(wanted);
                         put(conn, tx, &block.filled()[..n]);
                         block.consume(n);
-                        pipe.give_back(block, n);
+                        pipe.give_back(Block::Buf(block), n);
                         sent += n;
                     }
                     Lent::NotNow => return Ok((sent, Pause::Pipe)),

@@ -11,7 +11,7 @@ use std::{
 
 use super::Trusted;
 use crate::{
-    base::{Limits, PeerAddr, time::Tick},
+    base::{Limits, PeerAddr, kernel_pipe::KernelPipes, time::Tick},
     transport::{Listener, Security, Socket},
 };
 
@@ -27,19 +27,21 @@ pub(crate) struct Arrival {
 pub(crate) struct Peer {
     pub(crate) addr: PeerAddr,
     place_in: Option<Arc<Admission>>,
+    /// It has one of its address's places, too. A proxy that has not said yet for whom it comes has none.
+    counted: bool,
 }
 
 impl Peer {
     /// Of a connection of our own making: it takes nobody's place.
     pub(super) fn dialed(addr: PeerAddr) -> Self {
-        Self { addr, place_in: None }
+        Self { addr, place_in: None, counted: false }
     }
 
-    /// It has said that it speaks for another, whose place it takes from now on.
+    /// The proxy has said for whom it comes: one of that address's places is taken.
     pub(super) fn speaks_for(&mut self, client: PeerAddr) -> Result<(), Full> {
         if let Some(admission) = &self.place_in {
             admission.enter_address(&client)?;
-            admission.leave_address(&self.addr);
+            self.counted = true;
         }
         self.addr = client;
         Ok(())
@@ -54,7 +56,10 @@ impl Peer {
 impl Drop for Peer {
     fn drop(&mut self) {
         if let Some(admission) = &self.place_in {
-            admission.leave(&self.addr);
+            admission.all.fetch_sub(1, Ordering::Relaxed);
+            if self.counted {
+                admission.leave_address(&self.addr);
+            }
         }
     }
 }
@@ -78,8 +83,9 @@ impl Port {
     }
 }
 
-/// Places, shared by all loops of a server.
+/// Places, shared by all loops of a server; and what else they share.
 pub(crate) struct Admission {
+    pub(super) kernel_pipes: Arc<KernelPipes>,
     most: usize,
     most_per_address: usize,
     all: AtomicUsize,
@@ -98,6 +104,7 @@ pub(crate) enum Full {
 impl Admission {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
+            kernel_pipes: Arc::new(KernelPipes::new(limits.kernel_pipes)),
             most: limits.connections,
             most_per_address: limits.connections_per_address,
             all: AtomicUsize::new(0),
@@ -111,17 +118,18 @@ impl Admission {
     }
 
     pub(crate) fn enter(self: &Arc<Self>, peer: &PeerAddr) -> Result<Peer, Full> {
+        let mut entered = self.enter_proxy(peer)?;
+        entered.speaks_for(*peer)?;
+        Ok(entered)
+    }
+
+    /// A proxy has a place among all, and none of its own address: many may come at once who speak for many.
+    pub(super) fn enter_proxy(self: &Arc<Self>, peer: &PeerAddr) -> Result<Peer, Full> {
         if self.all.fetch_add(1, Ordering::Relaxed) >= self.most {
             self.all.fetch_sub(1, Ordering::Relaxed);
             return Err(Full::House);
         }
-        match self.enter_address(peer) {
-            Ok(()) => Ok(Peer { addr: *peer, place_in: Some(self.clone()) }),
-            Err(full) => {
-                self.all.fetch_sub(1, Ordering::Relaxed);
-                Err(full)
-            }
-        }
+        Ok(Peer { addr: *peer, place_in: Some(self.clone()), counted: false })
     }
 
     fn enter_address(&self, peer: &PeerAddr) -> Result<(), Full> {
@@ -133,11 +141,6 @@ impl Admission {
         }
         *count += 1;
         Ok(())
-    }
-
-    fn leave(&self, peer: &PeerAddr) {
-        self.all.fetch_sub(1, Ordering::Relaxed);
-        self.leave_address(peer);
     }
 
     fn leave_address(&self, peer: &PeerAddr) {
@@ -181,13 +184,13 @@ mod tests {
     }
 
     #[test]
-    fn who_speaks_for_another_takes_its_place() {
+    fn a_proxy_takes_the_place_of_whom_it_speaks_for() {
         let admission = admission(9, 1);
         let peer = |ip: [u8; 4]| PeerAddr::tcp((ip, 1).into());
         let (proxy, client) = (peer([10, 0, 0, 1]), peer([192, 0, 2, 1]));
-        let mut first = admission.enter(&proxy).ok().expect("a place");
+        let enter = || admission.enter_proxy(&proxy).expect("a place");
+        let (mut first, mut second) = (enter(), enter());
         assert_eq!(first.speaks_for(client), Ok(()));
-        let mut second = admission.enter(&proxy).ok().expect("the proxy's own place is free");
         assert_eq!(second.speaks_for(client), Err(Full::Address));
         drop((first, second));
         assert!(admission.by_address.lock().expect("not poisoned").is_empty() && admission.has_place());

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 use super::{deadlines::Deadlines, dispatch::AccessLog};
 use crate::{
     api::mail::Mail,
-    base::{ConnId, Limits, Moment, mailbox::Mailbox, pool::Pool, time::Tick},
+    base::{ConnId, Limits, Moment, kernel_pipe::KernelPipes, mailbox::Mailbox, pool::Pool, time::Tick},
     h1::{DateCache, HeadLimits},
 };
 
@@ -14,6 +14,7 @@ pub(super) struct Core {
     pub(super) limits: Limits,
     pub(super) head_limits: HeadLimits,
     pub(super) pool: Pool,
+    pub(super) kernel_pipes: Arc<KernelPipes>,
     pub(super) date: DateCache,
     pub(super) deadlines: Deadlines,
     /// Connections to look at in this turn.
@@ -33,6 +34,7 @@ impl Core {
     pub(super) fn new(
         mailbox: Arc<Mailbox<Mail>>,
         limits: Limits,
+        kernel_pipes: Arc<KernelPipes>,
         access_log: Option<Arc<AccessLog>>,
         now: Moment,
     ) -> Self {
@@ -40,6 +42,7 @@ impl Core {
             mailbox,
             head_limits: HeadLimits { head: limits.head, target: limits.target, fields: limits.fields },
             pool: Pool::new(limits.buffers),
+            kernel_pipes,
             limits,
             date: DateCache::default(),
             deadlines: Deadlines::default(),

@@ -65,9 +65,20 @@ pub(super) enum Up {
     /// The upload is one end of a pipe.
     Pipe {
         upload: Box<dyn Upload>,
-        waits: bool,
+        pace: Pace,
     },
     Over,
+}
+
+/// How a body gets on that is put into a pipe.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// It is taken as it comes.
+    Going,
+    /// What was spliced goes out first, which is done soon: the sender's clock runs on.
+    Yielding,
+    /// There is no room. The sender can't help it: its clock stands.
+    PushedBack,
 }
 
 /// What becomes of the answer.
@@ -151,9 +162,16 @@ impl Job {
         match &self.up {
             Up::Draining(_) => true,
             Up::Upload { pushed_back, .. } => !pushed_back,
-            Up::Pipe { waits, .. } => !waits,
+            Up::Pipe { pace, .. } => *pace != Pace::PushedBack,
             Up::Idle | Up::Over => false,
         }
+    }
+
+    /// The time for the body is up. Whether that is no fault of the sender's: what it sent waits for the receiver.
+    pub(super) fn has_yielded(&mut self) -> bool {
+        let Up::Pipe { pace: pace @ Pace::Yielding, .. } = &mut self.up else { return false };
+        *pace = Pace::PushedBack;
+        true
     }
 
     /// There is output that does not lie in the slot's own.
@@ -168,7 +186,7 @@ impl Job {
             Up::Upload { pushed_back: false, .. } | Up::Draining(_) => LENT,
             // Filled by `pump`, past the input buffer.
             Up::Pipe { .. } if slot.transport.is_plain() && slot.conn.direct() > 0 => 0,
-            Up::Pipe { waits: false, .. } => LENT,
+            Up::Pipe { pace: Pace::Going, .. } => LENT,
             Up::Upload { .. } | Up::Pipe { .. } | Up::Idle if slot.conn.is_receiving() => {
                 // Over TLS the end of the stream can only be seen by reading up to it.
                 usize::from(!slot.transport.is_plain())
@@ -229,7 +247,7 @@ impl Job {
         self.up = match dispatch::inlet(upload.as_mut()) {
             Ok(Some(inlet)) => {
                 inlet.on_room(waker);
-                Up::Pipe { upload, waits: false }
+                Up::Pipe { upload, pace: Pace::Going }
             }
             Ok(None) => Up::Upload { upload, pushed_back: false },
             Err(panicked) => {
@@ -259,8 +277,10 @@ impl Job {
         // Who was woken may want what is still in the socket: that counts as news, so that it is read.
         let mut worked = std::mem::take(&mut self.woken);
         if worked {
-            if let Up::Upload { pushed_back: waits, .. } | Up::Pipe { waits, .. } = &mut self.up {
-                *waits = false;
+            match &mut self.up {
+                Up::Upload { pushed_back, .. } => *pushed_back = false,
+                Up::Pipe { pace, .. } => *pace = Pace::Going,
+                Up::Idle | Up::Draining(_) | Up::Over => {}
             }
             if let Reply::Stream { waits, .. } | Reply::Pipe { waits, .. } = &mut self.reply {
                 *waits = false;
@@ -372,7 +392,15 @@ impl Job {
                 Reply::Sent
             }
             Kind::File(file, range) => Reply::File { file, at: range.start },
-            Kind::Stream(produce) if piped => Reply::Pipe { produce, waits: false, announced: 0 },
+            Kind::Stream(mut produce) if piped => {
+                // Between the bytes of a chunked body there would have to be framing.
+                let splices = slot.transport.is_plain() && out != BodyOut::Chunked;
+                // That it is a pipe no longer, or panics, is found out when it is drained.
+                if let Ok(Some(outlet)) = dispatch::outlet(produce.as_mut()) {
+                    outlet.set_splices(splices);
+                }
+                Reply::Pipe { produce, waits: false, announced: 0 }
+            }
             Kind::Stream(produce) => Reply::Stream { produce, waits: false },
         };
     }

@@ -155,7 +155,7 @@ impl<'h> Engine<'h> {
             handler,
             slots: Slab::new(),
             guests: 0,
-            core: Core::new(mailbox, limits, access_log, now),
+            core: Core::new(mailbox, limits, admission.kernel_pipes.clone(), access_log, now),
             ports,
             admission,
             elsewhere,
@@ -330,7 +330,8 @@ impl<'h> Engine<'h> {
             return;
         }
         let by_proxy = proxies.is_some();
-        let entered = match self.admission.enter(&peer) {
+        let entered = if by_proxy { self.admission.enter_proxy(&peer) } else { self.admission.enter(&peer) };
+        let entered = match entered {
             Ok(entered) => entered,
             Err(full) => {
                 let what = if full == Full::House { "in all" } else { "from this address" };
@@ -551,6 +552,12 @@ impl Slot {
             return Ok(());
         }
         let Some(timer) = self.clock else { return Ok(()) };
+        if timer == Timer::Body
+            && let Phase::Job(job) = &mut self.phase
+            && job.has_yielded()
+        {
+            return Ok(());
+        }
         let why = Ended::TimedOut(timer);
         match timer {
             Timer::Idle => self.close(why, false),

@@ -4,13 +4,12 @@
 //!   accept ──trusted?──▶ Phase::Proxy ──header──▶ a place for the client, Handler::accept ──▶ Phase::Head (TLS, HTTP)
 //!              └──no──▶ closed        └──none, or late──▶ closed
 //! ```
-//! Until the header is here nobody is told of the connection: it counts against the proxy, for as long as a TLS
-//! handshake may take. The header is looked at where it lies, in the socket, and nothing is held for it here.
+//! Until the header is here nobody is told of the connection, which has a place among all and none of any address, for as
+//! long as a TLS handshake may take. The header is looked at where it lies, in the socket; nothing is held for it here.
 
 use log::debug;
 
 use super::{
-    arrivals::Full,
     dispatch,
     ready::Ready,
     slot::{Phase, Slot},
@@ -45,12 +44,10 @@ impl Slot {
                 return Err(Ended::Refused { status: 0, rule });
             }
         };
-        if let Some(client) = said.source.map(PeerAddr::tcp) {
-            if let Err(full) = self.peer.speaks_for(client) {
-                debug_assert_eq!(full, Full::Address);
-                debug!(target: "uncork::engine", "{client}, by {proxy}: turned away, too many connections from this address");
-                return Err(Ended::Stopped);
-            }
+        let client = said.source.map_or(proxy, PeerAddr::tcp);
+        if let Err(full) = self.peer.speaks_for(client) {
+            debug!(target: "uncork::engine", "{client}, by {proxy}: turned away, too many connections ({full:?})");
+            return Err(Ended::Stopped);
         }
         if !dispatch::accept(handler, &self.peer.addr) {
             debug!(target: "uncork::engine", "{}, by {proxy}: turned away by the handler", self.peer.addr);

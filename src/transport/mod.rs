@@ -19,14 +19,18 @@ pub(crate) mod sys;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
 
-use std::{fs::File, io, io::IoSlice};
+use std::{fs::File, io, io::IoSlice, os::fd::AsFd, sync::Arc};
 
 pub(crate) use listen::{Accepted, Listener};
 pub(crate) use socket::Socket;
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError};
 
-use crate::base::{buf::Buf, pool::Pool};
+use crate::base::{
+    buf::Buf,
+    kernel_pipe::{KernelPipe, KernelPipes},
+    pool::Pool,
+};
 
 /// What secures the connections of a listener, if anything does.
 #[cfg(feature = "tls")]
@@ -56,6 +60,34 @@ pub(crate) enum Got {
     /// The peer has finished. `clean`: in the way its transport prescribes (FIN; over TLS close_notify); otherwise
     /// the stream was cut off, and what came before may be truncated.
     End { clean: bool },
+}
+
+/// What splicing brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spliced {
+    /// So many bytes were moved. Fewer than asked for says nothing about the socket.
+    Bytes(usize),
+    /// The socket has nothing, or takes nothing.
+    Blocked,
+    /// The peer has finished.
+    End,
+    /// The system does not splice this socket.
+    Unable,
+}
+
+/// A refusal of splice itself is no fault of the connection.
+fn unable_or(error: io::Error) -> Result<Spliced, Fault> {
+    match error.kind() {
+        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied => {
+            Ok(Spliced::Unable)
+        }
+        _ => Err(error.into()),
+    }
+}
+
+/// A kernel pipe from the pool, or a new one; `None` if there are enough of them, or the system refuses.
+pub(crate) fn kernel_pipe(pool: &Arc<KernelPipes>) -> Option<KernelPipe> {
+    pool.take(sys::kernel_pipe)
 }
 
 /// Why a transport can't go on.
@@ -296,6 +328,38 @@ impl Transport {
         return self.tls.as_ref().and_then(|tls| tls.alpn_protocol());
         #[cfg(not(feature = "tls"))]
         None
+    }
+
+    /// From a plain socket into an empty kernel pipe, without passing through the process.
+    ///
+    /// Into an empty one, because the system says the same of a socket that has nothing and of a pipe that is full; and
+    /// a pipe is full of a few bytes, if they came in as many pieces as it has pages.
+    pub(crate) fn splice_in(&mut self, pipe: &mut KernelPipe, most: usize) -> Result<Spliced, Fault> {
+        debug_assert!(self.is_plain() && pipe.is_empty() && most > 0);
+        let Some(ends) = pipe.ends() else { return Ok(Spliced::Unable) };
+        match sys::splice(self.socket.as_fd(), ends.write.as_fd(), most) {
+            Ok(0) => Ok(Spliced::End),
+            Ok(n) => {
+                pipe.put_in(n);
+                Ok(Spliced::Bytes(n))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Spliced::Blocked),
+            Err(error) => unable_or(error),
+        }
+    }
+
+    /// From the kernel pipe to a plain socket.
+    pub(crate) fn splice_out(&mut self, pipe: &mut KernelPipe, most: usize) -> Result<Spliced, Fault> {
+        debug_assert!(self.is_plain() && most > 0 && most <= pipe.len());
+        let Some(ends) = pipe.ends() else { return Ok(Spliced::Unable) };
+        match sys::splice(ends.read.as_fd(), self.socket.as_fd(), most) {
+            Ok(n) => {
+                pipe.taken_out(n);
+                Ok(Spliced::Bytes(n))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Spliced::Blocked),
+            Err(error) => unable_or(error),
+        }
     }
 
     /// The TLS connection's facts, if it is one.

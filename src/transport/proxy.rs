@@ -117,6 +117,9 @@ fn binary(bytes: &[u8]) -> Result<Option<Said>, &'static str> {
 }
 
 /// What holds for any bytes: how they arrive makes no difference, and no more is taken than there is.
+///
+/// # Panics
+/// If it does not hold.
 pub fn fuzz(data: &[u8]) {
     let whole = parse(data);
     for end in 0..data.len().min(MOST) {
@@ -144,13 +147,16 @@ mod tests {
         [SIGNATURE, &[command, family][..], &len, said].concat()
     }
 
+    /// Name, header, and the source it tells.
+    type Row = (&'static str, Vec<u8>, Result<Option<&'static str>, ()>);
+
     const V4: &[u8] = &[192, 0, 2, 1, 198, 51, 100, 7, 0xc3, 0x50, 0x01, 0xbb];
     const V6: &[u8] = &[
         0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2,
         0, 80, 1, 0xbb,
     ];
 
-    fn rows() -> Vec<(&'static str, Vec<u8>, Result<Option<&'static str>, ()>)> {
+    fn rows() -> Vec<Row> {
         let text = |line: &str| line.as_bytes().to_vec();
         let with_more = [V4, &[0x04, 0, 2, 0, 0]].concat();
         #[rustfmt::skip]

@@ -4,10 +4,11 @@
 use std::{
     fs::File,
     io,
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
 
 use super::Socket;
+use crate::base::kernel_pipe::{Ends, KERNEL_PIPE};
 
 /// Bytes in the send queue that the peer's TCP has not acknowledged (Linux `SIOCOUTQ`). `None`: the system can't tell.
 #[cfg(target_os = "linux")]
@@ -74,4 +75,48 @@ pub(crate) fn sendfile(socket: &Socket, file: &File, offset: u64, most: u64) -> 
     // SAFETY: the descriptor is open while borrowed; the pointer and length are those of an initialised slice.
     let sent = unsafe { libc::send(socket.as_fd().as_raw_fd(), block.as_ptr().cast(), read, 0) };
     u64::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// A new kernel pipe with room for [`KERNEL_PIPE`] bytes.
+///
+/// Nobody but us has its ends, and nobody reads from it when it is empty: they need not be non-blocking.
+#[cfg(target_os = "linux")]
+pub(crate) fn kernel_pipe() -> io::Result<Ends> {
+    let (read, write) = io::pipe()?;
+    let size = libc::c_int::try_from(KERNEL_PIPE).unwrap_or(libc::c_int::MAX);
+    // SAFETY: the descriptor is open for as long as `write` is borrowed; F_SETPIPE_SZ takes an int and touches no memory.
+    let got = unsafe { libc::fcntl(write.as_raw_fd(), libc::F_SETPIPE_SZ, size) };
+    // Whose user has used up the system's memory for pipes is given very small ones: then copying is better.
+    if got < size { Err(io::Error::last_os_error()) } else { Ok(Ends { read, write }) }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn kernel_pipe() -> io::Result<Ends> {
+    let _ = KERNEL_PIPE;
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Moves at most `most` bytes from one descriptor to another, of which one is a pipe, without waiting. 0: the end.
+#[cfg(target_os = "linux")]
+pub(crate) fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
+    let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
+    loop {
+        // SAFETY: both descriptors are open for as long as they are borrowed; without offsets (null is allowed: neither
+        // has a position) the call touches no memory of this process.
+        let moved = unsafe {
+            libc::splice(from.as_raw_fd(), std::ptr::null_mut(), to.as_raw_fd(), std::ptr::null_mut(), most, flags)
+        };
+        if let Ok(moved) = usize::try_from(moved) {
+            return Ok(moved);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn splice(_: BorrowedFd<'_>, _: BorrowedFd<'_>, _: usize) -> io::Result<usize> {
+    Err(io::ErrorKind::Unsupported.into())
 }

@@ -1,6 +1,9 @@
 //! How much and how long.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 /// What one WebSocket may take of memory and of time. The defaults are meant for the open internet.
 ///
@@ -31,6 +34,11 @@ pub(super) struct Values {
 impl Config {
     /// The defaults.
     pub fn new() -> Self {
+        static DEFAULT: LazyLock<Config> = LazyLock::new(Config::made);
+        DEFAULT.clone()
+    }
+
+    fn made() -> Self {
         Self(Arc::new(Values {
             message: 16 << 20,
             frame: u64::MAX,

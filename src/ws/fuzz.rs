@@ -142,13 +142,13 @@ fn inflated(half: Half, mut bytes: &[u8], size: usize, room: usize) -> (Vec<u8>,
         let piece = &bytes[..size.min(bytes.len())];
         let (taken, made) = inflate.step(piece, &mut out);
         all.extend_from_slice(&out[..made]);
-        if inflate.is_corrupt() {
-            return (all, false);
-        }
         bytes = &bytes[taken..];
         if all.len() > 100_000 {
             all.truncate(100_000);
             return (all, true);
+        }
+        if inflate.is_corrupt() {
+            return (all, false);
         }
         if made == 0 && bytes.is_empty() {
             return (all, true);

@@ -61,7 +61,7 @@
 mod clocks;
 mod config;
 mod deflate;
-mod frame;
+pub(crate) mod frame;
 pub(crate) mod fuzz;
 mod handshake;
 mod keys;

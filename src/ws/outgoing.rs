@@ -84,7 +84,7 @@ impl Outgoing {
                 }
             }
             let Some((item, bytes)) = queue.front() else {
-                match &queue.last {
+                match queue.last.as_deref() {
                     Some(Last::HangUp) => return Err(Over(How::HungUp)),
                     Some(Last::Close { code, reason }) if !self.closed => {
                         self.control(Op::Close, &close_payload(*code, reason))?;

@@ -79,11 +79,11 @@ pub(super) struct Queue {
     out: usize,
     /// Bytes in all items.
     bytes: usize,
-    most: usize,
-    most_items: Option<usize>,
+    config: Config,
     /// The session has nothing to do, and has to be woken.
     pub(super) asleep: bool,
-    pub(super) last: Option<Last>,
+    /// Boxed, as it is rare; so that an idle connection is small.
+    pub(super) last: Option<Box<Last>>,
     pub(super) kill: bool,
     /// The session is over.
     pub(super) over: bool,
@@ -112,7 +112,9 @@ impl Queue {
         if !self.is_open() {
             return Err(Full::Closed);
         }
-        if self.bytes >= self.most || self.most_items.is_some_and(|most| self.items.len() > most) {
+        let most = &self.config.0;
+        let many = most.queue_messages.is_some_and(|most| self.items.len() > most);
+        if self.bytes >= most.queue.max(1) || many {
             return Err(Full::Queue);
         }
         if self.items.capacity() == 0 {
@@ -123,7 +125,8 @@ impl Queue {
 
     /// Whether there is room, and not just a little.
     pub(super) fn has_room(&self) -> bool {
-        self.bytes <= self.most / 2 && self.most_items.is_none_or(|most| self.items.len() <= most / 2)
+        let most = &self.config.0;
+        self.bytes <= most.queue / 2 && most.queue_messages.is_none_or(|most| self.items.len() <= most / 2)
     }
 
     pub(super) fn push_frame(&mut self, frame: &Frame) -> Result<(), Full> {
@@ -219,8 +222,7 @@ impl Core {
             small: Vec::new(),
             out: 0,
             bytes: 0,
-            most: config.0.queue.max(1),
-            most_items: config.0.queue_messages,
+            config: config.clone(),
             asleep: false,
             last: None,
             kill: false,

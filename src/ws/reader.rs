@@ -322,13 +322,16 @@ impl Reader {
         let (taken, made) = inflate.step(bytes, &mut out);
         self.more = made == out.len();
         let corrupt = inflate.is_corrupt() || (taken == 0 && made == 0 && !bytes.is_empty());
-        message.inflated += made as u64;
-        if message.inflated > self.config.0.message {
-            return Err(Fault::too_big("message too big"));
+        // What comes before a fault may be wrong in another way, and that came first.
+        let room = usize::try_from(self.config.0.message - message.inflated).unwrap_or(usize::MAX);
+        let fits = made.min(room);
+        message.inflated += fits as u64;
+        absorb(message.kind, &out[..fits], &mut self.utf8, &mut self.text, &mut self.binary)?;
+        match corrupt {
+            _ if fits < made => Err(Fault::too_big("message too big")),
+            true => Err(CORRUPT),
+            false => Ok(taken),
         }
-        absorb(message.kind, &out[..made], &mut self.utf8, &mut self.text, &mut self.binary)?;
-        // What came before it may be wrong in another way, and that came first.
-        if corrupt { Err(CORRUPT) } else { Ok(taken) }
     }
 
     /// Streamed: what is there.

@@ -116,7 +116,7 @@ impl Sender {
     fn finish_with(&self, last: Last) {
         let mut queue = self.0.queue();
         if queue.is_open() {
-            queue.last = Some(last);
+            queue.last = Some(Box::new(last));
             queue.asleep = false;
             drop(queue);
             self.0.wake();

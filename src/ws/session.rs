@@ -33,7 +33,8 @@ pub(super) struct Session {
     speaker: Option<Box<dyn Speaker>>,
     reader: Reader,
     outgoing: Outgoing,
-    close: Closing,
+    /// From the first Close on, in either direction. Boxed, so that an idle connection is small.
+    close: Option<Box<Closing>>,
     config: Config,
     /// From the first call on.
     clocks: Option<Clocks>,
@@ -69,7 +70,7 @@ impl Session {
             reader: Reader::new(role == Role::Server, speaker.streams(), &config, inflate),
             outgoing: Outgoing::new(role, agreed.map(|agreed| Deflater::new(&agreed.0))),
             speaker: Some(Box::new(speaker)),
-            close: Closing::default(),
+            close: None,
             config,
             clocks: None,
             held: false,
@@ -104,9 +105,10 @@ impl Session {
                 continue;
             }
             self.reader.shrink();
-            if sent.closing && self.close.until.is_none() {
+            if sent.closing && self.close.as_ref().is_none_or(|close| close.until.is_none()) {
                 let now = io.now().mono;
-                self.close.until = Some(now.checked_add(self.config.0.close_within).unwrap_or(now));
+                let until = now.checked_add(self.config.0.close_within).unwrap_or(now);
+                self.close.get_or_insert_default().until = Some(until);
                 self.look(io)?;
             }
             let mut mask = EventMask::EXTERNAL;
@@ -144,7 +146,8 @@ impl Session {
 
     /// Whether the next event may be told.
     fn reads(&self) -> bool {
-        self.close.received.is_none() && self.close.fault.is_none() && self.core.is_free()
+        let hears = |close: &Closing| close.received.is_none() && close.fault.is_none();
+        self.close.as_deref().is_none_or(hears) && self.core.is_free()
     }
 
     /// Tells the speaker one thing. `false`: more input is needed for that.
@@ -159,7 +162,7 @@ impl Session {
             Ok(Some(event)) => event,
             Err(fault) => {
                 // It is told so (§7.1.7), behind what is queued, and not heard any more.
-                self.close.fault = Some(fault);
+                self.close.get_or_insert_default().fault = Some(fault);
                 self.closes(fault.code, fault.rule);
                 return true;
             }
@@ -184,11 +187,12 @@ impl Session {
             }
             Event::Pong(payload) => speaker.pong(payload),
             Event::Close(code, reason) => {
-                self.close.received = Some((code, reason.to_owned()));
                 let mut queue = self.core.queue();
-                self.close.by_peer = queue.last.is_none();
+                let close = self.close.get_or_insert_default();
+                close.received = Some((code, reason.to_owned()));
+                close.by_peer = queue.last.is_none();
                 // What is queued goes first; then its own code goes back.
-                queue.last.get_or_insert_with(|| Last::Close { code, reason: String::new() });
+                queue.last.get_or_insert_with(|| Box::new(Last::Close { code, reason: String::new() }));
             }
         }
         io.rx.consume(used);
@@ -197,8 +201,8 @@ impl Session {
 
     fn closes(&self, code: u16, reason: &str) {
         let mut queue = self.core.queue();
-        if queue.last != Some(Last::HangUp) {
-            queue.last = Some(Last::Close { code, reason: reason.to_owned() });
+        if queue.last.as_deref() != Some(&Last::HangUp) {
+            queue.last = Some(Box::new(Last::Close { code, reason: reason.to_owned() }));
         }
     }
 
@@ -206,26 +210,24 @@ impl Session {
 
     /// Everything is sent: whether nothing is left to be waited for.
     fn is_complete(&self, io: &Io<'_>) -> bool {
-        if !self.outgoing.closed {
-            return false;
-        }
+        let Some(close) = self.close.as_deref().filter(|_| self.outgoing.closed) else { return false };
         // The server ends the stream first (§7.1.1), so that it is the client whose port can be used again at once.
         let ended = self.role == Role::Server || io.rx.end() != RxEnd::NotYet;
-        self.close.fault.is_some() || (self.close.received.is_some() && ended)
+        close.fault.is_some() || (close.received.is_some() && ended)
     }
 
     /// A client waits for the server to end the stream.
     fn awaits_end(&self) -> bool {
-        self.role == Role::Client && self.close.received.is_some()
+        self.role == Role::Client && self.close.as_ref().is_some_and(|close| close.received.is_some())
     }
 
     /// How it ended, when both sides have said that it has.
     fn how(&self) -> How {
-        match (&self.close.fault, &self.close.received) {
-            (Some(fault), _) => How::Refused { code: fault.code, rule: fault.rule },
-            (None, Some(_)) if self.close.by_peer => How::PeerClosed,
-            (None, Some(_)) => How::WeClosed,
-            (None, None) => How::PeerLeft,
+        match self.close.as_deref() {
+            Some(Closing { fault: Some(fault), .. }) => How::Refused { code: fault.code, rule: fault.rule },
+            Some(Closing { received: Some(_), by_peer: true, .. }) => How::PeerClosed,
+            Some(Closing { received: Some(_), .. }) => How::WeClosed,
+            _ => How::PeerLeft,
         }
     }
 
@@ -239,7 +241,7 @@ impl Session {
         let waiting = mem::take(&mut queue.on_room);
         drop(queue);
         waiting.into_iter().for_each(|f| f());
-        let (code, reason) = match (how, self.close.received.take()) {
+        let (code, reason) = match (how, self.close.take().and_then(|close| close.received)) {
             (How::Refused { code, rule }, _) => (code, rule.to_owned()),
             (_, Some(received)) => received,
             (_, None) => (1006, String::new()),
@@ -252,7 +254,7 @@ impl Session {
     /// Looks at the clocks, and sets the next one.
     fn look(&mut self, io: &mut Io<'_>) -> Result<(), Over> {
         let now = io.now().mono;
-        let next = match (self.close.until, &mut self.clocks) {
+        let next = match (self.close.as_ref().and_then(|close| close.until), &mut self.clocks) {
             (Some(until), _) if now >= until => return Err(Over(How::NoClose)),
             (Some(until), _) => Some(until),
             (None, Some(clocks)) => {

@@ -130,5 +130,5 @@ fn an_idle_session_is_small_and_holds_nothing() {
     }
     assert_eq!(play.held(), 0, "nothing is allocated for messages while there are none");
     let all = size_of::<Session>() + size_of::<Core>();
-    assert!(all <= 900, "{} + {}", size_of::<Session>(), size_of::<Core>());
+    assert!(all <= 500, "{} + {}", size_of::<Session>(), size_of::<Core>());
 }

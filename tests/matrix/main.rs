@@ -13,6 +13,7 @@ mod dial_fails;
 mod dialing;
 mod http;
 mod limits;
+mod pipe_ends;
 mod pipes;
 mod proxied;
 mod select;

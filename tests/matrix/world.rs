@@ -85,6 +85,14 @@ impl World {
         self.run(Server::bind("127.0.0.1:0").expect("bound").proxy_protocol(trusted), handler)
     }
 
+    /// On sockets whose buffers do not grow: so much is under way at the most, and a sender is stopped soon.
+    pub(crate) fn serve_measured<H: Handler + Clone + Send + 'static>(&self, limits: Limits, handler: H) -> Host {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        SockRef::from(&listener).set_send_buffer_size(128 * 1024).expect("set");
+        SockRef::from(&listener).set_recv_buffer_size(128 * 1024).expect("set");
+        self.run(Server::listener(listener).expect("a listener").limits(limits), handler)
+    }
+
     fn run<H: Handler + Clone + Send + 'static>(&self, mut server: Server, handler: H) -> Host {
         if self.tls {
             server = server.tls(identity().server.clone());
@@ -167,6 +175,7 @@ impl Host {
         self.turns.load(Ordering::Relaxed)
     }
 
+    #[allow(dead_code, reason = "tests/websocket does")]
     pub(crate) fn addr(&self) -> SocketAddr {
         self.address.addr
     }

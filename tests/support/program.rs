@@ -50,7 +50,9 @@ pub(crate) struct Example {
 impl Example {
     /// Starts it on a free port and waits until it is ready.
     pub(crate) fn start(name: &str, setup: Setup, args: &[&str]) -> Self {
-        Self::run_in(Command::new(program(name)), setup, args)
+        // Its other port is not to be in anybody's way.
+        let quiet: &[&str] = if name == "relay" { &["--admin", "off"] } else { &[] };
+        Self::run_in(Command::new(program(name)), setup, &[quiet, args].concat())
     }
 
     /// The same, of a command that has its environment already.

@@ -226,7 +226,7 @@ fn our_client_with_our_server_compressed() {
 fn an_answer_that_opens_nothing() {
     use HandshakeError as E;
     let ignore = |_: Message<'_>, _: Done| {};
-    let offer = || Offer::new().and_then(|offer| Ok(offer.protocol("chat").expect("a token"))).expect("random numbers");
+    let offer = || Offer::new().map(|offer| offer.protocol("chat").expect("a token")).expect("random numbers");
     // The answer to a key can't be known before; so an answer is made by our own server's rules.
     let accept_of = |offer: &Offer| {
         let (host, _closed) = echo(&PLAIN);

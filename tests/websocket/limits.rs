@@ -1,5 +1,7 @@
 //! What a peer may not do, and what is done when it does nothing.
 
+#![expect(clippy::disallowed_methods, reason = "a peer that is silent for a while")]
+
 use std::time::Duration;
 
 use uncork::{

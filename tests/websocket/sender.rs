@@ -1,5 +1,7 @@
 //! Speaking: queues that are full, frames that are shared, endings, and the turn that is kept.
 
+#![expect(clippy::disallowed_methods, reason = "a server that is left alone for a while")]
+
 use std::{
     sync::mpsc::{Receiver, channel},
     time::Duration,

@@ -26,6 +26,9 @@ pub struct RendezvousConfig {
     /// How long the sides have to meet, from the stream's creation. An error that was posted before anybody was there
     /// is kept for as long. 60 s, as the original.
     pub ttl: Duration,
+    /// The most a client can ask for with `?ttl=SECONDS` when it creates a stream: people need longer than programs to
+    /// pass a link on. 1 hour; what costs is the connection of whoever waits.
+    pub ttl_max: Duration,
     /// How long `/status` tells of a stream that is over. 60 s, as the original. When room is needed, the oldest
     /// records go earlier.
     pub record: Duration,
@@ -60,8 +63,14 @@ pub struct RendezvousConfig {
     /// Whether `GET /stream` lists all streams. Ids are the only secret there is: for trusted networks only, and off.
     /// A program can serve [`Rendezvous::list`](super::Rendezvous::list) elsewhere.
     pub list: bool,
-    /// Whether downloads carry what keeps a browser from running them in this origin's name, or keeping them
-    /// (`nosniff`, a sandboxing policy, `no-store`, `noindex`), beside the stream's own fields. On.
+    /// Whether what a browser or a proxy would take for this origin's word is kept from those who create streams. On.
+    ///
+    /// Downloads are then attachments (with the file name that was asked for), of a type that browsers do not run (HTML,
+    /// SVG, XML, scripts and the like become `application/octet-stream`, and so does what has no type), with `nosniff`, a
+    /// sandboxing policy, `no-store` and `noindex`. Fields that act on an origin, as `Set-Cookie` and
+    /// `Clear-Site-Data`, or that a proxy in front carries out, as `X-Accel-Redirect`, are left out of both answers. All
+    /// other fields are passed on, and `/status` shows what was asked for. Off, everything is passed on as it is, as the
+    /// original does it: for trusted networks.
     pub neutral: bool,
     /// Origins whose pages may use the service from a browser (CORS): `https://example.org`, or `*` for all. None by
     /// default.
@@ -74,6 +83,7 @@ impl Default for RendezvousConfig {
             base_path: String::new(),
             server: String::new(),
             ttl: Duration::from_secs(60),
+            ttl_max: Duration::from_secs(3600),
             record: Duration::from_secs(60),
             lifetime: Duration::from_secs(7 * 24 * 3600),
             streams: 10_000,
@@ -94,12 +104,17 @@ impl Default for RendezvousConfig {
 }
 
 impl RendezvousConfig {
+    /// The most time the sides of a stream can have to meet.
+    pub(super) fn longest(&self) -> Duration {
+        self.ttl.max(self.ttl_max)
+    }
+
     /// Checked, and with the base path in its one spelling.
     pub(super) fn checked(mut self) -> Result<Self, InvalidConfig> {
         self.base_path = checks::base_path(&self.base_path)?;
         checks::server(&self.server)?;
         checks::origins(&self.allow_origins)?;
-        checks::times([&mut self.ttl, &mut self.record, &mut self.lifetime]);
+        checks::times([&mut self.ttl, &mut self.ttl_max, &mut self.record, &mut self.lifetime]);
         if self.receivers == 0 {
             return Err(InvalidConfig("a stream must be allowed one receiver at least"));
         }

@@ -1,7 +1,7 @@
 //! The rendezvous: what one PUTs at a URL, another GETs from it. After "http-rendezvous", whose clients it serves.
 //!
 //! ```text
-//!   POST <base>/stream              201 {"stream":"<id>"}     (?n=K receivers, ?strict=1; download and upload headers)
+//!   POST <base>/stream              201 {"stream":"<id>"}     (?n=K receivers, ?ttl=SECONDS, ?strict=1; download and upload headers)
 //!   PUT  <base>/stream/<id>         waits for the receivers, then its body goes to them
 //!   GET  <base>/stream/<id>         waits for the source                                   (?strict=1)
 //!   POST <base>/stream/<id>/error   tells the other side, now or when it comes
@@ -15,6 +15,7 @@
 //! | `config` | what can be set, and why it is what it is |
 //! | `faults` | every error, word for word |
 //! | `json`, `body` | what clients send; header fields are checked here |
+//! | `neutral` | what creators may not say in this origin's name |
 //! | `stream` | one stream: every transition, and who is told what |
 //! | `state` | all streams; when something is to be done about each |
 //! | `transfer` | a body on its way |
@@ -35,6 +36,7 @@ mod body;
 mod config;
 mod faults;
 mod json;
+mod neutral;
 mod state;
 mod stream;
 mod transfer;
@@ -224,10 +226,15 @@ impl Rendezvous {
             Some(Ok(n)) if (1..=most).contains(&n) => n,
             Some(_) => return Fault::invalid_query(format!("n must be a number from 1 to {most}")).response().into(),
         };
+        let ttl = match parameter(req, "ttl").map(str::parse) {
+            None => self.shared.config.ttl,
+            Some(Ok(seconds @ 1..)) => Duration::from_secs(seconds).min(self.shared.config.longest()),
+            Some(_) => return Fault::invalid_query("ttl must be a number of seconds").response().into(),
+        };
         let (strict, owner, now) = (wants_strict(req), req.peer().ip(), req.now());
         let shared = self.shared.clone();
         self.collect(req, face, move |body| match Wish::parse(body) {
-            Ok(wish) => shared.create(Order { wish, receivers, strict, owner }, now),
+            Ok(wish) => shared.create(Order { wish, receivers, strict, owner, ttl }, now),
             Err(fault) => fault.response(),
         })
     }

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     fmt,
     net::IpAddr,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use uncork::Moment;
@@ -54,6 +54,8 @@ pub(super) struct Order {
     pub(super) receivers: usize,
     pub(super) strict: bool,
     pub(super) owner: Option<IpAddr>,
+    /// How long the sides have to meet.
+    pub(super) ttl: Duration,
 }
 
 /// Why none is created.
@@ -156,7 +158,7 @@ impl State {
         if let Some(ip) = order.owner {
             self.addresses.admit(ip, now.mono).map_err(Full::Address)?;
         }
-        let stream = Stream::new(order.wish, order.receivers, order.strict, order.owner, now, config.ttl);
+        let stream = Stream::new(order.wish, order.receivers, order.strict, order.owner, now, order.ttl);
         self.weight += weight;
         self.file(id, stream.due());
         self.streams.insert(id, stream);
@@ -238,7 +240,7 @@ impl fmt::Display for Short {
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "a starting point for a virtual clock")]
 mod tests {
-    use std::time::{Duration, SystemTime};
+    use std::time::SystemTime;
 
     use super::*;
 
@@ -254,7 +256,7 @@ mod tests {
     fn create(state: &mut State, config: &RendezvousConfig, body: &str, now: Moment) -> Result<Id, Full> {
         let id = Id::generate().unwrap();
         let wish = Wish::parse(body.as_bytes()).unwrap();
-        let order = Order { wish, receivers: 1, strict: false, owner: Some([192, 0, 2, 1].into()) };
+        let order = Order { wish, receivers: 1, strict: false, owner: Some([192, 0, 2, 1].into()), ttl: config.ttl };
         state.create(id, order, config, now).map(|()| id)
     }
 

@@ -21,13 +21,14 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use uncork::{Action, Ended, Moment, Moved, RequestId, Response, Ticket, pipe};
+use uncork::{Action, Ended, Moment, Moved, RequestId, Response, Ticket, h1::Headers, pipe};
 
 use super::{
-    super::wire::{Face, neutral},
+    super::wire::Face,
     RendezvousConfig,
     body::{Fields, Wish},
     faults::{self, Fault},
+    neutral,
     transfer::{Exact, Inlets},
 };
 
@@ -376,8 +377,8 @@ impl Stream {
 
     /// The answer to GET.
     fn download(&self, response: Response, face: &Face, config: &RendezvousConfig) -> Response {
-        let response = if config.neutral { neutral(response) } else { response };
-        face.dress(with(response, self.wish.download.as_ref()), config)
+        let fields = if config.neutral { neutral::download } else { with };
+        face.dress(wished(response, self.wish.download.as_ref(), fields), config)
     }
 
     // How it ends.
@@ -503,7 +504,10 @@ impl Stream {
         let told = |response: Response| if begun { response.close() } else { response };
         if let Some(Source { seat, .. }) = self.source.take() {
             let response = match outcome {
-                Outcome::Finished => with(Response::new(200), self.wish.upload.as_ref()),
+                Outcome::Finished => {
+                    let fields = if config.neutral { neutral::upload } else { with };
+                    wished(Response::new(200), self.wish.upload.as_ref(), fields)
+                }
                 _ => told(fault.response()),
             };
             seat.tell(response, config);
@@ -515,11 +519,15 @@ impl Stream {
     }
 }
 
-/// Adds the fields a client asked for; unless it said otherwise, the connection ends with the answer.
-fn with(mut response: Response, fields: Option<&Fields>) -> Response {
-    for (name, value) in fields.into_iter().flat_map(|fields| fields.headers.iter()) {
-        response = response.header(name, value);
-    }
+/// Adds the fields a client asked for, as they are.
+fn with(response: Response, fields: &Headers) -> Response {
+    fields.iter().fold(response, |response, (name, value)| response.header(name, value))
+}
+
+/// Adds what a client asked for; unless it said otherwise, the connection ends with the answer.
+fn wished(response: Response, fields: Option<&Fields>, add: fn(Response, &Headers) -> Response) -> Response {
+    let none = Headers::new();
+    let response = add(response, fields.map_or(&none, |fields| &fields.headers));
     if fields.is_some_and(|fields| fields.keep_alive) { response } else { response.close() }
 }
 

@@ -1,0 +1,116 @@
+//! The page for people, in front of whatever else is served.
+//!
+//! ```text
+//!   GET  /             the page; for whoever does not ask for HTML, the curl lines as text
+//!   POST /qr           a link of this page as a QR code
+//!   GET  /favicon.svg
+//!   GET  /robots.txt
+//!   anything else      is not answered here
+//! ```
+//!
+//! The page is one document with its style and its script. It speaks to the rendezvous: `POST /stream`, PUT by the page
+//! of the sender, GET by the browser of the receiver, `/status` by both. The server knows nothing of it.
+//!
+//! **What cannot happen.** The page runs nothing but its own script: the policy names it by its hash, and the page makes
+//! no markup of strings. Nothing of a request is reflected in it. What others have sent does not run in this origin's
+//! name: the rendezvous sees to that with every download (`RendezvousConfig::neutral`), and here, whatever is behind,
+//! no script becomes a service worker of this origin, since then it would stand between the relay and its pages. The
+//! link's secret is behind its `#`, and the QR code is asked for in a body: neither stands in a log before it is used.
+
+mod document;
+mod qr;
+
+use std::{sync::Arc, time::Duration};
+
+use uncork::{Action, Request, Response};
+
+use self::document::Document;
+
+/// What the page has to know of the services beside it.
+#[derive(Clone, Debug)]
+pub(crate) struct PageConfig {
+    /// Base path of the rendezvous, if there is one.
+    pub(crate) rendezvous: Option<String>,
+    /// How long a stream's sides have to meet if nothing else is asked for.
+    pub(crate) ttl: Duration,
+    /// How long those of the page's links have.
+    pub(crate) link: Duration,
+    /// Base path of the session relay, if there is one.
+    pub(crate) sessions: Option<String>,
+}
+
+/// The page. Clones are one page.
+#[derive(Clone, Debug)]
+pub(crate) struct Page(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    config: PageConfig,
+    document: Document,
+}
+
+impl Page {
+    pub(crate) fn new(config: PageConfig) -> Self {
+        let document = Document::new(&config);
+        Self(Arc::new(Shared { config, document }))
+    }
+
+    /// To be asked before anything else is. `None`: the request is not the page's affair.
+    pub(crate) fn answer(&self, req: &Request<'_>) -> Option<Action> {
+        if req.header("service-worker").is_some() {
+            return Some(Response::text("Nothing here is a service worker.\n").status(403).into());
+        }
+        let asks = matches!(req.method(), "GET" | "HEAD");
+        Some(match req.path() {
+            "/" | "/favicon.svg" | "/robots.txt" if !asks => not_allowed("GET, HEAD").into(),
+            "/" if wants_html(req) => self.document(req).into(),
+            "/" => document::usage(req, &self.0.config).into(),
+            "/favicon.svg" => image(include_str!("favicon.svg")).header("Cache-Control", "max-age=86400").into(),
+            "/robots.txt" => Response::text("User-agent: *\nAllow: /$\nDisallow: /\n").into(),
+            "/qr" if req.method() == "POST" => qr::answer(req),
+            "/qr" => not_allowed("POST").into(),
+            _ => return None,
+        })
+    }
+
+    fn document(&self, req: &Request<'_>) -> Response {
+        let document = &self.0.document;
+        let known = req.headers().iter().any(|(name, value)| {
+            let is = |tag: &[u8]| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == document.etag.as_bytes();
+            name.eq_ignore_ascii_case("if-none-match") && value.split(|b| *b == b',').any(|tag| is(tag.trim_ascii()))
+        });
+        let response = Response::new(if known { 304 } else { 200 })
+            .header("Cache-Control", "no-cache")
+            .header("Vary", "Accept")
+            .header("ETag", &document.etag)
+            .header("Content-Security-Policy", &document.policy)
+            .header("X-Content-Type-Options", "nosniff")
+            .header("Referrer-Policy", "no-referrer")
+            .header("Cross-Origin-Opener-Policy", "same-origin")
+            .header("Cross-Origin-Resource-Policy", "same-origin");
+        match known {
+            true => response,
+            false => response.header("Content-Type", "text/html; charset=utf-8").body(document.html.clone()),
+        }
+    }
+}
+
+/// Whoever shows pages says so. `*/*`, as from curl, is no wish for one.
+fn wants_html(req: &Request<'_>) -> bool {
+    let names = |value: &[u8]| value.split(|b| matches!(b, b',' | b';')).any(|t| t.trim_ascii() == b"text/html");
+    req.headers().iter().any(|(name, value)| name.eq_ignore_ascii_case("accept") && names(value))
+}
+
+fn not_allowed(allow: &str) -> Response {
+    Response::text("This is asked for in another way.\n").status(405).header("Allow", allow)
+}
+
+/// An SVG: shown, it may not even be styled from outside; opened by itself, it runs nothing.
+fn image(svg: impl Into<uncork::Body>) -> Response {
+    Response::new(200)
+        .header("Content-Type", "image/svg+xml")
+        .header("Content-Security-Policy", "default-src 'none'; sandbox")
+        .header("X-Content-Type-Options", "nosniff")
+        .header("Cross-Origin-Resource-Policy", "same-origin")
+        .body(svg)
+}

@@ -1,0 +1,124 @@
+//! `POST /qr`: a link of this page as a QR code, in SVG.
+//!
+//! Only links to where the request itself went, and short ones: whoever gets a code from here gets one that leads here.
+//! The link is in the body, not in the target, since targets are logged and shown to others.
+
+use qrcode::{EcLevel, QrCode, render::svg};
+use uncork::{Action, Request, Response, Take, Upload, h1::Headers};
+
+/// Bytes of a link.
+const LONGEST: usize = 300;
+
+/// Answers when the link is there.
+pub(super) fn answer(req: &Request<'_>) -> Action {
+    if req.content_length().is_some_and(|n| n > LONGEST as u64) {
+        return too_long().into();
+    }
+    let Some(host) = req.host().filter(|host| !host.is_empty()) else { return not_ours().into() };
+    Action::Receive(Box::new(Link { bytes: Vec::new(), host: host.to_owned() }))
+}
+
+struct Link {
+    bytes: Vec<u8>,
+    /// Where the request went.
+    host: String,
+}
+
+impl Upload for Link {
+    fn data(&mut self, chunk: &[u8]) -> Take {
+        if chunk.len() > LONGEST - self.bytes.len() {
+            return Take::Stop(too_long().into());
+        }
+        self.bytes.extend_from_slice(chunk);
+        Take::All
+    }
+
+    fn end(self: Box<Self>, _: &Headers) -> Action {
+        let link = std::str::from_utf8(&self.bytes).ok().filter(|link| is_own(link, &self.host));
+        link.and_then(draw).map_or_else(not_ours, |svg| super::image(svg).header("Cache-Control", "no-store")).into()
+    }
+}
+
+/// Whether a link leads to this host, without anything that might be taken for another. What the page was opened by
+/// (a proxy may speak TLS for us) decides the scheme.
+fn is_own(link: &str, host: &str) -> bool {
+    let rest = link.strip_prefix("https://").or_else(|| link.strip_prefix("http://"));
+    let path = rest.and_then(|rest| rest.split_at_checked(host.len()));
+    path.is_some_and(|(there, path)| there.eq_ignore_ascii_case(host) && path.starts_with('/'))
+        && link.bytes().all(|b| matches!(b, b'!'..=b'~') && !b"\"<>\\^`{|}".contains(&b))
+}
+
+fn draw(link: &str) -> Option<String> {
+    let code = QrCode::with_error_correction_level(link, EcLevel::M).ok()?;
+    Some(code.render::<svg::Color<'_>>().quiet_zone(true).min_dimensions(232, 232).build())
+}
+
+fn too_long() -> Response {
+    Response::text("A link has 300 bytes at most.\n").status(413)
+}
+
+fn not_ours() -> Response {
+    Response::text("Only links of this very page, please.\n").status(400)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_lead_here() {
+        for link in ["http://relay.example/", "https://relay.example/#file=a-b_c", "https://RELAY.example/x?y"] {
+            assert!(is_own(link, "relay.example"), "{link}");
+        }
+        for link in [
+            "",
+            "relay.example/",
+            "https://relay.example",
+            "https://relay.example.org/",
+            "https://relay.example@elsewhere.example/",
+            "https://relay.example:8080/",
+            "https://elsewhere.example/#https://relay.example/",
+            "ftp://relay.example/",
+            "javascript:alert(1)//relay.example/",
+            "https://relay.example/a b",
+            "https://relay.example/\u{e4}",
+            "https://relay.example/\n",
+            "https://relay.example/<script>",
+        ] {
+            assert!(!is_own(link, "relay.example"), "{link}");
+        }
+        assert!(is_own("http://[::1]:8080/#text=x", "[::1]:8080"));
+        assert!(!is_own("http://[::1]:8080/#text=x", "[::1]"));
+    }
+
+    #[test]
+    fn the_longest_link_can_be_drawn_and_is_a_picture_only() {
+        let link = format!("https://relay.example/{}", "x".repeat(LONGEST - 22));
+        let svg = draw(&link).unwrap();
+        assert_eq!(link.len(), LONGEST);
+        assert!(svg.contains("<svg") && svg.contains("<path") && !svg.contains("relay.example"));
+        assert!(!svg.contains("<script") && svg.len() < 100_000, "{}", svg.len());
+    }
+
+    #[test]
+    fn what_is_drawn_is_the_link() {
+        // The finder pattern in the corner: seven dark modules in a row, behind a quiet zone of four.
+        let code = QrCode::with_error_correction_level("https://relay.example/", EcLevel::M).unwrap();
+        let dark = |x, y| code[(x, y)] == qrcode::Color::Dark;
+        assert!((0..7).all(|x| dark(x, 0)) && !dark(7, 0) && code.error_correction_level() == EcLevel::M);
+    }
+
+    #[test]
+    fn a_link_is_taken_in_pieces_up_to_its_limit() {
+        let mut link = Link { bytes: Vec::new(), host: "relay.example".to_owned() };
+        assert!(matches!(link.data(&[b'x'; 200]), Take::All));
+        assert!(matches!(link.data(&[b'x'; 100]), Take::All));
+        assert!(matches!(link.data(b"x"), Take::Stop(Action::Respond(answer)) if answer.status_code() == 413));
+        assert!(matches!(Box::new(link).end(&Headers::new()), Action::Respond(answer) if answer.status_code() == 400));
+        let link = Link { bytes: b"http://relay.example/#file=x".to_vec(), host: "relay.example".to_owned() };
+        let Action::Respond(answer) = Box::new(link).end(&Headers::new()) else { panic!("no answer") };
+        assert_eq!(answer.status_code(), 200);
+        assert_eq!(answer.headers().get("content-type"), Some(&b"image/svg+xml"[..]));
+        assert_eq!(answer.headers().get("cache-control"), Some(&b"no-store"[..]));
+    }
+}

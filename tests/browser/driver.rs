@@ -1,0 +1,223 @@
+//! A real browser, driven by the WebDriver protocol (W3C WebDriver 2) over HTTP: Chromium, by its chromedriver.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use uncork::client::{Call, Client};
+
+/// How long anything may take. A loaded machine starts a browser in seconds.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A directory of its own, gone with it.
+pub(crate) struct Dir(pub(crate) PathBuf);
+
+impl Dir {
+    pub(crate) fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let n = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("uncork-browser-{}-{n}", std::process::id()));
+        fs::create_dir_all(&path).expect("a directory");
+        Self(path)
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        self.0.to_str().expect("text")
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The driver's process: browsers are its children.
+pub(crate) struct Driver {
+    child: Child,
+    client: Client,
+    url: String,
+}
+
+impl Driver {
+    /// Starts chromedriver on a port of its choice. `None`: there is none, or no Chromium.
+    pub(crate) fn start() -> Option<Self> {
+        let found = |name: &str| {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            std::env::split_paths(&path).any(|dir| dir.join(name).is_file())
+        };
+        if !found("chromedriver") || !["chromium", "chromium-browser", "google-chrome"].into_iter().any(found) {
+            return None;
+        }
+        let mut command = Command::new("chromedriver");
+        let mut child = command.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let port = loop {
+            let line = lines.next().expect("it says its port").expect("text");
+            if let Some((_, port)) = line.split_once("started successfully on port ") {
+                break port.trim_end_matches('.').to_owned();
+            }
+        };
+        // What it says later must have a place to go.
+        std::thread::spawn(move || lines.for_each(drop));
+        Some(Self { child, client: Client::builder().build(), url: format!("http://127.0.0.1:{port}") })
+    }
+
+    fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
+        let mut call = Call::new(method, &format!("{}{path}", self.url)).deadline(PATIENCE).head_within(PATIENCE);
+        if let Some(body) = body {
+            call = call.header("Content-Type", "application/json").body(body.to_string());
+        }
+        let answer = self.client.call(call).map_err(|error| format!("{method} {path}: {error}"))?;
+        let mut value: Value = serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
+        match answer.status {
+            200 => Ok(value["value"].take()),
+            status => Err(format!("{method} {path}: {status} {}", value["value"]["message"])),
+        }
+    }
+
+    /// A browser of its own, with nothing in it.
+    pub(crate) fn browser(&self) -> Browser<'_> {
+        let (profile, downloads) = (Dir::new(), Dir::new());
+        let profile_arg = format!("--user-data-dir={}", profile.path());
+        let args = [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-dev-shm-usage",
+            "--window-size=1000,900",
+            &profile_arg,
+        ];
+        let wish = json!({"capabilities": {"alwaysMatch": {
+            "goog:chromeOptions": {"args": args, "prefs": {"download.default_directory": downloads.path()}},
+            "goog:loggingPrefs": {"browser": "ALL"},
+            // Those who leave a page are not asked, but leave.
+            "unhandledPromptBehavior": "accept",
+        }}});
+        let session = self.call("POST", "/session", Some(&wish)).expect("a browser");
+        let path = format!("/session/{}", session["sessionId"].as_str().expect("a session"));
+        Browser { driver: self, path, downloads, _profile: profile }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) struct Browser<'a> {
+    driver: &'a Driver,
+    path: String,
+    pub(crate) downloads: Dir,
+    _profile: Dir,
+}
+
+impl Browser<'_> {
+    fn post(&self, what: &str, body: &Value) -> Result<Value, String> {
+        self.driver.call("POST", &format!("{}/{what}", self.path), Some(body))
+    }
+
+    #[track_caller]
+    pub(crate) fn open(&self, url: &str) {
+        // A link that differs behind the "#" only would be the same page.
+        self.post("url", &json!({"url": "about:blank"})).expect("opened");
+        self.go(url).expect("opened");
+    }
+
+    pub(crate) fn go(&self, url: &str) -> Result<Value, String> {
+        self.post("url", &json!({"url": url}))
+    }
+
+    /// What a script returns.
+    #[track_caller]
+    pub(crate) fn run(&self, script: &str, args: &[Value]) -> Value {
+        self.post("execute/sync", &json!({"script": script, "args": args})).expect("run")
+    }
+
+    fn element(&self, selector: &str) -> Result<String, String> {
+        let found = self.post("element", &json!({"using": "css selector", "value": selector}))?;
+        let id = found.as_object().and_then(|found| found.values().next()?.as_str());
+        id.map(str::to_owned).ok_or_else(|| format!("no {selector}"))
+    }
+
+    /// Clicks as a user does: on what can be seen.
+    #[track_caller]
+    pub(crate) fn click(&self, selector: &str) {
+        let element = self.element(selector).expect("there");
+        self.post(&format!("element/{element}/click"), &json!({})).expect("clicked");
+    }
+
+    /// Types, or chooses a file.
+    #[track_caller]
+    pub(crate) fn fill(&self, selector: &str, text: &str) {
+        let element = self.element(selector).expect("there");
+        self.post(&format!("element/{element}/value"), &json!({"text": text})).expect("typed");
+    }
+
+    /// Presses a key, on what has the focus.
+    #[track_caller]
+    pub(crate) fn press(&self, key: char) {
+        let keys = [json!({"type": "keyDown", "value": key}), json!({"type": "keyUp", "value": key})];
+        let actions = json!({"actions": [{"type": "key", "id": "keys", "actions": keys}]});
+        self.post("actions", &actions).expect("pressed");
+    }
+
+    /// What can be read on the page.
+    #[track_caller]
+    pub(crate) fn text(&self) -> String {
+        self.run("return document.body.innerText", &[]).as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Waits until something can be read.
+    #[track_caller]
+    pub(crate) fn reads(&self, what: &str) {
+        until(what, || self.text().contains(what).then_some(()));
+    }
+
+    /// Everything the browser has complained of since it was asked.
+    #[track_caller]
+    pub(crate) fn complaints(&self) -> Vec<String> {
+        let log = self.post("se/log", &json!({"type": "browser"})).expect("a log");
+        let entries = log.as_array().into_iter().flatten();
+        entries.filter_map(|entry| entry["message"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// Waits for a download; how it is called does not matter until it is whole.
+    #[track_caller]
+    pub(crate) fn downloaded(&self, name: &str) -> PathBuf {
+        let path: &Path = &self.downloads.0;
+        until(name, || Some(path.join(name)).filter(|file| file.is_file()))
+    }
+}
+
+impl Drop for Browser<'_> {
+    fn drop(&mut self) {
+        let _ = self.driver.call("DELETE", &self.path, None);
+    }
+}
+
+/// Looks again and again, until there is something.
+#[track_caller]
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

@@ -1,0 +1,191 @@
+//! The engine's pipe in the middle of a long body: who leaves, who stalls, what was there before, what is counted. Over
+//! plain sockets these bodies are spliced, as far as there are pipes of the system; nobody can tell from the outside.
+
+use std::{thread, time::Duration};
+
+use uncork::{Ended, Limits};
+
+use crate::{
+    pipes::{Served, serve_within},
+    wire::Finish,
+    world::{World, bytes},
+};
+
+matrix! {
+    half_of_a_body_may_come_with_its_head,
+    a_body_may_come_in_small_pieces,
+    an_older_receiver_gets_it_too,
+    every_byte_is_counted,
+    a_receiver_that_leaves_in_the_middle_takes_nothing_along,
+    a_sender_that_leaves_in_the_middle_leaves_nothing_behind,
+    what_stalls_holds_one_pipe_and_no_more,
+}
+
+const ROOM: usize = 256 * 1024;
+/// More than sockets and pipe hold together: a sender's system holds 4 MiB, all others less than 1.
+const LONG: usize = 12 << 20;
+
+fn serve(world: &World) -> Served {
+    serve_within(world, ROOM, Limits::default())
+}
+
+/// With none, one, or enough pipes of the system.
+fn serve_each(world: &World) -> [Served; 3] {
+    [0, 1, 100].map(|kernel_pipes| serve_within(world, ROOM, Limits { kernel_pipes, ..Limits::default() }))
+}
+
+/// A body that is not like others, from one to the other.
+#[track_caller]
+fn goes_through(served: &Served, size: usize) {
+    let body: Vec<u8> = bytes(size + 17).split_off(17);
+    let (mut to, mut from) = (served.receiver(), served.host.connect());
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| from.post("/", &[], &body).answer());
+        assert!(to.answer().body == body);
+        assert_eq!(sender.join().expect("sent").text(), format!("Complete {size}"));
+    });
+}
+
+fn half_of_a_body_may_come_with_its_head(world: &World) {
+    let served = serve(world);
+    for size in [1_000, 60_000, 150_000, 1_000_000] {
+        for early in [1, size / 2, size - 1] {
+            let (body, mut to) = (bytes(size), served.receiver());
+            let mut from = served.host.connect();
+            let head = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n");
+            from.send([head.as_bytes(), &body[..early]].concat());
+            thread::scope(|scope| {
+                let sender = scope.spawn(|| from.send(&body[early..]).answer());
+                assert!(to.answer().body == body, "{early} of {size}");
+                assert_eq!(sender.join().expect("sent").text(), format!("Complete {size}"));
+            });
+            // And the connections are good for more.
+            from.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").answer().is(409);
+        }
+    }
+}
+
+fn a_body_may_come_in_small_pieces(world: &World) {
+    let served = serve(world);
+    let (body, mut to) = (bytes(200_000), served.receiver());
+    let mut from = served.host.connect();
+    from.request("POST /", &["Content-Length: 200000"]);
+    to.head().is(200);
+    // More pieces at once than a pipe of the system has places; then one by one.
+    for piece in body[..150_000].chunks(500) {
+        from.send(piece);
+    }
+    assert!(to.exactly(150_000) == body[..150_000]);
+    for piece in body[150_000..].chunks(5_000) {
+        from.send(piece);
+        assert!(to.exactly(piece.len()) == piece);
+    }
+    assert_eq!(from.answer().text(), "Complete 200000");
+}
+
+fn an_older_receiver_gets_it_too(world: &World) {
+    let served = serve(world);
+    for fields in [&["Content-Length: 1000000"][..], &["Transfer-Encoding: chunked"]] {
+        let body = bytes(1_000_000);
+        let (mut to, mut from) = (served.older_receiver(), served.host.connect());
+        from.request("POST /", fields);
+        thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                if fields[0].starts_with('C') {
+                    return from.send(&body).answer();
+                }
+                for chunk in body.chunks(70_000) {
+                    from.chunk(chunk);
+                }
+                from.chunk(b"").answer()
+            });
+            to.head().is(200);
+            let (got, finish) = to.until_end();
+            assert!(got == body && finish == Finish::Clean, "{} bytes, {finish:?}", got.len());
+            assert_eq!(sender.join().expect("sent").text(), "Complete 1000000");
+        });
+    }
+}
+
+fn every_byte_is_counted(world: &World) {
+    for served in serve_each(world) {
+        for size in [70_000, 3_000_000] {
+            let (body, mut to, mut from) = (bytes(size), served.receiver(), served.host.connect());
+            thread::scope(|scope| {
+                scope.spawn(|| assert!(to.answer().body == body));
+                assert_eq!(from.post("/confirmed", &[], &body).answer().text(), format!("Complete {size}"));
+            });
+            let mut ends = [served.ended.next(), served.ended.next()];
+            ends.sort_by_key(|end| end.received);
+            let [to, from] = ends;
+            assert_eq!((to.why, to.received, to.written), (Ended::Complete, 0, size as u64));
+            assert_eq!((from.why, from.received), (Ended::Complete, size as u64));
+            if cfg!(target_os = "linux") {
+                assert_eq!(to.acked, Some(size as u64));
+            }
+            assert_eq!(served.moved().last(), Some(&(size as u64, size as u64)));
+        }
+    }
+}
+
+fn a_receiver_that_leaves_in_the_middle_takes_nothing_along(world: &World) {
+    for served in serve_each(world) {
+        let (body, mut to, mut from) = (bytes(LONG), served.receiver(), served.host.connect());
+        from.request("POST /", &[&format!("Content-Length: {LONG}")]);
+        from.push(&body, Duration::from_millis(100));
+        to.head().is(200);
+        assert!(to.exactly(1 << 20) == body[..1 << 20]);
+        to.reset();
+        let answer = from.answer();
+        let written: u64 = answer.text().strip_prefix("PeerLeft ").expect("so it was").parse().expect("a number");
+        assert!((1 << 20..LONG as u64).contains(&written), "{written}");
+        let end = served.ended.next();
+        assert_eq!((end.why, end.written), (Ended::PeerLeft, written));
+        let (put_in, taken_out) = served.moved()[0];
+        assert!(taken_out == written && put_in >= taken_out && put_in - taken_out <= ROOM as u64);
+        goes_through(&served, 1_000_000);
+    }
+}
+
+fn a_sender_that_leaves_in_the_middle_leaves_nothing_behind(world: &World) {
+    for served in serve_each(world) {
+        let (body, mut to, mut from) = (bytes(LONG), served.receiver(), served.host.connect());
+        from.request("POST /", &[&format!("Content-Length: {LONG}")]);
+        from.push(&body, Duration::from_millis(100));
+        to.head().is(200);
+        from.reset();
+        let (got, finish) = to.until_end();
+        assert!(got == body[..got.len()] && got.len() < LONG);
+        assert_eq!(finish, Finish::Reset, "it must not take a part for the whole");
+        goes_through(&served, 1_000_000);
+    }
+}
+
+/// Of many whose receivers do not read, some get a pipe of the system and some do not; each holds what it may, and in
+/// the end each has every byte.
+fn what_stalls_holds_one_pipe_and_no_more(world: &World) {
+    let served = serve_within(world, ROOM, Limits { kernel_pipes: 3, ..Limits::default() });
+    let pairs: Vec<_> = (0..5).map(|_| (served.receiver(), served.host.connect())).collect();
+    let body = bytes(LONG);
+    let stalled: Vec<_> = thread::scope(|scope| {
+        let push = pairs.into_iter().map(|(to, mut from)| {
+            let body = &body;
+            scope.spawn(move || {
+                from.request("POST /", &[&format!("Content-Length: {LONG}")]);
+                let sent = from.push(body, Duration::from_millis(300));
+                assert!(sent < LONG, "nobody reads it, and still it went");
+                (to, from, sent)
+            })
+        });
+        push.collect::<Vec<_>>().into_iter().map(|thread| thread.join().expect("pushed")).collect()
+    });
+    let moved = served.moved();
+    assert!(moved.len() == 5 && moved.iter().all(|(into, out)| into - out <= ROOM as u64), "{moved:?}");
+    thread::scope(|scope| {
+        for (mut to, mut from, sent) in stalled {
+            let body = &body;
+            scope.spawn(move || assert!(to.answer().body == *body));
+            scope.spawn(move || assert_eq!(from.send(&body[sent..]).answer().text(), format!("Complete {LONG}")));
+        }
+    });
+}

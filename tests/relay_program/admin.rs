@@ -1,0 +1,98 @@
+//! The admin listener, and what it keeps from the public.
+
+use crate::{
+    client::Client,
+    harness::{Relay, stream, until},
+};
+
+#[test]
+fn operators_see_what_the_public_does_not() {
+    let relay = Relay::start(&["--gateway-connect-url", "http://127.0.0.1:1/connect"]);
+    let stream = stream(&relay);
+    let id = stream.rsplit('/').next().expect("an id");
+    let session = relay.ask("PUT /cama/session", &["Content-Length: 0"]);
+    let session =
+        session.assert(201).get("location").and_then(|path| path.rsplit('/').next()).expect("an id").to_owned();
+
+    let streams = relay.ask_admin("GET /stream", &[]);
+    assert_eq!(streams.assert(200).get("content-type"), Some("application/json"));
+    assert!(streams.text().contains(id));
+    let sessions = relay.ask_admin("GET /sessions", &[]);
+    assert!(sessions.assert(200).text().contains(&format!("\"session\":\"{}\"", &session[..8])));
+    assert!(!sessions.text().contains(&session), "its address is a secret");
+    for path in ["/health", "/ready", "/metrics", "/stats", "/ping", "/log-level", "/"] {
+        relay.ask_admin(&format!("GET {path}"), &[]).assert(200);
+    }
+    relay.ask_admin("POST /send", &["Content-Length: 0"]).assert(400);
+    relay.ask_admin("POST /health", &["Content-Length: 0"]).assert(405);
+    relay.ask_admin("GET /nothing", &[]).assert(404);
+
+    for path in ["/health", "/ready", "/metrics", "/sessions", "/stats", "/log-level", "/stream"] {
+        relay.ask(&format!("GET {path}"), &[]).assert(404);
+    }
+    relay.ask("POST /send", &["Content-Length: 0"]).assert(404);
+    assert_eq!(relay.ask("GET /ping", &[]).assert(200).text(), "pong", "the rendezvous'");
+    relay.ask("GET /connect", &[]).assert(400);
+    relay.stop();
+}
+
+#[test]
+fn the_public_sees_more_if_it_is_said_so() {
+    let relay = Relay::start(&[
+        "--gateway-connect-url=http://127.0.0.1:1/connect",
+        "--gateway-public-api",
+        "--rendezvous-public-list",
+        "--session-relay=false",
+    ]);
+    relay.ask("GET /stream", &[]).assert(200);
+    relay.ask("POST /send", &["Content-Length: 0"]).assert(400);
+    relay.ask("PUT /cama/session", &["Content-Length: 0"]).assert(404);
+    relay.ask_admin("GET /sessions", &[]).assert(404);
+    relay.stop();
+}
+
+#[test]
+fn it_counts() {
+    let relay = Relay::start(&[]);
+    let (mut one, mut two) = (relay.client(), relay.client());
+    one.request("GET /ping", &[]).answer().assert(200);
+    two.request("GET /nothing", &[]).answer().assert(404);
+    drop(two);
+    let stream = stream(&relay);
+    one.request(&format!("GET {stream}/status"), &[]).answer().assert(200);
+    until("only one is left", || relay.metric("uncork_connections") == 1.0);
+    assert_eq!(relay.metric("uncork_connections_total"), 3.0);
+    assert_eq!(relay.metric("uncork_requests_total{status=\"2xx\"}"), 3.0);
+    assert_eq!(relay.metric("uncork_requests_total{status=\"4xx\"}"), 1.0);
+    assert_eq!(relay.metric("uncork_streams{state=\"waiting\"}"), 1.0);
+    assert_eq!(relay.metric("uncork_ready"), 1.0);
+    assert!(relay.metric("uncork_sent_bytes_total") > 4.0);
+    assert_eq!(relay.metric("uncork_sessions"), 0.0);
+    relay.stop();
+}
+
+#[test]
+fn the_log_level_can_be_asked_for_and_set() {
+    let relay = Relay::start(&["--log-level", "error"]);
+    assert_eq!(relay.ask_admin("GET /log-level", &[]).assert(200).text(), "error\n");
+    let put = |level: &str| {
+        let length = format!("Content-Length: {}", level.len());
+        Client::connect(relay.admin, None).request("PUT /log-level", &[&length]).send(level).answer()
+    };
+    put("warn,uncork::relay=error").assert(200);
+    assert_eq!(relay.ask_admin("GET /log-level", &[]).text(), "warn,uncork::relay=error\n");
+    assert!(put("loud").assert(400).text().contains("loud"));
+    assert_eq!(relay.ask_admin("GET /log-level", &[]).text(), "warn,uncork::relay=error\n");
+    relay.stop();
+}
+
+#[test]
+fn a_web_page_cannot_have_it_asked_by_a_name_of_its_own() {
+    let relay = Relay::start(&[]);
+    let ask = |host: &str| {
+        let mut client = Client::connect(relay.admin, None);
+        client.send(format!("GET /sessions HTTP/1.1\r\nHost: {host}\r\n\r\n")).answer().status
+    };
+    assert_eq!([ask("localhost:9090"), ask("127.0.0.1"), ask("[::1]:9090"), ask("evil.example")], [200, 200, 200, 403]);
+    relay.stop();
+}

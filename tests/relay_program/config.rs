@@ -1,0 +1,84 @@
+//! File and flags, as the program takes them.
+
+use crate::{
+    harness::{Dir, Relay},
+    program::output,
+};
+
+#[test]
+fn a_file_is_read_and_flags_go_before_it() {
+    let dir = Dir::new();
+    let file = dir.write(
+        "relay.toml",
+        "[[listen]]\naddress = \"127.0.0.1:0\"\n[[listen]]\naddress = \"127.0.0.1:0\"\n\
+         [sessions]\nbase-path = \"/file\"\nserver-name = \"of the file\"\n[rendezvous]\nenabled = false\n",
+    );
+    let relay = Relay::start_with(
+        std::process::Command::new(crate::program::program("relay")),
+        &["--config", &file, "--server-name", "of the flag"],
+    );
+    assert_eq!(relay.urls.len(), 2);
+    let session = relay.ask("PUT /file/session", &["Content-Length: 0"]);
+    assert_eq!(session.assert(201).get("server"), Some("of the flag"));
+    relay.ask("PUT /cama/session", &["Content-Length: 0"]).assert(404);
+    relay.ask("POST /stream", &["Content-Length: 0"]).assert(404);
+    relay.stop();
+}
+
+#[test]
+fn what_is_printed_is_a_file_that_works() {
+    let dir = Dir::new();
+    let printed = output("relay", &["--print-config", "--admin", "off", "--max-body", "3G"]);
+    let printed = String::from_utf8(printed.stdout).expect("text");
+    assert!(printed.contains("# Flag: --session-ttl SECONDS\nttl = 3600\n"));
+    let file = dir.write("relay.toml", &printed);
+    let again = output("relay", &["--config", &file, "--print-config"]);
+    assert_eq!(String::from_utf8(again.stdout).expect("text"), printed);
+    let checked = output("relay", &["--config", &file, "--check-config"]);
+    assert!(checked.status.success(), "{checked:?}");
+    assert!(printed.contains("max-body = \"3G\"\n") && printed.contains("[admin]"));
+}
+
+#[test]
+fn mistakes_are_named() {
+    let dir = Dir::new();
+    dir.identity();
+    let unknown = dir.write("unknown.toml", "[server]\n\ngraec = 3\n");
+    let other = dir.write("other.toml", "[sessions]\nbase-path = \"no slash\"\n");
+    let cert = dir.path("cert.pem");
+    let half = format!("127.0.0.1:0,tls-cert={cert}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let taken = taken.local_addr().expect("an address").to_string();
+    for (args, words) in [
+        (&["--check-config", "--config", "/no/such.toml"][..], &["/no/such.toml"][..]),
+        (&["--check-config", "--config", &unknown], &[&unknown, "line 3", "graec", "grace"]),
+        (&["--check-config", "--config", &other], &["sessions", "slash"]),
+        (&["--check-config", "--listen", "nonsense"], &["nonsense", "127.0.0.1:8080"]),
+        (&["--check-config", "--listen", "https://127.0.0.1:1"], &["certificate"]),
+        (&["--check-config", "--listen", "127.0.0.1:1,tsl"], &["tsl", "tls"]),
+        (&["--check-config", "--listen", &half], &["tls-key"]),
+        (&["--check-config", "--listen", "127.0.0.1:1,tls"], &["tls-cert"]),
+        (&["--check-config", "--listen", "127.0.0.1:1,proxy-protocol"], &["--trusted-proxy"]),
+        (&["--check-config", "--tls-cert", &cert], &["--tls-key"]),
+        (&["--check-config", "--tls-cert", &cert, "--tls-key", &cert], &[&cert]),
+        (&["--check-config", "--trusted-proxy", "10.0.0.1/8"], &["10.0.0.1/8", "--trusted-proxy"]),
+        (&["--check-config", "--log-level", "loud"], &["loud", "debug"]),
+        (&["--check-config", "--mode", "fast"], &["thread-per-connection"]),
+        (&["--check-config", "--admin", "here"], &["here", "off"]),
+        (&["--check-config", "--allow-origin", "example.org"], &["origin"]),
+        (&["--check-config", "--gateway-connect-url", "x", "--gateway-set-field", "x"], &["set-fields"]),
+        (&["--listen", &taken, "--admin", "off"], &[&taken]),
+        (&["--listen", "127.0.0.1:0", "--admin", &taken], &[&taken, "--admin"]),
+        (&["--listen", "systemd", "--admin", "off"], &["LISTEN_FDS"]),
+        (
+            &["--listen", "127.0.0.1:0", "--admin", "off", "--access-log", "--access-log-file", "/no/such/log"],
+            &["/no/such/log"],
+        ),
+        (&["--sessoins", "3"], &["--sessions"]),
+    ] {
+        let output = output("relay", args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && output.stdout.is_empty(), "{args:?}: {said}");
+        assert!(words.iter().all(|word| said.contains(word)) && !said.contains("panicked"), "{args:?}: {said}");
+    }
+}

@@ -1,0 +1,215 @@
+//! A relay that runs, and a directory for its files.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    os::unix::net::UnixDatagram,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{Receiver, channel},
+    },
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::{
+    client::{Answer, Client, PATIENCE},
+    program::program,
+};
+
+/// A directory that is gone when the test is over. Its name is short: sockets lie in it.
+pub(crate) struct Dir(pub(crate) PathBuf);
+
+impl Dir {
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("uncork-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).expect("made");
+        Self(path)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().expect("text").to_owned()
+    }
+
+    pub(crate) fn write(&self, name: &str, content: &str) -> String {
+        fs::write(self.0.join(name), content).expect("written");
+        self.path(name)
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.0.join(name)).unwrap_or_default()
+    }
+
+    /// Writes a new certificate and its key; a client that trusts it.
+    pub(crate) fn identity(&self) -> Arc<ClientConfig> {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+        self.write("cert.pem", &made.cert.pem());
+        self.write("key.pem", &made.signing_key.serialize_pem());
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).expect("a root");
+        Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A relay that runs.
+pub(crate) struct Relay {
+    child: Child,
+    /// What it listens on, as it has said.
+    pub(crate) urls: Vec<String>,
+    pub(crate) admin: SocketAddr,
+    lines: Receiver<String>,
+    /// What it tells systemd.
+    told: UnixDatagram,
+    _dir: Dir,
+}
+
+impl Relay {
+    /// On a free port, and the admin listener, too.
+    pub(crate) fn start(args: &[&str]) -> Self {
+        Self::start_with(Command::new(program("relay")), &[&["--listen", "127.0.0.1:0"], args].concat())
+    }
+
+    /// The same, of a command that has its environment already.
+    pub(crate) fn start_with(mut command: Command, args: &[&str]) -> Self {
+        let dir = Dir::new();
+        let told = UnixDatagram::bind(dir.0.join("notify")).expect("bound");
+        command.env("NOTIFY_SOCKET", dir.0.join("notify"));
+        Self::run(command, args, told, dir)
+    }
+
+    pub(crate) fn run(mut command: Command, args: &[&str], told: UnixDatagram, dir: Dir) -> Self {
+        told.set_read_timeout(Some(PATIENCE)).expect("set");
+        command.args(["--admin", "127.0.0.1:0"]).args(args).env_remove("RUST_LOG");
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("started");
+        let (tell, lines) = channel();
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        let mut urls = Vec::new();
+        let admin = loop {
+            let line = lines.recv_timeout(PATIENCE).expect("a line for each listener");
+            match line.strip_prefix("listening on ") {
+                Some(url) => urls.push(url.to_owned()),
+                None => break line.strip_prefix("admin on http://").expect(&line).parse().expect(&line),
+            }
+        };
+        let relay = Self { child, urls, admin, lines, told, _dir: dir };
+        relay.tells("READY=1");
+        relay
+    }
+
+    /// Waits until systemd is told that, and of nothing else before.
+    #[track_caller]
+    pub(crate) fn tells(&self, state: &str) {
+        let mut buffer = [0; 256];
+        let n = self.told.recv(&mut buffer).expect(state);
+        assert_eq!(String::from_utf8_lossy(&buffer[..n]), state);
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        let (_, addr) = self.urls[0].split_once("://").expect("a URL");
+        addr.parse().expect("an address")
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.addr(), None)
+    }
+
+    /// One request without a body, on a connection of its own.
+    #[track_caller]
+    pub(crate) fn ask(&self, line: &str, fields: &[&str]) -> Answer {
+        self.client().request(line, fields).answer()
+    }
+
+    /// The same, of the admin listener.
+    #[track_caller]
+    pub(crate) fn ask_admin(&self, line: &str, fields: &[&str]) -> Answer {
+        Client::connect(self.admin, None).request(line, fields).answer()
+    }
+
+    /// The value of a metric.
+    #[track_caller]
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let page = self.ask_admin("GET /metrics", &[]);
+        let line = page.assert(200).text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {}", page.text())).parse().expect("a number")
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process");
+        kill_process(pid, signal).expect("sent");
+    }
+
+    /// Has it read everything again; whether it liked it.
+    #[track_caller]
+    pub(crate) fn reload(&self) -> bool {
+        const GOOD: &str = "uncork_reloads_total{outcome=\"success\"}";
+        let before = self.metric(GOOD);
+        self.signal(Signal::HUP);
+        self.tells("RELOADING=1");
+        self.tells("READY=1");
+        self.metric(GOOD) > before
+    }
+
+    /// Waits for its end, which is to be one in order.
+    #[track_caller]
+    pub(crate) fn ends(mut self) {
+        // Its output ends with it.
+        while self.lines.recv_timeout(PATIENCE).map_err(|e| assert!(e.to_string().contains("closed"), "{e}")).is_ok() {}
+        let status = self.child.wait().expect("waited for");
+        assert!(status.success(), "{status}");
+    }
+
+    #[track_caller]
+    pub(crate) fn stop(self) {
+        self.signal(Signal::TERM);
+        self.ends();
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Creates a stream of the rendezvous; its path.
+#[track_caller]
+pub(crate) fn stream(relay: &Relay) -> String {
+    let answer = relay.client().post("/stream", &[], b"").answer();
+    let id = answer.assert(201).text().split('"').nth(3).expect("an id").to_owned();
+    format!("/stream/{id}")
+}
+
+/// Looks again and again until it is so.
+#[track_caller]
+#[expect(clippy::disallowed_methods, reason = "a bound that only a hang reaches")]
+pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < until, "{what}");
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+}
+
+/// What is in a file, when it ends with a line's end.
+#[track_caller]
+pub(crate) fn line_of(file: &Path) -> String {
+    let read = || fs::read_to_string(file).unwrap_or_default();
+    until(&format!("a line in {}", file.display()), || read().ends_with('\n'));
+    read()
+}

@@ -1,0 +1,140 @@
+//! Signals: the configuration anew, the end in order and at once; and what systemd is told.
+
+use std::{net::TcpStream, os::unix::net::UnixDatagram, process::Command};
+
+use rustix::process::Signal;
+
+use crate::{
+    client::Client,
+    harness::{Dir, Relay, line_of, stream, until},
+    program::program,
+};
+
+#[test]
+fn a_new_certificate_is_taken_while_connections_go_on() {
+    for mode in ["threads", "external", "thread-per-connection"] {
+        let dir = Dir::new();
+        let old = dir.identity();
+        let (cert, key) = (dir.path("cert.pem"), dir.path("key.pem"));
+        let relay = Relay::start(&["--tls-cert", &cert, "--tls-key", &key, "--mode", mode]);
+        let mut before = Client::connect(relay.addr(), Some(old));
+        before.request("GET /ping", &[]).answer().assert(200);
+        let new = dir.identity();
+        assert!(relay.reload());
+        let mut after = Client::connect(relay.addr(), Some(new.clone()));
+        after.request("GET /ping", &[]).answer().assert(200);
+        before.request("GET /ping", &[]).answer().assert(200);
+        dir.write("key.pem", "nonsense");
+        assert!(!relay.reload(), "a key that is none");
+        Client::connect(relay.addr(), Some(new)).request("GET /ping", &[]).answer().assert(200);
+        relay.stop();
+    }
+}
+
+#[test]
+fn what_is_under_way_is_finished_and_nothing_new_begun() {
+    let relay = Relay::start(&["--grace", "100"]);
+    let path = stream(&relay);
+    let (mut source, mut receiver) = (relay.client(), relay.client());
+    source.request(&format!("PUT {path}"), &["Transfer-Encoding: chunked"]).chunk(b"first");
+    receiver.request(&format!("GET {path}"), &[]);
+    receiver.head().assert(200);
+    assert_eq!(receiver.next_chunk().expect("a chunk"), Some(b"first".to_vec()));
+    relay.ask_admin("GET /ready", &[]).assert(200);
+
+    relay.signal(Signal::TERM);
+    relay.tells("STOPPING=1");
+    relay.ask_admin("GET /ready", &[]).assert(503);
+    relay.ask_admin("GET /health", &[]).assert(200);
+    assert_eq!(relay.metric("uncork_ready"), 0.0);
+    source.chunk(b"second");
+    assert_eq!(receiver.next_chunk().expect("a chunk"), Some(b"second".to_vec()));
+    until("it listens no longer", || TcpStream::connect(relay.addr()).is_err());
+    source.chunk(b"");
+    assert_eq!(receiver.next_chunk().expect("the end"), None);
+    source.answer().assert(200);
+    relay.ends();
+}
+
+#[test]
+fn the_second_signal_ends_it_at_once() {
+    for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::TERM)] {
+        let relay = Relay::start(&["--grace", "1000"]);
+        let path = stream(&relay);
+        let (mut source, mut receiver) = (relay.client(), relay.client());
+        source.request(&format!("PUT {path}"), &["Transfer-Encoding: chunked"]).chunk(b"first");
+        receiver.request(&format!("GET {path}"), &[]);
+        receiver.head().assert(200);
+        relay.signal(first);
+        relay.tells("STOPPING=1");
+        relay.signal(second);
+        relay.ends();
+    }
+}
+
+#[test]
+fn a_delay_before_the_end_lets_others_turn_away() {
+    let relay = Relay::start(&["--shutdown-delay", "1000", "--grace", "1000"]);
+    relay.signal(Signal::TERM);
+    relay.tells("STOPPING=1");
+    relay.ask_admin("GET /ready", &[]).assert(503);
+    relay.ask("GET /ping", &[]).assert(200);
+    relay.signal(Signal::TERM);
+    relay.ends();
+}
+
+#[test]
+fn log_files_are_opened_anew() {
+    let dir = Dir::new();
+    let file = dir.path("access.log");
+    let relay = Relay::start(&["--access-log", "--access-log-file", &file]);
+    relay.ask("GET /ping?first", &[]).assert(200);
+    let line = line_of(&dir.0.join("access.log"));
+    assert!(line.starts_with("127.0.0.1 - - [") && line.contains("\"GET /ping?first HTTP/1.1\" 200 4 "), "{line}");
+    std::fs::rename(&file, dir.path("access.log.1")).expect("moved away");
+    assert!(relay.reload());
+    relay.ask("GET /ping?second", &[]).assert(200);
+    assert!(line_of(&dir.0.join("access.log")).contains("?second"));
+    assert!(!dir.read("access.log.1").contains("?second"));
+    relay.stop();
+}
+
+#[test]
+fn what_only_a_restart_changes_is_named() {
+    let dir = Dir::new();
+    let config = dir.write("relay.toml", "[sessions]\nttl = 10\n[log]\nlevel = \"warn\"\n");
+    let mut command = Command::new("sh");
+    let log = dir.path("stderr");
+    command.args(["-c", "exec 2>\"$0\"; exec \"$@\"", &log]).arg(program("relay"));
+    let relay = Relay::start_with(command, &["--listen", "127.0.0.1:0", "--config", &config, "--log-format", "json"]);
+    dir.write(
+        "relay.toml",
+        "[sessions]\nttl = 20\n[limits]\nidle-timeout = 7\n[log]\nlevel = \"info\"\n[server]\ngrace = 1\n",
+    );
+    assert!(relay.reload());
+    let log = line_of(&dir.0.join("stderr"));
+    assert!(log.contains("limits.idle-timeout, sessions.ttl") && log.starts_with("{\"time\":\""), "{log}");
+    assert_eq!(relay.ask_admin("GET /log-level", &[]).text(), "info\n");
+    assert!(!log.contains("grace"));
+    relay.stop();
+}
+
+#[test]
+fn systemd_hears_of_a_name_without_a_file_and_that_it_is_alive() {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::{linux::net::SocketAddrExt, unix::net::SocketAddr};
+        for mode in ["threads", "external", "thread-per-connection"] {
+            let dir = Dir::new();
+            let name = format!("uncork-{}-{mode}", std::process::id());
+            let addr = SocketAddr::from_abstract_name(&name).expect("a name");
+            let told = UnixDatagram::bind_addr(&addr).expect("bound");
+            let mut command = Command::new(program("relay"));
+            command.env("NOTIFY_SOCKET", format!("@{name}")).env("WATCHDOG_USEC", "20000");
+            let relay = Relay::run(command, &["--listen", "127.0.0.1:0", "--mode", mode], told, dir);
+            for _ in 0..3 {
+                relay.tells("WATCHDOG=1");
+            }
+        }
+    }
+}
