@@ -48,6 +48,11 @@ pub(super) struct Sent {
     pub(super) room: bool,
 }
 
+impl Sent {
+    /// There was nothing to be sent.
+    pub(super) const NOTHING: Self = Self { all: true, any: false, closing: false, room: false };
+}
+
 impl Outgoing {
     pub(super) fn new(role: Role, deflater: Option<Deflater>) -> Self {
         let deflater = deflater.map(Box::new);
@@ -55,10 +60,9 @@ impl Outgoing {
         Self { role, deflater, current, sent, partly, pong, ping, closed }
     }
 
-    /// Writes what there is room for. Senders need not wake us from here on, until we say that we sleep.
+    /// Writes what there is room for. If that is all, senders have to wake us from here on.
     pub(super) fn send(&mut self, core: &Core, tx: &mut Tx<'_>) -> Result<Sent, Over> {
         let mut queue = core.queue();
-        queue.asleep = false;
         let mut any = false;
         let all = loop {
             if queue.kill {
@@ -126,12 +130,11 @@ impl Outgoing {
             any = true;
         };
         let room = !queue.on_room.is_empty() && (queue.has_room() || !queue.is_open());
+        queue.asleep = all && !room;
+        if all {
+            queue.shrink();
+        }
         Ok(Sent { all, any, closing: queue.last.is_some(), room })
-    }
-
-    /// Whether nothing is begun or due.
-    pub(super) fn is_empty(&self) -> bool {
-        self.sent == self.current.len() && self.partly == 0 && self.pong.is_none() && !self.ping
     }
 
     #[cfg(test)]

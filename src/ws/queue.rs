@@ -257,6 +257,11 @@ impl Core {
         self.turn.compare_exchange(CALLED, HELD, Ordering::AcqRel, Ordering::Acquire).is_err()
     }
 
+    /// Whether the speaker is being called: behind the call, what is queued is sent without being woken for it.
+    pub(super) fn is_calling(&self) -> bool {
+        self.turn.load(Ordering::Acquire) == CALLED
+    }
+
     pub(super) fn is_free(&self) -> bool {
         self.turn.load(Ordering::Acquire) == FREE
     }

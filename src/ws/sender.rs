@@ -1,11 +1,11 @@
 //! Speaking to a peer, from any thread.
 
-use std::{fmt, mem, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use super::{
     Frame, Message,
     frame::Op,
-    queue::{Core, Last},
+    queue::{Core, Last, Queue},
 };
 
 /// Speaks to one peer. Cheap to clone, usable from any thread, and harmless when the connection is over.
@@ -41,12 +41,7 @@ impl Sender {
     /// # Errors
     /// [`Full`]: the queue is full, or it is closing.
     pub fn send(&self, frame: &Frame) -> Result<(), Full> {
-        let mut queue = self.0.queue();
-        queue.push_frame(frame)?;
-        let asleep = mem::take(&mut queue.asleep);
-        drop(queue);
-        self.wake_if(asleep);
-        Ok(())
+        self.push(|queue| queue.push_frame(frame))
     }
 
     /// Sends a text message.
@@ -54,7 +49,7 @@ impl Sender {
     /// # Errors
     /// [`Full`]: the queue is full, or it is closing.
     pub fn text(&self, text: &str) -> Result<(), Full> {
-        self.push(Op::Text, text.as_bytes())
+        self.push(|queue| queue.push(Op::Text, text.as_bytes()))
     }
 
     /// Sends a binary message.
@@ -62,7 +57,7 @@ impl Sender {
     /// # Errors
     /// [`Full`]: the queue is full, or it is closing.
     pub fn binary(&self, bytes: &[u8]) -> Result<(), Full> {
-        self.push(Op::Binary, bytes)
+        self.push(|queue| queue.push(Op::Binary, bytes))
     }
 
     /// Sends a message of either kind.
@@ -81,22 +76,19 @@ impl Sender {
     /// # Errors
     /// [`Full`]: the queue is full, or it is closing.
     pub fn ping(&self, payload: &[u8]) -> Result<(), Full> {
-        self.push(Op::Ping, &payload[..payload.len().min(125)])
+        self.push(|queue| queue.push(Op::Ping, &payload[..payload.len().min(125)]))
     }
 
-    fn push(&self, op: Op, payload: &[u8]) -> Result<(), Full> {
+    fn push(&self, push: impl FnOnce(&mut Queue) -> Result<(), Full>) -> Result<(), Full> {
         let mut queue = self.0.queue();
-        queue.push(op, payload)?;
-        let asleep = mem::take(&mut queue.asleep);
-        drop(queue);
-        self.wake_if(asleep);
-        Ok(())
-    }
-
-    fn wake_if(&self, asleep: bool) {
-        if asleep {
+        push(&mut queue)?;
+        let wake = queue.asleep && !self.0.is_calling();
+        if wake {
+            queue.asleep = false;
+            drop(queue);
             self.0.wake();
         }
+        Ok(())
     }
 
     /// Begins the close handshake (RFC 6455 §7.1.2) when what is queued is out. Nothing can be queued from now on;

@@ -17,7 +17,7 @@ use super::{
     deflate::{Deflater, Inflate},
     frame::Fault,
     handshake::Agreed,
-    outgoing::{Outgoing, Role},
+    outgoing::{Outgoing, Role, Sent},
     queue::{Core, Last},
     reader::{Event, Reader},
 };
@@ -40,6 +40,8 @@ pub(super) struct Session {
     clocks: Option<Clocks>,
     /// The speaker was not done when we were left.
     held: bool,
+    /// Nothing was to be sent when we were left.
+    quiet: bool,
 }
 
 /// How far the close handshake is.
@@ -74,66 +76,57 @@ impl Session {
             config,
             clocks: None,
             held: false,
+            quiet: false,
         };
         (session, Sender(core))
     }
 
-    /// Everything that can be done now: what is waited for then.
-    fn work(&mut self, io: &mut Io<'_>) -> Result<EventMask, Over> {
+    /// Everything that can be done now: what is waited for then. `quiet`: nothing is to be sent, as far as we know, and
+    /// whoever changes that wakes us.
+    fn work(&mut self, io: &mut Io<'_>, quiet: bool) -> Result<EventMask, Over> {
+        let mut sent = if quiet { Sent::NOTHING } else { self.send(io)? };
         loop {
-            let sent = self.outgoing.send(&self.core, &mut io.tx)?;
-            if let (true, Some(clocks)) = (sent.any, &mut self.clocks) {
-                clocks.sent(io.now().mono);
-            }
             if sent.room {
                 let waiting = mem::take(&mut self.core.queue().on_room);
                 waiting.into_iter().for_each(|f| f());
-                continue;
-            }
-            if sent.all && self.is_complete(io) {
+            } else if sent.all && self.is_complete(io) {
                 return Err(Over(self.how()));
-            }
-            if self.reads() {
-                if self.read(io) {
-                    continue;
-                }
+            } else if !self.reads() {
+                break;
+            } else if !self.read(io) {
                 if io.rx.end() != RxEnd::NotYet {
                     return Err(Over(How::PeerLeft));
                 }
+                break;
             }
-            if sent.all && !self.sleeps() {
-                continue;
-            }
-            self.reader.shrink();
-            if sent.closing && self.close.as_ref().is_none_or(|close| close.until.is_none()) {
-                let now = io.now().mono;
-                let until = now.checked_add(self.config.0.close_within).unwrap_or(now);
-                self.close.get_or_insert_default().until = Some(until);
-                self.look(io)?;
-            }
-            let mut mask = EventMask::EXTERNAL;
-            if self.reads() || self.awaits_end() {
-                mask |= EventMask::READ;
-            }
-            if !sent.all {
-                mask |= EventMask::WRITE;
-            }
-            return Ok(mask);
+            sent = self.send(io)?;
         }
+        self.reader.shrink();
+        if sent.closing && self.close.as_ref().is_none_or(|close| close.until.is_none()) {
+            let now = io.now().mono;
+            let until = now.checked_add(self.config.0.close_within).unwrap_or(now);
+            self.close.get_or_insert_default().until = Some(until);
+            self.look(io)?;
+        }
+        let mut mask = EventMask::EXTERNAL;
+        if self.reads() || self.awaits_end() {
+            mask |= EventMask::READ;
+        }
+        if sent.all {
+            self.outgoing.shrink();
+        } else {
+            mask |= EventMask::WRITE;
+        }
+        self.quiet = sent.all;
+        Ok(mask)
     }
 
-    /// Nothing is left to be sent. Whether that is still so; if it is, senders have to wake us.
-    fn sleeps(&mut self) -> bool {
-        let mut queue = self.core.queue();
-        let ordered = queue.kill || (queue.last.is_some() && !self.outgoing.closed);
-        if !queue.is_empty() || ordered || !queue.on_room.is_empty() || !self.outgoing.is_empty() {
-            return false;
+    fn send(&mut self, io: &mut Io<'_>) -> Result<Sent, Over> {
+        let sent = self.outgoing.send(&self.core, &mut io.tx)?;
+        if let (true, Some(clocks)) = (sent.any, &mut self.clocks) {
+            clocks.sent(io.now().mono);
         }
-        queue.asleep = true;
-        queue.shrink();
-        drop(queue);
-        self.outgoing.shrink();
-        true
+        Ok(sent)
     }
 
     /// Bytes allocated for messages, in either direction.
@@ -294,9 +287,10 @@ impl Upgrade for Session {
         if self.awaits_end() {
             io.rx.consume(usize::MAX);
         }
+        let quiet = self.quiet && !rang && why.read() && !(why.external() || why.stopping());
         let result = match why.reset() {
             true => Err(Over(How::Reset)),
-            false => if rang { self.look(io) } else { Ok(()) }.and_then(|()| self.work(io)),
+            false => if rang { self.look(io) } else { Ok(()) }.and_then(|()| self.work(io, quiet)),
         };
         self.held = !self.core.is_free();
         let how = match result {
