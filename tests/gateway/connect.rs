@@ -18,10 +18,10 @@ worlds! {
     the_application_is_asked_with_the_clients_request, fields_are_set_and_left_out, a_greeting_comes_first,
     a_refusal_is_passed_on, who_cannot_be_asked_lets_nobody_in, redirects_are_followed,
     no_handshake_is_not_asked_about, a_body_is_passed_on, pages_of_other_origins_stay_out,
-    an_answer_has_a_time_limit_as_a_whole, a_client_that_leaves_while_it_waits,
-    the_application_hears_that_a_client_is_there, a_client_that_is_not_agreed_to,
+    a_client_that_leaves_while_it_waits, the_application_hears_that_a_client_is_there,
     messages_wait_until_it_is_established, what_a_client_says_waits_until_it_is_established,
-    a_client_that_leaves_while_it_is_established, there_is_not_a_place_for_everybody,
+    a_client_that_leaves_while_it_is_established, there_is_not_a_place_for_everybody;
+    slow: an_answer_has_a_time_limit_as_a_whole, a_client_that_is_not_agreed_to,
 }
 
 fn the_application_is_asked_with_the_clients_request(world: &World) {

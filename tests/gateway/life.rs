@@ -14,8 +14,9 @@ use crate::{
 worlds! {
     the_application_hears_of_every_end_but_its_own, an_end_it_does_not_hear_of_costs_nobody_anything,
     a_key_used_again, a_key_used_again_by_one_that_is_refused, an_older_one_that_leaves_while_a_newer_one_comes,
-    a_silent_client_is_dropped, whatever_a_client_sends_keeps_it, what_is_sent_to_a_client_keeps_it,
-    a_client_that_does_not_answer_pings, stopping, stopping_with_an_application_that_hangs, stopping_at_once,
+    stopping, stopping_with_an_application_that_hangs, stopping_at_once;
+    slow: a_silent_client_is_dropped, whatever_a_client_sends_keeps_it, what_is_sent_to_a_client_keeps_it,
+    a_client_that_does_not_answer_pings,
 }
 
 fn the_application_hears_of_every_end_but_its_own(world: &World) {

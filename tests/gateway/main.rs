@@ -22,13 +22,14 @@ mod app;
 mod gate;
 mod socket;
 
-/// Every test in two loops, plain and over TLS, in the application's own loop, and with a thread for each connection.
+/// Every test in two loops, plain and over TLS, in the application's own loop, and with a thread for each connection;
+/// those that take their time in the first and the last of these.
 macro_rules! worlds {
-    ($($test:ident),+ $(,)?) => {
-        worlds!(@world threads, Threads, false, $($test)+);
+    ($($test:ident),+ $(,)? $(; slow: $($slow:ident),+ $(,)?)?) => {
+        worlds!(@world threads, Threads, false, $($test)+ $($($slow)+)?);
         worlds!(@world tls, Threads, true, $($test)+);
         worlds!(@world external, External, false, $($test)+);
-        worlds!(@world thread_per_connection, ThreadPerConnection, true, $($test)+);
+        worlds!(@world thread_per_connection, ThreadPerConnection, true, $($test)+ $($($slow)+)?);
     };
     (@world $name:ident, $mode:ident, $tls:literal, $($test:ident)+) => {
         mod $name {

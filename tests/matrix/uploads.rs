@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use uncork::{Action, Ended, Limits, PipeIn, Request, Response, Take, Upload, Waker, h1::Headers, pipe};
+use uncork::{Action, Ended, Limits, PipeIn, Request, Response, Take, Ticket, Upload, Waker, h1::Headers, pipe};
 
 use crate::{
     wire::{Finish, Wire},
@@ -29,6 +29,7 @@ matrix! {
     a_short_unwanted_body_is_thrown_away,
     a_panic_of_an_upload_costs_a_500,
     an_upload_whose_peer_leaves_is_dropped,
+    an_upload_that_is_broken_may_be_answered,
 }
 
 /// Gathers the body, and answers with it and the trailer.
@@ -336,4 +337,48 @@ fn an_upload_whose_peer_leaves_is_dropped(world: &World) {
     assert_eq!(ended.next().why, Ended::PeerLeft);
     drop(host);
     assert_eq!(ended.rest().len(), 0);
+}
+
+/// Has an answer of its own for a body that does not come whole.
+struct Insists(Option<Ticket>);
+
+impl Upload for Insists {
+    fn data(&mut self, _: &[u8]) -> Take {
+        Take::All
+    }
+
+    fn end(mut self: Box<Self>, _: &Headers) -> Action {
+        self.0 = None;
+        Response::text("whole").into()
+    }
+}
+
+impl Drop for Insists {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.0.take() {
+            // Gone: the peer is, too.
+            let _ = ticket.respond(Response::text("what was that?").status(422));
+        }
+    }
+}
+
+fn an_upload_that_is_broken_may_be_answered(world: &World) {
+    let (tell, ended) = telling();
+    let host = world.serve(move |req: &mut Request<'_>| {
+        tell_end(req, &tell);
+        Action::Receive(Box::new(Insists(Some(req.ticket()))))
+    });
+    for broken in ["x\r\n", "5\r\nhello world", "ffffffffffffffffffff\r\n"] {
+        let mut wire = host.connect();
+        wire.request("POST /", &["Transfer-Encoding: chunked"]).chunk(b"some").send(broken);
+        let answer = wire.answer();
+        assert_eq!((answer.is(422).text(), answer.get("connection")), ("what was that?", Some("close")), "{broken:?}");
+        wire.ends(Finish::Clean);
+        assert!(matches!(ended.next().why, Ended::Refused { status: 400, .. }));
+    }
+    // Who has left gets no answer, and that is the end of it.
+    let mut wire = host.connect();
+    wire.request("POST /", &["Content-Length: 10"]).send("some").finish();
+    assert_eq!(ended.next().why, Ended::PeerLeft);
+    assert_eq!(host.connect().post("/", &[], b"some").answer().text(), "whole");
 }
