@@ -117,6 +117,10 @@ fn what_is_queued_goes_out_before_the_stream_ends() {
     let mut peer = Peer::over(host.connect_narrow());
     let sender = senders.next();
     sender.binary(&bytes(3 << 20)).expect("room");
+    // More than may wait: there is room when the loop has taken it over.
+    let (tell, told) = channel();
+    sender.on_room(move || tell.send(()).expect("waited for"));
+    told.recv_timeout(crate::wire::PATIENCE).expect("room");
     sender.ping(b"").expect("room");
     sender.close(1000, "done");
     sender.close(1001, "of no effect");
