@@ -82,3 +82,23 @@ fn mistakes_are_named() {
         assert!(words.iter().all(|word| said.contains(word)) && !said.contains("panicked"), "{args:?}: {said}");
     }
 }
+
+#[test]
+fn the_page_tells_of_what_is_on() {
+    const HTML: &[&str] = &["Accept: text/html"];
+    let relay = Relay::start(&["--rendezvous-ttl-max", "600", "--page-link-ttl", "900"]);
+    let page = relay.ask("GET /", HTML);
+    assert!(page.assert(200).text().contains("data-stream=\"/stream\" data-ttl=\"600\""), "no longer than it can be");
+    assert!(relay.ask("GET /", &[]).text().contains("/cama/session"));
+    relay.stop();
+    let relay = Relay::start(&["--rendezvous=false", "--base-path", "/here"]);
+    let page = relay.ask("GET /", HTML);
+    assert!(page.assert(200).text().contains("/here/session") && !page.text().contains("data-stream=\"/"));
+    relay.stop();
+    for nothing in [&["--page=false"][..], &["--rendezvous=false", "--session-relay=false"]] {
+        let relay = Relay::start(nothing);
+        relay.ask("GET /", HTML).assert(404);
+        relay.ask("POST /qr", &["Content-Length: 0"]).assert(404);
+        relay.stop();
+    }
+}
