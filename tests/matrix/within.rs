@@ -104,7 +104,7 @@ struct Site {
     stopping: Sender<()>,
 }
 
-struct Told_ {
+struct Heard {
     loops: Told<Loop>,
     tickets: Told<Ticket>,
     ends: Told<End>,
@@ -194,20 +194,20 @@ impl Upload for Count {
 struct Within {
     host: Host,
     here: Loop,
-    told: Told_,
+    told: Heard,
     bridges: Option<Running>,
 }
 
 impl Within {
     fn on(world: &World) -> Self {
-        Self::within(world, Limits::default())
+        Self::limited(world, Limits::default())
     }
 
-    fn within(world: &World, limits: Limits) -> Self {
+    fn limited(world: &World, limits: Limits) -> Self {
         let ((loops, told_loops), (tickets, told_tickets)) = (telling(), telling());
         let ((ends, told_ends), (closed, told_closed), (stopping, told_stopping)) = (telling(), telling(), telling());
         let host = world.serve_within(limits, Site { loops, tickets, ends, closed, stopping });
-        let told = Told_ {
+        let told = Heard {
             loops: told_loops,
             tickets: told_tickets,
             ends: told_ends,
@@ -469,7 +469,7 @@ fn abort_cuts_the_output_off(world: &World) {
 }
 
 fn it_takes_nobodys_place_and_is_told_of(world: &World) {
-    let server = Within::within(world, Limits { connections: 1, connections_per_address: 1, ..Limits::default() });
+    let server = Within::limited(world, Limits { connections: 1, connections_per_address: 1, ..Limits::default() });
     let mut wires: Vec<Wire> = (0..4).map(|_| server.connect()).collect();
     for wire in &mut wires {
         wire.request("GET /id", &[]).answer().is(200);
@@ -498,7 +498,7 @@ fn a_peer_may_be_turned_away(world: &World) {
 
 fn an_idle_one_is_closed_and_a_slow_head_is_a_408(world: &World) {
     let short = Duration::from_millis(150);
-    let server = Within::within(world, Limits { idle: short, head_time: short, ..Limits::default() });
+    let server = Within::limited(world, Limits { idle: short, head_time: short, ..Limits::default() });
     let mut wire = server.connect();
     wire.request("GET /id", &[]).answer().is(200);
     wire.ends(Finish::Clean);
@@ -511,7 +511,7 @@ fn an_idle_one_is_closed_and_a_slow_head_is_a_408(world: &World) {
 }
 
 fn who_does_not_read_is_given_up(world: &World) {
-    let server = Within::within(world, Limits { send_time: Duration::from_millis(150), ..Limits::default() });
+    let server = Within::limited(world, Limits { send_time: Duration::from_millis(150), ..Limits::default() });
     let (mut to, mut from) = server.ends(ROOM);
     to.write(request("GET /endless", &[]).as_bytes());
     assert_eq!(server.told.closed.next(), Ended::TimedOut(Timer::Send));
