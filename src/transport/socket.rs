@@ -1,7 +1,7 @@
 //! A non-blocking stream socket, TCP or Unix; or what behaves as one, within the process.
 
 use std::{
-    io::{self, IoSlice, Read, Write},
+    io::{self, IoSlice},
     net::{Shutdown, SocketAddr},
     os::fd::{AsFd, BorrowedFd},
     path::Path,
@@ -14,6 +14,8 @@ use mio::{
     net::{TcpStream, UnixStream},
 };
 
+#[cfg(target_os = "linux")]
+use super::sys;
 use crate::base::{
     PeerAddr,
     duplex::{Duplex, PeerSide},
@@ -102,12 +104,7 @@ impl Socket {
     #[inline]
     pub(crate) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
-            let result = match self {
-                Self::Tcp(stream) => stream.read(into),
-                Self::Unix(stream) => stream.read(into),
-                Self::Duplex(stream) => stream.0.read(into),
-            };
-            match result {
+            match self.read_once(into) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => return result,
             }
@@ -117,16 +114,48 @@ impl Socket {
     #[inline]
     pub(crate) fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         loop {
-            let result = match (&mut *self, pieces) {
-                (Self::Tcp(stream), [one]) => stream.write(one),
-                (Self::Tcp(stream), many) => stream.write_vectored(many),
-                (Self::Unix(stream), many) => stream.write_vectored(many),
-                (Self::Duplex(stream), many) => stream.0.write(many),
-            };
-            match result {
+            match self.write_once(pieces) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => return result,
             }
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[inline]
+    fn read_once(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => sys::read(stream.as_fd(), into),
+            Self::Unix(stream) => sys::read(stream.as_fd(), into),
+            Self::Duplex(stream) => stream.0.read(into),
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[inline]
+    fn write_once(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => sys::write(stream.as_fd(), pieces),
+            Self::Unix(stream) => sys::write(stream.as_fd(), pieces),
+            Self::Duplex(stream) => stream.0.write(pieces),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn read_once(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => io::Read::read(stream, into),
+            Self::Unix(stream) => io::Read::read(stream, into),
+            Self::Duplex(stream) => stream.0.read(into),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn write_once(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => io::Write::write_vectored(stream, pieces),
+            Self::Unix(stream) => io::Write::write_vectored(stream, pieces),
+            Self::Duplex(stream) => stream.0.write(pieces),
         }
     }
 
