@@ -107,7 +107,7 @@ fn is_port(port: &[u8]) -> bool {
     port.iter().all(u8::is_ascii_digit)
         && match port.len() {
             0..5 => true,
-            5 => port <= b"65535".as_slice(),
+            5 => *port <= b"65535"[..],
             _ => is_long_port(port),
         }
 }
