@@ -10,10 +10,12 @@
 //!
 //! | file | knows |
 //! |---|---|
+//! | `origin` | C: what dials a proxy, and serves through that |
 //! | `wire` | how the `h2` crate runs on an upgraded connection |
 //! | `wakes` | which of a connection's streams are to be looked at again |
 
-#![expect(dead_code, reason = "the proxy and the origin are being built on it")]
-
+mod origin;
 mod wakes;
 mod wire;
+
+pub use origin::{InvalidTunnel, Tunnel, TunnelError, TunnelEvent};
