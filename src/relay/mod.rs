@@ -57,6 +57,8 @@ mod config;
 mod gateway;
 mod rendezvous;
 mod session;
+#[cfg(feature = "spdy")]
+pub(crate) mod tunnel;
 mod wire;
 
 pub use config::InvalidConfig;

@@ -1,0 +1,3 @@
+//! The reverse tunnel.
+
+pub(crate) mod spdy;
