@@ -57,8 +57,8 @@ mod config;
 mod gateway;
 mod rendezvous;
 mod session;
-#[cfg(feature = "spdy")]
-pub(crate) mod tunnel;
+#[cfg(feature = "tunnel")]
+pub mod tunnel;
 mod wire;
 
 pub use config::InvalidConfig;

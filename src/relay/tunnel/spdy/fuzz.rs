@@ -301,6 +301,11 @@ impl End {
                     self.held.push((stream, bytes.len()));
                 }
                 Event::Room { .. } | Event::Pong | Event::GoAway => {}
+                // The other end still holds what came on one that is over here: too many for it.
+                Event::Reset { stream, code: Code::REFUSED_STREAM } => {
+                    self.said.remove(&stream);
+                    self.ended.remove(&stream);
+                }
                 Event::Reset { .. } => panic!("nobody reset it"),
             }
         }
