@@ -10,7 +10,16 @@ use super::PageConfig;
 
 const HTML: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
-const SCRIPT: &str = include_str!("page.js");
+/// In the order of what they need of each other; one scope.
+const SCRIPT: &str = concat!(
+    "\n",
+    include_str!("script/show.js"),
+    include_str!("script/trouble.js"),
+    include_str!("script/job.js"),
+    include_str!("script/send.js"),
+    include_str!("script/receive.js"),
+    include_str!("script/start.js"),
+);
 
 #[derive(Debug)]
 pub(super) struct Document {
@@ -40,6 +49,8 @@ impl Document {
             // The QR code is a blob; the icon is not.
             "img-src 'self' blob:".to_owned(),
             "connect-src 'self'".to_owned(),
+            // Where downloads begin: an empty frame, in a sandbox.
+            "frame-src 'self'".to_owned(),
             "base-uri 'none'".to_owned(),
             "form-action 'none'".to_owned(),
             "frame-ancestors 'none'".to_owned(),
