@@ -84,12 +84,11 @@ fn without(html: &str, name: &str, parts: bool) -> String {
 
 /// The lines for a terminal, with the address it came by.
 pub(super) fn usage(req: &Request<'_>, config: &PageConfig) -> Response {
-    let scheme = if req.secure().is_some() { "https" } else { "http" };
     // The visitor's own words, given back to him: only what a host name can be made of.
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:[]".contains(&b);
     let host = req.host().filter(|host| !host.is_empty() && host.bytes().all(plain)).unwrap_or("localhost");
     let mut text = String::from("What one sends to a URL, the other receives from it. Nothing is stored in between.\n");
-    let url = format!("{scheme}://{host}");
+    let url = format!("{}://{host}", req.scheme());
     if let Some(base) = &config.rendezvous {
         let seconds = config.ttl.as_secs();
         text += &format!(

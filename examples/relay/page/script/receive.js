@@ -21,7 +21,10 @@ function offered(its, now) {
     return its.begun && progress(its, Number(now.bytes_transferred));
   }
   if (now.state === 'FINISHED') return its.taken ? ended(its) : fail(its, 'used');
-  return now.active ? undefined : fail(its, cause(now.state));
+  if (now.active) return undefined;
+  // Whether one who leaves before anything was taken has said so, or only closed the page, is all the same.
+  const why = cause(now.state);
+  return fail(its, why === 'source' && !its.taken ? 'cancelled' : why);
 }
 
 // What the sender says it is.
