@@ -62,9 +62,9 @@ fn it_counts() {
     one.request(&format!("GET {stream}/status"), &[]).answer().assert(200);
     until("only one is left", || relay.metric("uncork_connections") == 1.0);
     assert_eq!(relay.metric("uncork_connections_total"), 3.0);
-    // A request is over, and counted, a moment after its answer is here.
-    until("all are over", || relay.metric("uncork_requests_total{status=\"2xx\"}") == 3.0);
-    until("all are over", || relay.metric("uncork_requests_total{status=\"4xx\"}") == 1.0);
+    // A request counts when it has ended, which is a little after its answer was read.
+    until("all that was answered counts", || relay.metric("uncork_requests_total{status=\"2xx\"}") == 3.0);
+    until("what was refused counts", || relay.metric("uncork_requests_total{status=\"4xx\"}") == 1.0);
     assert_eq!(relay.metric("uncork_streams{state=\"waiting\"}"), 1.0);
     assert_eq!(relay.metric("uncork_ready"), 1.0);
     assert!(relay.metric("uncork_sent_bytes_total") > 4.0);

@@ -36,6 +36,3 @@ fn accept_value(key: &str) -> String {
 fn is_key(key: &[u8]) -> bool {
     key.len() == 24 && BASE64_STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16)
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,270 @@
+//! One call on its connection: its request goes out, clocks run, and it ends in one of three ways.
+//!
+//! ```text
+//!   serve ──head──▶ busy: receive ─▶ upload ─▶ clocks ──┐ until woken
+//!                    ▲──────────────────────────────────┘
+//!                    ├─▶ finish       the answer is whole: the connection is free, then whoever waits is told
+//!                    ├─▶ fail         whoever waits is told; the connection is broken off
+//!                    └─▶ begin_again  the connection was stale, and sending twice does no harm: once more, elsewhere
+//! ```
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use log::debug;
+
+use super::{
+    super::{
+        Deadline, Error,
+        answer::Line,
+        call::Content,
+        connect,
+        pool::{self, Exchange, Pending, Shared},
+        sink::Sink,
+        upload::{Pause, Upload},
+    },
+    Connection, Go, Phase, is_quiet,
+    receive::More,
+};
+use crate::{
+    api::{Io, Upgrade},
+    base::{EventMask, Moment},
+    conn::client::Ask,
+    h1::{Headers, write::BodyLength},
+};
+
+/// How long a server may take to say `100 Continue` before the body is sent all the same (RFC 9110 §10.1.1: "a client
+/// SHOULD NOT wait for an indefinite period").
+const CONTINUE_WITHIN: Duration = Duration::from_secs(1);
+
+/// What is under way for one call.
+pub(super) struct Work {
+    pub(super) shared: Arc<Shared>,
+    /// Until the answer's head is there.
+    pub(super) exchange: Option<Box<Exchange>>,
+    /// The connection had served another call before.
+    pub(super) reused: bool,
+    /// Something of an answer has come.
+    pub(super) heard: bool,
+    pub(super) upload: Upload,
+    /// The request's body is a stream.
+    pub(super) streams: bool,
+    pub(super) to: To,
+    pub(super) line: Option<Arc<Line>>,
+    /// What the call has become: to be made when this answer is out of the way.
+    pub(super) next: Option<Box<Exchange>>,
+    pub(super) whole: Option<Instant>,
+    pub(super) head_within: Duration,
+    pub(super) idle_within: Duration,
+    /// What runs now, and until when.
+    pub(super) clock: Option<(Deadline, Instant)>,
+}
+
+/// Where what comes goes to.
+pub(super) enum To {
+    /// To nobody yet: the head is not there, or what it announces is still to be decided on.
+    Nobody,
+    Sink(Sink),
+    /// Not even to be read: the connection is closed.
+    Close,
+    Switch(Box<dyn Upgrade>),
+}
+
+impl Connection {
+    pub(super) fn serve(&mut self, mut exchange: Box<Exchange>, io: &mut Io<'_>) -> Go {
+        self.phase = Phase::Over;
+        if self.used && !is_quiet(io) {
+            // It was closed while it waited: nothing of the request was sent, and any may go on a new connection.
+            exchange.again = true;
+            return self.begin_again(exchange, io.now());
+        }
+        let call = &mut exchange.call;
+        let content = match &call.content {
+            Content::Whole(bytes) => Content::Whole(bytes.clone()),
+            Content::None | Content::Stream(..) => std::mem::replace(&mut call.content, Content::None),
+        };
+        let length = match &content {
+            Content::Whole(bytes) if !call.options.chunked => BodyLength::Known(bytes.as_slice().len() as u64),
+            Content::Stream(_, Some(n)) => BodyLength::Known(*n),
+            Content::Whole(_) | Content::Stream(..) => BodyLength::Chunked,
+            // RFC 9110 §8.6: "A user agent SHOULD send Content-Length in a request when the method defines a meaning for
+            // enclosed content and it is not sending Transfer-Encoding."
+            Content::None if matches!(&*call.method, "POST" | "PUT" | "PATCH") => BodyLength::Known(0),
+            Content::None => BodyLength::None,
+        };
+        let expect = call.options.expect && !matches!(length, BodyLength::None | BodyLength::Known(0));
+        let connect = &*call.method == "CONNECT";
+        let authority = if connect { format!("{}:{}", call.url.host, call.url.port) } else { call.url.authority() };
+        let ask = Ask {
+            method: &call.method,
+            target: if connect { &authority } else { &call.url.target },
+            host: call.host.as_deref().unwrap_or(&authority),
+            fields: &call.headers,
+            length,
+            expect,
+            upgrade: call.options.upgrade,
+            last: exchange.close || self.stopping,
+        };
+        if let Err(rule) = self.conn.begin(&ask, io.tx.out) {
+            exchange.fail(Error::Call(rule.to_string()));
+            return self.release(io);
+        }
+        let (waker, now) = (io.waker(), io.now().mono);
+        let streams = matches!(content, Content::Stream(..));
+        let upload = match expect {
+            true => Upload::Held(content, now + CONTINUE_WITHIN),
+            false => Upload::of(content, &waker),
+        };
+        let (options, settings) = (&exchange.call.options, &exchange.shared.settings);
+        self.phase = Phase::Busy(Box::new(Work {
+            shared: exchange.shared.clone(),
+            reused: std::mem::replace(&mut self.used, true),
+            heard: false,
+            upload,
+            streams,
+            to: To::Nobody,
+            line: None,
+            next: None,
+            whole: exchange.whole,
+            head_within: options.head.unwrap_or(settings.head_within),
+            idle_within: options.idle.unwrap_or(settings.idle_within),
+            clock: None,
+            exchange: Some(exchange),
+        }));
+        Go::On
+    }
+
+    /// The call goes on a new connection, which takes this one's place.
+    fn begin_again(&mut self, exchange: Box<Exchange>, now: Moment) -> Go {
+        match self.place.take() {
+            Some(place) => connect::begin(Pending::new(exchange, now), place, now),
+            None => pool::start(exchange, now),
+        }
+        Go::Close
+    }
+
+    pub(super) fn busy(&mut self, io: &mut Io<'_>) -> Go {
+        let now = io.now();
+        let (mask, moved) = match self.receive(io) {
+            Ok((More::Input, moved)) => (EventMask::READ | EventMask::EXTERNAL, moved),
+            Ok((More::Elsewhere, moved)) => (EventMask::EXTERNAL, moved),
+            Ok((More::Whole(trailers), _)) => return self.finish(io, trailers),
+            Ok((More::Switch(upgrade), _)) => return self.hand_over(io, upgrade),
+            Ok((More::Over, _)) => return self.fail(io, Error::Abandoned),
+            Err(error) => return self.fail(io, error),
+        };
+        let Phase::Busy(work) = &mut self.phase else { return Go::Close };
+        let waker = io.waker();
+        let (moved, pause) = match work.upload.send(&mut self.conn, &mut io.tx, &waker, now.mono) {
+            Ok((sent, pause)) => (moved || sent > 0, pause),
+            Err(error) => return self.fail(io, error),
+        };
+        let reads = mask.contains(EventMask::READ);
+        // Whom do we wait for? Only the server has deadlines.
+        let deadline = match pause {
+            Pause::Room => Some(Deadline::Idle),
+            Pause::Pipe | Pause::Held(_) => None,
+            Pause::Done if !reads => None,
+            Pause::Done if self.conn.awaits_head() => Some(Deadline::Head),
+            Pause::Done => Some(Deadline::Idle),
+        };
+        work.clock = match (deadline, work.clock) {
+            (Some(which), Some((running, by))) if running == which && !moved => {
+                if by <= now.mono {
+                    return self.fail(io, Error::TimedOut(which));
+                }
+                Some((which, by))
+            }
+            (Some(which), _) => {
+                let time = if which == Deadline::Head { work.head_within } else { work.idle_within };
+                // None: as long as a clock can show.
+                now.mono.checked_add(time).map(|by| (which, by))
+            }
+            (None, _) => None,
+        };
+        let held = if let Pause::Held(until) = pause { Some(until) } else { None };
+        let by = [work.whole, work.clock.map(|(_, by)| by), held].into_iter().flatten().min();
+        let mask = if pause == Pause::Room { mask | EventMask::WRITE } else { mask };
+        Go::Wait(mask, by)
+    }
+
+    /// The answer is whole. The connection is free before the application hears of it.
+    fn finish(&mut self, io: &mut Io<'_>, trailers: Option<Box<Headers>>) -> Go {
+        let Phase::Busy(work) = std::mem::replace(&mut self.phase, Phase::Over) else { return Go::Close };
+        let go = if !self.conn.is_idle() {
+            self.place = None;
+            if self.conn.is_sending() { Go::Break } else { Go::Close }
+        } else if is_quiet(io) {
+            self.release(io)
+        } else {
+            self.place = None;
+            Go::Close
+        };
+        let Work { to, line, next, .. } = *work;
+        if let Some(next) = next {
+            pool::start(next, io.now());
+        }
+        if let Some(on_end) = line.and_then(|line| line.take_on_end()) {
+            on_end.tell(Ok(()));
+        }
+        if let To::Sink(sink) = to {
+            sink.end(Ok(trailers));
+        }
+        go
+    }
+
+    fn fail(&mut self, io: &Io<'_>, error: Error) -> Go {
+        let Phase::Busy(work) = std::mem::replace(&mut self.phase, Phase::Over) else { return Go::Break };
+        let Work { exchange, reused, heard, mut upload, streams, to, line, next, .. } = *work;
+        debug!(target: "uncork::client", "{:?}: {error}", self.key);
+        let Some(mut exchange) = exchange else {
+            self.place = None;
+            match next {
+                Some(next) => pool::start(next, io.now()),
+                None => tell(to, line, error),
+            }
+            return Go::Break;
+        };
+        // RFC 9112 §9.3.1: a connection may be closed just when it is used again, and a request be repeated if that does
+        // no harm. Once.
+        let stale = reused && !heard && matches!(error, Error::Incomplete { .. });
+        if !stale {
+            self.place = None;
+            exchange.fail(error);
+            return Go::Break;
+        }
+        let held = upload.take_held();
+        let may_repeat = exchange.call.options.repeatable.unwrap_or_else(|| is_idempotent(&exchange.call.method));
+        if exchange.again || (streams && held.is_none()) || !may_repeat {
+            self.place = None;
+            exchange.fail(Error::Stale);
+            return Go::Break;
+        }
+        if let Some(content) = held {
+            exchange.call.content = content;
+        }
+        exchange.again = true;
+        self.begin_again(exchange, io.now());
+        Go::Break
+    }
+}
+
+/// Whoever waits for the rest of an answer learns that it will not come.
+pub(super) fn tell(to: To, line: Option<Arc<Line>>, error: Error) {
+    let choice = line.as_ref().and_then(|line| line.is_over(error.clone()));
+    if let Some(on_end) = line.and_then(|line| line.take_on_end()) {
+        on_end.tell(Err(error.clone()));
+    }
+    match (to, choice) {
+        (To::Sink(sink), _) => sink.end(Err(error)),
+        (_, Some(choice)) => choice.fail(error),
+        (To::Nobody | To::Close | To::Switch(_), None) => {}
+    }
+}
+
+/// RFC 9110 §9.2.2.
+fn is_idempotent(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE")
+}
