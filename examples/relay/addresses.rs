@@ -260,13 +260,13 @@ mod tests {
     }
 
     /// Who comes, the fields, and who it is.
-    type Row = (&'static str, &'static [(&'static str, &'static str)], Option<&'static str>);
+    type Row<T> = (&'static str, &'static [(&'static str, &'static str)], Option<T>);
 
     #[test]
     fn only_the_right_end_of_a_list_is_believed() {
         const XFF: &str = "X-Forwarded-For";
         #[rustfmt::skip]
-        let rows: &[Row] = &[
+        let rows: &[Row<&str>] = &[
             // peer        fields                                                          client
             ("10.0.0.1",   &[(XFF, "192.0.2.1")],                                          Some("192.0.2.1")),
             ("10.0.0.1",   &[(XFF, "203.0.113.66, 192.0.2.1")],                            Some("192.0.2.1")),
@@ -317,7 +317,7 @@ mod tests {
         const XFF: (&str, &str) = ("X-Forwarded-For", "192.0.2.1");
         const XFP: &str = "X-Forwarded-Proto";
         #[rustfmt::skip]
-        let rows: &[(&str, &[(&str, &str)], Option<bool>)] = &[
+        let rows: &[Row<bool>] = &[
             ("10.0.0.1",  &[XFF, (XFP, "https")],                                       Some(true)),
             ("10.0.0.1",  &[XFF, (XFP, "http")],                                        Some(false)),
             ("10.0.0.1",  &[(XFP, " HTTPS ")],                                          Some(true)),
