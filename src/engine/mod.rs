@@ -194,7 +194,9 @@ impl<'h> Engine<'h> {
         }
         self.expire();
         for _ in 0..RELAYS {
-            self.read_mail();
+            if !self.core.mailbox.is_empty() {
+                self.read_mail();
+            }
             if self.core.run.is_empty() {
                 break;
             }

@@ -1,7 +1,7 @@
 //! A non-blocking stream socket, TCP or Unix.
 
 use std::{
-    io::{self, IoSlice, Read, Write},
+    io::{self, IoSlice},
     net::{Shutdown, SocketAddr},
     os::fd::{AsFd, BorrowedFd},
     path::Path,
@@ -14,6 +14,8 @@ use mio::{
     net::{TcpStream, UnixStream},
 };
 
+#[cfg(target_os = "linux")]
+use super::sys;
 use crate::base::PeerAddr;
 
 #[derive(Debug)]
@@ -76,11 +78,7 @@ impl Socket {
     #[inline]
     pub(crate) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
-            let result = match self {
-                Self::Tcp(stream) => stream.read(into),
-                Self::Unix(stream) => stream.read(into),
-            };
-            match result {
+            match self.read_once(into) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => return result,
             }
@@ -90,15 +88,38 @@ impl Socket {
     #[inline]
     pub(crate) fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         loop {
-            let result = match (&mut *self, pieces) {
-                (Self::Tcp(stream), [one]) => stream.write(one),
-                (Self::Tcp(stream), many) => stream.write_vectored(many),
-                (Self::Unix(stream), many) => stream.write_vectored(many),
-            };
-            match result {
+            match self.write_once(pieces) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => return result,
             }
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[inline]
+    fn read_once(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        sys::read(self.as_fd(), into)
+    }
+
+    #[cfg(target_os = "linux")]
+    #[inline]
+    fn write_once(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        sys::write(self.as_fd(), pieces)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn read_once(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => io::Read::read(stream, into),
+            Self::Unix(stream) => io::Read::read(stream, into),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn write_once(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => io::Write::write_vectored(stream, pieces),
+            Self::Unix(stream) => io::Write::write_vectored(stream, pieces),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::{
     fs::File,
-    io,
+    io::{self, IoSlice},
     os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
 
@@ -26,6 +26,41 @@ pub(crate) fn unacknowledged(socket: &Socket) -> Option<u64> {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn unacknowledged(_: &Socket) -> Option<u64> {
     None
+}
+
+/// Reads once.
+///
+/// By the system call itself: libc's `recv` and `send` are cancellation points, which in a program with threads costs
+/// two locked instructions and fifty others around each call.
+#[cfg(target_os = "linux")]
+#[inline]
+pub(crate) fn read(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the descriptor is open for as long as it is borrowed; the call writes at most `into.len()` bytes to `into`,
+    // which is borrowed mutably.
+    let n = unsafe { libc::syscall(libc::SYS_read, socket.as_raw_fd(), into.as_mut_ptr(), into.len()) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+/// Writes once. A peer that is gone is an error, never a SIGPIPE: the program around us may not ignore it.
+#[cfg(target_os = "linux")]
+#[inline]
+pub(crate) fn write(socket: BorrowedFd<'_>, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    let (fd, flags) = (socket.as_raw_fd(), libc::MSG_NOSIGNAL);
+    let n = if let [one] = pieces {
+        // SAFETY: the descriptor is open for as long as it is borrowed; the call reads `one.len()` bytes of `one`, and of
+        // an address there is none: null and 0.
+        unsafe { libc::syscall(libc::SYS_sendto, fd, one.as_ptr(), one.len(), flags, std::ptr::null::<u8>(), 0) }
+    } else {
+        // SAFETY: a msghdr of zeros is a valid one, without an address, pieces or control data.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        // The call only reads them; an IoSlice is an iovec, by its documentation.
+        message.msg_iov = pieces.as_ptr().cast_mut().cast();
+        message.msg_iovlen = pieces.len() as _;
+        // SAFETY: the descriptor is open for as long as it is borrowed; `message` names `pieces`, of which each is
+        // initialised for its length, and nothing else.
+        unsafe { libc::syscall(libc::SYS_sendmsg, fd, &raw const message, flags) }
+    };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
 /// What waits in the socket, without taking it out; 0: the peer has finished.
