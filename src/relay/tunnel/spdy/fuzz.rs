@@ -216,7 +216,7 @@ fn scripted(mut script: &[u8], level: u8) -> Vec<u8> {
 fn pair(acts: &[u8], seed: u8) {
     let mut random = Random(u32::from(seed));
     let (mut client, mut server) = (End::new(Role::Client), End::new(Role::Server));
-    for act in acts.iter().take(400) {
+    for act in acts.iter().take(150) {
         let end = if act & 1 == 0 { &mut client } else { &mut server };
         match act >> 1 & 7 {
             0 | 1 if act & 1 == 0 => {
@@ -227,7 +227,7 @@ fn pair(acts: &[u8], seed: u8) {
                     client.ended.insert(stream, act & 0x10 == 0);
                 }
             }
-            0..=3 => end.say(usize::from(act >> 4), random.below(50_000), act & 2 != 0),
+            0..=3 => end.say(usize::from(act >> 4), random.below(20_000), act & 2 != 0),
             4 => end.release(),
             5 => end.session.ping(),
             _ => exchange(&mut client, &mut server, &mut random),
