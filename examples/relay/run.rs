@@ -138,7 +138,8 @@ fn limits(settings: &Settings) -> Limits {
     Limits {
         connections: own.connections,
         connections_per_address: own.connections_per_address,
-        body: own.max_body.0,
+        // Each service refuses what is too large for it, in its own words.
+        body: u64::MAX,
         head: usize::try_from(own.max_head.0).unwrap_or(usize::MAX),
         handshake_time: seconds(own.handshake_timeout),
         head_time: seconds(own.head_timeout),
