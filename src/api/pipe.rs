@@ -345,6 +345,11 @@ impl PipeOut {
         matches!(self.shared.state().end, Some(PipeEnd::Cut))
     }
 
+    /// Whether nothing more is put in: there may be bytes before that.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.shared.state().end.is_some()
+    }
+
     /// When the pipe is cut off, ends the response in order, as if that had been all. It hides a truncation from the
     /// receiver; only where that is the contract.
     pub fn clean_when_cut(mut self) -> Self {

@@ -16,10 +16,11 @@ pub(crate) fn unacknowledged(socket: &Socket) -> Option<u64> {
     if !socket.is_tcp() {
         return None;
     }
+    let fd = socket.fd().ok()?.as_raw_fd();
     let mut queued: libc::c_int = 0;
     // SAFETY: the descriptor is open for as long as `socket` is borrowed; TIOCOUTQ (which SIOCOUTQ is by value) writes
     // one int, and `queued` is one.
-    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut queued) };
+    let result = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut queued) };
     if result == 0 { u64::try_from(queued).ok() } else { None }
 }
 
@@ -35,9 +36,11 @@ pub(crate) fn unacknowledged(_: &Socket) -> Option<u64> {
 #[cfg(target_os = "linux")]
 #[inline]
 pub(crate) fn read(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
-    // SAFETY: the descriptor is open for as long as it is borrowed; the call writes at most `into.len()` bytes to `into`,
-    // which is borrowed mutably.
-    let n = unsafe { libc::syscall(libc::SYS_read, socket.as_raw_fd(), into.as_mut_ptr(), into.len()) };
+    let nobody = std::ptr::null::<u8>();
+    let (fd, at, room) = (socket.as_raw_fd(), into.as_mut_ptr(), into.len());
+    // SAFETY: the descriptor is open for as long as it is borrowed; the call writes at most `room` bytes to `at`, which is
+    // borrowed mutably for that long, and the peer's address nowhere.
+    let n = unsafe { libc::syscall(libc::SYS_recvfrom, fd, at, room, 0, nobody, nobody) };
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
@@ -65,10 +68,11 @@ pub(crate) fn write(socket: BorrowedFd<'_>, pieces: &[IoSlice<'_>]) -> io::Resul
 
 /// What waits in the socket, without taking it out; 0: the peer has finished.
 pub(crate) fn peek(socket: &Socket, into: &mut [u8]) -> io::Result<usize> {
+    let fd = socket.fd()?.as_raw_fd();
     loop {
         // SAFETY: the descriptor is open for as long as `socket` is borrowed; the call writes at most `into.len()` bytes
         // to `into`, which is borrowed mutably.
-        let n = unsafe { libc::recv(socket.as_fd().as_raw_fd(), into.as_mut_ptr().cast(), into.len(), libc::MSG_PEEK) };
+        let n = unsafe { libc::recv(fd, into.as_mut_ptr().cast(), into.len(), libc::MSG_PEEK) };
         if let Ok(n) = usize::try_from(n) {
             return Ok(n);
         }
@@ -85,11 +89,11 @@ pub(crate) fn sendfile(socket: &Socket, file: &File, offset: u64, most: u64) -> 
     // One call moves at most 2 GiB; a smaller bound keeps one connection from holding the loop.
     let count = usize::try_from(most.min(1 << 20)).unwrap_or(1 << 20);
     let mut from = libc::off_t::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let fd = socket.fd()?.as_raw_fd();
     loop {
         // SAFETY: both descriptors are open for as long as they are borrowed; `from` is a valid off_t the call may
         // write to.
-        let sent =
-            unsafe { libc::sendfile(socket.as_fd().as_raw_fd(), file.as_fd().as_raw_fd(), &raw mut from, count) };
+        let sent = unsafe { libc::sendfile(fd, file.as_fd().as_raw_fd(), &raw mut from, count) };
         if let Ok(sent) = u64::try_from(sent) {
             return Ok(sent);
         }
@@ -107,8 +111,9 @@ pub(crate) fn sendfile(socket: &Socket, file: &File, offset: u64, most: u64) -> 
     let mut block = [0; 16 * 1024];
     let count = usize::try_from(most).unwrap_or(usize::MAX).min(block.len());
     let read = file.read_at(&mut block[..count], offset)?;
+    let fd = socket.fd()?.as_raw_fd();
     // SAFETY: the descriptor is open while borrowed; the pointer and length are those of an initialised slice.
-    let sent = unsafe { libc::send(socket.as_fd().as_raw_fd(), block.as_ptr().cast(), read, 0) };
+    let sent = unsafe { libc::send(fd, block.as_ptr().cast(), read, 0) };
     u64::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
