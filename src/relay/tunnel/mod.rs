@@ -11,9 +11,12 @@
 //! | file | knows |
 //! |---|---|
 //! | `wire` | how the `h2` crate runs on an upgraded connection |
+//! | `spdy` | SPDY/3.1, which programs of 2014 speak instead |
 //! | `wakes` | which of a connection's streams are to be looked at again |
 
 #![expect(dead_code, reason = "the proxy and the origin are being built on it")]
 
+#[cfg(feature = "spdy")]
+pub(crate) mod spdy;
 mod wakes;
 mod wire;
