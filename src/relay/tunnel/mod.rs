@@ -12,9 +12,13 @@
 //! |---|---|
 //! | `origin` | C: what dials a proxy, and serves through that |
 //! | `wire` | how the `h2` crate runs on an upgraded connection |
+//! | `spdy` | SPDY/3.1, which programs of 2014 speak instead |
 //! | `wakes` | which of a connection's streams are to be looked at again |
 
 mod origin;
+#[cfg(feature = "spdy")]
+#[expect(dead_code, reason = "the proxy and the origin are to be joined to it")]
+pub(crate) mod spdy;
 mod wakes;
 mod wire;
 
