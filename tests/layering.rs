@@ -37,7 +37,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("httpdate", &["h1/", "api/access.rs", "relay/"]),
     ("log", &["engine/", "drive/", "transport/", "client/", "relay/", "server.rs"]),
     ("mio", &["engine/", "transport/"]),
-    ("slab", &["engine/"]),
+    ("slab", &["engine/", "relay/tunnel/"]),
     ("socket2", &["transport/", "server.rs"]),
     ("libc", &["transport/"]),
     ("rustls", &["transport/tls/"]),
