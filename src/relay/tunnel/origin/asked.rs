@@ -18,7 +18,7 @@
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderMap, Method, request::Parts};
 use uncork::h1::{
-    Headers,
+    Headers, Misbehaved,
     write::{BodyLength, Connection, RequestLine, request_head},
 };
 
@@ -106,7 +106,7 @@ pub(super) fn asked(parts: &Parts, ended: bool) -> Result<Asked, &'static str> {
         },
     };
     let mut head = Vec::new();
-    request_head(&line, &mut head).map_err(|rule| rule.rule())?;
+    request_head(&line, &mut head).map_err(Misbehaved::rule)?;
     let length = if let BodyLength::Known(n) = length { n } else { 0 };
     Ok(Asked { head, framing, length, method: method.into(), upgrade })
 }

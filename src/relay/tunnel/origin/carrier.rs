@@ -9,7 +9,7 @@ use std::{mem, sync::Arc, time::Instant};
 
 use uncork::{
     EventMask, Io, Loop, PeerAddr, RxEnd, Upgrade,
-    h1::{HeadLimits, ResponseFraming, Scan, field_slots, find_response, parse_response},
+    h1::{HeadLimits, Misbehaved, ResponseFraming, Scan, field_slots, find_response, parse_response},
 };
 
 use super::{
@@ -171,7 +171,7 @@ struct Answered {
 impl Answered {
     fn read(head: &[u8]) -> Result<Self, &'static str> {
         let mut slots = field_slots();
-        let parsed = parse_response(head, "PUT", &mut slots, &HEAD).map_err(|rule| rule.rule())?;
+        let parsed = parse_response(head, "PUT", &mut slots, &HEAD).map_err(Misbehaved::rule)?;
         let number = |value: &[u8]| std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
         Ok(Self {
             status: parsed.status,

@@ -81,7 +81,7 @@ struct Inner {
 }
 
 enum Protocol {
-    Greeting(Handshake<Wire, Bytes>),
+    Greeting(Box<Handshake<Wire, Bytes>>),
     Open(Box<Connection<Wire, Bytes>>),
 }
 
@@ -102,7 +102,7 @@ impl Http2 {
             listener,
             peer,
             wakes,
-            h2: Protocol::Greeting(greeting),
+            h2: Protocol::Greeting(Box::new(greeting)),
             pings: None,
             streams: Slab::new(),
             times,
@@ -178,7 +178,7 @@ impl Inner {
             }
         }
         if let Protocol::Greeting(greeting) = &mut self.h2 {
-            match Pin::new(greeting).poll(cx) {
+            match Pin::new(&mut **greeting).poll(cx) {
                 Poll::Pending => return Step::Waits,
                 Poll::Ready(Err(error)) => return self.end(Some(error)),
                 Poll::Ready(Ok(mut connection)) => {
