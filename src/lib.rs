@@ -61,7 +61,6 @@
 //! | `engine` | one event loop | `base h1 conn api transport` |
 //! | `drive` | who waits; the only room that reads the clocks | `base api engine` |
 //! | `server` | [`Server`], [`Running`] | `base api transport engine drive` |
-//! | `ws` | WebSocket, server and client, as an [`Upgrade`] | `base h1 api` |
 //! | `ws` | WebSocket, server and client: an [`Upgrade`] like any other | `base h1 api` |
 //! | `client` | outgoing HTTP/1.1 on the same loops | `base h1 conn api transport engine drive` |
 #![cfg_attr(feature = "relay", doc = "| [`relay`] | services, written as an outsider would | the public face |")]
