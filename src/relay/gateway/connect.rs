@@ -22,10 +22,9 @@ use uncork::{
 };
 
 use super::{
-    Shared,
+    OriginPolicy, Shared,
     application::Verdict,
     delivery::{frame, is_binary},
-    origin,
     registry::{Key, NoPlace},
     session::{Early, Left, Session},
     wire,
@@ -44,7 +43,7 @@ pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, stopping: boo
     let Ok(accept) = ws::check(req) else {
         return refuse(400, "Bad Request").header("Sec-Websocket-Version", "13").into();
     };
-    if !origin::admits(shared.config.origin_policy, req) {
+    if !admits(shared.config.origin_policy, req) {
         return wire::text(403, "Forbidden").response.into();
     }
     if stopping {
@@ -75,6 +74,16 @@ pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, stopping: boo
             guest.ask(call);
             Action::Wait
         }
+    }
+}
+
+/// Whether the page that asks may connect (RFC 6455 §10.2).
+fn admits(policy: OriginPolicy, req: &Request<'_>) -> bool {
+    match policy {
+        OriginPolicy::None => true,
+        OriginPolicy::SameOrigin => ws::same_origin(req),
+        // Who does not say where it comes from stays out, as in the original.
+        OriginPolicy::SameHostname => req.header("origin").is_some() && ws::same_hostname(req),
     }
 }
 
