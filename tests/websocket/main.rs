@@ -4,6 +4,8 @@
 //! Nothing here sleeps for its result: tests wait for what the server tells them, with a bound that only a hang reaches.
 #![cfg(all(feature = "ws", feature = "client"))]
 
+#[path = "../support/frames.rs"]
+mod frames;
 #[path = "../support/wire.rs"]
 #[allow(dead_code, reason = "the matrix uses the rest")]
 mod wire;
