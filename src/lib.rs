@@ -19,8 +19,9 @@
 //! A [`Handler`] is called once for each request, when its head is complete, and *returns* what shall happen: an
 //! [`Action`]. It never calls it, so nothing can happen at the wrong time. What may be done later, from any thread, is
 //! a value: a [`Ticket`] answers a request, a [`Waker`] has it called again, a [`pipe`] joins two connections, a
-//! [`Loop`] calls back after a while, or [dials](Loop::dial) and hands the connection over. A `Client` (feature
-//! `client`) calls other servers from the same loops.
+//! [`Loop`] calls back after a while, [dials](Loop::dial) and hands the connection over, or
+//! [serves one](Loop::adopt_pipes) that never leaves the process. A `Client` (feature `client`) calls other servers from
+//! the same loops.
 //!
 //! # How a byte travels
 //!
@@ -61,7 +62,7 @@
 //! | `engine` | one event loop | `base h1 conn api transport` |
 //! | `drive` | who waits; the only room that reads the clocks | `base api engine` |
 //! | `server` | [`Server`], [`Running`] | `base api transport engine drive` |
-//! | `ws` | WebSocket, server and client: an [`Upgrade`] like any other | `base h1 api` |
+//! | `ws` | WebSocket, server and client, as an [`Upgrade`] | `base h1 api` |
 //! | `client` | outgoing HTTP/1.1 on the same loops | `base h1 conn api transport engine drive` |
 #![cfg_attr(feature = "relay", doc = "| [`relay`] | services, written as an outsider would | the public face |")]
 #![cfg_attr(not(feature = "relay"), doc = "| `relay` | services, written as an outsider would | the public face |")]
@@ -111,7 +112,9 @@
 //! by hand, since a flags macro brings a second spelling of 0; `Upload` and `Produce` ends of a [`pipe`] take its block
 //! out rather than lock it; `api` knows `transport`, because whom to believe is part of what is [dialled](Dial).
 //! [`Server::unbound`] has one listener, which listens nowhere, so that what is adopted can
-//! have TLS.
+//! have TLS. [A connection that is two pipes](Loop::adopt_pipes) is no third kind of transport but of socket, one that
+//! `transport` knows by a trait of `base` only: pipes are in `api`, and behave as a socket does, blocking and reset
+//! included.
 
 #[cfg(feature = "relay")]
 extern crate self as uncork;

@@ -43,14 +43,20 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rustls", &["transport/tls/"]),
     ("rustls_native_certs", &["transport/tls/"]),
     ("base64", &["relay/", "ws/handshake/"]),
+    ("bytes", &["relay/tunnel/"]),
     ("flate2", &["ws/deflate.rs"]),
     ("getrandom", &["relay/", "ws/"]),
     ("gethostname", &["relay/gateway/config/"]),
+    ("h2", &["relay/tunnel/"]),
+    ("http", &["relay/tunnel/"]),
     ("saphyr_parser", &["relay/gateway/config/yaml.rs"]),
     ("sha1", &["ws/handshake/"]),
+    ("sha2", &["relay/tunnel/"]),
     ("serde", &["relay/"]),
     ("serde_json", &["relay/"]),
     ("subtle", &["relay/"]),
+    // Two traits, and what they are made of.
+    ("tokio", &["relay/tunnel/wire.rs"]),
 ];
 
 /// Where `unsafe` may stand.

@@ -3,6 +3,8 @@
 //! Both fields are lists that each proxy on the way appends to, so only the right end of one can be believed. It is read
 //! from there: names of trusted proxies are passed over, and the first other one is the client. Whatever it says further
 //! left is its own word. A list that can't be read up to there says nothing, and the connection's own peer is the client.
+//!
+//! Whether that client speaks HTTPS, the same proxy says: by `proto` beside `for`, or by X-Forwarded-Proto.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -87,41 +89,67 @@ pub(crate) fn is_trusted(trusted: &[Network], peer: &PeerAddr) -> bool {
     trusted.iter().any(|network| network.contains(peer))
 }
 
-/// For whom a trusted proxy asks, by the values of its fields. `None`: the peer asks for itself, or is not trusted, or
-/// nothing that can be believed is said.
+/// What a trusted proxy says of its client; what it does not say, or nobody can believe, is `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Client {
+    pub(crate) peer: Option<PeerAddr>,
+    /// Whether that one speaks HTTPS with the proxy.
+    pub(crate) https: Option<bool>,
+}
+
+/// For whom a trusted proxy asks, by the values of its fields. Of a peer that is not trusted, nothing is believed.
 pub(crate) fn client<'a>(
     peer: &PeerAddr,
     values: impl Fn(&str) -> Vec<&'a [u8]>,
     trusted: &[Network],
     field: ForwardedField,
-) -> Option<PeerAddr> {
+) -> Client {
     if !is_trusted(trusted, peer) {
-        return None;
+        return Client::default();
     }
-    let plain =
-        |values: Vec<&[u8]>| last_stranger(values.iter().flat_map(|v| v.split(|&b| b == b',')).map(address), trusted);
-    let forwarded =
-        |values: Vec<&[u8]>| last_stranger(values.iter().flat_map(|v| members(v)).map(forwarded_for), trusted);
+    let plain = |entries: &[&[u8]]| {
+        let entries = entries.iter().flat_map(|value| value.split(|&b| b == b','));
+        let client = last_stranger(entries.map(|entry| Some((address(entry)?, ()))), trusted);
+        // Of several nobody knows which proxy has written which.
+        let https = if let [one] = values("x-forwarded-proto")[..] { is_https(one) } else { None };
+        Client { peer: client.map(|(peer, _)| peer), https }
+    };
+    let forwarded = |entries: &[&[u8]]| {
+        let entries = entries.iter().flat_map(|value| members(value)).map(forwarded_element);
+        let client = last_stranger(entries, trusted);
+        Client { peer: client.map(|(peer, _)| peer), https: client.and_then(|(_, https)| https) }
+    };
     let (plain_values, forwarded_values) = (values("x-forwarded-for"), values("forwarded"));
     match field {
-        ForwardedField::None => None,
-        ForwardedField::XForwardedFor => plain(plain_values),
-        ForwardedField::Forwarded => forwarded(forwarded_values),
-        ForwardedField::Any if forwarded_values.is_empty() => plain(plain_values),
-        ForwardedField::Any if plain_values.is_empty() => forwarded(forwarded_values),
+        ForwardedField::None => Client::default(),
+        ForwardedField::XForwardedFor => plain(&plain_values),
+        ForwardedField::Forwarded => forwarded(&forwarded_values),
+        ForwardedField::Any if forwarded_values.is_empty() => plain(&plain_values),
+        ForwardedField::Any if plain_values.is_empty() => forwarded(&forwarded_values),
         // A proxy writes one of them, and hands on what its client has made of the other.
-        ForwardedField::Any => plain(plain_values)
-            .filter(|client| forwarded(forwarded_values).is_some_and(|other| other.ip() == client.ip())),
+        ForwardedField::Any => {
+            let (one, other) = (plain(&plain_values), forwarded(&forwarded_values));
+            let ip = |client: &Client| client.peer.and_then(|peer| peer.ip());
+            Client {
+                peer: one.peer.filter(|_| ip(&one) == ip(&other)),
+                https: one.https.filter(|https| other.https == Some(*https)),
+            }
+        }
     }
 }
 
 /// From the right: the first that is no proxy of ours, or else the last there is.
-fn last_stranger(entries: impl Iterator<Item = Option<PeerAddr>>, trusted: &[Network]) -> Option<PeerAddr> {
-    let entries: Vec<Option<PeerAddr>> = entries.collect();
+fn last_stranger<T>(
+    entries: impl Iterator<Item = Option<(PeerAddr, T)>>,
+    trusted: &[Network],
+) -> Option<(PeerAddr, T)> {
+    let entries: Vec<Option<(PeerAddr, T)>> = entries.collect();
     let mut client = None;
     for entry in entries.into_iter().rev() {
-        client = Some(entry?);
-        if client.is_some_and(|client| !is_trusted(trusted, &client)) {
+        let (peer, more) = entry?;
+        let is_ours = is_trusted(trusted, &peer);
+        client = Some((peer, more));
+        if !is_ours {
             break;
         }
     }
@@ -155,18 +183,27 @@ fn address(text: &[u8]) -> Option<PeerAddr> {
     ip.or_else(|_| text.parse()).ok().map(PeerAddr::tcp)
 }
 
-/// The `for` of one member of Forwarded. Words that are no address (`unknown`, `_hidden`) say nothing.
-fn forwarded_for(member: &[u8]) -> Option<PeerAddr> {
+/// `for` and `proto` of one member of Forwarded. Words that are no address (`unknown`, `_hidden`) say nothing.
+fn forwarded_element(member: &[u8]) -> Option<(PeerAddr, Option<bool>)> {
     let member = std::str::from_utf8(member).ok()?;
-    member.split(';').find_map(|pair| {
-        let (name, value) = pair.split_once('=')?;
-        if !name.trim_matches([' ', '\t']).eq_ignore_ascii_case("for") {
-            return None;
-        }
-        let value = value.trim_matches([' ', '\t']);
-        let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
-        address(value.as_bytes())
-    })
+    let parameter = |wanted: &str| {
+        member.split(';').find_map(|pair| {
+            let (name, value) = pair.split_once('=')?;
+            let value = value.trim_matches([' ', '\t']);
+            let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+            name.trim_matches([' ', '\t']).eq_ignore_ascii_case(wanted).then_some(value.as_bytes())
+        })
+    };
+    Some((address(parameter("for")?)?, parameter("proto").and_then(is_https)))
+}
+
+/// Whether a scheme is that of HTTPS, if it is one of the two there are.
+fn is_https(scheme: &[u8]) -> Option<bool> {
+    match scheme.trim_ascii().to_ascii_lowercase().as_slice() {
+        b"https" => Some(true),
+        b"http" => Some(false),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -223,13 +260,13 @@ mod tests {
     }
 
     /// Who comes, the fields, and who it is.
-    type Row = (&'static str, &'static [(&'static str, &'static str)], Option<&'static str>);
+    type Row<T> = (&'static str, &'static [(&'static str, &'static str)], Option<T>);
 
     #[test]
     fn only_the_right_end_of_a_list_is_believed() {
         const XFF: &str = "X-Forwarded-For";
         #[rustfmt::skip]
-        let rows: &[Row] = &[
+        let rows: &[Row<&str>] = &[
             // peer        fields                                                          client
             ("10.0.0.1",   &[(XFF, "192.0.2.1")],                                          Some("192.0.2.1")),
             ("10.0.0.1",   &[(XFF, "203.0.113.66, 192.0.2.1")],                            Some("192.0.2.1")),
@@ -270,8 +307,41 @@ mod tests {
                 headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
             };
             let found = client(&peer(from), values, &trusted, ForwardedField::Any);
-            let ip = found.and_then(|client| client.ip()).map(|ip| ip.to_string());
+            let ip = found.peer.and_then(|client| client.ip()).map(|ip| ip.to_string());
             assert_eq!(ip.as_deref(), *want, "{from}, {fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_says_whether_its_client_speaks_https() {
+        const XFF: (&str, &str) = ("X-Forwarded-For", "192.0.2.1");
+        const XFP: &str = "X-Forwarded-Proto";
+        #[rustfmt::skip]
+        let rows: &[Row<bool>] = &[
+            ("10.0.0.1",  &[XFF, (XFP, "https")],                                       Some(true)),
+            ("10.0.0.1",  &[XFF, (XFP, "http")],                                        Some(false)),
+            ("10.0.0.1",  &[(XFP, " HTTPS ")],                                          Some(true)),
+            ("10.0.0.1",  &[XFF],                                                       None),
+            ("10.0.0.1",  &[XFF, (XFP, "wss")],                                         None),
+            ("10.0.0.1",  &[XFF, (XFP, "https, http")],                                 None),
+            ("10.0.0.1",  &[XFF, (XFP, "https"), (XFP, "https")],                       None),
+            ("192.0.2.9", &[XFF, (XFP, "https")],                                       None),
+            ("10.0.0.1",  &[("Forwarded", "for=192.0.2.1;proto=https")],                Some(true)),
+            ("10.0.0.1",  &[("Forwarded", "proto=\"http\";for=192.0.2.1")],             Some(false)),
+            ("10.0.0.1",  &[("Forwarded", "for=203.0.113.66;proto=https, for=192.0.2.1")], None),
+            ("10.0.0.1",  &[("Forwarded", "for=192.0.2.1;proto=https, for=10.0.0.2;proto=http")], Some(true)),
+            ("10.0.0.1",  &[("Forwarded", "for=192.0.2.1;proto=http"), (XFP, "https")], Some(false)),
+            ("10.0.0.1",  &[("Forwarded", "for=192.0.2.1;proto=http"), XFF, (XFP, "https")], None),
+            ("10.0.0.1",  &[("Forwarded", "for=192.0.2.1;proto=https"), XFF, (XFP, "https")], Some(true)),
+        ];
+        let trusted = networks(&["10.0.0.0/8"]);
+        for (from, fields, want) in rows {
+            let values = |name: &str| -> Vec<&[u8]> {
+                fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_bytes()).collect()
+            };
+            assert_eq!(client(&peer(from), values, &trusted, ForwardedField::Any).https, *want, "{from}, {fields:?}");
+            let values = |_: &str| -> Vec<&[u8]> { vec![b"https"] };
+            assert_eq!(client(&peer(from), values, &trusted, ForwardedField::None), Client::default());
         }
     }
 }

@@ -132,12 +132,13 @@ settings! {
         /// Private key in PEM
         key: PathBuf = PathBuf::new(), "tls-key" "FILE";
     }
-    /// Proxies in front of this server. What they say of their clients' addresses is believed, and nobody else's word
+    /// Proxies in front of this server. What they say of their clients (the address, and whether they speak HTTPS) is
+    /// believed, and nobody else's word
     "proxies" proxies: Proxies {
         /// Networks of proxies, as 10.0.0.0/8 or 2001:db8::1; "unix" for whoever comes by a Unix socket
         trusted: Vec<Network> = Vec::new(), "trusted-proxy" "NETWORK";
-        /// The field that proxies write: x-forwarded-for, forwarded (RFC 7239), none, or any of the two (if both are there, they
-        /// have to agree)
+        /// The field that proxies write: x-forwarded-for (and X-Forwarded-Proto), forwarded (RFC 7239), none, or any of the
+        /// two (if both are there, they have to agree)
         field: ForwardedField = ForwardedField::Any, "forwarded-field" "FIELD";
     }
     /// How much and how long, for every connection

@@ -59,8 +59,8 @@ impl Shared {
         addresses::is_trusted(&trust.networks, peer)
     }
 
-    /// For whom a proxy asks, if that is known.
-    fn client(&self, req: &Request<'_>) -> Option<PeerAddr> {
+    /// For whom a proxy asks, as far as that is known.
+    fn client(&self, req: &Request<'_>) -> addresses::Client {
         let trust = self.trust.read().unwrap_or_else(PoisonError::into_inner);
         let headers = req.headers();
         addresses::client(req.peer(), |name| headers.get_all(name).collect(), &trust.networks, trust.field)
@@ -92,8 +92,12 @@ pub(crate) struct Site {
 
 impl Handler for Site {
     fn request(&mut self, req: &mut Request<'_>) -> Action {
-        if let Some(client) = self.shared.client(req) {
-            req.set_peer(client);
+        let client = self.shared.client(req);
+        if let Some(peer) = client.peer {
+            req.set_peer(peer);
+        }
+        if let Some(https) = client.https {
+            req.set_https(https);
         }
         if let Some(action) = self.page.as_ref().and_then(|page| page.answer(req)) {
             return action;

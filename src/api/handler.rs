@@ -1,6 +1,6 @@
 //! The application, as a loop sees it.
 
-use super::{Request, Response, Switch, Upload};
+use super::{Request, Response, Switch, Upgrade, Upload};
 use crate::base::{ConnId, Ended, PeerAddr};
 
 /// Application code for one event loop: `&mut self`, no locks. The threaded modes clone it, once for each loop or
@@ -32,6 +32,16 @@ pub trait Handler {
     fn accept(&mut self, peer: &PeerAddr) -> bool {
         let _ = peer;
         true
+    }
+
+    /// TLS has agreed, by ALPN (RFC 7301), on `protocol`, which is neither `http/1.1` nor `http/1.0`: who speaks it? What
+    /// is returned is called as after a `101`, from the first byte behind the handshake. With `None`, as without this
+    /// method, the connection is closed.
+    ///
+    /// Asked only where [`TlsBuilder::alpn`](crate::TlsBuilder::alpn) has named such protocols.
+    fn alpn(&mut self, protocol: &[u8], peer: &PeerAddr) -> Option<Box<dyn Upgrade>> {
+        let _ = (protocol, peer);
+        None
     }
 
     /// A connection this handler accepted is over.

@@ -2,9 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Dial, DialError, Dialed, Response, Upgrade, Upload, dial::Then, ticket::TicketCore, wake::WakeCore};
+use super::{
+    Dial, DialError, Dialed, PipeIn, PipeOut, Response, Upgrade, Upload, dial::Then, ticket::TicketCore, wake::WakeCore,
+};
 use crate::{
-    base::{Moment, mailbox::Mailbox},
+    base::{Moment, PeerAddr, mailbox::Mailbox},
     h1::Headers,
 };
 
@@ -16,6 +18,8 @@ pub(crate) enum Mail {
     Ticket(Arc<TicketCore>, Word),
     /// A stream to be served as if it had come in on the listener of that number.
     Adopt(Stream, usize),
+    /// Two pipes to be served as if they were such a stream.
+    AdoptPipes(PeerAddr, Box<(PipeOut, PipeIn)>, usize),
     /// A stream that is spoken on already, not in HTTP.
     AdoptUpgrade(Stream, Box<dyn Upgrade>),
     /// A connection to be made, and what comes then.
@@ -85,6 +89,50 @@ impl Loop {
     pub fn adopt_as(&self, stream: impl Into<Stream>, listener: usize) -> Result<(), Stream> {
         self.0.post(Mail::Adopt(stream.into(), listener)).map_err(|mail| match mail {
             Mail::Adopt(stream, _) => stream,
+            _ => unreachable!("a mailbox gives back what was posted"),
+        })
+    }
+
+    /// Serves a connection that is two pipes of this process: requests are read from `input`, in HTTP/1.1, and answers are
+    /// written to `output`, by the same handler, as if a plain connection of `peer` had come in on the listener of that
+    /// number, whatever its TLS.
+    ///
+    /// Finishing a pipe is that connection's FIN, in either direction. Dropping the end that writes unfinished, or the end
+    /// that reads before our side has finished, is its reset; and that we reset it shows in an `output` that is cut off.
+    /// Each pipe holds as much as it has room for, and who does not read is not written for any longer: back-pressure is
+    /// end to end, and the clocks of [`Limits`](crate::Limits) run as on a socket.
+    ///
+    /// Such connections are of the application's own making: they do not count toward
+    /// [`Limits::connections`](crate::Limits::connections). Otherwise they are served like others:
+    /// [`Handler::accept`](crate::Handler::accept) is asked about `peer`, and [`Handler::closed`](crate::Handler::closed)
+    /// and the access log are told. Files are copied to them, bodies too, and what is acknowledged is not known
+    /// ([`End::acked`](crate::End::acked)).
+    ///
+    /// ```
+    /// use std::net::Ipv4Addr;
+    /// use uncork::{PeerAddr, Request, Response, Server, pipe};
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut server = Server::unbound().external(|_: &mut Request<'_>| Response::text("Hello!"))?;
+    /// let ((mut requests, input), (output, mut answers)) = (pipe(4096), pipe(4096));
+    /// let peer = PeerAddr::tcp((Ipv4Addr::LOCALHOST, 1).into());
+    /// assert!(server.here().adopt_pipes(peer, input, output, 0).is_ok());
+    /// requests.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    /// server.turn()?;
+    /// assert!(answers.bytes().starts_with(b"HTTP/1.1 200 OK\r\n"));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Gives the pipes back if the loop has ended.
+    pub fn adopt_pipes(
+        &self,
+        peer: PeerAddr,
+        input: PipeOut,
+        output: PipeIn,
+        listener: usize,
+    ) -> Result<(), (PipeOut, PipeIn)> {
+        self.0.post(Mail::AdoptPipes(peer, Box::new((input, output)), listener)).map_err(|mail| match mail {
+            Mail::AdoptPipes(_, pipes, _) => *pipes,
             _ => unreachable!("a mailbox gives back what was posted"),
         })
     }

@@ -18,6 +18,7 @@
 pub(crate) mod access;
 pub(crate) mod block;
 pub(crate) mod dial;
+pub(crate) mod duplex;
 pub(crate) mod handler;
 pub(crate) mod mail;
 pub(crate) mod pipe;

@@ -31,9 +31,10 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    task,
 };
 
-use super::{Action, Flow, Produce, Take, Tx, Upload, Waker, block::Block};
+use super::{Action, Flow, Produce, Take, Tx, Upload, block::Block};
 use crate::{
     base::{buf::Buf, kernel_pipe::KernelPipe},
     h1::Headers,
@@ -85,7 +86,7 @@ struct State {
     reader_gone: bool,
     /// Who found the block out, full or empty: to be woken (writer, reader).
     wants_block: [bool; 2],
-    wakers: [Option<Waker>; 2],
+    wakers: [Option<task::Waker>; 2],
 }
 
 #[derive(Clone)]
@@ -105,14 +106,12 @@ impl Shared {
     }
 }
 
-impl State {
-    /// Wakes that end, if it waits. The waker only leaves a message: it may be called under the lock.
-    fn wake(&mut self, who: usize) {
-        if std::mem::take(&mut self.wants_block[who])
-            && let Some(waker) = &self.wakers[who]
-        {
-            waker.wake();
-        }
+/// Wakes that end, if it waits; without the lock, as the waker may be anybody's.
+fn wake(mut state: MutexGuard<'_, State>, who: usize) {
+    let waker = if std::mem::take(&mut state.wants_block[who]) { state.wakers[who].clone() } else { None };
+    drop(state);
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }
 
@@ -187,9 +186,12 @@ impl PipeIn {
         self.end(PipeEnd::Clean(trailers.filter(|t| !t.is_empty()).map(Box::new)));
     }
 
-    /// Whom to wake when there is room.
-    pub fn on_room(&mut self, waker: Waker) {
-        self.shared.state().wakers[WRITER] = Some(waker);
+    /// Whom to wake when there is room: a [`Waker`](crate::Waker), or any other.
+    pub fn on_room(&mut self, waker: impl Into<task::Waker>) {
+        let waker = Some(waker.into());
+        let old = std::mem::replace(&mut self.shared.state().wakers[WRITER], waker);
+        // Anybody's as well: not under the lock.
+        drop(old);
     }
 
     /// Whether the other end was dropped: nothing that is put in arrives anywhere.
@@ -207,7 +209,7 @@ impl PipeIn {
             let mut state = self.shared.state();
             state.end = Some(end);
             state.wants_block[READER] = true;
-            state.wake(READER);
+            wake(state, READER);
         }
     }
 
@@ -265,7 +267,7 @@ impl PipeIn {
         state.wants_block[WRITER] |= news && matches!(block, Block::Kernel(_));
         state.block = Some(block);
         if news {
-            state.wake(READER);
+            wake(state, READER);
         }
     }
 }
@@ -323,9 +325,12 @@ impl PipeOut {
         }
     }
 
-    /// Whom to wake when there is something to take out, or the pipe has ended.
-    pub fn on_data(&mut self, waker: Waker) {
-        self.shared.state().wakers[READER] = Some(waker);
+    /// Whom to wake when there is something to take out, or the pipe has ended: a [`Waker`](crate::Waker), or any
+    /// other.
+    pub fn on_data(&mut self, waker: impl Into<task::Waker>) {
+        let waker = Some(waker.into());
+        let old = std::mem::replace(&mut self.shared.state().wakers[READER], waker);
+        drop(old);
     }
 
     /// Whether everything was put in and taken out.
@@ -338,6 +343,11 @@ impl PipeOut {
     /// Whether the writer was dropped before it had finished.
     pub fn is_cut(&self) -> bool {
         matches!(self.shared.state().end, Some(PipeEnd::Cut))
+    }
+
+    /// Whether nothing more is put in: there may be bytes before that.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.shared.state().end.is_some()
     }
 
     /// When the pipe is cut off, ends the response in order, as if that had been all. It hides a truncation from the
@@ -416,7 +426,7 @@ impl PipeOut {
         let room = block.is_worth_filling(self.shared.room);
         state.block = Some(block);
         if room {
-            state.wake(WRITER);
+            wake(state, WRITER);
         }
     }
 }
@@ -427,7 +437,7 @@ impl Drop for PipeOut {
         let mut state = self.shared.state();
         state.reader_gone = true;
         state.wants_block[WRITER] = true;
-        state.wake(WRITER);
+        wake(state, WRITER);
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Asks {
     pub(crate) on_end: Vec<OnEnd>,
     /// On whose behalf the connection's peer asks.
     pub(crate) peer: Option<PeerAddr>,
+    /// Whether that one speaks HTTPS.
+    pub(crate) https: Option<bool>,
 }
 
 pub(crate) type OnEnd = Box<dyn FnOnce(&End) + Send>;
@@ -140,6 +142,19 @@ impl<'a> Request<'a> {
     /// The connection's TLS facts; `None` on a plain one.
     pub fn secure(&self) -> Option<Secure<'a>> {
         self.around.secure
+    }
+
+    /// By which scheme the client came, "https" or "http" (RFC 9110 §4.2): by the connection's own TLS, unless somebody has
+    /// [said](Self::set_https) otherwise. What links and cookies depend on.
+    pub fn scheme(&self) -> &'static str {
+        let said = self.asks.as_ref().and_then(|asks| asks.https);
+        if said.unwrap_or(self.around.secure.is_some()) { "https" } else { "http" }
+    }
+
+    /// From now on this request is seen as one by HTTPS, or not, as [`scheme`](Self::scheme) tells it. For handlers that
+    /// mount others behind a proxy they trust, which speaks TLS in their place, and says so in a field.
+    pub fn set_https(&mut self, https: bool) {
+        self.asks().https = Some(https);
     }
 
     /// The time of this turn.

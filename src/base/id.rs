@@ -51,12 +51,13 @@ impl fmt::Debug for ConnId {
     }
 }
 
-/// One request: its connection, and its number on that connection (from 1; 0 is an outgoing connection as a whole).
+/// One request: its connection, and its number on that connection (from 1; 0 is a connection as a whole: one of our own
+/// making, or in a protocol chosen by ALPN).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId {
     /// The connection it came on.
     pub conn: ConnId,
-    /// Its number on that connection, counted from 1; wraps after 2^32. 0 on a connection of our own making.
+    /// Its number on that connection, counted from 1. 0 where there are no requests.
     pub number: u32,
 }
 

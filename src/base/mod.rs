@@ -6,12 +6,14 @@
 //!   Limits       how much, how long                    Ended     why something is over
 //!   KernelPipe   bytes that stay in the system         Pool      buffers, lent
 //!   Mailbox      a queue and a bell, between threads   PeerAddr  from where
+//!   Duplex       a socket without a system behind it
 //! ```
 //!
 //! Depends on nothing, does no IO and reads no clock; everything else may depend on it.
 
 pub(crate) mod addr;
 pub(crate) mod buf;
+pub(crate) mod duplex;
 pub(crate) mod ended;
 pub(crate) mod id;
 pub(crate) mod kernel_pipe;

@@ -11,21 +11,31 @@ use std::{
 
 use super::Trusted;
 use crate::{
+    api::{PipeIn, PipeOut},
     base::{Limits, PeerAddr, kernel_pipe::KernelPipes, time::Tick},
     transport::{Listener, Security, Socket},
 };
 
 /// A connection that was let in and has no slot yet.
 pub(crate) struct Arrival {
-    pub(crate) socket: Socket,
+    pub(crate) line: Line,
     pub(crate) peer: Peer,
     pub(crate) port: usize,
 }
 
-/// Who is at the other end; and, if the connection has come to us, one of the places there are for such, which is given
-/// back when this is dropped.
+/// What it is a connection by.
+pub(crate) enum Line {
+    Socket(Socket),
+    /// What it reads from and writes to.
+    Pipes(Box<(PipeOut, PipeIn)>),
+}
+
+/// Who is at the other end; and, if the connection has come to us from outside, one of the places there are for such,
+/// which is given back when this is dropped.
 pub(crate) struct Peer {
     pub(crate) addr: PeerAddr,
+    /// It asks, and we answer.
+    is_guest: bool,
     place_in: Option<Arc<Admission>>,
     /// It has one of its address's places, too. A proxy that has not said yet for whom it comes has none.
     counted: bool,
@@ -34,7 +44,12 @@ pub(crate) struct Peer {
 impl Peer {
     /// Of a connection of our own making: it takes nobody's place.
     pub(super) fn dialed(addr: PeerAddr) -> Self {
-        Self { addr, place_in: None, counted: false }
+        Self { addr, is_guest: false, place_in: None, counted: false }
+    }
+
+    /// Of a connection that the application has brought along: it is served, and takes nobody's place.
+    pub(super) fn brought_along(addr: PeerAddr) -> Self {
+        Self { addr, is_guest: true, place_in: None, counted: false }
     }
 
     /// The proxy has said for whom it comes: one of that address's places is taken.
@@ -47,9 +62,9 @@ impl Peer {
         Ok(())
     }
 
-    /// Whether the connection has come to us.
+    /// Whether the connection is served.
     pub(super) fn is_guest(&self) -> bool {
-        self.place_in.is_some()
+        self.is_guest
     }
 }
 
@@ -129,7 +144,7 @@ impl Admission {
             self.all.fetch_sub(1, Ordering::Relaxed);
             return Err(Full::House);
         }
-        Ok(Peer { addr: *peer, place_in: Some(self.clone()), counted: false })
+        Ok(Peer { addr: *peer, is_guest: true, place_in: Some(self.clone()), counted: false })
     }
 
     fn enter_address(&self, peer: &PeerAddr) -> Result<(), Full> {

@@ -55,6 +55,10 @@ pub(super) fn accept(handler: &mut dyn Handler, peer: &PeerAddr) -> bool {
     guard("Handler::accept", || handler.accept(peer)).unwrap_or(false)
 }
 
+pub(super) fn alpn(handler: &mut dyn Handler, protocol: &[u8], peer: &PeerAddr) -> Called<Option<Box<dyn Upgrade>>> {
+    guard("Handler::alpn", || handler.alpn(protocol, peer))
+}
+
 pub(super) fn trusts(trusted: &Trusted, peer: &PeerAddr) -> bool {
     guard("a function given to Server::proxy_protocol", || trusted(peer)).unwrap_or(false)
 }

@@ -27,7 +27,7 @@ impl Slot {
         }
         if matches!(self.phase, Phase::Head) && self.eof.is_some() && self.out.len() < core.limits.output {
             // The peer has finished, and nothing of what it sent is left to do; answers may still be on their way.
-            let partial = self.conn.has_partial_head(&self.rx) || self.transport.is_handshaking();
+            let partial = self.conn.has_partial_head(&self.rx);
             self.rx.consume(self.rx.len());
             self.conn.handle_end();
             self.close(if partial { Ended::PeerLeft } else { Ended::Complete }, false);

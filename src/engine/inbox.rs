@@ -7,17 +7,19 @@ use std::time::Duration;
 use log::debug;
 
 use super::{
-    Engine, dispatch,
+    Arrival, Engine, Line,
+    arrivals::Peer,
+    dispatch,
     job::{Reply, Up},
     slot::Phase,
 };
 use crate::{
     api::{
-        Response, Stream,
+        PipeIn, PipeOut, Response, Stream,
         mail::{Mail, Word},
         ticket::TicketCore,
     },
-    base::{ConnId, Ended, RequestId},
+    base::{ConnId, Ended, PeerAddr, RequestId},
     transport::Socket,
 };
 
@@ -34,6 +36,7 @@ impl Engine<'_> {
                 }
                 Mail::Ticket(ticket, word) => self.ticket_says(&ticket, word),
                 Mail::Adopt(stream, port) => self.adopt(stream, port),
+                Mail::AdoptPipes(peer, pipes, port) => self.adopt_pipes(peer, pipes, port),
                 Mail::AdoptUpgrade(stream, upgrade) => self.adopt_upgrade(stream, upgrade),
                 Mail::Dial(dial, then) => self.dial(dial, then),
                 Mail::Nudge => {}
@@ -50,6 +53,12 @@ impl Engine<'_> {
 
     fn wake(&mut self, id: RequestId) {
         let Some(slot) = self.slots.get_mut(id.conn.index()).filter(|slot| slot.id == id.conn) else { return };
+        if id.number == 0
+            && let Some(side) = slot.transport.peer_side()
+        {
+            slot.ready.note_within(side);
+            return self.enqueue(id.conn);
+        }
         if slot.number != id.number {
             return;
         }
@@ -112,6 +121,14 @@ impl Engine<'_> {
         match result {
             Ok((socket, peer)) => self.arrive(socket, peer, port),
             Err(error) => debug!(target: "uncork::engine", "a stream could not be adopted: {error}"),
+        }
+    }
+
+    fn adopt_pipes(&mut self, peer: PeerAddr, pipes: Box<(PipeOut, PipeIn)>, port: usize) {
+        if dispatch::accept(&mut *self.handler, &peer) {
+            self.take_in(Arrival { line: Line::Pipes(pipes), peer: Peer::brought_along(peer), port });
+        } else {
+            debug!(target: "uncork::engine", "{peer}: turned away by the handler");
         }
     }
 

@@ -16,7 +16,7 @@
 //! | `outgoing` | connections of our own making, until they are upgrades |
 //! | `closing` | flush, finish, linger |
 //! | `inbox`, `arrivals` | messages; new connections |
-//! | `proxied` | those that come by a proxy |
+//! | `proxied`, `securing` | those that come by a proxy; TLS, and what ALPN chose |
 //! | `dispatch` | the one place that calls the application |
 //!
 //! Not here: who calls it, threads, clocks (`drive`), HTTP (`conn`, `h1`), TLS (`transport`).
@@ -34,6 +34,7 @@ mod outgoing;
 mod proxied;
 mod pump;
 mod ready;
+mod securing;
 mod slot;
 mod upgraded;
 
@@ -53,7 +54,7 @@ use mio::{Events, Poll, Token};
 use slab::Slab;
 
 pub(crate) use self::{
-    arrivals::{Admission, Arrival, Port},
+    arrivals::{Admission, Arrival, Line, Port},
     proxied::Trusted,
 };
 pub(crate) type AccessLog = dispatch::AccessLog;
@@ -65,11 +66,12 @@ use self::{
 };
 use crate::{
     api::{
-        Handler, Loop,
+        Handler, Loop, PipeIn, PipeOut, Waker,
+        duplex::Ends,
         mail::{Later, Mail},
     },
     base::{
-        ConnId, Ended, Limits, Moment, PeerAddr, Timer, Wait,
+        ConnId, Ended, Limits, Moment, PeerAddr, RequestId, Timer, Wait,
         mailbox::{Bell, Mailbox},
         time::Tick,
     },
@@ -115,7 +117,7 @@ pub(crate) struct Engine<'h> {
     events: Events,
     handler: Box<dyn Handler + 'h>,
     slots: Slab<Slot>,
-    /// How many of them have come to us, and were not made by us.
+    /// How many of them are served, and were not dialled by us.
     guests: usize,
     core: Core,
     ports: Vec<Port>,
@@ -194,7 +196,9 @@ impl<'h> Engine<'h> {
         }
         self.expire();
         for _ in 0..RELAYS {
-            self.read_mail();
+            if !self.core.mailbox.is_empty() {
+                self.read_mail();
+            }
             if self.core.run.is_empty() {
                 break;
             }
@@ -344,7 +348,11 @@ impl<'h> Engine<'h> {
             debug!(target: "uncork::engine", "{peer}: turned away by the handler");
             return;
         }
-        let arrival = Arrival { socket, peer: entered, port };
+        self.take_in(Arrival { line: Line::Socket(socket), peer: entered, port });
+    }
+
+    /// A connection was let in.
+    fn take_in(&mut self, arrival: Arrival) {
         match &mut self.elsewhere {
             None => self.install(arrival),
             Some(elsewhere) => elsewhere(arrival),
@@ -353,14 +361,20 @@ impl<'h> Engine<'h> {
 
     /// Gives an arrival its slot.
     pub(crate) fn install(&mut self, arrival: Arrival) {
-        let Arrival { socket, peer, port } = arrival;
+        let Arrival { line, peer, port } = arrival;
         let addr = peer.addr;
-        let security = self.ports.get(port).map_or(&None, |port| &port.security).clone();
-        let by_proxy = self.ports.get(port).is_some_and(|port| port.proxies.is_some());
-        let phase = if by_proxy { Phase::Proxy } else { Phase::Head };
-        match self.add(socket, peer, |socket| Transport::accepted(socket, &security), |_, _| Some(phase)) {
+        let added = match line {
+            Line::Socket(socket) => {
+                let security = self.ports.get(port).map_or(&None, |port| &port.security).clone();
+                let by_proxy = self.ports.get(port).is_some_and(|port| port.proxies.is_some());
+                let phase = if by_proxy { Phase::Proxy } else { Phase::first(&security) };
+                self.add(socket, peer, |socket| Transport::accepted(socket, &security), |_, _| Some(phase))
+            }
+            Line::Pipes(pipes) => self.add_pipes(*pipes, peer),
+        };
+        match added {
             Ok(slot) => {
-                slot.welcome = !by_proxy;
+                slot.welcome = !matches!(slot.phase, Phase::Proxy);
                 slot.listener = u16::try_from(port).unwrap_or(u16::MAX);
                 self.guests += 1;
             }
@@ -368,19 +382,46 @@ impl<'h> Engine<'h> {
         }
     }
 
+    /// Gives two pipes a slot. They speak by waking number 0 of their connection, which is no request's.
+    fn add_pipes(&mut self, (input, output): (PipeOut, PipeIn), peer: Peer) -> Result<&mut Slot, Fault> {
+        let id = self.next_id()?;
+        let waker = Waker::new(RequestId { conn: id, number: 0 }, self.core.mailbox.clone());
+        let socket = Socket::within(Box::new(Ends::new(input, output, &waker)));
+        // What has become of them by now, nobody will tell.
+        waker.wake();
+        self.add_as(id, socket, peer, |socket| Ok(Transport::plain(socket)), |_, _| None)
+    }
+
     /// Gives a socket a slot, with whatever secures it, in the phase it begins with.
     fn add(
         &mut self,
+        socket: Socket,
+        peer: Peer,
+        secured: impl FnOnce(Socket) -> Result<Transport, Fault>,
+        phase: impl FnOnce(ConnId, &Core) -> Option<Phase>,
+    ) -> Result<&mut Slot, Fault> {
+        let id = self.next_id()?;
+        self.add_as(id, socket, peer, secured, phase)
+    }
+
+    /// What the next connection that gets a slot is called.
+    fn next_id(&self) -> Result<ConnId, Fault> {
+        let key = self.slots.vacant_key();
+        if key >= ConnId::MAX_SLOTS {
+            return Err(Fault::Io(io::ErrorKind::OutOfMemory.into()));
+        }
+        Ok(ConnId::new(self.number, key, GENERATION.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    fn add_as(
+        &mut self,
+        id: ConnId,
         mut socket: Socket,
         peer: Peer,
         secured: impl FnOnce(Socket) -> Result<Transport, Fault>,
         phase: impl FnOnce(ConnId, &Core) -> Option<Phase>,
     ) -> Result<&mut Slot, Fault> {
         let entry = self.slots.vacant_entry();
-        let id = ConnId::new(self.number, entry.key(), GENERATION.fetch_add(1, Ordering::Relaxed));
-        if entry.key() >= ConnId::MAX_SLOTS {
-            return Err(Fault::Io(io::ErrorKind::OutOfMemory.into()));
-        }
         socket.register(self.poll.registry(), Token(id.token()))?;
         let mut slot = Slot::new(id, secured(socket)?, peer);
         if let Some(phase) = phase(id, &self.core) {
@@ -397,7 +438,7 @@ impl<'h> Engine<'h> {
         let unfinished = slot.conn.is_answering() || !slot.out.is_empty();
         let mut dialing = None;
         let job = match std::mem::replace(&mut slot.phase, Phase::Head) {
-            Phase::Head | Phase::Proxy => None,
+            Phase::Head | Phase::Proxy | Phase::Securing => None,
             Phase::Dialing(unfinished) => {
                 dialing = Some(unfinished);
                 None
@@ -498,7 +539,7 @@ impl Slot {
                 return Err(Ended::PeerLeft);
             }
             let read = match &self.phase {
-                Phase::Head => self.fill(core, usize::MAX, Self::head_room(core))?,
+                Phase::Head | Phase::Securing => self.fill(core, usize::MAX, Self::head_room(core))?,
                 Phase::Job(job) => {
                     let hold = job.hold(self);
                     self.fill(core, hold.min(crate::base::pool::LENT), hold)?
@@ -508,6 +549,7 @@ impl Slot {
             };
             let worked = match &self.phase {
                 Phase::Head => self.drive_heads(core, handler)?,
+                Phase::Securing => self.drive_securing(core, handler)?,
                 Phase::Job(_) => self.drive_job(core)?,
                 Phase::Upgraded(_) => self.drive_upgraded(core)?,
                 Phase::Closing(_) => self.drive_closing(core)?,
@@ -528,7 +570,7 @@ impl Slot {
     /// The server stops: a connection that has nothing under way closes. Whether it does.
     fn quit_if_idle(&mut self) -> bool {
         let idle = match self.phase {
-            Phase::Head => self.rx.is_empty() && self.out.is_empty() && !self.transport.is_handshaking(),
+            Phase::Head => self.rx.is_empty() && self.out.is_empty(),
             Phase::Proxy => true,
             _ => false,
         } && !self.ready.has(Ready::READ);

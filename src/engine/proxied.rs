@@ -1,7 +1,7 @@
 //! Connections that come by way of a proxy which says first, by the PROXY protocol, for whom it speaks.
 //!
 //! ```text
-//!   accept ──trusted?──▶ Phase::Proxy ──header──▶ a place for the client, Handler::accept ──▶ Phase::Head (TLS, HTTP)
+//!   accept ──trusted?──▶ Phase::Proxy ──header──▶ a place for the client, Handler::accept ──▶ Securing │ Head
 //!              └──no──▶ closed        └──none, or late──▶ closed
 //! ```
 //! Until the header is here nobody is told of the connection, which has a place among all and none of any address, for as
@@ -54,7 +54,7 @@ impl Slot {
             return Err(Ended::Stopped);
         }
         self.welcome = true;
-        self.phase = Phase::Head;
+        self.phase = if self.transport.is_handshaking() { Phase::Securing } else { Phase::Head };
         Ok(true)
     }
 }

@@ -1,7 +1,9 @@
 //! What a socket is ready for: set by events, cleared by a call that found nothing (or less than it asked for).
 //!
-//! One mechanism for three sources: mio is edge-triggered, the application's `select` is level-triggered, and rustls
-//! may hold plaintext while the socket is silent.
+//! One mechanism for four sources: mio is edge-triggered, the application's `select` is level-triggered, rustls may hold
+//! plaintext while the socket is silent, and pipes of this process speak by messages.
+
+use crate::base::duplex::PeerSide;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Ready(u8);
@@ -29,6 +31,15 @@ impl Ready {
 
     pub(super) fn set(&mut self, bit: u8) {
         self.0 |= bit;
+    }
+
+    /// Something has changed in a stream within the process.
+    pub(super) fn note_within(&mut self, peer: PeerSide) {
+        self.set(match peer {
+            PeerSide::Open => Self::NEW.0,
+            PeerSide::Finished => Self::NEW.0 | Self::FIN,
+            PeerSide::Gone => Self::NEW.0 | Self::FIN | Self::DEAD,
+        });
     }
 
     pub(super) fn note(&mut self, event: &mio::event::Event) {

@@ -9,7 +9,8 @@
 //!                           ▲───────────┤
 //!   Dialing ────────────────┴───────────┘      of our own making
 //! ```
-//! (One that comes by a proxy begins with `Proxy`, and is told of to nobody until that has become `Head`.)
+//! (One that comes by a proxy begins with `Proxy`, and is told of to nobody until that is over; one over TLS is first
+//! `Securing`, and may go on in a protocol chosen by ALPN.)
 //! An idle connection is one of these and nothing else: buffers are lent while there are bytes in them, and a job is
 //! allocated only for a request that can't be answered at once.
 
@@ -25,7 +26,7 @@ use crate::{
     base::{ConnId, Ended, Timer, buf::Buf, out::Out, pool::LENT, time::Tick},
     conn::ServerConn,
     h1::{Misbehaved, write},
-    transport::{Fault, Got, Transport},
+    transport::{Fault, Got, Security, Transport},
 };
 
 pub(super) struct Slot {
@@ -63,6 +64,8 @@ pub(super) enum Phase {
     Dialing(Box<Dialing>),
     /// Waiting for what the proxy it comes by has to say first.
     Proxy,
+    /// The TLS handshake is going on.
+    Securing,
     /// Between two requests, or receiving a head.
     Head,
     /// At work on a request.
@@ -71,6 +74,13 @@ pub(super) enum Phase {
     Upgraded(Box<Upgraded>),
     /// Coming to an end.
     Closing(Closing),
+}
+
+impl Phase {
+    /// How a connection begins that is secured so, once it is known who is there.
+    pub(super) fn first(security: &Security) -> Self {
+        if security.is_some() { Self::Securing } else { Self::Head }
+    }
 }
 
 impl Slot {
@@ -246,8 +256,7 @@ impl Slot {
     /// What the connection waits for, as far as it is the peer's turn.
     fn waits_for(&self) -> Option<Timer> {
         match &self.phase {
-            Phase::Proxy => Some(Timer::Handshake),
-            Phase::Head if self.transport.is_handshaking() => Some(Timer::Handshake),
+            Phase::Proxy | Phase::Securing => Some(Timer::Handshake),
             Phase::Head if self.conn.has_partial_head(&self.rx) => Some(Timer::Head),
             Phase::Head => Some(Timer::Idle),
             Phase::Job(job) if self.conn.is_receiving() && job.wants_body() => Some(Timer::Body),

@@ -85,7 +85,31 @@ pub(crate) fn is_target(bytes: &[u8]) -> bool {
 /// How many of the first bytes are letters, digits, dots and hyphens.
 #[inline]
 pub(crate) fn plain_host(bytes: &[u8]) -> usize {
-    bytes.iter().take_while(|&&b| CLASS[usize::from(b)] & PLAIN_HOST != 0).count()
+    let (words, tail) = bytes.as_chunks::<8>();
+    let mut at = 0;
+    for word in words {
+        let others = not_plain_host(u64::from_le_bytes(*word));
+        if others != 0 {
+            return at + (others.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    at + tail.iter().take_while(|&&b| CLASS[usize::from(b)] & PLAIN_HOST != 0).count()
+}
+
+/// Bit 7 of each of eight bytes that is something else than a letter, digit, dot or hyphen.
+#[inline]
+fn not_plain_host(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 255;
+    const TOPS: u64 = ONES * 0x80;
+    // Of bytes below 0x80: bit 7 of each that is `from` at least. No sum reaches the next byte.
+    let at_least = |bytes: u64, from: u8| bytes + ONES * (0x80 - u64::from(from));
+    let low = word & !TOPS;
+    let lower = low | (ONES * 0x20);
+    let letter = at_least(lower, b'a') & !at_least(lower, b'z' + 1);
+    // `-`, `.`, and, behind the slash, which is none of them, the digits.
+    let rest = at_least(low, b'-') & !at_least(low, b'9' + 1) & at_least(low ^ (ONES * u64::from(b'/')), 1);
+    (!(letter | rest) | word) & TOPS
 }
 
 /// Without optional whitespace, SP and HTAB, at either end.
@@ -215,6 +239,18 @@ mod tests {
             assert_eq!(is_target(&[b]), b.is_ascii_graphic() && b != b'#', "{b:#x}");
         }
         assert!(!is_token(b"") && is_field_value(b""));
+    }
+
+    #[test]
+    fn eight_bytes_at_a_time_or_one_the_host_is_the_same() {
+        for around in [*b"a-Z.09zA", [b'/'; 8], [0xff; 8], [b':'; 8]] {
+            for (place, b) in (0..17).flat_map(|place| (0..=255u8).map(move |b| (place, b))) {
+                let mut bytes = [around, around, around].concat();
+                bytes[place] = b;
+                let plain = |b: &&u8| b.is_ascii_alphanumeric() || b".-".contains(b);
+                assert_eq!(plain_host(&bytes), bytes.iter().take_while(plain).count(), "{}", bytes.escape_ascii());
+            }
+        }
     }
 
     #[test]

@@ -103,8 +103,13 @@ pub(crate) fn is_host(value: &[u8]) -> bool {
 
 #[inline]
 fn is_port(port: &[u8]) -> bool {
-    // RFC 3986 §3.2.3: port = *DIGIT, so it may be empty; leading zeros are fine.
-    port.iter().all(u8::is_ascii_digit) && (port.len() < 5 || is_long_port(port))
+    // RFC 3986 §3.2.3: port = *DIGIT, so it may be empty; leading zeros are fine. Five digits compare like the number.
+    port.iter().all(u8::is_ascii_digit)
+        && match port.len() {
+            0..5 => true,
+            5 => *port <= b"65535"[..],
+            _ => is_long_port(port),
+        }
 }
 
 fn is_long_port(digits: &[u8]) -> bool {

@@ -57,6 +57,8 @@ mod config;
 mod gateway;
 mod rendezvous;
 mod session;
+#[cfg(feature = "tunnel")]
+pub mod tunnel;
 mod wire;
 
 pub use config::InvalidConfig;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!                 plaintext, in Bufs                  ciphertext, in lent Bufs
-//!   engine ──read/write/flush/finish──▶ Transport ─┬─ Plain ─────────────────────▶ Socket (TCP │ Unix)
+//!   engine ──read/write/flush/finish──▶ Transport ─┬─ Plain ─────────────────────▶ Socket (TCP │ Unix │ Duplex)
 //!                                                  └─ Tls ── rustls, unbuffered ──▶ Socket
 //! ```
 //!
@@ -28,6 +28,7 @@ pub use tls::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError};
 
 use crate::base::{
     buf::Buf,
+    duplex::PeerSide,
     kernel_pipe::{KernelPipe, KernelPipes},
     pool::Pool,
 };
@@ -182,14 +183,14 @@ impl Transport {
         }
     }
 
-    /// Whether bytes go to the socket as they are: then [`sendfile`](Self::sendfile) works, and a read takes no more
-    /// than it is allowed to.
+    /// Whether bytes go to a socket of the system's as they are: then [`sendfile`](Self::sendfile) and splicing work, a
+    /// read takes no more than it is allowed to, and dropping it is an end in order.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
         #[cfg(feature = "tls")]
-        return self.tls.is_none();
+        return self.tls.is_none() && self.socket.is_systems();
         #[cfg(not(feature = "tls"))]
-        true
+        self.socket.is_systems()
     }
 
     #[inline]
@@ -322,6 +323,11 @@ impl Transport {
         }
     }
 
+    /// What the peer has done, if this is a stream within the process.
+    pub(crate) fn peer_side(&self) -> Option<PeerSide> {
+        self.socket.peer_side()
+    }
+
     /// What was agreed upon by ALPN.
     pub(crate) fn alpn(&self) -> Option<&[u8]> {
         #[cfg(feature = "tls")]
@@ -337,7 +343,7 @@ impl Transport {
     pub(crate) fn splice_in(&mut self, pipe: &mut KernelPipe, most: usize) -> Result<Spliced, Fault> {
         debug_assert!(self.is_plain() && pipe.is_empty() && most > 0);
         let Some(ends) = pipe.ends() else { return Ok(Spliced::Unable) };
-        match sys::splice(self.socket.as_fd(), ends.write.as_fd(), most) {
+        match sys::splice(self.socket.fd()?, ends.write.as_fd(), most) {
             Ok(0) => Ok(Spliced::End),
             Ok(n) => {
                 pipe.put_in(n);
@@ -352,7 +358,7 @@ impl Transport {
     pub(crate) fn splice_out(&mut self, pipe: &mut KernelPipe, most: usize) -> Result<Spliced, Fault> {
         debug_assert!(self.is_plain() && most > 0 && most <= pipe.len());
         let Some(ends) = pipe.ends() else { return Ok(Spliced::Unable) };
-        match sys::splice(ends.read.as_fd(), self.socket.as_fd(), most) {
+        match sys::splice(ends.read.as_fd(), self.socket.fd()?, most) {
             Ok(n) => {
                 pipe.taken_out(n);
                 Ok(Spliced::Bytes(n))

@@ -1,7 +1,7 @@
-//! A non-blocking stream socket, TCP or Unix.
+//! A non-blocking stream socket, TCP or Unix; or what behaves as one, within the process.
 
 use std::{
-    io::{self, IoSlice, Read, Write},
+    io::{self, IoSlice},
     net::{Shutdown, SocketAddr},
     os::fd::{AsFd, BorrowedFd},
     path::Path,
@@ -14,12 +14,28 @@ use mio::{
     net::{TcpStream, UnixStream},
 };
 
-use crate::base::PeerAddr;
+#[cfg(target_os = "linux")]
+use super::sys;
+use crate::base::{
+    PeerAddr,
+    duplex::{Duplex, PeerSide},
+};
 
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Duplex(Within),
+}
+
+/// A stream within the process. As with a socket, that it is dropped says FIN as well.
+#[derive(Debug)]
+pub(crate) struct Within(Box<dyn Duplex>);
+
+impl Drop for Within {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
 }
 
 impl Socket {
@@ -39,6 +55,17 @@ impl Socket {
         Ok((Self::Unix(UnixStream::from_std(stream)), PeerAddr::Unix))
     }
 
+    /// Takes over a stream within the process, who is told of its events elsewhere.
+    pub(crate) fn within(stream: Box<dyn Duplex>) -> Self {
+        Self::Duplex(Within(stream))
+    }
+
+    /// How it stands with the peer of a stream within the process; `None` for a socket of the system's, which has other
+    /// ways to tell.
+    pub(crate) fn peer_side(&self) -> Option<PeerSide> {
+        if let Self::Duplex(stream) = self { Some(stream.0.peer_side()) } else { None }
+    }
+
     /// Begins to connect. Whether it has [`connected`](Self::connected) is to be asked when the socket is writable.
     pub(crate) fn connect_tcp(addr: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(addr)?;
@@ -56,6 +83,7 @@ impl Socket {
         let (error, peer) = match self {
             Self::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(drop)),
             Self::Unix(stream) => (stream.take_error()?, stream.peer_addr().map(drop)),
+            Self::Duplex(_) => return Ok(true),
         };
         match (error, peer) {
             (Some(error), _) => Err(error),
@@ -65,22 +93,18 @@ impl Socket {
         }
     }
 
-    /// Our own address; `None` for a Unix socket.
+    /// Our own address; `None` if it is none of TCP.
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(stream) => stream.local_addr().ok(),
-            Self::Unix(_) => None,
+            Self::Unix(_) | Self::Duplex(_) => None,
         }
     }
 
     #[inline]
     pub(crate) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
-            let result = match self {
-                Self::Tcp(stream) => stream.read(into),
-                Self::Unix(stream) => stream.read(into),
-            };
-            match result {
+            match self.read_once(into) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => return result,
             }
@@ -90,22 +114,59 @@ impl Socket {
     #[inline]
     pub(crate) fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         loop {
-            let result = match (&mut *self, pieces) {
-                (Self::Tcp(stream), [one]) => stream.write(one),
-                (Self::Tcp(stream), many) => stream.write_vectored(many),
-                (Self::Unix(stream), many) => stream.write_vectored(many),
-            };
-            match result {
+            match self.write_once(pieces) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => return result,
             }
         }
     }
 
-    pub(crate) fn shutdown_write(&self) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    #[inline]
+    fn read_once(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => sys::read(stream.as_fd(), into),
+            Self::Unix(stream) => sys::read(stream.as_fd(), into),
+            Self::Duplex(stream) => stream.0.read(into),
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[inline]
+    fn write_once(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => sys::write(stream.as_fd(), pieces),
+            Self::Unix(stream) => sys::write(stream.as_fd(), pieces),
+            Self::Duplex(stream) => stream.0.write(pieces),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn read_once(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => io::Read::read(stream, into),
+            Self::Unix(stream) => io::Read::read(stream, into),
+            Self::Duplex(stream) => stream.0.read(into),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn write_once(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => io::Write::write_vectored(stream, pieces),
+            Self::Unix(stream) => io::Write::write_vectored(stream, pieces),
+            Self::Duplex(stream) => stream.0.write(pieces),
+        }
+    }
+
+    pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
         let result = match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+            Self::Duplex(stream) => {
+                stream.0.finish();
+                Ok(())
+            }
         };
         match result {
             // The peer was faster: what was to be said is moot.
@@ -115,9 +176,13 @@ impl Socket {
     }
 
     /// From now on closing means a reset: the peer is not to mistake what it got for the whole.
-    pub(crate) fn reset_on_close(&self) {
-        if let Self::Tcp(stream) = self {
-            let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+    pub(crate) fn reset_on_close(&mut self) {
+        match self {
+            Self::Tcp(stream) => {
+                let _ = socket2::SockRef::from(&*stream).set_linger(Some(Duration::ZERO));
+            }
+            Self::Unix(_) => {}
+            Self::Duplex(stream) => stream.0.cut(),
         }
     }
 
@@ -134,21 +199,28 @@ impl Socket {
         matches!(self, Self::Tcp(_))
     }
 
+    /// Whether the system knows of it.
+    #[inline]
+    pub(crate) fn is_systems(&self) -> bool {
+        !matches!(self, Self::Duplex(_))
+    }
+
+    /// Its descriptor; `Unsupported` if there is none.
+    pub(crate) fn fd(&self) -> io::Result<BorrowedFd<'_>> {
+        match self {
+            Self::Tcp(stream) => Ok(stream.as_fd()),
+            Self::Unix(stream) => Ok(stream.as_fd()),
+            Self::Duplex(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         // Once, edge-triggered, for both directions: no epoll_ctl for the rest of the connection's life.
         let both = Interest::READABLE | Interest::WRITABLE;
         match self {
             Self::Tcp(stream) => stream.register(registry, token, both),
             Self::Unix(stream) => stream.register(registry, token, both),
-        }
-    }
-}
-
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(stream) => stream.as_fd(),
-            Self::Unix(stream) => stream.as_fd(),
+            Self::Duplex(_) => Ok(()),
         }
     }
 }

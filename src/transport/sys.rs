@@ -3,7 +3,7 @@
 
 use std::{
     fs::File,
-    io,
+    io::{self, IoSlice},
     os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
 
@@ -16,10 +16,11 @@ pub(crate) fn unacknowledged(socket: &Socket) -> Option<u64> {
     if !socket.is_tcp() {
         return None;
     }
+    let fd = socket.fd().ok()?.as_raw_fd();
     let mut queued: libc::c_int = 0;
     // SAFETY: the descriptor is open for as long as `socket` is borrowed; TIOCOUTQ (which SIOCOUTQ is by value) writes
     // one int, and `queued` is one.
-    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut queued) };
+    let result = unsafe { libc::ioctl(fd, libc::TIOCOUTQ, &raw mut queued) };
     if result == 0 { u64::try_from(queued).ok() } else { None }
 }
 
@@ -28,12 +29,50 @@ pub(crate) fn unacknowledged(_: &Socket) -> Option<u64> {
     None
 }
 
+/// Reads once.
+///
+/// By the system call itself: libc's `recv` and `send` are cancellation points, which in a program with threads costs
+/// two locked instructions and fifty others around each call.
+#[cfg(target_os = "linux")]
+#[inline]
+pub(crate) fn read(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
+    let nobody = std::ptr::null::<u8>();
+    let (fd, at, room) = (socket.as_raw_fd(), into.as_mut_ptr(), into.len());
+    // SAFETY: the descriptor is open for as long as it is borrowed; the call writes at most `room` bytes to `at`, which is
+    // borrowed mutably for that long, and the peer's address nowhere.
+    let n = unsafe { libc::syscall(libc::SYS_recvfrom, fd, at, room, 0, nobody, nobody) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+/// Writes once. A peer that is gone is an error, never a SIGPIPE: the program around us may not ignore it.
+#[cfg(target_os = "linux")]
+#[inline]
+pub(crate) fn write(socket: BorrowedFd<'_>, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
+    let (fd, flags) = (socket.as_raw_fd(), libc::MSG_NOSIGNAL);
+    let n = if let [one] = pieces {
+        // SAFETY: the descriptor is open for as long as it is borrowed; the call reads `one.len()` bytes of `one`, and of
+        // an address there is none: null and 0.
+        unsafe { libc::syscall(libc::SYS_sendto, fd, one.as_ptr(), one.len(), flags, std::ptr::null::<u8>(), 0) }
+    } else {
+        // SAFETY: a msghdr of zeros is a valid one, without an address, pieces or control data.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        // The call only reads them; an IoSlice is an iovec, by its documentation.
+        message.msg_iov = pieces.as_ptr().cast_mut().cast();
+        message.msg_iovlen = pieces.len() as _;
+        // SAFETY: the descriptor is open for as long as it is borrowed; `message` names `pieces`, of which each is
+        // initialised for its length, and nothing else.
+        unsafe { libc::syscall(libc::SYS_sendmsg, fd, &raw const message, flags) }
+    };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
 /// What waits in the socket, without taking it out; 0: the peer has finished.
 pub(crate) fn peek(socket: &Socket, into: &mut [u8]) -> io::Result<usize> {
+    let fd = socket.fd()?.as_raw_fd();
     loop {
         // SAFETY: the descriptor is open for as long as `socket` is borrowed; the call writes at most `into.len()` bytes
         // to `into`, which is borrowed mutably.
-        let n = unsafe { libc::recv(socket.as_fd().as_raw_fd(), into.as_mut_ptr().cast(), into.len(), libc::MSG_PEEK) };
+        let n = unsafe { libc::recv(fd, into.as_mut_ptr().cast(), into.len(), libc::MSG_PEEK) };
         if let Ok(n) = usize::try_from(n) {
             return Ok(n);
         }
@@ -50,11 +89,11 @@ pub(crate) fn sendfile(socket: &Socket, file: &File, offset: u64, most: u64) -> 
     // One call moves at most 2 GiB; a smaller bound keeps one connection from holding the loop.
     let count = usize::try_from(most.min(1 << 20)).unwrap_or(1 << 20);
     let mut from = libc::off_t::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let fd = socket.fd()?.as_raw_fd();
     loop {
         // SAFETY: both descriptors are open for as long as they are borrowed; `from` is a valid off_t the call may
         // write to.
-        let sent =
-            unsafe { libc::sendfile(socket.as_fd().as_raw_fd(), file.as_fd().as_raw_fd(), &raw mut from, count) };
+        let sent = unsafe { libc::sendfile(fd, file.as_fd().as_raw_fd(), &raw mut from, count) };
         if let Ok(sent) = u64::try_from(sent) {
             return Ok(sent);
         }
@@ -72,8 +111,9 @@ pub(crate) fn sendfile(socket: &Socket, file: &File, offset: u64, most: u64) -> 
     let mut block = [0; 16 * 1024];
     let count = usize::try_from(most).unwrap_or(usize::MAX).min(block.len());
     let read = file.read_at(&mut block[..count], offset)?;
+    let fd = socket.fd()?.as_raw_fd();
     // SAFETY: the descriptor is open while borrowed; the pointer and length are those of an initialised slice.
-    let sent = unsafe { libc::send(socket.as_fd().as_raw_fd(), block.as_ptr().cast(), read, 0) };
+    let sent = unsafe { libc::send(fd, block.as_ptr().cast(), read, 0) };
     u64::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 

@@ -1,6 +1,7 @@
 //! A real browser, driven by the WebDriver protocol (W3C WebDriver 2) over HTTP: Chromium, by its chromedriver.
 
 use std::{
+    collections::HashMap,
     fs,
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
@@ -107,7 +108,8 @@ impl Driver {
         }}});
         let session = self.call("POST", "/session", Some(&wish)).expect("a browser");
         let path = format!("/session/{}", session["sessionId"].as_str().expect("a session"));
-        Browser { driver: self, path, downloads, _profile: profile }
+        let pid = session["capabilities"]["goog:processID"].as_u64();
+        Browser { driver: self, path, pid, downloads, _profile: profile }
     }
 }
 
@@ -121,6 +123,8 @@ impl Drop for Driver {
 pub(crate) struct Browser<'a> {
     driver: &'a Driver,
     path: String,
+    /// The process the others are children of.
+    pid: Option<u64>,
     pub(crate) downloads: Dir,
     _profile: Dir,
 }
@@ -175,6 +179,15 @@ impl Browser<'_> {
         self.post("actions", &actions).expect("pressed");
     }
 
+    /// The same, while another key is held.
+    #[track_caller]
+    pub(crate) fn chord(&self, held: char, key: char) {
+        let [down, up] = ["keyDown", "keyUp"].map(|what| move |key: char| json!({"type": what, "value": key}));
+        let keys = [down(held), down(key), up(key), up(held)];
+        let actions = json!({"actions": [{"type": "key", "id": "keys", "actions": keys}]});
+        self.post("actions", &actions).expect("pressed");
+    }
+
     /// What can be read on the page.
     #[track_caller]
     pub(crate) fn text(&self) -> String {
@@ -185,6 +198,34 @@ impl Browser<'_> {
     #[track_caller]
     pub(crate) fn reads(&self, what: &str) {
         until(what, || self.text().contains(what).then_some(()));
+    }
+
+    /// Bytes of memory of all its processes, what they share counted once; `None` where the system does not tell.
+    pub(crate) fn memory(&self) -> Option<u64> {
+        let number = |text: &str| text.split_whitespace().next()?.parse::<u64>().ok();
+        let mut of = HashMap::<u64, Vec<u64>>::new();
+        for entry in fs::read_dir("/proc").ok()?.flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(number) else { continue };
+            // pid (name) state parent …, and a name may have anything in it.
+            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            let parent = stat.rsplit_once(')').and_then(|(_, rest)| number(rest.trim_start().split_once(' ')?.1));
+            of.entry(parent?).or_default().push(pid);
+        }
+        let (mut family, mut sum) = (vec![self.pid?], 0);
+        while let Some(pid) = family.pop() {
+            family.extend(of.remove(&pid).unwrap_or_default());
+            let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+            sum += rollup.lines().find_map(|line| number(line.strip_prefix("Pss:")?)).unwrap_or_default() * 1024;
+        }
+        (sum > 0).then_some(sum)
+    }
+
+    /// What was asked of anybody but the relay, since the page was opened.
+    #[track_caller]
+    pub(crate) fn third_parties(&self) -> Value {
+        let script = "return performance.getEntriesByType('resource').map((entry) => entry.name)
+            .filter((name) => new URL(name).origin !== location.origin)";
+        self.run(script, &[])
     }
 
     /// Everything the browser has complained of since it was asked.

@@ -8,6 +8,7 @@ mod wire;
 #[macro_use]
 mod world;
 
+mod alpn;
 mod dial;
 mod dial_fails;
 mod dialing;
@@ -25,3 +26,4 @@ mod upgrade_life;
 mod upgrade_wake;
 mod upgrading;
 mod uploads;
+mod within;

@@ -13,7 +13,7 @@ use std::{
 
 use rustls::{ClientConfig, RootCertStore, version::TLS12};
 use socket2::SockRef;
-use uncork::{Action, ConnId, End, Ended, Handler, Limits, PeerAddr, Request, Server, Stopper, Tls};
+use uncork::{Action, ConnId, End, Ended, Handler, Limits, PeerAddr, Request, Server, Stopper, Tls, Upgrade};
 
 use crate::wire::{PATIENCE, Wire};
 
@@ -93,9 +93,19 @@ impl World {
         self.run(Server::listener(listener).expect("a listener").limits(limits), handler)
     }
 
-    fn run<H: Handler + Clone + Send + 'static>(&self, mut server: Server, handler: H) -> Host {
+    /// Would rather speak `x-test`, over TLS.
+    pub(crate) fn serve_rather<H: Handler + Clone + Send + 'static>(&self, limits: Limits, handler: H) -> Host {
+        let server = Server::bind("127.0.0.1:0").expect("bound").limits(limits);
+        self.run_by(&identity().rather, server, handler)
+    }
+
+    fn run<H: Handler + Clone + Send + 'static>(&self, server: Server, handler: H) -> Host {
+        self.run_by(&identity().server, server, handler)
+    }
+
+    fn run_by<H: Handler + Clone + Send + 'static>(&self, tls: &Tls, mut server: Server, handler: H) -> Host {
         if self.tls {
-            server = server.tls(identity().server.clone());
+            server = server.tls(tls.clone());
         }
         let addr = server.addr().expect("an address");
         let (tell_alive, alive) = channel();
@@ -261,6 +271,9 @@ impl<H: Handler> Handler for Traced<H> {
     fn accept(&mut self, peer: &PeerAddr) -> bool {
         self.handler.accept(peer)
     }
+    fn alpn(&mut self, protocol: &[u8], peer: &PeerAddr) -> Option<Box<dyn Upgrade>> {
+        self.handler.alpn(protocol, peer)
+    }
     fn closed(&mut self, conn: ConnId, why: &Ended) {
         self.handler.closed(conn, why);
     }
@@ -317,6 +330,8 @@ pub(crate) fn tell_end(req: &mut Request<'_>, tell: &Sender<End>) {
 
 pub(crate) struct Identity {
     pub(crate) server: Tls,
+    /// The same, which would rather speak `x-test` than HTTP.
+    pub(crate) rather: Tls,
     /// The certificate, in PEM.
     pub(crate) cert: String,
     pub(crate) client: Arc<ClientConfig>,
@@ -330,11 +345,13 @@ pub(crate) fn identity() -> &'static Identity {
     IDENTITY.get_or_init(|| {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
         let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-        let server = Tls::pem_bytes(cert.as_bytes(), key.as_bytes()).expect("a good pair");
+        let builder = || Tls::builder().pem_bytes(cert.as_bytes(), key.as_bytes()).expect("a good pair");
+        let server = builder().build().expect("TLS");
+        let rather = builder().alpn(["x-test", "x-nobody"]).build().expect("TLS");
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).expect("a root");
         let older = ClientConfig::builder_with_protocol_versions(&[&TLS12]).with_root_certificates(roots.clone());
         let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        Identity { server, cert, client: Arc::new(client), older: Arc::new(older.with_no_client_auth()) }
+        Identity { server, rather, cert, client: Arc::new(client), older: Arc::new(older.with_no_client_auth()) }
     })
 }

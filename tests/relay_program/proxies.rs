@@ -38,6 +38,23 @@ fn fields_are_believed_of_trusted_proxies_only() {
 }
 
 #[test]
+fn links_and_cookies_are_those_of_the_clients_scheme() {
+    for (trusted, https) in [("127.0.0.1", true), ("10.0.0.0/8", false)] {
+        let relay = Relay::start(&["--trusted-proxy", trusted]);
+        for fields in [
+            &["X-Forwarded-For: 192.0.2.1", "X-Forwarded-Proto: https", "Content-Length: 0"][..],
+            &["Forwarded: for=192.0.2.1;proto=https", "Content-Length: 0"],
+        ] {
+            let session = relay.ask("PUT /cama/session", fields);
+            assert_eq!(session.assert(201).get("set-cookie").expect("one").contains("; Secure"), https, "{fields:?}");
+            let usage = relay.ask("GET /", fields);
+            assert_eq!(usage.assert(200).text().contains("S=https://"), https, "{}", usage.text());
+        }
+        relay.stop();
+    }
+}
+
+#[test]
 fn limits_are_those_of_the_client_behind_the_proxy() {
     let relay = Relay::start(&["--trusted-proxy", "127.0.0.0/8", "--sessions-per-address", "1"]);
     let allocate = |client: &str| {

@@ -10,7 +10,16 @@ use super::PageConfig;
 
 const HTML: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
-const SCRIPT: &str = include_str!("page.js");
+/// In the order of what they need of each other; one scope.
+const SCRIPT: &str = concat!(
+    "\n",
+    include_str!("script/show.js"),
+    include_str!("script/trouble.js"),
+    include_str!("script/job.js"),
+    include_str!("script/send.js"),
+    include_str!("script/receive.js"),
+    include_str!("script/start.js"),
+);
 
 #[derive(Debug)]
 pub(super) struct Document {
@@ -40,6 +49,8 @@ impl Document {
             // The QR code is a blob; the icon is not.
             "img-src 'self' blob:".to_owned(),
             "connect-src 'self'".to_owned(),
+            // Where downloads begin: an empty frame, in a sandbox.
+            "frame-src 'self'".to_owned(),
             "base-uri 'none'".to_owned(),
             "form-action 'none'".to_owned(),
             "frame-ancestors 'none'".to_owned(),
@@ -73,12 +84,11 @@ fn without(html: &str, name: &str, parts: bool) -> String {
 
 /// The lines for a terminal, with the address it came by.
 pub(super) fn usage(req: &Request<'_>, config: &PageConfig) -> Response {
-    let scheme = if req.secure().is_some() { "https" } else { "http" };
     // The visitor's own words, given back to him: only what a host name can be made of.
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:[]".contains(&b);
     let host = req.host().filter(|host| !host.is_empty() && host.bytes().all(plain)).unwrap_or("localhost");
     let mut text = String::from("What one sends to a URL, the other receives from it. Nothing is stored in between.\n");
-    let url = format!("{scheme}://{host}");
+    let url = format!("{}://{host}", req.scheme());
     if let Some(base) = &config.rendezvous {
         let seconds = config.ttl.as_secs();
         text += &format!(

@@ -173,7 +173,7 @@ impl SessionRelay {
         let path = format!("{}/session/{}", config.base_path, key.text());
         let wish = Wish {
             path: path.as_str().into(),
-            cookie_more: match (req.secure().is_some(), face.is_named_origin()) {
+            cookie_more: match (req.scheme() == "https", face.is_named_origin()) {
                 (false, _) => "",
                 (true, false) => "; Secure",
                 // A page of another site: without this, its browser would not send the cookie.

@@ -95,11 +95,13 @@ impl fmt::Debug for TlsClient {
 pub struct TlsClientBuilder {
     roots: RootCertStore,
     own: Option<Arc<CertifiedKey>>,
+    /// What is rather spoken than HTTP.
+    alpn: Vec<Vec<u8>>,
 }
 
 impl Default for TlsClientBuilder {
     fn default() -> Self {
-        Self { roots: RootCertStore::empty(), own: None }
+        Self { roots: RootCertStore::empty(), own: None, alpn: Vec::new() }
     }
 }
 
@@ -154,6 +156,13 @@ impl TlsClientBuilder {
         self.show(&cert, &key)
     }
 
+    /// Offers also these protocols by ALPN, the preferred first, and each before `http/1.1`;
+    /// [`Dialed::alpn`](crate::Dialed::alpn) says which was agreed upon.
+    pub fn alpn<'a>(mut self, protocols: impl IntoIterator<Item = &'a str>) -> Self {
+        self.alpn.extend(protocols.into_iter().map(|protocol| protocol.as_bytes().to_vec()));
+        self
+    }
+
     /// The configuration, ready to dial.
     ///
     /// # Errors
@@ -171,7 +180,8 @@ impl TlsClientBuilder {
             None => config.with_no_client_auth(),
             Some(own) => config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))),
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = self.alpn;
+        config.alpn_protocols.push(b"http/1.1".to_vec());
         Ok(TlsClient { config: Arc::new(config) })
     }
 

@@ -33,7 +33,7 @@ use rustls::{
 /// Cheap to clone; all clones are one configuration. [`replace`](Self::replace) changes it for all of them while the
 /// server runs: new connections get the new one, those that exist go on with what they have.
 ///
-/// TLS 1.2 and 1.3, ALPN `http/1.1` and `http/1.0`, session resumption by tickets; no early data.
+/// TLS 1.2 and 1.3, ALPN `http/1.1` and `http/1.0` (and [others](TlsBuilder::alpn), if named), session resumption by tickets; no early data.
 #[derive(Clone)]
 pub struct Tls {
     current: Arc<RwLock<Arc<ServerConfig>>>,
@@ -114,7 +114,7 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// Several certificates, and client certificates.
+/// Several certificates, client certificates, and protocols other than HTTP.
 ///
 /// A client names the host it wants (SNI), and gets the first certificate that is valid for that name and whose key
 /// it can verify; without a name, or with one that no certificate has, the first of all.
@@ -123,6 +123,8 @@ pub struct TlsBuilder {
     certificates: Vec<Arc<CertifiedKey>>,
     /// Who may sign client certificates, and whether a client must have one.
     clients: Option<(RootCertStore, bool)>,
+    /// What is rather spoken than HTTP.
+    alpn: Vec<Vec<u8>>,
 }
 
 impl TlsBuilder {
@@ -161,6 +163,13 @@ impl TlsBuilder {
         self.clients(&Source::bytes("the client CA given", ca), required)
     }
 
+    /// Agrees also on these protocols by ALPN (RFC 7301), the preferred first, and on each rather than on HTTP:
+    /// [`Handler::alpn`](crate::Handler::alpn) is asked who speaks it.
+    pub fn alpn<'a>(mut self, protocols: impl IntoIterator<Item = &'a str>) -> Self {
+        self.alpn.extend(protocols.into_iter().map(|protocol| protocol.as_bytes().to_vec()));
+        self
+    }
+
     /// The configuration, ready to serve.
     ///
     /// # Errors
@@ -188,7 +197,8 @@ impl TlsBuilder {
         };
         let mut config = config.with_cert_resolver(Arc::new(Certificates(self.certificates)));
         // A client that can only speak HTTP/1.0 may say so, and is served: refusing it would end the handshake.
-        config.alpn_protocols = vec![b"http/1.1".to_vec(), b"http/1.0".to_vec()];
+        config.alpn_protocols = self.alpn;
+        config.alpn_protocols.extend([b"http/1.1".to_vec(), b"http/1.0".to_vec()]);
         // Sessions are the clients' to keep: nothing grows here, and any loop can resume what another began.
         config.ticketer = Ticketer::new().map_err(unusable)?;
         // Every ticket is a key derivation, a sealing and some 200 bytes; a resumed connection brings a fresh one.

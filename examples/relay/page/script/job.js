@@ -1,0 +1,100 @@
+// ---- Jobs
+
+function begin(its) {
+  stop();
+  job = its;
+  if (location.hash && its.role === 'sender') history.replaceState(null, '', location.pathname);
+  // A phone that falls asleep breaks the connection. Whether it can be kept awake is the browser's affair.
+  navigator.wakeLock?.request('screen').then((lock) => (its === job ? (its.lock = lock) : lock.release())).catch(() => {});
+  return its;
+}
+
+function stop() {
+  const its = job;
+  job = null;
+  if (!its) return null;
+  clearInterval(its.clock);
+  its.lock?.release().catch(() => {});
+  its.abort?.abort();
+  if (its.xhr) { its.xhr.onload = its.xhr.onerror = null; its.xhr.abort(); }
+  if (its.picture) { $('qr').hidden = true; $('qr').removeAttribute('src'); URL.revokeObjectURL(its.picture); }
+  return its;
+}
+
+const url = (id) => `${STREAM}/${id}`;
+const pause = (ms) => new Promise((resume) => setTimeout(resume, ms));
+
+// What the other side is told instead of being left without a word.
+const tell = (id, name, message) => fetch(`${url(id)}/error`, {
+  method: 'POST', keepalive: true, headers: { 'Content-Type': 'application/json' },
+  body: JSON.stringify({ http_status: 410, name, message }),
+}).catch(() => {});
+
+async function status(id) {
+  const answer = await fetch(`${url(id)}/status`, { cache: 'no-store' });
+  if (answer.status === 404) return null;
+  if (!answer.ok) throw new Error(answer.statusText);
+  return answer.json();
+}
+
+// Why a request has failed, as far as the stream's state tells.
+async function reason(its, otherwise) {
+  try {
+    const now = await status(its.id);
+    if (!now) return 'gone';
+    return now.active || now.state === 'FINISHED' ? otherwise(now) : cause(now.state);
+  } catch {
+    return its.moved ? 'stopped' : 'unreachable';
+  }
+}
+
+// Asks how it stands, until the job is over.
+async function watch(its, told) {
+  for (let missed = 0; its === job; await pause(its.begun ? 400 : 1200)) {
+    let now;
+    try {
+      now = await status(its.id);
+      missed = 0;
+    } catch {
+      missed += 1;
+      if (missed > 20) fail(its, 'unreachable');
+      continue;
+    }
+    if (its === job) told(now);
+  }
+}
+
+function moving(its, title, hint) {
+  if (!its.begun) {
+    its.begun = performance.now();
+    its.marks = [];
+    $('transfer-title').textContent = title;
+    $('transfer-name').textContent = its.name;
+    $('transfer-hint').textContent = hint;
+    $('transfer-cancel').hidden = its.role === 'receiver' && its.kind === 'file';
+    $('bar').removeAttribute('value');
+    $('amount').textContent = 'Connecting\u2026';
+    $('rate').textContent = '';
+    show('transfer');
+  }
+}
+
+function progress(its, n) {
+  const now = performance.now();
+  its.moved = true;
+  its.marks.push([now, n]);
+  // The rate of the last few seconds.
+  while (its.marks.length > 2 && now - its.marks[0][0] > 5000) its.marks.shift();
+  const [[then, before]] = its.marks;
+  const rate = now - then > 700 ? (n - before) / (now - then) * 1000 : 0;
+  if (its.size > 0) {
+    const share = Math.min(1, n / its.size);
+    $('bar').value = share;
+    $('amount').textContent = `${bytes(n)} of ${bytes(its.size)}`;
+    document.title = `${Math.floor(share * 100)} % · Relay`;
+  } else {
+    $('amount').textContent = bytes(n);
+  }
+  const left = rate > 0 && its.size > n ? ` · ${span((its.size - n) / rate)} left` : '';
+  $('rate').textContent = rate > 0 ? `${bytes(rate)}/s${left}` : '';
+}

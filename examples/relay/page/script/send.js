@@ -1,0 +1,109 @@
+// ---- Sending
+
+function headers(its) {
+  // RFC 6266: a name for everybody, and the true one.
+  const ascii = its.name.normalize('NFKD').replace(/[\u0300-\u036f]/g, '').replace(/[^ -~]|["\\%;]/g, '_');
+  const name = its.name.replace(/[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g, '_');
+  const encoded = encodeURIComponent(name).replace(/['()*]/g, (c) => `%${c.charCodeAt(0).toString(16)}`);
+  return {
+    'Content-Type': its.kind === 'text' ? 'text/plain; charset=utf-8' : its.blob.type || 'application/octet-stream',
+    'Content-Disposition': `attachment; filename="${ascii}"; filename*=UTF-8''${encoded}`,
+    'Content-Length': String(its.size),
+  };
+}
+
+async function send(blob, name, kind) {
+  const its = begin({ role: 'sender', kind, blob, name: plain(name) || 'file', size: blob.size, again: () => send(blob, name, kind) });
+  $('share-name').textContent = kind === 'text' ? 'A text' : its.name;
+  $('share-size').textContent = `(${bytes(its.size)})`;
+  $('link').value = '';
+  $('countdown').textContent = '';
+  $('share-state').textContent = 'Making a link\u2026';
+  show('share');
+  try {
+    const wish = JSON.stringify({ download_headers: headers(its) });
+    const answer = await fetch(`${STREAM}?strict=1&ttl=${TTL}`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: wish });
+    if (!answer.ok) return fail(its, ...await problem(answer));
+    its.id = String((await answer.json()).stream);
+  } catch {
+    return fail(its, 'unreachable');
+  }
+  if (its !== job) return undefined;
+  invite(its);
+  upload(its);
+  return watch(its, (now) => sending(its, now));
+}
+
+function invite(its) {
+  // The id is behind the "#": it is not sent before somebody wants to receive, neither to the relay (and its log) nor
+  // by a messenger that looks what is behind the link.
+  const link = `${location.origin}${location.pathname}#${its.kind}=${its.id}`;
+  $('link').value = link;
+  $('share-curl').textContent = `curl ${its.kind === 'text' ? '' : '-OJ '}'${location.origin}${url(its.id)}?strict=1'`;
+  $('share-link').hidden = !navigator.share;
+  $('share-link').onclick = () => navigator.share({ url: link }).catch(() => {});
+  $('share-state').textContent = 'Waiting for the other device.';
+  $('copy-link').focus();
+  const until = Date.now() + TTL * 1000;
+  const tick = () => {
+    const s = Math.max(0, Math.round((until - Date.now()) / 1000));
+    $('countdown').textContent = `, for another ${Math.floor(s / 60)}:${String(s % 60).padStart(2, '0')} minutes`;
+  };
+  tick();
+  its.clock = setInterval(tick, 1000);
+  fetch('/qr', { method: 'POST', headers: { 'Content-Type': 'text/plain' }, body: link })
+    .then((answer) => (answer.ok ? answer.blob() : null))
+    .then((blob) => {
+      if (!blob || its !== job) return;
+      its.picture = URL.createObjectURL(blob);
+      $('qr').src = its.picture;
+      $('qr').hidden = false;
+    })
+    .catch(() => {});
+}
+
+function upload(its) {
+  const xhr = new XMLHttpRequest();
+  its.xhr = xhr;
+  xhr.open('PUT', url(its.id));
+  xhr.responseType = 'text';
+  xhr.onload = () => {
+    if (xhr.status === 200) return arrived(its);
+    return fail(its, cause(named(xhr.responseText), xhr.status));
+  };
+  // The answer may be lost with the connection, but the relay knows.
+  xhr.onerror = async () => {
+    let now = null;
+    try { now = await status(its.id); } catch { return fail(its, its.moved ? 'stopped' : 'unreachable'); }
+    if (now && !now.active) return sending(its, now);
+    // It still waits for us: then it was this side, and most likely the file.
+    try { await its.blob.slice(0, 1).arrayBuffer(); } catch { return fail(its, 'unreadable'); }
+    return fail(its, 'source');
+  };
+  // The file itself, not what is in it: the browser reads it as it goes out.
+  xhr.send(its.blob);
+}
+
+function sending(its, now) {
+  if (!now) return fail(its, 'gone');
+  if (now.state === 'STREAMING') {
+    moving(its, 'Sending', 'Keep this page open until everything has arrived.');
+    return progress(its, Number(now.bytes_transferred));
+  }
+  if (now.state === 'FINISHED') return arrived(its);
+  return now.active ? undefined : fail(its, cause(now.state));
+}
+
+// What is under way is broken off; who has not begun to receive is told.
+function withdraw() {
+  const its = stop();
+  if (its?.role === 'sender' && its.id && !its.begun) tell(its.id, 'CancelledError', 'The sender has withdrawn it');
+}
+
+function arrived(its) {
+  if (its !== job) return;
+  const what = its.kind === 'text' ? 'The text' : its.name;
+  if (its.kind === 'text') { $('words').value = ''; $('send-text').disabled = true; }
+  const rate = its.begun && its.size > 1e6 ? ` in ${span((performance.now() - its.begun) / 1000)}` : '';
+  finish(true, 'Sent', `${what} (${bytes(its.size)}) has gone to the other device${rate}.`);
+}

@@ -1,0 +1,42 @@
+'use strict';
+// One thing at a time: either this page sends (`role: 'sender'`), or it was opened by a link and receives. The bytes go
+// by PUT and GET of one stream of the rendezvous; how far they are is asked of the stream's status, by both sides.
+const $ = (id) => document.getElementById(id);
+const STREAM = document.body.dataset.stream;
+const TTL = Number(document.body.dataset.ttl);
+const TEXT_SHOWN = 4 << 20;
+const VIEWS = ['home', 'share', 'offer', 'transfer', 'message', 'over'];
+
+// What is going on: { role, kind, name, size, id, ... }. Whoever has waited for something looks whether it still is.
+let job = null;
+
+for (const place of document.querySelectorAll('.origin')) place.textContent = location.origin;
+
+// ---- What is shown
+
+function show(view) {
+  for (const id of VIEWS) $(id).hidden = id !== view;
+  $('without').hidden = view !== 'home';
+  const heading = $(view).querySelector('h1');
+  if (document.body.dataset.shown) heading.focus({ preventScroll: false });
+  document.body.dataset.shown = view;
+  document.title = view === 'home' ? 'Relay' : `${heading.textContent} · Relay`;
+}
+
+function bytes(n) {
+  const units = ['byte', 'kilobyte', 'megabyte', 'gigabyte', 'terabyte'];
+  let at = 0;
+  while (n >= 999.5 && at < units.length - 1) { n /= 1000; at += 1; }
+  const style = { style: 'unit', unit: units[at], unitDisplay: at ? 'short' : 'long', maximumFractionDigits: n < 10 && at ? 1 : 0 };
+  return new Intl.NumberFormat('en', style).format(n);
+}
+
+function span(seconds) {
+  const s = Math.max(0, Math.round(seconds));
+  if (s >= 5400) return `${Math.round(s / 3600)} hours`;
+  if (s >= 90) return `${Math.round(s / 60)} minutes`;
+  return s === 1 ? '1 second' : `${s} seconds`;
+}
+
+// Without the characters that turn the direction of writing: "exe.jpg" must not look like "gpj.exe".
+const plain = (name) => name.replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, '');

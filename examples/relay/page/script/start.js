@@ -1,0 +1,103 @@
+// ---- Copying
+
+async function copy(text) {
+  // Browsers have a clipboard for pages by HTTPS only.
+  try { await navigator.clipboard.writeText(text); return true; } catch { /* the old way */ }
+  const box = document.createElement('textarea');
+  box.value = text;
+  box.className = 'away';
+  document.body.append(box);
+  box.select();
+  const done = document.execCommand('copy');
+  box.remove();
+  return done;
+}
+
+for (const button of document.querySelectorAll('[data-copy]')) {
+  const says = button.textContent;
+  let back;
+  button.addEventListener('click', async () => {
+    const from = $(button.dataset.copy);
+    const done = await copy(from.value ?? from.textContent);
+    button.textContent = done ? 'Copied' : 'Select it, and copy by hand';
+    button.focus();
+    clearTimeout(back);
+    back = setTimeout(() => { button.textContent = says; }, 2000);
+  });
+}
+if (!STREAM) $('without').open = true;
+
+// ---- Choosing
+
+function home() {
+  stop();
+  $('refusal').hidden = true;
+  $('file').value = '';
+  show('home');
+}
+
+function refuse(why) {
+  $('refusal').textContent = why;
+  $('refusal').hidden = false;
+}
+
+function chosen(files, entry) {
+  if ($('home').hidden) return;
+  if (entry?.isDirectory) { refuse('A folder cannot be sent as it is: pack it into a ZIP file first.'); return; }
+  if (files.length > 1) { refuse('One file at a time: pack several into a ZIP file first.'); return; }
+  if (files.length === 1) send(files[0], files[0].name, 'file');
+}
+
+if (STREAM) {
+  $('file').addEventListener('change', (event) => chosen(event.target.files));
+  $('words').addEventListener('input', () => { $('send-text').disabled = $('words').value === ''; });
+  $('words').addEventListener('keydown', (event) => {
+    if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) { event.preventDefault(); $('write').requestSubmit(); }
+  });
+  $('write').addEventListener('submit', (event) => {
+    event.preventDefault();
+    const text = $('words').value;
+    if (text === '') return;
+    const blob = new Blob([text], { type: 'text/plain;charset=utf-8' });
+    // What cannot be shown on the other side goes as a file.
+    send(blob, 'text.txt', blob.size > TEXT_SHOWN ? 'file' : 'text');
+  });
+  // Anywhere on the page: what misses the box must not make the browser leave for the file.
+  let inside = 0;
+  const files = (event) => event.dataTransfer?.types.includes('Files');
+  addEventListener('dragenter', (event) => { if (files(event)) { inside += 1; $('drop').classList.add('over'); } });
+  addEventListener('dragleave', (event) => {
+    if (files(event) && (inside -= 1) <= 0) { inside = 0; $('drop').classList.remove('over'); }
+  });
+  addEventListener('dragover', (event) => { if (files(event)) event.preventDefault(); });
+  addEventListener('drop', (event) => {
+    if (!files(event)) return;
+    event.preventDefault();
+    inside = 0;
+    $('drop').classList.remove('over');
+    chosen(event.dataTransfer.files, event.dataTransfer.items[0]?.webkitGetAsEntry?.());
+  });
+  addEventListener('paste', (event) => {
+    if (event.clipboardData?.files.length) { event.preventDefault(); chosen(event.clipboardData.files); }
+  });
+  for (const button of document.querySelectorAll('[data-home]')) {
+    button.addEventListener('click', () => { history.replaceState(null, '', location.pathname); home(); });
+  }
+  for (const button of document.querySelectorAll('[data-cancel]')) {
+    button.addEventListener('click', () => { withdraw(); home(); });
+  }
+  // Leaving breaks off what is under way.
+  addEventListener('beforeunload', (event) => { if (job?.role === 'sender' || (job?.taken && job.kind === 'text')) event.preventDefault(); });
+  // A browser may keep a page that was left, with its connections; nobody shall wait for it.
+  addEventListener('pagehide', () => { if (job?.role === 'sender') withdraw(); });
+  addEventListener('pageshow', (event) => { if (event.persisted && !job) route(); });
+  addEventListener('hashchange', route);
+  route();
+}
+
+function route() {
+  const link = /^#(file|text)=([A-Za-z0-9_-]+)$/.exec(location.hash);
+  // A new link while something is sent from here: that goes before.
+  if (job?.role === 'sender') return;
+  if (link) receive(link[1], link[2]); else home();
+}

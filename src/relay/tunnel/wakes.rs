@@ -1,0 +1,158 @@
+//! Which of the many things on one connection are to be looked at again.
+//!
+//! ```text
+//!   pipe, h2, another loop ──▶ task::Waker of a key ──▶ [ keys ] ──take──▶ only these are looked at
+//!                                                          └─ nobody is at it: the connection's own waker
+//! ```
+//! A connection carries hundreds of streams, and has one [`uncork::Waker`]. So each stream has a waker of its own, which
+//! notes the stream's key; the connection is woken once, and looks at the noted ones only. What is woken while the
+//! connection is at work costs no message: it is found before the work ends.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{self, Wake},
+};
+
+use uncork::Waker;
+
+/// The keys that were woken, and whom to call for that. Clones are one set.
+#[derive(Clone)]
+pub(super) struct Wakes(Arc<Mutex<Set>>);
+
+struct Set {
+    woken: Vec<Arc<Key>>,
+    /// The connection is at work, and looks here before it ends; so it does before its first call.
+    at_work: bool,
+    connection: Option<Waker>,
+}
+
+struct Key {
+    wakes: Wakes,
+    key: usize,
+    noted: AtomicBool,
+}
+
+impl Wakes {
+    /// Nothing was woken yet.
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Set { woken: Vec::new(), at_work: true, connection: None })))
+    }
+
+    /// A waker that notes `key`. Keys may be used again for something else: what comes late is looked at once too
+    /// often.
+    pub(super) fn waker(&self, key: usize) -> task::Waker {
+        Arc::new(Key { wakes: self.clone(), key, noted: AtomicBool::new(false) }).into()
+    }
+
+    /// The work on the connection begins. `waker` is asked for once.
+    pub(super) fn begin(&self, waker: impl FnOnce() -> Waker) {
+        let mut set = self.set();
+        set.at_work = true;
+        set.connection.get_or_insert_with(waker);
+    }
+
+    /// Moves what was woken into `keys`, in the order of waking, each once.
+    pub(super) fn take(&self, keys: &mut Vec<usize>) {
+        let mut set = self.set();
+        for woken in set.woken.drain(..) {
+            // First: who wakes it from now on is noted again.
+            woken.noted.store(false, Ordering::Release);
+            keys.push(woken.key);
+        }
+    }
+
+    /// The work is over, unless something was woken meanwhile: then not, and the answer is `false`.
+    pub(super) fn end(&self) -> bool {
+        let mut set = self.set();
+        set.at_work = !set.woken.is_empty();
+        !set.at_work
+    }
+
+    /// The work is not over, but others are to have their turn: the connection is woken.
+    pub(super) fn pause(&self) {
+        let mut set = self.set();
+        set.at_work = false;
+        if let Some(connection) = &set.connection {
+            connection.wake();
+        }
+    }
+
+    fn set(&self) -> MutexGuard<'_, Set> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Key {
+    fn wake(self: Arc<Self>) {
+        Self::wake_by_ref(&self);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.noted.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let mut set = self.wakes.set();
+        set.woken.push(self.clone());
+        // Only the first of many: those behind it are found with it. It leaves a message, and runs nothing.
+        if !set.at_work
+            && set.woken.len() == 1
+            && let Some(connection) = &set.connection
+        {
+            connection.wake();
+        }
+    }
+}
+
+impl fmt::Debug for Wakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let set = self.set();
+        f.debug_struct("Wakes").field("woken", &set.woken.len()).field("at_work", &set.at_work).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(wakes: &Wakes) -> Vec<usize> {
+        let mut keys = Vec::new();
+        wakes.take(&mut keys);
+        keys
+    }
+
+    #[test]
+    fn each_key_is_noted_once_until_it_is_taken() {
+        let wakes = Wakes::new();
+        let (a, b) = (wakes.waker(1), wakes.waker(2));
+        b.wake_by_ref();
+        a.wake_by_ref();
+        b.wake_by_ref();
+        assert!(!wakes.end(), "there is something to be looked at");
+        assert_eq!(taken(&wakes), [2, 1]);
+        b.wake();
+        assert_eq!(taken(&wakes), [2]);
+        assert!(wakes.end());
+    }
+
+    #[test]
+    fn nothing_is_lost_between_threads() {
+        let wakes = Wakes::new();
+        let threads: Vec<_> = (0..4)
+            .map(|key| {
+                let waker = wakes.waker(key);
+                std::thread::spawn(move || (0..10_000).for_each(|_| waker.wake_by_ref()))
+            })
+            .collect();
+        let mut seen = [false; 4];
+        while !threads.iter().all(std::thread::JoinHandle::is_finished) {
+            taken(&wakes).into_iter().for_each(|key| seen[key] = true);
+        }
+        taken(&wakes).into_iter().for_each(|key| seen[key] = true);
+        assert_eq!(seen, [true; 4]);
+        assert!(wakes.end());
+    }
+}

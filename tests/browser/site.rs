@@ -1,0 +1,131 @@
+//! The relay of this process, and what is not a browser: raw requests, files, what the page shows.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+};
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use uncork::{
+    Request, Running, Server,
+    relay::{Rendezvous, RendezvousConfig},
+};
+
+use crate::{
+    driver::{Browser, PATIENCE, until},
+    page::{Page, PageConfig},
+};
+
+/// A relay of this process.
+pub(crate) struct Site(pub(crate) Running);
+
+impl Site {
+    pub(crate) fn start() -> Self {
+        Self::with(RendezvousConfig::default())
+    }
+
+    pub(crate) fn with(config: RendezvousConfig) -> Self {
+        let (ttl, link) = (config.ttl, config.ttl_max);
+        let page = Page::new(PageConfig { rendezvous: Some(String::new()), ttl, link, sessions: None });
+        let rendezvous = Rendezvous::new(config).expect("a good one");
+        let site = move |req: &mut Request<'_>| page.answer(req).unwrap_or_else(|| rendezvous.handle(req));
+        Self(Server::bind("127.0.0.1:0").expect("bound").threads(2, site).expect("started"))
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.0.addr().expect("an address")
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/", self.addr())
+    }
+
+    /// Sends a request, and what of its body there is.
+    pub(crate) fn ask(&self, line: &str, fields: &str, body: &[u8]) -> TcpStream {
+        let mut peer = TcpStream::connect(self.addr()).expect("connected");
+        peer.set_read_timeout(Some(PATIENCE)).expect("set");
+        peer.write_all(format!("{line} HTTP/1.1\r\nHost: x\r\n{fields}\r\n").as_bytes()).expect("sent");
+        peer.write_all(body).expect("sent");
+        peer
+    }
+
+    /// A new stream's id.
+    pub(crate) fn stream(&self, wish: &Value) -> String {
+        let wish = wish.to_string();
+        let fields = format!("Content-Length: {}\r\nConnection: close\r\n", wish.len());
+        let mut answer = String::new();
+        self.ask("POST /stream", &fields, wish.as_bytes()).read_to_string(&mut answer).expect("answered");
+        let (_, id) = answer.rsplit_once(":\"").expect(&answer);
+        id.trim_end_matches("\"}").to_owned()
+    }
+}
+
+/// Chooses a file, as the button does.
+pub(crate) fn choose(sender: &Browser<'_>, site: &Site, file: &str) -> String {
+    sender.open(&site.url());
+    sender.fill("#file", file);
+    link(sender)
+}
+
+pub(crate) fn write(sender: &Browser<'_>, site: &Site, text: &str) -> String {
+    sender.open(&site.url());
+    sender.fill("#words", text);
+    sender.click("#send-text");
+    link(sender)
+}
+
+/// The link the page shows, once it has one.
+#[track_caller]
+pub(crate) fn link(sender: &Browser<'_>) -> String {
+    let read = || sender.run("return document.getElementById('link').value", &[]);
+    until("a link", || read().as_str().filter(|link| !link.is_empty()).map(str::to_owned))
+}
+
+pub(crate) fn sum(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Bytes without a pattern, the same every time.
+pub(crate) fn noise(n: usize) -> Vec<u8> {
+    let mut x = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        x.to_le_bytes()
+    };
+    (0..n.div_ceil(8)).flat_map(|_| next()).take(n).collect()
+}
+
+/// How far the bar is, if it is shown and says so.
+pub(crate) fn bar(browser: &Browser<'_>) -> Option<f64> {
+    let script =
+        "const it = document.getElementById('bar'); return it.offsetParent && it.position >= 0 ? it.position : null";
+    browser.run(script, &[]).as_f64()
+}
+
+/// The id behind a link.
+pub(crate) fn id(link: &str) -> &str {
+    link.rsplit_once('=').expect("an id").1
+}
+
+/// What the code on the page says, read from its pixels.
+#[track_caller]
+pub(crate) fn code(sender: &Browser<'_>) -> String {
+    let script = "const qr = document.getElementById('qr');
+        if (qr.hidden || !qr.complete || !qr.naturalWidth) return null;
+        const canvas = document.createElement('canvas');
+        [canvas.width, canvas.height] = [qr.naturalWidth, qr.naturalHeight];
+        const context = canvas.getContext('2d');
+        context.drawImage(qr, 0, 0);
+        const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+        return [canvas.width, canvas.height, Array.from({ length: data.length / 4 }, (_, i) => +(data[4 * i] > 127)).join('')]";
+    let drawn = until("a code", || Some(sender.run(script, &[])).filter(Value::is_array));
+    let side = |n: usize| usize::try_from(drawn[n].as_u64().expect("a number")).expect("a small one");
+    let (width, pixels) = (side(0), drawn[2].as_str().expect("pixels").as_bytes());
+    let light = |x, y| if pixels[y * width + x] == b'1' { 255 } else { 0 };
+    let mut image = rqrr::PreparedImage::prepare_from_greyscale(width, side(1), light);
+    let codes = image.detect_grids();
+    codes.first().expect("one").decode().expect("readable").1
+}

@@ -1,0 +1,575 @@
+//! Connections that are two pipes of this process: served as those that come by sockets are, in every mode, whatever
+//! the listener's TLS.
+//!
+//! ```text
+//!   Wire ══socket══▶ Bridge, an upgrade on a loop of the test's ══two pipes══▶ the server under test
+//! ```
+//! Where a test does not read, or leaves one end only, it has the ends in its hands.
+
+use std::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc::Sender,
+    time::Duration,
+};
+
+use uncork::{
+    Action, ConnId, End, Ended, EventMask, Flow, Handler, Io, Limits, Loop, PeerAddr, PipeIn, PipeOut, Request,
+    Response, Running, RxEnd, Server, Switch, Take, Ticket, Timer, Tx, Upgrade, Upload, h1::Headers, pipe,
+};
+
+use crate::{
+    upgrading::echo,
+    wire::{Finish, UPGRADE, Wire, request},
+    world::{Host, Told, World, bytes, tell_end, telling},
+};
+
+matrix! {
+    it_is_served_as_others_are,
+    pipelined_requests_are_answered_in_order,
+    bodies_of_every_kind,
+    an_upload_pushes_back,
+    a_body_goes_from_one_to_the_other,
+    an_upgrade_speaks_over_pipes,
+    a_half_closed_client_gets_its_answer,
+    a_peer_may_leave_at_any_point,
+    abort_cuts_the_output_off,
+    it_takes_nobodys_place_and_is_told_of,
+    a_peer_may_be_turned_away,
+    an_idle_one_is_closed_and_a_slow_head_is_a_408,
+    who_does_not_read_is_given_up,
+    at_once_everything_ends,
+    gracefully_what_is_under_way_is_finished,
+    a_loop_that_has_ended_gives_the_pipes_back,
+}
+
+const PEER: &str = "192.0.2.7:4711";
+/// Of each pipe, by default.
+const ROOM: usize = 16 * 1024;
+
+fn peer() -> PeerAddr {
+    PeerAddr::tcp(PEER.parse().expect("an address"))
+}
+
+/// Joins a socket and two pipes.
+struct Bridge {
+    to: Option<PipeIn>,
+    from: PipeOut,
+}
+
+impl Upgrade for Bridge {
+    fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
+        if io.why().reset() {
+            return EventMask::TERMINATE; // and both ends are dropped: they reset the connection beyond
+        }
+        let mut all_taken = true;
+        if let Some(mut to) = self.to.take() {
+            to.on_room(io.waker());
+            let gone = to.is_abandoned();
+            let n = if gone { io.rx.bytes().len() } else { to.write(io.rx.bytes()) };
+            io.rx.consume(n);
+            all_taken = io.rx.bytes().is_empty();
+            match io.rx.end() {
+                RxEnd::Clean if all_taken => to.finish(None),
+                _ => self.to = Some(to),
+            }
+        }
+        self.from.on_data(io.waker());
+        while io.tx.room() > 0 {
+            let n = io.tx.write(self.from.bytes());
+            self.from.consume(n);
+            if n == 0 {
+                break;
+            }
+        }
+        if self.from.is_finished() {
+            io.tx.finish();
+            return if self.to.is_none() { EventMask::TERMINATE } else { EventMask::READ | EventMask::EXTERNAL };
+        }
+        if self.from.is_cut() && self.from.bytes().is_empty() {
+            io.abort();
+        }
+        let mask = EventMask::EXTERNAL | EventMask::CORK;
+        let mask = if all_taken && self.to.is_some() { mask | EventMask::READ } else { mask };
+        if io.tx.room() == 0 { mask | EventMask::WRITE } else { mask }
+    }
+}
+
+/// Answers by path, receives what is posted, and tells what becomes of it.
+#[derive(Clone)]
+struct Site {
+    loops: Sender<Loop>,
+    tickets: Sender<Ticket>,
+    ends: Sender<End>,
+    closed: Sender<Ended>,
+    stopping: Sender<()>,
+}
+
+struct Heard {
+    loops: Told<Loop>,
+    tickets: Told<Ticket>,
+    ends: Told<End>,
+    closed: Told<Ended>,
+    stopping: Told<()>,
+}
+
+impl Handler for Site {
+    fn request(&mut self, req: &mut Request<'_>) -> Action {
+        if req.path() == "/here" {
+            self.loops.send(req.here()).expect("heard");
+            return Response::text("here").into();
+        }
+        assert_eq!((*req.peer(), req.listener(), req.secure().is_none()), (peer(), 0, true));
+        tell_end(req, &self.ends);
+        match req.path() {
+            "/id" => Response::text(req.id().to_string()).into(),
+            "/wait" => {
+                self.tickets.send(req.ticket()).expect("heard");
+                Action::Wait
+            }
+            "/up" => Switch::to("test", echo()).into(),
+            "/file" => {
+                let file = std::fs::File::open(file!()).expect("this file");
+                let length = file.metadata().expect("its length").len();
+                Response::file(file, 0..length).into()
+            }
+            "/shared" => Response::new(200).body(std::sync::Arc::<[u8]>::from(bytes(500_000))).into(),
+            "/endless" => Response::stream(|out: &mut Tx<'_>| {
+                out.write(&[b'x'; 1000]);
+                Flow::More
+            })
+            .into(),
+            "/abort" => {
+                let mut calls = 0;
+                Response::stream(move |out: &mut Tx<'_>| {
+                    calls += 1;
+                    out.write(b"part");
+                    if calls == 1 { Flow::More } else { Flow::Abort }
+                })
+                .into()
+            }
+            "/trailers" => {
+                let mut left = bytes(300_000);
+                Response::stream(move |out: &mut Tx<'_>| {
+                    let n = out.write(&left);
+                    left.drain(..n);
+                    let mut sum = Headers::new();
+                    sum.append("X-Sum", "7").expect("valid");
+                    if left.is_empty() { Flow::Trailers(sum) } else { Flow::More }
+                })
+                .into()
+            }
+            "/count" => Action::Receive(Box::new(Count(Vec::new()))),
+            path => Response::text(path.to_owned()).into(),
+        }
+    }
+
+    fn accept(&mut self, peer: &PeerAddr) -> bool {
+        peer.ip() != Some([198, 51, 100, 1].into())
+    }
+
+    fn closed(&mut self, _: ConnId, why: &Ended) {
+        let _ = self.closed.send(*why);
+    }
+
+    fn stopping(&mut self) {
+        let _ = self.stopping.send(());
+    }
+}
+
+/// Keeps a body, and answers with it.
+struct Count(Vec<u8>);
+
+impl Upload for Count {
+    fn data(&mut self, chunk: &[u8]) -> Take {
+        self.0.extend_from_slice(chunk);
+        Take::All
+    }
+    fn end(self: Box<Self>, trailers: &Headers) -> Action {
+        let sum = trailers.get("x-sum").unwrap_or(b"none").to_vec();
+        Response::new(200).header("X-Sum", sum).body(self.0).into()
+    }
+}
+
+/// A server, and what joins sockets to it by pipes.
+struct Within {
+    host: Host,
+    here: Loop,
+    told: Heard,
+    bridges: Option<Running>,
+}
+
+impl Within {
+    fn on(world: &World) -> Self {
+        Self::limited(world, Limits::default())
+    }
+
+    fn limited(world: &World, limits: Limits) -> Self {
+        let ((loops, told_loops), (tickets, told_tickets)) = (telling(), telling());
+        let ((ends, told_ends), (closed, told_closed), (stopping, told_stopping)) = (telling(), telling(), telling());
+        let host = world.serve_within(limits, Site { loops, tickets, ends, closed, stopping });
+        let told = Heard {
+            loops: told_loops,
+            tickets: told_tickets,
+            ends: told_ends,
+            closed: told_closed,
+            stopping: told_stopping,
+        };
+        let mut wire = host.connect();
+        wire.request("GET /here", &["Connection: close"]).answer().is(200);
+        wire.ends(Finish::Clean);
+        let here = told.loops.next();
+        assert_eq!(told.closed.next(), Ended::Complete);
+        let bridges = Server::unbound().threads(1, |_: &mut Request<'_>| Response::new(500)).expect("running");
+        Self { host, here, told, bridges: Some(bridges) }
+    }
+
+    /// The ends of a connection: what the server reads, and what it writes.
+    fn ends(&self, room: usize) -> (PipeIn, PipeOut) {
+        let ((ours, input), (output, theirs)) = (pipe(room), pipe(room));
+        self.here.adopt_pipes(peer(), input, output, 0).expect("a loop");
+        (ours, theirs)
+    }
+
+    fn connect(&self) -> Wire {
+        self.connect_by(ROOM)
+    }
+
+    /// A socket at whose other end such a connection begins.
+    fn connect_by(&self, room: usize) -> Wire {
+        let (to, from) = self.ends(room);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let ours = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
+        let (theirs, _) = listener.accept().expect("a connection");
+        let bridges = self.bridges.as_ref().expect("running").loops();
+        bridges[0].adopt_upgrade(theirs, Bridge { to: Some(to), from }).expect("a loop");
+        Wire::over(ours, None).expect("a wire")
+    }
+}
+
+impl Drop for Within {
+    fn drop(&mut self) {
+        if let Some(bridges) = self.bridges.take() {
+            bridges.stop().expect("in order");
+        }
+    }
+}
+
+fn it_is_served_as_others_are(world: &World) {
+    let server = Within::on(world);
+    let (mut wire, mut other) = (server.connect(), server.connect());
+    let ids: Vec<String> = (0..3).map(|_| wire.request("GET /id", &[]).answer().is(200).text().to_owned()).collect();
+    let conn = ids[0].strip_suffix("/1").expect("the first request");
+    assert_eq!(ids[1..], [format!("{conn}/2"), format!("{conn}/3")]);
+    let answer = other.request("GET /id", &["Connection: close"]).answer();
+    assert!(!answer.text().starts_with(conn) && answer.get("connection") == Some("close"));
+    other.ends(Finish::Clean);
+    assert_eq!(server.told.closed.next(), Ended::Complete);
+    wire.send("GET / HTTP/1.1\r\n\r\n").answer().is(400);
+    wire.ends(Finish::Clean);
+    wire.finish();
+    assert!(matches!(server.told.closed.next(), Ended::Refused { status: 400, .. }));
+}
+
+fn pipelined_requests_are_answered_in_order(world: &World) {
+    let server = Within::on(world);
+    for (room, count) in [(100, 2), (ROOM, 20)] {
+        let mut wire = server.connect_by(room);
+        let many: String = (0..500).map(|n| request(&format!("GET /{n}"), &[])).collect();
+        wire.send(&many);
+        for n in 0..500 {
+            assert_eq!(wire.answer().is(200).text(), format!("/{n}"));
+        }
+        for byte in &many.as_bytes()[..200] {
+            wire.send([*byte]);
+        }
+        for n in 0..200 / request("GET /0", &[]).len() {
+            assert_eq!(wire.answer().is(200).text(), format!("/{n}"));
+        }
+        // Those that wait because nobody reads are not forgotten when the peer has finished.
+        let mut wire = server.connect_by(room);
+        wire.send(request("GET /shared", &[]).repeat(count)).finish();
+        for _ in 0..count {
+            assert_eq!(wire.answer().body.len(), 500_000);
+        }
+        wire.ends(Finish::Clean);
+    }
+}
+
+fn bodies_of_every_kind(world: &World) {
+    let server = Within::on(world);
+    for room in [1000, 256 * 1024] {
+        let mut wire = server.connect_by(room);
+        assert!(wire.request("GET /file", &[]).answer().body == include_bytes!("within.rs"));
+        assert!(wire.request("GET /shared", &[]).answer().body == bytes(500_000));
+        assert_eq!(wire.request("HEAD /shared", &[]).head().get("content-length"), Some("500000"));
+        assert_eq!(wire.request("GET /trailers", &[]).head().get("transfer-encoding"), Some("chunked"));
+        let mut got = Vec::new();
+        while got.len() < 300_000 {
+            got.extend(wire.next_chunk());
+        }
+        assert!(got == bytes(300_000));
+        wire.expect("0\r\nX-Sum: 7\r\n\r\n");
+        let sent = bytes(700_000);
+        assert!(wire.post("/count", &[], &sent).answer().body == sent);
+        wire.request("POST /count", &["Transfer-Encoding: chunked", "Expect: 100-continue"]).head().is(100);
+        for chunk in sent.chunks(33_333) {
+            wire.chunk(chunk);
+        }
+        let answer = wire.send("0\r\nX-Sum: 9\r\n\r\n").answer();
+        assert!(answer.body == sent && answer.get("x-sum") == Some("9"));
+    }
+}
+
+/// Nobody takes the body: no more than the pipe, and what the engine holds, goes.
+fn an_upload_pushes_back(world: &World) {
+    let server = Within::on(world);
+    let (mut to, mut from) = server.ends(ROOM);
+    let body = bytes(1_000_000);
+    let head = request("POST /wait", &[&format!("Content-Length: {}", body.len())]);
+    assert_eq!(to.write(head.as_bytes()), head.len());
+    let ticket = server.told.tickets.next();
+    // The other loop empties the pipe as far as it will; when it says no more for a while, it will not.
+    let (mut sent, mut silent) = (0, 0);
+    while silent < 20 {
+        let n = to.write(&body[sent..]);
+        sent += n;
+        silent = if n > 0 { 0 } else { silent + 1 };
+        assert!(server.told.ends.is_silent(Duration::from_millis(5)), "it waits");
+    }
+    assert!(sent < 6 * ROOM, "{sent} bytes went to nobody");
+    ticket.receive(Count(Vec::new())).map_err(drop).expect("waited for");
+    let (mut got, all) = (Vec::new(), body.len() + 100);
+    while got.len() < all && !from.is_cut() {
+        sent += to.write(&body[sent..]);
+        let n = {
+            let bytes = from.bytes();
+            got.extend_from_slice(bytes);
+            bytes.len()
+        };
+        from.consume(n);
+        if got.windows(4).position(|end| end == b"\r\n\r\n").is_some_and(|at| got.len() == at + 4 + body.len()) {
+            break;
+        }
+        std::thread::yield_now();
+    }
+    assert!(got.ends_with(&body) && got.starts_with(b"HTTP/1.1 200 OK\r\n"));
+    assert_eq!(server.told.ends.next().received, body.len() as u64);
+}
+
+/// By the engine's own pipe: what is spliced between sockets is copied here.
+fn a_body_goes_from_one_to_the_other(world: &World) {
+    let server = Within::on(world);
+    let body = bytes(2_000_000);
+    let (mut to, mut from) = (server.connect_by(1 << 18), server.connect_by(1 << 18));
+    to.request("GET /wait", &[]);
+    let receiver = server.told.tickets.next();
+    from.request("POST /wait", &[&format!("Content-Length: {}", body.len())]);
+    let sender = server.told.tickets.next();
+    let (inlet, outlet) = pipe(256 * 1024);
+    receiver.respond(Response::stream(outlet).length(body.len() as u64)).expect("waited for");
+    sender.receive(inlet).map_err(drop).expect("waited for");
+    let sent = body.clone();
+    let writer = std::thread::spawn(move || {
+        from.send(sent);
+        from
+    });
+    assert!(to.answer().body == body);
+    let mut from = writer.join().expect("sent");
+    sender.respond(Response::text("done")).expect("waited for");
+    assert_eq!(from.answer().text(), "done");
+}
+
+fn an_upgrade_speaks_over_pipes(world: &World) {
+    let server = Within::on(world);
+    for room in [1, 1000, 64 * 1024] {
+        let mut wire = server.connect_by(room);
+        let said = bytes(if room == 1 { 2000 } else { 400_000 });
+        wire.send(UPGRADE).head().is(101);
+        for piece in said.chunks(30_000) {
+            wire.send(piece);
+            assert!(wire.exactly(piece.len()) == piece);
+        }
+        wire.finish().ends(Finish::Clean);
+        assert_eq!(server.told.ends.next().why, Ended::Complete);
+        assert_eq!(server.told.closed.next(), Ended::Complete);
+    }
+    // And is told that its peer is gone.
+    let mut wire = server.connect();
+    wire.send(UPGRADE).head().is(101);
+    wire.reset();
+    assert_eq!(server.told.ends.next().why, Ended::PeerLeft);
+    assert_eq!(server.told.closed.next(), Ended::PeerLeft);
+}
+
+fn a_half_closed_client_gets_its_answer(world: &World) {
+    let server = Within::on(world);
+    let mut wire = server.connect_by(1000);
+    let sent = bytes(100_000);
+    wire.post("/count", &[], &sent).finish();
+    assert!(wire.answer().body == sent);
+    wire.ends(Finish::Clean);
+    // Who waits for a ticket has left, as on a socket; also if more of what it said is not read.
+    for more in [0, 20_000] {
+        let (mut to, from) = server.ends(64 * 1024);
+        server.told.ends.rest();
+        let said = [request("GET /wait", &[]).as_bytes(), &bytes(more)].concat();
+        assert_eq!(to.write(&said), said.len());
+        let ticket = server.told.tickets.next();
+        to.finish(None);
+        assert_eq!(server.told.ends.next().why, Ended::PeerLeft);
+        assert!(ticket.respond(Response::new(200)).is_err());
+        drop(from);
+    }
+}
+
+/// Either end is dropped: before anything, in a head, behind it, in a body, while nobody answers, in an answer, between
+/// two requests.
+fn a_peer_may_leave_at_any_point(world: &World) {
+    let server = Within::on(world);
+    let whole = |line: &str| request(line, &[]);
+    let said = [
+        String::new(),
+        "GET /he".to_owned(),
+        request("POST /count", &["Content-Length: 9"]),
+        request("POST /count", &["Content-Length: 9"]) + "some",
+        request("POST /count", &["Transfer-Encoding: chunked"]) + "5\r\nso",
+        whole("GET /wait"),
+        whole("GET /endless"),
+        whole("GET /shared"),
+        whole("GET /up") + "x",
+        whole("GET /") + "GET",
+        whole("GET /"),
+    ];
+    for words in &said {
+        for way in 0..3 {
+            let (mut to, from) = server.ends(ROOM);
+            assert_eq!(to.write(words.as_bytes()), words.len());
+            if words.contains("/wait") {
+                server.told.tickets.next();
+            }
+            match way {
+                0 => drop(to),
+                1 => drop(from),
+                _ => drop((to, from)),
+            }
+            let why = server.told.closed.next();
+            assert_eq!(why, Ended::PeerLeft, "{words:?}, {way}");
+        }
+    }
+    // Nothing of it has cost anybody else anything.
+    server.connect().request("GET /id", &[]).answer().is(200);
+}
+
+fn abort_cuts_the_output_off(world: &World) {
+    let server = Within::on(world);
+    let mut wire = server.connect();
+    wire.request("GET /abort", &[]);
+    assert_eq!(wire.until_end().1, Finish::Reset);
+    assert_eq!(server.told.closed.next(), Ended::Aborted);
+}
+
+fn it_takes_nobodys_place_and_is_told_of(world: &World) {
+    let server = Within::limited(world, Limits { connections: 1, connections_per_address: 1, ..Limits::default() });
+    let mut wires: Vec<Wire> = (0..4).map(|_| server.connect()).collect();
+    for wire in &mut wires {
+        wire.request("GET /id", &[]).answer().is(200);
+    }
+    // There is still one place, and when those have left no more than one.
+    let mut guest = server.host.connect();
+    guest.request("GET /here", &[]).answer().is(200);
+    for mut wire in wires {
+        wire.finish().ends(Finish::Clean);
+        assert_eq!(server.told.closed.next(), Ended::Complete);
+    }
+    guest.request("GET /here", &[]).answer().is(200);
+}
+
+fn a_peer_may_be_turned_away(world: &World) {
+    let server = Within::on(world);
+    let ((to, input), (output, mut from)) = (pipe(ROOM), pipe(ROOM));
+    let peer = PeerAddr::tcp("[::ffff:198.51.100.1]:1".parse().expect("an address"));
+    server.here.adopt_pipes(peer, input, output, 0).expect("a loop");
+    // The loop has had its turn when one that comes later is served.
+    let mut wire = server.connect();
+    wire.request("GET /id", &[]).answer().is(200);
+    assert!(to.is_abandoned() && from.is_cut() && from.bytes().is_empty());
+    assert!(server.told.closed.is_silent(Duration::from_millis(20)), "who was not accepted is not told of");
+}
+
+fn an_idle_one_is_closed_and_a_slow_head_is_a_408(world: &World) {
+    let short = Duration::from_millis(150);
+    let server = Within::limited(world, Limits { idle: short, head_time: short, ..Limits::default() });
+    let mut wire = server.connect();
+    wire.request("GET /id", &[]).answer().is(200);
+    wire.ends(Finish::Clean);
+    assert_eq!(server.told.closed.next(), Ended::TimedOut(Timer::Idle));
+    let mut wire = server.connect();
+    wire.send("GET / HT").answer().is(408);
+    wire.ends(Finish::Clean);
+    wire.finish();
+    assert_eq!(server.told.closed.next(), Ended::TimedOut(Timer::Head));
+}
+
+fn who_does_not_read_is_given_up(world: &World) {
+    let server = Within::limited(world, Limits { send_time: Duration::from_millis(150), ..Limits::default() });
+    let (mut to, mut from) = server.ends(ROOM);
+    to.write(request("GET /endless", &[]).as_bytes());
+    assert_eq!(server.told.closed.next(), Ended::TimedOut(Timer::Send));
+    assert!(!from.bytes().is_empty());
+    assert!(from.is_cut(), "a part is not the whole");
+}
+
+fn at_once_everything_ends(world: &World) {
+    let server = Within::on(world);
+    let (mut idle, mut waiting, mut streaming) = (server.connect(), server.connect(), server.connect());
+    idle.request("GET /id", &[]).answer();
+    assert_eq!(server.told.ends.next().why, Ended::Complete);
+    waiting.request("GET /wait", &[]);
+    let ticket = server.told.tickets.next();
+    streaming.request("GET /endless", &[]).head().is(200);
+    server.host.stopper.stop();
+    assert_eq!([server.told.ends.next().why, server.told.ends.next().why], [Ended::Stopped, Ended::Stopped]);
+    waiting.answer().is(503);
+    assert_eq!(streaming.until_end().1, Finish::Reset);
+    idle.ends(Finish::Clean);
+    assert_eq!([(); 3].map(|()| server.told.closed.next()), [Ended::Stopped; 3]);
+    assert!(ticket.is_gone());
+}
+
+fn gracefully_what_is_under_way_is_finished(world: &World) {
+    let server = Within::on(world);
+    let (mut idle, mut waiting) = (server.connect(), server.connect());
+    idle.request("GET /id", &[]).answer();
+    waiting.request("GET /wait", &[]);
+    let ticket = server.told.tickets.next();
+    server.host.stopper.graceful(Duration::from_secs(60));
+    server.told.stopping.next();
+    idle.ends(Finish::Clean);
+    ticket.respond(Response::text("done")).expect("waited for");
+    assert_eq!(waiting.answer().get("connection"), Some("close"));
+    waiting.ends(Finish::Clean);
+}
+
+fn a_loop_that_has_ended_gives_the_pipes_back(world: &World) {
+    let server = Within::on(world);
+    server.host.stopper.stop();
+    let ((mut to, input), (output, mut from)) = (pipe(ROOM), pipe(ROOM));
+    let mut pipes = (input, output);
+    // That it has been told to stop does not mean that it has.
+    let given_back = loop {
+        let before = pipes;
+        match server.here.adopt_pipes(peer(), before.0, before.1, 0) {
+            Err(back) => break Some(back),
+            Ok(()) => {
+                let ((ours, input), (output, theirs)) = (pipe(ROOM), pipe(ROOM));
+                (to, from, pipes) = (ours, theirs, (input, output));
+                std::thread::yield_now();
+            }
+        }
+    };
+    let (mut input, mut output) = given_back.expect("they are given back");
+    to.write(b"as they were");
+    assert_eq!(input.bytes(), b"as they were");
+    output.write(b"both");
+    assert_eq!(from.bytes(), b"both");
+}
