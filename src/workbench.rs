@@ -1,5 +1,7 @@
 //! What the fuzz targets and the benchmarks need of what is private. Not for others.
 
+#[cfg(feature = "spdy")]
+pub use crate::relay::tunnel::spdy::fuzz::spdy;
 #[cfg(feature = "ws")]
 pub use crate::ws::{
     frame::mask,
@@ -163,6 +165,12 @@ mod tests {
         let now = crate::Moment { mono: std::time::Instant::now(), wall: std::time::SystemTime::UNIX_EPOCH };
         over_corpus("websocket", |data| super::websocket(data, now));
         over_corpus("inflate", super::inflate);
+    }
+
+    #[test]
+    #[cfg(feature = "spdy")]
+    fn spdy_holds_over_the_corpus() {
+        over_corpus("spdy", super::spdy);
     }
 
     #[test]

@@ -151,6 +151,10 @@ fn what_else_there_is() {
     assert!(site.ask("GET /robots.txt", &[]).assert(200).text().contains("Disallow: /"));
     assert_eq!(site.ask("GET /ping", &[]).assert(200).text(), "pong", "what is behind it");
     site.ask("GET /nothing", &[]).assert(404);
+    // What is said to be the page's is.
+    for path in page::PATHS {
+        assert_ne!(site.ask(&format!("GET {path}"), &[]).status, 404, "{path}");
+    }
 }
 
 #[test]

@@ -298,7 +298,7 @@ fn one_receiver_a_side(setup: Setup) {
         assert_eq!(answer.get("content-type"), Some("text/plain"));
     }
     // A receiver that leaves makes room.
-    server.ended(|| guest.leave());
+    server.left(|| guest.leave());
     let _guest = session.guest_waits(&server);
     // And so does one that was served, at once.
     let mut sender = server.client();
@@ -527,7 +527,7 @@ fn a_receiver_that_left_loses_nothing(setup: Setup) {
     let server = start(setup);
     let session = Session::new(&server);
     let early = session.host_waits(&server);
-    server.ended(|| early.leave());
+    server.left(|| early.leave());
     let mut sender = server.client();
     server.seen(|| sender.post(&session.path, &[], b"for whoever comes").is_out());
     assert!(sender.is_silent(MOMENT));
@@ -536,7 +536,7 @@ fn a_receiver_that_left_loses_nothing(setup: Setup) {
     // A sender that left is nobody to wait for either.
     let mut early = server.client();
     server.seen(|| early.post(&session.path, &[], b"too late").is_out());
-    server.ended(|| early.leave());
+    server.left(|| early.leave());
     server.client().request(&session.get(), &[&session.cookie, "X-Timeout: 0"]).answer().assert(504);
 }
 
@@ -586,7 +586,7 @@ fn a_sender_is_lost_in_mid_transfer(setup: Setup) {
     sender.request(&format!("POST {}", session.path), &["Transfer-Encoding: chunked"]).chunk(b"a part");
     let head = receiver.head();
     assert_eq!(receiver.next_chunk().expect("a chunk").expect("data"), b"a part");
-    server.ended(|| sender.leave());
+    server.left(|| sender.leave());
     assert_eq!(receiver.body(&head).expect("the terminating chunk"), b"");
     // The connection is good for another message, and the sender's place is free.
     server.seen(|| {
@@ -772,7 +772,7 @@ fn expiry(setup: Setup) {
         receiver.request(&session.get(), &[]);
     });
     assert!(receiver.is_silent(ttl + ttl / 2));
-    server.ended(|| receiver.leave());
+    server.left(|| receiver.leave());
     client.request(&session.get(), &["X-Timeout: 0"]).answer().assert(504);
     assert!(client.is_silent(ttl + ttl / 2));
     let answer = client.request(&session.get(), &[&session.cookie]).answer();

@@ -1,9 +1,10 @@
 //! A line for each request, to standard error or a file: the combined format, or JSON.
 
 use std::{
+    fmt::Display,
     fs::File,
     io::Write,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{PoisonError, RwLock},
 };
 
@@ -28,6 +29,21 @@ struct Place {
 impl AccessLines {
     pub(crate) fn open(settings: &AccessLog) -> Result<Self, Failure> {
         Place::open(settings).map(|place| Self(RwLock::new(place)))
+    }
+
+    /// Whether it could be opened, as far as that is seen without making a file.
+    pub(crate) fn check(settings: &AccessLog) -> Result<(), Failure> {
+        let dir = settings.file.parent().filter(|dir| *dir != Path::new(""));
+        if settings.format == AccessFormat::Off || settings.file.exists() {
+            // Opened to append, and nothing is appended.
+            return Place::open(settings).map(drop);
+        }
+        match dir.map(std::fs::metadata) {
+            None => Ok(()),
+            Some(Ok(dir)) if dir.is_dir() => Ok(()),
+            Some(Ok(_)) => Err(cant_write(settings, &"its directory is none")),
+            Some(Err(error)) => Err(cant_write(settings, &error)),
+        }
     }
 
     /// Opens it again: the file may have been moved away, or the settings changed. If that fails, it stays as it was.
@@ -56,11 +72,13 @@ impl Place {
     fn open(settings: &AccessLog) -> Result<Self, Failure> {
         let to_file = settings.format != AccessFormat::Off && settings.file != PathBuf::new();
         let file = to_file.then(|| File::options().append(true).create(true).open(&settings.file)).transpose();
-        let file = file.map_err(|error| {
-            Failure::config(format!("can't write --access-log-file {}: {error}", settings.file.display()))
-        })?;
+        let file = file.map_err(|error| cant_write(settings, &error))?;
         Ok(Self { format: settings.format, file })
     }
+}
+
+fn cant_write(settings: &AccessLog, error: &dyn Display) -> Failure {
+    Failure::config(format!("can't write --access-log-file {}: {error}", settings.file.display()))
 }
 
 fn as_json(access: &Access<'_>) -> String {

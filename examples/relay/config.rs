@@ -104,7 +104,8 @@ pub(crate) fn load(flags: &ArgMatches) -> Result<Settings, Failure> {
         && let Ok(level) = std::env::var("RUST_LOG")
         && !level.is_empty()
     {
-        settings.log.level = level;
+        settings.log.level =
+            level.parse().map_err(|error| Failure::config(format!("the variable RUST_LOG: {error}")))?;
     }
     for setting in settings::all() {
         if let Some(words) = flags.get_many::<String>(setting.flag) {
@@ -203,7 +204,7 @@ mod tests {
         std::fs::write(&dir, "[server]\ngrace = 3\nthreads = 2\n[sessions]\nabort-when-cut = true\n").expect("written");
         let file = dir.to_str().expect("text");
         let settings = flags(&["--config", file, "--grace", "4", "--abort-when-cut=false"]);
-        assert_eq!((settings.server.grace, settings.server.threads), (4, 2));
+        assert_eq!((settings.server.grace, settings.server.threads.0), (4, 2));
         assert!(!settings.sessions.abort_when_cut);
         std::fs::remove_file(&dir).expect("removed");
     }
@@ -217,7 +218,20 @@ mod tests {
             ("[server]\ngrace = \"long\"\n", ["line 2", "grace"]),
             ("[limits]\nmax-body = \"5 apples\"\n", ["line 2", "apples"]),
             ("[proxies]\ntrusted = [\"10.0.0.1/8\"]\n", ["line 2", "10.0.0.1/8"]),
-            ("[[listen]]\naddress = \"x\"\ntsl = true\n", ["line 3", "tsl"]),
+            ("[[listen]]\naddress = \"x:1\"\ntsl = true\n", ["line 3", "tsl"]),
+            ("[[listen]]\naddress = \"127.0.0.1:99999\"\n", ["line 2", "99999"]),
+            ("[[listen]]\naddress = \"unix:\"\n", ["line 2", "unix:/run"]),
+            ("[server]\nthreads = 5000\n", ["line 2", "1024"]),
+            ("[rendezvous]\nlimit = 0\n", ["line 2", "nonzero"]),
+            ("[sessions]\nttl = 0\n", ["line 2", "nonzero"]),
+            ("[limits]\nidle-timeout = 0\n", ["line 2", "nonzero"]),
+            ("[rendezvous]\nbase-path = \"x\"\n", ["line 2", "slash"]),
+            ("[sessions]\nserver-name = \"a\\nb\"\n", ["line 2", "printable"]),
+            ("[cors]\nallow-origins = [\"example.org\"]\n", ["line 2", "origin"]),
+            ("[gateway]\nconnect-url = \"ftp://x/\"\n", ["line 2", "ftp://x/"]),
+            ("[gateway]\nset-fields = [\"x\"]\n", ["line 2", "Name: value"]),
+            ("[admin]\nlisten = \"127.0.0.1\"\n", ["line 2", "127.0.0.1:9090"]),
+            ("[log]\nlevel = \"loud\"\n", ["line 2", "loud"]),
             ("x = [", ["line 1", "array"]),
         ] {
             let error = parse(text).expect_err(text);

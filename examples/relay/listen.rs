@@ -5,7 +5,7 @@
 
 use std::{fmt, os::fd::OwnedFd, path::PathBuf, str::FromStr};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error};
 use uncork::{Server, Tls};
 
 use super::{
@@ -18,6 +18,7 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Listen {
+    #[serde(deserialize_with = "address")]
     pub(crate) address: String,
     /// Whether it speaks HTTPS. If it is not said: with a certificate of its own, or by TCP if there is a general one.
     pub(crate) tls: Option<bool>,
@@ -52,7 +53,9 @@ impl FromStr for Listen {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let mut parts = text.split(',');
-        let mut listen = Self { address: parts.next().unwrap_or_default().to_owned(), ..Self::default() };
+        let address = parts.next().unwrap_or_default();
+        check_address(address)?;
+        let mut listen = Self { address: address.to_owned(), ..Self::default() };
         for part in parts {
             let (key, value) = part.split_once('=').unwrap_or((part, "true"));
             match key {
@@ -85,14 +88,7 @@ impl Listen {
     }
 
     fn place(&self) -> Place<'_> {
-        match self.address.as_str() {
-            "systemd" => Place::Inherited(None),
-            address => match (address.strip_prefix("unix:"), address.strip_prefix("systemd:")) {
-                (Some(path), _) => Place::Unix(path),
-                (_, Some(name)) => Place::Inherited(Some(name)),
-                _ => Place::Tcp(address),
-            },
-        }
+        Place::of(&self.address)
     }
 
     /// Certificate and key, if it speaks HTTPS.
@@ -135,6 +131,38 @@ enum Place<'a> {
     Tcp(&'a str),
     Unix(&'a str),
     Inherited(Option<&'a str>),
+}
+
+impl<'a> Place<'a> {
+    fn of(address: &'a str) -> Self {
+        match (address, address.strip_prefix("unix:"), address.strip_prefix("systemd:")) {
+            ("systemd", ..) => Self::Inherited(None),
+            (_, Some(path), _) => Self::Unix(path),
+            (_, _, Some(name)) => Self::Inherited(Some(name)),
+            _ => Self::Tcp(address),
+        }
+    }
+}
+
+/// Whether it looks like an address. Whether there is such a host, or a place for that socket, is found out later.
+fn check_address(address: &str) -> Result<(), String> {
+    let wrong = |words: &str| Err(format!("{address:?}: {words}"));
+    match Place::of(address) {
+        Place::Tcp(text) if text.contains("://") => {
+            wrong("give an address and a port (127.0.0.1:8080); where there is a certificate, it is HTTPS")
+        }
+        Place::Tcp(text) => match text.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>())) {
+            Some((host, Ok(_))) if !host.is_empty() => Ok(()),
+            _ => wrong("give an address and a port (127.0.0.1:8080, [::1]:8080), unix:PATH or systemd"),
+        },
+        Place::Unix("") => wrong("give the path of the socket, as unix:/run/relay.sock"),
+        Place::Unix(_) | Place::Inherited(_) => Ok(()),
+    }
+}
+
+fn address<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let address = String::deserialize(from)?;
+    check_address(&address).map(|()| address).map_err(D::Error::custom)
 }
 
 /// Sockets that were handed over when we were started: by systemd's protocol, LISTEN_FDS.
@@ -205,14 +233,10 @@ pub(crate) fn wanted(settings: &Settings) -> Vec<Listen> {
 pub(crate) fn check(settings: &Settings) -> Result<Vec<(Listen, Option<Tls>)>, Failure> {
     let mut checked = Vec::new();
     for listen in wanted(settings) {
-        let (address, is_tcp) = (listen.address.as_str(), matches!(listen.place(), Place::Tcp(_)));
-        if is_tcp && address.contains("://") {
-            let words = "give an address and a port (127.0.0.1:8080); where there is a certificate, it is HTTPS";
-            return Err(Failure::config(format!("--listen {address}: {words}")));
-        }
-        if is_tcp && !address.contains(':') {
-            let words = "give an address and a port (127.0.0.1:8080, [::1]:8080), unix:PATH or systemd";
-            return Err(Failure::config(format!("--listen {address}: {words}")));
+        let address = listen.address.as_str();
+        let again = checked.iter().any(|(other, _): &(Listen, _)| other.address == address);
+        if again && !(matches!(listen.place(), Place::Tcp(_)) && address.ends_with(":0")) {
+            return Err(Failure::config(format!("--listen {address}: it is there twice")));
         }
         if listen.proxy_protocol && settings.proxies.trusted.is_empty() {
             let words = "the PROXY protocol is believed of trusted proxies only: name them by --trusted-proxy";

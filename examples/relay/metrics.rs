@@ -7,6 +7,10 @@ use std::{
     time::SystemTime,
 };
 
+use rustix::{
+    param::clock_ticks_per_second,
+    process::{Resource, getrlimit},
+};
 use uncork::{
     Access,
     relay::{GatewayStats, RendezvousCounts, SessionInfo},
@@ -69,9 +73,11 @@ impl Metrics {
     /// All of it, in Prometheus' words.
     pub(crate) fn page(&self, ready: bool) -> Page {
         let mut page = Page::default();
+        page.family("build_info", "gauge", "1, with the version that runs");
+        page.sample("build_info", concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1);
         let (accepted, closed) = (self.accepted.load(Relaxed), self.closed.load(Relaxed));
         page.counter("connections_total", "Connections accepted", accepted);
-        page.gauge("connections", "Connections that are open", accepted.saturating_sub(closed));
+        page.gauge("open_connections", "Connections that are open", accepted.saturating_sub(closed));
         page.family("requests_total", "counter", "Requests that are over, by the class of their answer's status");
         for (class, count) in CLASSES.iter().zip(&self.requests) {
             page.sample("requests_total", &format!("{{status=\"{class}\"}}"), count.load(Relaxed));
@@ -186,6 +192,9 @@ impl Page {
         };
         let began = began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         tell("start_time_seconds", "Start of the process, in seconds since 1970", &began);
+        if let Some(most) = getrlimit(Resource::Nofile).current {
+            tell("max_fds", "Open file descriptors there can be", &most);
+        }
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next());
         if let Some(kilobytes) = field("VmRSS:").and_then(|word| word.parse::<u64>().ok()) {
@@ -198,12 +207,32 @@ impl Page {
             // One of them is this look at them.
             tell("open_fds", "Open file descriptors", &fds.count().saturating_sub(1));
         }
+        if let Some(ticks) = ticks(&std::fs::read_to_string("/proc/self/stat").unwrap_or_default()) {
+            let name = "process_cpu_seconds_total";
+            let _ = writeln!(self.0, "# HELP {name} Processor time, of the program and of the system for it.");
+            let _ =
+                writeln!(self.0, "# TYPE {name} counter\n{name} {}", Millis(ticks * 1000 / clock_ticks_per_second()));
+        }
     }
+}
+
+/// utime and stime of proc_pid_stat(5): the 14th and 15th field, and the second, in brackets, may have anything in it.
+fn ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut next = || fields.next()?.parse::<u64>().ok();
+    Some(next()? + next()?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processor_time_is_read_behind_any_name() {
+        let stat = "42 (a) b (c) S 1 1 1 0 -1 4194560 100 0 0 0 123 45 0 0 20 0 5 0 100 1000 100";
+        assert_eq!(ticks(stat), Some(168));
+        assert_eq!((ticks(""), ticks("42 (x) S 1")), (None, None));
+    }
 
     #[test]
     fn every_sample_has_its_family() {
@@ -219,7 +248,9 @@ mod tests {
         for line in page.lines() {
             if let Some(rest) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = rest.split_once(' ').expect("a kind");
-                assert!(families.iter().all(|(other, _)| other != name), "{name} twice");
+                // OpenMetrics leaves the `_total` away from a counter's name: then, too, no two are the same.
+                let base = |name: &str| name.trim_end_matches("_total").to_owned();
+                assert!(families.iter().all(|(other, _)| base(other) != base(name)), "{name} twice");
                 families.push((name.to_owned(), kind.to_owned()));
             } else if !line.starts_with("# HELP ") {
                 let (name, value) = line.rsplit_once(' ').expect("a value");
@@ -232,7 +263,8 @@ mod tests {
             }
         }
         assert!(
-            page.contains("\nuncork_connections 1\n") && page.contains("\nuncork_request_duration_seconds_sum 1.234\n")
+            page.contains("\nuncork_open_connections 1\n")
+                && page.contains("\nuncork_request_duration_seconds_sum 1.234\n")
         );
     }
 }

@@ -10,6 +10,7 @@
 use std::{
     io::{self, Write},
     net::SocketAddr,
+    num::NonZeroU32,
     sync::{Arc, mpsc},
     time::{Duration, SystemTime},
 };
@@ -24,6 +25,7 @@ use uncork::{Limits, Loop, Running, Server, Stopper};
 
 use super::{
     Failure,
+    access::AccessLines,
     admin::Admin,
     config,
     listen::{self, Inherited, Standing},
@@ -39,21 +41,24 @@ use super::{
 /// The admin listener's address if nobody says otherwise, and if it is free.
 const ADMIN: &str = "127.0.0.1:9090";
 
+/// A head that is smaller keeps browsers out.
+const LEAST_HEAD: u64 = 1024;
+
 /// Whether all is fine that can be found out without listening.
 pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
-    logs::understand(&settings.log.level).map_err(|error| Failure::config(format!("--log-level: {error}")))?;
-    if settings.server.threads > 1024 {
-        return Err(Failure::config("--threads: at most 1024".to_owned()));
+    if settings.limits.max_head.0 < LEAST_HEAD {
+        return Err(Failure::config(format!("[limits] max-head: at least {LEAST_HEAD} bytes, or no browser gets in")));
     }
     listen::check(settings)?;
-    admin_address(settings)?;
-    Services::new(settings, "").map(drop)
+    AccessLines::check(&settings.access_log)?;
+    let services = Services::new(settings, "")?;
+    services.check_paths(services.page(settings).is_some())
 }
 
 /// Serves until a signal ends it.
 pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -> Result<(), Failure> {
     let wrong_level = |error| Failure::config(format!("--log-level: {error}"));
-    logs::init(&settings.log.level, settings.log.format).map_err(wrong_level)?;
+    logs::init(&settings.log.level.0, settings.log.format).map_err(wrong_level)?;
     check(&settings)?;
     let checked = listen::check(&settings)?;
     let shared = Arc::new(Shared::new(&settings, Metrics::new(now()))?);
@@ -126,7 +131,7 @@ fn cant_start(error: io::Error) -> Failure {
 }
 
 fn loops(settings: &Settings) -> usize {
-    match settings.server.threads {
+    match settings.server.threads.0 {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         n => n.into(),
     }
@@ -134,11 +139,12 @@ fn loops(settings: &Settings) -> usize {
 
 fn limits(settings: &Settings) -> Limits {
     let own = &settings.limits;
-    let seconds = |n: u32| Duration::from_secs(n.into());
+    let seconds = |n: NonZeroU32| Duration::from_secs(n.get().into());
     Limits {
-        connections: own.connections,
-        connections_per_address: own.connections_per_address,
-        body: own.max_body.0,
+        connections: own.connections.get(),
+        connections_per_address: own.connections_per_address.get(),
+        // Each service refuses what is too large for it, in its own words.
+        body: u64::MAX,
         head: usize::try_from(own.max_head.0).unwrap_or(usize::MAX),
         handshake_time: seconds(own.handshake_timeout),
         head_time: seconds(own.head_timeout),
@@ -151,22 +157,17 @@ fn limits(settings: &Settings) -> Limits {
 }
 
 /// Where the admin listener is to be; whether it has to be there.
-fn admin_address(settings: &Settings) -> Result<Option<(SocketAddr, bool)>, Failure> {
-    match settings.admin.listen.as_str() {
-        "off" => Ok(None),
-        "auto" => Ok(ADMIN.parse().ok().map(|addr| (addr, false))),
-        text => match text.parse() {
-            Ok(addr) => Ok(Some((addr, true))),
-            Err(_) => {
-                Err(Failure::config(format!("--admin {text}: give an address and a port (127.0.0.1:9090), or off")))
-            }
-        },
+fn admin_address(settings: &Settings) -> Option<(SocketAddr, bool)> {
+    match settings.admin.listen.0.as_str() {
+        "off" => None,
+        "auto" => ADMIN.parse().ok().map(|addr| (addr, false)),
+        text => text.parse().ok().map(|addr| (addr, true)),
     }
 }
 
 /// The admin listener, if there is to be one; whether it is on a loopback address.
 fn bind_admin(settings: &Settings) -> Result<Option<(Server, bool)>, Failure> {
-    let Some((addr, must)) = admin_address(settings)? else { return Ok(None) };
+    let Some((addr, must)) = admin_address(settings) else { return Ok(None) };
     let server = match Server::bind(addr) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && !must => Server::bind((addr.ip(), 0)),
         result => result,
@@ -278,7 +279,7 @@ impl Program {
         self.shared.trust_others(&new.proxies);
         // A level that was set by hand, on the admin listener, stays until the file says another.
         if (&new.log.level, new.log.format) != (&self.settings.log.level, self.settings.log.format) {
-            logs::change(&new.log.level, new.log.format).map_err(Failure::config)?;
+            logs::change(&new.log.level.0, new.log.format).map_err(Failure::config)?;
         }
         let differ = config::differences(&self.settings, &new);
         stays.extend(differ.into_iter().filter(|name| !CHANGES.iter().any(|change| name.starts_with(change))));

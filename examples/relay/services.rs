@@ -9,9 +9,9 @@ use uncork::relay::{
 
 use super::{
     Failure,
-    page::{Page, PageConfig},
+    page::{self, Page, PageConfig},
     settings::Settings,
-    values::{Bytes, OriginRule},
+    values::{Bytes, Field, OriginRule},
 };
 
 /// Those that are on. Clones are the same services.
@@ -30,14 +30,45 @@ impl Services {
         let wrong = |section: &str, error: &dyn std::fmt::Display| Failure::config(format!("[{section}] {error}"));
         let sessions = settings.sessions.enabled.then(|| SessionRelay::new(sessions(settings)));
         let rendezvous = settings.rendezvous.enabled.then(|| Rendezvous::new(rendezvous(settings)));
-        let gateway = (!settings.gateway.connect_url.is_empty()).then(|| gateway(settings, api).map(Gateway::new));
-        let gateway = gateway.transpose().map_err(|error| wrong("gateway", &error))?;
+        let gateway = (!settings.gateway.connect_url.0.is_empty()).then(|| Gateway::new(gateway(settings, api)));
         Ok(Self {
             sessions: sessions.transpose().map_err(|error| wrong("sessions", &error))?,
             rendezvous: rendezvous.transpose().map_err(|error| wrong("rendezvous", &error))?,
             gateway: gateway.transpose().map_err(|error| wrong("gateway", &error))?,
             gateway_is_open: settings.gateway.public_api,
         })
+    }
+
+    /// Whether every path leads to what it is meant for: what stands first in [`Site`](super::site::Site) takes it.
+    pub(crate) fn check_paths(&self, has_page: bool) -> Result<(), Failure> {
+        let below = |base: &str, name: &str| format!("{base}/{name}");
+        let mut paths: Vec<(&str, String)> = Vec::new();
+        if let Some(sessions) = &self.sessions {
+            paths.push(("sessions", below(&sessions.config().base_path, "session")));
+        }
+        if let Some(rendezvous) = &self.rendezvous {
+            let base = &rendezvous.config().base_path;
+            paths.extend(["stream", "ping"].map(|name| ("rendezvous", below(base, name))));
+        }
+        if let Some(gateway) = &self.gateway {
+            let own = &gateway.config().path;
+            paths.push(("gateway", own.connect.clone()));
+            if self.gateway_is_open {
+                paths.extend([&own.send, &own.close, &own.stats].map(|path| ("gateway", path.clone())));
+            }
+        }
+        for (section, path) in paths {
+            let first = match path.as_str() {
+                path if has_page && page::PATHS.contains(&path) => "page",
+                path if self.sessions.as_ref().is_some_and(|sessions| sessions.serves(path)) => "sessions",
+                path if self.rendezvous.as_ref().is_some_and(|rendezvous| rendezvous.serves(path)) => "rendezvous",
+                _ => section,
+            };
+            if first != section {
+                return Err(Failure::config(format!("[{section}] {path} is a path of [{first}] already")));
+            }
+        }
+        Ok(())
     }
 
     /// The page for people, if it is on, and has something to tell them.
@@ -49,7 +80,7 @@ impl Services {
             Page::new(PageConfig {
                 rendezvous: rendezvous.map(|config| config.base_path.clone()),
                 ttl,
-                link: Duration::from_secs(settings.page.link_ttl).min(ttl_max.max(ttl)).max(Duration::from_secs(1)),
+                link: Duration::from_secs(settings.page.link_ttl.get()).min(ttl_max.max(ttl)),
                 sessions: sessions.map(|config| config.base_path.clone()),
             })
         };
@@ -68,16 +99,16 @@ fn size(bytes: Bytes) -> usize {
 fn sessions(settings: &Settings) -> SessionConfig {
     let (own, default) = (&settings.sessions, SessionConfig::default());
     SessionConfig {
-        base_path: own.base_path.clone(),
-        server: own.server_name.clone(),
-        ttl: Duration::from_secs(own.ttl),
-        ttl_min: default.ttl_min.min(Duration::from_secs(own.ttl_max)),
-        ttl_max: Duration::from_secs(own.ttl_max),
-        lifetime: Duration::from_secs(own.lifetime),
+        base_path: own.base_path.0.clone(),
+        server: own.server_name.0.clone(),
+        ttl: Duration::from_secs(own.ttl.get()),
+        ttl_min: default.ttl_min.min(Duration::from_secs(own.ttl_max.get())),
+        ttl_max: Duration::from_secs(own.ttl_max.get()),
+        lifetime: Duration::from_secs(own.lifetime.get()),
         request_timeout: Duration::from_secs(own.request_timeout),
         request_timeout_max: Duration::from_secs(own.request_timeout_max.max(own.request_timeout)),
-        sessions: own.limit,
-        sessions_per_address: own.per_address,
+        sessions: own.limit.get(),
+        sessions_per_address: own.per_address.get(),
         allocations_per_minute: own.allocations_per_minute,
         allocation_burst: own.allocation_burst,
         body: settings.limits.max_body.0,
@@ -90,16 +121,16 @@ fn sessions(settings: &Settings) -> SessionConfig {
 fn rendezvous(settings: &Settings) -> RendezvousConfig {
     let own = &settings.rendezvous;
     RendezvousConfig {
-        base_path: own.base_path.clone(),
-        ttl: Duration::from_secs(own.ttl),
+        base_path: own.base_path.0.clone(),
+        ttl: Duration::from_secs(own.ttl.get()),
         ttl_max: Duration::from_secs(own.ttl_max),
         record: Duration::from_secs(own.record),
-        lifetime: Duration::from_secs(own.lifetime),
-        streams: own.limit,
-        streams_per_address: own.per_address,
+        lifetime: Duration::from_secs(own.lifetime.get()),
+        streams: own.limit.get(),
+        streams_per_address: own.per_address.get(),
         creations_per_minute: own.creations_per_minute,
         creation_burst: own.creation_burst,
-        receivers: own.receivers,
+        receivers: own.receivers.get(),
         body: settings.limits.max_body.0,
         strict: own.strict,
         list: own.public_list,
@@ -109,24 +140,24 @@ fn rendezvous(settings: &Settings) -> RendezvousConfig {
     }
 }
 
-fn gateway(settings: &Settings, api: &str) -> Result<GatewayConfig, String> {
+fn gateway(settings: &Settings, api: &str) -> GatewayConfig {
     let own = &settings.gateway;
     let some = |seconds: u64| (seconds > 0).then(|| Duration::from_secs(seconds));
-    let field = |line: &String| match line.split_once(':') {
-        Some((name, value)) => Ok((name.trim().to_owned(), value.trim().to_owned())),
-        None => Err(format!("set-fields: {line:?} is no field: give one as \"Name: value\"")),
+    let field = |field: &Field| {
+        let (name, value) = field.0.split_once(':').unwrap_or((&field.0, ""));
+        (name.trim().to_owned(), value.trim().to_owned())
     };
-    Ok(GatewayConfig {
+    GatewayConfig {
         endpoint: if own.endpoint.is_empty() { api.to_owned() } else { own.endpoint.clone() },
         session_header: own.session_field.clone(),
         callback: GatewayCallbacks {
-            connect: own.connect_url.clone(),
-            establish: own.establish_url.clone(),
-            close: own.close_url.clone(),
-            receive: own.receive_url.clone(),
+            connect: own.connect_url.0.clone(),
+            establish: own.establish_url.0.clone(),
+            close: own.close_url.0.clone(),
+            receive: own.receive_url.0.clone(),
             timeout: some(own.callback_timeout),
         },
-        proxy_set_header: own.set_fields.iter().map(|line| field(&line.0)).collect::<Result<_, _>>()?,
+        proxy_set_header: own.set_fields.iter().map(field).collect(),
         send_timeout: some(own.queue_timeout),
         send_queue_size: own.queue,
         strict_broadcast: own.strict_broadcast,
@@ -147,10 +178,10 @@ fn gateway(settings: &Settings, api: &str) -> Result<GatewayConfig, String> {
         limits: GatewayLimits {
             message: size(own.max_message),
             send: size(own.max_send),
-            sessions: own.limit,
-            sessions_per_address: own.per_address,
+            sessions: own.limit.get(),
+            sessions_per_address: own.per_address.get(),
             ..GatewayLimits::default()
         },
         ..GatewayConfig::default()
-    })
+    }
 }

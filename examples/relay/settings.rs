@@ -3,7 +3,10 @@
 //! A section becomes a struct that reads itself from the file, and a list of its settings, of which the flags and the
 //! printed file are made. What is not in the file and not among the flags has its default.
 
-use std::path::PathBuf;
+use std::{
+    num::{NonZeroU32, NonZeroU64, NonZeroUsize},
+    path::PathBuf,
+};
 
 use serde::Deserialize;
 use uncork::{
@@ -14,7 +17,10 @@ use uncork::{
 use super::{
     addresses::Network,
     listen::Listen,
-    values::{AccessFormat, Bytes, ForwardedField, LogFormat, Mode, OriginRule, Text, Value},
+    values::{
+        AccessFormat, AdminAddress, BasePath, Bytes, Field, ForwardedField, Level, LogFormat, Mode, Origin, OriginRule,
+        ServerName, Threads, Url, Value,
+    },
 };
 
 /// One setting, as flags and the printed file see it.
@@ -118,7 +124,7 @@ settings! {
         /// Who waits for events: threads (one loop each), external (the program's own loop), thread-per-connection
         mode: Mode = Mode::Threads, "mode" "MODE";
         /// Loops of mode threads, at most 1024; 0 for one for each processor
-        threads: u16 = 0, "threads" "N";
+        threads: Threads = Threads(0), "threads" "N";
         /// How long requests may take to finish after the first SIGINT or SIGTERM; the second stops at once
         grace: u32 = 10, "grace" "SECONDS";
         /// How long to go on as before after that signal, while /ready says 503 already, so that a load balancer can turn
@@ -144,51 +150,51 @@ settings! {
     /// How much and how long, for every connection
     "limits" limits: Limits {
         /// Connections in all
-        connections: usize = engine().connections, "connections" "N";
+        connections: NonZeroUsize = some(engine().connections), "connections" "N";
         /// Connections from one address (behind the PROXY protocol: the client's)
-        connections_per_address: usize = engine().connections_per_address, "connections-per-address" "N";
+        connections_per_address: NonZeroUsize = some(engine().connections_per_address), "connections-per-address" "N";
         /// Bytes of one request's body; k, M, G and T multiply by 1024
         max_body: Bytes = Bytes(session().body), "max-body" "BYTES";
         /// Bytes of a request's head
         max_head: Bytes = Bytes(engine().head as u64), "max-head" "BYTES";
         /// Time for the TLS handshake, and for a proxy to say for whom it speaks
-        handshake_timeout: u32 = seconds(engine().handshake_time), "handshake-timeout" "SECONDS";
+        handshake_timeout: NonZeroU32 = seconds(engine().handshake_time), "handshake-timeout" "SECONDS";
         /// Time for a request's head, from its first byte
-        head_timeout: u32 = seconds(engine().head_time), "head-timeout" "SECONDS";
+        head_timeout: NonZeroU32 = seconds(engine().head_time), "head-timeout" "SECONDS";
         /// How long a connection may be idle between two requests
-        idle_timeout: u32 = seconds(engine().idle), "idle-timeout" "SECONDS";
+        idle_timeout: NonZeroU32 = seconds(engine().idle), "idle-timeout" "SECONDS";
         /// The most a body may pause while somebody is ready to receive it
-        body_timeout: u32 = seconds(engine().body_time), "body-timeout" "SECONDS";
+        body_timeout: NonZeroU32 = seconds(engine().body_time), "body-timeout" "SECONDS";
         /// The most a client may take to accept any of what is sent to it
-        send_timeout: u32 = seconds(engine().send_time), "send-timeout" "SECONDS";
+        send_timeout: NonZeroU32 = seconds(engine().send_time), "send-timeout" "SECONDS";
         /// Bytes a second at which bodies have to move at the least, in either direction; 0 for no limit
         min_rate: u64 = engine().min_rate, "min-rate" "N";
     }
     /// Web pages of other origins (CORS)
     "cors" cors: Cors {
         /// Origins whose pages may use the services from a browser, as https://example.org, or * for all
-        allow_origins: Vec<Text> = Vec::new(), "allow-origin" "ORIGIN";
+        allow_origins: Vec<Origin> = Vec::new(), "allow-origin" "ORIGIN";
     }
     /// The session relay: two sides exchange messages through a URL
     "sessions" sessions: Sessions {
         /// Whether there is a session relay
         enabled: bool = true, "session-relay" "BOOL";
         /// Path under which the session relay lives
-        base_path: String = session().base_path, "base-path" "PATH";
+        base_path: BasePath = session().base_path.as_str().into(), "base-path" "PATH";
         /// Sessions in all
-        limit: usize = session().sessions, "sessions" "N";
+        limit: NonZeroUsize = some(session().sessions), "sessions" "N";
         /// Sessions allocated by one address
-        per_address: usize = session().sessions_per_address, "sessions-per-address" "N";
+        per_address: NonZeroUsize = some(session().sessions_per_address), "sessions-per-address" "N";
         /// Sessions one address may allocate in a minute, over a long time; 0 for no limit
         allocations_per_minute: u32 = session().allocations_per_minute, "allocations-per-minute" "N";
         /// Sessions one address may allocate at once
         allocation_burst: u32 = session().allocation_burst, "allocation-burst" "N";
         /// How long a session lives while nobody is connected to it
-        ttl: u64 = session().ttl.as_secs(), "session-ttl" "SECONDS";
+        ttl: NonZeroU64 = positive(session().ttl.as_secs()), "session-ttl" "SECONDS";
         /// The most a client can ask for with ?timeout=N
-        ttl_max: u64 = session().ttl_max.as_secs(), "session-ttl-max" "SECONDS";
+        ttl_max: NonZeroU64 = positive(session().ttl_max.as_secs()), "session-ttl-max" "SECONDS";
         /// How long a session lives at most
-        lifetime: u64 = session().lifetime.as_secs(), "session-lifetime" "SECONDS";
+        lifetime: NonZeroU64 = positive(session().lifetime.as_secs()), "session-lifetime" "SECONDS";
         /// How long a request waits for its partner
         request_timeout: u64 = session().request_timeout.as_secs(), "request-timeout" "SECONDS";
         /// The most a client can ask for with X-Timeout or ?timeout=N
@@ -196,32 +202,32 @@ settings! {
         /// Break the receiver's connection when the sender of a chunked message is lost, instead of ending the message
         abort_when_cut: bool = !session().clean_when_cut, "abort-when-cut" "BOOL";
         /// Value of the Server field; empty for none
-        server_name: String = session().server, "server-name" "NAME";
+        server_name: ServerName = session().server.as_str().into(), "server-name" "NAME";
     }
     /// The rendezvous: what one PUTs at a URL, one or several others GET
     "rendezvous" rendezvous: Rendezvous {
         /// Whether there is a rendezvous
         enabled: bool = true, "rendezvous" "BOOL";
         /// Path under which /stream and /ping live; empty for the root
-        base_path: String = stream().base_path, "rendezvous-base-path" "PATH";
+        base_path: BasePath = stream().base_path.as_str().into(), "rendezvous-base-path" "PATH";
         /// Streams in all, with the records of those that are over
-        limit: usize = stream().streams, "rendezvous-streams" "N";
+        limit: NonZeroUsize = some(stream().streams), "rendezvous-streams" "N";
         /// Streams created by one address
-        per_address: usize = stream().streams_per_address, "rendezvous-streams-per-address" "N";
+        per_address: NonZeroUsize = some(stream().streams_per_address), "rendezvous-streams-per-address" "N";
         /// Streams one address may create in a minute, over a long time; 0 for no limit
         creations_per_minute: u32 = stream().creations_per_minute, "rendezvous-creations-per-minute" "N";
         /// Streams one address may create at once
         creation_burst: u32 = stream().creation_burst, "rendezvous-creation-burst" "N";
         /// How long the sides of a stream have to meet
-        ttl: u64 = stream().ttl.as_secs(), "rendezvous-ttl" "SECONDS";
+        ttl: NonZeroU64 = positive(stream().ttl.as_secs()), "rendezvous-ttl" "SECONDS";
         /// The most a client can ask for with ?ttl=SECONDS
         ttl_max: u64 = stream().ttl_max.as_secs(), "rendezvous-ttl-max" "SECONDS";
         /// How long /status tells of a stream that is over
         record: u64 = stream().record.as_secs(), "rendezvous-record" "SECONDS";
         /// How long a stream may run at most
-        lifetime: u64 = stream().lifetime.as_secs(), "rendezvous-lifetime" "SECONDS";
+        lifetime: NonZeroU64 = positive(stream().lifetime.as_secs()), "rendezvous-lifetime" "SECONDS";
         /// The most receivers that can be asked for with ?n=K
-        receivers: usize = stream().receivers, "rendezvous-receivers" "N";
+        receivers: NonZeroUsize = some(stream().receivers), "rendezvous-receivers" "N";
         /// Break receivers' connections when the source is lost, as ?strict=1 asks for, instead of ending the download
         strict: bool = stream().strict, "rendezvous-strict" "BOOL";
         /// Keep what creators of streams ask for from speaking in this origin's name: downloads are attachments that no
@@ -234,13 +240,13 @@ settings! {
     /// The gateway: clients of an application that speaks only HTTP stay connected by WebSocket
     "gateway" gateway: Gateway {
         /// URL of the application, which is asked whether a client may connect; empty for no gateway
-        connect_url: String = gate().callback.connect, "gateway-connect-url" "URL";
+        connect_url: Url = gate().callback.connect.as_str().into(), "gateway-connect-url" "URL";
         /// URL that is told when a client is connected; empty for none
-        establish_url: String = gate().callback.establish, "gateway-establish-url" "URL";
+        establish_url: Url = gate().callback.establish.as_str().into(), "gateway-establish-url" "URL";
         /// URL that is given what clients send; empty for none
-        receive_url: String = gate().callback.receive, "gateway-receive-url" "URL";
+        receive_url: Url = gate().callback.receive.as_str().into(), "gateway-receive-url" "URL";
         /// URL that is told when a client is gone; empty for none
-        close_url: String = gate().callback.close, "gateway-close-url" "URL";
+        close_url: Url = gate().callback.close.as_str().into(), "gateway-close-url" "URL";
         /// How long a call of the application may take; 0 for no limit
         callback_timeout: u64 = 0, "gateway-callback-timeout" "SECONDS";
         /// Where the application reaches the gateway, as it is told with each call; empty for the admin listener, or the
@@ -252,7 +258,7 @@ settings! {
         /// The header field that names sessions
         session_field: String = gate().session_header, "gateway-session-field" "NAME";
         /// Fields to set in calls of the application, as "X-Zone: a"; to leave one out: "X-Zone:"
-        set_fields: Vec<Text> = Vec::new(), "gateway-set-field" "FIELD";
+        set_fields: Vec<Field> = Vec::new(), "gateway-set-field" "FIELD";
         /// Messages queued for a client beside the one that is being written
         queue: usize = gate().send_queue_size, "gateway-queue" "N";
         /// How long the application waits for a place in that queue; 0 for no limit
@@ -278,28 +284,28 @@ settings! {
         /// Bytes of one message to clients
         max_send: Bytes = Bytes(gate().limits.send as u64), "gateway-max-send" "BYTES";
         /// Clients in all
-        limit: usize = gate().limits.sessions, "gateway-clients" "N";
+        limit: NonZeroUsize = some(gate().limits.sessions), "gateway-clients" "N";
         /// Clients from one address
-        per_address: usize = gate().limits.sessions_per_address, "gateway-clients-per-address" "N";
+        per_address: NonZeroUsize = some(gate().limits.sessions_per_address), "gateway-clients-per-address" "N";
     }
     /// The page for people, at the root: it sends a file or a text from one browser to another, through the rendezvous
     "page" page: Page {
         /// Whether there is a page for people
         enabled: bool = true, "page" "BOOL";
         /// How long its links are good, at most what the rendezvous allows
-        link_ttl: u64 = 1800, "page-link-ttl" "SECONDS";
+        link_ttl: NonZeroU64 = positive(1800), "page-link-ttl" "SECONDS";
     }
     /// For operators: /metrics (Prometheus), /health, /ready, /log-level, /sessions, /stream (the rendezvous' list),
     /// and the gateway's application
     "admin" admin: Admin {
         /// Address and port of this listener; off; or auto, which is 127.0.0.1:9090 or, if that is taken, a free port
-        listen: String = "auto".to_owned(), "admin" "ADDR";
+        listen: AdminAddress = "auto".into(), "admin" "ADDR";
     }
     /// What happens, on standard error
     "log" log: Log {
         /// How much is logged: off, error, warn, info, debug or trace; or for parts of the program, as warn,uncork::relay=debug. The
         /// variable RUST_LOG goes before the file, and the flag before both
-        level: String = "warn".to_owned(), "log-level" "LEVEL";
+        level: Level = "warn".into(), "log-level" "LEVEL";
         /// How log lines look: text or json
         format: LogFormat = LogFormat::Text, "log-format" "FORMAT";
     }
@@ -312,6 +318,14 @@ settings! {
     }
 }
 
-fn seconds(time: std::time::Duration) -> u32 {
-    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+fn seconds(time: std::time::Duration) -> NonZeroU32 {
+    u32::try_from(time.as_secs()).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)
+}
+
+fn positive(n: u64) -> NonZeroU64 {
+    NonZeroU64::new(n).unwrap_or(NonZeroU64::MIN)
+}
+
+fn some(n: usize) -> NonZeroUsize {
+    NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN)
 }

@@ -1,8 +1,16 @@
 //! Kinds of values a setting can have: each reads itself from a flag and from the file, and writes itself into one.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{
+    fmt,
+    num::{NonZeroU32, NonZeroU64, NonZeroUsize},
+    path::PathBuf,
+    str::FromStr,
+};
 
 use serde::{Deserialize, Deserializer, de::Visitor};
+use uncork::relay::{Rendezvous, RendezvousConfig, SessionConfig, SessionRelay};
+
+use super::logs;
 
 /// A value of a setting.
 pub(crate) trait Value: Sized + Clone {
@@ -39,7 +47,10 @@ macro_rules! plain_value {
         }
     )* };
 }
-plain_value!(u16: "a number, at most 65535", u32: "a number", u64: "a number", usize: "a number");
+plain_value! {
+    u32: "a number", u64: "a number", usize: "a number",
+    NonZeroU32: "a number, at least 1", NonZeroU64: "a number, at least 1", NonZeroUsize: "a number, at least 1"
+}
 
 impl Value for bool {
     const ALONE: Option<&'static str> = Some("true");
@@ -80,20 +91,122 @@ impl<T: FromStr<Err = String> + fmt::Display + Clone> Value for Vec<T> {
     }
 }
 
-/// One of several texts: an origin of web pages, a header field. What is wrong with one is for the service to say.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub(crate) struct Text(pub(crate) String);
+/// A text that is understood when it is read: what is wrong with it is told with its line.
+macro_rules! text {
+    ($(#[doc = $about:literal])* $name:ident, |$text:ident| $check:expr) => {
+        $(#[doc = $about])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub(crate) struct $name(pub(crate) String);
 
-impl FromStr for Text {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        Ok(Self(text.to_owned()))
+        impl FromStr for $name {
+            type Err = String;
+            fn from_str($text: &str) -> Result<Self, String> {
+                $check?;
+                Ok(Self($text.to_owned()))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+
+        impl From<&str> for $name {
+            /// A default, which needs no check.
+            fn from(text: &str) -> Self {
+                Self(text.to_owned())
+            }
+        }
+    };
+}
+macro_rules! text_value {
+    ($($name:ident),*) => { $(
+        impl Value for $name {
+            fn from_words(words: &[&str]) -> Result<Self, String> {
+                last(words).parse()
+            }
+            fn toml(&self) -> String {
+                quoted(&self.0)
+            }
+        }
+    )* };
+}
+text_value!(BasePath, Level, AdminAddress, Url, ServerName);
+
+// What is wrong with one is for the service to say.
+text! {
+    /// The path a service lives under.
+    BasePath, |text| {
+        let config = RendezvousConfig { base_path: text.to_owned(), ..RendezvousConfig::default() };
+        Rendezvous::new(config).map_err(|error| format!("{text:?}: {error}"))
+    }
+}
+text! {
+    /// An origin of web pages.
+    Origin, |text| {
+        let config = RendezvousConfig { allow_origins: vec![text.to_owned()], ..RendezvousConfig::default() };
+        Rendezvous::new(config).map_err(|error| format!("{text:?}: {error}"))
+    }
+}
+text! {
+    /// The value of Server.
+    ServerName, |text| {
+        let config = SessionConfig { server: text.to_owned(), ..SessionConfig::default() };
+        SessionRelay::new(config).map_err(|error| format!("{text:?}: {error}"))
+    }
+}
+text! {
+    /// How much is logged.
+    Level, |text| logs::understand(text)
+}
+text! {
+    /// Where the admin listener is to be.
+    AdminAddress, |text| match text {
+        "off" | "auto" => Ok(()),
+        _ => text.parse::<std::net::SocketAddr>().map(drop).map_err(|_| {
+            format!("{text:?}: give an address and a port (127.0.0.1:9090), auto, or off")
+        }),
+    }
+}
+text! {
+    /// A URL of the gateway's application; empty for none.
+    Url, |text| {
+        let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+        let fine = text.is_empty() || rest.is_some_and(|rest| rest.starts_with(|c: char| c != '/' && c.is_ascii_graphic()));
+        fine.then_some(()).ok_or_else(|| format!("{text:?} is no URL: give one as http://127.0.0.1:8000/connect"))
+    }
+}
+text! {
+    /// A header field: `Name: value`.
+    Field, |text| {
+        text.contains(':').then_some(()).ok_or_else(|| format!("{text:?} is no field: give one as \"Name: value\""))
     }
 }
 
-impl fmt::Display for Text {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+/// A number of threads; 0 for one for each processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Threads(pub(crate) u16);
+
+impl Value for Threads {
+    fn from_words(words: &[&str]) -> Result<Self, String> {
+        let n = last(words).parse().ok().filter(|n| *n <= 1024);
+        n.map(Self).ok_or_else(|| "give a number, at most 1024".to_owned())
+    }
+    fn toml(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+impl<'de> Deserialize<'de> for Threads {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Self::from_words(&[&i64::deserialize(from)?.to_string()]).map_err(serde::de::Error::custom)
     }
 }
 

@@ -340,6 +340,15 @@ impl PipeOut {
         matches!(state.end, Some(PipeEnd::Clean(_))) && state.block.as_ref().is_some_and(Block::is_empty)
     }
 
+    /// The trailers it was finished with, if there are any. Known as soon as it was finished, be everything taken out or
+    /// not.
+    pub fn trailers(&self) -> Option<Headers> {
+        match &self.shared.state().end {
+            Some(PipeEnd::Clean(Some(trailers))) => Some(Headers::clone(trailers)),
+            _ => None,
+        }
+    }
+
     /// Whether the writer was dropped before it had finished.
     pub fn is_cut(&self) -> bool {
         matches!(self.shared.state().end, Some(PipeEnd::Cut))

@@ -28,6 +28,7 @@ pub struct Response {
     pub(crate) length: Option<u64>,
     pub(crate) close: bool,
     pub(crate) confirm: bool,
+    pub(crate) ends_with_fin: bool,
     /// Why it must not be sent as it is.
     pub(crate) fault: Option<Box<Fault>>,
 }
@@ -112,7 +113,7 @@ impl Response {
     }
 
     fn made_of(status: u16, headers: Headers, body: Body) -> Self {
-        Self { status, headers, body, length: None, close: false, confirm: false, fault: None }
+        Self { status, headers, body, length: None, close: false, confirm: false, ends_with_fin: false, fault: None }
     }
 
     /// 200 with a body of `text/plain; charset=utf-8`.
@@ -170,6 +171,13 @@ impl Response {
     /// [`End::acked`](crate::End::acked) is final.
     pub fn confirm(self) -> Self {
         Self { confirm: true, ..self }
+    }
+
+    /// A peer that shuts down its writing side while a streamed body has nothing to send counts as gone: for bodies that
+    /// may be silent for hours, as events are. Closing and half-closing look alike on the wire; without this, a peer that
+    /// half-closes gets its answer to the end, and one that has left is noticed with the next piece of it.
+    pub fn ends_with_fin(self) -> Self {
+        Self { ends_with_fin: true, ..self }
     }
 
     /// The status.

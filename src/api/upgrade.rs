@@ -263,6 +263,8 @@ impl fmt::Debug for Tx<'_> {
 #[must_use = "return it as an action"]
 pub struct Switch {
     pub(crate) response: Response,
+    /// The upgrade answers by itself.
+    pub(crate) bare: bool,
     pub(crate) upgrade: Box<dyn Upgrade>,
 }
 
@@ -274,7 +276,7 @@ impl Switch {
     /// is dropped uncalled. A body must be whole before the stream can change hands: for a request that has one, return
     /// the switch from [`Upload::end`](crate::Upload::end), or it is answered with 413.
     pub fn to(protocol: &str, upgrade: impl Upgrade + 'static) -> Self {
-        Self { response: Response::with_any_status(101).header("Upgrade", protocol), upgrade: Box::new(upgrade) }
+        Self::after(Response::with_any_status(101).header("Upgrade", protocol), upgrade)
     }
 
     /// `200 OK` to a CONNECT request (RFC 9110 §9.3.6).
@@ -284,7 +286,17 @@ impl Switch {
 
     /// A response of the application's own, 101 or 2xx to CONNECT. Its body is not sent.
     pub fn after(response: Response, upgrade: impl Upgrade + 'static) -> Self {
-        Self { response, upgrade: Box::new(upgrade) }
+        Self { response, bare: false, upgrade: Box::new(upgrade) }
+    }
+
+    /// No answer: whatever the peer is to read, from the first byte behind its request on, is the upgrade's to write.
+    ///
+    /// This is for protocols that begin with something like a request and go on with something that is no HTTP, as was
+    /// done before there was `Upgrade`. It is open to any request, of whose body the same holds as in [`to`](Self::to).
+    /// A peer that speaks HTTP is not asked whether it understands: return it only to one that can be nobody else. In
+    /// the access log its status is 200.
+    pub fn bare(upgrade: impl Upgrade + 'static) -> Self {
+        Self { bare: true, ..Self::after(Response::new(200), upgrade) }
     }
 
     /// Adds a header field to the answer.

@@ -259,7 +259,8 @@ impl Play {
                 if self.take(usize::MAX)? == Did::Wait {
                     return Ok(Did::Wait);
                 }
-                self.conn.switch(&Answer { status: *status, fields, length: None, date: DATE }, &mut self.out);
+                let answer = Answer { status: *status, fields, length: None, date: DATE };
+                self.conn.switch(Some(&answer), &mut self.out);
                 self.meant().status = *status;
                 self.meant().complete = true;
                 assert!(self.conn.is_switched());

@@ -368,18 +368,21 @@ impl ServerConn {
         true
     }
 
-    /// Answers 101, or 2xx to CONNECT: the stream belongs to another protocol once the request is whole.
-    pub(crate) fn switch(&mut self, answer: &Answer<'_>, out: &mut Out) {
-        write::response_head(
-            &ResponseHead {
-                status: answer.status,
-                fields: answer.fields.as_wire(),
-                length: BodyLength::None,
-                date: answer.date,
-                connection: (answer.status == 101).then_some(Connection::Upgrade),
-            },
-            out,
-        );
+    /// Answers 101, or 2xx to CONNECT, or leaves the answer to others: the stream belongs to another protocol once the
+    /// request is whole.
+    pub(crate) fn switch(&mut self, answer: Option<&Answer<'_>>, out: &mut Out) {
+        if let Some(answer) = answer {
+            write::response_head(
+                &ResponseHead {
+                    status: answer.status,
+                    fields: answer.fields.as_wire(),
+                    length: BodyLength::None,
+                    date: answer.date,
+                    connection: (answer.status == 101).then_some(Connection::Upgrade),
+                },
+                out,
+            );
+        }
         self.report(Did::Switch, false);
     }
 

@@ -46,6 +46,8 @@ pub(super) struct Job {
     marks: Marks,
     /// The application closes the connection with its answer, whatever is still coming.
     closes: bool,
+    /// [`Response::ends_with_fin`].
+    ends_with_fin: bool,
     /// How it will have ended when the answer is out: complete, unless that answer is the 500 of a panic.
     outcome: Ended,
     /// Wait for the peer's acknowledgement; when to look for it, and the pause after that.
@@ -140,6 +142,7 @@ impl Job {
             written: 0,
             marks: Marks::default(),
             closes: false,
+            ends_with_fin: false,
             outcome: Ended::Complete,
             confirm: None,
         })
@@ -198,6 +201,20 @@ impl Job {
     /// Whether only a ticket can bring it on.
     fn waits_for_ticket(&self) -> bool {
         matches!(self.reply, Reply::Owed) && matches!(self.up, Up::Idle | Up::Over)
+    }
+
+    /// Whether a peer that has finished counts as gone: nothing is there to be sent to it, and nobody has said that it
+    /// waits for its answer all the same.
+    fn ends_with_a_fin(&self) -> bool {
+        match self.reply {
+            Reply::Owed => {
+                self.waits_for_ticket() && self.asks.ticket.as_ref().is_none_or(|ticket| ticket.ends_with_fin())
+            }
+            Reply::Stream { waits: true, .. } | Reply::Pipe { waits: true, .. } => {
+                self.ends_with_fin && matches!(self.up, Up::Idle | Up::Over)
+            }
+            _ => false,
+        }
     }
 
     pub(super) fn waker(&mut self, slot: &Slot, core: &Core) -> Waker {
@@ -370,6 +387,7 @@ impl Job {
         }
         self.fallback = None;
         self.status = response.status;
+        self.ends_with_fin = response.ends_with_fin;
         if response.close {
             self.closes = true;
             slot.conn.forbid_keep_alive();
@@ -578,8 +596,7 @@ impl Job {
         let mut worked = self.drive_fallback(slot, core)?;
         worked |= self.drive_up(slot, core)?;
         worked |= self.drive_reply(slot, core)?;
-        let left = slot.eof.is_some() || slot.ready.has(Ready::FIN);
-        if left && self.waits_for_ticket() && self.asks.ticket.as_ref().is_none_or(|ticket| ticket.ends_with_fin()) {
+        if (slot.eof.is_some() || slot.ready.has(Ready::FIN)) && self.ends_with_a_fin() {
             return Err(Ended::PeerLeft.into());
         }
         Ok(worked)

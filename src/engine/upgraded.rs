@@ -100,8 +100,8 @@ impl Upgraded {
 impl Slot {
     /// Answers with the switch; from here on the stream is the application's.
     pub(super) fn switch(&mut self, core: &mut Core, mut job: Box<Job>, switch: Switch) -> Result<(), Ended> {
-        let Switch { response, upgrade } = switch;
-        let possible = self.conn.can_switch(response.status);
+        let Switch { response, bare, upgrade } = switch;
+        let possible = bare || self.conn.can_switch(response.status);
         if !possible || response.fault.is_some() {
             dispatch::discard(upgrade);
             let response = if possible {
@@ -138,7 +138,7 @@ impl Slot {
         self.open_out(core);
         let date = core.date.at(core.now.wall);
         let answer = Answer { status: response.status, fields: &response.headers, length: None, date };
-        self.conn.switch(&answer, &mut self.out);
+        self.conn.switch((!bare).then_some(&answer), &mut self.out);
         debug_assert!(self.conn.is_switched());
         self.transport.socket().keep_alive();
         job.status = response.status;

@@ -90,6 +90,13 @@ impl Addresses {
         Ok(())
     }
 
+    /// When this address may take places again, if it may not now for having taken too many lately.
+    #[cfg(feature = "tunnel")]
+    pub(super) fn too_fast(&self, ip: IpAddr, now: Instant) -> Option<Duration> {
+        let debt = self.table.get(&network(ip))?.full_at.saturating_duration_since(now);
+        debt.checked_sub(self.tolerance).filter(|after| !after.is_zero())
+    }
+
     /// A place of this address is free again.
     pub(super) fn release(&mut self, ip: IpAddr) {
         if let Some(entry) = self.table.get_mut(&network(ip)) {

@@ -27,6 +27,7 @@ matrix! {
     a_flooder_starves_nobody,
     a_body_comes_before_the_upgrade,
     connect_is_a_switch_too,
+    a_bare_switch_has_no_answer_but_its_own,
     what_cannot_switch_is_told_426,
 }
 
@@ -336,6 +337,31 @@ fn connect_is_a_switch_too(world: &World) {
     let head = wire.send("CONNECT x:80 HTTP/1.1\r\nHost: x:80\r\n\r\nearly").head();
     assert_eq!((head.is(200).get("content-length"), head.get("transfer-encoding")), (None, None));
     wire.expect("early").send("late").expect("late").finish().ends(Finish::Clean);
+}
+
+/// What answers is the upgrade, to the letter, and to a request that asks for none.
+fn a_bare_switch_has_no_answer_but_its_own(world: &World) {
+    struct Greeted;
+    impl Upload for Greeted {
+        fn data(&mut self, _: &[u8]) -> Take {
+            Take::All
+        }
+        fn end(self: Box<Self>, _: &Headers) -> Action {
+            let (mut greeting, mut echo) = (&b"HELO\r\n"[..], echo());
+            let upgrade = move |io: &mut Io<'_>| {
+                io.tx.write(std::mem::take(&mut greeting));
+                echo.ready(io)
+            };
+            Switch::bare(upgrade).into()
+        }
+    }
+    let host = world.serve(|_: &mut Request<'_>| Action::Receive(Box::new(Greeted)));
+    let mut wire = host.connect();
+    wire.send("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhelloearly").expect("HELO\r\nearly");
+    wire.send("late").expect("late").finish().ends(Finish::Clean);
+    let mut wire = host.connect();
+    wire.send("GET / HTTP/1.0\r\n\r\n").expect("HELO\r\n");
+    wire.send("GET / HTTP/1.1\r\n\r\n").expect("GET / HTTP/1.1\r\n\r\n").finish().ends(Finish::Clean);
 }
 
 /// Tells when it is dropped.

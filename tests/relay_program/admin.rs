@@ -60,7 +60,7 @@ fn it_counts() {
     drop(two);
     let stream = stream(&relay);
     one.request(&format!("GET {stream}/status"), &[]).answer().assert(200);
-    until("only one is left", || relay.metric("uncork_connections") == 1.0);
+    until("only one is left", || relay.metric("uncork_open_connections") == 1.0);
     assert_eq!(relay.metric("uncork_connections_total"), 3.0);
     // A request counts when it has ended, which is a little after its answer was read.
     until("all that was answered counts", || relay.metric("uncork_requests_total{status=\"2xx\"}") == 3.0);

@@ -45,6 +45,7 @@ fn mistakes_are_named() {
     dir.identity();
     let unknown = dir.write("unknown.toml", "[server]\n\ngraec = 3\n");
     let other = dir.write("other.toml", "[sessions]\nbase-path = \"no slash\"\n");
+    let paths = dir.write("paths.toml", "[gateway]\nconnect-url = \"http://x/\"\nconnect-path = \"/stream/x\"\n");
     let cert = dir.path("cert.pem");
     let half = format!("127.0.0.1:0,tls-cert={cert}");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
@@ -52,7 +53,16 @@ fn mistakes_are_named() {
     for (args, words) in [
         (&["--check-config", "--config", "/no/such.toml"][..], &["/no/such.toml"][..]),
         (&["--check-config", "--config", &unknown], &[&unknown, "line 3", "graec", "grace"]),
-        (&["--check-config", "--config", &other], &["sessions", "slash"]),
+        (&["--check-config", "--config", &other], &["line 2", "base-path", "slash"]),
+        (&["--check-config", "--config", &paths], &["gateway", "/stream/x", "rendezvous"]),
+        (
+            &["--check-config", "--base-path", "/stream", "--rendezvous-base-path", "/stream/session"],
+            &["rendezvous", "sessions"],
+        ),
+        (&["--check-config", "--rendezvous-ttl", "0"], &["--rendezvous-ttl", "at least 1"]),
+        (&["--check-config", "--max-head", "10"], &["max-head", "1024"]),
+        (&["--check-config", "--listen", "127.0.0.1:1", "--listen", "127.0.0.1:1"], &["127.0.0.1:1", "twice"]),
+        (&["--check-config", "--access-log", "--access-log-file", "/no/such/log"], &["/no/such/log"]),
         (&["--check-config", "--listen", "nonsense"], &["nonsense", "127.0.0.1:8080"]),
         (&["--check-config", "--listen", "https://127.0.0.1:1"], &["certificate"]),
         (&["--check-config", "--listen", "127.0.0.1:1,tsl"], &["tsl", "tls"]),
@@ -66,7 +76,7 @@ fn mistakes_are_named() {
         (&["--check-config", "--mode", "fast"], &["thread-per-connection"]),
         (&["--check-config", "--admin", "here"], &["here", "off"]),
         (&["--check-config", "--allow-origin", "example.org"], &["origin"]),
-        (&["--check-config", "--gateway-connect-url", "x", "--gateway-set-field", "x"], &["set-fields"]),
+        (&["--check-config", "--gateway-set-field", "x"], &["--gateway-set-field", "Name: value"]),
         (&["--listen", &taken, "--admin", "off"], &[&taken]),
         (&["--listen", "127.0.0.1:0", "--admin", &taken], &[&taken, "--admin"]),
         (&["--listen", "systemd", "--admin", "off"], &["LISTEN_FDS"]),

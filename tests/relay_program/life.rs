@@ -138,3 +138,35 @@ fn systemd_hears_of_a_name_without_a_file_and_that_it_is_alive() {
         }
     }
 }
+
+#[test]
+fn what_a_peer_says_stays_in_its_place_in_the_access_log() {
+    for format in ["combined", "json"] {
+        let dir = Dir::new();
+        let file = dir.path("access.log");
+        let relay = Relay::start(&[&format!("--access-log={format}"), "--access-log-file", &file]);
+        let mut client = relay.client();
+        client.send(b"GET /ping?a=%22%0d%0a'\\\" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        client.answer().assert(200);
+        let mut client = relay.client();
+        client
+            .send(b"GET /ping?%22%0d%0a' HTTP/1.1\r\nHost: x\r\nUser-Agent: a\"}\\\xff\xc3( \xe2\x80\xa8\t\"\r\n\r\n");
+        client.answer().assert(200);
+        relay.stop();
+        let log = dir.read("access.log");
+        assert!(log.lines().count() == 2 && log.chars().all(|c| c == '\n' || !c.is_control()), "{log}");
+        let (target, line) = log.split_once('\n').expect("two lines");
+        let line = line.trim_end_matches('\n');
+        if format == "json" {
+            let [target, line] =
+                [target, line].map(|line| serde_json::from_str::<serde_json::Value>(line).expect(line));
+            assert_eq!(target["target"], "/ping?a=%22%0d%0a'\\\"");
+            assert_eq!((&line["target"], &line["status"]), (&"/ping?%22%0d%0a'".into(), &200.into()));
+            assert_eq!(line["user_agent"], "a\"}\\\u{fffd}\u{fffd}( \u{2028}\t\"");
+        } else {
+            assert!(target.contains("\"GET /ping?a=%22%0d%0a'\\x5c\\x22 HTTP/1.1\" 200 "), "{target}");
+            let agent = r#""a\x22}\x5c\xff\xc3( \xe2\x80\xa8\x09\x22""#;
+            assert!(line.contains("\"GET /ping?%22%0d%0a' HTTP/1.1\" 200 4 \"-\" ") && line.ends_with(agent), "{line}");
+        }
+    }
+}

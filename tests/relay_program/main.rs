@@ -19,6 +19,7 @@ mod admin;
 mod config;
 mod harness;
 mod life;
+mod limits;
 mod listeners;
 mod nginx;
 mod proxies;

@@ -8,7 +8,7 @@ pub(crate) fn a_waiting_side_drops(setup: Setup) {
         let stream = Stream::new(&server);
         let mut source = stream.put(framing);
         source.send(body);
-        server.ended(|| source.leave());
+        server.left(|| source.leave());
         not_found(&stream.get().answer());
         let status = stream.is("SRC_DISCONNECTED");
         let error = "\"error\":{\"name\":\"StreamSourceError\",\"message\":\"Stream source closed unexpectedly\"},";
@@ -16,7 +16,7 @@ pub(crate) fn a_waiting_side_drops(setup: Setup) {
     }
     let stream = Stream::new(&server);
     let receiver = stream.get();
-    server.ended(|| receiver.leave());
+    server.left(|| receiver.leave());
     not_found(&stream.put("Content-Length: 5").answer());
     assert!(stream.is("DST_DISCONNECTED").contains("Stream destination closed unexpectedly"));
 }

@@ -10,7 +10,7 @@ fn streams_have_a_rate() {
         client.post("/stream", &[], b"").answer().assert(201);
     }
     let answer = client.post("/stream", &[], b"").answer();
-    is_error(&answer, 429, "RateLimitError", "Streams are created too fast");
+    is_error(&answer, 429, "RateLimitError", "Streams are created too fast: at most 1 a minute");
     let after: u64 = answer.get("retry-after").expect("when").parse().expect("seconds");
     assert!((1..=60).contains(&after));
 }
@@ -20,13 +20,13 @@ fn streams_have_a_limit_for_each_address_and_in_all() {
     let server = start_with(PLAIN_1, |c| c.streams_per_address = 2);
     let (_one, _two) = (Stream::new(&server), Stream::new(&server));
     let answer = server.client().post("/stream", &[], b"").answer();
-    is_error(&answer, 429, "TooManyStreamsError", "There are too many streams of this address");
+    is_error(&answer, 429, "TooManyStreamsError", "There are too many streams of this address: at most 2");
     assert!(answer.get("retry-after").is_some());
 
     let server = start_with(PLAIN_1, |c| c.streams = 1);
     let stream = Stream::new(&server);
     let answer = server.client().post("/stream", &[], b"").answer();
-    is_error(&answer, 503, "TooManyStreamsError", "There are too many streams");
+    is_error(&answer, 503, "TooManyStreamsError", "There are too many streams: at most 1");
     assert!(answer.get("retry-after").is_some());
     // A record makes room.
     stream.error("").assert(200);
@@ -45,7 +45,7 @@ fn json_has_a_limit() {
         ] {
             let mut client = server.client();
             let answer = client.request(&format!("POST {path}"), &[framing]).send(body).answer();
-            is_error(&answer, 413, "BodyTooLargeError", "The JSON is too large");
+            is_error(&answer, 413, "BodyTooLargeError", "The JSON is too large: at most 100 bytes");
         }
     }
     server.client().post("/stream", &[], &[b" ".repeat(98), b"{}".to_vec()].concat()).answer().assert(201);
@@ -57,7 +57,7 @@ fn a_stream_has_a_limit() {
         let server = start_with(Setup { tls, threads: 2 }, |c| c.body = 1000);
         let stream = Stream::new(&server);
         let answer = stream.put("Content-Length: 1001").answer();
-        is_error(&answer, 413, "BodyTooLargeError", "The stream is too large");
+        is_error(&answer, 413, "BodyTooLargeError", "The stream is too large: at most 1000 bytes");
         // The place is still free; a chunked one shows it only on its way.
         let mut receiver = stream.get();
         let mut source = stream.put("Transfer-Encoding: chunked");
@@ -68,7 +68,7 @@ fn a_stream_has_a_limit() {
             got += receiver.next_chunk().expect("a chunk").expect("data").len();
         }
         source.chunk(b"yz");
-        is_error(&source.answer(), 413, "BodyTooLargeError", "The stream is too large");
+        is_error(&source.answer(), 413, "BodyTooLargeError", "The stream is too large: at most 1000 bytes");
         assert!(receiver.body(&head).is_ok_and(|rest| rest.is_empty()));
         stream.becomes("SRC_ERROR");
         // Just as much as is allowed.

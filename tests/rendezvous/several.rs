@@ -46,7 +46,7 @@ pub(crate) fn one_of_three_is_lost(setup: Setup) {
     let heads: Vec<Answer> = receivers.iter_mut().map(Client::head).collect();
     let lost = receivers.pop().expect("three");
     // Its end is noticed when it is sent something; the others get everything.
-    server.ended(|| {
+    server.left(|| {
         lost.leave();
         for _ in 0..20 {
             source.chunk(b"more");
@@ -65,7 +65,7 @@ pub(crate) fn one_that_left_makes_room(setup: Setup) {
     let stream = Stream::with(&server, "?n=2", "");
     let gone = stream.get();
     let mut first = stream.get();
-    server.ended(|| gone.leave());
+    server.left(|| gone.leave());
     stream.is("DST_CONNECTED");
     let mut source = stream.put_all(b"hello");
     assert!(first.is_silent(MOMENT));
@@ -80,7 +80,7 @@ pub(crate) fn a_source_that_left_is_told_of(setup: Setup) {
     let stream = Stream::with(&server, "?n=2", "");
     let mut first = stream.get();
     let source = stream.put("Content-Length: 5");
-    server.ended(|| source.leave());
+    server.left(|| source.leave());
     is_fault(&first.answer(), SOURCE_CLOSED);
     not_found(&stream.get().answer());
     stream.is("SRC_DISCONNECTED");

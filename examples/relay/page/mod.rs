@@ -26,6 +26,9 @@ use uncork::{Action, Request, Response};
 
 use self::document::Document;
 
+/// Everything it answers.
+pub(crate) const PATHS: &[&str] = &["/", "/qr", "/favicon.svg", "/robots.txt"];
+
 /// What the page has to know of the services beside it.
 #[derive(Clone, Debug)]
 pub(crate) struct PageConfig {

@@ -9,7 +9,7 @@ use uncork::{
 };
 
 use super::{
-    faults::{Fault, JSON_TOO_LARGE, UNSPECIFIED},
+    faults::{Fault, UNSPECIFIED, json_too_large},
     json::Json,
 };
 
@@ -180,7 +180,7 @@ where
 {
     fn data(&mut self, chunk: &[u8]) -> Take {
         if chunk.len() > self.limit - self.bytes.len() {
-            return Take::Stop((self.dress)(JSON_TOO_LARGE.response()).into());
+            return Take::Stop((self.dress)(json_too_large(self.limit).response()).into());
         }
         self.bytes.extend_from_slice(chunk);
         Take::All

@@ -41,14 +41,38 @@ pub(super) const UNSPECIFIED: Fault = fault(400, "Error", "The other side encoun
 // Our own: the original has no limits.
 pub(super) const NO_RANDOM: Fault = fault(500, "InternalError", "The system gives no random numbers");
 pub(super) const STOPPING: Fault = fault(503, "ServerStoppingError", "The server is stopping");
-pub(super) const JSON_TOO_LARGE: Fault = fault(413, "BodyTooLargeError", "The JSON is too large");
-pub(super) const STREAM_TOO_LARGE: Fault = fault(413, "BodyTooLargeError", "The stream is too large");
-pub(super) const TOO_MANY: Fault = fault(503, "TooManyStreamsError", "There are too many streams");
-pub(super) const TOO_MANY_OF_ADDRESS: Fault =
-    fault(429, "TooManyStreamsError", "There are too many streams of this address");
-pub(super) const TOO_FAST: Fault = fault(429, "RateLimitError", "Streams are created too fast");
 pub(super) const CROWDED: Fault = fault(429, "RateLimitError", "Too many addresses create streams");
 pub(super) const SERVICE_WORKER: Fault = fault(400, "BadRequestError", "A stream cannot be a service worker");
+
+// Those of a limit that can be set name it.
+
+pub(super) fn json_too_large(most: usize) -> Fault {
+    limit(413, "BodyTooLargeError", format!("The JSON is too large: at most {most} bytes"))
+}
+
+pub(super) fn stream_too_large(most: u64) -> Fault {
+    limit(413, "BodyTooLargeError", format!("The stream is too large: at most {most} bytes"))
+}
+
+pub(super) fn too_many(most: usize) -> Fault {
+    limit(503, "TooManyStreamsError", format!("There are too many streams: at most {most}"))
+}
+
+pub(super) fn too_many_fields(most: usize) -> Fault {
+    limit(503, "TooManyStreamsError", format!("The fields of all streams are too large: at most {most} bytes of JSON"))
+}
+
+pub(super) fn too_many_of_address(most: usize) -> Fault {
+    limit(429, "TooManyStreamsError", format!("There are too many streams of this address: at most {most}"))
+}
+
+pub(super) fn too_fast(per_minute: u32) -> Fault {
+    limit(429, "RateLimitError", format!("Streams are created too fast: at most {per_minute} a minute"))
+}
+
+fn limit(status: u16, name: &'static str, message: String) -> Fault {
+    Fault { status, name: name.into(), message: message.into() }
+}
 
 impl Fault {
     pub(super) fn invalid_body(message: impl Into<Cow<'static, str>>) -> Self {

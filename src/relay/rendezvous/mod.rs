@@ -17,6 +17,8 @@
 //! | `json`, `body` | what clients send; header fields are checked here |
 //! | `neutral` | what creators may not say in this origin's name |
 //! | `stream` | one stream: every transition, and who is told what |
+//! | `place` | which path names what |
+//! | `meet` | requests that wait for each other |
 //! | `state` | all streams; when something is to be done about each |
 //! | `transfer` | a body on its way |
 //! | here | which request is answered how |
@@ -36,29 +38,30 @@ mod body;
 mod config;
 mod faults;
 mod json;
+mod meet;
 mod neutral;
+mod place;
 mod state;
 mod stream;
 mod transfer;
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use uncork::{Action, End, Handler, Moment, Request, RequestId, Response, h1::Headers};
+use uncork::{Action, Handler, Moment, Request, Response};
 
 pub use self::config::RendezvousConfig;
 use self::{
     body::{Collect, Wish},
     faults::Fault,
-    state::{Full, Id, Order, State},
-    stream::{Receiver, Seat, Source, Stream},
-    transfer::{Doorman, Inlets},
+    place::Place,
+    state::{Id, Order, State},
+    stream::{Receiver, Source},
 };
 use super::{
-    addresses::Refused,
     config::InvalidConfig,
     wire::{Face, parameter, retry_after},
 };
@@ -88,46 +91,6 @@ struct Shared {
 enum Side {
     Source,
     Destination,
-}
-
-/// What a path names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place<'a> {
-    Ping,
-    Streams,
-    Stream(&'a str),
-    Error(&'a str),
-    Status(&'a str),
-}
-
-impl<'a> Place<'a> {
-    /// Of a path below the base. One slash at its end is ignored.
-    fn of(path: &'a str) -> Option<Self> {
-        let path = path.strip_suffix('/').unwrap_or(path);
-        let rest = match path {
-            "/ping" => return Some(Self::Ping),
-            "/stream" => return Some(Self::Streams),
-            _ => path.strip_prefix("/stream/")?,
-        };
-        let (id, what) = rest.split_once('/').map_or((rest, None), |(id, what)| (id, Some(what)));
-        if id.is_empty() || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
-            return None;
-        }
-        match what {
-            None => Some(Self::Stream(id)),
-            Some("error") => Some(Self::Error(id)),
-            Some("status") => Some(Self::Status(id)),
-            Some(_) => None,
-        }
-    }
-
-    fn allow(self) -> &'static str {
-        match self {
-            Self::Ping | Self::Status(_) => "GET",
-            Self::Streams | Self::Error(_) => "POST",
-            Self::Stream(_) => "GET, PUT",
-        }
-    }
 }
 
 /// How many streams there are.
@@ -256,7 +219,7 @@ impl Rendezvous {
             let refused = match side {
                 Side::Source => stream
                     .refuses_source()
-                    .or_else(|| length.is_some_and(|n| n > config.body).then_some(faults::STREAM_TOO_LARGE)),
+                    .or_else(|| length.is_some_and(|n| n > config.body).then(|| faults::stream_too_large(config.body))),
                 Side::Destination => stream.refuses_receiver(),
             };
             if let Some(fault) = refused {
@@ -308,7 +271,7 @@ impl Rendezvous {
             return then(&[]).into();
         }
         if req.content_length().is_some_and(|n| n > limit as u64) {
-            return faults::JSON_TOO_LARGE.response().into();
+            return faults::json_too_large(limit).response().into();
         }
         let (shared, face) = (self.shared.clone(), face.clone());
         Action::Receive(Box::new(Collect {
@@ -345,103 +308,6 @@ impl Handler for Rendezvous {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn create(&self, order: Order, now: Moment) -> Response {
-        let id = match Id::generate() {
-            Ok(id) => id,
-            Err(error) => {
-                log::error!(target: "uncork::relay", "the system gives no random bytes: {error}");
-                return faults::NO_RANDOM.response();
-            }
-        };
-        let created = self.lock().create(id, order, &self.config, now);
-        let (fault, after) = match created {
-            Ok(()) => return faults::json(201, format!("{{\"stream\":\"{id}\"}}")),
-            Err(Full::Streams) => (faults::TOO_MANY, self.config.ttl),
-            Err(Full::Address(Refused::TooMany)) => (faults::TOO_MANY_OF_ADDRESS, self.config.ttl),
-            Err(Full::Address(Refused::TooFast(after))) => (faults::TOO_FAST, after),
-            Err(Full::Address(Refused::Crowded)) => (faults::CROWDED, SOON),
-        };
-        fault.response().header("Retry-After", retry_after(after))
-    }
-
-    /// Has a request wait for the others.
-    fn seat(self: &Arc<Self>, req: &mut Request<'_>, id: Id, side: Side, face: &Face, left: Duration) -> Seat {
-        let request = req.id();
-        let shared = self.clone();
-        req.on_end(move |end| shared.ended(id, side, request, end));
-        let ticket = req.ticket();
-        let (shared, its_face) = (self.clone(), face.clone());
-        ticket.fallback(left, move |now| shared.expired(id, &its_face, now));
-        if side == Side::Source && req.expects_continue() {
-            ticket.inform(100, Headers::new());
-        }
-        Seat { id: request, ticket, face: face.clone() }
-    }
-
-    /// Starts the stream, if everybody is there.
-    fn start(self: &Arc<Self>, id: Id, stream: &mut Stream, now: Moment) {
-        let Some((source, receivers)) = stream.start() else { return };
-        for seat in receivers.chain([&source.seat]) {
-            // In place of the time to meet.
-            let (shared, face) = (self.clone(), seat.face.clone());
-            seat.ticket.fallback(self.config.lifetime, move |now| shared.outlived(id, &face, now));
-        }
-        if source.length == Some(0) {
-            stream.begin(true, &self.config, now);
-            return;
-        }
-        let too_large = source.seat.face.dress(faults::STREAM_TOO_LARGE.response().close(), &self.config);
-        // If it has left meanwhile, its end is on its way.
-        let _ = source.seat.ticket.receive(Doorman { shared: self.clone(), id, too_large: Some(too_large) });
-    }
-
-    /// The source's first byte is there, or its end.
-    fn begin(&self, id: Id, empty: bool) -> Option<Inlets> {
-        let mut state = self.lock();
-        let now = state.latest()?;
-        state.with(id, &self.config, now, |stream| stream.begin(empty, &self.config, now))?
-    }
-
-    fn post(&self, id: Id, fault: Fault, now: Moment) -> Response {
-        match self.lock().with(id, &self.config, now, |stream| stream.post(fault, &self.config, now)) {
-            Some(true) => Response::new(200),
-            Some(false) => faults::STARTED.response(),
-            None => faults::NOT_FOUND.response(),
-        }
-    }
-
-    /// Nobody came in time. Runs on the request's loop; its return value answers.
-    fn expired(&self, id: Id, face: &Face, now: Moment) -> Response {
-        self.lock().with(id, &self.config, now, |stream| match stream.is_waiting() {
-            true => stream.expire(&self.config, now),
-            // Everybody came in this very moment: this request has its answer all the same.
-            false => stream.outlive(&self.config, now),
-        });
-        face.dress(faults::TIMED_OUT.response(), &self.config)
-    }
-
-    /// The stream has run for longer than any may.
-    fn outlived(&self, id: Id, face: &Face, now: Moment) -> Response {
-        self.lock().with(id, &self.config, now, |stream| stream.outlive(&self.config, now));
-        face.dress(faults::STREAM_ERROR.response().close(), &self.config)
-    }
-
-    /// A request is over, however it ended.
-    fn ended(&self, id: Id, side: Side, request: RequestId, end: &End) {
-        let mut state = self.lock();
-        let now = state.at(end.now);
-        state.with(id, &self.config, now, |stream| match side {
-            Side::Source => stream.source_ended(request, end.why, &self.config, now),
-            Side::Destination => stream.receiver_ended(request, end.why, &self.config, now),
-        });
-    }
-}
-
 fn wants_strict(req: &Request<'_>) -> bool {
     parameter(req, "strict") == Some("1")
 }
@@ -453,33 +319,6 @@ fn stopping() -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn paths() {
-        for (path, place) in [
-            ("/ping", Some(Place::Ping)),
-            ("/ping/", Some(Place::Ping)),
-            ("/ping//", None),
-            ("/stream", Some(Place::Streams)),
-            ("/stream/", Some(Place::Streams)),
-            ("/stream//", None),
-            ("/streams", None),
-            ("/stream/a_b-C9", Some(Place::Stream("a_b-C9"))),
-            ("/stream/a/", Some(Place::Stream("a"))),
-            ("/stream/a.b", None),
-            ("/stream/%61", None),
-            ("/stream/a/error", Some(Place::Error("a"))),
-            ("/stream/a/error/", Some(Place::Error("a"))),
-            ("/stream/a/status", Some(Place::Status("a"))),
-            ("/stream/a/status/x", None),
-            ("/stream/a/other", None),
-            ("/stream//error", None),
-            ("/", None),
-            ("", None),
-        ] {
-            assert_eq!(Place::of(path), place, "{path}");
-        }
-    }
 
     #[test]
     fn it_serves_what_is_under_its_base() {

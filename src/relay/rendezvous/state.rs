@@ -62,8 +62,10 @@ pub(super) struct Order {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Full {
     Address(Refused),
-    /// There are too many in all, or they weigh too much.
+    /// There are too many in all.
     Streams,
+    /// The fields they were created with are too large together.
+    Fields,
 }
 
 pub(super) struct State {
@@ -151,8 +153,13 @@ impl State {
         self.sweep(config, now);
         let weight = order.wish.weight();
         // The oldest records go, if that makes room.
-        while self.streams.len() >= config.streams || self.weight.saturating_add(weight) > config.json_total {
-            let Some((_, oldest)) = self.records.pop_first() else { return Err(Full::Streams) };
+        loop {
+            let full = match self.weight.saturating_add(weight) > config.json_total {
+                _ if self.streams.len() >= config.streams => Full::Streams,
+                true => Full::Fields,
+                false => break,
+            };
+            let Some((_, oldest)) = self.records.pop_first() else { return Err(full) };
             self.remove(oldest);
         }
         if let Some(ip) = order.owner {
@@ -333,7 +340,7 @@ mod tests {
         let config = RendezvousConfig { json_total: 5000, ..RendezvousConfig::default() };
         let (mut state, now) = (State::new(&config), start());
         assert!(create(&mut state, &config, &body, now).is_ok() && create(&mut state, &config, &body, now).is_ok());
-        assert_eq!(create(&mut state, &config, &body, now), Err(Full::Streams));
+        assert_eq!(create(&mut state, &config, &body, now), Err(Full::Fields));
         assert!(create(&mut state, &config, "", now).is_ok());
         assert!(create(&mut state, &config, &body, later(now, 60)).is_ok());
         state.sweep(&config, later(now, 1000));

@@ -195,9 +195,17 @@ impl SessionRelay {
                 .header("X-Type", if secure { "secure" } else { "basic" })
                 .header("Set-Cookie", cookie)
                 .header("Cache-Control", "no-store"),
-            Err(Full::Sessions) => busy(503, "there are too many sessions", LATER),
-            Err(Full::Address(Refused::TooMany)) => busy(429, "there are too many sessions of this address", LATER),
-            Err(Full::Address(Refused::TooFast(after))) => busy(429, "sessions are allocated too fast", after),
+            Err(Full::Sessions) => {
+                busy(503, format!("there are too many sessions: at most {}", config.sessions), LATER)
+            }
+            Err(Full::Address(Refused::TooMany)) => {
+                let most = config.sessions_per_address;
+                busy(429, format!("there are too many sessions of this address: at most {most}"), LATER)
+            }
+            Err(Full::Address(Refused::TooFast(after))) => {
+                let most = config.allocations_per_minute;
+                busy(429, format!("sessions are allocated too fast: at most {most} a minute"), after)
+            }
             Err(Full::Address(Refused::Crowded)) => busy(429, "too many addresses allocate sessions", SOON),
         }
     }
@@ -231,7 +239,7 @@ impl SessionRelay {
             Role::Send => return text(409, "there can be only one sender at a time").into(),
         }
         if role == Role::Send && req.content_length().is_some_and(|n| n > config.body) {
-            return transfer::too_large().into();
+            return transfer::too_large(config).into();
         }
 
         let place = Place { key, side, role, id: req.id() };

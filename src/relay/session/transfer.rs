@@ -70,7 +70,7 @@ fn receive(ticket: &Ticket, face: &Face, body: MessageBody, mut inlet: PipeIn, c
         MessageBody::None | MessageBody::Length(_) => ticket.receive(inlet),
         MessageBody::Chunked => {
             inlet.on_room(ticket.waker());
-            let too_large = face.dress(too_large(), config);
+            let too_large = face.dress(too_large(config), config);
             ticket.receive(Metered { inlet, left: config.body, too_large: Some(too_large) })
         }
     };
@@ -94,8 +94,8 @@ impl Transfer {
     }
 }
 
-pub(super) fn too_large() -> Response {
-    wire::text(413, "the message is too large").close()
+pub(super) fn too_large(config: &SessionConfig) -> Response {
+    wire::text(413, format!("the message is too large: at most {} bytes", config.body)).close()
 }
 
 /// What somebody else has sent is of the type he says, but nothing a browser should run in this origin's name, or

@@ -6,7 +6,7 @@ use std::{
 };
 
 use subtle::ConstantTimeEq;
-use uncork::{Request, Response, h1::HeadersRef};
+use uncork::{Body, Request, Response, h1::HeadersRef};
 
 pub(super) use super::super::wire::Face;
 use super::super::wire::{Manners, parameter, retry_after};
@@ -85,12 +85,12 @@ impl Manners for SessionConfig {
 }
 
 /// A status and a few words.
-pub(super) fn text(status: u16, words: &'static str) -> Response {
+pub(super) fn text(status: u16, words: impl Into<Body>) -> Response {
     Response::new(status).header("Content-Type", "text/plain").body(words)
 }
 
 /// The same, and when it is worth trying again.
-pub(super) fn busy(status: u16, words: &'static str, after: Duration) -> Response {
+pub(super) fn busy(status: u16, words: impl Into<Body>, after: Duration) -> Response {
     text(status, words).header("Retry-After", retry_after(after))
 }
 

@@ -10,10 +10,17 @@
 //!
 //! | file | knows |
 //! |---|---|
+//! | `proxy` | P: clients, origins, and what leads from one to the other |
+//! | `head` | heads between HTTP/1.1 and HTTP/2 |
 //! | `wire` | how the `h2` crate runs on an upgraded connection |
+//! | `spdy` | SPDY/3.1, which programs of 2014 speak instead |
 //! | `wakes` | which of a connection's streams are to be looked at again |
 
-#![expect(dead_code, reason = "the proxy and the origin are being built on it")]
-
+mod head;
+mod proxy;
+#[cfg(feature = "spdy")]
+pub(crate) mod spdy;
 mod wakes;
 mod wire;
+
+pub use proxy::{Balance, Credential, LinkInfo, Origins, Proxy, ProxyConfig, ProxyCounts, Public, Trusted};

@@ -67,6 +67,7 @@ pub(super) struct Pump {
     woken: Vec<usize>,
     /// h2 is done: what is left is sent, then the connection ends.
     over: bool,
+    received: u64,
 }
 
 /// How it goes on after a step.
@@ -84,7 +85,8 @@ pub(super) enum Step {
 pub(super) fn wire(wakes: &Wakes) -> (Pump, Wire) {
     let buffers = Arc::new(Mutex::new(Buffers::new()));
     let waker = wakes.waker(CONNECTION);
-    let pump = Pump { buffers: buffers.clone(), wakes: wakes.clone(), waker, woken: Vec::new(), over: false };
+    let pump =
+        Pump { buffers: buffers.clone(), wakes: wakes.clone(), waker, woken: Vec::new(), over: false, received: 0 };
     (pump, Wire(buffers))
 }
 
@@ -143,12 +145,18 @@ impl Pump {
         }
     }
 
+    /// Bytes received so far.
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
     /// Takes what came in. Whether that changed anything.
-    fn fill(&self, rx: &mut Rx<'_>) -> bool {
+    fn fill(&mut self, rx: &mut Rx<'_>) -> bool {
         let mut buffers = lock(&self.buffers);
         let before = buffers.end;
         let n = buffers.fill(rx.bytes(), rx.end());
         rx.consume(n);
+        self.received += n as u64;
         n > 0 || buffers.end != before
     }
 

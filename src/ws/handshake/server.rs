@@ -133,6 +133,11 @@ impl Accept {
         self.origin.as_deref()
     }
 
+    /// What `Sec-WebSocket-Accept` has to say: for who answers the handshake himself, and lets somebody else speak.
+    pub fn value(&self) -> &str {
+        &self.answer
+    }
+
     /// The sub-protocols the client offers, in its order of preference.
     pub fn protocols(&self) -> impl Iterator<Item = &str> {
         self.protocols.iter().map(String::as_str)

@@ -1,5 +1,6 @@
-//! One stream: who waits, what moves, how it ended. Every transition is in this file. Nothing in here locks, reads a
-//! clock or calls application code; under the rendezvous' lock, tickets are only spoken to.
+//! One stream: who waits, what moves, how it ended. Every transition is in this file; beside it are what a stream's end is
+//! called (`outcome`), what both sides are answered if all goes well (`answer`), and what is told of it (`status`).
+//! Nothing in here locks, reads a clock or calls application code; under the rendezvous' lock, tickets are only spoken to.
 //!
 //! ```text
 //!             everybody there          first byte            last receiver's end
@@ -12,6 +13,10 @@
 //! The receivers' answers begin with the first byte (or the end) of the source: until then there is still a way to
 //! tell them that it failed.
 
+mod answer;
+mod outcome;
+mod status;
+
 use std::{
     net::IpAddr,
     sync::{
@@ -21,65 +26,16 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use uncork::{Action, Ended, Moment, Moved, RequestId, Response, Ticket, h1::Headers, pipe};
+use uncork::{Ended, Moment, Moved, RequestId, Response, Ticket, pipe};
 
+use self::outcome::Outcome;
 use super::{
     super::wire::Face,
     RendezvousConfig,
-    body::{Fields, Wish},
+    body::Wish,
     faults::{self, Fault},
-    neutral,
-    transfer::{Exact, Inlets},
+    transfer::Inlets,
 };
-
-/// How a stream ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Finished,
-    SourceClosed,
-    SourceFailed,
-    DestinationClosed,
-    DestinationFailed,
-    NobodyCame,
-    NoSource,
-    NoDestination,
-    ClientError,
-}
-
-impl Outcome {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Finished => "FINISHED",
-            Self::SourceClosed => "SRC_DISCONNECTED",
-            Self::SourceFailed => "SRC_ERROR",
-            Self::DestinationClosed => "DST_DISCONNECTED",
-            Self::DestinationFailed => "DST_ERROR",
-            Self::NobodyCame => "TIMEOUT_NO_SRC_NO_DST",
-            Self::NoSource => "TIMEOUT_NO_SRC",
-            Self::NoDestination => "TIMEOUT_NO_DST",
-            Self::ClientError => "CLIENT_ERROR",
-        }
-    }
-
-    /// What `/status` says of it, and the other side is told.
-    fn fault(self) -> Option<Fault> {
-        Some(match self {
-            Self::SourceClosed => faults::SOURCE_CLOSED,
-            Self::SourceFailed => faults::SOURCE_ERROR,
-            Self::DestinationClosed => faults::DESTINATION_CLOSED,
-            Self::DestinationFailed => faults::DESTINATION_ERROR,
-            _ => return None,
-        })
-    }
-
-    fn of_source(why: Ended) -> Self {
-        if why == Ended::PeerLeft { Self::SourceClosed } else { Self::SourceFailed }
-    }
-
-    fn of_destination(why: Ended) -> Self {
-        if why == Ended::PeerLeft { Self::DestinationClosed } else { Self::DestinationFailed }
-    }
-}
 
 /// When something is to be done about a stream, if nobody comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,48 +180,6 @@ impl Stream {
         self.expires.saturating_duration_since(now.mono)
     }
 
-    pub(super) fn state(&self) -> &'static str {
-        match &self.life {
-            Life::Waiting if self.source.is_some() => "SRC_CONNECTED",
-            Life::Waiting if !self.receivers.is_empty() => "DST_CONNECTED",
-            Life::Waiting => "CREATED",
-            Life::Meeting | Life::Streaming(_) => "STREAMING",
-            Life::Over { outcome, .. } => outcome.name(),
-        }
-    }
-
-    pub(super) fn bytes(&self) -> u64 {
-        self.moved.iter().map(Moved::taken_out).max().unwrap_or(0)
-    }
-
-    /// The object of `/status`.
-    pub(super) fn status(&self, id: &str) -> String {
-        use std::fmt::Write;
-        let mut json = format!("{{\"id\":\"{id}\",\"created_at\":\"{}\"", iso_8601(self.created.wall));
-        let over = match &self.life {
-            Life::Over { outcome, at, .. } => Some((outcome, at)),
-            _ => None,
-        };
-        let mut add = |what: std::fmt::Arguments<'_>| {
-            // Into a string: it cannot fail.
-            let _ = json.write_fmt(what);
-        };
-        if let Some((_, at)) = over {
-            add(format_args!(",\"deactivated_at\":\"{}\"", iso_8601(*at)));
-        }
-        add(format_args!(",\"state\":\"{}\",\"active\":{}", self.state(), over.is_none()));
-        if let Some(fault) = over.and_then(|(outcome, _)| outcome.fault()) {
-            add(format_args!(",\"error\":{}", fault.json()));
-        }
-        for (name, fields) in [("download", &self.wish.download), ("upload", &self.wish.upload)] {
-            if let Some(fields) = fields {
-                add(format_args!(",\"{name}_headers\":{}", fields.json));
-            }
-        }
-        add(format_args!(",\"bytes_transferred\":{}}}", self.bytes()));
-        json
-    }
-
     // Who comes.
 
     /// One who waits and is answered or gone has left, even if its loop has not told us yet.
@@ -328,32 +242,15 @@ impl Stream {
         let length = if empty { Some(0) } else { self.source.as_ref()?.length };
         let (whole, misfit) = (Arc::new(AtomicBool::new(empty)), Arc::<AtomicBool>::default());
         let (mut receivers, mut inlets, mut moved, mut lost) = (Vec::new(), Vec::new(), Vec::new(), None);
-        for Receiver { seat, strict } in std::mem::take(&mut self.receivers) {
-            let (mut inlet, mut outlet) = pipe(config.pipe);
+        for receiver in std::mem::take(&mut self.receivers) {
+            let (mut inlet, outlet) = pipe(config.pipe);
             if let Some(source) = &self.source {
                 inlet.on_room(source.seat.ticket.waker());
             }
             let counters = inlet.moved();
-            let declared = self.wish.download.as_ref().and_then(|fields| fields.length);
-            let action: Action = match (declared, length) {
-                (None | Some(0), Some(0)) => self.download(Response::new(200), &seat.face, config).into(),
-                // The length is not kept, and cannot even be begun with.
-                (Some(0), _) => {
-                    misfit.store(true, Ordering::Release);
-                    Action::Abort
-                }
-                (Some(declared), length) if length != Some(declared) => {
-                    outlet.on_data(seat.ticket.waker());
-                    let body = Response::stream(Exact::new(outlet, declared, misfit.clone())).length(declared);
-                    self.download(body, &seat.face, config).into()
-                }
-                (_, length) => {
-                    let strict = strict || self.strict || config.strict;
-                    let outlet = if strict { outlet } else { outlet.clean_when_cut() };
-                    self.download(Response::stream(outlet).length(length), &seat.face, config).into()
-                }
-            };
-            match seat.ticket.respond(action) {
+            let answer = self.download(&receiver, outlet, length, &misfit, config);
+            let Receiver { seat, .. } = receiver;
+            match seat.ticket.respond(answer) {
                 Ok(()) => {
                     receivers.push(seat.id);
                     inlets.push(inlet);
@@ -373,12 +270,6 @@ impl Stream {
             return None;
         }
         Some(Inlets { inlets, whole, known: self.source.as_ref()?.length.is_some() })
-    }
-
-    /// The answer to GET.
-    fn download(&self, response: Response, face: &Face, config: &RendezvousConfig) -> Response {
-        let fields = if config.neutral { neutral::download } else { with };
-        face.dress(wished(response, self.wish.download.as_ref(), fields), config)
     }
 
     // How it ends.
@@ -504,10 +395,7 @@ impl Stream {
         let told = |response: Response| if begun { response.close() } else { response };
         if let Some(Source { seat, .. }) = self.source.take() {
             let response = match outcome {
-                Outcome::Finished => {
-                    let fields = if config.neutral { neutral::upload } else { with };
-                    wished(Response::new(200), self.wish.upload.as_ref(), fields)
-                }
+                Outcome::Finished => self.thanks(config),
                 _ => told(fault.response()),
             };
             seat.tell(response, config);
@@ -516,53 +404,5 @@ impl Stream {
             seat.tell(told(fault.response()), config);
         }
         self.end(outcome, now, config.record, None);
-    }
-}
-
-/// Adds the fields a client asked for, as they are.
-fn with(response: Response, fields: &Headers) -> Response {
-    fields.iter().fold(response, |response, (name, value)| response.header(name, value))
-}
-
-/// Adds what a client asked for; unless it said otherwise, the connection ends with the answer.
-fn wished(response: Response, fields: Option<&Fields>, add: fn(Response, &Headers) -> Response) -> Response {
-    let none = Headers::new();
-    let response = add(response, fields.map_or(&none, |fields| &fields.headers));
-    if fields.is_some_and(|fields| fields.keep_alive) { response } else { response.close() }
-}
-
-/// `2026-11-20T19:41:53.000Z`
-fn iso_8601(at: SystemTime) -> String {
-    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    // Years begin in March here, so that the leap day is their last; 400 of them have 146,097 days.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (year, month) = (era * 400 + year + u64::from(month >= 10), if month < 10 { month + 3 } else { month - 9 });
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_date_is_iso_8601() {
-        for (millis, want) in [
-            (0, "1970-01-01T00:00:00.000Z"),
-            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
-            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
-            (951_868_800_000, "2000-03-01T00:00:00.000Z"),
-            (1_795_203_713_007, "2026-11-20T19:41:53.007Z"),
-            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
-            (4_102_444_799_000, "2099-12-31T23:59:59.000Z"),
-        ] {
-            assert_eq!(iso_8601(SystemTime::UNIX_EPOCH + Duration::from_millis(millis)), want);
-        }
     }
 }

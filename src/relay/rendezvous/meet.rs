@@ -1,0 +1,130 @@
+//! Requests that wait for each other: how they take their seats, and what happens when time is over, a side has left, or
+//! everybody is there. Everything here takes the lock itself, unless it is given a stream.
+
+use std::{
+    sync::{Arc, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use uncork::{End, Moment, Request, RequestId, Response, h1::Headers};
+
+use super::{
+    super::{
+        addresses::Refused,
+        wire::{Face, retry_after},
+    },
+    SOON, Shared, Side,
+    faults::{self, Fault},
+    state::{Full, Id, Order, State},
+    stream::{Seat, Stream},
+    transfer::{Doorman, Inlets},
+};
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn create(&self, order: Order, now: Moment) -> Response {
+        let id = match Id::generate() {
+            Ok(id) => id,
+            Err(error) => {
+                log::error!(target: "uncork::relay", "the system gives no random bytes: {error}");
+                return faults::NO_RANDOM.response();
+            }
+        };
+        let config = &self.config;
+        let created = self.lock().create(id, order, config, now);
+        let (fault, after) = match created {
+            Ok(()) => return faults::json(201, format!("{{\"stream\":\"{id}\"}}")),
+            Err(Full::Streams) => (faults::too_many(config.streams), config.ttl),
+            Err(Full::Fields) => (faults::too_many_fields(config.json_total), config.ttl),
+            Err(Full::Address(Refused::TooMany)) => {
+                (faults::too_many_of_address(config.streams_per_address), config.ttl)
+            }
+            Err(Full::Address(Refused::TooFast(after))) => (faults::too_fast(config.creations_per_minute), after),
+            Err(Full::Address(Refused::Crowded)) => (faults::CROWDED, SOON),
+        };
+        fault.response().header("Retry-After", retry_after(after))
+    }
+
+    /// Has a request wait for the others.
+    pub(super) fn seat(
+        self: &Arc<Self>,
+        req: &mut Request<'_>,
+        id: Id,
+        side: Side,
+        face: &Face,
+        left: Duration,
+    ) -> Seat {
+        let request = req.id();
+        let shared = self.clone();
+        req.on_end(move |end| shared.ended(id, side, request, end));
+        let ticket = req.ticket();
+        let (shared, its_face) = (self.clone(), face.clone());
+        ticket.fallback(left, move |now| shared.expired(id, &its_face, now));
+        if side == Side::Source && req.expects_continue() {
+            ticket.inform(100, Headers::new());
+        }
+        Seat { id: request, ticket, face: face.clone() }
+    }
+
+    /// Starts the stream, if everybody is there.
+    pub(super) fn start(self: &Arc<Self>, id: Id, stream: &mut Stream, now: Moment) {
+        let Some((source, receivers)) = stream.start() else { return };
+        for seat in receivers.chain([&source.seat]) {
+            // In place of the time to meet.
+            let (shared, face) = (self.clone(), seat.face.clone());
+            seat.ticket.fallback(self.config.lifetime, move |now| shared.outlived(id, &face, now));
+        }
+        if source.length == Some(0) {
+            stream.begin(true, &self.config, now);
+            return;
+        }
+        let too_large =
+            source.seat.face.dress(faults::stream_too_large(self.config.body).response().close(), &self.config);
+        // If it has left meanwhile, its end is on its way.
+        let _ = source.seat.ticket.receive(Doorman { shared: self.clone(), id, too_large: Some(too_large) });
+    }
+
+    /// The source's first byte is there, or its end.
+    pub(super) fn begin(&self, id: Id, empty: bool) -> Option<Inlets> {
+        let mut state = self.lock();
+        let now = state.latest()?;
+        state.with(id, &self.config, now, |stream| stream.begin(empty, &self.config, now))?
+    }
+
+    pub(super) fn post(&self, id: Id, fault: Fault, now: Moment) -> Response {
+        match self.lock().with(id, &self.config, now, |stream| stream.post(fault, &self.config, now)) {
+            Some(true) => Response::new(200),
+            Some(false) => faults::STARTED.response(),
+            None => faults::NOT_FOUND.response(),
+        }
+    }
+
+    /// Nobody came in time. Runs on the request's loop; its return value answers.
+    pub(super) fn expired(&self, id: Id, face: &Face, now: Moment) -> Response {
+        self.lock().with(id, &self.config, now, |stream| match stream.is_waiting() {
+            true => stream.expire(&self.config, now),
+            // Everybody came in this very moment: this request has its answer all the same.
+            false => stream.outlive(&self.config, now),
+        });
+        face.dress(faults::TIMED_OUT.response(), &self.config)
+    }
+
+    /// The stream has run for longer than any may.
+    pub(super) fn outlived(&self, id: Id, face: &Face, now: Moment) -> Response {
+        self.lock().with(id, &self.config, now, |stream| stream.outlive(&self.config, now));
+        face.dress(faults::STREAM_ERROR.response().close(), &self.config)
+    }
+
+    /// A request is over, however it ended.
+    pub(super) fn ended(&self, id: Id, side: Side, request: RequestId, end: &End) {
+        let mut state = self.lock();
+        let now = state.at(end.now);
+        state.with(id, &self.config, now, |stream| match side {
+            Side::Source => stream.source_ended(request, end.why, &self.config, now),
+            Side::Destination => stream.receiver_ended(request, end.why, &self.config, now),
+        });
+    }
+}

@@ -1,0 +1,65 @@
+//! What both sides of a stream are answered if all goes well: the receivers its bytes, the source that they have gone.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use uncork::{Action, PipeOut, Response, h1::Headers};
+
+use super::{
+    super::{RendezvousConfig, body::Fields, neutral, transfer::Exact},
+    Receiver, Stream,
+};
+
+impl Stream {
+    /// The answer to GET: what comes out of the pipe, which is of that length, if it is known. `misfit` is set if another
+    /// one was declared.
+    pub(super) fn download(
+        &self,
+        receiver: &Receiver,
+        mut outlet: PipeOut,
+        length: Option<u64>,
+        misfit: &Arc<AtomicBool>,
+        config: &RendezvousConfig,
+    ) -> Action {
+        let declared = self.wish.download.as_ref().and_then(|fields| fields.length);
+        let body = match (declared, length) {
+            (None | Some(0), Some(0)) => Response::new(200),
+            // The length is not kept, and cannot even be begun with.
+            (Some(0), _) => {
+                misfit.store(true, Ordering::Release);
+                return Action::Abort;
+            }
+            (Some(declared), length) if length != Some(declared) => {
+                outlet.on_data(receiver.seat.ticket.waker());
+                Response::stream(Exact::new(outlet, declared, misfit.clone())).length(declared)
+            }
+            (_, length) => {
+                let strict = receiver.strict || self.strict || config.strict;
+                let outlet = if strict { outlet } else { outlet.clean_when_cut() };
+                Response::stream(outlet).length(length)
+            }
+        };
+        let fields = if config.neutral { neutral::download } else { with };
+        receiver.seat.face.dress(wished(body, self.wish.download.as_ref(), fields), config).into()
+    }
+
+    /// The answer to PUT.
+    pub(super) fn thanks(&self, config: &RendezvousConfig) -> Response {
+        let fields = if config.neutral { neutral::upload } else { with };
+        wished(Response::new(200), self.wish.upload.as_ref(), fields)
+    }
+}
+
+/// Adds the fields a client asked for, as they are.
+fn with(response: Response, fields: &Headers) -> Response {
+    fields.iter().fold(response, |response, (name, value)| response.header(name, value))
+}
+
+/// Adds what a client asked for; unless it said otherwise, the connection ends with the answer.
+fn wished(response: Response, fields: Option<&Fields>, add: fn(Response, &Headers) -> Response) -> Response {
+    let none = Headers::new();
+    let response = add(response, fields.map_or(&none, |fields| &fields.headers));
+    if fields.is_some_and(|fields| fields.keep_alive) { response } else { response.close() }
+}

@@ -1,0 +1,54 @@
+//! How a stream ended: what `/status` calls it, and what the other side is told.
+
+use uncork::Ended;
+
+use super::super::faults::{self, Fault};
+
+/// How a stream ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Finished,
+    SourceClosed,
+    SourceFailed,
+    DestinationClosed,
+    DestinationFailed,
+    NobodyCame,
+    NoSource,
+    NoDestination,
+    ClientError,
+}
+
+impl Outcome {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Finished => "FINISHED",
+            Self::SourceClosed => "SRC_DISCONNECTED",
+            Self::SourceFailed => "SRC_ERROR",
+            Self::DestinationClosed => "DST_DISCONNECTED",
+            Self::DestinationFailed => "DST_ERROR",
+            Self::NobodyCame => "TIMEOUT_NO_SRC_NO_DST",
+            Self::NoSource => "TIMEOUT_NO_SRC",
+            Self::NoDestination => "TIMEOUT_NO_DST",
+            Self::ClientError => "CLIENT_ERROR",
+        }
+    }
+
+    /// What `/status` says of it, and the other side is told.
+    pub(super) fn fault(self) -> Option<Fault> {
+        Some(match self {
+            Self::SourceClosed => faults::SOURCE_CLOSED,
+            Self::SourceFailed => faults::SOURCE_ERROR,
+            Self::DestinationClosed => faults::DESTINATION_CLOSED,
+            Self::DestinationFailed => faults::DESTINATION_ERROR,
+            _ => return None,
+        })
+    }
+
+    pub(super) fn of_source(why: Ended) -> Self {
+        if why == Ended::PeerLeft { Self::SourceClosed } else { Self::SourceFailed }
+    }
+
+    pub(super) fn of_destination(why: Ended) -> Self {
+        if why == Ended::PeerLeft { Self::DestinationClosed } else { Self::DestinationFailed }
+    }
+}

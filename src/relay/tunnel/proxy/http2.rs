@@ -1,0 +1,332 @@
+//! The carrier: an origin's connection, on which this side is HTTP/2's client.
+//!
+//! ```text
+//!   Link ── orders ──▶ start ──▶ [ Stream | Stream | … ] ◀── woken keys
+//!                                     ▲ h2 ▼
+//!   Io ◀════════ Pump ═══════▶ h2::client::Connection       deadline: ping, silence, drain
+//! ```
+//! It takes requests once the origin's first frame is here, and until the origin says GOAWAY, this server stops, or the
+//! connection ends. Only streams that were woken are looked at.
+
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{self, Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use h2::{Ping, PingPong, client};
+use slab::Slab;
+use uncork::{EventMask, Io, Upgrade};
+
+use super::{
+    Shared,
+    config::ProxyConfig,
+    counters::Count,
+    link::{Link, Opening},
+    order::{Failure, Order},
+    stream::{Next, Stream, Turn},
+};
+use crate::relay::tunnel::{
+    wakes::Wakes,
+    wire::{CONNECTION, Pump, Step, Wire, wire},
+};
+
+/// The key under which new orders wake the connection.
+const ORDERS: usize = CONNECTION - 1;
+
+/// Requests sent before the origin has said how many it takes.
+const BEFORE_SETTINGS: usize = 100;
+
+/// Bytes that h2 holds of each request's body.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// Pushes and the like are none of an origin's business.
+const RESETS: usize = 64;
+
+pub(super) struct Http2 {
+    pump: Pump,
+    inner: Inner,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    link: Arc<Link>,
+    wakes: Wakes,
+    connection: client::Connection<Wire, Bytes>,
+    /// `None`: no more requests.
+    send: Option<client::SendRequest<Bytes>>,
+    pings: Option<PingPong>,
+    streams: Slab<Stream>,
+    /// There are orders that were not begun.
+    waiting: bool,
+    /// Streams that wait for their credential's rate.
+    slowed: Vec<usize>,
+    life: Life,
+    now: Instant,
+}
+
+/// The clocks.
+#[derive(Default)]
+struct Life {
+    began: Option<Instant>,
+    /// When the origin was last heard of, and how much it had said.
+    heard: Option<Instant>,
+    bytes: u64,
+    /// When it was pinged, if the answer is still out.
+    pinged: Option<Instant>,
+    /// Since when nothing new is begun.
+    leaving: Option<Instant>,
+    /// It was added to the table.
+    joined: bool,
+}
+
+impl Http2 {
+    /// The preface is written, nothing is sent yet.
+    pub(super) fn new(shared: &Arc<Shared>, opening: Opening, now: Instant) -> Option<Self> {
+        let wakes = Wakes::new();
+        let (pump, wire) = wire(&wakes);
+        let greeting = pin!(builder(&shared.config).handshake::<_, Bytes>(wire));
+        // Ready at once: there is room for the preface.
+        let Poll::Ready(Ok((send, mut connection))) = greeting.poll(&mut Context::from_waker(task::Waker::noop()))
+        else {
+            return None;
+        };
+        let link = shared.open(opening, wakes.waker(ORDERS));
+        let inner = Inner {
+            shared: shared.clone(),
+            link,
+            wakes,
+            pings: connection.ping_pong(),
+            connection,
+            send: Some(send),
+            streams: Slab::new(),
+            waiting: false,
+            slowed: Vec::new(),
+            life: Life::default(),
+            now,
+        };
+        Some(Self { pump, inner })
+    }
+}
+
+fn builder(config: &ProxyConfig) -> client::Builder {
+    let mut builder = client::Builder::new();
+    builder
+        .initial_max_send_streams(BEFORE_SETTINGS)
+        .initial_window_size(config.window)
+        .initial_connection_window_size(config.connection_window())
+        .max_header_list_size(config.head)
+        .max_concurrent_streams(0)
+        .max_concurrent_reset_streams(RESETS)
+        .max_send_buffer_size(SEND_BUFFER)
+        .enable_push(false);
+    builder
+}
+
+impl Upgrade for Http2 {
+    fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
+        let Self { pump, inner } = self;
+        inner.now = io.now().mono;
+        if io.why().stopping() {
+            inner.leave();
+        }
+        let mask = pump.turn(io, |cx, keys| inner.step(cx, keys));
+        inner.listen(pump);
+        io.set_deadline(Some(inner.due()));
+        mask
+    }
+}
+
+impl Inner {
+    /// Looks at what was woken, begins what can be begun, and has h2 read and write.
+    fn step(&mut self, cx: &mut Context<'_>, keys: &mut Vec<usize>) -> Step {
+        if self.is_dead() {
+            return Step::Abort;
+        }
+        let rate = self.rate_is_over();
+        if !rate {
+            keys.append(&mut self.slowed);
+        }
+        for key in keys.drain(..) {
+            match key {
+                CONNECTION => {}
+                ORDERS => self.waiting = true,
+                key => self.drive(key, rate),
+            }
+        }
+        if self.waiting {
+            self.start(cx, rate);
+        }
+        let polled = Pin::new(&mut self.connection).poll(cx);
+        if let Poll::Ready(result) = polled {
+            if let Err(error) = &result {
+                log::debug!(target: "uncork::relay", "tunnel {}: {error}", self.link.id);
+            }
+            self.end();
+            return Step::Over;
+        }
+        self.poll_pong(cx);
+        // It has said GOAWAY: what it has not begun, others may have.
+        if let Some(send) = &mut self.send
+            && let Poll::Ready(Err(_)) = send.poll_ready(cx)
+        {
+            self.leave();
+        }
+        Step::Waits
+    }
+
+    /// Begins orders, as many as h2 takes.
+    fn start(&mut self, cx: &mut Context<'_>, rate: bool) {
+        while let Some(order) = self.link.next() {
+            if order.reply.call.is_over() {
+                continue;
+            }
+            let Some(send) = &mut self.send else { return order.again(self.link.id) };
+            match send.poll_ready(cx) {
+                Poll::Ready(Ok(())) => self.begin(order, rate),
+                Poll::Pending => return self.link.put_back(order),
+                Poll::Ready(Err(_)) => {
+                    order.again(self.link.id);
+                    return self.leave();
+                }
+            }
+        }
+        self.waiting = false;
+    }
+
+    fn begin(&mut self, order: Box<Order>, rate: bool) {
+        let Some(send) = &mut self.send else { return };
+        if order.protocol.is_some() && !send.is_extended_connect_protocol_enabled() {
+            return order.reply.fail(Failure::NoUpgrade);
+        }
+        let entry = self.streams.vacant_entry();
+        let key = entry.key();
+        let body = self.shared.config.credentials.get(self.link.owner).map_or(0, |one| one.body);
+        if let Some(stream) = Stream::begin(order, send, self.wakes.waker(key), body) {
+            entry.insert(stream);
+            self.drive(key, rate);
+        }
+    }
+
+    fn drive(&mut self, key: usize, rate: bool) {
+        let Some(stream) = self.streams.get_mut(key) else { return };
+        let mut turn = Turn { now: self.now, slow: rate, up: 0, down: 0 };
+        let next = stream.drive(&mut turn);
+        let Turn { up, down, .. } = turn;
+        if up + down > 0 {
+            self.link.moved_up(up);
+            self.link.moved_down(down);
+            self.shared.counters.add_many(Count::Up, up as u64);
+            self.shared.counters.add_many(Count::Down, down as u64);
+            self.shared.rates[self.link.owner].moved(up + down, self.now);
+        }
+        match next {
+            Next::Waits => {}
+            Next::Slowed => self.slowed.push(key),
+            Next::Over => drop(self.streams.remove(key)),
+            Next::Cut => {
+                self.shared.counters.add(Count::Cut);
+                drop(self.streams.remove(key));
+            }
+            Next::Refused => {
+                if let Some(order) = self.streams.remove(key).into_order() {
+                    order.again(self.link.id);
+                }
+            }
+        }
+    }
+
+    /// Takes no more requests. Those under way go on; when there are none, h2 says GOAWAY, and ends.
+    fn leave(&mut self) {
+        if self.send.take().is_some() {
+            self.life.leaving = Some(self.now);
+            self.shared.close(&self.link, self.now);
+            self.wakes.waker(CONNECTION).wake();
+        }
+    }
+
+    /// The connection is over: each stream is told why.
+    fn end(&mut self) {
+        self.leave();
+        let keys: Vec<usize> = self.streams.iter().map(|(key, _)| key).collect();
+        keys.into_iter().for_each(|key| self.drive(key, false));
+        self.streams.clear();
+    }
+
+    fn rate_is_over(&self) -> bool {
+        self.shared.rates[self.link.owner].wait(self.now).is_some()
+    }
+
+    fn poll_pong(&mut self, cx: &mut Context<'_>) {
+        if let (Some(pings), Some(at)) = (&mut self.pings, self.life.pinged)
+            && pings.poll_pong(cx).is_ready()
+        {
+            self.life.pinged = None;
+            self.link.set_round_trip(self.now.saturating_duration_since(at));
+        }
+    }
+
+    /// Notes what was heard of the origin. With its first frame it takes requests.
+    fn listen(&mut self, pump: &mut Pump) {
+        let bytes = pump.received();
+        let began = *self.life.began.get_or_insert(self.now);
+        if bytes > self.life.bytes {
+            (self.life.bytes, self.life.heard) = (bytes, Some(self.now));
+            if !self.life.joined && self.send.is_some() {
+                self.life.joined = true;
+                self.shared.join(&self.link);
+            }
+        }
+        let silent = self.now.saturating_duration_since(self.life.heard.unwrap_or(began));
+        if self.life.joined && self.life.pinged.is_none() && silent >= self.shared.config.ping_every {
+            pump.shrink();
+            if let Some(pings) = &mut self.pings
+                && pings.send_ping(Ping::opaque()).is_ok()
+            {
+                self.life.pinged = Some(self.now);
+                // h2 was polled before.
+                self.wakes.waker(CONNECTION).wake();
+            }
+        }
+    }
+
+    /// Whether it has been silent for too long, or takes too long to leave.
+    fn is_dead(&self) -> bool {
+        let config = &self.shared.config;
+        let since = |at: Option<Instant>, most: Duration| at.is_some_and(|at| self.now >= at + most);
+        let silent = match self.life.joined {
+            true => since(self.life.heard, config.ping_every * 2),
+            false => since(self.life.began, config.handshake_within),
+        };
+        if silent {
+            self.shared.counters.add(Count::Silent);
+            log::debug!(target: "uncork::relay", "tunnel {}: silent, and taken for dead", self.link.id);
+        }
+        silent || since(self.life.leaving, config.drain)
+    }
+
+    /// When to look at the clocks again.
+    fn due(&self) -> Instant {
+        let config = &self.shared.config;
+        let began = self.life.began.unwrap_or(self.now);
+        let silence = match (self.life.joined, self.life.heard) {
+            (true, Some(heard)) if self.life.pinged.is_some() => heard + config.ping_every * 2,
+            (true, Some(heard)) => heard + config.ping_every,
+            _ => began + config.handshake_within,
+        };
+        let drained = self.life.leaving.map_or(silence, |at| at + config.drain);
+        let rate = if self.slowed.is_empty() { None } else { self.shared.rates[self.link.owner].wait(self.now) };
+        silence.min(drained).min(rate.unwrap_or(silence))
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // However it came to its end.
+        self.leave();
+        self.shared.gone(&self.link);
+    }
+}

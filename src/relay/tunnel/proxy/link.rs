@@ -1,0 +1,205 @@
+//! One connection of an origin, as the rest of the proxy sees it; and how fast it may be.
+//!
+//! ```text
+//!   any loop ── offer(order) ──▶ [ orders ] ── next ──▶ the carrier, on the connection's own loop
+//!                  └─ Err: full, or leaving               └─ close ──▶ orders that nobody has begun
+//! ```
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    task,
+    time::{Duration, Instant, SystemTime},
+};
+
+use uncork::PeerAddr;
+
+use super::{counters::LinkInfo, names::Active, order::Order, pattern::Pattern};
+
+pub(super) struct Link {
+    pub(super) id: u64,
+    /// The credential it was opened with.
+    pub(super) owner: usize,
+    pub(super) patterns: Vec<Pattern>,
+    peer: PeerAddr,
+    since: SystemTime,
+    queue: Mutex<Queue>,
+    /// Wakes the carrier.
+    waker: task::Waker,
+    /// Requests on it, and the most there may be.
+    active: Arc<AtomicUsize>,
+    most: usize,
+    requests: AtomicU64,
+    up: AtomicU64,
+    down: AtomicU64,
+    /// In microseconds, and one more; 0 if it is not known.
+    round_trip: AtomicU64,
+}
+
+struct Queue {
+    orders: VecDeque<Box<Order>>,
+    open: bool,
+}
+
+/// What a connection is opened with.
+pub(super) struct Opening {
+    pub(super) owner: usize,
+    pub(super) patterns: Vec<Pattern>,
+    pub(super) peer: PeerAddr,
+    pub(super) since: SystemTime,
+}
+
+impl Link {
+    pub(super) fn new(id: u64, opening: Opening, most: usize, waker: task::Waker) -> Arc<Self> {
+        let Opening { owner, patterns, peer, since } = opening;
+        Arc::new(Self {
+            id,
+            owner,
+            patterns,
+            peer,
+            since,
+            queue: Mutex::new(Queue { orders: VecDeque::new(), open: true }),
+            waker,
+            active: Arc::default(),
+            most,
+            requests: AtomicU64::new(0),
+            up: AtomicU64::new(0),
+            down: AtomicU64::new(0),
+            round_trip: AtomicU64::new(0),
+        })
+    }
+
+    /// Gives it a request, from any thread; or gives it back, if the link is full or takes no more.
+    pub(super) fn offer(&self, mut order: Box<Order>) -> Result<(), Box<Order>> {
+        {
+            let mut queue = self.queue();
+            if !queue.open {
+                return Err(order);
+            }
+            order.place = Active::one_more(&self.active, self.most);
+            if order.place.is_none() {
+                return Err(order);
+            }
+            queue.orders.push_back(order);
+        }
+        self.requests.fetch_add(1, Relaxed);
+        self.waker.wake_by_ref();
+        Ok(())
+    }
+
+    pub(super) fn next(&self) -> Option<Box<Order>> {
+        self.queue().orders.pop_front()
+    }
+
+    /// It could not be begun yet.
+    pub(super) fn put_back(&self, order: Box<Order>) {
+        self.queue().orders.push_front(order);
+    }
+
+    /// Takes no more requests. Those that nobody has begun.
+    pub(super) fn close(&self) -> VecDeque<Box<Order>> {
+        let mut queue = self.queue();
+        queue.open = false;
+        std::mem::take(&mut queue.orders)
+    }
+
+    pub(super) fn active(&self) -> usize {
+        self.active.load(Relaxed)
+    }
+
+    pub(super) fn moved_up(&self, n: usize) {
+        self.up.fetch_add(n as u64, Relaxed);
+    }
+
+    pub(super) fn moved_down(&self, n: usize) {
+        self.down.fetch_add(n as u64, Relaxed);
+    }
+
+    pub(super) fn set_round_trip(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.round_trip.store(micros.saturating_add(1), Relaxed);
+    }
+
+    pub(super) fn info(&self, credential: &str) -> LinkInfo {
+        LinkInfo {
+            credential: credential.to_owned(),
+            hosts: self.patterns.iter().map(ToString::to_string).collect(),
+            peer: self.peer,
+            since: self.since,
+            active: self.active(),
+            requests: self.requests.load(Relaxed),
+            bytes_up: self.up.load(Relaxed),
+            bytes_down: self.down.load(Relaxed),
+            round_trip: self.round_trip.load(Relaxed).checked_sub(1).map(Duration::from_micros),
+            leaving: !self.queue().open,
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many bytes a credential's connections may carry: a bucket for one second, told as the instant when it is full
+/// again. Shared by all of them.
+pub(super) struct Rate {
+    /// Bytes a second; 0 for no limit.
+    most: u64,
+    full_at: Mutex<Option<Instant>>,
+}
+
+impl Rate {
+    pub(super) fn new(most: Option<u64>) -> Self {
+        Self { most: most.map_or(0, |most| most.max(1)), full_at: Mutex::new(None) }
+    }
+
+    /// When bytes may be moved again, if they may not now.
+    pub(super) fn wait(&self, now: Instant) -> Option<Instant> {
+        if self.most == 0 {
+            return None;
+        }
+        let full_at = (*self.full_at())?;
+        full_at.checked_sub(Duration::from_secs(1)).filter(|at| *at > now)
+    }
+
+    /// So many bytes were moved.
+    pub(super) fn moved(&self, n: usize, now: Instant) {
+        if self.most > 0 && n > 0 {
+            let mut full_at = self.full_at();
+            let from = full_at.map_or(now, |at| at.max(now));
+            *full_at = Some(from + Duration::from_secs_f64(n as f64 / self.most as f64));
+        }
+    }
+
+    fn full_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.full_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a starting point for a virtual clock")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_holds_over_time() {
+        let (rate, start) = (Rate::new(Some(1000)), Instant::now());
+        let (mut now, mut moved) = (start, 0);
+        while now < start + Duration::from_secs(10) {
+            match rate.wait(now) {
+                Some(at) => now = at,
+                None => {
+                    rate.moved(100, now);
+                    moved += 100;
+                }
+            }
+        }
+        assert!((10_000..=11_100).contains(&moved), "{moved} bytes in 10 s");
+        let none = Rate::new(None);
+        none.moved(usize::MAX, now);
+        assert_eq!(none.wait(now), None);
+    }
+}

@@ -1,0 +1,268 @@
+//! Which name is whose, and which connections lead to it.
+//!
+//! ```text
+//!   claim ──▶ name, owner, no links yet ── join ──▶ links ── leave ──▶ no links: still the owner's, for a while ──▶ free
+//! ```
+//! A request goes to the exact host before any pattern, to the longest pattern before shorter ones, and there to the
+//! longest path.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::pattern::{Pattern, is_within};
+
+/// The table. `L` is a connection.
+pub(super) struct Names<L> {
+    exact: HashMap<Box<str>, Vec<Name<L>>>,
+    any: HashMap<Box<str>, Vec<Name<L>>>,
+    /// How long a name without a link stays its owner's.
+    kept: Duration,
+    /// The most one owner may have.
+    most: usize,
+}
+
+/// One name.
+pub(super) struct Name<L> {
+    path: Box<str>,
+    /// The credential it was registered with.
+    pub(super) owner: usize,
+    pub(super) links: Vec<L>,
+    /// Whose turn it is.
+    next: usize,
+    /// When it is nobody's any more, if no link joins it.
+    free_at: Instant,
+    /// Requests under way.
+    pub(super) active: Arc<AtomicUsize>,
+}
+
+/// Why names are not to be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Denied {
+    /// This one is somebody else's.
+    Taken(Pattern),
+    /// The owner has too many.
+    TooMany,
+}
+
+impl<L: Clone> Names<L> {
+    pub(super) fn new(kept: Duration, most: usize) -> Self {
+        Self { exact: HashMap::new(), any: HashMap::new(), kept, most }
+    }
+
+    /// Makes all of these names the owner's, or none.
+    pub(super) fn claim(&mut self, patterns: &[Pattern], owner: usize, now: Instant) -> Result<(), Denied> {
+        self.forget(now);
+        let mut more = 0;
+        for pattern in patterns {
+            match self.get(pattern) {
+                Some(name) if name.owner != owner => return Err(Denied::Taken(pattern.clone())),
+                Some(_) => {}
+                None => more += 1,
+            }
+        }
+        let all = self.exact.values().chain(self.any.values()).flatten();
+        if all.filter(|name| name.owner == owner).count() + more > self.most {
+            return Err(Denied::TooMany);
+        }
+        let free_at = now + self.kept;
+        for pattern in patterns {
+            if let Some(name) = self.get(pattern) {
+                name.free_at = free_at;
+                continue;
+            }
+            let Pattern { host, path, any } = pattern.clone();
+            let names = if any { &mut self.any } else { &mut self.exact }.entry(host).or_default();
+            names.push(Name { path, owner, links: Vec::new(), next: 0, free_at, active: Arc::default() });
+            // The longest path first.
+            names.sort_by_key(|name| std::cmp::Reverse(name.path.len()));
+        }
+        Ok(())
+    }
+
+    /// The link leads to these names, which its owner has claimed.
+    pub(super) fn join(&mut self, patterns: &[Pattern], link: &L) {
+        for pattern in patterns {
+            if let Some(name) = self.get(pattern) {
+                name.links.push(link.clone());
+            }
+        }
+    }
+
+    /// The link leads nowhere any more.
+    pub(super) fn leave(&mut self, patterns: &[Pattern], is_it: impl Fn(&L) -> bool, now: Instant) {
+        let free_at = now + self.kept;
+        for pattern in patterns {
+            if let Some(name) = self.get(pattern) {
+                name.links.retain(|link| !is_it(link));
+                name.free_at = name.free_at.max(free_at);
+            }
+        }
+    }
+
+    /// The name that a request to this host (in lower case) and path is for.
+    pub(super) fn find(&mut self, host: &str, path: &str, now: Instant) -> Option<&mut Name<L>> {
+        let fits = |name: &Name<L>| is_within(path, &name.path) && !name.is_free(now);
+        if let Some(at) = self.exact.get(host).and_then(|names| names.iter().position(fits)) {
+            return self.exact.get_mut(host)?.get_mut(at);
+        }
+        // What stands behind each dot, the longest first; then what stands for all.
+        let domains = host.match_indices('.').map(|(at, _)| &host[at + 1..]).chain([""]);
+        for domain in domains {
+            if let Some(at) = self.any.get(domain).and_then(|names| names.iter().position(fits)) {
+                return self.any.get_mut(domain)?.get_mut(at);
+            }
+        }
+        None
+    }
+
+    fn get(&mut self, pattern: &Pattern) -> Option<&mut Name<L>> {
+        let table = if pattern.any { &mut self.any } else { &mut self.exact };
+        table.get_mut(&pattern.host)?.iter_mut().find(|name| name.path == pattern.path)
+    }
+
+    /// Takes out what is nobody's any more.
+    fn forget(&mut self, now: Instant) {
+        for table in [&mut self.exact, &mut self.any] {
+            table.retain(|_, names| {
+                names.retain(|name| !name.is_free(now));
+                !names.is_empty()
+            });
+        }
+    }
+}
+
+impl<L> Name<L> {
+    fn is_free(&self, now: Instant) -> bool {
+        self.links.is_empty() && now >= self.free_at
+    }
+
+    /// Its links, beginning with the one whose turn it is.
+    pub(super) fn in_turn(&mut self) -> impl Iterator<Item = &L> {
+        let from = self.next % self.links.len().max(1);
+        self.next = from + 1;
+        self.links[from..].iter().chain(&self.links[..from])
+    }
+}
+
+/// One request of a name, counted until this is dropped.
+pub(super) struct Active(Arc<AtomicUsize>);
+
+impl Active {
+    /// One more, unless there are `most` already.
+    pub(super) fn one_more(of: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        let more = |n| (n < most).then_some(n + 1);
+        of.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Self(of.clone()))
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a starting point for a virtual clock")]
+mod tests {
+    use super::*;
+
+    const KEPT: Duration = Duration::from_secs(600);
+
+    fn patterns(texts: &[&str]) -> Vec<Pattern> {
+        texts.iter().map(|text| Pattern::parse(text).expect("a pattern")).collect()
+    }
+
+    fn names() -> (Names<u32>, Instant) {
+        (Names::new(KEPT, 8), Instant::now())
+    }
+
+    fn found(names: &mut Names<u32>, host: &str, path: &str, now: Instant) -> Option<Vec<u32>> {
+        names.find(host, path, now).map(|name| name.links.clone())
+    }
+
+    #[test]
+    fn the_nearest_name_is_found() {
+        let (mut names, now) = names();
+        for (link, pattern) in ["a.x.example", "a.x.example/api", "*.x.example", "*.example", "*"].iter().enumerate() {
+            let patterns = patterns(&[pattern]);
+            names.claim(&patterns, 0, now).expect("free");
+            names.join(&patterns, &(link as u32));
+        }
+        for (host, path, want) in [
+            ("a.x.example", "/", 0),
+            ("a.x.example", "/api", 1),
+            ("a.x.example", "/api/v1", 1),
+            ("a.x.example", "/apis", 0),
+            ("b.x.example", "/api", 2),
+            ("c.b.x.example", "/", 2),
+            ("x.example", "/", 3),
+            ("example", "/", 4),
+            ("elsewhere.test", "*", 4),
+        ] {
+            assert_eq!(found(&mut names, host, path, now), Some(vec![want]), "{host}{path}");
+        }
+    }
+
+    #[test]
+    fn a_name_stays_its_owners_for_a_while() {
+        let (mut names, now) = names();
+        let name = patterns(&["app.example"]);
+        assert_eq!(found(&mut names, "app.example", "/", now), None);
+        names.claim(&name, 1, now).expect("free");
+        assert_eq!(found(&mut names, "app.example", "/", now), Some(vec![]), "known, but nobody is there");
+        assert_eq!(names.claim(&name, 2, now), Err(Denied::Taken(name[0].clone())));
+        names.join(&name, &7);
+        let later = now + 2 * KEPT;
+        assert_eq!(names.claim(&name, 2, later), Err(Denied::Taken(name[0].clone())), "in use, however long");
+        names.leave(&name, |link| *link == 7, later);
+        assert_eq!(names.claim(&name, 2, later), Err(Denied::Taken(name[0].clone())), "its owner may be back soon");
+        names.claim(&name, 1, later).expect("its owner is back");
+        assert_eq!(names.claim(&name, 2, later + KEPT), Ok(()), "nobody was back");
+        assert_eq!(names.claim(&name, 1, later + KEPT), Err(Denied::Taken(name[0].clone())));
+    }
+
+    #[test]
+    fn all_names_or_none() {
+        let (mut names, now) = names();
+        names.claim(&patterns(&["a.example"]), 1, now).expect("free");
+        let both = patterns(&["b.example", "a.example"]);
+        assert_eq!(names.claim(&both, 2, now), Err(Denied::Taken(both[1].clone())));
+        assert_eq!(found(&mut names, "b.example", "/", now), None);
+        let many: Vec<String> = (0..9).map(|i| format!("{i}.example")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_eq!(names.claim(&patterns(&many), 2, now), Err(Denied::TooMany));
+        names.claim(&patterns(&many[..8]), 2, now).expect("as many as one may have");
+    }
+
+    #[test]
+    fn links_take_turns() {
+        let (mut names, now) = names();
+        let name = patterns(&["app.example"]);
+        names.claim(&name, 0, now).expect("free");
+        [1, 2, 3].iter().for_each(|link| names.join(&name, link));
+        let mut turn = || {
+            let name = names.find("app.example", "/", now).expect("known");
+            name.in_turn().copied().collect::<Vec<_>>()
+        };
+        assert_eq!([turn(), turn(), turn(), turn()], [[1, 2, 3], [2, 3, 1], [3, 1, 2], [1, 2, 3]]);
+    }
+
+    #[test]
+    fn requests_are_counted_while_they_last() {
+        let count = Arc::default();
+        let one = Active::one_more(&count, 2);
+        let two = Active::one_more(&count, 2);
+        assert!(one.is_some() && two.is_some() && Active::one_more(&count, 2).is_none());
+        drop(one);
+        assert!(Active::one_more(&count, 2).is_some());
+        drop(two);
+        assert_eq!(count.load(Ordering::Relaxed), 0);
+    }
+}

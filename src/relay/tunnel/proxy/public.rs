@@ -1,0 +1,189 @@
+//! What clients ask: for whom it is, whether it may pass, and how it is put on its way.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use uncork::{Action, Ended, Moment, Request, Response, pipe, ws};
+
+use super::{
+    Shared,
+    config::ProxyConfig,
+    counters::Count,
+    names::Active,
+    order::{Call, Failure, Joined, Order, PIPE, Reply},
+    pattern::host_of,
+};
+use crate::relay::{
+    addresses::{Addresses, Allowance, Refused},
+    tunnel::head,
+    wire::retry_after,
+};
+
+/// Addresses that may have requests under way at the same time.
+const ADDRESSES: usize = 65_536;
+
+/// How many requests each address has under way.
+pub(super) struct Crowd(Addresses);
+
+impl Crowd {
+    pub(super) fn new(config: &ProxyConfig) -> Self {
+        let per_address = config.streams_per_address;
+        Self(Addresses::new(Allowance { places: ADDRESSES, per_address, per_minute: 0, burst: 1 }))
+    }
+}
+
+/// A request of one address, counted until this is dropped.
+struct Counted {
+    shared: Arc<Shared>,
+    ip: IpAddr,
+}
+
+impl Counted {
+    fn one_more(shared: &Arc<Shared>, ip: IpAddr, now: Instant) -> Result<Self, Refused> {
+        shared.crowd().0.admit(ip, now)?;
+        Ok(Self { shared: shared.clone(), ip })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.shared.crowd().0.release(self.ip);
+    }
+}
+
+pub(super) fn stopping() -> Response {
+    Response::text("The server is about to stop.\n").status(503).header("Retry-After", "1").close()
+}
+
+pub(super) fn unknown() -> Response {
+    Response::text("There is no such host here.\n").status(404)
+}
+
+/// Puts a request on its way, or answers it.
+pub(super) fn handle(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Action {
+    shared.counters.add(Count::Requests);
+    match begin(shared, req, trusted) {
+        Ok(action) => action,
+        Err(refusal) => {
+            shared.counters.add(refusal.count);
+            refusal.response.into()
+        }
+    }
+}
+
+/// An answer that needs no origin, and what it is counted as.
+struct Refusal {
+    count: Count,
+    response: Response,
+}
+
+fn refuse(count: Count, status: u16, words: impl Into<String>) -> Refusal {
+    Refusal { count, response: Response::text(words.into()).status(status) }
+}
+
+fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<Action, Refusal> {
+    if req.method() == "CONNECT" {
+        return Err(refuse(Count::Unfit, 501, "This is no proxy for CONNECT.\n"));
+    }
+    let host = host_of(req.host().unwrap_or_default());
+    let (active, most) = route(shared, req, &host)?;
+    if req.content_length().is_some_and(|n| n > most) {
+        return Err(Refusal { count: Count::Unfit, response: Failure::TooLarge.answer(shared) });
+    }
+    let counted = match req.peer().ip().map(|ip| Counted::one_more(shared, ip, req.now().mono)) {
+        None => None,
+        Some(Ok(counted)) => Some(counted),
+        Some(Err(_)) => {
+            let words = "There are too many requests of your address under way.\n";
+            let mut refusal = refuse(Count::Refused, 429, words);
+            refusal.response = refusal.response.header("Retry-After", retry_after(Duration::from_secs(1)));
+            return Err(refusal);
+        }
+    };
+    let mut head = head::request(req, trusted).map_err(|why| refuse(Count::Unfit, 400, format!("{why}\n")))?;
+    let upgrade = upgrade(req, &mut head)?;
+
+    let call = Arc::new(Call::default());
+    let (its_call, its_shared) = (call.clone(), shared.clone());
+    let under_way = Active::one_more(&shared.active, usize::MAX);
+    req.on_end(move |end| {
+        if matches!(end.why, Ended::PeerLeft | Ended::TimedOut(_)) {
+            its_shared.counters.add(Count::Left);
+        }
+        its_call.end();
+        drop((active, counted, under_way));
+    });
+    let mut reply = Reply::new(shared.clone(), call, req.ticket(), req.method() == "HEAD", req.now().mono);
+    let (mut protocol, mut body, mut action) = (None, None, Action::Wait);
+    if let Some(Upgrade { name, accept }) = upgrade {
+        let (up, outlet) = pipe(PIPE);
+        protocol = Some(name.clone());
+        reply = reply.joined(Joined { protocol: name, accept, up });
+        body = Some(outlet);
+    } else if req.has_body() {
+        let (inlet, outlet) = pipe(PIPE);
+        body = Some(outlet);
+        // Whoever waits for `100 Continue` gets it now: there is somebody to receive the body.
+        action = Action::Receive(Box::new(inlet));
+    }
+    shared.send(Box::new(Order { head, protocol, body, reply, refused_by: Vec::new(), place: None }));
+    Ok(action)
+}
+
+/// Whether somebody is there for this host, and how much of a body it takes; one request more of it.
+fn route(shared: &Shared, req: &Request<'_>, host: &str) -> Result<(Active, u64), Refusal> {
+    let Moment { mono: now, .. } = req.now();
+    let mut table = shared.table();
+    let Some(name) = table.names.find(host, req.path(), now) else {
+        drop(table);
+        return Err(match shared.is_known(host, req.path()) {
+            true => Refusal { count: Count::NoOrigin, response: Failure::NoOrigin.answer(shared) },
+            false => Refusal { count: Count::Unknown, response: unknown() },
+        });
+    };
+    if name.links.is_empty() {
+        return Err(Refusal { count: Count::NoOrigin, response: Failure::NoOrigin.answer(shared) });
+    }
+    let most = shared.config.credentials.get(name.owner).map_or(0, |one| one.body);
+    match Active::one_more(&name.active, shared.config.streams_per_host) {
+        Some(active) => Ok((active, most)),
+        None => Err(Refusal { count: Count::Refused, response: Failure::Busy.answer(shared) }),
+    }
+}
+
+/// The protocol a client wants to go on in.
+struct Upgrade {
+    name: Box<str>,
+    /// The answer to a WebSocket's key.
+    accept: Option<String>,
+}
+
+/// Makes an extended CONNECT (RFC 8441 §4) of a request that asks for an upgrade, if it does. A request with a body goes
+/// on in HTTP: an upgrade is an offer, which may be ignored (RFC 9110 §7.8).
+fn upgrade(req: &Request<'_>, head: &mut http::Request<()>) -> Result<Option<Upgrade>, Refusal> {
+    let Some(asked) = req.header_str("upgrade").filter(|_| !req.has_body()) else { return Ok(None) };
+    // The first that is asked for, as its sender prefers it.
+    let name: Box<str> = asked.split(',').next().unwrap_or_default().trim_matches([' ', '\t']).into();
+    if !req.wants_upgrade(&name) || name.is_empty() || req.minor_version() < 1 {
+        return Ok(None);
+    }
+    // Of HTTP itself: "h2c" is a leftover that RFC 9113 has dropped, and "HTTP/2.0" and the like nothing to pass on.
+    if name.eq_ignore_ascii_case("h2c") || name.len() >= 4 && name[..4].eq_ignore_ascii_case("http") {
+        return Ok(None);
+    }
+    let mut accept = None;
+    let mut protocol = name.clone();
+    if name.eq_ignore_ascii_case("websocket") {
+        let checked = ws::check(req).map_err(|response| Refusal { count: Count::Unfit, response })?;
+        accept = Some(checked.value().to_owned());
+        protocol = "websocket".into();
+        head.headers_mut().remove("sec-websocket-key");
+    } else if req.method() != "GET" {
+        return Ok(None);
+    }
+    *head.method_mut() = http::Method::CONNECT;
+    Ok(Some(Upgrade { name: protocol, accept }))
+}

@@ -1,0 +1,297 @@
+//! One request and its answer, on a stream of HTTP/2.
+//!
+//! ```text
+//!   PipeOut ── bytes ──▶ capacity? ── DATA ──▶ origin ── DATA ──▶ room? ── bytes ──▶ PipeIn
+//!              the client is read as fast as the origin takes it, and the other way round: WINDOW_UPDATE goes out as
+//!              bytes leave for the pipe
+//! ```
+//! To drop it breaks the exchange off in both directions: RST_STREAM, if it was not over, and cut pipes.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{self, Context, Poll},
+    time::Instant,
+};
+
+use bytes::{Buf, Bytes};
+use h2::{Reason, RecvStream, SendStream, client};
+use uncork::{PipeIn, PipeOut};
+
+use super::{
+    names::Active,
+    order::{Begun, Failure, Order, Reply},
+};
+use crate::relay::tunnel::head;
+
+pub(super) struct Stream {
+    waker: task::Waker,
+    up: Option<Up>,
+    down: Down,
+    _place: Option<Active>,
+}
+
+/// The request's body.
+struct Up {
+    outlet: PipeOut,
+    send: SendStream<Bytes>,
+    sent: u64,
+    most: u64,
+}
+
+/// The answer.
+enum Down {
+    Head(Box<Waiting>),
+    Body {
+        recv: RecvStream,
+        /// Received, and not in the pipe yet.
+        held: Bytes,
+        inlet: PipeIn,
+    },
+    Over,
+}
+
+/// What is kept until there is an answer: for that, and to try elsewhere.
+struct Waiting {
+    answer: client::ResponseFuture,
+    head: http::Request<()>,
+    protocol: Option<Box<str>>,
+    refused_by: Vec<u64>,
+    reply: Reply,
+}
+
+/// One look at a stream.
+pub(super) struct Turn {
+    pub(super) now: Instant,
+    /// Nothing may be moved now.
+    pub(super) slow: bool,
+    /// Bytes moved, to the origin and from it.
+    pub(super) up: usize,
+    pub(super) down: usize,
+}
+
+/// How a stream goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It waits to be woken.
+    Waits,
+    /// It has something to move, and may not now.
+    Slowed,
+    /// It is over, or the client is gone.
+    Over,
+    /// The origin has broken it off in the middle of the answer.
+    Cut,
+    /// The origin has not looked at it.
+    Refused,
+}
+
+impl Stream {
+    /// Sends the head. `most`: bytes the body may have. `None`: it was answered instead.
+    pub(super) fn begin(
+        order: Box<Order>,
+        send: &mut client::SendRequest<Bytes>,
+        waker: task::Waker,
+        most: u64,
+    ) -> Option<Self> {
+        let Order { head, protocol, body, reply, refused_by, place } = *order;
+        let mut request = head.clone();
+        if let Some(protocol) = &protocol {
+            request.extensions_mut().insert(h2::ext::Protocol::from(&**protocol));
+        }
+        match send.send_request(request, body.is_none()) {
+            Ok((answer, send)) => {
+                let up = body.map(|mut outlet| {
+                    outlet.on_data(waker.clone());
+                    Up { outlet, send, sent: 0, most }
+                });
+                reply.watch(&waker);
+                let waiting = Waiting { answer, head, protocol, refused_by, reply };
+                Some(Self { waker, up, down: Down::Head(Box::new(waiting)), _place: place })
+            }
+            Err(error) => {
+                log::debug!(target: "uncork::relay", "a request that can't be sent: {error}");
+                reply.fail(Failure::Lost);
+                None
+            }
+        }
+    }
+
+    /// Moves what can be moved.
+    pub(super) fn drive(&mut self, turn: &mut Turn) -> Next {
+        let waker = self.waker.clone();
+        let cx = &mut Context::from_waker(&waker);
+        if let Down::Head(waiting) = &mut self.down {
+            if waiting.reply.call.is_over() {
+                return Next::Over;
+            }
+            if let Some(next) = self.poll_head(cx, turn) {
+                return next;
+            }
+        }
+        let up = self.drive_up(cx, turn);
+        if matches!(up, Next::Over | Next::Refused) {
+            return up;
+        }
+        match self.drive_down(cx, turn) {
+            Next::Waits => up,
+            down => down,
+        }
+    }
+
+    /// What was refused, to be tried elsewhere.
+    pub(super) fn into_order(self) -> Option<Box<Order>> {
+        let Down::Head(waiting) = self.down else { return None };
+        let Waiting { head, protocol, refused_by, reply, .. } = *waiting;
+        let body = self.up.map(|up| up.outlet);
+        Some(Box::new(Order { head, protocol, body, reply, refused_by, place: None }))
+    }
+
+    /// Whether the answer has begun; 1xx on the way. What becomes of the stream, if that is decided now.
+    fn poll_head(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> Option<Next> {
+        let Down::Head(waiting) = &mut self.down else { return None };
+        if !waiting.reply.has_clock() {
+            waiting.reply.set_clock(turn.now);
+        }
+        while let Poll::Ready(Some(Ok(interim))) = waiting.answer.poll_informational(cx) {
+            if !waiting.reply.inform(interim.status().as_u16(), interim.headers()) {
+                return Some(self.fail(Failure::Senseless));
+            }
+        }
+        match Pin::new(&mut waiting.answer).poll(cx) {
+            Poll::Pending => None,
+            Poll::Ready(Ok(answer)) => {
+                let Down::Head(waiting) = std::mem::replace(&mut self.down, Down::Over) else { return None };
+                let (parts, recv) = answer.into_parts();
+                let whole = recv.is_end_stream();
+                match waiting.reply.begin(parts.status.as_u16(), &parts.headers, whole) {
+                    Begun::Body(mut inlet) => {
+                        inlet.on_room(self.waker.clone());
+                        self.down = Down::Body { recv, held: Bytes::new(), inlet };
+                        None
+                    }
+                    Begun::Whole if whole => None,
+                    // A body that nobody may have: of HEAD, 204 or 304.
+                    Begun::Whole | Begun::Gone => Some(Next::Over),
+                }
+            }
+            Poll::Ready(Err(error)) if is_unseen(&error) => Some(Next::Refused),
+            Poll::Ready(Err(error)) => {
+                let senseless = error.reason() == Some(Reason::PROTOCOL_ERROR) && error.is_library();
+                log::debug!(target: "uncork::relay", "no answer of an origin: {error}");
+                Some(self.fail(if senseless { Failure::Senseless } else { Failure::Lost }))
+            }
+        }
+    }
+
+    fn fail(&mut self, failure: Failure) -> Next {
+        if let Down::Head(waiting) = std::mem::replace(&mut self.down, Down::Over) {
+            waiting.reply.fail(failure);
+        }
+        Next::Over
+    }
+
+    /// The request's body.
+    fn drive_up(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> Next {
+        while let Some(up) = &mut self.up {
+            let bytes = up.outlet.bytes();
+            if bytes.is_empty() {
+                if up.outlet.is_finished() {
+                    let sent = match up.outlet.trailers() {
+                        Some(trailers) => up.send.send_trailers(head::trailers_to_http2(&trailers)),
+                        None => up.send.send_data(Bytes::new(), true),
+                    };
+                    // If not, the answer says why.
+                    drop(sent);
+                    self.up = None;
+                    if let Down::Head(waiting) = &mut self.down {
+                        waiting.reply.set_clock(turn.now);
+                    }
+                    break;
+                }
+                if up.outlet.is_cut() {
+                    // The client has left, or what it sent was no body.
+                    return Next::Over;
+                }
+                // Enough, the origin may say while it answers.
+                if up.send.poll_reset(cx).is_ready() {
+                    self.up = None;
+                }
+                return Next::Waits;
+            }
+            if turn.slow {
+                return Next::Slowed;
+            }
+            let n = bytes.len().min(up.send.capacity());
+            if n == 0 {
+                let want = bytes.len();
+                up.send.reserve_capacity(want);
+                match up.send.poll_capacity(cx) {
+                    Poll::Ready(Some(Ok(_))) => continue,
+                    Poll::Ready(_) => self.up = None,
+                    Poll::Pending => {}
+                }
+                return Next::Waits;
+            }
+            up.sent += n as u64;
+            if up.sent > up.most {
+                return self.fail(Failure::TooLarge);
+            }
+            let data = Bytes::copy_from_slice(&bytes[..n]);
+            up.outlet.consume(n);
+            if up.send.send_data(data, false).is_err() {
+                self.up = None;
+                break;
+            }
+            turn.up += n;
+            if let Down::Head(waiting) = &mut self.down {
+                waiting.reply.set_clock(turn.now);
+            }
+        }
+        Next::Waits
+    }
+
+    /// The answer's body.
+    fn drive_down(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> Next {
+        while let Down::Body { recv, held, inlet } = &mut self.down {
+            if !held.is_empty() {
+                let n = inlet.write(held);
+                held.advance(n);
+                turn.down += n;
+                let _ = recv.flow_control().release_capacity(n);
+                if !held.is_empty() {
+                    return if inlet.is_abandoned() { Next::Over } else { Next::Waits };
+                }
+            }
+            if turn.slow {
+                return Next::Slowed;
+            }
+            match recv.poll_data(cx) {
+                Poll::Ready(Some(Ok(data))) => *held = data,
+                Poll::Ready(Some(Err(error))) => {
+                    log::debug!(target: "uncork::relay", "an answer is cut short: {error}");
+                    return Next::Cut;
+                }
+                Poll::Pending => return if inlet.is_abandoned() { Next::Over } else { Next::Waits },
+                Poll::Ready(None) => match recv.poll_trailers(cx) {
+                    Poll::Ready(Ok(trailers)) => {
+                        if let Down::Body { inlet, .. } = std::mem::replace(&mut self.down, Down::Over) {
+                            inlet.finish(trailers.as_ref().map(head::trailers));
+                        }
+                    }
+                    Poll::Ready(Err(_)) => return Next::Cut,
+                    Poll::Pending => return Next::Waits,
+                },
+            }
+        }
+        match (&self.down, &self.up) {
+            (Down::Over, None) => Next::Over,
+            _ => Next::Waits,
+        }
+    }
+}
+
+/// Whether the origin has not begun with the request, so that another may have it (RFC 9113 §8.7): it refused it, or has
+/// said GOAWAY with a lower number.
+fn is_unseen(error: &h2::Error) -> bool {
+    error.is_remote() && (error.is_go_away() || (error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM)))
+}

@@ -1,0 +1,304 @@
+//! Frames (SPDY/3.1 §2.2): heads and what is in them, bounded before anything is held.
+//!
+//! ```text
+//!    control │1│version 15│ type 16 │ flags 8 │ length 24 │ …            data │0│ stream 31 │ flags 8 │ length 24 │ …
+//!
+//!    input, in any pieces ─▶ Decoder: 18 bytes of state ─▶ Syn, Reset, Ping, …     what has one size, whole
+//!                                                       ─▶ Block, Data             what is long, piece by piece
+//! ```
+//!
+//! No payload is gathered here: header blocks go on to the inflater and data to its stream as they come. The version is
+//! not looked at, as the original does not.
+
+use super::Fault;
+
+/// FIN, on SYN_STREAM, SYN_REPLY, HEADERS and data.
+pub(super) const FIN: u8 = 1;
+/// SYN_STREAM: nothing may come back on this stream.
+const UNIDIRECTIONAL: u8 = 2;
+/// The longest header block we look at, deflated; the frame says how long it is before it comes.
+const BLOCK: u32 = 1 << 20;
+/// The longest frame of a kind that is skipped.
+const SKIPPED: u32 = 1 << 16;
+/// Head and fixed part of the longest kind.
+const LONGEST: usize = 18;
+
+/// Types of control frames.
+mod kind {
+    pub(super) const SYN_STREAM: u16 = 1;
+    pub(super) const SYN_REPLY: u16 = 2;
+    pub(super) const RST_STREAM: u16 = 3;
+    pub(super) const PING: u16 = 6;
+    pub(super) const GOAWAY: u16 = 7;
+    pub(super) const HEADERS: u16 = 8;
+    pub(super) const WINDOW_UPDATE: u16 = 9;
+}
+
+/// Why a stream was reset (§2.6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Code(pub(crate) u32);
+
+impl Code {
+    pub(crate) const PROTOCOL_ERROR: Self = Self(1);
+    pub(crate) const REFUSED_STREAM: Self = Self(3);
+    pub(crate) const CANCEL: Self = Self(5);
+    pub(crate) const FLOW_CONTROL_ERROR: Self = Self(7);
+    pub(crate) const STREAM_IN_USE: Self = Self(8);
+    pub(crate) const STREAM_ALREADY_CLOSED: Self = Self(9);
+    pub(crate) const FRAME_TOO_LARGE: Self = Self(11);
+}
+
+/// Whose header block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Syn {
+    Stream {
+        unidirectional: bool,
+    },
+    Reply,
+    /// HEADERS, which we never send: the original breaks down on it.
+    More,
+}
+
+/// What came, or a piece of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Piece<'a> {
+    /// A header block begins.
+    Syn {
+        syn: Syn,
+        stream: u32,
+        fin: bool,
+    },
+    /// Some of it, deflated; `end`: it is over. It may be empty.
+    Block {
+        bytes: &'a [u8],
+        end: bool,
+    },
+    /// A data frame begins, of `len` bytes.
+    DataHead {
+        stream: u32,
+        len: u32,
+        fin: bool,
+    },
+    /// Some of it, never empty.
+    Data {
+        bytes: &'a [u8],
+        end: bool,
+    },
+    Reset {
+        stream: u32,
+        code: Code,
+    },
+    Ping {
+        id: u32,
+    },
+    GoAway {
+        last: u32,
+    },
+    WindowUpdate {
+        stream: u32,
+        delta: u32,
+    },
+}
+
+/// What the bytes to come are.
+#[derive(Clone, Copy, Debug)]
+enum Next {
+    /// A frame's head, and the fixed part behind it.
+    Head,
+    Block(u32),
+    Data(u32),
+    Skipped(u32),
+}
+
+/// Takes the peer's bytes apart.
+#[derive(Debug)]
+pub(super) struct Decoder {
+    head: [u8; LONGEST],
+    have: usize,
+    next: Next,
+}
+
+impl Decoder {
+    pub(super) fn new() -> Self {
+        Self { head: [0; LONGEST], have: 0, next: Next::Head }
+    }
+
+    /// The next piece; takes what it needs of `input` away. `None`: all of it is used, and more is needed.
+    ///
+    /// # Errors
+    /// If a frame's head breaks a rule: nothing that follows can be trusted.
+    pub(super) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Piece<'a>>, Fault> {
+        loop {
+            match self.next {
+                Next::Head => {
+                    if let Some(piece) = self.head(input)? {
+                        return Ok(Some(piece));
+                    }
+                    if input.is_empty() && matches!(self.next, Next::Head) {
+                        return Ok(None);
+                    }
+                }
+                // An empty rest of a block has its end still to tell.
+                Next::Block(left) => {
+                    if input.is_empty() && left > 0 {
+                        return Ok(None);
+                    }
+                    let (bytes, left) = take(input, left);
+                    self.next = if left == 0 { Next::Head } else { Next::Block(left) };
+                    return Ok(Some(Piece::Block { bytes, end: left == 0 }));
+                }
+                Next::Data(left) => {
+                    if input.is_empty() {
+                        return Ok(None);
+                    }
+                    let (bytes, left) = take(input, left);
+                    self.next = if left == 0 { Next::Head } else { Next::Data(left) };
+                    return Ok(Some(Piece::Data { bytes, end: left == 0 }));
+                }
+                Next::Skipped(left) => {
+                    let (_, left) = take(input, left);
+                    self.next = if left == 0 { Next::Head } else { Next::Skipped(left) };
+                    if left > 0 {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the last frame is whole.
+    pub(super) fn is_between_frames(&self) -> bool {
+        self.have == 0 && matches!(self.next, Next::Head)
+    }
+
+    /// Gathers a head; what it says, if it says something by itself.
+    fn head<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Piece<'a>>, Fault> {
+        if !self.gather(8, input) {
+            return Ok(None);
+        }
+        let (first, flags) = (self.u32(0), self.head[4]);
+        let len = self.u32(4) & 0x00ff_ffff;
+        if first >> 31 == 0 {
+            self.have = 0;
+            self.next = if len == 0 { Next::Head } else { Next::Data(len) };
+            return Ok(Some(Piece::DataHead { stream: first, len, fin: flags & FIN != 0 }));
+        }
+        let kind = (first & 0xffff) as u16;
+        let (fixed, most) = match kind {
+            kind::SYN_STREAM => (10, BLOCK),
+            kind::SYN_REPLY | kind::HEADERS => (4, BLOCK),
+            kind::PING => (4, 4),
+            kind::RST_STREAM | kind::GOAWAY | kind::WINDOW_UPDATE => (8, 8),
+            _ => (0, SKIPPED),
+        };
+        if len < fixed || len > most {
+            return Err(Fault::protocol("a control frame of a length it may not have"));
+        }
+        if !self.gather(8 + fixed as usize, input) {
+            return Ok(None);
+        }
+        self.have = 0;
+        let (one, two) = (self.u32(8), self.u32(12));
+        // The highest bit of a stream's number is reserved.
+        let (stream, fin) = (one & 0x7fff_ffff, flags & FIN != 0);
+        let syn = match kind {
+            kind::SYN_STREAM => Syn::Stream { unidirectional: flags & UNIDIRECTIONAL != 0 },
+            kind::SYN_REPLY => Syn::Reply,
+            kind::HEADERS => Syn::More,
+            kind::RST_STREAM => return Ok(Some(Piece::Reset { stream, code: Code(two) })),
+            kind::PING => return Ok(Some(Piece::Ping { id: one })),
+            kind::GOAWAY => return Ok(Some(Piece::GoAway { last: stream })),
+            kind::WINDOW_UPDATE => return Ok(Some(Piece::WindowUpdate { stream, delta: two & 0x7fff_ffff })),
+            _ => {
+                self.next = Next::Skipped(len);
+                return Ok(None);
+            }
+        };
+        self.next = Next::Block(len - fixed);
+        Ok(Some(Piece::Syn { syn, stream, fin }))
+    }
+
+    /// Whether the first `want` bytes of the frame are here.
+    fn gather(&mut self, want: usize, input: &mut &[u8]) -> bool {
+        if self.have < want {
+            let (bytes, _) = take(input, (want - self.have) as u32);
+            self.head[self.have..self.have + bytes.len()].copy_from_slice(bytes);
+            self.have += bytes.len();
+        }
+        self.have >= want
+    }
+
+    fn u32(&self, at: usize) -> u32 {
+        let [a, b, c, d] = [0, 1, 2, 3].map(|i| self.head[at + i]);
+        u32::from_be_bytes([a, b, c, d])
+    }
+}
+
+/// Takes up to `want` bytes off the front; them, and how many are still wanted.
+fn take<'a>(input: &mut &'a [u8], want: u32) -> (&'a [u8], u32) {
+    let (bytes, rest) = input.split_at((want as usize).min(input.len()));
+    *input = rest;
+    (bytes, want - bytes.len() as u32)
+}
+
+/// Writes frames behind what is in a buffer.
+pub(super) mod write {
+    use super::{Code, FIN, kind};
+
+    fn control(out: &mut Vec<u8>, kind: u16, flags: u8, words: &[u32]) {
+        out.extend_from_slice(&[0x80, 3]);
+        out.extend_from_slice(&kind.to_be_bytes());
+        out.extend_from_slice(&((u32::from(flags) << 24) | (words.len() as u32 * 4)).to_be_bytes());
+        words.iter().for_each(|word| out.extend_from_slice(&word.to_be_bytes()));
+    }
+
+    /// Head, what `fixed` says, and what `block` appends.
+    fn syn(out: &mut Vec<u8>, kind: u16, fin: bool, fixed: &[u8], block: impl FnOnce(&mut Vec<u8>)) {
+        let start = out.len();
+        control(out, kind, if fin { FIN } else { 0 }, &[]);
+        out.extend_from_slice(fixed);
+        block(out);
+        // The caller keeps to the limit of a block, which is far below 24 bits.
+        let len = (out.len() - start - 8) as u32;
+        out[start + 5..start + 8].copy_from_slice(&len.to_be_bytes()[1..]);
+    }
+
+    /// With priority 0, as the original's always is.
+    pub(in super::super) fn syn_stream(out: &mut Vec<u8>, stream: u32, fin: bool, block: impl FnOnce(&mut Vec<u8>)) {
+        let [a, b, c, d] = stream.to_be_bytes();
+        syn(out, kind::SYN_STREAM, fin, &[a, b, c, d, 0, 0, 0, 0, 0, 0], block);
+    }
+
+    pub(in super::super) fn syn_reply(out: &mut Vec<u8>, stream: u32, fin: bool, block: impl FnOnce(&mut Vec<u8>)) {
+        syn(out, kind::SYN_REPLY, fin, &stream.to_be_bytes(), block);
+    }
+
+    /// `bytes`: of 24 bits at most in number.
+    pub(in super::super) fn data(out: &mut Vec<u8>, stream: u32, fin: bool, bytes: &[u8]) {
+        let flags = if fin { u32::from(FIN) << 24 } else { 0 };
+        out.extend_from_slice(&stream.to_be_bytes());
+        out.extend_from_slice(&(flags | bytes.len() as u32).to_be_bytes());
+        out.extend_from_slice(bytes);
+    }
+
+    pub(in super::super) fn reset(out: &mut Vec<u8>, stream: u32, code: Code) {
+        control(out, kind::RST_STREAM, 0, &[stream, code.0]);
+    }
+
+    pub(in super::super) fn ping(out: &mut Vec<u8>, id: u32) {
+        control(out, kind::PING, 0, &[id]);
+    }
+
+    /// `status`: 0 if all is well, 1 if the peer broke a rule.
+    pub(in super::super) fn goaway(out: &mut Vec<u8>, last: u32, status: u32) {
+        control(out, kind::GOAWAY, 0, &[last, status]);
+    }
+
+    pub(in super::super) fn window_update(out: &mut Vec<u8>, stream: u32, delta: u32) {
+        control(out, kind::WINDOW_UPDATE, 0, &[stream, delta]);
+    }
+}
+
+#[cfg(test)]
+#[path = "frame_tests.rs"]
+mod tests;

@@ -1,0 +1,195 @@
+//! Heads of requests and replies: what a header block means, and a block that means it.
+//!
+//! ```text
+//!   :method GET   :path /a?b   :version HTTP/1.1   :host localhost:1443   :scheme https   accept text/html␀image/png
+//!   :status 206 Partial Content   :version HTTP/1.1   content-length 1536
+//! ```
+//!
+//! What gets through here can be written as a line of HTTP/1.1 and is understood as the same thing: names are tokens,
+//! values end no line, a method is a token, a path has neither space nor control, and there is one length or none. What
+//! is about one connection ([`HOP_BY_HOP`]) is dropped in both directions. A block that breaks this costs its stream.
+
+use uncork::h1::{Headers, is_token};
+
+use super::headers::Pairs;
+
+/// What is about one connection, not about the message (RFC 9110 §7.6.1), and the length's rival.
+pub(super) const HOP_BY_HOP: [&str; 8] =
+    ["connection", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
+
+/// The most fields, after those of one name were separated.
+const FIELDS: usize = 200;
+
+/// A request's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RequestHead {
+    pub(crate) method: String,
+    /// With its query.
+    pub(crate) path: String,
+    /// The original always says `localhost:1443` here.
+    pub(crate) host: String,
+    /// The original always says `https`.
+    pub(crate) scheme: String,
+    pub(crate) fields: Headers,
+}
+
+/// A reply's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ReplyHead {
+    /// 200 to 999: interim ones have no form here.
+    pub(crate) status: u16,
+    pub(crate) fields: Headers,
+}
+
+/// It cannot be a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed;
+
+impl RequestHead {
+    /// Reads a block.
+    pub(super) fn read(pairs: &Pairs) -> Result<Self, Malformed> {
+        let (mut method, mut path, mut host, mut scheme) = (None, None, None, None);
+        let fields = fields(pairs, |name, value| match name {
+            b":method" => once(&mut method, value),
+            b":path" => once(&mut path, value),
+            b":host" => once(&mut host, value),
+            b":scheme" => once(&mut scheme, value),
+            _ => Ok(()),
+        })?;
+        let (Some(method), Some(path)) = (method, path) else { return Err(Malformed) };
+        let (host, scheme) = (host.unwrap_or_default(), scheme.unwrap_or_default());
+        let starts = path.starts_with('/') || (path == "*" && method == "OPTIONS");
+        if !is_token(method.as_bytes()) || !starts || ![&path, &host, &scheme].into_iter().all(|s| is_visible(s)) {
+            return Err(Malformed);
+        }
+        length(&fields)?;
+        Ok(Self { method, path, host, scheme, fields })
+    }
+
+    /// Whether it is one we may send.
+    pub(super) fn check(&self) -> Result<(), Malformed> {
+        let texts = [&self.path, &self.host, &self.scheme];
+        let right = is_token(self.method.as_bytes()) && texts.into_iter().all(|s| is_visible(s));
+        if right && !self.path.is_empty() { Ok(()) } else { Err(Malformed) }
+    }
+
+    /// The block's pairs, in the original's order.
+    pub(super) fn pairs(&self) -> Vec<(String, Vec<u8>)> {
+        let start = [
+            (":method", &self.method[..]),
+            (":path", &self.path),
+            (":version", "HTTP/1.1"),
+            (":host", &self.host),
+            (":scheme", &self.scheme),
+        ];
+        joined(start, &self.fields)
+    }
+}
+
+impl ReplyHead {
+    /// Reads a block.
+    pub(super) fn read(pairs: &Pairs) -> Result<Self, Malformed> {
+        let mut status = None;
+        let fields = fields(pairs, |name, value| match name {
+            b":status" => once(&mut status, value),
+            _ => Ok(()),
+        })?;
+        // `206 Partial Content`: the first three count.
+        let status = status.as_deref().and_then(|text| {
+            let (code, rest) = text.split_at_checked(3)?;
+            let right = code.bytes().all(|b| b.is_ascii_digit()) && (rest.is_empty() || rest.starts_with(' '));
+            code.parse::<u16>().ok().filter(|code| right && *code >= 200)
+        });
+        length(&fields)?;
+        Ok(Self { status: status.ok_or(Malformed)?, fields })
+    }
+
+    /// Whether it is one we may send.
+    pub(super) fn check(&self) -> Result<(), Malformed> {
+        if (200..=999).contains(&self.status) { Ok(()) } else { Err(Malformed) }
+    }
+
+    /// The block's pairs.
+    pub(super) fn pairs(&self) -> Vec<(String, Vec<u8>)> {
+        let status = format!("{} {}", self.status, uncork::h1::reason(self.status));
+        joined([(":status", status.trim_end()), (":version", "HTTP/1.1")], &self.fields)
+    }
+
+    /// Whether no body follows it, whatever its fields say (RFC 9110 §6.4.1).
+    pub(super) fn is_bodiless(&self) -> bool {
+        matches!(self.status, 204 | 304)
+    }
+}
+
+/// What `content-length` says. Several that differ, or one that is no number, frame nothing.
+pub(super) fn length(fields: &Headers) -> Result<Option<u64>, Malformed> {
+    let mut values = fields.get_all("content-length");
+    let Some(value) = values.next() else { return Ok(None) };
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    let number = std::str::from_utf8(value).ok().filter(|_| digits).and_then(|text| text.parse().ok());
+    match number {
+        Some(n) if values.next().is_none() => Ok(Some(n)),
+        _ => Err(Malformed),
+    }
+}
+
+/// The fields; what begins with a colon goes to `pseudo`.
+fn fields<'a>(
+    pairs: &'a Pairs,
+    mut pseudo: impl FnMut(&'a [u8], &'a [u8]) -> Result<(), Malformed>,
+) -> Result<Headers, Malformed> {
+    let (mut fields, mut count) = (Headers::new(), 0);
+    for (name, value) in pairs.iter() {
+        if name.starts_with(b":") {
+            pseudo(name, value)?;
+            continue;
+        }
+        // They are lower case on this wire (§2.6.10), so that nobody has to ask twice.
+        let name = std::str::from_utf8(name).ok().filter(|name| !name.bytes().any(|b| b.is_ascii_uppercase()));
+        let name = name.ok_or(Malformed)?;
+        for value in value.split(|b| *b == 0) {
+            count += 1;
+            if count > FIELDS {
+                return Err(Malformed);
+            }
+            if HOP_BY_HOP.contains(&name) {
+                continue;
+            }
+            fields.append(name, value).map_err(|_| Malformed)?;
+        }
+    }
+    Ok(fields)
+}
+
+fn once(place: &mut Option<String>, value: &[u8]) -> Result<(), Malformed> {
+    let text = std::str::from_utf8(value).map_err(|_| Malformed)?;
+    match place.replace(text.to_owned()) {
+        None => Ok(()),
+        Some(_) => Err(Malformed),
+    }
+}
+
+/// Visible ASCII, or nothing.
+fn is_visible(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_graphic())
+}
+
+/// `start`, then the fields in lower case, several of one name joined by NUL.
+fn joined<const N: usize>(start: [(&str, &str); N], fields: &Headers) -> Vec<(String, Vec<u8>)> {
+    let mut pairs: Vec<(String, Vec<u8>)> =
+        start.into_iter().map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec())).collect();
+    for (name, value) in fields.iter() {
+        let name = name.to_ascii_lowercase();
+        if HOP_BY_HOP.contains(&&name[..]) {
+            continue;
+        }
+        match pairs.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, values)) => {
+                values.push(0);
+                values.extend_from_slice(value);
+            }
+            None => pairs.push((name, value.to_vec())),
+        }
+    }
+    pairs
+}

@@ -1,0 +1,191 @@
+//! Header blocks (SPDY/3 §2.6.10): one zlib stream in each direction for the connection's life.
+//!
+//! ```text
+//!   received:  deflated pieces ─▶ Inflater ─▶ count, {len, name, len, value}… ─▶ Pairs ─▶ head.rs
+//!                                 64 KiB are kept of a block, 2 MiB worked through
+//!   sent:      78 f9 dictionary │ 00 len !len pairs… │ 00 0000 ffff │ 00 len !len pairs… │ 00 0000 ffff │ …
+//!              once, at first   │ stored as they are │ flush        │ the next block
+//! ```
+//!
+//! # Why nothing we send is compressed
+//!
+//! All public clients of a tunnel share its stream of header blocks. Whoever can make requests of his own, or make a
+//! browser make them, and sees how long the frames become, learns from a compressor what stands in others': his guess
+//! at a cookie becomes a shorter block when it is right (CRIME). Taking out the fields known as secret is not enough: any
+//! field may be one, and what was sent uncompressed can still be referred back to by what is compressed later. So each
+//! block is put into deflate's own *stored* form, which every inflater understands, in a stream that begins as
+//! the original's does. A flush, an empty stored block, ends each: the original's inflater hands out what it has when it
+//! sees one. A request is some hundred bytes longer for it, and a compressor's 300 KiB for each connection are saved.
+//!
+//! What a peer sends may be compressed in any way. A block that inflates to more than 64 KiB costs its stream, not the
+//! connection: the rest is worked through, as the next block builds on it, and forgotten. The limit to that is above the
+//! 1 MiB of a head that an original lets through, and below what would hurt.
+
+use flate2::{Decompress, FlushDecompress, Status};
+
+use super::{Fault, dictionary::DICTIONARY};
+
+/// The dictionary's name.
+pub(super) const ADLER: u32 = 0xe3c6_a7c2;
+/// The most that is kept of one block, inflated.
+const KEPT: usize = 64 * 1024;
+/// The most that is worked through for one.
+const WORKED: usize = 2 * 1024 * 1024;
+/// The most fields of one.
+const FIELDS: usize = 200;
+
+/// The receiving end of the stream.
+pub(super) struct Inflater {
+    codec: Decompress,
+    block: Vec<u8>,
+    /// Inflated of this block so far.
+    made: usize,
+}
+
+impl Inflater {
+    pub(super) fn new() -> Self {
+        Self { codec: Decompress::new(true), block: Vec::new(), made: 0 }
+    }
+
+    /// Takes in some of a block.
+    ///
+    /// # Errors
+    /// If it is no zlib stream, or one without end.
+    pub(super) fn feed(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
+        let mut out = [0; 4096];
+        loop {
+            let (before_in, before_out) = (self.codec.total_in(), self.codec.total_out());
+            let status = self.codec.decompress(bytes, &mut out, FlushDecompress::Sync);
+            let taken = (self.codec.total_in() - before_in) as usize;
+            let made = (self.codec.total_out() - before_out) as usize;
+            bytes = &bytes[taken..];
+            match status {
+                Ok(Status::Ok | Status::BufError) => {}
+                Ok(Status::StreamEnd) => return Err(Fault::protocol("the stream of header blocks is ended")),
+                Err(error) if error.needs_dictionary() == Some(ADLER) => {
+                    let known = self.codec.set_dictionary(&DICTIONARY);
+                    known.map_err(|_| Fault::protocol("header blocks with another dictionary"))?;
+                    continue;
+                }
+                Err(_) => return Err(Fault::protocol("a header block that cannot be inflated")),
+            }
+            self.made += made;
+            if self.made > WORKED {
+                return Err(Fault::protocol("a header block without end"));
+            }
+            let room = KEPT.saturating_sub(self.block.len());
+            self.block.extend_from_slice(&out[..made.min(room)]);
+            if made < out.len() && bytes.is_empty() {
+                return Ok(());
+            }
+            if taken == 0 && made == 0 {
+                return Err(Fault::protocol("a header block that cannot be inflated"));
+            }
+        }
+    }
+
+    /// The block is over: what is in it. `None`: too much.
+    ///
+    /// # Errors
+    /// If it does not add up: then the next one will not, either.
+    pub(super) fn end(&mut self) -> Result<Option<Pairs>, Fault> {
+        let whole = self.made <= KEPT;
+        self.made = 0;
+        let block = std::mem::take(&mut self.block);
+        if !whole { Ok(None) } else { Pairs::parse(block) }
+    }
+}
+
+/// A block's names and values; their lengths were checked, and nothing else.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Pairs(Vec<u8>);
+
+impl Pairs {
+    /// `None`: more fields than we take.
+    fn parse(block: Vec<u8>) -> Result<Option<Self>, Fault> {
+        const RULE: Fault = Fault::protocol("a header block whose lengths do not add up");
+        let mut rest = &block[..];
+        let count = number(&mut rest).ok_or(RULE)?;
+        // Each has two lengths at least.
+        if count > rest.len() / 8 {
+            return Err(RULE);
+        }
+        for _ in 0..count {
+            pair(&mut rest).ok_or(RULE)?;
+        }
+        match rest {
+            [] => Ok((count <= FIELDS).then_some(Self(block))),
+            _ => Err(RULE),
+        }
+    }
+
+    /// All of them, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut rest = self.0.get(4..).unwrap_or_default();
+        std::iter::from_fn(move || pair(&mut rest))
+    }
+}
+
+impl std::fmt::Debug for Pairs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text = |bytes| String::from_utf8_lossy(bytes);
+        f.debug_list().entries(self.iter().map(|(name, value)| (text(name), text(value)))).finish()
+    }
+}
+
+fn number(rest: &mut &[u8]) -> Option<usize> {
+    let (number, behind) = rest.split_first_chunk()?;
+    *rest = behind;
+    Some(u32::from_be_bytes(*number) as usize)
+}
+
+fn string<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let len = number(rest)?;
+    let (string, behind) = rest.split_at_checked(len)?;
+    *rest = behind;
+    Some(string)
+}
+
+fn pair<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+    Some((string(rest)?, string(rest)?))
+}
+
+/// The sending end of the stream.
+#[derive(Debug, Default)]
+pub(super) struct Stored {
+    begun: bool,
+}
+
+impl Stored {
+    /// Appends a block of these pairs.
+    pub(super) fn block<'a>(&mut self, out: &mut Vec<u8>, pairs: impl Iterator<Item = (&'a [u8], &'a [u8])>) {
+        let mut plain = vec![0; 4];
+        let mut count = 0u32;
+        for (name, value) in pairs {
+            for string in [name, value] {
+                plain.extend_from_slice(&(string.len() as u32).to_be_bytes());
+                plain.extend_from_slice(string);
+            }
+            count += 1;
+        }
+        plain[..4].copy_from_slice(&count.to_be_bytes());
+        if !self.begun {
+            self.begun = true;
+            // RFC 1950: deflate, a window of 32 KiB, best compression, a dictionary: this one.
+            out.extend_from_slice(&[0x78, 0xf9]);
+            out.extend_from_slice(&ADLER.to_be_bytes());
+        }
+        // RFC 1951 §3.2.4, each beginning at a byte as the one before ends with one.
+        for part in plain.chunks(0xffff).chain([&[][..]]) {
+            let len = part.len() as u16;
+            out.push(0);
+            out.extend_from_slice(&len.to_le_bytes());
+            out.extend_from_slice(&(!len).to_le_bytes());
+            out.extend_from_slice(part);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "headers_tests.rs"]
+mod tests;

@@ -1,0 +1,286 @@
+//! How an origin gets in, and who does not.
+
+use std::time::Duration;
+
+use uncork::relay::tunnel::{Balance, ProxyConfig};
+
+use super::{
+    client::Client,
+    proxy::{HOST, get},
+    raw::{RawOrigin, knock},
+    world::{World, config, credential, hash},
+};
+
+/// A handshake with something else in it.
+fn changed(from: &str, to: &str) -> String {
+    let request = knock("app", HOST);
+    assert!(request.contains(from), "{from}");
+    request.replace(from, to)
+}
+
+#[test]
+fn who_may_not_in_is_told_why() {
+    let config = ProxyConfig { failures_per_minute: 1000, ..config() };
+    let world = World::with(config);
+    let _owner = RawOrigin::new(&world, "other", "taken.dev.example");
+    #[rustfmt::skip]
+    let rows = [
+        (changed("Bearer app", "Bearer App"),              401, "no such token"),
+        (changed("Bearer app", "Bearer "),                 401, ""),
+        (changed("Bearer app", "Basic app"),               401, "Bearer"),
+        (changed("Authorization: Bearer app\r\n", ""),     401, "client certificate"),
+        (changed("Authorization: Bearer app\r\n", "Authorization: Bearer app\r\nAuthorization: Bearer app\r\n"), 401, "one"),
+        (knock("app", "other.example"),                    403, "other.example"),
+        (knock("app", "app.example, *.example"),           403, "*.example"),
+        (knock("app", "*.app.example"),                    403, "*.app.example"),
+        (knock("app", "*"),                                403, "*"),
+        (knock("app", "taken.dev.example"),                409, "somebody else"),
+        (knock("app", "TAKEN.dev.example"),                409, "somebody else"),
+        (knock("app", ""),                                 400, "names no host"),
+        (knock("app", "a b"),                              400, "no name"),
+        (knock("app", "app.example:80"),                   400, "no name"),
+        (changed("Uncork-Hosts: app.example\r\n", ""),     400, "names no host"),
+        (changed("ALPN: h2", "ALPN: h3"),                  400, "h2"),
+        (changed("Upgrade: ptth", "Upgrade: websocket"),   426, "ptth"),
+        (changed("Connection: upgrade\r\n", ""),           426, "ptth"),
+        (changed("PUT /tunnel", "POST /tunnel"),           405, "PUT or GET"),
+        (changed("PUT /tunnel", "PUT /"),                  404, ""),
+    ];
+    for (request, status, words) in rows {
+        let mut client = world.origin();
+        client.send(&request);
+        let answer = client.answer();
+        assert_eq!(answer.status, status, "{request}{answer:?}");
+        assert!(answer.text().contains(words), "{request}{}", answer.text());
+        assert_eq!(answer.get("www-authenticate").is_some(), status == 401);
+    }
+    let many: Vec<String> = (0..65).map(|i| format!("{i}.dev.example")).collect();
+    let mut client = world.origin();
+    client.send(knock("app", &many.join(", ")));
+    client.answer().assert(403);
+    assert_eq!(world.proxy.counts().links_total, 1);
+}
+
+#[test]
+fn a_tunnel_by_get_is_as_good() {
+    let world = World::new();
+    let mut client = world.origin();
+    client.send(changed("PUT /tunnel", "GET /tunnel"));
+    assert_eq!(client.head().status, 101);
+}
+
+#[test]
+fn a_tunnel_over_plain_http_is_not_open() {
+    let world = World::new();
+    let server = uncork::Server::bind("127.0.0.1:0").expect("bound");
+    let addr = server.addr().expect("an address");
+    let running = server.threads(1, world.proxy.origins()).expect("running");
+    let mut client = Client::connect(addr, None);
+    client.send(knock("app", HOST));
+    client.answer().assert(403);
+    running.stop().expect("stopped");
+}
+
+#[test]
+fn who_guesses_tokens_is_soon_not_heard_any_more() {
+    let world = World::with(ProxyConfig { failures_per_minute: 3, ..config() });
+    for _ in 0..3 {
+        let mut client = world.origin();
+        client.send(knock("guess", HOST));
+        client.answer().assert(401);
+    }
+    let mut client = world.origin();
+    client.send(knock("app", HOST));
+    let answer = client.answer();
+    assert_eq!(answer.status, 429, "the right one, too");
+    assert!(answer.get("retry-after").is_some());
+}
+
+#[test]
+fn strangers_are_only_so_many() {
+    let world = World::with(ProxyConfig { handshakes: 2, ..config() });
+    let server = uncork::Server::bind("127.0.0.1:0").expect("bound").tls(super::world::identity().server.clone());
+    let addr = server.addr().expect("an address");
+    let running = server.threads(1, world.proxy.origins()).expect("running");
+    let connect = || Client::connect(addr, Some(super::world::identity().client.clone()));
+    let enter = |client: &mut Client| {
+        client.send(knock("app", HOST));
+        client.head().status
+    };
+    let (mut first, mut second) = (connect(), connect());
+    assert_eq!([enter(&mut first), enter(&mut second)], [101, 101], "they are no strangers any more");
+    let sockets: Vec<_> = (0..2).map(|_| std::net::TcpStream::connect(addr).expect("connected")).collect();
+    // One that says nothing has its place, as long as it is there.
+    let refused = || connect().try_send(knock("app", HOST)).is_err() || connect().try_head().is_err();
+    assert!(refused());
+    drop(sockets);
+    let end = std::time::Instant::now() + super::client::PATIENCE;
+    loop {
+        let mut client = connect();
+        if client.try_send(knock("app", HOST)).is_ok() && client.try_head().is_ok_and(|head| head.status == 101) {
+            break;
+        }
+        assert!(std::time::Instant::now() < end, "their places are free again");
+    }
+    running.stop().expect("stopped");
+}
+
+#[test]
+fn a_name_is_its_owners_and_stays_it_for_a_while() {
+    let world = World::with(ProxyConfig { names_kept: Duration::from_millis(400), ..config() });
+    let refused = |token: &str| {
+        let mut client = world.origin();
+        client.send(knock(token, "x.dev.example"));
+        client.head().status
+    };
+    let first = RawOrigin::new(&world, "app", "x.dev.example");
+    assert_eq!(refused("other"), 409);
+    first.leave();
+    world.until("it is gone", |counts| counts.links == 0);
+    assert_eq!(refused("other"), 409, "it may come back");
+    let end = std::time::Instant::now() + super::client::PATIENCE;
+    while refused("other") == 409 {
+        assert!(std::time::Instant::now() < end, "it never came back");
+    }
+    assert_eq!(refused("app"), 409, "now it is the other's");
+}
+
+#[test]
+fn connections_of_one_credential_are_only_so_many() {
+    let world = World::with(ProxyConfig { links_per_credential: 2, links: 3, ..config() });
+    let _all = [RawOrigin::new(&world, "app", HOST), RawOrigin::new(&world, "app", HOST)];
+    let status = |token: &str, hosts: &str| {
+        let mut client = world.origin();
+        client.send(knock(token, hosts));
+        client.head().status
+    };
+    assert_eq!(status("app", HOST), 429);
+    let _third = RawOrigin::new(&world, "other", "other.example");
+    assert_eq!(status("other", "other.example"), 503);
+}
+
+#[test]
+fn requests_go_to_the_nearest_name_and_path() {
+    let credentials = vec![credential("app", &["*"])];
+    let world = World::with(ProxyConfig { credentials, ..ProxyConfig::default() });
+    let names = ["a.example", "a.example/api", "*.example", "*"];
+    let mut origins: Vec<RawOrigin> = names.iter().map(|name| RawOrigin::new(&world, "app", name)).collect();
+    let mut client = world.client();
+    for (host, path, want) in [
+        ("a.example", "/", 0),
+        ("A.Example:8080", "/", 0),
+        ("a.example", "/api", 1),
+        ("a.example", "/api/x?y", 1),
+        ("a.example", "/apix", 0),
+        ("b.example", "/api", 2),
+        ("c.b.example", "/", 2),
+        ("example", "/", 3),
+    ] {
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        let stream = origins[want].request();
+        origins[want].head(stream, 200, &[], true);
+        client.answer().assert(200);
+    }
+    assert_eq!(world.proxy.links().iter().map(|link| link.requests).collect::<Vec<_>>(), [3, 2, 2, 1]);
+}
+
+#[test]
+fn several_origins_take_turns_or_the_least_busy_is_taken() {
+    for (balance, want) in [(Balance::RoundRobin, [2, 2]), (Balance::LeastBusy, [1, 3])] {
+        let world = World::with(ProxyConfig { balance, ..config() });
+        let mut origins = [RawOrigin::new(&world, "app", HOST), RawOrigin::new(&world, "app", HOST)];
+        let requests = || world.proxy.links().iter().map(|link| link.requests).collect::<Vec<_>>();
+        // One that takes its time.
+        let mut slow = world.client();
+        get(&mut slow, "/slow");
+        world.until("it is on its way", |_| requests().contains(&1));
+        let busy = requests().iter().position(|n| *n == 1).expect("one of them");
+        let mut client = world.client();
+        for _ in 0..3 {
+            let before = requests();
+            get(&mut client, "/");
+            world.until("it is on its way", |_| requests() != before);
+            let asked = requests().iter().zip(before).position(|(now, before)| *now > before).expect("one of them");
+            // The slow one's stream came first.
+            let mut stream = origins[asked].request();
+            if asked == busy && requests()[busy] == 2 && balance == Balance::RoundRobin {
+                stream = origins[asked].request();
+            }
+            origins[asked].head(stream, 200, &[], true);
+            client.answer().assert(200);
+            let active = || world.proxy.links().iter().map(|link| link.active).sum::<usize>();
+            world.until("it is over", |_| active() == 1);
+        }
+        let mut counts = requests();
+        counts.swap(0, busy);
+        assert_eq!(counts, want, "{balance:?}");
+    }
+}
+
+#[test]
+fn limits_of_addresses_hosts_and_bodies_hold() {
+    let credentials = vec![credential("app", &[HOST]).body(10), credential("other", &["other.example"])];
+    let limits = |address, host| ProxyConfig {
+        streams_per_address: address,
+        streams_per_host: host,
+        credentials: credentials.clone(),
+        ..ProxyConfig::default()
+    };
+    for (config, status) in [(limits(2, 100), 429), (limits(100, 2), 503)] {
+        let world = World::with(config);
+        let mut origin = RawOrigin::new(&world, "app", HOST);
+        let mut clients: Vec<Client> = (0..3).map(|_| world.client()).collect();
+        let mut streams = Vec::new();
+        for client in &mut clients[..2] {
+            get(client, "/");
+            streams.push(origin.request());
+        }
+        get(&mut clients[2], "/");
+        let refused = clients[2].answer();
+        assert_eq!((refused.status, refused.get("retry-after")), (status, Some("1")));
+        origin.head(streams[0], 200, &[], true);
+        clients[0].answer().assert(200);
+        world.until("one is over", |counts| counts.active == 1);
+        get(&mut clients[2], "/");
+        let stream = origin.request();
+        origin.head(stream, 200, &[], true);
+        clients[2].answer().assert(200);
+    }
+    let world = World::with(limits(10, 10));
+    let mut origin = RawOrigin::new(&world, "app", HOST);
+    let mut client = world.client();
+    client.send(format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 11\r\n\r\n"));
+    assert_eq!(client.head().status, 413, "before it was sent");
+    let mut client = world.client();
+    client.send(format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n"));
+    client.chunk(b"0123456789").chunk(b"x");
+    let stream = origin.request();
+    assert_eq!(client.head().status, 413, "when it is too much");
+    assert_eq!(origin.expect(|frame| frame.kind == super::raw::RST_STREAM).stream, stream);
+}
+
+#[test]
+fn a_credential_has_its_rate() {
+    let credentials = vec![credential("app", &[HOST]).rate(200_000)];
+    let world = World::with(ProxyConfig { credentials, window: 1 << 20, ..ProxyConfig::default() });
+    let mut origin = RawOrigin::new(&world, "app", HOST);
+    let mut client = world.client();
+    let began = std::time::Instant::now();
+    get(&mut client, "/");
+    let stream = origin.request();
+    origin.head(stream, 200, &[("content-length", "500000")], false);
+    for i in 1..=50 {
+        origin.data(stream, vec![1; 10_000], i == 50);
+    }
+    let head = client.head();
+    assert_eq!(client.body(&head).expect("the body").len(), 500_000);
+    // The first second's worth comes at once.
+    assert!(began.elapsed() > Duration::from_millis(1000), "{:?}", began.elapsed());
+}
+
+#[test]
+fn only_hashes_of_tokens_are_kept() {
+    let config = config();
+    let printed = format!("{config:?}");
+    assert!(!printed.contains("\"Bearer") && !printed.contains(&hash("app")), "not even in this form");
+}

@@ -1,0 +1,234 @@
+//! Origins that break rules, by hand: what they do costs their own clients an error, and nobody else anything.
+
+use std::time::Duration;
+
+use uncork::relay::tunnel::ProxyConfig;
+
+use super::{
+    client::Client,
+    proxy::{HOST, get},
+    raw::{ACK, DATA, PING, RST_STREAM, RawOrigin, SETTINGS, literals},
+    world::{World, config},
+};
+
+/// A world, a hostile origin, and a good one of another name.
+fn two() -> (World, RawOrigin, RawOrigin) {
+    let world = World::new();
+    let (hostile, good) = (RawOrigin::new(&world, "app", HOST), RawOrigin::new(&world, "other", "other.example"));
+    (world, hostile, good)
+}
+
+/// The good one's clients do not notice.
+#[track_caller]
+fn others_are_served(world: &World, good: &mut RawOrigin) {
+    let mut client = world.client();
+    client.send("GET / HTTP/1.1\r\nHost: other.example\r\n\r\n");
+    let stream = good.request();
+    good.head(stream, 200, &[("content-length", "2")], false).data(stream, "ok", true);
+    assert_eq!(client.answer().text(), "ok");
+}
+
+fn asked(world: &World, origin: &mut RawOrigin) -> (Client, u32) {
+    let mut client = world.client();
+    get(&mut client, "/");
+    let stream = origin.request();
+    (client, stream)
+}
+
+#[test]
+fn heads_that_make_no_sense_are_an_error_of_the_origins() {
+    let rows: &[&[(&str, &str)]] = &[
+        &[],
+        &[("content-type", "text/plain")],
+        &[(":status", "abc")],
+        &[(":status", "99")],
+        &[(":status", "200"), (":status", "200")],
+        &[(":status", "200"), ("connection", "close")],
+        &[(":status", "200"), ("transfer-encoding", "chunked")],
+        &[(":status", "200"), ("upgrade", "websocket")],
+        &[(":status", "200"), ("Upper", "case")],
+        &[(":status", "200"), ("a b", "c")],
+        &[(":status", "200"), ("a", "b\r\nset-cookie: c")],
+        &[(":status", "200"), ("a", "b\0c")],
+        &[(":status", "200"), ("content-length", "x")],
+        &[(":status", "200"), ("content-length", "1"), ("content-length", "2")],
+        &[("x", "y"), (":status", "200")],
+    ];
+    for fields in rows {
+        let (world, mut hostile, mut good) = two();
+        let (mut client, stream) = asked(&world, &mut hostile);
+        hostile.fields(stream, &literals(fields.iter().copied()), true);
+        let answer = client.head();
+        assert_eq!(answer.status, 502, "{fields:?}: {answer:?}");
+        others_are_served(&world, &mut good);
+    }
+}
+
+#[test]
+fn a_length_that_is_a_lie_breaks_the_answer() {
+    for (said, sent, end) in [("10", "short", true), ("3", "too long", false)] {
+        let (world, mut hostile, mut good) = two();
+        let (mut client, stream) = asked(&world, &mut hostile);
+        hostile.head(stream, 200, &[("content-length", said)], false).data(stream, sent, end);
+        let result = client.try_head().and_then(|head| client.body(&head));
+        assert!(result.is_err(), "{result:?}");
+        others_are_served(&world, &mut good);
+    }
+}
+
+#[test]
+fn a_head_larger_than_allowed_is_not_held() {
+    let (world, mut hostile, mut good) = two();
+    let (mut client, stream) = asked(&world, &mut hostile);
+    // 1 MiB of fields, in frames of 16 KiB.
+    let value = "v".repeat(8000);
+    let mut block = literals([(":status", "200")]);
+    for _ in 0..128 {
+        block.extend(literals([("x", value.as_str())]));
+    }
+    let mut pieces = block.chunks(16_000);
+    let first = pieces.next().expect("a piece");
+    let _ = hostile.try_frame(1, 0, stream, first);
+    for piece in pieces {
+        if hostile.try_frame(9, 0, stream, piece).is_err() {
+            break;
+        }
+    }
+    let _ = hostile.try_frame(9, 4, stream, []);
+    assert_eq!(client.head().status, 502);
+    others_are_served(&world, &mut good);
+}
+
+#[test]
+fn frames_that_break_the_rules_end_the_connection() {
+    let rows: &[(u8, u8, u32, &[u8])] = &[
+        // DATA on no stream, HEADERS on one that is not ours, and on one that is nobody's; a push.
+        (0, 0, 0, b"x"),
+        (1, 4, 2, &[0x88]),
+        (1, 4, 9, &[0x88]),
+        (5, 4, 1, &[0, 0, 0, 2, 0x82]),
+        // Of a wrong size: SETTINGS, PING, WINDOW_UPDATE, RST_STREAM.
+        (4, 0, 0, b"short"),
+        (6, 0, 0, b"short"),
+        (8, 0, 0, b"xy"),
+        (3, 0, 1, b"xy"),
+        // CONTINUATION of nothing; a header block that is none.
+        (9, 4, 1, &[0x88]),
+        (1, 4, 1, &[0xff, 0xff, 0xff, 0xff, 0xff]),
+    ];
+    for (kind, flags, stream, payload) in rows {
+        let (world, mut hostile, mut good) = two();
+        let (mut client, _) = asked(&world, &mut hostile);
+        hostile.frame(*kind, *flags, *stream, payload);
+        assert_eq!(client.head().status, 502, "frame of type {kind}");
+        hostile.ended();
+        others_are_served(&world, &mut good);
+        world.until("it is gone", |counts| counts.links == 1);
+    }
+}
+
+#[test]
+fn a_frame_longer_than_agreed_ends_the_connection() {
+    let (world, mut hostile, mut good) = two();
+    let (mut client, stream) = asked(&world, &mut hostile);
+    hostile.head(stream, 200, &[("content-length", "100000")], false);
+    let _ = hostile.try_frame(DATA, 0, stream, vec![0; 100_000]);
+    let result = client.try_head().and_then(|head| client.body(&head));
+    assert!(result.is_err(), "{result:?}");
+    others_are_served(&world, &mut good);
+}
+
+#[test]
+fn what_is_sent_beyond_the_window_is_not_held() {
+    let (world, mut hostile, mut good) = two();
+    // A client that does not read.
+    let (mut client, stream) = asked(&world, &mut hostile);
+    hostile.head(stream, 200, &[], false);
+    for _ in 0..512 {
+        if hostile.try_frame(DATA, 0, stream, vec![0; 16_000]).is_err() {
+            break;
+        }
+    }
+    // FLOW_CONTROL_ERROR: the stream is broken off, and what comes for it is thrown away.
+    let reset = hostile.expect(|frame| frame.kind == RST_STREAM);
+    assert_eq!((reset.stream, reset.code()), (stream, 3));
+    others_are_served(&world, &mut good);
+    let head = client.head();
+    assert!(client.body(&head).is_err());
+}
+
+#[test]
+fn floods_end_the_connection_or_cost_nothing() {
+    // Pings, settings, and data frames with nothing in them, which is what a flood is made of.
+    for (kind, payload) in [(PING, &[0; 8][..]), (SETTINGS, &[]), (DATA, &[])] {
+        let (world, mut hostile, mut good) = two();
+        let (_client, stream) = asked(&world, &mut hostile);
+        if kind == DATA {
+            hostile.head(stream, 200, &[], false);
+        }
+        let stream = if kind == DATA { stream } else { 0 };
+        for _ in 0..20_000 {
+            if hostile.try_frame(kind, 0, stream, payload).is_err() {
+                break;
+            }
+        }
+        others_are_served(&world, &mut good);
+    }
+}
+
+#[test]
+fn resets_cost_their_own_requests_only() {
+    let (world, mut hostile, mut good) = two();
+    let mut client = world.client();
+    for _ in 0..300 {
+        get(&mut client, "/");
+        let stream = hostile.request();
+        hostile.reset(stream, 2);
+        client.answer().assert(502);
+    }
+    others_are_served(&world, &mut good);
+}
+
+#[test]
+fn a_silent_origin_is_found_dead_and_one_that_answers_pings_is_not() {
+    let ping_every = Duration::from_millis(300);
+    let world = World::with(ProxyConfig { ping_every, ..config() });
+    let mut alive = RawOrigin::new(&world, "app", HOST);
+    let mut dead = RawOrigin::new(&world, "other", "other.example");
+    let mut client = world.client();
+    client.send("GET / HTTP/1.1\r\nHost: other.example\r\n\r\n");
+    dead.request();
+    for _ in 0..6 {
+        let ping = alive.expect(|frame| frame.kind == PING && frame.flags & ACK == 0);
+        alive.frame(PING, ACK, 0, &ping.payload);
+    }
+    assert_eq!(client.answer().status, 502, "its clients are told");
+    let counts = world.proxy.counts();
+    assert_eq!((counts.silent, counts.links), (1, 1), "{counts:?}");
+    assert!(world.proxy.links()[0].round_trip.is_some());
+    dead.ended();
+}
+
+#[test]
+fn an_origin_that_never_begins_is_no_origin() {
+    let world = World::with(ProxyConfig { handshake_within: Duration::from_millis(200), ..config() });
+    let mut origin = RawOrigin::silent(&world, "app", HOST);
+    let mut client = world.client();
+    get(&mut client, "/");
+    assert_eq!(client.answer().status, 502, "no request goes to who has not spoken");
+    origin.ended_silently();
+    world.until("it is gone", |counts| counts.links == 0 && counts.silent == 1);
+}
+
+#[test]
+fn what_comes_for_a_request_that_is_over_is_ignored() {
+    let (world, mut hostile, mut good) = two();
+    let (client, stream) = asked(&world, &mut hostile);
+    client.leave();
+    hostile.expect(|frame| frame.kind == RST_STREAM);
+    hostile.head(stream, 200, &[], false).data(stream, "late", true);
+    let (mut client, stream) = asked(&world, &mut hostile);
+    hostile.head(stream, 200, &[], true);
+    client.answer().assert(200);
+    others_are_served(&world, &mut good);
+}

@@ -1,0 +1,12 @@
+//! The reverse tunnel over real sockets: a proxy, clients on plain and TLS listeners, and origins, good and hostile.
+
+#![expect(clippy::disallowed_methods, reason = "tests wait for a proxy in other threads")]
+
+#[path = "../support/client.rs"]
+#[allow(dead_code, reason = "other tests use the rest of it")]
+mod client;
+mod handshake;
+mod hostile;
+mod proxy;
+mod raw;
+mod world;

@@ -1,0 +1,214 @@
+//! An origin made of frames by hand (RFC 9113): it says what a test wants it to say, be it forbidden.
+//!
+//! Heads it sends are literals; heads it receives it does not look at: which request is on which stream, a test knows.
+
+use std::io::{self, ErrorKind};
+
+use super::{client::Client, world::World};
+
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const ACK: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
+
+pub(crate) const REFUSED_STREAM: u32 = 7;
+pub(crate) const CANCEL: u32 = 8;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Frame {
+    pub(crate) fn ends(&self) -> bool {
+        matches!(self.kind, DATA | HEADERS) && self.flags & END_STREAM != 0
+    }
+
+    /// Of RST_STREAM.
+    pub(crate) fn code(&self) -> u32 {
+        u32::from_be_bytes(self.payload[..4].try_into().expect("four bytes"))
+    }
+}
+
+pub(crate) struct RawOrigin {
+    client: Client,
+}
+
+/// The request for a tunnel.
+pub(crate) fn knock(token: &str, hosts: &str) -> String {
+    format!(
+        "PUT /tunnel HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: ptth\r\nALPN: h2\r\n\
+         Authorization: Bearer {token}\r\nUncork-Hosts: {hosts}\r\n\r\n"
+    )
+}
+
+impl RawOrigin {
+    /// One that is let in, and has said how many streams it takes.
+    pub(crate) fn new(world: &World, token: &str, hosts: &str) -> Self {
+        let links = world.proxy.counts().links_total;
+        let mut origin = Self::silent(world, token, hosts);
+        // MAX_CONCURRENT_STREAMS, and ENABLE_CONNECT_PROTOCOL.
+        origin.frame(SETTINGS, 0, 0, [0, 3, 0, 0, 3, 232, 0, 8, 0, 0, 0, 1]);
+        // When its settings are acknowledged, they hold.
+        origin.expect(|frame| frame.kind == SETTINGS && frame.flags & ACK != 0);
+        world.until("the origin is connected", |counts| counts.links_total > links && counts.links > 0);
+        origin
+    }
+
+    /// One that is let in, and says nothing.
+    pub(crate) fn silent(world: &World, token: &str, hosts: &str) -> Self {
+        let mut client = world.origin();
+        client.send(knock(token, hosts));
+        let head = client.head();
+        assert_eq!((head.status, head.get("upgrade"), head.get("alpn")), (101, Some("ptth"), Some("h2")), "{head:?}");
+        let preface = client.exactly(24).expect("the preface");
+        assert_eq!(preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        Self { client }
+    }
+
+    pub(crate) fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: impl AsRef<[u8]>) -> &mut Self {
+        self.try_frame(kind, flags, stream, payload).expect("sent");
+        self
+    }
+
+    /// The same, where the proxy may have closed.
+    pub(crate) fn try_frame(&mut self, kind: u8, flags: u8, stream: u32, payload: impl AsRef<[u8]>) -> io::Result<()> {
+        let payload = payload.as_ref();
+        let mut frame = u32::try_from(payload.len()).expect("a short one").to_be_bytes()[1..].to_vec();
+        frame.extend([kind, flags]);
+        frame.extend(stream.to_be_bytes());
+        frame.extend_from_slice(payload);
+        self.client.try_send(frame)
+    }
+
+    /// The head of an answer.
+    pub(crate) fn head(&mut self, stream: u32, status: u16, fields: &[(&str, &str)], end: bool) -> &mut Self {
+        let status = status.to_string();
+        let all = [(":status", status.as_str())].into_iter().chain(fields.iter().copied());
+        self.fields(stream, &literals(all), end)
+    }
+
+    /// A head, as it is.
+    pub(crate) fn fields(&mut self, stream: u32, block: &[u8], end: bool) -> &mut Self {
+        self.frame(HEADERS, END_HEADERS | if end { END_STREAM } else { 0 }, stream, block)
+    }
+
+    pub(crate) fn data(&mut self, stream: u32, data: impl AsRef<[u8]>, end: bool) -> &mut Self {
+        self.frame(DATA, if end { END_STREAM } else { 0 }, stream, data)
+    }
+
+    /// An interim head, where the proxy may have closed.
+    pub(crate) fn try_head(&mut self, stream: u32, status: u16, fields: &[(&str, &str)]) -> io::Result<()> {
+        let status = status.to_string();
+        let all = [(":status", status.as_str())].into_iter().chain(fields.iter().copied());
+        self.try_frame(HEADERS, END_HEADERS, stream, literals(all))
+    }
+
+    /// Allows for so many bytes more; stream 0 is the connection.
+    pub(crate) fn open_window(&mut self, stream: u32, by: u32) -> &mut Self {
+        self.frame(WINDOW_UPDATE, 0, stream, by.to_be_bytes())
+    }
+
+    pub(crate) fn reset(&mut self, stream: u32, code: u32) -> &mut Self {
+        self.frame(RST_STREAM, 0, stream, code.to_be_bytes())
+    }
+
+    pub(crate) fn go_away(&mut self, last: u32, code: u32) -> &mut Self {
+        self.frame(GOAWAY, 0, 0, [last.to_be_bytes(), code.to_be_bytes()].concat())
+    }
+
+    /// The next frame, whatever it is. Settings are acknowledged.
+    pub(crate) fn next(&mut self) -> io::Result<Frame> {
+        let head = self.client.exactly(9)?;
+        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        let stream = u32::from_be_bytes(head[5..9].try_into().expect("four bytes"));
+        let frame = Frame { kind: head[3], flags: head[4], stream, payload: self.client.exactly(length)? };
+        if frame.kind == SETTINGS && frame.flags & ACK == 0 {
+            self.frame(SETTINGS, ACK, 0, []);
+        }
+        Ok(frame)
+    }
+
+    /// The next frame of which that is true; others are passed over.
+    #[track_caller]
+    pub(crate) fn expect(&mut self, is: impl Fn(&Frame) -> bool) -> Frame {
+        loop {
+            let frame = self.next().expect("a frame that is waited for");
+            if is(&frame) {
+                return frame;
+            }
+        }
+    }
+
+    /// The stream of the next request.
+    #[track_caller]
+    pub(crate) fn request(&mut self) -> u32 {
+        self.expect(|frame| frame.kind == HEADERS).stream
+    }
+
+    /// The connection's end, without a request before it.
+    #[track_caller]
+    pub(crate) fn ended(&mut self) {
+        let error = loop {
+            match self.next() {
+                Ok(frame) => assert_ne!(frame.kind, HEADERS, "a request"),
+                Err(error) => break error,
+            }
+        };
+        assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "it goes on");
+    }
+
+    /// The same, of one that does not say a word meanwhile.
+    #[track_caller]
+    pub(crate) fn ended_silently(&mut self) {
+        let error = loop {
+            if let Err(error) = self.client.some(usize::MAX) {
+                break error;
+            }
+        };
+        assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "it goes on");
+    }
+
+    pub(crate) fn leave(self) {
+        self.client.leave();
+    }
+
+    pub(crate) fn is_silent(&mut self, time: std::time::Duration) -> bool {
+        self.client.is_silent(time)
+    }
+}
+
+/// Fields as literals that nobody indexes (RFC 7541 §6.2.2).
+pub(crate) fn literals<'a>(fields: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name, value] {
+            // Seven bits of the length, then the rest of it (§5.1).
+            match u8::try_from(text.len()) {
+                Ok(short @ 0..127) => block.push(short),
+                _ => {
+                    block.push(127);
+                    let mut rest = text.len() - 127;
+                    while rest >= 128 {
+                        block.push((rest % 128 + 128) as u8);
+                        rest /= 128;
+                    }
+                    block.push(rest as u8);
+                }
+            }
+            block.extend_from_slice(text.as_bytes());
+        }
+    }
+    block
+}

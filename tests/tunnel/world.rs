@@ -1,0 +1,161 @@
+//! A proxy that runs while a test does: a plain and a TLS listener for clients, one for origins.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use rustls::{ClientConfig, RootCertStore};
+use sha2::{Digest, Sha256};
+use uncork::{
+    Action, ConnId, Ended, Handler, Limits, PeerAddr, Request, Server, Stopper, Tls,
+    relay::tunnel::{Credential, Origins, Proxy, ProxyConfig, ProxyCounts, Public},
+};
+
+use super::client::{Client, PATIENCE};
+
+/// Where which connections come in.
+const PLAIN: usize = 0;
+const SECURE: usize = 1;
+
+/// Both sides of a proxy on one server, as a program mounts them.
+#[derive(Clone)]
+struct Both {
+    public: Public,
+    origins: Origins,
+}
+
+impl Handler for Both {
+    fn request(&mut self, req: &mut Request<'_>) -> Action {
+        match req.listener() {
+            PLAIN | SECURE => self.public.request(req),
+            _ => self.origins.request(req),
+        }
+    }
+
+    fn accept(&mut self, peer: &PeerAddr) -> bool {
+        self.public.accept(peer)
+    }
+
+    fn closed(&mut self, conn: ConnId, why: &Ended) {
+        self.public.closed(conn, why);
+    }
+
+    fn stopping(&mut self) {
+        self.public.stopping();
+        self.origins.stopping();
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) proxy: Proxy,
+    pub(crate) plain: SocketAddr,
+    pub(crate) secure: SocketAddr,
+    /// Where origins dial.
+    pub(crate) origins: SocketAddr,
+    pub(crate) stopper: Stopper,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// The SHA-256 of a token, in hexadecimal.
+pub(crate) fn hash(token: &str) -> String {
+    Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A credential whose token is its name.
+pub(crate) fn credential(name: &str, hosts: &[&str]) -> Credential {
+    let fresh = Credential::token(name, &hash(name)).expect("a hash");
+    hosts.iter().fold(fresh, |one, host| one.host(host).expect("a name"))
+}
+
+/// Who has the token "app" may have `app.example` and whatever is below `dev.example`; "other" may have the latter.
+pub(crate) fn config() -> ProxyConfig {
+    let credentials = vec![
+        credential("app", &["app.example", "*.dev.example"]),
+        credential("other", &["other.example", "*.dev.example"]),
+    ];
+    ProxyConfig { credentials, ..ProxyConfig::default() }
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::with(config())
+    }
+
+    pub(crate) fn with(config: ProxyConfig) -> Self {
+        Self::on(config, 2, "127.0.0.1:0")
+    }
+
+    pub(crate) fn on(config: ProxyConfig, threads: usize, origins: &str) -> Self {
+        let proxy = Proxy::new(config).expect("a good configuration");
+        let both = Both { public: proxy.public(), origins: proxy.origins() };
+        let tls = || identity().server.clone();
+        let bound = Server::bind("127.0.0.1:0").and_then(|server| server.and_bind("127.0.0.1:0"));
+        let bound = bound.and_then(|server| server.tls(tls()).and_bind(origins)).expect("bound").tls(tls());
+        let addrs: Vec<SocketAddr> = bound.addrs().collect();
+        let running =
+            bound.limits(Limits { body: 1 << 40, ..Limits::default() }).threads(threads, both).expect("running");
+        let stopper = running.stopper();
+        let thread = Some(std::thread::spawn(move || running.join().expect("ended in order")));
+        Self { proxy, plain: addrs[0], secure: addrs[1], origins: addrs[2], stopper, thread }
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.plain, None)
+    }
+
+    /// A client, if somebody still listens.
+    pub(crate) fn client_if_any(&self) -> Option<Client> {
+        std::net::TcpStream::connect(self.plain).ok().map(|_| self.client())
+    }
+
+    pub(crate) fn secure_client(&self) -> Client {
+        Client::connect(self.secure, Some(identity().client.clone()))
+    }
+
+    /// A connection to where origins dial.
+    pub(crate) fn origin(&self) -> Client {
+        Client::connect(self.origins, Some(identity().client.clone()))
+    }
+
+    /// Waits until the counters say so.
+    #[track_caller]
+    pub(crate) fn until(&self, what: &str, is: impl Fn(&ProxyCounts) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !is(&self.proxy.counts()) {
+            assert!(Instant::now() < end, "not in time: {what}; {:?}", self.proxy.counts());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stopper.stop();
+        let ended = self.thread.take().map(JoinHandle::join);
+        if !std::thread::panicking() {
+            assert!(ended.is_none_or(|result| result.is_ok()), "the server has panicked");
+        }
+    }
+}
+
+pub(crate) struct Identity {
+    pub(crate) server: Tls,
+    pub(crate) client: Arc<ClientConfig>,
+}
+
+/// A certificate for `localhost`, made once, that the proxy shows, and clients and origins trust.
+pub(crate) fn identity() -> &'static Identity {
+    static IDENTITY: OnceLock<Identity> = OnceLock::new();
+    IDENTITY.get_or_init(|| {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+        let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let server = Tls::pem_bytes(pem.as_bytes(), key.as_bytes()).expect("a good pair");
+        let mut roots = RootCertStore::empty();
+        roots.add(made.cert.der().clone()).expect("a root");
+        let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        Identity { server, client: Arc::new(client) }
+    })
+}
