@@ -13,4 +13,6 @@ mod origin;
 mod origin_life;
 mod proxy;
 mod raw;
+#[cfg(feature = "spdy")]
+mod spdy;
 mod world;
