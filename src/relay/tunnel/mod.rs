@@ -21,7 +21,6 @@ mod head;
 mod origin;
 mod proxy;
 #[cfg(feature = "spdy")]
-#[expect(dead_code, reason = "the proxy and the origin are to be joined to it")]
 pub(crate) mod spdy;
 mod wakes;
 mod wire;
