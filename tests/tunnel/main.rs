@@ -6,6 +6,7 @@
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod client;
 mod handshake;
+mod heads;
 mod hostile;
 mod proxy;
 mod raw;
