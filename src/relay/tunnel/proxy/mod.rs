@@ -85,6 +85,8 @@ use crate::relay::InvalidConfig;
 #[derive(Clone)]
 pub struct Proxy {
     shared: Arc<Shared>,
+    /// This clone's server stops. Another clone's may go on.
+    stopping: bool,
 }
 
 struct Shared {
@@ -123,7 +125,7 @@ impl Proxy {
             ids: AtomicU64::new(0),
             config,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), stopping: false })
     }
 
     /// How it was configured.
@@ -133,12 +135,12 @@ impl Proxy {
 
     /// The side for clients.
     pub fn public(&self) -> Public {
-        Public { proxy: self.clone(), stopping: false }
+        Public(self.clone())
     }
 
     /// The side for origins.
     pub fn origins(&self) -> Origins {
-        Origins { proxy: self.clone(), stopping: false }
+        Origins(self.clone())
     }
 
     /// Answers a client: by an origin's words, or 404, 502, 503, 504.
@@ -150,7 +152,15 @@ impl Proxy {
     /// The same, where the caller knows whether the request comes by a proxy whose word about its client is believed;
     /// [`ProxyConfig::trusted`] is not asked.
     pub fn handle_behind(&self, req: &mut Request<'_>, trusted: bool) -> Action {
-        public::handle(&self.shared, req, trusted)
+        if self.stopping { public::stopping().into() } else { public::handle(&self.shared, req, trusted) }
+    }
+
+    /// Whether a request is for a host and path that an origin has registered, or is to register: to ask before
+    /// [`handle`](Self::handle), where there are other things to be served.
+    pub fn serves(&self, req: &Request<'_>) -> bool {
+        let host = host_of(req.host().unwrap_or_default());
+        let claimed = self.shared.table().names.find(&host, req.path(), req.now().mono).is_some();
+        claimed || self.shared.is_known(&host, req.path())
     }
 
     /// Whether a path is the one where origins ask for a tunnel.
@@ -160,7 +170,12 @@ impl Proxy {
 
     /// Lets an origin in, or says why not.
     pub fn welcome(&self, req: &mut Request<'_>) -> Action {
-        handshake::handle(&self.shared, req)
+        if self.stopping { public::stopping().into() } else { handshake::handle(&self.shared, req) }
+    }
+
+    /// The server of this clone stops: what comes from now on is told to come back, what is under way goes on.
+    pub fn stopping(&mut self) {
+        self.stopping = true;
     }
 
     /// What was counted so far.
@@ -188,46 +203,37 @@ impl fmt::Debug for Proxy {
 
 /// A [`Proxy`], as its clients see it.
 #[derive(Clone, Debug)]
-pub struct Public {
-    proxy: Proxy,
-    stopping: bool,
-}
+pub struct Public(Proxy);
 
 impl Handler for Public {
     fn request(&mut self, req: &mut Request<'_>) -> Action {
-        if self.stopping { public::stopping().into() } else { self.proxy.handle(req) }
+        self.0.handle(req)
     }
 
     fn stopping(&mut self) {
-        self.stopping = true;
+        self.0.stopping();
     }
 }
 
 /// A [`Proxy`], as origins see it.
 #[derive(Clone, Debug)]
-pub struct Origins {
-    proxy: Proxy,
-    stopping: bool,
-}
+pub struct Origins(Proxy);
 
 impl Handler for Origins {
     fn request(&mut self, req: &mut Request<'_>) -> Action {
-        if self.stopping {
-            return public::stopping().into();
-        }
-        if self.proxy.welcomes(req.path()) { self.proxy.welcome(req) } else { public::unknown().into() }
+        if self.0.welcomes(req.path()) { self.0.welcome(req) } else { public::unknown().into() }
     }
 
     fn accept(&mut self, peer: &PeerAddr) -> bool {
-        self.proxy.shared.doors().accept(peer)
+        self.0.shared.doors().accept(peer)
     }
 
     fn closed(&mut self, conn: ConnId, _: &Ended) {
-        self.proxy.shared.doors().closed(conn);
+        self.0.shared.doors().closed(conn);
     }
 
     fn stopping(&mut self) {
-        self.stopping = true;
+        self.0.stopping();
     }
 }
 
