@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use uncork::{
-    Request, Running, Server,
+    Request, Response, Running, Server,
     relay::{Rendezvous, RendezvousConfig},
 };
 
@@ -105,6 +105,25 @@ fn who_has_it_need_not_get_it_again() {
         assert!(again.get("content-security-policy").is_some(), "a cache would take the new one");
     }
     site.ask("GET /", &[HTML, "If-None-Match: \"x\""]).assert(200);
+}
+
+#[test]
+fn it_speaks_of_what_there_is_now() {
+    let config = |base: &str| PageConfig {
+        rendezvous: Some(base.to_owned()),
+        ttl: Duration::from_secs(60),
+        link: Duration::from_secs(600),
+        sessions: None,
+    };
+    let page = Page::new(config("/old"));
+    let clone = page.clone();
+    let site = move |req: &mut Request<'_>| clone.answer(req).unwrap_or_else(|| Response::new(404).into());
+    let site = Site(Server::bind("127.0.0.1:0").expect("bound").threads(1, site).expect("started"));
+    let old = site.ask("GET /", &[HTML]);
+    assert!(old.assert(200).text().contains("data-stream=\"/old/stream\""));
+    page.reconfigure(config("/new"));
+    let tag = format!("If-None-Match: {}", old.get("etag").expect("a tag"));
+    assert!(site.ask("GET /", &[HTML, &tag]).assert(200).text().contains("data-stream=\"/new/stream\""));
 }
 
 #[test]

@@ -9,7 +9,10 @@ use uncork::relay::SessionConfig;
 
 #[allow(dead_code)] // the examples' tests use the rest
 mod support;
-use support::{Answer, Client, Setup, TestServer};
+use support::{
+    Answer, Client, Setup, TestServer,
+    bodies::{pattern, push_until_stuck, receive},
+};
 
 /// A moment, to see that nothing happens. The only waiting in here, and never for something to happen.
 const MOMENT: Duration = Duration::from_millis(40);
@@ -100,14 +103,6 @@ impl Session {
 fn token(answer: &Answer) -> &str {
     let cookie = answer.get("set-cookie").expect("a cookie");
     cookie.strip_prefix("token=").and_then(|rest| rest.split(';').next()).expect("a token")
-}
-
-/// Bytes that show when one is missing, doubled or moved.
-fn pattern(from: usize, len: usize) -> Vec<u8> {
-    let one: Vec<u8> = (0..251).map(|i| ((from + i) % 251) as u8).collect();
-    let mut all = one.repeat(len.div_ceil(251));
-    all.truncate(len);
-    all
 }
 
 fn seconds(cookie: &str) -> u64 {
@@ -492,33 +487,13 @@ fn a_stalled_receiver_pushes_back(setup: Setup) {
     exchange(sender, receiver, sent, TOTAL);
 }
 
-/// Sends until nothing is taken any more: how much that was.
-fn push_until_stuck(sender: &mut Client, total: usize) -> usize {
-    let block = pattern(0, 251 * 1024);
-    let mut sent = 0;
-    while sent < total {
-        let from = sent % 251;
-        let n = (total - sent).min(block.len() - from);
-        match sender.push(&block[from..from + n], 5 * MOMENT) {
-            Some(n) => sent += n,
-            None => break,
-        }
-    }
-    sent
-}
-
 /// The rest is sent while everything is received.
 fn exchange(mut sender: Client, mut receiver: Client, sent: usize, total: usize) {
     let report = std::thread::spawn(move || {
         sender.send(pattern(sent, total - sent));
         sender.answer()
     });
-    let (expected, mut got) = (pattern(0, 251 + (64 << 10)), 0);
-    while got < total {
-        let bytes = receiver.some((total - got).min(64 << 10)).expect("more");
-        assert!(bytes == expected[got % 251..][..bytes.len()], "wrong within {} from {got}", bytes.len());
-        got += bytes.len();
-    }
+    receive(&mut receiver, total);
     let report = report.join().expect("no panic");
     assert_eq!(report.assert(200).get("x-bytes-delivered"), Some(total.to_string().as_str()));
 }

@@ -32,6 +32,7 @@ use super::{
     logs,
     metrics::Metrics,
     notify,
+    page::Page,
     services::Services,
     settings::Settings,
     site::{Shared, Site},
@@ -79,12 +80,12 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|e| Failure::system(&"can't handle signals", &e))?;
     let admin = admin.map(|(server, is_local)| start_admin(server, is_local, &shared, &services)).transpose()?;
     let page = services.page(&settings);
-    let site = Site { shared: shared.clone(), services, page };
+    let site = Site { shared: shared.clone(), services: services.clone(), page: page.clone() };
     let (mode, threads) = (settings.server.mode, loops(&settings));
     let lines: Vec<String> = standing.iter().map(|standing| format!("listening on {}", standing.url)).collect();
     let admin_addr = admin.as_ref().and_then(Running::addr);
     let ready = |stopper: Stopper, loops: Vec<Loop>| {
-        let mut program = Program { settings, flags, shared, standing, stopper };
+        let mut program = Program { settings, flags, shared, services, page, standing, stopper };
         let thread = std::thread::Builder::new().name("signals".into()).spawn(move || program.heed(signals));
         thread.map(drop).map_err(cant_start)?;
         say_where(&lines, admin_addr);
@@ -206,6 +207,8 @@ struct Program {
     settings: Settings,
     flags: ArgMatches,
     shared: Arc<Shared>,
+    services: Services,
+    page: Option<Page>,
     standing: Vec<Standing>,
     stopper: Stopper,
 }
@@ -277,12 +280,16 @@ impl Program {
             }
         }
         self.shared.trust_others(&new.proxies);
+        self.services.reconfigure(&new)?;
+        if let Some(page) = &self.page {
+            page.reconfigure(self.services.page_config(&new));
+        }
         // A level that was set by hand, on the admin listener, stays until the file says another.
         if (&new.log.level, new.log.format) != (&self.settings.log.level, self.settings.log.format) {
             logs::change(&new.log.level.0, new.log.format).map_err(Failure::config)?;
         }
         let differ = config::differences(&self.settings, &new);
-        stays.extend(differ.into_iter().filter(|name| !CHANGES.iter().any(|change| name.starts_with(change))));
+        stays.extend(differ.into_iter().filter(|name| !changes(name)));
         if !stays.is_empty() {
             log::warn!("only a restart changes these settings: {}", stays.join(", "));
         }
@@ -291,8 +298,14 @@ impl Program {
     }
 }
 
-/// What can change while it runs.
-const CHANGES: &[&str] = &["tls.", "proxies.", "log.", "access-log.", "server.grace", "server.shutdown-delay"];
+/// Whether a setting can change while it runs: all but where it listens, what a connection is allowed, which services
+/// there are, and the gateway.
+fn changes(name: &str) -> bool {
+    const SECTIONS: &[&str] = &["tls", "proxies", "cors", "sessions", "rendezvous", "page", "log", "access-log"];
+    const SETTINGS: &[&str] = &["server.grace", "server.shutdown-delay", "limits.max-body"];
+    let (section, key) = name.split_once('.').unwrap_or((name, ""));
+    SETTINGS.contains(&name) || SECTIONS.contains(&section) && key != "enabled"
+}
 
 #[expect(clippy::disallowed_methods, reason = "when the program began")]
 fn now() -> SystemTime {

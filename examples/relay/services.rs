@@ -79,18 +79,31 @@ impl Services {
 
     /// The page for people, if it is on, and has something to tell them.
     pub(crate) fn page(&self, settings: &Settings) -> Option<Page> {
+        let has_something = self.rendezvous.is_some() || self.sessions.is_some();
+        (settings.page.enabled && has_something).then(|| Page::new(self.page_config(settings)))
+    }
+
+    pub(crate) fn page_config(&self, settings: &Settings) -> PageConfig {
         let rendezvous = self.rendezvous.as_ref().map(Rendezvous::config);
-        let sessions = self.sessions.as_ref().map(SessionRelay::config);
-        let page = || {
-            let (ttl, ttl_max) = rendezvous.map(|config| (config.ttl, config.ttl_max)).unwrap_or_default();
-            Page::new(PageConfig {
-                rendezvous: rendezvous.map(|config| config.base_path.clone()),
-                ttl,
-                link: Duration::from_secs(settings.page.link_ttl.get()).min(ttl_max.max(ttl)),
-                sessions: sessions.map(|config| config.base_path.clone()),
-            })
-        };
-        (settings.page.enabled && (rendezvous.is_some() || sessions.is_some())).then(page)
+        let (ttl, ttl_max) = rendezvous.as_ref().map(|config| (config.ttl, config.ttl_max)).unwrap_or_default();
+        PageConfig {
+            rendezvous: rendezvous.map(|config| config.base_path.clone()),
+            ttl,
+            link: Duration::from_secs(settings.page.link_ttl.get()).min(ttl_max.max(ttl)),
+            sessions: self.sessions.as_ref().map(|sessions| sessions.config().base_path.clone()),
+        }
+    }
+
+    /// Those that are on, and can change while they run, are from now on as the settings say, which were checked.
+    pub(crate) fn reconfigure(&self, settings: &Settings) -> Result<(), Failure> {
+        let wrong = |section: &str, error: &dyn std::fmt::Display| Failure::config(format!("[{section}] {error}"));
+        if let Some(service) = self.sessions.as_ref().filter(|_| settings.sessions.enabled) {
+            service.reconfigure(sessions(settings)).map_err(|error| wrong("sessions", &error))?;
+        }
+        if let Some(service) = self.rendezvous.as_ref().filter(|_| settings.rendezvous.enabled) {
+            service.reconfigure(rendezvous(settings)).map_err(|error| wrong("rendezvous", &error))?;
+        }
+        Ok(())
     }
 }
 

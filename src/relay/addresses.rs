@@ -54,18 +54,27 @@ pub(super) enum Refused {
 
 impl Addresses {
     pub(super) fn new(allowance: Allowance) -> Self {
-        let interval = match allowance.per_minute {
+        let mut addresses = Self {
+            table: HashMap::new(),
+            room: 0,
+            per_address: 0,
+            interval: Duration::ZERO,
+            tolerance: Duration::ZERO,
+            swept: None,
+        };
+        addresses.allow(allowance);
+        addresses
+    }
+
+    /// From now on there is so much to be had. What is taken stays taken, be it more than that.
+    pub(super) fn allow(&mut self, allowance: Allowance) {
+        self.interval = match allowance.per_minute {
             0 => Duration::ZERO,
             n => Duration::from_secs(60) / n,
         };
-        Self {
-            table: HashMap::new(),
-            room: allowance.places.saturating_add(SPARE),
-            per_address: u32::try_from(allowance.per_address).unwrap_or(u32::MAX),
-            interval,
-            tolerance: interval.saturating_mul(allowance.burst.saturating_sub(1)),
-            swept: None,
-        }
+        self.room = allowance.places.saturating_add(SPARE);
+        self.per_address = u32::try_from(allowance.per_address).unwrap_or(u32::MAX);
+        self.tolerance = self.interval.saturating_mul(allowance.burst.saturating_sub(1));
     }
 
     /// One more place for this address. To be [released](Self::release) when it is gone.
@@ -159,6 +168,19 @@ mod tests {
         assert_eq!(table.admit(ip("2001:db8::ffff:2"), now), Err(Refused::TooMany), "the same /64");
         assert_eq!(table.admit(ip("2001:db8:0:1::1"), now), Ok(()), "another one");
         table.release(a);
+        assert_eq!(table.admit(a, now), Ok(()));
+    }
+
+    #[test]
+    fn what_is_allowed_can_change() {
+        let allowance = |per_address| Allowance { places: 10, per_address, per_minute: 0, burst: 1 };
+        let (now, a) = (Instant::now(), ip("192.0.2.1"));
+        let mut table = Addresses::new(allowance(2));
+        assert_eq!([table.admit(a, now), table.admit(a, now)], [Ok(()), Ok(())]);
+        table.allow(allowance(1));
+        table.release(a);
+        assert_eq!(table.admit(a, now), Err(Refused::TooMany));
+        table.allow(allowance(3));
         assert_eq!(table.admit(a, now), Ok(()));
     }
 

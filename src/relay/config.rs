@@ -1,6 +1,10 @@
 //! What the configurations of the services have in common: how they are checked before they are used.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use uncork::h1::{HeaderValue, Headers};
 
@@ -15,6 +19,23 @@ impl fmt::Display for InvalidConfig {
 }
 
 impl std::error::Error for InvalidConfig {}
+
+/// A configuration that can be replaced while it is in use. Whoever has begun with one goes on with it.
+pub(super) struct Live<T>(RwLock<Arc<T>>);
+
+impl<T> Live<T> {
+    pub(super) fn new(config: T) -> Self {
+        Self(RwLock::new(Arc::new(config)))
+    }
+
+    pub(super) fn get(&self) -> Arc<T> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set(&self, config: T) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+    }
+}
 
 /// A base path in its one spelling: empty, or a slash in front and none behind.
 pub(super) fn base_path(given: &str) -> Result<String, InvalidConfig> {

@@ -1,6 +1,6 @@
 //! What the services read out of every request, and what all their answers carry.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use uncork::{Request, Response};
 
@@ -28,6 +28,20 @@ pub(super) trait Manners {
 
     /// Origins whose pages may use the service; `*` for all.
     fn origins(&self) -> &[String];
+}
+
+impl<M: Manners> Manners for Arc<M> {
+    const REQUEST_FIELDS: &'static str = M::REQUEST_FIELDS;
+    const EXPOSED_FIELDS: &'static str = M::EXPOSED_FIELDS;
+    const COOKIES: bool = M::COOKIES;
+
+    fn server(&self) -> &str {
+        (**self).server()
+    }
+
+    fn origins(&self) -> &[String] {
+        (**self).origins()
+    }
 }
 
 /// How the answers to one request look: what all of them carry. Kept by those that wait.

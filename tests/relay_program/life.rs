@@ -102,18 +102,22 @@ fn log_files_are_opened_anew() {
 #[test]
 fn what_only_a_restart_changes_is_named() {
     let dir = Dir::new();
-    let config = dir.write("relay.toml", "[sessions]\nttl = 10\n[log]\nlevel = \"warn\"\n");
+    let config = dir.write("relay.toml", "[log]\nlevel = \"warn\"\n");
     let mut command = Command::new("sh");
     let log = dir.path("stderr");
     command.args(["-c", "exec 2>\"$0\"; exec \"$@\"", &log]).arg(program("relay"));
     let relay = Relay::start_with(command, &["--listen", "127.0.0.1:0", "--config", &config, "--log-format", "json"]);
     dir.write(
         "relay.toml",
-        "[sessions]\nttl = 20\n[limits]\nidle-timeout = 7\n[log]\nlevel = \"info\"\n[server]\ngrace = 1\n",
+        "[sessions]\nttl = 20\n[rendezvous]\nenabled = false\n[limits]\nidle-timeout = 7\n[log]\nlevel = \"info\"\n\
+         [server]\ngrace = 1\nthreads = 3\n",
     );
     assert!(relay.reload());
     let log = line_of(&dir.0.join("stderr"));
-    assert!(log.contains("limits.idle-timeout, sessions.ttl") && log.starts_with("{\"time\":\""), "{log}");
+    assert!(
+        log.contains(": server.threads, limits.idle-timeout, rendezvous.enabled\"") && log.starts_with("{\"time\":\""),
+        "{log}"
+    );
     assert_eq!(relay.ask_admin("GET /log-level", &[]).text(), "info\n");
     assert!(!log.contains("grace"));
     relay.stop();
@@ -169,4 +173,39 @@ fn what_a_peer_says_stays_in_its_place_in_the_access_log() {
             assert!(line.contains("\"GET /ping?%22%0d%0a' HTTP/1.1\" 200 4 \"-\" ") && line.ends_with(agent), "{line}");
         }
     }
+}
+
+#[test]
+fn limits_change_and_nothing_under_way_is_broken_off() {
+    let dir = Dir::new();
+    let settings = |streams: &str, more: &str| {
+        format!("[rendezvous]\nper-address = {streams}\n{more}\n[sessions]\nper-address = {streams}\n")
+    };
+    let config = dir.write("relay.toml", &settings("2", ""));
+    let relay = Relay::start(&["--config", &config]);
+    let create = || relay.ask("POST /stream", &["Content-Length: 0"]).status;
+    let allocate = || relay.ask("PUT /cama/session", &["Content-Length: 0"]).status;
+    let path = stream(&relay);
+    let (mut source, mut receiver) = (relay.client(), relay.client());
+    source.request(&format!("PUT {path}"), &["Content-Length: 10"]).send("hello");
+    receiver.request(&format!("GET {path}"), &[]);
+    let head = receiver.head();
+    assert_eq!([create(), create(), allocate()], [201, 429, 201]);
+
+    dir.write(
+        "relay.toml",
+        &settings("1", "base-path = \"/here\"\nttl = 7\n[limits]\nmax-body = 7\n[page]\nlink-ttl = 5"),
+    );
+    assert!(relay.reload());
+    assert_eq!(allocate(), 429);
+    let page = relay.ask("GET /", &["Accept: text/html"]);
+    assert!(page.assert(200).text().contains("data-stream=\"/here/stream\" data-ttl=\"5\""));
+    source.send("world");
+    assert_eq!(receiver.body(&head).expect("whole"), b"helloworld");
+    source.answer().assert(200);
+
+    dir.write("relay.toml", &settings("3", ""));
+    assert!(relay.reload());
+    assert_eq!([create(), create(), allocate(), allocate(), allocate()], [201, 429, 201, 201, 429]);
+    relay.stop();
 }

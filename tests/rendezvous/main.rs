@@ -16,7 +16,10 @@ mod several;
 #[allow(dead_code)] // the session relay's tests use the rest
 mod support;
 
-use support::{Answer, Client, Setup, TestServer};
+use support::{
+    Answer, Client, Setup, TestServer,
+    bodies::{pattern, push_until_stuck, receive},
+};
 
 /// A moment, to see that nothing happens. The only waiting in here, and never for something to happen.
 const MOMENT: Duration = Duration::from_millis(40);
@@ -157,37 +160,4 @@ const DESTINATION_CLOSED: (u16, &str, &str) = (502, "StreamDestinationError", "S
 #[track_caller]
 fn is_fault(answer: &Answer, (status, name, message): (u16, &str, &str)) {
     is_error(answer, status, name, message);
-}
-
-/// Bytes that show when one is missing, doubled or moved.
-fn pattern(from: usize, len: usize) -> Vec<u8> {
-    let one: Vec<u8> = (0..251).map(|i| ((from + i) % 251) as u8).collect();
-    let mut all = one.repeat(len.div_ceil(251));
-    all.truncate(len);
-    all
-}
-
-/// Sends until nothing is taken any more: how much that was.
-fn push_until_stuck(source: &mut Client, total: usize) -> usize {
-    let block = pattern(0, 251 * 1024);
-    let mut sent = 0;
-    while sent < total {
-        let from = sent % 251;
-        let n = (total - sent).min(block.len() - from);
-        match source.push(&block[from..from + n], 5 * MOMENT) {
-            Some(n) => sent += n,
-            None => break,
-        }
-    }
-    sent
-}
-
-/// Receives `total` bytes of the pattern.
-fn receive(receiver: &mut Client, total: usize) {
-    let (expected, mut got) = (pattern(0, 251 + (64 << 10)), 0);
-    while got < total {
-        let bytes = receiver.some((total - got).min(64 << 10)).expect("more");
-        assert!(bytes == expected[got % 251..][..bytes.len()], "wrong within {} from {got}", bytes.len());
-        got += bytes.len();
-    }
 }

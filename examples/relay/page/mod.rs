@@ -20,7 +20,10 @@
 mod document;
 mod qr;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use uncork::{Action, Request, Response};
 
@@ -44,7 +47,7 @@ pub(crate) struct PageConfig {
 
 /// The page. Clones are one page.
 #[derive(Clone, Debug)]
-pub(crate) struct Page(Arc<Shared>);
+pub(crate) struct Page(Arc<RwLock<Arc<Shared>>>);
 
 #[derive(Debug)]
 struct Shared {
@@ -52,10 +55,25 @@ struct Shared {
     document: Document,
 }
 
+impl Shared {
+    fn new(config: PageConfig) -> Self {
+        let document = Document::new(&config);
+        Self { config, document }
+    }
+}
+
 impl Page {
     pub(crate) fn new(config: PageConfig) -> Self {
-        let document = Document::new(&config);
-        Self(Arc::new(Shared { config, document }))
+        Self(Arc::new(RwLock::new(Arc::new(Shared::new(config)))))
+    }
+
+    /// From now on it is that of such services.
+    pub(crate) fn reconfigure(&self, config: PageConfig) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Shared::new(config));
+    }
+
+    fn shared(&self) -> Arc<Shared> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// To be asked before anything else is. `None`: the request is not the page's affair.
@@ -67,7 +85,7 @@ impl Page {
         Some(match req.path() {
             "/" | "/favicon.svg" | "/robots.txt" if !asks => not_allowed("GET, HEAD").into(),
             "/" if wants_html(req) => self.document(req).into(),
-            "/" => document::usage(req, &self.0.config).into(),
+            "/" => document::usage(req, &self.shared().config).into(),
             "/favicon.svg" => image(include_str!("favicon.svg")).header("Cache-Control", "max-age=86400").into(),
             "/robots.txt" => Response::text("User-agent: *\nAllow: /$\nDisallow: /\n").into(),
             "/qr" if req.method() == "POST" => qr::answer(req),
@@ -77,7 +95,7 @@ impl Page {
     }
 
     fn document(&self, req: &Request<'_>) -> Response {
-        let document = &self.0.document;
+        let document = &self.shared().document;
         let known = req.headers().iter().any(|(name, value)| {
             let is = |tag: &[u8]| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == document.etag.as_bytes();
             name.eq_ignore_ascii_case("if-none-match") && value.split(|b| *b == b',').any(|tag| is(tag.trim_ascii()))

@@ -13,7 +13,7 @@ use super::{
         addresses::Refused,
         wire::{Face, retry_after},
     },
-    SOON, Shared, Side,
+    RendezvousConfig, SOON, Shared, Side,
     faults::{self, Fault},
     state::{Full, Id, Order, State},
     stream::{Seat, Stream},
@@ -21,6 +21,10 @@ use super::{
 };
 
 impl Shared {
+    pub(super) fn config(&self) -> Arc<RendezvousConfig> {
+        self.config.get()
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -33,8 +37,8 @@ impl Shared {
                 return faults::NO_RANDOM.response();
             }
         };
-        let config = &self.config;
-        let created = self.lock().create(id, order, config, now);
+        let config = self.config();
+        let created = self.lock().create(id, order, &config, now);
         let (fault, after) = match created {
             Ok(()) => return faults::json(201, format!("{{\"stream\":\"{id}\"}}")),
             Err(Full::Streams) => (faults::too_many(config.streams), config.ttl),
@@ -72,30 +76,32 @@ impl Shared {
     /// Starts the stream, if everybody is there.
     pub(super) fn start(self: &Arc<Self>, id: Id, stream: &mut Stream, now: Moment) {
         let Some((source, receivers)) = stream.start() else { return };
+        let config = self.config();
         for seat in receivers.chain([&source.seat]) {
             // In place of the time to meet.
             let (shared, face) = (self.clone(), seat.face.clone());
-            seat.ticket.fallback(self.config.lifetime, move |now| shared.outlived(id, &face, now));
+            seat.ticket.fallback(config.lifetime, move |now| shared.outlived(id, &face, now));
         }
         if source.length == Some(0) {
-            stream.begin(true, &self.config, now);
+            stream.begin(true, &config, now);
             return;
         }
-        let too_large =
-            source.seat.face.dress(faults::stream_too_large(self.config.body).response().close(), &self.config);
+        let too_large = source.seat.face.dress(faults::stream_too_large(config.body).response().close(), &config);
         // If it has left meanwhile, its end is on its way.
         let _ = source.seat.ticket.receive(Doorman { shared: self.clone(), id, too_large: Some(too_large) });
     }
 
     /// The source's first byte is there, or its end.
     pub(super) fn begin(&self, id: Id, empty: bool) -> Option<Inlets> {
+        let config = self.config();
         let mut state = self.lock();
         let now = state.latest()?;
-        state.with(id, &self.config, now, |stream| stream.begin(empty, &self.config, now))?
+        state.with(id, &config, now, |stream| stream.begin(empty, &config, now))?
     }
 
     pub(super) fn post(&self, id: Id, fault: Fault, now: Moment) -> Response {
-        match self.lock().with(id, &self.config, now, |stream| stream.post(fault, &self.config, now)) {
+        let config = self.config();
+        match self.lock().with(id, &config, now, |stream| stream.post(fault, &config, now)) {
             Some(true) => Response::new(200),
             Some(false) => faults::STARTED.response(),
             None => faults::NOT_FOUND.response(),
@@ -104,27 +110,30 @@ impl Shared {
 
     /// Nobody came in time. Runs on the request's loop; its return value answers.
     pub(super) fn expired(&self, id: Id, face: &Face, now: Moment) -> Response {
-        self.lock().with(id, &self.config, now, |stream| match stream.is_waiting() {
-            true => stream.expire(&self.config, now),
+        let config = self.config();
+        self.lock().with(id, &config, now, |stream| match stream.is_waiting() {
+            true => stream.expire(&config, now),
             // Everybody came in this very moment: this request has its answer all the same.
-            false => stream.outlive(&self.config, now),
+            false => stream.outlive(&config, now),
         });
-        face.dress(faults::TIMED_OUT.response(), &self.config)
+        face.dress(faults::TIMED_OUT.response(), &config)
     }
 
     /// The stream has run for longer than any may.
     pub(super) fn outlived(&self, id: Id, face: &Face, now: Moment) -> Response {
-        self.lock().with(id, &self.config, now, |stream| stream.outlive(&self.config, now));
-        face.dress(faults::STREAM_ERROR.response().close(), &self.config)
+        let config = self.config();
+        self.lock().with(id, &config, now, |stream| stream.outlive(&config, now));
+        face.dress(faults::STREAM_ERROR.response().close(), &config)
     }
 
     /// A request is over, however it ended.
     pub(super) fn ended(&self, id: Id, side: Side, request: RequestId, end: &End) {
+        let config = self.config();
         let mut state = self.lock();
         let now = state.at(end.now);
-        state.with(id, &self.config, now, |stream| match side {
-            Side::Source => stream.source_ended(request, end.why, &self.config, now),
-            Side::Destination => stream.receiver_ended(request, end.why, &self.config, now),
+        state.with(id, &config, now, |stream| match side {
+            Side::Source => stream.source_ended(request, end.why, &config, now),
+            Side::Destination => stream.receiver_ended(request, end.why, &config, now),
         });
     }
 }

@@ -62,7 +62,7 @@ use self::{
     stream::{Receiver, Source},
 };
 use super::{
-    config::InvalidConfig,
+    config::{InvalidConfig, Live},
     wire::{Face, parameter, retry_after},
 };
 
@@ -82,7 +82,7 @@ pub struct Rendezvous {
 }
 
 struct Shared {
-    config: RendezvousConfig,
+    config: Live<RendezvousConfig>,
     state: Mutex<State>,
 }
 
@@ -116,26 +116,39 @@ impl Rendezvous {
 
     fn of(config: RendezvousConfig) -> Self {
         let state = Mutex::new(State::new(&config));
-        Self { shared: Arc::new(Shared { config, state }), stopping: false }
+        Self { shared: Arc::new(Shared { config: Live::new(config), state }), stopping: false }
     }
 
     /// How it was configured, with the base path in its one spelling.
-    pub fn config(&self) -> &RendezvousConfig {
-        &self.shared.config
+    pub fn config(&self) -> Arc<RendezvousConfig> {
+        self.shared.config()
+    }
+
+    /// From now on, and for all clones, it is configured like this. Nothing that is under way is broken off: streams
+    /// beyond a new limit stay, and what has a time already keeps it.
+    ///
+    /// # Errors
+    /// If the configuration cannot work. Then it stays as it was.
+    pub fn reconfigure(&self, config: RendezvousConfig) -> Result<(), InvalidConfig> {
+        let config = config.checked()?;
+        self.shared.lock().allow(&config);
+        self.shared.config.set(config);
+        Ok(())
     }
 
     /// Whether a path is the rendezvous': `/stream`, `/ping` and what is under them, below its base path.
     pub fn serves(&self, path: &str) -> bool {
-        let rest = path.strip_prefix(self.shared.config.base_path.as_str());
+        let config = self.shared.config();
+        let rest = path.strip_prefix(config.base_path.as_str());
         let under = |name| rest.and_then(|rest| rest.strip_prefix(name));
         ["/stream", "/ping"].into_iter().filter_map(under).any(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// Answers a request, whether or not its path is the rendezvous': what is not gets a 404.
     pub fn handle(&self, req: &mut Request<'_>) -> Action {
-        let face = Face::of(req, &self.shared.config);
+        let face = Face::of(req, &self.shared.config());
         match self.route(req, &face) {
-            Action::Respond(response) => face.dress(response, &self.shared.config).into(),
+            Action::Respond(response) => face.dress(response, &self.shared.config()).into(),
             action => action,
         }
     }
@@ -144,7 +157,8 @@ impl Rendezvous {
     /// secret there is: for trusted networks only.
     pub fn list(&self, now: Moment) -> Response {
         let mut list = String::from("[");
-        for (id, stream) in self.shared.lock().all(&self.shared.config, now) {
+        let config = self.shared.config();
+        for (id, stream) in self.shared.lock().all(&config, now) {
             if list.len() > 1 {
                 list.push(',');
             }
@@ -156,23 +170,23 @@ impl Rendezvous {
 
     /// How many streams there are.
     pub fn counts(&self, now: Moment) -> RendezvousCounts {
-        self.shared.lock().counts(&self.shared.config, now)
+        self.shared.lock().counts(&self.shared.config(), now)
     }
 
     fn route(&self, req: &mut Request<'_>, face: &Face) -> Action {
         let nowhere = || faults::BAD_ROUTE.response().into();
-        let rest = req.path().strip_prefix(self.shared.config.base_path.as_str());
+        let rest = req.path().strip_prefix(self.shared.config().base_path.as_str());
         let Some(place) = rest.and_then(Place::of) else { return nowhere() };
         match (req.method(), place) {
             ("GET", Place::Ping) => Response::new(200).body("pong").into(),
             ("POST", Place::Streams) => self.create(req, face),
-            ("GET", Place::Streams) if self.shared.config.list => self.list(req.now()).into(),
+            ("GET", Place::Streams) if self.shared.config().list => self.list(req.now()).into(),
             ("PUT", Place::Stream(id)) => self.connect(req, id, Side::Source, face),
             ("GET", Place::Stream(id)) => self.connect(req, id, Side::Destination, face),
             ("POST", Place::Error(id)) => self.report(req, id, face),
             ("GET", Place::Status(id)) => self.status(id, req.now()).into(),
             ("OPTIONS", place) => {
-                face.preflight(req, &self.shared.config, place.allow()).map_or_else(nowhere, Into::into)
+                face.preflight(req, &self.shared.config(), place.allow()).map_or_else(nowhere, Into::into)
             }
             _ => nowhere(),
         }
@@ -183,15 +197,15 @@ impl Rendezvous {
         if self.stopping {
             return stopping().into();
         }
-        let most = self.shared.config.receivers;
+        let most = self.shared.config().receivers;
         let receivers = match parameter(req, "n").map(str::parse) {
             None => 1,
             Some(Ok(n)) if (1..=most).contains(&n) => n,
             Some(_) => return Fault::invalid_query(format!("n must be a number from 1 to {most}")).response().into(),
         };
         let ttl = match parameter(req, "ttl").map(str::parse) {
-            None => self.shared.config.ttl,
-            Some(Ok(seconds @ 1..)) => Duration::from_secs(seconds).min(self.shared.config.longest()),
+            None => self.shared.config().ttl,
+            Some(Ok(seconds @ 1..)) => Duration::from_secs(seconds).min(self.shared.config().longest()),
             Some(_) => return Fault::invalid_query("ttl must be a number of seconds").response().into(),
         };
         let (strict, owner, now) = (wants_strict(req), req.peer().ip(), req.now());
@@ -212,9 +226,9 @@ impl Rendezvous {
             return faults::SERVICE_WORKER.response().into();
         }
         let Some(id) = Id::parse(id) else { return faults::NOT_FOUND.response().into() };
-        let (config, now) = (&self.shared.config, req.now());
+        let (config, now) = (self.shared.config(), req.now());
         let mut state = self.shared.lock();
-        let connected = state.with(id, config, now, |stream| {
+        let connected = state.with(id, &config, now, |stream| {
             let length = if req.has_body() { req.content_length() } else { Some(0) };
             let refused = match side {
                 Side::Source => stream
@@ -242,10 +256,10 @@ impl Rendezvous {
 
     /// `POST <base>/stream/<id>/error`
     fn report(&self, req: &Request<'_>, id: &str, face: &Face) -> Action {
-        let (config, now) = (&self.shared.config, req.now());
+        let (config, now) = (self.shared.config(), req.now());
         let Some(id) = Id::parse(id) else { return faults::NOT_FOUND.response().into() };
         // Before anything is read; and again when it was.
-        match self.shared.lock().with(id, config, now, |stream| stream.is_waiting()) {
+        match self.shared.lock().with(id, &config, now, |stream| stream.is_waiting()) {
             None => return faults::NOT_FOUND.response().into(),
             Some(false) => return faults::STARTED.response().into(),
             Some(true) => {}
@@ -260,13 +274,13 @@ impl Rendezvous {
     /// `GET <base>/stream/<id>/status`
     fn status(&self, text: &str, now: Moment) -> Response {
         let Some(id) = Id::parse(text) else { return faults::NOT_FOUND.response() };
-        let status = self.shared.lock().with(id, &self.shared.config, now, |stream| stream.status(text));
+        let status = self.shared.lock().with(id, &self.shared.config(), now, |stream| stream.status(text));
         status.map_or_else(|| faults::NOT_FOUND.response(), |status| faults::json(200, status))
     }
 
     /// Answers when the body, which is to be a small one, is there.
     fn collect(&self, req: &Request<'_>, face: &Face, then: impl FnOnce(&[u8]) -> Response + Send + 'static) -> Action {
-        let limit = self.shared.config.json;
+        let limit = self.shared.config().json;
         if !req.has_body() {
             return then(&[]).into();
         }
@@ -277,7 +291,7 @@ impl Rendezvous {
         Action::Receive(Box::new(Collect {
             bytes: Vec::new(),
             limit,
-            dress: move |response| face.dress(response, &shared.config),
+            dress: move |response| face.dress(response, &shared.config()),
             then,
         }))
     }
@@ -292,7 +306,7 @@ impl Default for Rendezvous {
 
 impl fmt::Debug for Rendezvous {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rendezvous").field("config", self.config()).finish_non_exhaustive()
+        f.debug_struct("Rendezvous").field("config", &self.config()).finish_non_exhaustive()
     }
 }
 
@@ -304,7 +318,8 @@ impl Handler for Rendezvous {
     /// Everybody who waits is told to come back later; what is on its way gets the server's grace time.
     fn stopping(&mut self) {
         self.stopping = true;
-        self.shared.lock().each(|stream| stream.stop(&self.shared.config));
+        let config = self.shared.config();
+        self.shared.lock().each(|stream| stream.stop(&config));
     }
 }
 

@@ -83,20 +83,19 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(config: &RendezvousConfig) -> Self {
-        let allowance = Allowance {
-            places: config.streams,
-            per_address: config.streams_per_address,
-            per_minute: config.creations_per_minute,
-            burst: config.creation_burst,
-        };
         Self {
             streams: HashMap::new(),
             waiting: BTreeSet::new(),
             records: BTreeSet::new(),
-            addresses: Addresses::new(allowance),
+            addresses: Addresses::new(allowance(config)),
             weight: 0,
             now: None,
         }
+    }
+
+    /// From now on, so much is to be had.
+    pub(super) fn allow(&mut self, config: &RendezvousConfig) {
+        self.addresses.allow(allowance(config));
     }
 
     /// The latest time known, with this one.
@@ -225,6 +224,15 @@ impl State {
             Due::Forget(at) => self.records.remove(&(at, id)),
             Due::Never => false,
         };
+    }
+}
+
+fn allowance(config: &RendezvousConfig) -> Allowance {
+    Allowance {
+        places: config.streams,
+        per_address: config.streams_per_address,
+        per_minute: config.creations_per_minute,
+        burst: config.creation_burst,
     }
 }
 

@@ -51,7 +51,9 @@ impl Upload for Doorman {
         let inlets = self.shared.begin(self.id, false);
         Take::Stop(match (inlets, self.too_large.take()) {
             // What was shown is shown again, to this.
-            (Some(inlets), Some(too_large)) => Action::Receive(inlets.into_upload(self.shared.config.body, too_large)),
+            (Some(inlets), Some(too_large)) => {
+                Action::Receive(inlets.into_upload(self.shared.config().body, too_large))
+            }
             // The stream is over, and the source has its answer.
             _ => Action::Wait,
         })

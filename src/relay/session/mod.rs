@@ -44,7 +44,7 @@ use self::{
     state::{Full, Guests, Key, Message, MessageBody, Poll, Sender, Session, Side, State, Wish},
     wire::{Face, busy, text},
 };
-use super::config::InvalidConfig;
+use super::config::{InvalidConfig, Live};
 pub use config::SessionConfig;
 pub use info::SessionInfo;
 
@@ -70,7 +70,7 @@ pub struct SessionRelay {
 }
 
 struct Shared {
-    config: SessionConfig,
+    config: Live<SessionConfig>,
     state: Mutex<State>,
 }
 
@@ -101,12 +101,24 @@ impl SessionRelay {
 
     fn of(config: SessionConfig) -> Self {
         let state = Mutex::new(State::new(&config));
-        Self { shared: Arc::new(Shared { config, state }), stopping: false }
+        Self { shared: Arc::new(Shared { config: Live::new(config), state }), stopping: false }
     }
 
     /// How it was configured, with the base path in its one spelling.
-    pub fn config(&self) -> &SessionConfig {
-        &self.shared.config
+    pub fn config(&self) -> Arc<SessionConfig> {
+        self.shared.config()
+    }
+
+    /// From now on, and for all clones, it is configured like this. Nothing that is under way is broken off: sessions
+    /// beyond a new limit stay, and what has a time already keeps it.
+    ///
+    /// # Errors
+    /// If the configuration cannot work. Then it stays as it was.
+    pub fn reconfigure(&self, config: SessionConfig) -> Result<(), InvalidConfig> {
+        let config = config.checked()?;
+        self.shared.lock().allow(&config);
+        self.shared.config.set(config);
+        Ok(())
     }
 
     /// Whether a path is the relay's: its base path, and everything under it.
@@ -116,15 +128,15 @@ impl SessionRelay {
 
     /// Answers a request, whether or not its path is the relay's: what is not gets a 404.
     pub fn handle(&self, req: &mut Request<'_>) -> Action {
-        let face = Face::of(req, &self.shared.config);
+        let face = Face::of(req, &self.shared.config());
         match self.route(req, &face) {
-            Action::Respond(response) => face.dress(response, &self.shared.config).into(),
+            Action::Respond(response) => face.dress(response, &self.shared.config()).into(),
             action => action,
         }
     }
 
     fn under_base<'a>(&self, path: &'a str) -> Option<&'a str> {
-        path.strip_prefix(self.shared.config.base_path.as_str())
+        path.strip_prefix(self.shared.config().base_path.as_str())
     }
 
     fn route(&self, req: &mut Request<'_>, face: &Face) -> Action {
@@ -140,7 +152,7 @@ impl SessionRelay {
         let allow = if id.is_empty() { ALLOW_ALLOCATE } else { ALLOW_SESSION };
         let role = match (req.method(), id) {
             ("PUT", "") => return self.allocate(req, face).into(),
-            ("OPTIONS", _) if let Some(response) = face.preflight(req, &self.shared.config, allow) => {
+            ("OPTIONS", _) if let Some(response) = face.preflight(req, &self.shared.config(), allow) => {
                 return response.into();
             }
             ("PUT" | "DELETE", id) if !id.is_empty() => None,
@@ -158,7 +170,7 @@ impl SessionRelay {
 
     /// `PUT <base>/session`
     fn allocate(&self, req: &Request<'_>, face: &Face) -> Response {
-        let Shared { config, .. } = &*self.shared;
+        let config = &*self.shared.config();
         if self.stopping {
             return stopping();
         }
@@ -212,7 +224,7 @@ impl SessionRelay {
 
     /// `GET` and `POST <base>/session/<id>`
     fn wait(&self, req: &mut Request<'_>, key: Key, role: Role, face: &Face) -> Action {
-        let Shared { config, .. } = &*self.shared;
+        let config = &*self.shared.config();
         if self.stopping {
             return stopping().into();
         }
@@ -290,7 +302,7 @@ impl SessionRelay {
             session.take_waiting(Side::Guest, |poll| poll.peer != Some(ip)).collect()
         };
         for poll in unwelcome {
-            let _ = poll.ticket.respond(poll.face.dress(forbidden(), &self.shared.config));
+            let _ = poll.ticket.respond(poll.face.dress(forbidden(), &self.shared.config()));
         }
         Response::new(200)
     }
@@ -322,7 +334,7 @@ impl Default for SessionRelay {
 
 impl fmt::Debug for SessionRelay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SessionRelay").field("config", self.config()).finish_non_exhaustive()
+        f.debug_struct("SessionRelay").field("config", &self.config()).finish_non_exhaustive()
     }
 }
 
@@ -341,7 +353,7 @@ impl Handler for SessionRelay {
             state.all().flat_map(sides).flatten().collect()
         };
         for poll in waiting {
-            let _ = poll.ticket.respond(poll.face.dress(stopping(), &self.shared.config));
+            let _ = poll.ticket.respond(poll.face.dress(stopping(), &self.shared.config()));
         }
     }
 }
@@ -351,11 +363,15 @@ impl Session {
     fn hand_over_from(&mut self, from: Side, shared: &Arc<Shared>, key: Key, now: Moment) -> Option<uncork::Gone> {
         let face = self.senders[from].as_ref()?.poll().face.clone();
         let again = shared.clone();
-        self.hand_over(from, &shared.config, now, move |_| again.expired(key, &face).close())
+        self.hand_over(from, &shared.config(), now, move |_| again.expired(key, &face).close())
     }
 }
 
 impl Shared {
+    fn config(&self) -> Arc<SessionConfig> {
+        self.config.get()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -371,7 +387,7 @@ impl Shared {
     /// 410 to everybody who waits on a session that is no more.
     fn say_gone(&self, session: Session) {
         for (poll, on_its_way) in session.into_polls() {
-            let response = poll.face.dress(gone(), &self.config);
+            let response = poll.face.dress(gone(), &self.config());
             let _ = poll.ticket.respond(if on_its_way { response.close() } else { response });
         }
     }
@@ -386,7 +402,7 @@ impl Shared {
             None => (gone(), None),
         };
         drop(left);
-        face.dress(answer, &self.config)
+        face.dress(answer, &self.config())
     }
 
     /// The session has come to its end while somebody was connected.
@@ -395,7 +411,7 @@ impl Shared {
         if let Some(session) = dead {
             self.say_gone(session);
         }
-        face.dress(gone(), &self.config)
+        face.dress(gone(), &self.config())
     }
 
     /// A request is over, however it ended.
@@ -424,7 +440,7 @@ impl Shared {
                 answer = answer.header("Set-Cookie", cookie);
             }
             // Gone: the sender has left as well, and nobody is there to be told.
-            let _ = poll.ticket.respond(poll.face.dress(answer, &self.config));
+            let _ = poll.ticket.respond(poll.face.dress(answer, &self.config()));
         }
     }
 }

@@ -252,13 +252,12 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(config: &SessionConfig) -> Self {
-        let allowance = Allowance {
-            places: config.sessions,
-            per_address: config.sessions_per_address,
-            per_minute: config.allocations_per_minute,
-            burst: config.allocation_burst,
-        };
-        Self { sessions: HashMap::new(), addresses: Addresses::new(allowance), swept: None }
+        Self { sessions: HashMap::new(), addresses: Addresses::new(allowance(config)), swept: None }
+    }
+
+    /// From now on, so much is to be had.
+    pub(super) fn allow(&mut self, config: &SessionConfig) {
+        self.addresses.allow(allowance(config));
     }
 
     /// The session of that key. The caller has [buried](Self::bury_if_over) it if it was over.
@@ -332,6 +331,15 @@ impl State {
         self.swept = Some(now);
         let over: Vec<Key> = self.sessions.iter().filter(|(_, s)| s.is_over(now)).map(|(key, _)| *key).collect();
         over.into_iter().filter_map(|key| self.bury(key)).collect()
+    }
+}
+
+fn allowance(config: &SessionConfig) -> Allowance {
+    Allowance {
+        places: config.sessions,
+        per_address: config.sessions_per_address,
+        per_minute: config.allocations_per_minute,
+        burst: config.allocation_burst,
     }
 }
 
