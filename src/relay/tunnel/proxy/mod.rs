@@ -181,7 +181,7 @@ impl Proxy {
     /// What was counted so far.
     pub fn counts(&self) -> ProxyCounts {
         let mut counts = self.shared.counters.read();
-        counts.links = self.shared.table().links.len() as u64;
+        counts.links = self.shared.table().links.values().filter(|link| link.has_joined()).count() as u64;
         counts.active = self.shared.active.load(Ordering::Relaxed) as u64;
         counts
     }
@@ -189,6 +189,7 @@ impl Proxy {
     /// The origins that are connected, the oldest first.
     pub fn links(&self) -> Vec<LinkInfo> {
         let mut links: Vec<Arc<Link>> = self.shared.table().links.values().cloned().collect();
+        links.retain(|link| link.has_joined());
         links.sort_by_key(|link| link.id);
         let name = |link: &Link| self.shared.config.credentials.get(link.owner).map_or("", |one| one.name.as_str());
         links.iter().map(|link| link.info(name(link))).collect()
@@ -254,14 +255,15 @@ impl Shared {
     fn open(&self, opening: Opening, waker: task::Waker) -> Arc<Link> {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let link = Link::new(id, opening, self.config.streams_per_link, waker);
-        self.counters.add(Count::Links);
         self.table().links.insert(id, link.clone());
         link
     }
 
     /// It takes requests.
     fn join(&self, link: &Arc<Link>) {
+        self.counters.add(Count::Links);
         self.table().names.join(&link.patterns, link);
+        link.set_joined();
     }
 
     /// It takes no more requests: those that it has not begun go to others.
