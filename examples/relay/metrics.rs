@@ -144,6 +144,21 @@ impl Page {
         );
         self.counter("gateway_messages_total", "Messages to the gateway's clients", stats.total_messages);
         self.counter("gateway_message_errors_total", "Messages that could not be written", stats.message_errors);
+        self.counter(
+            "gateway_lost_messages_total",
+            "Messages of the gateway's clients that the application did not take",
+            stats.lost_messages,
+        );
+        self.counter(
+            "gateway_close_errors_total",
+            "Calls that tell the application of a client that left, and failed",
+            stats.close_errors,
+        );
+        self.counter(
+            "gateway_refused_clients_total",
+            "Clients of the gateway that broke a rule or ran into a limit of WebSocket's",
+            stats.refused_clients,
+        );
         self.gauge(
             "gateway_closing",
             "Calls under way that tell the application of a client that left",

@@ -52,6 +52,13 @@ impl<F: FnMut(&mut Io<'_>) -> EventMask + Send> Upgrade for F {
     }
 }
 
+/// As [`ws::Offer::accept`](crate::ws::Offer::accept) gives it, to be handed on.
+impl Upgrade for Box<dyn Upgrade> {
+    fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
+        (**self).ready(io)
+    }
+}
+
 /// One call's view of an upgraded connection.
 pub struct Io<'a> {
     /// Input.

@@ -146,8 +146,8 @@ impl Answer {
         outlet
     }
 
-    /// Reads the body and throws it away, so that the connection can be used again; unless it is long: then the
-    /// connection is closed.
+    /// Reads the body and throws it away, so that the connection can be used again; unless it is long, or takes longer
+    /// than [`Call::idle_within`](super::Call::idle_within) as a whole: then the connection is closed.
     pub fn discard(mut self) {
         self.decide(Choice::Discard);
     }

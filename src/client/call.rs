@@ -213,6 +213,18 @@ impl Call {
         self.header("Upgrade", protocol)
     }
 
+    /// Offers to go on in another protocol, with all fields of its handshake: those of
+    #[cfg_attr(feature = "ws", doc = "[`ws::Offer::headers`](crate::ws::Offer::headers), for instance.")]
+    #[cfg_attr(not(feature = "ws"), doc = "`ws::Offer::headers`, for instance.")]
+    /// `Connection`, which may be among them, is written by the client all the same.
+    pub fn upgrade_with(mut self, handshake: &Headers) -> Self {
+        self.options.upgrade = true;
+        for (name, value) in handshake.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("connection")) {
+            self.append(name, value);
+        }
+        self
+    }
+
     /// The whole call, from now to the last byte of the answer's body, takes no longer. Not set: no limit but the others.
     /// For a stream that was switched to another protocol it ends with the switch.
     pub fn deadline(mut self, whole: Duration) -> Self {

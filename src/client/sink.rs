@@ -92,6 +92,12 @@ impl Sink {
         }))
     }
 
+    /// Whether somebody wants what comes. What nobody does has one time to come in, or a server that sends a byte now and
+    /// then could keep the connection, and a call that it has redirected, for as long as it likes.
+    pub(super) fn is_wanted(&self) -> bool {
+        !matches!(self, Self::Discard(_))
+    }
+
     /// Whether nobody is there any more.
     pub(super) fn is_abandoned(&self) -> bool {
         match self {

@@ -97,7 +97,8 @@ impl Config {
         self.with(|values| values.pong_within = time)
     }
 
-    /// How long the close handshake may take, from the first Close to the stream's end. 10 s.
+    /// How long the close handshake may take, from the first Close to the stream's end, which is not waited for any
+    /// longer. 10 s.
     pub fn close_within(self, time: Duration) -> Self {
         self.with(|values| values.close_within = time)
     }

@@ -47,7 +47,8 @@
 //! # A client
 //!
 //! An [`Offer`] has the fields of the request, and turns the answer, if it is what RFC 6455 §4.1 asks for, into an
-//! upgrade for the stream it came on.
+//! upgrade for the stream it came on: with this crate's client, by `Call::upgrade_with` and `Answer::switch`; the README
+//! has it in full.
 //!
 //! # What is bounded
 //!

@@ -193,6 +193,25 @@ fn every_rule_has_its_fault() {
     }
 }
 
+/// RFC 7692 §6: the first frame of a message may say that it is compressed, and no other.
+#[test]
+fn reserved_bits_mean_nothing_else_when_compression_is_agreed_on() {
+    let begun = frame(RSV1 | TEXT, &[0xf2]);
+    for wrong in [
+        frame(FIN | RSV1 | 9, b""),
+        frame(FIN | RSV1 | 10, b""),
+        frame(FIN | RSV1 | 8, b""),
+        [&begun[..], &frame(RSV1, b"x")].concat(),
+        [&begun[..], &frame(FIN | RSV1 | 9, b"x")].concat(),
+        frame(FIN | 0x20 | TEXT, b""),
+        frame(FIN | 0x10 | TEXT, b""),
+        frame(FIN | RSV1 | 0x20 | TEXT, b""),
+        [&begun[..], &frame(0x10, b"x")].concat(),
+    ] {
+        assert_eq!(tells(&wrong, true), [fault(1002, "reserved bits must be 0")], "{}", wrong.escape_ascii());
+    }
+}
+
 #[test]
 fn what_is_too_big_is_refused_before_it_arrives() {
     let head = |len| Encoded::new(FIN | BINARY, len, Some([0; 4])).as_bytes().to_vec();

@@ -224,9 +224,19 @@ impl Session {
         }
     }
 
+    /// Both sides have said that it has ended.
+    fn is_agreed(&self) -> bool {
+        self.outgoing.closed && self.close.as_ref().is_some_and(|close| close.received.is_some())
+    }
+
     /// Tells the speaker, once.
     fn over(&mut self, how: How) {
         let Some(mut speaker) = self.speaker.take() else { return };
+        // §7.1.4: then it was closed cleanly, whatever becomes of the stream. Many servers reset it.
+        let how = match how {
+            How::Reset | How::NoClose | How::Dropped if self.is_agreed() => self.how(),
+            how => how,
+        };
         let mut queue = self.core.queue();
         queue.over = true;
         let unsent = queue.len();

@@ -85,6 +85,36 @@ fn a_reset_is_told_as_one() {
     assert_eq!(play.closed().first().map(|why| why.how), Some(How::Reset));
 }
 
+/// RFC 6455 §7.1.4: how the stream ends does not matter any more.
+#[test]
+fn what_both_have_closed_is_closed_be_the_stream_reset() {
+    let begun = |by_us: bool| {
+        let mut play = Play::new(&Setup { client: true, ..setup() }, now());
+        if by_us {
+            play.sender.close(4000, "");
+            play.wake();
+        }
+        play.feed(b"\x88\x02\x0f\xa0");
+        assert!(!play.is_over(), "the server ends the stream");
+        play
+    };
+    for (by_us, how) in [(true, How::WeClosed), (false, How::PeerClosed)] {
+        let ends: [fn(&mut Play); 3] = [|play| play.stop(true), Play::late, Play::end];
+        for end in ends {
+            let mut play = begun(by_us);
+            end(&mut play);
+            assert_eq!(play.closed().first().map(|why| (why.code, why.how, why.is_clean())), Some((4000, how, true)));
+            assert!(!play.aborted);
+        }
+    }
+    // Only one of them has.
+    let mut play = Play::new(&Setup { client: true, ..setup() }, now());
+    play.sender.close(4000, "");
+    play.wake();
+    play.stop(true);
+    assert_eq!(play.closed().first().map(|why| (why.code, why.how)), Some((1006, How::Reset)));
+}
+
 #[test]
 fn a_session_that_is_dropped_is_told_as_well_be_it_that_it_never_began() {
     let heard = Arc::new(std::sync::Mutex::new(Vec::new()));

@@ -163,13 +163,13 @@ pub enum How {
     },
     /// The stream ended without a Close.
     PeerLeft,
-    /// The connection was reset, or its transport failed.
+    /// The connection was reset, or its transport failed, before both sides had said Close.
     Reset,
     /// A ping was not answered.
     NoPong,
     /// [`Config::idle_timeout`](super::Config::idle_timeout) has passed.
     Idle,
-    /// The close handshake took too long.
+    /// The close handshake took too long: the peer's Close did not come, or ours did not go out.
     NoClose,
     /// [`Sender::hang_up`].
     HungUp,

@@ -25,6 +25,9 @@ fn rules_that_are_broken() {
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\nx\n0\n\n", Error::Protocol(BadChunk)),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0x1\r\nx\r\n0\r\n\r\n", Error::Protocol(BadChunk)),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxy\r\n0\r\n\r\n", Error::Protocol(BadChunk)),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;a=\"b\r\nx\r\n0\r\n\r\n", Error::Protocol(BadChunk)),
+        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nno trailer\r\n\r\n", Error::Protocol(BadTrailer)),
+        ("HTTP/1.1 204 No\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", Error::Protocol(BothLengths)),
         ("HTTP/1.1 200 OK\n\n", Error::Protocol(BareLf)),
         ("HTTP/1.1 200 OK\r\nA: b\r\n c\r\n\r\n", Error::Protocol(ObsFold)),
         ("HTTP/1.1 200 OK\r\nA : b\r\n\r\n", Error::Protocol(SpaceBeforeColon)),
@@ -71,7 +74,7 @@ fn who_speaks_first_is_no_server() {
 
 #[test]
 fn too_much() {
-    let server = Scripted::new(6, |n, mut peer| {
+    let server = Scripted::new(7, |n, mut peer| {
         peer.asked().expect("a request");
         match n {
             0 => peer.send(format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(5_000))),
@@ -79,6 +82,10 @@ fn too_much() {
             2 => peer.send("HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n"),
             3 => peer.send(format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(1001))),
             4 => peer.send("HTTP/1.1 103 x\r\n\r\n".repeat(100)),
+            5 => peer.send(format!(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{}",
+                format!("1;{}\r\nx\r\n", "a".repeat(1000)).repeat(100)
+            )),
             _ => peer.send(format!(
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n{}",
                 "A: b\r\n".repeat(9_000)
@@ -93,6 +100,7 @@ fn too_much() {
     assert_eq!(call(), Error::TooLarge(Part::Body));
     assert_eq!(call(), Error::TooLarge(Part::Body));
     assert_eq!(call(), Error::Protocol(Misbehaved::TooManyInterim));
+    assert_eq!(call(), Error::Protocol(Misbehaved::ChunkExtensionTooLong));
     assert_eq!(call(), Error::TooLarge(Part::Head));
     server.over();
 }
@@ -152,6 +160,86 @@ fn deadlines() {
     let upload = Call::post(&server.url("/"), vec![0; 32 << 20]).idle_within(short).head_within(PATIENCE);
     assert_eq!(client.call(upload), Err(Error::TimedOut(Deadline::Idle)));
     go.send(()).expect("waited for");
+    server.over();
+}
+
+/// Sends this again and again, a little at a time, until the client has gone.
+fn drip(mut peer: Peer, bytes: &[u8]) {
+    for piece in bytes.chunks(1).cycle() {
+        if std::io::Write::write_all(&mut peer.stream, piece).is_err() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A time that each byte would renew stops nobody who sends one now and then.
+#[test]
+fn who_drips_gains_no_time() {
+    let short = Duration::from_millis(100);
+    let server = Scripted::new(5, move |n, mut peer| {
+        peer.head().expect("a request");
+        match n {
+            0 => drip(
+                peer,
+                b"HTTP/1.1 200 OK\r\nA: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+            ),
+            // Interim ones are no answer.
+            1 => drip(peer, b"HTTP/1.1 102 x\r\n\r\n"),
+            // What nobody wants to read: of a redirect, and of an answer that is thrown away.
+            2 => {
+                peer.send("HTTP/1.1 302 x\r\nLocation: /there\r\n\r\n");
+                drip(peer, b"x");
+            }
+            3 => peer.send(ok("there")),
+            _ => {
+                peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+                drip(peer, b"1\r\nx\r\n");
+            }
+        }
+    });
+    let client = Client::new();
+    let call = |path: &str| Call::get(&server.url(path)).head_within(short).idle_within(short);
+    for _ in 0..2 {
+        assert_eq!(client.call(call("/")), Err(Error::TimedOut(Deadline::Head)));
+    }
+    assert_eq!(
+        client.call(call("/").redirects(1).head_within(PATIENCE).deadline(PATIENCE)).map(|whole| whole.body),
+        Ok(b"there".to_vec())
+    );
+    let (tell, told) = channel();
+    let loops = uncork::Server::unbound().threads(1, |_: &mut uncork::Request<'_>| uncork::Response::new(404));
+    let loops = loops.expect("running");
+    client.send(&loops.loops()[0], call("/").fresh().head_within(PATIENCE), move |answer| {
+        let answer = answer.expect("a head").on_end(move |end| tell.send(end).expect("waited for"));
+        answer.discard();
+    });
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(Err(Error::TimedOut(Deadline::Idle))));
+    loops.stop().expect("ended");
+    server.over();
+}
+
+/// Wherever it is cut, half an answer never looks whole.
+#[test]
+fn answers_that_are_cut_at_every_byte() {
+    #[rustfmt::skip]
+    const ANSWERS: [(&str, usize); 3] = [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 0),
+        ("HTTP/1.1 103 x\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;a\r\nhello\r\n0\r\nA: b\r\n\r\n", 0),
+        // Whose body ends with the connection: whole as soon as the head is.
+        ("HTTP/1.0 200 OK\r\n\r\nhello", 5),
+    ];
+    let cuts = ANSWERS.iter().flat_map(|(answer, open)| (0..answer.len() - open).map(|cut| &answer[..cut]));
+    let pieces: Vec<&str> = cuts.collect();
+    let cuts = pieces.clone();
+    let server = Scripted::new(pieces.len(), move |n, mut peer| {
+        peer.answer(pieces[n]);
+    });
+    let client = Client::new();
+    for piece in cuts {
+        let got = client.call(Call::get(&server.url("/")));
+        assert!(matches!(got, Err(Error::Incomplete { .. })), "{piece:?}: {got:?}");
+    }
     server.over();
 }
 
@@ -245,6 +333,20 @@ fn a_kept_connection_that_was_closed() {
     let lines = ["GET / HTTP/1.1", "POST / HTTP/1.1", "POST / HTTP/1.1"].map(|line| Some(line.to_owned()));
     assert_eq!((&seen[..3], &seen[3]), (&lines[..], &None));
     server.over();
+}
+
+/// Once something of the answer has come, the server has worked on it.
+#[test]
+fn an_answer_that_has_begun_is_not_asked_for_again() {
+    let server = Scripted::new(1, |_, mut peer| {
+        peer.answer(ok("one"));
+        peer.answer("HTTP/1.1 2");
+    });
+    let client = Client::new();
+    let call = || client.call(Call::get(&server.url("/"))).map(|whole| whole.body);
+    assert_eq!(call(), Ok(b"one".to_vec()));
+    assert_eq!(call(), Err(Error::Incomplete { got: 0, of: None }));
+    assert_eq!(server.over(), 1);
 }
 
 #[test]

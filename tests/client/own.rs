@@ -300,6 +300,41 @@ fn who_is_not_believed_is_not_spoken_to() {
     assert_eq!(result.map(|whole| whole.status), Ok(400));
 }
 
+/// Over TLS the end of a connection is not yet the end of an answer: whoever sits in between can cut it off.
+#[test]
+fn an_answer_that_ends_with_the_connection_needs_a_clean_end() {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let config = rustls::ServerConfig::builder().with_no_client_auth();
+    let config = Arc::new(config.with_single_cert(vec![made.cert.der().clone()], key).expect("a good pair"));
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let url = format!("https://localhost:{}/", listener.local_addr().expect("bound").port());
+    let server = std::thread::spawn(move || {
+        for clean in [true, false] {
+            let (mut tcp, _) = listener.accept().expect("a connection");
+            tcp.set_read_timeout(Some(PATIENCE)).expect("set");
+            let mut tls = rustls::ServerConnection::new(config.clone()).expect("a connection");
+            let mut stream = rustls::Stream::new(&mut tls, &mut tcp);
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).expect("a request");
+                head.push(byte[0]);
+            }
+            io::Write::write_all(&mut stream, b"HTTP/1.0 200 OK\r\n\r\nhello").expect("sent");
+            if clean {
+                tls.send_close_notify();
+                tls.write_tls(&mut tcp).expect("sent");
+            }
+        }
+    });
+    let client = Client::builder().tls(TlsClient::roots_pem(made.cert.pem().as_bytes()).expect("a root")).build();
+    let call = || client.call(Call::get(&url)).map(|whole| whole.body);
+    assert_eq!(call(), Ok(b"hello".to_vec()));
+    assert_eq!(call(), Err(Error::Incomplete { got: 5, of: None }));
+    server.join().expect("no panic");
+}
+
 #[test]
 fn many_at_once() {
     let server = WORLDS[1].serve(echo);

@@ -366,16 +366,17 @@ fn a_client_that_is_not_agreed_to(world: &World) {
     }
 }
 
+/// Lets everybody in as `k`, and agrees when the test says so.
+fn agrees_later(heard: &Heard, hello: &str) -> Say {
+    match heard.path.as_str() {
+        "/connect" => Say::welcome("k", hello),
+        "/establish" => Say::Hang,
+        _ => Say::status(200),
+    }
+}
+
 fn messages_wait_until_it_is_established(world: &World) {
-    let gate = start_with(
-        world,
-        |_, _| {},
-        |heard| match heard.path.as_str() {
-            "/connect" => Say::welcome("k", "hello"),
-            "/establish" => Say::Hang,
-            _ => Say::status(200),
-        },
-    );
+    let gate = start_with(world, |_, _| {}, |heard| agrees_later(heard, "hello"));
     let mut client = Socket::connect(&gate.host, "/connect", &[]);
     gate.app.hears("/establish", 1);
     for n in 1..=5 {
@@ -401,15 +402,7 @@ fn messages_wait_until_it_is_established(world: &World) {
 }
 
 fn what_a_client_says_waits_until_it_is_established(world: &World) {
-    let gate = start_with(
-        world,
-        |_, _| {},
-        |heard| match heard.path.as_str() {
-            "/connect" => Say::welcome("k", ""),
-            "/establish" => Say::Hang,
-            _ => Say::status(200),
-        },
-    );
+    let gate = start_with(world, |_, _| {}, |heard| agrees_later(heard, ""));
     let mut client = Socket::connect(&gate.host, "/connect", &[]);
     client.text("one").text("two");
     gate.app.hears("/establish", 1);
@@ -422,15 +415,7 @@ fn what_a_client_says_waits_until_it_is_established(world: &World) {
 
 fn a_client_that_leaves_while_it_is_established(world: &World) {
     for (status, told) in [(200, 1), (500, 0)] {
-        let gate = start_with(
-            world,
-            |_, _| {},
-            |heard| match heard.path.as_str() {
-                "/connect" => Say::welcome("k", ""),
-                "/establish" => Say::Hang,
-                _ => Say::status(200),
-            },
-        );
+        let gate = start_with(world, |_, _| {}, |heard| agrees_later(heard, ""));
         let mut client = Socket::connect(&gate.host, "/connect", &[]);
         gate.app.hears("/establish", 1);
         client.leave();

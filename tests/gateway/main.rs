@@ -8,6 +8,8 @@
 #[path = "../support/client.rs"]
 #[allow(dead_code, reason = "each test uses its part of it")]
 mod client;
+#[path = "../support/frames.rs"]
+mod frames;
 #[path = "../support/program.rs"]
 #[allow(dead_code, reason = "each test uses its part of it")]
 mod program;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+pub(crate) use crate::frames::frame;
 use crate::{
+    frames::{self, HANDSHAKE},
     wire::{Answer, Finish, Wire},
     world::Host,
 };
@@ -13,20 +15,13 @@ pub(crate) const CLOSE: u8 = 8;
 pub(crate) const PING: u8 = 9;
 pub(crate) const PONG: u8 = 10;
 
-const FIELDS: [&str; 4] = [
-    "Connection: keep-alive, Upgrade",
-    "Upgrade: websocket",
-    "Sec-WebSocket-Version: 13",
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-];
-
 pub(crate) struct Socket {
     pub(crate) wire: Wire,
 }
 
 /// The request that asks for a WebSocket, on a connection.
 pub(crate) fn ask(wire: &mut Wire, target: &str, fields: &[&str]) {
-    let fields: Vec<&str> = FIELDS.iter().chain(fields).copied().collect();
+    let fields: Vec<&str> = HANDSHAKE.iter().chain(fields).copied().collect();
     wire.request(&format!("GET {target}"), &fields);
 }
 
@@ -77,14 +72,9 @@ impl Socket {
     /// The next frame: its first byte without FIN, which must be there, and its payload, unmasked.
     #[track_caller]
     pub(crate) fn next(&mut self) -> (u8, Vec<u8>) {
-        let [first, second] = self.wire.exactly(2)[..] else { unreachable!() };
-        assert_eq!((first & 0xf0, second & 0x80), (0x80, 0), "FIN, nothing reserved, no mask");
-        let len = match second {
-            126 => self.wire.exactly(2).iter().fold(0, |n, b| n << 8 | usize::from(*b)),
-            127 => self.wire.exactly(8).iter().fold(0, |n, b| n << 8 | usize::from(*b)),
-            n => n.into(),
-        };
-        (first & 0x0f, self.wire.exactly(len))
+        let (first, payload) = frames::next(&mut self.wire);
+        assert_eq!(first & 0xf0, 0x80, "FIN, nothing reserved");
+        (first & 0x0f, payload)
     }
 
     #[track_caller]
@@ -129,24 +119,4 @@ impl Socket {
     pub(crate) fn is_silent(&mut self, time: Duration) -> bool {
         self.wire.is_silent(time)
     }
-}
-
-/// A masked frame with that first byte.
-pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
-    let mut bytes = vec![first];
-    match payload.len() {
-        n @ ..=125 => bytes.push(0x80 | n as u8),
-        n @ ..=0xffff => {
-            bytes.push(0x80 | 126);
-            bytes.extend((n as u16).to_be_bytes());
-        }
-        n => {
-            bytes.push(0x80 | 127);
-            bytes.extend((n as u64).to_be_bytes());
-        }
-    }
-    bytes.extend(KEY);
-    bytes.extend(payload.iter().zip(KEY.iter().cycle()).map(|(byte, key)| byte ^ key));
-    bytes
 }

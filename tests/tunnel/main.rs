@@ -10,4 +10,6 @@ mod heads;
 mod hostile;
 mod proxy;
 mod raw;
+#[cfg(feature = "spdy")]
+mod spdy;
 mod world;

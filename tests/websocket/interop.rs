@@ -1,26 +1,23 @@
 //! Understood by an implementation that is not ours, as its server and as its client.
 
 use std::{
-    io::{Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
-    sync::{
-        Mutex,
-        mpsc::{Sender as Tell, channel},
-    },
+    net::{TcpListener, TcpStream},
+    sync::mpsc::{Receiver, Sender as Tell, channel},
     time::Duration,
 };
 
 use tungstenite::{Message as Theirs, WebSocket, protocol::CloseFrame, protocol::frame::coding::CloseCode};
 use uncork::{
-    Action, EventMask, Io, Request, Switch, Upgrade,
+    Action, Request, Response, Running, Server, TlsClient,
+    client::{Call, Client},
     h1::Headers,
-    ws::{Closed, Done, HandshakeError, How, Message, Offer, Sender, Speaker},
+    ws::{self, Closed, Deflate, Done, HandshakeError, How, Message, Offer, Sender, Speaker},
 };
 
 use crate::{
     peer::{PLAIN, echo},
-    wire::{PATIENCE, UPGRADE},
-    world::{Host, bytes, telling},
+    wire::PATIENCE,
+    world::{Host, Mode, World, bytes, identity, telling},
 };
 
 fn connect(host: &Host) -> WebSocket<TcpStream> {
@@ -53,7 +50,7 @@ fn their_client_with_our_server() {
     assert_eq!((why.code, why.reason.as_str(), why.how), (4000, "bye", How::PeerClosed));
 }
 
-// Our client. The stream its upgrade speaks on is that of an uncork server, whose bytes are carried on to theirs.
+// Our client, as an application has it: called by `client`, and handed over to the WebSocket.
 
 /// What our client's speaker tells.
 #[derive(Debug, PartialEq, Eq)]
@@ -79,78 +76,73 @@ impl Speaker for Listener {
     }
 }
 
-/// An answer's head, and not a byte more: what is behind it is for others.
-fn head(mut tcp: &TcpStream) -> String {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        tcp.read_exact(&mut byte).expect("a head");
-        head.push(byte[0]);
+/// Our end of a WebSocket.
+struct Ours {
+    sender: Sender,
+    heard: Receiver<Heard>,
+    loops: Option<Running>,
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        if let Some(loops) = self.loops.take() {
+            loops.stop().expect("ended in order");
+        }
     }
-    String::from_utf8(head).expect("text")
 }
 
-/// Sends the handshake; the answer's status and fields.
-fn handshake(tcp: &TcpStream, offer: &Offer) -> (u16, Headers) {
-    let fields: String = offer
-        .headers()
-        .iter()
-        .map(|(name, value)| format!("{name}: {}\r\n", std::str::from_utf8(value).expect("text")))
-        .collect();
-    (&*tcp).write_all(format!("GET / HTTP/1.1\r\nHost: x\r\n{fields}\r\n").as_bytes()).expect("sent");
-    let head = head(tcp);
-    let mut lines = head.split("\r\n");
-    let status = lines.next().and_then(|line| line.get(9..12)).and_then(|code| code.parse().ok()).expect("a status");
-    let mut fields = Headers::new();
-    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
-        fields.append(name, value).expect("a good field");
+fn client() -> Client {
+    Client::builder().tls(TlsClient::roots_pem(identity().cert.as_bytes()).expect("a root")).build()
+}
+
+/// Opens a WebSocket at this URL.
+fn open(url: &str, offer: Offer) -> Result<Ours, HandshakeError> {
+    let loops = Server::unbound().threads(1, |_: &mut Request<'_>| Response::new(404)).expect("running");
+    let ((tell, heard), (give, opened)) = (channel(), channel());
+    let call = Call::get(url).upgrade_with(&offer.headers()).deadline(PATIENCE);
+    client().send(&loops.loops()[0], call, move |answer| {
+        let answer = answer.expect("an answer");
+        let opened = offer.accept(answer.status(), answer.headers(), Listener(tell));
+        let sender = opened.map(|(upgrade, sender)| {
+            answer.switch(upgrade);
+            sender
+        });
+        give.send(sender).expect("waited for");
+    });
+    match opened.recv_timeout(PATIENCE).expect("an answer") {
+        Ok(sender) => Ok(Ours { sender, heard, loops: Some(loops) }),
+        Err(error) => {
+            loops.stop().expect("ended in order");
+            Err(error)
+        }
     }
-    (status, fields)
 }
 
-/// Carries bytes over, one way, and the end behind them.
-fn carry(mut from: TcpStream, mut to: TcpStream) {
-    std::thread::spawn(move || {
-        let _ = std::io::copy(&mut from, &mut to);
-        let _ = to.shutdown(Shutdown::Write);
-    });
+impl Ours {
+    /// What it hears next.
+    #[track_caller]
+    fn next(&self) -> Heard {
+        self.heard.recv_timeout(PATIENCE).expect("heard")
+    }
 }
 
-/// Lets an upgrade speak on a stream.
-fn speak(upgrade: Box<dyn Upgrade>, on: TcpStream) -> Host {
-    let slot = std::sync::Arc::new(Mutex::new(Some(upgrade)));
-    let host = PLAIN.serve(move |req: &mut Request<'_>| -> Action {
-        assert!(req.wants_upgrade("test"));
-        let mut upgrade = slot.lock().expect("no panic").take().expect("once");
-        Switch::to("test", move |io: &mut Io<'_>| -> EventMask { upgrade.ready(io) }).into()
-    });
-    let tcp = TcpStream::connect(host.addr()).expect("connected");
-    (&tcp).write_all(UPGRADE.as_bytes()).expect("sent");
-    assert!(head(&tcp).starts_with("HTTP/1.1 101 "));
-    carry(tcp.try_clone().expect("another"), on.try_clone().expect("another"));
-    carry(on, tcp);
-    host
-}
-
-fn our_client(offer: Offer) -> (WebSocket<TcpStream>, Host, Sender, std::sync::mpsc::Receiver<Heard>) {
+/// Our client, and a server of theirs for it.
+fn ours_and_theirs(offer: Offer) -> (Ours, WebSocket<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
-    let tcp = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
+    let url = format!("http://{}/", listener.local_addr().expect("an address"));
     let theirs = std::thread::spawn(move || {
         let (tcp, _) = listener.accept().expect("accepted");
         tcp.set_read_timeout(Some(PATIENCE)).expect("set");
         tungstenite::accept(tcp).expect("a handshake")
     });
-    let (status, fields) = handshake(&tcp, &offer);
-    let (tell, heard) = channel();
-    let (upgrade, sender) = offer.accept(status, &fields, Listener(tell)).expect("all that the RFC asks for");
-    let host = speak(upgrade, tcp);
-    (theirs.join().expect("no panic"), host, sender, heard)
+    let ours = open(&url, offer).expect("a good answer");
+    (ours, theirs.join().expect("no panic"))
 }
 
 #[test]
 fn our_client_with_their_server() {
-    let (mut socket, _host, sender, heard) = our_client(Offer::new().expect("random numbers"));
-    let next = || heard.recv_timeout(PATIENCE).expect("heard");
+    let (ours, mut socket) = ours_and_theirs(Offer::new().expect("random numbers"));
+    let (sender, next) = (&ours.sender, || ours.next());
     for n in [0, 1, 125, 126, 65_535, 65_536, 1 << 20] {
         sender.binary(&bytes(n)).expect("room");
         let got = socket.read().expect("masked as it should be");
@@ -178,48 +170,62 @@ fn our_client_with_their_server() {
 
 #[test]
 fn their_server_closes_first() {
-    let (mut socket, _host, sender, heard) = our_client(Offer::new().expect("random numbers"));
-    sender.text("first").expect("room");
+    let (ours, mut socket) = ours_and_theirs(Offer::new().expect("random numbers"));
+    ours.sender.text("first").expect("room");
     assert_eq!(socket.read().expect("read"), Theirs::text("first"));
     socket.close(Some(CloseFrame { code: CloseCode::Away, reason: "".into() })).expect("sent");
     assert!(matches!(socket.read().expect("read"), Theirs::Close(Some(close)) if close.code == CloseCode::Away));
     assert!(matches!(socket.read(), Err(tungstenite::Error::ConnectionClosed)));
-    assert!(heard.recv_timeout(Duration::from_millis(50)).is_err(), "a client waits for the stream's end");
+    assert!(ours.heard.recv_timeout(Duration::from_millis(50)).is_err(), "a client waits for the stream's end");
     drop(socket);
-    assert_eq!(heard.recv_timeout(PATIENCE).expect("heard"), Heard::Closed(1001, How::PeerClosed));
+    assert_eq!(ours.next(), Heard::Closed(1001, How::PeerClosed));
 }
 
 #[test]
 fn our_client_with_our_server_compressed() {
-    use uncork::ws::{self, Deflate};
-    let (tell, closed) = telling();
     let both = Deflate::new().keep_own_context(true).keep_peer_context(true);
-    let server = PLAIN.serve(move |req: &mut Request<'_>| -> Action {
-        let Ok(accept) = ws::check(req) else { return Action::Abort };
-        let echo = crate::peer::Echo { sender: None, tell: tell.clone() };
-        accept.deflate(both).protocol("b").switch(echo).0.into()
-    });
-    for ours in [Deflate::new(), both, both.own_window(9).peer_window(10)] {
-        let offer = Offer::new().expect("random numbers").deflate(ours);
-        let offer = offer.protocol("a").and_then(|offer| offer.protocol("b")).expect("tokens");
-        let tcp = TcpStream::connect(server.addr()).expect("connected");
-        let (status, fields) = handshake(&tcp, &offer);
-        assert_eq!(fields.get("sec-websocket-protocol"), Some(&b"b"[..]));
-        assert!(fields.get("sec-websocket-extensions").is_some());
-        let (tell, heard) = channel();
-        let (upgrade, sender) = offer.accept(status, &fields, Listener(tell)).expect("a good answer");
-        let _host = speak(upgrade, tcp);
-        for n in [1, 100, 5000, 100_000] {
-            let message = bytes(n);
-            for _ in 0..3 {
-                sender.binary(&message).expect("room");
-                assert!(heard.recv_timeout(PATIENCE).expect("heard") == Heard::Message(message.clone()), "{n}");
+    for world in [PLAIN, World { mode: Mode::External, tls: true }] {
+        let (tell, closed) = telling();
+        let server = world.serve(move |req: &mut Request<'_>| -> Action {
+            let Ok(accept) = ws::check(req) else { return Action::Abort };
+            assert_eq!(accept.protocols().collect::<Vec<_>>(), ["a", "b"]);
+            let echo = crate::peer::Echo { sender: None, tell: tell.clone() };
+            accept.deflate(both).protocol("b").switch(echo).0.into()
+        });
+        let url = format!("{}://localhost:{}/", if world.tls { "https" } else { "http" }, server.addr().port());
+        for deflate in [Deflate::new(), both, both.own_window(9).peer_window(10)] {
+            let offer = Offer::new().expect("random numbers").deflate(deflate);
+            let offer = offer.protocol("a").and_then(|offer| offer.protocol("b")).expect("tokens");
+            let ours = open(&url, offer).expect("a good answer");
+            // Compressing is slow in builds for debugging.
+            for n in [1, 100, 5000, 20_000] {
+                let message = bytes(n);
+                for _ in 0..3 {
+                    ours.sender.binary(&message).expect("room");
+                    assert!(ours.next() == Heard::Message(message.clone()), "{n}");
+                }
             }
+            ours.sender.close(1000, "");
+            assert_eq!(ours.next(), Heard::Closed(1000, How::WeClosed));
+            assert_eq!(closed.next().how, How::PeerClosed);
         }
-        sender.close(1000, "");
-        assert_eq!(heard.recv_timeout(PATIENCE).expect("heard"), Heard::Closed(1000, How::WeClosed));
-        assert_eq!(closed.next().how, How::PeerClosed);
     }
+}
+
+/// What follows the answer in the same segment is the WebSocket's already.
+#[test]
+fn a_server_that_speaks_at_once() {
+    let server = PLAIN.serve(|req: &mut Request<'_>| -> Action {
+        let Ok(accept) = ws::check(req) else { return Action::Abort };
+        let (switch, sender) = accept.switch(|_: Message<'_>, _: Done| {});
+        sender.text("first").and_then(|()| sender.text("second")).expect("room");
+        sender.close(4000, "that was all");
+        switch.into()
+    });
+    let ours = open(&format!("http://{}/", server.addr()), Offer::new().expect("random numbers")).expect("opened");
+    assert_eq!(ours.next(), Heard::Message(b"first".to_vec()));
+    assert_eq!(ours.next(), Heard::Message(b"second".to_vec()));
+    assert_eq!(ours.next(), Heard::Closed(4000, How::PeerClosed));
 }
 
 #[test]
@@ -228,10 +234,16 @@ fn an_answer_that_opens_nothing() {
     let ignore = |_: Message<'_>, _: Done| {};
     let offer = || Offer::new().map(|offer| offer.protocol("chat").expect("a token")).expect("random numbers");
     // The answer to a key can't be known before; so an answer is made by our own server's rules.
+    let (host, _closed) = echo(&PLAIN);
+    let url = format!("http://{}/", host.addr());
+    let loops = Server::unbound().threads(1, |_: &mut Request<'_>| Response::new(404)).expect("running");
     let accept_of = |offer: &Offer| {
-        let (host, _closed) = echo(&PLAIN);
-        let tcp = TcpStream::connect(host.addr()).expect("connected");
-        handshake(&tcp, offer).1
+        let (give, answered) = channel();
+        client().send(&loops.loops()[0], Call::get(&url).upgrade_with(&offer.headers()), move |answer| {
+            let answer = answer.expect("an answer");
+            give.send(answer.headers().clone()).expect("waited for");
+        });
+        answered.recv_timeout(PATIENCE).expect("an answer")
     };
     let good = |change: &dyn Fn(&mut Headers)| {
         let offer = offer();
@@ -256,4 +268,18 @@ fn an_answer_that_opens_nothing() {
     let status = offer().accept(200, &Headers::new(), ignore).err();
     assert_eq!(status, Some(E::Status(200)));
     assert_eq!(status.map(|error| error.to_string()).as_deref(), Some("the server answers 200, not 101"));
+    // What says no, says why, and the connection is as good as before.
+    let refusing = PLAIN.serve(|req: &mut Request<'_>| match ws::check_from(req, |_| false) {
+        Ok(_) => Response::new(500),
+        Err(refusal) => refusal,
+    });
+    let refusing_url = format!("http://{}/", refusing.addr());
+    assert_eq!(open(&refusing_url, offer()).err(), Some(E::Status(403)));
+    let client = client();
+    for _ in 0..2 {
+        let whole = client.call(Call::get(&refusing_url).upgrade_with(&offer().headers())).expect("an answer");
+        assert_eq!((whole.status, &whole.body[..]), (403, &b"a WebSocket may not be opened from this origin\n"[..]));
+        assert_eq!(client.idle_connections(), 1);
+    }
+    loops.stop().expect("ended in order");
 }

@@ -2,8 +2,10 @@
 //! and what is not the engine's affair are tried in one.
 //!
 //! Nothing here sleeps for its result: tests wait for what the server tells them, with a bound that only a hang reaches.
-#![cfg(feature = "ws")]
+#![cfg(all(feature = "ws", feature = "client"))]
 
+#[path = "../support/frames.rs"]
+mod frames;
 #[path = "../support/wire.rs"]
 #[allow(dead_code, reason = "the matrix uses the rest")]
 mod wire;

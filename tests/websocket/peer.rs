@@ -7,7 +7,9 @@ use uncork::{
     ws::{self, Closed, Config, Done, Message, Sender, Speaker},
 };
 
+pub(crate) use crate::frames::{HANDSHAKE, frame};
 use crate::{
+    frames,
     wire::{Answer, Finish, Wire},
     world::{Host, Mode, Told, World, telling},
 };
@@ -24,34 +26,6 @@ pub(crate) const END: u8 = 0x80;
 
 /// Where a test that is not about the engine takes place.
 pub(crate) const PLAIN: World = World { mode: Mode::Threads, tls: false };
-
-/// The fields every handshake has.
-pub(crate) const HANDSHAKE: [&str; 4] = [
-    "Upgrade: websocket",
-    "Connection: keep-alive, Upgrade",
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
-    "Sec-WebSocket-Version: 13",
-];
-
-/// A frame, masked.
-pub(crate) fn frame(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
-    let (payload, key) = (payload.as_ref(), [0x12, 0x34, 0x56, 0x78]);
-    let mut frame = vec![first];
-    match payload.len() {
-        n @ 0..126 => frame.push(0x80 | n as u8),
-        n @ 126..=0xffff => {
-            frame.push(0x80 | 126);
-            frame.extend((n as u16).to_be_bytes());
-        }
-        n => {
-            frame.push(0x80 | 127);
-            frame.extend((n as u64).to_be_bytes());
-        }
-    }
-    frame.extend(key);
-    frame.extend(payload.iter().enumerate().map(|(i, b)| b ^ key[i & 3]));
-    frame
-}
 
 /// One end of a WebSocket.
 pub(crate) struct Peer {
@@ -83,14 +57,7 @@ impl Peer {
     /// The next frame: its first byte, and its payload.
     #[track_caller]
     pub(crate) fn next(&mut self) -> (u8, Vec<u8>) {
-        let head = self.wire.exactly(2);
-        let len = match head[1] {
-            126 => self.wire.exactly(2).iter().fold(0, |n, b| n << 8 | usize::from(*b)),
-            127 => self.wire.exactly(8).iter().fold(0, |n, b| n << 8 | usize::from(*b)),
-            n => n.into(),
-        };
-        assert!(len < 1 << 30, "a server doesn't mask");
-        (head[0], self.wire.exactly(len))
+        frames::next(&mut self.wire)
     }
 
     #[track_caller]

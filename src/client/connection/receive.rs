@@ -44,7 +44,7 @@ pub(super) enum More {
 }
 
 impl Connection {
-    /// Does what can be done with what has come; whether any of it was body.
+    /// Does what can be done with what has come; whether any of it was body that somebody wants.
     pub(super) fn receive(&mut self, io: &mut Io<'_>) -> Result<(More, bool), Error> {
         let now = io.now();
         let mut moved = false;
@@ -82,7 +82,7 @@ impl Connection {
                         Took::Some(taken) => {
                             io.rx.consume(taken);
                             self.conn.took(taken);
-                            moved = true;
+                            moved |= sink.is_wanted();
                         }
                     },
                     Step::End(n, trailers) => {

@@ -118,13 +118,9 @@ impl Application {
         key: &Key,
         then: impl FnOnce(Result<(), String>) + Send + 'static,
     ) {
-        let mut headers = Headers::new();
-        let _ = headers.append(&config.session_header, key);
-        set(&mut headers, config);
+        let mut headers = about(key, config);
         let _ = headers.insert(ENDPOINT, &config.endpoint);
-        // To be told twice does no harm.
-        let call = Call::post(&config.callback.establish, "").headers(&headers).repeatable(true);
-        self.client.send(here, timed(call, config.callback.timeout), move |answer| then(agreed(answer)));
+        self.tell(here, &config.callback.establish, &headers, config.callback.timeout, then);
     }
 
     /// Passes a message on; `then` hears whether the application has taken it.
@@ -153,12 +149,29 @@ impl Application {
         key: &Key,
         then: impl FnOnce(Result<(), String>) + Send + 'static,
     ) {
-        let mut headers = Headers::new();
-        let _ = headers.append(&config.session_header, key);
-        set(&mut headers, config);
-        let call = Call::post(&config.callback.close, "").headers(&headers).repeatable(true);
-        self.client.send(here, timed(call, None), move |answer| then(agreed(answer)));
+        self.tell(here, &config.callback.close, &about(key, config), None, then);
     }
+
+    fn tell(
+        &self,
+        here: &Loop,
+        url: &str,
+        headers: &Headers,
+        timeout: Option<Duration>,
+        then: impl FnOnce(Result<(), String>) + Send + 'static,
+    ) {
+        // To be told twice does no harm.
+        let call = Call::post(url, "").headers(headers).repeatable(true);
+        self.client.send(here, timed(call, timeout), move |answer| then(agreed(answer)));
+    }
+}
+
+/// The fields of a call about the session of this key.
+fn about(key: &Key, config: &GatewayConfig) -> Headers {
+    let mut headers = Headers::new();
+    let _ = headers.append(&config.session_header, key);
+    set(&mut headers, config);
+    headers
 }
 
 /// What the configuration adds and takes away.

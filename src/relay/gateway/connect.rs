@@ -22,10 +22,9 @@ use uncork::{
 };
 
 use super::{
-    Shared,
+    OriginPolicy, Shared,
     application::Verdict,
     delivery::{frame, is_binary},
-    origin,
     registry::{Key, NoPlace},
     session::{Early, Left, Session},
     wire,
@@ -44,7 +43,7 @@ pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, stopping: boo
     let Ok(accept) = ws::check(req) else {
         return refuse(400, "Bad Request").header("Sec-Websocket-Version", "13").into();
     };
-    if !origin::admits(shared.config.origin_policy, req) {
+    if !admits(shared.config.origin_policy, req) {
         return wire::text(403, "Forbidden").response.into();
     }
     if stopping {
@@ -75,6 +74,16 @@ pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, stopping: boo
             guest.ask(call);
             Action::Wait
         }
+    }
+}
+
+/// Whether the page that asks may connect (RFC 6455 §10.2).
+fn admits(policy: OriginPolicy, req: &Request<'_>) -> bool {
+    match policy {
+        OriginPolicy::None => true,
+        OriginPolicy::SameOrigin => ws::same_origin(req),
+        // Who does not say where it comes from stays out, as in the original.
+        OriginPolicy::SameHostname => req.header("origin").is_some() && ws::same_hostname(req),
     }
 }
 
@@ -223,6 +232,7 @@ impl Speaker for Voice {
         let name = Name(session.key());
         match why.how {
             How::Refused { code, rule } => {
+                shared.counters.refused_client();
                 log::info!(target: "uncork::relay", "session {name}: closed with {code}: {rule}");
             }
             how => log::debug!(target: "uncork::relay", "session {name}: over, {how:?}, code {}", why.code),
@@ -269,9 +279,10 @@ fn established(shared: &Arc<Shared>, session: &Arc<Session>, here: &Loop, hello:
 /// Gives the application what a client has said. The client's next message is read when it has answered.
 fn pass_on(shared: &Arc<Shared>, session: &Arc<Session>, here: &Loop, early: Early) {
     let Early { text, message, done } = early;
-    let key = session.key().clone();
+    let (key, counters) = (session.key().clone(), shared.counters.clone());
     shared.application.receive(&shared.config, here, session.key(), text, message, move |result| {
         if let Err(why) = result {
+            counters.lost_message();
             log::warn!(target: "uncork::relay", "receive callback of {}: {why}; the message is lost", Name(&key));
         }
         done.next();
@@ -296,9 +307,10 @@ impl Shared {
         if self.config.callback.close.is_empty() {
             return;
         }
-        let (counted, its_key) = (self.counters.closing(), key.clone());
+        let (counted, counters, its_key) = (self.counters.closing(), self.counters.clone(), key.clone());
         self.application.close(&self.config, here, key, move |result| {
             if let Err(why) = result {
+                counters.close_error();
                 log::warn!(target: "uncork::relay", "close callback of {}: {why}", Name(&its_key));
             }
             drop(counted);

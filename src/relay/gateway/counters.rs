@@ -4,6 +4,9 @@
 //! `connect_errors` those that failed, unless the application said 403; `total_messages` each target of a message, and
 //! the first message of a session; `message_errors` messages that could not be written; `closing_connections` the close
 //! callbacks under way. Whatever goes up and down again is held by a [`Held`], so that it cannot be forgotten.
+//!
+//! The original counts nothing of what goes wrong later. Here it is counted as well, and is not in what `/stats` says,
+//! which is the original's to the byte.
 
 use std::{
     fmt,
@@ -22,6 +25,9 @@ pub(super) struct Counters {
     total_messages: AtomicU64,
     message_errors: AtomicU64,
     closing_connections: AtomicU64,
+    lost_messages: AtomicU64,
+    close_errors: AtomicU64,
+    refused_clients: AtomicU64,
 }
 
 /// One of what is counted up while it lasts.
@@ -65,30 +71,36 @@ impl Counters {
         self.message_errors.fetch_add(count as u64, Relaxed);
     }
 
+    pub(super) fn lost_message(&self) {
+        self.lost_messages.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn close_error(&self) {
+        self.close_errors.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn refused_client(&self) {
+        self.refused_clients.fetch_add(1, Relaxed);
+    }
+
     pub(super) fn read(&self) -> GatewayStats {
-        let Self {
-            connections,
-            total_connections,
-            connect_errors,
-            total_messages,
-            message_errors,
-            closing_connections,
-        } = self;
-        let [connections, total_connections, connect_errors, total_messages, message_errors, closing_connections] =
-            [connections, total_connections, connect_errors, total_messages, message_errors, closing_connections]
-                .map(|counter| counter.load(Relaxed));
+        let read = |counter: &AtomicU64| counter.load(Relaxed);
         GatewayStats {
-            connections,
-            total_connections,
-            total_messages,
-            connect_errors,
-            message_errors,
-            closing_connections,
+            connections: read(&self.connections),
+            total_connections: read(&self.total_connections),
+            total_messages: read(&self.total_messages),
+            connect_errors: read(&self.connect_errors),
+            message_errors: read(&self.message_errors),
+            closing_connections: read(&self.closing_connections),
+            lost_messages: read(&self.lost_messages),
+            close_errors: read(&self.close_errors),
+            refused_clients: read(&self.refused_clients),
         }
     }
 }
 
-/// What a [`Gateway`](super::Gateway) has counted. Its `Display` is the JSON of `/stats`, without the line's end.
+/// What a [`Gateway`](super::Gateway) has counted. Its `Display` is the JSON of `/stats`, without the line's end; the
+/// last three are not in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GatewayStats {
@@ -104,6 +116,13 @@ pub struct GatewayStats {
     pub message_errors: u64,
     /// Close callbacks under way.
     pub closing_connections: u64,
+    /// Messages of clients that the application did not take: it answered anything but 200, or not at all.
+    pub lost_messages: u64,
+    /// Close callbacks that the application answered with anything but 200, or not at all.
+    pub close_errors: u64,
+    /// Clients whose connections ended because they broke a rule or ran into a limit: they were told so, by 1002, 1007
+    /// or 1009.
+    pub refused_clients: u64,
 }
 
 impl fmt::Display for GatewayStats {
@@ -115,6 +134,7 @@ impl fmt::Display for GatewayStats {
             connect_errors,
             message_errors,
             closing_connections,
+            ..
         } = self;
         write!(f, "{{\"connections\":{connections},\"total_connections\":{total_connections},")?;
         write!(f, "\"total_messages\":{total_messages},\"connect_errors\":{connect_errors},")?;
@@ -168,6 +188,9 @@ mod tests {
             connect_errors: 2,
             message_errors: 3,
             closing_connections: 4,
+            lost_messages: 7,
+            close_errors: 8,
+            refused_clients: 9,
         };
         assert_eq!(
             stats.to_string(),

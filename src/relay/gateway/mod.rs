@@ -13,7 +13,6 @@
 //! | file | knows |
 //! |---|---|
 //! | `config` | what can be set, and the file it stands in |
-//! | `origin` | which pages may connect |
 //! | `connect` | how a client becomes a session, and how it ends |
 //! | `session` | what waits to be said to one client |
 //! | `delivery` | a message on its way to many |
@@ -39,7 +38,6 @@ mod config;
 mod connect;
 mod counters;
 mod delivery;
-mod origin;
 mod registry;
 mod session;
 mod wire;

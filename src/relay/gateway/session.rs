@@ -342,3 +342,21 @@ impl State {
         self.queue = VecDeque::new();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_session_is_small_and_holds_nothing() {
+        let session = Session::new(b"key"[..].into(), 1, 1000);
+        let frame = Frame::text("held until it is established");
+        let nobody = || unreachable!("there is room");
+        assert_eq!(session.offer(&frame, false, nobody), Offered::Queued);
+        // Nobody speaks for it: what was held goes nowhere, and nothing of it stays.
+        assert!(session.open(Some(Frame::text("hello"))).is_ok_and(|early| early.is_none()));
+        assert_eq!(session.state().queue.capacity(), 0);
+        // With what a WebSocket takes, ten thousand of them are some 26 MB.
+        assert!(size_of::<Session>() <= 200, "{}", size_of::<Session>());
+    }
+}

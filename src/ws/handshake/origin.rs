@@ -1,48 +1,126 @@
-//! Who may open a WebSocket from a browser (RFC 6455 §10.2): the two usual answers.
+//! Which web pages may open a WebSocket (RFC 6455 §10.2): the two usual answers. A browser tells by `Origin` which page
+//! it is that asks; nobody else is protected by this.
 
-use crate::api::Request;
+use crate::{
+    api::Request,
+    h1::{HeadersRef, target},
+};
 
 /// Whether the page that asks comes from this very server: host and port of `Origin` are those of `Host`, whatever
 /// their case; a port that is not named is the default of the origin's scheme. A request without `Origin` does not come
-/// from a page, and passes.
+/// from a page, and passes; one with two, or with a scheme other than http, https, ws and wss, does not.
 pub fn same_origin(req: &Request<'_>) -> bool {
-    matches(req, |(origin, port), (host, host_port), default| {
-        origin.eq_ignore_ascii_case(host) && port.unwrap_or(default) == host_port.unwrap_or(default)
-    })
+    judge(req.headers(), req.host(), is_same_place)
 }
 
-/// Whether the page that asks comes from this server's name, on whatever port. A request without `Origin` passes.
+/// Whether the page that asks comes from this server's name, on whatever port. The rest as with [`same_origin`].
 pub fn same_hostname(req: &Request<'_>) -> bool {
-    matches(req, |(origin, _), (host, _), _| origin.eq_ignore_ascii_case(host))
+    judge(req.headers(), req.host(), is_same_host)
 }
 
-type HostPort<'a> = (&'a str, Option<u16>);
+fn judge(headers: HeadersRef<'_>, host: Option<&str>, rule: fn(&Place<'_>, &Place<'_>) -> bool) -> bool {
+    let mut origins = headers.get_all("origin");
+    let origin = match (origins.next(), origins.next()) {
+        (None, _) => return true,
+        (Some(origin), None) => std::str::from_utf8(origin).ok().and_then(Place::of_origin),
+        // Which of two is meant nobody can tell.
+        (Some(_), Some(_)) => return false,
+    };
+    let places = origin.and_then(|origin| Some((Place::of_host(host?, origin.default)?, origin)));
+    places.is_some_and(|(host, origin)| rule(&origin, &host))
+}
 
-fn matches(req: &Request<'_>, rule: impl FnOnce(HostPort<'_>, HostPort<'_>, u16) -> bool) -> bool {
-    let Some(origin) = req.header("origin") else { return true };
-    let parse = || {
-        // A page without an origin says "null", which is nobody's.
-        let (scheme, authority) = std::str::from_utf8(origin).ok()?.split_once("://")?;
+fn is_same_place(origin: &Place<'_>, host: &Place<'_>) -> bool {
+    is_same_host(origin, host) && origin.port == host.port
+}
+
+fn is_same_host(origin: &Place<'_>, host: &Place<'_>) -> bool {
+    origin.host.eq_ignore_ascii_case(host.host)
+}
+
+/// A host and a port, and which port it would be if none were named.
+struct Place<'a> {
+    host: &'a str,
+    port: u16,
+    default: u16,
+}
+
+impl<'a> Place<'a> {
+    /// `scheme://host:port`, without the port if it is the scheme's own (RFC 6454 §6.2). A page without an origin says
+    /// `null`, which is nobody's.
+    fn of_origin(origin: &'a str) -> Option<Self> {
+        let (scheme, authority) = origin.split_once("://")?;
         let default = match scheme.to_ascii_lowercase().as_str() {
             "http" | "ws" => 80,
             "https" | "wss" => 443,
-            _ => 0,
+            _ => return None,
         };
-        Some(rule(host_port(authority)?, host_port(req.host()?)?, default))
-    };
-    parse().unwrap_or(false)
+        Self::of_host(authority, default)
+    }
+
+    fn of_host(authority: &'a str, default: u16) -> Option<Self> {
+        let (host, port) = Some(authority).filter(|a| target::is_host(a.as_bytes())).and_then(target::split_port)?;
+        let port = match port.unwrap_or_default() {
+            "" => default,
+            digits => digits.parse().ok()?,
+        };
+        Some(Self { host, port, default })
+    }
 }
 
-/// `example.org:8080`, `[::1]:80`, `example.org`; `None` if that is not what it is.
-pub(super) fn host_port(authority: &str) -> Option<HostPort<'_>> {
-    let after_host = authority.rfind(']').map_or(0, |end| end + 1);
-    let (host, port) = match authority[after_host..].find(':') {
-        None => (authority, ""),
-        Some(colon) => (&authority[..after_host + colon], &authority[after_host + colon + 1..]),
-    };
-    let port = match port {
-        "" => None,
-        digits => Some(digits.parse().ok()?),
-    };
-    (!host.is_empty()).then_some((host, port))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::h1::{HeadLimits, field_slots, parse_request};
+
+    #[test]
+    fn who_may_connect() {
+        #[rustfmt::skip]
+        const ROWS: &[(&str, &[&str], bool, bool)] = &[
+            // Host             Origin                         same origin, same name
+            ("a.example",       &[],                               true,  true),
+            ("a.example",       &["http://a.example"],             true,  true),
+            ("a.example",       &["https://a.example"],            true,  true),
+            ("a.example",       &["HTTP://A.Example"],             true,  true),
+            ("A.Example:9180",  &["http://a.eXample:9180"],        true,  true),
+            ("a.example:9180",  &["http://a.example"],             false, true),
+            ("a.example",       &["http://a.example:9180"],        false, true),
+            ("a.example:8081",  &["http://a.example:8080"],        false, true),
+            ("a.example:80",    &["http://a.example"],             true,  true),
+            ("a.example",       &["http://a.example:80"],          true,  true),
+            ("a.example:443",   &["https://a.example"],            true,  true),
+            ("a.example:443",   &["http://a.example"],             false, true),
+            ("a.example:80",    &["https://a.example"],            false, true),
+            ("[::1]:9180",      &["http://[::1]:9180"],            true,  true),
+            ("[::1]",           &["http://[::1]:80"],              true,  true),
+            ("[::1]:9180",      &["http://[::1]"],                 false, true),
+            ("[::1]",           &["http://[::2]"],                 false, false),
+            ("a.example",       &["http://b.example"],             false, false),
+            ("a.example",       &["http://www.a.example"],         false, false),
+            ("a.example",       &["http://a.example.evil"],        false, false),
+            ("a.example",       &["http://xa.example"],            false, false),
+            ("a.example",       &["null"],                         false, false),
+            ("a.example",       &[""],                             false, false),
+            ("a.example",       &["a.example"],                    false, false),
+            ("a.example",       &["http://"],                      false, false),
+            ("a.example",       &["http://a.example/"],            false, false),
+            ("a.example",       &["http://u@a.example"],           false, false),
+            ("a.example",       &["http://a.example:x"],           false, false),
+            ("a.example",       &["http://a.example:99999"],       false, false),
+            // Neither a file nor an application's own page is a page of this server's.
+            ("a.example",       &["file://a.example"],             false, false),
+            ("localhost",       &["capacitor://localhost"],        false, false),
+            ("a.example",       &["http://a.example", "http://a.example"], false, false),
+            ("a.example",       &["http://a.example", "http://b.example"], false, false),
+            ("",                &["http://a.example"],             false, false),
+        ];
+        for (host, origins, origin, hostname) in ROWS {
+            let fields: String = origins.iter().map(|origin| format!("Origin: {origin}\r\n")).collect();
+            let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n");
+            let mut slots = field_slots();
+            let head = parse_request(head.as_bytes(), &mut slots, &HeadLimits::default()).expect("a head");
+            let judge = |rule| judge(head.fields, head.authority(), rule);
+            assert_eq!((judge(is_same_place), judge(is_same_host)), (*origin, *hostname), "{host} {origins:?}");
+        }
+    }
 }

@@ -16,6 +16,7 @@
 //! | `order` | one request, as a carrier sees it |
 //! | `link` | one connection, as the rest sees it |
 //! | `http2`, `stream` | the carrier, and one request on it |
+//! | `legacy`, `spdy` | the same for origins of 2014 |
 //! | `joint` | a client's connection in another protocol |
 //! | `counters` | statistics |
 //!
@@ -30,11 +31,15 @@ mod counters;
 mod handshake;
 mod http2;
 mod joint;
+#[cfg(feature = "spdy")]
+mod legacy;
 mod link;
 mod names;
 mod order;
 mod pattern;
 mod public;
+#[cfg(feature = "spdy")]
+mod spdy;
 mod stream;
 
 use std::{
@@ -178,6 +183,14 @@ impl Proxy {
         self.stopping = true;
     }
 
+    /// Lets an origin of 2014 in that speaks SPDY, or says why not. `None`: the request is none of theirs, or the
+    /// configuration has no [`Credential::allow_legacy_unauthenticated`].
+    #[cfg(feature = "spdy")]
+    pub fn welcome_legacy(&self, req: &mut Request<'_>) -> Option<Action> {
+        let action = legacy::welcome(&self.shared, req)?;
+        Some(if self.stopping { public::stopping().into() } else { action })
+    }
+
     /// What was counted so far.
     pub fn counts(&self) -> ProxyCounts {
         let mut counts = self.shared.counters.read();
@@ -222,6 +235,10 @@ pub struct Origins(Proxy);
 
 impl Handler for Origins {
     fn request(&mut self, req: &mut Request<'_>) -> Action {
+        #[cfg(feature = "spdy")]
+        if let Some(action) = self.0.welcome_legacy(req) {
+            return action;
+        }
         if self.0.welcomes(req.path()) { self.0.welcome(req) } else { public::unknown().into() }
     }
 
