@@ -7,6 +7,7 @@
 mod client;
 mod dug;
 mod handshake;
+mod heads;
 mod hostile;
 mod load;
 mod origin;
