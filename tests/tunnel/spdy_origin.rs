@@ -304,7 +304,9 @@ fn a_client_that_is_gone_is_told_to_the_handler() {
     let door = Door::new();
     let _dug = Dug::new(door.tunnel(), Mode::Threads, move |req: &mut Request<'_>| {
         let tell = tell.clone();
-        req.on_end(move |end| drop(tell.send(end.why.clone())));
+        req.on_end(move |end| {
+            let _ = tell.send(end.why);
+        });
         kept.lock().expect("no panic").push(req.ticket());
         Action::Wait
     });
@@ -342,7 +344,8 @@ fn what_makes_no_sense_costs_its_stream() {
     let door = Door::new();
     let _dug = Dug::new(door.tunnel(), Mode::Threads, site);
     let mut proxy = door.accept();
-    let wrong: [(&str, &str, &[(&str, &str)]); 6] = [
+    type Fields<'a> = &'a [(&'a str, &'a str)];
+    let wrong: [(&str, &str, Fields<'_>); 6] = [
         ("GET", "/a HTTP/1.1\r\nx: y", &[]),
         ("GET /", "/", &[]),
         ("CONNECT", "/", &[]),
