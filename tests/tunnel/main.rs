@@ -9,4 +9,6 @@ mod handshake;
 mod hostile;
 mod proxy;
 mod raw;
+#[cfg(feature = "spdy")]
+mod spdy;
 mod world;

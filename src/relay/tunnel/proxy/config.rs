@@ -119,7 +119,7 @@ impl ProxyConfig {
                 return Err(InvalidConfig("two credentials have the same name"));
             }
             if self.credentials[..i].iter().any(|other| other.proof == one.proof) {
-                return Err(InvalidConfig("two credentials are the same token or certificate"));
+                return Err(InvalidConfig("two credentials are the same token or certificate, or both none"));
             }
         }
         checks::times([
@@ -147,6 +147,18 @@ impl ProxyConfig {
     /// Whose certificate (DER) this is.
     pub(super) fn by_certificate(&self, certificate: &[u8]) -> Option<usize> {
         self.by_proof(Proof::Certificate(Sha256::digest(certificate).into()))
+    }
+
+    /// The credential of origins that have none.
+    #[cfg(feature = "spdy")]
+    pub(super) fn legacy(&self) -> Option<usize> {
+        self.credentials.iter().position(|one| one.proof == Proof::Address)
+    }
+
+    /// Whether one of those may come from there.
+    #[cfg(feature = "spdy")]
+    pub(super) fn is_legacy_source(&self, peer: &PeerAddr) -> bool {
+        self.credentials.iter().any(|one| one.sources.as_ref().is_some_and(|sources| sources.has(peer)))
     }
 
     fn by_proof(&self, shown: Proof) -> Option<usize> {
@@ -178,6 +190,9 @@ pub struct Credential {
     pub(super) hosts: Vec<Pattern>,
     pub(super) body: u64,
     pub(super) rate: Option<u64>,
+    /// From where an origin may come that shows nothing.
+    #[cfg(feature = "spdy")]
+    sources: Option<Trusted>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,6 +201,9 @@ enum Proof {
     Token([u8; 32]),
     /// SHA-256 of the certificate, in DER.
     Certificate([u8; 32]),
+    /// None: where it comes from is enough.
+    #[cfg(feature = "spdy")]
+    Address,
 }
 
 impl Credential {
@@ -209,7 +227,28 @@ impl Credential {
     }
 
     fn new(name: String, proof: Proof) -> Self {
-        Self { name, proof, hosts: Vec::new(), body: 1 << 30, rate: None }
+        Self {
+            name,
+            proof,
+            hosts: Vec::new(),
+            body: 1 << 30,
+            rate: None,
+            #[cfg(feature = "spdy")]
+            sources: None,
+        }
+    }
+
+    /// Whoever comes from where `sources` allows and speaks the protocol of 2014: `PUT /`, then SPDY. **That is no
+    /// authentication**: whoever can connect from there is sent what clients send, and answers them. So it holds for
+    /// nobody unless it is asked for, and should be open to single addresses only. There is one such credential at the
+    /// most, and one origin of it at a time: the newest. It has all the names that are given here; `*` makes it the origin
+    /// of whatever nobody else has registered.
+    #[cfg(feature = "spdy")]
+    pub fn allow_legacy_unauthenticated(
+        name: impl Into<String>,
+        sources: impl Fn(&PeerAddr) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        Self { sources: Some(Trusted::peers(sources)), ..Self::new(name.into(), Proof::Address) }
     }
 
     /// May register this name: `app.example`, `*.dev.example` (whatever stands in front of the dot, and such patterns),

@@ -49,7 +49,7 @@ impl Doors {
     }
 
     /// A stranger no more.
-    fn know(&mut self, conn: ConnId) {
+    pub(super) fn know(&mut self, conn: ConnId) {
         if self.known.insert(conn) {
             self.strangers = self.strangers.saturating_sub(1);
         }

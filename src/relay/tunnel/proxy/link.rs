@@ -37,6 +37,9 @@ pub(super) struct Link {
     down: AtomicU64,
     /// In microseconds, and one more; 0 if it is not known.
     round_trip: AtomicU64,
+    /// Another has taken its place.
+    #[cfg(feature = "spdy")]
+    ousted: std::sync::atomic::AtomicBool,
 }
 
 struct Queue {
@@ -69,6 +72,8 @@ impl Link {
             up: AtomicU64::new(0),
             down: AtomicU64::new(0),
             round_trip: AtomicU64::new(0),
+            #[cfg(feature = "spdy")]
+            ousted: Default::default(),
         })
     }
 
@@ -88,6 +93,18 @@ impl Link {
         self.requests.fetch_add(1, Relaxed);
         self.waker.wake_by_ref();
         Ok(())
+    }
+
+    /// Another takes its place: its carrier is to end.
+    #[cfg(feature = "spdy")]
+    pub(super) fn oust(&self) {
+        self.ousted.store(true, Relaxed);
+        self.waker.wake_by_ref();
+    }
+
+    #[cfg(feature = "spdy")]
+    pub(super) fn is_ousted(&self) -> bool {
+        self.ousted.load(Relaxed)
     }
 
     pub(super) fn next(&self) -> Option<Box<Order>> {

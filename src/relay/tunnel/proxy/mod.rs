@@ -16,6 +16,7 @@
 //! | `order` | one request, as a carrier sees it |
 //! | `link` | one connection, as the rest sees it |
 //! | `http2`, `stream` | the carrier, and one request on it |
+//! | `legacy`, `spdy` | the same for origins of 2014 |
 //! | `joint` | a client's connection in another protocol |
 //! | `counters` | statistics |
 //!
@@ -30,11 +31,15 @@ mod counters;
 mod handshake;
 mod http2;
 mod joint;
+#[cfg(feature = "spdy")]
+mod legacy;
 mod link;
 mod names;
 mod order;
 mod pattern;
 mod public;
+#[cfg(feature = "spdy")]
+mod spdy;
 mod stream;
 
 use std::{
@@ -163,6 +168,13 @@ impl Proxy {
         handshake::handle(&self.shared, req)
     }
 
+    /// Lets an origin of 2014 in that speaks SPDY, or says why not. `None`: the request is none of theirs, or the
+    /// configuration has no [`Credential::allow_legacy_unauthenticated`].
+    #[cfg(feature = "spdy")]
+    pub fn welcome_legacy(&self, req: &mut Request<'_>) -> Option<Action> {
+        legacy::welcome(&self.shared, req)
+    }
+
     /// What was counted so far.
     pub fn counts(&self) -> ProxyCounts {
         let mut counts = self.shared.counters.read();
@@ -214,6 +226,10 @@ impl Handler for Origins {
     fn request(&mut self, req: &mut Request<'_>) -> Action {
         if self.stopping {
             return public::stopping().into();
+        }
+        #[cfg(feature = "spdy")]
+        if let Some(action) = self.proxy.welcome_legacy(req) {
+            return action;
         }
         if self.proxy.welcomes(req.path()) { self.proxy.welcome(req) } else { public::unknown().into() }
     }

@@ -285,8 +285,19 @@ impl End {
         }
     }
 
-    fn hear(&mut self, bytes: &[u8]) {
-        let n = self.session.handle_input(bytes).expect("we break no rule of ours");
+    fn hear(&mut self, mut bytes: &[u8]) {
+        loop {
+            let n = self.session.handle_input(bytes).expect("we break no rule of ours");
+            self.events();
+            bytes = &bytes[n..];
+            if bytes.is_empty() {
+                return;
+            }
+            assert!(n > 0, "each would wait for the other to read");
+        }
+    }
+
+    fn events(&mut self) {
         while let Some(event) = self.session.poll_event() {
             match event {
                 Event::Opened { stream, .. } => {
@@ -308,9 +319,6 @@ impl End {
                 }
                 Event::Reset { .. } => panic!("nobody reset it"),
             }
-        }
-        if n < bytes.len() {
-            self.hear(&bytes[n..]);
         }
     }
 }

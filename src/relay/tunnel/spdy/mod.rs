@@ -17,6 +17,7 @@
 //! | `head` | what a block means as HTTP |
 //! | `stream` | one stream: windows, and which of its ends are open |
 //! | `session` | the connection: its verbs, its events, its limits |
+//! | `pump` | a session on an upgraded connection |
 //!
 //! # What is bounded
 //!
@@ -37,12 +38,14 @@ pub(crate) mod fuzz;
 mod head;
 mod headers;
 mod original;
+mod pump;
 mod session;
 mod stream;
 
 pub(crate) use frame::Code;
 pub(crate) use head::{ReplyHead, RequestHead};
-pub(crate) use session::{Event, Role, Session};
+pub(super) use pump::{Pump, Speaker};
+pub(crate) use session::{Event, NotOpened, Role, Session};
 
 /// A rule that the peer broke, after which nothing it says can be understood: the session is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,8 +23,11 @@ use super::{
     stream::Stream,
 };
 
-/// Output that waits, above which no input is taken and no data.
-const OUTPUT: usize = 256 * 1024;
+/// Output that waits, above which there is no more data, and no stream is opened.
+const DATA: usize = 128 * 1024;
+/// Output that waits, above which no input is taken. Data alone never comes to that: two ends that both waited for the
+/// other to read would do so for ever.
+const OUTPUT: usize = 512 * 1024;
 /// Events that wait, above which no input is taken.
 const EVENTS: usize = 64;
 /// The longest head we send, in bytes of its names and values.
@@ -398,7 +401,7 @@ impl Session {
         if self.role == Role::Server || self.closing || self.fault.is_some() || self.newest >= 0x7fff_fffd {
             return Err(NotOpened::Gone);
         }
-        if self.streams.len() >= self.most || self.output().len() >= OUTPUT {
+        if self.streams.len() >= self.most || self.output().len() >= DATA {
             return Err(NotOpened::Busy);
         }
         let pairs = head.pairs();
@@ -439,7 +442,7 @@ impl Session {
         }
         let mut ended = false;
         while !rest.is_empty() || (end && !ended) {
-            let full = self.output.len() - self.taken >= OUTPUT;
+            let full = self.output.len() - self.taken >= DATA;
             let Some(size) = it.frame(rest.len()).filter(|_| !full) else {
                 it.waits = true;
                 if full && !it.starves {
@@ -520,11 +523,11 @@ impl Session {
                 self.output.shrink_to(0);
             }
             self.taken = 0;
-        } else if self.taken >= OUTPUT / 2 {
+        } else if self.taken >= DATA {
             self.output.drain(..self.taken);
             self.taken = 0;
         }
-        if self.output().len() <= OUTPUT / 2 {
+        if self.output().len() <= DATA / 2 {
             for stream in std::mem::take(&mut self.starved) {
                 let Some(it) = self.streams.get_mut(&stream) else { continue };
                 it.starves = false;
