@@ -19,13 +19,13 @@ mod client;
 #[path = "support/program.rs"]
 mod program;
 // What can be tested without a server; it also brings its unit tests along.
-#[path = "../examples/fileserver/conditions.rs"]
+#[path = "../examples/files/conditions.rs"]
 #[allow(dead_code)]
 mod conditions;
-#[path = "../examples/fileserver/listing.rs"]
+#[path = "../examples/files/listing.rs"]
 #[allow(dead_code)]
 mod listing;
-#[path = "../examples/fileserver/path.rs"]
+#[path = "../examples/files/path.rs"]
 #[allow(dead_code)]
 mod path;
 

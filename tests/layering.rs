@@ -317,6 +317,28 @@ fn every_room_keeps_to_itself() {
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
 }
 
+/// What a client of the session relay or of the rendezvous asks for cannot make them connect anywhere: they do not know
+/// how to. (The gateway and the tunnel go where their configuration says.)
+#[test]
+fn the_relays_connect_to_nobody() {
+    let relay = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/relay");
+    let mut files: Vec<PathBuf> = ["addresses.rs", "config.rs", "wire.rs"].map(|name| relay.join(name)).into();
+    for room in ["rendezvous", "session"] {
+        sources(&relay.join(room), &mut files);
+    }
+    assert!(files.len() > 15, "are these all sources?");
+    for path in files {
+        let text = fs::read_to_string(&path).expect("a source");
+        for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            let knows = |word: &&str| line.replace("ClientError", "").contains(word);
+            let found = ["client::", "Client", "TcpStream", "UnixStream", "UdpSocket", "adopt", "dial", "Dial"]
+                .into_iter()
+                .find(knows);
+            assert_eq!(found, None, "{}: {line}", path.display());
+        }
+    }
+}
+
 /// The essay in `lib.rs` has the table for people.
 #[test]
 fn the_essay_has_the_same_table() {

@@ -3,6 +3,8 @@
 //! An example flattens [`ServeArgs`] into its own, and calls [`serve`] with any handler; or [`RunArgs`] and [`run`], if it
 //! has its own ideas of where to listen.
 
+mod signals;
+
 use std::{
     fmt::Display,
     io::{self, Write},
@@ -17,7 +19,7 @@ use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
 };
-use uncork::{Handler, Limits, Server, Stopper};
+use uncork::{Handler, Limits, Server};
 
 /// Where to listen and how to serve; the same for nearly every example.
 #[derive(Clone, Debug, clap::Args)]
@@ -139,7 +141,8 @@ where
     match args.mode {
         Mode::External => {
             let mut external = server.external(handler).map_err(cant_start)?;
-            stop_on(signals, external.stopper(), args)?;
+            signals::stop_on(signals, external.stopper(), args.grace())
+                .map_err(Failure::system("can't start a thread"))?;
             say_where(args, external.addr(), place);
             while !external.is_done() {
                 let _sleeps_by_itself = external.wait(None).map_err(Failure::system("can't wait for events"))?;
@@ -152,7 +155,8 @@ where
                 _ => server.threads(args.loops(), handler),
             };
             let running = running.map_err(cant_start)?;
-            stop_on(signals, running.stopper(), args)?;
+            signals::stop_on(signals, running.stopper(), args.grace())
+                .map_err(Failure::system("can't start a thread"))?;
             say_where(args, running.addr(), place);
             running.join().map_err(Failure::system("stopped"))
         }
@@ -160,6 +164,10 @@ where
 }
 
 impl RunArgs {
+    fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace.into())
+    }
+
     fn loops(&self) -> usize {
         match self.threads {
             Some(n) => n.into(),
@@ -203,24 +211,6 @@ fn say_where(args: &RunArgs, addr: Option<SocketAddr>, place: &str) {
     let mut out = io::stdout().lock();
     // Nobody may be listening to us; that is no reason not to listen.
     let _ = writeln!(out, "listening on {scheme}://{addr}").and_then(|()| out.flush());
-}
-
-/// The first signal stops it gracefully, the second at once.
-fn stop_on(mut signals: Signals, stopper: Stopper, args: &RunArgs) -> Result<(), Failure> {
-    let grace = Duration::from_secs(args.grace.into());
-    let wait = move || {
-        for (before, _) in signals.forever().enumerate() {
-            match before {
-                0 => {
-                    log::info!("stopping; what is under way has {} seconds", grace.as_secs());
-                    stopper.graceful(grace);
-                }
-                _ => stopper.stop(),
-            }
-        }
-    };
-    let thread = std::thread::Builder::new().name("signals".into()).spawn(wait);
-    thread.map(drop).map_err(Failure::system("can't start a thread"))
 }
 
 /// `512`, `64k`, `1G`.

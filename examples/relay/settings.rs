@@ -163,10 +163,10 @@ settings! {
         head_timeout: NonZeroU32 = seconds(engine().head_time), "head-timeout" "SECONDS";
         /// How long a connection may be idle between two requests
         idle_timeout: NonZeroU32 = seconds(engine().idle), "idle-timeout" "SECONDS";
-        /// The most a body may pause while somebody is ready to receive it
-        body_timeout: NonZeroU32 = seconds(engine().body_time), "body-timeout" "SECONDS";
-        /// The most a client may take to accept any of what is sent to it
-        send_timeout: NonZeroU32 = seconds(engine().send_time), "send-timeout" "SECONDS";
+        /// The most a body may pause while somebody is ready to receive it: people close the lid of a laptop
+        body_timeout: NonZeroU32 = PAUSE, "body-timeout" "SECONDS";
+        /// The most a client may take to accept any of what is sent to it: people pause downloads
+        send_timeout: NonZeroU32 = PAUSE, "send-timeout" "SECONDS";
         /// Bytes a second at which bodies have to move at the least, in either direction; 0 for no limit
         min_rate: u64 = engine().min_rate, "min-rate" "N";
     }
@@ -317,6 +317,10 @@ settings! {
         file: PathBuf = PathBuf::new(), "access-log-file" "FILE";
     }
 }
+
+/// Ten times what the engine allows, whose defaults are for programs that speak to each other. The rendezvous' original
+/// has six hours, which is what a slow-drip attack would like.
+const PAUSE: NonZeroU32 = NonZeroU32::new(300).expect("not 0");
 
 fn seconds(time: std::time::Duration) -> NonZeroU32 {
     u32::try_from(time.as_secs()).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)

@@ -157,9 +157,10 @@ impl Headers {
         self.as_wire().is_empty()
     }
 
-    /// The lines, `name: value CR LF` each, without the empty line behind them.
+    /// The lines, `name: value CR LF` each, without the empty line behind them: the `fields` of
+    /// [`RequestLine`](super::RequestLine) and [`ResponseHead`](super::ResponseHead).
     #[inline]
-    pub(crate) fn as_wire(&self) -> &[u8] {
+    pub fn as_wire(&self) -> &[u8] {
         match &self.0 {
             Block::Inline { len, bytes } => &bytes[..usize::from(*len)],
             Block::Heap(heap) => heap,

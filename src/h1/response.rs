@@ -37,7 +37,7 @@ pub struct ParsedResponse<'b> {
 ///
 /// # Errors
 /// As [`Scan::find`]; [`BadStatusLine`](Misbehaved::BadStatusLine) at the first byte that can't begin a response.
-pub(crate) fn find_response(scan: &mut Scan, bytes: &[u8], limits: &HeadLimits) -> Result<Option<usize>, Misbehaved> {
+pub fn find_response(scan: &mut Scan, bytes: &[u8], limits: &HeadLimits) -> Result<Option<usize>, Misbehaved> {
     const START: &[u8] = b"HTTP/";
     let n = bytes.len().min(START.len());
     if bytes[..n] != START[..n] {

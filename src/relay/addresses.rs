@@ -91,7 +91,8 @@ impl Addresses {
             return Err(Refused::TooMany);
         }
         let debt = entry.full_at.saturating_duration_since(now);
-        if debt > self.tolerance {
+        // Each loop of a server has a time of its own: where there is no rate, one that lags behind is not too fast.
+        if debt > self.tolerance && !self.interval.is_zero() {
             return Err(Refused::TooFast(debt - self.tolerance));
         }
         entry.full_at = now + debt + self.interval;
@@ -144,6 +145,13 @@ mod tests {
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn without_a_rate_nobody_is_too_fast_whose_loop_lags_behind() {
+        let (mut table, now) = (table(|a| (a.per_minute, a.burst) = (0, 1)), Instant::now());
+        assert_eq!(table.admit(ip("192.0.2.1"), now + Duration::from_millis(5)), Ok(()));
+        assert_eq!(table.admit(ip("192.0.2.1"), now), Ok(()));
     }
 
     #[test]

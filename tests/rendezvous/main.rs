@@ -146,6 +146,7 @@ impl<'a> Stream<'a> {
 fn is_error(answer: &Answer, status: u16, name: &str, message: &str) {
     answer.assert(status);
     assert_eq!(answer.get("content-type"), Some("application/json"));
+    assert_eq!(answer.get("x-content-type-options"), Some("nosniff"));
     assert_eq!(answer.text(), format!("{{\"name\":\"{name}\",\"message\":\"{message}\"}}"));
 }
 

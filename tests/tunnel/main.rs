@@ -5,8 +5,12 @@
 #[path = "../support/client.rs"]
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod client;
+mod dug;
 mod handshake;
 mod hostile;
+mod load;
+mod origin;
+mod origin_life;
 mod proxy;
 mod raw;
 #[cfg(feature = "spdy")]

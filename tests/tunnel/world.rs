@@ -143,6 +143,8 @@ impl Drop for World {
 
 pub(crate) struct Identity {
     pub(crate) server: Tls,
+    /// The certificate.
+    pub(crate) pem: String,
     pub(crate) client: Arc<ClientConfig>,
 }
 
@@ -156,6 +158,6 @@ pub(crate) fn identity() -> &'static Identity {
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).expect("a root");
         let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        Identity { server, client: Arc::new(client) }
+        Identity { server, pem, client: Arc::new(client) }
     })
 }

@@ -8,8 +8,10 @@
 //!   anything else      is not answered here
 //! ```
 //!
-//! The page is one document with its style and its script. It speaks to the rendezvous: `POST /stream`, PUT by the page
-//! of the sender, GET by the browser of the receiver, `/status` by both. The server knows nothing of it.
+//! The page is one document with its style and its script, which is put together of `script/` when it is compiled. It
+//! speaks to the rendezvous: `POST /stream`, PUT by the page of the sender, GET by the browser of the receiver, `/status`
+//! by both. The server knows nothing of it. A download begins in a frame that stays empty, and is the browser's from then
+//! on; if something is shown in there, it was refused.
 //!
 //! **What cannot happen.** The page runs nothing but its own script: the policy names it by its hash, and the page makes
 //! no markup of strings. Nothing of a request is reflected in it. What others have sent does not run in this origin's

@@ -98,9 +98,10 @@ pub(super) fn quoted(text: &str) -> String {
     Value::from(text).to_string()
 }
 
-/// An answer in JSON.
+/// An answer in JSON. It may have a client's own words in it, which nobody shall take for a page.
 pub(super) fn json(status: u16, body: String) -> Response {
-    Response::new(status).header("Content-Type", "application/json").body(body)
+    let response = Response::new(status).header("Content-Type", "application/json");
+    response.header("X-Content-Type-Options", "nosniff").body(body)
 }
 
 #[cfg(test)]

@@ -11,16 +11,19 @@
 //! | file | knows |
 //! |---|---|
 //! | `proxy` | P: clients, origins, and what leads from one to the other |
+//! | `origin` | C: what dials a proxy, and serves through that |
 //! | `head` | heads between HTTP/1.1 and HTTP/2 |
 //! | `wire` | how the `h2` crate runs on an upgraded connection |
 //! | `spdy` | SPDY/3.1, which programs of 2014 speak instead |
 //! | `wakes` | which of a connection's streams are to be looked at again |
 
 mod head;
+mod origin;
 mod proxy;
 #[cfg(feature = "spdy")]
 pub(crate) mod spdy;
 mod wakes;
 mod wire;
 
+pub use origin::{InvalidTunnel, Tunnel, TunnelError, TunnelEvent};
 pub use proxy::{Balance, Credential, LinkInfo, Origins, Proxy, ProxyConfig, ProxyCounts, Public, Trusted};

@@ -9,7 +9,10 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
 };
 
-use super::config::{Source, TlsError, load};
+use super::{
+    config::{Source, TlsError, load},
+    pinned::Pinned,
+};
 
 /// How an outgoing connection speaks TLS: which certificates are believed, and which one of our own is shown.
 ///
@@ -95,13 +98,15 @@ impl fmt::Debug for TlsClient {
 pub struct TlsClientBuilder {
     roots: RootCertStore,
     own: Option<Arc<CertifiedKey>>,
+    /// Keys of servers that are believed.
+    pins: Vec<[u8; 32]>,
     /// What is rather spoken than HTTP.
     alpn: Vec<Vec<u8>>,
 }
 
 impl Default for TlsClientBuilder {
     fn default() -> Self {
-        Self { roots: RootCertStore::empty(), own: None, alpn: Vec::new() }
+        Self { roots: RootCertStore::empty(), own: None, pins: Vec::new(), alpn: Vec::new() }
     }
 }
 
@@ -156,6 +161,16 @@ impl TlsClientBuilder {
         self.show(&cert, &key)
     }
 
+    /// Believes a server whose certificate has a key with this SHA-256 (of its SubjectPublicKeyInfo, as RFC 7469 §2.4 and
+    /// curl's `--pinnedpubkey` have it), whatever else the certificate says: name, signer, time. With roots as well, both
+    /// must hold. Several may be given, for a change of keys.
+    ///
+    /// `openssl x509 -in cert.pem -pubkey -noout | openssl pkey -pubin -outform der | openssl dgst -sha256` tells it.
+    pub fn pin(mut self, sha256: [u8; 32]) -> Self {
+        self.pins.push(sha256);
+        self
+    }
+
     /// Offers also these protocols by ALPN, the preferred first, and each before `http/1.1`;
     /// [`Dialed::alpn`](crate::Dialed::alpn) says which was agreed upon.
     pub fn alpn<'a>(mut self, protocols: impl IntoIterator<Item = &'a str>) -> Self {
@@ -168,14 +183,21 @@ impl TlsClientBuilder {
     /// # Errors
     /// If nobody is believed, or rustls won't have what was given.
     pub fn build(self) -> Result<TlsClient, TlsError> {
-        if self.roots.is_empty() {
+        if self.roots.is_empty() && self.pins.is_empty() {
             return Err(TlsError::Unusable("nobody is believed: call `roots` before `build`".into()));
         }
         // Named, not the process's default: that one may be missing, or an application's own.
-        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        let provider = Arc::new(default_provider());
+        let config = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
-            .map_err(|error| TlsError::Unusable(error.to_string()))?
-            .with_root_certificates(self.roots);
+            .map_err(|error| TlsError::Unusable(error.to_string()))?;
+        let config = match self.pins.is_empty() {
+            true => config.with_root_certificates(self.roots),
+            false => {
+                let pinned = Pinned::new(self.pins, self.roots, &provider)?;
+                config.dangerous().with_custom_certificate_verifier(Arc::new(pinned))
+            }
+        };
         let mut config = match self.own {
             None => config.with_no_client_auth(),
             Some(own) => config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))),

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! [`config`]: what the application sees, certificates and keys, shared by all loops and replaceable while they run.
-//! [`client`]: the same for outgoing connections: which certificates are believed.
+//! [`client`]: the same for outgoing connections: which certificates are believed; [`pinned`]: or which keys.
 //! [`conn`]: one connection, translated into the four verbs of [`Transport`](super::Transport).
 //! [`records`]: what rustls asks for on the way, the same for both sides.
 //!
@@ -20,6 +20,7 @@
 mod client;
 mod config;
 mod conn;
+mod pinned;
 mod records;
 #[cfg(test)]
 mod tests;

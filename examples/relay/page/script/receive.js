@@ -39,7 +39,7 @@ function look(its, now) {
   const quoted = /filename="([^"]*)"/i.exec(disposition);
   let name = quoted ? quoted[1] : '';
   try { if (encoded) name = decodeURIComponent(encoded[1]); } catch { /* the other one, then */ }
-  its.name = its.kind === 'text' ? 'A text' : plain(name) || 'A file';
+  its.name = its.kind === 'text' ? 'A text' : plain(name).slice(0, 255) || 'A file';
   its.size = /^\d+$/.test(said('content-length')) ? Number(said('content-length')) : NaN;
   const isText = its.kind === 'text';
   $('offer-title').textContent = isText ? 'Somebody sends you a text' : 'Somebody sends you a file';

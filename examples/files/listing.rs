@@ -9,7 +9,7 @@ use std::{
     time::SystemTime,
 };
 
-use crate::path::{Root, Segments, encode};
+use super::path::{Root, Segments, encode};
 
 /// Entries shown: a page is made in memory, and while the loop's other connections wait.
 const SHOWN: usize = 10_000;

@@ -1,0 +1,236 @@
+//! Publishes a directory, or a server in the neighbourhood, from behind NAT or a firewall: dials a tunnel's proxy, and
+//! serves through that. (The proxy is `relay` with a `[tunnel]` section.)
+//!
+//!     export UNCORK_TOKEN=…
+//!     cargo run --release --example origin -- --proxy proxy.example:8443 --host app.example --root .
+//!     cargo run --release --example origin -- --proxy proxy.example:8443 --host app.example --forward http://127.0.0.1:3000
+//!
+//! What happens to its connections is said on standard error. SIGTERM and SIGINT end it in order: the proxy is told, what
+//! is under way is finished within `--grace`; the second one ends it at once.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use clap::{ArgGroup, Parser, ValueEnum};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
+use uncork::{
+    Action, Request, TlsClient,
+    relay::tunnel::{Tunnel, TunnelEvent},
+};
+
+use self::{files::Files, forward::Forward};
+
+#[path = "../files/mod.rs"]
+mod files;
+mod forward;
+mod joint;
+#[path = "../common/signals.rs"]
+mod signals;
+
+/// Where the token is looked for, if no flag says.
+const TOKEN: &str = "UNCORK_TOKEN";
+
+/// Publishes a directory or a local server through a tunnel's proxy.
+///
+/// The token comes from --token-file or the environment variable UNCORK_TOKEN; on the command line other users of this
+/// machine can read it.
+#[derive(Parser)]
+#[command(version, group(ArgGroup::new("what").required(true).args(["root", "forward"])))]
+struct Args {
+    /// The proxy's name and port for origins
+    #[arg(long, value_name = "NAME:PORT")]
+    proxy: String,
+    /// A name to be published under: app.example, *.dev.example, app.example/part; as often as you like
+    #[arg(long, value_name = "NAME", required = true)]
+    host: Vec<String>,
+    /// Serve this directory
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Serve what begins with a dot, too
+    #[arg(long, requires = "root")]
+    hidden: bool,
+    /// Pass requests on to this server, as in http://127.0.0.1:3000
+    #[arg(long, value_name = "URL")]
+    forward: Option<String>,
+
+    /// The token the proxy knows us by
+    #[arg(long, value_name = "TOKEN", help_heading = "Trust", conflicts_with = "token_file")]
+    token: Option<String>,
+    /// Read the token from this file
+    #[arg(long, value_name = "FILE", help_heading = "Trust")]
+    token_file: Option<PathBuf>,
+    /// Believe a proxy whose certificate was signed by one of these (PEM), not by the system's
+    #[arg(long, value_name = "FILE", help_heading = "Trust")]
+    ca: Option<PathBuf>,
+    /// Believe a proxy with this key and no other: SHA-256 of its SubjectPublicKeyInfo, in hexadecimal or as curl's
+    /// sha256//BASE64; without --ca, whoever has signed its certificate
+    #[arg(long, value_name = "HASH", value_parser = pin, help_heading = "Trust")]
+    pin: Vec<[u8; 32]>,
+    /// Our own certificate for a proxy that knows us by that (PEM)
+    #[arg(long, value_name = "FILE", requires = "key", help_heading = "Trust")]
+    cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "cert", help_heading = "Trust")]
+    key: Option<PathBuf>,
+
+    /// Connections to the proxy
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    connections: u16,
+    /// Seconds of silence before a connection is pinged; after twice as many it is given up
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..))]
+    ping: u16,
+    /// Who waits for events
+    #[arg(long, value_enum, default_value_t = Mode::Threads)]
+    mode: Mode,
+    /// Loops of mode `threads` [default: one for each processor]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Seconds for what is under way after the first SIGTERM or SIGINT
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    grace: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// The engine, in threads of its own: one loop each
+    Threads,
+    /// The program itself, in a loop of its own
+    External,
+}
+
+/// What is published.
+#[derive(Clone)]
+enum Site {
+    Files(Files),
+    Forward(Forward),
+}
+
+impl Site {
+    fn handle(&self, req: &mut Request<'_>) -> Action {
+        match self {
+            Self::Files(files) => files.respond(req).into(),
+            Self::Forward(forward) => forward.handle(req),
+        }
+    }
+}
+
+/// What to say, and the exit code: 1 is the system's refusal, 2 a wrong flag (as clap has it).
+struct Failure(String, u8);
+
+fn main() -> ExitCode {
+    let filter = env_logger::Env::default().default_filter_or("warn,origin=info");
+    env_logger::Builder::from_env(filter).init();
+    match run(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(what, code)) => {
+            eprintln!("error: {what}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), Failure> {
+    let site = site(args)?;
+    let handler = move |req: &mut Request<'_>| site.handle(req);
+    let tunnel = tunnel(args)?;
+    // Before anything runs: a signal that comes early must not be lost.
+    let system = |what: &'static str| move |error: std::io::Error| Failure(format!("{what}: {error}"), 1);
+    let signals = Signals::new([SIGINT, SIGTERM]).map_err(system("can't handle signals"))?;
+    let grace = Duration::from_secs(args.grace.into());
+    let wrong = |error: uncork::relay::tunnel::InvalidTunnel| Failure(error.to_string(), 2);
+    match args.mode {
+        Mode::External => {
+            let mut external = tunnel.external(handler).map_err(wrong)?;
+            signals::stop_on(signals, external.stopper(), grace).map_err(system("can't start a thread"))?;
+            while !external.is_done() {
+                let _sleeps_by_itself = external.wait(None).map_err(system("can't wait for events"))?;
+            }
+            Ok(())
+        }
+        Mode::Threads => {
+            let running = match args.threads {
+                Some(count) => tunnel.threads(count.into(), handler),
+                None => tunnel.serve(handler),
+            };
+            let running = running.map_err(wrong)?;
+            signals::stop_on(signals, running.stopper(), grace).map_err(system("can't start a thread"))?;
+            running.join().map_err(system("stopped"))
+        }
+    }
+}
+
+fn site(args: &Args) -> Result<Site, Failure> {
+    match (&args.root, &args.forward) {
+        (Some(root), _) => Files::new(root, args.hidden)
+            .map(Site::Files)
+            .map_err(|error| Failure(format!("can't serve {}: {error}", root.display()), 1)),
+        (None, url) => {
+            Forward::to(url.as_deref().unwrap_or_default()).map(Site::Forward).map_err(|why| Failure(why, 2))
+        }
+    }
+}
+
+fn tunnel(args: &Args) -> Result<Tunnel, Failure> {
+    let hosts = args.host.join(", ");
+    let mut tunnel = Tunnel::dial(&args.proxy)
+        .tls(trust(args)?)
+        .connections(args.connections.into())
+        .ping_every(Duration::from_secs(args.ping.into()))
+        .observe(move |event| match event {
+            TunnelEvent::Up { .. } => log::info!("{event}; published: {hosts}"),
+            TunnelEvent::Left { .. } => log::info!("{event}"),
+            _ => log::warn!("{event}"),
+        });
+    for host in &args.host {
+        tunnel = tunnel.host(host);
+    }
+    match token(args)? {
+        Some(token) => Ok(tunnel.token(&token)),
+        None if args.cert.is_some() => Ok(tunnel),
+        None => Err(Failure(format!("there is no token: set {TOKEN}, or give --token-file or --cert"), 2)),
+    }
+}
+
+fn token(args: &Args) -> Result<Option<String>, Failure> {
+    let token = match (&args.token, &args.token_file) {
+        (Some(token), _) => Some(token.clone()),
+        (None, Some(file)) => {
+            Some(std::fs::read_to_string(file).map_err(|error| Failure(format!("{}: {error}", file.display()), 1))?)
+        }
+        (None, None) => std::env::var(TOKEN).ok(),
+    };
+    Ok(token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()))
+}
+
+fn trust(args: &Args) -> Result<TlsClient, Failure> {
+    let wrong = |error: uncork::TlsError| Failure(error.to_string(), 2);
+    let mut builder = TlsClient::builder();
+    match &args.ca {
+        Some(file) => builder = builder.roots(file).map_err(wrong)?,
+        None if args.pin.is_empty() => builder = builder.system().map_err(wrong)?,
+        None => {}
+    }
+    for pin in &args.pin {
+        builder = builder.pin(*pin);
+    }
+    if let (Some(cert), Some(key)) = (&args.cert, &args.key) {
+        builder = builder.certificate(cert, key).map_err(wrong)?;
+    }
+    builder.build().map_err(wrong)
+}
+
+/// 64 hexadecimal digits, with or without colons; or `sha256//` and base64.
+fn pin(text: &str) -> Result<[u8; 32], String> {
+    let bytes = match text.strip_prefix("sha256//") {
+        Some(base64) => BASE64_STANDARD.decode(base64).map_err(|error| error.to_string())?,
+        None => {
+            let digits: Vec<char> = text.chars().filter(|c| *c != ':').collect();
+            let pair = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16);
+            digits.chunks(2).map(pair).collect::<Result<_, _>>().map_err(|_| "it has other digits than 0-9 and a-f")?
+        }
+    };
+    bytes.try_into().map_err(|bytes: Vec<u8>| format!("a SHA-256 has 32 bytes, this has {}", bytes.len()))
+}

@@ -1,0 +1,326 @@
+//! An answer of HTTP/1.1 that comes out of a pipe, piece by piece.
+//!
+//! ```text
+//!   engine ──HTTP/1.1──▶ PipeOut ──▶ Answer::next ──▶ Interim… Head Data… End
+//!                                                     └─ Broken: it is no answer, or not the whole
+//! ```
+//! A pipe is filled again only when its rear half is free, so what is not complete yet (a head, a chunk's size) is taken
+//! out, and kept here: else both ends would wait.
+
+use uncork::{
+    PipeOut,
+    h1::{
+        HeadLimits, Headers, Misbehaved, ResponseFraming, Scan,
+        chunked::{BodyLimits, Decoder, Step},
+        field_slots, find_response, parse_response,
+    },
+};
+
+/// Our own handlers' heads: as large as what HTTP/2 lets through.
+const HEAD: HeadLimits = HeadLimits { head: 64 * 1024, target: 64 * 1024, fields: 256 };
+const BODY: BodyLimits = BodyLimits { body: u64::MAX, trailers: 16 * 1024, fields: 256 };
+
+/// Bytes that are looked at together with what was kept.
+const MORE: usize = 512;
+
+pub(super) struct Answer {
+    outlet: PipeOut,
+    method: Box<str>,
+    state: State,
+    /// The front of a head, or of a line.
+    kept: Vec<u8>,
+    scan: Scan,
+}
+
+enum State {
+    Head,
+    Length(u64),
+    Chunked(Decoder),
+    /// Whatever comes until the pipe ends.
+    Rest,
+    Over,
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub(super) enum Piece<'a> {
+    /// Nothing yet: the pipe's reader is woken.
+    Waits,
+    /// 1xx, but not 101.
+    Interim(u16, Headers),
+    Head(AnswerHead),
+    /// Some of the body, never empty: [`Answer::took`] is to be told. `last`: it is known to be the end.
+    Data {
+        bytes: &'a [u8],
+        last: bool,
+    },
+    /// That was all; told once.
+    End(Option<Box<Headers>>),
+    /// There is no answer, or no more of it: in words for a log.
+    Broken(&'static str),
+}
+
+#[derive(Debug)]
+pub(super) struct AnswerHead {
+    pub(super) status: u16,
+    pub(super) fields: Headers,
+    /// Nothing comes behind it.
+    pub(super) whole: bool,
+    /// What comes behind it is no HTTP.
+    pub(super) switched: bool,
+}
+
+impl Answer {
+    /// The answer to a request of this method.
+    pub(super) fn new(outlet: PipeOut, method: Box<str>) -> Self {
+        Self { outlet, method, state: State::Head, kept: Vec::new(), scan: Scan::default() }
+    }
+
+    pub(super) fn next(&mut self) -> Piece<'_> {
+        match &mut self.state {
+            State::Head => self.head(),
+            State::Chunked(_) => self.chunk(),
+            State::Length(left) => {
+                let left = *left;
+                let most = usize::try_from(left).unwrap_or(usize::MAX);
+                if self.outlet.bytes().is_empty() {
+                    return self.nothing("its answer ended before its length");
+                }
+                let bytes = self.outlet.bytes();
+                let n = bytes.len().min(most);
+                Piece::Data { bytes: &bytes[..n], last: n == most }
+            }
+            State::Rest => {
+                if self.outlet.bytes().is_empty() {
+                    if self.outlet.is_finished() {
+                        self.state = State::Over;
+                        return Piece::End(None);
+                    }
+                    return self.nothing("its answer was cut off");
+                }
+                Piece::Data { bytes: self.outlet.bytes(), last: false }
+            }
+            State::Over => Piece::Waits,
+        }
+    }
+
+    /// So many bytes of the last [`Piece::Data`] are done with.
+    pub(super) fn took(&mut self, n: usize) {
+        self.outlet.consume(n);
+        match &mut self.state {
+            State::Length(left) => {
+                *left = left.saturating_sub(n as u64);
+                if *left == 0 {
+                    self.state = State::Over;
+                }
+            }
+            State::Chunked(decoder) => decoder.took(n),
+            State::Head | State::Rest | State::Over => {}
+        }
+    }
+
+    /// There are no bytes: for now, or was it all?
+    fn nothing(&mut self, early: &'static str) -> Piece<'static> {
+        // In this order: what was put in before the end is found by the next look.
+        if (self.outlet.is_cut() || self.outlet.is_finished()) && self.outlet.bytes().is_empty() {
+            self.state = State::Over;
+            return Piece::Broken(early);
+        }
+        Piece::Waits
+    }
+
+    fn head(&mut self) -> Piece<'_> {
+        if self.outlet.bytes().is_empty() {
+            return self.nothing("there was no answer");
+        }
+        let Self { outlet, method, kept, scan, .. } = self;
+        let bytes = outlet.bytes();
+        // The common case: all of it is here.
+        let before = kept.len();
+        let in_place = before == 0;
+        if !in_place {
+            kept.extend_from_slice(bytes);
+        }
+        let found = find_response(scan, if in_place { bytes } else { kept }, &HEAD);
+        let end = match found {
+            Err(rule) => return self.broken(rule),
+            Ok(None) => {
+                if in_place {
+                    kept.extend_from_slice(bytes);
+                }
+                let n = kept.len() - before;
+                outlet.consume(n);
+                return Piece::Waits;
+            }
+            Ok(Some(end)) => end,
+        };
+        let parsed = {
+            let head = if in_place { &bytes[..end] } else { &kept[..end] };
+            let mut slots = field_slots();
+            parse_response(head, method, &mut slots, &HEAD).map(|parsed| {
+                let head = AnswerHead {
+                    status: parsed.status,
+                    fields: parsed.fields.to_owned(),
+                    whole: matches!(parsed.framing, ResponseFraming::None | ResponseFraming::Length(0)),
+                    switched: parsed.framing == ResponseFraming::Switched,
+                };
+                (head, parsed.framing)
+            })
+        };
+        let (head, framing) = match parsed {
+            Ok(parsed) => parsed,
+            Err(rule) => return self.broken(rule),
+        };
+        outlet.consume(end - before);
+        kept.clear();
+        *scan = Scan::default();
+        if matches!(head.status, 100 | 102..200) {
+            return Piece::Interim(head.status, head.fields);
+        }
+        self.state = match framing {
+            _ if head.whole => State::Over,
+            ResponseFraming::Length(n) => State::Length(n),
+            ResponseFraming::Chunked => State::Chunked(Decoder::new()),
+            ResponseFraming::None | ResponseFraming::Switched | ResponseFraming::UntilClose => State::Rest,
+        };
+        Piece::Head(head)
+    }
+
+    fn chunk(&mut self) -> Piece<'_> {
+        loop {
+            if self.outlet.bytes().is_empty() {
+                return self.nothing("its answer ended within a chunk");
+            }
+            let Self { outlet, kept, state, .. } = self;
+            let State::Chunked(decoder) = state else { return Piece::Waits };
+            let bytes = outlet.bytes();
+            let before = kept.len();
+            if before > 0 {
+                kept.extend_from_slice(&bytes[..bytes.len().min(MORE)]);
+            }
+            let step = decoder.step(if before > 0 { kept } else { bytes }, &BODY);
+            match step {
+                Err(rule) => return self.broken(rule),
+                Ok(Step::Data(n)) => {
+                    // There is nothing kept: data begins behind a line.
+                    return Piece::Data { bytes: &self.outlet.bytes()[..n], last: false };
+                }
+                Ok(Step::Skip(n)) => {
+                    outlet.consume(n - before);
+                    kept.clear();
+                }
+                Ok(Step::End(n, trailers)) => {
+                    outlet.consume(n - before);
+                    kept.clear();
+                    self.state = State::Over;
+                    return Piece::End(trailers);
+                }
+                Ok(Step::NeedMore) => {
+                    if before == 0 {
+                        kept.extend_from_slice(bytes);
+                    }
+                    let n = kept.len() - before;
+                    outlet.consume(n);
+                }
+            }
+        }
+    }
+
+    #[cold]
+    fn broken(&mut self, rule: Misbehaved) -> Piece<'static> {
+        self.state = State::Over;
+        Piece::Broken(rule.rule())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uncork::{PipeIn, pipe};
+
+    use super::*;
+
+    /// What an answer is told to be, its bytes coming through a pipe of `room` bytes, at most `most` at a time.
+    fn told(method: &str, wire: &[u8], room: usize, most: usize, cut: bool) -> String {
+        let (inlet, outlet) = pipe(room);
+        let mut inlet: Option<PipeIn> = Some(inlet);
+        let (mut answer, mut sent, mut told, mut idle) = (Answer::new(outlet, method.into()), 0, String::new(), 0);
+        while idle < 3 {
+            if let Some(to) = &mut inlet {
+                sent += to.write(&wire[sent..(sent + most).min(wire.len())]);
+            }
+            if sent == wire.len()
+                && let Some(to) = inlet.take()
+            {
+                if cut { drop(to) } else { to.finish(None) }
+            }
+            let mut took = 0;
+            let over = matches!(answer.state, State::Over);
+            let piece = match answer.next() {
+                Piece::Waits => {
+                    idle += usize::from(over || inlet.is_none());
+                    continue;
+                }
+                Piece::Data { bytes, .. } => {
+                    took = bytes.len().min(3);
+                    String::from_utf8_lossy(&bytes[..took]).into_owned()
+                }
+                Piece::Interim(status, fields) => format!("[{status} {fields:?}]"),
+                Piece::Head(head) => format!("[{} {:?} {}]", head.status, head.fields, head.whole),
+                Piece::End(trailers) => format!("[end {trailers:?}]"),
+                Piece::Broken(_) => "[broken]".to_owned(),
+            };
+            idle = 0;
+            if took > 0 {
+                answer.took(took);
+            }
+            told += &piece;
+        }
+        assert!(matches!(answer.state, State::Over), "{told}");
+        told
+    }
+
+    #[test]
+    fn it_is_the_same_however_it_comes() {
+        let long = "x".repeat(300);
+        let chunked = format!(
+            "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: {long}\r\n\r\n\
+             5\r\nhello\r\n7\r\n, world\r\n0\r\nX-Sum: {long}\r\n\r\n"
+        );
+        let cases = [
+            ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello".to_owned()),
+            ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n".to_owned()),
+            ("GET", "HTTP/1.1 304 Not Modified\r\nETag: \"a\"\r\n\r\n".to_owned()),
+            ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned()),
+            ("GET", "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nuntil the end".to_owned()),
+            ("GET", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\nanything".to_owned()),
+            ("GET", chunked),
+        ];
+        for (method, wire) in &cases {
+            let whole = told(method, wire.as_bytes(), 4096, usize::MAX, false);
+            assert!(!whole.contains("broken"), "{whole}");
+            for (room, most) in [(4096, 1), (4096, 7), (64, 64), (16, 5), (1, 1)] {
+                assert_eq!(told(method, wire.as_bytes(), room, most, false), whole, "{wire:?} by {room}, {most}");
+            }
+        }
+        assert!(told("GET", cases[6].1.as_bytes(), 50, 9, false).contains("hello, world[end Some("));
+    }
+
+    #[test]
+    fn a_part_is_never_taken_for_the_whole() {
+        let wires = [
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        ];
+        for wire in wires {
+            for n in 0..wire.len() {
+                for cut in [true, false] {
+                    let told = told("GET", &wire.as_bytes()[..n], 4096, usize::MAX, cut);
+                    assert!(told.ends_with("[broken]"), "{told}");
+                }
+            }
+        }
+        let until_close = told("GET", b"HTTP/1.1 200 OK\r\n\r\nsome", 4096, usize::MAX, true);
+        assert!(until_close.ends_with("some[broken]"), "{until_close}");
+        assert!(told("GET", b"220 mail.example ESMTP\r\n", 4096, 1, false).ends_with("[broken]"));
+    }
+}

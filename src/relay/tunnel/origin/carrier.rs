@@ -1,0 +1,193 @@
+//! A connection to the proxy, from its first byte: asking to be let in, then HTTP/2.
+//!
+//! ```text
+//!   PUT /tunnel, Bearer, Upgrade: ptth ──▶        ┌── 101 ──▶ Http2
+//!   Knocking ◀── head, and a few words of a body ─┴── else ──▶ refused: told, and closed
+//! ```
+
+use std::{mem, sync::Arc, time::Instant};
+
+use uncork::{
+    EventMask, Io, Loop, PeerAddr, RxEnd, Upgrade,
+    h1::{HeadLimits, Misbehaved, ResponseFraming, Scan, field_slots, find_response, parse_response},
+};
+
+use super::{
+    TunnelError,
+    http2::{Health, Http2},
+    line::Line,
+};
+
+/// As large as any proxy's words.
+const HEAD: HeadLimits = HeadLimits { head: 16 * 1024, target: 16 * 1024, fields: 100 };
+/// Bytes of a refusal that are told on.
+const WORDS: usize = 300;
+
+pub(super) struct Carrier {
+    line: Arc<Line>,
+    generation: u64,
+    here: Loop,
+    peer: PeerAddr,
+    state: State,
+    error: Option<TunnelError>,
+    /// What a refusal asks to wait, in seconds.
+    retry_after: Option<u64>,
+    /// When this was last called.
+    now: Option<Instant>,
+}
+
+enum State {
+    Knocking {
+        /// What is still to be said.
+        words: Vec<u8>,
+        scan: Scan,
+        by: Option<Instant>,
+    },
+    Open(Box<Http2>),
+    Over,
+}
+
+impl Carrier {
+    pub(super) fn new(line: Arc<Line>, generation: u64, here: Loop, peer: PeerAddr) -> Self {
+        let words = line.knock();
+        let state = State::Knocking { words, scan: Scan::default(), by: None };
+        Self { line, generation, here, peer, state, error: None, retry_after: None, now: None }
+    }
+
+    fn knock(&mut self, io: &mut Io<'_>) -> EventMask {
+        let State::Knocking { words, scan, by } = &mut self.state else { return EventMask::TERMINATE };
+        let now = io.now().mono;
+        let by = *by.get_or_insert(now + self.line.within());
+        io.set_deadline(Some(by));
+        let n = io.tx.write(words);
+        words.drain(..n);
+        let waits = if words.is_empty() { EventMask::READ } else { EventMask::READ | EventMask::WRITE };
+        let found = find_response(scan, io.rx.bytes(), &HEAD);
+        let answer = match found {
+            Ok(Some(end)) => Answered::read(&io.rx.bytes()[..end]).map(|answer| (end, answer)),
+            Ok(None) if io.rx.end() != RxEnd::NotYet => Err("it has hung up"),
+            Ok(None) if now >= by => return self.fail(TunnelError::TimedOut),
+            Ok(None) => return waits,
+            Err(rule) => Err(rule.rule()),
+        };
+        let (end, answer) = match answer {
+            Ok(answer) => answer,
+            Err(rule) => return self.fail(TunnelError::NotAProxy(rule)),
+        };
+        if answer.status == 101 {
+            if !answer.ptth {
+                return self.fail(TunnelError::NotAProxy("it has switched to something else"));
+            }
+            io.rx.consume(end);
+            let line = self.line.clone();
+            let mut http2 = Box::new(Http2::new(self.here.clone(), line.listener(), self.peer, line.times(), now));
+            line.stood(self.generation, self.peer, http2.waker(), now);
+            if io.why().stopping() {
+                http2.leave(now);
+            }
+            let mask = http2.ready(io);
+            self.state = State::Open(http2);
+            return mask;
+        }
+        if (100..200).contains(&answer.status) {
+            io.rx.consume(end);
+            *scan = Scan::default();
+            return self.knock(io);
+        }
+        // Its words are worth waiting for a little.
+        let body = &io.rx.bytes()[end..];
+        let all = answer.length.is_some_and(|length| body.len() as u64 >= length) || body.len() >= WORDS;
+        if !all && io.rx.end() == RxEnd::NotYet && now < by {
+            return waits;
+        }
+        self.retry_after = answer.retry_after;
+        let words = printable(&body[..body.len().min(WORDS)]);
+        self.fail(TunnelError::Refused { status: answer.status, words })
+    }
+
+    fn fail(&mut self, error: TunnelError) -> EventMask {
+        self.error = Some(error);
+        self.state = State::Over;
+        EventMask::TERMINATE
+    }
+
+    fn carry(&mut self, io: &mut Io<'_>) -> EventMask {
+        let State::Open(http2) = &mut self.state else { return EventMask::TERMINATE };
+        let now = io.now().mono;
+        if io.why().stopping() || self.line.is_superseded(self.generation) {
+            http2.leave(now);
+        }
+        let mask = http2.ready(io);
+        self.error = self.error.take().or(http2.take_error());
+        if http2.health() == Health::Suspect && !http2.is_leaving() {
+            self.line.suspect(self.generation);
+        }
+        if mask.is_terminate() || io.why().reset() {
+            if io.why().reset() {
+                self.error.get_or_insert_with(|| TunnelError::Broken("it was reset".into()));
+            }
+            if let State::Open(http2) = mem::replace(&mut self.state, State::Over)
+                && !http2.is_leaving()
+            {
+                self.error.get_or_insert(TunnelError::Closed);
+            }
+        }
+        mask
+    }
+}
+
+impl Upgrade for Carrier {
+    fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
+        self.now = Some(io.now().mono);
+        if io.why().stopping() {
+            self.line.stop();
+        }
+        match self.state {
+            State::Knocking { .. } if io.why().stopping() => EventMask::TERMINATE,
+            State::Knocking { .. } if io.why().reset() => self.fail(TunnelError::NotAProxy("it has hung up")),
+            State::Knocking { .. } => self.knock(io),
+            State::Open(_) => self.carry(io),
+            State::Over => EventMask::TERMINATE,
+        }
+    }
+}
+
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        // However it came to its end.
+        let lost = !matches!(self.state, State::Over);
+        let error = self.error.take().or_else(|| lost.then(|| TunnelError::Broken("it was lost".into())));
+        self.line.ended(self.generation, error, self.retry_after, self.now);
+    }
+}
+
+struct Answered {
+    status: u16,
+    ptth: bool,
+    length: Option<u64>,
+    retry_after: Option<u64>,
+}
+
+impl Answered {
+    fn read(head: &[u8]) -> Result<Self, &'static str> {
+        let mut slots = field_slots();
+        let parsed = parse_response(head, "PUT", &mut slots, &HEAD).map_err(Misbehaved::rule)?;
+        let number = |value: &[u8]| std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
+        Ok(Self {
+            status: parsed.status,
+            ptth: parsed.fields.contains_token("upgrade", "ptth"),
+            length: match parsed.framing {
+                ResponseFraming::Length(n) => Some(n),
+                ResponseFraming::None => Some(0),
+                _ => None,
+            },
+            retry_after: parsed.fields.get("retry-after").and_then(number),
+        })
+    }
+}
+
+/// One line that can't do a terminal harm.
+fn printable(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}

@@ -1,0 +1,254 @@
+//! The carrier: a connection to the proxy, on which this side is HTTP/2's server.
+//!
+//! ```text
+//!   Io ◀══ Pump ══▶ h2::server::Connection ──poll_accept──▶ Stream::begin ──▶ adopt_pipes, on this very loop
+//!                     woken keys ──▶ only those streams are driven
+//!   deadline: ping after silence, suspicion, death, the end of a drain
+//! ```
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use h2::{
+    Ping, PingPong,
+    server::{self, Connection, Handshake},
+};
+use slab::Slab;
+use uncork::{EventMask, Io, Loop, PeerAddr};
+
+use super::{
+    TunnelError,
+    stream::{Served, Stream},
+};
+use crate::relay::tunnel::{
+    wakes::Wakes,
+    wire::{CONNECTION, Pump, Step, Wire, wire},
+};
+
+/// Requests at the same time, on one connection.
+const STREAMS: u32 = 256;
+/// What may be under way of one request's body: 2.5 MB/s over a path of 100 ms. And of all on a connection: as much for
+/// each, or a few that nobody takes would stop all others.
+const WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = STREAMS * WINDOW;
+/// Bytes of a request's head.
+const HEAD: u32 = 64 * 1024;
+/// Bytes that h2 holds of each answer's body.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// How long what; all of it is the application's to say.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Times {
+    /// Silence before a ping. Half as much again makes the connection suspect, twice as much dead.
+    pub(super) ping: Duration,
+    /// For the requests under way when it is left.
+    pub(super) drain: Duration,
+}
+
+/// How it stands with a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    Good,
+    /// A ping is overdue: another connection should be begun.
+    Suspect,
+}
+
+pub(super) struct Http2 {
+    pump: Pump,
+    inner: Inner,
+}
+
+struct Inner {
+    here: Loop,
+    listener: usize,
+    peer: PeerAddr,
+    wakes: Wakes,
+    h2: Protocol,
+    pings: Option<PingPong>,
+    streams: Slab<Stream>,
+    times: Times,
+    now: Instant,
+    heard: Instant,
+    pinged: bool,
+    /// Since when nothing new is to come.
+    leaving: Option<Instant>,
+    error: Option<TunnelError>,
+}
+
+enum Protocol {
+    Greeting(Box<Handshake<Wire, Bytes>>),
+    Open(Box<Connection<Wire, Bytes>>),
+}
+
+impl Http2 {
+    pub(super) fn new(here: Loop, listener: usize, peer: PeerAddr, times: Times, now: Instant) -> Self {
+        let wakes = Wakes::new();
+        let (pump, wire) = wire(&wakes);
+        let greeting = server::Builder::new()
+            .max_concurrent_streams(STREAMS)
+            .initial_window_size(WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(HEAD)
+            .max_send_buffer_size(SEND_BUFFER)
+            .enable_connect_protocol()
+            .handshake(wire);
+        let inner = Inner {
+            here,
+            listener,
+            peer,
+            wakes,
+            h2: Protocol::Greeting(Box::new(greeting)),
+            pings: None,
+            streams: Slab::new(),
+            times,
+            now,
+            heard: now,
+            pinged: false,
+            leaving: None,
+            error: None,
+        };
+        Self { pump, inner }
+    }
+
+    /// Wakes the carrier.
+    pub(super) fn waker(&self) -> std::task::Waker {
+        self.inner.wakes.waker(CONNECTION)
+    }
+
+    pub(super) fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
+        let Self { pump, inner } = self;
+        inner.now = io.now().mono;
+        if !io.rx.bytes().is_empty() {
+            (inner.heard, inner.pinged) = (inner.now, false);
+        }
+        let mask = pump.turn(io, |cx, keys| inner.step(cx, keys));
+        if inner.silence() >= inner.times.ping && !inner.pinged {
+            pump.shrink();
+            inner.ping();
+        }
+        io.set_deadline(Some(inner.due()));
+        mask
+    }
+
+    pub(super) fn health(&self) -> Health {
+        let limit = self.inner.times.ping.saturating_mul(3) / 2;
+        if self.inner.silence() >= limit { Health::Suspect } else { Health::Good }
+    }
+
+    /// Begins no more requests; those under way are finished.
+    pub(super) fn leave(&mut self, now: Instant) {
+        let inner = &mut self.inner;
+        if inner.leaving.is_none() {
+            inner.leaving = Some(now);
+            if let Protocol::Open(connection) = &mut inner.h2 {
+                connection.graceful_shutdown();
+            }
+            inner.wakes.waker(CONNECTION).wake();
+        }
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        self.inner.leaving.is_some()
+    }
+
+    /// What went wrong, if something did.
+    pub(super) fn take_error(&mut self) -> Option<TunnelError> {
+        self.inner.error.take()
+    }
+}
+
+impl Inner {
+    /// Looks at what was woken, has h2 read and write, and begins what is asked.
+    fn step(&mut self, cx: &mut Context<'_>, keys: &mut Vec<usize>) -> Step {
+        if self.silence() >= self.times.ping.saturating_mul(2) {
+            self.error = Some(TunnelError::Silent);
+            return Step::Abort;
+        }
+        if self.leaving.is_some_and(|since| self.now >= since + self.times.drain) {
+            return Step::Abort;
+        }
+        for key in keys.drain(..) {
+            if key != CONNECTION {
+                self.drive(key);
+            }
+        }
+        if let Protocol::Greeting(greeting) = &mut self.h2 {
+            match Pin::new(&mut **greeting).poll(cx) {
+                Poll::Pending => return Step::Waits,
+                Poll::Ready(Err(error)) => return self.end(Some(error)),
+                Poll::Ready(Ok(mut connection)) => {
+                    self.pings = connection.ping_pong();
+                    if self.leaving.is_some() {
+                        connection.graceful_shutdown();
+                    }
+                    self.h2 = Protocol::Open(Box::new(connection));
+                }
+            }
+        }
+        loop {
+            let Protocol::Open(connection) = &mut self.h2 else { return Step::Waits };
+            match connection.poll_accept(cx) {
+                Poll::Pending => break,
+                Poll::Ready(None) => return self.end(None),
+                Poll::Ready(Some(Err(error))) => return self.end(Some(error)),
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    let entry = self.streams.vacant_entry();
+                    let key = entry.key();
+                    let served = Served { here: &self.here, listener: self.listener, peer: self.peer };
+                    if let Some(stream) = Stream::begin(request, respond, &served, self.wakes.waker(key)) {
+                        entry.insert(stream);
+                        self.drive(key);
+                    }
+                }
+            }
+        }
+        if let Some(pings) = &mut self.pings {
+            // That something was heard is what counts; this makes room for the next.
+            let _ = pings.poll_pong(cx);
+        }
+        Step::Waits
+    }
+
+    fn drive(&mut self, key: usize) {
+        if self.streams.get_mut(key).is_some_and(Stream::drive) {
+            drop(self.streams.remove(key));
+        }
+    }
+
+    /// The connection is over. What is under way is broken off.
+    fn end(&mut self, error: Option<h2::Error>) -> Step {
+        self.streams.clear();
+        if let Some(error) = error {
+            self.error = Some(TunnelError::Broken(error.to_string()));
+        }
+        Step::Over
+    }
+
+    fn silence(&self) -> Duration {
+        self.now.saturating_duration_since(self.heard)
+    }
+
+    fn ping(&mut self) {
+        if let Some(pings) = &mut self.pings
+            && pings.send_ping(Ping::opaque()).is_ok()
+        {
+            // h2 was polled before.
+            self.wakes.waker(CONNECTION).wake();
+        }
+        self.pinged = true;
+    }
+
+    /// When to look at the clocks again.
+    fn due(&self) -> Instant {
+        let ping = self.times.ping;
+        let steps = [ping, ping.saturating_mul(3) / 2, ping.saturating_mul(2)];
+        let silent = steps.into_iter().map(|after| self.heard + after).find(|at| *at > self.now);
+        let silent = silent.unwrap_or(self.now);
+        self.leaving.map_or(silent, |since| silent.min(since + self.times.drain))
+    }
+}

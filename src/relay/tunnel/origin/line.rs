@@ -1,0 +1,198 @@
+//! One of the connections a tunnel keeps: made, lost, and made again.
+//!
+//! ```text
+//!   connect ─▶ name, on a thread of its own ─▶ addresses, one after the other ─▶ Carrier: knocks ─▶ stood
+//!      ▲                        └──────────────────┴──────────────────────────────────┴──▶ failed ─┐
+//!      ├────── after a random part of 0.5 s, 1 s, 2 s … 60 s ◀──────────────────── ended ◀─────────┤
+//!      └────── at once, beside the old one, which then leaves in order ◀────────── suspect         │
+//!                                                                         the server stops ◀───────┘
+//! ```
+//! Each attempt has a generation. What is said of one that is not the latest changes nothing: two attempts never lead to
+//! three.
+
+use std::{
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task,
+    time::{Duration, Instant},
+};
+
+use uncork::{Dial, Loop, PeerAddr, Upgrade};
+
+use super::{TunnelError, TunnelEvent, carrier::Carrier, config::Shared, http2::Times};
+
+pub(super) struct Line {
+    shared: Arc<Shared>,
+    here: Loop,
+    /// Of the tunnel's connections, from 0.
+    number: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The latest attempt.
+    generation: u64,
+    /// The latest that stands, or stood; since when, and how to wake it.
+    standing: Option<(u64, Instant, task::Waker)>,
+    /// In a row.
+    failures: u32,
+    stopped: bool,
+}
+
+impl Line {
+    pub(super) fn new(shared: Arc<Shared>, here: Loop, number: usize) -> Arc<Self> {
+        Arc::new(Self { shared, here, number, state: Mutex::default() })
+    }
+
+    /// Begins to connect, from any thread.
+    pub(super) fn start(self: &Arc<Self>) {
+        let line = self.clone();
+        self.here.after(Duration::ZERO, move |_| line.connect(0));
+    }
+
+    pub(super) fn knock(&self) -> Vec<u8> {
+        self.shared.knock.clone()
+    }
+
+    pub(super) fn within(&self) -> Duration {
+        self.shared.within
+    }
+
+    pub(super) fn times(&self) -> Times {
+        self.shared.times
+    }
+
+    pub(super) fn listener(&self) -> usize {
+        self.shared.listener
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The server stops: nothing new is begun.
+    pub(super) fn stop(&self) {
+        self.state().stopped = true;
+    }
+
+    /// Whether a newer one stands.
+    pub(super) fn is_superseded(&self, generation: u64) -> bool {
+        self.state().standing.as_ref().is_some_and(|(standing, ..)| *standing > generation)
+    }
+
+    /// One stands: those before it may go.
+    pub(super) fn stood(&self, generation: u64, peer: PeerAddr, waker: task::Waker, now: Instant) {
+        let before = {
+            let mut state = self.state();
+            state.standing.replace((generation, now, waker))
+        };
+        if let Some((_, _, waker)) = before {
+            waker.wake();
+        }
+        self.shared.tell(&TunnelEvent::Up { connection: self.number, peer });
+    }
+
+    /// One is not to be trusted any more: another is begun beside it.
+    pub(super) fn suspect(self: &Arc<Self>, generation: u64) {
+        let next = {
+            let mut state = self.state();
+            if state.generation != generation || state.stopped {
+                return;
+            }
+            state.generation += 1;
+            state.generation
+        };
+        log::debug!(target: "uncork::relay", "tunnel {}: silent, another connection is made beside it", self.number);
+        let line = self.clone();
+        self.here.after(Duration::ZERO, move |_| line.connect(next));
+    }
+
+    /// One is no more, or has never stood.
+    pub(super) fn ended(
+        self: &Arc<Self>,
+        generation: u64,
+        error: Option<TunnelError>,
+        retry_after: Option<u64>,
+        now: Option<Instant>,
+    ) {
+        let (next, again) = {
+            let mut state = self.state();
+            if state.stopped {
+                drop(state);
+                return self.shared.tell(&TunnelEvent::Left { connection: self.number });
+            }
+            if state.generation != generation {
+                return;
+            }
+            let since = state.standing.as_ref().filter(|(standing, ..)| *standing == generation).map(|(_, at, _)| *at);
+            let healthy =
+                since.zip(now).is_some_and(|(since, now)| now.saturating_duration_since(since) >= self.shared.healthy);
+            if healthy {
+                state.failures = 0;
+            }
+            let again = self.shared.pause(state.failures, retry_after);
+            state.failures = state.failures.saturating_add(1);
+            state.generation += 1;
+            (state.generation, again)
+        };
+        let error = error.unwrap_or(TunnelError::Closed);
+        self.shared.tell(&TunnelEvent::Down { connection: self.number, error: &error, again });
+        let line = self.clone();
+        self.here.after(again, move |_| line.connect(next));
+    }
+
+    /// On the loop.
+    fn connect(self: &Arc<Self>, generation: u64) {
+        let (host, port) = (self.shared.host.clone(), self.shared.port);
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return self.dial(generation, vec![SocketAddr::new(ip, port)]);
+        }
+        let line = self.clone();
+        let resolve = move || {
+            let found = (&*host, port).to_socket_addrs();
+            let back = line.clone();
+            line.here.after(Duration::ZERO, move |_| match found.map(Iterator::collect::<Vec<_>>) {
+                Ok(found) if !found.is_empty() => back.dial(generation, found),
+                Ok(_) => back.unresolved(generation, "it has no address".into()),
+                Err(error) => back.unresolved(generation, error.to_string()),
+            });
+        };
+        if let Err(error) = std::thread::Builder::new().name("uncork-names".into()).spawn(resolve) {
+            self.unresolved(generation, format!("no thread for it: {error}"));
+        }
+    }
+
+    fn unresolved(self: &Arc<Self>, generation: u64, why: String) {
+        let host = self.shared.host.to_string();
+        self.ended(generation, Some(TunnelError::Resolve { host, why }), None, None);
+    }
+
+    /// Tries one address after the other.
+    fn dial(self: &Arc<Self>, generation: u64, mut addresses: Vec<SocketAddr>) {
+        if addresses.is_empty() {
+            return self.ended(generation, None, None, None);
+        }
+        let addr = addresses.remove(0);
+        let dial = Dial::tcp(addr).tls(&self.shared.tls, &self.shared.host).within(self.shared.within);
+        let line = self.clone();
+        self.here.dial(dial, move |result| match result {
+            Ok(dialed) => {
+                let carrier = Carrier::new(line.clone(), generation, line.here.clone(), *dialed.peer);
+                Some(Box::new(carrier) as Box<dyn Upgrade>)
+            }
+            Err(uncork::DialError::LoopEnded) => {
+                line.stop();
+                None
+            }
+            Err(error) => {
+                log::debug!(target: "uncork::relay", "tunnel {}: {addr}: {error}", line.number);
+                match addresses.is_empty() {
+                    true => line.ended(generation, Some(TunnelError::Dial(error)), None, None),
+                    false => line.dial(generation, addresses),
+                }
+                None
+            }
+        });
+    }
+}

@@ -1,0 +1,34 @@
+//! The origin (C): a server behind NAT, which dials the proxy and serves through what it has dialled.
+//!
+//! ```text
+//!   Line ──Dial, TLS──▶ Carrier: PUT /tunnel ──101──▶ Http2 ──request──▶ Stream ══two pipes══▶ the engine ──▶ Handler
+//!    ▲                                                 │                   HEADERS, DATA   HTTP/1.1
+//!    └──── again, after a pause ◀────────── lost ──────┘
+//! ```
+//! Each request becomes a connection of HTTP/1.1 within the process ([`Loop::adopt_pipes`](uncork::Loop::adopt_pipes)), on
+//! the loop that has the connection to the proxy: the handler, its limits and its access log are those of any server.
+//!
+//! | file | knows |
+//! |---|---|
+//! | `config` | what a tunnel is told |
+//! | `line` | a connection that is made, lost and made again |
+//! | `carrier` | how the proxy is asked to be let in |
+//! | `http2` | HTTP/2's server; pings, silence, leaving |
+//! | `stream` | one request and its answer |
+//! | `asked`, `answer` | requests into HTTP/1.1, answers out of it |
+//! | `error` | why there is no tunnel |
+//!
+//! Whatever a request looks like, it costs its own stream and nothing else. The proxy is believed in one thing: who its
+//! client is (the last of `X-Forwarded-For` is [`Request::peer`](uncork::Request::peer)).
+
+mod answer;
+mod asked;
+mod carrier;
+mod config;
+mod error;
+mod http2;
+mod line;
+mod stream;
+
+pub use config::{InvalidTunnel, Tunnel, TunnelEvent};
+pub use error::TunnelError;

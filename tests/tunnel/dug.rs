@@ -1,0 +1,127 @@
+//! A tunnel that is dug while a test runs: the origin's side, beside a proxy in the same process.
+
+use std::{
+    net::SocketAddr,
+    sync::mpsc::{Receiver, channel},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use uncork::{
+    Handler, Stopper, TlsClient,
+    relay::tunnel::{Tunnel, TunnelEvent},
+};
+
+use super::{
+    client::PATIENCE,
+    world::{World, identity},
+};
+
+/// How an origin is driven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Threads,
+    External,
+}
+
+/// Both, for a loop over them.
+pub(crate) const MODES: [Mode; 2] = [Mode::Threads, Mode::External];
+
+/// An origin that serves. Dropping it stops it at once.
+pub(crate) struct Dug {
+    pub(crate) stopper: Stopper,
+    events: Receiver<String>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Who has signed the proxy's certificate.
+pub(crate) fn trust() -> TlsClient {
+    TlsClient::roots_pem(identity().pem.as_bytes()).expect("a root")
+}
+
+/// To that proxy, as "app", for `app.example`; impatient, so that no test waits long.
+pub(crate) fn tunnel(origins: SocketAddr) -> Tunnel {
+    Tunnel::dial(&format!("localhost:{}", origins.port()))
+        .tls(trust())
+        .token("app")
+        .host("app.example")
+        .back_off(Duration::from_millis(20))
+}
+
+impl Dug {
+    pub(crate) fn new(tunnel: Tunnel, mode: Mode, handler: impl Handler + Clone + Send + 'static) -> Self {
+        let (tell, events) = channel();
+        let tunnel = tunnel.observe(move |event: &TunnelEvent<'_>| {
+            let _ = tell.send(event.to_string());
+        });
+        let (give, got) = channel();
+        let thread = std::thread::spawn(move || match mode {
+            Mode::Threads => {
+                let running = tunnel.threads(2, handler).expect("a good tunnel");
+                give.send(running.stopper()).expect("waited for");
+                running.join().expect("ended in order");
+            }
+            Mode::External => {
+                let mut external = tunnel.external(handler).expect("a good tunnel");
+                give.send(external.stopper()).expect("waited for");
+                while !external.is_done() {
+                    let _ = external.wait(None).expect("events");
+                }
+            }
+        });
+        let stopper = got.recv_timeout(PATIENCE).expect("running");
+        Self { stopper, events, thread: Some(thread) }
+    }
+
+    /// The next event whose words have `what` in them.
+    #[track_caller]
+    pub(crate) fn hears(&self, what: &str) -> String {
+        let (end, mut heard) = (Instant::now() + PATIENCE, Vec::new());
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(left) {
+                Ok(event) if event.contains(what) => return event,
+                Ok(event) => heard.push(event),
+                Err(_) => panic!("nothing of {what:?}, but {heard:?}"),
+            }
+        }
+    }
+
+    /// Both connections are there, at the proxy's as well.
+    #[track_caller]
+    pub(crate) fn stands(self, world: &World) -> Self {
+        self.hears("connected");
+        self.hears("connected");
+        self.serves(world)
+    }
+
+    /// Its name is answered for: the proxy has heard of HTTP/2.
+    #[track_caller]
+    pub(crate) fn serves(self, world: &World) -> Self {
+        let end = Instant::now() + PATIENCE;
+        let mut client = world.client();
+        while client.send("GET /joined HTTP/1.1\r\nHost: app.example\r\n\r\n").answer().status == 502 {
+            assert!(Instant::now() < end, "it never joins");
+        }
+        self
+    }
+
+    /// Waits for its end, which somebody has asked for.
+    pub(crate) fn ends(mut self) {
+        self.join();
+    }
+
+    fn join(&mut self) {
+        let ended = self.thread.take().map(JoinHandle::join);
+        if !std::thread::panicking() {
+            assert!(ended.is_none_or(|result| result.is_ok()), "the origin has panicked");
+        }
+    }
+}
+
+impl Drop for Dug {
+    fn drop(&mut self) {
+        self.stopper.stop();
+        self.join();
+    }
+}

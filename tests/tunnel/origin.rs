@@ -1,0 +1,252 @@
+//! What comes through the tunnel is what the handler says, and the other way round: heads, bodies, ends, upgrades.
+
+use std::{sync::Arc, time::Duration};
+
+use uncork::{Action, EventMask, Flow, Io, Request, Response, RxEnd, Switch, Take, Ticket, Tx, Upload, h1::Headers};
+
+use super::{
+    client::Client,
+    dug::{Dug, MODES, Mode, tunnel},
+    world::World,
+};
+
+/// So many bytes; what is lost, doubled or out of order shows.
+pub(crate) fn bytes(n: usize) -> Vec<u8> {
+    let mut bytes = (0..=250).collect::<Vec<u8>>().repeat(n / 251 + 1);
+    bytes.truncate(n);
+    bytes
+}
+
+struct Collect(Vec<u8>);
+
+impl Upload for Collect {
+    fn data(&mut self, chunk: &[u8]) -> Take {
+        self.0.extend_from_slice(chunk);
+        Take::All
+    }
+    fn end(self: Box<Self>, trailers: &Headers) -> Action {
+        let sum = trailers.get("x-sum").unwrap_or(b"none").to_vec();
+        Response::new(200).header("X-Sum", sum).body(self.0).into()
+    }
+}
+
+fn echo(io: &mut Io<'_>) -> EventMask {
+    let n = io.tx.write(io.rx.bytes());
+    io.rx.consume(n);
+    match (io.rx.bytes().is_empty(), io.rx.end()) {
+        (false, _) => EventMask::WRITE,
+        (true, RxEnd::NotYet) => EventMask::READ,
+        (true, _) => EventMask::TERMINATE,
+    }
+}
+
+/// Answers by path.
+pub(crate) fn site(req: &mut Request<'_>) -> Action {
+    match req.path() {
+        "/who" => Response::text(format!("{:?} {:?}", req.peer().ip(), req.host())).into(),
+        "/fields" => {
+            let fields: Vec<String> = req
+                .headers()
+                .iter()
+                .map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value)))
+                .collect();
+            Response::text(fields.concat()).into()
+        }
+        "/big" => {
+            let body: Arc<[u8]> = bytes(3_000_000).into();
+            Response::new(200).body(body).into()
+        }
+        "/stream" => {
+            let mut left = bytes(700_000);
+            Response::stream(move |out: &mut Tx<'_>| {
+                let n = out.write(&left);
+                left.drain(..n);
+                let mut sum = Headers::new();
+                sum.append("X-Sum", "7").expect("valid");
+                if left.is_empty() { Flow::Trailers(sum) } else { Flow::More }
+            })
+            .into()
+        }
+        "/endless" => Response::stream(|out: &mut Tx<'_>| {
+            out.write(&[b'x'; 4096]);
+            Flow::More
+        })
+        .into(),
+        "/broken" => {
+            let mut calls = 0;
+            Response::stream(move |out: &mut Tx<'_>| {
+                calls += 1;
+                out.write(b"part");
+                if calls == 1 { Flow::More } else { Flow::Abort }
+            })
+            .into()
+        }
+        "/hints" => {
+            let ticket = req.ticket();
+            let mut hints = Headers::new();
+            hints.append("Link", "</a.css>; rel=preload").expect("valid");
+            ticket.inform(103, hints);
+            ticket.respond(Response::text("hinted")).expect("waited for");
+            Action::Wait
+        }
+        "/304" => Response::new(304).header("ETag", "\"a\"").into(),
+        "/204" => Response::new(204).into(),
+        "/panic" => panic!("on purpose"),
+        "/up" if req.wants_upgrade("test") => Switch::to("test", echo).into(),
+        "/up" => Response::new(426).header("Upgrade", "test").into(),
+        "/echo" => Action::Receive(Box::new(Collect(Vec::new()))),
+        path => Response::text(format!("{} {path}", req.method())).into(),
+    }
+}
+
+const HOST: &str = "Host: app.example";
+
+fn get(client: &mut Client, path: &str) -> super::client::Answer {
+    client.send(format!("GET {path} HTTP/1.1\r\n{HOST}\r\n\r\n")).answer()
+}
+
+#[test]
+fn answers_are_those_of_the_handler() {
+    for mode in MODES {
+        let world = World::new();
+        let _dug = Dug::new(tunnel(world.origins), mode, site).stands(&world);
+        let mut client = world.client();
+        for n in 0..20 {
+            assert_eq!(get(&mut client, &format!("/{n}")).assert(200).text(), format!("GET /{n}"));
+        }
+        assert_eq!(get(&mut client, "/who").text(), "Some(127.0.0.1) Some(\"app.example\")");
+        assert!(get(&mut client, "/big").body == bytes(3_000_000));
+        let head = client.send(format!("GET /stream HTTP/1.1\r\n{HOST}\r\n\r\n")).head();
+        assert!(head.assert(200).is_chunked());
+        let mut got = Vec::new();
+        while got.len() < 700_000 {
+            got.extend(client.next_chunk().expect("a chunk").expect("not the last"));
+        }
+        assert!(got == bytes(700_000));
+        let end: Vec<String> = (0..3).map(|_| client.line().expect("a line")).collect();
+        assert_eq!(end, ["0", "x-sum: 7", ""]);
+        assert_eq!(get(&mut client, "/304").assert(304).get("etag"), Some("\"a\""));
+        get(&mut client, "/204").assert(204);
+        get(&mut client, "/panic").assert(500);
+        let head = client.send(format!("HEAD /big HTTP/1.1\r\n{HOST}\r\n\r\n")).head();
+        assert_eq!(head.assert(200).get("content-length"), Some("3000000"));
+        assert_eq!(get(&mut client, "/fine").assert(200).text(), "GET /fine");
+    }
+}
+
+#[test]
+fn fields_are_passed_on_and_those_of_one_hop_are_not() {
+    let world = World::new();
+    let _dug = Dug::new(tunnel(world.origins), Mode::Threads, site).stands(&world);
+    let mut client = world.client();
+    let fields =
+        "Cookie: a=1; b=2\r\nX-One: 1\r\nX-One: 2\r\nConnection: X-Hop\r\nX-Hop: 1\r\nX-Forwarded-For: 6.6.6.6";
+    let answer = client.send(format!("GET /fields HTTP/1.1\r\n{HOST}\r\n{fields}\r\n\r\n")).answer();
+    let text = answer.assert(200).text();
+    for line in
+        ["cookie: a=1; b=2\n", "x-one: 1\n", "x-one: 2\n", "x-forwarded-for: 127.0.0.1\n", "Host: app.example\n"]
+    {
+        assert!(text.contains(line), "{line:?} in {text}");
+    }
+    for line in ["x-hop", "6.6.6.6"] {
+        assert!(!text.contains(line), "{line:?} in {text}");
+    }
+}
+
+#[test]
+fn bodies_go_up_whole() {
+    for mode in MODES {
+        let world = World::new();
+        let _dug = Dug::new(tunnel(world.origins), mode, site).stands(&world);
+        let mut client = world.client();
+        for size in [0, 1, 70_000, 2_000_000] {
+            let body = bytes(size);
+            client.send(format!("POST /echo HTTP/1.1\r\n{HOST}\r\nContent-Length: {size}\r\n\r\n")).send(&body);
+            assert!(client.answer().assert(200).body == body, "{size}");
+        }
+        client.send(format!("POST /echo HTTP/1.1\r\n{HOST}\r\nTransfer-Encoding: chunked\r\n\r\n"));
+        let body = bytes(300_000);
+        for chunk in body.chunks(7777) {
+            client.chunk(chunk);
+        }
+        let answer = client.send("0\r\nX-Sum: 9\r\n\r\n").answer();
+        assert!(answer.assert(200).body == body);
+        assert_eq!(answer.get("x-sum"), Some("9"), "trailers go up");
+    }
+}
+
+#[test]
+fn hints_come_before_the_answer() {
+    let world = World::new();
+    let _dug = Dug::new(tunnel(world.origins), Mode::Threads, site).stands(&world);
+    let mut client = world.client();
+    let hints = client.send(format!("GET /hints HTTP/1.1\r\n{HOST}\r\n\r\n")).head();
+    assert_eq!(hints.assert(103).get("link"), Some("</a.css>; rel=preload"));
+    assert_eq!(client.answer().assert(200).text(), "hinted");
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_never_taken_for_the_whole() {
+    let world = World::new();
+    let _dug = Dug::new(tunnel(world.origins), Mode::Threads, site).stands(&world);
+    let mut client = world.client();
+    let head = client.send(format!("GET /broken HTTP/1.1\r\n{HOST}\r\n\r\n")).head();
+    // Its head, too, may be lost to the reset.
+    if head.status == 200 {
+        client.body(&head).expect_err("a part");
+    } else {
+        head.assert(502);
+    }
+    assert_eq!(get(&mut world.client(), "/fine").assert(200).text(), "GET /fine");
+}
+
+#[test]
+fn other_protocols_are_spoken_through_it() {
+    for mode in MODES {
+        let world = World::new();
+        let _dug = Dug::new(tunnel(world.origins), mode, site).stands(&world);
+        let mut client = world.client();
+        let up = format!("GET /up HTTP/1.1\r\n{HOST}\r\nConnection: upgrade\r\nUpgrade: test\r\n\r\n");
+        client.send(&up).head().assert(101);
+        let said = bytes(500_000);
+        for piece in said.chunks(50_000) {
+            assert!(client.send(piece).exactly(piece.len()).expect("an echo") == piece);
+        }
+        client.finish();
+        assert!(client.read_to_end().expect("an end in order").is_empty());
+        // Who says no to it is heard, and what was meant for the other protocol goes nowhere.
+        let mut client = world.client();
+        let other = up.replace("Upgrade: test", "Upgrade: other");
+        client.send(format!("{other}GET /smuggled HTTP/1.1\r\n{HOST}\r\n\r\n")).head().assert(426);
+    }
+}
+
+#[test]
+fn a_client_that_leaves_ends_its_request_and_no_other() {
+    let world = World::new();
+    let (tell, told) = std::sync::mpsc::channel::<(Ticket, std::sync::mpsc::Receiver<uncork::Ended>)>();
+    let handler = move |req: &mut Request<'_>| -> Action {
+        if req.path() != "/wait" {
+            return site(req);
+        }
+        let (end, ended) = std::sync::mpsc::channel();
+        req.on_end(move |how| {
+            let _ = end.send(how.why);
+        });
+        tell.send((req.ticket(), ended)).expect("heard");
+        Action::Wait
+    };
+    let _dug = Dug::new(tunnel(world.origins), Mode::Threads, handler).stands(&world);
+    let patience = Duration::from_secs(8);
+    let mut client = world.client();
+    client.send(format!("GET /wait HTTP/1.1\r\n{HOST}\r\n\r\n"));
+    let (ticket, ended) = told.recv_timeout(patience).expect("asked");
+    client.leave();
+    assert_eq!(ended.recv_timeout(patience), Ok(uncork::Ended::PeerLeft));
+    assert!(ticket.respond(Response::new(200)).is_err());
+    let mut client = world.client();
+    client.send(format!("GET /endless HTTP/1.1\r\n{HOST}\r\n\r\n")).head().assert(200);
+    client.leave();
+    assert_eq!(get(&mut world.client(), "/fine").assert(200).text(), "GET /fine");
+    world.until("nothing under way", |counts| counts.active == 0);
+}
