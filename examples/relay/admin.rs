@@ -5,6 +5,7 @@
 //!   GET /health      200 while it runs              GET /log-level   how much is logged
 //!   GET /ready       200, or 503 while it drains    PUT /log-level   from now on so much: debug
 //!   GET /stream      the rendezvous' streams        /send, /close    the gateway's application; /stats and /ping
+//!   GET /tunnels     the tunnel's origins, as JSON
 //! ```
 //! There are no users and no passwords here: who reaches the listener may do all of it. On a loopback address it serves
 //! only who names it by an address or `localhost`, so that no web page can make a browser on this machine its messenger
@@ -22,6 +23,7 @@ use super::{
     logs::{self, json},
     services::Services,
     site::Shared,
+    tunnel,
 };
 
 /// The longest log level anybody can mean.
@@ -62,8 +64,12 @@ impl Handler for Admin {
                 Some(rendezvous) => rendezvous.list(req.now()).header("Cache-Control", "no-store").into(),
                 None => text(404, "The rendezvous is off.").into(),
             },
-            "/" if get => text(200, "/metrics /health /ready /sessions /stream /log-level").into(),
-            "/" | "/metrics" | "/health" | "/ready" | "/sessions" | "/stream" => {
+            "/tunnels" if get => match &self.services.tunnel {
+                Some(tunnel) => as_json(tunnel::list(&tunnel.links())).into(),
+                None => text(404, "The tunnel is off.").into(),
+            },
+            "/" if get => text(200, "/metrics /health /ready /sessions /stream /tunnels /log-level").into(),
+            "/" | "/metrics" | "/health" | "/ready" | "/sessions" | "/stream" | "/tunnels" => {
                 Response::new(405).header("Allow", "GET, HEAD").into()
             }
             _ => text(404, "There is nothing here.").into(),
@@ -74,7 +80,7 @@ impl Handler for Admin {
 impl Admin {
     fn metrics(&self, req: &Request<'_>) -> Response {
         let mut page = self.shared.metrics.page(self.shared.is_ready());
-        let Services { sessions, rendezvous, gateway, .. } = &self.services;
+        let Services { sessions, rendezvous, gateway, tunnel, .. } = &self.services;
         if let Some(sessions) = sessions {
             page.sessions(&sessions.sessions(req.now()));
         }
@@ -83,6 +89,9 @@ impl Admin {
         }
         if let Some(gateway) = gateway {
             page.gateway(gateway.stats());
+        }
+        if let Some(tunnel) = tunnel {
+            tunnel::tell(&mut page, tunnel.counts());
         }
         Response::new(200).header("Content-Type", "text/plain; version=0.0.4; charset=utf-8").body(page.0)
     }
@@ -109,6 +118,10 @@ fn list(sessions: &[SessionInfo]) -> Response {
         );
     }
     out += "\n]\n";
+    as_json(out)
+}
+
+fn as_json(out: String) -> Response {
     Response::new(200).header("Content-Type", "application/json").header("Cache-Control", "no-store").body(out)
 }
 

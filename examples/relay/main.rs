@@ -34,6 +34,7 @@ mod run;
 mod services;
 mod settings;
 mod site;
+mod tunnel;
 mod values;
 
 use std::{fmt::Display, io, process::ExitCode};

@@ -243,6 +243,7 @@ mod tests {
         page.sessions(&[]);
         page.rendezvous(RendezvousCounts::default());
         page.gateway(GatewayStats::default());
+        super::super::tunnel::tell(&mut page, uncork::relay::tunnel::ProxyCounts::default());
         let page = page.0;
         let mut families: Vec<(String, String)> = Vec::new();
         for line in page.lines() {

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use uncork::relay::{
     Gateway, GatewayCallbacks, GatewayConfig, GatewayLimits, GatewayPaths, OriginPolicy, Rendezvous, RendezvousConfig,
-    SessionConfig, SessionRelay,
+    SessionConfig, SessionRelay, tunnel::Proxy,
 };
 
 use super::{
     Failure,
     page::{self, Page, PageConfig},
     settings::Settings,
+    tunnel,
     values::{Bytes, Field, OriginRule},
 };
 
@@ -20,6 +21,7 @@ pub(crate) struct Services {
     pub(crate) sessions: Option<SessionRelay>,
     pub(crate) rendezvous: Option<Rendezvous>,
     pub(crate) gateway: Option<Gateway>,
+    pub(crate) tunnel: Option<Proxy>,
     /// The application reaches the gateway on the public listeners, too.
     pub(crate) gateway_is_open: bool,
 }
@@ -35,6 +37,7 @@ impl Services {
             sessions: sessions.transpose().map_err(|error| wrong("sessions", &error))?,
             rendezvous: rendezvous.transpose().map_err(|error| wrong("rendezvous", &error))?,
             gateway: gateway.transpose().map_err(|error| wrong("gateway", &error))?,
+            tunnel: tunnel::proxy(settings).map_err(|error| wrong("tunnel", &error))?,
             gateway_is_open: settings.gateway.public_api,
         })
     }
@@ -56,6 +59,9 @@ impl Services {
             if self.gateway_is_open {
                 paths.extend([&own.send, &own.close, &own.stats].map(|path| ("gateway", path.clone())));
             }
+        }
+        if let Some(tunnel) = &self.tunnel {
+            paths.push(("tunnel", tunnel.config().path.clone()));
         }
         for (section, path) in paths {
             let first = match path.as_str() {

@@ -11,15 +11,15 @@ use std::{
 use serde::Deserialize;
 use uncork::{
     Limits as EngineLimits,
-    relay::{GatewayConfig, RendezvousConfig, SessionConfig},
+    relay::{GatewayConfig, RendezvousConfig, SessionConfig, tunnel::ProxyConfig},
 };
 
 use super::{
     addresses::Network,
     listen::Listen,
     values::{
-        AccessFormat, AdminAddress, BasePath, Bytes, Field, ForwardedField, Level, LogFormat, Mode, Origin, OriginRule,
-        ServerName, Threads, Url, Value,
+        AccessFormat, AdminAddress, BalanceRule, BasePath, Bytes, Field, ForwardedField, Level, LogFormat, Mode,
+        Origin, OriginRule, ServerName, Threads, TunnelToken, Url, Value,
     },
 };
 
@@ -116,6 +116,10 @@ fn stream() -> RendezvousConfig {
 
 fn gate() -> GatewayConfig {
     GatewayConfig::default()
+}
+
+fn proxy() -> ProxyConfig {
+    ProxyConfig::default()
 }
 
 settings! {
@@ -287,6 +291,30 @@ settings! {
         limit: NonZeroUsize = some(gate().limits.sessions), "gateway-clients" "N";
         /// Clients from one address
         per_address: NonZeroUsize = some(gate().limits.sessions_per_address), "gateway-clients-per-address" "N";
+    }
+    /// The reverse tunnel: servers behind NAT, which dial this one, are reached through it. They come to any listener that
+    /// speaks HTTPS
+    "tunnel" tunnel: Tunnel {
+        /// Who may be an origin, and of which hosts: "NAME SHA256 HOST...", SHA256 being that of the token (printf %s "$TOKEN" |
+        /// sha256sum), or cert:SHA256 that of a client certificate; a host may be a pattern (*.dev.example) and have a path
+        /// (app.example/api), and among them body=BYTES and rate=BYTES (a second) may stand. None: no tunnel
+        tokens: Vec<TunnelToken> = Vec::new(), "tunnel-token" "TOKEN";
+        /// Path where origins ask for a tunnel
+        path: BasePath = proxy().path.as_str().into(), "tunnel-path" "PATH";
+        /// Which of several origins of one host gets a request: round-robin, least-busy
+        balance: BalanceRule = BalanceRule::RoundRobin, "tunnel-balance" "RULE";
+        /// How long an origin may take to begin its answer
+        answer_timeout: NonZeroU64 = positive(proxy().answer_within.as_secs()), "tunnel-answer-timeout" "SECONDS";
+        /// Connections of origins in all
+        origins: NonZeroUsize = some(proxy().links), "tunnel-origins" "N";
+        /// Connections of origins with one token
+        origins_per_token: NonZeroUsize = some(proxy().links_per_credential), "tunnel-origins-per-token" "N";
+        /// Requests on one connection of an origin at the same time
+        requests_per_origin: NonZeroUsize = some(proxy().streams_per_link), "tunnel-requests-per-origin" "N";
+        /// Requests of one client's address at the same time
+        requests_per_address: NonZeroUsize = some(proxy().streams_per_address), "tunnel-requests-per-address" "N";
+        /// Requests of one host at the same time
+        requests_per_host: NonZeroUsize = some(proxy().streams_per_host), "tunnel-requests-per-host" "N";
     }
     /// The page for people, at the root: it sends a file or a text from one browser to another, through the rendezvous
     "page" page: Page {

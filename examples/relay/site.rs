@@ -99,6 +99,16 @@ impl Handler for Site {
         if let Some(https) = client.https {
             req.set_https(https);
         }
+        // Whole hosts are behind tunnels, whatever the path; and it is known already who asks, and by which scheme.
+        if let Some(tunnel) = &self.services.tunnel {
+            let asks = tunnel.welcomes(req.path());
+            match (asks && req.wants_upgrade("ptth"), tunnel.serves(req)) {
+                (true, _) => return tunnel.welcome(req),
+                (false, true) => return tunnel.handle_behind(req, false),
+                (false, false) if asks => return tunnel.welcome(req),
+                _ => {}
+            }
+        }
         if let Some(action) = self.page.as_ref().and_then(|page| page.answer(req)) {
             return action;
         }
@@ -128,7 +138,7 @@ impl Handler for Site {
     }
 
     fn stopping(&mut self) {
-        let Services { sessions, rendezvous, gateway, .. } = &mut self.services;
+        let Services { sessions, rendezvous, gateway, tunnel, .. } = &mut self.services;
         if let Some(sessions) = sessions {
             sessions.stopping();
         }
@@ -137,6 +147,9 @@ impl Handler for Site {
         }
         if let Some(gateway) = gateway {
             gateway.stopping();
+        }
+        if let Some(tunnel) = tunnel {
+            tunnel.stopping();
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Deserializer, de::Visitor};
 use uncork::relay::{Rendezvous, RendezvousConfig, SessionConfig, SessionRelay};
 
-use super::logs;
+use super::{logs, tunnel};
 
 /// A value of a setting.
 pub(crate) trait Value: Sized + Clone {
@@ -190,6 +190,11 @@ text! {
     }
 }
 
+text! {
+    /// Who may be an origin: `NAME SHA256 HOST…`.
+    TunnelToken, |text| tunnel::credential(text)
+}
+
 /// A number of threads; 0 for one for each processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Threads(pub(crate) u16);
@@ -290,6 +295,10 @@ words! {
 words! {
     /// Pages of which origins may connect to the gateway.
     OriginRule { All = "all", SameOrigin = "same-origin", SameHostname = "same-hostname" }
+}
+words! {
+    /// Which of several origins gets a request.
+    BalanceRule { RoundRobin = "round-robin", LeastBusy = "least-busy" }
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@
 //! Behind a `Gateway` (feature `gateway`), an application that speaks nothing but HTTP has clients that stay connected, by
 //! WebSocket: it is asked who may come in, is posted what they say, and posts what it has to say to any number of them.
 //!
+//! By a reverse tunnel (feature `tunnel`), a server behind NAT that dials the relay is reached through it.
+//!
 //! A service is a [`Handler`](crate::Handler) that is `Clone` around an `Arc`: it can be served alone, or mounted in
 //! a program beside other things. A relay never holds a message whole. The sender is read as fast as the receiver takes it,
 //! and asked for its body (`100 Continue`) only once somebody is there to take it.

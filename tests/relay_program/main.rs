@@ -23,3 +23,4 @@ mod limits;
 mod listeners;
 mod nginx;
 mod proxies;
+mod tunnel;

@@ -7,10 +7,15 @@
 mod client;
 mod dug;
 mod handshake;
+mod heads;
 mod hostile;
 mod load;
 mod origin;
 mod origin_life;
+mod origin_program;
+#[path = "../support/program.rs"]
+#[allow(dead_code, reason = "other tests use the rest of it")]
+mod program;
 mod proxy;
 mod raw;
 #[cfg(feature = "spdy")]

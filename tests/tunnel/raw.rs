@@ -2,7 +2,14 @@
 //!
 //! Heads it sends are literals; heads it receives it does not look at: which request is on which stream, a test knows.
 
-use std::io::{self, ErrorKind};
+use std::{
+    future::Future,
+    io::{self, ErrorKind},
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{client::Client, world::World};
 
@@ -42,6 +49,8 @@ impl Frame {
 
 pub(crate) struct RawOrigin {
     client: Client,
+    /// All that the proxy has said, from the preface on.
+    heard: Vec<u8>,
 }
 
 /// The request for a tunnel.
@@ -73,7 +82,7 @@ impl RawOrigin {
         assert_eq!((head.status, head.get("upgrade"), head.get("alpn")), (101, Some("ptth"), Some("h2")), "{head:?}");
         let preface = client.exactly(24).expect("the preface");
         assert_eq!(preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-        Self { client }
+        Self { client, heard: preface }
     }
 
     pub(crate) fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: impl AsRef<[u8]>) -> &mut Self {
@@ -133,6 +142,8 @@ impl RawOrigin {
         let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
         let stream = u32::from_be_bytes(head[5..9].try_into().expect("four bytes"));
         let frame = Frame { kind: head[3], flags: head[4], stream, payload: self.client.exactly(length)? };
+        self.heard.extend_from_slice(&head);
+        self.heard.extend_from_slice(&frame.payload);
         if frame.kind == SETTINGS && frame.flags & ACK == 0 {
             self.frame(SETTINGS, ACK, 0, []);
         }
@@ -179,12 +190,55 @@ impl RawOrigin {
         assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "it goes on");
     }
 
+    /// The heads of all requests so far, in the order they came, as h2's server reads them.
+    pub(crate) fn heads(&self) -> Vec<http::Request<()>> {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut greeting = h2::server::Builder::new();
+        greeting.enable_connect_protocol();
+        let mut greeting = pin!(greeting.handshake::<_, bytes::Bytes>(Replay(self.heard.clone(), 0)));
+        let Poll::Ready(Ok(mut server)) = greeting.as_mut().poll(cx) else { panic!("no preface and settings") };
+        let mut heads = Vec::new();
+        while let Poll::Ready(Some(Ok((request, _)))) = server.poll_accept(cx) {
+            heads.push(request.map(drop));
+        }
+        heads
+    }
+
     pub(crate) fn leave(self) {
         self.client.leave();
     }
 
     pub(crate) fn is_silent(&mut self, time: std::time::Duration) -> bool {
         self.client.is_silent(time)
+    }
+}
+
+/// What was heard, to be heard again; then silence. What is said to it is lost.
+struct Replay(Vec<u8>, usize);
+
+impl AsyncRead for Replay {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let n = into.remaining().min(self.0.len() - self.1);
+        if n == 0 {
+            return Poll::Pending;
+        }
+        into.put_slice(&self.0[self.1..self.1 + n]);
+        self.1 += n;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Replay {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }
 

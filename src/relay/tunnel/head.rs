@@ -35,7 +35,7 @@ fn is_about_the_client(name: &str) -> bool {
 /// `trusted`: the peer is a proxy whose word about its clients is believed.
 pub(super) fn request(req: &Request<'_>, trusted: bool) -> Result<http::Request<()>, &'static str> {
     let authority = req.host().ok_or("the request names no host")?;
-    let scheme = if req.secure().is_some() { uri::Scheme::HTTPS } else { uri::Scheme::HTTP };
+    let scheme = if req.scheme() == "https" { uri::Scheme::HTTPS } else { uri::Scheme::HTTP };
     let path = path_of(req);
     let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(&*path).build();
     let mut head = http::Request::new(());
@@ -80,7 +80,7 @@ fn request_fields(fields: HeadersRef<'_>) -> Result<HeaderMap, &'static str> {
 
 /// Says who asks, how, and for which host (RFC 7239, and the fields that were there before it).
 fn forwarded(map: &mut HeaderMap, req: &Request<'_>, host: &str, trusted: bool) -> Result<(), &'static str> {
-    let proto = if req.secure().is_some() { "https" } else { "http" };
+    let proto = req.scheme();
     let said = |name: &str| -> Option<Vec<u8>> {
         let values: Vec<&[u8]> = req.headers().get_all(name).filter(|_| trusted).collect();
         (!values.is_empty()).then(|| values.join(&b", "[..]))

@@ -109,7 +109,7 @@ fn asks_rightly(shared: &Shared, req: &Request<'_>) -> Result<(), Response> {
         return Err(text(405, "a tunnel is asked for by PUT or GET").header("Allow", "GET, PUT"));
     }
     // Before the credential is looked at: one that was sent in the clear should not seem to work.
-    if req.secure().is_none() && !shared.config.trusted.has(req.peer()) {
+    if req.scheme() != "https" && !shared.config.trusted.has(req.peer()) {
         return Err(text(403, "a tunnel is open to TLS only"));
     }
     if !req.wants_upgrade("ptth") {

@@ -65,6 +65,8 @@ struct Inner {
     /// Streams that wait for their credential's rate.
     slowed: Vec<usize>,
     life: Life,
+    /// The connection has ended. What was received whole is still given to its clients, at their pace.
+    over: bool,
     now: Instant,
 }
 
@@ -106,6 +108,7 @@ impl Http2 {
             waiting: false,
             slowed: Vec::new(),
             life: Life::default(),
+            over: false,
             now,
         };
         Some(Self { pump, inner })
@@ -157,6 +160,9 @@ impl Inner {
                 key => self.drive(key, rate),
             }
         }
+        if self.over {
+            return self.last_words();
+        }
         if self.waiting {
             self.start(cx, rate);
         }
@@ -166,7 +172,7 @@ impl Inner {
                 log::debug!(target: "uncork::relay", "tunnel {}: {error}", self.link.id);
             }
             self.end();
-            return Step::Over;
+            return self.last_words();
         }
         self.poll_pong(cx);
         // It has said GOAWAY: what it has not begun, others may have.
@@ -251,9 +257,14 @@ impl Inner {
     /// The connection is over: each stream is told why.
     fn end(&mut self) {
         self.leave();
+        self.over = true;
         let keys: Vec<usize> = self.streams.iter().map(|(key, _)| key).collect();
         keys.into_iter().for_each(|key| self.drive(key, false));
-        self.streams.clear();
+    }
+
+    /// What is left to be given to clients, of a connection that has ended.
+    fn last_words(&self) -> Step {
+        if self.streams.is_empty() { Step::Over } else { Step::Waits }
     }
 
     fn rate_is_over(&self) -> bool {
@@ -281,7 +292,7 @@ impl Inner {
             }
         }
         let silent = self.now.saturating_duration_since(self.life.heard.unwrap_or(began));
-        if self.life.joined && self.life.pinged.is_none() && silent >= self.shared.config.ping_every {
+        if self.life.joined && !self.over && self.life.pinged.is_none() && silent >= self.shared.config.ping_every {
             pump.shrink();
             if let Some(pings) = &mut self.pings
                 && pings.send_ping(Ping::opaque()).is_ok()
@@ -298,6 +309,7 @@ impl Inner {
         let config = &self.shared.config;
         let since = |at: Option<Instant>, most: Duration| at.is_some_and(|at| self.now >= at + most);
         let silent = match self.life.joined {
+            _ if self.over => false,
             true => since(self.life.heard, config.ping_every * 2),
             false => since(self.life.began, config.handshake_within),
         };
@@ -313,6 +325,7 @@ impl Inner {
         let config = &self.shared.config;
         let began = self.life.began.unwrap_or(self.now);
         let silence = match (self.life.joined, self.life.heard) {
+            _ if self.over => self.now + config.drain,
             (true, Some(heard)) if self.life.pinged.is_some() => heard + config.ping_every * 2,
             (true, Some(heard)) => heard + config.ping_every,
             _ => began + config.handshake_within,

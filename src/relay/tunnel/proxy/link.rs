@@ -9,7 +9,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task,
     time::{Duration, Instant, SystemTime},
@@ -27,6 +27,8 @@ pub(super) struct Link {
     peer: PeerAddr,
     since: SystemTime,
     queue: Mutex<Queue>,
+    /// Requests come to it.
+    joined: AtomicBool,
     /// Wakes the carrier.
     waker: task::Waker,
     /// Requests on it, and the most there may be.
@@ -65,6 +67,7 @@ impl Link {
             peer,
             since,
             queue: Mutex::new(Queue { orders: VecDeque::new(), open: true }),
+            joined: AtomicBool::new(false),
             waker,
             active: Arc::default(),
             most,
@@ -121,6 +124,14 @@ impl Link {
         let mut queue = self.queue();
         queue.open = false;
         std::mem::take(&mut queue.orders)
+    }
+
+    pub(super) fn set_joined(&self) {
+        self.joined.store(true, Relaxed);
+    }
+
+    pub(super) fn has_joined(&self) -> bool {
+        self.joined.load(Relaxed)
     }
 
     pub(super) fn active(&self) -> usize {

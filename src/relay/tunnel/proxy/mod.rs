@@ -90,6 +90,8 @@ use crate::relay::InvalidConfig;
 #[derive(Clone)]
 pub struct Proxy {
     shared: Arc<Shared>,
+    /// This clone's server stops. Another clone's may go on.
+    stopping: bool,
 }
 
 struct Shared {
@@ -128,7 +130,7 @@ impl Proxy {
             ids: AtomicU64::new(0),
             config,
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared: Arc::new(shared), stopping: false })
     }
 
     /// How it was configured.
@@ -138,12 +140,12 @@ impl Proxy {
 
     /// The side for clients.
     pub fn public(&self) -> Public {
-        Public { proxy: self.clone(), stopping: false }
+        Public(self.clone())
     }
 
     /// The side for origins.
     pub fn origins(&self) -> Origins {
-        Origins { proxy: self.clone(), stopping: false }
+        Origins(self.clone())
     }
 
     /// Answers a client: by an origin's words, or 404, 502, 503, 504.
@@ -155,7 +157,15 @@ impl Proxy {
     /// The same, where the caller knows whether the request comes by a proxy whose word about its client is believed;
     /// [`ProxyConfig::trusted`] is not asked.
     pub fn handle_behind(&self, req: &mut Request<'_>, trusted: bool) -> Action {
-        public::handle(&self.shared, req, trusted)
+        if self.stopping { public::stopping().into() } else { public::handle(&self.shared, req, trusted) }
+    }
+
+    /// Whether a request is for a host and path that an origin has registered, or is to register: to ask before
+    /// [`handle`](Self::handle), where there are other things to be served.
+    pub fn serves(&self, req: &Request<'_>) -> bool {
+        let host = host_of(req.host().unwrap_or_default());
+        let claimed = self.shared.table().names.find(&host, req.path(), req.now().mono).is_some();
+        claimed || self.shared.is_known(&host, req.path())
     }
 
     /// Whether a path is the one where origins ask for a tunnel.
@@ -165,20 +175,26 @@ impl Proxy {
 
     /// Lets an origin in, or says why not.
     pub fn welcome(&self, req: &mut Request<'_>) -> Action {
-        handshake::handle(&self.shared, req)
+        if self.stopping { public::stopping().into() } else { handshake::handle(&self.shared, req) }
+    }
+
+    /// The server of this clone stops: what comes from now on is told to come back, what is under way goes on.
+    pub fn stopping(&mut self) {
+        self.stopping = true;
     }
 
     /// Lets an origin of 2014 in that speaks SPDY, or says why not. `None`: the request is none of theirs, or the
     /// configuration has no [`Credential::allow_legacy_unauthenticated`].
     #[cfg(feature = "spdy")]
     pub fn welcome_legacy(&self, req: &mut Request<'_>) -> Option<Action> {
-        legacy::welcome(&self.shared, req)
+        let action = legacy::welcome(&self.shared, req)?;
+        Some(if self.stopping { public::stopping().into() } else { action })
     }
 
     /// What was counted so far.
     pub fn counts(&self) -> ProxyCounts {
         let mut counts = self.shared.counters.read();
-        counts.links = self.shared.table().links.len() as u64;
+        counts.links = self.shared.table().links.values().filter(|link| link.has_joined()).count() as u64;
         counts.active = self.shared.active.load(Ordering::Relaxed) as u64;
         counts
     }
@@ -186,6 +202,7 @@ impl Proxy {
     /// The origins that are connected, the oldest first.
     pub fn links(&self) -> Vec<LinkInfo> {
         let mut links: Vec<Arc<Link>> = self.shared.table().links.values().cloned().collect();
+        links.retain(|link| link.has_joined());
         links.sort_by_key(|link| link.id);
         let name = |link: &Link| self.shared.config.credentials.get(link.owner).map_or("", |one| one.name.as_str());
         links.iter().map(|link| link.info(name(link))).collect()
@@ -200,50 +217,41 @@ impl fmt::Debug for Proxy {
 
 /// A [`Proxy`], as its clients see it.
 #[derive(Clone, Debug)]
-pub struct Public {
-    proxy: Proxy,
-    stopping: bool,
-}
+pub struct Public(Proxy);
 
 impl Handler for Public {
     fn request(&mut self, req: &mut Request<'_>) -> Action {
-        if self.stopping { public::stopping().into() } else { self.proxy.handle(req) }
+        self.0.handle(req)
     }
 
     fn stopping(&mut self) {
-        self.stopping = true;
+        self.0.stopping();
     }
 }
 
 /// A [`Proxy`], as origins see it.
 #[derive(Clone, Debug)]
-pub struct Origins {
-    proxy: Proxy,
-    stopping: bool,
-}
+pub struct Origins(Proxy);
 
 impl Handler for Origins {
     fn request(&mut self, req: &mut Request<'_>) -> Action {
-        if self.stopping {
-            return public::stopping().into();
-        }
         #[cfg(feature = "spdy")]
-        if let Some(action) = self.proxy.welcome_legacy(req) {
+        if let Some(action) = self.0.welcome_legacy(req) {
             return action;
         }
-        if self.proxy.welcomes(req.path()) { self.proxy.welcome(req) } else { public::unknown().into() }
+        if self.0.welcomes(req.path()) { self.0.welcome(req) } else { public::unknown().into() }
     }
 
     fn accept(&mut self, peer: &PeerAddr) -> bool {
-        self.proxy.shared.doors().accept(peer)
+        self.0.shared.doors().accept(peer)
     }
 
     fn closed(&mut self, conn: ConnId, _: &Ended) {
-        self.proxy.shared.doors().closed(conn);
+        self.0.shared.doors().closed(conn);
     }
 
     fn stopping(&mut self) {
-        self.stopping = true;
+        self.0.stopping();
     }
 }
 
@@ -264,14 +272,15 @@ impl Shared {
     fn open(&self, opening: Opening, waker: task::Waker) -> Arc<Link> {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let link = Link::new(id, opening, self.config.streams_per_link, waker);
-        self.counters.add(Count::Links);
         self.table().links.insert(id, link.clone());
         link
     }
 
     /// It takes requests.
     fn join(&self, link: &Arc<Link>) {
+        self.counters.add(Count::Links);
         self.table().names.join(&link.patterns, link);
+        link.set_joined();
     }
 
     /// It takes no more requests: those that it has not begun go to others.

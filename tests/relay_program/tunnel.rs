@@ -1,0 +1,114 @@
+//! The reverse tunnel in the relay: on, off, beside its other services, and what operators see of it.
+
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+
+use crate::{
+    client::Client,
+    harness::{Dir, Relay, until},
+};
+
+/// SHA-256 of "test".
+const HASH: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+
+fn knock(token: &str) -> String {
+    format!(
+        "PUT /tunnel HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: ptth\r\nALPN: h2\r\n\
+         Authorization: Bearer {token}\r\nUncork-Hosts: app.example\r\n\r\n"
+    )
+}
+
+/// An origin that answers each request with `hello`, in frames by hand (RFC 9113), until it is told to leave.
+struct Origin(Client);
+
+impl Origin {
+    fn connect(relay: &Relay, tls: &Arc<ClientConfig>) -> Self {
+        let mut client = Client::connect(relay.addr(), Some(tls.clone()));
+        client.send(knock("test"));
+        assert_eq!(client.head().status, 101);
+        client.exactly(24).expect("the preface");
+        // SETTINGS with nothing in them.
+        client.send([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+        Self(client)
+    }
+
+    fn answer(&mut self) {
+        loop {
+            let head = self.0.exactly(9).expect("a frame");
+            let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+            self.0.exactly(length).expect("its payload");
+            if head[3] == 1 {
+                // HEADERS with :status 200, which is entry 8 of the table, and DATA that ends the stream.
+                let stream = &head[5..9];
+                self.0.send([&[0, 0, 1, 1, 4], stream, &[0x88], &[0, 0, 5, 0, 1], stream, b"hello"].concat());
+                return;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_server_behind_nat_is_reached_through_the_relay() {
+    let dir = Dir::new();
+    let tls = dir.identity();
+    let token = format!("app {HASH} app.example *.dev.example");
+    let log = dir.path("access.log");
+    let args = [
+        "--tls-cert",
+        &dir.path("cert.pem"),
+        "--tls-key",
+        &dir.path("key.pem"),
+        "--listen",
+        "127.0.0.1:0,tls=false",
+        "--tunnel-token",
+        &token,
+        "--trusted-proxy",
+        "127.0.0.1",
+        "--access-log",
+        "--access-log-file",
+        &log,
+    ];
+    let relay = Relay::start(&args);
+    let plain = relay.urls[1].strip_prefix("http://").expect("plain").parse().expect("an address");
+
+    let mut wrong = Client::connect(relay.addr(), Some(tls.clone()));
+    wrong.send(knock("guess"));
+    wrong.answer().assert(401);
+    let mut clear = Client::connect(plain, None);
+    clear.send(knock("test"));
+    clear.answer().assert(403);
+
+    let ask = |client: &mut Client, fields: &str| {
+        client.send(format!("GET /ping HTTP/1.1\r\nHost: app.example\r\n{fields}\r\n"));
+    };
+    let mut client = Client::connect(plain, None);
+    ask(&mut client, "");
+    client.answer().assert(502);
+    let mut origin = Origin::connect(&relay, &tls);
+    until("the origin is connected", || relay.metric("uncork_tunnel_origins") == 1.0);
+    ask(&mut client, "X-Forwarded-For: 192.0.2.7\r\n");
+    origin.answer();
+    assert_eq!(client.answer().assert(200).text(), "hello", "not the rendezvous' pong");
+    assert_eq!(client.request("GET /ping", &[]).answer().assert(200).text(), "pong", "of its own name");
+
+    let tunnels = relay.ask_admin("GET /tunnels", &[]);
+    let text = tunnels.assert(200).text();
+    assert!(text.contains("\"token\":\"app\"") && text.contains("\"hosts\":[\"app.example\"]"), "{text}");
+    assert!(text.contains("\"requests\":1") && !text.contains(HASH), "{text}");
+    assert_eq!(relay.metric("uncork_tunnel_requests_total"), 2.0);
+    assert_eq!(relay.metric("uncork_tunnel_denied_total"), 2.0);
+    assert_eq!(relay.metric("uncork_tunnel_bytes_total{direction=\"down\"}"), 5.0);
+    until("a line for it", || dir.read("access.log").contains("192.0.2.7 - - "));
+    relay.stop();
+}
+
+#[test]
+fn without_tokens_there_is_no_tunnel() {
+    let relay = Relay::start(&[]);
+    let mut client = relay.client();
+    client.send(knock("test"));
+    client.answer().assert(404);
+    relay.ask_admin("GET /tunnels", &[]).assert(404);
+    relay.stop();
+}

@@ -1,0 +1,126 @@
+//! The session relay's contract, case by case, over real sockets: plain and TLS, with one loop and with two, so that
+//! host and guest meet on different ones.
+
+#![cfg(all(feature = "relay", feature = "tls"))]
+
+use std::{io::ErrorKind, time::Duration};
+
+use uncork::relay::SessionConfig;
+
+mod guests;
+mod limits;
+mod messages;
+mod opening;
+#[path = "../support/mod.rs"]
+#[allow(dead_code)] // the examples' tests use the rest
+mod support;
+mod waiting;
+
+use support::{
+    Answer, Client, Setup, TestServer,
+    bodies::{pattern, push_until_stuck, receive},
+};
+
+/// A moment, to see that nothing happens. The only waiting in here, and never for something to happen.
+const MOMENT: Duration = Duration::from_millis(40);
+
+const PLAIN_1: Setup = Setup { tls: false, threads: 1 };
+
+/// Each case in four set-ups.
+macro_rules! in_every_setup {
+    ($($room:ident::$case:ident),* $(,)?) => {
+        in_every_setup! { @ plain_1, false, 1, $($room::$case)* }
+        in_every_setup! { @ plain_2, false, 2, $($room::$case)* }
+        in_every_setup! { @ tls_1, true, 1, $($room::$case)* }
+        in_every_setup! { @ tls_2, true, 2, $($room::$case)* }
+    };
+    (@ $name:ident, $tls:expr, $threads:expr, $($room:ident::$case:ident)*) => {
+        mod $name {
+            const SETUP: super::Setup = super::Setup { tls: $tls, threads: $threads };
+            $(#[test] fn $case() { super::$room::$case(SETUP); })*
+        }
+    };
+}
+
+in_every_setup! {
+    opening::allocation, opening::allocation_chooses_type_and_time, opening::what_is_not_there,
+    opening::other_methods, waiting::an_unknown_session, waiting::a_message_each_way,
+    waiting::the_token_makes_the_host, waiting::one_receiver_a_side, waiting::one_sender_a_side, waiting::timeouts,
+    waiting::a_connection_goes_on, messages::nothing_at_all_is_a_message_too, messages::chunked_is_progressive,
+    messages::trailers_pass_through, messages::the_body_is_asked_for_only_when_somebody_is_there,
+    messages::nothing_is_read_until_somebody_is_there, messages::a_receiver_that_left_loses_nothing,
+    messages::a_receiver_is_lost_in_mid_transfer, messages::a_sender_is_lost_in_mid_transfer,
+    messages::a_sender_is_lost_and_that_shows, messages::a_stalled_receiver_pushes_back,
+    messages::many_messages_in_a_row, guests::a_secure_session, guests::a_basic_session_can_be_closed_to_others,
+    guests::deletion, guests::deletion_in_mid_transfer, guests::an_end_to_everything, limits::messages_have_a_limit,
+    limits::stopping,
+}
+
+fn start(setup: Setup) -> TestServer {
+    TestServer::start(setup, SessionConfig::default())
+}
+
+fn start_with(setup: Setup, change: impl FnOnce(&mut SessionConfig)) -> TestServer {
+    let mut config = SessionConfig::default();
+    change(&mut config);
+    TestServer::start(setup, config)
+}
+
+/// A session, with what the host knows of it.
+struct Session {
+    path: String,
+    token: String,
+    cookie: String,
+}
+
+impl Session {
+    fn new(server: &TestServer) -> Self {
+        Self::with(server, "", &[])
+    }
+
+    fn with(server: &TestServer, query: &str, fields: &[&str]) -> Self {
+        let answer = server.client().request(&format!("PUT /cama/session{query}"), fields).answer();
+        answer.assert(201);
+        let path = answer.get("location").expect("a location").to_owned();
+        let token = token(&answer).to_owned();
+        let cookie = format!("Cookie: token={token}");
+        Self { path, token, cookie }
+    }
+
+    fn get(&self) -> String {
+        format!("GET {}", self.path)
+    }
+
+    /// A host's GET that has reached the server.
+    fn host_waits(&self, server: &TestServer) -> Client {
+        self.waits(server, &[&self.cookie])
+    }
+
+    /// A guest's.
+    fn guest_waits(&self, server: &TestServer) -> Client {
+        self.waits(server, &[])
+    }
+
+    fn waits(&self, server: &TestServer, fields: &[&str]) -> Client {
+        let mut client = server.client();
+        server.seen(|| {
+            client.request(&self.get(), fields);
+        });
+        client
+    }
+}
+
+fn token(answer: &Answer) -> &str {
+    let cookie = answer.get("set-cookie").expect("a cookie");
+    cookie.strip_prefix("token=").and_then(|rest| rest.split(';').next()).expect("a token")
+}
+
+fn seconds(cookie: &str) -> u64 {
+    let (_, rest) = cookie.split_once("Max-Age=").expect("an age");
+    rest.split(';').next().and_then(|n| n.parse().ok()).expect("a number")
+}
+
+impl Client {
+    /// Ends a chain: the request is out, its answer is for later.
+    fn is_out(&mut self) {}
+}

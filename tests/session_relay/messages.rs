@@ -1,0 +1,248 @@
+//! `POST`: messages on their way, and what becomes of those whose sender or receiver is lost.
+
+use super::*;
+
+pub(crate) fn nothing_at_all_is_a_message_too(setup: Setup) {
+    let server = start(setup);
+    let session = Session::new(&server);
+    for (fields, body, length) in [
+        (&["Content-Length: 0", "Content-Type: a/b"][..], "", Some("0")),
+        (&["Content-Type: a/b"], "", Some("0")),
+        (&["Transfer-Encoding: chunked", "Content-Type: a/b"], "0\r\n\r\n", None),
+    ] {
+        let mut receiver = session.host_waits(&server);
+        let mut sender = server.client();
+        sender.request(&format!("POST {}", session.path), fields).send(body);
+        let answer = receiver.answer();
+        assert_eq!((answer.assert(200).text(), answer.get("content-type")), ("", Some("a/b")));
+        assert_eq!((answer.get("content-length"), answer.is_chunked()), (length, length.is_none()));
+        assert_eq!(sender.answer().assert(200).get("x-bytes-delivered"), Some("0"));
+    }
+    // And one that says nothing about its type is of no type.
+    let mut receiver = session.host_waits(&server);
+    server.client().post(&session.path, &[], b"x").answer().assert(200);
+    assert_eq!(receiver.answer().assert(200).get("content-type"), None);
+}
+
+pub(crate) fn chunked_is_progressive(setup: Setup) {
+    let server = start(setup);
+    let session = Session::new(&server);
+    let mut receiver = session.host_waits(&server);
+    let mut sender = server.client();
+    sender.request(&format!("POST {}", session.path), &["Transfer-Encoding: chunked", "Content-Type: text/x"]);
+    let head = receiver.head();
+    assert_eq!((head.assert(200).is_chunked(), head.get("content-type")), (true, Some("text/x")));
+    assert_eq!(head.get("content-length"), None);
+    for word in ["each word", "arrives", "before the next one", "was sent"] {
+        sender.chunk(word.as_bytes());
+        let mut got = Vec::new();
+        while got.len() < word.len() {
+            got.extend(receiver.next_chunk().expect("a chunk").expect("not the last"));
+        }
+        assert_eq!(got, word.as_bytes());
+    }
+    assert!(sender.is_silent(MOMENT));
+    sender.chunk(b"");
+    assert_eq!(receiver.next_chunk().expect("the last"), None);
+    let report = sender.answer();
+    assert_eq!(report.assert(200).get("x-bytes-delivered"), Some("43"));
+    assert_eq!((report.get("x-bytes-relayed"), report.get("content-length")), (Some("43"), Some("0")));
+}
+
+pub(crate) fn trailers_pass_through(setup: Setup) {
+    let server = start(setup);
+    let session = Session::new(&server);
+    let mut receiver = session.host_waits(&server);
+    let mut sender = server.client();
+    sender.request(&format!("POST {}", session.path), &["Transfer-Encoding: chunked"]);
+    sender.send("5\r\nhello\r\n0\r\nX-Checksum: 42\r\n\r\n");
+    receiver.head().assert(200);
+    assert_eq!(receiver.next_chunk().expect("a chunk").expect("data"), b"hello");
+    let error = receiver.next_chunk().expect_err("a trailer is no chunk");
+    assert!(error.to_string().contains("X-Checksum: 42"), "{error}");
+    sender.answer().assert(200);
+}
+
+pub(crate) fn the_body_is_asked_for_only_when_somebody_is_there(setup: Setup) {
+    let server = start(setup);
+    let session = Session::new(&server);
+    let mut sender = server.client();
+    let fields = ["Expect: 100-continue", "Content-Length: 5"];
+    server.seen(|| {
+        sender.request(&format!("POST {}", session.path), &fields);
+    });
+    assert!(sender.is_silent(MOMENT));
+    let mut receiver = session.host_waits(&server);
+    sender.head().assert(100);
+    sender.send("hello");
+    assert_eq!(receiver.answer().assert(200).text(), "hello");
+    assert_eq!(sender.answer().assert(200).get("x-bytes-delivered"), Some("5"));
+    // Nobody there: no 100, but the final word.
+    sender.request(&format!("POST {}", session.path), &["Expect: 100-continue", "Content-Length: 5", "X-Timeout: 0"]);
+    sender.head().assert(504);
+}
+
+pub(crate) fn nothing_is_read_until_somebody_is_there(setup: Setup) {
+    // More than the client's and the server's socket hold.
+    const TOTAL: usize = 12 << 20;
+    let server = start(setup);
+    let session = Session::new(&server);
+    let mut sender = server.client();
+    server.seen(|| {
+        sender.request(&format!("POST {}", session.path), &[&format!("Content-Length: {TOTAL}")]);
+    });
+    let sent = push_until_stuck(&mut sender, TOTAL);
+    assert!(sent < TOTAL, "it was read and kept");
+    let mut receiver = session.host_waits(&server);
+    let head = receiver.head();
+    assert_eq!(head.assert(200).get("content-length"), Some(TOTAL.to_string().as_str()));
+    exchange(sender, receiver, sent, TOTAL);
+}
+
+pub(crate) fn a_stalled_receiver_pushes_back(setup: Setup) {
+    // More than all the sockets on the way hold. The clients' are kept small, but the system gives the server's as
+    // much as it likes: 32 MiB to receive, 4 MiB to send.
+    const TOTAL: usize = 40 << 20;
+    let server = start(setup);
+    let session = Session::new(&server);
+    let mut receiver = session.host_waits(&server);
+    let mut sender = server.client();
+    sender.request(&format!("POST {}", session.path), &[&format!("Content-Length: {TOTAL}")]);
+    receiver.head().assert(200);
+    let sent = push_until_stuck(&mut sender, TOTAL);
+    assert!(sent < TOTAL, "the receiver takes nothing, and yet everything was read");
+    exchange(sender, receiver, sent, TOTAL);
+}
+
+/// The rest is sent while everything is received.
+fn exchange(mut sender: Client, mut receiver: Client, sent: usize, total: usize) {
+    let report = std::thread::spawn(move || {
+        sender.send(pattern(sent, total - sent));
+        sender.answer()
+    });
+    receive(&mut receiver, total);
+    let report = report.join().expect("no panic");
+    assert_eq!(report.assert(200).get("x-bytes-delivered"), Some(total.to_string().as_str()));
+}
+
+pub(crate) fn a_receiver_that_left_loses_nothing(setup: Setup) {
+    let server = start(setup);
+    let session = Session::new(&server);
+    let early = session.host_waits(&server);
+    server.left(|| early.leave());
+    let mut sender = server.client();
+    server.seen(|| sender.post(&session.path, &[], b"for whoever comes").is_out());
+    assert!(sender.is_silent(MOMENT));
+    assert_eq!(session.host_waits(&server).answer().assert(200).text(), "for whoever comes");
+    assert_eq!(sender.answer().assert(200).get("x-bytes-delivered"), Some("17"));
+    // A sender that left is nobody to wait for either.
+    let mut early = server.client();
+    server.seen(|| early.post(&session.path, &[], b"too late").is_out());
+    server.left(|| early.leave());
+    server.client().request(&session.get(), &[&session.cookie, "X-Timeout: 0"]).answer().assert(504);
+}
+
+pub(crate) fn a_receiver_is_lost_in_mid_transfer(setup: Setup) {
+    let server = start(setup);
+    let session = Session::new(&server);
+    let chunked = ["Transfer-Encoding: chunked"];
+    let length = ["Content-Length: 100000000"];
+    for fields in [chunked, length] {
+        let mut receiver = session.host_waits(&server);
+        let mut sender = server.client();
+        sender.request(&format!("POST {}", session.path), &fields);
+        receiver.head().assert(200);
+        if fields == chunked {
+            sender.chunk(b"a part of it");
+            assert!(receiver.next_chunk().is_ok());
+        } else {
+            sender.send("a part of it");
+            assert!(receiver.some(1).is_ok());
+        }
+        receiver.leave();
+        // A receiver that closes looks like one that only has no more to say, until it is sent something.
+        for part in [&b"more"[..], b"and more"] {
+            let _ = if fields == chunked { sender.try_chunk(part) } else { sender.try_send(part) };
+        }
+        let report = sender.answer();
+        let delivered: u64 = report.assert(200).get("x-bytes-delivered").expect("a count").parse().expect("a number");
+        // At the least: under chunking and TLS it is rounded down.
+        assert!(delivered <= 16, "{delivered}");
+        if !setup.tls && fields == length {
+            assert_eq!(delivered, 12, "that much was acknowledged");
+        }
+        assert_eq!(report.get("x-bytes-relayed").is_some(), fields == chunked);
+        assert!(sender.is_closed(), "the rest has no place to go");
+        // The session goes on.
+        let mut receiver = session.host_waits(&server);
+        server.client().post(&session.path, &[], b"again").answer().assert(200);
+        assert_eq!(receiver.answer().text(), "again");
+    }
+}
+
+pub(crate) fn a_sender_is_lost_in_mid_transfer(setup: Setup) {
+    let server = start(setup);
+    let session = Session::new(&server);
+    let mut receiver = session.host_waits(&server);
+    let mut sender = server.client();
+    sender.request(&format!("POST {}", session.path), &["Transfer-Encoding: chunked"]).chunk(b"a part");
+    let head = receiver.head();
+    assert_eq!(receiver.next_chunk().expect("a chunk").expect("data"), b"a part");
+    server.left(|| sender.leave());
+    assert_eq!(receiver.body(&head).expect("the terminating chunk"), b"");
+    // The connection is good for another message, and the sender's place is free.
+    server.seen(|| {
+        receiver.request(&session.get(), &[&session.cookie]);
+    });
+    server.client().post(&session.path, &[], b"again").answer().assert(200);
+    assert_eq!(receiver.answer().text(), "again");
+    // A length that was announced can't be taken back: the connection breaks.
+    let mut receiver = session.host_waits(&server);
+    let mut sender = server.client();
+    sender.request(&format!("POST {}", session.path), &["Content-Length: 10"]).send("short");
+    let head = receiver.head();
+    assert_eq!(head.assert(200).get("content-length"), Some("10"));
+    sender.leave();
+    assert!(receiver.body(&head).is_err());
+}
+
+pub(crate) fn a_sender_is_lost_and_that_shows(setup: Setup) {
+    let server = start_with(setup, |c| c.clean_when_cut = false);
+    let session = Session::new(&server);
+    let mut receiver = session.host_waits(&server);
+    let mut sender = server.client();
+    sender.request(&format!("POST {}", session.path), &["Transfer-Encoding: chunked"]).chunk(b"a part");
+    let head = receiver.head();
+    assert_eq!(receiver.next_chunk().expect("a chunk").expect("data"), b"a part");
+    sender.leave();
+    let error = receiver.body(&head).expect_err("no terminating chunk");
+    assert!(matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset), "{error:?}");
+}
+
+pub(crate) fn many_messages_in_a_row(setup: Setup) {
+    let server = start(setup);
+    let session = Session::new(&server);
+    let (mut sender, mut receiver) = (server.client(), server.client());
+    let path = session.path.clone();
+    let sending = std::thread::spawn(move || {
+        for i in 0..200usize {
+            let body = pattern(i, i * 37 % 5000);
+            if i % 2 == 0 {
+                sender.post(&path, &[], &body);
+            } else {
+                sender.request(&format!("POST {path}"), &["Transfer-Encoding: chunked"]);
+                body.chunks(700).for_each(|part| {
+                    sender.chunk(part);
+                });
+                sender.chunk(b"");
+            }
+            let report = sender.answer();
+            assert_eq!(report.assert(200).get("x-bytes-delivered"), Some(body.len().to_string().as_str()), "{i}");
+        }
+    });
+    for i in 0..200usize {
+        let answer = receiver.request(&session.get(), &[&session.cookie]).answer();
+        assert!(answer.assert(200).body == pattern(i, i * 37 % 5000), "{i}");
+    }
+    sending.join().expect("no panic");
+}

@@ -1,0 +1,179 @@
+//! `GET`: who receives, who is the host, and for how long anybody waits.
+
+use super::*;
+
+pub(crate) fn an_unknown_session(setup: Setup) {
+    let server = start(setup);
+    let mut client = server.client();
+    for (method, id) in [("GET", "nosuch"), ("POST", "AAAAAAAAAAAAAAAAAAAAAA"), ("DELETE", "x"), ("PUT", "x=")] {
+        let answer = client.request(&format!("{method} /cama/session/{id}"), &[]).answer();
+        assert_eq!(answer.assert(404).text(), "");
+        let cookie = answer.get("set-cookie").expect("a deletion");
+        assert!(cookie.starts_with("token=; Expires="), "{cookie}");
+        assert!(cookie.contains(&format!("; Path=/cama/session/{id}; Max-Age=0")), "{cookie}");
+    }
+    // What would become an attribute of the cookie stays out of it.
+    let answer = client.request("GET /cama/session/x;Domain=example.org", &[]).answer();
+    assert_eq!(answer.assert(404).get("set-cookie"), None);
+}
+
+pub(crate) fn a_message_each_way(setup: Setup) {
+    let server = start(setup);
+    let session = Session::new(&server);
+    for from_host in [false, true] {
+        let (mine, theirs) = if from_host { (session.cookie.as_str(), "X-A: b") } else { ("X-A: b", &*session.cookie) };
+        for receiver_first in [false, true] {
+            let (mut sender, mut receiver) = (server.client(), server.client());
+            if receiver_first {
+                server.seen(|| {
+                    receiver.request(&session.get(), &[theirs]);
+                });
+            }
+            let body = pattern(0, 100_000);
+            server.seen(|| sender.post(&session.path, &["Content-Type: image/x-test", mine], &body).is_out());
+            if !receiver_first {
+                receiver.request(&session.get(), &[theirs]);
+            }
+            let answer = receiver.answer();
+            answer.assert(200);
+            assert_eq!(answer.get("content-type"), Some("image/x-test"));
+            assert_eq!(answer.get("content-length"), Some("100000"));
+            assert_eq!(answer.get("x-content-type-options"), Some("nosniff"));
+            assert!(answer.body == body);
+            // Host answers renew the cookie.
+            assert_eq!(answer.get("set-cookie").is_some(), !from_host);
+            let report = sender.answer();
+            assert_eq!(report.assert(200).get("x-bytes-delivered"), Some("100000"));
+            assert_eq!((report.get("content-length"), report.get("x-bytes-relayed")), (Some("0"), None));
+            assert_eq!(report.get("set-cookie").is_some(), from_host);
+        }
+    }
+}
+
+pub(crate) fn the_token_makes_the_host(setup: Setup) {
+    let server = start(setup);
+    let session = Session::new(&server);
+    let token = &session.token;
+    let swapped: String = token.chars().rev().collect();
+    // What the guest sends reaches the host only.
+    for host in [
+        format!("Cookie: token={token}"),
+        format!("Cookie: token=\"{token}\""),
+        format!("Cookie: a=b; token={token}; c=d"),
+        format!("Cookie: token=old; token={token}"),
+        format!("COOKIE:token={token}"),
+    ] {
+        let mut receiver = session.waits(&server, &[&host]);
+        let mut sender = server.client();
+        sender.post(&session.path, &[], b"to the host");
+        assert_eq!(receiver.answer().assert(200).text(), "to the host", "{host}");
+        sender.answer().assert(200);
+    }
+    for guest in [
+        "X-A: b".to_owned(),
+        format!("Cookie: token={swapped}"),
+        "Cookie: token=".to_owned(),
+        format!("Cookie: token={token}x"),
+        format!("Cookie: token={}", &token[1..]),
+        format!("Cookie: Token={token}"),
+        format!("Cookie: xtoken={token}"),
+        format!("X-Token: {token}"),
+    ] {
+        let mut receiver = session.waits(&server, &[&guest]);
+        let mut sender = server.client();
+        sender.post(&session.path, &[&session.cookie], b"to the guest");
+        assert_eq!(receiver.answer().assert(200).text(), "to the guest", "{guest}");
+        sender.answer().assert(200);
+    }
+}
+
+pub(crate) fn one_receiver_a_side(setup: Setup) {
+    let server = start(setup);
+    let session = Session::new(&server);
+    let mut host = session.host_waits(&server);
+    let guest = session.guest_waits(&server); // both may wait at once
+    for fields in [&[session.cookie.as_str()][..], &[]] {
+        let answer = server.client().request(&session.get(), fields).answer();
+        assert_eq!(answer.assert(409).text(), "there can be only one receiver at a time");
+        assert_eq!(answer.get("content-type"), Some("text/plain"));
+    }
+    // A receiver that leaves makes room.
+    server.left(|| guest.leave());
+    let _guest = session.guest_waits(&server);
+    // And so does one that was served, at once.
+    let mut sender = server.client();
+    sender.post(&session.path, &[], b"one");
+    assert_eq!(host.answer().assert(200).text(), "one");
+    host.request(&session.get(), &[&session.cookie, "X-Timeout: 0"]).answer().assert(504);
+}
+
+pub(crate) fn one_sender_a_side(setup: Setup) {
+    let server = start(setup);
+    let session = Session::new(&server);
+    let (mut host, mut guest) = (server.client(), server.client());
+    server.seen(|| host.post(&session.path, &[&session.cookie], b"from the host").is_out());
+    server.seen(|| guest.post(&session.path, &[], b"from the guest").is_out());
+    for fields in [&[session.cookie.as_str()][..], &[]] {
+        let answer = server.client().post(&session.path, fields, b"me too").answer();
+        assert_eq!(answer.assert(409).text(), "there can be only one sender at a time");
+        assert_eq!(answer.get("content-type"), Some("text/plain"));
+    }
+    assert_eq!(server.client().request(&session.get(), &[]).answer().text(), "from the host");
+    assert_eq!(host.answer().assert(200).get("x-bytes-delivered"), Some("13"));
+    // The place is free as soon as the sender knows.
+    server.client().post(&session.path, &[&session.cookie, "X-Timeout: 0"], b"more").answer().assert(504);
+    assert_eq!(server.client().request(&session.get(), &[&session.cookie]).answer().text(), "from the guest");
+    assert_eq!(guest.answer().assert(200).get("x-bytes-delivered"), Some("14"));
+}
+
+pub(crate) fn timeouts(setup: Setup) {
+    let server = start_with(setup, |c| c.request_timeout_max = Duration::from_millis(100));
+    let session = Session::new(&server);
+    let mut client = server.client();
+    let host = session.cookie.as_str();
+    for (query, fields) in [
+        ("", &["X-Timeout: 0"][..]),
+        ("", &["X-Timeout: 0x"]),
+        ("?timeout=0", &[]),
+        ("?timeout=0s", &[]),
+        ("?timeout=3000", &["X-Timeout: 0"]), // the header wins
+        ("?timeout=0", &["X-Timeout: soon"]), // garbage is ignored
+        ("?a=b&timeout=0", &[]),
+        ("?timeout=3000", &[]), // clamped
+    ] {
+        for who in ["X-A: b", host] {
+            for method in ["GET", "POST"] {
+                let fields: Vec<&str> = fields.iter().copied().chain([who]).collect();
+                let answer = client.request(&format!("{method} {}{query}", session.path), &fields).answer();
+                assert_eq!(answer.assert(504).text(), "request timed out");
+                assert_eq!(answer.get("content-type"), Some("text/plain"));
+                match answer.get("set-cookie") {
+                    Some(cookie) => {
+                        assert!(who == host && cookie.starts_with(&format!("token={}; ", session.token)), "{cookie}");
+                        assert!(cookie.contains(&format!("; Path={}; Max-Age=3600", session.path)), "{cookie}");
+                    }
+                    None => assert_ne!(who, host, "{method} {query}"),
+                }
+            }
+        }
+    }
+}
+
+pub(crate) fn a_connection_goes_on(setup: Setup) {
+    let server = start(setup);
+    let session = Session::new(&server);
+    let mut client = server.client();
+    client.request(&session.get(), &["X-Timeout: 0"]).answer().assert(504);
+    client.request(&session.get(), &["X-Timeout: 0"]).answer().assert(504);
+    let mut sender = server.client();
+    for text in ["one", "two", "three"] {
+        server.seen(|| {
+            client.request(&session.get(), &[]);
+        });
+        sender.post(&session.path, &[&session.cookie], text.as_bytes());
+        assert_eq!(client.answer().assert(200).text(), text);
+        let report = sender.answer();
+        assert_eq!(report.assert(200).get("x-bytes-delivered"), Some(text.len().to_string().as_str()));
+    }
+    client.request("PUT /cama/session", &[]).answer().assert(201);
+}

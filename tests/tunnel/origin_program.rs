@@ -1,0 +1,298 @@
+//! `examples/origin` as a user starts it, at a proxy of the test's: what the tunnel of 2014 was tested with, a server that
+//! is forwarded to, wrong flags, and its end.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{Receiver, channel},
+    time::{Duration, Instant},
+};
+
+use tungstenite::{Message, client::IntoClientRequest};
+use uncork::{Action, Request, Server, ws};
+
+use super::{
+    client::{Answer, PATIENCE},
+    origin::{bytes, site},
+    program::program,
+    world::{World, identity},
+};
+
+const HOST: &str = "Host: app.example";
+
+/// A directory that is gone when this is.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Self {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("origin-{name}-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("made");
+        Self(dir)
+    }
+
+    fn file(&self, name: &str, content: &[u8]) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, content).expect("written");
+        path.to_str().expect("text").to_owned()
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The program, and what it says.
+struct Origin {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Origin {
+    fn start(world: &World, dir: &Dir, token: &str, args: &[&str]) -> Self {
+        let ca = dir.file("ca.pem", identity().pem.as_bytes());
+        let proxy = format!("localhost:{}", world.origins.port());
+        let mut child = Command::new(program("origin"))
+            .args(["--proxy", &proxy, "--host", "app.example", "--ca", &ca])
+            .args(args)
+            .env("UNCORK_TOKEN", token)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let (tell, lines) = channel();
+        let stderr = BufReader::new(child.stderr.take().expect("piped"));
+        std::thread::spawn(move || stderr.lines().map_while(Result::ok).all(|line| tell.send(line).is_ok()));
+        Self { child, lines }
+    }
+
+    #[track_caller]
+    fn says(&self, what: &str) -> String {
+        let (end, mut said) = (Instant::now() + PATIENCE, Vec::new());
+        loop {
+            match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(line) if line.contains(what) => return line,
+                Ok(line) => said.push(line),
+                Err(_) => panic!("nothing of {what:?}, but {said:?}"),
+            }
+        }
+    }
+
+    fn terminate(&self) {
+        let sent = Command::new("sh").args(["-c", "kill -TERM \"$0\"", &self.child.id().to_string()]).status();
+        assert!(sent.expect("a shell").success());
+    }
+
+    fn ends(mut self) {
+        let status = self.child.wait().expect("waited for");
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn served(world: &World) {
+    let end = Instant::now() + PATIENCE;
+    while ask(world, "GET /", &[]).status == 502 {
+        assert!(Instant::now() < end, "it never joins");
+    }
+}
+
+#[track_caller]
+fn ask(world: &World, line: &str, fields: &[&str]) -> Answer {
+    let mut client = world.client();
+    let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
+    client.send(format!("{line} HTTP/1.1\r\n{HOST}\r\n{fields}\r\n"));
+    if line.starts_with("HEAD ") { client.head() } else { client.answer() }
+}
+
+/// The fields of an answer that do not depend on when it was given.
+fn fields(answer: &Answer) -> Vec<(String, String)> {
+    let mut fields: Vec<_> =
+        answer.fields.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("date")).cloned().collect();
+    fields.sort();
+    fields
+}
+
+#[test]
+fn a_directory_is_published() {
+    for mode in ["threads", "external"] {
+        let world = World::new();
+        let dir = Dir::new(mode);
+        let files = [
+            ("pic.jpg", "image/jpeg", 300_001),
+            ("film.avi", "video/x-msvideo", 700_000),
+            ("film.mkv", "video/x-matroska", 700_003),
+            ("film.mp4", "video/mp4", 4_092_532),
+        ];
+        let content = |n: usize| {
+            let mut content = vec![0; n];
+            getrandom(&mut content);
+            content
+        };
+        let files = files.map(|(name, kind, n)| (name, kind, content(n)));
+        for (name, _, content) in &files {
+            dir.file(name, content);
+        }
+        let root = dir.0.to_str().expect("text");
+        let origin = Origin::start(&world, &dir, "app", &["--root", root, "--mode", mode]);
+        let line = origin.says("connected to 127.0.0.1:");
+        assert!(line.contains("published: app.example"), "{line}");
+        served(&world);
+        let listing = ask(&world, "GET /", &[]);
+        assert_eq!(listing.assert(200).get("content-type"), Some("text/html; charset=utf-8"));
+        for (name, kind, content) in &files {
+            assert!(listing.text().contains(name));
+            let answer = ask(&world, &format!("GET /{name}"), &[]);
+            assert!(answer.assert(200).body == *content, "{name}");
+            let length = content.len().to_string();
+            for (field, value) in [("accept-ranges", "bytes"), ("content-length", &length), ("content-type", kind)] {
+                assert_eq!(answer.get(field), Some(value), "{name}");
+            }
+            let head = ask(&world, &format!("HEAD /{name}"), &[]);
+            assert_eq!(fields(head.assert(200)), fields(&answer), "HEAD says what GET says");
+            let since = format!("If-Modified-Since: {}", answer.get("last-modified").expect("a time"));
+            assert_eq!(ask(&world, &format!("GET /{name}"), &[&since]).assert(304).body.len(), 0);
+        }
+        let part = ask(&world, "GET /film.mp4", &["Range: bytes=512-2047"]);
+        assert_eq!(part.assert(206).get("content-range"), Some("bytes 512-2047/4092532"));
+        assert!(part.body == files[3].2[512..2048]);
+        ask(&world, "GET /nothing", &[]).assert(404);
+        origin.terminate();
+        origin.says("left");
+        origin.ends();
+    }
+}
+
+fn getrandom(into: &mut [u8]) {
+    fs::File::open("/dev/urandom").expect("randomness").read_exact(into).expect("randomness");
+}
+
+/// Echoes what a WebSocket says.
+#[derive(Default)]
+struct Echo(Option<ws::Sender>);
+
+impl ws::Speaker for Echo {
+    fn open(&mut self, sender: &ws::Sender) {
+        self.0 = Some(sender.clone());
+    }
+
+    fn message(&mut self, message: ws::Message<'_>, done: ws::Done) {
+        if let Some(sender) = &self.0 {
+            let _closing = sender.message(message);
+            sender.on_room(move || done.next());
+        }
+    }
+}
+
+#[test]
+fn a_server_in_the_neighbourhood_is_forwarded_to() {
+    let handler = |req: &mut Request<'_>| -> Action {
+        match ws::check(req) {
+            Ok(accept) if req.path() == "/base/ws" => accept.switch(Echo::default()).0.into(),
+            Err(refusal) if req.path() == "/base/ws" => refusal.into(),
+            _ => site(req),
+        }
+    };
+    let running = Server::bind("127.0.0.1:0").expect("bound").threads(1, handler).expect("running");
+    let url = format!("http://{}/base/", running.addr().expect("an address"));
+    let world = World::new();
+    let dir = Dir::new("forward");
+    let origin = Origin::start(&world, &dir, "app", &["--forward", &url]);
+    origin.says("connected");
+    served(&world);
+    assert_eq!(ask(&world, "GET /a?b=c", &[]).assert(200).text(), "GET /base/a");
+    let mut client = world.client();
+    let words = b"hello=world";
+    client.send(format!("POST /echo?x HTTP/1.1\r\n{HOST}\r\nContent-Length: {}\r\n\r\n", words.len())).send(words);
+    assert_eq!(client.answer().assert(200).text(), "POST /base/echo");
+    // WebSocket, from end to end: proxy, tunnel, origin, server.
+    let stream = TcpStream::connect(world.plain).expect("connected");
+    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    let request = "ws://app.example/ws".into_client_request().expect("a request");
+    let (mut socket, answer) = tungstenite::client(request, stream).expect("a handshake");
+    assert_eq!(answer.status(), 101);
+    for size in [0, 1, 125, 70_000] {
+        let message = Message::Binary(bytes(size).into());
+        socket.send(message.clone()).expect("sent");
+        assert_eq!(socket.read().expect("an echo"), message);
+    }
+    socket.close(None).expect("closing");
+    while socket.read().is_ok() {}
+    // Nobody there any more: a clear answer.
+    running.stop().expect("in order");
+    assert!(ask(&world, "GET /", &[]).assert(502).text().contains("can't be reached"));
+    origin.says("the server that is forwarded to");
+}
+
+#[test]
+fn under_way_is_finished_when_it_is_told_to_stop() {
+    let world = World::new();
+    let (dir, content) = (Dir::new("drain"), bytes(6_000_000));
+    dir.file("large", &content);
+    let origin = Origin::start(&world, &dir, "app", &["--root", dir.0.to_str().expect("text")]);
+    origin.says("connected");
+    served(&world);
+    let mut client = world.client();
+    let head = client.send(format!("GET /large HTTP/1.1\r\n{HOST}\r\n\r\n")).head();
+    head.assert(200);
+    let mut got = client.exactly(100_000).expect("its beginning");
+    origin.terminate();
+    // It is on its way out, and others are told so.
+    let end = Instant::now() + PATIENCE;
+    while ask(&world, "HEAD /large", &[]).status != 502 {
+        assert!(Instant::now() < end, "it goes on");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    got.extend(client.exactly(content.len() - got.len()).expect("the rest"));
+    assert!(got == content);
+    origin.ends();
+}
+
+#[test]
+fn what_is_wrong_is_said_in_words() {
+    let world = World::new();
+    let dir = Dir::new("wrong");
+    let root = dir.0.to_str().expect("text").to_owned();
+    let origin = Origin::start(&world, &dir, "wrong", &["--root", &root]);
+    let line = origin.says("401");
+    assert!(line.contains("check the token") && line.contains("again in"), "{line}");
+    drop(origin);
+    let pin = "sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let origin = Origin::start(&world, &dir, "app", &["--root", &root, "--pin", pin]);
+    origin.says("the server's key is not the pinned one, its SHA-256 is ");
+    drop(origin);
+    let output = |args: &[&str], token: &str| {
+        let output = Command::new(program("origin")).args(args).env("UNCORK_TOKEN", token).output().expect("started");
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let good = ["--proxy", "a.example:1", "--host", "b.example", "--root", &root, "--pin", &"0".repeat(64)];
+    for (wrong, token, words) in [
+        (vec!["--proxy", "a.example:1", "--host", "b.example"], "t", "--root <DIR>|--forward <URL>"),
+        (good.to_vec(), "", "there is no token: set UNCORK_TOKEN"),
+        ([&good[..6], &["--pin", "abc"]].concat(), "t", "a SHA-256 has 32 bytes, this has 2"),
+        ([&good[..6], &["--ca", "/no/such/file"]].concat(), "t", "/no/such/file: there is no such file"),
+        ([&good[..4], &["--forward", "ftp://a", "--pin", good[7]]].concat(), "t", "as in http://127.0.0.1:3000"),
+        ([&["--proxy", "https://a"], &good[2..]].concat(), "t", "give a name and a port"),
+    ] {
+        let (code, said) = output(&wrong, token);
+        assert!(code == Some(2) && said.contains(words), "{wrong:?}: {code:?} {said}");
+    }
+    let (code, help) = output(&["--help"], "");
+    assert_eq!(code, Some(0));
+    for flag in
+        ["--proxy", "--host", "--token-file", "--ca", "--pin", "--forward", "--connections", "--mode", "--grace"]
+    {
+        assert!(help.contains(flag), "{flag}");
+    }
+}
