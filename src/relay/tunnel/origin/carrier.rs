@@ -1,4 +1,5 @@
-//! A connection to the proxy, from its first byte: asking to be let in, then HTTP/2.
+//! A connection to the proxy, from its first byte: asking to be let in, then HTTP/2; or HTTP/2 at once, if ALPN has chosen
+//! `rh2`.
 //!
 //! ```text
 //!   PUT /tunnel, Bearer, Upgrade: ptth ──▶        ┌── 101 ──▶ Http2
@@ -43,14 +44,31 @@ enum State {
         scan: Scan,
         by: Option<Instant>,
     },
-    Open(Box<Http2>),
+    Open {
+        http2: Box<Http2>,
+        /// The line knows that it stands.
+        stands: bool,
+    },
     Over,
 }
 
 impl Carrier {
-    pub(super) fn new(line: Arc<Line>, generation: u64, here: Loop, peer: PeerAddr) -> Self {
-        let words = line.knock();
-        let state = State::Knocking { words, scan: Scan::default(), by: None };
+    /// `reversed`: HTTP/2 was agreed upon.
+    pub(super) fn new(
+        line: Arc<Line>,
+        generation: u64,
+        here: Loop,
+        peer: PeerAddr,
+        reversed: bool,
+        now: Instant,
+    ) -> Self {
+        let state = match line.hello().filter(|_| reversed) {
+            Some(hello) => {
+                let http2 = Http2::new(here.clone(), line.listener(), peer, line.times(), Some(hello), now);
+                State::Open { http2: Box::new(http2), stands: false }
+            }
+            None => State::Knocking { words: line.knock(), scan: Scan::default(), by: None },
+        };
         Self { line, generation, here, peer, state, error: None, retry_after: None, now: None }
     }
 
@@ -80,14 +98,9 @@ impl Carrier {
             }
             io.rx.consume(end);
             let line = self.line.clone();
-            let mut http2 = Box::new(Http2::new(self.here.clone(), line.listener(), self.peer, line.times(), now));
-            line.stood(self.generation, self.peer, http2.waker(), now);
-            if io.why().stopping() {
-                http2.leave(now);
-            }
-            let mask = http2.ready(io);
-            self.state = State::Open(http2);
-            return mask;
+            let http2 = Http2::new(self.here.clone(), line.listener(), self.peer, line.times(), None, now);
+            self.state = State::Open { http2: Box::new(http2), stands: false };
+            return self.carry(io);
         }
         if (100..200).contains(&answer.status) {
             io.rx.consume(end);
@@ -112,13 +125,17 @@ impl Carrier {
     }
 
     fn carry(&mut self, io: &mut Io<'_>) -> EventMask {
-        let State::Open(http2) = &mut self.state else { return EventMask::TERMINATE };
+        let State::Open { http2, stands } = &mut self.state else { return EventMask::TERMINATE };
         let now = io.now().mono;
         if io.why().stopping() || self.line.is_superseded(self.generation) {
             http2.leave(now);
         }
         let mask = http2.ready(io);
         self.error = self.error.take().or(http2.take_error());
+        if !*stands && self.error.is_none() && http2.is_in() {
+            *stands = true;
+            self.line.stood(self.generation, self.peer, http2.waker(), now);
+        }
         if http2.health() == Health::Suspect && !http2.is_leaving() {
             self.line.suspect(self.generation);
         }
@@ -126,7 +143,7 @@ impl Carrier {
             if io.why().reset() {
                 self.error.get_or_insert_with(|| TunnelError::Broken("it was reset".into()));
             }
-            if let State::Open(http2) = mem::replace(&mut self.state, State::Over)
+            if let State::Open { http2, .. } = mem::replace(&mut self.state, State::Over)
                 && !http2.is_leaving()
             {
                 self.error.get_or_insert(TunnelError::Closed);
@@ -146,7 +163,7 @@ impl Upgrade for Carrier {
             State::Knocking { .. } if io.why().stopping() => EventMask::TERMINATE,
             State::Knocking { .. } if io.why().reset() => self.fail(TunnelError::NotAProxy("it has hung up")),
             State::Knocking { .. } => self.knock(io),
-            State::Open(_) => self.carry(io),
+            State::Open { .. } => self.carry(io),
             State::Over => EventMask::TERMINATE,
         }
     }
@@ -187,7 +204,7 @@ impl Answered {
 }
 
 /// One line that can't do a terminal harm.
-fn printable(bytes: &[u8]) -> String {
+pub(super) fn printable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

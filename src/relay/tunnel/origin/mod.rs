@@ -13,6 +13,7 @@
 //! | `config` | what a tunnel is told |
 //! | `line` | a connection that is made, lost and made again |
 //! | `carrier` | how the proxy is asked to be let in |
+//! | `gate` | who we are, where HTTP/2 was agreed upon by ALPN |
 //! | `http2` | HTTP/2's server; pings, silence, leaving |
 //! | `stream` | one request and its answer |
 //! | `asked`, `answer` | requests into HTTP/1.1, answers out of it |
@@ -26,6 +27,7 @@ mod asked;
 mod carrier;
 mod config;
 mod error;
+mod gate;
 mod http2;
 mod line;
 mod stream;
