@@ -23,6 +23,7 @@ use uncork::{EventMask, Io, Loop, PeerAddr};
 
 use super::{
     TunnelError,
+    carrier::{Health, Protocol},
     gate::Gate,
     stream::{Served, Stream},
 };
@@ -53,14 +54,6 @@ pub(super) struct Times {
     pub(super) within: Duration,
 }
 
-/// How it stands with a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Health {
-    Good,
-    /// A ping is overdue: another connection should be begun.
-    Suspect,
-}
-
 pub(super) struct Http2 {
     pump: Pump,
     inner: Inner,
@@ -71,7 +64,7 @@ struct Inner {
     listener: usize,
     peer: PeerAddr,
     wakes: Wakes,
-    h2: Protocol,
+    h2: Phase,
     pings: Option<PingPong>,
     streams: Slab<Stream>,
     times: Times,
@@ -84,7 +77,7 @@ struct Inner {
     error: Option<TunnelError>,
 }
 
-enum Protocol {
+enum Phase {
     Greeting(Box<Handshake<Wire, Bytes>>),
     Open(Box<Connection<Wire, Bytes>>),
 }
@@ -114,7 +107,7 @@ impl Http2 {
             listener,
             peer,
             wakes,
-            h2: Protocol::Greeting(Box::new(greeting)),
+            h2: Phase::Greeting(Box::new(greeting)),
             pings: None,
             streams: Slab::new(),
             times,
@@ -127,13 +120,14 @@ impl Http2 {
         };
         Self { pump, inner }
     }
+}
 
-    /// Wakes the carrier.
-    pub(super) fn waker(&self) -> std::task::Waker {
+impl Protocol for Http2 {
+    fn waker(&self) -> std::task::Waker {
         self.inner.wakes.waker(CONNECTION)
     }
 
-    pub(super) fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
+    fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
         let Self { pump, inner } = self;
         inner.now = io.now().mono;
         if !io.rx.bytes().is_empty() {
@@ -148,34 +142,31 @@ impl Http2 {
         mask
     }
 
-    /// Whether the proxy has let us in, as far as one can know.
-    pub(super) fn is_in(&self) -> bool {
+    fn is_in(&self) -> bool {
         self.inner.gate.is_open(self.inner.now)
     }
 
-    pub(super) fn health(&self) -> Health {
+    fn health(&self) -> Health {
         let limit = self.inner.times.ping.saturating_mul(3) / 2;
         if self.inner.silence() >= limit { Health::Suspect } else { Health::Good }
     }
 
-    /// Begins no more requests; those under way are finished.
-    pub(super) fn leave(&mut self, now: Instant) {
+    fn leave(&mut self, now: Instant) {
         let inner = &mut self.inner;
         if inner.leaving.is_none() {
             inner.leaving = Some(now);
-            if let Protocol::Open(connection) = &mut inner.h2 {
+            if let Phase::Open(connection) = &mut inner.h2 {
                 connection.graceful_shutdown();
             }
             inner.wakes.waker(CONNECTION).wake();
         }
     }
 
-    pub(super) fn is_leaving(&self) -> bool {
+    fn is_leaving(&self) -> bool {
         self.inner.leaving.is_some()
     }
 
-    /// What went wrong, if something did.
-    pub(super) fn take_error(&mut self) -> Option<TunnelError> {
+    fn take_error(&mut self) -> Option<TunnelError> {
         self.inner.error.take()
     }
 }
@@ -199,7 +190,7 @@ impl Inner {
                 self.drive(key);
             }
         }
-        if let Protocol::Greeting(greeting) = &mut self.h2 {
+        if let Phase::Greeting(greeting) = &mut self.h2 {
             match Pin::new(&mut **greeting).poll(cx) {
                 Poll::Pending => return Step::Waits,
                 Poll::Ready(Err(error)) => return self.end(Some(error)),
@@ -208,12 +199,12 @@ impl Inner {
                     if self.leaving.is_some() {
                         connection.graceful_shutdown();
                     }
-                    self.h2 = Protocol::Open(Box::new(connection));
+                    self.h2 = Phase::Open(Box::new(connection));
                 }
             }
         }
         loop {
-            let Protocol::Open(connection) = &mut self.h2 else { return Step::Waits };
+            let Phase::Open(connection) = &mut self.h2 else { return Step::Waits };
             match connection.poll_accept(cx) {
                 Poll::Pending => break,
                 Poll::Ready(None) => return self.end(None),

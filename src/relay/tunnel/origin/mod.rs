@@ -16,6 +16,7 @@
 //! | `gate` | who we are, where HTTP/2 was agreed upon by ALPN |
 //! | `http2` | HTTP/2's server; pings, silence, leaving |
 //! | `stream` | one request and its answer |
+//! | `spdy`, `exchange` | the same to a proxy of 2014 |
 //! | `asked`, `answer` | requests into HTTP/1.1, answers out of it |
 //! | `error` | why there is no tunnel |
 //!
@@ -27,9 +28,13 @@ mod asked;
 mod carrier;
 mod config;
 mod error;
+#[cfg(feature = "spdy")]
+mod exchange;
 mod gate;
 mod http2;
 mod line;
+#[cfg(feature = "spdy")]
+mod spdy;
 mod stream;
 
 pub use config::{InvalidTunnel, Tunnel, TunnelEvent};
