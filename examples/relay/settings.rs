@@ -297,7 +297,9 @@ settings! {
     "tunnel" tunnel: Tunnel {
         /// Who may be an origin, and of which hosts: "NAME SHA256 HOST...", SHA256 being that of the token (printf %s "$TOKEN" |
         /// sha256sum), or cert:SHA256 that of a client certificate; a host may be a pattern (*.dev.example) and have a path
-        /// (app.example/api), and among them body=BYTES and rate=BYTES (a second) may stand. None: no tunnel
+        /// (app.example/api), and among them body=BYTES and rate=BYTES (a second) may stand. None: no tunnel. Instead of SHA256,
+        /// allow-legacy-unauthenticated:NET,NET lets a program of 2014 in from there, which proves nothing (if built with the
+        /// feature spdy)
         tokens: Vec<TunnelToken> = Vec::new(), "tunnel-token" "TOKEN";
         /// Path where origins ask for a tunnel
         path: BasePath = proxy().path.as_str().into(), "tunnel-path" "PATH";
