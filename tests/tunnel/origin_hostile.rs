@@ -88,7 +88,7 @@ impl Hostile {
     }
 
     /// A request's head, with these fields behind the pseudo fields.
-    fn ask(&mut self, stream: u32, pseudo: &[(&str, &str)], fields: &[(&str, &str)], end: bool) -> &mut Self {
+    fn ask(&mut self, stream: u32, pseudo: Fields<'_>, fields: Fields<'_>, end: bool) -> &mut Self {
         let mut block = Vec::new();
         for (name, value) in pseudo.iter().chain(fields) {
             // Literal, never indexed, not compressed (RFC 7541 §6.2.3).
@@ -152,6 +152,8 @@ struct Frame {
     payload: Vec<u8>,
 }
 
+type Fields<'a> = &'a [(&'a str, &'a str)];
+
 const GET: [(&str, &str); 4] =
     [(":method", "GET"), (":scheme", "https"), (":path", "/fine"), (":authority", "app.example")];
 const POST: [(&str, &str); 4] =
@@ -183,7 +185,7 @@ fn a_wrong_request_costs_its_stream_and_nothing_else() {
         stream
     };
     let long = [("content-length", "5")];
-    let wrong: [(&[(&str, &str)], &[(&str, &str)], bool); 8] = [
+    let wrong: [(Fields<'_>, Fields<'_>, bool); 8] = [
         (&GET[..3], &[], true),
         (&GET, &[("connection", "close")], true),
         (&GET, &[("transfer-encoding", "chunked")], true),
