@@ -181,6 +181,17 @@ fn help_tells_of_every_flag() {
     assert!(String::from_utf8_lossy(&output("external_select", &["--help"]).stdout).contains("--listen"));
 }
 
+/// What has no authentication is to be built in as well as asked for.
+#[test]
+#[cfg(all(feature = "tunnel", not(feature = "spdy")))]
+fn origin_speaks_no_spdy_unless_it_is_built_in() {
+    let pin = "0".repeat(64);
+    let flags = ["--proxy", "localhost:1", "--root", ".", "--pin", &pin, "--allow-legacy-unauthenticated"];
+    let refused = output("origin", &flags);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--features spdy"), "{refused:?}");
+}
+
 #[test]
 fn mistakes_are_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");

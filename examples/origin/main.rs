@@ -44,7 +44,7 @@ struct Args {
     #[arg(long, value_name = "NAME:PORT")]
     proxy: String,
     /// A name to be published under: app.example, *.dev.example, app.example/part; as often as you like
-    #[arg(long, value_name = "NAME", required = true)]
+    #[arg(long, value_name = "NAME", required_unless_present = "legacy")]
     host: Vec<String>,
     /// Serve this directory
     #[arg(long, value_name = "DIR")]
@@ -75,6 +75,14 @@ struct Args {
     /// Its private key (PEM)
     #[arg(long, value_name = "FILE", requires = "cert", help_heading = "Trust")]
     key: Option<PathBuf>,
+
+    /// The proxy is a program of 2014, which believes everybody who dials it and speaks SPDY (needs the feature `spdy`)
+    #[arg(
+        long = "allow-legacy-unauthenticated",
+        help_heading = "Trust",
+        conflicts_with_all = ["host", "token", "token_file"]
+    )]
+    legacy: bool,
 
     /// Connections to the proxy
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -187,11 +195,24 @@ fn tunnel(args: &Args) -> Result<Tunnel, Failure> {
     for host in &args.host {
         tunnel = tunnel.host(host);
     }
+    if args.legacy {
+        return legacy(tunnel);
+    }
     match token(args)? {
         Some(token) => Ok(tunnel.token(&token)),
         None if args.cert.is_some() => Ok(tunnel),
         None => Err(Failure(format!("there is no token: set {TOKEN}, or give --token-file or --cert"), 2)),
     }
+}
+
+#[cfg(feature = "spdy")]
+fn legacy(tunnel: Tunnel) -> Result<Tunnel, Failure> {
+    Ok(tunnel.allow_legacy_unauthenticated())
+}
+
+#[cfg(not(feature = "spdy"))]
+fn legacy(_: Tunnel) -> Result<Tunnel, Failure> {
+    Err(Failure("this program was built without SPDY: build it with `--features spdy`".into(), 2))
 }
 
 fn token(args: &Args) -> Result<Option<String>, Failure> {

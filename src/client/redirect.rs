@@ -17,12 +17,13 @@ const OF_BODY: [&str; 5] =
 /// we could go, or the body was a stream and is spent.
 ///
 /// # Errors
-/// More redirects than allowed, or a Location that is no URL.
+/// More redirects than allowed, several Locations, or one that is no URL.
 pub(super) fn follow(exchange: &mut Exchange, status: u16, fields: HeadersRef<'_>, spent: bool) -> Result<bool, Error> {
     if !matches!(status, 301 | 302 | 303 | 307 | 308) || (exchange.redirects == 0 && !exchange.redirected) {
         return Ok(false);
     }
-    let Some(location) = fields.get("location") else { return Ok(false) };
+    let mut locations = fields.get_all("location");
+    let (Some(location), more) = (locations.next(), locations.next()) else { return Ok(false) };
     let call = &exchange.call;
     // As browsers do, and RFC 9110 §15.4.2 allows.
     let to_get = (status == 303 && &*call.method != "HEAD") || (matches!(status, 301 | 302) && &*call.method == "POST");
@@ -31,6 +32,10 @@ pub(super) fn follow(exchange: &mut Exchange, status: u16, fields: HeadersRef<'_
     }
     if exchange.redirects == 0 {
         return Err(Error::Redirect("more often than allowed"));
+    }
+    // Which of them somebody in between has believed nobody can tell (RFC 9110 §5.5: "a singleton field").
+    if more.is_some() {
+        return Err(Error::Redirect("to several places at once"));
     }
     let location = std::str::from_utf8(location).map_err(|_| Error::Redirect("to something that is no URL"))?;
     let url = call.url.join(location).map_err(|_| Error::Redirect("to something that is no URL to call"))?;

@@ -209,6 +209,11 @@ mod tests {
         }
         assert_eq!(base.join("//g").unwrap(), Url::parse("http://g").unwrap());
         assert_eq!(base.join("HTTPS://x:1/y").unwrap(), Url::parse("https://x:1/y").unwrap());
+        // What is private stays at its origin: scheme, host and port.
+        let https = Url::parse("https://a/").unwrap();
+        for other in ["http://a/", "http://a:443/", "https://a:80/", "https://b/"] {
+            assert!(!https.join(other).unwrap().same_origin(&https), "{other}");
+        }
         for bad in ["javascript:x", "ftp://x", "//", "http://u@x/", "a b", "mailto:x@y"] {
             assert!(base.join(bad).is_err(), "{bad}");
         }

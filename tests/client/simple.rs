@@ -292,6 +292,7 @@ fn redirects_are_followed_when_asked_to() {
                 "/c?x" => to(307, "/d#frag"),
                 "/loop" => to(301, "/loop"),
                 "/bad" => to(301, "ftp://x/"),
+                "/two" => "HTTP/1.1 302 x\r\nLocation: /d\r\nLocation: /d\r\nContent-Length: 0\r\n\r\n".to_owned(),
                 "/none" => "HTTP/1.1 302 x\r\nContent-Length: 0\r\n\r\n".to_owned(),
                 _ => ok(&format!("{path} {body} {:?} {:?}", asked.get("authorization"), asked.get("content-type"))),
             };
@@ -299,7 +300,7 @@ fn redirects_are_followed_when_asked_to() {
         }
     };
     // One connection, and another after each error.
-    let server = Scripted::new(4, script);
+    let server = Scripted::new(5, script);
     let client = Client::new();
     let call = |method: &str, path: &str, n| {
         let call =
@@ -312,6 +313,8 @@ fn redirects_are_followed_when_asked_to() {
     assert!(matches!(call("GET", "/a", 1), Err(Error::Redirect(_))));
     assert!(matches!(call("GET", "/loop", 20), Err(Error::Redirect(_))));
     assert!(matches!(call("GET", "/bad", 1), Err(Error::Redirect(_))));
+    assert_eq!(call("GET", "/two", 1).err(), Some(Error::Redirect("to several places at once")));
+    assert_eq!(call("GET", "/two", 0).map(|a| a.0), Ok(302));
     assert_eq!(call("GET", "/none", 1).map(|a| a.0), Ok(302));
     // To another origin, without what is private.
     let other = Scripted::new(1, script);
@@ -324,7 +327,7 @@ fn redirects_are_followed_when_asked_to() {
     let whole = client.call(moved.redirects(1)).expect("an answer");
     assert_eq!(String::from_utf8(whole.body).expect("text"), "GET /there HTTP/1.1  None Some(\"t\")");
     drop(client);
-    assert_eq!((server.over(), other.over(), leads.over()), (4, 1, 1));
+    assert_eq!((server.over(), other.over(), leads.over()), (5, 1, 1));
 }
 
 #[test]

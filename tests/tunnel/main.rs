@@ -21,4 +21,6 @@ mod proxy;
 mod raw;
 #[cfg(feature = "spdy")]
 mod spdy;
+#[cfg(feature = "spdy")]
+mod spdy_origin;
 mod world;

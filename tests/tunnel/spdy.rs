@@ -29,7 +29,7 @@ const WINDOW: usize = 65_536;
 
 /// What an original sends first, and what it is answered.
 const PUT: &str = "PUT / HTTP/1.1\r\nHost: localhost:1444\r\nUser-Agent: Go-http-client/1.1\r\nContent-Length: 12\r\n\r\nHello from C";
-const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection Established\r\nContent-Length: 12\r\n\r\nHello from P";
+pub(crate) const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection Established\r\nContent-Length: 12\r\n\r\nHello from P";
 
 /// The two zlib streams of a connection, as Go's had them in 2014.
 pub(crate) struct Zlib {
@@ -217,7 +217,7 @@ impl Original {
 }
 
 /// Originals may come from this machine, and are asked for everything that nobody else is.
-fn legacy() -> ProxyConfig {
+pub(crate) fn legacy() -> ProxyConfig {
     let mut config = config();
     let here = |peer: &uncork::PeerAddr| peer.ip().is_some_and(|ip| ip.is_loopback());
     config.credentials.push(Credential::allow_legacy_unauthenticated("old", here).host("*").expect("a pattern"));

@@ -22,7 +22,7 @@ const HOP: &[&str] =
     &["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade", "http2-settings"];
 
 /// What a client cannot say of itself. As some applications take `_` for `-`, so do we here.
-fn is_about_the_client(name: &str) -> bool {
+pub(super) fn is_about_the_client(name: &str) -> bool {
     let is = |own: &str| {
         name.len() >= own.len()
             && name.bytes().zip(own.bytes()).all(|(a, b)| a.eq_ignore_ascii_case(&b) || (a == b'_' && b == b'-'))

@@ -75,8 +75,8 @@ pub struct GatewayCallbacks {
     pub close: String,
     /// Given what a client sends.
     pub receive: String,
-    /// How long a call may take, with the whole of its answer; not of the close callback. `None`: for ever, or until
-    /// whoever waits for it has gone.
+    /// How long a call may take, with the whole of its answer; not of the close callback. `None`, and of that: an hour,
+    /// so that nothing stays for ever.
     pub timeout: Option<Duration>,
 }
 

@@ -2,26 +2,52 @@
 //!
 //! ```text
 //!   PUT /tunnel, Bearer, Upgrade: ptth ──▶        ┌── 101 ──▶ Http2
-//!   Knocking ◀── head, and a few words of a body ─┴── else ──▶ refused: told, and closed
+//!   Knocking ◀── head, and a few words of a body ─┼── else ──▶ refused: told, and closed
+//!   PUT /, to a proxy of 2014 ──▶                 └── 200 ──▶ Spdy
 //! ```
 
-use std::{mem, sync::Arc, time::Instant};
+use std::{mem, sync::Arc, task, time::Instant};
 
 use uncork::{
     EventMask, Io, Loop, PeerAddr, RxEnd, Upgrade,
     h1::{HeadLimits, Misbehaved, ResponseFraming, Scan, field_slots, find_response, parse_response},
 };
 
-use super::{
-    TunnelError,
-    http2::{Health, Http2},
-    line::Line,
-};
+#[cfg(feature = "spdy")]
+use super::spdy::Spdy;
+use super::{TunnelError, http2::Http2, line::Line};
 
 /// As large as any proxy's words.
 const HEAD: HeadLimits = HeadLimits { head: 16 * 1024, target: 16 * 1024, fields: 100 };
 /// Bytes of a refusal that are told on.
 const WORDS: usize = 300;
+
+/// How it stands with a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    Good,
+    /// A ping is overdue: another connection should be begun.
+    Suspect,
+}
+
+/// What is spoken when the proxy has let us in.
+pub(super) trait Protocol: Send {
+    /// Wakes the carrier.
+    fn waker(&self) -> task::Waker;
+
+    /// One call of the carrier's.
+    fn ready(&mut self, io: &mut Io<'_>) -> EventMask;
+
+    fn health(&self) -> Health;
+
+    /// Begins no more requests; those under way are finished.
+    fn leave(&mut self, now: Instant);
+
+    fn is_leaving(&self) -> bool;
+
+    /// What went wrong, if something did.
+    fn take_error(&mut self) -> Option<TunnelError>;
+}
 
 pub(super) struct Carrier {
     line: Arc<Line>,
@@ -43,7 +69,7 @@ enum State {
         scan: Scan,
         by: Option<Instant>,
     },
-    Open(Box<Http2>),
+    Open(Box<dyn Protocol>),
     Over,
 }
 
@@ -79,15 +105,24 @@ impl Carrier {
                 return self.fail(TunnelError::NotAProxy("it has switched to something else"));
             }
             io.rx.consume(end);
-            let line = self.line.clone();
-            let mut http2 = Box::new(Http2::new(self.here.clone(), line.listener(), self.peer, line.times(), now));
-            line.stood(self.generation, self.peer, http2.waker(), now);
-            if io.why().stopping() {
-                http2.leave(now);
+            let http2 = Http2::new(self.here.clone(), self.line.listener(), self.peer, self.line.times(), now);
+            return self.open(Box::new(http2), io);
+        }
+        #[cfg(feature = "spdy")]
+        if answer.status == 200 && self.line.is_legacy() {
+            let Some(greeting) = answer.length.and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= WORDS) else {
+                return self.fail(TunnelError::NotAProxy("its greeting has no length"));
+            };
+            if io.rx.bytes().len() >= end + greeting {
+                io.rx.consume(end + greeting);
+                let spdy = Spdy::new(self.here.clone(), self.line.listener(), self.peer, self.line.times(), now);
+                return self.open(Box::new(spdy), io);
             }
-            let mask = http2.ready(io);
-            self.state = State::Open(http2);
-            return mask;
+            return match io.rx.end() {
+                RxEnd::NotYet if now < by => waits,
+                RxEnd::NotYet => self.fail(TunnelError::TimedOut),
+                _ => self.fail(TunnelError::NotAProxy("it has hung up")),
+            };
         }
         if (100..200).contains(&answer.status) {
             io.rx.consume(end);
@@ -105,6 +140,13 @@ impl Carrier {
         self.fail(TunnelError::Refused { status: answer.status, words })
     }
 
+    fn open(&mut self, protocol: Box<dyn Protocol>, io: &mut Io<'_>) -> EventMask {
+        self.line.stood(self.generation, self.peer, protocol.waker(), io.now().mono);
+        self.state = State::Open(protocol);
+        // It may be over at once.
+        self.carry(io)
+    }
+
     fn fail(&mut self, error: TunnelError) -> EventMask {
         self.error = Some(error);
         self.state = State::Over;
@@ -112,22 +154,22 @@ impl Carrier {
     }
 
     fn carry(&mut self, io: &mut Io<'_>) -> EventMask {
-        let State::Open(http2) = &mut self.state else { return EventMask::TERMINATE };
+        let State::Open(protocol) = &mut self.state else { return EventMask::TERMINATE };
         let now = io.now().mono;
         if io.why().stopping() || self.line.is_superseded(self.generation) {
-            http2.leave(now);
+            protocol.leave(now);
         }
-        let mask = http2.ready(io);
-        self.error = self.error.take().or(http2.take_error());
-        if http2.health() == Health::Suspect && !http2.is_leaving() {
+        let mask = protocol.ready(io);
+        self.error = self.error.take().or(protocol.take_error());
+        if protocol.health() == Health::Suspect && !protocol.is_leaving() {
             self.line.suspect(self.generation);
         }
         if mask.is_terminate() || io.why().reset() {
             if io.why().reset() {
                 self.error.get_or_insert_with(|| TunnelError::Broken("it was reset".into()));
             }
-            if let State::Open(http2) = mem::replace(&mut self.state, State::Over)
-                && !http2.is_leaving()
+            if let State::Open(protocol) = mem::replace(&mut self.state, State::Over)
+                && !protocol.is_leaving()
             {
                 self.error.get_or_insert(TunnelError::Closed);
             }

@@ -46,6 +46,8 @@ pub struct Tunnel {
     limits: Limits,
     listener: usize,
     observer: Option<Arc<Observer>>,
+    /// The proxy is one of 2014.
+    legacy: bool,
 }
 
 type Observer = dyn Fn(&TunnelEvent<'_>) + Send + Sync;
@@ -142,6 +144,7 @@ impl Tunnel {
             limits: Limits::default(),
             listener: 0,
             observer: None,
+            legacy: false,
         }
     }
 
@@ -162,6 +165,18 @@ impl Tunnel {
     /// this system believe.
     pub fn tls(self, tls: TlsClient) -> Self {
         Self { tls: Some(tls), ..self }
+    }
+
+    /// The proxy is a program of 2014, which is asked by a bare `PUT /` and speaks SPDY/3.1. **It believes everybody who
+    /// dials it**, and knows neither tokens nor names: none may be said. It has one origin at a time, so one connection is
+    /// kept, whatever [`connections`](Self::connections) says. Whom *we* believe is said by [`tls`](Self::tls), as ever:
+    /// the certificate that came with it will need a [pin](uncork::TlsClientBuilder::pin).
+    ///
+    /// It tells nothing of its clients: the peer of every request is the proxy itself, and fields in which a client speaks
+    /// of itself (`X-Forwarded-For`) are dropped.
+    #[cfg(feature = "spdy")]
+    pub fn allow_legacy_unauthenticated(self) -> Self {
+        Self { legacy: true, ..self }
     }
 
     /// How many connections are kept, so that one may fail. 2.
@@ -239,7 +254,7 @@ impl Tunnel {
     {
         let (shared, limits) = (self.shared()?, self.limits.clone());
         let running = Server::unbound().limits(limits).threads(count, handler)?;
-        start(&shared, self.connections, &running.loops());
+        start(&shared, self.count(), &running.loops());
         Ok(running)
     }
 
@@ -250,7 +265,7 @@ impl Tunnel {
     pub fn external<'h, H: Handler + 'h>(self, handler: H) -> Result<uncork::External<'h>, InvalidTunnel> {
         let (shared, limits) = (self.shared()?, self.limits.clone());
         let external = Server::unbound().limits(limits).external(handler)?;
-        start(&shared, self.connections, &[external.here()]);
+        start(&shared, self.count(), &[external.here()]);
         Ok(external)
     }
 
@@ -263,13 +278,20 @@ impl Tunnel {
         if loops.is_empty() {
             return Err(said("there is no loop to serve the tunnel"));
         }
-        start(&self.shared()?, self.connections, loops);
+        start(&self.shared()?, self.count(), loops);
         Ok(())
+    }
+
+    fn count(&self) -> usize {
+        if self.legacy { 1 } else { self.connections }
     }
 
     fn shared(&self) -> Result<Arc<Shared>, InvalidTunnel> {
         let (host, port) = address(&self.proxy)?;
-        if self.hosts.is_empty() {
+        if self.legacy && (self.token.is_some() || !self.hosts.is_empty()) {
+            return Err(said("a proxy of 2014 knows neither tokens nor names: none may be said"));
+        }
+        if self.hosts.is_empty() && !self.legacy {
             return Err(said("the tunnel has no name: give at least one host"));
         }
         let tls = match &self.tls {
@@ -280,7 +302,9 @@ impl Tunnel {
             knock: self.knock(&host, port)?,
             host: host.into(),
             port,
-            tls: tls.alpn(&[b"http/1.1"]),
+            tls: tls.alpn(if self.legacy { &[] } else { &[b"http/1.1"] }),
+            #[cfg(feature = "spdy")]
+            legacy: self.legacy,
             times: Times { ping: self.ping, drain: self.drain },
             backoff: self.backoff,
             healthy: self.healthy,
@@ -292,6 +316,12 @@ impl Tunnel {
 
     /// What is said to the proxy first.
     fn knock(&self, host: &str, port: u16) -> Result<Vec<u8>, InvalidTunnel> {
+        let bracketed = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        if self.legacy {
+            let agent = "Go-http-client/1.1";
+            let head = format!("PUT / HTTP/1.1\r\nHost: {bracketed}:{port}\r\nUser-Agent: {agent}\r\n");
+            return Ok(format!("{head}Content-Length: 12\r\n\r\nHello from C").into_bytes());
+        }
         let bad = |what: &str| said(format!("{what} has a character in it that can't be sent"));
         let mut fields = Headers::new();
         if let Some(token) = &self.token {
@@ -300,7 +330,6 @@ impl Tunnel {
         let names = self.hosts.join(", ");
         fields.append("Upgrade", "ptth").and(fields.append("ALPN", "h2")).map_err(|_| bad("the upgrade"))?;
         fields.append("Uncork-Hosts", names).map_err(|_| bad("a host"))?;
-        let bracketed = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         let host = if port == 443 { bracketed } else { format!("{bracketed}:{port}") };
         let line = RequestLine {
             method: "PUT",
@@ -350,6 +379,8 @@ pub(super) struct Shared {
     pub(super) healthy: Duration,
     pub(super) within: Duration,
     pub(super) listener: usize,
+    #[cfg(feature = "spdy")]
+    pub(super) legacy: bool,
     backoff: Duration,
     observer: Option<Arc<Observer>>,
 }

@@ -23,6 +23,7 @@ use uncork::{EventMask, Io, Loop, PeerAddr};
 
 use super::{
     TunnelError,
+    carrier::{Health, Protocol},
     stream::{Served, Stream},
 };
 use crate::relay::tunnel::{
@@ -50,14 +51,6 @@ pub(super) struct Times {
     pub(super) drain: Duration,
 }
 
-/// How it stands with a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Health {
-    Good,
-    /// A ping is overdue: another connection should be begun.
-    Suspect,
-}
-
 pub(super) struct Http2 {
     pump: Pump,
     inner: Inner,
@@ -68,7 +61,7 @@ struct Inner {
     listener: usize,
     peer: PeerAddr,
     wakes: Wakes,
-    h2: Protocol,
+    h2: Phase,
     pings: Option<PingPong>,
     streams: Slab<Stream>,
     times: Times,
@@ -80,7 +73,7 @@ struct Inner {
     error: Option<TunnelError>,
 }
 
-enum Protocol {
+enum Phase {
     Greeting(Box<Handshake<Wire, Bytes>>),
     Open(Box<Connection<Wire, Bytes>>),
 }
@@ -102,7 +95,7 @@ impl Http2 {
             listener,
             peer,
             wakes,
-            h2: Protocol::Greeting(Box::new(greeting)),
+            h2: Phase::Greeting(Box::new(greeting)),
             pings: None,
             streams: Slab::new(),
             times,
@@ -114,13 +107,14 @@ impl Http2 {
         };
         Self { pump, inner }
     }
+}
 
-    /// Wakes the carrier.
-    pub(super) fn waker(&self) -> std::task::Waker {
+impl Protocol for Http2 {
+    fn waker(&self) -> std::task::Waker {
         self.inner.wakes.waker(CONNECTION)
     }
 
-    pub(super) fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
+    fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
         let Self { pump, inner } = self;
         inner.now = io.now().mono;
         if !io.rx.bytes().is_empty() {
@@ -135,29 +129,27 @@ impl Http2 {
         mask
     }
 
-    pub(super) fn health(&self) -> Health {
+    fn health(&self) -> Health {
         let limit = self.inner.times.ping.saturating_mul(3) / 2;
         if self.inner.silence() >= limit { Health::Suspect } else { Health::Good }
     }
 
-    /// Begins no more requests; those under way are finished.
-    pub(super) fn leave(&mut self, now: Instant) {
+    fn leave(&mut self, now: Instant) {
         let inner = &mut self.inner;
         if inner.leaving.is_none() {
             inner.leaving = Some(now);
-            if let Protocol::Open(connection) = &mut inner.h2 {
+            if let Phase::Open(connection) = &mut inner.h2 {
                 connection.graceful_shutdown();
             }
             inner.wakes.waker(CONNECTION).wake();
         }
     }
 
-    pub(super) fn is_leaving(&self) -> bool {
+    fn is_leaving(&self) -> bool {
         self.inner.leaving.is_some()
     }
 
-    /// What went wrong, if something did.
-    pub(super) fn take_error(&mut self) -> Option<TunnelError> {
+    fn take_error(&mut self) -> Option<TunnelError> {
         self.inner.error.take()
     }
 }
@@ -177,7 +169,7 @@ impl Inner {
                 self.drive(key);
             }
         }
-        if let Protocol::Greeting(greeting) = &mut self.h2 {
+        if let Phase::Greeting(greeting) = &mut self.h2 {
             match Pin::new(&mut **greeting).poll(cx) {
                 Poll::Pending => return Step::Waits,
                 Poll::Ready(Err(error)) => return self.end(Some(error)),
@@ -186,12 +178,12 @@ impl Inner {
                     if self.leaving.is_some() {
                         connection.graceful_shutdown();
                     }
-                    self.h2 = Protocol::Open(Box::new(connection));
+                    self.h2 = Phase::Open(Box::new(connection));
                 }
             }
         }
         loop {
-            let Protocol::Open(connection) = &mut self.h2 else { return Step::Waits };
+            let Phase::Open(connection) = &mut self.h2 else { return Step::Waits };
             match connection.poll_accept(cx) {
                 Poll::Pending => break,
                 Poll::Ready(None) => return self.end(None),

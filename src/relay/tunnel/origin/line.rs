@@ -63,6 +63,12 @@ impl Line {
         self.shared.times
     }
 
+    /// The proxy is one of 2014.
+    #[cfg(feature = "spdy")]
+    pub(super) fn is_legacy(&self) -> bool {
+        self.shared.legacy
+    }
+
     pub(super) fn listener(&self) -> usize {
         self.shared.listener
     }

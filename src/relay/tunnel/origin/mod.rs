@@ -15,6 +15,7 @@
 //! | `carrier` | how the proxy is asked to be let in |
 //! | `http2` | HTTP/2's server; pings, silence, leaving |
 //! | `stream` | one request and its answer |
+//! | `spdy`, `exchange` | the same to a proxy of 2014 |
 //! | `asked`, `answer` | requests into HTTP/1.1, answers out of it |
 //! | `error` | why there is no tunnel |
 //!
@@ -26,8 +27,12 @@ mod asked;
 mod carrier;
 mod config;
 mod error;
+#[cfg(feature = "spdy")]
+mod exchange;
 mod http2;
 mod line;
+#[cfg(feature = "spdy")]
+mod spdy;
 mod stream;
 
 pub use config::{InvalidTunnel, Tunnel, TunnelEvent};

@@ -41,7 +41,7 @@ pub(super) struct Link {
     round_trip: AtomicU64,
     /// Another has taken its place.
     #[cfg(feature = "spdy")]
-    ousted: std::sync::atomic::AtomicBool,
+    ousted: AtomicBool,
 }
 
 struct Queue {

@@ -16,7 +16,7 @@
 //! | `headers` | header blocks; why none is compressed |
 //! | `head` | what a block means as HTTP |
 //! | `stream` | one stream: windows, and which of its ends are open |
-//! | `session` | the connection: its verbs, its events, its limits |
+//! | `session`, `session/hear` | the connection: its verbs, its events, its limits; what the peer says |
 //! | `pump` | a session on an upgraded connection |
 //!
 //! # What is bounded
@@ -31,6 +31,11 @@
 //! They have no session window, break down on HEADERS, and their proxy drops a response of which more than five data
 //! frames are on the way: a server's stream waits for WINDOW_UPDATE then. An origin ends its streams with an empty
 //! frame, as theirs does. SPDY 3.1 itself asks for no more than that, so one behaviour serves all peers.
+//!
+//! # What does not go through
+//!
+//! Trailers, interim answers and other protocols have no form in SPDY, nor has a CONNECT. A body is passed on as it comes;
+//! an original loses one that stands still for 3 s in the middle.
 
 mod dictionary;
 mod frame;

@@ -13,27 +13,22 @@
 //! A stream is forgotten when both of its ends have said FIN, when it is reset by whomever, and when the peer has gone
 //! away without having seen it. What comes for it afterwards is dropped; verbs for it do nothing.
 
+mod hear;
+
 use std::collections::{HashMap, VecDeque};
 
 use super::{
     Fault,
-    frame::{Code, Decoder, Piece, Syn, write},
-    head::{self, ReplyHead, RequestHead},
-    headers::{Inflater, Pairs, Stored},
+    frame::{Code, Decoder, Syn, write},
+    head::{ReplyHead, RequestHead},
+    headers::{Inflater, Stored},
     stream::Stream,
 };
 
 /// Output that waits, above which there is no more data, and no stream is opened.
 const DATA: usize = 128 * 1024;
-/// Output that waits, above which no input is taken. Data alone never comes to that: two ends that both waited for the
-/// other to read would do so for ever.
-const OUTPUT: usize = 512 * 1024;
-/// Events that wait, above which no input is taken.
-const EVENTS: usize = 64;
 /// The longest head we send, in bytes of its names and values.
 const HEAD: usize = 60 * 1024;
-/// Streams reset before they were answered, less those that came to an end, above which a client is not heard any more.
-const ABORTED: u32 = 1000;
 
 /// Which end of the connection this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,257 +133,9 @@ impl Session {
         }
     }
 
-    // Input and events.
-
-    /// Takes in what the peer sent: how much of it. Less than all: events are to be polled, or output to be taken,
-    /// before it is offered the rest.
-    ///
-    /// # Errors
-    /// If the peer broke a rule of the connection. It is told so by what is left of the output. Events from before it are
-    /// still to be polled; then all streams are over.
-    pub(crate) fn handle_input(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
-        if let Some(fault) = self.fault {
-            return Err(fault);
-        }
-        let mut rest = bytes;
-        loop {
-            // A frame begun is taken whole: it brings one event at most.
-            let full = self.events.len() >= EVENTS || self.output().len() >= OUTPUT;
-            if full && self.decoder.is_between_frames() {
-                break;
-            }
-            let done = match self.decoder.next(&mut rest) {
-                Ok(Some(piece)) => self.piece(piece),
-                Ok(None) => break,
-                Err(fault) => Err(fault),
-            };
-            if let Err(fault) = done {
-                let last = self.last_opened();
-                write::goaway(&mut self.output, last, 1);
-                self.fault = Some(fault);
-                self.streams.clear();
-                return Err(fault);
-            }
-        }
-        Ok(bytes.len() - rest.len())
-    }
-
     /// What happened, in order.
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
-    }
-
-    fn piece(&mut self, piece: Piece<'_>) -> Result<(), Fault> {
-        match piece {
-            Piece::Syn { syn, stream, fin } => {
-                self.syn = Some((syn, stream, fin));
-                Ok(())
-            }
-            Piece::Block { bytes, end } => {
-                self.inflater.feed(bytes)?;
-                if !end {
-                    return Ok(());
-                }
-                let block = self.inflater.end()?;
-                match self.syn.take() {
-                    Some((Syn::Stream { unidirectional }, stream, fin)) => {
-                        self.opened(stream, unidirectional, fin, block.as_ref())
-                    }
-                    Some((Syn::Reply, stream, fin)) => self.replied(stream, fin, block.as_ref()),
-                    // Trailers: the originals know none, and what theirs is not for us to guess.
-                    Some((Syn::More, stream, fin)) => {
-                        self.known(stream)?;
-                        match self.streams.get(&stream) {
-                            Some(it) if self.role == Role::Client && !it.replied => {
-                                self.refuse(stream, Code::PROTOCOL_ERROR);
-                            }
-                            Some(_) if fin => self.finished(stream),
-                            _ => {}
-                        }
-                        Ok(())
-                    }
-                    None => Ok(()),
-                }
-            }
-            Piece::DataHead { stream, len, fin } => self.data_head(stream, len, fin),
-            Piece::Data { bytes, end } => {
-                let (stream, fin) = self.data;
-                self.received(stream, bytes, end && fin);
-                Ok(())
-            }
-            Piece::Reset { stream, code } => {
-                self.known(stream)?;
-                let Some(it) = self.streams.get(&stream).filter(|it| !it.is_over()) else { return Ok(()) };
-                if self.role == Role::Server && it.sends {
-                    self.aborted += 1;
-                    if self.aborted > ABORTED {
-                        return Err(Fault::protocol("streams are opened only to be reset"));
-                    }
-                }
-                self.over(stream, code);
-                Ok(())
-            }
-            Piece::Ping { id } => {
-                if (id % 2 == 1) == (self.role == Role::Client) {
-                    self.events.push_back(Event::Pong);
-                } else {
-                    write::ping(&mut self.output, id);
-                }
-                Ok(())
-            }
-            Piece::GoAway { last } => {
-                self.closing = true;
-                if self.role == Role::Client {
-                    let mut unseen: Vec<u32> = self.streams.keys().copied().filter(|id| *id > last).collect();
-                    unseen.sort_unstable();
-                    unseen.into_iter().for_each(|id| self.over(id, Code::REFUSED_STREAM));
-                }
-                self.events.push_back(Event::GoAway);
-                Ok(())
-            }
-            Piece::WindowUpdate { stream: 0, .. } => Ok(()),
-            Piece::WindowUpdate { stream, delta } => {
-                self.known(stream)?;
-                let Some(it) = self.streams.get_mut(&stream) else { return Ok(()) };
-                match it.update(delta) {
-                    Err(code) => self.refuse(stream, code),
-                    Ok(()) if it.waits && it.frame(1).is_some() => {
-                        it.waits = false;
-                        self.events.push_back(Event::Room { stream });
-                    }
-                    Ok(()) => {}
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// A stream that is, or was.
-    fn known(&self, stream: u32) -> Result<(), Fault> {
-        if stream % 2 == 1 && stream <= self.newest {
-            return Ok(());
-        }
-        Err(Fault::protocol("a frame of a stream that never was"))
-    }
-
-    fn opened(&mut self, stream: u32, unidirectional: bool, fin: bool, block: Option<&Pairs>) -> Result<(), Fault> {
-        if self.role == Role::Client {
-            return Err(Fault::protocol("an origin that opens streams"));
-        }
-        if stream.is_multiple_of(2) || stream <= self.newest {
-            return Err(Fault::protocol("a stream with a number out of order"));
-        }
-        self.newest = stream;
-        let asked = match block.map(RequestHead::read) {
-            _ if self.closing || self.streams.len() >= self.most => Err(Code::REFUSED_STREAM),
-            None => Err(Code::FRAME_TOO_LARGE),
-            Some(Err(_)) => Err(Code::PROTOCOL_ERROR),
-            Some(Ok(_)) if unidirectional => Err(Code::PROTOCOL_ERROR),
-            Some(Ok(head)) => Ok(head),
-        };
-        let opened = asked.and_then(|head| {
-            let length = head::length(&head.fields).unwrap_or_default();
-            Stream::asking(fin, length).map(|stream| (head, stream))
-        });
-        match opened {
-            Ok((head, new)) => {
-                self.streams.insert(stream, new);
-                self.events.push_back(Event::Opened { stream, head, end: fin });
-            }
-            // Nobody was told of it, and nobody will be.
-            Err(code) => write::reset(&mut self.output, stream, code),
-        }
-        Ok(())
-    }
-
-    fn replied(&mut self, stream: u32, fin: bool, block: Option<&Pairs>) -> Result<(), Fault> {
-        if self.role == Role::Server {
-            return Err(Fault::protocol("a reply to an origin"));
-        }
-        self.known(stream)?;
-        let Some(it) = self.streams.get_mut(&stream) else { return Ok(()) };
-        let head = match block.map(ReplyHead::read) {
-            _ if it.replied => Err(Code::STREAM_IN_USE),
-            None => Err(Code::FRAME_TOO_LARGE),
-            Some(Err(_)) => Err(Code::PROTOCOL_ERROR),
-            Some(Ok(head)) => {
-                let length = head::length(&head.fields).unwrap_or_default();
-                it.reply(fin, head.is_bodiless(), length).map(|()| head)
-            }
-        };
-        match head {
-            Ok(head) => {
-                self.events.push_back(Event::Replied { stream, head, end: fin });
-                self.settle(stream);
-            }
-            Err(code) => self.refuse(stream, code),
-        }
-        Ok(())
-    }
-
-    fn data_head(&mut self, stream: u32, len: u32, fin: bool) -> Result<(), Fault> {
-        self.known(stream)?;
-        self.data = (stream, fin);
-        let received = match self.streams.get_mut(&stream) {
-            None => Ok(false),
-            Some(it) if self.role == Role::Client && !it.replied => Err(Code::PROTOCOL_ERROR),
-            Some(it) => it.receive(len, fin).map(|()| !it.mute),
-        };
-        match received {
-            Ok(true) if len == 0 && fin => self.finished(stream),
-            Ok(true) => {}
-            // Nobody's: it is dropped as it comes.
-            Ok(false) => {
-                self.data.0 = 0;
-                if let Some(it) = self.streams.get_mut(&stream) {
-                    it.held += len;
-                    self.release(stream, len as usize);
-                    if fin {
-                        self.finished(stream);
-                    }
-                } else {
-                    self.pass(0, len);
-                }
-            }
-            Err(code) => {
-                self.data.0 = 0;
-                self.refuse(stream, code);
-                self.pass(0, len);
-            }
-        }
-        Ok(())
-    }
-
-    /// Some of a body: to its stream, if there is one.
-    fn received(&mut self, stream: u32, bytes: &[u8], end: bool) {
-        let Some(it) = self.streams.get_mut(&stream) else {
-            // It was reset in the midst of the frame.
-            let len = if stream == 0 { 0 } else { bytes.len() as u32 };
-            return self.pass(0, len);
-        };
-        it.held += bytes.len() as u32;
-        match self.events.back_mut() {
-            Some(Event::Data { stream: last, bytes: held, end: false }) if *last == stream => {
-                held.extend_from_slice(bytes);
-            }
-            _ => self.events.push_back(Event::Data { stream, bytes: bytes.to_vec(), end: false }),
-        }
-        if end {
-            self.finished(stream);
-        }
-    }
-
-    /// The peer says no more on this stream.
-    fn finished(&mut self, stream: u32) {
-        let Some(it) = self.streams.get_mut(&stream).filter(|it| it.receives) else { return };
-        if let Err(code) = it.finish() {
-            return self.refuse(stream, code);
-        }
-        match self.events.back_mut() {
-            Some(Event::Data { stream: last, end, .. }) if *last == stream => *end = true,
-            _ => self.events.push_back(Event::Data { stream, bytes: Vec::new(), end: true }),
-        }
-        self.settle(stream);
     }
 
     // Verbs.
@@ -473,6 +220,15 @@ impl Session {
         }
         self.forget(stream);
         self.events.retain(|event| event.stream() != Some(stream));
+    }
+
+    /// Nobody wants what still comes on a stream: it is dropped as it comes.
+    pub(crate) fn ignore(&mut self, stream: u32) {
+        let Some(it) = self.streams.get_mut(&stream) else { return };
+        it.mute = true;
+        let held = it.held as usize;
+        self.events.retain(|event| event.stream() != Some(stream));
+        self.release(stream, held);
     }
 
     /// So much of what a stream received has been passed on: as much may come again.

@@ -1,4 +1,8 @@
-use super::*;
+use super::{
+    super::frame::Piece,
+    hear::{EVENTS, OUTPUT},
+    *,
+};
 use crate::relay::tunnel::spdy::{original::Deflater, stream::WINDOW};
 use uncork::h1::Headers;
 
