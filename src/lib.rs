@@ -111,6 +111,8 @@
 //! part rather than an enum; deadlines are 64-bit milliseconds, since 32 bits wrap after 49 days; the mask is written
 //! by hand, since a flags macro brings a second spelling of 0; `Upload` and `Produce` ends of a [`pipe`] take its block
 //! out rather than lock it; `api` knows `transport`, because whom to believe is part of what is [dialled](Dial).
+//! Splicing asks the system how much is left in a socket, since neither a short splice nor one that moves nothing says;
+//! a chunked body is read into the block of a pipe with its framing, and sorted out there.
 //! [`Server::unbound`] has one listener, which listens nowhere, so that what is adopted can
 //! have TLS. [A connection that is two pipes](Loop::adopt_pipes) is no third kind of transport but of socket, one that
 //! `transport` knows by a trait of `base` only: pipes are in `api`, and behave as a socket does, blocking and reset

@@ -145,6 +145,7 @@ fn rendezvous(settings: &Settings) -> RendezvousConfig {
         ttl_max: Duration::from_secs(own.ttl_max),
         record: Duration::from_secs(own.record),
         lifetime: Duration::from_secs(own.lifetime.get()),
+        pause: Duration::from_secs(own.pause.get()),
         streams: own.limit.get(),
         streams_per_address: own.per_address.get(),
         creations_per_minute: own.creations_per_minute,

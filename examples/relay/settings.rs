@@ -167,7 +167,8 @@ settings! {
         head_timeout: NonZeroU32 = seconds(engine().head_time), "head-timeout" "SECONDS";
         /// How long a connection may be idle between two requests
         idle_timeout: NonZeroU32 = seconds(engine().idle), "idle-timeout" "SECONDS";
-        /// The most a body may pause while somebody is ready to receive it: people close the lid of a laptop
+        /// The most a body may pause while somebody is ready to receive it: people close the lid of a laptop.
+        /// (A source of the rendezvous: rendezvous-pause)
         body_timeout: NonZeroU32 = PAUSE, "body-timeout" "SECONDS";
         /// The most a client may take to accept any of what is sent to it: people pause downloads
         send_timeout: NonZeroU32 = PAUSE, "send-timeout" "SECONDS";
@@ -230,6 +231,8 @@ settings! {
         record: u64 = stream().record.as_secs(), "rendezvous-record" "SECONDS";
         /// How long a stream may run at most
         lifetime: NonZeroU64 = positive(stream().lifetime.as_secs()), "rendezvous-lifetime" "SECONDS";
+        /// How long a source may pause while somebody receives
+        pause: NonZeroU64 = positive(stream().pause.as_secs()), "rendezvous-pause" "SECONDS";
         /// The most receivers that can be asked for with ?n=K
         receivers: NonZeroUsize = some(stream().receivers), "rendezvous-receivers" "N";
         /// Break receivers' connections when the source is lost, as ?strict=1 asks for, instead of ending the download
@@ -297,7 +300,9 @@ settings! {
     "tunnel" tunnel: Tunnel {
         /// Who may be an origin, and of which hosts: "NAME SHA256 HOST...", SHA256 being that of the token (printf %s "$TOKEN" |
         /// sha256sum), or cert:SHA256 that of a client certificate; a host may be a pattern (*.dev.example) and have a path
-        /// (app.example/api), and among them body=BYTES and rate=BYTES (a second) may stand. None: no tunnel
+        /// (app.example/api), and among them body=BYTES and rate=BYTES (a second) may stand. None: no tunnel. Instead of SHA256,
+        /// allow-legacy-unauthenticated:NET,NET lets a program of 2014 in from there, which proves nothing (if built with the
+        /// feature spdy)
         tokens: Vec<TunnelToken> = Vec::new(), "tunnel-token" "TOKEN";
         /// Path where origins ask for a tunnel
         path: BasePath = proxy().path.as_str().into(), "tunnel-path" "PATH";
@@ -346,8 +351,8 @@ settings! {
     }
 }
 
-/// Ten times what the engine allows, whose defaults are for programs that speak to each other. The rendezvous' original
-/// has six hours, which is what a slow-drip attack would like.
+/// Ten times what the engine allows, whose defaults are for programs that speak to each other. (The sources of the
+/// rendezvous have the six hours of its original: what rests holds no buffers, and their number is limited.)
 const PAUSE: NonZeroU32 = NonZeroU32::new(300).expect("not 0");
 
 fn seconds(time: std::time::Duration) -> NonZeroU32 {

@@ -101,6 +101,10 @@ impl Handler for Site {
         }
         // Whole hosts are behind tunnels, whatever the path; and it is known already who asks, and by which scheme.
         if let Some(tunnel) = &self.services.tunnel {
+            #[cfg(feature = "spdy")]
+            if let Some(action) = tunnel.welcome_legacy(req) {
+                return action;
+            }
             let asks = tunnel.welcomes(req.path());
             match (asks && req.wants_upgrade("ptth"), tunnel.serves(req)) {
                 (true, _) => return tunnel.welcome(req),

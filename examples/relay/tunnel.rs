@@ -7,6 +7,8 @@ use uncork::relay::{
     tunnel::{Balance, Credential, LinkInfo, Proxy, ProxyConfig, ProxyCounts},
 };
 
+#[cfg(feature = "spdy")]
+use super::addresses::{Network, is_trusted};
 use super::{common, logs::json, metrics::Page, settings::Settings, values::BalanceRule};
 
 /// The proxy, if anybody may be an origin.
@@ -40,11 +42,13 @@ pub(crate) fn credential(text: &str) -> Result<Credential, String> {
     let (Some(name), Some(hash)) = (words.next(), words.next()) else {
         return Err(format!("{text:?}: give \"NAME SHA256 HOST…\"; printf %s TOKEN | sha256sum"));
     };
-    let mut one = match hash.strip_prefix("cert:") {
-        Some(hash) => Credential::certificate(name, hash),
-        None => Credential::token(name, hash),
-    }
-    .map_err(wrong)?;
+    let mut one = if let Some(sources) = hash.strip_prefix("allow-legacy-unauthenticated:") {
+        legacy(name, sources).map_err(|why| format!("{text:?}: {why}"))?
+    } else if let Some(hash) = hash.strip_prefix("cert:") {
+        Credential::certificate(name, hash).map_err(wrong)?
+    } else {
+        Credential::token(name, hash).map_err(wrong)?
+    };
     for word in words {
         one = match word.split_once('=') {
             Some(("body", bytes)) => one.body(common::bytes(bytes)?),
@@ -54,6 +58,18 @@ pub(crate) fn credential(text: &str) -> Result<Credential, String> {
         };
     }
     Ok(one)
+}
+
+/// Programs of 2014, which show nothing: where they may come from, networks with commas between them.
+#[cfg(feature = "spdy")]
+fn legacy(name: &str, sources: &str) -> Result<Credential, String> {
+    let sources: Vec<Network> = sources.split(',').map(str::parse).collect::<Result<_, _>>()?;
+    Ok(Credential::allow_legacy_unauthenticated(name, move |peer| is_trusted(&sources, peer)))
+}
+
+#[cfg(not(feature = "spdy"))]
+fn legacy(_: &str, _: &str) -> Result<Credential, String> {
+    Err("this relay was built without SPDY: build it with `--features spdy`".into())
 }
 
 /// What Prometheus is told.
@@ -129,6 +145,15 @@ mod tests {
             format!("app {hash} a.example body=much"),
         ] {
             assert!(credential(&wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_shows_nothing_is_to_be_built_in_and_comes_from_somewhere() {
+        for (sources, right) in [("192.0.2.7", true), ("192.0.2.0/28,2001:db8::1", true), ("", false), ("all", false)] {
+            let one = credential(&format!("old allow-legacy-unauthenticated:{sources} old.example"));
+            assert_eq!(one.is_ok(), right && cfg!(feature = "spdy"), "{sources}");
+            assert!(cfg!(feature = "spdy") || one.is_err_and(|why| why.contains("--features spdy")));
         }
     }
 }

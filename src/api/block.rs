@@ -1,9 +1,9 @@
 //! What a pipe holds its bytes in: a buffer of the process, or a pipe of the system.
 
-use crate::base::{buf::Buf, kernel_pipe::KernelPipe};
+use crate::base::{kernel_pipe::KernelPipe, runs::Runs};
 
 pub(crate) enum Block {
-    Buf(Buf),
+    Buf(Runs),
     Kernel(KernelPipe),
 }
 

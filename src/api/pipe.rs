@@ -8,8 +8,9 @@
 //!
 //! The engine reads into the block and writes from it directly. Whoever works on the block has taken it out, so the
 //! lock is never held over a system call; who finds it gone is woken when it is back. Bytes are not moved within the
-//! block: it is filled again when it is empty, or while its rear half is free. (Passing through smaller blocks, or
-//! through two, was measured at 1.2 to 2.8 times the cost of a bare copy loop.)
+//! block, not even to close the gaps that framing leaves between them ([`Runs`]): it is filled again when it is empty,
+//! or while its rear half is free. (Passing through smaller blocks, or through two, was measured at 1.2 to 2.8 times the
+//! cost of a bare copy loop.) A block that is empty and stays so has no store: a stream that rests holds no memory.
 //!
 //! Where both sockets are plain and no framing has to be put between the bytes, they need not enter the process: the
 //! block is a pipe of the system then, spliced into and out of.
@@ -36,7 +37,7 @@ use std::{
 
 use super::{Action, Flow, Produce, Take, Tx, Upload, block::Block};
 use crate::{
-    base::{buf::Buf, kernel_pipe::KernelPipe},
+    base::{kernel_pipe::KernelPipe, runs::Runs},
     h1::Headers,
 };
 
@@ -57,7 +58,7 @@ const WORTH_SPLICING: usize = 64 * 1024;
 pub fn pipe(room: usize) -> (PipeIn, PipeOut) {
     let shared = Arc::new(Shared {
         state: Mutex::new(State {
-            block: Some(Block::Buf(Buf::default())),
+            block: Some(Block::Buf(Runs::default())),
             splices: false,
             end: None,
             reader_gone: false,
@@ -68,7 +69,7 @@ pub fn pipe(room: usize) -> (PipeIn, PipeOut) {
         moved: Moved(Arc::default()),
     });
     let outlet = PipeOut { shared: shared.clone(), held: None, splices: false, clean_when_cut: false };
-    (PipeIn { shared, finished: false }, outlet)
+    (PipeIn { shared, finished: false, allowed: u64::MAX }, outlet)
 }
 
 struct Shared {
@@ -153,15 +154,12 @@ pub(crate) struct Splice<'a> {
     pub(crate) open: &'a mut dyn FnMut() -> Option<KernelPipe>,
 }
 
-/// An empty block has its store only when there is something to put in.
-fn with_store(buf: Buf, room: usize) -> Buf {
-    if !buf.is_empty() || buf.capacity() >= room { buf } else { Buf::from_store(vec![0; room].into_boxed_slice()) }
-}
-
 /// The end that bytes are put into. Dropped before [`finish`](Self::finish), it cuts the pipe off.
 pub struct PipeIn {
     shared: Arc<Shared>,
     finished: bool,
+    /// How much more the engine may put in.
+    allowed: u64,
 }
 
 impl PipeIn {
@@ -174,8 +172,12 @@ impl PipeIn {
         while written < bytes.len()
             && let Lent::Block(mut block) = self.lend(None)
         {
-            let n = if let Block::Buf(buf) = &mut block { buf.push(&bytes[written..]) } else { 0 };
-            self.give_back(block, n);
+            let mut n = 0;
+            if let Block::Buf(buf) = &mut block {
+                buf.see_to_store(self.shared.room, |room| vec![0; room].into_boxed_slice());
+                n = buf.push(&bytes[written..]);
+            }
+            self.give_back(block, n, false);
             written += n;
         }
         written
@@ -192,6 +194,19 @@ impl PipeIn {
         let old = std::mem::replace(&mut self.shared.state().wakers[WRITER], waker);
         // Anybody's as well: not under the lock.
         drop(old);
+    }
+
+    /// Of the body of a request, the engine puts in this much at the most. What is beyond that is shown to the upload's
+    /// own [`data`](Upload::data), which can [stop](Take::Stop) it, with a 413 for instance: for bodies that do not say
+    /// how long they are. Whoever works this end by hand is not held to it.
+    pub fn limit(mut self, bytes: u64) -> Self {
+        self.allowed = bytes;
+        self
+    }
+
+    /// How much more the engine may put in.
+    pub(crate) fn allowed(&self) -> usize {
+        usize::try_from(self.allowed).unwrap_or(usize::MAX)
     }
 
     /// Whether the other end was dropped: nothing that is put in arrives anywhere.
@@ -213,7 +228,7 @@ impl PipeIn {
         }
     }
 
-    /// Takes the block out to fill it: a buffer, unless the writer offers to splice.
+    /// Takes the block out to fill it: a buffer, whose store the writer sees to, unless the writer offers to splice.
     ///
     /// This is the one place where it is decided whether bytes pass through the process.
     pub(crate) fn lend(&mut self, splice: Option<Splice<'_>>) -> Lent {
@@ -238,14 +253,22 @@ impl PipeIn {
                     || {
                         // There are enough of them, or the system refuses: not to be asked again for each block.
                         self.splice_no_more();
-                        Block::Buf(with_store(buf, room))
+                        Block::Buf(buf)
                     },
                     Block::Kernel,
                 )
             }
-            (Block::Buf(buf), _) => Block::Buf(with_store(buf, room)),
-            (Block::Kernel(_), _) => Block::Buf(with_store(Buf::default(), room)),
+            (Block::Buf(buf), _) => Block::Buf(buf),
+            (Block::Kernel(_), _) => Block::Buf(Runs::default()),
         })
+    }
+
+    /// Whether there is no room at this moment; then the writer is woken when there is.
+    pub(crate) fn is_full(&mut self) -> bool {
+        let (mut state, room) = (self.shared.state(), self.shared.room);
+        let full = state.block.as_mut().is_none_or(|block| !block.is_worth_filling(room));
+        state.wants_block[WRITER] |= full;
+        full
     }
 
     /// The system does not splice these sockets: from here on bytes are copied.
@@ -258,13 +281,13 @@ impl PipeIn {
         self.shared.room
     }
 
-    /// Gives it back, with `added` bytes more in it.
-    pub(crate) fn give_back(&mut self, block: Block, added: usize) {
+    /// Gives it back, with `added` bytes more in it. `more`: the writer is to be woken when they are out.
+    pub(crate) fn give_back(&mut self, block: Block, added: usize, more: bool) {
+        self.allowed = self.allowed.saturating_sub(added as u64);
         self.shared.moved.add(WRITER, added);
         let mut state = self.shared.state();
         let news = !block.is_empty();
-        // A kernel pipe is not asked for again before it is empty: who filled it wants to know.
-        state.wants_block[WRITER] |= news && matches!(block, Block::Kernel(_));
+        state.wants_block[WRITER] |= news && more;
         state.block = Some(block);
         if news {
             wake(state, READER);
@@ -300,7 +323,7 @@ impl Upload for PipeIn {
 pub struct PipeOut {
     shared: Arc<Shared>,
     /// The block, while it is looked at by hand.
-    held: Option<Buf>,
+    held: Option<Runs>,
     /// Who drains it takes spliced bytes.
     splices: bool,
     clean_when_cut: bool,
@@ -390,7 +413,7 @@ impl PipeOut {
     }
 
     /// The same, as a buffer in any case.
-    pub(crate) fn lend_buf(&mut self) -> Lent<Buf> {
+    pub(crate) fn lend_buf(&mut self) -> Lent<Runs> {
         if let Some(buf) = self.held.take() {
             return Lent::Block(buf);
         }
@@ -401,7 +424,7 @@ impl PipeOut {
                 Err(_) => {
                     // What was in there is lost: nothing may look like the whole.
                     let mut state = self.shared.state();
-                    state.block = Some(Block::Buf(Buf::default()));
+                    state.block = Some(Block::Buf(Runs::default()));
                     state.end = Some(PipeEnd::Cut);
                     Lent::Over(PipeEnd::Cut)
                 }

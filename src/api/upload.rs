@@ -1,5 +1,7 @@
 //! Bodies on the move: [`Upload`] takes a request's, [`Produce`] makes a response's.
 
+use std::time::Duration;
+
 use super::{Action, PipeIn, PipeOut, Tx};
 use crate::h1::Headers;
 
@@ -13,8 +15,16 @@ pub trait Upload: Send {
     /// The body is whole. What is returned answers the request, if no ticket has yet.
     fn end(self: Box<Self>, trailers: &Headers) -> Action;
 
+    /// How long the body may pause, if that is another time than [`Limits::body_time`](crate::Limits::body_time). Asked
+    /// once. Each byte grants it anew, at whatever rate they come: [`Limits::min_rate`](crate::Limits::min_rate) does
+    /// not apply. A peer may then hold its connection with next to nothing for as long as the application lets it: see
+    /// to another end, by a [fallback](crate::Ticket::fallback) for instance.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
+
     /// If this upload is one end of a [`pipe`](crate::pipe): then the engine fills it directly, and
-    /// [`data`](Self::data) is not called.
+    /// [`data`](Self::data) is called with nothing but what is beyond the pipe's [limit](PipeIn::limit).
     fn pipe(&mut self) -> Option<&mut PipeIn> {
         None
     }

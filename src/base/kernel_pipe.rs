@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::buf::Buf;
+use super::runs::Runs;
 
 /// How large a kernel pipe shall be: what the block is that it stands for. Also the most that is put into one, for its
 /// system counts not bytes but pages, and some of those are larger than others.
@@ -62,8 +62,8 @@ impl KernelPipe {
     }
 
     /// Takes everything out into the process. It is there: nobody is waited for.
-    pub(crate) fn into_buf(mut self) -> io::Result<Buf> {
-        let mut buf = Buf::from_store(vec![0; self.held].into_boxed_slice());
+    pub(crate) fn into_buf(mut self) -> io::Result<Runs> {
+        let mut buf = Runs::from_store(vec![0; self.held].into_boxed_slice());
         if let Some(ends) = &self.ends {
             (&ends.read).read_exact(buf.spare())?;
         }

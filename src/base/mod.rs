@@ -6,7 +6,7 @@
 //!   Limits       how much, how long                    Ended     why something is over
 //!   KernelPipe   bytes that stay in the system         Pool      buffers, lent
 //!   Mailbox      a queue and a bell, between threads   PeerAddr  from where
-//!   Duplex       a socket without a system behind it
+//!   Duplex       a socket without a system behind it   Runs      bytes with gaps, decoded where they lie
 //! ```
 //!
 //! Depends on nothing, does no IO and reads no clock; everything else may depend on it.
@@ -22,6 +22,7 @@ pub(crate) mod mailbox;
 pub(crate) mod mask;
 pub(crate) mod out;
 pub(crate) mod pool;
+pub(crate) mod runs;
 pub(crate) mod time;
 
 pub use addr::PeerAddr;

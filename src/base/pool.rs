@@ -12,6 +12,8 @@ const SMALL: usize = LENT / 4;
 
 pub(crate) struct Pool {
     free: Vec<Box<[u8]>>,
+    /// Blocks of pipes that hold nothing.
+    blocks: Vec<Box<[u8]>>,
     /// Buffers lent at this moment.
     lent: usize,
     /// The most that may be lent.
@@ -21,7 +23,7 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new(bytes: usize) -> Self {
-        Self { free: Vec::new(), lent: 0, most: (bytes / LENT).max(4), refused: false }
+        Self { free: Vec::new(), blocks: Vec::new(), lent: 0, most: (bytes / LENT).max(4), refused: false }
     }
 
     /// Sees to it that `buf` works in a lent store, keeping what is in it. `false`: the limit is reached; come back
@@ -68,6 +70,21 @@ impl Pool {
         }
         if store.len() == LENT && self.free.len() < KEPT {
             self.free.push(store);
+        }
+    }
+
+    /// A store for the block of a pipe. They are not counted: each pipe has one at the most.
+    pub(crate) fn block(&mut self, room: usize) -> Box<[u8]> {
+        match self.blocks.pop() {
+            Some(store) if store.len() == room => store,
+            _ => vec![0; room].into_boxed_slice(),
+        }
+    }
+
+    /// A pipe's block came out of use.
+    pub(crate) fn take_back_block(&mut self, store: Box<[u8]>) {
+        if self.blocks.len() < KEPT {
+            self.blocks.push(store);
         }
     }
 

@@ -206,22 +206,31 @@ impl ServerConn {
 
     /// How the body goes on. Framing bytes are consumed from `rx`; data is for the caller to take.
     pub(crate) fn poll_body(&mut self, rx: &mut Buf, limits: &Limits) -> Result<BodyEvent, Misbehaved> {
+        let (framing, event) = self.look_at_body(rx.filled(), limits)?;
+        rx.consume(framing);
+        Ok(event)
+    }
+
+    /// The same for what lies elsewhere: how many bytes of framing are at its front, and what is behind them. `input`
+    /// is all that has come and was not taken.
+    pub(crate) fn look_at_body(&mut self, input: &[u8], limits: &Limits) -> Result<(usize, BodyEvent), Misbehaved> {
         if !self.is_receiving() {
-            return Ok(BodyEvent::End(None));
+            return Ok((0, BodyEvent::End(None)));
         }
+        let mut framing = 0;
         let trailers = match &mut self.body {
             BodyIn::None | BodyIn::Length(0) => None,
-            BodyIn::Length(_) if rx.is_empty() => return Ok(BodyEvent::NeedMore),
-            BodyIn::Length(left) => return Ok(BodyEvent::Data(clamp(*left).min(rx.len()))),
+            BodyIn::Length(_) if input.is_empty() => return Ok((0, BodyEvent::NeedMore)),
+            BodyIn::Length(left) => return Ok((0, BodyEvent::Data(clamp(*left).min(input.len())))),
             BodyIn::Chunked(decoder) => {
                 let limits = BodyLimits { body: limits.body, trailers: limits.head, fields: limits.fields };
                 loop {
-                    match decoder.step(rx.filled(), &limits)? {
-                        Step::Skip(n) => rx.consume(n),
-                        Step::Data(n) => return Ok(BodyEvent::Data(n)),
-                        Step::NeedMore => return Ok(BodyEvent::NeedMore),
+                    match decoder.step(&input[framing..], &limits)? {
+                        Step::Skip(n) => framing += n,
+                        Step::Data(n) => return Ok((framing, BodyEvent::Data(n))),
+                        Step::NeedMore => return Ok((framing, BodyEvent::NeedMore)),
                         Step::End(n, trailers) => {
-                            rx.consume(n);
+                            framing += n;
                             break trailers;
                         }
                     }
@@ -231,7 +240,7 @@ impl ServerConn {
         self.body = BodyIn::None;
         self.expects = false;
         self.report(Did::End, true);
-        Ok(BodyEvent::End(trailers))
+        Ok((framing, BodyEvent::End(trailers)))
     }
 
     /// The first `n` bytes of the data were taken.

@@ -36,6 +36,10 @@ impl Marks {
         self.0.push_back((wire, body));
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// How much of the `written` bytes of a body is acknowledged, at the least; `None` where the system can't tell.
     /// `sent`: bytes of plaintext handed to the transport.
     pub(super) fn acknowledged(&self, transport: &Transport, sent: u64, written: u64) -> Option<u64> {

@@ -6,6 +6,7 @@
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
 };
 
 use log::error;
@@ -82,6 +83,10 @@ pub(super) fn end(upload: Box<dyn Upload>, trailers: &Headers) -> Called<Action>
 
 pub(super) fn produce(produce: &mut dyn Produce, tx: &mut Tx<'_>) -> Called<Flow> {
     guard("Produce::produce", || produce.produce(tx))
+}
+
+pub(super) fn patience(upload: &dyn Upload) -> Called<Option<Duration>> {
+    guard("Upload::patience", || upload.patience())
 }
 
 /// The pipe that an upload fills, if it is one.

@@ -6,13 +6,7 @@ use std::time::Duration;
 
 use log::debug;
 
-use super::{
-    Arrival, Engine, Line,
-    arrivals::Peer,
-    dispatch,
-    job::{Reply, Up},
-    slot::Phase,
-};
+use super::{Arrival, Engine, Line, arrivals::Peer, body::Up, dispatch, job::Reply, slot::Phase};
 use crate::{
     api::{
         PipeIn, PipeOut, Response, Stream,

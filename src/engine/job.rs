@@ -13,6 +13,7 @@ use log::{error, warn};
 
 use super::{
     acked::Marks,
+    body::Up,
     core::Core,
     dispatch,
     ready::Ready,
@@ -20,13 +21,13 @@ use super::{
 };
 use crate::{
     api::{
-        Access, Action, Flow, Head, PipeOut, Produce, Response, Switch, Take, Tx, Upload, Waker,
+        Access, Action, Flow, Head, PipeOut, Produce, Response, Switch, Tx, Waker,
         mail::Fallback,
         request::{Asks, End},
         response::Kind,
     },
-    base::{Ended, RequestId, pool::LENT, time::Tick},
-    conn::{BodyEvent, BodyOut},
+    base::{Ended, RequestId, time::Tick},
+    conn::BodyOut,
     h1::{Headers, Misbehaved},
 };
 
@@ -45,42 +46,15 @@ pub(super) struct Job {
     pub(super) written: u64,
     marks: Marks,
     /// The application closes the connection with its answer, whatever is still coming.
-    closes: bool,
+    pub(super) closes: bool,
     /// [`Response::ends_with_fin`].
     ends_with_fin: bool,
     /// How it will have ended when the answer is out: complete, unless that answer is the 500 of a panic.
     outcome: Ended,
     /// Wait for the peer's acknowledgement; when to look for it, and the pause after that.
     confirm: Option<(Tick, Duration)>,
-}
-
-/// What becomes of the request's body.
-pub(super) enum Up {
-    /// Nobody has asked for it yet.
-    Idle,
-    /// Nobody will: so many bytes of it may be thrown away.
-    Draining(u64),
-    Upload {
-        upload: Box<dyn Upload>,
-        pushed_back: bool,
-    },
-    /// The upload is one end of a pipe.
-    Pipe {
-        upload: Box<dyn Upload>,
-        pace: Pace,
-    },
-    Over,
-}
-
-/// How a body gets on that is put into a pipe.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pace {
-    /// It is taken as it comes.
-    Going,
-    /// What was spliced goes out first, which is done soon: the sender's clock runs on.
-    Yielding,
-    /// There is no room. The sender can't help it: its clock stands.
-    PushedBack,
+    /// How long the body may pause, if the upload has a word in that.
+    pub(super) patience: Option<Duration>,
 }
 
 /// What becomes of the answer.
@@ -145,6 +119,7 @@ impl Job {
             ends_with_fin: false,
             outcome: Ended::Complete,
             confirm: None,
+            patience: None,
         })
     }
 
@@ -154,48 +129,9 @@ impl Job {
         fallback.min(confirm)
     }
 
-    /// Somebody takes the body, be there an answer already or not; unless that answer said [`Response::close`], which
-    /// ends the connection with it.
-    fn is_wanted(&self) -> bool {
-        !self.closes && matches!(self.up, Up::Upload { .. } | Up::Pipe { .. })
-    }
-
-    /// The body is wanted now: the peer's clock runs.
-    pub(super) fn wants_body(&self) -> bool {
-        match &self.up {
-            Up::Draining(_) => true,
-            Up::Upload { pushed_back, .. } => !pushed_back,
-            Up::Pipe { pace, .. } => *pace != Pace::PushedBack,
-            Up::Idle | Up::Over => false,
-        }
-    }
-
-    /// The time for the body is up. Whether that is no fault of the sender's: what it sent waits for the receiver.
-    pub(super) fn has_yielded(&mut self) -> bool {
-        let Up::Pipe { pace: pace @ Pace::Yielding, .. } = &mut self.up else { return false };
-        *pace = Pace::PushedBack;
-        true
-    }
-
     /// There is output that does not lie in the slot's own.
     pub(super) fn has_output(&self) -> bool {
         matches!(self.reply, Reply::File { .. } | Reply::Pipe { waits: false, .. })
-    }
-
-    /// How much input to hold while this job is at work: the body's as it is taken; otherwise just enough to notice
-    /// that the peer leaves, and to be ready for its next request.
-    pub(super) fn hold(&self, slot: &Slot) -> usize {
-        match &self.up {
-            Up::Upload { pushed_back: false, .. } | Up::Draining(_) => LENT,
-            // Filled by `pump`, past the input buffer.
-            Up::Pipe { .. } if slot.transport.is_plain() && slot.conn.direct() > 0 => 0,
-            Up::Pipe { pace: Pace::Going, .. } => LENT,
-            Up::Upload { .. } | Up::Pipe { .. } | Up::Idle if slot.conn.is_receiving() => {
-                // Over TLS the end of the stream can only be seen by reading up to it.
-                usize::from(!slot.transport.is_plain())
-            }
-            _ => 4096,
-        }
     }
 
     /// Whether only a ticket can bring it on.
@@ -255,119 +191,6 @@ impl Job {
         Ok(())
     }
 
-    fn receive(&mut self, slot: &mut Slot, core: &mut Core, mut upload: Box<dyn Upload>) -> Result<(), Stop> {
-        if slot.conn.expects_continue() {
-            slot.open_out(core);
-            slot.conn.ask_for_body(&slot.rx, &mut slot.out);
-        }
-        let waker = self.waker(slot, core);
-        self.up = match dispatch::inlet(upload.as_mut()) {
-            Ok(Some(inlet)) => {
-                inlet.on_room(waker);
-                Up::Pipe { upload, pace: Pace::Going }
-            }
-            Ok(None) => Up::Upload { upload, pushed_back: false },
-            Err(panicked) => {
-                dispatch::discard(upload);
-                return Err(panicked.into());
-            }
-        };
-        Ok(())
-    }
-
-    /// The body is whole: the upload has the last word.
-    pub(super) fn body_ended(
-        &mut self,
-        slot: &mut Slot,
-        core: &mut Core,
-        trailers: Option<Box<Headers>>,
-    ) -> Result<(), Stop> {
-        if let Up::Upload { upload, .. } | Up::Pipe { upload, .. } = std::mem::replace(&mut self.up, Up::Over) {
-            let action = dispatch::end(upload, &trailers.map_or_else(Headers::default, |trailers| *trailers))?;
-            self.perform(slot, core, action)?;
-        }
-        Ok(())
-    }
-
-    /// Moves the request's body on. Whether anything changed.
-    fn drive_up(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
-        // Who was woken may want what is still in the socket: that counts as news, so that it is read.
-        let mut worked = std::mem::take(&mut self.woken);
-        if worked {
-            match &mut self.up {
-                Up::Upload { pushed_back, .. } => *pushed_back = false,
-                Up::Pipe { pace, .. } => *pace = Pace::Going,
-                Up::Idle | Up::Draining(_) | Up::Over => {}
-            }
-            if let Reply::Stream { waits, .. } | Reply::Pipe { waits, .. } = &mut self.reply {
-                *waits = false;
-            }
-        }
-        loop {
-            match &mut self.up {
-                Up::Idle | Up::Over => return Ok(worked),
-                Up::Upload { pushed_back: true, .. } => return Ok(worked),
-                Up::Pipe { .. } => return Ok(self.fill_pipe(slot, core)? || worked),
-                Up::Upload { .. } | Up::Draining(_) => {}
-            }
-            let n = match slot.conn.poll_body(&mut slot.rx, &core.limits)? {
-                BodyEvent::Data(n) => n,
-                BodyEvent::NeedMore if slot.eof.is_some() => return Err(Ended::PeerLeft.into()),
-                BodyEvent::NeedMore => return Ok(worked),
-                BodyEvent::End(trailers) => {
-                    self.body_ended(slot, core, trailers)?;
-                    return Ok(true);
-                }
-            };
-            worked = true;
-            let took = match &mut self.up {
-                Up::Upload { upload, pushed_back } => match dispatch::data(upload.as_mut(), &slot.rx.filled()[..n])? {
-                    Take::All => n,
-                    Take::Some(took) => {
-                        *pushed_back = took < n;
-                        took.min(n)
-                    }
-                    Take::Stop(action) => {
-                        dispatch::discard(std::mem::replace(&mut self.up, Up::Idle));
-                        // What was shown is still there: for another upload, or to be drained.
-                        self.perform(slot, core, action)?;
-                        if !matches!(self.reply, Reply::Owed) {
-                            self.leave_body(slot, core);
-                        }
-                        return Ok(true);
-                    }
-                },
-                Up::Draining(left) if n as u64 > *left => {
-                    self.up = Up::Over;
-                    slot.conn.forbid_keep_alive();
-                    return Ok(true);
-                }
-                Up::Draining(left) => {
-                    *left -= n as u64;
-                    n
-                }
-                _ => n,
-            };
-            slot.conn.took(&mut slot.rx, took);
-            slot.note_received(core, took);
-        }
-    }
-
-    /// There is an answer, and nobody asks for the body: what is left of it is thrown away if it is short, and ends the
-    /// connection otherwise.
-    pub(super) fn leave_body(&mut self, slot: &mut Slot, core: &Core) {
-        if !slot.conn.is_receiving() || !matches!(self.up, Up::Idle) {
-            return;
-        }
-        self.up = Up::Over;
-        let drain = core.limits.drain;
-        if slot.conn.expects_continue() || slot.conn.direct() as u64 > drain || slot.eof.is_some() {
-            slot.conn.forbid_keep_alive();
-        } else if slot.conn.keeps_alive() {
-            self.up = Up::Draining(drain);
-        }
-    }
-
     /// Begins the answer.
     pub(super) fn answer(&mut self, slot: &mut Slot, core: &mut Core, response: Response) {
         let mut response = slot.checked(response);
@@ -423,11 +246,21 @@ impl Job {
         };
     }
 
-    /// Moves the answer on. Whether anything changed.
-    fn drive_reply(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
-        if self.written > 0 && slot.out.is_empty() && !self.asks.on_end.is_empty() {
+    /// Notes how much of the body is out, if all of it is that was put into the output. Not where the body is all there
+    /// is on the wire: there it can be told at any time.
+    pub(super) fn note_mark(&mut self, slot: &Slot) {
+        if self.written == 0 || !slot.out.is_empty() || self.asks.on_end.is_empty() {
+            return;
+        }
+        let bare = slot.transport.is_plain() && slot.conn.body_out() != BodyOut::Chunked;
+        if !bare || !self.marks.is_empty() {
             self.marks.note(slot.transport.on_wire(slot.sent), self.written);
         }
+    }
+
+    /// Moves the answer on. Whether anything changed.
+    fn drive_reply(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
+        self.note_mark(slot);
         match &mut self.reply {
             Reply::Owed | Reply::Sent => Ok(false),
             Reply::Stream { .. } => self.drive_stream(slot, core),

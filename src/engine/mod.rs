@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `slot` | a connection, its reading and writing, its clocks |
 //! | `http` | heads, dispatch, the fast path; refusals |
-//! | `job` | a request that is not answered at once; `pump` its pipes |
+//! | `job` | a request that is not answered at once; `body` what comes in, `pump` its pipes |
 //! | `upgraded` | the upgrade callback |
 //! | `outgoing` | connections of our own making, until they are upgrades |
 //! | `closing` | flush, finish, linger |
@@ -23,6 +23,7 @@
 
 mod acked;
 mod arrivals;
+mod body;
 mod closing;
 mod core;
 mod deadlines;

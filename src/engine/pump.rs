@@ -1,22 +1,27 @@
 //! Pipes: from one connection's socket into a block, and from the block onto another's, directly.
 //!
 //! ```text
-//!   body of known length, plain ──read──▶ ┌────────┐ ──write, behind what waits in the output──▶ socket
-//!   what came with the head, TLS,         │ buffer │                                            plain, TLS, chunked
-//!   chunks ──────rx──────copy───────────▶ └────────┘
-//!   body of known length, plain ─splice─▶ ═ kernel ═ ─splice, when the output is empty─────────▶ plain, not chunked
+//!   body of known length, plain ──read───▶ ┌────────┐ ──write, behind what waits in the output──▶ socket
+//!   chunks, TLS, what came with            │ buffer │                                            plain, TLS, chunked
+//!   the head ──read, sorted out in there─▶ └────────┘
+//!   body of known length, plain ──splice─▶ ═ kernel ═ ──splice, when the output is empty────────▶ plain, not chunked
 //! ```
 //!
 //! Whoever has work takes the block out of the pipe, makes one system call, and gives it back. Which kind of block it
 //! is, the pipe decides (`api/pipe.rs`); what is counted is the same. A buffer that was read into less than it had room
-//! for has emptied the socket. Splicing less than was asked for says nothing: there, only a call that moves nothing does.
+//! for has emptied the socket. Splicing less than was asked for says nothing: there, the system is asked.
+//!
+//! Bytes are read into the block with the framing between them, which is then taken for what it is where it lies: what
+//! turns out to belong to the next request goes back to the input. Only into a small pipe, or when much has come with
+//! the head, they are copied, from the input.
 
 use std::io::IoSlice;
 
 use super::{
+    body::{Pace, Up},
     core::Core,
     dispatch,
-    job::{Job, Pace, Reply, Stop, Up},
+    job::{Job, Reply, Stop},
     ready::Ready,
     slot::Slot,
 };
@@ -28,8 +33,9 @@ use crate::{
     },
     base::{
         Ended,
-        buf::Buf,
         kernel_pipe::{KERNEL_PIPE, KernelPipe},
+        pool::LENT,
+        runs::Runs,
     },
     conn::{BodyEvent, BodyOut},
     h1::write::{CHUNK_END, chunk_head},
@@ -39,9 +45,19 @@ use crate::{
 /// System calls for one end of a pipe before its connection looks at whatever else there is. The other end may be at
 /// work on another loop meanwhile, and then there is always more to do.
 const CALLS: usize = 4;
+/// Into a pipe with at least so much room, what frames the bytes is read together with them: there is always room for
+/// a line, or a record, and more.
+pub(super) const ROOMY: usize = 64 * 1024;
+/// The most that a read of TLS may bring beyond what was asked for.
+const RECORD: usize = 16 * 1024;
+/// Pieces of a block that are written with one call.
+const PIECES: usize = 64;
+/// Pieces of the output that go with them.
+const QUEUED: usize = 8;
 
 /// What one look at the sender's side brought.
 enum Filled {
+    /// Bytes, or at least something that was read.
     Added,
     /// It can't be spliced.
     Unable,
@@ -54,7 +70,7 @@ impl Job {
     pub(super) fn fill_pipe(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
         let mut worked = false;
         for _ in 0..CALLS {
-            let Up::Pipe { upload, pace } = &mut self.up else { return Ok(worked) };
+            let Up::Pipe { upload, pace, reads } = &mut self.up else { return Ok(worked) };
             let Some(inlet) = dispatch::inlet(upload.as_mut())? else { return Err(Ended::Aborted.into()) };
             // Nothing of the body is left: its end needs no room, nor anybody at the other end.
             if slot.conn.is_all_in() {
@@ -66,11 +82,25 @@ impl Job {
             if *pace != Pace::Going {
                 return Ok(worked);
             }
+            let allowed = inlet.allowed();
+            if allowed == 0 {
+                // Whether there is more, and what follows then, is for the upload to see.
+                if let Up::Pipe { upload, .. } = std::mem::replace(&mut self.up, Up::Idle) {
+                    self.up = Up::Upload { upload, pushed_back: false };
+                }
+                return Ok(true);
+            }
+            let reads = *reads;
             // What came with the head goes first, and what has to be looked at can't be spliced.
             let direct = if slot.rx.is_empty() && slot.transport.is_plain() { slot.conn.direct() } else { 0 };
+            let direct = direct.min(allowed);
             let mut open = || transport::kernel_pipe(&core.kernel_pipes);
             let splice = (direct > 0).then_some(Splice { left: direct, open: &mut open });
             let mut block = match inlet.lend(splice) {
+                Lent::Block(Block::Buf(mut buf)) => {
+                    buf.see_to_store(inlet.room(), |room| core.pool.block(room));
+                    Block::Buf(buf)
+                }
                 Lent::Block(block) => block,
                 Lent::NotNow => {
                     *pace = Pace::PushedBack;
@@ -90,16 +120,31 @@ impl Job {
             let before = block.len();
             let result = match &mut block {
                 Block::Buf(buf) if direct > 0 => read_block(buf, direct, slot, core),
-                Block::Buf(buf) => copy_block(buf, slot, core),
+                Block::Buf(buf) => {
+                    let fits = slot.rx.len() <= buf.spare().len();
+                    let put_in = if reads && fits { sort_block } else { copy_block };
+                    put_in(buf, allowed, slot, core)
+                }
                 Block::Kernel(pipe) => splice_block(pipe, direct.min(inlet.room()).min(KERNEL_PIPE), slot, core),
             };
             let added = block.len() - before;
-            if added > 0 && matches!(block, Block::Kernel(_)) {
+            let spliced = added > 0 && matches!(block, Block::Kernel(_));
+            // A kernel pipe takes no more before it is empty; that is waited for if there is more already.
+            let more = spliced && slot.ready.has(Ready::READ);
+            if more {
                 *pace = Pace::Yielding;
             }
-            inlet.give_back(block, added);
-            slot.note_received(core, added);
+            if let Block::Buf(buf) = &mut block
+                && buf.is_empty()
+            {
+                // Nothing came: whoever waits for long shall not hold memory meanwhile.
+                core.pool.take_back_block(buf.take_store());
+            }
+            inlet.give_back(block, added, more);
+            slot.note_received(core, added, self.patience);
             match result? {
+                // Until it went out there is nothing to be done here, except at the body's end.
+                Filled::Added if spliced => return Ok(slot.conn.is_all_in()),
                 Filled::Added => worked = true,
                 Filled::Unable => inlet.splice_no_more(),
                 Filled::NeedMore if slot.eof.is_some() => return Err(Ended::PeerLeft.into()),
@@ -114,20 +159,21 @@ impl Job {
         Ok(true)
     }
 
-    /// Receiver's side: the block onto the socket, behind what waits in the output.
+    /// Receiver's side: the block onto the socket, behind what waits in the output. Whether there may be more to do:
+    /// not if the pipe or the socket has nothing more to give, and both tell when they have.
     pub(super) fn drain_pipe(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
-        let mut worked = false;
         for _ in 0..CALLS {
-            let Reply::Pipe { produce, waits, announced } = &mut self.reply else { return Ok(worked) };
+            let Reply::Pipe { produce, waits, announced } = &mut self.reply else { return Ok(false) };
             if *waits || !slot.ready.has(Ready::WRITE) {
-                return Ok(worked);
+                return Ok(false);
             }
             let Some(outlet) = dispatch::outlet(produce.as_mut())? else { return Err(Ended::Aborted.into()) };
             let mut block = match outlet.lend() {
                 Lent::Block(block) => block,
                 Lent::NotNow => {
                     *waits = true;
-                    return Ok(worked);
+                    self.note_mark(slot);
+                    return Ok(false);
                 }
                 Lent::Over(PipeEnd::Clean(trailers)) => {
                     self.end_reply(slot, core, trailers.as_deref())?;
@@ -135,24 +181,25 @@ impl Job {
                 }
                 Lent::Over(PipeEnd::Cut) => return Err(Ended::Aborted.into()),
             };
-            if *announced == 0 {
-                *announced = block.len();
-                match slot.conn.body_out() {
-                    BodyOut::Chunked => {
-                        let mut head = [0; 18];
-                        let n = chunk_head(block.len(), &mut head);
-                        slot.open_out(core);
-                        slot.out.push(&head[..n]);
-                    }
-                    BodyOut::Length(left) => {
-                        *announced = block.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-                    }
-                    BodyOut::UntilClose | BodyOut::Nothing => {}
+            let mut chunk_end: &[u8] = &[];
+            if slot.conn.body_out() == BodyOut::Chunked {
+                chunk_end = CHUNK_END;
+                if *announced == 0 {
+                    let mut head = [0; 18];
+                    let n = chunk_head(block.len(), &mut head);
+                    slot.open_out(core);
+                    slot.out.push(&head[..n]);
                 }
+            }
+            if *announced == 0 {
+                *announced = match slot.conn.body_out() {
+                    BodyOut::Length(left) => block.len().min(usize::try_from(left).unwrap_or(usize::MAX)),
+                    BodyOut::Chunked | BodyOut::UntilClose | BodyOut::Nothing => block.len(),
+                };
             }
             let result = match &mut block {
                 Block::Buf(buf) => {
-                    let result = send_block(&buf.filled()[..*announced], slot, core);
+                    let result = send_block(buf, *announced, chunk_end, slot, core);
                     buf.consume(*result.as_ref().unwrap_or(&0));
                     result
                 }
@@ -172,16 +219,10 @@ impl Job {
             result?;
             *announced -= taken;
             self.written += taken as u64;
-            worked |= taken > 0;
             if taken == 0 {
-                return Ok(worked);
+                return Ok(false);
             }
-            let chunked = slot.conn.body_out() == BodyOut::Chunked;
             slot.conn.wrote(taken as u64);
-            if *announced == 0 && chunked {
-                slot.open_out(core);
-                slot.out.push(CHUNK_END);
-            }
             // A body of known length ends with its last byte, whatever else is in the pipe.
             if slot.conn.body_out() == BodyOut::Nothing {
                 self.end_reply(slot, core, None)?;
@@ -192,25 +233,87 @@ impl Job {
     }
 }
 
-/// From the socket, past the input buffer.
-fn read_block(buf: &mut Buf, direct: usize, slot: &mut Slot, core: &mut Core) -> Result<Filled, Stop> {
-    if !slot.ready.has(Ready::READ) {
+/// From the socket, past the input buffer: nothing but data.
+fn read_block(block: &mut Runs, direct: usize, slot: &mut Slot, core: &mut Core) -> Result<Filled, Stop> {
+    let filled = read_raw(block, direct, slot, core)?;
+    let n = block.raw().len();
+    block.is_data(n);
+    slot.conn.took_directly(n);
+    Ok(filled)
+}
+
+/// Behind what is in the block, with one system call: `Added`, if that brought anything.
+fn read_raw(block: &mut Runs, most: usize, slot: &mut Slot, core: &mut Core) -> Result<Filled, Stop> {
+    if !slot.ready.has(Ready::READ) || slot.eof.is_some() {
         return Ok(Filled::NeedMore);
     }
-    let before = buf.len();
-    match slot.transport.read(buf, direct, &mut core.pool) {
+    let got = block.read_raw(|buf| slot.transport.read(buf, most, &mut core.pool));
+    match got {
         Ok(Got::Data { drained }) => {
             if drained && !slot.ready.has(Ready::FIN) {
                 slot.ready.clear(Ready::READ);
             }
-            let n = buf.len() - before;
-            slot.conn.took_directly(n);
+            if block.raw().is_empty() && core.pool.has_refused() {
+                // TLS had no buffer to read into.
+                core.starved.push(slot.id);
+                return Ok(Filled::NeedMore);
+            }
             Ok(Filled::Added)
         }
         Ok(Got::Blocked) => Ok(nothing_there(slot, None)),
         Ok(Got::End { clean }) => Ok(nothing_there(slot, Some(clean))),
         Err(fault) => Err(slot.fault(core, fault).into()),
     }
+}
+
+/// What has come, and what is in the socket, with all that frames it, to be sorted out in the block. The input fits in.
+fn sort_block(block: &mut Runs, most: usize, slot: &mut Slot, core: &mut Core) -> Result<Filled, Stop> {
+    block.read_raw(|buf| buf.push(slot.rx.filled()));
+    slot.rx.consume(slot.rx.len());
+    let mut filled = sort_out(block, most, slot, core);
+    if let Ok(Filled::NeedMore) = filled {
+        let beyond = if slot.transport.is_plain() { 0 } else { RECORD };
+        let wish = block.spare().len().saturating_sub(beyond);
+        filled = match read_raw(block, wish, slot, core) {
+            Ok(Filled::Added) => sort_out(block, most, slot, core).map(|filled| match filled {
+                // There may be more behind it.
+                Filled::NeedMore => Filled::Added,
+                filled => filled,
+            }),
+            other => other,
+        };
+    }
+    block.take_raw(|rest| {
+        // Most often it is a line that is not whole: that takes no buffer of the loop's.
+        if rest.len() > LENT / 4 {
+            core.pool.lend(&mut slot.rx);
+        }
+        slot.rx.reserve(rest.len());
+        slot.rx.push(rest);
+    });
+    filled
+}
+
+/// Says of all that is raw what it is, but takes no more than `most` bytes of data. What is left raw is not whole, or
+/// does not belong to the body.
+fn sort_out(block: &mut Runs, most: usize, slot: &mut Slot, core: &mut Core) -> Result<Filled, Stop> {
+    let mut taken = 0;
+    while taken < most && !(taken > 0 && block.raw().is_empty()) {
+        let (framing, event) = slot.conn.look_at_body(block.raw(), &core.limits)?;
+        block.is_framing(framing);
+        match event {
+            BodyEvent::Data(n) => {
+                let n = n.min(most - taken);
+                block.is_data(n);
+                slot.conn.took_directly(n);
+                taken += n;
+            }
+            BodyEvent::NeedMore if taken == 0 => return Ok(Filled::NeedMore),
+            BodyEvent::NeedMore => break,
+            BodyEvent::End(trailers) => return Ok(Filled::Whole(trailers)),
+        }
+    }
+    Ok(Filled::Added)
 }
 
 /// From the socket, past the process.
@@ -220,6 +323,10 @@ fn splice_block(pipe: &mut KernelPipe, most: usize, slot: &mut Slot, core: &mut 
     }
     match slot.transport.splice_in(pipe, most) {
         Ok(Spliced::Bytes(n)) => {
+            // Asking is cheaper than coming back to find nothing.
+            if n < most && !slot.ready.has(Ready::FIN) && slot.transport.is_drained() {
+                slot.ready.clear(Ready::READ);
+            }
             slot.conn.took_directly(n);
             Ok(Filled::Added)
         }
@@ -238,16 +345,10 @@ fn nothing_there(slot: &mut Slot, end: Option<bool>) -> Filled {
 }
 
 /// From what was received already.
-fn copy_block(buf: &mut Buf, slot: &mut Slot, core: &mut Core) -> Result<Filled, Stop> {
+fn copy_block(block: &mut Runs, most: usize, slot: &mut Slot, core: &mut Core) -> Result<Filled, Stop> {
     match slot.conn.poll_body(&mut slot.rx, &core.limits)? {
         BodyEvent::Data(n) => {
-            let took = {
-                let spare = buf.spare();
-                let took = n.min(spare.len());
-                spare[..took].copy_from_slice(&slot.rx.filled()[..took]);
-                took
-            };
-            buf.commit(took);
+            let took = block.push(&slot.rx.filled()[..n.min(most)]);
             slot.conn.took(&mut slot.rx, took);
             if took == 0 { Ok(Filled::NeedMore) } else { Ok(Filled::Added) }
         }
@@ -256,17 +357,24 @@ fn copy_block(buf: &mut Buf, slot: &mut Slot, core: &mut Core) -> Result<Filled,
     }
 }
 
-/// The output first, then the block, with one call; how much of the block went.
-fn send_block(bytes: &[u8], slot: &mut Slot, core: &mut Core) -> Result<usize, Stop> {
-    let mut pieces = [IoSlice::new(&[]); 8];
-    let mut count = slot.out.pieces::<8>(&mut pieces).min(7);
-    let queued: usize = pieces[..count].iter().map(|piece| piece.len()).sum();
-    let all_queued = queued == slot.out.len();
-    if all_queued {
-        pieces[count] = IoSlice::new(bytes);
-        count += 1;
+/// The output first, then the first `most` bytes of the block, and `tail` if that is all of them, with one call; how
+/// much of the block went.
+fn send_block(block: &Runs, most: usize, tail: &[u8], slot: &mut Slot, core: &mut Core) -> Result<usize, Stop> {
+    let mut pieces = [IoSlice::new(&[]); QUEUED + PIECES + 1];
+    let mut count = pieces.first_chunk_mut::<QUEUED>().map_or(0, |first| slot.out.pieces(first));
+    let len = |pieces: &[IoSlice<'_>]| pieces.iter().map(|piece| piece.len()).sum::<usize>();
+    let queued = len(&pieces[..count]);
+    let mut of_block = 0;
+    if queued == slot.out.len() {
+        let from = count;
+        count += block.pieces(most, &mut pieces[from..from + PIECES]);
+        of_block = len(&pieces[from..count]);
+        if of_block == most && !tail.is_empty() {
+            pieces[count] = IoSlice::new(tail);
+            count += 1;
+        }
     }
-    let total: usize = pieces[..count].iter().map(|piece| piece.len()).sum();
+    let total = len(&pieces[..count]);
     let n = match slot.transport.write(&pieces[..count], &mut core.pool) {
         Ok(n) => n,
         Err(fault) => return Err(slot.fault(core, fault).into()),
@@ -278,7 +386,15 @@ fn send_block(bytes: &[u8], slot: &mut Slot, core: &mut Core) -> Result<usize, S
     }
     slot.out.consume(n.min(queued));
     slot.note_sent(core, n);
-    Ok(n.saturating_sub(queued))
+    let taken = n.saturating_sub(queued).min(of_block);
+    if taken == most {
+        let of_tail = n - queued - taken;
+        if of_tail < tail.len() {
+            slot.open_out(core);
+            slot.out.push(&tail[of_tail..]);
+        }
+    }
+    Ok(taken)
 }
 
 /// The block to the socket, once the output is out; how much of it went. `None`: it can't be spliced.

@@ -14,7 +14,7 @@
 //! An idle connection is one of these and nothing else: buffers are lent while there are bytes in them, and a job is
 //! allocated only for a request that can't be answered at once.
 
-use std::io::IoSlice;
+use std::{io::IoSlice, time::Duration};
 
 use log::debug;
 
@@ -197,10 +197,14 @@ impl Slot {
         self.clock = None;
     }
 
-    /// So many bytes of a body arrived: the body clock is prolonged.
-    pub(super) fn note_received(&mut self, core: &Core, n: usize) {
+    /// So many bytes of a body arrived: the body clock is prolonged, or starts afresh if the upload has a patience of
+    /// its own.
+    pub(super) fn note_received(&mut self, core: &Core, n: usize, patience: Option<Duration>) {
         if self.clock == Some(Timer::Body) && n > 0 {
-            self.recv_by = prolong(self.recv_by, core, n, core.limits.body_time);
+            self.recv_by = match patience {
+                Some(patience) => core.tick.after(patience),
+                None => prolong(self.recv_by, core, n, core.limits.body_time),
+            };
         }
     }
 
@@ -276,7 +280,11 @@ impl Slot {
         match clock {
             // Whatever ran before is over: a clock that nobody waits for would run out again and again.
             None => self.recv_by = Tick::NEVER,
-            Some(timer) if clock != self.clock => self.recv_by = core.tick.after(core.limits.time(timer)),
+            Some(timer) if clock != self.clock => {
+                let own = if let Phase::Job(job) = &self.phase { job.patience } else { None };
+                let time = own.filter(|_| timer == Timer::Body).unwrap_or(core.limits.time(timer));
+                self.recv_by = core.tick.after(time);
+            }
             Some(_) => {}
         }
         self.clock = clock;
@@ -314,7 +322,7 @@ pub(super) fn secure(transport: &Transport) -> Option<Secure<'_>> {
 }
 
 /// A clock that each byte prolongs by what it may take at the least rate, never beyond the full time from now.
-fn prolong(by: Tick, core: &Core, bytes: usize, full: std::time::Duration) -> Tick {
+fn prolong(by: Tick, core: &Core, bytes: usize, full: Duration) -> Tick {
     let most = core.tick.after(full);
     match (bytes as u64).saturating_mul(1000).checked_div(core.limits.min_rate) {
         Some(millis) => by.plus(millis).min(most),

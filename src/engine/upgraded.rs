@@ -11,9 +11,10 @@ use std::time::Duration;
 use log::{debug, error};
 
 use super::{
+    body::Up,
     core::Core,
     dispatch,
-    job::{Job, Up},
+    job::Job,
     ready::Ready,
     slot::{Phase, Slot},
 };

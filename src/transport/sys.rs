@@ -29,6 +29,14 @@ pub(crate) fn unacknowledged(_: &Socket) -> Option<u64> {
     None
 }
 
+/// Bytes that wait in the socket (`FIONREAD`). `None`: the system can't tell.
+pub(crate) fn unread(socket: BorrowedFd<'_>) -> Option<usize> {
+    let mut waiting: libc::c_int = 0;
+    // SAFETY: the descriptor is open for as long as `socket` is borrowed; FIONREAD writes one int, and `waiting` is one.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONREAD, &raw mut waiting) };
+    if result == 0 { usize::try_from(waiting).ok() } else { None }
+}
+
 /// Reads once.
 ///
 /// By the system call itself: libc's `recv` and `send` are cancellation points, which in a program with threads costs
@@ -141,11 +149,10 @@ pub(crate) fn kernel_pipe() -> io::Result<Ends> {
 pub(crate) fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
     let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
     loop {
+        let (from, to, nowhere) = (from.as_raw_fd(), to.as_raw_fd(), std::ptr::null::<libc::loff_t>());
         // SAFETY: both descriptors are open for as long as they are borrowed; without offsets (null is allowed: neither
         // has a position) the call touches no memory of this process.
-        let moved = unsafe {
-            libc::splice(from.as_raw_fd(), std::ptr::null_mut(), to.as_raw_fd(), std::ptr::null_mut(), most, flags)
-        };
+        let moved = unsafe { libc::syscall(libc::SYS_splice, from, nowhere, to, nowhere, most, flags) };
         if let Ok(moved) = usize::try_from(moved) {
             return Ok(moved);
         }

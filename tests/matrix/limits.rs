@@ -26,9 +26,11 @@ matrix! {
     an_idle_connection_is_closed,
     a_body_that_stops_coming_is_a_408,
     a_body_that_drips_is_a_408,
+    an_upload_may_have_another_patience,
     who_is_pushed_back_is_not_timed_out,
     a_peer_that_does_not_read_is_given_up,
     a_slow_reader_is_waited_for,
+    a_reader_below_the_least_rate_is_given_up,
     the_last_request_closes,
 }
 
@@ -158,6 +160,7 @@ fn an_idle_connection_is_closed(world: &World) {
 /// Throws the body away; or takes nothing of it until it is woken, which is late.
 struct Sink {
     late: bool,
+    patience: Option<Duration>,
 }
 
 impl Upload for Sink {
@@ -167,6 +170,10 @@ impl Upload for Sink {
 
     fn end(self: Box<Self>, _: &Headers) -> Action {
         Response::text("all of it").into()
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        self.patience
     }
 }
 
@@ -179,7 +186,12 @@ fn sink(world: &World, limits: Limits) -> (Host, Told<uncork::End>) {
             let waker = req.waker();
             req.here().after(SHORT * 3, move |_| waker.wake());
         }
-        Action::Receive(Box::new(Sink { late }))
+        let patience = match req.path() {
+            "/patient" => Some(SHORT * 100),
+            "/hasty" => Some(SHORT),
+            _ => None,
+        };
+        Action::Receive(Box::new(Sink { late, patience }))
     });
     (host, ended)
 }
@@ -206,6 +218,22 @@ fn a_body_that_drips_is_a_408(world: &World) {
         }
     }
     wire.answer().is(408);
+}
+
+fn an_upload_may_have_another_patience(world: &World) {
+    let (host, ended) = sink(world, Limits { body_time: SHORT, min_rate: 1_000_000, ..Limits::default() });
+    let mut wire = host.connect();
+    wire.request("POST /patient", &["Content-Length: 3"]);
+    for _ in 0..3 {
+        assert!(wire.is_silent(SHORT * 2), "one byte grants the whole time again");
+        wire.send("x");
+    }
+    assert_eq!(wire.answer().is(200).text(), "all of it");
+    ended.next();
+    let (host, ended) = sink(world, Limits::default());
+    let mut wire = host.connect();
+    wire.request("POST /hasty", &["Content-Length: 9"]).send("four").answer().is(408);
+    assert_eq!(ended.next().why, Ended::TimedOut(Timer::Body));
 }
 
 fn who_is_pushed_back_is_not_timed_out(world: &World) {
@@ -242,6 +270,19 @@ fn a_slow_reader_is_waited_for(world: &World) {
     for _ in 0..30 {
         wire.next_chunk();
         assert!(ended.is_silent(Duration::from_millis(20)), "it reads, if slowly");
+    }
+}
+
+fn a_reader_below_the_least_rate_is_given_up(world: &World) {
+    let limits = Limits { send_time: SHORT, min_rate: 1 << 30, ..Limits::default() };
+    let (host, ended) = endless(world, limits);
+    let mut wire = host.connect_narrow();
+    wire.request("GET /", &[]).head().is(200);
+    let mut reads = 0;
+    while ended.is_silent(Duration::from_millis(20)) {
+        reads += 1;
+        assert!(reads < 500, "it reads all the time, but not a GiB a second");
+        wire.next_chunk();
     }
 }
 

@@ -19,6 +19,7 @@ matrix! {
     a_body_of_known_length_goes_through,
     a_chunked_body_goes_through_with_its_trailers,
     an_empty_body_goes_through,
+    what_follows_a_body_is_another_request,
     a_small_piece_goes_through_at_once,
     a_receiver_that_waits_pushes_the_sender_back,
     a_receiver_that_leaves_is_told_to_the_sender,
@@ -164,6 +165,36 @@ fn an_empty_body_goes_through(world: &World) {
         }
         assert_eq!(to.answer().is(200).body.len(), 0);
         assert_eq!(from.answer().text(), "Complete 0");
+    }
+}
+
+/// In one go, so that it is read together with the end of the body.
+fn what_follows_a_body_is_another_request(world: &World) {
+    let served = serve(world, 256 * 1024);
+    let body = bytes(400_000);
+    for chunked in [false, true] {
+        let (mut first, mut second) = (served.receiver(), served.receiver());
+        let framing = if chunked { "Transfer-Encoding: chunked" } else { "Content-Length: 400000" };
+        let mut all = format!("POST / HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n").into_bytes();
+        let (mut rest, mut sizes) = (&body[..], [1, 4095, 100, 4096, 5000, 16_384, 70_000].into_iter().cycle());
+        while chunked && !rest.is_empty() {
+            let (chunk, behind) = rest.split_at(sizes.next().map_or(1, |size| rest.len().min(size)));
+            all.extend_from_slice(format!("{:x};x=y\r\n", chunk.len()).as_bytes());
+            all.extend_from_slice(chunk);
+            all.extend_from_slice(b"\r\n");
+            rest = behind;
+        }
+        all.extend_from_slice(if chunked { b"0\r\n\r\n" } else { rest });
+        all.extend_from_slice(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello");
+        let mut from = served.host.connect();
+        let sender = std::thread::spawn(move || {
+            from.send(all);
+            [from.answer(), from.answer()].map(|answer| answer.text().to_owned())
+        });
+        assert!(first.answer().is(200).body == body, "{framing}");
+        assert_eq!(second.answer().is(200).body, b"hello");
+        let reports = sender.join().expect("sent");
+        assert!(reports[0].starts_with("Complete 400") && reports[1] == "Complete 5", "{reports:?}");
     }
 }
 

@@ -1,5 +1,7 @@
 //! Limits, and a crowd.
 
+use uncork::Limits;
+
 use super::*;
 
 #[test]
@@ -69,7 +71,7 @@ fn a_stream_has_a_limit() {
         }
         source.chunk(b"yz");
         is_error(&source.answer(), 413, "BodyTooLargeError", "The stream is too large: at most 1000 bytes");
-        assert!(receiver.body(&head).is_ok_and(|rest| rest.is_empty()));
+        assert!(receiver.body(&head).is_ok_and(|rest| rest == b"y"), "what is allowed, and not a byte more");
         stream.becomes("SRC_ERROR");
         // Just as much as is allowed.
         let stream = Stream::new(&server);
@@ -79,6 +81,37 @@ fn a_stream_has_a_limit() {
         assert_eq!(receiver.answer().assert(200).body.len(), 1000);
         source.answer().assert(200);
     }
+}
+
+#[test]
+fn a_source_may_pause_for_longer_than_bodies_do_elsewhere() {
+    let short = Duration::from_millis(200);
+    let limits = Limits { body: 1 << 40, body_time: short, min_rate: 1_000_000, ..Limits::default() };
+    for receivers in [1, 2] {
+        let server = TestServer::start_with(PLAIN_1, RendezvousConfig::default(), limits.clone());
+        let stream = Stream::with(&server, &format!("?n={receivers}"), "");
+        let mut to: Vec<_> = (0..receivers).map(|_| stream.get()).collect();
+        let mut source = stream.put("Transfer-Encoding: chunked");
+        for word in ["one", "two", "three"] {
+            assert!(source.is_silent(short * 3));
+            source.chunk(word.as_bytes());
+        }
+        source.chunk(b"");
+        for receiver in &mut to {
+            assert_eq!(receiver.answer().assert(200).body, b"onetwothree");
+        }
+        source.answer().assert(200);
+    }
+    let server =
+        TestServer::start_with(PLAIN_1, RendezvousConfig { pause: short, ..RendezvousConfig::default() }, limits);
+    let stream = Stream::new(&server);
+    let mut receiver = stream.get();
+    let mut source = stream.put("Content-Length: 10");
+    source.send("some");
+    source.answer().assert(408);
+    let head = receiver.head();
+    assert!(receiver.body(&head).is_err(), "a part is not the whole");
+    stream.becomes("SRC_ERROR");
 }
 
 #[test]

@@ -34,6 +34,10 @@ pub struct RendezvousConfig {
     pub record: Duration,
     /// How long a stream may run, however busy it is; then both sides are told. 7 days.
     pub lifetime: Duration,
+    /// How long a source may pause while there is somebody to receive: every byte grants it anew. 6 hours, as the
+    /// original; a stream that rests holds two connections and no buffers. (A receiver that takes nothing holds what was
+    /// sent to it: for him [`Limits::send_time`](uncork::Limits::send_time) applies.)
+    pub pause: Duration,
     /// Streams in all, with the records of those that are over; one more is refused with 503. 10,000, at about a KiB
     /// each while nothing moves.
     pub streams: usize,
@@ -49,8 +53,7 @@ pub struct RendezvousConfig {
     /// Bytes of such JSON that are kept for all streams together; beyond it, creation is refused with 503. 64 MiB.
     pub json_total: usize,
     /// Bytes of one stream; more is refused with 413. 1 TiB: nothing of it is stored, so it costs time only. The
-    /// engine's own [`Limits::body`](uncork::Limits::body) applies as well, and its default is 1 GiB. (So does
-    /// [`Limits::body_time`](uncork::Limits::body_time): how long a source may pause.)
+    /// engine's own [`Limits::body`](uncork::Limits::body) applies as well, and its default is 1 GiB.
     pub body: u64,
     /// The most receivers that can be asked for with `?n=K`. 16: each has a pipe of its own.
     pub receivers: usize,
@@ -86,6 +89,7 @@ impl Default for RendezvousConfig {
             ttl_max: Duration::from_secs(3600),
             record: Duration::from_secs(60),
             lifetime: Duration::from_secs(7 * 24 * 3600),
+            pause: Duration::from_secs(6 * 3600),
             streams: 10_000,
             streams_per_address: 1_000,
             creations_per_minute: 600,
@@ -114,7 +118,7 @@ impl RendezvousConfig {
         self.base_path = checks::base_path(&self.base_path)?;
         checks::server(&self.server)?;
         checks::origins(&self.allow_origins)?;
-        checks::times([&mut self.ttl, &mut self.ttl_max, &mut self.record, &mut self.lifetime]);
+        checks::times([&mut self.ttl, &mut self.ttl_max, &mut self.record, &mut self.lifetime, &mut self.pause]);
         if self.receivers == 0 {
             return Err(InvalidConfig("a stream must be allowed one receiver at least"));
         }

@@ -1,38 +1,42 @@
 //! A body on its way from the source's connection to the receivers'.
 //!
 //! ```text
-//!   one receiver, known length:   source ══▶ Direct ══ pipe ══▶ receiver       the engine moves it
-//!   otherwise:                    source ──▶ Fanout ─┬ pipe ══▶ receiver       as much as all have room for
+//!   one receiver:                 source ══▶ Direct ══ pipe ══▶ receiver       the engine moves it
+//!   several:                      source ──▶ Fanout ─┬ pipe ══▶ receiver       as much as all have room for
 //!                                                    └ pipe ══▶ receiver
 //!   another length was declared:  … ══ pipe ──▶ Exact ──▶ receiver             that length, or a broken connection
 //! ```
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use uncork::{Action, Flow, PipeIn, PipeOut, Produce, Response, Take, Tx, Upload, h1::Headers};
 
-use super::{Shared, state::Id};
+use super::{RendezvousConfig, Shared, state::Id};
 
 /// The source's ends of the pipes to its receivers.
 pub(super) struct Inlets {
     pub(super) inlets: Vec<PipeIn>,
     /// To be set when the body is whole, before the pipes are finished.
     pub(super) whole: Arc<AtomicBool>,
-    /// The body's length is known, and was checked.
-    pub(super) known: bool,
 }
 
 impl Inlets {
     /// What takes the body: `limit` bytes at most, or this is the answer.
-    fn into_upload(mut self, limit: u64, too_large: Response) -> Box<dyn Upload> {
+    fn into_upload(mut self, config: &RendezvousConfig, too_large: Response) -> Box<dyn Upload> {
+        let (limit, pause) = (config.body, config.pause);
         match self.inlets.pop() {
-            Some(inlet) if self.known && self.inlets.is_empty() => Box::new(Direct { inlet, whole: self.whole }),
+            Some(inlet) if self.inlets.is_empty() => {
+                Box::new(Direct { inlet: inlet.limit(limit), pause, too_large: Some(too_large), whole: self.whole })
+            }
             last => {
                 let inlets = self.inlets.into_iter().chain(last).map(|inlet| (inlet, 0)).collect();
-                Box::new(Fanout { inlets, left: limit, too_large: Some(too_large), whole: self.whole })
+                Box::new(Fanout { inlets, left: limit, pause, too_large: Some(too_large), whole: self.whole })
             }
         }
     }
@@ -51,9 +55,7 @@ impl Upload for Doorman {
         let inlets = self.shared.begin(self.id, false);
         Take::Stop(match (inlets, self.too_large.take()) {
             // What was shown is shown again, to this.
-            (Some(inlets), Some(too_large)) => {
-                Action::Receive(inlets.into_upload(self.shared.config().body, too_large))
-            }
+            (Some(inlets), Some(too_large)) => Action::Receive(inlets.into_upload(&self.shared.config(), too_large)),
             // The stream is over, and the source has its answer.
             _ => Action::Wait,
         })
@@ -63,17 +65,24 @@ impl Upload for Doorman {
         self.shared.begin(self.id, true);
         Action::Wait
     }
+
+    fn patience(&self) -> Option<Duration> {
+        Some(self.shared.config().pause)
+    }
 }
 
-/// To one receiver: the engine fills the pipe.
+/// To one receiver: the engine fills the pipe, up to the limit.
 struct Direct {
     inlet: PipeIn,
+    pause: Duration,
+    too_large: Option<Response>,
     whole: Arc<AtomicBool>,
 }
 
 impl Upload for Direct {
-    fn data(&mut self, chunk: &[u8]) -> Take {
-        self.inlet.data(chunk)
+    /// This is beyond it. Dropped without an end, the pipe is cut off.
+    fn data(&mut self, _: &[u8]) -> Take {
+        Take::Stop(self.too_large.take().map_or(Action::Abort, Into::into))
     }
 
     fn end(self: Box<Self>, _: &Headers) -> Action {
@@ -82,16 +91,21 @@ impl Upload for Direct {
         Action::Wait
     }
 
+    fn patience(&self) -> Option<Duration> {
+        Some(self.pause)
+    }
+
     fn pipe(&mut self) -> Option<&mut PipeIn> {
         Some(&mut self.inlet)
     }
 }
 
-/// To any number of receivers, at the slowest's pace; and measured, for a body that does not say how long it is.
+/// To several receivers, at the slowest's pace.
 struct Fanout {
     /// Each with how much of what is not taken yet it has got already.
     inlets: Vec<(PipeIn, usize)>,
     left: u64,
+    pause: Duration,
     too_large: Option<Response>,
     whole: Arc<AtomicBool>,
 }
@@ -120,6 +134,10 @@ impl Upload for Fanout {
         self.whole.store(true, Ordering::Release);
         self.inlets.into_iter().for_each(|(inlet, _)| inlet.finish(None));
         Action::Wait
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        Some(self.pause)
     }
 }
 

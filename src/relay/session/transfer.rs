@@ -63,15 +63,14 @@ impl Session {
 }
 
 /// Asks the sender for its body.
-fn receive(ticket: &Ticket, face: &Face, body: MessageBody, mut inlet: PipeIn, config: &SessionConfig) {
+fn receive(ticket: &Ticket, face: &Face, body: MessageBody, inlet: PipeIn, config: &SessionConfig) {
     // The request may be over by now: then the upload is given back and dropped, which cuts the pipe off.
     let _ = match body {
         // Its length was checked before it could wait.
         MessageBody::None | MessageBody::Length(_) => ticket.receive(inlet),
         MessageBody::Chunked => {
-            inlet.on_room(ticket.waker());
             let too_large = face.dress(too_large(config), config);
-            ticket.receive(Metered { inlet, left: config.body, too_large: Some(too_large) })
+            ticket.receive(Metered { inlet: inlet.limit(config.body), too_large: Some(too_large) })
         }
     };
 }
@@ -108,33 +107,24 @@ fn of_type(response: Response, content_type: Option<&[u8]>) -> Response {
     super::super::wire::neutral(response)
 }
 
-/// A chunked body does not say how long it is: it is measured on its way into the pipe.
+/// A chunked body does not say how long it is: up to what is allowed the engine puts it into the pipe.
 struct Metered {
     inlet: PipeIn,
-    left: u64,
     too_large: Option<Response>,
 }
 
 impl Upload for Metered {
-    fn data(&mut self, chunk: &[u8]) -> Take {
-        if chunk.len() as u64 > self.left {
-            // Dropped without an end, which cuts the pipe off.
-            return Take::Stop(self.too_large.take().map_or(Action::Abort, Into::into));
-        }
-        let mut taken = 0;
-        // Until it takes nothing: only then the pipe is sure to wake us.
-        while taken < chunk.len() {
-            match self.inlet.write(&chunk[taken..]) {
-                0 => break,
-                n => taken += n,
-            }
-        }
-        self.left -= taken as u64;
-        Take::Some(taken)
+    /// This is beyond it. Dropped without an end, the pipe is cut off.
+    fn data(&mut self, _: &[u8]) -> Take {
+        Take::Stop(self.too_large.take().map_or(Action::Abort, Into::into))
     }
 
     fn end(self: Box<Self>, trailers: &Headers) -> Action {
         self.inlet.finish(Some(trailers.clone()));
         Action::Wait
+    }
+
+    fn pipe(&mut self) -> Option<&mut PipeIn> {
+        Some(&mut self.inlet)
     }
 }

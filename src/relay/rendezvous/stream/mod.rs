@@ -269,7 +269,7 @@ impl Stream {
             inlets.drain(..).for_each(|inlet| inlet.finish(None));
             return None;
         }
-        Some(Inlets { inlets, whole, known: self.source.as_ref()?.length.is_some() })
+        Some(Inlets { inlets, whole })
     }
 
     // How it ends.

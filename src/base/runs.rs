@@ -1,0 +1,289 @@
+//! A block whose bytes need not lie together: what was read with framing between it is sorted out where it lies.
+//!
+//! ```text
+//!   ├─ data ─┤ gap ├─ data ─┤ gap ├─ data ─┤ hole ├─ raw: not looked at yet ─┤ spare
+//!      run           run           run                  is_data, is_framing ▶
+//! ```
+//!
+//! Whatever is read goes behind all that is there, and is raw until it was said what it is. Framing becomes a gap,
+//! which the reader never sees: it is given one run after the other. Only short runs are moved together, so that there
+//! are never more of them than the block has room for [`WORTH_A_RUN`] bytes.
+
+use std::{collections::VecDeque, io::IoSlice};
+
+use super::buf::Buf;
+
+/// Shorter runs than this are moved together: a copy is cheaper than a segment of its own.
+const WORTH_A_RUN: usize = 4096;
+
+/// INVARIANT: `buf` holds, in this order, runs and gaps in turn, the last run, the hole, what is raw; every gap has a
+/// run before it.
+#[derive(Default)]
+pub(crate) struct Runs {
+    buf: Buf,
+    /// The length of each run that has a gap behind it, and of that gap.
+    gaps: VecDeque<(usize, usize)>,
+    /// The length of the run behind the last gap.
+    last: usize,
+    /// The length of all runs.
+    len: usize,
+    /// Framing between the last run and what is raw.
+    hole: usize,
+    raw: usize,
+}
+
+impl Runs {
+    /// An empty one over `store`.
+    pub(crate) fn from_store(store: Box<[u8]>) -> Self {
+        Self { buf: Buf::from_store(store), ..Self::default() }
+    }
+
+    /// Bytes of data.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// An empty block has its store only when there is something to put in.
+    pub(crate) fn see_to_store(&mut self, room: usize, make: impl FnOnce(usize) -> Box<[u8]>) {
+        if self.buf.is_empty() && self.buf.capacity() < room {
+            self.buf = Buf::from_store(make(room));
+        }
+    }
+
+    /// Gives the store away, what was in it with it.
+    pub(crate) fn take_store(&mut self) -> Box<[u8]> {
+        std::mem::take(self).buf.take_store()
+    }
+
+    /// Room behind all that is there.
+    #[inline]
+    pub(crate) fn spare(&mut self) -> &mut [u8] {
+        self.buf.spare()
+    }
+
+    // What is put in.
+
+    /// The first `n` bytes of `spare` are filled now, with data.
+    #[inline]
+    pub(crate) fn commit(&mut self, n: usize) {
+        debug_assert_eq!(self.raw, 0);
+        self.buf.commit(n);
+        self.raw = n;
+        self.is_data(n);
+    }
+
+    /// Puts in as much of `bytes` as there is room for; how much that was.
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> usize {
+        let n = self.buf.push(bytes);
+        self.raw = n;
+        self.is_data(n);
+        n
+    }
+
+    /// What `read` appends is raw.
+    pub(crate) fn read_raw<T>(&mut self, read: impl FnOnce(&mut Buf) -> T) -> T {
+        let before = self.buf.len();
+        let result = read(&mut self.buf);
+        self.raw += self.buf.len() - before;
+        result
+    }
+
+    /// What was not looked at yet.
+    pub(crate) fn raw(&self) -> &[u8] {
+        let filled = self.buf.filled();
+        &filled[filled.len() - self.raw..]
+    }
+
+    /// The first `n` bytes of what is raw are data.
+    pub(crate) fn is_data(&mut self, n: usize) {
+        debug_assert!(n <= self.raw);
+        if n > 0 && self.hole > 0 {
+            if self.last.min(n) < WORTH_A_RUN {
+                let filled = self.buf.filled_mut();
+                let at = filled.len() - self.raw;
+                filled.copy_within(at..at + n, at - self.hole);
+            } else {
+                self.gaps.push_back((self.last, self.hole));
+                (self.last, self.hole) = (0, 0);
+            }
+        }
+        self.raw -= n;
+        self.last += n;
+        self.len += n;
+        self.trim();
+    }
+
+    /// The first `n` bytes of what is raw are nothing a reader is to see.
+    pub(crate) fn is_framing(&mut self, n: usize) {
+        debug_assert!(n <= self.raw);
+        self.raw -= n;
+        if self.len == 0 {
+            self.buf.consume(n);
+        } else {
+            self.hole += n;
+            self.trim();
+        }
+    }
+
+    /// Takes out what is still raw.
+    pub(crate) fn take_raw(&mut self, take: impl FnOnce(&[u8])) {
+        if self.raw > 0 {
+            take(self.raw());
+            self.buf.unfill(self.raw);
+            self.raw = 0;
+            self.trim();
+        }
+    }
+
+    /// A hole with nothing behind it is room.
+    fn trim(&mut self) {
+        if self.raw == 0 {
+            self.buf.unfill(self.hole);
+            self.hole = 0;
+        }
+    }
+
+    // What is taken out.
+
+    /// The first run: all there is, if it lies together.
+    #[inline]
+    pub(crate) fn filled(&self) -> &[u8] {
+        &self.buf.filled()[..self.gaps.front().map_or(self.last, |&(run, _)| run)]
+    }
+
+    /// The first `most` bytes, in up to `into.len()` pieces; how many pieces there are.
+    pub(crate) fn pieces<'a>(&'a self, mut most: usize, into: &mut [IoSlice<'a>]) -> usize {
+        let (mut n, mut rest) = (0, self.buf.filled());
+        for (run, gap) in self.gaps.iter().copied().chain([(self.last, 0)]) {
+            let here = run.min(most);
+            if here == 0 || n == into.len() {
+                break;
+            }
+            into[n] = IoSlice::new(&rest[..here]);
+            n += 1;
+            most -= here;
+            rest = &rest[run + gap..];
+        }
+        n
+    }
+
+    /// The first `n` bytes are done with.
+    #[inline]
+    pub(crate) fn consume(&mut self, mut n: usize) {
+        debug_assert!(n <= self.len && self.raw == 0);
+        self.len -= n;
+        while let Some((run, gap)) = self.gaps.front_mut() {
+            let here = n.min(*run);
+            self.buf.consume(here);
+            *run -= here;
+            n -= here;
+            if *run > 0 {
+                return;
+            }
+            self.buf.consume(*gap);
+            self.gaps.pop_front();
+        }
+        self.buf.consume(n);
+        self.last -= n;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn runs(room: usize) -> Runs {
+        Runs::from_store(vec![0; room].into_boxed_slice())
+    }
+
+    fn put_raw(runs: &mut Runs, bytes: &[u8]) {
+        runs.read_raw(|buf| assert_eq!(buf.push(bytes), bytes.len()));
+    }
+
+    fn all(runs: &Runs) -> (Vec<u8>, usize) {
+        let mut pieces = [IoSlice::new(&[]); 32];
+        let n = runs.pieces(usize::MAX, &mut pieces);
+        (pieces[..n].iter().flat_map(|piece| piece.iter().copied()).collect(), n)
+    }
+
+    /// Chunks of these sizes with ten bytes of framing before each, and some behind the last.
+    fn framed(sizes: &[usize]) -> (Runs, Vec<u8>) {
+        let mut block = runs(64 * 1024);
+        let (mut wire, mut data) = (Vec::new(), Vec::new());
+        for (i, &size) in sizes.iter().enumerate() {
+            wire.extend_from_slice(b"__________");
+            let chunk: Vec<u8> = (0..size).map(|j| (i * 7 + j) as u8).collect();
+            wire.extend_from_slice(&chunk);
+            data.extend_from_slice(&chunk);
+        }
+        wire.extend_from_slice(b"____rest");
+        put_raw(&mut block, &wire);
+        for &size in sizes {
+            block.is_framing(10);
+            // In two goes.
+            block.is_data(size / 2);
+            block.is_data(size - size / 2);
+        }
+        block.is_framing(4);
+        assert_eq!(block.raw(), b"rest");
+        let mut rest = Vec::new();
+        block.take_raw(|raw| rest.extend_from_slice(raw));
+        assert_eq!(rest, b"rest");
+        (block, data)
+    }
+
+    #[test]
+    fn framing_is_not_seen_and_only_short_runs_are_moved() {
+        for (sizes, pieces) in [
+            (&[5000][..], 1),
+            (&[10_000, 10_000, 10_000], 3),
+            (&[1, 1, 1, 1, 1], 1),
+            (&[1, 10_000, 1, 10_000, 10_000], 4),
+            (&[], 0),
+        ] {
+            let (block, data) = framed(sizes);
+            assert_eq!(block.len(), data.len());
+            assert_eq!(all(&block), (data, pieces), "{sizes:?}");
+        }
+    }
+
+    #[test]
+    fn order_is_kept_however_it_is_consumed() {
+        for step in [1, 7, 9_999, 10_000, 10_001, 24_000, 100_000] {
+            let (mut block, data) = framed(&[10_000, 3, 10_000, 10_000, 3, 9000]);
+            let mut got = Vec::new();
+            while !block.is_empty() {
+                assert_eq!(all(&block).0, &data[got.len()..]);
+                let n = step.min(block.filled().len());
+                got.extend_from_slice(&block.filled()[..n]);
+                block.consume(n);
+            }
+            assert!(got == data, "in steps of {step}");
+            assert_eq!(block.spare().len(), 64 * 1024, "an emptied block starts over");
+            let (mut block, data) = framed(&[10_000, 3, 10_000, 10_000, 3, 9000]);
+            let n = step.min(data.len());
+            block.consume(n);
+            assert_eq!(all(&block).0, &data[n..], "across runs");
+        }
+    }
+
+    #[test]
+    fn what_is_put_behind_goes_on_where_the_data_ended() {
+        let (mut block, mut data) = framed(&[10_000, 10_000]);
+        data.extend_from_slice(b"more");
+        assert_eq!(block.push(b"more"), 4);
+        block.spare()[..3].copy_from_slice(b"and");
+        block.commit(3);
+        data.extend_from_slice(b"and");
+        assert_eq!(all(&block), (data, 2));
+        let mut pieces = [IoSlice::new(&[]); 1];
+        assert_eq!(block.pieces(12_000, &mut pieces), 1, "as many pieces as there is room for");
+        assert_eq!(pieces[0].len(), 10_000);
+    }
+}

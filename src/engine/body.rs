@@ -1,0 +1,231 @@
+//! A request's body on its way in: to an upload, into a pipe (`pump`), or thrown away.
+//!
+//! ```text
+//!   Idle ──Receive──▶ Upload ──data──▶ application ──end──▶ Over
+//!    │          └───▶ Pipe ───pump───▶ block ────────end──▶ Over
+//!    │                  └─ up to its limit, then Upload
+//!    └──answered without it──▶ Draining, a little ─────────▶ Over
+//! ```
+
+use super::{
+    core::Core,
+    dispatch,
+    job::{Job, Reply, Stop},
+    pump::ROOMY,
+    slot::Slot,
+};
+use crate::{
+    api::{Take, Upload},
+    base::{Ended, pool::LENT},
+    conn::BodyEvent,
+    h1::Headers,
+};
+
+/// What becomes of the request's body.
+pub(super) enum Up {
+    /// Nobody has asked for it yet.
+    Idle,
+    /// Nobody will: so many bytes of it may be thrown away.
+    Draining(u64),
+    Upload {
+        upload: Box<dyn Upload>,
+        pushed_back: bool,
+    },
+    /// The upload is one end of a pipe.
+    Pipe {
+        upload: Box<dyn Upload>,
+        pace: Pace,
+        /// `pump` reads into it, past the input buffer, whatever the framing.
+        reads: bool,
+    },
+    Over,
+}
+
+/// How a body gets on that is put into a pipe.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// It is taken as it comes.
+    Going,
+    /// What was spliced goes out first, which is done soon: the sender's clock runs on.
+    Yielding,
+    /// There is no room. The sender can't help it: its clock stands.
+    PushedBack,
+}
+
+impl Job {
+    /// Somebody takes the body, be there an answer already or not; unless that answer said [`Response::close`], which
+    /// ends the connection with it.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.closes && matches!(self.up, Up::Upload { .. } | Up::Pipe { .. })
+    }
+
+    /// The body is wanted now: the peer's clock runs.
+    pub(super) fn wants_body(&self) -> bool {
+        match &self.up {
+            Up::Draining(_) => true,
+            Up::Upload { pushed_back, .. } => !pushed_back,
+            Up::Pipe { pace, .. } => *pace != Pace::PushedBack,
+            Up::Idle | Up::Over => false,
+        }
+    }
+
+    /// The time for the body is up. Whether that is no fault of the sender's: what it sent waits for the receiver.
+    pub(super) fn has_yielded(&mut self) -> bool {
+        let Up::Pipe { upload, pace, .. } = &mut self.up else { return false };
+        let Ok(Some(inlet)) = dispatch::inlet(upload.as_mut()) else { return false };
+        let full = inlet.is_full();
+        if full {
+            *pace = Pace::PushedBack;
+        }
+        full
+    }
+
+    /// How much input to hold while this job is at work: the body's as it is taken; otherwise just enough to notice
+    /// that the peer leaves, and to be ready for its next request.
+    pub(super) fn hold(&self, slot: &Slot) -> usize {
+        match &self.up {
+            Up::Upload { pushed_back: false, .. } | Up::Draining(_) => LENT,
+            // Filled by `pump`, past the input buffer.
+            Up::Pipe { .. } if slot.transport.is_plain() && slot.conn.direct() > 0 => 0,
+            Up::Pipe { pace: Pace::Going, reads: true, .. } if slot.conn.is_receiving() => 0,
+            Up::Pipe { pace: Pace::Going, .. } => LENT,
+            Up::Upload { .. } | Up::Pipe { .. } | Up::Idle if slot.conn.is_receiving() => {
+                // Over TLS the end of the stream can only be seen by reading up to it.
+                usize::from(!slot.transport.is_plain())
+            }
+            _ => 4096,
+        }
+    }
+
+    /// The application wants the body, and takes it in this way.
+    pub(super) fn receive(
+        &mut self,
+        slot: &mut Slot,
+        core: &mut Core,
+        mut upload: Box<dyn Upload>,
+    ) -> Result<(), Stop> {
+        if slot.conn.expects_continue() {
+            slot.open_out(core);
+            slot.conn.ask_for_body(&slot.rx, &mut slot.out);
+        }
+        let waker = self.waker(slot, core);
+        let inlet = dispatch::patience(upload.as_ref()).and_then(|patience| {
+            if self.patience != patience {
+                // From here on, and so from now.
+                self.patience = patience;
+                slot.stop_clock();
+            }
+            dispatch::inlet(upload.as_mut())
+        });
+        self.up = match inlet {
+            Ok(Some(inlet)) => {
+                inlet.on_room(waker);
+                let reads = inlet.room() >= ROOMY;
+                Up::Pipe { upload, pace: Pace::Going, reads }
+            }
+            Ok(None) => Up::Upload { upload, pushed_back: false },
+            Err(panicked) => {
+                dispatch::discard(upload);
+                return Err(panicked.into());
+            }
+        };
+        Ok(())
+    }
+
+    /// The body is whole: the upload has the last word.
+    pub(super) fn body_ended(
+        &mut self,
+        slot: &mut Slot,
+        core: &mut Core,
+        trailers: Option<Box<Headers>>,
+    ) -> Result<(), Stop> {
+        if let Up::Upload { upload, .. } | Up::Pipe { upload, .. } = std::mem::replace(&mut self.up, Up::Over) {
+            let action = dispatch::end(upload, &trailers.map_or_else(Headers::default, |trailers| *trailers))?;
+            self.perform(slot, core, action)?;
+        }
+        Ok(())
+    }
+
+    /// Moves the request's body on. Whether anything changed.
+    pub(super) fn drive_up(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
+        let woken = std::mem::take(&mut self.woken);
+        if woken {
+            match &mut self.up {
+                Up::Upload { pushed_back, .. } => *pushed_back = false,
+                Up::Pipe { pace, .. } => *pace = Pace::Going,
+                Up::Idle | Up::Draining(_) | Up::Over => {}
+            }
+            if let Reply::Stream { waits, .. } | Reply::Pipe { waits, .. } = &mut self.reply {
+                *waits = false;
+            }
+        }
+        let mut worked = false;
+        loop {
+            match &mut self.up {
+                Up::Idle | Up::Over => return Ok(worked),
+                Up::Upload { pushed_back: true, .. } => return Ok(worked),
+                Up::Pipe { reads, .. } => {
+                    let news = woken && !*reads;
+                    return Ok(self.fill_pipe(slot, core)? || news);
+                }
+                Up::Upload { .. } | Up::Draining(_) => {}
+            }
+            let n = match slot.conn.poll_body(&mut slot.rx, &core.limits)? {
+                BodyEvent::Data(n) => n,
+                BodyEvent::NeedMore if slot.eof.is_some() => return Err(Ended::PeerLeft.into()),
+                // Who was woken may want what is still in the socket: that is read in another round.
+                BodyEvent::NeedMore => return Ok(worked || woken),
+                BodyEvent::End(trailers) => {
+                    self.body_ended(slot, core, trailers)?;
+                    return Ok(true);
+                }
+            };
+            worked = true;
+            let took = match &mut self.up {
+                Up::Upload { upload, pushed_back } => match dispatch::data(upload.as_mut(), &slot.rx.filled()[..n])? {
+                    Take::All => n,
+                    Take::Some(took) => {
+                        *pushed_back = took < n;
+                        took.min(n)
+                    }
+                    Take::Stop(action) => {
+                        dispatch::discard(std::mem::replace(&mut self.up, Up::Idle));
+                        // What was shown is still there: for another upload, or to be drained.
+                        self.perform(slot, core, action)?;
+                        if !matches!(self.reply, Reply::Owed) {
+                            self.leave_body(slot, core);
+                        }
+                        return Ok(true);
+                    }
+                },
+                Up::Draining(left) if n as u64 > *left => {
+                    self.up = Up::Over;
+                    slot.conn.forbid_keep_alive();
+                    return Ok(true);
+                }
+                Up::Draining(left) => {
+                    *left -= n as u64;
+                    n
+                }
+                _ => n,
+            };
+            slot.conn.took(&mut slot.rx, took);
+            slot.note_received(core, took, self.patience);
+        }
+    }
+
+    /// There is an answer, and nobody asks for the body: what is left of it is thrown away if it is short, and ends the
+    /// connection otherwise.
+    pub(super) fn leave_body(&mut self, slot: &mut Slot, core: &Core) {
+        if !slot.conn.is_receiving() || !matches!(self.up, Up::Idle) {
+            return;
+        }
+        self.up = Up::Over;
+        let drain = core.limits.drain;
+        if slot.conn.expects_continue() || slot.conn.direct() as u64 > drain || slot.eof.is_some() {
+            slot.conn.forbid_keep_alive();
+        } else if slot.conn.keeps_alive() {
+            self.up = Up::Draining(drain);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Every example, started as a user starts it: flags, real sockets, the line it prints when it is ready, SIGTERM.
+//!
+//! | file | examples |
+//! |---|---|
+//! | `main` | `hello`, `fetch`; flags |
+//! | `echo` | `echo`, `upgrade_echo`, `websocket_echo` |
+//! | `fileserver` | `fileserver` |
+//! | `own_loop` | `external_select` |
+//! | `relay` | `relay`, as the README has it; what is in it is tested elsewhere |
+//!
+//! `cargo test` builds the examples; `cargo test --test examples` alone does not: `cargo build --examples` before it.
+#![cfg(feature = "tls")]
+
+use std::{
+    fs::{self, File},
+    io::{Read, Write},
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, SystemTime},
+};
+
+mod echo;
+mod fileserver;
+mod own_loop;
+mod relay;
+
+#[path = "../support/client.rs"]
+#[allow(dead_code)] // the relay's tests use the rest
+mod client;
+#[path = "../support/program.rs"]
+mod program;
+// What can be tested without a server; it also brings its unit tests along.
+#[path = "../../examples/files/conditions.rs"]
+#[allow(dead_code)]
+mod conditions;
+#[path = "../../examples/files/listing.rs"]
+#[allow(dead_code)]
+mod listing;
+#[path = "../../examples/files/path.rs"]
+#[allow(dead_code)]
+mod path;
+
+use client::Client;
+use program::{Example, PLAIN, Setup, identity, output, program};
+
+/// Long enough to see that nothing more is taken.
+const MOMENT: Duration = Duration::from_millis(100);
+
+/// Each case in each mode, plain and by TLS.
+macro_rules! in_every_setup {
+    ($($room:ident::$case:ident),* $(,)?) => {
+        in_every_setup! { @ threads, false, "threads", $($room::$case)* }
+        in_every_setup! { @ external, false, "external", $($room::$case)* }
+        in_every_setup! { @ thread_per_connection, false, "thread-per-connection", $($room::$case)* }
+        in_every_setup! { @ tls_threads, true, "threads", $($room::$case)* }
+        in_every_setup! { @ tls_external, true, "external", $($room::$case)* }
+        in_every_setup! { @ tls_thread_per_connection, true, "thread-per-connection", $($room::$case)* }
+    };
+    (@ $name:ident, $tls:expr, $mode:expr, $($room:ident::$case:ident)*) => {
+        mod $name {
+            const SETUP: super::Setup = super::Setup { tls: $tls, mode: $mode };
+            $(#[test] fn $case() { super::$room::$case(SETUP); })*
+        }
+    };
+}
+
+in_every_setup! {
+    echo::echo_gives_back_what_it_gets, echo::echo_streams, echo::echo_pushes_back,
+    echo::echo_finishes_what_is_under_way_when_stopped, echo::upgrade_echo_gives_back_every_byte,
+    echo::upgrade_echo_pushes_back, echo::websocket_echo_gives_back_every_message, fileserver::fileserver_serves,
+    relay::relay_passes_a_file_on,
+}
+
+/// A directory that is gone when the test is over.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("examples-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::create_dir_all(&path).expect("made");
+        Self(path)
+    }
+
+    /// Writes a file, as if long ago.
+    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.join(name);
+        fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+        let mut file = File::create(&path).expect("made");
+        file.write_all(content.as_ref()).expect("written");
+        file.set_modified(long_ago()).expect("set");
+        path
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Sun, 09 Sep 2001 01:46:40 GMT
+fn long_ago() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)
+}
+
+/// Bytes that don't repeat, so that a piece in the wrong place shows.
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(len + 8);
+    while bytes.len() < len {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+/// Sends all of it while `read` reads, from two threads' points of view: this side never waits for itself.
+fn send_while_reading(client: &mut Client, bytes: &[u8]) -> Vec<u8> {
+    let (mut sent, mut got) = (0, Vec::new());
+    while got.len() < bytes.len() {
+        if sent < bytes.len() {
+            // At most as much in flight as the echo surely holds: what comes back makes room for more.
+            let end = bytes.len().min(got.len() + 32 * 1024);
+            if sent < end {
+                client.send(&bytes[sent..end]);
+                sent = end;
+            }
+        }
+        got.extend(client.some(64 * 1024).expect("more"));
+    }
+    got
+}
+
+/// Reads `len` bytes, which are those of `block`, again and again.
+fn read_back(client: &mut Client, block: &[u8], len: usize) {
+    let mut got = 0;
+    while got < len {
+        let some = client.some(64 * 1024).expect("more");
+        assert!(some.iter().enumerate().all(|(i, &b)| b == block[(got + i) % block.len()]), "{got}");
+        got += some.len();
+    }
+}
+// hello
+
+#[test]
+fn hello_says_hello() {
+    let mut command = Command::new(program("hello"));
+    command.arg("127.0.0.1:0");
+    let hello = Example::run(command, None);
+    let answer = hello.ask("GET /", &[]);
+    assert_eq!((answer.status, answer.text()), (200, "Hello, world!"));
+}
+
+// fetch
+
+#[test]
+#[cfg(feature = "client")]
+fn fetch_fetches() {
+    for setup in [PLAIN, Setup { tls: true, ..PLAIN }] {
+        let echo = Example::start("echo", setup, &[]);
+        let url = format!("{}://localhost:{}/", echo.scheme, echo.addr.port());
+        let roots = identity().cert.to_str().expect("text");
+        let fetched = output("fetch", &["-i", "-H", "X-A: b", "-d", "hello", "-t", "20", "--roots", roots, &url]);
+        assert_eq!(String::from_utf8_lossy(&fetched.stderr), "");
+        let text = String::from_utf8(fetched.stdout).expect("text");
+        assert!(fetched.status.success() && text.starts_with("200\n") && text.ends_with("\n\nhello"), "{text:?}");
+    }
+    let nobody = output("fetch", &["http://127.0.0.1:0/"]);
+    assert_eq!(nobody.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("port"));
+}
+
+// Flags
+
+#[test]
+fn help_tells_of_every_flag() {
+    for name in ["echo", "upgrade_echo", "fileserver", "relay"] {
+        let help = output(name, &["--help"]);
+        let text = String::from_utf8(help.stdout).expect("text");
+        assert!(help.status.success(), "{name}");
+        for flag in ["--listen", "--mode", "--threads", "--tls-cert", "--tls-key", "external", "thread-per-connection"]
+        {
+            assert!(text.contains(flag), "{name}: {flag}");
+        }
+    }
+    assert!(String::from_utf8_lossy(&output("fileserver", &["--help"]).stdout).contains("--root"));
+    assert!(String::from_utf8_lossy(&output("external_select", &["--help"]).stdout).contains("--listen"));
+}
+
+/// What has no authentication is to be built in as well as asked for.
+#[test]
+#[cfg(all(feature = "tunnel", not(feature = "spdy")))]
+fn origin_speaks_no_spdy_unless_it_is_built_in() {
+    let pin = "0".repeat(64);
+    let flags = ["--proxy", "localhost:1", "--root", ".", "--pin", &pin, "--allow-legacy-unauthenticated"];
+    let refused = output("origin", &flags);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--features spdy"), "{refused:?}");
+}
+
+#[test]
+fn mistakes_are_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let taken = taken.local_addr().expect("an address").to_string();
+    let cert = identity().cert.to_str().expect("text");
+    for (name, args, words) in [
+        ("echo", &["--listen", "nonsense"][..], "nonsense"),
+        ("echo", &["--listen", &taken], &*taken),
+        ("external_select", &["--listen", &taken], &taken),
+        ("echo", &["--mode", "fast"], "thread-per-connection"),
+        ("echo", &["--threads", "0"], "--threads"),
+        ("echo", &["--tls-cert", cert], "--tls-key"),
+        ("echo", &["--tls-cert", "/no/such.pem", "--tls-key", cert], "/no/such.pem"),
+        ("echo", &["--tls-cert", cert, "--tls-key", cert], cert),
+        ("fileserver", &["--root", "/no/such"], "/no/such"),
+        ("fileserver", &["--root", cert], cert),
+    ] {
+        let output = output(name, args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(words), "{name} {args:?}: {said}");
+        assert!(!said.contains("panicked") && output.stdout.is_empty(), "{name} {args:?}: {said}");
+    }
+}
