@@ -12,6 +12,7 @@ mod heads;
 mod hostile;
 mod load;
 mod origin;
+mod origin_hostile;
 mod origin_life;
 mod origin_program;
 #[path = "../support/program.rs"]

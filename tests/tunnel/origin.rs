@@ -250,3 +250,19 @@ fn a_client_that_leaves_ends_its_request_and_no_other() {
     assert_eq!(get(&mut world.client(), "/fine").assert(200).text(), "GET /fine");
     world.until("nothing under way", |counts| counts.active == 0);
 }
+
+/// By ALPN: the origin says who it is when it is asked, and only then, and only once.
+#[test]
+fn where_alpn_has_chosen_it_there_is_no_upgrade() {
+    for mode in MODES {
+        let world = World::new();
+        let dug = Dug::new(tunnel(world.origins).connections(1), mode, site).serves(&world);
+        dug.hears("connected");
+        let mut client = world.client();
+        assert_eq!(get(&mut client, "/who").assert(200).text(), "Some(127.0.0.1) Some(\"app.example\")");
+        // Clients who ask the same as the proxy are answered by the handler.
+        for path in ["/.well-known/uncork/hello", "/.well-known/uncork/refused"] {
+            assert_eq!(get(&mut client, path).assert(200).text(), format!("GET {path}"));
+        }
+    }
+}

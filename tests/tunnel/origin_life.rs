@@ -36,7 +36,6 @@ fn who_is_not_let_in_is_told_why_and_tries_again() {
     for (tunnel, words) in [
         (proxy().token("wrong"), "401, check the token: no such token is known"),
         (proxy().host("other.example"), "403, the token may not have these names: other.example"),
-        (proxy().path("/elsewhere"), "404, is this the proxy's port for origins?"),
         (Tunnel::dial(&format!("localhost:{}", world.plain.port())).tls(trust()).host("a"), "no TLS connection"),
         (proxy().tls(TlsClient::builder().pin([7; 32]).build().expect("a pin")), "not the pinned one"),
     ] {
@@ -49,6 +48,10 @@ fn who_is_not_let_in_is_told_why_and_tries_again() {
     assert_eq!(world.proxy.counts().links, 0);
     let mut client = world.client();
     get(&mut client, "/").assert(502);
+    let shown = shown("localhost", false);
+    let dug = Dug::new(shown.tunnel().path("/elsewhere"), Mode::Threads, site);
+    let event = dug.hears("again in");
+    assert!(event.contains("404, is this the proxy's port for origins?"), "{event}");
 }
 
 /// Somebody who has stolen nothing but a name, and somebody who comes for it first.
@@ -62,10 +65,11 @@ fn a_name_is_whose_it_is() {
     assert!(event.contains("409, somebody else has one of these names"), "{event}");
 }
 
-/// A proxy with a certificate of its own, for one that is wrong in some way.
+/// A proxy with a certificate of its own, be it one that is wrong in some way, which knows nothing of `rh2`.
 struct Shown {
     world: Vec<uncork::Running>,
     addr: SocketAddr,
+    public: SocketAddr,
     pem: String,
     pin: [u8; 32],
 }
@@ -84,8 +88,16 @@ fn shown(name: &str, expired: bool) -> Shown {
     let server = Server::bind("127.0.0.1:0").expect("bound").tls(tls);
     let addr = server.addr().expect("an address");
     let running = server.threads(1, proxy.origins()).expect("running");
+    let public = Server::bind("127.0.0.1:0").expect("bound").threads(1, proxy.public()).expect("running");
+    let clients = public.addr().expect("an address");
     let pin = Sha256::digest(key.subject_public_key_info()).into();
-    Shown { world: vec![running], addr, pem, pin }
+    Shown { world: vec![running, public], addr, public: clients, pem, pin }
+}
+
+impl Shown {
+    fn tunnel(&self) -> Tunnel {
+        tunnel(self.addr).tls(TlsClient::roots_pem(self.pem.as_bytes()).expect("a root"))
+    }
 }
 
 impl Drop for Shown {
@@ -123,6 +135,20 @@ fn the_proxy_has_to_prove_who_it_is() {
     ] {
         dig(shown, tls.build().expect("TLS")).hears("connected");
     }
+}
+
+/// As a proxy of HTTP in between may need it.
+#[test]
+fn without_alpn_it_begins_with_an_upgrade() {
+    let shown = shown("localhost", false);
+    let dug = Dug::new(shown.tunnel(), Mode::Threads, site);
+    dug.hears("connected");
+    let end = Instant::now() + PATIENCE;
+    let mut client = Client::connect(shown.public, None);
+    while get(&mut client, "/").status == 502 {
+        assert!(Instant::now() < end, "it never joins");
+    }
+    assert!(get(&mut client, "/big").assert(200).body == bytes(3_000_000));
 }
 
 #[test]

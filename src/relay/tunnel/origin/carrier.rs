@@ -1,4 +1,5 @@
-//! A connection to the proxy, from its first byte: asking to be let in, then HTTP/2.
+//! A connection to the proxy, from its first byte: asking to be let in, then HTTP/2; or HTTP/2 at once, if ALPN has chosen
+//! `rh2`.
 //!
 //! ```text
 //!   PUT /tunnel, Bearer, Upgrade: ptth ──▶        ┌── 101 ──▶ Http2
@@ -38,6 +39,11 @@ pub(super) trait Protocol: Send {
     /// One call of the carrier's.
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask;
 
+    /// Whether the proxy has let us in, as far as one can know.
+    fn is_in(&self) -> bool {
+        true
+    }
+
     fn health(&self) -> Health;
 
     /// Begins no more requests; those under way are finished.
@@ -69,14 +75,31 @@ enum State {
         scan: Scan,
         by: Option<Instant>,
     },
-    Open(Box<dyn Protocol>),
+    Open {
+        protocol: Box<dyn Protocol>,
+        /// The line knows that it stands.
+        stands: bool,
+    },
     Over,
 }
 
 impl Carrier {
-    pub(super) fn new(line: Arc<Line>, generation: u64, here: Loop, peer: PeerAddr) -> Self {
-        let words = line.knock();
-        let state = State::Knocking { words, scan: Scan::default(), by: None };
+    /// `reversed`: HTTP/2 was agreed upon.
+    pub(super) fn new(
+        line: Arc<Line>,
+        generation: u64,
+        here: Loop,
+        peer: PeerAddr,
+        reversed: bool,
+        now: Instant,
+    ) -> Self {
+        let state = match line.hello().filter(|_| reversed) {
+            Some(hello) => {
+                let http2 = Http2::new(here.clone(), line.listener(), peer, line.times(), Some(hello), now);
+                State::Open { protocol: Box::new(http2), stands: false }
+            }
+            None => State::Knocking { words: line.knock(), scan: Scan::default(), by: None },
+        };
         Self { line, generation, here, peer, state, error: None, retry_after: None, now: None }
     }
 
@@ -105,7 +128,7 @@ impl Carrier {
                 return self.fail(TunnelError::NotAProxy("it has switched to something else"));
             }
             io.rx.consume(end);
-            let http2 = Http2::new(self.here.clone(), self.line.listener(), self.peer, self.line.times(), now);
+            let http2 = Http2::new(self.here.clone(), self.line.listener(), self.peer, self.line.times(), None, now);
             return self.open(Box::new(http2), io);
         }
         #[cfg(feature = "spdy")]
@@ -141,8 +164,7 @@ impl Carrier {
     }
 
     fn open(&mut self, protocol: Box<dyn Protocol>, io: &mut Io<'_>) -> EventMask {
-        self.line.stood(self.generation, self.peer, protocol.waker(), io.now().mono);
-        self.state = State::Open(protocol);
+        self.state = State::Open { protocol, stands: false };
         // It may be over at once.
         self.carry(io)
     }
@@ -154,13 +176,17 @@ impl Carrier {
     }
 
     fn carry(&mut self, io: &mut Io<'_>) -> EventMask {
-        let State::Open(protocol) = &mut self.state else { return EventMask::TERMINATE };
+        let State::Open { protocol, stands } = &mut self.state else { return EventMask::TERMINATE };
         let now = io.now().mono;
         if io.why().stopping() || self.line.is_superseded(self.generation) {
             protocol.leave(now);
         }
         let mask = protocol.ready(io);
         self.error = self.error.take().or(protocol.take_error());
+        if !*stands && self.error.is_none() && protocol.is_in() {
+            *stands = true;
+            self.line.stood(self.generation, self.peer, protocol.waker(), now);
+        }
         if protocol.health() == Health::Suspect && !protocol.is_leaving() {
             self.line.suspect(self.generation);
         }
@@ -168,7 +194,7 @@ impl Carrier {
             if io.why().reset() {
                 self.error.get_or_insert_with(|| TunnelError::Broken("it was reset".into()));
             }
-            if let State::Open(protocol) = mem::replace(&mut self.state, State::Over)
+            if let State::Open { protocol, .. } = mem::replace(&mut self.state, State::Over)
                 && !protocol.is_leaving()
             {
                 self.error.get_or_insert(TunnelError::Closed);
@@ -188,7 +214,7 @@ impl Upgrade for Carrier {
             State::Knocking { .. } if io.why().stopping() => EventMask::TERMINATE,
             State::Knocking { .. } if io.why().reset() => self.fail(TunnelError::NotAProxy("it has hung up")),
             State::Knocking { .. } => self.knock(io),
-            State::Open(_) => self.carry(io),
+            State::Open { .. } => self.carry(io),
             State::Over => EventMask::TERMINATE,
         }
     }
@@ -229,7 +255,7 @@ impl Answered {
 }
 
 /// One line that can't do a terminal harm.
-fn printable(bytes: &[u8]) -> String {
+pub(super) fn printable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

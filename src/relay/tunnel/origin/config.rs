@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use uncork::{
     Handler, Limits, Loop, PeerAddr, Running, Server, TlsClient,
     h1::{
@@ -11,6 +12,9 @@ use uncork::{
 };
 
 use super::{TunnelError, http2::Times, line::Line};
+
+/// HTTP/2 with the roles reversed, from the first byte behind TLS.
+pub(super) const REVERSED: &[u8] = b"rh2";
 
 /// The most a connection pauses before it is made again.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -302,16 +306,28 @@ impl Tunnel {
             knock: self.knock(&host, port)?,
             host: host.into(),
             port,
-            tls: tls.alpn(if self.legacy { &[] } else { &[b"http/1.1"] }),
+            // Without a token only the request for an upgrade can say who we are.
+            tls: match self.token {
+                _ if self.legacy => tls.alpn(&[]),
+                Some(_) => tls.alpn(&[REVERSED, b"http/1.1"]),
+                None => tls.alpn(&[b"http/1.1"]),
+            },
+            hello: self.token.as_ref().map(|token| self.hello(token)),
             #[cfg(feature = "spdy")]
             legacy: self.legacy,
-            times: Times { ping: self.ping, drain: self.drain },
+            times: Times { ping: self.ping, drain: self.drain, within: self.within },
             backoff: self.backoff,
             healthy: self.healthy,
             within: self.within,
             listener: self.listener,
             observer: self.observer.clone(),
         }))
+    }
+
+    /// What is said to a proxy that asks.
+    fn hello(&self, token: &str) -> Bytes {
+        let hello = serde_json::json!({ "token": token, "hosts": self.hosts, "version": 1 });
+        Bytes::from(hello.to_string())
     }
 
     /// What is said to the proxy first.
@@ -375,6 +391,7 @@ pub(super) struct Shared {
     pub(super) port: u16,
     pub(super) tls: TlsClient,
     pub(super) knock: Vec<u8>,
+    pub(super) hello: Option<Bytes>,
     pub(super) times: Times,
     pub(super) healthy: Duration,
     pub(super) within: Duration,

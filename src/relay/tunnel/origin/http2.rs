@@ -24,6 +24,7 @@ use uncork::{EventMask, Io, Loop, PeerAddr};
 use super::{
     TunnelError,
     carrier::{Health, Protocol},
+    gate::Gate,
     stream::{Served, Stream},
 };
 use crate::relay::tunnel::{
@@ -49,6 +50,8 @@ pub(super) struct Times {
     pub(super) ping: Duration,
     /// For the requests under way when it is left.
     pub(super) drain: Duration,
+    /// For the proxy to ask who we are.
+    pub(super) within: Duration,
 }
 
 pub(super) struct Http2 {
@@ -70,6 +73,7 @@ struct Inner {
     pinged: bool,
     /// Since when nothing new is to come.
     leaving: Option<Instant>,
+    gate: Gate,
     error: Option<TunnelError>,
 }
 
@@ -79,7 +83,15 @@ enum Phase {
 }
 
 impl Http2 {
-    pub(super) fn new(here: Loop, listener: usize, peer: PeerAddr, times: Times, now: Instant) -> Self {
+    /// `hello`: the proxy does not know yet who we are, and will ask; this is the answer.
+    pub(super) fn new(
+        here: Loop,
+        listener: usize,
+        peer: PeerAddr,
+        times: Times,
+        hello: Option<Bytes>,
+        now: Instant,
+    ) -> Self {
         let wakes = Wakes::new();
         let (pump, wire) = wire(&wakes);
         let greeting = server::Builder::new()
@@ -103,6 +115,7 @@ impl Http2 {
             heard: now,
             pinged: false,
             leaving: None,
+            gate: Gate::new(hello, now + times.within),
             error: None,
         };
         Self { pump, inner }
@@ -127,6 +140,10 @@ impl Protocol for Http2 {
         }
         io.set_deadline(Some(inner.due()));
         mask
+    }
+
+    fn is_in(&self) -> bool {
+        self.inner.gate.is_open(self.inner.now)
     }
 
     fn health(&self) -> Health {
@@ -164,6 +181,10 @@ impl Inner {
         if self.leaving.is_some_and(|since| self.now >= since + self.times.drain) {
             return Step::Abort;
         }
+        if self.gate.is_late(self.now) {
+            self.error = Some(TunnelError::TimedOut);
+            return Step::Abort;
+        }
         for key in keys.drain(..) {
             if key != CONNECTION {
                 self.drive(key);
@@ -189,6 +210,16 @@ impl Inner {
                 Poll::Ready(None) => return self.end(None),
                 Poll::Ready(Some(Err(error))) => return self.end(Some(error)),
                 Poll::Ready(Some(Ok((request, respond)))) => {
+                    let Some((request, respond)) = (match self.gate.passes(request, respond, self.now) {
+                        Ok(passed) => passed,
+                        Err(error) => {
+                            self.error = Some(error);
+                            self.streams.clear();
+                            return Step::Over;
+                        }
+                    }) else {
+                        continue;
+                    };
                     let entry = self.streams.vacant_entry();
                     let key = entry.key();
                     let served = Served { here: &self.here, listener: self.listener, peer: self.peer };
@@ -241,6 +272,7 @@ impl Inner {
         let steps = [ping, ping.saturating_mul(3) / 2, ping.saturating_mul(2)];
         let silent = steps.into_iter().map(|after| self.heard + after).find(|at| *at > self.now);
         let silent = silent.unwrap_or(self.now);
+        let silent = self.gate.due(self.now).map_or(silent, |at| silent.min(at));
         self.leaving.map_or(silent, |since| silent.min(since + self.times.drain))
     }
 }

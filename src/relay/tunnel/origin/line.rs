@@ -19,7 +19,12 @@ use std::{
 
 use uncork::{Dial, Loop, PeerAddr, Upgrade};
 
-use super::{TunnelError, TunnelEvent, carrier::Carrier, config::Shared, http2::Times};
+use super::{
+    TunnelError, TunnelEvent,
+    carrier::Carrier,
+    config::{REVERSED, Shared},
+    http2::Times,
+};
 
 pub(super) struct Line {
     shared: Arc<Shared>,
@@ -53,6 +58,11 @@ impl Line {
 
     pub(super) fn knock(&self) -> Vec<u8> {
         self.shared.knock.clone()
+    }
+
+    /// The answer to who we are; `None`: we are known by our certificate, which HTTP/2 alone does not show.
+    pub(super) fn hello(&self) -> Option<bytes::Bytes> {
+        self.shared.hello.clone()
     }
 
     pub(super) fn within(&self) -> Duration {
@@ -184,7 +194,8 @@ impl Line {
         let line = self.clone();
         self.here.dial(dial, move |result| match result {
             Ok(dialed) => {
-                let carrier = Carrier::new(line.clone(), generation, line.here.clone(), *dialed.peer);
+                let (reversed, now) = (dialed.alpn == Some(REVERSED), dialed.now().mono);
+                let carrier = Carrier::new(line.clone(), generation, line.here.clone(), *dialed.peer, reversed, now);
                 Some(Box::new(carrier) as Box<dyn Upgrade>)
             }
             Err(uncork::DialError::LoopEnded) => {

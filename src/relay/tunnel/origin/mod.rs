@@ -13,6 +13,7 @@
 //! | `config` | what a tunnel is told |
 //! | `line` | a connection that is made, lost and made again |
 //! | `carrier` | how the proxy is asked to be let in |
+//! | `gate` | who we are, where HTTP/2 was agreed upon by ALPN |
 //! | `http2` | HTTP/2's server; pings, silence, leaving |
 //! | `stream` | one request and its answer |
 //! | `spdy`, `exchange` | the same to a proxy of 2014 |
@@ -29,6 +30,7 @@ mod config;
 mod error;
 #[cfg(feature = "spdy")]
 mod exchange;
+mod gate;
 mod http2;
 mod line;
 #[cfg(feature = "spdy")]
