@@ -140,7 +140,21 @@ mod tests {
     #[test]
     fn strangers_are_counted_until_they_are_known_or_gone() {
         let mut doors = Doors::new(&ProxyConfig { handshakes: 1, ..ProxyConfig::default() });
-        let peer = PeerAddr::Unix;
+        let (peer, [one, other]) = (PeerAddr::Unix, [1, 2].map(|n| ConnId::new(0, n, 1)));
         assert!(doors.accept(&peer) && !doors.accept(&peer));
+        doors.know(one);
+        assert!(doors.accept(&peer) && !doors.accept(&peer), "the first is none any more");
+        doors.closed(one);
+        assert!(!doors.accept(&peer), "nor is it one that has gone");
+        doors.closed(other);
+        assert!(doors.accept(&peer) && doors.known.is_empty());
+    }
+
+    /// A program that mounts the two sides itself need not say who comes in, nor who has gone.
+    #[test]
+    fn who_was_never_counted_is_not_kept() {
+        let mut doors = Doors::new(&ProxyConfig::default());
+        (0..1000).for_each(|n| doors.know(ConnId::new(0, n, 1)));
+        assert!(doors.known.is_empty());
     }
 }
