@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "tests wait for a proxy in other threads")]
 
+mod alpn;
 #[path = "../support/client.rs"]
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod client;

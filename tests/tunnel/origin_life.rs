@@ -199,7 +199,8 @@ fn an_origin_that_is_killed_costs_clear_errors_and_is_healed_when_it_is_back() {
         }
         over.store(true, Ordering::Relaxed);
         let all: Vec<(u32, u32)> = clients.into_iter().map(|client| client.join().expect("no wrong bytes")).collect();
-        assert!(all.iter().all(|(good, _)| *good > 0), "{all:?}");
+        // Not each of them: an origin lives only as long as somebody has not got the whole.
+        assert!(all.iter().any(|(good, _)| *good > 0), "{all:?}");
     });
 }
 

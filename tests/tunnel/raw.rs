@@ -74,6 +74,24 @@ impl RawOrigin {
         origin
     }
 
+    /// One that came by ALPN, and says that when it is asked who it is; the stream of that question.
+    pub(crate) fn by_alpn(world: &World, hello: &str) -> Self {
+        let mut client = world.rh2();
+        client.send([]);
+        let preface = client.exactly(24).expect("the preface");
+        assert_eq!(preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        let mut origin = Self { client, heard: preface };
+        origin.frame(SETTINGS, 0, 0, [0, 8, 0, 0, 0, 1]);
+        let stream = origin.request();
+        assert_eq!(origin.heads()[0].uri().path(), "/.well-known/uncork/hello");
+        origin.head(stream, 200, &[("content-type", "application/json")], false);
+        for piece in hello.as_bytes().chunks(16_000) {
+            origin.data(stream, piece, false);
+        }
+        origin.data(stream, "", true);
+        origin
+    }
+
     /// One that is let in, and says nothing.
     pub(crate) fn silent(world: &World, token: &str, hosts: &str) -> Self {
         let mut client = world.origin();

@@ -10,7 +10,7 @@ use std::{
 use rustls::{ClientConfig, RootCertStore};
 use sha2::{Digest, Sha256};
 use uncork::{
-    Action, ConnId, Ended, Handler, Limits, PeerAddr, Request, Server, Stopper, Tls,
+    Action, ConnId, Ended, Handler, Limits, PeerAddr, Request, Server, Stopper, Tls, Upgrade,
     relay::tunnel::{Credential, Origins, Proxy, ProxyConfig, ProxyCounts, Public},
 };
 
@@ -37,6 +37,11 @@ impl Handler for Both {
 
     fn accept(&mut self, peer: &PeerAddr) -> bool {
         self.public.accept(peer)
+    }
+
+    /// Only where origins dial it is offered.
+    fn alpn(&mut self, protocol: &[u8], peer: &PeerAddr) -> Option<Box<dyn Upgrade>> {
+        self.origins.alpn(protocol, peer)
     }
 
     fn closed(&mut self, conn: ConnId, why: &Ended) {
@@ -93,7 +98,8 @@ impl World {
         let both = Both { public: proxy.public(), origins: proxy.origins() };
         let tls = || identity().server.clone();
         let bound = Server::bind("127.0.0.1:0").and_then(|server| server.and_bind("127.0.0.1:0"));
-        let bound = bound.and_then(|server| server.tls(tls()).and_bind(origins)).expect("bound").tls(tls());
+        let bound = bound.and_then(|server| server.tls(tls()).and_bind(origins)).expect("bound");
+        let bound = bound.tls(identity().reversed.clone());
         let addrs: Vec<SocketAddr> = bound.addrs().collect();
         let running =
             bound.limits(Limits { body: 1 << 40, ..Limits::default() }).threads(threads, both).expect("running");
@@ -113,6 +119,13 @@ impl World {
 
     pub(crate) fn secure_client(&self) -> Client {
         Client::connect(self.secure, Some(identity().client.clone()))
+    }
+
+    /// The same, by ALPN `rh2`.
+    pub(crate) fn rh2(&self) -> Client {
+        let mut tls = ClientConfig::clone(&identity().client);
+        tls.alpn_protocols = vec![b"rh2".to_vec(), b"http/1.1".to_vec()];
+        Client::connect(self.origins, Some(Arc::new(tls)))
     }
 
     /// A connection to where origins dial.
@@ -143,6 +156,8 @@ impl Drop for World {
 
 pub(crate) struct Identity {
     pub(crate) server: Tls,
+    /// The same, where `rh2` is offered as well.
+    reversed: Tls,
     /// The certificate.
     pub(crate) pem: String,
     pub(crate) client: Arc<ClientConfig>,
@@ -154,10 +169,12 @@ pub(crate) fn identity() -> &'static Identity {
     IDENTITY.get_or_init(|| {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
         let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-        let server = Tls::pem_bytes(pem.as_bytes(), key.as_bytes()).expect("a good pair");
+        let pair = || Tls::builder().pem_bytes(pem.as_bytes(), key.as_bytes()).expect("a good pair");
+        let server = pair().build().expect("usable");
+        let reversed = pair().alpn(["rh2"]).build().expect("usable");
         let mut roots = RootCertStore::empty();
         roots.add(made.cert.der().clone()).expect("a root");
         let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        Identity { server, pem, client: Arc::new(client) }
+        Identity { server, reversed, pem, client: Arc::new(client) }
     })
 }

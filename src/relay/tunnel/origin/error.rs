@@ -40,6 +40,11 @@ impl fmt::Display for TunnelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Resolve { host, why } => write!(f, "{host} can't be resolved: {why}"),
+            // As many programs make them for trying out.
+            Self::Dial(DialError::Tls(words)) if words.contains("CaUsedAsEndEntity") => f.write_str(
+                "no TLS connection: the proxy shows an authority's own certificate; make it one for servers \
+                 (basicConstraints CA:FALSE), or pin its key",
+            ),
             Self::Dial(error) => error.fmt(f),
             Self::Refused { status, words } => {
                 let hint = match status {

@@ -25,7 +25,7 @@ use super::{
     Shared,
     config::ProxyConfig,
     counters::Count,
-    link::{Link, Opening},
+    link::{Link, Opening, Rate},
     order::{Failure, Order},
     stream::{Next, Stream, Turn},
 };
@@ -45,6 +45,14 @@ const SEND_BUFFER: usize = 64 * 1024;
 
 /// Pushes and the like are none of an origin's business.
 const RESETS: usize = 64;
+
+/// A connection, before it is anybody's.
+pub(super) struct Parts {
+    pub(super) pump: Pump,
+    wakes: Wakes,
+    pub(super) send: client::SendRequest<Bytes>,
+    pub(super) connection: client::Connection<Wire, Bytes>,
+}
 
 pub(super) struct Http2 {
     pump: Pump,
@@ -87,15 +95,24 @@ struct Life {
 
 impl Http2 {
     /// The preface is written, nothing is sent yet.
-    pub(super) fn new(shared: &Arc<Shared>, opening: Opening, now: Instant) -> Option<Self> {
+    pub(super) fn parts(config: &ProxyConfig) -> Option<Parts> {
         let wakes = Wakes::new();
         let (pump, wire) = wire(&wakes);
-        let greeting = pin!(builder(&shared.config).handshake::<_, Bytes>(wire));
+        let greeting = pin!(builder(config).handshake::<_, Bytes>(wire));
         // Ready at once: there is room for the preface.
-        let Poll::Ready(Ok((send, mut connection))) = greeting.poll(&mut Context::from_waker(task::Waker::noop()))
-        else {
-            return None;
-        };
+        match greeting.poll(&mut Context::from_waker(task::Waker::noop())) {
+            Poll::Ready(Ok((send, connection))) => Some(Parts { pump, wakes, send, connection }),
+            _ => None,
+        }
+    }
+
+    pub(super) fn new(shared: &Arc<Shared>, opening: Opening, now: Instant) -> Option<Self> {
+        Some(Self::of(Self::parts(&shared.config)?, shared, opening, now))
+    }
+
+    /// A connection on which something was said already.
+    pub(super) fn of(parts: Parts, shared: &Arc<Shared>, opening: Opening, now: Instant) -> Self {
+        let Parts { pump, wakes, send, mut connection } = parts;
         let link = shared.open(opening, wakes.waker(ORDERS));
         let inner = Inner {
             shared: shared.clone(),
@@ -111,7 +128,7 @@ impl Http2 {
             over: false,
             now,
         };
-        Some(Self { pump, inner })
+        Self { pump, inner }
     }
 }
 
@@ -149,22 +166,21 @@ impl Inner {
         if self.is_dead() {
             return Step::Abort;
         }
-        let rate = self.rate_is_over();
-        if !rate {
+        if self.rate().left(self.now) > 0 {
             keys.append(&mut self.slowed);
         }
         for key in keys.drain(..) {
             match key {
                 CONNECTION => {}
                 ORDERS => self.waiting = true,
-                key => self.drive(key, rate),
+                key => self.drive(key),
             }
         }
         if self.over {
             return self.last_words();
         }
         if self.waiting {
-            self.start(cx, rate);
+            self.start(cx);
         }
         let polled = Pin::new(&mut self.connection).poll(cx);
         if let Poll::Ready(result) = polled {
@@ -185,14 +201,14 @@ impl Inner {
     }
 
     /// Begins orders, as many as h2 takes.
-    fn start(&mut self, cx: &mut Context<'_>, rate: bool) {
+    fn start(&mut self, cx: &mut Context<'_>) {
         while let Some(order) = self.link.next() {
             if order.reply.call.is_over() {
                 continue;
             }
             let Some(send) = &mut self.send else { return order.again(self.link.id) };
             match send.poll_ready(cx) {
-                Poll::Ready(Ok(())) => self.begin(order, rate),
+                Poll::Ready(Ok(())) => self.begin(order),
                 Poll::Pending => return self.link.put_back(order),
                 Poll::Ready(Err(_)) => {
                     order.again(self.link.id);
@@ -203,7 +219,7 @@ impl Inner {
         self.waiting = false;
     }
 
-    fn begin(&mut self, order: Box<Order>, rate: bool) {
+    fn begin(&mut self, order: Box<Order>) {
         let Some(send) = &mut self.send else { return };
         if order.protocol.is_some() && !send.is_extended_connect_protocol_enabled() {
             return order.reply.fail(Failure::NoUpgrade);
@@ -213,13 +229,14 @@ impl Inner {
         let body = self.shared.config.credentials.get(self.link.owner).map_or(0, |one| one.body);
         if let Some(stream) = Stream::begin(order, send, self.wakes.waker(key), body) {
             entry.insert(stream);
-            self.drive(key, rate);
+            self.drive(key);
         }
     }
 
-    fn drive(&mut self, key: usize, rate: bool) {
+    fn drive(&mut self, key: usize) {
+        let left = self.rate().left(self.now);
         let Some(stream) = self.streams.get_mut(key) else { return };
-        let mut turn = Turn { now: self.now, slow: rate, up: 0, down: 0 };
+        let mut turn = Turn { now: self.now, left, up: 0, down: 0 };
         let next = stream.drive(&mut turn);
         let Turn { up, down, .. } = turn;
         if up + down > 0 {
@@ -227,7 +244,7 @@ impl Inner {
             self.link.moved_down(down);
             self.shared.counters.add_many(Count::Up, up as u64);
             self.shared.counters.add_many(Count::Down, down as u64);
-            self.shared.rates[self.link.owner].moved(up + down, self.now);
+            self.rate().moved(up + down, self.now);
         }
         match next {
             Next::Waits => {}
@@ -259,7 +276,7 @@ impl Inner {
         self.leave();
         self.over = true;
         let keys: Vec<usize> = self.streams.iter().map(|(key, _)| key).collect();
-        keys.into_iter().for_each(|key| self.drive(key, false));
+        keys.into_iter().for_each(|key| self.drive(key));
     }
 
     /// What is left to be given to clients, of a connection that has ended.
@@ -267,8 +284,8 @@ impl Inner {
         if self.streams.is_empty() { Step::Over } else { Step::Waits }
     }
 
-    fn rate_is_over(&self) -> bool {
-        self.shared.rates[self.link.owner].wait(self.now).is_some()
+    fn rate(&self) -> &Rate {
+        &self.shared.rates[self.link.owner]
     }
 
     fn poll_pong(&mut self, cx: &mut Context<'_>) {
@@ -331,7 +348,7 @@ impl Inner {
             _ => began + config.handshake_within,
         };
         let drained = self.life.leaving.map_or(silence, |at| at + config.drain);
-        let rate = if self.slowed.is_empty() { None } else { self.shared.rates[self.link.owner].wait(self.now) };
+        let rate = if self.slowed.is_empty() { None } else { self.rate().wait(self.now) };
         silence.min(drained).min(rate.unwrap_or(silence))
     }
 }

@@ -137,6 +137,9 @@ impl Inner {
     fn new(shared: &Arc<Shared>, opening: Opening, now: Instant) -> Result<Self, Response> {
         let before: Vec<Arc<Link>> = {
             let mut table = shared.table();
+            if table.links.len() >= shared.config.links {
+                return Err(Response::text("there are too many tunnels\n").status(503).header("Retry-After", "60"));
+            }
             if table.names.claim(&opening.patterns, opening.owner, now).is_err() {
                 // Its names are nobody else's to claim, unless somebody else was given them too.
                 return Err(Response::text("these names are somebody else's\n").status(409));

@@ -171,6 +171,12 @@ impl Link {
     }
 }
 
+/// A second's worth of bytes may be moved at once.
+const BUCKET: Duration = Duration::from_secs(1);
+
+/// Of an empty bucket, nothing is taken before that much time's worth is in it: not byte by byte.
+const WORTH: Duration = Duration::from_millis(50);
+
 /// How many bytes a credential's connections may carry: a bucket for one second, told as the instant when it is full
 /// again. Shared by all of them.
 pub(super) struct Rate {
@@ -184,13 +190,25 @@ impl Rate {
         Self { most: most.map_or(0, |most| most.max(1)), full_at: Mutex::new(None) }
     }
 
-    /// When bytes may be moved again, if they may not now.
+    /// When bytes may be moved again, if they may not now: when there is something worth moving.
     pub(super) fn wait(&self, now: Instant) -> Option<Instant> {
         if self.most == 0 {
             return None;
         }
         let full_at = (*self.full_at())?;
-        full_at.checked_sub(Duration::from_secs(1)).filter(|at| *at > now)
+        full_at.checked_sub(BUCKET - WORTH).filter(|at| *at > now)
+    }
+
+    /// How many bytes may be moved now: none if there is to be [waited](Self::wait), else one at least.
+    pub(super) fn left(&self, now: Instant) -> usize {
+        if self.most == 0 {
+            return usize::MAX;
+        }
+        let debt = self.full_at().map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        if debt > BUCKET - WORTH {
+            return 0;
+        }
+        ((self.most as f64 * (BUCKET - debt).as_secs_f64()) as usize).max(1)
     }
 
     /// So many bytes were moved.
@@ -220,14 +238,16 @@ mod tests {
             match rate.wait(now) {
                 Some(at) => now = at,
                 None => {
-                    rate.moved(100, now);
-                    moved += 100;
+                    let n = rate.left(now).min(100);
+                    assert!(n > 0);
+                    rate.moved(n, now);
+                    moved += n;
                 }
             }
         }
         assert!((10_000..=11_100).contains(&moved), "{moved} bytes in 10 s");
         let none = Rate::new(None);
         none.moved(usize::MAX, now);
-        assert_eq!(none.wait(now), None);
+        assert_eq!((none.wait(now), none.left(now)), (None, usize::MAX));
     }
 }

@@ -11,7 +11,8 @@
 //! |---|---|
 //! | `config` | what can be set, and who may be an origin |
 //! | `pattern`, `names` | names, whose they are, and where they lead |
-//! | `handshake` | how a connection becomes a link |
+//! | `handshake`, `hello` | how a connection becomes a link, by an upgrade or by ALPN |
+//! | `doors` | who is not known yet |
 //! | `public` | what clients ask |
 //! | `order` | one request, as a carrier sees it |
 //! | `link` | one connection, as the rest sees it |
@@ -28,7 +29,9 @@
 
 mod config;
 mod counters;
+mod doors;
 mod handshake;
+mod hello;
 mod http2;
 mod joint;
 #[cfg(feature = "spdy")]
@@ -53,7 +56,7 @@ use std::{
     time::Instant,
 };
 
-use uncork::{Action, ConnId, Ended, Handler, PeerAddr, Request};
+use uncork::{Action, ConnId, Ended, Handler, PeerAddr, Request, Upgrade};
 
 pub use self::{
     config::{Balance, Credential, ProxyConfig, Trusted},
@@ -61,7 +64,8 @@ pub use self::{
 };
 use self::{
     counters::{Count, Counters},
-    handshake::Doors,
+    doors::Doors,
+    hello::Hello,
     link::{Link, Opening, Rate},
     names::Names,
     order::{Failure, Order},
@@ -178,6 +182,16 @@ impl Proxy {
         if self.stopping { public::stopping().into() } else { handshake::handle(&self.shared, req) }
     }
 
+    /// Who speaks on a connection whose origin has asked, by ALPN, for `rh2`: HTTP/2 with the roles reversed from the first
+    /// byte. The listener's [`TlsBuilder::alpn`](uncork::TlsBuilder::alpn) must offer it. To be returned from
+    /// [`Handler::alpn`].
+    pub fn alpn(&self, protocol: &[u8], peer: &PeerAddr) -> Option<Box<dyn Upgrade>> {
+        if protocol != hello::PROTOCOL || self.stopping {
+            return None;
+        }
+        Some(Box::new(Hello::new(&self.shared, *peer)?))
+    }
+
     /// The server of this clone stops: what comes from now on is told to come back, what is under way goes on.
     pub fn stopping(&mut self) {
         self.stopping = true;
@@ -240,6 +254,10 @@ impl Handler for Origins {
             return action;
         }
         if self.0.welcomes(req.path()) { self.0.welcome(req) } else { public::unknown().into() }
+    }
+
+    fn alpn(&mut self, protocol: &[u8], peer: &PeerAddr) -> Option<Box<dyn Upgrade>> {
+        self.0.alpn(protocol, peer)
     }
 
     fn accept(&mut self, peer: &PeerAddr) -> bool {

@@ -63,8 +63,8 @@ struct Waiting {
 /// One look at a stream.
 pub(super) struct Turn {
     pub(super) now: Instant,
-    /// Nothing may be moved now.
-    pub(super) slow: bool,
+    /// So many bytes may be moved now.
+    pub(super) left: usize,
     /// Bytes moved, to the origin and from it.
     pub(super) up: usize,
     pub(super) down: usize,
@@ -218,10 +218,10 @@ impl Stream {
                 }
                 return Next::Waits;
             }
-            if turn.slow {
+            if turn.left == 0 {
                 return Next::Slowed;
             }
-            let n = bytes.len().min(up.send.capacity());
+            let n = bytes.len().min(up.send.capacity()).min(turn.left);
             if n == 0 {
                 let want = bytes.len();
                 up.send.reserve_capacity(want);
@@ -243,6 +243,7 @@ impl Stream {
                 break;
             }
             turn.up += n;
+            turn.left -= n;
             if let Down::Head(waiting) = &mut self.down {
                 waiting.reply.set_clock(turn.now);
             }
@@ -254,15 +255,16 @@ impl Stream {
     fn drive_down(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> Next {
         while let Down::Body { recv, held, inlet } = &mut self.down {
             if !held.is_empty() {
-                let n = inlet.write(held);
+                let n = inlet.write(&held[..held.len().min(turn.left)]);
                 held.advance(n);
                 turn.down += n;
+                turn.left -= n;
                 let _ = recv.flow_control().release_capacity(n);
-                if !held.is_empty() {
+                if !held.is_empty() && turn.left > 0 {
                     return if inlet.is_abandoned() { Next::Over } else { Next::Waits };
                 }
             }
-            if turn.slow {
+            if turn.left == 0 {
                 return Next::Slowed;
             }
             match recv.poll_data(cx) {

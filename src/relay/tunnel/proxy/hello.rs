@@ -1,0 +1,162 @@
+//! The other way in: by ALPN `rh2`, HTTP/2 with the roles reversed from the first byte behind TLS.
+//!
+//! ```text
+//!   TLS, ALPN rh2 ──▶ this side is HTTP/2's client at once, and asks:
+//!   GET /.well-known/uncork/hello ──▶ {"token": "…", "hosts": ["app.example"]} ──┬─ known ──▶ Http2: it takes requests
+//!                                                                               └─ not: told, and closed
+//! ```
+//! No client's request goes out before that. Whoever is not let in is asked one thing more, so that it can tell its people
+//! why: `GET /.well-known/uncork/refused`, with `uncork-status` and `uncork-reason`. There is no client certificate to be
+//! had here: it is a token, or nothing.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use h2::{RecvStream, client::ResponseFuture};
+use serde_json::Value;
+use uncork::{EventMask, Io, PeerAddr, Upgrade};
+
+use super::{
+    Shared,
+    doors::Stranger,
+    handshake::{self, Denial},
+    http2::{Http2, Parts},
+    link::Opening,
+};
+use crate::relay::tunnel::wire::Step;
+
+/// What is agreed on by ALPN.
+pub(super) const PROTOCOL: &[u8] = b"rh2";
+
+const HELLO: &str = "https://origin.invalid/.well-known/uncork/hello";
+const REFUSED: &str = "https://origin.invalid/.well-known/uncork/refused";
+
+/// Bytes of an answer to it.
+const MOST: usize = 16 * 1024;
+
+/// A connection that has not said yet whose it is; then the link it has become.
+pub(super) struct Hello {
+    shared: Arc<Shared>,
+    peer: PeerAddr,
+    /// Until it is let in.
+    parts: Option<Parts>,
+    asked: Option<Asked>,
+    began: Option<Instant>,
+    link: Option<Http2>,
+    stranger: Stranger,
+}
+
+enum Asked {
+    Head(ResponseFuture),
+    Body(RecvStream, Vec<u8>),
+}
+
+impl Hello {
+    pub(super) fn new(shared: &Arc<Shared>, peer: PeerAddr) -> Option<Self> {
+        let stranger = Stranger::new(shared)?;
+        let parts = Http2::parts(&shared.config)?;
+        Some(Self { shared: shared.clone(), peer, parts: Some(parts), asked: None, began: None, link: None, stranger })
+    }
+
+    fn judge(&self, words: &[u8], io: &Io<'_>) -> Result<Opening, Denial> {
+        let said: Value = serde_json::from_slice(words).map_err(|_| Denial::new(400, "the hello is no JSON"))?;
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let token = said.get("token").and_then(text).unwrap_or_default();
+        let hosts = said.get("hosts").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let hosts: Vec<String> = hosts.iter().filter_map(text).collect();
+        let owner = handshake::by_token(&self.shared, token.as_bytes())?;
+        let patterns = handshake::names(&self.shared, hosts.iter().map(String::as_bytes), owner)?;
+        handshake::claim(&self.shared, &patterns, owner, io.now().mono)?;
+        Ok(Opening { owner, patterns, peer: self.peer, since: io.now().wall })
+    }
+
+    /// Says why not, and ends.
+    fn refuse(&mut self, io: &mut Io<'_>, denial: &Denial) -> EventMask {
+        handshake::denied(&self.shared, &self.peer, denial, io.now().mono);
+        if let Some(parts) = &mut self.parts {
+            let head = http::Request::get(REFUSED)
+                .header("uncork-status", denial.status())
+                .header("uncork-reason", denial.words())
+                .body(());
+            // As far as it goes: what can't be said is in the log.
+            let said = head.is_ok_and(|head| parts.send.send_request(head, true).is_ok());
+            let connection = &mut parts.connection;
+            let _ = parts.pump.turn(io, |cx, _| {
+                let polled = Pin::new(&mut *connection).poll(cx);
+                if polled.is_ready() || !said { Step::Over } else { Step::Waits }
+            });
+        }
+        EventMask::TERMINATE
+    }
+}
+
+/// Asks, and reads the answer. `Some`: what it says, or that it says nothing of use.
+fn poll_hello(asked: &mut Option<Asked>, cx: &mut Context<'_>) -> Option<Result<Vec<u8>, Denial>> {
+    let broken = || Some(Err(Denial::new(400, "the hello was not answered")));
+    loop {
+        match asked.as_mut()? {
+            Asked::Head(answer) => match Pin::new(answer).poll(cx) {
+                Poll::Pending => return None,
+                Poll::Ready(Ok(answer)) if answer.status() == 200 => {
+                    *asked = Some(Asked::Body(answer.into_body(), Vec::new()));
+                }
+                Poll::Ready(_) => return broken(),
+            },
+            Asked::Body(body, words) => match body.poll_data(cx) {
+                Poll::Pending => return None,
+                Poll::Ready(Some(Ok(data))) if words.len() + data.len() <= MOST => {
+                    words.extend_from_slice(&data);
+                    let _ = body.flow_control().release_capacity(data.len());
+                }
+                Poll::Ready(None) => return Some(Ok(std::mem::take(words))),
+                Poll::Ready(Some(_)) => return broken(),
+            },
+        }
+    }
+}
+
+impl Upgrade for Hello {
+    fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
+        if let Some(link) = &mut self.link {
+            return link.ready(io);
+        }
+        let now = io.now().mono;
+        let first = self.began.is_none();
+        let until = *self.began.get_or_insert(now) + self.shared.config.handshake_within;
+        let too_fast = first && self.shared.doors().too_fast(&self.peer, now).is_some();
+        let Some(parts) = self.parts.as_mut().filter(|_| !too_fast && now < until && !io.why().stopping()) else {
+            io.abort();
+            return EventMask::TERMINATE;
+        };
+        io.set_deadline(Some(until));
+        if first && let Ok(head) = http::Request::get(HELLO).body(()) {
+            self.asked = parts.send.send_request(head, true).ok().map(|(answer, _)| Asked::Head(answer));
+        }
+        let (asked, connection) = (&mut self.asked, &mut parts.connection);
+        let mut heard = None;
+        let mask = parts.pump.turn(io, |cx, _| {
+            if heard.is_none() {
+                heard = poll_hello(asked, cx);
+            }
+            match Pin::new(&mut *connection).poll(cx) {
+                Poll::Ready(_) => Step::Over,
+                Poll::Pending => Step::Waits,
+            }
+        });
+        let Some(heard) = heard else { return mask };
+        self.asked = None;
+        match heard.and_then(|words| self.judge(&words, io)) {
+            Err(denial) => self.refuse(io, &denial),
+            Ok(opening) => {
+                let Some(parts) = self.parts.take() else { return EventMask::TERMINATE };
+                self.stranger.is_known();
+                self.link.insert(Http2::of(parts, &self.shared, opening, now)).ready(io)
+            }
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Origins that come by ALPN `rh2`, and say who they are when they are asked.
+
+use std::time::Duration;
+
+use uncork::relay::tunnel::ProxyConfig;
+
+use super::{
+    proxy::{HOST, get},
+    raw::RawOrigin,
+    world::{World, config},
+};
+
+fn hello(token: &str, host: &str) -> String {
+    format!("{{\"token\":\"{token}\",\"hosts\":[\"{host}\"],\"version\":\"1\"}}")
+}
+
+#[test]
+fn it_is_asked_who_it_is_and_then_it_serves() {
+    let world = World::new();
+    let mut origin = RawOrigin::by_alpn(&world, &hello("app", HOST));
+    world.until("it is connected", |counts| counts.links == 1);
+    for mut client in [world.client(), world.secure_client()] {
+        get(&mut client, "/");
+        let stream = origin.request();
+        origin.head(stream, 200, &[("content-length", "5")], false).data(stream, "hello", true);
+        assert_eq!(client.answer().text(), "hello");
+    }
+    assert_eq!(world.proxy.links()[0].hosts, [HOST]);
+    origin.leave();
+    world.until("it is gone", |counts| counts.links == 0);
+}
+
+#[test]
+fn who_is_not_let_in_is_told_why() {
+    let world = World::with(ProxyConfig { failures_per_minute: 100, ..config() });
+    let _owner = RawOrigin::new(&world, "other", "taken.dev.example");
+    let much = format!("{{\"token\":\"{}\"}}", "x".repeat(20_000));
+    for (said, status, reason) in [
+        (hello("guess", HOST), "401", "no such token"),
+        (hello("app", "other.example"), "403", "other.example"),
+        (hello("app", "taken.dev.example"), "409", "somebody else"),
+        (hello("app", "a b"), "400", "no name"),
+        ("{\"token\":\"app\"}".into(), "400", "name of a host"),
+        ("[]".into(), "401", "no such token"),
+        ("{".into(), "400", "JSON"),
+        (String::new(), "400", "JSON"),
+        (much, "400", "not answered"),
+    ] {
+        let mut origin = RawOrigin::by_alpn(&world, &said);
+        origin.request();
+        let refused = origin.heads().pop().expect("a head");
+        assert_eq!(refused.uri().path(), "/.well-known/uncork/refused", "{said}");
+        let field = |name: &str| refused.headers()[name].to_str().expect("text").to_owned();
+        assert_eq!(field("uncork-status"), status, "{said}");
+        assert!(field("uncork-reason").contains(reason), "{said}: {}", field("uncork-reason"));
+        origin.ended();
+    }
+    let counts = world.proxy.counts();
+    assert_eq!((counts.links_total, counts.denied), (1, 9));
+}
+
+#[test]
+fn who_says_nothing_or_something_else_is_not_waited_for() {
+    let handshake_within = Duration::from_millis(200);
+    let world = World::with(ProxyConfig { handshakes: 1, handshake_within, ..config() });
+    // It has the one place there is for those who have not said who they are.
+    let mut silent = world.rh2();
+    silent.send([]);
+    silent.exactly(24).expect("the preface");
+    let mut second = world.rh2();
+    let refused = second.try_send([]).is_err() || second.exactly(24).is_err();
+    assert!(refused, "there is no place for it");
+    while silent.some(usize::MAX).is_ok() {}
+    let mut client = world.rh2();
+    client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    while client.some(usize::MAX).is_ok() {}
+    // And its place is free again, and again.
+    for _ in 0..3 {
+        let mut origin = RawOrigin::by_alpn(&world, &hello("app", HOST));
+        world.until("it is connected", |counts| counts.links == 1);
+        let mut client = world.client();
+        get(&mut client, "/");
+        let stream = origin.request();
+        origin.head(stream, 200, &[], true);
+        client.answer().assert(200);
+        origin.leave();
+        world.until("it is gone", |counts| counts.links == 0);
+    }
+}
