@@ -531,7 +531,7 @@ mod tests {
             let n = inlet.write(piece);
             written += n;
             if let Lent::Block(block) = outlet.lend_buf() {
-                assert!(block.capacity() >= capacity && block.capacity() <= (2 * written).max(4096).min(64 * 1024));
+                assert!(block.capacity() >= capacity && block.capacity() <= (2 * written).clamp(4096, 64 * 1024));
                 capacity = block.capacity();
                 outlet.give_back(Block::Buf(block), 0);
             }
