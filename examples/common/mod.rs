@@ -3,6 +3,7 @@
 //! An example flattens [`ServeArgs`] into its own, and calls [`serve`] with any handler; or [`RunArgs`] and [`run`], if it
 //! has its own ideas of where to listen.
 
+pub(crate) mod certificate;
 mod signals;
 
 use std::{
@@ -60,6 +61,11 @@ pub(crate) struct RunArgs {
     /// Private key in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+
+    /// For trying out: HTTPS with a certificate for localhost, which is made in this directory (cert.pem, key.pem) unless
+    /// it is there
+    #[arg(long, value_name = "DIR", conflicts_with = "tls_cert")]
+    tls_self_made: Option<PathBuf>,
 
     /// Connections in all [default: 65536]
     #[arg(long, value_name = "N")]
@@ -164,6 +170,10 @@ where
 }
 
 impl RunArgs {
+    fn is_https(&self) -> bool {
+        self.tls_cert.is_some() || self.tls_self_made.is_some()
+    }
+
     fn grace(&self) -> Duration {
         Duration::from_secs(self.grace.into())
     }
@@ -187,26 +197,28 @@ impl RunArgs {
 
 #[cfg(feature = "tls")]
 fn with_tls(server: Server, args: &RunArgs) -> Result<Server, Failure> {
-    match (&args.tls_cert, &args.tls_key) {
-        (Some(cert), Some(key)) => match uncork::Tls::pem(cert, key) {
-            Ok(tls) => Ok(server.tls(tls)),
-            Err(error) => Err(Failure(error.to_string(), 2)),
-        },
-        _ => Ok(server),
+    let identity = match &args.tls_self_made {
+        Some(dir) => Some(certificate::self_made(dir).map_err(|error| Failure(error, 1))?),
+        None => args.tls_cert.clone().zip(args.tls_key.clone()),
+    };
+    match identity.map(|(cert, key)| uncork::Tls::pem(cert, key)) {
+        Some(Ok(tls)) => Ok(server.tls(tls)),
+        Some(Err(error)) => Err(Failure(error.to_string(), 2)),
+        None => Ok(server),
     }
 }
 
 #[cfg(not(feature = "tls"))]
 fn with_tls(server: Server, args: &RunArgs) -> Result<Server, Failure> {
-    match &args.tls_cert {
-        Some(_) => Err(Failure("built without the feature `tls`".into(), 2)),
-        None => Ok(server),
+    match args.is_https() {
+        true => Err(Failure("built without the feature `tls`".into(), 2)),
+        false => Ok(server),
     }
 }
 
 /// Whoever started this waits for the line, and may have let the system choose the port.
 fn say_where(args: &RunArgs, addr: Option<SocketAddr>, place: &str) {
-    let scheme = if args.tls_cert.is_some() { "https" } else { "http" };
+    let scheme = if args.is_https() { "https" } else { "http" };
     let addr = addr.map_or_else(|| place.to_owned(), |addr| addr.to_string());
     let mut out = io::stdout().lock();
     // Nobody may be listening to us; that is no reason not to listen.

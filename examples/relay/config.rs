@@ -6,6 +6,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, builder::ValueParser};
 
 use super::{
     Failure,
+    common::certificate,
     listen::{self, Listen},
     settings::{self, Setting, Settings},
 };
@@ -28,6 +29,18 @@ pub(crate) fn command() -> Command {
                 .value_name("FILE")
                 .value_parser(clap::value_parser!(PathBuf))
                 .help("Settings, in TOML"),
+        )
+        .arg(
+            Arg::new("tls-self-made")
+                .long("tls-self-made")
+                .value_name("DIR")
+                .value_parser(clap::value_parser!(PathBuf))
+                .conflicts_with("tls-cert")
+                .help_heading("Server")
+                .help(
+                    "For trying out: HTTPS with a certificate for localhost, which is made in this directory (cert.pem, \
+                     key.pem) unless it is there",
+                ),
         )
         .arg(flag("check-config", "Say whether the settings are fine, read the certificates, and exit"))
         .arg(flag("print-config", "Print all settings as a file with comments, and exit"))
@@ -113,6 +126,10 @@ pub(crate) fn load(flags: &ArgMatches) -> Result<Settings, Failure> {
             (setting.set)(&mut settings, &words)
                 .map_err(|error| Failure::config(format!("--{}: {error}", setting.flag)))?;
         }
+    }
+    if let Some(dir) = flags.get_one::<PathBuf>("tls-self-made") {
+        let made = certificate::self_made(dir).map_err(Failure::system_words)?;
+        (settings.tls.cert, settings.tls.key) = made;
     }
     Ok(settings)
 }

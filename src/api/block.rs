@@ -23,7 +23,7 @@ impl Block {
     /// is empty: only then it is certain why the system would refuse.
     pub(super) fn is_worth_filling(&mut self, room: usize) -> bool {
         match self {
-            Self::Buf(buf) => buf.is_empty() || buf.spare().len() >= room.div_ceil(2),
+            Self::Buf(buf) => buf.has_room(room),
             Self::Kernel(pipe) => pipe.is_empty(),
         }
     }

@@ -174,8 +174,9 @@ impl PipeIn {
         {
             let mut n = 0;
             if let Block::Buf(buf) = &mut block {
-                buf.see_to_store(self.shared.room, |room| vec![0; room].into_boxed_slice());
-                n = buf.push(&bytes[written..]);
+                let bytes = &bytes[written..];
+                buf.see_to_store(bytes.len(), self.shared.room, |size| vec![0; size].into_boxed_slice());
+                n = buf.push(bytes);
             }
             self.give_back(block, n, false);
             written += n;
@@ -519,6 +520,27 @@ mod tests {
         outlet.consume(8);
         assert_eq!(inlet.write(b"orld"), 4);
         assert_eq!((inlet.moved().put_in(), outlet.moved().taken_out()), (12, 8));
+    }
+
+    #[test]
+    fn what_is_written_in_small_pieces_is_held_in_a_store_that_grows_with_it() {
+        let (mut inlet, mut outlet) = pipe(64 * 1024);
+        let all: Vec<u8> = (0..60_000u32).map(|i| (i % 251) as u8).collect();
+        let (mut written, mut capacity) = (0, 0);
+        for piece in all.chunks(700) {
+            let n = inlet.write(piece);
+            written += n;
+            if let Lent::Block(block) = outlet.lend_buf() {
+                assert!(block.capacity() >= capacity && block.capacity() <= (2 * written).clamp(4096, 64 * 1024));
+                capacity = block.capacity();
+                outlet.give_back(Block::Buf(block), 0);
+            }
+            if n < piece.len() {
+                break;
+            }
+        }
+        assert!(written >= 32 * 1024, "half of what there is room for, at the least: {written}");
+        assert_eq!(outlet.bytes(), &all[..written]);
     }
 
     #[test]

@@ -83,7 +83,8 @@ impl Pool {
 
     /// A pipe's block came out of use.
     pub(crate) fn take_back_block(&mut self, store: Box<[u8]>) {
-        if self.blocks.len() < KEPT {
+        // A small one, of a short body, is as soon made.
+        if store.len() >= LENT && self.blocks.len() < KEPT {
             self.blocks.push(store);
         }
     }

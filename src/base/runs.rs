@@ -16,6 +16,9 @@ use super::buf::Buf;
 /// Shorter runs than this are moved together: a copy is cheaper than a segment of its own.
 const WORTH_A_RUN: usize = 4096;
 
+/// The smallest store.
+const SMALLEST: usize = 4096;
+
 /// INVARIANT: `buf` holds, in this order, runs and gaps in turn, the last run, the hole, what is raw; every gap has a
 /// run before it.
 #[derive(Default)]
@@ -49,11 +52,28 @@ impl Runs {
         self.len == 0
     }
 
-    /// An empty block has its store only when there is something to put in.
-    pub(crate) fn see_to_store(&mut self, room: usize, make: impl FnOnce(usize) -> Box<[u8]>) {
-        if self.buf.is_empty() && self.buf.capacity() < room {
-            self.buf = Buf::from_store(make(room));
+    /// Sees to it that `wanted` bytes can be put in, in a larger store if need be, but in none larger than `room`. An
+    /// empty block has a store only when there is something to put in, and one for short bodies has a small one: to clear
+    /// 64 KiB costs more than all else that becomes of a short body.
+    pub(crate) fn see_to_store(&mut self, wanted: usize, room: usize, make: impl FnOnce(usize) -> Box<[u8]>) {
+        let wanted = wanted.min(room.saturating_sub(self.buf.len()));
+        if self.buf.spare().len() < wanted && self.buf.capacity() < room {
+            let size = (self.buf.len() + wanted).next_power_of_two().max(SMALLEST).min(room);
+            self.buf.move_into(make(size));
         }
+    }
+
+    /// Whether as much as half of `room` can be put in, perhaps in a larger store, without moving what is there often.
+    pub(crate) fn has_room(&mut self, room: usize) -> bool {
+        let half = room.div_ceil(2);
+        self.is_empty()
+            || self.buf.spare().len() >= half
+            || (self.buf.capacity() < room && self.buf.len() + half <= room)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.buf.capacity()
     }
 
     /// Gives the store away, what was in it with it.

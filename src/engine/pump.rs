@@ -98,7 +98,7 @@ impl Job {
             let splice = (direct > 0).then_some(Splice { left: direct, open: &mut open });
             let mut block = match inlet.lend(splice) {
                 Lent::Block(Block::Buf(mut buf)) => {
-                    buf.see_to_store(inlet.room(), |room| core.pool.block(room));
+                    buf.see_to_store(inlet.room(), inlet.room(), |room| core.pool.block(room));
                     Block::Buf(buf)
                 }
                 Lent::Block(block) => block,

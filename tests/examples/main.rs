@@ -14,11 +14,19 @@
 use std::{
     fs::{self, File},
     io::{Read, Write},
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::Command,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime},
+};
+
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
 };
 
 mod echo;
@@ -203,6 +211,33 @@ fn origin_speaks_no_spdy_unless_it_is_built_in() {
     let refused = output("origin", &flags);
     assert_eq!(refused.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("--features spdy"), "{refused:?}");
+}
+
+#[test]
+fn https_can_be_tried_with_a_certificate_that_is_made_and_kept() {
+    let dir = Dir::new();
+    let try_in = dir.0.join("try");
+    let flag = format!("--tls-self-made={}", try_in.display());
+    let start = |name: &str, more: &[&str]| {
+        let mut command = Command::new(program(name));
+        command.args(["--listen", "127.0.0.1:0", &flag]).args(more);
+        let mut example = Example::run(command, Some(identity().client.clone()));
+        let made = CertificateDer::from_pem_file(try_in.join("cert.pem")).expect("a certificate");
+        let mut roots = RootCertStore::empty();
+        roots.add(made.clone()).expect("a root");
+        let client = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        example.tls = Some(Arc::new(client));
+        (example, made)
+    };
+    let (server, first) = start("fileserver", &["--root", dir.0.to_str().expect("text")]);
+    server.ask("GET /", &[]).assert(200);
+    server.stop();
+    let (relay, second) = start("relay", &["--admin", "off"]);
+    relay.ask("GET /", &[]).assert(200);
+    relay.stop();
+    assert_eq!(first, second, "made once");
+    let mode = fs::metadata(try_in.join("key.pem")).expect("a key").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "for nobody else's eyes");
 }
 
 #[test]

@@ -287,7 +287,7 @@ impl Client {
     }
 
     /// Ends its own side in order, and goes on reading.
-    #[allow(dead_code)] // tests/examples.rs does
+    #[allow(dead_code)] // tests/examples does
     pub(crate) fn finish(&mut self) {
         if let Stream::Tls(stream) = &mut self.stream {
             stream.conn.send_close_notify();
@@ -297,7 +297,7 @@ impl Client {
     }
 
     /// Everything up to the peer's end.
-    #[allow(dead_code)] // tests/examples.rs does
+    #[allow(dead_code)] // tests/examples does
     pub(crate) fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
         loop {
             match self.more() {
