@@ -10,7 +10,7 @@ pub use crate::ws::{
 use crate::{
     base::{Limits, buf::Buf, out::Out},
     conn::{BodyOut, ServerConn, server::Answer},
-    h1::{HeadLimits, Headers, field_slots},
+    h1::{HeadLimits, Headers, KnownHost, field_slots},
 };
 pub use crate::{
     conn::{fuzz::fuzz as connection, listen::fuzz as response},
@@ -25,6 +25,7 @@ pub struct OneConnection {
     out: Out,
     limits: Limits,
     head_limits: HeadLimits,
+    known_host: KnownHost,
     fields: Headers,
 }
 
@@ -45,6 +46,7 @@ impl Default for OneConnection {
             out: Out::default(),
             limits: Limits::default(),
             head_limits: HeadLimits::default(),
+            known_host: KnownHost::default(),
             fields,
         }
     }
@@ -59,7 +61,8 @@ impl OneConnection {
         let mut requests = 0;
         loop {
             let mut slots = field_slots();
-            let Ok(Some((end, head))) = self.conn.poll_head(&self.rx, &mut slots, &self.head_limits) else { break };
+            let found = self.conn.poll_head(&self.rx, &mut slots, &self.head_limits, &mut self.known_host);
+            let Ok(Some((end, head))) = found else { break };
             if self.conn.begin(&head, &self.limits, false).is_err() {
                 break;
             }

@@ -16,6 +16,12 @@ pub(crate) enum Block {
     Shared(Arc<[u8]>),
 }
 
+impl Default for Block {
+    fn default() -> Self {
+        Self::Static(&[])
+    }
+}
+
 impl Block {
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {

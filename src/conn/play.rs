@@ -16,7 +16,7 @@ use super::{BodyEvent, BodyOut, ServerConn, server::Answer};
 use crate::{
     base::{Limits, buf::Buf, out::Out},
     h1::{
-        Framing, HeadLimits, Headers, Misbehaved, Version, field_slots,
+        Framing, HeadLimits, Headers, KnownHost, Misbehaved, Version, field_slots,
         write::{CHUNK_END, chunk_head},
     },
 };
@@ -309,7 +309,9 @@ impl Play {
         }
         let limits = HeadLimits { head: self.limits.head, target: self.limits.target, fields: self.limits.fields };
         let mut slots = field_slots();
-        let Some((end, head)) = self.conn.poll_head(&self.rx, &mut slots, &limits)? else { return Ok(Did::Wait) };
+        let Some((end, head)) = self.conn.poll_head(&self.rx, &mut slots, &limits, &mut KnownHost::default())? else {
+            return Ok(Did::Wait);
+        };
         let method = head.method.to_owned();
         self.meant.push(Meant { request: Some((method.clone(), head.version)), ..Meant::default() });
         self.seen.push(Seen::Head {

@@ -4,9 +4,9 @@ use super::halves::{Did, Half, Halves, Illegal};
 use crate::{
     base::{Limits, buf::Buf, out::Out},
     h1::{
-        FieldSlots, Framing, HeadLimits, Headers, Misbehaved, RequestHead, Scan, Version,
+        FieldSlots, Framing, HeadLimits, Headers, KnownHost, Misbehaved, RequestHead, Scan, Version,
         chunked::{BodyLimits, Decoder, Step},
-        parse_request,
+        parse_request_of,
         write::{self, BodyLength, Connection, ResponseHead, Sink},
     },
 };
@@ -162,11 +162,12 @@ impl ServerConn {
         rx: &'b Buf,
         slots: &'b mut FieldSlots<'b>,
         limits: &HeadLimits,
+        known: &mut KnownHost,
     ) -> Result<Option<(usize, RequestHead<'b>)>, Misbehaved> {
         debug_assert!(self.is_idle());
         let bytes = rx.filled();
         let Some(end) = self.scan.find(bytes, limits)? else { return Ok(None) };
-        let head = parse_request(&bytes[self.scan.skip()..end], slots, limits)?;
+        let head = parse_request_of(&bytes[self.scan.skip()..end], slots, limits, known)?;
         Ok(Some((end, head)))
     }
 

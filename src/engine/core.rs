@@ -6,13 +6,14 @@ use super::{deadlines::Deadlines, dispatch::AccessLog};
 use crate::{
     api::mail::Mail,
     base::{ConnId, Limits, Moment, kernel_pipe::KernelPipes, mailbox::Mailbox, pool::Pool, time::Tick},
-    h1::{DateCache, HeadLimits},
+    h1::{DateCache, HeadLimits, KnownHost},
 };
 
 pub(super) struct Core {
     pub(super) mailbox: Arc<Mailbox<Mail>>,
     pub(super) limits: Limits,
     pub(super) head_limits: HeadLimits,
+    pub(super) known_host: KnownHost,
     pub(super) pool: Pool,
     pub(super) kernel_pipes: Arc<KernelPipes>,
     pub(super) date: DateCache,
@@ -41,6 +42,7 @@ impl Core {
         Self {
             mailbox,
             head_limits: HeadLimits { head: limits.head, target: limits.target, fields: limits.fields },
+            known_host: KnownHost::default(),
             pool: Pool::new(limits.buffers),
             kernel_pipes,
             limits,

@@ -40,7 +40,7 @@ impl Slot {
     #[inline]
     fn dispatch_one(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<bool, Ended> {
         let mut slots = field_slots();
-        let (end, head) = match self.conn.poll_head(&self.rx, &mut slots, &core.head_limits) {
+        let (end, head) = match self.conn.poll_head(&self.rx, &mut slots, &core.head_limits, &mut core.known_host) {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(false),
             Err(rule) => return self.refuse(core, rule).map(|()| true),
@@ -59,17 +59,21 @@ impl Slot {
         };
         let mut asks = None;
         let mut request = Request { head: &head, around: &around, asks: &mut asks };
-        let action = match begun {
-            Ok(()) => dispatch::request(handler, &mut request).map_err(Stop::from),
-            Err(rule) => Err(Stop::Refuse(rule)),
+        let mut action = match begun {
+            Ok(()) => dispatch::request(handler, &mut request),
+            Err(rule) => {
+                self.rx.consume(end);
+                self.stop_clock();
+                return self.start_job(core, Err(rule.into()), asks, copy).map(|()| true);
+            }
         };
         self.rx.consume(end);
         self.stop_clock();
-        match action {
-            Ok(Action::Respond(response)) if asks.is_none() && copy.is_none() && self.is_simple(&response) => {
+        match &mut action {
+            Ok(Action::Respond(response)) if asks.is_none() && copy.is_none() && self.is_simple(response) => {
                 self.answer_at_once(core, response);
             }
-            action => self.start_job(core, action, asks, copy)?,
+            _ => self.start_job(core, action.map_err(Stop::from), asks, copy)?,
         }
         Ok(true)
     }
@@ -83,10 +87,10 @@ impl Slot {
     }
 
     #[inline]
-    fn answer_at_once(&mut self, core: &mut Core, response: Response) {
-        let out = self.write_head(core, &response);
-        if let (Kind::Bytes(block), BodyOut::Length(n)) = (response.body.0, out) {
-            self.out.push_block(block);
+    fn answer_at_once(&mut self, core: &mut Core, response: &mut Response) {
+        let out = self.write_head(core, response);
+        if let (Kind::Bytes(block), BodyOut::Length(n)) = (&mut response.body.0, out) {
+            self.out.push_block(std::mem::take(block));
             self.conn.wrote(n);
         }
         if self.conn.must_close() {

@@ -15,7 +15,7 @@ use super::{
     Form, Framing, HeadLimits, HeadersRef, Misbehaved,
     framing::BodyFields,
     grammar::{is_token, list},
-    target,
+    target::{self, KnownHost},
 };
 
 /// Field lines for which there is room on the stack. A longer head, if its limits let it in, takes an allocation.
@@ -170,13 +170,13 @@ impl<'b> Facts<'b> {
     /// lacks a Host header field and to any request message that contains more than one Host header field line or a
     /// Host header field with an invalid field value."
     #[inline]
-    fn host(&self, version: Version) -> Result<Option<&'b [u8]>, Misbehaved> {
+    fn host(&self, version: Version, known: &mut KnownHost) -> Result<Option<&'b [u8]>, Misbehaved> {
         match self.host {
             _ if self.hosts > 1 => Err(Misbehaved::DuplicateHost),
             None if version == Version::Http11 => Err(Misbehaved::MissingHost),
             None => Ok(None),
             // Empty if the target URI has no authority (RFC 9112 §3.2).
-            Some(host) if host.is_empty() || target::is_host(host) => Ok(Some(host)),
+            Some(host) if host.is_empty() || known.is_host(host) => Ok(Some(host)),
             Some(_) => Err(Misbehaved::BadHost),
         }
     }
@@ -196,6 +196,17 @@ pub fn parse_request<'b>(
     slots: &'b mut FieldSlots<'b>,
     limits: &HeadLimits,
 ) -> Result<RequestHead<'b>, Misbehaved> {
+    parse_request_of(head, slots, limits, &mut KnownHost::default())
+}
+
+/// The same, by one who remembers the last host.
+#[inline]
+pub(crate) fn parse_request_of<'b>(
+    head: &'b [u8],
+    slots: &'b mut FieldSlots<'b>,
+    limits: &HeadLimits,
+    known: &mut KnownHost,
+) -> Result<RequestHead<'b>, Misbehaved> {
     let mut parsed = httparse::Request::new(&mut []);
     let room = slots.room(head.len(), limits.fields);
     match parsed.parse_with_uninit_headers(head, room) {
@@ -213,7 +224,7 @@ pub fn parse_request<'b>(
     let (form, authority) = target::classify(method, target)?;
     let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
     let facts = Facts::of(fields);
-    let host = facts.host(version)?;
+    let host = facts.host(version, known)?;
     let framing = match &facts.body {
         Some(body) => body.decide(version)?,
         None => Framing::None,

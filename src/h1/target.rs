@@ -101,6 +101,37 @@ pub(crate) fn is_host(value: &[u8]) -> bool {
     }
 }
 
+/// A host that was found to be one. Those who ask a server mostly name the same: to compare it costs a fraction of
+/// looking at each of its bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KnownHost {
+    len: u8,
+    bytes: [u8; 63],
+}
+
+impl KnownHost {
+    /// [`is_host`], which is asked if it is another than the last time.
+    #[inline]
+    pub(crate) fn is_host(&mut self, value: &[u8]) -> bool {
+        value == &self.bytes[..usize::from(self.len)] && !value.is_empty() || self.is_another(value)
+    }
+
+    fn is_another(&mut self, value: &[u8]) -> bool {
+        let fine = is_host(value);
+        if fine && let Some(room) = self.bytes.get_mut(..value.len()) {
+            room.copy_from_slice(value);
+            self.len = value.len() as u8; // 63 at the most
+        }
+        fine
+    }
+}
+
+impl Default for KnownHost {
+    fn default() -> Self {
+        Self { len: 0, bytes: [0; 63] }
+    }
+}
+
 #[inline]
 fn is_port(port: &[u8]) -> bool {
     // RFC 3986 §3.2.3: port = *DIGIT, so it may be empty; leading zeros are fine. Five digits compare like the number.
@@ -137,6 +168,17 @@ fn is_rare_host(value: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_known_is_no_wiser() {
+        let mut known = KnownHost::default();
+        let long = "x".repeat(64);
+        for host in
+            ["a.example", "a.example", "", "a.example:80", "a.exampl", "a b", "a b", "a.example", &long, "[::1]", ""]
+        {
+            assert_eq!(known.is_host(host.as_bytes()), is_host(host.as_bytes()), "{host}");
+        }
+    }
 
     #[test]
     fn hosts() {
