@@ -501,9 +501,11 @@ impl<'h> Engine<'h> {
         self.slots.is_empty() && self.later.is_empty() && self.core.mailbox.is_empty()
     }
 
-    /// Stopped, and nothing is left to do.
+    /// Stopped, and nothing is left to do. Once the grace is over, mail is nothing to be done: whoever goes on posting
+    /// would keep a loop from ending for ever.
     pub(crate) fn is_done(&self) -> bool {
-        self.core.stopping.is_some() && self.slots.is_empty() && self.core.mailbox.is_empty()
+        let is_over = |until| until <= self.core.tick || self.core.mailbox.is_empty();
+        self.core.stopping.is_some_and(is_over) && self.slots.is_empty()
     }
 }
 
