@@ -274,8 +274,9 @@ fn a_credential_has_its_rate() {
     }
     let head = client.head();
     assert_eq!(client.body(&head).expect("the body").len(), 500_000);
-    // The first second's worth comes at once.
-    assert!(began.elapsed() > Duration::from_millis(1000), "{:?}", began.elapsed());
+    // The first second's worth comes at once, and a busy machine may be late to begin counting; without a rate it takes
+    // a few milliseconds.
+    assert!(began.elapsed() > Duration::from_millis(600), "{:?}", began.elapsed());
 }
 
 #[test]

@@ -283,8 +283,10 @@ fn pings_keep_an_idle_tunnel() {
     let mut proxy = config();
     proxy.ping_every = Duration::from_secs(60);
     let world = World::with(proxy);
-    let dug = Dug::new(tunnel(world.origins).ping_every(Duration::from_millis(50)), Mode::Threads, site).stands(&world);
-    std::thread::sleep(Duration::from_millis(600));
+    let dug =
+        Dug::new(tunnel(world.origins).ping_every(Duration::from_millis(250)), Mode::Threads, site).stands(&world);
+    // Twice as long as without pings, or answers to them, it would be taken for dead.
+    std::thread::sleep(Duration::from_millis(1000));
     get(&mut world.client(), "/").assert(200);
     assert_eq!(world.proxy.counts().links, 2);
     drop(dug);
