@@ -58,6 +58,11 @@ impl Core {
         }
     }
 
+    /// The server has stopped, and its grace is over: nothing begins any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.stopping.is_some_and(|until| until <= self.tick)
+    }
+
     pub(super) fn set_now(&mut self, now: Moment) {
         self.now = now;
         self.tick = Tick::since(self.start, now.mono);

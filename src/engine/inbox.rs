@@ -29,6 +29,12 @@ impl Engine<'_> {
                     self.wake(waker.id);
                 }
                 Mail::Ticket(ticket, word) => self.ticket_says(&ticket, word),
+                // It would be closed in this very turn; and where each gets a thread, they could come faster than
+                // threads end.
+                late @ (Mail::Adopt(..) | Mail::AdoptPipes(..)) if self.core.is_over() => {
+                    debug!(target: "uncork::engine", "a connection was handed over after the end");
+                    dispatch::discard(late);
+                }
                 Mail::Adopt(stream, port) => self.adopt(stream, port),
                 Mail::AdoptPipes(peer, pipes, port) => self.adopt_pipes(peer, pipes, port),
                 Mail::AdoptUpgrade(stream, upgrade) => self.adopt_upgrade(stream, upgrade),

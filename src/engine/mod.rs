@@ -205,7 +205,7 @@ impl<'h> Engine<'h> {
             }
             self.run();
         }
-        if self.core.stopping.is_some_and(|until| until <= self.core.tick) {
+        if self.core.is_over() {
             self.force();
         }
         if self.core.pool.returned() {
@@ -504,8 +504,8 @@ impl<'h> Engine<'h> {
     /// Stopped, and nothing is left to do. Once the grace is over, mail is nothing to be done: whoever goes on posting
     /// would keep a loop from ending for ever.
     pub(crate) fn is_done(&self) -> bool {
-        let is_over = |until| until <= self.core.tick || self.core.mailbox.is_empty();
-        self.core.stopping.is_some_and(is_over) && self.slots.is_empty()
+        let stopped = self.core.is_over() || (self.core.stopping.is_some() && self.core.mailbox.is_empty());
+        stopped && self.slots.is_empty()
     }
 }
 
