@@ -7,7 +7,7 @@ use uncork::{Request, Response, Server};
 
 fn main() -> std::io::Result<()> {
     let addr = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".into());
-    let server = Server::bind(&*addr)?.threads(1, |_: &mut Request<'_>| Response::text("Hello, world!"))?;
+    let server = Server::bind(&*addr)?.external(|_: &mut Request<'_>| Response::text("Hello, world!"))?;
     println!("listening on http://{}", server.addr().map_or(addr, |addr| addr.to_string()));
-    server.join()
+    server.run()
 }

@@ -241,7 +241,7 @@ impl Tx<'_> {
         let alone = self.out.len() <= self.own && self.out.len().saturating_add(bytes.len()) <= self.most;
         let fits = self.room() >= bytes.len() || (alone && self.room() > 0);
         if fits {
-            self.out.push_block(Block::Shared(bytes.clone()));
+            self.out.push_block(&mut Block::Shared(bytes.clone()));
         }
         fits
     }

@@ -126,6 +126,14 @@ impl Buf {
         std::mem::replace(&mut self.store, store)
     }
 
+    /// Exchanges stores. Only if there is nothing in this one.
+    #[inline]
+    pub(crate) fn swap_store(&mut self, other: &mut Box<[u8]>) {
+        debug_assert!(self.is_empty());
+        (self.start, self.end) = (0, 0);
+        std::mem::swap(&mut self.store, other);
+    }
+
     /// Gives the store away, what was filled with it.
     pub(crate) fn take_store(&mut self) -> Box<[u8]> {
         (self.start, self.end) = (0, 0);

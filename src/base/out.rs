@@ -66,16 +66,23 @@ impl Out {
         self.buf.push(bytes);
     }
 
-    /// Appends a block: copied if small, pointed at if large.
+    /// Appends a block: copied if small, pointed at if large, and then taken.
     #[inline]
-    pub(crate) fn push_block(&mut self, block: Block) {
-        if block.bytes().len() < WORTH_POINTING_AT {
-            self.push(block.bytes());
-            return;
-        }
+    pub(crate) fn push_block(&mut self, block: &mut Block) {
+        let bytes = block.bytes();
+        if bytes.len() < WORTH_POINTING_AT { self.push(bytes) } else { self.point_at(std::mem::take(block)) }
+    }
+
+    fn point_at(&mut self, block: Block) {
         let copied = self.buf.len() - self.before;
         self.before += copied;
         self.blocks.push_back((copied, block, 0));
+    }
+
+    /// What goes out next, if it is of one piece.
+    #[inline]
+    pub(crate) fn only_piece(&self) -> Option<&[u8]> {
+        if self.blocks.is_empty() { Some(self.buf.filled()) } else { None }
     }
 
     /// What goes out next, in up to `N` pieces; how many there are.
@@ -100,7 +107,12 @@ impl Out {
     }
 
     /// `n` bytes went out.
-    pub(crate) fn consume(&mut self, mut n: usize) {
+    #[inline]
+    pub(crate) fn consume(&mut self, n: usize) {
+        if self.blocks.is_empty() { self.buf.consume(n) } else { self.consume_blocks(n) }
+    }
+
+    fn consume_blocks(&mut self, mut n: usize) {
         while let Some((copied, block, from)) = self.blocks.front_mut() {
             let from_buf = n.min(*copied);
             self.buf.consume(from_buf);
@@ -129,6 +141,7 @@ impl Out {
     }
 
     /// Gives the store back to the pool if nothing is in it; keeps what is left in a right-sized one.
+    #[inline]
     pub(crate) fn settle(&mut self, pool: &mut Pool) {
         pool.settle(&mut self.buf);
         if self.blocks.is_empty() && self.blocks.capacity() > 8 {
@@ -153,10 +166,10 @@ mod tests {
         for step in [1, 3, 100, 2500, 5000, 20_000] {
             let mut out = Out::default();
             out.push(b"head");
-            out.push_block(Block::Shared(big.clone()));
-            out.push_block(Block::Static(b"small"));
+            out.push_block(&mut Block::Shared(big.clone()));
+            out.push_block(&mut Block::Static(b"small"));
             out.push(b"between");
-            out.push_block(Block::Shared(big.clone()));
+            out.push_block(&mut Block::Shared(big.clone()));
             out.push(b"tail");
             let want: Vec<u8> = [b"head", &big[..], b"smallbetween", &big[..], b"tail"].concat();
             assert_eq!(out.len(), want.len());
@@ -177,7 +190,7 @@ mod tests {
     fn a_shared_block_is_not_copied() {
         let big: Arc<[u8]> = vec![7; 4096].into();
         let mut out = Out::default();
-        out.push_block(Block::Shared(big.clone()));
+        out.push_block(&mut Block::Shared(big.clone()));
         assert_eq!((out.buf.capacity(), Arc::strong_count(&big)), (0, 2));
         out.clear();
         assert!(out.is_empty());

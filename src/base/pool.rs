@@ -11,7 +11,10 @@ const KEPT: usize = 16;
 const SMALL: usize = LENT / 4;
 
 pub(crate) struct Pool {
-    free: Vec<Box<[u8]>>,
+    /// Stores to be lent next: the first `kept` of them. Taken out and put back by swapping, which costs nothing else:
+    /// it is done with every request.
+    free: [Box<[u8]>; KEPT],
+    kept: usize,
     /// Blocks of pipes that hold nothing.
     blocks: Vec<Box<[u8]>>,
     /// Buffers lent at this moment.
@@ -23,7 +26,8 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new(bytes: usize) -> Self {
-        Self { free: Vec::new(), blocks: Vec::new(), lent: 0, most: (bytes / LENT).max(4), refused: false }
+        let most = (bytes / LENT).max(4);
+        Self { free: Default::default(), kept: 0, blocks: Vec::new(), lent: 0, most, refused: false }
     }
 
     /// Sees to it that `buf` works in a lent store, keeping what is in it. `false`: the limit is reached; come back
@@ -33,19 +37,34 @@ impl Pool {
         buf.capacity() >= LENT || self.lend_anew(buf)
     }
 
+    #[inline]
     fn lend_anew(&mut self, buf: &mut Buf) -> bool {
         if self.lent >= self.most {
             self.refused = true;
             return false;
         }
         self.lent += 1;
-        let store = self.free.pop().unwrap_or_else(|| vec![0; LENT].into_boxed_slice());
-        if buf.capacity() == 0 {
-            *buf = Buf::from_store(store);
+        if buf.capacity() == 0
+            && let Some(store) = self.kept.checked_sub(1).and_then(|last| self.free.get_mut(last))
+        {
+            self.kept -= 1;
+            buf.swap_store(store);
         } else {
-            buf.move_into(store);
+            self.lend_in_exchange(buf);
         }
         true
+    }
+
+    fn lend_in_exchange(&mut self, buf: &mut Buf) {
+        let kept = self.kept.checked_sub(1).and_then(|last| self.free.get_mut(last));
+        let store = match kept {
+            Some(store) => {
+                self.kept -= 1;
+                std::mem::take(store)
+            }
+            None => vec![0; LENT].into_boxed_slice(),
+        };
+        buf.move_into(store);
     }
 
     /// Takes the store back if `buf` is empty; moves a small rest into a store of its own size.
@@ -53,7 +72,13 @@ impl Pool {
     pub(crate) fn settle(&mut self, buf: &mut Buf) {
         let capacity = buf.capacity();
         if buf.is_empty() {
-            if capacity > 0 {
+            if capacity == LENT
+                && let Some(place) = self.free.get_mut(self.kept)
+            {
+                self.kept += 1;
+                self.lent = self.lent.saturating_sub(1);
+                buf.swap_store(place);
+            } else if capacity > 0 {
                 let store = buf.take_store();
                 self.take_back(store);
             }
@@ -68,8 +93,11 @@ impl Pool {
         if store.len() >= LENT {
             self.lent = self.lent.saturating_sub(1);
         }
-        if store.len() == LENT && self.free.len() < KEPT {
-            self.free.push(store);
+        if store.len() == LENT
+            && let Some(place) = self.free.get_mut(self.kept)
+        {
+            self.kept += 1;
+            *place = store;
         }
     }
 

@@ -70,14 +70,17 @@ impl Tick {
 
     /// The first tick at or after `at`.
     pub(crate) fn ceil(start: Instant, at: Instant) -> Self {
-        let nanos = at.saturating_duration_since(start).as_nanos();
-        Self(u64::try_from(nanos.div_ceil(1_000_000)).unwrap_or(u64::MAX - 1))
+        Self(millis_ceil(at.saturating_duration_since(start)).min(u64::MAX - 1))
     }
 
     pub(crate) fn after(self, delay: Duration) -> Self {
         // A tick is a millisecond that has begun: one is added so that a delay is never cut short.
-        let millis = u64::try_from(delay.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
-        Self(self.0.saturating_add(millis).saturating_add(1).min(u64::MAX - 1))
+        Self(self.0.saturating_add(millis_ceil(delay)).saturating_add(1).min(u64::MAX - 1))
+    }
+
+    /// How long it is from `now` until this; `None` for [`Tick::NEVER`].
+    pub(crate) fn left(self, now: Self) -> Option<Duration> {
+        if self == Self::NEVER { None } else { Some(Duration::from_millis(self.0.saturating_sub(now.0))) }
     }
 
     pub(crate) fn plus(self, millis: u64) -> Self {
@@ -88,6 +91,11 @@ impl Tick {
     pub(crate) fn instant(self, start: Instant) -> Option<Instant> {
         if self == Self::NEVER { None } else { start.checked_add(Duration::from_millis(self.0)) }
     }
+}
+
+/// In 64 bits: a division of 128 is a call.
+fn millis_ceil(time: Duration) -> u64 {
+    time.as_secs().saturating_mul(1000).saturating_add(u64::from(time.subsec_nanos().div_ceil(1_000_000)))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Clock, Loops, Stopper};
+use super::{Clock, Loops, Stopper, turn_until};
 use crate::{
     api::Loop,
     base::{Moment, Wait},
@@ -74,10 +74,20 @@ impl<'h> External<'h> {
         self.turn_after(timeout)
     }
 
+    /// Serves in this thread until it was [stopped](Stopper) and has ended: for a program that has nothing else to do. A
+    /// process of a single thread is also the cheapest, as neither the system nor libc has to guard what it has from others.
+    ///
+    /// # Errors
+    /// As [`turn`](Self::turn).
+    pub fn run(mut self) -> io::Result<()> {
+        turn_until(&mut self.engine, Engine::is_done)
+    }
+
     fn turn_after(&mut self, timeout: Option<Duration>) -> io::Result<Wait> {
         self.engine.poll(timeout)?;
         self.now = self.clock.now();
-        self.last = self.engine.turn(self.now);
+        let due = self.engine.turn(self.now);
+        self.last = self.engine.wait_until(due);
         Ok(self.last)
     }
 

@@ -130,11 +130,11 @@ pub(crate) fn turn_until<'h>(engine: &mut Engine<'h>, over: impl Fn(&Engine<'h>)
     let mut clock = Clock::new();
     let mut now = clock.now();
     loop {
-        let wait = engine.turn(now);
+        let due = engine.turn(now);
         if over(engine) {
             return Ok(());
         }
-        engine.poll(wait.timeout(now.mono))?;
+        engine.poll_until(due)?;
         now = clock.now();
     }
 }

@@ -123,7 +123,7 @@ impl Threads {
         let mut parked = false;
         let mut now = clock.now();
         loop {
-            let wait = engine.turn(now);
+            let due = engine.turn(now);
             // After the turn that has read the nudge: one that comes later wakes the poll.
             if parked && let Some(next) = me.next().take() {
                 parked = false;
@@ -139,7 +139,7 @@ impl Threads {
                     return Ok(());
                 }
             }
-            engine.poll(wait.timeout(now.mono))?;
+            engine.poll_until(due)?;
             now = clock.now();
         }
     }

@@ -96,6 +96,12 @@ impl Port {
     pub(crate) fn new(listener: Option<Listener>, security: Security, proxies: Option<Arc<Trusted>>) -> Self {
         Self { listener, security, proxies, ready: true, paused: Tick::NEVER }
     }
+
+    /// Whether it is worth looking for connections.
+    #[inline]
+    pub(super) fn may_accept(&self, now: Tick) -> bool {
+        self.ready || self.paused <= now
+    }
 }
 
 /// Places, shared by all loops of a server; and what else they share.

@@ -90,7 +90,7 @@ impl Slot {
     fn answer_at_once(&mut self, core: &mut Core, response: &mut Response) {
         let out = self.write_head(core, response);
         if let (Kind::Bytes(block), BodyOut::Length(n)) = (&mut response.body.0, out) {
-            self.out.push_block(std::mem::take(block));
+            self.out.push_block(block);
             self.conn.wrote(n);
         }
         if self.conn.must_close() {

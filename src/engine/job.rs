@@ -226,10 +226,10 @@ impl Job {
         }
         self.reply = match body {
             Kind::Empty => Reply::Sent,
-            Kind::Bytes(block) => {
+            Kind::Bytes(mut block) => {
                 self.written += block.bytes().len() as u64;
                 slot.conn.wrote(block.bytes().len() as u64);
-                slot.out.push_block(block);
+                slot.out.push_block(&mut block);
                 Reply::Sent
             }
             Kind::File(file, range) => Reply::File { file, at: range.start },

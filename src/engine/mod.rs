@@ -174,9 +174,9 @@ impl<'h> Engine<'h> {
         Loop(self.core.mailbox.clone())
     }
 
-    /// Sleeps until an event or the end of `wait`. What was found is worked on by the next [`turn`](Self::turn).
+    /// Sleeps until an event, for `timeout` at most. What was found is worked on by the next [`turn`](Self::turn). Since
+    /// the turn before, posting rings; or there was something left to do, and the sleep has to be of no length.
     pub(crate) fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let timeout = if self.core.mailbox.sleep() { timeout } else { Some(Duration::ZERO) };
         let result = self.poll.poll(&mut self.events, timeout);
         self.core.mailbox.awake();
         match result {
@@ -188,12 +188,28 @@ impl<'h> Engine<'h> {
         }
     }
 
-    /// Works on all that has happened; returns when to come back.
-    pub(crate) fn turn(&mut self, now: Moment) -> Wait {
+    /// Sleeps until an event, or until `due`, which the turn before has returned.
+    #[inline]
+    pub(crate) fn poll_until(&mut self, due: Tick) -> io::Result<()> {
+        self.poll(due.left(self.core.tick))
+    }
+
+    /// The same for those who sleep on their own.
+    pub(crate) fn wait_until(&self, due: Tick) -> Wait {
+        if due <= self.core.tick {
+            return Wait::Now;
+        }
+        due.instant(self.core.start).map_or(Wait::Forever, Wait::Until)
+    }
+
+    /// Works on all that has happened; returns when to come back. At once, if that is no later than now.
+    pub(crate) fn turn(&mut self, now: Moment) -> Tick {
         self.core.set_now(now);
         self.note_events();
         for port in 0..self.ports.len() {
-            self.accept_some(port);
+            if self.ports[port].may_accept(self.core.tick) {
+                self.accept_some(port);
+            }
         }
         self.expire();
         for _ in 0..RELAYS {
@@ -217,21 +233,20 @@ impl<'h> Engine<'h> {
         self.core
             .deadlines
             .tidy(live, |due, id| slots.get(id.index()).is_some_and(|slot| slot.id == id && slot.entry == due));
-        self.wait()
+        self.due()
     }
 
-    fn wait(&mut self) -> Wait {
+    fn due(&mut self) -> Tick {
         let accepting =
             self.ports.iter().any(|port| port.ready && port.listener.is_some() && port.paused == Tick::NEVER);
         // Between turns posting must ring: the application may be asleep in its own `select`.
         if accepting || !self.core.run.is_empty() || !self.core.mailbox.sleep() {
-            return Wait::Now;
+            return self.core.tick;
         }
         let paused = self.ports.iter().map(|port| port.paused).min().unwrap_or(Tick::NEVER);
         let later = self.later.keys().next().map_or(Tick::NEVER, |(due, _)| *due);
         let stopping = self.core.stopping.unwrap_or(Tick::NEVER);
-        let next = self.core.deadlines.next().min(paused).min(later).min(stopping);
-        next.instant(self.core.start).map_or(Wait::Forever, Wait::Until)
+        self.core.deadlines.next().min(paused).min(later).min(stopping)
     }
 
     fn note_events(&mut self) {

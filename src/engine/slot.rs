@@ -150,10 +150,16 @@ impl Slot {
     pub(super) fn flush(&mut self, core: &mut Core) -> Result<bool, Ended> {
         let mut went = false;
         while !self.out.is_empty() && self.ready.has(Ready::WRITE) {
-            let mut pieces = [IoSlice::new(&[]); 8];
-            let count = self.out.pieces(&mut pieces);
-            let total: usize = pieces[..count].iter().map(|piece| piece.len()).sum();
-            let n = match self.transport.write(&pieces[..count], &mut core.pool) {
+            let (total, written) = match self.out.only_piece() {
+                Some(bytes) => (bytes.len(), self.transport.write(&[IoSlice::new(bytes)], &mut core.pool)),
+                None => {
+                    let mut pieces = [IoSlice::new(&[]); 8];
+                    let count = self.out.pieces(&mut pieces);
+                    let total = pieces[..count].iter().map(|piece| piece.len()).sum();
+                    (total, self.transport.write(&pieces[..count], &mut core.pool))
+                }
+            };
+            let n = match written {
                 Ok(n) => n,
                 Err(fault) => return Err(self.fault(core, fault)),
             };

@@ -12,9 +12,10 @@ const LAST: u64 = 253_402_300_799;
 /// asked with every response and formats with the first of a second.
 #[derive(Clone, Debug)]
 pub struct DateCache {
-    /// Asked for last: a loop asks with the same time for all it does in one turn.
-    wall: SystemTime,
-    second: u64,
+    /// The text holds from here on,
+    from: SystemTime,
+    /// until here.
+    until: SystemTime,
     text: [u8; 29],
 }
 
@@ -23,21 +24,18 @@ impl DateCache {
     /// as the nearest that can be told.
     #[inline]
     pub fn at(&mut self, wall: SystemTime) -> &[u8; 29] {
-        if wall == self.wall {
-            return &self.text;
-        }
-        self.wall = wall;
-        let second = wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()).min(LAST);
-        if second != self.second {
-            self.format(second);
+        if wall < self.from || wall >= self.until {
+            self.format(wall);
         }
         &self.text
     }
 
     #[cold]
-    fn format(&mut self, second: u64) {
-        self.second = second;
-        let date = httpdate::HttpDate::from(UNIX_EPOCH + Duration::from_secs(second));
+    fn format(&mut self, wall: SystemTime) {
+        let second = wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()).min(LAST);
+        self.from = UNIX_EPOCH + Duration::from_secs(second);
+        self.until = self.from + Duration::from_secs(1);
+        let date = httpdate::HttpDate::from(self.from);
         // It always is 29 bytes long; were it not, what does not fit would be left out.
         let _ = write!(&mut self.text[..], "{date}");
     }
@@ -45,7 +43,7 @@ impl DateCache {
 
 impl Default for DateCache {
     fn default() -> Self {
-        Self { wall: UNIX_EPOCH, second: 0, text: *b"Thu, 01 Jan 1970 00:00:00 GMT" }
+        Self { from: UNIX_EPOCH, until: UNIX_EPOCH, text: *b"Thu, 01 Jan 1970 00:00:00 GMT" }
     }
 }
 

@@ -203,7 +203,7 @@ impl Transport {
 
     /// Appends to `into` what can be had, with one system call at the most. On a plain transport at most `most`
     /// bytes and never more than the spare room; over TLS `most` is a wish, and `into` may grow by one record.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read(&mut self, into: &mut Buf, most: usize, pool: &mut Pool) -> Result<Got, Fault> {
         #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls {
@@ -224,7 +224,7 @@ impl Transport {
     }
 
     /// Sends from the front of `pieces`; how many bytes were taken over. Fewer than all: the socket is full.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write(&mut self, pieces: &[IoSlice<'_>], pool: &mut Pool) -> Result<usize, Fault> {
         #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls {
@@ -235,7 +235,7 @@ impl Transport {
     }
 
     /// To the socket as it is, whatever the transport. Only for an answer to [`Fault::PlainHttp`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write_plain(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         match self.socket.write(pieces) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),

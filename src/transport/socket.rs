@@ -101,7 +101,7 @@ impl Socket {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         loop {
             match self.read_once(into) {
@@ -111,7 +111,7 @@ impl Socket {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         loop {
             match self.write_once(pieces) {
@@ -122,7 +122,7 @@ impl Socket {
     }
 
     #[cfg(target_os = "linux")]
-    #[inline]
+    #[inline(always)]
     fn read_once(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => sys::read(stream.as_fd(), into),
@@ -132,7 +132,7 @@ impl Socket {
     }
 
     #[cfg(target_os = "linux")]
-    #[inline]
+    #[inline(always)]
     fn write_once(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
             Self::Tcp(stream) => sys::write(stream.as_fd(), pieces),
