@@ -58,6 +58,7 @@ impl Slot {
     }
 
     /// Goes on with closing; the end is an error, as all ends are.
+    #[inline(never)]
     pub(super) fn drive_closing(&mut self, core: &mut Core) -> Result<bool, Ended> {
         let Phase::Closing(closing) = &mut self.phase else { return Ok(false) };
         let why = closing.why;

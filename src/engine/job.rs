@@ -446,6 +446,7 @@ impl Slot {
     }
 
     /// Moves the request at work on. Whether anything changed.
+    #[inline(never)]
     pub(super) fn drive_job(&mut self, core: &mut Core) -> Result<bool, Ended> {
         let worked = self.with_job(core, |job, slot, core| {
             let worked = job.drive(slot, core)?;

@@ -115,6 +115,7 @@ impl Engine<'_> {
 
 impl Slot {
     /// Goes on with connecting and the handshake; when both are done, asks who speaks. Whether anything changed.
+    #[inline(never)]
     pub(super) fn drive_dialing(&mut self, core: &mut Core) -> Result<bool, Ended> {
         let Phase::Dialing(dialing) = &mut self.phase else { return Ok(false) };
         if !dialing.connected {

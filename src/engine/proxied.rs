@@ -25,6 +25,7 @@ pub(crate) type Trusted = dyn Fn(&PeerAddr) -> bool + Send + Sync;
 
 impl Slot {
     /// Reads the header, if it is whole; then the client it names is the connection's peer. Whether that is so.
+    #[inline(never)]
     pub(super) fn drive_proxy(&mut self, handler: &mut dyn Handler) -> Result<bool, Ended> {
         if !self.ready.has(Ready::READ) {
             return Ok(false);

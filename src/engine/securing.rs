@@ -22,6 +22,7 @@ use crate::{
 
 impl Slot {
     /// When the handshake is done, decides who speaks. Whether anything changed.
+    #[inline(never)]
     pub(super) fn drive_securing(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<bool, Ended> {
         if self.transport.is_handshaking() {
             if self.eof.is_some() {

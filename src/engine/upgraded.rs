@@ -155,6 +155,7 @@ impl Slot {
 
     /// Reads what the application asked for; over TLS also a little that it did not, since rustls must read its own
     /// messages (a key update, a close) whatever the application waits for.
+    #[inline(never)]
     pub(super) fn fill_upgraded(&mut self, core: &mut Core) -> Result<bool, Ended> {
         let Phase::Upgraded(upgraded) = &self.phase else { return Ok(false) };
         let wants = upgraded.started && upgraded.mask.contains(EventMask::READ);
@@ -177,6 +178,7 @@ impl Slot {
     }
 
     /// Calls the application as long as there is a reason to. Whether anything changed.
+    #[inline(never)]
     pub(super) fn drive_upgraded(&mut self, core: &mut Core) -> Result<bool, Ended> {
         let mut worked = false;
         for _ in 0..CALLS {
@@ -348,6 +350,7 @@ impl Slot {
     }
 
     /// Sends what is not held back; then half-closes, if that was asked for. Whether anything went out.
+    #[inline(never)]
     pub(super) fn flush_upgraded(&mut self, core: &mut Core) -> Result<bool, Ended> {
         if self.holds_back(core) {
             return Ok(false);
