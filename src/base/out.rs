@@ -32,6 +32,15 @@ impl Block {
     }
 }
 
+impl Block {
+    /// Its bytes if they are so few that a copy is cheaper than a segment of its own; none otherwise.
+    #[inline]
+    pub(crate) fn if_short(&self) -> &[u8] {
+        let bytes = self.bytes();
+        if bytes.len() < WORTH_POINTING_AT { bytes } else { &[] }
+    }
+}
+
 /// Below this many bytes a copy is cheaper than a segment of its own.
 const WORTH_POINTING_AT: usize = 2048;
 

@@ -118,6 +118,17 @@ impl Halves {
         Ok(())
     }
 
+    /// The same for an answer that is written at once, to a request that is whole.
+    #[inline]
+    pub(crate) fn did_whole_response(&mut self) -> Result<(), Illegal> {
+        if *self == (Self { request: Half::Done, response: Half::Owed, keep_alive: true }) {
+            *self = Self::NEW;
+            return Ok(());
+        }
+        self.did_response(Did::Head)?;
+        self.did_response(Did::End)
+    }
+
     /// State-triggered transitions, to a fixed point. Each rule leaves the states it is for, so this ends.
     #[inline]
     fn settle(&mut self) {

@@ -302,6 +302,12 @@ impl ServerConn {
     /// Writes the answer's head; says how its body is framed. If there is none to send, the answer is complete.
     #[inline]
     pub(crate) fn respond(&mut self, answer: &Answer<'_>, out: &mut Out) -> BodyOut {
+        self.respond_with(answer, &[], out)
+    }
+
+    /// The same, and behind the head at once the body, unless `body` is empty or nothing is to be sent of it.
+    #[inline]
+    pub(crate) fn respond_with(&mut self, answer: &Answer<'_>, body: &[u8], out: &mut Out) -> BodyOut {
         let tunnel = self.connect && answer.status < 300;
         let bodiless = tunnel || matches!(answer.status, 100..200 | 204 | 304);
         if tunnel {
@@ -328,7 +334,8 @@ impl ServerConn {
             (true, Version::Http10) => Some(Connection::KeepAlive),
             (true, Version::Http11) => None,
         };
-        write::response_head(
+        let is_with_it = !self.head_only && length == BodyLength::Known(body.len() as u64);
+        write::response(
             &ResponseHead {
                 status: answer.status,
                 fields: answer.fields.as_wire(),
@@ -336,18 +343,21 @@ impl ServerConn {
                 date: answer.date,
                 connection,
             },
+            if is_with_it { body } else { &[] },
             out,
         );
-        self.report(Did::Head, false);
         self.out = match length {
-            _ if self.head_only => BodyOut::Nothing,
+            _ if self.head_only || is_with_it => BodyOut::Nothing,
             BodyLength::None | BodyLength::Known(0) => BodyOut::Nothing,
             BodyLength::Known(n) => BodyOut::Length(n),
             BodyLength::Chunked => BodyOut::Chunked,
             BodyLength::UntilClose => BodyOut::UntilClose,
         };
         if self.out == BodyOut::Nothing {
-            self.report(Did::End, false);
+            let result = self.halves.did_whole_response();
+            debug_assert!(result.is_ok(), "{result:?}");
+        } else {
+            self.report(Did::Head, false);
         }
         self.out
     }

@@ -88,7 +88,8 @@ impl Slot {
 
     #[inline]
     fn answer_at_once(&mut self, core: &mut Core, response: &mut Response) {
-        let out = self.write_head(core, response);
+        let short = if let Kind::Bytes(block) = &response.body.0 { block.if_short() } else { &[] };
+        let out = self.write_head(core, response, short);
         if let (Kind::Bytes(block), BodyOut::Length(n)) = (&mut response.body.0, out) {
             self.out.push_block(block);
             self.conn.wrote(n);
@@ -115,9 +116,9 @@ impl Slot {
         Ok(())
     }
 
-    /// Writes the head of an answer and closes the connection behind it if it says so.
+    /// Writes the head of an answer, with `body` if that is not empty, and closes the connection behind it if it says so.
     #[inline]
-    pub(super) fn write_head(&mut self, core: &mut Core, response: &Response) -> BodyOut {
+    pub(super) fn write_head(&mut self, core: &mut Core, response: &Response, body: &[u8]) -> BodyOut {
         if response.close || core.stopping.is_some() {
             self.conn.forbid_keep_alive();
         }
@@ -130,7 +131,8 @@ impl Slot {
         };
         self.open_out(core);
         let date = core.date.at(core.now.wall);
-        self.conn.respond(&Answer { status: response.status, fields: &response.headers, length, date }, &mut self.out)
+        let answer = Answer { status: response.status, fields: &response.headers, length, date };
+        self.conn.respond_with(&answer, body, &mut self.out)
     }
 
     /// The response, or a 500 in its place if it can't be sent as it is.

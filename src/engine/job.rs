@@ -217,7 +217,7 @@ impl Job {
         }
         self.leave_body(slot, core);
         self.confirm = response.confirm.then_some((Tick::NEVER, Duration::from_millis(1)));
-        let out = slot.write_head(core, &response);
+        let out = slot.write_head(core, &response, &[]);
         let body = std::mem::take(&mut response.body).0;
         if out == BodyOut::Nothing {
             dispatch::discard(body);

@@ -153,11 +153,22 @@ fn decimal(mut n: u64, digits: &mut [u8; 20]) -> usize {
 /// Writes a head, with Date, and the empty line that ends it.
 #[inline]
 pub fn response_head<S: Sink>(head: &ResponseHead<'_>, to: &mut S) {
-    to.put_with(OWN + head.fields.len(), |room| fill_head(head, Line { bytes: room, len: 0 }));
+    response(head, &[], to);
+}
+
+/// The same, and a short body behind it.
+#[inline]
+pub(crate) fn response<S: Sink>(head: &ResponseHead<'_>, body: &[u8], to: &mut S) {
+    to.put_with(OWN + head.fields.len() + body.len(), |room| {
+        let mut line = Line { bytes: room, len: 0 };
+        fill_head(head, &mut line);
+        line.put(body);
+        line.len
+    });
 }
 
 #[inline(always)]
-fn fill_head(head: &ResponseHead<'_>, mut line: Line<'_>) -> usize {
+fn fill_head(head: &ResponseHead<'_>, line: &mut Line<'_>) {
     if head.status == 200 {
         // The commonest: a constant length is copied without a call.
         line.put(b"HTTP/1.1 200 OK\r\nDate: ");
@@ -185,7 +196,6 @@ fn fill_head(head: &ResponseHead<'_>, mut line: Line<'_>) -> usize {
     debug_assert!(line.len + 2 <= OWN);
     line.put(head.fields);
     line.put(b"\r\n");
-    line.len
 }
 
 /// A request's head, ready to be written.
