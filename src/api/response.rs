@@ -112,6 +112,13 @@ impl Response {
         Self::made_of(status, Headers::new(), Body(Kind::Empty))
     }
 
+    /// Whether there is nothing that dropping it would give back.
+    #[inline]
+    pub(crate) fn owns_nothing(&self) -> bool {
+        let body = matches!(self.body.0, Kind::Empty | Kind::Bytes(Block::Static(_)));
+        body && self.fault.is_none() && !self.headers.is_on_heap()
+    }
+
     fn made_of(status: u16, headers: Headers, body: Body) -> Self {
         Self { status, headers, body, length: None, close: false, confirm: false, ends_with_fin: false, fault: None }
     }

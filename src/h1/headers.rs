@@ -47,6 +47,11 @@ impl Headers {
         Self(Block::Inline { len: wire.len() as u8, bytes })
     }
 
+    #[inline]
+    pub(crate) fn is_on_heap(&self) -> bool {
+        matches!(self.0, Block::Heap(_))
+    }
+
     /// Adds a field behind the others, whether or not there is one of that name. The value is trimmed.
     ///
     /// # Errors
