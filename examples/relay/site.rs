@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use uncork::{Access, Action, ConnId, Ended, Handler, PeerAddr, Request, Response, relay::Gateway};
+use uncork::{Access, Action, ConnId, Ended, Handler, PeerAddr, Request, Response, Upgrade, relay::Gateway};
 
 use super::{
     Failure,
@@ -130,6 +130,11 @@ impl Handler for Site {
             return gateway.handle(req);
         }
         Response::text("There is nothing here.\n").status(404).into()
+    }
+
+    /// Origins of a tunnel that come by ALPN; nothing else is agreed upon.
+    fn alpn(&mut self, protocol: &[u8], peer: &PeerAddr) -> Option<Box<dyn Upgrade>> {
+        self.services.tunnel.as_ref()?.alpn(protocol, peer)
     }
 
     fn accept(&mut self, _: &PeerAddr) -> bool {

@@ -19,7 +19,7 @@ fn knock(token: &str) -> String {
     )
 }
 
-/// An origin that answers each request with `hello`, in frames by hand (RFC 9113), until it is told to leave.
+/// An origin that answers requests, in frames by hand (RFC 9113), until it is told to leave.
 struct Origin(Client);
 
 impl Origin {
@@ -27,13 +27,28 @@ impl Origin {
         let mut client = Client::connect(relay.addr(), Some(tls.clone()));
         client.send(knock("test"));
         assert_eq!(client.head().status, 101);
-        client.exactly(24).expect("the preface");
+        Self::begin(client)
+    }
+
+    /// The same by ALPN: then it is asked who it is.
+    fn by_alpn(relay: &Relay, tls: &ClientConfig) -> Self {
+        let mut tls = tls.clone();
+        tls.alpn_protocols = vec![b"rh2".to_vec(), b"http/1.1".to_vec()];
+        let mut client = Client::connect(relay.addr(), Some(Arc::new(tls)));
+        client.send([]);
+        let mut origin = Self::begin(client);
+        origin.answer(r#"{"token":"test","hosts":["app.example"]}"#);
+        origin
+    }
+
+    fn begin(mut client: Client) -> Self {
+        assert_eq!(client.exactly(24).expect("the preface"), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         // SETTINGS with nothing in them.
         client.send([0, 0, 0, 4, 0, 0, 0, 0, 0]);
         Self(client)
     }
 
-    fn answer(&mut self) {
+    fn answer(&mut self, body: &str) {
         loop {
             let head = self.0.exactly(9).expect("a frame");
             let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
@@ -41,7 +56,8 @@ impl Origin {
             if head[3] == 1 {
                 // HEADERS with :status 200, which is entry 8 of the table, and DATA that ends the stream.
                 let stream = &head[5..9];
-                self.0.send([&[0, 0, 1, 1, 4], stream, &[0x88], &[0, 0, 5, 0, 1], stream, b"hello"].concat());
+                let data = [0, 0, body.len() as u8, 0, 1];
+                self.0.send([&[0, 0, 1, 1, 4], stream, &[0x88], &data, stream, body.as_bytes()].concat());
                 return;
             }
         }
@@ -88,7 +104,7 @@ fn a_server_behind_nat_is_reached_through_the_relay() {
     let mut origin = Origin::connect(&relay, &tls);
     until("the origin is connected", || relay.metric("uncork_tunnel_origins") == 1.0);
     ask(&mut client, "X-Forwarded-For: 192.0.2.7\r\n");
-    origin.answer();
+    origin.answer("hello");
     assert_eq!(client.answer().assert(200).text(), "hello", "not the rendezvous' pong");
     assert_eq!(client.request("GET /ping", &[]).answer().assert(200).text(), "pong", "of its own name");
 
@@ -100,6 +116,22 @@ fn a_server_behind_nat_is_reached_through_the_relay() {
     assert_eq!(relay.metric("uncork_tunnel_denied_total"), 2.0);
     assert_eq!(relay.metric("uncork_tunnel_bytes_total{direction=\"down\"}"), 5.0);
     until("a line for it", || dir.read("access.log").contains("192.0.2.7 - - "));
+    relay.stop();
+}
+
+#[test]
+fn an_origin_may_come_by_alpn() {
+    let dir = Dir::new();
+    let tls = dir.identity();
+    let token = format!("app {HASH} app.example");
+    let files = [dir.path("cert.pem"), dir.path("key.pem")];
+    let relay = Relay::start(&["--tls-cert", &files[0], "--tls-key", &files[1], "--tunnel-token", &token]);
+    let mut origin = Origin::by_alpn(&relay, &tls);
+    until("the origin is connected", || relay.metric("uncork_tunnel_origins") == 1.0);
+    let mut client = Client::connect(relay.addr(), Some(tls));
+    client.send("GET / HTTP/1.1\r\nHost: app.example\r\n\r\n");
+    origin.answer("hello");
+    assert_eq!(client.answer().assert(200).text(), "hello");
     relay.stop();
 }
 
