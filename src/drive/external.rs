@@ -77,6 +77,16 @@ impl<'h> External<'h> {
     /// Serves in this thread until it was [stopped](Stopper) and has ended: for a program that has nothing else to do. A
     /// process of a single thread is also the cheapest, as neither the system nor libc has to guard what it has from others.
     ///
+    /// ```
+    /// use uncork::{Request, Response, Server};
+    /// # fn main() -> std::io::Result<()> {
+    /// let server = Server::bind("127.0.0.1:0")?.external(|_: &mut Request<'_>| Response::text("Hello!"))?;
+    /// let stopper = server.stopper();
+    /// std::thread::spawn(move || stopper.stop()); // sooner or later
+    /// server.run()?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// As [`turn`](Self::turn).
     pub fn run(mut self) -> io::Result<()> {

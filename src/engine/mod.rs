@@ -542,6 +542,9 @@ impl AsRawFd for Engine<'_> {
 impl Slot {
     /// Reads, works and writes until nothing more can be done, or others should have their turn. Whether there is
     /// more to do.
+    ///
+    /// What drives the rarer phases is marked `inline(never)`: each turn begins in caches that the system has just used,
+    /// and the code of the common phase is to lie together.
     fn drive(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<bool, Ended> {
         for _ in 0..ROUNDS {
             if matches!(self.phase, Phase::Dialing(_)) {
