@@ -73,7 +73,10 @@ impl Slot {
             Ok(Action::Respond(response)) if asks.is_none() && copy.is_none() && self.is_simple(response) => {
                 self.answer_at_once(core, response);
                 if response.owns_nothing() {
-                    // Then there is nothing to destroy, and finding that out again takes four calls.
+                    #[expect(
+                        clippy::mem_forget,
+                        reason = "there is nothing to destroy; finding that out takes four calls"
+                    )]
                     std::mem::forget(action);
                 }
             }
