@@ -178,7 +178,7 @@ impl PipeIn {
                 buf.see_to_store(bytes.len(), self.shared.room, |size| vec![0; size].into_boxed_slice());
                 n = buf.push(bytes);
             }
-            self.give_back(block, n, false);
+            self.give_back(block, n);
             written += n;
         }
         written
@@ -282,13 +282,13 @@ impl PipeIn {
         self.shared.room
     }
 
-    /// Gives it back, with `added` bytes more in it. `more`: the writer is to be woken when they are out.
-    pub(crate) fn give_back(&mut self, block: Block, added: usize, more: bool) {
+    /// Gives it back, with `added` bytes more in it. If they were spliced, the writer is woken when they are out.
+    pub(crate) fn give_back(&mut self, block: Block, added: usize) {
         self.allowed = self.allowed.saturating_sub(added as u64);
         self.shared.moved.add(WRITER, added);
         let mut state = self.shared.state();
         let news = !block.is_empty();
-        state.wants_block[WRITER] |= news && more;
+        state.wants_block[WRITER] |= news && matches!(block, Block::Kernel(_));
         state.block = Some(block);
         if news {
             wake(state, READER);

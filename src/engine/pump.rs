@@ -129,9 +129,8 @@ impl Job {
             };
             let added = block.len() - before;
             let spliced = added > 0 && matches!(block, Block::Kernel(_));
-            // A kernel pipe takes no more before it is empty; that is waited for if there is more already.
-            let more = spliced && slot.ready.has(Ready::READ);
-            if more {
+            // A kernel pipe takes no more before it is empty; that is waited for.
+            if spliced {
                 *pace = Pace::Yielding;
             }
             if let Block::Buf(buf) = &mut block
@@ -140,7 +139,7 @@ impl Job {
                 // Nothing came: whoever waits for long shall not hold memory meanwhile.
                 core.pool.take_back_block(buf.take_store());
             }
-            inlet.give_back(block, added, more);
+            inlet.give_back(block, added);
             slot.note_received(core, added, self.patience);
             match result? {
                 // Until it went out there is nothing to be done here, except at the body's end.
@@ -323,10 +322,6 @@ fn splice_block(pipe: &mut KernelPipe, most: usize, slot: &mut Slot, core: &mut 
     }
     match slot.transport.splice_in(pipe, most) {
         Ok(Spliced::Bytes(n)) => {
-            // Asking is cheaper than coming back to find nothing.
-            if n < most && !slot.ready.has(Ready::FIN) && slot.transport.is_drained() {
-                slot.ready.clear(Ready::READ);
-            }
             slot.conn.took_directly(n);
             Ok(Filled::Added)
         }

@@ -354,11 +354,6 @@ impl Transport {
         }
     }
 
-    /// Whether a plain socket is known to have nothing at this moment. An end that came is something else.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.socket.fd().is_ok_and(|fd| sys::unread(fd) == Some(0))
-    }
-
     /// From the kernel pipe to a plain socket.
     pub(crate) fn splice_out(&mut self, pipe: &mut KernelPipe, most: usize) -> Result<Spliced, Fault> {
         debug_assert!(self.is_plain() && most > 0 && most <= pipe.len());

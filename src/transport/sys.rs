@@ -29,14 +29,6 @@ pub(crate) fn unacknowledged(_: &Socket) -> Option<u64> {
     None
 }
 
-/// Bytes that wait in the socket (`FIONREAD`). `None`: the system can't tell.
-pub(crate) fn unread(socket: BorrowedFd<'_>) -> Option<usize> {
-    let mut waiting: libc::c_int = 0;
-    // SAFETY: the descriptor is open for as long as `socket` is borrowed; FIONREAD writes one int, and `waiting` is one.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONREAD, &raw mut waiting) };
-    if result == 0 { usize::try_from(waiting).ok() } else { None }
-}
-
 /// Reads once.
 ///
 /// By the system call itself: libc's `recv` and `send` are cancellation points, which in a program with threads costs
