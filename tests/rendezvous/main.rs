@@ -9,6 +9,9 @@ use uncork::relay::RendezvousConfig;
 
 mod ends;
 mod errors;
+#[macro_use]
+#[path = "../support/every_setup.rs"]
+mod every_setup;
 mod limits;
 mod meeting;
 mod several;
@@ -25,22 +28,6 @@ use support::{
 const MOMENT: Duration = Duration::from_millis(40);
 
 const PLAIN_1: Setup = Setup { tls: false, threads: 1 };
-
-/// Each case in four set-ups.
-macro_rules! in_every_setup {
-    ($($room:ident::$case:ident),* $(,)?) => {
-        in_every_setup! { @ plain_1, false, 1, $($room::$case)* }
-        in_every_setup! { @ plain_2, false, 2, $($room::$case)* }
-        in_every_setup! { @ tls_1, true, 1, $($room::$case)* }
-        in_every_setup! { @ tls_2, true, 2, $($room::$case)* }
-    };
-    (@ $name:ident, $tls:expr, $threads:expr, $($room:ident::$case:ident)*) => {
-        mod $name {
-            const SETUP: super::Setup = super::Setup { tls: $tls, threads: $threads };
-            $(#[test] fn $case() { super::$room::$case(SETUP); })*
-        }
-    };
-}
 
 in_every_setup! {
     meeting::creation, meeting::routes, meeting::put_meets_get, meeting::fields_are_passed_on,

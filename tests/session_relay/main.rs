@@ -7,6 +7,9 @@ use std::{io::ErrorKind, time::Duration};
 
 use uncork::relay::SessionConfig;
 
+#[macro_use]
+#[path = "../support/every_setup.rs"]
+mod every_setup;
 mod guests;
 mod limits;
 mod messages;
@@ -25,22 +28,6 @@ use support::{
 const MOMENT: Duration = Duration::from_millis(40);
 
 const PLAIN_1: Setup = Setup { tls: false, threads: 1 };
-
-/// Each case in four set-ups.
-macro_rules! in_every_setup {
-    ($($room:ident::$case:ident),* $(,)?) => {
-        in_every_setup! { @ plain_1, false, 1, $($room::$case)* }
-        in_every_setup! { @ plain_2, false, 2, $($room::$case)* }
-        in_every_setup! { @ tls_1, true, 1, $($room::$case)* }
-        in_every_setup! { @ tls_2, true, 2, $($room::$case)* }
-    };
-    (@ $name:ident, $tls:expr, $threads:expr, $($room:ident::$case:ident)*) => {
-        mod $name {
-            const SETUP: super::Setup = super::Setup { tls: $tls, threads: $threads };
-            $(#[test] fn $case() { super::$room::$case(SETUP); })*
-        }
-    };
-}
 
 in_every_setup! {
     opening::allocation, opening::allocation_chooses_type_and_time, opening::what_is_not_there,
