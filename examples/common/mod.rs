@@ -146,14 +146,11 @@ where
     let cant_start = Failure::system("can't start");
     match args.mode {
         Mode::External => {
-            let mut external = server.external(handler).map_err(cant_start)?;
+            let external = server.external(handler).map_err(cant_start)?;
             signals::stop_on(signals, external.stopper(), args.grace())
                 .map_err(Failure::system("can't start a thread"))?;
             say_where(args, external.addr(), place);
-            while !external.is_done() {
-                let _sleeps_by_itself = external.wait(None).map_err(Failure::system("can't wait for events"))?;
-            }
-            Ok(())
+            external.run().map_err(Failure::system("can't wait for events"))
         }
         Mode::Threads | Mode::ThreadPerConnection => {
             let running = match args.mode {

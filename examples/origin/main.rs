@@ -151,12 +151,9 @@ fn run(args: &Args) -> Result<(), Failure> {
     let wrong = |error: uncork::relay::tunnel::InvalidTunnel| Failure(error.to_string(), 2);
     match args.mode {
         Mode::External => {
-            let mut external = tunnel.external(handler).map_err(wrong)?;
+            let external = tunnel.external(handler).map_err(wrong)?;
             signals::stop_on(signals, external.stopper(), grace).map_err(system("can't start a thread"))?;
-            while !external.is_done() {
-                let _sleeps_by_itself = external.wait(None).map_err(system("can't wait for events"))?;
-            }
-            Ok(())
+            external.run().map_err(system("can't wait for events"))
         }
         Mode::Threads => {
             let running = match args.threads {

@@ -95,13 +95,9 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
     };
     let result = match mode {
         Mode::External => {
-            let mut external = server.external(site).map_err(cant_start)?;
+            let external = server.external(site).map_err(cant_start)?;
             ready(external.stopper(), vec![external.here()])?;
-            let mut result = Ok(());
-            while result.is_ok() && !external.is_done() {
-                result = external.wait(None).map(drop).map_err(|e| Failure::system(&"can't wait for events", &e));
-            }
-            result
+            external.run().map_err(|error| Failure::system(&"can't wait for events", &error))
         }
         Mode::Threads | Mode::ThreadPerConnection => {
             let running = match mode {

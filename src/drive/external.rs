@@ -28,7 +28,8 @@ use crate::{
 ///     Response::text(format!("request {count}\n"))
 /// })?;
 /// while !server.is_done() {
-///     // Or: put server.as_raw_fd() into your own poll, sleep as long as the last `Wait` says, then `turn`.
+///     // Or: put server.as_raw_fd() into your own poll, sleep as long as the last `Wait` says, then `turn`. A program that
+///     // has nothing else to do calls `server.run()`.
 ///     server.wait(None)?;
 /// }
 /// # Ok(()) }
