@@ -25,9 +25,18 @@
 //! That is decided here, in [`PipeIn::lend`], and nowhere else. The writer changes the kind of an empty block only. A
 //! reader that can't take spliced bytes, because it works by hand or goes on over TLS, is given what is in a kernel
 //! pipe in a buffer: so whatever becomes of the ends, no order of events can lose bytes or show them to the wrong one.
+//!
+//! While the receiver has nothing else to send, it lends the pipe its socket ([`PipeOut::open_bypass`]): the sender's
+//! loop, whichever that is, puts what it has spliced there by itself, and nobody has to be woken for it.
+//!
+//! ```text
+//!   sender's socket ══▶ [ kernel pipe ] ══▶ receiver's socket, a second descriptor       all on the sender's loop
+//!                              └─ socket full, body over, something wrong ─▶ on_data     the receiver takes over
+//! ```
 
 use std::{
-    fmt,
+    fmt, io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -65,17 +74,28 @@ pub fn pipe(room: usize) -> (PipeIn, PipeOut) {
             wants_block: [false; 2],
             wakers: [None, None],
         }),
+        bypass: Mutex::default(),
         room: room.clamp(1, 1 << 30),
         moved: Moved(Arc::default()),
     });
-    let outlet = PipeOut { shared: shared.clone(), held: None, splices: false, clean_when_cut: false };
+    let outlet = PipeOut { shared: shared.clone(), held: None, known: 0, splices: false, clean_when_cut: false };
     (PipeIn { shared, finished: false, allowed: u64::MAX }, outlet)
 }
 
 struct Shared {
     state: Mutex<State>,
+    bypass: Mutex<Bypass>,
     room: usize,
     moved: Moved,
+}
+
+/// The receiver's socket, while the sender's loop may write to it. Unlike the state, it is locked while that is done: who
+/// takes the socket back can be sure that nothing follows, and that all that went before is counted.
+#[derive(Default)]
+struct Bypass {
+    socket: Option<OwnedFd>,
+    /// How much may go there.
+    left: u64,
 }
 
 struct State {
@@ -104,6 +124,10 @@ const READER: usize = 1;
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bypass(&self) -> MutexGuard<'_, Bypass> {
+        self.bypass.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -282,7 +306,29 @@ impl PipeIn {
         self.shared.room
     }
 
-    /// Gives it back, with `added` bytes more in it. If they were spliced, the writer is woken when they are out.
+    /// Sends on what was just spliced into the kernel pipe, if the receiver has lent its socket: as much as `send` can get
+    /// rid of. The rest, and whatever is wrong with that socket, is the receiver's business.
+    pub(crate) fn pass_on(
+        &self,
+        pipe: &mut KernelPipe,
+        send: impl FnOnce(BorrowedFd<'_>, &mut KernelPipe, usize) -> usize,
+    ) {
+        let mut bypass = self.shared.bypass();
+        let most = pipe.len().min(usize::try_from(bypass.left).unwrap_or(usize::MAX));
+        let Some(socket) = bypass.socket.as_ref().filter(|_| most > 0) else { return };
+        let n = send(socket.as_fd(), pipe, most);
+        bypass.left -= n as u64;
+        self.shared.moved.add(READER, n);
+        let whole = bypass.left == 0;
+        drop(bypass);
+        if whole {
+            let mut state = self.shared.state();
+            state.wants_block[READER] = true;
+            wake(state, READER);
+        }
+    }
+
+    /// Gives it back, after `added` bytes were put in. If they were spliced, the writer is woken when they are out.
     pub(crate) fn give_back(&mut self, block: Block, added: usize) {
         self.allowed = self.allowed.saturating_sub(added as u64);
         self.shared.moved.add(WRITER, added);
@@ -325,6 +371,8 @@ pub struct PipeOut {
     shared: Arc<Shared>,
     /// The block, while it is looked at by hand.
     held: Option<Runs>,
+    /// Bytes of which the engine knows that they are out.
+    known: u64,
     /// Who drains it takes spliced bytes.
     splices: bool,
     clean_when_cut: bool,
@@ -395,10 +443,46 @@ impl PipeOut {
         self.shared.moved.clone()
     }
 
-    /// Whether who drains it takes spliced bytes.
+    /// Whether who drains it takes spliced bytes. If not, a socket that was lent comes back.
     pub(crate) fn set_splices(&mut self, yes: bool) {
+        if !yes {
+            *self.shared.bypass() = Bypass::default();
+        }
         self.splices = yes;
         self.shared.state().splices = yes;
+    }
+
+    /// Lends the pipe a socket that takes spliced bytes, until [`shut_bypass`](Self::shut_bypass): the writer may put the
+    /// next `most` of them there by itself, and wakes the reader when these are out or it can't go on.
+    pub(crate) fn open_bypass(&self, most: u64, socket: impl FnOnce() -> io::Result<OwnedFd>) {
+        if !self.splices {
+            return;
+        }
+        let mut bypass = self.shared.bypass();
+        if bypass.socket.is_none() {
+            // Without a descriptor for it, the reader goes on as before.
+            bypass.socket = socket().ok();
+        }
+        bypass.left = most;
+    }
+
+    /// From here on the writer puts nothing on the reader's socket. How much has gone there without the reader.
+    pub(crate) fn shut_bypass(&mut self) -> u64 {
+        if self.splices {
+            self.shared.bypass().left = 0;
+        }
+        self.bypassed()
+    }
+
+    /// How much has gone to the reader's socket without the reader, since it last asked.
+    pub(crate) fn bypassed(&mut self) -> u64 {
+        if !self.splices {
+            return 0;
+        }
+        let bypass = self.shared.bypass();
+        let out = self.shared.moved.taken_out();
+        drop(bypass);
+        out - std::mem::replace(&mut self.known, out)
     }
 
     /// Takes the block out to empty it: a buffer, unless [`set_splices`](Self::set_splices) allowed for more.
@@ -455,6 +539,7 @@ impl PipeOut {
     /// Gives it back, with `taken` bytes fewer in it.
     pub(crate) fn give_back(&mut self, mut block: Block, taken: usize) {
         self.shared.moved.add(READER, taken);
+        self.known += taken as u64;
         let mut state = self.shared.state();
         let room = block.is_worth_filling(self.shared.room);
         state.block = Some(block);
@@ -467,6 +552,7 @@ impl PipeOut {
 impl Drop for PipeOut {
     fn drop(&mut self) {
         self.consume(0);
+        *self.shared.bypass() = Bypass::default();
         let mut state = self.shared.state();
         state.reader_gone = true;
         state.wants_block[WRITER] = true;
@@ -508,83 +594,5 @@ impl fmt::Debug for PipeOut {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn it_is_bounded_and_pushes_back() {
-        let (mut inlet, mut outlet) = pipe(8);
-        assert_eq!(inlet.write(b"hello, world"), 8);
-        assert_eq!(inlet.write(b"more"), 0);
-        assert_eq!(outlet.bytes(), b"hello, w");
-        outlet.consume(8);
-        assert_eq!(inlet.write(b"orld"), 4);
-        assert_eq!((inlet.moved().put_in(), outlet.moved().taken_out()), (12, 8));
-    }
-
-    #[test]
-    fn what_is_written_in_small_pieces_is_held_in_a_store_that_grows_with_it() {
-        let (mut inlet, mut outlet) = pipe(64 * 1024);
-        let all: Vec<u8> = (0..60_000u32).map(|i| (i % 251) as u8).collect();
-        let (mut written, mut capacity) = (0, 0);
-        for piece in all.chunks(700) {
-            let n = inlet.write(piece);
-            written += n;
-            if let Lent::Block(block) = outlet.lend_buf() {
-                assert!(block.capacity() >= capacity && block.capacity() <= (2 * written).clamp(4096, 64 * 1024));
-                capacity = block.capacity();
-                outlet.give_back(Block::Buf(block), 0);
-            }
-            if n < piece.len() {
-                break;
-            }
-        }
-        assert!(written >= 32 * 1024, "half of what there is room for, at the least: {written}");
-        assert_eq!(outlet.bytes(), &all[..written]);
-    }
-
-    #[test]
-    fn a_dropped_writer_cuts_it_off_behind_the_data() {
-        let (mut inlet, mut outlet) = pipe(8);
-        inlet.write(b"part");
-        drop(inlet);
-        assert_eq!(outlet.bytes(), b"part");
-        outlet.consume(4);
-        assert!(matches!(outlet.lend(), Lent::Over(PipeEnd::Cut)));
-        assert!(outlet.is_cut() && !outlet.is_finished());
-    }
-
-    #[test]
-    fn a_dropped_reader_is_told() {
-        let (mut inlet, outlet) = pipe(8);
-        drop(outlet);
-        assert!(inlet.is_abandoned());
-        assert_eq!(inlet.write(b"x"), 0);
-    }
-
-    #[test]
-    fn nothing_overtakes_or_is_lost_across_threads() {
-        let (mut inlet, mut outlet) = pipe(100);
-        let writer = std::thread::spawn(move || {
-            let (all, mut sent) = ((0..50_000u32).map(|i| i as u8).collect::<Vec<_>>(), 0);
-            while sent < all.len() {
-                sent += inlet.write(&all[sent..(sent + 77).min(all.len())]);
-                std::thread::yield_now();
-            }
-            inlet.finish(None);
-        });
-        let mut got = Vec::new();
-        while !outlet.is_finished() {
-            let n = {
-                let bytes = outlet.bytes();
-                got.extend_from_slice(bytes);
-                bytes.len()
-            };
-            outlet.consume(n);
-            std::thread::yield_now();
-        }
-        writer.join().expect("no panic");
-        assert_eq!(got.len(), 50_000);
-        assert!(got.iter().enumerate().all(|(i, &b)| b == i as u8));
-    }
-}
+#[path = "pipe_tests.rs"]
+mod tests;

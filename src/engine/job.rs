@@ -81,7 +81,7 @@ pub(super) enum Reply {
 pub(super) enum Stop {
     End(Ended),
     Refuse(Misbehaved),
-    Switch(Switch),
+    Switch(Box<Switch>),
 }
 
 impl From<Ended> for Stop {
@@ -168,7 +168,7 @@ impl Job {
                     warn!(target: "uncork::engine", "{}: an upgrade before the body was received; it is drained",
                         slot.request_id());
                 }
-                return Err(Stop::Switch(switch));
+                return Err(Stop::Switch(Box::new(switch)));
             }
             Action::Receive(upload) if matches!(self.up, Up::Idle) => self.receive(slot, core, upload)?,
             Action::Wait if owed && self.waits_for_ticket() => {
@@ -260,6 +260,9 @@ impl Job {
 
     /// Moves the answer on. Whether anything changed.
     fn drive_reply(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
+        if matches!(self.reply, Reply::Owed) {
+            return Ok(false);
+        }
         self.note_mark(slot);
         match &mut self.reply {
             Reply::Owed | Reply::Sent => Ok(false),
@@ -448,22 +451,16 @@ impl Slot {
     /// Moves the request at work on. Whether anything changed.
     #[inline(never)]
     pub(super) fn drive_job(&mut self, core: &mut Core) -> Result<bool, Ended> {
+        let mut complete = false;
         let worked = self.with_job(core, |job, slot, core| {
             let worked = job.drive(slot, core)?;
+            complete = job.is_complete(slot, core);
             Ok(worked)
         })?;
-        let mut job = match std::mem::replace(&mut self.phase, Phase::Head) {
-            Phase::Job(job) => job,
-            // It was refused, or has switched.
-            other => {
-                self.phase = other;
-                return Ok(worked);
-            }
-        };
-        if !job.is_complete(self, core) {
-            self.phase = Phase::Job(job);
+        if !complete {
             return Ok(worked);
         }
+        let Phase::Job(job) = std::mem::replace(&mut self.phase, Phase::Head) else { return Ok(worked) };
         let outcome = job.outcome;
         self.end_job(core, *job, outcome);
         self.stop_clock();
@@ -520,7 +517,7 @@ impl Slot {
                 Ok(true)
             }
             Err(Stop::Switch(switch)) => {
-                self.switch(core, job, switch)?;
+                self.switch(core, job, *switch)?;
                 Ok(true)
             }
         }
@@ -528,7 +525,16 @@ impl Slot {
 
     /// The request is over: tells whoever wants to know, once.
     pub(super) fn end_job(&mut self, core: &mut Core, job: Job, why: Ended) {
-        let Job { asks, head, began, up, reply, fallback, status, written, marks, .. } = job;
+        let Job { asks, head, began, up, mut reply, fallback, status, mut written, marks, .. } = job;
+        if let Reply::Pipe { produce, .. } = &mut reply
+            && let Ok(Some(outlet)) = dispatch::outlet(produce.as_mut())
+        {
+            // Nobody writes to this socket any more but ourselves, whatever becomes of the pipe.
+            let passed = outlet.shut_bypass();
+            outlet.set_splices(false);
+            written += passed;
+            self.sent += passed;
+        }
         if let Some(ticket) = asks.ticket {
             dispatch::discard(fallback);
             if !matches!(reply, Reply::Sent) || why != Ended::Complete {

@@ -5,11 +5,12 @@
 //!   chunks, TLS, what came with            │ buffer │                                            plain, TLS, chunked
 //!   the head ──read, sorted out in there─▶ └────────┘
 //!   body of known length, plain ──splice─▶ ═ kernel ═ ──splice, when the output is empty────────▶ plain, not chunked
+//!                                              └────────splice, by the sender, while the receiver waits──────▲
 //! ```
 //!
 //! Whoever has work takes the block out of the pipe, makes one system call, and gives it back. Which kind of block it
-//! is, the pipe decides (`api/pipe.rs`); what is counted is the same. A buffer that was read into less than it had room
-//! for has emptied the socket. Splicing less than was asked for says nothing: there, the system is asked.
+//! is, and whose socket is lent, the pipe knows (`api/pipe.rs`); what is counted is the same. A buffer that was read into
+//! less than it had room for has emptied the socket. Splicing less than was asked for says nothing: it is tried again.
 //!
 //! Bytes are read into the block with the framing between them, which is then taken for what it is where it lies: what
 //! turns out to belong to the next request goes back to the input. Only into a small pipe, or when much has come with
@@ -27,7 +28,7 @@ use super::{
 };
 use crate::{
     api::{
-        Action,
+        Action, PipeIn,
         block::Block,
         pipe::{Lent, PipeEnd, Splice},
     },
@@ -117,7 +118,8 @@ impl Job {
                     return Ok(true);
                 }
             };
-            let before = block.len();
+            // `passed`: what has come, and has gone already.
+            let (before, mut passed) = (block.len(), 0);
             let result = match &mut block {
                 Block::Buf(buf) if direct > 0 => read_block(buf, direct, slot, core),
                 Block::Buf(buf) => {
@@ -125,12 +127,16 @@ impl Job {
                     let put_in = if reads && fits { sort_block } else { copy_block };
                     put_in(buf, allowed, slot, core)
                 }
-                Block::Kernel(pipe) => splice_block(pipe, direct.min(inlet.room()).min(KERNEL_PIPE), slot, core),
+                Block::Kernel(pipe) => {
+                    let (spliced, result) = splice_blocks(pipe, direct, inlet, slot, core);
+                    passed = spliced - pipe.len();
+                    result
+                }
             };
-            let added = block.len() - before;
-            let spliced = added > 0 && matches!(block, Block::Kernel(_));
+            let added = passed + block.len() - before;
             // A kernel pipe takes no more before it is empty; that is waited for.
-            if spliced {
+            let waits = matches!(block, Block::Kernel(_)) && !block.is_empty();
+            if waits {
                 *pace = Pace::Yielding;
             }
             if let Block::Buf(buf) = &mut block
@@ -143,7 +149,7 @@ impl Job {
             slot.note_received(core, added, self.patience);
             match result? {
                 // Until it went out there is nothing to be done here, except at the body's end.
-                Filled::Added if spliced => return Ok(slot.conn.is_all_in()),
+                Filled::Added if waits => return Ok(slot.conn.is_all_in()),
                 Filled::Added => worked = true,
                 Filled::Unable => inlet.splice_no_more(),
                 Filled::NeedMore if slot.eof.is_some() => return Err(Ended::PeerLeft.into()),
@@ -163,14 +169,33 @@ impl Job {
     pub(super) fn drain_pipe(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
         for _ in 0..CALLS {
             let Reply::Pipe { produce, waits, announced } = &mut self.reply else { return Ok(false) };
+            let Some(outlet) = dispatch::outlet(produce.as_mut())? else { return Err(Ended::Aborted.into()) };
+            let passed = if *waits { outlet.bypassed() } else { outlet.shut_bypass() };
+            if passed > 0 {
+                self.written += passed;
+                slot.sent += passed;
+                slot.conn.wrote(passed);
+                // Without bytes to go on with, nobody would notice.
+                if slot.conn.body_out() == BodyOut::Nothing {
+                    self.end_reply(slot, core, None)?;
+                    return Ok(true);
+                }
+            }
             if *waits || !slot.ready.has(Ready::WRITE) {
                 return Ok(false);
             }
-            let Some(outlet) = dispatch::outlet(produce.as_mut())? else { return Err(Ended::Aborted.into()) };
             let mut block = match outlet.lend() {
                 Lent::Block(block) => block,
                 Lent::NotNow => {
                     *waits = true;
+                    if slot.out.is_empty() {
+                        let most = match slot.conn.body_out() {
+                            BodyOut::Length(left) => left,
+                            BodyOut::UntilClose => u64::MAX,
+                            BodyOut::Chunked | BodyOut::Nothing => 0,
+                        };
+                        outlet.open_bypass(most, || slot.transport.lend());
+                    }
                     self.note_mark(slot);
                     return Ok(false);
                 }
@@ -313,6 +338,33 @@ fn sort_out(block: &mut Runs, most: usize, slot: &mut Slot, core: &mut Core) -> 
         }
     }
     Ok(Filled::Added)
+}
+
+/// From the socket, past the process; and on to the receiver's, for as long as that takes everything. How much came, and
+/// what the last look brought.
+fn splice_blocks(
+    pipe: &mut KernelPipe,
+    direct: usize,
+    inlet: &PipeIn,
+    slot: &mut Slot,
+    core: &mut Core,
+) -> (usize, Result<Filled, Stop>) {
+    let mut came = 0;
+    for _ in 0..CALLS {
+        let most = (direct - came).min(inlet.room()).min(KERNEL_PIPE);
+        if most == 0 {
+            break;
+        }
+        match splice_block(pipe, most, slot, core) {
+            Ok(Filled::Added) => came += pipe.len(),
+            other => return (came, other),
+        }
+        inlet.pass_on(pipe, transport::pass_on);
+        if !pipe.is_empty() {
+            break;
+        }
+    }
+    (came, Ok(Filled::Added))
 }
 
 /// From the socket, past the process.

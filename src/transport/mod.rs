@@ -19,7 +19,12 @@ pub(crate) mod sys;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
 
-use std::{fs::File, io, io::IoSlice, os::fd::AsFd, sync::Arc};
+use std::{
+    fs::File,
+    io::{self, IoSlice},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Arc,
+};
 
 pub(crate) use listen::{Accepted, Listener};
 pub(crate) use socket::Socket;
@@ -89,6 +94,27 @@ fn unable_or(error: io::Error) -> Result<Spliced, Fault> {
 /// A kernel pipe from the pool, or a new one; `None` if there are enough of them, or the system refuses.
 pub(crate) fn kernel_pipe(pool: &Arc<KernelPipes>) -> Option<KernelPipe> {
     pool.take(sys::kernel_pipe)
+}
+
+fn splice_out(pipe: &mut KernelPipe, socket: BorrowedFd<'_>, most: usize) -> Result<Spliced, Fault> {
+    debug_assert!(most > 0 && most <= pipe.len());
+    let Some(ends) = pipe.ends() else { return Ok(Spliced::Unable) };
+    match sys::splice(ends.read.as_fd(), socket, most) {
+        Ok(n) => {
+            pipe.taken_out(n);
+            Ok(Spliced::Bytes(n))
+        }
+        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Ok(Spliced::Blocked),
+        Err(error) => unable_or(error),
+    }
+}
+
+/// From the kernel pipe to a socket that was lent; how much went. Whatever kept the rest back, its owner finds out.
+pub(crate) fn pass_on(socket: BorrowedFd<'_>, pipe: &mut KernelPipe, most: usize) -> usize {
+    match splice_out(pipe, socket, most) {
+        Ok(Spliced::Bytes(n)) => n,
+        Ok(Spliced::Blocked | Spliced::End | Spliced::Unable) | Err(_) => 0,
+    }
 }
 
 /// Why a transport can't go on.
@@ -349,23 +375,21 @@ impl Transport {
                 pipe.put_in(n);
                 Ok(Spliced::Bytes(n))
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Spliced::Blocked),
+            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Ok(Spliced::Blocked),
             Err(error) => unable_or(error),
         }
     }
 
     /// From the kernel pipe to a plain socket.
     pub(crate) fn splice_out(&mut self, pipe: &mut KernelPipe, most: usize) -> Result<Spliced, Fault> {
-        debug_assert!(self.is_plain() && most > 0 && most <= pipe.len());
-        let Some(ends) = pipe.ends() else { return Ok(Spliced::Unable) };
-        match sys::splice(ends.read.as_fd(), self.socket.fd()?, most) {
-            Ok(n) => {
-                pipe.taken_out(n);
-                Ok(Spliced::Bytes(n))
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Spliced::Blocked),
-            Err(error) => unable_or(error),
-        }
+        debug_assert!(self.is_plain());
+        splice_out(pipe, self.socket.fd()?, most)
+    }
+
+    /// A second descriptor for a plain socket, on which others can [pass](pass_on) spliced bytes on.
+    pub(crate) fn lend(&self) -> io::Result<OwnedFd> {
+        debug_assert!(self.is_plain());
+        self.socket.fd()?.try_clone_to_owned()
     }
 
     /// The TLS connection's facts, if it is one.

@@ -17,6 +17,7 @@ matrix! {
     an_older_receiver_gets_it_too,
     every_byte_is_counted,
     a_receiver_that_leaves_in_the_middle_takes_nothing_along,
+    a_receiver_that_leaves_during_a_pause_has_had_all_that_came,
     a_sender_that_leaves_in_the_middle_leaves_nothing_behind,
     what_stalls_holds_one_pipe_and_no_more,
 }
@@ -143,6 +144,25 @@ fn a_receiver_that_leaves_in_the_middle_takes_nothing_along(world: &World) {
         assert_eq!((end.why, end.written), (Ended::PeerLeft, written));
         let (put_in, taken_out) = served.moved()[0];
         assert!(taken_out == written && put_in >= taken_out && put_in - taken_out <= ROOM as u64);
+        goes_through(&served, 1_000_000);
+    }
+}
+
+fn a_receiver_that_leaves_during_a_pause_has_had_all_that_came(world: &World) {
+    for served in serve_each(world) {
+        let (body, mut to, mut from) = (bytes(LONG), served.receiver(), served.host.connect());
+        from.request("POST /", &[&format!("Content-Length: {LONG}")]);
+        to.head().is(200);
+        let (sent, _) = body.split_at(3_000_001);
+        thread::scope(|scope| {
+            scope.spawn(|| from.send(sent));
+            assert!(to.exactly(sent.len()) == sent);
+        });
+        to.reset();
+        assert_eq!(from.answer().text(), format!("PeerLeft {}", sent.len()));
+        let end = served.ended.next();
+        assert_eq!((end.why, end.written), (Ended::PeerLeft, sent.len() as u64));
+        assert_eq!(served.moved(), [(sent.len() as u64, sent.len() as u64)]);
         goes_through(&served, 1_000_000);
     }
 }
