@@ -44,32 +44,24 @@ impl Pool {
             return false;
         }
         self.lent += 1;
-        if buf.capacity() == 0
-            && let Some(store) = self.kept.checked_sub(1).and_then(|last| self.free.get_mut(last))
-        {
-            self.kept -= 1;
-            buf.swap_store(store);
-        } else {
-            self.lend_in_exchange(buf);
+        let last = self.kept.checked_sub(1).and_then(|last| self.free.get_mut(last));
+        self.kept = self.kept.saturating_sub(1);
+        match last {
+            Some(store) if buf.capacity() == 0 => buf.swap_store(store),
+            last => move_into(buf, last),
         }
         true
-    }
-
-    fn lend_in_exchange(&mut self, buf: &mut Buf) {
-        let kept = self.kept.checked_sub(1).and_then(|last| self.free.get_mut(last));
-        let store = match kept {
-            Some(store) => {
-                self.kept -= 1;
-                std::mem::take(store)
-            }
-            None => vec![0; LENT].into_boxed_slice(),
-        };
-        buf.move_into(store);
     }
 
     /// Takes the store back if `buf` is empty; moves a small rest into a store of its own size.
     #[inline]
     pub(crate) fn settle(&mut self, buf: &mut Buf) {
+        if buf.capacity() > 0 {
+            self.settle_store(buf);
+        }
+    }
+
+    fn settle_store(&mut self, buf: &mut Buf) {
         let capacity = buf.capacity();
         if buf.is_empty() {
             if capacity == LENT
@@ -78,7 +70,7 @@ impl Pool {
                 self.kept += 1;
                 self.lent = self.lent.saturating_sub(1);
                 buf.swap_store(place);
-            } else if capacity > 0 {
+            } else {
                 let store = buf.take_store();
                 self.take_back(store);
             }
@@ -131,6 +123,11 @@ impl Pool {
     pub(crate) fn lent(&self) -> usize {
         self.lent
     }
+}
+
+/// Has a buffer that holds something go on in a store that was kept, or in a new one.
+fn move_into(buf: &mut Buf, kept: Option<&mut Box<[u8]>>) {
+    buf.move_into(kept.map_or_else(|| vec![0; LENT].into_boxed_slice(), std::mem::take));
 }
 
 #[cfg(test)]
