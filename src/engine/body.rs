@@ -8,6 +8,7 @@
 //! ```
 
 use super::{
+    coalescing::Coalescing,
     core::Core,
     dispatch,
     job::{Job, Reply, Stop},
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::{
     api::{Take, Upload},
-    base::{Ended, pool::LENT},
+    base::{Ended, pool::LENT, time::Tick},
     conn::BodyEvent,
     h1::Headers,
 };
@@ -37,6 +38,7 @@ pub(super) enum Up {
         pace: Pace,
         /// `pump` reads into it, past the input buffer, whatever the framing.
         reads: bool,
+        coalescing: Coalescing,
     },
     Over,
 }
@@ -66,6 +68,19 @@ impl Job {
             Up::Upload { pushed_back, .. } => !pushed_back,
             Up::Pipe { pace, .. } => *pace != Pace::PushedBack,
             Up::Idle | Up::Over => false,
+        }
+    }
+
+    /// The body comes fast, and is better taken in large pieces.
+    pub(super) fn coalesces(&self) -> bool {
+        matches!(&self.up, Up::Pipe { coalescing, .. } if coalescing.is_on())
+    }
+
+    /// When to look for more of the body, although the socket was not to wake us for little.
+    pub(super) fn look_by(&self) -> Tick {
+        match &self.up {
+            Up::Pipe { pace: Pace::Going, coalescing, .. } => coalescing.due(),
+            _ => Tick::NEVER,
         }
     }
 
@@ -121,7 +136,7 @@ impl Job {
             Ok(Some(inlet)) => {
                 inlet.on_room(waker);
                 let reads = inlet.room() >= ROOMY;
-                Up::Pipe { upload, pace: Pace::Going, reads }
+                Up::Pipe { upload, pace: Pace::Going, reads, coalescing: Coalescing::default() }
             }
             Ok(None) => Up::Upload { upload, pushed_back: false },
             Err(panicked) => {
@@ -164,7 +179,8 @@ impl Job {
             match &mut self.up {
                 Up::Idle | Up::Over => return Ok(worked),
                 Up::Upload { pushed_back: true, .. } => return Ok(worked),
-                Up::Pipe { reads, .. } => {
+                Up::Pipe { reads, coalescing, .. } => {
+                    coalescing.look_at(core.tick);
                     let news = woken && !*reads;
                     return Ok(self.fill_pipe(slot, core)? || news);
                 }

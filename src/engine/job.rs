@@ -126,7 +126,7 @@ impl Job {
     pub(super) fn due(&self) -> Tick {
         let fallback = self.fallback.as_ref().map_or(Tick::NEVER, |(due, _)| *due);
         let confirm = self.confirm.map_or(Tick::NEVER, |(due, _)| due);
-        fallback.min(confirm)
+        fallback.min(confirm).min(self.look_by())
     }
 
     /// There is output that does not lie in the slot's own.

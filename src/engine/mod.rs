@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `slot` | a connection, its reading and writing, its clocks |
 //! | `http` | heads, dispatch, the fast path; refusals |
-//! | `job` | a request that is not answered at once; `body` what comes in, `pump` its pipes |
+//! | `job` | a request that is not answered at once; `body` what comes in, `pump` its pipes, `coalescing` how often |
 //! | `upgraded` | the upgrade callback |
 //! | `outgoing` | connections of our own making, until they are upgrades |
 //! | `closing` | flush, finish, linger |
@@ -25,6 +25,7 @@ mod acked;
 mod arrivals;
 mod body;
 mod closing;
+mod coalescing;
 mod core;
 mod deadlines;
 mod dispatch;
@@ -298,7 +299,7 @@ impl<'h> Engine<'h> {
             match slot.drive(&mut self.core, &mut *self.handler) {
                 Ok(again) => {
                     let again = again || (self.core.stopping.is_some() && slot.quit_if_idle());
-                    slot.settle(&mut self.core);
+                    let again = slot.settle(&mut self.core) || again;
                     if again {
                         slot.queued = true;
                         self.core.run.push_back(id);

@@ -71,7 +71,7 @@ impl Job {
     pub(super) fn fill_pipe(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
         let mut worked = false;
         for _ in 0..CALLS {
-            let Up::Pipe { upload, pace, reads } = &mut self.up else { return Ok(worked) };
+            let Up::Pipe { upload, pace, reads, coalescing } = &mut self.up else { return Ok(worked) };
             let Some(inlet) = dispatch::inlet(upload.as_mut())? else { return Err(Ended::Aborted.into()) };
             // Nothing of the body is left: its end needs no room, nor anybody at the other end.
             if slot.conn.is_all_in() {
@@ -146,6 +146,9 @@ impl Job {
                 core.pool.take_back_block(buf.take_store());
             }
             inlet.give_back(block, added);
+            if direct > 0 && slot.transport.has_low_water() {
+                coalescing.note(core.tick, added);
+            }
             slot.note_received(core, added, self.patience);
             match result? {
                 // Until it went out there is nothing to be done here, except at the body's end.

@@ -19,7 +19,8 @@ use std::{io::IoSlice, time::Duration};
 use log::debug;
 
 use super::{
-    arrivals::Peer, closing::Closing, core::Core, job::Job, outgoing::Dialing, ready::Ready, upgraded::Upgraded,
+    arrivals::Peer, closing::Closing, coalescing::WATER, core::Core, job::Job, outgoing::Dialing, ready::Ready,
+    upgraded::Upgraded,
 };
 use crate::{
     api::Secure,
@@ -51,6 +52,8 @@ pub(super) struct Slot {
     pub(super) ready: Ready,
     /// What `recv_by` measures.
     pub(super) clock: Option<Timer>,
+    /// The socket wakes us for large pieces only.
+    pub(super) coalesces: bool,
     /// It stands in the run queue.
     pub(super) queued: bool,
     /// The application has said yes to it, and is told when it is over.
@@ -101,6 +104,7 @@ impl Slot {
             listener: u16::MAX,
             ready: Ready::NEW,
             clock: None,
+            coalesces: false,
             queued: false,
             welcome: false,
             eof: None,
@@ -283,10 +287,24 @@ impl Slot {
         }
     }
 
+    /// From here on the socket wakes us for large pieces only, or for everything again. Whether to look at once, because
+    /// what came meanwhile has woken nobody.
+    #[cold]
+    fn set_coalescing(&mut self, yes: bool) -> bool {
+        self.transport.set_low_water(if yes { WATER } else { 1 });
+        self.coalesces = yes;
+        if !yes {
+            self.ready.set(Ready::READ);
+        }
+        !yes
+    }
+
     /// At the end of a turn: gives back what was lent and is not needed, sets the clocks, and has the connection
-    /// looked at when the first of them runs out.
+    /// looked at when the first of them runs out. Whether to look at it at once.
     #[inline]
-    pub(super) fn settle(&mut self, core: &mut Core) {
+    pub(super) fn settle(&mut self, core: &mut Core) -> bool {
+        let coalesces = matches!(&self.phase, Phase::Job(job) if job.coalesces()) && self.conn.direct() >= WATER;
+        let again = coalesces != self.coalesces && self.set_coalescing(coalesces);
         core.pool.settle(&mut self.rx);
         self.out.settle(&mut core.pool);
         self.transport.settle(&mut core.pool);
@@ -316,6 +334,7 @@ impl Slot {
         };
         let due = self.recv_by.min(self.send_by).min(own);
         core.deadlines.schedule(self.id, due, &mut self.entry);
+        again
     }
 }
 

@@ -362,6 +362,17 @@ impl Transport {
         None
     }
 
+    /// Whether [`set_low_water`](Self::set_low_water) does anything.
+    pub(crate) fn has_low_water(&self) -> bool {
+        cfg!(target_os = "linux") && self.is_plain() && self.socket.is_tcp()
+    }
+
+    /// A hint: from here on it is an event only when there are so many bytes to be read, or the peer has finished.
+    pub(crate) fn set_low_water(&self, bytes: usize) {
+        debug_assert!(self.has_low_water());
+        sys::set_low_water(&self.socket, bytes);
+    }
+
     /// From a plain socket into an empty kernel pipe, without passing through the process.
     ///
     /// Into an empty one, because the system says the same of a socket that has nothing and of a pipe that is full; and

@@ -66,6 +66,17 @@ pub(crate) fn write(socket: BorrowedFd<'_>, pieces: &[IoSlice<'_>]) -> io::Resul
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
+/// How many bytes have to be there for the system to call a TCP socket readable (`SO_RCVLOWAT`). A hint: who sets it has
+/// to look by itself now and then.
+pub(crate) fn set_low_water(socket: &Socket, bytes: usize) {
+    let Ok(fd) = socket.fd() else { return };
+    let (bytes, size) = (libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX), size_of::<libc::c_int>());
+    // SAFETY: the descriptor is open for as long as `socket` is borrowed; the option takes one int, and `bytes` is one.
+    let _ = unsafe {
+        libc::setsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVLOWAT, (&raw const bytes).cast(), size as _)
+    };
+}
+
 /// What waits in the socket, without taking it out; 0: the peer has finished.
 pub(crate) fn peek(socket: &Socket, into: &mut [u8]) -> io::Result<usize> {
     let fd = socket.fd()?.as_raw_fd();

@@ -14,6 +14,7 @@ use crate::{
 matrix! {
     half_of_a_body_may_come_with_its_head,
     a_body_may_come_in_small_pieces,
+    a_fast_body_that_pauses_arrives_as_far_as_it_came,
     an_older_receiver_gets_it_too,
     every_byte_is_counted,
     a_receiver_that_leaves_in_the_middle_takes_nothing_along,
@@ -82,6 +83,27 @@ fn a_body_may_come_in_small_pieces(world: &World) {
         assert!(to.exactly(piece.len()) == piece);
     }
     assert_eq!(from.answer().text(), "Complete 200000");
+}
+
+fn a_fast_body_that_pauses_arrives_as_far_as_it_came(world: &World) {
+    for served in serve_each(world) {
+        let (body, mut to, mut from) = (bytes(LONG), served.receiver(), served.host.connect());
+        from.request("POST /", &[&format!("Content-Length: {LONG}")]);
+        to.head().is(200);
+        // Fast, and then less than what fast bodies are taken in.
+        let mut at = 0;
+        for piece in [6_000_001, 1, 70_000, 1_000_000, 100, LONG - 7_070_102] {
+            let piece = &body[at..at + piece];
+            at += piece.len();
+            thread::scope(|scope| {
+                scope.spawn(|| from.send(piece));
+                assert!(to.exactly(piece.len()) == piece, "up to {at}");
+            });
+        }
+        assert_eq!(from.answer().text(), format!("Complete {LONG}"));
+        // The connection takes small things as before.
+        from.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").answer().is(409);
+    }
 }
 
 fn an_older_receiver_gets_it_too(world: &World) {
