@@ -1,4 +1,5 @@
-//! A real browser, driven by the WebDriver protocol (W3C WebDriver 2) over HTTP: Chromium, by its chromedriver.
+//! A real browser, driven by the WebDriver protocol (W3C WebDriver 2) over HTTP: Chromium by its chromedriver, or Firefox
+//! by geckodriver.
 
 use std::{
     collections::HashMap,
@@ -6,7 +7,10 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -39,29 +43,113 @@ impl Drop for Dir {
     }
 }
 
-/// The driver's process: browsers are its children.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Chromium,
+    Firefox,
+}
+
+impl Kind {
+    /// The driver's program, those the browser may be called, and what stands before the port in the driver's first words.
+    fn names(self) -> (&'static str, &'static [&'static str], &'static str) {
+        match self {
+            Self::Chromium => {
+                ("chromedriver", &["chromium", "chromium-browser", "google-chrome"], "started successfully on port ")
+            }
+            Self::Firefox => ("geckodriver", &["firefox", "firefox-esr"], "Listening on 127.0.0.1:"),
+        }
+    }
+
+    /// What a browser is asked for that has nothing in it, and puts what it downloads there.
+    fn wish(self, profile: &str, downloads: &str) -> Value {
+        match self {
+            Self::Chromium => {
+                let args = [
+                    "--headless",
+                    "--no-sandbox",
+                    "--disable-gpu",
+                    "--disable-quic",
+                    "--no-first-run",
+                    "--disable-background-networking",
+                    "--disable-component-update",
+                    "--disable-sync",
+                    "--disable-dev-shm-usage",
+                    "--window-size=1000,900",
+                    &format!("--user-data-dir={profile}"),
+                ];
+                json!({
+                    "goog:chromeOptions": {"args": args, "prefs": {"download.default_directory": downloads}},
+                    "goog:loggingPrefs": {"browser": "ALL"},
+                })
+            }
+            Self::Firefox => json!({
+                "moz:firefoxOptions": {
+                    "args": ["-headless", "-profile", profile],
+                    "prefs": {"browser.download.dir": downloads, "browser.download.folderList": 2},
+                },
+                // A link that turns out to be a download is waited for all the same.
+                "timeouts": {"pageLoad": 10_000},
+            }),
+        }
+    }
+}
+
+/// Starts browsers.
 pub(crate) struct Driver {
+    kind: Kind,
+    server: Arc<Server>,
+}
+
+/// The driver's process: browsers are its children.
+struct Server {
     child: Child,
     client: Client,
     url: String,
 }
 
 impl Driver {
-    /// Starts chromedriver on a port of its choice. `None`: there is none, or no Chromium.
-    pub(crate) fn start() -> Option<Self> {
-        let found = |name: &str| {
+    /// `None`: there is no such browser, or nothing to drive it with.
+    pub(crate) fn start(kind: Kind) -> Option<Self> {
+        Some(Self { kind, server: Arc::new(Server::start(kind)?) })
+    }
+
+    /// A browser of its own, with nothing in it.
+    pub(crate) fn browser(&self) -> Browser {
+        let (profile, downloads) = (Dir::new(), Dir::new());
+        let mut wish = self.kind.wish(profile.path(), downloads.path());
+        // Those who leave a page are not asked, but leave.
+        wish["unhandledPromptBehavior"] = json!("accept");
+        let wish = json!({"capabilities": {"alwaysMatch": wish}});
+        // Who drives Firefox drives one.
+        let server = match self.kind {
+            Kind::Chromium => self.server.clone(),
+            Kind::Firefox => Arc::new(Server::start(self.kind).expect("another")),
+        };
+        let session = server.call("POST", "/session", Some(&wish)).expect("a browser");
+        let path = format!("/session/{}", session["sessionId"].as_str().expect("a session"));
+        let pid =
+            ["goog:processID", "moz:processID"].into_iter().find_map(|name| session["capabilities"][name].as_u64());
+        Browser { kind: self.kind, server, path, pid, downloads, _profile: profile }
+    }
+}
+
+impl Server {
+    /// Starts it on a port of its choice.
+    fn start(kind: Kind) -> Option<Self> {
+        let found = |name: &&str| {
             let path = std::env::var_os("PATH").unwrap_or_default();
             std::env::split_paths(&path).any(|dir| dir.join(name).is_file())
         };
-        if !found("chromedriver") || !["chromium", "chromium-browser", "google-chrome"].into_iter().any(found) {
+        let (program, browsers, before_port) = kind.names();
+        if !found(&program) || !browsers.iter().any(found) {
             return None;
         }
-        let mut command = Command::new("chromedriver");
+        let mut command = Command::new(program);
         let mut child = command.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let port = loop {
             let line = lines.next().expect("it says its port").expect("text");
-            if let Some((_, port)) = line.split_once("started successfully on port ") {
+            if let Some((_, port)) = line.split_once(before_port) {
                 break port.trim_end_matches('.').to_owned();
             }
         };
@@ -82,46 +170,18 @@ impl Driver {
             status => Err(format!("{method} {path}: {status} {}", value["value"]["message"])),
         }
     }
-
-    /// A browser of its own, with nothing in it.
-    pub(crate) fn browser(&self) -> Browser<'_> {
-        let (profile, downloads) = (Dir::new(), Dir::new());
-        let profile_arg = format!("--user-data-dir={}", profile.path());
-        let args = [
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--disable-dev-shm-usage",
-            "--window-size=1000,900",
-            &profile_arg,
-        ];
-        let wish = json!({"capabilities": {"alwaysMatch": {
-            "goog:chromeOptions": {"args": args, "prefs": {"download.default_directory": downloads.path()}},
-            "goog:loggingPrefs": {"browser": "ALL"},
-            // Those who leave a page are not asked, but leave.
-            "unhandledPromptBehavior": "accept",
-        }}});
-        let session = self.call("POST", "/session", Some(&wish)).expect("a browser");
-        let path = format!("/session/{}", session["sessionId"].as_str().expect("a session"));
-        let pid = session["capabilities"]["goog:processID"].as_u64();
-        Browser { driver: self, path, pid, downloads, _profile: profile }
-    }
 }
 
-impl Drop for Driver {
+impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-pub(crate) struct Browser<'a> {
-    driver: &'a Driver,
+pub(crate) struct Browser {
+    kind: Kind,
+    server: Arc<Server>,
     path: String,
     /// The process the others are children of.
     pid: Option<u64>,
@@ -129,9 +189,9 @@ pub(crate) struct Browser<'a> {
     _profile: Dir,
 }
 
-impl Browser<'_> {
+impl Browser {
     fn post(&self, what: &str, body: &Value) -> Result<Value, String> {
-        self.driver.call("POST", &format!("{}/{what}", self.path), Some(body))
+        self.server.call("POST", &format!("{}/{what}", self.path), Some(body))
     }
 
     #[track_caller]
@@ -228,9 +288,12 @@ impl Browser<'_> {
         self.run(script, &[])
     }
 
-    /// Everything the browser has complained of since it was asked.
+    /// Everything the browser has complained of since it was asked, if it can be asked.
     #[track_caller]
     pub(crate) fn complaints(&self) -> Vec<String> {
+        if self.kind == Kind::Firefox {
+            return Vec::new();
+        }
         let log = self.post("se/log", &json!({"type": "browser"})).expect("a log");
         let entries = log.as_array().into_iter().flatten();
         entries.filter_map(|entry| entry["message"].as_str().map(str::to_owned)).collect()
@@ -240,13 +303,15 @@ impl Browser<'_> {
     #[track_caller]
     pub(crate) fn downloaded(&self, name: &str) -> PathBuf {
         let path: &Path = &self.downloads.0;
+        // Firefox allows no name a percent sign.
+        let name = if self.kind == Kind::Firefox { &name.replace('%', "_") } else { name };
         until(name, || Some(path.join(name)).filter(|file| file.is_file()))
     }
 }
 
-impl Drop for Browser<'_> {
+impl Drop for Browser {
     fn drop(&mut self) {
-        let _ = self.driver.call("DELETE", &self.path, None);
+        let _ = self.server.call("DELETE", &self.path, None);
     }
 }
 

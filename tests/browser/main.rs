@@ -3,6 +3,7 @@
 //!     cargo test --test browser                     all of it; without Chromium, a line that says so
 //!     cargo test --test browser -- file             those whose name has this in it
 //!     UNCORK_BROWSER=yes cargo test --test browser  without Chromium, it fails
+//!     UNCORK_BROWSER=firefox cargo test --test browser  in Firefox (`cargo install geckodriver`), or it fails
 //!     UNCORK_BROWSER=no cargo test                  everything else
 //!
 //! It is no harness of tests, since it has to say when it is skipped.
@@ -18,7 +19,7 @@ mod site;
 mod well;
 mod wrong;
 
-use driver::Driver;
+use driver::{Driver, Kind};
 
 type Case = fn(&Driver);
 
@@ -52,9 +53,10 @@ fn main() -> ExitCode {
         println!("browser: SKIPPED, as asked for");
         return ExitCode::SUCCESS;
     }
-    let Some(driver) = Driver::start() else {
-        println!("browser: SKIPPED, for want of chromium and chromedriver (Debian: chromium, chromium-driver)");
-        return if asked == "yes" { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+    let kind = if asked == "firefox" { Kind::Firefox } else { Kind::Chromium };
+    let Some(driver) = Driver::start(kind) else {
+        println!("browser: SKIPPED, for want of the browser and its driver (Debian: chromium, chromium-driver)");
+        return if asked.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     };
     let (mut passes, mut failed) = (0, 0);
     for (name, case) in CASES.iter().filter(|(name, _)| name.contains(&wanted)) {

@@ -62,13 +62,13 @@ impl Site {
 }
 
 /// Chooses a file, as the button does.
-pub(crate) fn choose(sender: &Browser<'_>, site: &Site, file: &str) -> String {
+pub(crate) fn choose(sender: &Browser, site: &Site, file: &str) -> String {
     sender.open(&site.url());
     sender.fill("#file", file);
     link(sender)
 }
 
-pub(crate) fn write(sender: &Browser<'_>, site: &Site, text: &str) -> String {
+pub(crate) fn write(sender: &Browser, site: &Site, text: &str) -> String {
     sender.open(&site.url());
     sender.fill("#words", text);
     sender.click("#send-text");
@@ -77,7 +77,7 @@ pub(crate) fn write(sender: &Browser<'_>, site: &Site, text: &str) -> String {
 
 /// The link the page shows, once it has one.
 #[track_caller]
-pub(crate) fn link(sender: &Browser<'_>) -> String {
+pub(crate) fn link(sender: &Browser) -> String {
     let read = || sender.run("return document.getElementById('link').value", &[]);
     until("a link", || read().as_str().filter(|link| !link.is_empty()).map(str::to_owned))
 }
@@ -99,7 +99,7 @@ pub(crate) fn noise(n: usize) -> Vec<u8> {
 }
 
 /// How far the bar is, if it is shown and says so.
-pub(crate) fn bar(browser: &Browser<'_>) -> Option<f64> {
+pub(crate) fn bar(browser: &Browser) -> Option<f64> {
     let script =
         "const it = document.getElementById('bar'); return it.offsetParent && it.position >= 0 ? it.position : null";
     browser.run(script, &[]).as_f64()
@@ -112,7 +112,7 @@ pub(crate) fn id(link: &str) -> &str {
 
 /// What the code on the page says, read from its pixels.
 #[track_caller]
-pub(crate) fn code(sender: &Browser<'_>) -> String {
+pub(crate) fn code(sender: &Browser) -> String {
     let script = "const qr = document.getElementById('qr');
         if (qr.hidden || !qr.complete || !qr.naturalWidth) return null;
         const canvas = document.createElement('canvas');

@@ -105,7 +105,7 @@ pub(crate) fn a_text_that_is_a_link_can_be_followed(driver: &Driver) {
 pub(crate) fn a_keyboard_is_enough(driver: &Driver) {
     let site = Site::start();
     let (sender, receiver) = (driver.browser(), driver.browser());
-    let has = |browser: &Browser<'_>, id: &str| {
+    let has = |browser: &Browser, id: &str| {
         let focus = || browser.run("return document.activeElement.id || document.activeElement.textContent", &[]);
         until(&format!("the focus on {id}"), || focus().as_str().is_some_and(|it| it.contains(id)).then_some(()));
     };
