@@ -43,7 +43,18 @@ impl Site {
 
     /// Sends a request, and what of its body there is.
     pub(crate) fn ask(&self, line: &str, fields: &str, body: &[u8]) -> TcpStream {
-        let mut peer = TcpStream::connect(self.addr()).expect("connected");
+        Self::say(TcpStream::connect(self.addr()).expect("connected"), line, fields, body)
+    }
+
+    /// The same, by a socket that holds little, however fast it is: some systems let others grow to 32 MiB.
+    pub(crate) fn ask_narrowly(&self, line: &str, fields: &str) -> TcpStream {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("made");
+        socket.set_recv_buffer_size(256 * 1024).expect("set");
+        socket.connect(&self.addr().into()).expect("connected");
+        Self::say(socket.into(), line, fields, b"")
+    }
+
+    fn say(mut peer: TcpStream, line: &str, fields: &str, body: &[u8]) -> TcpStream {
         peer.set_read_timeout(Some(PATIENCE)).expect("set");
         peer.write_all(format!("{line} HTTP/1.1\r\nHost: x\r\n{fields}\r\n").as_bytes()).expect("sent");
         peer.write_all(body).expect("sent");

@@ -157,7 +157,7 @@ pub(crate) fn the_sender_sees_how_far_it_is(driver: &Driver) {
     fs::write(&file, vec![b'x'; SIZE]).expect("written");
     let link = choose(&sender, &site, file.to_str().expect("text"));
     let id = id(&link);
-    let mut receiver = site.ask(&format!("GET /stream/{id}"), "Connection: close\r\n", b"");
+    let mut receiver = site.ask_narrowly(&format!("GET /stream/{id}"), "Connection: close\r\n");
     let mut half = vec![0; SIZE / 2];
     receiver.read_exact(&mut half).expect("the half");
     // It takes no more, and so the bar stands: beyond the half, since buffers are full, and not at the end.
