@@ -27,7 +27,8 @@
 //! pipe in a buffer: so whatever becomes of the ends, no order of events can lose bytes or show them to the wrong one.
 //!
 //! While the receiver has nothing else to send, it lends the pipe its socket ([`PipeOut::open_bypass`]): the sender's
-//! loop, whichever that is, puts what it has spliced there by itself, and nobody has to be woken for it.
+//! loop, whichever that is, puts what it has spliced there by itself, and nobody has to be woken for it. For so long, and
+//! only for that, somebody is waited for: the socket has a lock of its own, and who takes it back waits for one call.
 //!
 //! ```text
 //!   sender's socket ══▶ [ kernel pipe ] ══▶ receiver's socket, a second descriptor       all on the sender's loop
@@ -78,7 +79,8 @@ pub fn pipe(room: usize) -> (PipeIn, PipeOut) {
         room: room.clamp(1, 1 << 30),
         moved: Moved(Arc::default()),
     });
-    let outlet = PipeOut { shared: shared.clone(), held: None, known: 0, splices: false, clean_when_cut: false };
+    let outlet =
+        PipeOut { shared: shared.clone(), held: None, known: 0, splices: false, lends: false, clean_when_cut: false };
     (PipeIn { shared, finished: false, allowed: u64::MAX }, outlet)
 }
 
@@ -96,6 +98,8 @@ struct Bypass {
     socket: Option<OwnedFd>,
     /// How much may go there.
     left: u64,
+    /// Why nothing can.
+    fault: Option<io::Error>,
 }
 
 struct State {
@@ -202,7 +206,8 @@ impl PipeIn {
                 buf.see_to_store(bytes.len(), self.shared.room, |size| vec![0; size].into_boxed_slice());
                 n = buf.push(bytes);
             }
-            self.give_back(block, n);
+            self.count(n);
+            self.give_back(block);
             written += n;
         }
         written
@@ -306,32 +311,43 @@ impl PipeIn {
         self.shared.room
     }
 
+    /// So many bytes were put into the block that is lent: to be counted before anybody can take them out.
+    pub(crate) fn count(&mut self, added: usize) {
+        self.allowed = self.allowed.saturating_sub(added as u64);
+        self.shared.moved.add(WRITER, added);
+    }
+
     /// Sends on what was just spliced into the kernel pipe, if the receiver has lent its socket: as much as `send` can get
-    /// rid of. The rest, and whatever is wrong with that socket, is the receiver's business.
+    /// rid of. The rest is the receiver's business, and so is an error: the system tells it once, and we are who was told.
     pub(crate) fn pass_on(
         &self,
         pipe: &mut KernelPipe,
-        send: impl FnOnce(BorrowedFd<'_>, &mut KernelPipe, usize) -> usize,
+        send: impl FnOnce(BorrowedFd<'_>, &mut KernelPipe, usize) -> io::Result<usize>,
     ) {
         let mut bypass = self.shared.bypass();
         let most = pipe.len().min(usize::try_from(bypass.left).unwrap_or(usize::MAX));
         let Some(socket) = bypass.socket.as_ref().filter(|_| most > 0) else { return };
-        let n = send(socket.as_fd(), pipe, most);
-        bypass.left -= n as u64;
-        self.shared.moved.add(READER, n);
-        let whole = bypass.left == 0;
+        match send(socket.as_fd(), pipe, most) {
+            Ok(n) => {
+                bypass.left -= n as u64;
+                self.shared.moved.add(READER, n);
+            }
+            Err(error) => {
+                bypass.left = 0;
+                bypass.fault = Some(error);
+            }
+        }
+        let over = bypass.left == 0;
         drop(bypass);
-        if whole {
+        if over {
             let mut state = self.shared.state();
             state.wants_block[READER] = true;
             wake(state, READER);
         }
     }
 
-    /// Gives it back, after `added` bytes were put in. If they were spliced, the writer is woken when they are out.
-    pub(crate) fn give_back(&mut self, block: Block, added: usize) {
-        self.allowed = self.allowed.saturating_sub(added as u64);
-        self.shared.moved.add(WRITER, added);
+    /// Gives the block back, with what was [counted](Self::count). If it was spliced, the writer is woken when it is out.
+    pub(crate) fn give_back(&mut self, block: Block) {
         let mut state = self.shared.state();
         let news = !block.is_empty();
         state.wants_block[WRITER] |= news && matches!(block, Block::Kernel(_));
@@ -375,6 +391,8 @@ pub struct PipeOut {
     known: u64,
     /// Who drains it takes spliced bytes.
     splices: bool,
+    /// Something was spliced: a socket may be lent.
+    lends: bool,
     clean_when_cut: bool,
 }
 
@@ -445,7 +463,8 @@ impl PipeOut {
 
     /// Whether who drains it takes spliced bytes. If not, a socket that was lent comes back.
     pub(crate) fn set_splices(&mut self, yes: bool) {
-        if !yes {
+        if self.lends && !yes {
+            self.lends = false;
             *self.shared.bypass() = Bypass::default();
         }
         self.splices = yes;
@@ -453,9 +472,10 @@ impl PipeOut {
     }
 
     /// Lends the pipe a socket that takes spliced bytes, until [`shut_bypass`](Self::shut_bypass): the writer may put the
-    /// next `most` of them there by itself, and wakes the reader when these are out or it can't go on.
+    /// next `most` of them there by itself, and wakes the reader when these are out or it can't go on. Nothing is lent
+    /// before something was spliced: a socket costs a descriptor.
     pub(crate) fn open_bypass(&self, most: u64, socket: impl FnOnce() -> io::Result<OwnedFd>) {
-        if !self.splices {
+        if !self.lends {
             return;
         }
         let mut bypass = self.shared.bypass();
@@ -468,7 +488,7 @@ impl PipeOut {
 
     /// From here on the writer puts nothing on the reader's socket. How much has gone there without the reader.
     pub(crate) fn shut_bypass(&mut self) -> u64 {
-        if self.splices {
+        if self.lends {
             self.shared.bypass().left = 0;
         }
         self.bypassed()
@@ -476,7 +496,7 @@ impl PipeOut {
 
     /// How much has gone to the reader's socket without the reader, since it last asked.
     pub(crate) fn bypassed(&mut self) -> u64 {
-        if !self.splices {
+        if !self.lends {
             return 0;
         }
         let bypass = self.shared.bypass();
@@ -485,10 +505,17 @@ impl PipeOut {
         out - std::mem::replace(&mut self.known, out)
     }
 
+    /// What the system said to the writer about the reader's socket, if that was an error.
+    pub(crate) fn bypass_fault(&self) -> Option<io::Error> {
+        if self.lends { self.shared.bypass().fault.take() } else { None }
+    }
+
     /// Takes the block out to empty it: a buffer, unless [`set_splices`](Self::set_splices) allowed for more.
     pub(crate) fn lend(&mut self) -> Lent {
         if self.splices && self.held.is_none() {
-            return self.lend_any();
+            let lent = self.lend_any();
+            self.lends |= matches!(lent, Lent::Block(Block::Kernel(_)));
+            return lent;
         }
         match self.lend_buf() {
             Lent::Block(buf) => Lent::Block(Block::Buf(buf)),
@@ -552,7 +579,9 @@ impl PipeOut {
 impl Drop for PipeOut {
     fn drop(&mut self) {
         self.consume(0);
-        *self.shared.bypass() = Bypass::default();
+        if self.lends {
+            *self.shared.bypass() = Bypass::default();
+        }
         let mut state = self.shared.state();
         state.reader_gone = true;
         state.wants_block[WRITER] = true;

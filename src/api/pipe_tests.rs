@@ -92,23 +92,26 @@ fn nothing_overtakes_or_is_lost_across_threads() {
 
 #[test]
 fn a_socket_that_is_lent_is_given_what_it_may_have_and_nothing_when_it_is_back() {
-    let (inlet, mut outlet) = pipe(100);
+    let (mut inlet, mut outlet) = pipe(100);
     let wakes = Arc::new(Wakes::default());
     outlet.set_splices(true);
-    outlet.on_data(wakes.clone());
     let woken = || wakes.0.load(Ordering::Relaxed);
     let make = || io::pipe().map(|(read, write)| Ends { read, write });
     let mut block = Arc::new(KernelPipes::new(1)).take(make).expect("one");
-    block.put_in(20);
     let all = |_: BorrowedFd<'_>, block: &mut KernelPipe, most: usize| {
         block.taken_out(most);
-        most
+        Ok(most)
     };
     let half = |socket: BorrowedFd<'_>, block: &mut KernelPipe, most: usize| all(socket, block, most / 2);
     let socket = || File::open("/dev/null").map(OwnedFd::from);
 
-    inlet.pass_on(&mut block, all);
-    assert_eq!((block.len(), outlet.bypassed()), (20, 0), "nothing was lent");
+    outlet.open_bypass(10, || panic!("nothing was spliced so far"));
+    block.put_in(20);
+    inlet.count(20);
+    inlet.pass_on(&mut block, |_, _, _| panic!("nothing was lent"));
+    inlet.give_back(Block::Kernel(block));
+    let Lent::Block(Block::Kernel(mut block)) = outlet.lend() else { panic!("there it is") };
+    outlet.on_data(wakes.clone());
     outlet.open_bypass(10, socket);
     inlet.pass_on(&mut block, half);
     assert_eq!((block.len(), outlet.bypassed(), woken()), (15, 5, 0));
@@ -121,6 +124,11 @@ fn a_socket_that_is_lent_is_given_what_it_may_have_and_nothing_when_it_is_back()
     assert_eq!(outlet.shut_bypass(), 0);
     inlet.pass_on(&mut block, all);
     assert_eq!((block.len(), outlet.moved().taken_out()), (10, 10));
+    outlet.open_bypass(10, || panic!("there is one"));
+    inlet.pass_on(&mut block, |_, _, _| Err(io::ErrorKind::ConnectionReset.into()));
+    assert_eq!((block.len(), woken()), (10, 2), "somebody has to hear of it");
+    assert_eq!(outlet.bypass_fault().map(|error| error.kind()), Some(io::ErrorKind::ConnectionReset));
+    assert!(outlet.bypass_fault().is_none());
     outlet.open_bypass(10, || panic!("there is one"));
     drop(outlet);
     inlet.pass_on(&mut block, all);

@@ -13,8 +13,9 @@ pub struct Moment {
 
 /// When to come back.
 ///
-/// A *soft* deadline: coming early is harmless and does nothing, coming late only delays timeouts. Coming at all is
-/// not optional when the value is [`Now`](Wait::Now). The earliest of several is their minimum.
+/// A *soft* deadline: coming early is harmless and does nothing, coming late only delays: timeouts, and what has come of
+/// a fast body that pauses (it is 2 ms for that). Coming at all is not optional when the value is [`Now`](Wait::Now).
+/// The earliest of several is their minimum.
 ///
 /// ```
 /// use std::time::{Duration, Instant};

@@ -10,8 +10,8 @@
 //!              fast                  over             over
 //! ```
 //!
-//! What lies in the socket waits for company no longer than [`PAUSE`], and only behind bytes that were fast. The mark is
-//! set and taken back in one place, `Slot::settle`.
+//! What lies in the socket waits for company no longer than [`PAUSE`] (and what rounding to ticks adds), and only behind
+//! bytes that were fast. The mark is set and taken back in one place, `Slot::settle`.
 
 use std::time::Duration;
 

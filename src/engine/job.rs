@@ -50,7 +50,7 @@ pub(super) struct Job {
     /// [`Response::ends_with_fin`].
     ends_with_fin: bool,
     /// How it will have ended when the answer is out: complete, unless that answer is the 500 of a panic.
-    outcome: Ended,
+    pub(super) outcome: Ended,
     /// Wait for the peer's acknowledgement; when to look for it, and the pause after that.
     confirm: Option<(Tick, Duration)>,
     /// How long the body may pause, if the upload has a word in that.
@@ -340,6 +340,7 @@ impl Job {
         core: &mut Core,
         trailers: Option<&Headers>,
     ) -> Result<(), Stop> {
+        self.take_socket_back();
         dispatch::discard(std::mem::replace(&mut self.reply, Reply::Sent));
         slot.open_out(core);
         if !slot.conn.end_body(trailers, &mut slot.out) {
@@ -392,7 +393,7 @@ impl Job {
     }
 
     /// Whether everything is done: the body in, the answer out, and acknowledged if that was asked for.
-    fn is_complete(&mut self, slot: &Slot, core: &Core) -> bool {
+    pub(super) fn is_complete(&mut self, slot: &Slot, core: &Core) -> bool {
         let conn = &slot.conn;
         if !matches!(self.reply, Reply::Sent)
             || conn.owes_answer()
@@ -525,16 +526,7 @@ impl Slot {
 
     /// The request is over: tells whoever wants to know, once.
     pub(super) fn end_job(&mut self, core: &mut Core, job: Job, why: Ended) {
-        let Job { asks, head, began, up, mut reply, fallback, status, mut written, marks, .. } = job;
-        if let Reply::Pipe { produce, .. } = &mut reply
-            && let Ok(Some(outlet)) = dispatch::outlet(produce.as_mut())
-        {
-            // Nobody writes to this socket any more but ourselves, whatever becomes of the pipe.
-            let passed = outlet.shut_bypass();
-            outlet.set_splices(false);
-            written += passed;
-            self.sent += passed;
-        }
+        let Job { asks, head, began, up, reply, fallback, status, written, marks, .. } = job;
         if let Some(ticket) = asks.ticket {
             dispatch::discard(fallback);
             if !matches!(reply, Reply::Sent) || why != Ended::Complete {

@@ -452,24 +452,30 @@ impl<'h> Engine<'h> {
     /// The connection is over: reports what is to be reported, and frees its slot.
     fn close_slot(&mut self, id: ConnId, why: Ended) {
         let Some(slot) = self.slots.get_mut(id.index()).filter(|slot| slot.id == id) else { return };
-        let unfinished = slot.conn.is_answering() || !slot.out.is_empty();
-        let mut dialing = None;
+        let (mut dialing, mut job_ended) = (None, why);
         let job = match std::mem::replace(&mut slot.phase, Phase::Head) {
             Phase::Head | Phase::Proxy | Phase::Securing => None,
             Phase::Dialing(unfinished) => {
                 dialing = Some(unfinished);
                 None
             }
-            Phase::Job(job) => Some(job),
+            Phase::Job(mut job) => {
+                // What has panicked is not called again.
+                if why != Ended::Panicked && job.is_out_by_now(slot, &mut self.core) {
+                    job_ended = job.outcome;
+                }
+                Some(job)
+            }
             Phase::Upgraded(upgraded) => upgraded.into_job(),
             Phase::Closing(closing) => closing.into_job(),
         };
+        let unfinished = slot.conn.is_answering() || !slot.out.is_empty();
         // The peer is not to take a part for the whole, nor to wait for what will not come.
         if (unfinished && why != Ended::Complete) || matches!(why, Ended::Aborted | Ended::Panicked) {
             slot.transport.socket().reset_on_close();
         }
         if let Some(job) = job {
-            slot.end_job(&mut self.core, *job, why);
+            slot.end_job(&mut self.core, *job, job_ended);
         }
         let mut slot = self.slots.remove(id.index());
         slot.rx.consume(slot.rx.len());

@@ -118,24 +118,24 @@ impl Job {
                     return Ok(true);
                 }
             };
-            // `passed`: what has come, and has gone already.
-            let (before, mut passed) = (block.len(), 0);
-            let result = match &mut block {
-                Block::Buf(buf) if direct > 0 => read_block(buf, direct, slot, core),
+            let before = block.len();
+            let (added, result) = match &mut block {
+                Block::Kernel(pipe) => splice_blocks(pipe, direct, inlet, slot, core),
                 Block::Buf(buf) => {
-                    let fits = slot.rx.len() <= buf.spare().len();
-                    let put_in = if reads && fits { sort_block } else { copy_block };
-                    put_in(buf, allowed, slot, core)
-                }
-                Block::Kernel(pipe) => {
-                    let (spliced, result) = splice_blocks(pipe, direct, inlet, slot, core);
-                    passed = spliced - pipe.len();
-                    result
+                    let result = if direct > 0 {
+                        read_block(buf, direct, slot, core)
+                    } else if reads && slot.rx.len() <= buf.spare().len() {
+                        sort_block(buf, allowed, slot, core)
+                    } else {
+                        copy_block(buf, allowed, slot, core)
+                    };
+                    inlet.count(buf.len() - before);
+                    (buf.len() - before, result)
                 }
             };
-            let added = passed + block.len() - before;
             // A kernel pipe takes no more before it is empty; that is waited for.
-            let waits = matches!(block, Block::Kernel(_)) && !block.is_empty();
+            let spliced = matches!(block, Block::Kernel(_));
+            let waits = spliced && !block.is_empty();
             if waits {
                 *pace = Pace::Yielding;
             }
@@ -145,7 +145,7 @@ impl Job {
                 // Nothing came: whoever waits for long shall not hold memory meanwhile.
                 core.pool.take_back_block(buf.take_store());
             }
-            inlet.give_back(block, added);
+            inlet.give_back(block);
             if direct > 0 && slot.transport.has_low_water() {
                 coalescing.note(core.tick, added);
             }
@@ -153,6 +153,7 @@ impl Job {
             match result? {
                 // Until it went out there is nothing to be done here, except at the body's end.
                 Filled::Added if waits => return Ok(slot.conn.is_all_in()),
+                Filled::Added if spliced => return Ok(true),
                 Filled::Added => worked = true,
                 Filled::Unable => inlet.splice_no_more(),
                 Filled::NeedMore if slot.eof.is_some() => return Err(Ended::PeerLeft.into()),
@@ -171,22 +172,15 @@ impl Job {
     /// not if the pipe or the socket has nothing more to give, and both tell when they have.
     pub(super) fn drain_pipe(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
         for _ in 0..CALLS {
-            let Reply::Pipe { produce, waits, announced } = &mut self.reply else { return Ok(false) };
-            let Some(outlet) = dispatch::outlet(produce.as_mut())? else { return Err(Ended::Aborted.into()) };
-            let passed = if *waits { outlet.bypassed() } else { outlet.shut_bypass() };
-            if passed > 0 {
-                self.written += passed;
-                slot.sent += passed;
-                slot.conn.wrote(passed);
-                // Without bytes to go on with, nobody would notice.
-                if slot.conn.body_out() == BodyOut::Nothing {
-                    self.end_reply(slot, core, None)?;
-                    return Ok(true);
-                }
+            if self.note_bypassed(slot, core)? {
+                self.end_reply(slot, core, None)?;
+                return Ok(true);
             }
+            let Reply::Pipe { produce, waits, announced } = &mut self.reply else { return Ok(false) };
             if *waits || !slot.ready.has(Ready::WRITE) {
                 return Ok(false);
             }
+            let Some(outlet) = dispatch::outlet(produce.as_mut())? else { return Err(Ended::Aborted.into()) };
             let mut block = match outlet.lend() {
                 Lent::Block(block) => block,
                 Lent::NotNow => {
@@ -257,6 +251,37 @@ impl Job {
             }
         }
         Ok(true)
+    }
+
+    /// Takes into account what the sender's loop has put on our socket. Whether that was the last of the body.
+    fn note_bypassed(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
+        let Reply::Pipe { produce, waits, .. } = &mut self.reply else { return Ok(false) };
+        let Some(outlet) = dispatch::outlet(produce.as_mut())? else { return Err(Ended::Aborted.into()) };
+        let passed = if *waits { outlet.bypassed() } else { outlet.shut_bypass() };
+        let fault = outlet.bypass_fault();
+        self.written += passed;
+        slot.sent += passed;
+        slot.conn.wrote(passed);
+        if let Some(error) = fault {
+            return Err(slot.fault(core, error.into()).into());
+        }
+        Ok(passed > 0 && slot.conn.body_out() == BodyOut::Nothing)
+    }
+
+    /// The connection is over. Whether its answer is, too, by what the sender's loop has done meanwhile.
+    pub(super) fn is_out_by_now(&mut self, slot: &mut Slot, core: &mut Core) -> bool {
+        let whole = matches!(self.note_bypassed(slot, core), Ok(true));
+        self.take_socket_back();
+        whole && self.end_reply(slot, core, None).is_ok() && self.is_complete(slot, core)
+    }
+
+    /// Nobody writes to this socket any more but ourselves, whatever becomes of the pipe.
+    pub(super) fn take_socket_back(&mut self) {
+        if let Reply::Pipe { produce, .. } = &mut self.reply
+            && let Ok(Some(outlet)) = dispatch::outlet(produce.as_mut())
+        {
+            outlet.set_splices(false);
+        }
     }
 }
 
@@ -348,7 +373,7 @@ fn sort_out(block: &mut Runs, most: usize, slot: &mut Slot, core: &mut Core) -> 
 fn splice_blocks(
     pipe: &mut KernelPipe,
     direct: usize,
-    inlet: &PipeIn,
+    inlet: &mut PipeIn,
     slot: &mut Slot,
     core: &mut Core,
 ) -> (usize, Result<Filled, Stop>) {
@@ -359,9 +384,11 @@ fn splice_blocks(
             break;
         }
         match splice_block(pipe, most, slot, core) {
-            Ok(Filled::Added) => came += pipe.len(),
+            Ok(Filled::Added) => {}
             other => return (came, other),
         }
+        came += pipe.len();
+        inlet.count(pipe.len());
         inlet.pass_on(pipe, transport::pass_on);
         if !pipe.is_empty() {
             break;

@@ -82,12 +82,12 @@ pub(crate) enum Spliced {
 }
 
 /// A refusal of splice itself is no fault of the connection.
-fn unable_or(error: io::Error) -> Result<Spliced, Fault> {
+fn unable_or(error: io::Error) -> io::Result<Spliced> {
     match error.kind() {
         io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied => {
             Ok(Spliced::Unable)
         }
-        _ => Err(error.into()),
+        _ => Err(error),
     }
 }
 
@@ -96,7 +96,8 @@ pub(crate) fn kernel_pipe(pool: &Arc<KernelPipes>) -> Option<KernelPipe> {
     pool.take(sys::kernel_pipe)
 }
 
-fn splice_out(pipe: &mut KernelPipe, socket: BorrowedFd<'_>, most: usize) -> Result<Spliced, Fault> {
+/// From the kernel pipe to a socket.
+fn splice_out(pipe: &mut KernelPipe, socket: BorrowedFd<'_>, most: usize) -> io::Result<Spliced> {
     debug_assert!(most > 0 && most <= pipe.len());
     let Some(ends) = pipe.ends() else { return Ok(Spliced::Unable) };
     match sys::splice(ends.read.as_fd(), socket, most) {
@@ -109,11 +110,11 @@ fn splice_out(pipe: &mut KernelPipe, socket: BorrowedFd<'_>, most: usize) -> Res
     }
 }
 
-/// From the kernel pipe to a socket that was lent; how much went. Whatever kept the rest back, its owner finds out.
-pub(crate) fn pass_on(socket: BorrowedFd<'_>, pipe: &mut KernelPipe, most: usize) -> usize {
-    match splice_out(pipe, socket, most) {
-        Ok(Spliced::Bytes(n)) => n,
-        Ok(Spliced::Blocked | Spliced::End | Spliced::Unable) | Err(_) => 0,
+/// From the kernel pipe to a socket that was lent; how much went. What can't be spliced, its owner finds out.
+pub(crate) fn pass_on(socket: BorrowedFd<'_>, pipe: &mut KernelPipe, most: usize) -> io::Result<usize> {
+    match splice_out(pipe, socket, most)? {
+        Spliced::Bytes(n) => Ok(n),
+        Spliced::Blocked | Spliced::End | Spliced::Unable => Ok(0),
     }
 }
 
@@ -367,7 +368,8 @@ impl Transport {
         cfg!(target_os = "linux") && self.is_plain() && self.socket.is_tcp()
     }
 
-    /// A hint: from here on it is an event only when there are so many bytes to be read, or the peer has finished.
+    /// A hint: from here on it is an event only when there are so many bytes to be read, the peer has finished or is gone,
+    /// or the system has no room for more.
     pub(crate) fn set_low_water(&self, bytes: usize) {
         debug_assert!(self.has_low_water());
         sys::set_low_water(&self.socket, bytes);
@@ -387,14 +389,14 @@ impl Transport {
                 Ok(Spliced::Bytes(n))
             }
             Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Ok(Spliced::Blocked),
-            Err(error) => unable_or(error),
+            Err(error) => Ok(unable_or(error)?),
         }
     }
 
     /// From the kernel pipe to a plain socket.
     pub(crate) fn splice_out(&mut self, pipe: &mut KernelPipe, most: usize) -> Result<Spliced, Fault> {
         debug_assert!(self.is_plain());
-        splice_out(pipe, self.socket.fd()?, most)
+        Ok(splice_out(pipe, self.socket.fd()?, most)?)
     }
 
     /// A second descriptor for a plain socket, on which others can [pass](pass_on) spliced bytes on.
