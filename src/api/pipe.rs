@@ -486,22 +486,14 @@ impl PipeOut {
         bypass.left = most;
     }
 
-    /// From here on the writer puts nothing on the reader's socket. How much has gone there without the reader.
+    /// From here on the writer puts nothing on the reader's socket. How much has gone there without the reader, since it
+    /// last asked.
     pub(crate) fn shut_bypass(&mut self) -> u64 {
-        if self.lends {
-            self.shared.bypass().left = 0;
-        }
-        self.bypassed()
-    }
-
-    /// How much has gone to the reader's socket without the reader, since it last asked.
-    pub(crate) fn bypassed(&mut self) -> u64 {
         if !self.lends {
             return 0;
         }
-        let bypass = self.shared.bypass();
+        self.shared.bypass().left = 0;
         let out = self.shared.moved.taken_out();
-        drop(bypass);
         out - std::mem::replace(&mut self.known, out)
     }
 

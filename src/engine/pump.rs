@@ -253,11 +253,12 @@ impl Job {
         Ok(true)
     }
 
-    /// Takes into account what the sender's loop has put on our socket. Whether that was the last of the body.
+    /// Takes into account what the sender's loop has put on our socket, and has it put no more there until the receiver
+    /// waits again. Whether that was the last of the body.
     fn note_bypassed(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
-        let Reply::Pipe { produce, waits, .. } = &mut self.reply else { return Ok(false) };
+        let Reply::Pipe { produce, .. } = &mut self.reply else { return Ok(false) };
         let Some(outlet) = dispatch::outlet(produce.as_mut())? else { return Err(Ended::Aborted.into()) };
-        let passed = if *waits { outlet.bypassed() } else { outlet.shut_bypass() };
+        let passed = outlet.shut_bypass();
         let fault = outlet.bypass_fault();
         self.written += passed;
         slot.sent += passed;
