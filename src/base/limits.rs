@@ -43,8 +43,8 @@ pub struct Limits {
     /// it, connections wait for a buffer to come back; the deadlines see to that.
     pub buffers: usize,
     /// Pipes of the system in use at the same time, over all loops of a server: through one, the body of a request
-    /// passes to the answer of another without entering the process. 512, each with two descriptors, one more while the
-    /// receiver waits, and at most 256 KiB in the system, which lets an unprivileged user have about 256. Beyond either,
+    /// passes to the answer of another without entering the process. 512, each with two descriptors, a third
+    /// for the receiver, and at most 256 KiB in the system, which lets an unprivileged user have about 256. Beyond either,
     /// bytes are copied.
     pub kernel_pipes: usize,
     /// Time for the TLS handshake. 10 s.

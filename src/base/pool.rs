@@ -48,7 +48,8 @@ impl Pool {
         self.kept = self.kept.saturating_sub(1);
         match last {
             Some(store) if buf.capacity() == 0 => buf.swap_store(store),
-            last => move_into(buf, last),
+            Some(store) => drop(buf.move_into(std::mem::take(store))),
+            None => drop(buf.move_into(vec![0; LENT].into_boxed_slice())),
         }
         true
     }
@@ -56,12 +57,6 @@ impl Pool {
     /// Takes the store back if `buf` is empty; moves a small rest into a store of its own size.
     #[inline]
     pub(crate) fn settle(&mut self, buf: &mut Buf) {
-        if buf.capacity() > 0 {
-            self.settle_store(buf);
-        }
-    }
-
-    fn settle_store(&mut self, buf: &mut Buf) {
         let capacity = buf.capacity();
         if buf.is_empty() {
             if capacity == LENT
@@ -70,7 +65,7 @@ impl Pool {
                 self.kept += 1;
                 self.lent = self.lent.saturating_sub(1);
                 buf.swap_store(place);
-            } else {
+            } else if capacity > 0 {
                 let store = buf.take_store();
                 self.take_back(store);
             }
@@ -123,11 +118,6 @@ impl Pool {
     pub(crate) fn lent(&self) -> usize {
         self.lent
     }
-}
-
-/// Has a buffer that holds something go on in a store that was kept, or in a new one.
-fn move_into(buf: &mut Buf, kept: Option<&mut Box<[u8]>>) {
-    buf.move_into(kept.map_or_else(|| vec![0; LENT].into_boxed_slice(), std::mem::take));
 }
 
 #[cfg(test)]

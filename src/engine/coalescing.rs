@@ -19,7 +19,8 @@ use crate::base::time::Tick;
 
 /// What a fast body is taken in. More would save little, and is more than some systems' sockets hold at first.
 pub(super) const WATER: usize = 128 * 1024;
-/// So many bytes within a [`PAUSE`] are fast: a Gbit/s. Slower than that, a loop has the time.
+/// So many bytes within a [`PAUSE`] are fast: half a Gbit/s to one, by how ticks fall. Slower than that, a loop has the
+/// time.
 const FAST: usize = 2 * WATER;
 const PAUSE: Duration = Duration::from_millis(2);
 

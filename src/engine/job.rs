@@ -260,9 +260,6 @@ impl Job {
 
     /// Moves the answer on. Whether anything changed.
     fn drive_reply(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
-        if matches!(self.reply, Reply::Owed) {
-            return Ok(false);
-        }
         self.note_mark(slot);
         match &mut self.reply {
             Reply::Owed | Reply::Sent => Ok(false),

@@ -152,8 +152,7 @@ impl Job {
             slot.note_received(core, added, self.patience);
             match result? {
                 // Until it went out there is nothing to be done here, except at the body's end.
-                Filled::Added if waits => return Ok(slot.conn.is_all_in()),
-                Filled::Added if spliced => return Ok(true),
+                Filled::Added if spliced => return Ok(!waits || slot.conn.is_all_in()),
                 Filled::Added => worked = true,
                 Filled::Unable => inlet.splice_no_more(),
                 Filled::NeedMore if slot.eof.is_some() => return Err(Ended::PeerLeft.into()),

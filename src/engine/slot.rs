@@ -113,15 +113,11 @@ impl Slot {
 
     /// Reads once, if the socket may have something: at most `most` bytes, and into no more than `hold` bytes held.
     /// Whether anything changed.
-    #[inline(always)]
+    #[inline]
     pub(super) fn fill(&mut self, core: &mut Core, most: usize, hold: usize) -> Result<bool, Ended> {
         if !self.ready.has(Ready::READ) || self.eof.is_some() || self.rx.len() >= hold {
             return Ok(false);
         }
-        self.fill_up(core, most, hold)
-    }
-
-    fn fill_up(&mut self, core: &mut Core, most: usize, hold: usize) -> Result<bool, Ended> {
         if !core.pool.lend(&mut self.rx) {
             core.starved.push(self.id);
             return Ok(false);
@@ -154,12 +150,8 @@ impl Slot {
     }
 
     /// Writes what is in the output, as far as the socket takes it. Whether anything went out.
-    #[inline(always)]
+    #[inline]
     pub(super) fn flush(&mut self, core: &mut Core) -> Result<bool, Ended> {
-        if self.out.is_empty() && self.transport.is_plain() { Ok(false) } else { self.flush_out(core) }
-    }
-
-    fn flush_out(&mut self, core: &mut Core) -> Result<bool, Ended> {
         let mut went = false;
         while !self.out.is_empty() && self.ready.has(Ready::WRITE) {
             let (total, written) = match self.out.only_piece() {

@@ -105,7 +105,7 @@ fn splice_out(pipe: &mut KernelPipe, socket: BorrowedFd<'_>, most: usize) -> io:
             pipe.taken_out(n);
             Ok(Spliced::Bytes(n))
         }
-        Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Ok(Spliced::Blocked),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Spliced::Blocked),
         Err(error) => unable_or(error),
     }
 }
@@ -388,7 +388,7 @@ impl Transport {
                 pipe.put_in(n);
                 Ok(Spliced::Bytes(n))
             }
-            Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Ok(Spliced::Blocked),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Spliced::Blocked),
             Err(error) => Ok(unable_or(error)?),
         }
     }

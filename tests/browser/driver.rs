@@ -7,10 +7,7 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
     time::{Duration, Instant},
 };
 
@@ -95,12 +92,9 @@ impl Kind {
 }
 
 /// Starts browsers.
-pub(crate) struct Driver {
-    kind: Kind,
-    server: Arc<Server>,
-}
+pub(crate) struct Driver(Kind);
 
-/// The driver's process: browsers are its children.
+/// The driver's process, of which the browser is a child: who drives Firefox drives one.
 struct Server {
     child: Child,
     client: Client,
@@ -109,43 +103,38 @@ struct Server {
 
 impl Driver {
     /// `None`: there is no such browser, or nothing to drive it with.
-    pub(crate) fn start(kind: Kind) -> Option<Self> {
-        Some(Self { kind, server: Arc::new(Server::start(kind)?) })
+    pub(crate) fn find(kind: Kind) -> Option<Self> {
+        let found = |name: &&str| {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            std::env::split_paths(&path).any(|dir| dir.join(name).is_file())
+        };
+        let (program, browsers, _) = kind.names();
+        (found(&program) && browsers.iter().any(found)).then_some(Self(kind))
     }
 
     /// A browser of its own, with nothing in it.
     pub(crate) fn browser(&self) -> Browser {
         let (profile, downloads) = (Dir::new(), Dir::new());
-        let mut wish = self.kind.wish(profile.path(), downloads.path());
+        let mut wish = self.0.wish(profile.path(), downloads.path());
         // Those who leave a page are not asked, but leave.
         wish["unhandledPromptBehavior"] = json!("accept");
         let wish = json!({"capabilities": {"alwaysMatch": wish}});
-        // Who drives Firefox drives one.
-        let server = match self.kind {
-            Kind::Chromium => self.server.clone(),
-            Kind::Firefox => Arc::new(Server::start(self.kind).expect("another")),
-        };
+        let server = Server::start(self.0);
         let session = server.call("POST", "/session", Some(&wish)).expect("a browser");
         let path = format!("/session/{}", session["sessionId"].as_str().expect("a session"));
         let pid =
             ["goog:processID", "moz:processID"].into_iter().find_map(|name| session["capabilities"][name].as_u64());
-        Browser { kind: self.kind, server, path, pid, downloads, _profile: profile }
+        Browser { kind: self.0, server, path, pid, downloads, _profile: profile }
     }
 }
 
 impl Server {
     /// Starts it on a port of its choice.
-    fn start(kind: Kind) -> Option<Self> {
-        let found = |name: &&str| {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            std::env::split_paths(&path).any(|dir| dir.join(name).is_file())
-        };
-        let (program, browsers, before_port) = kind.names();
-        if !found(&program) || !browsers.iter().any(found) {
-            return None;
-        }
+    fn start(kind: Kind) -> Self {
+        let (program, _, before_port) = kind.names();
         let mut command = Command::new(program);
-        let mut child = command.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
+        let command = command.arg("--port=0").stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("started");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let port = loop {
             let line = lines.next().expect("it says its port").expect("text");
@@ -155,7 +144,7 @@ impl Server {
         };
         // What it says later must have a place to go.
         std::thread::spawn(move || lines.for_each(drop));
-        Some(Self { child, client: Client::builder().build(), url: format!("http://127.0.0.1:{port}") })
+        Self { child, client: Client::builder().build(), url: format!("http://127.0.0.1:{port}") }
     }
 
     fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
@@ -181,7 +170,7 @@ impl Drop for Server {
 
 pub(crate) struct Browser {
     kind: Kind,
-    server: Arc<Server>,
+    server: Server,
     path: String,
     /// The process the others are children of.
     pid: Option<u64>,
