@@ -9,11 +9,12 @@
 
 use super::{
     coalescing::Coalescing,
+    conn_io::ConnIo,
     core::Core,
     dispatch,
-    job::{Job, Reply, Stop},
+    job::{Job, Stop},
     pump::ROOMY,
-    slot::Slot,
+    response_body::Reply,
 };
 use crate::{
     api::{Take, Upload},
@@ -97,16 +98,16 @@ impl Job {
 
     /// How much input to hold while this job is at work: the body's as it is taken; otherwise just enough to notice
     /// that the peer leaves, and to be ready for its next request.
-    pub(super) fn hold(&self, slot: &Slot) -> usize {
+    pub(super) fn hold(&self, io: &ConnIo) -> usize {
         match &self.up {
             Up::Upload { pushed_back: false, .. } | Up::Draining(_) => LENT,
             // Filled by `pump`, past the input buffer.
-            Up::Pipe { .. } if slot.transport.is_plain() && slot.conn.direct() > 0 => 0,
-            Up::Pipe { pace: Pace::Going, reads: true, .. } if slot.conn.is_receiving() => 0,
+            Up::Pipe { .. } if io.transport.is_plain() && io.conn.direct() > 0 => 0,
+            Up::Pipe { pace: Pace::Going, reads: true, .. } if io.conn.is_receiving() => 0,
             Up::Pipe { pace: Pace::Going, .. } => LENT,
-            Up::Upload { .. } | Up::Pipe { .. } | Up::Idle if slot.conn.is_receiving() => {
+            Up::Upload { .. } | Up::Pipe { .. } | Up::Idle if io.conn.is_receiving() => {
                 // Over TLS the end of the stream can only be seen by reading up to it.
-                usize::from(!slot.transport.is_plain())
+                usize::from(!io.transport.is_plain())
             }
             _ => 4096,
         }
@@ -115,20 +116,20 @@ impl Job {
     /// The application wants the body, and takes it in this way.
     pub(super) fn receive(
         &mut self,
-        slot: &mut Slot,
+        io: &mut ConnIo,
         core: &mut Core,
         mut upload: Box<dyn Upload>,
     ) -> Result<(), Stop> {
-        if slot.conn.expects_continue() {
-            slot.open_out(core);
-            slot.conn.ask_for_body(&slot.rx, &mut slot.out);
+        if io.conn.expects_continue() {
+            io.open_out(core);
+            io.conn.ask_for_body(&io.rx, &mut io.out);
         }
-        let waker = self.waker(slot, core);
+        let waker = self.waker(io, core);
         let inlet = dispatch::patience(upload.as_ref()).and_then(|patience| {
             if self.patience != patience {
                 // From here on, and so from now.
                 self.patience = patience;
-                slot.stop_clock();
+                io.stop_clock();
             }
             dispatch::inlet(upload.as_mut())
         });
@@ -150,19 +151,19 @@ impl Job {
     /// The body is whole: the upload has the last word.
     pub(super) fn body_ended(
         &mut self,
-        slot: &mut Slot,
+        io: &mut ConnIo,
         core: &mut Core,
         trailers: Option<Box<Headers>>,
     ) -> Result<(), Stop> {
         if let Up::Upload { upload, .. } | Up::Pipe { upload, .. } = std::mem::replace(&mut self.up, Up::Over) {
             let action = dispatch::end(upload, &trailers.map_or_else(Headers::default, |trailers| *trailers))?;
-            self.perform(slot, core, action)?;
+            self.perform(io, core, action)?;
         }
         Ok(())
     }
 
     /// Moves the request's body on. Whether anything changed.
-    pub(super) fn drive_up(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
+    pub(super) fn drive_up(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, Stop> {
         let woken = std::mem::take(&mut self.woken);
         if woken {
             match &mut self.up {
@@ -182,23 +183,23 @@ impl Job {
                 Up::Pipe { reads, coalescing, .. } => {
                     coalescing.look_at(core.tick);
                     let news = woken && !*reads;
-                    return Ok(self.fill_pipe(slot, core)? || news);
+                    return Ok(self.fill_pipe(io, core)? || news);
                 }
                 Up::Upload { .. } | Up::Draining(_) => {}
             }
-            let n = match slot.conn.poll_body(&mut slot.rx, &core.limits)? {
+            let n = match io.conn.poll_body(&mut io.rx, &core.limits)? {
                 BodyEvent::Data(n) => n,
-                BodyEvent::NeedMore if slot.eof.is_some() => return Err(Ended::PeerLeft.into()),
+                BodyEvent::NeedMore if io.eof.is_some() => return Err(Ended::PeerLeft.into()),
                 // Who was woken may want what is still in the socket: that is read in another round.
                 BodyEvent::NeedMore => return Ok(worked || woken),
                 BodyEvent::End(trailers) => {
-                    self.body_ended(slot, core, trailers)?;
+                    self.body_ended(io, core, trailers)?;
                     return Ok(true);
                 }
             };
             worked = true;
             let took = match &mut self.up {
-                Up::Upload { upload, pushed_back } => match dispatch::data(upload.as_mut(), &slot.rx.filled()[..n])? {
+                Up::Upload { upload, pushed_back } => match dispatch::data(upload.as_mut(), &io.rx.filled()[..n])? {
                     Take::All => n,
                     Take::Some(took) => {
                         *pushed_back = took < n;
@@ -207,16 +208,16 @@ impl Job {
                     Take::Stop(action) => {
                         dispatch::discard(std::mem::replace(&mut self.up, Up::Idle));
                         // What was shown is still there: for another upload, or to be drained.
-                        self.perform(slot, core, action)?;
-                        if !matches!(self.reply, Reply::Owed) {
-                            self.leave_body(slot, core);
+                        self.perform(io, core, action)?;
+                        if !matches!(self.reply, Reply::Owed | Reply::Switch(_)) {
+                            self.leave_body(io, core);
                         }
                         return Ok(true);
                     }
                 },
                 Up::Draining(left) if n as u64 > *left => {
                     self.up = Up::Over;
-                    slot.conn.forbid_keep_alive();
+                    io.conn.forbid_keep_alive();
                     return Ok(true);
                 }
                 Up::Draining(left) => {
@@ -225,22 +226,22 @@ impl Job {
                 }
                 _ => n,
             };
-            slot.conn.took(&mut slot.rx, took);
-            slot.note_received(core, took, self.patience);
+            io.conn.took(&mut io.rx, took);
+            io.note_received(core, took, self.patience);
         }
     }
 
     /// There is an answer, and nobody asks for the body: what is left of it is thrown away if it is short, and ends the
     /// connection otherwise.
-    pub(super) fn leave_body(&mut self, slot: &mut Slot, core: &Core) {
-        if !slot.conn.is_receiving() || !matches!(self.up, Up::Idle) {
+    pub(super) fn leave_body(&mut self, io: &mut ConnIo, core: &Core) {
+        if !io.conn.is_receiving() || !matches!(self.up, Up::Idle) {
             return;
         }
         self.up = Up::Over;
         let drain = core.limits.drain;
-        if slot.conn.expects_continue() || slot.conn.direct() as u64 > drain || slot.eof.is_some() {
-            slot.conn.forbid_keep_alive();
-        } else if slot.conn.keeps_alive() {
+        if io.conn.expects_continue() || io.conn.direct() as u64 > drain || io.eof.is_some() {
+            io.conn.forbid_keep_alive();
+        } else if io.conn.keeps_alive() {
             self.up = Up::Draining(drain);
         }
     }

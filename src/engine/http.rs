@@ -3,47 +3,48 @@
 use log::{debug, error};
 
 use super::{
+    conn_io::{ConnIo, secure},
     core::Core,
     dispatch,
     job::{Job, Stop},
-    slot::{Phase, Slot, secure},
+    slot::Step,
 };
 use crate::{
-    api::{Action, Handler, Head, Request, Response, request::Around, request::Asks, response::Kind},
+    api::{Action, Handler, Head, Request, Response, request::Around, response::Kind},
     base::{Ended, RequestId, pool::LENT},
     conn::{BodyOut, server::Answer},
     h1::{Misbehaved, field_slots},
 };
 
-impl Slot {
-    /// Dispatches the requests that are complete, one after the other. Whether anything changed.
-    pub(super) fn drive_heads(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<bool, Ended> {
+impl ConnIo {
+    /// Dispatches the requests that are complete, one after the other.
+    pub(super) fn drive_heads(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<Step, Ended> {
         let mut worked = false;
-        while matches!(self.phase, Phase::Head) && !self.rx.is_empty() && self.out.len() < core.limits.output {
-            if !self.dispatch_one(core, handler)? {
-                break;
+        while !self.rx.is_empty() && self.out.len() < core.limits.output {
+            match self.dispatch_one(core, handler)? {
+                Step::Idle => break,
+                Step::Progress => worked = true,
+                step => return Ok(step),
             }
-            worked = true;
         }
-        if matches!(self.phase, Phase::Head) && self.eof.is_some() && self.out.len() < core.limits.output {
+        if self.eof.is_some() && self.out.len() < core.limits.output {
             // The peer has finished, and nothing of what it sent is left to do; answers may still be on their way.
             let partial = self.conn.has_partial_head(&self.rx);
             self.rx.consume(self.rx.len());
             self.conn.handle_end();
-            self.close(if partial { Ended::PeerLeft } else { Ended::Complete }, false);
-            return Ok(true);
+            return Ok(self.closing(if partial { Ended::PeerLeft } else { Ended::Complete }, false));
         }
-        Ok(worked)
+        Ok(Step::progress(worked))
     }
 
-    /// Dispatches the next request, if its head is here, and carries out what the handler returned. Whether it was.
+    /// Dispatches the next request, if its head is here, and carries out what the handler returned.
     #[inline]
-    fn dispatch_one(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<bool, Ended> {
+    fn dispatch_one(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<Step, Ended> {
         let mut slots = field_slots();
         let (end, head) = match self.conn.poll_head(&self.rx, &mut slots, &core.head_limits, &mut core.known_host) {
             Ok(Some(found)) => found,
-            Ok(None) => return Ok(false),
-            Err(rule) => return self.refuse(core, rule).map(|()| true),
+            Ok(None) => return Ok(Step::Idle),
+            Err(rule) => return self.refuse(core, rule, None),
         };
         self.number = self.number.wrapping_add(1);
         let last = core.stopping.is_some() || self.number >= core.limits.requests;
@@ -64,14 +65,14 @@ impl Slot {
             Err(rule) => {
                 self.rx.consume(end);
                 self.stop_clock();
-                return self.start_job(core, Err(rule.into()), asks, copy).map(|()| true);
+                return self.start_job(core, Err(rule.into()), asks, copy);
             }
         };
         self.rx.consume(end);
         self.stop_clock();
         match &mut action {
             Ok(Action::Respond(response)) if asks.is_none() && copy.is_none() && self.is_simple(response) => {
-                self.answer_at_once(core, response);
+                let step = self.answer_at_once(core, response);
                 if response.owns_nothing() {
                     #[expect(
                         clippy::mem_forget,
@@ -79,10 +80,10 @@ impl Slot {
                     )]
                     std::mem::forget(action);
                 }
+                Ok(step)
             }
-            _ => self.start_job(core, action.map_err(Stop::from), asks, copy)?,
+            _ => self.start_job(core, action.map_err(Stop::from), asks, copy),
         }
-        Ok(true)
     }
 
     /// Nobody wants to know how it ends, the request is whole, and the body is at hand.
@@ -94,7 +95,7 @@ impl Slot {
     }
 
     #[inline]
-    fn answer_at_once(&mut self, core: &mut Core, response: &mut Response) {
+    fn answer_at_once(&mut self, core: &mut Core, response: &mut Response) -> Step {
         let short = if let Kind::Bytes(block) = &response.body.0 { block.if_short() } else { &[] };
         let out = self.write_head(core, response, short);
         if let (Kind::Bytes(block), BodyOut::Length(n)) = (&mut response.body.0, out) {
@@ -103,24 +104,9 @@ impl Slot {
         }
         if self.conn.must_close() {
             let linger = !self.rx.is_empty();
-            self.close(Ended::Complete, linger);
+            return self.closing(Ended::Complete, linger);
         }
-    }
-
-    fn start_job(
-        &mut self,
-        core: &mut Core,
-        action: Result<Action, Stop>,
-        asks: Option<Box<Asks>>,
-        copy: Option<Head>,
-    ) -> Result<(), Ended> {
-        self.phase = Phase::Job(Job::new(asks, copy, core.now.wall));
-        self.with_job(core, |job, slot, core| {
-            let action = action?;
-            job.perform(slot, core, action)?;
-            Ok(true)
-        })?;
-        Ok(())
+        Step::Progress
     }
 
     /// Writes the head of an answer, with `body` if that is not empty, and closes the connection behind it if it says so.
@@ -153,34 +139,46 @@ impl Slot {
         }
     }
 
-    /// The peer broke a rule: says which, if it can be said, and closes with a linger.
-    pub(super) fn refuse(&mut self, core: &mut Core, rule: Misbehaved) -> Result<(), Ended> {
+    /// Says which rule the peer broke, if that can be said, and closes with a linger.
+    pub(super) fn refuse(&mut self, core: &mut Core, rule: Misbehaved, job: Option<&mut Job>) -> Result<Step, Ended> {
         let why = Ended::Refused { status: rule.status(), rule: rule.rule() };
-        self.end_with_words(core, rule, why)
+        self.end_with_words(core, rule, why, job)
     }
 
-    /// Ends the request with a refusal. If an answer is under way there is nothing honest left to say, and the
-    /// connection is broken off.
-    pub(super) fn end_with_words(&mut self, core: &mut Core, rule: Misbehaved, why: Ended) -> Result<(), Ended> {
+    /// Ends the request with a refusal. If a response is in progress, none can be sent: the connection is aborted.
+    pub(super) fn end_with_words(
+        &mut self,
+        core: &mut Core,
+        rule: Misbehaved,
+        why: Ended,
+        job: Option<&mut Job>,
+    ) -> Result<Step, Ended> {
         debug!(target: "uncork::conn", "{} {}: {}", self.id, self.peer.addr, rule.rule());
         self.open_out(core);
         if self.conn.is_answering() {
             return Err(why);
         }
         let said = self.conn.refuse(rule, core.date.at(core.now.wall), &mut self.out);
-        let job = match std::mem::replace(&mut self.phase, Phase::Head) {
-            Phase::Job(job) => Some(job),
-            _ => core.access_log.is_some().then(|| Job::new(None, None, core.now.wall)),
-        };
-        let job = job.map(|mut job| {
+        let note = |job: &mut Job| {
             if said {
                 job.status = rule.status();
                 job.written = rule.rule().len() as u64 + 1;
             }
-            job
-        });
-        self.close_with(why, true, job);
-        Ok(())
+        };
+        let mut step = self.closing(why, true);
+        match job {
+            Some(job) => note(job),
+            // What has no head yet is logged all the same.
+            None if core.access_log.is_some() => {
+                let mut job = Job::new(None, None, core.now.wall);
+                note(&mut job);
+                if let Step::Become(phase) = &mut step {
+                    phase.take_job(job);
+                }
+            }
+            None => {}
+        }
+        Ok(step)
     }
 
     /// How much of a head is held at the most.

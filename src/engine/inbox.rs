@@ -6,7 +6,14 @@ use std::time::Duration;
 
 use log::debug;
 
-use super::{Arrival, Engine, Line, arrivals::Peer, body::Up, dispatch, job::Reply, slot::Phase};
+use super::{
+    Arrival, Engine, Line,
+    arrivals::Peer,
+    body::Up,
+    dispatch,
+    response_body::Reply,
+    slot::{Phase, Slot, Step},
+};
 use crate::{
     api::{
         PipeIn, PipeOut, Response, Stream,
@@ -52,14 +59,14 @@ impl Engine<'_> {
     }
 
     fn wake(&mut self, id: RequestId) {
-        let Some(slot) = self.slots.get_mut(id.conn.index()).filter(|slot| slot.id == id.conn) else { return };
+        let Some(slot) = self.slots.get_mut(id.conn.index()).filter(|slot| slot.io.id == id.conn) else { return };
         if id.number == 0
-            && let Some(side) = slot.transport.peer_side()
+            && let Some(side) = slot.io.transport.peer_side()
         {
-            slot.ready.note_within(side);
+            slot.io.ready.note_within(side);
             return self.enqueue(id.conn);
         }
-        if slot.number != id.number {
+        if slot.io.number != id.number {
             return;
         }
         match &mut slot.phase {
@@ -74,42 +81,43 @@ impl Engine<'_> {
     /// was said is dropped; the end was reported to the application.
     fn ticket_says(&mut self, ticket: &TicketCore, word: Word) {
         let id = ticket.id();
-        let Some(slot) = self.slots.get_mut(id.conn.index()).filter(|slot| slot.id == id.conn) else {
+        let Some(slot) = self.slots.get_mut(id.conn.index()).filter(|slot| slot.io.id == id.conn) else {
             return dispatch::discard(word);
         };
-        if slot.number != id.number || !matches!(slot.phase, Phase::Job(_)) {
+        let Slot { io, phase: Phase::Job(job) } = slot else { return dispatch::discard(word) };
+        if io.number != id.number {
             return dispatch::discard(word);
         }
-        let result = slot.with_job(&mut self.core, |job, slot, core| {
-            match word {
-                Word::Answer => {
-                    if let Some(action) = ticket.take_answer() {
-                        job.perform(slot, core, action)?;
-                    }
+        let core = &mut self.core;
+        let result = match word {
+            Word::Answer => ticket.take_answer().map_or(Ok(()), |action| job.perform(io, core, action)),
+            Word::Receive(upload) => job.perform(io, core, crate::api::Action::Receive(upload)),
+            Word::Inform(status, headers) => {
+                io.open_out(core);
+                if status == 100 {
+                    io.conn.ask_for_body(&io.rx, &mut io.out);
                 }
-                Word::Receive(upload) => job.perform(slot, core, crate::api::Action::Receive(upload))?,
-                Word::Inform(status, headers) => {
-                    slot.open_out(core);
-                    if status == 100 {
-                        slot.conn.ask_for_body(&slot.rx, &mut slot.out);
-                    }
-                    slot.conn.inform(status, &headers, &mut slot.out);
-                }
-                Word::Fallback(after, f) => job.fallback = Some((core.tick.after(after), f)),
-                Word::Dropped => {
-                    // With an upload at work, its end may still give the answer.
-                    let hopeless = matches!(job.reply, Reply::Owed) && matches!(job.up, Up::Idle | Up::Over);
-                    if hopeless && !ticket.is_hopeful() && ticket.claim() {
-                        debug!(target: "uncork::engine", "{}: every ticket was dropped", slot.request_id());
-                        job.answer(slot, core, Response::new(503));
-                    }
-                }
+                io.conn.inform(status, &headers, &mut io.out);
+                Ok(())
             }
-            Ok(true)
-        });
-        match result {
-            Ok(_) => self.enqueue(id.conn),
-            Err(why) => self.close_slot(id.conn, why),
+            Word::Fallback(after, f) => {
+                job.fallback = Some((core.tick.after(after), f));
+                Ok(())
+            }
+            Word::Dropped => {
+                // With an upload at work, its end may still give the answer.
+                let hopeless = matches!(job.reply, Reply::Owed) && matches!(job.up, Up::Idle | Up::Over);
+                if hopeless && !ticket.is_hopeful() && ticket.claim() {
+                    debug!(target: "uncork::engine", "{}: every ticket was dropped", io.request_id());
+                    job.answer(io, core, Response::new(503));
+                }
+                Ok(())
+            }
+        };
+        let step = result.map_or_else(|stop| job.stopped(io, core, stop), |()| Ok(Step::Progress));
+        match step.map(|step| slot.carry_out(core, step)) {
+            Ok(None) => self.enqueue(id.conn),
+            Ok(Some(why)) | Err(why) => self.close_slot(id.conn, why),
         }
     }
 
@@ -134,8 +142,8 @@ impl Engine<'_> {
 
     /// Puts a connection into the run queue, once.
     pub(super) fn enqueue(&mut self, id: ConnId) {
-        if let Some(slot) = self.slots.get_mut(id.index()).filter(|slot| slot.id == id)
-            && !std::mem::replace(&mut slot.queued, true)
+        if let Some(slot) = self.slots.get_mut(id.index()).filter(|slot| slot.io.id == id)
+            && !std::mem::replace(&mut slot.io.queued, true)
         {
             self.core.run.push_back(id);
         }
@@ -157,11 +165,11 @@ impl Engine<'_> {
         }
         self.core.stopping = Some(until);
         dispatch::stopping(&mut *self.handler);
-        for id in self.slots.iter().map(|(_, slot)| slot.id).collect::<Vec<_>>() {
+        for id in self.slots.iter().map(|(_, slot)| slot.io.id).collect::<Vec<_>>() {
             let Some(slot) = self.slots.get_mut(id.index()) else { continue };
             match &mut slot.phase {
                 Phase::Upgraded(upgraded) => upgraded.stopping = true,
-                Phase::Job(_) if slot.conn.owes_answer() => slot.conn.forbid_keep_alive(),
+                Phase::Job(_) if slot.io.conn.owes_answer() => slot.io.conn.forbid_keep_alive(),
                 _ => {}
             }
             self.enqueue(id);
@@ -170,16 +178,14 @@ impl Engine<'_> {
 
     /// The grace is over: tickets that still wait are answered with 503, and everything ends.
     pub(super) fn force(&mut self) {
-        for id in self.slots.iter().map(|(_, slot)| slot.id).collect::<Vec<_>>() {
+        for id in self.slots.iter().map(|(_, slot)| slot.io.id).collect::<Vec<_>>() {
             let Some(slot) = self.slots.get_mut(id.index()) else { continue };
-            let owes = matches!(slot.phase, Phase::Job(_)) && slot.conn.owes_answer();
-            if owes {
-                let answered = slot.with_job(&mut self.core, |job, slot, core| {
-                    job.answer(slot, core, Response::new(503).close());
-                    Ok(true)
-                });
+            if let Phase::Job(job) = &mut slot.phase
+                && slot.io.conn.owes_answer()
+            {
+                job.answer(&mut slot.io, &mut self.core, Response::new(503).close());
                 // As far as the socket takes it at once.
-                let _ = answered.and_then(|_| slot.flush(&mut self.core));
+                let _ = slot.io.flush(&mut self.core);
             }
             self.close_slot(id, Ended::Stopped);
         }

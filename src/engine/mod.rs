@@ -26,6 +26,7 @@ mod arrivals;
 mod body;
 mod closing;
 mod coalescing;
+mod conn_io;
 mod core;
 mod deadlines;
 mod dispatch;
@@ -36,6 +37,7 @@ mod outgoing;
 mod proxied;
 mod pump;
 mod ready;
+mod response_body;
 mod securing;
 mod slot;
 mod upgraded;
@@ -62,9 +64,9 @@ pub(crate) use self::{
 pub(crate) type AccessLog = dispatch::AccessLog;
 use self::{
     arrivals::{Full, Peer},
+    conn_io::ConnIo,
     core::Core,
-    ready::Ready,
-    slot::{Phase, Slot},
+    slot::{Phase, Slot, Turn},
 };
 use crate::{
     api::{
@@ -73,11 +75,10 @@ use crate::{
         mail::{Later, Mail},
     },
     base::{
-        ConnId, Ended, Limits, Moment, PeerAddr, RequestId, Timer, Wait,
+        ConnId, Ended, Limits, Moment, PeerAddr, RequestId, Wait,
         mailbox::{Bell, Mailbox},
         time::Tick,
     },
-    h1::Misbehaved,
     transport::{Accepted, Fault, Socket, Transport},
 };
 
@@ -92,8 +93,6 @@ const LOOPS: u16 = 1022;
 const ACCEPTS: usize = 64;
 /// How long a listener rests when there is no place or no descriptor for another connection.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Rounds of reading, working and writing for one connection before others have their turn.
-const ROUNDS: usize = 8;
 /// Rounds of mail and work within one turn: what one connection hands to another of the same loop arrives at once.
 const RELAYS: usize = 8;
 
@@ -233,7 +232,7 @@ impl<'h> Engine<'h> {
         let (slots, live) = (&self.slots, self.slots.len());
         self.core
             .deadlines
-            .tidy(live, |due, id| slots.get(id.index()).is_some_and(|slot| slot.id == id && slot.entry == due));
+            .tidy(live, |due, id| slots.get(id.index()).is_some_and(|slot| slot.io.id == id && slot.io.entry == due));
         self.due()
     }
 
@@ -261,9 +260,9 @@ impl<'h> Engine<'h> {
                 continue;
             }
             let id = ConnId::from_token(token.0);
-            if let Some(slot) = self.slots.get_mut(id.index()).filter(|slot| slot.id == id) {
-                slot.ready.note(event);
-                if !std::mem::replace(&mut slot.queued, true) {
+            if let Some(slot) = self.slots.get_mut(id.index()).filter(|slot| slot.io.id == id) {
+                slot.io.ready.note(event);
+                if !std::mem::replace(&mut slot.io.queued, true) {
                     self.core.run.push_back(id);
                 }
             }
@@ -273,11 +272,11 @@ impl<'h> Engine<'h> {
 
     fn expire(&mut self) {
         while let Some((due, id)) = self.core.deadlines.expired(self.core.tick) {
-            let Some(slot) = self.slots.get_mut(id.index()).filter(|slot| slot.id == id) else { continue };
-            if slot.entry != due {
+            let Some(slot) = self.slots.get_mut(id.index()).filter(|slot| slot.io.id == id) else { continue };
+            if slot.io.entry != due {
                 continue;
             }
-            slot.entry = Tick::NEVER;
+            slot.io.entry = Tick::NEVER;
             match slot.expire(&mut self.core) {
                 Ok(()) => self.enqueue(id),
                 Err(why) => self.close_slot(id, why),
@@ -294,18 +293,21 @@ impl<'h> Engine<'h> {
     fn run(&mut self) {
         for _ in 0..self.core.run.len() {
             let Some(id) = self.core.run.pop_front() else { return };
-            let Some(slot) = self.slots.get_mut(id.index()).filter(|slot| slot.id == id) else { continue };
-            slot.queued = false;
-            match slot.drive(&mut self.core, &mut *self.handler) {
-                Ok(again) => {
-                    let again = again || (self.core.stopping.is_some() && slot.quit_if_idle());
-                    let again = slot.settle(&mut self.core) || again;
-                    if again {
-                        slot.queued = true;
-                        self.core.run.push_back(id);
-                    }
+            let Some(slot) = self.slots.get_mut(id.index()).filter(|slot| slot.io.id == id) else { continue };
+            slot.io.queued = false;
+            let again = match slot.drive(&mut self.core, &mut *self.handler) {
+                Turn::Waits => false,
+                Turn::Again => true,
+                Turn::Over(why) => {
+                    self.close_slot(id, why);
+                    continue;
                 }
-                Err(why) => self.close_slot(id, why),
+            };
+            let again = again || (self.core.stopping.is_some() && slot.quit_if_idle(&mut self.core));
+            let again = slot.settle(&mut self.core) || again;
+            if again {
+                slot.io.queued = true;
+                self.core.run.push_back(id);
             }
         }
     }
@@ -391,8 +393,8 @@ impl<'h> Engine<'h> {
         };
         match added {
             Ok(slot) => {
-                slot.welcome = !matches!(slot.phase, Phase::Proxy);
-                slot.listener = u16::try_from(port).unwrap_or(u16::MAX);
+                slot.io.welcome = !matches!(slot.phase, Phase::Proxy);
+                slot.io.listener = u16::try_from(port).unwrap_or(u16::MAX);
                 self.guests += 1;
             }
             Err(fault) => warn!(target: "uncork::engine", "{addr}: can't be served: {fault:?}"),
@@ -440,53 +442,51 @@ impl<'h> Engine<'h> {
     ) -> Result<&mut Slot, Fault> {
         let entry = self.slots.vacant_entry();
         socket.register(self.poll.registry(), Token(id.token()))?;
-        let mut slot = Slot::new(id, secured(socket)?, peer);
-        if let Some(phase) = phase(id, &self.core) {
-            slot.phase = phase;
-        }
-        slot.queued = true;
+        let io = ConnIo::new(id, secured(socket)?, peer);
+        let mut slot = Slot { io, phase: phase(id, &self.core).unwrap_or(Phase::Head) };
+        slot.io.queued = true;
         self.core.run.push_back(id);
         Ok(entry.insert(slot))
     }
 
-    /// The connection is over: reports what is to be reported, and frees its slot.
+    /// The connection is over: frees its slot, and reports the end.
     fn close_slot(&mut self, id: ConnId, why: Ended) {
-        let Some(slot) = self.slots.get_mut(id.index()).filter(|slot| slot.id == id) else { return };
-        let (mut dialing, mut job_ended) = (None, why);
-        let job = match std::mem::replace(&mut slot.phase, Phase::Head) {
-            Phase::Head | Phase::Proxy | Phase::Securing => None,
-            Phase::Dialing(unfinished) => {
-                dialing = Some(unfinished);
+        if self.slots.get(id.index()).is_none_or(|slot| slot.io.id != id) {
+            return;
+        }
+        let Slot { mut io, mut phase } = self.slots.remove(id.index());
+        let mut job_ended = why;
+        if let Phase::Job(job) = &mut phase
+            // What has panicked is not called again.
+            && why != Ended::Panicked
+            && job.is_out_by_now(&mut io, &mut self.core)
+        {
+            job_ended = job.outcome;
+        }
+        let unfinished = io.conn.is_answering() || !io.out.is_empty();
+        // The peer must not take a part for the whole, nor wait for what will not come.
+        if (unfinished && why != Ended::Complete) || matches!(why, Ended::Aborted | Ended::Panicked) {
+            io.transport.socket().reset_on_close();
+        }
+        let mut not_dialed = None;
+        let job = match phase {
+            Phase::Dialing(dialing) => {
+                not_dialed = dialing.failed(why);
                 None
             }
-            Phase::Job(mut job) => {
-                // What has panicked is not called again.
-                if why != Ended::Panicked && job.is_out_by_now(slot, &mut self.core) {
-                    job_ended = job.outcome;
-                }
-                Some(job)
-            }
-            Phase::Upgraded(upgraded) => upgraded.into_job(),
-            Phase::Closing(closing) => closing.into_job(),
+            phase => phase.into_job(),
         };
-        let unfinished = slot.conn.is_answering() || !slot.out.is_empty();
-        // The peer is not to take a part for the whole, nor to wait for what will not come.
-        if (unfinished && why != Ended::Complete) || matches!(why, Ended::Aborted | Ended::Panicked) {
-            slot.transport.socket().reset_on_close();
-        }
         if let Some(job) = job {
-            slot.end_job(&mut self.core, *job, job_ended);
+            io.end_job(&mut self.core, *job, job_ended);
         }
-        let mut slot = self.slots.remove(id.index());
-        slot.rx.consume(slot.rx.len());
-        slot.out.clear();
-        self.core.pool.settle(&mut slot.rx);
-        slot.out.settle(&mut self.core.pool);
-        slot.transport.release(&mut self.core.pool);
-        let (is_guest, welcome) = (slot.peer.is_guest(), slot.welcome);
-        drop(slot);
-        if let Some(dialing) = dialing {
-            let (then, error) = dialing.failed(why);
+        io.rx.consume(io.rx.len());
+        io.out.clear();
+        self.core.pool.settle(&mut io.rx);
+        io.out.settle(&mut self.core.pool);
+        io.transport.release(&mut self.core.pool);
+        let (is_guest, welcome) = (io.peer.is_guest(), io.welcome);
+        drop(io);
+        if let Some((then, error)) = not_dialed {
             dispatch::not_dialed(then, error);
         }
         for port in &mut self.ports {
@@ -505,8 +505,8 @@ impl<'h> Engine<'h> {
 
     /// Wakes every upgraded connection.
     pub(crate) fn wake_all(&mut self) {
-        for id in self.slots.iter().map(|(_, slot)| slot.id).collect::<Vec<_>>() {
-            if let Some(Phase::Upgraded(upgraded)) = self.slots.get_mut(id.index()).map(|slot| &mut slot.phase) {
+        for id in self.slots.iter().map(|(_, slot)| slot.io.id).collect::<Vec<_>>() {
+            if let Some(Slot { phase: Phase::Upgraded(upgraded), .. }) = self.slots.get_mut(id.index()) {
                 upgraded.woken = true;
                 self.enqueue(id);
             }
@@ -543,99 +543,5 @@ impl Drop for Engine<'_> {
 impl AsRawFd for Engine<'_> {
     fn as_raw_fd(&self) -> RawFd {
         self.poll.as_raw_fd()
-    }
-}
-
-impl Slot {
-    /// Reads, works and writes until nothing more can be done, or others should have their turn. Whether there is
-    /// more to do.
-    ///
-    /// What drives the rarer phases is marked `inline(never)`: each turn begins in caches that the system has just used,
-    /// and the code of the common phase is to lie together.
-    fn drive(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<bool, Ended> {
-        for _ in 0..ROUNDS {
-            if matches!(self.phase, Phase::Dialing(_)) {
-                if self.drive_dialing(core)? {
-                    continue;
-                }
-                return Ok(false);
-            }
-            if matches!(self.phase, Phase::Proxy) && !self.drive_proxy(handler)? {
-                return Ok(false);
-            }
-            if self.ready.has(Ready::DEAD) && !matches!(self.phase, Phase::Upgraded(_)) {
-                return Err(Ended::PeerLeft);
-            }
-            let read = match &self.phase {
-                Phase::Head | Phase::Securing => self.fill(core, usize::MAX, Self::head_room(core))?,
-                Phase::Job(job) => {
-                    let hold = job.hold(self);
-                    self.fill(core, hold.min(crate::base::pool::LENT), hold)?
-                }
-                Phase::Upgraded(_) => self.fill_upgraded(core)?,
-                Phase::Closing(_) | Phase::Dialing(_) | Phase::Proxy => false,
-            };
-            let worked = match &self.phase {
-                Phase::Head => self.drive_heads(core, handler)?,
-                Phase::Securing => self.drive_securing(core, handler)?,
-                Phase::Job(_) => self.drive_job(core)?,
-                Phase::Upgraded(_) => self.drive_upgraded(core)?,
-                Phase::Closing(_) => self.drive_closing(core)?,
-                Phase::Dialing(_) | Phase::Proxy => false,
-            };
-            let sent = match &self.phase {
-                Phase::Upgraded(_) => self.flush_upgraded(core)?,
-                _ => self.flush(core)?,
-            };
-            let idle = matches!(self.phase, Phase::Head) && !self.ready.has(Ready::READ) && self.rx.is_empty();
-            if !(read || worked || sent) || (idle && self.out.is_empty() && self.eof.is_none()) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// The server stops: a connection that has nothing under way closes. Whether it does.
-    fn quit_if_idle(&mut self) -> bool {
-        let idle = match self.phase {
-            Phase::Head => self.rx.is_empty() && self.out.is_empty(),
-            Phase::Proxy => true,
-            _ => false,
-        } && !self.ready.has(Ready::READ);
-        if idle {
-            self.close(Ended::Stopped, false);
-        }
-        idle
-    }
-
-    /// A deadline has come: which, and what follows.
-    fn expire(&mut self, core: &mut Core) -> Result<(), Ended> {
-        if self.send_by <= core.tick {
-            // The system tells of room only when a third of its buffer is free: behind several MiB, a slow reader would
-            // be taken for one that does not read.
-            if self.ready.has(Ready::LATE) {
-                return Err(Ended::TimedOut(Timer::Send));
-            }
-            self.ready.set(Ready::LATE | Ready::WRITE);
-        }
-        if self.recv_by > core.tick {
-            return Ok(());
-        }
-        let Some(timer) = self.clock else { return Ok(()) };
-        if timer == Timer::Body
-            && let Phase::Job(job) = &mut self.phase
-            && job.has_yielded()
-        {
-            return Ok(());
-        }
-        let why = Ended::TimedOut(timer);
-        match timer {
-            Timer::Idle => self.close(why, false),
-            Timer::Head => self.end_with_words(core, Misbehaved::HeadTimeout, why)?,
-            Timer::Body => self.end_with_words(core, Misbehaved::BodyTimeout, why)?,
-            Timer::Linger if self.lingers_on() => self.clock = None,
-            Timer::Linger | Timer::Handshake | Timer::Send => return Err(why),
-        }
-        Ok(())
     }
 }

@@ -9,14 +9,15 @@
 //! They have a slot like those that came to us, but no place among the admitted, and nobody is told of their end but
 //! who speaks on them.
 
-use log::warn;
+use log::{debug, warn};
 
 use super::{
     Engine,
     arrivals::Peer,
+    conn_io::{ConnIo, secure},
     core::Core,
     dispatch,
-    slot::{Phase, Slot, secure},
+    slot::{Phase, Step},
     upgraded::Upgraded,
 };
 use crate::{
@@ -27,7 +28,8 @@ use crate::{
 
 /// A connection that is being made.
 pub(super) struct Dialing {
-    then: dial::Then,
+    /// `None` once it was called.
+    then: Option<dial::Then>,
     /// Until when it must stand.
     pub(super) by: Tick,
     connected: bool,
@@ -36,20 +38,15 @@ pub(super) struct Dialing {
 }
 
 impl Dialing {
-    /// Keeps what is known of a fault that ends it.
-    pub(super) fn note(&mut self, fault: DialError) {
-        self.fault.get_or_insert(fault);
-    }
-
     /// It came to nothing: what is to be called, and with what.
-    pub(super) fn failed(self, why: Ended) -> (dial::Then, DialError) {
+    pub(super) fn failed(self, why: Ended) -> Option<(dial::Then, DialError)> {
         let fault = self.fault.unwrap_or(match why {
             Ended::TimedOut(_) => DialError::TimedOut,
             Ended::Io(kind) => DialError::Io(kind.into()),
             Ended::Stopped => DialError::LoopEnded,
             _ => DialError::Io(std::io::ErrorKind::ConnectionAborted.into()),
         });
-        (self.then, fault)
+        self.then.map(|then| (then, fault))
     }
 }
 
@@ -74,7 +71,9 @@ impl Engine<'_> {
             Peer::dialed(peer),
             |socket| Transport::dialed(socket, &dial.trust),
             |_, _| {
-                then.take().map(|then| Phase::Dialing(Box::new(Dialing { then, by, connected: false, fault: None })))
+                then.take().map(|then| {
+                    Phase::Dialing(Box::new(Dialing { then: Some(then), by, connected: false, fault: None }))
+                })
             },
         );
         if let (Err(fault), Some(then)) = (added, then) {
@@ -113,57 +112,72 @@ impl Engine<'_> {
     }
 }
 
-impl Slot {
-    /// Goes on with connecting and the handshake; when both are done, asks who speaks. Whether anything changed.
+impl Dialing {
+    /// Goes on with connecting and the handshake; when both are done, asks the application for an upgrade.
     #[inline(never)]
-    pub(super) fn drive_dialing(&mut self, core: &mut Core) -> Result<bool, Ended> {
-        let Phase::Dialing(dialing) = &mut self.phase else { return Ok(false) };
-        if !dialing.connected {
-            match self.transport.socket().connected() {
-                Ok(true) => dialing.connected = true,
-                // Being writable will tell.
-                Ok(false) => return self.dials_on(core),
-                Err(error) => return Err(self.fault(core, error.into())),
-            }
-            self.transport.socket().keep_alive();
-        }
-        if self.transport.is_handshaking() {
-            self.flush(core)?;
-            let read = self.fill(core, LENT, LENT)?;
-            if self.transport.is_handshaking() {
-                if self.eof.is_some() {
-                    return Err(self.fault(core, Fault::Tls("the peer has hung up during the handshake".into())));
-                }
-                return if read { Ok(true) } else { self.dials_on(core) };
+    pub(super) fn drive(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<Step, Ended> {
+        match self.connect(io, core) {
+            Ok(Reached::Established) => {}
+            Ok(Reached::Further) => return Ok(Step::Progress),
+            // Asked only when everything that has come was looked at: a loop that was held up takes no response for late.
+            Ok(Reached::Waits) if self.by <= core.tick => return Err(Ended::TimedOut(Timer::Handshake)),
+            Ok(Reached::Waits) => return Ok(Step::Idle),
+            Err(fault) => {
+                debug!(target: "uncork::transport", "{} {}: not connected: {fault:?}", io.id, io.peer.addr);
+                self.fault.get_or_insert(fault.into());
+                return Err(Ended::Aborted);
             }
         }
-        let local = self.transport.socket().local_addr();
-        let waker = Waker::new(self.request_id(), core.mailbox.clone());
-        let Phase::Dialing(dialing) = std::mem::replace(&mut self.phase, Phase::Head) else { return Ok(false) };
+        let local = io.transport.socket().local_addr();
+        let waker = Waker::new(io.request_id(), core.mailbox.clone());
+        let Some(then) = self.then.take() else { return Err(Ended::Aborted) };
         let dialed = Dialed {
-            peer: &self.peer.addr,
+            peer: &io.peer.addr,
             local,
-            secure: secure(&self.transport),
-            alpn: self.transport.alpn(),
+            secure: secure(&io.transport),
+            alpn: io.transport.alpn(),
             waker: &waker,
             now: core.now,
         };
-        match dispatch::dialed(dialing.then, dialed) {
-            Err(_) => return Err(Ended::Panicked),
-            Ok(None) => self.close(Ended::Complete, false),
-            Ok(Some(upgrade)) => self.phase = Phase::Upgraded(Box::new(Upgraded::new(upgrade, waker, core))),
+        match dispatch::dialed(then, dialed) {
+            Err(_) => Err(Ended::Panicked),
+            Ok(None) => Ok(io.closing(Ended::Complete, false)),
+            Ok(Some(upgrade)) => Ok(Step::Become(Phase::Upgraded(Box::new(Upgraded::new(upgrade, waker, core))))),
         }
-        Ok(true)
     }
 
-    /// Nothing more can be done for now; if there is time left. Asked only when everything that has come was looked at:
-    /// a loop that was held up takes no peer's answer for late.
-    fn dials_on(&self, core: &Core) -> Result<bool, Ended> {
-        match &self.phase {
-            Phase::Dialing(dialing) if dialing.by <= core.tick => Err(Ended::TimedOut(Timer::Handshake)),
-            _ => Ok(false),
+    /// Connects, then secures the connection.
+    fn connect(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<Reached, Fault> {
+        if !self.connected {
+            self.connected = io.transport.socket().connected()?;
+            if !self.connected {
+                // The socket becomes writable when it is.
+                return Ok(Reached::Waits);
+            }
+            io.transport.socket().keep_alive();
         }
+        if !io.transport.is_handshaking() {
+            return Ok(Reached::Established);
+        }
+        io.try_flush(core)?;
+        let read = io.try_fill(core, LENT, LENT)?;
+        if !io.transport.is_handshaking() {
+            return Ok(Reached::Established);
+        }
+        if io.eof.is_some() {
+            return Err(Fault::Tls("the peer has hung up during the handshake".into()));
+        }
+        Ok(if read { Reached::Further } else { Reached::Waits })
     }
+}
+
+/// How far a connection has come that is being made.
+enum Reached {
+    /// It waits for an event.
+    Waits,
+    /// Something of the handshake was read.
+    Further,
+    Established,
 }
 
 impl From<Fault> for DialError {

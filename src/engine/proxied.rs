@@ -10,9 +10,10 @@
 use log::debug;
 
 use super::{
+    conn_io::ConnIo,
     dispatch,
     ready::Ready,
-    slot::{Phase, Slot},
+    slot::{Phase, Step},
 };
 use crate::{
     api::Handler,
@@ -23,12 +24,12 @@ use crate::{
 /// Who is believed to be a proxy.
 pub(crate) type Trusted = dyn Fn(&PeerAddr) -> bool + Send + Sync;
 
-impl Slot {
-    /// Reads the header, if it is whole; then the client it names is the connection's peer. Whether that is so.
+impl ConnIo {
+    /// Reads the header, if it is whole; then the client it names is the connection's peer.
     #[inline(never)]
-    pub(super) fn drive_proxy(&mut self, handler: &mut dyn Handler) -> Result<bool, Ended> {
+    pub(super) fn drive_proxy(&mut self, handler: &mut dyn Handler) -> Result<Step, Ended> {
         if !self.ready.has(Ready::READ) {
-            return Ok(false);
+            return Ok(Step::Idle);
         }
         let proxy = self.peer.addr;
         let said = match self.transport.read_proxy_header() {
@@ -36,7 +37,7 @@ impl Slot {
             Ok(None) if self.ready.has(Ready::FIN) => return Err(Ended::PeerLeft),
             Ok(None) => {
                 self.ready.clear(Ready::READ);
-                return Ok(false);
+                return Ok(Step::Idle);
             }
             Err(ProxyFault::Left) => return Err(Ended::PeerLeft),
             Err(ProxyFault::Io(error)) => return Err(Ended::Io(error.kind())),
@@ -55,7 +56,6 @@ impl Slot {
             return Err(Ended::Stopped);
         }
         self.welcome = true;
-        self.phase = if self.transport.is_handshaking() { Phase::Securing } else { Phase::Head };
-        Ok(true)
+        Ok(Step::Become(if self.transport.is_handshaking() { Phase::Securing } else { Phase::Head }))
     }
 }

@@ -20,11 +20,12 @@ use std::io::IoSlice;
 
 use super::{
     body::{Pace, Up},
+    conn_io::ConnIo,
     core::Core,
     dispatch,
-    job::{Job, Reply, Stop},
+    job::{Job, Stop},
     ready::Ready,
-    slot::Slot,
+    response_body::Reply,
 };
 use crate::{
     api::{
@@ -68,16 +69,16 @@ enum Filled {
 
 impl Job {
     /// Sender's side: the body into the block.
-    pub(super) fn fill_pipe(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
+    pub(super) fn fill_pipe(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, Stop> {
         let mut worked = false;
         for _ in 0..CALLS {
             let Up::Pipe { upload, pace, reads, coalescing } = &mut self.up else { return Ok(worked) };
             let Some(inlet) = dispatch::inlet(upload.as_mut())? else { return Err(Ended::Aborted.into()) };
             // Nothing of the body is left: its end needs no room, nor anybody at the other end.
-            if slot.conn.is_all_in() {
-                let end = slot.conn.poll_body(&mut slot.rx, &core.limits)?;
+            if io.conn.is_all_in() {
+                let end = io.conn.poll_body(&mut io.rx, &core.limits)?;
                 debug_assert!(matches!(end, BodyEvent::End(None)));
-                self.body_ended(slot, core, None)?;
+                self.body_ended(io, core, None)?;
                 return Ok(true);
             }
             if *pace != Pace::Going {
@@ -93,7 +94,7 @@ impl Job {
             }
             let reads = *reads;
             // What came with the head goes first, and what has to be looked at can't be spliced.
-            let direct = if slot.rx.is_empty() && slot.transport.is_plain() { slot.conn.direct() } else { 0 };
+            let direct = if io.rx.is_empty() && io.transport.is_plain() { io.conn.direct() } else { 0 };
             let direct = direct.min(allowed);
             let mut open = || transport::kernel_pipe(&core.kernel_pipes);
             let splice = (direct > 0).then_some(Splice { left: direct, open: &mut open });
@@ -112,22 +113,22 @@ impl Job {
                     // there is one; nothing more is read for nobody.
                     self.up = Up::Idle;
                     match self.reply {
-                        Reply::Owed => self.perform(slot, core, Action::Wait)?,
-                        _ => self.leave_body(slot, core),
+                        Reply::Owed => self.perform(io, core, Action::Wait)?,
+                        _ => self.leave_body(io, core),
                     }
                     return Ok(true);
                 }
             };
             let before = block.len();
             let (added, result) = match &mut block {
-                Block::Kernel(pipe) => splice_blocks(pipe, direct, inlet, slot, core),
+                Block::Kernel(pipe) => splice_blocks(pipe, direct, inlet, io, core),
                 Block::Buf(buf) => {
                     let result = if direct > 0 {
-                        read_block(buf, direct, slot, core)
-                    } else if reads && slot.rx.len() <= buf.spare().len() {
-                        sort_block(buf, allowed, slot, core)
+                        read_block(buf, direct, io, core)
+                    } else if reads && io.rx.len() <= buf.spare().len() {
+                        sort_block(buf, allowed, io, core)
                     } else {
-                        copy_block(buf, allowed, slot, core)
+                        copy_block(buf, allowed, io, core)
                     };
                     inlet.count(buf.len() - before);
                     (buf.len() - before, result)
@@ -146,19 +147,19 @@ impl Job {
                 core.pool.take_back_block(buf.take_store());
             }
             inlet.give_back(block);
-            if direct > 0 && slot.transport.has_low_water() {
+            if direct > 0 && io.transport.has_low_water() {
                 coalescing.note(core.tick, added);
             }
-            slot.note_received(core, added, self.patience);
+            io.note_received(core, added, self.patience);
             match result? {
                 // Until it went out there is nothing to be done here, except at the body's end.
-                Filled::Added if spliced => return Ok(!waits || slot.conn.is_all_in()),
+                Filled::Added if spliced => return Ok(!waits || io.conn.is_all_in()),
                 Filled::Added => worked = true,
                 Filled::Unable => inlet.splice_no_more(),
-                Filled::NeedMore if slot.eof.is_some() => return Err(Ended::PeerLeft.into()),
+                Filled::NeedMore if io.eof.is_some() => return Err(Ended::PeerLeft.into()),
                 Filled::NeedMore => return Ok(worked),
                 Filled::Whole(trailers) => {
-                    self.body_ended(slot, core, trailers)?;
+                    self.body_ended(io, core, trailers)?;
                     return Ok(true);
                 }
             }
@@ -169,14 +170,14 @@ impl Job {
 
     /// Receiver's side: the block onto the socket, behind what waits in the output. Whether there may be more to do:
     /// not if the pipe or the socket has nothing more to give, and both tell when they have.
-    pub(super) fn drain_pipe(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
+    pub(super) fn drain_pipe(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, Stop> {
         for _ in 0..CALLS {
-            if self.note_bypassed(slot, core)? {
-                self.end_reply(slot, core, None)?;
+            if self.note_bypassed(io, core)? {
+                self.end_reply(io, core, None)?;
                 return Ok(true);
             }
             let Reply::Pipe { produce, waits, announced } = &mut self.reply else { return Ok(false) };
-            if *waits || !slot.ready.has(Ready::WRITE) {
+            if *waits || !io.ready.has(Ready::WRITE) {
                 return Ok(false);
             }
             let Some(outlet) = dispatch::outlet(produce.as_mut())? else { return Err(Ended::Aborted.into()) };
@@ -184,46 +185,46 @@ impl Job {
                 Lent::Block(block) => block,
                 Lent::NotNow => {
                     *waits = true;
-                    if slot.out.is_empty() {
-                        let most = match slot.conn.body_out() {
+                    if io.out.is_empty() {
+                        let most = match io.conn.body_out() {
                             BodyOut::Length(left) => left,
                             BodyOut::UntilClose => u64::MAX,
                             BodyOut::Chunked | BodyOut::Nothing => 0,
                         };
-                        outlet.open_bypass(most, || slot.transport.lend());
+                        outlet.open_bypass(most, || io.transport.lend());
                     }
-                    self.note_mark(slot);
+                    self.note_mark(io);
                     return Ok(false);
                 }
                 Lent::Over(PipeEnd::Clean(trailers)) => {
-                    self.end_reply(slot, core, trailers.as_deref())?;
+                    self.end_reply(io, core, trailers.as_deref())?;
                     return Ok(true);
                 }
                 Lent::Over(PipeEnd::Cut) => return Err(Ended::Aborted.into()),
             };
             let mut chunk_end: &[u8] = &[];
-            if slot.conn.body_out() == BodyOut::Chunked {
+            if io.conn.body_out() == BodyOut::Chunked {
                 chunk_end = CHUNK_END;
                 if *announced == 0 {
                     let mut head = [0; 18];
                     let n = chunk_head(block.len(), &mut head);
-                    slot.open_out(core);
-                    slot.out.push(&head[..n]);
+                    io.open_out(core);
+                    io.out.push(&head[..n]);
                 }
             }
             if *announced == 0 {
-                *announced = match slot.conn.body_out() {
+                *announced = match io.conn.body_out() {
                     BodyOut::Length(left) => block.len().min(usize::try_from(left).unwrap_or(usize::MAX)),
                     BodyOut::Chunked | BodyOut::UntilClose | BodyOut::Nothing => block.len(),
                 };
             }
             let result = match &mut block {
                 Block::Buf(buf) => {
-                    let result = send_block(buf, *announced, chunk_end, slot, core);
+                    let result = send_block(buf, *announced, chunk_end, io, core);
                     buf.consume(*result.as_ref().unwrap_or(&0));
                     result
                 }
-                Block::Kernel(pipe) => match splice_out(pipe, *announced, slot, core) {
+                Block::Kernel(pipe) => match splice_out(pipe, *announced, io, core) {
                     Ok(None) => {
                         // What is in it comes in a buffer next time.
                         outlet.set_splices(false);
@@ -242,10 +243,10 @@ impl Job {
             if taken == 0 {
                 return Ok(false);
             }
-            slot.conn.wrote(taken as u64);
+            io.conn.wrote(taken as u64);
             // A body of known length ends with its last byte, whatever else is in the pipe.
-            if slot.conn.body_out() == BodyOut::Nothing {
-                self.end_reply(slot, core, None)?;
+            if io.conn.body_out() == BodyOut::Nothing {
+                self.end_reply(io, core, None)?;
                 return Ok(true);
             }
         }
@@ -254,25 +255,25 @@ impl Job {
 
     /// Takes into account what the sender's loop has put on our socket, and has it put no more there until the receiver
     /// waits again. Whether that was the last of the body.
-    fn note_bypassed(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
+    fn note_bypassed(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, Stop> {
         let Reply::Pipe { produce, .. } = &mut self.reply else { return Ok(false) };
         let Some(outlet) = dispatch::outlet(produce.as_mut())? else { return Err(Ended::Aborted.into()) };
         let passed = outlet.shut_bypass();
         let fault = outlet.bypass_fault();
         self.written += passed;
-        slot.sent += passed;
-        slot.conn.wrote(passed);
+        io.sent += passed;
+        io.conn.wrote(passed);
         if let Some(error) = fault {
-            return Err(slot.fault(core, error.into()).into());
+            return Err(io.fault(core, error.into()).into());
         }
-        Ok(passed > 0 && slot.conn.body_out() == BodyOut::Nothing)
+        Ok(passed > 0 && io.conn.body_out() == BodyOut::Nothing)
     }
 
     /// The connection is over. Whether its answer is, too, by what the sender's loop has done meanwhile.
-    pub(super) fn is_out_by_now(&mut self, slot: &mut Slot, core: &mut Core) -> bool {
-        let whole = matches!(self.note_bypassed(slot, core), Ok(true));
+    pub(super) fn is_out_by_now(&mut self, io: &mut ConnIo, core: &mut Core) -> bool {
+        let whole = matches!(self.note_bypassed(io, core), Ok(true));
         self.take_socket_back();
-        whole && self.end_reply(slot, core, None).is_ok() && self.is_complete(slot, core)
+        whole && self.end_reply(io, core, None).is_ok() && self.is_complete(io, core)
     }
 
     /// Nobody writes to this socket any more but ourselves, whatever becomes of the pipe.
@@ -286,48 +287,48 @@ impl Job {
 }
 
 /// From the socket, past the input buffer: nothing but data.
-fn read_block(block: &mut Runs, direct: usize, slot: &mut Slot, core: &mut Core) -> Result<Filled, Stop> {
-    let filled = read_raw(block, direct, slot, core)?;
+fn read_block(block: &mut Runs, direct: usize, io: &mut ConnIo, core: &mut Core) -> Result<Filled, Stop> {
+    let filled = read_raw(block, direct, io, core)?;
     let n = block.raw().len();
     block.is_data(n);
-    slot.conn.took_directly(n);
+    io.conn.took_directly(n);
     Ok(filled)
 }
 
 /// Behind what is in the block, with one system call: `Added`, if that brought anything.
-fn read_raw(block: &mut Runs, most: usize, slot: &mut Slot, core: &mut Core) -> Result<Filled, Stop> {
-    if !slot.ready.has(Ready::READ) || slot.eof.is_some() {
+fn read_raw(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Filled, Stop> {
+    if !io.ready.has(Ready::READ) || io.eof.is_some() {
         return Ok(Filled::NeedMore);
     }
-    let got = block.read_raw(|buf| slot.transport.read(buf, most, &mut core.pool));
+    let got = block.read_raw(|buf| io.transport.read(buf, most, &mut core.pool));
     match got {
         Ok(Got::Data { drained }) => {
-            if drained && !slot.ready.has(Ready::FIN) {
-                slot.ready.clear(Ready::READ);
+            if drained && !io.ready.has(Ready::FIN) {
+                io.ready.clear(Ready::READ);
             }
             if block.raw().is_empty() && core.pool.has_refused() {
                 // TLS had no buffer to read into.
-                core.starved.push(slot.id);
+                core.starved.push(io.id);
                 return Ok(Filled::NeedMore);
             }
             Ok(Filled::Added)
         }
-        Ok(Got::Blocked) => Ok(nothing_there(slot, None)),
-        Ok(Got::End { clean }) => Ok(nothing_there(slot, Some(clean))),
-        Err(fault) => Err(slot.fault(core, fault).into()),
+        Ok(Got::Blocked) => Ok(nothing_there(io, None)),
+        Ok(Got::End { clean }) => Ok(nothing_there(io, Some(clean))),
+        Err(fault) => Err(io.fault(core, fault).into()),
     }
 }
 
 /// What has come, and what is in the socket, with all that frames it, to be sorted out in the block. The input fits in.
-fn sort_block(block: &mut Runs, most: usize, slot: &mut Slot, core: &mut Core) -> Result<Filled, Stop> {
-    block.read_raw(|buf| buf.push(slot.rx.filled()));
-    slot.rx.consume(slot.rx.len());
-    let mut filled = sort_out(block, most, slot, core);
+fn sort_block(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Filled, Stop> {
+    block.read_raw(|buf| buf.push(io.rx.filled()));
+    io.rx.consume(io.rx.len());
+    let mut filled = sort_out(block, most, io, core);
     if let Ok(Filled::NeedMore) = filled {
-        let beyond = if slot.transport.is_plain() { 0 } else { RECORD };
+        let beyond = if io.transport.is_plain() { 0 } else { RECORD };
         let wish = block.spare().len().saturating_sub(beyond);
-        filled = match read_raw(block, wish, slot, core) {
-            Ok(Filled::Added) => sort_out(block, most, slot, core).map(|filled| match filled {
+        filled = match read_raw(block, wish, io, core) {
+            Ok(Filled::Added) => sort_out(block, most, io, core).map(|filled| match filled {
                 // There may be more behind it.
                 Filled::NeedMore => Filled::Added,
                 filled => filled,
@@ -338,26 +339,26 @@ fn sort_block(block: &mut Runs, most: usize, slot: &mut Slot, core: &mut Core) -
     block.take_raw(|rest| {
         // Most often it is a line that is not whole: that takes no buffer of the loop's.
         if rest.len() > LENT / 4 {
-            core.pool.lend(&mut slot.rx);
+            core.pool.lend(&mut io.rx);
         }
-        slot.rx.reserve(rest.len());
-        slot.rx.push(rest);
+        io.rx.reserve(rest.len());
+        io.rx.push(rest);
     });
     filled
 }
 
 /// Says of all that is raw what it is, but takes no more than `most` bytes of data. What is left raw is not whole, or
 /// does not belong to the body.
-fn sort_out(block: &mut Runs, most: usize, slot: &mut Slot, core: &mut Core) -> Result<Filled, Stop> {
+fn sort_out(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Filled, Stop> {
     let mut taken = 0;
     while taken < most && !(taken > 0 && block.raw().is_empty()) {
-        let (framing, event) = slot.conn.look_at_body(block.raw(), &core.limits)?;
+        let (framing, event) = io.conn.look_at_body(block.raw(), &core.limits)?;
         block.is_framing(framing);
         match event {
             BodyEvent::Data(n) => {
                 let n = n.min(most - taken);
                 block.is_data(n);
-                slot.conn.took_directly(n);
+                io.conn.took_directly(n);
                 taken += n;
             }
             BodyEvent::NeedMore if taken == 0 => return Ok(Filled::NeedMore),
@@ -374,7 +375,7 @@ fn splice_blocks(
     pipe: &mut KernelPipe,
     direct: usize,
     inlet: &mut PipeIn,
-    slot: &mut Slot,
+    io: &mut ConnIo,
     core: &mut Core,
 ) -> (usize, Result<Filled, Stop>) {
     let mut came = 0;
@@ -383,7 +384,7 @@ fn splice_blocks(
         if most == 0 {
             break;
         }
-        match splice_block(pipe, most, slot, core) {
+        match splice_block(pipe, most, io, core) {
             Ok(Filled::Added) => {}
             other => return (came, other),
         }
@@ -398,35 +399,35 @@ fn splice_blocks(
 }
 
 /// From the socket, past the process.
-fn splice_block(pipe: &mut KernelPipe, most: usize, slot: &mut Slot, core: &mut Core) -> Result<Filled, Stop> {
-    if !slot.ready.has(Ready::READ) {
+fn splice_block(pipe: &mut KernelPipe, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Filled, Stop> {
+    if !io.ready.has(Ready::READ) {
         return Ok(Filled::NeedMore);
     }
-    match slot.transport.splice_in(pipe, most) {
+    match io.transport.splice_in(pipe, most) {
         Ok(Spliced::Bytes(n)) => {
-            slot.conn.took_directly(n);
+            io.conn.took_directly(n);
             Ok(Filled::Added)
         }
-        Ok(Spliced::Blocked) => Ok(nothing_there(slot, None)),
-        Ok(Spliced::End) => Ok(nothing_there(slot, Some(true))),
+        Ok(Spliced::Blocked) => Ok(nothing_there(io, None)),
+        Ok(Spliced::End) => Ok(nothing_there(io, Some(true))),
         Ok(Spliced::Unable) => Ok(Filled::Unable),
-        Err(fault) => Err(slot.fault(core, fault).into()),
+        Err(fault) => Err(io.fault(core, fault).into()),
     }
 }
 
 /// The socket is empty, for now or for good.
-fn nothing_there(slot: &mut Slot, end: Option<bool>) -> Filled {
-    slot.ready.clear(Ready::READ);
-    slot.eof = end.or(slot.eof);
+fn nothing_there(io: &mut ConnIo, end: Option<bool>) -> Filled {
+    io.ready.clear(Ready::READ);
+    io.eof = end.or(io.eof);
     Filled::NeedMore
 }
 
 /// From what was received already.
-fn copy_block(block: &mut Runs, most: usize, slot: &mut Slot, core: &mut Core) -> Result<Filled, Stop> {
-    match slot.conn.poll_body(&mut slot.rx, &core.limits)? {
+fn copy_block(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Filled, Stop> {
+    match io.conn.poll_body(&mut io.rx, &core.limits)? {
         BodyEvent::Data(n) => {
-            let took = block.push(&slot.rx.filled()[..n.min(most)]);
-            slot.conn.took(&mut slot.rx, took);
+            let took = block.push(&io.rx.filled()[..n.min(most)]);
+            io.conn.took(&mut io.rx, took);
             if took == 0 { Ok(Filled::NeedMore) } else { Ok(Filled::Added) }
         }
         BodyEvent::NeedMore => Ok(Filled::NeedMore),
@@ -436,13 +437,13 @@ fn copy_block(block: &mut Runs, most: usize, slot: &mut Slot, core: &mut Core) -
 
 /// The output first, then the first `most` bytes of the block, and `tail` if that is all of them, with one call; how
 /// much of the block went.
-fn send_block(block: &Runs, most: usize, tail: &[u8], slot: &mut Slot, core: &mut Core) -> Result<usize, Stop> {
+fn send_block(block: &Runs, most: usize, tail: &[u8], io: &mut ConnIo, core: &mut Core) -> Result<usize, Stop> {
     let mut pieces = [IoSlice::new(&[]); QUEUED + PIECES + 1];
-    let mut count = pieces.first_chunk_mut::<QUEUED>().map_or(0, |first| slot.out.pieces(first));
+    let mut count = pieces.first_chunk_mut::<QUEUED>().map_or(0, |first| io.out.pieces(first));
     let len = |pieces: &[IoSlice<'_>]| pieces.iter().map(|piece| piece.len()).sum::<usize>();
     let queued = len(&pieces[..count]);
     let mut of_block = 0;
-    if queued == slot.out.len() {
+    if queued == io.out.len() {
         let from = count;
         count += block.pieces(most, &mut pieces[from..from + PIECES]);
         of_block = len(&pieces[from..count]);
@@ -452,44 +453,44 @@ fn send_block(block: &Runs, most: usize, tail: &[u8], slot: &mut Slot, core: &mu
         }
     }
     let total = len(&pieces[..count]);
-    let n = match slot.transport.write(&pieces[..count], &mut core.pool) {
+    let n = match io.transport.write(&pieces[..count], &mut core.pool) {
         Ok(n) => n,
-        Err(fault) => return Err(slot.fault(core, fault).into()),
+        Err(fault) => return Err(io.fault(core, fault).into()),
     };
     if n < total && core.pool.has_refused() {
-        core.starved.push(slot.id);
+        core.starved.push(io.id);
     } else if n < total {
-        slot.ready.clear(Ready::WRITE);
+        io.ready.clear(Ready::WRITE);
     }
-    slot.out.consume(n.min(queued));
-    slot.note_sent(core, n);
+    io.out.consume(n.min(queued));
+    io.note_sent(core, n);
     let taken = n.saturating_sub(queued).min(of_block);
     if taken == most {
         let of_tail = n - queued - taken;
         if of_tail < tail.len() {
-            slot.open_out(core);
-            slot.out.push(&tail[of_tail..]);
+            io.open_out(core);
+            io.out.push(&tail[of_tail..]);
         }
     }
     Ok(taken)
 }
 
 /// The block to the socket, once the output is out; how much of it went. `None`: it can't be spliced.
-fn splice_out(pipe: &mut KernelPipe, most: usize, slot: &mut Slot, core: &mut Core) -> Result<Option<usize>, Stop> {
-    slot.flush(core)?;
-    if !slot.out.is_empty() || !slot.ready.has(Ready::WRITE) {
+fn splice_out(pipe: &mut KernelPipe, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Option<usize>, Stop> {
+    io.flush(core)?;
+    if !io.out.is_empty() || !io.ready.has(Ready::WRITE) {
         return Ok(Some(0));
     }
-    match slot.transport.splice_out(pipe, most) {
+    match io.transport.splice_out(pipe, most) {
         Ok(Spliced::Bytes(n)) => {
-            slot.note_sent(core, n);
+            io.note_sent(core, n);
             Ok(Some(n))
         }
         Ok(Spliced::Blocked | Spliced::End) => {
-            slot.ready.clear(Ready::WRITE);
+            io.ready.clear(Ready::WRITE);
             Ok(Some(0))
         }
         Ok(Spliced::Unable) => Ok(None),
-        Err(fault) => Err(slot.fault(core, fault).into()),
+        Err(fault) => Err(io.fault(core, fault).into()),
     }
 }

@@ -10,9 +10,10 @@
 use log::debug;
 
 use super::{
+    conn_io::ConnIo,
     core::Core,
     dispatch,
-    slot::{Phase, Slot},
+    slot::{Phase, Step},
     upgraded::Upgraded,
 };
 use crate::{
@@ -20,22 +21,20 @@ use crate::{
     base::Ended,
 };
 
-impl Slot {
-    /// When the handshake is done, decides who speaks. Whether anything changed.
+impl ConnIo {
+    /// When the handshake is done, chooses the next phase by what ALPN has selected.
     #[inline(never)]
-    pub(super) fn drive_securing(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<bool, Ended> {
+    pub(super) fn drive_securing(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<Step, Ended> {
         if self.transport.is_handshaking() {
             if self.eof.is_some() {
-                self.close(Ended::PeerLeft, false);
-                return Ok(true);
+                return Ok(self.closing(Ended::PeerLeft, false));
             }
-            return Ok(false);
+            return Ok(Step::Idle);
         }
         self.stop_clock();
         let upgrade = match self.transport.alpn() {
             None | Some(b"http/1.1" | b"http/1.0") => {
-                self.phase = Phase::Head;
-                return Ok(true);
+                return Ok(Step::Become(Phase::Head));
             }
             Some(protocol) => dispatch::alpn(handler, protocol, &self.peer.addr).map_err(|_| Ended::Panicked)?,
         };
@@ -43,14 +42,13 @@ impl Slot {
             Some(upgrade) => {
                 self.transport.socket().keep_alive();
                 let waker = Waker::new(self.request_id(), core.mailbox.clone());
-                self.phase = Phase::Upgraded(Box::new(Upgraded::new(upgrade, waker, core)));
+                Ok(Step::Become(Phase::Upgraded(Box::new(Upgraded::new(upgrade, waker, core)))))
             }
             None => {
                 debug!(target: "uncork::engine", "{} {}: nobody speaks the protocol that ALPN has chosen", self.id,
                     self.peer.addr);
-                self.close(Ended::Refused { status: 0, rule: "nobody speaks the protocol chosen by ALPN" }, true);
+                Ok(self.closing(Ended::Refused { status: 0, rule: "nobody speaks the protocol chosen by ALPN" }, true))
             }
         }
-        Ok(true)
     }
 }

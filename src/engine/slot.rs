@@ -1,4 +1,4 @@
-//! One connection: its transport, its buffers, its machine, and what it is doing.
+//! One connection: its resources (`ConnIo`) and what it is doing (`Phase`).
 //!
 //! ```text
 //!   Head ──a request──▶ (answered at once) ──▶ Head
@@ -7,273 +7,252 @@
 //!     └─────────────┬───────────────┘   ▲  │
 //!                   └──▶ Closing ◀──────│──┘   flush, finish, linger
 //!                           ▲───────────┤
-//!   Dialing ────────────────┴───────────┘      of our own making
+//!   Dialing ────────────────┴───────────┘      outbound
 //! ```
-//! (One that comes by a proxy begins with `Proxy`, and is told of to nobody until that is over; one over TLS is first
-//! `Securing`, and may go on in a protocol chosen by ALPN.)
-//! An idle connection is one of these and nothing else: buffers are lent while there are bytes in them, and a job is
-//! allocated only for a request that can't be answered at once.
-
-use std::{io::IoSlice, time::Duration};
-
-use log::debug;
+//! A connection behind the PROXY protocol begins with `Proxy`; the application hears of it only after that. One over TLS
+//! begins with `Securing`, and may go on in a protocol chosen by ALPN.
+//!
+//! A phase works on the resources and returns a [`Step`]. [`Slot::drive`] carries the step out: `enter` is the only
+//! function that assigns the phase. A job is allocated only for a request that cannot be answered at once.
 
 use super::{
-    arrivals::Peer, closing::Closing, coalescing::WATER, core::Core, job::Job, outgoing::Dialing, ready::Ready,
+    closing::Closing, coalescing::WATER, conn_io::ConnIo, core::Core, job::Job, outgoing::Dialing, ready::Ready,
     upgraded::Upgraded,
 };
 use crate::{
-    api::Secure,
-    base::{ConnId, Ended, Timer, buf::Buf, out::Out, pool::LENT, time::Tick},
-    conn::ServerConn,
-    h1::{Misbehaved, write},
-    transport::{Fault, Got, Security, Transport},
+    api::Handler,
+    base::{Ended, Timer, pool::LENT, time::Tick},
+    h1::Misbehaved,
+    transport::Security,
 };
 
+/// Rounds of reading, working and writing for one connection before others have their turn.
+const ROUNDS: usize = 8;
+
 pub(super) struct Slot {
-    pub(super) id: ConnId,
-    pub(super) transport: Transport,
-    pub(super) rx: Buf,
-    pub(super) out: Out,
-    pub(super) conn: ServerConn,
+    pub(super) io: ConnIo,
     pub(super) phase: Phase,
-    pub(super) peer: Peer,
-    /// When the earliest of the clocks that wait for input runs out.
-    pub(super) recv_by: Tick,
-    /// When output must have been taken.
-    pub(super) send_by: Tick,
-    /// This connection's earliest entry among the deadlines.
-    pub(super) entry: Tick,
-    /// Bytes of plaintext handed to the transport, ever.
-    pub(super) sent: u64,
-    /// The number of the latest request; 0 if there was none yet, and always if the connection is of our own making.
-    pub(super) number: u32,
-    pub(super) listener: u16,
-    pub(super) ready: Ready,
-    /// What `recv_by` measures.
-    pub(super) clock: Option<Timer>,
-    /// The socket wakes us for large pieces only.
-    pub(super) coalesces: bool,
-    /// It stands in the run queue.
-    pub(super) queued: bool,
-    /// The application has said yes to it, and is told when it is over.
-    pub(super) welcome: bool,
-    /// The peer has finished; whether in order.
-    pub(super) eof: Option<bool>,
 }
 
 pub(super) enum Phase {
-    /// Being made, by us.
+    /// Outbound: connecting, or in the TLS handshake.
     Dialing(Box<Dialing>),
-    /// Waiting for what the proxy it comes by has to say first.
+    /// Waiting for the header of the PROXY protocol.
     Proxy,
-    /// The TLS handshake is going on.
+    /// In the TLS handshake.
     Securing,
     /// Between two requests, or receiving a head.
     Head,
-    /// At work on a request.
+    /// Working on a request.
     Job(Box<Job>),
     /// Speaking another protocol.
     Upgraded(Box<Upgraded>),
-    /// Coming to an end.
+    /// Flushing the output, then lingering.
     Closing(Closing),
 }
 
+/// What a phase has done.
+pub(super) enum Step {
+    /// Nothing: it waits for an event.
+    Idle,
+    /// Something changed: it is worth another round.
+    Progress,
+    /// Its work is over, and this phase follows.
+    Become(Phase),
+    /// The connection has ended in order. (A failure is an `Err` of the function that returns the step.)
+    Closed(Ended),
+}
+
+impl Step {
+    /// `Progress` if something changed, `Idle` otherwise.
+    pub(super) fn progress(changed: bool) -> Self {
+        if changed { Self::Progress } else { Self::Idle }
+    }
+}
+
+/// How a connection's turn ended.
+pub(super) enum Turn {
+    /// It waits for an event, a message or a deadline.
+    Waits,
+    /// There is more to do, after other connections had their turn.
+    Again,
+    /// The connection is over.
+    Over(Ended),
+}
+
 impl Phase {
-    /// How a connection begins that is secured so, once it is known who is there.
+    /// The first phase of an inbound connection, once the client's address is known.
     pub(super) fn first(security: &Security) -> Self {
         if security.is_some() { Self::Securing } else { Self::Head }
+    }
+
+    /// The request in progress, if there is one. The rest of the phase is dropped.
+    pub(super) fn into_job(self) -> Option<Box<Job>> {
+        match self {
+            Self::Job(job) => Some(job),
+            Self::Upgraded(upgraded) => upgraded.into_job(),
+            Self::Closing(closing) => closing.into_job(),
+            Self::Dialing(_) | Self::Proxy | Self::Securing | Self::Head => None,
+        }
+    }
+
+    /// Hands the request of the phase before to this one; gives it back if it ends with that phase.
+    pub(super) fn take_job(&mut self, job: Box<Job>) -> Option<Box<Job>> {
+        match self {
+            Self::Upgraded(upgraded) => upgraded.job = Some(job),
+            Self::Closing(closing) => closing.job = Some(job),
+            Self::Dialing(_) | Self::Proxy | Self::Securing | Self::Head | Self::Job(_) => return Some(job),
+        }
+        None
     }
 }
 
 impl Slot {
-    pub(super) fn new(id: ConnId, transport: Transport, peer: Peer) -> Self {
-        Self {
-            id,
-            transport,
-            rx: Buf::default(),
-            out: Out::default(),
-            conn: ServerConn::new(),
-            phase: Phase::Head,
-            peer,
-            recv_by: Tick::NEVER,
-            send_by: Tick::NEVER,
-            entry: Tick::NEVER,
-            sent: 0,
-            number: 0,
-            listener: u16::MAX,
-            ready: Ready::NEW,
-            clock: None,
-            coalesces: false,
-            queued: false,
-            welcome: false,
-            eof: None,
+    /// Reads, works and writes until nothing more can be done, or others should have their turn.
+    ///
+    /// What drives the rarer phases is marked `inline(never)`: each turn begins in caches that the system has just used,
+    /// and the code of the common phase is to lie together.
+    pub(super) fn drive(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Turn {
+        match self.rounds(core, handler) {
+            Ok(turn) => turn,
+            Err(why) => Turn::Over(why),
         }
     }
 
-    /// Reads once, if the socket may have something: at most `most` bytes, and into no more than `hold` bytes held.
-    /// Whether anything changed.
-    #[inline]
-    pub(super) fn fill(&mut self, core: &mut Core, most: usize, hold: usize) -> Result<bool, Ended> {
-        if !self.ready.has(Ready::READ) || self.eof.is_some() || self.rx.len() >= hold {
-            return Ok(false);
-        }
-        if !core.pool.lend(&mut self.rx) {
-            core.starved.push(self.id);
-            return Ok(false);
-        }
-        if self.rx.spare().is_empty() {
-            let more = (hold - self.rx.len()).min(self.rx.len().max(LENT));
-            // A buffer that outgrows what is lent counts as lent until it is given back.
-            self.rx.reserve(more);
-        }
-        match self.transport.read(&mut self.rx, most, &mut core.pool) {
-            Ok(Got::Data { drained }) => {
-                // A short read has emptied the socket, and the next bytes make a new event; but of an end that has
-                // come already there is no other.
-                if drained && !self.ready.has(Ready::FIN) {
-                    self.ready.clear(Ready::READ);
+    fn rounds(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<Turn, Ended> {
+        for _ in 0..ROUNDS {
+            let io = &mut self.io;
+            if io.ready.has(Ready::DEAD) && !matches!(self.phase, Phase::Upgraded(_) | Phase::Dialing(_) | Phase::Proxy)
+            {
+                return Err(Ended::PeerLeft);
+            }
+            let read = match &mut self.phase {
+                Phase::Head | Phase::Securing => io.fill(core, usize::MAX, ConnIo::head_room(core))?,
+                Phase::Job(job) => {
+                    let hold = job.hold(io);
+                    io.fill(core, hold.min(LENT), hold)?
                 }
-                Ok(true)
+                Phase::Upgraded(upgraded) => upgraded.fill(io, core)?,
+                Phase::Closing(_) | Phase::Dialing(_) | Phase::Proxy => false,
+            };
+            let step = match &mut self.phase {
+                Phase::Head => io.drive_heads(core, handler)?,
+                Phase::Securing => io.drive_securing(core, handler)?,
+                Phase::Job(job) => job.drive(io, core)?,
+                Phase::Upgraded(upgraded) => upgraded.drive(io, core)?,
+                Phase::Closing(closing) => closing.drive(io, core)?,
+                Phase::Dialing(dialing) => dialing.drive(io, core)?,
+                Phase::Proxy => io.drive_proxy(handler)?,
+            };
+            let worked = !matches!(step, Step::Idle);
+            match step {
+                Step::Idle | Step::Progress => {}
+                Step::Become(phase) => self.enter(core, phase),
+                Step::Closed(why) => return Ok(Turn::Over(why)),
             }
-            Ok(Got::Blocked) => {
-                self.ready.clear(Ready::READ);
-                Ok(false)
+            let io = &mut self.io;
+            let sent = match &mut self.phase {
+                Phase::Upgraded(upgraded) => upgraded.flush(io, core)?,
+                Phase::Dialing(_) | Phase::Proxy => false,
+                _ => io.flush(core)?,
+            };
+            let idle = matches!(self.phase, Phase::Head) && !io.ready.has(Ready::READ) && io.rx.is_empty();
+            if !(read || worked || sent) || (idle && io.out.is_empty() && io.eof.is_none()) {
+                return Ok(Turn::Waits);
             }
-            Ok(Got::End { clean }) => {
-                self.ready.clear(Ready::READ);
-                self.eof = Some(clean);
-                Ok(true)
+        }
+        Ok(Turn::Again)
+    }
+
+    /// Carries out a step that was taken outside of the connection's turn.
+    pub(super) fn carry_out(&mut self, core: &mut Core, step: Step) -> Option<Ended> {
+        match step {
+            Step::Idle | Step::Progress => None,
+            Step::Become(phase) => {
+                self.enter(core, phase);
+                None
             }
-            Err(fault) => Err(self.fault(core, fault)),
+            Step::Closed(why) => Some(why),
         }
     }
 
-    /// Writes what is in the output, as far as the socket takes it. Whether anything went out.
-    #[inline]
-    pub(super) fn flush(&mut self, core: &mut Core) -> Result<bool, Ended> {
-        let mut went = false;
-        while !self.out.is_empty() && self.ready.has(Ready::WRITE) {
-            let (total, written) = match self.out.only_piece() {
-                Some(bytes) => (bytes.len(), self.transport.write(&[IoSlice::new(bytes)], &mut core.pool)),
-                None => {
-                    let mut pieces = [IoSlice::new(&[]); 8];
-                    let count = self.out.pieces(&mut pieces);
-                    let total = pieces[..count].iter().map(|piece| piece.len()).sum();
-                    (total, self.transport.write(&pieces[..count], &mut core.pool))
+    /// Enters a phase. A request in progress goes along, or ends here.
+    fn enter(&mut self, core: &mut Core, phase: Phase) {
+        let before = std::mem::replace(&mut self.phase, phase);
+        let Some(job) = before.into_job() else { return };
+        if let Some(job) = if job.complete { Some(job) } else { self.phase.take_job(job) } {
+            let outcome = job.outcome;
+            self.io.end_job(core, *job, outcome);
+        }
+    }
+
+    /// The server stops: a connection that has nothing under way closes. Whether it does.
+    pub(super) fn quit_if_idle(&mut self, core: &mut Core) -> bool {
+        let idle = match self.phase {
+            Phase::Head => self.io.rx.is_empty() && self.io.out.is_empty(),
+            Phase::Proxy => true,
+            _ => false,
+        } && !self.io.ready.has(Ready::READ);
+        if idle {
+            let step = self.io.closing(Ended::Stopped, false);
+            self.carry_out(core, step);
+        }
+        idle
+    }
+
+    /// A deadline has come: which, and what follows.
+    pub(super) fn expire(&mut self, core: &mut Core) -> Result<(), Ended> {
+        if self.io.send_by <= core.tick {
+            // The system tells of room only when a third of its buffer is free: behind several MiB, a slow reader would
+            // be taken for one that does not read.
+            if self.io.ready.has(Ready::LATE) {
+                return Err(Ended::TimedOut(Timer::Send));
+            }
+            self.io.ready.set(Ready::LATE | Ready::WRITE);
+        }
+        if self.io.recv_by > core.tick {
+            return Ok(());
+        }
+        let Some(timer) = self.io.clock else { return Ok(()) };
+        if timer == Timer::Body
+            && let Phase::Job(job) = &mut self.phase
+            && job.has_yielded()
+        {
+            return Ok(());
+        }
+        let why = Ended::TimedOut(timer);
+        let rule = match timer {
+            Timer::Idle => {
+                let step = self.io.closing(why, false);
+                self.carry_out(core, step);
+                return Ok(());
+            }
+            Timer::Head => Misbehaved::HeadTimeout,
+            Timer::Body => Misbehaved::BodyTimeout,
+            Timer::Linger => {
+                if let Phase::Closing(closing) = &mut self.phase
+                    && closing.lingers_on(&mut self.io)
+                {
+                    self.io.clock = None;
+                    return Ok(());
                 }
-            };
-            let n = match written {
-                Ok(n) => n,
-                Err(fault) => return Err(self.fault(core, fault)),
-            };
-            self.out.consume(n);
-            self.note_sent(core, n);
-            went |= n > 0;
-            if n < total && core.pool.has_refused() {
-                core.starved.push(self.id);
-                return Ok(went);
+                return Err(why);
             }
-            if n < total {
-                self.ready.clear(Ready::WRITE);
-            }
-        }
-        if !self.transport.is_plain() && self.ready.has(Ready::WRITE) {
-            let pending = self.transport.has_pending();
-            match self.transport.flush(&mut core.pool) {
-                // Whoever waited for the last of it has to hear of that.
-                Ok(true) => went |= pending,
-                Ok(false) => self.ready.clear(Ready::WRITE),
-                Err(fault) => return Err(self.fault(core, fault)),
-            }
-        }
-        Ok(went)
-    }
-
-    /// So many bytes of output were taken over: the send clock is prolonged.
-    pub(super) fn note_sent(&mut self, core: &Core, n: usize) {
-        self.sent += n as u64;
-        if n > 0 {
-            self.ready.clear(Ready::LATE);
-        }
-        if self.send_by != Tick::NEVER && n > 0 {
-            self.send_by = prolong(self.send_by, core, n, core.limits.send_time);
-        }
-    }
-
-    /// What the peer was waited for is here. The next clock starts afresh when the turn ends, be it the same again.
-    #[inline]
-    pub(super) fn stop_clock(&mut self) {
-        self.clock = None;
-    }
-
-    /// So many bytes of a body arrived: the body clock is prolonged, or starts afresh if the upload has a patience of
-    /// its own.
-    pub(super) fn note_received(&mut self, core: &Core, n: usize, patience: Option<Duration>) {
-        if self.clock == Some(Timer::Body) && n > 0 {
-            self.recv_by = match patience {
-                Some(patience) => core.tick.after(patience),
-                None => prolong(self.recv_by, core, n, core.limits.body_time),
-            };
-        }
-    }
-
-    /// Makes room for an answer. Never refused: what a limit on buffers delays is reading.
-    #[inline]
-    pub(super) fn open_out(&mut self, core: &mut Core) {
-        core.pool.lend(&mut self.out.buf);
-    }
-
-    /// Whether output waits for the peer.
-    pub(super) fn is_blocked(&self) -> bool {
-        if self.ready.has(Ready::WRITE) {
-            return false;
-        }
-        !self.out.is_empty()
-            || self.transport.has_pending()
-            || matches!(&self.phase, Phase::Job(job) if job.has_output())
-    }
-
-    /// Turns a transport's fault into an end.
-    #[cold]
-    pub(super) fn fault(&mut self, core: &mut Core, fault: Fault) -> Ended {
-        if let Phase::Dialing(dialing) = &mut self.phase {
-            debug!(target: "uncork::transport", "{} {}: not connected: {fault:?}", self.id, self.peer.addr);
-            dialing.note(fault.into());
-            return Ended::Aborted;
-        }
-        match fault {
-            Fault::Io(error) => {
-                debug!(target: "uncork::transport", "{} {}: {error}", self.id, self.peer.addr);
-                match error.kind() {
-                    std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => Ended::PeerLeft,
-                    std::io::ErrorKind::UnexpectedEof => Ended::Aborted,
-                    kind => Ended::Io(kind),
-                }
-            }
-            Fault::PlainHttp => {
-                let rule = Misbehaved::PlainHttpOnTls;
-                let mut answer = Vec::new();
-                write::error(rule, core.date.at(core.now.wall), true, &mut answer);
-                // Best effort: a fresh socket takes this much.
-                let _ = self.transport.write_plain(&[IoSlice::new(&answer)]);
-                let _ = self.transport.socket().shutdown_write();
-                Ended::Refused { status: rule.status(), rule: rule.rule() }
-            }
-            Fault::Tls(words) => {
-                debug!(target: "uncork::transport", "{} {}: TLS: {words}", self.id, self.peer.addr);
-                Ended::Refused { status: 0, rule: "TLS" }
-            }
-        }
+            Timer::Handshake | Timer::Send => return Err(why),
+        };
+        let job = if let Phase::Job(job) = &mut self.phase { Some(&mut **job) } else { None };
+        let step = self.io.end_with_words(core, rule, why, job)?;
+        self.carry_out(core, step);
+        Ok(())
     }
 
     /// What the connection waits for, as far as it is the peer's turn.
     fn waits_for(&self) -> Option<Timer> {
         match &self.phase {
             Phase::Proxy | Phase::Securing => Some(Timer::Handshake),
-            Phase::Head if self.conn.has_partial_head(&self.rx) => Some(Timer::Head),
+            Phase::Head if self.io.conn.has_partial_head(&self.io.rx) => Some(Timer::Head),
             Phase::Head => Some(Timer::Idle),
-            Phase::Job(job) if self.conn.is_receiving() && job.wants_body() => Some(Timer::Body),
+            Phase::Job(job) if self.io.conn.is_receiving() && job.wants_body() => Some(Timer::Body),
             Phase::Job(_) | Phase::Upgraded(_) | Phase::Dialing(_) => None,
             Phase::Closing(closing) => closing.is_lingering().then_some(Timer::Linger),
         }
@@ -283,10 +262,10 @@ impl Slot {
     /// what came meanwhile has woken nobody.
     #[cold]
     fn set_coalescing(&mut self, yes: bool) -> bool {
-        self.transport.set_low_water(if yes { WATER } else { 1 });
-        self.coalesces = yes;
+        self.io.transport.set_low_water(if yes { WATER } else { 1 });
+        self.io.coalesces = yes;
         if !yes {
-            self.ready.set(Ready::READ);
+            self.io.ready.set(Ready::READ);
         }
         !yes
     }
@@ -295,28 +274,29 @@ impl Slot {
     /// looked at when the first of them runs out. Whether to look at it at once.
     #[inline]
     pub(super) fn settle(&mut self, core: &mut Core) -> bool {
-        let coalesces = matches!(&self.phase, Phase::Job(job) if job.coalesces()) && self.conn.direct() >= WATER;
-        let again = coalesces != self.coalesces && self.set_coalescing(coalesces);
-        core.pool.settle(&mut self.rx);
-        self.out.settle(&mut core.pool);
-        self.transport.settle(&mut core.pool);
+        let coalesces = matches!(&self.phase, Phase::Job(job) if job.coalesces()) && self.io.conn.direct() >= WATER;
+        let again = coalesces != self.io.coalesces && self.set_coalescing(coalesces);
+        core.pool.settle(&mut self.io.rx);
+        self.io.out.settle(&mut core.pool);
+        self.io.transport.settle(&mut core.pool);
         let clock = self.waits_for();
         match clock {
             // Whatever ran before is over: a clock that nobody waits for would run out again and again.
-            None => self.recv_by = Tick::NEVER,
-            Some(timer) if clock != self.clock => {
+            None => self.io.recv_by = Tick::NEVER,
+            Some(timer) if clock != self.io.clock => {
                 let own = if let Phase::Job(job) = &self.phase { job.patience } else { None };
                 let time = own.filter(|_| timer == Timer::Body).unwrap_or(core.limits.time(timer));
-                self.recv_by = core.tick.after(time);
+                self.io.recv_by = core.tick.after(time);
             }
             Some(_) => {}
         }
-        self.clock = clock;
-        if !self.is_blocked() {
-            self.send_by = Tick::NEVER;
-            self.ready.clear(Ready::LATE);
-        } else if self.send_by == Tick::NEVER {
-            self.send_by = core.tick.after(core.limits.send_time);
+        self.io.clock = clock;
+        let more = matches!(&self.phase, Phase::Job(job) if job.has_output());
+        if !self.io.is_blocked(more) {
+            self.io.send_by = Tick::NEVER;
+            self.io.ready.clear(Ready::LATE);
+        } else if self.io.send_by == Tick::NEVER {
+            self.io.send_by = core.tick.after(core.limits.send_time);
         }
         let own = match &self.phase {
             Phase::Job(job) => job.due(),
@@ -324,34 +304,9 @@ impl Slot {
             Phase::Dialing(dialing) => dialing.by,
             _ => Tick::NEVER,
         };
-        let due = self.recv_by.min(self.send_by).min(own);
-        core.deadlines.schedule(self.id, due, &mut self.entry);
+        let due = self.io.recv_by.min(self.io.send_by).min(own);
+        core.deadlines.schedule(self.io.id, due, &mut self.io.entry);
         again
-    }
-}
-
-/// What is to be known of its TLS, if it has any.
-#[inline]
-pub(super) fn secure(transport: &Transport) -> Option<Secure<'_>> {
-    #[cfg(feature = "tls")]
-    return transport.tls_conn().map(|tls| Secure {
-        server_name: tls.server_name(),
-        version: tls.protocol_version().unwrap_or("TLS"),
-        peer_certificate: tls.peer_certificates().and_then(|chain| chain.first()).map(AsRef::as_ref),
-    });
-    #[cfg(not(feature = "tls"))]
-    {
-        let _ = transport;
-        None
-    }
-}
-
-/// A clock that each byte prolongs by what it may take at the least rate, never beyond the full time from now.
-fn prolong(by: Tick, core: &Core, bytes: usize, full: Duration) -> Tick {
-    let most = core.tick.after(full);
-    match (bytes as u64).saturating_mul(1000).checked_div(core.limits.min_rate) {
-        Some(millis) => by.plus(millis).min(most),
-        None => most,
     }
 }
 

@@ -12,11 +12,12 @@ use log::{debug, error};
 
 use super::{
     body::Up,
+    conn_io::ConnIo,
     core::Core,
     dispatch,
     job::Job,
     ready::Ready,
-    slot::{Phase, Slot},
+    slot::{Phase, Step},
 };
 use crate::{
     api::{Io, Response, Rx, RxEnd, Switch, Tx, Upgrade, Waker, Why, upgrade::Orders},
@@ -32,10 +33,10 @@ const HELD: Duration = Duration::from_millis(200);
 const CALLS: usize = 32;
 
 pub(super) struct Upgraded {
-    app: Option<Box<dyn Upgrade>>,
+    app: Box<dyn Upgrade>,
     waker: Waker,
     /// The request it began with; none on a connection of our own making.
-    job: Option<Box<Job>>,
+    pub(super) job: Option<Box<Job>>,
     mask: EventMask,
     /// Input the application has seen and left.
     seen: usize,
@@ -69,7 +70,7 @@ impl Upgraded {
     /// On a connection where it is the first to speak.
     pub(super) fn new(upgrade: Box<dyn Upgrade>, waker: Waker, core: &Core) -> Self {
         Self {
-            app: Some(upgrade),
+            app: upgrade,
             waker,
             woken: false,
             job: None,
@@ -96,270 +97,197 @@ impl Upgraded {
         dispatch::discard(self.app);
         self.job
     }
-}
-
-impl Slot {
-    /// Answers with the switch; from here on the stream is the application's.
-    pub(super) fn switch(&mut self, core: &mut Core, mut job: Box<Job>, switch: Switch) -> Result<(), Ended> {
-        let Switch { response, bare, upgrade } = switch;
-        let possible = bare || self.conn.can_switch(response.status);
-        if !possible || response.fault.is_some() {
-            dispatch::discard(upgrade);
-            let response = if possible {
-                self.checked(response)
-            } else {
-                debug!(target: "uncork::engine", "{}: no switch is open to this request", self.request_id());
-                Response::new(426).header("Upgrade", response.headers.get("upgrade").unwrap_or(b"none"))
-            };
-            job.answer(self, core, response);
-            self.phase = Phase::Job(job);
-            return Ok(());
-        }
-        // Bytes behind the request belong to the new protocol, so the body has to be whole first. It was not asked for:
-        // what is here is thrown away, and a body that is still to come would have to be waited for.
-        while self.conn.is_receiving() {
-            match self.conn.poll_body(&mut self.rx, &core.limits) {
-                Ok(BodyEvent::Data(n)) => self.conn.took(&mut self.rx, n),
-                Ok(BodyEvent::End(_)) => break,
-                Ok(BodyEvent::NeedMore) => {
-                    debug!(target: "uncork::engine", "{}: a switch before the body was received", self.request_id());
-                    dispatch::discard(upgrade);
-                    job.up = Up::Idle;
-                    job.answer(self, core, Response::new(413).close());
-                    self.phase = Phase::Job(job);
-                    return Ok(());
-                }
-                Err(rule) => {
-                    dispatch::discard(upgrade);
-                    self.phase = Phase::Job(job);
-                    return self.refuse(core, rule);
-                }
-            }
-        }
-        self.open_out(core);
-        let date = core.date.at(core.now.wall);
-        let answer = Answer { status: response.status, fields: &response.headers, length: None, date };
-        self.conn.switch((!bare).then_some(&answer), &mut self.out);
-        debug_assert!(self.conn.is_switched());
-        self.transport.socket().keep_alive();
-        job.status = response.status;
-        if let Some(ticket) = &job.asks.ticket {
-            ticket.claim();
-        }
-        let waker = job.waker(self, core);
-        let woken = job.woken;
-        let upgraded = Upgraded { woken, job: Some(job), ..Upgraded::new(upgrade, waker, core) };
-        self.phase = Phase::Upgraded(Box::new(upgraded));
-        Ok(())
-    }
 
     /// Reads what the application asked for; over TLS also a little that it did not, since rustls must read its own
     /// messages (a key update, a close) whatever the application waits for.
     #[inline(never)]
-    pub(super) fn fill_upgraded(&mut self, core: &mut Core) -> Result<bool, Ended> {
-        let Phase::Upgraded(upgraded) = &self.phase else { return Ok(false) };
-        let wants = upgraded.started && upgraded.mask.contains(EventMask::READ);
+    pub(super) fn fill(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, Ended> {
+        let wants = self.started && self.mask.contains(EventMask::READ);
         let most = core.limits.upgrade_input;
         let result = if wants {
-            self.fill(core, most.saturating_sub(self.rx.len()), most)
-        } else if !self.transport.is_plain() {
-            self.fill(core, 1, 1)
+            io.fill(core, most.saturating_sub(io.rx.len()), most)
+        } else if !io.transport.is_plain() {
+            io.fill(core, 1, 1)
         } else {
             return Ok(false);
         };
         match result {
             // It is told, not an end of the connection behind the application's back.
             Err(why) => {
-                self.has_failed(why);
+                self.has_failed(io, why);
                 Ok(true)
             }
             other => other,
         }
     }
 
-    /// Calls the application as long as there is a reason to. Whether anything changed.
+    /// Calls the application as long as there is a reason to.
     #[inline(never)]
-    pub(super) fn drive_upgraded(&mut self, core: &mut Core) -> Result<bool, Ended> {
+    pub(super) fn drive(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<Step, Ended> {
         let mut worked = false;
         for _ in 0..CALLS {
-            let Some(why) = self.why_call(core) else {
-                if self.waits_in_vain() {
+            let Some(why) = self.why_call(io, core) else {
+                if self.waits_in_vain(io) {
                     debug!(target: "uncork::engine", "{}: the upgrade waits for input behind its end: terminated",
-                        self.request_id());
-                    self.terminate(core)?;
-                    return Ok(true);
+                        io.request_id());
+                    return Ok(self.terminate(io));
                 }
-                return Ok(worked);
+                return Ok(Step::progress(worked));
             };
             worked = true;
-            self.call(core, why)?;
-            match &self.phase {
-                // What was pushed goes out before anything is added to it.
-                Phase::Upgraded(up) if up.mask.contains(EventMask::CORK) && !self.out.is_empty() => return Ok(true),
-                Phase::Upgraded(_) => {}
-                _ => return Ok(true),
+            if self.call(io, core, why)?.is_terminate() {
+                return Ok(self.terminate(io));
+            }
+            // What was pushed goes out before anything is added to it.
+            if self.mask.contains(EventMask::CORK) && !io.out.is_empty() {
+                break;
             }
         }
-        Ok(worked)
+        Ok(Step::progress(worked))
     }
 
     /// Whether the application has been told of the end of the input, has nothing under way, and asks for input all the
     /// same: it would never be called again, and no clock would end that.
-    fn waits_in_vain(&self) -> bool {
-        let Phase::Upgraded(up) = &self.phase else { return false };
-        let read_alone = up.mask == EventMask::READ || up.mask == EventMask::READ | EventMask::CORK;
-        let all_out = self.out.is_empty() && !self.transport.has_pending();
-        up.told.end && read_alone && up.deadline == Tick::NEVER && all_out
+    fn waits_in_vain(&self, io: &ConnIo) -> bool {
+        let read_alone = self.mask == EventMask::READ || self.mask == EventMask::READ | EventMask::CORK;
+        let all_out = io.out.is_empty() && !io.transport.has_pending();
+        self.told.end && read_alone && self.deadline == Tick::NEVER && all_out
     }
 
     /// The reasons there are for a call, if there is one.
-    fn why_call(&mut self, core: &Core) -> Option<Why> {
-        let Phase::Upgraded(up) = &mut self.phase else { return None };
+    fn why_call(&self, io: &ConnIo, core: &Core) -> Option<Why> {
         let mut why = 0;
-        let dead = self.ready.has(Ready::DEAD);
-        if up.mask.contains(EventMask::READ) {
-            if self.rx.len() > up.seen {
+        let dead = io.ready.has(Ready::DEAD);
+        if self.mask.contains(EventMask::READ) {
+            if io.rx.len() > self.seen {
                 why |= Why::READ;
             }
-            if self.eof.is_some() && !up.told.end {
+            if io.eof.is_some() && !self.told.end {
                 why |= Why::END;
             }
         }
-        if up.started && up.mask.contains(EventMask::WRITE) && !up.finished {
+        if self.started && self.mask.contains(EventMask::WRITE) && !self.finished {
             let limit = core.limits.output;
-            let free = limit.saturating_sub(self.out.len());
-            let grew = self.out.len() < up.queued || up.wrote;
+            let free = limit.saturating_sub(io.out.len());
+            let grew = io.out.len() < self.queued || self.wrote;
             if grew && free >= limit / 2 {
                 why |= Why::WRITE;
             }
         }
-        if up.woken && up.mask.contains(EventMask::EXTERNAL) {
+        if self.woken && self.mask.contains(EventMask::EXTERNAL) {
             why |= Why::EXTERNAL;
         }
-        if up.deadline <= core.tick {
+        if self.deadline <= core.tick {
             why |= Why::DEADLINE;
         }
-        if up.stopping && !up.told.stopping {
+        if self.stopping && !self.told.stopping {
             why |= Why::STOPPING;
         }
         if dead {
             why |= Why::RESET;
         }
-        (why != 0 || !up.started).then_some(Why(why))
+        (why != 0 || !self.started).then_some(Why(why))
     }
 
-    /// One call.
-    fn call(&mut self, core: &mut Core, why: Why) -> Result<(), Ended> {
-        core.pool.lend(&mut self.out.buf);
-        let Phase::Upgraded(up) = &mut self.phase else { return Ok(()) };
-        let Some(app) = &mut up.app else { return Err(Ended::Aborted) };
-        if !up.started && why.reset() {
+    /// One call; returns the mask it returned.
+    fn call(&mut self, io: &mut ConnIo, core: &mut Core, why: Why) -> Result<EventMask, Ended> {
+        io.open_out(core);
+        if !self.started && why.reset() {
             // The 101 can't arrive: the handler is not called at all.
-            return Err(up.fault.unwrap_or(Ended::PeerLeft));
+            return Err(self.fault.unwrap_or(Ended::PeerLeft));
         }
-        up.started = true;
-        up.told.end |= why.end();
-        up.told.stopping |= why.stopping();
+        self.started = true;
+        self.told.end |= why.end();
+        self.told.stopping |= why.stopping();
         if why.external() {
-            up.woken = false;
+            self.woken = false;
         }
         if why.deadline() {
-            up.deadline = Tick::NEVER;
+            self.deadline = Tick::NEVER;
         }
-        let end = match self.eof {
+        let end = match io.eof {
             _ if why.reset() => RxEnd::CutOff,
             None => RxEnd::NotYet,
             Some(true) => RxEnd::Clean,
             Some(false) => RxEnd::CutOff,
         };
-        let (offered, queued) = (self.rx.len(), self.out.len());
+        let (offered, queued) = (io.rx.len(), io.out.len());
         let mut orders = Orders::default();
-        let mut io = Io {
-            rx: Rx { buf: &mut self.rx, end },
+        let mut view = Io {
+            rx: Rx { buf: &mut io.rx, end },
             tx: Tx {
-                out: &mut self.out,
+                out: &mut io.out,
                 limit: core.limits.output,
                 most: usize::MAX,
                 own: 0,
-                finished: &mut up.finished,
+                finished: &mut self.finished,
             },
             why,
             now: core.now,
-            waker: &up.waker,
+            waker: &self.waker,
             orders: &mut orders,
         };
-        let mask = dispatch::ready(app.as_mut(), &mut io).map_err(|_| Ended::Panicked)?;
+        let mask = dispatch::ready(self.app.as_mut(), &mut view).map_err(|_| Ended::Panicked)?;
         if let Some(at) = orders.deadline {
-            up.deadline = at.map_or(Tick::NEVER, |at| Tick::ceil(core.start, at));
+            self.deadline = at.map_or(Tick::NEVER, |at| Tick::ceil(core.start, at));
         }
         if orders.abort {
             return Err(Ended::Aborted);
         }
         if why.reset() {
-            return Err(up.fault.unwrap_or(Ended::PeerLeft));
+            return Err(self.fault.unwrap_or(Ended::PeerLeft));
         }
-        up.mask = mask;
-        up.seen = self.rx.len();
-        up.queued = self.out.len();
-        up.wrote = self.out.len() > queued;
-        if mask.is_terminate() {
-            return self.terminate(core);
-        }
-        if mask.contains(EventMask::READ) && self.rx.len() >= core.limits.upgrade_input && self.rx.len() == offered {
+        self.mask = mask;
+        self.seen = io.rx.len();
+        self.queued = io.out.len();
+        self.wrote = io.out.len() > queued;
+        if mask.contains(EventMask::READ) && io.rx.len() >= core.limits.upgrade_input && io.rx.len() == offered {
             error!(target: "uncork::engine", "{}: the upgrade asks for READ with a full input of {offered} bytes and \
-                consumes nothing: aborted (Limits::upgrade_input)", self.request_id());
+                consumes nothing: aborted (Limits::upgrade_input)", io.request_id());
             return Err(Ended::Aborted);
         }
-        Ok(())
+        Ok(mask)
     }
 
     /// The application is done: what is in the output goes out, then the connection closes in order.
-    fn terminate(&mut self, core: &mut Core) -> Result<(), Ended> {
-        let Phase::Upgraded(up) = std::mem::replace(&mut self.phase, Phase::Head) else { return Ok(()) };
-        let fin_sent = up.fin_sent;
-        // The request is reported when the last byte is out: by the closing, which takes the job along.
-        let job = up.into_job();
-        self.rx.consume(self.rx.len());
-        if fin_sent && self.eof.is_some() {
-            if let Some(job) = job {
-                self.end_job(core, *job, Ended::Complete);
-            }
-            return Err(Ended::Complete);
+    fn terminate(&self, io: &mut ConnIo) -> Step {
+        io.rx.consume(io.rx.len());
+        if self.fin_sent && io.eof.is_some() {
+            return Step::Closed(Ended::Complete);
         }
-        self.close_with(Ended::Complete, true, job);
-        Ok(())
+        // The request is reported when the last byte is out: by the closing, which takes the job along.
+        io.closing(Ended::Complete, true)
     }
 
     /// Whether the output is to be sent now, or more of it is coming that may share its segment.
-    pub(super) fn holds_back(&mut self, core: &Core) -> bool {
-        let out = self.out.len();
-        let Phase::Upgraded(up) = &mut self.phase else { return false };
-        let hold = up.started
-            && up.mask.contains(EventMask::WRITE)
-            && !up.mask.contains(EventMask::CORK)
-            && !up.finished
+    fn holds_back(&mut self, io: &ConnIo, core: &Core) -> bool {
+        let out = io.out.len();
+        let hold = self.started
+            && self.mask.contains(EventMask::WRITE)
+            && !self.mask.contains(EventMask::CORK)
+            && !self.finished
             && out > 0
             && out < SEGMENT
-            && up.held > core.tick;
+            && self.held > core.tick;
         if !hold {
-            up.held = Tick::NEVER;
-        } else if up.held == Tick::NEVER {
-            up.held = core.tick.after(HELD);
+            self.held = Tick::NEVER;
+        } else if self.held == Tick::NEVER {
+            self.held = core.tick.after(HELD);
         }
         hold
     }
 
     /// Sends what is not held back; then half-closes, if that was asked for. Whether anything went out.
     #[inline(never)]
-    pub(super) fn flush_upgraded(&mut self, core: &mut Core) -> Result<bool, Ended> {
-        if self.holds_back(core) {
+    pub(super) fn flush(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, Ended> {
+        if self.holds_back(io, core) {
             return Ok(false);
         }
-        let result = self.flush(core).and_then(|sent| self.finish_upgraded(core).map(|()| sent));
+        let result = io.flush(core).and_then(|sent| self.finish(io, core).map(|()| sent));
         match result {
-            Err(why) if !self.ready.has(Ready::DEAD) => {
-                self.has_failed(why);
-                self.out.clear();
+            Err(why) if !io.ready.has(Ready::DEAD) => {
+                self.has_failed(io, why);
+                io.out.clear();
                 Ok(true)
             }
             result => result,
@@ -367,22 +295,70 @@ impl Slot {
     }
 
     /// The transport can't go on: the next call says so, and is the last.
-    fn has_failed(&mut self, why: Ended) {
-        self.ready.set(Ready::DEAD);
-        if let Phase::Upgraded(up) = &mut self.phase {
-            up.fault.get_or_insert(why);
-        }
+    fn has_failed(&mut self, io: &mut ConnIo, why: Ended) {
+        io.ready.set(Ready::DEAD);
+        self.fault.get_or_insert(why);
     }
 
-    fn finish_upgraded(&mut self, core: &mut Core) -> Result<(), Ended> {
-        let Phase::Upgraded(up) = &mut self.phase else { return Ok(()) };
-        if up.finished && !up.fin_sent && self.out.is_empty() && self.ready.has(Ready::WRITE) {
-            match self.transport.finish(&mut core.pool) {
-                Ok(true) => up.fin_sent = true,
-                Ok(false) => self.ready.clear(Ready::WRITE),
-                Err(fault) => return Err(self.fault(core, fault)),
+    fn finish(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<(), Ended> {
+        if self.finished && !self.fin_sent && io.out.is_empty() && io.ready.has(Ready::WRITE) {
+            match io.transport.finish(&mut core.pool) {
+                Ok(true) => self.fin_sent = true,
+                Ok(false) => io.ready.clear(Ready::WRITE),
+                Err(fault) => return Err(io.fault(core, fault)),
             }
         }
         Ok(())
+    }
+}
+
+impl Job {
+    /// Answers with the switch; from here on the stream is the application's.
+    pub(super) fn switch(&mut self, io: &mut ConnIo, core: &mut Core, switch: Switch) -> Result<Step, Ended> {
+        let Switch { response, bare, upgrade } = switch;
+        let possible = bare || io.conn.can_switch(response.status);
+        if !possible || response.fault.is_some() {
+            dispatch::discard(upgrade);
+            let response = if possible {
+                io.checked(response)
+            } else {
+                debug!(target: "uncork::engine", "{}: no switch is open to this request", io.request_id());
+                Response::new(426).header("Upgrade", response.headers.get("upgrade").unwrap_or(b"none"))
+            };
+            self.answer(io, core, response);
+            return Ok(Step::Progress);
+        }
+        // Bytes behind the request belong to the new protocol, so the body has to be whole first. It was not asked for:
+        // what is here is thrown away, and a body that is still to come would have to be waited for.
+        while io.conn.is_receiving() {
+            match io.conn.poll_body(&mut io.rx, &core.limits) {
+                Ok(BodyEvent::Data(n)) => io.conn.took(&mut io.rx, n),
+                Ok(BodyEvent::End(_)) => break,
+                Ok(BodyEvent::NeedMore) => {
+                    debug!(target: "uncork::engine", "{}: a switch before the body was received", io.request_id());
+                    dispatch::discard(upgrade);
+                    self.up = Up::Idle;
+                    self.answer(io, core, Response::new(413).close());
+                    return Ok(Step::Progress);
+                }
+                Err(rule) => {
+                    dispatch::discard(upgrade);
+                    return io.refuse(core, rule, Some(self));
+                }
+            }
+        }
+        io.open_out(core);
+        let date = core.date.at(core.now.wall);
+        let answer = Answer { status: response.status, fields: &response.headers, length: None, date };
+        io.conn.switch((!bare).then_some(&answer), &mut io.out);
+        debug_assert!(io.conn.is_switched());
+        io.transport.socket().keep_alive();
+        self.status = response.status;
+        if let Some(ticket) = &self.asks.ticket {
+            ticket.claim();
+        }
+        let waker = self.waker(io, core);
+        let upgraded = Upgraded { woken: self.woken, ..Upgraded::new(upgrade, waker, core) };
+        Ok(Step::Become(Phase::Upgraded(Box::new(upgraded))))
     }
 }

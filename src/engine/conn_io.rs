@@ -1,0 +1,270 @@
+//! One connection's resources: its transport, its buffers, its HTTP machine, its clocks.
+//!
+//! Everything a phase works with, and nothing about which phase that is: see `slot`. An idle connection holds no buffer;
+//! one is lent while there are bytes in it.
+
+use std::{io::IoSlice, time::Duration};
+
+use log::debug;
+
+use super::{
+    arrivals::Peer,
+    closing::Closing,
+    core::Core,
+    ready::Ready,
+    slot::{Phase, Step},
+};
+use crate::{
+    api::Secure,
+    base::{ConnId, Ended, RequestId, Timer, buf::Buf, out::Out, pool::LENT, time::Tick},
+    conn::ServerConn,
+    h1::{Misbehaved, write},
+    transport::{Fault, Got, Transport},
+};
+
+pub(super) struct ConnIo {
+    pub(super) id: ConnId,
+    pub(super) transport: Transport,
+    pub(super) rx: Buf,
+    pub(super) out: Out,
+    pub(super) conn: ServerConn,
+    pub(super) peer: Peer,
+    /// When the earliest of the clocks that wait for input runs out.
+    pub(super) recv_by: Tick,
+    /// When output must have been taken.
+    pub(super) send_by: Tick,
+    /// This connection's earliest entry among the deadlines.
+    pub(super) entry: Tick,
+    /// Bytes of plaintext handed to the transport, ever.
+    pub(super) sent: u64,
+    /// The number of the latest request; 0 if there was none yet, and always if the connection is of our own making.
+    pub(super) number: u32,
+    pub(super) listener: u16,
+    pub(super) ready: Ready,
+    /// What `recv_by` measures.
+    pub(super) clock: Option<Timer>,
+    /// The socket wakes us for large pieces only.
+    pub(super) coalesces: bool,
+    /// It stands in the run queue.
+    pub(super) queued: bool,
+    /// The application has said yes to it, and is told when it is over.
+    pub(super) welcome: bool,
+    /// The peer has finished; whether in order.
+    pub(super) eof: Option<bool>,
+}
+
+impl ConnIo {
+    pub(super) fn new(id: ConnId, transport: Transport, peer: Peer) -> Self {
+        Self {
+            id,
+            transport,
+            rx: Buf::default(),
+            out: Out::default(),
+            conn: ServerConn::new(),
+            peer,
+            recv_by: Tick::NEVER,
+            send_by: Tick::NEVER,
+            entry: Tick::NEVER,
+            sent: 0,
+            number: 0,
+            listener: u16::MAX,
+            ready: Ready::NEW,
+            clock: None,
+            coalesces: false,
+            queued: false,
+            welcome: false,
+            eof: None,
+        }
+    }
+
+    /// Reads once, if the socket may have something: at most `most` bytes, and into no more than `hold` bytes held.
+    /// Whether anything changed.
+    #[inline]
+    pub(super) fn fill(&mut self, core: &mut Core, most: usize, hold: usize) -> Result<bool, Ended> {
+        self.try_fill(core, most, hold).map_err(|fault| self.fault(core, fault))
+    }
+
+    /// Like [`fill`](Self::fill), but returns the transport's own fault.
+    #[inline]
+    pub(super) fn try_fill(&mut self, core: &mut Core, most: usize, hold: usize) -> Result<bool, Fault> {
+        if !self.ready.has(Ready::READ) || self.eof.is_some() || self.rx.len() >= hold {
+            return Ok(false);
+        }
+        if !core.pool.lend(&mut self.rx) {
+            core.starved.push(self.id);
+            return Ok(false);
+        }
+        if self.rx.spare().is_empty() {
+            let more = (hold - self.rx.len()).min(self.rx.len().max(LENT));
+            // A buffer that outgrows what is lent counts as lent until it is given back.
+            self.rx.reserve(more);
+        }
+        match self.transport.read(&mut self.rx, most, &mut core.pool) {
+            Ok(Got::Data { drained }) => {
+                // A short read has emptied the socket, and the next bytes make a new event; but of an end that has
+                // come already there is no other.
+                if drained && !self.ready.has(Ready::FIN) {
+                    self.ready.clear(Ready::READ);
+                }
+                Ok(true)
+            }
+            Ok(Got::Blocked) => {
+                self.ready.clear(Ready::READ);
+                Ok(false)
+            }
+            Ok(Got::End { clean }) => {
+                self.ready.clear(Ready::READ);
+                self.eof = Some(clean);
+                Ok(true)
+            }
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// Writes what is in the output, as far as the socket takes it. Whether anything went out.
+    #[inline]
+    pub(super) fn flush(&mut self, core: &mut Core) -> Result<bool, Ended> {
+        self.try_flush(core).map_err(|fault| self.fault(core, fault))
+    }
+
+    /// Like [`flush`](Self::flush), but returns the transport's own fault.
+    #[inline]
+    pub(super) fn try_flush(&mut self, core: &mut Core) -> Result<bool, Fault> {
+        let mut went = false;
+        while !self.out.is_empty() && self.ready.has(Ready::WRITE) {
+            let (total, written) = match self.out.only_piece() {
+                Some(bytes) => (bytes.len(), self.transport.write(&[IoSlice::new(bytes)], &mut core.pool)),
+                None => {
+                    let mut pieces = [IoSlice::new(&[]); 8];
+                    let count = self.out.pieces(&mut pieces);
+                    let total = pieces[..count].iter().map(|piece| piece.len()).sum();
+                    (total, self.transport.write(&pieces[..count], &mut core.pool))
+                }
+            };
+            let n = written?;
+            self.out.consume(n);
+            self.note_sent(core, n);
+            went |= n > 0;
+            if n < total && core.pool.has_refused() {
+                core.starved.push(self.id);
+                return Ok(went);
+            }
+            if n < total {
+                self.ready.clear(Ready::WRITE);
+            }
+        }
+        if !self.transport.is_plain() && self.ready.has(Ready::WRITE) {
+            let pending = self.transport.has_pending();
+            if self.transport.flush(&mut core.pool)? {
+                // A caller that waited for the last of it must see progress.
+                went |= pending;
+            } else {
+                self.ready.clear(Ready::WRITE);
+            }
+        }
+        Ok(went)
+    }
+
+    /// So many bytes of output were taken over: the send clock is prolonged.
+    pub(super) fn note_sent(&mut self, core: &Core, n: usize) {
+        self.sent += n as u64;
+        if n > 0 {
+            self.ready.clear(Ready::LATE);
+        }
+        if self.send_by != Tick::NEVER && n > 0 {
+            self.send_by = prolong(self.send_by, core, n, core.limits.send_time);
+        }
+    }
+
+    /// What the peer was waited for is here. The next clock starts afresh when the turn ends, be it the same again.
+    #[inline]
+    pub(super) fn stop_clock(&mut self) {
+        self.clock = None;
+    }
+
+    /// So many bytes of a body arrived: the body clock is prolonged, or starts afresh if the upload has a patience of
+    /// its own.
+    pub(super) fn note_received(&mut self, core: &Core, n: usize, patience: Option<Duration>) {
+        if self.clock == Some(Timer::Body) && n > 0 {
+            self.recv_by = match patience {
+                Some(patience) => core.tick.after(patience),
+                None => prolong(self.recv_by, core, n, core.limits.body_time),
+            };
+        }
+    }
+
+    /// Makes room for an answer. Never refused: what a limit on buffers delays is reading.
+    #[inline]
+    pub(super) fn open_out(&mut self, core: &mut Core) {
+        core.pool.lend(&mut self.out.buf);
+    }
+
+    /// Returns `true` if output waits for the peer. `more`: there is output that is not in `out`.
+    pub(super) fn is_blocked(&self, more: bool) -> bool {
+        !self.ready.has(Ready::WRITE) && (more || !self.out.is_empty() || self.transport.has_pending())
+    }
+
+    /// The request in progress, or the latest one.
+    pub(super) fn request_id(&self) -> RequestId {
+        RequestId { conn: self.id, number: self.number }
+    }
+
+    /// The step that begins to close the connection. `linger`: the peer may still be sending.
+    pub(super) fn closing(&mut self, why: Ended, linger: bool) -> Step {
+        self.stop_clock();
+        Step::Become(Phase::Closing(Closing::new(why, linger)))
+    }
+
+    /// Turns a transport's fault into the reason for the end.
+    #[cold]
+    pub(super) fn fault(&mut self, core: &mut Core, fault: Fault) -> Ended {
+        match fault {
+            Fault::Io(error) => {
+                debug!(target: "uncork::transport", "{} {}: {error}", self.id, self.peer.addr);
+                match error.kind() {
+                    std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => Ended::PeerLeft,
+                    std::io::ErrorKind::UnexpectedEof => Ended::Aborted,
+                    kind => Ended::Io(kind),
+                }
+            }
+            Fault::PlainHttp => {
+                let rule = Misbehaved::PlainHttpOnTls;
+                let mut answer = Vec::new();
+                write::error(rule, core.date.at(core.now.wall), true, &mut answer);
+                // Best effort: a fresh socket takes this much.
+                let _ = self.transport.write_plain(&[IoSlice::new(&answer)]);
+                let _ = self.transport.socket().shutdown_write();
+                Ended::Refused { status: rule.status(), rule: rule.rule() }
+            }
+            Fault::Tls(words) => {
+                debug!(target: "uncork::transport", "{} {}: TLS: {words}", self.id, self.peer.addr);
+                Ended::Refused { status: 0, rule: "TLS" }
+            }
+        }
+    }
+}
+
+/// What is to be known of its TLS, if it has any.
+#[inline]
+pub(super) fn secure(transport: &Transport) -> Option<Secure<'_>> {
+    #[cfg(feature = "tls")]
+    return transport.tls_conn().map(|tls| Secure {
+        server_name: tls.server_name(),
+        version: tls.protocol_version().unwrap_or("TLS"),
+        peer_certificate: tls.peer_certificates().and_then(|chain| chain.first()).map(AsRef::as_ref),
+    });
+    #[cfg(not(feature = "tls"))]
+    {
+        let _ = transport;
+        None
+    }
+}
+
+/// A clock that each byte prolongs by what it may take at the least rate, never beyond the full time from now.
+fn prolong(by: Tick, core: &Core, bytes: usize, full: Duration) -> Tick {
+    let most = core.tick.after(full);
+    match (bytes as u64).saturating_mul(1000).checked_div(core.limits.min_rate) {
+        Some(millis) => by.plus(millis).min(most),
+        None => most,
+    }
+}

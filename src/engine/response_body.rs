@@ -1,0 +1,254 @@
+//! A request's response on its way out: begun by `answer`, then made by a producer, drained from a pipe (`pump`), or read
+//! from a file.
+//!
+//! ```text
+//!   Owed ──answer──▶ Stream │ Pipe │ File ──▶ Sent
+//!     └────────────▶ Switch ──▶ Upgraded
+//! ```
+
+use std::{fs::File, os::unix::fs::FileExt, time::Duration};
+
+use log::error;
+
+use super::{
+    conn_io::ConnIo,
+    core::Core,
+    dispatch,
+    job::{Job, Stop},
+    ready::Ready,
+};
+use crate::{
+    api::{Flow, PipeOut, Produce, Response, Switch, Tx, response::Kind},
+    base::{Ended, time::Tick},
+    conn::BodyOut,
+    h1::Headers,
+};
+
+/// What becomes of the answer.
+pub(super) enum Reply {
+    Owed,
+    /// The connection switches protocols when the request is driven next.
+    Switch(Box<Switch>),
+    Stream {
+        produce: Box<dyn Produce>,
+        waits: bool,
+    },
+    /// The producer is one end of a pipe. `announced`: bytes of the block that a chunk's size has promised.
+    Pipe {
+        produce: Box<dyn Produce>,
+        waits: bool,
+        announced: usize,
+    },
+    File {
+        file: File,
+        at: u64,
+    },
+    Sent,
+}
+
+impl Job {
+    /// Begins the answer.
+    pub(super) fn answer(&mut self, io: &mut ConnIo, core: &mut Core, response: Response) {
+        let mut response = io.checked(response);
+        if matches!(self.reply, Reply::Switch(_)) {
+            dispatch::discard(std::mem::replace(&mut self.reply, Reply::Owed));
+        }
+        let mut piped = false;
+        if let Kind::Stream(produce) = &mut response.body.0 {
+            match dispatch::outlet(produce.as_mut()) {
+                Ok(None) => {}
+                Ok(Some(outlet)) => {
+                    PipeOut::on_data(outlet, self.waker(io, core));
+                    piped = true;
+                }
+                Err(_) => dispatch::discard(std::mem::replace(&mut response, Response::new(500).close())),
+            }
+        }
+        if let Some(ticket) = &self.asks.ticket {
+            ticket.claim();
+        }
+        self.fallback = None;
+        self.status = response.status;
+        self.ends_with_fin = response.ends_with_fin;
+        if response.close {
+            self.closes = true;
+            io.conn.forbid_keep_alive();
+        }
+        self.leave_body(io, core);
+        self.confirm = response.confirm.then_some((Tick::NEVER, Duration::from_millis(1)));
+        let out = io.write_head(core, &response, &[]);
+        let body = std::mem::take(&mut response.body).0;
+        if out == BodyOut::Nothing {
+            dispatch::discard(body);
+            self.reply = Reply::Sent;
+            return;
+        }
+        self.reply = match body {
+            Kind::Empty => Reply::Sent,
+            Kind::Bytes(mut block) => {
+                self.written += block.bytes().len() as u64;
+                io.conn.wrote(block.bytes().len() as u64);
+                io.out.push_block(&mut block);
+                Reply::Sent
+            }
+            Kind::File(file, range) => Reply::File { file, at: range.start },
+            Kind::Stream(mut produce) if piped => {
+                // Between the bytes of a chunked body there would have to be framing.
+                let splices = io.transport.is_plain() && out != BodyOut::Chunked;
+                // That it is a pipe no longer, or panics, is found out when it is drained.
+                if let Ok(Some(outlet)) = dispatch::outlet(produce.as_mut()) {
+                    outlet.set_splices(splices);
+                }
+                Reply::Pipe { produce, waits: false, announced: 0 }
+            }
+            Kind::Stream(produce) => Reply::Stream { produce, waits: false },
+        };
+    }
+
+    /// Notes how much of the body is out, if all of it is that was put into the output. Not where the body is all there
+    /// is on the wire: there it can be told at any time.
+    pub(super) fn note_mark(&mut self, io: &ConnIo) {
+        if self.written == 0 || !io.out.is_empty() || self.asks.on_end.is_empty() {
+            return;
+        }
+        let bare = io.transport.is_plain() && io.conn.body_out() != BodyOut::Chunked;
+        if !bare || !self.marks.is_empty() {
+            self.marks.note(io.transport.on_wire(io.sent), self.written);
+        }
+    }
+
+    /// Moves the answer on. Whether anything changed.
+    pub(super) fn drive_reply(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, Stop> {
+        self.note_mark(io);
+        match &mut self.reply {
+            Reply::Owed | Reply::Switch(_) | Reply::Sent => Ok(false),
+            Reply::Stream { .. } => self.drive_stream(io, core),
+            Reply::Pipe { .. } => self.drain_pipe(io, core),
+            Reply::File { .. } => self.drive_file(io, core),
+        }
+    }
+
+    fn drive_stream(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, Stop> {
+        // The size of a chunk is patched in when it is known; five digits hold what one call may write.
+        const SIZE: &[u8] = b"00000\r\n";
+        let room = core.limits.output / 2;
+        let mut worked = false;
+        loop {
+            let Reply::Stream { produce, waits } = &mut self.reply else { return Ok(worked) };
+            if *waits || io.out.len() > room {
+                return Ok(worked);
+            }
+            io.open_out(core);
+            let framing = io.conn.body_out();
+            let at = io.out.buf.len();
+            if framing == BodyOut::Chunked {
+                io.out.push(SIZE);
+            }
+            let most = match framing {
+                BodyOut::Chunked => 0xf_ffff,
+                BodyOut::Length(left) => usize::try_from(left).unwrap_or(usize::MAX),
+                BodyOut::UntilClose | BodyOut::Nothing => usize::MAX,
+            };
+            let before = io.out.len();
+            let mut finished = false;
+            let mut tx = Tx {
+                out: &mut io.out,
+                limit: before + most.min(room),
+                most: before.saturating_add(most),
+                own: before,
+                finished: &mut finished,
+            };
+            let flow = dispatch::produce(produce.as_mut(), &mut tx)?;
+            let n = io.out.len() - before;
+            if framing == BodyOut::Chunked {
+                if n == 0 {
+                    io.out.buf.unfill(SIZE.len());
+                } else {
+                    io.out.buf.patch(at, &five_digits(n));
+                    io.out.push(b"\r\n");
+                }
+            }
+            io.conn.wrote(n as u64);
+            self.written += n as u64;
+            worked |= n > 0;
+            match flow {
+                Flow::Abort => return Err(Ended::Aborted.into()),
+                Flow::Wait => *waits = true,
+                // Nothing was there although there was room for it: it must be woken, or it would be asked for ever.
+                Flow::More if n == 0 => {
+                    *waits = io.out.is_empty();
+                    return Ok(worked);
+                }
+                Flow::More => {}
+                Flow::End | Flow::Trailers(_) => {
+                    let trailers = if let Flow::Trailers(trailers) = &flow { Some(trailers) } else { None };
+                    self.end_reply(io, core, trailers)?;
+                    return Ok(true);
+                }
+            }
+        }
+    }
+
+    /// The answer's body is over.
+    pub(super) fn end_reply(
+        &mut self,
+        io: &mut ConnIo,
+        core: &mut Core,
+        trailers: Option<&Headers>,
+    ) -> Result<(), Stop> {
+        self.take_socket_back();
+        dispatch::discard(std::mem::replace(&mut self.reply, Reply::Sent));
+        io.open_out(core);
+        if !io.conn.end_body(trailers, &mut io.out) {
+            error!(target: "uncork::engine", "{}: the body is shorter than its length said", io.request_id());
+            return Err(Ended::Aborted.into());
+        }
+        Ok(())
+    }
+
+    fn drive_file(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, Stop> {
+        let Reply::File { file, at } = &mut self.reply else { return Ok(false) };
+        let mut worked = false;
+        // One call's worth a round: others wait.
+        if let BodyOut::Length(left) = io.conn.body_out() {
+            let n = if io.transport.is_plain() {
+                if !io.out.is_empty() || !io.ready.has(Ready::WRITE) {
+                    return Ok(false);
+                }
+                let n = io.transport.sendfile(file, *at, left).map_err(|error| io.fault(core, error.into()))?;
+                if n == 0 {
+                    io.ready.clear(Ready::WRITE);
+                }
+                io.note_sent(core, usize::try_from(n).unwrap_or(0));
+                n
+            } else {
+                if !io.out.is_empty() && io.sent > 0 && io.is_blocked(false) {
+                    return Ok(false);
+                }
+                io.open_out(core);
+                let spare = io.out.buf.spare();
+                let most = usize::try_from(left).unwrap_or(usize::MAX).min(spare.len());
+                let n = file.read_at(&mut spare[..most], *at).map_err(|error| io.fault(core, error.into()))?;
+                if n == 0 && most > 0 {
+                    error!(target: "uncork::engine", "{}: the file has become shorter", io.request_id());
+                    return Err(Ended::Aborted.into());
+                }
+                io.out.buf.commit(n);
+                n as u64
+            };
+            *at += n;
+            self.written += n;
+            io.conn.wrote(n);
+            worked = n > 0;
+        }
+        if io.conn.body_out() == BodyOut::Nothing {
+            self.reply = Reply::Sent;
+            return Ok(true);
+        }
+        Ok(worked)
+    }
+}
+
+fn five_digits(n: usize) -> [u8; 5] {
+    std::array::from_fn(|i| b"0123456789abcdef"[n >> (4 * (4 - i)) & 0xf])
+}
