@@ -84,12 +84,13 @@ const OWN: [&str; 7] =
 
 impl Call {
     /// A request of this method for this URL: `http://` or `https://`, with neither user information nor characters
-    /// that would have to be percent-encoded; a fragment is left out. With CONNECT, only its host and port count.
+    /// that would have to be percent-encoded; a fragment is left out. An IPv6 address may have a zone, the name or number
+    /// of an interface (`http://[fe80::1%eth0]/`, RFC 9844): it is not sent. With CONNECT, only its host and port count.
     pub fn new(method: &str, url: &str) -> Self {
         let mut fault = None;
         let url = Url::parse(url).unwrap_or_else(|error| {
             fault = Some(error);
-            Url { https: false, host: String::new(), port: 0, target: String::new() }
+            Url { https: false, host: String::new(), zone: None, port: 0, target: String::new() }
         });
         if !is_token(method.as_bytes()) {
             fault.get_or_insert(Error::Call(format!("{method:?} is no method")));

@@ -49,6 +49,7 @@ pub(super) struct Key {
     unix: Option<Arc<Path>>,
     https: bool,
     host: String,
+    zone: Option<String>,
     port: u16,
 }
 
@@ -57,9 +58,15 @@ impl Key {
         let url = &call.url;
         if call.unix.is_some() && !url.https {
             // Whoever listens there, listens for all hosts.
-            return Self { unix: call.unix.clone(), https: false, host: String::new(), port: 0 };
+            return Self { unix: call.unix.clone(), https: false, host: String::new(), zone: None, port: 0 };
         }
-        Self { unix: call.unix.clone(), https: url.https, host: url.host.clone(), port: url.port }
+        Self {
+            unix: call.unix.clone(),
+            https: url.https,
+            host: url.host.clone(),
+            zone: url.zone.clone(),
+            port: url.port,
+        }
     }
 }
 

@@ -28,6 +28,8 @@ use std::{
 
 pub(crate) use listen::{Accepted, Listener};
 pub(crate) use socket::Socket;
+#[cfg(feature = "client")]
+pub(crate) use sys::interface_index;
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError};
 

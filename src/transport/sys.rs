@@ -29,6 +29,15 @@ pub(crate) fn unacknowledged(_: &Socket) -> Option<u64> {
     None
 }
 
+/// The number of the network interface of this name.
+#[cfg(feature = "client")]
+pub(crate) fn interface_index(name: &str) -> Option<u32> {
+    let name = std::ffi::CString::new(name).ok()?;
+    // SAFETY: `name` ends with a NUL and outlives the call, which only reads it.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    (index != 0).then_some(index)
+}
+
 /// Reads once.
 ///
 /// By the system call itself: libc's `recv` and `send` are cancellation points, which in a program with threads costs
