@@ -7,6 +7,7 @@
 //! use uncork::{Request, Response, Server};
 //!
 //! fn main() -> std::io::Result<()> {
+//!     env_logger::init(); // or another logger: what the application does wrong is said there
 //!     Server::bind("127.0.0.1:8080")?
 //!         .threads(2, |req: &mut Request<'_>| match req.path() {
 //!             "/" => Response::text("Hello, world!\n"),
@@ -102,7 +103,8 @@
 //! Through `log`, one target for each room: `uncork::engine` (what the application did wrong: error; what the system
 //! refuses: warn; who was turned away: debug), `uncork::conn` (what peers did wrong: debug), `uncork::transport`
 //! (socket and TLS trouble: debug), `uncork::client` (what servers did wrong: debug), `uncork::drive`,
-//! `uncork::relay`. Requests are not logged: [`Server::access_log`] is for that. `ws` logs nothing: how a WebSocket
+//! `uncork::relay`. A mistake of the application's, such as a response that breaks a rule, becomes a 500: the log says
+//! why, and in debug builds so does the body. Requests are not logged: [`Server::access_log`] is for that. `ws` logs nothing: how a WebSocket
 //! ended is told to its speaker.
 //!
 //! # Where the plan was changed

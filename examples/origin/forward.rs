@@ -103,7 +103,7 @@ fn fields_of(answer: &Answer) -> Vec<(String, Vec<u8>)> {
 fn answered(answer: Answer) -> Response {
     let (status, length, fields) = (answer.status(), answer.content_length(), fields_of(&answer));
     let response = Response::stream(answer.pipe()).status(status).length(length);
-    fields.iter().fold(response, |response, (name, value)| response.header(name, value))
+    fields.iter().fold(response, |response, (name, value)| response.append(name, value))
 }
 
 fn switched(answer: Answer, protocol: Option<&str>) -> Action {
@@ -111,7 +111,7 @@ fn switched(answer: Answer, protocol: Option<&str>) -> Action {
     let (ours, theirs) = joint();
     let fields = fields_of(&answer);
     answer.switch(theirs);
-    fields.iter().fold(Switch::to(protocol, ours), |switch, (name, value)| switch.header(name, value)).into()
+    fields.iter().fold(Switch::to(protocol, ours), |switch, (name, value)| switch.append(name, value)).into()
 }
 
 fn failed(error: &Error) -> Response {

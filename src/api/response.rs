@@ -11,8 +11,8 @@ use crate::{
 /// The answer to a request.
 ///
 /// The engine adds `Date`, `Connection` and the framing fields. Names and values are checked when they are added, so
-/// a response cannot be split by what an application puts into one: an invalid one makes the whole response a 500,
-/// and the log says which it was.
+/// a response cannot be split by what an application puts into one: an invalid one makes the whole response a 500.
+/// The log says which it was; so does the body of that response, in a debug build.
 ///
 /// ```
 /// use uncork::Response;
@@ -152,12 +152,30 @@ impl Response {
         Self { body: body.into(), ..self }
     }
 
-    /// Adds a header field. Not for `Date`, `Content-Length`, `Transfer-Encoding` and `Connection`, which follow from
-    /// the rest and from [`length`](Self::length) and [`close`](Self::close).
-    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+    /// Adds a header field. One that [may stand once](crate::h1::is_singleton), such as `Content-Type`, takes the place
+    /// of what was there; others, such as `Set-Cookie` and `Vary`, stand beside it. Not for `Date`, `Content-Length`,
+    /// `Transfer-Encoding` and `Connection`, which follow from the rest and from [`length`](Self::length) and
+    /// [`close`](Self::close).
+    ///
+    /// ```
+    /// use uncork::Response;
+    /// let page = Response::text("<h1>Hello</h1>").header("Content-Type", "text/html");
+    /// assert_eq!(page.headers().len(), 1);
+    /// ```
+    pub fn header(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.with(name, |headers| headers.put(name, value))
+    }
+
+    /// Adds a header field behind the others, whether or not it may stand once: for fields that another server sent and
+    /// that are passed on as they came. As [`header`](Self::header) in the rest.
+    pub fn append(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.with(name, |headers| headers.append(name, value))
+    }
+
+    fn with(mut self, name: &str, add: impl FnOnce(&mut Headers) -> Result<(), InvalidHeader>) -> Self {
         if is_written_here(name) {
             self.fault.get_or_insert_with(|| Box::new(Fault::Reserved(name.to_owned())));
-        } else if let Err(error) = self.headers.append(name, value) {
+        } else if let Err(error) = add(&mut self.headers) {
             self.fault.get_or_insert_with(|| Box::new(Fault::Header(name.to_owned(), error)));
         }
         self

@@ -299,10 +299,14 @@ impl Switch {
         Self { bare: true, ..Self::after(Response::new(200), upgrade) }
     }
 
-    /// Adds a header field to the answer.
-    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        self.response = self.response.header(name, value);
-        self
+    /// Adds a header field to the answer, as [`Response::header`] does.
+    pub fn header(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        Self { response: self.response.header(name, value), ..self }
+    }
+
+    /// Adds a header field behind the others, as [`Response::append`] does.
+    pub fn append(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        Self { response: self.response.append(name, value), ..self }
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Error, builder::Settings, url::Url};
 use crate::{
     api::{Body, PipeOut, response::Kind},
     base::out::Block,
-    h1::{Headers, is_token, target},
+    h1::{Headers, InvalidHeader, is_token, target},
 };
 
 /// A request to be sent. The client writes Host, Content-Length, Transfer-Encoding, Connection and Expect itself;
@@ -133,26 +133,29 @@ impl Call {
         self
     }
 
-    /// Adds a header field, whether or not there is one of that name.
-    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        self.append(name, value.as_ref());
-        self
+    /// Adds a header field. One that [may stand once](crate::h1::is_singleton), such as `User-Agent`, takes the place of
+    /// what was there; others stand beside it.
+    pub fn header(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.with(name, |headers| headers.put(name, value))
     }
 
-    /// Adds all of these fields.
-    pub fn headers(mut self, headers: &Headers) -> Self {
-        for (name, value) in headers.iter() {
-            self.append(name, value);
-        }
-        self
+    /// Adds a header field behind the others, whether or not it may stand once.
+    pub fn append(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.with(name, |headers| headers.append(name, value))
     }
 
-    fn append(&mut self, name: &str, value: &[u8]) {
+    /// Appends all of these fields: those of a request that is passed on, for instance.
+    pub fn headers(self, headers: &Headers) -> Self {
+        headers.iter().fold(self, |call, (name, value)| call.append(name, value))
+    }
+
+    fn with(mut self, name: &str, add: impl FnOnce(&mut Headers) -> Result<(), InvalidHeader>) -> Self {
         if OWN.iter().any(|own| own.eq_ignore_ascii_case(name)) {
             self.broken(Error::Call(format!("header field {name:?} is written by the client itself")));
-        } else if let Err(error) = self.headers.append(name, value) {
+        } else if let Err(error) = add(&mut self.headers) {
             self.broken(Error::Call(format!("header field {name:?}: {error}")));
         }
+        self
     }
 
     fn broken(&mut self, error: Error) {
@@ -220,10 +223,8 @@ impl Call {
     /// `Connection`, which may be among them, is written by the client all the same.
     pub fn upgrade_with(mut self, handshake: &Headers) -> Self {
         self.options.upgrade = true;
-        for (name, value) in handshake.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("connection")) {
-            self.append(name, value);
-        }
-        self
+        let fields = handshake.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("connection"));
+        fields.fold(self, |call, (name, value)| call.append(name, value))
     }
 
     /// The whole call, from now to the last byte of the answer's body, takes no longer. Not set: no limit but the others.

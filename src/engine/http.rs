@@ -15,6 +15,17 @@ use crate::{
     h1::{Misbehaved, field_slots},
 };
 
+/// The response to a request that the application cannot answer by a mistake of its own. In debug builds its body says
+/// which, since a program without a logger would say it nowhere. In release builds that is not for clients to read.
+#[cold]
+pub(super) fn mistake(reason: impl std::fmt::Display) -> Response {
+    if cfg!(debug_assertions) {
+        Response::text(format!("{reason}\n")).status(500).header("X-Content-Type-Options", "nosniff")
+    } else {
+        Response::new(500)
+    }
+}
+
 impl Slot {
     /// Dispatches the requests that are complete, one after the other. Whether anything changed.
     pub(super) fn drive_heads(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<bool, Ended> {
@@ -148,7 +159,7 @@ impl Slot {
             None => response,
             Some(fault) => {
                 error!(target: "uncork::engine", "{}: a response can't be sent: {fault}", self.request_id());
-                Response::new(500)
+                mistake(fault)
             }
         }
     }

@@ -16,6 +16,7 @@ use super::{
     body::Up,
     core::Core,
     dispatch,
+    http::mistake,
     ready::Ready,
     slot::{Phase, Slot},
 };
@@ -56,6 +57,9 @@ pub(super) struct Job {
     /// How long the body may pause, if the upload has a word in that.
     pub(super) patience: Option<Duration>,
 }
+
+/// The panic itself is on standard error, by the standard library, and in the log.
+const PANICKED: &str = "the application panicked: standard error says where";
 
 /// What becomes of the answer.
 pub(super) enum Reply {
@@ -178,7 +182,7 @@ impl Job {
                     Some(_) => self.answer(slot, core, Response::new(503)),
                     None => {
                         error!(target: "uncork::engine", "{}: the handler waits without a ticket", slot.request_id());
-                        self.answer(slot, core, Response::new(500));
+                        self.answer(slot, core, mistake("the handler waits without a ticket"));
                     }
                 }
             }
@@ -202,7 +206,7 @@ impl Job {
                     PipeOut::on_data(outlet, self.waker(slot, core));
                     piped = true;
                 }
-                Err(_) => dispatch::discard(std::mem::replace(&mut response, Response::new(500).close())),
+                Err(_) => dispatch::discard(std::mem::replace(&mut response, mistake(PANICKED).close())),
             }
         }
         if let Some(ticket) = &self.asks.ticket {
@@ -491,7 +495,7 @@ impl Slot {
             Err(Stop::End(Ended::Panicked)) if self.conn.owes_answer() => {
                 // What has panicked is not called again.
                 dispatch::discard(std::mem::replace(&mut job.up, Up::Idle));
-                job.answer(self, core, Response::new(500).close());
+                job.answer(self, core, mistake(PANICKED).close());
                 job.outcome = Ended::Panicked;
                 self.phase = Phase::Job(job);
                 Ok(true)

@@ -36,7 +36,7 @@ pub use framing::{Framing, ResponseFraming};
 pub use grammar::{HeaderName, HeaderValue, InvalidHeader, is_field_value, is_token};
 pub(crate) use head::parse_request_of;
 pub use head::{FieldSlots, MAX_FIELDS, RequestHead, Version, field_slots, parse_request};
-pub use headers::{Headers, HeadersRef};
+pub use headers::{Headers, HeadersRef, is_singleton};
 pub use response::{ParsedResponse, find_response, parse_response};
 pub use scan::{HeadLimits, Scan};
 pub use status::reason;

@@ -54,7 +54,7 @@ impl Stream {
 
 /// Adds the fields a client asked for, as they are.
 fn with(response: Response, fields: &Headers) -> Response {
-    fields.iter().fold(response, |response, (name, value)| response.header(name, value))
+    fields.iter().fold(response, |response, (name, value)| response.append(name, value))
 }
 
 /// Adds what a client asked for; unless it said otherwise, the connection ends with the answer.

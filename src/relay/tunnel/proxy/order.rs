@@ -219,7 +219,7 @@ impl Reply {
             (Response::new(status), Begun::Whole)
         };
         for (name, value) in head::answer_fields(fields) {
-            response = response.header(name, value);
+            response = response.append(name, value);
         }
         match ticket.respond(response.length(length)) {
             Ok(()) => body,
@@ -255,7 +255,7 @@ fn join(ticket: Ticket, joined: Joined, fields: &HeaderMap) -> Begun {
         switch = switch.header("Sec-WebSocket-Accept", accept);
     }
     for (name, value) in head::answer_fields(fields).filter(|(name, _)| *name != "sec-websocket-accept") {
-        switch = switch.header(name, value);
+        switch = switch.append(name, value);
     }
     match ticket.respond(switch) {
         Ok(()) => Begun::Body(inlet),
