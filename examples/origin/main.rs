@@ -21,7 +21,10 @@ use uncork::{
     relay::tunnel::{Tunnel, TunnelEvent},
 };
 
-use self::{files::Files, forward::Forward};
+use self::{
+    files::{Files, Shown},
+    forward::Forward,
+};
 
 #[path = "../files/mod.rs"]
 mod files;
@@ -52,6 +55,9 @@ struct Args {
     /// Serve what begins with a dot, too
     #[arg(long, requires = "root")]
     hidden: bool,
+    /// Serve what only its owner may read, too (mode 0600, or in a directory of mode 0700)
+    #[arg(long, requires = "root")]
+    serve_private: bool,
     /// Pass requests on to this server, as in http://127.0.0.1:3000
     #[arg(long, value_name = "URL")]
     forward: Option<String>,
@@ -169,13 +175,18 @@ fn run(args: &Args) -> Result<(), Failure> {
 
 fn site(args: &Args) -> Result<Site, Failure> {
     match (&args.root, &args.forward) {
-        (Some(root), _) => Files::new(root, args.hidden)
+        (Some(root), _) => Files::new(root, shown(args))
             .map(Site::Files)
             .map_err(|error| Failure(format!("can't serve {}: {error}", root.display()), 1)),
         (None, url) => {
             Forward::to(url.as_deref().unwrap_or_default()).map(Site::Forward).map_err(|why| Failure(why, 2))
         }
     }
+}
+
+fn shown(args: &Args) -> Shown {
+    let secrets = [&args.token_file, &args.ca, &args.cert, &args.key].into_iter().flatten().cloned().collect();
+    Shown { hidden: args.hidden, private: args.serve_private, secrets }
 }
 
 fn tunnel(args: &Args) -> Result<Tunnel, Failure> {

@@ -34,12 +34,13 @@ pub(crate) fn command() -> Command {
             Arg::new("tls-self-made")
                 .long("tls-self-made")
                 .value_name("DIR")
+                .num_args(0..=1)
                 .value_parser(clap::value_parser!(PathBuf))
                 .conflicts_with("tls-cert")
                 .help_heading("Server")
                 .help(
-                    "For trying out: HTTPS with a certificate for localhost, which is made in this directory (cert.pem, \
-                     key.pem) unless it is there",
+                    "For trying out: HTTPS with a certificate for localhost, which is made unless it is there (cert.pem, \
+                     key.pem) in this directory [default: uncork in $XDG_STATE_HOME or ~/.local/state]",
                 ),
         )
         .arg(flag("check-config", "Say whether the settings are fine, read the certificates, and exit"))
@@ -127,8 +128,10 @@ pub(crate) fn load(flags: &ArgMatches) -> Result<Settings, Failure> {
                 .map_err(|error| Failure::config(format!("--{}: {error}", setting.flag)))?;
         }
     }
-    if let Some(dir) = flags.get_one::<PathBuf>("tls-self-made") {
-        let made = certificate::self_made(dir).map_err(Failure::system_words)?;
+    if flags.contains_id("tls-self-made") {
+        let named = flags.get_one::<PathBuf>("tls-self-made").map(PathBuf::as_path);
+        let made = certificate::directory(named).and_then(|dir| certificate::self_made(&dir));
+        let made = made.map_err(Failure::system_words)?;
         (settings.tls.cert, settings.tls.key) = made;
     }
     Ok(settings)

@@ -8,7 +8,7 @@
 //!     curl -b jar.txt -o copy.jpg $S       # the host receives: the cookie makes it the host
 //!     cmp photo.jpg copy.jpg
 //!
-//! HTTPS: `--tls-cert cert.pem --tls-key key.pem`, or `--tls-self-made DIR` for trying out. All flags: `--help`. A file of all settings, with comments:
+//! HTTPS: `--tls-cert cert.pem --tls-key key.pem`, or `--tls-self-made` for trying out. All flags: `--help`. A file of all settings, with comments:
 //! `--print-config`.
 //!
 //! ```text
