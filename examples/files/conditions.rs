@@ -9,7 +9,7 @@ use uncork::h1::HeadersRef;
 pub(crate) struct Validators {
     /// In quotes, perhaps with `W/` in front. `None`: it has none, as a listing.
     pub(crate) etag: Option<String>,
-    /// In whole seconds, as it is sent. `None`: it has none that can be sent and relied on.
+    /// In whole seconds, as it is sent. `None`: it has none, or none that HTTP can express.
     pub(crate) modified: Option<SystemTime>,
 }
 
@@ -18,20 +18,16 @@ impl Validators {
     ///
     /// A file that was changed just now may be changed again within the same tick of its clock. Until then the entity
     /// tag is weak: good enough for a cache, not for putting pieces together (RFC 9110 §8.8.1).
-    ///
-    /// Until then there is no date either. So no client ever gets a date that a second change in the same second could
-    /// leave as it is, and the dates we give are strong validators (§8.8.2.2). A date to come is not sent (§8.8.2.1),
-    /// and HTTP has no dates before 1970.
     pub(crate) fn new(len: u64, modified: Option<SystemTime>, inode: u64, now: SystemTime) -> Self {
         let since = |time: SystemTime| match time.duration_since(SystemTime::UNIX_EPOCH) {
             Ok(after) => after.as_nanos() as i128,
             Err(before) => -(before.duration().as_nanos() as i128),
         };
-        let settled = |time: &SystemTime| now.duration_since(*time).is_ok_and(|age| age >= Duration::from_secs(2));
-        let settled = modified.filter(settled);
-        let weak = if settled.is_some() { "" } else { "W/" };
+        let settled = |time| now.duration_since(time).is_ok_and(|age| age >= Duration::from_secs(2));
+        let weak = if modified.is_some_and(settled) { "" } else { "W/" };
         let etag = format!("{weak}\"{len:x}-{:x}-{inode:x}\"", modified.map_or(0, since));
-        Self { etag: Some(etag), modified: settled.and_then(whole_second) }
+        // §8.8.2.1: never in the future.
+        Self { etag: Some(etag), modified: modified.and_then(|time| whole_second(time.min(now))) }
     }
 
     fn is_strong(&self) -> bool {
@@ -151,9 +147,11 @@ pub(crate) fn part(fields: HeadersRef<'_>, file: &Validators, len: u64) -> Part 
 
 /// If-Range (§13.1.5): only a strong validator, and exactly that one.
 fn holds(value: &[u8], file: &Validators) -> bool {
-    let same_tag = file.is_strong() && file.etag.as_ref().is_some_and(|etag| value == etag.as_bytes());
-    // A date that is there is strong: see `Validators::new`.
-    same_tag || (file.modified.is_some() && date(value) == file.modified)
+    let same_tag = || file.etag.as_ref().is_some_and(|etag| value == etag.as_bytes());
+    // A date stands for a whole second. A client must not use one that it got within that second (§8.8.2.2), and until
+    // the second is over we do not take one either.
+    let same_date = || file.modified.is_some() && date(value) == file.modified;
+    file.is_strong() && (same_tag() || same_date())
 }
 
 /// `None`: no range we understand.
@@ -296,23 +294,21 @@ mod tests {
     #[test]
     fn if_range_wants_exactly_the_strong_one() {
         let ours = file(10);
-        let date = http_date(ours.modified.expect("settled")).expect("a date");
+        let date = http_date(ours.modified.expect("a time")).expect("a date");
         assert!(holds(tag(10).as_bytes(), &ours) && holds(date.as_bytes(), &ours));
         assert!(!holds(format!("W/{}", tag(10)).as_bytes(), &ours) && !holds(b"*", &ours) && !holds(b"", &ours));
-        assert!(!holds(http_date(file(9).modified.expect("settled")).expect("a date").as_bytes(), &ours));
-        assert!(!holds(tag(1).as_bytes(), &file(1)), "weak");
+        assert!(!holds(http_date(file(9).modified.expect("a time")).expect("a date").as_bytes(), &ours));
+        let fresh = file(1);
+        assert!(!holds(tag(1).as_bytes(), &fresh), "weak");
+        assert!(!holds(http_date(fresh.modified.expect("a time")).expect("a date").as_bytes(), &fresh), "weak");
     }
 
     #[test]
-    fn a_date_that_may_stay_over_a_change_is_not_told() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(10_500);
-        let at = |time: Option<SystemTime>| Validators::new(0, time, 0, now);
-        for fresh in [now, now - Duration::from_millis(1_999), now + Duration::from_secs(9)] {
-            assert_eq!((at(Some(fresh)).modified, at(Some(fresh)).is_strong()), (None, false), "{fresh:?}");
-        }
-        let settled = at(Some(now - Duration::from_secs(2)));
-        assert_eq!(settled.modified, Some(SystemTime::UNIX_EPOCH + Duration::from_secs(8)));
-        assert!(settled.is_strong() && !at(None).is_strong());
+    fn a_time_to_come_is_not_told() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_500);
+        let file = Validators::new(0, Some(now + Duration::from_secs(9)), 0, now);
+        assert_eq!(file.modified, Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1)));
+        assert!(!file.is_strong() && !Validators::new(0, None, 0, now).is_strong());
     }
 
     #[test]

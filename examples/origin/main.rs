@@ -5,6 +5,9 @@
 //!     cargo run --release --example origin -- --proxy proxy.example:8443 --host app.example --root .
 //!     cargo run --release --example origin -- --proxy proxy.example:8443 --host app.example --forward http://127.0.0.1:3000
 //!
+//! Of a directory, what only its owner may read is not served (`--serve-private` does), nor are the token, the key and the
+//! certificates that the flags name.
+//!
 //! What happens to its connections is said on standard error. SIGTERM and SIGINT end it in order: the proxy is told, what
 //! is under way is finished within `--grace`; the second one ends it at once.
 
