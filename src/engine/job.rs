@@ -16,7 +16,6 @@ use super::{
     body::Up,
     core::Core,
     dispatch,
-    http::mistake,
     ready::Ready,
     slot::{Phase, Slot},
 };
@@ -182,7 +181,7 @@ impl Job {
                     Some(_) => self.answer(slot, core, Response::new(503)),
                     None => {
                         error!(target: "uncork::engine", "{}: the handler waits without a ticket", slot.request_id());
-                        self.answer(slot, core, mistake("the handler waits without a ticket"));
+                        self.answer(slot, core, Slot::mistake("the handler waits without a ticket"));
                     }
                 }
             }
@@ -206,7 +205,7 @@ impl Job {
                     PipeOut::on_data(outlet, self.waker(slot, core));
                     piped = true;
                 }
-                Err(_) => dispatch::discard(std::mem::replace(&mut response, mistake(PANICKED).close())),
+                Err(_) => dispatch::discard(std::mem::replace(&mut response, Slot::mistake(PANICKED).close())),
             }
         }
         if let Some(ticket) = &self.asks.ticket {
@@ -495,7 +494,7 @@ impl Slot {
             Err(Stop::End(Ended::Panicked)) if self.conn.owes_answer() => {
                 // What has panicked is not called again.
                 dispatch::discard(std::mem::replace(&mut job.up, Up::Idle));
-                job.answer(self, core, mistake(PANICKED).close());
+                job.answer(self, core, Slot::mistake(PANICKED).close());
                 job.outcome = Ended::Panicked;
                 self.phase = Phase::Job(job);
                 Ok(true)
