@@ -60,6 +60,7 @@ pub(crate) fn self_made(dir: &Path) -> Result<(PathBuf, PathBuf), String> {
     if !(key.is_file() && is_good(&cert)) {
         make(dir, &cert, &key).map_err(|error| format!("no certificate can be made in {}: {error}", dir.display()))?;
     }
+    eprintln!("clients must trust this certificate: {}", cert.display());
     Ok((cert, key))
 }
 

@@ -226,11 +226,7 @@ impl RunArgs {
 #[cfg(feature = "tls")]
 fn with_tls(server: Server, args: &RunArgs) -> Result<Server, Failure> {
     let identity = match args.self_made()? {
-        Some(dir) => {
-            let made = certificate::self_made(&dir).map_err(|error| Failure(error, 1))?;
-            eprintln!("the certificate, to be trusted by clients: {}", made.0.display());
-            Some(made)
-        }
+        Some(dir) => Some(certificate::self_made(&dir).map_err(|error| Failure(error, 1))?),
         None => args.tls_cert.clone().zip(args.tls_key.clone()),
     };
     match identity.map(|(cert, key)| uncork::Tls::pem(cert, key)) {

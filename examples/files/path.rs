@@ -288,21 +288,24 @@ impl Root {
         secrets.filter_map(|path| fs::metadata(path).ok()).map(|meta| (meta.dev(), meta.ino())).collect()
     }
 
-    fn is_served(&self, facts: &Facts, secrets: &[(u64, u64)]) -> bool {
-        !secrets.contains(&(facts.device, facts.inode)) && (self.shown.private || !facts.is_private())
-    }
-
-    fn admit(&self, name: &OsStr, facts: &Facts, secrets: &[(u64, u64)]) -> Result<(), Refused> {
-        if self.is_served(facts, secrets) {
-            return Ok(());
+    /// Returns `true` if it is neither secret nor private. Of the first private one a word is said: a server whose files are
+    /// all private would be a riddle.
+    fn is_served(&self, name: &OsStr, facts: &Facts, secrets: &[(u64, u64)]) -> bool {
+        if secrets.contains(&(facts.device, facts.inode)) {
+            return false;
         }
+        let served = self.shown.private || !facts.is_private();
         static SAID: AtomicBool = AtomicBool::new(false);
-        if !secrets.contains(&(facts.device, facts.inode)) && !SAID.swap(true, Ordering::Relaxed) {
+        if !served && !SAID.swap(true, Ordering::Relaxed) {
             log::warn!(
                 "{name:?} is not served: only its owner may read it. --serve-private serves such files. This is said once"
             );
         }
-        Err(Refused::Forbidden)
+        served
+    }
+
+    fn admit(&self, name: &OsStr, facts: &Facts, secrets: &[(u64, u64)]) -> Result<(), Refused> {
+        if self.is_served(name, facts, secrets) { Ok(()) } else { Err(Refused::Forbidden) }
     }
 
     /// The entries of a directory that [`find`](Self::find) has found at these names, and that would be served
@@ -345,7 +348,7 @@ impl Root {
                 Found::File(_, facts) => Ok(facts),
                 Found::Dir(dir) => Ok(Facts::of(&fstat(&dir)?)),
             },
-            FileType::RegularFile | FileType::Directory if self.is_served(&facts, secrets) => Ok(facts),
+            FileType::RegularFile | FileType::Directory if self.is_served(name, &facts, secrets) => Ok(facts),
             _ => Err(Refused::NotFound),
         });
         match found {

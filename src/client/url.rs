@@ -303,6 +303,22 @@ mod tests {
         }
     }
 
+    /// A `Location` is a server's: whatever bytes it has, what is asked for by it is one line of visible ASCII.
+    #[test]
+    fn no_location_can_end_its_line() {
+        let base = Url::parse("http://[fe80::1%a]/b/c?d").unwrap();
+        for pair in 0..=u16::MAX {
+            let [a, b] = pair.to_be_bytes();
+            for reference in [&[b'x', a, b, b'y'][..], &[b'/', b'/', a, b, b'/'], &[b'?', a, b], &[a, b]] {
+                if let Ok(url) = base.join(reference) {
+                    assert!(url.target.starts_with('/') && grammar::is_target(url.target.as_bytes()), "{reference:?}");
+                    assert!(target::is_host(url.authority().as_bytes()), "{reference:?}");
+                    assert!(url.zone.is_none() || url.host == base.host, "{reference:?}");
+                }
+            }
+        }
+    }
+
     /// RFC 3986 §5.4, as far as it concerns http; and the rest.
     #[test]
     fn references() {

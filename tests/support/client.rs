@@ -126,7 +126,10 @@ impl Client {
     /// Sends up to `bytes` and says how many; `None` if nothing was taken for `patience`.
     pub(crate) fn push(&mut self, bytes: &[u8], patience: Duration) -> Option<usize> {
         self.patience(patience);
-        let result = self.stream.write(bytes);
+        let mut result = self.stream.write(bytes);
+        while result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {
+            result = self.stream.write(bytes);
+        }
         self.patience(PATIENCE);
         match result {
             Ok(0) => None,
