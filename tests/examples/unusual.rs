@@ -147,6 +147,77 @@ fn fileserver_sees_the_next_release() {
     assert_eq!(client.request("GET /x", &[]).answer().status, 404);
 }
 
+/// Exchanges what stands at `place` for each of these links in turn, until it is told to stop.
+fn exchange(place: PathBuf, links: [&'static str; 2], stop: Arc<AtomicUsize>) -> std::thread::JoinHandle<()> {
+    let next = place.with_extension("next");
+    std::thread::spawn(move || {
+        for link in links.iter().cycle() {
+            if stop.load(Ordering::Relaxed) > 0 {
+                return;
+            }
+            symlink(link, &next).expect("linked");
+            fs::rename(&next, &place).expect("renamed");
+        }
+    })
+}
+
+#[test]
+fn fileserver_answers_while_releases_are_exchanged() {
+    let dir = Dir::new();
+    for release in ["1", "2"] {
+        dir.file(&format!("{release}/sub/x"), release);
+        symlink("sub", dir.0.join(release).join("link")).expect("linked");
+    }
+    let current = dir.0.join("current");
+    symlink("1", &current).expect("linked");
+    let files = Example::start("fileserver", PLAIN, &["--root", current.to_str().expect("text")]);
+    let stop = Arc::new(AtomicUsize::new(0));
+    let exchanging = exchange(current, ["1", "2"], stop.clone());
+    let (mut client, mut seen) = (files.client(), [0, 0]);
+    for n in 0..100_000 {
+        if n >= 1000 && seen.iter().all(|&times| times >= 10) {
+            break;
+        }
+        let path = if n % 2 == 0 { "/sub/x" } else { "/link/x" };
+        match client.request(&format!("GET {path}"), &[]).answer().assert(200).text() {
+            "1" => seen[0] += 1,
+            "2" => seen[1] += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    stop.store(1, Ordering::Relaxed);
+    exchanging.join().expect("exchanged");
+    assert!(seen.iter().all(|&times| times >= 10), "both in turn: {seen:?}");
+}
+
+/// What is looked at may be another thing when it is opened. It is not followed out of the root.
+#[test]
+fn fileserver_is_not_led_out_by_links_that_change() {
+    let dir = Dir::new();
+    dir.file("www/inside/x", "inside");
+    dir.file("outside/x", "outside");
+    let place = dir.0.join("www/place");
+    symlink("inside", &place).expect("linked");
+    let files = Example::start("fileserver", PLAIN, &["--root", dir.0.join("www").to_str().expect("text")]);
+    let stop = Arc::new(AtomicUsize::new(0));
+    let exchanging = exchange(place, ["inside", "../outside"], stop.clone());
+    let (mut client, mut seen) = (files.client(), [0, 0]);
+    for n in 0..100_000 {
+        if n >= 1000 && seen.iter().all(|&times| times >= 10) {
+            break;
+        }
+        let answer = client.request("GET /place/x", &[]).answer();
+        match (answer.status, answer.text()) {
+            (200, "inside") => seen[0] += 1,
+            (404, _) => seen[1] += 1,
+            _ => panic!("{answer:?}"),
+        }
+    }
+    stop.store(1, Ordering::Relaxed);
+    exchanging.join().expect("exchanged");
+    assert!(seen.iter().all(|&times| times >= 10), "both in turn: {seen:?}");
+}
+
 #[test]
 fn fileserver_knows_files_of_every_kind() {
     let dir = Dir::new();

@@ -3,8 +3,8 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
-    net::TcpStream,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -176,6 +176,28 @@ fn a_directory_is_published() {
         origin.says("left");
         origin.ends();
     }
+}
+
+/// A status line that ends behind its number is no reason for a 502; what could be read in two ways still is.
+#[test]
+fn a_server_that_sends_no_phrase_is_forwarded_to() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut head = String::new();
+            let mut lines = BufReader::new(&stream);
+            while !head.ends_with("\r\n\r\n") && lines.read_line(&mut head).is_ok_and(|n| n > 0) {}
+            let line = if head.starts_with("GET /bad") { "HTTP/1.1 200\nX: y" } else { "HTTP/1.1 201" };
+            let _ = write!(&stream, "{line}\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+        }
+    });
+    let world = World::new();
+    let dir = Dir::new("phrase");
+    let _origin = Origin::start(&world, &dir, "app", &["--forward", &url]);
+    served(&world);
+    assert_eq!(ask(&world, "GET /", &[]).assert(201).text(), "ok");
+    ask(&world, "GET /bad", &[]).assert(502);
 }
 
 /// Its own token, keys and certificates are not for the world, and neither is what only its owner may read.
