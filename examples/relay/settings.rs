@@ -235,7 +235,8 @@ settings! {
         pause: NonZeroU64 = positive(stream().pause.as_secs()), "rendezvous-pause" "SECONDS";
         /// The most receivers that can be asked for with ?n=K
         receivers: NonZeroUsize = some(stream().receivers), "rendezvous-receivers" "N";
-        /// Break receivers' connections when the source is lost, as ?strict=1 asks for, instead of ending the download
+        /// Break receivers' connections when the source of a stream of unknown length is lost. With false, the download ends
+        /// in order, as http-rendezvous has it. Clients choose with ?strict=1 and ?strict=0
         strict: bool = stream().strict, "rendezvous-strict" "BOOL";
         /// Keep what creators of streams ask for from speaking in this origin's name: downloads are attachments that no
         /// browser runs, without cookies, and without orders to a proxy in front

@@ -59,9 +59,10 @@ pub struct RendezvousConfig {
     pub receivers: usize,
     /// Bytes of the pipe between the source and each receiver. 256 KiB: smaller costs system calls, larger memory.
     pub pipe: usize,
-    /// What receivers see when the source is lost half way: `false`, a body that ends in order, as the original has
-    /// it; `true`, a broken connection, so that a part is never taken for the whole. Clients ask for the latter with
-    /// `?strict=1`, when they create the stream or receive it. A download of known length breaks either way.
+    /// What receivers of a stream of unknown length see when its source is lost before the end. `true`, the default: a
+    /// broken connection, so that a part is never taken for the whole. `false`: a download that ends in order, as
+    /// http-rendezvous has it. Clients choose with `?strict=1` and `?strict=0`, when they create the stream or receive
+    /// it; the receiver's choice goes first. A download of known length breaks in any case.
     pub strict: bool,
     /// Whether `GET /stream` lists all streams. Ids are the only secret there is: for trusted networks only, and off.
     /// A program can serve [`Rendezvous::list`](super::Rendezvous::list) elsewhere.
@@ -99,7 +100,7 @@ impl Default for RendezvousConfig {
             body: 1 << 40,
             receivers: 16,
             pipe: 256 * 1024,
-            strict: false,
+            strict: true,
             list: false,
             neutral: true,
             allow_origins: Vec::new(),

@@ -1,9 +1,9 @@
 //! The rendezvous: what one PUTs at a URL, another GETs from it. After "http-rendezvous", whose clients it serves.
 //!
 //! ```text
-//!   POST <base>/stream              201 {"stream":"<id>"}     (?n=K receivers, ?ttl=SECONDS, ?strict=1; download and upload headers)
+//!   POST <base>/stream              201 {"stream":"<id>"}     (?n=K receivers, ?ttl=SECONDS, ?strict=0; download and upload headers)
 //!   PUT  <base>/stream/<id>         waits for the receivers, then its body goes to them
-//!   GET  <base>/stream/<id>         waits for the source                                   (?strict=1)
+//!   GET  <base>/stream/<id>         waits for the source                                   (?strict=0)
 //!   POST <base>/stream/<id>/error   tells the other side, now or when it comes
 //!   GET  <base>/stream/<id>/status  what became of it
 //!   GET  <base>/stream              all of them, if the configuration allows it
@@ -26,6 +26,11 @@
 //! Bodies are never stored. While a source waits it is not read at all (`100 Continue` goes out at once all the same,
 //! as the original does it: the systems' buffers hold what comes). Then one bounded pipe to each receiver lies between,
 //! and a receiver that stalls stops the source.
+//!
+//! **A lost source.** A download of known length that stays short is truncated, which every receiver sees. One of unknown
+//! length breaks as well: its last chunk does not come, and the connection is aborted. http-rendezvous ends such a
+//! download in order, so that a part looks like the whole. `?strict=0` asks for that, `?strict=1` for the break. The
+//! receiver's parameter goes before the creator's, and that before [`RendezvousConfig::strict`].
 //!
 //! **Locking.** One mutex around the state, as in the session relay. Under it, tickets are only spoken to (that leaves
 //! a message for a loop); closures run without it, and take it first thing. It is taken a handful of times a stream,
@@ -208,7 +213,7 @@ impl Rendezvous {
             Some(Ok(seconds @ 1..)) => Duration::from_secs(seconds).min(self.shared.config().longest()),
             Some(_) => return Fault::invalid_query("ttl must be a number of seconds").response().into(),
         };
-        let (strict, owner, now) = (wants_strict(req), req.peer().ip(), req.now());
+        let (strict, owner, now) = (strict(req), req.peer().ip(), req.now());
         let shared = self.shared.clone();
         self.collect(req, face, move |body| match Wish::parse(body) {
             Ok(wish) => shared.create(Order { wish, receivers, strict, owner, ttl }, now),
@@ -242,7 +247,7 @@ impl Rendezvous {
             let seat = self.shared.seat(req, id, side, face, stream.left(now));
             match side {
                 Side::Source => stream.connect_source(Source { seat, length }),
-                Side::Destination => stream.connect_receiver(Receiver { seat, strict: wants_strict(req) }),
+                Side::Destination => stream.connect_receiver(Receiver { seat, strict: strict(req) }),
             }
             self.shared.start(id, stream, now);
             Ok(())
@@ -323,8 +328,13 @@ impl Handler for Rendezvous {
     }
 }
 
-fn wants_strict(req: &Request<'_>) -> bool {
-    parameter(req, "strict") == Some("1")
+/// What the request asks for with `?strict=`, if it asks for either.
+fn strict(req: &Request<'_>) -> Option<bool> {
+    match parameter(req, "strict")? {
+        "1" => Some(true),
+        "0" => Some(false),
+        _ => None,
+    }
 }
 
 fn stopping() -> Response {

@@ -52,7 +52,8 @@ impl fmt::Display for Id {
 pub(super) struct Order {
     pub(super) wish: Wish,
     pub(super) receivers: usize,
-    pub(super) strict: bool,
+    /// Whether a lost source breaks the downloads, if the creator has said so.
+    pub(super) strict: Option<bool>,
     pub(super) owner: Option<IpAddr>,
     /// How long the sides have to meet.
     pub(super) ttl: Duration,
@@ -271,7 +272,7 @@ mod tests {
     fn create(state: &mut State, config: &RendezvousConfig, body: &str, now: Moment) -> Result<Id, Full> {
         let id = Id::generate().unwrap();
         let wish = Wish::parse(body.as_bytes()).unwrap();
-        let order = Order { wish, receivers: 1, strict: false, owner: Some([192, 0, 2, 1].into()), ttl: config.ttl };
+        let order = Order { wish, receivers: 1, strict: None, owner: Some([192, 0, 2, 1].into()), ttl: config.ttl };
         state.create(id, order, config, now).map(|()| id)
     }
 

@@ -72,7 +72,8 @@ pub(super) struct Source {
 /// Whoever receives.
 pub(super) struct Receiver {
     pub(super) seat: Seat,
-    pub(super) strict: bool,
+    /// Whether a lost source breaks its download, if it has said so.
+    pub(super) strict: Option<bool>,
 }
 
 enum Life {
@@ -122,7 +123,7 @@ pub(super) struct Stream {
     wish: Wish,
     /// How many receivers it starts with.
     pub(super) receivers_wanted: usize,
-    strict: bool,
+    strict: Option<bool>,
     pub(super) owner: Option<IpAddr>,
     created: Moment,
     expires: Instant,
@@ -136,7 +137,7 @@ impl Stream {
     pub(super) fn new(
         wish: Wish,
         receivers: usize,
-        strict: bool,
+        strict: Option<bool>,
         owner: Option<IpAddr>,
         now: Moment,
         ttl: Duration,
