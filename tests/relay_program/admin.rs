@@ -51,6 +51,48 @@ fn the_public_sees_more_if_it_is_said_so() {
     relay.stop();
 }
 
+/// RFC 9110 §9.3.2: by its status and fields, a response to HEAD is one to GET.
+#[test]
+fn head_is_answered_wherever_get_is() {
+    let relay = Relay::start(&[
+        "--gateway-connect-url=http://127.0.0.1:1/connect",
+        "--rendezvous-public-list",
+        "--gateway-public-api",
+    ]);
+    let status = format!("{}/status", stream(&relay));
+    let public = ["/", "/favicon.svg", "/robots.txt", "/ping", "/stream", "/stats", &status, "/nothing", "/qr"];
+    let admin =
+        ["/", "/metrics", "/health", "/ready", "/log-level", "/sessions", "/stream", "/tunnels", "/stats", "/ping"];
+    let all = public.map(|path| (relay.addr(), path)).into_iter().chain(admin.map(|path| (relay.admin, path)));
+    for (addr, path) in all {
+        let get = Client::connect(addr, None).request(&format!("GET {path}"), &[]).answer();
+        let mut client = Client::connect(addr, None);
+        let head = client.request(&format!("HEAD {path}"), &["Connection: close"]).head();
+        assert_eq!(head.status, get.status, "HEAD {path}");
+        assert_eq!(head.get("content-type"), get.get("content-type"), "HEAD {path}");
+        assert!(head.get("content-length").is_some() && client.is_closed(), "HEAD {path}: no content");
+    }
+    // But a long poll is no affair of HEAD's: it would take the message.
+    let session = relay.ask("PUT /cama/session", &[]);
+    let path = session.assert(201).get("location").expect("a path");
+    relay.client().request(&format!("HEAD {path}"), &[]).head().assert(405);
+    relay.stop();
+}
+
+/// RFC 9110 §14.5.
+#[test]
+fn a_part_is_not_put() {
+    let relay = Relay::start(&["--log-level", "error"]);
+    let fields = ["Content-Range: bytes 0-4/9", "Content-Length: 5"];
+    let put = Client::connect(relay.admin, None).request("PUT /log-level", &fields).send("debug").answer();
+    put.assert(400);
+    assert_eq!(relay.ask_admin("GET /log-level", &[]).assert(200).text(), "error\n");
+    let stream = stream(&relay);
+    relay.client().request(&format!("PUT {stream}"), &fields).send("hello").answer().assert(400);
+    relay.client().request("PUT /cama/session", &fields).send("hello").answer().assert(400);
+    relay.stop();
+}
+
 #[test]
 fn it_counts() {
     let relay = Relay::start(&[]);

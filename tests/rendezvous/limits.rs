@@ -143,7 +143,8 @@ fn a_browser_does_not_run_what_it_receives() {
 #[test]
 fn another_base_path() {
     let server = start_with(PLAIN_1, |c| c.base_path = "/a/b/".into());
-    server.client().post("/a/b/stream", &[], b"").answer().assert(201);
+    let answer = server.client().post("/a/b/stream", &[], b"").answer();
+    assert!(answer.assert(201).get("location").is_some_and(|path| path.starts_with("/a/b/stream/")));
     server.client().post("/stream", &[], b"").answer().assert(404);
     server.client().request("GET /a/b/ping", &[]).answer().assert(200);
 }

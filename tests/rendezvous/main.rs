@@ -31,7 +31,7 @@ const PLAIN_1: Setup = Setup { tls: false, threads: 1 };
 
 in_every_setup! {
     meeting::creation, meeting::routes, meeting::put_meets_get, meeting::fields_are_passed_on,
-    meeting::an_empty_upload, meeting::chunked_is_progressive, meeting::a_receiver_of_http_1_0,
+    meeting::a_part_is_refused, meeting::an_empty_upload, meeting::chunked_is_progressive, meeting::a_receiver_of_http_1_0,
     meeting::the_body_is_asked_for_at_once_and_not_read, meeting::a_stalled_receiver_stops_its_source,
     meeting::a_declared_length_is_kept_or_broken, meeting::status_tells,
     ends::a_waiting_side_drops, ends::a_source_is_lost, ends::a_source_is_lost_before_its_first_byte,

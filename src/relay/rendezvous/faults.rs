@@ -44,6 +44,9 @@ pub(super) const STOPPING: Fault = fault(503, "ServerStoppingError", "The server
 pub(super) const CROWDED: Fault = fault(429, "RateLimitError", "Too many addresses create streams");
 pub(super) const SERVICE_WORKER: Fault = fault(400, "BadRequestError", "A stream cannot be a service worker");
 
+pub(super) const PARTIAL: Fault =
+    fault(400, "BadRequestError", "A stream takes only the whole: Content-Range is not supported");
+
 // Those of a limit that can be set name it.
 
 pub(super) fn json_too_large(most: usize) -> Fault {

@@ -40,7 +40,10 @@ impl Shared {
         let config = self.config();
         let created = self.lock().create(id, order, &config, now);
         let (fault, after) = match created {
-            Ok(()) => return faults::json(201, format!("{{\"stream\":\"{id}\"}}")),
+            Ok(()) => {
+                let location = format!("{}/stream/{id}", config.base_path);
+                return faults::json(201, format!("{{\"stream\":\"{id}\"}}")).header("Location", location);
+            }
             Err(Full::Streams) => (faults::too_many(config.streams), config.ttl),
             Err(Full::Fields) => (faults::too_many_fields(config.json_total), config.ttl),
             Err(Full::Address(Refused::TooMany)) => {

@@ -10,6 +10,10 @@
 //!   GET  <base>/ping                pong
 //! ```
 //!
+//! HEAD is answered wherever GET is, except for a stream: its GET takes a receiver's place and the body, which is there
+//! once. There HEAD is 404, like every other method without a meaning. A PUT with `Content-Range` is 400 (RFC 9110
+//! §14.5): a part would be taken for the whole.
+//!
 //! | file | knows |
 //! |---|---|
 //! | `config` | what can be set, and why it is what it is |
@@ -68,7 +72,7 @@ use self::{
 };
 use super::{
     config::{InvalidConfig, Live},
-    wire::{Face, parameter, retry_after},
+    wire::{Face, is_partial_put, parameter, retry_after},
 };
 
 /// When to come back if there is no telling.
@@ -183,13 +187,13 @@ impl Rendezvous {
         let rest = req.path().strip_prefix(self.shared.config().base_path.as_str());
         let Some(place) = rest.and_then(Place::of) else { return nowhere() };
         match (req.method(), place) {
-            ("GET", Place::Ping) => Response::new(200).body("pong").into(),
+            ("GET" | "HEAD", Place::Ping) => Response::new(200).body("pong").into(),
             ("POST", Place::Streams) => self.create(req, face),
-            ("GET", Place::Streams) if self.shared.config().list => self.list(req.now()).into(),
+            ("GET" | "HEAD", Place::Streams) if self.shared.config().list => self.list(req.now()).into(),
             ("PUT", Place::Stream(id)) => self.connect(req, id, Side::Source, face),
             ("GET", Place::Stream(id)) => self.connect(req, id, Side::Destination, face),
             ("POST", Place::Error(id)) => self.report(req, id, face),
-            ("GET", Place::Status(id)) => self.status(id, req.now()).into(),
+            ("GET" | "HEAD", Place::Status(id)) => self.status(id, req.now()).into(),
             ("OPTIONS", place) => {
                 face.preflight(req, &self.shared.config(), place.allow()).map_or_else(nowhere, Into::into)
             }
@@ -229,6 +233,9 @@ impl Rendezvous {
         // Another origin's script must not get between this origin and its pages.
         if req.header("service-worker").is_some() {
             return faults::SERVICE_WORKER.response().into();
+        }
+        if is_partial_put(req) {
+            return faults::PARTIAL.response().into();
         }
         let Some(id) = Id::parse(id) else { return faults::NOT_FOUND.response().into() };
         let (config, now) = (self.shared.config(), req.now());

@@ -8,6 +8,10 @@
 //!   DELETE <base>/session/<id>   the host ends it: 410 to all that wait, then 404
 //! ```
 //!
+//! HEAD is 405 everywhere: GET waits for a message and takes it, which HEAD must not do (RFC 9110 §9.2.1), and there is
+//! nothing else to GET. A PUT with `Content-Range` is 400 (§14.5). With POST that field means nothing and is ignored
+//! (§14.4): what is sent is the message.
+//!
 //! | file | knows |
 //! |---|---|
 //! | `config` | what can be set, and why it is what it is |
@@ -38,7 +42,7 @@ use std::{
 
 use uncork::{Action, End, Handler, Moment, Request, RequestId, Response};
 
-use super::addresses::Refused;
+use super::{addresses::Refused, wire::is_partial_put};
 
 use self::{
     state::{Full, Guests, Key, Message, MessageBody, Poll, Sender, Session, Side, State, Wish},
@@ -151,6 +155,7 @@ impl SessionRelay {
         };
         let allow = if id.is_empty() { ALLOW_ALLOCATE } else { ALLOW_SESSION };
         let role = match (req.method(), id) {
+            ("PUT", "") if is_partial_put(req) => return partial().into(),
             ("PUT", "") => return self.allocate(req, face).into(),
             ("OPTIONS", _) if let Some(response) = face.preflight(req, &self.shared.config(), allow) => {
                 return response.into();
@@ -160,6 +165,9 @@ impl SessionRelay {
             ("POST", id) if !id.is_empty() => Some(Role::Send),
             _ => return Response::new(405).header("Allow", allow).into(),
         };
+        if is_partial_put(req) {
+            return partial().into();
+        }
         let Some(key) = Key::parse(id) else { return not_found(req).into() };
         match (role, req.method()) {
             (Some(role), _) => self.wait(req, key, role, face),
@@ -483,6 +491,10 @@ fn not_found(req: &Request<'_>) -> Response {
         }
         _ => response,
     }
+}
+
+fn partial() -> Response {
+    text(400, "Content-Range is not supported")
 }
 
 fn forbidden() -> Response {

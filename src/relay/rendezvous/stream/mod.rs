@@ -101,13 +101,13 @@ impl Life {
 struct Flow {
     /// The receivers' requests that are not over.
     receivers: Vec<RequestId>,
-    /// How one of several was lost.
+    /// Why a receiver has not got everything, if that was not for the source's end.
     lost: Option<Outcome>,
     /// The source's body was received whole. Set before the pipes are finished.
     whole: Arc<AtomicBool>,
     /// How long it is, if that is known.
     length: Option<u64>,
-    /// It did not have the length that was declared for it.
+    /// It does not have the length that the stream's creator declared for the download.
     misfit: Arc<AtomicBool>,
     /// A receiver was broken off because the source was.
     cut: bool,
@@ -312,8 +312,10 @@ impl Stream {
                 }
                 match why {
                     Ended::Complete => {}
-                    Ended::Aborted if !flow.misfit.load(Ordering::Acquire) => flow.cut = true,
-                    _ => flow.lost = Some(Outcome::of_destination(why)),
+                    // The receiver was promised another length than the source has sent: that is the source's fault.
+                    Ended::Aborted if flow.misfit.load(Ordering::Acquire) => flow.lost = Some(Outcome::SourceFailed),
+                    Ended::Aborted => flow.cut = true,
+                    _ => _ = flow.lost.get_or_insert(Outcome::of_destination(why)),
                 }
                 if !flow.receivers.is_empty() {
                     return;
