@@ -19,8 +19,10 @@ pub struct Limits {
     /// system, so the process's file descriptors usually run out first (which is survived as well).
     pub connections: usize,
     /// Connections from one address; one more is closed at once. In IPv6 all addresses of a /64 network count as one
-    /// ([`PeerAddr::network`](crate::PeerAddr::network)). 16,384, a quarter of all: no single address can
-    /// take every place, while a proxy in front or a network behind one address still fits. Unix sockets are exempt.
+    /// ([`PeerAddr::network`](crate::PeerAddr::network)). 16,384, a quarter of all: a proxy in front or a network behind
+    /// one address still fits. Once half of all places are taken, the share of an address shrinks
+    /// ([`address_share`](Self::address_share)), so that four addresses, or a hundred, leave some to others. Unix sockets
+    /// are exempt.
     pub connections_per_address: usize,
     /// Bytes of a request's head: request line, fields and line ends. 16 KiB, as node; nginx has 8 KiB a line,
     /// Apache 8,190 bytes a line. Beyond it: 431.
@@ -71,6 +73,29 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Returns how many of `limit` places one address may have while `taken` of them are taken: `per_address` until half of
+    /// the places are taken, then less and less, and at least one.
+    ///
+    /// The share of an address shrinks with the part of the second half that is still free. So a few addresses cannot
+    /// take all places: with a quarter for each, four take two thirds of them, and a hundred leave one in 51. Where one
+    /// address may have all places, its share does not shrink.
+    ///
+    /// ```
+    /// use uncork::Limits;
+    /// assert_eq!(Limits::address_share(1000, 250, 500), 250);
+    /// assert_eq!(Limits::address_share(1000, 250, 900), 50);
+    /// assert_eq!(Limits::address_share(1000, 250, 1000), 1);
+    /// assert_eq!(Limits::address_share(1000, 1000, 900), 1000);
+    /// ```
+    pub fn address_share(limit: usize, per_address: usize, taken: usize) -> usize {
+        let (free, half) = (limit.saturating_sub(taken), limit / 2);
+        if free >= half || per_address >= limit {
+            return per_address;
+        }
+        let share = (per_address as u128 * free as u128).div_ceil(half as u128);
+        usize::try_from(share).unwrap_or(usize::MAX).max(1).min(per_address)
+    }
+
     /// The full time of that clock.
     pub(crate) fn time(&self, timer: Timer) -> Duration {
         match timer {

@@ -156,12 +156,15 @@ impl Admission {
 
     fn enter_address(&self, peer: &PeerAddr) -> Result<(), Full> {
         let Some(network) = peer.network() else { return Ok(()) };
+        // This connection is among all already.
+        let others = self.all.load(Ordering::Relaxed).saturating_sub(1);
+        let share = Limits::address_share(self.most, self.most_per_address, others);
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = by_address.entry(network).or_insert(0);
-        if *count >= self.most_per_address {
+        let count = by_address.get(&network).copied().unwrap_or(0);
+        if count >= share {
             return Err(Full::Address);
         }
-        *count += 1;
+        by_address.insert(network, count + 1);
         Ok(())
     }
 
@@ -225,6 +228,25 @@ mod tests {
         let mapped = PeerAddr::tcp("[::ffff:10.0.0.1]:9".parse().expect("an address"));
         let _one = admission.enter(&PeerAddr::tcp(([10, 0, 0, 1], 1).into())).ok();
         assert_eq!(admission.enter(&mapped).err(), Some(Full::Address));
+    }
+
+    #[test]
+    fn a_hundred_addresses_leave_places_to_others() {
+        for (addresses, left) in [(1, 750), (4, 330), (100, 15)] {
+            let admission = admission(1000, 250);
+            let peer = |n: u8| PeerAddr::tcp(([10, 0, 0, n], 1).into());
+            let mut taken = Vec::new();
+            // They come in turn, until none of them is let in any more.
+            loop {
+                let before = taken.len();
+                taken.extend((0..addresses).filter_map(|n| admission.enter(&peer(n)).ok()));
+                if taken.len() == before {
+                    break;
+                }
+            }
+            assert!(taken.len() <= 1000 - left, "{addresses} addresses have {}", taken.len());
+            assert!(admission.enter(&peer(200)).is_ok(), "one more address");
+        }
     }
 
     #[test]
