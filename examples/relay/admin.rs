@@ -88,7 +88,7 @@ impl Admin {
         let mut page = self.shared.metrics.page(self.shared.is_ready());
         let Services { sessions, rendezvous, gateway, tunnel, .. } = &self.services;
         if let Some(sessions) = sessions {
-            page.sessions(&sessions.sessions(req.now()));
+            page.sessions(&sessions.sessions(req.now()), sessions.counts(req.now()));
         }
         if let Some(rendezvous) = rendezvous {
             page.rendezvous(rendezvous.counts(req.now()));

@@ -76,14 +76,14 @@ impl Limits {
     /// Returns how many of `limit` places one address may have while `taken` of them are taken: `per_address` until half of
     /// the places are taken, then less and less, and at least one.
     ///
-    /// The share of an address shrinks with the part of the second half that is still free. So a few addresses cannot
-    /// take all places: with a quarter for each, four take two thirds of them, and a hundred leave one in 51. Where one
-    /// address may have all places, its share does not shrink.
+    /// The share of an address shrinks with the square of the part of the second half that is still free. So a few
+    /// addresses cannot take all places, even if they come one after the other: of 65,536 with a quarter for each, four
+    /// leave 18,000 and a hundred 600. Where one address may have all places, its share does not shrink.
     ///
     /// ```
     /// use uncork::Limits;
     /// assert_eq!(Limits::address_share(1000, 250, 500), 250);
-    /// assert_eq!(Limits::address_share(1000, 250, 900), 50);
+    /// assert_eq!(Limits::address_share(1000, 250, 900), 10);
     /// assert_eq!(Limits::address_share(1000, 250, 1000), 1);
     /// assert_eq!(Limits::address_share(1000, 1000, 900), 1000);
     /// ```
@@ -92,8 +92,9 @@ impl Limits {
         if free >= half || per_address >= limit {
             return per_address;
         }
-        let share = (per_address as u128 * free as u128).div_ceil(half as u128);
-        usize::try_from(share).unwrap_or(usize::MAX).max(1).min(per_address)
+        // Both steps divide by `half`, and neither overflows: `free` is less.
+        let step = |share: u128| (share * free as u128).div_ceil(half as u128);
+        usize::try_from(step(step(per_address as u128))).unwrap_or(usize::MAX).max(1).min(per_address)
     }
 
     /// The full time of that clock.
@@ -132,5 +133,43 @@ impl Default for Limits {
             linger_time: Duration::from_secs(2),
             requests: 1_000_000,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many places are left when so many addresses, one after the other, have taken all that they are let have.
+    fn left(addresses: usize, limit: usize, per_address: usize) -> usize {
+        let mut taken = 0;
+        for _ in 0..addresses {
+            let mut own = 0;
+            while taken < limit && own < Limits::address_share(limit, per_address, taken) {
+                own += 1;
+                taken += 1;
+            }
+        }
+        limit - taken
+    }
+
+    #[test]
+    fn few_addresses_leave_places_to_others() {
+        let Limits { connections, connections_per_address, .. } = Limits::default();
+        assert_eq!(left(1, connections, connections_per_address), 49_152);
+        assert!(left(4, connections, connections_per_address) > 18_000);
+        assert!(left(100, connections, connections_per_address) > 600);
+        assert_eq!(left(4, 10_000, 1_000), 6_000);
+        assert!(left(100, 10_000, 1_000) > 200);
+    }
+
+    #[test]
+    fn a_share_is_never_nothing_and_never_more_than_was_said() {
+        for (limit, most, taken) in [(0, 0, 0), (1, 1, 1), (2, 1, 1), (3, 2, 3), (9, 5, 8), (9, 5, 20)] {
+            let share = Limits::address_share(limit, most, taken);
+            assert!(share <= most && (share > 0 || most == 0), "{limit} {most} {taken}: {share}");
+        }
+        let huge = Limits::address_share(usize::MAX, usize::MAX - 1, usize::MAX / 4 * 3);
+        assert!((usize::MAX / 5..usize::MAX / 3).contains(&huge), "{huge}");
     }
 }

@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_hundred_addresses_leave_places_to_others() {
-        for (addresses, left) in [(1, 750), (4, 330), (100, 15)] {
+        for (addresses, left) in [(1, 750), (4, 280), (100, 90)] {
             let admission = admission(1000, 250);
             let peer = |n: u8| PeerAddr::tcp(([10, 0, 0, n], 1).into());
             let mut taken = Vec::new();

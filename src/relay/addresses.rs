@@ -110,6 +110,11 @@ impl Addresses {
         debt.checked_sub(self.tolerance).filter(|after| !after.is_zero())
     }
 
+    /// How many places this address has.
+    pub(super) fn places(&self, ip: IpAddr) -> usize {
+        self.table.get(&PeerAddr::network_of(ip)).map_or(0, |entry| entry.places as usize)
+    }
+
     /// A place of this address is free again.
     pub(super) fn release(&mut self, ip: IpAddr) {
         if let Some(entry) = self.table.get_mut(&PeerAddr::network_of(ip)) {

@@ -68,6 +68,7 @@ mod rendezvous;
 mod session;
 #[cfg(feature = "tunnel")]
 pub mod tunnel;
+mod unused;
 mod wire;
 
 pub use config::InvalidConfig;
@@ -77,4 +78,4 @@ pub use gateway::{
     OriginPolicy,
 };
 pub use rendezvous::{Rendezvous, RendezvousConfig, RendezvousCounts};
-pub use session::{SessionConfig, SessionInfo, SessionRelay};
+pub use session::{SessionConfig, SessionCounts, SessionInfo, SessionRelay};

@@ -93,6 +93,61 @@ fn a_part_is_not_put() {
     relay.stop();
 }
 
+/// A crowd of addresses takes whatever it is given; a newcomer has a place all the same, and what is in use stays.
+#[test]
+fn no_crowd_takes_all_sessions_and_streams() {
+    let relay = Relay::start(&[
+        "--trusted-proxy=127.0.0.1",
+        "--sessions=500",
+        "--sessions-per-address=50",
+        "--rendezvous-streams=500",
+        "--rendezvous-streams-per-address=50",
+    ]);
+    let mut proxy = relay.client();
+    let mut ask = |line: &str, from: &str| {
+        proxy.request(line, &["Content-Length: 0", &format!("X-Forwarded-For: {from}")]).answer()
+    };
+    let session = ask("PUT /cama/session?timeout=86400", "198.51.100.1");
+    let cookie = format!("Cookie: {}", session.assert(201).get("set-cookie").expect("a cookie"));
+    let session = session.get("location").expect("a path").to_owned();
+    let stream = ask("POST /stream?ttl=3600", "198.51.100.1").assert(201).get("location").expect("a path").to_owned();
+    // Both are in use: this one waits for a sender, and that one for a source.
+    let (mut receiver, mut destination) = (relay.client(), relay.client());
+    receiver.request(&format!("GET {session}"), &[]);
+    until("it waits", || relay.metric("uncork_session_waiting{role=\"receiver\"}") == 1.0);
+    destination.request(&format!("GET {stream}"), &[]);
+    until("it waits", || relay.metric("uncork_unused_streams") == 0.0);
+
+    for line in ["PUT /cama/session?timeout=86400", "POST /stream?ttl=3600"] {
+        let what = if line.starts_with("PUT") { "sessions" } else { "streams" };
+        // One address, then four, and then a hundred; each comes until it is refused.
+        for (addresses, at_most) in [(1, 51.0), (4, 202.0), (100, 500.0)] {
+            for n in 0..addresses {
+                while ask(line, &format!("10.0.0.{n}")).status == 201 {}
+            }
+            let all = if what == "sessions" { "uncork_sessions" } else { "uncork_streams{state=\"waiting\"}" };
+            assert!(relay.metric(all) <= at_most, "{addresses} addresses have {}", relay.metric(all));
+            ask(line, &format!("192.0.2.{addresses}")).assert(201);
+        }
+        assert!(relay.metric(&format!("uncork_refused_{what}_total")) >= 100.0);
+        // So many that all places are taken, and each has one.
+        for n in 0..600 {
+            ask(line, &format!("2001:db8:0:{n:x}::1")).assert(201);
+        }
+        ask(line, "192.0.2.200").assert(201);
+        // That is the same network as one of theirs, and has its place.
+        ask(line, "2001:db8:0:257:ffff::1").assert(503);
+        assert!(relay.metric(&format!("uncork_evicted_{what}_total")) > 100.0);
+        assert!(relay.metric(&format!("uncork_unused_{what}")) >= 499.0);
+    }
+    // What was in use all the time goes on.
+    relay.client().post(&session, &[cookie.split(';').next().expect("a token")], b"hello").answer().assert(200);
+    assert_eq!(receiver.answer().assert(200).text(), "hello");
+    relay.client().request(&format!("PUT {stream}"), &["Content-Length: 5"]).send("hello").answer().assert(200);
+    assert_eq!(destination.answer().assert(200).text(), "hello");
+    relay.stop();
+}
+
 #[test]
 fn it_counts() {
     let relay = Relay::start(&[]);

@@ -65,6 +65,11 @@ pub(super) fn too_many_fields(most: usize) -> Fault {
     limit(503, "TooManyStreamsError", format!("The fields of all streams are too large: at most {most} bytes of JSON"))
 }
 
+pub(super) fn too_many_fields_of_address() -> Fault {
+    let message = "The fields of this address's streams are too large";
+    fault(429, "TooManyStreamsError", message)
+}
+
 pub(super) fn too_many_of_address(most: usize) -> Fault {
     limit(429, "TooManyStreamsError", format!("There are too many streams of this address: at most {most}"))
 }

@@ -11,6 +11,7 @@ use uncork::{End, Moment, Request, RequestId, Response, h1::Headers};
 use super::{
     super::{
         addresses::Refused,
+        unused::NoRoom,
         wire::{Face, retry_after},
     },
     RendezvousConfig, SOON, Shared, Side,
@@ -44,7 +45,9 @@ impl Shared {
                 let location = format!("{}/stream/{id}", config.base_path);
                 return faults::json(201, format!("{{\"stream\":\"{id}\"}}")).header("Location", location);
             }
-            Err(Full::Streams) => (faults::too_many(config.streams), config.ttl),
+            Err(Full::Room(NoRoom::Full)) => (faults::too_many(config.streams), config.ttl),
+            Err(Full::Room(NoRoom::Share(share))) => (faults::too_many_of_address(share), config.ttl),
+            Err(Full::AddressFields) => (faults::too_many_fields_of_address(), config.ttl),
             Err(Full::Fields) => (faults::too_many_fields(config.json_total), config.ttl),
             Err(Full::Address(Refused::TooMany)) => {
                 (faults::too_many_of_address(config.streams_per_address), config.ttl)

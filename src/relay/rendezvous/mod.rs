@@ -42,6 +42,10 @@
 //!
 //! **Time.** There is no timer for streams: whoever waits has the stream's time as its own, and one that nobody waits
 //! for is looked at when somebody asks, or room is needed.
+//!
+//! **Fairness.** A stream to which no peer is connected lives for a shorter time. When all places are taken, records make
+//! room, and then the oldest such stream of the address that has most of them. Once half of the places are taken, the
+//! share of each address shrinks, of the streams and of the bytes of their fields.
 
 mod body;
 mod config;
@@ -112,6 +116,12 @@ pub struct RendezvousCounts {
     pub running: usize,
     /// Records of those that are over.
     pub over: usize,
+    /// Those among the waiting to which no peer is connected.
+    pub unused: usize,
+    /// How many of those had to make room for others so far.
+    pub evicted: u64,
+    /// How many creations a limit has refused so far.
+    pub refused: u64,
 }
 
 impl Rendezvous {

@@ -27,6 +27,10 @@
 //!
 //! **Time.** There is no timer for sessions. A session that is over answers as if it were not there, and is taken out
 //! when room is needed. Whoever waits has a timeout of his own, which is never later than the session's end.
+//!
+//! **Fairness.** A session that no peer has connected to lives for a shorter time. When all places are taken, the oldest
+//! such session of the address that has most of them yields. Once half of the places are taken, the share of each address
+//! shrinks. So a few addresses cannot take all sessions, and a session that was used once is never taken away.
 
 mod config;
 mod info;
@@ -42,7 +46,7 @@ use std::{
 
 use uncork::{Action, End, Handler, Moment, Request, RequestId, Response};
 
-use super::{addresses::Refused, wire::is_partial_put};
+use super::{addresses::Refused, unused::NoRoom, wire::is_partial_put};
 
 use self::{
     state::{Full, Guests, Key, Message, MessageBody, Poll, Sender, Session, Side, State, Wish},
@@ -50,7 +54,7 @@ use self::{
 };
 use super::config::{InvalidConfig, Live};
 pub use config::SessionConfig;
-pub use info::SessionInfo;
+pub use info::{SessionCounts, SessionInfo};
 
 /// What can be done with the place where sessions are allocated, and with a session.
 const ALLOW_ALLOCATE: &str = "PUT";
@@ -215,8 +219,11 @@ impl SessionRelay {
                 .header("X-Type", if secure { "secure" } else { "basic" })
                 .header("Set-Cookie", cookie)
                 .header("Cache-Control", "no-store"),
-            Err(Full::Sessions) => {
+            Err(Full::Room(NoRoom::Full)) => {
                 busy(503, format!("there are too many sessions: at most {}", config.sessions), LATER)
+            }
+            Err(Full::Room(NoRoom::Share(share))) => {
+                busy(429, format!("there are too many sessions of this address: at most {share}"), LATER)
             }
             Err(Full::Address(Refused::TooMany)) => {
                 let most = config.sessions_per_address;
@@ -263,7 +270,8 @@ impl SessionRelay {
         }
 
         let place = Place { key, side, role, id: req.id() };
-        session.connect();
+        state.connect(key);
+        let Some(session) = state.get(key) else { return not_found(req).into() };
         let shared = self.shared.clone();
         req.on_end(move |end| shared.ended(place, end));
         let ticket = req.ticket();

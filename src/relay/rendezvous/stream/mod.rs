@@ -127,6 +127,8 @@ pub(super) struct Stream {
     pub(super) owner: Option<IpAddr>,
     created: Moment,
     expires: Instant,
+    /// When it is over if no peer is connected to it.
+    unused_until: Instant,
     life: Life,
     source: Option<Source>,
     receivers: Vec<Receiver>,
@@ -141,6 +143,7 @@ impl Stream {
         owner: Option<IpAddr>,
         now: Moment,
         ttl: Duration,
+        first_use_timeout: Duration,
     ) -> Self {
         Self {
             wish,
@@ -149,6 +152,7 @@ impl Stream {
             owner,
             created: now,
             expires: now.mono + ttl,
+            unused_until: now.mono + ttl.min(first_use_timeout),
             life: Life::Waiting,
             source: None,
             receivers: Vec::new(),
@@ -158,10 +162,21 @@ impl Stream {
 
     pub(super) fn due(&self) -> Due {
         match self.life {
+            Life::Waiting if self.is_unused() => Due::Meet(self.unused_until),
             Life::Waiting => Due::Meet(self.expires),
             Life::Meeting | Life::Streaming(_) => Due::Never,
             Life::Over { until, .. } => Due::Forget(until),
         }
+    }
+
+    /// Returns `true` if it waits, and no peer is connected to it.
+    fn is_unused(&self) -> bool {
+        self.is_waiting() && self.source.is_none() && self.receivers.is_empty()
+    }
+
+    /// For which address, and since when, it is [unused](Self::is_unused).
+    pub(super) fn unused(&self) -> Option<(Option<IpAddr>, Instant)> {
+        self.is_unused().then_some((self.owner, self.created.mono))
     }
 
     pub(super) fn weight(&self) -> usize {
@@ -345,7 +360,8 @@ impl Stream {
             (false, true) => Outcome::NoSource,
         };
         // Whenever this is noticed: it happened then.
-        let late = now.mono.saturating_duration_since(self.expires);
+        let then = if self.is_unused() { self.unused_until } else { self.expires };
+        let late = now.mono.saturating_duration_since(then);
         let then = Moment { mono: now.mono - late, wall: now.wall.checked_sub(late).unwrap_or(now.wall) };
         self.conclude(outcome, config, then);
     }
