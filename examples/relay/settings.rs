@@ -186,9 +186,10 @@ settings! {
         enabled: bool = true, "session-relay" "BOOL";
         /// Path under which the session relay lives
         base_path: BasePath = session().base_path.as_str().into(), "base-path" "PATH";
-        /// Sessions in all
+        /// Sessions in all. When all are taken, those that no peer has ever connected to yield: the oldest of the address
+        /// that has most of them
         limit: NonZeroUsize = some(session().sessions), "sessions" "N";
-        /// Sessions allocated by one address
+        /// Sessions allocated by one address; in IPv6, by one /64 network. Once half of all are taken, its share shrinks
         per_address: NonZeroUsize = some(session().sessions_per_address), "sessions-per-address" "N";
         /// Sessions one address may allocate in a minute, over a long time; 0 for no limit
         allocations_per_minute: u32 = session().allocations_per_minute, "allocations-per-minute" "N";
@@ -196,6 +197,8 @@ settings! {
         allocation_burst: u32 = session().allocation_burst, "allocation-burst" "N";
         /// How long a session lives while nobody is connected to it
         ttl: NonZeroU64 = positive(session().ttl.as_secs()), "session-ttl" "SECONDS";
+        /// How long a session lives at most until a peer connects to it for the first time
+        first_use_timeout: NonZeroU64 = positive(session().first_use_timeout.as_secs()), "session-first-use-timeout" "SECONDS";
         /// The most a client can ask for with ?timeout=N
         ttl_max: NonZeroU64 = positive(session().ttl_max.as_secs()), "session-ttl-max" "SECONDS";
         /// How long a session lives at most
@@ -204,7 +207,8 @@ settings! {
         request_timeout: u64 = session().request_timeout.as_secs(), "request-timeout" "SECONDS";
         /// The most a client can ask for with X-Timeout or ?timeout=N
         request_timeout_max: u64 = session().request_timeout_max.as_secs(), "request-timeout-max" "SECONDS";
-        /// Break the receiver's connection when the sender of a chunked message is lost, instead of ending the message
+        /// Break the receiver's connection when the sender of a chunked message is lost. With false, the message ends in
+        /// order, as cama has it, and a receiver cannot tell a part from the whole
         abort_when_cut: bool = !session().clean_when_cut, "abort-when-cut" "BOOL";
         /// Value of the Server field; empty for none
         server_name: ServerName = session().server.as_str().into(), "server-name" "NAME";
@@ -215,9 +219,10 @@ settings! {
         enabled: bool = true, "rendezvous" "BOOL";
         /// Path under which /stream and /ping live; empty for the root
         base_path: BasePath = stream().base_path.as_str().into(), "rendezvous-base-path" "PATH";
-        /// Streams in all, with the records of those that are over
+        /// Streams in all, with the records of those that are over. When all are taken, records make room, and then the
+        /// streams to which no peer is connected: the oldest of the address that has most of them
         limit: NonZeroUsize = some(stream().streams), "rendezvous-streams" "N";
-        /// Streams created by one address
+        /// Streams created by one address; in IPv6, by one /64 network. Once half of all are taken, its share shrinks
         per_address: NonZeroUsize = some(stream().streams_per_address), "rendezvous-streams-per-address" "N";
         /// Streams one address may create in a minute, over a long time; 0 for no limit
         creations_per_minute: u32 = stream().creations_per_minute, "rendezvous-creations-per-minute" "N";
@@ -227,6 +232,8 @@ settings! {
         ttl: NonZeroU64 = positive(stream().ttl.as_secs()), "rendezvous-ttl" "SECONDS";
         /// The most a client can ask for with ?ttl=SECONDS
         ttl_max: u64 = stream().ttl_max.as_secs(), "rendezvous-ttl-max" "SECONDS";
+        /// How long a stream to which no peer is connected lives at most
+        first_use_timeout: NonZeroU64 = positive(stream().first_use_timeout.as_secs()), "rendezvous-first-use-timeout" "SECONDS";
         /// How long /status tells of a stream that is over
         record: u64 = stream().record.as_secs(), "rendezvous-record" "SECONDS";
         /// How long a stream may run at most
@@ -235,7 +242,8 @@ settings! {
         pause: NonZeroU64 = positive(stream().pause.as_secs()), "rendezvous-pause" "SECONDS";
         /// The most receivers that can be asked for with ?n=K
         receivers: NonZeroUsize = some(stream().receivers), "rendezvous-receivers" "N";
-        /// Break receivers' connections when the source is lost, as ?strict=1 asks for, instead of ending the download
+        /// Break receivers' connections when the source of a stream of unknown length is lost. With false, the download ends
+        /// in order, as http-rendezvous has it. Clients choose with ?strict=1 and ?strict=0
         strict: bool = stream().strict, "rendezvous-strict" "BOOL";
         /// Keep what creators of streams ask for from speaking in this origin's name: downloads are attachments that no
         /// browser runs, without cookies, and without orders to a proxy in front

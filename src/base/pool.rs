@@ -8,7 +8,9 @@ pub(crate) const LENT: usize = 64 * 1024;
 /// Freed buffers kept for the next: beyond this many they go back to the allocator.
 const KEPT: usize = 16;
 /// A lent buffer with at most this many bytes left in it is exchanged for a right-sized one when a turn ends.
-const SMALL: usize = LENT / 4;
+/// It is more than what one read of a head brings, so that a request that waits keeps no lent buffer for what its client
+/// sends behind it.
+const SMALL: usize = LENT / 8 * 3;
 
 pub(crate) struct Pool {
     /// Stores to be lent next: the first `kept` of them. Taken out and put back by swapping, which costs nothing else:
@@ -107,6 +109,17 @@ impl Pool {
     /// Whether a buffer can be lent again after a refusal; says so once.
     pub(crate) fn returned(&mut self) -> bool {
         self.refused && self.lent < self.most && std::mem::take(&mut self.refused)
+    }
+
+    /// Whether there has been a refusal since the last time that [`returned`](Self::returned) said so.
+    #[inline]
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.refused
+    }
+
+    /// How many buffers have to come back until half of them are free.
+    pub(crate) fn beyond_half(&self) -> usize {
+        self.lent.saturating_sub(self.most / 2)
     }
 
     /// Whether somebody was refused a buffer, and none has come back since.

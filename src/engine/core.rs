@@ -22,6 +22,9 @@ pub(super) struct Core {
     pub(super) run: VecDeque<ConnId>,
     /// Connections that wait for a buffer.
     pub(super) starved: Vec<ConnId>,
+    /// When those may be sought that keep buffers, and when that may be logged.
+    pub(super) hoarders_sought: Tick,
+    pub(super) hoarders_logged: Tick,
     pub(super) access_log: Option<Arc<AccessLog>>,
     /// Since when ticks are counted.
     pub(super) start: Instant,
@@ -50,6 +53,8 @@ impl Core {
             deadlines: Deadlines::default(),
             run: VecDeque::new(),
             starved: Vec::new(),
+            hoarders_sought: Tick::since(now.mono, now.mono),
+            hoarders_logged: Tick::since(now.mono, now.mono),
             access_log,
             start: now.mono,
             now,

@@ -142,6 +142,17 @@ impl Job {
         matches!(self.reply, Reply::Owed) && matches!(self.up, Up::Idle | Up::Over)
     }
 
+    /// Whether it waits for something that is not the peer's to do, and nothing is received or sent.
+    pub(super) fn is_suspended(&self) -> bool {
+        match self.reply {
+            Reply::Owed => self.waits_for_ticket(),
+            Reply::Stream { waits: true, .. } | Reply::Pipe { waits: true, .. } => {
+                matches!(self.up, Up::Idle | Up::Over)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether a peer that has finished counts as gone: nothing is there to be sent to it, and nobody has said that it
     /// waits for its answer all the same.
     fn ends_with_a_fin(&self) -> bool {

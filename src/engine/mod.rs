@@ -88,12 +88,16 @@ const BELL: Token = Token(usize::MAX);
 /// Listener `n` has the token `PORTS - n`. No connection's name comes near: loop numbers stop short of the top.
 const PORTS: usize = usize::MAX - 1;
 const LOOPS: u16 = 1022;
+/// How often connections are sought that keep buffers which others wait for.
+const HOARDERS: Duration = Duration::from_millis(100);
 /// Connections taken in at once before those that are here have their turn.
 const ACCEPTS: usize = 64;
 /// How long a listener rests when there is no place or no descriptor for another connection.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Rounds of reading, working and writing for one connection before others have their turn.
 const ROUNDS: usize = 8;
+/// The most that is read at once of a head and what is behind it. A request that waits keeps it for as long.
+const AHEAD: usize = 16 * 1024;
 /// Rounds of mail and work within one turn: what one connection hands to another of the same loop arrives at once.
 const RELAYS: usize = 8;
 
@@ -225,16 +229,38 @@ impl<'h> Engine<'h> {
         if self.core.is_over() {
             self.force();
         }
-        if self.core.pool.returned() {
-            for id in std::mem::take(&mut self.core.starved) {
-                self.enqueue(id);
-            }
+        if self.core.pool.is_wanted() {
+            self.share_buffers();
         }
         let (slots, live) = (&self.slots, self.slots.len());
         self.core
             .deadlines
             .tidy(live, |due, id| slots.get(id.index()).is_some_and(|slot| slot.id == id && slot.entry == due));
         self.due()
+    }
+
+    /// Connections wait for a buffer. Requests that wait for a ticket have no clock of the engine's: whoever keeps a lent
+    /// buffer by what it pipelines behind one could keep it for hours, and a single address could so keep all of them.
+    #[cold]
+    fn share_buffers(&mut self) {
+        if self.core.hoarders_sought <= self.core.tick {
+            self.core.hoarders_sought = self.core.tick.after(HOARDERS);
+            let hoarders = self.slots.iter().filter(|(_, slot)| slot.hoards()).map(|(_, slot)| slot.id);
+            let hoarders: Vec<ConnId> = hoarders.take(self.core.pool.beyond_half()).collect();
+            for id in &hoarders {
+                self.close_slot(*id, Ended::Refused { status: 0, rule: "too much behind a request that waits" });
+            }
+            if !hoarders.is_empty() && self.core.hoarders_logged <= self.core.tick {
+                self.core.hoarders_logged = self.core.tick.after(Duration::from_secs(60));
+                warn!(target: "uncork::engine",
+                    "buffers are scarce: {} connections ended that sent much behind a request that waits", hoarders.len());
+            }
+        }
+        if self.core.pool.returned() {
+            for id in std::mem::take(&mut self.core.starved) {
+                self.enqueue(id);
+            }
+        }
     }
 
     fn due(&mut self) -> Tick {
@@ -567,7 +593,7 @@ impl Slot {
                 return Err(Ended::PeerLeft);
             }
             let read = match &self.phase {
-                Phase::Head | Phase::Securing => self.fill(core, usize::MAX, Self::head_room(core))?,
+                Phase::Head | Phase::Securing => self.fill(core, AHEAD, Self::head_room(core))?,
                 Phase::Job(job) => {
                     let hold = job.hold(self);
                     self.fill(core, hold.min(crate::base::pool::LENT), hold)?

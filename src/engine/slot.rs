@@ -279,6 +279,12 @@ impl Slot {
         }
     }
 
+    /// Returns `true` if it keeps a lent buffer for input that nobody asks for, while its request waits.
+    pub(super) fn hoards(&self) -> bool {
+        let suspended = matches!(&self.phase, Phase::Job(job) if job.is_suspended());
+        suspended && (self.rx.capacity() >= LENT || self.transport.keeps_input())
+    }
+
     /// From here on the socket wakes us for large pieces only, or for everything again. Whether to look at once, because
     /// what came meanwhile has woken nobody.
     #[cold]

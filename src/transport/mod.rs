@@ -297,6 +297,14 @@ impl Transport {
         Ok(true)
     }
 
+    /// Whether a lent buffer is kept for input that was not opened yet.
+    pub(crate) fn keeps_input(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.as_ref().is_some_and(|tls| tls.keeps_input());
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+
     /// Gives back lent buffers that hold nothing.
     #[inline]
     pub(crate) fn settle(&mut self, pool: &mut Pool) {

@@ -289,6 +289,13 @@ impl Client {
         self.rest.is_empty() && self.more().is_err()
     }
 
+    /// Whether the peer ends the connection without another byte, and in the order that its transport prescribes.
+    #[allow(dead_code)] // the rendezvous' tests do
+    pub(crate) fn is_closed_in_order(&mut self) -> bool {
+        // Over TLS, an end without close_notify is an error.
+        self.rest.is_empty() && matches!(self.stream.read(&mut [0]), Ok(0))
+    }
+
     /// Ends its own side in order, and goes on reading.
     #[allow(dead_code)] // tests/examples does
     pub(crate) fn finish(&mut self) {

@@ -10,6 +10,9 @@
 //! The application gives each client a key when it connects, and names clients by their keys ever after. What a client
 //! says is posted to it; what it wants to say to clients it posts to `/send`, naming as many as it likes.
 //!
+//! `/stats` and `/ping` answer HEAD as they answer GET. `/send` and `/close` take POST only, with which `Content-Range`
+//! means nothing and is ignored (RFC 9110 §14.4).
+//!
 //! | file | knows |
 //! |---|---|
 //! | `config` | what can be set, and the file it stands in |

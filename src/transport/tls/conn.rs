@@ -15,10 +15,13 @@ use rustls::{
 use super::{
     Tls, TlsClient,
     config::take_asked_for,
-    records::{Pieces, Records},
+    records::{Pieces, RECEIVED, Records},
 };
 use crate::{
-    base::{buf::Buf, pool::Pool},
+    base::{
+        buf::Buf,
+        pool::{LENT, Pool},
+    },
     transport::{Fault, Got, Socket},
 };
 
@@ -113,11 +116,15 @@ impl TlsConn {
             return Ok(Got::Data { drained: false });
         }
         self.records.rx.compact();
-        let room = self.records.rx.spare().len();
+        // Little is wanted: no more than one record, so that what is held does not keep a lent buffer. Only a message of
+        // the handshake may be longer.
+        let longer = self.records.rx.len() >= RECEIVED && self.rustls.state().is_handshaking();
+        let hold = if most < LENT && !longer { RECEIVED } else { usize::MAX };
+        let room = self.records.rx.spare().len().min(hold.saturating_sub(self.records.rx.len()));
         if room == 0 {
-            return Err(self.fail(socket, "a handshake message is larger than 64 KiB", pool));
+            return Err(self.fail(socket, "a handshake message is too large", pool));
         }
-        let n = match socket.read(self.records.rx.spare()) {
+        let n = match socket.read(&mut self.records.rx.spare()[..room]) {
             Ok(0) => {
                 self.records.end = Some(false);
                 return Ok(if had_some { Got::Data { drained: false } } else { Got::End { clean: false } });
@@ -225,6 +232,11 @@ impl TlsConn {
 
     pub(crate) fn is_handshaking(&self) -> bool {
         self.rustls.state().is_handshaking()
+    }
+
+    /// Whether a lent buffer is kept for records that were not opened yet.
+    pub(crate) fn keeps_input(&self) -> bool {
+        self.records.rx.capacity() >= LENT
     }
 
     /// Gives back buffers that hold nothing, and exchanges those that hold little.

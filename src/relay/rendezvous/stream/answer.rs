@@ -36,7 +36,7 @@ impl Stream {
                 Response::stream(Exact::new(outlet, declared, misfit.clone())).length(declared)
             }
             (_, length) => {
-                let strict = receiver.strict || self.strict || config.strict;
+                let strict = receiver.strict.or(self.strict).unwrap_or(config.strict);
                 let outlet = if strict { outlet } else { outlet.clean_when_cut() };
                 Response::stream(outlet).length(length)
             }
