@@ -86,7 +86,11 @@ pub(crate) fn a_destination_is_lost(setup: Setup) {
             let stream = Stream::with(&server, "", creation);
             let mut receiver = stream.get();
             let mut source = stream.put(framing);
-            if framing.starts_with('T') { source.chunk(b"abc") } else { source.send("abc") };
+            if framing.starts_with('T') {
+                source.chunk(b"abc")
+            } else {
+                source.send("abc")
+            };
             receiver.head().assert(200);
             // One that half-closes looks like one that leaves.
             let kept = if leaves {
@@ -124,7 +128,11 @@ pub(crate) fn a_destination_is_lost_in_a_long_stream(setup: Setup) {
             let sent = std::thread::scope(|scope| {
                 let sender = scope.spawn(|| {
                     let piece = pattern(0, PIECE);
-                    if framing.starts_with('T') { source.chunk(&piece) } else { source.send(&piece) };
+                    if framing.starts_with('T') {
+                        source.chunk(&piece)
+                    } else {
+                        source.send(&piece)
+                    };
                 });
                 if std::mem::take(&mut first) {
                     receiver.head().assert(200);
