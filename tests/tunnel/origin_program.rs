@@ -202,7 +202,9 @@ fn a_server_in_the_neighbourhood_is_forwarded_to() {
     let handler = move |req: &mut Request<'_>| -> Action {
         if ["/base/pause", "/base/wait"].contains(&req.path()) {
             let tell = tell.clone();
-            req.on_end(move |end| drop(tell.send(end.why)));
+            req.on_end(move |end| {
+                let _ = tell.send(end.why);
+            });
             tell_asked.send(()).expect("heard");
             if req.path() == "/base/pause" {
                 return Response::stream(|_: &mut Tx<'_>| Flow::Wait).into();
