@@ -429,6 +429,31 @@ fn a_client_that_leaves_resets_its_stream() {
     world.until("all are gone", |counts| counts.active == 0 && counts.left == 5);
 }
 
+/// At this rate, what has come may be moved in some minutes: a client that leaves is not waited for so long.
+#[test]
+fn a_client_that_leaves_does_not_wait_for_the_rate() {
+    let mut config = config();
+    let here = |peer: &uncork::PeerAddr| peer.ip().is_some_and(|ip| ip.is_loopback());
+    let old = Credential::allow_legacy_unauthenticated("old", here).host("*").expect("a pattern");
+    config.credentials.push(old.rate(100));
+    let world = World::with(config);
+    let mut origin = Original::new(&world);
+    let mut client = world.client();
+    get(&mut client, "/");
+    let stream = origin.request().stream;
+    origin.reply(stream, false, &[OK, VERSION, ("content-length", "60000")]).data(stream, false, vec![7; 30_000]);
+    client.head();
+    client.exactly(30_000).expect("half");
+    origin.data(stream, false, vec![7; 1000]);
+    // It has been heard of when this is answered.
+    origin.control(PING, &[2]);
+    while origin.expect(PING).number(0) != 2 {}
+    client.leave();
+    let reset = origin.expect(RST_STREAM);
+    assert_eq!((reset.number(0), reset.number(4)), (stream, 5));
+    world.until("it is gone", |counts| counts.active == 0 && counts.left == 1);
+}
+
 #[test]
 fn a_new_original_takes_the_place_of_the_last() {
     let (world, mut first) = one();
