@@ -110,7 +110,9 @@
 //! | after `101` | what the [`Upgrade`] takes it for ([`RxEnd`]) | |
 //!
 //! A client that left is noticed at once, in every mode: over plain connections and TLS, and also while another loop
-//! writes to its socket. Nothing is read to find out but what fits into 4 KiB. A reset ends everything.
+//! writes to its socket. To find out, no more than 4 KiB is read ahead of the next request. Two things hide the end of a
+//! client that does not reset its connection: a body that is pushed back, until there is room for it again, and more than
+//! those 4 KiB in front of a close_notify that no FIN follows. A reset ends everything.
 //!
 //! # What is logged
 //!
