@@ -265,7 +265,8 @@ impl Stream {
                 }
             }
             if turn.left == 0 {
-                return Next::Slowed;
+                // A client that left does not wait for the rate.
+                return if inlet.is_abandoned() { Next::Over } else { Next::Slowed };
             }
             match recv.poll_data(cx) {
                 Poll::Ready(Some(Ok(data))) => *held = data,
