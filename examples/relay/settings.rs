@@ -19,7 +19,7 @@ use super::{
     listen::Listen,
     values::{
         AccessFormat, AdminAddress, BalanceRule, BasePath, Bytes, Field, ForwardedField, Level, LogFormat, Mode,
-        Origin, OriginRule, ServerName, Threads, TunnelToken, Url, Value,
+        Origin, OriginRule, ServerName, Threads, TunnelToken, Url, Value, ViaName,
     },
 };
 
@@ -306,6 +306,9 @@ settings! {
         tokens: Vec<TunnelToken> = Vec::new(), "tunnel-token" "TOKEN";
         /// Path where origins ask for a tunnel
         path: BasePath = proxy().path.as_str().into(), "tunnel-path" "PATH";
+        /// The name in the Via field of what is forwarded. A request that has it already goes in a circle, and gets 508; so no
+        /// other relay that it passes may have the same. Empty: a random name at each start
+        via: ViaName = "".into(), "tunnel-via" "NAME";
         /// Which of several origins of one host gets a request: round-robin, least-busy
         balance: BalanceRule = BalanceRule::RoundRobin, "tunnel-balance" "RULE";
         /// How long an origin may take to begin its answer

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use uncork::relay::{
-    InvalidConfig,
+    InvalidConfig, Via,
     tunnel::{Balance, Credential, LinkInfo, Proxy, ProxyConfig, ProxyCounts},
 };
 
@@ -19,6 +19,7 @@ pub(crate) fn proxy(settings: &Settings) -> Result<Option<Proxy>, String> {
     }
     let config = ProxyConfig {
         path: own.path.0.clone(),
+        via: (!own.via.0.is_empty()).then(|| Via::named(&own.via.0)).transpose().map_err(|error| error.to_string())?,
         credentials: own.tokens.iter().map(|token| credential(&token.0)).collect::<Result<_, _>>()?,
         balance: match own.balance {
             BalanceRule::RoundRobin => Balance::RoundRobin,

@@ -37,9 +37,13 @@ pub struct Call {
     pub(super) headers: Headers,
     pub(super) content: Content,
     pub(super) options: Options,
+    pub(super) interim: Option<Interim>,
     /// Why it must not be sent.
     pub(super) fault: Option<Error>,
 }
+
+/// Called with each interim response.
+type Interim = Box<dyn FnMut(u16, Headers) + Send>;
 
 /// What is to be sent.
 pub(super) enum Content {
@@ -102,6 +106,7 @@ impl Call {
             headers: Headers::new(),
             content: Content::None,
             options: Options::default(),
+            interim: None,
             fault,
         }
     }
@@ -222,6 +227,14 @@ impl Call {
         for (name, value) in handshake.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("connection")) {
             self.append(name, value);
         }
+        self
+    }
+
+    /// Calls `f` with status and fields of each interim response (RFC 9110 §15.2), for instance 103 Early Hints, on the
+    /// call's loop and before the response; it must not block. Not with 100, which the client handles itself, nor with
+    /// 101, which is a response. By default they are dropped. More than 16 break the call off.
+    pub fn on_interim(mut self, f: impl FnMut(u16, Headers) + Send + 'static) -> Self {
+        self.interim = Some(Box::new(f));
         self
     }
 

@@ -63,6 +63,8 @@ mod rendezvous;
 mod session;
 #[cfg(feature = "tunnel")]
 pub mod tunnel;
+#[cfg(feature = "tunnel")]
+mod via;
 mod wire;
 
 pub use config::InvalidConfig;
@@ -73,3 +75,5 @@ pub use gateway::{
 };
 pub use rendezvous::{Rendezvous, RendezvousConfig, RendezvousCounts};
 pub use session::{SessionConfig, SessionInfo, SessionRelay};
+#[cfg(feature = "tunnel")]
+pub use via::Via;

@@ -10,6 +10,7 @@ mod dug;
 mod handshake;
 mod heads;
 mod hostile;
+mod intermediary;
 mod load;
 mod origin;
 mod origin_hostile;

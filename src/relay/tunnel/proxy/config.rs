@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq;
 use uncork::PeerAddr;
 
 use super::pattern::Pattern;
-use crate::relay::{InvalidConfig, config as checks};
+use crate::relay::{InvalidConfig, Via, config as checks};
 
 /// How a [`Proxy`](super::Proxy) behaves.
 ///
@@ -30,6 +30,10 @@ pub struct ProxyConfig {
     /// Whose `X-Forwarded-*` and `Forwarded` are believed, and continued: proxies in front of this one. Nobody's by
     /// default. (Where a program decides that itself: [`Proxy::handle_behind`](super::Proxy::handle_behind).)
     pub trusted: Trusted,
+    /// The name under which this proxy signs what it forwards, in the `Via` field of requests and responses. A request that
+    /// has this name in its `Via` is answered with 508 (Loop Detected). `None` by default: a random name, new at each
+    /// start, so that proxies may stand behind one another.
+    pub via: Option<Via>,
     /// How long an origin may take to begin its answer, once it has the request whole; and how long an upload may stand
     /// still for its sake. Then it is a 504. 60 s, as nginx.
     pub answer_within: Duration,
@@ -77,6 +81,7 @@ impl Default for ProxyConfig {
             credentials: Vec::new(),
             balance: Balance::RoundRobin,
             trusted: Trusted::nobody(),
+            via: None,
             answer_within: Duration::from_secs(60),
             retry_after: Duration::from_secs(5),
             ping_every: Duration::from_secs(15),

@@ -72,7 +72,7 @@ use self::{
     pattern::{Pattern, host_of},
     public::Crowd,
 };
-use crate::relay::InvalidConfig;
+use crate::relay::{InvalidConfig, Via};
 
 /// The proxy. Clones are one proxy: an origin that comes in on one loop serves the clients of all.
 ///
@@ -100,6 +100,7 @@ pub struct Proxy {
 
 struct Shared {
     config: ProxyConfig,
+    via: Via,
     table: Mutex<Table>,
     crowd: Mutex<Crowd>,
     doors: Mutex<Doors>,
@@ -132,6 +133,7 @@ impl Proxy {
             counters: Counters::default(),
             active: Arc::default(),
             ids: AtomicU64::new(0),
+            via: config.via.clone().unwrap_or_else(Via::random),
             config,
         };
         Ok(Self { shared: Arc::new(shared), stopping: false })

@@ -44,6 +44,8 @@ pub(super) struct Order {
     pub(super) protocol: Option<Box<str>>,
     /// The body; of an extended CONNECT, what the client says.
     pub(super) body: Option<PipeOut>,
+    /// What its `Connection` lists: trailers of these names end here.
+    pub(super) listed: Vec<Box<str>>,
     pub(super) reply: Reply,
     /// Links that have refused it.
     pub(super) refused_by: Vec<u64>,
@@ -193,12 +195,13 @@ impl Reply {
         self.interim <= INTERIM
     }
 
-    /// The origin answers. `ended`: there is no body.
-    pub(super) fn begin(mut self, status: u16, fields: &HeaderMap, ended: bool) -> Begun {
+    /// The origin answers. `version`: of HTTP, in which it does. `ended`: there is no body.
+    pub(super) fn begin(mut self, version: &str, status: u16, fields: &HeaderMap, ended: bool) -> Begun {
         let Some(ticket) = self.ticket.take() else { return Begun::Gone };
+        let via = head::via(fields, version, &self.shared.via);
         if let Some(joined) = self.joined.take() {
             if (200..300).contains(&status) && !ended {
-                return join(ticket, joined, fields);
+                return join(ticket, joined, fields, via);
             }
             // No other protocol after all: that was all the client has to say in it.
             joined.up.finish(None);
@@ -221,7 +224,7 @@ impl Reply {
         for (name, value) in head::answer_fields(fields) {
             response = response.header(name, value);
         }
-        match ticket.respond(response.length(length)) {
+        match ticket.respond(response.header("Via", via).length(length)) {
             Ok(()) => body,
             Err(_) => Begun::Gone,
         }
@@ -247,7 +250,7 @@ impl Drop for Reply {
 }
 
 /// The client's connection goes on in the other protocol.
-fn join(ticket: Ticket, joined: Joined, fields: &HeaderMap) -> Begun {
+fn join(ticket: Ticket, joined: Joined, fields: &HeaderMap, via: Vec<u8>) -> Begun {
     let Joined { protocol, accept, up } = joined;
     let (inlet, outlet) = pipe(PIPE);
     let mut switch = Switch::to(&protocol, Joint::new(up, outlet));
@@ -257,7 +260,7 @@ fn join(ticket: Ticket, joined: Joined, fields: &HeaderMap) -> Begun {
     for (name, value) in head::answer_fields(fields).filter(|(name, _)| *name != "sec-websocket-accept") {
         switch = switch.header(name, value);
     }
-    match ticket.respond(switch) {
+    match ticket.respond(switch.header("Via", via)) {
         Ok(()) => Begun::Body(inlet),
         Err(_) => Begun::Gone,
     }

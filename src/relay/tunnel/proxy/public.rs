@@ -88,6 +88,9 @@ fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<A
     if req.method() == "CONNECT" {
         return Err(refuse(Count::Unfit, 501, "This is no proxy for CONNECT.\n"));
     }
+    if shared.via.is_loop(req.headers().get_all("via")) {
+        return Err(refuse(Count::Unfit, 508, "The request was here before: it goes in a circle.\n"));
+    }
     let host = host_of(req.host().unwrap_or_default());
     let (active, most) = route(shared, req, &host)?;
     if req.content_length().is_some_and(|n| n > most) {
@@ -103,7 +106,8 @@ fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<A
             return Err(refusal);
         }
     };
-    let mut head = head::request(req, trusted).map_err(|why| refuse(Count::Unfit, 400, format!("{why}\n")))?;
+    let mut head =
+        head::request(req, trusted, &shared.via).map_err(|why| refuse(Count::Unfit, 400, format!("{why}\n")))?;
     let upgrade = upgrade(req, &mut head)?;
 
     let call = Arc::new(Call::default());
@@ -129,7 +133,10 @@ fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<A
         // Whoever waits for `100 Continue` gets it now: there is somebody to receive the body.
         action = Action::Receive(Box::new(inlet));
     }
-    shared.send(Box::new(Order { head, protocol, body, reply, refused_by: Vec::new(), place: None }));
+    // Only a body in chunks has trailers.
+    let chunked = body.is_some() && req.content_length().is_none();
+    let listed = if chunked { req.headers().connection_names() } else { Vec::new() };
+    shared.send(Box::new(Order { head, protocol, body, listed, reply, refused_by: Vec::new(), place: None }));
     Ok(action)
 }
 

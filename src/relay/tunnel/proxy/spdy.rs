@@ -119,14 +119,15 @@ impl Stream {
         let Down::Head(waiting) = self.down else { return None };
         let Waiting { head, refused_by, reply } = *waiting;
         let body = self.up.map(|up| up.outlet);
-        Some(Box::new(Order { head, protocol: None, body, reply, refused_by, place: None }))
+        // There are no trailers in SPDY.
+        Some(Box::new(Order { head, protocol: None, body, listed: Vec::new(), reply, refused_by, place: None }))
     }
 
     /// The answer has begun; `end`: it has no body.
     pub(super) fn replied(&mut self, head: &ReplyHead, end: bool) -> Next {
         let Some(fields) = map(&head.fields) else { return self.fail(Failure::Senseless) };
         let Down::Head(waiting) = std::mem::replace(&mut self.down, Down::Over) else { return Next::Waits };
-        match waiting.reply.begin(head.status, &fields, end) {
+        match waiting.reply.begin("1.1", head.status, &fields, end) {
             Begun::Body(mut inlet) => {
                 inlet.on_room(self.waker.clone());
                 self.down = Down::Body { held: Vec::new(), at: 0, end: false, inlet };

@@ -37,6 +37,7 @@ struct Up {
     send: SendStream<Bytes>,
     sent: u64,
     most: u64,
+    listed: Vec<Box<str>>,
 }
 
 /// The answer.
@@ -93,7 +94,7 @@ impl Stream {
         waker: task::Waker,
         most: u64,
     ) -> Option<Self> {
-        let Order { head, protocol, body, reply, refused_by, place } = *order;
+        let Order { head, protocol, body, listed, reply, refused_by, place } = *order;
         let mut request = head.clone();
         if let Some(protocol) = &protocol {
             request.extensions_mut().insert(h2::ext::Protocol::from(&**protocol));
@@ -102,7 +103,7 @@ impl Stream {
             Ok((answer, send)) => {
                 let up = body.map(|mut outlet| {
                     outlet.on_data(waker.clone());
-                    Up { outlet, send, sent: 0, most }
+                    Up { outlet, send, sent: 0, most, listed }
                 });
                 reply.watch(&waker);
                 let waiting = Waiting { answer, head, protocol, refused_by, reply };
@@ -142,8 +143,9 @@ impl Stream {
     pub(super) fn into_order(self) -> Option<Box<Order>> {
         let Down::Head(waiting) = self.down else { return None };
         let Waiting { head, protocol, refused_by, reply, .. } = *waiting;
-        let body = self.up.map(|up| up.outlet);
-        Some(Box::new(Order { head, protocol, body, reply, refused_by, place: None }))
+        let (body, listed) = self.up.map(|up| (up.outlet, up.listed)).unzip();
+        let listed = listed.unwrap_or_default();
+        Some(Box::new(Order { head, protocol, body, listed, reply, refused_by, place: None }))
     }
 
     /// Whether the answer has begun; 1xx on the way. What becomes of the stream, if that is decided now.
@@ -163,7 +165,7 @@ impl Stream {
                 let Down::Head(waiting) = std::mem::replace(&mut self.down, Down::Over) else { return None };
                 let (parts, recv) = answer.into_parts();
                 let whole = recv.is_end_stream();
-                match waiting.reply.begin(parts.status.as_u16(), &parts.headers, whole) {
+                match waiting.reply.begin("2.0", parts.status.as_u16(), &parts.headers, whole) {
                     Begun::Body(mut inlet) => {
                         inlet.on_room(self.waker.clone());
                         self.down = Down::Body { recv, held: Bytes::new(), inlet };
@@ -197,7 +199,7 @@ impl Stream {
             if bytes.is_empty() {
                 if up.outlet.is_finished() {
                     let sent = match up.outlet.trailers() {
-                        Some(trailers) => up.send.send_trailers(head::trailers_to_http2(&trailers)),
+                        Some(trailers) => up.send.send_trailers(head::trailers_to_http2(&trailers, &up.listed)),
                         None => up.send.send_data(Bytes::new(), true),
                     };
                     // If not, the answer says why.
