@@ -31,6 +31,8 @@ pub(crate) fn proxy(settings: &Settings) -> Result<Option<Proxy>, String> {
         streams_per_link: own.requests_per_origin.get(),
         streams_per_address: own.requests_per_address.get(),
         streams_per_host: own.requests_per_host.get(),
+        share_per_address: own.share_per_address.get(),
+        share_per_name: own.share_per_host.get(),
         ..ProxyConfig::default()
     };
     Proxy::new(config).map(Some).map_err(|error| error.to_string())

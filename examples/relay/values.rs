@@ -165,10 +165,8 @@ text! {
 text! {
     /// The name in Via; empty for a random one.
     ViaName, |text| {
-        if text.is_empty() {
-            return Ok(());
-        }
-        Via::named(text).map(drop).map_err(|error| format!("{text:?}: {error}"))
+        let named = if text.is_empty() { Ok(()) } else { Via::named(text).map(drop) };
+        named.map_err(|error| format!("{text:?}: {error}"))
     }
 }
 text! {

@@ -21,6 +21,7 @@ mod origin_program;
 mod program;
 mod proxy;
 mod raw;
+mod shares;
 #[cfg(feature = "spdy")]
 mod spdy;
 #[cfg(feature = "spdy")]

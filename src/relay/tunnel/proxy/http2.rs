@@ -70,8 +70,10 @@ struct Inner {
     streams: Slab<Stream>,
     /// There are orders that were not begun.
     waiting: bool,
-    /// Streams that wait for their credential's rate.
+    /// Streams that wait for their credential's rate, each once: those that got nothing in the last round, and behind
+    /// them those that got some. So none is passed over because another takes all there is.
     slowed: Vec<usize>,
+    fed: Vec<usize>,
     life: Life,
     /// The connection has ended. What was received whole is still given to its clients, at their pace.
     over: bool,
@@ -124,6 +126,7 @@ impl Http2 {
             streams: Slab::new(),
             waiting: false,
             slowed: Vec::new(),
+            fed: Vec::new(),
             life: Life::default(),
             over: false,
             now,
@@ -167,7 +170,9 @@ impl Inner {
             return Step::Abort;
         }
         if self.rate().left(self.now) > 0 {
-            keys.append(&mut self.slowed);
+            let mut slowed = std::mem::take(&mut self.slowed);
+            slowed.append(&mut self.fed);
+            slowed.into_iter().for_each(|key| self.drive(key));
         }
         for key in keys.drain(..) {
             match key {
@@ -191,6 +196,9 @@ impl Inner {
             return self.last_words();
         }
         self.poll_pong(cx);
+        // It may take fewer streams than we would give it, and says so at any time.
+        let takes = self.connection.max_concurrent_send_streams();
+        self.link.places.set_most(takes.min(self.shared.config.streams_per_link));
         // It has said GOAWAY: what it has not begun, others may have.
         if let Some(send) = &mut self.send
             && let Poll::Ready(Err(_)) = send.poll_ready(cx)
@@ -248,7 +256,8 @@ impl Inner {
         }
         match next {
             Next::Waits => {}
-            Next::Slowed => self.slowed.push(key),
+            Next::Slowed if self.slowed.contains(&key) || self.fed.contains(&key) => {}
+            Next::Slowed => if up + down > 0 { &mut self.fed } else { &mut self.slowed }.push(key),
             Next::Over => drop(self.streams.remove(key)),
             Next::Cut => {
                 self.shared.counters.add(Count::Cut);
@@ -348,7 +357,8 @@ impl Inner {
             _ => began + config.handshake_within,
         };
         let drained = self.life.leaving.map_or(silence, |at| at + config.drain);
-        let rate = if self.slowed.is_empty() { None } else { self.rate().wait(self.now) };
+        let slowed = !self.slowed.is_empty() || !self.fed.is_empty();
+        let rate = if slowed { self.rate().wait(self.now) } else { None };
         silence.min(drained).min(rate.unwrap_or(silence))
     }
 }

@@ -205,6 +205,7 @@ impl Inner {
     fn goes_on(&mut self, key: usize, next: Next) {
         match next {
             Next::Waits => {}
+            Next::Slowed if self.slowed.contains(&key) => {}
             Next::Slowed => self.slowed.push(key),
             Next::Whole => drop(self.remove(key)),
             Next::Over | Next::Cut => {

@@ -9,7 +9,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task,
     time::{Duration, Instant, SystemTime},
@@ -17,7 +17,12 @@ use std::{
 
 use uncork::PeerAddr;
 
-use super::{counters::LinkInfo, names::Active, order::Order, pattern::Pattern};
+use super::{
+    counters::LinkInfo,
+    order::Order,
+    pattern::Pattern,
+    places::{Full, Places},
+};
 
 pub(super) struct Link {
     pub(super) id: u64,
@@ -31,9 +36,8 @@ pub(super) struct Link {
     joined: AtomicBool,
     /// Wakes the carrier.
     waker: task::Waker,
-    /// Requests on it, and the most there may be.
-    active: Arc<AtomicUsize>,
-    most: usize,
+    /// For requests.
+    pub(super) places: Arc<Places>,
     requests: AtomicU64,
     up: AtomicU64,
     down: AtomicU64,
@@ -58,7 +62,7 @@ pub(super) struct Opening {
 }
 
 impl Link {
-    pub(super) fn new(id: u64, opening: Opening, most: usize, waker: task::Waker) -> Arc<Self> {
+    pub(super) fn new(id: u64, opening: Opening, places: Arc<Places>, waker: task::Waker) -> Arc<Self> {
         let Opening { owner, patterns, peer, since } = opening;
         Arc::new(Self {
             id,
@@ -69,8 +73,7 @@ impl Link {
             queue: Mutex::new(Queue { orders: VecDeque::new(), open: true }),
             joined: AtomicBool::new(false),
             waker,
-            active: Arc::default(),
-            most,
+            places,
             requests: AtomicU64::new(0),
             up: AtomicU64::new(0),
             down: AtomicU64::new(0),
@@ -80,19 +83,20 @@ impl Link {
         })
     }
 
-    /// Gives it a request, from any thread; or gives it back, if the link is full or takes no more.
-    pub(super) fn offer(&self, mut order: Box<Order>) -> Result<(), Box<Order>> {
-        {
-            let mut queue = self.queue();
-            if !queue.open {
-                return Err(order);
-            }
-            order.place = Active::one_more(&self.active, self.most);
-            if order.place.is_none() {
-                return Err(order);
-            }
-            queue.orders.push_back(order);
+    /// Gives it a request, from any thread; or gives it back, if the link is full (for this client) or takes no more.
+    pub(super) fn offer(&self, mut order: Box<Order>) -> Result<(), (Box<Order>, Full)> {
+        match self.places.take(order.share.address) {
+            Ok(place) => order.place = Some(place),
+            Err(full) => return Err((order, full)),
         }
+        let mut queue = self.queue();
+        if !queue.open {
+            drop(queue);
+            order.place = None;
+            return Err((order, Full::All));
+        }
+        queue.orders.push_back(order);
+        drop(queue);
         self.requests.fetch_add(1, Relaxed);
         self.waker.wake_by_ref();
         Ok(())
@@ -135,7 +139,7 @@ impl Link {
     }
 
     pub(super) fn active(&self) -> usize {
-        self.active.load(Relaxed)
+        self.places.taken()
     }
 
     pub(super) fn moved_up(&self, n: usize) {

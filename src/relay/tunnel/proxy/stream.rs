@@ -19,8 +19,8 @@ use h2::{Reason, RecvStream, SendStream, client};
 use uncork::{PipeIn, PipeOut};
 
 use super::{
-    names::Active,
-    order::{Begun, Failure, Order, Reply},
+    order::{Begun, Failure, Order, Reply, Share},
+    places::Place,
 };
 use crate::relay::tunnel::head;
 
@@ -28,7 +28,8 @@ pub(super) struct Stream {
     waker: task::Waker,
     up: Option<Up>,
     down: Down,
-    _place: Option<Active>,
+    share: Share,
+    _place: Option<Place>,
 }
 
 /// The request's body.
@@ -94,7 +95,7 @@ impl Stream {
         waker: task::Waker,
         most: u64,
     ) -> Option<Self> {
-        let Order { head, protocol, body, listed, reply, refused_by, place } = *order;
+        let Order { head, protocol, body, listed, reply, share, refused_by, place } = *order;
         let mut request = head.clone();
         if let Some(protocol) = &protocol {
             request.extensions_mut().insert(h2::ext::Protocol::from(&**protocol));
@@ -107,7 +108,7 @@ impl Stream {
                 });
                 reply.watch(&waker);
                 let waiting = Waiting { answer, head, protocol, refused_by, reply };
-                Some(Self { waker, up, down: Down::Head(Box::new(waiting)), _place: place })
+                Some(Self { waker, up, down: Down::Head(Box::new(waiting)), share, _place: place })
             }
             Err(error) => {
                 log::debug!(target: "uncork::relay", "a request that can't be sent: {error}");
@@ -125,7 +126,7 @@ impl Stream {
             if waiting.reply.call.is_over() {
                 return Next::Over;
             }
-            if let Some(next) = self.poll_head(cx, turn) {
+            if let Some(next) = self.poll_head(cx) {
                 return next;
             }
         }
@@ -142,18 +143,16 @@ impl Stream {
     /// What was refused, to be tried elsewhere.
     pub(super) fn into_order(self) -> Option<Box<Order>> {
         let Down::Head(waiting) = self.down else { return None };
+        let share = self.share;
         let Waiting { head, protocol, refused_by, reply, .. } = *waiting;
         let (body, listed) = self.up.map(|up| (up.outlet, up.listed)).unzip();
         let listed = listed.unwrap_or_default();
-        Some(Box::new(Order { head, protocol, body, listed, reply, refused_by, place: None }))
+        Some(Box::new(Order { head, protocol, body, listed, reply, share, refused_by, place: None }))
     }
 
     /// Whether the answer has begun; 1xx on the way. What becomes of the stream, if that is decided now.
-    fn poll_head(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> Option<Next> {
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Option<Next> {
         let Down::Head(waiting) = &mut self.down else { return None };
-        if !waiting.reply.has_clock() {
-            waiting.reply.set_clock(turn.now);
-        }
         while let Poll::Ready(Some(Ok(interim))) = waiting.answer.poll_informational(cx) {
             if !waiting.reply.inform(interim.status().as_u16(), interim.headers()) {
                 return Some(self.fail(Failure::Senseless));
