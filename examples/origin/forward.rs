@@ -2,7 +2,8 @@
 //! what is upgraded there (WebSocket, for instance) is joined here.
 //!
 //! It is an intermediary (RFC 9110 §3.7), in both directions: fields of one hop end here (§7.6.1), it signs what it passes
-//! on in `Via` and answers 508 to a request that was here before (§7.6.3), and passes 1xx on (§15.2).
+//! on in `Via` and answers 508 to a request that was here before (§7.6.3), counts `Max-Forwards` (§7.6.2), and passes 1xx
+//! on (§15.2).
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use uncork::{
     client::{Answer, Call, Client, Error},
     h1::{Headers, is_token, write::is_written_here},
     pipe,
-    relay::Via,
+    relay::{Via, max_forwards},
 };
 
 use crate::joint::joint;
@@ -52,7 +53,12 @@ impl Forward {
         if self.via.is_loop(req.headers().get_all("via")) {
             return Response::text("The request was here before: it goes in a circle.\n").status(508).into();
         }
-        let mut call = Call::new(req.method(), &format!("{}{path}{query}", self.base)).headers(&self.passed_on(req));
+        let forwards = match max_forwards(req) {
+            Ok(forwards) => forwards,
+            Err(response) => return response.into(),
+        };
+        let mut call =
+            Call::new(req.method(), &format!("{}{path}{query}", self.base)).headers(&self.passed_on(req, forwards));
         if let Some(host) = req.host() {
             call = call.host(host);
         }
@@ -82,11 +88,14 @@ impl Forward {
         action
     }
 
-    fn passed_on(&self, req: &Request<'_>) -> Headers {
+    fn passed_on(&self, req: &Request<'_>, forwards: Option<u64>) -> Headers {
         let mut headers = Headers::new();
         for (name, value) in req.headers().end_to_end().filter(|(name, _)| !ends_here(name)) {
             // It was checked when it came.
             let _ = headers.append(name, value);
+        }
+        if let Some(left) = forwards {
+            let _ = headers.insert("Max-Forwards", left.to_string());
         }
         let list = self.via.after(version(req.minor_version()), req.headers().get_all("via"));
         let _ = headers.append("Via", list);

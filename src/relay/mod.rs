@@ -76,4 +76,4 @@ pub use gateway::{
 pub use rendezvous::{Rendezvous, RendezvousConfig, RendezvousCounts};
 pub use session::{SessionConfig, SessionInfo, SessionRelay};
 #[cfg(feature = "tunnel")]
-pub use via::Via;
+pub use via::{Via, max_forwards};

@@ -157,6 +157,23 @@ fn proxies_may_stand_behind_one_another() {
     ask(&far, "GET /fields", &[]).assert(508);
 }
 
+#[test]
+fn max_forwards_is_counted() {
+    let (addr, heads) = backend("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    let (world, _dir, _origin) = forwarding("max", config(), &format!("http://{addr}"), &[]);
+    // The proxy, the program behind it, and the server.
+    ask(&world, "OPTIONS /", &["Max-Forwards: 0"]).assert(204);
+    ask(&world, "TRACE /", &["Max-Forwards: 0"]).assert(405);
+    ask(&world, "OPTIONS /", &["Max-Forwards: 1"]).assert(204);
+    for (line, given, left) in
+        [("OPTIONS /", "2", "0"), ("TRACE /", "9", "7"), ("GET /", "0", "0"), ("OPTIONS /", "x", "x")]
+    {
+        ask(&world, line, &[&format!("Max-Forwards: {given}")]).assert(200);
+        let asked = heads.recv_timeout(PATIENCE).expect("asked").to_ascii_lowercase();
+        assert!(asked.contains(&format!("max-forwards: {left}\r\n")), "{line} {given}: {asked}");
+    }
+}
+
 /// A server that answers nothing before it is told to.
 fn patient() -> (String, Arc<Mutex<Vec<Ticket>>>, uncork::Running) {
     let waiting = Arc::new(Mutex::new(Vec::new()));

@@ -62,10 +62,10 @@ fn flood(world: &World, addresses: std::ops::Range<u8>, each: usize) -> (Vec<Cli
     (clients, active)
 }
 
-/// A proxy with two connections of 32 places each, for two hosts of one credential.
-fn two_by_32() -> (World, Dug) {
+/// A proxy with two connections of 64 places each, for two hosts of one credential.
+fn two_by_64() -> (World, Dug) {
     let credentials = vec![credential("app", &[HOST, SIBLING])];
-    let world = World::with(ProxyConfig { credentials, streams_per_link: 32, ..ProxyConfig::default() });
+    let world = World::with(ProxyConfig { credentials, streams_per_link: 64, ..ProxyConfig::default() });
     let tunnel = tunnel(world.origins).host(SIBLING);
     let dug = Dug::new(tunnel, Mode::Threads, site).stands(&world);
     world.until("both connections stand", |counts| counts.links == 2);
@@ -74,10 +74,10 @@ fn two_by_32() -> (World, Dug) {
 
 #[test]
 fn addresses_that_stall_leave_places_for_others_and_for_sibling_hosts() {
-    for (addresses, each, most) in [(1, 40, 28), (4, 20, 44), (16, 5, 52)] {
-        let (world, _dug) = two_by_32();
+    for (addresses, each, most) in [(1, 70, 54), (4, 30, 86), (16, 12, 102)] {
+        let (world, _dug) = two_by_64();
         let (mut clients, active) = flood(&world, 1..1 + addresses, each);
-        assert!(active <= most, "{active} of 64 places are taken by {addresses} addresses");
+        assert!(active <= most, "{active} of 128 places are taken by {addresses} addresses");
         // One more of them is refused at once, in words.
         let refused = ask(&mut from(&world, 1), HOST);
         assert_eq!(
@@ -99,10 +99,10 @@ fn addresses_that_stall_leave_places_for_others_and_for_sibling_hosts() {
 
 #[test]
 fn one_host_leaves_places_for_its_siblings_however_many_ask_for_it() {
-    let (world, _dug) = two_by_32();
-    let (_clients, active) = flood(&world, 1..101, 1);
+    let (world, _dug) = two_by_64();
+    let (_clients, active) = flood(&world, 1..127, 1);
     // Two loops may look at the same time.
-    assert!((48..=54).contains(&active), "four fifths of 64: {active}");
+    assert!((100..=105).contains(&active), "four fifths of 128: {active}");
     ask(&mut from(&world, 200), HOST).assert(503);
     let mut newcomer = from(&world, 200);
     for _ in 0..10 {

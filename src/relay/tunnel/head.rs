@@ -47,8 +47,13 @@ pub(super) fn is_second_spelling(name: &str) -> bool {
 
 /// A request's head as it goes to the origin, or why it can't be expressed in HTTP/2.
 ///
-/// `trusted`: the peer is a proxy whose word about its clients is believed.
-pub(super) fn request(req: &Request<'_>, trusted: bool, via: &Via) -> Result<http::Request<()>, &'static str> {
+/// `trusted`: the peer is a proxy whose word about its clients is believed. `forwards`: `Max-Forwards` is this from here on.
+pub(super) fn request(
+    req: &Request<'_>,
+    trusted: bool,
+    via: &Via,
+    forwards: Option<u64>,
+) -> Result<http::Request<()>, &'static str> {
     let authority = req.host().ok_or("the request names no host")?;
     let scheme = if req.scheme() == "https" { uri::Scheme::HTTPS } else { uri::Scheme::HTTP };
     let path = path_of(req);
@@ -58,6 +63,9 @@ pub(super) fn request(req: &Request<'_>, trusted: bool, via: &Via) -> Result<htt
     *head.method_mut() = Method::from_bytes(req.method().as_bytes()).map_err(|_| "the method can't be passed on")?;
     *head.headers_mut() = request_fields(req.headers())?;
     forwarded(head.headers_mut(), req, authority, trusted)?;
+    if let Some(left) = forwards {
+        head.headers_mut().insert(http::header::MAX_FORWARDS, left.into());
+    }
     let version = if req.minor_version() == 0 { "1.0" } else { "1.1" };
     append(head.headers_mut(), "via", &via.after(version, req.headers().get_all("via")))?;
     Ok(head)

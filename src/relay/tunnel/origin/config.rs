@@ -181,7 +181,8 @@ impl Tunnel {
     /// the certificate that came with it will need a [pin](uncork::TlsClientBuilder::pin).
     ///
     /// It tells nothing of its clients: the peer of every request is the proxy itself, and fields in which a client speaks
-    /// of itself (`X-Forwarded-For`) are dropped.
+    /// of itself (`X-Forwarded-For`) are dropped. SPDY has no form for interim responses (1xx) and trailers: they are
+    /// dropped as well.
     #[cfg(feature = "spdy")]
     pub fn allow_legacy_unauthenticated(self) -> Self {
         Self { legacy: true, ..self }

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::relay::{
     addresses::{Addresses, Allowance, Refused, network},
+    max_forwards,
     tunnel::head,
     wire::retry_after,
 };
@@ -115,6 +116,7 @@ fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<A
     if shared.via.is_loop(req.headers().get_all("via")) {
         return Err(refuse(Count::Unfit, 508, "The request was here before: it goes in a circle.\n"));
     }
+    let forwards = max_forwards(req).map_err(|response| Refusal { count: Count::Unfit, response })?;
     let host = host_of(req.host().unwrap_or_default());
     let asker = asker(shared, req, trusted);
     let (place, most) = route(shared, req, &host, asker)?;
@@ -131,8 +133,8 @@ fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<A
             return Err(refusal);
         }
     };
-    let mut head =
-        head::request(req, trusted, &shared.via).map_err(|why| refuse(Count::Unfit, 400, format!("{why}\n")))?;
+    let mut head = head::request(req, trusted, &shared.via, forwards)
+        .map_err(|why| refuse(Count::Unfit, 400, format!("{why}\n")))?;
     let upgrade = upgrade(req, &mut head)?;
 
     let call = Arc::new(Call::default());
