@@ -9,6 +9,7 @@
 
 use std::{
     future::Future,
+    net::IpAddr,
     pin::Pin,
     task::{self, Context, Poll},
     time::Instant,
@@ -138,6 +139,11 @@ impl Stream {
             Next::Waits => up,
             down => down,
         }
+    }
+
+    /// Its client's, as far as limits are concerned.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.share.address
     }
 
     /// What was refused, to be tried elsewhere.
