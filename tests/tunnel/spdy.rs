@@ -266,7 +266,7 @@ fn a_request_goes_to_an_original_and_its_answer_back() {
             ("content-length", "5"),
             ("connection", "x-a"),
             ("x-a", "secret"),
-            ("via", "1.1 a\01.1 b"),
+            ("via", "1.1 a\x001.1 b"),
         ];
         origin.reply(asked.stream, false, &part).data(asked.stream, false, "hello").data(asked.stream, true, "");
         let answer = client.answer();
