@@ -15,13 +15,17 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use clap::{ArgGroup, Parser, ValueEnum};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
 };
 use uncork::{
     Action, Request, TlsClient,
-    relay::tunnel::{Tunnel, TunnelEvent},
+    relay::{
+        Via,
+        tunnel::{Tunnel, TunnelEvent},
+    },
 };
 
 use self::{
@@ -64,6 +68,13 @@ struct Args {
     /// Pass requests on to this server, as in http://127.0.0.1:3000
     #[arg(long, value_name = "URL")]
     forward: Option<String>,
+    /// Requests under way at that server at the same time; one more is answered with 503 at once [default: as many as the
+    /// tunnel lets in, 512 for each connection]
+    #[arg(long, value_name = "N", requires = "forward", value_parser = clap::value_parser!(u32).range(1..))]
+    forward_requests: Option<u32>,
+    /// The name in the Via field of what is passed on; no other program in the chain may have it [default: a random one]
+    #[arg(long, value_name = "NAME", requires = "forward")]
+    via: Option<String>,
 
     /// The token the proxy knows us by
     #[arg(long, value_name = "TOKEN", help_heading = "Trust", conflicts_with = "token_file")]
@@ -150,9 +161,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
-    let site = site(args)?;
-    let handler = move |req: &mut Request<'_>| site.handle(req);
     let tunnel = tunnel(args)?;
+    let site = site(args, &tunnel)?;
+    let handler = move |req: &mut Request<'_>| site.handle(req);
     // Before anything runs: a signal that comes early must not be lost.
     let system = |what: &'static str| move |error: std::io::Error| Failure(format!("{what}: {error}"), 1);
     let signals = Signals::new([SIGINT, SIGTERM]).map_err(system("can't handle signals"))?;
@@ -176,13 +187,19 @@ fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-fn site(args: &Args) -> Result<Site, Failure> {
+fn site(args: &Args, tunnel: &Tunnel) -> Result<Site, Failure> {
     match (&args.root, &args.forward) {
         (Some(root), _) => Files::new(root, shown(args))
             .map(Site::Files)
             .map_err(|error| Failure(format!("can't serve {}: {error}", root.display()), 1)),
         (None, url) => {
-            Forward::to(url.as_deref().unwrap_or_default()).map(Site::Forward).map_err(|why| Failure(why, 2))
+            let wrong = |why| Failure(why, 2);
+            let via = match &args.via {
+                Some(name) => Via::named(name).map_err(|error| wrong(format!("--via {name:?}: {error}")))?,
+                None => Via::random(),
+            };
+            let most = affordable(args.forward_requests.map_or(tunnel.most_requests(), |most| most as usize));
+            Forward::to(url.as_deref().unwrap_or_default(), most, via).map(Site::Forward).map_err(wrong)
         }
     }
 }
@@ -190,6 +207,21 @@ fn site(args: &Args) -> Result<Site, Failure> {
 fn shown(args: &Args) -> Shown {
     let secrets = [&args.token_file, &args.ca, &args.cert, &args.key].into_iter().flatten().cloned().collect();
     Shown { hidden: args.hidden, private: args.serve_private, secrets }
+}
+
+/// Each request to the server is a descriptor: so many, or as many as the system allows, less some for the rest.
+fn affordable(most: usize) -> usize {
+    const REST: u64 = 64;
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let allowed = if raised.is_ok() { maximum } else { current };
+    match allowed.map(|allowed| usize::try_from(allowed.saturating_sub(REST).max(1)).unwrap_or(usize::MAX)) {
+        Some(allowed) if allowed < most => {
+            log::warn!("the system allows descriptors for {allowed} requests at the same time, not for {most}");
+            allowed
+        }
+        _ => most,
+    }
 }
 
 fn tunnel(args: &Args) -> Result<Tunnel, Failure> {

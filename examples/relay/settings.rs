@@ -19,7 +19,7 @@ use super::{
     listen::Listen,
     values::{
         AccessFormat, AdminAddress, BalanceRule, BasePath, Bytes, Field, ForwardedField, Level, LogFormat, Mode,
-        Origin, OriginRule, ServerName, Threads, TunnelToken, Url, Value,
+        Origin, OriginRule, ServerName, Threads, TunnelToken, Url, Value, ViaName,
     },
 };
 
@@ -314,6 +314,9 @@ settings! {
         tokens: Vec<TunnelToken> = Vec::new(), "tunnel-token" "TOKEN";
         /// Path where origins ask for a tunnel
         path: BasePath = proxy().path.as_str().into(), "tunnel-path" "PATH";
+        /// The name in the Via field of what is forwarded. A request that has it already goes in a circle, and gets 508; so no
+        /// other relay that it passes may have the same. Empty: a random name at each start
+        via: ViaName = "".into(), "tunnel-via" "NAME";
         /// Which of several origins of one host gets a request: round-robin, least-busy
         balance: BalanceRule = BalanceRule::RoundRobin, "tunnel-balance" "RULE";
         /// How long an origin may take to begin its answer
@@ -324,10 +327,16 @@ settings! {
         origins_per_token: NonZeroUsize = some(proxy().links_per_credential), "tunnel-origins-per-token" "N";
         /// Requests on one connection of an origin at the same time
         requests_per_origin: NonZeroUsize = some(proxy().streams_per_link), "tunnel-requests-per-origin" "N";
-        /// Requests of one client's address at the same time
+        /// Requests of one client's address at the same time, over all tunnels; one more gets 429
         requests_per_address: NonZeroUsize = some(proxy().streams_per_address), "tunnel-requests-per-address" "N";
-        /// Requests of one host at the same time
+        /// Requests of one host at the same time, however many origins it has; one more gets 503
         requests_per_host: NonZeroUsize = some(proxy().streams_per_host), "tunnel-requests-per-host" "N";
+        /// What one client's address may have of the requests that a connection of an origin takes, in percent of those that
+        /// are free there; one more gets 503. With 100, one address alone can have half of them, four can have a fifth each,
+        /// sixteen a seventeenth each, and as much stays free for others
+        share_per_address: NonZeroU32 = percent(proxy().share_per_address), "tunnel-share-per-address" "PERCENT";
+        /// The same for one host, where an origin has several: with 400 it can have four fifths
+        share_per_host: NonZeroU32 = percent(proxy().share_per_name), "tunnel-share-per-host" "PERCENT";
     }
     /// The page for people, at the root: it sends a file or a text from one browser to another, through the rendezvous
     "page" page: Page {
@@ -362,6 +371,10 @@ settings! {
 /// Ten times what the engine allows, whose defaults are for programs that speak to each other. (The sources of the
 /// rendezvous have the six hours of its original: what rests holds no buffers, and their number is limited.)
 const PAUSE: NonZeroU32 = NonZeroU32::new(300).expect("not 0");
+
+fn percent(n: u32) -> NonZeroU32 {
+    NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN)
+}
 
 fn seconds(time: std::time::Duration) -> NonZeroU32 {
     u32::try_from(time.as_secs()).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)

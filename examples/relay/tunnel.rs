@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use uncork::relay::{
-    InvalidConfig,
+    InvalidConfig, Via,
     tunnel::{Balance, Credential, LinkInfo, Proxy, ProxyConfig, ProxyCounts},
 };
 
@@ -19,6 +19,7 @@ pub(crate) fn proxy(settings: &Settings) -> Result<Option<Proxy>, String> {
     }
     let config = ProxyConfig {
         path: own.path.0.clone(),
+        via: (!own.via.0.is_empty()).then(|| Via::named(&own.via.0)).transpose().map_err(|error| error.to_string())?,
         credentials: own.tokens.iter().map(|token| credential(&token.0)).collect::<Result<_, _>>()?,
         balance: match own.balance {
             BalanceRule::RoundRobin => Balance::RoundRobin,
@@ -30,6 +31,8 @@ pub(crate) fn proxy(settings: &Settings) -> Result<Option<Proxy>, String> {
         streams_per_link: own.requests_per_origin.get(),
         streams_per_address: own.requests_per_address.get(),
         streams_per_host: own.requests_per_host.get(),
+        share_per_address: own.share_per_address.get(),
+        share_per_name: own.share_per_host.get(),
         ..ProxyConfig::default()
     };
     Proxy::new(config).map(Some).map_err(|error| error.to_string())

@@ -38,9 +38,13 @@ pub struct Call {
     pub(super) content: Content,
     pub(super) options: Options,
     pub(super) cancel: Option<CancelHandle>,
+    pub(super) interim: Option<Interim>,
     /// Why it must not be sent.
     pub(super) fault: Option<Error>,
 }
+
+/// Called with each interim response.
+type Interim = Box<dyn FnMut(u16, Headers) + Send>;
 
 /// What is to be sent.
 pub(super) enum Content {
@@ -105,6 +109,7 @@ impl Call {
             content: Content::None,
             options: Options::default(),
             cancel: None,
+            interim: None,
             fault,
         }
     }
@@ -227,6 +232,14 @@ impl Call {
         self.options.upgrade = true;
         let fields = handshake.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("connection"));
         fields.fold(self, |call, (name, value)| call.append(name, value))
+    }
+
+    /// Calls `f` with status and fields of each interim response (RFC 9110 §15.2), for instance 103 Early Hints, on the
+    /// call's loop and before the response; it must not block. Not with 100, which the client handles itself, nor with
+    /// 101, which is a response. By default they are dropped. More than 16 break the call off.
+    pub fn on_interim(mut self, f: impl FnMut(u16, Headers) + Send + 'static) -> Self {
+        self.interim = Some(Box::new(f));
+        self
     }
 
     /// The whole call, from now to the last byte of the answer's body, takes no longer. Not set: no limit but the others.

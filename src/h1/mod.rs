@@ -24,6 +24,7 @@ pub mod framing;
 pub mod grammar;
 pub mod head;
 pub mod headers;
+mod hop;
 pub mod response;
 pub mod scan;
 pub mod status;
@@ -37,6 +38,7 @@ pub use grammar::{HeaderName, HeaderValue, InvalidHeader, is_field_value, is_tok
 pub(crate) use head::parse_request_of;
 pub use head::{FieldSlots, MAX_FIELDS, RequestHead, Version, field_slots, parse_request};
 pub use headers::{Headers, HeadersRef, is_singleton};
+pub use hop::is_hop_by_hop;
 pub use response::{ParsedResponse, find_response, parse_response};
 pub use scan::{HeadLimits, Scan};
 pub use status::reason;

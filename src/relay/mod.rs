@@ -62,6 +62,8 @@
 
 mod addresses;
 mod config;
+#[cfg(any(feature = "gateway", feature = "tunnel"))]
+mod fields;
 #[cfg(feature = "gateway")]
 mod gateway;
 mod rendezvous;
@@ -69,6 +71,8 @@ mod session;
 #[cfg(feature = "tunnel")]
 pub mod tunnel;
 mod unused;
+#[cfg(feature = "tunnel")]
+mod via;
 mod wire;
 
 pub use config::InvalidConfig;
@@ -79,3 +83,5 @@ pub use gateway::{
 };
 pub use rendezvous::{Rendezvous, RendezvousConfig, RendezvousCounts};
 pub use session::{SessionConfig, SessionCounts, SessionInfo, SessionRelay};
+#[cfg(feature = "tunnel")]
+pub use via::{Via, max_forwards};

@@ -141,6 +141,21 @@ fn every_framing_comes_in() {
 }
 
 #[test]
+fn interim_responses_are_told_and_what_connection_lists_is_in_no_trailer() {
+    let (tell, told) = channel();
+    let (_, result) = one(
+        |url| Call::get(url).on_interim(move |status, fields| tell.send((status, fields)).expect("waited for")),
+        "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 100 x\r\n\r\nHTTP/1.1 199 x\r\n\r\n\
+         HTTP/1.1 200 \r\nConnection: X-Hop\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nx-hop: 1\r\nX-Sum: 7\r\n\r\n",
+    );
+    let whole = result.expect("a response");
+    assert_eq!(whole.trailers.iter().collect::<Vec<_>>(), [("X-Sum", &b"7"[..])]);
+    let told: Vec<(u16, Option<Vec<u8>>)> =
+        told.try_iter().map(|(status, fields)| (status, fields.get("link").map(<[u8]>::to_vec))).collect();
+    assert_eq!(told, [(103, Some(b"x".to_vec())), (199, None)], "100 is the client's own");
+}
+
+#[test]
 fn a_connection_serves_many() {
     let server = Scripted::new(1, |_, mut peer| while peer.answer(ok("hello")) {});
     let client = Client::new();

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{IpAddr, Shutdown, SocketAddr, TcpStream},
     sync::Arc,
     time::Duration,
 };
@@ -90,10 +90,18 @@ impl Answer {
 
 impl Client {
     pub(crate) fn connect(addr: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Self {
+        Self::connect_from(None, addr, tls)
+    }
+
+    /// The same, from that address of this machine: all of 127.0.0.0/8 are.
+    pub(crate) fn connect_from(from: Option<IpAddr>, addr: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Self {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("a socket");
         // Kept small, so that being pushed back shows before everything lies in the system's buffers.
         socket.set_recv_buffer_size(128 * 1024).expect("set");
         socket.set_send_buffer_size(128 * 1024).expect("set");
+        if let Some(from) = from {
+            socket.bind(&SocketAddr::new(from, 0).into()).expect("an address of this machine");
+        }
         socket.connect(&addr.into()).expect("the server listens");
         let socket = TcpStream::from(socket);
         socket.set_nodelay(true).expect("set");

@@ -10,6 +10,7 @@ mod dug;
 mod handshake;
 mod heads;
 mod hostile;
+mod intermediary;
 mod load;
 mod origin;
 mod origin_hostile;
@@ -20,6 +21,7 @@ mod origin_program;
 mod program;
 mod proxy;
 mod raw;
+mod shares;
 #[cfg(feature = "spdy")]
 mod spdy;
 #[cfg(feature = "spdy")]

@@ -25,10 +25,10 @@ use super::{
 const HOST: &str = "Host: app.example";
 
 /// A directory that is gone when this is.
-struct Dir(PathBuf);
+pub(crate) struct Dir(PathBuf);
 
 impl Dir {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("origin-{name}-{}", std::process::id()));
         fs::create_dir_all(&dir).expect("made");
         Self(dir)
@@ -51,13 +51,13 @@ impl Drop for Dir {
 }
 
 /// The program, and what it says.
-struct Origin {
+pub(crate) struct Origin {
     child: Child,
     lines: Receiver<String>,
 }
 
 impl Origin {
-    fn start(world: &World, dir: &Dir, token: &str, args: &[&str]) -> Self {
+    pub(crate) fn start(world: &World, dir: &Dir, token: &str, args: &[&str]) -> Self {
         let ca = dir.file("ca.pem", identity().pem.as_bytes());
         let proxy = format!("localhost:{}", world.origins.port());
         let mut child = Command::new(program("origin"))
@@ -76,7 +76,7 @@ impl Origin {
     }
 
     #[track_caller]
-    fn says(&self, what: &str) -> String {
+    pub(crate) fn says(&self, what: &str) -> String {
         let (end, mut said) = (Instant::now() + PATIENCE, Vec::new());
         loop {
             match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
@@ -105,7 +105,7 @@ impl Drop for Origin {
     }
 }
 
-fn served(world: &World) {
+pub(crate) fn served(world: &World) {
     let end = Instant::now() + PATIENCE;
     while ask(world, "GET /", &[]).status == 502 {
         assert!(Instant::now() < end, "it never joins");
@@ -113,7 +113,7 @@ fn served(world: &World) {
 }
 
 #[track_caller]
-fn ask(world: &World, line: &str, fields: &[&str]) -> Answer {
+pub(crate) fn ask(world: &World, line: &str, fields: &[&str]) -> Answer {
     let mut client = world.client();
     let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
     client.send(format!("{line} HTTP/1.1\r\n{HOST}\r\n{fields}\r\n"));
@@ -361,6 +361,11 @@ fn what_is_wrong_is_said_in_words() {
         ([&good[..6], &["--pin", "abc"]].concat(), "t", "a SHA-256 has 32 bytes, this has 2"),
         ([&good[..6], &["--ca", "/no/such/file"]].concat(), "t", "/no/such/file: there is no such file"),
         ([&good[..4], &["--forward", "ftp://a", "--pin", good[7]]].concat(), "t", "as in http://127.0.0.1:3000"),
+        (
+            [&good[..4], &["--forward", "http://a", "--via", "a b", "--pin", good[7]]].concat(),
+            "t",
+            "a name for Via has 1 to 64",
+        ),
         ([&["--proxy", "https://a"], &good[2..]].concat(), "t", "give a name and a port"),
     ] {
         let (code, said) = output(&wrong, token);
@@ -368,9 +373,19 @@ fn what_is_wrong_is_said_in_words() {
     }
     let (code, help) = output(&["--help"], "");
     assert_eq!(code, Some(0));
-    for flag in
-        ["--proxy", "--host", "--token-file", "--ca", "--pin", "--forward", "--connections", "--mode", "--grace"]
-    {
+    for flag in [
+        "--proxy",
+        "--host",
+        "--token-file",
+        "--ca",
+        "--pin",
+        "--forward",
+        "--forward-requests",
+        "--via",
+        "--connections",
+        "--mode",
+        "--grace",
+    ] {
         assert!(help.contains(flag), "{flag}");
     }
 }

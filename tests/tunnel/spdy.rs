@@ -255,14 +255,24 @@ fn a_request_goes_to_an_original_and_its_answer_back() {
         assert_eq!(start, want);
         assert_eq!(asked.get("accept"), Some("text/html\0image/png"));
         assert_eq!(asked.get("x-forwarded-for"), Some("127.0.0.1"), "{asked:?}");
+        assert!(asked.get("via").is_some_and(|via| via.starts_with("1.1 uncork-")), "{asked:?}");
         for hop in ["connection", "x-hop", "keep-alive", "upgrade", "host", "transfer-encoding"] {
             assert_eq!(asked.get(hop), None, "{hop}");
         }
-        let part =
-            [(":status", "206 Partial Content"), VERSION, ("content-range", "bytes 0-4/9"), ("content-length", "5")];
+        let part = [
+            (":status", "206 Partial Content"),
+            VERSION,
+            ("content-range", "bytes 0-4/9"),
+            ("content-length", "5"),
+            ("connection", "x-a"),
+            ("x-a", "secret"),
+            ("via", "1.1 a\x001.1 b"),
+        ];
         origin.reply(asked.stream, false, &part).data(asked.stream, false, "hello").data(asked.stream, true, "");
         let answer = client.answer();
         assert_eq!((answer.status, answer.text(), answer.get("content-range")), (206, "hello", Some("bytes 0-4/9")));
+        assert_eq!(answer.get("x-a"), None, "{answer:?}");
+        assert!(answer.get("via").is_some_and(|via| via.starts_with("1.1 a, 1.1 b, 1.1 uncork-")), "{answer:?}");
     }
     // They are counted behind the call that passes them on.
     world.until("both are counted", |counts| counts.bytes_down == 10);

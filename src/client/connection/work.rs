@@ -54,6 +54,8 @@ pub(super) struct Work {
     pub(super) streams: bool,
     pub(super) to: To,
     pub(super) line: Option<Arc<Line>>,
+    /// What the response's `Connection` lists: trailers of these names end here.
+    pub(super) listed: Vec<Box<str>>,
     /// What the call has become: to be made when this answer is out of the way.
     pub(super) next: Option<Box<Exchange>>,
     pub(super) whole: Option<Instant>,
@@ -133,6 +135,7 @@ impl Connection {
             streams,
             to: To::Nobody,
             line: None,
+            listed: Vec::new(),
             next: None,
             whole: exchange.whole,
             head_within: options.head.unwrap_or(settings.head_within),

@@ -33,7 +33,7 @@ use crate::relay::tunnel::{
 };
 
 /// Requests at the same time, on one connection.
-const STREAMS: u32 = 256;
+pub(super) const STREAMS: u32 = 256;
 /// What may be under way of one request's body: 2.5 MB/s over a path of 100 ms. And of all on a connection: as much for
 /// each, or a few that nobody takes would stop all others.
 const WINDOW: u32 = 256 * 1024;

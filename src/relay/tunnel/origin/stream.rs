@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use uncork::{
     Loop, PeerAddr, PipeIn,
     h1::{
-        Headers,
+        Headers, is_hop_by_hop,
         write::{CHUNK_END, LAST_CHUNK, Sink, chunk_head, trailers},
     },
     pipe,
@@ -291,23 +291,17 @@ impl Up {
 fn end_chunks(map: Option<&HeaderMap>, to: &mut Vec<u8>) {
     let mut fields = Headers::new();
     for (name, value) in map.into_iter().flatten() {
-        if !is_hop(name.as_str()) && !["content-length", "host", "trailer"].contains(&name.as_str()) {
+        if !is_hop_by_hop(name.as_str()) && !["content-length", "host", "trailer"].contains(&name.as_str()) {
             let _ = fields.append(name.as_str(), value.as_bytes());
         }
     }
     if fields.is_empty() { to.put(LAST_CHUNK) } else { trailers(&fields, to) }
 }
 
-fn is_hop(name: &str) -> bool {
-    ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"]
-        .iter()
-        .any(|own| own.eq_ignore_ascii_case(name))
-}
-
 /// The fields of an answer, as HTTP/2 has them.
 fn to_http2(fields: &Headers, switched: bool) -> HeaderMap {
     let mut map = HeaderMap::with_capacity(fields.len());
-    for (name, value) in fields.iter().filter(|(name, _)| !is_hop(name)) {
+    for (name, value) in fields.end_to_end() {
         let of_1_1 = name.eq_ignore_ascii_case("sec-websocket-accept") || name.eq_ignore_ascii_case("content-length");
         if switched && of_1_1 {
             continue;

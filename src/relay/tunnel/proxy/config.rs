@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq;
 use uncork::PeerAddr;
 
 use super::pattern::Pattern;
-use crate::relay::{InvalidConfig, config as checks};
+use crate::relay::{InvalidConfig, Via, config as checks};
 
 /// How a [`Proxy`](super::Proxy) behaves.
 ///
@@ -30,6 +30,10 @@ pub struct ProxyConfig {
     /// Whose `X-Forwarded-*` and `Forwarded` are believed, and continued: proxies in front of this one. Nobody's by
     /// default. (Where a program decides that itself: [`Proxy::handle_behind`](super::Proxy::handle_behind).)
     pub trusted: Trusted,
+    /// The name under which this proxy signs what it forwards, in the `Via` field of requests and responses. A request that
+    /// has this name in its `Via` is answered with 508 (Loop Detected). `None` by default: a random name, new at each
+    /// start, so that proxies may stand behind one another.
+    pub via: Option<Via>,
     /// How long an origin may take to begin its answer, once it has the request whole; and how long an upload may stand
     /// still for its sake. Then it is a 504. 60 s, as nginx.
     pub answer_within: Duration,
@@ -51,13 +55,23 @@ pub struct ProxyConfig {
     pub links_per_credential: usize,
     /// Names one connection may register; more are refused with 403. 64.
     pub names_per_link: usize,
-    /// Requests on one connection at the same time. 256: beyond it another connection is taken, or the answer is 503.
+    /// Requests on one connection at the same time. 256, or as many as the origin server takes, if that is less: beyond it
+    /// another connection is taken, or the answer is 503.
     pub streams_per_link: usize,
     /// Requests of one client's address (one /64 network in IPv6) at the same time; one more is refused with 429. 128,
-    /// half a connection: one client does not keep all others away.
+    /// whatever is connected. How many of these one host gets depends on what is free there:
+    /// [`share_per_address`](Self::share_per_address).
     pub streams_per_address: usize,
-    /// Requests of one name at the same time; one more is refused with 503. 1,024.
+    /// Requests of one name at the same time, whatever is connected; one more is refused with 503. 1,024.
     pub streams_per_host: usize,
+    /// What one client's address may have of a connection's places, and of a name's, in percent of those that are free.
+    /// 100: it gets one more as long as it has no more than are free. One address alone has half, four have a fifth each,
+    /// sixteen a seventeenth, and as much stays free for others. Where no connection has a place left for it, the answer
+    /// is 503. Clients without an address (Unix sockets) have no share.
+    pub share_per_address: u32,
+    /// The same for one name, where its connections are for other names as well. 400: four fifths of them, so that what
+    /// one host is asked does not keep clients from the others of the credential.
+    pub share_per_name: u32,
     /// Bytes of an answer's fields, as HTTP/2 counts them. 64 KiB.
     pub head: u32,
     /// Bytes an origin may send ahead of what a client has taken, for each answer. 256 KiB, which a path of 100 ms fills
@@ -77,6 +91,7 @@ impl Default for ProxyConfig {
             credentials: Vec::new(),
             balance: Balance::RoundRobin,
             trusted: Trusted::nobody(),
+            via: None,
             answer_within: Duration::from_secs(60),
             retry_after: Duration::from_secs(5),
             ping_every: Duration::from_secs(15),
@@ -89,6 +104,8 @@ impl Default for ProxyConfig {
             streams_per_link: 256,
             streams_per_address: 128,
             streams_per_host: 1024,
+            share_per_address: 100,
+            share_per_name: 400,
             head: 64 * 1024,
             window: 256 * 1024,
             handshakes: 64,
@@ -110,6 +127,9 @@ impl ProxyConfig {
         }
         if !(1..=10_000).contains(&self.streams_per_link) {
             return Err(InvalidConfig("a connection needs between 1 and 10,000 streams"));
+        }
+        if self.share_per_address == 0 || self.share_per_name == 0 {
+            return Err(InvalidConfig("a share of the places that are free must not be none of them"));
         }
         for (i, one) in self.credentials.iter().enumerate() {
             if one.hosts.is_empty() {
@@ -368,6 +388,7 @@ mod tests {
             assert!(ProxyConfig { path: path.into(), ..ProxyConfig::default() }.checked().is_err(), "{path:?}");
         }
         assert!(ProxyConfig { window: 0, ..ProxyConfig::default() }.checked().is_err());
+        assert!(ProxyConfig { share_per_address: 0, ..ProxyConfig::default() }.checked().is_err());
         assert!(ProxyConfig { streams_per_link: 0, ..ProxyConfig::default() }.checked().is_err());
     }
 }

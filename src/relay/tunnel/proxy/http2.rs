@@ -27,6 +27,7 @@ use super::{
     counters::Count,
     link::{Link, Opening, Rate},
     order::{Failure, Order},
+    slowed::Slowed,
     stream::{Next, Stream, Turn},
 };
 use crate::relay::tunnel::{
@@ -70,8 +71,7 @@ struct Inner {
     streams: Slab<Stream>,
     /// There are orders that were not begun.
     waiting: bool,
-    /// Streams that wait for their credential's rate.
-    slowed: Vec<usize>,
+    slowed: Slowed,
     life: Life,
     /// The connection has ended. What was received whole is still given to its clients, at their pace.
     over: bool,
@@ -123,7 +123,7 @@ impl Http2 {
             send: Some(send),
             streams: Slab::new(),
             waiting: false,
-            slowed: Vec::new(),
+            slowed: Slowed::default(),
             life: Life::default(),
             over: false,
             now,
@@ -166,8 +166,10 @@ impl Inner {
         if self.is_dead() {
             return Step::Abort;
         }
-        if self.rate().left(self.now) > 0 {
-            keys.append(&mut self.slowed);
+        if !self.slowed.is_empty() && self.left() > 0 {
+            let streams = &self.streams;
+            let slowed = self.slowed.take(|key| streams.get(key).and_then(Stream::address));
+            slowed.into_iter().for_each(|key| self.drive(key));
         }
         for key in keys.drain(..) {
             match key {
@@ -191,6 +193,9 @@ impl Inner {
             return self.last_words();
         }
         self.poll_pong(cx);
+        // It may take fewer streams than we would give it, and says so at any time.
+        let takes = self.connection.max_concurrent_send_streams();
+        self.link.places.set_most(takes.min(self.shared.config.streams_per_link));
         // It has said GOAWAY: what it has not begun, others may have.
         if let Some(send) = &mut self.send
             && let Poll::Ready(Err(_)) = send.poll_ready(cx)
@@ -234,21 +239,24 @@ impl Inner {
     }
 
     fn drive(&mut self, key: usize) {
-        let left = self.rate().left(self.now);
+        let left = self.left();
         let Some(stream) = self.streams.get_mut(key) else { return };
         let mut turn = Turn { now: self.now, left, up: 0, down: 0 };
         let next = stream.drive(&mut turn);
-        let Turn { up, down, .. } = turn;
+        let (Turn { up, down, .. }, address) = (turn, stream.address());
         if up + down > 0 {
             self.link.moved_up(up);
             self.link.moved_down(down);
             self.shared.counters.add_many(Count::Up, up as u64);
             self.shared.counters.add_many(Count::Down, down as u64);
-            self.rate().moved(up + down, self.now);
+            if self.rate().is_limited() {
+                self.slowed.had(address);
+                self.rate().moved(up + down, self.now, self.link.id);
+            }
         }
         match next {
             Next::Waits => {}
-            Next::Slowed => self.slowed.push(key),
+            Next::Slowed => self.slowed.add(key, up + down > 0),
             Next::Over => drop(self.streams.remove(key)),
             Next::Cut => {
                 self.shared.counters.add(Count::Cut);
@@ -286,6 +294,11 @@ impl Inner {
 
     fn rate(&self) -> &Rate {
         &self.shared.rates[self.link.owner]
+    }
+
+    /// Bytes that may be moved now.
+    fn left(&self) -> usize {
+        self.rate().left(self.now, self.link.id)
     }
 
     fn poll_pong(&mut self, cx: &mut Context<'_>) {
@@ -348,7 +361,7 @@ impl Inner {
             _ => began + config.handshake_within,
         };
         let drained = self.life.leaving.map_or(silence, |at| at + config.drain);
-        let rate = if self.slowed.is_empty() { None } else { self.rate().wait(self.now) };
+        let rate = if self.slowed.is_empty() { None } else { self.rate().wait(self.now, self.link.id) };
         silence.min(drained).min(rate.unwrap_or(silence))
     }
 }
