@@ -155,7 +155,8 @@ settings! {
     "limits" limits: Limits {
         /// Connections in all
         connections: NonZeroUsize = some(engine().connections), "connections" "N";
-        /// Connections from one address (behind the PROXY protocol: the client's)
+        /// Connections from one address (behind the PROXY protocol: the client's); in IPv6, from one /64 network. Once half of
+        /// all are taken, its share shrinks
         connections_per_address: NonZeroUsize = some(engine().connections_per_address), "connections-per-address" "N";
         /// Bytes of one request's body; k, M, G and T multiply by 1024
         max_body: Bytes = Bytes(session().body), "max-body" "BYTES";

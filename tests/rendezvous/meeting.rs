@@ -74,7 +74,7 @@ pub(crate) fn routes(setup: Setup) {
         let head = client.request(&format!("HEAD {path}"), &["Connection: close"]).head();
         head.assert(status);
         assert!(client.is_closed(), "no content");
-        let get = if path == &stream.path { "GET /nothing" } else { &format!("GET {path}") };
+        let get = if path == stream.path { "GET /nothing" } else { &format!("GET {path}") };
         let get = server.client().request(get, &[]).answer();
         for name in ["content-type", "content-length"] {
             assert_eq!(get.assert(status).get(name), head.get(name), "{path}");
