@@ -78,6 +78,13 @@ pub(crate) fn tell(page: &mut Page, counts: ProxyCounts) {
     page.counter("tunnel_origins_connected_total", "Connections of origins", counts.links_total);
     page.counter("tunnel_origins_silent_total", "Origins that were closed for their silence", counts.silent);
     page.counter("tunnel_denied_total", "Requests for a tunnel that were refused", counts.denied);
+    let name = "tunnel_handshakes_failed_total";
+    page.family(name, "counter", "Handshakes of origin servers that did not show a credential, by network limits");
+    for (reason, count) in
+        [("unanswered", counts.unanswered), ("displaced", counts.displaced), ("throttled", counts.throttled)]
+    {
+        page.sample(name, &format!("{{reason=\"{reason}\"}}"), count);
+    }
     page.gauge("tunnel_active_requests", "Requests through tunnels under way", counts.active);
     page.counter("tunnel_requests_total", "Requests for hosts behind tunnels", counts.requests);
     let name = "tunnel_failed_requests_total";

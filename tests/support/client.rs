@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{IpAddr, Shutdown, SocketAddr, TcpStream},
     sync::Arc,
     time::Duration,
 };
@@ -90,7 +90,15 @@ impl Answer {
 
 impl Client {
     pub(crate) fn connect(addr: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Self {
+        Self::connect_from(None, addr, tls)
+    }
+
+    /// Connects from this address, one of the loopback's.
+    pub(crate) fn connect_from(from: Option<IpAddr>, addr: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Self {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("a socket");
+        if let Some(from) = from {
+            socket.bind(&SocketAddr::new(from, 0).into()).expect("an address of this machine");
+        }
         // Kept small, so that being pushed back shows before everything lies in the system's buffers.
         socket.set_recv_buffer_size(128 * 1024).expect("set");
         socket.set_send_buffer_size(128 * 1024).expect("set");

@@ -233,7 +233,10 @@ impl Reply {
     }
 
     fn give(&mut self, failure: Failure) {
-        if let Some(ticket) = self.ticket.take() {
+        // A client that has left, or was told 504, is counted as that.
+        if let Some(ticket) = self.ticket.take()
+            && !self.call.is_over()
+        {
             self.shared.counters.add(failure.count());
             let _ = ticket.respond(failure.answer(&self.shared));
         }
