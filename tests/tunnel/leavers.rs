@@ -1,4 +1,4 @@
-//! Clients that ask and leave: each resets a stream at the origin server, and costs others nothing.
+//! What one client does must not end the connection of all: ask and leave, read nothing, send a huge head.
 
 use std::{
     sync::Arc,
@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use uncork::{Request, Response, relay::tunnel::ProxyConfig};
+use uncork::{Limits, Request, Response, Server, relay::tunnel::ProxyConfig};
 
 use super::{
     client::Client,
     dug::{Dug, Mode, tunnel},
-    origin::bytes,
+    origin::{bytes, site},
     proxy::{HOST, get},
     raw::{RST_STREAM, RawOrigin},
     world::{World, config, credential},
@@ -156,5 +156,26 @@ fn responses_in_tiny_frames_that_nobody_takes_do_not_end_the_connection() {
     let stream = origin.request();
     origin.head(stream, 200, &[], true);
     client.answer().assert(200);
+    assert_eq!(world.proxy.counts().links_total, 1);
+}
+
+/// Where the proxy itself allows for large heads.
+#[test]
+fn a_head_that_no_origin_server_takes_does_not_end_the_connection() {
+    let world = World::new();
+    let limits = Limits { head: 1 << 20, fields: 1_000, ..Limits::default() };
+    let tunnel = tunnel(world.origins).connections(1).limits(limits.clone());
+    let _dug = Dug::new(tunnel, Mode::Threads, site).serves(&world);
+    let server = Server::bind("127.0.0.1:0").expect("bound").limits(limits);
+    let addr = server.addr().expect("an address");
+    let running = server.threads(1, world.proxy.public()).expect("running");
+    for (size, count, status) in [(50_000, 1, 200), (70_000, 1, 431), (500_000, 1, 431), (10, 900, 200), (50, 900, 431)]
+    {
+        let mut client = Client::connect(addr, None);
+        let fields: String = (0..count).map(|n| format!("X-{n}: {}\r\n", "v".repeat(size))).collect();
+        client.send(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n{fields}\r\n"));
+        assert_eq!(client.answer().status, status, "{count} fields of {size} bytes");
+    }
+    running.stop().expect("stopped");
     assert_eq!(world.proxy.counts().links_total, 1);
 }

@@ -50,6 +50,10 @@ pub(super) const CONNECTION: usize = usize::MAX;
 pub(super) const RESETS: usize = 16_384;
 pub(super) const REMEMBERED: Duration = Duration::from_secs(10);
 
+/// Bytes of a request's head, as HTTP/2 counts them (RFC 9113 §6.5.2), that an origin server takes. h2 ends the connection
+/// for one that is much larger, so the proxy sends none of these.
+pub(super) const HEAD: u32 = 64 * 1024;
+
 /// What h2 may hold in frames so small that each costs it more than its bytes: 256 bytes for each, less its own. The streams
 /// [take them out](super::held) at every turn, and the input of one turn has at most 1.7 MB of such.
 pub(super) const SMALL_FRAMES: usize = 4 << 20;

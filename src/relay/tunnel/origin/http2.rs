@@ -29,7 +29,7 @@ use super::{
 };
 use crate::relay::tunnel::{
     wakes::Wakes,
-    wire::{CONNECTION, Pump, REMEMBERED, RESETS, SMALL_FRAMES, Step, Wire, wire},
+    wire::{CONNECTION, HEAD, Pump, REMEMBERED, RESETS, SMALL_FRAMES, Step, Wire, wire},
 };
 
 /// Requests at the same time, on one connection.
@@ -38,8 +38,6 @@ const STREAMS: u32 = 256;
 /// each, or a few that nobody takes would stop all others.
 const WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = STREAMS * WINDOW;
-/// Bytes of a request's head.
-const HEAD: u32 = 64 * 1024;
 /// Bytes that h2 holds of each answer's body.
 const SEND_BUFFER: usize = 64 * 1024;
 

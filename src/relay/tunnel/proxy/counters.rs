@@ -23,7 +23,7 @@ pub(super) enum Count {
     Lost,
     /// … that was not answered in time: 504.
     TimedOut,
-    /// … that can't be passed on: 400, 413, 501.
+    /// … that can't be passed on: 400, 413, 431, 501.
     Unfit,
     /// An answer was cut short, and so was the client's connection.
     Cut,
@@ -111,7 +111,7 @@ pub struct ProxyCounts {
     pub lost: u64,
     /// … that were not answered in time: 504.
     pub timed_out: u64,
-    /// … that could not be passed on: 400, 413, 501.
+    /// … that could not be passed on: 400, 413, 431, 501.
     pub unfit: u64,
     /// Answers that an origin has cut short, and the client's connection with them.
     pub cut: u64,

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::relay::tunnel::{
     wakes::Wakes,
-    wire::{CONNECTION, Pump, REMEMBERED, RESETS, SMALL_FRAMES, Step, Wire, wire},
+    wire::{CONNECTION, HEAD, Pump, REMEMBERED, RESETS, SMALL_FRAMES, Step, Wire, wire},
 };
 
 /// The key under which new orders wake the connection.
@@ -141,6 +141,14 @@ impl Http2 {
     }
 }
 
+/// Bytes of a head, as HTTP/2 counts them; a little more, for its pseudo fields.
+fn head_size(head: &http::Request<()>) -> usize {
+    let fields: usize = head.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+    let uri = head.uri();
+    let host = uri.authority().map_or(0, |authority| authority.as_str().len());
+    fields + host + uri.path().len() + uri.query().map_or(0, str::len) + 512
+}
+
 fn builder(config: &ProxyConfig) -> client::Builder {
     let mut builder = client::Builder::new();
     builder
@@ -235,6 +243,9 @@ impl Inner {
         let Some(send) = &mut self.send else { return };
         if order.protocol.is_some() && !send.is_extended_connect_protocol_enabled() {
             return order.reply.fail(Failure::NoUpgrade);
+        }
+        if head_size(&order.head) >= HEAD as usize {
+            return order.reply.fail(Failure::HeadTooLarge);
         }
         let entry = self.streams.vacant_entry();
         let key = entry.key();
