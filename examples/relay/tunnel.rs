@@ -27,6 +27,8 @@ pub(crate) fn proxy(settings: &Settings) -> Result<Option<Proxy>, String> {
         answer_within: Duration::from_secs(own.answer_timeout.get()),
         links: own.origins.get(),
         links_per_credential: own.origins_per_token.get(),
+        handshakes: own.handshakes.get(),
+        failures_per_minute: own.failures_per_minute,
         streams_per_link: own.requests_per_origin.get(),
         streams_per_address: own.requests_per_address.get(),
         streams_per_host: own.requests_per_host.get(),

@@ -71,7 +71,7 @@ pub struct ProxyConfig {
     /// request it is a connection as any other, and [`Limits`](uncork::Limits) apply.
     pub handshakes: usize,
     /// Handshakes of one network in a minute that fail: without a valid credential, or by ALPN without an answer. 30. The
-    /// next is refused unread: with 429, or closed where it came by ALPN.
+    /// next is refused unread: with 429, or closed where it came by ALPN. 0 for no limit.
     pub failures_per_minute: u32,
 }
 
