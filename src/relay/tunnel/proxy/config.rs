@@ -60,7 +60,8 @@ pub struct ProxyConfig {
     pub streams_per_link: usize,
     /// Requests of one client's address (one /64 network in IPv6) at the same time; one more is refused with 429. 128,
     /// whatever is connected. How many of these one host gets depends on what is free there:
-    /// [`share_per_address`](Self::share_per_address).
+    /// [`share_per_address`](Self::share_per_address). The place of a client that left early stays taken for one second
+    /// more, so this is also how many streams one address can have reset in a second.
     pub streams_per_address: usize,
     /// Requests of one name at the same time, whatever is connected; one more is refused with 503. 1,024.
     pub streams_per_host: usize,
@@ -78,9 +79,13 @@ pub struct ProxyConfig {
     /// with 2.5 MB/s. It is memory: a client that does not read costs as much. The connection's own window is so many
     /// times this as there may be streams, or a few such clients would stop all others.
     pub window: u32,
-    /// Handshakes under way at the same time that have not shown a credential yet; one more is closed at once. 64.
+    /// Connections by ALPN (`rh2`) at the same time that have not said yet whose they are. 64. For one more, the oldest of
+    /// the network with the most such connections is closed (a network is one IPv4 address, or one /64 of IPv6): so a
+    /// newcomer always gets in, however many places others have taken. A handshake by `PUT` has no such limit: until its
+    /// request it is a connection as any other, and [`Limits`](uncork::Limits) apply.
     pub handshakes: usize,
-    /// Handshakes without a valid credential from one address in a minute; the next is refused with 429, unread. 30.
+    /// Handshakes of one network in a minute that fail: without a valid credential, or by ALPN without an answer. 30. The
+    /// next is refused unread: with 429, or closed where it came by ALPN. 0 for no limit.
     pub failures_per_minute: u32,
 }
 
