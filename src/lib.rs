@@ -97,6 +97,23 @@
 //! # check(handler);
 //! ```
 //!
+//! # A client that leaves
+//!
+//! Closing and half-closing look alike on the wire: both are end-of-file. What it means depends on what is under way.
+//!
+//! | under way | end-of-file means | the other meaning, by |
+//! |---|---|---|
+//! | a request's body is still coming | an incomplete request: the client left | |
+//! | the response is all there (bytes, a file) | a half-close: the client gets the response | |
+//! | a [`Ticket`] is to answer | the client left | [`Ticket::outlive_fin`] |
+//! | a [stream](Response::stream) or pipe pauses | the client left | [`Response::allow_half_close`] |
+//! | after `101` | what the [`Upgrade`] takes it for ([`RxEnd`]) | |
+//!
+//! A client that left is noticed at once, in every mode: over plain connections and TLS, and also while another loop
+//! writes to its socket. To find out, no more than 4 KiB is read ahead of the next request. Two things hide the end of a
+//! client that does not reset its connection: a body that is pushed back, until there is room for it again, and more than
+//! those 4 KiB in front of a close_notify that no FIN follows. A reset ends everything.
+//!
 //! # What is logged
 //!
 //! Through `log`, one target for each room: `uncork::engine` (what the application did wrong: error; what the system

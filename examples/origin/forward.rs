@@ -76,12 +76,16 @@ impl Forward {
             }
             false => Action::Wait,
         };
+        // The server learns that the client has left: before its response by this, during it by the pipe.
+        let cancel = call.cancel_handle();
+        req.on_end(move |_| cancel.cancel());
         let via = self.via.clone();
         self.client.send(&req.here(), call, move |result| {
             // Who has asked may have left.
             let _ = ticket.respond(match result {
                 Ok(answer) if answer.is_switched() => switched(answer, protocol.as_deref(), &via),
                 Ok(answer) => answered(answer, &via).into(),
+                Err(Error::Abandoned) => return,
                 Err(error) => failed(&error).into(),
             });
         });

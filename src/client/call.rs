@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Error, builder::Settings, url::Url};
+use super::{CancelHandle, Error, builder::Settings, cancel::Stage, url::Url};
 use crate::{
     api::{Body, PipeOut, response::Kind},
     base::out::Block,
@@ -38,6 +38,7 @@ pub struct Call {
     pub(super) content: Content,
     pub(super) options: Options,
     pub(super) interim: Option<Interim>,
+    pub(super) cancel: Option<CancelHandle>,
     /// Why it must not be sent.
     pub(super) fault: Option<Error>,
 }
@@ -107,6 +108,7 @@ impl Call {
             content: Content::None,
             options: Options::default(),
             interim: None,
+            cancel: None,
             fault,
         }
     }
@@ -273,6 +275,24 @@ impl Call {
     pub fn fresh(mut self) -> Self {
         self.options.fresh = true;
         self
+    }
+
+    /// Returns a handle that gives this call up until the head of its response is there, from any thread. A proxy needs
+    /// it: when the client that has asked leaves ([`Request::on_end`](crate::Request::on_end)), the server behind it is
+    /// to be told, which the closed connection does.
+    pub fn cancel_handle(&mut self) -> CancelHandle {
+        self.cancel.get_or_insert_with(CancelHandle::new).clone()
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancel.as_ref().is_some_and(CancelHandle::is_cancelled)
+    }
+
+    /// Notes where it is, for [`cancel_handle`](Self::cancel_handle).
+    pub(super) fn note(&self, stage: impl FnOnce() -> Option<Stage>) {
+        if let Some(cancel) = &self.cancel {
+            cancel.note(stage());
+        }
     }
 
     /// Whether the request may be sent again, if a kept connection turns out to be closed before anything of the answer

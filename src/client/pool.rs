@@ -24,6 +24,7 @@ use super::{
     answer::Reply,
     blocking::Background,
     builder::Settings,
+    cancel::Stage,
     connect,
     resolve::Resolver,
     seat::{Left, Seat},
@@ -173,7 +174,11 @@ impl Pending {
     /// From now on its deadline runs, whoever has it.
     pub(super) fn new(exchange: Box<Exchange>, now: Moment) -> Self {
         let (here, (by, which)) = (exchange.here.clone(), exchange.connection_by());
+        let cancel = exchange.call.cancel.clone();
         let pending = Self(Arc::new(Mutex::new(Some(exchange))));
+        if let Some(cancel) = cancel {
+            cancel.note(Some(Stage::Pending(pending.clone())));
+        }
         let timed = Timed(pending.clone());
         here.after(by.saturating_duration_since(now.mono), move |_| timed.0.fail(Error::TimedOut(which)));
         pending
@@ -382,6 +387,9 @@ impl Drop for Shared {
 pub(super) fn start(mut exchange: Box<Exchange>, now: Moment) {
     if exchange.whole.is_some_and(|at| at <= now.mono) {
         return exchange.fail(Error::TimedOut(Deadline::Whole));
+    }
+    if exchange.call.is_cancelled() {
+        return exchange.fail(Error::Abandoned);
     }
     let shared = exchange.shared.clone();
     let settings = &shared.settings;

@@ -47,8 +47,8 @@ pub(super) struct Job {
     marks: Marks,
     /// The application closes the connection with its answer, whatever is still coming.
     pub(super) closes: bool,
-    /// [`Response::ends_with_fin`].
-    ends_with_fin: bool,
+    /// [`Response::allow_half_close`], or said by the ticket.
+    allow_half_close: bool,
     /// How it will have ended when the answer is out: complete, unless that answer is the 500 of a panic.
     pub(super) outcome: Ended,
     /// Wait for the peer's acknowledgement; when to look for it, and the pause after that.
@@ -116,7 +116,7 @@ impl Job {
             written: 0,
             marks: Marks::default(),
             closes: false,
-            ends_with_fin: false,
+            allow_half_close: false,
             outcome: Ended::Complete,
             confirm: None,
             patience: None,
@@ -139,18 +139,38 @@ impl Job {
         matches!(self.reply, Reply::Owed) && matches!(self.up, Up::Idle | Up::Over)
     }
 
-    /// Whether a peer that has finished counts as gone: nothing is there to be sent to it, and nobody has said that it
-    /// waits for its answer all the same.
-    fn ends_with_a_fin(&self) -> bool {
-        match self.reply {
-            Reply::Owed => {
-                self.waits_for_ticket() && self.asks.ticket.as_ref().is_none_or(|ticket| ticket.ends_with_fin())
-            }
-            Reply::Stream { waits: true, .. } | Reply::Pipe { waits: true, .. } => {
-                self.ends_with_fin && matches!(self.up, Up::Idle | Up::Over)
-            }
-            _ => false,
+    /// Returns `true` if the response has begun, and has nothing to send until something else happens.
+    fn pauses(&self, slot: &Slot) -> bool {
+        matches!(self.reply, Reply::Stream { waits: true, .. } | Reply::Pipe { waits: true, .. })
+            && slot.out.is_empty()
+            && !slot.transport.has_pending()
+    }
+
+    /// Handles end-of-file from the client, which has half-closed or closed: on the wire they look alike. It ends the
+    /// request if there is nothing to send, unless the application serves half-closed clients. Returns whether anything
+    /// changed.
+    ///
+    /// That the socket says so ([`Ready::FIN`]) is enough: what lies unread in front of it, pipelined requests for
+    /// example, is not read to find out (see [`hold`](Self::hold)).
+    #[cold]
+    fn note_eof(&mut self, slot: &mut Slot, core: &mut Core) -> Result<bool, Stop> {
+        // A body that is still wanted is read up to that end first.
+        if !matches!(self.up, Up::Idle | Up::Over) || self.allow_half_close {
+            return Ok(false);
         }
+        if matches!(self.reply, Reply::Owed) {
+            let left = self.asks.ticket.as_ref().is_none_or(|ticket| ticket.ends_with_fin());
+            return if left { Err(Ended::PeerLeft.into()) } else { Ok(false) };
+        }
+        if !self.pauses(slot) {
+            return Ok(false);
+        }
+        // The wait may be over already and the wake-up still under way, for example from the client's own upload.
+        if let Reply::Stream { waits, .. } | Reply::Pipe { waits, .. } = &mut self.reply {
+            *waits = false;
+        }
+        let worked = self.drive_reply(slot, core)?;
+        if self.pauses(slot) { Err(Ended::PeerLeft.into()) } else { Ok(worked) }
     }
 
     pub(super) fn waker(&mut self, slot: &Slot, core: &Core) -> Waker {
@@ -205,12 +225,13 @@ impl Job {
                 Err(_) => dispatch::discard(std::mem::replace(&mut response, Response::new(500).close())),
             }
         }
+        self.allow_half_close = response.allow_half_close;
         if let Some(ticket) = &self.asks.ticket {
             ticket.claim();
+            self.allow_half_close |= ticket.outlives_fin();
         }
         self.fallback = None;
         self.status = response.status;
-        self.ends_with_fin = response.ends_with_fin;
         if response.close {
             self.closes = true;
             slot.conn.forbid_keep_alive();
@@ -430,8 +451,8 @@ impl Job {
         let mut worked = self.drive_fallback(slot, core)?;
         worked |= self.drive_up(slot, core)?;
         worked |= self.drive_reply(slot, core)?;
-        if (slot.eof.is_some() || slot.ready.has(Ready::FIN)) && self.ends_with_a_fin() {
-            return Err(Ended::PeerLeft.into());
+        if slot.eof.is_some() || slot.ready.has(Ready::FIN) {
+            worked |= self.note_eof(slot, core)?;
         }
         Ok(worked)
     }

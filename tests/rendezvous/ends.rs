@@ -72,32 +72,88 @@ pub(crate) fn a_source_is_lost_and_that_shows(setup: Setup) {
     }
 }
 
+/// The source pauses meanwhile, and says nothing more: it is told at once.
 pub(crate) fn a_destination_is_lost(setup: Setup) {
     let server = start(setup);
-    for framing in ["Content-Length: 100000000", "Transfer-Encoding: chunked"] {
-        let chunked = framing.starts_with('T');
-        let stream = Stream::new(&server);
-        let mut receiver = stream.get();
-        let mut source = stream.put(framing);
-        let say = |source: &mut Client| if chunked { source.try_chunk(b"part") } else { source.try_send("part") };
-        say(&mut source).expect("sent");
-        receiver.head().assert(200);
-        receiver.leave();
-        // It looks like one that only has no more to say, until it is sent something.
-        for _ in 0..2 {
-            let _ = say(&mut source);
+    // The third is another length than the creator has declared.
+    let framings = [
+        ("Content-Length: 100", ""),
+        ("Transfer-Encoding: chunked", ""),
+        ("Content-Length: 100", "{\"download_headers\":{\"Content-Length\":50}}"),
+    ];
+    for (framing, creation) in framings {
+        for leaves in [true, false] {
+            let stream = Stream::with(&server, "", creation);
+            let mut receiver = stream.get();
+            let mut source = stream.put(framing);
+            if framing.starts_with('T') {
+                source.chunk(b"abc")
+            } else {
+                source.send("abc")
+            };
+            receiver.head().assert(200);
+            // One that half-closes looks like one that leaves.
+            let kept = if leaves {
+                receiver.leave();
+                None
+            } else {
+                receiver.finish();
+                Some(receiver)
+            };
+            let answer = source.answer();
+            is_fault(&answer, DESTINATION_CLOSED);
+            assert_eq!(answer.get("connection"), Some("close"));
+            assert!(source.is_closed());
+            stream.is("DST_DISCONNECTED");
+            drop(kept);
         }
-        let answer = source.answer();
-        is_fault(&answer, DESTINATION_CLOSED);
-        assert_eq!(answer.get("connection"), Some("close"));
-        assert!(source.is_closed());
-        stream.is("DST_DISCONNECTED");
     }
     // One that leaves before the first byte is noticed at once.
     let stream = Stream::new(&server);
     let mut source = stream.put("Content-Length: 100");
     stream.get().leave();
     is_fault(&source.answer(), DESTINATION_CLOSED);
+}
+
+/// In a pause of a long body, which plain connections splice past the process, and past the receiver's loop.
+pub(crate) fn a_destination_is_lost_in_a_long_stream(setup: Setup) {
+    const PIECE: usize = 2 << 20;
+    let server = start(setup);
+    for framing in ["Content-Length: 100000000", "Transfer-Encoding: chunked"] {
+        let stream = Stream::new(&server);
+        let mut receiver = stream.get();
+        let mut source = stream.put(framing);
+        let mut first = true;
+        for _ in 0..3 {
+            let sent = std::thread::scope(|scope| {
+                let sender = scope.spawn(|| {
+                    let piece = pattern(0, PIECE);
+                    if framing.starts_with('T') {
+                        source.chunk(&piece)
+                    } else {
+                        source.send(&piece)
+                    };
+                });
+                if std::mem::take(&mut first) {
+                    receiver.head().assert(200);
+                }
+                if framing.starts_with('T') {
+                    let mut got = 0;
+                    while got < PIECE {
+                        got += receiver.next_chunk().expect("a chunk").expect("not the last").len();
+                    }
+                } else {
+                    receive(&mut receiver, PIECE);
+                }
+                sender.join()
+            });
+            sent.expect("sent");
+        }
+        receiver.leave();
+        is_fault(&source.answer(), DESTINATION_CLOSED);
+        let bytes = format!("\"bytes_transferred\":{}}}", 3 * PIECE);
+        assert!(stream.is("DST_DISCONNECTED").ends_with(&bytes));
+    }
 }
 
 pub(crate) fn time_is_over(setup: Setup) {

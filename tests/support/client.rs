@@ -295,7 +295,6 @@ impl Client {
     }
 
     /// Ends its own side in order, and goes on reading.
-    #[allow(dead_code)] // tests/examples does
     pub(crate) fn finish(&mut self) {
         if let Stream::Tls(stream) = &mut self.stream {
             stream.conn.send_close_notify();

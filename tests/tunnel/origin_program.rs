@@ -12,7 +12,7 @@ use std::{
 };
 
 use tungstenite::{Message, client::IntoClientRequest};
-use uncork::{Action, Request, Server, ws};
+use uncork::{Action, Ended, Flow, Request, Response, Server, Tx, ws};
 
 use super::{
     client::{Answer, PATIENCE},
@@ -197,7 +197,21 @@ impl ws::Speaker for Echo {
 
 #[test]
 fn a_server_in_the_neighbourhood_is_forwarded_to() {
-    let handler = |req: &mut Request<'_>| -> Action {
+    let ((tell, ended), (tell_asked, asked)) = (channel(), channel());
+    let tickets = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let handler = move |req: &mut Request<'_>| -> Action {
+        if ["/base/pause", "/base/wait"].contains(&req.path()) {
+            let tell = tell.clone();
+            req.on_end(move |end| {
+                let _ = tell.send(end.why);
+            });
+            tell_asked.send(()).expect("heard");
+            if req.path() == "/base/pause" {
+                return Response::stream(|_: &mut Tx<'_>| Flow::Wait).into();
+            }
+            tickets.lock().expect("no panic").push(req.ticket());
+            return Action::Wait;
+        }
         match ws::check(req) {
             Ok(accept) if req.path() == "/base/ws" => accept.switch(Echo::default()).0.into(),
             Err(refusal) if req.path() == "/base/ws" => refusal.into(),
@@ -229,6 +243,17 @@ fn a_server_in_the_neighbourhood_is_forwarded_to() {
     }
     socket.close(None).expect("closing");
     while socket.read().is_ok() {}
+    // A client that leaves while the server's response pauses, or before it has begun: the server learns of it.
+    for path in ["/pause", "/wait"] {
+        let mut client = world.client();
+        client.send(format!("GET {path} HTTP/1.1\r\n{HOST}\r\n\r\n"));
+        asked.recv_timeout(PATIENCE).expect("it has come to the server");
+        if path == "/pause" {
+            client.head().assert(200);
+        }
+        client.leave();
+        assert_eq!(ended.recv_timeout(PATIENCE), Ok(Ended::PeerLeft), "{path}");
+    }
     // Nobody there any more: a clear answer.
     running.stop().expect("in order");
     assert!(ask(&world, "GET /", &[]).assert(502).text().contains("can't be reached"));

@@ -225,7 +225,7 @@ impl Reply {
         let bodiless = ended || self.is_head || matches!(status, 204 | 304);
         let (mut response, body) = if !bodiless {
             let (inlet, outlet) = pipe(PIPE);
-            (Response::stream(outlet).status(status).ends_with_fin(), Begun::Body(inlet))
+            (Response::stream(outlet).status(status), Begun::Body(inlet))
         } else if self.is_head && length.is_none() {
             // Of a length that nobody knows: not of none.
             (Response::stream(|_: &mut Tx<'_>| Flow::End).status(status), Begun::Whole)

@@ -237,7 +237,8 @@ impl Stream {
         if let Down::Body { held, at, end, inlet } = &mut self.down {
             if *at < held.len() {
                 if turn.slow {
-                    return Next::Slowed;
+                    // A client that left does not wait for the rate.
+                    return if inlet.is_abandoned() { Next::Over } else { Next::Slowed };
                 }
                 let n = inlet.write(&held[*at..]);
                 *at += n;

@@ -276,8 +276,9 @@ impl Stream {
             if !held.is_empty() || turn.left == 0 {
                 held.gather(recv, cx);
                 return match turn.left {
-                    0 => Next::Slowed,
+                    // A client that left does not wait for the rate.
                     _ if inlet.is_abandoned() => Next::Over,
+                    0 => Next::Slowed,
                     _ => Next::Waits,
                 };
             }
