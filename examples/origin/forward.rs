@@ -152,7 +152,7 @@ fn switched(answer: Answer, protocol: Option<&str>, via: &Via) -> Action {
     fields.iter().fold(Switch::to(protocol, ours), |switch, (name, value)| switch.header(name, value)).into()
 }
 
-/// What the client of the proxy is told.
+/// Makes the response that the proxy's client gets.
 fn failed(error: &Error) -> Response {
     if *error == Error::QueueFull {
         let words = "The server behind this one has as many requests under way as it may.\n";

@@ -327,11 +327,11 @@ settings! {
         requests_per_address: NonZeroUsize = some(proxy().streams_per_address), "tunnel-requests-per-address" "N";
         /// Requests of one host at the same time, however many origins it has; one more gets 503
         requests_per_host: NonZeroUsize = some(proxy().streams_per_host), "tunnel-requests-per-host" "N";
-        /// What one client's address may have of the requests that a connection of an origin takes, in percent of those that
-        /// are free there; one more gets 503. With 100, one address alone can have half of them, four can have a fifth each,
+        /// Share of one client's address in the requests that a connection of an origin takes, in percent of those that are
+        /// free there; one more gets 503. With 100, one address alone can have half of them, four can have a fifth each,
         /// sixteen a seventeenth each, and as much stays free for others
         share_per_address: NonZeroU32 = percent(proxy().share_per_address), "tunnel-share-per-address" "PERCENT";
-        /// The same for one host, where an origin has several: with 400 it can have four fifths
+        /// Share of one host, where an origin has several, in the same way: with 400 it can have four fifths
         share_per_host: NonZeroU32 = percent(proxy().share_per_name), "tunnel-share-per-host" "PERCENT";
     }
     /// The page for people, at the root: it sends a file or a text from one browser to another, through the rendezvous

@@ -14,16 +14,16 @@ use super::{Headers, HeadersRef, grammar::list};
 const HOP: [&str; 7] =
     ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade", "http2-settings"];
 
-/// What most messages have in `Connection`. They name no field that is not in [`HOP`] already.
+/// Options that most messages have in `Connection`. They name no field that is not in [`HOP`] already.
 const COMMON: [&[u8]; 4] = [b"", b"close", b"keep-alive", b"upgrade"];
 
-/// Whether a field of this name is for one hop, whatever `Connection` says: `Connection`, `Keep-Alive`,
+/// Tells whether a field of this name is for one hop, whatever `Connection` says: `Connection`, `Keep-Alive`,
 /// `Proxy-Connection`, `TE`, `Transfer-Encoding`, `Upgrade`, `HTTP2-Settings`.
 pub fn is_hop_by_hop(name: &str) -> bool {
     HOP.iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 
-/// The names that the `Connection` fields with these values list, without the common options.
+/// Returns the names that the `Connection` fields with these values list, without the common options.
 fn named<'a>(values: impl Iterator<Item = &'a [u8]>) -> Vec<&'a [u8]> {
     let names = values.flat_map(list);
     names.filter(|name| !COMMON.iter().any(|common| common.eq_ignore_ascii_case(name))).collect()
@@ -34,7 +34,7 @@ fn is_one_of(names: &[&[u8]], name: &str) -> bool {
 }
 
 impl Headers {
-    /// The fields that an intermediary may forward, in order: without those of one hop ([`is_hop_by_hop`]) and those that
+    /// Returns the fields that an intermediary may forward, in order: without those of one hop ([`is_hop_by_hop`]) and those that
     /// `Connection` lists.
     ///
     /// ```
@@ -59,7 +59,7 @@ impl<'b> HeadersRef<'b> {
         self.iter().filter(move |(name, _)| !is_hop_by_hop(name) && !is_one_of(&names, name))
     }
 
-    /// The names that `Connection` lists, without its common options. A trailer field of such a name ends at this hop
+    /// Returns the names that `Connection` lists, without its common options. A trailer field of such a name ends at this hop
     /// as well.
     pub fn connection_names(&self) -> Vec<Box<str>> {
         let names = named(self.get_all("connection"));

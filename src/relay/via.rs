@@ -40,7 +40,7 @@ const LONGEST: usize = 64;
 pub struct Via(Arc<str>);
 
 impl Via {
-    /// A random name: `uncork-` and 16 hexadecimal digits. Two programs never have the same, so they may forward to each
+    /// Makes a random name: `uncork-` and 16 hexadecimal digits. Two programs never have the same, so they may forward to each
     /// other, and it tells nothing about the machine.
     pub fn random() -> Self {
         // Seeded by the system, and never the same twice in one process.
@@ -48,7 +48,7 @@ impl Via {
         Self(format!("uncork-{number:016x}").into())
     }
 
-    /// This name: 1 to 64 letters, digits and `-._~:[]`, as a pseudonym or a host and port. It must be the name of one
+    /// Takes this name: 1 to 64 letters, digits and `-._~:[]`, as a pseudonym or a host and port. It must be the name of one
     /// program only: where two in a chain have the same, every request is taken for a loop.
     ///
     /// # Errors
@@ -61,12 +61,12 @@ impl Via {
         Ok(Self(name.into()))
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         &self.0
     }
 
-    /// Whether a request with these `Via` fields was here before, or has passed more than 32 intermediaries. The response
+    /// Tells whether a request with these `Via` fields was here before, or has passed more than 32 intermediaries. The response
     /// is then 508 (Loop Detected).
     pub fn is_loop<'a>(&self, fields: impl IntoIterator<Item = &'a [u8]>) -> bool {
         let mut hops = 0;
@@ -81,7 +81,7 @@ impl Via {
         hops > HOPS
     }
 
-    /// The value of `Via` with this program behind those in `fields`. `version`: of the HTTP message as it was received,
+    /// Returns the value of `Via` with this program behind those in `fields`. `version`: of the HTTP message as it was received,
     /// as in `1.1`.
     pub fn after<'a>(&self, version: &str, fields: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
         let mut list = Vec::new();
@@ -96,12 +96,12 @@ impl Via {
     }
 }
 
-/// What becomes of `Max-Forwards`, which OPTIONS and TRACE may have (RFC 9110 §7.6.2). `Some`: the value to forward in its
-/// place. `None`: there is none, or none that counts, and what there is goes on as it is.
+/// Counts `Max-Forwards`, which OPTIONS and TRACE may have (RFC 9110 §7.6.2). Returns the value to forward in its place;
+/// `None` if there is none, or none that counts: such a field is forwarded as it is.
 ///
 /// # Errors
-/// The response, if the request is to go no further: 204 to OPTIONS, 405 to TRACE, which would repeat what a client's
-/// cookies are.
+/// If the request is to go no further, with the response: 204 to OPTIONS, 405 to TRACE, which would repeat the client's
+/// cookies.
 pub fn max_forwards(req: &Request<'_>) -> Result<Option<u64>, Response> {
     let counts = matches!(req.method(), "OPTIONS" | "TRACE");
     let Some(left) = req.header_str("max-forwards").filter(|_| counts) else { return Ok(None) };

@@ -54,7 +54,7 @@ pub(super) struct Work {
     pub(super) streams: bool,
     pub(super) to: To,
     pub(super) line: Option<Arc<Line>>,
-    /// What the response's `Connection` lists: trailers of these names end here.
+    /// Names that the response's `Connection` lists: trailers of these names end here.
     pub(super) listed: Vec<Box<str>>,
     /// What the call has become: to be made when this answer is out of the way.
     pub(super) next: Option<Box<Exchange>>,

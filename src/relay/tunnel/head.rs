@@ -35,12 +35,12 @@ const OWN: [&str; 8] = [
     "sec-websocket-accept",
 ];
 
-/// What a client cannot say of itself, in any spelling.
+/// Tells whether a field is about the client, which cannot say it of itself, in any spelling.
 pub(super) fn is_about_the_client(name: &str) -> bool {
     starts_as(name, "x-forwarded-") || same_field(name, "forwarded") || same_field(name, "x-real-ip")
 }
 
-/// Whether the field could be taken for one that is written here: `Content_Length` for `Content-Length`.
+/// Tells whether the field could be taken for one that is written here: `Content_Length` for `Content-Length`.
 pub(super) fn is_second_spelling(name: &str) -> bool {
     name.contains('_') && OWN.iter().any(|own| same_field(name, own))
 }
@@ -160,7 +160,7 @@ pub(super) fn answer_fields(map: &HeaderMap) -> impl Iterator<Item = (&str, &[u8
     map.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).filter(|(name, _)| goes_on(name))
 }
 
-/// `Via` behind a response's own.
+/// Returns the value of `Via` for a response with these fields.
 pub(super) fn via(map: &HeaderMap, version: &str, via: &Via) -> Vec<u8> {
     via.after(version, map.get_all(http::header::VIA).iter().map(HeaderValue::as_bytes))
 }

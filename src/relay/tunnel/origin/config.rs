@@ -193,7 +193,7 @@ impl Tunnel {
         Self { connections: count.clamp(1, 64), ..self }
     }
 
-    /// How many requests the tunnel lets in at the same time: 256 for each connection, and as many for the one that stands
+    /// Returns how many requests the tunnel lets in at the same time: 256 for each connection, and as many for the one that stands
     /// beside it while it is replaced. A handler that keeps a limit of its own should take no less, or it refuses
     /// requests for which the proxy has a place.
     pub fn most_requests(&self) -> usize {

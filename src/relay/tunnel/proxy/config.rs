@@ -65,13 +65,13 @@ pub struct ProxyConfig {
     pub streams_per_address: usize,
     /// Requests of one name at the same time, whatever is connected; one more is refused with 503. 1,024.
     pub streams_per_host: usize,
-    /// What one client's address may have of a connection's places, and of a name's, in percent of those that are free.
+    /// Share of one client's address in a connection's places, and in a name's, in percent of those that are free.
     /// 100: it gets one more as long as it has no more than are free. One address alone has half, four have a fifth each,
     /// sixteen a seventeenth, and as much stays free for others. Where no connection has a place left for it, the answer
     /// is 503. Clients without an address (Unix sockets) have no share.
     pub share_per_address: u32,
-    /// The same for one name, where its connections are for other names as well. 400: four fifths of them, so that what
-    /// one host is asked does not keep clients from the others of the credential.
+    /// Share of one name, where its connections are for other names as well, in the same way. 400: four fifths of the
+    /// places. So requests for one host do not keep clients from the other hosts of the credential.
     pub share_per_name: u32,
     /// Bytes of an answer's fields, as HTTP/2 counts them. 64 KiB.
     pub head: u32,

@@ -273,7 +273,7 @@ impl Inner {
             self.shared.counters.add_many(Count::Up, up as u64);
             self.shared.counters.add_many(Count::Down, down as u64);
             if self.rate().is_limited() {
-                self.slowed.had(address);
+                self.slowed.note_turn(address);
                 self.rate().moved(up + down, self.now, self.link.id);
             }
         }

@@ -199,7 +199,7 @@ struct Bucket {
 }
 
 impl Bucket {
-    /// How much debt is too much for this link to have anything.
+    /// Returns the debt beyond which this link may not have anything.
     fn limit(&self, link: u64) -> Duration {
         let behind = self.wanted && self.last == Some(link);
         BUCKET - if behind { 2 * WORTH } else { WORTH }
@@ -211,7 +211,7 @@ impl Rate {
         Self { most: most.map_or(0, |most| most.max(1)), state: Mutex::default() }
     }
 
-    /// When this link may move bytes again, if it may not now: when there is something worth moving.
+    /// Returns the time when this link may move bytes again, if it may not now: when there is something worth moving.
     pub(super) fn wait(&self, now: Instant, link: u64) -> Option<Instant> {
         if self.most == 0 {
             return None;
@@ -220,7 +220,7 @@ impl Rate {
         bucket.full_at?.checked_sub(bucket.limit(link)).filter(|at| *at > now)
     }
 
-    /// How many bytes this link may move now: none if there is to be [waited](Self::wait), else one at least.
+    /// Returns how many bytes this link may move now: none if there is to be [waited](Self::wait), else one at least.
     pub(super) fn left(&self, now: Instant, link: u64) -> usize {
         if self.most == 0 {
             return usize::MAX;
@@ -234,7 +234,7 @@ impl Rate {
         ((self.most as f64 * (BUCKET - debt).as_secs_f64()) as usize).max(1)
     }
 
-    /// So many bytes were moved by this link.
+    /// Counts bytes that this link has moved.
     pub(super) fn moved(&self, n: usize, now: Instant, link: u64) {
         if self.most > 0 && n > 0 {
             let mut bucket = self.bucket();
@@ -246,7 +246,7 @@ impl Rate {
         }
     }
 
-    /// Whether there is one at all.
+    /// Tells whether there is a limit.
     pub(super) fn is_limited(&self) -> bool {
         self.most > 0
     }

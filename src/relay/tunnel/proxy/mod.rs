@@ -18,7 +18,7 @@
 //! | `order` | one request, as a carrier sees it |
 //! | `link` | one connection, as the rest sees it |
 //! | `http2`, `stream` | the carrier, and one request on it |
-//! | `slowed` | whose turn it is, where a rate holds |
+//! | `slowed` | turns of streams, where a rate holds |
 //! | `legacy`, `spdy` | the same for origins of 2014 |
 //! | `joint` | a client's connection in another protocol |
 //! | `counters` | statistics |

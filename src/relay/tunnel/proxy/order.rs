@@ -45,7 +45,7 @@ pub(super) struct Order {
     pub(super) protocol: Option<Box<str>>,
     /// The body; of an extended CONNECT, what the client says.
     pub(super) body: Option<PipeOut>,
-    /// What its `Connection` lists: trailers of these names end here.
+    /// Names that its `Connection` lists: trailers of these names end here.
     pub(super) listed: Vec<Box<str>>,
     pub(super) reply: Reply,
     pub(super) share: Share,
@@ -71,9 +71,9 @@ impl Order {
     }
 }
 
-/// Of which shares a request takes a part, until its carrier is done with it.
+/// Shares that a request takes a part of, until its carrier is done with it.
 pub(super) struct Share {
-    /// Whose share of a link's places.
+    /// The address that has the share of a link's places.
     pub(super) address: Option<IpAddr>,
     /// One of its name's places. Not held until the client has gone: one that was refused may go on with its body.
     pub(super) _name: Place,

@@ -21,14 +21,14 @@ use std::{
 /// The places of one connection, or of one name.
 pub(super) struct Places {
     most: AtomicUsize,
-    /// What an address may have, in percent of what is free.
+    /// Share of one address, in percent of the places that are free.
     share: u32,
     /// Changed under the lock only.
     taken: AtomicUsize,
     by: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// Why there is no place.
+/// The reason why there is no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
     /// All are taken.
@@ -53,7 +53,7 @@ impl Places {
         self.take_of(usize::MAX, address)
     }
 
-    /// The same, where no more than `room` are free for another reason.
+    /// Takes one, where no more than `room` are free for another reason.
     pub(super) fn take_of(self: &Arc<Self>, room: usize, address: Option<IpAddr>) -> Result<Place, Full> {
         let mut by = self.by();
         let free = self.free().min(room);
@@ -71,7 +71,7 @@ impl Places {
         Ok(Place { places: self.clone(), address })
     }
 
-    /// From now on there are so many. What is taken stays taken.
+    /// Changes how many there are. Those that are taken stay taken.
     pub(super) fn set_most(&self, most: usize) {
         self.most.store(most, Relaxed);
     }
@@ -89,8 +89,8 @@ impl Places {
     }
 }
 
-/// How many more one that has `has` places may take, if nobody else takes any: one as long as it has no more than `share`
-/// percent of those that are free, which are fewer with each.
+/// Returns how many more places can be taken by one address (or name) that has `has`, while no other takes any. It may take
+/// one as long as it has no more than `share` percent of those that are free, which are fewer with each.
 pub(super) fn more(has: usize, share: u32, free: usize) -> usize {
     let (has, share) = (has as u128 * 100, u128::from(share));
     let left = (free as u128 * share).checked_sub(has).map_or(0, |left| left / (100 + share) + 1);

@@ -58,8 +58,8 @@ impl Crowd {
     }
 }
 
-/// Whose request it is, as far as limits are concerned: the peer's, or that of the client a trusted proxy names. In IPv6
-/// the network of the address.
+/// Returns the address that limits count the request for: the peer's, or that of the client a trusted proxy names. In IPv6
+/// it is the network of the address.
 fn asker(shared: &Shared, req: &Request<'_>, trusted: bool) -> Option<IpAddr> {
     let is_ours = |ip: IpAddr| shared.config.trusted.has(&PeerAddr::tcp(SocketAddr::new(ip, 0)));
     let named = || {
@@ -72,7 +72,7 @@ fn asker(shared: &Shared, req: &Request<'_>, trusted: bool) -> Option<IpAddr> {
     ip.map(PeerAddr::network_of)
 }
 
-/// An address in `X-Forwarded-For`, perhaps with a port.
+/// Reads an address in `X-Forwarded-For`, perhaps with a port.
 fn address(text: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(text).ok()?.trim();
     let bare = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
@@ -222,8 +222,8 @@ fn route(shared: &Shared, req: &Request<'_>, host: &str, asker: Option<IpAddr>) 
     }
 }
 
-/// How many more requests of this name its connections take; less, if they are for other names too, which are left their
-/// part.
+/// Returns how many more requests of this name its connections take. That is less if they are for other names too, which
+/// keep their part.
 fn room(name: &Name<Arc<Link>>, share: u32) -> usize {
     let free = name.links.iter().map(|link| link.places.free()).sum();
     let alone = name.links.iter().all(|link| link.patterns.len() == 1);

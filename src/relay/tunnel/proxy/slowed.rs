@@ -1,4 +1,4 @@
-//! Whose turn it is, where a credential's rate does not let all streams of a connection move what they have.
+//! Turns of streams, where a credential's rate does not let all of a connection move what they have.
 //!
 //! ```text
 //!   waiting: a1 a2 a3 … a20  b1        a: one address with twenty downloads, b: another with one
@@ -15,35 +15,35 @@ use std::{
 #[derive(Default)]
 pub(super) struct Slowed {
     /// Those that got nothing in the last round, and those that got some; each stream once.
-    hungry: Vec<usize>,
-    fed: Vec<usize>,
-    /// When it was an address's turn, counted in turns.
+    unserved: Vec<usize>,
+    served: Vec<usize>,
+    /// The last turn of each address, by its number.
     turns: HashMap<Option<IpAddr>, u64>,
     turn: u64,
 }
 
 impl Slowed {
     pub(super) fn is_empty(&self) -> bool {
-        self.hungry.is_empty() && self.fed.is_empty()
+        self.unserved.is_empty() && self.served.is_empty()
     }
 
-    /// This stream has something to move, and may not now. `fed`: it has moved something just now.
-    pub(super) fn add(&mut self, key: usize, fed: bool) {
-        if !self.hungry.contains(&key) && !self.fed.contains(&key) {
-            if fed { &mut self.fed } else { &mut self.hungry }.push(key);
+    /// Adds a stream that has something to move, and may not now. `served`: it has moved something just now.
+    pub(super) fn add(&mut self, key: usize, served: bool) {
+        if !self.unserved.contains(&key) && !self.served.contains(&key) {
+            if served { &mut self.served } else { &mut self.unserved }.push(key);
         }
     }
 
-    /// It was this address's turn.
-    pub(super) fn had(&mut self, address: Option<IpAddr>) {
+    /// Notes that it was this address's turn.
+    pub(super) fn note_turn(&mut self, address: Option<IpAddr>) {
         self.turn += 1;
         self.turns.insert(address, self.turn);
     }
 
-    /// All of them, in the order of their turns.
+    /// Takes all of them out, in the order of their turns.
     pub(super) fn take(&mut self, address: impl Fn(usize) -> Option<IpAddr>) -> Vec<usize> {
-        let mut all = std::mem::take(&mut self.hungry);
-        all.append(&mut self.fed);
+        let mut all = std::mem::take(&mut self.unserved);
+        all.append(&mut self.served);
         let waiting: HashSet<Option<IpAddr>> = all.iter().map(|key| address(*key)).collect();
         self.turns.retain(|address, _| waiting.contains(address));
         all.sort_by_key(|key| self.turns.get(&address(*key)).copied());
@@ -70,7 +70,7 @@ mod tests {
             for (at, key) in all.into_iter().enumerate() {
                 if at == 0 {
                     order.push(key);
-                    slowed.had(address(key));
+                    slowed.note_turn(address(key));
                 }
                 slowed.add(key, at == 0);
             }

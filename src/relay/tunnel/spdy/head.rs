@@ -161,7 +161,7 @@ fn fields<'a>(
     Ok(without_hop(fields))
 }
 
-/// What goes all the way.
+/// Leaves out the fields of one hop.
 fn without_hop(fields: Headers) -> Headers {
     if fields.get("connection").is_none() {
         return fields;
