@@ -317,7 +317,7 @@ settings! {
         origins: NonZeroUsize = some(proxy().links), "tunnel-origins" "N";
         /// Connections of origins with one token
         origins_per_token: NonZeroUsize = some(proxy().links_per_credential), "tunnel-origins-per-token" "N";
-        /// Connections by ALPN that have not said yet whose they are; one more displaces the oldest of the network with the most
+        /// Connections by ALPN that have not identified themselves yet; one more displaces the oldest of the network with the most
         handshakes: NonZeroUsize = some(proxy().handshakes), "tunnel-handshakes" "N";
         /// Failed handshakes of one network in a minute (a wrong token, or silence); the next is refused unread; 0 for no limit
         failures_per_minute: u32 = proxy().failures_per_minute, "tunnel-failures-per-minute" "N";

@@ -1,4 +1,4 @@
-//! Places for handshakes: who opens connections and says nothing keeps no origin server out.
+//! Places for handshakes: connections that say nothing keep no origin server out.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -75,7 +75,7 @@ fn the_silent_ones_of_one_address_or_of_four_keep_no_origin_server_out() {
 }
 
 #[test]
-fn who_says_nothing_often_is_not_asked_again_and_others_are() {
+fn a_network_that_says_nothing_often_is_not_asked_again_and_others_are() {
     let world = World::with(ProxyConfig { failures_per_minute: 3, ..config() });
     for _ in 0..3 {
         silent(&world, 2).expect("asked").leave();

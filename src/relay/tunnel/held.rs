@@ -33,7 +33,8 @@ impl Held {
         if self.front.is_empty() {
             self.front = match self.pieces.pop_front() {
                 Some(piece) => piece,
-                None => self.small.split().freeze(),
+                None if self.small.is_empty() => return &[],
+                None => std::mem::take(&mut self.small).freeze(),
             };
         }
         &self.front
@@ -54,7 +55,7 @@ impl Held {
             self.small.extend_from_slice(&data);
         } else {
             if !self.small.is_empty() {
-                self.pieces.push_back(self.small.split().freeze());
+                self.pieces.push_back(std::mem::take(&mut self.small).freeze());
             }
             self.pieces.push_back(data);
         }

@@ -63,7 +63,7 @@ pub(super) struct Carrier {
     state: State,
     error: Option<TunnelError>,
     /// HTTP/2 was agreed upon by ALPN, and the proxy has not let us in yet.
-    unheard: bool,
+    unanswered: bool,
     /// What a refusal asks to wait, in seconds.
     retry_after: Option<u64>,
     /// When this was last called.
@@ -96,7 +96,7 @@ impl Carrier {
         now: Instant,
     ) -> Self {
         let hello = line.hello().filter(|_| reversed);
-        let unheard = hello.is_some();
+        let unanswered = hello.is_some();
         let state = match hello {
             Some(hello) => {
                 let http2 = Http2::new(here.clone(), line.listener(), peer, line.times(), Some(hello), now);
@@ -104,7 +104,7 @@ impl Carrier {
             }
             None => State::Knocking { words: line.knock(), scan: Scan::default(), by: None },
         };
-        Self { line, generation, here, peer, state, error: None, unheard, retry_after: None, now: None }
+        Self { line, generation, here, peer, state, error: None, unanswered, retry_after: None, now: None }
     }
 
     fn knock(&mut self, io: &mut Io<'_>) -> EventMask {
@@ -189,7 +189,7 @@ impl Carrier {
         self.error = self.error.take().or(protocol.take_error());
         if !*stands && self.error.is_none() && protocol.is_in() {
             *stands = true;
-            self.unheard = false;
+            self.unanswered = false;
             self.line.stood(self.generation, self.peer, protocol.waker(), now);
         }
         if protocol.health() == Health::Suspect && !protocol.is_leaving() {
@@ -230,8 +230,8 @@ impl Drop for Carrier {
         // However it came to its end.
         let lost = !matches!(self.state, State::Over);
         let error = self.error.take().or_else(|| lost.then(|| TunnelError::Broken("it was lost".into())));
-        let unheard = self.unheard && !matches!(error, Some(TunnelError::Refused { .. }));
-        self.line.ended(self.generation, error, self.retry_after, unheard, self.now);
+        let unanswered = self.unanswered && !matches!(error, Some(TunnelError::Refused { .. }));
+        self.line.ended(self.generation, error, self.retry_after, unanswered, self.now);
     }
 }
 

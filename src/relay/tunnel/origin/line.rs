@@ -44,7 +44,7 @@ struct State {
     /// In a row.
     failures: u32,
     /// A lost connection was made again without a pause, and has not stood for long since.
-    hurried: bool,
+    redialed: bool,
     /// The next attempt is by an upgrade of HTTP/1.1 only.
     by_upgrade: bool,
     stopped: bool,
@@ -129,14 +129,14 @@ impl Line {
         self.here.after(Duration::ZERO, move |_| line.connect(next));
     }
 
-    /// One is no more, or has never stood. `unheard`: the proxy has agreed on HTTP/2 by ALPN, and then neither let it in nor
+    /// One is no more, or has never stood. `unanswered`: the proxy has agreed on HTTP/2 by ALPN, and then neither let it in nor
     /// refused it.
     pub(super) fn ended(
         self: &Arc<Self>,
         generation: u64,
         error: Option<TunnelError>,
         retry_after: Option<u64>,
-        unheard: bool,
+        unanswered: bool,
         now: Option<Instant>,
     ) {
         let (next, again) = {
@@ -153,15 +153,15 @@ impl Line {
                 since.zip(now).is_some_and(|(since, now)| now.saturating_duration_since(since) >= self.shared.healthy);
             if healthy {
                 state.failures = 0;
-                state.hurried = false;
+                state.redialed = false;
             }
             let lost = since.is_some() && !matches!(error, Some(TunnelError::Refused { .. }));
-            let again = if unheard {
+            let again = if unanswered {
                 // The places for such handshakes may be taken: there is another way.
                 state.by_upgrade = true;
                 Duration::ZERO
-            } else if lost && state.failures == 0 && !state.hurried {
-                state.hurried = true;
+            } else if lost && state.failures == 0 && !state.redialed {
+                state.redialed = true;
                 Duration::ZERO
             } else {
                 let pause = self.shared.pause(state.failures, retry_after);

@@ -73,13 +73,14 @@ pub struct ProxyConfig {
     /// Share of one name, where its connections are for other names as well, in the same way. 400: four fifths of the
     /// places. So requests for one host do not keep clients from the other hosts of the credential.
     pub share_per_name: u32,
-    /// Bytes of an answer's fields, as HTTP/2 counts them. 64 KiB.
+    /// Bytes of a response's fields, as HTTP/2 counts them. 64 KiB; 32 KiB at the least. A larger head is 502 for its client;
+    /// one of four times as much ends the connection, which no [`Tunnel`](super::super::Tunnel) sends.
     pub head: u32,
     /// Bytes an origin may send ahead of what a client has taken, for each answer. 256 KiB, which a path of 100 ms fills
     /// with 2.5 MB/s. It is memory: a client that does not read costs as much. The connection's own window is so many
     /// times this as there may be streams, or a few such clients would stop all others.
     pub window: u32,
-    /// Connections by ALPN (`rh2`) at the same time that have not said yet whose they are. 64. For one more, the oldest of
+    /// Connections by ALPN (`rh2`) at the same time that have not identified themselves yet. 64. For one more, the oldest of
     /// the network with the most such connections is closed (a network is one IPv4 address, or one /64 of IPv6): so a
     /// newcomer always gets in, however many places others have taken. A handshake by `PUT` has no such limit: until its
     /// request it is a connection as any other, and [`Limits`](uncork::Limits) apply.
@@ -129,6 +130,10 @@ impl ProxyConfig {
         let most = (1 << 31) - 1;
         if !(1024..=most).contains(&self.window) {
             return Err(InvalidConfig("the window must be between 1 KiB and 2 GiB"));
+        }
+        // An origin server of ours sends up to 72 KiB, and h2 ends the connection for four times what it takes.
+        if self.head < 32 * 1024 {
+            return Err(InvalidConfig("heads of responses must be allowed to have 32 KiB"));
         }
         if !(1..=10_000).contains(&self.streams_per_link) {
             return Err(InvalidConfig("a connection needs between 1 and 10,000 streams"));
@@ -392,6 +397,7 @@ mod tests {
         for path in ["", "/", "tunnel", "/a b"] {
             assert!(ProxyConfig { path: path.into(), ..ProxyConfig::default() }.checked().is_err(), "{path:?}");
         }
+        assert!(ProxyConfig { head: 16 * 1024, ..ProxyConfig::default() }.checked().is_err());
         assert!(ProxyConfig { window: 0, ..ProxyConfig::default() }.checked().is_err());
         assert!(ProxyConfig { share_per_address: 0, ..ProxyConfig::default() }.checked().is_err());
         assert!(ProxyConfig { streams_per_link: 0, ..ProxyConfig::default() }.checked().is_err());

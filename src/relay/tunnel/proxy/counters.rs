@@ -37,7 +37,7 @@ pub(super) enum Count {
     Silent,
     /// A handshake without a valid credential, or for names that are not to be had.
     Denied,
-    /// A connection by ALPN did not say whose it is.
+    /// A connection by ALPN did not identify itself.
     Unanswered,
     /// A handshake lost its place to a newer one, because all were taken.
     Displaced,
@@ -125,7 +125,7 @@ pub struct ProxyCounts {
     pub silent: u64,
     /// Handshakes without a valid credential, or for names that were not to be had.
     pub denied: u64,
-    /// Connections by ALPN (`rh2`) that did not say whose they are, in time or at all.
+    /// Connections by ALPN (`rh2`) that did not identify themselves, in time or at all.
     pub unanswered: u64,
     /// … that lost their place to a newer one, because [`ProxyConfig::handshakes`](super::ProxyConfig::handshakes) were
     /// under way. More than a few mean that some networks open connections and say nothing.

@@ -64,7 +64,7 @@ impl Doors {
         }
     }
 
-    /// A place for one more, and the handshake that has lost its own for that. `None`: there are no places at all.
+    /// Adds a handshake, and returns it with the one that loses its place for it. `None` if there are no places at all.
     fn enter(&mut self, network: Option<IpAddr>, waker: Waker) -> Option<(Arc<Pending>, Option<Arc<Pending>>)> {
         if self.most == 0 {
             return None;
@@ -76,8 +76,8 @@ impl Doors {
         Some((new, displaced))
     }
 
-    /// Who has to go for a newcomer of this network: the oldest of the network with the most, counting the newcomer. Among
-    /// equals it is the newcomer's own.
+    /// Returns the index of the handshake that makes room for a newcomer of this network: the oldest of the network with
+    /// the most, counting the newcomer. Among equals it is the newcomer's own network.
     fn displaced_by(&self, network: Option<IpAddr>) -> Option<usize> {
         let mut counts: HashMap<Option<IpAddr>, usize> = HashMap::from([(network, 1)]);
         for pending in &self.pending {
@@ -109,7 +109,8 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Takes a place. If all are taken, another handshake loses its own, and is woken with `waker` to end.
+    /// Takes a place; `waker` is called if it is lost to a newer handshake. If all are taken, another handshake loses its
+    /// own. `None` if there are no places at all.
     pub(super) fn take(shared: &Arc<Shared>, peer: &PeerAddr, waker: Waker) -> Option<Self> {
         let (pending, displaced) = shared.doors().enter(peer.network(), waker)?;
         if let Some(displaced) = displaced {
@@ -120,7 +121,7 @@ impl Place {
         Some(Self { shared: shared.clone(), pending })
     }
 
-    /// Whether it was lost to a newer handshake.
+    /// Returns `true` if it was lost to a newer handshake.
     pub(super) fn is_lost(&self) -> bool {
         self.pending.displaced.load(Ordering::Relaxed)
     }
@@ -132,7 +133,7 @@ impl Drop for Place {
     }
 }
 
-/// A connection did not say whose it is: in time, or at all.
+/// Counts and logs a connection that did not identify itself, and holds that against its network.
 pub(super) fn unanswered(shared: &Shared, peer: &PeerAddr, now: Instant) {
     shared.counters.add(Count::Unanswered);
     let count = {
@@ -141,12 +142,12 @@ pub(super) fn unanswered(shared: &Shared, peer: &PeerAddr, now: Instant) {
         doors.unanswered.happened(now)
     };
     if let Some(count) = count {
-        log::warn!(target: "uncork::relay", "tunnel: {count} connections by ALPN did not say whose they are; the last \
+        log::warn!(target: "uncork::relay", "tunnel: {count} connections by ALPN did not identify themselves; the last \
             from {peer}");
     }
 }
 
-/// A handshake is refused without being looked at: its network has failed too often.
+/// Counts and logs a handshake that is refused unread, because its network has failed too often.
 pub(super) fn throttled(shared: &Shared, peer: &PeerAddr, now: Instant) {
     shared.counters.add(Count::Throttled);
     let count = shared.doors().throttled.happened(now);
@@ -156,7 +157,7 @@ pub(super) fn throttled(shared: &Shared, peer: &PeerAddr, now: Instant) {
     }
 }
 
-/// Something that may happen thousands of times a second, and is logged once, with a count.
+/// An event that may come thousands of times a second, and is logged once, with a count.
 #[derive(Default)]
 struct Repeated {
     logged: Option<Instant>,
@@ -164,7 +165,7 @@ struct Repeated {
 }
 
 impl Repeated {
-    /// It has happened once more: how often since it was logged last, if it is to be logged now.
+    /// Counts one more. Returns the count since the last line, if another line is due now.
     fn happened(&mut self, now: Instant) -> Option<u64> {
         self.count += 1;
         if self.logged.is_some_and(|at| now < at + LOG_EVERY) {
@@ -195,7 +196,7 @@ mod tests {
         assert_eq!(doors.too_fast(&one, now + wait), None);
     }
 
-    /// Who has a place, after these have asked for one, in this order.
+    /// Returns the handshakes that have a place, after these networks have asked for one in this order.
     fn pending(handshakes: usize, networks: &[u8]) -> Vec<(u8, usize)> {
         let mut doors = Doors::new(&ProxyConfig { handshakes, ..ProxyConfig::default() });
         let mut all = Vec::new();

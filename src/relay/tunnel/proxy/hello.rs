@@ -51,7 +51,7 @@ pub(super) struct Hello {
     /// When this was last called.
     now: Option<Instant>,
     place: Option<Place>,
-    /// It has said whose it is, or it was not to be asked.
+    /// It has identified itself, or is not counted as one that did not.
     settled: bool,
     link: Option<Http2>,
 }
@@ -77,7 +77,7 @@ impl Hello {
         })
     }
 
-    /// Takes a place, and asks. Returns `false` if there is none, or the network has failed too often.
+    /// Takes a place and sends the question. Returns `false` if there is no place, or the network has failed too often.
     fn begin(&mut self, now: Instant) -> bool {
         if self.shared.doors().too_fast(&self.peer, now).is_some() {
             doors::throttled(&self.shared, &self.peer, now);
