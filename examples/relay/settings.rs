@@ -326,6 +326,10 @@ settings! {
         origins: NonZeroUsize = some(proxy().links), "tunnel-origins" "N";
         /// Connections of origins with one token
         origins_per_token: NonZeroUsize = some(proxy().links_per_credential), "tunnel-origins-per-token" "N";
+        /// Connections by ALPN that have not identified themselves yet; one more displaces the oldest of the network with the most
+        handshakes: NonZeroUsize = some(proxy().handshakes), "tunnel-handshakes" "N";
+        /// Failed handshakes of one network in a minute (a wrong token, or silence); the next is refused unread; 0 for no limit
+        failures_per_minute: u32 = proxy().failures_per_minute, "tunnel-failures-per-minute" "N";
         /// Requests on one connection of an origin at the same time
         requests_per_origin: NonZeroUsize = some(proxy().streams_per_link), "tunnel-requests-per-origin" "N";
         /// Requests of one client's address at the same time, over all tunnels; one more gets 429

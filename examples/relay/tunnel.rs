@@ -28,6 +28,8 @@ pub(crate) fn proxy(settings: &Settings) -> Result<Option<Proxy>, String> {
         answer_within: Duration::from_secs(own.answer_timeout.get()),
         links: own.origins.get(),
         links_per_credential: own.origins_per_token.get(),
+        handshakes: own.handshakes.get(),
+        failures_per_minute: own.failures_per_minute,
         streams_per_link: own.requests_per_origin.get(),
         streams_per_address: own.requests_per_address.get(),
         streams_per_host: own.requests_per_host.get(),
@@ -81,6 +83,13 @@ pub(crate) fn tell(page: &mut Page, counts: ProxyCounts) {
     page.counter("tunnel_origins_connected_total", "Connections of origins", counts.links_total);
     page.counter("tunnel_origins_silent_total", "Origins that were closed for their silence", counts.silent);
     page.counter("tunnel_denied_total", "Requests for a tunnel that were refused", counts.denied);
+    let name = "tunnel_handshakes_failed_total";
+    page.family(name, "counter", "Handshakes of origin servers that did not show a credential, by network limits");
+    for (reason, count) in
+        [("unanswered", counts.unanswered), ("displaced", counts.displaced), ("throttled", counts.throttled)]
+    {
+        page.sample(name, &format!("{{reason=\"{reason}\"}}"), count);
+    }
     page.gauge("tunnel_active_requests", "Requests through tunnels under way", counts.active);
     page.counter("tunnel_requests_total", "Requests for hosts behind tunnels", counts.requests);
     let name = "tunnel_failed_requests_total";

@@ -212,7 +212,9 @@ impl Tunnel {
     }
 
     /// The pause before a lost connection is made again is a random part of this; of twice as much after the next
-    /// failure, and so on up to 60 s. 0.5 s. What has stood for [a minute](Self::healthy_after) begins anew.
+    /// failure, and so on up to 60 s. 0.5 s. What has stood for [a minute](Self::healthy_after) begins anew, and its loss
+    /// is made good at once: then the first attempt has no pause. Nor has one by `PUT`, if the proxy has closed a connection
+    /// by ALPN (`rh2`) without letting it in or refusing it.
     pub fn back_off(self, first: Duration) -> Self {
         Self { backoff: first.max(Duration::from_millis(1)), ..self }
     }
@@ -318,6 +320,7 @@ impl Tunnel {
             knock: self.knock(&host, port)?,
             host: host.into(),
             port,
+            tls_upgrade: tls.alpn(&[b"http/1.1"]),
             // Without a token only the request for an upgrade can say who we are.
             tls: match self.token {
                 _ if self.legacy => tls.alpn(&[]),
@@ -402,6 +405,8 @@ pub(super) struct Shared {
     pub(super) host: Box<str>,
     pub(super) port: u16,
     pub(super) tls: TlsClient,
+    /// By which a tunnel is asked for by an upgrade only.
+    pub(super) tls_upgrade: TlsClient,
     pub(super) knock: Vec<u8>,
     pub(super) hello: Option<Bytes>,
     pub(super) times: Times,

@@ -60,7 +60,8 @@ pub struct ProxyConfig {
     pub streams_per_link: usize,
     /// Requests of one client's address (one /64 network in IPv6) at the same time; one more is refused with 429. 128,
     /// whatever is connected. How many of these one host gets depends on what is free there:
-    /// [`share_per_address`](Self::share_per_address).
+    /// [`share_per_address`](Self::share_per_address). The place of a client that left early stays taken for one second
+    /// more, so this is also how many streams one address can have reset in a second.
     pub streams_per_address: usize,
     /// Requests of one name at the same time, whatever is connected; one more is refused with 503. 1,024.
     pub streams_per_host: usize,
@@ -72,15 +73,20 @@ pub struct ProxyConfig {
     /// Share of one name, where its connections are for other names as well, in the same way. 400: four fifths of the
     /// places. So requests for one host do not keep clients from the other hosts of the credential.
     pub share_per_name: u32,
-    /// Bytes of an answer's fields, as HTTP/2 counts them. 64 KiB.
+    /// Bytes of a response's fields, as HTTP/2 counts them. 64 KiB; 32 KiB at the least. A larger head is 502 for its client;
+    /// one of four times as much ends the connection, which no [`Tunnel`](super::super::Tunnel) sends.
     pub head: u32,
     /// Bytes an origin may send ahead of what a client has taken, for each answer. 256 KiB, which a path of 100 ms fills
     /// with 2.5 MB/s. It is memory: a client that does not read costs as much. The connection's own window is so many
     /// times this as there may be streams, or a few such clients would stop all others.
     pub window: u32,
-    /// Handshakes under way at the same time that have not shown a credential yet; one more is closed at once. 64.
+    /// Connections by ALPN (`rh2`) at the same time that have not identified themselves yet. 64. For one more, the oldest of
+    /// the network with the most such connections is closed (a network is one IPv4 address, or one /64 of IPv6): so a
+    /// newcomer always gets in, however many places others have taken. A handshake by `PUT` has no such limit: until its
+    /// request it is a connection as any other, and [`Limits`](uncork::Limits) apply.
     pub handshakes: usize,
-    /// Handshakes without a valid credential from one address in a minute; the next is refused with 429, unread. 30.
+    /// Handshakes of one network in a minute that fail: without a valid credential, or by ALPN without an answer. 30. The
+    /// next is refused unread: with 429, or closed where it came by ALPN. 0 for no limit.
     pub failures_per_minute: u32,
 }
 
@@ -124,6 +130,10 @@ impl ProxyConfig {
         let most = (1 << 31) - 1;
         if !(1024..=most).contains(&self.window) {
             return Err(InvalidConfig("the window must be between 1 KiB and 2 GiB"));
+        }
+        // An origin server of ours sends up to 72 KiB, and h2 ends the connection for four times what it takes.
+        if self.head < 32 * 1024 {
+            return Err(InvalidConfig("heads of responses must be allowed to have 32 KiB"));
         }
         if !(1..=10_000).contains(&self.streams_per_link) {
             return Err(InvalidConfig("a connection needs between 1 and 10,000 streams"));
@@ -387,6 +397,7 @@ mod tests {
         for path in ["", "/", "tunnel", "/a b"] {
             assert!(ProxyConfig { path: path.into(), ..ProxyConfig::default() }.checked().is_err(), "{path:?}");
         }
+        assert!(ProxyConfig { head: 16 * 1024, ..ProxyConfig::default() }.checked().is_err());
         assert!(ProxyConfig { window: 0, ..ProxyConfig::default() }.checked().is_err());
         assert!(ProxyConfig { share_per_address: 0, ..ProxyConfig::default() }.checked().is_err());
         assert!(ProxyConfig { streams_per_link: 0, ..ProxyConfig::default() }.checked().is_err());

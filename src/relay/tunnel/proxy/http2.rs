@@ -32,7 +32,7 @@ use super::{
 };
 use crate::relay::tunnel::{
     wakes::Wakes,
-    wire::{CONNECTION, Pump, Step, Wire, wire},
+    wire::{CONNECTION, HEAD, Pump, REMEMBERED, RESETS, SMALL_FRAMES, Step, Wire, wire},
 };
 
 /// The key under which new orders wake the connection.
@@ -44,8 +44,10 @@ const BEFORE_SETTINGS: usize = 100;
 /// Bytes that h2 holds of each request's body.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// Pushes and the like are none of an origin's business.
-const RESETS: usize = 64;
+/// Stream errors of the origin server's over the life of a connection, before h2 ends it. Responses that break a rule are
+/// among them, which clients can ask for: not so few that these can end it. What h2 holds for them if the origin server
+/// does not read takes less memory than the connection's window.
+const STREAM_ERRORS: usize = 65_536;
 
 /// A connection, before it is anybody's.
 pub(super) struct Parts {
@@ -53,6 +55,13 @@ pub(super) struct Parts {
     wakes: Wakes,
     pub(super) send: client::SendRequest<Bytes>,
     pub(super) connection: client::Connection<Wire, Bytes>,
+}
+
+impl Parts {
+    /// Has the connection called again.
+    pub(super) fn waker(&self) -> task::Waker {
+        self.wakes.waker(CONNECTION)
+    }
 }
 
 pub(super) struct Http2 {
@@ -132,6 +141,14 @@ impl Http2 {
     }
 }
 
+/// Bytes of a head, as HTTP/2 counts them; a little more, for its pseudo fields.
+fn head_size(head: &http::Request<()>) -> usize {
+    let fields: usize = head.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+    let uri = head.uri();
+    let host = uri.authority().map_or(0, |authority| authority.as_str().len());
+    fields + host + uri.path().len() + uri.query().map_or(0, str::len) + 512
+}
+
 fn builder(config: &ProxyConfig) -> client::Builder {
     let mut builder = client::Builder::new();
     builder
@@ -141,6 +158,9 @@ fn builder(config: &ProxyConfig) -> client::Builder {
         .max_header_list_size(config.head)
         .max_concurrent_streams(0)
         .max_concurrent_reset_streams(RESETS)
+        .reset_stream_duration(REMEMBERED)
+        .max_local_error_reset_streams(Some(STREAM_ERRORS))
+        .data_frame_budget(SMALL_FRAMES)
         .max_send_buffer_size(SEND_BUFFER)
         .enable_push(false);
     builder
@@ -228,6 +248,9 @@ impl Inner {
         let Some(send) = &mut self.send else { return };
         if order.protocol.is_some() && !send.is_extended_connect_protocol_enabled() {
             return order.reply.fail(Failure::NoUpgrade);
+        }
+        if head_size(&order.head) >= HEAD as usize {
+            return order.reply.fail(Failure::HeadTooLarge);
         }
         let entry = self.streams.vacant_entry();
         let key = entry.key();

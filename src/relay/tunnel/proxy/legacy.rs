@@ -68,7 +68,6 @@ pub(super) fn welcome(shared: &Arc<Shared>, req: &mut Request<'_>) -> Option<Act
         log::info!(target: "uncork::relay", "{}: no tunnel for SPDY: {status}", req.peer());
         return Some(Response::text(words).status(status).into());
     }
-    shared.doors().know(req.conn());
     let patterns = shared.config.credentials.get(owner)?.hosts.clone();
     let opening = Opening { owner, patterns, peer: *req.peer(), since: req.now().wall };
     Some(Action::Receive(Box::new(Hello { shared: shared.clone(), opening, now: req.now().mono, left: HELLO })))

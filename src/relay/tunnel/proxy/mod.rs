@@ -12,7 +12,7 @@
 //! | `config` | what can be set, and who may be an origin |
 //! | `pattern`, `names` | names, whose they are, and where they lead |
 //! | `handshake`, `hello` | how a connection becomes a link, by an upgrade or by ALPN |
-//! | `doors` | who is not known yet |
+//! | `doors` | limits of handshakes, by network |
 //! | `places` | how many requests there may be, and an address's share of them |
 //! | `public` | what clients ask |
 //! | `order` | one request, as a carrier sees it |
@@ -60,7 +60,7 @@ use std::{
     time::Instant,
 };
 
-use uncork::{Action, ConnId, Ended, Handler, PeerAddr, Request, Upgrade};
+use uncork::{Action, Handler, PeerAddr, Request, Upgrade};
 
 pub use self::{
     config::{Balance, Credential, ProxyConfig, Trusted},
@@ -266,14 +266,6 @@ impl Handler for Origins {
 
     fn alpn(&mut self, protocol: &[u8], peer: &PeerAddr) -> Option<Box<dyn Upgrade>> {
         self.0.alpn(protocol, peer)
-    }
-
-    fn accept(&mut self, peer: &PeerAddr) -> bool {
-        self.0.shared.doors().accept(peer)
-    }
-
-    fn closed(&mut self, conn: ConnId, _: &Ended) {
-        self.0.shared.doors().closed(conn);
     }
 
     fn stopping(&mut self) {

@@ -148,6 +148,8 @@ pub(super) enum Failure {
     NoUpgrade,
     /// The body is larger than it may be.
     TooLarge,
+    /// The head is larger than an origin server takes.
+    HeadTooLarge,
 }
 
 /// What becomes of an answer.
@@ -289,6 +291,7 @@ impl Failure {
             Self::Senseless => (502, "The origin's answer makes no sense.\n", None),
             Self::NoUpgrade => (501, "The origin speaks no other protocol.\n", None),
             Self::TooLarge => (413, "The body is larger than this host allows.\n", None),
+            Self::HeadTooLarge => (431, "The head is larger than this host allows.\n", None),
         };
         let response = Response::text(words).status(status);
         match again {
@@ -302,7 +305,7 @@ impl Failure {
             Self::NoOrigin => Count::NoOrigin,
             Self::Busy | Self::Share | Self::Refused => Count::Refused,
             Self::Lost | Self::Senseless => Count::Lost,
-            Self::NoUpgrade | Self::TooLarge => Count::Unfit,
+            Self::NoUpgrade | Self::TooLarge | Self::HeadTooLarge => Count::Unfit,
         }
     }
 }

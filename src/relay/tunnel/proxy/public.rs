@@ -1,6 +1,7 @@
 //! What clients ask: for whom it is, whether it may pass, and how it is put on its way.
 
 use std::{
+    collections::VecDeque,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
@@ -28,13 +29,32 @@ use crate::relay::{
 /// Addresses that may have requests under way at the same time.
 const ADDRESSES: usize = 65_536;
 
+/// How long the place of a request stays taken that ended before its response was whole. Such an end is a reset stream for
+/// the origin server: so an address causes as many a second as it has places, and not as many as it can send.
+const KEPT: Duration = Duration::from_secs(1);
+
 /// How many requests each address has under way.
-pub(super) struct Crowd(Addresses);
+pub(super) struct Crowd {
+    addresses: Addresses,
+    /// Places that are free only then, in order of time.
+    kept: VecDeque<(Instant, IpAddr)>,
+}
 
 impl Crowd {
     pub(super) fn new(config: &ProxyConfig) -> Self {
         let per_address = config.streams_per_address;
-        Self(Addresses::new(Allowance { places: ADDRESSES, per_address, per_minute: 0, burst: 1 }))
+        let addresses = Addresses::new(Allowance { places: ADDRESSES, per_address, per_minute: 0, burst: 1 });
+        Self { addresses, kept: VecDeque::new() }
+    }
+
+    fn admit(&mut self, ip: IpAddr, now: Instant) -> Result<(), Refused> {
+        while let Some(&(until, gone)) = self.kept.front()
+            && until <= now
+        {
+            self.kept.pop_front();
+            self.addresses.release(gone);
+        }
+        self.addresses.admit(ip, now)
     }
 }
 
@@ -64,18 +84,24 @@ fn address(text: &[u8]) -> Option<IpAddr> {
 struct Counted {
     shared: Arc<Shared>,
     ip: IpAddr,
+    /// Or until then.
+    kept: Option<Instant>,
 }
 
 impl Counted {
     fn one_more(shared: &Arc<Shared>, ip: IpAddr, now: Instant) -> Result<Self, Refused> {
-        shared.crowd().0.admit(ip, now)?;
-        Ok(Self { shared: shared.clone(), ip })
+        shared.crowd().admit(ip, now)?;
+        Ok(Self { shared: shared.clone(), ip, kept: None })
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.shared.crowd().0.release(self.ip);
+        let mut crowd = self.shared.crowd();
+        match self.kept {
+            Some(until) => crowd.kept.push_back((until, self.ip)),
+            None => crowd.addresses.release(self.ip),
+        }
     }
 }
 
@@ -123,7 +149,7 @@ fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<A
     if req.content_length().is_some_and(|n| n > most) {
         return Err(Refusal { count: Count::Unfit, response: Failure::TooLarge.answer(shared) });
     }
-    let counted = match asker.map(|ip| Counted::one_more(shared, ip, req.now().mono)) {
+    let mut counted = match asker.map(|ip| Counted::one_more(shared, ip, req.now().mono)) {
         None => None,
         Some(Ok(counted)) => Some(counted),
         Some(Err(_)) => {
@@ -145,6 +171,9 @@ fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<A
             its_shared.counters.add(Count::Left);
         }
         its_call.end();
+        if let (Some(counted), false) = (&mut counted, end.why == Ended::Complete) {
+            counted.kept = Some(end.now.mono + KEPT);
+        }
         drop((counted, under_way));
     });
     let mut reply = Reply::new(shared.clone(), call, req.ticket(), req.method() == "HEAD", req.now().mono);

@@ -15,7 +15,7 @@ use std::{
     time::Instant,
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, client};
 use uncork::{PipeIn, PipeOut};
 
@@ -23,7 +23,7 @@ use super::{
     order::{Begun, Failure, Order, Reply, Share},
     places::Place,
 };
-use crate::relay::tunnel::head;
+use crate::relay::tunnel::{head, held::Held};
 
 pub(super) struct Stream {
     waker: task::Waker,
@@ -48,7 +48,7 @@ enum Down {
     Body {
         recv: RecvStream,
         /// Received, and not in the pipe yet.
-        held: Bytes,
+        held: Held,
         inlet: PipeIn,
     },
     Over,
@@ -173,7 +173,7 @@ impl Stream {
                 match waiting.reply.begin("2.0", parts.status.as_u16(), &parts.headers, whole) {
                     Begun::Body(mut inlet) => {
                         inlet.on_room(self.waker.clone());
-                        self.down = Down::Body { recv, held: Bytes::new(), inlet };
+                        self.down = Down::Body { recv, held: Held::default(), inlet };
                         None
                     }
                     Begun::Whole if whole => None,
@@ -261,22 +261,29 @@ impl Stream {
     /// The answer's body.
     fn drive_down(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> Next {
         while let Down::Body { recv, held, inlet } = &mut self.down {
-            if !held.is_empty() {
-                let n = inlet.write(&held[..held.len().min(turn.left)]);
+            let front = held.front();
+            if !front.is_empty() {
+                let (room, all) = (turn.left, front.len());
+                let n = inlet.write(&front[..all.min(room)]);
                 held.advance(n);
                 turn.down += n;
                 turn.left -= n;
                 let _ = recv.flow_control().release_capacity(n);
-                if !held.is_empty() && turn.left > 0 {
-                    return if inlet.is_abandoned() { Next::Over } else { Next::Waits };
+                if n == all {
+                    continue;
                 }
             }
-            if turn.left == 0 {
-                // A client that left does not wait for the rate.
-                return if inlet.is_abandoned() { Next::Over } else { Next::Slowed };
+            if !held.is_empty() || turn.left == 0 {
+                held.gather(recv, cx);
+                return match turn.left {
+                    // A client that left does not wait for the rate.
+                    _ if inlet.is_abandoned() => Next::Over,
+                    0 => Next::Slowed,
+                    _ => Next::Waits,
+                };
             }
             match recv.poll_data(cx) {
-                Poll::Ready(Some(Ok(data))) => *held = data,
+                Poll::Ready(Some(Ok(data))) => held.push(data),
                 Poll::Ready(Some(Err(error))) => {
                     log::debug!(target: "uncork::relay", "an answer is cut short: {error}");
                     return Next::Cut;
