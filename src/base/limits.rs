@@ -47,6 +47,11 @@ pub struct Limits {
     /// for the receiver, and at most 256 KiB in the system, which lets an unprivileged user have about 256. Beyond either,
     /// bytes are copied.
     pub kernel_pipes: usize,
+    /// Descriptors that each loop with a listener keeps without a use. When the process has no others left, so many
+    /// connections are accepted all the same. Beyond them, connections wait in the system's queue until a descriptor is
+    /// free: a short shortage passes without a refusal. 0; a few for a listener that has to answer in any case, as one
+    /// for health checks.
+    pub reserved_descriptors: usize,
     /// Time for the TLS handshake. 10 s.
     pub handshake_time: Duration,
     /// Time for a request's head, from its first byte; no byte prolongs it. 20 s, between Apache's 20 and nginx's 60.
@@ -97,6 +102,7 @@ impl Default for Limits {
             output: 64 * 1024,
             buffers: 256 << 20,
             kernel_pipes: 512,
+            reserved_descriptors: 0,
             handshake_time: Duration::from_secs(10),
             head_time: Duration::from_secs(20),
             idle: Duration::from_secs(60),

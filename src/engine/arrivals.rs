@@ -12,7 +12,7 @@ use std::{
 use super::Trusted;
 use crate::{
     api::{PipeIn, PipeOut},
-    base::{Limits, PeerAddr, kernel_pipe::KernelPipes, time::Tick},
+    base::{Limits, PeerAddr, kernel_pipe::KernelPipes, seldom::Seldom, time::Tick},
     transport::{Listener, Security, Socket},
 };
 
@@ -111,6 +111,10 @@ pub(crate) struct Admission {
     most_per_address: usize,
     all: AtomicUsize,
     by_address: Mutex<HashMap<IpAddr, usize>>,
+    /// Connections that wait, because there is no descriptor or memory for them.
+    pub(super) exhausted: Seldom,
+    /// Connections that were let in, and closed since they can't be served.
+    pub(super) unserved: Seldom,
 }
 
 /// Why there is no place.
@@ -130,6 +134,8 @@ impl Admission {
             most_per_address: limits.connections_per_address,
             all: AtomicUsize::new(0),
             by_address: Mutex::default(),
+            exhausted: Seldom::default(),
+            unserved: Seldom::default(),
         }
     }
 

@@ -16,6 +16,7 @@
 //! | `outgoing` | connections of our own making, until they are upgrades |
 //! | `closing` | flush, finish, linger |
 //! | `inbox`, `arrivals` | messages; new connections |
+//! | `reserve` | descriptors for when there are no others |
 //! | `proxied`, `securing` | those that come by a proxy; TLS, and what ALPN chose |
 //! | `dispatch` | the one place that calls the application |
 //!
@@ -36,6 +37,7 @@ mod outgoing;
 mod proxied;
 mod pump;
 mod ready;
+mod reserve;
 mod securing;
 mod slot;
 mod upgraded;
@@ -64,6 +66,7 @@ use self::{
     arrivals::{Full, Peer},
     core::Core,
     ready::Ready,
+    reserve::Reserve,
     slot::{Phase, Slot},
 };
 use crate::{
@@ -153,13 +156,16 @@ impl<'h> Engine<'h> {
             }
         }
         let mailbox = Arc::new(Mailbox::new(Box::new(bell)));
+        // A loop that accepts nothing has no use for them.
+        let accepts = ports.iter().any(|port| port.listener.is_some());
+        let reserve = Reserve::new(if accepts { limits.reserved_descriptors } else { 0 });
         Ok(Self {
             poll,
             events: Events::with_capacity(512),
             handler,
             slots: Slab::new(),
             guests: 0,
-            core: Core::new(mailbox, limits, admission.kernel_pipes.clone(), access_log, now),
+            core: Core::new(mailbox, limits, reserve, admission.kernel_pipes.clone(), access_log, now),
             ports,
             admission,
             elsewhere,
@@ -331,10 +337,14 @@ impl<'h> Engine<'h> {
                 Accepted::Again => {}
                 Accepted::Nobody => {
                     port.ready = false;
+                    self.core.reserve.fill();
                     return false;
                 }
-                Accepted::Exhausted(error) => {
-                    warn!(target: "uncork::engine", "no connection can be accepted for now: {error}");
+                Accepted::Exhausted { descriptors: true, .. } if self.core.reserve.give_up() => {}
+                Accepted::Exhausted { error, .. } => {
+                    if let Some(times) = self.admission.exhausted.happens(self.core.now.mono) {
+                        warn!(target: "uncork::engine", "no connection can be accepted for now: {error}{times}");
+                    }
                     port.paused = tick.after(PAUSE);
                     return false;
                 }
@@ -395,7 +405,11 @@ impl<'h> Engine<'h> {
                 slot.listener = u16::try_from(port).unwrap_or(u16::MAX);
                 self.guests += 1;
             }
-            Err(fault) => warn!(target: "uncork::engine", "{addr}: can't be served: {fault:?}"),
+            Err(fault) => {
+                if let Some(times) = self.admission.unserved.happens(self.core.now.mono) {
+                    warn!(target: "uncork::engine", "{addr}: can't be served: {fault:?}{times}");
+                }
+            }
         }
     }
 
@@ -485,6 +499,7 @@ impl<'h> Engine<'h> {
         slot.transport.release(&mut self.core.pool);
         let (is_guest, welcome) = (slot.peer.is_guest(), slot.welcome);
         drop(slot);
+        self.core.reserve.fill();
         if let Some(dialing) = dialing {
             let (then, error) = dialing.failed(why);
             dispatch::not_dialed(then, error);

@@ -31,8 +31,12 @@ pub(crate) enum Accepted {
     Nobody,
     /// The peer gave up while it waited, or the call was interrupted: try again at once.
     Again,
-    /// No descriptor or memory is left: try again later, when something was closed.
-    Exhausted(io::Error),
+    /// No descriptor or memory is left: try again later, when something was closed; or at once, if it is descriptors
+    /// that are missing and one can be closed.
+    Exhausted {
+        error: io::Error,
+        descriptors: bool,
+    },
 }
 
 impl Listener {
@@ -125,7 +129,7 @@ impl Listener {
             return Accepted::Nobody;
         }
         match error.raw_os_error() {
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Accepted::Exhausted(error),
+            Some(libc::EMFILE | libc::ENFILE) => Accepted::Exhausted { error, descriptors: true },
             Some(
                 libc::ECONNABORTED
                 | libc::EINTR
@@ -138,7 +142,7 @@ impl Listener {
                 | libc::ENETUNREACH
                 | libc::EPERM,
             ) => Accepted::Again,
-            _ => Accepted::Exhausted(error),
+            _ => Accepted::Exhausted { error, descriptors: false },
         }
     }
 
@@ -177,7 +181,7 @@ mod tests {
             assert!(matches!(Listener::sort(io::Error::from_raw_os_error(code)), Accepted::Again));
         }
         for code in [libc::EMFILE, libc::ENFILE, libc::ENOMEM] {
-            assert!(matches!(Listener::sort(io::Error::from_raw_os_error(code)), Accepted::Exhausted(_)));
+            assert!(matches!(Listener::sort(io::Error::from_raw_os_error(code)), Accepted::Exhausted { .. }));
         }
     }
 
