@@ -16,7 +16,6 @@ use std::{
 };
 
 use clap::ArgMatches;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
@@ -27,6 +26,7 @@ use super::{
     Failure,
     access::AccessLines,
     admin::Admin,
+    common::descriptors::{self, Needs},
     config,
     listen::{self, Inherited, Standing},
     logs,
@@ -41,6 +41,15 @@ use super::{
 
 /// The admin listener's address if nobody says otherwise, and if it is free.
 const ADMIN: &str = "127.0.0.1:9090";
+
+/// Connections of operators, and of the gateway's application.
+const ADMIN_CONNECTIONS: usize = 1024;
+
+/// Descriptors that the admin listener keeps in reserve.
+const ADMIN_RESERVE: usize = 16;
+
+/// The most connections that the gateway makes to its application.
+const GATEWAY_CALLS: u64 = 4096;
 
 /// A head that is smaller keeps browsers out.
 const LEAST_HEAD: u64 = 1024;
@@ -74,7 +83,7 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
         Some(gateway) if services.gateway_is_open => gateway.config().server_limits(limits(&settings)),
         _ => limits(&settings),
     };
-    raise_descriptor_limit();
+    let limits = descriptors::fit(limits, needs(&settings, standing.len()));
     let server = server.limits(limits).access_log(move |access| logging.over(access));
     // Before anything runs: a signal that comes early must not be lost.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|e| Failure::system(&"can't handle signals", &e))?;
@@ -115,12 +124,16 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
     result
 }
 
-/// Each connection is a descriptor: as many as the system allows.
-fn raise_descriptor_limit() {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        log::warn!("the limit on open files can't be raised: {error}");
-    }
+/// Descriptors for connections, and beside them.
+fn needs(settings: &Settings, listeners: usize) -> Needs {
+    let outgoing = if settings.gateway.connect_url.0.is_empty() { 0 } else { GATEWAY_CALLS };
+    // A loop has a selector, a bell and the listeners; a connection in a thread of its own has the first two as well.
+    let (per_connection, loops) = match settings.server.mode {
+        Mode::ThreadPerConnection => (3, 1),
+        Mode::External => (1, 1),
+        Mode::Threads => (1, loops(settings)),
+    };
+    Needs { per_connection, others: (loops * (2 + listeners) + ADMIN_RESERVE) as u64, outgoing }
 }
 
 fn cant_start(error: io::Error) -> Failure {
@@ -139,7 +152,10 @@ fn limits(settings: &Settings) -> Limits {
     let seconds = |n: NonZeroU32| Duration::from_secs(n.get().into());
     Limits {
         connections: own.connections.get(),
-        connections_per_address: own.connections_per_address.get(),
+        connections_per_address: match own.connections_per_address {
+            0 => usize::MAX,
+            n => n,
+        },
         // Each service refuses what is too large for it, in its own words.
         body: u64::MAX,
         head: usize::try_from(own.max_head.0).unwrap_or(usize::MAX),
@@ -179,9 +195,11 @@ fn bind_admin(settings: &Settings) -> Result<Option<(Server, bool)>, Failure> {
 }
 
 fn start_admin(server: Server, is_local: bool, shared: &Arc<Shared>, services: &Services) -> Result<Running, Failure> {
+    // Whatever the public takes, operators get an answer.
+    let limits = Limits { connections: ADMIN_CONNECTIONS, reserved_descriptors: ADMIN_RESERVE, ..Limits::default() };
     let limits = match &services.gateway {
-        Some(gateway) => gateway.config().server_limits(Limits::default()),
-        None => Limits::default(),
+        Some(gateway) => gateway.config().server_limits(limits),
+        None => limits,
     };
     let admin = Admin { shared: shared.clone(), services: services.clone(), is_local };
     server.limits(limits).threads(1, admin).map_err(cant_start)

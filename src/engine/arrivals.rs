@@ -163,12 +163,21 @@ impl Admission {
     fn enter_address(&self, peer: &PeerAddr) -> Result<(), Full> {
         let Some(network) = peer.network() else { return Ok(()) };
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = by_address.entry(network).or_insert(0);
-        if *count >= self.most_per_address {
+        let count = by_address.get(&network).copied().unwrap_or(0);
+        if count >= self.most_per_address.min(self.share()) {
             return Err(Full::Address);
         }
-        *count += 1;
+        by_address.insert(network, count + 1);
         Ok(())
+    }
+
+    /// As many as are free, the one that has just come included: one address alone gets half of all, four get a fifth
+    /// each, and one that has none yet gets in as long as there is a place.
+    fn share(&self) -> usize {
+        match self.most_per_address {
+            usize::MAX => usize::MAX,
+            _ => self.most.saturating_sub(self.all.load(Ordering::Relaxed)) + 1,
+        }
     }
 
     fn leave_address(&self, peer: &PeerAddr) {
@@ -193,22 +202,44 @@ mod tests {
 
     #[test]
     fn places_are_counted_in_all_and_per_address_and_given_back() {
-        let admission = admission(3, 2);
+        let admission = admission(4, 2);
         let enter = |peer: &PeerAddr| admission.enter(peer);
         let peer = |ip: [u8; 4]| PeerAddr::tcp((ip, 1).into());
-        let (a, b) = (peer([10, 0, 0, 1]), peer([10, 0, 0, 2]));
+        let (a, b, c) = (peer([10, 0, 0, 1]), peer([10, 0, 0, 2]), peer([10, 0, 0, 3]));
         let (first, second) = (enter(&a).ok(), enter(&a).ok());
         assert!(first.is_some() && second.is_some());
         assert_eq!(enter(&a).err(), Some(Full::Address));
-        let third = enter(&b).ok();
-        assert!(third.is_some());
+        let (third, fourth) = (enter(&b).ok(), enter(&PeerAddr::Unix).ok());
+        assert!(third.is_some() && fourth.is_some());
         assert_eq!(enter(&PeerAddr::Unix).err(), Some(Full::House));
         drop(first);
-        let again = enter(&a).ok();
+        let again = enter(&c).ok();
         assert!(again.is_some() && !admission.has_place());
-        drop((second, third, again));
+        drop((second, third, fourth, again));
         assert!(admission.has_place());
         assert!(admission.by_address.lock().expect("not poisoned").is_empty(), "no address is remembered for ever");
+    }
+
+    #[test]
+    fn a_few_addresses_leave_places_to_others() {
+        let peer = |n: u8| PeerAddr::tcp(([10, 0, 0, n], 1).into());
+        for (addresses, least) in [(1, 50), (4, 20), (9, 10), (49, 2), (99, 1)] {
+            let admission = admission(100, 1000);
+            let mut held = Vec::new();
+            // In turn, until none of them gets in any more.
+            while let before = held.len()
+                && {
+                    held.extend((0..addresses).filter_map(|n| admission.enter(&peer(n)).ok()));
+                    held.len() > before
+                }
+            {}
+            let free = 100 - held.len();
+            assert!(free >= least && held.len() >= 50, "{addresses} addresses leave {free}");
+            assert!(admission.enter(&peer(200)).is_ok(), "another one gets in");
+        }
+        let all = admission(100, usize::MAX);
+        let held: Vec<_> = (0..100).filter_map(|_| all.enter(&peer(1)).ok()).collect();
+        assert_eq!(held.len(), 100, "it was said that one may have all");
     }
 
     #[test]

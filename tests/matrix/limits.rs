@@ -77,7 +77,8 @@ fn one_connection_too_many_from_an_address_is_closed(world: &World) {
 }
 
 fn one_connection_too_many_waits_for_a_place(world: &World) {
-    let (host, closed) = plain(world, Limits { connections: 2, ..Limits::default() });
+    let limits = Limits { connections: 2, connections_per_address: usize::MAX, ..Limits::default() };
+    let (host, closed) = plain(world, limits);
     for _ in 0..3 {
         let mut wires = [host.connect(), host.connect()];
         for wire in &mut wires {

@@ -91,6 +91,17 @@ impl Relay {
         Self::run(command, args, told, dir)
     }
 
+    /// The same with its log in a file.
+    pub(crate) fn logging_to(log: &str, args: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec 2>\"$0\"; exec \"$@\"", log]).arg(program("relay"));
+        Self::start_with(command, &[&["--listen", "127.0.0.1:0"], args].concat())
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process")
+    }
+
     pub(crate) fn run(mut command: Command, args: &[&str], told: UnixDatagram, dir: Dir) -> Self {
         told.set_read_timeout(Some(PATIENCE)).expect("set");
         command.args(["--admin", "127.0.0.1:0"]).args(args).env_remove("RUST_LOG");
@@ -149,8 +160,7 @@ impl Relay {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process");
-        kill_process(pid, signal).expect("sent");
+        kill_process(self.pid(), signal).expect("sent");
     }
 
     /// Has it read everything again; whether it liked it.
