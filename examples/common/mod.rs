@@ -5,6 +5,7 @@
 
 pub(crate) mod certificate;
 pub(crate) mod descriptors;
+pub(crate) mod files;
 mod signals;
 
 use std::{

@@ -80,6 +80,8 @@ impl Handler for Admin {
 impl Admin {
     fn metrics(&self, req: &Request<'_>) -> Response {
         let mut page = self.shared.metrics.page(self.shared.is_ready());
+        let lost = self.shared.access.lost();
+        page.counter("access_log_lost_lines_total", "Lines of the access log that could not be written", lost);
         let Services { sessions, rendezvous, gateway, tunnel, .. } = &self.services;
         if let Some(sessions) = sessions {
             page.sessions(&sessions.sessions(req.now()));

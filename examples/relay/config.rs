@@ -6,7 +6,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, builder::ValueParser};
 
 use super::{
     Failure,
-    common::certificate,
+    common::{certificate, files},
     listen::{self, Listen},
     settings::{self, Setting, Settings},
 };
@@ -135,7 +135,17 @@ pub(crate) fn load(flags: &ArgMatches) -> Result<Settings, Failure> {
 }
 
 fn read(path: &Path) -> Result<Settings, Failure> {
-    let text = std::fs::read_to_string(path)
+    let from = path.to_owned();
+    let text = files::in_time(&format!("--config {}", path.display()), move || {
+        let text = std::fs::read_to_string(&from)?;
+        // An empty file leaves all as it is by default; a pipe that was read before must not be taken for one.
+        match text.is_empty() && !std::fs::metadata(&from)?.is_file() {
+            true => Err(std::io::Error::other("there is nothing in it, and what is no file can be read only once")),
+            false => Ok(text),
+        }
+    });
+    let text = text
+        .map_err(Failure::config)?
         .map_err(|error| Failure::config(format!("can't read --config {}: {error}", path.display())))?;
     parse(&text).map_err(|error| Failure::config(format!("{}: {error}", path.display())))
 }

@@ -3,13 +3,19 @@
 //! A listener is TCP, a Unix socket, or one that systemd (or whoever else started us) hands over; each is plain or HTTPS,
 //! and open to everybody or to proxies that speak the PROXY protocol.
 
-use std::{fmt, os::fd::OwnedFd, path::PathBuf, str::FromStr};
+use std::{
+    fmt,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Deserializer, de::Error};
-use uncork::{Server, Tls};
+use uncork::{Server, Tls, TlsError};
 
 use super::{
     Failure,
+    common::files,
     settings::Settings,
     values::{Value, quoted},
 };
@@ -246,14 +252,25 @@ pub(crate) fn check(settings: &Settings) -> Result<Vec<(Listen, Option<Tls>)>, F
             Some((cert, key)) => {
                 // Origins that offer it come by it: one round trip less than by an upgrade.
                 let alpn = if settings.tunnel.tokens.is_empty() { None } else { Some("rh2") };
-                let tls = Tls::builder().pem(cert, key).and_then(|builder| builder.alpn(alpn).build());
-                Some(tls.map_err(|error| Failure::config(error.to_string()))?)
+                Some(load(cert, key, move |cert, key| Tls::builder().pem(cert, key)?.alpn(alpn).build())?)
             }
             None => None,
         };
         checked.push((listen, tls));
     }
     Ok(checked)
+}
+
+/// Reads a certificate and its key.
+pub(crate) fn load<T: Send + 'static>(
+    cert: &Path,
+    key: &Path,
+    read: impl FnOnce(&Path, &Path) -> Result<T, TlsError> + Send + 'static,
+) -> Result<T, Failure> {
+    let what = format!("certificate {} and key {}", cert.display(), key.display());
+    let (cert, key) = (cert.to_owned(), key.to_owned());
+    let read = files::in_time(&what, move || read(&cert, &key)).map_err(Failure::config)?;
+    read.map_err(|error| Failure::config(error.to_string()))
 }
 
 /// Listens everywhere. `trusted` knows the proxies that may speak the PROXY protocol.

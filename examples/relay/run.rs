@@ -20,7 +20,7 @@ use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
-use uncork::{Limits, Loop, Running, Server, Stopper};
+use uncork::{Limits, Loop, Running, Server, Stopper, Tls};
 
 use super::{
     Failure,
@@ -28,7 +28,7 @@ use super::{
     admin::Admin,
     common::descriptors::{self, Needs},
     config,
-    listen::{self, Inherited, Standing},
+    listen::{self, Inherited, Listen, Standing},
     logs,
     metrics::Metrics,
     notify,
@@ -56,21 +56,26 @@ const LEAST_HEAD: u64 = 1024;
 
 /// Whether all is fine that can be found out without listening.
 pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
+    check_all_but_log(settings)?;
+    AccessLines::check(&settings.access_log)
+}
+
+/// The same of what is not opened right afterwards: a FIFO that is opened and closed tells its reader of an end. Returns
+/// the listeners, with their certificates: what is read from a pipe can't be read again.
+fn check_all_but_log(settings: &Settings) -> Result<Vec<(Listen, Option<Tls>)>, Failure> {
     if settings.limits.max_head.0 < LEAST_HEAD {
         return Err(Failure::config(format!("[limits] max-head: at least {LEAST_HEAD} bytes, or no browser gets in")));
     }
-    listen::check(settings)?;
-    AccessLines::check(&settings.access_log)?;
     let services = Services::new(settings, "")?;
-    services.check_paths(services.page(settings).is_some())
+    services.check_paths(services.page(settings).is_some())?;
+    listen::check(settings)
 }
 
 /// Serves until a signal ends it.
 pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -> Result<(), Failure> {
     let wrong_level = |error| Failure::config(format!("--log-level: {error}"));
     logs::init(&settings.log.level.0, settings.log.format).map_err(wrong_level)?;
-    check(&settings)?;
-    let checked = listen::check(&settings)?;
+    let checked = check_all_but_log(&settings)?;
     let shared = Arc::new(Shared::new(&settings, Metrics::new(now()))?);
     let trusting = shared.clone();
     let (server, standing) = listen::listen(checked, inherited, move |peer| trusting.is_proxy(peer))?;
@@ -94,7 +99,8 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
     let lines: Vec<String> = standing.iter().map(|standing| format!("listening on {}", standing.url)).collect();
     let admin_addr = admin.as_ref().and_then(Running::addr);
     let ready = |stopper: Stopper, loops: Vec<Loop>| {
-        let mut program = Program { settings, flags, shared, services, page, standing, stopper };
+        let mut program =
+            Program { started: settings.clone(), settings, flags, shared, services, page, standing, stopper };
         let thread = std::thread::Builder::new().name("signals".into()).spawn(move || program.heed(signals));
         thread.map(drop).map_err(cant_start)?;
         say_where(&lines, admin_addr);
@@ -218,6 +224,9 @@ fn say_where(lines: &[String], admin: Option<SocketAddr>) {
 
 /// A running program, as signals see it.
 struct Program {
+    /// Those it was started with: what only a restart changes is still so.
+    started: Settings,
+    /// Those that were read last.
     settings: Settings,
     flags: ArgMatches,
     shared: Arc<Shared>,
@@ -287,7 +296,8 @@ impl Program {
             let Some(listen) = wanted.iter().find(|listen| listen.address == standing.listen.address) else { continue };
             match (&standing.tls, listen.identity(&new).map_err(Failure::config)?) {
                 (Some(tls), Some((cert, key))) => {
-                    tls.replace_pem(cert, key).map_err(|error| Failure::config(error.to_string()))?;
+                    let tls = tls.clone();
+                    listen::load(cert, key, move |cert, key| tls.replace_pem(cert, key))?;
                 }
                 (None, None) => {}
                 (Some(_), None) | (None, Some(_)) => stays.push(format!("HTTPS on {listen}")),
@@ -302,7 +312,7 @@ impl Program {
         if (&new.log.level, new.log.format) != (&self.settings.log.level, self.settings.log.format) {
             logs::change(&new.log.level.0, new.log.format).map_err(Failure::config)?;
         }
-        let differ = config::differences(&self.settings, &new);
+        let differ = config::differences(&self.started, &new);
         stays.extend(differ.into_iter().filter(|name| !changes(name)));
         if !stays.is_empty() {
             log::warn!("only a restart changes these settings: {}", stays.join(", "));
