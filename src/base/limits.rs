@@ -18,11 +18,12 @@ pub struct Limits {
     /// the system's accept queue fills. 65,536: an idle one costs less than 512 bytes here and a few KiB in the
     /// system, so the process's file descriptors usually run out first (which is survived as well).
     pub connections: usize,
-    /// Connections from one IP address (of IPv6: from one /64 network, which is what one client has); one more is closed
-    /// at once. 16,384, and never more than are still free of [`connections`](Self::connections): one address alone
-    /// gets half of all, four get a fifth each, and a new one gets in as long as there is a place. A proxy in front, or
-    /// a network behind one address, is one address, too: where all clients come by a single one, `usize::MAX` switches
-    /// both rules off. Unix sockets are exempt.
+    /// Connections from one address; one more is closed at once. In IPv6 all addresses of a /64 network count as one
+    /// ([`PeerAddr::network`](crate::PeerAddr::network)). 16,384, a quarter of all: a proxy in front or a network behind
+    /// one address still fits. Once half of all places are taken, the share of an address shrinks
+    /// ([`address_share`](Self::address_share)), so that four addresses, or a hundred, leave some to others. It is never
+    /// more than half of [`connections`](Self::connections), except that `usize::MAX` lets one address have all: for a
+    /// server whose clients all come by one proxy. Unix sockets are exempt.
     pub connections_per_address: usize,
     /// Bytes of a request's head: request line, fields and line ends. 16 KiB, as node; nginx has 8 KiB a line,
     /// Apache 8,190 bytes a line. Beyond it: 431.
@@ -78,6 +79,29 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Returns how many of `limit` places one address may have while `taken` of them are taken: `per_address` until half of
+    /// the places are taken, then less and less, and at least one.
+    ///
+    /// The share of an address shrinks with the part of the second half that is still free. So a few addresses cannot
+    /// take all places: with a quarter for each, four take two thirds of them, and a hundred leave one in 51. Where one
+    /// address may have all places, its share does not shrink.
+    ///
+    /// ```
+    /// use uncork::Limits;
+    /// assert_eq!(Limits::address_share(1000, 250, 500), 250);
+    /// assert_eq!(Limits::address_share(1000, 250, 900), 50);
+    /// assert_eq!(Limits::address_share(1000, 250, 1000), 1);
+    /// assert_eq!(Limits::address_share(1000, 1000, 900), 1000);
+    /// ```
+    pub fn address_share(limit: usize, per_address: usize, taken: usize) -> usize {
+        let (free, half) = (limit.saturating_sub(taken), limit / 2);
+        if free >= half || per_address >= limit {
+            return per_address;
+        }
+        let share = (per_address as u128 * free as u128).div_ceil(half as u128);
+        usize::try_from(share).unwrap_or(usize::MAX).max(1).min(per_address)
+    }
+
     /// The full time of that clock.
     pub(crate) fn time(&self, timer: Timer) -> Duration {
         match timer {

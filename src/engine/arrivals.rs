@@ -132,7 +132,10 @@ impl Admission {
         Self {
             kernel_pipes: Arc::new(KernelPipes::new(limits.kernel_pipes)),
             most: limits.connections,
-            most_per_address: limits.connections_per_address,
+            most_per_address: match limits.connections_per_address {
+                usize::MAX => usize::MAX,
+                n => n.min(limits.connections.div_ceil(2)),
+            },
             all: AtomicUsize::new(0),
             by_address: Mutex::default(),
             exhausted: Seldom::default(),
@@ -162,22 +165,16 @@ impl Admission {
 
     fn enter_address(&self, peer: &PeerAddr) -> Result<(), Full> {
         let Some(network) = peer.network() else { return Ok(()) };
+        // This connection is among all already.
+        let others = self.all.load(Ordering::Relaxed).saturating_sub(1);
+        let share = Limits::address_share(self.most, self.most_per_address, others);
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
         let count = by_address.get(&network).copied().unwrap_or(0);
-        if count >= self.most_per_address.min(self.share()) {
+        if count >= share {
             return Err(Full::Address);
         }
         by_address.insert(network, count + 1);
         Ok(())
-    }
-
-    /// As many as are free, the one that has just come included: one address alone gets half of all, four get a fifth
-    /// each, and one that has none yet gets in as long as there is a place.
-    fn share(&self) -> usize {
-        match self.most_per_address {
-            usize::MAX => usize::MAX,
-            _ => self.most.saturating_sub(self.all.load(Ordering::Relaxed)) + 1,
-        }
     }
 
     fn leave_address(&self, peer: &PeerAddr) {
@@ -262,6 +259,25 @@ mod tests {
         let mapped = PeerAddr::tcp("[::ffff:10.0.0.1]:9".parse().expect("an address"));
         let _one = admission.enter(&PeerAddr::tcp(([10, 0, 0, 1], 1).into())).ok();
         assert_eq!(admission.enter(&mapped).err(), Some(Full::Address));
+    }
+
+    #[test]
+    fn a_hundred_addresses_leave_places_to_others() {
+        for (addresses, left) in [(1, 750), (4, 330), (100, 15)] {
+            let admission = admission(1000, 250);
+            let peer = |n: u8| PeerAddr::tcp(([10, 0, 0, n], 1).into());
+            let mut taken = Vec::new();
+            // They come in turn, until none of them is let in any more.
+            loop {
+                let before = taken.len();
+                taken.extend((0..addresses).filter_map(|n| admission.enter(&peer(n)).ok()));
+                if taken.len() == before {
+                    break;
+                }
+            }
+            assert!(taken.len() <= 1000 - left, "{addresses} addresses have {}", taken.len());
+            assert!(admission.enter(&peer(200)).is_ok(), "one more address");
+        }
     }
 
     #[test]

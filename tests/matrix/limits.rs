@@ -18,6 +18,7 @@ use crate::{
 
 matrix! {
     one_connection_too_many_from_an_address_is_closed,
+    four_addresses_do_not_take_all_connections,
     one_connection_too_many_waits_for_a_place,
     a_peer_may_be_turned_away,
     a_head_too_large_is_a_431,
@@ -74,6 +75,25 @@ fn one_connection_too_many_from_an_address_is_closed(world: &World) {
     drop(first);
     closed.next();
     assert!(is_served(&host), "its place is free again");
+}
+
+/// The four have as much as they are let have, and yet another address is served.
+fn four_addresses_do_not_take_all_connections(world: &World) {
+    let (host, _closed) = plain(world, Limits { connections: 24, connections_per_address: 6, ..Limits::default() });
+    let mut wires = Vec::new();
+    for address in 2..=5 {
+        // One more than there could be, to be sure that it is the limit that stops them.
+        for _ in 0..7 {
+            let served = host.try_connect_from([127, 0, 0, address]).and_then(|mut wire| {
+                wire.try_send(request("GET /", &[]))?;
+                wire.try_answer().map(|_| wire)
+            });
+            wires.extend(served);
+        }
+    }
+    assert!((12..24).contains(&wires.len()), "{}", wires.len());
+    let mut other = host.try_connect_from([127, 0, 0, 6]).expect("a connection");
+    other.request("GET /", &[]).answer().is(200);
 }
 
 fn one_connection_too_many_waits_for_a_place(world: &World) {
