@@ -75,7 +75,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N")]
     connections: Option<usize>,
 
-    /// Connections from one address, and never more than are still free; 0 for no limit [default: 16384]
+    /// Connections from one address, never more than half of all, less when few are free; 0 for no limit [default: 16384]
     #[arg(long, value_name = "N")]
     connections_per_address: Option<usize>,
 

@@ -26,8 +26,9 @@ use super::{
     Failure,
     access::AccessLines,
     admin::Admin,
+    certificates,
     common::descriptors::{self, Needs},
-    config,
+    config, fitting,
     listen::{self, Inherited, Listen, Standing},
     logs,
     metrics::Metrics,
@@ -60,15 +61,34 @@ pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
     AccessLines::check(&settings.access_log)
 }
 
+/// The same; and what lets it start, but is no use to clients, is a fault as well.
+pub(crate) fn check_strictly(settings: &Settings) -> Result<(), Failure> {
+    let checked = check_all_but_log(settings)?;
+    AccessLines::check(&settings.access_log)?;
+    for (listen, tls) in &checked {
+        if let Some(fault) = tls.as_ref().and_then(|tls| certificates::fault(tls, now())) {
+            return Err(Failure::config(format!("--listen {listen}: its certificate {fault}")));
+        }
+    }
+    Ok(())
+}
+
 /// The same of what is not opened right afterwards: a FIFO that is opened and closed tells its reader of an end. Returns
 /// the listeners, with their certificates: what is read from a pipe can't be read again.
 fn check_all_but_log(settings: &Settings) -> Result<Vec<(Listen, Option<Tls>)>, Failure> {
     if settings.limits.max_head.0 < LEAST_HEAD {
         return Err(Failure::config(format!("[limits] max-head: at least {LEAST_HEAD} bytes, or no browser gets in")));
     }
+    fitting::check(settings)?;
     let services = Services::new(settings, "")?;
     services.check_paths(services.page(settings).is_some())?;
-    listen::check(settings)
+    let checked = listen::check(settings)?;
+    if let Some((admin, true)) = admin_address(settings)
+        && let Some((listen, _)) = checked.iter().find(|(listen, _)| listen.takes(admin))
+    {
+        return Err(Failure::config(format!("--listen {listen} and --admin {admin} are the same port")));
+    }
+    Ok(checked)
 }
 
 /// Serves until a signal ends it.
@@ -92,7 +112,12 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
     let server = server.limits(limits).access_log(move |access| logging.over(access));
     // Before anything runs: a signal that comes early must not be lost.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|e| Failure::system(&"can't handle signals", &e))?;
-    let admin = admin.map(|(server, is_local)| start_admin(server, is_local, &shared, &services)).transpose()?;
+    warn_of_certificates(&standing);
+    let listeners = standing.iter().filter_map(|one| Some((one.url.clone(), one.tls.clone()?))).collect();
+    let admin = admin.map(|(server, is_local)| {
+        start_admin(server, Admin { shared: shared.clone(), services: services.clone(), is_local, listeners })
+    });
+    let admin = admin.transpose()?;
     let page = services.page(&settings);
     let site = Site { shared: shared.clone(), services: services.clone(), page: page.clone() };
     let (mode, threads) = (settings.server.mode, loops(&settings));
@@ -200,14 +225,22 @@ fn bind_admin(settings: &Settings) -> Result<Option<(Server, bool)>, Failure> {
     Ok(Some((server, is_local)))
 }
 
-fn start_admin(server: Server, is_local: bool, shared: &Arc<Shared>, services: &Services) -> Result<Running, Failure> {
+/// Clients do not accept a certificate before or after its time: that is no reason not to serve those that come otherwise.
+fn warn_of_certificates(standing: &[Standing]) {
+    for standing in standing {
+        if let Some(fault) = standing.tls.as_ref().and_then(|tls| certificates::fault(tls, now())) {
+            log::warn!("{}: its certificate {fault}", standing.url);
+        }
+    }
+}
+
+fn start_admin(server: Server, admin: Admin) -> Result<Running, Failure> {
     // Whatever the public takes, operators get an answer.
     let limits = Limits { connections: ADMIN_CONNECTIONS, reserved_descriptors: ADMIN_RESERVE, ..Limits::default() };
-    let limits = match &services.gateway {
+    let limits = match &admin.services.gateway {
         Some(gateway) => gateway.config().server_limits(limits),
         None => limits,
     };
-    let admin = Admin { shared: shared.clone(), services: services.clone(), is_local };
     server.limits(limits).threads(1, admin).map_err(cant_start)
 }
 
@@ -303,6 +336,7 @@ impl Program {
                 (Some(_), None) | (None, Some(_)) => stays.push(format!("HTTPS on {listen}")),
             }
         }
+        warn_of_certificates(&self.standing);
         self.shared.trust_others(&new.proxies);
         self.services.reconfigure(&new)?;
         if let Some(page) = &self.page {
@@ -331,7 +365,7 @@ fn changes(name: &str) -> bool {
     SETTINGS.contains(&name) || SECTIONS.contains(&section) && key != "enabled"
 }
 
-#[expect(clippy::disallowed_methods, reason = "when the program began")]
+#[expect(clippy::disallowed_methods, reason = "a program of its own, no part of a loop")]
 fn now() -> SystemTime {
     SystemTime::now()
 }

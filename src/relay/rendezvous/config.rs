@@ -117,7 +117,7 @@ impl RendezvousConfig {
     pub(super) fn checked(mut self) -> Result<Self, InvalidConfig> {
         self.base_path = checks::base_path(&self.base_path)?;
         checks::server(&self.server)?;
-        checks::origins(&self.allow_origins)?;
+        checks::origins(&mut self.allow_origins)?;
         checks::times([&mut self.ttl, &mut self.ttl_max, &mut self.record, &mut self.lifetime, &mut self.pause]);
         if self.receivers == 0 {
             return Err(InvalidConfig("a stream must be allowed one receiver at least"));

@@ -91,7 +91,7 @@ impl SessionConfig {
         }
         let Self { ttl, ttl_min, ttl_max, lifetime, request_timeout, request_timeout_max, .. } = &mut self;
         checks::times([ttl, ttl_min, ttl_max, lifetime, request_timeout, request_timeout_max]);
-        checks::origins(&self.allow_origins)?;
+        checks::origins(&mut self.allow_origins)?;
         Ok(self)
     }
 }
