@@ -5,7 +5,6 @@
 
 pub(crate) mod certificate;
 pub(crate) mod descriptors;
-pub(crate) mod files;
 mod signals;
 
 use std::{

@@ -6,8 +6,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command, builder::ValueParser};
 
 use super::{
     Failure,
-    common::{certificate, files},
-    fitting,
+    common::certificate,
+    files, fitting,
     listen::{self, Listen},
     settings::{self, Setting, Settings},
 };

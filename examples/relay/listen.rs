@@ -15,8 +15,7 @@ use serde::{Deserialize, Deserializer, de::Error};
 use uncork::{Server, Tls, TlsError};
 
 use super::{
-    Failure,
-    common::files,
+    Failure, files,
     settings::Settings,
     values::{Value, quoted},
 };

@@ -26,6 +26,7 @@ mod certificates;
 #[allow(dead_code, reason = "the other examples' flags")]
 mod common;
 mod config;
+mod files;
 mod fitting;
 mod listen;
 mod logs;
