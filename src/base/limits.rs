@@ -44,7 +44,8 @@ pub struct Limits {
     /// Bytes of output that are held for one connection before the application is asked to wait.
     pub output: usize,
     /// Bytes of buffers lent at the same time, for each loop. 256 MiB: 10,000 slow heads must not cost more. Beyond
-    /// it, connections wait for a buffer to come back; the deadlines see to that.
+    /// it, connections wait for a buffer to come back. After a second the address that keeps the most of them loses
+    /// connections that have not moved for as long, until an eighth of all is free.
     pub buffers: usize,
     /// Pipes of the system in use at the same time, over all loops of a server: through one, the body of a request
     /// passes to the answer of another without entering the process. 512, each with two descriptors, a third

@@ -116,6 +116,8 @@ pub(crate) struct Admission {
     pub(super) exhausted: Seldom,
     /// Connections that were let in, and closed since they can't be served.
     pub(super) unserved: Seldom,
+    /// Connections that were closed for their buffers.
+    pub(super) relieved: Seldom,
 }
 
 /// Why there is no place.
@@ -140,6 +142,7 @@ impl Admission {
             by_address: Mutex::default(),
             exhausted: Seldom::default(),
             unserved: Seldom::default(),
+            relieved: Seldom::default(),
         }
     }
 

@@ -16,7 +16,7 @@
 //! | `outgoing` | connections of our own making, until they are upgrades |
 //! | `closing` | flush, finish, linger |
 //! | `inbox`, `arrivals` | messages; new connections |
-//! | `reserve` | descriptors for when there are no others |
+//! | `reserve`, `relief` | descriptors for when there are no others; buffers taken back when none is left |
 //! | `proxied`, `securing` | those that come by a proxy; TLS, and what ALPN chose |
 //! | `dispatch` | the one place that calls the application |
 //!
@@ -37,6 +37,7 @@ mod outgoing;
 mod proxied;
 mod pump;
 mod ready;
+mod relief;
 mod reserve;
 mod securing;
 mod slot;
@@ -132,6 +133,8 @@ pub(crate) struct Engine<'h> {
     mail: Vec<Mail>,
     later: BTreeMap<(Tick, u64), Later>,
     later_count: u64,
+    /// Buffers are missing: when to take some back.
+    relief: Tick,
     number: u16,
 }
 
@@ -172,6 +175,7 @@ impl<'h> Engine<'h> {
             mail: Vec::new(),
             later: BTreeMap::new(),
             later_count: 0,
+            relief: Tick::NEVER,
             number: LOOP_NUMBER.fetch_add(1, Ordering::Relaxed) % LOOPS,
         })
     }
@@ -231,10 +235,11 @@ impl<'h> Engine<'h> {
         if self.core.is_over() {
             self.force();
         }
+        if self.core.pool.is_short() {
+            self.relieve();
+        }
         if self.core.pool.returned() {
-            for id in std::mem::take(&mut self.core.starved) {
-                self.enqueue(id);
-            }
+            self.feed_starved();
         }
         let (slots, live) = (&self.slots, self.slots.len());
         self.core
@@ -253,7 +258,7 @@ impl<'h> Engine<'h> {
         let paused = self.ports.iter().map(|port| port.paused).min().unwrap_or(Tick::NEVER);
         let later = self.later.keys().next().map_or(Tick::NEVER, |(due, _)| *due);
         let stopping = self.core.stopping.unwrap_or(Tick::NEVER);
-        self.core.deadlines.next().min(paused).min(later).min(stopping)
+        self.core.deadlines.next().min(paused).min(later).min(stopping).min(self.relief)
     }
 
     fn note_events(&mut self) {

@@ -456,7 +456,7 @@ fn send_block(block: &Runs, most: usize, tail: &[u8], slot: &mut Slot, core: &mu
         Ok(n) => n,
         Err(fault) => return Err(slot.fault(core, fault).into()),
     };
-    if n < total && core.pool.has_refused() {
+    if n < total && slot.transport.lacks_buffer(&core.pool) {
         core.starved.push(slot.id);
     } else if n < total {
         slot.ready.clear(Ready::WRITE);

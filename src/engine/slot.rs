@@ -127,7 +127,13 @@ impl Slot {
             // A buffer that outgrows what is lent counts as lent until it is given back.
             self.rx.reserve(more);
         }
+        let before = self.rx.len();
         match self.transport.read(&mut self.rx, most, &mut core.pool) {
+            // TLS had no buffer to read into.
+            Ok(Got::Data { drained: false }) if core.pool.has_refused() && self.rx.len() == before => {
+                core.starved.push(self.id);
+                Ok(false)
+            }
             Ok(Got::Data { drained }) => {
                 // A short read has emptied the socket, and the next bytes make a new event; but of an end that has
                 // come already there is no other.
@@ -170,7 +176,7 @@ impl Slot {
             self.out.consume(n);
             self.note_sent(core, n);
             went |= n > 0;
-            if n < total && core.pool.has_refused() {
+            if n < total && self.transport.lacks_buffer(&core.pool) {
                 core.starved.push(self.id);
                 return Ok(went);
             }

@@ -305,6 +305,20 @@ impl Transport {
         let _ = &pool;
     }
 
+    /// Whether the last write took less than it was given because there was no buffer to seal it in, and not because the
+    /// socket takes no more.
+    pub(crate) fn lacks_buffer(&self, pool: &Pool) -> bool {
+        !self.is_plain() && !self.has_pending() && pool.has_refused()
+    }
+
+    /// The buffers it has been lent and keeps.
+    pub(crate) fn lent_buffers(&self) -> usize {
+        #[cfg(feature = "tls")]
+        return self.tls.as_ref().map_or(0, |tls| tls.lent_buffers());
+        #[cfg(not(feature = "tls"))]
+        0
+    }
+
     /// Gives back lent buffers, whatever they hold: the connection is over.
     pub(crate) fn release(&mut self, pool: &mut Pool) {
         #[cfg(feature = "tls")]

@@ -18,7 +18,10 @@ use super::{
     records::{Pieces, Records},
 };
 use crate::{
-    base::{buf::Buf, pool::Pool},
+    base::{
+        buf::Buf,
+        pool::{self, Pool},
+    },
     transport::{Fault, Got, Socket},
 };
 
@@ -231,6 +234,11 @@ impl TlsConn {
     pub(crate) fn settle(&mut self, pool: &mut Pool) {
         pool.settle(&mut self.records.rx);
         pool.settle(&mut self.records.tx);
+    }
+
+    /// The buffers it has been lent and keeps.
+    pub(crate) fn lent_buffers(&self) -> usize {
+        [&self.records.rx, &self.records.tx].into_iter().filter(|buf| pool::is_lent(buf)).count()
     }
 
     /// Gives back all buffers, whatever they hold.
