@@ -118,8 +118,13 @@ impl Pool {
         self.refused && self.free() >= self.wanted() && std::mem::take(&mut self.refused)
     }
 
-    /// Whether a connection was refused a buffer, and there are not enough since for it to go on.
+    /// Whether a connection was refused a buffer, and not told yet that there are some again.
     #[inline]
+    pub(crate) fn refused(&self) -> bool {
+        self.refused
+    }
+
+    /// Whether there still are not enough buffers for a connection that was refused one.
     pub(crate) fn is_short(&self) -> bool {
         self.refused && self.free() < self.wanted()
     }

@@ -235,11 +235,8 @@ impl<'h> Engine<'h> {
         if self.core.is_over() {
             self.force();
         }
-        if self.core.pool.is_short() {
+        if self.core.pool.refused() {
             self.relieve();
-        }
-        if self.core.pool.returned() {
-            self.feed_starved();
         }
         let (slots, live) = (&self.slots, self.slots.len());
         self.core
@@ -258,7 +255,7 @@ impl<'h> Engine<'h> {
         let paused = self.ports.iter().map(|port| port.paused).min().unwrap_or(Tick::NEVER);
         let later = self.later.keys().next().map_or(Tick::NEVER, |(due, _)| *due);
         let stopping = self.core.stopping.unwrap_or(Tick::NEVER);
-        self.core.deadlines.next().min(paused).min(later).min(stopping).min(self.relief)
+        self.core.deadlines.next().min(paused).min(later).min(stopping)
     }
 
     fn note_events(&mut self) {

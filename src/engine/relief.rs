@@ -27,16 +27,29 @@ struct Holder {
 }
 
 impl Engine<'_> {
-    /// No buffer is left, and one was asked for.
+    /// A buffer was asked for when none was left.
     #[cold]
     pub(super) fn relieve(&mut self) {
-        if self.relief == Tick::NEVER {
-            self.relief = self.core.tick.after(GRACE);
+        if self.core.pool.is_short() {
+            self.take_back();
         }
-        if self.relief > self.core.tick {
+        if self.core.pool.returned() {
+            self.relief = Tick::NEVER;
+            self.feed_starved();
+        }
+    }
+
+    fn take_back(&mut self) {
+        let is_due = self.relief <= self.core.tick;
+        if is_due || self.relief == Tick::NEVER {
+            self.relief = self.core.tick.after(GRACE);
+            // The loop may sleep: this wakes it.
+            self.later_count += 1;
+            self.later.insert((self.relief, self.later_count), Box::new(|_| {}));
+        }
+        if !is_due {
             return;
         }
-        self.relief = self.core.tick.after(GRACE);
         let mut holders: HashMap<Option<IpAddr>, Holder> = HashMap::new();
         for (_, slot) in &self.slots {
             let buffers = slot.lent();
@@ -60,14 +73,10 @@ impl Engine<'_> {
             warn!(target: "uncork::engine", "no buffer was left: {closed} connections that stood still were closed{times}");
         }
     }
-}
 
-impl Engine<'_> {
     /// Buffers have come back: what waits for one goes on. First those of addresses of which the fewest wait, so that a crowd
     /// from one address is not in the way of others.
-    #[cold]
-    pub(super) fn feed_starved(&mut self) {
-        self.relief = Tick::NEVER;
+    fn feed_starved(&mut self) {
         let starved = std::mem::take(&mut self.core.starved);
         let network = |id: ConnId| {
             let slot = self.slots.get(id.index()).filter(|slot| slot.id == id)?;

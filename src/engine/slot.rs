@@ -127,13 +127,7 @@ impl Slot {
             // A buffer that outgrows what is lent counts as lent until it is given back.
             self.rx.reserve(more);
         }
-        let before = self.rx.len();
         match self.transport.read(&mut self.rx, most, &mut core.pool) {
-            // TLS had no buffer to read into.
-            Ok(Got::Data { drained: false }) if core.pool.has_refused() && self.rx.len() == before => {
-                core.starved.push(self.id);
-                Ok(false)
-            }
             Ok(Got::Data { drained }) => {
                 // A short read has emptied the socket, and the next bytes make a new event; but of an end that has
                 // come already there is no other.
@@ -144,6 +138,10 @@ impl Slot {
             }
             Ok(Got::Blocked) => {
                 self.ready.clear(Ready::READ);
+                Ok(false)
+            }
+            Ok(Got::Starved) => {
+                core.starved.push(self.id);
                 Ok(false)
             }
             Ok(Got::End { clean }) => {

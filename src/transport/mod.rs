@@ -63,6 +63,8 @@ pub(crate) enum Got {
     Data { drained: bool },
     /// Nothing was there.
     Blocked,
+    /// There was no buffer to read into (over TLS).
+    Starved,
     /// The peer has finished. `clean`: in the way its transport prescribes (FIN; over TLS close_notify); otherwise
     /// the stream was cut off, and what came before may be truncated.
     End { clean: bool },

@@ -89,7 +89,7 @@ impl TlsConn {
     /// Appends plaintext to `into`: of what is held first, then of what one system call brings. `most` is a wish:
     /// the record that reaches it is taken whole. Whatever handshaking wants to say goes to the socket at once.
     ///
-    /// Without a buffer to be had from the pool, nothing is read, and [`Got::Data`] says that there may be more.
+    /// Without a buffer to be had from the pool, nothing is read: [`Got::Starved`], or what was there before.
     pub(crate) fn read(
         &mut self,
         socket: &mut Socket,
@@ -113,7 +113,7 @@ impl TlsConn {
             return Err(Fault::Tls("the connection has failed before".into()));
         }
         if had_some && into.len() >= until || !pool.lend(&mut self.records.rx) {
-            return Ok(Got::Data { drained: false });
+            return Ok(if had_some { Got::Data { drained: false } } else { Got::Starved });
         }
         self.records.rx.compact();
         let room = self.records.rx.spare().len();
