@@ -4,6 +4,7 @@
 //! has its own ideas of where to listen.
 
 pub(crate) mod certificate;
+pub(crate) mod descriptors;
 mod signals;
 
 use std::{
@@ -21,6 +22,8 @@ use signal_hook::{
     iterator::Signals,
 };
 use uncork::{Handler, Limits, Server};
+
+use descriptors::Needs;
 
 /// Where to listen and how to serve; the same for nearly every example.
 #[derive(Clone, Debug, clap::Args)]
@@ -71,7 +74,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N")]
     connections: Option<usize>,
 
-    /// Connections from one address [default: 16384]
+    /// Connections from one address, never more than half of all, less when few are free; 0 for no limit [default: 16384]
     #[arg(long, value_name = "N")]
     connections_per_address: Option<usize>,
 
@@ -215,11 +218,20 @@ impl RunArgs {
 
     pub(crate) fn limits(&self) -> Limits {
         let default = Limits::default();
-        Limits {
-            connections: self.connections.unwrap_or(default.connections),
-            connections_per_address: self.connections_per_address.unwrap_or(default.connections_per_address),
+        let connections = self.connections.unwrap_or(default.connections);
+        let per_address = self.connections_per_address.map(|n| if n == 0 { usize::MAX } else { n });
+        let limits = Limits {
+            connections,
+            connections_per_address: per_address.unwrap_or(default.connections_per_address),
             ..default
-        }
+        };
+        // A loop has a selector, a bell and a listener; a connection in a thread of its own has the first two as well.
+        let (per_connection, loops) = match self.mode {
+            Mode::ThreadPerConnection => (3, 1),
+            Mode::External => (1, 1),
+            Mode::Threads => (1, self.loops() as u64),
+        };
+        descriptors::fit(limits, Needs { per_connection, others: 3 * loops, outgoing: 0 })
     }
 }
 

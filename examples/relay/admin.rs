@@ -16,12 +16,13 @@
 use std::{net::IpAddr, sync::Arc};
 
 use uncork::{
-    Action, Handler, Request, Response, Take, Upload,
+    Action, Handler, Request, Response, Take, Tls, Upload,
     h1::Headers,
     relay::{Gateway, SessionInfo},
 };
 
 use super::{
+    certificates,
     logs::{self, json},
     services::Services,
     site::Shared,
@@ -38,6 +39,8 @@ pub(crate) struct Admin {
     pub(crate) services: Services,
     /// It listens on a loopback address.
     pub(crate) is_local: bool,
+    /// The public listeners that speak HTTPS: where, and with which certificate.
+    pub(crate) listeners: Arc<[(String, Tls)]>,
 }
 
 impl Handler for Admin {
@@ -86,6 +89,9 @@ impl Handler for Admin {
 impl Admin {
     fn metrics(&self, req: &Request<'_>) -> Response {
         let mut page = self.shared.metrics.page(self.shared.is_ready());
+        certificates::tell(&mut page, &self.listeners);
+        let lost = self.shared.access.lost();
+        page.counter("access_log_lost_lines_total", "Lines of the access log that could not be written", lost);
         let Services { sessions, rendezvous, gateway, tunnel, .. } = &self.services;
         if let Some(sessions) = sessions {
             page.sessions(&sessions.sessions(req.now()), sessions.counts(req.now()));

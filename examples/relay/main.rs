@@ -13,18 +13,21 @@
 //!
 //! ```text
 //!   flags, file ──▶ config ──▶ settings ──▶ run ──▶ listen ──▶ site: services, a page for people
-//!                              (values)      │
-//!                                            ├──▶ admin: metrics, health, who is there
+//!                        (values, fitting)   │
+//!                                            ├──▶ admin: metrics, health, who is there, certificates
 //!                                            └──▶ signals: stop, reload        logs, access, notify (systemd)
 //! ```
 
 mod access;
 mod addresses;
 mod admin;
+mod certificates;
 #[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "the other examples' flags")]
 mod common;
 mod config;
+mod files;
+mod fitting;
 mod listen;
 mod logs;
 mod metrics;
@@ -75,7 +78,7 @@ fn program() -> Result<(), Failure> {
         return Ok(());
     }
     if flags.get_flag("check-config") {
-        run::check(&settings)?;
+        run::check_strictly(&settings)?;
         println!("the settings are fine");
         return Ok(());
     }

@@ -153,11 +153,11 @@ settings! {
     }
     /// How much and how long, for every connection
     "limits" limits: Limits {
-        /// Connections in all
+        /// Connections in all. If the system does not let the process open that many files, fewer: the log says so
         connections: NonZeroUsize = some(engine().connections), "connections" "N";
-        /// Connections from one address (behind the PROXY protocol: the client's); in IPv6, from one /64 network. Once half of
-        /// all are taken, its share shrinks
-        connections_per_address: NonZeroUsize = some(engine().connections_per_address), "connections-per-address" "N";
+        /// Connections from one address (behind the PROXY protocol: the client's; of IPv6: from one /64 network), and never
+        /// more than half of all, and less when few are free; 0 for no limit, if all clients come by one proxy
+        connections_per_address: usize = engine().connections_per_address, "connections-per-address" "N";
         /// Bytes of one request's body; k, M, G and T multiply by 1024
         max_body: Bytes = Bytes(session().body), "max-body" "BYTES";
         /// Bytes of a request's head

@@ -21,8 +21,9 @@ pub struct Limits {
     /// Connections from one address; one more is closed at once. In IPv6 all addresses of a /64 network count as one
     /// ([`PeerAddr::network`](crate::PeerAddr::network)). 16,384, a quarter of all: a proxy in front or a network behind
     /// one address still fits. Once half of all places are taken, the share of an address shrinks
-    /// ([`address_share`](Self::address_share)), so that four addresses, or a hundred, leave some to others. Unix sockets
-    /// are exempt.
+    /// ([`address_share`](Self::address_share)), so that four addresses, or a hundred, leave some to others. It is never
+    /// more than half of [`connections`](Self::connections), except that `usize::MAX` lets one address have all: for a
+    /// server whose clients all come by one proxy. Unix sockets are exempt.
     pub connections_per_address: usize,
     /// Bytes of a request's head: request line, fields and line ends. 16 KiB, as node; nginx has 8 KiB a line,
     /// Apache 8,190 bytes a line. Beyond it: 431.
@@ -43,14 +44,19 @@ pub struct Limits {
     /// Bytes of output that are held for one connection before the application is asked to wait.
     pub output: usize,
     /// Bytes of buffers lent at the same time, for each loop. 256 MiB: 10,000 slow heads must not cost more. Beyond
-    /// it, connections wait for a buffer to come back; the deadlines see to that. A request that waits for a ticket has no
-    /// deadline: if its client keeps a buffer by what it sends behind the request, its connection is closed then.
+    /// it, connections wait for a buffer to come back. After a second the address that keeps the most of them loses
+    /// connections that have not moved for as long, until an eighth of all is free.
     pub buffers: usize,
     /// Pipes of the system in use at the same time, over all loops of a server: through one, the body of a request
     /// passes to the answer of another without entering the process. 512, each with two descriptors, a third
     /// for the receiver, and at most 256 KiB in the system, which lets an unprivileged user have about 256. Beyond either,
     /// bytes are copied.
     pub kernel_pipes: usize,
+    /// Descriptors that each loop with a listener keeps without a use. When the process has no others left, so many
+    /// connections are accepted all the same. Beyond them, connections wait in the system's queue until a descriptor is
+    /// free: a short shortage passes without a refusal. 0; a few for a listener that has to answer in any case, as one
+    /// for health checks.
+    pub reserved_descriptors: usize,
     /// Time for the TLS handshake. 10 s.
     pub handshake_time: Duration,
     /// Time for a request's head, from its first byte; no byte prolongs it. 20 s, between Apache's 20 and nginx's 60.
@@ -125,6 +131,7 @@ impl Default for Limits {
             output: 64 * 1024,
             buffers: 256 << 20,
             kernel_pipes: 512,
+            reserved_descriptors: 0,
             handshake_time: Duration::from_secs(10),
             head_time: Duration::from_secs(20),
             idle: Duration::from_secs(60),

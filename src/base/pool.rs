@@ -5,6 +5,15 @@ use super::buf::Buf;
 
 /// The size of a lent buffer. As large as one read is useful, and four TLS records.
 pub(crate) const LENT: usize = 64 * 1024;
+/// Buffers one connection can need at once, over TLS: in both directions, sealed and open. One that gets fewer would ask
+/// again and again.
+const WANTED: usize = 4;
+
+/// Whether `buf` works in a lent store.
+pub(crate) fn is_lent(buf: &Buf) -> bool {
+    buf.capacity() >= LENT
+}
+
 /// Freed buffers kept for the next: beyond this many they go back to the allocator.
 const KEPT: usize = 16;
 /// A lent buffer with at most this many bytes left in it is exchanged for a right-sized one when a turn ends.
@@ -108,18 +117,31 @@ impl Pool {
 
     /// Whether a buffer can be lent again after a refusal; says so once.
     pub(crate) fn returned(&mut self) -> bool {
-        self.refused && self.lent < self.most && std::mem::take(&mut self.refused)
+        self.refused && self.free() >= self.wanted() && std::mem::take(&mut self.refused)
     }
 
-    /// Whether there has been a refusal since the last time that [`returned`](Self::returned) said so.
+    /// Whether a connection was refused a buffer, and not told yet that there are some again.
     #[inline]
-    pub(crate) fn is_wanted(&self) -> bool {
+    pub(crate) fn refused(&self) -> bool {
         self.refused
     }
 
-    /// How many buffers have to come back until half of them are free.
-    pub(crate) fn beyond_half(&self) -> usize {
-        self.lent.saturating_sub(self.most / 2)
+    /// Whether there still are not enough buffers for a connection that was refused one.
+    pub(crate) fn is_short(&self) -> bool {
+        self.refused && self.free() < self.wanted()
+    }
+
+    /// Whether less than an eighth of all that may be lent is free.
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.free() < self.wanted().max(self.most / 8)
+    }
+
+    fn free(&self) -> usize {
+        self.most.saturating_sub(self.lent)
+    }
+
+    fn wanted(&self) -> usize {
+        WANTED.min(self.most)
     }
 
     /// Whether somebody was refused a buffer, and none has come back since.
@@ -158,8 +180,10 @@ mod tests {
         let mut bufs: Vec<Buf> = (0..5).map(|_| Buf::default()).collect();
         let got = bufs.iter_mut().map(|b| pool.lend(b)).filter(|ok| *ok).count();
         assert_eq!(got, 4);
-        assert!(!pool.returned());
+        assert!(!pool.returned() && pool.is_short());
         pool.settle(&mut bufs[0]);
-        assert!(pool.returned() && !pool.returned());
+        assert!(!pool.returned() && pool.is_short(), "one may need more than one");
+        bufs.iter_mut().for_each(|buf| pool.settle(buf));
+        assert!(!pool.is_short() && pool.returned() && !pool.returned());
     }
 }

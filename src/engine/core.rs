@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
-use super::{deadlines::Deadlines, dispatch::AccessLog};
+use super::{deadlines::Deadlines, dispatch::AccessLog, reserve::Reserve};
 use crate::{
     api::mail::Mail,
     base::{ConnId, Limits, Moment, kernel_pipe::KernelPipes, mailbox::Mailbox, pool::Pool, time::Tick},
@@ -15,6 +15,7 @@ pub(super) struct Core {
     pub(super) head_limits: HeadLimits,
     pub(super) known_host: KnownHost,
     pub(super) pool: Pool,
+    pub(super) reserve: Reserve,
     pub(super) kernel_pipes: Arc<KernelPipes>,
     pub(super) date: DateCache,
     pub(super) deadlines: Deadlines,
@@ -22,9 +23,6 @@ pub(super) struct Core {
     pub(super) run: VecDeque<ConnId>,
     /// Connections that wait for a buffer.
     pub(super) starved: Vec<ConnId>,
-    /// When those may be sought that keep buffers, and when that may be logged.
-    pub(super) hoarders_sought: Tick,
-    pub(super) hoarders_logged: Tick,
     pub(super) access_log: Option<Arc<AccessLog>>,
     /// Since when ticks are counted.
     pub(super) start: Instant,
@@ -38,6 +36,7 @@ impl Core {
     pub(super) fn new(
         mailbox: Arc<Mailbox<Mail>>,
         limits: Limits,
+        reserve: Reserve,
         kernel_pipes: Arc<KernelPipes>,
         access_log: Option<Arc<AccessLog>>,
         now: Moment,
@@ -47,14 +46,13 @@ impl Core {
             head_limits: HeadLimits { head: limits.head, target: limits.target, fields: limits.fields },
             known_host: KnownHost::default(),
             pool: Pool::new(limits.buffers),
+            reserve,
             kernel_pipes,
             limits,
             date: DateCache::default(),
             deadlines: Deadlines::default(),
             run: VecDeque::new(),
             starved: Vec::new(),
-            hoarders_sought: Tick::since(now.mono, now.mono),
-            hoarders_logged: Tick::since(now.mono, now.mono),
             access_log,
             start: now.mono,
             now,

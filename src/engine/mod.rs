@@ -16,6 +16,7 @@
 //! | `outgoing` | connections of our own making, until they are upgrades |
 //! | `closing` | flush, finish, linger |
 //! | `inbox`, `arrivals` | messages; new connections |
+//! | `reserve`, `relief` | descriptors for when there are no others; buffers taken back when none is left |
 //! | `proxied`, `securing` | those that come by a proxy; TLS, and what ALPN chose |
 //! | `dispatch` | the one place that calls the application |
 //!
@@ -36,6 +37,8 @@ mod outgoing;
 mod proxied;
 mod pump;
 mod ready;
+mod relief;
+mod reserve;
 mod securing;
 mod slot;
 mod upgraded;
@@ -64,6 +67,7 @@ use self::{
     arrivals::{Full, Peer},
     core::Core,
     ready::Ready,
+    reserve::Reserve,
     slot::{Phase, Slot},
 };
 use crate::{
@@ -88,8 +92,6 @@ const BELL: Token = Token(usize::MAX);
 /// Listener `n` has the token `PORTS - n`. No connection's name comes near: loop numbers stop short of the top.
 const PORTS: usize = usize::MAX - 1;
 const LOOPS: u16 = 1022;
-/// How often connections are sought that keep buffers which others wait for.
-const HOARDERS: Duration = Duration::from_millis(100);
 /// Connections taken in at once before those that are here have their turn.
 const ACCEPTS: usize = 64;
 /// How long a listener rests when there is no place or no descriptor for another connection.
@@ -133,6 +135,8 @@ pub(crate) struct Engine<'h> {
     mail: Vec<Mail>,
     later: BTreeMap<(Tick, u64), Later>,
     later_count: u64,
+    /// Buffers are missing: when to take some back.
+    relief: Tick,
     number: u16,
 }
 
@@ -157,19 +161,23 @@ impl<'h> Engine<'h> {
             }
         }
         let mailbox = Arc::new(Mailbox::new(Box::new(bell)));
+        // A loop that accepts nothing has no use for them.
+        let accepts = ports.iter().any(|port| port.listener.is_some());
+        let reserve = Reserve::new(if accepts { limits.reserved_descriptors } else { 0 });
         Ok(Self {
             poll,
             events: Events::with_capacity(512),
             handler,
             slots: Slab::new(),
             guests: 0,
-            core: Core::new(mailbox, limits, admission.kernel_pipes.clone(), access_log, now),
+            core: Core::new(mailbox, limits, reserve, admission.kernel_pipes.clone(), access_log, now),
             ports,
             admission,
             elsewhere,
             mail: Vec::new(),
             later: BTreeMap::new(),
             later_count: 0,
+            relief: Tick::NEVER,
             number: LOOP_NUMBER.fetch_add(1, Ordering::Relaxed) % LOOPS,
         })
     }
@@ -229,38 +237,14 @@ impl<'h> Engine<'h> {
         if self.core.is_over() {
             self.force();
         }
-        if self.core.pool.is_wanted() {
-            self.share_buffers();
+        if self.core.pool.refused() {
+            self.relieve();
         }
         let (slots, live) = (&self.slots, self.slots.len());
         self.core
             .deadlines
             .tidy(live, |due, id| slots.get(id.index()).is_some_and(|slot| slot.id == id && slot.entry == due));
         self.due()
-    }
-
-    /// Connections wait for a buffer. Requests that wait for a ticket have no clock of the engine's: whoever keeps a lent
-    /// buffer by what it pipelines behind one could keep it for hours, and a single address could so keep all of them.
-    #[cold]
-    fn share_buffers(&mut self) {
-        if self.core.hoarders_sought <= self.core.tick {
-            self.core.hoarders_sought = self.core.tick.after(HOARDERS);
-            let hoarders = self.slots.iter().filter(|(_, slot)| slot.hoards()).map(|(_, slot)| slot.id);
-            let hoarders: Vec<ConnId> = hoarders.take(self.core.pool.beyond_half()).collect();
-            for id in &hoarders {
-                self.close_slot(*id, Ended::Refused { status: 0, rule: "too much behind a request that waits" });
-            }
-            if !hoarders.is_empty() && self.core.hoarders_logged <= self.core.tick {
-                self.core.hoarders_logged = self.core.tick.after(Duration::from_secs(60));
-                warn!(target: "uncork::engine",
-                    "buffers are scarce: {} connections ended that sent much behind a request that waits", hoarders.len());
-            }
-        }
-        if self.core.pool.returned() {
-            for id in std::mem::take(&mut self.core.starved) {
-                self.enqueue(id);
-            }
-        }
     }
 
     fn due(&mut self) -> Tick {
@@ -357,10 +341,14 @@ impl<'h> Engine<'h> {
                 Accepted::Again => {}
                 Accepted::Nobody => {
                     port.ready = false;
+                    self.core.reserve.fill();
                     return false;
                 }
-                Accepted::Exhausted(error) => {
-                    warn!(target: "uncork::engine", "no connection can be accepted for now: {error}");
+                Accepted::Exhausted { descriptors: true, .. } if self.core.reserve.give_up() => {}
+                Accepted::Exhausted { error, .. } => {
+                    if let Some(times) = self.admission.exhausted.happens(self.core.now.mono) {
+                        warn!(target: "uncork::engine", "no connection can be accepted for now: {error}{times}");
+                    }
                     port.paused = tick.after(PAUSE);
                     return false;
                 }
@@ -421,7 +409,11 @@ impl<'h> Engine<'h> {
                 slot.listener = u16::try_from(port).unwrap_or(u16::MAX);
                 self.guests += 1;
             }
-            Err(fault) => warn!(target: "uncork::engine", "{addr}: can't be served: {fault:?}"),
+            Err(fault) => {
+                if let Some(times) = self.admission.unserved.happens(self.core.now.mono) {
+                    warn!(target: "uncork::engine", "{addr}: can't be served: {fault:?}{times}");
+                }
+            }
         }
     }
 
@@ -511,6 +503,7 @@ impl<'h> Engine<'h> {
         slot.transport.release(&mut self.core.pool);
         let (is_guest, welcome) = (slot.peer.is_guest(), slot.welcome);
         drop(slot);
+        self.core.reserve.fill();
         if let Some(dialing) = dialing {
             let (then, error) = dialing.failed(why);
             dispatch::not_dialed(then, error);

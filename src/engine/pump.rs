@@ -305,12 +305,11 @@ fn read_raw(block: &mut Runs, most: usize, slot: &mut Slot, core: &mut Core) -> 
             if drained && !slot.ready.has(Ready::FIN) {
                 slot.ready.clear(Ready::READ);
             }
-            if block.raw().is_empty() && core.pool.has_refused() {
-                // TLS had no buffer to read into.
-                core.starved.push(slot.id);
-                return Ok(Filled::NeedMore);
-            }
             Ok(Filled::Added)
+        }
+        Ok(Got::Starved) => {
+            core.starved.push(slot.id);
+            Ok(Filled::NeedMore)
         }
         Ok(Got::Blocked) => Ok(nothing_there(slot, None)),
         Ok(Got::End { clean }) => Ok(nothing_there(slot, Some(clean))),
@@ -456,7 +455,7 @@ fn send_block(block: &Runs, most: usize, tail: &[u8], slot: &mut Slot, core: &mu
         Ok(n) => n,
         Err(fault) => return Err(slot.fault(core, fault).into()),
     };
-    if n < total && core.pool.has_refused() {
+    if n < total && slot.transport.lacks_buffer(&core.pool) {
         core.starved.push(slot.id);
     } else if n < total {
         slot.ready.clear(Ready::WRITE);

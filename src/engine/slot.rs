@@ -140,6 +140,10 @@ impl Slot {
                 self.ready.clear(Ready::READ);
                 Ok(false)
             }
+            Ok(Got::Starved) => {
+                core.starved.push(self.id);
+                Ok(false)
+            }
             Ok(Got::End { clean }) => {
                 self.ready.clear(Ready::READ);
                 self.eof = Some(clean);
@@ -170,7 +174,7 @@ impl Slot {
             self.out.consume(n);
             self.note_sent(core, n);
             went |= n > 0;
-            if n < total && core.pool.has_refused() {
+            if n < total && self.transport.lacks_buffer(&core.pool) {
                 core.starved.push(self.id);
                 return Ok(went);
             }
@@ -277,12 +281,6 @@ impl Slot {
             Phase::Job(_) | Phase::Upgraded(_) | Phase::Dialing(_) => None,
             Phase::Closing(closing) => closing.is_lingering().then_some(Timer::Linger),
         }
-    }
-
-    /// Returns `true` if it keeps a lent buffer for input that nobody asks for, while its request waits.
-    pub(super) fn hoards(&self) -> bool {
-        let suspended = matches!(&self.phase, Phase::Job(job) if job.is_suspended());
-        suspended && (self.rx.capacity() >= LENT || self.transport.keeps_input())
     }
 
     /// From here on the socket wakes us for large pieces only, or for everything again. Whether to look at once, because

@@ -126,7 +126,7 @@ impl RendezvousConfig {
     pub(super) fn checked(mut self) -> Result<Self, InvalidConfig> {
         self.base_path = checks::base_path(&self.base_path)?;
         checks::server(&self.server)?;
-        checks::origins(&self.allow_origins)?;
+        checks::origins(&mut self.allow_origins)?;
         let Self { ttl, ttl_max, first_use_timeout, record, lifetime, pause, .. } = &mut self;
         checks::times([ttl, ttl_max, first_use_timeout, record, lifetime, pause]);
         if self.receivers == 0 {

@@ -101,7 +101,7 @@ impl SessionConfig {
         let Self { ttl, ttl_min, ttl_max, first_use_timeout, lifetime, request_timeout, request_timeout_max, .. } =
             &mut self;
         checks::times([ttl, ttl_min, ttl_max, first_use_timeout, lifetime, request_timeout, request_timeout_max]);
-        checks::origins(&self.allow_origins)?;
+        checks::origins(&mut self.allow_origins)?;
         Ok(self)
     }
 }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     base::{
         buf::Buf,
-        pool::{LENT, Pool},
+        pool::{self, LENT, Pool},
     },
     transport::{Fault, Got, Socket},
 };
@@ -89,7 +89,7 @@ impl TlsConn {
     /// Appends plaintext to `into`: of what is held first, then of what one system call brings. `most` is a wish:
     /// the record that reaches it is taken whole. Whatever handshaking wants to say goes to the socket at once.
     ///
-    /// Without a buffer to be had from the pool, nothing is read, and [`Got::Data`] says that there may be more.
+    /// Without a buffer to be had from the pool, nothing is read: [`Got::Starved`], or what was there before.
     pub(crate) fn read(
         &mut self,
         socket: &mut Socket,
@@ -113,7 +113,7 @@ impl TlsConn {
             return Err(Fault::Tls("the connection has failed before".into()));
         }
         if had_some && into.len() >= until || !pool.lend(&mut self.records.rx) {
-            return Ok(Got::Data { drained: false });
+            return Ok(if had_some { Got::Data { drained: false } } else { Got::Starved });
         }
         self.records.rx.compact();
         // Little is wanted: no more than one record, so that what is held does not keep a lent buffer. Only a message of
@@ -234,15 +234,15 @@ impl TlsConn {
         self.rustls.state().is_handshaking()
     }
 
-    /// Whether a lent buffer is kept for records that were not opened yet.
-    pub(crate) fn keeps_input(&self) -> bool {
-        self.records.rx.capacity() >= LENT
-    }
-
     /// Gives back buffers that hold nothing, and exchanges those that hold little.
     pub(crate) fn settle(&mut self, pool: &mut Pool) {
         pool.settle(&mut self.records.rx);
         pool.settle(&mut self.records.tx);
+    }
+
+    /// The buffers it has been lent and keeps.
+    pub(crate) fn lent_buffers(&self) -> usize {
+        [&self.records.rx, &self.records.tx].into_iter().filter(|buf| pool::is_lent(buf)).count()
     }
 
     /// Gives back all buffers, whatever they hold.
