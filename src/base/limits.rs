@@ -18,7 +18,8 @@ pub struct Limits {
     /// the system's accept queue fills. 65,536: an idle one costs less than 512 bytes here and a few KiB in the
     /// system, so the process's file descriptors usually run out first (which is survived as well).
     pub connections: usize,
-    /// Connections from one IP address; one more is closed at once. 16,384, a quarter of all: no single address can
+    /// Connections from one address; one more is closed at once. In IPv6 all addresses of a /64 network count as one
+    /// ([`PeerAddr::network`](crate::PeerAddr::network)). 16,384, a quarter of all: no single address can
     /// take every place, while a proxy in front or a network behind one address still fits. Unix sockets are exempt.
     pub connections_per_address: usize,
     /// Bytes of a request's head: request line, fields and line ends. 16 KiB, as node; nginx has 8 KiB a line,

@@ -14,7 +14,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{super::addresses::network, GatewayLimits, session::Session};
+use uncork::PeerAddr;
+
+use super::{GatewayLimits, session::Session};
 
 /// A session's key, as it stood in the header field: any bytes.
 pub(super) type Key = Arc<[u8]>;
@@ -150,7 +152,7 @@ impl Places {
 
     /// A place for somebody from this address; who has none is not counted by it.
     pub(super) fn take(self: &Arc<Self>, ip: Option<IpAddr>) -> Result<Place, NoPlace> {
-        let network = ip.map(network);
+        let network = ip.map(PeerAddr::network_of);
         let mut taken = self.taken();
         if taken.all >= self.most {
             return Err(NoPlace::Full);
