@@ -55,6 +55,8 @@
 
 mod addresses;
 mod config;
+#[cfg(any(feature = "gateway", feature = "tunnel"))]
+mod fields;
 #[cfg(feature = "gateway")]
 mod gateway;
 mod rendezvous;
