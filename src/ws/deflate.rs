@@ -88,6 +88,9 @@ impl Default for Deflate {
 /// What each message's compressed form ends with, and what is not sent (RFC 7692 §7.2.1).
 pub(crate) const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
+/// Bytes that one takes which inflates, with its window.
+pub(crate) const CODEC: usize = 50 * 1024;
+
 /// Codecs a thread keeps of each kind.
 const KEPT: usize = 4;
 
