@@ -17,11 +17,16 @@ use crate::base::ConnId;
 /// Limits count by network; peers without an address count as one.
 type Network = Option<IpAddr>;
 
+/// From here on the allocator is told to give back to the system what was held.
+const MUCH: usize = 16 << 20;
+
 #[derive(Default)]
 pub(super) struct Held {
     /// The most that may be held.
     most: usize,
     all: usize,
+    /// The most that was held since memory was given back.
+    peak: usize,
     entries: HashMap<ConnId, (Network, usize)>,
     networks: HashMap<Network, Share>,
     /// The networks by what they hold.
@@ -64,6 +69,13 @@ impl Held {
         } else {
             self.networks.remove(&network);
         }
+    }
+
+    /// Returns `true` if it is time to give memory back: much was held, and less than half of it still is.
+    pub(super) fn gives_back(&mut self) -> bool {
+        let now = self.peak >= MUCH && self.all < self.peak / 2;
+        self.peak = if now { self.all } else { self.peak.max(self.all) };
+        now
     }
 
     /// The connection is over, or its upgrade is.
@@ -139,6 +151,17 @@ mod tests {
             }
         }
         assert!(held.all() <= 1000 && held.all() > 900, "{}", held.all());
+    }
+
+    #[test]
+    fn memory_is_given_back_when_most_of_much_is_free_again() {
+        let mut held = Held::new(usize::MAX);
+        let mut steps = |bytes| {
+            held.change(id(1), None, bytes);
+            held.gives_back()
+        };
+        assert_eq!([MUCH - 1, 0, MUCH, MUCH / 2, MUCH / 2 - 1, 1, 0].map(&mut steps).map(u8::from), [0, 0, 0, 0, 1, 0, 0]);
+        assert_eq!([5 * MUCH, 2 * MUCH, MUCH, MUCH / 2, 0].map(&mut steps).map(u8::from), [0, 1, 0, 1, 0]);
     }
 
     #[test]

@@ -467,10 +467,7 @@ impl<'h> Engine<'h> {
                 }
                 Some(job)
             }
-            Phase::Upgraded(upgraded) => {
-                slot.let_go(&mut self.core, &upgraded);
-                upgraded.into_job()
-            }
+            Phase::Upgraded(upgraded) => slot.end_upgraded(&mut self.core, *upgraded),
             Phase::Closing(closing) => closing.into_job(),
         };
         let unfinished = slot.conn.is_answering() || !slot.out.is_empty();

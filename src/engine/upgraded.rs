@@ -22,6 +22,7 @@ use crate::{
     api::{Io, Response, Rx, RxEnd, Switch, Tx, Upgrade, Waker, Why, upgrade::Orders},
     base::{Ended, EventMask, time::Tick},
     conn::{BodyEvent, server::Answer},
+    transport::sys::give_back_memory,
 };
 
 /// What is held back while more output is coming is a segment at the most: Ethernet's.
@@ -95,7 +96,7 @@ impl Upgraded {
         self.deadline.min(self.held)
     }
 
-    pub(super) fn into_job(self) -> Option<Box<Job>> {
+    fn into_job(self) -> Option<Box<Job>> {
         dispatch::discard(self.app);
         self.job
     }
@@ -335,24 +336,26 @@ impl Slot {
             debug!(target: "uncork::engine", "{asked}: too much is held in messages that are arriving: asked to let go");
             core.run.push_back(asked);
         }
-        core.pool.set_held(core.held.all());
+        note_held(core);
     }
 
-    /// The application is over: what it held counts no longer.
-    pub(super) fn let_go(&self, core: &mut Core, upgraded: &Upgraded) {
-        if upgraded.holds {
+    /// Ends the application: what it held is free, and counts no longer.
+    pub(super) fn end_upgraded(&self, core: &mut Core, upgraded: Upgraded) -> Option<Box<Job>> {
+        let holds = upgraded.holds;
+        let job = upgraded.into_job();
+        if holds {
             core.held.forget(self.id);
-            core.pool.set_held(core.held.all());
+            note_held(core);
         }
+        job
     }
 
     /// The application is done: what is in the output goes out, then the connection closes in order.
     fn terminate(&mut self, core: &mut Core) -> Result<(), Ended> {
         let Phase::Upgraded(up) = std::mem::replace(&mut self.phase, Phase::Head) else { return Ok(()) };
-        self.let_go(core, &up);
         let fin_sent = up.fin_sent;
         // The request is reported when the last byte is out: by the closing, which takes the job along.
-        let job = up.into_job();
+        let job = self.end_upgraded(core, *up);
         self.rx.consume(self.rx.len());
         if fin_sent && self.eof.is_some() {
             if let Some(job) = job {
@@ -418,5 +421,14 @@ impl Slot {
             }
         }
         Ok(())
+    }
+}
+
+/// What is held has changed.
+fn note_held(core: &mut Core) {
+    core.pool.set_held(core.held.all());
+    if core.held.gives_back() {
+        // Large messages that grew side by side leave an allocator with pages that are free and stay resident.
+        give_back_memory();
     }
 }

@@ -29,6 +29,17 @@ pub(crate) fn unacknowledged(_: &Socket) -> Option<u64> {
     None
 }
 
+/// Has glibc's allocator give pages that are free back to the system, in all its arenas. It keeps them otherwise: of
+/// 230 MB in unfinished messages 120 MB stayed resident. Takes milliseconds; of no effect on another allocator.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub(crate) fn give_back_memory() {
+    // SAFETY: it takes a number and may be called at any time, from any thread.
+    let _ = unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(crate) fn give_back_memory() {}
+
 /// Reads once.
 ///
 /// By the system call itself: libc's `recv` and `send` are cancellation points, which in a program with threads costs
