@@ -134,8 +134,9 @@ fn bounded(setup: &Setup, wire: &[u8]) {
     }
 }
 
-/// Inflates all of it, in pieces of `size`, into `room` bytes at a time; up to 100,000.
-fn inflated(half: Half, mut bytes: &[u8], size: usize, room: usize) -> (Vec<u8>, bool) {
+/// Inflates all of it, in pieces of `size`, into `room` bytes at a time; up to 100,000. Whether that went well, and
+/// whether it ends with a final block.
+fn inflated(half: Half, mut bytes: &[u8], size: usize, room: usize) -> (Vec<u8>, bool, bool) {
     let mut inflate = Inflate::new(half);
     let (mut all, mut out) = (Vec::new(), vec![0; room]);
     loop {
@@ -145,13 +146,13 @@ fn inflated(half: Half, mut bytes: &[u8], size: usize, room: usize) -> (Vec<u8>,
         bytes = &bytes[taken..];
         if all.len() > 100_000 {
             all.truncate(100_000);
-            return (all, true);
+            return (all, true, false);
         }
         if inflate.is_corrupt() {
-            return (all, false);
+            return (all, false, false);
         }
         if made == 0 && bytes.is_empty() {
-            return (all, true);
+            return (all, true, inflate.is_finished());
         }
         assert!(taken > 0 || made > 0, "it neither takes nor gives");
     }

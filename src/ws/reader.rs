@@ -398,7 +398,10 @@ impl Reader {
         }
         if self.assembly.as_ref().is_some_and(|message| message.compressed) {
             let rest = TAIL.get(usize::from(self.tail)..).unwrap_or_default();
-            if !rest.is_empty() {
+            // Behind a final block, and behind nothing at all, the tail would be the beginning of another block.
+            let nothing = self.assembly.as_ref().is_some_and(|message| message.framed == 0);
+            let finished = nothing || self.inflate.as_ref().is_some_and(|inflate| inflate.is_finished());
+            if !rest.is_empty() && !finished {
                 self.tail += self.inflate(rest)? as u8;
                 // With the frame still open, this is come back to.
                 return Ok(self.part_if_any());
