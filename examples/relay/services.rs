@@ -198,6 +198,8 @@ fn gateway(settings: &Settings, api: &str) -> GatewayConfig {
         limits: GatewayLimits {
             message: size(own.max_message),
             send: size(own.max_send),
+            pending: size(own.max_pending),
+            calls: own.calls.get(),
             sessions: own.limit.get(),
             sessions_per_address: own.per_address.get(),
             ..GatewayLimits::default()

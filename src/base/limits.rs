@@ -41,7 +41,8 @@ pub struct Limits {
     /// Bytes of output that are held for one connection before the application is asked to wait.
     pub output: usize,
     /// Bytes of buffers lent at the same time, for each loop. 256 MiB: 10,000 slow heads must not cost more. Beyond
-    /// it, connections wait for a buffer to come back; the deadlines see to that.
+    /// it, connections wait for a buffer to come back; the deadlines see to that. WebSocket messages that are arriving
+    /// count, too. They may have half of it: beyond that the largest of the client that holds most ends with 1013.
     pub buffers: usize,
     /// Pipes of the system in use at the same time, over all loops of a server: through one, the body of a request
     /// passes to the answer of another without entering the process. 512, each with two descriptors, a third
@@ -71,6 +72,29 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// Returns how many of `limit` places one address may have while `taken` of them are taken: `per_address` until half of
+    /// the places are taken, then less and less, and at least one.
+    ///
+    /// The share of an address shrinks with the part of the second half that is still free. So a few addresses cannot
+    /// take all places: with a quarter for each, four take two thirds of them, and a hundred leave one in 51. Where one
+    /// address may have all places, its share does not shrink.
+    ///
+    /// ```
+    /// use uncork::Limits;
+    /// assert_eq!(Limits::address_share(1000, 250, 500), 250);
+    /// assert_eq!(Limits::address_share(1000, 250, 900), 50);
+    /// assert_eq!(Limits::address_share(1000, 250, 1000), 1);
+    /// assert_eq!(Limits::address_share(1000, 1000, 900), 1000);
+    /// ```
+    pub fn address_share(limit: usize, per_address: usize, taken: usize) -> usize {
+        let (free, half) = (limit.saturating_sub(taken), limit / 2);
+        if free >= half || per_address >= limit {
+            return per_address;
+        }
+        let share = (per_address as u128 * free as u128).div_ceil(half as u128);
+        usize::try_from(share).unwrap_or(usize::MAX).max(1).min(per_address)
+    }
+
     /// The full time of that clock.
     pub(crate) fn time(&self, timer: Timer) -> Duration {
         match timer {

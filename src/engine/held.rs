@@ -160,7 +160,10 @@ mod tests {
             held.change(id(1), None, bytes);
             held.gives_back()
         };
-        assert_eq!([MUCH - 1, 0, MUCH, MUCH / 2, MUCH / 2 - 1, 1, 0].map(&mut steps).map(u8::from), [0, 0, 0, 0, 1, 0, 0]);
+        assert_eq!(
+            [MUCH - 1, 0, MUCH, MUCH / 2, MUCH / 2 - 1, 1, 0].map(&mut steps).map(u8::from),
+            [0, 0, 0, 0, 1, 0, 0]
+        );
         assert_eq!([5 * MUCH, 2 * MUCH, MUCH, MUCH / 2, 0].map(&mut steps).map(u8::from), [0, 1, 0, 1, 0]);
     }
 
