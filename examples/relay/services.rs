@@ -188,6 +188,7 @@ fn gateway(settings: &Settings, api: &str) -> GatewayConfig {
         },
         idle_timeout: some(own.idle_timeout),
         ping_interval: some(own.ping_interval),
+        message_timeout: some(own.message_timeout),
         path: GatewayPaths {
             connect: own.connect_path.clone(),
             send: own.send_path.clone(),

@@ -279,6 +279,9 @@ settings! {
         idle_timeout: u64 = gate().idle_timeout.map_or(0, |time| time.as_secs()), "gateway-idle-timeout" "SECONDS";
         /// How often a silent client is pinged; 0 for never
         ping_interval: u64 = gate().ping_interval.map_or(0, |time| time.as_secs()), "gateway-ping-interval" "SECONDS";
+        /// How long a message from a client may take to arrive, prolonged by each byte at 240 bytes a second or more; 0 for
+        /// no limit
+        message_timeout: u64 = gate().message_timeout.map_or(0, |time| time.as_secs()), "gateway-message-timeout" "SECONDS";
         /// Path where clients connect
         connect_path: String = gate().path.connect, "gateway-connect-path" "PATH";
         /// Path where the application sends

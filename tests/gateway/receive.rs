@@ -15,7 +15,7 @@ worlds! {
     an_application_that_hangs_is_given_up, an_application_that_cannot_be_reached, pings_are_answered, a_close_is_answered,
     broken_frames_cost_only_who_sends_them, messages_have_a_limit, text_is_utf8,
     messages_the_application_has_not_answered_for_have_a_limit, what_is_said_behind_the_last_word_is_dropped,
-    calls_for_one_address_leave_some_to_others,
+    calls_for_one_address_leave_some_to_others, a_message_that_does_not_go_on_is_refused,
 }
 
 fn messages_are_posted(world: &World) {
@@ -257,6 +257,32 @@ fn messages_the_application_has_not_answered_for_have_a_limit(world: &World) {
     c.text(&format!("large{:800}", ""));
     gate.app.hears("/receive", 4);
     gate.app.release(1, 200);
+}
+
+/// Be it that its client answers pings.
+fn a_message_that_does_not_go_on_is_refused(world: &World) {
+    let gate = start_with(
+        world,
+        |config, _| {
+            config.message_timeout = Some(MOMENT * 5);
+            config.ping_interval = Some(MOMENT * 2);
+        },
+        polite,
+    );
+    let mut client = gate.client("k");
+    client.raw(&frame(TEXT, b"never to be ended"));
+    let payload = loop {
+        match client.next() {
+            (PING, payload) => _ = client.frame(PONG, &payload),
+            (CLOSE, payload) => break payload,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(payload, [&1008_u16.to_be_bytes()[..], b"message too slow"].concat());
+    client.wire.ends(Finish::Clean);
+    assert_eq!(gate.app.hears("/close", 1)[0].key(), "k");
+    gate.stats("counted", |stats| (stats.refused_clients, stats.connections) == (1, 0));
+    assert!(gate.app.heard("/receive").is_empty());
 }
 
 /// The application has closed it: what its client says before it answers the Close is nobody's.

@@ -11,7 +11,7 @@ use uncork::{
 
 use crate::{
     peer::{BEGIN_TEXT, BINARY, CLOSE, END, MORE, PING, PLAIN, PONG, Peer, TEXT, echo, echo_within, frame, speaking},
-    wire::Finish,
+    wire::{Finish, Wire},
     world::{Mode, World, bytes},
 };
 
@@ -206,6 +206,26 @@ fn messages_that_are_arriving_have_a_budget_together() {
         small.send(BINARY, bytes(900_000)).expect(BINARY, bytes(900_000));
         small.close();
     }
+}
+
+/// What one address holds pushes out its own messages, not a larger one of another address.
+#[test]
+fn one_address_does_not_push_out_the_messages_of_another() {
+    let limits = Limits { buffers: 4 << 20, ..Limits::default() };
+    let (host, closed) = echo_within(&World { mode: Mode::External, tls: false }, limits, Config::new());
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 2], 0)).into()).expect("all of 127/8 is this machine");
+    socket.connect(&host.addr().into()).expect("connected");
+    let mut other = Peer::over(Wire::over(socket.into(), None).expect("plain"));
+    other.send(0x02, bytes(500_000)).send(PING, "all of it").expect(PONG, "all of it");
+    let mut crowd: Vec<Peer> = (0..20).map(|_| Peer::open(&host)).collect();
+    for peer in &mut crowd {
+        let _ = peer.wire.try_send(frame(0x02, bytes(300_000)));
+    }
+    let rule = "too many messages are arriving";
+    (0..5).for_each(|_| assert_eq!(closed.next().how, How::Refused { code: 1013, rule }));
+    other.send(END, "").expect(BINARY, bytes(500_000));
+    other.close();
 }
 
 /// A peer that sends and does not read is not read from, and costs no more than the limits say.

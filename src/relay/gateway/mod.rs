@@ -103,8 +103,15 @@ impl Gateway {
             .message(config.limits.message as u64)
             .queue(config.limits.queue)
             .queue_messages(config.send_queue_size)
+            .message_timeout(config.message_timeout)
             .ping_every(config.ping_interval)
             .idle_timeout(config.idle_timeout);
+        if let (Some(ping), Some(idle)) = (config.ping_interval, config.idle_timeout)
+            && ping >= idle
+        {
+            log::warn!(target: "uncork::relay", "clients that are alive will be dropped: they are pinged each {ping:?}, and \
+                may be silent for {idle:?}");
+        }
         let websocket = match config.ping_interval {
             Some(interval) => websocket.pong_within(interval),
             None => websocket,

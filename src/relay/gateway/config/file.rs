@@ -117,6 +117,7 @@ impl Reader {
                 "strict_broadcast" => config.strict_broadcast = truth(&node, name)?,
                 "idle_timeout" => config.idle_timeout = time(node, name)?,
                 "ping_interval" => config.ping_interval = time(node, name)?,
+                "message_timeout" => config.message_timeout = time(node, name)?,
                 "suppress_access_log" => config.suppress_access_log = truth(&node, name)?,
                 "origin_policy" => {
                     let line = node.line;
@@ -236,6 +237,7 @@ const KEYS: &[&str] = &[
     "origin_policy",
     "idle_timeout",
     "ping_interval",
+    "message_timeout",
     "suppress_access_log",
     "path",
     "limits",

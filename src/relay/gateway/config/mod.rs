@@ -62,6 +62,10 @@ pub struct GatewayConfig {
     /// How often a silent client is pinged; one that does not answer for as long again is gone. 25 s: proxies and NAT
     /// on the way forget a silent connection after 30 s or more. `None`: never.
     pub ping_interval: Option<Duration>,
+    /// How long a message from a client may take to arrive, from its first frame to its last. 30 s, prolonged by each byte
+    /// at a rate of 240 bytes/s or more, and standing still while the application is asked; beyond it, the session is
+    /// closed with 1008. See [`ws::Config::message_timeout`](uncork::ws::Config::message_timeout). `None`: for ever.
+    pub message_timeout: Option<Duration>,
     /// No log line for each request of the application's. Lines are written.
     pub suppress_access_log: bool,
     /// Where the gateway is reached.
@@ -183,6 +187,7 @@ impl Default for GatewayConfig {
             origin_policy: OriginPolicy::default(),
             idle_timeout: Some(Duration::from_secs(75)),
             ping_interval: Some(Duration::from_secs(25)),
+            message_timeout: Some(Duration::from_secs(30)),
             suppress_access_log: false,
             path: GatewayPaths::default(),
             limits: GatewayLimits::default(),
