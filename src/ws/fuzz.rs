@@ -6,6 +6,8 @@
 //!                └ flags: role, streamed, compressed, context, little output
 //! ```
 
+use std::time::Duration;
+
 use super::{
     Config, Deflate, Kind,
     deflate::{Deflater, Half, Inflate, TAIL},
@@ -114,6 +116,19 @@ pub fn websocket(data: &[u8], now: Moment) {
         assert_eq!(whole, split, "what is said must not depend on how bytes arrive");
     }
     bounded(&setup, wire);
+    slowly(&setup, wire, now, usize::from(*size));
+}
+
+/// With ten seconds between two pieces: the clocks may end it, and what is sent is right all the same.
+fn slowly(setup: &Setup, wire: &[u8], now: Moment, size: usize) {
+    let mut play = Play::new(setup, now);
+    for piece in wire.chunks(size.max(1)) {
+        play.feed(piece);
+        play.pass(Duration::from_secs(10));
+    }
+    play.end();
+    assert!(play.is_over() && play.closed().len() == 1 && play.sender.is_closed());
+    understood(setup, &play.sent);
 }
 
 /// What a reader holds has its limit, whatever it is told.

@@ -222,7 +222,6 @@ impl Play {
     }
 
     /// So much time passes, and nothing happens.
-    #[cfg(test)]
     pub(crate) fn pass(&mut self, time: std::time::Duration) {
         let until = self.now.mono + time;
         while let Some(deadline) = self.deadline.filter(|deadline| *deadline <= until && !self.is_over()) {
