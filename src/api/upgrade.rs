@@ -103,6 +103,7 @@ impl Io<'_> {
     /// Counts so many bytes, held outside of `rx` and `tx`, towards [`Limits::buffers`](crate::Limits::buffers), until
     /// the next call of this or the end. If the loop's connections hold too much, one of them is called with
     /// [`Why::shed`].
+    #[cfg_attr(not(feature = "ws"), expect(dead_code, reason = "WebSockets hold messages"))]
     pub(crate) fn hold(&mut self, bytes: usize) {
         self.orders.held = Some(bytes);
     }

@@ -12,7 +12,7 @@
 use std::{sync::Arc, time::Duration};
 
 use uncork::{
-    Loop, Request,
+    Request,
     client::{Answer, Call, Client, Error, Whole},
     h1::Headers,
     ws::Accept,
@@ -20,7 +20,7 @@ use uncork::{
 
 use super::{
     GatewayConfig,
-    calls::{Calls, Network},
+    calls::{Caller, Calls},
     registry::Key,
 };
 use crate::relay::fields::{same_field, starts_as};
@@ -113,18 +113,17 @@ impl Application {
         timed(Call::new(req.method(), &url).headers(&headers), config.callback.timeout)
     }
 
-    /// Asks; `then` is called on the loop `here`.
+    /// Asks; `then` is called on the caller's loop.
     pub(super) fn connect(
         &self,
         config: &GatewayConfig,
-        here: &Loop,
-        network: Network,
+        caller: &Caller,
         call: Call,
         then: impl FnOnce(Verdict) + Send + 'static,
     ) {
         let (limit, header) = (config.limits.answer, config.session_header.clone());
-        let (client, here) = (self.client.clone(), here.clone());
-        self.calls.run(network, move |running| {
+        let (client, here) = (self.client.clone(), caller.here.clone());
+        self.calls.run(caller.network, move |running| {
             let Some(running) = running else { return then(Verdict::Busy) };
             client.fetch(&here, call, limit, move |whole| {
                 drop(running);
@@ -134,9 +133,9 @@ impl Application {
     }
 
     /// Makes a call of which only the status matters, when it is its turn.
-    fn send(&self, here: &Loop, network: Network, call: Call, then: impl FnOnce(Result<(), String>) + Send + 'static) {
-        let (client, here) = (self.client.clone(), here.clone());
-        self.calls.run(network, move |running| {
+    fn send(&self, caller: &Caller, call: Call, then: impl FnOnce(Result<(), String>) + Send + 'static) {
+        let (client, here) = (self.client.clone(), caller.here.clone());
+        self.calls.run(caller.network, move |running| {
             let Some(running) = running else {
                 return then(Err("too many calls for clients of this address wait".into()));
             };
@@ -151,23 +150,21 @@ impl Application {
     pub(super) fn establish(
         &self,
         config: &GatewayConfig,
-        here: &Loop,
-        network: Network,
+        caller: &Caller,
         key: &Key,
         then: impl FnOnce(Result<(), String>) + Send + 'static,
     ) {
         let mut headers = about(key, config);
         let _ = headers.insert(ENDPOINT, &config.endpoint);
         let call = told(&config.callback.establish, &headers, config.callback.timeout);
-        self.send(here, network, call, then);
+        self.send(caller, call, then);
     }
 
     /// Passes a message on; `then` hears whether the application has taken it.
     pub(super) fn receive(
         &self,
         config: &GatewayConfig,
-        here: &Loop,
-        network: Network,
+        caller: &Caller,
         key: &Key,
         text: bool,
         message: Vec<u8>,
@@ -177,20 +174,19 @@ impl Application {
             .header("Content-Type", if text { "text/plain" } else { "application/octet-stream" })
             .header(&config.session_header, key)
             .header(ENDPOINT, &config.endpoint);
-        self.send(here, network, timed(call, config.callback.timeout), then);
+        self.send(caller, timed(call, config.callback.timeout), then);
     }
 
     /// Tells that a client is gone.
     pub(super) fn close(
         &self,
         config: &GatewayConfig,
-        here: &Loop,
-        network: Network,
+        caller: &Caller,
         key: &Key,
         then: impl FnOnce(Result<(), String>) + Send + 'static,
     ) {
         let timeout = config.callback.timeout.map(|timeout| timeout.max(CLOSE));
-        self.send(here, network, told(&config.callback.close, &about(key, config), timeout), then);
+        self.send(caller, told(&config.callback.close, &about(key, config), timeout), then);
     }
 }
 

@@ -16,10 +16,17 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use uncork::Limits;
+use uncork::{Limits, Loop};
 
 /// A client's network; `None` on a Unix socket, which has no share of its own.
 pub(super) type Network = Option<IpAddr>;
+
+/// The client a call is made for: the loop of its connection, where the answer is told, and its network.
+#[derive(Clone)]
+pub(super) struct Caller {
+    pub(super) here: Loop,
+    pub(super) network: Network,
+}
 
 /// Starts a call. `None`: too many of this network wait already.
 type Job = Box<dyn FnOnce(Option<Running>) + Send>;
@@ -142,7 +149,9 @@ mod tests {
 
     /// Calls that run until they are told to end; and the order in which they began.
     #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<(u8, Option<Running>)>>>);
+    struct Log(Arc<Mutex<Entries>>);
+
+    type Entries = Vec<(u8, Option<Running>)>;
 
     impl Log {
         fn run(&self, calls: &Arc<Calls>, network: u8) {

@@ -15,7 +15,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use uncork::{
-    Action, Loop, Request, Response, Take, Ticket, Upload,
+    Action, Request, Response, Take, Ticket, Upload,
     client::{Call, Whole},
     h1::Headers,
     ws::{self, Accept, Closed, Done, Frame, How, Kind, Message, Sender, Speaker},
@@ -24,7 +24,7 @@ use uncork::{
 use super::{
     OriginPolicy, Shared,
     application::{Verdict, chosen},
-    calls::Network,
+    calls::Caller,
     delivery::{frame, is_binary},
     registry::{Key, NoPlace},
     session::{Early, Left, Session},
@@ -67,8 +67,8 @@ pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, stopping: boo
     }
     // However it ends: refused, or years later.
     req.on_end(move |_| drop((counted, place)));
-    let network = req.peer().network();
-    let guest = Guest { shared: shared.clone(), accept, ticket: req.ticket(), here: req.here(), network };
+    let caller = Caller { here: req.here(), network: req.peer().network() };
+    let guest = Guest { shared: shared.clone(), accept, ticket: req.ticket(), caller };
     let call = shared.application.connect_call(&shared.config, req);
     match req.has_body() {
         true => Action::Receive(Box::new(Body { guest, call, bytes: Vec::new() })),
@@ -118,14 +118,13 @@ struct Guest {
     shared: Arc<Shared>,
     accept: Accept,
     ticket: Ticket,
-    here: Loop,
-    network: Network,
+    caller: Caller,
 }
 
 impl Guest {
     fn ask(self, call: Call) {
-        let (shared, here, network) = (self.shared.clone(), self.here.clone(), self.network);
-        shared.application.connect(&shared.config, &here, network, call, move |verdict| self.hear(verdict));
+        let (shared, caller) = (self.shared.clone(), self.caller.clone());
+        shared.application.connect(&shared.config, &caller, call, move |verdict| self.hear(verdict));
     }
 
     fn hear(self, verdict: Verdict) {
@@ -189,11 +188,11 @@ impl Guest {
                 return self.fail(502, "Bad Gateway");
             }
         };
-        let Self { shared, accept, ticket, here, network } = self;
+        let Self { shared, accept, ticket, caller } = self;
         let accept = protocol.into_iter().fold(accept, Accept::protocol);
         let config = &shared.config;
         let session = Session::new(key, config.send_queue_size, config.limits.queue);
-        let voice = Voice { shared: shared.clone(), session: session.clone(), here, network, hello, asked: false };
+        let voice = Voice { shared: shared.clone(), session: session.clone(), caller, hello, asked: false };
         let (switch, sender) = accept.config(shared.websocket.clone()).switch(voice);
         session.speaks_by(sender);
         shared.registry.add(session);
@@ -206,8 +205,7 @@ impl Guest {
 struct Voice {
     shared: Arc<Shared>,
     session: Arc<Session>,
-    here: Loop,
-    network: Network,
+    caller: Caller,
     hello: Option<Frame>,
     /// The connection stands, and the application knows or is being told.
     asked: bool,
@@ -216,27 +214,27 @@ struct Voice {
 impl Speaker for Voice {
     fn open(&mut self, _sender: &Sender) {
         self.asked = true;
-        let Self { shared, session, here, network, hello, .. } = self;
-        let (hello, network) = (hello.take(), *network);
+        let Self { shared, session, caller, hello, .. } = self;
+        let hello = hello.take();
         if shared.config.callback.establish.is_empty() {
-            return established(shared, session, here, network, hello);
+            return established(shared, session, caller, hello);
         }
-        let (its_shared, its_session, its_here) = (shared.clone(), session.clone(), here.clone());
-        shared.application.establish(&shared.config, here, network, session.key(), move |result| match result {
-            Ok(()) => established(&its_shared, &its_session, &its_here, network, hello),
+        let (its_shared, its_session, its_caller) = (shared.clone(), session.clone(), caller.clone());
+        shared.application.establish(&shared.config, caller, session.key(), move |result| match result {
+            Ok(()) => established(&its_shared, &its_session, &its_caller, hello),
             Err(why) => {
                 log::warn!(target: "uncork::relay", "establish callback of {}: {why}", Name(its_session.key()));
                 its_shared.counters.connect_error();
                 its_session.refuse();
                 if its_shared.leave(&its_session) && its_session.owes_a_close() {
-                    its_shared.tell_gone(its_session.key(), &its_here, network);
+                    its_shared.tell_gone(its_session.key(), &its_caller);
                 }
             }
         });
     }
 
     fn message(&mut self, message: Message<'_>, done: Done) {
-        let Self { shared, session, here, network, .. } = self;
+        let Self { shared, session, caller, .. } = self;
         if shared.config.callback.receive.is_empty() {
             if !shared.unheard.swap(true, Ordering::Relaxed) {
                 let why = "callback.receive is not set";
@@ -245,7 +243,7 @@ impl Speaker for Voice {
             return;
         }
         // An empty one takes its place as well.
-        let place = match shared.pending.take_some(*network, message.bytes().len().max(1)) {
+        let place = match shared.pending.take_some(caller.network, message.bytes().len().max(1)) {
             Ok(place) => place,
             Err(_) => {
                 if session.overflow() {
@@ -259,12 +257,12 @@ impl Speaker for Voice {
         };
         let early = Early { text: message.kind() == Kind::Text, message: message.bytes().to_vec(), place, done };
         if let Some(early) = session.said(early) {
-            pass_on(shared, session, here, *network, early);
+            pass_on(shared, session, caller, early);
         }
     }
 
     fn closed(&mut self, why: &Closed) {
-        let Self { shared, session, here, network, .. } = self;
+        let Self { shared, session, caller, .. } = self;
         let name = Name(session.key());
         match why.how {
             How::Refused { code, rule } => {
@@ -283,17 +281,17 @@ impl Speaker for Voice {
             Left::Establishing => {
                 shared.counters.connect_error();
                 if free {
-                    shared.tell_gone(session.key(), here, *network);
+                    shared.tell_gone(session.key(), caller);
                 }
             }
-            Left::Open if free => shared.tell_gone(session.key(), here, *network),
+            Left::Open if free => shared.tell_gone(session.key(), caller),
             Left::Open | Left::Quiet => {}
         }
     }
 }
 
 /// The application agrees: the session is there to stay.
-fn established(shared: &Arc<Shared>, session: &Arc<Session>, here: &Loop, network: Network, hello: Option<Frame>) {
+fn established(shared: &Arc<Shared>, session: &Arc<Session>, caller: &Caller, hello: Option<Frame>) {
     let messages = usize::from(hello.is_some());
     match session.open(hello) {
         Ok(early) => {
@@ -303,20 +301,20 @@ fn established(shared: &Arc<Shared>, session: &Arc<Session>, here: &Loop, networ
                 replaced.replace();
             }
             if let Some(early) = early {
-                pass_on(shared, session, here, network, early);
+                pass_on(shared, session, caller, early);
             }
         }
         // The client has left in the meantime; the application thinks it is there.
-        Err(Left::Open) if !shared.registry.has(session.key()) => shared.tell_gone(session.key(), here, network),
+        Err(Left::Open) if !shared.registry.has(session.key()) => shared.tell_gone(session.key(), caller),
         Err(_) => {}
     }
 }
 
 /// Gives the application what a client has said. The client's next message is read when it has answered.
-fn pass_on(shared: &Arc<Shared>, session: &Arc<Session>, here: &Loop, network: Network, early: Early) {
+fn pass_on(shared: &Arc<Shared>, session: &Arc<Session>, caller: &Caller, early: Early) {
     let Early { text, message, place, done } = early;
     let (key, counters) = (session.key().clone(), shared.counters.clone());
-    shared.application.receive(&shared.config, here, network, session.key(), text, message, move |result| {
+    shared.application.receive(&shared.config, caller, session.key(), text, message, move |result| {
         drop(place);
         if let Err(why) = result {
             counters.lost_message();
@@ -340,12 +338,12 @@ impl Shared {
     }
 
     /// Tells the application that a client is gone.
-    fn tell_gone(self: &Arc<Self>, key: &Key, here: &Loop, network: Network) {
+    fn tell_gone(self: &Arc<Self>, key: &Key, caller: &Caller) {
         if self.config.callback.close.is_empty() {
             return;
         }
         let (counted, counters, its_key) = (self.counters.closing(), self.counters.clone(), key.clone());
-        self.application.close(&self.config, here, network, key, move |result| {
+        self.application.close(&self.config, caller, key, move |result| {
             if let Err(why) = result {
                 counters.close_error();
                 log::warn!(target: "uncork::relay", "close callback of {}: {why}", Name(&its_key));
