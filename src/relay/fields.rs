@@ -4,12 +4,12 @@
 //! `HTTP_X_FORWARDED_FOR`. A client that sends the second beside the first, which a proxy has set, could speak in the
 //! proxy's name. So a field that a service sets is dropped in every spelling when it comes from a client.
 
-/// Whether an application may take the names `a` and `b` for the same: `-` is `_`, and case does not matter.
+/// Tells whether an application may take the names `a` and `b` for the same: `-` is `_`, and case does not matter.
 pub(super) fn same_field(a: &str, b: &str) -> bool {
     a.len() == b.len() && starts_as(a, b)
 }
 
-/// Whether `name` begins with `prefix`, by the same rule.
+/// Tells whether `name` begins with `prefix`, by the same rule.
 pub(super) fn starts_as(name: &str, prefix: &str) -> bool {
     let key = |b: u8| if b == b'_' { b'-' } else { b.to_ascii_lowercase() };
     name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(|(a, b)| key(a) == key(b))

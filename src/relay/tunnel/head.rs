@@ -17,15 +17,17 @@ use uncork::{
     h1::{Headers, HeadersRef, write::is_written_here},
 };
 
-use crate::relay::fields::{same_field, starts_as};
-
 /// Of one hop, by their names.
 const HOP: &[&str] =
     &["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade", "http2-settings"];
 
-/// What a client cannot say of itself, in any spelling.
+/// What a client cannot say of itself. As some applications take `_` for `-`, so do we here.
 pub(super) fn is_about_the_client(name: &str) -> bool {
-    starts_as(name, "x-forwarded-") || same_field(name, "forwarded") || same_field(name, "x-real-ip")
+    let is = |own: &str| {
+        name.len() >= own.len()
+            && name.bytes().zip(own.bytes()).all(|(a, b)| a.eq_ignore_ascii_case(&b) || (a == b'_' && b == b'-'))
+    };
+    is("x-forwarded-") || ["forwarded", "x-real-ip"].iter().any(|own| name.len() == own.len() && is(own))
 }
 
 /// A request's head as it goes to the origin, or why it can't be expressed in HTTP/2.
