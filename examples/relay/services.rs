@@ -190,6 +190,7 @@ fn gateway(settings: &Settings, api: &str) -> GatewayConfig {
         },
         idle_timeout: some(own.idle_timeout),
         ping_interval: some(own.ping_interval),
+        message_timeout: some(own.message_timeout),
         path: GatewayPaths {
             connect: own.connect_path.clone(),
             send: own.send_path.clone(),
@@ -200,6 +201,8 @@ fn gateway(settings: &Settings, api: &str) -> GatewayConfig {
         limits: GatewayLimits {
             message: size(own.max_message),
             send: size(own.max_send),
+            pending: size(own.max_pending),
+            calls: own.calls.get(),
             sessions: own.limit.get(),
             sessions_per_address: own.per_address.get(),
             ..GatewayLimits::default()

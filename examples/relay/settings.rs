@@ -264,7 +264,7 @@ settings! {
         /// URL that is told when a client is gone; empty for none
         close_url: Url = gate().callback.close.as_str().into(), "gateway-close-url" "URL";
         /// How long a call of the application may take; 0 for no limit
-        callback_timeout: u64 = 0, "gateway-callback-timeout" "SECONDS";
+        callback_timeout: u64 = gate().callback.timeout.map_or(0, |time| time.as_secs()), "gateway-callback-timeout" "SECONDS";
         /// Where the application reaches the gateway, as it is told with each call; empty for the admin listener, or the
         /// first public one if the application is served there
         endpoint: String = String::new(), "gateway-endpoint" "HOST:PORT";
@@ -278,15 +278,19 @@ settings! {
         /// Messages queued for a client beside the one that is being written
         queue: usize = gate().send_queue_size, "gateway-queue" "N";
         /// How long the application waits for a place in that queue; 0 for no limit
-        queue_timeout: u64 = 0, "gateway-queue-timeout" "SECONDS";
+        queue_timeout: u64 = gate().send_timeout.map_or(0, |time| time.as_secs()), "gateway-queue-timeout" "SECONDS";
         /// Send to nobody if one of the clients named is not there
         strict_broadcast: bool = gate().strict_broadcast, "gateway-strict-broadcast" "BOOL";
-        /// Pages of which origins may connect: all, same-origin, same-hostname
-        origins: OriginRule = OriginRule::All, "gateway-origins" "RULE";
+        /// Pages of which origins may connect: same-origin, same-hostname, all. With all, any web page connects with its
+        /// visitor's cookies
+        origins: OriginRule = OriginRule::SameOrigin, "gateway-origins" "RULE";
         /// How long a client may be silent; 0 for no limit
-        idle_timeout: u64 = 0, "gateway-idle-timeout" "SECONDS";
+        idle_timeout: u64 = gate().idle_timeout.map_or(0, |time| time.as_secs()), "gateway-idle-timeout" "SECONDS";
         /// How often a silent client is pinged; 0 for never
         ping_interval: u64 = gate().ping_interval.map_or(0, |time| time.as_secs()), "gateway-ping-interval" "SECONDS";
+        /// How long a message from a client may take to arrive, prolonged by each byte at 240 bytes a second or more; 0 for
+        /// no limit
+        message_timeout: u64 = gate().message_timeout.map_or(0, |time| time.as_secs()), "gateway-message-timeout" "SECONDS";
         /// Path where clients connect
         connect_path: String = gate().path.connect, "gateway-connect-path" "PATH";
         /// Path where the application sends
@@ -299,9 +303,14 @@ settings! {
         max_message: Bytes = Bytes(gate().limits.message as u64), "gateway-max-message" "BYTES";
         /// Bytes of one message to clients
         max_send: Bytes = Bytes(gate().limits.send as u64), "gateway-max-send" "BYTES";
+        /// Bytes of messages from clients that the application has not answered for; one address has a quarter of it at the
+        /// most, and beyond it a client is closed with 1013
+        max_pending: Bytes = Bytes(gate().limits.pending as u64), "gateway-max-pending" "BYTES";
+        /// Calls of the application at the same time; clients of one address have a quarter of them at the most
+        calls: NonZeroUsize = some(gate().limits.calls), "gateway-calls" "N";
         /// Clients in all
         limit: NonZeroUsize = some(gate().limits.sessions), "gateway-clients" "N";
-        /// Clients from one address
+        /// Clients from one address, less once half of all places are taken
         per_address: NonZeroUsize = some(gate().limits.sessions_per_address), "gateway-clients-per-address" "N";
     }
     /// The reverse tunnel: servers behind NAT, which dial this one, are reached through it. They come to any listener that

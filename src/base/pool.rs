@@ -30,15 +30,23 @@ pub(crate) struct Pool {
     blocks: Vec<Box<[u8]>>,
     /// Buffers lent at this moment.
     lent: usize,
-    /// The most that may be lent.
+    /// The most that may be lent: `bytes`, less what connections hold of their own.
     most: usize,
+    bytes: usize,
     refused: bool,
 }
 
 impl Pool {
     pub(crate) fn new(bytes: usize) -> Self {
-        let most = (bytes / LENT).max(4);
-        Self { free: Default::default(), kept: 0, blocks: Vec::new(), lent: 0, most, refused: false }
+        let mut pool =
+            Self { free: Default::default(), kept: 0, blocks: Vec::new(), lent: 0, most: 0, bytes, refused: false };
+        pool.set_held(0);
+        pool
+    }
+
+    /// Connections hold so many bytes of their own: that much less may be lent.
+    pub(crate) fn set_held(&mut self, bytes: usize) {
+        self.most = (self.bytes.saturating_sub(bytes) / LENT).max(4);
     }
 
     /// Sees to it that `buf` works in a lent store, keeping what is in it. `false`: the limit is reached; come back
@@ -172,6 +180,18 @@ mod tests {
         buf.consume(8);
         pool.settle(&mut buf);
         assert_eq!((buf.capacity(), pool.lent()), (0, 0));
+    }
+
+    #[test]
+    fn what_connections_hold_is_not_lent() {
+        let mut pool = Pool::new(8 * LENT);
+        let mut bufs: Vec<Buf> = (0..9).map(|_| Buf::default()).collect();
+        let mut lend = |pool: &mut Pool| bufs.iter_mut().filter_map(|b| pool.lend(b).then_some(())).count();
+        pool.set_held(2 * LENT + 1);
+        assert_eq!(lend(&mut pool), 5);
+        pool.set_held(0);
+        assert!(pool.returned());
+        assert_eq!(lend(&mut pool), 8);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
-use super::{deadlines::Deadlines, dispatch::AccessLog, reserve::Reserve};
+use super::{deadlines::Deadlines, dispatch::AccessLog, held::Held, reserve::Reserve};
 use crate::{
     api::mail::Mail,
     base::{ConnId, Limits, Moment, kernel_pipe::KernelPipes, mailbox::Mailbox, pool::Pool, time::Tick},
@@ -16,6 +16,7 @@ pub(super) struct Core {
     pub(super) known_host: KnownHost,
     pub(super) pool: Pool,
     pub(super) reserve: Reserve,
+    pub(super) held: Held,
     pub(super) kernel_pipes: Arc<KernelPipes>,
     pub(super) date: DateCache,
     pub(super) deadlines: Deadlines,
@@ -47,6 +48,7 @@ impl Core {
             known_host: KnownHost::default(),
             pool: Pool::new(limits.buffers),
             reserve,
+            held: Held::new(limits.buffers / 2),
             kernel_pipes,
             limits,
             date: DateCache::default(),

@@ -12,7 +12,7 @@
 //! | `slot` | a connection, its reading and writing, its clocks |
 //! | `http` | heads, dispatch, the fast path; refusals |
 //! | `job` | a request that is not answered at once; `body` what comes in, `pump` its pipes, `coalescing` how often |
-//! | `upgraded` | the upgrade callback |
+//! | `upgraded` | the upgrade callback; `held` what upgraded connections hold of their own |
 //! | `outgoing` | connections of our own making, until they are upgrades |
 //! | `closing` | flush, finish, linger |
 //! | `inbox`, `arrivals` | messages; new connections |
@@ -30,6 +30,7 @@ mod coalescing;
 mod core;
 mod deadlines;
 mod dispatch;
+mod held;
 mod http;
 mod inbox;
 mod job;
@@ -484,7 +485,7 @@ impl<'h> Engine<'h> {
                 }
                 Some(job)
             }
-            Phase::Upgraded(upgraded) => upgraded.into_job(),
+            Phase::Upgraded(upgraded) => slot.end_upgraded(&mut self.core, *upgraded),
             Phase::Closing(closing) => closing.into_job(),
         };
         let unfinished = slot.conn.is_answering() || !slot.out.is_empty();

@@ -22,6 +22,7 @@ use crate::{
     api::{Io, Response, Rx, RxEnd, Switch, Tx, Upgrade, Waker, Why, upgrade::Orders},
     base::{Ended, EventMask, time::Tick},
     conn::{BodyEvent, server::Answer},
+    transport::sys::give_back_memory,
 };
 
 /// What is held back while more output is coming is a segment at the most: Ethernet's.
@@ -43,6 +44,8 @@ pub(super) struct Upgraded {
     queued: usize,
     /// The application wrote in its last call.
     wrote: bool,
+    /// The application holds bytes of its own.
+    holds: bool,
     /// The application's own deadline.
     deadline: Tick,
     /// Until when a partial segment may be held back.
@@ -77,6 +80,7 @@ impl Upgraded {
             seen: 0,
             queued: 0,
             wrote: false,
+            holds: false,
             deadline: Tick::NEVER,
             held: Tick::NEVER,
             stopping: core.stopping.is_some(),
@@ -92,7 +96,7 @@ impl Upgraded {
         self.deadline.min(self.held)
     }
 
-    pub(super) fn into_job(self) -> Option<Box<Job>> {
+    fn into_job(self) -> Option<Box<Job>> {
         dispatch::discard(self.app);
         self.job
     }
@@ -245,6 +249,9 @@ impl Slot {
         if dead {
             why |= Why::RESET;
         }
+        if up.holds && core.held.is_asked(self.id) {
+            why |= Why::SHED;
+        }
         (why != 0 || !up.started).then_some(Why(why))
     }
 
@@ -265,6 +272,9 @@ impl Slot {
         }
         if why.deadline() {
             up.deadline = Tick::NEVER;
+        }
+        if why.shed() {
+            core.held.take_asked(self.id);
         }
         let end = match self.eof {
             _ if why.reset() => RxEnd::CutOff,
@@ -305,6 +315,10 @@ impl Slot {
         if mask.is_terminate() {
             return self.terminate(core);
         }
+        if let Some(bytes) = orders.held {
+            up.holds = bytes > 0;
+            self.holds(core, bytes);
+        }
         if mask.contains(EventMask::READ) && self.rx.len() >= core.limits.upgrade_input && self.rx.len() == offered {
             error!(target: "uncork::engine", "{}: the upgrade asks for READ with a full input of {offered} bytes and \
                 consumes nothing: aborted (Limits::upgrade_input)", self.request_id());
@@ -313,12 +327,35 @@ impl Slot {
         Ok(())
     }
 
+    /// The application holds so many bytes of its own. If that is too much together with the others', one of them has
+    /// to let go in this turn.
+    #[cold]
+    fn holds(&mut self, core: &mut Core, bytes: usize) {
+        core.held.change(self.id, self.peer.addr.network(), bytes);
+        while let Some(asked) = core.held.ask() {
+            debug!(target: "uncork::engine", "{asked}: too much is held in messages that are arriving: asked to let go");
+            core.run.push_back(asked);
+        }
+        note_held(core);
+    }
+
+    /// Ends the application: what it held is free, and counts no longer.
+    pub(super) fn end_upgraded(&self, core: &mut Core, upgraded: Upgraded) -> Option<Box<Job>> {
+        let holds = upgraded.holds;
+        let job = upgraded.into_job();
+        if holds {
+            core.held.forget(self.id);
+            note_held(core);
+        }
+        job
+    }
+
     /// The application is done: what is in the output goes out, then the connection closes in order.
     fn terminate(&mut self, core: &mut Core) -> Result<(), Ended> {
         let Phase::Upgraded(up) = std::mem::replace(&mut self.phase, Phase::Head) else { return Ok(()) };
         let fin_sent = up.fin_sent;
         // The request is reported when the last byte is out: by the closing, which takes the job along.
-        let job = up.into_job();
+        let job = self.end_upgraded(core, *up);
         self.rx.consume(self.rx.len());
         if fin_sent && self.eof.is_some() {
             if let Some(job) = job {
@@ -384,5 +421,14 @@ impl Slot {
             }
         }
         Ok(())
+    }
+}
+
+/// What is held has changed.
+fn note_held(core: &mut Core) {
+    core.pool.set_held(core.held.all());
+    if core.held.gives_back() {
+        // Large messages that grew side by side leave an allocator with pages that are free and stay resident.
+        give_back_memory();
     }
 }
