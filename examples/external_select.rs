@@ -38,6 +38,7 @@ struct Args {
 const GRACE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
+    env_logger::init();
     match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -7,6 +7,7 @@
 //! use uncork::{Request, Response, Server};
 //!
 //! fn main() -> std::io::Result<()> {
+//!     env_logger::init(); // or another logger: what the application does wrong is said there
 //!     Server::bind("127.0.0.1:8080")?
 //!         .threads(2, |req: &mut Request<'_>| match req.path() {
 //!             "/" => Response::text("Hello, world!\n"),
@@ -97,12 +98,30 @@
 //! # check(handler);
 //! ```
 //!
+//! # A client that leaves
+//!
+//! Closing and half-closing look alike on the wire: both are end-of-file. What it means depends on what is under way.
+//!
+//! | under way | end-of-file means | the other meaning, by |
+//! |---|---|---|
+//! | a request's body is still coming | an incomplete request: the client left | |
+//! | the response is all there (bytes, a file) | a half-close: the client gets the response | |
+//! | a [`Ticket`] is to answer | the client left | [`Ticket::outlive_fin`] |
+//! | a [stream](Response::stream) or pipe pauses | the client left | [`Response::allow_half_close`] |
+//! | after `101` | what the [`Upgrade`] takes it for ([`RxEnd`]) | |
+//!
+//! A client that left is noticed at once, in every mode: over plain connections and TLS, and also while another loop
+//! writes to its socket. To find out, no more than 4 KiB is read ahead of the next request. Two things hide the end of a
+//! client that does not reset its connection: a body that is pushed back, until there is room for it again, and more than
+//! those 4 KiB in front of a close_notify that no FIN follows. A reset ends everything.
+//!
 //! # What is logged
 //!
 //! Through `log`, one target for each room: `uncork::engine` (what the application did wrong: error; what the system
 //! refuses: warn; who was turned away: debug), `uncork::conn` (what peers did wrong: debug), `uncork::transport`
 //! (socket and TLS trouble: debug), `uncork::client` (what servers did wrong: debug), `uncork::drive`,
-//! `uncork::relay`. Requests are not logged: [`Server::access_log`] is for that. `ws` logs nothing: how a WebSocket
+//! `uncork::relay`. A mistake of the application's, such as a response that breaks a rule, becomes a 500: the log says
+//! why, and in debug builds so does the body. Requests are not logged: [`Server::access_log`] is for that. `ws` logs nothing: how a WebSocket
 //! ended is told to its speaker.
 //!
 //! # Where the plan was changed

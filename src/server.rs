@@ -96,9 +96,9 @@ impl Server {
     /// Serves a listening socket the application hands over, TCP or Unix.
     ///
     /// # Errors
-    /// What the system says; `InvalidInput` if it is neither.
+    /// What the system says; `InvalidInput` if it is neither, or does not listen (as far as the system tells that).
     pub fn listener(listener: impl Into<OwnedFd>) -> io::Result<Self> {
-        Ok(Self::with(Source::Single(handed_over(listener.into())?)))
+        Ok(Self::with(Source::Single(Listener::handed_over(listener.into())?)))
     }
 
     /// Serves one more listening socket the application hands over.
@@ -106,7 +106,7 @@ impl Server {
     /// # Errors
     /// As [`listener`](Self::listener).
     pub fn and_listener(self, listener: impl Into<OwnedFd>) -> io::Result<Self> {
-        Ok(self.and(Source::Single(handed_over(listener.into())?)))
+        Ok(self.and(Source::Single(Listener::handed_over(listener.into())?)))
     }
 
     /// Listens nowhere: serves only what [`Loop::adopt`](crate::Loop::adopt) hands it.
@@ -310,15 +310,6 @@ fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> io::Result<Source> {
         }
     }
     Err(last)
-}
-
-fn handed_over(fd: OwnedFd) -> io::Result<Listener> {
-    let domain = socket2::SockRef::from(&fd).domain()?;
-    match domain {
-        socket2::Domain::IPV4 | socket2::Domain::IPV6 => Listener::from_tcp(fd.into()),
-        socket2::Domain::UNIX => Listener::from_unix(fd.into()),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "neither a TCP nor a Unix socket")),
-    }
 }
 
 /// A server that runs in threads of its own. Dropping it lets it run on.

@@ -99,6 +99,9 @@ fn who_has_it_need_not_get_it_again() {
     let site = Site::start();
     let page = site.ask("GET /", &[HTML]);
     let etag = page.get("etag").expect("a tag");
+    for (field, status) in [("If-Match: \"x\"".to_owned(), 412), (format!("If-Match: {etag}"), 200)] {
+        assert_eq!(site.ask("GET /", &[HTML, &field]).status, status, "{field}");
+    }
     for known in [etag.to_owned(), format!("\"x\", W/{etag}"), "*".to_owned()] {
         let again = site.ask("GET /", &[HTML, &format!("If-None-Match: {known}")]);
         assert_eq!((again.status, again.get("etag"), again.body.len()), (304, Some(etag), 0), "{known}");

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use uncork::{External, Request, Response, Server, Wait};
+use uncork::{External, Limits, Request, Response, Server, Wait};
 
 const HELLO: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
@@ -56,6 +56,11 @@ fn without_descriptors_the_loop_goes_on_and_does_not_spin() {
     let addr = server.addr().expect("an address");
     let mut early = TcpStream::connect(addr).expect("connected");
     assert!(is_served(&mut server, &mut early));
+    // A second server has some in reserve.
+    let limits = Limits { reserved_descriptors: 2, ..Limits::default() };
+    let mut second = Server::bind("127.0.0.1:0").expect("bound").limits(limits).external(handler).expect("started");
+    let of_second = second.addr().expect("an address");
+    let mut important: Vec<_> = (0..3).map(|_| TcpStream::connect(of_second).expect("queued")).collect();
     // They stand in the system's queue, with nobody to take them in.
     let mut late: Vec<_> = (0..20).map(|_| TcpStream::connect(addr).expect("queued")).collect();
     // All but three of the descriptors there can be; what the harness holds itself is none of ours.
@@ -70,6 +75,14 @@ fn without_descriptors_the_loop_goes_on_and_does_not_spin() {
     assert!(is_served(&mut server, &mut early), "who was there before is served");
     let served = late.iter_mut().filter_map(|client| is_served_now(&mut server, client).then_some(())).count();
     assert_eq!(served, 3, "so many places there were");
+    let served = important.iter_mut().filter_map(|client| is_served_now(&mut second, client).then_some(())).count();
+    assert_eq!(served, 2, "those in reserve");
+    let turns = turns_in(&mut second, Duration::from_millis(200));
+    assert!(turns < 50, "{turns} turns in a fifth of a second");
+    // One of them leaves: its descriptor is the next one's, and none of the first server's, which waits for one too.
+    let left = important.remove(0);
+    left.shutdown(std::net::Shutdown::Both).expect("closed");
+    assert!(is_served(&mut second, &mut important[1]), "its place is free");
     drop(hoard);
     for client in &mut late {
         assert!(is_served(&mut server, client), "who waited is let in");

@@ -3,8 +3,8 @@
 use std::{
     fs,
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Component, Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -16,13 +16,51 @@ const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// How long it is good for.
 const LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
+/// Returns the directory for certificates and keys: the one that was named, or one of the user's own. That is
+/// `$XDG_STATE_HOME/uncork`, which is `~/.local/state/uncork` unless it is set.
+///
+/// # Errors
+/// If none was named and the user has no home.
+pub(crate) fn directory(named: Option<&Path>) -> Result<PathBuf, String> {
+    let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let state = || variable("XDG_STATE_HOME").or_else(|| Some(variable("HOME")?.join(".local/state")));
+    let own = || state().map(|state| state.join("uncork"));
+    named
+        .map(Path::to_owned)
+        .or_else(own)
+        .ok_or_else(|| "cannot find your home directory: give --tls-self-made=DIR".into())
+}
+
+/// Returns the paths of the certificate and its key in such a directory.
+pub(crate) fn files(dir: &Path) -> (PathBuf, PathBuf) {
+    (dir.join("cert.pem"), dir.join("key.pem"))
+}
+
+/// Returns `true` if `dir`, which need not exist yet, is `root` or below it.
+///
+/// # Errors
+/// If `root` does not exist.
+#[allow(dead_code, reason = "only what serves a directory asks")]
+pub(crate) fn is_below(dir: &Path, root: &Path) -> io::Result<bool> {
+    let (dir, root) = (std::path::absolute(dir)?, fs::canonicalize(root)?);
+    for known in dir.ancestors() {
+        if let Ok(real) = fs::canonicalize(known) {
+            // Where `..` leads from what does not exist is not known.
+            let unknown = dir.components().skip(known.components().count()).any(|part| part == Component::ParentDir);
+            return Ok(unknown || real.starts_with(&root));
+        }
+    }
+    Ok(true)
+}
+
 /// The files of a certificate and its key in `dir`: those that are there, or, if there are none or they have had their
 /// time, new ones. Nobody believes them who is not told to (`curl --cacert DIR/cert.pem`).
 pub(crate) fn self_made(dir: &Path) -> Result<(PathBuf, PathBuf), String> {
-    let (cert, key) = (dir.join("cert.pem"), dir.join("key.pem"));
+    let (cert, key) = files(dir);
     if !(key.is_file() && is_good(&cert)) {
         make(dir, &cert, &key).map_err(|error| format!("no certificate can be made in {}: {error}", dir.display()))?;
     }
+    eprintln!("clients must trust this certificate: {}", cert.display());
     Ok((cert, key))
 }
 
@@ -44,7 +82,8 @@ fn make(dir: &Path, cert: &Path, key: &Path) -> io::Result<()> {
     params.not_before = (now - Duration::from_secs(3600)).into();
     params.not_after = (now + LIFE).into();
     let made = params.self_signed(&pair).map_err(io::Error::other)?;
-    fs::create_dir_all(dir)?;
+    // A file server does not look into what only its owner may enter.
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     // The key first, and for nobody else's eyes: who finds a certificate finds its key.
     match fs::remove_file(key) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

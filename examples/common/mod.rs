@@ -4,13 +4,14 @@
 //! has its own ideas of where to listen.
 
 pub(crate) mod certificate;
+pub(crate) mod descriptors;
 mod signals;
 
 use std::{
     fmt::Display,
     io::{self, Write},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -21,6 +22,8 @@ use signal_hook::{
     iterator::Signals,
 };
 use uncork::{Handler, Limits, Server};
+
+use descriptors::Needs;
 
 /// Where to listen and how to serve; the same for nearly every example.
 #[derive(Clone, Debug, clap::Args)]
@@ -62,16 +65,16 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 
-    /// For trying out: HTTPS with a certificate for localhost, which is made in this directory (cert.pem, key.pem) unless
-    /// it is there
+    /// For trying out: HTTPS with a certificate for localhost, which is made unless it is there (cert.pem, key.pem) in
+    /// this directory [default: uncork in $XDG_STATE_HOME or ~/.local/state]
     #[arg(long, value_name = "DIR", conflicts_with = "tls_cert")]
-    tls_self_made: Option<PathBuf>,
+    tls_self_made: Option<Option<PathBuf>>,
 
     /// Connections in all [default: 65536]
     #[arg(long, value_name = "N")]
     connections: Option<usize>,
 
-    /// Connections from one address [default: 16384]
+    /// Connections from one address, never more than half of all, less when few are free; 0 for no limit [default: 16384]
     #[arg(long, value_name = "N")]
     connections_per_address: Option<usize>,
 
@@ -182,20 +185,60 @@ impl RunArgs {
         }
     }
 
+    /// The directory of the certificate that is made, if one is asked for.
+    fn self_made(&self) -> Result<Option<PathBuf>, Failure> {
+        let dir = self.tls_self_made.as_ref().map(|named| certificate::directory(named.as_deref()));
+        dir.transpose().map_err(|error| Failure(error, 2))
+    }
+
+    /// Returns the files of these flags that must not be served.
+    ///
+    /// # Errors
+    /// If a key would be made at or below `root`: whoever serves that directory by another program would publish it.
+    #[allow(dead_code, reason = "only what serves a directory asks")]
+    pub(crate) fn secrets(&self, root: &Path) -> Result<Vec<PathBuf>, Failure> {
+        let mut secrets: Vec<PathBuf> = [&self.tls_cert, &self.tls_key].into_iter().flatten().cloned().collect();
+        if let Some(dir) = self.self_made()? {
+            let below = certificate::is_below(&dir, root)
+                .map_err(Failure::system(format!("can't serve {}", root.display())))?;
+            if below {
+                return Err(Failure(
+                    format!(
+                        "--tls-self-made would put a private key below {}, which is served: give another directory, or none",
+                        root.display()
+                    ),
+                    2,
+                ));
+            }
+            let (cert, key) = certificate::files(&dir);
+            secrets.extend([cert, key]);
+        }
+        Ok(secrets)
+    }
+
     pub(crate) fn limits(&self) -> Limits {
         let default = Limits::default();
-        Limits {
-            connections: self.connections.unwrap_or(default.connections),
-            connections_per_address: self.connections_per_address.unwrap_or(default.connections_per_address),
+        let connections = self.connections.unwrap_or(default.connections);
+        let per_address = self.connections_per_address.map(|n| if n == 0 { usize::MAX } else { n });
+        let limits = Limits {
+            connections,
+            connections_per_address: per_address.unwrap_or(default.connections_per_address),
             ..default
-        }
+        };
+        // A loop has a selector, a bell and a listener; a connection in a thread of its own has the first two as well.
+        let (per_connection, loops) = match self.mode {
+            Mode::ThreadPerConnection => (3, 1),
+            Mode::External => (1, 1),
+            Mode::Threads => (1, self.loops() as u64),
+        };
+        descriptors::fit(limits, Needs { per_connection, others: 3 * loops, outgoing: 0 })
     }
 }
 
 #[cfg(feature = "tls")]
 fn with_tls(server: Server, args: &RunArgs) -> Result<Server, Failure> {
-    let identity = match &args.tls_self_made {
-        Some(dir) => Some(certificate::self_made(dir).map_err(|error| Failure(error, 1))?),
+    let identity = match args.self_made()? {
+        Some(dir) => Some(certificate::self_made(&dir).map_err(|error| Failure(error, 1))?),
         None => args.tls_cert.clone().zip(args.tls_key.clone()),
     };
     match identity.map(|(cert, key)| uncork::Tls::pem(cert, key)) {

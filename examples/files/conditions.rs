@@ -4,50 +4,65 @@ use std::time::{Duration, SystemTime};
 
 use uncork::h1::HeadersRef;
 
-/// What a file is recognised by.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a representation is recognised by.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Validators {
-    /// In quotes, perhaps with `W/` in front.
-    pub(crate) etag: String,
-    /// In whole seconds, as it is sent.
-    pub(crate) modified: SystemTime,
+    /// In quotes, perhaps with `W/` in front. `None`: it has none, as a listing.
+    pub(crate) etag: Option<String>,
+    /// In whole seconds, as it is sent. `None`: it has none, or none that HTTP can express.
+    pub(crate) modified: Option<SystemTime>,
 }
 
 impl Validators {
     /// Of a file of this size, time of change and number, now.
     ///
     /// A file that was changed just now may be changed again within the same tick of its clock. Until then the entity
-    /// tag is weak: good enough for a cache, not for putting pieces together (§8.8.1).
-    pub(crate) fn new(len: u64, modified: SystemTime, inode: u64, now: SystemTime) -> Self {
-        let since = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let settled = now.duration_since(modified).is_ok_and(|age| age >= Duration::from_secs(2));
-        let weak = if settled { "" } else { "W/" };
-        let etag = format!("{weak}\"{len:x}-{:x}-{inode:x}\"", since(modified).as_nanos());
+    /// tag is weak: good enough for a cache, not for putting pieces together (RFC 9110 §8.8.1).
+    pub(crate) fn new(len: u64, modified: Option<SystemTime>, inode: u64, now: SystemTime) -> Self {
+        let since = |time: SystemTime| match time.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(after) => after.as_nanos() as i128,
+            Err(before) => -(before.duration().as_nanos() as i128),
+        };
+        let settled = |time| now.duration_since(time).is_ok_and(|age| age >= Duration::from_secs(2));
+        let weak = if modified.is_some_and(settled) { "" } else { "W/" };
+        let etag = format!("{weak}\"{len:x}-{:x}-{inode:x}\"", modified.map_or(0, since));
         // §8.8.2.1: never in the future.
-        let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(since(modified.min(now)).as_secs());
-        Self { etag, modified }
+        Self { etag: Some(etag), modified: modified.and_then(|time| whole_second(time.min(now))) }
     }
 
     fn is_strong(&self) -> bool {
-        self.etag.starts_with('"')
+        self.etag.as_ref().is_some_and(|etag| etag.starts_with('"'))
     }
 
     /// Whether a list of entity tags has ours in it.
     fn listed(&self, values: impl Iterator<Item = impl AsRef<[u8]>>, strongly: bool) -> bool {
-        let opaque = self.etag.strip_prefix("W/").unwrap_or(&self.etag).as_bytes();
+        let ours = self.etag.as_deref();
+        let opaque = ours.map(|tag| tag.strip_prefix("W/").unwrap_or(tag).as_bytes());
         for value in values {
             let value = value.as_ref();
             if value == b"*" {
                 return true;
             }
             for (weak, tag) in Tags(value) {
-                if tag == opaque && !(strongly && (weak || !self.is_strong())) {
+                if Some(tag) == opaque && !(strongly && (weak || !self.is_strong())) {
                     return true;
                 }
             }
         }
         false
     }
+}
+
+/// `None`: HTTP has no date for it (before 1970, or after the year 9999).
+fn whole_second(time: SystemTime) -> Option<SystemTime> {
+    const END: u64 = 253_402_300_800;
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
+    (since < END).then(|| SystemTime::UNIX_EPOCH + Duration::from_secs(since))
+}
+
+/// A time as HTTP writes it, if it can.
+pub(crate) fn http_date(time: SystemTime) -> Option<String> {
+    whole_second(time).map(httpdate::fmt_http_date)
 }
 
 /// The entity tags of a list, each with its quotes; a comma may stand inside of them. Ends where the grammar is broken.
@@ -81,20 +96,29 @@ pub(crate) enum Verdict {
 
 /// Judges the conditions of a GET or HEAD, in the order of §13.2.2.
 pub(crate) fn judge(fields: HeadersRef<'_>, file: &Validators) -> Verdict {
-    let date = |name| fields.get(name).and_then(date);
+    // "MUST ignore … if the resource does not have a modification date available" (§13.1.3, §13.1.4).
+    let dates = |name| single(fields, name).and_then(date).zip(file.modified);
     if fields.get("if-match").is_some() {
         if !file.listed(fields.get_all("if-match"), true) {
             return Verdict::Failed;
         }
-    } else if date("if-unmodified-since").is_some_and(|date| file.modified > date) {
+    } else if dates("if-unmodified-since").is_some_and(|(date, modified)| modified > date) {
         return Verdict::Failed;
     }
     let unchanged = if fields.get("if-none-match").is_some() {
         file.listed(fields.get_all("if-none-match"), false)
     } else {
-        date("if-modified-since").is_some_and(|date| file.modified <= date)
+        dates("if-modified-since").is_some_and(|(date, modified)| modified <= date)
     };
     if unchanged { Verdict::NotModified } else { Verdict::Go }
+}
+
+/// The value of a field that may stand once. Two lines are not one date, "the field value is not a valid HTTP-date", and
+/// then the field must be ignored (§13.1.3, §13.1.4).
+fn single<'b>(fields: HeadersRef<'b>, name: &str) -> Option<&'b [u8]> {
+    let mut values = fields.get_all(name);
+    let first = values.next();
+    first.filter(|_| values.next().is_none())
 }
 
 fn date(value: &[u8]) -> Option<SystemTime> {
@@ -111,21 +135,23 @@ pub(crate) enum Part {
     None,
 }
 
-/// The range a GET asks for. Whatever is not understood is ignored, as §14.2 wants it; so are several ranges, which it
+/// The range a GET asks for. What is not understood is ignored, as §14.2 wants it; so are several ranges, which it
 /// allows: their answer, `multipart/byteranges`, is more often an attack than a wish.
 pub(crate) fn part(fields: HeadersRef<'_>, file: &Validators, len: u64) -> Part {
-    let mut ranges = fields.get_all("range");
-    let (Some(range), None) = (ranges.next(), ranges.next()) else { return Part::Whole };
-    match fields.get("if-range") {
-        Some(value) if !holds(value, file) => Part::Whole,
-        _ => std::str::from_utf8(range).ok().and_then(|range| parse(range, len)).unwrap_or(Part::Whole),
+    let Some(range) = single(fields, "range") else { return Part::Whole };
+    if fields.get("if-range").is_some() && !single(fields, "if-range").is_some_and(|value| holds(value, file)) {
+        return Part::Whole;
     }
+    std::str::from_utf8(range).ok().and_then(|range| parse(range, len)).unwrap_or(Part::Whole)
 }
 
 /// If-Range (§13.1.5): only a strong validator, and exactly that one.
 fn holds(value: &[u8], file: &Validators) -> bool {
-    let same_date = || date(value).is_some_and(|date| date == file.modified);
-    file.is_strong() && (value == file.etag.as_bytes() || same_date())
+    let same_tag = || file.etag.as_ref().is_some_and(|etag| value == etag.as_bytes());
+    // A date stands for a whole second. A client must not use one that it got within that second (§8.8.2.2), and until
+    // the second is over we do not take one either.
+    let same_date = || file.modified.is_some() && date(value) == file.modified;
+    file.is_strong() && (same_tag() || same_date())
 }
 
 /// `None`: no range we understand.
@@ -224,7 +250,11 @@ mod tests {
 
     fn file(age: u64) -> Validators {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-        Validators::new(16, now - Duration::from_secs(age), 7, now)
+        Validators::new(16, Some(now - Duration::from_secs(age)), 7, now)
+    }
+
+    fn tag(age: u64) -> String {
+        file(age).etag.expect("a tag")
     }
 
     fn listed(list: &str, age: u64, strongly: bool) -> bool {
@@ -233,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_tag_is_found_in_a_list() {
-        let ours = file(10).etag;
+        let ours = tag(10);
         assert_eq!(ours, format!("\"10-{:x}-7\"", 999_990_u64 * 1_000_000_000));
         for list in [&*ours, "*", &format!("\"a,b\", {ours}"), &format!(" ,,{ours} , \"x\""), &format!("\"\",{ours}")] {
             assert!(listed(list, 10, true) && listed(list, 10, false), "{list}");
@@ -245,32 +275,52 @@ mod tests {
 
     #[test]
     fn a_weak_tag_is_for_caches_only() {
-        let ours = file(10).etag;
+        let ours = tag(10);
         assert!(listed(&format!("W/{ours}"), 10, false) && !listed(&format!("W/{ours}"), 10, true));
         assert!(!listed(&format!("w/{ours}"), 10, false));
-        let fresh = file(1).etag;
+        let fresh = tag(1);
         assert!(fresh.starts_with("W/\""));
         assert!(listed(&fresh, 1, false) && !listed(&fresh, 1, true));
         assert!(listed(fresh.trim_start_matches("W/"), 1, false) && !listed(fresh.trim_start_matches("W/"), 1, true));
     }
 
     #[test]
+    fn what_has_no_tag_is_matched_by_the_star_alone() {
+        let none = Validators::default();
+        assert!(none.listed(["*"].iter(), true) && none.listed(["*"].iter(), false));
+        assert!(!none.listed(["\"x\", W/\"\""].iter(), false) && !holds(b"\"x\"", &none) && !holds(b"", &none));
+    }
+
+    #[test]
     fn if_range_wants_exactly_the_strong_one() {
         let ours = file(10);
-        let date = httpdate::fmt_http_date(ours.modified);
-        assert!(holds(ours.etag.as_bytes(), &ours) && holds(date.as_bytes(), &ours));
-        assert!(!holds(format!("W/{}", ours.etag).as_bytes(), &ours) && !holds(b"*", &ours) && !holds(b"", &ours));
-        assert!(!holds(httpdate::fmt_http_date(file(9).modified).as_bytes(), &ours));
+        let date = http_date(ours.modified.expect("a time")).expect("a date");
+        assert!(holds(tag(10).as_bytes(), &ours) && holds(date.as_bytes(), &ours));
+        assert!(!holds(format!("W/{}", tag(10)).as_bytes(), &ours) && !holds(b"*", &ours) && !holds(b"", &ours));
+        assert!(!holds(http_date(file(9).modified.expect("a time")).expect("a date").as_bytes(), &ours));
         let fresh = file(1);
-        assert!(!holds(fresh.etag.as_bytes(), &fresh), "weak");
-        assert!(!holds(httpdate::fmt_http_date(fresh.modified).as_bytes(), &fresh), "weak");
+        assert!(!holds(tag(1).as_bytes(), &fresh), "weak");
+        assert!(!holds(http_date(fresh.modified.expect("a time")).expect("a date").as_bytes(), &fresh), "weak");
     }
 
     #[test]
     fn a_time_to_come_is_not_told() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_500);
-        let file = Validators::new(0, now + Duration::from_secs(9), 0, now);
-        assert_eq!(file.modified, SystemTime::UNIX_EPOCH + Duration::from_secs(1));
-        assert!(!file.is_strong());
+        let file = Validators::new(0, Some(now + Duration::from_secs(9)), 0, now);
+        assert_eq!(file.modified, Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1)));
+        assert!(!file.is_strong() && !Validators::new(0, None, 0, now).is_strong());
+    }
+
+    #[test]
+    fn a_time_before_1970_has_a_tag_and_no_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(10);
+        let old = |nanos| Validators::new(0, Some(SystemTime::UNIX_EPOCH - Duration::from_nanos(nanos)), 0, now);
+        assert_eq!(old(1).modified, None);
+        assert!(old(1).is_strong());
+        assert_ne!(old(1).etag, old(2).etag);
+        assert_eq!(http_date(SystemTime::UNIX_EPOCH - Duration::from_nanos(1)), None);
+        let last = SystemTime::UNIX_EPOCH + Duration::from_secs(253_402_300_799);
+        assert_eq!(http_date(last).as_deref(), Some("Fri, 31 Dec 9999 23:59:59 GMT"));
+        assert_eq!(http_date(last + Duration::from_secs(1)), None);
     }
 }

@@ -1,15 +1,15 @@
 //! A directory as a page. Names are strangers' words: escaped for HTML, percent-encoded in links.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     fmt::{self, Write},
-    fs::{self, Metadata},
-    io,
-    path::Path,
-    time::SystemTime,
+    os::fd::OwnedFd,
 };
 
-use super::path::{Root, Segments, encode};
+use super::{
+    conditions::http_date,
+    path::{Facts, Refused, Root, Segments, encode},
+};
 
 /// Entries shown: a page is made in memory, and while the loop's other connections wait.
 const SHOWN: usize = 10_000;
@@ -21,19 +21,8 @@ const HEAD: &str = "<!doctype html>\n<meta charset=\"utf-8\">\n<meta name=\"robo
 pub(crate) const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
 /// The page of this directory, directories first, each sorted by name.
-pub(crate) fn page(root: &Root, dir: &Path, at: &Segments) -> io::Result<String> {
-    let mut entries: Vec<(OsString, Metadata)> = Vec::new();
-    let mut more = false;
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entries.len() == SHOWN {
-            more = true;
-            break;
-        }
-        if let Some(metadata) = root.look(&entry) {
-            entries.push((entry.file_name(), metadata));
-        }
-    }
+pub(crate) fn page(root: &Root, dir: &OwnedFd, at: &Segments) -> Result<String, Refused> {
+    let (mut entries, all) = root.list(dir, &at.names, SHOWN)?;
     entries.sort_by(|(a, x), (b, y)| (!x.is_dir(), a).cmp(&(!y.is_dir(), b)));
 
     let mut title = String::from("/");
@@ -46,11 +35,11 @@ pub(crate) fn page(root: &Root, dir: &Path, at: &Segments) -> io::Result<String>
     if !at.names.is_empty() {
         page.push_str("<tr><td><a href=\"../\">../</a><td><td>\n");
     }
-    for (name, metadata) in &entries {
-        let _ = writeln!(page, "{}", Row { name, metadata });
+    for (name, facts) in &entries {
+        let _ = writeln!(page, "{}", Row { name, facts });
     }
     page.push_str("</table>\n");
-    if more {
+    if !all {
         let _ = writeln!(page, "<p>There is more; this page shows {SHOWN} entries.");
     }
     Ok(page)
@@ -58,19 +47,18 @@ pub(crate) fn page(root: &Root, dir: &Path, at: &Segments) -> io::Result<String>
 
 struct Row<'a> {
     name: &'a OsStr,
-    metadata: &'a Metadata,
+    facts: &'a Facts,
 }
 
 impl fmt::Display for Row<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let slash = if self.metadata.is_dir() { "/" } else { "" };
+        let slash = if self.facts.is_dir() { "/" } else { "" };
         let name = self.name.to_string_lossy();
         write!(f, "<tr><td><a href=\"{}{slash}\">{}{slash}</a><td>", encode(self.name), Escaped(&name))?;
-        if !self.metadata.is_dir() {
-            write!(f, "{}", Size(self.metadata.len()))?;
+        if !self.facts.is_dir() {
+            write!(f, "{}", Size(self.facts.len))?;
         }
-        let modified = self.metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-        write!(f, "<td>{}", httpdate::fmt_http_date(modified.max(SystemTime::UNIX_EPOCH)))
+        write!(f, "<td>{}", self.facts.modified.and_then(http_date).unwrap_or_default())
     }
 }
 

@@ -9,28 +9,31 @@ pub(crate) mod listing;
 pub(crate) mod path;
 
 use std::{
-    fs::{File, Metadata},
-    io,
-    os::unix::fs::MetadataExt,
+    fs::File,
+    io::{self, Read as _},
+    os::unix::fs::FileExt,
     path::Path,
+    sync::atomic::{AtomicU64, Ordering},
     time::SystemTime,
 };
 
-use uncork::{Request, Response};
+use uncork::{Flow, Produce, Request, Response, Tx};
 
+pub(crate) use self::path::Shown;
 use self::{
     conditions::{Part, Validators, Verdict},
-    path::{Found, Refused, Root, Segments},
+    path::{Facts, Found, Refused, Root, Segments},
 };
 
 /// Serves what is below a directory.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Files(Root);
 
 impl Files {
-    /// What begins with a dot is served if it is `hidden` that is asked for. (`.well-known` in any case.)
-    pub(crate) fn new(dir: &Path, hidden: bool) -> io::Result<Self> {
-        Root::new(dir, hidden).map(Self)
+    /// # Errors
+    /// If it is not a directory, or cannot be read.
+    pub(crate) fn new(dir: &Path, shown: Shown) -> io::Result<Self> {
+        Root::new(dir, shown).map(Self)
     }
 
     pub(crate) fn respond(&self, req: &Request<'_>) -> Response {
@@ -46,15 +49,28 @@ fn respond(root: &Root, req: &Request<'_>) -> Response {
             Refused::Malformed => Response::text("This is no path of a file.\n").status(400),
             Refused::NotFound => Response::text("There is nothing here.\n").status(404),
             Refused::Forbidden => Response::text("This is not for you.\n").status(403),
+            Refused::Unavailable(code) => unavailable(code, req),
         }),
         "OPTIONS" => Response::new(204).header("Allow", ALLOW),
         _ => Response::text("Files are only read here.\n").status(405).header("Allow", ALLOW),
     }
 }
 
+/// Not 404: caches keep that, and clients believe it.
+#[cold]
+fn unavailable(code: i32, req: &Request<'_>) -> Response {
+    // The minute of the last log line: it may last, and each request finds out anew.
+    static SAID: AtomicU64 = AtomicU64::new(u64::MAX);
+    let minute = req.now().wall.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() / 60);
+    if SAID.swap(minute, Ordering::Relaxed) != minute {
+        log::warn!("cannot open {:?}: {}", req.path(), io::Error::from_raw_os_error(code));
+    }
+    Response::text("This cannot be read at the moment.\n").status(503).header("Retry-After", "1")
+}
+
 fn get(root: &Root, req: &Request<'_>) -> Result<Response, Refused> {
     let at = Segments::parse(req.path())?;
-    match root.find(&at)? {
+    match root.find(&at.names)? {
         Found::File(..) if at.dir => Err(Refused::NotFound),
         Found::File(file, facts) => {
             let name = at.names.last().map_or(Path::new(""), Path::new);
@@ -66,32 +82,56 @@ fn get(root: &Root, req: &Request<'_>) -> Result<Response, Refused> {
             let to = format!("{}/{query}", at.encoded());
             Ok(Response::text(format!("It is over there: {to}\n")).status(301).header("Location", to))
         }
-        Found::Dir(dir) => match root.find_in(&dir, "index.html") {
+        Found::Dir(dir) => match root.find(&[&*at.names, &["index.html".into()]].concat()) {
             Ok(Found::File(file, facts)) => Ok(send(req, file, &facts, "index.html".as_ref())?),
-            Err(Refused::Forbidden) => Err(Refused::Forbidden),
-            _ => Ok(Response::new(200)
-                .header("Content-Type", "text/html; charset=utf-8")
-                .header("Content-Security-Policy", listing::POLICY)
-                .header("Cache-Control", "no-cache")
-                .body(listing::page(root, &dir, &at)?)),
+            Err(Refused::NotFound) | Ok(Found::Dir(_)) => {
+                // A listing has no validators, so the conditions that need one are false.
+                if let Some(response) = refused_by_condition(req, &Validators::default()) {
+                    return Ok(response);
+                }
+                Ok(Response::new(200)
+                    .header("Content-Type", "text/html; charset=utf-8")
+                    .header("Content-Security-Policy", listing::POLICY)
+                    .header("Cache-Control", "no-cache")
+                    .body(listing::page(root, &dir, &at)?))
+            }
+            Err(refused) => Err(refused),
         },
     }
 }
 
-fn send(req: &Request<'_>, file: File, facts: &Metadata, name: &Path) -> io::Result<Response> {
-    let len = facts.len();
-    let modified = facts.modified()?.max(SystemTime::UNIX_EPOCH);
-    let validators = Validators::new(len, modified, facts.ino(), req.now().wall);
-    let described = |response: Response| {
-        response
-            .header("ETag", &validators.etag)
-            .header("Last-Modified", httpdate::fmt_http_date(validators.modified))
-            .header("Accept-Ranges", "bytes")
-    };
-    match conditions::judge(req.headers(), &validators) {
-        Verdict::Go => {}
-        Verdict::NotModified => return Ok(described(Response::new(304))),
-        Verdict::Failed => return Ok(described(Response::text("It has changed.\n").status(412))),
+/// The 304 or 412 that the request's conditions ask for, if they do.
+fn refused_by_condition(req: &Request<'_>, validators: &Validators) -> Option<Response> {
+    match conditions::judge(req.headers(), validators) {
+        Verdict::Go => None,
+        // Of what describes the file only what guides caches (RFC 9110 §15.4.5).
+        Verdict::NotModified => Some(validated(Response::new(304), validators)),
+        Verdict::Failed => Some(validated(Response::text("It has changed.\n").status(412), validators)),
+    }
+}
+
+fn validated(mut response: Response, validators: &Validators) -> Response {
+    if let Some(etag) = &validators.etag {
+        response = response.header("ETag", etag);
+    }
+    if let Some(date) = validators.modified.and_then(conditions::http_date) {
+        response = response.header("Last-Modified", date);
+    }
+    response
+}
+
+fn send(req: &Request<'_>, file: File, facts: &Facts, name: &Path) -> io::Result<Response> {
+    if !facts.has_blocks && is_unmeasured(&file, facts.len)? {
+        let response = refused_by_condition(req, &Validators::default());
+        let content = Unmeasured(file);
+        return Ok(response
+            .unwrap_or_else(|| Response::stream(content).header("Content-Type", content_type(name)))
+            .header("Cache-Control", "no-store"));
+    }
+    let len = facts.len;
+    let validators = Validators::new(len, facts.modified, facts.inode, req.now().wall);
+    if let Some(response) = refused_by_condition(req, &validators) {
+        return Ok(response);
     }
     // Ranges are defined for GET alone (RFC 9110 §14.2).
     let part = if req.method() == "GET" { conditions::part(req.headers(), &validators, len) } else { Part::Whole };
@@ -105,11 +145,57 @@ fn send(req: &Request<'_>, file: File, facts: &Metadata, name: &Path) -> io::Res
             return Ok(Response::text(words).status(416).header("Content-Range", format!("bytes */{len}")));
         }
     };
-    Ok(described(response).header("Content-Type", content_type(name)))
+    let response = validated(response, &validators).header("Accept-Ranges", "bytes");
+    Ok(response.header("Content-Type", content_type(name)))
+}
+
+/// Bytes up to which a length is tried, if the file has no room on a disk: a page of `/sys`, and more.
+const TRIED: u64 = 64 * 1024;
+
+/// Returns `true` if the length of a file says nothing: those of `/proc` have the length 0, those of `/sys` that of a page.
+/// The system makes their content when they are read.
+#[cold]
+fn is_unmeasured(file: &File, len: u64) -> io::Result<bool> {
+    if len > TRIED {
+        return Ok(false); // a file with nothing but holes
+    }
+    let (mut first, mut got) = (vec![0; len as usize + 1], 0);
+    while got < first.len() {
+        match file.read_at(&mut first[got..], got as u64) {
+            Ok(0) => break,
+            Ok(n) => got += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(got as u64 != len)
+}
+
+/// Such a file, read to its end as the client takes it.
+struct Unmeasured(File);
+
+impl Produce for Unmeasured {
+    fn produce(&mut self, out: &mut Tx<'_>) -> Flow {
+        let mut piece = [0; 8 * 1024];
+        while out.room() > 0 {
+            let most = out.room().min(piece.len());
+            match self.0.read(&mut piece[..most]) {
+                Ok(0) => return Flow::End,
+                Ok(n) => drop(out.write(&piece[..n])),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Flow::Abort, // the client has received some of it
+            }
+        }
+        Flow::More
+    }
 }
 
 fn content_type(name: &Path) -> String {
     let mime = mime_guess::from_path(name).first_or_octet_stream();
+    // RFC 9239 §6: JavaScript has this one type, modules too.
+    if matches!(mime.subtype().as_str(), "javascript" | "x-javascript" | "ecmascript") {
+        return "text/javascript; charset=utf-8".to_owned();
+    }
     // What isn't UTF-8 by now is rare, and what has no charset is guessed at by browsers.
     if mime.type_() == mime_guess::mime::TEXT { format!("{mime}; charset=utf-8") } else { mime.to_string() }
 }

@@ -1,36 +1,61 @@
 //! From a request's path to a file below the root, and to nothing else.
 //!
 //! ```text
-//!   /docs/a%20b.txt ──split at "/", decode each once──▶ ["docs", "a b.txt"] ──below the root──▶ real path ──▶ open
-//!                       └─ no "..", "/", "\", NUL, hidden name      └─ symlinks resolved, still below it?
+//!   /docs/a%20b.txt ──split at "/", decode each once──▶ ["docs", "a b.txt"] ──each opened in the one before──▶ file
+//!                       └─ no "..", "/", NUL, hidden name                      └─ not a link, not private
+//!                                                                                 a link ──▶ real path, once more
 //! ```
+//!
+//! The root itself is opened for each request. It may be a link that a deployment moves to the next release.
 
 use std::{
-    ffi::{OsStr, OsString},
-    fs::{self, File, Metadata, OpenOptions},
+    ffi::{CStr, OsStr, OsString},
+    fs::{self, File},
     io,
-    os::unix::{
-        ffi::{OsStrExt, OsStringExt},
-        fs::OpenOptionsExt,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{
+            ffi::{OsStrExt, OsStringExt},
+            fs::MetadataExt,
+        },
     },
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, SystemTime},
 };
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
+use rustix::{
+    fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat},
+    path::Arg,
+};
 
-/// What is served, and what of it.
-#[derive(Clone)]
+/// What is served of a directory.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shown {
+    /// Also names that begin with a dot. (`.well-known` is served in any case, RFC 8615.)
+    pub(crate) hidden: bool,
+    /// Also what only its owner may read.
+    pub(crate) private: bool,
+    /// Files that are never served: the program's own keys, certificates and tokens.
+    pub(crate) secrets: Vec<PathBuf>,
+}
+
+/// A directory, and what of it is served.
+#[derive(Clone, Debug)]
 pub(crate) struct Root {
     dir: PathBuf,
-    hidden: bool,
+    shown: Arc<Shown>,
 }
 
 /// What a path leads to.
 #[derive(Debug)]
 pub(crate) enum Found {
-    File(File, Metadata),
-    /// The real path of a directory.
-    Dir(PathBuf),
+    File(File, Facts),
+    Dir(OwnedFd),
 }
 
 /// Why a path leads nowhere.
@@ -40,17 +65,76 @@ pub(crate) enum Refused {
     Malformed,
     /// There is nothing, or nothing that is to be seen.
     NotFound,
-    /// It is there, but the system does not let us read it, or it is neither a file nor a directory.
+    /// It is there, but it is private, or the system does not let us read it, or it is neither a file nor a directory.
     Forbidden,
+    /// The system cannot say at the moment, with this error: too many open files, for instance. It may well be there.
+    Unavailable(i32),
 }
 
 impl From<io::Error> for Refused {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::PermissionDenied => Self::Forbidden,
-            _ => Self::NotFound,
+        let code = error.raw_os_error().unwrap_or(libc::EIO);
+        match code {
+            libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENAMETOOLONG => Self::NotFound,
+            libc::EACCES | libc::EPERM => Self::Forbidden,
+            code => Self::Unavailable(code),
         }
     }
+}
+
+impl From<rustix::io::Errno> for Refused {
+    fn from(error: rustix::io::Errno) -> Self {
+        io::Error::from(error).into()
+    }
+}
+
+/// What the system knows of a file or directory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts {
+    kind: FileType,
+    mode: u32,
+    device: u64,
+    pub(crate) inode: u64,
+    /// In bytes.
+    pub(crate) len: u64,
+    /// Whether it has room on a disk. Files that the system makes as they are read have none, and neither have empty ones.
+    pub(crate) has_blocks: bool,
+    /// `None`: a time that cannot be expressed.
+    pub(crate) modified: Option<SystemTime>,
+}
+
+impl Facts {
+    #[allow(clippy::unnecessary_cast, reason = "the types differ between systems")]
+    fn of(stat: &Stat) -> Self {
+        Self {
+            kind: FileType::from_raw_mode(stat.st_mode as _),
+            mode: stat.st_mode as u32,
+            device: stat.st_dev as u64,
+            inode: stat.st_ino as u64,
+            len: u64::try_from(stat.st_size).unwrap_or(0),
+            has_blocks: stat.st_blocks as u64 > 0,
+            modified: time(stat.st_mtime as i64, stat.st_mtime_nsec as u64),
+        }
+    }
+
+    pub(crate) fn is_dir(&self) -> bool {
+        self.kind == FileType::Directory
+    }
+
+    /// Whether only its owner may read it; of a directory, only its owner may list or enter it.
+    fn is_private(&self) -> bool {
+        self.mode & if self.is_dir() { 0o055 } else { 0o044 } == 0
+    }
+}
+
+/// Seconds since 1970 or before, and nanoseconds that go forward in either case.
+fn time(seconds: i64, nanos: u64) -> Option<SystemTime> {
+    let whole = Duration::from_secs(seconds.unsigned_abs());
+    let second = match seconds < 0 {
+        true => SystemTime::UNIX_EPOCH.checked_sub(whole),
+        false => SystemTime::UNIX_EPOCH.checked_add(whole),
+    };
+    second?.checked_add(Duration::from_nanos(nanos))
 }
 
 /// The path of a request, taken apart.
@@ -103,84 +187,181 @@ pub(crate) fn encode(name: &OsStr) -> String {
     percent_encode(name.as_bytes(), SET).to_string()
 }
 
-/// Whether it may name one entry of a directory. Backslashes separate elsewhere, and the path may have come through
-/// a proxy that thinks so.
+/// Whether it may name one entry of a directory. A backslash is a character like any other here.
 fn is_name(name: &[u8]) -> bool {
-    !matches!(name, b"" | b"." | b"..") && !name.iter().any(|b| matches!(b, b'/' | b'\\' | 0))
+    !matches!(name, b"" | b"." | b"..") && !name.iter().any(|b| matches!(b, b'/' | 0))
 }
+
+/// Where the system can, a directory is opened only to look things up in it: it need not be readable.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::PATH).union(OFlags::CLOEXEC);
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC);
+
+/// Neither follows a link, nor waits for a FIFO's other end, nor takes a terminal over.
+const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
 impl Root {
     /// # Errors
-    /// If it is no directory, or can't be read.
-    pub(crate) fn new(dir: &Path, hidden: bool) -> io::Result<Self> {
-        let dir = fs::canonicalize(dir)?;
-        fs::read_dir(&dir)?;
-        Ok(Self { dir, hidden })
+    /// If it is not a directory, or cannot be read.
+    pub(crate) fn new(dir: &Path, shown: Shown) -> io::Result<Self> {
+        fs::read_dir(dir)?;
+        Ok(Self { dir: std::path::absolute(dir)?, shown: Arc::new(shown) })
     }
 
-    /// Whether a name is served at all: hidden ones only if that was asked for, but for the one that is meant to be
-    /// public (RFC 8615).
+    /// Returns `true` if a name is served at all.
     pub(crate) fn shows(&self, name: &OsStr) -> bool {
-        is_name(name.as_bytes()) && (self.hidden || !name.as_bytes().starts_with(b".") || name == ".well-known")
+        let name = name.as_bytes();
+        is_name(name) && (self.shown.hidden || !name.starts_with(b".") || name == b".well-known")
     }
 
-    /// What these names lead to.
-    pub(crate) fn find(&self, segments: &Segments) -> Result<Found, Refused> {
-        if !segments.names.iter().all(|name| self.shows(name)) {
+    /// Finds what these names lead to.
+    pub(crate) fn find(&self, names: &[OsString]) -> Result<Found, Refused> {
+        if !names.iter().all(|name| self.shows(name)) {
             return Err(Refused::NotFound);
         }
-        let mut path = self.dir.clone();
-        path.extend(&segments.names);
-        self.open(&path)
-    }
-
-    /// The entry of that name in a directory [`find`](Self::find) has found.
-    pub(crate) fn find_in(&self, dir: &Path, name: &str) -> Result<Found, Refused> {
-        self.open(&dir.join(name))
-    }
-
-    /// What an entry of a listing is: only for what would also be served.
-    pub(crate) fn look(&self, entry: &fs::DirEntry) -> Option<Metadata> {
-        if !self.shows(&entry.file_name()) {
-            return None;
+        let secrets = self.secrets();
+        match self.walk(&self.dir, names.iter().map(OsString::as_os_str), &secrets)? {
+            Some(found) => Ok(found),
+            None => self.find_by_link(names, &secrets),
         }
-        let kind = entry.file_type().ok()?;
-        let metadata = if kind.is_symlink() { self.real(&entry.path()).ok()?.1 } else { entry.metadata().ok()? };
-        (metadata.is_file() || metadata.is_dir()).then_some(metadata)
     }
 
-    /// The real path, without symlinks, and what is there. A link that leaves the root leads nowhere, and not a word
-    /// about what may be there.
-    fn real(&self, path: &Path) -> Result<(PathBuf, Metadata), Refused> {
-        let real = fs::canonicalize(path)?;
+    /// There is a link on the way: it may lead to what is below the root too, and nowhere else. Of what is elsewhere
+    /// nothing is told.
+    #[cold]
+    fn find_by_link(&self, names: &[OsString], secrets: &[(u64, u64)]) -> Result<Found, Refused> {
+        let hide = |error: io::Error| match Refused::from(error) {
+            Refused::Forbidden => Refused::NotFound,
+            other => other,
+        };
+        let root = fs::canonicalize(&self.dir)?;
+        let real = fs::canonicalize(names.iter().fold(root.clone(), |path, name| path.join(name))).map_err(hide)?;
         // By components: `/srv/www-private` does not start with `/srv/www`.
-        if !real.starts_with(&self.dir) {
-            return Err(Refused::NotFound);
-        }
-        let metadata = fs::symlink_metadata(&real)?;
-        Ok((real, metadata))
+        let below = real.strip_prefix(&root).map_err(|_| Refused::NotFound)?;
+        // A link here was put there just now: it is not followed a second time.
+        self.walk(&root, below.iter(), secrets)?.ok_or(Refused::NotFound)
     }
 
-    /// Opens what is there. Only what is a plain file is opened at all: a FIFO would block, a device might do things.
+    /// Opens one name after the other, each in the directory before it. What is exchanged for a link meanwhile is not
+    /// followed, so this does not leave the root. `None`: there is a link on the way.
     ///
-    /// Between looking and opening, whoever may write below the root can put something else there. `O_NOFOLLOW` and
-    /// `O_NONBLOCK` see to it that a link in the last place is not followed and that nothing blocks; against somebody
-    /// who exchanges directories for links at that moment only `openat2(2)` with `RESOLVE_BENEATH` would help. Don't
-    /// serve what people you distrust write to.
-    fn open(&self, path: &Path) -> Result<Found, Refused> {
-        let (real, metadata) = self.real(path)?;
-        if metadata.is_dir() {
-            return Ok(Found::Dir(real));
+    /// Only a regular file is opened as one: a FIFO would wait, a device might act.
+    fn walk<'n>(
+        &self,
+        root: &Path,
+        names: impl Iterator<Item = &'n OsStr>,
+        secrets: &[(u64, u64)],
+    ) -> Result<Option<Found>, Refused> {
+        let mut dir = openat(CWD, root, DIRECTORY, Mode::empty())?;
+        let mut names = names.peekable();
+        while let Some(name) = names.next() {
+            let seen = look_at(&dir, name)?;
+            match seen.kind {
+                FileType::Symlink => return Ok(None),
+                FileType::Directory => {
+                    dir = openat(&dir, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
+                    self.admit(name, &Facts::of(&fstat(&dir)?), secrets)?;
+                }
+                FileType::RegularFile if names.peek().is_none() => {
+                    self.admit(name, &seen, secrets)?;
+                    let file = openat(&dir, name, FILE, Mode::empty())?;
+                    // Of what was opened, not of what was looked at.
+                    let facts = Facts::of(&fstat(&file)?);
+                    if facts.kind != FileType::RegularFile {
+                        return Err(Refused::Forbidden);
+                    }
+                    self.admit(name, &facts, secrets)?;
+                    return Ok(Some(Found::File(file.into(), facts)));
+                }
+                _ if names.peek().is_none() => return Err(Refused::Forbidden),
+                _ => return Err(Refused::NotFound),
+            }
         }
-        if !metadata.is_file() {
-            return Err(Refused::Forbidden);
-        }
-        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(real)?;
-        // Of what was opened, not of what was looked at.
-        let metadata = file.metadata()?;
-        if metadata.is_file() { Ok(Found::File(file, metadata)) } else { Err(Refused::Forbidden) }
+        Ok(Some(Found::Dir(dir)))
     }
+
+    /// The secret files' devices and inodes at this moment: a renewed certificate is another file of the same name. Links
+    /// of both kinds to a secret have its numbers.
+    fn secrets(&self) -> Vec<(u64, u64)> {
+        let secrets = self.shown.secrets.iter();
+        secrets.filter_map(|path| fs::metadata(path).ok()).map(|meta| (meta.dev(), meta.ino())).collect()
+    }
+
+    /// Returns `true` if it is neither secret nor private. Of the first private one a word is said: a server whose files are
+    /// all private would be a riddle.
+    fn is_served(&self, name: &OsStr, facts: &Facts, secrets: &[(u64, u64)]) -> bool {
+        if secrets.contains(&(facts.device, facts.inode)) {
+            return false;
+        }
+        let served = self.shown.private || !facts.is_private();
+        static SAID: AtomicBool = AtomicBool::new(false);
+        if !served && !SAID.swap(true, Ordering::Relaxed) {
+            log::warn!(
+                "{name:?} is not served: only its owner may read it. --serve-private serves such files. This is said once"
+            );
+        }
+        served
+    }
+
+    fn admit(&self, name: &OsStr, facts: &Facts, secrets: &[(u64, u64)]) -> Result<(), Refused> {
+        if self.is_served(name, facts, secrets) { Ok(()) } else { Err(Refused::Forbidden) }
+    }
+
+    /// The entries of a directory that [`find`](Self::find) has found at these names, and that would be served
+    /// themselves; `false` if there are more than `most`.
+    pub(crate) fn list(
+        &self,
+        dir: &OwnedFd,
+        at: &[OsString],
+        most: usize,
+    ) -> Result<(Vec<(OsString, Facts)>, bool), Refused> {
+        let secrets = self.secrets();
+        let mut entries = Vec::new();
+        let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
+        for entry in Dir::new(openat(dir, c".", flags, Mode::empty())?)? {
+            let entry = entry?;
+            let name = OsStr::from_bytes(CStr::to_bytes(entry.file_name()));
+            if !self.shows(name) {
+                continue;
+            }
+            if entries.len() == most {
+                return Ok((entries, false));
+            }
+            if let Some(facts) = self.entry(dir, at, name, &secrets)? {
+                entries.push((name.to_owned(), facts));
+            }
+        }
+        Ok((entries, true))
+    }
+
+    /// `None`: it would not be served.
+    fn entry(
+        &self,
+        dir: &OwnedFd,
+        at: &[OsString],
+        name: &OsStr,
+        secrets: &[(u64, u64)],
+    ) -> Result<Option<Facts>, Refused> {
+        let found = look_at(dir, name).and_then(|facts| match facts.kind {
+            FileType::Symlink => match self.find_by_link(&[at, &[name.to_owned()]].concat(), secrets)? {
+                Found::File(_, facts) => Ok(facts),
+                Found::Dir(dir) => Ok(Facts::of(&fstat(&dir)?)),
+            },
+            FileType::RegularFile | FileType::Directory if self.is_served(name, &facts, secrets) => Ok(facts),
+            _ => Err(Refused::NotFound),
+        });
+        match found {
+            Ok(facts) => Ok(Some(facts)),
+            Err(Refused::Unavailable(code)) => Err(Refused::Unavailable(code)),
+            Err(_) => Ok(None),
+        }
+    }
+}
+
+/// What the name itself stands for, links not followed.
+fn look_at(dir: impl AsFd, name: impl Arg) -> Result<Facts, Refused> {
+    Ok(Facts::of(&statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?))
 }
 
 #[cfg(test)]
@@ -199,6 +380,7 @@ mod tests {
         assert_eq!(names("/%252e%252e/x"), Ok(vec!["%2e%2e".into(), "x".into()]));
         assert!(!Segments::parse("/a").expect("fine").dir);
         assert!(Segments::parse("/a/").expect("fine").dir && Segments::parse("/").expect("fine").dir);
+        assert_eq!(names("/..%5cetc/a\\b"), Ok(vec!["..\\etc".into(), "a\\b".into()]), "the system's names");
         let bytes = Segments::parse("/%ff").expect("fine");
         assert_eq!((bytes.names[0].as_bytes(), &*bytes.encoded()), (&b"\xff"[..], "/%FF"));
     }
@@ -224,8 +406,6 @@ mod tests {
             "/a%2Fb",
             "/a%00b",
             "/%00",
-            "/..%5cetc",
-            "/a\\b",
             "/%",
             "/%2",
             "/%zz",
@@ -241,5 +421,34 @@ mod tests {
     fn a_path_is_spelled_one_way() {
         let path = Segments::parse("/a%20b/%41:%22<c").expect("fine");
         assert_eq!(path.encoded(), "/a%20b/A%3A%22%3Cc");
+    }
+
+    /// What is there must not become a 404 because the system is short of something.
+    #[test]
+    fn only_what_is_not_there_is_not_found() {
+        for (code, want) in [
+            (libc::ENOENT, Refused::NotFound),
+            (libc::ENOTDIR, Refused::NotFound),
+            (libc::ELOOP, Refused::NotFound),
+            (libc::ENAMETOOLONG, Refused::NotFound),
+            (libc::EACCES, Refused::Forbidden),
+            (libc::EPERM, Refused::Forbidden),
+            (libc::EMFILE, Refused::Unavailable(libc::EMFILE)),
+            (libc::ENFILE, Refused::Unavailable(libc::ENFILE)),
+            (libc::ENOMEM, Refused::Unavailable(libc::ENOMEM)),
+            (libc::EIO, Refused::Unavailable(libc::EIO)),
+            (libc::ESTALE, Refused::Unavailable(libc::ESTALE)),
+        ] {
+            assert_eq!(Refused::from(io::Error::from_raw_os_error(code)), want, "{code}");
+        }
+    }
+
+    #[test]
+    fn times_before_1970_and_after_all_time_are_no_trouble() {
+        let epoch = SystemTime::UNIX_EPOCH;
+        assert_eq!(time(-1, 250_000_000), Some(epoch - Duration::from_millis(750)));
+        assert_eq!(time(1, 5), Some(epoch + Duration::new(1, 5)));
+        assert_eq!((time(0, 0), time(i64::MAX, 1_000_000_000)), (Some(epoch), None));
+        let _ = time(i64::MIN, 0);
     }
 }

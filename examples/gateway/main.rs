@@ -3,10 +3,11 @@
 //!     cargo run --release --example gateway -- --config examples/gateway/config.yml
 //!     curl http://127.0.0.1:9180/stats
 //!
-//! It needs an application that says who may connect: the configuration's `callback.connect`. `examples/chat` has one,
+//! This configuration listens on this machine only: there are no passwords, and whatever reaches `/send` can send to
+//! every client. It needs an application that says who may connect: the configuration's `callback.connect`. `examples/chat` has one,
 //! and a gateway beside it. Every key of the configuration is explained in `config.yml` here.
 
-use std::{ffi::OsString, fs, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, fs, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, ValueEnum};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -27,7 +28,7 @@ struct Args {
     #[arg(long, value_name = "FILE", default_value = "config.yml")]
     config: PathBuf,
 
-    /// TCP port to listen on, on all addresses, instead of the configuration's
+    /// TCP port to listen on, instead of the configuration's; on the configuration's address, or on all
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
 
@@ -35,7 +36,7 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     sock: Option<PathBuf>,
 
-    /// Address and port to listen on, instead of all addresses
+    /// Address and port to listen on, instead of the configuration's
     #[arg(long, value_name = "ADDR", conflicts_with_all = ["port", "sock"])]
     listen: Option<String>,
 
@@ -122,7 +123,13 @@ fn serve(args: &Args) -> Result<(), Failure> {
         }
         (None, None) => {
             let port = args.port.unwrap_or(file.port);
-            (on_all_addresses(port)?, port.to_string())
+            match file.address {
+                Some(ip) => {
+                    let addr = SocketAddr::from((ip, port)).to_string();
+                    (common::listen(&addr)?, addr)
+                }
+                None => (on_all_addresses(port)?, port.to_string()),
+            }
         }
     };
     raise_descriptor_limit();

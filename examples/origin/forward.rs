@@ -1,5 +1,9 @@
 //! Passes requests on to a server in the neighbourhood: bodies stream both ways, at the pace of whoever receives them, and
 //! what is upgraded there (WebSocket, for instance) is joined here.
+//!
+//! It is an intermediary (RFC 9110 §3.7), in both directions: fields of one hop end here (§7.6.1), it signs what it passes
+//! on in `Via` and answers 508 to a request that was here before (§7.6.3), counts `Max-Forwards` (§7.6.2), and passes 1xx
+//! on (§15.2).
 
 use std::time::Duration;
 
@@ -8,6 +12,7 @@ use uncork::{
     client::{Answer, Call, Client, Error},
     h1::{Headers, is_token, write::is_written_here},
     pipe,
+    relay::{Via, max_forwards},
 };
 
 use crate::joint::joint;
@@ -25,17 +30,19 @@ pub(crate) struct Forward {
     client: Client,
     /// `http://127.0.0.1:3000`, and perhaps a path, without a slash at its end.
     base: String,
+    via: Via,
 }
 
 impl Forward {
-    pub(crate) fn to(url: &str) -> Result<Self, String> {
+    /// At most `most` requests are under way there at the same time; the next is answered with 503.
+    pub(crate) fn to(url: &str, most: usize, via: Via) -> Result<Self, String> {
         let base = url.trim_end_matches('/').to_owned();
         let known = base.starts_with("http://") || base.starts_with("https://");
         if !known || base.contains(['?', '#', ' ']) {
             return Err(format!("{url:?} is no server to forward to: give a URL, as in http://127.0.0.1:3000"));
         }
-        let client = Client::builder().head_within(HEAD_WITHIN).idle_within(IDLE_WITHIN).build();
-        Ok(Self { client, base })
+        let client = Client::builder().connections(most).queue(0).head_within(HEAD_WITHIN).idle_within(IDLE_WITHIN);
+        Ok(Self { client: client.build(), base, via })
     }
 
     pub(crate) fn handle(&self, req: &mut Request<'_>) -> Action {
@@ -43,7 +50,15 @@ impl Forward {
         if !path.starts_with('/') {
             return Response::text("Only paths are passed on.\n").status(400).into();
         }
-        let mut call = Call::new(req.method(), &format!("{}{path}{query}", self.base)).headers(&passed_on(req));
+        if self.via.is_loop(req.headers().get_all("via")) {
+            return Response::text("The request was here before: it goes in a circle.\n").status(508).into();
+        }
+        let forwards = match max_forwards(req) {
+            Ok(forwards) => forwards,
+            Err(response) => return response.into(),
+        };
+        let mut call =
+            Call::new(req.method(), &format!("{}{path}{query}", self.base)).headers(&self.passed_on(req, forwards));
         if let Some(host) = req.host() {
             call = call.host(host);
         }
@@ -51,7 +66,8 @@ impl Forward {
         if let Some(protocol) = &protocol {
             call = call.upgrade(protocol);
         }
-        let ticket = req.ticket();
+        let (ticket, interim) = (req.ticket(), req.ticket());
+        call = call.on_interim(move |status, fields| interim.inform(status, end_to_end(&fields)));
         let action = match req.has_body() {
             true => {
                 let (inlet, outlet) = pipe(ROOM);
@@ -60,15 +76,34 @@ impl Forward {
             }
             false => Action::Wait,
         };
+        // The server learns that the client has left: before its response by this, during it by the pipe.
+        let cancel = call.cancel_handle();
+        req.on_end(move |_| cancel.cancel());
+        let via = self.via.clone();
         self.client.send(&req.here(), call, move |result| {
-            // Who has asked may have left.
+            // The client may have left.
             let _ = ticket.respond(match result {
-                Ok(answer) if answer.is_switched() => switched(answer, protocol.as_deref()),
-                Ok(answer) => answered(answer).into(),
+                Ok(answer) if answer.is_switched() => switched(answer, protocol.as_deref(), &via),
+                Ok(answer) => answered(answer, &via).into(),
+                Err(Error::Abandoned) => return,
                 Err(error) => failed(&error).into(),
             });
         });
         action
+    }
+
+    fn passed_on(&self, req: &Request<'_>, forwards: Option<u64>) -> Headers {
+        let mut headers = Headers::new();
+        for (name, value) in req.headers().end_to_end().filter(|(name, _)| !ends_here(name)) {
+            // It was checked when it came.
+            let _ = headers.append(name, value);
+        }
+        if let Some(left) = forwards {
+            let _ = headers.insert("Max-Forwards", left.to_string());
+        }
+        let list = self.via.after(version(req.minor_version()), req.headers().get_all("via"));
+        let _ = headers.append("Via", list);
+        headers
     }
 }
 
@@ -78,43 +113,51 @@ fn upgrade(req: &Request<'_>) -> Option<String> {
     is_token(protocol.as_bytes()).then(|| protocol.to_owned())
 }
 
-/// Of one hop, or the client's to write.
+/// The client's to write, or ours.
 fn ends_here(name: &str) -> bool {
-    const OWN: [&str; 7] = ["host", "keep-alive", "proxy-connection", "te", "upgrade", "expect", "trailer"];
-    is_written_here(name) || OWN.iter().any(|own| own.eq_ignore_ascii_case(name))
+    is_written_here(name) || ["host", "expect", "trailer", "via"].iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 
-fn passed_on(req: &Request<'_>) -> Headers {
-    let mut headers = Headers::new();
-    for (name, value) in req.headers().iter().filter(|(name, _)| !ends_here(name)) {
-        if !req.headers().contains_token("connection", name) {
-            // It was checked when it came.
-            let _ = headers.append(name, value);
-        }
+fn version(minor: u8) -> &'static str {
+    if minor == 0 { "1.0" } else { "1.1" }
+}
+
+fn end_to_end(fields: &Headers) -> Headers {
+    let mut kept = Headers::new();
+    for (name, value) in fields.end_to_end().filter(|(name, _)| !ends_here(name)) {
+        // It was checked when it came.
+        let _ = kept.append(name, value);
     }
-    headers
+    kept
 }
 
-fn fields_of(answer: &Answer) -> Vec<(String, Vec<u8>)> {
-    let fields = answer.headers().iter().filter(|(name, _)| !ends_here(name));
-    fields.map(|(name, value)| (name.to_owned(), value.to_vec())).collect()
+fn fields_of(answer: &Answer, via: &Via) -> Headers {
+    let mut fields = end_to_end(answer.headers());
+    let list = via.after(version(answer.minor_version()), answer.headers().get_all("via"));
+    let _ = fields.append("Via", list);
+    fields
 }
 
-fn answered(answer: Answer) -> Response {
-    let (status, length, fields) = (answer.status(), answer.content_length(), fields_of(&answer));
+fn answered(answer: Answer, via: &Via) -> Response {
+    let (status, length, fields) = (answer.status(), answer.content_length(), fields_of(&answer, via));
     let response = Response::stream(answer.pipe()).status(status).length(length);
-    fields.iter().fold(response, |response, (name, value)| response.header(name, value))
+    fields.iter().fold(response, |response, (name, value)| response.append(name, value))
 }
 
-fn switched(answer: Answer, protocol: Option<&str>) -> Action {
+fn switched(answer: Answer, protocol: Option<&str>, via: &Via) -> Action {
     let Some(protocol) = protocol else { return failed(&Error::Call("a switch nobody asked for".into())).into() };
     let (ours, theirs) = joint();
-    let fields = fields_of(&answer);
+    let fields = fields_of(&answer, via);
     answer.switch(theirs);
-    fields.iter().fold(Switch::to(protocol, ours), |switch, (name, value)| switch.header(name, value)).into()
+    fields.iter().fold(Switch::to(protocol, ours), |switch, (name, value)| switch.append(name, value)).into()
 }
 
+/// Makes the response that the proxy's client gets.
 fn failed(error: &Error) -> Response {
+    if *error == Error::QueueFull {
+        let words = "The server behind this one has as many requests under way as it may.\n";
+        return Response::text(words).status(503).header("Retry-After", "1");
+    }
     log::warn!("the server that is forwarded to: {error}");
     Response::text("The server behind this one can't be reached.\n").status(502)
 }

@@ -5,6 +5,9 @@
 //!     cargo run --release --example origin -- --proxy proxy.example:8443 --host app.example --root .
 //!     cargo run --release --example origin -- --proxy proxy.example:8443 --host app.example --forward http://127.0.0.1:3000
 //!
+//! Of a directory, what only its owner may read is not served (`--serve-private` does), nor are the token, the key and the
+//! certificates that the flags name.
+//!
 //! What happens to its connections is said on standard error. SIGTERM and SIGINT end it in order: the proxy is told, what
 //! is under way is finished within `--grace`; the second one ends it at once.
 
@@ -12,16 +15,23 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use clap::{ArgGroup, Parser, ValueEnum};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
 };
 use uncork::{
     Action, Request, TlsClient,
-    relay::tunnel::{Tunnel, TunnelEvent},
+    relay::{
+        Via,
+        tunnel::{Tunnel, TunnelEvent},
+    },
 };
 
-use self::{files::Files, forward::Forward};
+use self::{
+    files::{Files, Shown},
+    forward::Forward,
+};
 
 #[path = "../files/mod.rs"]
 mod files;
@@ -52,9 +62,19 @@ struct Args {
     /// Serve what begins with a dot, too
     #[arg(long, requires = "root")]
     hidden: bool,
+    /// Serve what only its owner may read, too (mode 0600, or in a directory of mode 0700)
+    #[arg(long, requires = "root")]
+    serve_private: bool,
     /// Pass requests on to this server, as in http://127.0.0.1:3000
     #[arg(long, value_name = "URL")]
     forward: Option<String>,
+    /// Requests under way at that server at the same time; one more is answered with 503 at once [default: as many as the
+    /// tunnel lets in, 512 for each connection]
+    #[arg(long, value_name = "N", requires = "forward", value_parser = clap::value_parser!(u32).range(1..))]
+    forward_requests: Option<u32>,
+    /// The name in the Via field of what is passed on; no other program in the chain may have it [default: a random one]
+    #[arg(long, value_name = "NAME", requires = "forward")]
+    via: Option<String>,
 
     /// The token the proxy knows us by
     #[arg(long, value_name = "TOKEN", help_heading = "Trust", conflicts_with = "token_file")]
@@ -141,9 +161,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<(), Failure> {
-    let site = site(args)?;
-    let handler = move |req: &mut Request<'_>| site.handle(req);
     let tunnel = tunnel(args)?;
+    let site = site(args, &tunnel)?;
+    let handler = move |req: &mut Request<'_>| site.handle(req);
     // Before anything runs: a signal that comes early must not be lost.
     let system = |what: &'static str| move |error: std::io::Error| Failure(format!("{what}: {error}"), 1);
     let signals = Signals::new([SIGINT, SIGTERM]).map_err(system("can't handle signals"))?;
@@ -167,14 +187,40 @@ fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-fn site(args: &Args) -> Result<Site, Failure> {
+fn site(args: &Args, tunnel: &Tunnel) -> Result<Site, Failure> {
     match (&args.root, &args.forward) {
-        (Some(root), _) => Files::new(root, args.hidden)
+        (Some(root), _) => Files::new(root, shown(args))
             .map(Site::Files)
             .map_err(|error| Failure(format!("can't serve {}: {error}", root.display()), 1)),
         (None, url) => {
-            Forward::to(url.as_deref().unwrap_or_default()).map(Site::Forward).map_err(|why| Failure(why, 2))
+            let wrong = |why| Failure(why, 2);
+            let via = match &args.via {
+                Some(name) => Via::named(name).map_err(|error| wrong(format!("--via {name:?}: {error}")))?,
+                None => Via::random(),
+            };
+            let most = affordable(args.forward_requests.map_or(tunnel.most_requests(), |most| most as usize));
+            Forward::to(url.as_deref().unwrap_or_default(), most, via).map(Site::Forward).map_err(wrong)
         }
+    }
+}
+
+fn shown(args: &Args) -> Shown {
+    let secrets = [&args.token_file, &args.ca, &args.cert, &args.key].into_iter().flatten().cloned().collect();
+    Shown { hidden: args.hidden, private: args.serve_private, secrets }
+}
+
+/// Each request to the server is a descriptor: so many, or as many as the system allows, less some for the rest.
+fn affordable(most: usize) -> usize {
+    const REST: u64 = 64;
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let allowed = if raised.is_ok() { maximum } else { current };
+    match allowed.map(|allowed| usize::try_from(allowed.saturating_sub(REST).max(1)).unwrap_or(usize::MAX)) {
+        Some(allowed) if allowed < most => {
+            log::warn!("the system allows descriptors for {allowed} requests at the same time, not for {most}");
+            allowed
+        }
+        _ => most,
     }
 }
 

@@ -7,6 +7,8 @@
 //!   GET /stream      the rendezvous' streams        /send, /close    the gateway's application; /stats and /ping
 //!   GET /tunnels     the tunnel's origins, as JSON
 //! ```
+//! HEAD is answered wherever GET is.
+//!
 //! There are no users and no passwords here: who reaches the listener may do all of it. On a loopback address it serves
 //! only who names it by an address or `localhost`, so that no web page can make a browser on this machine its messenger
 //! (DNS rebinding).
@@ -14,12 +16,13 @@
 use std::{net::IpAddr, sync::Arc};
 
 use uncork::{
-    Action, Handler, Request, Response, Take, Upload,
+    Action, Handler, Request, Response, Take, Tls, Upload,
     h1::Headers,
     relay::{Gateway, SessionInfo},
 };
 
 use super::{
+    certificates,
     logs::{self, json},
     services::Services,
     site::Shared,
@@ -36,6 +39,8 @@ pub(crate) struct Admin {
     pub(crate) services: Services,
     /// It listens on a loopback address.
     pub(crate) is_local: bool,
+    /// The public listeners that speak HTTPS: where, and with which certificate.
+    pub(crate) listeners: Arc<[(String, Tls)]>,
 }
 
 impl Handler for Admin {
@@ -54,6 +59,10 @@ impl Handler for Admin {
             "/ready" if get && self.shared.is_ready() => text(200, "ready").into(),
             "/ready" if get => text(503, "draining").into(),
             "/log-level" if get => text(200, &logs::current().0).into(),
+            // RFC 9110 §14.5: a part of a level is none.
+            "/log-level" if req.method() == "PUT" && req.header("content-range").is_some() => {
+                text(400, "Content-Range is not supported.").into()
+            }
             "/log-level" if req.method() == "PUT" => Action::Receive(Box::new(Level(Vec::new()))),
             "/log-level" => Response::new(405).header("Allow", "GET, HEAD, PUT").into(),
             "/sessions" if get => match &self.services.sessions {
@@ -80,9 +89,12 @@ impl Handler for Admin {
 impl Admin {
     fn metrics(&self, req: &Request<'_>) -> Response {
         let mut page = self.shared.metrics.page(self.shared.is_ready());
+        certificates::tell(&mut page, &self.listeners);
+        let lost = self.shared.access.lost();
+        page.counter("access_log_lost_lines_total", "Lines of the access log that could not be written", lost);
         let Services { sessions, rendezvous, gateway, tunnel, .. } = &self.services;
         if let Some(sessions) = sessions {
-            page.sessions(&sessions.sessions(req.now()));
+            page.sessions(&sessions.sessions(req.now()), sessions.counts(req.now()));
         }
         if let Some(rendezvous) = rendezvous {
             page.rendezvous(rendezvous.counts(req.now()));

@@ -7,6 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, builder::ValueParser};
 use super::{
     Failure,
     common::certificate,
+    files, fitting,
     listen::{self, Listen},
     settings::{self, Setting, Settings},
 };
@@ -34,12 +35,13 @@ pub(crate) fn command() -> Command {
             Arg::new("tls-self-made")
                 .long("tls-self-made")
                 .value_name("DIR")
+                .num_args(0..=1)
                 .value_parser(clap::value_parser!(PathBuf))
                 .conflicts_with("tls-cert")
                 .help_heading("Server")
                 .help(
-                    "For trying out: HTTPS with a certificate for localhost, which is made in this directory (cert.pem, \
-                     key.pem) unless it is there",
+                    "For trying out: HTTPS with a certificate for localhost, which is made unless it is there (cert.pem, \
+                     key.pem) in this directory [default: uncork in $XDG_STATE_HOME or ~/.local/state]",
                 ),
         )
         .arg(flag("check-config", "Say whether the settings are fine, read the certificates, and exit"))
@@ -68,7 +70,8 @@ pub(crate) fn command() -> Command {
             .action(if setting.many { ArgAction::Append } else { ArgAction::Set })
             .value_parser(ValueParser::from(move |text: &str| check(&[text]).map(|()| text.to_owned())));
         if let Some(alone) = setting.alone {
-            arg = arg.num_args(0..=1).require_equals(true).default_missing_value(alone);
+            // No argument of the program is without a flag: what follows this one is its value.
+            arg = arg.num_args(0..=1).default_missing_value(alone);
         }
         command = command.arg(arg);
     }
@@ -127,15 +130,28 @@ pub(crate) fn load(flags: &ArgMatches) -> Result<Settings, Failure> {
                 .map_err(|error| Failure::config(format!("--{}: {error}", setting.flag)))?;
         }
     }
-    if let Some(dir) = flags.get_one::<PathBuf>("tls-self-made") {
-        let made = certificate::self_made(dir).map_err(Failure::system_words)?;
+    if flags.contains_id("tls-self-made") {
+        let named = flags.get_one::<PathBuf>("tls-self-made").map(PathBuf::as_path);
+        let made = certificate::directory(named).and_then(|dir| certificate::self_made(&dir));
+        let made = made.map_err(Failure::system_words)?;
         (settings.tls.cert, settings.tls.key) = made;
     }
+    fitting::lower_defaults(&mut settings);
     Ok(settings)
 }
 
 fn read(path: &Path) -> Result<Settings, Failure> {
-    let text = std::fs::read_to_string(path)
+    let from = path.to_owned();
+    let text = files::in_time(&format!("--config {}", path.display()), move || {
+        let text = std::fs::read_to_string(&from)?;
+        // An empty file leaves all as it is by default; a pipe that was read before must not be taken for one.
+        match text.is_empty() && !std::fs::metadata(&from)?.is_file() {
+            true => Err(std::io::Error::other("there is nothing in it, and what is no file can be read only once")),
+            false => Ok(text),
+        }
+    });
+    let text = text
+        .map_err(Failure::config)?
         .map_err(|error| Failure::config(format!("can't read --config {}: {error}", path.display())))?;
     parse(&text).map_err(|error| Failure::config(format!("{}: {error}", path.display())))
 }
@@ -161,7 +177,8 @@ pub(crate) fn print(settings: &Settings) -> String {
         for setting in all.iter().filter(|setting| setting.section == *section) {
             setting.about.iter().for_each(|line| out += &format!("#{}\n", line.trim_end()));
             let repeated = if setting.many { ", may be repeated" } else { "" };
-            out += &format!("# Flag: --{} {}{repeated}\n", setting.flag, setting.hint);
+            let hint = if setting.alone.is_some() { format!("[{}]", setting.hint) } else { setting.hint.to_owned() };
+            out += &format!("# Flag: --{} {hint}{repeated}\n", setting.flag);
             out += &format!("{} = {}\n\n", setting.key, (setting.show)(settings));
         }
         out.pop();
@@ -224,6 +241,45 @@ mod tests {
         assert_eq!((settings.server.grace, settings.server.threads.0), (4, 2));
         assert!(!settings.sessions.abort_when_cut);
         std::fs::remove_file(&dir).expect("removed");
+    }
+
+    #[test]
+    fn every_flag_works_as_it_is_documented() {
+        let printed = print(&Settings::default());
+        let help = command().render_long_help().to_string();
+        let all = settings::all();
+        for setting in &all {
+            let hint = setting.hint;
+            let (line, words) = match setting.alone {
+                Some(_) => (format!("# Flag: --{} [{hint}]", setting.flag), format!("--{} [<{hint}>]", setting.flag)),
+                None => (format!("# Flag: --{} {hint}", setting.flag), format!("--{} <{hint}>", setting.flag)),
+            };
+            assert!(printed.contains(&format!("{line}\n")) || printed.contains(&format!("{line}, may")), "{line}");
+            assert!(help.contains(&words), "{words}");
+            let show = |settings: &Settings| (setting.show)(settings);
+            let default = show(&Settings::default());
+            let value = match (hint, default.trim_matches('"')) {
+                ("NETWORK", _) => "10.0.0.0/8",
+                ("ORIGIN", _) => "https://example.org",
+                ("FIELD", "[]") => "X-Zone: a",
+                ("TOKEN", _) => "app 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08 app.example",
+                (_, value) => value,
+            };
+            let flag = format!("--{}", setting.flag);
+            let (spaced, joined) = (flags(&[&flag, value]), flags(&[&format!("{flag}={value}")]));
+            assert_eq!(spaced, joined, "{flag}");
+            if setting.many {
+                assert!(show(&spaced).contains(value) && show(&flags(&[&flag, value, &flag, value])) != show(&spaced));
+            } else {
+                assert_eq!(show(&spaced), default, "{flag}");
+            }
+            if let Some(alone) = setting.alone {
+                assert_eq!(flags(&[&flag, "--grace=1"]), flags(&[&flag, alone, "--grace=1"]), "{flag}");
+            }
+        }
+        let off: Vec<&str> = all.iter().filter(|s| s.hint == "BOOL").map(|s| s.flag).collect();
+        assert!(off.contains(&"session-relay"));
+        assert!(!flags(&["--session-relay", "false"]).sessions.enabled);
     }
 
     #[test]

@@ -3,13 +3,19 @@
 //! A listener is TCP, a Unix socket, or one that systemd (or whoever else started us) hands over; each is plain or HTTPS,
 //! and open to everybody or to proxies that speak the PROXY protocol.
 
-use std::{fmt, os::fd::OwnedFd, path::PathBuf, str::FromStr};
+use std::{
+    fmt,
+    net::SocketAddr,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use serde::{Deserialize, Deserializer, de::Error};
-use uncork::{Server, Tls};
+use uncork::{Server, Tls, TlsError};
 
 use super::{
-    Failure,
+    Failure, files,
     settings::Settings,
     values::{Value, quoted},
 };
@@ -87,6 +93,14 @@ impl Listen {
         text
     }
 
+    /// Whether it needs the port of that address. A name is not looked up.
+    pub(crate) fn takes(&self, addr: SocketAddr) -> bool {
+        let Place::Tcp(own) = self.place() else { return false };
+        let own = own.parse::<SocketAddr>();
+        let is_any = |own: SocketAddr| own.ip().is_unspecified() || addr.ip().is_unspecified();
+        own.is_ok_and(|own| own.port() == addr.port() && own.port() != 0 && (own.ip() == addr.ip() || is_any(own)))
+    }
+
     fn place(&self) -> Place<'_> {
         Place::of(&self.address)
     }
@@ -156,7 +170,12 @@ fn check_address(address: &str) -> Result<(), String> {
             _ => wrong("give an address and a port (127.0.0.1:8080, [::1]:8080), unix:PATH or systemd"),
         },
         Place::Unix("") => wrong("give the path of the socket, as unix:/run/relay.sock"),
-        Place::Unix(_) | Place::Inherited(_) => Ok(()),
+        // Its length is limited: sun_path of unix(7).
+        Place::Unix(path) => match std::os::unix::net::SocketAddr::from_pathname(path) {
+            Ok(_) => Ok(()),
+            Err(error) => wrong(&format!("no socket can have that path: {error}")),
+        },
+        Place::Inherited(_) => Ok(()),
     }
 }
 
@@ -242,18 +261,51 @@ pub(crate) fn check(settings: &Settings) -> Result<Vec<(Listen, Option<Tls>)>, F
             let words = "the PROXY protocol is believed of trusted proxies only: name them by --trusted-proxy";
             return Err(Failure::config(format!("--listen {address}: {words}")));
         }
+        if let Place::Unix(path) = listen.place() {
+            check_unix(Path::new(path)).map_err(|words| Failure::config(format!("--listen {address}: {words}")))?;
+        }
         let tls = match listen.identity(settings).map_err(Failure::config)? {
             Some((cert, key)) => {
                 // Origins that offer it come by it: one round trip less than by an upgrade.
                 let alpn = if settings.tunnel.tokens.is_empty() { None } else { Some("rh2") };
-                let tls = Tls::builder().pem(cert, key).and_then(|builder| builder.alpn(alpn).build());
-                Some(tls.map_err(|error| Failure::config(error.to_string()))?)
+                Some(load(cert, key, move |cert, key| Tls::builder().pem(cert, key)?.alpn(alpn).build())?)
             }
             None => None,
         };
         checked.push((listen, tls));
     }
+    // Origin servers come by HTTPS, to a listener here or to a proxy in front, whose word is believed.
+    let is_open = checked.iter().any(|(_, tls)| tls.is_some()) || !settings.proxies.trusted.is_empty();
+    if !settings.tunnel.tokens.is_empty() && !is_open {
+        let words = "[tunnel] origin servers come by HTTPS only: give --tls-cert and --tls-key, or a --trusted-proxy";
+        return Err(Failure::config(words.to_owned()));
+    }
     Ok(checked)
+}
+
+/// Whether a socket can be made there, as far as that is seen without making one.
+fn check_unix(path: &Path) -> Result<(), String> {
+    use std::os::unix::fs::FileTypeExt;
+    if let Some(dir) = path.parent().filter(|dir| *dir != Path::new("")) {
+        let is_dir = std::fs::metadata(dir).map_err(|error| format!("its directory: {error}"))?.is_dir();
+        is_dir.then_some(()).ok_or("its directory is none")?;
+    }
+    match std::fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => Err("there is a file already, and it is no socket".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// Reads a certificate and its key.
+pub(crate) fn load<T: Send + 'static>(
+    cert: &Path,
+    key: &Path,
+    read: impl FnOnce(&Path, &Path) -> Result<T, TlsError> + Send + 'static,
+) -> Result<T, Failure> {
+    let what = format!("certificate {} and key {}", cert.display(), key.display());
+    let (cert, key) = (cert.to_owned(), key.to_owned());
+    let read = files::in_time(&what, move || read(&cert, &key)).map_err(Failure::config)?;
+    read.map_err(|error| Failure::config(error.to_string()))
 }
 
 /// Listens everywhere. `trusted` knows the proxies that may speak the PROXY protocol.

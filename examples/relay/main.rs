@@ -8,23 +8,26 @@
 //!     curl -b jar.txt -o copy.jpg $S       # the host receives: the cookie makes it the host
 //!     cmp photo.jpg copy.jpg
 //!
-//! HTTPS: `--tls-cert cert.pem --tls-key key.pem`, or `--tls-self-made DIR` for trying out. All flags: `--help`. A file of all settings, with comments:
+//! HTTPS: `--tls-cert cert.pem --tls-key key.pem`, or `--tls-self-made` for trying out. All flags: `--help`. A file of all settings, with comments:
 //! `--print-config`.
 //!
 //! ```text
 //!   flags, file ──▶ config ──▶ settings ──▶ run ──▶ listen ──▶ site: services, a page for people
-//!                              (values)      │
-//!                                            ├──▶ admin: metrics, health, who is there
+//!                        (values, fitting)   │
+//!                                            ├──▶ admin: metrics, health, who is there, certificates
 //!                                            └──▶ signals: stop, reload        logs, access, notify (systemd)
 //! ```
 
 mod access;
 mod addresses;
 mod admin;
+mod certificates;
 #[path = "../common/mod.rs"]
 #[allow(dead_code, reason = "the other examples' flags")]
 mod common;
 mod config;
+mod files;
+mod fitting;
 mod listen;
 mod logs;
 mod metrics;
@@ -75,7 +78,7 @@ fn program() -> Result<(), Failure> {
         return Ok(());
     }
     if flags.get_flag("check-config") {
-        run::check(&settings)?;
+        run::check_strictly(&settings)?;
         println!("the settings are fine");
         return Ok(());
     }

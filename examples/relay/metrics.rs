@@ -13,7 +13,7 @@ use rustix::{
 };
 use uncork::{
     Access,
-    relay::{GatewayStats, RendezvousCounts, SessionInfo},
+    relay::{GatewayStats, RendezvousCounts, SessionCounts, SessionInfo},
 };
 
 /// The kinds of answers, by the first digit of their status; the first one is for none at all.
@@ -114,9 +114,12 @@ impl Display for Millis {
 pub(crate) struct Page(pub(crate) String);
 
 impl Page {
-    pub(crate) fn sessions(&mut self, sessions: &[SessionInfo]) {
+    pub(crate) fn sessions(&mut self, sessions: &[SessionInfo], counts: SessionCounts) {
         let sum = |of: fn(&SessionInfo) -> usize| sessions.iter().map(of).sum::<usize>();
         self.gauge("sessions", "Sessions of the session relay", sessions.len());
+        self.gauge("unused_sessions", "Sessions that no peer has ever connected to", counts.unused);
+        self.counter("evicted_sessions_total", "Unused sessions that made room for others", counts.evicted);
+        self.counter("refused_sessions_total", "Allocations of sessions that a limit has refused", counts.refused);
         self.gauge("session_transfers", "Messages on their way in sessions", sum(|session| session.transfers));
         self.family("session_waiting", "gauge", "Requests that wait for their partner in a session");
         self.sample("session_waiting", "{role=\"receiver\"}", sum(|session| session.receivers));
@@ -128,6 +131,9 @@ impl Page {
         for (state, count) in [("waiting", counts.waiting), ("running", counts.running), ("over", counts.over)] {
             self.sample("streams", &format!("{{state=\"{state}\"}}"), count);
         }
+        self.gauge("unused_streams", "Waiting streams to which no peer is connected", counts.unused);
+        self.counter("evicted_streams_total", "Unused streams that made room for others", counts.evicted);
+        self.counter("refused_streams_total", "Creations of streams that a limit has refused", counts.refused);
     }
 
     pub(crate) fn gateway(&mut self, stats: GatewayStats) {
@@ -240,7 +246,7 @@ mod tests {
         metrics.accepted();
         metrics.request_millis.store(1234, Relaxed);
         let mut page = metrics.page(true);
-        page.sessions(&[]);
+        page.sessions(&[], SessionCounts::default());
         page.rendezvous(RendezvousCounts::default());
         page.gateway(GatewayStats::default());
         super::super::tunnel::tell(&mut page, uncork::relay::tunnel::ProxyCounts::default());

@@ -16,6 +16,8 @@ pub(crate) fn tell(state: &str) {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return };
     if let Err(error) = address(name.as_encoded_bytes()).and_then(|addr| {
         let socket = UnixDatagram::unbound()?;
+        // If it has no time to read, nothing here waits for it.
+        socket.set_nonblocking(true)?;
         socket.send_to_addr(state.as_bytes(), &addr).map(drop)
     }) {
         log::warn!("systemd can't be told {state:?}: {error}");

@@ -16,19 +16,20 @@ use std::{
 };
 
 use clap::ArgMatches;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
-use uncork::{Limits, Loop, Running, Server, Stopper};
+use uncork::{Limits, Loop, Running, Server, Stopper, Tls};
 
 use super::{
     Failure,
     access::AccessLines,
     admin::Admin,
-    config,
-    listen::{self, Inherited, Standing},
+    certificates,
+    common::descriptors::{self, Needs},
+    config, fitting,
+    listen::{self, Inherited, Listen, Standing},
     logs,
     metrics::Metrics,
     notify,
@@ -42,26 +43,59 @@ use super::{
 /// The admin listener's address if nobody says otherwise, and if it is free.
 const ADMIN: &str = "127.0.0.1:9090";
 
+/// Connections of operators, and of the gateway's application.
+const ADMIN_CONNECTIONS: usize = 1024;
+
+/// Descriptors that the admin listener keeps in reserve.
+const ADMIN_RESERVE: usize = 16;
+
+/// The most connections that the gateway makes to its application.
+const GATEWAY_CALLS: u64 = 4096;
+
 /// A head that is smaller keeps browsers out.
 const LEAST_HEAD: u64 = 1024;
 
 /// Whether all is fine that can be found out without listening.
 pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
+    check_all_but_log(settings)?;
+    AccessLines::check(&settings.access_log)
+}
+
+/// The same; and what lets it start, but is no use to clients, is a fault as well.
+pub(crate) fn check_strictly(settings: &Settings) -> Result<(), Failure> {
+    let checked = check_all_but_log(settings)?;
+    AccessLines::check(&settings.access_log)?;
+    for (listen, tls) in &checked {
+        if let Some(fault) = tls.as_ref().and_then(|tls| certificates::fault(tls, now())) {
+            return Err(Failure::config(format!("--listen {listen}: its certificate {fault}")));
+        }
+    }
+    Ok(())
+}
+
+/// The same of what is not opened right afterwards: a FIFO that is opened and closed tells its reader of an end. Returns
+/// the listeners, with their certificates: what is read from a pipe can't be read again.
+fn check_all_but_log(settings: &Settings) -> Result<Vec<(Listen, Option<Tls>)>, Failure> {
     if settings.limits.max_head.0 < LEAST_HEAD {
         return Err(Failure::config(format!("[limits] max-head: at least {LEAST_HEAD} bytes, or no browser gets in")));
     }
-    listen::check(settings)?;
-    AccessLines::check(&settings.access_log)?;
+    fitting::check(settings)?;
     let services = Services::new(settings, "")?;
-    services.check_paths(services.page(settings).is_some())
+    services.check_paths(services.page(settings).is_some())?;
+    let checked = listen::check(settings)?;
+    if let Some((admin, true)) = admin_address(settings)
+        && let Some((listen, _)) = checked.iter().find(|(listen, _)| listen.takes(admin))
+    {
+        return Err(Failure::config(format!("--listen {listen} and --admin {admin} are the same port")));
+    }
+    Ok(checked)
 }
 
 /// Serves until a signal ends it.
 pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -> Result<(), Failure> {
     let wrong_level = |error| Failure::config(format!("--log-level: {error}"));
     logs::init(&settings.log.level.0, settings.log.format).map_err(wrong_level)?;
-    check(&settings)?;
-    let checked = listen::check(&settings)?;
+    let checked = check_all_but_log(&settings)?;
     let shared = Arc::new(Shared::new(&settings, Metrics::new(now()))?);
     let trusting = shared.clone();
     let (server, standing) = listen::listen(checked, inherited, move |peer| trusting.is_proxy(peer))?;
@@ -74,18 +108,24 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
         Some(gateway) if services.gateway_is_open => gateway.config().server_limits(limits(&settings)),
         _ => limits(&settings),
     };
-    raise_descriptor_limit();
+    let limits = descriptors::fit(limits, needs(&settings, standing.len()));
     let server = server.limits(limits).access_log(move |access| logging.over(access));
     // Before anything runs: a signal that comes early must not be lost.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|e| Failure::system(&"can't handle signals", &e))?;
-    let admin = admin.map(|(server, is_local)| start_admin(server, is_local, &shared, &services)).transpose()?;
+    warn_of_certificates(&standing);
+    let listeners = standing.iter().filter_map(|one| Some((one.url.clone(), one.tls.clone()?))).collect();
+    let admin = admin.map(|(server, is_local)| {
+        start_admin(server, Admin { shared: shared.clone(), services: services.clone(), is_local, listeners })
+    });
+    let admin = admin.transpose()?;
     let page = services.page(&settings);
     let site = Site { shared: shared.clone(), services: services.clone(), page: page.clone() };
     let (mode, threads) = (settings.server.mode, loops(&settings));
     let lines: Vec<String> = standing.iter().map(|standing| format!("listening on {}", standing.url)).collect();
     let admin_addr = admin.as_ref().and_then(Running::addr);
     let ready = |stopper: Stopper, loops: Vec<Loop>| {
-        let mut program = Program { settings, flags, shared, services, page, standing, stopper };
+        let mut program =
+            Program { started: settings.clone(), settings, flags, shared, services, page, standing, stopper };
         let thread = std::thread::Builder::new().name("signals".into()).spawn(move || program.heed(signals));
         thread.map(drop).map_err(cant_start)?;
         say_where(&lines, admin_addr);
@@ -115,12 +155,16 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
     result
 }
 
-/// Each connection is a descriptor: as many as the system allows.
-fn raise_descriptor_limit() {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        log::warn!("the limit on open files can't be raised: {error}");
-    }
+/// Descriptors for connections, and beside them.
+fn needs(settings: &Settings, listeners: usize) -> Needs {
+    let outgoing = if settings.gateway.connect_url.0.is_empty() { 0 } else { GATEWAY_CALLS };
+    // A loop has a selector, a bell and the listeners; a connection in a thread of its own has the first two as well.
+    let (per_connection, loops) = match settings.server.mode {
+        Mode::ThreadPerConnection => (3, 1),
+        Mode::External => (1, 1),
+        Mode::Threads => (1, loops(settings)),
+    };
+    Needs { per_connection, others: (loops * (2 + listeners) + ADMIN_RESERVE) as u64, outgoing }
 }
 
 fn cant_start(error: io::Error) -> Failure {
@@ -139,7 +183,10 @@ fn limits(settings: &Settings) -> Limits {
     let seconds = |n: NonZeroU32| Duration::from_secs(n.get().into());
     Limits {
         connections: own.connections.get(),
-        connections_per_address: own.connections_per_address.get(),
+        connections_per_address: match own.connections_per_address {
+            0 => usize::MAX,
+            n => n,
+        },
         // Each service refuses what is too large for it, in its own words.
         body: u64::MAX,
         head: usize::try_from(own.max_head.0).unwrap_or(usize::MAX),
@@ -178,12 +225,22 @@ fn bind_admin(settings: &Settings) -> Result<Option<(Server, bool)>, Failure> {
     Ok(Some((server, is_local)))
 }
 
-fn start_admin(server: Server, is_local: bool, shared: &Arc<Shared>, services: &Services) -> Result<Running, Failure> {
-    let limits = match &services.gateway {
-        Some(gateway) => gateway.config().server_limits(Limits::default()),
-        None => Limits::default(),
+/// Clients do not accept a certificate before or after its time: that is no reason not to serve those that come otherwise.
+fn warn_of_certificates(standing: &[Standing]) {
+    for standing in standing {
+        if let Some(fault) = standing.tls.as_ref().and_then(|tls| certificates::fault(tls, now())) {
+            log::warn!("{}: its certificate {fault}", standing.url);
+        }
+    }
+}
+
+fn start_admin(server: Server, admin: Admin) -> Result<Running, Failure> {
+    // Whatever the public takes, operators get an answer.
+    let limits = Limits { connections: ADMIN_CONNECTIONS, reserved_descriptors: ADMIN_RESERVE, ..Limits::default() };
+    let limits = match &admin.services.gateway {
+        Some(gateway) => gateway.config().server_limits(limits),
+        None => limits,
     };
-    let admin = Admin { shared: shared.clone(), services: services.clone(), is_local };
     server.limits(limits).threads(1, admin).map_err(cant_start)
 }
 
@@ -200,6 +257,9 @@ fn say_where(lines: &[String], admin: Option<SocketAddr>) {
 
 /// A running program, as signals see it.
 struct Program {
+    /// Those it was started with: what only a restart changes is still so.
+    started: Settings,
+    /// Those that were read last.
     settings: Settings,
     flags: ArgMatches,
     shared: Arc<Shared>,
@@ -269,12 +329,14 @@ impl Program {
             let Some(listen) = wanted.iter().find(|listen| listen.address == standing.listen.address) else { continue };
             match (&standing.tls, listen.identity(&new).map_err(Failure::config)?) {
                 (Some(tls), Some((cert, key))) => {
-                    tls.replace_pem(cert, key).map_err(|error| Failure::config(error.to_string()))?;
+                    let tls = tls.clone();
+                    listen::load(cert, key, move |cert, key| tls.replace_pem(cert, key))?;
                 }
                 (None, None) => {}
                 (Some(_), None) | (None, Some(_)) => stays.push(format!("HTTPS on {listen}")),
             }
         }
+        warn_of_certificates(&self.standing);
         self.shared.trust_others(&new.proxies);
         self.services.reconfigure(&new)?;
         if let Some(page) = &self.page {
@@ -284,7 +346,7 @@ impl Program {
         if (&new.log.level, new.log.format) != (&self.settings.log.level, self.settings.log.format) {
             logs::change(&new.log.level.0, new.log.format).map_err(Failure::config)?;
         }
-        let differ = config::differences(&self.settings, &new);
+        let differ = config::differences(&self.started, &new);
         stays.extend(differ.into_iter().filter(|name| !changes(name)));
         if !stays.is_empty() {
             log::warn!("only a restart changes these settings: {}", stays.join(", "));
@@ -303,7 +365,7 @@ fn changes(name: &str) -> bool {
     SETTINGS.contains(&name) || SECTIONS.contains(&section) && key != "enabled"
 }
 
-#[expect(clippy::disallowed_methods, reason = "when the program began")]
+#[expect(clippy::disallowed_methods, reason = "a program of its own, no part of a loop")]
 fn now() -> SystemTime {
     SystemTime::now()
 }

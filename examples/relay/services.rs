@@ -121,6 +121,7 @@ fn sessions(settings: &Settings) -> SessionConfig {
         base_path: own.base_path.0.clone(),
         server: own.server_name.0.clone(),
         ttl: Duration::from_secs(own.ttl.get()),
+        first_use_timeout: Duration::from_secs(own.first_use_timeout.get()),
         ttl_min: default.ttl_min.min(Duration::from_secs(own.ttl_max.get())),
         ttl_max: Duration::from_secs(own.ttl_max.get()),
         lifetime: Duration::from_secs(own.lifetime.get()),
@@ -143,6 +144,7 @@ fn rendezvous(settings: &Settings) -> RendezvousConfig {
         base_path: own.base_path.0.clone(),
         ttl: Duration::from_secs(own.ttl.get()),
         ttl_max: Duration::from_secs(own.ttl_max),
+        first_use_timeout: Duration::from_secs(own.first_use_timeout.get()),
         record: Duration::from_secs(own.record),
         lifetime: Duration::from_secs(own.lifetime.get()),
         pause: Duration::from_secs(own.pause.get()),
@@ -188,6 +190,7 @@ fn gateway(settings: &Settings, api: &str) -> GatewayConfig {
         },
         idle_timeout: some(own.idle_timeout),
         ping_interval: some(own.ping_interval),
+        message_timeout: some(own.message_timeout),
         path: GatewayPaths {
             connect: own.connect_path.clone(),
             send: own.send_path.clone(),
@@ -198,6 +201,8 @@ fn gateway(settings: &Settings, api: &str) -> GatewayConfig {
         limits: GatewayLimits {
             message: size(own.max_message),
             send: size(own.max_send),
+            pending: size(own.max_pending),
+            calls: own.calls.get(),
             sessions: own.limit.get(),
             sessions_per_address: own.per_address.get(),
             ..GatewayLimits::default()

@@ -19,7 +19,7 @@ use super::{
     listen::Listen,
     values::{
         AccessFormat, AdminAddress, BalanceRule, BasePath, Bytes, Field, ForwardedField, Level, LogFormat, Mode,
-        Origin, OriginRule, ServerName, Threads, TunnelToken, Url, Value,
+        Origin, OriginRule, ServerName, Threads, TunnelToken, Url, Value, ViaName,
     },
 };
 
@@ -153,10 +153,11 @@ settings! {
     }
     /// How much and how long, for every connection
     "limits" limits: Limits {
-        /// Connections in all
+        /// Connections in all. If the system does not let the process open that many files, fewer: the log says so
         connections: NonZeroUsize = some(engine().connections), "connections" "N";
-        /// Connections from one address (behind the PROXY protocol: the client's)
-        connections_per_address: NonZeroUsize = some(engine().connections_per_address), "connections-per-address" "N";
+        /// Connections from one address (behind the PROXY protocol: the client's; of IPv6: from one /64 network), and never
+        /// more than half of all, and less when few are free; 0 for no limit, if all clients come by one proxy
+        connections_per_address: usize = engine().connections_per_address, "connections-per-address" "N";
         /// Bytes of one request's body; k, M, G and T multiply by 1024
         max_body: Bytes = Bytes(session().body), "max-body" "BYTES";
         /// Bytes of a request's head
@@ -186,9 +187,10 @@ settings! {
         enabled: bool = true, "session-relay" "BOOL";
         /// Path under which the session relay lives
         base_path: BasePath = session().base_path.as_str().into(), "base-path" "PATH";
-        /// Sessions in all
+        /// Sessions in all. When all are taken, those that no peer has ever connected to yield: the oldest of the address
+        /// that has most of them
         limit: NonZeroUsize = some(session().sessions), "sessions" "N";
-        /// Sessions allocated by one address
+        /// Sessions allocated by one address; in IPv6, by one /64 network. Once half of all are taken, its share shrinks
         per_address: NonZeroUsize = some(session().sessions_per_address), "sessions-per-address" "N";
         /// Sessions one address may allocate in a minute, over a long time; 0 for no limit
         allocations_per_minute: u32 = session().allocations_per_minute, "allocations-per-minute" "N";
@@ -196,6 +198,8 @@ settings! {
         allocation_burst: u32 = session().allocation_burst, "allocation-burst" "N";
         /// How long a session lives while nobody is connected to it
         ttl: NonZeroU64 = positive(session().ttl.as_secs()), "session-ttl" "SECONDS";
+        /// How long a session lives at most until a peer connects to it for the first time
+        first_use_timeout: NonZeroU64 = positive(session().first_use_timeout.as_secs()), "session-first-use-timeout" "SECONDS";
         /// The most a client can ask for with ?timeout=N
         ttl_max: NonZeroU64 = positive(session().ttl_max.as_secs()), "session-ttl-max" "SECONDS";
         /// How long a session lives at most
@@ -204,7 +208,8 @@ settings! {
         request_timeout: u64 = session().request_timeout.as_secs(), "request-timeout" "SECONDS";
         /// The most a client can ask for with X-Timeout or ?timeout=N
         request_timeout_max: u64 = session().request_timeout_max.as_secs(), "request-timeout-max" "SECONDS";
-        /// Break the receiver's connection when the sender of a chunked message is lost, instead of ending the message
+        /// Break the receiver's connection when the sender of a chunked message is lost. With false, the message ends in
+        /// order, as cama has it, and a receiver cannot tell a part from the whole
         abort_when_cut: bool = !session().clean_when_cut, "abort-when-cut" "BOOL";
         /// Value of the Server field; empty for none
         server_name: ServerName = session().server.as_str().into(), "server-name" "NAME";
@@ -215,9 +220,10 @@ settings! {
         enabled: bool = true, "rendezvous" "BOOL";
         /// Path under which /stream and /ping live; empty for the root
         base_path: BasePath = stream().base_path.as_str().into(), "rendezvous-base-path" "PATH";
-        /// Streams in all, with the records of those that are over
+        /// Streams in all, with the records of those that are over. When all are taken, records make room, and then the
+        /// streams to which no peer is connected: the oldest of the address that has most of them
         limit: NonZeroUsize = some(stream().streams), "rendezvous-streams" "N";
-        /// Streams created by one address
+        /// Streams created by one address; in IPv6, by one /64 network. Once half of all are taken, its share shrinks
         per_address: NonZeroUsize = some(stream().streams_per_address), "rendezvous-streams-per-address" "N";
         /// Streams one address may create in a minute, over a long time; 0 for no limit
         creations_per_minute: u32 = stream().creations_per_minute, "rendezvous-creations-per-minute" "N";
@@ -227,6 +233,8 @@ settings! {
         ttl: NonZeroU64 = positive(stream().ttl.as_secs()), "rendezvous-ttl" "SECONDS";
         /// The most a client can ask for with ?ttl=SECONDS
         ttl_max: u64 = stream().ttl_max.as_secs(), "rendezvous-ttl-max" "SECONDS";
+        /// How long a stream to which no peer is connected lives at most
+        first_use_timeout: NonZeroU64 = positive(stream().first_use_timeout.as_secs()), "rendezvous-first-use-timeout" "SECONDS";
         /// How long /status tells of a stream that is over
         record: u64 = stream().record.as_secs(), "rendezvous-record" "SECONDS";
         /// How long a stream may run at most
@@ -235,7 +243,8 @@ settings! {
         pause: NonZeroU64 = positive(stream().pause.as_secs()), "rendezvous-pause" "SECONDS";
         /// The most receivers that can be asked for with ?n=K
         receivers: NonZeroUsize = some(stream().receivers), "rendezvous-receivers" "N";
-        /// Break receivers' connections when the source is lost, as ?strict=1 asks for, instead of ending the download
+        /// Break receivers' connections when the source of a stream of unknown length is lost. With false, the download ends
+        /// in order, as http-rendezvous has it. Clients choose with ?strict=1 and ?strict=0
         strict: bool = stream().strict, "rendezvous-strict" "BOOL";
         /// Keep what creators of streams ask for from speaking in this origin's name: downloads are attachments that no
         /// browser runs, without cookies, and without orders to a proxy in front
@@ -255,7 +264,7 @@ settings! {
         /// URL that is told when a client is gone; empty for none
         close_url: Url = gate().callback.close.as_str().into(), "gateway-close-url" "URL";
         /// How long a call of the application may take; 0 for no limit
-        callback_timeout: u64 = 0, "gateway-callback-timeout" "SECONDS";
+        callback_timeout: u64 = gate().callback.timeout.map_or(0, |time| time.as_secs()), "gateway-callback-timeout" "SECONDS";
         /// Where the application reaches the gateway, as it is told with each call; empty for the admin listener, or the
         /// first public one if the application is served there
         endpoint: String = String::new(), "gateway-endpoint" "HOST:PORT";
@@ -269,15 +278,19 @@ settings! {
         /// Messages queued for a client beside the one that is being written
         queue: usize = gate().send_queue_size, "gateway-queue" "N";
         /// How long the application waits for a place in that queue; 0 for no limit
-        queue_timeout: u64 = 0, "gateway-queue-timeout" "SECONDS";
+        queue_timeout: u64 = gate().send_timeout.map_or(0, |time| time.as_secs()), "gateway-queue-timeout" "SECONDS";
         /// Send to nobody if one of the clients named is not there
         strict_broadcast: bool = gate().strict_broadcast, "gateway-strict-broadcast" "BOOL";
-        /// Pages of which origins may connect: all, same-origin, same-hostname
-        origins: OriginRule = OriginRule::All, "gateway-origins" "RULE";
+        /// Pages of which origins may connect: same-origin, same-hostname, all. With all, any web page connects with its
+        /// visitor's cookies
+        origins: OriginRule = OriginRule::SameOrigin, "gateway-origins" "RULE";
         /// How long a client may be silent; 0 for no limit
-        idle_timeout: u64 = 0, "gateway-idle-timeout" "SECONDS";
+        idle_timeout: u64 = gate().idle_timeout.map_or(0, |time| time.as_secs()), "gateway-idle-timeout" "SECONDS";
         /// How often a silent client is pinged; 0 for never
         ping_interval: u64 = gate().ping_interval.map_or(0, |time| time.as_secs()), "gateway-ping-interval" "SECONDS";
+        /// How long a message from a client may take to arrive, prolonged by each byte at 240 bytes a second or more; 0 for
+        /// no limit
+        message_timeout: u64 = gate().message_timeout.map_or(0, |time| time.as_secs()), "gateway-message-timeout" "SECONDS";
         /// Path where clients connect
         connect_path: String = gate().path.connect, "gateway-connect-path" "PATH";
         /// Path where the application sends
@@ -290,9 +303,14 @@ settings! {
         max_message: Bytes = Bytes(gate().limits.message as u64), "gateway-max-message" "BYTES";
         /// Bytes of one message to clients
         max_send: Bytes = Bytes(gate().limits.send as u64), "gateway-max-send" "BYTES";
+        /// Bytes of messages from clients that the application has not answered for; one address has a quarter of it at the
+        /// most, and beyond it a client is closed with 1013
+        max_pending: Bytes = Bytes(gate().limits.pending as u64), "gateway-max-pending" "BYTES";
+        /// Calls of the application at the same time; clients of one address have a quarter of them at the most
+        calls: NonZeroUsize = some(gate().limits.calls), "gateway-calls" "N";
         /// Clients in all
         limit: NonZeroUsize = some(gate().limits.sessions), "gateway-clients" "N";
-        /// Clients from one address
+        /// Clients from one address, less once half of all places are taken
         per_address: NonZeroUsize = some(gate().limits.sessions_per_address), "gateway-clients-per-address" "N";
     }
     /// The reverse tunnel: servers behind NAT, which dial this one, are reached through it. They come to any listener that
@@ -306,6 +324,9 @@ settings! {
         tokens: Vec<TunnelToken> = Vec::new(), "tunnel-token" "TOKEN";
         /// Path where origins ask for a tunnel
         path: BasePath = proxy().path.as_str().into(), "tunnel-path" "PATH";
+        /// The name in the Via field of what is forwarded. A request that has it already goes in a circle, and gets 508; so no
+        /// other relay that it passes may have the same. Empty: a random name at each start
+        via: ViaName = "".into(), "tunnel-via" "NAME";
         /// Which of several origins of one host gets a request: round-robin, least-busy
         balance: BalanceRule = BalanceRule::RoundRobin, "tunnel-balance" "RULE";
         /// How long an origin may take to begin its answer
@@ -314,12 +335,22 @@ settings! {
         origins: NonZeroUsize = some(proxy().links), "tunnel-origins" "N";
         /// Connections of origins with one token
         origins_per_token: NonZeroUsize = some(proxy().links_per_credential), "tunnel-origins-per-token" "N";
+        /// Connections by ALPN that have not identified themselves yet; one more displaces the oldest of the network with the most
+        handshakes: NonZeroUsize = some(proxy().handshakes), "tunnel-handshakes" "N";
+        /// Failed handshakes of one network in a minute (a wrong token, or silence); the next is refused unread; 0 for no limit
+        failures_per_minute: u32 = proxy().failures_per_minute, "tunnel-failures-per-minute" "N";
         /// Requests on one connection of an origin at the same time
         requests_per_origin: NonZeroUsize = some(proxy().streams_per_link), "tunnel-requests-per-origin" "N";
-        /// Requests of one client's address at the same time
+        /// Requests of one client's address at the same time, over all tunnels; one more gets 429
         requests_per_address: NonZeroUsize = some(proxy().streams_per_address), "tunnel-requests-per-address" "N";
-        /// Requests of one host at the same time
+        /// Requests of one host at the same time, however many origins it has; one more gets 503
         requests_per_host: NonZeroUsize = some(proxy().streams_per_host), "tunnel-requests-per-host" "N";
+        /// Share of one client's address in the requests that a connection of an origin takes, in percent of those that are
+        /// free there; one more gets 503. With 100, one address alone can have half of them, four can have a fifth each,
+        /// sixteen a seventeenth each, and as much stays free for others
+        share_per_address: NonZeroU32 = percent(proxy().share_per_address), "tunnel-share-per-address" "PERCENT";
+        /// Share of one host, where an origin has several, in the same way: with 400 it can have four fifths
+        share_per_host: NonZeroU32 = percent(proxy().share_per_name), "tunnel-share-per-host" "PERCENT";
     }
     /// The page for people, at the root: it sends a file or a text from one browser to another, through the rendezvous
     "page" page: Page {
@@ -354,6 +385,10 @@ settings! {
 /// Ten times what the engine allows, whose defaults are for programs that speak to each other. (The sources of the
 /// rendezvous have the six hours of its original: what rests holds no buffers, and their number is limited.)
 const PAUSE: NonZeroU32 = NonZeroU32::new(300).expect("not 0");
+
+fn percent(n: u32) -> NonZeroU32 {
+    NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN)
+}
 
 fn seconds(time: std::time::Duration) -> NonZeroU32 {
     u32::try_from(time.as_secs()).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN)

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use uncork::relay::{
-    InvalidConfig,
+    InvalidConfig, Via,
     tunnel::{Balance, Credential, LinkInfo, Proxy, ProxyConfig, ProxyCounts},
 };
 
@@ -19,6 +19,7 @@ pub(crate) fn proxy(settings: &Settings) -> Result<Option<Proxy>, String> {
     }
     let config = ProxyConfig {
         path: own.path.0.clone(),
+        via: (!own.via.0.is_empty()).then(|| Via::named(&own.via.0)).transpose().map_err(|error| error.to_string())?,
         credentials: own.tokens.iter().map(|token| credential(&token.0)).collect::<Result<_, _>>()?,
         balance: match own.balance {
             BalanceRule::RoundRobin => Balance::RoundRobin,
@@ -27,9 +28,13 @@ pub(crate) fn proxy(settings: &Settings) -> Result<Option<Proxy>, String> {
         answer_within: Duration::from_secs(own.answer_timeout.get()),
         links: own.origins.get(),
         links_per_credential: own.origins_per_token.get(),
+        handshakes: own.handshakes.get(),
+        failures_per_minute: own.failures_per_minute,
         streams_per_link: own.requests_per_origin.get(),
         streams_per_address: own.requests_per_address.get(),
         streams_per_host: own.requests_per_host.get(),
+        share_per_address: own.share_per_address.get(),
+        share_per_name: own.share_per_host.get(),
         ..ProxyConfig::default()
     };
     Proxy::new(config).map(Some).map_err(|error| error.to_string())
@@ -78,6 +83,13 @@ pub(crate) fn tell(page: &mut Page, counts: ProxyCounts) {
     page.counter("tunnel_origins_connected_total", "Connections of origins", counts.links_total);
     page.counter("tunnel_origins_silent_total", "Origins that were closed for their silence", counts.silent);
     page.counter("tunnel_denied_total", "Requests for a tunnel that were refused", counts.denied);
+    let name = "tunnel_handshakes_failed_total";
+    page.family(name, "counter", "Handshakes of origin servers that did not show a credential, by network limits");
+    for (reason, count) in
+        [("unanswered", counts.unanswered), ("displaced", counts.displaced), ("throttled", counts.throttled)]
+    {
+        page.sample(name, &format!("{{reason=\"{reason}\"}}"), count);
+    }
     page.gauge("tunnel_active_requests", "Requests through tunnels under way", counts.active);
     page.counter("tunnel_requests_total", "Requests for hosts behind tunnels", counts.requests);
     let name = "tunnel_failed_requests_total";

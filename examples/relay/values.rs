@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde::{Deserialize, Deserializer, de::Visitor};
-use uncork::relay::{Rendezvous, RendezvousConfig, SessionConfig, SessionRelay};
+use uncork::relay::{Rendezvous, RendezvousConfig, SessionConfig, SessionRelay, Via};
 
 use super::{logs, tunnel};
 
@@ -138,7 +138,7 @@ macro_rules! text_value {
         }
     )* };
 }
-text_value!(BasePath, Level, AdminAddress, Url, ServerName);
+text_value!(BasePath, Level, AdminAddress, Url, ServerName, ViaName);
 
 // What is wrong with one is for the service to say.
 text! {
@@ -160,6 +160,13 @@ text! {
     ServerName, |text| {
         let config = SessionConfig { server: text.to_owned(), ..SessionConfig::default() };
         SessionRelay::new(config).map_err(|error| format!("{text:?}: {error}"))
+    }
+}
+text! {
+    /// The name in Via; empty for a random one.
+    ViaName, |text| {
+        let named = if text.is_empty() { Ok(()) } else { Via::named(text).map(drop) };
+        named.map_err(|error| format!("{text:?}: {error}"))
     }
 }
 text! {

@@ -73,7 +73,7 @@ pub enum Action {
     /// Receive the body; `100 Continue` goes out now if the peer waits for it. [`Upload::end`] gives the answer,
     /// unless a [`Ticket`](crate::Ticket) begins it earlier.
     Receive(Box<dyn Upload>),
-    /// A [`Ticket`](crate::Ticket) of this request answers. If none is alive, the answer is 500.
+    /// A [`Ticket`](crate::Ticket) of this request answers. If there is none, the answer is 500; if the last one was dropped, 503.
     Wait,
     /// Answer `101` (or 2xx to CONNECT) and hand the stream over.
     Switch(Switch),

@@ -11,8 +11,8 @@ use crate::{
 /// The answer to a request.
 ///
 /// The engine adds `Date`, `Connection` and the framing fields. Names and values are checked when they are added, so
-/// a response cannot be split by what an application puts into one: an invalid one makes the whole response a 500,
-/// and the log says which it was.
+/// a response cannot be split by what an application puts into one: an invalid one makes the whole response a 500.
+/// The log says which it was; so does the body of that response, in a debug build.
 ///
 /// ```
 /// use uncork::Response;
@@ -28,7 +28,7 @@ pub struct Response {
     pub(crate) length: Option<u64>,
     pub(crate) close: bool,
     pub(crate) confirm: bool,
-    pub(crate) ends_with_fin: bool,
+    pub(crate) allow_half_close: bool,
     /// Why it must not be sent as it is.
     pub(crate) fault: Option<Box<Fault>>,
 }
@@ -120,7 +120,7 @@ impl Response {
     }
 
     fn made_of(status: u16, headers: Headers, body: Body) -> Self {
-        Self { status, headers, body, length: None, close: false, confirm: false, ends_with_fin: false, fault: None }
+        Self { status, headers, body, length: None, close: false, confirm: false, allow_half_close: false, fault: None }
     }
 
     /// 200 with a body of `text/plain; charset=utf-8`.
@@ -131,6 +131,15 @@ impl Response {
 
     /// 200 with a body that is made as the peer takes it; chunked, unless [`length`](Self::length) says how long it
     /// will be (to a peer that speaks HTTP/1.0, the end of the connection ends it).
+    ///
+    /// While the body has nothing to send ([`Flow::Wait`](crate::Flow::Wait), an empty [`pipe`](crate::pipe)),
+    /// end-of-file from the client means that it left: the request ends at once with
+    /// [`Ended::PeerLeft`](crate::Ended::PeerLeft). A client that closes and one that half-closes look alike on the wire.
+    /// So a client that half-closes behind its request (`nc -N`, for example) gets the body only up to its first pause,
+    /// be it a moment long. [`allow_half_close`](Self::allow_half_close) serves such clients to the end.
+    ///
+    /// Bodies that are all there ([`text`](Self::text), [`body`](Self::body), [`file`](Self::file)) have no pauses, and
+    /// reach a client that half-closes whole.
     pub fn stream(produce: impl Produce + 'static) -> Self {
         Self { body: Body(Kind::Stream(Box::new(produce))), ..Self::new(200) }
     }
@@ -152,12 +161,30 @@ impl Response {
         Self { body: body.into(), ..self }
     }
 
-    /// Adds a header field. Not for `Date`, `Content-Length`, `Transfer-Encoding` and `Connection`, which follow from
-    /// the rest and from [`length`](Self::length) and [`close`](Self::close).
-    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+    /// Adds a header field. One that [may stand once](crate::h1::is_singleton), such as `Content-Type`, takes the place
+    /// of what was there; others, such as `Set-Cookie` and `Vary`, stand beside it. Not for `Date`, `Content-Length`,
+    /// `Transfer-Encoding` and `Connection`, which follow from the rest and from [`length`](Self::length) and
+    /// [`close`](Self::close).
+    ///
+    /// ```
+    /// use uncork::Response;
+    /// let page = Response::text("<h1>Hello</h1>").header("Content-Type", "text/html");
+    /// assert_eq!(page.headers().len(), 1);
+    /// ```
+    pub fn header(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.with(name, |headers| headers.put(name, value))
+    }
+
+    /// Adds a header field behind the others, whether or not it may stand once: for fields that another server sent and
+    /// that are passed on as they came. As [`header`](Self::header) in the rest.
+    pub fn append(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.with(name, |headers| headers.append(name, value))
+    }
+
+    fn with(mut self, name: &str, add: impl FnOnce(&mut Headers) -> Result<(), InvalidHeader>) -> Self {
         if is_written_here(name) {
             self.fault.get_or_insert_with(|| Box::new(Fault::Reserved(name.to_owned())));
-        } else if let Err(error) = self.headers.append(name, value) {
+        } else if let Err(error) = add(&mut self.headers) {
             self.fault.get_or_insert_with(|| Box::new(Fault::Header(name.to_owned(), error)));
         }
         self
@@ -180,11 +207,13 @@ impl Response {
         Self { confirm: true, ..self }
     }
 
-    /// A peer that shuts down its writing side while a streamed body has nothing to send counts as gone: for bodies that
-    /// may be silent for hours, as events are. Closing and half-closing look alike on the wire; without this, a peer that
-    /// half-closes gets its answer to the end, and one that has left is noticed with the next piece of it.
-    pub fn ends_with_fin(self) -> Self {
-        Self { ends_with_fin: true, ..self }
+    /// Serves a client that half-closes until the streamed body ends, however long the body pauses. The default is to
+    /// take end-of-file for a client that left, whenever the body has nothing to send: see [`stream`](Self::stream).
+    ///
+    /// With this, a client that closes during a pause is noticed only when the body goes on. That a reset ends the
+    /// request stays as it is.
+    pub fn allow_half_close(self) -> Self {
+        Self { allow_half_close: true, ..self }
     }
 
     /// The status.

@@ -94,10 +94,15 @@ impl TicketCore {
         }
     }
 
+    /// Returns `true` if the client is to be served although it half-closed.
+    pub(crate) fn outlives_fin(&self) -> bool {
+        self.outlive_fin.load(Ordering::Acquire)
+    }
+
     /// Whether a FIN that is seen while the answer is owed ends the request. Not once there is an answer, be it on its
     /// way through the mailbox still: `respond` has said that it was taken.
     pub(crate) fn ends_with_fin(&self) -> bool {
-        !self.outlive_fin.load(Ordering::Acquire) && !matches!(*self.state(), State::Answered(Some(_)))
+        !self.outlives_fin() && !matches!(*self.state(), State::Answered(Some(_)))
     }
 
     /// Takes the answer a ticket has left.
@@ -190,7 +195,8 @@ impl Ticket {
         let _ = self.core.mailbox().post(Mail::Ticket(self.core.clone(), Word::Fallback(after, Box::new(f))));
     }
 
-    /// A peer that shuts down its writing side still waits for its answer, and is to get it.
+    /// A peer that shuts down its writing side still waits for its answer, and is to get it, whole: what answers is sent
+    /// as with [`Response::allow_half_close`].
     pub fn outlive_fin(&self) {
         // Not by mail: the FIN may be here already.
         self.core.outlive_fin.store(true, Ordering::Release);

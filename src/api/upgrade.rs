@@ -76,6 +76,7 @@ pub struct Io<'a> {
 pub(crate) struct Orders {
     pub(crate) deadline: Option<Option<Instant>>,
     pub(crate) abort: bool,
+    pub(crate) held: Option<usize>,
 }
 
 impl Io<'_> {
@@ -97,6 +98,14 @@ impl Io<'_> {
     /// Has [`Upgrade::ready`] called at `at`, whatever the mask; `None` forgets it. It fires once.
     pub fn set_deadline(&mut self, at: Option<Instant>) {
         self.orders.deadline = Some(at);
+    }
+
+    /// Counts so many bytes, held outside of `rx` and `tx`, towards [`Limits::buffers`](crate::Limits::buffers), until
+    /// the next call of this or the end. If the loop's connections hold too much, one of them is called with
+    /// [`Why::shed`].
+    #[cfg_attr(not(feature = "ws"), expect(dead_code, reason = "WebSockets hold messages"))]
+    pub(crate) fn hold(&mut self, bytes: usize) {
+        self.orders.held = Some(bytes);
     }
 
     /// Breaks the connection off after this call: what is in the output is dropped, and the peer sees a reset.
@@ -123,6 +132,7 @@ impl Why {
     pub(crate) const DEADLINE: u8 = 16;
     pub(crate) const STOPPING: u8 = 32;
     pub(crate) const RESET: u8 = 64;
+    pub(crate) const SHED: u8 = 128;
 
     /// There is input not seen before.
     pub fn read(self) -> bool {
@@ -152,6 +162,11 @@ impl Why {
     /// mask; it is the last call.
     pub fn reset(self) -> bool {
         self.0 & Self::RESET != 0
+    }
+    /// Too much is held by the connections of this loop, and this one is to let go: see [`Io::hold`]. What it held
+    /// counts no longer. Told whatever the mask.
+    pub(crate) fn shed(self) -> bool {
+        self.0 & Self::SHED != 0
     }
 }
 
@@ -299,10 +314,14 @@ impl Switch {
         Self { bare: true, ..Self::after(Response::new(200), upgrade) }
     }
 
-    /// Adds a header field to the answer.
-    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        self.response = self.response.header(name, value);
-        self
+    /// Adds a header field to the answer, as [`Response::header`] does.
+    pub fn header(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        Self { response: self.response.header(name, value), ..self }
+    }
+
+    /// Adds a header field behind the others, as [`Response::append`] does.
+    pub fn append(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        Self { response: self.response.append(name, value), ..self }
     }
 }
 

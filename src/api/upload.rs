@@ -46,7 +46,8 @@ pub enum Take {
 
 /// Makes the body of one response, piece by piece, as the peer takes it.
 pub trait Produce: Send {
-    /// Writes what is there and fits. Called when there is room, never re-entrantly.
+    /// Writes what is there and fits. Called when there is room, never re-entrantly; also without a wake, once, before
+    /// end-of-file from the client ends the request.
     fn produce(&mut self, out: &mut Tx<'_>) -> Flow;
 
     /// If this producer is one end of a [`pipe`](crate::pipe): then the engine drains it directly, and
@@ -63,7 +64,8 @@ pub enum Flow {
     /// There is more: call again when there is room. What was written may be held back until a segment is full.
     More,
     /// Nothing for now: send what was written, and call again after a wake by this request's
-    /// [`Waker`](crate::Waker).
+    /// [`Waker`](crate::Waker). A client that half-closes meanwhile has left, unless the response
+    /// [allows](crate::Response::allow_half_close) that.
     Wait,
     /// That was all.
     End,

@@ -7,6 +7,7 @@
 //!   KernelPipe   bytes that stay in the system         Pool      buffers, lent
 //!   Mailbox      a queue and a bell, between threads   PeerAddr  from where
 //!   Duplex       a socket without a system behind it   Runs      bytes with gaps, decoded where they lie
+//!   Seldom       lines for the log, one a minute
 //! ```
 //!
 //! Depends on nothing, does no IO and reads no clock; everything else may depend on it.
@@ -23,6 +24,7 @@ pub(crate) mod mask;
 pub(crate) mod out;
 pub(crate) mod pool;
 pub(crate) mod runs;
+pub(crate) mod seldom;
 pub(crate) mod time;
 
 pub use addr::PeerAddr;

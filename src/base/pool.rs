@@ -5,10 +5,21 @@ use super::buf::Buf;
 
 /// The size of a lent buffer. As large as one read is useful, and four TLS records.
 pub(crate) const LENT: usize = 64 * 1024;
+/// Buffers one connection can need at once, over TLS: in both directions, sealed and open. One that gets fewer would ask
+/// again and again.
+const WANTED: usize = 4;
+
+/// Whether `buf` works in a lent store.
+pub(crate) fn is_lent(buf: &Buf) -> bool {
+    buf.capacity() >= LENT
+}
+
 /// Freed buffers kept for the next: beyond this many they go back to the allocator.
 const KEPT: usize = 16;
 /// A lent buffer with at most this many bytes left in it is exchanged for a right-sized one when a turn ends.
-const SMALL: usize = LENT / 4;
+/// It is more than what one read of a head brings, so that a request that waits keeps no lent buffer for what its client
+/// sends behind it.
+const SMALL: usize = LENT / 8 * 3;
 
 pub(crate) struct Pool {
     /// Stores to be lent next: the first `kept` of them. Taken out and put back by swapping, which costs nothing else:
@@ -19,15 +30,23 @@ pub(crate) struct Pool {
     blocks: Vec<Box<[u8]>>,
     /// Buffers lent at this moment.
     lent: usize,
-    /// The most that may be lent.
+    /// The most that may be lent: `bytes`, less what connections hold of their own.
     most: usize,
+    bytes: usize,
     refused: bool,
 }
 
 impl Pool {
     pub(crate) fn new(bytes: usize) -> Self {
-        let most = (bytes / LENT).max(4);
-        Self { free: Default::default(), kept: 0, blocks: Vec::new(), lent: 0, most, refused: false }
+        let mut pool =
+            Self { free: Default::default(), kept: 0, blocks: Vec::new(), lent: 0, most: 0, bytes, refused: false };
+        pool.set_held(0);
+        pool
+    }
+
+    /// Connections hold so many bytes of their own: that much less may be lent.
+    pub(crate) fn set_held(&mut self, bytes: usize) {
+        self.most = (self.bytes.saturating_sub(bytes) / LENT).max(4);
     }
 
     /// Sees to it that `buf` works in a lent store, keeping what is in it. `false`: the limit is reached; come back
@@ -106,7 +125,31 @@ impl Pool {
 
     /// Whether a buffer can be lent again after a refusal; says so once.
     pub(crate) fn returned(&mut self) -> bool {
-        self.refused && self.lent < self.most && std::mem::take(&mut self.refused)
+        self.refused && self.free() >= self.wanted() && std::mem::take(&mut self.refused)
+    }
+
+    /// Whether a connection was refused a buffer, and not told yet that there are some again.
+    #[inline]
+    pub(crate) fn refused(&self) -> bool {
+        self.refused
+    }
+
+    /// Whether there still are not enough buffers for a connection that was refused one.
+    pub(crate) fn is_short(&self) -> bool {
+        self.refused && self.free() < self.wanted()
+    }
+
+    /// Whether less than an eighth of all that may be lent is free.
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.free() < self.wanted().max(self.most / 8)
+    }
+
+    fn free(&self) -> usize {
+        self.most.saturating_sub(self.lent)
+    }
+
+    fn wanted(&self) -> usize {
+        WANTED.min(self.most)
     }
 
     /// Whether somebody was refused a buffer, and none has come back since.
@@ -140,13 +183,27 @@ mod tests {
     }
 
     #[test]
+    fn what_connections_hold_is_not_lent() {
+        let mut pool = Pool::new(8 * LENT);
+        let mut bufs: Vec<Buf> = (0..9).map(|_| Buf::default()).collect();
+        let mut lend = |pool: &mut Pool| bufs.iter_mut().filter_map(|b| pool.lend(b).then_some(())).count();
+        pool.set_held(2 * LENT + 1);
+        assert_eq!(lend(&mut pool), 5);
+        pool.set_held(0);
+        assert!(pool.returned());
+        assert_eq!(lend(&mut pool), 8);
+    }
+
+    #[test]
     fn the_limit_holds_and_is_lifted_by_a_return() {
         let mut pool = Pool::new(4 * LENT);
         let mut bufs: Vec<Buf> = (0..5).map(|_| Buf::default()).collect();
         let got = bufs.iter_mut().map(|b| pool.lend(b)).filter(|ok| *ok).count();
         assert_eq!(got, 4);
-        assert!(!pool.returned());
+        assert!(!pool.returned() && pool.is_short());
         pool.settle(&mut bufs[0]);
-        assert!(pool.returned() && !pool.returned());
+        assert!(!pool.returned() && pool.is_short(), "one may need more than one");
+        bufs.iter_mut().for_each(|buf| pool.settle(buf));
+        assert!(!pool.is_short() && pool.returned() && !pool.returned());
     }
 }

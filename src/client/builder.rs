@@ -71,7 +71,8 @@ impl ClientBuilder {
     }
 
     /// Calls that may wait for a connection to one origin, their deadlines running. 1,024. Beyond it:
-    /// [`Error::QueueFull`](super::Error::QueueFull).
+    /// [`Error::QueueFull`](super::Error::QueueFull). 0: none waits, and at the limit of
+    /// [`connections`](Self::connections) a call fails at once. That suits an intermediary, whose clients can try again.
     pub fn queue(mut self, most: usize) -> Self {
         self.0.queue = most;
         self

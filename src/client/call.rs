@@ -7,11 +7,11 @@ use std::{
     time::Duration,
 };
 
-use super::{Error, builder::Settings, url::Url};
+use super::{CancelHandle, Error, builder::Settings, cancel::Stage, url::Url};
 use crate::{
     api::{Body, PipeOut, response::Kind},
     base::out::Block,
-    h1::{Headers, is_token, target},
+    h1::{Headers, InvalidHeader, is_token, target},
 };
 
 /// A request to be sent. The client writes Host, Content-Length, Transfer-Encoding, Connection and Expect itself;
@@ -37,9 +37,14 @@ pub struct Call {
     pub(super) headers: Headers,
     pub(super) content: Content,
     pub(super) options: Options,
+    pub(super) cancel: Option<CancelHandle>,
+    pub(super) interim: Option<Interim>,
     /// Why it must not be sent.
     pub(super) fault: Option<Error>,
 }
+
+/// Called with each interim response.
+type Interim = Box<dyn FnMut(u16, Headers) + Send>;
 
 /// What is to be sent.
 pub(super) enum Content {
@@ -84,12 +89,13 @@ const OWN: [&str; 7] =
 
 impl Call {
     /// A request of this method for this URL: `http://` or `https://`, with neither user information nor characters
-    /// that would have to be percent-encoded; a fragment is left out. With CONNECT, only its host and port count.
+    /// that would have to be percent-encoded; a fragment is left out. An IPv6 address may have a zone, the name or number
+    /// of an interface (`http://[fe80::1%eth0]/`, RFC 9844): it is not sent. With CONNECT, only its host and port count.
     pub fn new(method: &str, url: &str) -> Self {
         let mut fault = None;
         let url = Url::parse(url).unwrap_or_else(|error| {
             fault = Some(error);
-            Url { https: false, host: String::new(), port: 0, target: String::new() }
+            Url { https: false, host: String::new(), zone: None, port: 0, target: String::new() }
         });
         if !is_token(method.as_bytes()) {
             fault.get_or_insert(Error::Call(format!("{method:?} is no method")));
@@ -102,6 +108,8 @@ impl Call {
             headers: Headers::new(),
             content: Content::None,
             options: Options::default(),
+            cancel: None,
+            interim: None,
             fault,
         }
     }
@@ -132,26 +140,29 @@ impl Call {
         self
     }
 
-    /// Adds a header field, whether or not there is one of that name.
-    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        self.append(name, value.as_ref());
-        self
+    /// Adds a header field. One that [may stand once](crate::h1::is_singleton), such as `User-Agent`, takes the place of
+    /// what was there; others stand beside it.
+    pub fn header(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.with(name, |headers| headers.put(name, value))
     }
 
-    /// Adds all of these fields.
-    pub fn headers(mut self, headers: &Headers) -> Self {
-        for (name, value) in headers.iter() {
-            self.append(name, value);
-        }
-        self
+    /// Adds a header field behind the others, whether or not it may stand once.
+    pub fn append(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.with(name, |headers| headers.append(name, value))
     }
 
-    fn append(&mut self, name: &str, value: &[u8]) {
+    /// Appends all of these fields: those of a request that is passed on, for instance.
+    pub fn headers(self, headers: &Headers) -> Self {
+        headers.iter().fold(self, |call, (name, value)| call.append(name, value))
+    }
+
+    fn with(mut self, name: &str, add: impl FnOnce(&mut Headers) -> Result<(), InvalidHeader>) -> Self {
         if OWN.iter().any(|own| own.eq_ignore_ascii_case(name)) {
             self.broken(Error::Call(format!("header field {name:?} is written by the client itself")));
-        } else if let Err(error) = self.headers.append(name, value) {
+        } else if let Err(error) = add(&mut self.headers) {
             self.broken(Error::Call(format!("header field {name:?}: {error}")));
         }
+        self
     }
 
     fn broken(&mut self, error: Error) {
@@ -219,9 +230,15 @@ impl Call {
     /// `Connection`, which may be among them, is written by the client all the same.
     pub fn upgrade_with(mut self, handshake: &Headers) -> Self {
         self.options.upgrade = true;
-        for (name, value) in handshake.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("connection")) {
-            self.append(name, value);
-        }
+        let fields = handshake.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("connection"));
+        fields.fold(self, |call, (name, value)| call.append(name, value))
+    }
+
+    /// Calls `f` with status and fields of each interim response (RFC 9110 §15.2), for instance 103 Early Hints, on the
+    /// call's loop and before the response; it must not block. Not with 100, which the client handles itself, nor with
+    /// 101, which is a response. By default they are dropped. More than 16 break the call off.
+    pub fn on_interim(mut self, f: impl FnMut(u16, Headers) + Send + 'static) -> Self {
+        self.interim = Some(Box::new(f));
         self
     }
 
@@ -260,6 +277,24 @@ impl Call {
     pub fn fresh(mut self) -> Self {
         self.options.fresh = true;
         self
+    }
+
+    /// Returns a handle that gives this call up until the head of its response is there, from any thread. A proxy needs
+    /// it: when the client that has asked leaves ([`Request::on_end`](crate::Request::on_end)), the server behind it is
+    /// to be told, which the closed connection does.
+    pub fn cancel_handle(&mut self) -> CancelHandle {
+        self.cancel.get_or_insert_with(CancelHandle::new).clone()
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancel.as_ref().is_some_and(CancelHandle::is_cancelled)
+    }
+
+    /// Notes where it is, for [`cancel_handle`](Self::cancel_handle).
+    pub(super) fn note(&self, stage: impl FnOnce() -> Option<Stage>) {
+        if let Some(cancel) = &self.cancel {
+            cancel.note(stage());
+        }
     }
 
     /// Whether the request may be sent again, if a kept connection turns out to be closed before anything of the answer

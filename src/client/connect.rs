@@ -9,7 +9,7 @@
 use std::{
     collections::VecDeque,
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, SocketAddrV6},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     api::{Dial, DialError, Dialed, Loop, Upgrade},
     base::Moment,
-    transport::TlsClient,
+    transport::{TlsClient, interface_index},
 };
 
 /// Between the beginnings of two attempts. RFC 8305 §5 recommends it.
@@ -42,13 +42,22 @@ pub(super) fn begin(pending: Pending, place: Place, now: Moment) {
     let facts = pending.look(|x| {
         let url = &x.call.url;
         let target = (x.call.unix.clone(), url.https, url.bare_host().to_owned(), url.port);
+        let target = (target, url.zone.clone());
         (x.shared.clone(), x.here.clone(), x.connection_by().0, target)
     });
     // None: nobody waits any more.
-    let Some((shared, here, by, (unix, https, host, port))) = facts else { return };
-    let literal = match unix {
-        Some(path) => Some(Target::Unix(path)),
-        None => host.parse::<IpAddr>().ok().map(|ip| Target::Tcp(SocketAddr::new(ip, port))),
+    let Some((shared, here, by, ((unix, https, host, port), zone))) = facts else { return };
+    let literal = match (unix, zone) {
+        (Some(path), _) => Some(Target::Unix(path)),
+        (None, None) => host.parse::<IpAddr>().ok().map(|ip| Target::Tcp(SocketAddr::new(ip, port))),
+        (None, Some(zone)) => match zoned(&host, &zone, port) {
+            Some(addr) => Some(Target::Tcp(addr)),
+            None => {
+                drop(place);
+                let why = "there is no such interface here".to_owned();
+                return pending.fail(Error::Resolve { host: format!("{host}%{zone}"), why });
+            }
+        },
     };
     let named = literal.is_none();
     let mut race = Race {
@@ -86,6 +95,12 @@ pub(super) fn begin(pending: Pending, place: Place, now: Moment) {
     if !queued {
         pending.fail(Error::QueueFull);
     }
+}
+
+/// `None`: there is no such interface. A number is taken as it is.
+fn zoned(host: &str, zone: &str, port: u16) -> Option<SocketAddr> {
+    let scope = zone.parse().ok().or_else(|| interface_index(zone))?;
+    Some(SocketAddrV6::new(host.parse().ok()?, port, 0, scope).into())
 }
 
 /// Where to.

@@ -61,7 +61,8 @@ pub enum Error {
     UploadFailed,
     /// More redirects than allowed, or one that leads nowhere.
     Redirect(&'static str),
-    /// Whoever received the answer's body is gone: only [`Answer::on_end`](super::Answer::on_end) says so.
+    /// The call was [cancelled](super::CancelHandle::cancel); or the receiver of the response's body is gone, of which
+    /// only [`Answer::on_end`](super::Answer::on_end) tells.
     Abandoned,
     /// The loop has ended.
     LoopEnded,
@@ -134,7 +135,7 @@ impl fmt::Display for Error {
             Self::QueueFull => f.write_str("too many calls are waiting already"),
             Self::UploadFailed => f.write_str("the request's body was cut off"),
             Self::Redirect(why) => write!(f, "redirected: {why}"),
-            Self::Abandoned => f.write_str("the receiver of the answer's body is gone"),
+            Self::Abandoned => f.write_str("the call was cancelled, or the receiver of the response's body is gone"),
             Self::LoopEnded => f.write_str("the loop has ended"),
         }
     }

@@ -24,7 +24,9 @@
 //!     let client = Client::new();
 //!     let handler = move |req: &mut Request<'_>| {
 //!         let ticket = req.ticket();
-//!         let call = Call::get("http://127.0.0.1:9000/").header("Accept", "text/plain");
+//!         let mut call = Call::get("http://127.0.0.1:9000/").header("Accept", "text/plain");
+//!         let cancel = call.cancel_handle();
+//!         req.on_end(move |_| cancel.cancel()); // the client may leave before there is a response
 //!         client.send(&req.here(), call, move |result| {
 //!             let response = match result {
 //!                 Ok(answer) => {
@@ -33,7 +35,7 @@
 //!                 }
 //!                 Err(error) => Response::text(format!("{error}\n")).status(502),
 //!             };
-//!             let _ = ticket.respond(response); // the one who asked may have left
+//!             let _ = ticket.respond(response);
 //!         });
 //!         Action::Wait
 //!     };
@@ -53,7 +55,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `call`, `url`, `builder` | what the application says |
+//! | `call`, `url`, `builder`, `cancel` | what the application says |
 //! | `pool`, `seat` | who is served by which connection |
 //! | `connect`, `resolve` | new connections |
 //! | `connection`, `upload`, `sink` | one connection: what is written, what is read |
@@ -66,6 +68,7 @@ mod answer;
 mod blocking;
 mod builder;
 mod call;
+mod cancel;
 mod connect;
 mod connection;
 mod error;
@@ -85,6 +88,7 @@ pub use self::{
     blocking::Reading,
     builder::ClientBuilder,
     call::Call,
+    cancel::CancelHandle,
     error::{Deadline, Error, Part},
 };
 use crate::api::Loop;

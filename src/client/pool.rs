@@ -24,6 +24,7 @@ use super::{
     answer::Reply,
     blocking::Background,
     builder::Settings,
+    cancel::Stage,
     connect,
     resolve::Resolver,
     seat::{Left, Seat},
@@ -49,6 +50,7 @@ pub(super) struct Key {
     unix: Option<Arc<Path>>,
     https: bool,
     host: String,
+    zone: Option<String>,
     port: u16,
 }
 
@@ -57,9 +59,15 @@ impl Key {
         let url = &call.url;
         if call.unix.is_some() && !url.https {
             // Whoever listens there, listens for all hosts.
-            return Self { unix: call.unix.clone(), https: false, host: String::new(), port: 0 };
+            return Self { unix: call.unix.clone(), https: false, host: String::new(), zone: None, port: 0 };
         }
-        Self { unix: call.unix.clone(), https: url.https, host: url.host.clone(), port: url.port }
+        Self {
+            unix: call.unix.clone(),
+            https: url.https,
+            host: url.host.clone(),
+            zone: url.zone.clone(),
+            port: url.port,
+        }
     }
 }
 
@@ -173,7 +181,11 @@ impl Pending {
     /// From now on its deadline runs, whoever has it.
     pub(super) fn new(exchange: Box<Exchange>, now: Moment) -> Self {
         let (here, (by, which)) = (exchange.here.clone(), exchange.connection_by());
+        let cancel = exchange.call.cancel.clone();
         let pending = Self(Arc::new(Mutex::new(Some(exchange))));
+        if let Some(cancel) = cancel {
+            cancel.note(Some(Stage::Pending(pending.clone())));
+        }
         let timed = Timed(pending.clone());
         here.after(by.saturating_duration_since(now.mono), move |_| timed.0.fail(Error::TimedOut(which)));
         pending
@@ -382,6 +394,9 @@ impl Drop for Shared {
 pub(super) fn start(mut exchange: Box<Exchange>, now: Moment) {
     if exchange.whole.is_some_and(|at| at <= now.mono) {
         return exchange.fail(Error::TimedOut(Deadline::Whole));
+    }
+    if exchange.call.is_cancelled() {
+        return exchange.fail(Error::Abandoned);
     }
     let shared = exchange.shared.clone();
     let settings = &shared.settings;

@@ -37,7 +37,6 @@ pub(super) fn follow(exchange: &mut Exchange, status: u16, fields: HeadersRef<'_
     if more.is_some() {
         return Err(Error::Redirect("to several places at once"));
     }
-    let location = std::str::from_utf8(location).map_err(|_| Error::Redirect("to something that is no URL"))?;
     let url = call.url.join(location).map_err(|_| Error::Redirect("to something that is no URL to call"))?;
     let elsewhere = !url.same_origin(&call.url);
     if elsewhere && call.unix.is_some() {

@@ -7,7 +7,16 @@
 //! ```
 //!
 //! Strict: what is not by the grammar is refused, not repaired. No percent-encoding is added or taken away, userinfo is
-//! refused (RFC 9110 §4.2.4).
+//! refused (RFC 9110 §4.2.4). There are two exceptions:
+//!
+//!  - A `Location` with spaces or bytes beyond ASCII in its path or query is percent-encoded, as every other client does:
+//!    servers send the names of files as they are. A URL of the caller's own is not, since only the caller knows what it
+//!    stands for. Control bytes are refused in both.
+//!  - The zone of an IPv6 address (RFC 4007 §11), as in `http://[fe80::1%eth0]/`: RFC 9844 has it entered so. The spelling of
+//!    RFC 6874, which that one obsoletes, is taken as well (`%25eth0`): a name or number that only this machine knows, so it says where to connect to and is never sent. A
+//!    `Location` can't name one.
+
+use std::borrow::Cow;
 
 use super::Error;
 use crate::h1::{grammar, target};
@@ -18,6 +27,8 @@ pub(super) struct Url {
     pub(super) https: bool,
     /// In lower case; an IPv6 address with its brackets.
     pub(super) host: String,
+    /// The interface through which an IPv6 address is reached, by its name or number here.
+    pub(super) zone: Option<String>,
     pub(super) port: u16,
     /// Path and query; begins with `/`.
     pub(super) target: String,
@@ -40,19 +51,20 @@ impl Url {
         if authority.contains('@') {
             return Err(Error::Url("it has user information in it"));
         }
+        let (authority, zone) = without_zone(authority)?;
         if !target::is_host(authority.as_bytes()) {
             return Err(Error::Url("its host is malformed"));
         }
-        let (host, port) = target::split_port(authority).ok_or(Error::Url("its host is malformed"))?;
+        let (host, port) = target::split_port(&authority).ok_or(Error::Url("its host is malformed"))?;
         let port = match port.unwrap_or_default() {
             "" => default_port(https),
             digits => digits.parse().ok().filter(|port| *port > 0).ok_or(Error::Url("its port is malformed"))?,
         };
         let target = checked(if path.starts_with('/') { path.to_owned() } else { format!("/{path}") })?;
-        Ok(Self { https, host: host.to_ascii_lowercase(), port, target })
+        Ok(Self { https, host: host.to_ascii_lowercase(), zone, port, target })
     }
 
-    /// What stands in the Host field.
+    /// What stands in the Host field: never a zone, which means nothing to others.
     pub(super) fn authority(&self) -> String {
         match self.port {
             port if port == default_port(self.https) => self.host.clone(),
@@ -66,11 +78,13 @@ impl Url {
     }
 
     pub(super) fn same_origin(&self, other: &Self) -> bool {
-        (self.https, &self.host, self.port) == (other.https, &other.host, other.port)
+        let (ours, theirs) = ((&self.host, &self.zone), (&other.host, &other.zone));
+        (self.https, ours, self.port) == (other.https, theirs, other.port)
     }
 
     /// The URL a Location field leads to (RFC 9110 §10.2.2, RFC 3986 §5.2).
-    pub(super) fn join(&self, reference: &str) -> Result<Self, Error> {
+    pub(super) fn join(&self, reference: &[u8]) -> Result<Self, Error> {
+        let reference = encoded(reference)?;
         let reference = reference.split('#').next().unwrap_or_default();
         // A scheme, if what stands before the first colon can be one.
         let scheme = reference.split_once(':').map(|(scheme, _)| scheme).filter(|scheme| {
@@ -78,10 +92,10 @@ impl Url {
                 && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
         });
         if scheme.is_some() {
-            return Self::parse(reference);
+            return self.elsewhere(reference);
         }
         if reference.starts_with("//") {
-            return Self::parse(&format!("{}:{reference}", if self.https { "https" } else { "http" }));
+            return self.elsewhere(&format!("{}:{reference}", if self.https { "https" } else { "http" }));
         }
         let (path, query) = reference.split_at(reference.find('?').unwrap_or(reference.len()));
         let base = self.target.split('?').next().unwrap_or_default();
@@ -96,6 +110,45 @@ impl Url {
         };
         Ok(Self { target: checked(target)?, ..self.clone() })
     }
+
+    /// A URL that another server has named. It does not know our zones: the same address is meant in the same zone.
+    fn elsewhere(&self, url: &str) -> Result<Self, Error> {
+        let authority = url.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?']).next().unwrap_or_default());
+        // Encoded here, and then it was no host; or a zone.
+        if authority.contains('%') {
+            return Err(Error::Url("its host is malformed"));
+        }
+        let url = Self::parse(url)?;
+        let zone = if url.host == self.host { self.zone.clone() } else { None };
+        Ok(Self { zone, ..url })
+    }
+}
+
+/// The authority without the zone of an IPv6 address, and that zone.
+fn without_zone(authority: &str) -> Result<(Cow<'_, str>, Option<String>), Error> {
+    let zoned = authority.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    let Some(((address, zone), port)) = zoned.and_then(|(inner, port)| Some((inner.split_once('%')?, port))) else {
+        return Ok((authority.into(), None));
+    };
+    let zone = zone.strip_prefix("25").filter(|zone| !zone.is_empty()).unwrap_or(zone);
+    // RFC 6874 §2: unreserved characters. No interface of ours is called otherwise.
+    if zone.is_empty() || !zone.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~')) {
+        return Err(Error::Url("its zone is malformed"));
+    }
+    Ok((format!("[{address}]{port}").into(), Some(zone.to_owned())))
+}
+
+/// A reference with its spaces and its bytes beyond ASCII percent-encoded.
+fn encoded(reference: &[u8]) -> Result<String, Error> {
+    let mut text = String::with_capacity(reference.len());
+    for &b in reference {
+        match b {
+            b'!'..=b'~' => text.push(char::from(b)),
+            b' ' | 0x80.. => text += &format!("%{b:02X}"),
+            _ => return Err(Error::Url("it has a control byte in it")),
+        }
+    }
+    Ok(text)
 }
 
 fn checked(target: String) -> Result<String, Error> {
@@ -184,8 +237,85 @@ mod tests {
             "http://x/\u{7f}",
             "http://x\\y/",
             "http://x/\t",
+            "http://[fe80::1%]/",
+            "http://[fe80::1%eth 0]/",
+            "http://[fe80::1%eth0/",
+            "http://[fe80::1%eth0]x/",
+            "http://[fe80::1%e%41]/",
+            "http://[fe80::1%a\r\nX: y]/",
+            "http://[%eth0]/",
+            "http://[127.0.0.1%eth0]/",
+            "http://fe80::1%eth0/",
         ] {
             assert!(matches!(Url::parse(text), Err(Error::Url(_))), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_zone_says_where_and_is_not_sent() {
+        for (text, zone, authority) in [
+            ("http://[fe80::1%eth0]/", "eth0", "[fe80::1]"),
+            ("http://[FE80::1%25eth0.7]:8080/x", "eth0.7", "[fe80::1]:8080"),
+            ("https://[fe80::1%2]/", "2", "[fe80::1]"),
+            ("https://[fe80::1%25]/", "25", "[fe80::1]"),
+        ] {
+            let url = Url::parse(text).unwrap();
+            assert_eq!((url.zone.as_deref(), &*url.authority(), url.bare_host()), (Some(zone), authority, "fe80::1"));
+        }
+        let url = |text| Url::parse(text).unwrap();
+        let base = url("http://[fe80::1%a]/");
+        assert!(!base.same_origin(&url("http://[fe80::1%b]/")) && !base.same_origin(&url("http://[fe80::1]/")));
+        // What is redirected to within an origin stays in its zone; another address has none, and none can be named.
+        for (to, zone) in [("/x", Some("a")), ("http://[fe80::1]/x", Some("a")), ("http://[fe80::2]/", None)] {
+            assert_eq!(base.join(to.as_bytes()).unwrap().zone.as_deref(), zone, "{to}");
+        }
+        assert!(base.join(b"http://[fe80::2%25a]/").is_err() && base.join(b"//[fe80::2%a]/").is_err());
+    }
+
+    #[test]
+    fn what_a_server_did_not_encode_is_encoded() {
+        let base = Url::parse("http://a/b/c").unwrap();
+        for (reference, target) in [
+            ("/\u{e9}t\u{e9}.txt".as_bytes(), "/%C3%A9t%C3%A9.txt"),
+            (b"/\xe9", "/%E9"),
+            (b"my file.txt?q=a b#c d", "/b/my%20file.txt?q=a%20b"),
+            (b"/a%20b c", "/a%20b%20c"),
+            ("http://a/\u{65e5}\u{672c}".as_bytes(), "/%E6%97%A5%E6%9C%AC"),
+            ("\u{e9}:x".as_bytes(), "/b/%C3%A9:x"),
+            ("../\u{e9}/./x".as_bytes(), "/%C3%A9/x"),
+            (b"/a|b^\"c", "/a|b^\"c"),
+        ] {
+            let url = base.join(reference).unwrap();
+            assert_eq!((&*url.target, url.same_origin(&base)), (target, true), "{reference:?}");
+        }
+        for bad in [
+            &b"/a\rb"[..],
+            b"/a\nb",
+            b"/a\0b",
+            b"/a\tb",
+            b"/a\x7fb",
+            b"/\x1b",
+            b"http://a b/",
+            b"//x\xe9/",
+            b"http:// /",
+        ] {
+            assert!(base.join(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    /// A `Location` is a server's: whatever bytes it has, what is asked for by it is one line of visible ASCII.
+    #[test]
+    fn no_location_can_end_its_line() {
+        let base = Url::parse("http://[fe80::1%a]/b/c?d").unwrap();
+        for pair in 0..=u16::MAX {
+            let [a, b] = pair.to_be_bytes();
+            for reference in [&[b'x', a, b, b'y'][..], &[b'/', b'/', a, b, b'/'], &[b'?', a, b], &[a, b]] {
+                if let Ok(url) = base.join(reference) {
+                    assert!(url.target.starts_with('/') && grammar::is_target(url.target.as_bytes()), "{reference:?}");
+                    assert!(target::is_host(url.authority().as_bytes()), "{reference:?}");
+                    assert!(url.zone.is_none() || url.host == base.host, "{reference:?}");
+                }
+            }
         }
     }
 
@@ -204,18 +334,18 @@ mod tests {
             ("/a:b", "/a:b"),
         ];
         for (reference, target) in ROWS {
-            let url = base.join(reference).unwrap();
+            let url = base.join(reference.as_bytes()).unwrap();
             assert_eq!((&*url.target, url.same_origin(&base)), (*target, true), "{reference}");
         }
-        assert_eq!(base.join("//g").unwrap(), Url::parse("http://g").unwrap());
-        assert_eq!(base.join("HTTPS://x:1/y").unwrap(), Url::parse("https://x:1/y").unwrap());
+        assert_eq!(base.join(b"//g").unwrap(), Url::parse("http://g").unwrap());
+        assert_eq!(base.join(b"HTTPS://x:1/y").unwrap(), Url::parse("https://x:1/y").unwrap());
         // What is private stays at its origin: scheme, host and port.
         let https = Url::parse("https://a/").unwrap();
         for other in ["http://a/", "http://a:443/", "https://a:80/", "https://b/"] {
-            assert!(!https.join(other).unwrap().same_origin(&https), "{other}");
+            assert!(!https.join(other.as_bytes()).unwrap().same_origin(&https), "{other}");
         }
-        for bad in ["javascript:x", "ftp://x", "//", "http://u@x/", "a b", "mailto:x@y"] {
-            assert!(base.join(bad).is_err(), "{bad}");
+        for bad in ["javascript:x", "ftp://x", "//", "http://u@x/", "mailto:x@y"] {
+            assert!(base.join(bad.as_bytes()).is_err(), "{bad}");
         }
     }
 }

@@ -22,6 +22,7 @@ use log::warn;
 use super::{Clock, Loops, turn_until};
 use crate::{
     api::{Loop, mail::Mail},
+    base::seldom::Seldom,
     engine::{Arrival, Elsewhere, Engine, Setup},
 };
 
@@ -34,6 +35,9 @@ pub(crate) struct Threads {
     changed: Condvar,
     make: Box<dyn Fn() -> Setup<'static> + Send + Sync>,
     loops: Loops,
+    /// Loops that have failed, and threads that could not be started: as long as the system has nothing left, each
+    /// connection would write a line.
+    failed: Seldom,
 }
 
 #[derive(Default)]
@@ -66,7 +70,13 @@ impl Parked {
 
 impl Threads {
     pub(crate) fn new(make: impl Fn() -> Setup<'static> + Send + Sync + 'static, loops: Loops) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::default(), changed: Condvar::new(), make: Box::new(make), loops })
+        Arc::new(Self {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            make: Box::new(make),
+            loops,
+            failed: Seldom::default(),
+        })
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -92,14 +102,21 @@ impl Threads {
         let threads = self.clone();
         let run = move || {
             if let Err(error) = threads.work(arrival) {
-                warn!(target: "uncork::drive", "a connection's loop has failed: {error}");
+                threads.complain("a connection's loop has failed", &error);
             }
             threads.state().alive -= 1;
             threads.changed.notify_all();
         };
         if let Err(error) = Builder::new().name("uncork-conn".into()).spawn(run) {
-            warn!(target: "uncork::drive", "no thread for another connection: {error}");
+            self.complain("no thread for another connection", &error);
             self.state().alive -= 1;
+        }
+    }
+
+    #[cold]
+    fn complain(&self, what: &str, error: &io::Error) {
+        if let Some(times) = self.failed.happens(Clock::new().now().mono) {
+            warn!(target: "uncork::drive", "{what}: {error}{times}");
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
 use super::Trusted;
 use crate::{
     api::{PipeIn, PipeOut},
-    base::{Limits, PeerAddr, kernel_pipe::KernelPipes, time::Tick},
+    base::{Limits, PeerAddr, kernel_pipe::KernelPipes, seldom::Seldom, time::Tick},
     transport::{Listener, Security, Socket},
 };
 
@@ -110,7 +110,14 @@ pub(crate) struct Admission {
     most: usize,
     most_per_address: usize,
     all: AtomicUsize,
+    /// By [`PeerAddr::network`].
     by_address: Mutex<HashMap<IpAddr, usize>>,
+    /// Connections that wait, because there is no descriptor or memory for them.
+    pub(super) exhausted: Seldom,
+    /// Connections that were let in, and closed since they can't be served.
+    pub(super) unserved: Seldom,
+    /// Connections that were closed for their buffers.
+    pub(super) relieved: Seldom,
 }
 
 /// Why there is no place.
@@ -127,9 +134,15 @@ impl Admission {
         Self {
             kernel_pipes: Arc::new(KernelPipes::new(limits.kernel_pipes)),
             most: limits.connections,
-            most_per_address: limits.connections_per_address,
+            most_per_address: match limits.connections_per_address {
+                usize::MAX => usize::MAX,
+                n => n.min(limits.connections.div_ceil(2)),
+            },
             all: AtomicUsize::new(0),
             by_address: Mutex::default(),
+            exhausted: Seldom::default(),
+            unserved: Seldom::default(),
+            relieved: Seldom::default(),
         }
     }
 
@@ -154,23 +167,26 @@ impl Admission {
     }
 
     fn enter_address(&self, peer: &PeerAddr) -> Result<(), Full> {
-        let Some(ip) = peer.ip() else { return Ok(()) };
+        let Some(network) = peer.network() else { return Ok(()) };
+        // This connection is among all already.
+        let others = self.all.load(Ordering::Relaxed).saturating_sub(1);
+        let share = Limits::address_share(self.most, self.most_per_address, others);
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = by_address.entry(ip).or_insert(0);
-        if *count >= self.most_per_address {
+        let count = by_address.get(&network).copied().unwrap_or(0);
+        if count >= share {
             return Err(Full::Address);
         }
-        *count += 1;
+        by_address.insert(network, count + 1);
         Ok(())
     }
 
     fn leave_address(&self, peer: &PeerAddr) {
-        let Some(ip) = peer.ip() else { return };
+        let Some(network) = peer.network() else { return };
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = by_address.get_mut(&ip) {
+        if let Some(count) = by_address.get_mut(&network) {
             *count -= 1;
             if *count == 0 {
-                by_address.remove(&ip);
+                by_address.remove(&network);
             }
         }
     }
@@ -186,22 +202,44 @@ mod tests {
 
     #[test]
     fn places_are_counted_in_all_and_per_address_and_given_back() {
-        let admission = admission(3, 2);
+        let admission = admission(4, 2);
         let enter = |peer: &PeerAddr| admission.enter(peer);
         let peer = |ip: [u8; 4]| PeerAddr::tcp((ip, 1).into());
-        let (a, b) = (peer([10, 0, 0, 1]), peer([10, 0, 0, 2]));
+        let (a, b, c) = (peer([10, 0, 0, 1]), peer([10, 0, 0, 2]), peer([10, 0, 0, 3]));
         let (first, second) = (enter(&a).ok(), enter(&a).ok());
         assert!(first.is_some() && second.is_some());
         assert_eq!(enter(&a).err(), Some(Full::Address));
-        let third = enter(&b).ok();
-        assert!(third.is_some());
+        let (third, fourth) = (enter(&b).ok(), enter(&PeerAddr::Unix).ok());
+        assert!(third.is_some() && fourth.is_some());
         assert_eq!(enter(&PeerAddr::Unix).err(), Some(Full::House));
         drop(first);
-        let again = enter(&a).ok();
+        let again = enter(&c).ok();
         assert!(again.is_some() && !admission.has_place());
-        drop((second, third, again));
+        drop((second, third, fourth, again));
         assert!(admission.has_place());
         assert!(admission.by_address.lock().expect("not poisoned").is_empty(), "no address is remembered for ever");
+    }
+
+    #[test]
+    fn a_few_addresses_leave_places_to_others() {
+        let peer = |n: u8| PeerAddr::tcp(([10, 0, 0, n], 1).into());
+        for (addresses, least) in [(1, 50), (4, 20), (9, 10), (49, 2), (99, 1)] {
+            let admission = admission(100, 1000);
+            let mut held = Vec::new();
+            // In turn, until none of them gets in any more.
+            while let before = held.len()
+                && {
+                    held.extend((0..addresses).filter_map(|n| admission.enter(&peer(n)).ok()));
+                    held.len() > before
+                }
+            {}
+            let free = 100 - held.len();
+            assert!(free >= least && held.len() >= 50, "{addresses} addresses leave {free}");
+            assert!(admission.enter(&peer(200)).is_ok(), "another one gets in");
+        }
+        let all = admission(100, usize::MAX);
+        let held: Vec<_> = (0..100).filter_map(|_| all.enter(&peer(1)).ok()).collect();
+        assert_eq!(held.len(), 100, "it was said that one may have all");
     }
 
     #[test]
@@ -224,5 +262,36 @@ mod tests {
         let mapped = PeerAddr::tcp("[::ffff:10.0.0.1]:9".parse().expect("an address"));
         let _one = admission.enter(&PeerAddr::tcp(([10, 0, 0, 1], 1).into())).ok();
         assert_eq!(admission.enter(&mapped).err(), Some(Full::Address));
+    }
+
+    #[test]
+    fn a_hundred_addresses_leave_places_to_others() {
+        for (addresses, left) in [(1, 750), (4, 280), (100, 90)] {
+            let admission = admission(1000, 250);
+            let peer = |n: u8| PeerAddr::tcp(([10, 0, 0, n], 1).into());
+            let mut taken = Vec::new();
+            // They come in turn, until none of them is let in any more.
+            loop {
+                let before = taken.len();
+                taken.extend((0..addresses).filter_map(|n| admission.enter(&peer(n)).ok()));
+                if taken.len() == before {
+                    break;
+                }
+            }
+            assert!(taken.len() <= 1000 - left, "{addresses} addresses have {}", taken.len());
+            assert!(admission.enter(&peer(200)).is_ok(), "one more address");
+        }
+    }
+
+    #[test]
+    fn all_addresses_of_a_v6_network_share_its_places() {
+        let admission = admission(9, 2);
+        let enter = |text: &str| admission.enter(&PeerAddr::tcp(text.parse().expect("an address")));
+        let taken = [enter("[2001:db8::1]:9").ok(), enter("[2001:db8::2]:9").ok()];
+        assert!(taken.iter().all(Option::is_some));
+        assert_eq!(enter("[2001:db8::ffff:3]:9").err(), Some(Full::Address));
+        assert!(enter("[2001:db8:0:1::1]:9").is_ok(), "another network");
+        drop(taken);
+        assert!(admission.by_address.lock().expect("not poisoned").is_empty());
     }
 }

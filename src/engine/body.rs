@@ -98,6 +98,9 @@ impl Job {
 
     /// How much input to hold while this job is at work: the body's as it is taken; otherwise just enough to notice
     /// that the peer leaves, and to be ready for its next request.
+    ///
+    /// A client that pipelines more than that is not read any further. Its FIN shows nevertheless, as the socket tells of
+    /// it; a close_notify behind so much, without a FIN, does not.
     pub(super) fn hold(&self, io: &ConnIo) -> usize {
         match &self.up {
             Up::Upload { pushed_back: false, .. } | Up::Draining(_) => LENT,

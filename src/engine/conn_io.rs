@@ -112,6 +112,10 @@ impl ConnIo {
                 self.ready.clear(Ready::READ);
                 Ok(false)
             }
+            Ok(Got::Starved) => {
+                core.starved.push(self.id);
+                Ok(false)
+            }
             Ok(Got::End { clean }) => {
                 self.ready.clear(Ready::READ);
                 self.eof = Some(clean);
@@ -145,7 +149,7 @@ impl ConnIo {
             self.out.consume(n);
             self.note_sent(core, n);
             went |= n > 0;
-            if n < total && core.pool.has_refused() {
+            if n < total && self.transport.lacks_buffer(&core.pool) {
                 core.starved.push(self.id);
                 return Ok(went);
             }

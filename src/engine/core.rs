@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
-use super::{deadlines::Deadlines, dispatch::AccessLog};
+use super::{deadlines::Deadlines, dispatch::AccessLog, held::Held, reserve::Reserve};
 use crate::{
     api::mail::Mail,
     base::{ConnId, Limits, Moment, kernel_pipe::KernelPipes, mailbox::Mailbox, pool::Pool, time::Tick},
@@ -15,6 +15,8 @@ pub(super) struct Core {
     pub(super) head_limits: HeadLimits,
     pub(super) known_host: KnownHost,
     pub(super) pool: Pool,
+    pub(super) reserve: Reserve,
+    pub(super) held: Held,
     pub(super) kernel_pipes: Arc<KernelPipes>,
     pub(super) date: DateCache,
     pub(super) deadlines: Deadlines,
@@ -35,6 +37,7 @@ impl Core {
     pub(super) fn new(
         mailbox: Arc<Mailbox<Mail>>,
         limits: Limits,
+        reserve: Reserve,
         kernel_pipes: Arc<KernelPipes>,
         access_log: Option<Arc<AccessLog>>,
         now: Moment,
@@ -44,6 +47,8 @@ impl Core {
             head_limits: HeadLimits { head: limits.head, target: limits.target, fields: limits.fields },
             known_host: KnownHost::default(),
             pool: Pool::new(limits.buffers),
+            reserve,
+            held: Held::new(limits.buffers / 2),
             kernel_pipes,
             limits,
             date: DateCache::default(),

@@ -128,13 +128,24 @@ impl ConnIo {
         self.conn.respond_with(&answer, body, &mut self.out)
     }
 
+    /// The response to a request that the application cannot answer by a mistake of its own. In debug builds its body says
+    /// which, since a program without a logger would say it nowhere. In release builds that is not for clients to read.
+    #[cold]
+    pub(super) fn mistake(reason: impl std::fmt::Display) -> Response {
+        if cfg!(debug_assertions) {
+            Response::text(format!("{reason}\n")).status(500).header("X-Content-Type-Options", "nosniff")
+        } else {
+            Response::new(500)
+        }
+    }
+
     /// The response, or a 500 in its place if it can't be sent as it is.
     pub(super) fn checked(&self, response: Response) -> Response {
         match &response.fault {
             None => response,
             Some(fault) => {
                 error!(target: "uncork::engine", "{}: a response can't be sent: {fault}", self.request_id());
-                Response::new(500)
+                Self::mistake(fault)
             }
         }
     }

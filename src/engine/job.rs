@@ -47,8 +47,8 @@ pub(super) struct Job {
     pub(super) marks: Marks,
     /// The application closes the connection with its answer, whatever is still coming.
     pub(super) closes: bool,
-    /// [`Response::ends_with_fin`].
-    pub(super) ends_with_fin: bool,
+    /// [`Response::allow_half_close`], or said by the ticket.
+    pub(super) allow_half_close: bool,
     /// How it will have ended when the answer is out: complete, unless that answer is the 500 of a panic.
     pub(super) outcome: Ended,
     /// Wait for the peer's acknowledgement; when to look for it, and the pause after that.
@@ -58,6 +58,9 @@ pub(super) struct Job {
     /// How long the body may pause, if the upload has a word in that.
     pub(super) patience: Option<Duration>,
 }
+
+/// The panic itself is on standard error, by the standard library, and in the log.
+pub(super) const PANICKED: &str = "the application panicked: standard error says where";
 
 /// Why a job cannot go on.
 pub(super) enum Stop {
@@ -97,7 +100,7 @@ impl Job {
             written: 0,
             marks: Marks::default(),
             closes: false,
-            ends_with_fin: false,
+            allow_half_close: false,
             outcome: Ended::Complete,
             confirm: None,
             complete: false,
@@ -121,18 +124,49 @@ impl Job {
         matches!(self.reply, Reply::Owed) && matches!(self.up, Up::Idle | Up::Over)
     }
 
-    /// Whether a peer that has finished counts as gone: nothing is there to be sent to it, and nobody has said that it
-    /// waits for its answer all the same.
-    fn ends_with_a_fin(&self) -> bool {
+    /// Whether it waits for something that is not the peer's to do, and nothing is received or sent.
+    pub(super) fn is_suspended(&self) -> bool {
         match self.reply {
-            Reply::Owed => {
-                self.waits_for_ticket() && self.asks.ticket.as_ref().is_none_or(|ticket| ticket.ends_with_fin())
-            }
+            Reply::Owed => self.waits_for_ticket(),
             Reply::Stream { waits: true, .. } | Reply::Pipe { waits: true, .. } => {
-                self.ends_with_fin && matches!(self.up, Up::Idle | Up::Over)
+                matches!(self.up, Up::Idle | Up::Over)
             }
             _ => false,
         }
+    }
+
+    /// Returns `true` if the response has begun, and has nothing to send until something else happens.
+    fn pauses(&self, io: &ConnIo) -> bool {
+        matches!(self.reply, Reply::Stream { waits: true, .. } | Reply::Pipe { waits: true, .. })
+            && io.out.is_empty()
+            && !io.transport.has_pending()
+    }
+
+    /// Handles end-of-file from the client, which has half-closed or closed: on the wire they look alike. It ends the
+    /// request if there is nothing to send, unless the application serves half-closed clients. Returns whether anything
+    /// changed.
+    ///
+    /// That the socket says so ([`Ready::FIN`]) is enough: what lies unread in front of it, pipelined requests for
+    /// example, is not read to find out (see [`hold`](Self::hold)).
+    #[cold]
+    fn note_eof(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, Stop> {
+        // A body that is still wanted is read up to that end first.
+        if !matches!(self.up, Up::Idle | Up::Over) || self.allow_half_close {
+            return Ok(false);
+        }
+        if matches!(self.reply, Reply::Owed) {
+            let left = self.asks.ticket.as_ref().is_none_or(|ticket| ticket.ends_with_fin());
+            return if left { Err(Ended::PeerLeft.into()) } else { Ok(false) };
+        }
+        if !self.pauses(io) {
+            return Ok(false);
+        }
+        // The wait may be over already and the wake-up still under way, for example from the client's own upload.
+        if let Reply::Stream { waits, .. } | Reply::Pipe { waits, .. } = &mut self.reply {
+            *waits = false;
+        }
+        let worked = self.drive_reply(io, core)?;
+        if self.pauses(io) { Err(Ended::PeerLeft.into()) } else { Ok(worked) }
     }
 
     pub(super) fn waker(&mut self, io: &ConnIo, core: &Core) -> Waker {
@@ -162,7 +196,7 @@ impl Job {
                     Some(_) => self.answer(io, core, Response::new(503)),
                     None => {
                         error!(target: "uncork::engine", "{}: the handler waits without a ticket", io.request_id());
-                        self.answer(io, core, Response::new(500));
+                        self.answer(io, core, ConnIo::mistake("the handler waits without a ticket"));
                     }
                 }
             }
@@ -240,8 +274,8 @@ impl Job {
         let mut worked = self.drive_fallback(io, core)?;
         worked |= self.drive_up(io, core)?;
         worked |= self.drive_reply(io, core)?;
-        if (io.eof.is_some() || io.ready.has(Ready::FIN)) && self.ends_with_a_fin() {
-            return Err(Ended::PeerLeft.into());
+        if io.eof.is_some() || io.ready.has(Ready::FIN) {
+            worked |= self.note_eof(io, core)?;
         }
         Ok(worked)
     }
@@ -252,7 +286,7 @@ impl Job {
             Stop::End(Ended::Panicked) if io.conn.owes_answer() => {
                 // What has panicked is not called again.
                 dispatch::discard(mem::replace(&mut self.up, Up::Idle));
-                self.answer(io, core, Response::new(500).close());
+                self.answer(io, core, ConnIo::mistake(PANICKED).close());
                 self.outcome = Ended::Panicked;
                 Ok(Step::Progress)
             }

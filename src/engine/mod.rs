@@ -12,10 +12,11 @@
 //! | `slot` | a connection, its reading and writing, its clocks |
 //! | `http` | heads, dispatch, the fast path; refusals |
 //! | `job` | a request that is not answered at once; `body` what comes in, `pump` its pipes, `coalescing` how often |
-//! | `upgraded` | the upgrade callback |
+//! | `upgraded` | the upgrade callback; `held` what upgraded connections hold of their own |
 //! | `outgoing` | connections of our own making, until they are upgrades |
 //! | `closing` | flush, finish, linger |
 //! | `inbox`, `arrivals` | messages; new connections |
+//! | `reserve`, `relief` | descriptors for when there are no others; buffers taken back when none is left |
 //! | `proxied`, `securing` | those that come by a proxy; TLS, and what ALPN chose |
 //! | `dispatch` | the one place that calls the application |
 //!
@@ -30,6 +31,7 @@ mod conn_io;
 mod core;
 mod deadlines;
 mod dispatch;
+mod held;
 mod http;
 mod inbox;
 mod job;
@@ -37,6 +39,8 @@ mod outgoing;
 mod proxied;
 mod pump;
 mod ready;
+mod relief;
+mod reserve;
 mod response_body;
 mod securing;
 mod slot;
@@ -66,6 +70,7 @@ use self::{
     arrivals::{Full, Peer},
     conn_io::ConnIo,
     core::Core,
+    reserve::Reserve,
     slot::{Phase, Slot, Turn},
 };
 use crate::{
@@ -128,6 +133,8 @@ pub(crate) struct Engine<'h> {
     mail: Vec<Mail>,
     later: BTreeMap<(Tick, u64), Later>,
     later_count: u64,
+    /// Buffers are missing: when to take some back.
+    relief: Tick,
     number: u16,
 }
 
@@ -152,19 +159,23 @@ impl<'h> Engine<'h> {
             }
         }
         let mailbox = Arc::new(Mailbox::new(Box::new(bell)));
+        // A loop that accepts nothing has no use for them.
+        let accepts = ports.iter().any(|port| port.listener.is_some());
+        let reserve = Reserve::new(if accepts { limits.reserved_descriptors } else { 0 });
         Ok(Self {
             poll,
             events: Events::with_capacity(512),
             handler,
             slots: Slab::new(),
             guests: 0,
-            core: Core::new(mailbox, limits, admission.kernel_pipes.clone(), access_log, now),
+            core: Core::new(mailbox, limits, reserve, admission.kernel_pipes.clone(), access_log, now),
             ports,
             admission,
             elsewhere,
             mail: Vec::new(),
             later: BTreeMap::new(),
             later_count: 0,
+            relief: Tick::NEVER,
             number: LOOP_NUMBER.fetch_add(1, Ordering::Relaxed) % LOOPS,
         })
     }
@@ -224,10 +235,8 @@ impl<'h> Engine<'h> {
         if self.core.is_over() {
             self.force();
         }
-        if self.core.pool.returned() {
-            for id in std::mem::take(&mut self.core.starved) {
-                self.enqueue(id);
-            }
+        if self.core.pool.refused() {
+            self.relieve();
         }
         let (slots, live) = (&self.slots, self.slots.len());
         self.core
@@ -333,10 +342,14 @@ impl<'h> Engine<'h> {
                 Accepted::Again => {}
                 Accepted::Nobody => {
                     port.ready = false;
+                    self.core.reserve.fill();
                     return false;
                 }
-                Accepted::Exhausted(error) => {
-                    warn!(target: "uncork::engine", "no connection can be accepted for now: {error}");
+                Accepted::Exhausted { descriptors: true, .. } if self.core.reserve.give_up() => {}
+                Accepted::Exhausted { error, .. } => {
+                    if let Some(times) = self.admission.exhausted.happens(self.core.now.mono) {
+                        warn!(target: "uncork::engine", "no connection can be accepted for now: {error}{times}");
+                    }
                     port.paused = tick.after(PAUSE);
                     return false;
                 }
@@ -397,7 +410,11 @@ impl<'h> Engine<'h> {
                 slot.io.listener = u16::try_from(port).unwrap_or(u16::MAX);
                 self.guests += 1;
             }
-            Err(fault) => warn!(target: "uncork::engine", "{addr}: can't be served: {fault:?}"),
+            Err(fault) => {
+                if let Some(times) = self.admission.unserved.happens(self.core.now.mono) {
+                    warn!(target: "uncork::engine", "{addr}: can't be served: {fault:?}{times}");
+                }
+            }
         }
     }
 
@@ -474,7 +491,7 @@ impl<'h> Engine<'h> {
                 not_dialed = dialing.failed(why);
                 None
             }
-            phase => phase.into_job(),
+            phase => phase.into_job(&io, &mut self.core),
         };
         if let Some(job) = job {
             io.end_job(&mut self.core, *job, job_ended);
@@ -486,6 +503,7 @@ impl<'h> Engine<'h> {
         io.transport.release(&mut self.core.pool);
         let (is_guest, welcome) = (io.peer.is_guest(), io.welcome);
         drop(io);
+        self.core.reserve.fill();
         if let Some((then, error)) = not_dialed {
             dispatch::not_dialed(then, error);
         }

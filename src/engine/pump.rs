@@ -306,12 +306,11 @@ fn read_raw(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -> 
             if drained && !io.ready.has(Ready::FIN) {
                 io.ready.clear(Ready::READ);
             }
-            if block.raw().is_empty() && core.pool.has_refused() {
-                // TLS had no buffer to read into.
-                core.starved.push(io.id);
-                return Ok(Filled::NeedMore);
-            }
             Ok(Filled::Added)
+        }
+        Ok(Got::Starved) => {
+            core.starved.push(io.id);
+            Ok(Filled::NeedMore)
         }
         Ok(Got::Blocked) => Ok(nothing_there(io, None)),
         Ok(Got::End { clean }) => Ok(nothing_there(io, Some(clean))),
@@ -457,7 +456,7 @@ fn send_block(block: &Runs, most: usize, tail: &[u8], io: &mut ConnIo, core: &mu
         Ok(n) => n,
         Err(fault) => return Err(io.fault(core, fault).into()),
     };
-    if n < total && core.pool.has_refused() {
+    if n < total && io.transport.lacks_buffer(&core.pool) {
         core.starved.push(io.id);
     } else if n < total {
         io.ready.clear(Ready::WRITE);

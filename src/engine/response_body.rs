@@ -14,7 +14,7 @@ use super::{
     conn_io::ConnIo,
     core::Core,
     dispatch,
-    job::{Job, Stop},
+    job::{Job, PANICKED, Stop},
     ready::Ready,
 };
 use crate::{
@@ -61,15 +61,16 @@ impl Job {
                     PipeOut::on_data(outlet, self.waker(io, core));
                     piped = true;
                 }
-                Err(_) => dispatch::discard(std::mem::replace(&mut response, Response::new(500).close())),
+                Err(_) => dispatch::discard(std::mem::replace(&mut response, ConnIo::mistake(PANICKED).close())),
             }
         }
+        self.allow_half_close = response.allow_half_close;
         if let Some(ticket) = &self.asks.ticket {
             ticket.claim();
+            self.allow_half_close |= ticket.outlives_fin();
         }
         self.fallback = None;
         self.status = response.status;
-        self.ends_with_fin = response.ends_with_fin;
         if response.close {
             self.closes = true;
             io.conn.forbid_keep_alive();

@@ -28,6 +28,8 @@ use crate::{
 
 /// Rounds of reading, working and writing for one connection before others have their turn.
 const ROUNDS: usize = 8;
+/// The most that is read at once of a head and what is behind it. A suspended request keeps it for as long.
+const AHEAD: usize = 16 * 1024;
 
 pub(super) struct Slot {
     pub(super) io: ConnIo,
@@ -87,10 +89,10 @@ impl Phase {
     }
 
     /// The request in progress, if there is one. The rest of the phase is dropped.
-    pub(super) fn into_job(self) -> Option<Box<Job>> {
+    pub(super) fn into_job(self, io: &ConnIo, core: &mut Core) -> Option<Box<Job>> {
         match self {
             Self::Job(job) => Some(job),
-            Self::Upgraded(upgraded) => upgraded.into_job(),
+            Self::Upgraded(upgraded) => io.end_upgraded(core, *upgraded),
             Self::Closing(closing) => closing.into_job(),
             Self::Dialing(_) | Self::Proxy | Self::Securing | Self::Head => None,
         }
@@ -127,7 +129,7 @@ impl Slot {
                 return Err(Ended::PeerLeft);
             }
             let read = match &mut self.phase {
-                Phase::Head | Phase::Securing => io.fill(core, usize::MAX, ConnIo::head_room(core))?,
+                Phase::Head | Phase::Securing => io.fill(core, AHEAD, ConnIo::head_room(core))?,
                 Phase::Job(job) => {
                     let hold = job.hold(io);
                     io.fill(core, hold.min(LENT), hold)?
@@ -179,7 +181,7 @@ impl Slot {
     /// Enters a phase. A request in progress goes along, or ends here.
     fn enter(&mut self, core: &mut Core, phase: Phase) {
         let before = std::mem::replace(&mut self.phase, phase);
-        let Some(job) = before.into_job() else { return };
+        let Some(job) = before.into_job(&self.io, core) else { return };
         if let Some(job) = if job.complete { Some(job) } else { self.phase.take_job(job) } {
             let outcome = job.outcome;
             self.io.end_job(core, *job, outcome);

@@ -23,6 +23,7 @@ use crate::{
     api::{Io, Response, Rx, RxEnd, Switch, Tx, Upgrade, Waker, Why, upgrade::Orders},
     base::{Ended, EventMask, time::Tick},
     conn::{BodyEvent, server::Answer},
+    transport::sys::give_back_memory,
 };
 
 /// What is held back while more output is coming is a segment at the most: Ethernet's.
@@ -44,6 +45,8 @@ pub(super) struct Upgraded {
     queued: usize,
     /// The application wrote in its last call.
     wrote: bool,
+    /// The application holds bytes of its own.
+    holds: bool,
     /// The application's own deadline.
     deadline: Tick,
     /// Until when a partial segment may be held back.
@@ -78,6 +81,7 @@ impl Upgraded {
             seen: 0,
             queued: 0,
             wrote: false,
+            holds: false,
             deadline: Tick::NEVER,
             held: Tick::NEVER,
             stopping: core.stopping.is_some(),
@@ -93,7 +97,7 @@ impl Upgraded {
         self.deadline.min(self.held)
     }
 
-    pub(super) fn into_job(self) -> Option<Box<Job>> {
+    fn into_job(self) -> Option<Box<Job>> {
         dispatch::discard(self.app);
         self.job
     }
@@ -186,6 +190,9 @@ impl Upgraded {
         if dead {
             why |= Why::RESET;
         }
+        if self.holds && core.held.is_asked(io.id) {
+            why |= Why::SHED;
+        }
         (why != 0 || !self.started).then_some(Why(why))
     }
 
@@ -204,6 +211,9 @@ impl Upgraded {
         }
         if why.deadline() {
             self.deadline = Tick::NEVER;
+        }
+        if why.shed() {
+            core.held.take_asked(io.id);
         }
         let end = match io.eof {
             _ if why.reset() => RxEnd::CutOff,
@@ -241,6 +251,10 @@ impl Upgraded {
         self.seen = io.rx.len();
         self.queued = io.out.len();
         self.wrote = io.out.len() > queued;
+        if let Some(bytes) = orders.held.filter(|_| !mask.is_terminate()) {
+            self.holds = bytes > 0;
+            io.holds(core, bytes);
+        }
         if mask.contains(EventMask::READ) && io.rx.len() >= core.limits.upgrade_input && io.rx.len() == offered {
             error!(target: "uncork::engine", "{}: the upgrade asks for READ with a full input of {offered} bytes and \
                 consumes nothing: aborted (Limits::upgrade_input)", io.request_id());
@@ -360,5 +374,39 @@ impl Job {
         let waker = self.waker(io, core);
         let upgraded = Upgraded { woken: self.woken, ..Upgraded::new(upgrade, waker, core) };
         Ok(Step::Become(Phase::Upgraded(Box::new(upgraded))))
+    }
+}
+
+impl ConnIo {
+    /// The application holds so many bytes of its own. If that is too much together with the others', one of them has
+    /// to let go in this turn.
+    #[cold]
+    fn holds(&mut self, core: &mut Core, bytes: usize) {
+        core.held.change(self.id, self.peer.addr.network(), bytes);
+        while let Some(asked) = core.held.ask() {
+            debug!(target: "uncork::engine", "{asked}: too much is held in messages that are arriving: asked to let go");
+            core.run.push_back(asked);
+        }
+        note_held(core);
+    }
+
+    /// Ends the application: what it held is free, and counts no longer.
+    pub(super) fn end_upgraded(&self, core: &mut Core, upgraded: Upgraded) -> Option<Box<Job>> {
+        let holds = upgraded.holds;
+        let job = upgraded.into_job();
+        if holds {
+            core.held.forget(self.id);
+            note_held(core);
+        }
+        job
+    }
+}
+
+/// What is held has changed.
+fn note_held(core: &mut Core) {
+    core.pool.set_held(core.held.all());
+    if core.held.gives_back() {
+        // Large messages that grew side by side leave an allocator with pages that are free and stay resident.
+        give_back_memory();
     }
 }

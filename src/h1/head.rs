@@ -322,6 +322,11 @@ pub fn fuzz(data: &[u8]) {
     assert!(head.version == Version::Http10 || head.fields.get_all("host").count() == 1);
     assert!(head.path() == "*" || head.path().is_empty() || head.path().starts_with('/'));
     assert!(head.authority().is_none_or(|host| target::is_host(host.as_bytes())));
+    // What an intermediary forwards is for the whole way; and what it leaves out, is not.
+    let (kept, names) = (head.fields.end_to_end().collect::<Vec<_>>(), head.fields.connection_names());
+    let ends = |name: &str| super::is_hop_by_hop(name) || names.iter().any(|own| own.eq_ignore_ascii_case(name));
+    assert_eq!(kept, head.fields.iter().filter(|(name, _)| !ends(name)).collect::<Vec<_>>());
+    assert!(kept.iter().all(|(name, _)| !head.fields.contains_token("connection", name)));
 }
 
 #[cfg(test)]

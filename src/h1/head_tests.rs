@@ -323,6 +323,7 @@ fn the_fuzz_body_holds_over_heads_and_their_neighbours() {
     let heads: &[&[u8]] = &[
         b"GET / HTTP/1.1\r\nHost: 127.0.0.1:9201\r\n\r\n",
         b"\r\n\r\nPOST http://h:1/?q HTTP/1.0\r\nA:\tb \r\nContent-Length: 4, 4\r\n\r\nabcd",
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: X, close\r\nX: 1\r\nTE: a\r\nY: 2\r\n\r\n",
         b"CONNECT [::1]:443 HTTP/1.1\r\nhost: \r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ];
     for head in heads {

@@ -77,6 +77,14 @@ impl Headers {
         Ok(())
     }
 
+    /// Adds a field: in place of all others of that name if it [may stand once](is_singleton), behind them if not.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append); nothing is changed then.
+    pub fn put(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), InvalidHeader> {
+        if is_singleton(name) { self.insert(name, value) } else { self.append(name, value) }
+    }
+
     /// Adds a field whose parts were checked before; this cannot fail.
     pub fn push(&mut self, name: &HeaderName, value: &HeaderValue) {
         self.append_checked(name.as_str().as_bytes(), value.as_bytes());
@@ -171,6 +179,41 @@ impl Headers {
             Block::Heap(heap) => heap,
         }
     }
+}
+
+/// Returns `true` if a message may have this field once: the singleton fields of RFC 9110 and RFC 9111, and a few of other
+/// documents that browsers know. Fields that are lists (`Vary`, `Cache-Control`, `Allow`), and `Set-Cookie`, may stand
+/// several times, and so may those that are not known here.
+///
+/// ```
+/// use uncork::h1::is_singleton;
+/// assert!(is_singleton("content-type") && !is_singleton("Set-Cookie"));
+/// ```
+#[cold]
+pub fn is_singleton(name: &str) -> bool {
+    let names: &[&str] = match name.len() {
+        3 => &["Age"],
+        4 => &["Date", "ETag", "From", "Host"],
+        5 => &["Range"],
+        6 => &["Origin", "Server"],
+        7 => &["Expires", "Referer"],
+        8 => &["If-Range", "Location"],
+        10 => &["User-Agent"],
+        11 => &["Retry-After"],
+        12 => &["Content-Type", "Max-Forwards"],
+        13 => &["Authorization", "Content-Range", "Last-Modified"],
+        14 => &["Content-Length"],
+        16 => &["Content-Location"],
+        17 => &["If-Modified-Since", "Sec-WebSocket-Key"],
+        19 => &["Content-Disposition", "If-Unmodified-Since", "Proxy-Authorization"],
+        20 => &["Sec-WebSocket-Accept"],
+        22 => &["Access-Control-Max-Age"],
+        25 => &["Strict-Transport-Security"],
+        27 => &["Access-Control-Allow-Origin"],
+        32 => &["Access-Control-Allow-Credentials"],
+        _ => &[],
+    };
+    names.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 impl Default for Headers {
@@ -319,6 +362,68 @@ mod tests {
         headers.remove("connection");
         headers.remove("vary");
         assert!(headers.is_empty() && headers == Headers::default());
+    }
+
+    #[test]
+    fn what_may_stand_once_replaces_and_the_rest_adds() {
+        // Every singleton field of RFC 9110, and Age and Expires of RFC 9111.
+        for name in [
+            "Age",
+            "Authorization",
+            "Content-Length",
+            "Content-Location",
+            "Content-Range",
+            "Content-Type",
+            "Date",
+            "ETag",
+            "Expires",
+            "From",
+            "Host",
+            "If-Modified-Since",
+            "If-Range",
+            "If-Unmodified-Since",
+            "Last-Modified",
+            "Location",
+            "Max-Forwards",
+            "Proxy-Authorization",
+            "Range",
+            "Referer",
+            "Retry-After",
+            "Server",
+            "User-Agent",
+        ] {
+            let mut headers = three();
+            headers.put(name, "a").unwrap();
+            headers.put(&name.to_ascii_uppercase(), "b").unwrap();
+            headers.put(&name.to_ascii_lowercase(), "c").unwrap();
+            assert_eq!((headers.get_all(name).collect::<Vec<_>>(), headers.len()), (vec![&b"c"[..]], 4), "{name}");
+            assert!(headers.put(name, "a\nb").is_err() && headers.get(name) == Some(b"c"), "{name}");
+        }
+        for name in [
+            "Accept",
+            "Allow",
+            "Cache-Control",
+            "Connection",
+            "Content-Encoding",
+            "Content-Language",
+            "Cookie",
+            "If-Match",
+            "If-None-Match",
+            "Link",
+            "Proxy-Authenticate",
+            "Set-Cookie",
+            "Trailer",
+            "Upgrade",
+            "Via",
+            "WWW-Authenticate",
+            "X-Own",
+            "",
+        ] {
+            assert!(!is_singleton(name), "{name}");
+        }
+        let mut headers = Headers::new();
+        headers.put("Set-Cookie", "a=1").and(headers.put("set-cookie", "b=2")).unwrap();
+        assert_eq!(headers.get_all("set-cookie").count(), 2);
     }
 
     #[test]

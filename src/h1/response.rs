@@ -9,6 +9,10 @@
 //!
 //! The head is found by [`Scan`], as a request's is, which refuses bare LF and CR. What can't become a
 //! status line is refused at its first byte that differs, or a server that speaks something else would be waited for.
+//!
+//! One leniency: `HTTP/1.1 200` without a space behind the number is taken. RFC 9112 §4 says that a server must send it
+//! even if no phrase follows, but there are servers that don't, every other client takes it, and nothing can be read into
+//! it: the line ends in either case.
 
 use super::{
     FieldSlots, HeadLimits, HeadersRef, Misbehaved, ResponseFraming, Scan, Version, framing::BodyFields, grammar::list,
@@ -69,9 +73,9 @@ pub fn parse_response<'b>(
         Ok(_) => return Err(Misbehaved::BadStatusLine),
         Err(error) => return Err(blame(head, error)),
     }
-    // httparse takes a line without the space behind the status. RFC 9112 §4: "A server MUST send the space that
-    // separates the status-code from the reason-phrase even when the reason-phrase is absent".
-    let (Some(status @ 100..=999), Some(minor), Some(b' ')) = (parsed.code, parsed.version, head.get(12)) else {
+    // Three digits, and then the space or the line's end: the leniency.
+    let (Some(status @ 100..=999), Some(minor), Some(b' ' | b'\r')) = (parsed.code, parsed.version, head.get(12))
+    else {
         return Err(Misbehaved::BadStatusLine);
     };
     let fields: &'b [httparse::Header<'b>] = parsed.headers;

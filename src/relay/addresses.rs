@@ -3,9 +3,11 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     time::{Duration, Instant},
 };
+
+use uncork::PeerAddr;
 
 /// How often a full table is searched for entries that say nothing any more.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -27,6 +29,7 @@ pub(super) struct Allowance {
 }
 
 pub(super) struct Addresses {
+    /// By [`PeerAddr::network_of`].
     table: HashMap<IpAddr, Entry>,
     room: usize,
     per_address: u32,
@@ -79,7 +82,7 @@ impl Addresses {
 
     /// One more place for this address. To be [released](Self::release) when it is gone.
     pub(super) fn admit(&mut self, ip: IpAddr, now: Instant) -> Result<(), Refused> {
-        let ip = network(ip);
+        let ip = PeerAddr::network_of(ip);
         if self.table.len() >= self.room && !self.table.contains_key(&ip) {
             self.sweep(now);
             if self.table.len() >= self.room {
@@ -103,13 +106,18 @@ impl Addresses {
     /// When this address may take places again, if it may not now for having taken too many lately.
     #[cfg(feature = "tunnel")]
     pub(super) fn too_fast(&self, ip: IpAddr, now: Instant) -> Option<Duration> {
-        let debt = self.table.get(&network(ip))?.full_at.saturating_duration_since(now);
+        let debt = self.table.get(&PeerAddr::network_of(ip))?.full_at.saturating_duration_since(now);
         debt.checked_sub(self.tolerance).filter(|after| !after.is_zero())
+    }
+
+    /// How many places this address has.
+    pub(super) fn places(&self, ip: IpAddr) -> usize {
+        self.table.get(&PeerAddr::network_of(ip)).map_or(0, |entry| entry.places as usize)
     }
 
     /// A place of this address is free again.
     pub(super) fn release(&mut self, ip: IpAddr) {
-        if let Some(entry) = self.table.get_mut(&network(ip)) {
+        if let Some(entry) = self.table.get_mut(&PeerAddr::network_of(ip)) {
             entry.places = entry.places.saturating_sub(1);
         }
     }
@@ -120,15 +128,6 @@ impl Addresses {
             self.swept = Some(now);
             self.table.retain(|_, entry| entry.places > 0 || entry.full_at > now);
         }
-    }
-}
-
-/// Whom a limit applies to: an IPv4 address, or the /64 network of an IPv6 address. Whoever has one address of the
-/// latter has them all.
-pub(super) fn network(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.into(),
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use uncork::h1::{HeaderValue, Headers};
+use uncork::h1::Headers;
 
 /// A configuration that cannot work; says why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,11 +54,50 @@ pub(super) fn server(name: &str) -> Result<(), InvalidConfig> {
     fine.then_some(()).ok_or(InvalidConfig("the Server field must be printable"))
 }
 
-/// Origins whose pages may come.
-pub(super) fn origins(origins: &[String]) -> Result<(), InvalidConfig> {
-    let origin = |o: &String| o == "*" || (o.contains("://") && !o.ends_with('/') && HeaderValue::new(o).is_ok());
-    let fine = origins.iter().all(origin);
-    fine.then_some(()).ok_or(InvalidConfig("an origin must be \"*\", or look like https://example.org, without a path"))
+/// Origins whose pages may come, as browsers write them (RFC 6454 §6.2).
+pub(super) fn origins(origins: &mut [String]) -> Result<(), InvalidConfig> {
+    const WRONG: InvalidConfig =
+        InvalidConfig("an origin must be \"*\", or look like https://example.org, without a path and in ASCII");
+    for one in origins.iter_mut().filter(|one| *one != "*") {
+        *one = origin(one).ok_or(WRONG)?;
+    }
+    Ok(())
+}
+
+/// An origin in its one spelling: in lower case, without the port that its scheme has by default. `None`: no browser
+/// sends what is meant by it.
+fn origin(given: &str) -> Option<String> {
+    let (scheme, authority) = given.split_once("://")?;
+    let scheme = scheme.to_ascii_lowercase();
+    let mut letters = scheme.bytes();
+    let is_scheme = letters.next().is_some_and(|b| b.is_ascii_alphabetic())
+        && letters.all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    // A name that is not in ASCII is sent in another form (IDNA), which is for a browser to show.
+    let is_name = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
+    let host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(v6) => format!("[{}]", v6.parse::<std::net::Ipv6Addr>().ok()?),
+        None if !host.is_empty() && host.bytes().all(is_name) => host.to_ascii_lowercase(),
+        None => return None,
+    };
+    if !is_scheme {
+        return None;
+    }
+    let default = match scheme.as_str() {
+        "http" | "ws" => Some(80),
+        "https" | "wss" => Some(443),
+        _ => None,
+    };
+    let digits = |port: &&str| port.bytes().all(|b| b.is_ascii_digit());
+    let port = port.map(|port| Some(port).filter(digits)?.parse::<u16>().ok());
+    match port {
+        Some(None) => None,
+        Some(Some(port)) if Some(port) != default => Some(format!("{scheme}://{host}:{port}")),
+        _ => Some(format!("{scheme}://{host}")),
+    }
 }
 
 /// What is added to a clock must not overflow it.
@@ -66,5 +105,46 @@ pub(super) fn times<'a>(times: impl IntoIterator<Item = &'a mut Duration>) {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
     for time in times {
         *time = CENTURY.min(*time);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_is_taken_as_browsers_write_it() {
+        for (given, sent) in [
+            ("https://a.example", "https://a.example"),
+            ("https://a.example:443", "https://a.example"),
+            ("HTTPS://A.example", "https://a.example"),
+            ("http://a.example:080", "http://a.example"),
+            ("http://a.example:443", "http://a.example:443"),
+            ("https://[2001:DB8:0::1]:8443", "https://[2001:db8::1]:8443"),
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("moz-extension://0a1b2c3d-0000", "moz-extension://0a1b2c3d-0000"),
+        ] {
+            assert_eq!(origin(given).as_deref(), Some(sent), "{given}");
+        }
+        for wrong in [
+            "a.example",
+            "null",
+            "",
+            "://a",
+            "https://",
+            "https://a.example/",
+            "https://a.example/path",
+            "https://u@a.example",
+            "https://b\u{fc}cher.example",
+            "https://a.example:https",
+            "https://a.example:99999",
+            "https://a.example:",
+            "https://[::1",
+            "https://[x]",
+            "https://a b",
+            "https://*.example",
+        ] {
+            assert_eq!(origin(wrong), None, "{wrong}");
+        }
     }
 }

@@ -24,6 +24,13 @@
 //! a program beside other things. A relay never holds a message whole. The sender is read as fast as the receiver takes it,
 //! and asked for its body (`100 Continue`) only once somebody is there to take it.
 //!
+//! **What a receiver can rely on.** A download whose length is known is whole if it has that length. A download of
+//! unknown length is whole if it ends in order: with the last chunk, or in HTTP/1.0 with an orderly end of the
+//! connection. By default this holds for the rendezvous, whose receivers see an aborted connection if the source is lost.
+//! The session relay ends a chunked message in order even if its sender is lost, as cama documents it. There the sender's
+//! response counts the bytes, but no receiver sees that. [`SessionConfig::clean_when_cut`] and
+//! [`RendezvousConfig::strict`] are the two switches.
+//!
 //! ```no_run
 //! use uncork::{Action, Handler, Request, Response, Server, relay::SessionRelay};
 //!
@@ -55,12 +62,17 @@
 
 mod addresses;
 mod config;
+#[cfg(any(feature = "gateway", feature = "tunnel"))]
+mod fields;
 #[cfg(feature = "gateway")]
 mod gateway;
 mod rendezvous;
 mod session;
 #[cfg(feature = "tunnel")]
 pub mod tunnel;
+mod unused;
+#[cfg(feature = "tunnel")]
+mod via;
 mod wire;
 
 pub use config::InvalidConfig;
@@ -70,4 +82,6 @@ pub use gateway::{
     OriginPolicy,
 };
 pub use rendezvous::{Rendezvous, RendezvousConfig, RendezvousCounts};
-pub use session::{SessionConfig, SessionInfo, SessionRelay};
+pub use session::{SessionConfig, SessionCounts, SessionInfo, SessionRelay};
+#[cfg(feature = "tunnel")]
+pub use via::{Via, max_forwards};

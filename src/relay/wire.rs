@@ -9,6 +9,12 @@ pub(super) fn parameter<'a>(req: &Request<'a>, name: &str) -> Option<&'a str> {
     req.query()?.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
 
+/// Returns `true` for a PUT that carries only a part of what it puts: one with `Content-Range`, which is to be answered with
+/// 400 where parts cannot be put (RFC 9110 §14.5). With other methods, the field means nothing and must be ignored (§14.4).
+pub(super) fn is_partial_put(req: &Request<'_>) -> bool {
+    req.method() == "PUT" && req.header("content-range").is_some()
+}
+
 /// The value of `Retry-After`, in seconds. Rounded up: who comes back a moment too early is refused again.
 pub(super) fn retry_after(after: Duration) -> String {
     (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1).to_string()

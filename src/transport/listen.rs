@@ -3,12 +3,12 @@
 use std::{
     io,
     net::SocketAddr,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::Path,
 };
 
 use mio::{Interest, Registry, Token, event::Source};
-use socket2::{Domain, Protocol, SockRef, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
 use super::Socket;
 use crate::base::PeerAddr;
@@ -31,8 +31,12 @@ pub(crate) enum Accepted {
     Nobody,
     /// The peer gave up while it waited, or the call was interrupted: try again at once.
     Again,
-    /// No descriptor or memory is left: try again later, when something was closed.
-    Exhausted(io::Error),
+    /// No descriptor or memory is left: try again later, when something was closed; or at once, if it is descriptors
+    /// that are missing and one can be closed.
+    Exhausted {
+        error: io::Error,
+        descriptors: bool,
+    },
 }
 
 impl Listener {
@@ -56,19 +60,38 @@ impl Listener {
     /// Binds and listens on a Unix socket. A socket file left behind by a process that is gone is replaced; one that
     /// somebody still listens on is not, and neither is any other file.
     pub(crate) fn unix(path: &Path) -> io::Result<Self> {
-        use std::os::unix::{fs::FileTypeExt, net::UnixListener, net::UnixStream};
+        use std::os::unix::{fs::FileTypeExt, net::UnixListener};
         match UnixListener::bind(path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
-                let refused =
-                    UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
-                if !is_socket || !refused {
+                if !is_socket || !refuses(path) {
                     return Err(error);
                 }
                 std::fs::remove_file(path)?;
                 Self::from_unix(UnixListener::bind(path)?)
             }
             result => Self::from_unix(result?),
+        }
+    }
+
+    /// A socket that the application hands over.
+    pub(crate) fn handed_over(fd: OwnedFd) -> io::Result<Self> {
+        let wrong = |words: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, words));
+        let socket = SockRef::from(&fd);
+        let domain = socket.domain()?;
+        if socket.r#type()? != Type::STREAM {
+            return wrong("the socket is none for connections: it is of another type than SOCK_STREAM");
+        }
+        if socket.peer_addr().is_ok() {
+            return wrong("the socket is a connection, and none that listens (systemd: Accept=no)");
+        }
+        if !is_listening(&socket)? {
+            return wrong("the socket does not listen: listen(2) was not called");
+        }
+        match domain {
+            Domain::IPV4 | Domain::IPV6 => Self::from_tcp(fd.into()),
+            Domain::UNIX => Self::from_unix(fd.into()),
+            _ => wrong("neither a TCP nor a Unix socket"),
         }
     }
 
@@ -125,7 +148,7 @@ impl Listener {
             return Accepted::Nobody;
         }
         match error.raw_os_error() {
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => Accepted::Exhausted(error),
+            Some(libc::EMFILE | libc::ENFILE) => Accepted::Exhausted { error, descriptors: true },
             Some(
                 libc::ECONNABORTED
                 | libc::EINTR
@@ -138,7 +161,7 @@ impl Listener {
                 | libc::ENETUNREACH
                 | libc::EPERM,
             ) => Accepted::Again,
-            _ => Accepted::Exhausted(error),
+            _ => Accepted::Exhausted { error, descriptors: false },
         }
     }
 
@@ -159,6 +182,27 @@ impl AsFd for Listener {
     }
 }
 
+/// Whether no process listens on that Unix socket. One whose queue is full would keep us waiting.
+fn refuses(path: &Path) -> bool {
+    let connected = SockAddr::unix(path).and_then(|addr| {
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.connect(&addr)
+    });
+    connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+/// SO_ACCEPTCONN, where the system can be asked.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "fuchsia"))]
+fn is_listening(socket: &SockRef<'_>) -> io::Result<bool> {
+    socket.is_listener()
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "fuchsia")))]
+fn is_listening(_: &SockRef<'_>) -> io::Result<bool> {
+    Ok(true)
+}
+
 fn reuse_port(socket: &SockRef<'_>) -> io::Result<()> {
     #[cfg(not(any(target_os = "solaris", target_os = "illumos", target_os = "cygwin")))]
     socket.set_reuse_port(true)?;
@@ -177,8 +221,30 @@ mod tests {
             assert!(matches!(Listener::sort(io::Error::from_raw_os_error(code)), Accepted::Again));
         }
         for code in [libc::EMFILE, libc::ENFILE, libc::ENOMEM] {
-            assert!(matches!(Listener::sort(io::Error::from_raw_os_error(code)), Accepted::Exhausted(_)));
+            assert!(matches!(Listener::sort(io::Error::from_raw_os_error(code)), Accepted::Exhausted { .. }));
         }
+    }
+
+    #[test]
+    fn what_does_not_listen_is_not_taken() {
+        let refused = |fd: OwnedFd, words: &str| {
+            let error = Listener::handed_over(fd).map(drop).expect_err(words);
+            assert!(error.to_string().contains(words), "{error}");
+        };
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+        let client = std::net::TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
+        refused(client.into(), "is a connection");
+        Listener::handed_over(listener.into()).expect("it listens");
+        let (one, _other) = std::os::unix::net::UnixStream::pair().expect("a pair");
+        refused(one.into(), "is a connection");
+        refused(std::net::UdpSocket::bind("127.0.0.1:0").expect("bound").into(), "SOCK_STREAM");
+        refused(std::os::unix::net::UnixDatagram::unbound().expect("made").into(), "SOCK_STREAM");
+        if cfg!(target_os = "linux") {
+            let bound = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+            bound.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("bound");
+            refused(bound.into(), "does not listen");
+        }
+        assert!(Listener::handed_over(std::fs::File::open("/dev/null").expect("opened").into()).is_err());
     }
 
     #[test]
@@ -188,6 +254,21 @@ mod tests {
         assert_eq!(Listener::unix(&path).map(drop).map_err(|e| e.kind()), Err(io::ErrorKind::AddrInUse));
         drop(first);
         Listener::unix(&path).expect("nobody listens any more");
+        std::fs::remove_file(&path).expect("remove");
+        // One whose queue is full, or that is about to be read: nothing here waits for it.
+        let full = socket2::Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+        let addr = SockAddr::unix(&path).expect("an address");
+        full.bind(&addr).expect("bound");
+        full.listen(0).expect("listens");
+        let queued: Vec<_> = (0..8)
+            .map_while(|_| {
+                let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
+                socket.set_nonblocking(true).expect("set");
+                socket.connect(&addr).ok().map(|()| socket)
+            })
+            .collect();
+        assert!(!queued.is_empty());
+        assert_eq!(Listener::unix(&path).map(drop).map_err(|e| e.kind()), Err(io::ErrorKind::AddrInUse));
         std::fs::remove_file(&path).expect("remove");
         std::fs::write(&path, b"a file of somebody's").expect("write");
         assert_eq!(Listener::unix(&path).map(drop).map_err(|e| e.kind()), Err(io::ErrorKind::AddrInUse));

@@ -28,6 +28,8 @@ use std::{
 
 pub(crate) use listen::{Accepted, Listener};
 pub(crate) use socket::Socket;
+#[cfg(feature = "client")]
+pub(crate) use sys::interface_index;
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError};
 
@@ -63,6 +65,8 @@ pub(crate) enum Got {
     Data { drained: bool },
     /// Nothing was there.
     Blocked,
+    /// There was no buffer to read into (over TLS).
+    Starved,
     /// The peer has finished. `clean`: in the way its transport prescribes (FIN; over TLS close_notify); otherwise
     /// the stream was cut off, and what came before may be truncated.
     End { clean: bool },
@@ -303,6 +307,20 @@ impl Transport {
             tls.settle(pool);
         }
         let _ = &pool;
+    }
+
+    /// Whether the last write took less than it was given because there was no buffer to seal it in, and not because the
+    /// socket takes no more.
+    pub(crate) fn lacks_buffer(&self, pool: &Pool) -> bool {
+        !self.is_plain() && !self.has_pending() && pool.has_refused()
+    }
+
+    /// The buffers it has been lent and keeps.
+    pub(crate) fn lent_buffers(&self) -> usize {
+        #[cfg(feature = "tls")]
+        return self.tls.as_ref().map_or(0, |tls| tls.lent_buffers());
+        #[cfg(not(feature = "tls"))]
+        0
     }
 
     /// Gives back lent buffers, whatever they hold: the connection is over.

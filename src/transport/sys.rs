@@ -29,6 +29,15 @@ pub(crate) fn unacknowledged(_: &Socket) -> Option<u64> {
     None
 }
 
+/// The number of the network interface of this name.
+#[cfg(feature = "client")]
+pub(crate) fn interface_index(name: &str) -> Option<u32> {
+    let name = std::ffi::CString::new(name).ok()?;
+    // SAFETY: `name` ends with a NUL and outlives the call, which only reads it.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    (index != 0).then_some(index)
+}
+
 /// Reads once.
 ///
 /// By the system call itself: libc's `recv` and `send` are cancellation points, which in a program with threads costs
@@ -170,3 +179,14 @@ pub(crate) fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, most: usize) -> i
 pub(crate) fn splice(_: BorrowedFd<'_>, _: BorrowedFd<'_>, _: usize) -> io::Result<usize> {
     Err(io::ErrorKind::Unsupported.into())
 }
+
+/// Has glibc's allocator give pages that are free back to the system, in all its arenas. It keeps them otherwise: of
+/// 230 MB in unfinished messages 120 MB stayed resident. Takes milliseconds; of no effect on another allocator.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub(crate) fn give_back_memory() {
+    // SAFETY: it takes a number and may be called at any time, from any thread.
+    let _ = unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(crate) fn give_back_memory() {}

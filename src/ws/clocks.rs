@@ -1,8 +1,10 @@
-//! The clocks of one WebSocket: keep-alive and idle. Soft: looked at when the one that was armed has run out.
+//! The clocks of one WebSocket: keep-alive, idle, and that of the message which is arriving. Soft: looked at when the
+//! one that was armed has run out.
 //!
 //! ```text
 //!   heard ──ping_every──▶ ping ──pong_within──▶ over        whatever is received starts it anew
 //!   active ──idle_timeout──▶ over                           so does a message of ours that is out
+//!   begun ──message_timeout──▶ refused                      each byte of the message puts it off by 1/rate
 //! ```
 
 use std::time::{Duration, Instant};
@@ -21,6 +23,17 @@ pub(super) struct Clocks {
     active: Instant,
     /// When a ping was sent, if nothing was received since.
     pinged: Option<Instant>,
+    /// The message that is arriving, and until when more of it has to come. Boxed, so that an idle connection is small.
+    message: Option<Box<(Progress, Instant)>>,
+}
+
+/// How far the message is that is arriving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// Which message it is.
+    pub(super) number: u32,
+    /// Bytes of its frames' payloads.
+    pub(super) bytes: u64,
 }
 
 fn after(since: Instant, time: impl Into<Option<Duration>>) -> Option<Instant> {
@@ -30,7 +43,7 @@ fn after(since: Instant, time: impl Into<Option<Duration>>) -> Option<Instant> {
 
 impl Clocks {
     pub(super) fn new(config: &Config, now: Instant) -> Self {
-        Self { config: config.clone(), heard: now, active: now, pinged: None }
+        Self { config: config.clone(), heard: now, active: now, pinged: None, message: None }
     }
 
     /// Something was received; or nothing was listened to, which is not the peer's fault. Whether it answers a ping:
@@ -43,6 +56,44 @@ impl Clocks {
     /// A message was sent.
     pub(super) fn sent(&mut self, now: Instant) {
         self.active = now;
+    }
+
+    /// Notes how far the message is that is arriving; `None` if there is none, or if we do not read. Returns `true` if a
+    /// clock has started: then it has to be looked at.
+    #[inline]
+    pub(super) fn arriving(&mut self, now: Instant, progress: Option<Progress>) -> bool {
+        if progress.is_none() && self.message.is_none() {
+            return false;
+        }
+        self.note(now, progress)
+    }
+
+    fn note(&mut self, now: Instant, progress: Option<Progress>) -> bool {
+        let full = after(now, self.config.0.message_timeout);
+        let (Some(progress), Some(full)) = (progress, full) else {
+            self.message = None;
+            return false;
+        };
+        let (by, starts) = match self.message.as_deref() {
+            Some(&(before, by)) if before.number == progress.number => {
+                let bytes = progress.bytes.saturating_sub(before.bytes);
+                let more = match bytes.saturating_mul(1000).checked_div(self.config.0.message_min_rate) {
+                    Some(millis) => by.checked_add(Duration::from_millis(millis)).unwrap_or(full),
+                    None if bytes > 0 => full,
+                    None => by,
+                };
+                (more.min(full), false)
+            }
+            _ => (full, true),
+        };
+        let message = self.message.get_or_insert_with(|| Box::new((progress, by)));
+        **message = (progress, by);
+        starts
+    }
+
+    /// Returns `true` if the message that is arriving has taken too long.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        self.message.as_ref().is_some_and(|message| now >= message.1)
     }
 
     /// Whether a ping is due, and when to look again. `waits`: output of ours is still on its way, and a ping would be
@@ -67,7 +118,8 @@ impl Clocks {
         } else {
             due
         };
-        Ok((ping, [idle, due].into_iter().flatten().min()))
+        let message = self.message.as_ref().map(|message| message.1);
+        Ok((ping, [idle, due, message].into_iter().flatten().min()))
     }
 }
 
@@ -120,6 +172,42 @@ mod tests {
         assert!(!clocks.heard(t + 8 * S), "there was no ping");
         assert_eq!(clocks.look(t + 14 * S, false), Ok((false, Some(t + 15 * S))));
         assert_eq!(clocks.look(t + 15 * S, false), Err(Over(How::Idle)));
+    }
+
+    #[test]
+    fn a_message_has_its_time_and_a_least_rate() {
+        let now = Instant::now();
+        let config = |rate| Config::new().ping_every(None).message_timeout(10 * S).message_min_rate(rate);
+        let at = |number, bytes| Some(Progress { number, bytes });
+        let mut clocks = Clocks::new(&config(100), now);
+        assert!(!clocks.arriving(now, None));
+        assert!(clocks.arriving(now, at(1, 50)));
+        assert_eq!(clocks.look(now, false), Ok((false, Some(now + 10 * S))));
+        // A second for each hundred bytes.
+        assert!(!clocks.arriving(now + 5 * S, at(1, 250)));
+        assert_eq!(clocks.look(now + 5 * S, false), Ok((false, Some(now + 12 * S))));
+        // However many they are: no more than the full time from now.
+        assert!(!clocks.arriving(now + 6 * S, at(1, 1_000_000)));
+        assert_eq!(clocks.look(now + 6 * S, false), Ok((false, Some(now + 16 * S))));
+        assert!(!clocks.is_late(now + 15 * S) && clocks.is_late(now + 16 * S));
+        // What is not payload does not help.
+        clocks.heard(now + 15 * S);
+        clocks.arriving(now + 16 * S, at(1, 1_000_000));
+        assert!(clocks.is_late(now + 16 * S));
+        // Another message has its own time; so has the same one after a pause of ours.
+        assert!(clocks.arriving(now + 16 * S, at(2, 0)) && !clocks.is_late(now + 25 * S));
+        assert!(!clocks.arriving(now + 20 * S, None) && !clocks.is_late(now + 99 * S));
+        assert!(clocks.arriving(now + 30 * S, at(2, 0)) && !clocks.is_late(now + 39 * S));
+
+        // Without a rate each byte is enough, but no byte is not.
+        let mut clocks = Clocks::new(&config(0), now);
+        clocks.arriving(now, at(1, 0));
+        clocks.arriving(now + 9 * S, at(1, 1));
+        assert!(!clocks.is_late(now + 18 * S));
+        clocks.arriving(now + 18 * S, at(1, 1));
+        assert!(clocks.is_late(now + 19 * S));
+        let mut clocks = Clocks::new(&Config::new().message_timeout(None), now);
+        assert!(!clocks.arriving(now, at(1, 0)) && !clocks.is_late(now + 1_000_000 * S));
     }
 
     #[test]

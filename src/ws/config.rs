@@ -23,6 +23,8 @@ pub(super) struct Values {
     pub(super) message: u64,
     pub(super) frame: u64,
     pub(super) fragments: u32,
+    pub(super) message_timeout: Option<Duration>,
+    pub(super) message_min_rate: u64,
     pub(super) queue: usize,
     pub(super) queue_messages: Option<usize>,
     pub(super) ping_every: Option<Duration>,
@@ -43,6 +45,8 @@ impl Config {
             message: 16 << 20,
             frame: u64::MAX,
             fragments: 1 << 20,
+            message_timeout: Some(Duration::from_secs(30)),
+            message_min_rate: 240,
             queue: 1 << 20,
             queue_messages: None,
             ping_every: Some(Duration::from_secs(25)),
@@ -71,6 +75,22 @@ impl Config {
     /// Frames of one message that is received. 1,048,576: a message of empty ones would never end. Beyond it: 1009.
     pub fn fragments(self, count: u32) -> Self {
         self.with(|values| values.fragments = count)
+    }
+
+    /// Limits how long a message may take to arrive, from its first frame to its last. 30 s, as bodies of requests have
+    /// ([`Limits::body_time`](crate::Limits::body_time)). Each byte of its payload prolongs that by
+    /// 1/[`message_min_rate`](Self::message_min_rate) s, never beyond the full time from now; pings and pongs in between
+    /// do not. While the speaker is not [`Done`](super::Done) the clock stands still. Beyond it: 1008. `None`: a message
+    /// may take for ever.
+    pub fn message_timeout(self, time: impl Into<Option<Duration>>) -> Self {
+        self.with(|values| values.message_timeout = time.into())
+    }
+
+    /// Sets the least rate at which a message must arrive, in bytes per second. 240, as
+    /// [`Limits::min_rate`](crate::Limits::min_rate). 0: every byte of the payload grants the full
+    /// [`message_timeout`](Self::message_timeout) again.
+    pub fn message_min_rate(self, bytes_per_second: u64) -> Self {
+        self.with(|values| values.message_min_rate = bytes_per_second)
     }
 
     /// Bytes that may wait to be sent. 1 MiB: a message is taken while fewer wait, so that one of any size finds its

@@ -5,6 +5,11 @@
 //!   received:     payloads of a message's frames, then 00 00 ff ff ─▶ inflate, piece by piece, under the limit
 //! ```
 //!
+//! A block may say that it is the final one (RFC 7692 §7.2.3.4). What follows it, in the same message or in the next,
+//! begins anew at the next byte, with an empty window: RFC 1951 §3.2.3 has the data set end with it, and no compressor
+//! that is known refers to what lies before it (zlib forgets it, on both sides). A message that ends with a final block
+//! is whole as it is: it has no `00 00 ff ff` to be completed by.
+//!
 //! A side that keeps its context between messages keeps a codec for each connection. One that does not borrows a
 //! thread's for the time of a message: an idle connection then has none.
 
@@ -88,6 +93,9 @@ impl Default for Deflate {
 /// What each message's compressed form ends with, and what is not sent (RFC 7692 §7.2.1).
 pub(crate) const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
+/// Bytes that one takes which inflates, with its window.
+pub(crate) const CODEC: usize = 50 * 1024;
+
 /// Codecs a thread keeps of each kind.
 const KEPT: usize = 4;
 
@@ -106,11 +114,13 @@ pub(crate) struct Inflate {
     half: Half,
     codec: Option<Decompress>,
     corrupt: bool,
+    /// The last block said that it is the final one, and nothing has come behind it.
+    finished: bool,
 }
 
 impl Inflate {
     pub(crate) fn new(half: Half) -> Self {
-        Self { half, codec: None, corrupt: false }
+        Self { half, codec: None, corrupt: false, finished: false }
     }
 
     /// Takes in some of `input` and puts some into `out`: how much of each. There may be more to come if `out` is full,
@@ -125,6 +135,7 @@ impl Inflate {
             spare.unwrap_or_else(|| Decompress::new_with_window_bits(false, bits))
         });
         let (mut taken, mut made) = (0, 0);
+        self.finished &= input.is_empty();
         loop {
             let (before_in, before_out) = (codec.total_in(), codec.total_out());
             let status = codec.decompress(&input[taken..], &mut out[made..], FlushDecompress::Sync);
@@ -132,7 +143,10 @@ impl Inflate {
             made += (codec.total_out() - before_out) as usize;
             match status {
                 // A block that says it is the last (§7.2.3.4): what follows begins anew.
-                Ok(Status::StreamEnd) => codec.reset(false),
+                Ok(Status::StreamEnd) => {
+                    codec.reset(false);
+                    self.finished = taken == input.len();
+                }
                 Ok(Status::Ok | Status::BufError) => return (taken, made),
                 Err(_) => {
                     self.corrupt = true;
@@ -150,8 +164,14 @@ impl Inflate {
         self.corrupt
     }
 
+    /// Returns `true` if what has come ends with a final block: then a message that ends here is whole without its tail.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finished
+    }
+
     /// The message is over.
     pub(crate) fn end(&mut self) {
+        self.finished = false;
         if self.half.context {
             return;
         }

@@ -43,6 +43,16 @@ impl Fault {
         Self { code: 1007, rule }
     }
 
+    /// The peer keeps to the protocol, and is refused all the same (RFC 6455 §7.4.1).
+    pub(crate) const fn policy(rule: &'static str) -> Self {
+        Self { code: 1008, rule }
+    }
+
+    /// The server is short of something, and the peer may come again ("Try Again Later", in IANA's registry).
+    pub(crate) const fn later(rule: &'static str) -> Self {
+        Self { code: 1013, rule }
+    }
+
     pub(crate) const fn too_big(rule: &'static str) -> Self {
         Self { code: 1009, rule }
     }

@@ -6,6 +6,8 @@
 //!                └ flags: role, streamed, compressed, context, little output
 //! ```
 
+use std::time::Duration;
+
 use super::{
     Config, Deflate, Kind,
     deflate::{Deflater, Half, Inflate, TAIL},
@@ -114,6 +116,19 @@ pub fn websocket(data: &[u8], now: Moment) {
         assert_eq!(whole, split, "what is said must not depend on how bytes arrive");
     }
     bounded(&setup, wire);
+    slowly(&setup, wire, now, usize::from(*size));
+}
+
+/// With ten seconds between two pieces: the clocks may end it, and what is sent is right all the same.
+fn slowly(setup: &Setup, wire: &[u8], now: Moment, size: usize) {
+    let mut play = Play::new(setup, now);
+    for piece in wire.chunks(size.max(1)) {
+        play.feed(piece);
+        play.pass(Duration::from_secs(10));
+    }
+    play.end();
+    assert!(play.is_over() && play.closed().len() == 1 && play.sender.is_closed());
+    understood(setup, &play.sent);
 }
 
 /// What a reader holds has its limit, whatever it is told.
@@ -134,8 +149,9 @@ fn bounded(setup: &Setup, wire: &[u8]) {
     }
 }
 
-/// Inflates all of it, in pieces of `size`, into `room` bytes at a time; up to 100,000.
-fn inflated(half: Half, mut bytes: &[u8], size: usize, room: usize) -> (Vec<u8>, bool) {
+/// Inflates all of it, in pieces of `size`, into `room` bytes at a time; up to 100,000. Whether that went well, and
+/// whether it ends with a final block.
+fn inflated(half: Half, mut bytes: &[u8], size: usize, room: usize) -> (Vec<u8>, bool, bool) {
     let mut inflate = Inflate::new(half);
     let (mut all, mut out) = (Vec::new(), vec![0; room]);
     loop {
@@ -145,13 +161,13 @@ fn inflated(half: Half, mut bytes: &[u8], size: usize, room: usize) -> (Vec<u8>,
         bytes = &bytes[taken..];
         if all.len() > 100_000 {
             all.truncate(100_000);
-            return (all, true);
+            return (all, true, false);
         }
         if inflate.is_corrupt() {
-            return (all, false);
+            return (all, false, false);
         }
         if made == 0 && bytes.is_empty() {
-            return (all, true);
+            return (all, true, inflate.is_finished());
         }
         assert!(taken > 0 || made > 0, "it neither takes nor gives");
     }

@@ -54,7 +54,10 @@
 //!
 //! Everything; [`Config`] has the limits. Input is held once: a message that arrives whole and is neither compressed
 //! nor in fragments is delivered where it lies, in a buffer of the loop's. Output waits in the [`Sender`]'s queue, which
-//! says so when it is full. Both are empty when the connection is idle. The next message is delivered when the speaker
+//! says so when it is full. Both are empty when the connection is idle. A message that arrives in pieces is put together in
+//! memory of the session's own. It has a clock ([`Config::message_timeout`]), and counts towards the loop's
+//! [`Limits::buffers`](crate::Limits::buffers) with what inflates it: where all of them together have half of that, the
+//! largest of the client that holds most is refused with 1013. The next message is delivered when the speaker
 //! is done with the last ([`Done`]); until then the peer is not read from.
 //!
 //! Not here: rooms, topics, sub-protocols. That is for what is built on it.

@@ -95,6 +95,8 @@ pub(crate) struct Play {
     pub(crate) mask: EventMask,
     pub(crate) deadline: Option<std::time::Instant>,
     pub(crate) aborted: bool,
+    /// Bytes that the loop was told are held.
+    pub(crate) holding: usize,
     closed: Arc<Mutex<Vec<Closed>>>,
 }
 
@@ -119,6 +121,7 @@ impl Play {
             mask: EventMask::READ,
             deadline: None,
             aborted: false,
+            holding: 0,
             closed,
         };
         play.call(0, RxEnd::NotYet);
@@ -158,6 +161,11 @@ impl Play {
             self.deadline = deadline;
         }
         self.aborted |= orders.abort;
+        if why & Why::SHED != 0 {
+            self.holding = 0;
+        }
+        self.holding = orders.held.unwrap_or(self.holding);
+        assert!(self.is_over() || self.holding == self.session.assembled(), "the loop is told what is held");
     }
 
     /// What is in the output goes out, and more is written, until nothing is left.
@@ -211,6 +219,25 @@ impl Play {
             self.call(Why::DEADLINE, RxEnd::NotYet);
             self.drain();
         }
+    }
+
+    /// So much time passes, and nothing happens.
+    pub(crate) fn pass(&mut self, time: std::time::Duration) {
+        let until = self.now.mono + time;
+        while let Some(deadline) = self.deadline.filter(|deadline| *deadline <= until && !self.is_over()) {
+            self.now.mono = self.now.mono.max(deadline);
+            self.deadline = None;
+            self.call(Why::DEADLINE, RxEnd::NotYet);
+            self.drain();
+        }
+        self.now.mono = until;
+    }
+
+    /// Too much is held by the loop's connections, and this is the one that is asked.
+    #[cfg(test)]
+    pub(crate) fn shed(&mut self) {
+        self.call(Why::SHED, RxEnd::NotYet);
+        self.drain();
     }
 
     /// The server stops, or the connection is reset.

@@ -11,7 +11,8 @@
 
 use super::{
     Config, Kind, Message, Part,
-    deflate::{Inflate, TAIL},
+    clocks::Progress,
+    deflate::{CODEC, Inflate, TAIL},
     frame::{Fault, Head, Op, mask, parse_close},
     utf8::Utf8,
 };
@@ -85,7 +86,9 @@ pub(crate) struct Reader {
     /// The inflater may have more to give without being given more.
     more: bool,
     /// How much of the tail the inflater was given.
-    tail: usize,
+    tail: u8,
+    /// Counts messages, and control frames, that did not arrive at once.
+    number: u32,
 }
 
 impl Reader {
@@ -104,6 +107,7 @@ impl Reader {
             told: false,
             more: false,
             tail: 0,
+            number: 0,
         }
     }
 
@@ -115,6 +119,32 @@ impl Reader {
     /// Bytes allocated.
     pub(crate) fn held(&self) -> usize {
         self.text.capacity() + self.binary.capacity() + self.control.capacity()
+    }
+
+    /// Bytes held for the message that is arriving, with what inflates it; 0 while there is none.
+    pub(crate) fn assembled(&self) -> usize {
+        if self.is_idle() {
+            return 0;
+        }
+        let compressed = self.assembly.as_ref().is_some_and(|message| message.compressed);
+        self.held() + if compressed { CODEC } else { 0 }
+    }
+
+    /// How far the message is that is arriving; or a control frame, whose bytes do not count.
+    pub(super) fn progress(&self) -> Option<Progress> {
+        if self.is_idle() {
+            return None;
+        }
+        let data = self.frame.as_ref().filter(|frame| !frame.op.is_control());
+        let bytes = self.assembly.as_ref().map_or(0, |message| message.framed - data.map_or(0, |frame| frame.left));
+        Some(Progress { number: self.number, bytes })
+    }
+
+    /// Nothing more is heard: what was held for the message that was arriving goes back.
+    #[cold]
+    pub(super) fn abandon(&mut self) {
+        (self.frame, self.assembly, self.inflate) = (None, None, None);
+        self.shrink();
     }
 
     /// What was allocated for messages goes back.
@@ -238,6 +268,9 @@ impl Reader {
             }));
         }
         *used = from;
+        if self.assembly.is_none() {
+            self.number = self.number.wrapping_add(1);
+        }
         match (&mut self.assembly, head.op) {
             (_, Op::Close | Op::Ping | Op::Pong) => self.control.clear(),
             (Some(message), _) => {
@@ -364,8 +397,12 @@ impl Reader {
             return Ok(None);
         }
         if self.assembly.as_ref().is_some_and(|message| message.compressed) {
-            if self.tail < TAIL.len() {
-                self.tail += self.inflate(&TAIL[self.tail..])?;
+            let rest = TAIL.get(usize::from(self.tail)..).unwrap_or_default();
+            // Behind a final block, and behind nothing at all, the tail would be the beginning of another block.
+            let nothing = self.assembly.as_ref().is_some_and(|message| message.framed == 0);
+            let finished = nothing || self.inflate.as_ref().is_some_and(|inflate| inflate.is_finished());
+            if !rest.is_empty() && !finished {
+                self.tail += self.inflate(rest)? as u8;
                 // With the frame still open, this is come back to.
                 return Ok(self.part_if_any());
             }

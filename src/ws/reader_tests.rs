@@ -338,6 +338,45 @@ fn a_bomb_is_stopped_at_the_limit() {
     assert_eq!(tells(&wire, true), [Told::Binary(vec![0; 100_000])]);
 }
 
+/// RFC 7692 §7.2.3.4. The bytes are Python's zlib's, flushed with `Z_FINISH`.
+#[test]
+fn a_final_block_ends_a_message_with_and_without_another_one_behind_it() {
+    let hello = b"\xf3\x48\xcd\xc9\xc9\x07\x00";
+    let stored = b"\x01\x05\x00\xfa\xff\x48\x65\x6c\x6c\x6f";
+    let with = |bytes: &[u8], behind: &[u8]| [bytes, behind].concat();
+    for payload in [
+        with(hello, b""),
+        with(stored, b""),
+        // As the RFC has it: an empty block behind it, without its last four bytes.
+        with(hello, b"\x00"),
+        with(stored, b"\x00"),
+        // Empty messages around it: a final block, and an empty one that is whole.
+        with(b"\x03\x00", hello),
+        with(hello, b"\x03\x00"),
+        with(hello, b"\x00\x00\x00\xff\xff\x00"),
+    ] {
+        let (first, rest) = payload.split_at(3);
+        let wire = [
+            // Whole, in two frames, and with an empty last one; and what is not compressed between them.
+            frame(FIN | RSV1 | TEXT, &payload),
+            [frame(RSV1 | TEXT, first), frame(FIN, rest)].concat(),
+            frame(FIN | TEXT, b"plain"),
+            [frame(RSV1 | TEXT, &payload), frame(FIN, b"")].concat(),
+            // Not final.
+            frame(FIN | RSV1 | TEXT, b"\xf2\x48\xcd\xc9\xc9\x07\x00"),
+            frame(FIN | RSV1 | TEXT, &payload),
+        ];
+        let want = ["Hello", "Hello", "plain", "Hello", "Hello", "Hello"].map(text);
+        assert_eq!(tells(&wire.concat(), true), want, "{}", payload.escape_ascii());
+    }
+    // Two in one message are one message; and nothing is an empty one.
+    let wire = [frame(FIN | RSV1 | TEXT, &with(hello, hello)), frame(FIN | RSV1 | TEXT, b"")].concat();
+    assert_eq!(tells(&[wire, frame(FIN | RSV1 | TEXT, hello)].concat(), true), ["HelloHello", "", "Hello"].map(text));
+    // What is behind it refers to nothing before it: "Hello" by way of the last message.
+    let wire = [frame(FIN | RSV1 | TEXT, hello), frame(FIN | RSV1 | TEXT, b"\xf2\x00\x11\x00\x00")];
+    assert_eq!(tells(&wire.concat(), true), [text("Hello"), fault(1007, "compressed data that is corrupt")]);
+}
+
 #[test]
 fn text_is_checked_behind_the_inflater() {
     let wire = squeezed(&mut deflater(15, false), TEXT, b"good until \xff here", 1);

@@ -42,6 +42,8 @@ pub(super) struct Session {
     held: bool,
     /// Nothing was to be sent when we were left.
     quiet: bool,
+    /// Bytes of the message that is arriving, as the loop was told.
+    assembled: usize,
 }
 
 /// How far the close handshake is.
@@ -77,6 +79,7 @@ impl Session {
             clocks: None,
             held: false,
             quiet: false,
+            assembled: 0,
         };
         (session, Sender(core))
     }
@@ -97,11 +100,15 @@ impl Session {
                 if io.rx.end() != RxEnd::NotYet {
                     return Err(Over(How::PeerLeft));
                 }
-                break;
+                if !self.is_late(io)? {
+                    break;
+                }
+                self.refuse(Fault::policy("message too slow"));
             }
             sent = self.send(io)?;
         }
         self.reader.shrink();
+        self.count(io);
         if sent.closing && self.close.as_ref().is_none_or(|close| close.until.is_none()) {
             let now = io.now().mono;
             let until = now.checked_add(self.config.0.close_within).unwrap_or(now);
@@ -129,6 +136,33 @@ impl Session {
         Ok(sent)
     }
 
+    /// Everything was read that is there: whether the message that is arriving has taken too long.
+    fn is_late(&mut self, io: &mut Io<'_>) -> Result<bool, Over> {
+        let (now, progress) = (io.now().mono, self.reader.progress());
+        let Some(clocks) = &mut self.clocks else { return Ok(false) };
+        let starts = clocks.arriving(now, progress);
+        let late = clocks.is_late(now);
+        if starts {
+            self.look(io)?;
+        }
+        Ok(late)
+    }
+
+    /// Tells the loop how much is held, if that has changed.
+    #[inline]
+    fn count(&mut self, io: &mut Io<'_>) {
+        let assembled = self.assembled();
+        if assembled != self.assembled {
+            self.assembled = assembled;
+            io.hold(assembled);
+        }
+    }
+
+    /// Bytes held for the message that is arriving.
+    pub(super) fn assembled(&self) -> usize {
+        self.reader.assembled()
+    }
+
     /// Bytes allocated for messages, in either direction.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
@@ -154,9 +188,7 @@ impl Session {
             }
             Ok(Some(event)) => event,
             Err(fault) => {
-                // It is told so (§7.1.7), behind what is queued, and not heard any more.
-                self.close.get_or_insert_default().fault = Some(fault);
-                self.closes(fault.code, fault.rule);
+                self.refuse(fault);
                 return true;
             }
         };
@@ -186,10 +218,20 @@ impl Session {
                 close.by_peer = queue.last.is_none();
                 // What is queued goes first; then its own code goes back.
                 queue.last.get_or_insert_with(|| Box::new(Last::Close { code, reason: String::new() }));
+                drop(queue);
+                self.reader.abandon();
             }
         }
         io.rx.consume(used);
         true
+    }
+
+    /// The peer is told so (§7.1.7), behind what is queued, and not heard any more.
+    #[cold]
+    fn refuse(&mut self, fault: Fault) {
+        self.close.get_or_insert_default().fault = Some(fault);
+        self.closes(fault.code, fault.rule);
+        self.reader.abandon();
     }
 
     fn closes(&self, code: u16, reason: &str) {
@@ -291,6 +333,12 @@ impl Upgrade for Session {
                 }
             }
         }
+        if why.shed() {
+            self.assembled = 0;
+            if !self.reader.is_idle() {
+                self.refuse(Fault::later("too many messages are arriving"));
+            }
+        }
         if why.stopping() && self.core.queue().is_open() {
             self.closes(1001, "");
         }
@@ -303,6 +351,12 @@ impl Upgrade for Session {
             false => if rang { self.look(io) } else { Ok(()) }.and_then(|()| self.work(io, quiet)),
         };
         self.held = !self.core.is_free();
+        if self.held
+            && let Some(clocks) = &mut self.clocks
+        {
+            // We do not read: the peer cannot help it.
+            clocks.arriving(now, None);
+        }
         let how = match result {
             Ok(mask) => return mask,
             Err(Over(how)) => how,

@@ -162,3 +162,105 @@ fn an_idle_session_is_small_and_holds_nothing() {
     let all = size_of::<Session>() + size_of::<Core>();
     assert!(all <= 500, "{} + {}", size_of::<Session>(), size_of::<Core>());
 }
+
+/// Of a session with these times, what became of it while it was fed one frame after the other, a second between them.
+fn fed(config: Config, frames: &[&[u8]]) -> Play {
+    let mut play = Play::new(&Setup { config, ..Setup::default() }, now());
+    for bytes in frames {
+        play.feed(bytes);
+        play.pass(S);
+    }
+    play
+}
+
+fn refused(play: &Play) -> Option<How> {
+    play.closed().first().map(|why| why.how)
+}
+
+const SLOW: How = How::Refused { code: 1008, rule: "message too slow" };
+
+#[test]
+fn a_message_that_does_not_go_on_is_refused_whatever_comes_between() {
+    let config = Config::new().ping_every(None).message_timeout(5 * S).message_min_rate(10);
+    let (begin, ping, pong, more) = (frame(0x01, b"x"), frame(0x89, b""), frame(0x8a, b""), frame(0x00, b""));
+    // Nothing, pings, pongs, and frames of no bytes: none of them is more of the message.
+    for (between, sent) in [(&b""[..], 0), (&ping, 4), (&pong, 0), (&more, 0)] {
+        let play = fed(config.clone(), &[&begin, between, between, between, between]);
+        assert_eq!(refused(&play), Some(SLOW));
+        let close = [&b"\x8a\x00".repeat(sent)[..], b"\x88\x12\x03\xf0message too slow"].concat();
+        assert_eq!(play.sent.escape_ascii().to_string(), close.escape_ascii().to_string());
+    }
+    // Ten bytes a second are enough, for as long as it takes; nine are not.
+    for (bytes, enough) in [(10, true), (9, false)] {
+        let more = frame(0x00, &vec![b'x'; bytes]);
+        let mut all: Vec<&[u8]> = vec![&begin];
+        all.resize(100, &more);
+        let mut play = fed(config.clone(), &all);
+        assert_eq!(refused(&play), (!enough).then_some(SLOW), "{bytes}");
+        if enough {
+            play.feed(&frame(0x80, b"."));
+            assert_eq!(play.sent.len(), 4 + 1 + 990 + 1);
+            play.pass(1000 * S);
+            assert_eq!(refused(&play), None, "between messages there is no clock");
+        }
+    }
+    // A frame that is begun is a message that is begun; so is a control frame, whose bytes grant nothing.
+    for first in [&[0x81, 0x82, 0, 0, 0, 0][..], &[0x89, 0xfd, 0, 0, 0, 0]] {
+        assert_eq!(refused(&fed(config.clone(), &[first, b"", b"", b"", b""])), Some(SLOW));
+    }
+    let dripping: Vec<&[u8]> = [&[0x89, 0xfd, 0, 0, 0, 0][..]].into_iter().chain([&b"x"[..]; 100]).collect();
+    assert_eq!(refused(&fed(config, &dripping)), Some(SLOW));
+}
+
+#[test]
+fn each_message_has_a_time_of_its_own() {
+    let config = Config::new().ping_every(None).message_timeout(5 * S);
+    let (begin, end_and_begin) = (frame(0x01, b"x"), [frame(0x80, b"y"), frame(0x01, b"x")].concat());
+    let mut all: Vec<&[u8]> = vec![&begin, b"", b"", b""];
+    (0..9).for_each(|_| all.extend([&end_and_begin[..], b"", b"", b""]));
+    let mut play = fed(config, &all);
+    assert_eq!(refused(&play), None);
+    play.pass(S);
+    assert_eq!(refused(&play), Some(SLOW));
+}
+
+#[test]
+fn what_is_held_for_a_message_is_told_and_can_be_asked_for() {
+    let rule = How::Refused { code: 1013, rule: "too many messages are arriving" };
+    for deflate in [None, Some(crate::ws::Deflate::new()), Some(crate::ws::Deflate::new().keep_peer_context(true))] {
+        let mut play = Play::new(&Setup { deflate, ..setup() }, now());
+        // Not compressed, and compressed: "Hello".
+        play.feed(&frame(0x02, &[7; 100]));
+        assert!(play.holding >= 100, "{}", play.holding);
+        play.feed(&frame(0x80, b"end"));
+        assert_eq!(play.holding, 0);
+        if deflate.is_some() {
+            play.feed(&frame(0x42, b"\xf2\x48\xcd\xc9\xc9"));
+            assert!(play.holding > 50_000, "{}", play.holding);
+        } else {
+            play.feed(&frame(0x02, b"x"));
+        }
+        let sent = play.sent.len();
+        play.shed();
+        assert_eq!(play.sent[sent + 2..sent + 4], 1013_u16.to_be_bytes());
+        assert_eq!(refused(&play), Some(rule));
+    }
+    // What has come to an end in the meantime has nothing to let go.
+    let mut play = Play::new(&setup(), now());
+    play.shed();
+    assert!(!play.is_over() && play.sent.is_empty());
+}
+
+#[test]
+fn a_peer_that_is_refused_costs_nothing_any_more() {
+    let message_and = |end: &[u8]| {
+        let mut play = Play::new(&Setup { output: 4, ..setup() }, now());
+        // Its answer does not go out, so that it is there a while longer.
+        play.feed(&[frame(0x02, &[7; 100]), frame(0x00, &[7; 100]), end.to_vec()].concat());
+        (play.held(), play.holding)
+    };
+    assert!(message_and(b"").0 >= 200);
+    for end in [frame(0x02, b"inside another"), frame(0x88, b"\x03\xe8")] {
+        assert_eq!(message_and(&end).1, 0);
+    }
+}

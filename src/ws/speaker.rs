@@ -156,7 +156,7 @@ pub enum How {
     WeClosed,
     /// The peer broke a rule or ran into a limit, which is named; it was told so, with this code.
     Refused {
-        /// 1002, 1007 or 1009.
+        /// 1002, 1007, 1008, 1009 or 1013.
         code: u16,
         /// The rule, in a few words.
         rule: &'static str,

@@ -1,8 +1,13 @@
 //! Servers that break rules, hang, or leave: each gets its error, and soon.
 
-use std::{sync::mpsc::channel, time::Duration};
+use std::{
+    io::{ErrorKind, Read},
+    sync::mpsc::channel,
+    time::Duration,
+};
 
 use uncork::{
+    Request, Response, Server,
     client::{Call, Client, Deadline, Error, Part},
     h1::Misbehaved,
     pipe,
@@ -208,7 +213,7 @@ fn who_drips_gains_no_time() {
         Ok(b"there".to_vec())
     );
     let (tell, told) = channel();
-    let loops = uncork::Server::unbound().threads(1, |_: &mut uncork::Request<'_>| uncork::Response::new(404));
+    let loops = Server::unbound().threads(1, |_: &mut Request<'_>| Response::new(404));
     let loops = loops.expect("running");
     client.send(&loops.loops()[0], call("/").fresh().head_within(PATIENCE), move |answer| {
         let answer = answer.expect("a head").on_end(move |end| tell.send(end).expect("waited for"));
@@ -250,7 +255,7 @@ fn who_is_not_there() {
     let client = Client::new();
     match client.call(Call::get(&format!("http://{addr}/"))) {
         Err(Error::Connect { to, kind, .. }) => {
-            assert_eq!((to, kind), (addr.to_string(), std::io::ErrorKind::ConnectionRefused));
+            assert_eq!((to, kind), (addr.to_string(), ErrorKind::ConnectionRefused));
         }
         other => panic!("{other:?}"),
     }
@@ -387,4 +392,54 @@ fn what_follows_an_answer_is_no_answer() {
         assert_eq!(client.call(Call::get(&server.url("/"))).expect("an answer").body, b"one");
     }
     assert_eq!(server.over(), 2);
+}
+
+/// The server learns of it, in whatever stage the call is; and one whose response is there is not broken off.
+#[test]
+fn a_call_may_be_given_up() {
+    let running = Server::unbound().threads(1, |_: &mut Request<'_>| Response::new(500)).expect("running");
+    let here = running.loops().remove(0);
+    let (tell_seen, seen) = channel();
+    let (tell_gone, gone) = channel();
+    let server = Scripted::new(2, move |n, mut peer| {
+        peer.head();
+        tell_seen.send(()).expect("waited for");
+        if n == 1 {
+            peer.send(ok("late"));
+        }
+        peer.stream.set_read_timeout(Some(PATIENCE / 2)).expect("set");
+        let end = peer.stream.read(&mut [0]).map_err(|error| error.kind());
+        let _ = tell_gone.send(matches!(end, Ok(0) | Err(ErrorKind::ConnectionReset)));
+    });
+    let client = Client::builder().connections(1).build();
+    let send = |mut call: Call| {
+        let ((tell, told), cancel) = (channel(), call.cancel_handle());
+        client.send(&here, call, move |result| {
+            let _ = tell.send(result.map(|answer| answer.status()));
+        });
+        (told, cancel)
+    };
+    // On a connection, and behind it in the queue.
+    let (first, cancel_first) = send(Call::get(&server.url("/")));
+    seen.recv_timeout(PATIENCE).expect("asked");
+    let (second, cancel_second) = send(Call::get(&server.url("/")));
+    cancel_second.cancel();
+    assert_eq!(second.recv_timeout(PATIENCE), Ok(Err(Error::Abandoned)));
+    cancel_first.cancel();
+    assert_eq!(first.recv_timeout(PATIENCE), Ok(Err(Error::Abandoned)));
+    assert_eq!(gone.recv_timeout(PATIENCE), Ok(true), "the connection is closed");
+    // Before it is sent.
+    let mut call = Call::get(&server.url("/"));
+    call.cancel_handle().cancel();
+    assert_eq!(client.call(call), Err(Error::Abandoned));
+    // Too late: there is a response.
+    let mut call = Call::get(&server.url("/"));
+    let (cancel, (tell, told)) = (call.cancel_handle(), channel());
+    client.send(&here, call, move |result| {
+        cancel.cancel();
+        result.expect("a response").collect(100, move |whole| drop(tell.send(whole)));
+    });
+    assert_eq!(told.recv_timeout(PATIENCE).expect("told").expect("whole").body, b"late");
+    running.stop().expect("in order");
+    server.over();
 }

@@ -66,6 +66,22 @@ fn until(what: impl Fn() -> bool) {
 }
 
 #[test]
+fn without_a_queue_the_limit_is_told_at_once() {
+    let (server, go, came) = slow_server();
+    let url = format!("http://{}/", server.addr().expect("bound"));
+    let loops = Loops::new(1);
+    let client = Client::builder().connections(1).queue(0).build();
+    let first = fetch(&client, &loops.loops[0], Call::get(&url));
+    until(|| came.load(Ordering::SeqCst) == 1);
+    assert_eq!(wait(&fetch(&client, &loops.loops[0], Call::get(&url))), Err(Error::QueueFull));
+    go.send(()).expect("waited for");
+    assert!(wait(&first).is_ok());
+    // The idle connection serves the next.
+    go.send(()).expect("waited for");
+    assert!(wait(&fetch(&client, &loops.loops[0], Call::get(&url))).is_ok());
+}
+
+#[test]
 fn calls_beyond_the_limit_wait_their_turn() {
     let (server, go, came) = slow_server();
     let url = format!("http://{}/", server.addr().expect("bound"));

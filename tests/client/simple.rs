@@ -141,6 +141,21 @@ fn every_framing_comes_in() {
 }
 
 #[test]
+fn interim_responses_are_told_and_what_connection_lists_is_in_no_trailer() {
+    let (tell, told) = channel();
+    let (_, result) = one(
+        |url| Call::get(url).on_interim(move |status, fields| tell.send((status, fields)).expect("waited for")),
+        "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 100 x\r\n\r\nHTTP/1.1 199 x\r\n\r\n\
+         HTTP/1.1 200 \r\nConnection: X-Hop\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nx-hop: 1\r\nX-Sum: 7\r\n\r\n",
+    );
+    let whole = result.expect("a response");
+    assert_eq!(whole.trailers.iter().collect::<Vec<_>>(), [("X-Sum", &b"7"[..])]);
+    let told: Vec<(u16, Option<Vec<u8>>)> =
+        told.try_iter().map(|(status, fields)| (status, fields.get("link").map(<[u8]>::to_vec))).collect();
+    assert_eq!(told, [(103, Some(b"x".to_vec())), (199, None)], "100 is the client's own");
+}
+
+#[test]
 fn a_connection_serves_many() {
     let server = Scripted::new(1, |_, mut peer| while peer.answer(ok("hello")) {});
     let client = Client::new();
@@ -292,6 +307,8 @@ fn redirects_are_followed_when_asked_to() {
                 "/c?x" => to(307, "/d#frag"),
                 "/loop" => to(301, "/loop"),
                 "/bad" => to(301, "ftp://x/"),
+                "/raw" => to(302, "/caf\u{e9} noir?q=\u{e9}"),
+                "/control" => to(302, "/a\tb"),
                 "/two" => "HTTP/1.1 302 x\r\nLocation: /d\r\nLocation: /d\r\nContent-Length: 0\r\n\r\n".to_owned(),
                 "/none" => "HTTP/1.1 302 x\r\nContent-Length: 0\r\n\r\n".to_owned(),
                 _ => ok(&format!("{path} {body} {:?} {:?}", asked.get("authorization"), asked.get("content-type"))),
@@ -300,7 +317,7 @@ fn redirects_are_followed_when_asked_to() {
         }
     };
     // One connection, and another after each error.
-    let server = Scripted::new(5, script);
+    let server = Scripted::new(6, script);
     let client = Client::new();
     let call = |method: &str, path: &str, n| {
         let call =
@@ -313,6 +330,10 @@ fn redirects_are_followed_when_asked_to() {
     assert!(matches!(call("GET", "/a", 1), Err(Error::Redirect(_))));
     assert!(matches!(call("GET", "/loop", 20), Err(Error::Redirect(_))));
     assert!(matches!(call("GET", "/bad", 1), Err(Error::Redirect(_))));
+    assert!(matches!(call("GET", "/control", 1), Err(Error::Redirect(_))));
+    // What a server has not encoded is encoded.
+    let raw = "GET /caf%C3%A9%20noir?q=%C3%A9 HTTP/1.1 body Some(\"x\") Some(\"t\")";
+    assert_eq!(call("GET", "/raw", 1), Ok((200, raw.into())));
     assert_eq!(call("GET", "/two", 1).err(), Some(Error::Redirect("to several places at once")));
     assert_eq!(call("GET", "/two", 0).map(|a| a.0), Ok(302));
     assert_eq!(call("GET", "/none", 1).map(|a| a.0), Ok(302));
@@ -327,7 +348,7 @@ fn redirects_are_followed_when_asked_to() {
     let whole = client.call(moved.redirects(1)).expect("an answer");
     assert_eq!(String::from_utf8(whole.body).expect("text"), "GET /there HTTP/1.1  None Some(\"t\")");
     drop(client);
-    assert_eq!((server.over(), other.over(), leads.over()), (5, 1, 1));
+    assert_eq!((server.over(), other.over(), leads.over()), (6, 1, 1));
 }
 
 #[test]
@@ -344,6 +365,58 @@ fn names_are_resolved() {
     let nowhere = Client::new().call(Call::get("http://no-such-host.invalid/").connect_within(Duration::from_secs(15)));
     assert!(matches!(nowhere, Err(Error::Resolve { .. } | Error::TimedOut(_))), "{nowhere:?}");
     assert!(begun.elapsed() < PATIENCE);
+}
+
+/// The zone says through which interface; the server is not told.
+#[test]
+fn an_address_has_a_zone() {
+    use std::{io::Write, net::TcpListener};
+    let Ok(listener) = TcpListener::bind("[::1]:0") else {
+        eprintln!("no IPv6 here: not tested");
+        return;
+    };
+    let port = listener.local_addr().expect("an address").port();
+    let server = std::thread::spawn(move || {
+        let mut told = Vec::new();
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let mut head = String::new();
+            let mut lines = std::io::BufReader::new(&stream);
+            while !head.ends_with("\r\n\r\n") {
+                assert!(std::io::BufRead::read_line(&mut lines, &mut head).expect("a line") > 0);
+            }
+            stream.write_all(ok("x").as_bytes()).expect("written");
+            told.push(head);
+        }
+        told
+    });
+    let loopback = if cfg!(target_os = "linux") { "lo" } else { "lo0" };
+    for zone in [format!("%{loopback}"), format!("%25{loopback}")] {
+        let call = Call::get(&format!("http://[::1{zone}]:{port}/")).fresh();
+        assert_eq!(Client::new().call(call).expect("an answer").status, 200, "{zone}");
+    }
+    for head in server.join().expect("heads") {
+        assert!(head.contains(&format!("Host: [::1]:{port}\r\n")), "{head}");
+    }
+    let nowhere = Client::new().call(Call::get(&format!("http://[::1%no-such]:{port}/")));
+    assert!(matches!(nowhere, Err(Error::Resolve { .. })), "{nowhere:?}");
+}
+
+/// RFC 9112 §4 wants a space behind the number; not every server sends it.
+#[test]
+fn a_status_line_without_a_phrase_is_understood() {
+    let server = Scripted::new(1, |_, mut peer| {
+        for line in ["HTTP/1.1 200", "HTTP/1.1 404 ", "HTTP/1.1 200"] {
+            peer.answer(format!("{line}\r\nContent-Length: 2\r\n\r\nok"));
+        }
+    });
+    let client = Client::new();
+    for status in [200, 404, 200] {
+        let whole = client.call(Call::get(&server.url("/"))).expect("an answer");
+        assert_eq!((whole.status, &*whole.body), (status, &b"ok"[..]));
+    }
+    drop(client);
+    assert_eq!(server.over(), 1);
 }
 
 #[test]

@@ -77,6 +77,8 @@ fn fileserver_answers_ranges_and_conditions() {
         (vec![format!("If-Modified-Since: {same}")], 304),
         (vec![format!("If-Modified-Since: {after}")], 304),
         (vec![format!("If-Modified-Since: {before}")], 200),
+        (vec![format!("If-Modified-Since: {after}"), format!("If-Modified-Since: {after}")], 200),
+        (vec![format!("If-Modified-Since: {after}, {after}")], 200),
         (vec!["If-Modified-Since: yesterday".into()], 200),
         (vec![format!("If-Match: {etag}")], 200),
         (vec!["If-Match: *".into()], 200),
@@ -84,20 +86,33 @@ fn fileserver_answers_ranges_and_conditions() {
         (vec!["If-Match: \"x\"".into()], 412),
         (vec![format!("If-Unmodified-Since: {same}")], 200),
         (vec![format!("If-Unmodified-Since: {before}")], 412),
+        (vec![format!("If-Unmodified-Since: {before}"), format!("If-Unmodified-Since: {before}")], 200),
+        (vec!["If-Match: ".into()], 412),
+        (vec![format!("If-Match: {etag}"), "If-None-Match: *".into()], 304),
+        (vec!["If-Match: \"x\"".into(), format!("If-None-Match: {etag}")], 412),
+        (vec![format!("If-Unmodified-Since: {same}"), format!("If-Modified-Since: {same}")], 304),
+        (vec!["If-Match: \"x\"".into(), "Range: bytes=99-".into()], 412),
+        (vec![format!("If-Match: {etag}"), "Range: bytes=99-".into()], 416),
         (vec![format!("If-Match: {etag}"), format!("If-Unmodified-Since: {before}")], 200),
         (vec![format!("If-Range: {etag}"), "Range: bytes=0-0".into()], 206),
         (vec![format!("If-Range: W/{etag}"), "Range: bytes=0-0".into()], 200),
         (vec!["If-Range: \"x\"".into(), "Range: bytes=0-0".into()], 200),
         (vec![format!("If-Range: {same}"), "Range: bytes=0-0".into()], 206),
         (vec![format!("If-Range: {after}"), "Range: bytes=0-0".into()], 200),
+        (vec![format!("If-Range: {etag}"), format!("If-Range: {etag}"), "Range: bytes=0-0".into()], 200),
+        (vec!["If-Range: \"x\"".into(), "Range: bytes=99-".into()], 200),
+        (vec!["Range: bytes=0-0".into(), "Range: bytes=1-1".into()], 200),
+        (vec![format!("If-Range: {etag}")], 200),
         (vec![format!("If-None-Match: {etag}"), "Range: bytes=0-0".into()], 304),
     ] {
         let answer = ask(get, &fields);
         assert_eq!(answer.status, status, "{fields:?}");
         if status == 304 {
             assert_eq!((answer.get("etag"), answer.get("content-length")), (Some(&*etag), None), "{fields:?}");
+            assert_eq!((answer.get("content-type"), answer.get("accept-ranges")), (None, None), "{fields:?}");
         }
-        assert_eq!(ask("HEAD /digits.txt", &fields).status, if status == 206 { 200 } else { status }, "{fields:?}");
+        let without_range = if matches!(status, 206 | 416) { 200 } else { status };
+        assert_eq!(ask("HEAD /digits.txt", &fields).status, without_range, "{fields:?}");
     }
 
     // A change is seen.
@@ -148,8 +163,6 @@ fn fileserver_lets_nobody_out() {
         "/..%2fkey",
         "/%2e%2e%2fkey",
         "/sub/%2e%2e/in.txt",
-        "/..%5ckey",
-        "/..\\key",
         "//key",
         "//",
         "/sub//deep.txt",
@@ -182,6 +195,8 @@ fn fileserver_lets_nobody_out() {
         "/.git",
         "/.git/",
         "/nothing",
+        "/..%5ckey",
+        "/..\\key",
         "/in.txt/",
         "/in.txt/x",
         "/%252e%252e/key",

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `main` | `hello`, `fetch`; flags |
 //! | `echo` | `echo`, `upgrade_echo`, `websocket_echo` |
-//! | `fileserver` | `fileserver` |
+//! | `fileserver`, `unusual` | `fileserver` |
 //! | `own_loop` | `external_select` |
 //! | `relay` | `relay`, as the README has it; what is in it is tested elsewhere |
 //!
@@ -33,6 +33,7 @@ mod echo;
 mod fileserver;
 mod own_loop;
 mod relay;
+mod unusual;
 
 #[path = "../support/client.rs"]
 #[allow(dead_code)] // the relay's tests use the rest
@@ -229,7 +230,8 @@ fn https_can_be_tried_with_a_certificate_that_is_made_and_kept() {
         example.tls = Some(Arc::new(client));
         (example, made)
     };
-    let (server, first) = start("fileserver", &["--root", dir.0.to_str().expect("text")]);
+    dir.file("www/x", "x");
+    let (server, first) = start("fileserver", &["--root", dir.0.join("www").to_str().expect("text")]);
     server.ask("GET /", &[]).assert(200);
     server.stop();
     let (relay, second) = start("relay", &["--admin", "off"]);

@@ -20,14 +20,18 @@ worlds! {
     no_handshake_is_not_asked_about, a_body_is_passed_on, pages_of_other_origins_stay_out,
     a_client_that_leaves_while_it_waits, the_application_hears_that_a_client_is_there,
     messages_wait_until_it_is_established, what_a_client_says_waits_until_it_is_established,
-    a_client_that_leaves_while_it_is_established, there_is_not_a_place_for_everybody;
+    a_client_that_leaves_while_it_is_established, there_is_not_a_place_for_everybody,
+    sub_protocols_are_the_applications_choice;
     slow: an_answer_has_a_time_limit_as_a_whole, a_client_that_is_not_agreed_to,
 }
 
 fn the_application_is_asked_with_the_clients_request(world: &World) {
     let gate = start_with(
         world,
-        |config, app| config.callback.connect = app.url("/connect?of=the+application"),
+        |config, app| {
+            config.callback.connect = app.url("/connect?of=the+application");
+            config.origin_policy = OriginPolicy::None;
+        },
         |heard| match heard.path.as_str() {
             "/connect" => Say::welcome("me", ""),
             _ => Say::status(200),
@@ -40,6 +44,13 @@ fn the_application_is_asked_with_the_clients_request(world: &World) {
         "Authorization: Bearer x",
         "Origin: http://somewhere",
         "X-Kuiperbelt-Endpoint: evil",
+        "X_Kuiperbelt_Endpoint: evil",
+        "x-kuiperbelt_ENDPOINT: evil",
+        "X_Kuiperbelt_Session: evil",
+        "Sec_WebSocket_Protocol: evil",
+        "Transfer_Encoding: evil",
+        "Connection: X-Mine",
+        "X-Mine: evil",
         "Sec-WebSocket-Protocol: chat",
         "Sec-WebSocket-Extensions: permessage-deflate",
         "User-Agent: test/1",
@@ -61,7 +72,7 @@ fn the_application_is_asked_with_the_clients_request(world: &World) {
         ("upgrade", None),
         ("sec-websocket-key", None),
         ("sec-websocket-version", None),
-        ("sec-websocket-protocol", None),
+        ("sec-websocket-protocol", Some("chat")),
         ("sec-websocket-extensions", None),
         ("x-forwarded-for", None),
         ("content-length", None),
@@ -69,6 +80,7 @@ fn the_application_is_asked_with_the_clients_request(world: &World) {
     ] {
         assert_eq!(heard.get(name).as_deref(), want, "{name}");
     }
+    assert!(heard.fields.iter().all(|(name, value)| value != "evil" && !name.contains('_')), "{heard:?}");
     let _second = Socket::connect(&gate.host, "/connect", &[]);
     assert_eq!(gate.app.hears("/connect", 2)[1].query, None, "the client's query, not the URL's own");
 }
@@ -82,7 +94,7 @@ fn fields_are_set_and_left_out(world: &World) {
         },
         polite,
     );
-    let fields = ["Cookie: a=b", "Cookie: c=d", "X-Twice: 2", "X-Twice: 3"];
+    let fields = ["Cookie: a=b", "Cookie: c=d", "X-Twice: 2", "X-Twice: 3", "X_Set: no", "x_twice: no", "COOKIE: e=f"];
     let mut client = Socket::connect(&gate.host, "/connect?key=k", &fields);
     gate.app.hears("/establish", 1);
     client.text("hi");
@@ -93,6 +105,7 @@ fn fields_are_set_and_left_out(world: &World) {
         assert_eq!(heard.get("x-set").as_deref(), set.then_some("yes"), "{path}");
         assert_eq!(heard.get("x-twice").as_deref(), set.then_some("1"), "{path}");
         assert_eq!(heard.get("cookie"), None, "{path}");
+        assert!(heard.fields.iter().all(|(name, _)| !name.contains('_')), "{heard:?}");
     }
 }
 
@@ -249,8 +262,11 @@ fn a_body_is_passed_on(world: &World) {
 }
 
 fn pages_of_other_origins_stay_out(world: &World) {
+    // By HTTP there may be a proxy in front that speaks HTTPS. By HTTPS, a page that came by HTTP may be anybody's.
+    let (by_http, port) = (!world.tls, "https://localhost:1");
     for (policy, origins) in [
-        (OriginPolicy::SameOrigin, [("http://localhost", true), ("http://localhost:1", false), ("http://evil", false)]),
+        (OriginPolicy::default(), [("https://localhost", true), ("http://localhost", by_http), ("http://evil", false)]),
+        (OriginPolicy::SameOrigin, [(port, false), ("https://LOCALHOST:443", true), ("http://localhost", by_http)]),
         (
             OriginPolicy::SameHostname,
             [("http://LOCALHOST:1", true), ("https://localhost", true), ("http://evil", false)],
@@ -398,7 +414,7 @@ fn messages_wait_until_it_is_established(world: &World) {
     is(&gate.post("/close", &["k"], &[], b"bye"), 200, r#"{"result":"OK"}"#);
     assert!(gate.send(&["k"], "late").text().contains("kuiperbelt: session is closed"));
     gate.app.release(1, 200);
-    client.says("hello").says("bye").just_ends();
+    client.says("hello").says("bye").is_closed(1000);
 }
 
 fn what_a_client_says_waits_until_it_is_established(world: &World) {
@@ -429,6 +445,56 @@ fn a_client_that_leaves_while_it_is_established(world: &World) {
         }
         gate.stats("all over", |stats| stats.closing_connections == 0);
         assert_eq!(gate.app.heard("/close").len(), told);
+    }
+}
+
+/// Offers these sub-protocols to an application that chooses that one, and gives its answer and how many were asked for.
+fn offering(world: &World, offered: &[&str], chosen: &'static [&'static str]) -> (crate::wire::Answer, Option<String>) {
+    let gate = start_with(
+        world,
+        |_, _| {},
+        move |heard| match heard.path.as_str() {
+            "/connect" => {
+                let names = chosen.iter().map(|name| ("Sec-WebSocket-Protocol", (*name).to_owned()));
+                let key = [("X-Kuiperbelt-Session", "k".to_owned())];
+                Say::Answer(200, key.into_iter().chain(names).collect(), vec![])
+            }
+            _ => Say::status(200),
+        },
+    );
+    let offered: Vec<String> = offered.iter().map(|names| format!("Sec-WebSocket-Protocol: {names}")).collect();
+    let mut wire = gate.host.connect();
+    ask(&mut wire, "/connect", &offered.iter().map(String::as_str).collect::<Vec<_>>());
+    let answer = wire.head();
+    let errors = u64::from(answer.status != 101);
+    gate.stats("an error of the application's", |stats| stats.connect_errors == errors);
+    (answer, gate.app.hears("/connect", 1)[0].get("sec-websocket-protocol"))
+}
+
+fn sub_protocols_are_the_applications_choice(world: &World) {
+    type Row = (&'static [&'static str], &'static [&'static str], Option<&'static str>);
+    let rows: &[Row] = &[
+        (&["chat, superchat"], &["superchat"], Some("superchat")),
+        (&["chat", "v2.chat"], &["chat"], Some("chat")),
+        (&["chat"], &[], None),
+        (&["chat"], &[""], None),
+        (&[], &[], None),
+    ];
+    for (offered, chosen, answered) in rows {
+        let (answer, asked) = offering(world, offered, chosen);
+        assert_eq!((answer.status, answer.get("sec-websocket-protocol")), (101, *answered), "{offered:?}");
+        assert_eq!(asked, (!offered.is_empty()).then(|| offered.join("|")));
+    }
+    // What the client would have to refuse is an error of the application's.
+    let wrong: &[Row] = &[
+        (&["chat"], &["other"], None),
+        (&["chat"], &["Chat"], None),
+        (&["chat, other"], &["chat, other"], None),
+        (&["chat, other"], &["chat", "other"], None),
+        (&[], &["chat"], None),
+    ];
+    for (offered, chosen, _) in wrong {
+        assert_eq!(offering(world, offered, chosen).0.status, 502, "{offered:?}: {chosen:?}");
     }
 }
 

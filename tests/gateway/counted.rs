@@ -98,7 +98,7 @@ fn right_after_all_of_it(world: &World) {
     gate.get("/connect").is(400);
     let mut closed = gate.client("closed");
     gate.post("/close", &["closed", "nobody"], &[], b"bye").is(200);
-    closed.says("bye").just_ends();
+    closed.says("bye").is_closed(1000);
     let mut replaced = gate.client("twice");
     let _stays = gate.client("twice");
     replaced.is_closed(4000);
@@ -128,7 +128,7 @@ fn paths_of_ones_own(world: &World) {
     let mut client = Socket { wire };
     is(&gate.post("/api/say", &["k"], &[], b"hello"), 200, r#"{"result":"OK"}"#);
     is(&gate.post("/api/end", &["k"], &[], b"bye"), 200, r#"{"result":"OK"}"#);
-    client.says("hello").says("bye").just_ends();
+    client.says("hello").says("bye").is_closed(1000);
     is(&gate.get("/"), 200, r#"{"result":"OK"}"#);
     gate.get("/api/stats").is(200);
     for path in ["/connect", "/send", "/close", "/stats", "/ping"] {

@@ -28,7 +28,7 @@ fn the_application_hears_of_every_end_but_its_own(world: &World) {
     wrong.raw(&[0x81, 0]).closes(1002);
     let mut closed = gate.client("closed");
     is(&gate.post("/close", &["closed"], &[], b""), 200, r#"{"result":"OK"}"#);
-    closed.says("").just_ends();
+    closed.says("").is_closed(1000);
     let mut half = gate.client("half");
     half.wire.finish();
     half.just_ends();

@@ -12,7 +12,7 @@ use std::{
 use crate::{
     app::{App, polite},
     program::{Example, PLAIN, Setup, output, program},
-    socket::{CLOSE, Socket, ask},
+    socket::{CLOSE, PING, PONG, Socket, ask},
     wire::Wire,
 };
 
@@ -151,6 +151,31 @@ fn the_gateway_listens_on_a_unix_socket_and_warns() {
         assert!(said.contains(what), "{what}: {said}");
     }
     let _ = fs::remove_file(sock);
+}
+
+/// The sample: it listens on this machine only, lets in pages of its own origin, and says once what it drops.
+#[test]
+fn the_sample_is_for_this_machine_and_its_own_pages() {
+    let app = App::start(polite);
+    let log = Config::new("");
+    let mut command = Command::new(program("gateway"));
+    command.args(["-config", concat!(env!("CARGO_MANIFEST_DIR"), "/examples/gateway/config.yml")]);
+    command.env("EKBO_PORT", "0").env("EKBO_CONNECT_CALLBACK_URL", app.url("/connect"));
+    command.stderr(fs::File::create(log.path()).expect("made"));
+    let gateway = Example::run(command, None);
+    assert!(gateway.addr.ip().is_loopback());
+    let (mut own, mut evil) = (wire(&gateway), wire(&gateway));
+    ask(&mut evil, "/connect?key=evil", &["Origin: https://evil.example"]);
+    evil.answer().is(403);
+    ask(&mut own, "/connect?key=k", &["Origin: https://localhost"]);
+    own.head().is(101);
+    let mut own = Socket { wire: own };
+    own.text("one").text("two").text("three").frame(PING, b"heard?");
+    assert_eq!(own.next(), (PONG, b"heard?".to_vec()));
+    own.leave();
+    gateway.stop();
+    let said = fs::read_to_string(log.path()).expect("text");
+    assert_eq!(said.matches("messages of clients are dropped").count(), 1, "{said}");
 }
 
 #[test]

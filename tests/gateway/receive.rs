@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::{
     app::{Heard, Say, nowhere, polite, raw},
     gate::{Gate, MOMENT, is, pause, start, start_with},
-    socket::{BINARY, CLOSE, PING, PONG, TEXT, frame},
-    wire::Finish,
+    socket::{BINARY, CLOSE, PING, PONG, Socket, TEXT, frame},
+    wire::{Finish, Wire},
     world::World,
 };
 
@@ -14,6 +14,8 @@ worlds! {
     messages_are_posted, one_at_a_time, without_a_receiver_they_are_dropped, a_message_the_application_does_not_take,
     an_application_that_hangs_is_given_up, an_application_that_cannot_be_reached, pings_are_answered, a_close_is_answered,
     broken_frames_cost_only_who_sends_them, messages_have_a_limit, text_is_utf8,
+    messages_the_application_has_not_answered_for_have_a_limit, what_is_said_behind_the_last_word_is_dropped,
+    calls_for_one_address_leave_some_to_others, a_message_that_does_not_go_on_is_refused,
 }
 
 fn messages_are_posted(world: &World) {
@@ -34,8 +36,10 @@ fn messages_are_posted(world: &World) {
     for (heard, (kind, body)) in heard.iter().zip(want) {
         assert_eq!((heard.method.as_str(), heard.get("content-type").as_deref()), ("POST", Some(kind)));
         assert_eq!(heard.body, body);
-        assert_eq!(heard.get("transfer-encoding").as_deref(), Some("chunked"));
-        assert_eq!((heard.key().as_str(), heard.get("content-length")), ("k", None));
+        // It has a length, for servers that know no other body.
+        let length = body.len().to_string();
+        assert_eq!((heard.get("transfer-encoding"), heard.get("content-length")), (None, Some(length)));
+        assert_eq!(heard.key(), "k");
         assert_eq!(heard.get("x-kuiperbelt-endpoint").as_deref(), Some("gate.test:9180"));
     }
     assert_eq!(client.next(), (PONG, b"p".to_vec()));
@@ -227,6 +231,108 @@ fn messages_have_a_limit(world: &World) {
     // A length of 2^62 is refused by its head.
     is_wrong(&gate, &[&[0x82, 0xff, 0x40][..], &[0; 11]].concat(), 1009);
     assert_eq!(gate.app.heard("/receive").len(), 1);
+}
+
+fn hangs(heard: &Heard) -> Say {
+    if heard.text().starts_with("hang") { Say::Hang } else { polite(heard) }
+}
+
+fn messages_the_application_has_not_answered_for_have_a_limit(world: &World) {
+    // A quarter of it for one address: a thousand bytes.
+    let gate = start_with(world, |config, _| config.limits.pending = 4000, hangs);
+    let (mut a, mut b, mut c) = (gate.client("a"), gate.client("b"), gate.client("c"));
+    a.text(&format!("hang{:600}", ""));
+    gate.app.hears("/receive", 1);
+    b.text(&format!("one too many{:600}", "")).text("and another one");
+    assert_eq!(b.is_closed(1013), "too many messages wait for the application");
+    assert_eq!(gate.app.hears("/close", 1)[0].key(), "b", "the application hears of it");
+    gate.stats("counted", |stats| stats.refused_clients == 1);
+    // Those that are smaller find their way, and so does a large one when there is room again.
+    c.text("small");
+    assert_eq!(gate.app.hears("/receive", 2)[1].text(), "small");
+    gate.app.release(1, 200);
+    gate.stats("a has got on", |stats| stats.connections == 2);
+    a.text("hang again");
+    gate.app.hears("/receive", 3);
+    c.text(&format!("large{:800}", ""));
+    gate.app.hears("/receive", 4);
+    gate.app.release(1, 200);
+}
+
+/// Be it that its client answers pings.
+fn a_message_that_does_not_go_on_is_refused(world: &World) {
+    let gate = start_with(
+        world,
+        |config, _| {
+            config.message_timeout = Some(MOMENT * 5);
+            config.ping_interval = Some(MOMENT * 2);
+        },
+        polite,
+    );
+    let mut client = gate.client("k");
+    client.raw(&frame(TEXT, b"never to be ended"));
+    let payload = loop {
+        match client.next() {
+            (PING, payload) => _ = client.frame(PONG, &payload),
+            (CLOSE, payload) => break payload,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(payload, [&1008_u16.to_be_bytes()[..], b"message too slow"].concat());
+    client.wire.ends(Finish::Clean);
+    assert_eq!(gate.app.hears("/close", 1)[0].key(), "k");
+    gate.stats("counted", |stats| (stats.refused_clients, stats.connections) == (1, 0));
+    assert!(gate.app.heard("/receive").is_empty());
+}
+
+/// The application has closed it: what its client says before it answers the Close is nobody's.
+fn what_is_said_behind_the_last_word_is_dropped(world: &World) {
+    let gate = start(world);
+    let mut client = gate.client("k");
+    is(&gate.post("/close", &["k"], &[], b"bye"), 200, r#"{"result":"OK"}"#);
+    client.says("bye");
+    client.text("but").text("wait");
+    client.is_closed(1000);
+    gate.stats("gone", |stats| stats.connections == 0);
+    assert!(gate.app.heard("/receive").is_empty() && gate.app.heard("/close").is_empty());
+}
+
+/// A client from another address of this machine; without TLS.
+fn client_from(gate: &Gate, address: [u8; 4], key: &str) -> Socket {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.bind(&std::net::SocketAddr::from((address, 0)).into()).expect("all of 127/8 is this machine");
+    socket.connect(&gate.host.addr().into()).expect("connected");
+    let wire = Wire::over(socket.into(), None).expect("plain");
+    Socket::over(wire, &format!("/connect?key={key}"), &[])
+}
+
+fn calls_for_one_address_leave_some_to_others(world: &World) {
+    if world.tls {
+        return;
+    }
+    let change = |config: &mut uncork::relay::GatewayConfig| {
+        config.limits.calls = 8;
+        config.callback.establish = String::new();
+    };
+    let gate = start_with(world, |config, _| change(config), hangs);
+    let mut crowd: Vec<Socket> = (0..6).map(|n| gate.client(&format!("crowd{n}"))).collect();
+    for client in &mut crowd {
+        client.text("hang");
+    }
+    // A quarter of them are for one address.
+    gate.app.hears("/receive", 2);
+    pause(MOMENT);
+    assert_eq!(gate.app.heard("/receive").len(), 2);
+    let mut other = client_from(&gate, [127, 0, 0, 2], "other");
+    other.text("passes by");
+    assert_eq!(gate.app.hears("/receive", 3)[2].text(), "passes by");
+    // As they end, the others have their turn.
+    for n in 3..7 {
+        gate.app.release(1, 200);
+        gate.app.hears("/receive", n + 1);
+    }
+    gate.app.release(2, 200);
+    other.leave();
 }
 
 fn text_is_utf8(world: &World) {

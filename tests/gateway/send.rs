@@ -331,15 +331,15 @@ fn the_last_word(world: &World) {
     let (mut a, mut b, mut c) = (gate.client("a"), gate.client("b"), gate.client("c"));
     let answer = gate.post("/close", &["a", "nobody", "b"], &["Content-Type: text/plain"], b"bye");
     is(&answer, 200, &not_found(&["nobody"], "OK"));
-    a.says("bye").just_ends();
-    b.says("bye").just_ends();
+    a.says("bye").is_closed(1000);
+    b.says("bye").is_closed(1000);
     assert!(c.is_silent(MOMENT));
     let stats = gate.stats("they are gone", |stats| stats.connections == 1);
     assert_eq!((stats.total_messages, stats.message_errors, stats.connect_errors), (2, 0, 0));
     is(&gate.send(&["a"], "late"), 200, &not_found(&["a"], "OK"));
     is(&gate.post("/close", &["c"], &["Content-Type: application/octet-stream"], b"\xff"), 200, OK);
     assert_eq!(c.next(), (BINARY, vec![0xff]));
-    c.just_ends();
+    assert_eq!(c.is_closed(1000), "");
     gate.stats("all are gone", |stats| stats.connections == 0);
     assert!(gate.app.heard("/close").is_empty(), "the application knows");
 }
@@ -348,13 +348,13 @@ fn the_last_word_may_be_empty(world: &World) {
     let gate = start(world);
     let mut a = gate.client("a");
     is(&gate.post("/close", &["a"], &[], b""), 200, OK);
-    a.says("").just_ends();
+    a.says("").is_closed(1000);
     // Without a body at all.
     let mut b = gate.client("b");
     let mut wire = gate.host.connect();
     wire.request("POST /close", &["X-Kuiperbelt-Session: b"]);
     is(&wire.answer(), 200, OK);
-    b.says("").just_ends();
+    b.says("").is_closed(1000);
 }
 
 fn the_last_word_to_somebody_who_does_not_read(world: &World) {
@@ -376,7 +376,7 @@ fn the_last_word_to_somebody_who_does_not_read(world: &World) {
     for _ in 0..40 {
         assert_eq!(slow.next().1.len(), long().len());
     }
-    slow.says("bye").just_ends();
+    slow.says("bye").is_closed(1000);
     gate.stats("it is gone", |stats| stats.connections == 0);
     assert!(gate.app.heard("/close").is_empty());
 }

@@ -9,7 +9,7 @@ use std::{
 use uncork::{Action, Ended, Flow, Request, Response, Tx, h1::Headers};
 
 use crate::{
-    wire::{Finish, request},
+    wire::{Answer, Finish, request},
     world::{World, bytes, tell_end, telling},
 };
 
@@ -32,6 +32,7 @@ matrix! {
     how_a_request_ended_is_told_once,
     confirm_waits_for_the_last_acknowledgement,
     an_invalid_response_becomes_a_500,
+    a_field_that_may_stand_once_replaces,
     plain_http_on_a_tls_port_is_told_so,
 }
 
@@ -224,7 +225,9 @@ fn a_panic_costs_its_connection_a_500_and_nobody_else(world: &World) {
     });
     let (mut bad, mut good) = (host.connect(), host.connect());
     good.request("GET /", &[]).answer().is(200);
-    assert_eq!(bad.request("GET /bad", &[]).answer().is(500).get("connection"), Some("close"));
+    let answer = bad.request("GET /bad", &[]).answer();
+    assert_eq!(answer.is(500).get("connection"), Some("close"));
+    says_why_in_debug_builds(&answer, "panicked");
     bad.ends(Finish::Clean);
     good.request("GET /", &[]).answer().is(200);
     host.connect().request("GET /", &[]).answer().is(200);
@@ -338,10 +341,45 @@ fn an_invalid_response_becomes_a_500(world: &World) {
         _ => Response::new(100),
     });
     let mut wire = host.connect();
-    for path in ["GET /split", "GET /length", "GET /status"] {
+    for (path, reason) in [
+        ("GET /split", "header field \"X\""),
+        ("GET /length", "header field \"Content-Length\" is written by the engine"),
+        ("GET /status", "100 is not the status"),
+    ] {
         let answer = wire.request(path, &[]).answer();
         assert!(answer.is(500).get("set-cookie").is_none());
+        says_why_in_debug_builds(&answer, reason);
     }
+    // HEAD gets the head of that, and the connection stays in step.
+    let head = wire.request("HEAD /split", &[]).head();
+    assert!(head.is(500).get("set-cookie").is_none());
+    wire.request("GET /split", &[]).answer().is(500);
+}
+
+/// Of a response that the application can't have meant. In release builds clients are told nothing.
+pub(super) fn says_why_in_debug_builds(answer: &Answer, reason: &str) {
+    let text = std::str::from_utf8(&answer.body).expect("text");
+    if cfg!(debug_assertions) {
+        assert!(text.contains(reason), "{text:?}");
+        assert_eq!(answer.get("content-type"), Some("text/plain; charset=utf-8"));
+    } else {
+        assert_eq!(text, "");
+    }
+}
+
+fn a_field_that_may_stand_once_replaces(world: &World) {
+    let host = world.serve(|_: &mut Request<'_>| {
+        Response::text("<p>")
+            .header("content-type", "text/html")
+            .header("Set-Cookie", "a=1")
+            .header("Set-Cookie", "b=2")
+            .append("ETag", "\"1\"")
+            .append("ETag", "\"2\"")
+    });
+    let answer = host.connect().request("GET /", &[]).answer();
+    let all = |name: &str| answer.fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).count();
+    assert_eq!(answer.is(200).get("content-type"), Some("text/html"));
+    assert_eq!((all("content-type"), all("set-cookie"), all("etag")), (1, 2, 2));
 }
 
 fn plain_http_on_a_tls_port_is_told_so(world: &World) {

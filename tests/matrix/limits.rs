@@ -18,7 +18,9 @@ use crate::{
 
 matrix! {
     one_connection_too_many_from_an_address_is_closed,
+    four_addresses_do_not_take_all_connections,
     one_connection_too_many_waits_for_a_place,
+    stalled_downloads_of_one_address_do_not_take_all_buffers,
     a_peer_may_be_turned_away,
     a_head_too_large_is_a_431,
     a_target_too_long_is_a_414,
@@ -76,8 +78,28 @@ fn one_connection_too_many_from_an_address_is_closed(world: &World) {
     assert!(is_served(&host), "its place is free again");
 }
 
+/// The four have as much as they are let have, and yet another address is served.
+fn four_addresses_do_not_take_all_connections(world: &World) {
+    let (host, _closed) = plain(world, Limits { connections: 24, connections_per_address: 6, ..Limits::default() });
+    let mut wires = Vec::new();
+    for address in 2..=5 {
+        // One more than there could be, to be sure that it is the limit that stops them.
+        for _ in 0..7 {
+            let served = host.try_connect_from([127, 0, 0, address]).and_then(|mut wire| {
+                wire.try_send(request("GET /", &[]))?;
+                wire.try_answer().map(|_| wire)
+            });
+            wires.extend(served);
+        }
+    }
+    assert!((12..24).contains(&wires.len()), "{}", wires.len());
+    let mut other = host.try_connect_from([127, 0, 0, 6]).expect("a connection");
+    other.request("GET /", &[]).answer().is(200);
+}
+
 fn one_connection_too_many_waits_for_a_place(world: &World) {
-    let (host, closed) = plain(world, Limits { connections: 2, ..Limits::default() });
+    let limits = Limits { connections: 2, connections_per_address: usize::MAX, ..Limits::default() };
+    let (host, closed) = plain(world, limits);
     for _ in 0..3 {
         let mut wires = [host.connect(), host.connect()];
         for wire in &mut wires {
@@ -96,6 +118,39 @@ fn one_connection_too_many_waits_for_a_place(world: &World) {
             closed.next();
         }
     }
+}
+
+/// Has much to send.
+#[derive(Clone)]
+struct Large(Arc<[u8]>);
+
+impl Handler for Large {
+    fn request(&mut self, req: &mut Request<'_>) -> Action {
+        match req.path() {
+            "/large" => Response::new(200).body(self.0.clone()).into(),
+            _ => Response::text("small").into(),
+        }
+    }
+}
+
+fn stalled_downloads_of_one_address_do_not_take_all_buffers(world: &World) {
+    let limits = Limits { buffers: 1 << 20, send_time: Duration::from_secs(3600), ..Limits::default() };
+    let host = world.serve_within(limits, Large(vec![b'x'; 16 << 20].into()));
+    let ask = |address: u8, path: &str| {
+        let mut wire = host.try_connect_from([127, 0, 0, address]).expect("a connection");
+        wire.send(request(&format!("GET {path}"), &[]));
+        wire
+    };
+    // One that does not read for a while, as people pause downloads.
+    let mut paused = ask(3, "/large");
+    // More than there are buffers, with two loops as well.
+    let stalled: Vec<_> = (0..48).map(|_| ask(2, "/large")).collect();
+    for _ in 0..2 {
+        ask(4, "/small").answer().is(200);
+    }
+    let answer = paused.answer();
+    assert_eq!((answer.status, answer.body.len()), (200, 16 << 20));
+    drop(stalled);
 }
 
 /// Lets in one of two.

@@ -9,6 +9,7 @@ mod wire;
 mod world;
 
 mod alpn;
+mod departures;
 mod dial;
 mod dial_fails;
 mod dialing;

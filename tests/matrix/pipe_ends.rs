@@ -170,21 +170,51 @@ fn a_receiver_that_leaves_in_the_middle_takes_nothing_along(world: &World) {
     }
 }
 
+/// Also where the sender's loop puts what it has spliced on the receiver's socket by itself. Nothing more is sent: that
+/// it has left is noticed by its end alone.
 fn a_receiver_that_leaves_during_a_pause_has_had_all_that_came(world: &World) {
+    let body = bytes(LONG);
+    let (first, second) = (3_000_001, 1_000_000);
     for served in serve_each(world) {
-        let (body, mut to, mut from) = (bytes(LONG), served.receiver(), served.host.connect());
-        from.request("POST /", &[&format!("Content-Length: {LONG}")]);
-        to.head().is(200);
-        let (sent, _) = body.split_at(3_000_001);
-        thread::scope(|scope| {
-            scope.spawn(|| from.send(sent));
-            assert!(to.exactly(sent.len()) == sent);
-        });
-        to.reset();
-        assert_eq!(from.answer().text(), format!("PeerLeft {}", sent.len()));
-        let end = served.ended.next();
-        assert_eq!((end.why, end.written), (Ended::PeerLeft, sent.len() as u64));
-        assert_eq!(served.moved(), [(sent.len() as u64, sent.len() as u64)]);
+        for way in ["reset", "close", "cut", "half-close"] {
+            let (mut to, mut from) = (served.receiver(), served.host.connect());
+            from.request("POST /", &[&format!("Content-Length: {LONG}")]);
+            to.head().is(200);
+            for sent in [&body[..first], &body[first..][..second]] {
+                thread::scope(|scope| {
+                    scope.spawn(|| from.send(sent));
+                    assert!(to.exactly(sent.len()) == sent);
+                });
+            }
+            let kept = match way {
+                "reset" => {
+                    to.reset();
+                    None
+                }
+                "close" => {
+                    to.finish();
+                    drop(to);
+                    None
+                }
+                "cut" => {
+                    to.cut();
+                    drop(to);
+                    None
+                }
+                _ => {
+                    to.finish();
+                    Some(to)
+                }
+            };
+            let all = first + second;
+            assert_eq!(from.answer().text(), format!("PeerLeft {all}"), "{way}");
+            let end = served.ended.next();
+            assert_eq!((end.why, end.written), (Ended::PeerLeft, all as u64), "{way}");
+            assert_eq!(served.moved().pop(), Some((all as u64, all as u64)), "{way}");
+            drop((kept, from));
+            // The sender's own.
+            served.ended.next();
+        }
         goes_through(&served, 1_000_000);
     }
 }

@@ -8,6 +8,7 @@ use std::{
 use uncork::{Action, Ended, Request, Response, Ticket, h1::Headers};
 
 use crate::{
+    http::says_why_in_debug_builds,
     wire::Finish,
     world::{Host, Told, World, tell_end, telling},
 };
@@ -109,7 +110,8 @@ fn waiting_without_a_ticket_is_a_500(world: &World) {
         Action::Wait
     });
     let mut wire = host.connect();
-    wire.request("GET /", &[]).answer().is(500);
+    let answer = wire.request("GET /", &[]).answer();
+    says_why_in_debug_builds(answer.is(500), "waits without a ticket");
     let status = wire.request("GET /dropped", &[]).answer().status;
     assert!(status == 500 || status == 503, "{status}");
 }

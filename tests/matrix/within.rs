@@ -138,6 +138,8 @@ impl Handler for Site {
                 Flow::More
             })
             .into(),
+            "/pause" => Response::stream(|_: &mut Tx<'_>| Flow::Wait).into(),
+            "/pause-allowed" => Response::stream(|_: &mut Tx<'_>| Flow::Wait).allow_half_close().into(),
             "/abort" => {
                 let mut calls = 0;
                 Response::stream(move |out: &mut Tx<'_>| {
@@ -419,6 +421,21 @@ fn a_half_closed_client_gets_its_answer(world: &World) {
         assert_eq!(server.told.ends.next().why, Ended::PeerLeft);
         assert!(ticket.respond(Response::new(200)).is_err());
         drop(from);
+    }
+    // The same while a response pauses, unless it serves half-closed clients.
+    for (path, left) in [("/pause", true), ("/pause-allowed", false)] {
+        let (mut to, from) = server.ends(64 * 1024);
+        let said = request(&format!("GET {path}"), &[]);
+        assert_eq!(to.write(said.as_bytes()), said.len());
+        to.finish(None);
+        match left {
+            true => assert_eq!(server.told.ends.next().why, Ended::PeerLeft),
+            false => assert!(server.told.ends.is_silent(Duration::from_millis(50))),
+        }
+        drop(from);
+        if !left {
+            assert_eq!(server.told.ends.next().why, Ended::PeerLeft);
+        }
     }
 }
 

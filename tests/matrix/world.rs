@@ -213,6 +213,15 @@ impl Host {
         Wire::connect(self.address.addr, config, None).expect("connected")
     }
 
+    /// Connects from another address of this machine's own network, which Linux has without being told.
+    #[allow(dead_code, reason = "the limits' tests do")]
+    pub(crate) fn try_connect_from(&self, source: [u8; 4]) -> io::Result<Wire> {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+        socket.connect(&self.address.addr.into())?;
+        Wire::over(socket.into(), self.address.client_config())
+    }
+
     /// Connects without TLS, whatever the server speaks.
     pub(crate) fn connect_plain(&self) -> Wire {
         Wire::connect(self.address.addr, None, None).expect("connected")

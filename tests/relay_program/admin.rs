@@ -51,6 +51,103 @@ fn the_public_sees_more_if_it_is_said_so() {
     relay.stop();
 }
 
+/// RFC 9110 §9.3.2: by its status and fields, a response to HEAD is one to GET.
+#[test]
+fn head_is_answered_wherever_get_is() {
+    let relay = Relay::start(&[
+        "--gateway-connect-url=http://127.0.0.1:1/connect",
+        "--rendezvous-public-list",
+        "--gateway-public-api",
+    ]);
+    let status = format!("{}/status", stream(&relay));
+    let public = ["/", "/favicon.svg", "/robots.txt", "/ping", "/stream", "/stats", &status, "/nothing", "/qr"];
+    let admin =
+        ["/", "/metrics", "/health", "/ready", "/log-level", "/sessions", "/stream", "/tunnels", "/stats", "/ping"];
+    let all = public.map(|path| (relay.addr(), path)).into_iter().chain(admin.map(|path| (relay.admin, path)));
+    for (addr, path) in all {
+        let get = Client::connect(addr, None).request(&format!("GET {path}"), &[]).answer();
+        let mut client = Client::connect(addr, None);
+        let head = client.request(&format!("HEAD {path}"), &["Connection: close"]).head();
+        assert_eq!(head.status, get.status, "HEAD {path}");
+        assert_eq!(head.get("content-type"), get.get("content-type"), "HEAD {path}");
+        assert!(head.get("content-length").is_some() && client.is_closed(), "HEAD {path}: no content");
+    }
+    // But a long poll is no affair of HEAD's: it would take the message.
+    let session = relay.ask("PUT /cama/session", &[]);
+    let path = session.assert(201).get("location").expect("a path");
+    relay.client().request(&format!("HEAD {path}"), &[]).head().assert(405);
+    relay.stop();
+}
+
+/// RFC 9110 §14.5.
+#[test]
+fn a_part_is_not_put() {
+    let relay = Relay::start(&["--log-level", "error"]);
+    let fields = ["Content-Range: bytes 0-4/9", "Content-Length: 5"];
+    let put = Client::connect(relay.admin, None).request("PUT /log-level", &fields).send("debug").answer();
+    put.assert(400);
+    assert_eq!(relay.ask_admin("GET /log-level", &[]).assert(200).text(), "error\n");
+    let stream = stream(&relay);
+    relay.client().request(&format!("PUT {stream}"), &fields).send("hello").answer().assert(400);
+    relay.client().request("PUT /cama/session", &fields).send("hello").answer().assert(400);
+    relay.stop();
+}
+
+/// A crowd of addresses takes whatever it is given; a newcomer has a place all the same, and what is in use stays.
+#[test]
+fn no_crowd_takes_all_sessions_and_streams() {
+    let relay = Relay::start(&[
+        "--trusted-proxy=127.0.0.1",
+        "--sessions=500",
+        "--sessions-per-address=50",
+        "--rendezvous-streams=500",
+        "--rendezvous-streams-per-address=50",
+    ]);
+    let mut proxy = relay.client();
+    let mut ask = |line: &str, from: &str| {
+        proxy.request(line, &["Content-Length: 0", &format!("X-Forwarded-For: {from}")]).answer()
+    };
+    let session = ask("PUT /cama/session?timeout=86400", "198.51.100.1");
+    let cookie = format!("Cookie: {}", session.assert(201).get("set-cookie").expect("a cookie"));
+    let session = session.get("location").expect("a path").to_owned();
+    let stream = ask("POST /stream?ttl=3600", "198.51.100.1").assert(201).get("location").expect("a path").to_owned();
+    // Both are in use: this one waits for a sender, and that one for a source.
+    let (mut receiver, mut destination) = (relay.client(), relay.client());
+    receiver.request(&format!("GET {session}"), &[]);
+    until("it waits", || relay.metric("uncork_session_waiting{role=\"receiver\"}") == 1.0);
+    destination.request(&format!("GET {stream}"), &[]);
+    until("it waits", || relay.metric("uncork_unused_streams") == 0.0);
+
+    for line in ["PUT /cama/session?timeout=86400", "POST /stream?ttl=3600"] {
+        let what = if line.starts_with("PUT") { "sessions" } else { "streams" };
+        // One address, then four, and then a hundred; each comes until it is refused.
+        for (addresses, at_most) in [(1, 51.0), (4, 202.0), (100, 500.0)] {
+            for n in 0..addresses {
+                while ask(line, &format!("10.0.0.{n}")).status == 201 {}
+            }
+            let all = if what == "sessions" { "uncork_sessions" } else { "uncork_streams{state=\"waiting\"}" };
+            assert!(relay.metric(all) <= at_most, "{addresses} addresses have {}", relay.metric(all));
+            ask(line, &format!("192.0.2.{addresses}")).assert(201);
+        }
+        assert!(relay.metric(&format!("uncork_refused_{what}_total")) >= 100.0);
+        // So many that all places are taken, and each has one.
+        for n in 0..600 {
+            ask(line, &format!("2001:db8:0:{n:x}::1")).assert(201);
+        }
+        ask(line, "192.0.2.200").assert(201);
+        // That is the same network as one of theirs, and has its place.
+        ask(line, "2001:db8:0:257:ffff::1").assert(503);
+        assert!(relay.metric(&format!("uncork_evicted_{what}_total")) > 100.0);
+        assert!(relay.metric(&format!("uncork_unused_{what}")) >= 499.0);
+    }
+    // What was in use all the time goes on.
+    relay.client().post(&session, &[cookie.split(';').next().expect("a token")], b"hello").answer().assert(200);
+    assert_eq!(receiver.answer().assert(200).text(), "hello");
+    relay.client().request(&format!("PUT {stream}"), &["Content-Length: 5"]).send("hello").answer().assert(200);
+    assert_eq!(destination.answer().assert(200).text(), "hello");
+    relay.stop();
+}
+
 #[test]
 fn it_counts() {
     let relay = Relay::start(&[]);

@@ -48,6 +48,12 @@ fn mistakes_are_named() {
     let paths = dir.write("paths.toml", "[gateway]\nconnect-url = \"http://x/\"\nconnect-path = \"/stream/x\"\n");
     let cert = dir.path("cert.pem");
     let half = format!("127.0.0.1:0,tls-cert={cert}");
+    let token = format!("app {} app.example", "0123456789abcdef".repeat(4));
+    let long_path = format!("unix:/tmp/{}.sock", "x".repeat(100));
+    let (old, new) = (Dir::new(), Dir::new());
+    let _ = (old.identity_of(2001, 2002), new.identity_of(4000, 4001));
+    let (expired, key) = (old.path("cert.pem"), old.path("key.pem"));
+    let (early, early_key) = (new.path("cert.pem"), new.path("key.pem"));
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
     let taken = taken.local_addr().expect("an address").to_string();
     for (args, words) in [
@@ -85,6 +91,21 @@ fn mistakes_are_named() {
             &["/no/such/log"],
         ),
         (&["--sessoins", "3"], &["--sessions"]),
+        // What can't start, or can't work.
+        (&["--check-config", "--listen", &long_path], &["unix:/tmp/xxx", "path"]),
+        (&["--check-config", "--listen", "unix:/no/such/directory/x.sock"], &["directory"]),
+        (&["--check-config", "--listen", &format!("unix:{unknown}")], &["no socket"]),
+        (&["--check-config", "--listen", "0.0.0.0:9191", "--admin", "127.0.0.1:9191"], &["0.0.0.0:9191", "same port"]),
+        (&["--check-config", "--tls-cert", &expired, "--tls-key", &key], &["certificate", "expired", "2002-01-01"]),
+        (&["--check-config", "--tls-cert", &early, "--tls-key", &early_key], &["certificate", "not valid before 4000"]),
+        (&["--check-config", "--tunnel-token", &token], &["[tunnel]", "HTTPS", "--tls-cert"]),
+        (&["--check-config", "--access-log-file", "access.log"], &["access.log", "--access-log"]),
+        (&["--check-config", "--session-ttl", "90000"], &["--session-ttl", "90000", "--session-ttl-max", "86400"]),
+        (&["--check-config", "--request-timeout=9", "--request-timeout-max=8"], &["--request-timeout", "9", "8"]),
+        (&["--check-config", "--rendezvous-ttl=90", "--rendezvous-ttl-max=80"], &["--rendezvous-ttl", "90", "80"]),
+        (&["--check-config", "--page-link-ttl=9000"], &["--page-link-ttl", "9000", "--rendezvous-ttl-max", "3600"]),
+        (&["--check-config", "--allow-origin", "https://b\u{fc}cher.example"], &["origin", "ASCII"]),
+        (&["--check-config", "--allow-origin", "https://a.example/path"], &["origin", "without a path"]),
     ] {
         let output = output("relay", args);
         let said = String::from_utf8_lossy(&output.stderr);
@@ -94,9 +115,47 @@ fn mistakes_are_named() {
 }
 
 #[test]
+fn a_certificate_out_of_its_time_is_told_of_and_served() {
+    let dir = Dir::new();
+    let _ = dir.identity_of(2001, 2002);
+    let files = [dir.path("cert.pem"), dir.path("key.pem")];
+    let args = ["--tls-cert", &files[0], "--tls-key", &files[1], "--connections=100"];
+    let relay = Relay::logging_to(&dir.path("stderr"), &args);
+    let metric = format!("uncork_certificate_expiry_timestamp_seconds{{listener=\"{}\"}}", relay.urls[0]);
+    assert_eq!(relay.metric(&metric), 1_009_843_200.0);
+    let text = dir.read("stderr");
+    assert!(text.contains(&format!("{}: its certificate has expired at 2002-01-01", relay.urls[0])), "{text}");
+    assert!(relay.reload(), "it was no better before");
+    assert_eq!(dir.read("stderr").matches("has expired").count(), 2);
+    let client = dir.identity_of(2001, 4000);
+    assert!(relay.reload());
+    assert_eq!(relay.metric(&metric), 64_060_588_800.0);
+    assert_eq!(dir.read("stderr").matches("has expired").count(), 2);
+    crate::client::Client::connect(relay.addr(), Some(client)).request("GET /ping", &[]).answer().assert(200);
+    relay.stop();
+}
+
+#[test]
+fn an_origin_is_compared_as_browsers_write_it() {
+    let relay = Relay::start(&["--allow-origin", "HTTPS://A.example:443", "--allow-origin=http://b.example:8080"]);
+    for (origin, is_let_in) in [
+        ("https://a.example", true),
+        ("http://b.example:8080", true),
+        ("https://a.example:8443", false),
+        ("http://a.example", false),
+        ("http://b.example", false),
+    ] {
+        let answer = relay.ask("GET /ping", &[&format!("Origin: {origin}")]);
+        let allowed = answer.assert(200).get("access-control-allow-origin");
+        assert_eq!(allowed, is_let_in.then_some(origin), "{origin}");
+    }
+    relay.stop();
+}
+
+#[test]
 fn the_page_tells_of_what_is_on() {
     const HTML: &[&str] = &["Accept: text/html"];
-    let relay = Relay::start(&["--rendezvous-ttl-max", "600", "--page-link-ttl", "900"]);
+    let relay = Relay::start(&["--rendezvous-ttl-max", "600", "--session-lifetime", "60"]);
     let page = relay.ask("GET /", HTML);
     assert!(page.assert(200).text().contains("data-stream=\"/stream\" data-ttl=\"600\""), "no longer than it can be");
     assert!(relay.ask("GET /", &[]).text().contains("/cama/session"));

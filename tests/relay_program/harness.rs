@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rcgen::date_time_ymd;
 use rustix::process::{Pid, Signal, kill_process};
 use rustls::{ClientConfig, RootCertStore};
 
@@ -50,11 +51,19 @@ impl Dir {
 
     /// Writes a new certificate and its key; a client that trusts it.
     pub(crate) fn identity(&self) -> Arc<ClientConfig> {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
-        self.write("cert.pem", &made.cert.pem());
-        self.write("key.pem", &made.signing_key.serialize_pem());
+        self.identity_of(1975, 4096)
+    }
+
+    /// The same, good from the first to the second year.
+    pub(crate) fn identity_of(&self, from: i32, until: i32) -> Arc<ClientConfig> {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).expect("a name");
+        (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(until, 1, 1));
+        let made = params.self_signed(&key).expect("a certificate");
+        self.write("cert.pem", &made.pem());
+        self.write("key.pem", &key.serialize_pem());
         let mut roots = RootCertStore::empty();
-        roots.add(made.cert.der().clone()).expect("a root");
+        roots.add(made.der().clone()).expect("a root");
         Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
     }
 }
@@ -89,6 +98,17 @@ impl Relay {
         let told = UnixDatagram::bind(dir.0.join("notify")).expect("bound");
         command.env("NOTIFY_SOCKET", dir.0.join("notify"));
         Self::run(command, args, told, dir)
+    }
+
+    /// The same with its log in a file.
+    pub(crate) fn logging_to(log: &str, args: &[&str]) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec 2>\"$0\"; exec \"$@\"", log]).arg(program("relay"));
+        Self::start_with(command, &[&["--listen", "127.0.0.1:0"], args].concat())
+    }
+
+    pub(crate) fn pid(&self) -> Pid {
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process")
     }
 
     pub(crate) fn run(mut command: Command, args: &[&str], told: UnixDatagram, dir: Dir) -> Self {
@@ -149,8 +169,7 @@ impl Relay {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("a process");
-        kill_process(pid, signal).expect("sent");
+        kill_process(self.pid(), signal).expect("sent");
     }
 
     /// Has it read everything again; whether it liked it.

@@ -1,6 +1,11 @@
 //! Signals: the configuration anew, the end in order and at once; and what systemd is told.
 
-use std::{net::TcpStream, os::unix::net::UnixDatagram, process::Command};
+use std::{
+    io::BufRead,
+    net::TcpStream,
+    os::unix::{fs::OpenOptionsExt, net::UnixDatagram},
+    process::Command,
+};
 
 use rustix::process::Signal;
 
@@ -100,13 +105,68 @@ fn log_files_are_opened_anew() {
 }
 
 #[test]
+fn a_fifo_without_a_reader_is_not_waited_for() {
+    let dir = Dir::new();
+    let fifo = dir.path("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().is_ok_and(|status| status.success()));
+    let args = ["--access-log", "--access-log-file", &fifo];
+    for more in [&["--check-config"][..], &["--listen=127.0.0.1:0", "--admin=off"]] {
+        let output = crate::program::output("relay", &[&args[..], more].concat());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("FIFO that nothing reads"), "{said}");
+    }
+    // Nor for a file that nothing comes from.
+    for flag in ["--config", "--tls-cert"] {
+        let key = ["--tls-key", &fifo];
+        let args = [&["--check-config", flag, &fifo][..], if flag == "--tls-cert" { &key } else { &[] }].concat();
+        let output = crate::program::output("relay", &args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains("nothing came from it"), "{said}");
+    }
+
+    let mut reader = std::fs::File::options();
+    let reader = reader.read(true).custom_flags(libc::O_NONBLOCK).open(&fifo).expect("opened");
+    let log = dir.path("stderr");
+    let relay = Relay::logging_to(&log, &[&args[..], &["--connections=100"]].concat());
+    let mut lines = std::io::BufReader::new(reader);
+    let mut line = String::new();
+    relay.ask("GET /ping?first", &[]).assert(200);
+    until("a line comes", || relay.metric("uncork_requests_total{status=\"2xx\"}") == 1.0);
+    lines.read_line(&mut line).expect("text");
+    assert!(line.contains("?first"), "{line}");
+    drop(lines);
+    relay.ask("GET /ping", &[]).assert(200);
+    until("its line is lost", || relay.metric("uncork_access_log_lost_lines_total") == 1.0);
+    assert!(!relay.reload(), "there is no reader");
+    relay.ask("GET /ping", &[]).assert(200);
+    until("its line is lost", || relay.metric("uncork_access_log_lost_lines_total") == 2.0);
+    relay.stop();
+    let text = dir.read("stderr");
+    assert!(text.matches("lines of the access log are lost").count() == 1 && text.lines().count() == 2, "{text}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_under_the_access_log_costs_its_lines_only() {
+    let dir = Dir::new();
+    let args = ["--access-log", "--access-log-file", "/dev/full", "--connections=100"];
+    let relay = Relay::logging_to(&dir.path("stderr"), &args);
+    let mut client = relay.client();
+    for _ in 0..5 {
+        client.request("GET /ping", &[]).answer().assert(200);
+    }
+    until("they are counted", || relay.metric("uncork_access_log_lost_lines_total") == 5.0);
+    relay.stop();
+    let text = dir.read("stderr");
+    assert!(text.lines().count() == 1 && text.contains("lines of the access log are lost: No space left"), "{text}");
+}
+
+#[test]
 fn what_only_a_restart_changes_is_named() {
     let dir = Dir::new();
     let config = dir.write("relay.toml", "[log]\nlevel = \"warn\"\n");
-    let mut command = Command::new("sh");
     let log = dir.path("stderr");
-    command.args(["-c", "exec 2>\"$0\"; exec \"$@\"", &log]).arg(program("relay"));
-    let relay = Relay::start_with(command, &["--listen", "127.0.0.1:0", "--config", &config, "--log-format", "json"]);
+    let relay = Relay::logging_to(&log, &["--config", &config, "--log-format", "json", "--connections=100"]);
     dir.write(
         "relay.toml",
         "[sessions]\nttl = 20\n[rendezvous]\nenabled = false\n[limits]\nidle-timeout = 7\n[log]\nlevel = \"info\"\n\
@@ -120,6 +180,24 @@ fn what_only_a_restart_changes_is_named() {
     );
     assert_eq!(relay.ask_admin("GET /log-level", &[]).text(), "info\n");
     assert!(!log.contains("grace"));
+    // The file has not changed again, and neither has what runs.
+    let lines = log.lines().count();
+    assert!(relay.reload());
+    until("it is named again", || dir.read("stderr").lines().count() >= 2 * lines);
+    let last = dir
+        .read("stderr")
+        .lines()
+        .filter(|line| line.contains("only a restart"))
+        .map(str::to_owned)
+        .collect::<Vec<_>>();
+    assert!(
+        last.len() == 2 && last[1].contains(": server.threads, limits.idle-timeout, rendezvous.enabled\""),
+        "{last:?}"
+    );
+    // As it was at the start: there is nothing to be named.
+    dir.write("relay.toml", "[log]\nlevel = \"warn\"\n");
+    assert!(relay.reload());
+    assert_eq!(dir.read("stderr").lines().filter(|line| line.contains("only a restart")).count(), 2);
     relay.stop();
 }
 

@@ -1,6 +1,113 @@
 //! Limits: on by default, and each refusal says which one, and when to come back.
 
-use crate::harness::{Relay, stream};
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    process::Command,
+    time::Duration,
+};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::{
+    client::PATIENCE,
+    harness::{Dir, Relay, stream, until},
+    program::program,
+};
+
+/// A connection from an address of this machine's.
+fn connect_from(source: [u8; 4], to: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
+    socket.bind(&SocketAddr::from((source, 0)).into()).expect("bound");
+    socket.connect(&to.into()).expect("connected");
+    socket.into()
+}
+
+/// Asks on a connection that may have been closed, or may wait for its place; whether it is answered in that time.
+fn is_served(wire: &mut TcpStream, within: Duration) -> bool {
+    wire.set_read_timeout(Some(within)).expect("set");
+    let mut block = [0; 1024];
+    wire.write_all(b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n").is_ok()
+        && wire.read(&mut block).is_ok_and(|n| block[..n].starts_with(b"HTTP/1.1 200 "))
+}
+
+#[test]
+fn a_few_addresses_cannot_take_all_connections() {
+    for sources in [1, 4] {
+        let relay = Relay::start(&["--connections=40", "--threads=2"]);
+        let mut held: Vec<TcpStream> = (0..40)
+            .flat_map(|_| (0..sources).map(|n| connect_from([127, 0, 1, 1 + n], relay.addr())))
+            .filter_map(|mut wire| is_served(&mut wire, PATIENCE).then_some(wire))
+            .collect();
+        assert_eq!(held.len(), if sources == 1 { 20 } else { 32 }, "half of them, or four fifths");
+        for other in 0..4 {
+            let mut wire = connect_from([127, 0, 2, 1 + other], relay.addr());
+            assert!(is_served(&mut wire, PATIENCE), "another address gets in");
+            assert!(held.iter_mut().all(|wire| is_served(wire, PATIENCE)), "who is in stays in");
+        }
+        relay.stop();
+    }
+    let relay = Relay::start(&["--connections=10", "--connections-per-address=0"]);
+    let held: Vec<_> = (0..10).map(|_| connect_from([127, 0, 1, 1], relay.addr())).collect();
+    assert!(held.into_iter().all(|mut wire| is_served(&mut wire, PATIENCE)), "it was said that one may have all");
+    relay.stop();
+}
+
+#[test]
+fn its_connections_fit_into_what_the_system_lets_it_open() {
+    for mode in ["threads", "external", "thread-per-connection"] {
+        let dir = Dir::new();
+        let log = dir.path("stderr");
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec 2>\"$0\"; ulimit -n 300; exec \"$@\"", &log]).arg(program("relay"));
+        let relay = Relay::start_with(command, &["--listen=127.0.0.1:0", "--threads=2", "--mode", mode]);
+        let text = dir.read("stderr");
+        let words = "the system lets this process open 300 files: --connections 65536 does not fit, ";
+        let fit: usize =
+            text.split_once(words).and_then(|(_, rest)| rest.split(' ').next()?.parse().ok()).expect(&text);
+        assert!((30..200).contains(&fit), "{text}");
+        // More than there is room for, from many addresses.
+        let wires: Vec<_> = (0..400).map(|n| connect_from([127, 0, 1, (n % 100) as u8], relay.addr())).collect();
+        until("its places are taken", || relay.metric("uncork_open_connections") >= fit as f64 * 0.9);
+        relay.ask_admin("GET /health", &[]).assert(200);
+        assert!(relay.metric("process_open_fds") < 300.0);
+        assert_eq!(relay.metric("process_max_fds"), 300.0);
+        drop(wires);
+        relay.ask("GET /ping", &[]).assert(200);
+        relay.stop();
+        assert_eq!(dir.read("stderr"), text, "and there was nothing to complain of");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn without_descriptors_operators_get_an_answer_and_the_log_stays_short() {
+    use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+    let dir = Dir::new();
+    let relay = Relay::logging_to(&dir.path("stderr"), &["--threads=3", "--connections=1000"]);
+    let mut early = relay.client();
+    early.request("GET /ping", &[]).answer().assert(200);
+    // Its hard limit is ours.
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = |current| prlimit(Some(relay.pid()), Resource::Nofile, Rlimit { current, maximum }).expect("set");
+    limit(Some(relay.metric("process_open_fds") as u64));
+    // What there still is below it.
+    let fill: Vec<_> = (0..40).map(|n| connect_from([127, 0, 1, n + 1], relay.addr())).collect();
+    let mut late = connect_from([127, 0, 2, 1], relay.addr());
+    assert!(!is_served(&mut late, Duration::from_millis(300)), "there is no descriptor for it");
+    for _ in 0..20 {
+        relay.ask_admin("GET /health", &[]).assert(200);
+    }
+    early.request("GET /ping", &[]).answer().assert(200);
+    let text = dir.read("stderr");
+    assert!(text.contains("no connection can be accepted for now") && text.lines().count() == 1, "{text}");
+    limit(maximum);
+    late.set_read_timeout(Some(PATIENCE)).expect("set");
+    let mut block = [0; 1024];
+    assert!(late.read(&mut block).is_ok_and(|n| block[..n].starts_with(b"HTTP/1.1 200 ")), "it had to wait only");
+    drop(fill);
+    relay.stop();
+}
 
 #[test]
 fn a_refusal_names_its_limit_and_when_to_come_back() {

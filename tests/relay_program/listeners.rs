@@ -61,6 +61,27 @@ fn sockets_are_inherited() {
 }
 
 #[test]
+fn a_socket_that_does_not_listen_is_refused() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let addr = listener.local_addr().expect("an address");
+    let connected = std::net::TcpStream::connect(addr).expect("connected");
+    let bound = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    bound.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("bound");
+    let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").expect("bound");
+    let (unix, _other) = UnixStream::pair().expect("a pair");
+    for (fd, words) in [
+        (OwnedFd::from(connected), "is a connection"),
+        (bound.into(), "does not listen"),
+        (datagrams.into(), "TCP or Unix"),
+        (unix.into(), "is a connection"),
+    ] {
+        let output = handing_over(fd, "web").args(["--listen", "systemd", "--admin", "off"]).output().expect("started");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && output.stdout.is_empty() && said.contains(words), "{words}: {said}");
+    }
+}
+
+#[test]
 fn inherited_sockets_speak_https_if_told_so_and_can_be_unix() {
     let dir = Dir::new();
     let client = dir.identity();

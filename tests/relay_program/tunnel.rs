@@ -136,6 +136,32 @@ fn an_origin_may_come_by_alpn() {
 }
 
 #[test]
+fn connections_that_say_nothing_are_counted_and_keep_no_origin_server_out() {
+    let dir = Dir::new();
+    let tls = dir.identity();
+    let token = format!("app {HASH} app.example");
+    let files = [dir.path("cert.pem"), dir.path("key.pem")];
+    let args = ["--tls-cert", &files[0], "--tls-key", &files[1], "--tunnel-token", &token];
+    let relay = Relay::start(&[&args[..], &["--tunnel-handshakes", "2", "--tunnel-failures-per-minute", "3"]].concat());
+    let mut reversed = ClientConfig::clone(&tls);
+    reversed.alpn_protocols = vec![b"rh2".to_vec()];
+    let reversed = Arc::new(reversed);
+    let silent = || {
+        let mut client = Client::connect_from(Some([127, 0, 0, 2].into()), relay.addr(), Some(reversed.clone()));
+        client.send([]);
+        client.exactly(24).expect("it is asked");
+        client
+    };
+    let _silent: Vec<Client> = (0..4).map(|_| silent()).collect();
+    let failed = |reason: &str| relay.metric(&format!("uncork_tunnel_handshakes_failed_total{{reason=\"{reason}\"}}"));
+    until("two have lost their places", || failed("displaced") == 2.0 && failed("unanswered") == 2.0);
+    let _origin = Origin::by_alpn(&relay, &tls);
+    until("the origin is connected", || relay.metric("uncork_tunnel_origins") == 1.0);
+    assert_eq!((failed("displaced"), failed("throttled")), (3.0, 0.0));
+    relay.stop();
+}
+
+#[test]
 fn without_tokens_there_is_no_tunnel() {
     let relay = Relay::start(&[]);
     let mut client = relay.client();

@@ -22,27 +22,61 @@ pub(crate) fn a_waiting_side_drops(setup: Setup) {
 }
 
 pub(crate) fn a_source_is_lost(setup: Setup) {
+    for strict in [true, false] {
+        let server = start_with(setup, |config| config.strict = strict);
+        // The receiver's word goes before the creator's, and that before the configuration.
+        for (creation, get, breaks) in [
+            ("", "", strict),
+            ("?strict=1", "", true),
+            ("?n=1&strict=0", "?x", false),
+            ("", "?strict=1", true),
+            ("", "?x=y&strict=0", false),
+            ("?strict=0", "?strict=1", true),
+            ("?strict=1", "?strict=0", false),
+            ("?strict=", "?strict=yes", strict),
+        ] {
+            let stream = Stream::with(&server, creation, "");
+            let mut receiver = stream.get_with(get);
+            let mut source = stream.put("Transfer-Encoding: chunked");
+            source.chunk(b"a part");
+            let head = receiver.head();
+            assert_eq!(receiver.next_chunk().expect("a chunk").expect("data"), b"a part");
+            source.leave();
+            let rest = receiver.body(&head);
+            // There is no last chunk; or as if that had been all.
+            assert_eq!(rest.ok().as_deref(), (!breaks).then_some(&b""[..]), "{strict} {creation} {get}");
+            assert!(receiver.is_closed());
+            stream.becomes("SRC_DISCONNECTED");
+            // A length that was announced can't be taken back.
+            let stream = Stream::with(&server, creation, "");
+            let mut receiver = stream.get_with(get);
+            let mut source = stream.put("Content-Length: 10");
+            source.send("short");
+            let head = receiver.head();
+            source.leave();
+            assert!(receiver.body(&head).is_err());
+            stream.becomes("SRC_DISCONNECTED");
+        }
+    }
+}
+
+/// It has nothing but the end of the connection to tell a part from the whole.
+pub(crate) fn a_source_is_lost_and_the_receiver_speaks_http_1_0(setup: Setup) {
     let server = start(setup);
-    let stream = Stream::new(&server);
-    let mut receiver = stream.get();
-    let mut source = stream.put("Transfer-Encoding: chunked");
-    source.chunk(b"a part");
-    let head = receiver.head();
-    assert_eq!(receiver.next_chunk().expect("a chunk").expect("data"), b"a part");
-    source.leave();
-    // As if that had been all.
-    assert_eq!(receiver.body(&head).expect("the last chunk"), b"");
-    assert!(receiver.is_closed());
-    stream.becomes("SRC_DISCONNECTED");
-    // A length that was announced can't be taken back.
-    let stream = Stream::new(&server);
-    let mut receiver = stream.get();
-    let mut source = stream.put("Content-Length: 10");
-    source.send("short");
-    let head = receiver.head();
-    source.leave();
-    assert!(receiver.body(&head).is_err());
-    stream.becomes("SRC_DISCONNECTED");
+    for strict in [true, false] {
+        let stream = Stream::new(&server);
+        let mut receiver = server.client();
+        server.seen(|| {
+            receiver.send(format!("GET {}?strict={} HTTP/1.0\r\n\r\n", stream.path, u8::from(strict)));
+        });
+        let mut source = stream.put("Transfer-Encoding: chunked");
+        source.chunk(b"a part");
+        assert!(!receiver.head().assert(200).is_chunked());
+        assert_eq!(receiver.exactly(6).expect("a part"), b"a part");
+        source.leave();
+        assert_eq!(receiver.is_closed_in_order(), !strict);
+        stream.becomes("SRC_DISCONNECTED");
+    }
 }
 
 pub(crate) fn a_source_is_lost_before_its_first_byte(setup: Setup) {
@@ -57,47 +91,88 @@ pub(crate) fn a_source_is_lost_before_its_first_byte(setup: Setup) {
     stream.is("SRC_DISCONNECTED");
 }
 
-pub(crate) fn a_source_is_lost_and_that_shows(setup: Setup) {
-    let server = start(setup);
-    for (creation, get) in [("?strict=1", ""), ("?n=1&strict=1", "?x"), ("", "?strict=1")] {
-        let stream = Stream::with(&server, creation, "");
-        let mut receiver = stream.get_with(get);
-        let mut source = stream.put("Transfer-Encoding: chunked");
-        source.chunk(b"a part");
-        let head = receiver.head();
-        assert_eq!(receiver.next_chunk().expect("a chunk").expect("data"), b"a part");
-        source.leave();
-        assert!(receiver.body(&head).is_err(), "no last chunk");
-        stream.becomes("SRC_DISCONNECTED");
-    }
-}
-
+/// The source pauses meanwhile, and says nothing more: it is told at once.
 pub(crate) fn a_destination_is_lost(setup: Setup) {
     let server = start(setup);
-    for framing in ["Content-Length: 100000000", "Transfer-Encoding: chunked"] {
-        let chunked = framing.starts_with('T');
-        let stream = Stream::new(&server);
-        let mut receiver = stream.get();
-        let mut source = stream.put(framing);
-        let say = |source: &mut Client| if chunked { source.try_chunk(b"part") } else { source.try_send("part") };
-        say(&mut source).expect("sent");
-        receiver.head().assert(200);
-        receiver.leave();
-        // It looks like one that only has no more to say, until it is sent something.
-        for _ in 0..2 {
-            let _ = say(&mut source);
+    // The third is another length than the creator has declared.
+    let framings = [
+        ("Content-Length: 100", ""),
+        ("Transfer-Encoding: chunked", ""),
+        ("Content-Length: 100", "{\"download_headers\":{\"Content-Length\":50}}"),
+    ];
+    for (framing, creation) in framings {
+        for leaves in [true, false] {
+            let stream = Stream::with(&server, "", creation);
+            let mut receiver = stream.get();
+            let mut source = stream.put(framing);
+            if framing.starts_with('T') {
+                source.chunk(b"abc")
+            } else {
+                source.send("abc")
+            };
+            receiver.head().assert(200);
+            // One that half-closes looks like one that leaves.
+            let kept = if leaves {
+                receiver.leave();
+                None
+            } else {
+                receiver.finish();
+                Some(receiver)
+            };
+            let answer = source.answer();
+            is_fault(&answer, DESTINATION_CLOSED);
+            assert_eq!(answer.get("connection"), Some("close"));
+            assert!(source.is_closed());
+            stream.is("DST_DISCONNECTED");
+            drop(kept);
         }
-        let answer = source.answer();
-        is_fault(&answer, DESTINATION_CLOSED);
-        assert_eq!(answer.get("connection"), Some("close"));
-        assert!(source.is_closed());
-        stream.is("DST_DISCONNECTED");
     }
     // One that leaves before the first byte is noticed at once.
     let stream = Stream::new(&server);
     let mut source = stream.put("Content-Length: 100");
     stream.get().leave();
     is_fault(&source.answer(), DESTINATION_CLOSED);
+}
+
+/// In a pause of a long body, which plain connections splice past the process, and past the receiver's loop.
+pub(crate) fn a_destination_is_lost_in_a_long_stream(setup: Setup) {
+    const PIECE: usize = 2 << 20;
+    let server = start(setup);
+    for framing in ["Content-Length: 100000000", "Transfer-Encoding: chunked"] {
+        let stream = Stream::new(&server);
+        let mut receiver = stream.get();
+        let mut source = stream.put(framing);
+        let mut first = true;
+        for _ in 0..3 {
+            let sent = std::thread::scope(|scope| {
+                let sender = scope.spawn(|| {
+                    let piece = pattern(0, PIECE);
+                    if framing.starts_with('T') {
+                        source.chunk(&piece)
+                    } else {
+                        source.send(&piece)
+                    };
+                });
+                if std::mem::take(&mut first) {
+                    receiver.head().assert(200);
+                }
+                if framing.starts_with('T') {
+                    let mut got = 0;
+                    while got < PIECE {
+                        got += receiver.next_chunk().expect("a chunk").expect("not the last").len();
+                    }
+                } else {
+                    receive(&mut receiver, PIECE);
+                }
+                sender.join()
+            });
+            sent.expect("sent");
+        }
+        receiver.leave();
+        is_fault(&source.answer(), DESTINATION_CLOSED);
+        let bytes = format!("\"bytes_transferred\":{}}}", 3 * PIECE);
+        assert!(stream.is("DST_DISCONNECTED").ends_with(&bytes));
+    }
 }
 
 pub(crate) fn time_is_over(setup: Setup) {

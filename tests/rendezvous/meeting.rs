@@ -15,6 +15,8 @@ pub(crate) fn creation(setup: Setup) {
         let answer = client.post(path, &["Content-Type: application/json"], body.as_bytes()).answer();
         assert_eq!(answer.assert(201).get("content-type"), Some("application/json"));
         assert_eq!(answer.text().len(), "{\"stream\":\"00000000-0000-4000-8000-000000000000\"}".len());
+        let location = answer.get("location").and_then(|path| path.strip_prefix("/stream/")).expect("its path");
+        assert_eq!(answer.text(), format!("{{\"stream\":\"{location}\"}}"));
     }
     // No body at all, and a chunked one.
     client.request("POST /stream", &[]).answer().assert(201);
@@ -64,9 +66,21 @@ pub(crate) fn routes(setup: Setup) {
         let answer = client.request(line, &[]).answer();
         is_error(&answer, 404, "BadRouteError", "No endpoint exists for the specified method and/or route");
     }
-    for line in ["HEAD /ping".to_owned(), format!("HEAD {path}")] {
-        assert_eq!(client.request(&line, &[]).head().assert(404).get("content-type"), Some("application/json"));
+    // HEAD is answered where GET is; but for the stream itself, which it would take from a receiver.
+    for (path, status) in
+        [("/ping", 200), ("/ping/?x", 200), (&*format!("{path}/status"), 200), ("/stream/x/status", 404), (path, 404)]
+    {
+        let mut client = server.client();
+        let head = client.request(&format!("HEAD {path}"), &["Connection: close"]).head();
+        head.assert(status);
+        assert!(client.is_closed(), "no content");
+        let get = if path == stream.path { "GET /nothing" } else { &format!("GET {path}") };
+        let get = server.client().request(get, &[]).answer();
+        for name in ["content-type", "content-length"] {
+            assert_eq!(get.assert(status).get(name), head.get(name), "{path}");
+        }
     }
+    stream.is("CREATED");
     for id in ["x", "00000000-0000-4000-8000-000000000000", &path.to_uppercase()["/STREAM/".len()..], "a_b-C"] {
         for line in ["GET /stream/@", "PUT /stream/@", "POST /stream/@/error", "GET /stream/@/status", "GET /stream/@/"]
         {
@@ -84,6 +98,8 @@ pub(crate) fn routes(setup: Setup) {
         assert!(list.assert(200).text().starts_with("[{\"id\":") && list.text().ends_with("}]"), "{list:?}");
         assert_eq!(list.get("content-type"), Some("application/json"));
         assert!(streams.iter().all(|stream| list.text().contains(&stream.status())));
+        let head = server.client().request(&format!("HEAD {path}"), &[]).head();
+        assert_eq!(head.assert(200).get("content-length"), list.get("content-length"));
     }
 }
 
@@ -154,6 +170,25 @@ pub(crate) fn fields_are_passed_on(setup: Setup) {
     source.answer().assert(200);
     source.request("GET /ping", &[]).answer().assert(200);
     assert!(!stream.is("FINISHED").contains("download_headers"), "a body was given without them");
+}
+
+/// RFC 9110 §14.5: it would be taken for the whole.
+pub(crate) fn a_part_is_refused(setup: Setup) {
+    let server = start(setup);
+    let stream = Stream::new(&server);
+    let mut receiver = stream.get();
+    for range in ["Content-Range: bytes 0-4/10", "content-range: bytes */10", "Content-Range: x"] {
+        let mut source = server.client();
+        source.request(&format!("PUT {}", stream.path), &["Content-Length: 5", range]).send("hello");
+        let message = "A stream takes only the whole: Content-Range is not supported";
+        is_error(&source.answer(), 400, "BadRequestError", message);
+    }
+    // The place is still free, and the receiver waits.
+    stream.is("DST_CONNECTED");
+    stream.put_all(b"whole").answer().assert(200);
+    assert_eq!(receiver.answer().text(), "whole");
+    // With POST the field means nothing.
+    server.client().post("/stream", &["Content-Range: bytes 0-1/2"], b"{}").answer().assert(201);
 }
 
 pub(crate) fn an_empty_upload(setup: Setup) {
@@ -287,8 +322,11 @@ pub(crate) fn a_declared_length_is_kept_or_broken(setup: Setup) {
         } else {
             // Not a byte too many, and never all of them.
             assert!(answer.is_err(), "{what}: {answer:?}");
-            is_error(&source.answer(), 502, "StreamDestinationError", "Stream destination raised an error");
-            stream.is("DST_ERROR");
+            let message = "Stream source raised an error";
+            is_error(&source.answer(), 502, "StreamSourceError", message);
+            let status = stream.is("SRC_ERROR");
+            let error = format!("\"error\":{{\"name\":\"StreamSourceError\",\"message\":\"{message}\"}}");
+            assert!(status.contains(&error), "{status}");
         }
     }
 }

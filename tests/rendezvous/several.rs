@@ -45,17 +45,36 @@ pub(crate) fn one_of_three_is_lost(setup: Setup) {
     source.chunk(b"part");
     let heads: Vec<Answer> = receivers.iter_mut().map(Client::head).collect();
     let lost = receivers.pop().expect("three");
-    // Its end is noticed when it is sent something; the others get everything.
-    server.left(|| {
-        lost.leave();
-        for _ in 0..20 {
-            source.chunk(b"more");
-        }
-    });
+    // Its end is noticed although the source pauses; the others get everything.
+    server.left(|| lost.leave());
+    assert!(source.is_silent(MOMENT));
+    for _ in 0..20 {
+        source.chunk(b"more");
+    }
     source.chunk(b"");
     for (receiver, head) in receivers.iter_mut().zip(&heads) {
         assert_eq!(receiver.body(head).expect("whole"), [&b"part"[..], &b"more".repeat(20)].concat());
     }
+    is_fault(&source.answer(), DESTINATION_CLOSED);
+    stream.is("DST_DISCONNECTED");
+}
+
+/// The source is told when the last of them has left, also while it pauses.
+pub(crate) fn all_of_three_are_lost(setup: Setup) {
+    let server = start(setup);
+    let stream = Stream::with(&server, "?n=3", "");
+    let mut receivers: Vec<Client> = (0..3).map(|_| stream.get()).collect();
+    let mut source = stream.put("Content-Length: 100");
+    source.send("abc");
+    for receiver in &mut receivers {
+        receiver.head().assert(200);
+    }
+    let last = receivers.pop().expect("three");
+    for receiver in receivers {
+        server.left(|| receiver.leave());
+    }
+    assert!(source.is_silent(MOMENT));
+    last.leave();
     is_fault(&source.answer(), DESTINATION_CLOSED);
     stream.is("DST_DISCONNECTED");
 }

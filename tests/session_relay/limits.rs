@@ -1,5 +1,7 @@
 //! Limits, browsers, the end of the server, and a crowd.
 
+use uncork::Limits;
+
 use super::*;
 
 pub(crate) fn messages_have_a_limit(setup: Setup) {
@@ -83,6 +85,34 @@ fn sessions_have_a_limit_for_each_address_and_in_all() {
     assert!(client.request("PUT /cama/session", &[]).answer().assert(503).get("retry-after").is_some());
     client.request(&format!("DELETE {}", first.path), &[&first.cookie]).answer().assert(200);
     client.request("PUT /cama/session", &[]).answer().assert(201);
+}
+
+/// One address makes many wait, and sends as much with each, and behind it, as is taken: others are served all the same.
+#[test]
+fn those_who_wait_do_not_keep_the_buffers() {
+    for tls in [false, true] {
+        let limits = Limits { buffers: 8 * 64 * 1024, ..Limits::default() };
+        let server = TestServer::start_with(Setup { tls, threads: 1 }, SessionConfig::default(), limits);
+        let mut waiting = Vec::new();
+        for _ in 0..12 {
+            let session = Session::new(&server);
+            let mut receiver = server.client();
+            server.seen(|| {
+                // The first is answered at once, and more is read before the second is looked at.
+                let head = |more: &str| format!("{} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n", session.get());
+                let both = format!("{}{}", head("X-Timeout: 0\r\n"), head(""));
+                let _ = receiver.try_send([both.as_bytes(), &[b'x'; 48 * 1024]].concat());
+            });
+            let mut sent = 0;
+            while sent < 16 << 20
+                && let Some(n) = receiver.push(&[b'x'; 64 * 1024], Duration::from_millis(50))
+            {
+                sent += n;
+            }
+            waiting.push(receiver);
+        }
+        server.client().request("PUT /cama/session", &[]).answer().assert(201);
+    }
 }
 
 #[test]

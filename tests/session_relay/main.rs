@@ -31,12 +31,12 @@ const PLAIN_1: Setup = Setup { tls: false, threads: 1 };
 
 in_every_setup! {
     opening::allocation, opening::allocation_chooses_type_and_time, opening::what_is_not_there,
-    opening::other_methods, waiting::an_unknown_session, waiting::a_message_each_way,
+    opening::other_methods, opening::a_part_is_refused, waiting::an_unknown_session, waiting::a_message_each_way,
     waiting::the_token_makes_the_host, waiting::one_receiver_a_side, waiting::one_sender_a_side, waiting::timeouts,
     waiting::a_connection_goes_on, messages::nothing_at_all_is_a_message_too, messages::chunked_is_progressive,
     messages::trailers_pass_through, messages::the_body_is_asked_for_only_when_somebody_is_there,
     messages::nothing_is_read_until_somebody_is_there, messages::a_receiver_that_left_loses_nothing,
-    messages::a_receiver_is_lost_in_mid_transfer, messages::a_sender_is_lost_in_mid_transfer,
+    messages::a_receiver_is_lost_in_mid_transfer, messages::a_receiver_is_lost_in_a_long_message, messages::a_sender_is_lost_in_mid_transfer,
     messages::a_sender_is_lost_and_that_shows, messages::a_stalled_receiver_pushes_back,
     messages::many_messages_in_a_row, guests::a_secure_session, guests::a_basic_session_can_be_closed_to_others,
     guests::deletion, guests::deletion_in_mid_transfer, guests::an_end_to_everything, limits::messages_have_a_limit,

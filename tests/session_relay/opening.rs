@@ -56,6 +56,20 @@ pub(crate) fn allocation_chooses_type_and_time(setup: Setup) {
     }
 }
 
+/// RFC 9110 §14.5; with POST the field means nothing.
+pub(crate) fn a_part_is_refused(setup: Setup) {
+    let server = start(setup);
+    let session = Session::new(&server);
+    let mut client = server.client();
+    let range = "Content-Range: bytes 0-4/10";
+    client.request("PUT /cama/session", &[range, "Content-Length: 0"]).answer().assert(400);
+    let put = format!("PUT {}", session.path);
+    client.request(&put, &[&session.cookie, range, "X-Peer-Address: 192.0.2.1"]).answer().assert(400);
+    let mut receiver = session.host_waits(&server);
+    client.post(&session.path, &[range], b"hello").answer().assert(200);
+    assert_eq!(receiver.answer().assert(200).text(), "hello");
+}
+
 pub(crate) fn what_is_not_there(setup: Setup) {
     let server = start(setup);
     let mut client = server.client();

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{IpAddr, Shutdown, SocketAddr, TcpStream},
     sync::Arc,
     time::Duration,
 };
@@ -90,10 +90,18 @@ impl Answer {
 
 impl Client {
     pub(crate) fn connect(addr: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Self {
+        Self::connect_from(None, addr, tls)
+    }
+
+    /// The same, from that address of this machine: all of 127.0.0.0/8 are.
+    pub(crate) fn connect_from(from: Option<IpAddr>, addr: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Self {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("a socket");
         // Kept small, so that being pushed back shows before everything lies in the system's buffers.
         socket.set_recv_buffer_size(128 * 1024).expect("set");
         socket.set_send_buffer_size(128 * 1024).expect("set");
+        if let Some(from) = from {
+            socket.bind(&SocketAddr::new(from, 0).into()).expect("an address of this machine");
+        }
         socket.connect(&addr.into()).expect("the server listens");
         let socket = TcpStream::from(socket);
         socket.set_nodelay(true).expect("set");
@@ -126,7 +134,10 @@ impl Client {
     /// Sends up to `bytes` and says how many; `None` if nothing was taken for `patience`.
     pub(crate) fn push(&mut self, bytes: &[u8], patience: Duration) -> Option<usize> {
         self.patience(patience);
-        let result = self.stream.write(bytes);
+        let mut result = self.stream.write(bytes);
+        while result.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {
+            result = self.stream.write(bytes);
+        }
         self.patience(PATIENCE);
         match result {
             Ok(0) => None,
@@ -286,8 +297,14 @@ impl Client {
         self.rest.is_empty() && self.more().is_err()
     }
 
+    /// Whether the peer ends the connection without another byte, and in the order that its transport prescribes.
+    #[allow(dead_code)] // the rendezvous' tests do
+    pub(crate) fn is_closed_in_order(&mut self) -> bool {
+        // Over TLS, an end without close_notify is an error.
+        self.rest.is_empty() && matches!(self.stream.read(&mut [0]), Ok(0))
+    }
+
     /// Ends its own side in order, and goes on reading.
-    #[allow(dead_code)] // tests/examples does
     pub(crate) fn finish(&mut self) {
         if let Stream::Tls(stream) = &mut self.stream {
             stream.conn.send_close_notify();

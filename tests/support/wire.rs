@@ -226,6 +226,15 @@ impl Wire {
         self.cut()
     }
 
+    /// Ends our side with a close_notify, and no FIN. `false` on a plain connection, which has nothing like it.
+    #[allow(dead_code, reason = "tests/matrix does")]
+    pub(crate) fn say_goodbye(&mut self) -> bool {
+        let Stream::Tls(stream) = &mut self.stream else { return false };
+        stream.conn.send_close_notify();
+        self.flush().expect("flushed");
+        true
+    }
+
     /// Ends our side with a FIN and nothing else.
     pub(crate) fn cut(&mut self) -> &mut Self {
         // The server may have been faster.

@@ -97,35 +97,6 @@ fn who_guesses_tokens_is_soon_not_heard_any_more() {
 }
 
 #[test]
-fn strangers_are_only_so_many() {
-    let world = World::with(ProxyConfig { handshakes: 2, ..config() });
-    let server = uncork::Server::bind("127.0.0.1:0").expect("bound").tls(super::world::identity().server.clone());
-    let addr = server.addr().expect("an address");
-    let running = server.threads(1, world.proxy.origins()).expect("running");
-    let connect = || Client::connect(addr, Some(super::world::identity().client.clone()));
-    let enter = |client: &mut Client| {
-        client.send(knock("app", HOST));
-        client.head().status
-    };
-    let (mut first, mut second) = (connect(), connect());
-    assert_eq!([enter(&mut first), enter(&mut second)], [101, 101], "they are no strangers any more");
-    let sockets: Vec<_> = (0..2).map(|_| std::net::TcpStream::connect(addr).expect("connected")).collect();
-    // One that says nothing has its place, as long as it is there.
-    let refused = || connect().try_send(knock("app", HOST)).is_err() || connect().try_head().is_err();
-    assert!(refused());
-    drop(sockets);
-    let end = std::time::Instant::now() + super::client::PATIENCE;
-    loop {
-        let mut client = connect();
-        if client.try_send(knock("app", HOST)).is_ok() && client.try_head().is_ok_and(|head| head.status == 101) {
-            break;
-        }
-        assert!(std::time::Instant::now() < end, "their places are free again");
-    }
-    running.stop().expect("stopped");
-}
-
-#[test]
 fn a_name_is_its_owners_and_stays_it_for_a_while() {
     let world = World::with(ProxyConfig { names_kept: Duration::from_millis(400), ..config() });
     let refused = |token: &str| {

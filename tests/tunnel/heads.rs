@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use uncork::{
     PeerAddr,
+    relay::Via,
     relay::tunnel::{ProxyConfig, Trusted},
 };
 
@@ -34,7 +35,8 @@ fn all<'a>(head: &'a http::Request<()>, name: &str) -> Vec<&'a str> {
 
 #[test]
 fn a_head_arrives_as_it_was_meant() {
-    let world = World::new();
+    let via = Some(Via::named("us").expect("a name"));
+    let world = World::with(ProxyConfig { via, ..config() });
     let mut origin = RawOrigin::new(&world, "app", HOST);
     let mut client = world.client();
     let head = seen(
@@ -56,6 +58,7 @@ fn a_head_arrives_as_it_was_meant() {
         ("x-forwarded-proto", "http"),
         ("x-forwarded-host", "App.Example:8080"),
         ("forwarded", "for=127.0.0.1;host=\"App.Example:8080\";proto=http"),
+        ("via", "1.1 us"),
     ];
     let want: Vec<(String, String)> = want.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
     assert_eq!(fields(&head), want);
@@ -74,7 +77,9 @@ fn a_head_arrives_as_it_was_meant() {
 
 const LIES: &str = "GET / HTTP/1.1\r\nHost: app.example\r\nX-Forwarded-For: 203.0.113.1\r\nx-forwarded-FOR: 203.0.113.2\r\n\
     X_Forwarded_For: 203.0.113.3\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil.example\r\nX-Real-IP: 203.0.113.4\r\n\
-    X-Forwarded-Port: 1\r\nForwarded: for=203.0.113.5\r\nConnection: x-forwarded-for, forwarded\r\n\r\n";
+    X-Forwarded-Port: 1\r\nForwarded: for=203.0.113.5\r\nx_forwarded-FOR: 203.0.113.6\r\nX-Forwarded_For: 203.0.113.7\r\n\
+    x_real_ip: 203.0.113.8\r\nX_Forwarded_Host: evil.example\r\nSec_WebSocket_Key: evil\r\nTransfer_Encoding: evil\r\n\
+    Content_Length: 203.0.113\r\nConnection: x-forwarded-for, forwarded\r\n\r\n";
 
 #[test]
 fn nobody_says_of_himself_who_he_is() {
@@ -83,7 +88,7 @@ fn nobody_says_of_himself_who_he_is() {
     let head = seen(&mut origin, &mut world.client(), LIES);
     assert!(fields(&head).iter().all(|(_, value)| !value.contains("203.0.113") && !value.contains("evil")), "{head:?}");
     assert_eq!(all(&head, "x-forwarded-for"), ["127.0.0.1"]);
-    assert_eq!((all(&head, "forwarded").len(), head.headers().len()), (1, 4));
+    assert_eq!((all(&head, "forwarded").len(), head.headers().len()), (1, 5));
 }
 
 #[test]

@@ -10,16 +10,20 @@ mod dug;
 mod handshake;
 mod heads;
 mod hostile;
+mod intermediary;
+mod leavers;
 mod load;
 mod origin;
 mod origin_hostile;
 mod origin_life;
 mod origin_program;
+mod places;
 #[path = "../support/program.rs"]
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod program;
 mod proxy;
 mod raw;
+mod shares;
 #[cfg(feature = "spdy")]
 mod spdy;
 #[cfg(feature = "spdy")]

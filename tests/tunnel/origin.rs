@@ -226,7 +226,7 @@ fn a_client_that_leaves_ends_its_request_and_no_other() {
     let world = World::new();
     let (tell, told) = std::sync::mpsc::channel::<(Ticket, std::sync::mpsc::Receiver<uncork::Ended>)>();
     let handler = move |req: &mut Request<'_>| -> Action {
-        if req.path() != "/wait" {
+        if !["/wait", "/pause"].contains(&req.path()) {
             return site(req);
         }
         let (end, ended) = std::sync::mpsc::channel();
@@ -234,6 +234,15 @@ fn a_client_that_leaves_ends_its_request_and_no_other() {
             let _ = end.send(how.why);
         });
         tell.send((req.ticket(), ended)).expect("heard");
+        if req.path() == "/pause" {
+            let mut part = &b"part"[..];
+            return Response::stream(move |out: &mut Tx<'_>| {
+                let n = out.write(part);
+                part = &part[n..];
+                Flow::Wait
+            })
+            .into();
+        }
         Action::Wait
     };
     let _dug = Dug::new(tunnel(world.origins), Mode::Threads, handler).stands(&world);
@@ -244,6 +253,14 @@ fn a_client_that_leaves_ends_its_request_and_no_other() {
     client.leave();
     assert_eq!(ended.recv_timeout(patience), Ok(uncork::Ended::PeerLeft));
     assert!(ticket.respond(Response::new(200)).is_err());
+    // While the response pauses.
+    for mut client in [world.client(), world.secure_client()] {
+        client.send(format!("GET /pause HTTP/1.1\r\n{HOST}\r\n\r\n")).head().assert(200);
+        let (_, ended) = told.recv_timeout(patience).expect("asked");
+        assert_eq!(client.next_chunk().expect("a chunk").expect("not the last"), b"part");
+        client.leave();
+        assert_eq!(ended.recv_timeout(patience), Ok(uncork::Ended::PeerLeft));
+    }
     let mut client = world.client();
     client.send(format!("GET /endless HTTP/1.1\r\n{HOST}\r\n\r\n")).head().assert(200);
     client.leave();

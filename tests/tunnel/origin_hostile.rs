@@ -23,6 +23,7 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 
 /// A proxy by hand: it lets everybody in, and then says what the test says.
@@ -80,25 +81,14 @@ impl Hostile {
     }
 
     fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> &mut Self {
-        let mut frame = u32::try_from(payload.len()).expect("a short one").to_be_bytes()[1..].to_vec();
-        frame.extend([kind, flags]);
-        frame.extend(stream.to_be_bytes());
-        frame.extend_from_slice(payload);
+        let mut frame = Vec::new();
+        put_frame(&mut frame, kind, flags, stream, payload);
         self.say(&frame)
     }
 
     /// A request's head, with these fields behind the pseudo fields.
     fn ask(&mut self, stream: u32, pseudo: Fields<'_>, fields: Fields<'_>, end: bool) -> &mut Self {
-        let mut block = Vec::new();
-        for (name, value) in pseudo.iter().chain(fields) {
-            // Literal, never indexed, not compressed (RFC 7541 §6.2.3).
-            block.push(0x10);
-            for text in [name, value] {
-                block.push(u8::try_from(text.len()).expect("a short one"));
-                block.extend_from_slice(text.as_bytes());
-            }
-        }
-        self.frame(HEADERS, 4 | u8::from(end), stream, &block)
+        self.frame(HEADERS, 4 | u8::from(end), stream, &head_block(pseudo, fields))
     }
 
     /// The next frame of which `is` is true.
@@ -143,6 +133,26 @@ impl Drop for Hostile {
             running.stop().expect("in order");
         }
     }
+}
+
+fn put_frame(to: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
+    to.extend(&u32::try_from(payload.len()).expect("a short one").to_be_bytes()[1..]);
+    to.extend([kind, flags]);
+    to.extend(stream.to_be_bytes());
+    to.extend_from_slice(payload);
+}
+
+fn head_block(pseudo: Fields<'_>, fields: Fields<'_>) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in pseudo.iter().chain(fields) {
+        // Literal, never indexed, not compressed (RFC 7541 §6.2.3).
+        block.push(0x10);
+        for text in [name, value] {
+            block.push(u8::try_from(text.len()).expect("a short one"));
+            block.extend_from_slice(text.as_bytes());
+        }
+    }
+    block
 }
 
 struct Frame {
@@ -262,4 +272,102 @@ fn more_streams_than_allowed_are_refused_and_the_others_go_on() {
         hostile.ask(3 + 2 * n, &GET, &[], true);
         told.recv_timeout(PATIENCE).expect("asked");
     }
+}
+
+/// What clients do that leave, or whose requests are wrong, must not end what others have under way.
+#[test]
+fn resets_and_wrong_requests_do_not_end_the_connection_however_many() {
+    let mut hostile = Hostile::new();
+    let (_dug, seen) = dug(&mut hostile);
+    let mut stream = 1;
+    // In one piece: most are reset before they are looked at.
+    for _ in 0..3 {
+        let mut burst = Vec::new();
+        for _ in 0..1_000 {
+            stream += 2;
+            let block = head_block(&GET, &[]);
+            put_frame(&mut burst, HEADERS, 5, stream, &block);
+            put_frame(&mut burst, RST_STREAM, 0, stream, &8u32.to_be_bytes());
+        }
+        hostile.say(&burst);
+        stream += 2;
+        hostile.ask(stream, &GET, &[], true);
+        assert_eq!(hostile.outcome(stream), None, "answered");
+    }
+    // Each of these is an error of its stream: the body is shorter than it said.
+    for _ in 0..1_500 {
+        stream += 2;
+        hostile.ask(stream, &POST, &[("content-length", "5")], true);
+        assert_eq!(hostile.outcome(stream), PROTOCOL_ERROR);
+    }
+    stream += 2;
+    hostile.ask(stream, &GET, &[], true);
+    assert_eq!(hostile.outcome(stream), None, "answered");
+    assert!(seen.lock().unwrap_or_else(PoisonError::into_inner).contains_key("/fine"));
+}
+
+/// Clients that send on after their request was refused: what was under way is dropped.
+#[test]
+fn bodies_that_nobody_takes_do_not_end_the_connection_however_many() {
+    let mut hostile = Hostile::new();
+    let handler = |req: &mut Request<'_>| Response::text("no").status(if req.has_body() { 403 } else { 200 });
+    let _dug = Dug::new(tunnel(hostile.origins).connections(1), Mode::Threads, handler);
+    hostile.begin();
+    let refused: Vec<u32> = (0..200).map(|n| 3 + 2 * n).collect();
+    for stream in &refused {
+        hostile.ask(*stream, &POST, &[], false);
+    }
+    for _ in &refused {
+        hostile.until(|frame| frame.kind == RST_STREAM);
+    }
+    // One after the other, so that not all of a stream's come at once.
+    for _ in 0..24 {
+        for stream in &refused {
+            hostile.frame(DATA, 0, *stream, b"late");
+        }
+        hostile.frame(PING, 0, 0, &[0; 8]).until(|frame| frame.kind == PING);
+    }
+    hostile.ask(1_001, &GET, &[], true);
+    assert_eq!(hostile.outcome(1_001), None, "answered");
+}
+
+/// A client that sends byte by byte what its handler does not take. What waits is bounded by the window, not by frames.
+#[test]
+fn bodies_in_tiny_frames_that_nobody_takes_do_not_end_the_connection() {
+    let mut hostile = Hostile::new();
+    let (tell, told) = channel::<uncork::Ticket>();
+    let handler = move |req: &mut Request<'_>| {
+        if req.has_body() {
+            tell.send(req.ticket()).expect("heard");
+            return Action::Wait;
+        }
+        Response::text("fine").into()
+    };
+    let _dug = Dug::new(tunnel(hostile.origins).connections(1), Mode::Threads, handler);
+    hostile.begin();
+    hostile.ask(3, &POST, &[], false);
+    let _held = told.recv_timeout(PATIENCE).expect("asked");
+    hostile.frame(DATA, 0, 3, &[b'x'; 1100]);
+    for _ in 0..60 {
+        let mut some = Vec::new();
+        (0..1000).for_each(|_| put_frame(&mut some, DATA, 0, 3, b"x"));
+        hostile.say(&some).frame(PING, 0, 0, &[0; 8]).until(|frame| frame.kind == PING);
+    }
+    hostile.ask(5, &GET, &[], true);
+    assert_eq!(hostile.outcome(5), None, "answered");
+}
+
+#[test]
+fn a_connection_that_stood_and_is_lost_is_made_again_at_once() {
+    let mut hostile = Hostile::new();
+    let patient = tunnel(hostile.origins).connections(1).back_off(std::time::Duration::from_secs(60));
+    let dug = Dug::new(patient, Mode::Threads, site);
+    hostile.begin();
+    dug.hears("connected");
+    // ENHANCE_YOUR_CALM.
+    hostile.frame(GOAWAY, 0, 0, &[0, 0, 0, 0, 0, 0, 0, 11]);
+    hostile.frame(DATA, 0, 0, b"which breaks a rule");
+    let event = dug.hears("again in");
+    assert!(event.contains("again in 0.0 s"), "{event}");
+    dug.hears("connected");
 }

@@ -3,16 +3,17 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read},
-    net::TcpStream,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, channel},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tungstenite::{Message, client::IntoClientRequest};
-use uncork::{Action, Request, Server, ws};
+use uncork::{Action, Ended, Flow, Request, Response, Server, Tx, ws};
 
 use super::{
     client::{Answer, PATIENCE},
@@ -24,10 +25,10 @@ use super::{
 const HOST: &str = "Host: app.example";
 
 /// A directory that is gone when this is.
-struct Dir(PathBuf);
+pub(crate) struct Dir(PathBuf);
 
 impl Dir {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("origin-{name}-{}", std::process::id()));
         fs::create_dir_all(&dir).expect("made");
         Self(dir)
@@ -36,6 +37,9 @@ impl Dir {
     fn file(&self, name: &str, content: &[u8]) -> String {
         let path = self.0.join(name);
         fs::write(&path, content).expect("written");
+        // As if long ago: the entity tag of a new file is weak for two seconds, and a test must not run into their end.
+        let written = fs::File::options().write(true).open(&path).expect("there");
+        written.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)).expect("set");
         path.to_str().expect("text").to_owned()
     }
 }
@@ -47,13 +51,13 @@ impl Drop for Dir {
 }
 
 /// The program, and what it says.
-struct Origin {
+pub(crate) struct Origin {
     child: Child,
     lines: Receiver<String>,
 }
 
 impl Origin {
-    fn start(world: &World, dir: &Dir, token: &str, args: &[&str]) -> Self {
+    pub(crate) fn start(world: &World, dir: &Dir, token: &str, args: &[&str]) -> Self {
         let ca = dir.file("ca.pem", identity().pem.as_bytes());
         let proxy = format!("localhost:{}", world.origins.port());
         let mut child = Command::new(program("origin"))
@@ -72,7 +76,7 @@ impl Origin {
     }
 
     #[track_caller]
-    fn says(&self, what: &str) -> String {
+    pub(crate) fn says(&self, what: &str) -> String {
         let (end, mut said) = (Instant::now() + PATIENCE, Vec::new());
         loop {
             match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
@@ -101,7 +105,7 @@ impl Drop for Origin {
     }
 }
 
-fn served(world: &World) {
+pub(crate) fn served(world: &World) {
     let end = Instant::now() + PATIENCE;
     while ask(world, "GET /", &[]).status == 502 {
         assert!(Instant::now() < end, "it never joins");
@@ -109,7 +113,7 @@ fn served(world: &World) {
 }
 
 #[track_caller]
-fn ask(world: &World, line: &str, fields: &[&str]) -> Answer {
+pub(crate) fn ask(world: &World, line: &str, fields: &[&str]) -> Answer {
     let mut client = world.client();
     let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
     client.send(format!("{line} HTTP/1.1\r\n{HOST}\r\n{fields}\r\n"));
@@ -174,6 +178,55 @@ fn a_directory_is_published() {
     }
 }
 
+/// A status line that ends behind its number is no reason for a 502; what could be read in two ways still is.
+#[test]
+fn a_server_that_sends_no_phrase_is_forwarded_to() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut head = String::new();
+            let mut lines = BufReader::new(&stream);
+            while !head.ends_with("\r\n\r\n") && lines.read_line(&mut head).is_ok_and(|n| n > 0) {}
+            let line = if head.starts_with("GET /bad") { "HTTP/1.1 200\nX: y" } else { "HTTP/1.1 201" };
+            let _ = write!(&stream, "{line}\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+        }
+    });
+    let world = World::new();
+    let dir = Dir::new("phrase");
+    let _origin = Origin::start(&world, &dir, "app", &["--forward", &url]);
+    served(&world);
+    assert_eq!(ask(&world, "GET /", &[]).assert(201).text(), "ok");
+    ask(&world, "GET /bad", &[]).assert(502);
+}
+
+/// Its own token, keys and certificates are not for the world, and neither is what only its owner may read.
+#[test]
+fn what_is_the_owners_is_not_published() {
+    let world = World::new();
+    let dir = Dir::new("private");
+    let token = dir.file("token", b"app");
+    let private = dir.file("private", b"private");
+    fs::set_permissions(&private, fs::Permissions::from_mode(0o600)).expect("set");
+    fs::hard_link(&token, dir.0.join("hard")).expect("linked");
+    dir.file("public", b"public");
+    let root = dir.0.to_str().expect("text");
+    for more in [&[][..], &["--serve-private"]] {
+        let args = [&["--root", root, "--token-file", &token], more].concat();
+        let origin = Origin::start(&world, &dir, "wrong", &args);
+        served(&world);
+        let listing = ask(&world, "GET /", &[]);
+        for name in ["token", "hard", "ca.pem"] {
+            ask(&world, &format!("GET /{name}"), &[]).assert(403);
+            assert!(!listing.assert(200).text().contains(name), "{name}: {}", listing.text());
+        }
+        ask(&world, "GET /private", &[]).assert(if more.is_empty() { 403 } else { 200 });
+        assert_eq!(ask(&world, "GET /public", &[]).assert(200).text(), "public");
+        origin.terminate();
+        origin.ends();
+    }
+}
+
 fn getrandom(into: &mut [u8]) {
     fs::File::open("/dev/urandom").expect("randomness").read_exact(into).expect("randomness");
 }
@@ -197,7 +250,21 @@ impl ws::Speaker for Echo {
 
 #[test]
 fn a_server_in_the_neighbourhood_is_forwarded_to() {
-    let handler = |req: &mut Request<'_>| -> Action {
+    let ((tell, ended), (tell_asked, asked)) = (channel(), channel());
+    let tickets = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let handler = move |req: &mut Request<'_>| -> Action {
+        if ["/base/pause", "/base/wait"].contains(&req.path()) {
+            let tell = tell.clone();
+            req.on_end(move |end| {
+                let _ = tell.send(end.why);
+            });
+            tell_asked.send(()).expect("heard");
+            if req.path() == "/base/pause" {
+                return Response::stream(|_: &mut Tx<'_>| Flow::Wait).into();
+            }
+            tickets.lock().expect("no panic").push(req.ticket());
+            return Action::Wait;
+        }
         match ws::check(req) {
             Ok(accept) if req.path() == "/base/ws" => accept.switch(Echo::default()).0.into(),
             Err(refusal) if req.path() == "/base/ws" => refusal.into(),
@@ -229,6 +296,17 @@ fn a_server_in_the_neighbourhood_is_forwarded_to() {
     }
     socket.close(None).expect("closing");
     while socket.read().is_ok() {}
+    // A client that leaves while the server's response pauses, or before it has begun: the server learns of it.
+    for path in ["/pause", "/wait"] {
+        let mut client = world.client();
+        client.send(format!("GET {path} HTTP/1.1\r\n{HOST}\r\n\r\n"));
+        asked.recv_timeout(PATIENCE).expect("it has come to the server");
+        if path == "/pause" {
+            client.head().assert(200);
+        }
+        client.leave();
+        assert_eq!(ended.recv_timeout(PATIENCE), Ok(Ended::PeerLeft), "{path}");
+    }
     // Nobody there any more: a clear answer.
     running.stop().expect("in order");
     assert!(ask(&world, "GET /", &[]).assert(502).text().contains("can't be reached"));
@@ -283,6 +361,11 @@ fn what_is_wrong_is_said_in_words() {
         ([&good[..6], &["--pin", "abc"]].concat(), "t", "a SHA-256 has 32 bytes, this has 2"),
         ([&good[..6], &["--ca", "/no/such/file"]].concat(), "t", "/no/such/file: there is no such file"),
         ([&good[..4], &["--forward", "ftp://a", "--pin", good[7]]].concat(), "t", "as in http://127.0.0.1:3000"),
+        (
+            [&good[..4], &["--forward", "http://a", "--via", "a b", "--pin", good[7]]].concat(),
+            "t",
+            "a name for Via has 1 to 64",
+        ),
         ([&["--proxy", "https://a"], &good[2..]].concat(), "t", "give a name and a port"),
     ] {
         let (code, said) = output(&wrong, token);
@@ -290,9 +373,19 @@ fn what_is_wrong_is_said_in_words() {
     }
     let (code, help) = output(&["--help"], "");
     assert_eq!(code, Some(0));
-    for flag in
-        ["--proxy", "--host", "--token-file", "--ca", "--pin", "--forward", "--connections", "--mode", "--grace"]
-    {
+    for flag in [
+        "--proxy",
+        "--host",
+        "--token-file",
+        "--ca",
+        "--pin",
+        "--forward",
+        "--forward-requests",
+        "--via",
+        "--connections",
+        "--mode",
+        "--grace",
+    ] {
         assert!(help.contains(flag), "{flag}");
     }
 }

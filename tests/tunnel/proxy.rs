@@ -268,17 +268,44 @@ fn a_client_that_leaves_takes_its_stream_with_it() {
     origin.expect(|frame| frame.kind == DATA);
     client.leave();
     reset(&mut origin, stream);
-    // While it receives, and has received everything there is: nothing more is needed to notice it.
+    // While it receives, and has received everything there is: nothing more is needed to notice it. One that half-closes
+    // looks like one that leaves.
+    for leaves in [true, false] {
+        for fields in [&[][..], &[("content-length", "100")]] {
+            for mut client in [world.client(), world.secure_client()] {
+                get(&mut client, "/");
+                let stream = origin.request();
+                origin.head(stream, 200, fields, false).data(stream, "half", false);
+                let head = client.head();
+                if head.is_chunked() {
+                    client.next_chunk().expect("a chunk");
+                } else {
+                    client.exactly(4).expect("half");
+                }
+                let kept = if leaves {
+                    client.leave();
+                    None
+                } else {
+                    client.finish();
+                    Some(client)
+                };
+                reset(&mut origin, stream);
+                drop(kept);
+            }
+        }
+    }
+    // While it sends and receives, and both pause.
     for mut client in [world.client(), world.secure_client()] {
-        get(&mut client, "/");
+        client.send(format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 10\r\n\r\nhalf"));
         let stream = origin.request();
+        origin.expect(|frame| frame.kind == DATA);
         origin.head(stream, 200, &[], false).data(stream, "half", false);
         client.head();
         client.next_chunk().expect("a chunk");
         client.leave();
         reset(&mut origin, stream);
     }
-    world.until("all are gone", |counts| counts.active == 0 && counts.left == 4);
+    world.until("all are gone", |counts| counts.active == 0 && counts.left == 12);
 }
 
 #[test]

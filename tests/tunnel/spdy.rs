@@ -255,14 +255,24 @@ fn a_request_goes_to_an_original_and_its_answer_back() {
         assert_eq!(start, want);
         assert_eq!(asked.get("accept"), Some("text/html\0image/png"));
         assert_eq!(asked.get("x-forwarded-for"), Some("127.0.0.1"), "{asked:?}");
+        assert!(asked.get("via").is_some_and(|via| via.starts_with("1.1 uncork-")), "{asked:?}");
         for hop in ["connection", "x-hop", "keep-alive", "upgrade", "host", "transfer-encoding"] {
             assert_eq!(asked.get(hop), None, "{hop}");
         }
-        let part =
-            [(":status", "206 Partial Content"), VERSION, ("content-range", "bytes 0-4/9"), ("content-length", "5")];
+        let part = [
+            (":status", "206 Partial Content"),
+            VERSION,
+            ("content-range", "bytes 0-4/9"),
+            ("content-length", "5"),
+            ("connection", "x-a"),
+            ("x-a", "secret"),
+            ("via", "1.1 a\x001.1 b"),
+        ];
         origin.reply(asked.stream, false, &part).data(asked.stream, false, "hello").data(asked.stream, true, "");
         let answer = client.answer();
         assert_eq!((answer.status, answer.text(), answer.get("content-range")), (206, "hello", Some("bytes 0-4/9")));
+        assert_eq!(answer.get("x-a"), None, "{answer:?}");
+        assert!(answer.get("via").is_some_and(|via| via.starts_with("1.1 a, 1.1 b, 1.1 uncork-")), "{answer:?}");
     }
     // They are counted behind the call that passes them on.
     world.until("both are counted", |counts| counts.bytes_down == 10);
@@ -408,7 +418,50 @@ fn a_client_that_leaves_resets_its_stream() {
         let reset = origin.expect(RST_STREAM);
         assert_eq!((reset.number(0), reset.number(4)), (stream, 5));
     }
-    world.until("both are gone", |counts| counts.active == 0 && counts.left == 2);
+    // In the middle of a body of known length; one that half-closes looks like one that leaves.
+    for (mut client, leaves) in [(world.client(), true), (world.secure_client(), true), (world.client(), false)] {
+        get(&mut client, "/");
+        let stream = origin.request().stream;
+        origin.reply(stream, false, &[OK, VERSION, ("content-length", "100")]).data(stream, false, "half");
+        client.head();
+        client.exactly(4).expect("half");
+        let kept = if leaves {
+            client.leave();
+            None
+        } else {
+            client.finish();
+            Some(client)
+        };
+        let reset = origin.expect(RST_STREAM);
+        assert_eq!((reset.number(0), reset.number(4)), (stream, 5));
+        drop(kept);
+    }
+    world.until("all are gone", |counts| counts.active == 0 && counts.left == 5);
+}
+
+/// At this rate, what has come may be moved in some minutes: a client that leaves is not waited for so long.
+#[test]
+fn a_client_that_leaves_does_not_wait_for_the_rate() {
+    let mut config = config();
+    let here = |peer: &uncork::PeerAddr| peer.ip().is_some_and(|ip| ip.is_loopback());
+    let old = Credential::allow_legacy_unauthenticated("old", here).host("*").expect("a pattern");
+    config.credentials.push(old.rate(100));
+    let world = World::with(config);
+    let mut origin = Original::new(&world);
+    let mut client = world.client();
+    get(&mut client, "/");
+    let stream = origin.request().stream;
+    origin.reply(stream, false, &[OK, VERSION, ("content-length", "60000")]).data(stream, false, vec![7; 30_000]);
+    client.head();
+    client.exactly(30_000).expect("half");
+    origin.data(stream, false, vec![7; 1000]);
+    // It has been heard of when this is answered.
+    origin.control(PING, &[2]);
+    while origin.expect(PING).number(0) != 2 {}
+    client.leave();
+    let reset = origin.expect(RST_STREAM);
+    assert_eq!((reset.number(0), reset.number(4)), (stream, 5));
+    world.until("it is gone", |counts| counts.active == 0 && counts.left == 1);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
 };
 use uncork::{
-    Action, Ended, Request, Response, TlsClient,
+    Action, Ended, Flow, Request, Response, TlsClient, Tx,
     relay::tunnel::{ProxyConfig, Tunnel},
 };
 
@@ -307,16 +307,24 @@ fn a_client_that_is_gone_is_told_to_the_handler() {
         req.on_end(move |end| {
             let _ = tell.send(end.why);
         });
+        if req.path() == "/pause" {
+            return Response::stream(|_: &mut Tx<'_>| Flow::Wait).into();
+        }
         kept.lock().expect("no panic").push(req.ticket());
         Action::Wait
     });
     let mut proxy = door.accept();
+    // While the response pauses.
+    let stream = proxy.ask("GET", "/pause", &[], true);
+    proxy.reply(stream);
+    proxy.send(&control(RST_STREAM, 0, &words(&[stream, 5])));
+    assert!(matches!(told.recv_timeout(PATIENCE), Ok(Ended::PeerLeft)));
     let stream = proxy.ask("GET", "/", &[], true);
     let other = proxy.ask("GET", "/", &[], true);
     proxy.send(&control(RST_STREAM, 0, &words(&[stream, 5])));
     assert!(matches!(told.recv_timeout(PATIENCE), Ok(Ended::PeerLeft)));
     assert!(told.try_recv().is_err(), "the other one waits");
-    assert_eq!((other, tickets.lock().expect("no panic").len()), (3, 2));
+    assert_eq!((other, tickets.lock().expect("no panic").len()), (5, 2));
 }
 
 #[test]

@@ -121,11 +121,21 @@ impl World {
         Client::connect(self.secure, Some(identity().client.clone()))
     }
 
+    /// A client from 127.0.0.`last`.
+    pub(crate) fn client_from(&self, last: u8) -> Client {
+        Client::connect_from(Some([127, 0, 0, last].into()), self.plain, None)
+    }
+
     /// The same, by ALPN `rh2`.
     pub(crate) fn rh2(&self) -> Client {
+        self.rh2_from(1)
+    }
+
+    /// The same, from 127.0.0.`last`.
+    pub(crate) fn rh2_from(&self, last: u8) -> Client {
         let mut tls = ClientConfig::clone(&identity().client);
         tls.alpn_protocols = vec![b"rh2".to_vec(), b"http/1.1".to_vec()];
-        Client::connect(self.origins, Some(Arc::new(tls)))
+        Client::connect_from(Some([127, 0, 0, last].into()), self.origins, Some(Arc::new(tls)))
     }
 
     /// A connection to where origins dial.

@@ -149,6 +149,34 @@ fn a_window_that_zlib_has_not_is_agreed_on_and_not_used() {
     peer.close();
 }
 
+/// A peer whose zlib ends each message with a final block (RFC 7692 §7.2.3.4), with and without one behind it.
+#[test]
+fn a_final_block_ends_a_message_and_the_next_one_is_understood() {
+    for keep in [true, false] {
+        let deflate = Deflate::new().keep_own_context(keep).keep_peer_context(keep).at_least(1 << 20);
+        let (host, _closed) = deflating(deflate, Config::new());
+        let (mut peer, _) = offer(&host, "permessage-deflate");
+        // What Python's zlib makes of it.
+        let hello = b"\xf3\x48\xcd\xc9\xc9\x07\x00";
+        peer.send(DEFLATED, hello).expect(TEXT, "Hello").send(DEFLATED, hello).expect(TEXT, "Hello");
+        let mut codec = Compress::new_with_window_bits(Compression::default(), false, 15);
+        for n in [1, 10, 300, 70_000, 5] {
+            for behind in [&b""[..], b"\x00"] {
+                let text: String = (0..n).map(|i| char::from(b'a' + (i * i / 7 % 26) as u8)).collect();
+                let mut out = Vec::with_capacity(n * 2 + 100);
+                codec.compress_vec(text.as_bytes(), &mut out, FlushCompress::Finish).expect("deflated");
+                codec.reset();
+                out.extend_from_slice(behind);
+                peer.send(DEFLATED, out).expect(TEXT, text);
+            }
+        }
+        // As always, between them.
+        peer.send(DEFLATED, Codec::new(15, keep).deflate(b"flushed")).expect(TEXT, "flushed");
+        peer.send(DEFLATED, hello).expect(TEXT, "Hello");
+        peer.close();
+    }
+}
+
 #[test]
 fn a_bomb_is_refused() {
     let (host, closed) = deflating(Deflate::new(), Config::new().message(100_000));

@@ -10,9 +10,9 @@ use uncork::{
 };
 
 use crate::{
-    peer::{BEGIN_TEXT, BINARY, CLOSE, MORE, PING, PLAIN, PONG, Peer, TEXT, echo, echo_within, frame, speaking},
-    wire::Finish,
-    world::bytes,
+    peer::{BEGIN_TEXT, BINARY, CLOSE, END, MORE, PING, PLAIN, PONG, Peer, TEXT, echo, echo_within, frame, speaking},
+    wire::{Finish, Wire},
+    world::{Mode, World, bytes},
 };
 
 /// Long enough for anything to be noticed that should not be.
@@ -106,6 +106,122 @@ fn a_close_that_is_not_answered_is_given_up() {
     (0..10).for_each(|_| _ = peer.wire.push(&frame(BINARY, &message), MOMENT));
     host.stopper.graceful(Duration::from_secs(20));
     assert_eq!(closed.next().how, How::NoClose);
+}
+
+/// What the peer sends next that is not a ping; those are answered, as a browser does.
+fn answering_pings(peer: &mut Peer) -> (u8, Vec<u8>) {
+    loop {
+        match peer.next() {
+            (PING, payload) => _ = peer.send(PONG, payload),
+            other => return other,
+        }
+    }
+}
+
+#[test]
+fn a_message_that_does_not_go_on_is_refused_be_it_that_pings_are_answered() {
+    let config = Config::new().ping_every(SOON).message_timeout(MOMENT * 2);
+    let (host, closed) = echo_within(&PLAIN, Limits::default(), config.clone());
+    let rule = "message too slow";
+    let mut peer = Peer::open(&host);
+    peer.send(BEGIN_TEXT, "never to be ended");
+    assert_eq!(answering_pings(&mut peer), (CLOSE, [&1008_u16.to_be_bytes()[..], rule.as_bytes()].concat()));
+    peer.wire.ends(Finish::Clean);
+    assert_eq!(closed.next().how, How::Refused { code: 1008, rule });
+
+    // One that goes on is not, as long as it takes.
+    let (host, _closed) = echo_within(&PLAIN, Limits::default(), config.message_min_rate(0).ping_every(None));
+    let mut peer = Peer::open(&host);
+    peer.send(BEGIN_TEXT, "x");
+    for _ in 0..8 {
+        std::thread::sleep(MOMENT / 2);
+        peer.send(MORE, "x");
+    }
+    peer.send(0x80, "x").expect(TEXT, "x".repeat(10));
+    peer.close();
+}
+
+/// Takes its time with each part, longer than a message may take.
+struct Slow(usize);
+
+impl uncork::ws::Speaker for Slow {
+    fn message(&mut self, _: uncork::ws::Message<'_>, _: uncork::ws::Done) {}
+
+    fn streams(&self) -> bool {
+        true
+    }
+
+    fn part(&mut self, part: uncork::ws::Part<'_>, done: uncork::ws::Done) {
+        self.0 += part.piece.bytes().len();
+        std::thread::spawn(move || {
+            std::thread::sleep(MOMENT);
+            done.next();
+        });
+    }
+}
+
+#[test]
+fn a_message_that_waits_for_the_speaker_is_not_slow() {
+    let config = Config::new().message_timeout(MOMENT / 2);
+    let (host, senders) = speaking(&PLAIN, config, || Slow(0));
+    let mut peer = Peer::open(&host);
+    let sender = senders.next();
+    // The clock starts with the head.
+    let first = frame(0x02, b"one");
+    peer.wire.send(&first[..6]);
+    std::thread::sleep(MOMENT / 5);
+    // All of the rest is here before the first part was dealt with.
+    peer.wire.send([&first[6..], &frame(MORE, b"two")[..]].concat());
+    std::thread::sleep(MOMENT + MOMENT / 5);
+    peer.wire.send([frame(END, b"three"), frame(PING, b"!")].concat());
+    peer.expect(PONG, "!");
+    assert!(!sender.is_closed());
+    peer.close();
+}
+
+/// The loop's budget: who holds most has to go, and a small message beside it is not touched.
+#[test]
+fn messages_that_are_arriving_have_a_budget_together() {
+    let limits = Limits { buffers: 4 << 20, ..Limits::default() };
+    for world in [PLAIN, World { mode: Mode::External, tls: true }] {
+        let (host, closed) = echo_within(&world, limits.clone(), Config::new());
+        let (mut small, rule) = (Peer::open(&host), "too many messages are arriving");
+        small.send(BEGIN_TEXT, "small ");
+        // A thread has a loop of its own, and a loop may have either of the large ones, or both.
+        let mut large: Vec<Peer> = (0..8).map(|_| Peer::open(&host)).collect();
+        for peer in &mut large {
+            // It may be refused before all is sent.
+            let _ = peer.wire.try_send(frame(0x02, bytes(700_000)));
+        }
+        let why = closed.next();
+        assert_eq!(why.how, How::Refused { code: 1013, rule });
+        // What they held is free again.
+        drop(large);
+        (1..8).for_each(|_| drop(closed.next()));
+        small.send(END, "and whole").expect(TEXT, "small and whole");
+        small.send(BINARY, bytes(900_000)).expect(BINARY, bytes(900_000));
+        small.close();
+    }
+}
+
+/// What one address holds pushes out its own messages, not a larger one of another address.
+#[test]
+fn one_address_does_not_push_out_the_messages_of_another() {
+    let limits = Limits { buffers: 4 << 20, ..Limits::default() };
+    let (host, closed) = echo_within(&World { mode: Mode::External, tls: false }, limits, Config::new());
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 2], 0)).into()).expect("all of 127/8 is this machine");
+    socket.connect(&host.addr().into()).expect("connected");
+    let mut other = Peer::over(Wire::over(socket.into(), None).expect("plain"));
+    other.send(0x02, bytes(500_000)).send(PING, "all of it").expect(PONG, "all of it");
+    let mut crowd: Vec<Peer> = (0..20).map(|_| Peer::open(&host)).collect();
+    for peer in &mut crowd {
+        let _ = peer.wire.try_send(frame(0x02, bytes(300_000)));
+    }
+    let rule = "too many messages are arriving";
+    (0..5).for_each(|_| assert_eq!(closed.next().how, How::Refused { code: 1013, rule }));
+    other.send(END, "").expect(BINARY, bytes(500_000));
+    other.close();
 }
 
 /// A peer that sends and does not read is not read from, and costs no more than the limits say.

@@ -19,6 +19,10 @@
 //! no script becomes a service worker of this origin, since then it would stand between the relay and its pages. The
 //! link's secret is behind its `#`, and the QR code is asked for in a body: neither stands in a log before it is used.
 
+// Of the file server; the relay has no ranges and no times.
+#[path = "../../files/conditions.rs"]
+#[allow(dead_code)]
+mod conditions;
 mod document;
 mod qr;
 
@@ -29,7 +33,10 @@ use std::{
 
 use uncork::{Action, Request, Response};
 
-use self::document::Document;
+use self::{
+    conditions::{Validators, Verdict, judge},
+    document::Document,
+};
 
 /// Everything it answers.
 pub(crate) const PATHS: &[&str] = &["/", "/qr", "/favicon.svg", "/robots.txt"];
@@ -98,11 +105,13 @@ impl Page {
 
     fn document(&self, req: &Request<'_>) -> Response {
         let document = &self.shared().document;
-        let known = req.headers().iter().any(|(name, value)| {
-            let is = |tag: &[u8]| tag == b"*" || tag.strip_prefix(b"W/").unwrap_or(tag) == document.etag.as_bytes();
-            name.eq_ignore_ascii_case("if-none-match") && value.split(|b| *b == b',').any(|tag| is(tag.trim_ascii()))
-        });
-        let response = Response::new(if known { 304 } else { 200 })
+        let verdict = judge(req.headers(), &Validators { etag: Some(document.etag.clone()), modified: None });
+        let status = match verdict {
+            Verdict::Go => 200,
+            Verdict::NotModified => 304,
+            Verdict::Failed => 412,
+        };
+        let response = Response::new(status)
             .header("Cache-Control", "no-cache")
             .header("Vary", "Accept")
             .header("ETag", &document.etag)
@@ -111,9 +120,10 @@ impl Page {
             .header("Referrer-Policy", "no-referrer")
             .header("Cross-Origin-Opener-Policy", "same-origin")
             .header("Cross-Origin-Resource-Policy", "same-origin");
-        match known {
-            true => response,
-            false => response.header("Content-Type", "text/html; charset=utf-8").body(document.html.clone()),
+        match verdict {
+            Verdict::NotModified => response,
+            Verdict::Failed => response.header("Content-Type", "text/plain").body("The page has changed.\n"),
+            Verdict::Go => response.header("Content-Type", "text/html; charset=utf-8").body(document.html.clone()),
         }
     }
 }

@@ -85,8 +85,11 @@ impl Connection {
                             moved |= sink.is_wanted();
                         }
                     },
-                    Step::End(n, trailers) => {
+                    Step::End(n, mut trailers) => {
                         io.rx.consume(n);
+                        if let Some(trailers) = &mut trailers {
+                            work.listed.iter().for_each(|name| trailers.remove(name));
+                        }
                         return Ok((More::Whole(trailers), moved));
                     }
                     Step::NeedMore => {
@@ -134,6 +137,8 @@ impl Connection {
         if let Heard::Interim(status) = heard {
             if status == 100 {
                 work.upload.go(&io.waker());
+            } else if let Some(tell) = work.exchange.as_mut().and_then(|exchange| exchange.call.interim.as_mut()) {
+                tell(status, head.fields.to_owned());
             }
         } else {
             deliver(work, &head, heard == Heard::Switched, io, &self.here)?;
@@ -194,6 +199,7 @@ fn deliver(work: &mut Work, head: &ParsedResponse<'_>, switched: bool, io: &Io<'
         headers: head.fields.to_owned(),
         length: if switched { None } else { head.announced },
     };
+    work.listed = head.fields.connection_names();
     let line = Line::new(io.waker(), here.clone(), switched);
     work.line = Some(line.clone());
     then.tell(Ok(Answer::new(answer, line)));

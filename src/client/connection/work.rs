@@ -20,6 +20,7 @@ use super::{
         Deadline, Error,
         answer::Line,
         call::Content,
+        cancel::Stage,
         connect,
         pool::{self, Exchange, Pending, Shared},
         sink::Sink,
@@ -53,6 +54,8 @@ pub(super) struct Work {
     pub(super) streams: bool,
     pub(super) to: To,
     pub(super) line: Option<Arc<Line>>,
+    /// Names that the response's `Connection` lists: trailers of these names end here.
+    pub(super) listed: Vec<Box<str>>,
     /// What the call has become: to be made when this answer is out of the way.
     pub(super) next: Option<Box<Exchange>>,
     pub(super) whole: Option<Instant>,
@@ -79,6 +82,12 @@ impl Connection {
             // It was closed while it waited: nothing of the request was sent, and any may go on a new connection.
             exchange.again = true;
             return self.begin_again(exchange, io.now());
+        }
+        // First that, then the look: a call that is cancelled between them wakes this connection in vain.
+        exchange.call.note(|| Some(Stage::Served(io.waker())));
+        if exchange.call.is_cancelled() {
+            exchange.fail(Error::Abandoned);
+            return self.release(io);
         }
         let call = &mut exchange.call;
         let content = match &call.content {
@@ -126,6 +135,7 @@ impl Connection {
             streams,
             to: To::Nobody,
             line: None,
+            listed: Vec::new(),
             next: None,
             whole: exchange.whole,
             head_within: options.head.unwrap_or(settings.head_within),
@@ -145,8 +155,16 @@ impl Connection {
         Go::Close
     }
 
+    /// Returns `true` if the call was given up before its response.
+    fn is_cancelled(&self) -> bool {
+        matches!(&self.phase, Phase::Busy(work) if work.exchange.as_ref().is_some_and(|x| x.call.is_cancelled()))
+    }
+
     pub(super) fn busy(&mut self, io: &mut Io<'_>) -> Go {
         let now = io.now();
+        if self.is_cancelled() {
+            return self.fail(io, Error::Abandoned);
+        }
         let (mask, moved) = match self.receive(io) {
             Ok((More::Input, moved)) => (EventMask::READ | EventMask::EXTERNAL, moved),
             Ok((More::Elsewhere, moved)) => (EventMask::EXTERNAL, moved),

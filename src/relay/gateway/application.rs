@@ -4,18 +4,26 @@
 //! |---|---|---|
 //! | connect | the client's own, but for what concerns its connection | the client's handshake |
 //! | establish | `POST`, empty | the session: nothing is sent or passed on before |
-//! | receive | `POST`, chunked, a message | the client's next message |
+//! | receive | `POST`, a message, with its `Content-Length` | the client's next message |
 //! | close | `POST`, empty | nobody |
+//!
+//! Each call waits in the [queue](Calls) of its client's network until it may run.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use uncork::{
-    Loop, Request,
+    Request,
     client::{Answer, Call, Client, Error, Whole},
     h1::Headers,
+    ws::Accept,
 };
 
-use super::{GatewayConfig, registry::Key};
+use super::{
+    GatewayConfig,
+    calls::{Caller, Calls},
+    registry::Key,
+};
+use crate::relay::fields::{same_field, starts_as};
 
 /// Tells the application how to reach the gateway that calls it.
 const ENDPOINT: &str = "X-Kuiperbelt-Endpoint";
@@ -23,8 +31,9 @@ const ENDPOINT: &str = "X-Kuiperbelt-Endpoint";
 /// What a call without a time limit may take all the same, so that nothing stays for ever.
 const FOREVER: Duration = Duration::from_secs(3600);
 
-/// Connections to an application: many calls may wait in it, and must not be in the others' way.
-const CONNECTIONS: usize = 4096;
+/// A close callback may take so long at the least: kuiperbelt's has no limit.
+const CLOSE: Duration = Duration::from_secs(60);
+
 /// Connections kept while nothing is called, and for how long; as the original.
 const IDLE: (usize, Duration) = (32, Duration::from_secs(10));
 /// One call in so long is told that its connection closes, so that load balancers can balance.
@@ -32,9 +41,13 @@ const ROTATE: Duration = Duration::from_secs(10);
 /// As the original.
 const REDIRECTS: u8 = 10;
 
+/// The sub-protocols that a client offers, and the one that the application chooses.
+const PROTOCOL: &str = "Sec-WebSocket-Protocol";
+
 /// Fields of a client's request that concern its own connection, or are written anew.
 const NOT_PASSED_ON: &[&str] = &[
     "connection",
+    "keep-alive",
     "upgrade",
     "host",
     "content-length",
@@ -47,12 +60,15 @@ const NOT_PASSED_ON: &[&str] = &[
 
 pub(super) struct Application {
     client: Client,
+    calls: Arc<Calls>,
 }
 
 /// What the application has said of a client that wants to connect.
 pub(super) enum Verdict {
     /// It may, under this key; the body greets it.
     Welcome(Key, Whole),
+    /// It was not asked: too many calls for clients of its address wait.
+    Busy,
     /// It may not: the answer is to be passed on.
     No(Whole),
     /// It may, but nobody knows as whom.
@@ -66,15 +82,16 @@ pub(super) enum Verdict {
 impl Application {
     pub(super) fn new(config: &GatewayConfig) -> Self {
         let waiting = config.limits.sessions.saturating_mul(2).max(1024);
+        // Each call that runs has a connection: it waits here, in turn, and not in the client.
         let client = Client::builder()
-            .connections(CONNECTIONS)
+            .connections(config.limits.calls.max(1))
             .queue(waiting)
             .idle(IDLE.0)
             .idle_time(IDLE.1)
             .rotate(ROTATE)
             .redirects(REDIRECTS)
             .build();
-        Self { client }
+        Self { client, calls: Calls::new(config.limits.calls, waiting) }
     }
 
     /// The call that asks whether a client may connect.
@@ -86,83 +103,120 @@ impl Application {
         };
         let mut headers = Headers::new();
         for (name, value) in req.headers().iter() {
-            let websocket = name.get(..13).is_some_and(|start| start.eq_ignore_ascii_case("sec-websocket"));
-            if !websocket && !NOT_PASSED_ON.iter().any(|other| name.eq_ignore_ascii_case(other)) {
+            if is_passed_on(config, name) && !req.headers().contains_token("connection", name) {
                 // What was a field's value once still is.
                 let _ = headers.append(name, value);
             }
         }
         set(&mut headers, config);
-        // Not beside one of the client's own: who reads the first must not be led elsewhere by it.
         let _ = headers.insert(ENDPOINT, &config.endpoint);
         timed(Call::new(req.method(), &url).headers(&headers), config.callback.timeout)
     }
 
-    /// Asks; `then` is called on the loop `here`.
+    /// Asks; `then` is called on the caller's loop.
     pub(super) fn connect(
         &self,
         config: &GatewayConfig,
-        here: &Loop,
+        caller: &Caller,
         call: Call,
         then: impl FnOnce(Verdict) + Send + 'static,
     ) {
         let (limit, header) = (config.limits.answer, config.session_header.clone());
-        self.client.fetch(here, call, limit, move |whole| then(verdict(whole, &header)));
+        let (client, here) = (self.client.clone(), caller.here.clone());
+        self.calls.run(caller.network, move |running| {
+            let Some(running) = running else { return then(Verdict::Busy) };
+            client.fetch(&here, call, limit, move |whole| {
+                drop(running);
+                then(verdict(whole, &header));
+            });
+        });
+    }
+
+    /// Makes a call of which only the status matters, when it is its turn.
+    fn send(&self, caller: &Caller, call: Call, then: impl FnOnce(Result<(), String>) + Send + 'static) {
+        let (client, here) = (self.client.clone(), caller.here.clone());
+        self.calls.run(caller.network, move |running| {
+            let Some(running) = running else {
+                return then(Err("too many calls for clients of this address wait".into()));
+            };
+            client.send(&here, call, move |answer| {
+                drop(running);
+                then(agreed(answer));
+            });
+        });
     }
 
     /// Tells that a client is connected; `then` hears whether the application agrees.
     pub(super) fn establish(
         &self,
         config: &GatewayConfig,
-        here: &Loop,
+        caller: &Caller,
         key: &Key,
         then: impl FnOnce(Result<(), String>) + Send + 'static,
     ) {
         let mut headers = about(key, config);
         let _ = headers.insert(ENDPOINT, &config.endpoint);
-        self.tell(here, &config.callback.establish, &headers, config.callback.timeout, then);
+        let call = told(&config.callback.establish, &headers, config.callback.timeout);
+        self.send(caller, call, then);
     }
 
     /// Passes a message on; `then` hears whether the application has taken it.
     pub(super) fn receive(
         &self,
         config: &GatewayConfig,
-        here: &Loop,
+        caller: &Caller,
         key: &Key,
         text: bool,
         message: Vec<u8>,
         then: impl FnOnce(Result<(), String>) + Send + 'static,
     ) {
         let call = Call::post(&config.callback.receive, message)
-            .chunked()
             .header("Content-Type", if text { "text/plain" } else { "application/octet-stream" })
             .header(&config.session_header, key)
             .header(ENDPOINT, &config.endpoint);
-        self.client.send(here, timed(call, config.callback.timeout), move |answer| then(agreed(answer)));
+        self.send(caller, timed(call, config.callback.timeout), then);
     }
 
     /// Tells that a client is gone.
     pub(super) fn close(
         &self,
         config: &GatewayConfig,
-        here: &Loop,
+        caller: &Caller,
         key: &Key,
         then: impl FnOnce(Result<(), String>) + Send + 'static,
     ) {
-        self.tell(here, &config.callback.close, &about(key, config), None, then);
+        let timeout = config.callback.timeout.map(|timeout| timeout.max(CLOSE));
+        self.send(caller, told(&config.callback.close, &about(key, config), timeout), then);
     }
+}
 
-    fn tell(
-        &self,
-        here: &Loop,
-        url: &str,
-        headers: &Headers,
-        timeout: Option<Duration>,
-        then: impl FnOnce(Result<(), String>) + Send + 'static,
-    ) {
-        // To be told twice does no harm.
-        let call = Call::post(url, "").headers(headers).repeatable(true);
-        self.client.send(here, timed(call, timeout), move |answer| then(agreed(answer)));
+/// A call without a body.
+fn told(url: &str, headers: &Headers, timeout: Option<Duration>) -> Call {
+    // To be told twice does no harm.
+    timed(Call::post(url, "").headers(headers).repeatable(true), timeout)
+}
+
+/// Returns `true` if a field of a client's request reaches the application. Of what the gateway sets itself, no spelling
+/// does: an application that takes `_` for `-` would see both as one.
+fn is_passed_on(config: &GatewayConfig, name: &str) -> bool {
+    let is = |own: &str| same_field(name, own);
+    let written = NOT_PASSED_ON.iter().any(|own| is(own)) || is(ENDPOINT) || is(&config.session_header);
+    let set = config.proxy_set_header.iter().any(|(own, _)| is(own));
+    let websocket = starts_as(name, "sec-websocket") && !name.eq_ignore_ascii_case(PROTOCOL);
+    !written && !set && !websocket
+}
+
+/// The sub-protocol that the application has chosen, which must be one that was offered.
+pub(super) fn chosen<'h>(headers: &'h Headers, accept: &Accept) -> Result<Option<&'h str>, &'static str> {
+    let mut values = headers.get_all(PROTOCOL);
+    let name = match (values.next().map(std::str::from_utf8), values.next()) {
+        (None | Some(Ok("")), None) => return Ok(None),
+        (Some(Ok(name)), None) => name,
+        _ => return Err("cannot take the sub-protocol: expected one name"),
+    };
+    match accept.protocols().any(|offered| offered == name) {
+        true => Ok(Some(name)),
+        false => Err("cannot take the sub-protocol: the client did not offer it"),
     }
 }
 
@@ -177,6 +231,10 @@ fn about(key: &Key, config: &GatewayConfig) -> Headers {
 /// What the configuration adds and takes away.
 fn set(headers: &mut Headers, config: &GatewayConfig) {
     for (name, value) in &config.proxy_set_header {
+        // What the endpoint is, it is told by the gateway alone.
+        if same_field(name, ENDPOINT) {
+            continue;
+        }
         match value.is_empty() {
             true => headers.remove(name),
             // Checked when the gateway was made.

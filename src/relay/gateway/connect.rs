@@ -12,10 +12,10 @@
 //!                     close callback ─────────────────────────▶
 //! ```
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use uncork::{
-    Action, Loop, Request, Response, Take, Ticket, Upload,
+    Action, Request, Response, Take, Ticket, Upload,
     client::{Call, Whole},
     h1::Headers,
     ws::{self, Accept, Closed, Done, Frame, How, Kind, Message, Sender, Speaker},
@@ -23,7 +23,8 @@ use uncork::{
 
 use super::{
     OriginPolicy, Shared,
-    application::Verdict,
+    application::{Verdict, chosen},
+    calls::Caller,
     delivery::{frame, is_binary},
     registry::{Key, NoPlace},
     session::{Early, Left, Session},
@@ -66,7 +67,8 @@ pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, stopping: boo
     }
     // However it ends: refused, or years later.
     req.on_end(move |_| drop((counted, place)));
-    let guest = Guest { shared: shared.clone(), accept, ticket: req.ticket(), here: req.here() };
+    let caller = Caller { here: req.here(), network: req.peer().network() };
+    let guest = Guest { shared: shared.clone(), accept, ticket: req.ticket(), caller };
     let call = shared.application.connect_call(&shared.config, req);
     match req.has_body() {
         true => Action::Receive(Box::new(Body { guest, call, bytes: Vec::new() })),
@@ -116,13 +118,13 @@ struct Guest {
     shared: Arc<Shared>,
     accept: Accept,
     ticket: Ticket,
-    here: Loop,
+    caller: Caller,
 }
 
 impl Guest {
     fn ask(self, call: Call) {
-        let (shared, here) = (self.shared.clone(), self.here.clone());
-        shared.application.connect(&shared.config, &here, call, move |verdict| self.hear(verdict));
+        let (shared, caller) = (self.shared.clone(), self.caller.clone());
+        shared.application.connect(&shared.config, &caller, call, move |verdict| self.hear(verdict));
     }
 
     fn hear(self, verdict: Verdict) {
@@ -135,6 +137,12 @@ impl Guest {
                 }
                 let Whole { status, headers, body, .. } = whole;
                 self.answer(wire::passed_on(status, headers.get("content-type"), body).response);
+            }
+            Verdict::Busy => {
+                log::warn!(target: "uncork::relay", "connect callback: too many calls for clients of this address wait");
+                self.shared.counters.connect_error();
+                let refusal = wire::text(503, "Service Unavailable").header("Retry-After", "1");
+                self.answer(refusal.response);
             }
             Verdict::Nameless => {
                 let header = &self.shared.config.session_header;
@@ -173,10 +181,18 @@ impl Guest {
                 }
             },
         };
-        let Self { shared, accept, ticket, here } = self;
+        let protocol = match chosen(&whole.headers, &self.accept) {
+            Ok(protocol) => protocol,
+            Err(why) => {
+                log::warn!(target: "uncork::relay", "connect callback: {why}");
+                return self.fail(502, "Bad Gateway");
+            }
+        };
+        let Self { shared, accept, ticket, caller } = self;
+        let accept = protocol.into_iter().fold(accept, Accept::protocol);
         let config = &shared.config;
         let session = Session::new(key, config.send_queue_size, config.limits.queue);
-        let voice = Voice { shared: shared.clone(), session: session.clone(), here, hello, asked: false };
+        let voice = Voice { shared: shared.clone(), session: session.clone(), caller, hello, asked: false };
         let (switch, sender) = accept.config(shared.websocket.clone()).switch(voice);
         session.speaks_by(sender);
         shared.registry.add(session);
@@ -189,7 +205,7 @@ impl Guest {
 struct Voice {
     shared: Arc<Shared>,
     session: Arc<Session>,
-    here: Loop,
+    caller: Caller,
     hello: Option<Frame>,
     /// The connection stands, and the application knows or is being told.
     asked: bool,
@@ -198,37 +214,55 @@ struct Voice {
 impl Speaker for Voice {
     fn open(&mut self, _sender: &Sender) {
         self.asked = true;
-        let Self { shared, session, here, hello, .. } = self;
+        let Self { shared, session, caller, hello, .. } = self;
         let hello = hello.take();
         if shared.config.callback.establish.is_empty() {
-            return established(shared, session, here, hello);
+            return established(shared, session, caller, hello);
         }
-        let (its_shared, its_session, its_here) = (shared.clone(), session.clone(), here.clone());
-        shared.application.establish(&shared.config, here, session.key(), move |result| match result {
-            Ok(()) => established(&its_shared, &its_session, &its_here, hello),
+        let (its_shared, its_session, its_caller) = (shared.clone(), session.clone(), caller.clone());
+        shared.application.establish(&shared.config, caller, session.key(), move |result| match result {
+            Ok(()) => established(&its_shared, &its_session, &its_caller, hello),
             Err(why) => {
                 log::warn!(target: "uncork::relay", "establish callback of {}: {why}", Name(its_session.key()));
                 its_shared.counters.connect_error();
                 its_session.refuse();
                 if its_shared.leave(&its_session) && its_session.owes_a_close() {
-                    its_shared.tell_gone(its_session.key(), &its_here);
+                    its_shared.tell_gone(its_session.key(), &its_caller);
                 }
             }
         });
     }
 
     fn message(&mut self, message: Message<'_>, done: Done) {
-        if self.shared.config.callback.receive.is_empty() {
+        let Self { shared, session, caller, .. } = self;
+        if shared.config.callback.receive.is_empty() {
+            if !shared.unheard.swap(true, Ordering::Relaxed) {
+                let why = "callback.receive is not set";
+                log::warn!(target: "uncork::relay", "messages of clients are dropped: {why} (said once)");
+            }
             return;
         }
-        let early = Early { text: message.kind() == Kind::Text, message: message.bytes().to_vec(), done };
-        if let Some(early) = self.session.said(early) {
-            pass_on(&self.shared, &self.session, &self.here, early);
+        // An empty one takes its place as well.
+        let place = match shared.pending.take_some(caller.network, message.bytes().len().max(1)) {
+            Ok(place) => place,
+            Err(_) => {
+                if session.overflow() {
+                    shared.counters.refused_client();
+                    let name = Name(session.key());
+                    log::warn!(target: "uncork::relay", "session {name}: closed with 1013, too many messages wait for the \
+                        application");
+                }
+                return;
+            }
+        };
+        let early = Early { text: message.kind() == Kind::Text, message: message.bytes().to_vec(), place, done };
+        if let Some(early) = session.said(early) {
+            pass_on(shared, session, caller, early);
         }
     }
 
     fn closed(&mut self, why: &Closed) {
-        let Self { shared, session, here, .. } = self;
+        let Self { shared, session, caller, .. } = self;
         let name = Name(session.key());
         match why.how {
             How::Refused { code, rule } => {
@@ -247,17 +281,17 @@ impl Speaker for Voice {
             Left::Establishing => {
                 shared.counters.connect_error();
                 if free {
-                    shared.tell_gone(session.key(), here);
+                    shared.tell_gone(session.key(), caller);
                 }
             }
-            Left::Open if free => shared.tell_gone(session.key(), here),
+            Left::Open if free => shared.tell_gone(session.key(), caller),
             Left::Open | Left::Quiet => {}
         }
     }
 }
 
 /// The application agrees: the session is there to stay.
-fn established(shared: &Arc<Shared>, session: &Arc<Session>, here: &Loop, hello: Option<Frame>) {
+fn established(shared: &Arc<Shared>, session: &Arc<Session>, caller: &Caller, hello: Option<Frame>) {
     let messages = usize::from(hello.is_some());
     match session.open(hello) {
         Ok(early) => {
@@ -267,20 +301,21 @@ fn established(shared: &Arc<Shared>, session: &Arc<Session>, here: &Loop, hello:
                 replaced.replace();
             }
             if let Some(early) = early {
-                pass_on(shared, session, here, early);
+                pass_on(shared, session, caller, early);
             }
         }
         // The client has left in the meantime; the application thinks it is there.
-        Err(Left::Open) if !shared.registry.has(session.key()) => shared.tell_gone(session.key(), here),
+        Err(Left::Open) if !shared.registry.has(session.key()) => shared.tell_gone(session.key(), caller),
         Err(_) => {}
     }
 }
 
 /// Gives the application what a client has said. The client's next message is read when it has answered.
-fn pass_on(shared: &Arc<Shared>, session: &Arc<Session>, here: &Loop, early: Early) {
-    let Early { text, message, done } = early;
+fn pass_on(shared: &Arc<Shared>, session: &Arc<Session>, caller: &Caller, early: Early) {
+    let Early { text, message, place, done } = early;
     let (key, counters) = (session.key().clone(), shared.counters.clone());
-    shared.application.receive(&shared.config, here, session.key(), text, message, move |result| {
+    shared.application.receive(&shared.config, caller, session.key(), text, message, move |result| {
+        drop(place);
         if let Err(why) = result {
             counters.lost_message();
             log::warn!(target: "uncork::relay", "receive callback of {}: {why}; the message is lost", Name(&key));
@@ -303,12 +338,12 @@ impl Shared {
     }
 
     /// Tells the application that a client is gone.
-    fn tell_gone(self: &Arc<Self>, key: &Key, here: &Loop) {
+    fn tell_gone(self: &Arc<Self>, key: &Key, caller: &Caller) {
         if self.config.callback.close.is_empty() {
             return;
         }
         let (counted, counters, its_key) = (self.counters.closing(), self.counters.clone(), key.clone());
-        self.application.close(&self.config, here, key, move |result| {
+        self.application.close(&self.config, caller, key, move |result| {
             if let Err(why) = result {
                 counters.close_error();
                 log::warn!(target: "uncork::relay", "close callback of {}: {why}", Name(&its_key));

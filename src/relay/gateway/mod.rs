@@ -10,6 +10,9 @@
 //! The application gives each client a key when it connects, and names clients by their keys ever after. What a client
 //! says is posted to it; what it wants to say to clients it posts to `/send`, naming as many as it likes.
 //!
+//! `/stats` and `/ping` answer HEAD as they answer GET. `/send` and `/close` take POST only, with which `Content-Range`
+//! means nothing and is ignored (RFC 9110 §14.4).
+//!
 //! | file | knows |
 //! |---|---|
 //! | `config` | what can be set, and the file it stands in |
@@ -18,6 +21,7 @@
 //! | `delivery` | a message on its way to many |
 //! | `registry` | who is there |
 //! | `application` | the calls to the application |
+//! | `calls` | how many of them run at once, and for which clients |
 //! | `wire` | the answers, byte for byte |
 //! | `counters`, `access` | statistics, and the log of requests |
 //! | here | which request is answered by whom |
@@ -29,11 +33,14 @@
 //! asked; a session is registered before it is established, so that the application can send to it while it is told of
 //! it, and taken back if it does not agree; a key that is used again closes the older connection (with 4000), and never
 //! loses the newer; the close callback is for the key, not for each connection that had it; time limits hold for whole
-//! answers; messages and everything else have limits; text is UTF-8 in both directions; a server that stops says 1001 and
+//! answers; messages and everything else have limits, of which one address has a share only; `/close` ends a connection
+//! with a Close (1000); sub-protocols are the application's choice; a message of a client comes with its length; fields
+//! that the gateway sets are its own in every spelling; text is UTF-8 in both directions; a server that stops says 1001 and
 //! tells the application of every client it had.
 
 mod access;
 mod application;
+mod calls;
 mod config;
 mod connect;
 mod counters;
@@ -42,7 +49,10 @@ mod registry;
 mod session;
 mod wire;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use uncork::{Action, Handler, Request, Take, Upload, h1::Headers, ws};
 
@@ -78,6 +88,10 @@ struct Shared {
     application: Application,
     registry: Registry,
     places: Arc<Places>,
+    /// Bytes of messages that the application has not answered for.
+    pending: Arc<Places>,
+    /// It was said that messages of clients go nowhere.
+    unheard: AtomicBool,
     counters: Arc<Counters>,
 }
 
@@ -92,8 +106,15 @@ impl Gateway {
             .message(config.limits.message as u64)
             .queue(config.limits.queue)
             .queue_messages(config.send_queue_size)
+            .message_timeout(config.message_timeout)
             .ping_every(config.ping_interval)
             .idle_timeout(config.idle_timeout);
+        if let (Some(ping), Some(idle)) = (config.ping_interval, config.idle_timeout)
+            && ping >= idle
+        {
+            log::warn!(target: "uncork::relay", "clients that are alive will be dropped: they are pinged each {ping:?}, and \
+                may be silent for {idle:?}");
+        }
         let websocket = match config.ping_interval {
             Some(interval) => websocket.pong_within(interval),
             None => websocket,
@@ -103,6 +124,8 @@ impl Gateway {
             application: Application::new(&config),
             registry: Registry::default(),
             places: Places::new(&config.limits),
+            pending: Places::of(config.limits.pending, config.limits.pending.div_ceil(4)),
+            unheard: AtomicBool::new(false),
             counters: Arc::default(),
             config,
         };

@@ -14,7 +14,9 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{super::addresses::network, GatewayLimits, session::Session};
+use uncork::{Limits, PeerAddr};
+
+use super::{GatewayLimits, session::Session};
 
 /// A session's key, as it stood in the header field: any bytes.
 pub(super) type Key = Arc<[u8]>;
@@ -110,7 +112,7 @@ impl Registry {
     }
 }
 
-/// The places there are for sessions.
+/// The places there are for sessions; or bytes, for what they say.
 pub(super) struct Places {
     taken: Mutex<Taken>,
     most: usize,
@@ -126,6 +128,7 @@ struct Taken {
 /// A place somebody has, until this is dropped.
 pub(super) struct Place {
     places: Arc<Places>,
+    amount: usize,
     network: Option<IpAddr>,
 }
 
@@ -140,7 +143,12 @@ pub(super) enum NoPlace {
 
 impl Places {
     pub(super) fn new(limits: &GatewayLimits) -> Arc<Self> {
-        let (most, most_of_address) = (limits.sessions, limits.sessions_per_address);
+        Self::of(limits.sessions, limits.sessions_per_address)
+    }
+
+    /// So many in all, and for one address; the share of an address shrinks as they fill
+    /// ([`Limits::address_share`]).
+    pub(super) fn of(most: usize, most_of_address: usize) -> Arc<Self> {
         Arc::new(Self { taken: Mutex::default(), most, most_of_address })
     }
 
@@ -150,31 +158,37 @@ impl Places {
 
     /// A place for somebody from this address; who has none is not counted by it.
     pub(super) fn take(self: &Arc<Self>, ip: Option<IpAddr>) -> Result<Place, NoPlace> {
-        let network = ip.map(network);
+        self.take_some(ip, 1)
+    }
+
+    /// As [`take`](Self::take), but so many at once.
+    pub(super) fn take_some(self: &Arc<Self>, ip: Option<IpAddr>, amount: usize) -> Result<Place, NoPlace> {
+        let network = ip.map(PeerAddr::network_of);
         let mut taken = self.taken();
-        if taken.all >= self.most {
+        if amount > self.most - taken.all.min(self.most) {
             return Err(NoPlace::Full);
         }
         if let Some(network) = network {
+            let share = Limits::address_share(self.most, self.most_of_address, taken.all);
             let count = taken.by_address.get(&network).copied().unwrap_or_default();
-            if count >= self.most_of_address {
+            if amount > share.saturating_sub(count) {
                 return Err(NoPlace::Crowded);
             }
-            taken.by_address.insert(network, count + 1);
+            taken.by_address.insert(network, count + amount);
         }
-        taken.all += 1;
-        Ok(Place { places: self.clone(), network })
+        taken.all += amount;
+        Ok(Place { places: self.clone(), amount, network })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.taken();
-        taken.all -= 1;
+        taken.all -= self.amount;
         if let Some(network) = self.network
             && let Entry::Occupied(mut entry) = taken.by_address.entry(network)
         {
-            *entry.get_mut() -= 1;
+            *entry.get_mut() -= self.amount;
             if *entry.get() == 0 {
                 entry.remove();
             }
@@ -269,5 +283,25 @@ mod tests {
         assert!(take("192.0.2.1").is_ok() && places.take(None).is_ok());
         drop(b);
         assert!(places.taken().by_address.is_empty() && places.taken().all == 0);
+    }
+
+    #[test]
+    fn four_addresses_cannot_take_all_places() {
+        // Of sessions, by default; and of bytes, a quarter for each.
+        let GatewayLimits { sessions, sessions_per_address, .. } = GatewayLimits::default();
+        for (most, per_address, amount) in [(sessions, sessions_per_address, 1), (256 << 20, 64 << 20, 1 << 20)] {
+            let (places, mut taken) = (Places::of(most, per_address), Vec::new());
+            let address = |n: u8| Some([192, 0, 2, n].into());
+            loop {
+                let before = taken.len();
+                taken.extend((0..4).filter_map(|n| places.take_some(address(n), amount).ok()));
+                if taken.len() == before {
+                    break;
+                }
+            }
+            assert!(taken.len() * amount < most / 10 * 8, "{} of {most}", taken.len() * amount);
+            let others: Vec<_> = (10..20).map(|n| places.take_some(address(n), amount)).collect();
+            assert!(others.iter().all(Result::is_ok));
+        }
     }
 }

@@ -21,13 +21,24 @@ use std::{
 
 use uncork::ws::{Done, Frame, Full, Sender};
 
-use super::{delivery::Waiting, registry::Key, wire::Problem};
+use super::{
+    delivery::Waiting,
+    registry::{Key, Place},
+    wire::Problem,
+};
 
 /// Messages held for a client that is being established, at the least: nothing of them is on its way yet.
 const HELD: usize = 256;
 
 /// What a session that makes room for another of the same key says (RFC 6455 §7.4.2: 4000 to 4999 are ours).
 const REPLACED: (u16, &str) = (4000, "another connection has this session now");
+
+/// What follows the last message of `/close` (§7.4.1): browsers would take an end without it for a failure, and connect
+/// anew.
+const ENDED: u16 = 1000;
+
+/// What a session says whose message finds no place.
+const OVERFLOW: (u16, &str) = (1013, "too many messages wait for the application");
 
 pub(super) struct Session {
     key: Key,
@@ -42,13 +53,15 @@ struct State {
     queue: VecDeque<Queued>,
     listening: Listening,
     /// What the client said before it was established.
-    early: Option<Early>,
+    early: Option<Box<Early>>,
     /// The last word is held already: no more can be said.
     ending: bool,
     /// The application has closed it, or has it under another connection: it is not told that it is gone.
     quiet: bool,
     /// Another one of the same key has left, and the application was not told.
     heir: bool,
+    /// A message of the client's was dropped: those behind it are dropped, too.
+    deaf: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +95,8 @@ struct Queued {
 pub(super) struct Early {
     pub(super) text: bool,
     pub(super) message: Vec<u8>,
+    /// Its bytes among those that the application has not answered for.
+    pub(super) place: Place,
     pub(super) done: Done,
 }
 
@@ -120,6 +135,7 @@ impl Session {
                 ending: false,
                 quiet: false,
                 heir: false,
+                deaf: false,
             }),
         })
     }
@@ -188,17 +204,21 @@ impl Session {
             state.early.take()
         };
         self.drain();
-        Ok(early)
+        Ok(early.map(|early| *early))
     }
 
     /// What the client says. Gives it back if it can be passed on now; until then it is kept, and nothing more is read.
+    /// What it says before it answers the last Close is dropped: for the application it is gone.
     pub(super) fn said(&self, early: Early) -> Option<Early> {
         let mut state = self.state();
-        if state.phase == Phase::Establishing {
-            state.early = Some(early);
-            return None;
+        match state.phase {
+            Phase::Establishing => {
+                state.early = Some(Box::new(early));
+                None
+            }
+            Phase::Open if !state.deaf => Some(early),
+            Phase::Open | Phase::Closing | Phase::Closed => None,
         }
-        Some(early)
     }
 
     /// Sends what waits, as far as there is room; asks to be called when there is more.
@@ -257,6 +277,18 @@ impl Session {
     /// Another one has its place; `open` or not, it ends.
     pub(super) fn replace(&self) {
         self.end(|sender| sender.close(REPLACED.0, REPLACED.1));
+    }
+
+    /// The application does not keep up with what clients say: this one may come again (1013, "Try Again Later").
+    /// Returns `false` if it is closing already.
+    pub(super) fn overflow(&self) -> bool {
+        let sender = {
+            let mut state = self.state();
+            state.deaf = true;
+            state.sender.clone()
+        };
+        let open = sender.filter(|sender| !sender.is_closed());
+        open.inspect(|sender| sender.close(OVERFLOW.0, OVERFLOW.1)).is_some()
     }
 
     /// The application does not want it: the stream just ends.
@@ -320,7 +352,7 @@ impl State {
         let sender = self.sender.as_ref().ok_or(Full::Closed)?;
         sender.send(frame)?;
         if last {
-            sender.hang_up();
+            sender.close(ENDED, "");
             self.phase = Phase::Closing;
             self.quiet = true;
         }

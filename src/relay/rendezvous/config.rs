@@ -29,6 +29,9 @@ pub struct RendezvousConfig {
     /// The most a client can ask for with `?ttl=SECONDS` when it creates a stream: people need longer than programs to
     /// pass a link on. 1 hour; what costs is the connection of whoever waits.
     pub ttl_max: Duration,
+    /// How long a stream to which no peer is connected lives at most, from its creation. 10 minutes: a longer time that a
+    /// client has asked for is for sides that wait, so that unused streams do not take the places of others.
+    pub first_use_timeout: Duration,
     /// How long `/status` tells of a stream that is over. 60 s, as the original. When room is needed, the oldest
     /// records go earlier.
     pub record: Duration,
@@ -39,10 +42,13 @@ pub struct RendezvousConfig {
     /// sent to it: for him [`Limits::send_time`](uncork::Limits::send_time) applies.)
     pub pause: Duration,
     /// Streams in all, with the records of those that are over; one more is refused with 503. 10,000, at about a KiB
-    /// each while nothing moves.
+    /// each while nothing moves. When all are taken, the oldest records make room, and then the streams to which no peer is
+    /// connected: the oldest of the address that has most of those, and only for an address that has fewer.
     pub streams: usize,
     /// Streams created by one address (one /64 network in IPv6), records included; one more is refused with 429.
-    /// 1,000, a tenth of all: it takes ten addresses to fill the rendezvous.
+    /// 1,000, a tenth of all. Once half of all streams are taken, the share of an address shrinks
+    /// ([`Limits::address_share`](uncork::Limits::address_share)), so that four addresses, or a hundred, leave some to
+    /// others.
     pub streams_per_address: usize,
     /// Streams one address may create in a minute, over a long time; 0 for no limit. 600.
     pub creations_per_minute: u32,
@@ -50,7 +56,8 @@ pub struct RendezvousConfig {
     pub creation_burst: u32,
     /// Bytes of the JSON that creates a stream, or reports an error; more is refused with 413. 64 KiB.
     pub json: usize,
-    /// Bytes of such JSON that are kept for all streams together; beyond it, creation is refused with 503. 64 MiB.
+    /// Bytes of such JSON that are kept for all streams together; beyond it, creation is refused with 503. 64 MiB. An address
+    /// has the same share of them as of the streams, and room for one stream at least; beyond it, 429.
     pub json_total: usize,
     /// Bytes of one stream; more is refused with 413. 1 TiB: nothing of it is stored, so it costs time only. The
     /// engine's own [`Limits::body`](uncork::Limits::body) applies as well, and its default is 1 GiB.
@@ -59,9 +66,10 @@ pub struct RendezvousConfig {
     pub receivers: usize,
     /// Bytes of the pipe between the source and each receiver. 256 KiB: smaller costs system calls, larger memory.
     pub pipe: usize,
-    /// What receivers see when the source is lost half way: `false`, a body that ends in order, as the original has
-    /// it; `true`, a broken connection, so that a part is never taken for the whole. Clients ask for the latter with
-    /// `?strict=1`, when they create the stream or receive it. A download of known length breaks either way.
+    /// What receivers of a stream of unknown length see when its source is lost before the end. `true`, the default: a
+    /// broken connection, so that a part is never taken for the whole. `false`: a download that ends in order, as
+    /// http-rendezvous has it. Clients choose with `?strict=1` and `?strict=0`, when they create the stream or receive
+    /// it; the receiver's choice goes first. A download of known length breaks in any case.
     pub strict: bool,
     /// Whether `GET /stream` lists all streams. Ids are the only secret there is: for trusted networks only, and off.
     /// A program can serve [`Rendezvous::list`](super::Rendezvous::list) elsewhere.
@@ -87,6 +95,7 @@ impl Default for RendezvousConfig {
             server: String::new(),
             ttl: Duration::from_secs(60),
             ttl_max: Duration::from_secs(3600),
+            first_use_timeout: Duration::from_secs(600),
             record: Duration::from_secs(60),
             lifetime: Duration::from_secs(7 * 24 * 3600),
             pause: Duration::from_secs(6 * 3600),
@@ -99,7 +108,7 @@ impl Default for RendezvousConfig {
             body: 1 << 40,
             receivers: 16,
             pipe: 256 * 1024,
-            strict: false,
+            strict: true,
             list: false,
             neutral: true,
             allow_origins: Vec::new(),
@@ -117,8 +126,9 @@ impl RendezvousConfig {
     pub(super) fn checked(mut self) -> Result<Self, InvalidConfig> {
         self.base_path = checks::base_path(&self.base_path)?;
         checks::server(&self.server)?;
-        checks::origins(&self.allow_origins)?;
-        checks::times([&mut self.ttl, &mut self.ttl_max, &mut self.record, &mut self.lifetime, &mut self.pause]);
+        checks::origins(&mut self.allow_origins)?;
+        let Self { ttl, ttl_max, first_use_timeout, record, lifetime, pause, .. } = &mut self;
+        checks::times([ttl, ttl_max, first_use_timeout, record, lifetime, pause]);
         if self.receivers == 0 {
             return Err(InvalidConfig("a stream must be allowed one receiver at least"));
         }

@@ -44,6 +44,9 @@ pub(super) const STOPPING: Fault = fault(503, "ServerStoppingError", "The server
 pub(super) const CROWDED: Fault = fault(429, "RateLimitError", "Too many addresses create streams");
 pub(super) const SERVICE_WORKER: Fault = fault(400, "BadRequestError", "A stream cannot be a service worker");
 
+pub(super) const PARTIAL: Fault =
+    fault(400, "BadRequestError", "A stream takes only the whole: Content-Range is not supported");
+
 // Those of a limit that can be set name it.
 
 pub(super) fn json_too_large(most: usize) -> Fault {
@@ -60,6 +63,11 @@ pub(super) fn too_many(most: usize) -> Fault {
 
 pub(super) fn too_many_fields(most: usize) -> Fault {
     limit(503, "TooManyStreamsError", format!("The fields of all streams are too large: at most {most} bytes of JSON"))
+}
+
+pub(super) fn too_many_fields_of_address() -> Fault {
+    let message = "The fields of this address's streams are too large";
+    fault(429, "TooManyStreamsError", message)
 }
 
 pub(super) fn too_many_of_address(most: usize) -> Fault {

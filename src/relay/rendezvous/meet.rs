@@ -11,6 +11,7 @@ use uncork::{End, Moment, Request, RequestId, Response, h1::Headers};
 use super::{
     super::{
         addresses::Refused,
+        unused::NoRoom,
         wire::{Face, retry_after},
     },
     RendezvousConfig, SOON, Shared, Side,
@@ -40,8 +41,13 @@ impl Shared {
         let config = self.config();
         let created = self.lock().create(id, order, &config, now);
         let (fault, after) = match created {
-            Ok(()) => return faults::json(201, format!("{{\"stream\":\"{id}\"}}")),
-            Err(Full::Streams) => (faults::too_many(config.streams), config.ttl),
+            Ok(()) => {
+                let location = format!("{}/stream/{id}", config.base_path);
+                return faults::json(201, format!("{{\"stream\":\"{id}\"}}")).header("Location", location);
+            }
+            Err(Full::Room(NoRoom::Full)) => (faults::too_many(config.streams), config.ttl),
+            Err(Full::Room(NoRoom::Share(share))) => (faults::too_many_of_address(share), config.ttl),
+            Err(Full::AddressFields) => (faults::too_many_fields_of_address(), config.ttl),
             Err(Full::Fields) => (faults::too_many_fields(config.json_total), config.ttl),
             Err(Full::Address(Refused::TooMany)) => {
                 (faults::too_many_of_address(config.streams_per_address), config.ttl)

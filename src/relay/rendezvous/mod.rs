@@ -1,14 +1,18 @@
 //! The rendezvous: what one PUTs at a URL, another GETs from it. After "http-rendezvous", whose clients it serves.
 //!
 //! ```text
-//!   POST <base>/stream              201 {"stream":"<id>"}     (?n=K receivers, ?ttl=SECONDS, ?strict=1; download and upload headers)
+//!   POST <base>/stream              201 {"stream":"<id>"}     (?n=K receivers, ?ttl=SECONDS, ?strict=0; download and upload headers)
 //!   PUT  <base>/stream/<id>         waits for the receivers, then its body goes to them
-//!   GET  <base>/stream/<id>         waits for the source                                   (?strict=1)
+//!   GET  <base>/stream/<id>         waits for the source                                   (?strict=0)
 //!   POST <base>/stream/<id>/error   tells the other side, now or when it comes
 //!   GET  <base>/stream/<id>/status  what became of it
 //!   GET  <base>/stream              all of them, if the configuration allows it
 //!   GET  <base>/ping                pong
 //! ```
+//!
+//! HEAD is answered wherever GET is, except for a stream: its GET takes a receiver's place and the body, which is there
+//! once. There HEAD is 404, like every other method without a meaning. A PUT with `Content-Range` is 400 (RFC 9110
+//! §14.5): a part would be taken for the whole.
 //!
 //! | file | knows |
 //! |---|---|
@@ -27,12 +31,21 @@
 //! as the original does it: the systems' buffers hold what comes). Then one bounded pipe to each receiver lies between,
 //! and a receiver that stalls stops the source.
 //!
+//! **A lost source.** A download of known length that stays short is truncated, which every receiver sees. One of unknown
+//! length breaks as well: its last chunk does not come, and the connection is aborted. http-rendezvous ends such a
+//! download in order, so that a part looks like the whole. `?strict=0` asks for that, `?strict=1` for the break. The
+//! receiver's parameter goes before the creator's, and that before [`RendezvousConfig::strict`].
+//!
 //! **Locking.** One mutex around the state, as in the session relay. Under it, tickets are only spoken to (that leaves
 //! a message for a loop); closures run without it, and take it first thing. It is taken a handful of times a stream,
 //! never while bytes move.
 //!
 //! **Time.** There is no timer for streams: whoever waits has the stream's time as its own, and one that nobody waits
 //! for is looked at when somebody asks, or room is needed.
+//!
+//! **Fairness.** A stream to which no peer is connected lives for a shorter time. When all places are taken, records make
+//! room, and then the oldest such stream of the address that has most of them. Once half of the places are taken, the
+//! share of each address shrinks, of the streams and of the bytes of their fields.
 
 mod body;
 mod config;
@@ -63,7 +76,7 @@ use self::{
 };
 use super::{
     config::{InvalidConfig, Live},
-    wire::{Face, parameter, retry_after},
+    wire::{Face, is_partial_put, parameter, retry_after},
 };
 
 /// When to come back if there is no telling.
@@ -103,6 +116,12 @@ pub struct RendezvousCounts {
     pub running: usize,
     /// Records of those that are over.
     pub over: usize,
+    /// Those among the waiting to which no peer is connected.
+    pub unused: usize,
+    /// How many of those had to make room for others so far.
+    pub evicted: u64,
+    /// How many creations a limit has refused so far.
+    pub refused: u64,
 }
 
 impl Rendezvous {
@@ -178,13 +197,13 @@ impl Rendezvous {
         let rest = req.path().strip_prefix(self.shared.config().base_path.as_str());
         let Some(place) = rest.and_then(Place::of) else { return nowhere() };
         match (req.method(), place) {
-            ("GET", Place::Ping) => Response::new(200).body("pong").into(),
+            ("GET" | "HEAD", Place::Ping) => Response::new(200).body("pong").into(),
             ("POST", Place::Streams) => self.create(req, face),
-            ("GET", Place::Streams) if self.shared.config().list => self.list(req.now()).into(),
+            ("GET" | "HEAD", Place::Streams) if self.shared.config().list => self.list(req.now()).into(),
             ("PUT", Place::Stream(id)) => self.connect(req, id, Side::Source, face),
             ("GET", Place::Stream(id)) => self.connect(req, id, Side::Destination, face),
             ("POST", Place::Error(id)) => self.report(req, id, face),
-            ("GET", Place::Status(id)) => self.status(id, req.now()).into(),
+            ("GET" | "HEAD", Place::Status(id)) => self.status(id, req.now()).into(),
             ("OPTIONS", place) => {
                 face.preflight(req, &self.shared.config(), place.allow()).map_or_else(nowhere, Into::into)
             }
@@ -208,7 +227,7 @@ impl Rendezvous {
             Some(Ok(seconds @ 1..)) => Duration::from_secs(seconds).min(self.shared.config().longest()),
             Some(_) => return Fault::invalid_query("ttl must be a number of seconds").response().into(),
         };
-        let (strict, owner, now) = (wants_strict(req), req.peer().ip(), req.now());
+        let (strict, owner, now) = (strict(req), req.peer().ip(), req.now());
         let shared = self.shared.clone();
         self.collect(req, face, move |body| match Wish::parse(body) {
             Ok(wish) => shared.create(Order { wish, receivers, strict, owner, ttl }, now),
@@ -224,6 +243,9 @@ impl Rendezvous {
         // Another origin's script must not get between this origin and its pages.
         if req.header("service-worker").is_some() {
             return faults::SERVICE_WORKER.response().into();
+        }
+        if is_partial_put(req) {
+            return faults::PARTIAL.response().into();
         }
         let Some(id) = Id::parse(id) else { return faults::NOT_FOUND.response().into() };
         let (config, now) = (self.shared.config(), req.now());
@@ -242,7 +264,7 @@ impl Rendezvous {
             let seat = self.shared.seat(req, id, side, face, stream.left(now));
             match side {
                 Side::Source => stream.connect_source(Source { seat, length }),
-                Side::Destination => stream.connect_receiver(Receiver { seat, strict: wants_strict(req) }),
+                Side::Destination => stream.connect_receiver(Receiver { seat, strict: strict(req) }),
             }
             self.shared.start(id, stream, now);
             Ok(())
@@ -323,8 +345,13 @@ impl Handler for Rendezvous {
     }
 }
 
-fn wants_strict(req: &Request<'_>) -> bool {
-    parameter(req, "strict") == Some("1")
+/// What the request asks for with `?strict=`, if it asks for either.
+fn strict(req: &Request<'_>) -> Option<bool> {
+    match parameter(req, "strict")? {
+        "1" => Some(true),
+        "0" => Some(false),
+        _ => None,
+    }
 }
 
 fn stopping() -> Response {

@@ -95,7 +95,7 @@ fn is_left_out(name: &str) -> bool {
 /// The answer to PUT, with what its creator asked for.
 pub(super) fn upload(response: Response, fields: &Headers) -> Response {
     let passed = fields.iter().filter(|(name, _)| !is_left_out(name));
-    passed.fold(response, |response, (name, value)| response.header(name, value))
+    passed.fold(response, |response, (name, value)| response.append(name, value))
 }
 
 /// The answer to GET, with what its creator asked for.
@@ -104,7 +104,7 @@ pub(super) fn download(response: Response, fields: &Headers) -> Response {
     let passed = fields
         .iter()
         .filter(|(name, _)| !is_left_out(name) && !is(name, "content-type") && !is(name, "content-disposition"));
-    let response = passed.fold(neutral(response), |response, (name, value)| response.header(name, value));
+    let response = passed.fold(neutral(response), |response, (name, value)| response.append(name, value));
     response
         .header("Content-Type", harmless(fields.get("content-type").unwrap_or_default()))
         .header("Content-Disposition", &*attachment(fields.get("content-disposition").unwrap_or_default()))

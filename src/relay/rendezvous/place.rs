@@ -33,7 +33,7 @@ impl<'a> Place<'a> {
 
     pub(super) fn allow(self) -> &'static str {
         match self {
-            Self::Ping | Self::Status(_) => "GET",
+            Self::Ping | Self::Status(_) => "GET, HEAD",
             Self::Streams | Self::Error(_) => "POST",
             Self::Stream(_) => "GET, PUT",
         }

@@ -1,16 +1,19 @@
 //! All streams, and when something is to be done about each. Kept under one lock.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, hash_map::Entry},
     fmt,
     net::IpAddr,
     time::{Duration, Instant},
 };
 
-use uncork::Moment;
+use uncork::{Limits, Moment, PeerAddr};
 
 use super::{
-    super::addresses::{Addresses, Allowance, Refused},
+    super::{
+        addresses::{Addresses, Allowance, Refused},
+        unused::{Asked, NoRoom, Unused},
+    },
     RendezvousConfig, RendezvousCounts,
     body::Wish,
     stream::{Due, Stream},
@@ -52,7 +55,8 @@ impl fmt::Display for Id {
 pub(super) struct Order {
     pub(super) wish: Wish,
     pub(super) receivers: usize,
-    pub(super) strict: bool,
+    /// Whether a lost source breaks the downloads, if the creator has said so.
+    pub(super) strict: Option<bool>,
     pub(super) owner: Option<IpAddr>,
     /// How long the sides have to meet.
     pub(super) ttl: Duration,
@@ -62,10 +66,11 @@ pub(super) struct Order {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Full {
     Address(Refused),
-    /// There are too many in all.
-    Streams,
+    Room(NoRoom),
     /// The fields they were created with are too large together.
     Fields,
+    /// Those of this address are.
+    AddressFields,
 }
 
 pub(super) struct State {
@@ -75,8 +80,13 @@ pub(super) struct State {
     /// Records, and when they are forgotten.
     records: BTreeSet<(Instant, Id)>,
     addresses: Addresses,
+    unused: Unused<Id>,
+    /// Creations that a limit has refused.
+    refused: u64,
     /// Bytes of JSON held.
     weight: usize,
+    /// The same, by [`PeerAddr::network_of`] who has created the streams; none is 0.
+    weights: HashMap<IpAddr, usize>,
     /// The latest time anybody told: for those who can't.
     now: Option<Moment>,
 }
@@ -88,7 +98,10 @@ impl State {
             waiting: BTreeSet::new(),
             records: BTreeSet::new(),
             addresses: Addresses::new(allowance(config)),
+            unused: Unused::new(),
+            refused: 0,
             weight: 0,
+            weights: HashMap::new(),
             now: None,
         }
     }
@@ -120,8 +133,8 @@ impl State {
     ) -> Option<R> {
         let now = self.at(now);
         let stream = self.streams.get_mut(&id)?;
-        let due = stream.due();
-        match due {
+        let before = Filing::of(stream);
+        match before.due {
             Due::Meet(at) if at <= now.mono => stream.expire(config, now),
             Due::Meet(_) => stream.prune(config, now),
             _ => {}
@@ -130,11 +143,11 @@ impl State {
             Due::Forget(at) if at <= now.mono => None,
             _ => Some(f(stream)),
         };
-        let (new, state, bytes) = (stream.due(), stream.state(), stream.bytes());
-        if new != due {
-            self.unfile(id, due);
-            self.file(id, new);
-            if matches!(new, Due::Forget(_)) {
+        let (after, state, bytes) = (Filing::of(stream), stream.state(), stream.bytes());
+        if after != before {
+            self.unfile(id, before);
+            self.file(id, after);
+            if after.due != before.due && matches!(after.due, Due::Forget(_)) {
                 log::debug!(target: "uncork::relay",
                     "{{\"event\":\"stream over\",\"stream\":\"{}\",\"state\":\"{state}\",\"bytes\":{bytes}}}",
                     Short(id));
@@ -151,24 +164,58 @@ impl State {
         let now = self.at(now);
         self.sweep(config, now);
         let weight = order.wish.weight();
-        // The oldest records go, if that makes room.
-        loop {
-            let full = match self.weight.saturating_add(weight) > config.json_total {
-                _ if self.streams.len() >= config.streams => Full::Streams,
-                true => Full::Fields,
-                false => break,
-            };
-            let Some((_, oldest)) = self.records.pop_first() else { return Err(full) };
-            self.remove(oldest);
+        if let Err(full) = self.make_room(order.owner, weight, config, now.mono) {
+            self.refused += 1;
+            return Err(full);
         }
-        if let Some(ip) = order.owner {
-            self.addresses.admit(ip, now.mono).map_err(Full::Address)?;
-        }
-        let stream = Stream::new(order.wish, order.receivers, order.strict, order.owner, now, order.ttl);
+        let Order { wish, receivers, strict, owner, ttl } = order;
+        let stream = Stream::new(wish, receivers, strict, owner, now, ttl, config.first_use_timeout);
         self.weight += weight;
-        self.file(id, stream.due());
+        if let Some(ip) = owner.filter(|_| weight > 0) {
+            *self.weights.entry(PeerAddr::network_of(ip)).or_default() += weight;
+        }
+        self.file(id, Filing::of(&stream));
         self.streams.insert(id, stream);
         log::debug!(target: "uncork::relay", "{{\"event\":\"stream created\",\"stream\":\"{}\"}}", Short(id));
+        Ok(())
+    }
+
+    /// Takes a place for one more stream of that address, with fields of that weight.
+    fn make_room(
+        &mut self,
+        owner: Option<IpAddr>,
+        weight: usize,
+        config: &RendezvousConfig,
+        now: Instant,
+    ) -> Result<(), Full> {
+        // The oldest records go, if that makes room.
+        while self.streams.len() >= config.streams || self.weight.saturating_add(weight) > config.json_total {
+            let Some((_, oldest)) = self.records.pop_first() else { break };
+            self.remove(oldest);
+        }
+        let asked = Asked {
+            limit: config.streams,
+            taken: self.streams.len(),
+            per_address: config.streams_per_address,
+            owner,
+            owned: owner.map_or(0, |ip| self.addresses.places(ip)),
+        };
+        let yields = self.unused.make_room(&asked).map_err(Full::Room)?;
+        let freed = yields.and_then(|id| self.streams.get(&id)).map_or(0, Stream::weight);
+        if (self.weight - freed).saturating_add(weight) > config.json_total {
+            return Err(Full::Fields);
+        }
+        if let Some(ip) = owner {
+            let has = self.weights.get(&PeerAddr::network_of(ip)).copied().unwrap_or(0);
+            if has.saturating_add(weight) > share_of_fields(config, self.weight) {
+                return Err(Full::AddressFields);
+            }
+            self.addresses.admit(ip, now).map_err(Full::Address)?;
+        }
+        if let Some(id) = yields {
+            self.unused.evicted_one("streams", now);
+            self.remove(id);
+        }
         Ok(())
     }
 
@@ -183,12 +230,28 @@ impl State {
     pub(super) fn counts(&mut self, config: &RendezvousConfig, now: Moment) -> RendezvousCounts {
         let all = self.all(config, now).count();
         let (waiting, over) = (self.waiting.len(), self.records.len());
-        RendezvousCounts { waiting, running: all.saturating_sub(waiting + over), over }
+        RendezvousCounts {
+            waiting,
+            running: all.saturating_sub(waiting + over),
+            over,
+            unused: self.streams.values().filter(|stream| stream.unused().is_some()).count(),
+            evicted: self.unused.evicted(),
+            refused: self.refused,
+        }
     }
 
     /// Works on every stream.
-    pub(super) fn each(&mut self, f: impl FnMut(&mut Stream)) {
-        self.streams.values_mut().for_each(f);
+    pub(super) fn each(&mut self, mut f: impl FnMut(&mut Stream)) {
+        let mut changed = Vec::new();
+        for (id, stream) in &mut self.streams {
+            let before = Filing::of(stream);
+            f(stream);
+            changed.push((*id, before, Filing::of(stream)));
+        }
+        for (id, before, after) in changed {
+            self.unfile(id, before);
+            self.file(id, after);
+        }
     }
 
     /// Looks at those whose time has come.
@@ -203,28 +266,62 @@ impl State {
 
     fn remove(&mut self, id: Id) {
         let Some(stream) = self.streams.remove(&id) else { return };
-        self.unfile(id, stream.due());
+        self.unfile(id, Filing::of(&stream));
         self.weight -= stream.weight();
         if let Some(ip) = stream.owner {
             self.addresses.release(ip);
+            if let Entry::Occupied(mut entry) = self.weights.entry(PeerAddr::network_of(ip)) {
+                *entry.get_mut() = entry.get().saturating_sub(stream.weight());
+                if *entry.get() == 0 {
+                    entry.remove();
+                }
+            }
         }
     }
 
-    fn file(&mut self, id: Id, due: Due) {
-        match due {
+    fn file(&mut self, id: Id, filing: Filing) {
+        match filing.due {
             Due::Meet(at) => self.waiting.insert((at, id)),
             Due::Forget(at) => self.records.insert((at, id)),
             Due::Never => false,
         };
+        if let Some((owner, made)) = filing.unused {
+            self.unused.add(owner, made, id);
+        }
     }
 
-    fn unfile(&mut self, id: Id, due: Due) {
-        match due {
+    fn unfile(&mut self, id: Id, filing: Filing) {
+        match filing.due {
             Due::Meet(at) => self.waiting.remove(&(at, id)),
             Due::Forget(at) => self.records.remove(&(at, id)),
             Due::Never => false,
         };
+        if let Some((owner, made)) = filing.unused {
+            self.unused.remove(owner, made, id);
+        }
     }
+}
+
+/// Where a stream is found by what is to be done about it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Filing {
+    due: Due,
+    unused: Option<(Option<IpAddr>, Instant)>,
+}
+
+impl Filing {
+    fn of(stream: &Stream) -> Self {
+        Self { due: stream.due(), unused: stream.unused() }
+    }
+}
+
+/// Bytes of JSON that may be held for one address while so many are held: the same part of all as of the streams, but
+/// room for the largest at least.
+fn share_of_fields(config: &RendezvousConfig, held: usize) -> usize {
+    let part = config.json_total as u128 * config.streams_per_address as u128 / (config.streams as u128).max(1);
+    let part = usize::try_from(part).unwrap_or(usize::MAX);
+    let largest = config.json.saturating_mul(2);
+    Limits::address_share(config.json_total, part.max(largest), held).max(largest)
 }
 
 fn allowance(config: &RendezvousConfig) -> Allowance {
@@ -269,9 +366,19 @@ mod tests {
     }
 
     fn create(state: &mut State, config: &RendezvousConfig, body: &str, now: Moment) -> Result<Id, Full> {
+        create_for(state, config, body, now, [192, 0, 2, 1].into())
+    }
+
+    fn create_for(
+        state: &mut State,
+        config: &RendezvousConfig,
+        body: &str,
+        now: Moment,
+        owner: IpAddr,
+    ) -> Result<Id, Full> {
         let id = Id::generate().unwrap();
         let wish = Wish::parse(body.as_bytes()).unwrap();
-        let order = Order { wish, receivers: 1, strict: false, owner: Some([192, 0, 2, 1].into()), ttl: config.ttl };
+        let order = Order { wish, receivers: 1, strict: None, owner: Some(owner), ttl: config.ttl };
         state.create(id, order, config, now).map(|()| id)
     }
 
@@ -334,12 +441,55 @@ mod tests {
         let (mut state, now) = (State::new(&config), start());
         let first = create(&mut state, &config, "", now).unwrap();
         create(&mut state, &config, "", later(now, 1)).unwrap();
-        assert_eq!(create(&mut state, &config, "", later(now, 2)), Err(Full::Streams));
+        assert_eq!(create(&mut state, &config, "", later(now, 2)), Err(Full::Room(NoRoom::Full)));
         // One is a record now, the other waits.
         let third = create(&mut state, &config, "", later(now, 60)).unwrap();
         assert!(status(&mut state, &config, first, later(now, 60)).is_none());
         assert!(status(&mut state, &config, third, later(now, 60)).is_some());
         assert_eq!(state.streams.len(), 2);
+    }
+
+    #[test]
+    fn no_crowd_takes_all_streams() {
+        let config = RendezvousConfig {
+            streams: 1000,
+            streams_per_address: 100,
+            ttl: Duration::from_secs(3600),
+            ..RendezvousConfig::default()
+        };
+        let (mut state, now) = (State::new(&config), start());
+        let address = |n: u16| IpAddr::from([10, 0, (n >> 8) as u8, n as u8]);
+        let newcomer = IpAddr::from([198, 51, 100, 1]);
+        let crowd = (0..100).cycle().take(10_000);
+        let taken = crowd.filter(|n| create_for(&mut state, &config, "", now, address(*n)).is_ok()).count();
+        assert!((800..1000).contains(&taken), "{taken}");
+        let mine = create_for(&mut state, &config, "", now, newcomer).unwrap();
+        assert!((100..3000).all(|n| create_for(&mut state, &config, "", now, address(n)).is_ok()));
+        assert_eq!(state.streams.len(), 1000);
+        assert!(create_for(&mut state, &config, "", now, newcomer).is_ok(), "it has none any more");
+        assert!(status(&mut state, &config, mine, now).is_none());
+        let counts = state.counts(&config, now);
+        assert_eq!((counts.waiting, counts.unused), (1000, 1000));
+        assert!(counts.evicted > 1000 && counts.refused > 0, "{counts:?}");
+        // None of them is waited for: they are over long before their time to meet.
+        let counts = state.counts(&config, later(now, 600));
+        assert_eq!((counts.waiting, counts.unused, counts.over), (0, 0, 1000));
+        state.sweep(&config, later(now, 700));
+        assert!(state.streams.is_empty() && state.weights.is_empty() && state.weight == 0);
+    }
+
+    #[test]
+    fn no_address_takes_all_bytes_of_fields() {
+        let body = format!("{{\"download_headers\":{{\"A\":\"{}\"}}}}", "x".repeat(1000));
+        let config = RendezvousConfig { json: 2000, json_total: 100_000, ..RendezvousConfig::default() };
+        let (mut state, now) = (State::new(&config), start());
+        let mut create = |n: u8, body: &str| create_for(&mut state, &config, body, now, [10, 0, 0, n].into());
+        for n in 0..4 {
+            let taken = (0..100).filter(|_| create(n, &body).is_ok()).count();
+            assert!((1..10).contains(&taken), "{taken}");
+            assert_eq!(create(n, &body), Err(Full::AddressFields));
+        }
+        assert!(create(9, &body).is_ok());
     }
 
     #[test]

@@ -22,6 +22,10 @@ pub struct SessionConfig {
     pub server: String,
     /// How long a session lives while nobody is connected to it, unless `?timeout=N` asks for another time. 1 hour.
     pub ttl: Duration,
+    /// How long a session lives at most until a peer sends or receives on it for the first time. 1 hour, as `ttl`: a longer
+    /// time that a client has asked for begins with the first use, so that unused sessions do not take the places of
+    /// others for a day.
+    pub first_use_timeout: Duration,
     /// The least time that can be asked for. 1 s.
     pub ttl_min: Duration,
     /// The most time that can be asked for. 1 day: a session costs memory, and its URL is a secret that ages.
@@ -33,10 +37,14 @@ pub struct SessionConfig {
     pub request_timeout: Duration,
     /// The most a GET or POST can ask for. 1 hour: proxies and NAT on the way forget a silent connection before.
     pub request_timeout_max: Duration,
-    /// Sessions in all; one more is refused with 503. 10,000, at about 500 bytes each while nobody waits on them.
+    /// Sessions in all; one more is refused with 503. 10,000, at about 600 bytes each while no request waits on them. When all
+    /// are taken, a session that no peer has ever connected to yields: the oldest of the address that has most of
+    /// those, and only to an address that has fewer.
     pub sessions: usize,
     /// Sessions allocated by one address (one /64 network in IPv6); one more is refused with 429. 1,000, a tenth of
-    /// all: an office behind one address fits, and it takes ten of them to fill the relay.
+    /// all: an office behind one address fits. Once half of all sessions are taken, the share of an address shrinks
+    /// ([`Limits::address_share`](uncork::Limits::address_share)), so that four addresses, or a hundred, leave some to
+    /// others.
     pub sessions_per_address: usize,
     /// Sessions one address may allocate in a minute, over a long time; 0 for no limit. 600: a person clicks slower,
     /// a loop gone wild does not.
@@ -64,6 +72,7 @@ impl Default for SessionConfig {
             base_path: "/cama".into(),
             server: "cama/1".into(),
             ttl: HOUR,
+            first_use_timeout: HOUR,
             ttl_min: Duration::from_secs(1),
             ttl_max: 24 * HOUR,
             lifetime: 7 * 24 * HOUR,
@@ -89,9 +98,10 @@ impl SessionConfig {
         if self.ttl_min > self.ttl_max {
             return Err(InvalidConfig("the least time to live must not be above the most"));
         }
-        let Self { ttl, ttl_min, ttl_max, lifetime, request_timeout, request_timeout_max, .. } = &mut self;
-        checks::times([ttl, ttl_min, ttl_max, lifetime, request_timeout, request_timeout_max]);
-        checks::origins(&self.allow_origins)?;
+        let Self { ttl, ttl_min, ttl_max, first_use_timeout, lifetime, request_timeout, request_timeout_max, .. } =
+            &mut self;
+        checks::times([ttl, ttl_min, ttl_max, first_use_timeout, lifetime, request_timeout, request_timeout_max]);
+        checks::origins(&mut self.allow_origins)?;
         Ok(self)
     }
 }

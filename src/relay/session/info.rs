@@ -29,7 +29,33 @@ pub struct SessionInfo {
     pub left: Duration,
 }
 
+/// How many sessions there are, and what limits did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionCounts {
+    /// All sessions.
+    pub sessions: usize,
+    /// Those that no peer has ever connected to.
+    pub unused: usize,
+    /// How many of those had to make room for others so far.
+    pub evicted: u64,
+    /// How many allocations a limit has refused so far.
+    pub refused: u64,
+}
+
 impl SessionRelay {
+    /// How many sessions there are, and what limits did.
+    pub fn counts(&self, now: Moment) -> SessionCounts {
+        let state = self.shared.lock();
+        let (evicted, refused) = state.evicted_and_refused();
+        let mut counts = SessionCounts { evicted, refused, ..SessionCounts::default() };
+        for (_, session) in state.living(now.mono) {
+            counts.sessions += 1;
+            counts.unused += usize::from(!session.used);
+        }
+        counts
+    }
+
     /// All sessions there are. For operators: who is told of a session's address should not be the public.
     pub fn sessions(&self, now: Moment) -> Vec<SessionInfo> {
         self.shared.lock().infos(now)

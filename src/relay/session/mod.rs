@@ -8,6 +8,10 @@
 //!   DELETE <base>/session/<id>   the host ends it: 410 to all that wait, then 404
 //! ```
 //!
+//! HEAD is 405 everywhere: GET waits for a message and takes it, which HEAD must not do (RFC 9110 §9.2.1), and there is
+//! nothing else to GET. A PUT with `Content-Range` is 400 (§14.5). With POST that field means nothing and is ignored
+//! (§14.4): what is sent is the message.
+//!
 //! | file | knows |
 //! |---|---|
 //! | `config` | what can be set, and why it is what it is |
@@ -23,6 +27,10 @@
 //!
 //! **Time.** There is no timer for sessions. A session that is over answers as if it were not there, and is taken out
 //! when room is needed. Whoever waits has a timeout of his own, which is never later than the session's end.
+//!
+//! **Fairness.** A session that no peer has connected to lives for a shorter time. When all places are taken, the oldest
+//! such session of the address that has most of them yields. Once half of the places are taken, the share of each address
+//! shrinks. So a few addresses cannot take all sessions, and a session that was used once is never taken away.
 
 mod config;
 mod info;
@@ -38,7 +46,7 @@ use std::{
 
 use uncork::{Action, End, Handler, Moment, Request, RequestId, Response};
 
-use super::addresses::Refused;
+use super::{addresses::Refused, unused::NoRoom, wire::is_partial_put};
 
 use self::{
     state::{Full, Guests, Key, Message, MessageBody, Poll, Sender, Session, Side, State, Wish},
@@ -46,7 +54,7 @@ use self::{
 };
 use super::config::{InvalidConfig, Live};
 pub use config::SessionConfig;
-pub use info::SessionInfo;
+pub use info::{SessionCounts, SessionInfo};
 
 /// What can be done with the place where sessions are allocated, and with a session.
 const ALLOW_ALLOCATE: &str = "PUT";
@@ -151,6 +159,7 @@ impl SessionRelay {
         };
         let allow = if id.is_empty() { ALLOW_ALLOCATE } else { ALLOW_SESSION };
         let role = match (req.method(), id) {
+            ("PUT", "") if is_partial_put(req) => return partial().into(),
             ("PUT", "") => return self.allocate(req, face).into(),
             ("OPTIONS", _) if let Some(response) = face.preflight(req, &self.shared.config(), allow) => {
                 return response.into();
@@ -160,6 +169,9 @@ impl SessionRelay {
             ("POST", id) if !id.is_empty() => Some(Role::Send),
             _ => return Response::new(405).header("Allow", allow).into(),
         };
+        if is_partial_put(req) {
+            return partial().into();
+        }
         let Some(key) = Key::parse(id) else { return not_found(req).into() };
         match (role, req.method()) {
             (Some(role), _) => self.wait(req, key, role, face),
@@ -207,8 +219,11 @@ impl SessionRelay {
                 .header("X-Type", if secure { "secure" } else { "basic" })
                 .header("Set-Cookie", cookie)
                 .header("Cache-Control", "no-store"),
-            Err(Full::Sessions) => {
+            Err(Full::Room(NoRoom::Full)) => {
                 busy(503, format!("there are too many sessions: at most {}", config.sessions), LATER)
+            }
+            Err(Full::Room(NoRoom::Share(share))) => {
+                busy(429, format!("there are too many sessions of this address: at most {share}"), LATER)
             }
             Err(Full::Address(Refused::TooMany)) => {
                 let most = config.sessions_per_address;
@@ -255,7 +270,8 @@ impl SessionRelay {
         }
 
         let place = Place { key, side, role, id: req.id() };
-        session.connect();
+        state.connect(key);
+        let Some(session) = state.get(key) else { return not_found(req).into() };
         let shared = self.shared.clone();
         req.on_end(move |end| shared.ended(place, end));
         let ticket = req.ticket();
@@ -483,6 +499,10 @@ fn not_found(req: &Request<'_>) -> Response {
         }
         _ => response,
     }
+}
+
+fn partial() -> Response {
+    text(400, "Content-Range is not supported")
 }
 
 fn forbidden() -> Response {

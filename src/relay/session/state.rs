@@ -16,13 +16,16 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use uncork::{Moment, Moved, RequestId, Response, Ticket};
 
 use super::{
-    super::addresses::{Addresses, Allowance, Refused},
+    super::{
+        addresses::{Addresses, Allowance, Refused},
+        unused::{Asked, NoRoom, Unused},
+    },
     SessionConfig,
     wire::{self, Face},
 };
 
 /// What a session is found by: 128 bits from the operating system, in the URL as 22 letters of base64url.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Key([u8; 16]);
 
 impl Key {
@@ -148,6 +151,9 @@ pub(super) struct Session {
     pub(super) guests: Guests,
     pub(super) receivers: Sides<Option<Poll>>,
     pub(super) senders: Sides<Option<Sender>>,
+    /// A peer has sent or received here, or tried to.
+    pub(super) used: bool,
+    allocated: Instant,
     /// Requests that wait or are being served. While there are any, the time to live stands still.
     connected: u32,
     ttl: Duration,
@@ -175,8 +181,9 @@ impl Session {
     }
 
     /// One more request is connected.
-    pub(super) fn connect(&mut self) {
+    fn connect(&mut self) {
         self.connected += 1;
+        self.used = true;
     }
 
     /// One is over: when the last one leaves, the time to live starts again, in full.
@@ -240,19 +247,22 @@ pub(super) struct Wish {
 /// Why none is allocated.
 pub(super) enum Full {
     Address(Refused),
-    /// There are too many in all.
-    Sessions,
+    Room(NoRoom),
 }
 
 pub(super) struct State {
     sessions: HashMap<Key, Session>,
     addresses: Addresses,
+    unused: Unused<Key>,
+    /// Allocations that a limit has refused.
+    refused: u64,
     swept: Option<Instant>,
 }
 
 impl State {
     pub(super) fn new(config: &SessionConfig) -> Self {
-        Self { sessions: HashMap::new(), addresses: Addresses::new(allowance(config)), swept: None }
+        let addresses = Addresses::new(allowance(config));
+        Self { sessions: HashMap::new(), addresses, unused: Unused::new(), refused: 0, swept: None }
     }
 
     /// From now on, so much is to be had.
@@ -263,6 +273,20 @@ impl State {
     /// The session of that key. The caller has [buried](Self::bury_if_over) it if it was over.
     pub(super) fn get(&mut self, key: Key) -> Option<&mut Session> {
         self.sessions.get_mut(&key)
+    }
+
+    /// One more request is connected to a session.
+    pub(super) fn connect(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(&key) else { return };
+        if !session.used {
+            self.unused.remove(session.owner, session.allocated, key);
+        }
+        session.connect();
+    }
+
+    /// How many had to make room for others, and how many were refused.
+    pub(super) fn evicted_and_refused(&self) -> (u64, u64) {
+        (self.unused.evicted(), self.refused)
     }
 
     /// Those that are not over.
@@ -280,6 +304,9 @@ impl State {
         if let Some(ip) = session.owner {
             self.addresses.release(ip);
         }
+        if !session.used {
+            self.unused.remove(session.owner, session.allocated, key);
+        }
         Some(session)
     }
 
@@ -288,7 +315,7 @@ impl State {
         if self.sessions.get(&key)?.is_over(now) { self.bury(key) } else { None }
     }
 
-    /// A new session; and those that were found to be over, for the caller to tell whoever waits on them.
+    /// A new session; and those that are over, for the caller to tell whoever waits on them.
     pub(super) fn allocate(
         &mut self,
         key: Key,
@@ -297,15 +324,15 @@ impl State {
         config: &SessionConfig,
         now: Moment,
     ) -> (Result<&Session, Full>, Vec<Session>) {
-        let dead = self.sweep(now.mono);
-        if self.sessions.len() >= config.sessions {
-            return (Err(Full::Sessions), dead);
+        let mut dead = self.sweep(now.mono);
+        match self.make_room(wish.owner, config, now.mono) {
+            Ok(yielded) => dead.extend(yielded),
+            Err(full) => {
+                self.refused += 1;
+                return (Err(full), dead);
+            }
         }
-        if let Some(ip) = wish.owner
-            && let Err(refused) = self.addresses.admit(ip, now.mono)
-        {
-            return (Err(Full::Address(refused)), dead);
-        }
+        self.unused.add(wish.owner, now.mono, key);
         let session = self.sessions.entry(key).or_insert(Session {
             token,
             path: wish.path,
@@ -313,13 +340,38 @@ impl State {
             guests: wish.guests,
             receivers: Sides([None, None]),
             senders: Sides([None, None]),
+            used: false,
+            allocated: now.mono,
             connected: 0,
             ttl: wish.ttl,
-            idle_until: now.mono + wish.ttl,
+            idle_until: now.mono + wish.ttl.min(config.first_use_timeout),
             ends: now.mono + config.lifetime,
             owner: wish.owner,
         });
         (Ok(session), dead)
+    }
+
+    /// Takes a place for one more session of that address; and what had to yield to it.
+    fn make_room(
+        &mut self,
+        owner: Option<IpAddr>,
+        config: &SessionConfig,
+        now: Instant,
+    ) -> Result<Option<Session>, Full> {
+        let asked = Asked {
+            limit: config.sessions,
+            taken: self.sessions.len(),
+            per_address: config.sessions_per_address,
+            owner,
+            owned: owner.map_or(0, |ip| self.addresses.places(ip)),
+        };
+        let yields = self.unused.make_room(&asked).map_err(Full::Room)?;
+        if let Some(ip) = owner {
+            self.addresses.admit(ip, now).map_err(Full::Address)?;
+        }
+        let Some(key) = yields else { return Ok(None) };
+        self.unused.evicted_one("sessions", now);
+        Ok(self.bury(key))
     }
 
     /// Takes out what is over, once a second at most. Nobody notices when: a session that is over is not there,
@@ -360,14 +412,12 @@ mod tests {
     }
 
     fn allocate(state: &mut State, config: &SessionConfig, now: Moment) -> Result<Key, Full> {
+        allocate_for(state, config, now, [1, 2, 3, 4].into())
+    }
+
+    fn allocate_for(state: &mut State, config: &SessionConfig, now: Moment, owner: IpAddr) -> Result<Key, Full> {
         let (key, token) = Key::generate().unwrap();
-        let wish = Wish {
-            path: "/s".into(),
-            cookie_more: "",
-            guests: Guests::Anyone,
-            ttl: TTL,
-            owner: Some([1, 2, 3, 4].into()),
-        };
+        let wish = Wish { path: "/s".into(), cookie_more: "", guests: Guests::Anyone, ttl: TTL, owner: Some(owner) };
         state.allocate(key, token, wish, config, now).0.map(|_| key)
     }
 
@@ -389,8 +439,8 @@ mod tests {
     #[test]
     fn time_to_live_runs_only_while_nobody_is_connected() {
         let (mut state, key, now) = state_with(&SessionConfig::default());
-        state.get(key).unwrap().connect();
-        state.get(key).unwrap().connect();
+        state.connect(key);
+        state.connect(key);
         let t1 = now.mono + 10 * TTL;
         assert!(state.bury_if_over(key, t1).is_none(), "connected");
         state.get(key).unwrap().disconnect(t1);
@@ -405,8 +455,8 @@ mod tests {
     fn nothing_lives_for_ever_and_no_cookie_promises_it() {
         let config = SessionConfig { lifetime: TTL + TTL / 2, ..SessionConfig::default() };
         let (mut state, key, now) = state_with(&config);
+        state.connect(key);
         let session = state.get(key).unwrap();
-        session.connect();
         assert!(session.cookie(now).contains("Max-Age=60;"));
         assert!(session.cookie(later(now, TTL)).contains("Max-Age=30;"));
         assert!(state.bury_if_over(key, now.mono + TTL).is_none());
@@ -417,8 +467,57 @@ mod tests {
     fn what_is_over_makes_room() {
         let config = SessionConfig { sessions: 1, sessions_per_address: 1, ..SessionConfig::default() };
         let (mut state, _, now) = state_with(&config);
-        assert!(matches!(allocate(&mut state, &config, now), Err(Full::Sessions)));
+        assert!(matches!(allocate(&mut state, &config, now), Err(Full::Room(NoRoom::Full))));
         assert!(allocate(&mut state, &config, later(now, TTL)).is_ok());
+    }
+
+    /// 100 addresses, and then 2,000, take whatever they are given, and whether or not they use it.
+    #[test]
+    fn no_crowd_takes_all_sessions() {
+        let config = SessionConfig { sessions: 1000, sessions_per_address: 100, ..SessionConfig::default() };
+        let address = |n: u16| IpAddr::from([10, 0, (n >> 8) as u8, n as u8]);
+        let newcomer = IpAddr::from([192, 0, 2, 1]);
+        for uses in [false, true] {
+            let (mut state, mine, now) = state_with(&config);
+            state.connect(mine);
+            state.get(mine).unwrap().disconnect(now.mono);
+            let mut taken = 0;
+            for n in (0..100).cycle().take(10_000) {
+                let Ok(key) = allocate_for(&mut state, &config, now, address(n)) else { continue };
+                taken += 1;
+                if uses {
+                    state.connect(key);
+                }
+            }
+            assert!((800..1000).contains(&taken), "{taken}");
+            assert!(allocate_for(&mut state, &config, now, newcomer).is_ok());
+            assert!(state.get(mine).is_some());
+        }
+        let (mut state, mine, now) = state_with(&config);
+        state.connect(mine);
+        for n in 0..2000 {
+            assert!(allocate_for(&mut state, &config, now, address(n)).is_ok());
+        }
+        let theirs = allocate_for(&mut state, &config, now, newcomer).ok().unwrap();
+        assert!(matches!(allocate_for(&mut state, &config, now, newcomer), Err(Full::Room(NoRoom::Full))));
+        assert!(state.get(mine).is_some() && state.get(theirs).is_some());
+        assert_eq!((state.sessions.len(), state.evicted_and_refused()), (1000, (1002, 1)));
+        state.connect(theirs);
+        assert!((2000..2998).all(|n| allocate_for(&mut state, &config, now, address(n)).is_ok()));
+        assert!(state.get(mine).is_some() && state.get(theirs).is_some(), "what was used stays");
+    }
+
+    #[test]
+    fn the_time_until_the_first_use_is_short() {
+        let config = SessionConfig { first_use_timeout: TTL / 2, ..SessionConfig::default() };
+        let (mut state, unused, now) = state_with(&config);
+        let used = allocate(&mut state, &config, now).ok().unwrap();
+        state.connect(used);
+        state.get(used).unwrap().disconnect(now.mono);
+        assert!(state.bury_if_over(unused, now.mono + TTL / 2 - Duration::from_millis(1)).is_none());
+        assert!(state.bury_if_over(unused, now.mono + TTL / 2).is_some());
+        assert!(state.bury_if_over(used, now.mono + TTL - Duration::from_millis(1)).is_none(), "it has its full time");
+        assert!(state.bury_if_over(used, now.mono + TTL).is_some());
     }
 
     #[test]

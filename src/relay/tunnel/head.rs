@@ -14,26 +14,46 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, uri};
 use uncork::{
     PeerAddr, Request,
-    h1::{Headers, HeadersRef, write::is_written_here},
+    h1::{Headers, HeadersRef, is_hop_by_hop, write::is_written_here},
 };
 
-/// Of one hop, by their names.
-const HOP: &[&str] =
-    &["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade", "http2-settings"];
+use crate::relay::{
+    Via,
+    fields::{same_field, starts_as},
+};
 
-/// What a client cannot say of itself. As some applications take `_` for `-`, so do we here.
+/// Fields that this side or the origin server writes itself, and whose names have a second spelling. (Those about the
+/// client are told by [`is_about_the_client`].)
+const OWN: [&str; 8] = [
+    "content-length",
+    "transfer-encoding",
+    "keep-alive",
+    "proxy-connection",
+    "http2-settings",
+    "sec-websocket-key",
+    "sec-websocket-version",
+    "sec-websocket-accept",
+];
+
+/// Tells whether a field is about the client, which cannot say it of itself, in any spelling.
 pub(super) fn is_about_the_client(name: &str) -> bool {
-    let is = |own: &str| {
-        name.len() >= own.len()
-            && name.bytes().zip(own.bytes()).all(|(a, b)| a.eq_ignore_ascii_case(&b) || (a == b'_' && b == b'-'))
-    };
-    is("x-forwarded-") || ["forwarded", "x-real-ip"].iter().any(|own| name.len() == own.len() && is(own))
+    starts_as(name, "x-forwarded-") || same_field(name, "forwarded") || same_field(name, "x-real-ip")
+}
+
+/// Tells whether the field could be taken for one that is written here: `Content_Length` for `Content-Length`.
+pub(super) fn is_second_spelling(name: &str) -> bool {
+    name.contains('_') && OWN.iter().any(|own| same_field(name, own))
 }
 
 /// A request's head as it goes to the origin, or why it can't be expressed in HTTP/2.
 ///
-/// `trusted`: the peer is a proxy whose word about its clients is believed.
-pub(super) fn request(req: &Request<'_>, trusted: bool) -> Result<http::Request<()>, &'static str> {
+/// `trusted`: the peer is a proxy whose word about its clients is believed. `forwards`: `Max-Forwards` is this from here on.
+pub(super) fn request(
+    req: &Request<'_>,
+    trusted: bool,
+    via: &Via,
+    forwards: Option<u64>,
+) -> Result<http::Request<()>, &'static str> {
     let authority = req.host().ok_or("the request names no host")?;
     let scheme = if req.scheme() == "https" { uri::Scheme::HTTPS } else { uri::Scheme::HTTP };
     let path = path_of(req);
@@ -43,6 +63,11 @@ pub(super) fn request(req: &Request<'_>, trusted: bool) -> Result<http::Request<
     *head.method_mut() = Method::from_bytes(req.method().as_bytes()).map_err(|_| "the method can't be passed on")?;
     *head.headers_mut() = request_fields(req.headers())?;
     forwarded(head.headers_mut(), req, authority, trusted)?;
+    if let Some(left) = forwards {
+        head.headers_mut().insert(http::header::MAX_FORWARDS, left.into());
+    }
+    let version = if req.minor_version() == 0 { "1.0" } else { "1.1" };
+    append(head.headers_mut(), "via", &via.after(version, req.headers().get_all("via")))?;
     Ok(head)
 }
 
@@ -59,14 +84,11 @@ fn path_of<'a>(req: &Request<'a>) -> std::borrow::Cow<'a, str> {
 
 /// The fields of a request that go all the way, without those about the client.
 fn request_fields(fields: HeadersRef<'_>) -> Result<HeaderMap, &'static str> {
-    let mut map = HeaderMap::with_capacity(fields.len() + 4);
-    let listed = Listed::of(fields.get_all("connection"));
-    for (name, value) in fields.iter() {
-        let ends_here = is_hop(name)
-            || is_about_the_client(name)
-            || listed.has(name)
-            || name.eq_ignore_ascii_case("host")
-            || name.eq_ignore_ascii_case("expect");
+    let mut map = HeaderMap::with_capacity(fields.len() + 5);
+    for (name, value) in fields.end_to_end() {
+        let ends_here = is_about_the_client(name)
+            || is_second_spelling(name)
+            || ["host", "expect", "via"].iter().any(|own| own.eq_ignore_ascii_case(name));
         if !ends_here {
             append(&mut map, name, value)?;
         }
@@ -132,31 +154,15 @@ fn append(map: &mut HeaderMap, name: &str, value: &[u8]) -> Result<(), &'static 
     Ok(())
 }
 
-fn is_hop(name: &str) -> bool {
-    HOP.iter().any(|own| own.eq_ignore_ascii_case(name))
-}
-
-/// What `Connection` names.
-struct Listed<'a>(Vec<&'a [u8]>);
-
-impl<'a> Listed<'a> {
-    fn of(values: impl Iterator<Item = &'a [u8]>) -> Self {
-        let names = values.flat_map(|value| value.split(|&b| b == b',')).map(<[u8]>::trim_ascii);
-        // Named by most requests, and no fields to be looked for.
-        let dull = |name: &&[u8]| {
-            [&b""[..], b"close", b"keep-alive", b"upgrade"].iter().any(|own| own.eq_ignore_ascii_case(name))
-        };
-        Self(names.filter(|name| !dull(name)).collect())
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|listed| listed.eq_ignore_ascii_case(name.as_bytes()))
-    }
-}
-
-/// The fields of an answer that go on to a client of HTTP/1.1, whose engine writes those of its own.
+/// The fields of a response that go on to a client of HTTP/1.1, whose engine writes those of its own. HTTP/2 has no
+/// `Connection` to list any, and SPDY's reader has removed what one has listed.
 pub(super) fn answer_fields(map: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
     map.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).filter(|(name, _)| goes_on(name))
+}
+
+/// Returns the value of `Via` for a response with these fields.
+pub(super) fn via(map: &HeaderMap, version: &str, via: &Via) -> Vec<u8> {
+    via.after(version, map.get_all(http::header::VIA).iter().map(HeaderValue::as_bytes))
 }
 
 /// The same, owned: of 1xx.
@@ -171,10 +177,13 @@ pub(super) fn trailers(map: &HeaderMap) -> Headers {
     collect(answer_fields(map).filter(|(name, _)| fine(name)))
 }
 
-/// The other way round.
-pub(super) fn trailers_to_http2(headers: &Headers) -> HeaderMap {
+/// The other way round. `listed`: by the request's `Connection`.
+pub(super) fn trailers_to_http2(headers: &Headers, listed: &[Box<str>]) -> HeaderMap {
     let mut map = HeaderMap::new();
-    for (name, value) in headers.iter().filter(|(name, _)| goes_on(name) && !is_about_the_client(name)) {
+    let ends_here = |name: &str| {
+        is_about_the_client(name) || is_second_spelling(name) || listed.iter().any(|own| own.eq_ignore_ascii_case(name))
+    };
+    for (name, value) in headers.iter().filter(|(name, _)| goes_on(name) && !ends_here(name)) {
         // One that can't be expressed is left out: nothing depends on it.
         let _ = append(&mut map, name, value);
     }
@@ -182,7 +191,9 @@ pub(super) fn trailers_to_http2(headers: &Headers) -> HeaderMap {
 }
 
 fn goes_on(name: &str) -> bool {
-    !is_hop(name) && !is_written_here(name) && !name.eq_ignore_ascii_case("trailer")
+    !is_hop_by_hop(name)
+        && !is_written_here(name)
+        && !["trailer", "via"].iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 
 fn collect<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Headers {
@@ -229,16 +240,20 @@ mod tests {
         }
         assert_eq!(format!("{:?}", trailers(&map)), r#"{"x-sum": "1"}"#);
         let mut headers = Headers::new();
-        for name in ["Content-Length", "X-Forwarded-For", "Keep-Alive", "X-Sum"] {
+        for name in ["Content-Length", "X-Forwarded-For", "Content_Length", "Keep-Alive", "X-Hop", "X-Sum"] {
             headers.append(name, "1").unwrap();
         }
-        let map = trailers_to_http2(&headers);
+        let map = trailers_to_http2(&headers, &["x-hop".into()]);
         assert_eq!(map.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-sum"]);
     }
 
     #[test]
-    fn what_connection_names_is_listed() {
-        let listed = Listed::of([&b"Keep-Alive, X-One ,"[..], b"x-two"].into_iter());
-        assert!(listed.has("X-ONE") && listed.has("x-two") && !listed.has("keep-alive") && !listed.has("x"));
+    fn what_is_written_here_is_known_in_every_other_spelling() {
+        for name in ["Content_Length", "transfer_encoding", "Sec_WebSocket-Key", "SEC-WEBSOCKET_KEY"] {
+            assert!(is_second_spelling(name), "{name}");
+        }
+        for name in ["Content-Length", "Content-Type", "X_Own", "Sec-WebSocket-Key", "session_id"] {
+            assert!(!is_second_spelling(name), "{name}");
+        }
     }
 }

@@ -23,6 +23,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{self, Context, Poll},
+    time::Duration,
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -42,6 +43,20 @@ const ROUNDS: usize = 32;
 
 /// The key under which the connection itself is woken.
 pub(super) const CONNECTION: usize = usize::MAX;
+
+/// Streams reset by this side that h2 remembers, and for how long: what the peer has sent on them before it knew is
+/// dropped. On a stream that h2 has forgotten it is an error of the stream, and too many of these end the connection. Long
+/// enough for a path with full buffers; as many as clients reset in that time, of which each address has its share.
+pub(super) const RESETS: usize = 16_384;
+pub(super) const REMEMBERED: Duration = Duration::from_secs(10);
+
+/// Bytes of a request's head, as HTTP/2 counts them (RFC 9113 §6.5.2), that an origin server takes. h2 ends the connection
+/// for one that is much larger, so the proxy sends none of these.
+pub(super) const HEAD: u32 = 64 * 1024;
+
+/// What h2 may hold in frames so small that each costs it more than its bytes: 256 bytes for each, less its own. The streams
+/// [take them out](super::held) at every turn, and the input of one turn has at most 1.7 MB of such.
+pub(super) const SMALL_FRAMES: usize = 4 << 20;
 
 /// The end that is given to h2.
 pub(super) struct Wire(Arc<Mutex<Buffers>>);

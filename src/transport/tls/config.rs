@@ -36,7 +36,15 @@ use rustls::{
 /// TLS 1.2 and 1.3, ALPN `http/1.1` and `http/1.0` (and [others](TlsBuilder::alpn), if named), session resumption by tickets; no early data.
 #[derive(Clone)]
 pub struct Tls {
-    current: Arc<RwLock<Arc<ServerConfig>>>,
+    current: Arc<RwLock<Current>>,
+}
+
+/// What new connections get.
+#[derive(Clone)]
+struct Current {
+    config: Arc<ServerConfig>,
+    /// None of a configuration that was made elsewhere.
+    certificates: Arc<Certificates>,
 }
 
 impl Tls {
@@ -66,7 +74,8 @@ impl Tls {
     /// tickets were sealed with keys `other` does not have): their clients do a full handshake again. That is on
     /// purpose, as `other` may ask more of a client than this one did.
     pub fn replace(&self, other: &Self) {
-        self.set(other.config());
+        let other = other.current();
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = other;
     }
 
     /// The certificate was renewed: this one takes the place of all there were. Everything else stays, ticket keys
@@ -78,33 +87,42 @@ impl Tls {
     /// As [`pem`](Self::pem).
     pub fn replace_pem(&self, cert_file: impl AsRef<Path>, key_file: impl AsRef<Path>) -> Result<(), TlsError> {
         let certified = load(&Source::file(cert_file.as_ref())?, &Source::file(key_file.as_ref())?)?;
+        let certificates = Arc::new(Certificates(vec![Arc::new(certified)]));
         let mut config = ServerConfig::clone(&self.config());
-        config.cert_resolver = Arc::new(Noting(Arc::new(Certificates(vec![Arc::new(certified)]))));
-        self.set(Arc::new(config));
+        config.cert_resolver = Arc::new(Noting(certificates.clone()));
+        let new = Current { config: Arc::new(config), certificates };
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
+    }
+
+    /// Returns the certificates that new connections are shown, each followed by its chain, in DER (RFC 5280): to find
+    /// out when they expire, for instance. Empty for a [`ServerConfig`] that was made elsewhere.
+    pub fn certificates(&self) -> Vec<Vec<u8>> {
+        let certified = self.current().certificates;
+        certified.0.iter().flat_map(|one| one.cert.iter().map(|der| der.to_vec())).collect()
     }
 
     /// The configuration for a connection that begins now.
     pub(super) fn config(&self) -> Arc<ServerConfig> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).config.clone()
+    }
+
+    fn current(&self) -> Current {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set(&self, config: Arc<ServerConfig>) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = config;
-    }
-
-    fn new(mut config: ServerConfig) -> Self {
+    fn new(mut config: ServerConfig, certificates: Arc<Certificates>) -> Self {
         // A request in early data can be replayed by anyone who saw it, and nothing here would tell the application.
         config.max_early_data_size = 0;
         config.cert_resolver = Arc::new(Noting(config.cert_resolver));
-        Self { current: Arc::new(RwLock::new(Arc::new(config))) }
+        Self { current: Arc::new(RwLock::new(Current { config: Arc::new(config), certificates })) }
     }
 }
 
 /// Takes a configuration as it is (ALPN and tickets too), except that early data stays off.
 impl From<Arc<ServerConfig>> for Tls {
     fn from(config: Arc<ServerConfig>) -> Self {
-        Self::new(Arc::unwrap_or_clone(config))
+        Self::new(Arc::unwrap_or_clone(config), Arc::new(Certificates(Vec::new())))
     }
 }
 
@@ -195,7 +213,8 @@ impl TlsBuilder {
                 config.with_client_cert_verifier(verifier)
             }
         };
-        let mut config = config.with_cert_resolver(Arc::new(Certificates(self.certificates)));
+        let certificates = Arc::new(Certificates(self.certificates));
+        let mut config = config.with_cert_resolver(certificates.clone());
         // A client that can only speak HTTP/1.0 may say so, and is served: refusing it would end the handshake.
         config.alpn_protocols = self.alpn;
         config.alpn_protocols.extend([b"http/1.1".to_vec(), b"http/1.0".to_vec()]);
@@ -203,7 +222,7 @@ impl TlsBuilder {
         config.ticketer = Ticketer::new().map_err(unusable)?;
         // Every ticket is a key derivation, a sealing and some 200 bytes; a resumed connection brings a fresh one.
         config.send_tls13_tickets = 1;
-        Ok(Tls::new(config))
+        Ok(Tls::new(config, certificates))
     }
 
     fn add(mut self, cert: &Source<'_>, key: &Source<'_>) -> Result<Self, TlsError> {
@@ -378,7 +397,7 @@ impl std::error::Error for TlsError {
     }
 }
 
-/// Chooses by the name a client asks for. Never empty.
+/// Chooses by the name a client asks for. Never empty where it has to.
 #[derive(Debug)]
 struct Certificates(Vec<Arc<CertifiedKey>>);
 

@@ -15,10 +15,13 @@ use rustls::{
 use super::{
     Tls, TlsClient,
     config::take_asked_for,
-    records::{Pieces, Records},
+    records::{Pieces, RECEIVED, Records},
 };
 use crate::{
-    base::{buf::Buf, pool::Pool},
+    base::{
+        buf::Buf,
+        pool::{self, LENT, Pool},
+    },
     transport::{Fault, Got, Socket},
 };
 
@@ -86,7 +89,7 @@ impl TlsConn {
     /// Appends plaintext to `into`: of what is held first, then of what one system call brings. `most` is a wish:
     /// the record that reaches it is taken whole. Whatever handshaking wants to say goes to the socket at once.
     ///
-    /// Without a buffer to be had from the pool, nothing is read, and [`Got::Data`] says that there may be more.
+    /// Without a buffer to be had from the pool, nothing is read: [`Got::Starved`], or what was there before.
     pub(crate) fn read(
         &mut self,
         socket: &mut Socket,
@@ -110,14 +113,18 @@ impl TlsConn {
             return Err(Fault::Tls("the connection has failed before".into()));
         }
         if had_some && into.len() >= until || !pool.lend(&mut self.records.rx) {
-            return Ok(Got::Data { drained: false });
+            return Ok(if had_some { Got::Data { drained: false } } else { Got::Starved });
         }
         self.records.rx.compact();
-        let room = self.records.rx.spare().len();
+        // Little is wanted: no more than one record, so that what is held does not keep a lent buffer. Only a message of
+        // the handshake may be longer.
+        let longer = self.records.rx.len() >= RECEIVED && self.rustls.state().is_handshaking();
+        let hold = if most < LENT && !longer { RECEIVED } else { usize::MAX };
+        let room = self.records.rx.spare().len().min(hold.saturating_sub(self.records.rx.len()));
         if room == 0 {
-            return Err(self.fail(socket, "a handshake message is larger than 64 KiB", pool));
+            return Err(self.fail(socket, "a handshake message is too large", pool));
         }
-        let n = match socket.read(self.records.rx.spare()) {
+        let n = match socket.read(&mut self.records.rx.spare()[..room]) {
             Ok(0) => {
                 self.records.end = Some(false);
                 return Ok(if had_some { Got::Data { drained: false } } else { Got::End { clean: false } });
@@ -231,6 +238,11 @@ impl TlsConn {
     pub(crate) fn settle(&mut self, pool: &mut Pool) {
         pool.settle(&mut self.records.rx);
         pool.settle(&mut self.records.tx);
+    }
+
+    /// The buffers it has been lent and keeps.
+    pub(crate) fn lent_buffers(&self) -> usize {
+        [&self.records.rx, &self.records.tx].into_iter().filter(|buf| pool::is_lent(buf)).count()
     }
 
     /// Gives back all buffers, whatever they hold.

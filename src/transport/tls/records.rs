@@ -37,6 +37,8 @@ const OVERHEAD: usize = 64;
 /// Plaintext in a full record: a little less than the 16 KiB allowed, so that four of them, and a KeyUpdate or a
 /// ticket before them, are one lent buffer and one send.
 const RECORD: usize = LENT / 4 - 2 * OVERHEAD;
+/// The longest record that is taken from a peer: 16 KiB, what TLS 1.2 allows around it, and its head.
+pub(super) const RECEIVED: usize = (16 << 10) + (2 << 10) + 5;
 /// A smaller record than this is not made only because a lent buffer has just so much room left.
 const WORTH_A_RECORD: usize = 1024;
 /// Room that is made for a flight of the handshake when no buffer can be lent.

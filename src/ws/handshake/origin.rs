@@ -9,8 +9,13 @@ use crate::{
 /// Whether the page that asks comes from this very server: host and port of `Origin` are those of `Host`, whatever
 /// their case; a port that is not named is the default of the origin's scheme. A request without `Origin` does not come
 /// from a page, and passes; one with two, or with a scheme other than http, https, ws and wss, does not.
+///
+/// Where the client came by HTTPS ([`Request::scheme`]), a page that came by HTTP is of another origin: anything on the
+/// network could have written it. The reverse passes, since a proxy that speaks TLS may be in front and not say so. Such a
+/// proxy must pass `Host` on as it came.
 pub fn same_origin(req: &Request<'_>) -> bool {
-    judge(req.headers(), req.host(), is_same_place)
+    let secure = req.scheme() == "https";
+    judge(req.headers(), req.host(), |origin, host| is_same_place(origin, host) && (origin.is_secure() || !secure))
 }
 
 /// Whether the page that asks comes from this server's name, on whatever port. The rest as with [`same_origin`].
@@ -18,7 +23,7 @@ pub fn same_hostname(req: &Request<'_>) -> bool {
     judge(req.headers(), req.host(), is_same_host)
 }
 
-fn judge(headers: HeadersRef<'_>, host: Option<&str>, rule: fn(&Place<'_>, &Place<'_>) -> bool) -> bool {
+fn judge(headers: HeadersRef<'_>, host: Option<&str>, rule: impl Fn(&Place<'_>, &Place<'_>) -> bool) -> bool {
     let mut origins = headers.get_all("origin");
     let origin = match (origins.next(), origins.next()) {
         (None, _) => return true,
@@ -46,6 +51,11 @@ struct Place<'a> {
 }
 
 impl<'a> Place<'a> {
+    /// Of an origin, whether its scheme is a secure one.
+    fn is_secure(&self) -> bool {
+        self.default == 443
+    }
+
     /// `scheme://host:port`, without the port if it is the scheme's own (RFC 6454 §6.2). A page without an origin says
     /// `null`, which is nobody's.
     fn of_origin(origin: &'a str) -> Option<Self> {
@@ -119,7 +129,7 @@ mod tests {
             let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n");
             let mut slots = field_slots();
             let head = parse_request(head.as_bytes(), &mut slots, &HeadLimits::default()).expect("a head");
-            let judge = |rule| judge(head.fields, head.authority(), rule);
+            let judge = |rule: fn(&Place<'_>, &Place<'_>) -> bool| judge(head.fields, head.authority(), rule);
             assert_eq!((judge(is_same_place), judge(is_same_host)), (*origin, *hostname), "{host} {origins:?}");
         }
     }

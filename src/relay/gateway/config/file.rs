@@ -3,7 +3,7 @@
 //! The original ignores what it does not know; so does this, but it says so, with the line. What it knows and cannot
 //! read is an error.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use super::{
     ConfigFault, Fault, GatewayConfig, OriginPolicy, PORT, duration, endpoint, fault, settable, template, valuable,
@@ -11,10 +11,16 @@ use super::{
 };
 
 /// What a configuration file says: the gateway's affairs, and where the program that runs it listens.
+///
+/// What a file does not say is as in kuiperbelt ([`GatewayConfig::kuiperbelt`]): the port is open on all addresses, pages
+/// of all origins may connect, and nothing has a time limit. On the open internet it should say `address`,
+/// `origin_policy`, `callback.timeout`, `send_timeout` and `idle_timeout`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayFile {
     /// The TCP port to listen on. 9180.
     pub port: u16,
+    /// The address to listen on (`address`, which is not in the original). `None`, the default: all of them.
+    pub address: Option<IpAddr>,
     /// The Unix socket to listen on instead.
     pub sock: Option<PathBuf>,
     /// Everything else.
@@ -42,22 +48,22 @@ impl GatewayFile {
         let expanded = template::expand(text, &variable)?;
         let in_file = |fault: Fault| ConfigFault { line: Some(expanded.line(fault.line)), what: fault.what };
         let root = yaml::parse(&expanded.text).map_err(in_file)?;
-        let mut reader = Reader::default();
+        let mut reader = Reader::new();
         reader.root(root).map_err(in_file)?;
-        let Reader { port, sock, mut config, endpoint: named, warnings } = reader;
+        let Reader { port, address, sock, mut config, endpoint: named, warnings } = reader;
         config.endpoint = named.unwrap_or_else(|| endpoint(port.unwrap_or(PORT)));
         let mut warnings: Vec<_> = warnings.into_iter().map(in_file).collect();
         if config.callback.connect.is_empty() {
             let what = "callback.connect is not set: nobody can connect";
             warnings.push(ConfigFault { line: None, what: what.into() });
         }
-        Ok(Self { port: port.unwrap_or(PORT), sock, config: config.checked()?, warnings })
+        Ok(Self { port: port.unwrap_or(PORT), address, sock, config: config.checked()?, warnings })
     }
 }
 
-#[derive(Default)]
 struct Reader {
     port: Option<u16>,
+    address: Option<IpAddr>,
     sock: Option<PathBuf>,
     endpoint: Option<String>,
     config: GatewayConfig,
@@ -65,6 +71,11 @@ struct Reader {
 }
 
 impl Reader {
+    fn new() -> Self {
+        let config = GatewayConfig::kuiperbelt();
+        Self { port: None, address: None, sock: None, endpoint: None, config, warnings: Vec::new() }
+    }
+
     fn root(&mut self, root: Node) -> Result<(), Fault> {
         for (key, node) in entries(root, "a configuration")? {
             // A key without a value is as good as none.
@@ -78,6 +89,15 @@ impl Reader {
             let name = key.name.as_str();
             match name {
                 "port" => self.port = Some(number(&node, name, u16::MAX.into())?),
+                "address" => {
+                    let line = node.line;
+                    if let Some(address) = some(text(node, name)?) {
+                        let ip = address.parse().map_err(|_| {
+                            fault(line, format!("invalid address {address:?}: expected an IP address, without a port"))
+                        })?;
+                        self.address = Some(ip);
+                    }
+                }
                 "sock" => self.sock = some(text(node, name)?).map(PathBuf::from),
                 "endpoint" => {
                     let line = node.line;
@@ -97,6 +117,7 @@ impl Reader {
                 "strict_broadcast" => config.strict_broadcast = truth(&node, name)?,
                 "idle_timeout" => config.idle_timeout = time(node, name)?,
                 "ping_interval" => config.ping_interval = time(node, name)?,
+                "message_timeout" => config.message_timeout = time(node, name)?,
                 "suppress_access_log" => config.suppress_access_log = truth(&node, name)?,
                 "origin_policy" => {
                     let line = node.line;
@@ -178,6 +199,8 @@ impl Reader {
                 "send" => limits.send = bytes(&node, &name)?,
                 "queue" => limits.queue = bytes(&node, &name)?,
                 "answer" => limits.answer = bytes(&node, &name)?,
+                "pending" => limits.pending = bytes(&node, &name)?,
+                "calls" => limits.calls = number(&node, &name, 1 << 20)?,
                 "targets" => limits.targets = number(&node, &name, 1 << 20)?,
                 "sessions" => limits.sessions = number(&node, &name, u32::MAX.into())?,
                 "sessions_per_address" => limits.sessions_per_address = number(&node, &name, u32::MAX.into())?,
@@ -202,6 +225,7 @@ impl Reader {
 /// What stands at the top.
 const KEYS: &[&str] = &[
     "port",
+    "address",
     "sock",
     "endpoint",
     "session_header",
@@ -213,6 +237,7 @@ const KEYS: &[&str] = &[
     "origin_policy",
     "idle_timeout",
     "ping_interval",
+    "message_timeout",
     "suppress_access_log",
     "path",
     "limits",

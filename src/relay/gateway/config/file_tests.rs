@@ -18,7 +18,8 @@ fn with(variables: &[(&str, &str)], text: &str) -> GatewayFile {
 #[test]
 fn nothing_said_is_the_default() {
     let file = parse("").expect("good");
-    assert_eq!((file.port, &file.sock, &file.config), (9180, &None, &GatewayConfig::default()));
+    assert_eq!((file.port, &file.sock, &file.config), (9180, &None, &GatewayConfig::kuiperbelt()));
+    assert_eq!(file.address, None, "all addresses");
     assert_eq!(file.warnings.len(), 1, "nobody can connect: {:?}", file.warnings);
     let keys = KEYS.iter().map(|key| format!("{key}:\n")).collect::<String>();
     assert_eq!(parse(&keys).expect("good"), file, "keys without values");
@@ -27,14 +28,15 @@ fn nothing_said_is_the_default() {
 #[test]
 fn every_key_is_read() {
     let file = parse(
-        "port: 80\nsock: /run/x.sock\nendpoint: gate.example:80\nsession_header: x-key\n\
+        "port: 80\naddress: 127.0.0.1\nsock: /run/x.sock\nendpoint: gate.example:80\nsession_header: x-key\n\
          callback:\n  connect: http://a/c\n  establish: https://a/e\n  close: http://a:1/x\n  receive: http://a/r?x=y\n  timeout: 1m30s\n\
          proxy_set_header: { X-A: b, X-Gone: \"\", X-Number: 7 }\nsend_timeout: 500ms\nsend_queue_size: 3\n\
-         strict_broadcast: yes\norigin_policy: same_origin\nidle_timeout: 10s\nping_interval: 0\nsuppress_access_log: true\n\
+         strict_broadcast: yes\norigin_policy: same_origin\nidle_timeout: 10s\nping_interval: 0\nmessage_timeout: 7s\nsuppress_access_log: true\n\
          path: { connect: /a, close: /b, stats: /c, send: /d, ping: /e }\n\
-         limits:\n  message: 64k\n  send: 1M\n  targets: 7\n  queue: 2G\n  answer: 512\n  sessions: 9\n  sessions_per_address: 8\n",
+         limits:\n  message: 64k\n  send: 1M\n  targets: 7\n  queue: 2G\n  answer: 512\n  pending: 3M\n  calls: 5\n  sessions: 9\n  sessions_per_address: 8\n",
     )
     .expect("good");
+    assert_eq!(file.address, Some([127, 0, 0, 1].into()));
     assert_eq!((file.port, file.sock, file.warnings), (80, Some("/run/x.sock".into()), vec![]));
     let c = file.config;
     assert_eq!((c.endpoint.as_str(), c.session_header.as_str()), ("gate.example:80", "x-key"));
@@ -46,6 +48,7 @@ fn every_key_is_read() {
     assert_eq!((c.send_timeout, c.send_queue_size), (Some(Duration::from_millis(500)), 3));
     assert_eq!((c.strict_broadcast, c.origin_policy, c.suppress_access_log), (true, OriginPolicy::SameOrigin, true));
     assert_eq!((c.idle_timeout, c.ping_interval), (Some(Duration::from_secs(10)), None));
+    assert_eq!(c.message_timeout, Some(Duration::from_secs(7)));
     assert!(c.path.named().iter().map(|(_, path)| *path).eq(["/a", "/b", "/c", "/d", "/e"]));
     let limits = GatewayLimits {
         message: 64 << 10,
@@ -53,6 +56,8 @@ fn every_key_is_read() {
         targets: 7,
         queue: 2 << 30,
         answer: 512,
+        pending: 3 << 20,
+        calls: 5,
         sessions: 9,
         sessions_per_address: 8,
     };
@@ -102,6 +107,8 @@ fn what_is_malformed_is_an_error_with_its_line() {
         ("\nport: http", 2, "port must be a number from 0 to 65535"),
         ("port: 65536", 1, "port must be a number"),
         ("port: -1", 1, "port must be a number"),
+        ("address: 127.0.0.1:80", 1, "invalid address"),
+        ("address: localhost", 1, "invalid address"),
         ("port: [1]", 1, "port must be a single value, and is a list"),
         ("sock: {a: b}", 1, "sock must be a single value, and is a mapping"),
         ("callback: http://a", 1, "callback must be a mapping"),
@@ -149,6 +156,7 @@ fn the_sample_is_the_default_and_every_variable_counts() {
     let mut config = GatewayConfig::default();
     config.callback.connect = "http://localhost:12346/connect".into();
     assert_eq!((file.port, file.sock, file.config, file.warnings), (9180, None, config, vec![]));
+    assert_eq!(file.address, Some([127, 0, 0, 1].into()), "the sample is for this machine only");
 
     let file = with(
         &[

@@ -21,7 +21,13 @@ use uncork::{
 
 pub use file::GatewayFile;
 
+use crate::relay::fields::same_field;
+
 /// How a [`Gateway`](super::Gateway) behaves.
+///
+/// The defaults are meant for the open internet: pages of the same origin connect, and every wait has an end. What
+/// kuiperbelt has instead, and so a [configuration file](GatewayFile) that says nothing else, is
+/// [`kuiperbelt`](Self::kuiperbelt).
 ///
 /// ```
 /// use uncork::relay::{Gateway, GatewayConfig};
@@ -41,21 +47,25 @@ pub struct GatewayConfig {
     pub callback: GatewayCallbacks,
     /// Fields that are set (or, if the value is empty, left out) in connect, establish and close callbacks. None.
     pub proxy_set_header: Vec<(String, String)>,
-    /// How long `/send` and `/close` wait to put a message into a session's queue. `None`, the default: as long as the
+    /// How long `/send` and `/close` wait to put a message into a session's queue. 10 s. `None`: as long as the
     /// session and the sender live.
     pub send_timeout: Option<Duration>,
     /// Messages queued for a session beside the one that is being written. 0.
     pub send_queue_size: usize,
     /// Whether `/send` and `/close` send nothing at all if they name one session that is not there. No.
     pub strict_broadcast: bool,
-    /// Which web pages may connect. All of them: [`OriginPolicy::None`].
+    /// Which web pages may connect. Those of the same origin: [`OriginPolicy::SameOrigin`].
     pub origin_policy: OriginPolicy,
     /// How long a session may be silent. Renewed by everything the client sends, and whenever a message was written.
-    /// `None`, the default: for ever.
+    /// 75 s, three times `ping_interval`, so that a living client never runs into it. `None`: for ever.
     pub idle_timeout: Option<Duration>,
     /// How often a silent client is pinged; one that does not answer for as long again is gone. 25 s: proxies and NAT
     /// on the way forget a silent connection after 30 s or more. `None`: never.
     pub ping_interval: Option<Duration>,
+    /// How long a message from a client may take to arrive, from its first frame to its last. 30 s, prolonged by each byte
+    /// at a rate of 240 bytes/s or more, and standing still while the application is asked; beyond it, the session is
+    /// closed with 1008. See [`ws::Config::message_timeout`](uncork::ws::Config::message_timeout). `None`: for ever.
+    pub message_timeout: Option<Duration>,
     /// No log line for each request of the application's. Lines are written.
     pub suppress_access_log: bool,
     /// Where the gateway is reached.
@@ -65,7 +75,7 @@ pub struct GatewayConfig {
 }
 
 /// URLs of the application, `http://` or `https://`; empty means that it is not called.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayCallbacks {
     /// Asked whether a client may connect, and under which key. Without it nobody can.
     pub connect: String,
@@ -73,10 +83,10 @@ pub struct GatewayCallbacks {
     pub establish: String,
     /// Told when a client is gone.
     pub close: String,
-    /// Given what a client sends.
+    /// Given what a client sends. If it is empty, messages of clients are dropped, which the log says once.
     pub receive: String,
-    /// How long a call may take, with the whole of its answer; not of the close callback. `None`, and of that: an hour,
-    /// so that nothing stays for ever.
+    /// How long a call may take, with the whole of its answer. 10 s. The close callback has 60 s at the least, since
+    /// kuiperbelt's has no limit. `None`: an hour, so that nothing stays for ever.
     pub timeout: Option<Duration>,
 }
 
@@ -109,12 +119,19 @@ pub struct GatewayLimits {
     pub queue: usize,
     /// Bytes of the connect callback's answer, be it a refusal or the first message; beyond it: 502. 1 MiB.
     pub answer: usize,
+    /// Bytes of messages from clients that the application has not answered for yet; one address has a quarter of it at
+    /// the most. Beyond it, the session is closed with 1013. 256 MiB.
+    pub pending: usize,
+    /// Calls of the application that run at the same time; the clients of one address have a quarter of them at the
+    /// most. Others wait in a queue for each address. 4,096.
+    pub calls: usize,
     /// Sessions in all; one more is refused with 503. 60,000: a few less than the server's
     /// [connections](Limits::connections), so that the application still gets through.
     pub sessions: usize,
     /// Sessions from one address (one /64 network in IPv6); one more is refused with 429. 16,000, a few less than the
-    /// server's [own](Limits::connections_per_address). Unix sockets are exempt. Behind a proxy everybody comes from one
-    /// address.
+    /// server's [own](Limits::connections_per_address). Once half of all places are taken, it shrinks
+    /// ([`Limits::address_share`]), as the shares of `pending` and `calls` do: so a few addresses cannot take all. Unix
+    /// sockets are exempt. Behind a proxy everybody comes from one address.
     pub sessions_per_address: usize,
 }
 
@@ -122,9 +139,10 @@ pub struct GatewayLimits {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OriginPolicy {
     /// All of them. Then what is secret must not hang on a cookie alone.
-    #[default]
     None,
-    /// Those of the same host and port, as the `Host` field names it; and who sends no `Origin`.
+    /// Those of the same host and port, as the `Host` field names it, and not by HTTP if the client came by HTTPS; and
+    /// clients without `Origin`, which are not browsers. A proxy in front must pass `Host` on as it came.
+    #[default]
     SameOrigin,
     /// Those of the same host, whatever the port. Who sends no `Origin` may not.
     SameHostname,
@@ -149,6 +167,9 @@ impl OriginPolicy {
 /// Which port the gateway has if nobody says otherwise.
 const PORT: u16 = 9180;
 
+/// The time for a callback, and for a place in a session's queue.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The fields that are the client's affair, and cannot be set.
 const WRITTEN_FOR_US: &[&str] =
     &["host", "connection", "content-length", "transfer-encoding", "upgrade", "expect", "te", "trailer"];
@@ -160,16 +181,24 @@ impl Default for GatewayConfig {
             session_header: "X-Kuiperbelt-Session".into(),
             callback: GatewayCallbacks::default(),
             proxy_set_header: Vec::new(),
-            send_timeout: None,
+            send_timeout: Some(TIMEOUT),
             send_queue_size: 0,
             strict_broadcast: false,
-            origin_policy: OriginPolicy::None,
-            idle_timeout: None,
+            origin_policy: OriginPolicy::default(),
+            idle_timeout: Some(Duration::from_secs(75)),
             ping_interval: Some(Duration::from_secs(25)),
+            message_timeout: Some(Duration::from_secs(30)),
             suppress_access_log: false,
             path: GatewayPaths::default(),
             limits: GatewayLimits::default(),
         }
+    }
+}
+
+impl Default for GatewayCallbacks {
+    fn default() -> Self {
+        let (connect, establish, close, receive) = Default::default();
+        Self { connect, establish, close, receive, timeout: Some(TIMEOUT) }
     }
 }
 
@@ -193,6 +222,8 @@ impl Default for GatewayLimits {
             targets: 4096,
             queue: 4 << 20,
             answer: 1 << 20,
+            pending: 256 << 20,
+            calls: 4096,
             sessions: 60_000,
             sessions_per_address: 16_000,
         }
@@ -200,6 +231,24 @@ impl Default for GatewayLimits {
 }
 
 impl GatewayConfig {
+    /// Returns what kuiperbelt has by default: pages of all origins may connect, and nothing has a time limit. A
+    /// [configuration file](GatewayFile) begins with it, so that a file of kuiperbelt's means here what it means there.
+    ///
+    /// ```
+    /// use uncork::relay::{GatewayConfig, OriginPolicy};
+    /// let config = GatewayConfig::kuiperbelt();
+    /// assert_eq!((config.origin_policy, config.callback.timeout), (OriginPolicy::None, None));
+    /// ```
+    pub fn kuiperbelt() -> Self {
+        Self {
+            callback: GatewayCallbacks { timeout: None, ..GatewayCallbacks::default() },
+            send_timeout: None,
+            origin_policy: OriginPolicy::None,
+            idle_timeout: None,
+            ..Self::default()
+        }
+    }
+
     /// The limits of a server that serves this gateway: heads are let in that name
     /// [`targets`](GatewayLimits::targets) sessions, and bodies of [`send`](GatewayLimits::send) bytes.
     pub fn server_limits(&self, limits: Limits) -> Limits {
@@ -254,7 +303,7 @@ impl GatewayPaths {
 /// Whether a field of that name can be set in a callback.
 fn settable(name: &str) -> Result<(), String> {
     HeaderName::new(name).map_err(|error| format!("{name:?}: {error}"))?;
-    match WRITTEN_FOR_US.iter().any(|other| name.eq_ignore_ascii_case(other)) {
+    match WRITTEN_FOR_US.iter().any(|other| same_field(name, other)) {
         true => Err(format!("{name} is written for each request, and cannot be set")),
         false => Ok(()),
     }
@@ -325,6 +374,7 @@ mod tests {
         assert!(with(|_| {}).is_ok());
         assert!(with(|c| c.session_header = "X Session".into()).is_err());
         assert!(with(|c| c.session_header = "content-LENGTH".into()).is_err());
+        assert!(with(|c| c.session_header = "Content_Length".into()).is_err());
         assert!(with(|c| c.endpoint = "a\r\nb: c".into()).is_err());
         assert!(with(|c| c.proxy_set_header = vec![("X-A".into(), "b\nc".into())]).is_err());
         assert!(with(|c| c.proxy_set_header = vec![("Host".into(), "x".into())]).is_err());

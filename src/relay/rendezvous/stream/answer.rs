@@ -36,7 +36,7 @@ impl Stream {
                 Response::stream(Exact::new(outlet, declared, misfit.clone())).length(declared)
             }
             (_, length) => {
-                let strict = receiver.strict || self.strict || config.strict;
+                let strict = receiver.strict.or(self.strict).unwrap_or(config.strict);
                 let outlet = if strict { outlet } else { outlet.clean_when_cut() };
                 Response::stream(outlet).length(length)
             }
@@ -54,7 +54,7 @@ impl Stream {
 
 /// Adds the fields a client asked for, as they are.
 fn with(response: Response, fields: &Headers) -> Response {
-    fields.iter().fold(response, |response, (name, value)| response.header(name, value))
+    fields.iter().fold(response, |response, (name, value)| response.append(name, value))
 }
 
 /// Adds what a client asked for; unless it said otherwise, the connection ends with the answer.

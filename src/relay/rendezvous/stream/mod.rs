@@ -72,7 +72,8 @@ pub(super) struct Source {
 /// Whoever receives.
 pub(super) struct Receiver {
     pub(super) seat: Seat,
-    pub(super) strict: bool,
+    /// Whether a lost source breaks its download, if it has said so.
+    pub(super) strict: Option<bool>,
 }
 
 enum Life {
@@ -100,13 +101,13 @@ impl Life {
 struct Flow {
     /// The receivers' requests that are not over.
     receivers: Vec<RequestId>,
-    /// How one of several was lost.
+    /// Why a receiver has not got everything, if that was not for the source's end.
     lost: Option<Outcome>,
     /// The source's body was received whole. Set before the pipes are finished.
     whole: Arc<AtomicBool>,
     /// How long it is, if that is known.
     length: Option<u64>,
-    /// It did not have the length that was declared for it.
+    /// It does not have the length that the stream's creator declared for the download.
     misfit: Arc<AtomicBool>,
     /// A receiver was broken off because the source was.
     cut: bool,
@@ -122,10 +123,12 @@ pub(super) struct Stream {
     wish: Wish,
     /// How many receivers it starts with.
     pub(super) receivers_wanted: usize,
-    strict: bool,
+    strict: Option<bool>,
     pub(super) owner: Option<IpAddr>,
     created: Moment,
     expires: Instant,
+    /// When it is over if no peer is connected to it.
+    unused_until: Instant,
     life: Life,
     source: Option<Source>,
     receivers: Vec<Receiver>,
@@ -136,10 +139,11 @@ impl Stream {
     pub(super) fn new(
         wish: Wish,
         receivers: usize,
-        strict: bool,
+        strict: Option<bool>,
         owner: Option<IpAddr>,
         now: Moment,
         ttl: Duration,
+        first_use_timeout: Duration,
     ) -> Self {
         Self {
             wish,
@@ -148,6 +152,7 @@ impl Stream {
             owner,
             created: now,
             expires: now.mono + ttl,
+            unused_until: now.mono + ttl.min(first_use_timeout),
             life: Life::Waiting,
             source: None,
             receivers: Vec::new(),
@@ -157,10 +162,21 @@ impl Stream {
 
     pub(super) fn due(&self) -> Due {
         match self.life {
+            Life::Waiting if self.is_unused() => Due::Meet(self.unused_until),
             Life::Waiting => Due::Meet(self.expires),
             Life::Meeting | Life::Streaming(_) => Due::Never,
             Life::Over { until, .. } => Due::Forget(until),
         }
+    }
+
+    /// Returns `true` if it waits, and no peer is connected to it.
+    fn is_unused(&self) -> bool {
+        self.is_waiting() && self.source.is_none() && self.receivers.is_empty()
+    }
+
+    /// For which address, and since when, it is [unused](Self::is_unused).
+    pub(super) fn unused(&self) -> Option<(Option<IpAddr>, Instant)> {
+        self.is_unused().then_some((self.owner, self.created.mono))
     }
 
     pub(super) fn weight(&self) -> usize {
@@ -311,8 +327,10 @@ impl Stream {
                 }
                 match why {
                     Ended::Complete => {}
-                    Ended::Aborted if !flow.misfit.load(Ordering::Acquire) => flow.cut = true,
-                    _ => flow.lost = Some(Outcome::of_destination(why)),
+                    // The receiver was promised another length than the source has sent: that is the source's fault.
+                    Ended::Aborted if flow.misfit.load(Ordering::Acquire) => flow.lost = Some(Outcome::SourceFailed),
+                    Ended::Aborted => flow.cut = true,
+                    _ => _ = flow.lost.get_or_insert(Outcome::of_destination(why)),
                 }
                 if !flow.receivers.is_empty() {
                     return;
@@ -342,7 +360,8 @@ impl Stream {
             (false, true) => Outcome::NoSource,
         };
         // Whenever this is noticed: it happened then.
-        let late = now.mono.saturating_duration_since(self.expires);
+        let then = if self.is_unused() { self.unused_until } else { self.expires };
+        let late = now.mono.saturating_duration_since(then);
         let then = Moment { mono: now.mono - late, wall: now.wall.checked_sub(late).unwrap_or(now.wall) };
         self.conclude(outcome, config, then);
     }

@@ -62,6 +62,8 @@ pub(super) struct Carrier {
     peer: PeerAddr,
     state: State,
     error: Option<TunnelError>,
+    /// HTTP/2 was agreed upon by ALPN, and the proxy has not let us in yet.
+    unanswered: bool,
     /// What a refusal asks to wait, in seconds.
     retry_after: Option<u64>,
     /// When this was last called.
@@ -93,14 +95,16 @@ impl Carrier {
         reversed: bool,
         now: Instant,
     ) -> Self {
-        let state = match line.hello().filter(|_| reversed) {
+        let hello = line.hello().filter(|_| reversed);
+        let unanswered = hello.is_some();
+        let state = match hello {
             Some(hello) => {
                 let http2 = Http2::new(here.clone(), line.listener(), peer, line.times(), Some(hello), now);
                 State::Open { protocol: Box::new(http2), stands: false }
             }
             None => State::Knocking { words: line.knock(), scan: Scan::default(), by: None },
         };
-        Self { line, generation, here, peer, state, error: None, retry_after: None, now: None }
+        Self { line, generation, here, peer, state, error: None, unanswered, retry_after: None, now: None }
     }
 
     fn knock(&mut self, io: &mut Io<'_>) -> EventMask {
@@ -185,6 +189,7 @@ impl Carrier {
         self.error = self.error.take().or(protocol.take_error());
         if !*stands && self.error.is_none() && protocol.is_in() {
             *stands = true;
+            self.unanswered = false;
             self.line.stood(self.generation, self.peer, protocol.waker(), now);
         }
         if protocol.health() == Health::Suspect && !protocol.is_leaving() {
@@ -225,7 +230,8 @@ impl Drop for Carrier {
         // However it came to its end.
         let lost = !matches!(self.state, State::Over);
         let error = self.error.take().or_else(|| lost.then(|| TunnelError::Broken("it was lost".into())));
-        self.line.ended(self.generation, error, self.retry_after, self.now);
+        let unanswered = self.unanswered && !matches!(error, Some(TunnelError::Refused { .. }));
+        self.line.ended(self.generation, error, self.retry_after, unanswered, self.now);
     }
 }
 

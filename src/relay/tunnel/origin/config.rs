@@ -11,7 +11,11 @@ use uncork::{
     },
 };
 
-use super::{TunnelError, http2::Times, line::Line};
+use super::{
+    TunnelError,
+    http2::{STREAMS, Times},
+    line::Line,
+};
 
 /// HTTP/2 with the roles reversed, from the first byte behind TLS.
 pub(super) const REVERSED: &[u8] = b"rh2";
@@ -177,7 +181,8 @@ impl Tunnel {
     /// the certificate that came with it will need a [pin](uncork::TlsClientBuilder::pin).
     ///
     /// It tells nothing of its clients: the peer of every request is the proxy itself, and fields in which a client speaks
-    /// of itself (`X-Forwarded-For`) are dropped.
+    /// of itself (`X-Forwarded-For`) are dropped. SPDY has no form for interim responses (1xx) and trailers: they are
+    /// dropped as well.
     #[cfg(feature = "spdy")]
     pub fn allow_legacy_unauthenticated(self) -> Self {
         Self { legacy: true, ..self }
@@ -186,6 +191,13 @@ impl Tunnel {
     /// How many connections are kept, so that one may fail. 2.
     pub fn connections(self, count: usize) -> Self {
         Self { connections: count.clamp(1, 64), ..self }
+    }
+
+    /// Returns how many requests the tunnel lets in at the same time: 256 for each connection, and as many for the one that stands
+    /// beside it while it is replaced. A handler that keeps a limit of its own should take no less, or it refuses
+    /// requests for which the proxy has a place.
+    pub fn most_requests(&self) -> usize {
+        2 * STREAMS as usize * self.count()
     }
 
     /// Where the proxy expects to be asked for a tunnel. `/tunnel`.
@@ -200,7 +212,9 @@ impl Tunnel {
     }
 
     /// The pause before a lost connection is made again is a random part of this; of twice as much after the next
-    /// failure, and so on up to 60 s. 0.5 s. What has stood for [a minute](Self::healthy_after) begins anew.
+    /// failure, and so on up to 60 s. 0.5 s. What has stood for [a minute](Self::healthy_after) begins anew, and its loss
+    /// is made good at once: then the first attempt has no pause. Nor has one by `PUT`, if the proxy has closed a connection
+    /// by ALPN (`rh2`) without letting it in or refusing it.
     pub fn back_off(self, first: Duration) -> Self {
         Self { backoff: first.max(Duration::from_millis(1)), ..self }
     }
@@ -306,6 +320,7 @@ impl Tunnel {
             knock: self.knock(&host, port)?,
             host: host.into(),
             port,
+            tls_upgrade: tls.alpn(&[b"http/1.1"]),
             // Without a token only the request for an upgrade can say who we are.
             tls: match self.token {
                 _ if self.legacy => tls.alpn(&[]),
@@ -390,6 +405,8 @@ pub(super) struct Shared {
     pub(super) host: Box<str>,
     pub(super) port: u16,
     pub(super) tls: TlsClient,
+    /// By which a tunnel is asked for by an upgrade only.
+    pub(super) tls_upgrade: TlsClient,
     pub(super) knock: Vec<u8>,
     pub(super) hello: Option<Bytes>,
     pub(super) times: Times,
@@ -467,6 +484,12 @@ mod tests {
             "PUT /tunnel HTTP/1.1\r\nHost: [::1]:8443\r\nConnection: upgrade\r\nContent-Length: 0\r\n\
              Authorization: Bearer abc\r\nUpgrade: ptth\r\nALPN: h2\r\nUncork-Hosts: app.example, *.dev.example\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn it_says_how_many_requests_it_lets_in() {
+        assert_eq!(Tunnel::dial("a").most_requests(), 1024);
+        assert_eq!(Tunnel::dial("a").connections(3).most_requests(), 1536);
     }
 
     #[test]

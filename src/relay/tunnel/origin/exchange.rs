@@ -24,7 +24,7 @@ use super::{
     stream::Served,
 };
 use crate::relay::tunnel::{
-    head::is_about_the_client,
+    head::{is_about_the_client, is_second_spelling},
     spdy::{Code, ReplyHead, RequestHead, Session},
 };
 
@@ -118,7 +118,7 @@ impl Exchange {
             match self.answer.next() {
                 Piece::Waits => return Ok(()),
                 Piece::Broken(why) => return Err(why),
-                // There is no form for it.
+                // SPDY has no form for 1xx: a stream has one SYN_REPLY, and its HEADERS frame crashes the programs of 2014.
                 Piece::Interim(..) => {}
                 Piece::Head(AnswerHead { switched: true, .. }) => return Err("nobody asked for another protocol"),
                 Piece::Head(AnswerHead { status, fields, whole, .. }) => {
@@ -214,7 +214,8 @@ fn parts(head: RequestHead) -> Result<http::request::Parts, &'static str> {
 
 fn copy(fields: &Headers, to: &mut http::HeaderMap) -> Result<(), &'static str> {
     const BAD: &str = "it has a field that can't be passed on";
-    for (name, value) in fields.iter().filter(|(name, _)| !is_about_the_client(name)) {
+    let ends_here = |name: &str| is_about_the_client(name) || is_second_spelling(name);
+    for (name, value) in fields.iter().filter(|(name, _)| !ends_here(name)) {
         let name = http::HeaderName::from_bytes(name.as_bytes()).map_err(|_| BAD)?;
         let value = http::HeaderValue::from_bytes(value).map_err(|_| BAD)?;
         to.try_append(name, value).map_err(|_| BAD)?;

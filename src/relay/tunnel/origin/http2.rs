@@ -29,17 +29,15 @@ use super::{
 };
 use crate::relay::tunnel::{
     wakes::Wakes,
-    wire::{CONNECTION, Pump, Step, Wire, wire},
+    wire::{CONNECTION, HEAD, Pump, REMEMBERED, RESETS, SMALL_FRAMES, Step, Wire, wire},
 };
 
 /// Requests at the same time, on one connection.
-const STREAMS: u32 = 256;
+pub(super) const STREAMS: u32 = 256;
 /// What may be under way of one request's body: 2.5 MB/s over a path of 100 ms. And of all on a connection: as much for
 /// each, or a few that nobody takes would stop all others.
 const WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = STREAMS * WINDOW;
-/// Bytes of a request's head.
-const HEAD: u32 = 64 * 1024;
 /// Bytes that h2 holds of each answer's body.
 const SEND_BUFFER: usize = 64 * 1024;
 
@@ -83,6 +81,10 @@ enum Phase {
 }
 
 impl Http2 {
+    /// The connection ends neither for streams that the proxy resets before they are looked at (there are never more of
+    /// them than the input buffer holds), nor for errors of streams. The proxy is believed, and what its clients do must
+    /// not end the streams of others.
+    ///
     /// `hello`: the proxy does not know yet who we are, and will ask; this is the answer.
     pub(super) fn new(
         here: Loop,
@@ -100,6 +102,11 @@ impl Http2 {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(HEAD)
             .max_send_buffer_size(SEND_BUFFER)
+            .max_concurrent_reset_streams(RESETS)
+            .reset_stream_duration(REMEMBERED)
+            .max_pending_accept_reset_streams(RESETS)
+            .max_local_error_reset_streams(None)
+            .data_frame_budget(SMALL_FRAMES)
             .enable_connect_protocol()
             .handshake(wire);
         let inner = Inner {

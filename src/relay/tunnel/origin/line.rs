@@ -4,6 +4,7 @@
 //!   connect ─▶ name, on a thread of its own ─▶ addresses, one after the other ─▶ Carrier: knocks ─▶ stood
 //!      ▲                        └──────────────────┴──────────────────────────────────┴──▶ failed ─┐
 //!      ├────── after a random part of 0.5 s, 1 s, 2 s … 60 s ◀──────────────────── ended ◀─────────┤
+//!      ├────── at once, if it has stood for long, or there is another way in ◀────── ended ◀─────────┤
 //!      └────── at once, beside the old one, which then leaves in order ◀────────── suspect         │
 //!                                                                         the server stops ◀───────┘
 //! ```
@@ -42,6 +43,10 @@ struct State {
     standing: Option<(u64, Instant, task::Waker)>,
     /// In a row.
     failures: u32,
+    /// A lost connection was made again without a pause, and has not stood for long since.
+    redialed: bool,
+    /// The next attempt is by an upgrade of HTTP/1.1 only.
+    by_upgrade: bool,
     stopped: bool,
 }
 
@@ -124,12 +129,14 @@ impl Line {
         self.here.after(Duration::ZERO, move |_| line.connect(next));
     }
 
-    /// One is no more, or has never stood.
+    /// One is no more, or has never stood. `unanswered`: the proxy has agreed on HTTP/2 by ALPN, and then neither let it in nor
+    /// refused it.
     pub(super) fn ended(
         self: &Arc<Self>,
         generation: u64,
         error: Option<TunnelError>,
         retry_after: Option<u64>,
+        unanswered: bool,
         now: Option<Instant>,
     ) {
         let (next, again) = {
@@ -146,9 +153,21 @@ impl Line {
                 since.zip(now).is_some_and(|(since, now)| now.saturating_duration_since(since) >= self.shared.healthy);
             if healthy {
                 state.failures = 0;
+                state.redialed = false;
             }
-            let again = self.shared.pause(state.failures, retry_after);
-            state.failures = state.failures.saturating_add(1);
+            let lost = since.is_some() && !matches!(error, Some(TunnelError::Refused { .. }));
+            let again = if unanswered {
+                // The places for such handshakes may be taken: there is another way.
+                state.by_upgrade = true;
+                Duration::ZERO
+            } else if lost && state.failures == 0 && !state.redialed {
+                state.redialed = true;
+                Duration::ZERO
+            } else {
+                let pause = self.shared.pause(state.failures, retry_after);
+                state.failures = state.failures.saturating_add(1);
+                pause
+            };
             state.generation += 1;
             (state.generation, again)
         };
@@ -161,15 +180,16 @@ impl Line {
     /// On the loop.
     fn connect(self: &Arc<Self>, generation: u64) {
         let (host, port) = (self.shared.host.clone(), self.shared.port);
+        let by_upgrade = std::mem::take(&mut self.state().by_upgrade);
         if let Ok(ip) = host.parse::<IpAddr>() {
-            return self.dial(generation, vec![SocketAddr::new(ip, port)]);
+            return self.dial(generation, vec![SocketAddr::new(ip, port)], by_upgrade);
         }
         let line = self.clone();
         let resolve = move || {
             let found = (&*host, port).to_socket_addrs();
             let back = line.clone();
             line.here.after(Duration::ZERO, move |_| match found.map(Iterator::collect::<Vec<_>>) {
-                Ok(found) if !found.is_empty() => back.dial(generation, found),
+                Ok(found) if !found.is_empty() => back.dial(generation, found, by_upgrade),
                 Ok(_) => back.unresolved(generation, "it has no address".into()),
                 Err(error) => back.unresolved(generation, error.to_string()),
             });
@@ -181,16 +201,17 @@ impl Line {
 
     fn unresolved(self: &Arc<Self>, generation: u64, why: String) {
         let host = self.shared.host.to_string();
-        self.ended(generation, Some(TunnelError::Resolve { host, why }), None, None);
+        self.ended(generation, Some(TunnelError::Resolve { host, why }), None, false, None);
     }
 
     /// Tries one address after the other.
-    fn dial(self: &Arc<Self>, generation: u64, mut addresses: Vec<SocketAddr>) {
+    fn dial(self: &Arc<Self>, generation: u64, mut addresses: Vec<SocketAddr>, by_upgrade: bool) {
         if addresses.is_empty() {
-            return self.ended(generation, None, None, None);
+            return self.ended(generation, None, None, false, None);
         }
         let addr = addresses.remove(0);
-        let dial = Dial::tcp(addr).tls(&self.shared.tls, &self.shared.host).within(self.shared.within);
+        let tls = if by_upgrade { &self.shared.tls_upgrade } else { &self.shared.tls };
+        let dial = Dial::tcp(addr).tls(tls, &self.shared.host).within(self.shared.within);
         let line = self.clone();
         self.here.dial(dial, move |result| match result {
             Ok(dialed) => {
@@ -205,8 +226,8 @@ impl Line {
             Err(error) => {
                 log::debug!(target: "uncork::relay", "tunnel {}: {addr}: {error}", line.number);
                 match addresses.is_empty() {
-                    true => line.ended(generation, Some(TunnelError::Dial(error)), None, None),
-                    false => line.dial(generation, addresses),
+                    true => line.ended(generation, Some(TunnelError::Dial(error)), None, false, None),
+                    false => line.dial(generation, addresses, by_upgrade),
                 }
                 None
             }

@@ -12,13 +12,13 @@
 
 use std::task::{self, Context, Poll};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use uncork::{
     Loop, PeerAddr, PipeIn,
     h1::{
-        Headers,
+        Headers, is_hop_by_hop,
         write::{CHUNK_END, LAST_CHUNK, Sink, chunk_head, trailers},
     },
     pipe,
@@ -28,6 +28,7 @@ use super::{
     answer::{Answer, AnswerHead, Piece},
     asked::{Framing, asked},
 };
+use crate::relay::tunnel::held::Held;
 
 /// Bytes of a pipe. A request without a body needs only as many as its head has.
 const ROOM: usize = 64 * 1024;
@@ -48,8 +49,10 @@ struct Up {
     framing: Framing,
     /// The head, or what frames a chunk: not in the pipe yet.
     own: Vec<u8>,
-    /// Of the body: not in the pipe yet, behind `own`.
-    held: Bytes,
+    /// Of the body: not in the pipe yet.
+    held: Held,
+    /// How much of it goes into the pipe behind `own`, before the next chunk's frame.
+    piece: usize,
     /// What `Content-Length` leaves.
     left: u64,
 }
@@ -100,7 +103,8 @@ impl Stream {
             inlet: Some(inlet),
             framing: asked.framing,
             own: asked.head,
-            held: Bytes::new(),
+            held: Held::default(),
+            piece: 0,
             left: asked.length,
         };
         let answer = Answer::new(outlet, asked.method);
@@ -211,6 +215,7 @@ impl Up {
         self.framing = Framing::None;
         if !yes {
             self.recv = None;
+            self.held = Held::default();
         }
     }
 
@@ -233,38 +238,43 @@ impl Up {
                 let n = inlet.write(&self.own);
                 self.own.drain(..n);
             }
-            if self.own.is_empty() && !self.held.is_empty() {
-                let n = inlet.write(&self.held);
+            if self.own.is_empty() && self.piece > 0 {
+                let n = inlet.write(&self.held.front()[..self.piece]);
                 self.held.advance(n);
+                self.piece -= n;
                 if let Some(recv) = &mut self.recv {
                     let _ = recv.flow_control().release_capacity(n);
                 }
-                if self.held.is_empty() && self.framing == Framing::Chunked {
+                if self.piece == 0 && self.framing == Framing::Chunked {
                     self.own.extend_from_slice(CHUNK_END);
                     continue;
                 }
             }
-            if !self.own.is_empty() || !self.held.is_empty() || self.framing == Framing::Raw {
+            if !self.own.is_empty() || self.piece > 0 || self.framing == Framing::Raw {
+                if let Some(recv) = &mut self.recv {
+                    self.held.gather(recv, cx);
+                }
                 return Ok(());
+            }
+            if !self.held.is_empty() {
+                self.piece = self.held.front().len();
+                match self.framing {
+                    Framing::Chunked => {
+                        let mut size = [0; 18];
+                        let n = chunk_head(self.piece, &mut size);
+                        self.own.extend_from_slice(&size[..n]);
+                    }
+                    // h2 has seen to it; what would be taken for another request depends on it.
+                    Framing::Length => self.left = self.left.checked_sub(self.piece as u64).ok_or(())?,
+                    Framing::None | Framing::Raw => {}
+                }
+                continue;
             }
             let Some(recv) = &mut self.recv else { return Ok(()) };
             match recv.poll_data(cx) {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Some(Err(_))) => return Err(()),
-                Poll::Ready(Some(Ok(data))) if data.is_empty() => {}
-                Poll::Ready(Some(Ok(data))) => {
-                    match self.framing {
-                        Framing::Chunked => {
-                            let mut size = [0; 18];
-                            let n = chunk_head(data.len(), &mut size);
-                            self.own.extend_from_slice(&size[..n]);
-                        }
-                        // h2 has seen to it; what would be taken for another request depends on it.
-                        Framing::Length => self.left = self.left.checked_sub(data.len() as u64).ok_or(())?,
-                        Framing::None | Framing::Raw => {}
-                    }
-                    self.held = data;
-                }
+                Poll::Ready(Some(Ok(data))) => self.held.push(data),
                 Poll::Ready(None) => match recv.poll_trailers(cx) {
                     Poll::Pending => return Ok(()),
                     Poll::Ready(Err(_)) => return Err(()),
@@ -291,23 +301,17 @@ impl Up {
 fn end_chunks(map: Option<&HeaderMap>, to: &mut Vec<u8>) {
     let mut fields = Headers::new();
     for (name, value) in map.into_iter().flatten() {
-        if !is_hop(name.as_str()) && !["content-length", "host", "trailer"].contains(&name.as_str()) {
+        if !is_hop_by_hop(name.as_str()) && !["content-length", "host", "trailer"].contains(&name.as_str()) {
             let _ = fields.append(name.as_str(), value.as_bytes());
         }
     }
     if fields.is_empty() { to.put(LAST_CHUNK) } else { trailers(&fields, to) }
 }
 
-fn is_hop(name: &str) -> bool {
-    ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"]
-        .iter()
-        .any(|own| own.eq_ignore_ascii_case(name))
-}
-
 /// The fields of an answer, as HTTP/2 has them.
 fn to_http2(fields: &Headers, switched: bool) -> HeaderMap {
     let mut map = HeaderMap::with_capacity(fields.len());
-    for (name, value) in fields.iter().filter(|(name, _)| !is_hop(name)) {
+    for (name, value) in fields.end_to_end() {
         let of_1_1 = name.eq_ignore_ascii_case("sec-websocket-accept") || name.eq_ignore_ascii_case("content-length");
         if switched && of_1_1 {
             continue;

@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq;
 use uncork::PeerAddr;
 
 use super::pattern::Pattern;
-use crate::relay::{InvalidConfig, config as checks};
+use crate::relay::{InvalidConfig, Via, config as checks};
 
 /// How a [`Proxy`](super::Proxy) behaves.
 ///
@@ -30,6 +30,10 @@ pub struct ProxyConfig {
     /// Whose `X-Forwarded-*` and `Forwarded` are believed, and continued: proxies in front of this one. Nobody's by
     /// default. (Where a program decides that itself: [`Proxy::handle_behind`](super::Proxy::handle_behind).)
     pub trusted: Trusted,
+    /// The name under which this proxy signs what it forwards, in the `Via` field of requests and responses. A request that
+    /// has this name in its `Via` is answered with 508 (Loop Detected). `None` by default: a random name, new at each
+    /// start, so that proxies may stand behind one another.
+    pub via: Option<Via>,
     /// How long an origin may take to begin its answer, once it has the request whole; and how long an upload may stand
     /// still for its sake. Then it is a 504. 60 s, as nginx.
     pub answer_within: Duration,
@@ -51,22 +55,38 @@ pub struct ProxyConfig {
     pub links_per_credential: usize,
     /// Names one connection may register; more are refused with 403. 64.
     pub names_per_link: usize,
-    /// Requests on one connection at the same time. 256: beyond it another connection is taken, or the answer is 503.
+    /// Requests on one connection at the same time. 256, or as many as the origin server takes, if that is less: beyond it
+    /// another connection is taken, or the answer is 503.
     pub streams_per_link: usize,
     /// Requests of one client's address (one /64 network in IPv6) at the same time; one more is refused with 429. 128,
-    /// half a connection: one client does not keep all others away.
+    /// whatever is connected. How many of these one host gets depends on what is free there:
+    /// [`share_per_address`](Self::share_per_address). The place of a client that left early stays taken for one second
+    /// more, so this is also how many streams one address can have reset in a second.
     pub streams_per_address: usize,
-    /// Requests of one name at the same time; one more is refused with 503. 1,024.
+    /// Requests of one name at the same time, whatever is connected; one more is refused with 503. 1,024.
     pub streams_per_host: usize,
-    /// Bytes of an answer's fields, as HTTP/2 counts them. 64 KiB.
+    /// Share of one client's address in a connection's places, and in a name's, in percent of those that are free.
+    /// 100: it gets one more as long as it has no more than are free. One address alone has half, four have a fifth each,
+    /// sixteen a seventeenth, and as much stays free for others. Where no connection has a place left for it, the answer
+    /// is 503. Clients without an address (Unix sockets) have no share.
+    pub share_per_address: u32,
+    /// Share of one name, where its connections are for other names as well, in the same way. 400: four fifths of the
+    /// places. So requests for one host do not keep clients from the other hosts of the credential.
+    pub share_per_name: u32,
+    /// Bytes of a response's fields, as HTTP/2 counts them. 64 KiB; 32 KiB at the least. A larger head is 502 for its client;
+    /// one of four times as much ends the connection, which no [`Tunnel`](super::super::Tunnel) sends.
     pub head: u32,
     /// Bytes an origin may send ahead of what a client has taken, for each answer. 256 KiB, which a path of 100 ms fills
     /// with 2.5 MB/s. It is memory: a client that does not read costs as much. The connection's own window is so many
     /// times this as there may be streams, or a few such clients would stop all others.
     pub window: u32,
-    /// Handshakes under way at the same time that have not shown a credential yet; one more is closed at once. 64.
+    /// Connections by ALPN (`rh2`) at the same time that have not identified themselves yet. 64. For one more, the oldest of
+    /// the network with the most such connections is closed (a network is one IPv4 address, or one /64 of IPv6): so a
+    /// newcomer always gets in, however many places others have taken. A handshake by `PUT` has no such limit: until its
+    /// request it is a connection as any other, and [`Limits`](uncork::Limits) apply.
     pub handshakes: usize,
-    /// Handshakes without a valid credential from one address in a minute; the next is refused with 429, unread. 30.
+    /// Handshakes of one network in a minute that fail: without a valid credential, or by ALPN without an answer. 30. The
+    /// next is refused unread: with 429, or closed where it came by ALPN. 0 for no limit.
     pub failures_per_minute: u32,
 }
 
@@ -77,6 +97,7 @@ impl Default for ProxyConfig {
             credentials: Vec::new(),
             balance: Balance::RoundRobin,
             trusted: Trusted::nobody(),
+            via: None,
             answer_within: Duration::from_secs(60),
             retry_after: Duration::from_secs(5),
             ping_every: Duration::from_secs(15),
@@ -89,6 +110,8 @@ impl Default for ProxyConfig {
             streams_per_link: 256,
             streams_per_address: 128,
             streams_per_host: 1024,
+            share_per_address: 100,
+            share_per_name: 400,
             head: 64 * 1024,
             window: 256 * 1024,
             handshakes: 64,
@@ -108,8 +131,15 @@ impl ProxyConfig {
         if !(1024..=most).contains(&self.window) {
             return Err(InvalidConfig("the window must be between 1 KiB and 2 GiB"));
         }
+        // An origin server of ours sends up to 72 KiB, and h2 ends the connection for four times what it takes.
+        if self.head < 32 * 1024 {
+            return Err(InvalidConfig("heads of responses must be allowed to have 32 KiB"));
+        }
         if !(1..=10_000).contains(&self.streams_per_link) {
             return Err(InvalidConfig("a connection needs between 1 and 10,000 streams"));
+        }
+        if self.share_per_address == 0 || self.share_per_name == 0 {
+            return Err(InvalidConfig("a share of the places that are free must not be none of them"));
         }
         for (i, one) in self.credentials.iter().enumerate() {
             if one.hosts.is_empty() {
@@ -367,7 +397,9 @@ mod tests {
         for path in ["", "/", "tunnel", "/a b"] {
             assert!(ProxyConfig { path: path.into(), ..ProxyConfig::default() }.checked().is_err(), "{path:?}");
         }
+        assert!(ProxyConfig { head: 16 * 1024, ..ProxyConfig::default() }.checked().is_err());
         assert!(ProxyConfig { window: 0, ..ProxyConfig::default() }.checked().is_err());
+        assert!(ProxyConfig { share_per_address: 0, ..ProxyConfig::default() }.checked().is_err());
         assert!(ProxyConfig { streams_per_link: 0, ..ProxyConfig::default() }.checked().is_err());
     }
 }

@@ -23,7 +23,7 @@ pub(super) enum Count {
     Lost,
     /// … that was not answered in time: 504.
     TimedOut,
-    /// … that can't be passed on: 400, 413, 501.
+    /// … that can't be passed on: 400, 413, 431, 501.
     Unfit,
     /// An answer was cut short, and so was the client's connection.
     Cut,
@@ -37,6 +37,12 @@ pub(super) enum Count {
     Silent,
     /// A handshake without a valid credential, or for names that are not to be had.
     Denied,
+    /// A connection by ALPN did not identify itself.
+    Unanswered,
+    /// A handshake lost its place to a newer one, because all were taken.
+    Displaced,
+    /// A handshake was refused unread, because its network has failed too often.
+    Throttled,
     /// Bytes of requests' bodies, to origins.
     Up,
     /// Bytes of answers' bodies, from origins.
@@ -76,6 +82,9 @@ impl Counters {
             links_total: get(Count::Links),
             silent: get(Count::Silent),
             denied: get(Count::Denied),
+            unanswered: get(Count::Unanswered),
+            displaced: get(Count::Displaced),
+            throttled: get(Count::Throttled),
             bytes_up: get(Count::Up),
             bytes_down: get(Count::Down),
         }
@@ -102,7 +111,7 @@ pub struct ProxyCounts {
     pub lost: u64,
     /// … that were not answered in time: 504.
     pub timed_out: u64,
-    /// … that could not be passed on: 400, 413, 501.
+    /// … that could not be passed on: 400, 413, 431, 501.
     pub unfit: u64,
     /// Answers that an origin has cut short, and the client's connection with them.
     pub cut: u64,
@@ -116,6 +125,14 @@ pub struct ProxyCounts {
     pub silent: u64,
     /// Handshakes without a valid credential, or for names that were not to be had.
     pub denied: u64,
+    /// Connections by ALPN (`rh2`) that did not identify themselves, in time or at all.
+    pub unanswered: u64,
+    /// … that lost their place to a newer one, because [`ProxyConfig::handshakes`](super::ProxyConfig::handshakes) were
+    /// under way. More than a few mean that some networks open connections and say nothing.
+    pub displaced: u64,
+    /// Handshakes that were refused unread, because their network had
+    /// [failed too often](super::ProxyConfig::failures_per_minute).
+    pub throttled: u64,
     /// Bytes of requests' bodies, to origins.
     pub bytes_up: u64,
     /// Bytes of answers' bodies, from origins.

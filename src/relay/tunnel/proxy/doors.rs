@@ -1,26 +1,41 @@
-//! Who is at the door: connections that have not shown a credential, and addresses that have shown too many wrong ones.
+//! Limits of handshakes: places for connections that have not shown a credential yet, shared among networks; and networks
+//! that have failed too often.
+//!
+//! ```text
+//!   ALPN rh2 ──▶ too many failures of its network? ──▶ closed
+//!                  └─ a place; if all are taken, the oldest of the network with the most loses its own
+//!                        └─ answered in time? ──no──▶ one more failure of its network
+//! ```
+//! So one address cannot take all places, and neither can four: a newcomer always gets one, at the expense of the network
+//! that has the most.
 
 use std::{
-    collections::HashSet,
-    sync::Arc,
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Waker,
     time::{Duration, Instant},
 };
 
-use uncork::{ConnId, PeerAddr};
+use uncork::PeerAddr;
 
-use super::{Shared, config::ProxyConfig};
+use super::{Shared, config::ProxyConfig, counters::Count};
 use crate::relay::addresses::{Addresses, Allowance};
 
-/// Who is at the door, and who has knocked too often.
+/// How often what happens again and again is logged, at the most.
+const LOG_EVERY: Duration = Duration::from_secs(1);
+
+/// Handshakes under way, and networks that have failed.
 pub(super) struct Doors {
     failures: Addresses,
-    /// Connections that have not shown a credential, among those that were [accepted](Self::accept). Below 0 only until
-    /// it is told of the end of one that was known.
-    strangers: isize,
-    /// Connections by ALPN that have not.
-    hellos: usize,
+    /// Handshakes that have a place, the oldest first.
+    pending: Vec<Arc<Pending>>,
     most: usize,
-    known: HashSet<ConnId>,
+    unanswered: Repeated,
+    throttled: Repeated,
 }
 
 impl Doors {
@@ -29,30 +44,11 @@ impl Doors {
         let allowance = Allowance { places: config.handshakes, per_address: usize::MAX, per_minute, burst: per_minute };
         Self {
             failures: Addresses::new(allowance),
-            strangers: 0,
-            hellos: 0,
+            pending: Vec::new(),
             most: config.handshakes,
-            known: HashSet::new(),
+            unanswered: Repeated::default(),
+            throttled: Repeated::default(),
         }
-    }
-
-    /// One more stranger.
-    pub(super) fn accept(&mut self, _: &PeerAddr) -> bool {
-        let room = self.strangers < isize::try_from(self.most).unwrap_or(isize::MAX);
-        self.strangers += isize::from(room);
-        room
-    }
-
-    /// A stranger no more.
-    pub(super) fn know(&mut self, conn: ConnId) {
-        // Where nobody is accepted here, nobody's end will be told either.
-        if self.strangers > 0 && self.known.insert(conn) {
-            self.strangers -= 1;
-        }
-    }
-
-    pub(super) fn closed(&mut self, conn: ConnId) {
-        self.strangers -= isize::from(!self.known.remove(&conn));
     }
 
     /// When this address may try again, if it has failed too often.
@@ -67,53 +63,116 @@ impl Doors {
             self.failures.release(ip);
         }
     }
-}
 
-/// A connection by ALPN, whose number nobody tells: a stranger until it is known, and as long as it is here.
-pub(super) struct Stranger {
-    shared: Arc<Shared>,
-    known: Known,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Known {
-    No,
-    /// And it was counted as a stranger before.
-    Counted,
-    Yes,
-}
-
-impl Stranger {
-    /// One more, if there may be one more.
-    pub(super) fn new(shared: &Arc<Shared>) -> Option<Self> {
-        let mut doors = shared.doors();
-        if doors.hellos >= doors.most {
+    /// Adds a handshake, and returns it with the one that loses its place for it. `None` if there are no places at all.
+    fn enter(&mut self, network: Option<IpAddr>, waker: Waker) -> Option<(Arc<Pending>, Option<Arc<Pending>>)> {
+        if self.most == 0 {
             return None;
         }
-        doors.hellos += 1;
-        drop(doors);
-        Some(Self { shared: shared.clone(), known: Known::No })
+        let full = self.pending.len() >= self.most;
+        let displaced = if full { self.displaced_by(network).map(|at| self.pending.remove(at)) } else { None };
+        let new = Arc::new(Pending { network, waker, displaced: AtomicBool::new(false) });
+        self.pending.push(new.clone());
+        Some((new, displaced))
     }
 
-    /// It is none any more.
-    pub(super) fn is_known(&mut self) {
-        let mut doors = self.shared.doors();
-        doors.hellos = doors.hellos.saturating_sub(1);
-        let counted = doors.strangers > 0;
-        doors.strangers -= isize::from(counted);
-        self.known = if counted { Known::Counted } else { Known::Yes };
+    /// Returns the index of the handshake that makes room for a newcomer of this network: the oldest of the network with
+    /// the most, counting the newcomer. Among equals it is the newcomer's own network.
+    fn displaced_by(&self, network: Option<IpAddr>) -> Option<usize> {
+        let mut counts: HashMap<Option<IpAddr>, usize> = HashMap::from([(network, 1)]);
+        for pending in &self.pending {
+            *counts.entry(pending.network).or_default() += 1;
+        }
+        let most = counts.values().copied().max()?;
+        let has_most = |network: &Option<IpAddr>| counts.get(network) == Some(&most);
+        let own = self.pending.iter().position(|pending| pending.network == network);
+        own.filter(|_| has_most(&network)).or_else(|| self.pending.iter().position(|one| has_most(&one.network)))
+    }
+
+    fn leave(&mut self, gone: &Arc<Pending>) {
+        self.pending.retain(|pending| !Arc::ptr_eq(pending, gone));
     }
 }
 
-impl Drop for Stranger {
-    fn drop(&mut self) {
-        let mut doors = self.shared.doors();
-        match self.known {
-            Known::No => doors.hellos = doors.hellos.saturating_sub(1),
-            // Its end is told as a stranger's.
-            Known::Counted => doors.strangers += 1,
-            Known::Yes => {}
+/// A handshake under way.
+struct Pending {
+    /// `None`: it has not come over IP.
+    network: Option<IpAddr>,
+    waker: Waker,
+    displaced: AtomicBool,
+}
+
+/// A place for a handshake, until this is dropped.
+pub(super) struct Place {
+    shared: Arc<Shared>,
+    pending: Arc<Pending>,
+}
+
+impl Place {
+    /// Takes a place; `waker` is called if it is lost to a newer handshake. If all are taken, another handshake loses its
+    /// own. `None` if there are no places at all.
+    pub(super) fn take(shared: &Arc<Shared>, peer: &PeerAddr, waker: Waker) -> Option<Self> {
+        let (pending, displaced) = shared.doors().enter(peer.network(), waker)?;
+        if let Some(displaced) = displaced {
+            displaced.displaced.store(true, Ordering::Relaxed);
+            displaced.waker.wake_by_ref();
+            shared.counters.add(Count::Displaced);
         }
+        Some(Self { shared: shared.clone(), pending })
+    }
+
+    /// Returns `true` if it was lost to a newer handshake.
+    pub(super) fn is_lost(&self) -> bool {
+        self.pending.displaced.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.doors().leave(&self.pending);
+    }
+}
+
+/// Counts and logs a connection that did not identify itself, and holds that against its network.
+pub(super) fn unanswered(shared: &Shared, peer: &PeerAddr, now: Instant) {
+    shared.counters.add(Count::Unanswered);
+    let count = {
+        let mut doors = shared.doors();
+        doors.failed(peer, now);
+        doors.unanswered.happened(now)
+    };
+    if let Some(count) = count {
+        log::warn!(target: "uncork::relay", "tunnel: {count} connections by ALPN did not identify themselves; the last \
+            from {peer}");
+    }
+}
+
+/// Counts and logs a handshake that is refused unread, because its network has failed too often.
+pub(super) fn throttled(shared: &Shared, peer: &PeerAddr, now: Instant) {
+    shared.counters.add(Count::Throttled);
+    let count = shared.doors().throttled.happened(now);
+    if let Some(count) = count {
+        log::warn!(target: "uncork::relay", "tunnel: {count} handshakes refused unread, after too many failures of their \
+            network; the last from {peer}");
+    }
+}
+
+/// An event that may come thousands of times a second, and is logged once, with a count.
+#[derive(Default)]
+struct Repeated {
+    logged: Option<Instant>,
+    count: u64,
+}
+
+impl Repeated {
+    /// Counts one more. Returns the count since the last line, if another line is due now.
+    fn happened(&mut self, now: Instant) -> Option<u64> {
+        self.count += 1;
+        if self.logged.is_some_and(|at| now < at + LOG_EVERY) {
+            return None;
+        }
+        self.logged = Some(now);
+        Some(std::mem::take(&mut self.count))
     }
 }
 
@@ -137,24 +196,43 @@ mod tests {
         assert_eq!(doors.too_fast(&one, now + wait), None);
     }
 
-    #[test]
-    fn strangers_are_counted_until_they_are_known_or_gone() {
-        let mut doors = Doors::new(&ProxyConfig { handshakes: 1, ..ProxyConfig::default() });
-        let (peer, [one, other]) = (PeerAddr::Unix, [1, 2].map(|n| ConnId::new(0, n, 1)));
-        assert!(doors.accept(&peer) && !doors.accept(&peer));
-        doors.know(one);
-        assert!(doors.accept(&peer) && !doors.accept(&peer), "the first is none any more");
-        doors.closed(one);
-        assert!(!doors.accept(&peer), "nor is it one that has gone");
-        doors.closed(other);
-        assert!(doors.accept(&peer) && doors.known.is_empty());
+    /// Returns the handshakes that have a place, after these networks have asked for one in this order.
+    fn pending(handshakes: usize, networks: &[u8]) -> Vec<(u8, usize)> {
+        let mut doors = Doors::new(&ProxyConfig { handshakes, ..ProxyConfig::default() });
+        let mut all = Vec::new();
+        for last in networks {
+            let entered = doors.enter(Some(IpAddr::from([192, 0, 2, *last])), Waker::noop().clone());
+            all.push((*last, entered.expect("a place").0));
+        }
+        assert!(doors.pending.len() <= handshakes);
+        let number =
+            |one: &Arc<Pending>| all.iter().position(|(_, other)| Arc::ptr_eq(one, other)).expect("one of them");
+        doors.pending.iter().map(number).map(|at| (all[at].0, at)).collect()
     }
 
-    /// A program that mounts the two sides itself need not say who comes in, nor who has gone.
     #[test]
-    fn who_was_never_counted_is_not_kept() {
-        let mut doors = Doors::new(&ProxyConfig::default());
-        (0..1000).for_each(|n| doors.know(ConnId::new(0, n, 1)));
-        assert!(doors.known.is_empty());
+    fn the_oldest_of_the_network_with_the_most_makes_room() {
+        assert_eq!(pending(3, &[1, 1, 2]), [(1, 0), (1, 1), (2, 2)], "there is room");
+        assert_eq!(pending(3, &[1, 1, 1, 2]), [(1, 1), (1, 2), (2, 3)], "a newcomer gets in");
+        assert_eq!(pending(3, &[2, 1, 1, 1]), [(2, 0), (1, 2), (1, 3)], "and is not driven out");
+        assert_eq!(pending(4, &[1, 2, 1, 2, 2]), [(1, 0), (1, 2), (2, 3), (2, 4)], "by its own, among equals");
+        assert_eq!(pending(3, &[1, 2, 3, 4]), [(2, 1), (3, 2), (4, 3)], "the oldest of all, where all have one");
+    }
+
+    #[test]
+    fn without_places_there_is_none() {
+        let mut doors = Doors::new(&ProxyConfig { handshakes: 0, ..ProxyConfig::default() });
+        assert!(doors.enter(None, Waker::noop().clone()).is_none());
+    }
+
+    #[test]
+    fn what_happens_often_is_logged_once_a_second() {
+        let (mut repeated, start) = (Repeated::default(), Instant::now());
+        let at = |millis| start + Duration::from_millis(millis);
+        assert_eq!(repeated.happened(at(0)), Some(1));
+        assert_eq!(repeated.happened(at(1)), None);
+        assert_eq!(repeated.happened(at(999)), None);
+        assert_eq!(repeated.happened(at(1000)), Some(3));
+        assert_eq!(repeated.happened(at(1001)), None);
     }
 }

@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Instant};
 
 use uncork::{Action, PeerAddr, Request, Response, Switch};
 
-use super::{Shared, counters::Count, http2::Http2, link::Opening, names::Denied, pattern::Pattern};
+use super::{Shared, counters::Count, doors, http2::Http2, link::Opening, names::Denied, pattern::Pattern};
 use crate::relay::wire::retry_after;
 
 /// Why somebody is not let in.
@@ -68,14 +68,12 @@ pub(super) fn handle(shared: &Arc<Shared>, req: &mut Request<'_>) -> Action {
     let now = req.now().mono;
     let too_fast = shared.doors().too_fast(req.peer(), now);
     if let Some(after) = too_fast {
+        doors::throttled(shared, req.peer(), now);
         let response = denial(429, "too many handshakes without a valid credential").response();
         return response.header("Retry-After", retry_after(after)).into();
     }
     match asks_rightly(shared, req).and_then(|()| admit(shared, req)) {
-        Ok(http2) => {
-            shared.doors().know(req.conn());
-            Switch::to("ptth", http2).header("ALPN", "h2").into()
-        }
+        Ok(http2) => Switch::to("ptth", http2).header("ALPN", "h2").into(),
         Err(denial) => {
             denied(shared, req.peer(), &denial, now);
             denial.response().into()

@@ -5,7 +5,8 @@
 //!   GET /.well-known/uncork/hello ──▶ {"token": "…", "hosts": ["app.example"]} ──┬─ known ──▶ Http2: it takes requests
 //!                                                                               └─ not: told, and closed
 //! ```
-//! No client's request goes out before that. Whoever is not let in is asked one thing more, so that it can tell its people
+//! Until then it has one of a few places, which are shared among networks ([`doors`]). No client's request goes out before
+//! that. Whoever is not let in is asked one thing more, so that it can tell its people
 //! why: `GET /.well-known/uncork/refused`, with `uncork-status` and `uncork-reason`. There is no client certificate to be
 //! had here: it is a token, or nothing.
 
@@ -23,7 +24,7 @@ use uncork::{EventMask, Io, PeerAddr, Upgrade};
 
 use super::{
     Shared,
-    doors::Stranger,
+    doors::{self, Place},
     handshake::{self, Denial},
     http2::{Http2, Parts},
     link::Opening,
@@ -47,8 +48,12 @@ pub(super) struct Hello {
     parts: Option<Parts>,
     asked: Option<Asked>,
     began: Option<Instant>,
+    /// When this was last called.
+    now: Option<Instant>,
+    place: Option<Place>,
+    /// It has identified itself, or is not counted as one that did not.
+    settled: bool,
     link: Option<Http2>,
-    stranger: Stranger,
 }
 
 enum Asked {
@@ -58,9 +63,32 @@ enum Asked {
 
 impl Hello {
     pub(super) fn new(shared: &Arc<Shared>, peer: PeerAddr) -> Option<Self> {
-        let stranger = Stranger::new(shared)?;
         let parts = Http2::parts(&shared.config)?;
-        Some(Self { shared: shared.clone(), peer, parts: Some(parts), asked: None, began: None, link: None, stranger })
+        Some(Self {
+            shared: shared.clone(),
+            peer,
+            parts: Some(parts),
+            asked: None,
+            began: None,
+            now: None,
+            place: None,
+            settled: false,
+            link: None,
+        })
+    }
+
+    /// Takes a place and sends the question. Returns `false` if there is no place, or the network has failed too often.
+    fn begin(&mut self, now: Instant) -> bool {
+        if self.shared.doors().too_fast(&self.peer, now).is_some() {
+            doors::throttled(&self.shared, &self.peer, now);
+            return false;
+        }
+        let Some(parts) = &mut self.parts else { return false };
+        self.place = Place::take(&self.shared, &self.peer, parts.waker());
+        if let Ok(head) = http::Request::get(HELLO).body(()) {
+            self.asked = parts.send.send_request(head, true).ok().map(|(answer, _)| Asked::Head(answer));
+        }
+        self.place.is_some()
     }
 
     fn judge(&self, words: &[u8], io: &Io<'_>) -> Result<Opening, Denial> {
@@ -78,6 +106,10 @@ impl Hello {
     /// Says why not, and ends.
     fn refuse(&mut self, io: &mut Io<'_>, denial: &Denial) -> EventMask {
         handshake::denied(&self.shared, &self.peer, denial, io.now().mono);
+        if denial.status() == 400 {
+            // What it said was of no use: as good as nothing.
+            self.shared.doors().failed(&self.peer, io.now().mono);
+        }
         if let Some(parts) = &mut self.parts {
             let head = http::Request::get(REFUSED)
                 .header("uncork-status", denial.status())
@@ -126,17 +158,22 @@ impl Upgrade for Hello {
             return link.ready(io);
         }
         let now = io.now().mono;
-        let first = self.began.is_none();
-        let until = *self.began.get_or_insert(now) + self.shared.config.handshake_within;
-        let too_fast = first && self.shared.doors().too_fast(&self.peer, now).is_some();
-        let Some(parts) = self.parts.as_mut().filter(|_| !too_fast && now < until && !io.why().stopping()) else {
+        self.now = Some(now);
+        let until = match self.began {
+            Some(began) => began + self.shared.config.handshake_within,
+            None => {
+                self.began = Some(now);
+                self.settled = io.why().stopping() || !self.begin(now);
+                now + self.shared.config.handshake_within
+            }
+        };
+        self.settled |= io.why().stopping();
+        let lost = self.place.as_ref().is_some_and(Place::is_lost);
+        let Some(parts) = self.parts.as_mut().filter(|_| !self.settled && !lost && now < until) else {
             io.abort();
             return EventMask::TERMINATE;
         };
         io.set_deadline(Some(until));
-        if first && let Ok(head) = http::Request::get(HELLO).body(()) {
-            self.asked = parts.send.send_request(head, true).ok().map(|(answer, _)| Asked::Head(answer));
-        }
         let (asked, connection) = (&mut self.asked, &mut parts.connection);
         let mut heard = None;
         let mask = parts.pump.turn(io, |cx, _| {
@@ -150,13 +187,22 @@ impl Upgrade for Hello {
         });
         let Some(heard) = heard else { return mask };
         self.asked = None;
+        self.settled = true;
         match heard.and_then(|words| self.judge(&words, io)) {
             Err(denial) => self.refuse(io, &denial),
             Ok(opening) => {
                 let Some(parts) = self.parts.take() else { return EventMask::TERMINATE };
-                self.stranger.is_known();
+                self.place = None;
                 self.link.insert(Http2::of(parts, &self.shared, opening, now)).ready(io)
             }
+        }
+    }
+}
+
+impl Drop for Hello {
+    fn drop(&mut self) {
+        if let Some(now) = self.now.filter(|_| !self.settled) {
+            doors::unanswered(&self.shared, &self.peer, now);
         }
     }
 }

@@ -27,11 +27,12 @@ use super::{
     counters::Count,
     link::{Link, Opening, Rate},
     order::{Failure, Order},
+    slowed::Slowed,
     stream::{Next, Stream, Turn},
 };
 use crate::relay::tunnel::{
     wakes::Wakes,
-    wire::{CONNECTION, Pump, Step, Wire, wire},
+    wire::{CONNECTION, HEAD, Pump, REMEMBERED, RESETS, SMALL_FRAMES, Step, Wire, wire},
 };
 
 /// The key under which new orders wake the connection.
@@ -43,8 +44,10 @@ const BEFORE_SETTINGS: usize = 100;
 /// Bytes that h2 holds of each request's body.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// Pushes and the like are none of an origin's business.
-const RESETS: usize = 64;
+/// Stream errors of the origin server's over the life of a connection, before h2 ends it. Responses that break a rule are
+/// among them, which clients can ask for: not so few that these can end it. What h2 holds for them if the origin server
+/// does not read takes less memory than the connection's window.
+const STREAM_ERRORS: usize = 65_536;
 
 /// A connection, before it is anybody's.
 pub(super) struct Parts {
@@ -52,6 +55,13 @@ pub(super) struct Parts {
     wakes: Wakes,
     pub(super) send: client::SendRequest<Bytes>,
     pub(super) connection: client::Connection<Wire, Bytes>,
+}
+
+impl Parts {
+    /// Has the connection called again.
+    pub(super) fn waker(&self) -> task::Waker {
+        self.wakes.waker(CONNECTION)
+    }
 }
 
 pub(super) struct Http2 {
@@ -70,8 +80,7 @@ struct Inner {
     streams: Slab<Stream>,
     /// There are orders that were not begun.
     waiting: bool,
-    /// Streams that wait for their credential's rate.
-    slowed: Vec<usize>,
+    slowed: Slowed,
     life: Life,
     /// The connection has ended. What was received whole is still given to its clients, at their pace.
     over: bool,
@@ -123,13 +132,21 @@ impl Http2 {
             send: Some(send),
             streams: Slab::new(),
             waiting: false,
-            slowed: Vec::new(),
+            slowed: Slowed::default(),
             life: Life::default(),
             over: false,
             now,
         };
         Self { pump, inner }
     }
+}
+
+/// Bytes of a head, as HTTP/2 counts them; a little more, for its pseudo fields.
+fn head_size(head: &http::Request<()>) -> usize {
+    let fields: usize = head.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+    let uri = head.uri();
+    let host = uri.authority().map_or(0, |authority| authority.as_str().len());
+    fields + host + uri.path().len() + uri.query().map_or(0, str::len) + 512
 }
 
 fn builder(config: &ProxyConfig) -> client::Builder {
@@ -141,6 +158,9 @@ fn builder(config: &ProxyConfig) -> client::Builder {
         .max_header_list_size(config.head)
         .max_concurrent_streams(0)
         .max_concurrent_reset_streams(RESETS)
+        .reset_stream_duration(REMEMBERED)
+        .max_local_error_reset_streams(Some(STREAM_ERRORS))
+        .data_frame_budget(SMALL_FRAMES)
         .max_send_buffer_size(SEND_BUFFER)
         .enable_push(false);
     builder
@@ -166,8 +186,10 @@ impl Inner {
         if self.is_dead() {
             return Step::Abort;
         }
-        if self.rate().left(self.now) > 0 {
-            keys.append(&mut self.slowed);
+        if !self.slowed.is_empty() && self.left() > 0 {
+            let streams = &self.streams;
+            let slowed = self.slowed.take(|key| streams.get(key).and_then(Stream::address));
+            slowed.into_iter().for_each(|key| self.drive(key));
         }
         for key in keys.drain(..) {
             match key {
@@ -191,6 +213,9 @@ impl Inner {
             return self.last_words();
         }
         self.poll_pong(cx);
+        // It may take fewer streams than we would give it, and says so at any time.
+        let takes = self.connection.max_concurrent_send_streams();
+        self.link.places.set_most(takes.min(self.shared.config.streams_per_link));
         // It has said GOAWAY: what it has not begun, others may have.
         if let Some(send) = &mut self.send
             && let Poll::Ready(Err(_)) = send.poll_ready(cx)
@@ -224,6 +249,9 @@ impl Inner {
         if order.protocol.is_some() && !send.is_extended_connect_protocol_enabled() {
             return order.reply.fail(Failure::NoUpgrade);
         }
+        if head_size(&order.head) >= HEAD as usize {
+            return order.reply.fail(Failure::HeadTooLarge);
+        }
         let entry = self.streams.vacant_entry();
         let key = entry.key();
         let body = self.shared.config.credentials.get(self.link.owner).map_or(0, |one| one.body);
@@ -234,21 +262,24 @@ impl Inner {
     }
 
     fn drive(&mut self, key: usize) {
-        let left = self.rate().left(self.now);
+        let left = self.left();
         let Some(stream) = self.streams.get_mut(key) else { return };
         let mut turn = Turn { now: self.now, left, up: 0, down: 0 };
         let next = stream.drive(&mut turn);
-        let Turn { up, down, .. } = turn;
+        let (Turn { up, down, .. }, address) = (turn, stream.address());
         if up + down > 0 {
             self.link.moved_up(up);
             self.link.moved_down(down);
             self.shared.counters.add_many(Count::Up, up as u64);
             self.shared.counters.add_many(Count::Down, down as u64);
-            self.rate().moved(up + down, self.now);
+            if self.rate().is_limited() {
+                self.slowed.note_turn(address);
+                self.rate().moved(up + down, self.now, self.link.id);
+            }
         }
         match next {
             Next::Waits => {}
-            Next::Slowed => self.slowed.push(key),
+            Next::Slowed => self.slowed.add(key, up + down > 0),
             Next::Over => drop(self.streams.remove(key)),
             Next::Cut => {
                 self.shared.counters.add(Count::Cut);
@@ -286,6 +317,11 @@ impl Inner {
 
     fn rate(&self) -> &Rate {
         &self.shared.rates[self.link.owner]
+    }
+
+    /// Bytes that may be moved now.
+    fn left(&self) -> usize {
+        self.rate().left(self.now, self.link.id)
     }
 
     fn poll_pong(&mut self, cx: &mut Context<'_>) {
@@ -348,7 +384,7 @@ impl Inner {
             _ => began + config.handshake_within,
         };
         let drained = self.life.leaving.map_or(silence, |at| at + config.drain);
-        let rate = if self.slowed.is_empty() { None } else { self.rate().wait(self.now) };
+        let rate = if self.slowed.is_empty() { None } else { self.rate().wait(self.now, self.link.id) };
         silence.min(drained).min(rate.unwrap_or(silence))
     }
 }

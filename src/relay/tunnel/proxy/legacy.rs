@@ -68,7 +68,6 @@ pub(super) fn welcome(shared: &Arc<Shared>, req: &mut Request<'_>) -> Option<Act
         log::info!(target: "uncork::relay", "{}: no tunnel for SPDY: {status}", req.peer());
         return Some(Response::text(words).status(status).into());
     }
-    shared.doors().know(req.conn());
     let patterns = shared.config.credentials.get(owner)?.hosts.clone();
     let opening = Opening { owner, patterns, peer: *req.peer(), since: req.now().wall };
     Some(Action::Receive(Box::new(Hello { shared: shared.clone(), opening, now: req.now().mono, left: HELLO })))
@@ -197,7 +196,7 @@ impl Inner {
             self.link.moved_down(down);
             self.shared.counters.add_many(Count::Up, up as u64);
             self.shared.counters.add_many(Count::Down, down as u64);
-            self.shared.rates[self.link.owner].moved(up + down, self.now);
+            self.shared.rates[self.link.owner].moved(up + down, self.now, self.link.id);
         }
         self.goes_on(key, next);
     }
@@ -205,6 +204,7 @@ impl Inner {
     fn goes_on(&mut self, key: usize, next: Next) {
         match next {
             Next::Waits => {}
+            Next::Slowed if self.slowed.contains(&key) => {}
             Next::Slowed => self.slowed.push(key),
             Next::Whole => drop(self.remove(key)),
             Next::Over | Next::Cut => {
@@ -230,7 +230,8 @@ impl Inner {
     }
 
     fn rate_is_over(&self) -> bool {
-        self.shared.rates[self.link.owner].wait(self.now).is_some()
+        // To ask is to want: another link that had bytes before waits for this one.
+        self.shared.rates[self.link.owner].left(self.now, self.link.id) == 0
     }
 
     /// Takes no more requests. Those under way go on.
@@ -276,7 +277,8 @@ impl Inner {
         }
         let silence = self.life.heard + if self.life.pinged.is_some() { every * 2 } else { every };
         let drained = self.life.leaving.map_or(silence, |at| at + self.shared.config.drain);
-        let rate = if self.slowed.is_empty() { None } else { self.shared.rates[self.link.owner].wait(self.now) };
+        let rate =
+            if self.slowed.is_empty() { None } else { self.shared.rates[self.link.owner].wait(self.now, self.link.id) };
         silence.min(drained).min(rate.unwrap_or(silence))
     }
 }

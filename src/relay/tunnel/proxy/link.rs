@@ -9,7 +9,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     task,
     time::{Duration, Instant, SystemTime},
@@ -17,7 +17,12 @@ use std::{
 
 use uncork::PeerAddr;
 
-use super::{counters::LinkInfo, names::Active, order::Order, pattern::Pattern};
+use super::{
+    counters::LinkInfo,
+    order::Order,
+    pattern::Pattern,
+    places::{Full, Places},
+};
 
 pub(super) struct Link {
     pub(super) id: u64,
@@ -31,9 +36,8 @@ pub(super) struct Link {
     joined: AtomicBool,
     /// Wakes the carrier.
     waker: task::Waker,
-    /// Requests on it, and the most there may be.
-    active: Arc<AtomicUsize>,
-    most: usize,
+    /// For requests.
+    pub(super) places: Arc<Places>,
     requests: AtomicU64,
     up: AtomicU64,
     down: AtomicU64,
@@ -58,7 +62,7 @@ pub(super) struct Opening {
 }
 
 impl Link {
-    pub(super) fn new(id: u64, opening: Opening, most: usize, waker: task::Waker) -> Arc<Self> {
+    pub(super) fn new(id: u64, opening: Opening, places: Arc<Places>, waker: task::Waker) -> Arc<Self> {
         let Opening { owner, patterns, peer, since } = opening;
         Arc::new(Self {
             id,
@@ -69,8 +73,7 @@ impl Link {
             queue: Mutex::new(Queue { orders: VecDeque::new(), open: true }),
             joined: AtomicBool::new(false),
             waker,
-            active: Arc::default(),
-            most,
+            places,
             requests: AtomicU64::new(0),
             up: AtomicU64::new(0),
             down: AtomicU64::new(0),
@@ -80,19 +83,20 @@ impl Link {
         })
     }
 
-    /// Gives it a request, from any thread; or gives it back, if the link is full or takes no more.
-    pub(super) fn offer(&self, mut order: Box<Order>) -> Result<(), Box<Order>> {
-        {
-            let mut queue = self.queue();
-            if !queue.open {
-                return Err(order);
-            }
-            order.place = Active::one_more(&self.active, self.most);
-            if order.place.is_none() {
-                return Err(order);
-            }
-            queue.orders.push_back(order);
+    /// Gives it a request, from any thread; or gives it back, if the link is full (for this client) or takes no more.
+    pub(super) fn offer(&self, mut order: Box<Order>) -> Result<(), (Box<Order>, Full)> {
+        match self.places.take(order.share.address) {
+            Ok(place) => order.place = Some(place),
+            Err(full) => return Err((order, full)),
         }
+        let mut queue = self.queue();
+        if !queue.open {
+            drop(queue);
+            order.place = None;
+            return Err((order, Full::All));
+        }
+        queue.orders.push_back(order);
+        drop(queue);
         self.requests.fetch_add(1, Relaxed);
         self.waker.wake_by_ref();
         Ok(())
@@ -135,7 +139,7 @@ impl Link {
     }
 
     pub(super) fn active(&self) -> usize {
-        self.active.load(Relaxed)
+        self.places.taken()
     }
 
     pub(super) fn moved_up(&self, n: usize) {
@@ -178,50 +182,77 @@ const BUCKET: Duration = Duration::from_secs(1);
 const WORTH: Duration = Duration::from_millis(50);
 
 /// How many bytes a credential's connections may carry: a bucket for one second, told as the instant when it is full
-/// again. Shared by all of them.
+/// again. Shared by all of them: which of them had bytes last lets another go first that waits.
 pub(super) struct Rate {
     /// Bytes a second; 0 for no limit.
     most: u64,
-    full_at: Mutex<Option<Instant>>,
+    state: Mutex<Bucket>,
+}
+
+#[derive(Default)]
+struct Bucket {
+    full_at: Option<Instant>,
+    /// The link that had bytes last.
+    last: Option<u64>,
+    /// Another one has found nothing since.
+    wanted: bool,
+}
+
+impl Bucket {
+    /// Returns the debt beyond which this link may not have anything.
+    fn limit(&self, link: u64) -> Duration {
+        let behind = self.wanted && self.last == Some(link);
+        BUCKET - if behind { 2 * WORTH } else { WORTH }
+    }
 }
 
 impl Rate {
     pub(super) fn new(most: Option<u64>) -> Self {
-        Self { most: most.map_or(0, |most| most.max(1)), full_at: Mutex::new(None) }
+        Self { most: most.map_or(0, |most| most.max(1)), state: Mutex::default() }
     }
 
-    /// When bytes may be moved again, if they may not now: when there is something worth moving.
-    pub(super) fn wait(&self, now: Instant) -> Option<Instant> {
+    /// Returns the time when this link may move bytes again, if it may not now: when there is something worth moving.
+    pub(super) fn wait(&self, now: Instant, link: u64) -> Option<Instant> {
         if self.most == 0 {
             return None;
         }
-        let full_at = (*self.full_at())?;
-        full_at.checked_sub(BUCKET - WORTH).filter(|at| *at > now)
+        let bucket = self.bucket();
+        bucket.full_at?.checked_sub(bucket.limit(link)).filter(|at| *at > now)
     }
 
-    /// How many bytes may be moved now: none if there is to be [waited](Self::wait), else one at least.
-    pub(super) fn left(&self, now: Instant) -> usize {
+    /// Returns how many bytes this link may move now: none if there is to be [waited](Self::wait), else one at least.
+    pub(super) fn left(&self, now: Instant, link: u64) -> usize {
         if self.most == 0 {
             return usize::MAX;
         }
-        let debt = self.full_at().map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
-        if debt > BUCKET - WORTH {
+        let mut bucket = self.bucket();
+        let debt = bucket.full_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now));
+        if debt > bucket.limit(link) {
+            bucket.wanted |= bucket.last != Some(link);
             return 0;
         }
         ((self.most as f64 * (BUCKET - debt).as_secs_f64()) as usize).max(1)
     }
 
-    /// So many bytes were moved.
-    pub(super) fn moved(&self, n: usize, now: Instant) {
+    /// Counts bytes that this link has moved.
+    pub(super) fn moved(&self, n: usize, now: Instant, link: u64) {
         if self.most > 0 && n > 0 {
-            let mut full_at = self.full_at();
-            let from = full_at.map_or(now, |at| at.max(now));
-            *full_at = Some(from + Duration::from_secs_f64(n as f64 / self.most as f64));
+            let mut bucket = self.bucket();
+            let from = bucket.full_at.map_or(now, |at| at.max(now));
+            bucket.full_at = Some(from + Duration::from_secs_f64(n as f64 / self.most as f64));
+            if bucket.last != Some(link) {
+                (bucket.last, bucket.wanted) = (Some(link), false);
+            }
         }
     }
 
-    fn full_at(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.full_at.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Tells whether there is a limit.
+    pub(super) fn is_limited(&self) -> bool {
+        self.most > 0
+    }
+
+    fn bucket(&self) -> MutexGuard<'_, Bucket> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -235,19 +266,36 @@ mod tests {
         let (rate, start) = (Rate::new(Some(1000)), Instant::now());
         let (mut now, mut moved) = (start, 0);
         while now < start + Duration::from_secs(10) {
-            match rate.wait(now) {
+            match rate.wait(now, 0) {
                 Some(at) => now = at,
                 None => {
-                    let n = rate.left(now).min(100);
+                    let n = rate.left(now, 0).min(100);
                     assert!(n > 0);
-                    rate.moved(n, now);
+                    rate.moved(n, now, 0);
                     moved += n;
                 }
             }
         }
         assert!((10_000..=11_100).contains(&moved), "{moved} bytes in 10 s");
         let none = Rate::new(None);
-        none.moved(usize::MAX, now);
-        assert_eq!((none.wait(now), none.left(now)), (None, usize::MAX));
+        none.moved(usize::MAX, now, 0);
+        assert_eq!((none.wait(now, 0), none.left(now, 0)), (None, usize::MAX));
+    }
+
+    /// One that is called first each time does not keep the other from its part.
+    #[test]
+    fn links_take_turns_when_both_want_more() {
+        let (rate, start) = (Rate::new(Some(1000)), Instant::now());
+        let (mut now, mut moved) = (start, [0; 2]);
+        while now < start + Duration::from_secs(10) {
+            for link in [0, 1] {
+                let n = rate.left(now, link);
+                rate.moved(n, now, link);
+                moved[link as usize] += n;
+            }
+            now = [0, 1].map(|link| rate.wait(now, link).unwrap_or(now)).into_iter().min().expect("two");
+        }
+        // The first had a second's worth at once.
+        assert!(moved[1] > 4000 && moved[0] + moved[1] <= 11_100, "{moved:?}");
     }
 }

@@ -12,11 +12,13 @@
 //! | `config` | what can be set, and who may be an origin |
 //! | `pattern`, `names` | names, whose they are, and where they lead |
 //! | `handshake`, `hello` | how a connection becomes a link, by an upgrade or by ALPN |
-//! | `doors` | who is not known yet |
+//! | `doors` | limits of handshakes, by network |
+//! | `places` | how many requests there may be, and an address's share of them |
 //! | `public` | what clients ask |
 //! | `order` | one request, as a carrier sees it |
 //! | `link` | one connection, as the rest sees it |
 //! | `http2`, `stream` | the carrier, and one request on it |
+//! | `slowed` | turns of streams, where a rate holds |
 //! | `legacy`, `spdy` | the same for origins of 2014 |
 //! | `joint` | a client's connection in another protocol |
 //! | `counters` | statistics |
@@ -40,7 +42,9 @@ mod link;
 mod names;
 mod order;
 mod pattern;
+mod places;
 mod public;
+mod slowed;
 #[cfg(feature = "spdy")]
 mod spdy;
 mod stream;
@@ -56,7 +60,7 @@ use std::{
     time::Instant,
 };
 
-use uncork::{Action, ConnId, Ended, Handler, PeerAddr, Request, Upgrade};
+use uncork::{Action, Handler, PeerAddr, Request, Upgrade};
 
 pub use self::{
     config::{Balance, Credential, ProxyConfig, Trusted},
@@ -70,9 +74,10 @@ use self::{
     names::Names,
     order::{Failure, Order},
     pattern::{Pattern, host_of},
+    places::{Full, Places},
     public::Crowd,
 };
-use crate::relay::InvalidConfig;
+use crate::relay::{InvalidConfig, Via};
 
 /// The proxy. Clones are one proxy: an origin that comes in on one loop serves the clients of all.
 ///
@@ -100,6 +105,7 @@ pub struct Proxy {
 
 struct Shared {
     config: ProxyConfig,
+    via: Via,
     table: Mutex<Table>,
     crowd: Mutex<Crowd>,
     doors: Mutex<Doors>,
@@ -124,14 +130,16 @@ impl Proxy {
     pub fn new(config: ProxyConfig) -> Result<Self, InvalidConfig> {
         let config = config.checked()?;
         let most = config.names_per_link.saturating_mul(config.links_per_credential);
+        let names = Names::new(config.names_kept, most, (config.streams_per_host, config.share_per_address));
         let shared = Shared {
-            table: Mutex::new(Table { names: Names::new(config.names_kept, most), links: HashMap::new() }),
+            table: Mutex::new(Table { names, links: HashMap::new() }),
             crowd: Mutex::new(Crowd::new(&config)),
             doors: Mutex::new(Doors::new(&config)),
             rates: config.credentials.iter().map(|one| Rate::new(one.rate)).collect(),
             counters: Counters::default(),
             active: Arc::default(),
             ids: AtomicU64::new(0),
+            via: config.via.clone().unwrap_or_else(Via::random),
             config,
         };
         Ok(Self { shared: Arc::new(shared), stopping: false })
@@ -260,14 +268,6 @@ impl Handler for Origins {
         self.0.alpn(protocol, peer)
     }
 
-    fn accept(&mut self, peer: &PeerAddr) -> bool {
-        self.0.shared.doors().accept(peer)
-    }
-
-    fn closed(&mut self, conn: ConnId, _: &Ended) {
-        self.0.shared.doors().closed(conn);
-    }
-
     fn stopping(&mut self) {
         self.0.stopping();
     }
@@ -289,7 +289,8 @@ impl Shared {
     /// A connection has become a link; requests come when it has joined.
     fn open(&self, opening: Opening, waker: task::Waker) -> Arc<Link> {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
-        let link = Link::new(id, opening, self.config.streams_per_link, waker);
+        let places = Places::new(self.config.streams_per_link, self.config.share_per_address);
+        let link = Link::new(id, opening, places, waker);
         self.table().links.insert(id, link.clone());
         link
     }
@@ -336,13 +337,19 @@ impl Shared {
             // In turn among those that are as busy.
             links.sort_by_key(|link| link.active());
         }
+        let mut failure = Failure::Busy;
         for link in links {
             match link.offer(order) {
                 Ok(()) => return,
-                Err(back) => order = back,
+                Err((back, full)) => {
+                    order = back;
+                    if full == Full::Share {
+                        failure = Failure::Share;
+                    }
+                }
             }
         }
-        order.reply.fail(Failure::Busy);
+        order.reply.fail(failure);
     }
 
     /// Whether somebody is to have this name, be it registered now or not.

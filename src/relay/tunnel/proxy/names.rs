@@ -15,7 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::pattern::{Pattern, is_within};
+use super::{
+    pattern::{Pattern, is_within},
+    places::Places,
+};
 
 /// The table. `L` is a connection.
 pub(super) struct Names<L> {
@@ -25,6 +28,8 @@ pub(super) struct Names<L> {
     kept: Duration,
     /// The most one owner may have.
     most: usize,
+    /// Places for requests of each name, and the share of an address in percent.
+    places: (usize, u32),
 }
 
 /// One name.
@@ -37,8 +42,8 @@ pub(super) struct Name<L> {
     next: usize,
     /// When it is nobody's any more, if no link joins it.
     free_at: Instant,
-    /// Requests under way.
-    pub(super) active: Arc<AtomicUsize>,
+    /// For requests under way.
+    pub(super) places: Arc<Places>,
 }
 
 /// Why names are not to be had.
@@ -51,8 +56,8 @@ pub(super) enum Denied {
 }
 
 impl<L: Clone> Names<L> {
-    pub(super) fn new(kept: Duration, most: usize) -> Self {
-        Self { exact: HashMap::new(), any: HashMap::new(), kept, most }
+    pub(super) fn new(kept: Duration, most: usize, places: (usize, u32)) -> Self {
+        Self { exact: HashMap::new(), any: HashMap::new(), kept, most, places }
     }
 
     /// Makes all of these names the owner's, or none.
@@ -77,8 +82,9 @@ impl<L: Clone> Names<L> {
                 continue;
             }
             let Pattern { host, path, any } = pattern.clone();
+            let places = Places::new(self.places.0, self.places.1);
             let names = if any { &mut self.any } else { &mut self.exact }.entry(host).or_default();
-            names.push(Name { path, owner, links: Vec::new(), next: 0, free_at, active: Arc::default() });
+            names.push(Name { path, owner, links: Vec::new(), next: 0, free_at, places });
             // The longest path first.
             names.sort_by_key(|name| std::cmp::Reverse(name.path.len()));
         }
@@ -150,15 +156,13 @@ impl<L> Name<L> {
     }
 }
 
-/// One request of a name, counted until this is dropped.
+/// One request under way, counted until this is dropped.
 pub(super) struct Active(Arc<AtomicUsize>);
 
 impl Active {
-    /// One more, unless there are `most` already.
-    pub(super) fn one_more(of: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
-        let more = |n| (n < most).then_some(n + 1);
-        of.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
-        Some(Self(of.clone()))
+    pub(super) fn one_more(of: &Arc<AtomicUsize>) -> Self {
+        of.fetch_add(1, Ordering::Relaxed);
+        Self(of.clone())
     }
 }
 
@@ -180,7 +184,7 @@ mod tests {
     }
 
     fn names() -> (Names<u32>, Instant) {
-        (Names::new(KEPT, 8), Instant::now())
+        (Names::new(KEPT, 8, (1024, 100)), Instant::now())
     }
 
     fn found(names: &mut Names<u32>, host: &str, path: &str, now: Instant) -> Option<Vec<u32>> {
@@ -257,12 +261,9 @@ mod tests {
     #[test]
     fn requests_are_counted_while_they_last() {
         let count = Arc::default();
-        let one = Active::one_more(&count, 2);
-        let two = Active::one_more(&count, 2);
-        assert!(one.is_some() && two.is_some() && Active::one_more(&count, 2).is_none());
-        drop(one);
-        assert!(Active::one_more(&count, 2).is_some());
-        drop(two);
+        let (one, two) = (Active::one_more(&count), Active::one_more(&count));
+        assert_eq!(count.load(Ordering::Relaxed), 2);
+        drop((one, two));
         assert_eq!(count.load(Ordering::Relaxed), 0);
     }
 }

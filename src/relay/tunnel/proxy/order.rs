@@ -11,6 +11,7 @@
 //! left, and by dropping a pipe's end it breaks off.
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -22,7 +23,7 @@ use std::{
 use http::HeaderMap;
 use uncork::{Flow, PipeIn, PipeOut, Response, Switch, Ticket, Tx, pipe};
 
-use super::{Shared, counters::Count, joint::Joint, names::Active};
+use super::{Shared, counters::Count, joint::Joint, places::Place};
 use crate::relay::{tunnel::head, wire::retry_after};
 
 /// Bytes between a client and its stream, in each direction.
@@ -44,11 +45,14 @@ pub(super) struct Order {
     pub(super) protocol: Option<Box<str>>,
     /// The body; of an extended CONNECT, what the client says.
     pub(super) body: Option<PipeOut>,
+    /// Names that its `Connection` lists: trailers of these names end here.
+    pub(super) listed: Vec<Box<str>>,
     pub(super) reply: Reply,
+    pub(super) share: Share,
     /// Links that have refused it.
     pub(super) refused_by: Vec<u64>,
     /// Its place on the link that has it.
-    pub(super) place: Option<Active>,
+    pub(super) place: Option<Place>,
 }
 
 impl Order {
@@ -65,6 +69,14 @@ impl Order {
             self.reply.fail(Failure::Refused);
         }
     }
+}
+
+/// Shares that a request takes a part of, until its carrier is done with it.
+pub(super) struct Share {
+    /// The address that has the share of a link's places.
+    pub(super) address: Option<IpAddr>,
+    /// One of its name's places. Not held until the client has gone: one that was refused may go on with its body.
+    pub(super) _name: Place,
 }
 
 /// What the client's side and the carrier's know of each other.
@@ -124,6 +136,8 @@ pub(super) enum Failure {
     NoOrigin,
     /// All that are there have as much to do as they may.
     Busy,
+    /// They have places left, but this client's address has its share of them.
+    Share,
     /// It refused the request.
     Refused,
     /// It was lost, or broke the exchange off.
@@ -134,6 +148,8 @@ pub(super) enum Failure {
     NoUpgrade,
     /// The body is larger than it may be.
     TooLarge,
+    /// The head is larger than an origin server takes.
+    HeadTooLarge,
 }
 
 /// What becomes of an answer.
@@ -161,11 +177,8 @@ impl Reply {
         self.call.watch(waker.clone());
     }
 
-    pub(super) fn has_clock(&self) -> bool {
-        self.clock.is_some()
-    }
-
-    /// The origin has the request, or a part more of it: from now on it may take its time, but not for ever.
+    /// The request is on its way, or a part more of its body: from now on the origin may take its time, and the client
+    /// if it has more to send, but not for ever.
     pub(super) fn set_clock(&mut self, now: Instant) {
         self.now = now;
         if self.clock.is_some_and(|set| now < set + CLOCK_EVERY) {
@@ -193,12 +206,13 @@ impl Reply {
         self.interim <= INTERIM
     }
 
-    /// The origin answers. `ended`: there is no body.
-    pub(super) fn begin(mut self, status: u16, fields: &HeaderMap, ended: bool) -> Begun {
+    /// The origin answers. `version`: of HTTP, in which it does. `ended`: there is no body.
+    pub(super) fn begin(mut self, version: &str, status: u16, fields: &HeaderMap, ended: bool) -> Begun {
         let Some(ticket) = self.ticket.take() else { return Begun::Gone };
+        let via = head::via(fields, version, &self.shared.via);
         if let Some(joined) = self.joined.take() {
             if (200..300).contains(&status) && !ended {
-                return join(ticket, joined, fields);
+                return join(ticket, joined, fields, via);
             }
             // No other protocol after all: that was all the client has to say in it.
             joined.up.finish(None);
@@ -211,7 +225,7 @@ impl Reply {
         let bodiless = ended || self.is_head || matches!(status, 204 | 304);
         let (mut response, body) = if !bodiless {
             let (inlet, outlet) = pipe(PIPE);
-            (Response::stream(outlet).status(status).ends_with_fin(), Begun::Body(inlet))
+            (Response::stream(outlet).status(status), Begun::Body(inlet))
         } else if self.is_head && length.is_none() {
             // Of a length that nobody knows: not of none.
             (Response::stream(|_: &mut Tx<'_>| Flow::End).status(status), Begun::Whole)
@@ -219,9 +233,9 @@ impl Reply {
             (Response::new(status), Begun::Whole)
         };
         for (name, value) in head::answer_fields(fields) {
-            response = response.header(name, value);
+            response = response.append(name, value);
         }
-        match ticket.respond(response.length(length)) {
+        match ticket.respond(response.header("Via", via).length(length)) {
             Ok(()) => body,
             Err(_) => Begun::Gone,
         }
@@ -233,7 +247,10 @@ impl Reply {
     }
 
     fn give(&mut self, failure: Failure) {
-        if let Some(ticket) = self.ticket.take() {
+        // A client that has left, or was told 504, is counted as that.
+        if let Some(ticket) = self.ticket.take()
+            && !self.call.is_over()
+        {
             self.shared.counters.add(failure.count());
             let _ = ticket.respond(failure.answer(&self.shared));
         }
@@ -247,7 +264,7 @@ impl Drop for Reply {
 }
 
 /// The client's connection goes on in the other protocol.
-fn join(ticket: Ticket, joined: Joined, fields: &HeaderMap) -> Begun {
+fn join(ticket: Ticket, joined: Joined, fields: &HeaderMap, via: Vec<u8>) -> Begun {
     let Joined { protocol, accept, up } = joined;
     let (inlet, outlet) = pipe(PIPE);
     let mut switch = Switch::to(&protocol, Joint::new(up, outlet));
@@ -255,9 +272,9 @@ fn join(ticket: Ticket, joined: Joined, fields: &HeaderMap) -> Begun {
         switch = switch.header("Sec-WebSocket-Accept", accept);
     }
     for (name, value) in head::answer_fields(fields).filter(|(name, _)| *name != "sec-websocket-accept") {
-        switch = switch.header(name, value);
+        switch = switch.append(name, value);
     }
-    match ticket.respond(switch) {
+    match ticket.respond(switch.header("Via", via)) {
         Ok(()) => Begun::Body(inlet),
         Err(_) => Begun::Gone,
     }
@@ -268,11 +285,13 @@ impl Failure {
         let (status, words, again) = match self {
             Self::NoOrigin => (502, "No origin is connected for this host.\n", Some(shared.config.retry_after)),
             Self::Busy => (503, "The origin has too many requests under way.\n", Some(Duration::from_secs(1))),
+            Self::Share => (503, "Your address has too many requests under way here.\n", Some(Duration::from_secs(1))),
             Self::Refused => (503, "The origin has refused the request.\n", Some(Duration::from_secs(1))),
             Self::Lost => (502, "The origin was lost before it had answered.\n", Some(shared.config.retry_after)),
             Self::Senseless => (502, "The origin's answer makes no sense.\n", None),
             Self::NoUpgrade => (501, "The origin speaks no other protocol.\n", None),
             Self::TooLarge => (413, "The body is larger than this host allows.\n", None),
+            Self::HeadTooLarge => (431, "The head is larger than this host allows.\n", None),
         };
         let response = Response::text(words).status(status);
         match again {
@@ -284,9 +303,9 @@ impl Failure {
     fn count(self) -> Count {
         match self {
             Self::NoOrigin => Count::NoOrigin,
-            Self::Busy | Self::Refused => Count::Refused,
+            Self::Busy | Self::Share | Self::Refused => Count::Refused,
             Self::Lost | Self::Senseless => Count::Lost,
-            Self::NoUpgrade | Self::TooLarge => Count::Unfit,
+            Self::NoUpgrade | Self::TooLarge | Self::HeadTooLarge => Count::Unfit,
         }
     }
 }

@@ -1,23 +1,27 @@
 //! What clients ask: for whom it is, whether it may pass, and how it is put on its way.
 
 use std::{
-    net::IpAddr,
+    collections::VecDeque,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use uncork::{Action, Ended, Moment, Request, Response, pipe, ws};
+use uncork::{Action, Ended, Moment, PeerAddr, Request, Response, pipe, ws};
 
 use super::{
     Shared,
     config::ProxyConfig,
     counters::Count,
-    names::Active,
-    order::{Call, Failure, Joined, Order, PIPE, Reply},
+    link::Link,
+    names::{Active, Name},
+    order::{Call, Failure, Joined, Order, PIPE, Reply, Share},
     pattern::host_of,
+    places::{Full, Place, more},
 };
 use crate::relay::{
     addresses::{Addresses, Allowance, Refused},
+    max_forwards,
     tunnel::head,
     wire::retry_after,
 };
@@ -25,32 +29,79 @@ use crate::relay::{
 /// Addresses that may have requests under way at the same time.
 const ADDRESSES: usize = 65_536;
 
+/// How long the place of a request stays taken that ended before its response was whole. Such an end is a reset stream for
+/// the origin server: so an address causes as many a second as it has places, and not as many as it can send.
+const KEPT: Duration = Duration::from_secs(1);
+
 /// How many requests each address has under way.
-pub(super) struct Crowd(Addresses);
+pub(super) struct Crowd {
+    addresses: Addresses,
+    /// Places that are free only then, in order of time.
+    kept: VecDeque<(Instant, IpAddr)>,
+}
 
 impl Crowd {
     pub(super) fn new(config: &ProxyConfig) -> Self {
         let per_address = config.streams_per_address;
-        Self(Addresses::new(Allowance { places: ADDRESSES, per_address, per_minute: 0, burst: 1 }))
+        let addresses = Addresses::new(Allowance { places: ADDRESSES, per_address, per_minute: 0, burst: 1 });
+        Self { addresses, kept: VecDeque::new() }
     }
+
+    fn admit(&mut self, ip: IpAddr, now: Instant) -> Result<(), Refused> {
+        while let Some(&(until, gone)) = self.kept.front()
+            && until <= now
+        {
+            self.kept.pop_front();
+            self.addresses.release(gone);
+        }
+        self.addresses.admit(ip, now)
+    }
+}
+
+/// Returns the address that limits count the request for: the peer's, or that of the client a trusted proxy names. In IPv6
+/// it is the network of the address.
+fn asker(shared: &Shared, req: &Request<'_>, trusted: bool) -> Option<IpAddr> {
+    let is_ours = |ip: IpAddr| shared.config.trusted.has(&PeerAddr::tcp(SocketAddr::new(ip, 0)));
+    let named = || {
+        // From the end: each proxy adds whom it has seen behind what it was told.
+        let values: Vec<&[u8]> = req.headers().get_all("x-forwarded-for").collect();
+        let entries = values.iter().rev().flat_map(|value| value.rsplit(|&b| b == b','));
+        entries.map_while(address).find(|ip| !is_ours(*ip))
+    };
+    let ip = if trusted { named().or_else(|| req.peer().ip()) } else { req.peer().ip() };
+    ip.map(PeerAddr::network_of)
+}
+
+/// Reads an address in `X-Forwarded-For`, perhaps with a port.
+fn address(text: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(text).ok()?.trim();
+    let bare = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    let with_port = || text.parse::<SocketAddr>().ok().map(|addr| addr.ip());
+    text.parse().ok().or_else(bare).or_else(with_port)
 }
 
 /// A request of one address, counted until this is dropped.
 struct Counted {
     shared: Arc<Shared>,
     ip: IpAddr,
+    /// Or until then.
+    kept: Option<Instant>,
 }
 
 impl Counted {
     fn one_more(shared: &Arc<Shared>, ip: IpAddr, now: Instant) -> Result<Self, Refused> {
-        shared.crowd().0.admit(ip, now)?;
-        Ok(Self { shared: shared.clone(), ip })
+        shared.crowd().admit(ip, now)?;
+        Ok(Self { shared: shared.clone(), ip, kept: None })
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.shared.crowd().0.release(self.ip);
+        let mut crowd = self.shared.crowd();
+        match self.kept {
+            Some(until) => crowd.kept.push_back((until, self.ip)),
+            None => crowd.addresses.release(self.ip),
+        }
     }
 }
 
@@ -88,12 +139,17 @@ fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<A
     if req.method() == "CONNECT" {
         return Err(refuse(Count::Unfit, 501, "This is no proxy for CONNECT.\n"));
     }
+    if shared.via.is_loop(req.headers().get_all("via")) {
+        return Err(refuse(Count::Unfit, 508, "The request was here before: it goes in a circle.\n"));
+    }
+    let forwards = max_forwards(req).map_err(|response| Refusal { count: Count::Unfit, response })?;
     let host = host_of(req.host().unwrap_or_default());
-    let (active, most) = route(shared, req, &host)?;
+    let asker = asker(shared, req, trusted);
+    let (place, most) = route(shared, req, &host, asker)?;
     if req.content_length().is_some_and(|n| n > most) {
         return Err(Refusal { count: Count::Unfit, response: Failure::TooLarge.answer(shared) });
     }
-    let counted = match req.peer().ip().map(|ip| Counted::one_more(shared, ip, req.now().mono)) {
+    let mut counted = match asker.map(|ip| Counted::one_more(shared, ip, req.now().mono)) {
         None => None,
         Some(Ok(counted)) => Some(counted),
         Some(Err(_)) => {
@@ -103,18 +159,22 @@ fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<A
             return Err(refusal);
         }
     };
-    let mut head = head::request(req, trusted).map_err(|why| refuse(Count::Unfit, 400, format!("{why}\n")))?;
+    let mut head = head::request(req, trusted, &shared.via, forwards)
+        .map_err(|why| refuse(Count::Unfit, 400, format!("{why}\n")))?;
     let upgrade = upgrade(req, &mut head)?;
 
     let call = Arc::new(Call::default());
     let (its_call, its_shared) = (call.clone(), shared.clone());
-    let under_way = Active::one_more(&shared.active, usize::MAX);
+    let under_way = Active::one_more(&shared.active);
     req.on_end(move |end| {
         if matches!(end.why, Ended::PeerLeft | Ended::TimedOut(_)) {
             its_shared.counters.add(Count::Left);
         }
         its_call.end();
-        drop((active, counted, under_way));
+        if let (Some(counted), false) = (&mut counted, end.why == Ended::Complete) {
+            counted.kept = Some(end.now.mono + KEPT);
+        }
+        drop((counted, under_way));
     });
     let mut reply = Reply::new(shared.clone(), call, req.ticket(), req.method() == "HEAD", req.now().mono);
     let (mut protocol, mut body, mut action) = (None, None, Action::Wait);
@@ -129,12 +189,18 @@ fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<A
         // Whoever waits for `100 Continue` gets it now: there is somebody to receive the body.
         action = Action::Receive(Box::new(inlet));
     }
-    shared.send(Box::new(Order { head, protocol, body, reply, refused_by: Vec::new(), place: None }));
+    // Only a body in chunks has trailers.
+    let chunked = body.is_some() && req.content_length().is_none();
+    let listed = if chunked { req.headers().connection_names() } else { Vec::new() };
+    // Also while it waits for a connection.
+    reply.set_clock(req.now().mono);
+    let (share, refused_by) = (Share { address: asker, _name: place }, Vec::new());
+    shared.send(Box::new(Order { head, protocol, body, listed, reply, share, refused_by, place: None }));
     Ok(action)
 }
 
 /// Whether somebody is there for this host, and how much of a body it takes; one request more of it.
-fn route(shared: &Shared, req: &Request<'_>, host: &str) -> Result<(Active, u64), Refusal> {
+fn route(shared: &Shared, req: &Request<'_>, host: &str, asker: Option<IpAddr>) -> Result<(Place, u64), Refusal> {
     let Moment { mono: now, .. } = req.now();
     let mut table = shared.table();
     let Some(name) = table.names.find(host, req.path(), now) else {
@@ -148,10 +214,20 @@ fn route(shared: &Shared, req: &Request<'_>, host: &str) -> Result<(Active, u64)
         return Err(Refusal { count: Count::NoOrigin, response: Failure::NoOrigin.answer(shared) });
     }
     let most = shared.config.credentials.get(name.owner).map_or(0, |one| one.body);
-    match Active::one_more(&name.active, shared.config.streams_per_host) {
-        Some(active) => Ok((active, most)),
-        None => Err(Refusal { count: Count::Refused, response: Failure::Busy.answer(shared) }),
+    let refused = |failure: Failure| Refusal { count: Count::Refused, response: failure.answer(shared) };
+    match name.places.take_of(room(name, shared.config.share_per_name), asker) {
+        Ok(place) => Ok((place, most)),
+        Err(Full::All) => Err(refused(Failure::Busy)),
+        Err(Full::Share) => Err(refused(Failure::Share)),
     }
+}
+
+/// Returns how many more requests of this name its connections take. That is less if they are for other names too, which
+/// keep their part.
+fn room(name: &Name<Arc<Link>>, share: u32) -> usize {
+    let free = name.links.iter().map(|link| link.places.free()).sum();
+    let alone = name.links.iter().all(|link| link.patterns.len() == 1);
+    if alone { free } else { more(name.places.taken(), share, free) }
 }
 
 /// The protocol a client wants to go on in.

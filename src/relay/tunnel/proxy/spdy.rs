@@ -12,8 +12,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use uncork::{PipeIn, PipeOut, h1::Headers};
 
 use super::{
-    names::Active,
-    order::{Begun, Failure, Order, Reply},
+    order::{Begun, Failure, Order, Reply, Share},
+    places::Place,
 };
 use crate::relay::tunnel::{
     head,
@@ -26,7 +26,8 @@ pub(super) struct Stream {
     waker: task::Waker,
     up: Option<Up>,
     down: Down,
-    _place: Option<Active>,
+    share: Share,
+    _place: Option<Place>,
 }
 
 /// The request's body.
@@ -106,27 +107,26 @@ impl Stream {
             outlet.on_data(waker.clone());
             Up { outlet, sent: 0, length, most }
         });
-        let Order { head, mut reply, refused_by, place, .. } = *order;
+        let Order { head, reply, share, refused_by, place, .. } = *order;
         reply.watch(&waker);
-        let now = reply.now;
-        reply.set_clock(now);
         let down = Down::Head(Box::new(Waiting { head, refused_by, reply }));
-        Ok((id, Self { id, waker, up, down, _place: place }))
+        Ok((id, Self { id, waker, up, down, share, _place: place }))
     }
 
     /// What was refused, to be tried elsewhere.
     pub(super) fn into_order(self) -> Option<Box<Order>> {
         let Down::Head(waiting) = self.down else { return None };
-        let Waiting { head, refused_by, reply } = *waiting;
+        let (share, Waiting { head, refused_by, reply }) = (self.share, *waiting);
         let body = self.up.map(|up| up.outlet);
-        Some(Box::new(Order { head, protocol: None, body, reply, refused_by, place: None }))
+        // There are no trailers in SPDY.
+        Some(Box::new(Order { head, protocol: None, body, listed: Vec::new(), reply, share, refused_by, place: None }))
     }
 
     /// The answer has begun; `end`: it has no body.
     pub(super) fn replied(&mut self, head: &ReplyHead, end: bool) -> Next {
         let Some(fields) = map(&head.fields) else { return self.fail(Failure::Senseless) };
         let Down::Head(waiting) = std::mem::replace(&mut self.down, Down::Over) else { return Next::Waits };
-        match waiting.reply.begin(head.status, &fields, end) {
+        match waiting.reply.begin("1.1", head.status, &fields, end) {
             Begun::Body(mut inlet) => {
                 inlet.on_room(self.waker.clone());
                 self.down = Down::Body { held: Vec::new(), at: 0, end: false, inlet };
@@ -237,7 +237,8 @@ impl Stream {
         if let Down::Body { held, at, end, inlet } = &mut self.down {
             if *at < held.len() {
                 if turn.slow {
-                    return Next::Slowed;
+                    // A client that left does not wait for the rate.
+                    return if inlet.is_abandoned() { Next::Over } else { Next::Slowed };
                 }
                 let n = inlet.write(&held[*at..]);
                 *at += n;

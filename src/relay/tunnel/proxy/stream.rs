@@ -9,26 +9,28 @@
 
 use std::{
     future::Future,
+    net::IpAddr,
     pin::Pin,
     task::{self, Context, Poll},
     time::Instant,
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, client};
 use uncork::{PipeIn, PipeOut};
 
 use super::{
-    names::Active,
-    order::{Begun, Failure, Order, Reply},
+    order::{Begun, Failure, Order, Reply, Share},
+    places::Place,
 };
-use crate::relay::tunnel::head;
+use crate::relay::tunnel::{head, held::Held};
 
 pub(super) struct Stream {
     waker: task::Waker,
     up: Option<Up>,
     down: Down,
-    _place: Option<Active>,
+    share: Share,
+    _place: Option<Place>,
 }
 
 /// The request's body.
@@ -37,6 +39,7 @@ struct Up {
     send: SendStream<Bytes>,
     sent: u64,
     most: u64,
+    listed: Vec<Box<str>>,
 }
 
 /// The answer.
@@ -45,7 +48,7 @@ enum Down {
     Body {
         recv: RecvStream,
         /// Received, and not in the pipe yet.
-        held: Bytes,
+        held: Held,
         inlet: PipeIn,
     },
     Over,
@@ -93,7 +96,7 @@ impl Stream {
         waker: task::Waker,
         most: u64,
     ) -> Option<Self> {
-        let Order { head, protocol, body, reply, refused_by, place } = *order;
+        let Order { head, protocol, body, listed, reply, share, refused_by, place } = *order;
         let mut request = head.clone();
         if let Some(protocol) = &protocol {
             request.extensions_mut().insert(h2::ext::Protocol::from(&**protocol));
@@ -102,11 +105,11 @@ impl Stream {
             Ok((answer, send)) => {
                 let up = body.map(|mut outlet| {
                     outlet.on_data(waker.clone());
-                    Up { outlet, send, sent: 0, most }
+                    Up { outlet, send, sent: 0, most, listed }
                 });
                 reply.watch(&waker);
                 let waiting = Waiting { answer, head, protocol, refused_by, reply };
-                Some(Self { waker, up, down: Down::Head(Box::new(waiting)), _place: place })
+                Some(Self { waker, up, down: Down::Head(Box::new(waiting)), share, _place: place })
             }
             Err(error) => {
                 log::debug!(target: "uncork::relay", "a request that can't be sent: {error}");
@@ -124,7 +127,7 @@ impl Stream {
             if waiting.reply.call.is_over() {
                 return Next::Over;
             }
-            if let Some(next) = self.poll_head(cx, turn) {
+            if let Some(next) = self.poll_head(cx) {
                 return next;
             }
         }
@@ -138,20 +141,24 @@ impl Stream {
         }
     }
 
+    /// Its client's, as far as limits are concerned.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.share.address
+    }
+
     /// What was refused, to be tried elsewhere.
     pub(super) fn into_order(self) -> Option<Box<Order>> {
         let Down::Head(waiting) = self.down else { return None };
+        let share = self.share;
         let Waiting { head, protocol, refused_by, reply, .. } = *waiting;
-        let body = self.up.map(|up| up.outlet);
-        Some(Box::new(Order { head, protocol, body, reply, refused_by, place: None }))
+        let (body, listed) = self.up.map(|up| (up.outlet, up.listed)).unzip();
+        let listed = listed.unwrap_or_default();
+        Some(Box::new(Order { head, protocol, body, listed, reply, share, refused_by, place: None }))
     }
 
     /// Whether the answer has begun; 1xx on the way. What becomes of the stream, if that is decided now.
-    fn poll_head(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> Option<Next> {
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Option<Next> {
         let Down::Head(waiting) = &mut self.down else { return None };
-        if !waiting.reply.has_clock() {
-            waiting.reply.set_clock(turn.now);
-        }
         while let Poll::Ready(Some(Ok(interim))) = waiting.answer.poll_informational(cx) {
             if !waiting.reply.inform(interim.status().as_u16(), interim.headers()) {
                 return Some(self.fail(Failure::Senseless));
@@ -163,10 +170,10 @@ impl Stream {
                 let Down::Head(waiting) = std::mem::replace(&mut self.down, Down::Over) else { return None };
                 let (parts, recv) = answer.into_parts();
                 let whole = recv.is_end_stream();
-                match waiting.reply.begin(parts.status.as_u16(), &parts.headers, whole) {
+                match waiting.reply.begin("2.0", parts.status.as_u16(), &parts.headers, whole) {
                     Begun::Body(mut inlet) => {
                         inlet.on_room(self.waker.clone());
-                        self.down = Down::Body { recv, held: Bytes::new(), inlet };
+                        self.down = Down::Body { recv, held: Held::default(), inlet };
                         None
                     }
                     Begun::Whole if whole => None,
@@ -197,7 +204,7 @@ impl Stream {
             if bytes.is_empty() {
                 if up.outlet.is_finished() {
                     let sent = match up.outlet.trailers() {
-                        Some(trailers) => up.send.send_trailers(head::trailers_to_http2(&trailers)),
+                        Some(trailers) => up.send.send_trailers(head::trailers_to_http2(&trailers, &up.listed)),
                         None => up.send.send_data(Bytes::new(), true),
                     };
                     // If not, the answer says why.
@@ -254,21 +261,29 @@ impl Stream {
     /// The answer's body.
     fn drive_down(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> Next {
         while let Down::Body { recv, held, inlet } = &mut self.down {
-            if !held.is_empty() {
-                let n = inlet.write(&held[..held.len().min(turn.left)]);
+            let front = held.front();
+            if !front.is_empty() {
+                let (room, all) = (turn.left, front.len());
+                let n = inlet.write(&front[..all.min(room)]);
                 held.advance(n);
                 turn.down += n;
                 turn.left -= n;
                 let _ = recv.flow_control().release_capacity(n);
-                if !held.is_empty() && turn.left > 0 {
-                    return if inlet.is_abandoned() { Next::Over } else { Next::Waits };
+                if n == all {
+                    continue;
                 }
             }
-            if turn.left == 0 {
-                return Next::Slowed;
+            if !held.is_empty() || turn.left == 0 {
+                held.gather(recv, cx);
+                return match turn.left {
+                    // A client that left does not wait for the rate.
+                    _ if inlet.is_abandoned() => Next::Over,
+                    0 => Next::Slowed,
+                    _ => Next::Waits,
+                };
             }
             match recv.poll_data(cx) {
-                Poll::Ready(Some(Ok(data))) => *held = data,
+                Poll::Ready(Some(Ok(data))) => held.push(data),
                 Poll::Ready(Some(Err(error))) => {
                     log::debug!(target: "uncork::relay", "an answer is cut short: {error}");
                     return Next::Cut;

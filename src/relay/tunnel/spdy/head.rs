@@ -7,7 +7,7 @@
 //!
 //! What gets through here can be written as a line of HTTP/1.1 and is understood as the same thing: names are tokens,
 //! values end no line, a method is a token, a path has neither space nor control, and there is one length or none. What
-//! is about one connection ([`HOP_BY_HOP`]) is dropped in both directions. A block that breaks this costs its stream.
+//! is about one connection ([`HOP_BY_HOP`], and what `connection` lists) is dropped in both directions. A block that breaks this costs its stream.
 
 use uncork::h1::{Headers, is_token};
 
@@ -152,13 +152,26 @@ fn fields<'a>(
             if count > FIELDS {
                 return Err(Malformed);
             }
-            if HOP_BY_HOP.contains(&name) {
+            if HOP_BY_HOP.contains(&name) && name != "connection" {
                 continue;
             }
             fields.append(name, value).map_err(|_| Malformed)?;
         }
     }
-    Ok(fields)
+    Ok(without_hop(fields))
+}
+
+/// Leaves out the fields of one hop.
+fn without_hop(fields: Headers) -> Headers {
+    if fields.get("connection").is_none() {
+        return fields;
+    }
+    let mut kept = Headers::new();
+    for (name, value) in fields.end_to_end() {
+        // Both were checked before.
+        let _ = kept.append(name, value);
+    }
+    kept
 }
 
 fn once(place: &mut Option<String>, value: &[u8]) -> Result<(), Malformed> {
@@ -178,7 +191,7 @@ fn is_visible(text: &str) -> bool {
 fn joined<const N: usize>(start: [(&str, &str); N], fields: &Headers) -> Vec<(String, Vec<u8>)> {
     let mut pairs: Vec<(String, Vec<u8>)> =
         start.into_iter().map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec())).collect();
-    for (name, value) in fields.iter() {
+    for (name, value) in fields.end_to_end() {
         let name = name.to_ascii_lowercase();
         if HOP_BY_HOP.contains(&&name[..]) {
             continue;

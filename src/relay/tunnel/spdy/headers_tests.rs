@@ -183,6 +183,14 @@ fn requests_are_what_http_can_say_or_refused() {
         let head = with(name, "chunked").unwrap();
         assert_eq!((head.fields.get(name), head.fields.len()), (None, 4), "{name}");
     }
+    // And what `connection` lists, on its way in and out, in requests and in replies.
+    let leaky = [(":status", "200 OK"), ("x-a", "secret"), ("connection", "X-A, close"), ("x-b", "1")];
+    let reply = ReplyHead::read(&pairs(&leaky)).expect("a reply");
+    assert_eq!(reply.fields.iter().collect::<Vec<_>>(), [("x-b", &b"1"[..])]);
+    let mut fields = Headers::new();
+    leaky[1..].iter().for_each(|(name, value)| fields.append(name, value).expect("a field"));
+    let sent = ReplyHead { status: 200, fields }.pairs();
+    assert_eq!(sent.iter().map(|(name, _)| &name[..]).collect::<Vec<_>>(), [":status", ":version", "x-b"]);
     assert_eq!(with(":unknown", "x").unwrap().fields.len(), 4);
     let nuls = "a\0".repeat(300);
     assert_eq!(with("x", &nuls), Err(Malformed), "one value that is many");

@@ -103,7 +103,6 @@ pub(crate) struct Session {
     /// Streams that wait for output to be taken.
     starved: Vec<u32>,
     pings: u32,
-    aborted: u32,
     /// The peer, or we ourselves, take no new streams.
     closing: bool,
     fault: Option<Fault>,
@@ -127,7 +126,6 @@ impl Session {
             taken: 0,
             starved: Vec::new(),
             pings: 0,
-            aborted: 0,
             closing: false,
             fault: None,
         }
@@ -325,7 +323,6 @@ impl Session {
         let over = |it: &Stream| it.is_over() && it.held == 0;
         if self.streams.get(&stream).is_some_and(over) {
             self.streams.remove(&stream);
-            self.aborted = self.aborted.saturating_sub(1);
         }
     }
 

@@ -338,27 +338,21 @@ fn streams_are_counted() {
     }
 }
 
-/// CVE-2023-44487.
+/// A proxy resets what its clients have left, and must not lose the connection for that. (CVE-2023-44487 is of clients that
+/// are not known; and here a stream that was reset leaves nothing behind.)
 #[test]
-fn a_client_that_only_resets_is_shown_the_door() {
+fn streams_that_are_reset_cost_nothing_however_many() {
     let mut peer = Peer::of(Role::Server);
-    let mut served = 0;
-    for n in 0..2000 {
+    for n in 0..5000 {
         let stream = n * 2 + 1;
         let mut wire = peer.syn_stream(stream, true, GET);
         wire.extend(reset(stream));
-        match peer.session.handle_input(&wire) {
-            Ok(_) => served += 1,
-            Err(fault) => {
-                assert_eq!(fault.rule, "streams are opened only to be reset");
-                break;
-            }
-        }
+        assert_eq!(peer.session.handle_input(&wire).unwrap(), wire.len());
         peer.events();
         let n = peer.session.output().len();
         peer.session.consume(n);
+        assert_eq!(peer.session.streams(), 0);
     }
-    assert_eq!(served, 1000);
 }
 
 #[test]

@@ -1,0 +1,88 @@
+//! How long certificates are good: what is said of it at the start and on SIGHUP, and to Prometheus.
+
+use std::time::{Duration, SystemTime};
+
+use uncork::Tls;
+use x509_parser::parse_x509_certificate;
+
+use super::{logs::timestamp, metrics::Page};
+
+/// From when until when a listener's certificate is good, its chain included: seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Validity {
+    not_before: i64,
+    not_after: i64,
+}
+
+impl Validity {
+    /// `None`: it can't be read.
+    fn of(tls: &Tls) -> Option<Self> {
+        let read = |der: &Vec<u8>| {
+            let (_, certificate) = parse_x509_certificate(der).ok()?;
+            let (from, until) = (certificate.validity().not_before, certificate.validity().not_after);
+            Some(Self { not_before: from.timestamp(), not_after: until.timestamp() })
+        };
+        // A chain is as good as each of its certificates.
+        tls.certificates().iter().filter_map(read).reduce(|one, other| Self {
+            not_before: one.not_before.max(other.not_before),
+            not_after: one.not_after.min(other.not_after),
+        })
+    }
+
+    fn fault(self, now: SystemTime) -> Option<String> {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        if now > self.not_after {
+            return Some(format!("has expired at {}", date(self.not_after)));
+        }
+        (now < self.not_before).then(|| format!("is not valid before {}", date(self.not_before)))
+    }
+}
+
+fn date(seconds: i64) -> String {
+    let since = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    SystemTime::UNIX_EPOCH.checked_add(since).map_or_else(|| seconds.to_string(), timestamp)
+}
+
+/// Why clients do not accept a listener's certificate at this time; `None` if its time is not the reason.
+pub(crate) fn fault(tls: &Tls, now: SystemTime) -> Option<String> {
+    Validity::of(tls)?.fault(now)
+}
+
+/// Tells Prometheus when the certificates expire: of each listener, by its address.
+pub(crate) fn tell(page: &mut Page, listeners: &[(String, Tls)]) {
+    if listeners.is_empty() {
+        return;
+    }
+    let name = "certificate_expiry_timestamp_seconds";
+    page.family(name, "gauge", "When a listener's certificate, or one of its chain, expires, in seconds since 1970");
+    for (url, tls) in listeners {
+        if let Some(Validity { not_after, .. }) = Validity::of(tls) {
+            page.sample(name, &format!("{{listener={}}}", super::logs::json(url)), not_after);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    #[test]
+    fn the_time_of_a_certificate_is_read() {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(["localhost".to_owned()]).expect("a name");
+        (params.not_before, params.not_after) = (date_time_ymd(2001, 9, 9), date_time_ymd(2033, 5, 18));
+        let made = params.self_signed(&key).expect("signed");
+        let tls = Tls::pem_bytes(made.pem().as_bytes(), key.serialize_pem().as_bytes()).expect("it fits");
+        let at = |seconds| fault(&tls, SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(at(1_500_000_000), None);
+        assert_eq!(at(2_000_000_000).as_deref(), Some("has expired at 2033-05-18T00:00:00.000Z"));
+        assert_eq!(at(900_000_000).as_deref(), Some("is not valid before 2001-09-09T00:00:00.000Z"));
+        let mut page = Page::default();
+        tell(&mut page, &[("https://127.0.0.1:1".to_owned(), tls)]);
+        let line = "uncork_certificate_expiry_timestamp_seconds{listener=\"https://127.0.0.1:1\"} 1999987200\n";
+        assert!(page.0.ends_with(line), "{}", page.0);
+    }
+}

@@ -1,0 +1,66 @@
+//! What is worth a line in the log, but not a line each time.
+
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// The least time between two lines.
+const BETWEEN: Duration = Duration::from_secs(60);
+
+/// Lets the first of many equal lines into the log, and then one a minute, with a count. Shared by all loops.
+#[derive(Default)]
+pub(crate) struct Seldom(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    last: Option<Instant>,
+    count: u64,
+}
+
+impl Seldom {
+    /// It has happened once more. Returns what to add to the line; `None` if no line is due.
+    #[cold]
+    pub(crate) fn happens(&self, now: Instant) -> Option<Times> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.count += 1;
+        if state.last.is_some_and(|last| now.saturating_duration_since(last) < BETWEEN) {
+            return None;
+        }
+        state.last = Some(now);
+        Some(Times(std::mem::take(&mut state.count)))
+    }
+}
+
+/// How often it has happened since the last line; says nothing of a single time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Times(u64);
+
+impl fmt::Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 | 1 => Ok(()),
+            n => write!(f, " ({n} times since the last line)"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_is_told_at_once_and_the_others_once_a_minute() {
+        #[expect(clippy::disallowed_methods, reason = "any moment will do")]
+        let start = Instant::now();
+        let seldom = Seldom::default();
+        let at = |seconds: u64| seldom.happens(start + Duration::from_secs(seconds)).map(|times| times.to_string());
+        assert_eq!(at(0).as_deref(), Some(""));
+        assert_eq!([at(1), at(20), at(59)], [None, None, None]);
+        assert_eq!(at(60).as_deref(), Some(" (4 times since the last line)"));
+        assert_eq!(at(61), None);
+        assert_eq!(at(500).as_deref(), Some(" (2 times since the last line)"));
+        assert_eq!(at(700).as_deref(), Some(""), "a single one");
+    }
+}

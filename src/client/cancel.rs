@@ -1,0 +1,78 @@
+//! Giving a call up, from any thread.
+//!
+//! ```text
+//!   CancelHandle::cancel ──▶ waits for a connection ──▶ fails on its loop
+//!                       └──▶ on a connection, without a response ──▶ the connection is woken, and closes
+//! ```
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{Error, pool::Pending};
+use crate::api::Waker;
+
+/// Gives up one [`Call`](super::Call), from any thread: see [`Call::cancel_handle`](super::Call::cancel_handle).
+#[derive(Clone)]
+pub struct CancelHandle(Arc<Mutex<State>>);
+
+/// Where the call is.
+pub(super) enum Stage {
+    /// It waits for a connection.
+    Pending(Pending),
+    /// This connection serves it.
+    Served(Waker),
+}
+
+#[derive(Default)]
+struct State {
+    cancelled: bool,
+    stage: Option<Stage>,
+}
+
+impl CancelHandle {
+    pub(super) fn new() -> Self {
+        Self(Arc::default())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the call up: it fails with [`Error::Abandoned`], on its loop, and its connection is closed. Does nothing if
+    /// the head of the response is there already: then the [`Answer`](super::Answer) decides.
+    pub fn cancel(&self) {
+        let stage = {
+            let mut state = self.state();
+            state.cancelled = true;
+            state.stage.take()
+        };
+        match stage {
+            Some(Stage::Pending(pending)) => {
+                // Without a loop to tell it on, it has failed already.
+                if let Some(here) = pending.look(|exchange| exchange.here.clone()) {
+                    here.at_once(move |_| pending.fail(Error::Abandoned));
+                }
+            }
+            Some(Stage::Served(waker)) => waker.wake(),
+            None => {}
+        }
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.state().cancelled
+    }
+
+    /// Notes where the call is now. What was noted before is dropped without the lock: it may hold the call itself.
+    pub(super) fn note(&self, stage: Option<Stage>) {
+        let old = std::mem::replace(&mut self.state().stage, stage);
+        drop(old);
+    }
+}
+
+impl fmt::Debug for CancelHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CancelHandle").field("cancelled", &self.is_cancelled()).finish()
+    }
+}

@@ -1,0 +1,182 @@
+//! Bytes that upgraded connections hold of their own: messages that are still arriving. They count towards the loop's
+//! buffers, and beyond half of these the loop asks one connection to let go.
+//!
+//! ```text
+//!   Io::hold ──▶ change ──▶ all > most? ──▶ the network with most ──▶ its largest message ──▶ Why::shed
+//! ```
+//! It is the largest message of the network that holds most. So neither one network nor four can push out the message
+//! of another one, as long as that holds less than they do.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    net::IpAddr,
+};
+
+use crate::base::ConnId;
+
+/// Limits count by network; peers without an address count as one.
+type Network = Option<IpAddr>;
+
+/// From here on the allocator is told to give back to the system what was held.
+const MUCH: usize = 16 << 20;
+
+#[derive(Default)]
+pub(super) struct Held {
+    /// The most that may be held.
+    most: usize,
+    all: usize,
+    /// The most that was held since memory was given back.
+    peak: usize,
+    entries: HashMap<ConnId, (Network, usize)>,
+    networks: HashMap<Network, Share>,
+    /// The networks by what they hold.
+    order: BTreeSet<(usize, Network)>,
+    /// Connections that were asked to let go, and have not been told yet.
+    asked: HashSet<ConnId>,
+}
+
+/// What one network holds.
+#[derive(Default)]
+struct Share {
+    bytes: usize,
+    messages: BTreeSet<(usize, ConnId)>,
+}
+
+impl Held {
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, ..Self::default() }
+    }
+
+    /// Bytes held by all connections.
+    pub(super) fn all(&self) -> usize {
+        self.all
+    }
+
+    /// From now on this connection holds so many bytes.
+    pub(super) fn change(&mut self, id: ConnId, network: Network, bytes: usize) {
+        let before = self.entries.remove(&id).map_or(0, |(_, before)| before);
+        let share = self.networks.entry(network).or_default();
+        self.order.remove(&(share.bytes, network));
+        share.messages.remove(&(before, id));
+        share.bytes = share.bytes - before + bytes;
+        self.all = self.all - before + bytes;
+        if bytes > 0 {
+            share.messages.insert((bytes, id));
+            self.entries.insert(id, (network, bytes));
+        }
+        if share.bytes > 0 {
+            self.order.insert((share.bytes, network));
+        } else {
+            self.networks.remove(&network);
+        }
+    }
+
+    /// Returns `true` if it is time to give memory back: much was held, and less than half of it still is.
+    pub(super) fn gives_back(&mut self) -> bool {
+        let now = self.peak >= MUCH && self.all < self.peak / 2;
+        self.peak = if now { self.all } else { self.peak.max(self.all) };
+        now
+    }
+
+    /// The connection is over, or its upgrade is.
+    pub(super) fn forget(&mut self, id: ConnId) {
+        self.take_asked(id);
+        if let Some((network, _)) = self.entries.get(&id) {
+            self.change(id, *network, 0);
+        }
+    }
+
+    /// Returns the connection that has to let go, if too much is held. What it held counts no longer.
+    pub(super) fn ask(&mut self) -> Option<ConnId> {
+        if self.all <= self.most {
+            return None;
+        }
+        let (_, network) = self.order.last()?;
+        let (_, id) = *self.networks.get(network)?.messages.last()?;
+        self.change(id, *network, 0);
+        self.asked.insert(id);
+        Some(id)
+    }
+
+    /// Returns `true` if this connection was asked and has not been told.
+    pub(super) fn is_asked(&self, id: ConnId) -> bool {
+        self.asked.contains(&id)
+    }
+
+    /// It is told now.
+    pub(super) fn take_asked(&mut self, id: ConnId) {
+        self.asked.remove(&id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: usize) -> ConnId {
+        ConnId::new(0, n, 0)
+    }
+
+    fn network(n: u8) -> Network {
+        Some([192, 0, 2, n].into())
+    }
+
+    #[test]
+    fn the_largest_message_of_the_network_with_most_has_to_go() {
+        let mut held = Held::new(100);
+        // One network with many small ones, another with a single larger one.
+        (0..9).for_each(|n| held.change(id(n), network(1), 10));
+        assert_eq!((held.all(), held.ask()), (90, None));
+        held.change(id(20), network(2), 10);
+        assert_eq!(held.ask(), None);
+        held.change(id(20), network(2), 30);
+        held.change(id(4), network(1), 11);
+        assert_eq!((held.ask(), held.all()), (Some(id(4)), 110));
+        assert!(held.is_asked(id(4)) && !held.is_asked(id(20)));
+        assert!(held.ask().is_some_and(|asked| asked != id(20)));
+        assert_eq!((held.ask(), held.all()), (None, 100));
+        held.take_asked(id(4));
+        assert!(!held.is_asked(id(4)));
+    }
+
+    #[test]
+    fn four_networks_do_not_push_out_a_fifth() {
+        let mut held = Held::new(1000);
+        held.change(id(0), network(0), 100);
+        for n in 1..400 {
+            held.change(id(n), network((n % 4 + 1) as u8), 20);
+            while let Some(asked) = held.ask() {
+                assert_ne!(asked, id(0));
+                held.take_asked(asked);
+            }
+        }
+        assert!(held.all() <= 1000 && held.all() > 900, "{}", held.all());
+    }
+
+    #[test]
+    fn memory_is_given_back_when_most_of_much_is_free_again() {
+        let mut held = Held::new(usize::MAX);
+        let mut steps = |bytes| {
+            held.change(id(1), None, bytes);
+            held.gives_back()
+        };
+        assert_eq!(
+            [MUCH - 1, 0, MUCH, MUCH / 2, MUCH / 2 - 1, 1, 0].map(&mut steps).map(u8::from),
+            [0, 0, 0, 0, 1, 0, 0]
+        );
+        assert_eq!([5 * MUCH, 2 * MUCH, MUCH, MUCH / 2, 0].map(&mut steps).map(u8::from), [0, 1, 0, 1, 0]);
+    }
+
+    #[test]
+    fn what_is_over_leaves_nothing() {
+        let mut held = Held::new(10);
+        held.change(id(1), None, 8);
+        held.change(id(2), network(1), 9);
+        assert_eq!(held.ask(), Some(id(2)));
+        held.forget(id(1));
+        held.forget(id(2));
+        held.forget(id(3));
+        assert_eq!(held.all(), 0);
+        assert!(held.entries.is_empty() && held.networks.is_empty() && held.order.is_empty() && held.asked.is_empty());
+    }
+}

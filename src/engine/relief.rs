@@ -1,0 +1,117 @@
+//! When no buffer is left: whose connections are given up, so that the others go on.
+//!
+//! A connection keeps a buffer as long as it holds bytes that do not move: sealed output that a client does not take, a
+//! TLS record that is not whole. One address can have as many of those as it has connections, and its clocks are long. So
+//! when buffers have been missing for a second, the address that holds the most of them loses connections that have not
+//! moved for as long, until an eighth of all is free.
+
+use std::{collections::HashMap, net::IpAddr, time::Duration};
+
+use log::warn;
+
+use super::{
+    Engine,
+    core::Core,
+    slot::{Phase, Slot},
+};
+use crate::base::{ConnId, Ended, Timer, pool, time::Tick};
+
+/// How long buffers may be missing, and how long a connection may stand still meanwhile.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// The connections of one network that stand still with buffers, and how many buffers that is.
+#[derive(Default)]
+struct Holder {
+    buffers: usize,
+    connections: Vec<(ConnId, usize)>,
+}
+
+impl Engine<'_> {
+    /// A buffer was asked for when none was left.
+    #[cold]
+    pub(super) fn relieve(&mut self) {
+        if self.core.pool.is_short() {
+            self.take_back();
+        }
+        if self.core.pool.returned() {
+            self.relief = Tick::NEVER;
+            self.feed_starved();
+        }
+    }
+
+    fn take_back(&mut self) {
+        let is_due = self.relief <= self.core.tick;
+        if is_due || self.relief == Tick::NEVER {
+            self.relief = self.core.tick.after(GRACE);
+            // The loop may sleep: this wakes it.
+            self.later_count += 1;
+            self.later.insert((self.relief, self.later_count), Box::new(|_| {}));
+        }
+        if !is_due {
+            return;
+        }
+        let mut holders: HashMap<Option<IpAddr>, Holder> = HashMap::new();
+        for (_, slot) in &self.slots {
+            let buffers = slot.lent();
+            if buffers > 0 && slot.stands_still(&self.core) {
+                let holder = holders.entry(slot.io.peer.addr.network()).or_default();
+                holder.buffers += buffers;
+                holder.connections.push((slot.io.id, buffers));
+            }
+        }
+        let mut closed = 0;
+        while self.core.pool.is_scarce() {
+            let Some(most) = holders.values_mut().max_by_key(|holder| holder.buffers) else { break };
+            let Some((id, buffers)) = most.connections.pop() else { break };
+            most.buffers -= buffers;
+            closed += 1;
+            self.close_slot(id, Ended::TimedOut(Timer::Send));
+        }
+        if closed > 0
+            && let Some(times) = self.admission.relieved.happens(self.core.now.mono)
+        {
+            warn!(target: "uncork::engine", "no buffer was left: {closed} connections that stood still were closed{times}");
+        }
+    }
+
+    /// Buffers have come back: what waits for one goes on. First those of addresses of which the fewest wait, so that a crowd
+    /// from one address is not in the way of others.
+    fn feed_starved(&mut self) {
+        let starved = std::mem::take(&mut self.core.starved);
+        let network = |id: ConnId| {
+            let slot = self.slots.get(id.index()).filter(|slot| slot.io.id == id)?;
+            Some((id, slot.io.peer.addr.network()))
+        };
+        let mut waiting: Vec<(ConnId, Option<IpAddr>)> = starved.into_iter().filter_map(network).collect();
+        let mut counts: HashMap<Option<IpAddr>, usize> = HashMap::new();
+        for (_, network) in &waiting {
+            *counts.entry(*network).or_default() += 1;
+        }
+        waiting.sort_by_key(|(_, network)| counts.get(network).copied());
+        for (id, _) in waiting {
+            self.enqueue(id);
+        }
+    }
+}
+
+impl Slot {
+    /// Buffers that it keeps between two turns.
+    fn lent(&self) -> usize {
+        let own = [&self.io.rx, &self.io.out.buf].into_iter().filter(|buf| pool::is_lent(buf)).count();
+        own + self.io.transport.lent_buffers()
+    }
+
+    /// It waits for its peer, and nothing has moved for a while.
+    fn stands_still(&self, core: &Core) -> bool {
+        let since = |by: Tick, full: Duration| by.plus(GRACE.as_millis() as u64) <= core.tick.after(full);
+        if self.io.queued || matches!(self.phase, Phase::Dialing(_)) {
+            return false;
+        }
+        match self.io.clock {
+            _ if self.io.send_by != Tick::NEVER => since(self.io.send_by, core.limits.send_time),
+            Some(timer) if self.io.recv_by != Tick::NEVER => since(self.io.recv_by, core.limits.time(timer)),
+            // No clock runs for a suspended request, so what its client sent behind it could keep a buffer for hours.
+            _ => matches!(&self.phase, Phase::Job(job) if job.is_suspended()),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Fields of one hop, and fields that go all the way (RFC 9110 §7.6.1).
+//!
+//! ```text
+//!   Connection: close, X-A    ─┐
+//!   X-A: secret                ├─ for the next program only: an intermediary removes them
+//!   Keep-Alive: timeout=5     ─┘
+//!   Content-Type: text/html   ─── end to end: an intermediary forwards it
+//! ```
+//! The rule is the same in requests and in responses, and it is a MUST.
+
+use super::{Headers, HeadersRef, grammar::list};
+
+/// Fields of one hop, by their names.
+const HOP: [&str; 7] =
+    ["connection", "keep-alive", "proxy-connection", "te", "transfer-encoding", "upgrade", "http2-settings"];
+
+/// Options that most messages have in `Connection`. They name no field that is not in [`HOP`] already.
+const COMMON: [&[u8]; 4] = [b"", b"close", b"keep-alive", b"upgrade"];
+
+/// Tells whether a field of this name is for one hop, whatever `Connection` says: `Connection`, `Keep-Alive`,
+/// `Proxy-Connection`, `TE`, `Transfer-Encoding`, `Upgrade`, `HTTP2-Settings`.
+pub fn is_hop_by_hop(name: &str) -> bool {
+    HOP.iter().any(|own| own.eq_ignore_ascii_case(name))
+}
+
+/// Returns the names that the `Connection` fields with these values list, without the common options.
+fn named<'a>(values: impl Iterator<Item = &'a [u8]>) -> Vec<&'a [u8]> {
+    let names = values.flat_map(list);
+    names.filter(|name| !COMMON.iter().any(|common| common.eq_ignore_ascii_case(name))).collect()
+}
+
+fn is_one_of(names: &[&[u8]], name: &str) -> bool {
+    names.iter().any(|named| named.eq_ignore_ascii_case(name.as_bytes()))
+}
+
+impl Headers {
+    /// Returns the fields that an intermediary may forward, in order: without those of one hop ([`is_hop_by_hop`]) and those that
+    /// `Connection` lists.
+    ///
+    /// ```
+    /// use uncork::h1::Headers;
+    /// let mut headers = Headers::new();
+    /// for (name, value) in [("Connection", "X-A"), ("X-A", "secret"), ("Keep-Alive", "5"), ("Vary", "Accept")] {
+    ///     headers.append(name, value)?;
+    /// }
+    /// assert_eq!(headers.end_to_end().collect::<Vec<_>>(), [("Vary", &b"Accept"[..])]);
+    /// # Ok::<(), uncork::h1::InvalidHeader>(())
+    /// ```
+    pub fn end_to_end(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let names = named(self.get_all("connection"));
+        self.iter().filter(move |(name, _)| !is_hop_by_hop(name) && !is_one_of(&names, name))
+    }
+}
+
+impl<'b> HeadersRef<'b> {
+    /// As [`Headers::end_to_end`].
+    pub fn end_to_end(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> + use<'b> {
+        let names = named(self.get_all("connection"));
+        self.iter().filter(move |(name, _)| !is_hop_by_hop(name) && !is_one_of(&names, name))
+    }
+
+    /// Returns the names that `Connection` lists, without its common options. A trailer field of such a name ends at this hop
+    /// as well.
+    pub fn connection_names(&self) -> Vec<Box<str>> {
+        let names = named(self.get_all("connection"));
+        names.into_iter().map(|name| String::from_utf8_lossy(name).into()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_connection_lists_ends_here() {
+        let mut headers = Headers::new();
+        for (name, value) in [
+            ("Connection", "close, X-A , ,keep-alive"),
+            ("X-A", "secret"),
+            ("x-b", "1"),
+            ("connection", "X-B"),
+            ("TE", "trailers"),
+            ("Proxy-Connection", "keep-alive"),
+            ("Upgrade", "h2c"),
+            ("HTTP2-Settings", "x"),
+            ("Transfer-Encoding", "chunked"),
+            ("X-AA", "stays"),
+            ("x-a", "secret too"),
+            ("Keep-Alive", "timeout=5"),
+            ("Set-Cookie", "a=1"),
+            ("Set-Cookie", "b=2"),
+        ] {
+            headers.append(name, value).expect("a field");
+        }
+        let want = [("X-AA", &b"stays"[..]), ("Set-Cookie", b"a=1"), ("Set-Cookie", b"b=2")];
+        assert_eq!(headers.end_to_end().collect::<Vec<_>>(), want);
+        let slots: Vec<httparse::Header<'_>> =
+            headers.iter().map(|(name, value)| httparse::Header { name, value }).collect();
+        let borrowed = HeadersRef::new(&slots);
+        assert_eq!(borrowed.end_to_end().collect::<Vec<_>>(), want);
+        assert_eq!(borrowed.connection_names(), ["X-A".into(), "X-B".into()]);
+    }
+}

@@ -1,0 +1,224 @@
+//! How many calls of the application run at once, and which of those that wait is next.
+//!
+//! ```text
+//!   network a ──▶ [ waits, waits ] ─┐
+//!   network b ──▶ [ waits ] ────────┼─ in turn, each within its share ──▶ running ──▶ the application
+//!   network c ──▶ [ ] ──────────────┘
+//! ```
+//! Each client network has a queue of its own, and its share of the calls shrinks as they are taken
+//! ([`Limits::address_share`]). So the clients of one address, or of a few, cannot take all calls, and do not stand in
+//! front of the others.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    mem,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use uncork::{Limits, Loop};
+
+/// A client's network; `None` on a Unix socket, which has no share of its own.
+pub(super) type Network = Option<IpAddr>;
+
+/// The client a call is made for: the loop of its connection, where the answer is told, and its network.
+#[derive(Clone)]
+pub(super) struct Caller {
+    pub(super) here: Loop,
+    pub(super) network: Network,
+}
+
+/// Starts a call. `None`: too many of this network wait already.
+type Job = Box<dyn FnOnce(Option<Running>) + Send>;
+
+pub(super) struct Calls {
+    most: usize,
+    /// Calls of one network that may wait.
+    waiting: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    running: usize,
+    networks: HashMap<Network, Queue>,
+    /// The networks of which calls wait; the first one is next.
+    turn: VecDeque<Network>,
+    /// A thread starts what may run, and will see what has changed.
+    starting: bool,
+}
+
+#[derive(Default)]
+struct Queue {
+    running: usize,
+    waiting: VecDeque<Job>,
+}
+
+/// A call that runs, until this is dropped.
+pub(super) struct Running {
+    calls: Arc<Calls>,
+    network: Network,
+}
+
+impl Calls {
+    pub(super) fn new(most: usize, waiting: usize) -> Arc<Self> {
+        Arc::new(Self { most: most.max(1), waiting, state: Mutex::default() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `job` when it is this network's turn, now or later.
+    pub(super) fn run(self: &Arc<Self>, network: Network, job: impl FnOnce(Option<Running>) + Send + 'static) {
+        {
+            let mut state = self.state();
+            let State { networks, turn, .. } = &mut *state;
+            let queue = networks.entry(network).or_default();
+            if queue.waiting.len() >= self.waiting {
+                drop(state);
+                return job(None);
+            }
+            if queue.waiting.is_empty() {
+                turn.push_back(network);
+            }
+            queue.waiting.push_back(Box::new(job));
+        }
+        self.start();
+    }
+
+    /// Starts what may run. What ends meanwhile does not start the next from within: the stack would not bear it.
+    fn start(self: &Arc<Self>) {
+        let mut state = self.state();
+        if mem::replace(&mut state.starting, true) {
+            return;
+        }
+        while let Some((network, job)) = state.next(self.most) {
+            drop(state);
+            job(Some(Running { calls: self.clone(), network }));
+            state = self.state();
+        }
+        state.starting = false;
+    }
+}
+
+impl State {
+    fn next(&mut self, most: usize) -> Option<(Network, Job)> {
+        if self.running >= most {
+            return None;
+        }
+        let share = Limits::address_share(most, (most / 4).max(1), self.running);
+        for _ in 0..self.turn.len() {
+            let network = self.turn.pop_front()?;
+            let Some(queue) = self.networks.get_mut(&network) else { continue };
+            if network.is_some() && queue.running >= share {
+                self.turn.push_back(network);
+                continue;
+            }
+            let Some(job) = queue.waiting.pop_front() else { continue };
+            queue.running += 1;
+            self.running += 1;
+            if !queue.waiting.is_empty() {
+                self.turn.push_back(network);
+            }
+            return Some((network, job));
+        }
+        None
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        {
+            let mut state = self.calls.state();
+            state.running -= 1;
+            if let Some(queue) = state.networks.get_mut(&self.network) {
+                queue.running -= 1;
+                if queue.running == 0 && queue.waiting.is_empty() {
+                    state.networks.remove(&self.network);
+                }
+            }
+        }
+        self.calls.start();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Calls that run until they are told to end; and the order in which they began.
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Entries>>);
+
+    type Entries = Vec<(u8, Option<Running>)>;
+
+    impl Log {
+        fn run(&self, calls: &Arc<Calls>, network: u8) {
+            let log = self.clone();
+            calls.run(Some([192, 0, 2, network].into()), move |running| log.0.lock().unwrap().push((network, running)));
+        }
+
+        fn count(&self, network: u8) -> usize {
+            self.0.lock().unwrap().iter().filter(|(n, running)| *n == network && running.is_some()).count()
+        }
+
+        fn end(&self, network: u8) {
+            let mut log = self.0.lock().unwrap();
+            let at = log.iter().position(|(n, running)| *n == network && running.is_some()).expect("one runs");
+            let running = log[at].1.take();
+            drop(log);
+            drop(running);
+        }
+    }
+
+    #[test]
+    fn one_network_and_four_leave_calls_to_others() {
+        for networks in [1, 4, 100] {
+            let (calls, log) = (Calls::new(400, 1000), Log::default());
+            for _ in 0..500 {
+                (0..networks).for_each(|n| log.run(&calls, n));
+            }
+            let all: usize = (0..networks).map(|n| log.count(n)).sum();
+            assert!(all < 400, "{networks} networks run {all}");
+            log.run(&calls, 200);
+            assert_eq!(log.count(200), 1, "beside {networks}");
+            // What has waited goes on, in turn.
+            log.end(200);
+            (0..networks).for_each(|n| log.end(n));
+            let again: usize = (0..networks).map(|n| log.count(n)).sum();
+            assert!(again + 1 >= all && !calls.state().starting, "{again} of {all}");
+        }
+    }
+
+    #[test]
+    fn all_of_them_run_in_the_end_and_nothing_is_left() {
+        let (calls, log) = (Calls::new(1, 10_000), Log::default());
+        for n in [1, 1, 1, 2, 1, 2] {
+            log.run(&calls, n);
+        }
+        for n in [1, 1, 2, 1, 2, 1] {
+            log.end(n);
+        }
+        let state = calls.state();
+        assert!(state.running == 0 && state.networks.is_empty() && state.turn.is_empty());
+        drop(state);
+        // Ten thousand that end as soon as they begin.
+        log.run(&calls, 1);
+        for _ in 0..10_000 {
+            calls.run(None, drop);
+        }
+        log.end(1);
+        assert_eq!(calls.state().running, 0);
+    }
+
+    #[test]
+    fn too_many_of_one_network_do_not_wait() {
+        let (calls, log) = (Calls::new(4, 2), Log::default());
+        (0..5).for_each(|_| log.run(&calls, 1));
+        let refused = log.0.lock().unwrap().iter().filter(|(_, running)| running.is_none()).count();
+        assert_eq!((log.count(1), refused), (1, 2));
+        log.run(&calls, 2);
+        assert_eq!(log.count(2), 1);
+    }
+}

@@ -1,0 +1,195 @@
+//! Places for requests, of which an address has a share: the fewer are free, the smaller.
+//!
+//! ```text
+//!   256 places, 100 %      one address takes 129, and 127 stay free
+//!                          four take 51 or 52 each, and 50 stay free
+//!                          sixteen take 15 or 16 each, and 14 stay free
+//! ```
+//! An address gets one more as long as it has no more than are free. So a few addresses can never take all places, however
+//! many a connection has, and one that is alone is not held back as if it were not. (Switches share buffers among their
+//! ports in this way: Choudhury and Hahne, Dynamic Queue Length Thresholds, 1998.)
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+};
+
+/// The places of one connection, or of one name.
+pub(super) struct Places {
+    most: AtomicUsize,
+    /// Share of one address, in percent of the places that are free.
+    share: u32,
+    /// Changed under the lock only.
+    taken: AtomicUsize,
+    by: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// The reason why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    /// All are taken.
+    All,
+    /// This address has its share.
+    Share,
+}
+
+/// A place that is taken until this is dropped.
+pub(super) struct Place {
+    places: Arc<Places>,
+    address: Option<IpAddr>,
+}
+
+impl Places {
+    pub(super) fn new(most: usize, share: u32) -> Arc<Self> {
+        Arc::new(Self { most: most.into(), share, taken: AtomicUsize::new(0), by: Mutex::default() })
+    }
+
+    /// Takes one for this address (that of its network, in IPv6). Without an address there is no share.
+    pub(super) fn take(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Place, Full> {
+        self.take_of(usize::MAX, address)
+    }
+
+    /// Takes one, where no more than `room` are free for another reason.
+    pub(super) fn take_of(self: &Arc<Self>, room: usize, address: Option<IpAddr>) -> Result<Place, Full> {
+        let mut by = self.by();
+        let free = self.free().min(room);
+        if free == 0 {
+            return Err(Full::All);
+        }
+        if let Some(address) = address {
+            let has = by.get(&address).copied().unwrap_or(0);
+            if more(has, self.share, free) == 0 {
+                return Err(Full::Share);
+            }
+            by.insert(address, has + 1);
+        }
+        self.taken.fetch_add(1, Relaxed);
+        Ok(Place { places: self.clone(), address })
+    }
+
+    /// Changes how many there are. Those that are taken stay taken.
+    pub(super) fn set_most(&self, most: usize) {
+        self.most.store(most, Relaxed);
+    }
+
+    pub(super) fn taken(&self) -> usize {
+        self.taken.load(Relaxed)
+    }
+
+    pub(super) fn free(&self) -> usize {
+        self.most.load(Relaxed).saturating_sub(self.taken())
+    }
+
+    fn by(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.by.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns how many more places can be taken by one address (or name) that has `has`, while no other takes any. It may take
+/// one as long as it has no more than `share` percent of those that are free, which are fewer with each.
+pub(super) fn more(has: usize, share: u32, free: usize) -> usize {
+    let (has, share) = (has as u128 * 100, u128::from(share));
+    let left = (free as u128 * share).checked_sub(has).map_or(0, |left| left / (100 + share) + 1);
+    usize::try_from(left).map_or(free, |left| left.min(free))
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut by = self.places.by();
+        self.places.taken.fetch_sub(1, Relaxed);
+        if let Some(address) = self.address
+            && let Some(has) = by.get_mut(&address)
+        {
+            *has -= 1;
+            if *has == 0 {
+                by.remove(&address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(n: u8) -> Option<IpAddr> {
+        Some(IpAddr::from([192, 0, 2, n]))
+    }
+
+    /// So many addresses take what they can get, in turn.
+    fn filled(places: &Arc<Places>, addresses: u8) -> Vec<Place> {
+        let mut taken = Vec::new();
+        loop {
+            let before = taken.len();
+            taken.extend((0..addresses).filter_map(|n| places.take(ip(n)).ok()));
+            if taken.len() == before {
+                return taken;
+            }
+        }
+    }
+
+    #[test]
+    fn a_few_addresses_never_take_all() {
+        for (addresses, free) in [(1, 127), (4, 50), (16, 14), (64, 2)] {
+            let places = Places::new(256, 100);
+            let taken = filled(&places, addresses);
+            assert_eq!((places.free(), taken.len()), (free, 256 - free), "{addresses} addresses");
+            assert_eq!(places.take(ip(0)).err(), Some(Full::Share));
+            let newcomer = places.take(ip(200)).expect("there is a place for one more");
+            drop((taken, newcomer));
+            assert!(places.taken() == 0 && places.by().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_share_of_a_share_leaves_some_for_others_too() {
+        // One name may have four fifths of a connection's places, and four addresses ask for that name.
+        let (connection, name) = (Places::new(256, 100), Places::new(1024, 100));
+        let take = |n: u8| {
+            let place = name.take_of(more(name.taken(), 400, connection.free()), ip(n)).ok()?;
+            Some((place, connection.take(ip(n)).ok()?))
+        };
+        // Each tries more often than it can have any.
+        let taken: Vec<_> = (0..100).flat_map(|_| 0..4).filter_map(take).collect();
+        assert!((160..=168).contains(&taken.len()), "{}", taken.len());
+        assert!(take(200).is_some(), "a newcomer who asks for the same name");
+    }
+
+    #[test]
+    fn more_is_what_can_be_taken_one_by_one() {
+        for share in [1, 50, 100, 400, u32::MAX] {
+            for (has, free) in [(0, 0), (0, 1), (0, 256), (3, 7), (128, 128), (129, 127), (205, 51), (300, 20)] {
+                let is_one_more = |n: usize| (has + n) as u64 * 100 <= (free - n) as u64 * u64::from(share);
+                let want = (0..free).take_while(|n| is_one_more(*n)).count();
+                assert_eq!(more(has, share, free), want, "{has} + {free}, {share} %");
+            }
+        }
+    }
+
+    #[test]
+    fn the_share_is_of_what_is_free() {
+        for (share, free) in [(50, 170), (100, 127), (300, 63), (u32::MAX, 0)] {
+            let places = Places::new(256, share);
+            let _taken = filled(&places, 1);
+            assert_eq!(places.free(), free, "{share} %");
+        }
+        let places = Places::new(usize::MAX, u32::MAX);
+        assert!(places.take(ip(0)).is_ok());
+    }
+
+    #[test]
+    fn all_are_for_those_without_an_address_and_small_numbers_are_no_trap() {
+        let places = Places::new(2, 100);
+        let two: Vec<Place> = (0..2).map(|_| places.take(ip(0)).expect("free")).collect();
+        assert_eq!(places.take(ip(1)).err(), Some(Full::All));
+        drop(two);
+        let _two: Vec<Place> = (0..2).map(|_| places.take(None).expect("free")).collect();
+        assert_eq!(places.take(None).err(), Some(Full::All));
+        places.set_most(1);
+        assert_eq!((places.taken(), places.free()), (2, 0));
+    }
+}

@@ -1,0 +1,185 @@
+//! Sessions and streams that no peer has connected to. They yield when all places are taken: the oldest of the address that
+//! has the most, and only to an address that has fewer places than those.
+//!
+//! So whoever fills a table without using it makes room for others, and one address alone gains nothing by it. Finding
+//! what yields takes O(log n).
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use uncork::{Limits, PeerAddr};
+
+/// How often it is logged that something had to yield.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What no peer has connected to, by the address that it counts for. `None` is for peers on Unix sockets.
+pub(super) struct Unused<K> {
+    networks: HashMap<Option<IpAddr>, BTreeSet<(Instant, K)>>,
+    /// How many each has, to find the one with the most; and of several, the one with the oldest.
+    ranks: BTreeSet<Rank>,
+    evicted: u64,
+    logged: Option<(Instant, u64)>,
+}
+
+type Rank = (usize, Option<Reverse<Instant>>, Option<IpAddr>);
+
+fn rank<K: Ord>(network: Option<IpAddr>, entries: &BTreeSet<(Instant, K)>) -> Rank {
+    (entries.len(), entries.first().map(|(made, _)| Reverse(*made)), network)
+}
+
+/// The places there are, and who asks for one more.
+pub(super) struct Asked {
+    pub(super) limit: usize,
+    pub(super) taken: usize,
+    /// The most that one address may have.
+    pub(super) per_address: usize,
+    /// Who asks; `None` on a Unix socket, which has no share.
+    pub(super) owner: Option<IpAddr>,
+    /// How many that address has.
+    pub(super) owned: usize,
+}
+
+/// Why there is no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoRoom {
+    /// All are taken, and none yields.
+    Full,
+    /// So many are taken that one address may have only this many.
+    Share(usize),
+}
+
+impl<K: Copy + Ord> Unused<K> {
+    pub(super) fn new() -> Self {
+        Self { networks: HashMap::new(), ranks: BTreeSet::new(), evicted: 0, logged: None }
+    }
+
+    /// Adds one, which counts for that address and was made at that time.
+    pub(super) fn add(&mut self, owner: Option<IpAddr>, made: Instant, key: K) {
+        let network = owner.map(PeerAddr::network_of);
+        let entries = self.networks.entry(network).or_default();
+        self.ranks.remove(&rank(network, entries));
+        entries.insert((made, key));
+        self.ranks.insert(rank(network, entries));
+    }
+
+    /// Removes one: a peer has connected to it, or it is gone.
+    pub(super) fn remove(&mut self, owner: Option<IpAddr>, made: Instant, key: K) {
+        let network = owner.map(PeerAddr::network_of);
+        let Some(entries) = self.networks.get_mut(&network) else { return };
+        self.ranks.remove(&rank(network, entries));
+        entries.remove(&(made, key));
+        match entries.is_empty() {
+            true => drop(self.networks.remove(&network)),
+            false => _ = self.ranks.insert(rank(network, entries)),
+        }
+    }
+
+    /// Returns what has to yield so that there is one more place, if anything has to. Whether the address has all that one
+    /// may have is for the caller to see.
+    pub(super) fn make_room(&self, asked: &Asked) -> Result<Option<K>, NoRoom> {
+        let Asked { limit, taken, per_address, owner, owned } = *asked;
+        if taken < limit {
+            let share = Limits::address_share(limit, per_address, taken);
+            let is_beyond = owner.is_some() && share < per_address && owned >= share;
+            return if is_beyond { Err(NoRoom::Share(share)) } else { Ok(None) };
+        }
+        let owned = match owner {
+            Some(_) => owned,
+            None => self.networks.get(&None).map_or(0, BTreeSet::len),
+        };
+        let most = self.ranks.last().filter(|(count, ..)| *count > owned);
+        match most.and_then(|(.., network)| self.networks.get(network)?.first()) {
+            Some((_, oldest)) => Ok(Some(*oldest)),
+            None => Err(NoRoom::Full),
+        }
+    }
+
+    /// Counts one that had to yield, and says so in the log, but not each time. `what`: what they are.
+    pub(super) fn evicted_one(&mut self, what: &str, now: Instant) {
+        self.evicted += 1;
+        let (at, before) = self.logged.unwrap_or((now, 0));
+        if self.logged.is_none() || now.saturating_duration_since(at) >= LOG_INTERVAL {
+            self.logged = Some((now, self.evicted));
+            log::warn!(target: "uncork::relay",
+                "{what} are scarce: {} that no peer had connected to made room for others", self.evicted - before);
+        }
+    }
+
+    /// How many had to yield so far.
+    pub(super) fn evicted(&self) -> u64 {
+        self.evicted
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a starting point for a virtual clock")]
+mod tests {
+    use super::*;
+
+    const LIMIT: usize = 100;
+
+    fn ip(n: u8) -> Option<IpAddr> {
+        Some([192, 0, 2, n].into())
+    }
+
+    fn full(owner: Option<IpAddr>, owned: usize) -> Asked {
+        Asked { limit: LIMIT, taken: LIMIT, per_address: 10, owner, owned }
+    }
+
+    #[test]
+    fn the_oldest_of_the_largest_yields_and_only_to_one_who_has_less() {
+        let (mut unused, t0) = (Unused::new(), Instant::now());
+        assert_eq!(unused.make_room(&full(ip(9), 0)), Err(NoRoom::Full));
+        let at = |n: u64| t0 + Duration::from_secs(n);
+        for (owner, made, key) in [(1, 5, 'a'), (2, 3, 'c'), (2, 2, 'b'), (2, 9, 'd'), (3, 1, 'e')] {
+            unused.add(ip(owner), at(made), key);
+        }
+        assert_eq!(unused.make_room(&full(ip(9), 0)), Ok(Some('b')));
+        assert_eq!(unused.make_room(&full(ip(9), 2)), Ok(Some('b')));
+        assert_eq!(unused.make_room(&full(ip(9), 3)), Err(NoRoom::Full), "it has as many");
+        assert_eq!(unused.make_room(&full(ip(2), 3)), Err(NoRoom::Full), "it is the largest itself");
+        unused.remove(ip(2), at(2), 'b');
+        unused.remove(ip(2), at(2), 'b');
+        assert_eq!(unused.make_room(&full(ip(9), 1)), Ok(Some('c')));
+        for (made, key) in [(3, 'c'), (9, 'd')] {
+            unused.remove(ip(2), at(made), key);
+        }
+        // Now two have one each.
+        assert_eq!(unused.make_room(&full(ip(9), 1)), Err(NoRoom::Full));
+        assert_eq!(unused.make_room(&full(ip(9), 0)), Ok(Some('e')));
+        unused.remove(ip(1), at(5), 'a');
+        unused.remove(ip(3), at(1), 'e');
+        assert!(unused.networks.is_empty() && unused.ranks.is_empty());
+    }
+
+    #[test]
+    fn while_there_are_places_only_the_share_counts() {
+        let (mut unused, now) = (Unused::new(), Instant::now());
+        let asked = |taken, owned| Asked { taken, ..full(ip(1), owned) };
+        assert_eq!(unused.make_room(&asked(50, 9)), Ok(None));
+        assert_eq!(unused.make_room(&asked(75, 2)), Ok(None));
+        assert_eq!(unused.make_room(&asked(75, 3)), Err(NoRoom::Share(3)));
+        assert_eq!(unused.make_room(&asked(99, 1)), Err(NoRoom::Share(1)));
+        assert_eq!(unused.make_room(&Asked { owner: None, ..asked(99, 0) }), Ok(None), "it has no share");
+        (0..6).for_each(|key| unused.add(ip(2), now, key));
+        assert_eq!(unused.make_room(&asked(75, 5)), Err(NoRoom::Share(3)), "and nothing yields");
+    }
+
+    #[test]
+    fn a_v6_network_is_one_address_and_all_of_a_unix_socket_are() {
+        let (mut unused, now) = (Unused::new(), Instant::now());
+        let v6 = |text: &str| Some(text.parse().unwrap());
+        unused.add(v6("2001:db8::1"), now, 1);
+        unused.add(v6("2001:db8::2"), now, 2);
+        unused.add(ip(1), now, 3);
+        unused.add(None, now, 4);
+        assert_eq!(unused.make_room(&full(ip(9), 1)), Ok(Some(1)));
+        assert_eq!(unused.make_room(&full(None, 0)), Ok(Some(1)));
+        unused.remove(v6("2001:db8::3"), now, 1);
+        assert_eq!(unused.make_room(&full(None, 0)), Err(NoRoom::Full), "it has one, and so have the others");
+    }
+}

@@ -1,0 +1,319 @@
+//! Clients that leave while a response has nothing to send. End-of-file is enough to notice it, unless the response serves
+//! half-closed clients. What is spliced and bypassed is in `pipe_ends`, a peer within the process in `within`.
+
+use std::{os::unix::net::UnixStream, sync::mpsc::Sender, time::Duration};
+
+use uncork::{
+    Action, End, Ended, Flow, Loop, PipeIn, PipeOut, Produce, Request, Response, Take, Tx, Upload, h1::Headers, pipe,
+};
+
+use crate::{
+    wire::{Finish, Wire, request},
+    world::{Host, Told, World, bytes, tell_end, telling},
+};
+
+matrix! {
+    a_client_that_leaves_a_pausing_response_is_noticed_at_once,
+    one_on_a_unix_socket_is_noticed_too,
+    one_that_is_still_sending_is_noticed_too,
+    a_response_may_serve_half_closed_clients,
+    what_is_there_reaches_a_half_closed_client,
+    what_is_not_taken_yet_is_no_pause,
+}
+
+/// Long enough to see that nothing happens.
+const MOMENT: Duration = Duration::from_millis(50);
+
+/// A producer that the engine does not know for a pipe.
+struct ByHand(PipeOut);
+
+impl Produce for ByHand {
+    fn produce(&mut self, out: &mut Tx<'_>) -> Flow {
+        self.0.produce(out)
+    }
+}
+
+/// Takes a body, and leaves the response to a ticket.
+struct Discard;
+
+impl Upload for Discard {
+    fn data(&mut self, _: &[u8]) -> Take {
+        Take::All
+    }
+    fn end(self: Box<Self>, _: &Headers) -> Action {
+        Action::Wait
+    }
+}
+
+struct Served {
+    host: Host,
+    /// What the response's body comes from.
+    inlets: Told<PipeIn>,
+    ended: Told<End>,
+    loops: Told<Loop>,
+}
+
+/// A response whose body comes from the test: by a producer, or out of a pipe.
+fn serve(world: &World) -> Served {
+    let ((tell, inlets), (tell_end, ended), (tell_loop, loops)) = (telling(), telling(), telling());
+    let host = world.serve_narrow(move |req: &mut Request<'_>| respond(req, &tell, &tell_end, &tell_loop));
+    Served { host, inlets, ended, loops }
+}
+
+fn respond(req: &mut Request<'_>, tell: &Sender<PipeIn>, ended: &Sender<End>, loops: &Sender<Loop>) -> Action {
+    if req.path() == "/here" {
+        loops.send(req.here()).expect("heard");
+        return Response::new(204).into();
+    }
+    tell_end(req, ended);
+    let (inlet, mut outlet) = pipe(1 << 20);
+    let response = match req.path() {
+        "/producer" => {
+            outlet.on_data(req.waker());
+            Response::stream(ByHand(outlet))
+        }
+        _ => Response::stream(outlet),
+    };
+    let query = req.query().unwrap_or_default();
+    let response = if query.contains("length") { response.length(100) } else { response };
+    let response = if query.contains("allow") { response.allow_half_close() } else { response };
+    if query.contains("ticket") {
+        let ticket = req.ticket();
+        ticket.outlive_fin();
+        ticket.respond(response).expect("it is open");
+        tell.send(inlet).expect("heard");
+        return Action::Wait;
+    }
+    tell.send(inlet).expect("heard");
+    if req.has_body() {
+        req.ticket().respond(response).expect("it is open");
+        return Action::Receive(Box::new(Discard));
+    }
+    response.into()
+}
+
+/// Asks, and takes the head and the first bytes of the body.
+fn begun(served: &Served, wire: &mut Wire, path: &str) -> PipeIn {
+    wire.request(&format!("GET {path}"), &[]);
+    let mut inlet = served.inlets.next();
+    wire.head().is(200);
+    said(&mut inlet, wire, path, b"part");
+    inlet
+}
+
+/// Puts all of it in. The loop may have the pipe's block at this moment, and then there is no room in it.
+fn put(inlet: &mut PipeIn, words: &[u8]) {
+    let has_room = (0..10_000_000).any(|_| {
+        std::thread::yield_now();
+        inlet.write(words) > 0
+    });
+    assert!(has_room, "{} bytes", words.len());
+}
+
+/// What is put into the pipe arrives.
+fn said(inlet: &mut PipeIn, wire: &mut Wire, path: &str, words: &[u8]) {
+    put(inlet, words);
+    let got = if path.contains("length") { wire.exactly(words.len()) } else { wire.next_chunk() };
+    assert_eq!(got, words);
+}
+
+/// The ways in which a client can leave, or half-close.
+const WAYS: [&str; 7] = ["close", "cut", "reset", "half-close", "close_notify", "ask and close", "talk and close"];
+
+/// Leaves. What is returned has only half-closed, and is to be kept until the server has noticed.
+fn leave(mut wire: Wire, way: &str) -> Option<Wire> {
+    match way {
+        "close" => wire.finish(),
+        "cut" => wire.cut(),
+        "reset" => {
+            wire.reset();
+            return None;
+        }
+        "half-close" => {
+            wire.finish();
+            return Some(wire);
+        }
+        // Without a FIN. On a plain connection there is nothing like it.
+        "close_notify" => {
+            if !wire.say_goodbye() {
+                wire.finish();
+            }
+            return Some(wire);
+        }
+        "ask and close" => wire.send(request("GET /producer", &[])).finish(),
+        // More than is read while a response is under way.
+        _ => wire.send([b'x'; 40_000]).finish(),
+    };
+    None
+}
+
+fn a_client_that_leaves_a_pausing_response_is_noticed_at_once(world: &World) {
+    let served = serve(world);
+    for path in ["/producer", "/producer?length", "/pipe", "/pipe?length"] {
+        for way in WAYS {
+            let mut wire = served.host.connect();
+            let inlet = begun(&served, &mut wire, path);
+            let kept = leave(wire, way);
+            let end = served.ended.next();
+            assert_eq!((end.why, end.written), (Ended::PeerLeft, 4), "{path}, {way}");
+            assert!(inlet.is_abandoned(), "{path}, {way}");
+            // It is broken off: four bytes are not the whole.
+            if let Some(mut wire) = kept {
+                assert_ne!(wire.until_end().1, Finish::Clean, "{path}, {way}");
+            }
+            // Before its first byte.
+            let mut wire = served.host.connect();
+            wire.request(&format!("GET {path}"), &[]);
+            let inlet = served.inlets.next();
+            let kept = leave(wire, way);
+            assert_eq!(served.ended.next().why, Ended::PeerLeft, "{path}, {way}, without a byte");
+            assert!(inlet.is_abandoned(), "{path}, {way}");
+            drop(kept);
+        }
+    }
+    assert!(served.ended.rest().is_empty());
+}
+
+fn one_on_a_unix_socket_is_noticed_too(world: &World) {
+    if world.tls {
+        return; // It would be TLS, which this client does not speak.
+    }
+    let served = serve(world);
+    served.host.connect().request("GET /here", &["Connection: close"]).answer().is(204);
+    let here = served.loops.next();
+    for path in ["/producer", "/pipe?length"] {
+        for half in [true, false] {
+            let (ours, theirs) = UnixStream::pair().expect("a pair");
+            here.adopt(theirs).expect("a loop");
+            std::io::Write::write_all(&mut &ours, request(&format!("GET {path}"), &[]).as_bytes()).expect("sent");
+            let inlet = served.inlets.next();
+            let kept = match half {
+                true => {
+                    ours.shutdown(std::net::Shutdown::Write).expect("shut down");
+                    Some(ours)
+                }
+                false => {
+                    drop(ours);
+                    None
+                }
+            };
+            assert_eq!(served.ended.next().why, Ended::PeerLeft, "{path}, {half}");
+            assert!(inlet.is_abandoned());
+            drop(kept);
+        }
+    }
+}
+
+/// The response has begun before the request's body is there.
+fn one_that_is_still_sending_is_noticed_too(world: &World) {
+    let served = serve(world);
+    for whole in [true, false] {
+        for framing in ["Content-Length: 8", "Transfer-Encoding: chunked"] {
+            let mut wire = served.host.connect();
+            wire.request("POST /pipe", &[framing]).head().is(200);
+            let inlet = served.inlets.next();
+            match (framing.starts_with('C'), whole) {
+                (true, true) => wire.send("the body"),
+                (true, false) => wire.send("part"),
+                (false, true) => wire.chunk(b"all").chunk(b""),
+                (false, false) => wire.chunk(b"part"),
+            };
+            wire.finish();
+            assert_eq!(served.ended.next().why, Ended::PeerLeft, "{framing}, {whole}");
+            assert!(inlet.is_abandoned());
+        }
+    }
+}
+
+fn a_response_may_serve_half_closed_clients(world: &World) {
+    let served = serve(world);
+    for path in ["/producer?allow", "/pipe?allow", "/pipe?allow,length", "/producer?ticket", "/pipe?ticket"] {
+        for way in ["half-close", "close_notify"] {
+            let mut wire = served.host.connect();
+            let mut inlet = begun(&served, &mut wire, path);
+            let Some(mut wire) = leave(wire, way) else { panic!("it is there") };
+            let turns = served.host.turns();
+            assert!(served.ended.is_silent(MOMENT), "{path}, {way}: it is still there");
+            assert!(served.host.turns() - turns < 20, "the loop spins");
+            for words in [&b"more"[..], b"and more"] {
+                said(&mut inlet, &mut wire, path, words);
+            }
+            if path.contains("length") {
+                said(&mut inlet, &mut wire, path, &bytes(100 - 16));
+            } else {
+                inlet.finish(None);
+                assert_eq!(wire.next_chunk(), b"");
+            }
+            let end = served.ended.next();
+            assert_eq!((end.why, end.written), (Ended::Complete, if path.contains("length") { 100 } else { 16 }));
+            wire.ends(Finish::Clean);
+        }
+        // That it is reset is another thing.
+        let mut wire = served.host.connect();
+        let inlet = begun(&served, &mut wire, path);
+        wire.finish();
+        wire.reset();
+        assert_eq!(served.ended.next().why, Ended::PeerLeft, "{path}");
+        assert!(inlet.is_abandoned());
+    }
+}
+
+/// A response that never pauses reaches a half-closed client whole; also one whose pause is over and only has not been
+/// told so.
+fn what_is_there_reaches_a_half_closed_client(world: &World) {
+    let host = world.serve(|req: &mut Request<'_>| -> Action {
+        let waker = req.waker();
+        match req.path() {
+            "/echo" => {
+                let (inlet, outlet) = pipe(4096);
+                let response = Response::stream(outlet).length(req.content_length());
+                req.ticket().respond(response).expect("it is open");
+                Action::Receive(Box::new(inlet))
+            }
+            _ => {
+                let (mut left, mut pauses) = (bytes(200_000), false);
+                Response::stream(move |out: &mut Tx<'_>| {
+                    pauses = !pauses;
+                    if pauses {
+                        waker.wake();
+                        return Flow::Wait;
+                    }
+                    let n = out.write(&left[..left.len().min(50_000)]);
+                    left.drain(..n);
+                    if left.is_empty() { Flow::End } else { Flow::More }
+                })
+                .into()
+            }
+        }
+    });
+    let body = bytes(50_000);
+    for _ in 0..10 {
+        let mut wire = host.connect();
+        assert!(wire.request("GET /", &[]).finish().answer().body == bytes(200_000));
+        wire.ends(Finish::Clean);
+        assert!(host.connect().post("/echo", &[], &body).finish().answer().body == body);
+        let mut wire = host.connect();
+        wire.request("POST /echo", &["Transfer-Encoding: chunked"]).chunk(&body).chunk(b"").finish();
+        assert!(wire.answer().body == body);
+    }
+}
+
+/// A client that half-closes and reads slowly: as long as there is something to send to it, it is there.
+fn what_is_not_taken_yet_is_no_pause(world: &World) {
+    let served = serve(world);
+    let body = bytes(1 << 20);
+    for path in ["/producer", "/pipe"] {
+        let mut wire = served.host.connect_narrow();
+        wire.request(&format!("GET {path}"), &[]);
+        let mut inlet = served.inlets.next();
+        wire.head().is(200);
+        put(&mut inlet, &body);
+        wire.finish();
+        assert!(served.ended.is_silent(MOMENT), "{path}: it has not got everything yet");
+        assert!(!inlet.is_abandoned());
+        let (got, finish) = wire.until_end();
+        assert!(got.len() > body.len() / 2 && finish != Finish::Clean, "{path}: {} bytes, {finish:?}", got.len());
+        let end = served.ended.next();
+        assert_eq!((end.why, end.written), (Ended::PeerLeft, body.len() as u64), "{path}");
+    }
+}

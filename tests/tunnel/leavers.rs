@@ -1,0 +1,181 @@
+//! What one client does must not end the connection of all: ask and leave, read nothing, send a huge head.
+
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use uncork::{Limits, Request, Response, Server, relay::tunnel::ProxyConfig};
+
+use super::{
+    client::Client,
+    dug::{Dug, Mode, tunnel},
+    origin::{bytes, site},
+    proxy::{HOST, get},
+    raw::{RST_STREAM, RawOrigin},
+    world::{World, config, credential},
+};
+
+#[test]
+fn bursts_of_requests_that_are_left_cost_nobody_else_anything() {
+    let world = World::new();
+    let body: Arc<[u8]> = bytes(30_000_000).into();
+    let whole = body.clone();
+    let handler = move |req: &mut Request<'_>| match req.path() {
+        "/big" => Response::new(200).body(body.clone()),
+        _ => Response::text("fine"),
+    };
+    let _dug = Dug::new(tunnel(world.origins).connections(1), Mode::Threads, handler).serves(&world);
+    thread::scope(|scope| {
+        let attackers: Vec<_> = (2..6)
+            .map(|last| {
+                let world = &world;
+                scope.spawn(move || {
+                    for _ in 0..10 {
+                        let mut burst: Vec<Client> = (0..100).map(|_| world.client_from(last)).collect();
+                        burst.iter_mut().for_each(|client| get(client, "/"));
+                        burst.into_iter().for_each(Client::leave);
+                    }
+                })
+            })
+            .collect();
+        // A download that goes on for as long as they do; and other clients beside it.
+        let mut download = world.client();
+        get(&mut download, "/big");
+        download.head().assert(200);
+        let mut parts = whole.chunks(100_000);
+        while !attackers.iter().all(thread::ScopedJoinHandle::is_finished) {
+            let mut bystander = world.client();
+            get(&mut bystander, "/");
+            bystander.answer().assert(200);
+            if let Some(part) = parts.next() {
+                assert!(download.exactly(part.len()).expect("the next part") == part, "other bytes");
+            }
+        }
+        for part in parts {
+            assert!(download.exactly(part.len()).expect("the rest") == part, "other bytes");
+        }
+    });
+    let counts = world.proxy.counts();
+    assert_eq!((counts.links_total, counts.links, counts.lost), (1, 1, 0), "{counts:?}");
+}
+
+#[test]
+fn the_place_of_a_client_that_left_stays_taken_for_a_while() {
+    let world = World::with(ProxyConfig { streams_per_address: 4, ..config() });
+    let mut origin = RawOrigin::new(&world, "app", HOST);
+    let began = Instant::now();
+    for _ in 0..4 {
+        let mut client = world.client_from(2);
+        get(&mut client, "/");
+        let stream = origin.request();
+        client.leave();
+        let reset = origin.expect(|frame| frame.kind == RST_STREAM);
+        assert_eq!(reset.stream, stream);
+    }
+    world.until("all four have left", |counts| counts.active == 0);
+    let ended = Instant::now();
+    let mut again = world.client_from(2);
+    get(&mut again, "/");
+    let refused = again.answer();
+    // On a machine that was paused meanwhile the places are free already.
+    assert!(refused.status == 429 || began.elapsed() > Duration::from_secs(1), "{refused:?}");
+    let mut other = world.client_from(3);
+    get(&mut other, "/");
+    let stream = origin.request();
+    origin.head(stream, 200, &[], true);
+    other.answer().assert(200);
+    // It is the end of the requests that counts: those served whole leave their places at once.
+    for _ in 0..8 {
+        get(&mut other, "/");
+        let stream = origin.request();
+        origin.head(stream, 200, &[], true);
+        other.answer().assert(200);
+    }
+    // For one second it stays taken, and no longer.
+    thread::sleep(Duration::from_millis(1500).saturating_sub(ended.elapsed()));
+    let mut again = world.client_from(2);
+    get(&mut again, "/");
+    let stream = origin.request();
+    origin.head(stream, 200, &[], true);
+    again.answer().assert(200);
+}
+
+/// What an origin server has sent before it knew that the client has left is no error, however much it is.
+#[test]
+fn responses_that_were_under_way_to_clients_that_left_are_dropped() {
+    let world = World::with(ProxyConfig { streams_per_address: 1000, ..config() });
+    let mut origin = RawOrigin::new(&world, "app", HOST);
+    for _ in 0..5 {
+        let mut clients: Vec<Client> = (0..100).map(|_| world.client()).collect();
+        let mut streams = Vec::new();
+        for client in &mut clients {
+            get(client, "/");
+            let stream = origin.request();
+            origin.head(stream, 200, &[], false);
+            client.head().assert(200);
+            streams.push(stream);
+        }
+        clients.into_iter().for_each(Client::leave);
+        for _ in &streams {
+            origin.expect(|frame| frame.kind == RST_STREAM);
+        }
+        // One after the other, so that not all of a stream's come at once.
+        for _ in 0..20 {
+            for stream in &streams {
+                origin.data(*stream, "late", false);
+            }
+        }
+    }
+    let mut client = world.client();
+    get(&mut client, "/");
+    let stream = origin.request();
+    origin.head(stream, 200, &[], true);
+    client.answer().assert(200);
+    assert_eq!(world.proxy.counts().links_total, 1);
+}
+
+/// A response in tiny pieces to a client that does not take them, as an event stream has.
+#[test]
+fn responses_in_tiny_frames_that_nobody_takes_do_not_end_the_connection() {
+    // Nothing goes on to the client.
+    let credentials = vec![credential("app", &[HOST]).rate(1)];
+    let world = World::with(ProxyConfig { credentials, ..ProxyConfig::default() });
+    let mut origin = RawOrigin::new(&world, "app", HOST);
+    let mut slow = world.client();
+    get(&mut slow, "/events");
+    let stream = origin.request();
+    origin.head(stream, 200, &[("content-type", "text/event-stream")], false);
+    slow.head().assert(200);
+    for _ in 0..40_000 {
+        origin.data(stream, "x", false);
+    }
+    let mut client = world.client();
+    get(&mut client, "/");
+    let stream = origin.request();
+    origin.head(stream, 200, &[], true);
+    client.answer().assert(200);
+    assert_eq!(world.proxy.counts().links_total, 1);
+}
+
+/// Where the proxy itself allows for large heads.
+#[test]
+fn a_head_that_no_origin_server_takes_does_not_end_the_connection() {
+    let world = World::new();
+    let limits = Limits { head: 1 << 20, fields: 1_000, ..Limits::default() };
+    let tunnel = tunnel(world.origins).connections(1).limits(limits.clone());
+    let _dug = Dug::new(tunnel, Mode::Threads, site).serves(&world);
+    let server = Server::bind("127.0.0.1:0").expect("bound").limits(limits);
+    let addr = server.addr().expect("an address");
+    let running = server.threads(1, world.proxy.public()).expect("running");
+    for (size, count, status) in [(50_000, 1, 200), (70_000, 1, 431), (500_000, 1, 431), (10, 900, 200), (50, 900, 431)]
+    {
+        let mut client = Client::connect(addr, None);
+        let fields: String = (0..count).map(|n| format!("X-{n}: {}\r\n", "v".repeat(size))).collect();
+        client.send(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n{fields}\r\n"));
+        assert_eq!(client.answer().status, status, "{count} fields of {size} bytes");
+    }
+    running.stop().expect("stopped");
+    assert_eq!(world.proxy.counts().links_total, 1);
+}

@@ -1,0 +1,150 @@
+//! Places for handshakes: connections that say nothing keep no origin server out.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use uncork::relay::tunnel::ProxyConfig;
+
+use super::{
+    client::{Client, PATIENCE},
+    dug::{Dug, Mode, tunnel},
+    origin::site,
+    proxy::{HOST, get},
+    raw::{RawOrigin, knock},
+    world::{World, config},
+};
+
+/// A connection by ALPN from 127.0.0.`last` that says nothing; `None` if it is closed before it is asked anything.
+fn silent(world: &World, last: u8) -> Option<Client> {
+    let mut client = world.rh2_from(last);
+    client.try_send([]).ok()?;
+    client.exactly(24).ok()?;
+    Some(client)
+}
+
+fn hello() -> String {
+    format!("{{\"token\":\"app\",\"hosts\":[\"{HOST}\"],\"version\":1}}")
+}
+
+/// How long it takes for an origin server that comes from 127.0.0.1 by ALPN to be let in.
+fn let_in(world: &World) -> Duration {
+    let began = Instant::now();
+    let links = world.proxy.counts().links_total;
+    let origin = RawOrigin::by_alpn(world, &hello());
+    world.until("it is connected", |counts| counts.links_total > links);
+    origin.leave();
+    began.elapsed()
+}
+
+#[test]
+fn the_silent_ones_of_one_address_or_of_four_keep_no_origin_server_out() {
+    for addresses in [&[2][..], &[2, 3, 4, 5]] {
+        let handshake_within = Duration::from_secs(60);
+        // Without the limit of failures, which alone would end this soon.
+        let failures_per_minute = 1_000_000;
+        let world = World::with(ProxyConfig { handshakes: 8, handshake_within, failures_per_minute, ..config() });
+        // More than there are places: each newer one drives out an older one.
+        let all: Vec<Client> = addresses.iter().cycle().take(24).filter_map(|last| silent(&world, *last)).collect();
+        assert_eq!(all.len(), 24);
+        world.until("16 have lost their places", |counts| (counts.displaced, counts.unanswered) == (16, 16));
+        for _ in 0..3 {
+            let took = let_in(&world);
+            assert!(took < Duration::from_secs(2), "{took:?}");
+        }
+        let over = AtomicBool::new(false);
+        // And while they come again and again.
+        thread::scope(|scope| {
+            for last in addresses {
+                let (world, over) = (&world, &over);
+                scope.spawn(move || {
+                    let mut held = std::collections::VecDeque::new();
+                    while !over.load(Ordering::Relaxed) {
+                        held.extend(silent(world, *last));
+                        held.truncate(16);
+                    }
+                });
+            }
+            let times: Vec<Duration> = (0..3).map(|_| let_in(&world)).collect();
+            over.store(true, Ordering::Relaxed);
+            assert!(times.iter().all(|took| *took < Duration::from_secs(5)), "{times:?}");
+        });
+    }
+}
+
+#[test]
+fn a_network_that_says_nothing_often_is_not_asked_again_and_others_are() {
+    let world = World::with(ProxyConfig { failures_per_minute: 3, ..config() });
+    for _ in 0..3 {
+        silent(&world, 2).expect("asked").leave();
+    }
+    world.until("three are counted", |counts| counts.unanswered == 3);
+    assert!(silent(&world, 2).is_none(), "not asked");
+    world.until("it is counted", |counts| counts.throttled == 1);
+    let mut put =
+        Client::connect_from(Some([127, 0, 0, 2].into()), world.origins, Some(super::world::identity().client.clone()));
+    put.send(knock("app", HOST));
+    put.answer().assert(429);
+    let_in(&world);
+    let counts = world.proxy.counts();
+    assert_eq!((counts.unanswered, counts.throttled, counts.displaced, counts.denied), (3, 2, 0, 0), "{counts:?}");
+}
+
+#[test]
+fn connections_that_begin_nothing_keep_no_origin_server_out() {
+    let world = World::with(ProxyConfig { handshakes: 2, ..config() });
+    let server = uncork::Server::bind("127.0.0.1:0").expect("bound").tls(super::world::identity().server.clone());
+    let addr = server.addr().expect("an address");
+    let running = server.threads(1, world.proxy.origins()).expect("running");
+    let silent: Vec<_> = (0..50).map(|_| std::net::TcpStream::connect(addr).expect("connected")).collect();
+    let mut origin = Client::connect(addr, Some(super::world::identity().client.clone()));
+    origin.send(knock("app", HOST));
+    assert_eq!(origin.head().status, 101);
+    drop(silent);
+    running.stop().expect("stopped");
+}
+
+#[test]
+fn an_origin_server_that_is_not_heard_by_alpn_comes_by_an_upgrade() {
+    // There is no place at all for handshakes by ALPN.
+    let world = World::with(ProxyConfig { handshakes: 0, ..config() });
+    let patient = tunnel(world.origins).connections(1).back_off(Duration::from_secs(60));
+    let dug = Dug::new(patient, Mode::Threads, site);
+    let event = dug.hears("again in");
+    assert!(event.contains("again in 0.0 s"), "{event}");
+    dug.hears("connected");
+    let _dug = dug.serves(&world);
+    let mut client = world.client();
+    get(&mut client, "/");
+    client.answer().assert(200);
+}
+
+/// Many silent connections from a few addresses, and a whole origin server.
+#[test]
+fn an_origin_server_gets_in_beside_those_that_say_nothing() {
+    let world = World::new();
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for last in 2..6 {
+            let (world, over) = (&world, &over);
+            scope.spawn(move || {
+                let mut held = Vec::new();
+                while !over.load(Ordering::Relaxed) && held.len() < 100 {
+                    held.extend(silent(world, last));
+                }
+                while !over.load(Ordering::Relaxed) {
+                    thread::sleep(Duration::from_millis(5));
+                }
+            });
+        }
+        world.until("there are silent ones", |counts| counts.throttled + counts.displaced > 10);
+        let began = Instant::now();
+        let dug = Dug::new(tunnel(world.origins), Mode::Threads, site).stands(&world);
+        let took = began.elapsed();
+        over.store(true, Ordering::Relaxed);
+        assert!(took < PATIENCE / 2, "{took:?}");
+        drop(dug);
+    });
+}

@@ -1,0 +1,229 @@
+//! Whether one client's address, or a few, can use up what others need: the places of a tunnel's connections and hosts, and
+//! a credential's rate. Clients come from several addresses of this machine.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use uncork::{
+    PeerAddr,
+    relay::tunnel::{ProxyConfig, Trusted},
+};
+
+use super::{
+    client::{Answer, Client},
+    dug::{Dug, Mode, tunnel},
+    origin::site,
+    proxy::{HOST, get},
+    raw::{RawOrigin, SETTINGS},
+    world::{World, config, credential},
+};
+
+const SIBLING: &str = "other.app.example";
+
+fn ip(n: u8) -> IpAddr {
+    Ipv4Addr::new(127, 0, 1, n).into()
+}
+
+fn from(world: &World, n: u8) -> Client {
+    Client::connect_from(Some(ip(n)), world.plain, None)
+}
+
+/// An upload that stalls behind its third byte.
+fn stall(client: &mut Client, host: &str) {
+    client.send(format!("POST /echo HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000\r\n\r\nabc"));
+}
+
+#[track_caller]
+fn ask(client: &mut Client, host: &str) -> Answer {
+    client.send(format!("GET /x HTTP/1.1\r\nHost: {host}\r\n\r\n")).answer()
+}
+
+/// Requests that hold a place on one of the connections.
+fn held(world: &World) -> u64 {
+    world.proxy.links().iter().map(|link| link.active as u64).sum()
+}
+
+/// Each of these addresses stalls so many uploads, in turn; what is under way when all are taken or refused.
+fn flood(world: &World, addresses: std::ops::Range<u8>, each: usize) -> (Vec<Client>, u64) {
+    let before = world.proxy.counts();
+    let mut clients = Vec::new();
+    for _ in 0..each {
+        for n in addresses.clone() {
+            let mut client = from(world, n);
+            stall(&mut client, HOST);
+            clients.push(client);
+        }
+    }
+    let all = clients.len() as u64;
+    world.until("all are taken or refused", |counts| held(world) + counts.refused - before.refused == all);
+    let active = held(world);
+    (clients, active)
+}
+
+/// A proxy with two connections of 64 places each, for two hosts of one credential.
+fn two_by_64() -> (World, Dug) {
+    let credentials = vec![credential("app", &[HOST, SIBLING])];
+    let world = World::with(ProxyConfig { credentials, streams_per_link: 64, ..ProxyConfig::default() });
+    let tunnel = tunnel(world.origins).host(SIBLING);
+    let dug = Dug::new(tunnel, Mode::Threads, site).stands(&world);
+    world.until("both connections stand", |counts| counts.links == 2);
+    (world, dug)
+}
+
+#[test]
+fn addresses_that_stall_leave_places_for_others_and_for_sibling_hosts() {
+    for (addresses, each, most) in [(1, 70, 54), (4, 30, 86), (16, 12, 102)] {
+        let (world, _dug) = two_by_64();
+        let (mut clients, active) = flood(&world, 1..1 + addresses, each);
+        assert!(active <= most, "{active} of 128 places are taken by {addresses} addresses");
+        // One more of them is refused at once, in words.
+        let refused = ask(&mut from(&world, 1), HOST);
+        assert_eq!(
+            (refused.assert(503).get("retry-after"), refused.text()),
+            (Some("1"), "Your address has too many requests under way here.\n")
+        );
+        for host in [HOST, SIBLING] {
+            let mut newcomer = from(&world, 200);
+            for _ in 0..10 {
+                ask(&mut newcomer, host).assert(200);
+            }
+        }
+        // What was taken is free again when they leave.
+        clients.drain(..).for_each(Client::leave);
+        world.until("all are gone", |_| held(&world) == 0);
+        ask(&mut from(&world, 1), HOST).assert(200);
+    }
+}
+
+#[test]
+fn one_host_leaves_places_for_its_siblings_however_many_ask_for_it() {
+    let (world, _dug) = two_by_64();
+    let (_clients, active) = flood(&world, 1..127, 1);
+    // Two loops may look at the same time.
+    assert!((100..=105).contains(&active), "four fifths of 128: {active}");
+    ask(&mut from(&world, 200), HOST).assert(503);
+    let mut newcomer = from(&world, 200);
+    for _ in 0..10 {
+        ask(&mut newcomer, SIBLING).assert(200);
+    }
+}
+
+#[test]
+fn a_few_addresses_leave_some_of_what_one_host_may_have() {
+    let world = World::with(ProxyConfig { streams_per_host: 16, ..config() });
+    let _dug = Dug::new(tunnel(world.origins), Mode::Threads, site).stands(&world);
+    let (_clients, active) = flood(&world, 1..5, 8);
+    assert!(active < 16, "{active} of 16");
+    ask(&mut from(&world, 200), HOST).assert(200);
+}
+
+#[test]
+fn the_client_that_a_trusted_proxy_names_has_the_share() {
+    let trusted = Trusted::peers(|peer: &PeerAddr| peer.ip().is_some_and(|ip| ip.is_loopback()));
+    let world = World::with(ProxyConfig { trusted, streams_per_address: 2, ..config() });
+    let _dug = Dug::new(tunnel(world.origins), Mode::Threads, site).stands(&world);
+    let ask = |chain: &str| {
+        let mut client = world.client();
+        client.send(format!(
+            "POST /echo HTTP/1.1\r\nHost: {HOST}\r\nX-Forwarded-For: {chain}\r\nContent-Length: 9\r\n\r\nabc"
+        ));
+        client
+    };
+    // The last that is no proxy itself counts, whatever a client has put in front.
+    let before = world.proxy.counts();
+    let _two = ["10.0.0.1, 192.0.2.1", "192.0.2.1:4711, 127.0.0.9"].map(ask);
+    world.until("both are under way", |counts| counts.active == 2);
+    assert_eq!(ask("192.0.2.1").head().assert(429).get("retry-after"), Some("1"));
+    let _others = ["192.0.2.2", "192.0.2.1, 192.0.2.3", "[2001:db8::1]", "2001:db8::2"].map(ask);
+    world.until("the others are under way", |counts| counts.active == 6);
+    ask("[2001:db8::3]:80").head().assert(429);
+    assert_eq!(world.proxy.counts().refused - before.refused, 2);
+}
+
+#[test]
+fn a_client_that_is_not_trusted_has_one_share_whatever_it_says() {
+    let world = World::with(ProxyConfig { streams_per_address: 2, ..config() });
+    let _dug = Dug::new(tunnel(world.origins), Mode::Threads, site).stands(&world);
+    world.until("what has asked whether it stands is over", |counts| counts.active == 0);
+    let ask = |n: usize| {
+        let mut client = world.client();
+        let head = format!("POST /echo HTTP/1.1\r\nHost: {HOST}\r\nX-Forwarded-For: 192.0.2.{n}\r\n");
+        client.send(format!("{head}Content-Length: 9\r\n\r\nabc"));
+        client
+    };
+    let _two = [1, 2].map(ask);
+    world.until("both are under way", |counts| counts.active == 2);
+    ask(3).head().assert(429);
+}
+
+#[test]
+fn an_upload_that_stalls_has_a_clock() {
+    let world = World::with(ProxyConfig { answer_within: Duration::from_millis(300), ..config() });
+    let _dug = Dug::new(tunnel(world.origins), Mode::Threads, site).stands(&world);
+    let mut client = world.client();
+    stall(&mut client, HOST);
+    client.head().assert(504);
+    world.until("its place is free", |counts| held(&world) == 0 && counts.timed_out == 1);
+    assert_eq!(world.proxy.counts().lost, 0, "it is counted once");
+}
+
+#[test]
+fn an_origin_server_that_takes_few_streams_is_given_no_more() {
+    let world = World::new();
+    let mut origin = RawOrigin::silent(&world, "app", HOST);
+    // MAX_CONCURRENT_STREAMS: 2.
+    origin.frame(SETTINGS, 0, 0, [0, 3, 0, 0, 0, 2]);
+    origin.expect(|frame| frame.kind == SETTINGS && frame.flags != 0);
+    world.until("it is connected", |counts| counts.links == 1);
+    let mut two = [1, 2].map(|n| from(&world, n));
+    let streams = two.each_mut().map(|client| {
+        get(client, "/");
+        origin.request()
+    });
+    let refused = ask(&mut from(&world, 3), HOST);
+    assert_eq!(
+        (refused.assert(503).get("retry-after"), refused.text()),
+        (Some("1"), "The origin has too many requests under way.\n")
+    );
+    for (client, stream) in two.iter_mut().zip(streams) {
+        origin.head(stream, 200, &[], true);
+        client.answer().assert(200);
+    }
+}
+
+#[test]
+fn a_credentials_rate_is_given_to_addresses_in_turn() {
+    const GREEDY: usize = 20;
+    let credentials = vec![credential("app", &[HOST]).rate(200_000)];
+    let world = World::with(ProxyConfig { credentials, window: 1 << 21, ..ProxyConfig::default() });
+    let mut origin = RawOrigin::new(&world, "app", HOST);
+    let mut clients = Vec::new();
+    for _ in 0..GREEDY {
+        let mut greedy = from(&world, 1);
+        get(&mut greedy, "/big");
+        let stream = origin.request();
+        origin.head(stream, 200, &[("content-length", "1000000")], false);
+        for _ in 0..20 {
+            origin.data(stream, [1; 10_000], false);
+        }
+        // What it does not read, the system's buffers take.
+        clients.push(greedy);
+    }
+    // The first second's worth is gone, and it goes on.
+    world.until("the rate holds", |counts| counts.bytes_down >= 200_000);
+    let before = world.proxy.counts().bytes_down;
+    for _ in 0..4 {
+        let mut client = from(&world, 2);
+        get(&mut client, "/small");
+        let stream = origin.request();
+        origin.head(stream, 200, &[("content-length", "5")], false).data(stream, "small", true);
+        assert_eq!(client.answer().text(), "small");
+    }
+    // Each turn is worth 10,000 bytes. In turns of streams, each small response would wait for 20 of them; in the order
+    // in which they are asked for, for the end of them all.
+    let meanwhile = world.proxy.counts().bytes_down - before;
+    assert!(meanwhile < 400_000, "{meanwhile} bytes went to the greedy client meanwhile");
+    clients.into_iter().for_each(Client::leave);
+}
