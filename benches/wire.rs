@@ -5,7 +5,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use uncork::{
     h1::{
-        BodyLength, HeadLimits, Headers, ResponseHead, Scan,
+        BodyLength, HeadLimits, HeadScanner, Headers, ResponseHead,
         chunked::{BodyLimits, Decoder, Step},
         field_slots, parse_request,
         write::response_head,
@@ -37,12 +37,12 @@ fn heads(c: &mut Criterion) {
     for (name, head) in [("short", SHORT), ("long", LONG)] {
         group.throughput(Throughput::Bytes(head.len() as u64));
         group.bench_function(format!("find/{name}"), |b| {
-            b.iter(|| Scan::default().find(black_box(head), &limits));
+            b.iter(|| HeadScanner::default().find(black_box(head), &limits));
         });
         group.bench_function(format!("find_and_parse/{name}"), |b| {
             b.iter(|| {
                 let bytes = black_box(head);
-                let end = Scan::default().find(bytes, &limits).ok().flatten().unwrap_or(0);
+                let end = HeadScanner::default().find(bytes, &limits).ok().flatten().unwrap_or(0);
                 let mut slots = field_slots();
                 parse_request(&bytes[..end], &mut slots, &limits).is_ok()
             });
@@ -52,7 +52,7 @@ fn heads(c: &mut Criterion) {
     group.throughput(Throughput::Bytes(LONG.len() as u64));
     group.bench_function("find_byte_by_byte/long", |b| {
         b.iter(|| {
-            let mut scan = Scan::default();
+            let mut scan = HeadScanner::default();
             (1..=LONG.len()).filter(|n| matches!(scan.find(black_box(&LONG[..*n]), &limits), Ok(Some(_)))).count()
         });
     });

@@ -9,7 +9,7 @@
 //! is pushed back, and the server holds one block of 64 KiB for him, however much he sends.
 
 use clap::Parser;
-use uncork::{Action, EventMask, Flow, Io, Request, Response, RxEnd, Switch};
+use uncork::{Action, EventMask, Io, Produced, ReadState, Request, Response, Switch};
 
 mod common;
 
@@ -47,7 +47,7 @@ fn echo(req: &mut Request<'_>) -> Action {
     }
     let length = req.content_length();
     if req.method() == "HEAD" {
-        return headers(Response::stream(|_: &mut uncork::Tx<'_>| Flow::End)).length(length).into();
+        return headers(Response::stream(|_: &mut uncork::Tx<'_>| Produced::End)).length(length).into();
     }
     let (inlet, outlet) = uncork::pipe(ROOM);
     let answer = headers(Response::stream(outlet)).length(length);
@@ -61,8 +61,8 @@ fn echo(req: &mut Request<'_>) -> Action {
 fn echo_stream(io: &mut Io<'_>) -> EventMask {
     let n = io.tx.write(io.rx.bytes());
     io.rx.consume(n);
-    match (io.rx.bytes().is_empty(), io.rx.end()) {
-        (true, RxEnd::NotYet) => EventMask::READ,
+    match (io.rx.bytes().is_empty(), io.rx.state()) {
+        (true, ReadState::Open) => EventMask::READ,
         (true, _) => EventMask::TERMINATE,
         (false, _) => EventMask::WRITE,
     }

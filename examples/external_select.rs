@@ -62,7 +62,7 @@ fn run(args: &Args) -> io::Result<()> {
     let mut typed = Vec::new();
     let signals = signals()?;
     let mut tick = now() + Duration::from_secs(1);
-    if let Some(addr) = server.addr() {
+    if let Some(addr) = server.local_addr() {
         println!("listening on http://{addr}");
     }
     println!("Type a line, and it becomes the page; `quit` ends the program.");
@@ -81,7 +81,7 @@ fn run(args: &Args) -> io::Result<()> {
 
         if signalled {
             let _ = (&signals).read(&mut [0; 64])?; // however many they were
-            server.stopper().graceful(GRACE);
+            server.stop_handle().shutdown(GRACE);
         }
         if pressed && let Some(stdin) = &mut keyboard {
             let mut some = [0; 4096];
@@ -90,7 +90,7 @@ fn run(args: &Args) -> io::Result<()> {
             while let Some(end) = typed.iter().position(|&b| b == b'\n') {
                 let line: Vec<u8> = typed.drain(..=end).collect();
                 match String::from_utf8_lossy(&line).trim() {
-                    "quit" => server.stopper().graceful(GRACE),
+                    "quit" => server.stop_handle().shutdown(GRACE),
                     text => *page.borrow_mut() = text.to_owned(),
                 }
             }

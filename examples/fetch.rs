@@ -16,7 +16,7 @@ use std::{
 use clap::Parser;
 use uncork::{
     TlsClient,
-    client::{Call, Client, Error},
+    client::{Client, Error, Request},
 };
 
 /// Fetches a URL and writes the body of the answer to standard output
@@ -59,15 +59,15 @@ struct Args {
 }
 
 impl Args {
-    fn call(&self) -> Result<Call, String> {
+    fn call(&self) -> Result<Request, String> {
         let method = self.method.as_deref().unwrap_or(if self.data.is_some() { "POST" } else { "GET" });
-        let mut call = Call::new(method, &self.url).redirects(self.redirects);
+        let mut call = Request::new(method, &self.url).redirects(self.redirects);
         for line in &self.headers {
             let (name, value) = line.split_once(':').ok_or_else(|| format!("{line:?} is no NAME: VALUE"))?;
             call = call.header(name, value);
         }
         if let Some(seconds) = self.timeout {
-            call = call.deadline(Duration::from_secs(seconds));
+            call = call.timeout(Duration::from_secs(seconds));
         }
         if let Some(path) = &self.unix {
             call = call.unix(path);
@@ -86,7 +86,7 @@ fn run(args: &Args) -> Result<bool, String> {
         let tls = TlsClient::builder().roots(file).and_then(uncork::TlsClientBuilder::build);
         client = client.tls(tls.map_err(|error| error.to_string())?);
     }
-    let mut answer = client.build().open(args.call()?).map_err(|error: Error| error.to_string())?;
+    let mut answer = client.build().open_blocking(args.call()?).map_err(|error: Error| error.to_string())?;
     let mut out = io::stdout().lock();
     if args.include {
         let mut head = format!("{}\n", answer.status()).into_bytes();

@@ -9,6 +9,6 @@ fn main() -> std::io::Result<()> {
     env_logger::init(); // what the application does wrong is logged as an error
     let addr = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".into());
     let server = Server::bind(&*addr)?.external(|_: &mut Request<'_>| Response::text("Hello, world!"))?;
-    println!("listening on http://{}", server.addr().map_or(addr, |addr| addr.to_string()));
+    println!("listening on http://{}", server.local_addr().map_or(addr, |addr| addr.to_string()));
     server.run()
 }

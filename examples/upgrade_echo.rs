@@ -6,7 +6,7 @@
 //! and type. Over HTTPS nothing changes but the client: `openssl s_client -quiet -connect 127.0.0.1:8080` for `nc`.
 
 use clap::Parser;
-use uncork::{Action, EventMask, Io, Request, Response, RxEnd, Switch, Upgrade};
+use uncork::{Action, EventMask, Io, ReadState, Request, Response, Switch, Upgrade};
 
 mod common;
 
@@ -30,7 +30,7 @@ fn request(req: &mut Request<'_>) -> Action {
     if req.wants_upgrade("echo") {
         Switch::to("echo", Echo::default()).into()
     } else {
-        Response::text(HOW).status(426).header("Upgrade", "echo").into()
+        Response::text(HOW).with_status(426).header("Upgrade", "echo").into()
     }
 }
 
@@ -44,7 +44,7 @@ impl Upgrade for Echo {
     /// Called at the start, and then whenever what the last mask asks for is there. The first call may find input
     /// already: what the client sent right behind its request.
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
-        self.stopping |= io.why().stopping();
+        self.stopping |= io.events().is_stopping();
         let n = io.tx.write(io.rx.bytes());
         io.rx.consume(n);
         if !io.rx.bytes().is_empty() {
@@ -52,14 +52,14 @@ impl Upgrade for Echo {
             // before it has read. It is pushed back, and we hold no more than one input and one output of it.
             return EventMask::WRITE;
         }
-        match io.rx.end() {
+        match io.rx.state() {
             // Everything is answered; when the server stops, that is a good moment to end.
-            RxEnd::NotYet if self.stopping => EventMask::TERMINATE,
+            ReadState::Open if self.stopping => EventMask::TERMINATE,
             // A mask without WRITE sends off at once what was written.
-            RxEnd::NotYet => EventMask::READ,
+            ReadState::Open => EventMask::READ,
             // The client has sent its last byte, and will get it back before the connection closes. Cut off (by TLS
             // without a close_notify), it is the same to an echo; a protocol that cares tells `Clean` from `CutOff`.
-            RxEnd::Clean | RxEnd::CutOff => EventMask::TERMINATE,
+            ReadState::Eof | ReadState::Truncated => EventMask::TERMINATE,
         }
     }
 }

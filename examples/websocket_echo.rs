@@ -62,7 +62,7 @@ struct Echo {
     sender: Option<ws::Sender>,
 }
 
-impl ws::Speaker for Echo {
+impl ws::Handler for Echo {
     fn open(&mut self, sender: &ws::Sender) {
         self.sender = Some(sender.clone());
     }

@@ -158,11 +158,12 @@ pub mod workbench;
 pub mod ws;
 
 pub use api::{
-    Access, Action, Body, Dial, DialError, Dialed, End, Flow, Gone, Handler, Head, Io, Loop, Moved, PipeIn, PipeOut,
-    Produce, Request, Response, Rx, RxEnd, Secure, Stream, Switch, Take, Ticket, Tx, Upgrade, Upload, Waker, Why, pipe,
+    AccessRecord, Action, Body, ConnectedSocket, Consumed, Dial, DialError, Dialed, Events, Handler, Head, Io,
+    LoopHandle, PipeCounters, PipeIn, PipeOut, Produce, Produced, ReadState, Request, RequestEnd, RespondError,
+    Response, Rx, Switch, Ticket, TlsInfo, Tx, Upgrade, Upload, Waker, pipe,
 };
-pub use base::{ConnId, Ended, EventMask, Limits, Moment, PeerAddr, RequestId, Timer, Wait};
-pub use drive::{Stopper, external::External};
+pub use base::{ConnId, EndReason, EventMask, Limits, Moment, PeerAddr, RequestId, Timeout, Wait};
+pub use drive::{StopHandle, external::ExternalServer};
 pub use h1::Headers;
 pub use server::{Running, Server};
 #[cfg(feature = "tls")]

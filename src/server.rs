@@ -12,10 +12,10 @@ use std::{
 #[cfg(feature = "tls")]
 use crate::transport::Tls;
 use crate::{
-    api::{Access, Handler, Loop},
+    api::{AccessRecord, Handler, LoopHandle},
     base::{Limits, PeerAddr},
-    drive::{Loops, Stopper, external::External, per_conn, threads},
-    engine::{AccessLog, Admission, Port, Setup, Trusted},
+    drive::{Loops, StopHandle, external::ExternalServer, per_conn, threads},
+    engine::{AccessLog, Admission, LoopListener, Setup, Trusted},
     transport::{Listener, Security},
 };
 
@@ -144,18 +144,18 @@ impl Server {
     }
 
     /// Calls `log` with each request that is over, from its loop. The entry's `Display` is the combined log format.
-    pub fn access_log(mut self, log: impl Fn(&Access<'_>) + Send + Sync + 'static) -> Self {
+    pub fn access_log(mut self, log: impl Fn(&AccessRecord<'_>) + Send + Sync + 'static) -> Self {
         self.access_log = Some(Arc::new(log));
         self
     }
 
     /// The address of the first listener; `None` if it is none of TCP.
-    pub fn addr(&self) -> Option<SocketAddr> {
-        self.addrs().next()
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.local_addrs().next()
     }
 
     /// The addresses of all TCP listeners.
-    pub fn addrs(&self) -> impl Iterator<Item = SocketAddr> {
+    pub fn local_addrs(&self) -> impl Iterator<Item = SocketAddr> {
         self.listeners.iter().filter_map(|listening| match &listening.source {
             Source::Bound(_, addr) => Some(*addr),
             Source::Single(listener) => listener.local_addr(),
@@ -172,7 +172,7 @@ impl Server {
     where
         H: Handler + Clone + Send + 'static,
     {
-        let (count, addr, admission) = (count.max(1), self.addr(), Arc::new(Admission::new(&self.limits)));
+        let (count, addr, admission) = (count.max(1), self.local_addr(), Arc::new(Admission::new(&self.limits)));
         if count > 1 {
             self.share()?;
         }
@@ -200,7 +200,7 @@ impl Server {
     where
         H: Handler + Clone + Send + 'static,
     {
-        let (addr, admission) = (self.addr(), Arc::new(Admission::new(&self.limits)));
+        let (addr, admission) = (self.local_addr(), Arc::new(Admission::new(&self.limits)));
         let loops = Loops::default();
         // What the engine of each connection needs of the ports: how their connections begin.
         let begin = |listening: &Listening| (listening.security.clone(), listening.proxies.clone());
@@ -211,7 +211,11 @@ impl Server {
         let prototype = std::sync::Mutex::new(handler);
         let make = move || Setup {
             handler: Box::new(prototype.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()),
-            ports: beginnings.iter().cloned().map(|(security, proxies)| Port::new(None, security, proxies)).collect(),
+            ports: beginnings
+                .iter()
+                .cloned()
+                .map(|(security, proxies)| LoopListener::new(None, security, proxies))
+                .collect(),
             limits: limits.clone(),
             admission: admission.clone(),
             access_log: access_log.clone(),
@@ -229,11 +233,11 @@ impl Server {
     ///
     /// # Errors
     /// What the system says to a selector.
-    pub fn external<'h, H>(self, handler: H) -> io::Result<External<'h>>
+    pub fn external<'h, H>(self, handler: H) -> io::Result<ExternalServer<'h>>
     where
         H: Handler + 'h,
     {
-        let (addr, admission) = (self.addr(), Arc::new(Admission::new(&self.limits)));
+        let (addr, admission) = (self.local_addr(), Arc::new(Admission::new(&self.limits)));
         let setup = Setup {
             handler: Box::new(handler),
             ports: self.listeners.into_iter().map(Listening::into_port).collect(),
@@ -242,12 +246,12 @@ impl Server {
             access_log: self.access_log,
             elsewhere: None,
         };
-        External::new(setup, addr)
+        ExternalServer::new(setup, addr)
     }
 
     fn setup<H: Handler + Send + 'static>(
         &self,
-        ports: Vec<Port>,
+        ports: Vec<LoopListener>,
         handler: H,
         admission: &Arc<Admission>,
     ) -> impl FnOnce() -> Setup<'static> + Send + use<H> {
@@ -267,7 +271,7 @@ impl Server {
     }
 
     /// The same ports once more, for another loop.
-    fn other_ports(&self) -> io::Result<Vec<Port>> {
+    fn other_ports(&self) -> io::Result<Vec<LoopListener>> {
         let mut ports = Vec::with_capacity(self.listeners.len());
         for listening in &self.listeners {
             let listener = match &listening.source {
@@ -278,19 +282,19 @@ impl Server {
                 Source::Single(listener) => Some(listener.try_clone()?),
                 Source::Nothing => None,
             };
-            ports.push(Port::new(listener, listening.security.clone(), listening.proxies.clone()));
+            ports.push(LoopListener::new(listener, listening.security.clone(), listening.proxies.clone()));
         }
         Ok(ports)
     }
 }
 
 impl Listening {
-    fn into_port(self) -> Port {
+    fn into_port(self) -> LoopListener {
         let listener = match self.source {
             Source::Bound(listener, _) | Source::Single(listener) => Some(listener),
             Source::Nothing => None,
         };
-        Port::new(listener, self.security, self.proxies)
+        LoopListener::new(listener, self.security, self.proxies)
     }
 }
 
@@ -321,17 +325,17 @@ pub struct Running {
 
 impl Running {
     /// The address of the first listener; `None` if it is none of TCP.
-    pub fn addr(&self) -> Option<SocketAddr> {
+    pub fn local_addr(&self) -> Option<SocketAddr> {
         self.addr
     }
 
     /// Stops it, from any thread.
-    pub fn stopper(&self) -> Stopper {
-        Stopper(self.loops.clone())
+    pub fn stop_handle(&self) -> StopHandle {
+        StopHandle(self.loops.clone())
     }
 
     /// Its loops, to hand them streams from any thread.
-    pub fn loops(&self) -> Vec<Loop> {
+    pub fn loops(&self) -> Vec<LoopHandle> {
         self.loops.all()
     }
 
@@ -361,7 +365,7 @@ impl Running {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server").field("addrs", &self.addrs().collect::<Vec<_>>()).finish_non_exhaustive()
+        f.debug_struct("Server").field("addrs", &self.local_addrs().collect::<Vec<_>>()).finish_non_exhaustive()
     }
 }
 
@@ -381,7 +385,7 @@ mod tests {
         assert!(error.to_string().contains("\"nonsense\""), "{error}");
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         let taken = Server::bind("127.0.0.1:0").expect("bound");
-        let addr = taken.addr().expect("an address");
+        let addr = taken.local_addr().expect("an address");
         let error = Server::unbound().and_bind(addr).map(drop).expect_err("taken");
         assert!(error.to_string().contains(&addr.to_string()), "{error}");
     }

@@ -37,7 +37,7 @@ impl Site {
     }
 
     fn client(&self) -> Client {
-        Client::connect(self.0.addr().expect("an address"), None)
+        Client::connect(self.0.local_addr().expect("an address"), None)
     }
 
     #[track_caller]
@@ -148,9 +148,9 @@ fn a_terminal_gets_lines_for_a_terminal() {
 #[test]
 fn a_code_is_drawn_of_links_to_this_page_only() {
     let site = Site::start();
-    let here = format!("http://{}/#file=abc", site.0.addr().expect("an address"));
+    let here = format!("http://{}/#file=abc", site.0.local_addr().expect("an address"));
     let mut client = site.client();
-    let host = format!("Host: {}", site.0.addr().expect("an address"));
+    let host = format!("Host: {}", site.0.local_addr().expect("an address"));
     client.send(format!("POST /qr HTTP/1.1\r\n{host}\r\nContent-Length: {}\r\n\r\n{here}", here.len()));
     let code = client.answer();
     assert!(code.assert(200).text().contains("<svg"));

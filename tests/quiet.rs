@@ -8,18 +8,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use uncork::{Action, EventMask, External, Io, Limits, Request, Response, Server, Switch, Wait};
+use uncork::{Action, EventMask, ExternalServer, Io, Limits, Request, Response, Server, Switch, Wait};
 
 /// Every limit that could run out. The client is quicker than this.
 const LIMIT: Duration = Duration::from_millis(250);
 
 fn limits() -> Limits {
-    Limits { idle: LIMIT, head_time: LIMIT, body_time: LIMIT, ..Limits::default() }
+    Limits { idle_timeout: LIMIT, head_timeout: LIMIT, body_timeout: LIMIT, ..Limits::default() }
 }
 
 /// Turns until every limit has run out long ago; what the loop then waits for.
-fn wait_after(server: &mut External<'_>, until: impl Fn() -> bool) -> Wait {
-    let turn = |server: &mut External<'_>| _ = server.wait(Some(LIMIT / 10)).expect("turned");
+fn wait_after(server: &mut ExternalServer<'_>, until: impl Fn() -> bool) -> Wait {
+    let turn = |server: &mut ExternalServer<'_>| _ = server.wait(Some(LIMIT / 10)).expect("turned");
     while !until() {
         turn(server);
     }
@@ -31,7 +31,7 @@ fn wait_after(server: &mut External<'_>, until: impl Fn() -> bool) -> Wait {
 }
 
 /// A connection is there, and its idle clock runs.
-fn taken_in(server: &mut External<'_>) {
+fn taken_in(server: &mut ExternalServer<'_>) {
     while !matches!(server.turn(), Ok(Wait::Until(_))) {}
 }
 
@@ -43,7 +43,7 @@ fn an_upgrade_that_waits_wakes_nobody() {
         .limits(limits())
         .external(|_: &mut Request<'_>| -> Action { Switch::to("quiet", |_: &mut Io<'_>| EventMask::READ).into() })
         .expect("started");
-    let mut client = TcpStream::connect(server.addr().expect("an address")).expect("connected");
+    let mut client = TcpStream::connect(server.local_addr().expect("an address")).expect("connected");
     taken_in(&mut server);
     client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: quiet\r\n\r\n").expect("written");
     client.set_nonblocking(true).expect("set");
@@ -65,10 +65,10 @@ fn a_ticket_that_waits_wakes_nobody() {
         .limits(limits())
         .external(|req: &mut Request<'_>| -> Action {
             *ticket.borrow_mut() = Some(req.ticket());
-            Action::Wait
+            Action::Suspend
         })
         .expect("started");
-    let mut client = TcpStream::connect(server.addr().expect("an address")).expect("connected");
+    let mut client = TcpStream::connect(server.local_addr().expect("an address")).expect("connected");
     taken_in(&mut server);
     client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("written");
     assert_eq!(wait_after(&mut server, || ticket.borrow().is_some()), Wait::Forever);
@@ -88,7 +88,7 @@ fn an_upload_into_a_pipe_that_nobody_reads_is_answered() {
             Action::Receive(Box::new(inlet))
         })
         .expect("started");
-    let mut client = TcpStream::connect(server.addr().expect("an address")).expect("connected");
+    let mut client = TcpStream::connect(server.local_addr().expect("an address")).expect("connected");
     taken_in(&mut server);
     client.write_all(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhe").expect("written");
     client.set_nonblocking(true).expect("set");

@@ -11,12 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use uncork::{External, Limits, Request, Response, Server, Wait};
+use uncork::{ExternalServer, Limits, Request, Response, Server, Wait};
 
 const HELLO: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
 /// Asks, and turns until the whole answer is there.
-fn is_served(server: &mut External<'_>, client: &mut TcpStream) -> bool {
+fn is_served(server: &mut ExternalServer<'_>, client: &mut TcpStream) -> bool {
     client.set_nonblocking(true).expect("set");
     client.write_all(HELLO).expect("sent");
     let (end, mut got) = (Instant::now() + Duration::from_secs(2), Vec::new());
@@ -31,7 +31,7 @@ fn is_served(server: &mut External<'_>, client: &mut TcpStream) -> bool {
 }
 
 /// How often the loop wants to be turned in `time`, if it is turned as it says.
-fn turns_in(server: &mut External<'_>, time: Duration) -> usize {
+fn turns_in(server: &mut ExternalServer<'_>, time: Duration) -> usize {
     let (end, mut turns) = (Instant::now() + time, 0);
     while Instant::now() < end {
         turns += 1;
@@ -53,13 +53,13 @@ fn without_descriptors_the_loop_goes_on_and_does_not_spin() {
     limit_descriptors(200);
     let handler = |_: &mut Request<'_>| Response::text("served");
     let mut server = Server::bind("127.0.0.1:0").expect("bound").external(handler).expect("started");
-    let addr = server.addr().expect("an address");
+    let addr = server.local_addr().expect("an address");
     let mut early = TcpStream::connect(addr).expect("connected");
     assert!(is_served(&mut server, &mut early));
     // A second server has some in reserve.
     let limits = Limits { reserved_descriptors: 2, ..Limits::default() };
     let mut second = Server::bind("127.0.0.1:0").expect("bound").limits(limits).external(handler).expect("started");
-    let of_second = second.addr().expect("an address");
+    let of_second = second.local_addr().expect("an address");
     let mut important: Vec<_> = (0..3).map(|_| TcpStream::connect(of_second).expect("queued")).collect();
     // They stand in the system's queue, with nobody to take them in.
     let mut late: Vec<_> = (0..20).map(|_| TcpStream::connect(addr).expect("queued")).collect();
@@ -91,7 +91,7 @@ fn without_descriptors_the_loop_goes_on_and_does_not_spin() {
 }
 
 /// Whether a client is served without waiting long: it was taken in already, or it was not.
-fn is_served_now(server: &mut External<'_>, client: &mut TcpStream) -> bool {
+fn is_served_now(server: &mut ExternalServer<'_>, client: &mut TcpStream) -> bool {
     client.set_nonblocking(true).expect("set");
     client.write_all(HELLO).expect("sent");
     let mut got = Vec::new();

@@ -44,7 +44,7 @@ fn serve(kernel_pipes: usize) -> (Running, Arc<Mutex<Vec<Ticket>>>) {
         let mut receivers = receivers.lock().unwrap_or_else(PoisonError::into_inner);
         if req.method() == "GET" {
             receivers.push(req.ticket());
-            return Action::Wait;
+            return Action::Suspend;
         }
         let Some(receiver) = receivers.pop() else { return Response::new(409).into() };
         let (inlet, outlet) = pipe(256 * 1024);
@@ -59,7 +59,7 @@ fn serve(kernel_pipes: usize) -> (Running, Arc<Mutex<Vec<Ticket>>>) {
 }
 
 fn connect(server: &Running, request: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(server.addr().expect("an address")).expect("connected");
+    let mut stream = TcpStream::connect(server.local_addr().expect("an address")).expect("connected");
     stream.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
     stream.write_all(request.as_bytes()).expect("sent");
     stream

@@ -74,7 +74,7 @@ struct Peer {
 
 impl Peer {
     fn connect(server: &Running, client: Option<&Arc<ClientConfig>>, head: &str) -> Self {
-        let mut tcp = TcpStream::connect(server.addr().expect("an address")).expect("connected");
+        let mut tcp = TcpStream::connect(server.local_addr().expect("an address")).expect("connected");
         let mut tls = client.map(|config| {
             let name = "localhost".try_into().expect("a name");
             let mut conn = ClientConnection::new(config.clone(), name).expect("a client");
@@ -178,7 +178,7 @@ fn serve(tls: Option<&Tls>, kernel_pipes: usize) -> (Running, Waiting) {
         let mut waiting = receivers.lock().unwrap_or_else(PoisonError::into_inner);
         if req.method() == "GET" {
             waiting.insert(req.path().to_owned(), req.ticket());
-            return Action::Wait;
+            return Action::Suspend;
         }
         let Some(receiver) = waiting.remove(req.path()) else { return Response::new(409).into() };
         let (inlet, outlet) = pipe(ROOM);

@@ -10,13 +10,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use uncork::{EventMask, External, Io, Limits, Request, Server, Switch, Waker};
+use uncork::{EventMask, ExternalServer, Io, Limits, Request, Server, Switch, Waker};
 
 const UPGRADE: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: sleepy\r\n\r\n";
 
 /// A server of upgrades that only wait to be woken, and count how often they are.
 struct Sleepers {
-    server: External<'static>,
+    server: ExternalServer<'static>,
     clients: Vec<TcpStream>,
     wakers: Vec<Waker>,
 }
@@ -33,7 +33,7 @@ impl Sleepers {
         let server = Server::bind("127.0.0.1:0").expect("bound").limits(limits);
         let server = server.external(|_: &mut Request<'_>| {
             Switch::to("sleepy", |io: &mut Io<'_>| {
-                match io.why().external() {
+                match io.events().is_woken() {
                     true => CALLED.set(CALLED.get() + 1),
                     false => FOUND.with_borrow_mut(|found| found.push(io.waker())),
                 }
@@ -45,7 +45,7 @@ impl Sleepers {
 
     /// `false`: the machine has not descriptors enough for so many.
     fn grow_to(&mut self, count: usize) -> bool {
-        let addr = self.server.addr().expect("an address");
+        let addr = self.server.local_addr().expect("an address");
         while self.clients.len() < count {
             let Ok(mut client) = TcpStream::connect(addr) else { return false };
             client.write_all(UPGRADE).expect("sent");

@@ -16,8 +16,8 @@ use std::{
 
 use percent_encoding::percent_decode_str;
 use uncork::{
-    Action, Handler, Loop, Request, Response, Take, Ticket, Upload,
-    client::{Call, Client},
+    Action, Consumed, Handler, LoopHandle, Request, Response, Ticket, Upload,
+    client::{self, Client},
     h1::Headers,
 };
 
@@ -66,10 +66,10 @@ impl Chat {
         let names = self.names();
         let strange = |c: char| c.is_control() || matches!(c, ':' | '*');
         if name.is_empty() || name.chars().count() > 24 || name.contains(strange) {
-            return Response::text("That is no name.\n").status(403);
+            return Response::text("That is no name.\n").with_status(403);
         }
         if names.contains_key(name) {
-            return Response::text("Somebody has that name.\n").status(409);
+            return Response::text("Somebody has that name.\n").with_status(409);
         }
         let others: Vec<&str> = names.keys().map(String::as_str).collect();
         let here = if others.is_empty() { "nobody else".to_owned() } else { others.join(", ") };
@@ -82,7 +82,7 @@ impl Chat {
         if names.is_empty() {
             return Response::new(200).into();
         }
-        let call = Call::post(&format!("http://{}/send", asked.gateway), line.into());
+        let call = client::Request::post(&format!("http://{}/send", asked.gateway), line.into());
         let call = names.keys().fold(call, |call, name| call.header(KEY, name));
         self.client.send(&asked.here, call, move |told| {
             // If somebody has just left, that is none of the others' concern.
@@ -93,21 +93,21 @@ impl Chat {
             });
             let _ = asked.ticket.respond(Response::new(status));
         });
-        Action::Wait
+        Action::Suspend
     }
 }
 
 /// Who asked, and by which gateway.
 struct Asked {
     ticket: Ticket,
-    here: Loop,
+    here: LoopHandle,
     gateway: String,
 }
 
 impl Asked {
     fn by(req: &mut Request<'_>) -> Self {
         let gateway = req.header_str(ENDPOINT).unwrap_or_default().to_owned();
-        Self { ticket: req.ticket(), here: req.here(), gateway }
+        Self { ticket: req.ticket(), here: req.loop_handle(), gateway }
     }
 }
 
@@ -119,9 +119,9 @@ struct Words {
 }
 
 impl Upload for Words {
-    fn data(&mut self, chunk: &[u8]) -> Take {
+    fn data(&mut self, chunk: &[u8]) -> Consumed {
         self.said.extend_from_slice(chunk);
-        Take::All
+        Consumed::All
     }
 
     fn end(self: Box<Self>, _trailers: &Headers) -> Action {

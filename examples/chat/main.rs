@@ -44,7 +44,7 @@ impl Handler for Site {
             ("GET" | "HEAD", "/") => page().into(),
             // What the application asks for comes in elsewhere.
             (_, path) if path == self.gateway.config().path.connect => self.gateway.handle(req),
-            _ => Response::text("There is nothing here.\n").status(404).into(),
+            _ => Response::text("There is nothing here.\n").with_status(404).into(),
         }
     }
 
@@ -78,7 +78,8 @@ fn main() -> ExitCode {
 fn start() -> Result<Site, Failure> {
     let cant_start = |error| Failure::system("can't start the application")(error);
     let (application, inside) = (common::listen("127.0.0.1:0")?, common::listen("127.0.0.1:0")?);
-    let [application_at, inside_at] = [&application, &inside].map(|server| server.addr().map(|addr| addr.to_string()));
+    let [application_at, inside_at] =
+        [&application, &inside].map(|server| server.local_addr().map(|addr| addr.to_string()));
     let url = |path: &str| format!("http://{}{path}", application_at.as_deref().unwrap_or_default());
 
     let config = GatewayConfig {

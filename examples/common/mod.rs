@@ -150,9 +150,9 @@ where
     match args.mode {
         Mode::External => {
             let external = server.external(handler).map_err(cant_start)?;
-            signals::stop_on(signals, external.stopper(), args.grace())
+            signals::stop_on(signals, external.stop_handle(), args.grace())
                 .map_err(Failure::system("can't start a thread"))?;
-            say_where(args, external.addr(), place);
+            say_where(args, external.local_addr(), place);
             external.run().map_err(Failure::system("can't wait for events"))
         }
         Mode::Threads | Mode::ThreadPerConnection => {
@@ -161,9 +161,9 @@ where
                 _ => server.threads(args.loops(), handler),
             };
             let running = running.map_err(cant_start)?;
-            signals::stop_on(signals, running.stopper(), args.grace())
+            signals::stop_on(signals, running.stop_handle(), args.grace())
                 .map_err(Failure::system("can't start a thread"))?;
-            say_where(args, running.addr(), place);
+            say_where(args, running.local_addr(), place);
             running.join().map_err(Failure::system("stopped"))
         }
     }

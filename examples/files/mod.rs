@@ -17,7 +17,7 @@ use std::{
     time::SystemTime,
 };
 
-use uncork::{Flow, Produce, Request, Response, Tx};
+use uncork::{Produce, Produced, Request, Response, Tx};
 
 pub(crate) use self::path::Shown;
 use self::{
@@ -46,13 +46,13 @@ const ALLOW: &str = "GET, HEAD, OPTIONS";
 fn respond(root: &Root, req: &Request<'_>) -> Response {
     match req.method() {
         "GET" | "HEAD" => get(root, req).unwrap_or_else(|why| match why {
-            Refused::Malformed => Response::text("This is no path of a file.\n").status(400),
-            Refused::NotFound => Response::text("There is nothing here.\n").status(404),
-            Refused::Forbidden => Response::text("This is not for you.\n").status(403),
+            Refused::Malformed => Response::text("This is no path of a file.\n").with_status(400),
+            Refused::NotFound => Response::text("There is nothing here.\n").with_status(404),
+            Refused::Forbidden => Response::text("This is not for you.\n").with_status(403),
             Refused::Unavailable(code) => unavailable(code, req),
         }),
         "OPTIONS" => Response::new(204).header("Allow", ALLOW),
-        _ => Response::text("Files are only read here.\n").status(405).header("Allow", ALLOW),
+        _ => Response::text("Files are only read here.\n").with_status(405).header("Allow", ALLOW),
     }
 }
 
@@ -65,7 +65,7 @@ fn unavailable(code: i32, req: &Request<'_>) -> Response {
     if SAID.swap(minute, Ordering::Relaxed) != minute {
         log::warn!("cannot open {:?}: {}", req.path(), io::Error::from_raw_os_error(code));
     }
-    Response::text("This cannot be read at the moment.\n").status(503).header("Retry-After", "1")
+    Response::text("This cannot be read at the moment.\n").with_status(503).header("Retry-After", "1")
 }
 
 fn get(root: &Root, req: &Request<'_>) -> Result<Response, Refused> {
@@ -80,7 +80,7 @@ fn get(root: &Root, req: &Request<'_>) -> Result<Response, Refused> {
             // Spelled by us, so that it begins with one slash and a name: never a way to another host.
             let query = req.query().map_or(String::new(), |query| format!("?{query}"));
             let to = format!("{}/{query}", at.encoded());
-            Ok(Response::text(format!("It is over there: {to}\n")).status(301).header("Location", to))
+            Ok(Response::text(format!("It is over there: {to}\n")).with_status(301).header("Location", to))
         }
         Found::Dir(dir) => match root.find(&[&*at.names, &["index.html".into()]].concat()) {
             Ok(Found::File(file, facts)) => Ok(send(req, file, &facts, "index.html".as_ref())?),
@@ -106,7 +106,7 @@ fn refused_by_condition(req: &Request<'_>, validators: &Validators) -> Option<Re
         Verdict::Go => None,
         // Of what describes the file only what guides caches (RFC 9110 §15.4.5).
         Verdict::NotModified => Some(validated(Response::new(304), validators)),
-        Verdict::Failed => Some(validated(Response::text("It has changed.\n").status(412), validators)),
+        Verdict::Failed => Some(validated(Response::text("It has changed.\n").with_status(412), validators)),
     }
 }
 
@@ -137,12 +137,12 @@ fn send(req: &Request<'_>, file: File, facts: &Facts, name: &Path) -> io::Result
     let part = if req.method() == "GET" { conditions::part(req.headers(), &validators, len) } else { Part::Whole };
     let response = match part {
         Part::Whole => Response::file(file, 0..len),
-        Part::Range(from, to) => {
-            Response::file(file, from..to).status(206).header("Content-Range", format!("bytes {from}-{}/{len}", to - 1))
-        }
+        Part::Range(from, to) => Response::file(file, from..to)
+            .with_status(206)
+            .header("Content-Range", format!("bytes {from}-{}/{len}", to - 1)),
         Part::None => {
             let words = format!("It has {len} bytes, and none of these.\n");
-            return Ok(Response::text(words).status(416).header("Content-Range", format!("bytes */{len}")));
+            return Ok(Response::text(words).with_status(416).header("Content-Range", format!("bytes */{len}")));
         }
     };
     let response = validated(response, &validators).header("Accept-Ranges", "bytes");
@@ -175,18 +175,18 @@ fn is_unmeasured(file: &File, len: u64) -> io::Result<bool> {
 struct Unmeasured(File);
 
 impl Produce for Unmeasured {
-    fn produce(&mut self, out: &mut Tx<'_>) -> Flow {
+    fn produce(&mut self, out: &mut Tx<'_>) -> Produced {
         let mut piece = [0; 8 * 1024];
         while out.room() > 0 {
             let most = out.room().min(piece.len());
             match self.0.read(&mut piece[..most]) {
-                Ok(0) => return Flow::End,
+                Ok(0) => return Produced::End,
                 Ok(n) => drop(out.write(&piece[..n])),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Flow::Abort, // the client has received some of it
+                Err(_) => return Produced::Abort, // the client has received some of it
             }
         }
-        Flow::More
+        Produced::More
     }
 }
 

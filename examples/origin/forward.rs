@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use uncork::{
     Action, Request, Response, Switch,
-    client::{Answer, Call, Client, Error},
+    client::{self, Client, Error},
     h1::{Headers, is_token, write::is_written_here},
     pipe,
     relay::{Via, max_forwards},
@@ -41,25 +41,25 @@ impl Forward {
         if !known || base.contains(['?', '#', ' ']) {
             return Err(format!("{url:?} is no server to forward to: give a URL, as in http://127.0.0.1:3000"));
         }
-        let client = Client::builder().connections(most).queue(0).head_within(HEAD_WITHIN).idle_within(IDLE_WITHIN);
+        let client = Client::builder().connections(most).queue(0).head_timeout(HEAD_WITHIN).idle_timeout(IDLE_WITHIN);
         Ok(Self { client: client.build(), base, via })
     }
 
     pub(crate) fn handle(&self, req: &mut Request<'_>) -> Action {
         let (path, query) = (req.path(), req.query().map_or(String::new(), |query| format!("?{query}")));
         if !path.starts_with('/') {
-            return Response::text("Only paths are passed on.\n").status(400).into();
+            return Response::text("Only paths are passed on.\n").with_status(400).into();
         }
         if self.via.is_loop(req.headers().get_all("via")) {
-            return Response::text("The request was here before: it goes in a circle.\n").status(508).into();
+            return Response::text("The request was here before: it goes in a circle.\n").with_status(508).into();
         }
         let forwards = match max_forwards(req) {
             Ok(forwards) => forwards,
             Err(response) => return response.into(),
         };
-        let mut call =
-            Call::new(req.method(), &format!("{}{path}{query}", self.base)).headers(&self.passed_on(req, forwards));
-        if let Some(host) = req.host() {
+        let mut call = client::Request::new(req.method(), &format!("{}{path}{query}", self.base))
+            .headers(&self.passed_on(req, forwards));
+        if let Some(host) = req.authority() {
             call = call.host(host);
         }
         let protocol = upgrade(req);
@@ -67,20 +67,20 @@ impl Forward {
             call = call.upgrade(protocol);
         }
         let (ticket, interim) = (req.ticket(), req.ticket());
-        call = call.on_interim(move |status, fields| interim.inform(status, end_to_end(&fields)));
+        call = call.on_interim(move |status, fields| interim.send_informational(status, end_to_end(&fields)));
         let action = match req.has_body() {
             true => {
                 let (inlet, outlet) = pipe(ROOM);
                 call = call.stream(outlet, req.content_length());
                 Action::Receive(Box::new(inlet))
             }
-            false => Action::Wait,
+            false => Action::Suspend,
         };
         // The server learns that the client has left: before its response by this, during it by the pipe.
         let cancel = call.cancel_handle();
         req.on_end(move |_| cancel.cancel());
         let via = self.via.clone();
-        self.client.send(&req.here(), call, move |result| {
+        self.client.send(&req.loop_handle(), call, move |result| {
             // The client may have left.
             let _ = ticket.respond(match result {
                 Ok(answer) if answer.is_switched() => switched(answer, protocol.as_deref(), &via),
@@ -131,20 +131,20 @@ fn end_to_end(fields: &Headers) -> Headers {
     kept
 }
 
-fn fields_of(answer: &Answer, via: &Via) -> Headers {
+fn fields_of(answer: &client::Response, via: &Via) -> Headers {
     let mut fields = end_to_end(answer.headers());
     let list = via.after(version(answer.minor_version()), answer.headers().get_all("via"));
     let _ = fields.append("Via", list);
     fields
 }
 
-fn answered(answer: Answer, via: &Via) -> Response {
+fn answered(answer: client::Response, via: &Via) -> Response {
     let (status, length, fields) = (answer.status(), answer.content_length(), fields_of(&answer, via));
-    let response = Response::stream(answer.pipe()).status(status).length(length);
+    let response = Response::stream(answer.pipe()).with_status(status).length(length);
     fields.iter().fold(response, |response, (name, value)| response.append(name, value))
 }
 
-fn switched(answer: Answer, protocol: Option<&str>, via: &Via) -> Action {
+fn switched(answer: client::Response, protocol: Option<&str>, via: &Via) -> Action {
     let Some(protocol) = protocol else { return failed(&Error::Call("a switch nobody asked for".into())).into() };
     let (ours, theirs) = joint();
     let fields = fields_of(&answer, via);
@@ -156,8 +156,8 @@ fn switched(answer: Answer, protocol: Option<&str>, via: &Via) -> Action {
 fn failed(error: &Error) -> Response {
     if *error == Error::QueueFull {
         let words = "The server behind this one has as many requests under way as it may.\n";
-        return Response::text(words).status(503).header("Retry-After", "1");
+        return Response::text(words).with_status(503).header("Retry-After", "1");
     }
     log::warn!("the server that is forwarded to: {error}");
-    Response::text("The server behind this one can't be reached.\n").status(502)
+    Response::text("The server behind this one can't be reached.\n").with_status(502)
 }

@@ -4,7 +4,7 @@
 //!   client ══▶ Joint ──PipeIn──▶ ──PipeOut──▶ Joint ══▶ server       and the same the other way
 //! ```
 
-use uncork::{EventMask, Io, PipeIn, PipeOut, RxEnd, Upgrade, pipe};
+use uncork::{EventMask, Io, PipeIn, PipeOut, ReadState, Upgrade, pipe};
 
 /// Bytes on the way in each direction.
 const ROOM: usize = 64 * 1024;
@@ -26,7 +26,7 @@ pub(crate) fn joint() -> (Joint, Joint) {
 
 impl Upgrade for Joint {
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
-        if io.why().reset() {
+        if io.events().is_error() {
             return EventMask::TERMINATE; // and the pipes are cut: the other end resets its connection
         }
         if !std::mem::replace(&mut self.begun, true) {
@@ -40,9 +40,9 @@ impl Upgrade for Joint {
             let n = to.write(io.rx.bytes());
             io.rx.consume(n);
             let all = io.rx.bytes().is_empty();
-            match io.rx.end() {
-                RxEnd::Clean if all => to.finish(None),
-                RxEnd::CutOff if all => io.abort(),
+            match io.rx.state() {
+                ReadState::Eof if all => to.finish(None),
+                ReadState::Truncated if all => io.abort(),
                 _ => {
                     // Who can't be written for is not read from.
                     mask = if all { mask | EventMask::READ } else { mask };

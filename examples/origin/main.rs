@@ -168,11 +168,11 @@ fn run(args: &Args) -> Result<(), Failure> {
     let system = |what: &'static str| move |error: std::io::Error| Failure(format!("{what}: {error}"), 1);
     let signals = Signals::new([SIGINT, SIGTERM]).map_err(system("can't handle signals"))?;
     let grace = Duration::from_secs(args.grace.into());
-    let wrong = |error: uncork::relay::tunnel::InvalidTunnel| Failure(error.to_string(), 2);
+    let wrong = |error: uncork::relay::tunnel::TunnelConfigError| Failure(error.to_string(), 2);
     match args.mode {
         Mode::External => {
             let external = tunnel.external(handler).map_err(wrong)?;
-            signals::stop_on(signals, external.stopper(), grace).map_err(system("can't start a thread"))?;
+            signals::stop_on(signals, external.stop_handle(), grace).map_err(system("can't start a thread"))?;
             external.run().map_err(system("can't wait for events"))
         }
         Mode::Threads => {
@@ -181,7 +181,7 @@ fn run(args: &Args) -> Result<(), Failure> {
                 None => tunnel.serve(handler),
             };
             let running = running.map_err(wrong)?;
-            signals::stop_on(signals, running.stopper(), grace).map_err(system("can't start a thread"))?;
+            signals::stop_on(signals, running.stop_handle(), grace).map_err(system("can't start a thread"))?;
             running.join().map_err(system("stopped"))
         }
     }
@@ -229,8 +229,8 @@ fn tunnel(args: &Args) -> Result<Tunnel, Failure> {
     let mut tunnel = Tunnel::dial(&args.proxy)
         .tls(trust(args)?)
         .connections(args.connections.into())
-        .ping_every(Duration::from_secs(args.ping.into()))
-        .observe(move |event| match event {
+        .ping_interval(Duration::from_secs(args.ping.into()))
+        .on_event(move |event| match event {
             TunnelEvent::Up { .. } => log::info!("{event}; published: {hosts}"),
             TunnelEvent::Left { .. } => log::info!("{event}"),
             _ => log::warn!("{event}"),

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use uncork::Access;
+use uncork::AccessRecord;
 
 use super::{
     Failure,
@@ -80,7 +80,7 @@ impl AccessLines {
         self.lost.load(Relaxed)
     }
 
-    pub(crate) fn write(&self, access: &Access<'_>) {
+    pub(crate) fn write(&self, access: &AccessRecord<'_>) {
         let sink = self.sink.read().unwrap_or_else(PoisonError::into_inner);
         let line = match sink.format {
             AccessFormat::Off => return,
@@ -167,7 +167,7 @@ fn cant_write(settings: &AccessLog, error: &dyn Display) -> Failure {
     Failure::config(format!("can't write --access-log-file {}: {error}", settings.file.display()))
 }
 
-fn as_json(access: &Access<'_>) -> String {
+fn as_json(access: &AccessRecord<'_>) -> String {
     let text = |bytes: &[u8]| json(&String::from_utf8_lossy(bytes));
     let mut line = format!("{{\"time\":\"{}\"", timestamp(access.ended));
     line += &format!(",\"request\":{}", json(&access.id.to_string()));

@@ -16,7 +16,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use uncork::{
-    Action, Handler, Request, Response, Take, Tls, Upload,
+    Action, Consumed, Handler, Request, Response, Tls, Upload,
     h1::Headers,
     relay::{Gateway, SessionInfo},
 };
@@ -45,7 +45,7 @@ pub(crate) struct Admin {
 
 impl Handler for Admin {
     fn request(&mut self, req: &mut Request<'_>) -> Action {
-        if self.is_local && !req.host().is_some_and(is_own_name) {
+        if self.is_local && !req.authority().is_some_and(is_own_name) {
             return text(403, "This listener is asked for by its address, or as localhost.").into();
         }
         let own_path = |gateway: &&Gateway| gateway.serves(req.path()) && gateway.config().path.connect != req.path();
@@ -74,7 +74,7 @@ impl Handler for Admin {
                 None => text(404, "The rendezvous is off.").into(),
             },
             "/tunnels" if get => match &self.services.tunnel {
-                Some(tunnel) => as_json(tunnel::list(&tunnel.links())).into(),
+                Some(tunnel) => as_json(tunnel::list(&tunnel.connections())).into(),
                 None => text(404, "The tunnel is off.").into(),
             },
             "/" if get => text(200, "/metrics /health /ready /sessions /stream /tunnels /log-level").into(),
@@ -110,7 +110,7 @@ impl Admin {
 }
 
 fn text(status: u16, words: &str) -> Response {
-    Response::text(format!("{words}\n")).status(status).header("Cache-Control", "no-store")
+    Response::text(format!("{words}\n")).with_status(status).header("Cache-Control", "no-store")
 }
 
 fn list(sessions: &[SessionInfo]) -> Response {
@@ -150,9 +150,13 @@ fn is_own_name(host: &str) -> bool {
 struct Level(Vec<u8>);
 
 impl Upload for Level {
-    fn data(&mut self, chunk: &[u8]) -> Take {
+    fn data(&mut self, chunk: &[u8]) -> Consumed {
         self.0.extend_from_slice(chunk);
-        if self.0.len() > LEVEL { Take::Stop(text(413, "That is no log level.").close().into()) } else { Take::All }
+        if self.0.len() > LEVEL {
+            Consumed::Stop(text(413, "That is no log level.").close().into())
+        } else {
+            Consumed::All
+        }
     }
 
     fn end(self: Box<Self>, _: &Headers) -> Action {

@@ -332,7 +332,7 @@ pub(crate) fn listen(
                     std::io::ErrorKind::InvalidInput => Failure::config(format!("--listen {addr}: {error}")),
                     _ => Failure::system_words(error.to_string()),
                 })?;
-                let bound = one.addrs().last().map_or_else(|| addr.to_owned(), |addr| addr.to_string());
+                let bound = one.local_addrs().last().map_or_else(|| addr.to_owned(), |addr| addr.to_string());
                 Ok((one, bound))
             })?,
             Place::Unix(path) => all.add(&listen, &tls, trusted, |server| {

@@ -12,7 +12,7 @@ use rustix::{
     process::{Resource, getrlimit},
 };
 use uncork::{
-    Access,
+    AccessRecord,
     relay::{GatewayStats, RendezvousCounts, SessionCounts, SessionInfo},
 };
 
@@ -61,7 +61,7 @@ impl Metrics {
     }
 
     /// A request is over.
-    pub(crate) fn request(&self, access: &Access<'_>) {
+    pub(crate) fn request(&self, access: &AccessRecord<'_>) {
         let class = usize::from(access.status / 100).min(CLASSES.len() - 1);
         self.requests[class].fetch_add(1, Relaxed);
         self.received.fetch_add(access.received, Relaxed);

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use uncork::Loop;
+use uncork::LoopHandle;
 
 /// Tells systemd, if it wants to know.
 pub(crate) fn tell(state: &str) {
@@ -45,7 +45,7 @@ fn watchdog() -> Option<Duration> {
 }
 
 /// Tells systemd again and again that every loop turns. One that hangs silences it, and systemd starts us anew.
-pub(crate) fn watch(loops: Vec<Loop>) {
+pub(crate) fn watch(loops: Vec<LoopHandle>) {
     let Some(pause) = watchdog() else { return };
     let watch = move || {
         loop {

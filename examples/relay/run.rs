@@ -20,7 +20,7 @@ use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
-use uncork::{Limits, Loop, Running, Server, Stopper, Tls};
+use uncork::{Limits, LoopHandle, Running, Server, StopHandle, Tls};
 
 use super::{
     Failure,
@@ -101,8 +101,8 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
     let (server, standing) = listen::listen(checked, inherited, move |peer| trusting.is_proxy(peer))?;
     let logging = shared.clone();
     let admin = bind_admin(&settings)?;
-    let api = admin.as_ref().and_then(|(server, _)| server.addr()).filter(|_| !settings.gateway.public_api);
-    let api = api.or_else(|| server.addr()).map_or_else(String::new, |addr| addr.to_string());
+    let api = admin.as_ref().and_then(|(server, _)| server.local_addr()).filter(|_| !settings.gateway.public_api);
+    let api = api.or_else(|| server.local_addr()).map_or_else(String::new, |addr| addr.to_string());
     let services = Services::new(&settings, &api)?;
     let limits = match &services.gateway {
         Some(gateway) if services.gateway_is_open => gateway.config().server_limits(limits(&settings)),
@@ -122,8 +122,8 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
     let site = Site { shared: shared.clone(), services: services.clone(), page: page.clone() };
     let (mode, threads) = (settings.server.mode, loops(&settings));
     let lines: Vec<String> = standing.iter().map(|standing| format!("listening on {}", standing.url)).collect();
-    let admin_addr = admin.as_ref().and_then(Running::addr);
-    let ready = |stopper: Stopper, loops: Vec<Loop>| {
+    let admin_addr = admin.as_ref().and_then(Running::local_addr);
+    let ready = |stopper: StopHandle, loops: Vec<LoopHandle>| {
         let mut program =
             Program { started: settings.clone(), settings, flags, shared, services, page, standing, stopper };
         let thread = std::thread::Builder::new().name("signals".into()).spawn(move || program.heed(signals));
@@ -136,7 +136,7 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
     let result = match mode {
         Mode::External => {
             let external = server.external(site).map_err(cant_start)?;
-            ready(external.stopper(), vec![external.here()])?;
+            ready(external.stop_handle(), vec![external.loop_handle()])?;
             external.run().map_err(|error| Failure::system(&"can't wait for events", &error))
         }
         Mode::Threads | Mode::ThreadPerConnection => {
@@ -145,7 +145,7 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
                 _ => server.threads(threads, site),
             };
             let running = running.map_err(cant_start)?;
-            ready(running.stopper(), running.loops())?;
+            ready(running.stop_handle(), running.loops())?;
             running.join().map_err(|error| Failure::system(&"stopped", &error))
         }
     };
@@ -190,11 +190,11 @@ fn limits(settings: &Settings) -> Limits {
         // Each service refuses what is too large for it, in its own words.
         body: u64::MAX,
         head: usize::try_from(own.max_head.0).unwrap_or(usize::MAX),
-        handshake_time: seconds(own.handshake_timeout),
-        head_time: seconds(own.head_timeout),
-        idle: seconds(own.idle_timeout),
-        body_time: seconds(own.body_timeout),
-        send_time: seconds(own.send_timeout),
+        handshake_timeout: seconds(own.handshake_timeout),
+        head_timeout: seconds(own.head_timeout),
+        idle_timeout: seconds(own.idle_timeout),
+        body_timeout: seconds(own.body_timeout),
+        send_timeout: seconds(own.send_timeout),
         min_rate: own.min_rate,
         ..Limits::default()
     }
@@ -266,7 +266,7 @@ struct Program {
     services: Services,
     page: Option<Page>,
     standing: Vec<Standing>,
-    stopper: Stopper,
+    stopper: StopHandle,
 }
 
 impl Program {
@@ -280,7 +280,7 @@ impl Program {
                 (_, None) => stopping = Some(self.stop()),
                 (_, Some(_)) => {
                     log::warn!("stopping at once");
-                    self.stopper.stop();
+                    self.stopper.stop_now();
                 }
             }
         }
@@ -296,13 +296,13 @@ impl Program {
         let (stopper, (tell, told)) = (self.stopper.clone(), mpsc::channel());
         let stop = move || {
             let _ = told.recv_timeout(Duration::from_secs(delay.into()));
-            stopper.graceful(Duration::from_secs(grace.into()));
+            stopper.shutdown(Duration::from_secs(grace.into()));
         };
         if delay == 0 {
-            self.stopper.graceful(Duration::from_secs(grace.into()));
+            self.stopper.shutdown(Duration::from_secs(grace.into()));
         } else if let Err(error) = std::thread::Builder::new().name("drain".into()).spawn(stop) {
             log::error!("no thread to wait in: {error}");
-            self.stopper.graceful(Duration::from_secs(grace.into()));
+            self.stopper.shutdown(Duration::from_secs(grace.into()));
         }
         tell
     }

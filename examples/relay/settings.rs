@@ -163,11 +163,11 @@ settings! {
         /// Bytes of a request's head
         max_head: Bytes = Bytes(engine().head as u64), "max-head" "BYTES";
         /// Time for the TLS handshake, and for a proxy to say for whom it speaks
-        handshake_timeout: NonZeroU32 = seconds(engine().handshake_time), "handshake-timeout" "SECONDS";
+        handshake_timeout: NonZeroU32 = seconds(engine().handshake_timeout), "handshake-timeout" "SECONDS";
         /// Time for a request's head, from its first byte
-        head_timeout: NonZeroU32 = seconds(engine().head_time), "head-timeout" "SECONDS";
+        head_timeout: NonZeroU32 = seconds(engine().head_timeout), "head-timeout" "SECONDS";
         /// How long a connection may be idle between two requests
-        idle_timeout: NonZeroU32 = seconds(engine().idle), "idle-timeout" "SECONDS";
+        idle_timeout: NonZeroU32 = seconds(engine().idle_timeout), "idle-timeout" "SECONDS";
         /// The most a body may pause while somebody is ready to receive it: people close the lid of a laptop.
         /// (A source of the rendezvous: rendezvous-pause)
         body_timeout: NonZeroU32 = PAUSE, "body-timeout" "SECONDS";
@@ -236,11 +236,11 @@ settings! {
         /// How long a stream to which no peer is connected lives at most
         first_use_timeout: NonZeroU64 = positive(stream().first_use_timeout.as_secs()), "rendezvous-first-use-timeout" "SECONDS";
         /// How long /status tells of a stream that is over
-        record: u64 = stream().record.as_secs(), "rendezvous-record" "SECONDS";
+        record: u64 = stream().status_ttl.as_secs(), "rendezvous-record" "SECONDS";
         /// How long a stream may run at most
         lifetime: NonZeroU64 = positive(stream().lifetime.as_secs()), "rendezvous-lifetime" "SECONDS";
         /// How long a source may pause while somebody receives
-        pause: NonZeroU64 = positive(stream().pause.as_secs()), "rendezvous-pause" "SECONDS";
+        pause: NonZeroU64 = positive(stream().body_timeout.as_secs()), "rendezvous-pause" "SECONDS";
         /// The most receivers that can be asked for with ?n=K
         receivers: NonZeroUsize = some(stream().receivers), "rendezvous-receivers" "N";
         /// Break receivers' connections when the source of a stream of unknown length is lost. With false, the download ends
@@ -330,17 +330,17 @@ settings! {
         /// Which of several origins of one host gets a request: round-robin, least-busy
         balance: BalanceRule = BalanceRule::RoundRobin, "tunnel-balance" "RULE";
         /// How long an origin may take to begin its answer
-        answer_timeout: NonZeroU64 = positive(proxy().answer_within.as_secs()), "tunnel-answer-timeout" "SECONDS";
+        answer_timeout: NonZeroU64 = positive(proxy().response_timeout.as_secs()), "tunnel-answer-timeout" "SECONDS";
         /// Connections of origins in all
-        origins: NonZeroUsize = some(proxy().links), "tunnel-origins" "N";
+        origins: NonZeroUsize = some(proxy().connections), "tunnel-origins" "N";
         /// Connections of origins with one token
-        origins_per_token: NonZeroUsize = some(proxy().links_per_credential), "tunnel-origins-per-token" "N";
+        origins_per_token: NonZeroUsize = some(proxy().connections_per_credential), "tunnel-origins-per-token" "N";
         /// Connections by ALPN that have not identified themselves yet; one more displaces the oldest of the network with the most
         handshakes: NonZeroUsize = some(proxy().handshakes), "tunnel-handshakes" "N";
         /// Failed handshakes of one network in a minute (a wrong token, or silence); the next is refused unread; 0 for no limit
         failures_per_minute: u32 = proxy().failures_per_minute, "tunnel-failures-per-minute" "N";
         /// Requests on one connection of an origin at the same time
-        requests_per_origin: NonZeroUsize = some(proxy().streams_per_link), "tunnel-requests-per-origin" "N";
+        requests_per_origin: NonZeroUsize = some(proxy().streams_per_connection), "tunnel-requests-per-origin" "N";
         /// Requests of one client's address at the same time, over all tunnels; one more gets 429
         requests_per_address: NonZeroUsize = some(proxy().streams_per_address), "tunnel-requests-per-address" "N";
         /// Requests of one host at the same time, however many origins it has; one more gets 503

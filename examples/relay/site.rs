@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use uncork::{Access, Action, ConnId, Ended, Handler, PeerAddr, Request, Response, Upgrade, relay::Gateway};
+use uncork::{AccessRecord, Action, ConnId, EndReason, Handler, PeerAddr, Request, Response, Upgrade, relay::Gateway};
 
 use super::{
     Failure,
@@ -75,7 +75,7 @@ impl Shared {
     }
 
     /// A request is over.
-    pub(crate) fn over(&self, access: &Access<'_>) {
+    pub(crate) fn over(&self, access: &AccessRecord<'_>) {
         self.metrics.request(access);
         self.access.write(access);
     }
@@ -102,14 +102,14 @@ impl Handler for Site {
         // Whole hosts are behind tunnels, whatever the path; and it is known already who asks, and by which scheme.
         if let Some(tunnel) = &self.services.tunnel {
             #[cfg(feature = "spdy")]
-            if let Some(action) = tunnel.welcome_legacy(req) {
+            if let Some(action) = tunnel.accept_legacy(req) {
                 return action;
             }
-            let asks = tunnel.welcomes(req.path());
+            let asks = tunnel.is_tunnel_path(req.path());
             match (asks && req.wants_upgrade("ptth"), tunnel.serves(req)) {
-                (true, _) => return tunnel.welcome(req),
+                (true, _) => return tunnel.accept_origin_server(req),
                 (false, true) => return tunnel.handle_behind(req, false),
-                (false, false) if asks => return tunnel.welcome(req),
+                (false, false) if asks => return tunnel.accept_origin_server(req),
                 _ => {}
             }
         }
@@ -129,7 +129,7 @@ impl Handler for Site {
         if let Some(gateway) = services.gateway.as_ref().filter(is_gateways) {
             return gateway.handle(req);
         }
-        Response::text("There is nothing here.\n").status(404).into()
+        Response::text("There is nothing here.\n").with_status(404).into()
     }
 
     /// Origins of a tunnel that come by ALPN; nothing else is agreed upon.
@@ -142,7 +142,7 @@ impl Handler for Site {
         true
     }
 
-    fn closed(&mut self, _: ConnId, _: &Ended) {
+    fn closed(&mut self, _: ConnId, _: &EndReason) {
         self.shared.metrics.closed();
     }
 

@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use uncork::relay::{
-    InvalidConfig, Via,
-    tunnel::{Balance, Credential, LinkInfo, Proxy, ProxyConfig, ProxyCounts},
+    ConfigError, Via,
+    tunnel::{Balance, ConnectionInfo, Credential, Proxy, ProxyConfig, ProxyCounts},
 };
 
 #[cfg(feature = "spdy")]
@@ -25,12 +25,12 @@ pub(crate) fn proxy(settings: &Settings) -> Result<Option<Proxy>, String> {
             BalanceRule::RoundRobin => Balance::RoundRobin,
             BalanceRule::LeastBusy => Balance::LeastBusy,
         },
-        answer_within: Duration::from_secs(own.answer_timeout.get()),
-        links: own.origins.get(),
-        links_per_credential: own.origins_per_token.get(),
+        response_timeout: Duration::from_secs(own.answer_timeout.get()),
+        connections: own.origins.get(),
+        connections_per_credential: own.origins_per_token.get(),
         handshakes: own.handshakes.get(),
         failures_per_minute: own.failures_per_minute,
-        streams_per_link: own.requests_per_origin.get(),
+        streams_per_connection: own.requests_per_origin.get(),
         streams_per_address: own.requests_per_address.get(),
         streams_per_host: own.requests_per_host.get(),
         share_per_address: own.share_per_address.get(),
@@ -42,7 +42,7 @@ pub(crate) fn proxy(settings: &Settings) -> Result<Option<Proxy>, String> {
 
 /// `NAME SHA256 HOST…`, and perhaps `body=BYTES` and `rate=BYTES` among the hosts.
 pub(crate) fn credential(text: &str) -> Result<Credential, String> {
-    let wrong = |error: InvalidConfig| format!("{text:?}: {error}");
+    let wrong = |error: ConfigError| format!("{text:?}: {error}");
     let mut words = text.split_whitespace();
     let (Some(name), Some(hash)) = (words.next(), words.next()) else {
         return Err(format!("{text:?}: give \"NAME SHA256 HOST…\"; printf %s TOKEN | sha256sum"));
@@ -113,8 +113,8 @@ pub(crate) fn tell(page: &mut Page, counts: ProxyCounts) {
 }
 
 /// Who is connected, as JSON.
-pub(crate) fn list(links: &[LinkInfo]) -> String {
-    let one = |link: &LinkInfo| {
+pub(crate) fn list(links: &[ConnectionInfo]) -> String {
+    let one = |link: &ConnectionInfo| {
         let hosts: Vec<String> = link.hosts.iter().map(|host| json(host)).collect();
         let since = link.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let round_trip = link.round_trip.map_or("null".to_owned(), |time| format!("{:.6}", time.as_secs_f64()));

@@ -3,13 +3,13 @@
 use std::{fmt, time::SystemTime};
 
 use super::Head;
-use crate::base::{Ended, PeerAddr, RequestId};
+use crate::base::{EndReason, PeerAddr, RequestId};
 
 /// One finished request, as [`Server::access_log`](crate::Server::access_log) reports it. Its `Display` is the
 /// combined log format of Apache and nginx.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Access<'a> {
+pub struct AccessRecord<'a> {
     /// Which request it was.
     pub id: RequestId,
     /// Who asked.
@@ -23,14 +23,14 @@ pub struct Access<'a> {
     /// Bytes of the request's body that were received.
     pub received: u64,
     /// How it ended.
-    pub why: &'a Ended,
+    pub why: &'a EndReason,
     /// When its head was complete.
     pub began: SystemTime,
     /// When it ended.
     pub ended: SystemTime,
 }
 
-impl fmt::Display for Access<'_> {
+impl fmt::Display for AccessRecord<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.peer.ip() {
             Some(ip) => write!(f, "{ip}")?,

@@ -8,7 +8,7 @@
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf, time::Duration};
 
-use super::{Secure, Upgrade, Waker};
+use super::{TlsInfo, Upgrade, Waker};
 #[cfg(feature = "tls")]
 use crate::transport::TlsClient;
 use crate::{
@@ -27,14 +27,14 @@ use crate::{
 #[derive(Debug)]
 #[must_use = "give it to `Loop::dial`"]
 pub struct Dial {
-    pub(crate) to: Place,
+    pub(crate) to: DialTarget,
     pub(crate) trust: Trust,
     pub(crate) within: Duration,
 }
 
 /// Where somebody listens.
 #[derive(Debug)]
-pub(crate) enum Place {
+pub(crate) enum DialTarget {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
@@ -42,12 +42,12 @@ pub(crate) enum Place {
 impl Dial {
     /// To a TCP address. Names are the caller's to resolve: that blocks.
     pub fn tcp(addr: SocketAddr) -> Self {
-        Self::to(Place::Tcp(addr))
+        Self::to(DialTarget::Tcp(addr))
     }
 
     /// To a Unix socket. One whose queue is full refuses at once (`WouldBlock`).
     pub fn unix(path: impl Into<PathBuf>) -> Self {
-        Self::to(Place::Unix(path.into()))
+        Self::to(DialTarget::Unix(path.into()))
     }
 
     /// Over TLS, with a peer that proves to be `server_name`: a DNS name, or an IP address (without brackets). It is
@@ -59,12 +59,12 @@ impl Dial {
     }
 
     /// The most that connecting and the TLS handshake may take together; 10 s unless said otherwise.
-    pub fn within(mut self, time: Duration) -> Self {
+    pub fn timeout(mut self, time: Duration) -> Self {
         self.within = time;
         self
     }
 
-    fn to(place: Place) -> Self {
+    fn to(place: DialTarget) -> Self {
         Self { to: place, trust: None, within: Duration::from_secs(10) }
     }
 
@@ -89,7 +89,7 @@ pub struct Dialed<'a> {
     /// Our own address; `None` for a Unix socket.
     pub local: Option<SocketAddr>,
     /// TLS, and the name and certificate the peer has proven.
-    pub secure: Option<Secure<'a>>,
+    pub secure: Option<TlsInfo<'a>>,
     /// The protocol agreed upon by ALPN, if one was.
     pub alpn: Option<&'a [u8]>,
     pub(crate) waker: &'a Waker,

@@ -101,12 +101,12 @@ mod tests {
         api::pipe,
         base::{
             ConnId, RequestId,
-            mailbox::{Bell, Mailbox},
+            mailbox::{Mailbox, Notifier},
         },
     };
 
     struct Silent;
-    impl Bell for Silent {
+    impl Notifier for Silent {
         fn ring(&self) {}
     }
 

@@ -1,7 +1,7 @@
 //! The application, as a loop sees it.
 
 use super::{Request, Response, Switch, Upgrade, Upload};
-use crate::base::{ConnId, Ended, PeerAddr};
+use crate::base::{ConnId, EndReason, PeerAddr};
 
 /// Application code for one event loop: `&mut self`, no locks. The threaded modes clone it, once for each loop or
 /// connection, so a service is usually `Clone` around an `Arc`; [`Server::external`](crate::Server::external) asks for
@@ -45,7 +45,7 @@ pub trait Handler {
     }
 
     /// A connection this handler accepted is over.
-    fn closed(&mut self, conn: ConnId, why: &Ended) {
+    fn closed(&mut self, conn: ConnId, why: &EndReason) {
         let _ = (conn, why);
     }
 
@@ -74,7 +74,7 @@ pub enum Action {
     /// unless a [`Ticket`](crate::Ticket) begins it earlier.
     Receive(Box<dyn Upload>),
     /// A [`Ticket`](crate::Ticket) of this request answers. If there is none, the answer is 500; if the last one was dropped, 503.
-    Wait,
+    Suspend,
     /// Answer `101` (or 2xx to CONNECT) and hand the stream over.
     Switch(Switch),
     /// Break the connection off, without a word. What was sent so far is not to be taken for the whole.
@@ -98,7 +98,7 @@ impl std::fmt::Debug for Action {
         match self {
             Self::Respond(response) => f.debug_tuple("Respond").field(response).finish(),
             Self::Receive(_) => f.write_str("Receive(..)"),
-            Self::Wait => f.write_str("Wait"),
+            Self::Suspend => f.write_str("Wait"),
             Self::Switch(_) => f.write_str("Switch(..)"),
             Self::Abort => f.write_str("Abort"),
         }

@@ -13,26 +13,26 @@ use crate::{
 pub(crate) type Later = Box<dyn FnOnce(Moment) + Send>;
 pub(crate) type Fallback = Box<dyn FnOnce(Moment) -> Response + Send>;
 
-pub(crate) enum Mail {
+pub(crate) enum LoopMessage {
     Wake(Arc<WakeCore>),
-    Ticket(Arc<TicketCore>, Word),
+    Ticket(Arc<TicketCore>, TicketMessage),
     /// A stream to be served as if it had come in on the listener of that number.
-    Adopt(Stream, usize),
+    Adopt(ConnectedSocket, usize),
     /// Two pipes to be served as if they were such a stream.
     AdoptPipes(PeerAddr, Box<(PipeOut, PipeIn)>, usize),
     /// A stream that is spoken on already, not in HTTP.
-    AdoptUpgrade(Stream, Box<dyn Upgrade>),
+    AdoptUpgrade(ConnectedSocket, Box<dyn Upgrade>),
     /// A connection to be made, and what comes then.
     Dial(Dial, Then),
     After(Duration, Later),
     /// Nothing: whoever turns the loop is to look around.
-    Nudge,
+    Wakeup,
     /// Stop: within the grace, or at once (`None`).
     Stop(Option<Duration>),
 }
 
 /// What a ticket says.
-pub(crate) enum Word {
+pub(crate) enum TicketMessage {
     /// The answer lies in the ticket's core.
     Answer,
     Receive(Box<dyn Upload>),
@@ -45,20 +45,20 @@ pub(crate) enum Word {
 /// A connected stream the application hands over.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Stream {
+pub enum ConnectedSocket {
     /// A TCP stream.
     Tcp(std::net::TcpStream),
     /// A Unix stream.
     Unix(std::os::unix::net::UnixStream),
 }
 
-impl From<std::net::TcpStream> for Stream {
+impl From<std::net::TcpStream> for ConnectedSocket {
     fn from(stream: std::net::TcpStream) -> Self {
         Self::Tcp(stream)
     }
 }
 
-impl From<std::os::unix::net::UnixStream> for Stream {
+impl From<std::os::unix::net::UnixStream> for ConnectedSocket {
     fn from(stream: std::os::unix::net::UnixStream) -> Self {
         Self::Unix(stream)
     }
@@ -71,14 +71,14 @@ impl From<std::os::unix::net::UnixStream> for Stream {
 /// is not kept (more than 64 have nothing to serve) ends when nothing of that is left. One loop more accepts connections
 /// for all of them: what is run there must not block.
 #[derive(Clone)]
-pub struct Loop(pub(crate) Arc<Mailbox<Mail>>);
+pub struct LoopHandle(pub(crate) Arc<Mailbox<LoopMessage>>);
 
-impl Loop {
+impl LoopHandle {
     /// Serves a connected stream as if it had come in on the first listener, with its TLS if it has any.
     ///
     /// # Errors
     /// Gives the stream back if the loop has ended.
-    pub fn adopt(&self, stream: impl Into<Stream>) -> Result<(), Stream> {
+    pub fn adopt(&self, stream: impl Into<ConnectedSocket>) -> Result<(), ConnectedSocket> {
         self.adopt_as(stream, 0)
     }
 
@@ -86,9 +86,9 @@ impl Loop {
     ///
     /// # Errors
     /// Gives the stream back if the loop has ended.
-    pub fn adopt_as(&self, stream: impl Into<Stream>, listener: usize) -> Result<(), Stream> {
-        self.0.post(Mail::Adopt(stream.into(), listener)).map_err(|mail| match mail {
-            Mail::Adopt(stream, _) => stream,
+    pub fn adopt_as(&self, stream: impl Into<ConnectedSocket>, listener: usize) -> Result<(), ConnectedSocket> {
+        self.0.post(LoopMessage::Adopt(stream.into(), listener)).map_err(|mail| match mail {
+            LoopMessage::Adopt(stream, _) => stream,
             _ => unreachable!("a mailbox gives back what was posted"),
         })
     }
@@ -131,8 +131,8 @@ impl Loop {
         output: PipeIn,
         listener: usize,
     ) -> Result<(), (PipeOut, PipeIn)> {
-        self.0.post(Mail::AdoptPipes(peer, Box::new((input, output)), listener)).map_err(|mail| match mail {
-            Mail::AdoptPipes(_, pipes, _) => *pipes,
+        self.0.post(LoopMessage::AdoptPipes(peer, Box::new((input, output)), listener)).map_err(|mail| match mail {
+            LoopMessage::AdoptPipes(_, pipes, _) => *pipes,
             _ => unreachable!("a mailbox gives back what was posted"),
         })
     }
@@ -168,7 +168,7 @@ impl Loop {
         then: impl FnOnce(Result<Dialed<'_>, DialError>) -> Option<Box<dyn Upgrade>> + Send + 'static,
     ) {
         // A closed box gives it back, and dropping it says so.
-        let _ = self.0.post(Mail::Dial(dial, Then::new(then)));
+        let _ = self.0.post(LoopMessage::Dial(dial, Then::new(then)));
     }
 
     /// A connected stream, spoken on by `upgrade` from its first byte: no HTTP, no TLS. It is in every way an outgoing
@@ -176,9 +176,13 @@ impl Loop {
     ///
     /// # Errors
     /// Gives the stream back if the loop has ended; `upgrade` is dropped then.
-    pub fn adopt_upgrade(&self, stream: impl Into<Stream>, upgrade: impl Upgrade + 'static) -> Result<(), Stream> {
-        self.0.post(Mail::AdoptUpgrade(stream.into(), Box::new(upgrade))).map_err(|mail| match mail {
-            Mail::AdoptUpgrade(stream, _) => stream,
+    pub fn adopt_upgrade(
+        &self,
+        stream: impl Into<ConnectedSocket>,
+        upgrade: impl Upgrade + 'static,
+    ) -> Result<(), ConnectedSocket> {
+        self.0.post(LoopMessage::AdoptUpgrade(stream.into(), Box::new(upgrade))).map_err(|mail| match mail {
+            LoopMessage::AdoptUpgrade(stream, _) => stream,
             _ => unreachable!("a mailbox gives back what was posted"),
         })
     }
@@ -191,17 +195,17 @@ impl Loop {
     /// Calls `f` on the loop after `delay`; with none, as soon as it has a turn. Not called at all if the loop ends
     /// before. A panic in it is logged.
     pub fn after(&self, delay: Duration, f: impl FnOnce(Moment) + Send + 'static) {
-        let _ = self.0.post(Mail::After(delay, Box::new(f)));
+        let _ = self.0.post(LoopMessage::After(delay, Box::new(f)));
     }
 
     /// Calls `f` on the loop as soon as it has a turn; `false` if it has ended, and `f` was dropped.
     #[cfg(feature = "client")]
     pub(crate) fn at_once(&self, f: impl FnOnce(Moment) + Send + 'static) -> bool {
-        self.0.post(Mail::After(Duration::ZERO, Box::new(f))).is_ok()
+        self.0.post(LoopMessage::After(Duration::ZERO, Box::new(f))).is_ok()
     }
 }
 
-impl std::fmt::Debug for Loop {
+impl std::fmt::Debug for LoopHandle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Loop(..)")
     }

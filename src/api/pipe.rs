@@ -45,7 +45,7 @@ use std::{
     task,
 };
 
-use super::{Action, Flow, Produce, Take, Tx, Upload, block::Block};
+use super::{Action, Consumed, Produce, Produced, Tx, Upload, block::Block};
 use crate::{
     base::{kernel_pipe::KernelPipe, runs::Runs},
     h1::Headers,
@@ -77,7 +77,7 @@ pub fn pipe(room: usize) -> (PipeIn, PipeOut) {
         }),
         bypass: Mutex::default(),
         room: room.clamp(1, 1 << 30),
-        moved: Moved(Arc::default()),
+        moved: PipeCounters(Arc::default()),
     });
     let outlet =
         PipeOut { shared: shared.clone(), held: None, known: 0, splices: false, lends: false, clean_when_cut: false };
@@ -88,7 +88,7 @@ struct Shared {
     state: Mutex<State>,
     bypass: Mutex<Bypass>,
     room: usize,
-    moved: Moved,
+    moved: PipeCounters,
 }
 
 /// The receiver's socket, while the sender's loop may write to it. Unlike the state, it is locked while that is done: who
@@ -146,16 +146,16 @@ fn wake(mut state: MutexGuard<'_, State>, who: usize) {
 
 /// Bytes that have left a pipe, readable from any thread while it moves and afterwards.
 #[derive(Clone, Debug, Default)]
-pub struct Moved(Arc<[AtomicU64; 2]>);
+pub struct PipeCounters(Arc<[AtomicU64; 2]>);
 
-impl Moved {
+impl PipeCounters {
     /// Bytes put into the pipe so far.
-    pub fn put_in(&self) -> u64 {
+    pub fn written(&self) -> u64 {
         self.0[WRITER].load(Ordering::Relaxed)
     }
 
     /// Bytes taken out of the pipe so far.
-    pub fn taken_out(&self) -> u64 {
+    pub fn read(&self) -> u64 {
         self.0[READER].load(Ordering::Relaxed)
     }
 
@@ -245,7 +245,7 @@ impl PipeIn {
     }
 
     /// The pipe's counters.
-    pub fn moved(&self) -> Moved {
+    pub fn moved(&self) -> PipeCounters {
         self.shared.moved.clone()
     }
 
@@ -365,14 +365,14 @@ impl Drop for PipeIn {
 }
 
 impl Upload for PipeIn {
-    fn data(&mut self, chunk: &[u8]) -> Take {
-        Take::Some(self.write(chunk))
+    fn data(&mut self, chunk: &[u8]) -> Consumed {
+        Consumed::Partial(self.write(chunk))
     }
 
     /// Finishes the pipe and waits: a ticket answers.
     fn end(self: Box<Self>, trailers: &Headers) -> Action {
         self.finish(Some(trailers.clone()));
-        Action::Wait
+        Action::Suspend
     }
 
     fn pipe(&mut self) -> Option<&mut PipeIn> {
@@ -457,7 +457,7 @@ impl PipeOut {
     }
 
     /// The pipe's counters.
-    pub fn moved(&self) -> Moved {
+    pub fn moved(&self) -> PipeCounters {
         self.shared.moved.clone()
     }
 
@@ -493,7 +493,7 @@ impl PipeOut {
             return 0;
         }
         self.shared.bypass().left = 0;
-        let out = self.shared.moved.taken_out();
+        let out = self.shared.moved.read();
         out - std::mem::replace(&mut self.known, out)
     }
 
@@ -582,18 +582,18 @@ impl Drop for PipeOut {
 }
 
 impl Produce for PipeOut {
-    fn produce(&mut self, out: &mut Tx<'_>) -> Flow {
+    fn produce(&mut self, out: &mut Tx<'_>) -> Produced {
         match self.lend_buf() {
             Lent::Block(mut block) => {
                 let n = out.write(block.filled());
                 block.consume(n);
                 self.give_back(Block::Buf(block), n);
-                Flow::More
+                Produced::More
             }
-            Lent::NotNow => Flow::Wait,
-            Lent::Over(PipeEnd::Clean(None)) => Flow::End,
-            Lent::Over(PipeEnd::Clean(Some(trailers))) => Flow::Trailers(*trailers),
-            Lent::Over(PipeEnd::Cut) => Flow::Abort,
+            Lent::NotNow => Produced::Pending,
+            Lent::Over(PipeEnd::Clean(None)) => Produced::End,
+            Lent::Over(PipeEnd::Clean(Some(trailers))) => Produced::Trailers(*trailers),
+            Lent::Over(PipeEnd::Cut) => Produced::Abort,
         }
     }
 
@@ -604,13 +604,13 @@ impl Produce for PipeOut {
 
 impl fmt::Debug for PipeIn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PipeIn({} bytes)", self.shared.moved.put_in())
+        write!(f, "PipeIn({} bytes)", self.shared.moved.written())
     }
 }
 
 impl fmt::Debug for PipeOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PipeOut({} bytes)", self.shared.moved.taken_out())
+        write!(f, "PipeOut({} bytes)", self.shared.moved.read())
     }
 }
 

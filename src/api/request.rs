@@ -2,9 +2,9 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Loop, Ticket, Waker, mail::Mail, ticket::TicketCore};
+use super::{LoopHandle, Ticket, Waker, mail::LoopMessage, ticket::TicketCore};
 use crate::{
-    base::{ConnId, Ended, Moment, PeerAddr, RequestId, mailbox::Mailbox},
+    base::{ConnId, EndReason, Moment, PeerAddr, RequestId, mailbox::Mailbox},
     h1::{Framing, Headers, HeadersRef, RequestHead, Version},
 };
 
@@ -12,23 +12,23 @@ use crate::{
 /// keep.
 pub struct Request<'a> {
     pub(crate) head: &'a RequestHead<'a>,
-    pub(crate) around: &'a Around<'a>,
-    pub(crate) asks: &'a mut Option<Box<Asks>>,
+    pub(crate) context: &'a RequestContext<'a>,
+    pub(crate) hooks: &'a mut Option<Box<RequestHooks>>,
 }
 
 /// What a request is surrounded by.
-pub(crate) struct Around<'a> {
+pub(crate) struct RequestContext<'a> {
     pub(crate) id: RequestId,
     pub(crate) peer: &'a PeerAddr,
     pub(crate) listener: usize,
     pub(crate) now: Moment,
-    pub(crate) mailbox: &'a Arc<Mailbox<Mail>>,
-    pub(crate) secure: Option<Secure<'a>>,
+    pub(crate) mailbox: &'a Arc<Mailbox<LoopMessage>>,
+    pub(crate) secure: Option<TlsInfo<'a>>,
 }
 
 /// What the application asked to be told or given, beside the action. Allocated only if it asked.
 #[derive(Default)]
-pub(crate) struct Asks {
+pub(crate) struct RequestHooks {
     pub(crate) ticket: Option<Arc<TicketCore>>,
     pub(crate) waker: Option<Waker>,
     pub(crate) on_end: Vec<OnEnd>,
@@ -38,10 +38,10 @@ pub(crate) struct Asks {
     pub(crate) https: Option<bool>,
 }
 
-pub(crate) type OnEnd = Box<dyn FnOnce(&End) + Send>;
+pub(crate) type OnEnd = Box<dyn FnOnce(&RequestEnd) + Send>;
 
-impl Asks {
-    pub(crate) fn waker(&mut self, id: RequestId, mailbox: &Arc<Mailbox<Mail>>) -> &Waker {
+impl RequestHooks {
+    pub(crate) fn waker(&mut self, id: RequestId, mailbox: &Arc<Mailbox<LoopMessage>>) -> &Waker {
         self.waker.get_or_insert_with(|| Waker::new(id, mailbox.clone()))
     }
 }
@@ -69,7 +69,7 @@ impl<'a> Request<'a> {
 
     /// Host and port the request is for: from the target if it is in absolute or authority form, from the Host field
     /// otherwise (RFC 9110 §7.2).
-    pub fn host(&self) -> Option<&'a str> {
+    pub fn authority(&self) -> Option<&'a str> {
         self.head.authority()
     }
 
@@ -123,7 +123,7 @@ impl<'a> Request<'a> {
 
     /// Who asks: the connection's peer, unless somebody has [said](Self::set_peer) that it asks for another.
     pub fn peer(&self) -> &PeerAddr {
-        self.asks.as_ref().and_then(|asks| asks.peer.as_ref()).unwrap_or(self.around.peer)
+        self.hooks.as_ref().and_then(|asks| asks.peer.as_ref()).unwrap_or(self.context.peer)
     }
 
     /// From now on this request is seen as coming from `peer`: by whoever it is passed on to, and by the access log. For
@@ -131,79 +131,79 @@ impl<'a> Request<'a> {
     /// when the connection came, counts for the connection's own peer
     /// (see [`Server::proxy_protocol`](crate::Server::proxy_protocol) for a way to know before).
     pub fn set_peer(&mut self, peer: PeerAddr) {
-        self.asks().peer = Some(peer);
+        self.hooks().peer = Some(peer);
     }
 
     /// The number of the listener the connection came in on, from 0, in the order they were given to the server.
-    pub fn listener(&self) -> usize {
-        self.around.listener
+    pub fn listener_index(&self) -> usize {
+        self.context.listener
     }
 
     /// The connection's TLS facts; `None` on a plain one.
-    pub fn secure(&self) -> Option<Secure<'a>> {
-        self.around.secure
+    pub fn tls_info(&self) -> Option<TlsInfo<'a>> {
+        self.context.secure
     }
 
     /// By which scheme the client came, "https" or "http" (RFC 9110 §4.2): by the connection's own TLS, unless somebody has
     /// [said](Self::set_https) otherwise. What links and cookies depend on.
     pub fn scheme(&self) -> &'static str {
-        let said = self.asks.as_ref().and_then(|asks| asks.https);
-        if said.unwrap_or(self.around.secure.is_some()) { "https" } else { "http" }
+        let said = self.hooks.as_ref().and_then(|asks| asks.https);
+        if said.unwrap_or(self.context.secure.is_some()) { "https" } else { "http" }
     }
 
     /// From now on this request is seen as one by HTTPS, or not, as [`scheme`](Self::scheme) tells it. For handlers that
     /// mount others behind a proxy they trust, which speaks TLS in their place, and says so in a field.
     pub fn set_https(&mut self, https: bool) {
-        self.asks().https = Some(https);
+        self.hooks().https = Some(https);
     }
 
     /// The time of this turn.
     pub fn now(&self) -> Moment {
-        self.around.now
+        self.context.now
     }
 
     /// The connection.
     pub fn conn(&self) -> ConnId {
-        self.around.id.conn
+        self.context.id.conn
     }
 
     /// This request.
     pub fn id(&self) -> RequestId {
-        self.around.id
+        self.context.id
     }
 
     /// The loop this request is served by.
-    pub fn here(&self) -> Loop {
-        Loop(self.around.mailbox.clone())
+    pub fn loop_handle(&self) -> LoopHandle {
+        LoopHandle(self.context.mailbox.clone())
     }
 
     /// The right to act on this request later, from any thread. May be called several times; all tickets of a request
     /// share one right to answer.
     pub fn ticket(&mut self) -> Ticket {
         let waker = self.waker();
-        self.asks().ticket.get_or_insert_with(|| TicketCore::new(waker)).ticket()
+        self.hooks().ticket.get_or_insert_with(|| TicketCore::new(waker)).ticket()
     }
 
     /// Wakes this request's upload or producer.
     pub fn waker(&mut self) -> Waker {
-        let (id, mailbox) = (self.around.id, self.around.mailbox);
-        self.asks().waker(id, mailbox).clone()
+        let (id, mailbox) = (self.context.id, self.context.mailbox);
+        self.hooks().waker(id, mailbox).clone()
     }
 
     /// Calls `f` when this request is over, exactly once, however it ends; never inside another call of yours, and
     /// never while a lock of yours is held by the same thread. Several are called in the order they were given.
-    pub fn on_end(&mut self, f: impl FnOnce(&End) + Send + 'static) {
-        self.asks().on_end.push(Box::new(f));
+    pub fn on_end(&mut self, f: impl FnOnce(&RequestEnd) + Send + 'static) {
+        self.hooks().on_end.push(Box::new(f));
     }
 
-    fn asks(&mut self) -> &mut Asks {
-        self.asks.get_or_insert_default()
+    fn hooks(&mut self) -> &mut RequestHooks {
+        self.hooks.get_or_insert_default()
     }
 }
 
 impl fmt::Debug for Request<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Request({} {} {})", self.around.id, self.method(), self.target())
+        write!(f, "Request({} {} {})", self.context.id, self.method(), self.target())
     }
 }
 
@@ -217,7 +217,7 @@ fn minor(version: Version) -> u8 {
 /// Facts of a TLS connection.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub struct Secure<'a> {
+pub struct TlsInfo<'a> {
     /// The protocol's version, "TLSv1.2" or "TLSv1.3".
     pub version: &'static str,
     /// The name the client asked for (SNI).
@@ -229,9 +229,9 @@ pub struct Secure<'a> {
 /// How a request ended.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub struct End {
+pub struct RequestEnd {
     /// Why it is over.
-    pub why: Ended,
+    pub reason: EndReason,
     /// Bytes of its body that were received, decoded.
     pub received: u64,
     /// Bytes of the answer's body that were handed to the transport.

@@ -151,7 +151,7 @@ impl Response {
     }
 
     /// The same with another status.
-    pub fn status(self, status: u16) -> Self {
+    pub fn with_status(self, status: u16) -> Self {
         let fault = self.fault.or_else(|| Self::new(status).fault);
         Self { status, fault, ..self }
     }
@@ -203,7 +203,7 @@ impl Response {
 
     /// Holds the request's end back until the peer's TCP has acknowledged every byte, or the connection ended: then
     /// [`End::acked`](crate::End::acked) is final.
-    pub fn confirm(self) -> Self {
+    pub fn wait_for_ack(self) -> Self {
         Self { confirm: true, ..self }
     }
 
@@ -217,7 +217,7 @@ impl Response {
     }
 
     /// The status.
-    pub fn status_code(&self) -> u16 {
+    pub fn status(&self) -> u16 {
         self.status
     }
 

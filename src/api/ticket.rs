@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     Action, Response, Upload, Waker,
-    mail::{Mail, Word},
+    mail::{LoopMessage, TicketMessage},
 };
 use crate::{
     base::{Moment, RequestId, mailbox::Mailbox},
@@ -32,15 +32,15 @@ pub struct Ticket {
 /// Nobody is there to hear it: the request was answered otherwise, or is over. Gives the action back, so that nothing
 /// is lost: a relay can offer the message to the next receiver.
 #[derive(Debug)]
-pub struct Gone(pub Action);
+pub struct RespondError(pub Action);
 
-impl fmt::Display for Gone {
+impl fmt::Display for RespondError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the request is answered already, or over")
     }
 }
 
-impl std::error::Error for Gone {}
+impl std::error::Error for RespondError {}
 
 pub(crate) struct TicketCore {
     pub(crate) waker: Waker,
@@ -77,7 +77,7 @@ impl TicketCore {
         Ticket { core: self.clone() }
     }
 
-    fn mailbox(&self) -> &Mailbox<Mail> {
+    fn mailbox(&self) -> &Mailbox<LoopMessage> {
         &self.waker.0.mailbox
     }
 
@@ -147,19 +147,19 @@ impl Ticket {
     /// # Errors
     /// [`Gone`] gives the action back, at once, if the request was answered or is over. If the peer leaves after that,
     /// [`Request::on_end`](crate::Request::on_end) says how much reached it.
-    pub fn respond(self, action: impl Into<Action>) -> Result<(), Gone> {
+    pub fn respond(self, action: impl Into<Action>) -> Result<(), RespondError> {
         let action = action.into();
         {
             let mut state = self.core.state();
             if !matches!(*state, State::Open) {
-                return Err(Gone(action));
+                return Err(RespondError(action));
             }
             *state = State::Answered(Some(action));
         }
-        match self.core.mailbox().post(Mail::Ticket(self.core.clone(), Word::Answer)) {
+        match self.core.mailbox().post(LoopMessage::Ticket(self.core.clone(), TicketMessage::Answer)) {
             Ok(()) => Ok(()),
             // The loop has ended in between.
-            Err(_) => self.core.take_answer().map_or(Ok(()), |action| Err(Gone(action))),
+            Err(_) => self.core.take_answer().map_or(Ok(()), |action| Err(RespondError(action))),
         }
     }
 
@@ -173,12 +173,13 @@ impl Ticket {
         if matches!(*self.core.state(), State::Over) {
             return Err(Box::new(upload));
         }
-        self.core.mailbox().post(Mail::Ticket(self.core.clone(), Word::Receive(Box::new(upload)))).map_err(|mail| {
-            match mail {
-                Mail::Ticket(_, Word::Receive(upload)) => upload,
+        self.core
+            .mailbox()
+            .post(LoopMessage::Ticket(self.core.clone(), TicketMessage::Receive(Box::new(upload))))
+            .map_err(|mail| match mail {
+                LoopMessage::Ticket(_, TicketMessage::Receive(upload)) => upload,
                 _ => unreachable!("a mailbox gives back what was posted"),
-            }
-        })
+            })
     }
 
     /// Sends an informational response (RFC 9110 §15.2), for instance 103 Early Hints. `status` must be 102 to 199;
@@ -186,18 +187,22 @@ impl Ticket {
     ///
     /// 100 Continue, too, if the peer waits for it and has not got it: the peer sends its body then, as far as the
     /// system's buffers take it, and none of it is read before [`receive`](Self::receive). `headers` are not sent with it.
-    pub fn inform(&self, status: u16, headers: Headers) {
-        let _ = self.core.mailbox().post(Mail::Ticket(self.core.clone(), Word::Inform(status, headers)));
+    pub fn send_informational(&self, status: u16, headers: Headers) {
+        let _ =
+            self.core.mailbox().post(LoopMessage::Ticket(self.core.clone(), TicketMessage::Inform(status, headers)));
     }
 
     /// If nobody has answered after `after`, this does, on the request's loop. A second call replaces the first.
     pub fn fallback(&self, after: Duration, f: impl FnOnce(Moment) -> Response + Send + 'static) {
-        let _ = self.core.mailbox().post(Mail::Ticket(self.core.clone(), Word::Fallback(after, Box::new(f))));
+        let _ = self
+            .core
+            .mailbox()
+            .post(LoopMessage::Ticket(self.core.clone(), TicketMessage::Fallback(after, Box::new(f))));
     }
 
     /// A peer that shuts down its writing side still waits for its answer, and is to get it, whole: what answers is sent
     /// as with [`Response::allow_half_close`].
-    pub fn outlive_fin(&self) {
+    pub fn allow_half_close(&self) {
         // Not by mail: the FIN may be here already.
         self.core.outlive_fin.store(true, Ordering::Release);
     }
@@ -211,7 +216,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if self.core.tickets.fetch_sub(1, Ordering::AcqRel) == 1 && matches!(*self.core.state(), State::Open) {
-            let _ = self.core.mailbox().post(Mail::Ticket(self.core.clone(), Word::Dropped));
+            let _ = self.core.mailbox().post(LoopMessage::Ticket(self.core.clone(), TicketMessage::Dropped));
         }
     }
 }

@@ -65,7 +65,7 @@ pub struct Io<'a> {
     pub rx: Rx<'a>,
     /// Output.
     pub tx: Tx<'a>,
-    pub(crate) why: Why,
+    pub(crate) events: Events,
     pub(crate) now: Moment,
     pub(crate) waker: &'a Waker,
     pub(crate) orders: &'a mut Orders,
@@ -81,8 +81,8 @@ pub(crate) struct Orders {
 
 impl Io<'_> {
     /// Why this call: any combination.
-    pub fn why(&self) -> Why {
-        self.why
+    pub fn events(&self) -> Events {
+        self.events
     }
 
     /// The time of this turn.
@@ -116,15 +116,15 @@ impl Io<'_> {
 
 impl fmt::Debug for Io<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Io").field("why", &self.why).field("rx", &self.rx).field("tx", &self.tx).finish()
+        f.debug_struct("Io").field("why", &self.events).field("rx", &self.rx).field("tx", &self.tx).finish()
     }
 }
 
 /// Why an upgrade is called. The first call has none of them set but perhaps `read` and `end`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Why(pub(crate) u8);
+pub struct Events(pub(crate) u8);
 
-impl Why {
+impl Events {
     pub(crate) const READ: u8 = 1;
     pub(crate) const WRITE: u8 = 2;
     pub(crate) const EXTERNAL: u8 = 4;
@@ -135,32 +135,32 @@ impl Why {
     pub(crate) const SHED: u8 = 128;
 
     /// There is input not seen before.
-    pub fn read(self) -> bool {
+    pub fn is_readable(self) -> bool {
         self.0 & Self::READ != 0
     }
     /// Room grew, to half the output at least.
-    pub fn write(self) -> bool {
+    pub fn is_writable(self) -> bool {
         self.0 & Self::WRITE != 0
     }
     /// The waker was called.
-    pub fn external(self) -> bool {
+    pub fn is_woken(self) -> bool {
         self.0 & Self::EXTERNAL != 0
     }
     /// The peer has finished, which this is the first call to say; see [`Rx::end`].
-    pub fn end(self) -> bool {
+    pub fn is_read_closed(self) -> bool {
         self.0 & Self::END != 0
     }
     /// The deadline has passed.
-    pub fn deadline(self) -> bool {
+    pub fn deadline_passed(self) -> bool {
         self.0 & Self::DEADLINE != 0
     }
     /// The server stops, and this connection has its grace time to come to an end. Told once, whatever the mask.
-    pub fn stopping(self) -> bool {
+    pub fn is_stopping(self) -> bool {
         self.0 & Self::STOPPING != 0
     }
     /// The connection was reset, or its transport failed: nothing that is written arrives. Told once, whatever the
     /// mask; it is the last call.
-    pub fn reset(self) -> bool {
+    pub fn is_error(self) -> bool {
         self.0 & Self::RESET != 0
     }
     /// Too much is held by the connections of this loop, and this one is to let go: see [`Io::hold`]. What it held
@@ -172,20 +172,20 @@ impl Why {
 
 /// Whether the peer has finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RxEnd {
+pub enum ReadState {
     /// More may come.
-    NotYet,
+    Open,
     /// It has, in order: what is in [`Rx::bytes`] is the rest.
-    Clean,
+    Eof,
     /// The stream was cut off: over TLS there was no close_notify, or the connection was reset. What came may be
     /// truncated.
-    CutOff,
+    Truncated,
 }
 
 /// The input of an upgraded connection.
 pub struct Rx<'a> {
     pub(crate) buf: &'a mut Buf,
-    pub(crate) end: RxEnd,
+    pub(crate) end: ReadState,
 }
 
 impl Rx<'_> {
@@ -207,7 +207,7 @@ impl Rx<'_> {
     }
 
     /// Whether the peer has finished; true only once everything it sent is in [`bytes`](Self::bytes).
-    pub fn end(&self) -> RxEnd {
+    pub fn state(&self) -> ReadState {
         self.end
     }
 }
@@ -291,16 +291,16 @@ impl Switch {
     /// is dropped uncalled. A body must be whole before the stream can change hands: for a request that has one, return
     /// the switch from [`Upload::end`](crate::Upload::end), or it is answered with 413.
     pub fn to(protocol: &str, upgrade: impl Upgrade + 'static) -> Self {
-        Self::after(Response::with_any_status(101).header("Upgrade", protocol), upgrade)
+        Self::with_response(Response::with_any_status(101).header("Upgrade", protocol), upgrade)
     }
 
     /// `200 OK` to a CONNECT request (RFC 9110 §9.3.6).
     pub fn connect(upgrade: impl Upgrade + 'static) -> Self {
-        Self::after(Response::new(200), upgrade)
+        Self::with_response(Response::new(200), upgrade)
     }
 
     /// A response of the application's own, 101 or 2xx to CONNECT. Its body is not sent.
-    pub fn after(response: Response, upgrade: impl Upgrade + 'static) -> Self {
+    pub fn with_response(response: Response, upgrade: impl Upgrade + 'static) -> Self {
         Self { response, bare: false, upgrade: Box::new(upgrade) }
     }
 
@@ -310,8 +310,8 @@ impl Switch {
     /// done before there was `Upgrade`. It is open to any request, of whose body the same holds as in [`to`](Self::to).
     /// A peer that speaks HTTP is not asked whether it understands: return it only to one that can be nobody else. In
     /// the access log its status is 200.
-    pub fn bare(upgrade: impl Upgrade + 'static) -> Self {
-        Self { bare: true, ..Self::after(Response::new(200), upgrade) }
+    pub fn without_response(upgrade: impl Upgrade + 'static) -> Self {
+        Self { bare: true, ..Self::with_response(Response::new(200), upgrade) }
     }
 
     /// Adds a header field to the answer, as [`Response::header`] does.

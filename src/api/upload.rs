@@ -10,7 +10,7 @@ use crate::h1::Headers;
 /// within it, a [`Ticket`](crate::Ticket) can still answer, while the upload is dropped; else the engine does.
 pub trait Upload: Send {
     /// The next piece of the body, never empty; already decoded.
-    fn data(&mut self, chunk: &[u8]) -> Take;
+    fn data(&mut self, chunk: &[u8]) -> Consumed;
 
     /// The body is whole. What is returned answers the request, if no ticket has yet.
     fn end(self: Box<Self>, trailers: &Headers) -> Action;
@@ -19,7 +19,7 @@ pub trait Upload: Send {
     /// once. Each byte grants it anew, at whatever rate they come: [`Limits::min_rate`](crate::Limits::min_rate) does
     /// not apply. A peer may then hold its connection with next to nothing for as long as the application lets it: see
     /// to another end, by a [fallback](crate::Ticket::fallback) for instance.
-    fn patience(&self) -> Option<Duration> {
+    fn body_timeout(&self) -> Option<Duration> {
         None
     }
 
@@ -33,13 +33,13 @@ pub trait Upload: Send {
 /// How much of a piece was taken.
 #[derive(Debug)]
 #[must_use]
-pub enum Take {
+pub enum Consumed {
     /// All of it.
     All,
     /// The first so many bytes (more than there are means all). The rest is offered again, together with what came
     /// since, after a wake by this request's [`Waker`](crate::Waker); until then nothing more is read: the peer is
     /// pushed back.
-    Some(usize),
+    Partial(usize),
     /// No more of it: this is what shall happen instead.
     Stop(Action),
 }
@@ -48,7 +48,7 @@ pub enum Take {
 pub trait Produce: Send {
     /// Writes what is there and fits. Called when there is room, never re-entrantly; also without a wake, once, before
     /// end-of-file from the client ends the request.
-    fn produce(&mut self, out: &mut Tx<'_>) -> Flow;
+    fn produce(&mut self, out: &mut Tx<'_>) -> Produced;
 
     /// If this producer is one end of a [`pipe`](crate::pipe): then the engine drains it directly, and
     /// [`produce`](Self::produce) is not called.
@@ -60,13 +60,13 @@ pub trait Produce: Send {
 /// How a streamed body goes on.
 #[derive(Debug)]
 #[must_use]
-pub enum Flow {
+pub enum Produced {
     /// There is more: call again when there is room. What was written may be held back until a segment is full.
     More,
     /// Nothing for now: send what was written, and call again after a wake by this request's
     /// [`Waker`](crate::Waker). A client that half-closes meanwhile has left, unless the response
     /// [allows](crate::Response::allow_half_close) that.
-    Wait,
+    Pending,
     /// That was all.
     End,
     /// That was all, and these are the trailers (sent if the body is chunked, dropped otherwise).
@@ -76,8 +76,8 @@ pub enum Flow {
 }
 
 /// A closure is a producer.
-impl<F: FnMut(&mut Tx<'_>) -> Flow + Send> Produce for F {
-    fn produce(&mut self, out: &mut Tx<'_>) -> Flow {
+impl<F: FnMut(&mut Tx<'_>) -> Produced + Send> Produce for F {
+    fn produce(&mut self, out: &mut Tx<'_>) -> Produced {
         self(out)
     }
 }

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use super::mail::Mail;
+use super::mail::LoopMessage;
 use crate::base::{RequestId, mailbox::Mailbox};
 
 /// Has one request's [`Upload`](crate::Upload), [`Produce`](crate::Produce) or [`Upgrade`](crate::Upgrade) called
@@ -23,13 +23,13 @@ pub struct Waker(pub(crate) Arc<WakeCore>);
 
 pub(crate) struct WakeCore {
     pub(crate) id: RequestId,
-    pub(crate) mailbox: Arc<Mailbox<Mail>>,
+    pub(crate) mailbox: Arc<Mailbox<LoopMessage>>,
     /// Whether a message is under way.
     outstanding: AtomicBool,
 }
 
 impl Waker {
-    pub(crate) fn new(id: RequestId, mailbox: Arc<Mailbox<Mail>>) -> Self {
+    pub(crate) fn new(id: RequestId, mailbox: Arc<Mailbox<LoopMessage>>) -> Self {
         Self(Arc::new(WakeCore { id, mailbox, outstanding: AtomicBool::new(false) }))
     }
 
@@ -37,7 +37,7 @@ impl Waker {
     pub fn wake(&self) {
         if !self.0.outstanding.swap(true, Ordering::AcqRel) {
             // A closed mailbox belongs to a loop that has ended; nobody is left to be woken.
-            let _ = self.0.mailbox.post(Mail::Wake(self.0.clone()));
+            let _ = self.0.mailbox.post(LoopMessage::Wake(self.0.clone()));
         }
     }
 

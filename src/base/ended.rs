@@ -5,7 +5,7 @@ use std::{fmt, io};
 /// The clocks that run on a connection; each has its limit in [`Limits`](crate::Limits).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Timer {
+pub enum Timeout {
     /// The TLS handshake.
     Handshake,
     /// A request's head, from its first byte.
@@ -23,15 +23,15 @@ pub enum Timer {
 /// Why a connection or a request is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Ended {
+pub enum EndReason {
     /// In order: the answer was sent whole, the last request was answered, the upgraded protocol was terminated.
     Complete,
     /// The peer closed its side, or reset the connection, before that.
     PeerLeft,
     /// The peer was too slow; which clock ran out.
-    TimedOut(Timer),
+    TimedOut(Timeout),
     /// The peer broke a rule or ran into a limit, and was told so.
-    Refused {
+    Rejected {
         /// The status it was answered with; 0 if nothing could be said (before TLS stands).
         status: u16,
         /// The rule, in a few words.
@@ -48,13 +48,13 @@ pub enum Ended {
     Io(io::ErrorKind),
 }
 
-impl fmt::Display for Ended {
+impl fmt::Display for EndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Complete => f.write_str("complete"),
             Self::PeerLeft => f.write_str("the peer left"),
             Self::TimedOut(timer) => write!(f, "timed out ({timer:?})"),
-            Self::Refused { status, rule } => write!(f, "refused with {status}: {rule}"),
+            Self::Rejected { status, rule } => write!(f, "refused with {status}: {rule}"),
             Self::Stopped => f.write_str("the server stopped"),
             Self::Aborted => f.write_str("aborted by the application"),
             Self::Panicked => f.write_str("the application panicked"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Timer;
+use super::Timeout;
 
 /// How much and how long. The defaults are meant for the open internet.
 ///
@@ -58,15 +58,15 @@ pub struct Limits {
     /// for health checks.
     pub reserved_descriptors: usize,
     /// Time for the TLS handshake. 10 s.
-    pub handshake_time: Duration,
+    pub handshake_timeout: Duration,
     /// Time for a request's head, from its first byte; no byte prolongs it. 20 s, between Apache's 20 and nginx's 60.
-    pub head_time: Duration,
+    pub head_timeout: Duration,
     /// How long a connection may be idle between two requests, and before the first. 60 s: nginx has 75, Apache 5.
-    pub idle: Duration,
+    pub idle_timeout: Duration,
     /// The most a body may pause while we are ready to receive it. 30 s. See also `min_rate`.
-    pub body_time: Duration,
+    pub body_timeout: Duration,
     /// The most a peer may take to accept any of the output that waits for it. 30 s. See also `min_rate`.
-    pub send_time: Duration,
+    pub send_timeout: Duration,
     /// The least rate, in bytes per second, at which a body must arrive and output must be taken, once `body_time` or
     /// `send_time` is used up: each byte prolongs it by 1/`min_rate` s, never beyond the full time from now. 240, as
     /// Kestrel: below what any modem does, above what a slow-drip attack can afford. 0 switches it off, and then
@@ -74,7 +74,7 @@ pub struct Limits {
     pub min_rate: u64,
     /// How long a peer that was refused may go on talking, its words thrown away, so that it can read the refusal
     /// before its system sees a reset. 2 s, as Apache.
-    pub linger_time: Duration,
+    pub linger_timeout: Duration,
     /// Requests on one connection; after the last it is closed. 1,000,000: only against counters that wrap.
     pub requests: u32,
 }
@@ -105,14 +105,14 @@ impl Limits {
     }
 
     /// The full time of that clock.
-    pub(crate) fn time(&self, timer: Timer) -> Duration {
+    pub(crate) fn time(&self, timer: Timeout) -> Duration {
         match timer {
-            Timer::Handshake => self.handshake_time,
-            Timer::Head => self.head_time,
-            Timer::Idle => self.idle,
-            Timer::Body => self.body_time,
-            Timer::Send => self.send_time,
-            Timer::Linger => self.linger_time,
+            Timeout::Handshake => self.handshake_timeout,
+            Timeout::Head => self.head_timeout,
+            Timeout::Idle => self.idle_timeout,
+            Timeout::Body => self.body_timeout,
+            Timeout::Send => self.send_timeout,
+            Timeout::Linger => self.linger_timeout,
         }
     }
 }
@@ -132,13 +132,13 @@ impl Default for Limits {
             buffers: 256 << 20,
             kernel_pipes: 512,
             reserved_descriptors: 0,
-            handshake_time: Duration::from_secs(10),
-            head_time: Duration::from_secs(20),
-            idle: Duration::from_secs(60),
-            body_time: Duration::from_secs(30),
-            send_time: Duration::from_secs(30),
+            handshake_timeout: Duration::from_secs(10),
+            head_timeout: Duration::from_secs(20),
+            idle_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(30),
+            send_timeout: Duration::from_secs(30),
             min_rate: 240,
-            linger_time: Duration::from_secs(2),
+            linger_timeout: Duration::from_secs(2),
             requests: 1_000_000,
         }
     }

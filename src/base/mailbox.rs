@@ -16,7 +16,7 @@ use std::sync::{
 };
 
 /// Wakes a sleeping loop. The engine's is an eventfd.
-pub(crate) trait Bell: Send + Sync {
+pub(crate) trait Notifier: Send + Sync {
     fn ring(&self);
 }
 
@@ -24,11 +24,11 @@ pub(crate) struct Mailbox<M> {
     queue: Mutex<Option<Vec<M>>>,
     pending: AtomicBool,
     sleeping: AtomicBool,
-    bell: Box<dyn Bell>,
+    bell: Box<dyn Notifier>,
 }
 
 impl<M> Mailbox<M> {
-    pub(crate) fn new(bell: Box<dyn Bell>) -> Self {
+    pub(crate) fn new(bell: Box<dyn Notifier>) -> Self {
         // Asleep at first: what is posted before the first turn rings.
         Self {
             queue: Mutex::new(Some(Vec::new())),
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     struct Count(Arc<AtomicUsize>);
-    impl Bell for Count {
+    impl Notifier for Count {
         fn ring(&self) {
             self.0.fetch_add(1, SeqCst);
         }

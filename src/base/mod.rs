@@ -28,7 +28,7 @@ pub(crate) mod seldom;
 pub(crate) mod time;
 
 pub use addr::PeerAddr;
-pub use ended::{Ended, Timer};
+pub use ended::{EndReason, Timeout};
 pub use id::{ConnId, RequestId};
 pub use limits::Limits;
 pub use mask::EventMask;

@@ -17,7 +17,7 @@ use std::{
 
 use super::{Error, blocking::Intake};
 use crate::{
-    api::{Loop, PipeIn, PipeOut, Upgrade, Waker, pipe},
+    api::{LoopHandle, PipeIn, PipeOut, Upgrade, Waker, pipe},
     h1::Headers,
 };
 
@@ -61,7 +61,7 @@ impl<T> Drop for Reply<T> {
 /// A whole answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Whole {
+pub struct FullResponse {
     /// The status.
     pub status: u16,
     /// The header fields.
@@ -74,7 +74,7 @@ pub struct Whole {
 
 /// The head of an answer.
 #[derive(Clone, Debug)]
-pub(super) struct AnswerHead {
+pub(super) struct ResponseHead {
     pub(super) status: u16,
     pub(super) minor_version: u8,
     pub(super) headers: Headers,
@@ -85,14 +85,14 @@ pub(super) struct AnswerHead {
 ///
 /// Dropped without a word about the body, it closes the connection; [`discard`](Self::discard) may keep it.
 #[must_use = "dropping it closes the connection: collect, pipe or discard its body"]
-pub struct Answer {
-    head: AnswerHead,
-    line: Arc<Line>,
+pub struct Response {
+    head: ResponseHead,
+    line: Arc<ResponseChannel>,
     decided: bool,
 }
 
-impl Answer {
-    pub(super) fn new(head: AnswerHead, line: Arc<Line>) -> Self {
+impl Response {
+    pub(super) fn new(head: ResponseHead, line: Arc<ResponseChannel>) -> Self {
         Self { head, line, decided: false }
     }
 
@@ -123,17 +123,17 @@ impl Answer {
 
     /// Waits for the body, and gives the whole; on the loop that serves the call. A body longer than `limit` bytes is
     /// [`Error::TooLarge`], and closes the connection.
-    pub fn collect(self, limit: usize, then: impl FnOnce(Result<Whole, Error>) + Send + 'static) {
+    pub fn collect(self, limit: usize, then: impl FnOnce(Result<FullResponse, Error>) + Send + 'static) {
         self.collect_for(limit, Reply::new(then));
     }
 
-    pub(super) fn collect_for(mut self, limit: usize, then: Reply<Whole>) {
+    pub(super) fn collect_for(mut self, limit: usize, then: Reply<FullResponse>) {
         let headers = std::mem::take(&mut self.head.headers);
-        let whole = Whole { status: self.head.status, headers, body: Vec::new(), trailers: Headers::new() };
+        let whole = FullResponse { status: self.head.status, headers, body: Vec::new(), trailers: Headers::new() };
         self.decide(Choice::Collect { whole: Box::new(whole), limit, then });
     }
 
-    pub(super) fn head(&self) -> &AnswerHead {
+    pub(super) fn head(&self) -> &ResponseHead {
         &self.head
     }
 
@@ -179,7 +179,7 @@ impl Answer {
     }
 }
 
-impl Drop for Answer {
+impl Drop for Response {
     fn drop(&mut self) {
         if !self.decided {
             self.line.decide(Choice::Close);
@@ -187,7 +187,7 @@ impl Drop for Answer {
     }
 }
 
-impl fmt::Debug for Answer {
+impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Answer").field("status", &self.head.status).field("headers", &self.head.headers).finish()
     }
@@ -195,7 +195,7 @@ impl fmt::Debug for Answer {
 
 /// What shall become of the body.
 pub(super) enum Choice {
-    Collect { whole: Box<Whole>, limit: usize, then: Reply<Whole> },
+    Collect { whole: Box<FullResponse>, limit: usize, then: Reply<FullResponse> },
     Pipe(PipeIn),
     Feed(Arc<Intake>),
     Discard,
@@ -221,14 +221,14 @@ impl Choice {
 }
 
 /// What an [`Answer`] says to its connection.
-pub(super) struct Line {
-    state: Mutex<LineState>,
+pub(super) struct ResponseChannel {
+    state: Mutex<ChannelState>,
     waker: Waker,
-    here: Loop,
+    here: LoopHandle,
     switched: bool,
 }
 
-pub(super) struct LineState {
+pub(super) struct ChannelState {
     choice: Option<Choice>,
     /// The connection has looked for a choice, and must be woken when there is one.
     waits: bool,
@@ -237,13 +237,13 @@ pub(super) struct LineState {
     pub(super) on_end: Option<Reply<()>>,
 }
 
-impl Line {
-    pub(super) fn new(waker: Waker, here: Loop, switched: bool) -> Arc<Self> {
-        let state = LineState { choice: None, waits: false, over: None, on_end: None };
+impl ResponseChannel {
+    pub(super) fn new(waker: Waker, here: LoopHandle, switched: bool) -> Arc<Self> {
+        let state = ChannelState { choice: None, waits: false, over: None, on_end: None };
         Arc::new(Self { state: Mutex::new(state), waker, here, switched })
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, LineState> {
+    pub(super) fn state(&self) -> MutexGuard<'_, ChannelState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

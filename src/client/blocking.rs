@@ -6,9 +6,9 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Answer, Call, Client, Error, Whole, answer::AnswerHead};
+use super::{Client, Error, FullResponse, Response, answer::ResponseHead};
 use crate::{
-    api::{Action, Handler, Loop, Request, Waker},
+    api::{Action, Handler, LoopHandle, Request, Waker},
     base::Limits,
     drive::{Loops, threads},
     engine::{Admission, Setup},
@@ -20,7 +20,7 @@ const ROOM: usize = 64 * 1024;
 
 /// A loop for calls that block, in a thread of its own: begun with the first one, ended with the client.
 #[derive(Default)]
-pub(super) struct Background(Mutex<Option<(Loop, Loops)>>);
+pub(super) struct Background(Mutex<Option<(LoopHandle, Loops)>>);
 
 /// The loop serves nobody.
 struct Nobody;
@@ -32,7 +32,7 @@ impl Handler for Nobody {
 }
 
 impl Background {
-    fn here(&self) -> io::Result<Loop> {
+    fn here(&self) -> io::Result<LoopHandle> {
         let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((here, _)) = &*running {
             return Ok(here.clone());
@@ -65,7 +65,7 @@ impl Drop for Background {
 }
 
 impl Client {
-    fn background(&self) -> Result<Loop, Error> {
+    fn background(&self) -> Result<LoopHandle, Error> {
         self.0.background.here().map_err(|error| {
             log::warn!(target: "uncork::client", "no loop for calls that block: {error}");
             Error::LoopEnded
@@ -77,9 +77,9 @@ impl Client {
     /// # Errors
     /// All that can happen to a call; a body beyond [`body_limit`](super::ClientBuilder::body_limit) is
     /// [`Error::TooLarge`].
-    pub fn call(&self, call: Call) -> Result<Whole, Error> {
+    pub fn call_blocking(&self, call: super::Request) -> Result<FullResponse, Error> {
         let (tell, told) = std::sync::mpsc::sync_channel(1);
-        self.fetch(&self.background()?, call, self.0.settings.body, move |result| drop(tell.send(result)));
+        self.send_collect(&self.background()?, call, self.0.settings.body, move |result| drop(tell.send(result)));
         told.recv().unwrap_or(Err(Error::LoopEnded))
     }
 
@@ -87,26 +87,26 @@ impl Client {
     ///
     /// # Errors
     /// All that can happen to a call until then.
-    pub fn open(&self, call: Call) -> Result<Reading, Error> {
+    pub fn open_blocking(&self, call: super::Request) -> Result<BodyReader, Error> {
         let (tell, told) = std::sync::mpsc::sync_channel(1);
-        self.send(&self.background()?, call, move |result: Result<Answer, Error>| drop(tell.send(result)));
+        self.send(&self.background()?, call, move |result: Result<Response, Error>| drop(tell.send(result)));
         let answer = told.recv().unwrap_or(Err(Error::LoopEnded))?;
         let intake = Arc::new(Intake::default());
         let head = answer.head().clone();
         answer.feed(intake.clone());
-        Ok(Reading { head, intake })
+        Ok(BodyReader { head, intake })
     }
 }
 
 /// An answer whose body is read by a thread, which blocks until there is more of it. The server is pushed back while
 /// nobody reads. If the body does not come whole, reading fails; the error has the [`Error`] in it. Dropped early, it
 /// closes the connection.
-pub struct Reading {
-    head: AnswerHead,
+pub struct BodyReader {
+    head: ResponseHead,
     intake: Arc<Intake>,
 }
 
-impl Reading {
+impl BodyReader {
     /// The status.
     pub fn status(&self) -> u16 {
         self.head.status
@@ -123,19 +123,19 @@ impl Reading {
     }
 }
 
-impl Read for Reading {
+impl Read for BodyReader {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.intake.take(buf).map_err(io::Error::from)
     }
 }
 
-impl Drop for Reading {
+impl Drop for BodyReader {
     fn drop(&mut self) {
         self.intake.abandon();
     }
 }
 
-impl std::fmt::Debug for Reading {
+impl std::fmt::Debug for BodyReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Reading").field("status", &self.head.status).finish_non_exhaustive()
     }

@@ -79,14 +79,14 @@ impl ClientBuilder {
     }
 
     /// Idle connections kept for one origin. 32.
-    pub fn idle(mut self, most: usize) -> Self {
+    pub fn max_idle(mut self, most: usize) -> Self {
         self.0.idle = most;
         self
     }
 
     /// How long an idle connection is kept. 10 s: below what most servers allow (nginx 75 s, Apache and node 5 s),
     /// so that stale ones are rare.
-    pub fn idle_time(mut self, time: Duration) -> Self {
+    pub fn pool_idle_timeout(mut self, time: Duration) -> Self {
         self.0.idle_time = time;
         self
     }
@@ -99,25 +99,25 @@ impl ClientBuilder {
     }
 
     /// As [`Call::connect_within`](super::Call::connect_within), for all calls that don't say otherwise. 10 s.
-    pub fn connect_within(mut self, time: Duration) -> Self {
+    pub fn connect_timeout(mut self, time: Duration) -> Self {
         self.0.connect_within = time;
         self
     }
 
     /// As [`Call::head_within`](super::Call::head_within). 30 s.
-    pub fn head_within(mut self, time: Duration) -> Self {
+    pub fn head_timeout(mut self, time: Duration) -> Self {
         self.0.head_within = time;
         self
     }
 
     /// As [`Call::idle_within`](super::Call::idle_within). 30 s.
-    pub fn idle_within(mut self, time: Duration) -> Self {
+    pub fn idle_timeout(mut self, time: Duration) -> Self {
         self.0.idle_within = time;
         self
     }
 
     /// As [`Call::deadline`](super::Call::deadline). None.
-    pub fn deadline(mut self, whole: Duration) -> Self {
+    pub fn timeout(mut self, whole: Duration) -> Self {
         self.0.whole = Some(whole);
         self
     }

@@ -29,7 +29,7 @@ use crate::{
 /// # let _ = call;
 /// ```
 #[must_use = "a call is made by Client::send or Client::call"]
-pub struct Call {
+pub struct Request {
     pub(super) method: Box<str>,
     pub(super) url: Url,
     pub(super) unix: Option<Arc<Path>>,
@@ -87,7 +87,7 @@ pub(super) struct Options {
 const OWN: [&str; 7] =
     ["host", "content-length", "transfer-encoding", "connection", "expect", "te", "proxy-connection"];
 
-impl Call {
+impl Request {
     /// A request of this method for this URL: `http://` or `https://`, with neither user information nor characters
     /// that would have to be percent-encoded; a fragment is left out. An IPv6 address may have a zone, the name or number
     /// of an interface (`http://[fe80::1%eth0]/`, RFC 9844): it is not sent. With CONNECT, only its host and port count.
@@ -244,25 +244,25 @@ impl Call {
 
     /// The whole call, from now to the last byte of the answer's body, takes no longer. Not set: no limit but the others.
     /// For a stream that was switched to another protocol it ends with the switch.
-    pub fn deadline(mut self, whole: Duration) -> Self {
+    pub fn timeout(mut self, whole: Duration) -> Self {
         self.options.whole = Some(whole);
         self
     }
 
     /// Waiting for a place, resolving the name, TCP and TLS take no longer together.
-    pub fn connect_within(mut self, time: Duration) -> Self {
+    pub fn connect_timeout(mut self, time: Duration) -> Self {
         self.options.connect = Some(time);
         self
     }
 
     /// The head of the answer comes no later than this after the last byte of the request.
-    pub fn head_within(mut self, time: Duration) -> Self {
+    pub fn head_timeout(mut self, time: Duration) -> Self {
         self.options.head = Some(time);
         self
     }
 
     /// No body stands still for longer while the server is the one who is waited for.
-    pub fn idle_within(mut self, time: Duration) -> Self {
+    pub fn idle_timeout(mut self, time: Duration) -> Self {
         self.options.idle = Some(time);
         self
     }
@@ -306,7 +306,7 @@ impl Call {
     }
 }
 
-impl fmt::Debug for Call {
+impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.url.https { "https" } else { "http" };
         write!(f, "Call({} {scheme}://{}{})", self.method, self.url.authority(), self.url.target)

@@ -18,11 +18,11 @@ use std::{
 use super::{
     Deadline, Error,
     connection::Connection,
-    pool::{Pending, Place},
+    pool::{ConnPermit, Pending},
     resolve::addresses,
 };
 use crate::{
-    api::{Dial, DialError, Dialed, Loop, Upgrade},
+    api::{Dial, DialError, Dialed, LoopHandle, Upgrade},
     base::Moment,
     transport::{TlsClient, interface_index},
 };
@@ -38,7 +38,7 @@ pub(super) fn resume(pending: Pending, now: Moment) {
 }
 
 /// Makes a connection for a call; on its loop.
-pub(super) fn begin(pending: Pending, place: Place, now: Moment) {
+pub(super) fn begin(pending: Pending, place: ConnPermit, now: Moment) {
     let facts = pending.look(|x| {
         let url = &x.call.url;
         let target = (x.call.unix.clone(), url.https, url.bare_host().to_owned(), url.port);
@@ -123,8 +123,8 @@ impl fmt::Display for Target {
 struct Race {
     pending: Pending,
     /// `None`: the race is over.
-    place: Option<Place>,
-    here: Loop,
+    place: Option<ConnPermit>,
+    here: LoopHandle,
     /// When it is lost in any case.
     by: Instant,
     /// Addresses not tried yet.
@@ -189,7 +189,7 @@ fn attempt(race: &Shared, now: Moment) {
     };
     drop(state);
     let then = race.clone();
-    here.dial(dial.within(left), move |result| match result {
+    here.dial(dial.timeout(left), move |result| match result {
         Ok(dialed) => won(&then, &dialed),
         Err(error) => {
             failed(&then, &target, error);
@@ -254,7 +254,7 @@ mod tests {
     use super::*;
     use crate::{
         Request, Response, Server,
-        client::{Answer, Call, Client, answer::Reply, pool::Exchange},
+        client::{self, Client, answer::Reply, pool::Exchange},
     };
 
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -271,8 +271,10 @@ mod tests {
         let on = here.clone();
         let kept = client.clone();
         here.at_once(move |now| {
-            let call = Call::get("http://x/").connect_within(within);
-            let then = Reply::new(move |result: Result<Answer, Error>| tell.send(result.map(|a| a.status())).unwrap());
+            let call = client::Request::get("http://x/").connect_timeout(within);
+            let then = Reply::new(move |result: Result<client::Response, Error>| {
+                tell.send(result.map(|a| a.status())).unwrap()
+            });
             let exchange = Exchange::new(kept.0.clone(), call, on.clone(), then, now);
             let by = exchange.connection_by().0;
             let race = Race {
@@ -297,7 +299,7 @@ mod tests {
     #[test]
     fn the_first_that_stands_wins() {
         let server = Server::bind("127.0.0.1:0").unwrap().threads(1, |_: &mut Request<'_>| Response::new(204)).unwrap();
-        let good = server.addr().unwrap();
+        let good = server.local_addr().unwrap();
         let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         // Of those for documentation one hears nothing, or that there is no way.
         let nowhere = addr("192.0.2.1:9");

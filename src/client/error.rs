@@ -51,7 +51,7 @@ pub enum Error {
         of: Option<u64>,
     },
     /// The answer is larger than allowed: which part of it.
-    TooLarge(Part),
+    TooLarge(TooLargePart),
     /// A kept connection was closed by the server just when it was used again, and the request may not be repeated:
     /// its method is not idempotent ([`Call::repeatable`](super::Call::repeatable)) or its body is a stream.
     Stale,
@@ -85,7 +85,7 @@ pub enum Deadline {
 /// A part of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Part {
+pub enum TooLargePart {
     /// Status line, fields, or trailers.
     Head,
     /// The body.
@@ -97,9 +97,9 @@ impl Error {
     pub(super) fn broken(rule: Misbehaved) -> Self {
         match rule {
             Misbehaved::HeadTooLarge | Misbehaved::TooManyFields | Misbehaved::TrailersTooLarge => {
-                Self::TooLarge(Part::Head)
+                Self::TooLarge(TooLargePart::Head)
             }
-            Misbehaved::BodyTooLarge => Self::TooLarge(Part::Body),
+            Misbehaved::BodyTooLarge => Self::TooLarge(TooLargePart::Body),
             rule => Self::Protocol(rule),
         }
     }
@@ -127,8 +127,8 @@ impl fmt::Display for Error {
             Self::Incomplete { got, of: None } => {
                 write!(f, "the server closed the connection within the body, after {got} bytes")
             }
-            Self::TooLarge(Part::Head) => f.write_str("the answer's head is too large"),
-            Self::TooLarge(Part::Body) => f.write_str("the answer's body is too large"),
+            Self::TooLarge(TooLargePart::Head) => f.write_str("the answer's head is too large"),
+            Self::TooLarge(TooLargePart::Body) => f.write_str("the answer's body is too large"),
             Self::Stale => {
                 f.write_str("the server closed a kept connection, and the request is not one that may be repeated")
             }

@@ -84,14 +84,14 @@ use std::{fmt, sync::Arc};
 
 use self::{answer::Reply, pool::Exchange};
 pub use self::{
-    answer::{Answer, Whole},
-    blocking::Reading,
+    answer::{FullResponse, Response},
+    blocking::BodyReader,
     builder::ClientBuilder,
-    call::Call,
+    call::Request,
     cancel::CancelHandle,
-    error::{Deadline, Error, Part},
+    error::{Deadline, Error, TooLargePart},
 };
-use crate::api::Loop;
+use crate::api::LoopHandle;
 
 /// Calls servers, and keeps connections to them. Cheap to clone; all clones are one client, with one pool for all loops.
 /// When the last is dropped, idle connections are closed; calls under way are finished.
@@ -114,7 +114,7 @@ impl Client {
     ///
     /// `on` is [`Request::here`](crate::Request::here), or any other [`Loop`]. Connections belong to loops; one that is
     /// idle on this loop is used first.
-    pub fn send(&self, on: &Loop, call: Call, then: impl FnOnce(Result<Answer, Error>) + Send + 'static) {
+    pub fn send(&self, on: &LoopHandle, call: Request, then: impl FnOnce(Result<Response, Error>) + Send + 'static) {
         let (shared, here, then) = (self.0.clone(), on.clone(), Reply::new(then));
         // There it has a time. If that loop has ended, dropping `then` says so.
         on.at_once(move |now| match call.ready(&shared.settings) {
@@ -124,7 +124,13 @@ impl Client {
     }
 
     /// Calls, and collects the answer's body: [`send`](Self::send) and [`Answer::collect`] in one.
-    pub fn fetch(&self, on: &Loop, call: Call, limit: usize, then: impl FnOnce(Result<Whole, Error>) + Send + 'static) {
+    pub fn send_collect(
+        &self,
+        on: &LoopHandle,
+        call: Request,
+        limit: usize,
+        then: impl FnOnce(Result<FullResponse, Error>) + Send + 'static,
+    ) {
         let then = Reply::new(then);
         self.send(on, call, move |result| match result {
             Ok(answer) => answer.collect_for(limit, then),

@@ -20,16 +20,16 @@ use std::{
 };
 
 use super::{
-    Answer, Call, Deadline, Error,
+    Deadline, Error, Request, Response,
     answer::Reply,
     blocking::Background,
     builder::Settings,
     cancel::Stage,
     connect,
     resolve::Resolver,
-    seat::{Left, Seat},
+    seat::{IdleSlot, Left},
 };
-use crate::{api::Loop, base::Moment, transport::TlsClient};
+use crate::{api::LoopHandle, base::Moment, transport::TlsClient};
 
 /// How often a call of another loop may be passed over in the queue.
 const PASSED_MAX: u8 = 16;
@@ -55,7 +55,7 @@ pub(super) struct Key {
 }
 
 impl Key {
-    pub(super) fn of(call: &Call) -> Self {
+    pub(super) fn of(call: &Request) -> Self {
         let url = &call.url;
         if call.unix.is_some() && !url.https {
             // Whoever listens there, listens for all hosts.
@@ -76,7 +76,7 @@ struct Host {
     /// Connections that stand, or are being made.
     open: usize,
     /// The one used last is at the end, and used first.
-    idle: Vec<Arc<Seat>>,
+    idle: Vec<Arc<IdleSlot>>,
     waiting: VecDeque<Pending>,
     /// How often the first of those has been passed over.
     passed: u8,
@@ -92,7 +92,7 @@ impl Host {
     }
 
     /// The next call that waits and may be served by a standing connection of this loop.
-    fn next_of(&mut self, here: &Loop) -> Option<Box<Exchange>> {
+    fn next_of(&mut self, here: &LoopHandle) -> Option<Box<Exchange>> {
         while self.waiting.front().is_some_and(|pending| !pending.is_waiting()) {
             self.waiting.pop_front();
         }
@@ -110,9 +110,9 @@ impl Host {
 pub(super) struct Exchange {
     pub(super) shared: Arc<Shared>,
     pub(super) key: Key,
-    pub(super) call: Call,
-    pub(super) here: Loop,
-    pub(super) then: Reply<Answer>,
+    pub(super) call: Request,
+    pub(super) here: LoopHandle,
+    pub(super) then: Reply<Response>,
     /// When it has to be over.
     pub(super) whole: Option<Instant>,
     /// When a connection has to stand.
@@ -125,12 +125,18 @@ pub(super) struct Exchange {
     /// It has failed on a connection that was stale: now it goes on a new one.
     pub(super) again: bool,
     /// The place its connection will have, while both are on their way to their loop.
-    place: Option<Place>,
+    place: Option<ConnPermit>,
 }
 
 impl Exchange {
     /// Made on its loop, where there is a time: its deadlines begin to run.
-    pub(super) fn new(shared: Arc<Shared>, call: Call, here: Loop, then: Reply<Answer>, now: Moment) -> Box<Self> {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        call: Request,
+        here: LoopHandle,
+        then: Reply<Response>,
+        now: Moment,
+    ) -> Box<Self> {
         let (options, settings) = (&call.options, &shared.settings);
         let after = |time| now.mono.checked_add(time);
         let whole = options.whole.or(settings.whole).and_then(after);
@@ -211,7 +217,7 @@ impl Pending {
     }
 
     /// Sends it along with the place its connection will have; gives that back if nobody waits any more.
-    fn give(&self, place: Place) -> Result<Loop, Place> {
+    fn give(&self, place: ConnPermit) -> Result<LoopHandle, ConnPermit> {
         match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(exchange) => {
                 exchange.place = Some(place);
@@ -221,7 +227,7 @@ impl Pending {
         }
     }
 
-    pub(super) fn take_place(&self) -> Option<Place> {
+    pub(super) fn take_place(&self) -> Option<ConnPermit> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.place.take()
     }
 }
@@ -236,9 +242,9 @@ impl Drop for Timed {
 }
 
 /// A connection that counts. Dropped, it goes to the next call that waits.
-pub(super) struct Place(Option<(Weak<Shared>, Key)>);
+pub(super) struct ConnPermit(Option<(Weak<Shared>, Key)>);
 
-impl Place {
+impl ConnPermit {
     fn new(shared: &Arc<Shared>, key: &Key) -> Self {
         Self(Some((Arc::downgrade(shared), key.clone())))
     }
@@ -253,7 +259,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnPermit {
     fn drop(&mut self) {
         if let Some((shared, key)) = self.0.take()
             && let Some(shared) = shared.upgrade()
@@ -298,10 +304,10 @@ impl Shared {
     }
 
     #[cfg(test)]
-    pub(super) fn a_place(self: &Arc<Self>, url: &str) -> Place {
-        let key = Key::of(&Call::get(url));
+    pub(super) fn a_place(self: &Arc<Self>, url: &str) -> ConnPermit {
+        let key = Key::of(&Request::get(url));
         self.hosts().entry(key.clone()).or_default().open += 1;
-        Place::new(self, &key)
+        ConnPermit::new(self, &key)
     }
 
     /// A place has become free: the next call that waits gets it.
@@ -321,7 +327,7 @@ impl Shared {
                     }
                 }
             };
-            match next.give(Place::new(self, key)) {
+            match next.give(ConnPermit::new(self, key)) {
                 Ok(here) => {
                     let there = next.clone();
                     if here.at_once(move |now| connect::resume(there, now)) {
@@ -341,7 +347,13 @@ impl Shared {
     }
 
     /// A connection is free: what does it do next?
-    pub(super) fn release(&self, key: &Key, seat: &Arc<Seat>, place: &mut Option<Place>, here: &Loop) -> Next {
+    pub(super) fn release(
+        &self,
+        key: &Key,
+        seat: &Arc<IdleSlot>,
+        place: &mut Option<ConnPermit>,
+        here: &LoopHandle,
+    ) -> Next {
         let mut hosts = self.hosts();
         let Some(host) = hosts.get_mut(key) else { return Next::Close };
         if let Some(exchange) = host.next_of(here) {
@@ -360,7 +372,7 @@ impl Shared {
     }
 
     /// A connection does not wait any longer.
-    pub(super) fn leave(&self, key: &Key, seat: &Arc<Seat>) -> Left {
+    pub(super) fn leave(&self, key: &Key, seat: &Arc<IdleSlot>) -> Left {
         if let Some(host) = self.hosts().get_mut(key) {
             host.idle.retain(|other| !Arc::ptr_eq(other, seat));
         }
@@ -419,7 +431,7 @@ pub(super) fn start(mut exchange: Box<Exchange>, now: Moment) {
     }
     let place = if host.open < settings.connections {
         host.open += 1;
-        Some(Place::new(&shared, &exchange.key))
+        Some(ConnPermit::new(&shared, &exchange.key))
     } else if host.idle.is_empty() {
         None
     } else {

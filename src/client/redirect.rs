@@ -1,7 +1,7 @@
 //! Where a 3xx leads (RFC 9110 §15.4).
 
 use super::{
-    Call, Error,
+    Error, Request,
     call::Content,
     pool::{Exchange, Key},
 };
@@ -58,7 +58,7 @@ pub(super) fn follow(exchange: &mut Exchange, status: u16, fields: HeadersRef<'_
     Ok(true)
 }
 
-fn become_get(call: &mut Call) {
+fn become_get(call: &mut Request) {
     call.method = "GET".into();
     call.content = Content::None;
     call.options.expect = false;

@@ -8,11 +8,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::pool::{Exchange, Place};
-use crate::api::{Loop, Waker};
+use super::pool::{ConnPermit, Exchange};
+use crate::api::{LoopHandle, Waker};
 
-pub(super) struct Seat {
-    here: Loop,
+pub(super) struct IdleSlot {
+    here: LoopHandle,
     waker: Waker,
     state: Mutex<State>,
 }
@@ -20,21 +20,21 @@ pub(super) struct Seat {
 enum State {
     /// The connection is at work, or gone.
     Empty,
-    Idle(Place),
-    Given(Box<Exchange>, Place),
+    Idle(ConnPermit),
+    Given(Box<Exchange>, ConnPermit),
     Retired,
 }
 
 /// What a connection finds in its seat when it leaves it.
 pub(super) enum Left {
     /// Its place, or nothing any more.
-    Alone(#[expect(dead_code, reason = "dropping it frees it")] Option<Place>),
+    Alone(#[expect(dead_code, reason = "dropping it frees it")] Option<ConnPermit>),
     /// A call, which came just before.
-    With(Box<Exchange>, Place),
+    With(Box<Exchange>, ConnPermit),
 }
 
-impl Seat {
-    pub(super) fn new(here: Loop, waker: Waker) -> Arc<Self> {
+impl IdleSlot {
+    pub(super) fn new(here: LoopHandle, waker: Waker) -> Arc<Self> {
         Arc::new(Self { here, waker, state: Mutex::new(State::Empty) })
     }
 
@@ -42,11 +42,11 @@ impl Seat {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn is_of(&self, here: &Loop) -> bool {
+    pub(super) fn is_of(&self, here: &LoopHandle) -> bool {
         self.here.same(here)
     }
 
-    pub(super) fn wait(&self, place: Place) {
+    pub(super) fn wait(&self, place: ConnPermit) {
         *self.state() = State::Idle(place);
     }
 
@@ -65,7 +65,7 @@ impl Seat {
     }
 
     /// The connection closes; its place is another's.
-    pub(super) fn retire(&self) -> Option<Place> {
+    pub(super) fn retire(&self) -> Option<ConnPermit> {
         let old = std::mem::replace(&mut *self.state(), State::Retired);
         self.waker.wake();
         match old {
@@ -75,7 +75,7 @@ impl Seat {
     }
 
     /// What has come for the connection: a call and its place back, `Err` if it is to close.
-    pub(super) fn look(&self) -> Result<Option<(Box<Exchange>, Place)>, ()> {
+    pub(super) fn look(&self) -> Result<Option<(Box<Exchange>, ConnPermit)>, ()> {
         let mut state = self.state();
         match std::mem::replace(&mut *state, State::Empty) {
             State::Given(exchange, place) => Ok(Some((exchange, place))),

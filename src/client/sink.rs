@@ -1,7 +1,7 @@
 //! Where the body of an answer goes.
 
 use super::{
-    Error, Part, Whole,
+    Error, FullResponse, TooLargePart,
     answer::{Choice, Reply},
     blocking::Intake,
 };
@@ -19,9 +19,9 @@ const AHEAD_MAX: u64 = 256 * 1024;
 
 pub(super) enum Sink {
     Collect {
-        whole: Box<Whole>,
+        whole: Box<FullResponse>,
         limit: usize,
-        then: Reply<Whole>,
+        then: Reply<FullResponse>,
     },
     Pipe(PipeIn),
     Feed(Arc<Intake>),
@@ -74,7 +74,7 @@ impl Sink {
         Ok(Took::Some(match self {
             Self::Collect { whole, limit, .. } => {
                 if bytes.len() > *limit - whole.body.len() {
-                    return Err(Error::TooLarge(Part::Body));
+                    return Err(Error::TooLarge(TooLargePart::Body));
                 }
                 whole.body.extend_from_slice(bytes);
                 bytes.len()
@@ -86,7 +86,7 @@ impl Sink {
                 None => return Ok(Took::Gone),
             },
             Self::Discard(left) => {
-                *left = left.checked_sub(bytes.len() as u64).ok_or(Error::TooLarge(Part::Body))?;
+                *left = left.checked_sub(bytes.len() as u64).ok_or(Error::TooLarge(TooLargePart::Body))?;
                 bytes.len()
             }
         }))

@@ -11,11 +11,11 @@ use super::{
     halves::{Did, Half, Halves, Illegal},
 };
 use crate::h1::{
-    FieldSlots, HeadLimits, Headers, Misbehaved, ParsedResponse, ResponseFraming, Scan,
+    FieldSlots, HeadLimits, HeadScanner, Headers, Misbehaved, ParsedResponse, ResponseFraming,
     chunked::{BodyLimits, Decoder, Step},
     parse_response,
     response::find_response,
-    write::{self, BodyLength, Connection, RequestLine, Sink},
+    write::{self, BodyLength, ConnectionOption, RequestLine, Sink},
 };
 
 /// Interim responses to one request. RFC 9110 §15.2 sets no limit, and nobody needs more than two or three.
@@ -23,7 +23,7 @@ const INTERIM_MAX: u8 = 16;
 
 /// A request, as the machine needs it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ask<'a> {
+pub(crate) struct RequestSpec<'a> {
     pub(crate) method: &'a str,
     pub(crate) target: &'a str,
     pub(crate) host: &'a str,
@@ -57,7 +57,7 @@ enum BodyIn {
 
 pub(crate) struct ClientConn {
     halves: Halves,
-    scan: Scan,
+    scan: HeadScanner,
     out: BodyOut,
     body: BodyIn,
     /// What the meaning of a response depends on; others are all alike.
@@ -90,7 +90,7 @@ impl ClientConn {
     pub(crate) fn new() -> Self {
         Self {
             halves: Halves::NEW,
-            scan: Scan::default(),
+            scan: HeadScanner::default(),
             out: BodyOut::Nothing,
             body: BodyIn::None,
             method: Method::Other,
@@ -144,7 +144,7 @@ impl ClientConn {
     ///
     /// # Errors
     /// If the request can't be written as it is; then nothing was.
-    pub(crate) fn begin<S: Sink>(&mut self, ask: &Ask<'_>, out: &mut S) -> Result<(), Misbehaved> {
+    pub(crate) fn begin<S: Sink>(&mut self, ask: &RequestSpec<'_>, out: &mut S) -> Result<(), Misbehaved> {
         debug_assert!(self.is_idle());
         let line = RequestLine {
             method: ask.method,
@@ -154,9 +154,9 @@ impl ClientConn {
             length: ask.length,
             expect: ask.expect,
             connection: match (ask.last, ask.upgrade) {
-                (true, false) => Some(Connection::Close),
-                (true, true) => Some(Connection::CloseUpgrade),
-                (false, true) => Some(Connection::Upgrade),
+                (true, false) => Some(ConnectionOption::Close),
+                (true, true) => Some(ConnectionOption::CloseUpgrade),
+                (false, true) => Some(ConnectionOption::Upgrade),
                 (false, false) => None,
             },
         };
@@ -227,7 +227,7 @@ impl ClientConn {
     /// # Errors
     /// [`Misbehaved::UnaskedSwitch`], [`Misbehaved::TooManyInterim`].
     pub(crate) fn heard(&mut self, head: &ParsedResponse<'_>) -> Result<Heard, Misbehaved> {
-        self.scan = Scan::default();
+        self.scan = HeadScanner::default();
         if head.status == 101 && !self.upgrade {
             return Err(Misbehaved::UnaskedSwitch);
         }

@@ -10,7 +10,7 @@
 
 use super::{
     BodyOut,
-    client::{Ask, ClientConn, Heard},
+    client::{ClientConn, Heard, RequestSpec},
 };
 use crate::h1::{
     HeadLimits, Headers, Misbehaved, ResponseFraming,
@@ -62,7 +62,7 @@ impl<'s> Listener<'s> {
             return;
         };
         self.script = rest;
-        let ask = Ask {
+        let ask = RequestSpec {
             method: match letter {
                 b'h' => "HEAD",
                 b'c' => "CONNECT",
@@ -299,7 +299,7 @@ mod tests {
     fn a_body_goes_out_beside_what_comes_in() {
         let mut conn = ClientConn::new();
         let fields = Headers::new();
-        let mut ask = Ask {
+        let mut ask = RequestSpec {
             method: "PUT",
             target: "/",
             host: "x",

@@ -4,10 +4,10 @@ use super::halves::{Did, Half, Halves, Illegal};
 use crate::{
     base::{Limits, buf::Buf, out::Out},
     h1::{
-        FieldSlots, Framing, HeadLimits, Headers, KnownHost, Misbehaved, RequestHead, Scan, Version,
+        FieldSlots, Framing, HeadLimits, HeadScanner, Headers, KnownHost, Misbehaved, RequestHead, Version,
         chunked::{BodyLimits, Decoder, Step},
         parse_request_of,
-        write::{self, BodyLength, Connection, ResponseHead, Sink},
+        write::{self, BodyLength, ConnectionOption, ResponseHead, Sink},
     },
 };
 
@@ -63,7 +63,7 @@ pub(crate) struct Answer<'a> {
 
 pub(crate) struct ServerConn {
     halves: Halves,
-    scan: Scan,
+    scan: HeadScanner,
     body: BodyIn,
     out: BodyOut,
     version: Version,
@@ -81,7 +81,7 @@ impl ServerConn {
     pub(crate) fn new() -> Self {
         Self {
             halves: Halves::NEW,
-            scan: Scan::default(),
+            scan: HeadScanner::default(),
             body: BodyIn::None,
             out: BodyOut::Nothing,
             version: Version::Http11,
@@ -182,7 +182,7 @@ impl ServerConn {
     /// [`Misbehaved::BodyTooLarge`]; then the request is refused with [`refuse`](Self::refuse).
     #[inline]
     pub(crate) fn begin(&mut self, head: &RequestHead<'_>, limits: &Limits, last: bool) -> Result<(), Misbehaved> {
-        self.scan = Scan::default();
+        self.scan = HeadScanner::default();
         self.version = head.version;
         self.head_only = head.method == "HEAD";
         self.connect = head.method == "CONNECT";
@@ -328,10 +328,10 @@ impl ServerConn {
         };
         let connection = match (self.halves.keep_alive(), self.version) {
             // RFC 9110 §7.8: who sends Upgrade, as a 426 must, also sends that connection option.
-            (false, Version::Http11) if answer.status == 426 => Some(Connection::CloseUpgrade),
-            (true, Version::Http11) if answer.status == 426 => Some(Connection::Upgrade),
-            (false, _) => Some(Connection::Close),
-            (true, Version::Http10) => Some(Connection::KeepAlive),
+            (false, Version::Http11) if answer.status == 426 => Some(ConnectionOption::CloseUpgrade),
+            (true, Version::Http11) if answer.status == 426 => Some(ConnectionOption::Upgrade),
+            (false, _) => Some(ConnectionOption::Close),
+            (true, Version::Http10) => Some(ConnectionOption::KeepAlive),
             (true, Version::Http11) => None,
         };
         let is_with_it = !self.head_only && length == BodyLength::Known(body.len() as u64);
@@ -398,7 +398,7 @@ impl ServerConn {
                     fields: answer.fields.as_wire(),
                     length: BodyLength::None,
                     date: answer.date,
-                    connection: (answer.status == 101).then_some(Connection::Upgrade),
+                    connection: (answer.status == 101).then_some(ConnectionOption::Upgrade),
                 },
                 out,
             );

@@ -7,9 +7,9 @@ use std::{
     time::Duration,
 };
 
-use super::{Clock, Loops, Stopper, turn_until};
+use super::{Clock, Loops, StopHandle, turn_until};
 use crate::{
-    api::Loop,
+    api::LoopHandle,
     base::{Moment, Wait},
     engine::{Engine, Setup},
 };
@@ -34,7 +34,7 @@ use crate::{
 /// }
 /// # Ok(()) }
 /// ```
-pub struct External<'h> {
+pub struct ExternalServer<'h> {
     engine: Engine<'h>,
     clock: Clock,
     now: Moment,
@@ -43,7 +43,7 @@ pub struct External<'h> {
     addr: Option<SocketAddr>,
 }
 
-impl<'h> External<'h> {
+impl<'h> ExternalServer<'h> {
     pub(crate) fn new(setup: Setup<'h>, addr: Option<SocketAddr>) -> io::Result<Self> {
         let mut clock = Clock::new();
         let now = clock.now();
@@ -111,17 +111,17 @@ impl<'h> External<'h> {
     }
 
     /// The address of the first listener; `None` if it is none of TCP.
-    pub fn addr(&self) -> Option<SocketAddr> {
+    pub fn local_addr(&self) -> Option<SocketAddr> {
         self.addr
     }
 
     /// Stops it, from any thread.
-    pub fn stopper(&self) -> Stopper {
-        Stopper(self.loops.clone())
+    pub fn stop_handle(&self) -> StopHandle {
+        StopHandle(self.loops.clone())
     }
 
     /// Its loop, to hand it streams from any thread.
-    pub fn here(&self) -> Loop {
+    pub fn loop_handle(&self) -> LoopHandle {
         self.engine.handle()
     }
 
@@ -131,13 +131,13 @@ impl<'h> External<'h> {
     }
 }
 
-impl fmt::Debug for External<'_> {
+impl fmt::Debug for ExternalServer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("External").field("addr", &self.addr).finish_non_exhaustive()
     }
 }
 
-impl AsRawFd for External<'_> {
+impl AsRawFd for ExternalServer<'_> {
     /// The descriptor to wait for; readable when [`turn`](Self::turn) has something to do. Not to be read, written or
     /// closed.
     fn as_raw_fd(&self) -> RawFd {

@@ -20,7 +20,7 @@ use std::{
 };
 
 use crate::{
-    api::{Loop, mail::Mail},
+    api::{LoopHandle, mail::LoopMessage},
     base::Moment,
     engine::Engine,
 };
@@ -54,7 +54,7 @@ pub(crate) struct Loops(Arc<Mutex<Registry>>);
 
 #[derive(Default)]
 struct Registry {
-    loops: Vec<Loop>,
+    loops: Vec<LoopHandle>,
     /// The order to stop, for loops that come later.
     stop: Option<Option<Duration>>,
 }
@@ -64,22 +64,22 @@ impl Loops {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn add(&self, one: Loop) {
+    pub(crate) fn add(&self, one: LoopHandle) {
         let stop = {
             let mut registry = self.registry();
             registry.loops.push(one.clone());
             registry.stop
         };
         if let Some(grace) = stop {
-            let _ = one.0.post(Mail::Stop(grace));
+            let _ = one.0.post(LoopMessage::Stop(grace));
         }
     }
 
-    pub(crate) fn remove(&self, one: &Loop) {
+    pub(crate) fn remove(&self, one: &LoopHandle) {
         self.registry().loops.retain(|other| !Arc::ptr_eq(&one.0, &other.0));
     }
 
-    pub(crate) fn all(&self) -> Vec<Loop> {
+    pub(crate) fn all(&self) -> Vec<LoopHandle> {
         self.registry().loops.clone()
     }
 
@@ -96,30 +96,30 @@ impl Loops {
         };
         for one in loops {
             // A loop that has ended needs no stopping.
-            let _ = one.0.post(Mail::Stop(grace));
+            let _ = one.0.post(LoopMessage::Stop(grace));
         }
     }
 }
 
 /// Stops a server, from any thread: after reading a signal handler's self-pipe, for instance.
 #[derive(Clone)]
-pub struct Stopper(pub(crate) Loops);
+pub struct StopHandle(pub(crate) Loops);
 
-impl Stopper {
+impl StopHandle {
     /// At once: every connection is closed, and requests end with [`Ended::Stopped`](crate::Ended::Stopped).
-    pub fn stop(&self) {
+    pub fn stop_now(&self) {
         self.0.stop(None);
     }
 
     /// Gracefully: listeners close when their queues are empty, idle connections close, requests under way are
     /// finished (with `Connection: close`), upgrades are told. What is left after `grace` ends: tickets that still
     /// wait are answered with 503. May be called again with a shorter grace.
-    pub fn graceful(&self, grace: Duration) {
+    pub fn shutdown(&self, grace: Duration) {
         self.0.stop(Some(grace));
     }
 }
 
-impl fmt::Debug for Stopper {
+impl fmt::Debug for StopHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Stopper")
     }

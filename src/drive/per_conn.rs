@@ -21,7 +21,7 @@ use log::warn;
 
 use super::{Clock, Loops, turn_until};
 use crate::{
-    api::{Loop, mail::Mail},
+    api::{LoopHandle, mail::LoopMessage},
     base::seldom::Seldom,
     engine::{Arrival, Elsewhere, Engine, Setup},
 };
@@ -50,7 +50,7 @@ struct State {
 /// Where a parked thread is given its next connection.
 struct Parked {
     next: Mutex<Option<Arrival>>,
-    engine: Loop,
+    engine: LoopHandle,
 }
 
 impl Parked {
@@ -61,7 +61,7 @@ impl Parked {
     /// Lays the arrival down, then wakes the thread, which looks after each turn. Gives it back if the thread has ended.
     fn give(&self, arrival: Arrival) -> Result<(), Arrival> {
         *self.next() = Some(arrival);
-        match self.engine.0.post(Mail::Nudge) {
+        match self.engine.0.post(LoopMessage::Wakeup) {
             Ok(()) => Ok(()),
             Err(_) => self.next().take().map_or(Ok(()), Err),
         }

@@ -18,13 +18,13 @@ use crate::{
 
 /// A connection that was let in and has no slot yet.
 pub(crate) struct Arrival {
-    pub(crate) line: Line,
+    pub(crate) source: ConnSource,
     pub(crate) peer: Peer,
     pub(crate) port: usize,
 }
 
 /// What it is a connection by.
-pub(crate) enum Line {
+pub(crate) enum ConnSource {
     Socket(Socket),
     /// What it reads from and writes to.
     Pipes(Box<(PipeOut, PipeIn)>),
@@ -35,7 +35,7 @@ pub(crate) enum Line {
 pub(crate) struct Peer {
     pub(crate) addr: PeerAddr,
     /// It asks, and we answer.
-    is_guest: bool,
+    is_inbound: bool,
     place_in: Option<Arc<Admission>>,
     /// It has one of its address's places, too. A proxy that has not said yet for whom it comes has none.
     counted: bool,
@@ -44,12 +44,12 @@ pub(crate) struct Peer {
 impl Peer {
     /// Of a connection of our own making: it takes nobody's place.
     pub(super) fn dialed(addr: PeerAddr) -> Self {
-        Self { addr, is_guest: false, place_in: None, counted: false }
+        Self { addr, is_inbound: false, place_in: None, counted: false }
     }
 
     /// Of a connection that the application has brought along: it is served, and takes nobody's place.
     pub(super) fn brought_along(addr: PeerAddr) -> Self {
-        Self { addr, is_guest: true, place_in: None, counted: false }
+        Self { addr, is_inbound: true, place_in: None, counted: false }
     }
 
     /// The proxy has said for whom it comes: one of that address's places is taken.
@@ -63,8 +63,8 @@ impl Peer {
     }
 
     /// Whether the connection is served.
-    pub(super) fn is_guest(&self) -> bool {
-        self.is_guest
+    pub(super) fn is_inbound(&self) -> bool {
+        self.is_inbound
     }
 }
 
@@ -80,7 +80,7 @@ impl Drop for Peer {
 }
 
 /// One listener of a loop; its number is its place in the list.
-pub(crate) struct Port {
+pub(crate) struct LoopListener {
     /// `None`: closed, or there only for what is adopted.
     pub(crate) listener: Option<Listener>,
     pub(crate) security: Security,
@@ -92,7 +92,7 @@ pub(crate) struct Port {
     pub(super) paused: Tick,
 }
 
-impl Port {
+impl LoopListener {
     pub(crate) fn new(listener: Option<Listener>, security: Security, proxies: Option<Arc<Trusted>>) -> Self {
         Self { listener, security, proxies, ready: true, paused: Tick::NEVER }
     }
@@ -124,7 +124,7 @@ pub(crate) struct Admission {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Full {
     /// None at all.
-    House,
+    Total,
     /// None for this address.
     Address,
 }
@@ -161,9 +161,9 @@ impl Admission {
     pub(super) fn enter_proxy(self: &Arc<Self>, peer: &PeerAddr) -> Result<Peer, Full> {
         if self.all.fetch_add(1, Ordering::Relaxed) >= self.most {
             self.all.fetch_sub(1, Ordering::Relaxed);
-            return Err(Full::House);
+            return Err(Full::Total);
         }
-        Ok(Peer { addr: *peer, is_guest: true, place_in: Some(self.clone()), counted: false })
+        Ok(Peer { addr: *peer, is_inbound: true, place_in: Some(self.clone()), counted: false })
     }
 
     fn enter_address(&self, peer: &PeerAddr) -> Result<(), Full> {
@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(enter(&a).err(), Some(Full::Address));
         let (third, fourth) = (enter(&b).ok(), enter(&PeerAddr::Unix).ok());
         assert!(third.is_some() && fourth.is_some());
-        assert_eq!(enter(&PeerAddr::Unix).err(), Some(Full::House));
+        assert_eq!(enter(&PeerAddr::Unix).err(), Some(Full::Total));
         drop(first);
         let again = enter(&c).ok();
         assert!(again.is_some() && !admission.has_place());

@@ -12,19 +12,19 @@ use super::{
     conn_io::ConnIo,
     core::Core,
     dispatch,
-    job::{Job, Stop},
+    job::{Job, JobExit},
     pump::ROOMY,
     response_body::Reply,
 };
 use crate::{
-    api::{Take, Upload},
-    base::{Ended, pool::LENT, time::Tick},
+    api::{Consumed, Upload},
+    base::{EndReason, pool::LENT, time::Tick},
     conn::BodyEvent,
     h1::Headers,
 };
 
 /// What becomes of the request's body.
-pub(super) enum Up {
+pub(super) enum RequestBody {
     /// Nobody has asked for it yet.
     Idle,
     /// Nobody will: so many bytes of it may be thrown away.
@@ -36,7 +36,7 @@ pub(super) enum Up {
     /// The upload is one end of a pipe.
     Pipe {
         upload: Box<dyn Upload>,
-        pace: Pace,
+        pace: PipeProgress,
         /// `pump` reads into it, past the input buffer, whatever the framing.
         reads: bool,
         coalescing: Coalescing,
@@ -46,7 +46,7 @@ pub(super) enum Up {
 
 /// How a body gets on that is put into a pipe.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pace {
+pub(super) enum PipeProgress {
     /// It is taken as it comes.
     Going,
     /// What was spliced goes out first, which is done soon: the sender's clock runs on.
@@ -59,39 +59,39 @@ impl Job {
     /// Somebody takes the body, be there an answer already or not; unless that answer said [`Response::close`], which
     /// ends the connection with it.
     pub(super) fn is_wanted(&self) -> bool {
-        !self.closes && matches!(self.up, Up::Upload { .. } | Up::Pipe { .. })
+        !self.close_after && matches!(self.request_body, RequestBody::Upload { .. } | RequestBody::Pipe { .. })
     }
 
     /// The body is wanted now: the peer's clock runs.
     pub(super) fn wants_body(&self) -> bool {
-        match &self.up {
-            Up::Draining(_) => true,
-            Up::Upload { pushed_back, .. } => !pushed_back,
-            Up::Pipe { pace, .. } => *pace != Pace::PushedBack,
-            Up::Idle | Up::Over => false,
+        match &self.request_body {
+            RequestBody::Draining(_) => true,
+            RequestBody::Upload { pushed_back, .. } => !pushed_back,
+            RequestBody::Pipe { pace, .. } => *pace != PipeProgress::PushedBack,
+            RequestBody::Idle | RequestBody::Over => false,
         }
     }
 
     /// The body comes fast, and is better taken in large pieces.
     pub(super) fn coalesces(&self) -> bool {
-        matches!(&self.up, Up::Pipe { coalescing, .. } if coalescing.is_on())
+        matches!(&self.request_body, RequestBody::Pipe { coalescing, .. } if coalescing.is_on())
     }
 
     /// When to look for more of the body, although the socket was not to wake us for little.
     pub(super) fn look_by(&self) -> Tick {
-        match &self.up {
-            Up::Pipe { pace: Pace::Going, coalescing, .. } => coalescing.due(),
+        match &self.request_body {
+            RequestBody::Pipe { pace: PipeProgress::Going, coalescing, .. } => coalescing.due(),
             _ => Tick::NEVER,
         }
     }
 
     /// The time for the body is up. Whether that is no fault of the sender's: what it sent waits for the receiver.
     pub(super) fn has_yielded(&mut self) -> bool {
-        let Up::Pipe { upload, pace, .. } = &mut self.up else { return false };
+        let RequestBody::Pipe { upload, pace, .. } = &mut self.request_body else { return false };
         let Ok(Some(inlet)) = dispatch::inlet(upload.as_mut()) else { return false };
         let full = inlet.is_full();
         if full {
-            *pace = Pace::PushedBack;
+            *pace = PipeProgress::PushedBack;
         }
         full
     }
@@ -102,13 +102,13 @@ impl Job {
     /// A client that pipelines more than that is not read any further. Its FIN shows nevertheless, as the socket tells of
     /// it; a close_notify behind so much, without a FIN, does not.
     pub(super) fn hold(&self, io: &ConnIo) -> usize {
-        match &self.up {
-            Up::Upload { pushed_back: false, .. } | Up::Draining(_) => LENT,
+        match &self.request_body {
+            RequestBody::Upload { pushed_back: false, .. } | RequestBody::Draining(_) => LENT,
             // Filled by `pump`, past the input buffer.
-            Up::Pipe { .. } if io.transport.is_plain() && io.conn.direct() > 0 => 0,
-            Up::Pipe { pace: Pace::Going, reads: true, .. } if io.conn.is_receiving() => 0,
-            Up::Pipe { pace: Pace::Going, .. } => LENT,
-            Up::Upload { .. } | Up::Pipe { .. } | Up::Idle if io.conn.is_receiving() => {
+            RequestBody::Pipe { .. } if io.transport.is_plain() && io.conn.direct() > 0 => 0,
+            RequestBody::Pipe { pace: PipeProgress::Going, reads: true, .. } if io.conn.is_receiving() => 0,
+            RequestBody::Pipe { pace: PipeProgress::Going, .. } => LENT,
+            RequestBody::Upload { .. } | RequestBody::Pipe { .. } | RequestBody::Idle if io.conn.is_receiving() => {
                 // Over TLS the end of the stream can only be seen by reading up to it.
                 usize::from(!io.transport.is_plain())
             }
@@ -122,7 +122,7 @@ impl Job {
         io: &mut ConnIo,
         core: &mut Core,
         mut upload: Box<dyn Upload>,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), JobExit> {
         if io.conn.expects_continue() {
             io.open_out(core);
             io.conn.ask_for_body(&io.rx, &mut io.out);
@@ -136,13 +136,13 @@ impl Job {
             }
             dispatch::inlet(upload.as_mut())
         });
-        self.up = match inlet {
+        self.request_body = match inlet {
             Ok(Some(inlet)) => {
                 inlet.on_room(waker);
                 let reads = inlet.room() >= ROOMY;
-                Up::Pipe { upload, pace: Pace::Going, reads, coalescing: Coalescing::default() }
+                RequestBody::Pipe { upload, pace: PipeProgress::Going, reads, coalescing: Coalescing::default() }
             }
-            Ok(None) => Up::Upload { upload, pushed_back: false },
+            Ok(None) => RequestBody::Upload { upload, pushed_back: false },
             Err(panicked) => {
                 dispatch::discard(upload);
                 return Err(panicked.into());
@@ -157,8 +157,10 @@ impl Job {
         io: &mut ConnIo,
         core: &mut Core,
         trailers: Option<Box<Headers>>,
-    ) -> Result<(), Stop> {
-        if let Up::Upload { upload, .. } | Up::Pipe { upload, .. } = std::mem::replace(&mut self.up, Up::Over) {
+    ) -> Result<(), JobExit> {
+        if let RequestBody::Upload { upload, .. } | RequestBody::Pipe { upload, .. } =
+            std::mem::replace(&mut self.request_body, RequestBody::Over)
+        {
             let action = dispatch::end(upload, &trailers.map_or_else(Headers::default, |trailers| *trailers))?;
             self.perform(io, core, action)?;
         }
@@ -166,33 +168,33 @@ impl Job {
     }
 
     /// Moves the request's body on. Whether anything changed.
-    pub(super) fn drive_up(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, Stop> {
+    pub(super) fn drive_up(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
         let woken = std::mem::take(&mut self.woken);
         if woken {
-            match &mut self.up {
-                Up::Upload { pushed_back, .. } => *pushed_back = false,
-                Up::Pipe { pace, .. } => *pace = Pace::Going,
-                Up::Idle | Up::Draining(_) | Up::Over => {}
+            match &mut self.request_body {
+                RequestBody::Upload { pushed_back, .. } => *pushed_back = false,
+                RequestBody::Pipe { pace, .. } => *pace = PipeProgress::Going,
+                RequestBody::Idle | RequestBody::Draining(_) | RequestBody::Over => {}
             }
-            if let Reply::Stream { waits, .. } | Reply::Pipe { waits, .. } = &mut self.reply {
+            if let Reply::Stream { waits, .. } | Reply::Pipe { waits, .. } = &mut self.response_body {
                 *waits = false;
             }
         }
         let mut worked = false;
         loop {
-            match &mut self.up {
-                Up::Idle | Up::Over => return Ok(worked),
-                Up::Upload { pushed_back: true, .. } => return Ok(worked),
-                Up::Pipe { reads, coalescing, .. } => {
+            match &mut self.request_body {
+                RequestBody::Idle | RequestBody::Over => return Ok(worked),
+                RequestBody::Upload { pushed_back: true, .. } => return Ok(worked),
+                RequestBody::Pipe { reads, coalescing, .. } => {
                     coalescing.look_at(core.tick);
                     let news = woken && !*reads;
                     return Ok(self.fill_pipe(io, core)? || news);
                 }
-                Up::Upload { .. } | Up::Draining(_) => {}
+                RequestBody::Upload { .. } | RequestBody::Draining(_) => {}
             }
             let n = match io.conn.poll_body(&mut io.rx, &core.limits)? {
                 BodyEvent::Data(n) => n,
-                BodyEvent::NeedMore if io.eof.is_some() => return Err(Ended::PeerLeft.into()),
+                BodyEvent::NeedMore if io.eof.is_some() => return Err(EndReason::PeerLeft.into()),
                 // Who was woken may want what is still in the socket: that is read in another round.
                 BodyEvent::NeedMore => return Ok(worked || woken),
                 BodyEvent::End(trailers) => {
@@ -201,29 +203,31 @@ impl Job {
                 }
             };
             worked = true;
-            let took = match &mut self.up {
-                Up::Upload { upload, pushed_back } => match dispatch::data(upload.as_mut(), &io.rx.filled()[..n])? {
-                    Take::All => n,
-                    Take::Some(took) => {
-                        *pushed_back = took < n;
-                        took.min(n)
-                    }
-                    Take::Stop(action) => {
-                        dispatch::discard(std::mem::replace(&mut self.up, Up::Idle));
-                        // What was shown is still there: for another upload, or to be drained.
-                        self.perform(io, core, action)?;
-                        if !matches!(self.reply, Reply::Owed | Reply::Switch(_)) {
-                            self.leave_body(io, core);
+            let took = match &mut self.request_body {
+                RequestBody::Upload { upload, pushed_back } => {
+                    match dispatch::data(upload.as_mut(), &io.rx.filled()[..n])? {
+                        Consumed::All => n,
+                        Consumed::Partial(took) => {
+                            *pushed_back = took < n;
+                            took.min(n)
                         }
-                        return Ok(true);
+                        Consumed::Stop(action) => {
+                            dispatch::discard(std::mem::replace(&mut self.request_body, RequestBody::Idle));
+                            // What was shown is still there: for another upload, or to be drained.
+                            self.perform(io, core, action)?;
+                            if !matches!(self.response_body, Reply::Owed | Reply::Switch(_)) {
+                                self.leave_body(io, core);
+                            }
+                            return Ok(true);
+                        }
                     }
-                },
-                Up::Draining(left) if n as u64 > *left => {
-                    self.up = Up::Over;
+                }
+                RequestBody::Draining(left) if n as u64 > *left => {
+                    self.request_body = RequestBody::Over;
                     io.conn.forbid_keep_alive();
                     return Ok(true);
                 }
-                Up::Draining(left) => {
+                RequestBody::Draining(left) => {
                     *left -= n as u64;
                     n
                 }
@@ -237,15 +241,15 @@ impl Job {
     /// There is an answer, and nobody asks for the body: what is left of it is thrown away if it is short, and ends the
     /// connection otherwise.
     pub(super) fn leave_body(&mut self, io: &mut ConnIo, core: &Core) {
-        if !io.conn.is_receiving() || !matches!(self.up, Up::Idle) {
+        if !io.conn.is_receiving() || !matches!(self.request_body, RequestBody::Idle) {
             return;
         }
-        self.up = Up::Over;
+        self.request_body = RequestBody::Over;
         let drain = core.limits.drain;
         if io.conn.expects_continue() || io.conn.direct() as u64 > drain || io.eof.is_some() {
             io.conn.forbid_keep_alive();
         } else if io.conn.keeps_alive() {
-            self.up = Up::Draining(drain);
+            self.request_body = RequestBody::Draining(drain);
         }
     }
 }

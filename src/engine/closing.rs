@@ -2,10 +2,10 @@
 //! peer still says, so that our last words are not lost to a reset.
 
 use super::{conn_io::ConnIo, core::Core, job::Job, ready::Ready, slot::Step};
-use crate::base::Ended;
+use crate::base::EndReason;
 
 pub(super) struct Closing {
-    why: Ended,
+    why: EndReason,
     linger: bool,
     stage: Stage,
     /// A request that is over when the last byte is out.
@@ -32,7 +32,7 @@ impl Closing {
     }
 
     /// `linger`: the peer may still be sending.
-    pub(super) fn new(why: Ended, linger: bool) -> Self {
+    pub(super) fn new(why: EndReason, linger: bool) -> Self {
         Self { why, linger, stage: Stage::Flush, job: None, unacknowledged: u64::MAX }
     }
 
@@ -45,7 +45,7 @@ impl Closing {
 
     /// Goes on with closing.
     #[inline(never)]
-    pub(super) fn drive(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<Step, Ended> {
+    pub(super) fn drive(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<Step, EndReason> {
         let why = self.why;
         if self.stage == Stage::Flush {
             if !io.out.is_empty() || io.transport.has_pending() {

@@ -15,8 +15,8 @@ use super::{
     slot::{Phase, Step},
 };
 use crate::{
-    api::Secure,
-    base::{ConnId, Ended, RequestId, Timer, buf::Buf, out::Out, pool::LENT, time::Tick},
+    api::TlsInfo,
+    base::{ConnId, EndReason, RequestId, Timeout, buf::Buf, out::Out, pool::LENT, time::Tick},
     conn::ServerConn,
     h1::{Misbehaved, write},
     transport::{Fault, Got, Transport},
@@ -42,7 +42,7 @@ pub(super) struct ConnIo {
     pub(super) listener: u16,
     pub(super) ready: Ready,
     /// What `recv_by` measures.
-    pub(super) clock: Option<Timer>,
+    pub(super) clock: Option<Timeout>,
     /// The socket wakes us for large pieces only.
     pub(super) coalesces: bool,
     /// It stands in the run queue.
@@ -80,7 +80,7 @@ impl ConnIo {
     /// Reads once, if the socket may have something: at most `most` bytes, and into no more than `hold` bytes held.
     /// Whether anything changed.
     #[inline]
-    pub(super) fn fill(&mut self, core: &mut Core, most: usize, hold: usize) -> Result<bool, Ended> {
+    pub(super) fn fill(&mut self, core: &mut Core, most: usize, hold: usize) -> Result<bool, EndReason> {
         self.try_fill(core, most, hold).map_err(|fault| self.fault(core, fault))
     }
 
@@ -127,7 +127,7 @@ impl ConnIo {
 
     /// Writes what is in the output, as far as the socket takes it. Whether anything went out.
     #[inline]
-    pub(super) fn flush(&mut self, core: &mut Core) -> Result<bool, Ended> {
+    pub(super) fn flush(&mut self, core: &mut Core) -> Result<bool, EndReason> {
         self.try_flush(core).map_err(|fault| self.fault(core, fault))
     }
 
@@ -176,7 +176,7 @@ impl ConnIo {
             self.ready.clear(Ready::LATE);
         }
         if self.send_by != Tick::NEVER && n > 0 {
-            self.send_by = prolong(self.send_by, core, n, core.limits.send_time);
+            self.send_by = prolong(self.send_by, core, n, core.limits.send_timeout);
         }
     }
 
@@ -189,10 +189,10 @@ impl ConnIo {
     /// So many bytes of a body arrived: the body clock is prolonged, or starts afresh if the upload has a patience of
     /// its own.
     pub(super) fn note_received(&mut self, core: &Core, n: usize, patience: Option<Duration>) {
-        if self.clock == Some(Timer::Body) && n > 0 {
+        if self.clock == Some(Timeout::Body) && n > 0 {
             self.recv_by = match patience {
                 Some(patience) => core.tick.after(patience),
-                None => prolong(self.recv_by, core, n, core.limits.body_time),
+                None => prolong(self.recv_by, core, n, core.limits.body_timeout),
             };
         }
     }
@@ -214,21 +214,21 @@ impl ConnIo {
     }
 
     /// The step that begins to close the connection. `linger`: the peer may still be sending.
-    pub(super) fn closing(&mut self, why: Ended, linger: bool) -> Step {
+    pub(super) fn closing(&mut self, why: EndReason, linger: bool) -> Step {
         self.stop_clock();
         Step::Become(Phase::Closing(Closing::new(why, linger)))
     }
 
     /// Turns a transport's fault into the reason for the end.
     #[cold]
-    pub(super) fn fault(&mut self, core: &mut Core, fault: Fault) -> Ended {
+    pub(super) fn fault(&mut self, core: &mut Core, fault: Fault) -> EndReason {
         match fault {
             Fault::Io(error) => {
                 debug!(target: "uncork::transport", "{} {}: {error}", self.id, self.peer.addr);
                 match error.kind() {
-                    std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => Ended::PeerLeft,
-                    std::io::ErrorKind::UnexpectedEof => Ended::Aborted,
-                    kind => Ended::Io(kind),
+                    std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => EndReason::PeerLeft,
+                    std::io::ErrorKind::UnexpectedEof => EndReason::Aborted,
+                    kind => EndReason::Io(kind),
                 }
             }
             Fault::PlainHttp => {
@@ -238,11 +238,11 @@ impl ConnIo {
                 // Best effort: a fresh socket takes this much.
                 let _ = self.transport.write_plain(&[IoSlice::new(&answer)]);
                 let _ = self.transport.socket().shutdown_write();
-                Ended::Refused { status: rule.status(), rule: rule.rule() }
+                EndReason::Rejected { status: rule.status(), rule: rule.rule() }
             }
             Fault::Tls(words) => {
                 debug!(target: "uncork::transport", "{} {}: TLS: {words}", self.id, self.peer.addr);
-                Ended::Refused { status: 0, rule: "TLS" }
+                EndReason::Rejected { status: 0, rule: "TLS" }
             }
         }
     }
@@ -250,9 +250,9 @@ impl ConnIo {
 
 /// What is to be known of its TLS, if it has any.
 #[inline]
-pub(super) fn secure(transport: &Transport) -> Option<Secure<'_>> {
+pub(super) fn secure(transport: &Transport) -> Option<TlsInfo<'_>> {
     #[cfg(feature = "tls")]
-    return transport.tls_conn().map(|tls| Secure {
+    return transport.tls_conn().map(|tls| TlsInfo {
         server_name: tls.server_name(),
         version: tls.protocol_version().unwrap_or("TLS"),
         peer_certificate: tls.peer_certificates().and_then(|chain| chain.first()).map(AsRef::as_ref),

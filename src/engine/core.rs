@@ -4,13 +4,13 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use super::{deadlines::Deadlines, dispatch::AccessLog, held::Held, reserve::Reserve};
 use crate::{
-    api::mail::Mail,
+    api::mail::LoopMessage,
     base::{ConnId, Limits, Moment, kernel_pipe::KernelPipes, mailbox::Mailbox, pool::Pool, time::Tick},
     h1::{DateCache, HeadLimits, KnownHost},
 };
 
 pub(super) struct Core {
-    pub(super) mailbox: Arc<Mailbox<Mail>>,
+    pub(super) mailbox: Arc<Mailbox<LoopMessage>>,
     pub(super) limits: Limits,
     pub(super) head_limits: HeadLimits,
     pub(super) known_host: KnownHost,
@@ -35,7 +35,7 @@ pub(super) struct Core {
 
 impl Core {
     pub(super) fn new(
-        mailbox: Arc<Mailbox<Mail>>,
+        mailbox: Arc<Mailbox<LoopMessage>>,
         limits: Limits,
         reserve: Reserve,
         kernel_pipes: Arc<KernelPipes>,

@@ -14,13 +14,13 @@ use log::error;
 use super::Trusted;
 use crate::{
     api::{
-        Access, Action, DialError, Dialed, End, Flow, Handler, Io, PipeIn, PipeOut, Produce, Request, Response, Take,
-        Tx, Upgrade, Upload,
+        AccessRecord, Action, Consumed, DialError, Dialed, Handler, Io, PipeIn, PipeOut, Produce, Produced, Request,
+        RequestEnd, Response, Tx, Upgrade, Upload,
         dial::Then,
         mail::{Fallback, Later},
         request::OnEnd,
     },
-    base::{ConnId, Ended, EventMask, Moment, PeerAddr},
+    base::{ConnId, EndReason, EventMask, Moment, PeerAddr},
     h1::Headers,
 };
 
@@ -32,7 +32,7 @@ const DIAL: &str = "a function given to Loop::dial";
 
 pub(super) type Called<T> = Result<T, Panicked>;
 
-pub(super) type AccessLog = dyn Fn(&Access<'_>) + Send + Sync;
+pub(super) type AccessLog = dyn Fn(&AccessRecord<'_>) + Send + Sync;
 
 #[inline]
 fn guard<T>(what: &str, call: impl FnOnce() -> T) -> Called<T> {
@@ -65,7 +65,7 @@ pub(super) fn trusts(trusted: &Trusted, peer: &PeerAddr) -> bool {
 }
 
 #[inline]
-pub(super) fn closed(handler: &mut dyn Handler, conn: ConnId, why: &Ended) {
+pub(super) fn closed(handler: &mut dyn Handler, conn: ConnId, why: &EndReason) {
     let _ = guard("Handler::closed", || handler.closed(conn, why));
 }
 
@@ -73,7 +73,7 @@ pub(super) fn stopping(handler: &mut dyn Handler) {
     let _ = guard("Handler::stopping", || handler.stopping());
 }
 
-pub(super) fn data(upload: &mut dyn Upload, chunk: &[u8]) -> Called<Take> {
+pub(super) fn data(upload: &mut dyn Upload, chunk: &[u8]) -> Called<Consumed> {
     guard("Upload::data", || upload.data(chunk))
 }
 
@@ -81,12 +81,12 @@ pub(super) fn end(upload: Box<dyn Upload>, trailers: &Headers) -> Called<Action>
     guard("Upload::end", || upload.end(trailers))
 }
 
-pub(super) fn produce(produce: &mut dyn Produce, tx: &mut Tx<'_>) -> Called<Flow> {
+pub(super) fn produce(produce: &mut dyn Produce, tx: &mut Tx<'_>) -> Called<Produced> {
     guard("Produce::produce", || produce.produce(tx))
 }
 
 pub(super) fn patience(upload: &dyn Upload) -> Called<Option<Duration>> {
-    guard("Upload::patience", || upload.patience())
+    guard("Upload::patience", || upload.body_timeout())
 }
 
 /// The pipe that an upload fills, if it is one.
@@ -103,7 +103,7 @@ pub(super) fn ready(upgrade: &mut dyn Upgrade, io: &mut Io<'_>) -> Called<EventM
     guard("Upgrade::ready", || upgrade.ready(io))
 }
 
-pub(super) fn on_end(f: OnEnd, end: &End) {
+pub(super) fn on_end(f: OnEnd, end: &RequestEnd) {
     let _ = guard("a function given to Request::on_end", || f(end));
 }
 
@@ -125,7 +125,7 @@ pub(super) fn not_dialed(then: Then, error: DialError) {
     let _ = guard(DIAL, || drop(then.call(Err(error))));
 }
 
-pub(super) fn access(log: &AccessLog, access: &Access<'_>) {
+pub(super) fn access(log: &AccessLog, access: &AccessRecord<'_>) {
     let _ = guard("the access log", || log(access));
 }
 

@@ -6,19 +6,19 @@ use super::{
     conn_io::{ConnIo, secure},
     core::Core,
     dispatch,
-    job::{Job, Stop},
+    job::{Job, JobExit},
     slot::Step,
 };
 use crate::{
-    api::{Action, Handler, Head, Request, Response, request::Around, response::Kind},
-    base::{Ended, RequestId, pool::LENT},
+    api::{Action, Handler, Head, Request, Response, request::RequestContext, response::Kind},
+    base::{EndReason, RequestId, pool::LENT},
     conn::{BodyOut, server::Answer},
     h1::{Misbehaved, field_slots},
 };
 
 impl ConnIo {
     /// Dispatches the requests that are complete, one after the other.
-    pub(super) fn drive_heads(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<Step, Ended> {
+    pub(super) fn drive_heads(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<Step, EndReason> {
         let mut worked = false;
         while !self.rx.is_empty() && self.out.len() < core.limits.output {
             match self.dispatch_one(core, handler)? {
@@ -32,14 +32,14 @@ impl ConnIo {
             let partial = self.conn.has_partial_head(&self.rx);
             self.rx.consume(self.rx.len());
             self.conn.handle_end();
-            return Ok(self.closing(if partial { Ended::PeerLeft } else { Ended::Complete }, false));
+            return Ok(self.closing(if partial { EndReason::PeerLeft } else { EndReason::Complete }, false));
         }
         Ok(Step::progress(worked))
     }
 
     /// Dispatches the next request, if its head is here, and carries out what the handler returned.
     #[inline]
-    fn dispatch_one(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<Step, Ended> {
+    fn dispatch_one(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<Step, EndReason> {
         let mut slots = field_slots();
         let (end, head) = match self.conn.poll_head(&self.rx, &mut slots, &core.head_limits, &mut core.known_host) {
             Ok(Some(found)) => found,
@@ -50,7 +50,7 @@ impl ConnIo {
         let last = core.stopping.is_some() || self.number >= core.limits.requests;
         let begun = self.conn.begin(&head, &core.limits, last);
         let copy = core.access_log.is_some().then(|| Head::copy(&head));
-        let around = Around {
+        let around = RequestContext {
             id: RequestId { conn: self.id, number: self.number },
             peer: &self.peer.addr,
             listener: self.listener.into(),
@@ -59,7 +59,7 @@ impl ConnIo {
             secure: secure(&self.transport),
         };
         let mut asks = None;
-        let mut request = Request { head: &head, around: &around, asks: &mut asks };
+        let mut request = Request { head: &head, context: &around, hooks: &mut asks };
         let mut action = match begun {
             Ok(()) => dispatch::request(handler, &mut request),
             Err(rule) => {
@@ -82,7 +82,7 @@ impl ConnIo {
                 }
                 Ok(step)
             }
-            _ => self.start_job(core, action.map_err(Stop::from), asks, copy),
+            _ => self.start_job(core, action.map_err(JobExit::from), asks, copy),
         }
     }
 
@@ -104,7 +104,7 @@ impl ConnIo {
         }
         if self.conn.must_close() {
             let linger = !self.rx.is_empty();
-            return self.closing(Ended::Complete, linger);
+            return self.closing(EndReason::Complete, linger);
         }
         Step::Progress
     }
@@ -133,7 +133,7 @@ impl ConnIo {
     #[cold]
     pub(super) fn mistake(reason: impl std::fmt::Display) -> Response {
         if cfg!(debug_assertions) {
-            Response::text(format!("{reason}\n")).status(500).header("X-Content-Type-Options", "nosniff")
+            Response::text(format!("{reason}\n")).with_status(500).header("X-Content-Type-Options", "nosniff")
         } else {
             Response::new(500)
         }
@@ -151,8 +151,13 @@ impl ConnIo {
     }
 
     /// Says which rule the peer broke, if that can be said, and closes with a linger.
-    pub(super) fn refuse(&mut self, core: &mut Core, rule: Misbehaved, job: Option<&mut Job>) -> Result<Step, Ended> {
-        let why = Ended::Refused { status: rule.status(), rule: rule.rule() };
+    pub(super) fn refuse(
+        &mut self,
+        core: &mut Core,
+        rule: Misbehaved,
+        job: Option<&mut Job>,
+    ) -> Result<Step, EndReason> {
+        let why = EndReason::Rejected { status: rule.status(), rule: rule.rule() };
         self.end_with_words(core, rule, why, job)
     }
 
@@ -161,9 +166,9 @@ impl ConnIo {
         &mut self,
         core: &mut Core,
         rule: Misbehaved,
-        why: Ended,
+        why: EndReason,
         job: Option<&mut Job>,
-    ) -> Result<Step, Ended> {
+    ) -> Result<Step, EndReason> {
         debug!(target: "uncork::conn", "{} {}: {}", self.id, self.peer.addr, rule.rule());
         self.open_out(core);
         if self.conn.is_answering() {

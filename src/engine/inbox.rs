@@ -7,20 +7,20 @@ use std::time::Duration;
 use log::debug;
 
 use super::{
-    Arrival, Engine, Line,
+    Arrival, ConnSource, Engine,
     arrivals::Peer,
-    body::Up,
+    body::RequestBody,
     dispatch,
     response_body::Reply,
     slot::{Phase, Slot, Step},
 };
 use crate::{
     api::{
-        PipeIn, PipeOut, Response, Stream,
-        mail::{Mail, Word},
+        ConnectedSocket, PipeIn, PipeOut, Response,
+        mail::{LoopMessage, TicketMessage},
         ticket::TicketCore,
     },
-    base::{ConnId, Ended, PeerAddr, RequestId},
+    base::{ConnId, EndReason, PeerAddr, RequestId},
     transport::Socket,
 };
 
@@ -31,28 +31,28 @@ impl Engine<'_> {
         self.core.mailbox.drain(&mut mail);
         for message in mail.drain(..) {
             match message {
-                Mail::Wake(waker) => {
+                LoopMessage::Wake(waker) => {
                     waker.arrived();
                     self.wake(waker.id);
                 }
-                Mail::Ticket(ticket, word) => self.ticket_says(&ticket, word),
+                LoopMessage::Ticket(ticket, word) => self.ticket_says(&ticket, word),
                 // It would be closed in this very turn; and where each gets a thread, they could come faster than
                 // threads end.
-                late @ (Mail::Adopt(..) | Mail::AdoptPipes(..)) if self.core.is_over() => {
+                late @ (LoopMessage::Adopt(..) | LoopMessage::AdoptPipes(..)) if self.core.is_over() => {
                     debug!(target: "uncork::engine", "a connection was handed over after the end");
                     dispatch::discard(late);
                 }
-                Mail::Adopt(stream, port) => self.adopt(stream, port),
-                Mail::AdoptPipes(peer, pipes, port) => self.adopt_pipes(peer, pipes, port),
-                Mail::AdoptUpgrade(stream, upgrade) => self.adopt_upgrade(stream, upgrade),
-                Mail::Dial(dial, then) => self.dial(dial, then),
-                Mail::Nudge => {}
-                Mail::After(Duration::ZERO, f) => dispatch::later(f, self.core.now),
-                Mail::After(delay, f) => {
+                LoopMessage::Adopt(stream, port) => self.adopt(stream, port),
+                LoopMessage::AdoptPipes(peer, pipes, port) => self.adopt_pipes(peer, pipes, port),
+                LoopMessage::AdoptUpgrade(stream, upgrade) => self.adopt_upgrade(stream, upgrade),
+                LoopMessage::Dial(dial, then) => self.dial(dial, then),
+                LoopMessage::Wakeup => {}
+                LoopMessage::After(Duration::ZERO, f) => dispatch::later(f, self.core.now),
+                LoopMessage::After(delay, f) => {
                     self.later_count += 1;
                     self.later.insert((self.core.tick.after(delay), self.later_count), f);
                 }
-                Mail::Stop(grace) => self.stop(grace),
+                LoopMessage::Stop(grace) => self.stop(grace),
             }
         }
         self.mail = mail;
@@ -79,7 +79,7 @@ impl Engine<'_> {
 
     /// A ticket speaks. What it says is judged when it arrives: the request may have ended meanwhile, and then what
     /// was said is dropped; the end was reported to the application.
-    fn ticket_says(&mut self, ticket: &TicketCore, word: Word) {
+    fn ticket_says(&mut self, ticket: &TicketCore, word: TicketMessage) {
         let id = ticket.id();
         let Some(slot) = self.slots.get_mut(id.conn.index()).filter(|slot| slot.io.id == id.conn) else {
             return dispatch::discard(word);
@@ -90,9 +90,9 @@ impl Engine<'_> {
         }
         let core = &mut self.core;
         let result = match word {
-            Word::Answer => ticket.take_answer().map_or(Ok(()), |action| job.perform(io, core, action)),
-            Word::Receive(upload) => job.perform(io, core, crate::api::Action::Receive(upload)),
-            Word::Inform(status, headers) => {
+            TicketMessage::Answer => ticket.take_answer().map_or(Ok(()), |action| job.perform(io, core, action)),
+            TicketMessage::Receive(upload) => job.perform(io, core, crate::api::Action::Receive(upload)),
+            TicketMessage::Inform(status, headers) => {
                 io.open_out(core);
                 if status == 100 {
                     io.conn.ask_for_body(&io.rx, &mut io.out);
@@ -100,13 +100,14 @@ impl Engine<'_> {
                 io.conn.inform(status, &headers, &mut io.out);
                 Ok(())
             }
-            Word::Fallback(after, f) => {
+            TicketMessage::Fallback(after, f) => {
                 job.fallback = Some((core.tick.after(after), f));
                 Ok(())
             }
-            Word::Dropped => {
+            TicketMessage::Dropped => {
                 // With an upload at work, its end may still give the answer.
-                let hopeless = matches!(job.reply, Reply::Owed) && matches!(job.up, Up::Idle | Up::Over);
+                let hopeless = matches!(job.response_body, Reply::Owed)
+                    && matches!(job.request_body, RequestBody::Idle | RequestBody::Over);
                 if hopeless && !ticket.is_hopeful() && ticket.claim() {
                     debug!(target: "uncork::engine", "{}: every ticket was dropped", io.request_id());
                     job.answer(io, core, Response::new(503));
@@ -121,10 +122,10 @@ impl Engine<'_> {
         }
     }
 
-    fn adopt(&mut self, stream: Stream, port: usize) {
+    fn adopt(&mut self, stream: ConnectedSocket, port: usize) {
         let result = match stream {
-            Stream::Tcp(stream) => Socket::from_tcp(stream),
-            Stream::Unix(stream) => Socket::from_unix(stream),
+            ConnectedSocket::Tcp(stream) => Socket::from_tcp(stream),
+            ConnectedSocket::Unix(stream) => Socket::from_unix(stream),
         };
         match result {
             Ok((socket, peer)) => self.arrive(socket, peer, port),
@@ -134,7 +135,7 @@ impl Engine<'_> {
 
     fn adopt_pipes(&mut self, peer: PeerAddr, pipes: Box<(PipeOut, PipeIn)>, port: usize) {
         if dispatch::accept(&mut *self.handler, &peer) {
-            self.take_in(Arrival { line: Line::Pipes(pipes), peer: Peer::brought_along(peer), port });
+            self.take_in(Arrival { source: ConnSource::Pipes(pipes), peer: Peer::brought_along(peer), port });
         } else {
             debug!(target: "uncork::engine", "{peer}: turned away by the handler");
         }
@@ -187,7 +188,7 @@ impl Engine<'_> {
                 // As far as the socket takes it at once.
                 let _ = slot.io.flush(&mut self.core);
             }
-            self.close_slot(id, Ended::Stopped);
+            self.close_slot(id, EndReason::Stopped);
         }
     }
 }

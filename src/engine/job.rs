@@ -13,7 +13,7 @@ use log::{error, warn};
 
 use super::{
     acked::Marks,
-    body::Up,
+    body::RequestBody,
     conn_io::ConnIo,
     core::Core,
     dispatch,
@@ -23,21 +23,21 @@ use super::{
 };
 use crate::{
     api::{
-        Access, Action, Head, Response, Waker,
+        AccessRecord, Action, Head, Response, Waker,
         mail::Fallback,
-        request::{Asks, End},
+        request::{RequestEnd, RequestHooks},
     },
-    base::{Ended, time::Tick},
+    base::{EndReason, time::Tick},
     h1::Misbehaved,
 };
 
 pub(super) struct Job {
-    pub(super) asks: Asks,
+    pub(super) hooks: RequestHooks,
     /// For the access log.
     pub(super) head: Option<Head>,
     pub(super) began: SystemTime,
-    pub(super) up: Up,
-    pub(super) reply: Reply,
+    pub(super) request_body: RequestBody,
+    pub(super) response_body: Reply,
     pub(super) fallback: Option<(Tick, Fallback)>,
     /// The waker was called since the job was last looked at.
     pub(super) woken: bool,
@@ -46,11 +46,11 @@ pub(super) struct Job {
     pub(super) written: u64,
     pub(super) marks: Marks,
     /// The application closes the connection with its answer, whatever is still coming.
-    pub(super) closes: bool,
+    pub(super) close_after: bool,
     /// [`Response::allow_half_close`], or said by the ticket.
     pub(super) allow_half_close: bool,
     /// How it will have ended when the answer is out: complete, unless that answer is the 500 of a panic.
-    pub(super) outcome: Ended,
+    pub(super) outcome: EndReason,
     /// Wait for the peer's acknowledgement; when to look for it, and the pause after that.
     pub(super) confirm: Option<(Tick, Duration)>,
     /// Body and response are complete: it ends with the phase.
@@ -63,45 +63,45 @@ pub(super) struct Job {
 pub(super) const PANICKED: &str = "the application panicked: standard error says where";
 
 /// Why a job cannot go on.
-pub(super) enum Stop {
-    End(Ended),
+pub(super) enum JobExit {
+    End(EndReason),
     Refuse(Misbehaved),
 }
 
-impl From<Ended> for Stop {
-    fn from(why: Ended) -> Self {
+impl From<EndReason> for JobExit {
+    fn from(why: EndReason) -> Self {
         Self::End(why)
     }
 }
 
-impl From<Misbehaved> for Stop {
+impl From<Misbehaved> for JobExit {
     fn from(rule: Misbehaved) -> Self {
         Self::Refuse(rule)
     }
 }
 
-impl From<dispatch::Panicked> for Stop {
+impl From<dispatch::Panicked> for JobExit {
     fn from(_: dispatch::Panicked) -> Self {
-        Self::End(Ended::Panicked)
+        Self::End(EndReason::Panicked)
     }
 }
 
 impl Job {
-    pub(super) fn new(asks: Option<Box<Asks>>, head: Option<Head>, began: SystemTime) -> Box<Self> {
+    pub(super) fn new(asks: Option<Box<RequestHooks>>, head: Option<Head>, began: SystemTime) -> Box<Self> {
         Box::new(Self {
-            asks: asks.map_or_else(Asks::default, |asks| *asks),
+            hooks: asks.map_or_else(RequestHooks::default, |asks| *asks),
             head,
             began,
-            up: Up::Idle,
-            reply: Reply::Owed,
+            request_body: RequestBody::Idle,
+            response_body: Reply::Owed,
             fallback: None,
             woken: false,
             status: 0,
             written: 0,
             marks: Marks::default(),
-            closes: false,
+            close_after: false,
             allow_half_close: false,
-            outcome: Ended::Complete,
+            outcome: EndReason::Complete,
             confirm: None,
             complete: false,
             patience: None,
@@ -116,20 +116,20 @@ impl Job {
 
     /// There is output that does not lie in the io's own.
     pub(super) fn has_output(&self) -> bool {
-        matches!(self.reply, Reply::File { .. } | Reply::Pipe { waits: false, .. })
+        matches!(self.response_body, Reply::File { .. } | Reply::Pipe { waits: false, .. })
     }
 
     /// Whether only a ticket can bring it on.
     fn waits_for_ticket(&self) -> bool {
-        matches!(self.reply, Reply::Owed) && matches!(self.up, Up::Idle | Up::Over)
+        matches!(self.response_body, Reply::Owed) && matches!(self.request_body, RequestBody::Idle | RequestBody::Over)
     }
 
     /// Whether it waits for something that is not the peer's to do, and nothing is received or sent.
     pub(super) fn is_suspended(&self) -> bool {
-        match self.reply {
+        match self.response_body {
             Reply::Owed => self.waits_for_ticket(),
             Reply::Stream { waits: true, .. } | Reply::Pipe { waits: true, .. } => {
-                matches!(self.up, Up::Idle | Up::Over)
+                matches!(self.request_body, RequestBody::Idle | RequestBody::Over)
             }
             _ => false,
         }
@@ -137,7 +137,7 @@ impl Job {
 
     /// Returns `true` if the response has begun, and has nothing to send until something else happens.
     fn pauses(&self, io: &ConnIo) -> bool {
-        matches!(self.reply, Reply::Stream { waits: true, .. } | Reply::Pipe { waits: true, .. })
+        matches!(self.response_body, Reply::Stream { waits: true, .. } | Reply::Pipe { waits: true, .. })
             && io.out.is_empty()
             && !io.transport.has_pending()
     }
@@ -149,48 +149,51 @@ impl Job {
     /// That the socket says so ([`Ready::FIN`]) is enough: what lies unread in front of it, pipelined requests for
     /// example, is not read to find out (see [`hold`](Self::hold)).
     #[cold]
-    fn note_eof(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, Stop> {
+    fn note_eof(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
         // A body that is still wanted is read up to that end first.
-        if !matches!(self.up, Up::Idle | Up::Over) || self.allow_half_close {
+        if !matches!(self.request_body, RequestBody::Idle | RequestBody::Over) || self.allow_half_close {
             return Ok(false);
         }
-        if matches!(self.reply, Reply::Owed) {
-            let left = self.asks.ticket.as_ref().is_none_or(|ticket| ticket.ends_with_fin());
-            return if left { Err(Ended::PeerLeft.into()) } else { Ok(false) };
+        if matches!(self.response_body, Reply::Owed) {
+            let left = self.hooks.ticket.as_ref().is_none_or(|ticket| ticket.ends_with_fin());
+            return if left { Err(EndReason::PeerLeft.into()) } else { Ok(false) };
         }
         if !self.pauses(io) {
             return Ok(false);
         }
         // The wait may be over already and the wake-up still under way, for example from the client's own upload.
-        if let Reply::Stream { waits, .. } | Reply::Pipe { waits, .. } = &mut self.reply {
+        if let Reply::Stream { waits, .. } | Reply::Pipe { waits, .. } = &mut self.response_body {
             *waits = false;
         }
         let worked = self.drive_reply(io, core)?;
-        if self.pauses(io) { Err(Ended::PeerLeft.into()) } else { Ok(worked) }
+        if self.pauses(io) { Err(EndReason::PeerLeft.into()) } else { Ok(worked) }
     }
 
     pub(super) fn waker(&mut self, io: &ConnIo, core: &Core) -> Waker {
-        self.asks.waker(io.request_id(), &core.mailbox).clone()
+        self.hooks.waker(io.request_id(), &core.mailbox).clone()
     }
 
     /// Carries out what the application wants.
-    pub(super) fn perform(&mut self, io: &mut ConnIo, core: &mut Core, action: Action) -> Result<(), Stop> {
-        let owed = matches!(self.reply, Reply::Owed);
+    pub(super) fn perform(&mut self, io: &mut ConnIo, core: &mut Core, action: Action) -> Result<(), JobExit> {
+        let owed = matches!(self.response_body, Reply::Owed);
         match action {
-            Action::Abort => return Err(Ended::Aborted.into()),
+            Action::Abort => return Err(EndReason::Aborted.into()),
             Action::Respond(response) if owed => self.answer(io, core, response),
             Action::Switch(switch) if owed => {
-                if !matches!(self.up, Up::Over) && io.conn.is_receiving() {
+                if !matches!(self.request_body, RequestBody::Over) && io.conn.is_receiving() {
                     warn!(target: "uncork::engine", "{}: an upgrade before the body was received; it is drained",
                         io.request_id());
                 }
-                self.reply = Reply::Switch(Box::new(switch));
+                self.response_body = Reply::Switch(Box::new(switch));
             }
-            Action::Receive(upload) if matches!(self.up, Up::Idle) && !matches!(self.reply, Reply::Switch(_)) => {
+            Action::Receive(upload)
+                if matches!(self.request_body, RequestBody::Idle)
+                    && !matches!(self.response_body, Reply::Switch(_)) =>
+            {
                 self.receive(io, core, upload)?
             }
-            Action::Wait if owed && self.waits_for_ticket() => {
-                match &self.asks.ticket {
+            Action::Suspend if owed && self.waits_for_ticket() => {
+                match &self.hooks.ticket {
                     Some(ticket) if ticket.is_hopeful() => {}
                     // Dropped already: it makes no difference when.
                     Some(_) => self.answer(io, core, Response::new(503)),
@@ -200,7 +203,7 @@ impl Job {
                     }
                 }
             }
-            Action::Wait => {}
+            Action::Suspend => {}
             other => {
                 // A ticket was faster, or the body has been received before.
                 dispatch::discard(other);
@@ -212,7 +215,7 @@ impl Job {
     /// Whether everything is done: the body in, the answer out, and acknowledged if that was asked for.
     pub(super) fn is_complete(&mut self, io: &ConnIo, core: &Core) -> bool {
         let conn = &io.conn;
-        if !matches!(self.reply, Reply::Sent)
+        if !matches!(self.response_body, Reply::Sent)
             || conn.owes_answer()
             || conn.is_answering()
             || (conn.is_receiving() && (!conn.must_close() || self.is_wanted()))
@@ -234,12 +237,12 @@ impl Job {
     }
 
     /// A fallback that has come due answers, unless a ticket has.
-    fn drive_fallback(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, Stop> {
-        if !matches!(self.reply, Reply::Owed) {
+    fn drive_fallback(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
+        if !matches!(self.response_body, Reply::Owed) {
             return Ok(false);
         }
         let Some((_, f)) = self.fallback.take_if(|(due, _)| *due <= core.tick) else { return Ok(false) };
-        if self.asks.ticket.as_ref().is_some_and(|ticket| ticket.claim()) {
+        if self.hooks.ticket.as_ref().is_some_and(|ticket| ticket.claim()) {
             let response = dispatch::fallback(f, core.now)?;
             self.answer(io, core, response);
         }
@@ -248,13 +251,13 @@ impl Job {
 
     /// Moves the request on.
     #[inline(never)]
-    pub(super) fn drive(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<Step, Ended> {
+    pub(super) fn drive(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<Step, EndReason> {
         let worked = match self.work(io, core) {
             Ok(worked) => worked,
             Err(stop) => return self.stopped(io, core, stop),
         };
-        if matches!(self.reply, Reply::Switch(_))
-            && let Reply::Switch(switch) = mem::replace(&mut self.reply, Reply::Owed)
+        if matches!(self.response_body, Reply::Switch(_))
+            && let Reply::Switch(switch) = mem::replace(&mut self.response_body, Reply::Owed)
         {
             return self.switch(io, core, *switch);
         }
@@ -265,12 +268,12 @@ impl Job {
         io.stop_clock();
         if io.conn.must_close() {
             let linger = io.conn.is_receiving() || !io.rx.is_empty();
-            return Ok(io.closing(Ended::Complete, linger));
+            return Ok(io.closing(EndReason::Complete, linger));
         }
         Ok(Step::Become(Phase::Head))
     }
 
-    fn work(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, Stop> {
+    fn work(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
         let mut worked = self.drive_fallback(io, core)?;
         worked |= self.drive_up(io, core)?;
         worked |= self.drive_reply(io, core)?;
@@ -281,23 +284,23 @@ impl Job {
     }
 
     /// Answers in place of what has stopped the job, if that is possible.
-    pub(super) fn stopped(&mut self, io: &mut ConnIo, core: &mut Core, stop: Stop) -> Result<Step, Ended> {
+    pub(super) fn stopped(&mut self, io: &mut ConnIo, core: &mut Core, stop: JobExit) -> Result<Step, EndReason> {
         match stop {
-            Stop::End(Ended::Panicked) if io.conn.owes_answer() => {
+            JobExit::End(EndReason::Panicked) if io.conn.owes_answer() => {
                 // What has panicked is not called again.
-                dispatch::discard(mem::replace(&mut self.up, Up::Idle));
+                dispatch::discard(mem::replace(&mut self.request_body, RequestBody::Idle));
                 self.answer(io, core, ConnIo::mistake(PANICKED).close());
-                self.outcome = Ended::Panicked;
+                self.outcome = EndReason::Panicked;
                 Ok(Step::Progress)
             }
-            Stop::End(why) => Err(why),
-            Stop::Refuse(rule) => {
+            JobExit::End(why) => Err(why),
+            JobExit::Refuse(rule) => {
                 // The application may have a response of its own for that.
-                dispatch::discard(mem::replace(&mut self.up, Up::Idle));
-                let own = self.asks.ticket.as_ref().filter(|_| io.conn.owes_answer());
+                dispatch::discard(mem::replace(&mut self.request_body, RequestBody::Idle));
+                let own = self.hooks.ticket.as_ref().filter(|_| io.conn.owes_answer());
                 if let Some(Action::Respond(response)) = own.and_then(|ticket| ticket.take_answer()) {
                     self.answer(io, core, response.close());
-                    self.outcome = Ended::Refused { status: rule.status(), rule: rule.rule() };
+                    self.outcome = EndReason::Rejected { status: rule.status(), rule: rule.rule() };
                     return Ok(Step::Progress);
                 }
                 io.refuse(core, rule, Some(self))
@@ -311,10 +314,10 @@ impl ConnIo {
     pub(super) fn start_job(
         &mut self,
         core: &mut Core,
-        action: Result<Action, Stop>,
-        asks: Option<Box<Asks>>,
+        action: Result<Action, JobExit>,
+        asks: Option<Box<RequestHooks>>,
         copy: Option<Head>,
-    ) -> Result<Step, Ended> {
+    ) -> Result<Step, EndReason> {
         let mut job = Job::new(asks, copy, core.now.wall);
         let begun = action.and_then(|action| job.perform(self, core, action));
         let step = match begun {
@@ -335,11 +338,22 @@ impl ConnIo {
     }
 
     /// The request is over: tells whoever wants to know, once.
-    pub(super) fn end_job(&mut self, core: &mut Core, job: Job, why: Ended) {
-        let Job { asks, head, began, up, reply, fallback, status, written, marks, .. } = job;
+    pub(super) fn end_job(&mut self, core: &mut Core, job: Job, why: EndReason) {
+        let Job {
+            hooks: asks,
+            head,
+            began,
+            request_body: up,
+            response_body: reply,
+            fallback,
+            status,
+            written,
+            marks,
+            ..
+        } = job;
         if let Some(ticket) = asks.ticket {
             dispatch::discard(fallback);
-            if !matches!(reply, Reply::Sent) || why != Ended::Complete {
+            if !matches!(reply, Reply::Sent) || why != EndReason::Complete {
                 log::trace!(target: "uncork::engine", "{}: {why}", self.request_id());
             }
             ticket.close();
@@ -354,7 +368,7 @@ impl ConnIo {
         let received = self.conn.received();
         if !asks.on_end.is_empty() {
             let acked = marks.acknowledged(&self.transport, self.sent, written);
-            let end = End { why, received, written, acked, now: core.now };
+            let end = RequestEnd { reason: why, received, written, acked, now: core.now };
             for f in asks.on_end {
                 dispatch::on_end(f, &end);
             }
@@ -363,7 +377,10 @@ impl ConnIo {
             let (id, head) = (self.request_id(), head.as_ref());
             let peer = asked_for.as_ref().unwrap_or(&self.peer.addr);
             let ended = core.now.wall;
-            dispatch::access(&*log, &Access { id, peer, head, status, written, received, why: &why, began, ended });
+            dispatch::access(
+                &*log,
+                &AccessRecord { id, peer, head, status, written, received, why: &why, began, ended },
+            );
         }
     }
 }

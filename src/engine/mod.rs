@@ -62,7 +62,7 @@ use mio::{Events, Poll, Token};
 use slab::Slab;
 
 pub(crate) use self::{
-    arrivals::{Admission, Arrival, Line, Port},
+    arrivals::{Admission, Arrival, ConnSource, LoopListener},
     proxied::Trusted,
 };
 pub(crate) type AccessLog = dispatch::AccessLog;
@@ -75,13 +75,13 @@ use self::{
 };
 use crate::{
     api::{
-        Handler, Loop, PipeIn, PipeOut, Waker,
+        Handler, LoopHandle, PipeIn, PipeOut, Waker,
         duplex::Ends,
-        mail::{Later, Mail},
+        mail::{Later, LoopMessage},
     },
     base::{
-        ConnId, Ended, Limits, Moment, PeerAddr, RequestId, Wait,
-        mailbox::{Bell, Mailbox},
+        ConnId, EndReason, Limits, Moment, PeerAddr, RequestId, Wait,
+        mailbox::{Mailbox, Notifier},
         time::Tick,
     },
     transport::{Accepted, Fault, Socket, Transport},
@@ -107,7 +107,7 @@ static GENERATION: AtomicU32 = AtomicU32::new(0);
 /// What a loop is made of.
 pub(crate) struct Setup<'h> {
     pub(crate) handler: Box<dyn Handler + 'h>,
-    pub(crate) ports: Vec<Port>,
+    pub(crate) ports: Vec<LoopListener>,
     pub(crate) limits: Limits,
     pub(crate) admission: Arc<Admission>,
     pub(crate) access_log: Option<Arc<AccessLog>>,
@@ -124,13 +124,13 @@ pub(crate) struct Engine<'h> {
     handler: Box<dyn Handler + 'h>,
     slots: Slab<Slot>,
     /// How many of them are served, and were not dialled by us.
-    guests: usize,
+    inbound: usize,
     core: Core,
-    ports: Vec<Port>,
+    ports: Vec<LoopListener>,
     admission: Arc<Admission>,
     elsewhere: Option<Elsewhere>,
     /// The allocation messages are taken out in.
-    mail: Vec<Mail>,
+    mail: Vec<LoopMessage>,
     later: BTreeMap<(Tick, u64), Later>,
     later_count: u64,
     /// Buffers are missing: when to take some back.
@@ -140,7 +140,7 @@ pub(crate) struct Engine<'h> {
 
 struct Ring(mio::Waker);
 
-impl Bell for Ring {
+impl Notifier for Ring {
     fn ring(&self) {
         if let Err(error) = self.0.wake() {
             warn!(target: "uncork::engine", "a sleeping loop could not be woken: {error}");
@@ -167,7 +167,7 @@ impl<'h> Engine<'h> {
             events: Events::with_capacity(512),
             handler,
             slots: Slab::new(),
-            guests: 0,
+            inbound: 0,
             core: Core::new(mailbox, limits, reserve, admission.kernel_pipes.clone(), access_log, now),
             ports,
             admission,
@@ -181,8 +181,8 @@ impl<'h> Engine<'h> {
     }
 
     /// This loop, from outside.
-    pub(crate) fn handle(&self) -> Loop {
-        Loop(self.core.mailbox.clone())
+    pub(crate) fn handle(&self) -> LoopHandle {
+        LoopHandle(self.core.mailbox.clone())
     }
 
     /// Sleeps until an event, for `timeout` at most. What was found is worked on by the next [`turn`](Self::turn). Since
@@ -370,7 +370,7 @@ impl<'h> Engine<'h> {
         let entered = match entered {
             Ok(entered) => entered,
             Err(full) => {
-                let what = if full == Full::House { "in all" } else { "from this address" };
+                let what = if full == Full::Total { "in all" } else { "from this address" };
                 debug!(target: "uncork::engine", "{peer}: turned away, too many connections {what}");
                 return;
             }
@@ -380,7 +380,7 @@ impl<'h> Engine<'h> {
             debug!(target: "uncork::engine", "{peer}: turned away by the handler");
             return;
         }
-        self.take_in(Arrival { line: Line::Socket(socket), peer: entered, port });
+        self.take_in(Arrival { source: ConnSource::Socket(socket), peer: entered, port });
     }
 
     /// A connection was let in.
@@ -393,22 +393,22 @@ impl<'h> Engine<'h> {
 
     /// Gives an arrival its slot.
     pub(crate) fn install(&mut self, arrival: Arrival) {
-        let Arrival { line, peer, port } = arrival;
+        let Arrival { source: line, peer, port } = arrival;
         let addr = peer.addr;
         let added = match line {
-            Line::Socket(socket) => {
+            ConnSource::Socket(socket) => {
                 let security = self.ports.get(port).map_or(&None, |port| &port.security).clone();
                 let by_proxy = self.ports.get(port).is_some_and(|port| port.proxies.is_some());
                 let phase = if by_proxy { Phase::Proxy } else { Phase::first(&security) };
                 self.add(socket, peer, |socket| Transport::accepted(socket, &security), |_, _| Some(phase))
             }
-            Line::Pipes(pipes) => self.add_pipes(*pipes, peer),
+            ConnSource::Pipes(pipes) => self.add_pipes(*pipes, peer),
         };
         match added {
             Ok(slot) => {
                 slot.io.welcome = !matches!(slot.phase, Phase::Proxy);
                 slot.io.listener = u16::try_from(port).unwrap_or(u16::MAX);
-                self.guests += 1;
+                self.inbound += 1;
             }
             Err(fault) => {
                 if let Some(times) = self.admission.unserved.happens(self.core.now.mono) {
@@ -467,7 +467,7 @@ impl<'h> Engine<'h> {
     }
 
     /// The connection is over: frees its slot, and reports the end.
-    fn close_slot(&mut self, id: ConnId, why: Ended) {
+    fn close_slot(&mut self, id: ConnId, why: EndReason) {
         if self.slots.get(id.index()).is_none_or(|slot| slot.io.id != id) {
             return;
         }
@@ -475,14 +475,14 @@ impl<'h> Engine<'h> {
         let mut job_ended = why;
         if let Phase::Job(job) = &mut phase
             // What has panicked is not called again.
-            && why != Ended::Panicked
+            && why != EndReason::Panicked
             && job.is_out_by_now(&mut io, &mut self.core)
         {
             job_ended = job.outcome;
         }
         let unfinished = io.conn.is_answering() || !io.out.is_empty();
         // The peer must not take a part for the whole, nor wait for what will not come.
-        if (unfinished && why != Ended::Complete) || matches!(why, Ended::Aborted | Ended::Panicked) {
+        if (unfinished && why != EndReason::Complete) || matches!(why, EndReason::Aborted | EndReason::Panicked) {
             io.transport.socket().reset_on_close();
         }
         let mut not_dialed = None;
@@ -501,7 +501,7 @@ impl<'h> Engine<'h> {
         self.core.pool.settle(&mut io.rx);
         io.out.settle(&mut self.core.pool);
         io.transport.release(&mut self.core.pool);
-        let (is_guest, welcome) = (io.peer.is_guest(), io.welcome);
+        let (is_guest, welcome) = (io.peer.is_inbound(), io.welcome);
         drop(io);
         self.core.reserve.fill();
         if let Some((then, error)) = not_dialed {
@@ -514,7 +514,7 @@ impl<'h> Engine<'h> {
             }
         }
         if is_guest {
-            self.guests -= 1;
+            self.inbound -= 1;
         }
         if welcome {
             dispatch::closed(&mut *self.handler, id, &why);
@@ -533,7 +533,7 @@ impl<'h> Engine<'h> {
 
     /// No connection that has come to us is left.
     pub(crate) fn is_vacant(&self) -> bool {
-        self.guests == 0
+        self.inbound == 0
     }
 
     /// Nothing is left that the application has begun here.

@@ -21,8 +21,8 @@ use super::{
     upgraded::Upgraded,
 };
 use crate::{
-    api::{Dial, DialError, Dialed, Stream, Upgrade, Waker, dial},
-    base::{Ended, PeerAddr, RequestId, Timer, pool::LENT, time::Tick},
+    api::{ConnectedSocket, Dial, DialError, Dialed, Upgrade, Waker, dial},
+    base::{EndReason, PeerAddr, RequestId, Timeout, pool::LENT, time::Tick},
     transport::{Fault, Socket, Transport},
 };
 
@@ -39,11 +39,11 @@ pub(super) struct Dialing {
 
 impl Dialing {
     /// It came to nothing: what is to be called, and with what.
-    pub(super) fn failed(self, why: Ended) -> Option<(dial::Then, DialError)> {
+    pub(super) fn failed(self, why: EndReason) -> Option<(dial::Then, DialError)> {
         let fault = self.fault.unwrap_or(match why {
-            Ended::TimedOut(_) => DialError::TimedOut,
-            Ended::Io(kind) => DialError::Io(kind.into()),
-            Ended::Stopped => DialError::LoopEnded,
+            EndReason::TimedOut(_) => DialError::TimedOut,
+            EndReason::Io(kind) => DialError::Io(kind.into()),
+            EndReason::Stopped => DialError::LoopEnded,
             _ => DialError::Io(std::io::ErrorKind::ConnectionAborted.into()),
         });
         self.then.map(|then| (then, fault))
@@ -57,8 +57,8 @@ impl Engine<'_> {
             return dispatch::not_dialed(then, DialError::BadName(name));
         }
         let begun = match &dial.to {
-            dial::Place::Tcp(addr) => Socket::connect_tcp(*addr).map(|socket| (socket, PeerAddr::tcp(*addr))),
-            dial::Place::Unix(path) => Socket::connect_unix(path).map(|socket| (socket, PeerAddr::Unix)),
+            dial::DialTarget::Tcp(addr) => Socket::connect_tcp(*addr).map(|socket| (socket, PeerAddr::tcp(*addr))),
+            dial::DialTarget::Unix(path) => Socket::connect_unix(path).map(|socket| (socket, PeerAddr::Unix)),
         };
         let (socket, peer) = match begun {
             Ok(begun) => begun,
@@ -82,10 +82,10 @@ impl Engine<'_> {
     }
 
     /// Lets `upgrade` speak on a stream that stands.
-    pub(super) fn adopt_upgrade(&mut self, stream: Stream, upgrade: Box<dyn Upgrade>) {
+    pub(super) fn adopt_upgrade(&mut self, stream: ConnectedSocket, upgrade: Box<dyn Upgrade>) {
         let adopted = match stream {
-            Stream::Tcp(stream) => Socket::from_tcp(stream),
-            Stream::Unix(stream) => Socket::from_unix(stream),
+            ConnectedSocket::Tcp(stream) => Socket::from_tcp(stream),
+            ConnectedSocket::Unix(stream) => Socket::from_unix(stream),
         };
         let (socket, peer) = match adopted {
             Ok(adopted) => adopted,
@@ -115,22 +115,22 @@ impl Engine<'_> {
 impl Dialing {
     /// Goes on with connecting and the handshake; when both are done, asks the application for an upgrade.
     #[inline(never)]
-    pub(super) fn drive(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<Step, Ended> {
+    pub(super) fn drive(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<Step, EndReason> {
         match self.connect(io, core) {
             Ok(Reached::Established) => {}
             Ok(Reached::Further) => return Ok(Step::Progress),
             // Asked only when everything that has come was looked at: a loop that was held up takes no response for late.
-            Ok(Reached::Waits) if self.by <= core.tick => return Err(Ended::TimedOut(Timer::Handshake)),
+            Ok(Reached::Waits) if self.by <= core.tick => return Err(EndReason::TimedOut(Timeout::Handshake)),
             Ok(Reached::Waits) => return Ok(Step::Idle),
             Err(fault) => {
                 debug!(target: "uncork::transport", "{} {}: not connected: {fault:?}", io.id, io.peer.addr);
                 self.fault.get_or_insert(fault.into());
-                return Err(Ended::Aborted);
+                return Err(EndReason::Aborted);
             }
         }
         let local = io.transport.socket().local_addr();
         let waker = Waker::new(io.request_id(), core.mailbox.clone());
-        let Some(then) = self.then.take() else { return Err(Ended::Aborted) };
+        let Some(then) = self.then.take() else { return Err(EndReason::Aborted) };
         let dialed = Dialed {
             peer: &io.peer.addr,
             local,
@@ -140,8 +140,8 @@ impl Dialing {
             now: core.now,
         };
         match dispatch::dialed(then, dialed) {
-            Err(_) => Err(Ended::Panicked),
-            Ok(None) => Ok(io.closing(Ended::Complete, false)),
+            Err(_) => Err(EndReason::Panicked),
+            Ok(None) => Ok(io.closing(EndReason::Complete, false)),
             Ok(Some(upgrade)) => Ok(Step::Become(Phase::Upgraded(Box::new(Upgraded::new(upgrade, waker, core))))),
         }
     }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     api::Handler,
-    base::{Ended, PeerAddr},
+    base::{EndReason, PeerAddr},
     transport::ProxyFault,
 };
 
@@ -27,33 +27,33 @@ pub(crate) type Trusted = dyn Fn(&PeerAddr) -> bool + Send + Sync;
 impl ConnIo {
     /// Reads the header, if it is whole; then the client it names is the connection's peer.
     #[inline(never)]
-    pub(super) fn drive_proxy(&mut self, handler: &mut dyn Handler) -> Result<Step, Ended> {
+    pub(super) fn drive_proxy(&mut self, handler: &mut dyn Handler) -> Result<Step, EndReason> {
         if !self.ready.has(Ready::READ) {
             return Ok(Step::Idle);
         }
         let proxy = self.peer.addr;
         let said = match self.transport.read_proxy_header() {
             Ok(Some(said)) => said,
-            Ok(None) if self.ready.has(Ready::FIN) => return Err(Ended::PeerLeft),
+            Ok(None) if self.ready.has(Ready::FIN) => return Err(EndReason::PeerLeft),
             Ok(None) => {
                 self.ready.clear(Ready::READ);
                 return Ok(Step::Idle);
             }
-            Err(ProxyFault::Left) => return Err(Ended::PeerLeft),
-            Err(ProxyFault::Io(error)) => return Err(Ended::Io(error.kind())),
+            Err(ProxyFault::Left) => return Err(EndReason::PeerLeft),
+            Err(ProxyFault::Io(error)) => return Err(EndReason::Io(error.kind())),
             Err(ProxyFault::Bad(rule)) => {
                 debug!(target: "uncork::engine", "{} {proxy}: {rule}", self.id);
-                return Err(Ended::Refused { status: 0, rule });
+                return Err(EndReason::Rejected { status: 0, rule });
             }
         };
         let client = said.source.map_or(proxy, PeerAddr::tcp);
         if let Err(full) = self.peer.speaks_for(client) {
             debug!(target: "uncork::engine", "{client}, by {proxy}: turned away, too many connections ({full:?})");
-            return Err(Ended::Stopped);
+            return Err(EndReason::Stopped);
         }
         if !dispatch::accept(handler, &self.peer.addr) {
             debug!(target: "uncork::engine", "{}, by {proxy}: turned away by the handler", self.peer.addr);
-            return Err(Ended::Stopped);
+            return Err(EndReason::Stopped);
         }
         self.welcome = true;
         Ok(Step::Become(if self.transport.is_handshaking() { Phase::Securing } else { Phase::Head }))

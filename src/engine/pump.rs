@@ -19,11 +19,11 @@
 use std::io::IoSlice;
 
 use super::{
-    body::{Pace, Up},
+    body::{PipeProgress, RequestBody},
     conn_io::ConnIo,
     core::Core,
     dispatch,
-    job::{Job, Stop},
+    job::{Job, JobExit},
     ready::Ready,
     response_body::Reply,
 };
@@ -34,7 +34,7 @@ use crate::{
         pipe::{Lent, PipeEnd, Splice},
     },
     base::{
-        Ended,
+        EndReason,
         kernel_pipe::{KERNEL_PIPE, KernelPipe},
         pool::LENT,
         runs::Runs,
@@ -69,11 +69,13 @@ enum Filled {
 
 impl Job {
     /// Sender's side: the body into the block.
-    pub(super) fn fill_pipe(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, Stop> {
+    pub(super) fn fill_pipe(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
         let mut worked = false;
         for _ in 0..CALLS {
-            let Up::Pipe { upload, pace, reads, coalescing } = &mut self.up else { return Ok(worked) };
-            let Some(inlet) = dispatch::inlet(upload.as_mut())? else { return Err(Ended::Aborted.into()) };
+            let RequestBody::Pipe { upload, pace, reads, coalescing } = &mut self.request_body else {
+                return Ok(worked);
+            };
+            let Some(inlet) = dispatch::inlet(upload.as_mut())? else { return Err(EndReason::Aborted.into()) };
             // Nothing of the body is left: its end needs no room, nor anybody at the other end.
             if io.conn.is_all_in() {
                 let end = io.conn.poll_body(&mut io.rx, &core.limits)?;
@@ -81,14 +83,14 @@ impl Job {
                 self.body_ended(io, core, None)?;
                 return Ok(true);
             }
-            if *pace != Pace::Going {
+            if *pace != PipeProgress::Going {
                 return Ok(worked);
             }
             let allowed = inlet.allowed();
             if allowed == 0 {
                 // Whether there is more, and what follows then, is for the upload to see.
-                if let Up::Pipe { upload, .. } = std::mem::replace(&mut self.up, Up::Idle) {
-                    self.up = Up::Upload { upload, pushed_back: false };
+                if let RequestBody::Pipe { upload, .. } = std::mem::replace(&mut self.request_body, RequestBody::Idle) {
+                    self.request_body = RequestBody::Upload { upload, pushed_back: false };
                 }
                 return Ok(true);
             }
@@ -105,15 +107,15 @@ impl Job {
                 }
                 Lent::Block(block) => block,
                 Lent::NotNow => {
-                    *pace = Pace::PushedBack;
+                    *pace = PipeProgress::PushedBack;
                     return Ok(worked);
                 }
                 Lent::Over(_) => {
                     // The receiver is gone. Its end is reported to the application, whose ticket answers the sender, if
                     // there is one; nothing more is read for nobody.
-                    self.up = Up::Idle;
-                    match self.reply {
-                        Reply::Owed => self.perform(io, core, Action::Wait)?,
+                    self.request_body = RequestBody::Idle;
+                    match self.response_body {
+                        Reply::Owed => self.perform(io, core, Action::Suspend)?,
                         _ => self.leave_body(io, core),
                     }
                     return Ok(true);
@@ -138,7 +140,7 @@ impl Job {
             let spliced = matches!(block, Block::Kernel(_));
             let waits = spliced && !block.is_empty();
             if waits {
-                *pace = Pace::Yielding;
+                *pace = PipeProgress::Yielding;
             }
             if let Block::Buf(buf) = &mut block
                 && buf.is_empty()
@@ -156,7 +158,7 @@ impl Job {
                 Filled::Added if spliced => return Ok(!waits || io.conn.is_all_in()),
                 Filled::Added => worked = true,
                 Filled::Unable => inlet.splice_no_more(),
-                Filled::NeedMore if io.eof.is_some() => return Err(Ended::PeerLeft.into()),
+                Filled::NeedMore if io.eof.is_some() => return Err(EndReason::PeerLeft.into()),
                 Filled::NeedMore => return Ok(worked),
                 Filled::Whole(trailers) => {
                     self.body_ended(io, core, trailers)?;
@@ -170,17 +172,17 @@ impl Job {
 
     /// Receiver's side: the block onto the socket, behind what waits in the output. Whether there may be more to do:
     /// not if the pipe or the socket has nothing more to give, and both tell when they have.
-    pub(super) fn drain_pipe(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, Stop> {
+    pub(super) fn drain_pipe(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
         for _ in 0..CALLS {
             if self.note_bypassed(io, core)? {
                 self.end_reply(io, core, None)?;
                 return Ok(true);
             }
-            let Reply::Pipe { produce, waits, announced } = &mut self.reply else { return Ok(false) };
+            let Reply::Pipe { produce, waits, announced } = &mut self.response_body else { return Ok(false) };
             if *waits || !io.ready.has(Ready::WRITE) {
                 return Ok(false);
             }
-            let Some(outlet) = dispatch::outlet(produce.as_mut())? else { return Err(Ended::Aborted.into()) };
+            let Some(outlet) = dispatch::outlet(produce.as_mut())? else { return Err(EndReason::Aborted.into()) };
             let mut block = match outlet.lend() {
                 Lent::Block(block) => block,
                 Lent::NotNow => {
@@ -200,7 +202,7 @@ impl Job {
                     self.end_reply(io, core, trailers.as_deref())?;
                     return Ok(true);
                 }
-                Lent::Over(PipeEnd::Cut) => return Err(Ended::Aborted.into()),
+                Lent::Over(PipeEnd::Cut) => return Err(EndReason::Aborted.into()),
             };
             let mut chunk_end: &[u8] = &[];
             if io.conn.body_out() == BodyOut::Chunked {
@@ -255,9 +257,9 @@ impl Job {
 
     /// Takes into account what the sender's loop has put on our socket, and has it put no more there until the receiver
     /// waits again. Whether that was the last of the body.
-    fn note_bypassed(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, Stop> {
-        let Reply::Pipe { produce, .. } = &mut self.reply else { return Ok(false) };
-        let Some(outlet) = dispatch::outlet(produce.as_mut())? else { return Err(Ended::Aborted.into()) };
+    fn note_bypassed(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
+        let Reply::Pipe { produce, .. } = &mut self.response_body else { return Ok(false) };
+        let Some(outlet) = dispatch::outlet(produce.as_mut())? else { return Err(EndReason::Aborted.into()) };
         let passed = outlet.shut_bypass();
         let fault = outlet.bypass_fault();
         self.written += passed;
@@ -278,7 +280,7 @@ impl Job {
 
     /// Nobody writes to this socket any more but ourselves, whatever becomes of the pipe.
     pub(super) fn take_socket_back(&mut self) {
-        if let Reply::Pipe { produce, .. } = &mut self.reply
+        if let Reply::Pipe { produce, .. } = &mut self.response_body
             && let Ok(Some(outlet)) = dispatch::outlet(produce.as_mut())
         {
             outlet.set_splices(false);
@@ -287,7 +289,7 @@ impl Job {
 }
 
 /// From the socket, past the input buffer: nothing but data.
-fn read_block(block: &mut Runs, direct: usize, io: &mut ConnIo, core: &mut Core) -> Result<Filled, Stop> {
+fn read_block(block: &mut Runs, direct: usize, io: &mut ConnIo, core: &mut Core) -> Result<Filled, JobExit> {
     let filled = read_raw(block, direct, io, core)?;
     let n = block.raw().len();
     block.is_data(n);
@@ -296,7 +298,7 @@ fn read_block(block: &mut Runs, direct: usize, io: &mut ConnIo, core: &mut Core)
 }
 
 /// Behind what is in the block, with one system call: `Added`, if that brought anything.
-fn read_raw(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Filled, Stop> {
+fn read_raw(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Filled, JobExit> {
     if !io.ready.has(Ready::READ) || io.eof.is_some() {
         return Ok(Filled::NeedMore);
     }
@@ -319,7 +321,7 @@ fn read_raw(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -> 
 }
 
 /// What has come, and what is in the socket, with all that frames it, to be sorted out in the block. The input fits in.
-fn sort_block(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Filled, Stop> {
+fn sort_block(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Filled, JobExit> {
     block.read_raw(|buf| buf.push(io.rx.filled()));
     io.rx.consume(io.rx.len());
     let mut filled = sort_out(block, most, io, core);
@@ -348,7 +350,7 @@ fn sort_block(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -
 
 /// Says of all that is raw what it is, but takes no more than `most` bytes of data. What is left raw is not whole, or
 /// does not belong to the body.
-fn sort_out(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Filled, Stop> {
+fn sort_out(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Filled, JobExit> {
     let mut taken = 0;
     while taken < most && !(taken > 0 && block.raw().is_empty()) {
         let (framing, event) = io.conn.look_at_body(block.raw(), &core.limits)?;
@@ -376,7 +378,7 @@ fn splice_blocks(
     inlet: &mut PipeIn,
     io: &mut ConnIo,
     core: &mut Core,
-) -> (usize, Result<Filled, Stop>) {
+) -> (usize, Result<Filled, JobExit>) {
     let mut came = 0;
     for _ in 0..CALLS {
         let most = (direct - came).min(inlet.room()).min(KERNEL_PIPE);
@@ -398,7 +400,7 @@ fn splice_blocks(
 }
 
 /// From the socket, past the process.
-fn splice_block(pipe: &mut KernelPipe, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Filled, Stop> {
+fn splice_block(pipe: &mut KernelPipe, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Filled, JobExit> {
     if !io.ready.has(Ready::READ) {
         return Ok(Filled::NeedMore);
     }
@@ -422,7 +424,7 @@ fn nothing_there(io: &mut ConnIo, end: Option<bool>) -> Filled {
 }
 
 /// From what was received already.
-fn copy_block(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Filled, Stop> {
+fn copy_block(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Filled, JobExit> {
     match io.conn.poll_body(&mut io.rx, &core.limits)? {
         BodyEvent::Data(n) => {
             let took = block.push(&io.rx.filled()[..n.min(most)]);
@@ -436,7 +438,7 @@ fn copy_block(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -
 
 /// The output first, then the first `most` bytes of the block, and `tail` if that is all of them, with one call; how
 /// much of the block went.
-fn send_block(block: &Runs, most: usize, tail: &[u8], io: &mut ConnIo, core: &mut Core) -> Result<usize, Stop> {
+fn send_block(block: &Runs, most: usize, tail: &[u8], io: &mut ConnIo, core: &mut Core) -> Result<usize, JobExit> {
     let mut pieces = [IoSlice::new(&[]); QUEUED + PIECES + 1];
     let mut count = pieces.first_chunk_mut::<QUEUED>().map_or(0, |first| io.out.pieces(first));
     let len = |pieces: &[IoSlice<'_>]| pieces.iter().map(|piece| piece.len()).sum::<usize>();
@@ -475,7 +477,7 @@ fn send_block(block: &Runs, most: usize, tail: &[u8], io: &mut ConnIo, core: &mu
 }
 
 /// The block to the socket, once the output is out; how much of it went. `None`: it can't be spliced.
-fn splice_out(pipe: &mut KernelPipe, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Option<usize>, Stop> {
+fn splice_out(pipe: &mut KernelPipe, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Option<usize>, JobExit> {
     io.flush(core)?;
     if !io.out.is_empty() || !io.ready.has(Ready::WRITE) {
         return Ok(Some(0));

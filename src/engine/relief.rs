@@ -14,7 +14,7 @@ use super::{
     core::Core,
     slot::{Phase, Slot},
 };
-use crate::base::{ConnId, Ended, Timer, pool, time::Tick};
+use crate::base::{ConnId, EndReason, Timeout, pool, time::Tick};
 
 /// How long buffers may be missing, and how long a connection may stand still meanwhile.
 const GRACE: Duration = Duration::from_secs(1);
@@ -65,7 +65,7 @@ impl Engine<'_> {
             let Some((id, buffers)) = most.connections.pop() else { break };
             most.buffers -= buffers;
             closed += 1;
-            self.close_slot(id, Ended::TimedOut(Timer::Send));
+            self.close_slot(id, EndReason::TimedOut(Timeout::Send));
         }
         if closed > 0
             && let Some(times) = self.admission.relieved.happens(self.core.now.mono)
@@ -108,7 +108,7 @@ impl Slot {
             return false;
         }
         match self.io.clock {
-            _ if self.io.send_by != Tick::NEVER => since(self.io.send_by, core.limits.send_time),
+            _ if self.io.send_by != Tick::NEVER => since(self.io.send_by, core.limits.send_timeout),
             Some(timer) if self.io.recv_by != Tick::NEVER => since(self.io.recv_by, core.limits.time(timer)),
             // No clock runs for a suspended request, so what its client sent behind it could keep a buffer for hours.
             _ => matches!(&self.phase, Phase::Job(job) if job.is_suspended()),

@@ -14,12 +14,12 @@ use super::{
     conn_io::ConnIo,
     core::Core,
     dispatch,
-    job::{Job, PANICKED, Stop},
+    job::{Job, JobExit, PANICKED},
     ready::Ready,
 };
 use crate::{
-    api::{Flow, PipeOut, Produce, Response, Switch, Tx, response::Kind},
-    base::{Ended, time::Tick},
+    api::{PipeOut, Produce, Produced, Response, Switch, Tx, response::Kind},
+    base::{EndReason, time::Tick},
     conn::BodyOut,
     h1::Headers,
 };
@@ -50,8 +50,8 @@ impl Job {
     /// Begins the answer.
     pub(super) fn answer(&mut self, io: &mut ConnIo, core: &mut Core, response: Response) {
         let mut response = io.checked(response);
-        if matches!(self.reply, Reply::Switch(_)) {
-            dispatch::discard(std::mem::replace(&mut self.reply, Reply::Owed));
+        if matches!(self.response_body, Reply::Switch(_)) {
+            dispatch::discard(std::mem::replace(&mut self.response_body, Reply::Owed));
         }
         let mut piped = false;
         if let Kind::Stream(produce) = &mut response.body.0 {
@@ -65,14 +65,14 @@ impl Job {
             }
         }
         self.allow_half_close = response.allow_half_close;
-        if let Some(ticket) = &self.asks.ticket {
+        if let Some(ticket) = &self.hooks.ticket {
             ticket.claim();
             self.allow_half_close |= ticket.outlives_fin();
         }
         self.fallback = None;
         self.status = response.status;
         if response.close {
-            self.closes = true;
+            self.close_after = true;
             io.conn.forbid_keep_alive();
         }
         self.leave_body(io, core);
@@ -81,10 +81,10 @@ impl Job {
         let body = std::mem::take(&mut response.body).0;
         if out == BodyOut::Nothing {
             dispatch::discard(body);
-            self.reply = Reply::Sent;
+            self.response_body = Reply::Sent;
             return;
         }
-        self.reply = match body {
+        self.response_body = match body {
             Kind::Empty => Reply::Sent,
             Kind::Bytes(mut block) => {
                 self.written += block.bytes().len() as u64;
@@ -109,7 +109,7 @@ impl Job {
     /// Notes how much of the body is out, if all of it is that was put into the output. Not where the body is all there
     /// is on the wire: there it can be told at any time.
     pub(super) fn note_mark(&mut self, io: &ConnIo) {
-        if self.written == 0 || !io.out.is_empty() || self.asks.on_end.is_empty() {
+        if self.written == 0 || !io.out.is_empty() || self.hooks.on_end.is_empty() {
             return;
         }
         let bare = io.transport.is_plain() && io.conn.body_out() != BodyOut::Chunked;
@@ -119,9 +119,9 @@ impl Job {
     }
 
     /// Moves the answer on. Whether anything changed.
-    pub(super) fn drive_reply(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, Stop> {
+    pub(super) fn drive_reply(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
         self.note_mark(io);
-        match &mut self.reply {
+        match &mut self.response_body {
             Reply::Owed | Reply::Switch(_) | Reply::Sent => Ok(false),
             Reply::Stream { .. } => self.drive_stream(io, core),
             Reply::Pipe { .. } => self.drain_pipe(io, core),
@@ -129,13 +129,13 @@ impl Job {
         }
     }
 
-    fn drive_stream(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, Stop> {
+    fn drive_stream(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
         // The size of a chunk is patched in when it is known; five digits hold what one call may write.
         const SIZE: &[u8] = b"00000\r\n";
         let room = core.limits.output / 2;
         let mut worked = false;
         loop {
-            let Reply::Stream { produce, waits } = &mut self.reply else { return Ok(worked) };
+            let Reply::Stream { produce, waits } = &mut self.response_body else { return Ok(worked) };
             if *waits || io.out.len() > room {
                 return Ok(worked);
             }
@@ -173,16 +173,16 @@ impl Job {
             self.written += n as u64;
             worked |= n > 0;
             match flow {
-                Flow::Abort => return Err(Ended::Aborted.into()),
-                Flow::Wait => *waits = true,
+                Produced::Abort => return Err(EndReason::Aborted.into()),
+                Produced::Pending => *waits = true,
                 // Nothing was there although there was room for it: it must be woken, or it would be asked for ever.
-                Flow::More if n == 0 => {
+                Produced::More if n == 0 => {
                     *waits = io.out.is_empty();
                     return Ok(worked);
                 }
-                Flow::More => {}
-                Flow::End | Flow::Trailers(_) => {
-                    let trailers = if let Flow::Trailers(trailers) = &flow { Some(trailers) } else { None };
+                Produced::More => {}
+                Produced::End | Produced::Trailers(_) => {
+                    let trailers = if let Produced::Trailers(trailers) = &flow { Some(trailers) } else { None };
                     self.end_reply(io, core, trailers)?;
                     return Ok(true);
                 }
@@ -196,19 +196,19 @@ impl Job {
         io: &mut ConnIo,
         core: &mut Core,
         trailers: Option<&Headers>,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), JobExit> {
         self.take_socket_back();
-        dispatch::discard(std::mem::replace(&mut self.reply, Reply::Sent));
+        dispatch::discard(std::mem::replace(&mut self.response_body, Reply::Sent));
         io.open_out(core);
         if !io.conn.end_body(trailers, &mut io.out) {
             error!(target: "uncork::engine", "{}: the body is shorter than its length said", io.request_id());
-            return Err(Ended::Aborted.into());
+            return Err(EndReason::Aborted.into());
         }
         Ok(())
     }
 
-    fn drive_file(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, Stop> {
-        let Reply::File { file, at } = &mut self.reply else { return Ok(false) };
+    fn drive_file(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
+        let Reply::File { file, at } = &mut self.response_body else { return Ok(false) };
         let mut worked = false;
         // One call's worth a round: others wait.
         if let BodyOut::Length(left) = io.conn.body_out() {
@@ -232,7 +232,7 @@ impl Job {
                 let n = file.read_at(&mut spare[..most], *at).map_err(|error| io.fault(core, error.into()))?;
                 if n == 0 && most > 0 {
                     error!(target: "uncork::engine", "{}: the file has become shorter", io.request_id());
-                    return Err(Ended::Aborted.into());
+                    return Err(EndReason::Aborted.into());
                 }
                 io.out.buf.commit(n);
                 n as u64
@@ -243,7 +243,7 @@ impl Job {
             worked = n > 0;
         }
         if io.conn.body_out() == BodyOut::Nothing {
-            self.reply = Reply::Sent;
+            self.response_body = Reply::Sent;
             return Ok(true);
         }
         Ok(worked)

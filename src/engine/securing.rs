@@ -18,16 +18,16 @@ use super::{
 };
 use crate::{
     api::{Handler, Waker},
-    base::Ended,
+    base::EndReason,
 };
 
 impl ConnIo {
     /// When the handshake is done, chooses the next phase by what ALPN has selected.
     #[inline(never)]
-    pub(super) fn drive_securing(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<Step, Ended> {
+    pub(super) fn drive_securing(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<Step, EndReason> {
         if self.transport.is_handshaking() {
             if self.eof.is_some() {
-                return Ok(self.closing(Ended::PeerLeft, false));
+                return Ok(self.closing(EndReason::PeerLeft, false));
             }
             return Ok(Step::Idle);
         }
@@ -36,7 +36,7 @@ impl ConnIo {
             None | Some(b"http/1.1" | b"http/1.0") => {
                 return Ok(Step::Become(Phase::Head));
             }
-            Some(protocol) => dispatch::alpn(handler, protocol, &self.peer.addr).map_err(|_| Ended::Panicked)?,
+            Some(protocol) => dispatch::alpn(handler, protocol, &self.peer.addr).map_err(|_| EndReason::Panicked)?,
         };
         match upgrade {
             Some(upgrade) => {
@@ -47,7 +47,10 @@ impl ConnIo {
             None => {
                 debug!(target: "uncork::engine", "{} {}: nobody speaks the protocol that ALPN has chosen", self.id,
                     self.peer.addr);
-                Ok(self.closing(Ended::Refused { status: 0, rule: "nobody speaks the protocol chosen by ALPN" }, true))
+                Ok(self.closing(
+                    EndReason::Rejected { status: 0, rule: "nobody speaks the protocol chosen by ALPN" },
+                    true,
+                ))
             }
         }
     }

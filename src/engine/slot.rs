@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     api::Handler,
-    base::{Ended, Timer, pool::LENT, time::Tick},
+    base::{EndReason, Timeout, pool::LENT, time::Tick},
     h1::Misbehaved,
     transport::Security,
 };
@@ -62,7 +62,7 @@ pub(super) enum Step {
     /// Its work is over, and this phase follows.
     Become(Phase),
     /// The connection has ended in order. (A failure is an `Err` of the function that returns the step.)
-    Closed(Ended),
+    Closed(EndReason),
 }
 
 impl Step {
@@ -79,7 +79,7 @@ pub(super) enum Turn {
     /// There is more to do, after other connections had their turn.
     Again,
     /// The connection is over.
-    Over(Ended),
+    Over(EndReason),
 }
 
 impl Phase {
@@ -121,12 +121,12 @@ impl Slot {
         }
     }
 
-    fn rounds(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<Turn, Ended> {
+    fn rounds(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<Turn, EndReason> {
         for _ in 0..ROUNDS {
             let io = &mut self.io;
             if io.ready.has(Ready::DEAD) && !matches!(self.phase, Phase::Upgraded(_) | Phase::Dialing(_) | Phase::Proxy)
             {
-                return Err(Ended::PeerLeft);
+                return Err(EndReason::PeerLeft);
             }
             let read = match &mut self.phase {
                 Phase::Head | Phase::Securing => io.fill(core, AHEAD, ConnIo::head_room(core))?,
@@ -167,7 +167,7 @@ impl Slot {
     }
 
     /// Carries out a step that was taken outside of the connection's turn.
-    pub(super) fn carry_out(&mut self, core: &mut Core, step: Step) -> Option<Ended> {
+    pub(super) fn carry_out(&mut self, core: &mut Core, step: Step) -> Option<EndReason> {
         match step {
             Step::Idle | Step::Progress => None,
             Step::Become(phase) => {
@@ -196,19 +196,19 @@ impl Slot {
             _ => false,
         } && !self.io.ready.has(Ready::READ);
         if idle {
-            let step = self.io.closing(Ended::Stopped, false);
+            let step = self.io.closing(EndReason::Stopped, false);
             self.carry_out(core, step);
         }
         idle
     }
 
     /// A deadline has come: which, and what follows.
-    pub(super) fn expire(&mut self, core: &mut Core) -> Result<(), Ended> {
+    pub(super) fn expire(&mut self, core: &mut Core) -> Result<(), EndReason> {
         if self.io.send_by <= core.tick {
             // The system tells of room only when a third of its buffer is free: behind several MiB, a slow reader would
             // be taken for one that does not read.
             if self.io.ready.has(Ready::LATE) {
-                return Err(Ended::TimedOut(Timer::Send));
+                return Err(EndReason::TimedOut(Timeout::Send));
             }
             self.io.ready.set(Ready::LATE | Ready::WRITE);
         }
@@ -216,22 +216,22 @@ impl Slot {
             return Ok(());
         }
         let Some(timer) = self.io.clock else { return Ok(()) };
-        if timer == Timer::Body
+        if timer == Timeout::Body
             && let Phase::Job(job) = &mut self.phase
             && job.has_yielded()
         {
             return Ok(());
         }
-        let why = Ended::TimedOut(timer);
+        let why = EndReason::TimedOut(timer);
         let rule = match timer {
-            Timer::Idle => {
+            Timeout::Idle => {
                 let step = self.io.closing(why, false);
                 self.carry_out(core, step);
                 return Ok(());
             }
-            Timer::Head => Misbehaved::HeadTimeout,
-            Timer::Body => Misbehaved::BodyTimeout,
-            Timer::Linger => {
+            Timeout::Head => Misbehaved::HeadTimeout,
+            Timeout::Body => Misbehaved::BodyTimeout,
+            Timeout::Linger => {
                 if let Phase::Closing(closing) = &mut self.phase
                     && closing.lingers_on(&mut self.io)
                 {
@@ -240,7 +240,7 @@ impl Slot {
                 }
                 return Err(why);
             }
-            Timer::Handshake | Timer::Send => return Err(why),
+            Timeout::Handshake | Timeout::Send => return Err(why),
         };
         let job = if let Phase::Job(job) = &mut self.phase { Some(&mut **job) } else { None };
         let step = self.io.end_with_words(core, rule, why, job)?;
@@ -249,14 +249,14 @@ impl Slot {
     }
 
     /// What the connection waits for, as far as it is the peer's turn.
-    fn waits_for(&self) -> Option<Timer> {
+    fn waits_for(&self) -> Option<Timeout> {
         match &self.phase {
-            Phase::Proxy | Phase::Securing => Some(Timer::Handshake),
-            Phase::Head if self.io.conn.has_partial_head(&self.io.rx) => Some(Timer::Head),
-            Phase::Head => Some(Timer::Idle),
-            Phase::Job(job) if self.io.conn.is_receiving() && job.wants_body() => Some(Timer::Body),
+            Phase::Proxy | Phase::Securing => Some(Timeout::Handshake),
+            Phase::Head if self.io.conn.has_partial_head(&self.io.rx) => Some(Timeout::Head),
+            Phase::Head => Some(Timeout::Idle),
+            Phase::Job(job) if self.io.conn.is_receiving() && job.wants_body() => Some(Timeout::Body),
             Phase::Job(_) | Phase::Upgraded(_) | Phase::Dialing(_) => None,
-            Phase::Closing(closing) => closing.is_lingering().then_some(Timer::Linger),
+            Phase::Closing(closing) => closing.is_lingering().then_some(Timeout::Linger),
         }
     }
 
@@ -287,7 +287,7 @@ impl Slot {
             None => self.io.recv_by = Tick::NEVER,
             Some(timer) if clock != self.io.clock => {
                 let own = if let Phase::Job(job) = &self.phase { job.patience } else { None };
-                let time = own.filter(|_| timer == Timer::Body).unwrap_or(core.limits.time(timer));
+                let time = own.filter(|_| timer == Timeout::Body).unwrap_or(core.limits.time(timer));
                 self.io.recv_by = core.tick.after(time);
             }
             Some(_) => {}
@@ -298,7 +298,7 @@ impl Slot {
             self.io.send_by = Tick::NEVER;
             self.io.ready.clear(Ready::LATE);
         } else if self.io.send_by == Tick::NEVER {
-            self.io.send_by = core.tick.after(core.limits.send_time);
+            self.io.send_by = core.tick.after(core.limits.send_timeout);
         }
         let own = match &self.phase {
             Phase::Job(job) => job.due(),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use log::{debug, error};
 
 use super::{
-    body::Up,
+    body::RequestBody,
     conn_io::ConnIo,
     core::Core,
     dispatch,
@@ -20,8 +20,8 @@ use super::{
     slot::{Phase, Step},
 };
 use crate::{
-    api::{Io, Response, Rx, RxEnd, Switch, Tx, Upgrade, Waker, Why, upgrade::Orders},
-    base::{Ended, EventMask, time::Tick},
+    api::{Events, Io, ReadState, Response, Rx, Switch, Tx, Upgrade, Waker, upgrade::Orders},
+    base::{EndReason, EventMask, time::Tick},
     conn::{BodyEvent, server::Answer},
     transport::sys::give_back_memory,
 };
@@ -59,7 +59,7 @@ pub(super) struct Upgraded {
     finished: bool,
     fin_sent: bool,
     /// Why the transport can't go on.
-    fault: Option<Ended>,
+    fault: Option<EndReason>,
 }
 
 /// What is said once only.
@@ -105,7 +105,7 @@ impl Upgraded {
     /// Reads what the application asked for; over TLS also a little that it did not, since rustls must read its own
     /// messages (a key update, a close) whatever the application waits for.
     #[inline(never)]
-    pub(super) fn fill(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, Ended> {
+    pub(super) fn fill(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, EndReason> {
         let wants = self.started && self.mask.contains(EventMask::READ);
         let most = core.limits.upgrade_input;
         let result = if wants {
@@ -127,7 +127,7 @@ impl Upgraded {
 
     /// Calls the application as long as there is a reason to.
     #[inline(never)]
-    pub(super) fn drive(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<Step, Ended> {
+    pub(super) fn drive(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<Step, EndReason> {
         let mut worked = false;
         for _ in 0..CALLS {
             let Some(why) = self.why_call(io, core) else {
@@ -159,15 +159,15 @@ impl Upgraded {
     }
 
     /// The reasons there are for a call, if there is one.
-    fn why_call(&self, io: &ConnIo, core: &Core) -> Option<Why> {
+    fn why_call(&self, io: &ConnIo, core: &Core) -> Option<Events> {
         let mut why = 0;
         let dead = io.ready.has(Ready::DEAD);
         if self.mask.contains(EventMask::READ) {
             if io.rx.len() > self.seen {
-                why |= Why::READ;
+                why |= Events::READ;
             }
             if io.eof.is_some() && !self.told.end {
-                why |= Why::END;
+                why |= Events::END;
             }
         }
         if self.started && self.mask.contains(EventMask::WRITE) && !self.finished {
@@ -175,51 +175,51 @@ impl Upgraded {
             let free = limit.saturating_sub(io.out.len());
             let grew = io.out.len() < self.queued || self.wrote;
             if grew && free >= limit / 2 {
-                why |= Why::WRITE;
+                why |= Events::WRITE;
             }
         }
         if self.woken && self.mask.contains(EventMask::EXTERNAL) {
-            why |= Why::EXTERNAL;
+            why |= Events::EXTERNAL;
         }
         if self.deadline <= core.tick {
-            why |= Why::DEADLINE;
+            why |= Events::DEADLINE;
         }
         if self.stopping && !self.told.stopping {
-            why |= Why::STOPPING;
+            why |= Events::STOPPING;
         }
         if dead {
-            why |= Why::RESET;
+            why |= Events::RESET;
         }
         if self.holds && core.held.is_asked(io.id) {
-            why |= Why::SHED;
+            why |= Events::SHED;
         }
-        (why != 0 || !self.started).then_some(Why(why))
+        (why != 0 || !self.started).then_some(Events(why))
     }
 
     /// One call; returns the mask it returned.
-    fn call(&mut self, io: &mut ConnIo, core: &mut Core, why: Why) -> Result<EventMask, Ended> {
+    fn call(&mut self, io: &mut ConnIo, core: &mut Core, why: Events) -> Result<EventMask, EndReason> {
         io.open_out(core);
-        if !self.started && why.reset() {
+        if !self.started && why.is_error() {
             // The 101 can't arrive: the handler is not called at all.
-            return Err(self.fault.unwrap_or(Ended::PeerLeft));
+            return Err(self.fault.unwrap_or(EndReason::PeerLeft));
         }
         self.started = true;
-        self.told.end |= why.end();
-        self.told.stopping |= why.stopping();
-        if why.external() {
+        self.told.end |= why.is_read_closed();
+        self.told.stopping |= why.is_stopping();
+        if why.is_woken() {
             self.woken = false;
         }
-        if why.deadline() {
+        if why.deadline_passed() {
             self.deadline = Tick::NEVER;
         }
         if why.shed() {
             core.held.take_asked(io.id);
         }
         let end = match io.eof {
-            _ if why.reset() => RxEnd::CutOff,
-            None => RxEnd::NotYet,
-            Some(true) => RxEnd::Clean,
-            Some(false) => RxEnd::CutOff,
+            _ if why.is_error() => ReadState::Truncated,
+            None => ReadState::Open,
+            Some(true) => ReadState::Eof,
+            Some(false) => ReadState::Truncated,
         };
         let (offered, queued) = (io.rx.len(), io.out.len());
         let mut orders = Orders::default();
@@ -232,20 +232,20 @@ impl Upgraded {
                 own: 0,
                 finished: &mut self.finished,
             },
-            why,
+            events: why,
             now: core.now,
             waker: &self.waker,
             orders: &mut orders,
         };
-        let mask = dispatch::ready(self.app.as_mut(), &mut view).map_err(|_| Ended::Panicked)?;
+        let mask = dispatch::ready(self.app.as_mut(), &mut view).map_err(|_| EndReason::Panicked)?;
         if let Some(at) = orders.deadline {
             self.deadline = at.map_or(Tick::NEVER, |at| Tick::ceil(core.start, at));
         }
         if orders.abort {
-            return Err(Ended::Aborted);
+            return Err(EndReason::Aborted);
         }
-        if why.reset() {
-            return Err(self.fault.unwrap_or(Ended::PeerLeft));
+        if why.is_error() {
+            return Err(self.fault.unwrap_or(EndReason::PeerLeft));
         }
         self.mask = mask;
         self.seen = io.rx.len();
@@ -258,7 +258,7 @@ impl Upgraded {
         if mask.contains(EventMask::READ) && io.rx.len() >= core.limits.upgrade_input && io.rx.len() == offered {
             error!(target: "uncork::engine", "{}: the upgrade asks for READ with a full input of {offered} bytes and \
                 consumes nothing: aborted (Limits::upgrade_input)", io.request_id());
-            return Err(Ended::Aborted);
+            return Err(EndReason::Aborted);
         }
         Ok(mask)
     }
@@ -267,10 +267,10 @@ impl Upgraded {
     fn terminate(&self, io: &mut ConnIo) -> Step {
         io.rx.consume(io.rx.len());
         if self.fin_sent && io.eof.is_some() {
-            return Step::Closed(Ended::Complete);
+            return Step::Closed(EndReason::Complete);
         }
         // The request is reported when the last byte is out: by the closing, which takes the job along.
-        io.closing(Ended::Complete, true)
+        io.closing(EndReason::Complete, true)
     }
 
     /// Whether the output is to be sent now, or more of it is coming that may share its segment.
@@ -293,7 +293,7 @@ impl Upgraded {
 
     /// Sends what is not held back; then half-closes, if that was asked for. Whether anything went out.
     #[inline(never)]
-    pub(super) fn flush(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, Ended> {
+    pub(super) fn flush(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, EndReason> {
         if self.holds_back(io, core) {
             return Ok(false);
         }
@@ -309,12 +309,12 @@ impl Upgraded {
     }
 
     /// The transport can't go on: the next call says so, and is the last.
-    fn has_failed(&mut self, io: &mut ConnIo, why: Ended) {
+    fn has_failed(&mut self, io: &mut ConnIo, why: EndReason) {
         io.ready.set(Ready::DEAD);
         self.fault.get_or_insert(why);
     }
 
-    fn finish(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<(), Ended> {
+    fn finish(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<(), EndReason> {
         if self.finished && !self.fin_sent && io.out.is_empty() && io.ready.has(Ready::WRITE) {
             match io.transport.finish(&mut core.pool) {
                 Ok(true) => self.fin_sent = true,
@@ -328,7 +328,7 @@ impl Upgraded {
 
 impl Job {
     /// Answers with the switch; from here on the stream is the application's.
-    pub(super) fn switch(&mut self, io: &mut ConnIo, core: &mut Core, switch: Switch) -> Result<Step, Ended> {
+    pub(super) fn switch(&mut self, io: &mut ConnIo, core: &mut Core, switch: Switch) -> Result<Step, EndReason> {
         let Switch { response, bare, upgrade } = switch;
         let possible = bare || io.conn.can_switch(response.status);
         if !possible || response.fault.is_some() {
@@ -351,7 +351,7 @@ impl Job {
                 Ok(BodyEvent::NeedMore) => {
                     debug!(target: "uncork::engine", "{}: a switch before the body was received", io.request_id());
                     dispatch::discard(upgrade);
-                    self.up = Up::Idle;
+                    self.request_body = RequestBody::Idle;
                     self.answer(io, core, Response::new(413).close());
                     return Ok(Step::Progress);
                 }
@@ -368,7 +368,7 @@ impl Job {
         debug_assert!(io.conn.is_switched());
         io.transport.socket().keep_alive();
         self.status = response.status;
-        if let Some(ticket) = &self.asks.ticket {
+        if let Some(ticket) = &self.hooks.ticket {
             ticket.claim();
         }
         let waker = self.waker(io, core);

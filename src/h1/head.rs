@@ -12,7 +12,7 @@
 use std::mem::MaybeUninit;
 
 use super::{
-    Form, Framing, HeadLimits, HeadersRef, Misbehaved,
+    Framing, HeadLimits, HeadersRef, Misbehaved, TargetForm,
     framing::BodyFields,
     grammar::{is_token, list},
     target::{self, KnownHost},
@@ -66,7 +66,7 @@ pub struct RequestHead<'b> {
     /// The request target as it came. Visible ASCII without `#`.
     pub target: &'b str,
     /// Which of the four forms the target has.
-    pub form: Form,
+    pub form: TargetForm,
     /// The client's version.
     pub version: Version,
     /// All fields, in order.
@@ -291,9 +291,9 @@ pub(super) fn blame_field(head: &[u8]) -> Misbehaved {
 /// Fuzz body: the head is found the same way whole and byte by byte, and what is accepted keeps every promise.
 #[doc(hidden)]
 pub fn fuzz(data: &[u8]) {
-    use super::{Scan, grammar};
+    use super::{HeadScanner, grammar};
     let limits = HeadLimits { head: 400, target: 100, fields: 8 };
-    let (mut whole, mut split) = (Scan::default(), Scan::default());
+    let (mut whole, mut split) = (HeadScanner::default(), HeadScanner::default());
     let found = whole.find(data, &limits);
     let pieces = (0..=data.len()).map(|n| split.find(&data[..n], &limits)).find(|step| *step != Ok(None));
     assert_eq!(found, pieces.unwrap_or(Ok(None)), "finding must not depend on how the bytes arrive");

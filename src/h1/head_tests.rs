@@ -1,5 +1,5 @@
 use super::{Misbehaved::*, *};
-use crate::h1::Scan;
+use crate::h1::HeadScanner;
 
 const LIMITS: HeadLimits = HeadLimits { head: 4096, target: 100, fields: 10 };
 
@@ -8,7 +8,7 @@ fn with<T>(input: &[u8], look: impl Fn(RequestHead<'_>) -> T) -> Result<T, Misbe
     let step = (input.len() / 16).max(1);
     let mut outcome = None;
     for size in (1..=input.len()).step_by(step).chain([input.len()]) {
-        let mut scan = Scan::default();
+        let mut scan = HeadScanner::default();
         let mut len = 0;
         let found = loop {
             len = (len + size).min(input.len());
@@ -38,7 +38,7 @@ fn lines(version: &str, lines: &str) -> String {
 fn an_ordinary_request() {
     let input = b"\r\nPOST /a/b?c=d HTTP/1.1\r\nHost: h:8\r\nX: 1\r\nContent-Length:3\r\nx:\t 2 \t\r\n\r\nabc";
     with(input, |head| {
-        assert_eq!((head.method, head.target, head.form), ("POST", "/a/b?c=d", Form::Origin));
+        assert_eq!((head.method, head.target, head.form), ("POST", "/a/b?c=d", TargetForm::Origin));
         assert_eq!((head.version, head.framing), (Version::Http11, Framing::Length(3)));
         assert_eq!((head.path(), head.query()), ("/a/b", Some("c=d")));
         assert_eq!((head.host(), head.authority()), (Some("h:8"), Some("h:8")));

@@ -40,8 +40,8 @@ pub use head::{FieldSlots, MAX_FIELDS, RequestHead, Version, field_slots, parse_
 pub use headers::{Headers, HeadersRef, is_singleton};
 pub use hop::is_hop_by_hop;
 pub use response::{ParsedResponse, find_response, parse_response};
-pub use scan::{HeadLimits, Scan};
+pub use scan::{HeadLimits, HeadScanner};
 pub use status::reason;
-pub use target::Form;
 pub(crate) use target::KnownHost;
-pub use write::{BodyLength, Connection, RequestLine, ResponseHead, Sink};
+pub use target::TargetForm;
+pub use write::{BodyLength, ConnectionOption, RequestLine, ResponseHead, Sink};

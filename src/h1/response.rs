@@ -15,8 +15,8 @@
 //! it: the line ends in either case.
 
 use super::{
-    FieldSlots, HeadLimits, HeadersRef, Misbehaved, ResponseFraming, Scan, Version, framing::BodyFields, grammar::list,
-    head::blame_field,
+    FieldSlots, HeadLimits, HeadScanner, HeadersRef, Misbehaved, ResponseFraming, Version, framing::BodyFields,
+    grammar::list, head::blame_field,
 };
 
 /// A response's head, by the rules of RFC 9110 and RFC 9112.
@@ -41,7 +41,7 @@ pub struct ParsedResponse<'b> {
 ///
 /// # Errors
 /// As [`Scan::find`]; [`BadStatusLine`](Misbehaved::BadStatusLine) at the first byte that can't begin a response.
-pub fn find_response(scan: &mut Scan, bytes: &[u8], limits: &HeadLimits) -> Result<Option<usize>, Misbehaved> {
+pub fn find_response(scan: &mut HeadScanner, bytes: &[u8], limits: &HeadLimits) -> Result<Option<usize>, Misbehaved> {
     const START: &[u8] = b"HTTP/";
     let n = bytes.len().min(START.len());
     if bytes[..n] != START[..n] {

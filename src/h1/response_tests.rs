@@ -6,7 +6,7 @@ type Outcome = Result<(u16, ResponseFraming, bool), Misbehaved>;
 
 /// Finds and parses; `bytes` may be less or more than a head.
 fn parse(method: &str, bytes: &[u8], limits: &HeadLimits) -> Result<Option<(usize, Outcome)>, Misbehaved> {
-    let (mut whole, mut split) = (Scan::default(), Scan::default());
+    let (mut whole, mut split) = (HeadScanner::default(), HeadScanner::default());
     let found = find_response(&mut whole, bytes, limits);
     let pieces = (0..=bytes.len()).map(|n| find_response(&mut split, &bytes[..n], limits)).find(|s| *s != Ok(None));
     assert_eq!(found, pieces.unwrap_or(Ok(None)), "{}", bytes.escape_ascii());

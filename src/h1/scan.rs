@@ -45,7 +45,7 @@ const MAX_SKIP: u8 = 8;
 /// assert_eq!(scan.find(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nmore", &limits), Ok(Some(27)));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Scan {
+pub struct HeadScanner {
     /// Every byte before this one was looked at.
     at: u32,
     /// Bytes of empty lines at the front.
@@ -54,7 +54,7 @@ pub struct Scan {
     lined: bool,
 }
 
-impl Scan {
+impl HeadScanner {
     /// Looks for the end of the head in `bytes`: all that has arrived since its beginning, so each time the same
     /// bytes with more behind them. Returns the offset behind the empty line that ends the head, which then is
     /// `bytes[scan.skip()..offset]`.

@@ -18,7 +18,7 @@ type Found = Result<Option<(usize, usize)>, Misbehaved>;
 #[track_caller]
 fn every_way(input: &[u8], want: Found) {
     for size in 1..=input.len().max(1) {
-        let mut scan = Scan::default();
+        let mut scan = HeadScanner::default();
         let mut got = Ok(None);
         let mut len = 0;
         while got == Ok(None) && len < input.len() {
@@ -90,7 +90,7 @@ fn limits_hold_to_the_byte() {
     for at in 0..300 {
         let mut input = vec![b'x'; 300];
         input[at] = b'\r';
-        assert!(Scan::default().find(&input, &SMALL).is_err());
+        assert!(HeadScanner::default().find(&input, &SMALL).is_err());
     }
 }
 
@@ -103,7 +103,7 @@ fn each_byte_is_looked_at_once_however_they_arrive() {
     }
     head.extend_from_slice(b"\r\n");
     LOOKED_AT.set(0);
-    let mut scan = Scan::default();
+    let mut scan = HeadScanner::default();
     for n in 1..head.len() {
         assert_eq!(scan.find(&head[..n], &limits), Ok(None));
     }
@@ -135,13 +135,13 @@ fn words_and_bytes_agree_on_every_control_byte() {
 
 #[test]
 fn it_is_small() {
-    assert!(size_of::<Scan>() <= 8);
+    assert!(size_of::<HeadScanner>() <= 8);
 }
 
 #[test]
 fn asking_again_changes_nothing() {
     let head = b"\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n";
-    let mut scan = Scan::default();
+    let mut scan = HeadScanner::default();
     for n in 0..head.len() {
         for _ in 0..2 {
             assert_eq!(scan.find(&head[..n], &HeadLimits::default()), Ok(None), "{n}");

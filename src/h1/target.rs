@@ -13,7 +13,7 @@ use super::{Misbehaved, grammar};
 
 /// The form of a request target (RFC 9112 §3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Form {
+pub enum TargetForm {
     /// A path, with or without a query: the usual one.
     Origin,
     /// A whole URI, `http` or `https`: what a proxy is sent. Servers must take it too.
@@ -26,7 +26,7 @@ pub enum Form {
 
 /// Which form it is, and the authority it names, if it does; the target starts at its path behind that.
 #[inline]
-pub(crate) fn classify<'b>(method: &str, target: &'b str) -> Result<(Form, Option<&'b str>), Misbehaved> {
+pub(crate) fn classify<'b>(method: &str, target: &'b str) -> Result<(TargetForm, Option<&'b str>), Misbehaved> {
     // The one byte is visible ASCII by httparse, and so is nearly every target.
     if target.len() > 1 && !grammar::is_target(target.as_bytes()) {
         return Err(Misbehaved::BadTarget);
@@ -34,12 +34,12 @@ pub(crate) fn classify<'b>(method: &str, target: &'b str) -> Result<(Form, Optio
     if method == "CONNECT" {
         let (_, port) = split_port(target).ok_or(Misbehaved::BadTarget)?;
         let fine = is_host(target.as_bytes()) && port.is_some_and(|port| !port.is_empty());
-        return if fine { Ok((Form::Authority, Some(target))) } else { Err(Misbehaved::BadTarget) };
+        return if fine { Ok((TargetForm::Authority, Some(target))) } else { Err(Misbehaved::BadTarget) };
     }
     match target.as_bytes() {
-        [b'/', ..] => Ok((Form::Origin, None)),
-        b"*" if method == "OPTIONS" => Ok((Form::Asterisk, None)),
-        _ => absolute(target).map(|authority| (Form::Absolute, Some(authority))),
+        [b'/', ..] => Ok((TargetForm::Origin, None)),
+        b"*" if method == "OPTIONS" => Ok((TargetForm::Asterisk, None)),
+        _ => absolute(target).map(|authority| (TargetForm::Absolute, Some(authority))),
     }
 }
 
@@ -58,12 +58,12 @@ fn absolute(target: &str) -> Result<&str, Misbehaved> {
 }
 
 /// The path and the query of a target of this form.
-pub(crate) fn path_and_query(form: Form, target: &str) -> (&str, Option<&str>) {
+pub(crate) fn path_and_query(form: TargetForm, target: &str) -> (&str, Option<&str>) {
     let whole = match form {
-        Form::Origin => target,
-        Form::Asterisk => return ("*", None),
-        Form::Authority => return ("", None),
-        Form::Absolute => {
+        TargetForm::Origin => target,
+        TargetForm::Asterisk => return ("*", None),
+        TargetForm::Authority => return ("", None),
+        TargetForm::Absolute => {
             let rest = target.split_once("://").map_or("", |(_, rest)| rest);
             &rest[rest.find(['/', '?']).unwrap_or(rest.len())..]
         }
@@ -240,8 +240,8 @@ mod tests {
 
     #[test]
     fn forms() {
-        use Form::*;
-        type Want = Result<(Form, Option<&'static str>), Misbehaved>;
+        use TargetForm::*;
+        type Want = Result<(TargetForm, Option<&'static str>), Misbehaved>;
         let rows: &[(&str, &str, Want)] = &[
             ("GET", "/", Ok((Origin, None))),
             ("GET", "/a?b=c|^", Ok((Origin, None))),
@@ -281,14 +281,14 @@ mod tests {
     #[test]
     fn paths() {
         for (form, target, want) in [
-            (Form::Origin, "/a/b", ("/a/b", None)),
-            (Form::Origin, "/a?", ("/a", Some(""))),
-            (Form::Origin, "/a?b?c", ("/a", Some("b?c"))),
-            (Form::Absolute, "http://h", ("/", None)),
-            (Form::Absolute, "http://h?q", ("/", Some("q"))),
-            (Form::Absolute, "http://h/a?q=http://x/", ("/a", Some("q=http://x/"))),
-            (Form::Authority, "h:1", ("", None)),
-            (Form::Asterisk, "*", ("*", None)),
+            (TargetForm::Origin, "/a/b", ("/a/b", None)),
+            (TargetForm::Origin, "/a?", ("/a", Some(""))),
+            (TargetForm::Origin, "/a?b?c", ("/a", Some("b?c"))),
+            (TargetForm::Absolute, "http://h", ("/", None)),
+            (TargetForm::Absolute, "http://h?q", ("/", Some("q"))),
+            (TargetForm::Absolute, "http://h/a?q=http://x/", ("/a", Some("q=http://x/"))),
+            (TargetForm::Authority, "h:1", ("", None)),
+            (TargetForm::Asterisk, "*", ("*", None)),
         ] {
             assert_eq!(path_and_query(form, target), want, "{target}");
         }

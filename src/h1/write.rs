@@ -54,7 +54,7 @@ pub enum BodyLength {
 
 /// What a response says about the connection (RFC 9112 §9, RFC 9110 §7.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Connection {
+pub enum ConnectionOption {
     /// This is the last response.
     Close,
     /// There may be more; said to 1.0 clients that asked for it, understood without words by others.
@@ -77,7 +77,7 @@ pub struct ResponseHead<'h> {
     /// From a [`DateCache`](super::DateCache).
     pub date: &'h [u8; 29],
     /// What becomes of the connection; `None`: the version's default.
-    pub connection: Option<Connection>,
+    pub connection: Option<ConnectionOption>,
 }
 
 /// The interim response that asks for the body (RFC 9110 §15.2.1).
@@ -98,12 +98,12 @@ pub fn is_written_here(name: &str) -> bool {
 const OWN: usize = 160;
 
 /// Bytes put together where they are to stand.
-struct Line<'a> {
+struct HeadWriter<'a> {
     bytes: &'a mut [u8],
     len: usize,
 }
 
-impl Line<'_> {
+impl HeadWriter<'_> {
     /// Appends; the callers have seen to it that there is room.
     #[inline(always)]
     fn put(&mut self, bytes: &[u8]) {
@@ -160,7 +160,7 @@ pub fn response_head<S: Sink>(head: &ResponseHead<'_>, to: &mut S) {
 #[inline]
 pub(crate) fn response<S: Sink>(head: &ResponseHead<'_>, body: &[u8], to: &mut S) {
     to.put_with(OWN + head.fields.len() + body.len(), |room| {
-        let mut line = Line { bytes: room, len: 0 };
+        let mut line = HeadWriter { bytes: room, len: 0 };
         fill_head(head, &mut line);
         line.put(body);
         line.len
@@ -168,7 +168,7 @@ pub(crate) fn response<S: Sink>(head: &ResponseHead<'_>, body: &[u8], to: &mut S
 }
 
 #[inline(always)]
-fn fill_head(head: &ResponseHead<'_>, line: &mut Line<'_>) {
+fn fill_head(head: &ResponseHead<'_>, line: &mut HeadWriter<'_>) {
     if head.status == 200 {
         // The commonest: a constant length is copied without a call.
         line.put(b"HTTP/1.1 200 OK\r\nDate: ");
@@ -188,10 +188,10 @@ fn fill_head(head: &ResponseHead<'_>, line: &mut Line<'_>) {
     }
     match head.connection {
         None => {}
-        Some(Connection::Close) => line.put(b"Connection: close\r\n"),
-        Some(Connection::KeepAlive) => line.put(b"Connection: keep-alive\r\n"),
-        Some(Connection::Upgrade) => line.put(b"Connection: upgrade\r\n"),
-        Some(Connection::CloseUpgrade) => line.put(b"Connection: close, upgrade\r\n"),
+        Some(ConnectionOption::Close) => line.put(b"Connection: close\r\n"),
+        Some(ConnectionOption::KeepAlive) => line.put(b"Connection: keep-alive\r\n"),
+        Some(ConnectionOption::Upgrade) => line.put(b"Connection: upgrade\r\n"),
+        Some(ConnectionOption::CloseUpgrade) => line.put(b"Connection: close, upgrade\r\n"),
     }
     debug_assert!(line.len + 2 <= OWN);
     line.put(head.fields);
@@ -214,7 +214,7 @@ pub struct RequestLine<'h> {
     /// Whether the client waits for `100 Continue` before it sends the body.
     pub expect: bool,
     /// What becomes of the connection; `None`: it is kept.
-    pub connection: Option<Connection>,
+    pub connection: Option<ConnectionOption>,
 }
 
 /// Writes a request's head and the empty line that ends it, Host first (RFC 9110 §7.2).
@@ -234,16 +234,16 @@ pub fn request_head<S: Sink>(head: &RequestLine<'_>, to: &mut S) -> Result<(), M
     }
     let words = head.method.len() + head.target.len() + head.host.len() + head.fields.len();
     to.put_with(OWN + words, |room| {
-        let mut line = Line { bytes: room, len: 0 };
+        let mut line = HeadWriter { bytes: room, len: 0 };
         for part in [head.method, " ", head.target, " HTTP/1.1\r\nHost: ", head.host, "\r\n"] {
             line.put(part.as_bytes());
         }
         match head.connection {
             None => {}
-            Some(Connection::Close) => line.put(b"Connection: close\r\n"),
-            Some(Connection::KeepAlive) => line.put(b"Connection: keep-alive\r\n"),
-            Some(Connection::Upgrade) => line.put(b"Connection: upgrade\r\n"),
-            Some(Connection::CloseUpgrade) => line.put(b"Connection: close, upgrade\r\n"),
+            Some(ConnectionOption::Close) => line.put(b"Connection: close\r\n"),
+            Some(ConnectionOption::KeepAlive) => line.put(b"Connection: keep-alive\r\n"),
+            Some(ConnectionOption::Upgrade) => line.put(b"Connection: upgrade\r\n"),
+            Some(ConnectionOption::CloseUpgrade) => line.put(b"Connection: close, upgrade\r\n"),
         }
         match head.length {
             BodyLength::Known(n) => {
@@ -288,7 +288,7 @@ pub fn trailers<S: Sink>(trailers: &Headers, to: &mut S) {
 pub fn informational<S: Sink>(status: u16, fields: &Headers, to: &mut S) {
     debug_assert!((100..200).contains(&status) && status != 101);
     to.put_with(OWN, |room| {
-        let mut line = Line { bytes: room, len: 0 };
+        let mut line = HeadWriter { bytes: room, len: 0 };
         line.put_status(status);
         line.len
     });
@@ -305,7 +305,7 @@ pub fn error<S: Sink>(what: Misbehaved, date: &[u8; 29], with_body: bool, to: &m
         fields: b"Content-Type: text/plain\r\n",
         length: BodyLength::Known(rule.len() as u64 + 1),
         date,
-        connection: Some(Connection::Close),
+        connection: Some(ConnectionOption::Close),
     };
     debug_assert!(!reason(head.status).is_empty());
     response_head(&head, to);

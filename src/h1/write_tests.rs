@@ -18,7 +18,7 @@ impl Sink for Counting {
     }
 }
 
-fn written(status: u16, fields: &Headers, length: BodyLength, connection: Option<Connection>) -> (String, usize) {
+fn written(status: u16, fields: &Headers, length: BodyLength, connection: Option<ConnectionOption>) -> (String, usize) {
     let mut sink = Counting::default();
     response_head(&ResponseHead { status, fields: fields.as_wire(), length, date: DATE, connection }, &mut sink);
     (String::from_utf8_lossy(&sink.0).into_owned(), sink.1)
@@ -31,20 +31,20 @@ fn heads() {
     text.append("Content-Type", "text/plain").unwrap();
     let date = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
     #[rustfmt::skip]
-    let rows: &[(u16, &Headers, BodyLength, Option<Connection>, String)] = &[
+    let rows: &[(u16, &Headers, BodyLength, Option<ConnectionOption>, String)] = &[
         (200, &text, BodyLength::Known(13), None,
             format!("HTTP/1.1 200 OK\r\n{date}Content-Length: 13\r\nContent-Type: text/plain\r\n\r\n")),
-        (200, &none, BodyLength::Known(0), Some(Connection::KeepAlive),
+        (200, &none, BodyLength::Known(0), Some(ConnectionOption::KeepAlive),
             format!("HTTP/1.1 200 OK\r\n{date}Content-Length: 0\r\nConnection: keep-alive\r\n\r\n")),
         (404, &text, BodyLength::Chunked, None,
             format!("HTTP/1.1 404 Not Found\r\n{date}Transfer-Encoding: chunked\r\nContent-Type: text/plain\r\n\r\n")),
-        (200, &none, BodyLength::UntilClose, Some(Connection::Close),
+        (200, &none, BodyLength::UntilClose, Some(ConnectionOption::Close),
             format!("HTTP/1.1 200 OK\r\n{date}Connection: close\r\n\r\n")),
         (204, &none, BodyLength::None, None, format!("HTTP/1.1 204 No Content\r\n{date}\r\n")),
-        (101, &none, BodyLength::None, Some(Connection::Upgrade),
+        (101, &none, BodyLength::None, Some(ConnectionOption::Upgrade),
             format!("HTTP/1.1 101 Switching Protocols\r\n{date}Connection: upgrade\r\n\r\n")),
         (299, &none, BodyLength::None, None, format!("HTTP/1.1 299 \r\n{date}\r\n")),
-        (511, &none, BodyLength::Known(u64::MAX), Some(Connection::KeepAlive), format!(
+        (511, &none, BodyLength::Known(u64::MAX), Some(ConnectionOption::KeepAlive), format!(
             "HTTP/1.1 511 Network Authentication Required\r\n{date}Content-Length: 18446744073709551615\r\n\
              Connection: keep-alive\r\n\r\n")),
     ];

@@ -10,20 +10,20 @@ use uncork::h1::Headers;
 
 /// A configuration that cannot work; says why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InvalidConfig(pub(super) &'static str);
+pub struct ConfigError(pub(super) &'static str);
 
-impl fmt::Display for InvalidConfig {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.0)
     }
 }
 
-impl std::error::Error for InvalidConfig {}
+impl std::error::Error for ConfigError {}
 
 /// A configuration that can be replaced while it is in use. Whoever has begun with one goes on with it.
-pub(super) struct Live<T>(RwLock<Arc<T>>);
+pub(super) struct Reloadable<T>(RwLock<Arc<T>>);
 
-impl<T> Live<T> {
+impl<T> Reloadable<T> {
     pub(super) fn new(config: T) -> Self {
         Self(RwLock::new(Arc::new(config)))
     }
@@ -38,26 +38,26 @@ impl<T> Live<T> {
 }
 
 /// A base path in its one spelling: empty, or a slash in front and none behind.
-pub(super) fn base_path(given: &str) -> Result<String, InvalidConfig> {
+pub(super) fn base_path(given: &str) -> Result<String, ConfigError> {
     let path = given.trim_end_matches('/');
     // The path may go into a cookie, where a ";" would begin an attribute.
     let fine = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,=:@%".contains(&b);
     if !(path.is_empty() || path.starts_with('/')) || !path.bytes().all(fine) {
-        return Err(InvalidConfig("the base path must begin with a slash, and be a path as it stands in a URL"));
+        return Err(ConfigError("the base path must begin with a slash, and be a path as it stands in a URL"));
     }
     Ok(path.to_owned())
 }
 
 /// The `Server` field.
-pub(super) fn server(name: &str) -> Result<(), InvalidConfig> {
+pub(super) fn server(name: &str) -> Result<(), ConfigError> {
     let fine = Headers::new().append("Server", name).is_ok();
-    fine.then_some(()).ok_or(InvalidConfig("the Server field must be printable"))
+    fine.then_some(()).ok_or(ConfigError("the Server field must be printable"))
 }
 
 /// Origins whose pages may come, as browsers write them (RFC 6454 §6.2).
-pub(super) fn origins(origins: &mut [String]) -> Result<(), InvalidConfig> {
-    const WRONG: InvalidConfig =
-        InvalidConfig("an origin must be \"*\", or look like https://example.org, without a path and in ASCII");
+pub(super) fn origins(origins: &mut [String]) -> Result<(), ConfigError> {
+    const WRONG: ConfigError =
+        ConfigError("an origin must be \"*\", or look like https://example.org, without a path and in ASCII");
     for one in origins.iter_mut().filter(|one| *one != "*") {
         *one = origin(one).ok_or(WRONG)?;
     }

@@ -75,11 +75,11 @@ mod unused;
 mod via;
 mod wire;
 
-pub use config::InvalidConfig;
+pub use config::ConfigError;
 #[cfg(feature = "gateway")]
 pub use gateway::{
-    ConfigFault, Gateway, GatewayCallbacks, GatewayConfig, GatewayFile, GatewayLimits, GatewayPaths, GatewayStats,
-    OriginPolicy,
+    Gateway, GatewayCallbacks, GatewayConfig, GatewayConfigError, GatewayFile, GatewayLimits, GatewayPaths,
+    GatewayStats, OriginPolicy,
 };
 pub use rendezvous::{Rendezvous, RendezvousConfig, RendezvousCounts};
 pub use session::{SessionConfig, SessionCounts, SessionInfo, SessionRelay};

@@ -16,7 +16,7 @@ use std::{
 
 use uncork::{Request, Response};
 
-use super::InvalidConfig;
+use super::ConfigError;
 
 /// Intermediaries one request may have passed. One more is taken for a loop: an intermediary may hide the names of
 /// others, but each adds an entry. Chains that exist are shorter than ten.
@@ -53,10 +53,10 @@ impl Via {
     ///
     /// # Errors
     /// If the name is none of these.
-    pub fn named(name: &str) -> Result<Self, InvalidConfig> {
+    pub fn named(name: &str) -> Result<Self, ConfigError> {
         let fine = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~:[]".contains(&b));
         if name.is_empty() || name.len() > LONGEST || !fine {
-            return Err(InvalidConfig("a name for Via has 1 to 64 letters, digits and -._~:[]"));
+            return Err(ConfigError("a name for Via has 1 to 64 letters, digits and -._~:[]"));
         }
         Ok(Self(name.into()))
     }

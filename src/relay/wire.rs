@@ -21,7 +21,7 @@ pub(super) fn retry_after(after: Duration) -> String {
 }
 
 /// What a service says to browsers, and of itself.
-pub(super) trait Manners {
+pub(super) trait CorsPolicy {
     /// Fields a page of another origin may send (CORS).
     const REQUEST_FIELDS: &'static str;
     /// Fields it may read.
@@ -36,7 +36,7 @@ pub(super) trait Manners {
     fn origins(&self) -> &[String];
 }
 
-impl<M: Manners> Manners for Arc<M> {
+impl<M: CorsPolicy> CorsPolicy for Arc<M> {
     const REQUEST_FIELDS: &'static str = M::REQUEST_FIELDS;
     const EXPOSED_FIELDS: &'static str = M::EXPOSED_FIELDS;
     const COOKIES: bool = M::COOKIES;
@@ -52,13 +52,13 @@ impl<M: Manners> Manners for Arc<M> {
 
 /// How the answers to one request look: what all of them carry. Kept by those that wait.
 #[derive(Clone, Default)]
-pub(super) struct Face {
+pub(super) struct CorsHeaders {
     /// The origin that may read the answer; `*` for any.
     origin: Option<Box<str>>,
 }
 
-impl Face {
-    pub(super) fn of<M: Manners>(req: &Request<'_>, manners: &M) -> Self {
+impl CorsHeaders {
+    pub(super) fn of<M: CorsPolicy>(req: &Request<'_>, manners: &M) -> Self {
         let origins = manners.origins();
         let origin = req.header_str("origin").filter(|_| !origins.is_empty());
         let allowed = origin.and_then(|origin| {
@@ -74,7 +74,7 @@ impl Face {
     }
 
     /// The answer to a CORS preflight, if this is one and its origin may come.
-    pub(super) fn preflight<M: Manners>(&self, req: &Request<'_>, _: &M, allow: &str) -> Option<Response> {
+    pub(super) fn preflight<M: CorsPolicy>(&self, req: &Request<'_>, _: &M, allow: &str) -> Option<Response> {
         req.header("access-control-request-method")?;
         self.origin.as_ref()?;
         Some(
@@ -86,7 +86,7 @@ impl Face {
     }
 
     /// Adds what every answer carries.
-    pub(super) fn dress<M: Manners>(&self, response: Response, manners: &M) -> Response {
+    pub(super) fn apply<M: CorsPolicy>(&self, response: Response, manners: &M) -> Response {
         let mut response = response;
         if !manners.server().is_empty() {
             response = response.header("Server", manners.server());

@@ -9,11 +9,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Config, How};
+use super::{CloseCause, Config};
 
 /// It can't go on.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Over(pub(super) How);
+pub(super) struct Over(pub(super) CloseCause);
 
 pub(super) struct Clocks {
     config: Config,
@@ -101,20 +101,20 @@ impl Clocks {
     pub(super) fn look(&mut self, now: Instant, waits: bool) -> Result<(bool, Option<Instant>), Over> {
         let idle = after(self.active, self.config.0.idle_timeout);
         if idle.is_some_and(|idle| now >= idle) {
-            return Err(Over(How::Idle));
+            return Err(Over(CloseCause::Idle));
         }
         let due = match self.pinged {
-            Some(pinged) => after(pinged, self.config.0.pong_within),
-            None => after(self.heard, self.config.0.ping_every),
+            Some(pinged) => after(pinged, self.config.0.pong_timeout),
+            None => after(self.heard, self.config.0.ping_interval),
         };
         let rang = due.is_some_and(|due| now >= due);
         if rang && self.pinged.is_some() && !waits {
-            return Err(Over(How::NoPong));
+            return Err(Over(CloseCause::NoPong));
         }
         let ping = rang && self.pinged.is_none();
         let due = if rang {
             self.pinged = Some(now);
-            after(now, self.config.0.pong_within)
+            after(now, self.config.0.pong_timeout)
         } else {
             due
         };
@@ -132,7 +132,7 @@ mod tests {
 
     fn clocks(idle: Option<Duration>) -> (Clocks, Instant) {
         let now = Instant::now();
-        (Clocks::new(&Config::new().ping_every(10 * S).pong_within(5 * S).idle_timeout(idle), now), now)
+        (Clocks::new(&Config::new().ping_interval(10 * S).pong_timeout(5 * S).idle_timeout(idle), now), now)
     }
 
     #[test]
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(clocks.look(t + 9 * S, false), Ok((false, Some(t + 10 * S))));
         assert_eq!(clocks.look(t + 10 * S, false), Ok((true, Some(t + 15 * S))));
         assert_eq!(clocks.look(t + 11 * S, false), Ok((false, Some(t + 15 * S))));
-        assert_eq!(clocks.look(t + 15 * S, false), Err(Over(How::NoPong)));
+        assert_eq!(clocks.look(t + 15 * S, false), Err(Over(CloseCause::NoPong)));
     }
 
     #[test]
@@ -160,7 +160,7 @@ mod tests {
         let (mut clocks, t) = clocks(None);
         assert_eq!(clocks.look(t + 10 * S, true), Ok((true, Some(t + 15 * S))));
         assert_eq!(clocks.look(t + 15 * S, true), Ok((false, Some(t + 20 * S))));
-        assert_eq!(clocks.look(t + 20 * S, false), Err(Over(How::NoPong)));
+        assert_eq!(clocks.look(t + 20 * S, false), Err(Over(CloseCause::NoPong)));
     }
 
     #[test]
@@ -171,13 +171,13 @@ mod tests {
         assert_eq!(clocks.look(t + 7 * S, false), Ok((false, Some(t + 10 * S))));
         assert!(!clocks.heard(t + 8 * S), "there was no ping");
         assert_eq!(clocks.look(t + 14 * S, false), Ok((false, Some(t + 15 * S))));
-        assert_eq!(clocks.look(t + 15 * S, false), Err(Over(How::Idle)));
+        assert_eq!(clocks.look(t + 15 * S, false), Err(Over(CloseCause::Idle)));
     }
 
     #[test]
     fn a_message_has_its_time_and_a_least_rate() {
         let now = Instant::now();
-        let config = |rate| Config::new().ping_every(None).message_timeout(10 * S).message_min_rate(rate);
+        let config = |rate| Config::new().ping_interval(None).message_timeout(10 * S).message_min_rate(rate);
         let at = |number, bytes| Some(Progress { number, bytes });
         let mut clocks = Clocks::new(&config(100), now);
         assert!(!clocks.arriving(now, None));
@@ -213,9 +213,9 @@ mod tests {
     #[test]
     fn without_clocks_nothing_is_looked_at() {
         let now = Instant::now();
-        let mut clocks = Clocks::new(&Config::new().ping_every(None), now);
+        let mut clocks = Clocks::new(&Config::new().ping_interval(None), now);
         assert_eq!(clocks.look(now + 1_000_000 * S, false), Ok((false, None)));
-        let mut clocks = Clocks::new(&Config::new().ping_every(Duration::MAX), now);
+        let mut clocks = Clocks::new(&Config::new().ping_interval(Duration::MAX), now);
         assert_eq!(clocks.look(now + 1_000_000 * S, false), Ok((false, None)));
     }
 }

@@ -27,9 +27,9 @@ pub(super) struct Values {
     pub(super) message_min_rate: u64,
     pub(super) queue: usize,
     pub(super) queue_messages: Option<usize>,
-    pub(super) ping_every: Option<Duration>,
-    pub(super) pong_within: Duration,
-    pub(super) close_within: Duration,
+    pub(super) ping_interval: Option<Duration>,
+    pub(super) pong_timeout: Duration,
+    pub(super) close_timeout: Duration,
     pub(super) idle_timeout: Option<Duration>,
 }
 
@@ -49,9 +49,9 @@ impl Config {
             message_min_rate: 240,
             queue: 1 << 20,
             queue_messages: None,
-            ping_every: Some(Duration::from_secs(25)),
-            pong_within: Duration::from_secs(20),
-            close_within: Duration::from_secs(10),
+            ping_interval: Some(Duration::from_secs(25)),
+            pong_timeout: Duration::from_secs(20),
+            close_timeout: Duration::from_secs(10),
             idle_timeout: None,
         }))
     }
@@ -107,20 +107,20 @@ impl Config {
 
     /// A peer that has said nothing for so long is sent a ping. 25 s: proxies and address translators forget
     /// connections after 30 s of silence or more. `None` never sends one.
-    pub fn ping_every(self, time: impl Into<Option<Duration>>) -> Self {
-        self.with(|values| values.ping_every = time.into())
+    pub fn ping_interval(self, time: impl Into<Option<Duration>>) -> Self {
+        self.with(|values| values.ping_interval = time.into())
     }
 
     /// How long the peer may take to answer a ping; whatever it sends is an answer. 20 s. The time runs only while we
     /// read, and while nothing of ours is in the peer's way.
-    pub fn pong_within(self, time: Duration) -> Self {
-        self.with(|values| values.pong_within = time)
+    pub fn pong_timeout(self, time: Duration) -> Self {
+        self.with(|values| values.pong_timeout = time)
     }
 
     /// How long the close handshake may take, from the first Close to the stream's end, which is not waited for any
     /// longer. 10 s.
-    pub fn close_within(self, time: Duration) -> Self {
-        self.with(|values| values.close_within = time)
+    pub fn close_timeout(self, time: Duration) -> Self {
+        self.with(|values| values.close_timeout = time)
     }
 
     /// The connection ends, without a Close, when for so long nothing was received, pings and pongs included, and no

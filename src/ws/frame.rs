@@ -7,7 +7,7 @@
 
 use std::{fmt, str::Utf8Error, sync::Arc};
 
-use super::{Kind, Message};
+use super::{Message, MessageKind};
 
 /// What a frame is (§5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,8 +261,8 @@ impl Frame {
     }
 
     /// Whether it is a text or a binary message.
-    pub fn kind(&self) -> Kind {
-        if self.wire[0] & 0x0f == Op::Text as u8 { Kind::Text } else { Kind::Binary }
+    pub fn kind(&self) -> MessageKind {
+        if self.wire[0] & 0x0f == Op::Text as u8 { MessageKind::Text } else { MessageKind::Binary }
     }
 
     /// What it says.

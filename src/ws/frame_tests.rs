@@ -84,11 +84,11 @@ fn masking_is_byte_by_byte_however_it_is_cut() {
 fn a_frame_is_made_of_parts_and_shows_its_payload() {
     let frame = Frame::text_parts(&["to ", "", "everybody"]);
     assert_eq!(frame, Frame::text("to everybody"));
-    assert_eq!((frame.kind(), frame.payload(), frame.len()), (Kind::Text, &b"to everybody"[..], 14));
+    assert_eq!((frame.kind(), frame.payload(), frame.len()), (MessageKind::Text, &b"to everybody"[..], 14));
     for n in [0, 125, 126, 65535, 65536] {
         let bytes = vec![7; n];
         let frame = Frame::binary_parts(&[&bytes[..n / 2], &bytes[n / 2..]]);
-        assert_eq!((frame.kind(), frame.payload()), (Kind::Binary, &bytes[..]));
+        assert_eq!((frame.kind(), frame.payload()), (MessageKind::Binary, &bytes[..]));
         assert_eq!(split(&frame.wire), (0x82, &bytes[..]));
     }
     assert!(Frame::text_bytes(b"\xff").is_err());

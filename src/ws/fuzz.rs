@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use super::{
-    Config, Deflate, Kind,
+    Config, Deflate, MessageKind,
     deflate::{Deflater, Half, Inflate, TAIL},
     play::{Play, Setup},
     reader::{Event, Reader},
@@ -25,7 +25,7 @@ fn config() -> Config {
 /// What was sent, as the peer understands it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Said {
-    Message(Kind, Vec<u8>),
+    Message(MessageKind, Vec<u8>),
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     Close(u16, String),

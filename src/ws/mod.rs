@@ -82,5 +82,5 @@ pub use config::Config;
 pub use deflate::Deflate;
 pub use frame::Frame;
 pub use handshake::{Accept, HandshakeError, Offer, check, check_from, same_hostname, same_origin};
-pub use sender::{Full, Sender};
-pub use speaker::{Closed, Done, How, Kind, Message, Part, Speaker};
+pub use sender::{SendError, Sender};
+pub use speaker::{CloseCause, Closed, Done, Handler, Message, MessageKind, MessagePart};

@@ -3,7 +3,7 @@
 use std::mem;
 
 use super::{
-    Frame, How,
+    CloseCause, Frame,
     clocks::Over,
     deflate::Deflater,
     frame::{Encoded, Op, RSV1, close_payload, mask, split},
@@ -66,7 +66,7 @@ impl Outgoing {
         let mut any = false;
         let all = loop {
             if queue.kill {
-                return Err(Over(How::Killed));
+                return Err(Over(CloseCause::Aborted));
             }
             if self.sent < self.current.len() {
                 self.sent += tx.write(&self.current[self.sent..]);
@@ -89,7 +89,7 @@ impl Outgoing {
             }
             let Some((item, bytes)) = queue.front() else {
                 match queue.last.as_deref() {
-                    Some(Last::HangUp) => return Err(Over(How::HungUp)),
+                    Some(Last::HangUp) => return Err(Over(CloseCause::ClosedWithoutHandshake)),
                     Some(Last::Close { code, reason }) if !self.closed => {
                         self.control(Op::Close, &close_payload(*code, reason))?;
                         self.closed = true;
@@ -170,7 +170,7 @@ impl Outgoing {
         }
         let key = match self.role {
             Role::Server => None,
-            Role::Client => Some(keys::next().map_err(|_| Over(How::NoRandom))?),
+            Role::Client => Some(keys::next().map_err(|_| Over(CloseCause::NoRandom))?),
         };
         if let Some(key) = key {
             mask(&mut current[HEAD..], key, 0);

@@ -3,21 +3,22 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{
-    Closed, Config, Deflate, Done, Message, Part, Sender, Speaker, handshake::Agreed, outgoing::Role, session::Session,
+    Closed, Config, Deflate, Done, Handler, Message, MessagePart, Sender, handshake::Agreed, outgoing::Role,
+    session::Session,
 };
 use crate::{
-    api::{Io, Rx, RxEnd, Tx, Upgrade, Waker, Why, upgrade::Orders},
+    api::{Events, Io, ReadState, Rx, Tx, Upgrade, Waker, upgrade::Orders},
     base::{
         ConnId, EventMask, Moment, RequestId,
         buf::Buf,
-        mailbox::{Bell, Mailbox},
+        mailbox::{Mailbox, Notifier},
         out::Out,
     },
 };
 
 struct NoBell;
 
-impl Bell for NoBell {
+impl Notifier for NoBell {
     fn ring(&self) {}
 }
 
@@ -31,7 +32,7 @@ struct Echo {
     closed: Arc<Mutex<Vec<Closed>>>,
 }
 
-impl Speaker for Echo {
+impl Handler for Echo {
     fn open(&mut self, sender: &Sender) {
         self.sender = Some(sender.clone());
     }
@@ -47,7 +48,7 @@ impl Speaker for Echo {
         self.streams
     }
 
-    fn part(&mut self, Part { piece, first, last }: Part<'_>, done: Done) {
+    fn part(&mut self, MessagePart { piece, first, last }: MessagePart<'_>, done: Done) {
         debug_assert_eq!(first, self.parts.is_empty());
         // So that a part that is empty is one.
         self.parts.resize(self.parts.len().max(1), 0);
@@ -124,7 +125,7 @@ impl Play {
             holding: 0,
             closed,
         };
-        play.call(0, RxEnd::NotYet);
+        play.call(0, ReadState::Open);
         play
     }
 
@@ -143,7 +144,7 @@ impl Play {
         self.session.held()
     }
 
-    fn call(&mut self, why: u8, end: RxEnd) {
+    fn call(&mut self, why: u8, end: ReadState) {
         if self.is_over() {
             return;
         }
@@ -151,7 +152,7 @@ impl Play {
         let mut io = Io {
             rx: Rx { buf: &mut self.rx, end },
             tx: Tx { out: &mut self.out, limit: self.limit, most: usize::MAX, own: 0, finished: &mut self.finished },
-            why: Why(why),
+            events: Events(why),
             now: self.now,
             waker: &self.waker,
             orders: &mut orders,
@@ -161,7 +162,7 @@ impl Play {
             self.deadline = deadline;
         }
         self.aborted |= orders.abort;
-        if why & Why::SHED != 0 {
+        if why & Events::SHED != 0 {
             self.holding = 0;
         }
         self.holding = orders.held.unwrap_or(self.holding);
@@ -182,7 +183,7 @@ impl Play {
             if self.is_over() || !self.mask.contains(EventMask::WRITE) {
                 return;
             }
-            self.call(Why::WRITE, RxEnd::NotYet);
+            self.call(Events::WRITE, ReadState::Open);
         }
     }
 
@@ -191,7 +192,7 @@ impl Play {
         while !bytes.is_empty() && !self.is_over() && self.mask.contains(EventMask::READ) {
             let n = self.rx.push(bytes);
             bytes = &bytes[n..];
-            self.call(Why::READ, RxEnd::NotYet);
+            self.call(Events::READ, ReadState::Open);
             self.drain();
         }
     }
@@ -199,14 +200,14 @@ impl Play {
     /// Somebody has called the waker.
     #[cfg(test)]
     pub(crate) fn wake(&mut self) {
-        self.call(Why::EXTERNAL, RxEnd::NotYet);
+        self.call(Events::EXTERNAL, ReadState::Open);
         self.drain();
     }
 
     /// The peer ends the stream.
     pub(crate) fn end(&mut self) {
         if self.mask.contains(EventMask::READ) {
-            self.call(Why::END, RxEnd::Clean);
+            self.call(Events::END, ReadState::Eof);
         }
         self.drain();
     }
@@ -216,7 +217,7 @@ impl Play {
     pub(crate) fn late(&mut self) {
         if let Some(deadline) = self.deadline.take() {
             self.now.mono = deadline;
-            self.call(Why::DEADLINE, RxEnd::NotYet);
+            self.call(Events::DEADLINE, ReadState::Open);
             self.drain();
         }
     }
@@ -227,7 +228,7 @@ impl Play {
         while let Some(deadline) = self.deadline.filter(|deadline| *deadline <= until && !self.is_over()) {
             self.now.mono = self.now.mono.max(deadline);
             self.deadline = None;
-            self.call(Why::DEADLINE, RxEnd::NotYet);
+            self.call(Events::DEADLINE, ReadState::Open);
             self.drain();
         }
         self.now.mono = until;
@@ -236,14 +237,14 @@ impl Play {
     /// Too much is held by the loop's connections, and this is the one that is asked.
     #[cfg(test)]
     pub(crate) fn shed(&mut self) {
-        self.call(Why::SHED, RxEnd::NotYet);
+        self.call(Events::SHED, ReadState::Open);
         self.drain();
     }
 
     /// The server stops, or the connection is reset.
     #[cfg(test)]
     pub(crate) fn stop(&mut self, reset: bool) {
-        self.call(if reset { Why::RESET } else { Why::STOPPING }, RxEnd::NotYet);
+        self.call(if reset { Events::RESET } else { Events::STOPPING }, ReadState::Open);
         self.drain();
     }
 }

@@ -18,7 +18,7 @@ use std::{
 };
 
 use super::{
-    Config, Frame, Full,
+    Config, Frame, SendError,
     frame::{Encoded, FIN, Op},
 };
 use crate::api::Waker;
@@ -108,14 +108,14 @@ impl Queue {
     }
 
     /// Whether a message may be added; then there is a store to put it into.
-    fn admit(&mut self) -> Result<(), Full> {
+    fn admit(&mut self) -> Result<(), SendError> {
         if !self.is_open() {
-            return Err(Full::Closed);
+            return Err(SendError::Closed);
         }
         let most = &self.config.0;
         let many = most.queue_messages.is_some_and(|most| self.items.len() > most);
         if self.bytes >= most.queue.max(1) || many {
-            return Err(Full::Queue);
+            return Err(SendError::Full);
         }
         if self.items.capacity() == 0 {
             (self.small, self.items) = SPARE.take();
@@ -129,14 +129,14 @@ impl Queue {
         self.bytes <= most.queue / 2 && most.queue_messages.is_none_or(|most| self.items.len() <= most / 2)
     }
 
-    pub(super) fn push_frame(&mut self, frame: &Frame) -> Result<(), Full> {
+    pub(super) fn push_frame(&mut self, frame: &Frame) -> Result<(), SendError> {
         self.admit()?;
         self.bytes += frame.wire.len();
         self.items.push_back(Item::Shared { frame: frame.wire.clone(), plain: true });
         Ok(())
     }
 
-    pub(super) fn push(&mut self, op: Op, payload: &[u8]) -> Result<(), Full> {
+    pub(super) fn push(&mut self, op: Op, payload: &[u8]) -> Result<(), SendError> {
         self.admit()?;
         let plain = op.is_control();
         let item = if payload.len() <= SMALL {

@@ -10,7 +10,7 @@
 //! Every rule is held against the first byte that breaks it, so that splitting the input changes nothing.
 
 use super::{
-    Config, Kind, Message, Part,
+    Config, Message, MessageKind, MessagePart,
     clocks::Progress,
     deflate::{CODEC, Inflate, TAIL},
     frame::{Fault, Head, Op, mask, parse_close},
@@ -21,7 +21,7 @@ use super::{
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Event<'a> {
     Message(Message<'a>),
-    Part(Part<'a>),
+    Part(MessagePart<'a>),
     Ping(&'a [u8]),
     Pong(&'a [u8]),
     /// Nothing is to be read behind it.
@@ -40,7 +40,7 @@ struct Frame {
 
 /// A message of which the first frame has begun.
 struct Assembly {
-    kind: Kind,
+    kind: MessageKind,
     compressed: bool,
     /// Frames so far.
     fragments: u32,
@@ -61,7 +61,7 @@ enum Where {
 /// An event, before it borrows.
 enum Found {
     Nothing,
-    Data { kind: Kind, at: Where, first: bool, last: bool },
+    Data { kind: MessageKind, at: Where, first: bool, last: bool },
     Control { op: Op, at: Where },
 }
 
@@ -164,14 +164,14 @@ impl Reader {
             Found::Data { kind, at, first, last } => {
                 let piece = match (kind, at) {
                     // Checked when it was found.
-                    (Kind::Text, Where::Input { from, to }) => {
+                    (MessageKind::Text, Where::Input { from, to }) => {
                         Message::Text(std::str::from_utf8(&input[from..to]).unwrap_or_default())
                     }
-                    (Kind::Text, Where::Own) => Message::Text(&self.text),
-                    (Kind::Binary, Where::Input { from, to }) => Message::Binary(&input[from..to]),
-                    (Kind::Binary, Where::Own) => Message::Binary(&self.binary),
+                    (MessageKind::Text, Where::Own) => Message::Text(&self.text),
+                    (MessageKind::Binary, Where::Input { from, to }) => Message::Binary(&input[from..to]),
+                    (MessageKind::Binary, Where::Own) => Message::Binary(&self.binary),
                 };
-                Some(if self.streams { Event::Part(Part { piece, first, last }) } else { Event::Message(piece) })
+                Some(if self.streams { Event::Part(MessagePart { piece, first, last }) } else { Event::Message(piece) })
             }
             Found::Control { op, at } => {
                 let payload = match at {
@@ -250,7 +250,7 @@ impl Reader {
         let from = *used + head.size;
         let to = usize::try_from(head.len).ok().and_then(|len| from.checked_add(len)).filter(|to| *to <= input.len());
         let key = head.mask.unwrap_or_default();
-        let kind = if head.op == Op::Text { Kind::Text } else { Kind::Binary };
+        let kind = if head.op == Op::Text { MessageKind::Text } else { MessageKind::Binary };
         let alone = head.op.is_control() || (head.fin && head.op != Op::Continue && !head.rsv1);
         if let (true, Some(to)) = (alone, to) {
             let payload = &mut input[from..to];
@@ -305,11 +305,11 @@ impl Reader {
             frame.clear(piece, self.masked);
             let (from, last) = (*used, frame.fin && frame.left == 0);
             *used += n;
-            if self.streams && (message.kind == Kind::Binary || self.utf8.is_whole()) {
+            if self.streams && (message.kind == MessageKind::Binary || self.utf8.is_whole()) {
                 // Told where it lies.
                 let len = match message.kind {
-                    Kind::Text => self.utf8.borrow(piece).map_err(|_| NOT_UTF8)?.len(),
-                    Kind::Binary => n,
+                    MessageKind::Text => self.utf8.borrow(piece).map_err(|_| NOT_UTF8)?.len(),
+                    MessageKind::Binary => n,
                 };
                 // Of the last one, `end_frame` knows whether it is right.
                 if len == 0 || last {
@@ -343,7 +343,7 @@ impl Reader {
     fn keep_told(&mut self, from: usize, len: usize, input: &[u8]) {
         let piece = &input[from..from + len];
         match self.assembly.as_ref().map(|message| message.kind) {
-            Some(Kind::Text) => self.text.push_str(std::str::from_utf8(piece).unwrap_or_default()),
+            Some(MessageKind::Text) => self.text.push_str(std::str::from_utf8(piece).unwrap_or_default()),
             _ => self.binary.extend_from_slice(piece),
         }
     }
@@ -379,7 +379,7 @@ impl Reader {
     fn part(&mut self, at: Where) -> Found {
         let (kind, first) = match &mut self.assembly {
             Some(message) => (message.kind, std::mem::take(&mut message.fresh)),
-            None => (Kind::Binary, true),
+            None => (MessageKind::Binary, true),
         };
         Found::Data { kind, at, first, last: false }
     }
@@ -434,10 +434,16 @@ impl Frame {
 const NOT_UTF8: Fault = Fault::text("text that is not UTF-8");
 const CORRUPT: Fault = Fault::text("compressed data that is corrupt");
 
-fn absorb(kind: Kind, piece: &[u8], utf8: &mut Utf8, text: &mut String, binary: &mut Vec<u8>) -> Result<(), Fault> {
+fn absorb(
+    kind: MessageKind,
+    piece: &[u8],
+    utf8: &mut Utf8,
+    text: &mut String,
+    binary: &mut Vec<u8>,
+) -> Result<(), Fault> {
     match kind {
-        Kind::Text => utf8.push(piece, text).map_err(|_| NOT_UTF8),
-        Kind::Binary => {
+        MessageKind::Text => utf8.push(piece, text).map_err(|_| NOT_UTF8),
+        MessageKind::Binary => {
             binary.extend_from_slice(piece);
             Ok(())
         }

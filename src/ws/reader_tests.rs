@@ -46,7 +46,7 @@ fn fed(mut reader: Reader, bytes: &[u8], size: usize) -> Vec<Told> {
             match event {
                 Event::Message(Message::Text(text)) => told.push(Told::Text(text.into())),
                 Event::Message(Message::Binary(bytes)) => told.push(Told::Binary(bytes.into())),
-                Event::Part(Part { piece, first, last }) => {
+                Event::Part(MessagePart { piece, first, last }) => {
                     assert_eq!(first, whole, "the first part, and no other, says so");
                     match (piece, first, told.last_mut()) {
                         (Message::Text(text), true, _) => told.push(Told::Text(text.into())),

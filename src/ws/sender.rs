@@ -17,30 +17,30 @@ pub struct Sender(pub(super) Arc<Core>);
 
 /// Why a message was not queued. Nothing of it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Full {
+pub enum SendError {
     /// As much waits as may; [`Sender::on_room`] tells when that has changed.
-    Queue,
+    Full,
     /// The connection is over or closing.
     Closed,
 }
 
-impl fmt::Display for Full {
+impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Queue => "the queue is full",
+            Self::Full => "the queue is full",
             Self::Closed => "the connection is closed",
         })
     }
 }
 
-impl std::error::Error for Full {}
+impl std::error::Error for SendError {}
 
 impl Sender {
     /// Sends an encoded message, without copying it and without compressing it.
     ///
     /// # Errors
     /// [`Full`]: the queue is full, or it is closing.
-    pub fn send(&self, frame: &Frame) -> Result<(), Full> {
+    pub fn send(&self, frame: &Frame) -> Result<(), SendError> {
         self.push(|queue| queue.push_frame(frame))
     }
 
@@ -48,7 +48,7 @@ impl Sender {
     ///
     /// # Errors
     /// [`Full`]: the queue is full, or it is closing.
-    pub fn text(&self, text: &str) -> Result<(), Full> {
+    pub fn text(&self, text: &str) -> Result<(), SendError> {
         self.push(|queue| queue.push(Op::Text, text.as_bytes()))
     }
 
@@ -56,7 +56,7 @@ impl Sender {
     ///
     /// # Errors
     /// [`Full`]: the queue is full, or it is closing.
-    pub fn binary(&self, bytes: &[u8]) -> Result<(), Full> {
+    pub fn binary(&self, bytes: &[u8]) -> Result<(), SendError> {
         self.push(|queue| queue.push(Op::Binary, bytes))
     }
 
@@ -64,7 +64,7 @@ impl Sender {
     ///
     /// # Errors
     /// [`Full`]: the queue is full, or it is closing.
-    pub fn message(&self, message: Message<'_>) -> Result<(), Full> {
+    pub fn message(&self, message: Message<'_>) -> Result<(), SendError> {
         match message {
             Message::Text(text) => self.text(text),
             Message::Binary(bytes) => self.binary(bytes),
@@ -75,11 +75,11 @@ impl Sender {
     ///
     /// # Errors
     /// [`Full`]: the queue is full, or it is closing.
-    pub fn ping(&self, payload: &[u8]) -> Result<(), Full> {
+    pub fn ping(&self, payload: &[u8]) -> Result<(), SendError> {
         self.push(|queue| queue.push(Op::Ping, &payload[..payload.len().min(125)]))
     }
 
-    fn push(&self, push: impl FnOnce(&mut Queue) -> Result<(), Full>) -> Result<(), Full> {
+    fn push(&self, push: impl FnOnce(&mut Queue) -> Result<(), SendError>) -> Result<(), SendError> {
         let mut queue = self.0.queue();
         push(&mut queue)?;
         let wake = queue.asleep && !self.0.is_calling();
@@ -101,7 +101,7 @@ impl Sender {
     }
 
     /// When what is queued is out, the stream ends, without a Close: the peer's side of it says 1006.
-    pub fn hang_up(&self) {
+    pub fn close_without_handshake(&self) {
         self.finish_with(Last::HangUp);
     }
 
@@ -116,7 +116,7 @@ impl Sender {
     }
 
     /// Breaks the connection off. What is queued is lost.
-    pub fn kill(&self) {
+    pub fn abort(&self) {
         let mut queue = self.0.queue();
         if !queue.over {
             queue.kill = true;

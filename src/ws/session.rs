@@ -12,7 +12,7 @@
 use std::{mem, sync::Arc, time::Instant};
 
 use super::{
-    Closed, Config, Done, How, Sender, Speaker,
+    CloseCause, Closed, Config, Done, Handler, Sender,
     clocks::{Clocks, Over},
     deflate::{Deflater, Inflate},
     frame::Fault,
@@ -22,7 +22,7 @@ use super::{
     reader::{Event, Reader},
 };
 use crate::{
-    api::{Io, RxEnd, Upgrade},
+    api::{Io, ReadState, Upgrade},
     base::EventMask,
 };
 
@@ -30,7 +30,7 @@ pub(super) struct Session {
     role: Role,
     core: Arc<Core>,
     /// Until it was told that it is over.
-    speaker: Option<Box<dyn Speaker>>,
+    speaker: Option<Box<dyn Handler>>,
     reader: Reader,
     outgoing: Outgoing,
     /// From the first Close on, in either direction. Boxed, so that an idle connection is small.
@@ -64,7 +64,7 @@ impl Session {
         role: Role,
         config: Config,
         agreed: Option<&Agreed>,
-        speaker: impl Speaker + 'static,
+        speaker: impl Handler + 'static,
     ) -> (Self, Sender) {
         let core = Core::new(&config);
         let inflate = agreed.map(|agreed| Inflate::new(agreed.0.peer));
@@ -97,8 +97,8 @@ impl Session {
             } else if !self.reads() {
                 break;
             } else if !self.read(io) {
-                if io.rx.end() != RxEnd::NotYet {
-                    return Err(Over(How::PeerLeft));
+                if io.rx.state() != ReadState::Open {
+                    return Err(Over(CloseCause::PeerLeft));
                 }
                 if !self.is_late(io)? {
                     break;
@@ -111,7 +111,7 @@ impl Session {
         self.count(io);
         if sent.closing && self.close.as_ref().is_none_or(|close| close.until.is_none()) {
             let now = io.now().mono;
-            let until = now.checked_add(self.config.0.close_within).unwrap_or(now);
+            let until = now.checked_add(self.config.0.close_timeout).unwrap_or(now);
             self.close.get_or_insert_default().until = Some(until);
             self.look(io)?;
         }
@@ -247,7 +247,7 @@ impl Session {
     fn is_complete(&self, io: &Io<'_>) -> bool {
         let Some(close) = self.close.as_deref().filter(|_| self.outgoing.closed) else { return false };
         // The server ends the stream first (§7.1.1), so that it is the client whose port can be used again at once.
-        let ended = self.role == Role::Server || io.rx.end() != RxEnd::NotYet;
+        let ended = self.role == Role::Server || io.rx.state() != ReadState::Open;
         close.fault.is_some() || (close.received.is_some() && ended)
     }
 
@@ -257,12 +257,12 @@ impl Session {
     }
 
     /// How it ended, when both sides have said that it has.
-    fn how(&self) -> How {
+    fn how(&self) -> CloseCause {
         match self.close.as_deref() {
-            Some(Closing { fault: Some(fault), .. }) => How::Refused { code: fault.code, rule: fault.rule },
-            Some(Closing { received: Some(_), by_peer: true, .. }) => How::PeerClosed,
-            Some(Closing { received: Some(_), .. }) => How::WeClosed,
-            _ => How::PeerLeft,
+            Some(Closing { fault: Some(fault), .. }) => CloseCause::Rejected { code: fault.code, rule: fault.rule },
+            Some(Closing { received: Some(_), by_peer: true, .. }) => CloseCause::PeerClosed,
+            Some(Closing { received: Some(_), .. }) => CloseCause::WeClosed,
+            _ => CloseCause::PeerLeft,
         }
     }
 
@@ -272,11 +272,11 @@ impl Session {
     }
 
     /// Tells the speaker, once.
-    fn over(&mut self, how: How) {
+    fn over(&mut self, how: CloseCause) {
         let Some(mut speaker) = self.speaker.take() else { return };
         // §7.1.4: then it was closed cleanly, whatever becomes of the stream. Many servers reset it.
         let how = match how {
-            How::Reset | How::NoClose | How::Dropped if self.is_agreed() => self.how(),
+            CloseCause::Reset | CloseCause::NoClose | CloseCause::Dropped if self.is_agreed() => self.how(),
             how => how,
         };
         let mut queue = self.core.queue();
@@ -287,11 +287,11 @@ impl Session {
         drop(queue);
         waiting.into_iter().for_each(|f| f());
         let (code, reason) = match (how, self.close.take().and_then(|close| close.received)) {
-            (How::Refused { code, rule }, _) => (code, rule.to_owned()),
+            (CloseCause::Rejected { code, rule }, _) => (code, rule.to_owned()),
             (_, Some(received)) => received,
             (_, None) => (1006, String::new()),
         };
-        speaker.closed(&Closed { code, reason, how, unsent });
+        speaker.closed(&Closed { code, reason, cause: how, unsent });
     }
 
     // Time.
@@ -300,7 +300,7 @@ impl Session {
     fn look(&mut self, io: &mut Io<'_>) -> Result<(), Over> {
         let now = io.now().mono;
         let next = match (self.close.as_ref().and_then(|close| close.until), &mut self.clocks) {
-            (Some(until), _) if now >= until => return Err(Over(How::NoClose)),
+            (Some(until), _) if now >= until => return Err(Over(CloseCause::NoClose)),
             (Some(until), _) => Some(until),
             (None, Some(clocks)) => {
                 let waits = !io.tx.is_empty() || !self.core.queue().is_empty();
@@ -317,11 +317,11 @@ impl Session {
 
 impl Upgrade for Session {
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
-        let (now, why) = (io.now().mono, io.why());
-        let mut rang = why.deadline();
+        let (now, why) = (io.now().mono, io.events());
+        let mut rang = why.deadline_passed();
         match &mut self.clocks {
             // While the speaker was at work the peer was not heard, through no fault of its own.
-            Some(clocks) if why.read() || self.held => rang |= clocks.heard(now),
+            Some(clocks) if why.is_readable() || self.held => rang |= clocks.heard(now),
             Some(_) => {}
             None => {
                 rang = true;
@@ -339,15 +339,15 @@ impl Upgrade for Session {
                 self.refuse(Fault::later("too many messages are arriving"));
             }
         }
-        if why.stopping() && self.core.queue().is_open() {
+        if why.is_stopping() && self.core.queue().is_open() {
             self.closes(1001, "");
         }
         if self.awaits_end() {
             io.rx.consume(usize::MAX);
         }
-        let quiet = self.quiet && !rang && why.read() && !(why.external() || why.stopping());
-        let result = match why.reset() {
-            true => Err(Over(How::Reset)),
+        let quiet = self.quiet && !rang && why.is_readable() && !(why.is_woken() || why.is_stopping());
+        let result = match why.is_error() {
+            true => Err(Over(CloseCause::Reset)),
             false => if rang { self.look(io) } else { Ok(()) }.and_then(|()| self.work(io, quiet)),
         };
         self.held = !self.core.is_free();
@@ -361,7 +361,9 @@ impl Upgrade for Session {
             Ok(mask) => return mask,
             Err(Over(how)) => how,
         };
-        if matches!(how, How::Killed | How::NoRandom) || (how == How::NoClose && !self.outgoing.closed) {
+        if matches!(how, CloseCause::Aborted | CloseCause::NoRandom)
+            || (how == CloseCause::NoClose && !self.outgoing.closed)
+        {
             io.abort();
         }
         self.over(how);
@@ -372,7 +374,7 @@ impl Upgrade for Session {
 /// The engine drops it without another word: a panic, the end of the grace time, a peer that takes nothing.
 impl Drop for Session {
     fn drop(&mut self) {
-        self.over(How::Dropped);
+        self.over(CloseCause::Dropped);
     }
 }
 

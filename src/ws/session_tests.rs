@@ -15,7 +15,7 @@ fn now() -> Moment {
 }
 
 fn setup() -> Setup {
-    let config = Config::new().ping_every(10 * S).pong_within(5 * S).close_within(3 * S);
+    let config = Config::new().ping_interval(10 * S).pong_timeout(5 * S).close_timeout(3 * S);
     Setup { config, ..Setup::default() }
 }
 
@@ -45,7 +45,7 @@ fn silence_is_pinged_and_then_the_end() {
     assert_eq!((play.sent.as_slice(), play.deadline), (&b"\x89\x00"[..], Some(at.mono + 15 * S)));
     play.late();
     assert!(play.is_over() && !play.aborted);
-    assert_eq!(play.closed().first().map(|why| (why.code, why.how)), Some((1006, How::NoPong)));
+    assert_eq!(play.closed().first().map(|why| (why.code, why.cause)), Some((1006, CloseCause::NoPong)));
     assert!(play.sender.is_closed());
 }
 
@@ -68,21 +68,21 @@ fn stopping_begins_the_close_handshake_which_has_its_time() {
     assert_eq!((play.sent.as_slice(), play.deadline), (&b"\x88\x02\x03\xe9"[..], Some(at.mono + 3 * S)));
     assert!(!play.is_over() && play.sender.is_closed());
     play.late();
-    assert_eq!(play.closed().first().map(|why| (why.code, why.how)), Some((1006, How::NoClose)));
+    assert_eq!(play.closed().first().map(|why| (why.code, why.cause)), Some((1006, CloseCause::NoClose)));
     // Answered, it is clean; pings are not answered any more.
     let mut play = Play::new(&setup(), at);
     play.stop(false);
     play.feed(&frame(0x89, b"p"));
     play.feed(&frame(0x88, b"\x03\xe9"));
     assert_eq!(play.sent, b"\x88\x02\x03\xe9");
-    assert_eq!(play.closed().first().map(|why| (why.code, why.how)), Some((1001, How::WeClosed)));
+    assert_eq!(play.closed().first().map(|why| (why.code, why.cause)), Some((1001, CloseCause::WeClosed)));
 }
 
 #[test]
 fn a_reset_is_told_as_one() {
     let mut play = Play::new(&setup(), now());
     play.stop(true);
-    assert_eq!(play.closed().first().map(|why| why.how), Some(How::Reset));
+    assert_eq!(play.closed().first().map(|why| why.cause), Some(CloseCause::Reset));
 }
 
 /// RFC 6455 §7.1.4: how the stream ends does not matter any more.
@@ -98,12 +98,12 @@ fn what_both_have_closed_is_closed_be_the_stream_reset() {
         assert!(!play.is_over(), "the server ends the stream");
         play
     };
-    for (by_us, how) in [(true, How::WeClosed), (false, How::PeerClosed)] {
+    for (by_us, how) in [(true, CloseCause::WeClosed), (false, CloseCause::PeerClosed)] {
         let ends: [fn(&mut Play); 3] = [|play| play.stop(true), Play::late, Play::end];
         for end in ends {
             let mut play = begun(by_us);
             end(&mut play);
-            assert_eq!(play.closed().first().map(|why| (why.code, why.how, why.is_clean())), Some((4000, how, true)));
+            assert_eq!(play.closed().first().map(|why| (why.code, why.cause, why.is_clean())), Some((4000, how, true)));
             assert!(!play.aborted);
         }
     }
@@ -112,14 +112,14 @@ fn what_both_have_closed_is_closed_be_the_stream_reset() {
     play.sender.close(4000, "");
     play.wake();
     play.stop(true);
-    assert_eq!(play.closed().first().map(|why| (why.code, why.how)), Some((1006, How::Reset)));
+    assert_eq!(play.closed().first().map(|why| (why.code, why.cause)), Some((1006, CloseCause::Reset)));
 }
 
 #[test]
 fn a_session_that_is_dropped_is_told_as_well_be_it_that_it_never_began() {
     let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
     struct Ear(Arc<std::sync::Mutex<Vec<Closed>>>);
-    impl Speaker for Ear {
+    impl Handler for Ear {
         fn message(&mut self, _: crate::ws::Message<'_>, _: Done) {}
         fn closed(&mut self, why: &Closed) {
             self.0.lock().unwrap().push(why.clone());
@@ -129,7 +129,7 @@ fn a_session_that_is_dropped_is_told_as_well_be_it_that_it_never_began() {
     sender.text("never sent").expect("room");
     drop(session);
     let heard = heard.lock().unwrap();
-    assert_eq!(heard.iter().map(|why| why.how).collect::<Vec<_>>(), [How::Dropped]);
+    assert_eq!(heard.iter().map(|why| why.cause).collect::<Vec<_>>(), [CloseCause::Dropped]);
     assert_eq!((sender.is_closed(), sender.queued()), (true, 0));
 }
 
@@ -147,7 +147,7 @@ fn a_client_masks_and_waits_for_the_servers_end() {
     assert!(!play.is_over() && play.mask.contains(EventMask::READ));
     play.feed(b"what comes behind a Close is nothing");
     play.end();
-    assert_eq!(play.closed().first().map(|why| (why.code, why.how)), Some((1000, How::PeerClosed)));
+    assert_eq!(play.closed().first().map(|why| (why.code, why.cause)), Some((1000, CloseCause::PeerClosed)));
 }
 
 #[test]
@@ -173,15 +173,15 @@ fn fed(config: Config, frames: &[&[u8]]) -> Play {
     play
 }
 
-fn refused(play: &Play) -> Option<How> {
-    play.closed().first().map(|why| why.how)
+fn refused(play: &Play) -> Option<CloseCause> {
+    play.closed().first().map(|why| why.cause)
 }
 
-const SLOW: How = How::Refused { code: 1008, rule: "message too slow" };
+const SLOW: CloseCause = CloseCause::Rejected { code: 1008, rule: "message too slow" };
 
 #[test]
 fn a_message_that_does_not_go_on_is_refused_whatever_comes_between() {
-    let config = Config::new().ping_every(None).message_timeout(5 * S).message_min_rate(10);
+    let config = Config::new().ping_interval(None).message_timeout(5 * S).message_min_rate(10);
     let (begin, ping, pong, more) = (frame(0x01, b"x"), frame(0x89, b""), frame(0x8a, b""), frame(0x00, b""));
     // Nothing, pings, pongs, and frames of no bytes: none of them is more of the message.
     for (between, sent) in [(&b""[..], 0), (&ping, 4), (&pong, 0), (&more, 0)] {
@@ -214,7 +214,7 @@ fn a_message_that_does_not_go_on_is_refused_whatever_comes_between() {
 
 #[test]
 fn each_message_has_a_time_of_its_own() {
-    let config = Config::new().ping_every(None).message_timeout(5 * S);
+    let config = Config::new().ping_interval(None).message_timeout(5 * S);
     let (begin, end_and_begin) = (frame(0x01, b"x"), [frame(0x80, b"y"), frame(0x01, b"x")].concat());
     let mut all: Vec<&[u8]> = vec![&begin, b"", b"", b""];
     (0..9).for_each(|_| all.extend([&end_and_begin[..], b"", b"", b""]));
@@ -226,7 +226,7 @@ fn each_message_has_a_time_of_its_own() {
 
 #[test]
 fn what_is_held_for_a_message_is_told_and_can_be_asked_for() {
-    let rule = How::Refused { code: 1013, rule: "too many messages are arriving" };
+    let rule = CloseCause::Rejected { code: 1013, rule: "too many messages are arriving" };
     for deflate in [None, Some(crate::ws::Deflate::new()), Some(crate::ws::Deflate::new().keep_peer_context(true))] {
         let mut play = Play::new(&Setup { deflate, ..setup() }, now());
         // Not compressed, and compressed: "Hello".

@@ -8,7 +8,7 @@ use super::{Sender, queue::Core};
 ///
 /// Called on the connection's own loop, never re-entrantly; it must not block, except thread per connection. A panic
 /// ends this connection; [`closed`](Self::closed) is called then too.
-pub trait Speaker: Send {
+pub trait Handler: Send {
     /// The connection speaks: the handshake is done, and nothing was received yet. `sender` is the one that
     /// [`Accept::switch`](super::Accept::switch) gave.
     fn open(&mut self, sender: &Sender) {
@@ -27,7 +27,7 @@ pub trait Speaker: Send {
     /// A piece of a message, if [`streams`](Self::streams) says so: [`message`](Self::message) is not called then.
     /// Pieces are as they arrive, text cut between characters. [`Config::message`](super::Config::message) holds for
     /// the whole of them.
-    fn part(&mut self, part: Part<'_>, done: Done) {
+    fn part(&mut self, part: MessagePart<'_>, done: Done) {
         let _ = (part, done);
     }
 
@@ -49,7 +49,7 @@ pub trait Speaker: Send {
 }
 
 /// A closure hears messages.
-impl<F: FnMut(Message<'_>, Done) + Send> Speaker for F {
+impl<F: FnMut(Message<'_>, Done) + Send> Handler for F {
     fn message(&mut self, message: Message<'_>, done: Done) {
         self(message, done);
     }
@@ -57,7 +57,7 @@ impl<F: FnMut(Message<'_>, Done) + Send> Speaker for F {
 
 /// Text or bytes (RFC 6455 §5.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum MessageKind {
     /// UTF-8.
     Text,
     /// Anything.
@@ -83,17 +83,17 @@ impl<'a> Message<'a> {
     }
 
     /// What it is.
-    pub fn kind(self) -> Kind {
+    pub fn kind(self) -> MessageKind {
         match self {
-            Self::Text(_) => Kind::Text,
-            Self::Binary(_) => Kind::Binary,
+            Self::Text(_) => MessageKind::Text,
+            Self::Binary(_) => MessageKind::Binary,
         }
     }
 }
 
 /// A piece of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part<'a> {
+pub struct MessagePart<'a> {
     /// The piece; it may be empty if it is the last.
     pub piece: Message<'a>,
     /// The message begins with it.
@@ -133,7 +133,7 @@ pub struct Closed {
     /// The reason that came with it; often empty. Of a refused peer, the rule.
     pub reason: String,
     /// What happened.
-    pub how: How,
+    pub cause: CloseCause,
     /// Messages that were queued and did not get as far as the engine's own buffer; none after [`How::Killed`]. (How many
     /// of the others arrived nobody can tell.)
     pub unsent: usize,
@@ -142,20 +142,20 @@ pub struct Closed {
 impl Closed {
     /// Whether both sides have said that it is over.
     pub fn is_clean(&self) -> bool {
-        matches!(self.how, How::PeerClosed | How::WeClosed)
+        matches!(self.cause, CloseCause::PeerClosed | CloseCause::WeClosed)
     }
 }
 
 /// What ended a WebSocket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum How {
+pub enum CloseCause {
     /// The peer began the close handshake, and we answered.
     PeerClosed,
     /// We began the close handshake ([`Sender::close`], or the server stops), and the peer answered.
     WeClosed,
     /// The peer broke a rule or ran into a limit, which is named; it was told so, with this code.
-    Refused {
+    Rejected {
         /// 1002, 1007, 1008, 1009 or 1013.
         code: u16,
         /// The rule, in a few words.
@@ -172,9 +172,9 @@ pub enum How {
     /// The close handshake took too long: the peer's Close did not come, or ours did not go out.
     NoClose,
     /// [`Sender::hang_up`].
-    HungUp,
+    ClosedWithoutHandshake,
     /// [`Sender::kill`].
-    Killed,
+    Aborted,
     /// The engine has dropped the connection: it ended before the handshake was answered, the server's grace time
     /// is over, the peer does not take what is sent to it, or the speaker panicked.
     Dropped,

@@ -12,7 +12,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use uncork::client::{Call, Client};
+use uncork::client::{Client, Request};
 
 /// How long anything may take. A loaded machine starts a browser in seconds.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
@@ -148,11 +148,11 @@ impl Server {
     }
 
     fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
-        let mut call = Call::new(method, &format!("{}{path}", self.url)).deadline(PATIENCE).head_within(PATIENCE);
+        let mut call = Request::new(method, &format!("{}{path}", self.url)).timeout(PATIENCE).head_timeout(PATIENCE);
         if let Some(body) = body {
             call = call.header("Content-Type", "application/json").body(body.to_string());
         }
-        let answer = self.client.call(call).map_err(|error| format!("{method} {path}: {error}"))?;
+        let answer = self.client.call_blocking(call).map_err(|error| format!("{method} {path}: {error}"))?;
         let mut value: Value = serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
         match answer.status {
             200 => Ok(value["value"].take()),

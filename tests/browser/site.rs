@@ -34,7 +34,7 @@ impl Site {
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
-        self.0.addr().expect("an address")
+        self.0.local_addr().expect("an address")
     }
 
     pub(crate) fn url(&self) -> String {

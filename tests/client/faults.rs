@@ -8,7 +8,7 @@ use std::{
 
 use uncork::{
     Request, Response, Server,
-    client::{Call, Client, Deadline, Error, Part},
+    client::{self, Client, Deadline, Error, TooLargePart},
     h1::Misbehaved,
     pipe,
 };
@@ -54,7 +54,7 @@ fn rules_that_are_broken() {
     });
     let client = Client::new();
     for (answer, want) in rows {
-        let got = client.call(Call::get(&server.url("/")));
+        let got = client.call_blocking(client::Request::get(&server.url("/")));
         assert_eq!(got.as_ref().err(), Some(want), "{answer:?}: {got:?}");
         assert!(!want.to_string().is_empty());
     }
@@ -71,7 +71,8 @@ fn who_speaks_first_is_no_server() {
         peer.head();
     });
     let client = Client::new();
-    let call = || client.call(Call::get(&server.url("/")).deadline(PATIENCE)).expect_err("no answer");
+    let call =
+        || client.call_blocking(client::Request::get(&server.url("/")).timeout(PATIENCE)).expect_err("no answer");
     assert_eq!(call(), Error::Protocol(Misbehaved::BadStatusLine));
     assert_eq!(call(), Error::Incomplete { got: 0, of: None });
     server.over();
@@ -99,14 +100,14 @@ fn too_much() {
         assert!(peer.is_closed());
     });
     let client = Client::builder().head_limit(4096).body_limit(1000).build();
-    let call = || client.call(Call::get(&server.url("/")).fresh()).expect_err("too much");
-    assert_eq!(call(), Error::TooLarge(Part::Head));
-    assert_eq!(call(), Error::TooLarge(Part::Head));
-    assert_eq!(call(), Error::TooLarge(Part::Body));
-    assert_eq!(call(), Error::TooLarge(Part::Body));
+    let call = || client.call_blocking(client::Request::get(&server.url("/")).fresh()).expect_err("too much");
+    assert_eq!(call(), Error::TooLarge(TooLargePart::Head));
+    assert_eq!(call(), Error::TooLarge(TooLargePart::Head));
+    assert_eq!(call(), Error::TooLarge(TooLargePart::Body));
+    assert_eq!(call(), Error::TooLarge(TooLargePart::Body));
     assert_eq!(call(), Error::Protocol(Misbehaved::TooManyInterim));
     assert_eq!(call(), Error::Protocol(Misbehaved::ChunkExtensionTooLong));
-    assert_eq!(call(), Error::TooLarge(Part::Head));
+    assert_eq!(call(), Error::TooLarge(TooLargePart::Head));
     server.over();
 }
 
@@ -121,7 +122,7 @@ fn a_long_head_comes_whole() {
     });
     // More than the loop holds as input.
     let client = Client::builder().head_limit(300_000).build();
-    let whole = client.call(Call::get(&server.url("/"))).expect("an answer");
+    let whole = client.call_blocking(client::Request::get(&server.url("/"))).expect("an answer");
     assert_eq!((whole.headers.get("a").map(<[u8]>::len), &whole.body[..]), (Some(200_000), &b"hi"[..]));
     server.over();
 }
@@ -156,14 +157,16 @@ fn deadlines() {
         hang(peer);
     });
     let client = Client::new();
-    let call = |with: &dyn Fn(Call) -> Call| client.call(with(Call::get(&server.url("/")))).expect_err("late");
-    assert_eq!(call(&|call| call.head_within(short)), Error::TimedOut(Deadline::Head));
-    assert_eq!(call(&|call| call.deadline(short)), Error::TimedOut(Deadline::Whole));
-    assert_eq!(call(&|call| call.idle_within(short)), Error::TimedOut(Deadline::Idle));
-    assert_eq!(call(&|call| call.idle_within(PATIENCE).deadline(2 * short)), Error::TimedOut(Deadline::Whole));
+    let call = |with: &dyn Fn(client::Request) -> client::Request| {
+        client.call_blocking(with(client::Request::get(&server.url("/")))).expect_err("late")
+    };
+    assert_eq!(call(&|call| call.head_timeout(short)), Error::TimedOut(Deadline::Head));
+    assert_eq!(call(&|call| call.timeout(short)), Error::TimedOut(Deadline::Whole));
+    assert_eq!(call(&|call| call.idle_timeout(short)), Error::TimedOut(Deadline::Idle));
+    assert_eq!(call(&|call| call.idle_timeout(PATIENCE).timeout(2 * short)), Error::TimedOut(Deadline::Whole));
     // A server that does not take the body.
-    let upload = Call::post(&server.url("/"), vec![0; 32 << 20]).idle_within(short).head_within(PATIENCE);
-    assert_eq!(client.call(upload), Err(Error::TimedOut(Deadline::Idle)));
+    let upload = client::Request::post(&server.url("/"), vec![0; 32 << 20]).idle_timeout(short).head_timeout(PATIENCE);
+    assert_eq!(client.call_blocking(upload), Err(Error::TimedOut(Deadline::Idle)));
     go.send(()).expect("waited for");
     server.over();
 }
@@ -204,12 +207,12 @@ fn who_drips_gains_no_time() {
         }
     });
     let client = Client::new();
-    let call = |path: &str| Call::get(&server.url(path)).head_within(short).idle_within(short);
+    let call = |path: &str| client::Request::get(&server.url(path)).head_timeout(short).idle_timeout(short);
     for _ in 0..2 {
-        assert_eq!(client.call(call("/")), Err(Error::TimedOut(Deadline::Head)));
+        assert_eq!(client.call_blocking(call("/")), Err(Error::TimedOut(Deadline::Head)));
     }
     assert_eq!(
-        client.call(call("/").redirects(1).head_within(PATIENCE).deadline(PATIENCE)).map(|whole| whole.body),
+        client.call_blocking(call("/").redirects(1).head_within(PATIENCE).deadline(PATIENCE)).map(|whole| whole.body),
         Ok(b"there".to_vec())
     );
     let (tell, told) = channel();
@@ -242,7 +245,7 @@ fn answers_that_are_cut_at_every_byte() {
     });
     let client = Client::new();
     for piece in cuts {
-        let got = client.call(Call::get(&server.url("/")));
+        let got = client.call_blocking(client::Request::get(&server.url("/")));
         assert!(matches!(got, Err(Error::Incomplete { .. })), "{piece:?}: {got:?}");
     }
     server.over();
@@ -253,7 +256,7 @@ fn who_is_not_there() {
     // Bound once, so that nobody else has it, and free again.
     let addr = std::net::TcpListener::bind("127.0.0.1:0").expect("bound").local_addr().expect("bound");
     let client = Client::new();
-    match client.call(Call::get(&format!("http://{addr}/"))) {
+    match client.call_blocking(client::Request::get(&format!("http://{addr}/"))) {
         Err(Error::Connect { to, kind, .. }) => {
             assert_eq!((to, kind), (addr.to_string(), ErrorKind::ConnectionRefused));
         }
@@ -261,8 +264,8 @@ fn who_is_not_there() {
     }
     assert_eq!(client.connections(), 0);
     // Documentation addresses lead nowhere: late, or unreachable.
-    let call = Call::get("http://192.0.2.1/").connect_within(Duration::from_millis(200));
-    let nowhere = client.call(call);
+    let call = client::Request::get("http://192.0.2.1/").connect_timeout(Duration::from_millis(200));
+    let nowhere = client.call_blocking(call);
     assert!(matches!(nowhere, Err(Error::TimedOut(Deadline::Connect) | Error::Connect { .. })), "{nowhere:?}");
     assert_eq!(client.connections(), 0);
 }
@@ -272,26 +275,26 @@ fn what_can_not_be_sent_is_not() {
     let client = Client::new();
     let url = "http://127.0.0.1:1/";
     for call in [
-        Call::new("GE T", url),
-        Call::new("", url),
-        Call::new("GET / HTTP/1.1\r\nX: y\r\n\r\nGET", url),
-        Call::get(url).header("A\r\nB", "c"),
-        Call::get(url).header("A", "b\r\nC: d"),
-        Call::get(url).header("A", "b\0"),
-        Call::get(url).header("A:", "b"),
-        Call::get(url).host("a b"),
-        Call::get(url).host("a\r\nB: c"),
-        Call::get(url).host(""),
-        Call::get(url).header("Host", "x"),
-        Call::get(url).header("content-length", "1"),
-        Call::get(url).header("Transfer-Encoding", "chunked"),
-        Call::get(url).header("Connection", "close"),
-        Call::get(url).upgrade("a\r\nb"),
+        client::Request::new("GE T", url),
+        client::Request::new("", url),
+        client::Request::new("GET / HTTP/1.1\r\nX: y\r\n\r\nGET", url),
+        client::Request::get(url).header("A\r\nB", "c"),
+        client::Request::get(url).header("A", "b\r\nC: d"),
+        client::Request::get(url).header("A", "b\0"),
+        client::Request::get(url).header("A:", "b"),
+        client::Request::get(url).host("a b"),
+        client::Request::get(url).host("a\r\nB: c"),
+        client::Request::get(url).host(""),
+        client::Request::get(url).header("Host", "x"),
+        client::Request::get(url).header("content-length", "1"),
+        client::Request::get(url).header("Transfer-Encoding", "chunked"),
+        client::Request::get(url).header("Connection", "close"),
+        client::Request::get(url).upgrade("a\r\nb"),
     ] {
-        assert!(matches!(client.call(call), Err(Error::Call(_))));
+        assert!(matches!(client.call_blocking(call), Err(Error::Call(_))));
     }
     for url in ["", "ftp://x/", "http://x/\r\nA: b", "http://a@b/", "http://x/ y"] {
-        assert!(matches!(client.call(Call::get(url)), Err(Error::Url(_))));
+        assert!(matches!(client.call_blocking(client::Request::get(url)), Err(Error::Url(_))));
     }
     assert_eq!(client.connections(), 0);
 }
@@ -306,11 +309,17 @@ fn an_upload_that_is_cut_off() {
     let (mut inlet, outlet) = pipe(100);
     inlet.write(b"part");
     drop(inlet);
-    assert_eq!(client.call(Call::new("PUT", &server.url("/")).stream(outlet, None)), Err(Error::UploadFailed));
+    assert_eq!(
+        client.call_blocking(client::Request::new("PUT", &server.url("/")).stream(outlet, None)),
+        Err(Error::UploadFailed)
+    );
     let (mut inlet, outlet) = pipe(100);
     inlet.write(b"part");
     inlet.finish(None);
-    assert_eq!(client.call(Call::new("PUT", &server.url("/")).stream(outlet, Some(5))), Err(Error::UploadFailed));
+    assert_eq!(
+        client.call_blocking(client::Request::new("PUT", &server.url("/")).stream(outlet, Some(5))),
+        Err(Error::UploadFailed)
+    );
     server.over();
 }
 
@@ -324,8 +333,8 @@ fn a_kept_connection_that_was_closed() {
         tell.send(asked).expect("waited for");
     });
     let client = Client::new();
-    let call = |method: &str| Call::new(method, &server.url("/"));
-    let again = |call: Call| client.call(call).map(|whole| whole.body);
+    let call = |method: &str| client::Request::new(method, &server.url("/"));
+    let again = |call: client::Request| client.call_blocking(call).map(|whole| whole.body);
     assert_eq!(again(call("GET")), Ok(b"one".to_vec()));
     // Repeated on a new connection, since that does no harm.
     assert_eq!(again(call("GET")), Ok(b"one".to_vec()));
@@ -348,7 +357,7 @@ fn an_answer_that_has_begun_is_not_asked_for_again() {
         peer.answer("HTTP/1.1 2");
     });
     let client = Client::new();
-    let call = || client.call(Call::get(&server.url("/"))).map(|whole| whole.body);
+    let call = || client.call_blocking(client::Request::get(&server.url("/"))).map(|whole| whole.body);
     assert_eq!(call(), Ok(b"one".to_vec()));
     assert_eq!(call(), Err(Error::Incomplete { got: 0, of: None }));
     assert_eq!(server.over(), 1);
@@ -370,7 +379,7 @@ fn an_idle_connection_that_is_closed_or_talks_is_dropped() {
     let client = Client::new();
     for _ in 0..3 {
         // A POST, which could not be repeated.
-        assert_eq!(client.call(Call::post(&server.url("/"), "x")).expect("an answer").body, b"one");
+        assert_eq!(client.call_blocking(client::Request::post(&server.url("/"), "x")).expect("an answer").body, b"one");
         assert_eq!(client.idle_connections(), 1);
         go.send(()).expect("waited for");
         while client.connections() > 0 {
@@ -389,7 +398,7 @@ fn what_follows_an_answer_is_no_answer() {
     });
     let client = Client::new();
     for _ in 0..2 {
-        assert_eq!(client.call(Call::get(&server.url("/"))).expect("an answer").body, b"one");
+        assert_eq!(client.call_blocking(client::Request::get(&server.url("/"))).expect("an answer").body, b"one");
     }
     assert_eq!(server.over(), 2);
 }
@@ -412,7 +421,7 @@ fn a_call_may_be_given_up() {
         let _ = tell_gone.send(matches!(end, Ok(0) | Err(ErrorKind::ConnectionReset)));
     });
     let client = Client::builder().connections(1).build();
-    let send = |mut call: Call| {
+    let send = |mut call: client::Request| {
         let ((tell, told), cancel) = (channel(), call.cancel_handle());
         client.send(&here, call, move |result| {
             let _ = tell.send(result.map(|answer| answer.status()));
@@ -420,20 +429,20 @@ fn a_call_may_be_given_up() {
         (told, cancel)
     };
     // On a connection, and behind it in the queue.
-    let (first, cancel_first) = send(Call::get(&server.url("/")));
+    let (first, cancel_first) = send(client::Request::get(&server.url("/")));
     seen.recv_timeout(PATIENCE).expect("asked");
-    let (second, cancel_second) = send(Call::get(&server.url("/")));
+    let (second, cancel_second) = send(client::Request::get(&server.url("/")));
     cancel_second.cancel();
     assert_eq!(second.recv_timeout(PATIENCE), Ok(Err(Error::Abandoned)));
     cancel_first.cancel();
     assert_eq!(first.recv_timeout(PATIENCE), Ok(Err(Error::Abandoned)));
     assert_eq!(gone.recv_timeout(PATIENCE), Ok(true), "the connection is closed");
     // Before it is sent.
-    let mut call = Call::get(&server.url("/"));
+    let mut call = client::Request::get(&server.url("/"));
     call.cancel_handle().cancel();
-    assert_eq!(client.call(call), Err(Error::Abandoned));
+    assert_eq!(client.call_blocking(call), Err(Error::Abandoned));
     // Too late: there is a response.
-    let mut call = Call::get(&server.url("/"));
+    let mut call = client::Request::get(&server.url("/"));
     let (cancel, (tell, told)) = (call.cancel_handle(), channel());
     client.send(&here, call, move |result| {
         cancel.cancel();

@@ -10,8 +10,9 @@ use std::{
 };
 
 use uncork::{
-    Action, EventMask, Handler, Io, Loop, Request, Response, RxEnd, Server, Stopper, Switch, Tls, TlsClient,
-    client::{Call, Client, Error},
+    Action, EventMask, Handler, Io, LoopHandle, ReadState, Request, Response, Server, StopHandle, Switch, Tls,
+    TlsClient,
+    client::{self, Client, Error},
     pipe,
 };
 
@@ -41,7 +42,7 @@ const WORLDS: [World; 6] = [
 struct Host {
     port: u16,
     tls: bool,
-    stopper: Stopper,
+    stopper: StopHandle,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
@@ -51,7 +52,7 @@ impl World {
         if self.tls {
             server = server.tls(identity().0.clone());
         }
-        let port = server.addr().expect("bound").port();
+        let port = server.local_addr().expect("bound").port();
         let (stopper, thread) = match self.mode {
             Mode::Threads => joined(server.threads(2, handler).expect("running")),
             Mode::ThreadPerConnection => joined(server.thread_per_connection(handler).expect("running")),
@@ -59,7 +60,7 @@ impl World {
                 let (give, get) = channel();
                 let thread = std::thread::spawn(move || {
                     let mut server = server.external(handler)?;
-                    give.send(server.stopper()).expect("waited for");
+                    give.send(server.stop_handle()).expect("waited for");
                     while !server.is_done() {
                         let _ = server.wait(None)?;
                     }
@@ -72,8 +73,8 @@ impl World {
     }
 }
 
-fn joined(running: uncork::Running) -> (Stopper, JoinHandle<io::Result<()>>) {
-    (running.stopper(), std::thread::spawn(move || running.join()))
+fn joined(running: uncork::Running) -> (StopHandle, JoinHandle<io::Result<()>>) {
+    (running.stop_handle(), std::thread::spawn(move || running.join()))
 }
 
 impl Host {
@@ -84,7 +85,7 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        self.stopper.stop();
+        self.stopper.stop_now();
         let result = self.thread.take().map(JoinHandle::join);
         assert!(std::thread::panicking() || matches!(result, Some(Ok(Ok(())))), "{result:?}");
     }
@@ -118,23 +119,23 @@ fn echo(req: &mut Request<'_>) -> Action {
 /// Passes everything on to another server, and its answer back; holds a block each way at the most.
 fn proxy(client: Client, upstream: String) -> impl Handler + Clone + Send + 'static {
     move |req: &mut Request<'_>| {
-        let mut call = Call::new(req.method(), &format!("{upstream}{}", req.target()));
+        let mut call = client::Request::new(req.method(), &format!("{upstream}{}", req.target()));
         let upload = req.has_body().then(|| pipe(30_000));
         let action = match upload {
-            None => Action::Wait,
+            None => Action::Suspend,
             Some((inlet, outlet)) => {
                 call = call.stream(outlet, req.content_length());
                 Action::Receive(Box::new(inlet))
             }
         };
         let ticket = req.ticket();
-        client.send(&req.here(), call, move |result| {
+        client.send(&req.loop_handle(), call, move |result| {
             let response = match result {
                 Ok(answer) => {
                     let (status, length) = (answer.status(), answer.content_length());
-                    Response::stream(answer.pipe()).status(status).length(length)
+                    Response::stream(answer.pipe()).with_status(status).length(length)
                 }
-                Err(error) => Response::text(error.to_string()).status(502),
+                Err(error) => Response::text(error.to_string()).with_status(502),
             };
             // The one who asked may have left.
             let _ = ticket.respond(response);
@@ -158,10 +159,10 @@ fn through_a_proxy_and_back() {
         let outer = client();
         for n in 0..3 {
             let url = middle.url(&format!("/{n}"));
-            let whole = outer.call(Call::get(&url)).expect("an answer");
+            let whole = outer.call_blocking(client::Request::get(&url)).expect("an answer");
             assert_eq!(String::from_utf8(whole.body).expect("text"), format!("GET /{n}\n"));
         }
-        let whole = outer.call(Call::new("HEAD", &middle.url("/"))).expect("an answer");
+        let whole = outer.call_blocking(client::Request::new("HEAD", &middle.url("/"))).expect("an answer");
         assert_eq!((whole.status, &whole.body[..]), (200, &b""[..]), "{:?}", world.mode);
         for length in [None, Some(SIZE as u64)] {
             let (mut inlet, outlet) = pipe(10_000);
@@ -178,8 +179,8 @@ fn through_a_proxy_and_back() {
                 }
                 inlet.finish(None);
             });
-            let call = Call::new("POST", &middle.url("/echo")).stream(outlet, length);
-            let mut reading = outer.open(call).expect("a head");
+            let call = client::Request::new("POST", &middle.url("/echo")).stream(outlet, length);
+            let mut reading = outer.open_blocking(call).expect("a head");
             assert_eq!((reading.status(), reading.content_length()), (200, length));
             let mut back = Vec::new();
             reading.read_to_end(&mut back).expect("all of it");
@@ -188,7 +189,7 @@ fn through_a_proxy_and_back() {
         }
         // A whole body, as it is.
         let body = bytes(7, 300_000);
-        let whole = outer.call(Call::post(&middle.url("/"), body.clone())).expect("an answer");
+        let whole = outer.call_blocking(client::Request::post(&middle.url("/"), body.clone())).expect("an answer");
         assert!(whole.body == body);
     }
 }
@@ -204,20 +205,20 @@ fn a_slow_receiver_slows_the_sender_through_everything() {
         let moved = inlet.moved();
         let writer = std::thread::spawn(move || {
             let block = [7; 10_000];
-            while !inlet.is_abandoned() && inlet.moved().put_in() < 2 * MOST {
+            while !inlet.is_abandoned() && inlet.moved().written() < 2 * MOST {
                 if inlet.write(&block) == 0 {
                     std::thread::sleep(std::time::Duration::from_millis(1));
                 }
             }
         });
-        let call = Call::new("POST", &middle.url("/")).stream(outlet, None).idle_within(PATIENCE);
+        let call = client::Request::new("POST", &middle.url("/")).stream(outlet, None).idle_timeout(PATIENCE);
         let outer = client();
-        let reading = outer.open(call).expect("a head");
+        let reading = outer.open_blocking(call).expect("a head");
         // Nobody reads: soon nobody writes.
         let (mut before, mut still) = (0, 0);
         while still < 30 {
             std::thread::sleep(std::time::Duration::from_millis(10));
-            let now = moved.put_in();
+            let now = moved.written();
             still = if now == before { still + 1 } else { 0 };
             before = now;
         }
@@ -233,14 +234,14 @@ fn shout(io: &mut Io<'_>) -> EventMask {
     let loud = io.rx.bytes().to_ascii_uppercase();
     let n = io.tx.write(&loud);
     io.rx.consume(n);
-    match io.rx.end() {
-        RxEnd::NotYet => EventMask::READ,
+    match io.rx.state() {
+        ReadState::Open => EventMask::READ,
         _ => EventMask::TERMINATE,
     }
 }
 
 /// Calls, and speaks to whatever the stream is switched to; what came back.
-fn converse(client: &Client, on: &Loop, call: Call) -> Receiver<Result<Vec<u8>, u16>> {
+fn converse(client: &Client, on: &LoopHandle, call: client::Request) -> Receiver<Result<Vec<u8>, u16>> {
     let (tell, told) = channel();
     client.send(on, call, move |result| {
         let answer = result.expect("an answer");
@@ -252,7 +253,7 @@ fn converse(client: &Client, on: &Loop, call: Call) -> Receiver<Result<Vec<u8>, 
             if !std::mem::replace(&mut said, true) {
                 io.tx.write(b"hello");
             }
-            if io.rx.bytes().len() < 5 && io.rx.end() == RxEnd::NotYet {
+            if io.rx.bytes().len() < 5 && io.rx.state() == ReadState::Open {
                 return EventMask::READ;
             }
             tell.send(Ok(io.rx.bytes().to_vec())).expect("waited for");
@@ -276,9 +277,9 @@ fn streams_are_switched() {
         let loops = Server::unbound().threads(1, handler).expect("running");
         let (client, here) = (client(), loops.loops().remove(0));
         let wait = |call| converse(&client, &here, call).recv_timeout(PATIENCE).expect("told");
-        assert_eq!(wait(Call::get(&server.url("/")).upgrade("shout")), Ok(b"HELLO".to_vec()));
-        assert_eq!(wait(Call::get(&server.url("/")).upgrade("whisper")), Err(426));
-        assert_eq!(wait(Call::new("CONNECT", &server.url("/"))), Ok(b"HELLO".to_vec()));
+        assert_eq!(wait(client::Request::get(&server.url("/")).upgrade("shout")), Ok(b"HELLO".to_vec()));
+        assert_eq!(wait(client::Request::get(&server.url("/")).upgrade("whisper")), Err(426));
+        assert_eq!(wait(client::Request::new("CONNECT", &server.url("/"))), Ok(b"HELLO".to_vec()));
         loops.stop().expect("ended");
     }
 }
@@ -288,15 +289,15 @@ fn who_is_not_believed_is_not_spoken_to() {
     let server = WORLDS[1].serve(echo);
     let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
     let stranger = TlsClient::roots_pem(other.cert.pem().as_bytes()).expect("a root");
-    let result = Client::builder().tls(stranger).build().call(Call::get(&server.url("/")));
+    let result = Client::builder().tls(stranger).build().call_blocking(client::Request::get(&server.url("/")));
     assert!(matches!(result, Err(Error::Tls { .. })), "{result:?}");
-    let result = client().call(Call::get(&server.url("/").replace("localhost", "127.0.0.1")));
+    let result = client().call_blocking(client::Request::get(&server.url("/").replace("localhost", "127.0.0.1")));
     assert!(matches!(result, Err(Error::Tls { .. })), "{result:?}");
     // Plain HTTP is no TLS, and the other way round.
     let plain = WORLDS[0].serve(echo);
-    let result = client().call(Call::get(&plain.url("/").replace("http:", "https:")));
+    let result = client().call_blocking(client::Request::get(&plain.url("/").replace("http:", "https:")));
     assert!(matches!(result, Err(Error::Tls { .. })), "{result:?}");
-    let result = client().call(Call::get(&server.url("/").replace("https:", "http:")));
+    let result = client().call_blocking(client::Request::get(&server.url("/").replace("https:", "http:")));
     assert_eq!(result.map(|whole| whole.status), Ok(400));
 }
 
@@ -329,7 +330,7 @@ fn an_answer_that_ends_with_the_connection_needs_a_clean_end() {
         }
     });
     let client = Client::builder().tls(TlsClient::roots_pem(made.cert.pem().as_bytes()).expect("a root")).build();
-    let call = || client.call(Call::get(&url)).map(|whole| whole.body);
+    let call = || client.call_blocking(client::Request::get(&url)).map(|whole| whole.body);
     assert_eq!(call(), Ok(b"hello".to_vec()));
     assert_eq!(call(), Err(Error::Incomplete { got: 5, of: None }));
     server.join().expect("no panic");
@@ -345,7 +346,7 @@ fn many_at_once() {
             std::thread::spawn(move || {
                 for n in 0..30 {
                     let body = bytes(t * 1000 + n, n * 997);
-                    let whole = client.call(Call::post(&url, body.clone())).expect("an answer");
+                    let whole = client.call_blocking(client::Request::post(&url, body.clone())).expect("an answer");
                     assert!(whole.body == body, "{t} {n}");
                 }
             })

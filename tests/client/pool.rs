@@ -10,8 +10,8 @@ use std::{
 };
 
 use uncork::{
-    Loop, Request, Response, Running, Server,
-    client::{Answer, Call, Client, Deadline, Error, Whole},
+    LoopHandle, Request, Response, Running, Server,
+    client::{self, Client, Deadline, Error, FullResponse},
 };
 
 use crate::scripted::{PATIENCE, Scripted, ok};
@@ -19,7 +19,7 @@ use crate::scripted::{PATIENCE, Scripted, ok};
 /// Some loops to call on.
 struct Loops {
     running: Running,
-    loops: Vec<Loop>,
+    loops: Vec<LoopHandle>,
 }
 
 impl Loops {
@@ -32,9 +32,9 @@ impl Loops {
 
 type Result_<T> = Result<T, Error>;
 
-fn fetch(client: &Client, on: &Loop, call: Call) -> Receiver<Result_<Whole>> {
+fn fetch(client: &Client, on: &LoopHandle, call: client::Request) -> Receiver<Result_<FullResponse>> {
     let (tell, told) = channel();
-    client.fetch(on, call, 1 << 20, move |result| drop(tell.send(result)));
+    client.send_collect(on, call, 1 << 20, move |result| drop(tell.send(result)));
     told
 }
 
@@ -68,29 +68,29 @@ fn until(what: impl Fn() -> bool) {
 #[test]
 fn without_a_queue_the_limit_is_told_at_once() {
     let (server, go, came) = slow_server();
-    let url = format!("http://{}/", server.addr().expect("bound"));
+    let url = format!("http://{}/", server.local_addr().expect("bound"));
     let loops = Loops::new(1);
     let client = Client::builder().connections(1).queue(0).build();
-    let first = fetch(&client, &loops.loops[0], Call::get(&url));
+    let first = fetch(&client, &loops.loops[0], client::Request::get(&url));
     until(|| came.load(Ordering::SeqCst) == 1);
-    assert_eq!(wait(&fetch(&client, &loops.loops[0], Call::get(&url))), Err(Error::QueueFull));
+    assert_eq!(wait(&fetch(&client, &loops.loops[0], client::Request::get(&url))), Err(Error::QueueFull));
     go.send(()).expect("waited for");
     assert!(wait(&first).is_ok());
     // The idle connection serves the next.
     go.send(()).expect("waited for");
-    assert!(wait(&fetch(&client, &loops.loops[0], Call::get(&url))).is_ok());
+    assert!(wait(&fetch(&client, &loops.loops[0], client::Request::get(&url))).is_ok());
 }
 
 #[test]
 fn calls_beyond_the_limit_wait_their_turn() {
     let (server, go, came) = slow_server();
-    let url = format!("http://{}/", server.addr().expect("bound"));
+    let url = format!("http://{}/", server.local_addr().expect("bound"));
     let loops = Loops::new(1);
     let client = Client::builder().connections(2).queue(3).build();
-    let told: Vec<_> = (0..5).map(|_| fetch(&client, &loops.loops[0], Call::get(&url))).collect();
+    let told: Vec<_> = (0..5).map(|_| fetch(&client, &loops.loops[0], client::Request::get(&url))).collect();
     until(|| came.load(Ordering::SeqCst) == 2);
     assert_eq!(client.connections(), 2);
-    assert_eq!(wait(&fetch(&client, &loops.loops[0], Call::get(&url))), Err(Error::QueueFull));
+    assert_eq!(wait(&fetch(&client, &loops.loops[0], client::Request::get(&url))), Err(Error::QueueFull));
     for _ in 0..5 {
         go.send(()).expect("waited for");
     }
@@ -105,19 +105,22 @@ fn calls_beyond_the_limit_wait_their_turn() {
 #[test]
 fn who_waits_has_a_deadline() {
     let (server, go, came) = slow_server();
-    let url = format!("http://{}/", server.addr().expect("bound"));
+    let url = format!("http://{}/", server.local_addr().expect("bound"));
     let loops = Loops::new(1);
     let client = Client::builder().connections(1).build();
-    let first = fetch(&client, &loops.loops[0], Call::get(&url));
+    let first = fetch(&client, &loops.loops[0], client::Request::get(&url));
     until(|| came.load(Ordering::SeqCst) == 1);
-    let late = |call: Call| wait(&fetch(&client, &loops.loops[0], call)).expect_err("late");
-    assert_eq!(late(Call::get(&url).connect_within(Duration::from_millis(50))), Error::TimedOut(Deadline::Connect));
-    assert_eq!(late(Call::get(&url).deadline(Duration::from_millis(50))), Error::TimedOut(Deadline::Whole));
+    let late = |call: client::Request| wait(&fetch(&client, &loops.loops[0], call)).expect_err("late");
+    assert_eq!(
+        late(client::Request::get(&url).connect_timeout(Duration::from_millis(50))),
+        Error::TimedOut(Deadline::Connect)
+    );
+    assert_eq!(late(client::Request::get(&url).timeout(Duration::from_millis(50))), Error::TimedOut(Deadline::Whole));
     go.send(()).expect("waited for");
     assert!(wait(&first).is_ok());
     // Nothing that has timed out is sent after all.
     go.send(()).expect("waited for");
-    assert!(wait(&fetch(&client, &loops.loops[0], Call::get(&url))).is_ok());
+    assert!(wait(&fetch(&client, &loops.loops[0], client::Request::get(&url))).is_ok());
     assert_eq!(came.load(Ordering::SeqCst), 2);
     server.stop().expect("ended");
     loops.running.stop().expect("ended");
@@ -126,10 +129,10 @@ fn who_waits_has_a_deadline() {
 #[test]
 fn loops_share_the_limit_and_nobody_starves() {
     let (server, go, _) = slow_server();
-    let url = format!("http://{}/", server.addr().expect("bound"));
+    let url = format!("http://{}/", server.local_addr().expect("bound"));
     let loops = Loops::new(2);
     let client = Client::builder().connections(1).build();
-    let told: Vec<_> = (0..60).map(|n| fetch(&client, &loops.loops[n % 2], Call::get(&url))).collect();
+    let told: Vec<_> = (0..60).map(|n| fetch(&client, &loops.loops[n % 2], client::Request::get(&url))).collect();
     for _ in 0..60 {
         go.send(()).expect("waited for");
     }
@@ -138,7 +141,7 @@ fn loops_share_the_limit_and_nobody_starves() {
     // The idle one is of one loop; a call on the other takes its place.
     go.send(()).expect("waited for");
     go.send(()).expect("waited for");
-    assert!(loops.loops.iter().all(|here| wait(&fetch(&client, here, Call::get(&url))).is_ok()));
+    assert!(loops.loops.iter().all(|here| wait(&fetch(&client, here, client::Request::get(&url))).is_ok()));
     assert_eq!(client.connections(), 1);
     server.stop().expect("ended");
     loops.running.stop().expect("ended");
@@ -148,14 +151,14 @@ fn loops_share_the_limit_and_nobody_starves() {
 fn calls_are_answered_on_their_loop() {
     let server = Server::bind("127.0.0.1:0").expect("bound").threads(1, |_: &mut Request<'_>| Response::text("x"));
     let server = server.expect("running");
-    let url = format!("http://{}/", server.addr().expect("bound"));
+    let url = format!("http://{}/", server.local_addr().expect("bound"));
     let loops = Loops::new(2);
     let client = Client::new();
     for here in &loops.loops {
         let names: Vec<_> = (0..10)
             .map(|_| {
                 let (tell, told) = channel();
-                client.fetch(here, Call::get(&url), 100, move |result| {
+                client.send_collect(here, client::Request::get(&url), 100, move |result| {
                     tell.send((result, std::thread::current().id())).expect("waited for");
                 });
                 let (result, thread) = wait(&told);
@@ -184,13 +187,13 @@ fn connections_rotate() {
     let client = Client::builder().rotate(Duration::from_millis(300)).build();
     let mut said = Vec::new();
     while said.iter().filter(|said| *said == "close").count() < 2 {
-        let whole = client.call(Call::get(&server.url("/"))).expect("an answer");
+        let whole = client.call_blocking(client::Request::get(&server.url("/"))).expect("an answer");
         said.push(String::from_utf8(whole.body).expect("text"));
         std::thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(said[0], "none");
     assert!(said.iter().filter(|said| *said == "none").count() > 2);
-    assert_eq!(client.call(Call::get(&server.url("/")).fresh()).expect("an answer").body, b"close");
+    assert_eq!(client.call_blocking(client::Request::get(&server.url("/")).fresh()).expect("an answer").body, b"close");
     server.over();
 }
 
@@ -203,10 +206,10 @@ fn idle_connections_are_few_and_short_lived() {
         Response::text("x")
     };
     let server = Server::bind("127.0.0.1:0").expect("bound").thread_per_connection(handler).expect("running");
-    let url = format!("http://{}/", server.addr().expect("bound"));
+    let url = format!("http://{}/", server.local_addr().expect("bound"));
     let loops = Loops::new(1);
-    let client = Client::builder().idle(2).idle_time(Duration::from_millis(300)).build();
-    let told: Vec<_> = (0..3).map(|_| fetch(&client, &loops.loops[0], Call::get(&url))).collect();
+    let client = Client::builder().max_idle(2).pool_idle_timeout(Duration::from_millis(300)).build();
+    let told: Vec<_> = (0..3).map(|_| fetch(&client, &loops.loops[0], client::Request::get(&url))).collect();
     assert!(told.iter().all(|told| wait(told).is_ok()));
     until(|| client.connections() <= 2);
     until(|| client.connections() == 0);
@@ -220,9 +223,9 @@ fn an_answer_that_is_dropped_or_forgotten() {
     let server = Scripted::new(3, move |_, mut peer| while peer.answer(ok(&body)) {});
     let loops = Loops::new(1);
     let client = Client::new();
-    let send = |then: fn(Answer)| {
+    let send = |then: fn(client::Response)| {
         let (tell, told) = channel();
-        client.send(&loops.loops[0], Call::get(&server.url("/")), move |result| {
+        client.send(&loops.loops[0], client::Request::get(&server.url("/")), move |result| {
             then(result.expect("an answer"));
             tell.send(()).expect("waited for");
         });
@@ -231,7 +234,7 @@ fn an_answer_that_is_dropped_or_forgotten() {
     };
     send(drop);
     // Too long to be read for nothing.
-    send(Answer::discard);
+    send(client::Response::discard);
     send(|answer| drop(answer.pipe()));
     server.over();
     loops.running.stop().expect("ended");
@@ -243,7 +246,9 @@ fn decided_later_and_elsewhere() {
     let loops = Loops::new(1);
     let client = Client::new();
     let (tell, told) = channel();
-    client.send(&loops.loops[0], Call::get(&server.url("/")), move |result| tell.send(result).expect("waited for"));
+    client.send(&loops.loops[0], client::Request::get(&server.url("/")), move |result| {
+        tell.send(result).expect("waited for")
+    });
     let answer = wait(&told).expect("an answer");
     let (tell, told) = channel();
     let (tell_end, end) = channel();
@@ -255,7 +260,7 @@ fn decided_later_and_elsewhere() {
     assert_eq!(client.idle_connections(), 1);
     // Held until it is too late.
     let (tell, told) = channel();
-    let call = Call::get(&server.url("/")).deadline(Duration::from_millis(50));
+    let call = client::Request::get(&server.url("/")).timeout(Duration::from_millis(50));
     client.send(&loops.loops[0], call, move |result| tell.send(result).expect("waited for"));
     let answer = wait(&told).expect("an answer");
     until(|| client.connections() == 0);
@@ -275,14 +280,15 @@ fn a_loop_that_ends_leaves_nobody_waiting() {
     });
     let loops = Loops::new(1);
     let client = Client::builder().connections(1).build();
-    let told: Vec<_> = (0..3).map(|_| fetch(&client, &loops.loops[0], Call::get(&server.url("/")))).collect();
+    let told: Vec<_> =
+        (0..3).map(|_| fetch(&client, &loops.loops[0], client::Request::get(&server.url("/")))).collect();
     until(|| server.came() == 1);
     let here = loops.loops[0].clone();
     loops.running.stop().expect("ended");
     for told in told {
         assert_eq!(wait(&told), Err(Error::LoopEnded));
     }
-    assert_eq!(wait(&fetch(&client, &here, Call::get(&server.url("/")))), Err(Error::LoopEnded));
+    assert_eq!(wait(&fetch(&client, &here, client::Request::get(&server.url("/")))), Err(Error::LoopEnded));
     until(|| client.connections() == 0);
     drop(go);
     server.over();
@@ -291,12 +297,12 @@ fn a_loop_that_ends_leaves_nobody_waiting() {
 #[test]
 fn who_waits_for_another_loop_learns_that_its_own_has_ended() {
     let (server, go, came) = slow_server();
-    let url = format!("http://{}/", server.addr().expect("bound"));
+    let url = format!("http://{}/", server.local_addr().expect("bound"));
     let (loops, others) = (Loops::new(1), Loops::new(1));
     let client = Client::builder().connections(1).build();
-    let first = fetch(&client, &others.loops[0], Call::get(&url));
+    let first = fetch(&client, &others.loops[0], client::Request::get(&url));
     until(|| came.load(Ordering::SeqCst) == 1);
-    let waiting = fetch(&client, &loops.loops[0], Call::get(&url));
+    let waiting = fetch(&client, &loops.loops[0], client::Request::get(&url));
     loops.running.stop().expect("ended");
     assert_eq!(wait(&waiting), Err(Error::LoopEnded));
     go.send(()).expect("waited for");
@@ -310,9 +316,12 @@ fn a_panic_costs_one_connection() {
     let server = Scripted::new(2, move |_, mut peer| while peer.answer(ok("hello")) {});
     let loops = Loops::new(1);
     let client = Client::new();
-    client.send(&loops.loops[0], Call::get(&server.url("/")), |_| panic!("the application's"));
+    client.send(&loops.loops[0], client::Request::get(&server.url("/")), |_| panic!("the application's"));
     until(|| server.came() == 1 && client.connections() == 0);
-    assert_eq!(wait(&fetch(&client, &loops.loops[0], Call::get(&server.url("/")))).expect("an answer").body, b"hello");
+    assert_eq!(
+        wait(&fetch(&client, &loops.loops[0], client::Request::get(&server.url("/")))).expect("an answer").body,
+        b"hello"
+    );
     drop(client);
     server.over();
     loops.running.stop().expect("ended");
@@ -321,14 +330,14 @@ fn a_panic_costs_one_connection() {
 #[test]
 fn a_graceful_stop_finishes_what_is_under_way() {
     let (server, go, came) = slow_server();
-    let url = format!("http://{}/", server.addr().expect("bound"));
+    let url = format!("http://{}/", server.local_addr().expect("bound"));
     let loops = Loops::new(1);
     let client = Client::new();
     go.send(()).expect("waited for");
-    assert!(wait(&fetch(&client, &loops.loops[0], Call::get(&url))).is_ok());
-    let told = fetch(&client, &loops.loops[0], Call::get(&url));
+    assert!(wait(&fetch(&client, &loops.loops[0], client::Request::get(&url))).is_ok());
+    let told = fetch(&client, &loops.loops[0], client::Request::get(&url));
     until(|| came.load(Ordering::SeqCst) == 2);
-    loops.running.stopper().graceful(PATIENCE);
+    loops.running.stop_handle().shutdown(PATIENCE);
     go.send(()).expect("waited for");
     assert!(wait(&told).is_ok());
     loops.running.join().expect("ended");

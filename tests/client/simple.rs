@@ -8,7 +8,7 @@ use std::{
 
 use uncork::{
     Headers,
-    client::{Call, Client, Error},
+    client::{Client, Error, Request},
     pipe,
 };
 
@@ -16,22 +16,22 @@ use crate::scripted::{PATIENCE, Scripted, ok};
 
 /// One call; what was asked, and what came of it.
 fn one(
-    make: impl FnOnce(&str) -> Call,
+    make: impl FnOnce(&str) -> Request,
     answer: &'static str,
-) -> (crate::scripted::Asked, Result<uncork::client::Whole, Error>) {
+) -> (crate::scripted::Asked, Result<uncork::client::FullResponse, Error>) {
     let (tell, told) = channel();
     let server = Scripted::new(1, move |_, mut peer| {
         tell.send(peer.asked().expect("a request")).expect("waited for");
         peer.send(answer);
     });
-    let result = Client::builder().user_agent("test/1").build().call(make(&server.url("/a/b?c=d")));
+    let result = Client::builder().user_agent("test/1").build().call_blocking(make(&server.url("/a/b?c=d")));
     (told.recv_timeout(PATIENCE).expect("a request"), result)
 }
 
 #[test]
 fn a_request_is_written_as_it_should() {
     let (asked, result) =
-        one(|url| Call::get(url).header("X-A", "b"), "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: y\r\n\r\nhi");
+        one(|url| Request::get(url).header("X-A", "b"), "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: y\r\n\r\nhi");
     let host = asked.get("host").expect("Host").to_owned();
     assert_eq!(asked.head, format!("GET /a/b?c=d HTTP/1.1\r\nHost: {host}\r\nX-A: b\r\nUser-Agent: test/1\r\n\r\n"));
     assert!(host.starts_with("127.0.0.1:"));
@@ -42,20 +42,20 @@ fn a_request_is_written_as_it_should() {
 #[test]
 fn bodies_go_out() {
     let answer = "HTTP/1.1 204 No Content\r\n\r\n";
-    let (asked, _) = one(|url| Call::post(url, "hello"), answer);
+    let (asked, _) = one(|url| Request::post(url, "hello"), answer);
     assert_eq!((asked.get("content-length"), &asked.body[..]), (Some("5"), &b"hello"[..]));
-    let (asked, _) = one(|url| Call::post(url, ""), answer);
+    let (asked, _) = one(|url| Request::post(url, ""), answer);
     assert_eq!(asked.get("content-length"), Some("0"));
-    let (asked, _) = one(|url| Call::new("POST", url), answer);
+    let (asked, _) = one(|url| Request::new("POST", url), answer);
     assert_eq!(asked.get("content-length"), Some("0"));
-    let (asked, _) = one(|url| Call::new("DELETE", url), answer);
+    let (asked, _) = one(|url| Request::new("DELETE", url), answer);
     assert_eq!(asked.get("content-length"), None);
-    let (asked, _) = one(|url| Call::post(url, "hello").chunked(), answer);
+    let (asked, _) = one(|url| Request::post(url, "hello").chunked(), answer);
     assert_eq!((asked.get("transfer-encoding"), &asked.body[..]), (Some("chunked"), &b"hello"[..]));
     let big: Vec<u8> = (0..1_000_000u32).map(|i| (i % 251) as u8).collect();
-    let (asked, result) = one(|url| Call::post(url, big.clone()), answer);
+    let (asked, result) = one(|url| Request::post(url, big.clone()), answer);
     assert!(asked.body == big && result.expect("an answer").status == 204);
-    let (asked, _) = one(|url| Call::post(url, big.clone()).chunked(), answer);
+    let (asked, _) = one(|url| Request::post(url, big.clone()).chunked(), answer);
     assert!(asked.body == big);
 }
 
@@ -75,7 +75,7 @@ fn streams_go_out() {
             inlet.finish(None);
         });
         let (asked, result) =
-            one(|url| Call::new("PUT", url).stream(outlet, length), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+            one(|url| Request::new("PUT", url).stream(outlet, length), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
         assert_eq!(result.expect("an answer").status, 200);
         assert_eq!(asked.body.len() as u64, length.unwrap_or(300_000));
         assert_eq!(asked.get("content-length").is_some(), length.is_some());
@@ -98,7 +98,8 @@ fn trailers_go_out_and_come_in() {
     let mut trailers = Headers::new();
     trailers.append("X-T", "1").expect("good");
     inlet.finish(Some(trailers));
-    let whole = Client::new().call(Call::new("PUT", &server.url("/")).stream(outlet, None)).expect("an answer");
+    let whole =
+        Client::new().call_blocking(Request::new("PUT", &server.url("/")).stream(outlet, None)).expect("an answer");
     assert_eq!(
         told.recv_timeout(PATIENCE).expect("sent").escape_ascii().to_string(),
         "2\\r\\nhi\\r\\n0\\r\\nX-T: 1\\r\\n\\r\\n"
@@ -121,7 +122,7 @@ fn every_framing_comes_in() {
         ("GET",  "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 100 x\r\n\r\nHTTP/1.1 200 \r\nContent-Length: 1\r\n\r\nx", 200, "x"),
     ];
     for (method, answer, status, body) in ROWS {
-        let (_, result) = one(|url| Call::new(method, url), answer);
+        let (_, result) = one(|url| Request::new(method, url), answer);
         let whole = result.unwrap_or_else(|error| panic!("{answer:?}: {error}"));
         assert_eq!((whole.status, std::str::from_utf8(&whole.body)), (*status, Ok(*body)), "{answer:?}");
     }
@@ -134,7 +135,7 @@ fn every_framing_comes_in() {
     });
     let client = Client::new();
     for (method, answer, status, body) in ROWS {
-        let whole = client.call(Call::new(method, &server.url("/")).fresh()).expect("an answer");
+        let whole = client.call_blocking(Request::new(method, &server.url("/")).fresh()).expect("an answer");
         assert_eq!((whole.status, std::str::from_utf8(&whole.body)), (*status, Ok(*body)), "{answer:?}");
     }
     server.over();
@@ -144,7 +145,7 @@ fn every_framing_comes_in() {
 fn interim_responses_are_told_and_what_connection_lists_is_in_no_trailer() {
     let (tell, told) = channel();
     let (_, result) = one(
-        |url| Call::get(url).on_interim(move |status, fields| tell.send((status, fields)).expect("waited for")),
+        |url| Request::get(url).on_interim(move |status, fields| tell.send((status, fields)).expect("waited for")),
         "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 100 x\r\n\r\nHTTP/1.1 199 x\r\n\r\n\
          HTTP/1.1 200 \r\nConnection: X-Hop\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nx-hop: 1\r\nX-Sum: 7\r\n\r\n",
     );
@@ -160,7 +161,7 @@ fn a_connection_serves_many() {
     let server = Scripted::new(1, |_, mut peer| while peer.answer(ok("hello")) {});
     let client = Client::new();
     for _ in 0..100 {
-        assert_eq!(client.call(Call::get(&server.url("/"))).expect("an answer").body, b"hello");
+        assert_eq!(client.call_blocking(Request::get(&server.url("/"))).expect("an answer").body, b"hello");
     }
     assert_eq!((client.connections(), client.idle_connections()), (1, 1));
     drop(client);
@@ -181,8 +182,8 @@ fn a_body_is_held_back_until_it_is_asked_for() {
     });
     let client = Client::new();
     for _ in 0..2 {
-        let call = Call::post(&server.url("/"), "hello").expect_continue().fresh();
-        assert_eq!(client.call(call).expect("an answer").status, 200);
+        let call = Request::post(&server.url("/"), "hello").expect_continue().fresh();
+        assert_eq!(client.call_blocking(call).expect("an answer").status, 200);
     }
     server.over();
 }
@@ -203,7 +204,8 @@ fn a_417_is_asked_again_without() {
             }
         }
     });
-    let whole = Client::new().call(Call::post(&server.url("/"), "hello").expect_continue()).expect("an answer");
+    let whole =
+        Client::new().call_blocking(Request::post(&server.url("/"), "hello").expect_continue()).expect("an answer");
     assert_eq!(whole.body, b"yes");
     server.over();
 }
@@ -215,7 +217,8 @@ fn a_refused_body_is_not_sent() {
         peer.send("HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno");
         assert!(peer.is_closed());
     });
-    let whole = Client::new().call(Call::post(&server.url("/"), "hello").expect_continue()).expect("an answer");
+    let whole =
+        Client::new().call_blocking(Request::post(&server.url("/"), "hello").expect_continue()).expect("an answer");
     assert_eq!((whole.status, &whole.body[..]), (403, &b"no"[..]));
     server.over();
 }
@@ -232,7 +235,7 @@ fn an_answer_may_come_before_the_body_is_out() {
     let client = Client::new();
     let (mut inlet, outlet) = pipe(10_000);
     inlet.write(&[1; 5_000]);
-    let whole = client.call(Call::new("PUT", &server.url("/")).stream(outlet, None)).expect("an answer");
+    let whole = client.call_blocking(Request::new("PUT", &server.url("/")).stream(outlet, None)).expect("an answer");
     assert_eq!((whole.status, &whole.body[..]), (413, &b"stop"[..]));
     server.over();
     assert!(inlet.is_abandoned());
@@ -247,7 +250,7 @@ fn a_body_is_read_as_it_comes() {
         wait.recv_timeout(PATIENCE).expect("read");
         peer.send("3\r\ndef\r\n0\r\n\r\n");
     });
-    let mut reading = Client::new().open(Call::get(&server.url("/"))).expect("a head");
+    let mut reading = Client::new().open_blocking(Request::get(&server.url("/"))).expect("a head");
     let mut some = [0; 3];
     reading.read_exact(&mut some).expect("the beginning");
     assert_eq!((&some, reading.status()), (b"abc", 200));
@@ -285,7 +288,7 @@ fn who_does_not_read_is_not_flooded() {
             sent += n;
         }
     });
-    let mut reading = Client::new().open(Call::get(&server.url("/"))).expect("a head");
+    let mut reading = Client::new().open_blocking(Request::get(&server.url("/"))).expect("a head");
     let sent = told.recv_timeout(PATIENCE).expect("stuck");
     assert!(sent < SIZE * 2 / 3, "{sent} bytes were taken for nobody");
     let mut all = Vec::new();
@@ -320,9 +323,13 @@ fn redirects_are_followed_when_asked_to() {
     let server = Scripted::new(6, script);
     let client = Client::new();
     let call = |method: &str, path: &str, n| {
-        let call =
-            Call::new(method, &server.url(path)).header("Authorization", "x").header("Content-Type", "t").body("body");
-        client.call(call.redirects(n)).map(|whole| (whole.status, String::from_utf8(whole.body).expect("text")))
+        let call = Request::new(method, &server.url(path))
+            .header("Authorization", "x")
+            .header("Content-Type", "t")
+            .body("body");
+        client
+            .call_blocking(call.redirects(n))
+            .map(|whole| (whole.status, String::from_utf8(whole.body).expect("text")))
     };
     assert_eq!(call("GET", "/a", 0).map(|a| a.0), Ok(302));
     assert_eq!(call("PUT", "/a", 2), Ok((200, "PUT /d HTTP/1.1 body Some(\"x\") Some(\"t\")".into())));
@@ -344,8 +351,8 @@ fn redirects_are_followed_when_asked_to() {
         peer.answer(format!("HTTP/1.1 308 x\r\nLocation: {there}\r\nContent-Length: 0\r\n\r\n"));
     });
     let moved =
-        Call::get(&leads.url("/")).header("Authorization", "x").header("Cookie", "y").header("Content-Type", "t");
-    let whole = client.call(moved.redirects(1)).expect("an answer");
+        Request::get(&leads.url("/")).header("Authorization", "x").header("Cookie", "y").header("Content-Type", "t");
+    let whole = client.call_blocking(moved.redirects(1)).expect("an answer");
     assert_eq!(String::from_utf8(whole.body).expect("text"), "GET /there HTTP/1.1  None Some(\"t\")");
     drop(client);
     assert_eq!((server.over(), other.over(), leads.over()), (6, 1, 1));
@@ -358,11 +365,12 @@ fn names_are_resolved() {
         peer.send(ok(asked.get("host").expect("Host")));
     });
     let url = format!("http://LocalHost:{}/", server.addr.port());
-    let whole = Client::new().call(Call::get(&url)).expect("an answer");
+    let whole = Client::new().call_blocking(Request::get(&url)).expect("an answer");
     assert_eq!(String::from_utf8(whole.body).expect("text"), format!("localhost:{}", server.addr.port()));
     server.over();
     let begun = Instant::now();
-    let nowhere = Client::new().call(Call::get("http://no-such-host.invalid/").connect_within(Duration::from_secs(15)));
+    let nowhere = Client::new()
+        .call_blocking(Request::get("http://no-such-host.invalid/").connect_timeout(Duration::from_secs(15)));
     assert!(matches!(nowhere, Err(Error::Resolve { .. } | Error::TimedOut(_))), "{nowhere:?}");
     assert!(begun.elapsed() < PATIENCE);
 }
@@ -392,13 +400,13 @@ fn an_address_has_a_zone() {
     });
     let loopback = if cfg!(target_os = "linux") { "lo" } else { "lo0" };
     for zone in [format!("%{loopback}"), format!("%25{loopback}")] {
-        let call = Call::get(&format!("http://[::1{zone}]:{port}/")).fresh();
-        assert_eq!(Client::new().call(call).expect("an answer").status, 200, "{zone}");
+        let call = Request::get(&format!("http://[::1{zone}]:{port}/")).fresh();
+        assert_eq!(Client::new().call_blocking(call).expect("an answer").status, 200, "{zone}");
     }
     for head in server.join().expect("heads") {
         assert!(head.contains(&format!("Host: [::1]:{port}\r\n")), "{head}");
     }
-    let nowhere = Client::new().call(Call::get(&format!("http://[::1%no-such]:{port}/")));
+    let nowhere = Client::new().call_blocking(Request::get(&format!("http://[::1%no-such]:{port}/")));
     assert!(matches!(nowhere, Err(Error::Resolve { .. })), "{nowhere:?}");
 }
 
@@ -412,7 +420,7 @@ fn a_status_line_without_a_phrase_is_understood() {
     });
     let client = Client::new();
     for status in [200, 404, 200] {
-        let whole = client.call(Call::get(&server.url("/"))).expect("an answer");
+        let whole = client.call_blocking(Request::get(&server.url("/"))).expect("an answer");
         assert_eq!((whole.status, &*whole.body), (status, &b"ok"[..]));
     }
     drop(client);
@@ -435,10 +443,11 @@ fn unix_sockets_are_called() {
         String::from_utf8(head[..n].to_vec()).expect("text")
     });
     let client = Client::new();
-    let whole = client.call(Call::get("http://some.host/x").unix(&path).host("other:1")).expect("an answer");
+    let whole =
+        client.call_blocking(Request::get("http://some.host/x").unix(&path).host("other:1")).expect("an answer");
     assert_eq!(whole.body, b"unix");
     assert_eq!(server.join().expect("served"), "GET /x HTTP/1.1\r\nHost: other:1\r\n\r\n");
-    let gone = client.call(Call::get("http://x/").unix(dir.join("nobody")));
+    let gone = client.call_blocking(Request::get("http://x/").unix(dir.join("nobody")));
     assert!(matches!(gone, Err(Error::Connect { .. })), "{gone:?}");
     std::fs::remove_dir_all(&dir).expect("removed");
 }

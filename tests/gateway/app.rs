@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 
-use uncork::{Action, Handler, PipeOut, Request, Response, Running, Server, Take, Ticket, Upload, h1::Headers};
+use uncork::{Action, Consumed, Handler, PipeOut, Request, Response, Running, Server, Ticket, Upload, h1::Headers};
 
 use crate::wire::PATIENCE;
 
@@ -76,7 +76,7 @@ impl Say {
             Self::Abort => Action::Abort,
             Self::Hang => {
                 ticket();
-                Action::Wait
+                Action::Suspend
             }
         }
     }
@@ -140,7 +140,7 @@ impl App {
         shared.state().script = Some(Box::new(script));
         let listener = Listener(shared.clone());
         let running = Server::bind("127.0.0.1:0").expect("bound").threads(1, listener).expect("running");
-        Self { addr: running.addr().expect("an address"), running: Some(running), shared }
+        Self { addr: running.local_addr().expect("an address"), running: Some(running), shared }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -220,9 +220,9 @@ struct Body {
 }
 
 impl Upload for Body {
-    fn data(&mut self, chunk: &[u8]) -> Take {
+    fn data(&mut self, chunk: &[u8]) -> Consumed {
         self.heard.body.extend_from_slice(chunk);
-        Take::All
+        Consumed::All
     }
 
     fn end(self: Box<Self>, _trailers: &Headers) -> Action {

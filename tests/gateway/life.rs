@@ -202,7 +202,7 @@ fn stopping(world: &World) {
     crate::socket::ask(&mut asking, "/connect?key=late", &[]);
     gate.app.hears("/connect", 41);
     let rude = clients.pop().expect("one of them");
-    gate.host.stopper.graceful(Duration::from_secs(20));
+    gate.host.stopper.shutdown(Duration::from_secs(20));
     for client in &mut clients {
         client.closes(1001);
         client.frame(CLOSE, &1001_u16.to_be_bytes()).just_ends();
@@ -221,7 +221,7 @@ fn stopping(world: &World) {
 fn stopping_with_an_application_that_hangs(world: &World) {
     let gate = start_with(world, |_, _| {}, |heard| if heard.path == "/close" { Say::Hang } else { polite(heard) });
     let mut client = gate.client("k");
-    gate.host.stopper.graceful(Duration::from_secs(1));
+    gate.host.stopper.shutdown(Duration::from_secs(1));
     client.is_closed(1001);
     gate.app.hears("/close", 1);
     // The grace is for it, and no longer.
@@ -232,7 +232,7 @@ fn stopping_with_an_application_that_hangs(world: &World) {
 fn stopping_at_once(world: &World) {
     let gate = start(world);
     let clients: Vec<Socket> = (0..5).map(|n| gate.client(&format!("k{n}"))).collect();
-    gate.host.stopper.stop();
+    gate.host.stopper.stop_now();
     gate.host.ends();
     drop(clients);
     let stats = gate.gateway.stats();

@@ -3,8 +3,8 @@
 use std::{sync::mpsc::Sender, time::Duration};
 
 use uncork::{
-    Action, ConnId, Dial, Ended, EventMask, Handler, Io, Limits, PeerAddr, Request, Response, RxEnd, TlsClient,
-    Upgrade, Why,
+    Action, ConnId, Dial, EndReason, EventMask, Events, Handler, Io, Limits, PeerAddr, ReadState, Request, Response,
+    TlsClient, Upgrade,
 };
 
 use crate::{
@@ -26,8 +26,8 @@ matrix! {
 #[derive(Clone)]
 struct Rather {
     asked: Sender<(String, PeerAddr)>,
-    closed: Sender<Ended>,
-    calls: Sender<Why>,
+    closed: Sender<EndReason>,
+    calls: Sender<Events>,
 }
 
 impl Handler for Rather {
@@ -41,16 +41,16 @@ impl Handler for Rather {
         self.asked.send((protocol, *peer)).expect("heard");
         let (calls, mut echo, mut greeted) = (self.calls.clone(), echo(), false);
         let speak = move |io: &mut Io<'_>| {
-            let _ = calls.send(io.why());
+            let _ = calls.send(io.events());
             if !std::mem::replace(&mut greeted, true) {
                 io.tx.write(b"hello ");
             }
-            if io.why().stopping() { EventMask::TERMINATE } else { echo.ready(io) }
+            if io.events().is_stopping() { EventMask::TERMINATE } else { echo.ready(io) }
         };
         known.then(|| Box::new(speak) as Box<dyn Upgrade>)
     }
 
-    fn closed(&mut self, _: ConnId, why: &Ended) {
+    fn closed(&mut self, _: ConnId, why: &EndReason) {
         let _ = self.closed.send(*why);
     }
 }
@@ -58,8 +58,8 @@ impl Handler for Rather {
 struct Served {
     host: Host,
     asked: Told<(String, PeerAddr)>,
-    closed: Told<Ended>,
-    calls: Told<Why>,
+    closed: Told<EndReason>,
+    calls: Told<Events>,
 }
 
 fn serve(world: &World, limits: Limits) -> Served {
@@ -70,7 +70,7 @@ fn serve(world: &World, limits: Limits) -> Served {
 
 /// Who says something, on a loop of its own.
 struct Said {
-    told: Told<(Option<Vec<u8>>, Vec<u8>, RxEnd)>,
+    told: Told<(Option<Vec<u8>>, Vec<u8>, ReadState)>,
     _server: Dialing,
 }
 
@@ -79,7 +79,7 @@ fn say(world: &World, host: &Host, protocol: &str, words: &'static [u8]) -> Said
     let (server, (tell, told)) = (Dialing::on(world), telling());
     let tls = TlsClient::builder().roots_pem(identity().cert.as_bytes()).expect("a root").alpn([protocol]).build();
     let tls = tls.expect("TLS");
-    let dial = Dial::tcp(host.addr()).within(PATIENCE);
+    let dial = Dial::tcp(host.addr()).timeout(PATIENCE);
     let dial = if world.tls { dial.tls(&tls, "localhost") } else { dial };
     server.here().dial(dial, move |result| {
         let dialed = result.expect("a connection");
@@ -93,10 +93,10 @@ fn say(world: &World, host: &Host, protocol: &str, words: &'static [u8]) -> Said
             if !words.is_empty() && got.ends_with(words) {
                 io.tx.finish();
             }
-            if io.rx.end() == RxEnd::NotYet {
+            if io.rx.state() == ReadState::Open {
                 return EventMask::READ;
             }
-            tell.send((agreed.clone(), got.split_off(0), io.rx.end())).expect("heard");
+            tell.send((agreed.clone(), got.split_off(0), io.rx.state())).expect("heard");
             EventMask::TERMINATE
         }))
     });
@@ -105,7 +105,7 @@ fn say(world: &World, host: &Host, protocol: &str, words: &'static [u8]) -> Said
 
 impl Said {
     /// What was agreed upon, what has come, and how it ended.
-    fn next(&self) -> (Option<Vec<u8>>, Vec<u8>, RxEnd) {
+    fn next(&self) -> (Option<Vec<u8>>, Vec<u8>, ReadState) {
         self.told.next()
     }
 }
@@ -114,14 +114,14 @@ fn what_was_chosen_is_spoken_from_the_first_byte(world: &World) {
     let served = serve(world, Limits::default());
     if !world.tls {
         served.host.connect().request("GET /", &["Connection: close"]).answer().is(200);
-        assert_eq!((served.closed.next(), served.asked.rest().len()), (Ended::Complete, 0));
+        assert_eq!((served.closed.next(), served.asked.rest().len()), (EndReason::Complete, 0));
         return;
     }
     let told = say(world, &served.host, "x-test", b"are you there?");
-    assert_eq!(told.next(), (Some(b"x-test".to_vec()), b"hello are you there?".to_vec(), RxEnd::Clean));
+    assert_eq!(told.next(), (Some(b"x-test".to_vec()), b"hello are you there?".to_vec(), ReadState::Eof));
     let (protocol, peer) = served.asked.next();
     assert_eq!((protocol.as_str(), peer.is_local()), ("x-test", true));
-    assert_eq!(served.closed.next(), Ended::Complete);
+    assert_eq!(served.closed.next(), EndReason::Complete);
 }
 
 fn who_offers_only_http_is_served_http(world: &World) {
@@ -133,7 +133,7 @@ fn who_offers_only_http_is_served_http(world: &World) {
     let told = say(world, &served.host, "x-other", b"GET / HTTP/1.0\r\n\r\n");
     let (agreed, got, end) = told.next();
     assert_eq!(agreed.as_deref(), world.tls.then_some(&b"http/1.1"[..]));
-    assert!(got.ends_with(b"HTTP") && end == RxEnd::Clean);
+    assert!(got.ends_with(b"HTTP") && end == ReadState::Eof);
     assert_eq!(served.asked.rest().len(), 0);
 }
 
@@ -141,12 +141,12 @@ fn what_nobody_speaks_is_closed(world: &World) {
     let served = serve(world, Limits::default());
     let told = say(world, &served.host, "x-nobody", b"GET / HTTP/1.0\r\n\r\n");
     let (agreed, got, end) = told.next();
-    assert_eq!(end, RxEnd::Clean);
+    assert_eq!(end, ReadState::Eof);
     if world.tls {
         assert_eq!((agreed.as_deref(), got.len()), (Some(&b"x-nobody"[..]), 0));
         assert_eq!(served.asked.next().0, "x-nobody");
         let why = served.closed.next();
-        assert!(matches!(why, Ended::Refused { status: 0, .. }), "{why:?}");
+        assert!(matches!(why, EndReason::Rejected { status: 0, .. }), "{why:?}");
     } else {
         assert!(got.ends_with(b"HTTP"));
     }
@@ -157,12 +157,12 @@ fn it_is_told_that_the_server_stops(world: &World) {
     let mut idle = served.host.connect();
     let told = world.tls.then(|| say(world, &served.host, "x-test", b""));
     if world.tls {
-        assert!(!served.calls.next().stopping());
+        assert!(!served.calls.next().is_stopping());
     }
-    served.host.stopper.graceful(PATIENCE * 2);
+    served.host.stopper.shutdown(PATIENCE * 2);
     idle.ends(Finish::Clean);
     if let Some(told) = told {
-        while !served.calls.next().stopping() {}
+        while !served.calls.next().is_stopping() {}
         assert_eq!(told.next().1, b"hello ");
     }
     served.host.ends();
@@ -170,7 +170,7 @@ fn it_is_told_that_the_server_stops(world: &World) {
 
 fn a_handshake_that_stands_still_is_given_up(world: &World) {
     let short = Duration::from_millis(100);
-    let served = serve(world, Limits { handshake_time: short, head_time: short, ..Limits::default() });
+    let served = serve(world, Limits { handshake_timeout: short, head_timeout: short, ..Limits::default() });
     let mut wire = served.host.connect_plain();
     // The beginning of a ClientHello, and of a request.
     wire.send(if world.tls { &b"\x16\x03\x01\x02\x00\x01"[..] } else { b"GET" });
@@ -178,10 +178,10 @@ fn a_handshake_that_stands_still_is_given_up(world: &World) {
         wire.answer().is(408);
         wire.finish();
     }
-    let timer = if world.tls { uncork::Timer::Handshake } else { uncork::Timer::Head };
-    assert_eq!(served.closed.next(), Ended::TimedOut(timer));
+    let timer = if world.tls { uncork::Timeout::Handshake } else { uncork::Timeout::Head };
+    assert_eq!(served.closed.next(), EndReason::TimedOut(timer));
     // And one that is left.
     let mut wire = served.host.connect_plain();
     wire.send(if world.tls { &b"\x16\x03\x01\x02\x00\x01"[..] } else { b"GET" }).cut();
-    assert_eq!(served.closed.next(), Ended::PeerLeft);
+    assert_eq!(served.closed.next(), EndReason::PeerLeft);
 }

@@ -4,7 +4,8 @@
 use std::{os::unix::net::UnixStream, sync::mpsc::Sender, time::Duration};
 
 use uncork::{
-    Action, End, Ended, Flow, Loop, PipeIn, PipeOut, Produce, Request, Response, Take, Tx, Upload, h1::Headers, pipe,
+    Action, Consumed, EndReason, LoopHandle, PipeIn, PipeOut, Produce, Produced, Request, RequestEnd, Response, Tx,
+    Upload, h1::Headers, pipe,
 };
 
 use crate::{
@@ -28,7 +29,7 @@ const MOMENT: Duration = Duration::from_millis(50);
 struct ByHand(PipeOut);
 
 impl Produce for ByHand {
-    fn produce(&mut self, out: &mut Tx<'_>) -> Flow {
+    fn produce(&mut self, out: &mut Tx<'_>) -> Produced {
         self.0.produce(out)
     }
 }
@@ -37,11 +38,11 @@ impl Produce for ByHand {
 struct Discard;
 
 impl Upload for Discard {
-    fn data(&mut self, _: &[u8]) -> Take {
-        Take::All
+    fn data(&mut self, _: &[u8]) -> Consumed {
+        Consumed::All
     }
     fn end(self: Box<Self>, _: &Headers) -> Action {
-        Action::Wait
+        Action::Suspend
     }
 }
 
@@ -49,8 +50,8 @@ struct Served {
     host: Host,
     /// What the response's body comes from.
     inlets: Told<PipeIn>,
-    ended: Told<End>,
-    loops: Told<Loop>,
+    ended: Told<RequestEnd>,
+    loops: Told<LoopHandle>,
 }
 
 /// A response whose body comes from the test: by a producer, or out of a pipe.
@@ -60,9 +61,14 @@ fn serve(world: &World) -> Served {
     Served { host, inlets, ended, loops }
 }
 
-fn respond(req: &mut Request<'_>, tell: &Sender<PipeIn>, ended: &Sender<End>, loops: &Sender<Loop>) -> Action {
+fn respond(
+    req: &mut Request<'_>,
+    tell: &Sender<PipeIn>,
+    ended: &Sender<RequestEnd>,
+    loops: &Sender<LoopHandle>,
+) -> Action {
     if req.path() == "/here" {
-        loops.send(req.here()).expect("heard");
+        loops.send(req.loop_handle()).expect("heard");
         return Response::new(204).into();
     }
     tell_end(req, ended);
@@ -79,10 +85,10 @@ fn respond(req: &mut Request<'_>, tell: &Sender<PipeIn>, ended: &Sender<End>, lo
     let response = if query.contains("allow") { response.allow_half_close() } else { response };
     if query.contains("ticket") {
         let ticket = req.ticket();
-        ticket.outlive_fin();
+        ticket.allow_half_close();
         ticket.respond(response).expect("it is open");
         tell.send(inlet).expect("heard");
-        return Action::Wait;
+        return Action::Suspend;
     }
     tell.send(inlet).expect("heard");
     if req.has_body() {
@@ -155,7 +161,7 @@ fn a_client_that_leaves_a_pausing_response_is_noticed_at_once(world: &World) {
             let inlet = begun(&served, &mut wire, path);
             let kept = leave(wire, way);
             let end = served.ended.next();
-            assert_eq!((end.why, end.written), (Ended::PeerLeft, 4), "{path}, {way}");
+            assert_eq!((end.reason, end.written), (EndReason::PeerLeft, 4), "{path}, {way}");
             assert!(inlet.is_abandoned(), "{path}, {way}");
             // It is broken off: four bytes are not the whole.
             if let Some(mut wire) = kept {
@@ -166,7 +172,7 @@ fn a_client_that_leaves_a_pausing_response_is_noticed_at_once(world: &World) {
             wire.request(&format!("GET {path}"), &[]);
             let inlet = served.inlets.next();
             let kept = leave(wire, way);
-            assert_eq!(served.ended.next().why, Ended::PeerLeft, "{path}, {way}, without a byte");
+            assert_eq!(served.ended.next().reason, EndReason::PeerLeft, "{path}, {way}, without a byte");
             assert!(inlet.is_abandoned(), "{path}, {way}");
             drop(kept);
         }
@@ -197,7 +203,7 @@ fn one_on_a_unix_socket_is_noticed_too(world: &World) {
                     None
                 }
             };
-            assert_eq!(served.ended.next().why, Ended::PeerLeft, "{path}, {half}");
+            assert_eq!(served.ended.next().reason, EndReason::PeerLeft, "{path}, {half}");
             assert!(inlet.is_abandoned());
             drop(kept);
         }
@@ -219,7 +225,7 @@ fn one_that_is_still_sending_is_noticed_too(world: &World) {
                 (false, false) => wire.chunk(b"part"),
             };
             wire.finish();
-            assert_eq!(served.ended.next().why, Ended::PeerLeft, "{framing}, {whole}");
+            assert_eq!(served.ended.next().reason, EndReason::PeerLeft, "{framing}, {whole}");
             assert!(inlet.is_abandoned());
         }
     }
@@ -245,7 +251,10 @@ fn a_response_may_serve_half_closed_clients(world: &World) {
                 assert_eq!(wire.next_chunk(), b"");
             }
             let end = served.ended.next();
-            assert_eq!((end.why, end.written), (Ended::Complete, if path.contains("length") { 100 } else { 16 }));
+            assert_eq!(
+                (end.reason, end.written),
+                (EndReason::Complete, if path.contains("length") { 100 } else { 16 })
+            );
             wire.ends(Finish::Clean);
         }
         // That it is reset is another thing.
@@ -253,7 +262,7 @@ fn a_response_may_serve_half_closed_clients(world: &World) {
         let inlet = begun(&served, &mut wire, path);
         wire.finish();
         wire.reset();
-        assert_eq!(served.ended.next().why, Ended::PeerLeft, "{path}");
+        assert_eq!(served.ended.next().reason, EndReason::PeerLeft, "{path}");
         assert!(inlet.is_abandoned());
     }
 }
@@ -276,11 +285,11 @@ fn what_is_there_reaches_a_half_closed_client(world: &World) {
                     pauses = !pauses;
                     if pauses {
                         waker.wake();
-                        return Flow::Wait;
+                        return Produced::Pending;
                     }
                     let n = out.write(&left[..left.len().min(50_000)]);
                     left.drain(..n);
-                    if left.is_empty() { Flow::End } else { Flow::More }
+                    if left.is_empty() { Produced::End } else { Produced::More }
                 })
                 .into()
             }
@@ -314,6 +323,6 @@ fn what_is_not_taken_yet_is_no_pause(world: &World) {
         let (got, finish) = wire.until_end();
         assert!(got.len() > body.len() / 2 && finish != Finish::Clean, "{path}: {} bytes, {finish:?}", got.len());
         let end = served.ended.next();
-        assert_eq!((end.why, end.written), (Ended::PeerLeft, body.len() as u64), "{path}");
+        assert_eq!((end.reason, end.written), (EndReason::PeerLeft, body.len() as u64), "{path}");
     }
 }

@@ -9,8 +9,8 @@ use std::{
 };
 
 use uncork::{
-    Action, Dial, EventMask, Handler, Io, Limits, Loop, Moment, PeerAddr, Request, Response, RxEnd, Server, Switch,
-    Ticket, Upgrade, Waker, Why,
+    Action, Dial, EventMask, Events, Handler, Io, Limits, LoopHandle, Moment, PeerAddr, ReadState, Request, Response,
+    Server, Switch, Ticket, Upgrade, Waker,
 };
 
 use crate::{
@@ -120,7 +120,7 @@ fn nobody_speaks_and_it_closes_quietly(world: &World) {
 fn its_waker_wakes_it(world: &World) {
     let server = Dialing::on(world);
     let here = server.here();
-    let ((give, wakers), (tell, calls)) = (telling::<Waker>(), telling::<Why>());
+    let ((give, wakers), (tell, calls)) = (telling::<Waker>(), telling::<Events>());
     here.dial(to(world, server.host.addr()), move |result| {
         let waker = result.expect("a connection").waker();
         // Before it is called for the first time: that is remembered.
@@ -129,15 +129,15 @@ fn its_waker_wakes_it(world: &World) {
         let mut count = 0;
         Some(Box::new(move |io: &mut Io<'_>| {
             count += 1;
-            tell.send(io.why()).expect("heard");
+            tell.send(io.events()).expect("heard");
             if count == 3 { EventMask::TERMINATE } else { EventMask::EXTERNAL }
         }))
     });
     let waker = wakers.next();
-    assert_eq!(calls.next(), Why::default());
-    assert!(calls.next().external());
+    assert_eq!(calls.next(), Events::default());
+    assert!(calls.next().is_woken());
     waker.wake();
-    assert!(calls.next().external());
+    assert!(calls.next().is_woken());
 }
 
 fn a_stream_is_adopted(world: &World) {
@@ -185,10 +185,10 @@ fn it_takes_nobodys_place(world: &World) {
     server.here();
 }
 
-fn patient(tell: std::sync::mpsc::Sender<Why>) -> Box<dyn Upgrade> {
+fn patient(tell: std::sync::mpsc::Sender<Events>) -> Box<dyn Upgrade> {
     Box::new(move |io: &mut Io<'_>| {
-        tell.send(io.why()).expect("heard");
-        if io.why().stopping() { EventMask::TERMINATE } else { EventMask::READ }
+        tell.send(io.events()).expect("heard");
+        if io.events().is_stopping() { EventMask::TERMINATE } else { EventMask::READ }
     })
 }
 
@@ -201,23 +201,23 @@ fn it_is_told_that_the_server_stops(world: &World) {
         result.expect("a connection");
         Some(patient(tell))
     });
-    assert!(!calls.next().stopping());
-    server.host.stopper.graceful(PATIENCE * 2);
-    assert!(calls.next().stopping());
+    assert!(!calls.next().is_stopping());
+    server.host.stopper.shutdown(PATIENCE * 2);
+    assert!(calls.next().is_stopping());
     server.host.ends();
 }
 
 /// Hands out its tickets and loops, and tells that it stops.
 #[derive(Clone)]
 struct Waiting {
-    requests: std::sync::mpsc::Sender<(Loop, Ticket)>,
+    requests: std::sync::mpsc::Sender<(LoopHandle, Ticket)>,
     stopping: std::sync::mpsc::Sender<()>,
 }
 
 impl Handler for Waiting {
     fn request(&mut self, req: &mut Request<'_>) -> Action {
-        self.requests.send((req.here(), req.ticket())).expect("heard");
-        Action::Wait
+        self.requests.send((req.loop_handle(), req.ticket())).expect("heard");
+        Action::Suspend
     }
 
     fn stopping(&mut self) {
@@ -232,18 +232,18 @@ fn within_the_grace_connections_are_made(world: &World) {
     let mut wire = host.connect();
     wire.request("GET /", &[]);
     let (here, ticket) = asked.next();
-    host.stopper.graceful(PATIENCE * 2);
+    host.stopper.shutdown(PATIENCE * 2);
     stopped.next();
     let (tell, calls) = telling();
     here.dial(to(world, peer.host.addr()), move |result| {
         result.expect("a connection");
         Some(Box::new(move |io: &mut Io<'_>| {
             // What it learns in its first call.
-            tell.send(io.why()).expect("heard");
+            tell.send(io.events()).expect("heard");
             EventMask::TERMINATE
         }))
     });
-    assert!(calls.next().stopping());
+    assert!(calls.next().is_stopping());
     ticket.respond(Response::text("done")).expect("waited for");
     wire.answer().is(200);
     host.ends();
@@ -258,13 +258,13 @@ fn it_ends_with_the_grace(world: &World) {
         result.expect("a connection");
         Some(Box::new(move |io: &mut Io<'_>| {
             let _ = &alive;
-            tell.send(io.why()).expect("heard");
+            tell.send(io.events()).expect("heard");
             EventMask::READ
         }))
     });
     calls.next();
-    server.host.stopper.graceful(Duration::from_millis(50));
-    assert!(calls.next().stopping());
+    server.host.stopper.shutdown(Duration::from_millis(50));
+    assert!(calls.next().is_stopping());
     server.host.ends();
     assert!(dropped.is_over());
 }
@@ -296,13 +296,13 @@ fn a_loop_takes_another_guest(world: &World) {
     here.dial(Dial::tcp(peer.local_addr().expect("an address")), move |result| {
         result.expect("a connection");
         Some(Box::new(move |io: &mut Io<'_>| {
-            tell.send((io.rx.bytes().to_vec(), io.rx.end())).expect("heard");
+            tell.send((io.rx.bytes().to_vec(), io.rx.state())).expect("heard");
             io.rx.consume(usize::MAX);
-            if io.rx.end() == RxEnd::NotYet { EventMask::READ } else { EventMask::TERMINATE }
+            if io.rx.state() == ReadState::Open { EventMask::READ } else { EventMask::TERMINATE }
         }))
     });
     let (mut stream, _): (TcpStream, _) = peer.accept().expect("a connection");
-    assert_eq!(calls.next(), (Vec::new(), RxEnd::NotYet));
+    assert_eq!(calls.next(), (Vec::new(), ReadState::Open));
     // Those who came before stay, so that all loops there are have their turn.
     let mut guests = Vec::new();
     let found = (0..64).any(|_| {
@@ -313,5 +313,5 @@ fn a_loop_takes_another_guest(world: &World) {
     stream.write_all(b"still here").expect("sent");
     assert_eq!(calls.next().0, b"still here");
     drop(stream);
-    assert_eq!(calls.next().1, RxEnd::Clean);
+    assert_eq!(calls.next().1, ReadState::Eof);
 }

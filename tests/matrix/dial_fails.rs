@@ -73,7 +73,7 @@ fn a_peer_that_never_answers(world: &World) {
     let silent = TcpListener::bind("127.0.0.1:0").expect("bound");
     let deaf = deaf();
     let addr = if world.tls { silent.local_addr().expect("an address") } else { deaf.1 };
-    let error = fails(&here, to(world, addr).within(SOON));
+    let error = fails(&here, to(world, addr).timeout(SOON));
     assert!(matches!(error, DialError::TimedOut), "{error:?}");
     assert!(server.host.turns() < 100, "a loop that waits sleeps");
 }
@@ -128,7 +128,7 @@ fn a_peer_that_does_not_speak_tls(world: &World) {
     let server = Dialing::on(world);
     let here = server.here();
     let peer = TcpListener::bind("127.0.0.1:0").expect("bound");
-    let dial = Dial::tcp(peer.local_addr().expect("an address")).within(PATIENCE).tls(&trust(), "localhost");
+    let dial = Dial::tcp(peer.local_addr().expect("an address")).timeout(PATIENCE).tls(&trust(), "localhost");
     let told = try_dial(&here, dial);
     let (mut stream, _) = peer.accept().expect("a connection");
     let _ = stream.read(&mut [0; 4096]).expect("a hello");
@@ -161,7 +161,7 @@ fn a_loop_that_ends_meanwhile(world: &World) {
     let pending = try_dial(&here, to(world, addr));
     here.after(Duration::ZERO, move |_| tell.send(()).expect("heard"));
     told.next();
-    server.host.stopper.stop();
+    server.host.stopper.stop_now();
     server.host.ends();
     assert!(matches!(pending.try_recv(), Ok(Err(DialError::LoopEnded))));
 }

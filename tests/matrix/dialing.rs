@@ -5,7 +5,9 @@ use std::{
     sync::mpsc::{Receiver, Sender, channel},
 };
 
-use uncork::{Dial, DialError, EventMask, Io, Limits, Loop, Request, Response, RxEnd, Switch, TlsClient, Upgrade};
+use uncork::{
+    Dial, DialError, EventMask, Io, Limits, LoopHandle, ReadState, Request, Response, Switch, TlsClient, Upgrade,
+};
 
 use crate::{
     upgrading::echo,
@@ -16,7 +18,7 @@ use crate::{
 /// A server that echoes to who upgrades, and answers `GET /` when it has handed its loop to the test.
 pub(crate) struct Dialing {
     pub(crate) host: Host,
-    loops: Told<Loop>,
+    loops: Told<LoopHandle>,
 }
 
 impl Dialing {
@@ -30,21 +32,21 @@ impl Dialing {
             if req.wants_upgrade("test") {
                 return Switch::to("test", echo()).into();
             }
-            tell.send(req.here()).expect("heard");
+            tell.send(req.loop_handle()).expect("heard");
             Response::text("here").into()
         });
         Self { host, loops }
     }
 
     /// A loop of the server, whose guest has left.
-    pub(crate) fn here(&self) -> Loop {
+    pub(crate) fn here(&self) -> LoopHandle {
         let mut wire = self.host.connect();
         wire.request("GET /", &[]).answer().is(200);
         self.loops.next()
     }
 
     /// The loop of the guest on `wire`.
-    pub(crate) fn of(&self, wire: &mut crate::wire::Wire) -> Loop {
+    pub(crate) fn of(&self, wire: &mut crate::wire::Wire) -> LoopHandle {
         wire.request("GET /", &[]).answer().is(200);
         self.loops.next()
     }
@@ -56,7 +58,7 @@ pub(crate) fn to(world: &World, addr: SocketAddr) -> Dial {
 }
 
 pub(crate) fn secured(world: &World, dial: Dial) -> Dial {
-    let dial = dial.within(PATIENCE);
+    let dial = dial.timeout(PATIENCE);
     if world.tls { dial.tls(&trust(), "localhost") } else { dial }
 }
 
@@ -65,7 +67,7 @@ pub(crate) fn trust() -> TlsClient {
 }
 
 /// Dials, and tells how it went: nobody speaks.
-pub(crate) fn try_dial(here: &Loop, dial: Dial) -> Receiver<Result<(), DialError>> {
+pub(crate) fn try_dial(here: &LoopHandle, dial: Dial) -> Receiver<Result<(), DialError>> {
     let (tell, told) = channel();
     here.dial(dial, move |result| {
         tell.send(result.map(|_| ())).expect("heard");
@@ -76,7 +78,7 @@ pub(crate) fn try_dial(here: &Loop, dial: Dial) -> Receiver<Result<(), DialError
 
 /// The error a dial ends with.
 #[track_caller]
-pub(crate) fn fails(here: &Loop, dial: Dial) -> DialError {
+pub(crate) fn fails(here: &LoopHandle, dial: Dial) -> DialError {
     let told = try_dial(here, dial);
     let error = told.recv_timeout(PATIENCE).expect("called").expect_err("no connection");
     assert!(told.recv_timeout(PATIENCE).is_err(), "called once");
@@ -95,7 +97,7 @@ pub(crate) fn speaker(all: Vec<u8>, tell: Sender<Vec<u8>>) -> Box<dyn Upgrade> {
             from = got.windows(4).position(|end| end == b"\r\n\r\n").map(|at| at + 4);
         }
         let whole = from.is_some_and(|from| got.len() - from == all.len() - UPGRADE.len());
-        if whole || io.rx.end() != RxEnd::NotYet {
+        if whole || io.rx.state() != ReadState::Open {
             tell.send(got.split_off(from.unwrap_or(0))).expect("heard");
             return EventMask::TERMINATE;
         }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use uncork::{Action, Ended, Flow, Request, Response, Tx, h1::Headers};
+use uncork::{Action, EndReason, Produced, Request, Response, Tx, h1::Headers};
 
 use crate::{
     wire::{Answer, Finish, request},
@@ -77,7 +77,7 @@ fn pipelined_requests_outlive_a_half_close(world: &World) {
 
 fn head_says_what_get_would(world: &World) {
     let host = world.serve(|req: &mut Request<'_>| match req.path() {
-        "/stream" => Response::stream(|_: &mut Tx<'_>| Flow::End),
+        "/stream" => Response::stream(|_: &mut Tx<'_>| Produced::End),
         _ => Response::text("four"),
     });
     let mut wire = host.connect();
@@ -104,12 +104,12 @@ fn a_streamed_body_is_chunked_or_measured_or_ended_by_the_close(world: &World) {
         let stream = Response::stream(move |out: &mut Tx<'_>| match parts.next() {
             Some(part) => {
                 assert_eq!(out.write(part.as_bytes()), part.len());
-                Flow::More
+                Produced::More
             }
             None => {
                 let mut trailers = Headers::new();
                 trailers.append("X-Sum", "13").expect("valid");
-                Flow::Trailers(trailers)
+                Produced::Trailers(trailers)
             }
         });
         if req.path() == "/length" { stream.length(13) } else { stream }
@@ -137,10 +137,10 @@ fn a_streamed_body_waits_for_its_reader(world: &World) {
             calls += 1;
             out.write(calls.to_string().as_bytes());
             if calls == 3 {
-                return Flow::End;
+                return Produced::End;
             }
             let _ = tell;
-            Flow::Wait
+            Produced::Pending
         })
     });
     let mut wire = host.connect();
@@ -191,7 +191,7 @@ fn a_shared_body_is_one_allocation(world: &World) {
         assert!(wire.answer().body == *expected);
     }
     drop((wires, expected));
-    host.stopper.stop();
+    host.stopper.stop_now();
     host.ends();
     assert_eq!(Arc::strong_count(&body), 1);
 }
@@ -206,7 +206,7 @@ fn a_shared_block_fits_into_a_streamed_body(world: &World) {
             if left > 0 && out.write_shared(&block) {
                 left -= 1;
             }
-            if left == 0 { Flow::End } else { Flow::More }
+            if left == 0 { Produced::End } else { Produced::More }
         });
         if req.path() == "/length" { stream.length(400_000) } else { stream }
     });
@@ -243,12 +243,12 @@ fn a_panic_of_a_producer_breaks_off(world: &World) {
         Response::stream(move |out: &mut Tx<'_>| {
             assert!(std::mem::take(&mut first), "as it should");
             out.write(b"a part of it");
-            Flow::More
+            Produced::More
         })
     });
     let answer = host.connect().request("GET /", &[]).try_answer();
     assert!(answer.is_err(), "not to be taken for the whole");
-    assert_eq!(ended.next().why, Ended::Panicked);
+    assert_eq!(ended.next().reason, EndReason::Panicked);
     drop(host);
     assert_eq!(ended.rest().len(), 0);
 }
@@ -298,23 +298,23 @@ fn how_a_request_ended_is_told_once(world: &World) {
         match req.path() {
             "/answered" => Response::text("12345").into(),
             "/aborted" => Action::Abort,
-            _ => Response::stream(|_: &mut Tx<'_>| Flow::Wait).into(),
+            _ => Response::stream(|_: &mut Tx<'_>| Produced::Pending).into(),
         }
     });
     let mut wire = host.connect();
     wire.request("GET /answered", &[]).answer().is(200);
     let end = ended.next();
-    assert_eq!((end.why, end.written, end.received), (Ended::Complete, 5, 0));
+    assert_eq!((end.reason, end.written, end.received), (EndReason::Complete, 5, 0));
     wire.request("GET /aborted", &[]).ends(Finish::Reset);
-    assert_eq!(ended.next().why, Ended::Aborted);
+    assert_eq!(ended.next().reason, EndReason::Aborted);
     let mut wire = host.connect();
     wire.request("GET /waiting", &[]).head().is(200);
     wire.reset();
-    assert_eq!(ended.next().why, Ended::PeerLeft);
+    assert_eq!(ended.next().reason, EndReason::PeerLeft);
     let mut wire = host.connect();
     wire.request("GET /waiting", &[]).head().is(200);
-    host.stopper.stop();
-    assert_eq!(ended.next().why, Ended::Stopped);
+    host.stopper.stop_now();
+    assert_eq!(ended.next().reason, EndReason::Stopped);
     drop(host);
     assert_eq!(ended.rest().len(), 0);
 }
@@ -324,14 +324,14 @@ fn confirm_waits_for_the_last_acknowledgement(world: &World) {
     let (tell, ended) = telling();
     let host = world.serve(move |req: &mut Request<'_>| {
         tell_end(req, &tell);
-        Response::new(200).body(vec![b'x'; ALL as usize]).confirm()
+        Response::new(200).body(vec![b'x'; ALL as usize]).wait_for_ack()
     });
     let mut wire = host.connect_narrow();
     wire.request("GET /", &[]).head().is(200);
     assert!(ended.is_silent(Duration::from_millis(100)), "nothing was read yet");
     wire.exactly(ALL as usize);
     let end = ended.next();
-    assert_eq!((end.why, end.written, end.acked), (Ended::Complete, ALL, Some(ALL)));
+    assert_eq!((end.reason, end.written, end.acked), (EndReason::Complete, ALL, Some(ALL)));
 }
 
 fn an_invalid_response_becomes_a_500(world: &World) {
@@ -406,7 +406,7 @@ fn a_request_ends_when_its_last_byte_is_out(world: &World) {
         wire.head().is(200);
         wire.exactly(size);
         if blocked {
-            assert_eq!(ended.next().why, Ended::Complete, "{size} bytes");
+            assert_eq!(ended.next().reason, EndReason::Complete, "{size} bytes");
             waits = size;
         } else {
             fits = size;

@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use uncork::{Action, ConnId, Ended, Flow, Handler, Limits, Request, Response, Take, Timer, Tx, Upload, h1::Headers};
+use uncork::{
+    Action, ConnId, Consumed, EndReason, Handler, Limits, Produced, Request, Response, Timeout, Tx, Upload, h1::Headers,
+};
 
 use crate::{
     wire::{Finish, request},
@@ -40,19 +42,19 @@ const SHORT: Duration = Duration::from_millis(150);
 
 /// Says who it is, and tells when a connection is over.
 #[derive(Clone)]
-struct Plain(Sender<Ended>);
+struct Plain(Sender<EndReason>);
 
 impl Handler for Plain {
     fn request(&mut self, req: &mut Request<'_>) -> Action {
         Response::text(req.conn().to_string()).into()
     }
 
-    fn closed(&mut self, _: ConnId, why: &Ended) {
+    fn closed(&mut self, _: ConnId, why: &EndReason) {
         let _ = self.0.send(*why);
     }
 }
 
-fn plain(world: &World, limits: Limits) -> (Host, Told<Ended>) {
+fn plain(world: &World, limits: Limits) -> (Host, Told<EndReason>) {
     let (tell, closed) = telling();
     (world.serve_within(limits, Plain(tell)), closed)
 }
@@ -134,7 +136,7 @@ impl Handler for Large {
 }
 
 fn stalled_downloads_of_one_address_do_not_take_all_buffers(world: &World) {
-    let limits = Limits { buffers: 1 << 20, send_time: Duration::from_secs(3600), ..Limits::default() };
+    let limits = Limits { buffers: 1 << 20, send_timeout: Duration::from_secs(3600), ..Limits::default() };
     let host = world.serve_within(limits, Large(vec![b'x'; 16 << 20].into()));
     let ask = |address: u8, path: &str| {
         let mut wire = host.try_connect_from([127, 0, 0, address]).expect("a connection");
@@ -194,22 +196,22 @@ fn a_target_too_long_is_a_414(world: &World) {
 }
 
 fn a_slow_head_is_a_408(world: &World) {
-    let (host, closed) = plain(world, Limits { head_time: SHORT, ..Limits::default() });
+    let (host, closed) = plain(world, Limits { head_timeout: SHORT, ..Limits::default() });
     let mut wire = host.connect();
     wire.request("GET /", &[]).answer().is(200);
     wire.send("GET / HT").answer().is(408);
     wire.finish().ends(Finish::Clean);
-    assert_eq!(closed.next(), Ended::TimedOut(Timer::Head));
+    assert_eq!(closed.next(), EndReason::TimedOut(Timeout::Head));
 }
 
 fn an_idle_connection_is_closed(world: &World) {
-    let (host, closed) = plain(world, Limits { idle: SHORT, ..Limits::default() });
+    let (host, closed) = plain(world, Limits { idle_timeout: SHORT, ..Limits::default() });
     host.connect().ends(Finish::Clean);
-    assert_eq!(closed.next(), Ended::TimedOut(Timer::Idle));
+    assert_eq!(closed.next(), EndReason::TimedOut(Timeout::Idle));
     let mut wire = host.connect();
     wire.request("GET /", &[]).answer().is(200);
     wire.ends(Finish::Clean);
-    assert_eq!(closed.next(), Ended::TimedOut(Timer::Idle));
+    assert_eq!(closed.next(), EndReason::TimedOut(Timeout::Idle));
 }
 
 /// Throws the body away; or takes nothing of it until it is woken, which is late.
@@ -219,27 +221,27 @@ struct Sink {
 }
 
 impl Upload for Sink {
-    fn data(&mut self, _: &[u8]) -> Take {
-        if std::mem::take(&mut self.late) { Take::Some(0) } else { Take::All }
+    fn data(&mut self, _: &[u8]) -> Consumed {
+        if std::mem::take(&mut self.late) { Consumed::Partial(0) } else { Consumed::All }
     }
 
     fn end(self: Box<Self>, _: &Headers) -> Action {
         Response::text("all of it").into()
     }
 
-    fn patience(&self) -> Option<Duration> {
+    fn body_timeout(&self) -> Option<Duration> {
         self.patience
     }
 }
 
-fn sink(world: &World, limits: Limits) -> (Host, Told<uncork::End>) {
+fn sink(world: &World, limits: Limits) -> (Host, Told<uncork::RequestEnd>) {
     let (tell, ended) = telling();
     let host = world.serve_within(limits, move |req: &mut Request<'_>| {
         tell_end(req, &tell);
         let late = req.path() == "/late";
         if late {
             let waker = req.waker();
-            req.here().after(SHORT * 3, move |_| waker.wake());
+            req.loop_handle().after(SHORT * 3, move |_| waker.wake());
         }
         let patience = match req.path() {
             "/patient" => Some(SHORT * 100),
@@ -252,16 +254,16 @@ fn sink(world: &World, limits: Limits) -> (Host, Told<uncork::End>) {
 }
 
 fn a_body_that_stops_coming_is_a_408(world: &World) {
-    let (host, ended) = sink(world, Limits { body_time: SHORT, ..Limits::default() });
+    let (host, ended) = sink(world, Limits { body_timeout: SHORT, ..Limits::default() });
     let mut wire = host.connect();
     wire.request("POST /", &["Content-Length: 9"]).send("four").answer().is(408);
     wire.finish().ends(Finish::Clean);
     let end = ended.next();
-    assert_eq!((end.why, end.received), (Ended::TimedOut(Timer::Body), 4));
+    assert_eq!((end.reason, end.received), (EndReason::TimedOut(Timeout::Body), 4));
 }
 
 fn a_body_that_drips_is_a_408(world: &World) {
-    let (host, _) = sink(world, Limits { body_time: SHORT, min_rate: 1000, ..Limits::default() });
+    let (host, _) = sink(world, Limits { body_timeout: SHORT, min_rate: 1000, ..Limits::default() });
     let mut wire = host.connect();
     wire.request("POST /", &["Content-Length: 1000"]);
     let mut drops = 0;
@@ -276,7 +278,7 @@ fn a_body_that_drips_is_a_408(world: &World) {
 }
 
 fn an_upload_may_have_another_patience(world: &World) {
-    let (host, ended) = sink(world, Limits { body_time: SHORT, min_rate: 1_000_000, ..Limits::default() });
+    let (host, ended) = sink(world, Limits { body_timeout: SHORT, min_rate: 1_000_000, ..Limits::default() });
     let mut wire = host.connect();
     wire.request("POST /patient", &["Content-Length: 3"]);
     for _ in 0..3 {
@@ -288,38 +290,38 @@ fn an_upload_may_have_another_patience(world: &World) {
     let (host, ended) = sink(world, Limits::default());
     let mut wire = host.connect();
     wire.request("POST /hasty", &["Content-Length: 9"]).send("four").answer().is(408);
-    assert_eq!(ended.next().why, Ended::TimedOut(Timer::Body));
+    assert_eq!(ended.next().reason, EndReason::TimedOut(Timeout::Body));
 }
 
 fn who_is_pushed_back_is_not_timed_out(world: &World) {
-    let (host, _) = sink(world, Limits { body_time: SHORT, ..Limits::default() });
+    let (host, _) = sink(world, Limits { body_timeout: SHORT, ..Limits::default() });
     let mut wire = host.connect();
     assert_eq!(wire.post("/late", &[], b"it waits").answer().is(200).text(), "all of it");
 }
 
 /// Makes a body without an end.
-fn endless(world: &World, limits: Limits) -> (Host, Told<uncork::End>) {
+fn endless(world: &World, limits: Limits) -> (Host, Told<uncork::RequestEnd>) {
     let (tell, ended) = telling();
     let host = world.serve_within(limits, move |req: &mut Request<'_>| {
         tell_end(req, &tell);
         Response::stream(|out: &mut Tx<'_>| {
             out.write(&[b'x'; 16 * 1024]);
-            Flow::More
+            Produced::More
         })
     });
     (host, ended)
 }
 
 fn a_peer_that_does_not_read_is_given_up(world: &World) {
-    let (host, ended) = endless(world, Limits { send_time: SHORT, ..Limits::default() });
+    let (host, ended) = endless(world, Limits { send_timeout: SHORT, ..Limits::default() });
     let mut wire = host.connect_narrow();
     wire.request("GET /", &[]);
-    assert_eq!(ended.next().why, Ended::TimedOut(Timer::Send));
+    assert_eq!(ended.next().reason, EndReason::TimedOut(Timeout::Send));
     assert_eq!(wire.until_end().1, Finish::Reset);
 }
 
 fn a_slow_reader_is_waited_for(world: &World) {
-    let (host, ended) = endless(world, Limits { send_time: SHORT * 2, ..Limits::default() });
+    let (host, ended) = endless(world, Limits { send_timeout: SHORT * 2, ..Limits::default() });
     let mut wire = host.connect_narrow();
     wire.request("GET /", &[]).head().is(200);
     for _ in 0..30 {
@@ -329,7 +331,7 @@ fn a_slow_reader_is_waited_for(world: &World) {
 }
 
 fn a_reader_below_the_least_rate_is_given_up(world: &World) {
-    let limits = Limits { send_time: SHORT, min_rate: 1 << 30, ..Limits::default() };
+    let limits = Limits { send_timeout: SHORT, min_rate: 1 << 30, ..Limits::default() };
     let (host, ended) = endless(world, limits);
     let mut wire = host.connect_narrow();
     wire.request("GET /", &[]).head().is(200);

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use uncork::{Action, Ended, Limits, Moved, Request, Response, Ticket, pipe};
+use uncork::{Action, EndReason, Limits, PipeCounters, Request, Response, Ticket, pipe};
 
 use crate::{
     wire::{Finish, Wire},
@@ -32,7 +32,7 @@ matrix! {
 #[derive(Clone, Default)]
 struct Relay {
     waiting: Arc<Mutex<VecDeque<(Ticket, Answerer)>>>,
-    moved: Arc<Mutex<Vec<Moved>>>,
+    moved: Arc<Mutex<Vec<PipeCounters>>>,
     room: usize,
 }
 
@@ -49,11 +49,11 @@ impl Relay {
             let sender = answerer.clone();
             req.on_end(move |end| {
                 if let Some(ticket) = locked(&sender).take() {
-                    let _ = ticket.respond(Response::text(format!("{:?} {}", end.why, end.written)));
+                    let _ = ticket.respond(Response::text(format!("{:?} {}", end.reason, end.written)));
                 }
             });
             locked(&self.waiting).push_back((req.ticket(), answerer));
-            return Action::Wait;
+            return Action::Suspend;
         }
         let Some((receiver, answerer)) = locked(&self.waiting).pop_front() else { return Response::new(409).into() };
         *locked(&answerer) = Some(req.ticket());
@@ -61,7 +61,7 @@ impl Relay {
         locked(&self.moved).push(inlet.moved());
         let outlet = if req.path() == "/clean" { outlet.clean_when_cut() } else { outlet };
         let answer = Response::stream(outlet).length(req.content_length());
-        let answer = if req.path() == "/confirmed" { answer.confirm() } else { answer };
+        let answer = if req.path() == "/confirmed" { answer.wait_for_ack() } else { answer };
         match receiver.respond(answer) {
             Ok(()) => Action::Receive(Box::new(inlet)),
             Err(_) => Response::new(410).into(),
@@ -72,8 +72,8 @@ impl Relay {
 pub(crate) struct Served {
     pub(crate) host: Host,
     seen: Told<()>,
-    pub(crate) ended: Told<uncork::End>,
-    moved: Arc<Mutex<Vec<Moved>>>,
+    pub(crate) ended: Told<uncork::RequestEnd>,
+    moved: Arc<Mutex<Vec<PipeCounters>>>,
 }
 
 fn serve(world: &World, room: usize) -> Served {
@@ -115,7 +115,7 @@ impl Served {
     /// The counters of all pipes so far: bytes put in, and taken out.
     pub(crate) fn moved(&self) -> Vec<(u64, u64)> {
         // The writer's is read last: it is never behind.
-        let both = |moved: &Moved| (moved.taken_out(), moved.put_in());
+        let both = |moved: &PipeCounters| (moved.read(), moved.written());
         locked(&self.moved).iter().map(both).map(|(out, into)| (into, out)).collect()
     }
 }
@@ -239,7 +239,7 @@ fn a_receiver_that_leaves_is_told_to_the_sender(world: &World) {
         to.reset();
         let answer = from.answer();
         assert!(answer.is(200).text().starts_with("PeerLeft"), "{answer:?}");
-        assert_eq!(served.ended.next().why, Ended::PeerLeft);
+        assert_eq!(served.ended.next().reason, EndReason::PeerLeft);
         from.finish().until_end();
         served.ended.next();
     }
@@ -261,7 +261,7 @@ fn a_sender_that_leaves_breaks_the_receiver_off(world: &World) {
             }
             let (_, finish) = to.until_end();
             assert_eq!(finish, Finish::Reset, "it must not take a part for the whole");
-            let mut why = [served.ended.next().why, served.ended.next().why].map(|why| format!("{why:?}"));
+            let mut why = [served.ended.next().reason, served.ended.next().reason].map(|why| format!("{why:?}"));
             why.sort();
             assert_eq!(why, ["Aborted", "PeerLeft"]);
         }

@@ -2,7 +2,7 @@
 
 use std::{sync::mpsc::Sender, time::Duration};
 
-use uncork::{Action, ConnId, Ended, Handler, Limits, PeerAddr, Request, Response};
+use uncork::{Action, ConnId, EndReason, Handler, Limits, PeerAddr, Request, Response};
 
 use crate::{
     wire::{Finish, PATIENCE, request},
@@ -45,7 +45,7 @@ impl Handler for Porter {
         peer.ip().is_none_or(|ip| ip.to_string() != "192.0.2.66")
     }
 
-    fn closed(&mut self, _: ConnId, _: &Ended) {
+    fn closed(&mut self, _: ConnId, _: &EndReason) {
         let _ = self.0.send(Word::Out);
     }
 }
@@ -91,7 +91,7 @@ fn who_says_nothing_of_the_kind_is_turned_away(world: &World) {
 }
 
 fn a_header_that_does_not_come_is_given_up(world: &World) {
-    let (host, told) = porter(world, Limits { handshake_time: SHORT, ..Limits::default() });
+    let (host, told) = porter(world, Limits { handshake_timeout: SHORT, ..Limits::default() });
     for first in [&V1[..10], &V2[..20], b""] {
         let mut wire = host.connect_plain();
         wire.send(first);
@@ -101,7 +101,7 @@ fn a_header_that_does_not_come_is_given_up(world: &World) {
 }
 
 fn a_header_that_is_cut_off_is_given_up(world: &World) {
-    let (host, told) = porter(world, Limits { handshake_time: PATIENCE * 10, ..Limits::default() });
+    let (host, told) = porter(world, Limits { handshake_timeout: PATIENCE * 10, ..Limits::default() });
     for first in [&V1[..10], b""] {
         let mut wire = host.connect_plain();
         wire.send(first);
@@ -138,9 +138,9 @@ fn a_stranger_is_turned_away(world: &World) {
 }
 
 fn it_stops_while_a_header_is_on_its_way(world: &World) {
-    let (host, _told) = porter(world, Limits { handshake_time: PATIENCE * 10, ..Limits::default() });
+    let (host, _told) = porter(world, Limits { handshake_timeout: PATIENCE * 10, ..Limits::default() });
     let mut wire = host.connect_plain();
     wire.send(&V1[..10]);
-    host.stopper.graceful(PATIENCE * 10);
+    host.stopper.shutdown(PATIENCE * 10);
     host.ends();
 }

@@ -43,7 +43,7 @@ fn more_connections_than_select_can_watch() {
             Response::text(name.to_owned())
         })
         .expect("a server");
-    let addr = server.addr().expect("an address");
+    let addr = server.local_addr().expect("an address");
     let mut clients = Vec::new();
     let mut serve = |until: usize| {
         let mut wait = server.turn().expect("turned");

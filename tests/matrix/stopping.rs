@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use uncork::{Action, Ended, Flow, Handler, Request, Response, Stopper, Ticket, Tx, Waker};
+use uncork::{Action, EndReason, Handler, Produced, Request, Response, StopHandle, Ticket, Tx, Waker};
 
 use crate::{
     wire::Finish,
@@ -33,20 +33,20 @@ fn at_once_everything_ends(world: &World) {
         match req.path() {
             "/wait" => {
                 tell_ticket.send(req.ticket()).expect("heard");
-                Action::Wait
+                Action::Suspend
             }
-            "/stream" => Response::stream(|_: &mut Tx<'_>| Flow::Wait).into(),
+            "/stream" => Response::stream(|_: &mut Tx<'_>| Produced::Pending).into(),
             _ => Response::text("fine").into(),
         }
     });
     let (mut idle, mut waiting, mut streaming) = (host.connect(), host.connect(), host.connect());
     idle.request("GET /", &[]).answer();
-    assert_eq!(ended.next().why, Ended::Complete);
+    assert_eq!(ended.next().reason, EndReason::Complete);
     waiting.request("GET /wait", &[]);
     let ticket = tickets.next();
     streaming.request("GET /stream", &[]).head().is(200);
-    host.stopper.stop();
-    assert_eq!([ended.next().why, ended.next().why], [Ended::Stopped, Ended::Stopped]);
+    host.stopper.stop_now();
+    assert_eq!([ended.next().reason, ended.next().reason], [EndReason::Stopped, EndReason::Stopped]);
     host.ends();
     assert!(ticket.respond(Response::new(200)).is_err());
     assert_eq!(streaming.until_end().1, Finish::Reset);
@@ -63,14 +63,14 @@ fn gracefully_a_response_is_finished(world: &World) {
         Response::stream(move |out: &mut Tx<'_>| {
             calls += 1;
             out.write(b"part");
-            if calls == 3 { Flow::End } else { Flow::Wait }
+            if calls == 3 { Produced::End } else { Produced::Pending }
         })
     });
     let mut wire = host.connect();
     wire.request("GET /", &[]).head().is(200);
     let waker = told.next();
     assert_eq!(wire.next_chunk(), b"part");
-    host.stopper.graceful(LONG);
+    host.stopper.shutdown(LONG);
     for _ in 0..2 {
         waker.wake();
         assert_eq!(wire.next_chunk(), b"part");
@@ -86,19 +86,19 @@ fn gracefully_a_waiting_ticket_has_until_the_grace_ends(world: &World) {
         let host = world.serve(move |req: &mut Request<'_>| {
             tell_end(req, &tell_ends);
             tell.send(req.ticket()).expect("heard");
-            Action::Wait
+            Action::Suspend
         });
         let mut wire = host.connect();
         wire.request("GET /", &[]);
         let ticket = tickets.next();
-        host.stopper.graceful(if in_time { LONG } else { Duration::from_millis(100) });
+        host.stopper.shutdown(if in_time { LONG } else { Duration::from_millis(100) });
         if in_time {
             assert!(ended.is_silent(Duration::from_millis(50)));
             ticket.respond(Response::text("in time")).expect("it waits");
         }
         let answer = wire.answer();
         assert_eq!(answer.is(if in_time { 200 } else { 503 }).get("connection"), Some("close"));
-        assert_eq!(ended.next().why, if in_time { Ended::Complete } else { Ended::Stopped });
+        assert_eq!(ended.next().reason, if in_time { EndReason::Complete } else { EndReason::Stopped });
         host.ends();
         assert_eq!(ended.rest().len(), 0);
     }
@@ -108,7 +108,7 @@ fn gracefully_idle_connections_close(world: &World) {
     let host = world.serve(|_: &mut Request<'_>| Response::text("fine"));
     let (mut used, mut fresh) = (host.connect(), host.connect());
     used.request("GET /", &[]).answer();
-    host.stopper.graceful(LONG);
+    host.stopper.shutdown(LONG);
     used.ends(Finish::Clean);
     fresh.ends(Finish::Clean);
     host.ends();
@@ -124,7 +124,7 @@ fn gracefully_a_half_sent_request_is_answered(world: &World) {
     // The second request has begun when the first is answered.
     wire.send("GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHo").answer();
     seen.next();
-    host.stopper.graceful(LONG);
+    host.stopper.shutdown(LONG);
     assert_eq!(wire.send("st: x\r\n\r\n").answer().is(200).get("connection"), Some("close"));
     wire.ends(Finish::Clean);
     host.ends();
@@ -136,7 +136,7 @@ struct Listening(Sender<()>);
 
 impl Handler for Listening {
     fn request(&mut self, _: &mut Request<'_>) -> Action {
-        Response::stream(|_: &mut Tx<'_>| Flow::Wait).into()
+        Response::stream(|_: &mut Tx<'_>| Produced::Pending).into()
     }
 
     fn stopping(&mut self) {
@@ -148,16 +148,16 @@ fn the_handler_is_told(world: &World) {
     let (tell, told) = telling();
     let host = world.serve(Listening(tell));
     host.connect().request("GET /", &[]).head().is(200);
-    host.stopper.graceful(Duration::ZERO);
+    host.stopper.shutdown(Duration::ZERO);
     told.next();
     host.ends();
 }
 
 fn a_handler_may_stop_its_server(world: &World) {
-    let (give, get): (Sender<Stopper>, Receiver<Stopper>) = channel();
+    let (give, get): (Sender<StopHandle>, Receiver<StopHandle>) = channel();
     let get = std::sync::Arc::new(std::sync::Mutex::new(get));
     let host = world.serve(move |_: &mut Request<'_>| {
-        get.lock().expect("whole").recv().expect("a stopper").graceful(LONG);
+        get.lock().expect("whole").recv().expect("a stopper").shutdown(LONG);
         Response::text("the last")
     });
     give.send(host.stopper.clone()).expect("heard");
@@ -168,11 +168,11 @@ fn a_handler_may_stop_its_server(world: &World) {
 }
 
 fn a_second_order_shortens_the_grace(world: &World) {
-    let host = world.serve(|_: &mut Request<'_>| Response::stream(|_: &mut Tx<'_>| Flow::Wait));
+    let host = world.serve(|_: &mut Request<'_>| Response::stream(|_: &mut Tx<'_>| Produced::Pending));
     let mut wire = host.connect();
     wire.request("GET /", &[]).head().is(200);
-    host.stopper.graceful(LONG);
-    host.stopper.graceful(Duration::from_millis(20));
+    host.stopper.shutdown(LONG);
+    host.stopper.shutdown(Duration::from_millis(20));
     assert_eq!(wire.until_end().1, Finish::Reset);
     host.ends();
 }
@@ -181,7 +181,7 @@ fn nobody_can_connect_afterwards(world: &World) {
     let host = world.serve(|_: &mut Request<'_>| Response::text("fine"));
     let address = host.address();
     host.connect().request("GET /", &[]).answer();
-    host.stopper.graceful(LONG);
+    host.stopper.shutdown(LONG);
     host.ends();
     assert!(address.try_connect().is_err());
 }
@@ -203,7 +203,7 @@ fn a_blocked_handler_is_abandoned_with_its_thread() {
     blocked.request("GET /block", &[]);
     seen.next();
     free.request("GET /", &[]).answer().is(200);
-    host.stopper.graceful(Duration::from_millis(50));
+    host.stopper.shutdown(Duration::from_millis(50));
     let error = host.result().expect_err("one is left");
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
     drop(release);

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use uncork::{Action, Ended, Request, Response, Ticket, h1::Headers};
+use uncork::{Action, EndReason, Request, Response, Ticket, h1::Headers};
 
 use crate::{
     http::says_why_in_debug_builds,
@@ -28,12 +28,12 @@ matrix! {
 }
 
 /// A server that gives every request's ticket to the test, and tells how each ends.
-fn waiting(world: &World) -> (Host, Told<Ticket>, Told<uncork::End>) {
+fn waiting(world: &World) -> (Host, Told<Ticket>, Told<uncork::RequestEnd>) {
     let ((tell, tickets), (tell_ends, ended)) = (telling(), telling());
     let host = world.serve(move |req: &mut Request<'_>| {
         tell_end(req, &tell_ends);
         tell.send(req.ticket()).expect("heard");
-        Action::Wait
+        Action::Suspend
     });
     (host, tickets, ended)
 }
@@ -45,7 +45,7 @@ fn another_thread_answers(world: &World) {
         wire.request("GET /", &[]);
         tickets.next().respond(Response::text("here it is")).expect("it waits");
         assert_eq!(wire.answer().is(200).text(), "here it is");
-        assert_eq!(ended.next().why, Ended::Complete);
+        assert_eq!(ended.next().reason, EndReason::Complete);
     }
 }
 
@@ -65,7 +65,7 @@ fn many_threads_answer_many_clients(world: &World) {
     let mut texts: Vec<String> = wires.iter_mut().map(|wire| wire.answer().is(200).text().to_owned()).collect();
     texts.sort();
     texts.dedup();
-    assert_eq!((texts.len(), ended.next().why), (20, Ended::Complete));
+    assert_eq!((texts.len(), ended.next().reason), (20, EndReason::Complete));
 }
 
 fn a_fallback_answers_if_nobody_else_does(world: &World) {
@@ -75,7 +75,7 @@ fn a_fallback_answers_if_nobody_else_does(world: &World) {
     let ticket = tickets.next();
     ticket.fallback(Duration::from_millis(20), |_| Response::new(504));
     wire.answer().is(504);
-    assert_eq!(ended.next().why, Ended::Complete);
+    assert_eq!(ended.next().reason, EndReason::Complete);
     assert!(ticket.respond(Response::new(200)).is_err(), "too late");
     // One that is answered in time never falls back.
     wire.request("GET /", &[]);
@@ -95,7 +95,7 @@ fn the_last_ticket_dropped_answers_503(world: &World) {
     let host = world.serve(|req: &mut Request<'_>| {
         let tickets = (req.ticket(), req.ticket());
         std::thread::spawn(move || drop(tickets));
-        Action::Wait
+        Action::Suspend
     });
     let mut wire = host.connect();
     wire.request("GET /", &[]).answer().is(503);
@@ -107,7 +107,7 @@ fn waiting_without_a_ticket_is_a_500(world: &World) {
         if req.path() == "/dropped" {
             drop(req.ticket());
         }
-        Action::Wait
+        Action::Suspend
     });
     let mut wire = host.connect();
     let answer = wire.request("GET /", &[]).answer();
@@ -126,20 +126,20 @@ fn a_late_ticket_gets_its_answer_back(world: &World) {
             let first = tickets.lock().expect("whole").remove(0);
             first.respond(Response::text("first")).expect("it is open");
         }
-        Action::Wait
+        Action::Suspend
     });
     let mut wire = host.connect();
     assert_eq!(wire.request("GET /both", &[]).answer().text(), "first");
     let late = both.lock().expect("whole").remove(0);
     assert!(late.is_gone());
     let gone = late.respond(Response::new(418)).expect_err("too late");
-    assert!(matches!(gone.0, Action::Respond(response) if response.status_code() == 418));
+    assert!(matches!(gone.0, Action::Respond(response) if response.status() == 418));
     ended.next();
     wire.request("GET /", &[]).finish();
-    assert_eq!(ended.next().why, Ended::PeerLeft);
+    assert_eq!(ended.next().reason, EndReason::PeerLeft);
     for late in both.lock().expect("whole").drain(..) {
         let gone = late.respond(Response::new(418)).expect_err("nobody is there");
-        assert!(matches!(gone.0, Action::Respond(response) if response.status_code() == 418));
+        assert!(matches!(gone.0, Action::Respond(response) if response.status() == 418));
     }
 }
 
@@ -150,12 +150,12 @@ fn a_late_ticket_cannot_touch_the_next_request(world: &World) {
     let first = tickets.next();
     first.fallback(Duration::ZERO, |_| Response::text("first"));
     assert_eq!(wire.answer().text(), "first");
-    assert_eq!(ended.next().why, Ended::Complete);
+    assert_eq!(ended.next().reason, EndReason::Complete);
     wire.request("GET /2", &[]);
     let second = tickets.next();
     let waker = first.waker();
     first.fallback(Duration::ZERO, |_| Response::text("wrong"));
-    first.inform(103, Headers::new());
+    first.send_informational(103, Headers::new());
     waker.wake();
     drop(first);
     assert!(wire.is_silent(Duration::from_millis(50)));
@@ -176,7 +176,7 @@ fn a_client_that_leaves_is_noticed_at_once(world: &World) {
             // It says more before it goes: a lot more, and not what follows a request.
             _ => drop(wire.send([b'x'; 40_000]).finish()),
         }
-        assert_eq!(ended.next().why, Ended::PeerLeft, "way {way}");
+        assert_eq!(ended.next().reason, EndReason::PeerLeft, "way {way}");
         assert!(ticket.is_gone());
     }
     drop(host);
@@ -188,20 +188,20 @@ fn who_outlives_the_fin_is_answered(world: &World) {
     let mut wire = host.connect();
     wire.request("GET /", &[]);
     let ticket = tickets.next();
-    ticket.outlive_fin();
+    ticket.allow_half_close();
     wire.finish();
     assert!(ended.is_silent(Duration::from_millis(50)), "it is still there");
     ticket.respond(Response::text("for you")).expect("it waits");
     assert_eq!(wire.answer().text(), "for you");
     wire.ends(Finish::Clean);
-    assert_eq!(ended.next().why, Ended::Complete);
+    assert_eq!(ended.next().reason, EndReason::Complete);
     // It outlives no reset.
     let mut wire = host.connect();
     wire.request("GET /", &[]);
     let ticket = tickets.next();
-    ticket.outlive_fin();
+    ticket.allow_half_close();
     wire.reset();
-    assert_ne!(ended.next().why, Ended::Complete);
+    assert_ne!(ended.next().reason, EndReason::Complete);
 }
 
 fn a_ticket_informs(world: &World) {
@@ -211,7 +211,7 @@ fn a_ticket_informs(world: &World) {
     let ticket = tickets.next();
     let mut hints = Headers::new();
     hints.append("Link", "</style.css>; rel=preload").expect("valid");
-    ticket.inform(103, hints);
+    ticket.send_informational(103, hints);
     assert_eq!(wire.head().is(103).get("link"), Some("</style.css>; rel=preload"));
     ticket.respond(Response::text("all")).expect("it waits");
     assert_eq!(wire.answer().is(200).text(), "all");
@@ -222,13 +222,13 @@ fn a_ticket_asks_for_the_body_before_it_is_received(world: &World) {
     let mut wire = host.connect();
     wire.request("PUT /", &["Content-Length: 5", "Expect: 100-continue"]);
     let ticket = tickets.next();
-    ticket.inform(100, Headers::new());
-    ticket.inform(100, Headers::new());
+    ticket.send_informational(100, Headers::new());
+    ticket.send_informational(100, Headers::new());
     wire.head().is(100);
     wire.send("hello");
     let (inlet, mut outlet) = uncork::pipe(100);
     let moved = inlet.moved();
-    assert_eq!(moved.put_in(), 0, "it was only asked for");
+    assert_eq!(moved.written(), 0, "it was only asked for");
     assert!(ticket.receive(inlet).is_ok());
     ticket.fallback(Duration::from_secs(20), |_| Response::new(504));
     let mut got = Vec::new();
@@ -243,11 +243,11 @@ fn a_ticket_asks_for_the_body_before_it_is_received(world: &World) {
     ticket.respond(Response::text("thanks")).expect("it waits");
     // Once: the next thing is the answer.
     assert_eq!(wire.answer().is(200).text(), "thanks");
-    assert_eq!(ended.next().why, Ended::Complete);
+    assert_eq!(ended.next().reason, EndReason::Complete);
     // Nobody who did not ask is told.
     wire.request("PUT /", &["Content-Length: 0"]);
     let ticket = tickets.next();
-    ticket.inform(100, Headers::new());
+    ticket.send_informational(100, Headers::new());
     ticket.respond(Response::text("nothing")).expect("it waits");
     assert_eq!(wire.answer().is(200).text(), "nothing");
 }

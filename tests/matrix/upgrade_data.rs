@@ -3,7 +3,8 @@
 use std::{collections::VecDeque, sync::mpsc::Sender, time::Duration};
 
 use uncork::{
-    Action, Ended, EventMask, Io, Limits, Request, Response, RxEnd, Switch, Take, Upgrade, Upload, h1::Headers,
+    Action, Consumed, EndReason, EventMask, Io, Limits, ReadState, Request, Response, Switch, Upgrade, Upload,
+    h1::Headers,
 };
 
 use crate::{
@@ -65,7 +66,7 @@ fn early_data_is_offered_in_the_first_call(world: &World) {
         let mut wire = host.connect();
         wire.send([UPGRADE, early].concat()).head().is(101);
         let first = calls.next();
-        assert!(first.why.read() && first.bytes == early.len(), "{first:?}");
+        assert!(first.why.is_readable() && first.bytes == early.len(), "{first:?}");
     }
 }
 
@@ -112,7 +113,7 @@ fn echo_survives_one_byte_at_a_time(world: &World) {
     }
     assert!(wire.exactly(3000) == bytes(3000));
     wire.finish().ends(Finish::Clean);
-    assert_eq!(ended.next().why, Ended::Complete);
+    assert_eq!(ended.next().reason, EndReason::Complete);
 }
 
 /// 7: offered again together with what came since, and only then.
@@ -131,7 +132,7 @@ fn what_is_not_consumed_is_offered_with_what_comes(world: &World) {
     for n in 1..20 {
         wire.send("x");
         let call = calls.next();
-        assert!(call.why.read() && call.bytes == n, "{call:?}");
+        assert!(call.why.is_readable() && call.bytes == n, "{call:?}");
     }
     assert!(calls.is_silent(Duration::from_millis(50)), "nothing new came");
 }
@@ -151,7 +152,7 @@ fn a_full_input_nobody_consumes_aborts(world: &World) {
     wire.upgrade().send(bytes(4095));
     assert!(ended.is_silent(Duration::from_millis(50)), "there is room for one more");
     let _ = wire.try_send("x");
-    assert_eq!((ended.next().why, wire.until_end().1), (Ended::Aborted, Finish::Reset));
+    assert_eq!((ended.next().reason, wire.until_end().1), (EndReason::Aborted, Finish::Reset));
     drop(host);
     assert!(calls.rest().iter().all(|n| *n <= 4096));
 }
@@ -179,7 +180,7 @@ fn a_frame_up_to_the_limit_is_seen_in_one_piece(world: &World) {
     }
     // One more byte can't be promised; over TLS a record may overlap the limit. But there is an end to it.
     let _ = wire.try_send(frame(LIMIT * 3));
-    assert_eq!(ended.next().why, Ended::Aborted);
+    assert_eq!(ended.next().reason, EndReason::Aborted);
 }
 
 /// 9, 10: never more than the limit is held, and a call for room finds half of it.
@@ -202,11 +203,11 @@ fn a_peer_that_never_reads_bounds_the_output(world: &World) {
     assert!(ended.is_silent(Duration::from_millis(200)), "nobody reads it, and still it is gone");
     let stalled = calls.rest();
     let mut rest = stalled.iter();
-    assert_eq!(rest.next().map(|call| call.why.write()), Some(false));
-    assert!(rest.all(|call| call.why.write() && call.room >= LIMIT / 2 && call.room <= LIMIT), "{stalled:?}");
+    assert_eq!(rest.next().map(|call| call.why.is_writable()), Some(false));
+    assert!(rest.all(|call| call.why.is_writable() && call.room >= LIMIT / 2 && call.room <= LIMIT), "{stalled:?}");
     assert!(wire.exactly(ALL) == bytes(ALL));
     wire.ends(Finish::Clean);
-    assert_eq!(ended.next().why, Ended::Complete);
+    assert_eq!(ended.next().reason, EndReason::Complete);
 }
 
 /// 10
@@ -261,7 +262,7 @@ fn a_flooder_starves_nobody(world: &World) {
                 io.tx.write(io.rx.bytes());
             }
             io.rx.consume(usize::MAX);
-            if io.rx.end() == RxEnd::NotYet { EventMask::READ } else { EventMask::TERMINATE }
+            if io.rx.state() == ReadState::Open { EventMask::READ } else { EventMask::TERMINATE }
         }
     });
     let mut pings: Vec<_> = (0..4).map(|_| host.connect()).collect();
@@ -288,9 +289,9 @@ fn a_flooder_starves_nobody(world: &World) {
 struct Asked(Vec<u8>);
 
 impl Upload for Asked {
-    fn data(&mut self, chunk: &[u8]) -> Take {
+    fn data(&mut self, chunk: &[u8]) -> Consumed {
         self.0.extend_from_slice(chunk);
-        Take::All
+        Consumed::All
     }
 
     fn end(self: Box<Self>, _: &Headers) -> Action {
@@ -343,8 +344,8 @@ fn connect_is_a_switch_too(world: &World) {
 fn a_bare_switch_has_no_answer_but_its_own(world: &World) {
     struct Greeted;
     impl Upload for Greeted {
-        fn data(&mut self, _: &[u8]) -> Take {
-            Take::All
+        fn data(&mut self, _: &[u8]) -> Consumed {
+            Consumed::All
         }
         fn end(self: Box<Self>, _: &Headers) -> Action {
             let (mut greeting, mut echo) = (&b"HELO\r\n"[..], echo());
@@ -352,7 +353,7 @@ fn a_bare_switch_has_no_answer_but_its_own(world: &World) {
                 io.tx.write(std::mem::take(&mut greeting));
                 echo.ready(io)
             };
-            Switch::bare(upgrade).into()
+            Switch::without_response(upgrade).into()
         }
     }
     let host = world.serve(|_: &mut Request<'_>| Action::Receive(Box::new(Greeted)));
@@ -380,7 +381,7 @@ fn what_cannot_switch_is_told_426(world: &World) {
         let guard = Dropped(tell.clone());
         let never = move |_: &mut Io<'_>| -> EventMask { unreachable!("{:p}", &guard) };
         match req.path() {
-            "/own" => Switch::after(Response::new(200), never),
+            "/own" => Switch::with_response(Response::new(200), never),
             _ => Switch::to("test", never),
         }
     });

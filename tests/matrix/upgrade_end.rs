@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use uncork::{End, Ended, EventMask, Io, Limits, RxEnd, Timer, Waker};
+use uncork::{EndReason, EventMask, Io, Limits, ReadState, RequestEnd, Timeout, Waker};
 
 use crate::{
     upgrading::{Call, upgrading, upgrading_within},
@@ -30,7 +30,7 @@ matrix! {
 }
 
 /// An upgrade that tells of each call, consumes everything, and returns what the test says.
-fn watched(world: &World, mask: EventMask) -> (Host, Told<End>, Told<Call>) {
+fn watched(world: &World, mask: EventMask) -> (Host, Told<RequestEnd>, Told<Call>) {
     let (tell, calls) = telling();
     let (host, ended) = upgrading(world, move || {
         let tell = tell.clone();
@@ -57,12 +57,16 @@ fn the_end_is_told_once_behind_all_data(world: &World) {
         let last = loop {
             let call = calls.next();
             got += call.bytes;
-            assert_eq!(call.why.end(), call.end != RxEnd::NotYet, "told with the first call it is known in");
-            if call.why.end() {
+            assert_eq!(
+                call.why.is_read_closed(),
+                call.end != ReadState::Open,
+                "told with the first call it is known in"
+            );
+            if call.why.is_read_closed() {
                 break call;
             }
         };
-        assert_eq!((got, last.end), (4, RxEnd::Clean));
+        assert_eq!((got, last.end), (4, ReadState::Eof));
         assert!(calls.is_silent(Duration::from_millis(50)), "it is told once");
     }
 }
@@ -71,7 +75,7 @@ fn the_end_is_told_once_behind_all_data(world: &World) {
 fn who_waits_behind_the_end_is_terminated(world: &World) {
     let (host, ended) = upgrading(world, || {
         |io: &mut Io<'_>| {
-            if io.why().end() {
+            if io.events().is_read_closed() {
                 io.tx.write(b"bye");
             }
             EventMask::READ
@@ -85,7 +89,7 @@ fn who_waits_behind_the_end_is_terminated(world: &World) {
             wire.upgrade().finish();
         }
         wire.expect("bye").ends(Finish::Clean);
-        assert_eq!(ended.next().why, Ended::Complete);
+        assert_eq!(ended.next().reason, EndReason::Complete);
     }
 }
 
@@ -93,10 +97,10 @@ fn who_waits_behind_the_end_is_terminated(world: &World) {
 fn a_deadline_behind_the_end_is_kept(world: &World) {
     let (host, ended) = upgrading(world, || {
         |io: &mut Io<'_>| {
-            if io.why().end() {
+            if io.events().is_read_closed() {
                 io.set_deadline(Some(io.now().mono + Duration::from_millis(20)));
             }
-            if io.why().deadline() {
+            if io.events().deadline_passed() {
                 io.tx.write(b"late");
             }
             EventMask::READ
@@ -105,7 +109,7 @@ fn a_deadline_behind_the_end_is_kept(world: &World) {
     let mut wire = host.connect();
     wire.upgrade().finish();
     wire.expect("late").ends(Finish::Clean);
-    assert_eq!(ended.next().why, Ended::Complete);
+    assert_eq!(ended.next().reason, EndReason::Complete);
 }
 
 /// 4: and is true only once everything is in sight.
@@ -116,8 +120,8 @@ fn the_end_waits_for_what_is_not_consumed(world: &World) {
     let (host, ended) = upgrading_within(world, limits, move || {
         let (tell, mut got) = (tell.clone(), 0);
         move |io: &mut Io<'_>| {
-            if io.rx.end() != RxEnd::NotYet {
-                tell.send((got + io.rx.bytes().len(), io.rx.end())).expect("heard");
+            if io.rx.state() != ReadState::Open {
+                tell.send((got + io.rx.bytes().len(), io.rx.state())).expect("heard");
                 return EventMask::TERMINATE;
             }
             got += io.rx.bytes().len().min(1000);
@@ -131,7 +135,7 @@ fn the_end_waits_for_what_is_not_consumed(world: &World) {
         wire.send([b'x'; 500]);
     }
     wire.finish().ends(Finish::Clean);
-    assert_eq!((told.next(), ended.next().why), ((ALL, RxEnd::Clean), Ended::Complete));
+    assert_eq!((told.next(), ended.next().reason), ((ALL, ReadState::Eof), EndReason::Complete));
 }
 
 /// 4
@@ -145,8 +149,8 @@ fn a_cut_is_told_from_a_clean_end(world: &World) {
         } else {
             wire.finish();
         }
-        let end = std::iter::repeat_with(|| calls.next()).find(|call| call.why.end()).expect("endless").end;
-        assert_eq!(end, if cut && world.tls { RxEnd::CutOff } else { RxEnd::Clean });
+        let end = std::iter::repeat_with(|| calls.next()).find(|call| call.why.is_read_closed()).expect("endless").end;
+        assert_eq!(end, if cut && world.tls { ReadState::Truncated } else { ReadState::Eof });
     }
 }
 
@@ -155,7 +159,7 @@ fn a_peer_that_has_finished_is_still_spoken_to(world: &World) {
     let (host, ended) = upgrading(world, || {
         let mut left = 300_000;
         move |io: &mut Io<'_>| {
-            if io.rx.end() == RxEnd::NotYet {
+            if io.rx.state() == ReadState::Open {
                 return EventMask::READ;
             }
             left -= io.tx.write(&vec![b'x'; left]);
@@ -166,7 +170,7 @@ fn a_peer_that_has_finished_is_still_spoken_to(world: &World) {
         wire.upgrade().finish();
         let (rest, finish) = wire.until_end();
         assert_eq!((rest.len(), finish), (300_000, Finish::Clean));
-        assert_eq!(ended.next().why, Ended::Complete);
+        assert_eq!(ended.next().reason, EndReason::Complete);
     }
 }
 
@@ -177,30 +181,30 @@ fn who_has_finished_still_hears(world: &World) {
     let (host, ended) = upgrading(world, move || {
         let (tell, mut count) = (tell.clone(), 0);
         move |io: &mut Io<'_>| {
-            if count == 0 && !io.why().read() {
+            if count == 0 && !io.events().is_readable() {
                 io.tx.write(b"your turn");
                 io.tx.finish();
                 assert_eq!((io.tx.room(), io.tx.write(b"more")), (0, 0));
             }
             count += io.rx.bytes().len();
             io.rx.consume(usize::MAX);
-            if io.rx.end() == RxEnd::NotYet {
+            if io.rx.state() == ReadState::Open {
                 return EventMask::READ;
             }
-            tell.send((count, io.rx.end())).expect("heard");
+            tell.send((count, io.rx.state())).expect("heard");
             EventMask::TERMINATE
         }
     });
     for mut wire in [host.connect(), host.connect_older()] {
         wire.upgrade().expect("your turn").ends(Finish::Clean);
         wire.send(vec![b'x'; ALL]).finish();
-        assert_eq!(got.next(), (ALL, RxEnd::Clean));
-        assert_eq!(ended.next().why, Ended::Complete);
+        assert_eq!(got.next(), (ALL, ReadState::Eof));
+        assert_eq!(ended.next().reason, EndReason::Complete);
     }
 }
 
 /// Waits for a wake, then reads.
-fn sleeping(world: &World) -> (Host, Told<End>, Told<Call>, Told<Waker>) {
+fn sleeping(world: &World) -> (Host, Told<RequestEnd>, Told<Call>, Told<Waker>) {
     let ((tell, calls), (tell_waker, wakers)) = (telling(), telling());
     let (host, ended) = upgrading(world, move || {
         let (tell, tell_waker, mut mask) = (tell.clone(), tell_waker.clone(), EventMask::EXTERNAL);
@@ -208,7 +212,7 @@ fn sleeping(world: &World) -> (Host, Told<End>, Told<Call>, Told<Waker>) {
             tell.send(Call::of(io)).expect("heard");
             let _ = tell_waker.send(io.waker());
             io.rx.consume(usize::MAX);
-            if io.why().external() {
+            if io.events().is_woken() {
                 mask = EventMask::READ;
             }
             mask
@@ -228,9 +232,9 @@ fn an_end_nobody_asked_for_is_kept(world: &World) {
     assert!(calls.is_silent(Duration::from_millis(100)));
     assert!(host.turns() - turns < 20, "the loop spins");
     waker.wake();
-    assert!(calls.next().why.external());
-    let end = std::iter::repeat_with(|| calls.next()).find(|call| call.why.end()).expect("endless");
-    assert_eq!(end.end, RxEnd::Clean);
+    assert!(calls.next().why.is_woken());
+    let end = std::iter::repeat_with(|| calls.next()).find(|call| call.why.is_read_closed()).expect("endless");
+    assert_eq!(end.end, ReadState::Eof);
 }
 
 /// 6
@@ -239,14 +243,14 @@ fn a_reset_is_told_whatever_the_mask(world: &World) {
         let (host, ended, calls) = watched(world, mask);
         let mut wire = host.connect();
         wire.upgrade();
-        assert!(!calls.next().why.reset());
+        assert!(!calls.next().why.is_error());
         wire.reset();
-        assert_eq!(ended.next().why, Ended::PeerLeft, "{mask:?}");
+        assert_eq!(ended.next().reason, EndReason::PeerLeft, "{mask:?}");
         drop(host);
         let calls = calls.rest();
         let (last, others) = calls.split_last().expect("the reset");
-        assert!(last.why.reset() && last.end == RxEnd::CutOff, "{mask:?}: {last:?}");
-        assert!(others.iter().all(|call| !call.why.reset()), "it is told once");
+        assert!(last.why.is_error() && last.end == ReadState::Truncated, "{mask:?}: {last:?}");
+        assert!(others.iter().all(|call| !call.why.is_error()), "it is told once");
         assert_eq!(ended.rest().len(), 0);
     }
 }
@@ -257,7 +261,7 @@ fn a_reset_is_told_to_who_writes(world: &World) {
     let (host, ended) = upgrading(world, move || {
         let tell = tell.clone();
         move |io: &mut Io<'_>| {
-            let _ = tell.send(io.why().reset());
+            let _ = tell.send(io.events().is_error());
             io.tx.write(&[b'x'; 50_000]);
             EventMask::WRITE
         }
@@ -265,14 +269,14 @@ fn a_reset_is_told_to_who_writes(world: &World) {
     let mut wire = host.connect();
     wire.upgrade().exactly(100_000);
     wire.reset();
-    assert_eq!(ended.next().why, Ended::PeerLeft);
+    assert_eq!(ended.next().reason, EndReason::PeerLeft);
     drop(host);
     let told = calls.rest();
     assert_eq!((told.iter().filter(|reset| **reset).count(), told.last()), (1, Some(&true)));
 }
 
 /// Writes so much at once, and is done.
-fn says(world: &World, limits: Limits, size: usize) -> (Host, Told<End>) {
+fn says(world: &World, limits: Limits, size: usize) -> (Host, Told<RequestEnd>) {
     let limits = Limits { output: size.max(1), ..limits };
     upgrading_within(world, limits, move || {
         let mut called = false;
@@ -296,7 +300,7 @@ fn terminate_sends_all_that_was_written(world: &World) {
         got += wire.exactly((ALL - got).min(200_000)).len();
     }
     wire.finish().ends(Finish::Clean);
-    assert_eq!(ended.next().why, Ended::Complete);
+    assert_eq!(ended.next().reason, EndReason::Complete);
     drop(host);
     assert_eq!(ended.rest().len(), 0);
 }
@@ -308,14 +312,14 @@ fn terminate_at_once_sends_an_end(world: &World) {
         let mut wire = host.connect();
         wire.upgrade().ends(Finish::Clean);
         wire.finish();
-        assert_eq!((ended.next().why, calls.next().bytes, calls.rest().len()), (Ended::Complete, 0, 0));
+        assert_eq!((ended.next().reason, calls.next().bytes, calls.rest().len()), (EndReason::Complete, 0, 0));
     }
 }
 
 /// 17: what lies in the system's buffers is not there yet: the linger ends only when that comes to a stop.
 fn terminate_before_a_slow_reader_loses_nothing(world: &World) {
     const ALL: usize = 1 << 20;
-    let limits = Limits { linger_time: Duration::from_millis(100), ..Limits::default() };
+    let limits = Limits { linger_timeout: Duration::from_millis(100), ..Limits::default() };
     let (host, _) = says(world, limits, ALL);
     let mut wire = host.connect_narrow();
     wire.upgrade();
@@ -329,11 +333,11 @@ fn terminate_before_a_slow_reader_loses_nothing(world: &World) {
 
 /// 17
 fn terminate_gives_up_a_peer_that_never_reads(world: &World) {
-    let limits = Limits { send_time: Duration::from_millis(150), ..Limits::default() };
+    let limits = Limits { send_timeout: Duration::from_millis(150), ..Limits::default() };
     let (host, ended) = says(world, limits, 12 << 20);
     let mut wire = host.connect_narrow();
     wire.upgrade();
-    assert_eq!(ended.next().why, Ended::TimedOut(Timer::Send));
+    assert_eq!(ended.next().reason, EndReason::TimedOut(Timeout::Send));
     assert_eq!(wire.until_end().1, Finish::Reset);
 }
 
@@ -342,7 +346,7 @@ fn abort_resets(world: &World) {
     let (host, ended) = upgrading(world, || {
         |io: &mut Io<'_>| {
             io.tx.write(b"dropped");
-            if io.why().read() {
+            if io.events().is_readable() {
                 io.abort();
             }
             EventMask::READ
@@ -351,7 +355,7 @@ fn abort_resets(world: &World) {
     let mut wire = host.connect();
     wire.upgrade().expect("dropped").send("x");
     wire.ends(Finish::Reset);
-    assert_eq!(ended.next().why, Ended::Aborted);
+    assert_eq!(ended.next().reason, EndReason::Aborted);
     drop(host);
     assert_eq!(ended.rest().len(), 0);
 }
@@ -367,7 +371,7 @@ fn a_broken_record_is_a_reset(world: &World) {
         wire.upgrade();
         calls.next();
         wire.send_raw(b"\x17\x03\x03\x00\x20 this is no ciphertext of ours..");
-        assert!(calls.next().why.reset());
-        assert_ne!(ended.next().why, Ended::Complete);
+        assert!(calls.next().why.is_error());
+        assert_ne!(ended.next().reason, EndReason::Complete);
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use uncork::{End, Ended, EventMask, Io, Limits, RxEnd, Waker, Why};
+use uncork::{EndReason, EventMask, Events, Io, Limits, ReadState, RequestEnd, Waker};
 
 use crate::{
     upgrading::{Call, echo, upgrading, upgrading_within},
@@ -30,22 +30,22 @@ matrix! {
 }
 
 /// Every reason there is, as text.
-fn reasons(why: Why) -> String {
+fn reasons(why: Events) -> String {
     let all = [
-        (why.read(), "read"),
-        (why.write(), "write"),
-        (why.external(), "external"),
-        (why.end(), "end"),
-        (why.deadline(), "deadline"),
-        (why.stopping(), "stopping"),
-        (why.reset(), "reset"),
+        (why.is_readable(), "read"),
+        (why.is_writable(), "write"),
+        (why.is_woken(), "external"),
+        (why.is_read_closed(), "end"),
+        (why.deadline_passed(), "deadline"),
+        (why.is_stopping(), "stopping"),
+        (why.is_error(), "reset"),
     ];
     all.into_iter().filter(|(there, _)| *there).map(|(_, name)| name).collect::<Vec<_>>().join("+")
 }
 
 struct Watched {
     host: Host,
-    ended: Told<End>,
+    ended: Told<RequestEnd>,
     why: Told<String>,
     wakers: Told<Waker>,
 }
@@ -56,8 +56,8 @@ fn watched(world: &World) -> Watched {
     let (host, ended) = upgrading(world, move || {
         let (tell, tell_waker) = (tell.clone(), tell_waker.clone());
         move |io: &mut Io<'_>| {
-            let _ = tell.send(reasons(io.why()));
-            if io.why() == Why::default() {
+            let _ = tell.send(reasons(io.events()));
+            if io.events() == Events::default() {
                 let _ = tell_waker.send(io.waker());
             }
             if io.rx.bytes() == b"deadline" {
@@ -100,9 +100,9 @@ fn each_reason_comes_alone(world: &World) {
     wire.exactly(Limits::default().output);
     wire.finish();
     assert_eq!(watched.why.next(), "end");
-    watched.host.stopper.graceful(Duration::from_millis(50));
+    watched.host.stopper.shutdown(Duration::from_millis(50));
     assert_eq!(watched.why.next(), "stopping");
-    assert_eq!(watched.ended.next().why, Ended::Stopped);
+    assert_eq!(watched.ended.next().reason, EndReason::Stopped);
     assert!(watched.why.rest().is_empty());
 }
 
@@ -112,7 +112,7 @@ fn reasons_come_together(world: &World) {
     let (host, _) = upgrading(world, move || {
         let (tell, mut first) = (tell.clone(), true);
         move |io: &mut Io<'_>| {
-            let _ = tell.send((reasons(io.why()), io.rx.bytes().len(), io.rx.end()));
+            let _ = tell.send((reasons(io.events()), io.rx.bytes().len(), io.rx.state()));
             if std::mem::take(&mut first) {
                 io.waker().wake();
                 io.set_deadline(Some(io.now().mono));
@@ -129,7 +129,7 @@ fn reasons_come_together(world: &World) {
     while !["read", "end", "external", "deadline"].iter().all(|reason| all.contains(reason)) {
         let (why, bytes, end) = calls.next();
         (all, got) = (all + &why, got + bytes);
-        assert!(end == RxEnd::Clean || !why.contains("end"));
+        assert!(end == ReadState::Eof || !why.contains("end"));
     }
     assert_eq!(got, 4);
 }
@@ -141,7 +141,7 @@ fn a_deadline_fires_once_whatever_the_mask(world: &World) {
         let (host, _) = upgrading(world, move || {
             let (tell, mut left) = (tell.clone(), 3);
             move |io: &mut Io<'_>| {
-                if io.why().deadline() || left == 3 {
+                if io.events().deadline_passed() || left == 3 {
                     left -= 1;
                     if left > 0 {
                         io.set_deadline(Some(io.now().mono + Duration::from_millis(10)));
@@ -164,9 +164,9 @@ fn a_deadline_may_be_forgotten(world: &World) {
         let tell = tell.clone();
         move |io: &mut Io<'_>| {
             let soon = io.now().mono + Duration::from_millis(20);
-            io.set_deadline((!io.why().read()).then_some(soon));
+            io.set_deadline((!io.events().is_readable()).then_some(soon));
             io.rx.consume(usize::MAX);
-            tell.send(reasons(io.why())).expect("heard");
+            tell.send(reasons(io.events())).expect("heard");
             EventMask::READ
         }
     });
@@ -186,24 +186,25 @@ fn stopping_is_told_once_whatever_the_mask(world: &World) {
             let tell = tell.clone();
             move |io: &mut Io<'_>| {
                 let _ = tell.send((Call::of(io), io.waker()));
-                if io.why().external() {
+                if io.events().is_woken() {
                     io.tx.write(b"farewell");
                     return EventMask::TERMINATE;
                 }
-                if io.why().stopping() { EventMask::EXTERNAL } else { mask }
+                if io.events().is_stopping() { EventMask::EXTERNAL } else { mask }
             }
         });
         let mut wire = host.connect();
         wire.upgrade();
-        assert!(!calls.next().0.why.stopping());
-        host.stopper.graceful(Duration::from_secs(60));
-        let (call, waker) = std::iter::repeat_with(|| calls.next()).find(|(c, _)| c.why.stopping()).expect("endless");
-        assert!(call.end == RxEnd::NotYet);
+        assert!(!calls.next().0.why.is_stopping());
+        host.stopper.shutdown(Duration::from_secs(60));
+        let (call, waker) =
+            std::iter::repeat_with(|| calls.next()).find(|(c, _)| c.why.is_stopping()).expect("endless");
+        assert!(call.end == ReadState::Open);
         assert!(calls.is_silent(Duration::from_millis(30)), "told once, and given its grace");
         waker.wake();
         wire.expect("farewell").ends(Finish::Clean);
         wire.finish();
-        assert_eq!(ended.next().why, Ended::Complete);
+        assert_eq!(ended.next().reason, EndReason::Complete);
         host.ends();
     }
 }
@@ -212,11 +213,11 @@ fn stopping_is_told_once_whatever_the_mask(world: &World) {
 fn the_grace_ends_who_goes_on(world: &World) {
     let watched = watched(world);
     let (mut wire, waker) = watched.connect();
-    watched.host.stopper.graceful(Duration::from_millis(80));
+    watched.host.stopper.shutdown(Duration::from_millis(80));
     assert_eq!(watched.why.next(), "stopping");
     wire.send("x");
     assert_eq!(watched.why.next(), "read");
-    assert_eq!(watched.ended.next().why, Ended::Stopped);
+    assert_eq!(watched.ended.next().reason, EndReason::Stopped);
     assert_ne!(wire.until_end().1, if world.tls { Finish::Clean } else { Finish::Cut }, "no clean end was made up");
     watched.host.ends();
     waker.wake();
@@ -229,8 +230,8 @@ fn a_stop_at_once_ends_an_upgrade(world: &World) {
     let ((_idle, _), (mut busy, _)) = (watched.connect(), watched.connect());
     busy.send("fill");
     assert_eq!(watched.why.next(), "read");
-    watched.host.stopper.stop();
-    assert_eq!([watched.ended.next().why, watched.ended.next().why], [Ended::Stopped, Ended::Stopped]);
+    watched.host.stopper.stop_now();
+    assert_eq!([watched.ended.next().reason, watched.ended.next().reason], [EndReason::Stopped, EndReason::Stopped]);
     watched.host.ends();
 }
 
@@ -239,7 +240,7 @@ fn a_panic_aborts(world: &World) {
     let (host, ended) = upgrading(world, || {
         |io: &mut Io<'_>| {
             io.tx.write(b"dropped");
-            assert!(!io.why().read(), "as it should");
+            assert!(!io.events().is_readable(), "as it should");
             EventMask::READ
         }
     });
@@ -248,7 +249,7 @@ fn a_panic_aborts(world: &World) {
     let mut wire = host.connect();
     wire.upgrade().expect("dropped").send("x");
     wire.ends(Finish::Reset);
-    assert_eq!(ended.next().why, Ended::Panicked);
+    assert_eq!(ended.next().reason, EndReason::Panicked);
     assert!(good.is_silent(Duration::from_millis(10)));
     drop((good, host));
     assert_eq!(ended.rest().len(), 1);
@@ -318,7 +319,13 @@ fn it_counts_against_the_places(world: &World) {
 /// 23: neither the idle nor the head's clock is an upgrade's.
 fn it_outlives_the_clocks_of_http(world: &World) {
     let short = Duration::from_millis(60);
-    let limits = Limits { idle: short, head_time: short, body_time: short, send_time: short, ..Limits::default() };
+    let limits = Limits {
+        idle_timeout: short,
+        head_timeout: short,
+        body_timeout: short,
+        send_timeout: short,
+        ..Limits::default()
+    };
     let (host, _) = upgrading_within(world, limits, echo);
     let mut wire = host.connect();
     wire.upgrade();
@@ -343,7 +350,7 @@ fn a_blocked_upgrade_is_abandoned_with_its_thread() {
     let mut wire = host.connect();
     wire.send(UPGRADE);
     blocked.next();
-    host.stopper.stop();
+    host.stopper.stop_now();
     assert_eq!(host.result().expect_err("one is left").kind(), io::ErrorKind::TimedOut);
     drop(release);
 }

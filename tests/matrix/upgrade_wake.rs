@@ -39,7 +39,7 @@ fn a_wake_from_another_thread_calls(world: &World) {
     let (host, _) = upgrading(world, move || {
         let (tell, mut count) = (tell.clone(), 0u8);
         move |io: &mut Io<'_>| {
-            if io.why().external() {
+            if io.events().is_woken() {
                 count += 1;
                 io.tx.write(&[count]);
             }
@@ -67,12 +67,12 @@ fn a_wake_that_comes_early_is_remembered(world: &World) {
         let tell = tell.clone();
         move |io: &mut Io<'_>| {
             io.rx.consume(usize::MAX);
-            if io.why().external() {
+            if io.events().is_woken() {
                 io.tx.write(b"woken");
                 return EventMask::READ;
             }
             tell.send(io.waker()).expect("heard");
-            if io.why().read() { EventMask::EXTERNAL } else { EventMask::READ }
+            if io.events().is_readable() { EventMask::EXTERNAL } else { EventMask::READ }
         }
     });
     let mut wire = host.connect();
@@ -167,12 +167,12 @@ fn a_wake_after_the_end_is_harmless(world: &World) {
     let (host, ended) = upgrading(world, move || {
         let (tell, calls) = (tell.clone(), AtomicBool::new(false));
         move |io: &mut Io<'_>| {
-            assert!(!io.why().external(), "woken by somebody else's waker");
+            assert!(!io.events().is_woken(), "woken by somebody else's waker");
             if !calls.swap(true, Ordering::Relaxed) {
                 tell.send(io.waker()).expect("heard");
             }
             io.rx.consume(usize::MAX);
-            if io.why().read() { EventMask::TERMINATE } else { EventMask::READ | EventMask::EXTERNAL }
+            if io.events().is_readable() { EventMask::TERMINATE } else { EventMask::READ | EventMask::EXTERNAL }
         }
     });
     let mut old = Vec::new();
@@ -187,7 +187,7 @@ fn a_wake_after_the_end_is_harmless(world: &World) {
         ended.next();
         old.push(own);
     }
-    host.stopper.stop();
+    host.stopper.stop_now();
     host.ends();
     old.iter().for_each(Waker::wake);
 }
@@ -197,7 +197,7 @@ fn a_wake_is_a_wake_of_std_too(world: &World) {
     let (host, _) = upgrading(world, move || {
         let tell = tell.clone();
         move |io: &mut Io<'_>| {
-            if io.why().external() {
+            if io.events().is_woken() {
                 io.tx.write(b"woken");
                 return EventMask::TERMINATE;
             }
@@ -218,11 +218,11 @@ fn new_keys_while_nobody_reads(world: &World) {
         let (host, _) = upgrading(world, move || {
             let tell = tell.clone();
             move |io: &mut Io<'_>| {
-                if io.why().read() {
+                if io.events().is_readable() {
                     io.tx.write(io.rx.bytes());
                     return EventMask::TERMINATE;
                 }
-                if io.why().external() {
+                if io.events().is_woken() {
                     io.tx.write(b"with new keys");
                     return EventMask::READ;
                 }
@@ -250,7 +250,7 @@ fn small_writes_share_a_segment(world: &World) {
     let (host, _) = upgrading(world, || {
         let mut left = 0;
         move |io: &mut Io<'_>| {
-            if io.why().read() {
+            if io.events().is_readable() {
                 io.rx.consume(usize::MAX);
                 left = 10;
             }
@@ -294,12 +294,12 @@ fn what_is_held_back_goes_out_when_uncorked(world: &World) {
         let tell = tell.clone();
         move |io: &mut Io<'_>| {
             io.rx.consume(usize::MAX);
-            if io.why().read() {
+            if io.events().is_readable() {
                 io.tx.write(b"held");
-            } else if io.why().write() {
+            } else if io.events().is_writable() {
                 // Not from the first call: what it writes may go out with the 101.
                 let _ = tell.send(io.waker());
-            } else if io.why().external() {
+            } else if io.events().is_woken() {
                 return EventMask::READ | EventMask::WRITE | EventMask::EXTERNAL | EventMask::CORK;
             }
             EventMask::READ | EventMask::WRITE | EventMask::EXTERNAL
@@ -319,7 +319,7 @@ fn what_is_held_back_goes_out_by_itself(world: &World) {
     let (host, _) = upgrading(world, || {
         |io: &mut Io<'_>| {
             io.rx.consume(usize::MAX);
-            if io.why().read() {
+            if io.events().is_readable() {
                 io.tx.write(b"held");
             }
             EventMask::READ | EventMask::WRITE

@@ -1,6 +1,6 @@
 //! Servers that upgrade whoever asks.
 
-use uncork::{End, EventMask, Io, Limits, Request, RxEnd, Switch, Upgrade, Why};
+use uncork::{EventMask, Events, Io, Limits, ReadState, Request, RequestEnd, Switch, Upgrade};
 
 use crate::world::{Host, Told, World, tell_end, telling};
 
@@ -8,7 +8,7 @@ use crate::world::{Host, Told, World, tell_end, telling};
 pub(crate) fn upgrading<U: Upgrade + 'static>(
     world: &World,
     make: impl Fn() -> U + Clone + Send + 'static,
-) -> (Host, Told<End>) {
+) -> (Host, Told<RequestEnd>) {
     upgrading_within(world, Limits::default(), make)
 }
 
@@ -16,7 +16,7 @@ pub(crate) fn upgrading_within<U: Upgrade + 'static>(
     world: &World,
     limits: Limits,
     make: impl Fn() -> U + Clone + Send + 'static,
-) -> (Host, Told<End>) {
+) -> (Host, Told<RequestEnd>) {
     let (tell, ended) = telling();
     let host = world.serve_within(limits, move |req: &mut Request<'_>| {
         tell_end(req, &tell);
@@ -29,15 +29,15 @@ pub(crate) fn upgrading_within<U: Upgrade + 'static>(
 /// What an upgrade finds when it is called.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call {
-    pub(crate) why: Why,
+    pub(crate) why: Events,
     pub(crate) bytes: usize,
-    pub(crate) end: RxEnd,
+    pub(crate) end: ReadState,
     pub(crate) room: usize,
 }
 
 impl Call {
     pub(crate) fn of(io: &Io<'_>) -> Self {
-        Self { why: io.why(), bytes: io.rx.bytes().len(), end: io.rx.end(), room: io.tx.room() }
+        Self { why: io.events(), bytes: io.rx.bytes().len(), end: io.rx.state(), room: io.tx.room() }
     }
 }
 
@@ -46,8 +46,8 @@ pub(crate) fn echo() -> impl Upgrade {
     |io: &mut Io<'_>| {
         let n = io.tx.write(io.rx.bytes());
         io.rx.consume(n);
-        match (io.rx.bytes().is_empty(), io.rx.end()) {
-            (true, RxEnd::NotYet) => EventMask::READ,
+        match (io.rx.bytes().is_empty(), io.rx.state()) {
+            (true, ReadState::Open) => EventMask::READ,
             (true, _) => EventMask::TERMINATE,
             (false, _) => EventMask::WRITE,
         }

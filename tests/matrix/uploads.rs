@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use uncork::{Action, Ended, Limits, PipeIn, Request, Response, Take, Ticket, Upload, Waker, h1::Headers, pipe};
+use uncork::{
+    Action, Consumed, EndReason, Limits, PipeIn, Request, Response, Ticket, Upload, Waker, h1::Headers, pipe,
+};
 
 use crate::{
     wire::{Finish, Wire},
@@ -37,9 +39,9 @@ matrix! {
 struct Gather(Vec<u8>);
 
 impl Upload for Gather {
-    fn data(&mut self, chunk: &[u8]) -> Take {
+    fn data(&mut self, chunk: &[u8]) -> Consumed {
         self.0.extend_from_slice(chunk);
-        Take::All
+        Consumed::All
     }
 
     fn end(self: Box<Self>, trailers: &Headers) -> Action {
@@ -76,13 +78,13 @@ struct Gated {
 }
 
 impl Upload for Gated {
-    fn data(&mut self, chunk: &[u8]) -> Take {
+    fn data(&mut self, chunk: &[u8]) -> Consumed {
         self.largest = self.largest.max(chunk.len());
         if !self.open.load(Ordering::Acquire) {
-            return Take::Some(0);
+            return Consumed::Partial(0);
         }
         self.got += chunk.len();
-        Take::All
+        Consumed::All
     }
 
     fn end(self: Box<Self>, _: &Headers) -> Action {
@@ -117,10 +119,10 @@ fn an_upload_pushes_back(world: &World) {
 struct Nibble(Vec<u8>, Waker);
 
 impl Upload for Nibble {
-    fn data(&mut self, chunk: &[u8]) -> Take {
+    fn data(&mut self, chunk: &[u8]) -> Consumed {
         self.0.push(chunk[0]);
         self.1.wake();
-        Take::Some(1)
+        Consumed::Partial(1)
     }
 
     fn end(self: Box<Self>, _: &Headers) -> Action {
@@ -143,7 +145,7 @@ fn continue_is_sent_when_the_body_is_wanted(world: &World) {
         "/now" => gather(),
         "/later" => {
             tell.send(req.ticket()).expect("heard");
-            Action::Wait
+            Action::Suspend
         }
         _ => Response::new(403).into(),
     });
@@ -189,14 +191,14 @@ fn an_answer_begins_before_the_body_has_ended(world: &World) {
 struct Count(usize, Sender<usize>);
 
 impl Upload for Count {
-    fn data(&mut self, chunk: &[u8]) -> Take {
+    fn data(&mut self, chunk: &[u8]) -> Consumed {
         self.0 += chunk.len();
-        Take::All
+        Consumed::All
     }
 
     fn end(self: Box<Self>, _: &Headers) -> Action {
         self.1.send(self.0).expect("heard");
-        Action::Wait
+        Action::Suspend
     }
 }
 
@@ -213,7 +215,7 @@ fn an_upload_goes_on_after_an_early_answer(world: &World) {
         wire.send("four").send("more");
         assert_eq!(counted.next(), 8, "{fields:?}");
         let end = ended.next();
-        assert_eq!((end.why, end.received, end.written), (Ended::Complete, 8, 5));
+        assert_eq!((end.reason, end.received, end.written), (EndReason::Complete, 8, 5));
     }
     wire.ends(Finish::Clean);
 }
@@ -246,8 +248,8 @@ fn a_body_beyond_the_limit_is_refused(world: &World) {
 struct Impatient;
 
 impl Upload for Impatient {
-    fn data(&mut self, chunk: &[u8]) -> Take {
-        if chunk.len() < 4 { Take::Some(0) } else { Take::Stop(Response::new(422).into()) }
+    fn data(&mut self, chunk: &[u8]) -> Consumed {
+        if chunk.len() < 4 { Consumed::Partial(0) } else { Consumed::Stop(Response::new(422).into()) }
     }
 
     fn end(self: Box<Self>, _: &Headers) -> Action {
@@ -265,7 +267,7 @@ fn an_upload_may_stop_in_the_middle(world: &World) {
     wire.request("POST /", &["Content-Length: 1000"]).send("enough").answer().is(422);
     // It is short: the rest is thrown away, and the connection goes on.
     wire.send([b'x'; 994]);
-    assert_eq!(ended.next().why, Ended::Complete);
+    assert_eq!(ended.next().reason, EndReason::Complete);
     wire.request("POST /", &["Transfer-Encoding: chunked"]).chunk(b"enough").answer().is(422);
     wire.chunk(b"more").chunk(b"");
     wire.request("POST /", &["Content-Length: 1000000"]).send("enough");
@@ -288,9 +290,9 @@ struct Panics {
 }
 
 impl Upload for Panics {
-    fn data(&mut self, chunk: &[u8]) -> Take {
+    fn data(&mut self, chunk: &[u8]) -> Consumed {
         assert!(chunk.is_empty(), "as it should");
-        Take::All
+        Consumed::All
     }
 
     fn end(self: Box<Self>, _: &Headers) -> Action {
@@ -329,12 +331,12 @@ fn an_upload_whose_peer_leaves_is_dropped(world: &World) {
         let mut wire = host.connect();
         leave(wire.request("POST /", &["Content-Length: 10"]).send("four"));
         let end = ended.next();
-        assert_eq!((end.why, end.received, end.written), (Ended::PeerLeft, 4, 0));
+        assert_eq!((end.reason, end.received, end.written), (EndReason::PeerLeft, 4, 0));
     }
     let mut wire = host.connect();
     wire.request("POST /", &["Content-Length: 10", "Expect: 100-continue"]).head().is(100);
     wire.reset();
-    assert_eq!(ended.next().why, Ended::PeerLeft);
+    assert_eq!(ended.next().reason, EndReason::PeerLeft);
     drop(host);
     assert_eq!(ended.rest().len(), 0);
 }
@@ -343,8 +345,8 @@ fn an_upload_whose_peer_leaves_is_dropped(world: &World) {
 struct Insists(Option<Ticket>);
 
 impl Upload for Insists {
-    fn data(&mut self, _: &[u8]) -> Take {
-        Take::All
+    fn data(&mut self, _: &[u8]) -> Consumed {
+        Consumed::All
     }
 
     fn end(mut self: Box<Self>, _: &Headers) -> Action {
@@ -357,7 +359,7 @@ impl Drop for Insists {
     fn drop(&mut self) {
         if let Some(ticket) = self.0.take() {
             // Gone: the peer is, too.
-            let _ = ticket.respond(Response::text("what was that?").status(422));
+            let _ = ticket.respond(Response::text("what was that?").with_status(422));
         }
     }
 }
@@ -374,11 +376,11 @@ fn an_upload_that_is_broken_may_be_answered(world: &World) {
         let answer = wire.answer();
         assert_eq!((answer.is(422).text(), answer.get("connection")), ("what was that?", Some("close")), "{broken:?}");
         wire.ends(Finish::Clean);
-        assert!(matches!(ended.next().why, Ended::Refused { status: 400, .. }));
+        assert!(matches!(ended.next().reason, EndReason::Rejected { status: 400, .. }));
     }
     // Who has left gets no answer, and that is the end of it.
     let mut wire = host.connect();
     wire.request("POST /", &["Content-Length: 10"]).send("some").finish();
-    assert_eq!(ended.next().why, Ended::PeerLeft);
+    assert_eq!(ended.next().reason, EndReason::PeerLeft);
     assert_eq!(host.connect().post("/", &[], b"some").answer().text(), "whole");
 }

@@ -13,8 +13,9 @@ use std::{
 };
 
 use uncork::{
-    Action, ConnId, End, Ended, EventMask, Flow, Handler, Io, Limits, Loop, PeerAddr, PipeIn, PipeOut, Request,
-    Response, Running, RxEnd, Server, Switch, Take, Ticket, Timer, Tx, Upgrade, Upload, h1::Headers, pipe,
+    Action, ConnId, Consumed, EndReason, EventMask, Handler, Io, Limits, LoopHandle, PeerAddr, PipeIn, PipeOut,
+    Produced, ReadState, Request, RequestEnd, Response, Running, Server, Switch, Ticket, Timeout, Tx, Upgrade, Upload,
+    h1::Headers, pipe,
 };
 
 use crate::{
@@ -58,7 +59,7 @@ struct Bridge {
 
 impl Upgrade for Bridge {
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
-        if io.why().reset() {
+        if io.events().is_error() {
             return EventMask::TERMINATE; // and both ends are dropped: they reset the connection beyond
         }
         let mut all_taken = true;
@@ -68,8 +69,8 @@ impl Upgrade for Bridge {
             let n = if gone { io.rx.bytes().len() } else { to.write(io.rx.bytes()) };
             io.rx.consume(n);
             all_taken = io.rx.bytes().is_empty();
-            match io.rx.end() {
-                RxEnd::Clean if all_taken => to.finish(None),
+            match io.rx.state() {
+                ReadState::Eof if all_taken => to.finish(None),
                 _ => self.to = Some(to),
             }
         }
@@ -97,34 +98,34 @@ impl Upgrade for Bridge {
 /// Answers by path, receives what is posted, and tells what becomes of it.
 #[derive(Clone)]
 struct Site {
-    loops: Sender<Loop>,
+    loops: Sender<LoopHandle>,
     tickets: Sender<Ticket>,
-    ends: Sender<End>,
-    closed: Sender<Ended>,
+    ends: Sender<RequestEnd>,
+    closed: Sender<EndReason>,
     stopping: Sender<()>,
 }
 
 struct Heard {
-    loops: Told<Loop>,
+    loops: Told<LoopHandle>,
     tickets: Told<Ticket>,
-    ends: Told<End>,
-    closed: Told<Ended>,
+    ends: Told<RequestEnd>,
+    closed: Told<EndReason>,
     stopping: Told<()>,
 }
 
 impl Handler for Site {
     fn request(&mut self, req: &mut Request<'_>) -> Action {
         if req.path() == "/here" {
-            self.loops.send(req.here()).expect("heard");
+            self.loops.send(req.loop_handle()).expect("heard");
             return Response::text("here").into();
         }
-        assert_eq!((*req.peer(), req.listener(), req.secure().is_none()), (peer(), 0, true));
+        assert_eq!((*req.peer(), req.listener_index(), req.tls_info().is_none()), (peer(), 0, true));
         tell_end(req, &self.ends);
         match req.path() {
             "/id" => Response::text(req.id().to_string()).into(),
             "/wait" => {
                 self.tickets.send(req.ticket()).expect("heard");
-                Action::Wait
+                Action::Suspend
             }
             "/up" => Switch::to("test", echo()).into(),
             "/file" => {
@@ -135,17 +136,17 @@ impl Handler for Site {
             "/shared" => Response::new(200).body(std::sync::Arc::<[u8]>::from(bytes(500_000))).into(),
             "/endless" => Response::stream(|out: &mut Tx<'_>| {
                 out.write(&[b'x'; 1000]);
-                Flow::More
+                Produced::More
             })
             .into(),
-            "/pause" => Response::stream(|_: &mut Tx<'_>| Flow::Wait).into(),
-            "/pause-allowed" => Response::stream(|_: &mut Tx<'_>| Flow::Wait).allow_half_close().into(),
+            "/pause" => Response::stream(|_: &mut Tx<'_>| Produced::Pending).into(),
+            "/pause-allowed" => Response::stream(|_: &mut Tx<'_>| Produced::Pending).allow_half_close().into(),
             "/abort" => {
                 let mut calls = 0;
                 Response::stream(move |out: &mut Tx<'_>| {
                     calls += 1;
                     out.write(b"part");
-                    if calls == 1 { Flow::More } else { Flow::Abort }
+                    if calls == 1 { Produced::More } else { Produced::Abort }
                 })
                 .into()
             }
@@ -156,7 +157,7 @@ impl Handler for Site {
                     left.drain(..n);
                     let mut sum = Headers::new();
                     sum.append("X-Sum", "7").expect("valid");
-                    if left.is_empty() { Flow::Trailers(sum) } else { Flow::More }
+                    if left.is_empty() { Produced::Trailers(sum) } else { Produced::More }
                 })
                 .into()
             }
@@ -169,7 +170,7 @@ impl Handler for Site {
         peer.ip() != Some([198, 51, 100, 1].into())
     }
 
-    fn closed(&mut self, _: ConnId, why: &Ended) {
+    fn closed(&mut self, _: ConnId, why: &EndReason) {
         let _ = self.closed.send(*why);
     }
 
@@ -182,9 +183,9 @@ impl Handler for Site {
 struct Count(Vec<u8>);
 
 impl Upload for Count {
-    fn data(&mut self, chunk: &[u8]) -> Take {
+    fn data(&mut self, chunk: &[u8]) -> Consumed {
         self.0.extend_from_slice(chunk);
-        Take::All
+        Consumed::All
     }
     fn end(self: Box<Self>, trailers: &Headers) -> Action {
         let sum = trailers.get("x-sum").unwrap_or(b"none").to_vec();
@@ -195,7 +196,7 @@ impl Upload for Count {
 /// A server, and what joins sockets to it by pipes.
 struct Within {
     host: Host,
-    here: Loop,
+    here: LoopHandle,
     told: Heard,
     bridges: Option<Running>,
 }
@@ -220,7 +221,7 @@ impl Within {
         wire.request("GET /here", &["Connection: close"]).answer().is(200);
         wire.ends(Finish::Clean);
         let here = told.loops.next();
-        assert_eq!(told.closed.next(), Ended::Complete);
+        assert_eq!(told.closed.next(), EndReason::Complete);
         let bridges = Server::unbound().threads(1, |_: &mut Request<'_>| Response::new(500)).expect("running");
         Self { host, here, told, bridges: Some(bridges) }
     }
@@ -265,11 +266,11 @@ fn it_is_served_as_others_are(world: &World) {
     let answer = other.request("GET /id", &["Connection: close"]).answer();
     assert!(!answer.text().starts_with(conn) && answer.get("connection") == Some("close"));
     other.ends(Finish::Clean);
-    assert_eq!(server.told.closed.next(), Ended::Complete);
+    assert_eq!(server.told.closed.next(), EndReason::Complete);
     wire.send("GET / HTTP/1.1\r\n\r\n").answer().is(400);
     wire.ends(Finish::Clean);
     wire.finish();
-    assert!(matches!(server.told.closed.next(), Ended::Refused { status: 400, .. }));
+    assert!(matches!(server.told.closed.next(), EndReason::Rejected { status: 400, .. }));
 }
 
 fn pipelined_requests_are_answered_in_order(world: &World) {
@@ -392,15 +393,15 @@ fn an_upgrade_speaks_over_pipes(world: &World) {
             assert!(wire.exactly(piece.len()) == piece);
         }
         wire.finish().ends(Finish::Clean);
-        assert_eq!(server.told.ends.next().why, Ended::Complete);
-        assert_eq!(server.told.closed.next(), Ended::Complete);
+        assert_eq!(server.told.ends.next().reason, EndReason::Complete);
+        assert_eq!(server.told.closed.next(), EndReason::Complete);
     }
     // And is told that its peer is gone.
     let mut wire = server.connect();
     wire.send(UPGRADE).head().is(101);
     wire.reset();
-    assert_eq!(server.told.ends.next().why, Ended::PeerLeft);
-    assert_eq!(server.told.closed.next(), Ended::PeerLeft);
+    assert_eq!(server.told.ends.next().reason, EndReason::PeerLeft);
+    assert_eq!(server.told.closed.next(), EndReason::PeerLeft);
 }
 
 fn a_half_closed_client_gets_its_answer(world: &World) {
@@ -418,7 +419,7 @@ fn a_half_closed_client_gets_its_answer(world: &World) {
         assert_eq!(to.write(&said), said.len());
         let ticket = server.told.tickets.next();
         to.finish(None);
-        assert_eq!(server.told.ends.next().why, Ended::PeerLeft);
+        assert_eq!(server.told.ends.next().reason, EndReason::PeerLeft);
         assert!(ticket.respond(Response::new(200)).is_err());
         drop(from);
     }
@@ -429,12 +430,12 @@ fn a_half_closed_client_gets_its_answer(world: &World) {
         assert_eq!(to.write(said.as_bytes()), said.len());
         to.finish(None);
         match left {
-            true => assert_eq!(server.told.ends.next().why, Ended::PeerLeft),
+            true => assert_eq!(server.told.ends.next().reason, EndReason::PeerLeft),
             false => assert!(server.told.ends.is_silent(Duration::from_millis(50))),
         }
         drop(from);
         if !left {
-            assert_eq!(server.told.ends.next().why, Ended::PeerLeft);
+            assert_eq!(server.told.ends.next().reason, EndReason::PeerLeft);
         }
     }
 }
@@ -470,7 +471,7 @@ fn a_peer_may_leave_at_any_point(world: &World) {
                 _ => drop((to, from)),
             }
             let why = server.told.closed.next();
-            assert_eq!(why, Ended::PeerLeft, "{words:?}, {way}");
+            assert_eq!(why, EndReason::PeerLeft, "{words:?}, {way}");
         }
     }
     // Nothing of it has cost anybody else anything.
@@ -482,7 +483,7 @@ fn abort_cuts_the_output_off(world: &World) {
     let mut wire = server.connect();
     wire.request("GET /abort", &[]);
     assert_eq!(wire.until_end().1, Finish::Reset);
-    assert_eq!(server.told.closed.next(), Ended::Aborted);
+    assert_eq!(server.told.closed.next(), EndReason::Aborted);
 }
 
 fn it_takes_nobodys_place_and_is_told_of(world: &World) {
@@ -496,7 +497,7 @@ fn it_takes_nobodys_place_and_is_told_of(world: &World) {
     guest.request("GET /here", &[]).answer().is(200);
     for mut wire in wires {
         wire.finish().ends(Finish::Clean);
-        assert_eq!(server.told.closed.next(), Ended::Complete);
+        assert_eq!(server.told.closed.next(), EndReason::Complete);
     }
     guest.request("GET /here", &[]).answer().is(200);
 }
@@ -515,23 +516,23 @@ fn a_peer_may_be_turned_away(world: &World) {
 
 fn an_idle_one_is_closed_and_a_slow_head_is_a_408(world: &World) {
     let short = Duration::from_millis(150);
-    let server = Within::limited(world, Limits { idle: short, head_time: short, ..Limits::default() });
+    let server = Within::limited(world, Limits { idle_timeout: short, head_timeout: short, ..Limits::default() });
     let mut wire = server.connect();
     wire.request("GET /id", &[]).answer().is(200);
     wire.ends(Finish::Clean);
-    assert_eq!(server.told.closed.next(), Ended::TimedOut(Timer::Idle));
+    assert_eq!(server.told.closed.next(), EndReason::TimedOut(Timeout::Idle));
     let mut wire = server.connect();
     wire.send("GET / HT").answer().is(408);
     wire.ends(Finish::Clean);
     wire.finish();
-    assert_eq!(server.told.closed.next(), Ended::TimedOut(Timer::Head));
+    assert_eq!(server.told.closed.next(), EndReason::TimedOut(Timeout::Head));
 }
 
 fn who_does_not_read_is_given_up(world: &World) {
-    let server = Within::limited(world, Limits { send_time: Duration::from_millis(150), ..Limits::default() });
+    let server = Within::limited(world, Limits { send_timeout: Duration::from_millis(150), ..Limits::default() });
     let (mut to, mut from) = server.ends(ROOM);
     to.write(request("GET /endless", &[]).as_bytes());
-    assert_eq!(server.told.closed.next(), Ended::TimedOut(Timer::Send));
+    assert_eq!(server.told.closed.next(), EndReason::TimedOut(Timeout::Send));
     assert!(!from.bytes().is_empty());
     assert!(from.is_cut(), "a part is not the whole");
 }
@@ -540,16 +541,19 @@ fn at_once_everything_ends(world: &World) {
     let server = Within::on(world);
     let (mut idle, mut waiting, mut streaming) = (server.connect(), server.connect(), server.connect());
     idle.request("GET /id", &[]).answer();
-    assert_eq!(server.told.ends.next().why, Ended::Complete);
+    assert_eq!(server.told.ends.next().reason, EndReason::Complete);
     waiting.request("GET /wait", &[]);
     let ticket = server.told.tickets.next();
     streaming.request("GET /endless", &[]).head().is(200);
-    server.host.stopper.stop();
-    assert_eq!([server.told.ends.next().why, server.told.ends.next().why], [Ended::Stopped, Ended::Stopped]);
+    server.host.stopper.stop_now();
+    assert_eq!(
+        [server.told.ends.next().reason, server.told.ends.next().reason],
+        [EndReason::Stopped, EndReason::Stopped]
+    );
     waiting.answer().is(503);
     assert_eq!(streaming.until_end().1, Finish::Reset);
     idle.ends(Finish::Clean);
-    assert_eq!([(); 3].map(|()| server.told.closed.next()), [Ended::Stopped; 3]);
+    assert_eq!([(); 3].map(|()| server.told.closed.next()), [EndReason::Stopped; 3]);
     assert!(ticket.is_gone());
 }
 
@@ -559,7 +563,7 @@ fn gracefully_what_is_under_way_is_finished(world: &World) {
     idle.request("GET /id", &[]).answer();
     waiting.request("GET /wait", &[]);
     let ticket = server.told.tickets.next();
-    server.host.stopper.graceful(Duration::from_secs(60));
+    server.host.stopper.shutdown(Duration::from_secs(60));
     server.told.stopping.next();
     idle.ends(Finish::Clean);
     ticket.respond(Response::text("done")).expect("waited for");
@@ -569,7 +573,7 @@ fn gracefully_what_is_under_way_is_finished(world: &World) {
 
 fn a_loop_that_has_ended_gives_the_pipes_back(world: &World) {
     let server = Within::on(world);
-    server.host.stopper.stop();
+    server.host.stopper.stop_now();
     let ((mut to, input), (output, mut from)) = (pipe(ROOM), pipe(ROOM));
     let mut pipes = (input, output);
     // That it has been told to stop does not mean that it has.

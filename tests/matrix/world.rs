@@ -13,7 +13,9 @@ use std::{
 
 use rustls::{ClientConfig, RootCertStore, version::TLS12};
 use socket2::SockRef;
-use uncork::{Action, ConnId, End, Ended, Handler, Limits, PeerAddr, Request, Server, Stopper, Tls, Upgrade};
+use uncork::{
+    Action, ConnId, EndReason, Handler, Limits, PeerAddr, Request, RequestEnd, Server, StopHandle, Tls, Upgrade,
+};
 
 use crate::wire::{PATIENCE, Wire};
 
@@ -107,7 +109,7 @@ impl World {
         if self.tls {
             server = server.tls(tls.clone());
         }
-        let addr = server.addr().expect("an address");
+        let addr = server.local_addr().expect("an address");
         let (tell_alive, alive) = channel();
         let handler = Traced { handler, _alive: tell_alive };
         let ((tell, ended), turns) = (channel(), Arc::new(AtomicUsize::new(0)));
@@ -120,8 +122,8 @@ impl World {
     }
 }
 
-fn join_elsewhere(running: uncork::Running, tell: Sender<io::Result<()>>) -> Stopper {
-    let stopper = running.stopper();
+fn join_elsewhere(running: uncork::Running, tell: Sender<io::Result<()>>) -> StopHandle {
+    let stopper = running.stop_handle();
     std::thread::spawn(move || tell.send(running.join()));
     stopper
 }
@@ -131,12 +133,12 @@ fn drive_elsewhere(
     handler: impl Handler + Send + 'static,
     tell: Sender<io::Result<()>>,
     turns: Arc<AtomicUsize>,
-) -> Stopper {
+) -> StopHandle {
     let (give, get) = channel();
     std::thread::spawn(move || {
         let result = (|| {
             let mut server = server.external(handler)?;
-            give.send(server.stopper()).expect("waited for");
+            give.send(server.stop_handle()).expect("waited for");
             while !server.is_done() {
                 let _ = server.wait(None)?;
                 turns.fetch_add(1, Ordering::Relaxed);
@@ -155,7 +157,7 @@ pub(crate) struct Host {
     ended: Receiver<io::Result<()>>,
     /// Every clone of the handler holds the other end.
     alive: Option<Receiver<()>>,
-    pub(crate) stopper: Stopper,
+    pub(crate) stopper: StopHandle,
 }
 
 /// Where a server listens.
@@ -259,7 +261,7 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        self.stopper.stop();
+        self.stopper.stop_now();
         if !std::thread::panicking() {
             self.leaves_nothing();
         }
@@ -283,7 +285,7 @@ impl<H: Handler> Handler for Traced<H> {
     fn alpn(&mut self, protocol: &[u8], peer: &PeerAddr) -> Option<Box<dyn Upgrade>> {
         self.handler.alpn(protocol, peer)
     }
-    fn closed(&mut self, conn: ConnId, why: &Ended) {
+    fn closed(&mut self, conn: ConnId, why: &EndReason) {
         self.handler.closed(conn, why);
     }
     fn stopping(&mut self) {
@@ -330,7 +332,7 @@ pub(crate) fn bytes(n: usize) -> Vec<u8> {
 }
 
 /// Tells how a request ends.
-pub(crate) fn tell_end(req: &mut Request<'_>, tell: &Sender<End>) {
+pub(crate) fn tell_end(req: &mut Request<'_>, tell: &Sender<RequestEnd>) {
     let tell = tell.clone();
     req.on_end(move |end| {
         let _ = tell.send(*end);

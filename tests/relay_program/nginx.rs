@@ -157,7 +157,7 @@ fn nothing_is_held_back_and_nobody_cut_off() {
 fn websocket_goes_through() {
     let Some(program) = nginx() else { return };
     let application = Server::bind("127.0.0.1:0").expect("bound");
-    let addr = application.addr().expect("an address");
+    let addr = application.local_addr().expect("an address");
     let application =
         application.threads(1, |_: &mut Request<'_>| Response::new(200).header("X-Kuiperbelt-Session", "me"));
     let application = application.expect("running");

@@ -212,7 +212,7 @@ pub(crate) fn stopping(setup: Setup) {
     let head = receiver.head();
     let (one, other) = (Stream::new(&server), Stream::new(&server));
     let mut waiting = [one.get(), other.put("Content-Length: 5")];
-    server.stopper.graceful(Duration::from_secs(10));
+    server.stopper.shutdown(Duration::from_secs(10));
     for client in &mut waiting {
         let answer = client.answer();
         is_error(&answer, 503, "ServerStoppingError", "The server is stopping");

@@ -58,7 +58,7 @@ pub(crate) fn posted_to_one_who_waits(setup: Setup) {
 }
 
 pub(crate) fn posted_before_anybody_came(setup: Setup) {
-    let server = start_with(setup, |c| c.record = Duration::ZERO);
+    let server = start_with(setup, |c| c.status_ttl = Duration::ZERO);
     let stream = Stream::new(&server);
     stream.error("{\"http_status\":503,\"name\":\"Busy\",\"message\":\"Later\"}").assert(200);
     stream.is("CLIENT_ERROR");

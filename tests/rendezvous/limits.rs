@@ -87,7 +87,7 @@ fn a_stream_has_a_limit() {
 #[test]
 fn a_source_may_pause_for_longer_than_bodies_do_elsewhere() {
     let short = Duration::from_millis(200);
-    let limits = Limits { body: 1 << 40, body_time: short, min_rate: 1_000_000, ..Limits::default() };
+    let limits = Limits { body: 1 << 40, body_timeout: short, min_rate: 1_000_000, ..Limits::default() };
     for receivers in [1, 2] {
         let server = TestServer::start_with(PLAIN_1, RendezvousConfig::default(), limits.clone());
         let stream = Stream::with(&server, &format!("?n={receivers}"), "");
@@ -103,8 +103,11 @@ fn a_source_may_pause_for_longer_than_bodies_do_elsewhere() {
         }
         source.answer().assert(200);
     }
-    let server =
-        TestServer::start_with(PLAIN_1, RendezvousConfig { pause: short, ..RendezvousConfig::default() }, limits);
+    let server = TestServer::start_with(
+        PLAIN_1,
+        RendezvousConfig { body_timeout: short, ..RendezvousConfig::default() },
+        limits,
+    );
     let stream = Stream::new(&server);
     let mut receiver = stream.get();
     let mut source = stream.put("Content-Length: 10");

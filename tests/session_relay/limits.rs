@@ -46,7 +46,7 @@ pub(crate) fn stopping(setup: Setup) {
     let mut sender = server.client();
     sender.request(&format!("POST {}", other.path), &["Content-Length: 10"]).send("hello");
     let head = receiver.head();
-    server.stopper.graceful(Duration::from_secs(10));
+    server.stopper.shutdown(Duration::from_secs(10));
     for client in &mut waiting {
         let answer = client.answer();
         assert!(answer.assert(503).get("retry-after").is_some());

@@ -8,7 +8,7 @@ use std::{
 
 use rustls::{ClientConfig, RootCertStore};
 use uncork::{
-    Action, Ended, Handler, Limits, Request, Server, Stopper, Tls,
+    Action, EndReason, Handler, Limits, Request, Server, StopHandle, Tls,
     relay::{Rendezvous, RendezvousConfig, SessionConfig, SessionRelay},
 };
 
@@ -107,7 +107,7 @@ impl<S: Service> Handler for Counting<S> {
         let action = if self.relay.serves(req.path()) { self.relay.handle(req) } else { self.relay.request(req) };
         let left = self.counters.left.clone();
         req.on_end(move |end| {
-            if end.why != Ended::Complete {
+            if end.reason != EndReason::Complete {
                 left.add();
             }
         });
@@ -122,7 +122,7 @@ impl<S: Service> Handler for Counting<S> {
 
 pub(crate) struct TestServer {
     pub(crate) addr: SocketAddr,
-    pub(crate) stopper: Stopper,
+    pub(crate) stopper: StopHandle,
     setup: Setup,
     counting: Counters,
     thread: Option<JoinHandle<()>>,
@@ -144,7 +144,7 @@ impl TestServer {
             n => server.threads(n, counting.clone()),
         }
         .expect("running");
-        let (addr, stopper) = (running.addr().expect("an address"), running.stopper());
+        let (addr, stopper) = (running.local_addr().expect("an address"), running.stop_handle());
         let thread = Some(std::thread::spawn(move || running.join().expect("ended in order")));
         Self { addr, stopper, setup, counting: counting.counters, thread }
     }
@@ -175,7 +175,7 @@ impl TestServer {
 
 impl Drop for TestServer {
     fn drop(&mut self) {
-        self.stopper.stop();
+        self.stopper.stop_now();
         let ended = self.thread.take().map(JoinHandle::join);
         if !std::thread::panicking() {
             assert!(ended.is_none_or(|result| result.is_ok()), "the server has panicked");

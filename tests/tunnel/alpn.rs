@@ -25,7 +25,7 @@ fn it_is_asked_who_it_is_and_then_it_serves() {
         origin.head(stream, 200, &[("content-length", "5")], false).data(stream, "hello", true);
         assert_eq!(client.answer().text(), "hello");
     }
-    assert_eq!(world.proxy.links()[0].hosts, [HOST]);
+    assert_eq!(world.proxy.connections()[0].hosts, [HOST]);
     origin.leave();
     world.until("it is gone", |counts| counts.links == 0);
 }
@@ -62,7 +62,7 @@ fn who_is_not_let_in_is_told_why() {
 #[test]
 fn who_says_nothing_or_something_else_is_not_waited_for() {
     let handshake_within = Duration::from_millis(200);
-    let world = World::with(ProxyConfig { handshakes: 1, handshake_within, ..config() });
+    let world = World::with(ProxyConfig { handshakes: 1, handshake_timeout: handshake_within, ..config() });
     // It has the one place there is for those who have not said who they are.
     let mut silent = world.rh2();
     silent.send([]);

@@ -8,7 +8,7 @@ use std::{
 };
 
 use uncork::{
-    Handler, Stopper, TlsClient,
+    Handler, StopHandle, TlsClient,
     relay::tunnel::{Tunnel, TunnelEvent},
 };
 
@@ -29,7 +29,7 @@ pub(crate) const MODES: [Mode; 2] = [Mode::Threads, Mode::External];
 
 /// An origin that serves. Dropping it stops it at once.
 pub(crate) struct Dug {
-    pub(crate) stopper: Stopper,
+    pub(crate) stopper: StopHandle,
     events: Receiver<String>,
     thread: Option<JoinHandle<()>>,
 }
@@ -45,25 +45,25 @@ pub(crate) fn tunnel(origins: SocketAddr) -> Tunnel {
         .tls(trust())
         .token("app")
         .host("app.example")
-        .back_off(Duration::from_millis(20))
+        .backoff(Duration::from_millis(20))
 }
 
 impl Dug {
     pub(crate) fn new(tunnel: Tunnel, mode: Mode, handler: impl Handler + Clone + Send + 'static) -> Self {
         let (tell, events) = channel();
-        let tunnel = tunnel.observe(move |event: &TunnelEvent<'_>| {
+        let tunnel = tunnel.on_event(move |event: &TunnelEvent<'_>| {
             let _ = tell.send(event.to_string());
         });
         let (give, got) = channel();
         let thread = std::thread::spawn(move || match mode {
             Mode::Threads => {
                 let running = tunnel.threads(2, handler).expect("a good tunnel");
-                give.send(running.stopper()).expect("waited for");
+                give.send(running.stop_handle()).expect("waited for");
                 running.join().expect("ended in order");
             }
             Mode::External => {
                 let mut external = tunnel.external(handler).expect("a good tunnel");
-                give.send(external.stopper()).expect("waited for");
+                give.send(external.stop_handle()).expect("waited for");
                 while !external.is_done() {
                     let _ = external.wait(None).expect("events");
                 }
@@ -121,7 +121,7 @@ impl Dug {
 
 impl Drop for Dug {
     fn drop(&mut self) {
-        self.stopper.stop();
+        self.stopper.stop_now();
         self.join();
     }
 }

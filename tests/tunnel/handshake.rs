@@ -73,7 +73,7 @@ fn a_tunnel_by_get_is_as_good() {
 fn a_tunnel_over_plain_http_is_not_open() {
     let world = World::new();
     let server = uncork::Server::bind("127.0.0.1:0").expect("bound");
-    let addr = server.addr().expect("an address");
+    let addr = server.local_addr().expect("an address");
     let running = server.threads(1, world.proxy.origins()).expect("running");
     let mut client = Client::connect(addr, None);
     client.send(knock("app", HOST));
@@ -118,7 +118,7 @@ fn a_name_is_its_owners_and_stays_it_for_a_while() {
 
 #[test]
 fn connections_of_one_credential_are_only_so_many() {
-    let world = World::with(ProxyConfig { links_per_credential: 2, links: 3, ..config() });
+    let world = World::with(ProxyConfig { connections_per_credential: 2, connections: 3, ..config() });
     let _all = [RawOrigin::new(&world, "app", HOST), RawOrigin::new(&world, "app", HOST)];
     let status = |token: &str, hosts: &str| {
         let mut client = world.origin();
@@ -152,7 +152,7 @@ fn requests_go_to_the_nearest_name_and_path() {
         origins[want].head(stream, 200, &[], true);
         client.answer().assert(200);
     }
-    assert_eq!(world.proxy.links().iter().map(|link| link.requests).collect::<Vec<_>>(), [3, 2, 2, 1]);
+    assert_eq!(world.proxy.connections().iter().map(|link| link.requests).collect::<Vec<_>>(), [3, 2, 2, 1]);
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn several_origins_take_turns_or_the_least_busy_is_taken() {
     for (balance, want) in [(Balance::RoundRobin, [2, 2]), (Balance::LeastBusy, [1, 3])] {
         let world = World::with(ProxyConfig { balance, ..config() });
         let mut origins = [RawOrigin::new(&world, "app", HOST), RawOrigin::new(&world, "app", HOST)];
-        let requests = || world.proxy.links().iter().map(|link| link.requests).collect::<Vec<_>>();
+        let requests = || world.proxy.connections().iter().map(|link| link.requests).collect::<Vec<_>>();
         // One that takes its time.
         let mut slow = world.client();
         get(&mut slow, "/slow");
@@ -179,7 +179,7 @@ fn several_origins_take_turns_or_the_least_busy_is_taken() {
             }
             origins[asked].head(stream, 200, &[], true);
             client.answer().assert(200);
-            let active = || world.proxy.links().iter().map(|link| link.active).sum::<usize>();
+            let active = || world.proxy.connections().iter().map(|link| link.active).sum::<usize>();
             world.until("it is over", |_| active() == 1);
         }
         let mut counts = requests();

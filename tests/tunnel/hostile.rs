@@ -199,7 +199,7 @@ fn resets_cost_their_own_requests_only() {
 #[test]
 fn a_silent_origin_is_found_dead_and_one_that_answers_pings_is_not() {
     let ping_every = Duration::from_millis(300);
-    let world = World::with(ProxyConfig { ping_every, ..config() });
+    let world = World::with(ProxyConfig { ping_interval: ping_every, ..config() });
     let mut alive = RawOrigin::new(&world, "app", HOST);
     let mut dead = RawOrigin::new(&world, "other", "other.example");
     let mut client = world.client();
@@ -212,13 +212,13 @@ fn a_silent_origin_is_found_dead_and_one_that_answers_pings_is_not() {
     assert_eq!(client.answer().status, 502, "its clients are told");
     let counts = world.proxy.counts();
     assert_eq!((counts.silent, counts.links), (1, 1), "{counts:?}");
-    assert!(world.proxy.links()[0].round_trip.is_some());
+    assert!(world.proxy.connections()[0].round_trip.is_some());
     dead.ended();
 }
 
 #[test]
 fn an_origin_that_never_begins_is_no_origin() {
-    let world = World::with(ProxyConfig { handshake_within: Duration::from_millis(200), ..config() });
+    let world = World::with(ProxyConfig { handshake_timeout: Duration::from_millis(200), ..config() });
     let mut origin = RawOrigin::silent(&world, "app", HOST);
     let mut client = world.client();
     get(&mut client, "/");

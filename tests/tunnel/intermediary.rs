@@ -181,12 +181,12 @@ fn patient() -> (String, Arc<Mutex<Vec<Ticket>>>, uncork::Running) {
     let handler = move |req: &mut Request<'_>| -> Action {
         if req.path() == "/held" {
             keeps.lock().expect("no panic").push(req.ticket());
-            return Action::Wait;
+            return Action::Suspend;
         }
         Response::text("at once").into()
     };
     let running = Server::bind("127.0.0.1:0").expect("bound").threads(1, handler).expect("running");
-    (format!("http://{}", running.addr().expect("an address")), waiting, running)
+    (format!("http://{}", running.local_addr().expect("an address")), waiting, running)
 }
 
 #[track_caller]

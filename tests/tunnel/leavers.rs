@@ -167,7 +167,7 @@ fn a_head_that_no_origin_server_takes_does_not_end_the_connection() {
     let tunnel = tunnel(world.origins).connections(1).limits(limits.clone());
     let _dug = Dug::new(tunnel, Mode::Threads, site).serves(&world);
     let server = Server::bind("127.0.0.1:0").expect("bound").limits(limits);
-    let addr = server.addr().expect("an address");
+    let addr = server.local_addr().expect("an address");
     let running = server.threads(1, world.proxy.public()).expect("running");
     for (size, count, status) in [(50_000, 1, 200), (70_000, 1, 431), (500_000, 1, 431), (10, 900, 200), (50, 900, 431)]
     {

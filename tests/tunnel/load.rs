@@ -67,7 +67,7 @@ fn ten_thousand_requests_a_hundred_at_once() {
 #[test]
 fn a_slow_reader_slows_nobody_else() {
     let world = World::new();
-    let limits = Limits { send_time: Duration::from_secs(20), ..Limits::default() };
+    let limits = Limits { send_timeout: Duration::from_secs(20), ..Limits::default() };
     let _dug = Dug::new(tunnel(world.origins).connections(1).limits(limits), Mode::Threads, site).serves(&world);
     let mut slow = world.client();
     let head = slow.send(format!("GET /big HTTP/1.1\r\n{HOST}\r\n\r\n")).head();
@@ -98,7 +98,7 @@ fn an_upload_nobody_takes_pushes_back() {
     let handler = move |req: &mut Request<'_>| -> uncork::Action {
         if req.path() == "/held" {
             tell.send(req.ticket()).expect("heard");
-            return uncork::Action::Wait;
+            return uncork::Action::Suspend;
         }
         site(req)
     };

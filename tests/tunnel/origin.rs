@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use uncork::{Action, EventMask, Flow, Io, Request, Response, RxEnd, Switch, Take, Ticket, Tx, Upload, h1::Headers};
+use uncork::{
+    Action, Consumed, EventMask, Io, Produced, ReadState, Request, Response, Switch, Ticket, Tx, Upload, h1::Headers,
+};
 
 use super::{
     client::Client,
@@ -20,9 +22,9 @@ pub(crate) fn bytes(n: usize) -> Vec<u8> {
 struct Collect(Vec<u8>);
 
 impl Upload for Collect {
-    fn data(&mut self, chunk: &[u8]) -> Take {
+    fn data(&mut self, chunk: &[u8]) -> Consumed {
         self.0.extend_from_slice(chunk);
-        Take::All
+        Consumed::All
     }
     fn end(self: Box<Self>, trailers: &Headers) -> Action {
         let sum = trailers.get("x-sum").unwrap_or(b"none").to_vec();
@@ -33,9 +35,9 @@ impl Upload for Collect {
 fn echo(io: &mut Io<'_>) -> EventMask {
     let n = io.tx.write(io.rx.bytes());
     io.rx.consume(n);
-    match (io.rx.bytes().is_empty(), io.rx.end()) {
+    match (io.rx.bytes().is_empty(), io.rx.state()) {
         (false, _) => EventMask::WRITE,
-        (true, RxEnd::NotYet) => EventMask::READ,
+        (true, ReadState::Open) => EventMask::READ,
         (true, _) => EventMask::TERMINATE,
     }
 }
@@ -43,7 +45,7 @@ fn echo(io: &mut Io<'_>) -> EventMask {
 /// Answers by path.
 pub(crate) fn site(req: &mut Request<'_>) -> Action {
     match req.path() {
-        "/who" => Response::text(format!("{:?} {:?}", req.peer().ip(), req.host())).into(),
+        "/who" => Response::text(format!("{:?} {:?}", req.peer().ip(), req.authority())).into(),
         "/fields" => {
             let fields: Vec<String> = req
                 .headers()
@@ -63,13 +65,13 @@ pub(crate) fn site(req: &mut Request<'_>) -> Action {
                 left.drain(..n);
                 let mut sum = Headers::new();
                 sum.append("X-Sum", "7").expect("valid");
-                if left.is_empty() { Flow::Trailers(sum) } else { Flow::More }
+                if left.is_empty() { Produced::Trailers(sum) } else { Produced::More }
             })
             .into()
         }
         "/endless" => Response::stream(|out: &mut Tx<'_>| {
             out.write(&[b'x'; 4096]);
-            Flow::More
+            Produced::More
         })
         .into(),
         "/broken" => {
@@ -77,7 +79,7 @@ pub(crate) fn site(req: &mut Request<'_>) -> Action {
             Response::stream(move |out: &mut Tx<'_>| {
                 calls += 1;
                 out.write(b"part");
-                if calls == 1 { Flow::More } else { Flow::Abort }
+                if calls == 1 { Produced::More } else { Produced::Abort }
             })
             .into()
         }
@@ -85,9 +87,9 @@ pub(crate) fn site(req: &mut Request<'_>) -> Action {
             let ticket = req.ticket();
             let mut hints = Headers::new();
             hints.append("Link", "</a.css>; rel=preload").expect("valid");
-            ticket.inform(103, hints);
+            ticket.send_informational(103, hints);
             ticket.respond(Response::text("hinted")).expect("waited for");
-            Action::Wait
+            Action::Suspend
         }
         "/304" => Response::new(304).header("ETag", "\"a\"").into(),
         "/204" => Response::new(204).into(),
@@ -224,14 +226,14 @@ fn other_protocols_are_spoken_through_it() {
 #[test]
 fn a_client_that_leaves_ends_its_request_and_no_other() {
     let world = World::new();
-    let (tell, told) = std::sync::mpsc::channel::<(Ticket, std::sync::mpsc::Receiver<uncork::Ended>)>();
+    let (tell, told) = std::sync::mpsc::channel::<(Ticket, std::sync::mpsc::Receiver<uncork::EndReason>)>();
     let handler = move |req: &mut Request<'_>| -> Action {
         if !["/wait", "/pause"].contains(&req.path()) {
             return site(req);
         }
         let (end, ended) = std::sync::mpsc::channel();
         req.on_end(move |how| {
-            let _ = end.send(how.why);
+            let _ = end.send(how.reason);
         });
         tell.send((req.ticket(), ended)).expect("heard");
         if req.path() == "/pause" {
@@ -239,11 +241,11 @@ fn a_client_that_leaves_ends_its_request_and_no_other() {
             return Response::stream(move |out: &mut Tx<'_>| {
                 let n = out.write(part);
                 part = &part[n..];
-                Flow::Wait
+                Produced::Pending
             })
             .into();
         }
-        Action::Wait
+        Action::Suspend
     };
     let _dug = Dug::new(tunnel(world.origins), Mode::Threads, handler).stands(&world);
     let patience = Duration::from_secs(8);
@@ -251,7 +253,7 @@ fn a_client_that_leaves_ends_its_request_and_no_other() {
     client.send(format!("GET /wait HTTP/1.1\r\n{HOST}\r\n\r\n"));
     let (ticket, ended) = told.recv_timeout(patience).expect("asked");
     client.leave();
-    assert_eq!(ended.recv_timeout(patience), Ok(uncork::Ended::PeerLeft));
+    assert_eq!(ended.recv_timeout(patience), Ok(uncork::EndReason::PeerLeft));
     assert!(ticket.respond(Response::new(200)).is_err());
     // While the response pauses.
     for mut client in [world.client(), world.secure_client()] {
@@ -259,7 +261,7 @@ fn a_client_that_leaves_ends_its_request_and_no_other() {
         let (_, ended) = told.recv_timeout(patience).expect("asked");
         assert_eq!(client.next_chunk().expect("a chunk").expect("not the last"), b"part");
         client.leave();
-        assert_eq!(ended.recv_timeout(patience), Ok(uncork::Ended::PeerLeft));
+        assert_eq!(ended.recv_timeout(patience), Ok(uncork::EndReason::PeerLeft));
     }
     let mut client = world.client();
     client.send(format!("GET /endless HTTP/1.1\r\n{HOST}\r\n\r\n")).head().assert(200);

@@ -53,7 +53,7 @@ impl Hostile {
                 rest.drain(..n);
                 let _ = hear.send(io.rx.bytes().to_vec());
                 io.rx.consume(usize::MAX);
-                if io.rx.end() != uncork::RxEnd::NotYet || io.why().reset() {
+                if io.rx.state() != uncork::ReadState::Open || io.events().is_error() {
                     return EventMask::TERMINATE;
                 }
                 let mask = EventMask::READ | EventMask::EXTERNAL | EventMask::CORK;
@@ -62,7 +62,7 @@ impl Hostile {
             Switch::to("ptth", speak).header("ALPN", "h2").into()
         };
         let server = Server::bind("127.0.0.1:0").expect("bound").tls(identity().server.clone());
-        let origins = server.addr().expect("an address");
+        let origins = server.local_addr().expect("an address");
         let running = Some(server.threads(1, handler).expect("running"));
         Self { running, origins, say, wakers, waker: None, heard, bytes: Vec::new() }
     }
@@ -252,7 +252,7 @@ fn more_streams_than_allowed_are_refused_and_the_others_go_on() {
     let handler = move |req: &mut Request<'_>| {
         count.fetch_add(1, Ordering::Relaxed);
         tell.send(req.ticket()).expect("heard");
-        Action::Wait
+        Action::Suspend
     };
     let _dug = Dug::new(tunnel(hostile.origins).connections(1), Mode::Threads, handler);
     hostile.begin();
@@ -310,7 +310,7 @@ fn resets_and_wrong_requests_do_not_end_the_connection_however_many() {
 #[test]
 fn bodies_that_nobody_takes_do_not_end_the_connection_however_many() {
     let mut hostile = Hostile::new();
-    let handler = |req: &mut Request<'_>| Response::text("no").status(if req.has_body() { 403 } else { 200 });
+    let handler = |req: &mut Request<'_>| Response::text("no").with_status(if req.has_body() { 403 } else { 200 });
     let _dug = Dug::new(tunnel(hostile.origins).connections(1), Mode::Threads, handler);
     hostile.begin();
     let refused: Vec<u32> = (0..200).map(|n| 3 + 2 * n).collect();
@@ -339,7 +339,7 @@ fn bodies_in_tiny_frames_that_nobody_takes_do_not_end_the_connection() {
     let handler = move |req: &mut Request<'_>| {
         if req.has_body() {
             tell.send(req.ticket()).expect("heard");
-            return Action::Wait;
+            return Action::Suspend;
         }
         Response::text("fine").into()
     };
@@ -360,7 +360,7 @@ fn bodies_in_tiny_frames_that_nobody_takes_do_not_end_the_connection() {
 #[test]
 fn a_connection_that_stood_and_is_lost_is_made_again_at_once() {
     let mut hostile = Hostile::new();
-    let patient = tunnel(hostile.origins).connections(1).back_off(std::time::Duration::from_secs(60));
+    let patient = tunnel(hostile.origins).connections(1).backoff(std::time::Duration::from_secs(60));
     let dug = Dug::new(patient, Mode::Threads, site);
     hostile.begin();
     dug.hears("connected");

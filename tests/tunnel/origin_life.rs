@@ -60,7 +60,7 @@ fn a_name_is_whose_it_is() {
     let world = World::new();
     let _first = Dug::new(tunnel(world.origins).host("a.dev.example"), Mode::Threads, site).stands(&world);
     let thief = Tunnel::dial(&format!("localhost:{}", world.origins.port())).tls(trust()).token("other");
-    let thief = Dug::new(thief.host("a.dev.example").back_off(Duration::from_millis(20)), Mode::Threads, site);
+    let thief = Dug::new(thief.host("a.dev.example").backoff(Duration::from_millis(20)), Mode::Threads, site);
     let event = thief.hears("again in");
     assert!(event.contains("409, somebody else has one of these names"), "{event}");
 }
@@ -86,10 +86,10 @@ fn shown(name: &str, expired: bool) -> Shown {
     let tls = Tls::pem_bytes(pem.as_bytes(), key.serialize_pem().as_bytes()).expect("a pair");
     let proxy = Proxy::new(config()).expect("a proxy");
     let server = Server::bind("127.0.0.1:0").expect("bound").tls(tls);
-    let addr = server.addr().expect("an address");
+    let addr = server.local_addr().expect("an address");
     let running = server.threads(1, proxy.origins()).expect("running");
     let public = Server::bind("127.0.0.1:0").expect("bound").threads(1, proxy.public()).expect("running");
-    let clients = public.addr().expect("an address");
+    let clients = public.local_addr().expect("an address");
     let pin = Sha256::digest(key.subject_public_key_info()).into();
     Shown { world: vec![running, public], addr, public: clients, pem, pin }
 }
@@ -255,10 +255,10 @@ fn silenced(to: SocketAddr) -> (SocketAddr, Arc<AtomicBool>) {
 #[test]
 fn a_silent_network_is_found_out_and_gone_round() {
     let mut proxy = config();
-    proxy.ping_every = Duration::from_secs(60);
+    proxy.ping_interval = Duration::from_secs(60);
     let world = World::with(proxy);
     let (addr, silent) = silenced(world.origins);
-    let dug = Dug::new(tunnel(addr).ping_every(Duration::from_millis(200)).connections(1), Mode::Threads, site);
+    let dug = Dug::new(tunnel(addr).ping_interval(Duration::from_millis(200)).connections(1), Mode::Threads, site);
     let dug = dug.serves(&world);
     dug.hears("connected");
     get(&mut world.client(), "/").assert(200);
@@ -281,10 +281,10 @@ fn a_silent_network_is_found_out_and_gone_round() {
 #[test]
 fn pings_keep_an_idle_tunnel() {
     let mut proxy = config();
-    proxy.ping_every = Duration::from_secs(60);
+    proxy.ping_interval = Duration::from_secs(60);
     let world = World::with(proxy);
     let dug =
-        Dug::new(tunnel(world.origins).ping_every(Duration::from_millis(250)), Mode::Threads, site).stands(&world);
+        Dug::new(tunnel(world.origins).ping_interval(Duration::from_millis(250)), Mode::Threads, site).stands(&world);
     // Twice as long as without pings, or answers to them, it would be taken for dead.
     std::thread::sleep(Duration::from_millis(1000));
     get(&mut world.client(), "/").assert(200);
@@ -313,7 +313,7 @@ fn two_origins_share_a_name_and_one_may_leave() {
         }
     }
     // In order: nobody is told of it.
-    one.stopper.graceful(PATIENCE);
+    one.stopper.shutdown(PATIENCE);
     let mut client = world.client();
     for _ in 0..100 {
         get(&mut client, "/").assert(200);
@@ -331,14 +331,14 @@ fn it_drains_when_it_is_stopped() {
         let (tell, told) = std::sync::mpsc::channel::<Ticket>();
         let handler = move |req: &mut Request<'_>| {
             tell.send(req.ticket()).expect("heard");
-            Action::Wait
+            Action::Suspend
         };
         let dug = Dug::new(tunnel(world.origins), mode, handler);
         world.until("two links", |counts| counts.links == 2);
         let mut client = world.client();
         client.send(format!("GET / HTTP/1.1\r\n{HOST}\r\n\r\n"));
         let ticket = told.recv_timeout(PATIENCE).expect("asked");
-        dug.stopper.graceful(PATIENCE);
+        dug.stopper.shutdown(PATIENCE);
         world.until("one link", |counts| counts.links == 1);
         ticket.respond(Response::text("in the end")).expect("waited for");
         assert_eq!(client.answer().assert(200).text(), "in the end");

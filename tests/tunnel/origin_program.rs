@@ -13,7 +13,7 @@ use std::{
 };
 
 use tungstenite::{Message, client::IntoClientRequest};
-use uncork::{Action, Ended, Flow, Request, Response, Server, Tx, ws};
+use uncork::{Action, EndReason, Produced, Request, Response, Server, Tx, ws};
 
 use super::{
     client::{Answer, PATIENCE},
@@ -235,7 +235,7 @@ fn getrandom(into: &mut [u8]) {
 #[derive(Default)]
 struct Echo(Option<ws::Sender>);
 
-impl ws::Speaker for Echo {
+impl ws::Handler for Echo {
     fn open(&mut self, sender: &ws::Sender) {
         self.0 = Some(sender.clone());
     }
@@ -256,14 +256,14 @@ fn a_server_in_the_neighbourhood_is_forwarded_to() {
         if ["/base/pause", "/base/wait"].contains(&req.path()) {
             let tell = tell.clone();
             req.on_end(move |end| {
-                let _ = tell.send(end.why);
+                let _ = tell.send(end.reason);
             });
             tell_asked.send(()).expect("heard");
             if req.path() == "/base/pause" {
-                return Response::stream(|_: &mut Tx<'_>| Flow::Wait).into();
+                return Response::stream(|_: &mut Tx<'_>| Produced::Pending).into();
             }
             tickets.lock().expect("no panic").push(req.ticket());
-            return Action::Wait;
+            return Action::Suspend;
         }
         match ws::check(req) {
             Ok(accept) if req.path() == "/base/ws" => accept.switch(Echo::default()).0.into(),
@@ -272,7 +272,7 @@ fn a_server_in_the_neighbourhood_is_forwarded_to() {
         }
     };
     let running = Server::bind("127.0.0.1:0").expect("bound").threads(1, handler).expect("running");
-    let url = format!("http://{}/base/", running.addr().expect("an address"));
+    let url = format!("http://{}/base/", running.local_addr().expect("an address"));
     let world = World::new();
     let dir = Dir::new("forward");
     let origin = Origin::start(&world, &dir, "app", &["--forward", &url]);
@@ -305,7 +305,7 @@ fn a_server_in_the_neighbourhood_is_forwarded_to() {
             client.head().assert(200);
         }
         client.leave();
-        assert_eq!(ended.recv_timeout(PATIENCE), Ok(Ended::PeerLeft), "{path}");
+        assert_eq!(ended.recv_timeout(PATIENCE), Ok(EndReason::PeerLeft), "{path}");
     }
     // Nobody there any more: a clear answer.
     running.stop().expect("in order");

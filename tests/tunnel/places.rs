@@ -45,7 +45,12 @@ fn the_silent_ones_of_one_address_or_of_four_keep_no_origin_server_out() {
         let handshake_within = Duration::from_secs(60);
         // Without the limit of failures, which alone would end this soon.
         let failures_per_minute = 1_000_000;
-        let world = World::with(ProxyConfig { handshakes: 8, handshake_within, failures_per_minute, ..config() });
+        let world = World::with(ProxyConfig {
+            handshakes: 8,
+            handshake_timeout: handshake_within,
+            failures_per_minute,
+            ..config()
+        });
         // More than there are places: each newer one drives out an older one.
         let all: Vec<Client> = addresses.iter().cycle().take(24).filter_map(|last| silent(&world, *last)).collect();
         assert_eq!(all.len(), 24);
@@ -96,7 +101,7 @@ fn a_network_that_says_nothing_often_is_not_asked_again_and_others_are() {
 fn connections_that_begin_nothing_keep_no_origin_server_out() {
     let world = World::with(ProxyConfig { handshakes: 2, ..config() });
     let server = uncork::Server::bind("127.0.0.1:0").expect("bound").tls(super::world::identity().server.clone());
-    let addr = server.addr().expect("an address");
+    let addr = server.local_addr().expect("an address");
     let running = server.threads(1, world.proxy.origins()).expect("running");
     let silent: Vec<_> = (0..50).map(|_| std::net::TcpStream::connect(addr).expect("connected")).collect();
     let mut origin = Client::connect(addr, Some(super::world::identity().client.clone()));
@@ -110,7 +115,7 @@ fn connections_that_begin_nothing_keep_no_origin_server_out() {
 fn an_origin_server_that_is_not_heard_by_alpn_comes_by_an_upgrade() {
     // There is no place at all for handshakes by ALPN.
     let world = World::with(ProxyConfig { handshakes: 0, ..config() });
-    let patient = tunnel(world.origins).connections(1).back_off(Duration::from_secs(60));
+    let patient = tunnel(world.origins).connections(1).backoff(Duration::from_secs(60));
     let dug = Dug::new(patient, Mode::Threads, site);
     let event = dug.hears("again in");
     assert!(event.contains("again in 0.0 s"), "{event}");

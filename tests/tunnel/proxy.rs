@@ -195,7 +195,7 @@ fn an_answer_may_come_before_the_body_is_there() {
 
 #[test]
 fn errors_say_where_the_fault_is() {
-    let config = uncork::relay::tunnel::ProxyConfig { answer_within: Duration::from_millis(300), ..config() };
+    let config = uncork::relay::tunnel::ProxyConfig { response_timeout: Duration::from_millis(300), ..config() };
     let world = World::with(config);
     let mut client = world.client();
     let mut ask = |host: &str| {
@@ -422,7 +422,7 @@ fn a_stopping_proxy_finishes_what_is_under_way() {
     let mut client = world.client();
     get(&mut client, "/");
     let stream = origin.request();
-    world.stopper.graceful(Duration::from_secs(10));
+    world.stopper.shutdown(Duration::from_secs(10));
     let mut late = world.client_if_any();
     if let Some(late) = &mut late {
         get(late, "/");

@@ -42,7 +42,7 @@ fn ask(client: &mut Client, host: &str) -> Answer {
 
 /// Requests that hold a place on one of the connections.
 fn held(world: &World) -> u64 {
-    world.proxy.links().iter().map(|link| link.active as u64).sum()
+    world.proxy.connections().iter().map(|link| link.active as u64).sum()
 }
 
 /// Each of these addresses stalls so many uploads, in turn; what is under way when all are taken or refused.
@@ -65,7 +65,7 @@ fn flood(world: &World, addresses: std::ops::Range<u8>, each: usize) -> (Vec<Cli
 /// A proxy with two connections of 64 places each, for two hosts of one credential.
 fn two_by_64() -> (World, Dug) {
     let credentials = vec![credential("app", &[HOST, SIBLING])];
-    let world = World::with(ProxyConfig { credentials, streams_per_link: 64, ..ProxyConfig::default() });
+    let world = World::with(ProxyConfig { credentials, streams_per_connection: 64, ..ProxyConfig::default() });
     let tunnel = tunnel(world.origins).host(SIBLING);
     let dug = Dug::new(tunnel, Mode::Threads, site).stands(&world);
     world.until("both connections stand", |counts| counts.links == 2);
@@ -160,7 +160,7 @@ fn a_client_that_is_not_trusted_has_one_share_whatever_it_says() {
 
 #[test]
 fn an_upload_that_stalls_has_a_clock() {
-    let world = World::with(ProxyConfig { answer_within: Duration::from_millis(300), ..config() });
+    let world = World::with(ProxyConfig { response_timeout: Duration::from_millis(300), ..config() });
     let _dug = Dug::new(tunnel(world.origins), Mode::Threads, site).stands(&world);
     let mut client = world.client();
     stall(&mut client, HOST);

@@ -373,7 +373,7 @@ fn answers_without_a_body_are_in_step() {
 
 #[test]
 fn clients_are_told_what_an_original_would_not_have_told_them() {
-    let config = ProxyConfig { answer_within: Duration::from_millis(300), ..legacy() };
+    let config = ProxyConfig { response_timeout: Duration::from_millis(300), ..legacy() };
     let world = World::with(config);
     let mut client = world.client();
     get(&mut client, "/");
@@ -477,7 +477,7 @@ fn a_new_original_takes_the_place_of_the_last() {
     let stream = second.request().stream;
     second.reply(stream, false, &[OK, VERSION, ("content-length", "6")]).data(stream, true, "second");
     assert_eq!(client.answer().text(), "second");
-    let names: Vec<String> = world.proxy.links().into_iter().map(|link| link.credential).collect();
+    let names: Vec<String> = world.proxy.connections().into_iter().map(|link| link.credential).collect();
     assert_eq!(names, ["old"]);
 }
 
@@ -500,7 +500,7 @@ fn an_original_that_goes_away_is_not_asked_again() {
 
 #[test]
 fn pings_are_answered_and_silence_is_found() {
-    let world = World::with(ProxyConfig { ping_every: Duration::from_millis(300), ..legacy() });
+    let world = World::with(ProxyConfig { ping_interval: Duration::from_millis(300), ..legacy() });
     let mut origin = Original::new(&world);
     origin.control(PING, &[2]);
     assert_eq!(origin.expect(PING).number(0), 2, "it is echoed");

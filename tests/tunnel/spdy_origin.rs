@@ -12,7 +12,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
 };
 use uncork::{
-    Action, Ended, Flow, Request, Response, TlsClient, Tx,
+    Action, EndReason, Produced, Request, Response, TlsClient, Tx,
     relay::tunnel::{ProxyConfig, Tunnel},
 };
 
@@ -69,7 +69,7 @@ impl Door {
     fn tunnel(&self) -> Tunnel {
         Tunnel::dial(&format!("localhost:{}", self.port()))
             .tls(TlsClient::roots_pem(identity().pem.as_bytes()).expect("a root"))
-            .back_off(Duration::from_millis(20))
+            .backoff(Duration::from_millis(20))
             .allow_legacy_unauthenticated()
     }
 
@@ -305,24 +305,24 @@ fn a_client_that_is_gone_is_told_to_the_handler() {
     let _dug = Dug::new(door.tunnel(), Mode::Threads, move |req: &mut Request<'_>| {
         let tell = tell.clone();
         req.on_end(move |end| {
-            let _ = tell.send(end.why);
+            let _ = tell.send(end.reason);
         });
         if req.path() == "/pause" {
-            return Response::stream(|_: &mut Tx<'_>| Flow::Wait).into();
+            return Response::stream(|_: &mut Tx<'_>| Produced::Pending).into();
         }
         kept.lock().expect("no panic").push(req.ticket());
-        Action::Wait
+        Action::Suspend
     });
     let mut proxy = door.accept();
     // While the response pauses.
     let stream = proxy.ask("GET", "/pause", &[], true);
     proxy.reply(stream);
     proxy.send(&control(RST_STREAM, 0, &words(&[stream, 5])));
-    assert!(matches!(told.recv_timeout(PATIENCE), Ok(Ended::PeerLeft)));
+    assert!(matches!(told.recv_timeout(PATIENCE), Ok(EndReason::PeerLeft)));
     let stream = proxy.ask("GET", "/", &[], true);
     let other = proxy.ask("GET", "/", &[], true);
     proxy.send(&control(RST_STREAM, 0, &words(&[stream, 5])));
-    assert!(matches!(told.recv_timeout(PATIENCE), Ok(Ended::PeerLeft)));
+    assert!(matches!(told.recv_timeout(PATIENCE), Ok(EndReason::PeerLeft)));
     assert!(told.try_recv().is_err(), "the other one waits");
     assert_eq!((other, tickets.lock().expect("no panic").len()), (5, 2));
 }
@@ -381,7 +381,7 @@ fn whom_to_believe_is_still_said() {
     // It has another certificate than is believed.
     let wrong = Tunnel::dial(&format!("localhost:{}", door.port()))
         .tls(super::dug::trust())
-        .back_off(Duration::from_millis(20))
+        .backoff(Duration::from_millis(20))
         .allow_legacy_unauthenticated();
     let dug = Dug::new(wrong, Mode::Threads, site);
     let (socket, _) = door.0.accept().expect("a connection");
@@ -400,7 +400,7 @@ fn both_ends_understand_each_other() {
     let world = World::with(ProxyConfig { names_kept: Duration::from_millis(1), ..legacy() });
     let tunnel = Tunnel::dial(&format!("localhost:{}", world.origins.port()))
         .tls(super::dug::trust())
-        .back_off(Duration::from_millis(20))
+        .backoff(Duration::from_millis(20))
         .allow_legacy_unauthenticated();
     let dug = Dug::new(tunnel, Mode::Threads, site);
     dug.hears("connected");

@@ -10,8 +10,8 @@ use std::{
 use rustls::{ClientConfig, RootCertStore};
 use sha2::{Digest, Sha256};
 use uncork::{
-    Action, ConnId, Ended, Handler, Limits, PeerAddr, Request, Server, Stopper, Tls, Upgrade,
-    relay::tunnel::{Credential, Origins, Proxy, ProxyConfig, ProxyCounts, Public},
+    Action, ConnId, EndReason, Handler, Limits, PeerAddr, Request, Server, StopHandle, Tls, Upgrade,
+    relay::tunnel::{Credential, OriginHandler, Proxy, ProxyConfig, ProxyCounts, PublicHandler},
 };
 
 use super::client::{Client, PATIENCE};
@@ -23,13 +23,13 @@ const SECURE: usize = 1;
 /// Both sides of a proxy on one server, as a program mounts them.
 #[derive(Clone)]
 struct Both {
-    public: Public,
-    origins: Origins,
+    public: PublicHandler,
+    origins: OriginHandler,
 }
 
 impl Handler for Both {
     fn request(&mut self, req: &mut Request<'_>) -> Action {
-        match req.listener() {
+        match req.listener_index() {
             PLAIN | SECURE => self.public.request(req),
             _ => self.origins.request(req),
         }
@@ -44,7 +44,7 @@ impl Handler for Both {
         self.origins.alpn(protocol, peer)
     }
 
-    fn closed(&mut self, conn: ConnId, why: &Ended) {
+    fn closed(&mut self, conn: ConnId, why: &EndReason) {
         self.public.closed(conn, why);
     }
 
@@ -60,7 +60,7 @@ pub(crate) struct World {
     pub(crate) secure: SocketAddr,
     /// Where origins dial.
     pub(crate) origins: SocketAddr,
-    pub(crate) stopper: Stopper,
+    pub(crate) stopper: StopHandle,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -100,10 +100,10 @@ impl World {
         let bound = Server::bind("127.0.0.1:0").and_then(|server| server.and_bind("127.0.0.1:0"));
         let bound = bound.and_then(|server| server.tls(tls()).and_bind(origins)).expect("bound");
         let bound = bound.tls(identity().reversed.clone());
-        let addrs: Vec<SocketAddr> = bound.addrs().collect();
+        let addrs: Vec<SocketAddr> = bound.local_addrs().collect();
         let running =
             bound.limits(Limits { body: 1 << 40, ..Limits::default() }).threads(threads, both).expect("running");
-        let stopper = running.stopper();
+        let stopper = running.stop_handle();
         let thread = Some(std::thread::spawn(move || running.join().expect("ended in order")));
         Self { proxy, plain: addrs[0], secure: addrs[1], origins: addrs[2], stopper, thread }
     }
@@ -156,7 +156,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        self.stopper.stop();
+        self.stopper.stop_now();
         let ended = self.thread.take().map(JoinHandle::join);
         if !std::thread::panicking() {
             assert!(ended.is_none_or(|result| result.is_ok()), "the server has panicked");

@@ -3,7 +3,7 @@
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use uncork::{
     Action, Request,
-    ws::{self, Config, Deflate, How},
+    ws::{self, CloseCause, Config, Deflate},
 };
 
 use crate::{
@@ -136,7 +136,7 @@ fn messages_are_compressed_both_ways() {
         // Short ones are not worth it.
         peer.send(DEFLATED, codec.deflate(b"short")).expect(TEXT, "short");
         peer.close();
-        assert_eq!(closed.next().how, How::PeerClosed);
+        assert_eq!(closed.next().cause, CloseCause::PeerClosed);
     }
 }
 
@@ -184,7 +184,7 @@ fn a_bomb_is_refused() {
     let bomb = Codec::new(15, true).deflate(&vec![0; 10 << 20]);
     assert!(bomb.len() < 11_000);
     peer.send(BINARY | 0x40, bomb).closed(1009, "message too big");
-    assert_eq!(closed.next().how, How::Refused { code: 1009, rule: "message too big" });
+    assert_eq!(closed.next().cause, CloseCause::Rejected { code: 1009, rule: "message too big" });
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What any server does, in every mode and on every transport.
 
-use uncork::ws::{Config, How};
+use uncork::ws::{CloseCause, Config};
 
 use crate::{
     peer::{BEGIN_TEXT, BINARY, CLOSE, END, MORE, PING, PONG, Peer, TEXT, echo, frame, speaking},
@@ -34,7 +34,7 @@ fn messages_come_back(world: &World) {
     peer.send(PONG, "unasked").send(TEXT, "").expect(TEXT, "");
     peer.close();
     let closed = closed.next();
-    assert_eq!((closed.code, closed.how, closed.is_clean()), (1000, How::PeerClosed, true));
+    assert_eq!((closed.code, closed.cause, closed.is_clean()), (1000, CloseCause::PeerClosed, true));
 }
 
 fn bytes_come_one_by_one(world: &World) {
@@ -82,7 +82,7 @@ fn the_peer_closes(world: &World) {
     peer.wire.send(wire);
     peer.expect(TEXT, "last words").closed(4000, "");
     let why = closed.next();
-    assert_eq!((why.code, why.reason.as_str(), why.how), (4000, "so it is", How::PeerClosed));
+    assert_eq!((why.code, why.reason.as_str(), why.cause), (4000, "so it is", CloseCause::PeerClosed));
     let mut peer = Peer::open(&host);
     peer.send(CLOSE, "").expect(CLOSE, "").wire.ends(Finish::Clean);
     assert_eq!(closed.next().code, 1005);
@@ -95,7 +95,7 @@ fn the_peer_leaves(world: &World) {
     peer.expect(TEXT, "x");
     peer.wire.finish().ends(Finish::Clean);
     let why = closed.next();
-    assert_eq!((why.code, why.how, why.is_clean()), (1006, How::PeerLeft, false));
+    assert_eq!((why.code, why.cause, why.is_clean()), (1006, CloseCause::PeerLeft, false));
     let peer = Peer::open(&host);
     peer.wire.reset();
     assert_eq!(closed.next().code, 1006);
@@ -115,7 +115,7 @@ fn a_rule_is_broken(world: &World) {
         let mut peer = Peer::open(&host);
         peer.wire.send([&frame(TEXT, "before")[..], wrong, &frame(TEXT, "behind")].concat());
         peer.expect(TEXT, "before").closed(*code, rule);
-        assert_eq!(closed.next().how, How::Refused { code: *code, rule });
+        assert_eq!(closed.next().cause, CloseCause::Rejected { code: *code, rule });
     }
     // In the midst of a frame: not a byte more is needed.
     let mut peer = Peer::open(&host);
@@ -127,12 +127,12 @@ fn the_server_stops(world: &World) {
     let (host, closed) = echo(world);
     let mut peer = Peer::open(&host);
     peer.send(TEXT, "x").expect(TEXT, "x");
-    host.stopper.graceful(std::time::Duration::from_secs(20));
+    host.stopper.shutdown(std::time::Duration::from_secs(20));
     peer.expect(CLOSE, 1001u16.to_be_bytes());
     // It may still be spoken to until it is answered.
     peer.send(CLOSE, 1001u16.to_be_bytes()).wire.ends(Finish::Clean);
     let why = closed.next();
-    assert_eq!((why.code, why.how), (1001, How::WeClosed));
+    assert_eq!((why.code, why.cause), (1001, CloseCause::WeClosed));
     host.ends();
 }
 

@@ -9,9 +9,9 @@ use std::{
 use tungstenite::{Message as Theirs, WebSocket, protocol::CloseFrame, protocol::frame::coding::CloseCode};
 use uncork::{
     Action, Request, Response, Running, Server, TlsClient,
-    client::{Call, Client},
+    client::{self, Client},
     h1::Headers,
-    ws::{self, Closed, Deflate, Done, HandshakeError, How, Message, Offer, Sender, Speaker},
+    ws::{self, CloseCause, Closed, Deflate, Done, Handler, HandshakeError, Message, Offer, Sender},
 };
 
 use crate::{
@@ -47,7 +47,7 @@ fn their_client_with_our_server() {
     assert_eq!(u16::from(answer.code), 4000);
     assert!(matches!(socket.read(), Err(tungstenite::Error::ConnectionClosed)));
     let why = closed.next();
-    assert_eq!((why.code, why.reason.as_str(), why.how), (4000, "bye", How::PeerClosed));
+    assert_eq!((why.code, why.reason.as_str(), why.cause), (4000, "bye", CloseCause::PeerClosed));
 }
 
 // Our client, as an application has it: called by `client`, and handed over to the WebSocket.
@@ -57,12 +57,12 @@ fn their_client_with_our_server() {
 enum Heard {
     Message(Vec<u8>),
     Pong(Vec<u8>),
-    Closed(u16, How),
+    Closed(u16, CloseCause),
 }
 
 struct Listener(Tell<Heard>);
 
-impl Speaker for Listener {
+impl Handler for Listener {
     fn message(&mut self, message: Message<'_>, _: Done) {
         let _ = self.0.send(Heard::Message(message.bytes().into()));
     }
@@ -72,7 +72,7 @@ impl Speaker for Listener {
     }
 
     fn closed(&mut self, why: &Closed) {
-        let _ = self.0.send(Heard::Closed(why.code, why.how));
+        let _ = self.0.send(Heard::Closed(why.code, why.cause));
     }
 }
 
@@ -99,7 +99,7 @@ fn client() -> Client {
 fn open(url: &str, offer: Offer) -> Result<Ours, HandshakeError> {
     let loops = Server::unbound().threads(1, |_: &mut Request<'_>| Response::new(404)).expect("running");
     let ((tell, heard), (give, opened)) = (channel(), channel());
-    let call = Call::get(url).upgrade_with(&offer.headers()).deadline(PATIENCE);
+    let call = client::Request::get(url).upgrade_with(&offer.headers()).deadline(PATIENCE);
     client().send(&loops.loops()[0], call, move |answer| {
         let answer = answer.expect("an answer");
         let opened = offer.accept(answer.status(), answer.headers(), Listener(tell));
@@ -165,7 +165,7 @@ fn our_client_with_their_server() {
     // It answers, and as the server ends the stream first.
     assert!(matches!(socket.read(), Err(tungstenite::Error::ConnectionClosed)));
     drop(socket);
-    assert_eq!(next(), Heard::Closed(1000, How::WeClosed));
+    assert_eq!(next(), Heard::Closed(1000, CloseCause::WeClosed));
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn their_server_closes_first() {
     assert!(matches!(socket.read(), Err(tungstenite::Error::ConnectionClosed)));
     assert!(ours.heard.recv_timeout(Duration::from_millis(50)).is_err(), "a client waits for the stream's end");
     drop(socket);
-    assert_eq!(ours.next(), Heard::Closed(1001, How::PeerClosed));
+    assert_eq!(ours.next(), Heard::Closed(1001, CloseCause::PeerClosed));
 }
 
 #[test]
@@ -206,8 +206,8 @@ fn our_client_with_our_server_compressed() {
                 }
             }
             ours.sender.close(1000, "");
-            assert_eq!(ours.next(), Heard::Closed(1000, How::WeClosed));
-            assert_eq!(closed.next().how, How::PeerClosed);
+            assert_eq!(ours.next(), Heard::Closed(1000, CloseCause::WeClosed));
+            assert_eq!(closed.next().cause, CloseCause::PeerClosed);
         }
     }
 }
@@ -225,7 +225,7 @@ fn a_server_that_speaks_at_once() {
     let ours = open(&format!("http://{}/", server.addr()), Offer::new().expect("random numbers")).expect("opened");
     assert_eq!(ours.next(), Heard::Message(b"first".to_vec()));
     assert_eq!(ours.next(), Heard::Message(b"second".to_vec()));
-    assert_eq!(ours.next(), Heard::Closed(4000, How::PeerClosed));
+    assert_eq!(ours.next(), Heard::Closed(4000, CloseCause::PeerClosed));
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn an_answer_that_opens_nothing() {
     let loops = Server::unbound().threads(1, |_: &mut Request<'_>| Response::new(404)).expect("running");
     let accept_of = |offer: &Offer| {
         let (give, answered) = channel();
-        client().send(&loops.loops()[0], Call::get(&url).upgrade_with(&offer.headers()), move |answer| {
+        client().send(&loops.loops()[0], client::Request::get(&url).upgrade_with(&offer.headers()), move |answer| {
             let answer = answer.expect("an answer");
             give.send(answer.headers().clone()).expect("waited for");
         });
@@ -277,7 +277,9 @@ fn an_answer_that_opens_nothing() {
     assert_eq!(open(&refusing_url, offer()).err(), Some(E::Status(403)));
     let client = client();
     for _ in 0..2 {
-        let whole = client.call(Call::get(&refusing_url).upgrade_with(&offer().headers())).expect("an answer");
+        let whole = client
+            .call_blocking(client::Request::get(&refusing_url).upgrade_with(&offer().headers()))
+            .expect("an answer");
         assert_eq!((whole.status, &whole.body[..]), (403, &b"a WebSocket may not be opened from this origin\n"[..]));
         assert_eq!(client.idle_connections(), 1);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use uncork::{
     Limits,
-    ws::{Config, How},
+    ws::{CloseCause, Config},
 };
 
 use crate::{
@@ -39,7 +39,7 @@ fn what_is_too_big_is_refused() {
         let mut peer = Peer::open(&host);
         peer.wire.send(wrong);
         peer.closed(1009, rule);
-        assert_eq!(closed.next().how, How::Refused { code: 1009, rule });
+        assert_eq!(closed.next().cause, CloseCause::Rejected { code: 1009, rule });
     }
     let mut peer = Peer::open(&host);
     peer.send(BEGIN_TEXT, "x".repeat(600)).send(0x80, "x".repeat(400)).expect(TEXT, "x".repeat(1000));
@@ -61,7 +61,7 @@ fn frames_may_be_larger_than_the_engines_buffers() {
 
 #[test]
 fn a_silent_peer_is_pinged_and_one_that_does_not_answer_is_left() {
-    let config = Config::new().ping_every(SOON).pong_within(Duration::from_secs(20));
+    let config = Config::new().ping_interval(SOON).pong_timeout(Duration::from_secs(20));
     let (host, closed) = echo_within(&PLAIN, Limits::default(), config);
     let mut peer = Peer::open(&host);
     for _ in 0..3 {
@@ -70,31 +70,31 @@ fn a_silent_peer_is_pinged_and_one_that_does_not_answer_is_left() {
     // Whatever it says is an answer.
     peer.expect(PING, "").send(TEXT, "here").expect(TEXT, "here");
     peer.expect(PING, "").send(CLOSE, "").expect(CLOSE, "");
-    assert_eq!(closed.next().how, How::PeerClosed);
+    assert_eq!(closed.next().cause, CloseCause::PeerClosed);
 
-    let config = Config::new().ping_every(SOON).pong_within(SOON);
+    let config = Config::new().ping_interval(SOON).pong_timeout(SOON);
     let (host, closed) = echo_within(&PLAIN, Limits::default(), config);
     let mut peer = Peer::open(&host);
     peer.expect(PING, "").wire.ends(Finish::Clean);
     let why = closed.next();
-    assert_eq!((why.code, why.how), (1006, How::NoPong));
+    assert_eq!((why.code, why.cause), (1006, CloseCause::NoPong));
 }
 
 #[test]
 fn a_ping_can_be_switched_off_and_idle_ends() {
-    let (host, closed) = echo_within(&PLAIN, Limits::default(), Config::new().ping_every(None).idle_timeout(MOMENT));
+    let (host, closed) = echo_within(&PLAIN, Limits::default(), Config::new().ping_interval(None).idle_timeout(MOMENT));
     let mut peer = Peer::open(&host);
     for _ in 0..4 {
         std::thread::sleep(MOMENT / 3);
         peer.send(PING, "").expect(PONG, "");
     }
     peer.wire.ends(Finish::Clean);
-    assert_eq!(closed.next().how, How::Idle);
+    assert_eq!(closed.next().cause, CloseCause::Idle);
 }
 
 #[test]
 fn a_close_that_is_not_answered_is_given_up() {
-    let config = Config::new().close_within(SOON);
+    let config = Config::new().close_timeout(SOON);
     let (host, senders) = speaking(&PLAIN, config.clone(), || |_: uncork::ws::Message<'_>, _| {});
     let mut peer = Peer::open(&host);
     senders.next().close(1000, "");
@@ -104,8 +104,8 @@ fn a_close_that_is_not_answered_is_given_up() {
     let mut peer = Peer::over(host.connect_narrow());
     let message = bytes(1 << 20);
     (0..10).for_each(|_| _ = peer.wire.push(&frame(BINARY, &message), MOMENT));
-    host.stopper.graceful(Duration::from_secs(20));
-    assert_eq!(closed.next().how, How::NoClose);
+    host.stopper.shutdown(Duration::from_secs(20));
+    assert_eq!(closed.next().cause, CloseCause::NoClose);
 }
 
 /// What the peer sends next that is not a ping; those are answered, as a browser does.
@@ -120,17 +120,17 @@ fn answering_pings(peer: &mut Peer) -> (u8, Vec<u8>) {
 
 #[test]
 fn a_message_that_does_not_go_on_is_refused_be_it_that_pings_are_answered() {
-    let config = Config::new().ping_every(SOON).message_timeout(MOMENT * 2);
+    let config = Config::new().ping_interval(SOON).message_timeout(MOMENT * 2);
     let (host, closed) = echo_within(&PLAIN, Limits::default(), config.clone());
     let rule = "message too slow";
     let mut peer = Peer::open(&host);
     peer.send(BEGIN_TEXT, "never to be ended");
     assert_eq!(answering_pings(&mut peer), (CLOSE, [&1008_u16.to_be_bytes()[..], rule.as_bytes()].concat()));
     peer.wire.ends(Finish::Clean);
-    assert_eq!(closed.next().how, How::Refused { code: 1008, rule });
+    assert_eq!(closed.next().cause, CloseCause::Rejected { code: 1008, rule });
 
     // One that goes on is not, as long as it takes.
-    let (host, _closed) = echo_within(&PLAIN, Limits::default(), config.message_min_rate(0).ping_every(None));
+    let (host, _closed) = echo_within(&PLAIN, Limits::default(), config.message_min_rate(0).ping_interval(None));
     let mut peer = Peer::open(&host);
     peer.send(BEGIN_TEXT, "x");
     for _ in 0..8 {
@@ -144,14 +144,14 @@ fn a_message_that_does_not_go_on_is_refused_be_it_that_pings_are_answered() {
 /// Takes its time with each part, longer than a message may take.
 struct Slow(usize);
 
-impl uncork::ws::Speaker for Slow {
+impl uncork::ws::Handler for Slow {
     fn message(&mut self, _: uncork::ws::Message<'_>, _: uncork::ws::Done) {}
 
     fn streams(&self) -> bool {
         true
     }
 
-    fn part(&mut self, part: uncork::ws::Part<'_>, done: uncork::ws::Done) {
+    fn part(&mut self, part: uncork::ws::MessagePart<'_>, done: uncork::ws::Done) {
         self.0 += part.piece.bytes().len();
         std::thread::spawn(move || {
             std::thread::sleep(MOMENT);
@@ -194,7 +194,7 @@ fn messages_that_are_arriving_have_a_budget_together() {
             let _ = peer.wire.try_send(frame(0x02, bytes(700_000)));
         }
         let why = closed.next();
-        assert_eq!(why.how, How::Refused { code: 1013, rule });
+        assert_eq!(why.cause, CloseCause::Rejected { code: 1013, rule });
         // What they held is free again.
         drop(large);
         (1..8).for_each(|_| drop(closed.next()));
@@ -219,7 +219,7 @@ fn one_address_does_not_push_out_the_messages_of_another() {
         let _ = peer.wire.try_send(frame(0x02, bytes(300_000)));
     }
     let rule = "too many messages are arriving";
-    (0..5).for_each(|_| assert_eq!(closed.next().how, How::Refused { code: 1013, rule }));
+    (0..5).for_each(|_| assert_eq!(closed.next().cause, CloseCause::Rejected { code: 1013, rule }));
     other.send(END, "").expect(BINARY, bytes(500_000));
     other.close();
 }

@@ -4,7 +4,7 @@ use std::sync::mpsc;
 
 use uncork::{
     Action, Limits, Request,
-    ws::{self, Closed, Config, Done, Message, Sender, Speaker},
+    ws::{self, Closed, Config, Done, Handler, Message, Sender},
 };
 
 pub(crate) use crate::frames::{HANDSHAKE, frame};
@@ -88,7 +88,7 @@ pub(crate) struct Echo {
     pub(crate) tell: mpsc::Sender<Closed>,
 }
 
-impl Speaker for Echo {
+impl Handler for Echo {
     fn open(&mut self, sender: &Sender) {
         self.sender = Some(sender.clone());
     }
@@ -123,7 +123,7 @@ pub(crate) fn echo_within(world: &World, limits: Limits, config: Config) -> (Hos
 }
 
 /// A server of one speaker each; the test gets the senders.
-pub(crate) fn speaking<S: Speaker + 'static>(
+pub(crate) fn speaking<S: Handler + 'static>(
     world: &World,
     config: Config,
     make: impl Fn() -> S + Clone + Send + 'static,

@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use uncork::ws::{Closed, Config, Done, Frame, Full, How, Kind, Message, Part, Sender, Speaker};
+use uncork::ws::{
+    CloseCause, Closed, Config, Done, Frame, Handler, Message, MessageKind, MessagePart, SendError, Sender,
+};
 
 use crate::{
     peer::{BEGIN_TEXT, BINARY, CLOSE, END, MORE, PING, PLAIN, PONG, Peer, TEXT, speaking},
@@ -20,7 +22,7 @@ const MOMENT: Duration = Duration::from_millis(100);
 /// Hears nothing, and tells how it was closed.
 struct Deaf(std::sync::mpsc::Sender<Closed>);
 
-impl Speaker for Deaf {
+impl Handler for Deaf {
     fn message(&mut self, _: Message<'_>, _: Done) {}
 
     fn closed(&mut self, why: &Closed) {
@@ -34,8 +36,8 @@ fn fill(sender: &Sender, frame: &Frame) -> usize {
     loop {
         match sender.send(frame) {
             Ok(()) => taken += 1,
-            Err(Full::Queue) => return taken,
-            Err(Full::Closed) => panic!("closed"),
+            Err(SendError::Full) => return taken,
+            Err(SendError::Closed) => panic!("closed"),
         }
         if sender.queued() == 0 {
             std::thread::yield_now();
@@ -94,7 +96,7 @@ fn one_frame_goes_to_many() {
     assert!(senders[0].same(&senders[0].clone()) && !senders[0].same(&senders[1]));
     for frame in [Frame::text("news"), Frame::binary(&bytes(100_000)), Frame::text_parts(&["in ", "parts"])] {
         senders.iter().for_each(|sender| sender.send(&frame).expect("room"));
-        let first = if frame.kind() == Kind::Text { TEXT } else { BINARY };
+        let first = if frame.kind() == MessageKind::Text { TEXT } else { BINARY };
         peers.iter_mut().for_each(|peer| _ = peer.expect(first, frame.payload()));
     }
     peers.into_iter().for_each(Peer::close);
@@ -107,11 +109,11 @@ fn what_is_queued_goes_out_before_the_stream_ends() {
     let mut peer = Peer::over(host.connect_narrow());
     let sender = senders.next();
     sender.binary(&bytes(3 << 20)).expect("room");
-    sender.hang_up();
-    assert_eq!(sender.text("late"), Err(Full::Closed));
+    sender.close_without_handshake();
+    assert_eq!(sender.text("late"), Err(SendError::Closed));
     peer.expect(BINARY, bytes(3 << 20)).wire.ends(Finish::Clean);
     let why = closed.next();
-    assert_eq!((why.code, why.how, why.is_clean()), (1006, How::HungUp, false));
+    assert_eq!((why.code, why.cause, why.is_clean()), (1006, CloseCause::ClosedWithoutHandshake, false));
     // The same in order.
     let mut peer = Peer::over(host.connect_narrow());
     let sender = senders.next();
@@ -123,10 +125,10 @@ fn what_is_queued_goes_out_before_the_stream_ends() {
     sender.ping(b"").expect("room");
     sender.close(1000, "done");
     sender.close(1001, "of no effect");
-    sender.hang_up();
+    sender.close_without_handshake();
     peer.expect(BINARY, bytes(3 << 20)).expect(PING, "").expect(CLOSE, [&1000u16.to_be_bytes()[..], b"done"].concat());
     peer.send(CLOSE, 1000u16.to_be_bytes()).wire.ends(Finish::Clean);
-    assert_eq!(closed.next().how, How::WeClosed);
+    assert_eq!(closed.next().cause, CloseCause::WeClosed);
     assert!(closed.rest().is_empty(), "told once");
 }
 
@@ -140,10 +142,10 @@ fn killed_is_at_once() {
     fill(&sender, &frame);
     let (tell, told) = channel();
     sender.on_room(move || tell.send(()).expect("waited for"));
-    sender.kill();
+    sender.abort();
     assert!(told.recv_timeout(crate::wire::PATIENCE).is_ok(), "whoever waits for room is told");
-    assert_eq!(closed.next().how, How::Killed);
-    assert_eq!((sender.send(&frame), sender.is_closed(), sender.queued()), (Err(Full::Closed), true, 0));
+    assert_eq!(closed.next().cause, CloseCause::Aborted);
+    assert_eq!((sender.send(&frame), sender.is_closed(), sender.queued()), (Err(SendError::Closed), true, 0));
     let (_, end) = peer.wire.until_end();
     assert_eq!(end, Finish::Reset);
     let (tell, told) = channel();
@@ -154,7 +156,7 @@ fn killed_is_at_once() {
 /// Keeps its turn, and tells what it heard.
 struct Slow(std::sync::mpsc::Sender<(String, Done)>);
 
-impl Speaker for Slow {
+impl Handler for Slow {
     fn message(&mut self, message: Message<'_>, done: Done) {
         let Message::Text(text) = message else { panic!("text only") };
         self.0.send((text.to_owned(), done)).expect("waited for");
@@ -190,7 +192,7 @@ fn the_next_message_is_told_when_the_last_one_is_done_with() {
 #[test]
 fn no_clock_runs_against_a_peer_that_is_not_read_from() {
     let soon = Duration::from_millis(20);
-    let (host, told) = slow(Config::new().ping_every(soon).pong_within(soon).idle_timeout(soon * 2));
+    let (host, told) = slow(Config::new().ping_interval(soon).pong_timeout(soon).idle_timeout(soon * 2));
     let mut peer = Peer::open(&host);
     peer.send(TEXT, "a");
     let (_, done) = told.recv_timeout(crate::wire::PATIENCE).expect("heard");
@@ -203,7 +205,7 @@ fn no_clock_runs_against_a_peer_that_is_not_read_from() {
 /// Hears parts.
 struct Streaming(std::sync::mpsc::Sender<(String, bool, bool)>);
 
-impl Speaker for Streaming {
+impl Handler for Streaming {
     fn message(&mut self, _: Message<'_>, _: Done) {
         panic!("it asked for parts");
     }
@@ -212,7 +214,7 @@ impl Speaker for Streaming {
         true
     }
 
-    fn part(&mut self, Part { piece, first, last }: Part<'_>, done: Done) {
+    fn part(&mut self, MessagePart { piece, first, last }: MessagePart<'_>, done: Done) {
         let Message::Text(text) = piece else { panic!("text only") };
         self.0.send((text.to_owned(), first, last)).expect("waited for");
         std::thread::spawn(move || done.next());
@@ -246,7 +248,7 @@ fn a_message_can_be_heard_as_it_arrives() {
 /// Answers pings and pongs with what it hears of them.
 struct Hooks(Option<Sender>);
 
-impl Speaker for Hooks {
+impl Handler for Hooks {
     fn open(&mut self, sender: &Sender) {
         sender.text("welcome").expect("room");
         self.0 = Some(sender.clone());

@@ -86,7 +86,7 @@ fn without(html: &str, name: &str, parts: bool) -> String {
 pub(super) fn usage(req: &Request<'_>, config: &PageConfig) -> Response {
     // The visitor's own words, given back to him: only what a host name can be made of.
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:[]".contains(&b);
-    let host = req.host().filter(|host| !host.is_empty() && host.bytes().all(plain)).unwrap_or("localhost");
+    let host = req.authority().filter(|host| !host.is_empty() && host.bytes().all(plain)).unwrap_or("localhost");
     let mut text = String::from("What one sends to a URL, the other receives from it. Nothing is stored in between.\n");
     let url = format!("{}://{host}", req.scheme());
     if let Some(base) = &config.rendezvous {

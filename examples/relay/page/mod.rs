@@ -88,7 +88,7 @@ impl Page {
     /// To be asked before anything else is. `None`: the request is not the page's affair.
     pub(crate) fn answer(&self, req: &Request<'_>) -> Option<Action> {
         if req.header("service-worker").is_some() {
-            return Some(Response::text("Nothing here is a service worker.\n").status(403).into());
+            return Some(Response::text("Nothing here is a service worker.\n").with_status(403).into());
         }
         let asks = matches!(req.method(), "GET" | "HEAD");
         Some(match req.path() {
@@ -135,7 +135,7 @@ fn wants_html(req: &Request<'_>) -> bool {
 }
 
 fn not_allowed(allow: &str) -> Response {
-    Response::text("This is asked for in another way.\n").status(405).header("Allow", allow)
+    Response::text("This is asked for in another way.\n").with_status(405).header("Allow", allow)
 }
 
 /// An SVG: shown, it may not even be styled from outside; opened by itself, it runs nothing.

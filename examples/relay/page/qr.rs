@@ -4,7 +4,7 @@
 //! The link is in the body, not in the target, since targets are logged and shown to others.
 
 use qrcode::{EcLevel, QrCode, render::svg};
-use uncork::{Action, Request, Response, Take, Upload, h1::Headers};
+use uncork::{Action, Consumed, Request, Response, Upload, h1::Headers};
 
 /// Bytes of a link.
 const LONGEST: usize = 300;
@@ -14,7 +14,7 @@ pub(super) fn answer(req: &Request<'_>) -> Action {
     if req.content_length().is_some_and(|n| n > LONGEST as u64) {
         return too_long().into();
     }
-    let Some(host) = req.host().filter(|host| !host.is_empty()) else { return not_ours().into() };
+    let Some(host) = req.authority().filter(|host| !host.is_empty()) else { return not_ours().into() };
     Action::Receive(Box::new(Link { bytes: Vec::new(), host: host.to_owned() }))
 }
 
@@ -25,12 +25,12 @@ struct Link {
 }
 
 impl Upload for Link {
-    fn data(&mut self, chunk: &[u8]) -> Take {
+    fn data(&mut self, chunk: &[u8]) -> Consumed {
         if chunk.len() > LONGEST - self.bytes.len() {
-            return Take::Stop(too_long().into());
+            return Consumed::Stop(too_long().into());
         }
         self.bytes.extend_from_slice(chunk);
-        Take::All
+        Consumed::All
     }
 
     fn end(self: Box<Self>, _: &Headers) -> Action {
@@ -54,11 +54,11 @@ fn draw(link: &str) -> Option<String> {
 }
 
 fn too_long() -> Response {
-    Response::text("A link has 300 bytes at most.\n").status(413)
+    Response::text("A link has 300 bytes at most.\n").with_status(413)
 }
 
 fn not_ours() -> Response {
-    Response::text("Only links of this very page, please.\n").status(400)
+    Response::text("Only links of this very page, please.\n").with_status(400)
 }
 
 #[cfg(test)]
@@ -128,13 +128,13 @@ mod tests {
     #[test]
     fn a_link_is_taken_in_pieces_up_to_its_limit() {
         let mut link = Link { bytes: Vec::new(), host: "relay.example".to_owned() };
-        assert!(matches!(link.data(&[b'x'; 200]), Take::All));
-        assert!(matches!(link.data(&[b'x'; 100]), Take::All));
-        assert!(matches!(link.data(b"x"), Take::Stop(Action::Respond(answer)) if answer.status_code() == 413));
-        assert!(matches!(Box::new(link).end(&Headers::new()), Action::Respond(answer) if answer.status_code() == 400));
+        assert!(matches!(link.data(&[b'x'; 200]), Consumed::All));
+        assert!(matches!(link.data(&[b'x'; 100]), Consumed::All));
+        assert!(matches!(link.data(b"x"), Consumed::Stop(Action::Respond(answer)) if answer.status() == 413));
+        assert!(matches!(Box::new(link).end(&Headers::new()), Action::Respond(answer) if answer.status() == 400));
         let link = Link { bytes: b"http://relay.example/#file=x".to_vec(), host: "relay.example".to_owned() };
         let Action::Respond(answer) = Box::new(link).end(&Headers::new()) else { panic!("no answer") };
-        assert_eq!(answer.status_code(), 200);
+        assert_eq!(answer.status(), 200);
         assert_eq!(answer.headers().get("content-type"), Some(&b"image/svg+xml"[..]));
         assert_eq!(answer.headers().get("cache-control"), Some(&b"no-store"[..]));
     }

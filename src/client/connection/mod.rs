@@ -29,21 +29,21 @@ use log::debug;
 use self::work::{Work, tell};
 use super::{
     Deadline, Error,
-    pool::{Exchange, Key, Next, Place, Shared},
-    seat::{Left, Seat},
+    pool::{ConnPermit, Exchange, Key, Next, Shared},
+    seat::{IdleSlot, Left},
 };
 use crate::{
-    api::{Io, Loop, RxEnd, Upgrade, Waker, Why},
+    api::{Events, Io, LoopHandle, ReadState, Upgrade, Waker},
     base::EventMask,
     conn::client::ClientConn,
 };
 
 pub(super) struct Connection {
-    here: Loop,
+    here: LoopHandle,
     shared: Weak<Shared>,
     key: Key,
-    seat: Arc<Seat>,
-    place: Option<Place>,
+    seat: Arc<IdleSlot>,
+    place: Option<ConnPermit>,
     conn: ClientConn,
     /// The beginning of a head that is not whole yet.
     partial: Vec<u8>,
@@ -75,9 +75,14 @@ enum Go {
 impl Connection {
     /// A connection that stands, for this call; or for the next, if this one's time was up just now. `None` if nobody is
     /// there to want it.
-    pub(super) fn new(here: Loop, waker: Waker, place: Place, exchange: Option<Box<Exchange>>) -> Option<Self> {
+    pub(super) fn new(
+        here: LoopHandle,
+        waker: Waker,
+        place: ConnPermit,
+        exchange: Option<Box<Exchange>>,
+    ) -> Option<Self> {
         let (shared, key) = place.whose()?;
-        let seat = Seat::new(here.clone(), waker);
+        let seat = IdleSlot::new(here.clone(), waker);
         Some(Self {
             here,
             shared,
@@ -130,7 +135,7 @@ impl Connection {
     }
 
     /// Gives up its seat; a call that was left in it just now is to be served nevertheless.
-    fn leave(&mut self) -> Option<(Box<Exchange>, Place)> {
+    fn leave(&mut self) -> Option<(Box<Exchange>, ConnPermit)> {
         let left = match self.shared.upgrade() {
             Some(shared) => shared.leave(&self.key, &self.seat),
             None => self.seat.leave(),
@@ -177,7 +182,7 @@ impl Connection {
 
 /// The server has neither said nor ended anything.
 fn is_quiet(io: &Io<'_>) -> bool {
-    io.rx.bytes().is_empty() && io.rx.end() == RxEnd::NotYet && !io.why().reset()
+    io.rx.bytes().is_empty() && io.rx.state() == ReadState::Open && !io.events().is_error()
 }
 
 impl Upgrade for Connection {
@@ -185,7 +190,7 @@ impl Upgrade for Connection {
         if let Phase::Handed(upgrade) = &mut self.phase {
             return upgrade.ready(io);
         }
-        self.stopping |= io.why().stopping();
+        self.stopping |= io.events().is_stopping();
         loop {
             match self.step(io) {
                 Go::On => {}
@@ -205,8 +210,8 @@ impl Upgrade for Connection {
             }
             if let Phase::Handed(upgrade) = &mut self.phase {
                 // Its first call: nothing was told to it yet.
-                let stopping = if self.stopping { Why::STOPPING } else { 0 };
-                io.why = Why(io.why.0 & (Why::READ | Why::END | Why::RESET) | stopping);
+                let stopping = if self.stopping { Events::STOPPING } else { 0 };
+                io.events = Events(io.events.0 & (Events::READ | Events::END | Events::RESET) | stopping);
                 return upgrade.ready(io);
             }
         }

@@ -8,8 +8,8 @@
 
 use super::{
     super::{
-        Answer, Deadline, Error, Part,
-        answer::{AnswerHead, Choice, Line},
+        Deadline, Error, Response, TooLargePart,
+        answer::{Choice, ResponseChannel, ResponseHead},
         pool::Exchange,
         redirect,
         sink::{Sink, Took},
@@ -19,7 +19,7 @@ use super::{
     work::{To, Work},
 };
 use crate::{
-    api::{Io, Loop, RxEnd, Upgrade},
+    api::{Io, LoopHandle, ReadState, Upgrade},
     conn::client::Heard,
     h1::{
         HeadLimits, Headers, ParsedResponse, Version,
@@ -55,8 +55,8 @@ impl Connection {
             }
             if self.conn.awaits_head() {
                 if !self.head(io)? {
-                    return match io.rx.end() {
-                        RxEnd::NotYet => Ok((More::Input, moved)),
+                    return match io.rx.state() {
+                        ReadState::Open => Ok((More::Input, moved)),
                         _ => Err(Error::Incomplete { got: 0, of: None }),
                     };
                 }
@@ -65,7 +65,7 @@ impl Connection {
             match &mut work.to {
                 To::Nobody => match work.line.as_ref().and_then(|line| line.chosen()) {
                     Some(choice) => self.choose(choice, io)?,
-                    None if io.why().reset() => return Err(self.cut_off()),
+                    None if io.events().is_error() => return Err(self.cut_off()),
                     None => return Ok((More::Elsewhere, moved)),
                 },
                 To::Close => return Ok((More::Over, moved)),
@@ -77,7 +77,7 @@ impl Connection {
                     Step::Skip(n) => io.rx.consume(n),
                     Step::Data(n) => match sink.take(&io.rx.bytes()[..n], &io.waker())? {
                         Took::Gone => return Ok((More::Over, moved)),
-                        Took::Some(0) if io.why().reset() => return Err(self.cut_off()),
+                        Took::Some(0) if io.events().is_error() => return Err(self.cut_off()),
                         Took::Some(0) => return Ok((More::Elsewhere, moved)),
                         Took::Some(taken) => {
                             io.rx.consume(taken);
@@ -96,9 +96,11 @@ impl Connection {
                         if sink.is_abandoned() {
                             return Ok((More::Over, moved));
                         }
-                        match io.rx.end() {
-                            RxEnd::NotYet => return Ok((More::Input, moved)),
-                            end if self.conn.handle_end(end == RxEnd::Clean) => return Ok((More::Whole(None), moved)),
+                        match io.rx.state() {
+                            ReadState::Open => return Ok((More::Input, moved)),
+                            end if self.conn.handle_end(end == ReadState::Eof) => {
+                                return Ok((More::Whole(None), moved));
+                            }
                             _ => return Err(self.cut_off()),
                         }
                     }
@@ -160,14 +162,20 @@ impl Connection {
             choice => Sink::of(choice, announced, &io.waker()).map_or(To::Close, To::Sink),
         };
         match &work.to {
-            To::Sink(sink) if sink.refuses(announced) => Err(Error::TooLarge(Part::Body)),
+            To::Sink(sink) if sink.refuses(announced) => Err(Error::TooLarge(TooLargePart::Body)),
             _ => Ok(()),
         }
     }
 }
 
 /// A final head has come: it may lead elsewhere, or is the application's.
-fn deliver(work: &mut Work, head: &ParsedResponse<'_>, switched: bool, io: &Io<'_>, here: &Loop) -> Result<(), Error> {
+fn deliver(
+    work: &mut Work,
+    head: &ParsedResponse<'_>,
+    switched: bool,
+    io: &Io<'_>,
+    here: &LoopHandle,
+) -> Result<(), Error> {
     let Some(mut exchange) = work.exchange.take() else { return Ok(()) };
     let held = work.upload.take_held();
     let spent = work.streams && held.is_none();
@@ -193,15 +201,15 @@ fn deliver(work: &mut Work, head: &ParsedResponse<'_>, switched: bool, io: &Io<'
         return Ok(());
     }
     let Exchange { then, .. } = *exchange;
-    let answer = AnswerHead {
+    let answer = ResponseHead {
         status: head.status,
         minor_version: u8::from(head.version == Version::Http11),
         headers: head.fields.to_owned(),
         length: if switched { None } else { head.announced },
     };
     work.listed = head.fields.connection_names();
-    let line = Line::new(io.waker(), here.clone(), switched);
+    let line = ResponseChannel::new(io.waker(), here.clone(), switched);
     work.line = Some(line.clone());
-    then.tell(Ok(Answer::new(answer, line)));
+    then.tell(Ok(Response::new(answer, line)));
     Ok(())
 }

@@ -18,7 +18,7 @@ use log::debug;
 use super::{
     super::{
         Deadline, Error,
-        answer::Line,
+        answer::ResponseChannel,
         call::Content,
         cancel::Stage,
         connect,
@@ -32,7 +32,7 @@ use super::{
 use crate::{
     api::{Io, Upgrade},
     base::{EventMask, Moment},
-    conn::client::Ask,
+    conn::client::RequestSpec,
     h1::{Headers, write::BodyLength},
 };
 
@@ -53,7 +53,7 @@ pub(super) struct Work {
     /// The request's body is a stream.
     pub(super) streams: bool,
     pub(super) to: To,
-    pub(super) line: Option<Arc<Line>>,
+    pub(super) line: Option<Arc<ResponseChannel>>,
     /// Names that the response's `Connection` lists: trailers of these names end here.
     pub(super) listed: Vec<Box<str>>,
     /// What the call has become: to be made when this answer is out of the way.
@@ -106,7 +106,7 @@ impl Connection {
         let expect = call.options.expect && !matches!(length, BodyLength::None | BodyLength::Known(0));
         let connect = &*call.method == "CONNECT";
         let authority = if connect { format!("{}:{}", call.url.host, call.url.port) } else { call.url.authority() };
-        let ask = Ask {
+        let ask = RequestSpec {
             method: &call.method,
             target: if connect { &authority } else { &call.url.target },
             host: call.host.as_deref().unwrap_or(&authority),
@@ -270,7 +270,7 @@ impl Connection {
 }
 
 /// Whoever waits for the rest of an answer learns that it will not come.
-pub(super) fn tell(to: To, line: Option<Arc<Line>>, error: Error) {
+pub(super) fn tell(to: To, line: Option<Arc<ResponseChannel>>, error: Error) {
     let choice = line.as_ref().and_then(|line| line.is_over(error.clone()));
     if let Some(on_end) = line.and_then(|line| line.take_on_end()) {
         on_end.tell(Err(error.clone()));

@@ -5,12 +5,12 @@ use uncork::{Request, Response};
 use super::{Shared, wire::Reply};
 
 /// What was asked, for when it is answered.
-pub(super) struct Asked {
+pub(super) struct ParsedRequest {
     method: Box<str>,
     url: Box<str>,
 }
 
-impl Asked {
+impl ParsedRequest {
     pub(super) fn of(req: &Request<'_>) -> Self {
         Self { method: req.method().into(), url: req.target().into() }
     }
@@ -26,7 +26,7 @@ impl Asked {
         if !shared.config.suppress_access_log {
             // Methods are tokens and targets visible ASCII: neither gets out of its line.
             let Self { method, url } = self;
-            let status = response.status_code();
+            let status = response.status();
             log::info!(target: "uncork::relay", "access method={method} url={url} status={status} size={size}");
         }
         response

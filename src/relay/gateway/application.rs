@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 
 use uncork::{
     Request,
-    client::{Answer, Call, Client, Error, Whole},
+    client::{self, Client, Error, FullResponse, Response},
     h1::Headers,
     ws::Accept,
 };
@@ -66,11 +66,11 @@ pub(super) struct Application {
 /// What the application has said of a client that wants to connect.
 pub(super) enum Verdict {
     /// It may, under this key; the body greets it.
-    Welcome(Key, Whole),
+    Welcome(Key, FullResponse),
     /// It was not asked: too many calls for clients of its address wait.
     Busy,
     /// It may not: the answer is to be passed on.
-    No(Whole),
+    No(FullResponse),
     /// It may, but nobody knows as whom.
     Nameless,
     /// It could not be asked.
@@ -86,8 +86,8 @@ impl Application {
         let client = Client::builder()
             .connections(config.limits.calls.max(1))
             .queue(waiting)
-            .idle(IDLE.0)
-            .idle_time(IDLE.1)
+            .max_idle(IDLE.0)
+            .pool_idle_timeout(IDLE.1)
             .rotate(ROTATE)
             .redirects(REDIRECTS)
             .build();
@@ -95,7 +95,7 @@ impl Application {
     }
 
     /// The call that asks whether a client may connect.
-    pub(super) fn connect_call(&self, config: &GatewayConfig, req: &Request<'_>) -> Call {
+    pub(super) fn connect_call(&self, config: &GatewayConfig, req: &Request<'_>) -> client::Request {
         let base = config.callback.connect.split(['?', '#']).next().unwrap_or_default();
         let url = match req.query() {
             Some(query) if !query.is_empty() => format!("{base}?{query}"),
@@ -110,7 +110,7 @@ impl Application {
         }
         set(&mut headers, config);
         let _ = headers.insert(ENDPOINT, &config.endpoint);
-        timed(Call::new(req.method(), &url).headers(&headers), config.callback.timeout)
+        timed(client::Request::new(req.method(), &url).headers(&headers), config.callback.timeout)
     }
 
     /// Asks; `then` is called on the caller's loop.
@@ -118,14 +118,14 @@ impl Application {
         &self,
         config: &GatewayConfig,
         caller: &Caller,
-        call: Call,
+        call: client::Request,
         then: impl FnOnce(Verdict) + Send + 'static,
     ) {
         let (limit, header) = (config.limits.answer, config.session_header.clone());
         let (client, here) = (self.client.clone(), caller.here.clone());
         self.calls.run(caller.network, move |running| {
             let Some(running) = running else { return then(Verdict::Busy) };
-            client.fetch(&here, call, limit, move |whole| {
+            client.send_collect(&here, call, limit, move |whole| {
                 drop(running);
                 then(verdict(whole, &header));
             });
@@ -133,7 +133,7 @@ impl Application {
     }
 
     /// Makes a call of which only the status matters, when it is its turn.
-    fn send(&self, caller: &Caller, call: Call, then: impl FnOnce(Result<(), String>) + Send + 'static) {
+    fn send(&self, caller: &Caller, call: client::Request, then: impl FnOnce(Result<(), String>) + Send + 'static) {
         let (client, here) = (self.client.clone(), caller.here.clone());
         self.calls.run(caller.network, move |running| {
             let Some(running) = running else {
@@ -170,7 +170,7 @@ impl Application {
         message: Vec<u8>,
         then: impl FnOnce(Result<(), String>) + Send + 'static,
     ) {
-        let call = Call::post(&config.callback.receive, message)
+        let call = client::Request::post(&config.callback.receive, message)
             .header("Content-Type", if text { "text/plain" } else { "application/octet-stream" })
             .header(&config.session_header, key)
             .header(ENDPOINT, &config.endpoint);
@@ -191,9 +191,9 @@ impl Application {
 }
 
 /// A call without a body.
-fn told(url: &str, headers: &Headers, timeout: Option<Duration>) -> Call {
+fn told(url: &str, headers: &Headers, timeout: Option<Duration>) -> client::Request {
     // To be told twice does no harm.
-    timed(Call::post(url, "").headers(headers).repeatable(true), timeout)
+    timed(client::Request::post(url, "").headers(headers).repeatable(true), timeout)
 }
 
 /// Returns `true` if a field of a client's request reaches the application. Of what the gateway sets itself, no spelling
@@ -244,13 +244,13 @@ fn set(headers: &mut Headers, config: &GatewayConfig) {
 }
 
 /// With its time limits: one for the whole, and none within it.
-fn timed(call: Call, timeout: Option<Duration>) -> Call {
+fn timed(call: client::Request, timeout: Option<Duration>) -> client::Request {
     let most = timeout.unwrap_or(FOREVER);
-    call.deadline(most).connect_within(most).head_within(most).idle_within(most)
+    call.timeout(most).connect_timeout(most).head_timeout(most).idle_timeout(most)
 }
 
 /// 200 is a yes. The body does not matter; it is read so that the connection can be used again.
-fn agreed(answer: Result<Answer, Error>) -> Result<(), String> {
+fn agreed(answer: Result<Response, Error>) -> Result<(), String> {
     match answer {
         Ok(answer) => {
             let status = answer.status();
@@ -261,7 +261,7 @@ fn agreed(answer: Result<Answer, Error>) -> Result<(), String> {
     }
 }
 
-fn verdict(whole: Result<Whole, Error>, header: &str) -> Verdict {
+fn verdict(whole: Result<FullResponse, Error>, header: &str) -> Verdict {
     match whole {
         Ok(whole) if whole.status != 200 => Verdict::No(whole),
         Ok(whole) => match whole.headers.get(header).filter(|key| !key.is_empty()).map(Key::from) {

@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use uncork::{Limits, Loop};
+use uncork::{Limits, LoopHandle};
 
 /// A client's network; `None` on a Unix socket, which has no share of its own.
 pub(super) type Network = Option<IpAddr>;
@@ -24,7 +24,7 @@ pub(super) type Network = Option<IpAddr>;
 /// The client a call is made for: the loop of its connection, where the answer is told, and its network.
 #[derive(Clone)]
 pub(super) struct Caller {
-    pub(super) here: Loop,
+    pub(super) here: LoopHandle,
     pub(super) network: Network,
 }
 

@@ -15,10 +15,10 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use uncork::{
-    Action, Request, Response, Take, Ticket, Upload,
-    client::{Call, Whole},
+    Action, Consumed, Request, Response, Ticket, Upload,
+    client::{self, FullResponse},
     h1::Headers,
-    ws::{self, Accept, Closed, Done, Frame, How, Kind, Message, Sender, Speaker},
+    ws::{self, Accept, CloseCause, Closed, Done, Frame, Handler, Message, MessageKind, Sender},
 };
 
 use super::{
@@ -26,7 +26,7 @@ use super::{
     application::{Verdict, chosen},
     calls::Caller,
     delivery::{frame, is_binary},
-    registry::{Key, NoPlace},
+    registry::{Key, LimitReached},
     session::{Early, Left, Session},
     wire,
 };
@@ -52,11 +52,11 @@ pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, stopping: boo
     }
     let place = match shared.places.take(req.peer().ip()) {
         Ok(place) => place,
-        Err(NoPlace::Full) => {
+        Err(LimitReached::Full) => {
             log::warn!(target: "uncork::relay", "a client was turned away: there are too many sessions");
             return refuse(503, "Service Unavailable").into();
         }
-        Err(NoPlace::Crowded) => {
+        Err(LimitReached::Crowded) => {
             log::info!(target: "uncork::relay", "a client was turned away: too many sessions from {}", req.peer());
             return refuse(429, "Too Many Requests").into();
         }
@@ -67,14 +67,14 @@ pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, stopping: boo
     }
     // However it ends: refused, or years later.
     req.on_end(move |_| drop((counted, place)));
-    let caller = Caller { here: req.here(), network: req.peer().network() };
+    let caller = Caller { here: req.loop_handle(), network: req.peer().network() };
     let guest = Guest { shared: shared.clone(), accept, ticket: req.ticket(), caller };
     let call = shared.application.connect_call(&shared.config, req);
     match req.has_body() {
         true => Action::Receive(Box::new(Body { guest, call, bytes: Vec::new() })),
         false => {
             guest.ask(call);
-            Action::Wait
+            Action::Suspend
         }
     }
 }
@@ -92,24 +92,24 @@ fn admits(policy: OriginPolicy, req: &Request<'_>) -> bool {
 /// The body of a request to connect, until it is whole.
 struct Body {
     guest: Guest,
-    call: Call,
+    call: client::Request,
     bytes: Vec<u8>,
 }
 
 impl Upload for Body {
-    fn data(&mut self, chunk: &[u8]) -> Take {
+    fn data(&mut self, chunk: &[u8]) -> Consumed {
         if chunk.len() > BODY - self.bytes.len() {
             self.guest.shared.counters.connect_error();
-            return Take::Stop(wire::text(413, "Request Entity Too Large").close().response.into());
+            return Consumed::Stop(wire::text(413, "Request Entity Too Large").close().response.into());
         }
         self.bytes.extend_from_slice(chunk);
-        Take::All
+        Consumed::All
     }
 
     fn end(self: Box<Self>, _trailers: &Headers) -> Action {
         let Self { guest, call, bytes } = *self;
         guest.ask(call.body(bytes));
-        Action::Wait
+        Action::Suspend
     }
 }
 
@@ -122,7 +122,7 @@ struct Guest {
 }
 
 impl Guest {
-    fn ask(self, call: Call) {
+    fn ask(self, call: client::Request) {
         let (shared, caller) = (self.shared.clone(), self.caller.clone());
         shared.application.connect(&shared.config, &caller, call, move |verdict| self.hear(verdict));
     }
@@ -135,7 +135,7 @@ impl Guest {
                 if whole.status != 403 {
                     self.shared.counters.connect_error();
                 }
-                let Whole { status, headers, body, .. } = whole;
+                let FullResponse { status, headers, body, .. } = whole;
                 self.answer(wire::passed_on(status, headers.get("content-type"), body).response);
             }
             Verdict::Busy => {
@@ -170,7 +170,7 @@ impl Guest {
         let _ = self.ticket.respond(response);
     }
 
-    fn welcome(self, key: Key, whole: Whole) {
+    fn welcome(self, key: Key, whole: FullResponse) {
         let hello = match &whole.body[..] {
             [] => None,
             body => match frame(is_binary(whole.headers.get("content-type")), body) {
@@ -211,7 +211,7 @@ struct Voice {
     asked: bool,
 }
 
-impl Speaker for Voice {
+impl Handler for Voice {
     fn open(&mut self, _sender: &Sender) {
         self.asked = true;
         let Self { shared, session, caller, hello, .. } = self;
@@ -255,7 +255,7 @@ impl Speaker for Voice {
                 return;
             }
         };
-        let early = Early { text: message.kind() == Kind::Text, message: message.bytes().to_vec(), place, done };
+        let early = Early { text: message.kind() == MessageKind::Text, message: message.bytes().to_vec(), place, done };
         if let Some(early) = session.said(early) {
             pass_on(shared, session, caller, early);
         }
@@ -264,8 +264,8 @@ impl Speaker for Voice {
     fn closed(&mut self, why: &Closed) {
         let Self { shared, session, caller, .. } = self;
         let name = Name(session.key());
-        match why.how {
-            How::Refused { code, rule } => {
+        match why.cause {
+            CloseCause::Rejected { code, rule } => {
                 shared.counters.refused_client();
                 log::info!(target: "uncork::relay", "session {name}: closed with {code}: {rule}");
             }

@@ -5,11 +5,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use uncork::{Action, Loop, Request, Take, Ticket, Upload, h1::Headers, ws::Frame};
+use uncork::{Action, Consumed, LoopHandle, Request, Ticket, Upload, h1::Headers, ws::Frame};
 
 use super::{
     Shared,
-    access::Asked,
+    access::ParsedRequest,
     registry::Key,
     session::{Offered, Session},
     wire::{self, Problem, Reply},
@@ -45,7 +45,7 @@ pub(super) struct Targets {
 /// One message on its way.
 pub(super) struct Delivery {
     shared: Arc<Shared>,
-    asked: Asked,
+    asked: ParsedRequest,
     state: Mutex<State>,
 }
 
@@ -60,7 +60,7 @@ struct State {
 
 /// Answers a request of the application's to say something to sessions.
 pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, last: bool) -> Action {
-    let asked = Asked::of(req);
+    let asked = ParsedRequest::of(req);
     let reply = |reply: Reply| Action::from(asked.answered(shared, reply));
     if req.method() != "POST" {
         return reply(wire::fault(405, "required POST method").header("Allow", "POST"));
@@ -87,7 +87,7 @@ pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, last: bool) -
     let leaving = delivery.clone();
     // Whoever asked has left, or was answered: nothing of it waits any more.
     req.on_end(move |_| leaving.give_up());
-    let body = Body { delivery, targets: Some(targets), bytes: Vec::new(), limit, here: req.here() };
+    let body = Body { delivery, targets: Some(targets), bytes: Vec::new(), limit, here: req.loop_handle() };
     match req.has_body() {
         true => Action::Receive(Box::new(body)),
         false => Box::new(body).end(&Headers::new()),
@@ -118,25 +118,25 @@ struct Body {
     targets: Option<Targets>,
     bytes: Vec<u8>,
     limit: usize,
-    here: Loop,
+    here: LoopHandle,
 }
 
 impl Upload for Body {
-    fn data(&mut self, chunk: &[u8]) -> Take {
+    fn data(&mut self, chunk: &[u8]) -> Consumed {
         if chunk.len() > self.limit - self.bytes.len() {
             self.targets = None;
             let Delivery { shared, asked, .. } = &*self.delivery;
-            return Take::Stop(asked.answered(shared, too_large()).into());
+            return Consumed::Stop(asked.answered(shared, too_large()).into());
         }
         self.bytes.extend_from_slice(chunk);
-        Take::All
+        Consumed::All
     }
 
     fn end(mut self: Box<Self>, _trailers: &Headers) -> Action {
         if let Some(targets) = self.targets.take() {
             self.delivery.clone().start(targets, &self.bytes, &self.here);
         }
-        Action::Wait
+        Action::Suspend
     }
 }
 
@@ -155,7 +155,7 @@ impl Delivery {
     }
 
     /// Offers the message to everybody.
-    fn start(self: Arc<Self>, targets: Targets, bytes: &[u8], here: &Loop) {
+    fn start(self: Arc<Self>, targets: Targets, bytes: &[u8], here: &LoopHandle) {
         let Targets { found, missing, last, binary } = targets;
         let Some(frame) = frame(binary, bytes) else {
             return self.answer(wire::fault(400, "message is not valid UTF-8"));
@@ -249,7 +249,7 @@ mod tests {
         // Nobody is connected yet: what is sent to them is held where it can be looked at.
         let sessions: Vec<_> = (0..1000).map(|n| Session::new(n.to_string().into_bytes().into(), 1, 1 << 20)).collect();
         let state = State { ticket: None, problems: Vec::new(), waiting: Vec::new(), left: 1 };
-        let delivery = Delivery { shared: shared.clone(), asked: Asked::nothing(), state: Mutex::new(state) };
+        let delivery = Delivery { shared: shared.clone(), asked: ParsedRequest::nothing(), state: Mutex::new(state) };
         let targets = Targets { found: sessions.clone(), missing: Vec::new(), last: false, binary: false };
         Arc::new(delivery).start(targets, b"hello, everybody", here);
 

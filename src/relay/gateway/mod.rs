@@ -54,16 +54,18 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use uncork::{Action, Handler, Request, Take, Upload, h1::Headers, ws};
+use uncork::{Action, Consumed, Handler, Request, Upload, h1::Headers, ws};
 
 use self::{
-    access::Asked,
+    access::ParsedRequest,
     application::Application,
     counters::Counters,
-    registry::{Places, Registry},
+    registry::{AddressLimits, Registry},
 };
 pub use self::{
-    config::{ConfigFault, GatewayCallbacks, GatewayConfig, GatewayFile, GatewayLimits, GatewayPaths, OriginPolicy},
+    config::{
+        GatewayCallbacks, GatewayConfig, GatewayConfigError, GatewayFile, GatewayLimits, GatewayPaths, OriginPolicy,
+    },
     counters::GatewayStats,
 };
 
@@ -87,9 +89,9 @@ struct Shared {
     websocket: ws::Config,
     application: Application,
     registry: Registry,
-    places: Arc<Places>,
+    places: Arc<AddressLimits>,
     /// Bytes of messages that the application has not answered for.
-    pending: Arc<Places>,
+    pending: Arc<AddressLimits>,
     /// It was said that messages of clients go nowhere.
     unheard: AtomicBool,
     counters: Arc<Counters>,
@@ -100,14 +102,14 @@ impl Gateway {
     ///
     /// # Errors
     /// If the configuration cannot work. Whether the application can be called is found out by calling it.
-    pub fn new(config: GatewayConfig) -> Result<Self, ConfigFault> {
+    pub fn new(config: GatewayConfig) -> Result<Self, GatewayConfigError> {
         let config = config.checked()?;
         let websocket = ws::Config::new()
             .message(config.limits.message as u64)
             .queue(config.limits.queue)
             .queue_messages(config.send_queue_size)
             .message_timeout(config.message_timeout)
-            .ping_every(config.ping_interval)
+            .ping_interval(config.ping_interval)
             .idle_timeout(config.idle_timeout);
         if let (Some(ping), Some(idle)) = (config.ping_interval, config.idle_timeout)
             && ping >= idle
@@ -116,15 +118,15 @@ impl Gateway {
                 may be silent for {idle:?}");
         }
         let websocket = match config.ping_interval {
-            Some(interval) => websocket.pong_within(interval),
+            Some(interval) => websocket.pong_timeout(interval),
             None => websocket,
         };
         let shared = Shared {
             websocket,
             application: Application::new(&config),
             registry: Registry::default(),
-            places: Places::new(&config.limits),
-            pending: Places::of(config.limits.pending, config.limits.pending.div_ceil(4)),
+            places: AddressLimits::new(&config.limits),
+            pending: AddressLimits::of(config.limits.pending, config.limits.pending.div_ceil(4)),
             unheard: AtomicBool::new(false),
             counters: Arc::default(),
             config,
@@ -152,7 +154,7 @@ impl Gateway {
     pub fn handle(&self, req: &mut Request<'_>) -> Action {
         let Self { shared, stopping } = self;
         let path = &shared.config.path;
-        let reply = |reply| Action::from(Asked::of(req).answered(shared, reply));
+        let reply = |reply| Action::from(ParsedRequest::of(req).answered(shared, reply));
         match req.path() {
             asked if asked == path.send => delivery::request(shared, req, false),
             asked if asked == path.connect => connect::request(shared, req, *stopping),
@@ -206,13 +208,13 @@ struct Form {
 }
 
 impl Upload for Form {
-    fn data(&mut self, chunk: &[u8]) -> Take {
+    fn data(&mut self, chunk: &[u8]) -> Consumed {
         const MOST: usize = 4096;
         if self.bytes.len() + chunk.len() > MOST {
-            return Take::Stop(wire::text(413, "Request Entity Too Large").close().response.into());
+            return Consumed::Stop(wire::text(413, "Request Entity Too Large").close().response.into());
         }
         self.bytes.extend_from_slice(chunk);
-        Take::All
+        Consumed::All
     }
 
     fn end(self: Box<Self>, _trailers: &Headers) -> Action {

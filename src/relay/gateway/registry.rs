@@ -24,16 +24,16 @@ pub(super) type Key = Arc<[u8]>;
 /// All sessions.
 #[derive(Default)]
 pub(super) struct Registry {
-    sessions: Mutex<HashMap<Key, Line>>,
+    sessions: Mutex<HashMap<Key, SessionList>>,
 }
 
 /// The sessions of one key, the newest last; never empty.
-enum Line {
+enum SessionList {
     One(Arc<Session>),
     Several(Vec<Arc<Session>>),
 }
 
-impl Line {
+impl SessionList {
     fn all(&self) -> &[Arc<Session>] {
         match self {
             Self::One(session) => std::slice::from_ref(session),
@@ -50,7 +50,7 @@ impl Line {
 }
 
 impl Registry {
-    fn sessions(&self) -> MutexGuard<'_, HashMap<Key, Line>> {
+    fn sessions(&self) -> MutexGuard<'_, HashMap<Key, SessionList>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -58,11 +58,11 @@ impl Registry {
     pub(super) fn add(&self, session: Arc<Session>) {
         match self.sessions().entry(session.key().clone()) {
             Entry::Vacant(entry) => {
-                entry.insert(Line::One(session));
+                entry.insert(SessionList::One(session));
             }
             Entry::Occupied(mut entry) => {
                 let several = entry.get().all().iter().cloned().chain([session]).collect();
-                entry.insert(Line::Several(several));
+                entry.insert(SessionList::Several(several));
             }
         }
     }
@@ -77,7 +77,7 @@ impl Registry {
         }
         let mut replaced = line.all().to_vec();
         let kept = replaced.split_off(at);
-        if let Some(kept) = Line::of(kept) {
+        if let Some(kept) = SessionList::of(kept) {
             *line = kept;
         }
         replaced
@@ -89,7 +89,7 @@ impl Registry {
         let Entry::Occupied(mut entry) = sessions.entry(session.key().clone()) else { return None };
         let rest: Vec<_> = entry.get().all().iter().filter(|other| !Arc::ptr_eq(other, session)).cloned().collect();
         let heir = rest.last().cloned();
-        match Line::of(rest) {
+        match SessionList::of(rest) {
             Some(line) => drop(entry.insert(line)),
             None => drop(entry.remove()),
         }
@@ -113,7 +113,7 @@ impl Registry {
 }
 
 /// The places there are for sessions; or bytes, for what they say.
-pub(super) struct Places {
+pub(super) struct AddressLimits {
     taken: Mutex<Taken>,
     most: usize,
     most_of_address: usize,
@@ -126,22 +126,22 @@ struct Taken {
 }
 
 /// A place somebody has, until this is dropped.
-pub(super) struct Place {
-    places: Arc<Places>,
+pub(super) struct AddressGuard {
+    places: Arc<AddressLimits>,
     amount: usize,
     network: Option<IpAddr>,
 }
 
 /// Why there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoPlace {
+pub(super) enum LimitReached {
     /// There are too many in all.
     Full,
     /// There are too many of this address.
     Crowded,
 }
 
-impl Places {
+impl AddressLimits {
     pub(super) fn new(limits: &GatewayLimits) -> Arc<Self> {
         Self::of(limits.sessions, limits.sessions_per_address)
     }
@@ -157,31 +157,31 @@ impl Places {
     }
 
     /// A place for somebody from this address; who has none is not counted by it.
-    pub(super) fn take(self: &Arc<Self>, ip: Option<IpAddr>) -> Result<Place, NoPlace> {
+    pub(super) fn take(self: &Arc<Self>, ip: Option<IpAddr>) -> Result<AddressGuard, LimitReached> {
         self.take_some(ip, 1)
     }
 
     /// As [`take`](Self::take), but so many at once.
-    pub(super) fn take_some(self: &Arc<Self>, ip: Option<IpAddr>, amount: usize) -> Result<Place, NoPlace> {
+    pub(super) fn take_some(self: &Arc<Self>, ip: Option<IpAddr>, amount: usize) -> Result<AddressGuard, LimitReached> {
         let network = ip.map(PeerAddr::network_of);
         let mut taken = self.taken();
         if amount > self.most - taken.all.min(self.most) {
-            return Err(NoPlace::Full);
+            return Err(LimitReached::Full);
         }
         if let Some(network) = network {
             let share = Limits::address_share(self.most, self.most_of_address, taken.all);
             let count = taken.by_address.get(&network).copied().unwrap_or_default();
             if amount > share.saturating_sub(count) {
-                return Err(NoPlace::Crowded);
+                return Err(LimitReached::Crowded);
             }
             taken.by_address.insert(network, count + amount);
         }
         taken.all += amount;
-        Ok(Place { places: self.clone(), amount, network })
+        Ok(AddressGuard { places: self.clone(), amount, network })
     }
 }
 
-impl Drop for Place {
+impl Drop for AddressGuard {
     fn drop(&mut self) {
         let mut taken = self.places.taken();
         taken.all -= self.amount;
@@ -270,15 +270,15 @@ mod tests {
     #[test]
     fn places_are_limited_in_all_and_by_address() {
         let limits = GatewayLimits { sessions: 3, sessions_per_address: 2, ..GatewayLimits::default() };
-        let places = Places::new(&limits);
+        let places = AddressLimits::new(&limits);
         let take = |ip: &str| places.take(Some(ip.parse().expect("an address")));
         let (a, b) = (take("192.0.2.1"), take("::ffff:192.0.2.1"));
         assert!(a.is_ok() && b.is_ok());
-        assert_eq!(take("192.0.2.1").err(), Some(NoPlace::Crowded));
+        assert_eq!(take("192.0.2.1").err(), Some(LimitReached::Crowded));
         let c = take("2001:db8::1");
         assert!(c.is_ok());
-        assert_eq!(take("2001:db8:1::1").err(), Some(NoPlace::Full));
-        assert_eq!(places.take(None).err(), Some(NoPlace::Full));
+        assert_eq!(take("2001:db8:1::1").err(), Some(LimitReached::Full));
+        assert_eq!(places.take(None).err(), Some(LimitReached::Full));
         drop((a, c));
         assert!(take("192.0.2.1").is_ok() && places.take(None).is_ok());
         drop(b);
@@ -290,7 +290,7 @@ mod tests {
         // Of sessions, by default; and of bytes, a quarter for each.
         let GatewayLimits { sessions, sessions_per_address, .. } = GatewayLimits::default();
         for (most, per_address, amount) in [(sessions, sessions_per_address, 1), (256 << 20, 64 << 20, 1 << 20)] {
-            let (places, mut taken) = (Places::of(most, per_address), Vec::new());
+            let (places, mut taken) = (AddressLimits::of(most, per_address), Vec::new());
             let address = |n: u8| Some([192, 0, 2, n].into());
             loop {
                 let before = taken.len();

@@ -19,11 +19,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use uncork::ws::{Done, Frame, Full, Sender};
+use uncork::ws::{Done, Frame, SendError, Sender};
 
 use super::{
     delivery::Waiting,
-    registry::{Key, Place},
+    registry::{AddressGuard, Key},
     wire::Problem,
 };
 
@@ -96,7 +96,7 @@ pub(super) struct Early {
     pub(super) text: bool,
     pub(super) message: Vec<u8>,
     /// Its bytes among those that the application has not answered for.
-    pub(super) place: Place,
+    pub(super) place: AddressGuard,
     pub(super) done: Done,
 }
 
@@ -170,8 +170,8 @@ impl Session {
             }
             Phase::Open if state.queue.is_empty() => match state.send(frame, last) {
                 Ok(()) => return Offered::Queued,
-                Err(Full::Closed) => return Offered::Closed,
-                Err(Full::Queue) => {}
+                Err(SendError::Closed) => return Offered::Closed,
+                Err(SendError::Full) => {}
             },
             Phase::Open => {}
         }
@@ -293,7 +293,7 @@ impl Session {
 
     /// The application does not want it: the stream just ends.
     pub(super) fn refuse(&self) {
-        self.end(Sender::hang_up);
+        self.end(Sender::close_without_handshake);
     }
 
     fn end(&self, how: impl FnOnce(&Sender)) {
@@ -348,8 +348,8 @@ fn tell_closed(queue: VecDeque<Queued>) {
 }
 
 impl State {
-    fn send(&mut self, frame: &Frame, last: bool) -> Result<(), Full> {
-        let sender = self.sender.as_ref().ok_or(Full::Closed)?;
+    fn send(&mut self, frame: &Frame, last: bool) -> Result<(), SendError> {
+        let sender = self.sender.as_ref().ok_or(SendError::Closed)?;
         sender.send(frame)?;
         if last {
             sender.close(ENDED, "");
@@ -363,8 +363,8 @@ impl State {
         while let Some(Queued { frame, last, who }) = self.queue.pop_front() {
             let result = match self.send(&frame, last) {
                 Ok(()) => Ok(()),
-                Err(Full::Closed) => Err(Problem::Closed),
-                Err(Full::Queue) => {
+                Err(SendError::Closed) => Err(Problem::Closed),
+                Err(SendError::Full) => {
                     self.queue.push_front(Queued { frame, last, who });
                     return;
                 }

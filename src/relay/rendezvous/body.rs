@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 use uncork::{
-    Action, Response, Take, Upload,
+    Action, Consumed, Response, Upload,
     h1::{Headers, is_token},
 };
 
@@ -15,7 +15,7 @@ use super::{
 
 /// What a stream was created with.
 #[derive(Debug, Default)]
-pub(super) struct Wish {
+pub(super) struct CreateOptions {
     /// Fields of the answer to GET; `None` if a body was given without them.
     pub(super) download: Option<Fields>,
     /// Fields of the answer to PUT.
@@ -35,7 +35,7 @@ pub(super) struct Fields {
     pub(super) keep_alive: bool,
 }
 
-impl Wish {
+impl CreateOptions {
     /// Reads the body of `POST /stream`, which may be empty.
     pub(super) fn parse(body: &[u8]) -> Result<Self, Fault> {
         if body.is_empty() {
@@ -178,12 +178,12 @@ where
     D: Fn(Response) -> Response + Send,
     F: FnOnce(&[u8]) -> Response + Send,
 {
-    fn data(&mut self, chunk: &[u8]) -> Take {
+    fn data(&mut self, chunk: &[u8]) -> Consumed {
         if chunk.len() > self.limit - self.bytes.len() {
-            return Take::Stop((self.dress)(json_too_large(self.limit).response()).into());
+            return Consumed::Stop((self.dress)(json_too_large(self.limit).response()).into());
         }
         self.bytes.extend_from_slice(chunk);
-        Take::All
+        Consumed::All
     }
 
     fn end(self: Box<Self>, _: &Headers) -> Action {
@@ -196,13 +196,14 @@ mod tests {
     use super::*;
 
     fn refused(body: &str) -> String {
-        let fault = Wish::parse(body.as_bytes()).expect_err(body);
+        let fault = CreateOptions::parse(body.as_bytes()).expect_err(body);
         assert_eq!((fault.status, &*fault.name), (400, "InvalidBodyError"));
         fault.message.into_owned()
     }
 
     fn download(headers: &str) -> Result<Fields, Fault> {
-        Wish::parse(format!("{{\"download_headers\":{headers}}}").as_bytes()).map(|wish| wish.download.unwrap())
+        CreateOptions::parse(format!("{{\"download_headers\":{headers}}}").as_bytes())
+            .map(|wish| wish.download.unwrap())
     }
 
     #[test]
@@ -214,10 +215,10 @@ mod tests {
     #[test]
     fn what_is_no_object_asks_for_nothing() {
         for body in ["null", "5", "\"x\"", "[]", "[1]", "{}", "{\"other\":1}", "{\"download_headers\":null}"] {
-            let wish = Wish::parse(body.as_bytes()).unwrap();
+            let wish = CreateOptions::parse(body.as_bytes()).unwrap();
             assert!(wish.download.is_none() && wish.upload.is_none(), "{body}");
         }
-        let wish = Wish::parse(b"").unwrap();
+        let wish = CreateOptions::parse(b"").unwrap();
         assert_eq!(&*wish.download.unwrap().json, "[]");
         assert_eq!(&*wish.upload.unwrap().json, "[]");
     }
@@ -260,7 +261,8 @@ mod tests {
             assert!(download(&format!("{{\"Content-Length\":{value}}}")).is_err(), "{value}");
         }
         assert!(download(r#"{"Content-Length":5,"content-length":5}"#).is_err());
-        let upload = |n: u8| Wish::parse(format!("{{\"upload_headers\":{{\"Content-Length\":{n}}}}}").as_bytes());
+        let upload =
+            |n: u8| CreateOptions::parse(format!("{{\"upload_headers\":{{\"Content-Length\":{n}}}}}").as_bytes());
         assert!(upload(0).is_ok() && upload(1).is_err());
     }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::super::{
-    config::{self as checks, InvalidConfig},
-    wire::Manners,
+    config::{self as checks, ConfigError},
+    wire::CorsPolicy,
 };
 
 /// How a [`Rendezvous`](super::Rendezvous) behaves.
@@ -34,13 +34,13 @@ pub struct RendezvousConfig {
     pub first_use_timeout: Duration,
     /// How long `/status` tells of a stream that is over. 60 s, as the original. When room is needed, the oldest
     /// records go earlier.
-    pub record: Duration,
+    pub status_ttl: Duration,
     /// How long a stream may run, however busy it is; then both sides are told. 7 days.
     pub lifetime: Duration,
     /// How long a source may pause while there is somebody to receive: every byte grants it anew. 6 hours, as the
     /// original; a stream that rests holds two connections and no buffers. (A receiver that takes nothing holds what was
     /// sent to it: for him [`Limits::send_time`](uncork::Limits::send_time) applies.)
-    pub pause: Duration,
+    pub body_timeout: Duration,
     /// Streams in all, with the records of those that are over; one more is refused with 503. 10,000, at about a KiB
     /// each while nothing moves. When all are taken, the oldest records make room, and then the streams to which no peer is
     /// connected: the oldest of the address that has most of those, and only for an address that has fewer.
@@ -96,9 +96,9 @@ impl Default for RendezvousConfig {
             ttl: Duration::from_secs(60),
             ttl_max: Duration::from_secs(3600),
             first_use_timeout: Duration::from_secs(600),
-            record: Duration::from_secs(60),
+            status_ttl: Duration::from_secs(60),
             lifetime: Duration::from_secs(7 * 24 * 3600),
-            pause: Duration::from_secs(6 * 3600),
+            body_timeout: Duration::from_secs(6 * 3600),
             streams: 10_000,
             streams_per_address: 1_000,
             creations_per_minute: 600,
@@ -123,20 +123,20 @@ impl RendezvousConfig {
     }
 
     /// Checked, and with the base path in its one spelling.
-    pub(super) fn checked(mut self) -> Result<Self, InvalidConfig> {
+    pub(super) fn checked(mut self) -> Result<Self, ConfigError> {
         self.base_path = checks::base_path(&self.base_path)?;
         checks::server(&self.server)?;
         checks::origins(&mut self.allow_origins)?;
-        let Self { ttl, ttl_max, first_use_timeout, record, lifetime, pause, .. } = &mut self;
+        let Self { ttl, ttl_max, first_use_timeout, status_ttl: record, lifetime, body_timeout: pause, .. } = &mut self;
         checks::times([ttl, ttl_max, first_use_timeout, record, lifetime, pause]);
         if self.receivers == 0 {
-            return Err(InvalidConfig("a stream must be allowed one receiver at least"));
+            return Err(ConfigError("a stream must be allowed one receiver at least"));
         }
         Ok(self)
     }
 }
 
-impl Manners for RendezvousConfig {
+impl CorsPolicy for RendezvousConfig {
     const REQUEST_FIELDS: &'static str = "Content-Type";
     const EXPOSED_FIELDS: &'static str = "*";
     const COOKIES: bool = false;
@@ -166,7 +166,7 @@ mod tests {
         assert!(with(|c| c.server = "a\r\nb: c".into()).is_err());
         assert!(with(|c| c.allow_origins = vec!["example.org".into()]).is_err());
         assert!(with(|c| c.receivers = 0).is_err());
-        let forever = with(|c| (c.ttl, c.record, c.lifetime) = (Duration::MAX, Duration::MAX, Duration::MAX));
+        let forever = with(|c| (c.ttl, c.status_ttl, c.lifetime) = (Duration::MAX, Duration::MAX, Duration::MAX));
         assert!(forever.is_ok_and(|c| c.ttl < Duration::MAX), "a clock can take it");
     }
 }

@@ -6,18 +6,18 @@ use std::{
     time::Duration,
 };
 
-use uncork::{End, Moment, Request, RequestId, Response, h1::Headers};
+use uncork::{Moment, Request, RequestEnd, RequestId, Response, h1::Headers};
 
 use super::{
     super::{
         addresses::Refused,
         unused::NoRoom,
-        wire::{Face, retry_after},
+        wire::{CorsHeaders, retry_after},
     },
     RendezvousConfig, SOON, Shared, Side,
     faults::{self, Fault},
-    state::{Full, Id, Order, State},
-    stream::{Seat, Stream},
+    state::{CreateRequest, Full, Id, State},
+    stream::{Stream, Waiter},
     transfer::{Doorman, Inlets},
 };
 
@@ -30,7 +30,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn create(&self, order: Order, now: Moment) -> Response {
+    pub(super) fn create(&self, order: CreateRequest, now: Moment) -> Response {
         let id = match Id::generate() {
             Ok(id) => id,
             Err(error) => {
@@ -64,9 +64,9 @@ impl Shared {
         req: &mut Request<'_>,
         id: Id,
         side: Side,
-        face: &Face,
+        face: &CorsHeaders,
         left: Duration,
-    ) -> Seat {
+    ) -> Waiter {
         let request = req.id();
         let shared = self.clone();
         req.on_end(move |end| shared.ended(id, side, request, end));
@@ -74,9 +74,9 @@ impl Shared {
         let (shared, its_face) = (self.clone(), face.clone());
         ticket.fallback(left, move |now| shared.expired(id, &its_face, now));
         if side == Side::Source && req.expects_continue() {
-            ticket.inform(100, Headers::new());
+            ticket.send_informational(100, Headers::new());
         }
-        Seat { id: request, ticket, face: face.clone() }
+        Waiter { id: request, ticket, face: face.clone() }
     }
 
     /// Starts the stream, if everybody is there.
@@ -92,7 +92,7 @@ impl Shared {
             stream.begin(true, &config, now);
             return;
         }
-        let too_large = source.seat.face.dress(faults::stream_too_large(config.body).response().close(), &config);
+        let too_large = source.seat.face.apply(faults::stream_too_large(config.body).response().close(), &config);
         // If it has left meanwhile, its end is on its way.
         let _ = source.seat.ticket.receive(Doorman { shared: self.clone(), id, too_large: Some(too_large) });
     }
@@ -115,31 +115,31 @@ impl Shared {
     }
 
     /// Nobody came in time. Runs on the request's loop; its return value answers.
-    pub(super) fn expired(&self, id: Id, face: &Face, now: Moment) -> Response {
+    pub(super) fn expired(&self, id: Id, face: &CorsHeaders, now: Moment) -> Response {
         let config = self.config();
         self.lock().with(id, &config, now, |stream| match stream.is_waiting() {
             true => stream.expire(&config, now),
             // Everybody came in this very moment: this request has its answer all the same.
             false => stream.outlive(&config, now),
         });
-        face.dress(faults::TIMED_OUT.response(), &config)
+        face.apply(faults::TIMED_OUT.response(), &config)
     }
 
     /// The stream has run for longer than any may.
-    pub(super) fn outlived(&self, id: Id, face: &Face, now: Moment) -> Response {
+    pub(super) fn outlived(&self, id: Id, face: &CorsHeaders, now: Moment) -> Response {
         let config = self.config();
         self.lock().with(id, &config, now, |stream| stream.outlive(&config, now));
-        face.dress(faults::STREAM_ERROR.response().close(), &config)
+        face.apply(faults::STREAM_ERROR.response().close(), &config)
     }
 
     /// A request is over, however it ended.
-    pub(super) fn ended(&self, id: Id, side: Side, request: RequestId, end: &End) {
+    pub(super) fn ended(&self, id: Id, side: Side, request: RequestId, end: &RequestEnd) {
         let config = self.config();
         let mut state = self.lock();
         let now = state.at(end.now);
         state.with(id, &config, now, |stream| match side {
-            Side::Source => stream.source_ended(request, end.why, &config, now),
-            Side::Destination => stream.receiver_ended(request, end.why, &config, now),
+            Side::Source => stream.source_ended(request, end.reason, &config, now),
+            Side::Destination => stream.receiver_ended(request, end.reason, &config, now),
         });
     }
 }

@@ -68,15 +68,15 @@ use uncork::{Action, Handler, Moment, Request, Response};
 
 pub use self::config::RendezvousConfig;
 use self::{
-    body::{Collect, Wish},
+    body::{Collect, CreateOptions},
     faults::Fault,
-    place::Place,
-    state::{Id, Order, State},
+    place::Route,
+    state::{CreateRequest, Id, State},
     stream::{Receiver, Source},
 };
 use super::{
-    config::{InvalidConfig, Live},
-    wire::{Face, is_partial_put, parameter, retry_after},
+    config::{ConfigError, Reloadable},
+    wire::{CorsHeaders, is_partial_put, parameter, retry_after},
 };
 
 /// When to come back if there is no telling.
@@ -95,7 +95,7 @@ pub struct Rendezvous {
 }
 
 struct Shared {
-    config: Live<RendezvousConfig>,
+    config: Reloadable<RendezvousConfig>,
     state: Mutex<State>,
 }
 
@@ -129,13 +129,13 @@ impl Rendezvous {
     ///
     /// # Errors
     /// If the configuration cannot work.
-    pub fn new(config: RendezvousConfig) -> Result<Self, InvalidConfig> {
+    pub fn new(config: RendezvousConfig) -> Result<Self, ConfigError> {
         Ok(Self::of(config.checked()?))
     }
 
     fn of(config: RendezvousConfig) -> Self {
         let state = Mutex::new(State::new(&config));
-        Self { shared: Arc::new(Shared { config: Live::new(config), state }), stopping: false }
+        Self { shared: Arc::new(Shared { config: Reloadable::new(config), state }), stopping: false }
     }
 
     /// How it was configured, with the base path in its one spelling.
@@ -148,7 +148,7 @@ impl Rendezvous {
     ///
     /// # Errors
     /// If the configuration cannot work. Then it stays as it was.
-    pub fn reconfigure(&self, config: RendezvousConfig) -> Result<(), InvalidConfig> {
+    pub fn reconfigure(&self, config: RendezvousConfig) -> Result<(), ConfigError> {
         let config = config.checked()?;
         self.shared.lock().allow(&config);
         self.shared.config.set(config);
@@ -165,9 +165,9 @@ impl Rendezvous {
 
     /// Answers a request, whether or not its path is the rendezvous': what is not gets a 404.
     pub fn handle(&self, req: &mut Request<'_>) -> Action {
-        let face = Face::of(req, &self.shared.config());
+        let face = CorsHeaders::of(req, &self.shared.config());
         match self.route(req, &face) {
-            Action::Respond(response) => face.dress(response, &self.shared.config()).into(),
+            Action::Respond(response) => face.apply(response, &self.shared.config()).into(),
             action => action,
         }
     }
@@ -192,18 +192,18 @@ impl Rendezvous {
         self.shared.lock().counts(&self.shared.config(), now)
     }
 
-    fn route(&self, req: &mut Request<'_>, face: &Face) -> Action {
+    fn route(&self, req: &mut Request<'_>, face: &CorsHeaders) -> Action {
         let nowhere = || faults::BAD_ROUTE.response().into();
         let rest = req.path().strip_prefix(self.shared.config().base_path.as_str());
-        let Some(place) = rest.and_then(Place::of) else { return nowhere() };
+        let Some(place) = rest.and_then(Route::of) else { return nowhere() };
         match (req.method(), place) {
-            ("GET" | "HEAD", Place::Ping) => Response::new(200).body("pong").into(),
-            ("POST", Place::Streams) => self.create(req, face),
-            ("GET" | "HEAD", Place::Streams) if self.shared.config().list => self.list(req.now()).into(),
-            ("PUT", Place::Stream(id)) => self.connect(req, id, Side::Source, face),
-            ("GET", Place::Stream(id)) => self.connect(req, id, Side::Destination, face),
-            ("POST", Place::Error(id)) => self.report(req, id, face),
-            ("GET" | "HEAD", Place::Status(id)) => self.status(id, req.now()).into(),
+            ("GET" | "HEAD", Route::Ping) => Response::new(200).body("pong").into(),
+            ("POST", Route::Streams) => self.create(req, face),
+            ("GET" | "HEAD", Route::Streams) if self.shared.config().list => self.list(req.now()).into(),
+            ("PUT", Route::Stream(id)) => self.connect(req, id, Side::Source, face),
+            ("GET", Route::Stream(id)) => self.connect(req, id, Side::Destination, face),
+            ("POST", Route::Error(id)) => self.report(req, id, face),
+            ("GET" | "HEAD", Route::Status(id)) => self.status(id, req.now()).into(),
             ("OPTIONS", place) => {
                 face.preflight(req, &self.shared.config(), place.allow()).map_or_else(nowhere, Into::into)
             }
@@ -212,7 +212,7 @@ impl Rendezvous {
     }
 
     /// `POST <base>/stream`
-    fn create(&self, req: &Request<'_>, face: &Face) -> Action {
+    fn create(&self, req: &Request<'_>, face: &CorsHeaders) -> Action {
         if self.stopping {
             return stopping().into();
         }
@@ -229,14 +229,14 @@ impl Rendezvous {
         };
         let (strict, owner, now) = (strict(req), req.peer().ip(), req.now());
         let shared = self.shared.clone();
-        self.collect(req, face, move |body| match Wish::parse(body) {
-            Ok(wish) => shared.create(Order { wish, receivers, strict, owner, ttl }, now),
+        self.collect(req, face, move |body| match CreateOptions::parse(body) {
+            Ok(wish) => shared.create(CreateRequest { wish, receivers, strict, owner, ttl }, now),
             Err(fault) => fault.response(),
         })
     }
 
     /// `PUT` and `GET <base>/stream/<id>`
-    fn connect(&self, req: &mut Request<'_>, id: &str, side: Side, face: &Face) -> Action {
+    fn connect(&self, req: &mut Request<'_>, id: &str, side: Side, face: &CorsHeaders) -> Action {
         if self.stopping {
             return stopping().into();
         }
@@ -270,14 +270,14 @@ impl Rendezvous {
             Ok(())
         });
         match connected {
-            Some(Ok(())) => Action::Wait,
+            Some(Ok(())) => Action::Suspend,
             Some(Err(fault)) => fault.response().into(),
             None => faults::NOT_FOUND.response().into(),
         }
     }
 
     /// `POST <base>/stream/<id>/error`
-    fn report(&self, req: &Request<'_>, id: &str, face: &Face) -> Action {
+    fn report(&self, req: &Request<'_>, id: &str, face: &CorsHeaders) -> Action {
         let (config, now) = (self.shared.config(), req.now());
         let Some(id) = Id::parse(id) else { return faults::NOT_FOUND.response().into() };
         // Before anything is read; and again when it was.
@@ -301,7 +301,12 @@ impl Rendezvous {
     }
 
     /// Answers when the body, which is to be a small one, is there.
-    fn collect(&self, req: &Request<'_>, face: &Face, then: impl FnOnce(&[u8]) -> Response + Send + 'static) -> Action {
+    fn collect(
+        &self,
+        req: &Request<'_>,
+        face: &CorsHeaders,
+        then: impl FnOnce(&[u8]) -> Response + Send + 'static,
+    ) -> Action {
         let limit = self.shared.config().json;
         if !req.has_body() {
             return then(&[]).into();
@@ -313,7 +318,7 @@ impl Rendezvous {
         Action::Receive(Box::new(Collect {
             bytes: Vec::new(),
             limit,
-            dress: move |response| face.dress(response, &shared.config()),
+            dress: move |response| face.apply(response, &shared.config()),
             then,
         }))
     }

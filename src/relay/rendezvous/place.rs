@@ -2,7 +2,7 @@
 
 /// What a path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place<'a> {
+pub(super) enum Route<'a> {
     Ping,
     Streams,
     Stream(&'a str),
@@ -10,7 +10,7 @@ pub(super) enum Place<'a> {
     Status(&'a str),
 }
 
-impl<'a> Place<'a> {
+impl<'a> Route<'a> {
     /// Of a path below the base. One slash at its end is ignored.
     pub(super) fn of(path: &'a str) -> Option<Self> {
         let path = path.strip_suffix('/').unwrap_or(path);
@@ -47,27 +47,27 @@ mod tests {
     #[test]
     fn paths() {
         for (path, place) in [
-            ("/ping", Some(Place::Ping)),
-            ("/ping/", Some(Place::Ping)),
+            ("/ping", Some(Route::Ping)),
+            ("/ping/", Some(Route::Ping)),
             ("/ping//", None),
-            ("/stream", Some(Place::Streams)),
-            ("/stream/", Some(Place::Streams)),
+            ("/stream", Some(Route::Streams)),
+            ("/stream/", Some(Route::Streams)),
             ("/stream//", None),
             ("/streams", None),
-            ("/stream/a_b-C9", Some(Place::Stream("a_b-C9"))),
-            ("/stream/a/", Some(Place::Stream("a"))),
+            ("/stream/a_b-C9", Some(Route::Stream("a_b-C9"))),
+            ("/stream/a/", Some(Route::Stream("a"))),
             ("/stream/a.b", None),
             ("/stream/%61", None),
-            ("/stream/a/error", Some(Place::Error("a"))),
-            ("/stream/a/error/", Some(Place::Error("a"))),
-            ("/stream/a/status", Some(Place::Status("a"))),
+            ("/stream/a/error", Some(Route::Error("a"))),
+            ("/stream/a/error/", Some(Route::Error("a"))),
+            ("/stream/a/status", Some(Route::Status("a"))),
             ("/stream/a/status/x", None),
             ("/stream/a/other", None),
             ("/stream//error", None),
             ("/", None),
             ("", None),
         ] {
-            assert_eq!(Place::of(path), place, "{path}");
+            assert_eq!(Route::of(path), place, "{path}");
         }
     }
 }

@@ -15,7 +15,7 @@ use super::{
         unused::{Asked, NoRoom, Unused},
     },
     RendezvousConfig, RendezvousCounts,
-    body::Wish,
+    body::CreateOptions,
     stream::{Due, Stream},
 };
 
@@ -52,8 +52,8 @@ impl fmt::Display for Id {
 }
 
 /// What a stream is created with.
-pub(super) struct Order {
-    pub(super) wish: Wish,
+pub(super) struct CreateRequest {
+    pub(super) wish: CreateOptions,
     pub(super) receivers: usize,
     /// Whether a lost source breaks the downloads, if the creator has said so.
     pub(super) strict: Option<bool>,
@@ -160,7 +160,13 @@ impl State {
     }
 
     /// A new stream.
-    pub(super) fn create(&mut self, id: Id, order: Order, config: &RendezvousConfig, now: Moment) -> Result<(), Full> {
+    pub(super) fn create(
+        &mut self,
+        id: Id,
+        order: CreateRequest,
+        config: &RendezvousConfig,
+        now: Moment,
+    ) -> Result<(), Full> {
         let now = self.at(now);
         self.sweep(config, now);
         let weight = order.wish.weight();
@@ -168,7 +174,7 @@ impl State {
             self.refused += 1;
             return Err(full);
         }
-        let Order { wish, receivers, strict, owner, ttl } = order;
+        let CreateRequest { wish, receivers, strict, owner, ttl } = order;
         let stream = Stream::new(wish, receivers, strict, owner, now, ttl, config.first_use_timeout);
         self.weight += weight;
         if let Some(ip) = owner.filter(|_| weight > 0) {
@@ -377,8 +383,8 @@ mod tests {
         owner: IpAddr,
     ) -> Result<Id, Full> {
         let id = Id::generate().unwrap();
-        let wish = Wish::parse(body.as_bytes()).unwrap();
-        let order = Order { wish, receivers: 1, strict: None, owner: Some(owner), ttl: config.ttl };
+        let wish = CreateOptions::parse(body.as_bytes()).unwrap();
+        let order = CreateRequest { wish, receivers: 1, strict: None, owner: Some(owner), ttl: config.ttl };
         state.create(id, order, config, now).map(|()| id)
     }
 
@@ -416,7 +422,7 @@ mod tests {
 
     #[test]
     fn a_posted_error_is_kept_for_the_time_to_meet() {
-        let config = RendezvousConfig { record: Duration::ZERO, ..RendezvousConfig::default() };
+        let config = RendezvousConfig { status_ttl: Duration::ZERO, ..RendezvousConfig::default() };
         let (mut state, now) = (State::new(&config), start());
         let id = create(&mut state, &config, "{}", now).unwrap();
         let fault = super::super::body::client_error(b"").unwrap();

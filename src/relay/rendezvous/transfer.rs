@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use uncork::{Action, Flow, PipeIn, PipeOut, Produce, Response, Take, Tx, Upload, h1::Headers};
+use uncork::{Action, Consumed, PipeIn, PipeOut, Produce, Produced, Response, Tx, Upload, h1::Headers};
 
 use super::{RendezvousConfig, Shared, state::Id};
 
@@ -29,7 +29,7 @@ pub(super) struct Inlets {
 impl Inlets {
     /// What takes the body: `limit` bytes at most, or this is the answer.
     fn into_upload(mut self, config: &RendezvousConfig, too_large: Response) -> Box<dyn Upload> {
-        let (limit, pause) = (config.body, config.pause);
+        let (limit, pause) = (config.body, config.body_timeout);
         match self.inlets.pop() {
             Some(inlet) if self.inlets.is_empty() => {
                 Box::new(Direct { inlet: inlet.limit(limit), pause, too_large: Some(too_large), whole: self.whole })
@@ -51,23 +51,23 @@ pub(super) struct Doorman {
 }
 
 impl Upload for Doorman {
-    fn data(&mut self, _: &[u8]) -> Take {
+    fn data(&mut self, _: &[u8]) -> Consumed {
         let inlets = self.shared.begin(self.id, false);
-        Take::Stop(match (inlets, self.too_large.take()) {
+        Consumed::Stop(match (inlets, self.too_large.take()) {
             // What was shown is shown again, to this.
             (Some(inlets), Some(too_large)) => Action::Receive(inlets.into_upload(&self.shared.config(), too_large)),
             // The stream is over, and the source has its answer.
-            _ => Action::Wait,
+            _ => Action::Suspend,
         })
     }
 
     fn end(self: Box<Self>, _: &Headers) -> Action {
         self.shared.begin(self.id, true);
-        Action::Wait
+        Action::Suspend
     }
 
-    fn patience(&self) -> Option<Duration> {
-        Some(self.shared.config().pause)
+    fn body_timeout(&self) -> Option<Duration> {
+        Some(self.shared.config().body_timeout)
     }
 }
 
@@ -81,17 +81,17 @@ struct Direct {
 
 impl Upload for Direct {
     /// This is beyond it. Dropped without an end, the pipe is cut off.
-    fn data(&mut self, _: &[u8]) -> Take {
-        Take::Stop(self.too_large.take().map_or(Action::Abort, Into::into))
+    fn data(&mut self, _: &[u8]) -> Consumed {
+        Consumed::Stop(self.too_large.take().map_or(Action::Abort, Into::into))
     }
 
     fn end(self: Box<Self>, _: &Headers) -> Action {
         self.whole.store(true, Ordering::Release);
         self.inlet.finish(None);
-        Action::Wait
+        Action::Suspend
     }
 
-    fn patience(&self) -> Option<Duration> {
+    fn body_timeout(&self) -> Option<Duration> {
         Some(self.pause)
     }
 
@@ -111,10 +111,10 @@ struct Fanout {
 }
 
 impl Upload for Fanout {
-    fn data(&mut self, chunk: &[u8]) -> Take {
+    fn data(&mut self, chunk: &[u8]) -> Consumed {
         if chunk.len() as u64 > self.left {
             // Dropped without an end, which cuts the pipes off.
-            return Take::Stop(self.too_large.take().map_or(Action::Abort, Into::into));
+            return Consumed::Stop(self.too_large.take().map_or(Action::Abort, Into::into));
         }
         self.inlets.retain(|(inlet, _)| !inlet.is_abandoned());
         for (inlet, ahead) in &mut self.inlets {
@@ -122,21 +122,21 @@ impl Upload for Fanout {
         }
         let Some(taken) = self.inlets.iter().map(|(_, ahead)| *ahead).min() else {
             // Nobody is left; the ends of their requests answer the source.
-            return Take::Stop(Action::Wait);
+            return Consumed::Stop(Action::Suspend);
         };
         self.inlets.iter_mut().for_each(|(_, ahead)| *ahead -= taken);
         self.left -= taken as u64;
         // Less than all: one of them has no room, and wakes us when it has, or is gone.
-        Take::Some(taken)
+        Consumed::Partial(taken)
     }
 
     fn end(self: Box<Self>, _: &Headers) -> Action {
         self.whole.store(true, Ordering::Release);
         self.inlets.into_iter().for_each(|(inlet, _)| inlet.finish(None));
-        Action::Wait
+        Action::Suspend
     }
 
-    fn patience(&self) -> Option<Duration> {
+    fn body_timeout(&self) -> Option<Duration> {
         Some(self.pause)
     }
 }
@@ -158,30 +158,30 @@ impl Exact {
         Self { outlet, left: length, last: None, misfit }
     }
 
-    fn misfits(&self) -> Flow {
+    fn misfits(&self) -> Produced {
         self.misfit.store(true, Ordering::Release);
-        Flow::Abort
+        Produced::Abort
     }
 }
 
 impl Produce for Exact {
-    fn produce(&mut self, out: &mut Tx<'_>) -> Flow {
+    fn produce(&mut self, out: &mut Tx<'_>) -> Produced {
         loop {
             let room = out.room();
             if room == 0 {
-                return Flow::More;
+                return Produced::More;
             }
             let bytes = self.outlet.bytes();
             if bytes.is_empty() {
                 if self.outlet.is_cut() {
-                    return Flow::Abort;
+                    return Produced::Abort;
                 }
                 if !self.outlet.is_finished() {
-                    return Flow::Wait;
+                    return Produced::Pending;
                 }
                 let Some(last) = self.last.take() else { return self.misfits() };
                 out.write(&[last]);
-                return Flow::End;
+                return Produced::End;
             }
             if bytes.len() as u64 > self.left {
                 return self.misfits();

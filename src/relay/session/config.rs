@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::config::{self as checks, InvalidConfig};
+use super::super::config::{self as checks, ConfigError};
 
 /// How a [`SessionRelay`](super::SessionRelay) behaves.
 ///
@@ -92,11 +92,11 @@ impl Default for SessionConfig {
 
 impl SessionConfig {
     /// Checked, and with the base path in its one spelling.
-    pub(super) fn checked(mut self) -> Result<Self, InvalidConfig> {
+    pub(super) fn checked(mut self) -> Result<Self, ConfigError> {
         self.base_path = checks::base_path(&self.base_path)?;
         checks::server(&self.server)?;
         if self.ttl_min > self.ttl_max {
-            return Err(InvalidConfig("the least time to live must not be above the most"));
+            return Err(ConfigError("the least time to live must not be above the most"));
         }
         let Self { ttl, ttl_min, ttl_max, first_use_timeout, lifetime, request_timeout, request_timeout_max, .. } =
             &mut self;
@@ -110,7 +110,7 @@ impl SessionConfig {
 mod tests {
     use super::*;
 
-    fn with(change: impl FnOnce(&mut SessionConfig)) -> Result<SessionConfig, InvalidConfig> {
+    fn with(change: impl FnOnce(&mut SessionConfig)) -> Result<SessionConfig, ConfigError> {
         let mut config = SessionConfig::default();
         change(&mut config);
         config.checked()

@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use uncork::{Moment, Moved};
+use uncork::{Moment, PipeCounters};
 
 use super::{
     SessionRelay,
@@ -72,7 +72,7 @@ fn info(key: Key, session: &Session, now: Moment) -> SessionInfo {
     let sides = [Side::Host, Side::Guest];
     let senders = || sides.iter().filter_map(|side| session.senders[*side].as_ref());
     let moved = |sender: &Sender| match sender {
-        Sender::Sending(_, transfer) => transfer.moved.as_ref().map(Moved::taken_out),
+        Sender::Sending(_, transfer) => transfer.moved.as_ref().map(PipeCounters::read),
         Sender::Waiting(..) => None,
     };
     let transfers = senders().filter(|sender| matches!(sender, Sender::Sending(..))).count();

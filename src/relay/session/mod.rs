@@ -44,15 +44,15 @@ use std::{
     time::Duration,
 };
 
-use uncork::{Action, End, Handler, Moment, Request, RequestId, Response};
+use uncork::{Action, Handler, Moment, Request, RequestEnd, RequestId, Response};
 
 use super::{addresses::Refused, unused::NoRoom, wire::is_partial_put};
 
 use self::{
-    state::{Full, Guests, Key, Message, MessageBody, Poll, Sender, Session, Side, State, Wish},
-    wire::{Face, busy, text},
+    state::{CreateOptions, Full, Guests, Key, Message, MessageBody, Poll, Sender, Session, Side, State},
+    wire::{CorsHeaders, busy, text},
 };
-use super::config::{InvalidConfig, Live};
+use super::config::{ConfigError, Reloadable};
 pub use config::SessionConfig;
 pub use info::{SessionCounts, SessionInfo};
 
@@ -78,7 +78,7 @@ pub struct SessionRelay {
 }
 
 struct Shared {
-    config: Live<SessionConfig>,
+    config: Reloadable<SessionConfig>,
     state: Mutex<State>,
 }
 
@@ -91,7 +91,7 @@ enum Role {
 
 /// Who waits where; what a closure needs to find him again.
 #[derive(Clone, Copy)]
-struct Place {
+struct Waiter {
     key: Key,
     side: Side,
     role: Role,
@@ -103,13 +103,13 @@ impl SessionRelay {
     ///
     /// # Errors
     /// If the configuration cannot work.
-    pub fn new(config: SessionConfig) -> Result<Self, InvalidConfig> {
+    pub fn new(config: SessionConfig) -> Result<Self, ConfigError> {
         Ok(Self::of(config.checked()?))
     }
 
     fn of(config: SessionConfig) -> Self {
         let state = Mutex::new(State::new(&config));
-        Self { shared: Arc::new(Shared { config: Live::new(config), state }), stopping: false }
+        Self { shared: Arc::new(Shared { config: Reloadable::new(config), state }), stopping: false }
     }
 
     /// How it was configured, with the base path in its one spelling.
@@ -122,7 +122,7 @@ impl SessionRelay {
     ///
     /// # Errors
     /// If the configuration cannot work. Then it stays as it was.
-    pub fn reconfigure(&self, config: SessionConfig) -> Result<(), InvalidConfig> {
+    pub fn reconfigure(&self, config: SessionConfig) -> Result<(), ConfigError> {
         let config = config.checked()?;
         self.shared.lock().allow(&config);
         self.shared.config.set(config);
@@ -136,9 +136,9 @@ impl SessionRelay {
 
     /// Answers a request, whether or not its path is the relay's: what is not gets a 404.
     pub fn handle(&self, req: &mut Request<'_>) -> Action {
-        let face = Face::of(req, &self.shared.config());
+        let face = CorsHeaders::of(req, &self.shared.config());
         match self.route(req, &face) {
-            Action::Respond(response) => face.dress(response, &self.shared.config()).into(),
+            Action::Respond(response) => face.apply(response, &self.shared.config()).into(),
             action => action,
         }
     }
@@ -147,7 +147,7 @@ impl SessionRelay {
         path.strip_prefix(self.shared.config().base_path.as_str())
     }
 
-    fn route(&self, req: &mut Request<'_>, face: &Face) -> Action {
+    fn route(&self, req: &mut Request<'_>, face: &CorsHeaders) -> Action {
         let nowhere = || Response::new(404).into();
         let Some(rest) = self.under_base(req.path()).and_then(|rest| rest.strip_prefix("/session")) else {
             return nowhere();
@@ -181,7 +181,7 @@ impl SessionRelay {
     }
 
     /// `PUT <base>/session`
-    fn allocate(&self, req: &Request<'_>, face: &Face) -> Response {
+    fn allocate(&self, req: &Request<'_>, face: &CorsHeaders) -> Response {
         let config = &*self.shared.config();
         if self.stopping {
             return stopping();
@@ -195,7 +195,7 @@ impl SessionRelay {
         };
         let secure = wire::wants_secure(req);
         let path = format!("{}/session/{}", config.base_path, key.text());
-        let wish = Wish {
+        let wish = CreateOptions {
             path: path.as_str().into(),
             cookie_more: match (req.scheme() == "https", face.is_named_origin()) {
                 (false, _) => "",
@@ -212,7 +212,7 @@ impl SessionRelay {
             let (result, dead) = state.allocate(key, token, wish, config, req.now());
             (result.map(|session| session.cookie(req.now())), dead)
         };
-        dead.into_iter().for_each(|session| self.shared.say_gone(session));
+        dead.into_iter().for_each(|session| self.shared.reject_waiters(session));
         match cookie {
             Ok(cookie) => Response::new(201)
                 .header("Location", path)
@@ -238,7 +238,7 @@ impl SessionRelay {
     }
 
     /// `GET` and `POST <base>/session/<id>`
-    fn wait(&self, req: &mut Request<'_>, key: Key, role: Role, face: &Face) -> Action {
+    fn wait(&self, req: &mut Request<'_>, key: Key, role: Role, face: &CorsHeaders) -> Action {
         let config = &*self.shared.config();
         if self.stopping {
             return stopping().into();
@@ -248,7 +248,7 @@ impl SessionRelay {
             return text(400, "no service workers here").into();
         }
         let now = req.now();
-        self.shared.bury_if_over(key, now);
+        self.shared.remove_expired(key, now);
         let mut state = self.shared.lock();
         let Some(session) = state.get(key) else { return not_found(req).into() };
         let side = side(req, session);
@@ -269,7 +269,7 @@ impl SessionRelay {
             return transfer::too_large(config).into();
         }
 
-        let place = Place { key, side, role, id: req.id() };
+        let place = Waiter { key, side, role, id: req.id() };
         state.connect(key);
         let Some(session) = state.get(key) else { return not_found(req).into() };
         let shared = self.shared.clone();
@@ -298,12 +298,12 @@ impl SessionRelay {
         drop(state);
         // What a receiver that had left gives back: not dropped before the lock was.
         drop(gone);
-        Action::Wait
+        Action::Suspend
     }
 
     /// `PUT <base>/session/<id>`
     fn permit(&self, req: &Request<'_>, key: Key) -> Response {
-        self.shared.bury_if_over(key, req.now());
+        self.shared.remove_expired(key, req.now());
         let unwelcome: Vec<Poll> = {
             let mut state = self.shared.lock();
             let Some(session) = state.get(key) else { return not_found(req) };
@@ -318,25 +318,25 @@ impl SessionRelay {
             session.take_waiting(Side::Guest, |poll| poll.peer != Some(ip)).collect()
         };
         for poll in unwelcome {
-            let _ = poll.ticket.respond(poll.face.dress(forbidden(), &self.shared.config()));
+            let _ = poll.ticket.respond(poll.face.apply(forbidden(), &self.shared.config()));
         }
         Response::new(200)
     }
 
     /// `DELETE <base>/session/<id>`
     fn delete(&self, req: &Request<'_>, key: Key) -> Response {
-        self.shared.bury_if_over(key, req.now());
+        self.shared.remove_expired(key, req.now());
         let session = {
             let mut state = self.shared.lock();
             let Some(session) = state.get(key) else { return not_found(req) };
             if side(req, session) == Side::Guest {
                 return forbidden();
             }
-            state.bury(key)
+            state.remove(key)
         };
         let Some(session) = session else { return not_found(req) };
         let cookie = wire::cookie(&session.token, &session.path, req.now().wall, Duration::ZERO, session.cookie_more);
-        self.shared.say_gone(session);
+        self.shared.reject_waiters(session);
         Response::new(200).header("Set-Cookie", cookie)
     }
 }
@@ -369,14 +369,20 @@ impl Handler for SessionRelay {
             state.all().flat_map(sides).flatten().collect()
         };
         for poll in waiting {
-            let _ = poll.ticket.respond(poll.face.dress(stopping(), &self.shared.config()));
+            let _ = poll.ticket.respond(poll.face.apply(stopping(), &self.shared.config()));
         }
     }
 }
 
 impl Session {
     /// Hands the message of that side over, if there is one and a receiver for it.
-    fn hand_over_from(&mut self, from: Side, shared: &Arc<Shared>, key: Key, now: Moment) -> Option<uncork::Gone> {
+    fn hand_over_from(
+        &mut self,
+        from: Side,
+        shared: &Arc<Shared>,
+        key: Key,
+        now: Moment,
+    ) -> Option<uncork::RespondError> {
         let face = self.senders[from].as_ref()?.poll().face.clone();
         let again = shared.clone();
         self.hand_over(from, &shared.config(), now, move |_| again.expired(key, &face).close())
@@ -393,23 +399,23 @@ impl Shared {
     }
 
     /// If the session is over, it goes, and whoever waits on it is told.
-    fn bury_if_over(&self, key: Key, now: Moment) {
-        let dead = self.lock().bury_if_over(key, now.mono);
+    fn remove_expired(&self, key: Key, now: Moment) {
+        let dead = self.lock().remove_expired(key, now.mono);
         if let Some(session) = dead {
-            self.say_gone(session);
+            self.reject_waiters(session);
         }
     }
 
     /// 410 to everybody who waits on a session that is no more.
-    fn say_gone(&self, session: Session) {
+    fn reject_waiters(&self, session: Session) {
         for (poll, on_its_way) in session.into_polls() {
-            let response = poll.face.dress(gone(), &self.config());
+            let response = poll.face.apply(gone(), &self.config());
             let _ = poll.ticket.respond(if on_its_way { response.close() } else { response });
         }
     }
 
     /// Nobody came in time. Runs on the request's loop; its return value answers.
-    fn timed_out(&self, place: Place, face: &Face, now: Moment) -> Response {
+    fn timed_out(&self, place: Waiter, face: &CorsHeaders, now: Moment) -> Response {
         let (answer, left) = match self.lock().get(place.key) {
             Some(session) => {
                 (session.renewing(place.side, text(504, "request timed out"), now), Some(session.leave(place)))
@@ -418,20 +424,20 @@ impl Shared {
             None => (gone(), None),
         };
         drop(left);
-        face.dress(answer, &self.config())
+        face.apply(answer, &self.config())
     }
 
     /// The session has come to its end while somebody was connected.
-    fn expired(&self, key: Key, face: &Face) -> Response {
-        let dead = self.lock().bury(key);
+    fn expired(&self, key: Key, face: &CorsHeaders) -> Response {
+        let dead = self.lock().remove(key);
         if let Some(session) = dead {
-            self.say_gone(session);
+            self.reject_waiters(session);
         }
-        face.dress(gone(), &self.config())
+        face.apply(gone(), &self.config())
     }
 
     /// A request is over, however it ended.
-    fn ended(&self, place: Place, end: &End) {
+    fn ended(&self, place: Waiter, end: &RequestEnd) {
         let mut cookie = None;
         let (left, sender) = {
             let mut state = self.lock();
@@ -456,15 +462,15 @@ impl Shared {
                 answer = answer.header("Set-Cookie", cookie);
             }
             // Gone: the sender has left as well, and nobody is there to be told.
-            let _ = poll.ticket.respond(poll.face.dress(answer, &self.config()));
+            let _ = poll.ticket.respond(poll.face.apply(answer, &self.config()));
         }
     }
 }
 
 impl Session {
     /// Frees the place of a request, if it is still that request's. What was there is for the caller to drop.
-    fn leave(&mut self, place: Place) -> (Option<Poll>, Option<Sender>) {
-        let Place { side, role, id, .. } = place;
+    fn leave(&mut self, place: Waiter) -> (Option<Poll>, Option<Sender>) {
+        let Waiter { side, role, id, .. } = place;
         match role {
             Role::Receive => (self.receivers[side].take_if(|poll| poll.id == id), None),
             Role::Send => (None, self.senders[side].take_if(|sender| sender.poll().id == id)),

@@ -13,7 +13,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
-use uncork::{Moment, Moved, RequestId, Response, Ticket};
+use uncork::{Moment, PipeCounters, RequestId, Response, Ticket};
 
 use super::{
     super::{
@@ -21,7 +21,7 @@ use super::{
         unused::{Asked, NoRoom, Unused},
     },
     SessionConfig,
-    wire::{self, Face},
+    wire::{self, CorsHeaders},
 };
 
 /// What a session is found by: 128 bits from the operating system, in the URL as 22 letters of base64url.
@@ -88,7 +88,7 @@ pub(super) struct Poll {
     pub(super) id: RequestId,
     pub(super) ticket: Ticket,
     pub(super) peer: Option<IpAddr>,
-    pub(super) face: Face,
+    pub(super) face: CorsHeaders,
 }
 
 /// A message that waits for a receiver; its body is still with the sender.
@@ -115,7 +115,7 @@ pub(super) struct Transfer {
     pub(super) receiver: RequestId,
     pub(super) body: MessageBody,
     /// The pipe's counters, if there is a body.
-    pub(super) moved: Option<Moved>,
+    pub(super) moved: Option<PipeCounters>,
 }
 
 impl Sender {
@@ -236,7 +236,7 @@ impl Session {
 }
 
 /// What a session is allocated with.
-pub(super) struct Wish {
+pub(super) struct CreateOptions {
     pub(super) path: Box<str>,
     pub(super) cookie_more: &'static str,
     pub(super) guests: Guests,
@@ -299,7 +299,7 @@ impl State {
     }
 
     /// Takes a session out, whoever waits on it: that is for the caller to tell.
-    pub(super) fn bury(&mut self, key: Key) -> Option<Session> {
+    pub(super) fn remove(&mut self, key: Key) -> Option<Session> {
         let session = self.sessions.remove(&key)?;
         if let Some(ip) = session.owner {
             self.addresses.release(ip);
@@ -311,8 +311,8 @@ impl State {
     }
 
     /// The same, if its time is over.
-    pub(super) fn bury_if_over(&mut self, key: Key, now: Instant) -> Option<Session> {
-        if self.sessions.get(&key)?.is_over(now) { self.bury(key) } else { None }
+    pub(super) fn remove_expired(&mut self, key: Key, now: Instant) -> Option<Session> {
+        if self.sessions.get(&key)?.is_over(now) { self.remove(key) } else { None }
     }
 
     /// A new session; and those that are over, for the caller to tell whoever waits on them.
@@ -320,7 +320,7 @@ impl State {
         &mut self,
         key: Key,
         token: Box<str>,
-        wish: Wish,
+        wish: CreateOptions,
         config: &SessionConfig,
         now: Moment,
     ) -> (Result<&Session, Full>, Vec<Session>) {
@@ -371,7 +371,7 @@ impl State {
         }
         let Some(key) = yields else { return Ok(None) };
         self.unused.evicted_one("sessions", now);
-        Ok(self.bury(key))
+        Ok(self.remove(key))
     }
 
     /// Takes out what is over, once a second at most. Nobody notices when: a session that is over is not there,
@@ -382,7 +382,7 @@ impl State {
         }
         self.swept = Some(now);
         let over: Vec<Key> = self.sessions.iter().filter(|(_, s)| s.is_over(now)).map(|(key, _)| *key).collect();
-        over.into_iter().filter_map(|key| self.bury(key)).collect()
+        over.into_iter().filter_map(|key| self.remove(key)).collect()
     }
 }
 
@@ -417,7 +417,8 @@ mod tests {
 
     fn allocate_for(state: &mut State, config: &SessionConfig, now: Moment, owner: IpAddr) -> Result<Key, Full> {
         let (key, token) = Key::generate().unwrap();
-        let wish = Wish { path: "/s".into(), cookie_more: "", guests: Guests::Anyone, ttl: TTL, owner: Some(owner) };
+        let wish =
+            CreateOptions { path: "/s".into(), cookie_more: "", guests: Guests::Anyone, ttl: TTL, owner: Some(owner) };
         state.allocate(key, token, wish, config, now).0.map(|_| key)
     }
 
@@ -442,12 +443,12 @@ mod tests {
         state.connect(key);
         state.connect(key);
         let t1 = now.mono + 10 * TTL;
-        assert!(state.bury_if_over(key, t1).is_none(), "connected");
+        assert!(state.remove_expired(key, t1).is_none(), "connected");
         state.get(key).unwrap().disconnect(t1);
-        assert!(state.bury_if_over(key, t1 + TTL).is_none(), "one still is");
+        assert!(state.remove_expired(key, t1 + TTL).is_none(), "one still is");
         state.get(key).unwrap().disconnect(t1 + TTL);
-        assert!(state.bury_if_over(key, t1 + 2 * TTL - Duration::from_millis(1)).is_none(), "in full");
-        assert!(state.bury_if_over(key, t1 + 2 * TTL).is_some());
+        assert!(state.remove_expired(key, t1 + 2 * TTL - Duration::from_millis(1)).is_none(), "in full");
+        assert!(state.remove_expired(key, t1 + 2 * TTL).is_some());
         assert!(state.get(key).is_none());
     }
 
@@ -459,8 +460,8 @@ mod tests {
         let session = state.get(key).unwrap();
         assert!(session.cookie(now).contains("Max-Age=60;"));
         assert!(session.cookie(later(now, TTL)).contains("Max-Age=30;"));
-        assert!(state.bury_if_over(key, now.mono + TTL).is_none());
-        assert!(state.bury_if_over(key, now.mono + TTL + TTL / 2).is_some());
+        assert!(state.remove_expired(key, now.mono + TTL).is_none());
+        assert!(state.remove_expired(key, now.mono + TTL + TTL / 2).is_some());
     }
 
     #[test]
@@ -514,10 +515,13 @@ mod tests {
         let used = allocate(&mut state, &config, now).ok().unwrap();
         state.connect(used);
         state.get(used).unwrap().disconnect(now.mono);
-        assert!(state.bury_if_over(unused, now.mono + TTL / 2 - Duration::from_millis(1)).is_none());
-        assert!(state.bury_if_over(unused, now.mono + TTL / 2).is_some());
-        assert!(state.bury_if_over(used, now.mono + TTL - Duration::from_millis(1)).is_none(), "it has its full time");
-        assert!(state.bury_if_over(used, now.mono + TTL).is_some());
+        assert!(state.remove_expired(unused, now.mono + TTL / 2 - Duration::from_millis(1)).is_none());
+        assert!(state.remove_expired(unused, now.mono + TTL / 2).is_some());
+        assert!(
+            state.remove_expired(used, now.mono + TTL - Duration::from_millis(1)).is_none(),
+            "it has its full time"
+        );
+        assert!(state.remove_expired(used, now.mono + TTL).is_some());
     }
 
     #[test]

@@ -4,12 +4,15 @@
 //! the message waits on for the next one, and nothing is lost. Only when the receiver has been told, the sender is
 //! asked for its body. All of it happens under the relay's lock, so neither request's end can be seen half way.
 
-use uncork::{Action, End, Ended, Gone, Moment, Moved, PipeIn, Response, Take, Ticket, Upload, h1::Headers, pipe};
+use uncork::{
+    Action, Consumed, EndReason, Moment, PipeCounters, PipeIn, RequestEnd, RespondError, Response, Ticket, Upload,
+    h1::Headers, pipe,
+};
 
 use super::{
     SessionConfig,
     state::{MessageBody, Poll, Sender, Session, Side, Transfer},
-    wire::{self, Face},
+    wire::{self, CorsHeaders},
 };
 
 impl Session {
@@ -23,7 +26,7 @@ impl Session {
         config: &SessionConfig,
         now: Moment,
         expire: impl FnOnce(Moment) -> Response + Send + 'static,
-    ) -> Option<Gone> {
+    ) -> Option<RespondError> {
         let to = from.other();
         // A sender that has just left or timed out has nothing to give; its request's end frees the place.
         let ready = |sender: &mut Sender| matches!(sender, Sender::Waiting(poll, _) if !poll.ticket.is_gone());
@@ -44,7 +47,7 @@ impl Session {
             _ => None,
         };
         let answer = of_type(answer.length(length), message.content_type.as_deref());
-        let answer = self.renewing(to, face.dress(answer, config), now).confirm();
+        let answer = self.renewing(to, face.apply(answer, config), now).wait_for_ack();
         if let Err(gone) = ticket.respond(answer) {
             self.senders[from] = Some(Sender::Waiting(sender, message));
             return Some(gone);
@@ -63,13 +66,13 @@ impl Session {
 }
 
 /// Asks the sender for its body.
-fn receive(ticket: &Ticket, face: &Face, body: MessageBody, inlet: PipeIn, config: &SessionConfig) {
+fn receive(ticket: &Ticket, face: &CorsHeaders, body: MessageBody, inlet: PipeIn, config: &SessionConfig) {
     // The request may be over by now: then the upload is given back and dropped, which cuts the pipe off.
     let _ = match body {
         // Its length was checked before it could wait.
         MessageBody::None | MessageBody::Length(_) => ticket.receive(inlet),
         MessageBody::Chunked => {
-            let too_large = face.dress(too_large(config), config);
+            let too_large = face.apply(too_large(config), config);
             ticket.receive(Metered { inlet: inlet.limit(config.body), too_large: Some(too_large) })
         }
     };
@@ -77,15 +80,15 @@ fn receive(ticket: &Ticket, face: &Face, body: MessageBody, inlet: PipeIn, confi
 
 impl Transfer {
     /// What the sender is told when the receiver's request has ended.
-    pub(super) fn report(&self, end: &End) -> Response {
+    pub(super) fn report(&self, end: &RequestEnd) -> Response {
         let bytes = end.acked.unwrap_or(end.written);
-        let relayed = self.moved.as_ref().map_or(0, Moved::put_in);
+        let relayed = self.moved.as_ref().map_or(0, PipeCounters::written);
         let response = Response::new(200).header("X-Bytes-Delivered", bytes.to_string());
         let (response, whole) = match self.body {
             MessageBody::None => (response, true),
             MessageBody::Length(n) => (response, relayed == n),
             MessageBody::Chunked => {
-                (response.header("X-Bytes-Relayed", relayed.to_string()), end.why == Ended::Complete)
+                (response.header("X-Bytes-Relayed", relayed.to_string()), end.reason == EndReason::Complete)
             }
         };
         // The rest of the body has no place to go: nobody shall be made to send it.
@@ -115,13 +118,13 @@ struct Metered {
 
 impl Upload for Metered {
     /// This is beyond it. Dropped without an end, the pipe is cut off.
-    fn data(&mut self, _: &[u8]) -> Take {
-        Take::Stop(self.too_large.take().map_or(Action::Abort, Into::into))
+    fn data(&mut self, _: &[u8]) -> Consumed {
+        Consumed::Stop(self.too_large.take().map_or(Action::Abort, Into::into))
     }
 
     fn end(self: Box<Self>, trailers: &Headers) -> Action {
         self.inlet.finish(Some(trailers.clone()));
-        Action::Wait
+        Action::Suspend
     }
 
     fn pipe(&mut self) -> Option<&mut PipeIn> {

@@ -8,8 +8,8 @@ use std::{
 use subtle::ConstantTimeEq;
 use uncork::{Body, Request, Response, h1::HeadersRef};
 
-pub(super) use super::super::wire::Face;
-use super::super::wire::{Manners, parameter, retry_after};
+pub(super) use super::super::wire::CorsHeaders;
+use super::super::wire::{CorsPolicy, parameter, retry_after};
 use super::SessionConfig;
 
 /// The number at the start of `text`, as the original reads it: `5x` is 5, and what does not begin with a digit is
@@ -70,7 +70,7 @@ pub(super) fn cookie(token: &str, path: &str, now: SystemTime, lasting: Duration
     format!("token={token}; Expires={expires}; Path={path}; Max-Age={}; HttpOnly{more}", lasting.as_secs())
 }
 
-impl Manners for SessionConfig {
+impl CorsPolicy for SessionConfig {
     const REQUEST_FIELDS: &'static str = "Content-Type, X-Timeout, X-Type, X-Peer-Address";
     const EXPOSED_FIELDS: &'static str = "Location, X-Type, X-Bytes-Delivered, X-Bytes-Relayed";
     const COOKIES: bool = true;

@@ -32,5 +32,7 @@ pub(crate) mod spdy;
 mod wakes;
 mod wire;
 
-pub use origin::{InvalidTunnel, Tunnel, TunnelError, TunnelEvent};
-pub use proxy::{Balance, Credential, LinkInfo, Origins, Proxy, ProxyConfig, ProxyCounts, Public, Trusted};
+pub use origin::{Tunnel, TunnelConfigError, TunnelError, TunnelEvent};
+pub use proxy::{
+    Balance, ConnectionInfo, Credential, OriginHandler, Proxy, ProxyConfig, ProxyCounts, PublicHandler, Trusted,
+};

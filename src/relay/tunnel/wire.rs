@@ -27,7 +27,7 @@ use std::{
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use uncork::{EventMask, Io, Rx, RxEnd};
+use uncork::{EventMask, Io, ReadState, Rx};
 
 use super::wakes::Wakes;
 
@@ -66,7 +66,7 @@ struct Buffers {
     /// How much of `rx` was read.
     read: usize,
     /// Whether something comes behind `rx`.
-    end: RxEnd,
+    end: ReadState,
     /// What h2 has written since `sending` was begun. Two buffers, so that nothing is moved within one.
     tx: Vec<u8>,
     sending: Vec<u8>,
@@ -169,7 +169,7 @@ impl Pump {
     fn fill(&mut self, rx: &mut Rx<'_>) -> bool {
         let mut buffers = lock(&self.buffers);
         let before = buffers.end;
-        let n = buffers.fill(rx.bytes(), rx.end());
+        let n = buffers.fill(rx.bytes(), rx.state());
         rx.consume(n);
         self.received += n as u64;
         n > 0 || buffers.end != before
@@ -178,7 +178,7 @@ impl Pump {
     fn mask(&self) -> EventMask {
         let buffers = lock(&self.buffers);
         let mut mask = EventMask::EXTERNAL | EventMask::CORK;
-        if buffers.rx.len() < ROOM_IN && buffers.end == RxEnd::NotYet {
+        if buffers.rx.len() < ROOM_IN && buffers.end == ReadState::Open {
             mask |= EventMask::READ;
         }
         if buffers.has_output() {
@@ -190,11 +190,11 @@ impl Pump {
 
 impl Buffers {
     fn new() -> Self {
-        Self { rx: Vec::new(), read: 0, end: RxEnd::NotYet, tx: Vec::new(), sending: Vec::new(), sent: 0 }
+        Self { rx: Vec::new(), read: 0, end: ReadState::Open, tx: Vec::new(), sending: Vec::new(), sent: 0 }
     }
 
     /// Takes what came in, as far as there is room; how much that was.
-    fn fill(&mut self, bytes: &[u8], end: RxEnd) -> usize {
+    fn fill(&mut self, bytes: &[u8], end: ReadState) -> usize {
         if self.read > 0 {
             self.rx.drain(..self.read);
             self.read = 0;
@@ -248,9 +248,9 @@ impl AsyncRead for Wire {
         let bytes = &buffers.rx[buffers.read..];
         if bytes.is_empty() {
             return match buffers.end {
-                RxEnd::NotYet => Poll::Pending,
-                RxEnd::Clean => Poll::Ready(Ok(())),
-                RxEnd::CutOff => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+                ReadState::Open => Poll::Pending,
+                ReadState::Eof => Poll::Ready(Ok(())),
+                ReadState::Truncated => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
             };
         }
         let n = bytes.len().min(into.remaining());

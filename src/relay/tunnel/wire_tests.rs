@@ -24,7 +24,7 @@ impl Pair {
     fn carry(&self) -> bool {
         let one = |from: &Mutex<Buffers>, to: &Mutex<Buffers>| {
             let mut to = lock(to);
-            lock(from).drain(|bytes| to.fill(&bytes[..bytes.len().min(self.step)], RxEnd::NotYet))
+            lock(from).drain(|bytes| to.fill(&bytes[..bytes.len().min(self.step)], ReadState::Open))
         };
         one(&self.left, &self.right) | one(&self.right, &self.left)
     }
@@ -104,9 +104,9 @@ fn http_2_runs_over_it_whatever_the_pieces() {
 fn both_directions_are_bounded() {
     let mut buffers = Buffers::new();
     let much = vec![1; 1 << 20];
-    assert_eq!(buffers.fill(&much, RxEnd::Clean), ROOM_IN);
-    assert_eq!(buffers.end, RxEnd::NotYet, "there is more before the end");
-    assert_eq!(buffers.fill(&much, RxEnd::Clean), 0);
+    assert_eq!(buffers.fill(&much, ReadState::Eof), ROOM_IN);
+    assert_eq!(buffers.end, ReadState::Open, "there is more before the end");
+    assert_eq!(buffers.fill(&much, ReadState::Eof), 0);
     assert_eq!(buffers.push(&much), ROOM_OUT);
     assert_eq!(buffers.push(&much), 0);
     assert!(!buffers.drain(|_| 0));
@@ -124,7 +124,7 @@ fn both_directions_are_bounded() {
 
 #[test]
 fn the_end_comes_behind_the_last_byte() {
-    for (end, ok) in [(RxEnd::Clean, true), (RxEnd::CutOff, false)] {
+    for (end, ok) in [(ReadState::Eof, true), (ReadState::Truncated, false)] {
         let (pair, mut wire, _other) = pair(1);
         lock(&pair.left).fill(b"ab", end);
         let cx = &mut Context::from_waker(task::Waker::noop());

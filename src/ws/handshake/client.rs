@@ -5,7 +5,7 @@ use std::fmt;
 use base64::{Engine, prelude::BASE64_STANDARD};
 
 use super::{
-    super::{Config, Deflate, Sender, Speaker, outgoing::Role, session::Session},
+    super::{Config, Deflate, Handler, Sender, outgoing::Role, session::Session},
     Agreed, accept_value, extension,
 };
 use crate::{
@@ -91,7 +91,7 @@ impl Offer {
         self,
         status: u16,
         fields: &Headers,
-        speaker: impl Speaker + 'static,
+        speaker: impl Handler + 'static,
     ) -> Result<(Box<dyn Upgrade>, Sender), HandshakeError> {
         use HandshakeError as E;
         if status != 101 {

@@ -15,42 +15,42 @@ use crate::{
 /// proxy must pass `Host` on as it came.
 pub fn same_origin(req: &Request<'_>) -> bool {
     let secure = req.scheme() == "https";
-    judge(req.headers(), req.host(), |origin, host| is_same_place(origin, host) && (origin.is_secure() || !secure))
+    judge(req.headers(), req.authority(), |origin, host| is_same_place(origin, host) && (origin.is_secure() || !secure))
 }
 
 /// Whether the page that asks comes from this server's name, on whatever port. The rest as with [`same_origin`].
 pub fn same_hostname(req: &Request<'_>) -> bool {
-    judge(req.headers(), req.host(), is_same_host)
+    judge(req.headers(), req.authority(), is_same_host)
 }
 
-fn judge(headers: HeadersRef<'_>, host: Option<&str>, rule: impl Fn(&Place<'_>, &Place<'_>) -> bool) -> bool {
+fn judge(headers: HeadersRef<'_>, host: Option<&str>, rule: impl Fn(&Origin<'_>, &Origin<'_>) -> bool) -> bool {
     let mut origins = headers.get_all("origin");
     let origin = match (origins.next(), origins.next()) {
         (None, _) => return true,
-        (Some(origin), None) => std::str::from_utf8(origin).ok().and_then(Place::of_origin),
+        (Some(origin), None) => std::str::from_utf8(origin).ok().and_then(Origin::of_origin),
         // Which of two is meant nobody can tell.
         (Some(_), Some(_)) => return false,
     };
-    let places = origin.and_then(|origin| Some((Place::of_host(host?, origin.default)?, origin)));
+    let places = origin.and_then(|origin| Some((Origin::of_host(host?, origin.default)?, origin)));
     places.is_some_and(|(host, origin)| rule(&origin, &host))
 }
 
-fn is_same_place(origin: &Place<'_>, host: &Place<'_>) -> bool {
+fn is_same_place(origin: &Origin<'_>, host: &Origin<'_>) -> bool {
     is_same_host(origin, host) && origin.port == host.port
 }
 
-fn is_same_host(origin: &Place<'_>, host: &Place<'_>) -> bool {
+fn is_same_host(origin: &Origin<'_>, host: &Origin<'_>) -> bool {
     origin.host.eq_ignore_ascii_case(host.host)
 }
 
 /// A host and a port, and which port it would be if none were named.
-struct Place<'a> {
+struct Origin<'a> {
     host: &'a str,
     port: u16,
     default: u16,
 }
 
-impl<'a> Place<'a> {
+impl<'a> Origin<'a> {
     /// Of an origin, whether its scheme is a secure one.
     fn is_secure(&self) -> bool {
         self.default == 443
@@ -129,7 +129,7 @@ mod tests {
             let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n");
             let mut slots = field_slots();
             let head = parse_request(head.as_bytes(), &mut slots, &HeadLimits::default()).expect("a head");
-            let judge = |rule: fn(&Place<'_>, &Place<'_>) -> bool| judge(head.fields, head.authority(), rule);
+            let judge = |rule: fn(&Origin<'_>, &Origin<'_>) -> bool| judge(head.fields, head.authority(), rule);
             assert_eq!((judge(is_same_place), judge(is_same_host)), (*origin, *hostname), "{host} {origins:?}");
         }
     }

@@ -1,7 +1,7 @@
 //! The server's half: every check of RFC 6455 §4.2.1, and the answer of §4.2.2.
 
 use super::{
-    super::{Config, Deflate, Sender, Speaker, outgoing::Role, session::Session},
+    super::{Config, Deflate, Handler, Sender, outgoing::Role, session::Session},
     Agreed, accept_value,
     extension::{self, Extension},
     is_key,
@@ -50,7 +50,7 @@ pub fn check_from(req: &Request<'_>, origin: impl FnOnce(&Request<'_>) -> bool) 
     if req.minor_version() < 1 {
         return refuse("a WebSocket's handshake needs HTTP/1.1");
     }
-    if req.host().is_none_or(str::is_empty) {
+    if req.authority().is_none_or(str::is_empty) {
         return refuse("Host is missing");
     }
     let fields = req.headers();
@@ -111,7 +111,7 @@ pub fn check_from(req: &Request<'_>, origin: impl FnOnce(&Request<'_>) -> bool) 
 }
 
 fn refusal(status: u16, rule: &str) -> Response {
-    Response::text(format!("{rule}\n")).status(status)
+    Response::text(format!("{rule}\n")).with_status(status)
 }
 
 /// A request that may become a WebSocket.
@@ -161,7 +161,7 @@ impl Accept {
 
     /// The answer, to be returned from the handler, and the way to speak to the peer. What is sent before the peer was
     /// answered waits.
-    pub fn switch(self, speaker: impl Speaker + 'static) -> (Switch, Sender) {
+    pub fn switch(self, speaker: impl Handler + 'static) -> (Switch, Sender) {
         let agreed = self.deflate.and_then(|ours| extension::accept(&self.offers, &ours));
         let (agreed, extension) = match agreed {
             Some((agreed, answer)) => (Some(Agreed(agreed)), Some(answer)),

@@ -6,7 +6,8 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use super::{
-    ConfigFault, Fault, GatewayConfig, OriginPolicy, PORT, duration, endpoint, fault, settable, template, valuable,
+    Fault, GatewayConfig, GatewayConfigError, OriginPolicy, PORT, duration, endpoint, fault, settable, template,
+    valuable,
     yaml::{self, Node, Value},
 };
 
@@ -26,7 +27,7 @@ pub struct GatewayFile {
     /// Everything else.
     pub config: GatewayConfig,
     /// What is strange about the file and yet no error: keys nobody knows, and what is missing.
-    pub warnings: Vec<ConfigFault>,
+    pub warnings: Vec<GatewayConfigError>,
 }
 
 impl GatewayFile {
@@ -44,9 +45,9 @@ impl GatewayFile {
     ///
     /// # Errors
     /// The first thing that cannot be understood, or cannot work, with its line.
-    pub fn parse(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigFault> {
+    pub fn parse(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self, GatewayConfigError> {
         let expanded = template::expand(text, &variable)?;
-        let in_file = |fault: Fault| ConfigFault { line: Some(expanded.line(fault.line)), what: fault.what };
+        let in_file = |fault: Fault| GatewayConfigError { line: Some(expanded.line(fault.line)), what: fault.what };
         let root = yaml::parse(&expanded.text).map_err(in_file)?;
         let mut reader = Reader::new();
         reader.root(root).map_err(in_file)?;
@@ -55,7 +56,7 @@ impl GatewayFile {
         let mut warnings: Vec<_> = warnings.into_iter().map(in_file).collect();
         if config.callback.connect.is_empty() {
             let what = "callback.connect is not set: nobody can connect";
-            warnings.push(ConfigFault { line: None, what: what.into() });
+            warnings.push(GatewayConfigError { line: None, what: what.into() });
         }
         Ok(Self { port: port.unwrap_or(PORT), address, sock, config: config.checked()?, warnings })
     }

@@ -6,7 +6,7 @@ use crate::relay::gateway::config::GatewayLimits;
 /// The sample that comes with the program.
 const SAMPLE: &str = include_str!("../../../../examples/gateway/config.yml");
 
-fn parse(text: &str) -> Result<GatewayFile, ConfigFault> {
+fn parse(text: &str) -> Result<GatewayFile, GatewayConfigError> {
     GatewayFile::parse(text, |_| None)
 }
 

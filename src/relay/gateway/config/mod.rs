@@ -263,8 +263,8 @@ impl GatewayConfig {
     }
 
     /// Checked: what goes into header fields can stand there, and no path is there twice.
-    pub(super) fn checked(self) -> Result<Self, ConfigFault> {
-        let no = |what: String| Err(ConfigFault { line: None, what });
+    pub(super) fn checked(self) -> Result<Self, GatewayConfigError> {
+        let no = |what: String| Err(GatewayConfigError { line: None, what });
         if let Err(what) = settable(&self.session_header) {
             return no(format!("session_header: {what}"));
         }
@@ -324,14 +324,14 @@ fn endpoint(port: u16) -> String {
 
 /// What is wrong with a configuration, or strange about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigFault {
+pub struct GatewayConfigError {
     /// The line of the file, from 1; `None` if it came from no file, or concerns the whole of it.
     pub line: Option<usize>,
     /// What it is, for people.
     pub what: String,
 }
 
-impl fmt::Display for ConfigFault {
+impl fmt::Display for GatewayConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {
             Some(line) => write!(f, "line {line}: {}", self.what),
@@ -340,7 +340,7 @@ impl fmt::Display for ConfigFault {
     }
 }
 
-impl std::error::Error for ConfigFault {}
+impl std::error::Error for GatewayConfigError {}
 
 /// A fault in a line of a text.
 #[derive(Debug, PartialEq, Eq)]
@@ -353,7 +353,7 @@ fn fault(line: usize, what: impl Into<String>) -> Fault {
     Fault { line, what: what.into() }
 }
 
-impl From<Fault> for ConfigFault {
+impl From<Fault> for GatewayConfigError {
     fn from(Fault { line, what }: Fault) -> Self {
         Self { line: Some(line), what }
     }
@@ -363,7 +363,7 @@ impl From<Fault> for ConfigFault {
 mod tests {
     use super::*;
 
-    fn with(change: impl FnOnce(&mut GatewayConfig)) -> Result<GatewayConfig, ConfigFault> {
+    fn with(change: impl FnOnce(&mut GatewayConfig)) -> Result<GatewayConfig, GatewayConfigError> {
         let mut config = GatewayConfig::default();
         change(&mut config);
         config.checked()

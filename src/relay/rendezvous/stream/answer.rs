@@ -42,7 +42,7 @@ impl Stream {
             }
         };
         let fields = if config.neutral { neutral::download } else { with };
-        receiver.seat.face.dress(wished(body, self.wish.download.as_ref(), fields), config).into()
+        receiver.seat.face.apply(wished(body, self.wish.download.as_ref(), fields), config).into()
     }
 
     /// The answer to PUT.

@@ -26,13 +26,13 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use uncork::{Ended, Moment, Moved, RequestId, Response, Ticket, pipe};
+use uncork::{EndReason, Moment, PipeCounters, RequestId, Response, Ticket, pipe};
 
 use self::outcome::Outcome;
 use super::{
-    super::wire::Face,
+    super::wire::CorsHeaders,
     RendezvousConfig,
-    body::Wish,
+    body::CreateOptions,
     faults::{self, Fault},
     transfer::Inlets,
 };
@@ -49,29 +49,29 @@ pub(super) enum Due {
 }
 
 /// A request that waits for its answer.
-pub(super) struct Seat {
+pub(super) struct Waiter {
     pub(super) id: RequestId,
     pub(super) ticket: Ticket,
-    pub(super) face: Face,
+    pub(super) face: CorsHeaders,
 }
 
-impl Seat {
+impl Waiter {
     /// Gone: it was answered otherwise, or has left; its end says so.
     fn tell(self, response: Response, config: &RendezvousConfig) {
-        let _ = self.ticket.respond(self.face.dress(response, config));
+        let _ = self.ticket.respond(self.face.apply(response, config));
     }
 }
 
 /// Whoever sends.
 pub(super) struct Source {
-    pub(super) seat: Seat,
+    pub(super) seat: Waiter,
     /// How long its body is; `None` if it is chunked.
     pub(super) length: Option<u64>,
 }
 
 /// Whoever receives.
 pub(super) struct Receiver {
-    pub(super) seat: Seat,
+    pub(super) seat: Waiter,
     /// Whether a lost source breaks its download, if it has said so.
     pub(super) strict: Option<bool>,
 }
@@ -120,7 +120,7 @@ impl Flow {
 }
 
 pub(super) struct Stream {
-    wish: Wish,
+    wish: CreateOptions,
     /// How many receivers it starts with.
     pub(super) receivers_wanted: usize,
     strict: Option<bool>,
@@ -132,12 +132,12 @@ pub(super) struct Stream {
     life: Life,
     source: Option<Source>,
     receivers: Vec<Receiver>,
-    moved: Vec<Moved>,
+    moved: Vec<PipeCounters>,
 }
 
 impl Stream {
     pub(super) fn new(
-        wish: Wish,
+        wish: CreateOptions,
         receivers: usize,
         strict: Option<bool>,
         owner: Option<IpAddr>,
@@ -200,15 +200,15 @@ impl Stream {
 
     /// One who waits and is answered or gone has left, even if its loop has not told us yet.
     pub(super) fn prune(&mut self, config: &RendezvousConfig, now: Moment) {
-        let left = |seat: &Seat| self.life.is_waiting() && seat.ticket.is_gone();
+        let left = |seat: &Waiter| self.life.is_waiting() && seat.ticket.is_gone();
         let source = self.source.iter().map(|source| &source.seat).find(|seat| left(seat)).map(|seat| seat.id);
         let receivers = self.receivers.iter().map(|receiver| &receiver.seat).filter(|seat| left(seat));
         let receivers: Vec<RequestId> = receivers.map(|seat| seat.id).collect();
         for id in receivers {
-            self.receiver_ended(id, Ended::PeerLeft, config, now);
+            self.receiver_ended(id, EndReason::PeerLeft, config, now);
         }
         if let Some(id) = source {
-            self.source_ended(id, Ended::PeerLeft, config, now);
+            self.source_ended(id, EndReason::PeerLeft, config, now);
         }
     }
 
@@ -238,7 +238,7 @@ impl Stream {
     }
 
     /// If everybody is there, the stream starts: then this is whom to ask for the body.
-    pub(super) fn start(&mut self) -> Option<(&Source, impl Iterator<Item = &Seat>)> {
+    pub(super) fn start(&mut self) -> Option<(&Source, impl Iterator<Item = &Waiter>)> {
         let source = self.source.as_ref()?;
         if !matches!(self.life, Life::Waiting) || self.receivers.len() < self.receivers_wanted {
             return None;
@@ -291,7 +291,7 @@ impl Stream {
     // How it ends.
 
     /// The source's request is over, however that came.
-    pub(super) fn source_ended(&mut self, id: RequestId, why: Ended, config: &RendezvousConfig, now: Moment) {
+    pub(super) fn source_ended(&mut self, id: RequestId, why: EndReason, config: &RendezvousConfig, now: Moment) {
         if self.source.as_ref().is_none_or(|source| source.seat.id != id) {
             return;
         }
@@ -306,7 +306,7 @@ impl Stream {
     }
 
     /// A receiver's request is over.
-    pub(super) fn receiver_ended(&mut self, id: RequestId, why: Ended, config: &RendezvousConfig, now: Moment) {
+    pub(super) fn receiver_ended(&mut self, id: RequestId, why: EndReason, config: &RendezvousConfig, now: Moment) {
         match &mut self.life {
             Life::Over { .. } => {}
             // Of several, one that leaves makes room for another.
@@ -326,10 +326,12 @@ impl Stream {
                     return;
                 }
                 match why {
-                    Ended::Complete => {}
+                    EndReason::Complete => {}
                     // The receiver was promised another length than the source has sent: that is the source's fault.
-                    Ended::Aborted if flow.misfit.load(Ordering::Acquire) => flow.lost = Some(Outcome::SourceFailed),
-                    Ended::Aborted => flow.cut = true,
+                    EndReason::Aborted if flow.misfit.load(Ordering::Acquire) => {
+                        flow.lost = Some(Outcome::SourceFailed)
+                    }
+                    EndReason::Aborted => flow.cut = true,
                     _ => _ = flow.lost.get_or_insert(Outcome::of_destination(why)),
                 }
                 if !flow.receivers.is_empty() {
@@ -382,7 +384,7 @@ impl Stream {
         for seat in self.leave() {
             seat.tell(fault.response(), config);
         }
-        let (keep, posted) = if nobody { (config.ttl, Some(fault)) } else { (config.record, None) };
+        let (keep, posted) = if nobody { (config.ttl, Some(fault)) } else { (config.status_ttl, None) };
         self.end(Outcome::ClientError, now, keep, posted);
         true
     }
@@ -398,7 +400,7 @@ impl Stream {
     }
 
     /// Everybody who is owed an answer.
-    fn leave(&mut self) -> impl Iterator<Item = Seat> + use<> {
+    fn leave(&mut self) -> impl Iterator<Item = Waiter> + use<> {
         let receivers = std::mem::take(&mut self.receivers).into_iter().map(|receiver| receiver.seat);
         self.source.take().map(|source| source.seat).into_iter().chain(receivers)
     }
@@ -422,6 +424,6 @@ impl Stream {
         for Receiver { seat, .. } in std::mem::take(&mut self.receivers) {
             seat.tell(told(fault.response()), config);
         }
-        self.end(outcome, now, config.record, None);
+        self.end(outcome, now, config.status_ttl, None);
     }
 }

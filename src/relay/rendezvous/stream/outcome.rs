@@ -1,6 +1,6 @@
 //! How a stream ended: what `/status` calls it, and what the other side is told.
 
-use uncork::Ended;
+use uncork::EndReason;
 
 use super::super::faults::{self, Fault};
 
@@ -44,11 +44,11 @@ impl Outcome {
         })
     }
 
-    pub(super) fn of_source(why: Ended) -> Self {
-        if why == Ended::PeerLeft { Self::SourceClosed } else { Self::SourceFailed }
+    pub(super) fn of_source(why: EndReason) -> Self {
+        if why == EndReason::PeerLeft { Self::SourceClosed } else { Self::SourceFailed }
     }
 
-    pub(super) fn of_destination(why: Ended) -> Self {
-        if why == Ended::PeerLeft { Self::DestinationClosed } else { Self::DestinationFailed }
+    pub(super) fn of_destination(why: EndReason) -> Self {
+        if why == EndReason::PeerLeft { Self::DestinationClosed } else { Self::DestinationFailed }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use uncork::Moved;
+use uncork::PipeCounters;
 
 use super::{Life, Stream};
 
@@ -18,7 +18,7 @@ impl Stream {
     }
 
     pub(in super::super) fn bytes(&self) -> u64 {
-        self.moved.iter().map(Moved::taken_out).max().unwrap_or(0)
+        self.moved.iter().map(PipeCounters::read).max().unwrap_or(0)
     }
 
     /// The object of `/status`.

@@ -10,7 +10,7 @@
 use uncork::{
     PipeOut,
     h1::{
-        HeadLimits, Headers, Misbehaved, ResponseFraming, Scan,
+        HeadLimits, HeadScanner, Headers, Misbehaved, ResponseFraming,
         chunked::{BodyLimits, Decoder, Step},
         field_slots, find_response, parse_response,
     },
@@ -29,7 +29,7 @@ pub(super) struct Answer {
     state: State,
     /// The front of a head, or of a line.
     kept: Vec<u8>,
-    scan: Scan,
+    scan: HeadScanner,
 }
 
 enum State {
@@ -73,7 +73,7 @@ pub(super) struct AnswerHead {
 impl Answer {
     /// The answer to a request of this method.
     pub(super) fn new(outlet: PipeOut, method: Box<str>) -> Self {
-        Self { outlet, method, state: State::Head, kept: Vec::new(), scan: Scan::default() }
+        Self { outlet, method, state: State::Head, kept: Vec::new(), scan: HeadScanner::default() }
     }
 
     pub(super) fn next(&mut self) -> Piece<'_> {
@@ -173,7 +173,7 @@ impl Answer {
         };
         outlet.consume(end - before);
         kept.clear();
-        *scan = Scan::default();
+        *scan = HeadScanner::default();
         if matches!(head.status, 100 | 102..200) {
             return Piece::Interim(head.status, head.fields);
         }

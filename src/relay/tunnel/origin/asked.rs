@@ -19,7 +19,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderMap, Method, request::Parts};
 use uncork::h1::{
     Headers, Misbehaved,
-    write::{BodyLength, Connection, RequestLine, request_head},
+    write::{BodyLength, ConnectionOption, RequestLine, request_head},
 };
 
 /// How the body of a request is told from what is behind it.
@@ -35,7 +35,7 @@ pub(super) enum Framing {
 
 /// A request, ready to be served.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct ParsedRequest {
     pub(super) head: Vec<u8>,
     pub(super) framing: Framing,
     /// How long the body is, if it is framed by that.
@@ -64,7 +64,7 @@ fn ends_here(name: &str) -> bool {
 }
 
 /// Translates a request. `ended`: nothing comes behind its head. The error says why it can't be.
-pub(super) fn asked(parts: &Parts, ended: bool) -> Result<Asked, &'static str> {
+pub(super) fn asked(parts: &Parts, ended: bool) -> Result<ParsedRequest, &'static str> {
     let protocol = parts.extensions.get::<h2::ext::Protocol>().map(h2::ext::Protocol::as_str);
     let connects = parts.method == Method::CONNECT;
     let upgrade = connects && protocol.is_some();
@@ -100,15 +100,15 @@ pub(super) fn asked(parts: &Parts, ended: bool) -> Result<Asked, &'static str> {
         expect: false,
         // One request for each stream; an upgrade ends it as well.
         connection: match connects {
-            true if upgrade => Some(Connection::Upgrade),
+            true if upgrade => Some(ConnectionOption::Upgrade),
             true => None,
-            false => Some(Connection::Close),
+            false => Some(ConnectionOption::Close),
         },
     };
     let mut head = Vec::new();
     request_head(&line, &mut head).map_err(Misbehaved::rule)?;
     let length = if let BodyLength::Known(n) = length { n } else { 0 };
-    Ok(Asked { head, framing, length, method: method.into(), upgrade })
+    Ok(ParsedRequest { head, framing, length, method: method.into(), upgrade })
 }
 
 /// The body's length, if it is told.

@@ -10,13 +10,13 @@
 use std::{mem, sync::Arc, task, time::Instant};
 
 use uncork::{
-    EventMask, Io, Loop, PeerAddr, RxEnd, Upgrade,
-    h1::{HeadLimits, Misbehaved, ResponseFraming, Scan, field_slots, find_response, parse_response},
+    EventMask, Io, LoopHandle, PeerAddr, ReadState, Upgrade,
+    h1::{HeadLimits, HeadScanner, Misbehaved, ResponseFraming, field_slots, find_response, parse_response},
 };
 
 #[cfg(feature = "spdy")]
 use super::spdy::Spdy;
-use super::{TunnelError, http2::Http2, line::Line};
+use super::{TunnelError, http2::Http2, line::OriginConnection};
 
 /// As large as any proxy's words.
 const HEAD: HeadLimits = HeadLimits { head: 16 * 1024, target: 16 * 1024, fields: 100 };
@@ -56,9 +56,9 @@ pub(super) trait Protocol: Send {
 }
 
 pub(super) struct Carrier {
-    line: Arc<Line>,
+    line: Arc<OriginConnection>,
     generation: u64,
-    here: Loop,
+    here: LoopHandle,
     peer: PeerAddr,
     state: State,
     error: Option<TunnelError>,
@@ -74,7 +74,7 @@ enum State {
     Knocking {
         /// What is still to be said.
         words: Vec<u8>,
-        scan: Scan,
+        scan: HeadScanner,
         by: Option<Instant>,
     },
     Open {
@@ -88,9 +88,9 @@ enum State {
 impl Carrier {
     /// `reversed`: HTTP/2 was agreed upon.
     pub(super) fn new(
-        line: Arc<Line>,
+        line: Arc<OriginConnection>,
         generation: u64,
-        here: Loop,
+        here: LoopHandle,
         peer: PeerAddr,
         reversed: bool,
         now: Instant,
@@ -102,7 +102,7 @@ impl Carrier {
                 let http2 = Http2::new(here.clone(), line.listener(), peer, line.times(), Some(hello), now);
                 State::Open { protocol: Box::new(http2), stands: false }
             }
-            None => State::Knocking { words: line.knock(), scan: Scan::default(), by: None },
+            None => State::Knocking { words: line.knock(), scan: HeadScanner::default(), by: None },
         };
         Self { line, generation, here, peer, state, error: None, unanswered, retry_after: None, now: None }
     }
@@ -118,7 +118,7 @@ impl Carrier {
         let found = find_response(scan, io.rx.bytes(), &HEAD);
         let answer = match found {
             Ok(Some(end)) => Answered::read(&io.rx.bytes()[..end]).map(|answer| (end, answer)),
-            Ok(None) if io.rx.end() != RxEnd::NotYet => Err("it has hung up"),
+            Ok(None) if io.rx.state() != ReadState::Open => Err("it has hung up"),
             Ok(None) if now >= by => return self.fail(TunnelError::TimedOut),
             Ok(None) => return waits,
             Err(rule) => Err(rule.rule()),
@@ -145,21 +145,21 @@ impl Carrier {
                 let spdy = Spdy::new(self.here.clone(), self.line.listener(), self.peer, self.line.times(), now);
                 return self.open(Box::new(spdy), io);
             }
-            return match io.rx.end() {
-                RxEnd::NotYet if now < by => waits,
-                RxEnd::NotYet => self.fail(TunnelError::TimedOut),
+            return match io.rx.state() {
+                ReadState::Open if now < by => waits,
+                ReadState::Open => self.fail(TunnelError::TimedOut),
                 _ => self.fail(TunnelError::NotAProxy("it has hung up")),
             };
         }
         if (100..200).contains(&answer.status) {
             io.rx.consume(end);
-            *scan = Scan::default();
+            *scan = HeadScanner::default();
             return self.knock(io);
         }
         // Its words are worth waiting for a little.
         let body = &io.rx.bytes()[end..];
         let all = answer.length.is_some_and(|length| body.len() as u64 >= length) || body.len() >= WORDS;
-        if !all && io.rx.end() == RxEnd::NotYet && now < by {
+        if !all && io.rx.state() == ReadState::Open && now < by {
             return waits;
         }
         self.retry_after = answer.retry_after;
@@ -182,7 +182,7 @@ impl Carrier {
     fn carry(&mut self, io: &mut Io<'_>) -> EventMask {
         let State::Open { protocol, stands } = &mut self.state else { return EventMask::TERMINATE };
         let now = io.now().mono;
-        if io.why().stopping() || self.line.is_superseded(self.generation) {
+        if io.events().is_stopping() || self.line.is_superseded(self.generation) {
             protocol.leave(now);
         }
         let mask = protocol.ready(io);
@@ -195,8 +195,8 @@ impl Carrier {
         if protocol.health() == Health::Suspect && !protocol.is_leaving() {
             self.line.suspect(self.generation);
         }
-        if mask.is_terminate() || io.why().reset() {
-            if io.why().reset() {
+        if mask.is_terminate() || io.events().is_error() {
+            if io.events().is_error() {
                 self.error.get_or_insert_with(|| TunnelError::Broken("it was reset".into()));
             }
             if let State::Open { protocol, .. } = mem::replace(&mut self.state, State::Over)
@@ -212,12 +212,12 @@ impl Carrier {
 impl Upgrade for Carrier {
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
         self.now = Some(io.now().mono);
-        if io.why().stopping() {
+        if io.events().is_stopping() {
             self.line.stop();
         }
         match self.state {
-            State::Knocking { .. } if io.why().stopping() => EventMask::TERMINATE,
-            State::Knocking { .. } if io.why().reset() => self.fail(TunnelError::NotAProxy("it has hung up")),
+            State::Knocking { .. } if io.events().is_stopping() => EventMask::TERMINATE,
+            State::Knocking { .. } if io.events().is_error() => self.fail(TunnelError::NotAProxy("it has hung up")),
             State::Knocking { .. } => self.knock(io),
             State::Open { .. } => self.carry(io),
             State::Over => EventMask::TERMINATE,

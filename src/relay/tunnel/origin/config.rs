@@ -4,17 +4,17 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use uncork::{
-    Handler, Limits, Loop, PeerAddr, Running, Server, TlsClient,
+    Handler, Limits, LoopHandle, PeerAddr, Running, Server, TlsClient,
     h1::{
         Headers,
-        write::{BodyLength, Connection, RequestLine, request_head},
+        write::{BodyLength, ConnectionOption, RequestLine, request_head},
     },
 };
 
 use super::{
     TunnelError,
     http2::{STREAMS, Times},
-    line::Line,
+    line::OriginConnection,
 };
 
 /// HTTP/2 with the roles reversed, from the first byte behind TLS.
@@ -102,7 +102,7 @@ impl fmt::Display for TunnelEvent<'_> {
 /// Why a tunnel can't be begun.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum InvalidTunnel {
+pub enum TunnelConfigError {
     /// What is said of the proxy, the names or the token can't be; in words.
     Said(String),
     /// Nobody can be believed: the system's root certificates can't be had.
@@ -111,7 +111,7 @@ pub enum InvalidTunnel {
     Io(std::io::Error),
 }
 
-impl fmt::Display for InvalidTunnel {
+impl fmt::Display for TunnelConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Said(words) => f.write_str(words),
@@ -121,16 +121,16 @@ impl fmt::Display for InvalidTunnel {
     }
 }
 
-impl std::error::Error for InvalidTunnel {}
+impl std::error::Error for TunnelConfigError {}
 
-impl From<std::io::Error> for InvalidTunnel {
+impl From<std::io::Error> for TunnelConfigError {
     fn from(error: std::io::Error) -> Self {
         Self::Io(error)
     }
 }
 
-fn said(words: impl Into<String>) -> InvalidTunnel {
-    InvalidTunnel::Said(words.into())
+fn said(words: impl Into<String>) -> TunnelConfigError {
+    TunnelConfigError::Said(words.into())
 }
 
 impl Tunnel {
@@ -207,7 +207,7 @@ impl Tunnel {
 
     /// The silence after which a connection is pinged. 15 s. After half as much again another is made beside it, after
     /// twice as much it is taken for dead.
-    pub fn ping_every(self, time: Duration) -> Self {
+    pub fn ping_interval(self, time: Duration) -> Self {
         Self { ping: time.max(Duration::from_millis(10)), ..self }
     }
 
@@ -215,7 +215,7 @@ impl Tunnel {
     /// failure, and so on up to 60 s. 0.5 s. What has stood for [a minute](Self::healthy_after) begins anew, and its loss
     /// is made good at once: then the first attempt has no pause. Nor has one by `PUT`, if the proxy has closed a connection
     /// by ALPN (`rh2`) without letting it in or refusing it.
-    pub fn back_off(self, first: Duration) -> Self {
+    pub fn backoff(self, first: Duration) -> Self {
         Self { backoff: first.max(Duration::from_millis(1)), ..self }
     }
 
@@ -226,12 +226,12 @@ impl Tunnel {
 
     /// How long a connection that is left, because a newer one stands, has for the requests on it. 30 s. (When the server
     /// stops, it has the server's grace.)
-    pub fn drain(self, time: Duration) -> Self {
+    pub fn drain_timeout(self, time: Duration) -> Self {
         Self { drain: time, ..self }
     }
 
     /// The most that connecting and TLS may take, and the proxy's answer. 10 s each.
-    pub fn within(self, time: Duration) -> Self {
+    pub fn connect_timeout(self, time: Duration) -> Self {
         Self { within: time, ..self }
     }
 
@@ -242,12 +242,12 @@ impl Tunnel {
     }
 
     /// The number that requests find as [`Request::listener`](uncork::Request::listener). 0.
-    pub fn listener(self, listener: usize) -> Self {
+    pub fn listener_index(self, listener: usize) -> Self {
         Self { listener, ..self }
     }
 
     /// Calls `f` with what becomes of the connections, from their loops; it must not block. By default they are logged.
-    pub fn observe(self, f: impl Fn(&TunnelEvent<'_>) + Send + Sync + 'static) -> Self {
+    pub fn on_event(self, f: impl Fn(&TunnelEvent<'_>) + Send + Sync + 'static) -> Self {
         Self { observer: Some(Arc::new(f)), ..self }
     }
 
@@ -255,7 +255,7 @@ impl Tunnel {
     ///
     /// # Errors
     /// As [`threads`](Self::threads).
-    pub fn serve<H: Handler + Clone + Send + 'static>(self, handler: H) -> Result<Running, InvalidTunnel> {
+    pub fn serve<H: Handler + Clone + Send + 'static>(self, handler: H) -> Result<Running, TunnelConfigError> {
         let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         self.threads(count, handler)
     }
@@ -266,7 +266,7 @@ impl Tunnel {
     /// # Errors
     /// If what was said can't be, or the system refuses a thread. That the proxy can't be reached, or refuses, is no
     /// error: it is told by [`observe`](Self::observe), and tried again.
-    pub fn threads<H>(self, count: usize, handler: H) -> Result<Running, InvalidTunnel>
+    pub fn threads<H>(self, count: usize, handler: H) -> Result<Running, TunnelConfigError>
     where
         H: Handler + Clone + Send + 'static,
     {
@@ -280,10 +280,10 @@ impl Tunnel {
     ///
     /// # Errors
     /// As [`threads`](Self::threads).
-    pub fn external<'h, H: Handler + 'h>(self, handler: H) -> Result<uncork::External<'h>, InvalidTunnel> {
+    pub fn external<'h, H: Handler + 'h>(self, handler: H) -> Result<uncork::ExternalServer<'h>, TunnelConfigError> {
         let (shared, limits) = (self.shared()?, self.limits.clone());
         let external = Server::unbound().limits(limits).external(handler)?;
-        start(&shared, self.count(), &[external.here()]);
+        start(&shared, self.count(), &[external.loop_handle()]);
         Ok(external)
     }
 
@@ -292,7 +292,7 @@ impl Tunnel {
     ///
     /// # Errors
     /// If what was said can't be, or there are no loops.
-    pub fn attach(self, loops: &[Loop]) -> Result<(), InvalidTunnel> {
+    pub fn attach(self, loops: &[LoopHandle]) -> Result<(), TunnelConfigError> {
         if loops.is_empty() {
             return Err(said("there is no loop to serve the tunnel"));
         }
@@ -304,7 +304,7 @@ impl Tunnel {
         if self.legacy { 1 } else { self.connections }
     }
 
-    fn shared(&self) -> Result<Arc<Shared>, InvalidTunnel> {
+    fn shared(&self) -> Result<Arc<Shared>, TunnelConfigError> {
         let (host, port) = address(&self.proxy)?;
         if self.legacy && (self.token.is_some() || !self.hosts.is_empty()) {
             return Err(said("a proxy of 2014 knows neither tokens nor names: none may be said"));
@@ -314,7 +314,7 @@ impl Tunnel {
         }
         let tls = match &self.tls {
             Some(tls) => tls.clone(),
-            None => TlsClient::system().map_err(InvalidTunnel::Tls)?,
+            None => TlsClient::system().map_err(TunnelConfigError::Tls)?,
         };
         Ok(Arc::new(Shared {
             knock: self.knock(&host, port)?,
@@ -346,7 +346,7 @@ impl Tunnel {
     }
 
     /// What is said to the proxy first.
-    fn knock(&self, host: &str, port: u16) -> Result<Vec<u8>, InvalidTunnel> {
+    fn knock(&self, host: &str, port: u16) -> Result<Vec<u8>, TunnelConfigError> {
         let bracketed = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         if self.legacy {
             let agent = "Go-http-client/1.1";
@@ -369,7 +369,7 @@ impl Tunnel {
             fields: fields.as_wire(),
             length: BodyLength::Known(0),
             expect: false,
-            connection: Some(Connection::Upgrade),
+            connection: Some(ConnectionOption::Upgrade),
         };
         let mut knock = Vec::new();
         request_head(&line, &mut knock).map_err(|rule| said(format!("the proxy can't be asked: {}", rule.rule())))?;
@@ -378,7 +378,7 @@ impl Tunnel {
 }
 
 /// Host and port; brackets of an IPv6 address taken off.
-fn address(proxy: &str) -> Result<(String, u16), InvalidTunnel> {
+fn address(proxy: &str) -> Result<(String, u16), TunnelConfigError> {
     let wrong = || said(format!("{proxy:?} is no proxy: give a name and a port, as in proxy.example:8443"));
     let (host, port) = match proxy.strip_prefix('[') {
         Some(rest) => {
@@ -394,9 +394,9 @@ fn address(proxy: &str) -> Result<(String, u16), InvalidTunnel> {
     Ok((host.to_owned(), port))
 }
 
-fn start(shared: &Arc<Shared>, connections: usize, loops: &[Loop]) {
+fn start(shared: &Arc<Shared>, connections: usize, loops: &[LoopHandle]) {
     for (number, here) in loops.iter().cycle().take(connections).enumerate() {
-        Line::new(shared.clone(), here.clone(), number).start();
+        OriginConnection::new(shared.clone(), here.clone(), number).start();
     }
 }
 

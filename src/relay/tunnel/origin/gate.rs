@@ -20,7 +20,7 @@ const REFUSED: &str = "/.well-known/uncork/refused";
 /// Who is not let in is told so at once; who hears nothing for so long is in.
 const DOUBT: Duration = Duration::from_millis(500);
 
-pub(super) enum Gate {
+pub(super) enum AuthAlpn {
     /// To be asked until then.
     Asked(Bytes, Instant),
     /// The proxy knows, and will say no, if it does, before then.
@@ -30,7 +30,7 @@ pub(super) enum Gate {
 
 type Asking = (http::Request<RecvStream>, SendResponse<Bytes>);
 
-impl Gate {
+impl AuthAlpn {
     pub(super) fn new(hello: Option<Bytes>, by: Instant) -> Self {
         hello.map_or(Self::Open, |hello| Self::Asked(hello, by))
     }

@@ -19,12 +19,12 @@ use h2::{
     server::{self, Connection, Handshake},
 };
 use slab::Slab;
-use uncork::{EventMask, Io, Loop, PeerAddr};
+use uncork::{EventMask, Io, LoopHandle, PeerAddr};
 
 use super::{
     TunnelError,
     carrier::{Health, Protocol},
-    gate::Gate,
+    gate::AuthAlpn,
     stream::{Served, Stream},
 };
 use crate::relay::tunnel::{
@@ -58,7 +58,7 @@ pub(super) struct Http2 {
 }
 
 struct Inner {
-    here: Loop,
+    here: LoopHandle,
     listener: usize,
     peer: PeerAddr,
     wakes: Wakes,
@@ -71,7 +71,7 @@ struct Inner {
     pinged: bool,
     /// Since when nothing new is to come.
     leaving: Option<Instant>,
-    gate: Gate,
+    gate: AuthAlpn,
     error: Option<TunnelError>,
 }
 
@@ -87,7 +87,7 @@ impl Http2 {
     ///
     /// `hello`: the proxy does not know yet who we are, and will ask; this is the answer.
     pub(super) fn new(
-        here: Loop,
+        here: LoopHandle,
         listener: usize,
         peer: PeerAddr,
         times: Times,
@@ -122,7 +122,7 @@ impl Http2 {
             heard: now,
             pinged: false,
             leaving: None,
-            gate: Gate::new(hello, now + times.within),
+            gate: AuthAlpn::new(hello, now + times.within),
             error: None,
         };
         Self { pump, inner }

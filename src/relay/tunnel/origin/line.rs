@@ -18,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use uncork::{Dial, Loop, PeerAddr, Upgrade};
+use uncork::{Dial, LoopHandle, PeerAddr, Upgrade};
 
 use super::{
     TunnelError, TunnelEvent,
@@ -27,9 +27,9 @@ use super::{
     http2::Times,
 };
 
-pub(super) struct Line {
+pub(super) struct OriginConnection {
     shared: Arc<Shared>,
-    here: Loop,
+    here: LoopHandle,
     /// Of the tunnel's connections, from 0.
     number: usize,
     state: Mutex<State>,
@@ -50,8 +50,8 @@ struct State {
     stopped: bool,
 }
 
-impl Line {
-    pub(super) fn new(shared: Arc<Shared>, here: Loop, number: usize) -> Arc<Self> {
+impl OriginConnection {
+    pub(super) fn new(shared: Arc<Shared>, here: LoopHandle, number: usize) -> Arc<Self> {
         Arc::new(Self { shared, here, number, state: Mutex::default() })
     }
 
@@ -211,7 +211,7 @@ impl Line {
         }
         let addr = addresses.remove(0);
         let tls = if by_upgrade { &self.shared.tls_upgrade } else { &self.shared.tls };
-        let dial = Dial::tcp(addr).tls(tls, &self.shared.host).within(self.shared.within);
+        let dial = Dial::tcp(addr).tls(tls, &self.shared.host).timeout(self.shared.within);
         let line = self.clone();
         self.here.dial(dial, move |result| match result {
             Ok(dialed) => {

@@ -37,5 +37,5 @@ mod line;
 mod spdy;
 mod stream;
 
-pub use config::{InvalidTunnel, Tunnel, TunnelEvent};
+pub use config::{Tunnel, TunnelConfigError, TunnelEvent};
 pub use error::TunnelError;

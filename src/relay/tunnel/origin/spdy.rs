@@ -15,7 +15,7 @@ use std::{
 };
 
 use slab::Slab;
-use uncork::{EventMask, Io, Loop, PeerAddr};
+use uncork::{EventMask, Io, LoopHandle, PeerAddr};
 
 use super::{
     TunnelError,
@@ -39,7 +39,7 @@ pub(super) struct Spdy {
 }
 
 struct Inner {
-    here: Loop,
+    here: LoopHandle,
     listener: usize,
     peer: PeerAddr,
     wakes: Wakes,
@@ -57,7 +57,7 @@ struct Inner {
 }
 
 impl Spdy {
-    pub(super) fn new(here: Loop, listener: usize, peer: PeerAddr, times: Times, now: Instant) -> Self {
+    pub(super) fn new(here: LoopHandle, listener: usize, peer: PeerAddr, times: Times, now: Instant) -> Self {
         let wakes = Wakes::new();
         let pump = Pump::new(&wakes, b"");
         let inner = Inner {

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, server::SendResponse};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use uncork::{
-    Loop, PeerAddr, PipeIn,
+    LoopHandle, PeerAddr, PipeIn,
     h1::{
         Headers, is_hop_by_hop,
         write::{CHUNK_END, LAST_CHUNK, Sink, chunk_head, trailers},
@@ -66,7 +66,7 @@ enum Down {
 
 /// Where the connections of a tunnel are served, and for whom by default.
 pub(super) struct Served<'a> {
-    pub(super) here: &'a Loop,
+    pub(super) here: &'a LoopHandle,
     pub(super) listener: usize,
     pub(super) peer: PeerAddr,
 }

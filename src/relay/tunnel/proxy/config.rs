@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq;
 use uncork::PeerAddr;
 
 use super::pattern::Pattern;
-use crate::relay::{InvalidConfig, Via, config as checks};
+use crate::relay::{ConfigError, Via, config as checks};
 
 /// How a [`Proxy`](super::Proxy) behaves.
 ///
@@ -36,28 +36,28 @@ pub struct ProxyConfig {
     pub via: Option<Via>,
     /// How long an origin may take to begin its answer, once it has the request whole; and how long an upload may stand
     /// still for its sake. Then it is a 504. 60 s, as nginx.
-    pub answer_within: Duration,
+    pub response_timeout: Duration,
     /// When a client is told to come back if no origin is connected. 5 s: an origin redials within seconds.
     pub retry_after: Duration,
     /// After how much silence an origin is pinged. After twice as much it is taken for dead. 15 s: so it is found dead
     /// after half a minute, and NAT on the way, which forgets after 30 s or more, is kept from that.
-    pub ping_every: Duration,
+    pub ping_interval: Duration,
     /// How long requests under way may take when the server stops. 30 s; the server's own grace applies as well.
-    pub drain: Duration,
+    pub drain_timeout: Duration,
     /// How long an origin may take from the `101` to its first frame. 10 s.
-    pub handshake_within: Duration,
+    pub handshake_timeout: Duration,
     /// How long a name stays the credential's that has registered it, when its last origin is gone. 10 minutes: nobody
     /// else gets it because an origin restarts. Until then its clients are told 502, afterwards 404.
     pub names_kept: Duration,
     /// Connections of origins in all; one more is refused with 503. 1,024.
-    pub links: usize,
+    pub connections: usize,
     /// Connections of one credential; one more is refused with 429. 16.
-    pub links_per_credential: usize,
+    pub connections_per_credential: usize,
     /// Names one connection may register; more are refused with 403. 64.
-    pub names_per_link: usize,
+    pub names_per_connection: usize,
     /// Requests on one connection at the same time. 256, or as many as the origin server takes, if that is less: beyond it
     /// another connection is taken, or the answer is 503.
-    pub streams_per_link: usize,
+    pub streams_per_connection: usize,
     /// Requests of one client's address (one /64 network in IPv6) at the same time; one more is refused with 429. 128,
     /// whatever is connected. How many of these one host gets depends on what is free there:
     /// [`share_per_address`](Self::share_per_address). The place of a client that left early stays taken for one second
@@ -98,16 +98,16 @@ impl Default for ProxyConfig {
             balance: Balance::RoundRobin,
             trusted: Trusted::nobody(),
             via: None,
-            answer_within: Duration::from_secs(60),
+            response_timeout: Duration::from_secs(60),
             retry_after: Duration::from_secs(5),
-            ping_every: Duration::from_secs(15),
-            drain: Duration::from_secs(30),
-            handshake_within: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(15),
+            drain_timeout: Duration::from_secs(30),
+            handshake_timeout: Duration::from_secs(10),
             names_kept: Duration::from_secs(600),
-            links: 1024,
-            links_per_credential: 16,
-            names_per_link: 64,
-            streams_per_link: 256,
+            connections: 1024,
+            connections_per_credential: 16,
+            names_per_connection: 64,
+            streams_per_connection: 256,
             streams_per_address: 128,
             streams_per_host: 1024,
             share_per_address: 100,
@@ -121,43 +121,43 @@ impl Default for ProxyConfig {
 }
 
 impl ProxyConfig {
-    pub(super) fn checked(mut self) -> Result<Self, InvalidConfig> {
+    pub(super) fn checked(mut self) -> Result<Self, ConfigError> {
         self.path = checks::base_path(&self.path)?;
         if self.path.is_empty() {
-            return Err(InvalidConfig("the path where origins ask for a tunnel must not be the root"));
+            return Err(ConfigError("the path where origins ask for a tunnel must not be the root"));
         }
         // What a stream and a connection may be asked for (RFC 9113 §6.9.1).
         let most = (1 << 31) - 1;
         if !(1024..=most).contains(&self.window) {
-            return Err(InvalidConfig("the window must be between 1 KiB and 2 GiB"));
+            return Err(ConfigError("the window must be between 1 KiB and 2 GiB"));
         }
         // An origin server of ours sends up to 72 KiB, and h2 ends the connection for four times what it takes.
         if self.head < 32 * 1024 {
-            return Err(InvalidConfig("heads of responses must be allowed to have 32 KiB"));
+            return Err(ConfigError("heads of responses must be allowed to have 32 KiB"));
         }
-        if !(1..=10_000).contains(&self.streams_per_link) {
-            return Err(InvalidConfig("a connection needs between 1 and 10,000 streams"));
+        if !(1..=10_000).contains(&self.streams_per_connection) {
+            return Err(ConfigError("a connection needs between 1 and 10,000 streams"));
         }
         if self.share_per_address == 0 || self.share_per_name == 0 {
-            return Err(InvalidConfig("a share of the places that are free must not be none of them"));
+            return Err(ConfigError("a share of the places that are free must not be none of them"));
         }
         for (i, one) in self.credentials.iter().enumerate() {
             if one.hosts.is_empty() {
-                return Err(InvalidConfig("a credential without names is of no use: give it at least one"));
+                return Err(ConfigError("a credential without names is of no use: give it at least one"));
             }
             if self.credentials[..i].iter().any(|other| other.name == one.name) {
-                return Err(InvalidConfig("two credentials have the same name"));
+                return Err(ConfigError("two credentials have the same name"));
             }
             if self.credentials[..i].iter().any(|other| other.proof == one.proof) {
-                return Err(InvalidConfig("two credentials are the same token or certificate, or both none"));
+                return Err(ConfigError("two credentials are the same token or certificate, or both none"));
             }
         }
         checks::times([
-            &mut self.answer_within,
+            &mut self.response_timeout,
             &mut self.retry_after,
-            &mut self.ping_every,
-            &mut self.drain,
-            &mut self.handshake_within,
+            &mut self.ping_interval,
+            &mut self.drain_timeout,
+            &mut self.handshake_timeout,
             &mut self.names_kept,
         ]);
         Ok(self)
@@ -165,7 +165,7 @@ impl ProxyConfig {
 
     /// The connection's window.
     pub(super) fn connection_window(&self) -> u32 {
-        let streams = u32::try_from(self.streams_per_link).unwrap_or(u32::MAX);
+        let streams = u32::try_from(self.streams_per_connection).unwrap_or(u32::MAX);
         self.window.saturating_mul(streams).min((1 << 31) - 1)
     }
 
@@ -242,7 +242,7 @@ impl Credential {
     ///
     /// # Errors
     /// If `hash` isn't 64 hexadecimal digits.
-    pub fn token(name: impl Into<String>, hash: &str) -> Result<Self, InvalidConfig> {
+    pub fn token(name: impl Into<String>, hash: &str) -> Result<Self, ConfigError> {
         Ok(Self::new(name.into(), Proof::Token(sha256(hash)?)))
     }
 
@@ -252,7 +252,7 @@ impl Credential {
     ///
     /// # Errors
     /// If `hash` isn't 64 hexadecimal digits.
-    pub fn certificate(name: impl Into<String>, hash: &str) -> Result<Self, InvalidConfig> {
+    pub fn certificate(name: impl Into<String>, hash: &str) -> Result<Self, ConfigError> {
         Ok(Self::new(name.into(), Proof::Certificate(sha256(&hash.replace(':', ""))?)))
     }
 
@@ -286,8 +286,8 @@ impl Credential {
     ///
     /// # Errors
     /// If it is none of these.
-    pub fn host(mut self, pattern: &str) -> Result<Self, InvalidConfig> {
-        let pattern = Pattern::parse(pattern).ok_or(InvalidConfig(
+    pub fn host(mut self, pattern: &str) -> Result<Self, ConfigError> {
+        let pattern = Pattern::parse(pattern).ok_or(ConfigError(
             "a name must be a host as app.example or a pattern as *.dev.example, and may have a path behind it",
         ))?;
         self.hosts.push(pattern);
@@ -311,7 +311,7 @@ impl Credential {
     }
 }
 
-fn sha256(hex: &str) -> Result<[u8; 32], InvalidConfig> {
+fn sha256(hex: &str) -> Result<[u8; 32], ConfigError> {
     let digit = |b: u8| char::from(b).to_digit(16).map(|digit| digit as u8);
     let bytes: Option<Vec<u8>> = hex
         .as_bytes()
@@ -322,7 +322,7 @@ fn sha256(hex: &str) -> Result<[u8; 32], InvalidConfig> {
         })
         .collect();
     let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
-    bytes.ok_or(InvalidConfig("a credential is kept as its SHA-256: 64 hexadecimal digits"))
+    bytes.ok_or(ConfigError("a credential is kept as its SHA-256: 64 hexadecimal digits"))
 }
 
 /// Which peers are proxies in front of this one, whose word about their clients is believed.
@@ -357,7 +357,7 @@ mod tests {
 
     const HASH: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 
-    fn config(credentials: Vec<Credential>) -> Result<ProxyConfig, InvalidConfig> {
+    fn config(credentials: Vec<Credential>) -> Result<ProxyConfig, ConfigError> {
         ProxyConfig { credentials, ..ProxyConfig::default() }.checked()
     }
 
@@ -400,6 +400,6 @@ mod tests {
         assert!(ProxyConfig { head: 16 * 1024, ..ProxyConfig::default() }.checked().is_err());
         assert!(ProxyConfig { window: 0, ..ProxyConfig::default() }.checked().is_err());
         assert!(ProxyConfig { share_per_address: 0, ..ProxyConfig::default() }.checked().is_err());
-        assert!(ProxyConfig { streams_per_link: 0, ..ProxyConfig::default() }.checked().is_err());
+        assert!(ProxyConfig { streams_per_connection: 0, ..ProxyConfig::default() }.checked().is_err());
     }
 }

@@ -142,7 +142,7 @@ pub struct ProxyCounts {
 /// One connection of an origin.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct LinkInfo {
+pub struct ConnectionInfo {
     /// The name of its credential.
     pub credential: String,
     /// What it has registered.
@@ -165,7 +165,7 @@ pub struct LinkInfo {
     pub leaving: bool,
 }
 
-impl fmt::Display for LinkInfo {
+impl fmt::Display for ConnectionInfo {
     /// A line for people.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { credential, hosts, peer, active, requests, bytes_up, bytes_down, .. } = self;

@@ -29,7 +29,7 @@ use crate::relay::addresses::{Addresses, Allowance};
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
 /// Handshakes under way, and networks that have failed.
-pub(super) struct Doors {
+pub(super) struct HandshakeLimits {
     failures: Addresses,
     /// Handshakes that have a place, the oldest first.
     pending: Vec<Arc<Pending>>,
@@ -38,7 +38,7 @@ pub(super) struct Doors {
     throttled: Repeated,
 }
 
-impl Doors {
+impl HandshakeLimits {
     pub(super) fn new(config: &ProxyConfig) -> Self {
         let per_minute = config.failures_per_minute;
         let allowance = Allowance { places: config.handshakes, per_address: usize::MAX, per_minute, burst: per_minute };
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn an_address_that_fails_often_is_not_asked_again() {
         let config = ProxyConfig { failures_per_minute: 3, ..ProxyConfig::default() };
-        let (mut doors, now) = (Doors::new(&config), Instant::now());
+        let (mut doors, now) = (HandshakeLimits::new(&config), Instant::now());
         let [one, other] = [1, 2].map(|last| PeerAddr::tcp(([192, 0, 2, last], 5).into()));
         for _ in 0..3 {
             assert_eq!(doors.too_fast(&one, now), None);
@@ -198,7 +198,7 @@ mod tests {
 
     /// Returns the handshakes that have a place, after these networks have asked for one in this order.
     fn pending(handshakes: usize, networks: &[u8]) -> Vec<(u8, usize)> {
-        let mut doors = Doors::new(&ProxyConfig { handshakes, ..ProxyConfig::default() });
+        let mut doors = HandshakeLimits::new(&ProxyConfig { handshakes, ..ProxyConfig::default() });
         let mut all = Vec::new();
         for last in networks {
             let entered = doors.enter(Some(IpAddr::from([192, 0, 2, *last])), Waker::noop().clone());
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn without_places_there_is_none() {
-        let mut doors = Doors::new(&ProxyConfig { handshakes: 0, ..ProxyConfig::default() });
+        let mut doors = HandshakeLimits::new(&ProxyConfig { handshakes: 0, ..ProxyConfig::default() });
         assert!(doors.enter(None, Waker::noop().clone()).is_none());
     }
 

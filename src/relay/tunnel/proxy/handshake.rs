@@ -43,7 +43,7 @@ impl Denial {
     }
 
     fn response(&self) -> Response {
-        let response = Response::text(format!("{}\n", self.words)).status(self.status);
+        let response = Response::text(format!("{}\n", self.words)).with_status(self.status);
         match self.field {
             Some((name, value)) => response.header(name, value),
             None => response,
@@ -112,10 +112,10 @@ fn admit(shared: &Arc<Shared>, req: &Request<'_>) -> Result<Http2, Denial> {
 /// Makes these names the owner's, if there is a place for one more connection of it.
 pub(super) fn claim(shared: &Shared, patterns: &[Pattern], owner: usize, now: Instant) -> Result<(), Denial> {
     let mut table = shared.table();
-    if table.links.len() >= shared.config.links {
+    if table.links.len() >= shared.config.connections {
         return Err(denial(503, "there are too many tunnels").with("Retry-After", "60"));
     }
-    if table.links.values().filter(|link| link.owner == owner).count() >= shared.config.links_per_credential {
+    if table.links.values().filter(|link| link.owner == owner).count() >= shared.config.connections_per_credential {
         return Err(denial(429, "there are too many tunnels of this credential").with("Retry-After", "60"));
     }
     table.names.claim(patterns, owner, now).map_err(|denied| match denied {
@@ -143,7 +143,7 @@ fn credential(shared: &Shared, req: &Request<'_>) -> Result<usize, Denial> {
         };
         return by_token(shared, token.trim_ascii());
     }
-    let certificate = req.secure().and_then(|secure| secure.peer_certificate);
+    let certificate = req.tls_info().and_then(|secure| secure.peer_certificate);
     match certificate.map(|certificate| shared.config.by_certificate(certificate)) {
         Some(Some(owner)) => Ok(owner),
         Some(None) => Err(unknown("no such certificate is known")),
@@ -170,7 +170,7 @@ pub(super) fn names<'a>(
         if !patterns.contains(&pattern) {
             patterns.push(pattern);
         }
-        if patterns.len() > shared.config.names_per_link {
+        if patterns.len() > shared.config.names_per_connection {
             return Err(denial(403, "these are too many names for one tunnel"));
         }
     }

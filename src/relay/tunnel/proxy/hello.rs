@@ -46,7 +46,7 @@ pub(super) struct Hello {
     peer: PeerAddr,
     /// Until it is let in.
     parts: Option<Parts>,
-    asked: Option<Asked>,
+    asked: Option<HelloState>,
     began: Option<Instant>,
     /// When this was last called.
     now: Option<Instant>,
@@ -56,7 +56,7 @@ pub(super) struct Hello {
     link: Option<Http2>,
 }
 
-enum Asked {
+enum HelloState {
     Head(ResponseFuture),
     Body(RecvStream, Vec<u8>),
 }
@@ -86,7 +86,7 @@ impl Hello {
         let Some(parts) = &mut self.parts else { return false };
         self.place = Place::take(&self.shared, &self.peer, parts.waker());
         if let Ok(head) = http::Request::get(HELLO).body(()) {
-            self.asked = parts.send.send_request(head, true).ok().map(|(answer, _)| Asked::Head(answer));
+            self.asked = parts.send.send_request(head, true).ok().map(|(answer, _)| HelloState::Head(answer));
         }
         self.place.is_some()
     }
@@ -128,18 +128,18 @@ impl Hello {
 }
 
 /// Asks, and reads the answer. `Some`: what it says, or that it says nothing of use.
-fn poll_hello(asked: &mut Option<Asked>, cx: &mut Context<'_>) -> Option<Result<Vec<u8>, Denial>> {
+fn poll_hello(asked: &mut Option<HelloState>, cx: &mut Context<'_>) -> Option<Result<Vec<u8>, Denial>> {
     let broken = || Some(Err(Denial::new(400, "the hello was not answered")));
     loop {
         match asked.as_mut()? {
-            Asked::Head(answer) => match Pin::new(answer).poll(cx) {
+            HelloState::Head(answer) => match Pin::new(answer).poll(cx) {
                 Poll::Pending => return None,
                 Poll::Ready(Ok(answer)) if answer.status() == 200 => {
-                    *asked = Some(Asked::Body(answer.into_body(), Vec::new()));
+                    *asked = Some(HelloState::Body(answer.into_body(), Vec::new()));
                 }
                 Poll::Ready(_) => return broken(),
             },
-            Asked::Body(body, words) => match body.poll_data(cx) {
+            HelloState::Body(body, words) => match body.poll_data(cx) {
                 Poll::Pending => return None,
                 Poll::Ready(Some(Ok(data))) if words.len() + data.len() <= MOST => {
                     words.extend_from_slice(&data);
@@ -160,14 +160,14 @@ impl Upgrade for Hello {
         let now = io.now().mono;
         self.now = Some(now);
         let until = match self.began {
-            Some(began) => began + self.shared.config.handshake_within,
+            Some(began) => began + self.shared.config.handshake_timeout,
             None => {
                 self.began = Some(now);
-                self.settled = io.why().stopping() || !self.begin(now);
-                now + self.shared.config.handshake_within
+                self.settled = io.events().is_stopping() || !self.begin(now);
+                now + self.shared.config.handshake_timeout
             }
         };
-        self.settled |= io.why().stopping();
+        self.settled |= io.events().is_stopping();
         let lost = self.place.as_ref().is_some_and(Place::is_lost);
         let Some(parts) = self.parts.as_mut().filter(|_| !self.settled && !lost && now < until) else {
             io.abort();

@@ -26,7 +26,7 @@ use super::{
     config::ProxyConfig,
     counters::Count,
     link::{Link, Opening, Rate},
-    order::{Failure, Order},
+    order::{Failure, ProxiedRequest},
     slowed::Slowed,
     stream::{Next, Stream, Turn},
 };
@@ -170,7 +170,7 @@ impl Upgrade for Http2 {
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
         let Self { pump, inner } = self;
         inner.now = io.now().mono;
-        if io.why().stopping() {
+        if io.events().is_stopping() {
             inner.leave();
         }
         let mask = pump.turn(io, |cx, keys| inner.step(cx, keys));
@@ -215,7 +215,7 @@ impl Inner {
         self.poll_pong(cx);
         // It may take fewer streams than we would give it, and says so at any time.
         let takes = self.connection.max_concurrent_send_streams();
-        self.link.places.set_most(takes.min(self.shared.config.streams_per_link));
+        self.link.places.set_most(takes.min(self.shared.config.streams_per_connection));
         // It has said GOAWAY: what it has not begun, others may have.
         if let Some(send) = &mut self.send
             && let Poll::Ready(Err(_)) = send.poll_ready(cx)
@@ -244,7 +244,7 @@ impl Inner {
         self.waiting = false;
     }
 
-    fn begin(&mut self, order: Box<Order>) {
+    fn begin(&mut self, order: Box<ProxiedRequest>) {
         let Some(send) = &mut self.send else { return };
         if order.protocol.is_some() && !send.is_extended_connect_protocol_enabled() {
             return order.reply.fail(Failure::NoUpgrade);
@@ -345,7 +345,7 @@ impl Inner {
             }
         }
         let silent = self.now.saturating_duration_since(self.life.heard.unwrap_or(began));
-        if self.life.joined && !self.over && self.life.pinged.is_none() && silent >= self.shared.config.ping_every {
+        if self.life.joined && !self.over && self.life.pinged.is_none() && silent >= self.shared.config.ping_interval {
             pump.shrink();
             if let Some(pings) = &mut self.pings
                 && pings.send_ping(Ping::opaque()).is_ok()
@@ -363,14 +363,14 @@ impl Inner {
         let since = |at: Option<Instant>, most: Duration| at.is_some_and(|at| self.now >= at + most);
         let silent = match self.life.joined {
             _ if self.over => false,
-            true => since(self.life.heard, config.ping_every * 2),
-            false => since(self.life.began, config.handshake_within),
+            true => since(self.life.heard, config.ping_interval * 2),
+            false => since(self.life.began, config.handshake_timeout),
         };
         if silent {
             self.shared.counters.add(Count::Silent);
             log::debug!(target: "uncork::relay", "tunnel {}: silent, and taken for dead", self.link.id);
         }
-        silent || since(self.life.leaving, config.drain)
+        silent || since(self.life.leaving, config.drain_timeout)
     }
 
     /// When to look at the clocks again.
@@ -378,12 +378,12 @@ impl Inner {
         let config = &self.shared.config;
         let began = self.life.began.unwrap_or(self.now);
         let silence = match (self.life.joined, self.life.heard) {
-            _ if self.over => self.now + config.drain,
-            (true, Some(heard)) if self.life.pinged.is_some() => heard + config.ping_every * 2,
-            (true, Some(heard)) => heard + config.ping_every,
-            _ => began + config.handshake_within,
+            _ if self.over => self.now + config.drain_timeout,
+            (true, Some(heard)) if self.life.pinged.is_some() => heard + config.ping_interval * 2,
+            (true, Some(heard)) => heard + config.ping_interval,
+            _ => began + config.handshake_timeout,
         };
-        let drained = self.life.leaving.map_or(silence, |at| at + config.drain);
+        let drained = self.life.leaving.map_or(silence, |at| at + config.drain_timeout);
         let rate = if self.slowed.is_empty() { None } else { self.rate().wait(self.now, self.link.id) };
         silence.min(drained).min(rate.unwrap_or(silence))
     }

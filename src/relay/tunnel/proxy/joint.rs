@@ -1,9 +1,9 @@
 //! A client's connection that goes on in another protocol, through the tunnel: bytes in both directions, as they come.
 
-use uncork::{EventMask, Io, PipeIn, PipeOut, RxEnd, Upgrade};
+use uncork::{EventMask, Io, PipeIn, PipeOut, ReadState, Upgrade};
 
 /// Between a connection and two pipes. Ends are passed on as what they are: a half-close as one, a cut as a cut.
-pub(super) struct Joint {
+pub(super) struct UpgradedStream {
     /// `None` when the client has said everything.
     up: Option<PipeIn>,
     down: PipeOut,
@@ -12,7 +12,7 @@ pub(super) struct Joint {
     finished: bool,
 }
 
-impl Joint {
+impl UpgradedStream {
     pub(super) fn new(up: PipeIn, down: PipeOut) -> Self {
         Self { up: Some(up), down, started: false, finished: false }
     }
@@ -26,10 +26,10 @@ impl Joint {
             // No room, or nobody takes it out any more: then the answer's end says what becomes of it.
             return false;
         }
-        match io.rx.end() {
-            RxEnd::NotYet => return true,
-            RxEnd::Clean => self.up.take().into_iter().for_each(|up| up.finish(None)),
-            RxEnd::CutOff => self.up = None,
+        match io.rx.state() {
+            ReadState::Open => return true,
+            ReadState::Eof => self.up.take().into_iter().for_each(|up| up.finish(None)),
+            ReadState::Truncated => self.up = None,
         }
         false
     }
@@ -50,7 +50,7 @@ impl Joint {
     }
 }
 
-impl Upgrade for Joint {
+impl Upgrade for UpgradedStream {
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
         if !std::mem::replace(&mut self.started, true) {
             self.down.on_data(io.waker());

@@ -22,7 +22,7 @@ use std::{
 };
 
 use slab::Slab;
-use uncork::{Action, EventMask, Io, Request, Response, Switch, Take, Upgrade, Upload, h1::Headers};
+use uncork::{Action, Consumed, EventMask, Io, Request, Response, Switch, Upgrade, Upload, h1::Headers};
 
 use super::{
     Shared,
@@ -54,7 +54,7 @@ pub(super) fn welcome(shared: &Arc<Shared>, req: &mut Request<'_>) -> Option<Act
     if !speaks || asks {
         return None;
     }
-    let denied = if req.secure().is_none() && !shared.config.trusted.has(req.peer()) {
+    let denied = if req.tls_info().is_none() && !shared.config.trusted.has(req.peer()) {
         Some((403, "a tunnel is open to TLS only\n"))
     } else if !shared.config.is_legacy_source(req.peer()) {
         Some((403, "a tunnel without a credential is not open to this address\n"))
@@ -66,7 +66,7 @@ pub(super) fn welcome(shared: &Arc<Shared>, req: &mut Request<'_>) -> Option<Act
     if let Some((status, words)) = denied {
         shared.counters.add(Count::Denied);
         log::info!(target: "uncork::relay", "{}: no tunnel for SPDY: {status}", req.peer());
-        return Some(Response::text(words).status(status).into());
+        return Some(Response::text(words).with_status(status).into());
     }
     let patterns = shared.config.credentials.get(owner)?.hosts.clone();
     let opening = Opening { owner, patterns, peer: *req.peer(), since: req.now().wall };
@@ -82,20 +82,20 @@ struct Hello {
 }
 
 impl Upload for Hello {
-    fn data(&mut self, chunk: &[u8]) -> Take {
+    fn data(&mut self, chunk: &[u8]) -> Consumed {
         match self.left.checked_sub(chunk.len()) {
             Some(left) => {
                 self.left = left;
-                Take::All
+                Consumed::All
             }
-            None => Take::Stop(Response::new(413).into()),
+            None => Consumed::Stop(Response::new(413).into()),
         }
     }
 
     fn end(self: Box<Self>, _: &Headers) -> Action {
         let Self { shared, opening, now, .. } = *self;
         match Inner::new(&shared, opening, now) {
-            Ok(inner) => Switch::bare(Legacy { pump: Pump::new(&inner.wakes, GREETING), inner }).into(),
+            Ok(inner) => Switch::without_response(Legacy { pump: Pump::new(&inner.wakes, GREETING), inner }).into(),
             Err(response) => response.into(),
         }
     }
@@ -136,12 +136,14 @@ impl Inner {
     fn new(shared: &Arc<Shared>, opening: Opening, now: Instant) -> Result<Self, Response> {
         let before: Vec<Arc<Link>> = {
             let mut table = shared.table();
-            if table.links.len() >= shared.config.links {
-                return Err(Response::text("there are too many tunnels\n").status(503).header("Retry-After", "60"));
+            if table.links.len() >= shared.config.connections {
+                return Err(Response::text("there are too many tunnels\n")
+                    .with_status(503)
+                    .header("Retry-After", "60"));
             }
             if table.names.claim(&opening.patterns, opening.owner, now).is_err() {
                 // Its names are nobody else's to claim, unless somebody else was given them too.
-                return Err(Response::text("these names are somebody else's\n").status(409));
+                return Err(Response::text("these names are somebody else's\n").with_status(409));
             }
             table.links.values().filter(|link| link.owner == opening.owner).cloned().collect()
         };
@@ -152,7 +154,7 @@ impl Inner {
             shared: shared.clone(),
             link,
             wakes,
-            session: Session::new(Role::Client, shared.config.streams_per_link),
+            session: Session::new(Role::Client, shared.config.streams_per_connection),
             streams: Slab::new(),
             keys: HashMap::new(),
             slowed: Vec::new(),
@@ -259,24 +261,24 @@ impl Inner {
     fn is_dead(&mut self) -> bool {
         let config = &self.shared.config;
         let since = |at: Option<Instant>, most: Duration| at.is_some_and(|at| self.now >= at + most);
-        let silent = since(Some(self.life.heard), config.ping_every * 2);
+        let silent = since(Some(self.life.heard), config.ping_interval * 2);
         if silent {
             self.shared.counters.add(Count::Silent);
             log::debug!(target: "uncork::relay", "tunnel {}: silent, and taken for dead", self.link.id);
         }
-        silent || since(self.life.leaving, config.drain)
+        silent || since(self.life.leaving, config.drain_timeout)
     }
 
     /// Pings it if it is silent; when to look again.
     fn due(&mut self) -> Instant {
-        let every = self.shared.config.ping_every;
+        let every = self.shared.config.ping_interval;
         if self.life.pinged.is_none() && self.now >= self.life.heard + every {
             self.session.ping();
             self.life.pinged = Some(self.now);
             self.wakes.waker(ORDERS).wake();
         }
         let silence = self.life.heard + if self.life.pinged.is_some() { every * 2 } else { every };
-        let drained = self.life.leaving.map_or(silence, |at| at + self.shared.config.drain);
+        let drained = self.life.leaving.map_or(silence, |at| at + self.shared.config.drain_timeout);
         let rate =
             if self.slowed.is_empty() { None } else { self.shared.rates[self.link.owner].wait(self.now, self.link.id) };
         silence.min(drained).min(rate.unwrap_or(silence))
@@ -372,7 +374,7 @@ impl Upgrade for Legacy {
             inner.life.heard = inner.now;
             inner.shared.join(&inner.link);
         }
-        if io.why().stopping() {
+        if io.events().is_stopping() {
             inner.leave();
         }
         let mask = pump.turn(io, inner);

@@ -18,8 +18,8 @@ use std::{
 use uncork::PeerAddr;
 
 use super::{
-    counters::LinkInfo,
-    order::Order,
+    counters::ConnectionInfo,
+    order::ProxiedRequest,
     pattern::Pattern,
     places::{Full, Places},
 };
@@ -49,7 +49,7 @@ pub(super) struct Link {
 }
 
 struct Queue {
-    orders: VecDeque<Box<Order>>,
+    orders: VecDeque<Box<ProxiedRequest>>,
     open: bool,
 }
 
@@ -84,7 +84,7 @@ impl Link {
     }
 
     /// Gives it a request, from any thread; or gives it back, if the link is full (for this client) or takes no more.
-    pub(super) fn offer(&self, mut order: Box<Order>) -> Result<(), (Box<Order>, Full)> {
+    pub(super) fn offer(&self, mut order: Box<ProxiedRequest>) -> Result<(), (Box<ProxiedRequest>, Full)> {
         match self.places.take(order.share.address) {
             Ok(place) => order.place = Some(place),
             Err(full) => return Err((order, full)),
@@ -114,17 +114,17 @@ impl Link {
         self.ousted.load(Relaxed)
     }
 
-    pub(super) fn next(&self) -> Option<Box<Order>> {
+    pub(super) fn next(&self) -> Option<Box<ProxiedRequest>> {
         self.queue().orders.pop_front()
     }
 
     /// It could not be begun yet.
-    pub(super) fn put_back(&self, order: Box<Order>) {
+    pub(super) fn put_back(&self, order: Box<ProxiedRequest>) {
         self.queue().orders.push_front(order);
     }
 
     /// Takes no more requests. Those that nobody has begun.
-    pub(super) fn close(&self) -> VecDeque<Box<Order>> {
+    pub(super) fn close(&self) -> VecDeque<Box<ProxiedRequest>> {
         let mut queue = self.queue();
         queue.open = false;
         std::mem::take(&mut queue.orders)
@@ -155,8 +155,8 @@ impl Link {
         self.round_trip.store(micros.saturating_add(1), Relaxed);
     }
 
-    pub(super) fn info(&self, credential: &str) -> LinkInfo {
-        LinkInfo {
+    pub(super) fn info(&self, credential: &str) -> ConnectionInfo {
+        ConnectionInfo {
             credential: credential.to_owned(),
             hosts: self.patterns.iter().map(ToString::to_string).collect(),
             peer: self.peer,

@@ -64,20 +64,20 @@ use uncork::{Action, Handler, PeerAddr, Request, Upgrade};
 
 pub use self::{
     config::{Balance, Credential, ProxyConfig, Trusted},
-    counters::{LinkInfo, ProxyCounts},
+    counters::{ConnectionInfo, ProxyCounts},
 };
 use self::{
     counters::{Count, Counters},
-    doors::Doors,
+    doors::HandshakeLimits,
     hello::Hello,
     link::{Link, Opening, Rate},
     names::Names,
-    order::{Failure, Order},
+    order::{Failure, ProxiedRequest},
     pattern::{Pattern, host_of},
     places::{Full, Places},
-    public::Crowd,
+    public::ClientLimits,
 };
-use crate::relay::{InvalidConfig, Via};
+use crate::relay::{ConfigError, Via};
 
 /// The proxy. Clones are one proxy: an origin that comes in on one loop serves the clients of all.
 ///
@@ -107,8 +107,8 @@ struct Shared {
     config: ProxyConfig,
     via: Via,
     table: Mutex<Table>,
-    crowd: Mutex<Crowd>,
-    doors: Mutex<Doors>,
+    crowd: Mutex<ClientLimits>,
+    doors: Mutex<HandshakeLimits>,
     /// One for each credential.
     rates: Vec<Rate>,
     counters: Counters,
@@ -127,14 +127,14 @@ impl Proxy {
     ///
     /// # Errors
     /// If the configuration cannot work.
-    pub fn new(config: ProxyConfig) -> Result<Self, InvalidConfig> {
+    pub fn new(config: ProxyConfig) -> Result<Self, ConfigError> {
         let config = config.checked()?;
-        let most = config.names_per_link.saturating_mul(config.links_per_credential);
+        let most = config.names_per_connection.saturating_mul(config.connections_per_credential);
         let names = Names::new(config.names_kept, most, (config.streams_per_host, config.share_per_address));
         let shared = Shared {
             table: Mutex::new(Table { names, links: HashMap::new() }),
-            crowd: Mutex::new(Crowd::new(&config)),
-            doors: Mutex::new(Doors::new(&config)),
+            crowd: Mutex::new(ClientLimits::new(&config)),
+            doors: Mutex::new(HandshakeLimits::new(&config)),
             rates: config.credentials.iter().map(|one| Rate::new(one.rate)).collect(),
             counters: Counters::default(),
             active: Arc::default(),
@@ -151,13 +151,13 @@ impl Proxy {
     }
 
     /// The side for clients.
-    pub fn public(&self) -> Public {
-        Public(self.clone())
+    pub fn public(&self) -> PublicHandler {
+        PublicHandler(self.clone())
     }
 
     /// The side for origins.
-    pub fn origins(&self) -> Origins {
-        Origins(self.clone())
+    pub fn origins(&self) -> OriginHandler {
+        OriginHandler(self.clone())
     }
 
     /// Answers a client: by an origin's words, or 404, 502, 503, 504.
@@ -175,18 +175,18 @@ impl Proxy {
     /// Whether a request is for a host and path that an origin has registered, or is to register: to ask before
     /// [`handle`](Self::handle), where there are other things to be served.
     pub fn serves(&self, req: &Request<'_>) -> bool {
-        let host = host_of(req.host().unwrap_or_default());
+        let host = host_of(req.authority().unwrap_or_default());
         let claimed = self.shared.table().names.find(&host, req.path(), req.now().mono).is_some();
         claimed || self.shared.is_known(&host, req.path())
     }
 
     /// Whether a path is the one where origins ask for a tunnel.
-    pub fn welcomes(&self, path: &str) -> bool {
+    pub fn is_tunnel_path(&self, path: &str) -> bool {
         path == self.shared.config.path
     }
 
     /// Lets an origin in, or says why not.
-    pub fn welcome(&self, req: &mut Request<'_>) -> Action {
+    pub fn accept_origin_server(&self, req: &mut Request<'_>) -> Action {
         if self.stopping { public::stopping().into() } else { handshake::handle(&self.shared, req) }
     }
 
@@ -208,7 +208,7 @@ impl Proxy {
     /// Lets an origin of 2014 in that speaks SPDY, or says why not. `None`: the request is none of theirs, or the
     /// configuration has no [`Credential::allow_legacy_unauthenticated`].
     #[cfg(feature = "spdy")]
-    pub fn welcome_legacy(&self, req: &mut Request<'_>) -> Option<Action> {
+    pub fn accept_legacy(&self, req: &mut Request<'_>) -> Option<Action> {
         let action = legacy::welcome(&self.shared, req)?;
         Some(if self.stopping { public::stopping().into() } else { action })
     }
@@ -222,7 +222,7 @@ impl Proxy {
     }
 
     /// The origins that are connected, the oldest first.
-    pub fn links(&self) -> Vec<LinkInfo> {
+    pub fn connections(&self) -> Vec<ConnectionInfo> {
         let mut links: Vec<Arc<Link>> = self.shared.table().links.values().cloned().collect();
         links.retain(|link| link.has_joined());
         links.sort_by_key(|link| link.id);
@@ -239,9 +239,9 @@ impl fmt::Debug for Proxy {
 
 /// A [`Proxy`], as its clients see it.
 #[derive(Clone, Debug)]
-pub struct Public(Proxy);
+pub struct PublicHandler(Proxy);
 
-impl Handler for Public {
+impl Handler for PublicHandler {
     fn request(&mut self, req: &mut Request<'_>) -> Action {
         self.0.handle(req)
     }
@@ -253,15 +253,15 @@ impl Handler for Public {
 
 /// A [`Proxy`], as origins see it.
 #[derive(Clone, Debug)]
-pub struct Origins(Proxy);
+pub struct OriginHandler(Proxy);
 
-impl Handler for Origins {
+impl Handler for OriginHandler {
     fn request(&mut self, req: &mut Request<'_>) -> Action {
         #[cfg(feature = "spdy")]
-        if let Some(action) = self.0.welcome_legacy(req) {
+        if let Some(action) = self.0.accept_legacy(req) {
             return action;
         }
-        if self.0.welcomes(req.path()) { self.0.welcome(req) } else { public::unknown().into() }
+        if self.0.is_tunnel_path(req.path()) { self.0.accept_origin_server(req) } else { public::unknown().into() }
     }
 
     fn alpn(&mut self, protocol: &[u8], peer: &PeerAddr) -> Option<Box<dyn Upgrade>> {
@@ -278,18 +278,18 @@ impl Shared {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn crowd(&self) -> MutexGuard<'_, Crowd> {
+    fn crowd(&self) -> MutexGuard<'_, ClientLimits> {
         self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn doors(&self) -> MutexGuard<'_, Doors> {
+    fn doors(&self) -> MutexGuard<'_, HandshakeLimits> {
         self.doors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection has become a link; requests come when it has joined.
     fn open(&self, opening: Opening, waker: task::Waker) -> Arc<Link> {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
-        let places = Places::new(self.config.streams_per_link, self.config.share_per_address);
+        let places = Places::new(self.config.streams_per_connection, self.config.share_per_address);
         let link = Link::new(id, opening, places, waker);
         self.table().links.insert(id, link.clone());
         link
@@ -316,7 +316,7 @@ impl Shared {
     }
 
     /// Gives a request to a link that takes it, or answers it.
-    fn send(&self, mut order: Box<Order>) {
+    fn send(&self, mut order: Box<ProxiedRequest>) {
         let links: Vec<Arc<Link>> = {
             let (host, path) = {
                 let uri = order.head.uri();

@@ -21,9 +21,9 @@ use std::{
 };
 
 use http::HeaderMap;
-use uncork::{Flow, PipeIn, PipeOut, Response, Switch, Ticket, Tx, pipe};
+use uncork::{PipeIn, PipeOut, Produced, Response, Switch, Ticket, Tx, pipe};
 
-use super::{Shared, counters::Count, joint::Joint, places::Place};
+use super::{Shared, counters::Count, joint::UpgradedStream, places::Place};
 use crate::relay::{tunnel::head, wire::retry_after};
 
 /// Bytes between a client and its stream, in each direction.
@@ -39,7 +39,7 @@ const CLOCK_EVERY: Duration = Duration::from_secs(5);
 const TRIES: usize = 3;
 
 /// A request for an origin.
-pub(super) struct Order {
+pub(super) struct ProxiedRequest {
     pub(super) head: http::Request<()>,
     /// The protocol to go on in after a 2xx to an extended CONNECT (RFC 8441).
     pub(super) protocol: Option<Box<str>>,
@@ -55,10 +55,10 @@ pub(super) struct Order {
     pub(super) place: Option<Place>,
 }
 
-impl Order {
+impl ProxiedRequest {
     /// An origin has not even looked at it: another may have it, if nothing of the body was taken out.
     pub(super) fn again(mut self: Box<Self>, refused_by: u64) {
-        let untouched = self.body.as_ref().is_none_or(|body| body.moved().taken_out() == 0);
+        let untouched = self.body.as_ref().is_none_or(|body| body.moved().read() == 0);
         self.refused_by.push(refused_by);
         self.place = None;
         if untouched && self.refused_by.len() < TRIES {
@@ -187,10 +187,10 @@ impl Reply {
         self.clock = Some(now);
         if let Some(ticket) = &self.ticket {
             let (call, shared) = (self.call.clone(), self.shared.clone());
-            ticket.fallback(shared.config.answer_within, move |_| {
+            ticket.fallback(shared.config.response_timeout, move |_| {
                 call.end();
                 shared.counters.add(Count::TimedOut);
-                Response::text("The origin does not answer.\n").status(504)
+                Response::text("The origin does not answer.\n").with_status(504)
             });
         }
     }
@@ -201,7 +201,7 @@ impl Reply {
         if let Some(ticket) = &self.ticket
             && (102..200).contains(&status)
         {
-            ticket.inform(status, head::interim_fields(fields));
+            ticket.send_informational(status, head::interim_fields(fields));
         }
         self.interim <= INTERIM
     }
@@ -225,10 +225,10 @@ impl Reply {
         let bodiless = ended || self.is_head || matches!(status, 204 | 304);
         let (mut response, body) = if !bodiless {
             let (inlet, outlet) = pipe(PIPE);
-            (Response::stream(outlet).status(status), Begun::Body(inlet))
+            (Response::stream(outlet).with_status(status), Begun::Body(inlet))
         } else if self.is_head && length.is_none() {
             // Of a length that nobody knows: not of none.
-            (Response::stream(|_: &mut Tx<'_>| Flow::End).status(status), Begun::Whole)
+            (Response::stream(|_: &mut Tx<'_>| Produced::End).with_status(status), Begun::Whole)
         } else {
             (Response::new(status), Begun::Whole)
         };
@@ -267,7 +267,7 @@ impl Drop for Reply {
 fn join(ticket: Ticket, joined: Joined, fields: &HeaderMap, via: Vec<u8>) -> Begun {
     let Joined { protocol, accept, up } = joined;
     let (inlet, outlet) = pipe(PIPE);
-    let mut switch = Switch::to(&protocol, Joint::new(up, outlet));
+    let mut switch = Switch::to(&protocol, UpgradedStream::new(up, outlet));
     if let Some(accept) = accept {
         switch = switch.header("Sec-WebSocket-Accept", accept);
     }
@@ -293,7 +293,7 @@ impl Failure {
             Self::TooLarge => (413, "The body is larger than this host allows.\n", None),
             Self::HeadTooLarge => (431, "The head is larger than this host allows.\n", None),
         };
-        let response = Response::text(words).status(status);
+        let response = Response::text(words).with_status(status);
         match again {
             Some(after) => response.header("Retry-After", retry_after(after)),
             None => response,

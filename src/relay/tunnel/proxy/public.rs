@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use uncork::{Action, Ended, Moment, PeerAddr, Request, Response, pipe, ws};
+use uncork::{Action, EndReason, Moment, PeerAddr, Request, Response, pipe, ws};
 
 use super::{
     Shared,
@@ -15,7 +15,7 @@ use super::{
     counters::Count,
     link::Link,
     names::{Active, Name},
-    order::{Call, Failure, Joined, Order, PIPE, Reply, Share},
+    order::{Call, Failure, Joined, PIPE, ProxiedRequest, Reply, Share},
     pattern::host_of,
     places::{Full, Place, more},
 };
@@ -34,13 +34,13 @@ const ADDRESSES: usize = 65_536;
 const KEPT: Duration = Duration::from_secs(1);
 
 /// How many requests each address has under way.
-pub(super) struct Crowd {
+pub(super) struct ClientLimits {
     addresses: Addresses,
     /// Places that are free only then, in order of time.
     kept: VecDeque<(Instant, IpAddr)>,
 }
 
-impl Crowd {
+impl ClientLimits {
     pub(super) fn new(config: &ProxyConfig) -> Self {
         let per_address = config.streams_per_address;
         let addresses = Addresses::new(Allowance { places: ADDRESSES, per_address, per_minute: 0, burst: 1 });
@@ -106,11 +106,11 @@ impl Drop for Counted {
 }
 
 pub(super) fn stopping() -> Response {
-    Response::text("The server is about to stop.\n").status(503).header("Retry-After", "1").close()
+    Response::text("The server is about to stop.\n").with_status(503).header("Retry-After", "1").close()
 }
 
 pub(super) fn unknown() -> Response {
-    Response::text("There is no such host here.\n").status(404)
+    Response::text("There is no such host here.\n").with_status(404)
 }
 
 /// Puts a request on its way, or answers it.
@@ -132,7 +132,7 @@ struct Refusal {
 }
 
 fn refuse(count: Count, status: u16, words: impl Into<String>) -> Refusal {
-    Refusal { count, response: Response::text(words.into()).status(status) }
+    Refusal { count, response: Response::text(words.into()).with_status(status) }
 }
 
 fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<Action, Refusal> {
@@ -143,7 +143,7 @@ fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<A
         return Err(refuse(Count::Unfit, 508, "The request was here before: it goes in a circle.\n"));
     }
     let forwards = max_forwards(req).map_err(|response| Refusal { count: Count::Unfit, response })?;
-    let host = host_of(req.host().unwrap_or_default());
+    let host = host_of(req.authority().unwrap_or_default());
     let asker = asker(shared, req, trusted);
     let (place, most) = route(shared, req, &host, asker)?;
     if req.content_length().is_some_and(|n| n > most) {
@@ -167,17 +167,17 @@ fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<A
     let (its_call, its_shared) = (call.clone(), shared.clone());
     let under_way = Active::one_more(&shared.active);
     req.on_end(move |end| {
-        if matches!(end.why, Ended::PeerLeft | Ended::TimedOut(_)) {
+        if matches!(end.reason, EndReason::PeerLeft | EndReason::TimedOut(_)) {
             its_shared.counters.add(Count::Left);
         }
         its_call.end();
-        if let (Some(counted), false) = (&mut counted, end.why == Ended::Complete) {
+        if let (Some(counted), false) = (&mut counted, end.reason == EndReason::Complete) {
             counted.kept = Some(end.now.mono + KEPT);
         }
         drop((counted, under_way));
     });
     let mut reply = Reply::new(shared.clone(), call, req.ticket(), req.method() == "HEAD", req.now().mono);
-    let (mut protocol, mut body, mut action) = (None, None, Action::Wait);
+    let (mut protocol, mut body, mut action) = (None, None, Action::Suspend);
     if let Some(Upgrade { name, accept }) = upgrade {
         let (up, outlet) = pipe(PIPE);
         protocol = Some(name.clone());
@@ -195,7 +195,7 @@ fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<A
     // Also while it waits for a connection.
     reply.set_clock(req.now().mono);
     let (share, refused_by) = (Share { address: asker, _name: place }, Vec::new());
-    shared.send(Box::new(Order { head, protocol, body, listed, reply, share, refused_by, place: None }));
+    shared.send(Box::new(ProxiedRequest { head, protocol, body, listed, reply, share, refused_by, place: None }));
     Ok(action)
 }
 

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use uncork::{PipeIn, PipeOut, h1::Headers};
 
 use super::{
-    order::{Begun, Failure, Order, Reply, Share},
+    order::{Begun, Failure, ProxiedRequest, Reply, Share},
     places::Place,
 };
 use crate::relay::tunnel::{
@@ -90,11 +90,11 @@ pub(super) enum Next {
 impl Stream {
     /// Sends the head: the stream and its number. `most`: bytes the body may have.
     pub(super) fn begin(
-        mut order: Box<Order>,
+        mut order: Box<ProxiedRequest>,
         session: &mut Session,
         waker: task::Waker,
         most: u64,
-    ) -> Result<(u32, Self), (Box<Order>, NotOpened)> {
+    ) -> Result<(u32, Self), (Box<ProxiedRequest>, NotOpened)> {
         let Some(asked) = request(&order.head).filter(|_| order.protocol.is_none()) else {
             return Err((order, NotOpened::Unfit));
         };
@@ -107,19 +107,28 @@ impl Stream {
             outlet.on_data(waker.clone());
             Up { outlet, sent: 0, length, most }
         });
-        let Order { head, reply, share, refused_by, place, .. } = *order;
+        let ProxiedRequest { head, reply, share, refused_by, place, .. } = *order;
         reply.watch(&waker);
         let down = Down::Head(Box::new(Waiting { head, refused_by, reply }));
         Ok((id, Self { id, waker, up, down, share, _place: place }))
     }
 
     /// What was refused, to be tried elsewhere.
-    pub(super) fn into_order(self) -> Option<Box<Order>> {
+    pub(super) fn into_order(self) -> Option<Box<ProxiedRequest>> {
         let Down::Head(waiting) = self.down else { return None };
         let (share, Waiting { head, refused_by, reply }) = (self.share, *waiting);
         let body = self.up.map(|up| up.outlet);
         // There are no trailers in SPDY.
-        Some(Box::new(Order { head, protocol: None, body, listed: Vec::new(), reply, share, refused_by, place: None }))
+        Some(Box::new(ProxiedRequest {
+            head,
+            protocol: None,
+            body,
+            listed: Vec::new(),
+            reply,
+            share,
+            refused_by,
+            place: None,
+        }))
     }
 
     /// The answer has begun; `end`: it has no body.

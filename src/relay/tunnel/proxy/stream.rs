@@ -20,7 +20,7 @@ use h2::{Reason, RecvStream, SendStream, client};
 use uncork::{PipeIn, PipeOut};
 
 use super::{
-    order::{Begun, Failure, Order, Reply, Share},
+    order::{Begun, Failure, ProxiedRequest, Reply, Share},
     places::Place,
 };
 use crate::relay::tunnel::{head, held::Held};
@@ -91,12 +91,12 @@ pub(super) enum Next {
 impl Stream {
     /// Sends the head. `most`: bytes the body may have. `None`: it was answered instead.
     pub(super) fn begin(
-        order: Box<Order>,
+        order: Box<ProxiedRequest>,
         send: &mut client::SendRequest<Bytes>,
         waker: task::Waker,
         most: u64,
     ) -> Option<Self> {
-        let Order { head, protocol, body, listed, reply, share, refused_by, place } = *order;
+        let ProxiedRequest { head, protocol, body, listed, reply, share, refused_by, place } = *order;
         let mut request = head.clone();
         if let Some(protocol) = &protocol {
             request.extensions_mut().insert(h2::ext::Protocol::from(&**protocol));
@@ -147,13 +147,13 @@ impl Stream {
     }
 
     /// What was refused, to be tried elsewhere.
-    pub(super) fn into_order(self) -> Option<Box<Order>> {
+    pub(super) fn into_order(self) -> Option<Box<ProxiedRequest>> {
         let Down::Head(waiting) = self.down else { return None };
         let share = self.share;
         let Waiting { head, protocol, refused_by, reply, .. } = *waiting;
         let (body, listed) = self.up.map(|up| (up.outlet, up.listed)).unzip();
         let listed = listed.unwrap_or_default();
-        Some(Box::new(Order { head, protocol, body, listed, reply, share, refused_by, place: None }))
+        Some(Box::new(ProxiedRequest { head, protocol, body, listed, reply, share, refused_by, place: None }))
     }
 
     /// Whether the answer has begun; 1xx on the way. What becomes of the stream, if that is decided now.

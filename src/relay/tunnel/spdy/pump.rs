@@ -8,7 +8,7 @@
 //!            └──────────────────────────────────────────────────────┘
 //! ```
 
-use uncork::{EventMask, Io, Rx, RxEnd, Tx};
+use uncork::{EventMask, Io, ReadState, Rx, Tx};
 
 use super::{Event, Fault, Session};
 use crate::relay::tunnel::{wakes::Wakes, wire::Step};
@@ -100,7 +100,7 @@ impl Pump {
                 }
             }
         }
-        if !self.over && rx.bytes().is_empty() && rx.end() != RxEnd::NotYet {
+        if !self.over && rx.bytes().is_empty() && rx.state() != ReadState::Open {
             self.over = true;
             speaker.ended(None);
         }
