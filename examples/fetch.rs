@@ -61,7 +61,7 @@ struct Args {
 impl Args {
     fn call(&self) -> Result<Request, String> {
         let method = self.method.as_deref().unwrap_or(if self.data.is_some() { "POST" } else { "GET" });
-        let mut call = Request::new(method, &self.url).redirects(self.redirects);
+        let mut call = Request::new(method, &self.url).max_redirects(self.redirects);
         for line in &self.headers {
             let (name, value) = line.split_once(':').ok_or_else(|| format!("{line:?} is no NAME: VALUE"))?;
             call = call.header(name, value);

@@ -58,7 +58,7 @@ impl Upgrade for Echo {
             // A mask without WRITE sends off at once what was written.
             ReadState::Open => EventMask::READ,
             // The client has sent its last byte, and will get it back before the connection closes. Cut off (by TLS
-            // without a close_notify), it is the same to an echo; a protocol that cares tells `Clean` from `CutOff`.
+            // without a close_notify), it is the same to an echo; a protocol that cares tells `Clean` from `Truncated`.
             ReadState::Eof | ReadState::Truncated => EventMask::TERMINATE,
         }
     }

@@ -20,8 +20,8 @@
 //! A [`Handler`] is called once for each request, when its head is complete, and *returns* what shall happen: an
 //! [`Action`]. It never calls it, so nothing can happen at the wrong time. What may be done later, from any thread, is
 //! a value: a [`Ticket`] answers a request, a [`Waker`] has it called again, a [`pipe`] joins two connections, a
-//! [`Loop`] calls back after a while, [dials](Loop::dial) and hands the connection over, or
-//! [serves one](Loop::adopt_pipes) that never leaves the process. A `Client` (feature `client`) calls other servers from
+//! [`LoopHandle`] calls back after a while, [dials](LoopHandle::dial) and hands the connection over, or
+//! [serves one](LoopHandle::adopt_pipes) that never leaves the process. A `Client` (feature `client`) calls other servers from
 //! the same loops.
 //!
 //! # How a byte travels
@@ -106,9 +106,9 @@
 //! |---|---|---|
 //! | a request's body is still coming | an incomplete request: the client left | |
 //! | the response is all there (bytes, a file) | a half-close: the client gets the response | |
-//! | a [`Ticket`] is to answer | the client left | [`Ticket::outlive_fin`] |
+//! | a [`Ticket`] is to answer | the client left | [`Ticket::allow_half_close`] |
 //! | a [stream](Response::stream) or pipe pauses | the client left | [`Response::allow_half_close`] |
-//! | after `101` | what the [`Upgrade`] takes it for ([`RxEnd`]) | |
+//! | after `101` | what the [`Upgrade`] takes it for ([`ReadState`]) | |
 //!
 //! A client that left is noticed at once, in every mode: over plain connections and TLS, and also while another loop
 //! writes to its socket. To find out, no more than 4 KiB is read ahead of the next request. Two things hide the end of a
@@ -133,7 +133,7 @@
 //! Splicing asks the system how much is left in a socket, since neither a short splice nor one that moves nothing says;
 //! a chunked body is read into the block of a pipe with its framing, and sorted out there.
 //! [`Server::unbound`] has one listener, which listens nowhere, so that what is adopted can
-//! have TLS. [A connection that is two pipes](Loop::adopt_pipes) is no third kind of transport but of socket, one that
+//! have TLS. [A connection that is two pipes](LoopHandle::adopt_pipes) is no third kind of transport but of socket, one that
 //! `transport` knows by a trait of `base` only: pipes are in `api`, and behave as a socket does, blocking and reset
 //! included.
 

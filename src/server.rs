@@ -61,7 +61,7 @@ impl Server {
         self
     }
 
-    /// Listens on a TCP address, v4 or v6; `[::]` serves both. Port 0 takes a free one: see [`addr`](Self::addr).
+    /// Listens on a TCP address, v4 or v6; `[::]` serves both. Port 0 takes a free one: see [`local_addr`](Self::local_addr).
     ///
     /// # Errors
     /// What the system says: in use, not permitted, no such address. The address is named in the error's text.
@@ -109,7 +109,7 @@ impl Server {
         Ok(self.and(Source::Single(Listener::handed_over(listener.into())?)))
     }
 
-    /// Listens nowhere: serves only what [`Loop::adopt`](crate::Loop::adopt) hands it.
+    /// Listens nowhere: serves only what [`LoopHandle::adopt`](crate::LoopHandle::adopt) hands it.
     pub fn unbound() -> Self {
         Self::with(Source::Nothing)
     }
@@ -129,7 +129,7 @@ impl Server {
     /// to know them: whoever else comes is turned away, and so is a proxy that says nothing, or nonsense. A proxy that
     /// speaks for itself, or for a client that has no address of TCP, stays the peer.
     ///
-    /// The header comes before TLS, and shares the time of the handshake ([`Limits::handshake_time`]).
+    /// The header comes before TLS, and shares the time of the handshake ([`Limits::handshake_timeout`]).
     pub fn proxy_protocol(mut self, trusted: impl Fn(&PeerAddr) -> bool + Send + Sync + 'static) -> Self {
         if let Some(last) = self.listeners.last_mut() {
             last.proxies = Some(Arc::new(trusted));
@@ -192,7 +192,7 @@ impl Server {
     /// that have to; three descriptors and a thread for each connection are a price.
     ///
     /// While a handler blocks, nothing else happens on its connection and its loop: no deadline, no wake. Between two
-    /// connections a thread goes on turning its [`Loop`]: connections dialled there live on.
+    /// connections a thread goes on turning its [`LoopHandle`]: connections dialled there live on.
     ///
     /// # Errors
     /// What the system says to a selector or thread.

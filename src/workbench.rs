@@ -13,7 +13,7 @@ use crate::{
     h1::{HeadLimits, Headers, KnownHost, field_slots},
 };
 pub use crate::{
-    conn::{fuzz::fuzz as connection, listen::fuzz as response},
+    conn::{client_harness::fuzz as response, fuzz::fuzz as connection},
     h1::{chunked::fuzz as chunked, framing::fuzz as framing, head::fuzz as head},
     transport::proxy::fuzz as proxy,
 };
@@ -86,13 +86,13 @@ impl OneConnection {
 
 /// One WebSocket in memory, which echoes, without an engine around it.
 #[cfg(feature = "ws")]
-pub struct OneWebSocket(crate::ws::play::Play);
+pub struct OneWebSocket(crate::ws::server_harness::Play);
 
 #[cfg(feature = "ws")]
 impl OneWebSocket {
     /// A server's, whose clock stands still.
     pub fn new(now: crate::base::Moment) -> Self {
-        Self(crate::ws::play::Play::new(&crate::ws::play::Setup::default(), now))
+        Self(crate::ws::server_harness::Play::new(&crate::ws::server_harness::Setup::default(), now))
     }
 
     /// Takes in `wire`; how many bytes it sends because of it.

@@ -15,7 +15,7 @@ use uncork::{
     relay::{Via, max_forwards},
 };
 
-use crate::joint::joint;
+use crate::upgraded_stream::joint;
 
 /// Bytes of a request's body on the way.
 const ROOM: usize = 64 * 1024;
@@ -41,7 +41,8 @@ impl Forward {
         if !known || base.contains(['?', '#', ' ']) {
             return Err(format!("{url:?} is no server to forward to: give a URL, as in http://127.0.0.1:3000"));
         }
-        let client = Client::builder().connections(most).queue(0).head_timeout(HEAD_WITHIN).idle_timeout(IDLE_WITHIN);
+        let client =
+            Client::builder().max_connections(most).max_queued(0).head_timeout(HEAD_WITHIN).idle_timeout(IDLE_WITHIN);
         Ok(Self { client: client.build(), base, via })
     }
 
@@ -85,7 +86,7 @@ impl Forward {
             let _ = ticket.respond(match result {
                 Ok(answer) if answer.is_switched() => switched(answer, protocol.as_deref(), &via),
                 Ok(answer) => answered(answer, &via).into(),
-                Err(Error::Abandoned) => return,
+                Err(Error::Cancelled) => return,
                 Err(error) => failed(&error).into(),
             });
         });
@@ -145,7 +146,9 @@ fn answered(answer: client::Response, via: &Via) -> Response {
 }
 
 fn switched(answer: client::Response, protocol: Option<&str>, via: &Via) -> Action {
-    let Some(protocol) = protocol else { return failed(&Error::Call("a switch nobody asked for".into())).into() };
+    let Some(protocol) = protocol else {
+        return failed(&Error::InvalidRequest("a switch nobody asked for".into())).into();
+    };
     let (ours, theirs) = joint();
     let fields = fields_of(&answer, via);
     answer.switch(theirs);

@@ -36,9 +36,9 @@ use self::{
 #[path = "../files/mod.rs"]
 mod files;
 mod forward;
-mod joint;
 #[path = "../common/signals.rs"]
 mod signals;
+mod upgraded_stream;
 
 /// Where the token is looked for, if no flag says.
 const TOKEN: &str = "UNCORK_TOKEN";

@@ -134,7 +134,7 @@ fn sessions(settings: &Settings) -> SessionConfig {
         body: settings.limits.max_body.0,
         pipe: default.pipe,
         allow_origins: origins(settings),
-        clean_when_cut: !own.abort_when_cut,
+        end_cleanly_if_truncated: !own.abort_when_cut,
     }
 }
 

@@ -210,7 +210,7 @@ settings! {
         request_timeout_max: u64 = session().request_timeout_max.as_secs(), "request-timeout-max" "SECONDS";
         /// Break the receiver's connection when the sender of a chunked message is lost. With false, the message ends in
         /// order, as cama has it, and a receiver cannot tell a part from the whole
-        abort_when_cut: bool = !session().clean_when_cut, "abort-when-cut" "BOOL";
+        abort_when_cut: bool = !session().end_cleanly_if_truncated, "abort-when-cut" "BOOL";
         /// Value of the Server field; empty for none
         server_name: ServerName = session().server.as_str().into(), "server-name" "NAME";
     }

@@ -114,7 +114,7 @@ impl Dialed<'_> {
 pub enum DialError {
     /// The system's word: refused, unreachable, no such file.
     Io(io::Error),
-    /// It took longer than [`Dial::within`].
+    /// It took longer than [`Dial::timeout`].
     TimedOut,
     /// Connected, but TLS was not agreed upon, or the peer did not prove to be who it should be; in words.
     Tls(String),
@@ -131,7 +131,7 @@ impl fmt::Display for DialError {
                 write!(f, "nobody listens there: {error}")
             }
             Self::Io(error) => write!(f, "can't connect: {error}"),
-            Self::TimedOut => f.write_str("no connection in the time given (`Dial::within`)"),
+            Self::TimedOut => f.write_str("no connection in the time given (`Dial::timeout`)"),
             Self::Tls(words) => write!(f, "no TLS connection: {words}"),
             Self::BadName(name) => {
                 write!(f, "{name:?} is neither a DNS name nor an IP address that a peer could prove")
@@ -193,7 +193,7 @@ mod tests {
         drop(then(tell.clone()));
         assert!(then(tell).call(Err(DialError::TimedOut)).is_none());
         let told: Vec<String> = told.iter().collect();
-        assert!(told.len() == 2 && told[0].contains("loop has ended") && told[1].contains("Dial::within"), "{told:?}");
+        assert!(told.len() == 2 && told[0].contains("loop has ended") && told[1].contains("Dial::timeout"), "{told:?}");
     }
 
     #[test]

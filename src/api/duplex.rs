@@ -1,4 +1,4 @@
-//! Two ends of pipes, taken together for a connection: what [`Loop::adopt_pipes`](super::Loop::adopt_pipes) is given.
+//! Two ends of pipes, taken together for a connection: what [`LoopHandle::adopt_pipes`](super::LoopHandle::adopt_pipes) is given.
 //!
 //! ```text
 //!   PipeIn  ──▶ [ block ] ──▶ input: PipeOut ──read──▶  engine
@@ -67,7 +67,7 @@ impl Duplex for Ends {
         if written > 0 || pieces.iter().all(|piece| piece.is_empty()) {
             return Ok(written);
         }
-        let kind = if output.is_abandoned() { io::ErrorKind::BrokenPipe } else { io::ErrorKind::WouldBlock };
+        let kind = if output.is_closed() { io::ErrorKind::BrokenPipe } else { io::ErrorKind::WouldBlock };
         Err(kind.into())
     }
 
@@ -82,7 +82,7 @@ impl Duplex for Ends {
     }
 
     fn peer_side(&self) -> PeerSide {
-        if self.input.is_cut() || self.output.as_ref().is_some_and(PipeIn::is_abandoned) {
+        if self.input.is_truncated() || self.output.as_ref().is_some_and(PipeIn::is_closed) {
             PeerSide::Gone
         } else if self.input.has_ended() {
             PeerSide::Finished
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(kind(ends_.write(&[IoSlice::new(b"more")])), io::ErrorKind::BrokenPipe);
         let (_ours, theirs, mut ends_) = ends(8);
         ends_.cut();
-        assert!(theirs.is_cut());
+        assert!(theirs.is_truncated());
         drop(theirs);
         assert_eq!(ends_.peer_side(), PeerSide::Open, "who was cut off need not read");
     }

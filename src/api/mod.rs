@@ -10,7 +10,7 @@
 //! ```
 //!
 //! Handlers *return* what shall happen; they never call it, so it cannot happen at the wrong time. What may be done
-//! from any thread and at any time is a value of its own: [`Ticket`], [`Waker`], [`Loop`] (which also [`dial`]s), the
+//! from any thread and at any time is a value of its own: [`Ticket`], [`Waker`], [`LoopHandle`] (which also [`dial`]s), the
 //! two ends of a [`pipe`]. All of them are messages to a loop, and say so when nobody is there any more.
 //!
 //! Not here: how and when any of it is called (`engine/dispatch.rs`).
@@ -20,7 +20,7 @@ pub(crate) mod block;
 pub(crate) mod dial;
 pub(crate) mod duplex;
 pub(crate) mod handler;
-pub(crate) mod mail;
+pub(crate) mod loop_message;
 pub(crate) mod pipe;
 pub(crate) mod request;
 pub(crate) mod response;
@@ -32,7 +32,7 @@ pub(crate) mod wake;
 pub use access::AccessRecord;
 pub use dial::{Dial, DialError, Dialed};
 pub use handler::{Action, Handler};
-pub use mail::{ConnectedSocket, LoopHandle};
+pub use loop_message::{ConnectedSocket, LoopHandle};
 pub use pipe::{PipeCounters, PipeIn, PipeOut, pipe};
 pub use request::{Head, Request, RequestEnd, TlsInfo};
 pub use response::{Body, Response};

@@ -192,7 +192,7 @@ pub struct PipeIn {
 
 impl PipeIn {
     /// Puts in what there is room for; how many bytes that was. Fewer than all: try again after
-    /// [`on_room`](Self::on_room) woke you. 0 for ever, if the other end is gone ([`is_abandoned`](Self::is_abandoned)).
+    /// [`on_room`](Self::on_room) woke you. 0 for ever, if the other end is gone ([`is_abandoned`](Self::is_closed)).
     pub fn write(&mut self, bytes: &[u8]) -> usize {
         let mut written = 0;
         // Until there is nothing left or no room: only a refusal notes that the writer is to be woken, and so it can't
@@ -227,7 +227,7 @@ impl PipeIn {
     }
 
     /// Of the body of a request, the engine puts in this much at the most. What is beyond that is shown to the upload's
-    /// own [`data`](Upload::data), which can [stop](Take::Stop) it, with a 413 for instance: for bodies that do not say
+    /// own [`data`](Upload::data), which can [stop](Consumed::Stop) it, with a 413 for instance: for bodies that do not say
     /// how long they are. Whoever works this end by hand is not held to it.
     pub fn limit(mut self, bytes: u64) -> Self {
         self.allowed = bytes;
@@ -240,12 +240,12 @@ impl PipeIn {
     }
 
     /// Whether the other end was dropped: nothing that is put in arrives anywhere.
-    pub fn is_abandoned(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         self.shared.state().reader_gone
     }
 
     /// The pipe's counters.
-    pub fn moved(&self) -> PipeCounters {
+    pub fn counters(&self) -> PipeCounters {
         self.shared.moved.clone()
     }
 
@@ -380,7 +380,7 @@ impl Upload for PipeIn {
     }
 }
 
-/// The end that bytes are taken out of. Dropped early, it tells the other end ([`PipeIn::is_abandoned`]).
+/// The end that bytes are taken out of. Dropped early, it tells the other end ([`PipeIn::is_closed`]).
 ///
 /// When the pipe was cut off, the receiver's connection is aborted: it must not take a part for the whole.
 pub struct PipeOut {
@@ -440,7 +440,7 @@ impl PipeOut {
     }
 
     /// Whether the writer was dropped before it had finished.
-    pub fn is_cut(&self) -> bool {
+    pub fn is_truncated(&self) -> bool {
         matches!(self.shared.state().end, Some(PipeEnd::Cut))
     }
 
@@ -451,13 +451,13 @@ impl PipeOut {
 
     /// When the pipe is cut off, ends the response in order, as if that had been all. It hides a truncation from the
     /// receiver; only where that is the contract.
-    pub fn clean_when_cut(mut self) -> Self {
+    pub fn end_cleanly_if_truncated(mut self) -> Self {
         self.clean_when_cut = true;
         self
     }
 
     /// The pipe's counters.
-    pub fn moved(&self) -> PipeCounters {
+    pub fn counters(&self) -> PipeCounters {
         self.shared.moved.clone()
     }
 

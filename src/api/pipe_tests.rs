@@ -26,7 +26,7 @@ fn it_is_bounded_and_pushes_back() {
     assert_eq!(outlet.bytes(), b"hello, w");
     outlet.consume(8);
     assert_eq!(inlet.write(b"orld"), 4);
-    assert_eq!((inlet.moved().written(), outlet.moved().read()), (12, 8));
+    assert_eq!((inlet.counters().written(), outlet.counters().read()), (12, 8));
 }
 
 #[test]
@@ -58,14 +58,14 @@ fn a_dropped_writer_cuts_it_off_behind_the_data() {
     assert_eq!(outlet.bytes(), b"part");
     outlet.consume(4);
     assert!(matches!(outlet.lend(), Lent::Over(PipeEnd::Cut)));
-    assert!(outlet.is_cut() && !outlet.is_finished());
+    assert!(outlet.is_truncated() && !outlet.is_finished());
 }
 
 #[test]
 fn a_dropped_reader_is_told() {
     let (mut inlet, outlet) = pipe(8);
     drop(outlet);
-    assert!(inlet.is_abandoned());
+    assert!(inlet.is_closed());
     assert_eq!(inlet.write(b"x"), 0);
 }
 
@@ -118,7 +118,7 @@ fn a_socket_that_is_lent_is_given_what_it_may_have_and_nothing_when_it_is_back()
     outlet.on_data(wakes.clone());
     outlet.open_bypass(10, socket);
     inlet.pass_on(&mut block, half);
-    assert_eq!((block.len(), outlet.moved().read(), woken()), (15, 5, 0));
+    assert_eq!((block.len(), outlet.counters().read(), woken()), (15, 5, 0));
     inlet.pass_on(&mut block, all);
     assert_eq!((block.len(), woken()), (10, 1), "what it may have has gone: somebody has to look");
     inlet.pass_on(&mut block, all);
@@ -127,7 +127,7 @@ fn a_socket_that_is_lent_is_given_what_it_may_have_and_nothing_when_it_is_back()
     outlet.open_bypass(10, || panic!("there is one"));
     assert_eq!(outlet.shut_bypass(), 0);
     inlet.pass_on(&mut block, all);
-    assert_eq!((block.len(), outlet.moved().read()), (10, 10));
+    assert_eq!((block.len(), outlet.counters().read()), (10, 10));
     outlet.open_bypass(10, || panic!("there is one"));
     inlet.pass_on(&mut block, |_, _, _| Err(io::ErrorKind::ConnectionReset.into()));
     assert_eq!((block.len(), woken()), (10, 2), "somebody has to hear of it");
@@ -150,5 +150,5 @@ fn what_an_end_takes_out_itself_has_not_gone_past_it() {
     let Lent::Block(Block::Kernel(mut block)) = outlet.lend() else { panic!("there it is") };
     block.taken_out(3);
     outlet.give_back(Block::Kernel(block), 3);
-    assert_eq!((outlet.shut_bypass(), outlet.moved().read()), (0, 3));
+    assert_eq!((outlet.shut_bypass(), outlet.counters().read()), (0, 3));
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{LoopHandle, Ticket, Waker, mail::LoopMessage, ticket::TicketCore};
+use super::{LoopHandle, Ticket, Waker, loop_message::LoopMessage, ticket::TicketCore};
 use crate::{
     base::{ConnId, EndReason, Moment, PeerAddr, RequestId, mailbox::Mailbox},
     h1::{Framing, Headers, HeadersRef, RequestHead, Version},
@@ -238,7 +238,7 @@ pub struct RequestEnd {
     pub written: u64,
     /// How many of these the peer's TCP has acknowledged, at the least; `None` where the system can't tell. Under TLS
     /// and chunking it is rounded down. Acknowledged by the peer's system: not read by its application. It is all of
-    /// them only if [`Response::confirm`](crate::Response::confirm) asked to wait for that.
+    /// them only if [`Response::wait_for_ack`](crate::Response::wait_for_ack) asked to wait for that.
     pub acked: Option<u64>,
     /// The time of this turn.
     pub now: Moment,

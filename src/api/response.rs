@@ -132,9 +132,9 @@ impl Response {
     /// 200 with a body that is made as the peer takes it; chunked, unless [`length`](Self::length) says how long it
     /// will be (to a peer that speaks HTTP/1.0, the end of the connection ends it).
     ///
-    /// While the body has nothing to send ([`Flow::Wait`](crate::Flow::Wait), an empty [`pipe`](crate::pipe)),
+    /// While the body has nothing to send ([`Produced::Pending`](crate::Produced::Pending), an empty [`pipe`](crate::pipe)),
     /// end-of-file from the client means that it left: the request ends at once with
-    /// [`Ended::PeerLeft`](crate::Ended::PeerLeft). A client that closes and one that half-closes look alike on the wire.
+    /// [`EndReason::PeerClosed`](crate::EndReason::PeerClosed). A client that closes and one that half-closes look alike on the wire.
     /// So a client that half-closes behind its request (`nc -N`, for example) gets the body only up to its first pause,
     /// be it a moment long. [`allow_half_close`](Self::allow_half_close) serves such clients to the end.
     ///
@@ -202,7 +202,7 @@ impl Response {
     }
 
     /// Holds the request's end back until the peer's TCP has acknowledged every byte, or the connection ended: then
-    /// [`End::acked`](crate::End::acked) is final.
+    /// [`RequestEnd::acked`](crate::RequestEnd::acked) is final.
     pub fn wait_for_ack(self) -> Self {
         Self { confirm: true, ..self }
     }

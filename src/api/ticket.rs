@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     Action, Response, Upload, Waker,
-    mail::{LoopMessage, TicketMessage},
+    loop_message::{LoopMessage, TicketMessage},
 };
 use crate::{
     base::{Moment, RequestId, mailbox::Mailbox},
@@ -24,7 +24,7 @@ use crate::{
 /// connection. Dropping the last ticket of a request nobody has answered answers it with 503.
 ///
 /// While a ticket waits, a FIN from the peer counts as *the peer left*, and ends the request at once
-/// ([`outlive_fin`](Self::outlive_fin) opts out): closing and half-closing look alike on the wire.
+/// ([`outlive_fin`](Self::allow_half_close) opts out): closing and half-closing look alike on the wire.
 pub struct Ticket {
     core: Arc<TicketCore>,
 }
@@ -46,7 +46,7 @@ pub(crate) struct TicketCore {
     pub(crate) waker: Waker,
     tickets: AtomicUsize,
     /// A FIN does not count as the peer's leaving.
-    outlive_fin: AtomicBool,
+    allow_half_close: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -63,7 +63,7 @@ impl TicketCore {
         Arc::new(Self {
             waker,
             tickets: AtomicUsize::new(0),
-            outlive_fin: AtomicBool::new(false),
+            allow_half_close: AtomicBool::new(false),
             state: Mutex::new(State::Open),
         })
     }
@@ -95,14 +95,14 @@ impl TicketCore {
     }
 
     /// Returns `true` if the client is to be served although it half-closed.
-    pub(crate) fn outlives_fin(&self) -> bool {
-        self.outlive_fin.load(Ordering::Acquire)
+    pub(crate) fn allows_half_close(&self) -> bool {
+        self.allow_half_close.load(Ordering::Acquire)
     }
 
     /// Whether a FIN that is seen while the answer is owed ends the request. Not once there is an answer, be it on its
     /// way through the mailbox still: `respond` has said that it was taken.
-    pub(crate) fn ends_with_fin(&self) -> bool {
-        !self.outlives_fin() && !matches!(*self.state(), State::Answered(Some(_)))
+    pub(crate) fn ends_on_half_close(&self) -> bool {
+        !self.allows_half_close() && !matches!(*self.state(), State::Answered(Some(_)))
     }
 
     /// Takes the answer a ticket has left.
@@ -145,7 +145,7 @@ impl Ticket {
     /// Answers. The right to do so is used up, for every ticket of the request.
     ///
     /// # Errors
-    /// [`Gone`] gives the action back, at once, if the request was answered or is over. If the peer leaves after that,
+    /// [`RespondError`] gives the action back, at once, if the request was answered or is over. If the peer leaves after that,
     /// [`Request::on_end`](crate::Request::on_end) says how much reached it.
     pub fn respond(self, action: impl Into<Action>) -> Result<(), RespondError> {
         let action = action.into();
@@ -204,7 +204,7 @@ impl Ticket {
     /// as with [`Response::allow_half_close`].
     pub fn allow_half_close(&self) {
         // Not by mail: the FIN may be here already.
-        self.core.outlive_fin.store(true, Ordering::Release);
+        self.core.allow_half_close.store(true, Ordering::Release);
     }
 
     /// Whether the request is over or answered; then [`respond`](Self::respond) can only give the answer back.

@@ -102,7 +102,7 @@ impl Io<'_> {
 
     /// Counts so many bytes, held outside of `rx` and `tx`, towards [`Limits::buffers`](crate::Limits::buffers), until
     /// the next call of this or the end. If the loop's connections hold too much, one of them is called with
-    /// [`Why::shed`].
+    /// [`Events::shed`].
     #[cfg_attr(not(feature = "ws"), expect(dead_code, reason = "WebSockets hold messages"))]
     pub(crate) fn hold(&mut self, bytes: usize) {
         self.orders.held = Some(bytes);
@@ -146,7 +146,7 @@ impl Events {
     pub fn is_woken(self) -> bool {
         self.0 & Self::EXTERNAL != 0
     }
-    /// The peer has finished, which this is the first call to say; see [`Rx::end`].
+    /// The peer has finished, which this is the first call to say; see [`Rx::state`].
     pub fn is_read_closed(self) -> bool {
         self.0 & Self::END != 0
     }

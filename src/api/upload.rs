@@ -15,7 +15,7 @@ pub trait Upload: Send {
     /// The body is whole. What is returned answers the request, if no ticket has yet.
     fn end(self: Box<Self>, trailers: &Headers) -> Action;
 
-    /// How long the body may pause, if that is another time than [`Limits::body_time`](crate::Limits::body_time). Asked
+    /// How long the body may pause, if that is another time than [`Limits::body_timeout`](crate::Limits::body_timeout). Asked
     /// once. Each byte grants it anew, at whatever rate they come: [`Limits::min_rate`](crate::Limits::min_rate) does
     /// not apply. A peer may then hold its connection with next to nothing for as long as the application lets it: see
     /// to another end, by a [fallback](crate::Ticket::fallback) for instance.

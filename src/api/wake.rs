@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use super::mail::LoopMessage;
+use super::loop_message::LoopMessage;
 use crate::base::{RequestId, mailbox::Mailbox};
 
 /// Has one request's [`Upload`](crate::Upload), [`Produce`](crate::Produce) or [`Upgrade`](crate::Upgrade) called

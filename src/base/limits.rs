@@ -67,8 +67,8 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// The most a peer may take to accept any of the output that waits for it. 30 s. See also `min_rate`.
     pub send_timeout: Duration,
-    /// The least rate, in bytes per second, at which a body must arrive and output must be taken, once `body_time` or
-    /// `send_time` is used up: each byte prolongs it by 1/`min_rate` s, never beyond the full time from now. 240, as
+    /// The least rate, in bytes per second, at which a body must arrive and output must be taken, once `body_timeout` or
+    /// `send_timeout` is used up: each byte prolongs it by 1/`min_rate` s, never beyond the full time from now. 240, as
     /// Kestrel: below what any modem does, above what a slow-drip attack can afford. 0 switches it off, and then
     /// every byte grants the full time again.
     pub min_rate: u64,

@@ -15,7 +15,7 @@
 pub(crate) mod addr;
 pub(crate) mod buf;
 pub(crate) mod duplex;
-pub(crate) mod ended;
+pub(crate) mod end_reason;
 pub(crate) mod id;
 pub(crate) mod kernel_pipe;
 pub(crate) mod limits;
@@ -28,7 +28,7 @@ pub(crate) mod seldom;
 pub(crate) mod time;
 
 pub use addr::PeerAddr;
-pub use ended::{EndReason, Timeout};
+pub use end_reason::{EndReason, Timeout};
 pub use id::{ConnId, RequestId};
 pub use limits::Limits;
 pub use mask::EventMask;

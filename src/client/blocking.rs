@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Client, Error, FullResponse, Response, answer::ResponseHead};
+use super::{Client, Error, FullResponse, Response, response::ResponseHead};
 use crate::{
     api::{Action, Handler, LoopHandle, Request, Waker},
     base::Limits,

@@ -13,7 +13,7 @@ use crate::{
 /// ```
 /// use std::time::Duration;
 /// use uncork::client::Client;
-/// let client = Client::builder().connections(8).idle_time(Duration::from_secs(30)).redirects(5).build();
+/// let client = Client::builder().max_connections(8).pool_idle_timeout(Duration::from_secs(30)).max_redirects(5).build();
 /// # let _ = client;
 /// ```
 #[derive(Clone, Debug)]
@@ -65,15 +65,15 @@ impl ClientBuilder {
     }
 
     /// Connections to one origin (scheme, host and port, or Unix socket), over all loops. 64. Calls beyond it wait.
-    pub fn connections(mut self, most: usize) -> Self {
+    pub fn max_connections(mut self, most: usize) -> Self {
         self.0.connections = most.max(1);
         self
     }
 
     /// Calls that may wait for a connection to one origin, their deadlines running. 1,024. Beyond it:
     /// [`Error::QueueFull`](super::Error::QueueFull). 0: none waits, and at the limit of
-    /// [`connections`](Self::connections) a call fails at once. That suits an intermediary, whose clients can try again.
-    pub fn queue(mut self, most: usize) -> Self {
+    /// [`connections`](Self::max_connections) a call fails at once. That suits an intermediary, whose clients can try again.
+    pub fn max_queued(mut self, most: usize) -> Self {
         self.0.queue = most;
         self
     }
@@ -98,25 +98,25 @@ impl ClientBuilder {
         self
     }
 
-    /// As [`Call::connect_within`](super::Call::connect_within), for all calls that don't say otherwise. 10 s.
+    /// As [`Request::connect_timeout`](super::Request::connect_timeout), for all calls that don't say otherwise. 10 s.
     pub fn connect_timeout(mut self, time: Duration) -> Self {
         self.0.connect_within = time;
         self
     }
 
-    /// As [`Call::head_within`](super::Call::head_within). 30 s.
+    /// As [`Request::head_timeout`](super::Request::head_timeout). 30 s.
     pub fn head_timeout(mut self, time: Duration) -> Self {
         self.0.head_within = time;
         self
     }
 
-    /// As [`Call::idle_within`](super::Call::idle_within). 30 s.
+    /// As [`Request::idle_timeout`](super::Request::idle_timeout). 30 s.
     pub fn idle_timeout(mut self, time: Duration) -> Self {
         self.0.idle_within = time;
         self
     }
 
-    /// As [`Call::deadline`](super::Call::deadline). None.
+    /// As [`Request::deadline`](super::Request::timeout). None.
     pub fn timeout(mut self, whole: Duration) -> Self {
         self.0.whole = Some(whole);
         self
@@ -134,7 +134,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Bytes of an answer's body that [`Client::call`] holds in memory. 16 MiB. Others say their limit where they
+    /// Bytes of an answer's body that [`Client::call_blocking`] holds in memory. 16 MiB. Others say their limit where they
     /// ask for a whole body.
     pub fn body_limit(mut self, bytes: usize) -> Self {
         self.0.body = bytes;
@@ -142,7 +142,7 @@ impl ClientBuilder {
     }
 
     /// Redirects that are followed. 0: none, the 3xx is the answer.
-    pub fn redirects(mut self, most: u8) -> Self {
+    pub fn max_redirects(mut self, most: u8) -> Self {
         self.0.redirects = most;
         self
     }

@@ -13,7 +13,7 @@ use std::{
 use super::{Error, pool::Pending};
 use crate::api::Waker;
 
-/// Gives up one [`Call`](super::Call), from any thread: see [`Call::cancel_handle`](super::Call::cancel_handle).
+/// Gives up one [`Request`](super::Request), from any thread: see [`Request::cancel_handle`](super::Request::cancel_handle).
 #[derive(Clone)]
 pub struct CancelHandle(Arc<Mutex<State>>);
 
@@ -40,8 +40,8 @@ impl CancelHandle {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the call up: it fails with [`Error::Abandoned`], on its loop, and its connection is closed. Does nothing if
-    /// the head of the response is there already: then the [`Answer`](super::Answer) decides.
+    /// Gives the call up: it fails with [`Error::Cancelled`], on its loop, and its connection is closed. Does nothing if
+    /// the head of the response is there already: then the [`Response`](super::Response) decides.
     pub fn cancel(&self) {
         let stage = {
             let mut state = self.state();
@@ -52,7 +52,7 @@ impl CancelHandle {
             Some(Stage::Pending(pending)) => {
                 // Without a loop to tell it on, it has failed already.
                 if let Some(here) = pending.look(|exchange| exchange.here.clone()) {
-                    here.at_once(move |_| pending.fail(Error::Abandoned));
+                    here.at_once(move |_| pending.fail(Error::Cancelled));
                 }
             }
             Some(Stage::Served(waker)) => waker.wake(),

@@ -55,7 +55,7 @@ pub(super) fn begin(pending: Pending, place: ConnPermit, now: Moment) {
             None => {
                 drop(place);
                 let why = "there is no such interface here".to_owned();
-                return pending.fail(Error::Resolve { host: format!("{host}%{zone}"), why });
+                return pending.fail(Error::Resolve { host: format!("{host}%{zone}"), reason: why });
             }
         },
     };
@@ -88,7 +88,7 @@ pub(super) fn begin(pending: Pending, place: ConnPermit, now: Moment) {
         }
         // If the loop has ended, dropping it all says so.
         here.at_once(move |now| match race.rest.is_empty() {
-            true => race.lost(Error::Resolve { host, why: why.unwrap_or_else(|| "there is none".to_owned()) }),
+            true => race.lost(Error::Resolve { host, reason: why.unwrap_or_else(|| "there is none".to_owned()) }),
             false => race.start(trust, host, now),
         });
     });
@@ -146,7 +146,7 @@ impl Race {
         match trust {
             None => {}
             Some(Ok(trust)) => self.trust = Some((trust, host)),
-            Some(Err(why)) => return self.lost(Error::Tls { to: host, why }),
+            Some(Err(why)) => return self.lost(Error::Tls { to: host, reason: why }),
         }
         attempt(&Arc::new(Mutex::new(self)), now);
     }
@@ -222,10 +222,10 @@ fn failed(race: &Shared, target: &Target, error: DialError) {
     let to = target.to_string();
     let ended = matches!(error, DialError::LoopEnded);
     let error = match error {
-        DialError::Io(error) => Error::Connect { to, kind: error.kind(), why: error.to_string() },
+        DialError::Io(error) => Error::Connect { to, kind: error.kind(), reason: error.to_string() },
         DialError::TimedOut => Error::TimedOut(Deadline::Connect),
-        DialError::Tls(why) => Error::Tls { to, why },
-        DialError::BadName(name) => Error::Tls { to, why: format!("{name:?} is no name a certificate could have") },
+        DialError::Tls(why) => Error::Tls { to, reason: why },
+        DialError::BadName(name) => Error::Tls { to, reason: format!("{name:?} is no name a certificate could have") },
         DialError::LoopEnded => Error::LoopEnded,
     };
     let here = {
@@ -254,7 +254,7 @@ mod tests {
     use super::*;
     use crate::{
         Request, Response, Server,
-        client::{self, Client, answer::Reply, pool::Exchange},
+        client::{self, Client, pool::Exchange, response::Reply},
     };
 
     const PATIENCE: Duration = Duration::from_secs(20);

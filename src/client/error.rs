@@ -14,13 +14,13 @@ pub enum Error {
     /// The URL can't be called: what is wrong with it.
     Url(&'static str),
     /// The call can't be sent as it is: a method, a header field or a setting that HTTP does not allow.
-    Call(String),
+    InvalidRequest(String),
     /// The host's name has no address.
     Resolve {
         /// The name.
         host: String,
         /// What the system says.
-        why: String,
+        reason: String,
     },
     /// No connection stands.
     Connect {
@@ -29,14 +29,14 @@ pub enum Error {
         /// What sort of error it was.
         kind: io::ErrorKind,
         /// What the system says.
-        why: String,
+        reason: String,
     },
     /// The TLS handshake failed: a certificate that is not trusted, no version in common, no TLS at all.
     Tls {
         /// The address.
         to: String,
         /// What was wrong.
-        why: String,
+        reason: String,
     },
     /// A deadline has passed: which one.
     TimedOut(Deadline),
@@ -53,7 +53,7 @@ pub enum Error {
     /// The answer is larger than allowed: which part of it.
     TooLarge(TooLargePart),
     /// A kept connection was closed by the server just when it was used again, and the request may not be repeated:
-    /// its method is not idempotent ([`Call::repeatable`](super::Call::repeatable)) or its body is a stream.
+    /// its method is not idempotent ([`Request::repeatable`](super::Request::repeatable)) or its body is a stream.
     Stale,
     /// As many calls as are allowed wait for a connection to this origin already, or for a name to be resolved.
     QueueFull,
@@ -62,8 +62,8 @@ pub enum Error {
     /// More redirects than allowed, or one that leads nowhere.
     Redirect(&'static str),
     /// The call was [cancelled](super::CancelHandle::cancel); or the receiver of the response's body is gone, of which
-    /// only [`Answer::on_end`](super::Answer::on_end) tells.
-    Abandoned,
+    /// only [`Response::on_end`](super::Response::on_end) tells.
+    Cancelled,
     /// The loop has ended.
     LoopEnded,
 }
@@ -109,10 +109,10 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Url(why) => write!(f, "the URL is not one to call: {why}"),
-            Self::Call(why) => write!(f, "the call can't be sent: {why}"),
-            Self::Resolve { host, why } => write!(f, "{host} has no address: {why}"),
-            Self::Connect { to, why, .. } => write!(f, "no connection to {to}: {why}"),
-            Self::Tls { to, why } => write!(f, "no TLS with {to}: {why}"),
+            Self::InvalidRequest(why) => write!(f, "the call can't be sent: {why}"),
+            Self::Resolve { host, reason: why } => write!(f, "{host} has no address: {why}"),
+            Self::Connect { to, reason: why, .. } => write!(f, "no connection to {to}: {why}"),
+            Self::Tls { to, reason: why } => write!(f, "no TLS with {to}: {why}"),
             Self::TimedOut(Deadline::Connect) => f.write_str("timed out: no connection in time"),
             Self::TimedOut(Deadline::Head) => f.write_str("timed out: no answer in time"),
             Self::TimedOut(Deadline::Idle) => f.write_str("timed out: the body stands still"),
@@ -135,7 +135,7 @@ impl fmt::Display for Error {
             Self::QueueFull => f.write_str("too many calls are waiting already"),
             Self::UploadFailed => f.write_str("the request's body was cut off"),
             Self::Redirect(why) => write!(f, "redirected: {why}"),
-            Self::Abandoned => f.write_str("the call was cancelled, or the receiver of the response's body is gone"),
+            Self::Cancelled => f.write_str("the call was cancelled, or the receiver of the response's body is gone"),
             Self::LoopEnded => f.write_str("the loop has ended"),
         }
     }
@@ -146,7 +146,7 @@ impl std::error::Error for Error {}
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error {
-            Error::Url(_) | Error::Call(_) => io::ErrorKind::InvalidInput,
+            Error::Url(_) | Error::InvalidRequest(_) => io::ErrorKind::InvalidInput,
             Error::Connect { kind, .. } => *kind,
             Error::TimedOut(_) => io::ErrorKind::TimedOut,
             Error::Protocol(_) | Error::TooLarge(_) => io::ErrorKind::InvalidData,

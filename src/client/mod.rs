@@ -8,11 +8,11 @@
 //! ```
 //!
 //! A connection to a server is an [`Upgrade`](crate::Upgrade) like any other on a connection the loop has
-//! [dialled](crate::Loop::dial): input and output in memory, an event mask, a deadline. No thread is blocked and nothing
+//! [dialled](crate::LoopHandle::dial): input and output in memory, an event mask, a deadline. No thread is blocked and nothing
 //! is polled; the result comes as a call of a function, on the loop that the call was sent on.
 //!
 //! It is as strict as the server: conflicting lengths, malformed heads and early ends are typed [errors](Error), never
-//! half an answer that looks whole. Nothing an application puts into a [`Call`] can split a request.
+//! half an answer that looks whole. Nothing an application puts into a [`Request`] can split a request.
 //!
 //! From a handler, with a [`Ticket`](crate::Ticket) to answer later. The body is passed on as it comes, at the pace of
 //! whoever receives it:
@@ -64,33 +64,33 @@
 //!
 //! Not here: sockets and TLS (`transport`), HTTP itself (`conn`, `h1`).
 
-mod answer;
 mod blocking;
 mod builder;
-mod call;
 mod cancel;
 mod connect;
 mod connection;
 mod error;
+mod idle_slot;
 mod pool;
 mod redirect;
+mod request;
 mod resolve;
-mod seat;
+mod response;
 mod sink;
 mod upload;
 mod url;
 
 use std::{fmt, sync::Arc};
 
-use self::{answer::Reply, pool::Exchange};
 pub use self::{
-    answer::{FullResponse, Response},
     blocking::BodyReader,
     builder::ClientBuilder,
-    call::Request,
     cancel::CancelHandle,
     error::{Deadline, Error, TooLargePart},
+    request::Request,
+    response::{FullResponse, Response},
 };
+use self::{pool::Exchange, response::Reply};
 use crate::api::LoopHandle;
 
 /// Calls servers, and keeps connections to them. Cheap to clone; all clones are one client, with one pool for all loops.
@@ -112,7 +112,7 @@ impl Client {
     /// Calls. `then` is called exactly once, on this loop, when the head of the answer is there, or there will be none;
     /// never within `send`, unless the loop has ended: then it is [`Error::LoopEnded`]. It must not block.
     ///
-    /// `on` is [`Request::here`](crate::Request::here), or any other [`Loop`]. Connections belong to loops; one that is
+    /// `on` is [`Request::loop_handle`](crate::Request::loop_handle), or any other [`LoopHandle`]. Connections belong to loops; one that is
     /// idle on this loop is used first.
     pub fn send(&self, on: &LoopHandle, call: Request, then: impl FnOnce(Result<Response, Error>) + Send + 'static) {
         let (shared, here, then) = (self.0.clone(), on.clone(), Reply::new(then));
@@ -123,7 +123,7 @@ impl Client {
         });
     }
 
-    /// Calls, and collects the answer's body: [`send`](Self::send) and [`Answer::collect`] in one.
+    /// Calls, and collects the answer's body: [`send`](Self::send) and [`Response::collect`] in one.
     pub fn send_collect(
         &self,
         on: &LoopHandle,

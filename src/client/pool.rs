@@ -21,13 +21,13 @@ use std::{
 
 use super::{
     Deadline, Error, Request, Response,
-    answer::Reply,
     blocking::Background,
     builder::Settings,
     cancel::Stage,
     connect,
+    idle_slot::{IdleSlot, Left},
     resolve::Resolver,
-    seat::{IdleSlot, Left},
+    response::Reply,
 };
 use crate::{api::LoopHandle, base::Moment, transport::TlsClient};
 
@@ -408,7 +408,7 @@ pub(super) fn start(mut exchange: Box<Exchange>, now: Moment) {
         return exchange.fail(Error::TimedOut(Deadline::Whole));
     }
     if exchange.call.is_cancelled() {
-        return exchange.fail(Error::Abandoned);
+        return exchange.fail(Error::Cancelled);
     }
     let shared = exchange.shared.clone();
     let settings = &shared.settings;

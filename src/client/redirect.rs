@@ -2,8 +2,8 @@
 
 use super::{
     Error, Request,
-    call::Content,
     pool::{Exchange, Key},
+    request::Content,
 };
 use crate::h1::HeadersRef;
 

@@ -2,8 +2,8 @@
 
 use super::{
     Error, FullResponse, TooLargePart,
-    answer::{Choice, Reply},
     blocking::Intake,
+    response::{Choice, Reply},
 };
 use crate::{
     api::{PipeIn, Waker},
@@ -79,7 +79,7 @@ impl Sink {
                 whole.body.extend_from_slice(bytes);
                 bytes.len()
             }
-            Self::Pipe(inlet) if inlet.is_abandoned() => return Ok(Took::Gone),
+            Self::Pipe(inlet) if inlet.is_closed() => return Ok(Took::Gone),
             Self::Pipe(inlet) => inlet.write(bytes),
             Self::Feed(intake) => match intake.put(bytes, waker) {
                 Some(n) => n,
@@ -101,7 +101,7 @@ impl Sink {
     /// Whether nobody is there any more.
     pub(super) fn is_abandoned(&self) -> bool {
         match self {
-            Self::Pipe(inlet) => inlet.is_abandoned(),
+            Self::Pipe(inlet) => inlet.is_closed(),
             Self::Feed(intake) => intake.is_abandoned(),
             Self::Collect { .. } | Self::Discard(_) => false,
         }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{
     Error,
-    call::{Bytes, Content},
+    request::{Bytes, Content},
 };
 use crate::{
     api::{

@@ -6,7 +6,7 @@
 //!   size  for each act
 //! ```
 
-use super::play::{Act, DATE, Meant, Play, Seen};
+use super::server_harness::{Act, DATE, Meant, Play, Seen};
 use crate::{
     base::Limits,
     h1::{Headers, Version, reason},

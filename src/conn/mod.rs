@@ -18,11 +18,11 @@
 //! Not here: sockets, TLS (`transport`), the application (`engine::dispatch`), the clock (`drive`).
 
 pub(crate) mod client;
+pub(crate) mod client_harness;
 pub(crate) mod fuzz;
 pub(crate) mod halves;
-pub(crate) mod listen;
-pub(crate) mod play;
 pub(crate) mod server;
+pub(crate) mod server_harness;
 #[cfg(test)]
 mod traces;
 

@@ -13,7 +13,7 @@
 
 use std::{fs, path::Path};
 
-use super::play::{Act, DATE, Play, Seen};
+use super::server_harness::{Act, DATE, Play, Seen};
 use crate::{base::Limits, h1::Headers};
 
 /// Small ones, so that traces can be short.

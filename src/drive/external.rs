@@ -75,7 +75,7 @@ impl<'h> ExternalServer<'h> {
         self.turn_after(timeout)
     }
 
-    /// Serves in this thread until it was [stopped](Stopper) and has ended: for a program that has nothing else to do. A
+    /// Serves in this thread until it was [stopped](StopHandle) and has ended: for a program that has nothing else to do. A
     /// process of a single thread is also the cheapest, as neither the system nor libc has to guard what it has from others.
     ///
     /// ```

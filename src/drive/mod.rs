@@ -20,7 +20,7 @@ use std::{
 };
 
 use crate::{
-    api::{LoopHandle, mail::LoopMessage},
+    api::{LoopHandle, loop_message::LoopMessage},
     base::Moment,
     engine::Engine,
 };
@@ -106,7 +106,7 @@ impl Loops {
 pub struct StopHandle(pub(crate) Loops);
 
 impl StopHandle {
-    /// At once: every connection is closed, and requests end with [`Ended::Stopped`](crate::Ended::Stopped).
+    /// At once: every connection is closed, and requests end with [`EndReason::Stopped`](crate::EndReason::Stopped).
     pub fn stop_now(&self) {
         self.0.stop(None);
     }

@@ -21,7 +21,7 @@ use log::warn;
 
 use super::{Clock, Loops, turn_until};
 use crate::{
-    api::{LoopHandle, mail::LoopMessage},
+    api::{LoopHandle, loop_message::LoopMessage},
     base::seldom::Seldom,
     engine::{Arrival, Elsewhere, Engine, Setup},
 };

@@ -14,7 +14,7 @@ use super::{
     dispatch,
     job::{Job, JobExit},
     pump::ROOMY,
-    response_body::Reply,
+    response_body::ResponseBody,
 };
 use crate::{
     api::{Consumed, Upload},
@@ -128,10 +128,10 @@ impl Job {
             io.conn.ask_for_body(&io.rx, &mut io.out);
         }
         let waker = self.waker(io, core);
-        let inlet = dispatch::patience(upload.as_ref()).and_then(|patience| {
-            if self.patience != patience {
+        let inlet = dispatch::body_timeout(upload.as_ref()).and_then(|patience| {
+            if self.body_timeout != patience {
                 // From here on, and so from now.
-                self.patience = patience;
+                self.body_timeout = patience;
                 io.stop_clock();
             }
             dispatch::inlet(upload.as_mut())
@@ -176,7 +176,7 @@ impl Job {
                 RequestBody::Pipe { pace, .. } => *pace = PipeProgress::Going,
                 RequestBody::Idle | RequestBody::Draining(_) | RequestBody::Over => {}
             }
-            if let Reply::Stream { waits, .. } | Reply::Pipe { waits, .. } = &mut self.response_body {
+            if let ResponseBody::Stream { waits, .. } | ResponseBody::Pipe { waits, .. } = &mut self.response_body {
                 *waits = false;
             }
         }
@@ -194,7 +194,7 @@ impl Job {
             }
             let n = match io.conn.poll_body(&mut io.rx, &core.limits)? {
                 BodyEvent::Data(n) => n,
-                BodyEvent::NeedMore if io.eof.is_some() => return Err(EndReason::PeerLeft.into()),
+                BodyEvent::NeedMore if io.eof.is_some() => return Err(EndReason::PeerClosed.into()),
                 // Who was woken may want what is still in the socket: that is read in another round.
                 BodyEvent::NeedMore => return Ok(worked || woken),
                 BodyEvent::End(trailers) => {
@@ -215,7 +215,7 @@ impl Job {
                             dispatch::discard(std::mem::replace(&mut self.request_body, RequestBody::Idle));
                             // What was shown is still there: for another upload, or to be drained.
                             self.perform(io, core, action)?;
-                            if !matches!(self.response_body, Reply::Owed | Reply::Switch(_)) {
+                            if !matches!(self.response_body, ResponseBody::Owed | ResponseBody::Switch(_)) {
                                 self.leave_body(io, core);
                             }
                             return Ok(true);
@@ -234,7 +234,7 @@ impl Job {
                 _ => n,
             };
             io.conn.took(&mut io.rx, took);
-            io.note_received(core, took, self.patience);
+            io.note_received(core, took, self.body_timeout);
         }
     }
 

@@ -226,7 +226,7 @@ impl ConnIo {
             Fault::Io(error) => {
                 debug!(target: "uncork::transport", "{} {}: {error}", self.id, self.peer.addr);
                 match error.kind() {
-                    std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => EndReason::PeerLeft,
+                    std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => EndReason::PeerClosed,
                     std::io::ErrorKind::UnexpectedEof => EndReason::Aborted,
                     kind => EndReason::Io(kind),
                 }

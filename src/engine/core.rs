@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use super::{deadlines::Deadlines, dispatch::AccessLog, held::Held, reserve::Reserve};
 use crate::{
-    api::mail::LoopMessage,
+    api::loop_message::LoopMessage,
     base::{ConnId, Limits, Moment, kernel_pipe::KernelPipes, mailbox::Mailbox, pool::Pool, time::Tick},
     h1::{DateCache, HeadLimits, KnownHost},
 };

@@ -17,7 +17,7 @@ use crate::{
         AccessRecord, Action, Consumed, DialError, Dialed, Handler, Io, PipeIn, PipeOut, Produce, Produced, Request,
         RequestEnd, Response, Tx, Upgrade, Upload,
         dial::Then,
-        mail::{Fallback, Later},
+        loop_message::{Fallback, Later},
         request::OnEnd,
     },
     base::{ConnId, EndReason, EventMask, Moment, PeerAddr},
@@ -85,7 +85,7 @@ pub(super) fn produce(produce: &mut dyn Produce, tx: &mut Tx<'_>) -> Called<Prod
     guard("Produce::produce", || produce.produce(tx))
 }
 
-pub(super) fn patience(upload: &dyn Upload) -> Called<Option<Duration>> {
+pub(super) fn body_timeout(upload: &dyn Upload) -> Called<Option<Duration>> {
     guard("Upload::patience", || upload.body_timeout())
 }
 

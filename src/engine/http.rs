@@ -32,7 +32,7 @@ impl ConnIo {
             let partial = self.conn.has_partial_head(&self.rx);
             self.rx.consume(self.rx.len());
             self.conn.handle_end();
-            return Ok(self.closing(if partial { EndReason::PeerLeft } else { EndReason::Complete }, false));
+            return Ok(self.closing(if partial { EndReason::PeerClosed } else { EndReason::Complete }, false));
         }
         Ok(Step::progress(worked))
     }

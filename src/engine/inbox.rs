@@ -11,13 +11,13 @@ use super::{
     arrivals::Peer,
     body::RequestBody,
     dispatch,
-    response_body::Reply,
+    response_body::ResponseBody,
     slot::{Phase, Slot, Step},
 };
 use crate::{
     api::{
         ConnectedSocket, PipeIn, PipeOut, Response,
-        mail::{LoopMessage, TicketMessage},
+        loop_message::{LoopMessage, TicketMessage},
         ticket::TicketCore,
     },
     base::{ConnId, EndReason, PeerAddr, RequestId},
@@ -106,7 +106,7 @@ impl Engine<'_> {
             }
             TicketMessage::Dropped => {
                 // With an upload at work, its end may still give the answer.
-                let hopeless = matches!(job.response_body, Reply::Owed)
+                let hopeless = matches!(job.response_body, ResponseBody::Owed)
                     && matches!(job.request_body, RequestBody::Idle | RequestBody::Over);
                 if hopeless && !ticket.is_hopeful() && ticket.claim() {
                     debug!(target: "uncork::engine", "{}: every ticket was dropped", io.request_id());

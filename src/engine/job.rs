@@ -18,13 +18,13 @@ use super::{
     core::Core,
     dispatch,
     ready::Ready,
-    response_body::Reply,
+    response_body::ResponseBody,
     slot::{Phase, Step},
 };
 use crate::{
     api::{
         AccessRecord, Action, Head, Response, Waker,
-        mail::Fallback,
+        loop_message::Fallback,
         request::{RequestEnd, RequestHooks},
     },
     base::{EndReason, time::Tick},
@@ -37,7 +37,7 @@ pub(super) struct Job {
     pub(super) head: Option<Head>,
     pub(super) began: SystemTime,
     pub(super) request_body: RequestBody,
-    pub(super) response_body: Reply,
+    pub(super) response_body: ResponseBody,
     pub(super) fallback: Option<(Tick, Fallback)>,
     /// The waker was called since the job was last looked at.
     pub(super) woken: bool,
@@ -56,7 +56,7 @@ pub(super) struct Job {
     /// Body and response are complete: it ends with the phase.
     pub(super) complete: bool,
     /// How long the body may pause, if the upload has a word in that.
-    pub(super) patience: Option<Duration>,
+    pub(super) body_timeout: Option<Duration>,
 }
 
 /// The panic itself is on standard error, by the standard library, and in the log.
@@ -93,7 +93,7 @@ impl Job {
             head,
             began,
             request_body: RequestBody::Idle,
-            response_body: Reply::Owed,
+            response_body: ResponseBody::Owed,
             fallback: None,
             woken: false,
             status: 0,
@@ -104,7 +104,7 @@ impl Job {
             outcome: EndReason::Complete,
             confirm: None,
             complete: false,
-            patience: None,
+            body_timeout: None,
         })
     }
 
@@ -116,19 +116,20 @@ impl Job {
 
     /// There is output that does not lie in the io's own.
     pub(super) fn has_output(&self) -> bool {
-        matches!(self.response_body, Reply::File { .. } | Reply::Pipe { waits: false, .. })
+        matches!(self.response_body, ResponseBody::File { .. } | ResponseBody::Pipe { waits: false, .. })
     }
 
     /// Whether only a ticket can bring it on.
     fn waits_for_ticket(&self) -> bool {
-        matches!(self.response_body, Reply::Owed) && matches!(self.request_body, RequestBody::Idle | RequestBody::Over)
+        matches!(self.response_body, ResponseBody::Owed)
+            && matches!(self.request_body, RequestBody::Idle | RequestBody::Over)
     }
 
     /// Whether it waits for something that is not the peer's to do, and nothing is received or sent.
     pub(super) fn is_suspended(&self) -> bool {
         match self.response_body {
-            Reply::Owed => self.waits_for_ticket(),
-            Reply::Stream { waits: true, .. } | Reply::Pipe { waits: true, .. } => {
+            ResponseBody::Owed => self.waits_for_ticket(),
+            ResponseBody::Stream { waits: true, .. } | ResponseBody::Pipe { waits: true, .. } => {
                 matches!(self.request_body, RequestBody::Idle | RequestBody::Over)
             }
             _ => false,
@@ -137,7 +138,7 @@ impl Job {
 
     /// Returns `true` if the response has begun, and has nothing to send until something else happens.
     fn pauses(&self, io: &ConnIo) -> bool {
-        matches!(self.response_body, Reply::Stream { waits: true, .. } | Reply::Pipe { waits: true, .. })
+        matches!(self.response_body, ResponseBody::Stream { waits: true, .. } | ResponseBody::Pipe { waits: true, .. })
             && io.out.is_empty()
             && !io.transport.has_pending()
     }
@@ -149,24 +150,24 @@ impl Job {
     /// That the socket says so ([`Ready::FIN`]) is enough: what lies unread in front of it, pipelined requests for
     /// example, is not read to find out (see [`hold`](Self::hold)).
     #[cold]
-    fn note_eof(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
+    fn note_half_close(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
         // A body that is still wanted is read up to that end first.
         if !matches!(self.request_body, RequestBody::Idle | RequestBody::Over) || self.allow_half_close {
             return Ok(false);
         }
-        if matches!(self.response_body, Reply::Owed) {
-            let left = self.hooks.ticket.as_ref().is_none_or(|ticket| ticket.ends_with_fin());
-            return if left { Err(EndReason::PeerLeft.into()) } else { Ok(false) };
+        if matches!(self.response_body, ResponseBody::Owed) {
+            let left = self.hooks.ticket.as_ref().is_none_or(|ticket| ticket.ends_on_half_close());
+            return if left { Err(EndReason::PeerClosed.into()) } else { Ok(false) };
         }
         if !self.pauses(io) {
             return Ok(false);
         }
         // The wait may be over already and the wake-up still under way, for example from the client's own upload.
-        if let Reply::Stream { waits, .. } | Reply::Pipe { waits, .. } = &mut self.response_body {
+        if let ResponseBody::Stream { waits, .. } | ResponseBody::Pipe { waits, .. } = &mut self.response_body {
             *waits = false;
         }
         let worked = self.drive_reply(io, core)?;
-        if self.pauses(io) { Err(EndReason::PeerLeft.into()) } else { Ok(worked) }
+        if self.pauses(io) { Err(EndReason::PeerClosed.into()) } else { Ok(worked) }
     }
 
     pub(super) fn waker(&mut self, io: &ConnIo, core: &Core) -> Waker {
@@ -175,7 +176,7 @@ impl Job {
 
     /// Carries out what the application wants.
     pub(super) fn perform(&mut self, io: &mut ConnIo, core: &mut Core, action: Action) -> Result<(), JobExit> {
-        let owed = matches!(self.response_body, Reply::Owed);
+        let owed = matches!(self.response_body, ResponseBody::Owed);
         match action {
             Action::Abort => return Err(EndReason::Aborted.into()),
             Action::Respond(response) if owed => self.answer(io, core, response),
@@ -184,11 +185,11 @@ impl Job {
                     warn!(target: "uncork::engine", "{}: an upgrade before the body was received; it is drained",
                         io.request_id());
                 }
-                self.response_body = Reply::Switch(Box::new(switch));
+                self.response_body = ResponseBody::Switch(Box::new(switch));
             }
             Action::Receive(upload)
                 if matches!(self.request_body, RequestBody::Idle)
-                    && !matches!(self.response_body, Reply::Switch(_)) =>
+                    && !matches!(self.response_body, ResponseBody::Switch(_)) =>
             {
                 self.receive(io, core, upload)?
             }
@@ -215,7 +216,7 @@ impl Job {
     /// Whether everything is done: the body in, the answer out, and acknowledged if that was asked for.
     pub(super) fn is_complete(&mut self, io: &ConnIo, core: &Core) -> bool {
         let conn = &io.conn;
-        if !matches!(self.response_body, Reply::Sent)
+        if !matches!(self.response_body, ResponseBody::Sent)
             || conn.owes_answer()
             || conn.is_answering()
             || (conn.is_receiving() && (!conn.must_close() || self.is_wanted()))
@@ -238,7 +239,7 @@ impl Job {
 
     /// A fallback that has come due answers, unless a ticket has.
     fn drive_fallback(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
-        if !matches!(self.response_body, Reply::Owed) {
+        if !matches!(self.response_body, ResponseBody::Owed) {
             return Ok(false);
         }
         let Some((_, f)) = self.fallback.take_if(|(due, _)| *due <= core.tick) else { return Ok(false) };
@@ -256,8 +257,8 @@ impl Job {
             Ok(worked) => worked,
             Err(stop) => return self.stopped(io, core, stop),
         };
-        if matches!(self.response_body, Reply::Switch(_))
-            && let Reply::Switch(switch) = mem::replace(&mut self.response_body, Reply::Owed)
+        if matches!(self.response_body, ResponseBody::Switch(_))
+            && let ResponseBody::Switch(switch) = mem::replace(&mut self.response_body, ResponseBody::Owed)
         {
             return self.switch(io, core, *switch);
         }
@@ -278,7 +279,7 @@ impl Job {
         worked |= self.drive_up(io, core)?;
         worked |= self.drive_reply(io, core)?;
         if io.eof.is_some() || io.ready.has(Ready::FIN) {
-            worked |= self.note_eof(io, core)?;
+            worked |= self.note_half_close(io, core)?;
         }
         Ok(worked)
     }
@@ -353,7 +354,7 @@ impl ConnIo {
         } = job;
         if let Some(ticket) = asks.ticket {
             dispatch::discard(fallback);
-            if !matches!(reply, Reply::Sent) || why != EndReason::Complete {
+            if !matches!(reply, ResponseBody::Sent) || why != EndReason::Complete {
                 log::trace!(target: "uncork::engine", "{}: {why}", self.request_id());
             }
             ticket.close();

@@ -77,7 +77,7 @@ use crate::{
     api::{
         Handler, LoopHandle, PipeIn, PipeOut, Waker,
         duplex::Ends,
-        mail::{Later, LoopMessage},
+        loop_message::{Later, LoopMessage},
     },
     base::{
         ConnId, EndReason, Limits, Moment, PeerAddr, RequestId, Wait,

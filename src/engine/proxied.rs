@@ -34,12 +34,12 @@ impl ConnIo {
         let proxy = self.peer.addr;
         let said = match self.transport.read_proxy_header() {
             Ok(Some(said)) => said,
-            Ok(None) if self.ready.has(Ready::FIN) => return Err(EndReason::PeerLeft),
+            Ok(None) if self.ready.has(Ready::FIN) => return Err(EndReason::PeerClosed),
             Ok(None) => {
                 self.ready.clear(Ready::READ);
                 return Ok(Step::Idle);
             }
-            Err(ProxyFault::Left) => return Err(EndReason::PeerLeft),
+            Err(ProxyFault::Left) => return Err(EndReason::PeerClosed),
             Err(ProxyFault::Io(error)) => return Err(EndReason::Io(error.kind())),
             Err(ProxyFault::Bad(rule)) => {
                 debug!(target: "uncork::engine", "{} {proxy}: {rule}", self.id);

@@ -25,7 +25,7 @@ use super::{
     dispatch,
     job::{Job, JobExit},
     ready::Ready,
-    response_body::Reply,
+    response_body::ResponseBody,
 };
 use crate::{
     api::{
@@ -115,7 +115,7 @@ impl Job {
                     // there is one; nothing more is read for nobody.
                     self.request_body = RequestBody::Idle;
                     match self.response_body {
-                        Reply::Owed => self.perform(io, core, Action::Suspend)?,
+                        ResponseBody::Owed => self.perform(io, core, Action::Suspend)?,
                         _ => self.leave_body(io, core),
                     }
                     return Ok(true);
@@ -152,13 +152,13 @@ impl Job {
             if direct > 0 && io.transport.has_low_water() {
                 coalescing.note(core.tick, added);
             }
-            io.note_received(core, added, self.patience);
+            io.note_received(core, added, self.body_timeout);
             match result? {
                 // Until it went out there is nothing to be done here, except at the body's end.
                 Filled::Added if spliced => return Ok(!waits || io.conn.is_all_in()),
                 Filled::Added => worked = true,
                 Filled::Unable => inlet.splice_no_more(),
-                Filled::NeedMore if io.eof.is_some() => return Err(EndReason::PeerLeft.into()),
+                Filled::NeedMore if io.eof.is_some() => return Err(EndReason::PeerClosed.into()),
                 Filled::NeedMore => return Ok(worked),
                 Filled::Whole(trailers) => {
                     self.body_ended(io, core, trailers)?;
@@ -178,7 +178,7 @@ impl Job {
                 self.end_reply(io, core, None)?;
                 return Ok(true);
             }
-            let Reply::Pipe { produce, waits, announced } = &mut self.response_body else { return Ok(false) };
+            let ResponseBody::Pipe { produce, waits, announced } = &mut self.response_body else { return Ok(false) };
             if *waits || !io.ready.has(Ready::WRITE) {
                 return Ok(false);
             }
@@ -258,7 +258,7 @@ impl Job {
     /// Takes into account what the sender's loop has put on our socket, and has it put no more there until the receiver
     /// waits again. Whether that was the last of the body.
     fn note_bypassed(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
-        let Reply::Pipe { produce, .. } = &mut self.response_body else { return Ok(false) };
+        let ResponseBody::Pipe { produce, .. } = &mut self.response_body else { return Ok(false) };
         let Some(outlet) = dispatch::outlet(produce.as_mut())? else { return Err(EndReason::Aborted.into()) };
         let passed = outlet.shut_bypass();
         let fault = outlet.bypass_fault();
@@ -280,7 +280,7 @@ impl Job {
 
     /// Nobody writes to this socket any more but ourselves, whatever becomes of the pipe.
     pub(super) fn take_socket_back(&mut self) {
-        if let Reply::Pipe { produce, .. } = &mut self.response_body
+        if let ResponseBody::Pipe { produce, .. } = &mut self.response_body
             && let Ok(Some(outlet)) = dispatch::outlet(produce.as_mut())
         {
             outlet.set_splices(false);

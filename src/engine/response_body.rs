@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// What becomes of the answer.
-pub(super) enum Reply {
+pub(super) enum ResponseBody {
     Owed,
     /// The connection switches protocols when the request is driven next.
     Switch(Box<Switch>),
@@ -50,8 +50,8 @@ impl Job {
     /// Begins the answer.
     pub(super) fn answer(&mut self, io: &mut ConnIo, core: &mut Core, response: Response) {
         let mut response = io.checked(response);
-        if matches!(self.response_body, Reply::Switch(_)) {
-            dispatch::discard(std::mem::replace(&mut self.response_body, Reply::Owed));
+        if matches!(self.response_body, ResponseBody::Switch(_)) {
+            dispatch::discard(std::mem::replace(&mut self.response_body, ResponseBody::Owed));
         }
         let mut piped = false;
         if let Kind::Stream(produce) = &mut response.body.0 {
@@ -67,7 +67,7 @@ impl Job {
         self.allow_half_close = response.allow_half_close;
         if let Some(ticket) = &self.hooks.ticket {
             ticket.claim();
-            self.allow_half_close |= ticket.outlives_fin();
+            self.allow_half_close |= ticket.allows_half_close();
         }
         self.fallback = None;
         self.status = response.status;
@@ -81,18 +81,18 @@ impl Job {
         let body = std::mem::take(&mut response.body).0;
         if out == BodyOut::Nothing {
             dispatch::discard(body);
-            self.response_body = Reply::Sent;
+            self.response_body = ResponseBody::Sent;
             return;
         }
         self.response_body = match body {
-            Kind::Empty => Reply::Sent,
+            Kind::Empty => ResponseBody::Sent,
             Kind::Bytes(mut block) => {
                 self.written += block.bytes().len() as u64;
                 io.conn.wrote(block.bytes().len() as u64);
                 io.out.push_block(&mut block);
-                Reply::Sent
+                ResponseBody::Sent
             }
-            Kind::File(file, range) => Reply::File { file, at: range.start },
+            Kind::File(file, range) => ResponseBody::File { file, at: range.start },
             Kind::Stream(mut produce) if piped => {
                 // Between the bytes of a chunked body there would have to be framing.
                 let splices = io.transport.is_plain() && out != BodyOut::Chunked;
@@ -100,9 +100,9 @@ impl Job {
                 if let Ok(Some(outlet)) = dispatch::outlet(produce.as_mut()) {
                     outlet.set_splices(splices);
                 }
-                Reply::Pipe { produce, waits: false, announced: 0 }
+                ResponseBody::Pipe { produce, waits: false, announced: 0 }
             }
-            Kind::Stream(produce) => Reply::Stream { produce, waits: false },
+            Kind::Stream(produce) => ResponseBody::Stream { produce, waits: false },
         };
     }
 
@@ -122,10 +122,10 @@ impl Job {
     pub(super) fn drive_reply(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
         self.note_mark(io);
         match &mut self.response_body {
-            Reply::Owed | Reply::Switch(_) | Reply::Sent => Ok(false),
-            Reply::Stream { .. } => self.drive_stream(io, core),
-            Reply::Pipe { .. } => self.drain_pipe(io, core),
-            Reply::File { .. } => self.drive_file(io, core),
+            ResponseBody::Owed | ResponseBody::Switch(_) | ResponseBody::Sent => Ok(false),
+            ResponseBody::Stream { .. } => self.drive_stream(io, core),
+            ResponseBody::Pipe { .. } => self.drain_pipe(io, core),
+            ResponseBody::File { .. } => self.drive_file(io, core),
         }
     }
 
@@ -135,7 +135,7 @@ impl Job {
         let room = core.limits.output / 2;
         let mut worked = false;
         loop {
-            let Reply::Stream { produce, waits } = &mut self.response_body else { return Ok(worked) };
+            let ResponseBody::Stream { produce, waits } = &mut self.response_body else { return Ok(worked) };
             if *waits || io.out.len() > room {
                 return Ok(worked);
             }
@@ -198,7 +198,7 @@ impl Job {
         trailers: Option<&Headers>,
     ) -> Result<(), JobExit> {
         self.take_socket_back();
-        dispatch::discard(std::mem::replace(&mut self.response_body, Reply::Sent));
+        dispatch::discard(std::mem::replace(&mut self.response_body, ResponseBody::Sent));
         io.open_out(core);
         if !io.conn.end_body(trailers, &mut io.out) {
             error!(target: "uncork::engine", "{}: the body is shorter than its length said", io.request_id());
@@ -208,7 +208,7 @@ impl Job {
     }
 
     fn drive_file(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
-        let Reply::File { file, at } = &mut self.response_body else { return Ok(false) };
+        let ResponseBody::File { file, at } = &mut self.response_body else { return Ok(false) };
         let mut worked = false;
         // One call's worth a round: others wait.
         if let BodyOut::Length(left) = io.conn.body_out() {
@@ -243,7 +243,7 @@ impl Job {
             worked = n > 0;
         }
         if io.conn.body_out() == BodyOut::Nothing {
-            self.response_body = Reply::Sent;
+            self.response_body = ResponseBody::Sent;
             return Ok(true);
         }
         Ok(worked)

@@ -27,7 +27,7 @@ impl ConnIo {
     pub(super) fn drive_securing(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<Step, EndReason> {
         if self.transport.is_handshaking() {
             if self.eof.is_some() {
-                return Ok(self.closing(EndReason::PeerLeft, false));
+                return Ok(self.closing(EndReason::PeerClosed, false));
             }
             return Ok(Step::Idle);
         }

@@ -126,7 +126,7 @@ impl Slot {
             let io = &mut self.io;
             if io.ready.has(Ready::DEAD) && !matches!(self.phase, Phase::Upgraded(_) | Phase::Dialing(_) | Phase::Proxy)
             {
-                return Err(EndReason::PeerLeft);
+                return Err(EndReason::PeerClosed);
             }
             let read = match &mut self.phase {
                 Phase::Head | Phase::Securing => io.fill(core, AHEAD, ConnIo::head_room(core))?,
@@ -286,7 +286,7 @@ impl Slot {
             // Whatever ran before is over: a clock that nobody waits for would run out again and again.
             None => self.io.recv_by = Tick::NEVER,
             Some(timer) if clock != self.io.clock => {
-                let own = if let Phase::Job(job) = &self.phase { job.patience } else { None };
+                let own = if let Phase::Job(job) = &self.phase { job.body_timeout } else { None };
                 let time = own.filter(|_| timer == Timeout::Body).unwrap_or(core.limits.time(timer));
                 self.io.recv_by = core.tick.after(time);
             }

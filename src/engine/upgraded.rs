@@ -201,7 +201,7 @@ impl Upgraded {
         io.open_out(core);
         if !self.started && why.is_error() {
             // The 101 can't arrive: the handler is not called at all.
-            return Err(self.fault.unwrap_or(EndReason::PeerLeft));
+            return Err(self.fault.unwrap_or(EndReason::PeerClosed));
         }
         self.started = true;
         self.told.end |= why.is_read_closed();
@@ -245,7 +245,7 @@ impl Upgraded {
             return Err(EndReason::Aborted);
         }
         if why.is_error() {
-            return Err(self.fault.unwrap_or(EndReason::PeerLeft));
+            return Err(self.fault.unwrap_or(EndReason::PeerClosed));
         }
         self.mask = mask;
         self.seen = io.rx.len();

@@ -6,7 +6,7 @@
 //!   method target version     host           framing               and: keep_alive, expect_continue, upgrade
 //! ```
 //!
-//! httparse is lenient in places: it takes bare LF for line ends (refused before, by [`Scan`](super::Scan)), any
+//! httparse is lenient in places: it takes bare LF for line ends (refused before, by [`HeadScanner`](super::HeadScanner)), any
 //! UTF-8 in a target, and skips empty lines. Each of these has its test.
 
 use std::mem::MaybeUninit;
@@ -182,7 +182,7 @@ impl<'b> Facts<'b> {
     }
 }
 
-/// Parses a head, which is exactly what [`Scan`](super::Scan) found: from behind the empty lines to the end of the
+/// Parses a head, which is exactly what [`HeadScanner`](super::HeadScanner) found: from behind the empty lines to the end of the
 /// one that ends the head. Line ends are not judged here again.
 ///
 /// A minor version above 1 is refused with 505 like any other version; RFC 9110 §2.5 would have it read as 1.1, but

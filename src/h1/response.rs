@@ -7,7 +7,7 @@
 //!   version status          framing              and: keep_alive
 //! ```
 //!
-//! The head is found by [`Scan`], as a request's is, which refuses bare LF and CR. What can't become a
+//! The head is found by [`HeadScanner`], as a request's is, which refuses bare LF and CR. What can't become a
 //! status line is refused at its first byte that differs, or a server that speaks something else would be waited for.
 //!
 //! One leniency: `HTTP/1.1 200` without a space behind the number is taken. RFC 9112 §4 says that a server must send it
@@ -37,10 +37,10 @@ pub struct ParsedResponse<'b> {
     pub keep_alive: bool,
 }
 
-/// Finds the end of a response's head, as [`Scan::find`] does for requests.
+/// Finds the end of a response's head, as [`HeadScanner::find`] does for requests.
 ///
 /// # Errors
-/// As [`Scan::find`]; [`BadStatusLine`](Misbehaved::BadStatusLine) at the first byte that can't begin a response.
+/// As [`HeadScanner::find`]; [`BadStatusLine`](Misbehaved::BadStatusLine) at the first byte that can't begin a response.
 pub fn find_response(scan: &mut HeadScanner, bytes: &[u8], limits: &HeadLimits) -> Result<Option<usize>, Misbehaved> {
     const START: &[u8] = b"HTTP/";
     let n = bytes.len().min(START.len());

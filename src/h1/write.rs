@@ -48,7 +48,7 @@ pub enum BodyLength {
     Known(u64),
     /// `Transfer-Encoding: chunked`. Never to an 1.0 client.
     Chunked,
-    /// No field; the end of the connection is the end of the body. Say [`Connection::Close`] with it.
+    /// No field; the end of the connection is the end of the body. Say [`ConnectionOption::Close`] with it.
     UntilClose,
 }
 

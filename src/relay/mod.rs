@@ -28,7 +28,7 @@
 //! unknown length is whole if it ends in order: with the last chunk, or in HTTP/1.0 with an orderly end of the
 //! connection. By default this holds for the rendezvous, whose receivers see an aborted connection if the source is lost.
 //! The session relay ends a chunked message in order even if its sender is lost, as cama documents it. There the sender's
-//! response counts the bytes, but no receiver sees that. [`SessionConfig::clean_when_cut`] and
+//! response counts the bytes, but no receiver sees that. [`SessionConfig::end_cleanly_if_truncated`] and
 //! [`RendezvousConfig::strict`] are the two switches.
 //!
 //! ```no_run

@@ -78,7 +78,7 @@ impl Config {
     }
 
     /// Limits how long a message may take to arrive, from its first frame to its last. 30 s, as bodies of requests have
-    /// ([`Limits::body_time`](crate::Limits::body_time)). Each byte of its payload prolongs that by
+    /// ([`Limits::body_timeout`](crate::Limits::body_timeout)). Each byte of its payload prolongs that by
     /// 1/[`message_min_rate`](Self::message_min_rate) s, never beyond the full time from now; pings and pongs in between
     /// do not. While the speaker is not [`Done`](super::Done) the clock stands still. Beyond it: 1008. `None`: a message
     /// may take for ever.
@@ -94,7 +94,7 @@ impl Config {
     }
 
     /// Bytes that may wait to be sent. 1 MiB: a message is taken while fewer wait, so that one of any size finds its
-    /// way; what waits is never more than this and one message. Beyond it: [`Full`](super::Full). What the engine holds
+    /// way; what waits is never more than this and one message. Beyond it: [`SendError::Full`](super::SendError). What the engine holds
     /// ([`Limits::output`](crate::Limits::output)) and the system's own buffers come on top.
     pub fn queue(self, bytes: usize) -> Self {
         self.with(|values| values.queue = bytes)
@@ -124,7 +124,7 @@ impl Config {
     }
 
     /// The connection ends, without a Close, when for so long nothing was received, pings and pongs included, and no
-    /// message of ours was sent. `None`: never. With [`ping_every`](Self::ping_every) below it a living peer never runs
+    /// message of ours was sent. `None`: never. With [`ping_interval`](Self::ping_interval) below it a living peer never runs
     /// into it.
     pub fn idle_timeout(self, time: impl Into<Option<Duration>>) -> Self {
         self.with(|values| values.idle_timeout = time.into())

@@ -11,8 +11,8 @@ use std::time::Duration;
 use super::{
     Config, Deflate, MessageKind,
     deflate::{Deflater, Half, Inflate, TAIL},
-    play::{Play, Setup},
     reader::{Event, Reader},
+    server_harness::{Play, Setup},
 };
 use crate::base::Moment;
 

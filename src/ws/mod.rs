@@ -14,7 +14,7 @@
 //! # A server
 //!
 //! [`check`] holds a request against every rule of RFC 6455 §4.2.1, and gives an [`Accept`], or the answer that says
-//! which rule was broken. [`Accept::switch`] takes a [`Speaker`], who hears what the peer says, and gives the
+//! which rule was broken. [`Accept::switch`] takes a [`Handler`], who hears what the peer says, and gives the
 //! [`Sender`] by which any thread may speak to it.
 //!
 //! ```
@@ -67,20 +67,20 @@ mod config;
 mod deflate;
 pub(crate) mod frame;
 pub(crate) mod fuzz;
+mod handler;
 mod handshake;
 mod keys;
 mod outgoing;
-pub(crate) mod play;
 mod queue;
 mod reader;
 mod sender;
+pub(crate) mod server_harness;
 mod session;
-mod speaker;
 mod utf8;
 
 pub use config::Config;
 pub use deflate::Deflate;
 pub use frame::Frame;
+pub use handler::{CloseCause, Closed, Done, Handler, Message, MessageKind, MessagePart};
 pub use handshake::{Accept, HandshakeError, Offer, check, check_from, same_hostname, same_origin};
 pub use sender::{SendError, Sender};
-pub use speaker::{CloseCause, Closed, Done, Handler, Message, MessageKind, MessagePart};

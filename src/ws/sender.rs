@@ -39,7 +39,7 @@ impl Sender {
     /// Sends an encoded message, without copying it and without compressing it.
     ///
     /// # Errors
-    /// [`Full`]: the queue is full, or it is closing.
+    /// [`SendError`]: the queue is full, or it is closing.
     pub fn send(&self, frame: &Frame) -> Result<(), SendError> {
         self.push(|queue| queue.push_frame(frame))
     }
@@ -47,7 +47,7 @@ impl Sender {
     /// Sends a text message.
     ///
     /// # Errors
-    /// [`Full`]: the queue is full, or it is closing.
+    /// [`SendError`]: the queue is full, or it is closing.
     pub fn text(&self, text: &str) -> Result<(), SendError> {
         self.push(|queue| queue.push(Op::Text, text.as_bytes()))
     }
@@ -55,7 +55,7 @@ impl Sender {
     /// Sends a binary message.
     ///
     /// # Errors
-    /// [`Full`]: the queue is full, or it is closing.
+    /// [`SendError`]: the queue is full, or it is closing.
     pub fn binary(&self, bytes: &[u8]) -> Result<(), SendError> {
         self.push(|queue| queue.push(Op::Binary, bytes))
     }
@@ -63,7 +63,7 @@ impl Sender {
     /// Sends a message of either kind.
     ///
     /// # Errors
-    /// [`Full`]: the queue is full, or it is closing.
+    /// [`SendError`]: the queue is full, or it is closing.
     pub fn message(&self, message: Message<'_>) -> Result<(), SendError> {
         match message {
             Message::Text(text) => self.text(text),
@@ -74,7 +74,7 @@ impl Sender {
     /// Sends a ping, behind what is queued; of the payload, the first 125 bytes (RFC 6455 §5.5).
     ///
     /// # Errors
-    /// [`Full`]: the queue is full, or it is closing.
+    /// [`SendError`]: the queue is full, or it is closing.
     pub fn ping(&self, payload: &[u8]) -> Result<(), SendError> {
         self.push(|queue| queue.push(Op::Ping, &payload[..payload.len().min(125)]))
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::*;
 use crate::{
     base::Moment,
-    ws::play::{Play, Setup},
+    ws::server_harness::{Play, Setup},
 };
 
 const S: Duration = Duration::from_secs(1);

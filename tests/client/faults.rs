@@ -212,13 +212,13 @@ fn who_drips_gains_no_time() {
         assert_eq!(client.call_blocking(call("/")), Err(Error::TimedOut(Deadline::Head)));
     }
     assert_eq!(
-        client.call_blocking(call("/").redirects(1).head_within(PATIENCE).deadline(PATIENCE)).map(|whole| whole.body),
+        client.call_blocking(call("/").redirects(1).head_timeout(PATIENCE).timeout(PATIENCE)).map(|whole| whole.body),
         Ok(b"there".to_vec())
     );
     let (tell, told) = channel();
     let loops = Server::unbound().threads(1, |_: &mut Request<'_>| Response::new(404));
     let loops = loops.expect("running");
-    client.send(&loops.loops()[0], call("/").fresh().head_within(PATIENCE), move |answer| {
+    client.send(&loops.loops()[0], call("/").fresh().head_timeout(PATIENCE), move |answer| {
         let answer = answer.expect("a head").on_end(move |end| tell.send(end).expect("waited for"));
         answer.discard();
     });
@@ -291,7 +291,7 @@ fn what_can_not_be_sent_is_not() {
         client::Request::get(url).header("Connection", "close"),
         client::Request::get(url).upgrade("a\r\nb"),
     ] {
-        assert!(matches!(client.call_blocking(call), Err(Error::Call(_))));
+        assert!(matches!(client.call_blocking(call), Err(Error::InvalidRequest(_))));
     }
     for url in ["", "ftp://x/", "http://x/\r\nA: b", "http://a@b/", "http://x/ y"] {
         assert!(matches!(client.call_blocking(client::Request::get(url)), Err(Error::Url(_))));
@@ -420,7 +420,7 @@ fn a_call_may_be_given_up() {
         let end = peer.stream.read(&mut [0]).map_err(|error| error.kind());
         let _ = tell_gone.send(matches!(end, Ok(0) | Err(ErrorKind::ConnectionReset)));
     });
-    let client = Client::builder().connections(1).build();
+    let client = Client::builder().max_connections(1).build();
     let send = |mut call: client::Request| {
         let ((tell, told), cancel) = (channel(), call.cancel_handle());
         client.send(&here, call, move |result| {
@@ -433,14 +433,14 @@ fn a_call_may_be_given_up() {
     seen.recv_timeout(PATIENCE).expect("asked");
     let (second, cancel_second) = send(client::Request::get(&server.url("/")));
     cancel_second.cancel();
-    assert_eq!(second.recv_timeout(PATIENCE), Ok(Err(Error::Abandoned)));
+    assert_eq!(second.recv_timeout(PATIENCE), Ok(Err(Error::Cancelled)));
     cancel_first.cancel();
-    assert_eq!(first.recv_timeout(PATIENCE), Ok(Err(Error::Abandoned)));
+    assert_eq!(first.recv_timeout(PATIENCE), Ok(Err(Error::Cancelled)));
     assert_eq!(gone.recv_timeout(PATIENCE), Ok(true), "the connection is closed");
     // Before it is sent.
     let mut call = client::Request::get(&server.url("/"));
     call.cancel_handle().cancel();
-    assert_eq!(client.call_blocking(call), Err(Error::Abandoned));
+    assert_eq!(client.call_blocking(call), Err(Error::Cancelled));
     // Too late: there is a response.
     let mut call = client::Request::get(&server.url("/"));
     let (cancel, (tell, told)) = (call.cancel_handle(), channel());

@@ -171,7 +171,7 @@ fn through_a_proxy_and_back() {
                 while sent < SIZE {
                     let block = bytes(sent, 4096.min(SIZE - sent));
                     let n = inlet.write(&block);
-                    assert!(n > 0 || !inlet.is_abandoned(), "cut off");
+                    assert!(n > 0 || !inlet.is_closed(), "cut off");
                     if n == 0 {
                         std::thread::yield_now();
                     }
@@ -202,10 +202,10 @@ fn a_slow_receiver_slows_the_sender_through_everything() {
         let server = world.serve(echo);
         let middle = world.serve(proxy(client(), server.url("")));
         let (mut inlet, outlet) = pipe(10_000);
-        let moved = inlet.moved();
+        let moved = inlet.counters();
         let writer = std::thread::spawn(move || {
             let block = [7; 10_000];
-            while !inlet.is_abandoned() && inlet.moved().written() < 2 * MOST {
+            while !inlet.is_closed() && inlet.counters().written() < 2 * MOST {
                 if inlet.write(&block) == 0 {
                     std::thread::sleep(std::time::Duration::from_millis(1));
                 }

@@ -70,7 +70,7 @@ fn without_a_queue_the_limit_is_told_at_once() {
     let (server, go, came) = slow_server();
     let url = format!("http://{}/", server.local_addr().expect("bound"));
     let loops = Loops::new(1);
-    let client = Client::builder().connections(1).queue(0).build();
+    let client = Client::builder().max_connections(1).max_queued(0).build();
     let first = fetch(&client, &loops.loops[0], client::Request::get(&url));
     until(|| came.load(Ordering::SeqCst) == 1);
     assert_eq!(wait(&fetch(&client, &loops.loops[0], client::Request::get(&url))), Err(Error::QueueFull));
@@ -86,7 +86,7 @@ fn calls_beyond_the_limit_wait_their_turn() {
     let (server, go, came) = slow_server();
     let url = format!("http://{}/", server.local_addr().expect("bound"));
     let loops = Loops::new(1);
-    let client = Client::builder().connections(2).queue(3).build();
+    let client = Client::builder().max_connections(2).max_queued(3).build();
     let told: Vec<_> = (0..5).map(|_| fetch(&client, &loops.loops[0], client::Request::get(&url))).collect();
     until(|| came.load(Ordering::SeqCst) == 2);
     assert_eq!(client.connections(), 2);
@@ -107,7 +107,7 @@ fn who_waits_has_a_deadline() {
     let (server, go, came) = slow_server();
     let url = format!("http://{}/", server.local_addr().expect("bound"));
     let loops = Loops::new(1);
-    let client = Client::builder().connections(1).build();
+    let client = Client::builder().max_connections(1).build();
     let first = fetch(&client, &loops.loops[0], client::Request::get(&url));
     until(|| came.load(Ordering::SeqCst) == 1);
     let late = |call: client::Request| wait(&fetch(&client, &loops.loops[0], call)).expect_err("late");
@@ -131,7 +131,7 @@ fn loops_share_the_limit_and_nobody_starves() {
     let (server, go, _) = slow_server();
     let url = format!("http://{}/", server.local_addr().expect("bound"));
     let loops = Loops::new(2);
-    let client = Client::builder().connections(1).build();
+    let client = Client::builder().max_connections(1).build();
     let told: Vec<_> = (0..60).map(|n| fetch(&client, &loops.loops[n % 2], client::Request::get(&url))).collect();
     for _ in 0..60 {
         go.send(()).expect("waited for");
@@ -279,7 +279,7 @@ fn a_loop_that_ends_leaves_nobody_waiting() {
         let _ = gate.recv_timeout(PATIENCE);
     });
     let loops = Loops::new(1);
-    let client = Client::builder().connections(1).build();
+    let client = Client::builder().max_connections(1).build();
     let told: Vec<_> =
         (0..3).map(|_| fetch(&client, &loops.loops[0], client::Request::get(&server.url("/")))).collect();
     until(|| server.came() == 1);
@@ -299,7 +299,7 @@ fn who_waits_for_another_loop_learns_that_its_own_has_ended() {
     let (server, go, came) = slow_server();
     let url = format!("http://{}/", server.local_addr().expect("bound"));
     let (loops, others) = (Loops::new(1), Loops::new(1));
-    let client = Client::builder().connections(1).build();
+    let client = Client::builder().max_connections(1).build();
     let first = fetch(&client, &others.loops[0], client::Request::get(&url));
     until(|| came.load(Ordering::SeqCst) == 1);
     let waiting = fetch(&client, &loops.loops[0], client::Request::get(&url));

@@ -65,7 +65,7 @@ fn streams_go_out() {
         let (mut inlet, outlet) = pipe(10_000);
         let writer = std::thread::spawn(move || {
             let mut left = 300_000;
-            while left > 0 && !inlet.is_abandoned() {
+            while left > 0 && !inlet.is_closed() {
                 let n = inlet.write(&vec![7; left.min(1234)]);
                 left -= n;
                 if n == 0 {
@@ -238,7 +238,7 @@ fn an_answer_may_come_before_the_body_is_out() {
     let whole = client.call_blocking(Request::new("PUT", &server.url("/")).stream(outlet, None)).expect("an answer");
     assert_eq!((whole.status, &whole.body[..]), (413, &b"stop"[..]));
     server.over();
-    assert!(inlet.is_abandoned());
+    assert!(inlet.is_closed());
 }
 
 #[test]

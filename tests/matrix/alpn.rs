@@ -183,5 +183,5 @@ fn a_handshake_that_stands_still_is_given_up(world: &World) {
     // And one that is left.
     let mut wire = served.host.connect_plain();
     wire.send(if world.tls { &b"\x16\x03\x01\x02\x00\x01"[..] } else { b"GET" }).cut();
-    assert_eq!(served.closed.next(), EndReason::PeerLeft);
+    assert_eq!(served.closed.next(), EndReason::PeerClosed);
 }

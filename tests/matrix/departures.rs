@@ -161,8 +161,8 @@ fn a_client_that_leaves_a_pausing_response_is_noticed_at_once(world: &World) {
             let inlet = begun(&served, &mut wire, path);
             let kept = leave(wire, way);
             let end = served.ended.next();
-            assert_eq!((end.reason, end.written), (EndReason::PeerLeft, 4), "{path}, {way}");
-            assert!(inlet.is_abandoned(), "{path}, {way}");
+            assert_eq!((end.reason, end.written), (EndReason::PeerClosed, 4), "{path}, {way}");
+            assert!(inlet.is_closed(), "{path}, {way}");
             // It is broken off: four bytes are not the whole.
             if let Some(mut wire) = kept {
                 assert_ne!(wire.until_end().1, Finish::Clean, "{path}, {way}");
@@ -172,8 +172,8 @@ fn a_client_that_leaves_a_pausing_response_is_noticed_at_once(world: &World) {
             wire.request(&format!("GET {path}"), &[]);
             let inlet = served.inlets.next();
             let kept = leave(wire, way);
-            assert_eq!(served.ended.next().reason, EndReason::PeerLeft, "{path}, {way}, without a byte");
-            assert!(inlet.is_abandoned(), "{path}, {way}");
+            assert_eq!(served.ended.next().reason, EndReason::PeerClosed, "{path}, {way}, without a byte");
+            assert!(inlet.is_closed(), "{path}, {way}");
             drop(kept);
         }
     }
@@ -203,8 +203,8 @@ fn one_on_a_unix_socket_is_noticed_too(world: &World) {
                     None
                 }
             };
-            assert_eq!(served.ended.next().reason, EndReason::PeerLeft, "{path}, {half}");
-            assert!(inlet.is_abandoned());
+            assert_eq!(served.ended.next().reason, EndReason::PeerClosed, "{path}, {half}");
+            assert!(inlet.is_closed());
             drop(kept);
         }
     }
@@ -225,8 +225,8 @@ fn one_that_is_still_sending_is_noticed_too(world: &World) {
                 (false, false) => wire.chunk(b"part"),
             };
             wire.finish();
-            assert_eq!(served.ended.next().reason, EndReason::PeerLeft, "{framing}, {whole}");
-            assert!(inlet.is_abandoned());
+            assert_eq!(served.ended.next().reason, EndReason::PeerClosed, "{framing}, {whole}");
+            assert!(inlet.is_closed());
         }
     }
 }
@@ -262,8 +262,8 @@ fn a_response_may_serve_half_closed_clients(world: &World) {
         let inlet = begun(&served, &mut wire, path);
         wire.finish();
         wire.reset();
-        assert_eq!(served.ended.next().reason, EndReason::PeerLeft, "{path}");
-        assert!(inlet.is_abandoned());
+        assert_eq!(served.ended.next().reason, EndReason::PeerClosed, "{path}");
+        assert!(inlet.is_closed());
     }
 }
 
@@ -319,10 +319,10 @@ fn what_is_not_taken_yet_is_no_pause(world: &World) {
         put(&mut inlet, &body);
         wire.finish();
         assert!(served.ended.is_silent(MOMENT), "{path}: it has not got everything yet");
-        assert!(!inlet.is_abandoned());
+        assert!(!inlet.is_closed());
         let (got, finish) = wire.until_end();
         assert!(got.len() > body.len() / 2 && finish != Finish::Clean, "{path}: {} bytes, {finish:?}", got.len());
         let end = served.ended.next();
-        assert_eq!((end.reason, end.written), (EndReason::PeerLeft, body.len() as u64), "{path}");
+        assert_eq!((end.reason, end.written), (EndReason::PeerClosed, body.len() as u64), "{path}");
     }
 }

@@ -310,7 +310,7 @@ fn how_a_request_ended_is_told_once(world: &World) {
     let mut wire = host.connect();
     wire.request("GET /waiting", &[]).head().is(200);
     wire.reset();
-    assert_eq!(ended.next().reason, EndReason::PeerLeft);
+    assert_eq!(ended.next().reason, EndReason::PeerClosed);
     let mut wire = host.connect();
     wire.request("GET /waiting", &[]).head().is(200);
     host.stopper.stop_now();

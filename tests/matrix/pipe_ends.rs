@@ -163,7 +163,7 @@ fn a_receiver_that_leaves_in_the_middle_takes_nothing_along(world: &World) {
         let written: u64 = answer.text().strip_prefix("PeerLeft ").expect("so it was").parse().expect("a number");
         assert!((1 << 20..LONG as u64).contains(&written), "{written}");
         let end = served.ended.next();
-        assert_eq!((end.reason, end.written), (EndReason::PeerLeft, written));
+        assert_eq!((end.reason, end.written), (EndReason::PeerClosed, written));
         let (put_in, taken_out) = served.moved()[0];
         assert!(taken_out == written && put_in >= taken_out && put_in - taken_out <= ROOM as u64);
         goes_through(&served, 1_000_000);
@@ -209,7 +209,7 @@ fn a_receiver_that_leaves_during_a_pause_has_had_all_that_came(world: &World) {
             let all = first + second;
             assert_eq!(from.answer().text(), format!("PeerLeft {all}"), "{way}");
             let end = served.ended.next();
-            assert_eq!((end.reason, end.written), (EndReason::PeerLeft, all as u64), "{way}");
+            assert_eq!((end.reason, end.written), (EndReason::PeerClosed, all as u64), "{way}");
             assert_eq!(served.moved().pop(), Some((all as u64, all as u64)), "{way}");
             drop((kept, from));
             // The sender's own.

@@ -58,8 +58,8 @@ impl Relay {
         let Some((receiver, answerer)) = locked(&self.waiting).pop_front() else { return Response::new(409).into() };
         *locked(&answerer) = Some(req.ticket());
         let (inlet, outlet) = pipe(self.room);
-        locked(&self.moved).push(inlet.moved());
-        let outlet = if req.path() == "/clean" { outlet.clean_when_cut() } else { outlet };
+        locked(&self.moved).push(inlet.counters());
+        let outlet = if req.path() == "/clean" { outlet.end_cleanly_if_truncated() } else { outlet };
         let answer = Response::stream(outlet).length(req.content_length());
         let answer = if req.path() == "/confirmed" { answer.wait_for_ack() } else { answer };
         match receiver.respond(answer) {
@@ -239,7 +239,7 @@ fn a_receiver_that_leaves_is_told_to_the_sender(world: &World) {
         to.reset();
         let answer = from.answer();
         assert!(answer.is(200).text().starts_with("PeerLeft"), "{answer:?}");
-        assert_eq!(served.ended.next().reason, EndReason::PeerLeft);
+        assert_eq!(served.ended.next().reason, EndReason::PeerClosed);
         from.finish().until_end();
         served.ended.next();
     }

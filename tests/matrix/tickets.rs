@@ -136,7 +136,7 @@ fn a_late_ticket_gets_its_answer_back(world: &World) {
     assert!(matches!(gone.0, Action::Respond(response) if response.status() == 418));
     ended.next();
     wire.request("GET /", &[]).finish();
-    assert_eq!(ended.next().reason, EndReason::PeerLeft);
+    assert_eq!(ended.next().reason, EndReason::PeerClosed);
     for late in both.lock().expect("whole").drain(..) {
         let gone = late.respond(Response::new(418)).expect_err("nobody is there");
         assert!(matches!(gone.0, Action::Respond(response) if response.status() == 418));
@@ -176,7 +176,7 @@ fn a_client_that_leaves_is_noticed_at_once(world: &World) {
             // It says more before it goes: a lot more, and not what follows a request.
             _ => drop(wire.send([b'x'; 40_000]).finish()),
         }
-        assert_eq!(ended.next().reason, EndReason::PeerLeft, "way {way}");
+        assert_eq!(ended.next().reason, EndReason::PeerClosed, "way {way}");
         assert!(ticket.is_gone());
     }
     drop(host);
@@ -227,7 +227,7 @@ fn a_ticket_asks_for_the_body_before_it_is_received(world: &World) {
     wire.head().is(100);
     wire.send("hello");
     let (inlet, mut outlet) = uncork::pipe(100);
-    let moved = inlet.moved();
+    let moved = inlet.counters();
     assert_eq!(moved.written(), 0, "it was only asked for");
     assert!(ticket.receive(inlet).is_ok());
     ticket.fallback(Duration::from_secs(20), |_| Response::new(504));

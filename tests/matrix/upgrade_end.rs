@@ -245,7 +245,7 @@ fn a_reset_is_told_whatever_the_mask(world: &World) {
         wire.upgrade();
         assert!(!calls.next().why.is_error());
         wire.reset();
-        assert_eq!(ended.next().reason, EndReason::PeerLeft, "{mask:?}");
+        assert_eq!(ended.next().reason, EndReason::PeerClosed, "{mask:?}");
         drop(host);
         let calls = calls.rest();
         let (last, others) = calls.split_last().expect("the reset");
@@ -269,7 +269,7 @@ fn a_reset_is_told_to_who_writes(world: &World) {
     let mut wire = host.connect();
     wire.upgrade().exactly(100_000);
     wire.reset();
-    assert_eq!(ended.next().reason, EndReason::PeerLeft);
+    assert_eq!(ended.next().reason, EndReason::PeerClosed);
     drop(host);
     let told = calls.rest();
     assert_eq!((told.iter().filter(|reset| **reset).count(), told.last()), (1, Some(&true)));

@@ -331,12 +331,12 @@ fn an_upload_whose_peer_leaves_is_dropped(world: &World) {
         let mut wire = host.connect();
         leave(wire.request("POST /", &["Content-Length: 10"]).send("four"));
         let end = ended.next();
-        assert_eq!((end.reason, end.received, end.written), (EndReason::PeerLeft, 4, 0));
+        assert_eq!((end.reason, end.received, end.written), (EndReason::PeerClosed, 4, 0));
     }
     let mut wire = host.connect();
     wire.request("POST /", &["Content-Length: 10", "Expect: 100-continue"]).head().is(100);
     wire.reset();
-    assert_eq!(ended.next().reason, EndReason::PeerLeft);
+    assert_eq!(ended.next().reason, EndReason::PeerClosed);
     drop(host);
     assert_eq!(ended.rest().len(), 0);
 }
@@ -381,6 +381,6 @@ fn an_upload_that_is_broken_may_be_answered(world: &World) {
     // Who has left gets no answer, and that is the end of it.
     let mut wire = host.connect();
     wire.request("POST /", &["Content-Length: 10"]).send("some").finish();
-    assert_eq!(ended.next().reason, EndReason::PeerLeft);
+    assert_eq!(ended.next().reason, EndReason::PeerClosed);
     assert_eq!(host.connect().post("/", &[], b"some").answer().text(), "whole");
 }

@@ -65,7 +65,7 @@ impl Upgrade for Bridge {
         let mut all_taken = true;
         if let Some(mut to) = self.to.take() {
             to.on_room(io.waker());
-            let gone = to.is_abandoned();
+            let gone = to.is_closed();
             let n = if gone { io.rx.bytes().len() } else { to.write(io.rx.bytes()) };
             io.rx.consume(n);
             all_taken = io.rx.bytes().is_empty();
@@ -86,7 +86,7 @@ impl Upgrade for Bridge {
             io.tx.finish();
             return if self.to.is_none() { EventMask::TERMINATE } else { EventMask::READ | EventMask::EXTERNAL };
         }
-        if self.from.is_cut() && self.from.bytes().is_empty() {
+        if self.from.is_truncated() && self.from.bytes().is_empty() {
             io.abort();
         }
         let mask = EventMask::EXTERNAL | EventMask::CORK;
@@ -342,7 +342,7 @@ fn an_upload_pushes_back(world: &World) {
     assert!(sent < 6 * ROOM, "{sent} bytes went to nobody");
     ticket.receive(Count(Vec::new())).map_err(drop).expect("waited for");
     let (mut got, all) = (Vec::new(), body.len() + 100);
-    while got.len() < all && !from.is_cut() {
+    while got.len() < all && !from.is_truncated() {
         sent += to.write(&body[sent..]);
         let n = {
             let bytes = from.bytes();
@@ -400,8 +400,8 @@ fn an_upgrade_speaks_over_pipes(world: &World) {
     let mut wire = server.connect();
     wire.send(UPGRADE).head().is(101);
     wire.reset();
-    assert_eq!(server.told.ends.next().reason, EndReason::PeerLeft);
-    assert_eq!(server.told.closed.next(), EndReason::PeerLeft);
+    assert_eq!(server.told.ends.next().reason, EndReason::PeerClosed);
+    assert_eq!(server.told.closed.next(), EndReason::PeerClosed);
 }
 
 fn a_half_closed_client_gets_its_answer(world: &World) {
@@ -419,7 +419,7 @@ fn a_half_closed_client_gets_its_answer(world: &World) {
         assert_eq!(to.write(&said), said.len());
         let ticket = server.told.tickets.next();
         to.finish(None);
-        assert_eq!(server.told.ends.next().reason, EndReason::PeerLeft);
+        assert_eq!(server.told.ends.next().reason, EndReason::PeerClosed);
         assert!(ticket.respond(Response::new(200)).is_err());
         drop(from);
     }
@@ -430,12 +430,12 @@ fn a_half_closed_client_gets_its_answer(world: &World) {
         assert_eq!(to.write(said.as_bytes()), said.len());
         to.finish(None);
         match left {
-            true => assert_eq!(server.told.ends.next().reason, EndReason::PeerLeft),
+            true => assert_eq!(server.told.ends.next().reason, EndReason::PeerClosed),
             false => assert!(server.told.ends.is_silent(Duration::from_millis(50))),
         }
         drop(from);
         if !left {
-            assert_eq!(server.told.ends.next().reason, EndReason::PeerLeft);
+            assert_eq!(server.told.ends.next().reason, EndReason::PeerClosed);
         }
     }
 }
@@ -471,7 +471,7 @@ fn a_peer_may_leave_at_any_point(world: &World) {
                 _ => drop((to, from)),
             }
             let why = server.told.closed.next();
-            assert_eq!(why, EndReason::PeerLeft, "{words:?}, {way}");
+            assert_eq!(why, EndReason::PeerClosed, "{words:?}, {way}");
         }
     }
     // Nothing of it has cost anybody else anything.
@@ -510,7 +510,7 @@ fn a_peer_may_be_turned_away(world: &World) {
     // The loop has had its turn when one that comes later is served.
     let mut wire = server.connect();
     wire.request("GET /id", &[]).answer().is(200);
-    assert!(to.is_abandoned() && from.is_cut() && from.bytes().is_empty());
+    assert!(to.is_closed() && from.is_truncated() && from.bytes().is_empty());
     assert!(server.told.closed.is_silent(Duration::from_millis(20)), "who was not accepted is not told of");
 }
 
@@ -534,7 +534,7 @@ fn who_does_not_read_is_given_up(world: &World) {
     to.write(request("GET /endless", &[]).as_bytes());
     assert_eq!(server.told.closed.next(), EndReason::TimedOut(Timeout::Send));
     assert!(!from.bytes().is_empty());
-    assert!(from.is_cut(), "a part is not the whole");
+    assert!(from.is_truncated(), "a part is not the whole");
 }
 
 fn at_once_everything_ends(world: &World) {

@@ -237,7 +237,7 @@ pub(crate) fn a_sender_is_lost_in_mid_transfer(setup: Setup) {
 }
 
 pub(crate) fn a_sender_is_lost_and_that_shows(setup: Setup) {
-    let server = start_with(setup, |c| c.clean_when_cut = false);
+    let server = start_with(setup, |c| c.end_cleanly_if_truncated = false);
     let session = Session::new(&server);
     let mut receiver = session.host_waits(&server);
     let mut sender = server.client();

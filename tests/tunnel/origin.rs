@@ -253,7 +253,7 @@ fn a_client_that_leaves_ends_its_request_and_no_other() {
     client.send(format!("GET /wait HTTP/1.1\r\n{HOST}\r\n\r\n"));
     let (ticket, ended) = told.recv_timeout(patience).expect("asked");
     client.leave();
-    assert_eq!(ended.recv_timeout(patience), Ok(uncork::EndReason::PeerLeft));
+    assert_eq!(ended.recv_timeout(patience), Ok(uncork::EndReason::PeerClosed));
     assert!(ticket.respond(Response::new(200)).is_err());
     // While the response pauses.
     for mut client in [world.client(), world.secure_client()] {
@@ -261,7 +261,7 @@ fn a_client_that_leaves_ends_its_request_and_no_other() {
         let (_, ended) = told.recv_timeout(patience).expect("asked");
         assert_eq!(client.next_chunk().expect("a chunk").expect("not the last"), b"part");
         client.leave();
-        assert_eq!(ended.recv_timeout(patience), Ok(uncork::EndReason::PeerLeft));
+        assert_eq!(ended.recv_timeout(patience), Ok(uncork::EndReason::PeerClosed));
     }
     let mut client = world.client();
     client.send(format!("GET /endless HTTP/1.1\r\n{HOST}\r\n\r\n")).head().assert(200);

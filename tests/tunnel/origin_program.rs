@@ -305,7 +305,7 @@ fn a_server_in_the_neighbourhood_is_forwarded_to() {
             client.head().assert(200);
         }
         client.leave();
-        assert_eq!(ended.recv_timeout(PATIENCE), Ok(EndReason::PeerLeft), "{path}");
+        assert_eq!(ended.recv_timeout(PATIENCE), Ok(EndReason::PeerClosed), "{path}");
     }
     // Nobody there any more: a clear answer.
     running.stop().expect("in order");

@@ -318,11 +318,11 @@ fn a_client_that_is_gone_is_told_to_the_handler() {
     let stream = proxy.ask("GET", "/pause", &[], true);
     proxy.reply(stream);
     proxy.send(&control(RST_STREAM, 0, &words(&[stream, 5])));
-    assert!(matches!(told.recv_timeout(PATIENCE), Ok(EndReason::PeerLeft)));
+    assert!(matches!(told.recv_timeout(PATIENCE), Ok(EndReason::PeerClosed)));
     let stream = proxy.ask("GET", "/", &[], true);
     let other = proxy.ask("GET", "/", &[], true);
     proxy.send(&control(RST_STREAM, 0, &words(&[stream, 5])));
-    assert!(matches!(told.recv_timeout(PATIENCE), Ok(EndReason::PeerLeft)));
+    assert!(matches!(told.recv_timeout(PATIENCE), Ok(EndReason::PeerClosed)));
     assert!(told.try_recv().is_err(), "the other one waits");
     assert_eq!((other, tickets.lock().expect("no panic").len()), (5, 2));
 }

@@ -99,7 +99,7 @@ fn client() -> Client {
 fn open(url: &str, offer: Offer) -> Result<Ours, HandshakeError> {
     let loops = Server::unbound().threads(1, |_: &mut Request<'_>| Response::new(404)).expect("running");
     let ((tell, heard), (give, opened)) = (channel(), channel());
-    let call = client::Request::get(url).upgrade_with(&offer.headers()).deadline(PATIENCE);
+    let call = client::Request::get(url).upgrade_with(&offer.headers()).timeout(PATIENCE);
     client().send(&loops.loops()[0], call, move |answer| {
         let answer = answer.expect("an answer");
         let opened = offer.accept(answer.status(), answer.headers(), Listener(tell));

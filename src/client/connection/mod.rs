@@ -29,8 +29,8 @@ use log::debug;
 use self::work::{Work, tell};
 use super::{
     Deadline, Error,
+    idle_slot::{IdleSlot, Left},
     pool::{ConnPermit, Exchange, Key, Next, Shared},
-    seat::{IdleSlot, Left},
 };
 use crate::{
     api::{Events, Io, LoopHandle, ReadState, Upgrade, Waker},

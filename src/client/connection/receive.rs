@@ -9,9 +9,9 @@
 use super::{
     super::{
         Deadline, Error, Response, TooLargePart,
-        answer::{Choice, ResponseChannel, ResponseHead},
         pool::Exchange,
         redirect,
+        response::{Choice, ResponseChannel, ResponseHead},
         sink::{Sink, Took},
         upload::Upload,
     },

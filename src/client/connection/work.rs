@@ -18,11 +18,11 @@ use log::debug;
 use super::{
     super::{
         Deadline, Error,
-        answer::ResponseChannel,
-        call::Content,
         cancel::Stage,
         connect,
         pool::{self, Exchange, Pending, Shared},
+        request::Content,
+        response::ResponseChannel,
         sink::Sink,
         upload::{Pause, Upload},
     },
@@ -86,7 +86,7 @@ impl Connection {
         // First that, then the look: a call that is cancelled between them wakes this connection in vain.
         exchange.call.note(|| Some(Stage::Served(io.waker())));
         if exchange.call.is_cancelled() {
-            exchange.fail(Error::Abandoned);
+            exchange.fail(Error::Cancelled);
             return self.release(io);
         }
         let call = &mut exchange.call;
@@ -117,7 +117,7 @@ impl Connection {
             last: exchange.close || self.stopping,
         };
         if let Err(rule) = self.conn.begin(&ask, io.tx.out) {
-            exchange.fail(Error::Call(rule.to_string()));
+            exchange.fail(Error::InvalidRequest(rule.to_string()));
             return self.release(io);
         }
         let (waker, now) = (io.waker(), io.now().mono);
@@ -163,14 +163,14 @@ impl Connection {
     pub(super) fn busy(&mut self, io: &mut Io<'_>) -> Go {
         let now = io.now();
         if self.is_cancelled() {
-            return self.fail(io, Error::Abandoned);
+            return self.fail(io, Error::Cancelled);
         }
         let (mask, moved) = match self.receive(io) {
             Ok((More::Input, moved)) => (EventMask::READ | EventMask::EXTERNAL, moved),
             Ok((More::Elsewhere, moved)) => (EventMask::EXTERNAL, moved),
             Ok((More::Whole(trailers), _)) => return self.finish(io, trailers),
             Ok((More::Switch(upgrade), _)) => return self.hand_over(io, upgrade),
-            Ok((More::Over, _)) => return self.fail(io, Error::Abandoned),
+            Ok((More::Over, _)) => return self.fail(io, Error::Cancelled),
             Err(error) => return self.fail(io, error),
         };
         let Phase::Busy(work) = &mut self.phase else { return Go::Close };

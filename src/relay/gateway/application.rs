@@ -84,12 +84,12 @@ impl Application {
         let waiting = config.limits.sessions.saturating_mul(2).max(1024);
         // Each call that runs has a connection: it waits here, in turn, and not in the client.
         let client = Client::builder()
-            .connections(config.limits.calls.max(1))
-            .queue(waiting)
+            .max_connections(config.limits.calls.max(1))
+            .max_queued(waiting)
             .max_idle(IDLE.0)
             .pool_idle_timeout(IDLE.1)
             .rotate(ROTATE)
-            .redirects(REDIRECTS)
+            .max_redirects(REDIRECTS)
             .build();
         Self { client, calls: Calls::new(config.limits.calls, waiting) }
     }
@@ -268,7 +268,7 @@ fn verdict(whole: Result<FullResponse, Error>, header: &str) -> Verdict {
             Some(key) => Verdict::Welcome(key, whole),
             None => Verdict::Nameless,
         },
-        Err(error @ (Error::Url(_) | Error::Call(_))) => Verdict::Nowhere(error),
+        Err(error @ (Error::Url(_) | Error::InvalidRequest(_))) => Verdict::Nowhere(error),
         Err(error) => Verdict::Unreachable(error),
     }
 }

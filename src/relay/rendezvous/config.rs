@@ -39,7 +39,7 @@ pub struct RendezvousConfig {
     pub lifetime: Duration,
     /// How long a source may pause while there is somebody to receive: every byte grants it anew. 6 hours, as the
     /// original; a stream that rests holds two connections and no buffers. (A receiver that takes nothing holds what was
-    /// sent to it: for him [`Limits::send_time`](uncork::Limits::send_time) applies.)
+    /// sent to it: for him [`Limits::send_timeout`](uncork::Limits::send_timeout) applies.)
     pub body_timeout: Duration,
     /// Streams in all, with the records of those that are over; one more is refused with 503. 10,000, at about a KiB
     /// each while nothing moves. When all are taken, the oldest records make room, and then the streams to which no peer is

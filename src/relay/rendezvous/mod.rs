@@ -53,7 +53,7 @@ mod faults;
 mod json;
 mod meet;
 mod neutral;
-mod place;
+mod route;
 mod state;
 mod stream;
 mod transfer;
@@ -70,7 +70,7 @@ pub use self::config::RendezvousConfig;
 use self::{
     body::{Collect, CreateOptions},
     faults::Fault,
-    place::Route,
+    route::Route,
     state::{CreateRequest, Id, State},
     stream::{Receiver, Source},
 };

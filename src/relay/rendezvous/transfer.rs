@@ -116,7 +116,7 @@ impl Upload for Fanout {
             // Dropped without an end, which cuts the pipes off.
             return Consumed::Stop(self.too_large.take().map_or(Action::Abort, Into::into));
         }
-        self.inlets.retain(|(inlet, _)| !inlet.is_abandoned());
+        self.inlets.retain(|(inlet, _)| !inlet.is_closed());
         for (inlet, ahead) in &mut self.inlets {
             *ahead += inlet.write(chunk.get(*ahead..).unwrap_or_default());
         }
@@ -173,7 +173,7 @@ impl Produce for Exact {
             }
             let bytes = self.outlet.bytes();
             if bytes.is_empty() {
-                if self.outlet.is_cut() {
+                if self.outlet.is_truncated() {
                     return Produced::Abort;
                 }
                 if !self.outlet.is_finished() {

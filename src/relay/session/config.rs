@@ -62,7 +62,7 @@ pub struct SessionConfig {
     /// What the receiver of a chunked message sees when the sender is lost half way: `true`, a message that ends in
     /// order, as the original has it; `false`, a broken connection, so that a part is never taken for the whole. A
     /// message of known length breaks the connection either way.
-    pub clean_when_cut: bool,
+    pub end_cleanly_if_truncated: bool,
 }
 
 impl Default for SessionConfig {
@@ -85,7 +85,7 @@ impl Default for SessionConfig {
             body: 1 << 40,
             pipe: 256 * 1024,
             allow_origins: Vec::new(),
-            clean_when_cut: true,
+            end_cleanly_if_truncated: true,
         }
     }
 }

@@ -146,7 +146,7 @@ pub(super) struct Session {
     pub(super) token: Box<str>,
     /// Where it is, which is where its cookie applies.
     pub(super) path: Box<str>,
-    /// `Secure` and the like, for its cookies.
+    /// `TlsInfo` and the like, for its cookies.
     pub(super) cookie_more: &'static str,
     pub(super) guests: Guests,
     pub(super) receivers: Sides<Option<Poll>>,

@@ -38,7 +38,7 @@ impl Session {
             MessageBody::None => (Response::new(200), None),
             MessageBody::Length(_) | MessageBody::Chunked => {
                 let (inlet, outlet) = pipe(config.pipe);
-                let outlet = if config.clean_when_cut { outlet.clean_when_cut() } else { outlet };
+                let outlet = if config.end_cleanly_if_truncated { outlet.end_cleanly_if_truncated() } else { outlet };
                 (Response::stream(outlet), Some(inlet))
             }
         };
@@ -55,7 +55,7 @@ impl Session {
 
         // From here on the receiver's end answers the sender. What ends the wait is only the session's own end.
         sender.ticket.fallback(self.left(now.mono), expire);
-        let moved = inlet.as_ref().map(PipeIn::moved);
+        let moved = inlet.as_ref().map(PipeIn::counters);
         if let Some(inlet) = inlet {
             receive(&sender.ticket, &sender.face, message.body, inlet, config);
         }

@@ -13,8 +13,8 @@
 //! The receivers' answers begin with the first byte (or the end) of the source: until then there is still a way to
 //! tell them that it failed.
 
-mod answer;
 mod outcome;
+mod response;
 mod status;
 
 use std::{
@@ -205,10 +205,10 @@ impl Stream {
         let receivers = self.receivers.iter().map(|receiver| &receiver.seat).filter(|seat| left(seat));
         let receivers: Vec<RequestId> = receivers.map(|seat| seat.id).collect();
         for id in receivers {
-            self.receiver_ended(id, EndReason::PeerLeft, config, now);
+            self.receiver_ended(id, EndReason::PeerClosed, config, now);
         }
         if let Some(id) = source {
-            self.source_ended(id, EndReason::PeerLeft, config, now);
+            self.source_ended(id, EndReason::PeerClosed, config, now);
         }
     }
 
@@ -263,7 +263,7 @@ impl Stream {
             if let Some(source) = &self.source {
                 inlet.on_room(source.seat.ticket.waker());
             }
-            let counters = inlet.moved();
+            let counters = inlet.counters();
             let answer = self.download(&receiver, outlet, length, &misfit, config);
             let Receiver { seat, .. } = receiver;
             match seat.ticket.respond(answer) {

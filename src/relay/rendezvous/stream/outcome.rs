@@ -45,10 +45,10 @@ impl Outcome {
     }
 
     pub(super) fn of_source(why: EndReason) -> Self {
-        if why == EndReason::PeerLeft { Self::SourceClosed } else { Self::SourceFailed }
+        if why == EndReason::PeerClosed { Self::SourceClosed } else { Self::SourceFailed }
     }
 
     pub(super) fn of_destination(why: EndReason) -> Self {
-        if why == EndReason::PeerLeft { Self::DestinationClosed } else { Self::DestinationFailed }
+        if why == EndReason::PeerClosed { Self::DestinationClosed } else { Self::DestinationFailed }
     }
 }

@@ -16,7 +16,7 @@ use uncork::{
 
 #[cfg(feature = "spdy")]
 use super::spdy::Spdy;
-use super::{TunnelError, http2::Http2, line::OriginConnection};
+use super::{TunnelError, connection::OriginConnection, http2::Http2};
 
 /// As large as any proxy's words.
 const HEAD: HeadLimits = HeadLimits { head: 16 * 1024, target: 16 * 1024, fields: 100 };

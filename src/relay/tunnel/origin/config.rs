@@ -13,8 +13,8 @@ use uncork::{
 
 use super::{
     TunnelError,
+    connection::OriginConnection,
     http2::{STREAMS, Times},
-    line::OriginConnection,
 };
 
 /// HTTP/2 with the roles reversed, from the first byte behind TLS.
@@ -241,7 +241,7 @@ impl Tunnel {
         Self { limits, ..self }
     }
 
-    /// The number that requests find as [`Request::listener`](uncork::Request::listener). 0.
+    /// The number that requests find as [`Request::listener_index`](uncork::Request::listener_index). 0.
     pub fn listener_index(self, listener: usize) -> Self {
         Self { listener, ..self }
     }
@@ -265,7 +265,7 @@ impl Tunnel {
     ///
     /// # Errors
     /// If what was said can't be, or the system refuses a thread. That the proxy can't be reached, or refuses, is no
-    /// error: it is told by [`observe`](Self::observe), and tried again.
+    /// error: it is told by [`observe`](Self::on_event), and tried again.
     pub fn threads<H>(self, count: usize, handler: H) -> Result<Running, TunnelConfigError>
     where
         H: Handler + Clone + Send + 'static,

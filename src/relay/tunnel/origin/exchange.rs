@@ -19,8 +19,8 @@ use uncork::{
 };
 
 use super::{
-    answer::{Answer, AnswerHead, Piece},
-    asked::{Framing, asked},
+    parsed_request::{Framing, asked},
+    response::{Answer, AnswerHead, Piece},
     stream::Served,
 };
 use crate::relay::tunnel::{
@@ -145,7 +145,7 @@ impl Exchange {
 
 impl Up {
     fn is_over(&self) -> bool {
-        let gone = self.inlet.as_ref().is_none_or(PipeIn::is_abandoned);
+        let gone = self.inlet.as_ref().is_none_or(PipeIn::is_closed);
         let empty = self.own.is_empty() && self.held.is_empty() && self.more.is_empty();
         gone || (self.end && empty && self.framing == Framing::None)
     }

@@ -23,8 +23,8 @@ use uncork::{EventMask, Io, LoopHandle, PeerAddr};
 
 use super::{
     TunnelError,
+    auth_alpn::AuthAlpn,
     carrier::{Health, Protocol},
-    gate::AuthAlpn,
     stream::{Served, Stream},
 };
 use crate::relay::tunnel::{

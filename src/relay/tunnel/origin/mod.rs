@@ -5,7 +5,7 @@
 //!    ▲                                                 │                   HEADERS, DATA   HTTP/1.1
 //!    └──── again, after a pause ◀────────── lost ──────┘
 //! ```
-//! Each request becomes a connection of HTTP/1.1 within the process ([`Loop::adopt_pipes`](uncork::Loop::adopt_pipes)), on
+//! Each request becomes a connection of HTTP/1.1 within the process ([`LoopHandle::adopt_pipes`](uncork::LoopHandle::adopt_pipes)), on
 //! the loop that has the connection to the proxy: the handler, its limits and its access log are those of any server.
 //!
 //! | file | knows |
@@ -23,16 +23,16 @@
 //! Whatever a request looks like, it costs its own stream and nothing else. The proxy is believed in one thing: who its
 //! client is (the last of `X-Forwarded-For` is [`Request::peer`](uncork::Request::peer)).
 
-mod answer;
-mod asked;
+mod auth_alpn;
 mod carrier;
 mod config;
+mod connection;
 mod error;
 #[cfg(feature = "spdy")]
 mod exchange;
-mod gate;
 mod http2;
-mod line;
+mod parsed_request;
+mod response;
 #[cfg(feature = "spdy")]
 mod spdy;
 mod stream;

@@ -25,8 +25,8 @@ use uncork::{
 };
 
 use super::{
-    answer::{Answer, AnswerHead, Piece},
-    asked::{Framing, asked},
+    parsed_request::{Framing, asked},
+    response::{Answer, AnswerHead, Piece},
 };
 use crate::relay::tunnel::held::Held;
 
@@ -220,7 +220,7 @@ impl Up {
     }
 
     fn is_over(&self) -> bool {
-        let gone = self.inlet.as_ref().is_none_or(PipeIn::is_abandoned);
+        let gone = self.inlet.as_ref().is_none_or(PipeIn::is_closed);
         gone || (self.recv.is_none() && self.own.is_empty() && self.held.is_empty())
     }
 

@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Instant};
 
 use uncork::{Action, PeerAddr, Request, Response, Switch};
 
-use super::{Shared, counters::Count, doors, http2::Http2, link::Opening, names::Denied, pattern::Pattern};
+use super::{Shared, counters::Count, handshake_limits, http2::Http2, link::Opening, names::Denied, pattern::Pattern};
 use crate::relay::wire::retry_after;
 
 /// Why somebody is not let in.
@@ -68,7 +68,7 @@ pub(super) fn handle(shared: &Arc<Shared>, req: &mut Request<'_>) -> Action {
     let now = req.now().mono;
     let too_fast = shared.doors().too_fast(req.peer(), now);
     if let Some(after) = too_fast {
-        doors::throttled(shared, req.peer(), now);
+        handshake_limits::throttled(shared, req.peer(), now);
         let response = denial(429, "too many handshakes without a valid credential").response();
         return response.header("Retry-After", retry_after(after)).into();
     }

@@ -26,7 +26,7 @@ use super::{
     config::ProxyConfig,
     counters::Count,
     link::{Link, Opening, Rate},
-    order::{Failure, ProxiedRequest},
+    proxied_request::{Failure, ProxiedRequest},
     slowed::Slowed,
     stream::{Next, Stream, Turn},
 };

@@ -28,7 +28,7 @@ use super::{
     Shared,
     counters::Count,
     link::{Link, Opening},
-    order::Failure,
+    proxied_request::Failure,
     spdy::{Next, Stream, Turn},
 };
 use crate::relay::tunnel::{

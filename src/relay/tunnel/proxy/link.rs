@@ -19,9 +19,9 @@ use uncork::PeerAddr;
 
 use super::{
     counters::ConnectionInfo,
-    order::ProxiedRequest,
     pattern::Pattern,
-    places::{Full, Places},
+    proxied_request::ProxiedRequest,
+    shares::{Full, Places},
 };
 
 pub(super) struct Link {

@@ -31,23 +31,23 @@
 
 mod config;
 mod counters;
-mod doors;
 mod handshake;
-mod hello;
+mod handshake_alpn;
+mod handshake_limits;
 mod http2;
-mod joint;
 #[cfg(feature = "spdy")]
 mod legacy;
 mod link;
 mod names;
-mod order;
 mod pattern;
-mod places;
+mod proxied_request;
 mod public;
+mod shares;
 mod slowed;
 #[cfg(feature = "spdy")]
 mod spdy;
 mod stream;
+mod upgraded_stream;
 
 use std::{
     collections::HashMap,
@@ -68,14 +68,14 @@ pub use self::{
 };
 use self::{
     counters::{Count, Counters},
-    doors::HandshakeLimits,
-    hello::Hello,
+    handshake_alpn::Hello,
+    handshake_limits::HandshakeLimits,
     link::{Link, Opening, Rate},
     names::Names,
-    order::{Failure, ProxiedRequest},
     pattern::{Pattern, host_of},
-    places::{Full, Places},
+    proxied_request::{Failure, ProxiedRequest},
     public::ClientLimits,
+    shares::{Full, Places},
 };
 use crate::relay::{ConfigError, Via};
 
@@ -83,8 +83,8 @@ use crate::relay::{ConfigError, Via};
 ///
 /// It has two sides, each a [`Handler`]: [`public`](Self::public) for clients, on any listeners, and
 /// [`origins`](Self::origins) for origins, which must come over TLS. A program that serves both by one
-/// [`Server`](uncork::Server) asks [`Request::listener`](uncork::Request::listener) and calls [`handle`](Self::handle) or
-/// [`welcome`](Self::welcome), and forwards [`stopping`](Self::stopping).
+/// [`Server`](uncork::Server) asks [`Request::listener_index`](uncork::Request::listener_index) and calls [`handle`](Self::handle) or
+/// [`welcome`](Self::accept_origin_server), and forwards [`stopping`](Self::stopping).
 ///
 /// ```no_run
 /// use uncork::{Server, Tls, relay::tunnel::{Credential, Proxy, ProxyConfig}};
@@ -194,7 +194,7 @@ impl Proxy {
     /// byte. The listener's [`TlsBuilder::alpn`](uncork::TlsBuilder::alpn) must offer it. To be returned from
     /// [`Handler::alpn`].
     pub fn alpn(&self, protocol: &[u8], peer: &PeerAddr) -> Option<Box<dyn Upgrade>> {
-        if protocol != hello::PROTOCOL || self.stopping {
+        if protocol != handshake_alpn::PROTOCOL || self.stopping {
             return None;
         }
         Some(Box::new(Hello::new(&self.shared, *peer)?))

@@ -17,7 +17,7 @@ use std::{
 
 use super::{
     pattern::{Pattern, is_within},
-    places::Places,
+    shares::Places,
 };
 
 /// The table. `L` is a connection.

@@ -15,9 +15,9 @@ use super::{
     counters::Count,
     link::Link,
     names::{Active, Name},
-    order::{Call, Failure, Joined, PIPE, ProxiedRequest, Reply, Share},
     pattern::host_of,
-    places::{Full, Place, more},
+    proxied_request::{Call, Failure, Joined, PIPE, ProxiedRequest, Reply, Share},
+    shares::{Full, Place, more},
 };
 use crate::relay::{
     addresses::{Addresses, Allowance, Refused},
@@ -167,7 +167,7 @@ fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<A
     let (its_call, its_shared) = (call.clone(), shared.clone());
     let under_way = Active::one_more(&shared.active);
     req.on_end(move |end| {
-        if matches!(end.reason, EndReason::PeerLeft | EndReason::TimedOut(_)) {
+        if matches!(end.reason, EndReason::PeerClosed | EndReason::TimedOut(_)) {
             its_shared.counters.add(Count::Left);
         }
         its_call.end();

@@ -12,8 +12,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use uncork::{PipeIn, PipeOut, h1::Headers};
 
 use super::{
-    order::{Begun, Failure, ProxiedRequest, Reply, Share},
-    places::Place,
+    proxied_request::{Begun, Failure, ProxiedRequest, Reply, Share},
+    shares::Place,
 };
 use crate::relay::tunnel::{
     head,
@@ -206,7 +206,7 @@ impl Stream {
         while let Some(up) = &mut self.up {
             let bytes = up.outlet.bytes();
             if bytes.is_empty() {
-                if up.outlet.is_cut() {
+                if up.outlet.is_truncated() {
                     // The client has left, or what it sent was no body.
                     return Next::Over;
                 }
@@ -247,19 +247,19 @@ impl Stream {
             if *at < held.len() {
                 if turn.slow {
                     // A client that left does not wait for the rate.
-                    return if inlet.is_abandoned() { Next::Over } else { Next::Slowed };
+                    return if inlet.is_closed() { Next::Over } else { Next::Slowed };
                 }
                 let n = inlet.write(&held[*at..]);
                 *at += n;
                 turn.down += n;
                 session.release(self.id, n);
                 if *at < held.len() {
-                    return if inlet.is_abandoned() { Next::Over } else { Next::Waits };
+                    return if inlet.is_closed() { Next::Over } else { Next::Waits };
                 }
                 (*held, *at) = (Vec::new(), 0);
             }
             if !*end {
-                return if inlet.is_abandoned() { Next::Over } else { Next::Waits };
+                return if inlet.is_closed() { Next::Over } else { Next::Waits };
             }
             if let Down::Body { inlet, .. } = std::mem::replace(&mut self.down, Down::Over) {
                 inlet.finish(None);

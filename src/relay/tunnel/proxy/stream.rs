@@ -20,8 +20,8 @@ use h2::{Reason, RecvStream, SendStream, client};
 use uncork::{PipeIn, PipeOut};
 
 use super::{
-    order::{Begun, Failure, ProxiedRequest, Reply, Share},
-    places::Place,
+    proxied_request::{Begun, Failure, ProxiedRequest, Reply, Share},
+    shares::Place,
 };
 use crate::relay::tunnel::{head, held::Held};
 
@@ -215,7 +215,7 @@ impl Stream {
                     }
                     break;
                 }
-                if up.outlet.is_cut() {
+                if up.outlet.is_truncated() {
                     // The client has left, or what it sent was no body.
                     return Next::Over;
                 }
@@ -277,7 +277,7 @@ impl Stream {
                 held.gather(recv, cx);
                 return match turn.left {
                     // A client that left does not wait for the rate.
-                    _ if inlet.is_abandoned() => Next::Over,
+                    _ if inlet.is_closed() => Next::Over,
                     0 => Next::Slowed,
                     _ => Next::Waits,
                 };
@@ -288,7 +288,7 @@ impl Stream {
                     log::debug!(target: "uncork::relay", "an answer is cut short: {error}");
                     return Next::Cut;
                 }
-                Poll::Pending => return if inlet.is_abandoned() { Next::Over } else { Next::Waits },
+                Poll::Pending => return if inlet.is_closed() { Next::Over } else { Next::Waits },
                 Poll::Ready(None) => match recv.poll_trailers(cx) {
                     Poll::Ready(Ok(trailers)) => {
                         if let Down::Body { inlet, .. } = std::mem::replace(&mut self.down, Down::Over) {

@@ -13,7 +13,7 @@
 //! A stream is forgotten when both of its ends have said FIN, when it is reset by whomever, and when the peer has gone
 //! away without having seen it. What comes for it afterwards is dropped; verbs for it do nothing.
 
-mod hear;
+mod receive;
 
 use std::collections::{HashMap, VecDeque};
 

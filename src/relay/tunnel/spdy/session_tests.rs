@@ -1,6 +1,6 @@
 use super::{
     super::frame::Piece,
-    hear::{EVENTS, OUTPUT},
+    receive::{EVENTS, OUTPUT},
     *,
 };
 use crate::relay::tunnel::spdy::{original::Deflater, stream::WINDOW};

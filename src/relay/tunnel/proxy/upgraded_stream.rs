@@ -64,14 +64,14 @@ impl Upgrade for UpgradedStream {
         }
         if self.give(io) {
             mask |= EventMask::WRITE;
-        } else if self.down.is_cut() {
+        } else if self.down.is_truncated() {
             io.abort();
             return EventMask::TERMINATE;
         } else if !self.finished && self.down.is_finished() {
             self.finished = true;
             io.tx.finish();
         }
-        let unheard = self.up.as_ref().is_none_or(PipeIn::is_abandoned);
+        let unheard = self.up.as_ref().is_none_or(PipeIn::is_closed);
         if self.finished && unheard { EventMask::TERMINATE } else { mask }
     }
 }

@@ -24,8 +24,8 @@ use uncork::{EventMask, Io, PeerAddr, Upgrade};
 
 use super::{
     Shared,
-    doors::{self, Place},
     handshake::{self, Denial},
+    handshake_limits::{self, Place},
     http2::{Http2, Parts},
     link::Opening,
 };
@@ -80,7 +80,7 @@ impl Hello {
     /// Takes a place and sends the question. Returns `false` if there is no place, or the network has failed too often.
     fn begin(&mut self, now: Instant) -> bool {
         if self.shared.doors().too_fast(&self.peer, now).is_some() {
-            doors::throttled(&self.shared, &self.peer, now);
+            handshake_limits::throttled(&self.shared, &self.peer, now);
             return false;
         }
         let Some(parts) = &mut self.parts else { return false };
@@ -202,7 +202,7 @@ impl Upgrade for Hello {
 impl Drop for Hello {
     fn drop(&mut self) {
         if let Some(now) = self.now.filter(|_| !self.settled) {
-            doors::unanswered(&self.shared, &self.peer, now);
+            handshake_limits::unanswered(&self.shared, &self.peer, now);
         }
     }
 }

@@ -122,7 +122,7 @@ impl Answer {
     /// There are no bytes: for now, or was it all?
     fn nothing(&mut self, early: &'static str) -> Piece<'static> {
         // In this order: what was put in before the end is found by the next look.
-        if (self.outlet.is_cut() || self.outlet.is_finished()) && self.outlet.bytes().is_empty() {
+        if (self.outlet.is_truncated() || self.outlet.is_finished()) && self.outlet.bytes().is_empty() {
             self.state = State::Over;
             return Piece::Broken(early);
         }

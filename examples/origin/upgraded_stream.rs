@@ -66,7 +66,7 @@ impl Upgrade for Joint {
             io.tx.finish();
             return if self.to.is_none() { EventMask::TERMINATE } else { mask };
         }
-        if self.from.is_cut() && self.from.bytes().is_empty() {
+        if self.from.is_truncated() && self.from.bytes().is_empty() {
             io.abort();
         }
         mask

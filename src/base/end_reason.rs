@@ -27,7 +27,7 @@ pub enum EndReason {
     /// In order: the answer was sent whole, the last request was answered, the upgraded protocol was terminated.
     Complete,
     /// The peer closed its side, or reset the connection, before that.
-    PeerLeft,
+    PeerClosed,
     /// The peer was too slow; which clock ran out.
     TimedOut(Timeout),
     /// The peer broke a rule or ran into a limit, and was told so.
@@ -39,7 +39,7 @@ pub enum EndReason {
     },
     /// The server stopped first.
     Stopped,
-    /// The application broke it off, by [`Action::Abort`](crate::Action::Abort), [`Flow::Abort`](crate::Flow::Abort)
+    /// The application broke it off, by [`Action::Abort`](crate::Action::Abort), [`Produced::Abort`](crate::Produced::Abort)
     /// or [`Io::abort`](crate::Io::abort), or by what the engine takes as such.
     Aborted,
     /// The application panicked.
@@ -52,7 +52,7 @@ impl fmt::Display for EndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Complete => f.write_str("complete"),
-            Self::PeerLeft => f.write_str("the peer left"),
+            Self::PeerClosed => f.write_str("the peer left"),
             Self::TimedOut(timer) => write!(f, "timed out ({timer:?})"),
             Self::Rejected { status, rule } => write!(f, "refused with {status}: {rule}"),
             Self::Stopped => f.write_str("the server stopped"),

@@ -18,7 +18,7 @@ use crate::{
 /// everything else is the application's.
 ///
 /// What is malformed, or could end a line (a CR or LF in a value, a space in a method or URL), is never sent: the call
-/// fails with [`Error::Url`] or [`Error::Call`].
+/// fails with [`Error::Url`] or [`Error::InvalidRequest`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -98,7 +98,7 @@ impl Request {
             Url { https: false, host: String::new(), zone: None, port: 0, target: String::new() }
         });
         if !is_token(method.as_bytes()) {
-            fault.get_or_insert(Error::Call(format!("{method:?} is no method")));
+            fault.get_or_insert(Error::InvalidRequest(format!("{method:?} is no method")));
         }
         Self {
             method: method.into(),
@@ -135,7 +135,7 @@ impl Request {
     pub fn host(mut self, host: &str) -> Self {
         match target::is_host(host.as_bytes()) {
             true => self.host = Some(host.to_owned()),
-            false => self.broken(Error::Call(format!("{host:?} is no host"))),
+            false => self.broken(Error::InvalidRequest(format!("{host:?} is no host"))),
         }
         self
     }
@@ -158,9 +158,9 @@ impl Request {
 
     fn with(mut self, name: &str, add: impl FnOnce(&mut Headers) -> Result<(), InvalidHeader>) -> Self {
         if OWN.iter().any(|own| own.eq_ignore_ascii_case(name)) {
-            self.broken(Error::Call(format!("header field {name:?} is written by the client itself")));
+            self.broken(Error::InvalidRequest(format!("header field {name:?} is written by the client itself")));
         } else if let Err(error) = add(&mut self.headers) {
-            self.broken(Error::Call(format!("header field {name:?}: {error}")));
+            self.broken(Error::InvalidRequest(format!("header field {name:?}: {error}")));
         }
         self
     }
@@ -190,7 +190,7 @@ impl Request {
             Kind::Bytes(Block::Owned(bytes)) => self.content = Content::Whole(Bytes::Shared(bytes.into())),
             Kind::Bytes(Block::Shared(bytes)) => self.content = Content::Whole(Bytes::Shared(bytes)),
             Kind::File(..) | Kind::Stream(_) => {
-                self.broken(Error::Call("a streamed body comes out of a pipe: Call::stream".to_owned()));
+                self.broken(Error::InvalidRequest("a streamed body comes out of a pipe: Call::stream".to_owned()));
             }
         }
         self
@@ -218,7 +218,7 @@ impl Request {
     }
 
     /// Offers to go on in another protocol (RFC 9110 §7.8): the answer may be a 101, and then
-    /// [`Answer::switch`](super::Answer::switch) takes the stream over.
+    /// [`Response::switch`](super::Response::switch) takes the stream over.
     pub fn upgrade(mut self, protocol: &str) -> Self {
         self.options.upgrade = true;
         self.header("Upgrade", protocol)
@@ -268,7 +268,7 @@ impl Request {
     }
 
     /// Follows so many redirects at the most.
-    pub fn redirects(mut self, most: u8) -> Self {
+    pub fn max_redirects(mut self, most: u8) -> Self {
         self.options.redirects = Some(most);
         self
     }

@@ -37,7 +37,7 @@ impl Stream {
             }
             (_, length) => {
                 let strict = receiver.strict.or(self.strict).unwrap_or(config.strict);
-                let outlet = if strict { outlet } else { outlet.clean_when_cut() };
+                let outlet = if strict { outlet } else { outlet.end_cleanly_if_truncated() };
                 Response::stream(outlet).length(length)
             }
         };

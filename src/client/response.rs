@@ -21,7 +21,7 @@ use crate::{
     h1::Headers,
 };
 
-/// Bytes of a pipe made by [`Answer::pipe`].
+/// Bytes of a pipe made by [`Response::pipe`].
 const PIPE_ROOM: usize = 64 * 1024;
 
 /// What somebody waits for. Told exactly once; if it is dropped untold, the loop has ended.
@@ -96,7 +96,7 @@ impl Response {
         Self { head, line, decided: false }
     }
 
-    /// The status, 100 to 999: 101 only to a call that [offered an upgrade](super::Call::upgrade), and no other 1xx.
+    /// The status, 100 to 999: 101 only to a call that [offered an upgrade](super::Request::upgrade), and no other 1xx.
     pub fn status(&self) -> u16 {
         self.head.status
     }
@@ -147,7 +147,7 @@ impl Response {
     }
 
     /// Reads the body and throws it away, so that the connection can be used again; unless it is long, or takes longer
-    /// than [`Call::idle_within`](super::Call::idle_within) as a whole: then the connection is closed.
+    /// than [`Request::idle_timeout`](super::Request::idle_timeout) as a whole: then the connection is closed.
     pub fn discard(mut self) {
         self.decide(Choice::Discard);
     }
@@ -220,7 +220,7 @@ impl Choice {
     }
 }
 
-/// What an [`Answer`] says to its connection.
+/// What an [`Response`] says to its connection.
 pub(super) struct ResponseChannel {
     state: Mutex<ChannelState>,
     waker: Waker,

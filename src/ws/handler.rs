@@ -134,7 +134,7 @@ pub struct Closed {
     pub reason: String,
     /// What happened.
     pub cause: CloseCause,
-    /// Messages that were queued and did not get as far as the engine's own buffer; none after [`How::Killed`]. (How many
+    /// Messages that were queued and did not get as far as the engine's own buffer; none after [`CloseCause::Aborted`]. (How many
     /// of the others arrived nobody can tell.)
     pub unsent: usize,
 }
@@ -171,9 +171,9 @@ pub enum CloseCause {
     Idle,
     /// The close handshake took too long: the peer's Close did not come, or ours did not go out.
     NoClose,
-    /// [`Sender::hang_up`].
+    /// [`Sender::close_without_handshake`].
     ClosedWithoutHandshake,
-    /// [`Sender::kill`].
+    /// [`Sender::abort`].
     Aborted,
     /// The engine has dropped the connection: it ended before the handshake was answered, the server's grace time
     /// is over, the peer does not take what is sent to it, or the speaker panicked.

@@ -82,7 +82,7 @@ impl LoopHandle {
         self.adopt_as(stream, 0)
     }
 
-    /// The same, as if it had come in on the listener of this number (see [`Request::listener`](crate::Request::listener)).
+    /// The same, as if it had come in on the listener of this number (see [`Request::listener_index`](crate::Request::listener_index)).
     ///
     /// # Errors
     /// Gives the stream back if the loop has ended.
@@ -106,7 +106,7 @@ impl LoopHandle {
     /// [`Limits::connections`](crate::Limits::connections). Otherwise they are served like others:
     /// [`Handler::accept`](crate::Handler::accept) is asked about `peer`, and [`Handler::closed`](crate::Handler::closed)
     /// and the access log are told. Files are copied to them, bodies too, and what is acknowledged is not known
-    /// ([`End::acked`](crate::End::acked)).
+    /// ([`RequestEnd::acked`](crate::RequestEnd::acked)).
     ///
     /// ```
     /// use std::net::Ipv4Addr;

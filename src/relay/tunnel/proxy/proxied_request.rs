@@ -23,7 +23,7 @@ use std::{
 use http::HeaderMap;
 use uncork::{PipeIn, PipeOut, Produced, Response, Switch, Ticket, Tx, pipe};
 
-use super::{Shared, counters::Count, joint::UpgradedStream, places::Place};
+use super::{Shared, counters::Count, shares::Place, upgraded_stream::UpgradedStream};
 use crate::relay::{tunnel::head, wire::retry_after};
 
 /// Bytes between a client and its stream, in each direction.
@@ -58,7 +58,7 @@ pub(super) struct ProxiedRequest {
 impl ProxiedRequest {
     /// An origin has not even looked at it: another may have it, if nothing of the body was taken out.
     pub(super) fn again(mut self: Box<Self>, refused_by: u64) {
-        let untouched = self.body.as_ref().is_none_or(|body| body.moved().read() == 0);
+        let untouched = self.body.as_ref().is_none_or(|body| body.counters().read() == 0);
         self.refused_by.push(refused_by);
         self.place = None;
         if untouched && self.refused_by.len() < TRIES {
