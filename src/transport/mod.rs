@@ -66,6 +66,7 @@ pub(crate) enum Got {
     /// Nothing was there.
     Blocked,
     /// There was no buffer to read into (over TLS).
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS needs a buffer of its own"))]
     Starved,
     /// The peer has finished. `clean`: in the way its transport prescribes (FIN; over TLS close_notify); otherwise
     /// the stream was cut off, and what came before may be truncated.
