@@ -1,7 +1,7 @@
 //! Sessions and streams that no peer has connected to. They yield when all places are taken: the oldest of the address that
 //! has the most, and only to an address that has fewer places than those.
 //!
-//! So whoever fills a table without using it makes room for others, and one address alone gains nothing by it. Finding
+//! So an address that fills a table without using it makes room for others, and gains nothing by it. Finding
 //! what yields takes O(log n).
 
 use std::{
@@ -31,13 +31,13 @@ fn rank<K: Ord>(network: Option<IpAddr>, entries: &BTreeSet<(Instant, K)>) -> Ra
     (entries.len(), entries.first().map(|(made, _)| Reverse(*made)), network)
 }
 
-/// The places there are, and who asks for one more.
+/// The places there are, and the address that asks for one more.
 pub(super) struct Asked {
     pub(super) limit: usize,
     pub(super) taken: usize,
     /// The most that one address may have.
     pub(super) per_address: usize,
-    /// Who asks; `None` on a Unix socket, which has no share.
+    /// The address that asks; `None` on a Unix socket, which has no share.
     pub(super) owner: Option<IpAddr>,
     /// How many that address has.
     pub(super) owned: usize,

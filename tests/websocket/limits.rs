@@ -179,7 +179,7 @@ fn a_message_that_waits_for_the_speaker_is_not_slow() {
     peer.close();
 }
 
-/// The loop's budget: who holds most has to go, and a small message beside it is not touched.
+/// The loop's budget: the connection that holds most has to go, and a small message beside it is not touched.
 #[test]
 fn messages_that_are_arriving_have_a_budget_together() {
     let limits = Limits { buffers: 4 << 20, ..Limits::default() };
