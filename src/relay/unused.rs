@@ -13,6 +13,8 @@ use std::{
 
 use uncork::{Limits, PeerAddr};
 
+use super::repeated::Repeated;
+
 /// How often it is logged that something had to yield.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -22,7 +24,7 @@ pub(super) struct Unused<K> {
     /// How many each has, to find the one with the most; and of several, the one with the oldest.
     ranks: BTreeSet<Rank>,
     evicted: u64,
-    logged: Option<(Instant, u64)>,
+    log: Repeated,
 }
 
 type Rank = (usize, Option<Reverse<Instant>>, Option<IpAddr>);
@@ -54,7 +56,7 @@ pub(super) enum NoRoom {
 
 impl<K: Copy + Ord> Unused<K> {
     pub(super) fn new() -> Self {
-        Self { networks: HashMap::new(), ranks: BTreeSet::new(), evicted: 0, logged: None }
+        Self { networks: HashMap::new(), ranks: BTreeSet::new(), evicted: 0, log: Repeated::new(LOG_INTERVAL) }
     }
 
     /// Adds one, which counts for that address and was made at that time.
@@ -101,11 +103,9 @@ impl<K: Copy + Ord> Unused<K> {
     /// Counts one that had to yield, and says so in the log, but not each time. `what`: what they are.
     pub(super) fn evicted_one(&mut self, what: &str, now: Instant) {
         self.evicted += 1;
-        let (at, before) = self.logged.unwrap_or((now, 0));
-        if self.logged.is_none() || now.saturating_duration_since(at) >= LOG_INTERVAL {
-            self.logged = Some((now, self.evicted));
+        if let Some(count) = self.log.happened(now) {
             log::warn!(target: "uncork::relay",
-                "{what} are scarce: {} that no peer had connected to made room for others", self.evicted - before);
+                "{what} are scarce: {count} that no peer had connected to made room for others");
         }
     }
 
