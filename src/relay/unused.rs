@@ -109,7 +109,7 @@ impl<K: Copy + Ord> Unused<K> {
         }
     }
 
-    /// How many had to yield so far.
+    /// Returns how many had to yield so far.
     pub(super) fn evicted(&self) -> u64 {
         self.evicted
     }

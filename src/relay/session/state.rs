@@ -284,7 +284,7 @@ impl State {
         session.connect();
     }
 
-    /// How many had to make room for others, and how many were refused.
+    /// Returns how many had to make room for others, and how many were refused.
     pub(super) fn evicted_and_refused(&self) -> (u64, u64) {
         (self.unused.evicted(), self.refused)
     }
