@@ -148,7 +148,7 @@ impl Default for Limits {
 mod tests {
     use super::*;
 
-    /// How many places are left when so many addresses, one after the other, have taken all that they are let have.
+    /// Returns how many places are left when so many addresses, one after the other, have taken all that they are let have.
     fn left(addresses: usize, limit: usize, per_address: usize) -> usize {
         let mut taken = 0;
         for _ in 0..addresses {

@@ -142,7 +142,7 @@ impl Job {
         matches!(self.reply, Reply::Owed) && matches!(self.up, Up::Idle | Up::Over)
     }
 
-    /// Whether it waits for something that is not the peer's to do, and nothing is received or sent.
+    /// Returns `true` if it waits for something that is not the peer's to do, and nothing is received or sent.
     pub(super) fn is_suspended(&self) -> bool {
         match self.reply {
             Reply::Owed => self.waits_for_ticket(),

@@ -310,7 +310,7 @@ impl Transport {
         let _ = &pool;
     }
 
-    /// Whether the last write took less than it was given because there was no buffer to seal it in, and not because the
+    /// Returns `true` if the last write took less than it was given because there was no buffer to seal it in, and not because the
     /// socket takes no more.
     pub(crate) fn lacks_buffer(&self, pool: &Pool) -> bool {
         !self.is_plain() && !self.has_pending() && pool.has_refused()

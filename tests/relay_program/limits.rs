@@ -43,7 +43,7 @@ fn a_few_addresses_cannot_take_all_connections() {
         for other in 0..4 {
             let mut wire = connect_from([127, 0, 2, 1 + other], relay.addr());
             assert!(is_served(&mut wire, PATIENCE), "another address gets in");
-            assert!(held.iter_mut().all(|wire| is_served(wire, PATIENCE)), "who is in stays in");
+            assert!(held.iter_mut().all(|wire| is_served(wire, PATIENCE)), "connections that are in stay in");
         }
         relay.stop();
     }
