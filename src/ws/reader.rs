@@ -407,6 +407,9 @@ impl Reader {
                 return Ok(self.part_if_any());
             }
             if let Some(inflate) = &mut self.inflate {
+                if !finished && !inflate.is_between_blocks() {
+                    return Err(CORRUPT);
+                }
                 inflate.end();
             }
         }
