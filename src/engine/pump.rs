@@ -99,7 +99,14 @@ impl Job {
             let splice = (direct > 0).then_some(Splice { left: direct, open: &mut open });
             let mut block = match inlet.lend(splice) {
                 Lent::Block(Block::Buf(mut buf)) => {
-                    buf.see_to_store(inlet.room(), inlet.room(), |room| core.pool.block(room));
+                    // What was received has to fit in, and a record: if memory is short, that is all there is room for.
+                    let least = if reads && direct == 0 { slot.rx.len() + RECORD } else { 0 };
+                    buf.see_to_store(inlet.room(), least, inlet.room(), |size| core.pool.block(size));
+                    if buf.spare().is_empty() {
+                        // It can't grow. It is lent again when it was emptied.
+                        inlet.give_back(Block::Buf(buf));
+                        continue;
+                    }
                     Block::Buf(buf)
                 }
                 Lent::Block(block) => block,
