@@ -185,14 +185,14 @@ mod tests {
 
     #[test]
     fn what_connections_hold_is_not_lent() {
-        let mut pool = Pool::new(8 * LENT);
-        let mut bufs: Vec<Buf> = (0..9).map(|_| Buf::default()).collect();
+        let mut pool = Pool::new(12 * LENT);
+        let mut bufs: Vec<Buf> = (0..13).map(|_| Buf::default()).collect();
         let mut lend = |pool: &mut Pool| bufs.iter_mut().filter_map(|b| pool.lend(b).then_some(())).count();
-        pool.set_held(2 * LENT + 1);
-        assert_eq!(lend(&mut pool), 5);
+        pool.set_held(5 * LENT + 1);
+        assert_eq!(lend(&mut pool), 6);
         pool.set_held(0);
         assert!(pool.returned());
-        assert_eq!(lend(&mut pool), 8);
+        assert_eq!(lend(&mut pool), 12);
     }
 
     #[test]
