@@ -4,10 +4,11 @@
 #![expect(clippy::disallowed_methods, reason = "what the server does in its threads is waited for")]
 
 #[path = "support/mod.rs"]
-#[allow(dead_code)] // other tests use the rest
+#[allow(dead_code, unused_imports)] // other tests use the rest
 mod support;
 
 use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -16,7 +17,9 @@ use support::{
     Client, Setup, TestServer,
     bodies::{pattern, push_until_stuck, receive},
 };
-use uncork::{pipe_memory, relay::RendezvousConfig, set_pipe_memory_limit};
+use uncork::{
+    Action, PeerAddr, Request, Response, Server, pipe, pipe_memory, relay::RendezvousConfig, set_pipe_memory_limit,
+};
 
 /// More than all the sockets on the way hold.
 const TOTAL: usize = 24 << 20;
@@ -24,6 +27,14 @@ const RECEIVERS: usize = 3;
 /// Two streams with three receivers each have pipes of 1.5 MiB.
 const STREAMS: usize = 2;
 const LIMIT: usize = 600 * 1024;
+
+/// One test at a time, with its limit.
+fn limited(bytes: usize) -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    set_pipe_memory_limit(bytes);
+    alone
+}
 
 /// A source and its receivers, which have reached the server.
 fn stream(server: &TestServer, framing: &str) -> (Client, Vec<Client>) {
@@ -43,7 +54,7 @@ fn stream(server: &TestServer, framing: &str) -> (Client, Vec<Client>) {
 
 #[test]
 fn receivers_that_do_not_read_hold_no_more_than_the_limit_and_get_everything_later() {
-    set_pipe_memory_limit(LIMIT);
+    let _alone = limited(LIMIT);
     for tls in [false, true] {
         let server = TestServer::start(Setup { tls, threads: 2 }, RendezvousConfig::default());
         let mut streams: Vec<_> = (0..STREAMS).map(|_| stream(&server, &format!("Content-Length: {TOTAL}"))).collect();
@@ -70,4 +81,48 @@ fn receivers_that_do_not_read_hold_no_more_than_the_limit_and_get_everything_lat
             thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// A body into a pipe, from a connection that is two pipes itself: plain, but without a socket.
+#[test]
+fn a_connection_within_the_process_goes_on_without_any_memory() {
+    const ROOM: usize = 256 * 1024;
+    let _alone = limited(0);
+    let handler = |req: &mut Request<'_>| {
+        let (inlet, outlet) = pipe(ROOM);
+        req.ticket().respond(Response::stream(outlet).length(req.content_length())).expect("it is open");
+        Action::Receive(Box::new(inlet))
+    };
+    let server = Server::bind("127.0.0.1:0").expect("bound").threads(1, handler).expect("running");
+    let body = pattern(0, 1 << 20);
+    let plain = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
+    let plain = [plain, body.clone()].concat();
+    let mut chunked = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    for chunk in body.chunks(50_000) {
+        chunked.extend(format!("{:x}\r\n", chunk.len()).into_bytes());
+        chunked.extend([chunk, b"\r\n"].concat());
+    }
+    chunked.extend(b"0\r\n\r\n");
+    for (request, is_chunked) in [(plain, false), (chunked, true)] {
+        let ((mut to, input), (output, mut from)) = (pipe(ROOM), pipe(ROOM));
+        let peer = PeerAddr::tcp("192.0.2.1:1".parse().expect("an address"));
+        server.loops()[0].adopt_pipes(peer, input, output, 0).expect("a loop");
+        let (mut sent, mut got, end) = (0, Vec::new(), Instant::now() + Duration::from_secs(60));
+        let wanted = if is_chunked { &b"\r\n0\r\n\r\n"[..] } else { &body[body.len() - 100..] };
+        while sent < request.len() || !got.ends_with(wanted) {
+            assert!(Instant::now() < end, "{sent} bytes of {} sent, {} received", request.len(), got.len());
+            // What comes in chunks has room for a record in any case.
+            assert!(pipe_memory() <= 64 * 1024, "{} bytes in pipes", pipe_memory());
+            sent += to.write(&request[sent..]);
+            let n = from.bytes().len();
+            got.extend_from_slice(from.bytes());
+            from.consume(n);
+            if n == 0 {
+                thread::yield_now();
+            }
+        }
+        assert!(got.starts_with(b"HTTP/1.1 200 "), "{}", got[..100].escape_ascii());
+        assert!(got.len() > body.len() && (is_chunked || got.ends_with(&body)));
+    }
+    server.stop().expect("stopped");
 }

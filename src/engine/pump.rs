@@ -330,7 +330,8 @@ fn sort_block(block: &mut Runs, most: usize, slot: &mut Slot, core: &mut Core) -
     slot.rx.consume(slot.rx.len());
     let mut filled = sort_out(block, most, slot, core);
     if let Ok(Filled::NeedMore) = filled {
-        let beyond = if slot.transport.is_plain() { 0 } else { RECORD };
+        // In a small block there may be room for one record only: that comes if nothing is wished for.
+        let beyond = if slot.transport.has_records() { RECORD } else { 0 };
         let wish = block.spare().len().saturating_sub(beyond);
         filled = match read_raw(block, wish, slot, core) {
             Ok(Filled::Added) => sort_out(block, most, slot, core).map(|filled| match filled {
