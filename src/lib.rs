@@ -160,6 +160,7 @@ pub mod ws;
 pub use api::{
     Access, Action, Body, Dial, DialError, Dialed, End, Flow, Gone, Handler, Head, Io, Loop, Moved, PipeIn, PipeOut,
     Produce, Request, Response, Rx, RxEnd, Secure, Stream, Switch, Take, Ticket, Tx, Upgrade, Upload, Waker, Why, pipe,
+    pipe_memory, set_pipe_memory_limit,
 };
 pub use base::{ConnId, Ended, EventMask, Limits, Moment, PeerAddr, RequestId, Timer, Wait};
 pub use drive::{Stopper, external::External};

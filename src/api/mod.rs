@@ -33,7 +33,7 @@ pub use access::Access;
 pub use dial::{Dial, DialError, Dialed};
 pub use handler::{Action, Handler};
 pub use mail::{Loop, Stream};
-pub use pipe::{Moved, PipeIn, PipeOut, pipe};
+pub use pipe::{Moved, PipeIn, PipeOut, pipe, pipe_memory, set_pipe_memory_limit};
 pub use request::{End, Head, Request, Secure};
 pub use response::{Body, Response};
 pub use ticket::{Gone, Ticket};

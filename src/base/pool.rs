@@ -107,7 +107,8 @@ impl Pool {
         }
     }
 
-    /// A store for the block of a pipe. They are not counted: each pipe has one at the most.
+    /// A store for the block of a pipe. It is counted in the memory of pipes (`pipe_memory`), not here; the few that are
+    /// kept are not counted.
     pub(crate) fn block(&mut self, room: usize) -> Box<[u8]> {
         match self.blocks.pop() {
             Some(store) if store.len() == room => store,

@@ -225,6 +225,15 @@ impl Transport {
         self.socket.is_systems()
     }
 
+    /// Returns `true` if a read may bring a record more than it is asked for.
+    #[inline]
+    pub(crate) fn has_records(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+
     #[inline]
     pub(crate) fn is_handshaking(&self) -> bool {
         #[cfg(feature = "tls")]
