@@ -160,7 +160,7 @@ pub mod ws;
 pub use api::{
     AccessRecord, Action, Body, ConnectedSocket, Consumed, Dial, DialError, Dialed, Events, Handler, Head, Io,
     LoopHandle, PipeCounters, PipeIn, PipeOut, Produce, Produced, ReadState, Request, RequestEnd, RespondError,
-    Response, Rx, Switch, Ticket, TlsInfo, Tx, Upgrade, Upload, Waker, pipe,
+    Response, Rx, Switch, Ticket, TlsInfo, Tx, Upgrade, Upload, Waker, pipe, pipe_memory, set_pipe_memory_limit,
 };
 pub use base::{ConnId, EndReason, EventMask, Limits, Moment, PeerAddr, RequestId, Timeout, Wait};
 pub use drive::{StopHandle, external::ExternalServer};

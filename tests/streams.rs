@@ -19,12 +19,19 @@ use std::{
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, Stream};
 use socket2::SockRef;
-use uncork::{Action, Limits, Request, Response, Running, Server, Ticket, Tls, pipe};
+use uncork::{
+    Action, Limits, Request, Response, Running, Server, Ticket, Tls, pipe, pipe_memory, set_pipe_memory_limit,
+};
 
 /// What a relay's pipe holds by default.
 const ROOM: usize = 256 * 1024;
 /// Memory one stream may take, whatever it is doing.
 const PER_STREAM: usize = 512 * 1024;
+/// What all pipes may hold together, where nothing else is said.
+const MUCH: usize = 256 << 20;
+/// Fewer than the pipes of all streams have room for, and the least that each has beyond it.
+const LITTLE: usize = 1 << 20;
+const SMALL_BLOCK: usize = 32 * 1024;
 /// At most so much is taken from one sender, or given to one receiver, before the others have their turn.
 const PIECE: usize = 64 * 1024;
 /// So much each receiver gets on average while it is measured who gets how much.
@@ -194,8 +201,9 @@ fn serve(tls: Option<&Tls>, kernel_pipes: usize) -> (Running, Waiting) {
     (server.threads(2, handler).expect("running"), waiting)
 }
 
-fn run(what: &str, tls: bool, kernel_pipes: usize) {
+fn run(what: &str, tls: bool, kernel_pipes: usize, memory: usize) {
     let (_alone, count) = (alone(), streams());
+    set_pipe_memory_limit(memory);
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
     let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
     let mut roots = RootCertStore::empty();
@@ -237,6 +245,8 @@ fn run(what: &str, tls: bool, kernel_pipes: usize) {
     let (slowest, median) = (shares[0], shares[count / 2]);
     let busy = resident().saturating_sub(before) / count;
     assert!(slowest * 2 >= median, "{what}: {slowest} bytes, where the median is {median}");
+    let held = pipe_memory();
+    assert!(held <= memory + count * SMALL_BLOCK, "{what}: {held} bytes in pipes");
 
     // Nobody receives any more: the senders are stopped, soon.
     let mut quiet = Instant::now();
@@ -249,6 +259,9 @@ fn run(what: &str, tls: bool, kernel_pipes: usize) {
         }
     }
     let stalled = resident().saturating_sub(before) / count;
+    let held = pipe_memory();
+    assert!(held <= memory + count * SMALL_BLOCK, "{what}: {held} bytes in pipes");
+    assert!(memory > LITTLE || held > memory / 2, "{what}: {held} bytes in pipes are not up to the limit");
     println!(
         "{what}: {count} streams; slowest {:.2} of the median; bytes of memory each: {busy} at work, {stalled} stalled",
         slowest as f64 / median as f64
@@ -266,19 +279,30 @@ fn run(what: &str, tls: bool, kernel_pipes: usize) {
     }
     drop(pairs);
     server.stop().expect("stopped");
+    assert_eq!(pipe_memory(), 0, "{what}: bytes of pipes that are gone");
 }
 
 #[test]
 fn spliced() {
-    run("spliced", false, 512);
+    run("spliced", false, 512, MUCH);
 }
 
 #[test]
 fn copied() {
-    run("copied", false, 0);
+    run("copied", false, 0, MUCH);
 }
 
 #[test]
 fn over_tls() {
-    run("over TLS", true, 0);
+    run("over TLS", true, 0, MUCH);
+}
+
+#[test]
+fn copied_in_little_memory() {
+    run("copied in little memory", false, 0, LITTLE);
+}
+
+#[test]
+fn over_tls_in_little_memory() {
+    run("over TLS in little memory", true, 0, LITTLE);
 }

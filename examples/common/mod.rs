@@ -194,7 +194,7 @@ impl RunArgs {
     /// Returns the files of these flags that must not be served.
     ///
     /// # Errors
-    /// If a key would be made at or below `root`: whoever serves that directory by another program would publish it.
+    /// If a key would be made at or below `root`: another program that serves that directory would publish it.
     #[allow(dead_code, reason = "only what serves a directory asks")]
     pub(crate) fn secrets(&self, root: &Path) -> Result<Vec<PathBuf>, Failure> {
         let mut secrets: Vec<PathBuf> = [&self.tls_cert, &self.tls_key].into_iter().flatten().cloned().collect();

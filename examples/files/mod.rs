@@ -86,14 +86,15 @@ fn get(root: &Root, req: &Request<'_>) -> Result<Response, Refused> {
             Ok(Found::File(file, facts)) => Ok(send(req, file, &facts, "index.html".as_ref())?),
             Err(Refused::NotFound) | Ok(Found::Dir(_)) => {
                 // A listing has no validators, so the conditions that need one are false.
-                if let Some(response) = refused_by_condition(req, &Validators::default()) {
-                    return Ok(response);
-                }
-                Ok(Response::new(200)
-                    .header("Content-Type", "text/html; charset=utf-8")
-                    .header("Content-Security-Policy", listing::POLICY)
-                    .header("Cache-Control", "no-cache")
-                    .body(listing::page(root, &dir, &at)?))
+                let response = match refused_by_condition(req, &Validators::default()) {
+                    Some(response) => response,
+                    None => Response::new(200)
+                        .header("Content-Type", "text/html; charset=utf-8")
+                        .header("Content-Security-Policy", listing::POLICY)
+                        .body(listing::page(root, &dir, &at)?),
+                };
+                // A 304 must have it, too (RFC 9110 §15.4.5).
+                Ok(response.header("Cache-Control", "no-cache"))
             }
             Err(refused) => Err(refused),
         },

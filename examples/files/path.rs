@@ -76,6 +76,8 @@ impl From<io::Error> for Refused {
         let code = error.raw_os_error().unwrap_or(libc::EIO);
         match code {
             libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENAMETOOLONG => Self::NotFound,
+            // No file of this file system can have such a name: one that is not UTF-8, for instance.
+            libc::EILSEQ | libc::EINVAL => Self::NotFound,
             libc::EACCES | libc::EPERM => Self::Forbidden,
             code => Self::Unavailable(code),
         }
@@ -431,6 +433,8 @@ mod tests {
             (libc::ENOTDIR, Refused::NotFound),
             (libc::ELOOP, Refused::NotFound),
             (libc::ENAMETOOLONG, Refused::NotFound),
+            (libc::EILSEQ, Refused::NotFound),
+            (libc::EINVAL, Refused::NotFound),
             (libc::EACCES, Refused::Forbidden),
             (libc::EPERM, Refused::Forbidden),
             (libc::EMFILE, Refused::Unavailable(libc::EMFILE)),

@@ -10,7 +10,6 @@
 use std::{ffi::OsString, fs, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, ValueEnum};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use uncork::{
     Server,
     relay::{Gateway, GatewayFile},
@@ -132,7 +131,6 @@ fn serve(args: &Args) -> Result<(), Failure> {
             }
         }
     };
-    raise_descriptor_limit();
     common::run(server.limits(limits), &place, &args.run, gateway)
 }
 
@@ -140,12 +138,4 @@ fn serve(args: &Args) -> Result<(), Failure> {
 fn on_all_addresses(port: u16) -> Result<Server, Failure> {
     let both = Server::bind(("::", port));
     both.or_else(|_| Server::bind(("0.0.0.0", port))).map_err(|error| Failure(error.to_string(), 1))
-}
-
-/// Each session is a descriptor: as many as the system allows.
-fn raise_descriptor_limit() {
-    let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        log::warn!("can't raise the limit on descriptors: {error}");
-    }
 }

@@ -59,7 +59,7 @@ const RULES: &[Rule] = &[
     },
 ];
 
-/// Lowers the times that have their default to the most that they can be: who lowers a maximum need not name all that is
+/// Lowers the times that have their default to the most that they can be: a lower maximum does not have to name all that is
 /// below it. A time that was set is an error there: [`check`].
 pub(crate) fn lower_defaults(settings: &mut Settings) {
     let defaults = Settings::default();

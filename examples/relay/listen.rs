@@ -5,7 +5,7 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     str::FromStr,
@@ -93,12 +93,15 @@ impl Listen {
         text
     }
 
-    /// Whether it needs the port of that address. A name is not looked up.
+    /// Returns `true` if it needs the port of that address, too. Names are not looked up.
     pub(crate) fn takes(&self, addr: SocketAddr) -> bool {
-        let Place::Tcp(own) = self.place() else { return false };
-        let own = own.parse::<SocketAddr>();
-        let is_any = |own: SocketAddr| own.ip().is_unspecified() || addr.ip().is_unspecified();
-        own.is_ok_and(|own| own.port() == addr.port() && own.port() != 0 && (own.ip() == addr.ip() || is_any(own)))
+        self.tcp_addr().is_some_and(|own| collide(own, addr))
+    }
+
+    /// `None`: it is none of TCP, or has a name.
+    fn tcp_addr(&self) -> Option<SocketAddr> {
+        let Place::Tcp(addr) = self.place() else { return None };
+        addr.parse().ok()
     }
 
     fn place(&self) -> Place<'_> {
@@ -118,6 +121,13 @@ impl Listen {
             (None, None, general) => Ok(general.filter(|_| matches!(self.place(), Place::Tcp(_)))),
         }
     }
+}
+
+/// Returns `true` if only one of two sockets can listen. `[::]` serves IPv4 as well.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
+    let covers = |any: IpAddr, ip: IpAddr| any.is_unspecified() && (any.is_ipv6() || ip.is_ipv4());
+    one.port() == other.port() && one.port() != 0 && (a == b || covers(a, b) || covers(b, a))
 }
 
 /// Both or none.
@@ -256,6 +266,10 @@ pub(crate) fn check(settings: &Settings) -> Result<Vec<(Listen, Option<Tls>)>, F
         let again = checked.iter().any(|(other, _): &(Listen, _)| other.address == address);
         if again && !(matches!(listen.place(), Place::Tcp(_)) && address.ends_with(":0")) {
             return Err(Failure::config(format!("--listen {address}: it is there twice")));
+        }
+        let addr = listen.tcp_addr();
+        if let Some((other, _)) = checked.iter().find(|(other, _)| addr.is_some_and(|addr| other.takes(addr))) {
+            return Err(Failure::config(format!("--listen {other} and --listen {address} need the same port")));
         }
         if listen.proxy_protocol && settings.proxies.trusted.is_empty() {
             let words = "the PROXY protocol is believed of trusted proxies only: name them by --trusted-proxy";

@@ -108,6 +108,7 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
         Some(gateway) if services.gateway_is_open => gateway.config().server_limits(limits(&settings)),
         _ => limits(&settings),
     };
+    uncork::set_pipe_memory_limit(usize::try_from(settings.limits.pipe_memory.0).unwrap_or(usize::MAX));
     let limits = descriptors::fit(limits, needs(&settings, standing.len()));
     let server = server.limits(limits).access_log(move |access| logging.over(access));
     // Before anything runs: a signal that comes early must not be lost.

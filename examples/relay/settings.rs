@@ -160,6 +160,9 @@ settings! {
         connections_per_address: usize = engine().connections_per_address, "connections-per-address" "N";
         /// Bytes of one request's body; k, M, G and T multiply by 1024
         max_body: Bytes = Bytes(session().body), "max-body" "BYTES";
+        /// Bytes that streams and messages on their way hold in pipes, of all clients together. Beyond them each has a
+        /// small block, and goes on more slowly
+        pipe_memory: Bytes = Bytes(256 << 20), "pipe-memory" "BYTES";
         /// Bytes of a request's head
         max_head: Bytes = Bytes(engine().head as u64), "max-head" "BYTES";
         /// Time for the TLS handshake, and for a proxy to say for whom it speaks

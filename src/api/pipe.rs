@@ -10,7 +10,8 @@
 //! lock is never held over a system call; who finds it gone is woken when it is back. Bytes are not moved within the
 //! block, not even to close the gaps that framing leaves between them ([`Runs`]): it is filled again when it is empty,
 //! or while its rear half is free. (Passing through smaller blocks, or through two, was measured at 1.2 to 2.8 times the
-//! cost of a bare copy loop.) A block that is empty and stays so has no store: a stream that rests holds no memory.
+//! cost of a bare copy loop.) A block that is empty and stays so has no store: a stream that rests holds no memory. All
+//! blocks of the process together have a limit ([`set_pipe_memory_limit`]); beyond it they are small.
 //!
 //! Where both sockets are plain and no framing has to be put between the bytes, they need not enter the process: the
 //! block is a pipe of the system then, spliced into and out of.
@@ -47,7 +48,11 @@ use std::{
 
 use super::{Action, Consumed, Produce, Produced, Tx, Upload, block::Block};
 use crate::{
-    base::{kernel_pipe::KernelPipe, runs::Runs},
+    base::{
+        kernel_pipe::KernelPipe,
+        pipe_memory::{self, Share},
+        runs::Runs,
+    },
     h1::Headers,
 };
 
@@ -66,9 +71,31 @@ const WORTH_SPLICING: usize = 64 * 1024;
 /// assert!(outlet.is_finished());
 /// ```
 pub fn pipe(room: usize) -> (PipeIn, PipeOut) {
+    pipe_with_share(room, Share::default())
+}
+
+/// Returns how many bytes the blocks of all pipes of the process hold at this moment. Blocks of up to 16 KiB are not
+/// counted.
+pub fn pipe_memory() -> usize {
+    pipe_memory::PROCESS.held()
+}
+
+/// Sets the limit of [`pipe_memory`], for the whole process: a pipe belongs to no server. The default is 256 MiB, which is
+/// 1,024 full pipes of the relays.
+///
+/// Beyond the limit, a pipe gets a block of 16 KiB instead of its full room (32 KiB for a body that comes over TLS or in
+/// chunks). Nothing is refused and nothing waits: such pipes move fewer bytes with each system call. Blocks that are
+/// larger already stay so until they are empty.
+///
+/// Without a limit, one client could have a pipe for each of its connections, and fill all of them.
+pub fn set_pipe_memory_limit(bytes: usize) {
+    pipe_memory::PROCESS.set_limit(bytes);
+}
+
+fn pipe_with_share(room: usize, share: Share) -> (PipeIn, PipeOut) {
     let shared = Arc::new(Shared {
         state: Mutex::new(State {
-            block: Some(Block::Buf(Runs::default())),
+            block: Some(Block::Buf(Runs::with_share(share))),
             splices: false,
             end: None,
             reader_gone: false,
@@ -203,7 +230,7 @@ impl PipeIn {
             let mut n = 0;
             if let Block::Buf(buf) = &mut block {
                 let bytes = &bytes[written..];
-                buf.see_to_store(bytes.len(), self.shared.room, |size| vec![0; size].into_boxed_slice());
+                buf.see_to_store(bytes.len(), 0, self.shared.room, |size| vec![0; size].into_boxed_slice());
                 n = buf.push(bytes);
             }
             self.count(n);
@@ -559,6 +586,9 @@ impl PipeOut {
     pub(crate) fn give_back(&mut self, mut block: Block, taken: usize) {
         self.shared.moved.add(READER, taken);
         self.known += taken as u64;
+        if let Block::Buf(buf) = &mut block {
+            buf.leave_store();
+        }
         let mut state = self.shared.state();
         let room = block.is_worth_filling(self.shared.room);
         state.block = Some(block);

@@ -1,7 +1,10 @@
 use std::{fs::File, sync::atomic::AtomicUsize};
 
 use super::*;
-use crate::base::kernel_pipe::{Ends, KernelPipes};
+use crate::base::{
+    kernel_pipe::{Ends, KernelPipes},
+    pipe_memory::{PipeMemory, SMALL},
+};
 
 /// How often somebody was woken.
 #[derive(Default)]
@@ -151,4 +154,119 @@ fn what_an_end_takes_out_itself_has_not_gone_past_it() {
     block.taken_out(3);
     outlet.give_back(Block::Kernel(block), 3);
     assert_eq!((outlet.shut_bypass(), outlet.counters().read()), (0, 3));
+}
+
+/// Everything that is in a pipe.
+fn take_all(outlet: &mut PipeOut) -> usize {
+    let mut taken = 0;
+    loop {
+        let n = outlet.bytes().len();
+        if n == 0 {
+            return taken;
+        }
+        outlet.consume(n);
+        taken += n;
+    }
+}
+
+#[test]
+fn blocks_are_counted_until_they_are_dropped_on_whatever_thread() {
+    static MEMORY: PipeMemory = PipeMemory::new(1 << 20);
+    let both = || pipe_with_share(256 * 1024, Share::none(&MEMORY));
+    let (mut inlet, mut outlet) = both();
+    assert_eq!(MEMORY.held(), 0, "an empty one has no block");
+    let inlet = std::thread::spawn(move || {
+        assert_eq!(inlet.write(&[7; 100_000]), 100_000);
+        inlet
+    });
+    let inlet = inlet.join().expect("no panic");
+    assert_eq!(MEMORY.held(), 128 * 1024);
+    std::thread::spawn(move || assert_eq!(take_all(&mut outlet), 100_000)).join().expect("no panic");
+    drop(inlet);
+    assert_eq!(MEMORY.held(), 0);
+
+    // Full, and with either end dropped first; one of them while it looks at the bytes.
+    for writer_first in [true, false] {
+        let (mut inlet, mut outlet) = both();
+        assert_eq!(inlet.write(&[7; 300_000]), 256 * 1024);
+        assert_eq!(outlet.bytes().len(), 256 * 1024);
+        assert_eq!(MEMORY.held(), 256 * 1024);
+        if writer_first {
+            drop(inlet);
+            assert_eq!(MEMORY.held(), 256 * 1024);
+            drop(outlet);
+        } else {
+            drop(outlet);
+            drop(inlet);
+        }
+        assert_eq!(MEMORY.held(), 0);
+    }
+}
+
+#[test]
+fn pipes_beyond_the_limit_hold_little_and_lose_nothing() {
+    static MEMORY: PipeMemory = PipeMemory::new(600 * 1024);
+    let mut pipes: Vec<_> = (0..20).map(|_| pipe_with_share(256 * 1024, Share::none(&MEMORY))).collect();
+    let written: Vec<usize> = pipes.iter_mut().map(|(inlet, _)| inlet.write(&[7; 300_000])).collect();
+    assert_eq!(written[..2], [256 * 1024; 2]);
+    assert_eq!(written[2..], [SMALL; 18]);
+    assert_eq!(MEMORY.held(), 512 * 1024);
+    for ((_, outlet), written) in pipes.iter_mut().zip(&written) {
+        assert_eq!(take_all(outlet), *written);
+    }
+    assert_eq!(MEMORY.held(), 256 * 1024, "the first left its store to others, as memory was scarce");
+    let (inlet, outlet) = &mut pipes[19];
+    assert_eq!(inlet.write(&[7; 300_000]), 256 * 1024, "there is room for a large one again");
+    assert_eq!(take_all(outlet), 256 * 1024);
+    drop(pipes);
+    assert_eq!(MEMORY.held(), 0);
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a wakeup that is missed shows in the time it takes")]
+fn nothing_is_lost_or_stuck_without_any_memory() {
+    static MEMORY: PipeMemory = PipeMemory::new(0);
+    let body: Arc<[u8]> = (0..1u32 << 20).map(|i| (i % 251) as u8).collect();
+    let all = body.clone();
+    let (mut inlet, mut outlet) = pipe_with_share(256 * 1024, Share::none(&MEMORY));
+    let writer = std::thread::spawn(move || {
+        let (thread, mut sent) = (std::thread::current(), 0);
+        inlet.on_room(task::Waker::from(Arc::new(Unpark(thread))));
+        for piece in [1, 700, 20_000].into_iter().cycle() {
+            let end = (sent + piece).min(all.len());
+            while sent < end {
+                sent += inlet.write(&all[sent..end]);
+                if sent < end {
+                    std::thread::park_timeout(std::time::Duration::from_secs(60));
+                }
+            }
+            if sent == all.len() {
+                return inlet.finish(None);
+            }
+        }
+    });
+    outlet.on_data(task::Waker::from(Arc::new(Unpark(std::thread::current()))));
+    let (mut got, start) = (0, std::time::Instant::now());
+    while !outlet.is_finished() {
+        assert_eq!(MEMORY.held(), 0);
+        let bytes = outlet.bytes();
+        let n = bytes.len().min(9_999);
+        assert!(bytes[..n] == body[got..got + n]);
+        outlet.consume(n);
+        got += n;
+        if n == 0 && !outlet.is_finished() {
+            std::thread::park_timeout(std::time::Duration::from_secs(60));
+        }
+    }
+    writer.join().expect("no panic");
+    assert_eq!(got, body.len());
+    assert!(start.elapsed().as_secs() < 60, "each end was woken when it could go on");
+}
+
+struct Unpark(std::thread::Thread);
+
+impl task::Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
 }

@@ -50,7 +50,8 @@ pub struct Limits {
     /// Pipes of the system in use at the same time, over all loops of a server: through one, the body of a request
     /// passes to the answer of another without entering the process. 512, each with two descriptors, a third
     /// for the receiver, and at most 256 KiB in the system, which lets an unprivileged user have about 256. Beyond either,
-    /// bytes are copied.
+    /// bytes are copied, through blocks whose memory has a limit for the whole process
+    /// ([`set_pipe_memory_limit`](crate::set_pipe_memory_limit)).
     pub kernel_pipes: usize,
     /// Descriptors that each loop with a listener keeps without a use. When the process has no others left, so many
     /// connections are accepted all the same. Beyond them, connections wait in the system's queue until a descriptor is
@@ -148,7 +149,7 @@ impl Default for Limits {
 mod tests {
     use super::*;
 
-    /// How many places are left when so many addresses, one after the other, have taken all that they are let have.
+    /// Returns how many places are left when so many addresses, one after the other, have taken all that they are let have.
     fn left(addresses: usize, limit: usize, per_address: usize) -> usize {
         let mut taken = 0;
         for _ in 0..addresses {

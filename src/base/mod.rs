@@ -22,6 +22,7 @@ pub(crate) mod limits;
 pub(crate) mod mailbox;
 pub(crate) mod mask;
 pub(crate) mod out;
+pub(crate) mod pipe_memory;
 pub(crate) mod pool;
 pub(crate) mod runs;
 pub(crate) mod seldom;

@@ -9,7 +9,7 @@ pub(crate) const LENT: usize = 64 * 1024;
 /// again and again.
 const WANTED: usize = 4;
 
-/// Whether `buf` works in a lent store.
+/// Returns `true` if `buf` works in a lent store.
 pub(crate) fn is_lent(buf: &Buf) -> bool {
     buf.capacity() >= LENT
 }
@@ -107,7 +107,8 @@ impl Pool {
         }
     }
 
-    /// A store for the block of a pipe. They are not counted: each pipe has one at the most.
+    /// A store for the block of a pipe. It is counted in the memory of pipes (`pipe_memory`), not here; the few that are
+    /// kept are not counted.
     pub(crate) fn block(&mut self, room: usize) -> Box<[u8]> {
         match self.blocks.pop() {
             Some(store) if store.len() == room => store,
@@ -128,18 +129,18 @@ impl Pool {
         self.refused && self.free() >= self.wanted() && std::mem::take(&mut self.refused)
     }
 
-    /// Whether a connection was refused a buffer, and not told yet that there are some again.
+    /// Returns `true` if a connection was refused a buffer, and not told yet that there are some again.
     #[inline]
     pub(crate) fn refused(&self) -> bool {
         self.refused
     }
 
-    /// Whether there still are not enough buffers for a connection that was refused one.
+    /// Returns `true` if there still are not enough buffers for a connection that was refused one.
     pub(crate) fn is_short(&self) -> bool {
         self.refused && self.free() < self.wanted()
     }
 
-    /// Whether less than an eighth of all that may be lent is free.
+    /// Returns `true` if less than an eighth of all that may be lent is free.
     pub(crate) fn is_scarce(&self) -> bool {
         self.free() < self.wanted().max(self.most / 8)
     }

@@ -11,7 +11,10 @@
 
 use std::{collections::VecDeque, io::IoSlice};
 
-use super::buf::Buf;
+use super::{
+    buf::Buf,
+    pipe_memory::{SMALL, Share},
+};
 
 /// Shorter runs than this are moved together: a copy is cheaper than a segment of its own.
 const WORTH_A_RUN: usize = 4096;
@@ -33,12 +36,23 @@ pub(crate) struct Runs {
     /// Framing between the last run and what is raw.
     hole: usize,
     raw: usize,
+    /// What the store holds of the memory of pipes.
+    share: Share,
+    /// There was no memory for a larger store: this one is all the room there is, until it has to be made anew.
+    is_small: bool,
 }
 
 impl Runs {
     /// An empty one over `store`.
     pub(crate) fn from_store(store: Box<[u8]>) -> Self {
-        Self { buf: Buf::from_store(store), ..Self::default() }
+        let mut share = Share::default();
+        share.resize(store.len());
+        Self { buf: Buf::from_store(store), share, ..Self::default() }
+    }
+
+    /// An empty one without a store. What it gets is counted as a part of what `share` is a part of.
+    pub(crate) fn with_share(share: Share) -> Self {
+        Self { share, ..Self::default() }
     }
 
     /// Bytes of data.
@@ -55,16 +69,42 @@ impl Runs {
     /// Sees to it that `wanted` bytes can be put in, in a larger store if need be, but in none larger than `room`. An
     /// empty block has a store only when there is something to put in, and one for short bodies has a small one: to clear
     /// 64 KiB costs more than all else that becomes of a short body.
-    pub(crate) fn see_to_store(&mut self, wanted: usize, room: usize, make: impl FnOnce(usize) -> Box<[u8]>) {
-        let wanted = wanted.min(room.saturating_sub(self.buf.len()));
-        if self.buf.spare().len() < wanted && self.buf.capacity() < room {
-            let size = (self.buf.len() + wanted).next_power_of_two().max(SMALLEST).min(room);
-            self.buf.move_into(make(size));
+    ///
+    /// If the memory of pipes is used up, the store stays small, and there may be no room at all before the block is
+    /// empty; but there is always room for `least` bytes.
+    pub(crate) fn see_to_store(
+        &mut self,
+        wanted: usize,
+        least: usize,
+        room: usize,
+        make: impl FnOnce(usize) -> Box<[u8]>,
+    ) {
+        let left = room.saturating_sub(self.buf.len());
+        if self.buf.spare().len() < wanted.min(left) && self.buf.capacity() < room {
+            self.replace_store(wanted.min(left), least.min(left), room, make);
         }
+    }
+
+    fn replace_store(&mut self, wanted: usize, least: usize, room: usize, make: impl FnOnce(usize) -> Box<[u8]>) {
+        let len = self.buf.len();
+        let size_for = |n: usize| (len + n).next_power_of_two().max(SMALLEST).min(room);
+        let mut size = size_for(wanted);
+        self.is_small = !self.share.try_resize(size);
+        if self.is_small {
+            size = SMALL.min(room);
+            if self.buf.spare().len() < least {
+                size = size.max(size_for(least));
+            } else if self.buf.capacity() >= size {
+                return;
+            }
+            self.share.resize(size);
+        }
+        self.buf.move_into(make(size));
     }
 
     /// Whether as much as half of `room` can be put in, perhaps in a larger store, without moving what is there often.
     pub(crate) fn has_room(&mut self, room: usize) -> bool {
+        let room = if self.is_small { room.min(self.buf.capacity()) } else { room };
         let half = room.div_ceil(2);
         self.is_empty()
             || self.buf.spare().len() >= half
@@ -78,7 +118,16 @@ impl Runs {
 
     /// Gives the store away, what was in it with it.
     pub(crate) fn take_store(&mut self) -> Box<[u8]> {
-        std::mem::take(self).buf.take_store()
+        let fresh = Self::with_share(self.share.another());
+        std::mem::replace(self, fresh).buf.take_store()
+    }
+
+    /// Drops the store of an empty block if others need the memory.
+    #[inline]
+    pub(crate) fn leave_store(&mut self) {
+        if self.is_empty() && self.share.is_scarce() {
+            drop(self.take_store());
+        }
     }
 
     /// Room behind all that is there.
@@ -108,9 +157,13 @@ impl Runs {
 
     /// What `read` appends is raw.
     pub(crate) fn read_raw<T>(&mut self, read: impl FnOnce(&mut Buf) -> T) -> T {
-        let before = self.buf.len();
+        let (before, capacity) = (self.buf.len(), self.buf.capacity());
         let result = read(&mut self.buf);
         self.raw += self.buf.len() - before;
+        // Over TLS it may have grown by a record.
+        if self.buf.capacity() != capacity {
+            self.share.resize(self.buf.capacity());
+        }
         result
     }
 
@@ -217,6 +270,7 @@ impl Runs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::pipe_memory::PipeMemory;
 
     fn runs(room: usize) -> Runs {
         Runs::from_store(vec![0; room].into_boxed_slice())
@@ -305,5 +359,47 @@ mod tests {
         let mut pieces = [IoSlice::new(&[]); 1];
         assert_eq!(block.pieces(12_000, &mut pieces), 1, "as many pieces as there is room for");
         assert_eq!(pieces[0].len(), 10_000);
+    }
+
+    #[test]
+    fn where_memory_is_used_up_a_block_is_small_and_has_room_for_what_it_must() {
+        const ROOM: usize = 256 * 1024;
+        static MEMORY: PipeMemory = PipeMemory::new(300_000);
+        let make = |size| vec![0; size].into_boxed_slice();
+        let (mut block, mut others) = (Runs::with_share(Share::none(&MEMORY)), Share::none(&MEMORY));
+        assert!(others.try_resize(290_000));
+        block.see_to_store(ROOM, 0, ROOM, make);
+        assert_eq!((block.capacity(), MEMORY.held()), (SMALL, 290_000));
+        let data: Vec<u8> = (0..10_000u32).map(|i| (i % 251) as u8).collect();
+        assert_eq!(block.push(&data), 10_000);
+        assert!(!block.has_room(ROOM), "its rear half is not free");
+        block.consume(9_000);
+        block.see_to_store(ROOM, 0, ROOM, make);
+        assert!(!block.has_room(ROOM) && block.capacity() == SMALL && block.spare().len() == SMALL - 10_000);
+        block.see_to_store(ROOM, 9_000, ROOM, make);
+        assert!(block.has_room(ROOM) && block.capacity() == SMALL && block.spare().len() >= 9_000);
+        block.see_to_store(ROOM, 20_000, ROOM, make);
+        assert_eq!((block.capacity(), MEMORY.held()), (2 * SMALL, 290_000 + 2 * SMALL));
+        assert_eq!(block.filled(), &data[9_000..]);
+        drop(others);
+        block.see_to_store(ROOM, 0, ROOM, make);
+        assert_eq!((block.capacity(), MEMORY.held()), (ROOM, ROOM));
+        assert!(block.has_room(ROOM) && block.filled() == &data[9_000..]);
+        block.leave_store();
+        assert_eq!(MEMORY.held(), ROOM, "there is something in it");
+        block.consume(1_000);
+        block.leave_store();
+        assert_eq!((block.capacity(), MEMORY.held()), (0, 0), "memory was scarce");
+    }
+
+    #[test]
+    fn a_read_that_makes_the_store_larger_is_counted() {
+        static MEMORY: PipeMemory = PipeMemory::new(0);
+        let mut block = Runs::with_share(Share::none(&MEMORY));
+        block.see_to_store(100, 0, 64 * 1024, |size| vec![0; size].into_boxed_slice());
+        block.read_raw(|buf| drop(buf.reserve(3 * SMALL)));
+        assert_eq!((block.capacity(), MEMORY.held()), (4 * SMALL, 4 * SMALL));
+        drop(block);
+        assert_eq!(MEMORY.held(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! What is worth a line in the log, but not a line each time.
+//! Events that are worth a line in the log, but not a line each time.
 
 use std::{
     fmt,

@@ -191,6 +191,10 @@ impl Pending {
         let pending = Self(Arc::new(Mutex::new(Some(exchange))));
         if let Some(cancel) = cancel {
             cancel.note(Some(Stage::Pending(pending.clone())));
+            // Cancelled on another thread just before: then that has found nothing to wake.
+            if cancel.is_cancelled() {
+                cancel.cancel();
+            }
         }
         let timed = Timed(pending.clone());
         here.after(by.saturating_duration_since(now.mono), move |_| timed.0.fail(Error::TimedOut(which)));

@@ -12,9 +12,9 @@
 //!  - A `Location` with spaces or bytes beyond ASCII in its path or query is percent-encoded, as every other client does:
 //!    servers send the names of files as they are. A URL of the caller's own is not, since only the caller knows what it
 //!    stands for. Control bytes are refused in both.
-//!  - The zone of an IPv6 address (RFC 4007 §11), as in `http://[fe80::1%eth0]/`: RFC 9844 has it entered so. The spelling of
-//!    RFC 6874, which that one obsoletes, is taken as well (`%25eth0`): a name or number that only this machine knows, so it says where to connect to and is never sent. A
-//!    `Location` can't name one.
+//!  - The zone of an IPv6 address (RFC 4007 §11), as in `http://[fe80::1%eth0]/`: RFC 9844 has it entered so. The spelling
+//!    of RFC 6874 (`%25eth0`), which that one obsoletes, is taken as well. A zone is a name or number that only this
+//!    machine knows. It says where to connect to, and is never sent. A `Location` cannot name one.
 
 use std::borrow::Cow;
 

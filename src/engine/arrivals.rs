@@ -265,25 +265,6 @@ mod tests {
     }
 
     #[test]
-    fn a_hundred_addresses_leave_places_to_others() {
-        for (addresses, left) in [(1, 750), (4, 280), (100, 90)] {
-            let admission = admission(1000, 250);
-            let peer = |n: u8| PeerAddr::tcp(([10, 0, 0, n], 1).into());
-            let mut taken = Vec::new();
-            // They come in turn, until none of them is let in any more.
-            loop {
-                let before = taken.len();
-                taken.extend((0..addresses).filter_map(|n| admission.enter(&peer(n)).ok()));
-                if taken.len() == before {
-                    break;
-                }
-            }
-            assert!(taken.len() <= 1000 - left, "{addresses} addresses have {}", taken.len());
-            assert!(admission.enter(&peer(200)).is_ok(), "one more address");
-        }
-    }
-
-    #[test]
     fn all_addresses_of_a_v6_network_share_its_places() {
         let admission = admission(9, 2);
         let enter = |text: &str| admission.enter(&PeerAddr::tcp(text.parse().expect("an address")));

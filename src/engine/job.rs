@@ -125,7 +125,7 @@ impl Job {
             && matches!(self.request_body, RequestBody::Idle | RequestBody::Over)
     }
 
-    /// Whether it waits for something that is not the peer's to do, and nothing is received or sent.
+    /// Returns `true` if it waits for something that is not the peer's to do, and nothing is received or sent.
     pub(super) fn is_suspended(&self) -> bool {
         match self.response_body {
             ResponseBody::Owed => self.waits_for_ticket(),

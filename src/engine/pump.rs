@@ -102,7 +102,14 @@ impl Job {
             let splice = (direct > 0).then_some(Splice { left: direct, open: &mut open });
             let mut block = match inlet.lend(splice) {
                 Lent::Block(Block::Buf(mut buf)) => {
-                    buf.see_to_store(inlet.room(), inlet.room(), |room| core.pool.block(room));
+                    // What was received has to fit in, and a record: if memory is short, that is all there is room for.
+                    let least = if reads && direct == 0 { io.rx.len() + RECORD } else { 0 };
+                    buf.see_to_store(inlet.room(), least, inlet.room(), |size| core.pool.block(size));
+                    if buf.spare().is_empty() {
+                        // It can't grow. It is lent again when it was emptied.
+                        inlet.give_back(Block::Buf(buf));
+                        continue;
+                    }
                     Block::Buf(buf)
                 }
                 Lent::Block(block) => block,
@@ -326,7 +333,8 @@ fn sort_block(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -
     io.rx.consume(io.rx.len());
     let mut filled = sort_out(block, most, io, core);
     if let Ok(Filled::NeedMore) = filled {
-        let beyond = if io.transport.is_plain() { 0 } else { RECORD };
+        // In a small block there may be room for one record only: that comes if nothing is wished for.
+        let beyond = if io.transport.has_records() { RECORD } else { 0 };
         let wish = block.spare().len().saturating_sub(beyond);
         filled = match read_raw(block, wish, io, core) {
             Ok(Filled::Added) => sort_out(block, most, io, core).map(|filled| match filled {

@@ -1,4 +1,4 @@
-//! When no buffer is left: whose connections are given up, so that the others go on.
+//! Connections that are given up when no buffer is left, so that the others go on.
 //!
 //! A connection keeps a buffer as long as it holds bytes that do not move: sealed output that a client does not take, a
 //! TLS record that is not whole. One address can have as many of those as it has connections, and its clocks are long. So

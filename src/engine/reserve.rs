@@ -29,7 +29,7 @@ impl Reserve {
         }
     }
 
-    /// Frees one for a connection. Whether there was one.
+    /// Frees one for a connection. Returns `true` if there was one.
     #[cold]
     pub(super) fn give_up(&mut self) -> bool {
         self.spare.pop().is_some()

@@ -402,7 +402,7 @@ impl ConnIo {
     }
 }
 
-/// What is held has changed.
+/// Passes on to the pool that what is held has changed, and gives memory back if much of it is free.
 fn note_held(core: &mut Core) {
     core.pool.set_held(core.held.all());
     if core.held.gives_back() {

@@ -110,7 +110,7 @@ impl Addresses {
         debt.checked_sub(self.tolerance).filter(|after| !after.is_zero())
     }
 
-    /// How many places this address has.
+    /// Returns how many places this address has.
     pub(super) fn places(&self, ip: IpAddr) -> usize {
         self.table.get(&PeerAddr::network_of(ip)).map_or(0, |entry| entry.places as usize)
     }

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    net::{Ipv4Addr, Ipv6Addr},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -76,12 +77,9 @@ fn origin(given: &str) -> Option<String> {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
         _ => (authority, None),
     };
-    // A name that is not in ASCII is sent in another form (IDNA), which is for a browser to show.
-    let is_name = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
     let host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        Some(v6) => format!("[{}]", v6.parse::<std::net::Ipv6Addr>().ok()?),
-        None if !host.is_empty() && host.bytes().all(is_name) => host.to_ascii_lowercase(),
-        None => return None,
+        Some(v6) => format!("[{}]", v6_as_sent(v6.parse().ok()?)),
+        None => name_as_sent(host)?,
     };
     if !is_scheme {
         return None;
@@ -97,6 +95,28 @@ fn origin(given: &str) -> Option<String> {
         Some(None) => None,
         Some(Some(port)) if Some(port) != default => Some(format!("{scheme}://{host}:{port}")),
         _ => Some(format!("{scheme}://{host}")),
+    }
+}
+
+/// Browsers write no IPv4 address within one of IPv6.
+fn v6_as_sent(ip: Ipv6Addr) -> String {
+    match (ip.to_ipv4_mapped(), ip.segments()) {
+        (Some(_), [.., high, low]) => format!("::ffff:{high:x}:{low:x}"),
+        (None, _) => ip.to_string(),
+    }
+}
+
+/// A name that is not in ASCII is sent in another form (IDNA), which a browser shows. One whose last label is a number is an
+/// IPv4 address, which is sent in one spelling, or it is nothing.
+fn name_as_sent(host: &str) -> Option<String> {
+    let is_label =
+        |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let mut labels = host.strip_suffix('.').unwrap_or(host).split('.');
+    let last = labels.clone().next_back()?;
+    let is_number = last.bytes().all(|b| b.is_ascii_digit()) || last.starts_with("0x") || last.starts_with("0X");
+    match is_number {
+        true => host.parse::<Ipv4Addr>().ok().map(|ip| ip.to_string()),
+        false => labels.all(is_label).then(|| host.to_ascii_lowercase()),
     }
 }
 
@@ -122,6 +142,9 @@ mod tests {
             ("http://a.example:443", "http://a.example:443"),
             ("https://[2001:DB8:0::1]:8443", "https://[2001:db8::1]:8443"),
             ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("http://[::ffff:1.2.3.4]", "http://[::ffff:102:304]"),
+            ("http://my_pc.A.Example.", "http://my_pc.a.example."),
+            ("http://0x1.example", "http://0x1.example"),
             ("moz-extension://0a1b2c3d-0000", "moz-extension://0a1b2c3d-0000"),
         ] {
             assert_eq!(origin(given).as_deref(), Some(sent), "{given}");
@@ -143,6 +166,13 @@ mod tests {
             "https://[x]",
             "https://a b",
             "https://*.example",
+            "https://a..example",
+            "https://.example",
+            "https://.",
+            "http://127.1",
+            "http://127.0.0.0x1",
+            "http://1.2.3.4.5",
+            "http://127.0.0.1.",
         ] {
             assert_eq!(origin(wrong), None, "{wrong}");
         }

@@ -67,6 +67,7 @@ mod fields;
 #[cfg(feature = "gateway")]
 mod gateway;
 mod rendezvous;
+mod repeated;
 mod session;
 #[cfg(feature = "tunnel")]
 pub mod tunnel;

@@ -1,7 +1,7 @@
 //! Sessions and streams that no peer has connected to. They yield when all places are taken: the oldest of the address that
 //! has the most, and only to an address that has fewer places than those.
 //!
-//! So whoever fills a table without using it makes room for others, and one address alone gains nothing by it. Finding
+//! So an address that fills a table without using it makes room for others, and gains nothing by it. Finding
 //! what yields takes O(log n).
 
 use std::{
@@ -13,6 +13,8 @@ use std::{
 
 use uncork::{Limits, PeerAddr};
 
+use super::repeated::Repeated;
+
 /// How often it is logged that something had to yield.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -22,7 +24,7 @@ pub(super) struct Unused<K> {
     /// How many each has, to find the one with the most; and of several, the one with the oldest.
     ranks: BTreeSet<Rank>,
     evicted: u64,
-    logged: Option<(Instant, u64)>,
+    log: Repeated,
 }
 
 type Rank = (usize, Option<Reverse<Instant>>, Option<IpAddr>);
@@ -31,13 +33,13 @@ fn rank<K: Ord>(network: Option<IpAddr>, entries: &BTreeSet<(Instant, K)>) -> Ra
     (entries.len(), entries.first().map(|(made, _)| Reverse(*made)), network)
 }
 
-/// The places there are, and who asks for one more.
+/// The places there are, and the address that asks for one more.
 pub(super) struct Asked {
     pub(super) limit: usize,
     pub(super) taken: usize,
     /// The most that one address may have.
     pub(super) per_address: usize,
-    /// Who asks; `None` on a Unix socket, which has no share.
+    /// The address that asks; `None` on a Unix socket, which has no share.
     pub(super) owner: Option<IpAddr>,
     /// How many that address has.
     pub(super) owned: usize,
@@ -54,7 +56,7 @@ pub(super) enum NoRoom {
 
 impl<K: Copy + Ord> Unused<K> {
     pub(super) fn new() -> Self {
-        Self { networks: HashMap::new(), ranks: BTreeSet::new(), evicted: 0, logged: None }
+        Self { networks: HashMap::new(), ranks: BTreeSet::new(), evicted: 0, log: Repeated::new(LOG_INTERVAL) }
     }
 
     /// Adds one, which counts for that address and was made at that time.
@@ -101,15 +103,13 @@ impl<K: Copy + Ord> Unused<K> {
     /// Counts one that had to yield, and says so in the log, but not each time. `what`: what they are.
     pub(super) fn evicted_one(&mut self, what: &str, now: Instant) {
         self.evicted += 1;
-        let (at, before) = self.logged.unwrap_or((now, 0));
-        if self.logged.is_none() || now.saturating_duration_since(at) >= LOG_INTERVAL {
-            self.logged = Some((now, self.evicted));
+        if let Some(count) = self.log.happened(now) {
             log::warn!(target: "uncork::relay",
-                "{what} are scarce: {} that no peer had connected to made room for others", self.evicted - before);
+                "{what} are scarce: {count} that no peer had connected to made room for others");
         }
     }
 
-    /// How many had to yield so far.
+    /// Returns how many had to yield so far.
     pub(super) fn evicted(&self) -> u64 {
         self.evicted
     }

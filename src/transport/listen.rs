@@ -182,7 +182,7 @@ impl AsFd for Listener {
     }
 }
 
-/// Whether no process listens on that Unix socket. One whose queue is full would keep us waiting.
+/// Returns `true` if no process listens on that Unix socket. One whose queue is full would keep us waiting.
 fn refuses(path: &Path) -> bool {
     let connected = SockAddr::unix(path).and_then(|addr| {
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;

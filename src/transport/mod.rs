@@ -66,6 +66,7 @@ pub(crate) enum Got {
     /// Nothing was there.
     Blocked,
     /// There was no buffer to read into (over TLS).
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS needs a buffer of its own"))]
     Starved,
     /// The peer has finished. `clean`: in the way its transport prescribes (FIN; over TLS close_notify); otherwise
     /// the stream was cut off, and what came before may be truncated.
@@ -224,6 +225,15 @@ impl Transport {
         self.socket.is_systems()
     }
 
+    /// Returns `true` if a read may bring a record more than it is asked for.
+    #[inline]
+    pub(crate) fn has_records(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+
     #[inline]
     pub(crate) fn is_handshaking(&self) -> bool {
         #[cfg(feature = "tls")]
@@ -309,7 +319,7 @@ impl Transport {
         let _ = &pool;
     }
 
-    /// Whether the last write took less than it was given because there was no buffer to seal it in, and not because the
+    /// Returns `true` if the last write took less than it was given because there was no buffer to seal it in, and not because the
     /// socket takes no more.
     pub(crate) fn lacks_buffer(&self, pool: &Pool) -> bool {
         !self.is_plain() && !self.has_pending() && pool.has_refused()

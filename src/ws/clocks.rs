@@ -77,8 +77,9 @@ impl Clocks {
         let (by, starts) = match self.message.as_deref() {
             Some(&(before, by)) if before.number == progress.number => {
                 let bytes = progress.bytes.saturating_sub(before.bytes);
-                let more = match bytes.saturating_mul(1000).checked_div(self.config.0.message_min_rate) {
-                    Some(millis) => by.checked_add(Duration::from_millis(millis)).unwrap_or(full),
+                // In nanoseconds, or what arrives in small pieces would count for nothing at a high rate.
+                let more = match bytes.saturating_mul(1_000_000_000).checked_div(self.config.0.message_min_rate) {
+                    Some(nanos) => by.checked_add(Duration::from_nanos(nanos)).unwrap_or(full),
                     None if bytes > 0 => full,
                     None => by,
                 };
@@ -198,6 +199,13 @@ mod tests {
         assert!(clocks.arriving(now + 16 * S, at(2, 0)) && !clocks.is_late(now + 25 * S));
         assert!(!clocks.arriving(now + 20 * S, None) && !clocks.is_late(now + 99 * S));
         assert!(clocks.arriving(now + 30 * S, at(2, 0)) && !clocks.is_late(now + 39 * S));
+
+        // Byte by byte, at twice the rate that is asked for.
+        let mut clocks = Clocks::new(&config(10_000), now);
+        for byte in 0..600_000 {
+            clocks.arriving(now + byte * S / 20_000, at(1, byte.into()));
+        }
+        assert!(!clocks.is_late(now + 30 * S));
 
         // Without a rate each byte is enough, but no byte is not.
         let mut clocks = Clocks::new(&config(0), now);

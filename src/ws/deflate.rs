@@ -10,6 +10,9 @@
 //! that is known refers to what lies before it (zlib forgets it, on both sides). A message that ends with a final block
 //! is whole as it is: it has no `00 00 ff ff` to be completed by.
 //!
+//! With its tail, a message must end where a block does. One that is cut would take the beginning of the next for its rest:
+//! it is refused, and not the one behind it.
+//!
 //! A side that keeps its context between messages keeps a codec for each connection. One that does not borrows a
 //! thread's for the time of a message: an idle connection then has none.
 
@@ -167,6 +170,13 @@ impl Inflate {
     /// Returns `true` if what has come ends with a final block: then a message that ends here is whole without its tail.
     pub(crate) fn is_finished(&self) -> bool {
         self.finished
+    }
+
+    /// Returns `true` if a block has just ended. Empty blocks say nothing there. Within a block they are data or a mistake,
+    /// and then nothing good follows.
+    pub(crate) fn is_between_blocks(&mut self) -> bool {
+        const EMPTY: [u8; 10] = [0, 0, 0, 0xff, 0xff, 0, 0, 0, 0xff, 0xff];
+        self.step(&EMPTY, &mut [0; 16]) == (EMPTY.len(), 0) && !self.corrupt
     }
 
     /// The message is over.

@@ -130,7 +130,7 @@ impl Reader {
         self.held() + if compressed { CODEC } else { 0 }
     }
 
-    /// How far the message is that is arriving; or a control frame, whose bytes do not count.
+    /// Returns how far the message is that is arriving; or a control frame, whose bytes do not count.
     pub(super) fn progress(&self) -> Option<Progress> {
         if self.is_idle() {
             return None;
@@ -407,6 +407,9 @@ impl Reader {
                 return Ok(self.part_if_any());
             }
             if let Some(inflate) = &mut self.inflate {
+                if !finished && !inflate.is_between_blocks() {
+                    return Err(CORRUPT);
+                }
                 inflate.end();
             }
         }

@@ -377,6 +377,35 @@ fn a_final_block_ends_a_message_with_and_without_another_one_behind_it() {
     assert_eq!(tells(&wire.concat(), true), [text("Hello"), fault(1007, "compressed data that is corrupt")]);
 }
 
+/// Whatever is cut off: the message is refused, or the next one is understood. Never the one without the other.
+#[test]
+fn a_message_that_ends_within_a_block_is_refused_itself() {
+    let hello = frame(FIN | RSV1 | TEXT, b"\xf2\x48\xcd\xc9\xc9\x07\x00");
+    let noise: Vec<u8> = (0..70_u32).map(|n| (n * n * 7919 / 32) as u8).collect();
+    let words = b"hello, world; hello again, world; ".repeat(3);
+    for data in [&noise[..], &words, &[7; 300], b"x"] {
+        // Stored, and with codes.
+        for level in [0, 1, 9] {
+            let mut codec = flate2::Compress::new(flate2::Compression::new(level), false);
+            let mut whole = Vec::with_capacity(2000);
+            codec.compress_vec(data, &mut whole, flate2::FlushCompress::Sync).expect("deflated");
+            for cut in 1..=whole.len() {
+                let wire = [frame(FIN | RSV1 | BINARY, &whole[..cut]), hello.clone()].concat();
+                match &tells(&wire, true)[..] {
+                    // Where the tail is the end of a stored block, for instance.
+                    [Told::Binary(_), next] => assert_eq!(next, &text("Hello"), "{level} {cut}"),
+                    told => assert_eq!(told, [fault(1007, "compressed data that is corrupt")], "{level} {cut}"),
+                }
+            }
+        }
+    }
+    // Cut, and with the tail that is not sent.
+    for payload in [&b"\xf2\x48\xcd"[..], b"\xf2\x48\xcd\xc9\xc9\x07\x00\x00\x00\xff\xff"] {
+        let wire = frame(FIN | RSV1 | TEXT, payload);
+        assert_eq!(tells(&wire, true), [fault(1007, "compressed data that is corrupt")]);
+    }
+}
+
 #[test]
 fn text_is_checked_behind_the_inflater() {
     let wire = squeezed(&mut deflater(15, false), TEXT, b"good until \xff here", 1);

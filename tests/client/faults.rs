@@ -212,7 +212,9 @@ fn who_drips_gains_no_time() {
         assert_eq!(client.call_blocking(call("/")), Err(Error::TimedOut(Deadline::Head)));
     }
     assert_eq!(
-        client.call_blocking(call("/").redirects(1).head_timeout(PATIENCE).timeout(PATIENCE)).map(|whole| whole.body),
+        client
+            .call_blocking(call("/").max_redirects(1).head_timeout(PATIENCE).timeout(PATIENCE))
+            .map(|whole| whole.body),
         Ok(b"there".to_vec())
     );
     let (tell, told) = channel();

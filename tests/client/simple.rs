@@ -328,7 +328,7 @@ fn redirects_are_followed_when_asked_to() {
             .header("Content-Type", "t")
             .body("body");
         client
-            .call_blocking(call.redirects(n))
+            .call_blocking(call.max_redirects(n))
             .map(|whole| (whole.status, String::from_utf8(whole.body).expect("text")))
     };
     assert_eq!(call("GET", "/a", 0).map(|a| a.0), Ok(302));
@@ -352,7 +352,7 @@ fn redirects_are_followed_when_asked_to() {
     });
     let moved =
         Request::get(&leads.url("/")).header("Authorization", "x").header("Cookie", "y").header("Content-Type", "t");
-    let whole = client.call_blocking(moved.redirects(1)).expect("an answer");
+    let whole = client.call_blocking(moved.max_redirects(1)).expect("an answer");
     assert_eq!(String::from_utf8(whole.body).expect("text"), "GET /there HTTP/1.1  None Some(\"t\")");
     drop(client);
     assert_eq!((server.over(), other.over(), leads.over()), (6, 1, 1));

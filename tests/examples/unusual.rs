@@ -279,7 +279,10 @@ fn fileserver_knows_files_of_every_kind() {
         ("If-Modified-Since: Thu, 01 Jan 2099 00:00:00 GMT", 200),
         ("Range: bytes=0-0", 200),
     ] {
-        assert_eq!(get("/", &[field]).status, status, "{field}");
+        let listing = get("/", &[field]);
+        assert_eq!(listing.status, status, "{field}");
+        // Of a 304, too (§15.4.5): a cache takes it for what it has.
+        assert_eq!(listing.get("cache-control"), Some("no-cache"), "{field}");
         // What is not there, is elsewhere or is no file, is so under every condition (RFC 9110 §13.2.1).
         assert_eq!(get("/not-there", &[field]).status, 404, "{field}");
     }

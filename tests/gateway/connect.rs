@@ -262,7 +262,7 @@ fn a_body_is_passed_on(world: &World) {
 }
 
 fn pages_of_other_origins_stay_out(world: &World) {
-    // By HTTP there may be a proxy in front that speaks HTTPS. By HTTPS, a page that came by HTTP may be anybody's.
+    // By HTTP there may be a proxy in front that speaks HTTPS. By HTTPS, any attacker on the network may have written a page that came by HTTP.
     let (by_http, port) = (!world.tls, "https://localhost:1");
     for (policy, origins) in [
         (OriginPolicy::default(), [("https://localhost", true), ("http://localhost", by_http), ("http://evil", false)]),

@@ -285,7 +285,7 @@ fn a_message_that_does_not_go_on_is_refused(world: &World) {
     assert!(gate.app.heard("/receive").is_empty());
 }
 
-/// The application has closed it: what its client says before it answers the Close is nobody's.
+/// The application has closed it: what its client says before it answers the Close is dropped.
 fn what_is_said_behind_the_last_word_is_dropped(world: &World) {
     let gate = start(world);
     let mut client = gate.client("k");

@@ -143,7 +143,7 @@ fn stalled_downloads_of_one_address_do_not_take_all_buffers(world: &World) {
         wire.send(request(&format!("GET {path}"), &[]));
         wire
     };
-    // One that does not read for a while, as people pause downloads.
+    // One that does not read for a while, as a paused download.
     let mut paused = ask(3, "/large");
     // More than there are buffers, with two loops as well.
     let stalled: Vec<_> = (0..48).map(|_| ask(2, "/large")).collect();

@@ -96,6 +96,11 @@ fn mistakes_are_named() {
         (&["--check-config", "--listen", "unix:/no/such/directory/x.sock"], &["directory"]),
         (&["--check-config", "--listen", &format!("unix:{unknown}")], &["no socket"]),
         (&["--check-config", "--listen", "0.0.0.0:9191", "--admin", "127.0.0.1:9191"], &["0.0.0.0:9191", "same port"]),
+        (
+            &["--check-config", "--listen", "127.0.0.1:9191", "--listen", "[::]:9191"],
+            &["127.0.0.1:9191", "[::]:9191", "same port"],
+        ),
+        (&["--check-config", "--listen", "[::ffff:127.0.0.1]:9191", "--listen", "0.0.0.0:9191"], &["same port"]),
         (&["--check-config", "--tls-cert", &expired, "--tls-key", &key], &["certificate", "expired", "2002-01-01"]),
         (&["--check-config", "--tls-cert", &early, "--tls-key", &early_key], &["certificate", "not valid before 4000"]),
         (&["--check-config", "--tunnel-token", &token], &["[tunnel]", "HTTPS", "--tls-cert"]),

@@ -130,11 +130,12 @@ fn a_message_that_does_not_go_on_is_refused_be_it_that_pings_are_answered() {
     assert_eq!(closed.next().cause, CloseCause::Rejected { code: 1008, rule });
 
     // One that goes on is not, as long as it takes.
-    let (host, _closed) = echo_within(&PLAIN, Limits::default(), config.message_min_rate(0).ping_interval(None));
+    let config = config.message_timeout(MOMENT * 6).message_min_rate(0).ping_interval(None);
+    let (host, _closed) = echo_within(&PLAIN, Limits::default(), config);
     let mut peer = Peer::open(&host);
     peer.send(BEGIN_TEXT, "x");
     for _ in 0..8 {
-        std::thread::sleep(MOMENT / 2);
+        std::thread::sleep(MOMENT);
         peer.send(MORE, "x");
     }
     peer.send(0x80, "x").expect(TEXT, "x".repeat(10));
@@ -154,7 +155,7 @@ impl uncork::ws::Handler for Slow {
     fn part(&mut self, part: uncork::ws::MessagePart<'_>, done: uncork::ws::Done) {
         self.0 += part.piece.bytes().len();
         std::thread::spawn(move || {
-            std::thread::sleep(MOMENT);
+            std::thread::sleep(MOMENT * 8);
             done.next();
         });
     }
@@ -162,24 +163,24 @@ impl uncork::ws::Handler for Slow {
 
 #[test]
 fn a_message_that_waits_for_the_speaker_is_not_slow() {
-    let config = Config::new().message_timeout(MOMENT / 2);
+    let config = Config::new().message_timeout(MOMENT * 5);
     let (host, senders) = speaking(&PLAIN, config, || Slow(0));
     let mut peer = Peer::open(&host);
     let sender = senders.next();
     // The clock starts with the head.
     let first = frame(0x02, b"one");
     peer.wire.send(&first[..6]);
-    std::thread::sleep(MOMENT / 5);
+    std::thread::sleep(MOMENT * 2);
     // All of the rest is here before the first part was dealt with.
     peer.wire.send([&first[6..], &frame(MORE, b"two")[..]].concat());
-    std::thread::sleep(MOMENT + MOMENT / 5);
+    std::thread::sleep(MOMENT * 10);
     peer.wire.send([frame(END, b"three"), frame(PING, b"!")].concat());
     peer.expect(PONG, "!");
     assert!(!sender.is_closed());
     peer.close();
 }
 
-/// The loop's budget: who holds most has to go, and a small message beside it is not touched.
+/// The loop's budget: the connection that holds most has to go, and a small message beside it is not touched.
 #[test]
 fn messages_that_are_arriving_have_a_budget_together() {
     let limits = Limits { buffers: 4 << 20, ..Limits::default() };

@@ -350,7 +350,7 @@ impl Handler for Rendezvous {
     }
 }
 
-/// What the request asks for with `?strict=`, if it asks for either.
+/// Returns what the request asks for with `?strict=`, if it asks for either.
 fn strict(req: &Request<'_>) -> Option<bool> {
     match parameter(req, "strict")? {
         "1" => Some(true),

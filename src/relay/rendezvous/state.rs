@@ -85,7 +85,7 @@ pub(super) struct State {
     refused: u64,
     /// Bytes of JSON held.
     weight: usize,
-    /// The same, by [`PeerAddr::network_of`] who has created the streams; none is 0.
+    /// The same, by the network of the creator ([`PeerAddr::network_of`]); none is 0.
     weights: HashMap<IpAddr, usize>,
     /// The latest time anybody told: for those who can't.
     now: Option<Moment>,
@@ -201,7 +201,8 @@ impl State {
         }
         let asked = Asked {
             limit: config.streams,
-            taken: self.streams.len(),
+            // Records yield as soon as all places are taken, so they make no address's share smaller.
+            taken: self.streams.len() - self.records.len(),
             per_address: config.streams_per_address,
             owner,
             owned: owner.map_or(0, |ip| self.addresses.places(ip)),
@@ -453,6 +454,27 @@ mod tests {
         assert!(status(&mut state, &config, first, later(now, 60)).is_none());
         assert!(status(&mut state, &config, third, later(now, 60)).is_some());
         assert_eq!(state.streams.len(), 2);
+    }
+
+    #[test]
+    fn records_make_no_share_smaller() {
+        let config = RendezvousConfig {
+            streams: 1000,
+            streams_per_address: 100,
+            creations_per_minute: 0,
+            ..RendezvousConfig::default()
+        };
+        let (mut state, now) = (State::new(&config), start());
+        let address = |n: u8| IpAddr::from([10, 0, 0, n]);
+        let crowd = (0..100).cycle().take(10_000);
+        let made = crowd.filter(|n| create_for(&mut state, &config, "", now, address(*n)).is_ok()).count();
+        assert!(made > 800, "{made}");
+        let now = later(now, 60);
+        let counts = state.counts(&config, now);
+        assert_eq!((counts.waiting, counts.over), (0, made));
+        for n in 0..100 {
+            assert!(create_for(&mut state, &config, "", now, address(200)).is_ok(), "{n}");
+        }
     }
 
     #[test]

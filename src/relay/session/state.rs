@@ -284,7 +284,7 @@ impl State {
         session.connect();
     }
 
-    /// How many had to make room for others, and how many were refused.
+    /// Returns how many had to make room for others, and how many were refused.
     pub(super) fn evicted_and_refused(&self) -> (u64, u64) {
         (self.unused.evicted(), self.refused)
     }
@@ -315,7 +315,7 @@ impl State {
         if self.sessions.get(&key)?.is_over(now) { self.remove(key) } else { None }
     }
 
-    /// A new session; and those that are over, for the caller to tell whoever waits on them.
+    /// A new session; and those that are over, for the caller to tell the requests that wait on them.
     pub(super) fn allocate(
         &mut self,
         key: Key,

@@ -18,13 +18,13 @@
 //! | `proxy` | P: clients, origins, and what leads from one to the other |
 //! | `origin` | C: what dials a proxy, and serves through that |
 //! | `head` | heads between HTTP/1.1 and HTTP/2 |
-//! | `held` | bytes of a body that wait for room |
+//! | `gathered` | bytes of a body that wait for room |
 //! | `wire` | how the `h2` crate runs on an upgraded connection |
 //! | `spdy` | SPDY/3.1, which programs of 2014 speak instead |
 //! | `wakes` | which of a connection's streams are to be looked at again |
 
+mod gathered;
 mod head;
-mod held;
 mod origin;
 mod proxy;
 #[cfg(feature = "spdy")]

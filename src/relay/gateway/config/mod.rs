@@ -131,7 +131,7 @@ pub struct GatewayLimits {
     /// Sessions from one address (one /64 network in IPv6); one more is refused with 429. 16,000, a few less than the
     /// server's [own](Limits::connections_per_address). Once half of all places are taken, it shrinks
     /// ([`Limits::address_share`]), as the shares of `pending` and `calls` do: so a few addresses cannot take all. Unix
-    /// sockets are exempt. Behind a proxy everybody comes from one address.
+    /// sockets are exempt. Behind a proxy all clients come from one address.
     pub sessions_per_address: usize,
 }
 

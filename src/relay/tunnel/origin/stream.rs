@@ -28,7 +28,7 @@ use super::{
     parsed_request::{Framing, asked},
     response::{Answer, AnswerHead, Piece},
 };
-use crate::relay::tunnel::held::Held;
+use crate::relay::tunnel::gathered::Gathered;
 
 /// Bytes of a pipe. A request without a body needs only as many as its head has.
 const ROOM: usize = 64 * 1024;
@@ -50,7 +50,7 @@ struct Up {
     /// The head, or what frames a chunk: not in the pipe yet.
     own: Vec<u8>,
     /// Of the body: not in the pipe yet.
-    held: Held,
+    held: Gathered,
     /// How much of it goes into the pipe behind `own`, before the next chunk's frame.
     piece: usize,
     /// What `Content-Length` leaves.
@@ -103,7 +103,7 @@ impl Stream {
             inlet: Some(inlet),
             framing: asked.framing,
             own: asked.head,
-            held: Held::default(),
+            held: Gathered::default(),
             piece: 0,
             left: asked.length,
         };
@@ -215,7 +215,7 @@ impl Up {
         self.framing = Framing::None;
         if !yes {
             self.recv = None;
-            self.held = Held::default();
+            self.held = Gathered::default();
         }
     }
 

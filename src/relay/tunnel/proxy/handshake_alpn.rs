@@ -6,7 +6,7 @@
 //!                                                                               └─ not: told, and closed
 //! ```
 //! Until then it has one of a few places, which are shared among networks ([`doors`]). No client's request goes out before
-//! that. Whoever is not let in is asked one thing more, so that it can tell its people
+//! that. An origin server that is not let in is asked one thing more, so that it can log
 //! why: `GET /.well-known/uncork/refused`, with `uncork-status` and `uncork-reason`. There is no client certificate to be
 //! had here: it is a token, or nothing.
 

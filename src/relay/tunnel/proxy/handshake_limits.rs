@@ -23,7 +23,10 @@ use std::{
 use uncork::PeerAddr;
 
 use super::{Shared, config::ProxyConfig, counters::Count};
-use crate::relay::addresses::{Addresses, Allowance};
+use crate::relay::{
+    addresses::{Addresses, Allowance},
+    repeated::Repeated,
+};
 
 /// How often what happens again and again is logged, at the most.
 const LOG_EVERY: Duration = Duration::from_secs(1);
@@ -46,8 +49,8 @@ impl HandshakeLimits {
             failures: Addresses::new(allowance),
             pending: Vec::new(),
             most: config.handshakes,
-            unanswered: Repeated::default(),
-            throttled: Repeated::default(),
+            unanswered: Repeated::new(LOG_EVERY),
+            throttled: Repeated::new(LOG_EVERY),
         }
     }
 
@@ -157,25 +160,6 @@ pub(super) fn throttled(shared: &Shared, peer: &PeerAddr, now: Instant) {
     }
 }
 
-/// An event that may come thousands of times a second, and is logged once, with a count.
-#[derive(Default)]
-struct Repeated {
-    logged: Option<Instant>,
-    count: u64,
-}
-
-impl Repeated {
-    /// Counts one more. Returns the count since the last line, if another line is due now.
-    fn happened(&mut self, now: Instant) -> Option<u64> {
-        self.count += 1;
-        if self.logged.is_some_and(|at| now < at + LOG_EVERY) {
-            return None;
-        }
-        self.logged = Some(now);
-        Some(std::mem::take(&mut self.count))
-    }
-}
-
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "a starting point for a virtual clock")]
 mod tests {
@@ -223,16 +207,5 @@ mod tests {
     fn without_places_there_is_none() {
         let mut doors = HandshakeLimits::new(&ProxyConfig { handshakes: 0, ..ProxyConfig::default() });
         assert!(doors.enter(None, Waker::noop().clone()).is_none());
-    }
-
-    #[test]
-    fn what_happens_often_is_logged_once_a_second() {
-        let (mut repeated, start) = (Repeated::default(), Instant::now());
-        let at = |millis| start + Duration::from_millis(millis);
-        assert_eq!(repeated.happened(at(0)), Some(1));
-        assert_eq!(repeated.happened(at(1)), None);
-        assert_eq!(repeated.happened(at(999)), None);
-        assert_eq!(repeated.happened(at(1000)), Some(3));
-        assert_eq!(repeated.happened(at(1001)), None);
     }
 }

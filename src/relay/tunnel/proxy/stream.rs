@@ -23,7 +23,7 @@ use super::{
     proxied_request::{Begun, Failure, ProxiedRequest, Reply, Share},
     shares::Place,
 };
-use crate::relay::tunnel::{head, held::Held};
+use crate::relay::tunnel::{gathered::Gathered, head};
 
 pub(super) struct Stream {
     waker: task::Waker,
@@ -48,7 +48,7 @@ enum Down {
     Body {
         recv: RecvStream,
         /// Received, and not in the pipe yet.
-        held: Held,
+        held: Gathered,
         inlet: PipeIn,
     },
     Over,
@@ -173,7 +173,7 @@ impl Stream {
                 match waiting.reply.begin("2.0", parts.status.as_u16(), &parts.headers, whole) {
                     Begun::Body(mut inlet) => {
                         inlet.on_room(self.waker.clone());
-                        self.down = Down::Body { recv, held: Held::default(), inlet };
+                        self.down = Down::Body { recv, held: Gathered::default(), inlet };
                         None
                     }
                     Begun::Whole if whole => None,

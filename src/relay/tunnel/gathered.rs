@@ -21,13 +21,13 @@ const LARGE: usize = 1024;
 
 /// Bytes of a body, in order.
 #[derive(Default)]
-pub(super) struct Held {
+pub(super) struct Gathered {
     front: Bytes,
     pieces: VecDeque<Bytes>,
     small: BytesMut,
 }
 
-impl Held {
+impl Gathered {
     /// The next bytes; empty if nothing is held. [`advance`](Self::advance) says how many of them have gone.
     pub(super) fn front(&mut self) -> &[u8] {
         if self.front.is_empty() {
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn bytes_come_out_in_order_and_small_frames_are_put_together() {
-        let mut held = Held::default();
+        let mut held = Gathered::default();
         let sizes = [3, 5, 2000, 1, 1, 1023, 1024, 4096, 7];
         let all: Vec<u8> = (0..sizes.iter().sum::<usize>()).map(|i| (i % 251) as u8).collect();
         let mut rest = Bytes::copy_from_slice(&all);

@@ -1,0 +1,45 @@
+//! Events that may come thousands of times a second, and are logged now and then, with a count.
+
+use std::time::{Duration, Instant};
+
+/// Lets the first of many equal events into the log, and then one each interval, with the count of all since.
+pub(super) struct Repeated {
+    interval: Duration,
+    logged: Option<Instant>,
+    count: u64,
+}
+
+impl Repeated {
+    pub(super) fn new(interval: Duration) -> Self {
+        Self { interval, logged: None, count: 0 }
+    }
+
+    /// Counts one more. Returns the count since the last line, if another line is due now.
+    pub(super) fn happened(&mut self, now: Instant) -> Option<u64> {
+        self.count += 1;
+        if self.logged.is_some_and(|at| now.saturating_duration_since(at) < self.interval) {
+            return None;
+        }
+        self.logged = Some(now);
+        Some(std::mem::take(&mut self.count))
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a starting point for a virtual clock")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happens_often_is_logged_once_an_interval() {
+        let (mut repeated, start) = (Repeated::new(Duration::from_secs(1)), Instant::now());
+        let at = |millis| start + Duration::from_millis(millis);
+        assert_eq!(repeated.happened(at(5)), Some(1));
+        assert_eq!(repeated.happened(at(6)), None);
+        // Of a loop that lags behind.
+        assert_eq!(repeated.happened(at(0)), None);
+        assert_eq!(repeated.happened(at(1004)), None);
+        assert_eq!(repeated.happened(at(1005)), Some(4));
+        assert_eq!(repeated.happened(at(1006)), None);
+    }
+}
