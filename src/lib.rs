@@ -132,7 +132,7 @@
 //! out rather than lock it; `api` knows `transport`, because whom to believe is part of what is [dialled](Dial).
 //! Splicing asks the system how much is left in a socket, since neither a short splice nor one that moves nothing says;
 //! a chunked body is read into the block of a pipe with its framing, and sorted out there.
-//! [`Server::unbound`] has one listener, which listens nowhere, so that what is adopted can
+//! [`Server::new`] has one listener, which listens nowhere, so that what is adopted can
 //! have TLS. [A connection that is two pipes](LoopHandle::adopt_pipes) is no third kind of transport but of socket, one that
 //! `transport` knows by a trait of `base` only: pipes are in `api`, and behave as a socket does, blocking and reset
 //! included.
@@ -165,7 +165,7 @@ pub use api::{
 pub use base::{ConnId, EndReason, EventMask, Limits, Moment, PeerAddr, RequestId, Timeout, Wait};
 pub use drive::{StopHandle, external::ExternalServer};
 pub use h1::Headers;
-pub use server::{Running, Server};
+pub use server::{Listen, Running, Server};
 #[cfg(feature = "tls")]
 pub use transport::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError};
 

@@ -35,10 +35,10 @@ const CRATES: &[(&str, &[&str])] = &[
     ("httparse", &["h1/"]),
     // In `api`, the access log's time.
     ("httpdate", &["h1/", "api/access.rs", "relay/"]),
-    ("log", &["engine/", "drive/", "transport/", "client/", "relay/", "server.rs"]),
+    ("log", &["engine/", "drive/", "transport/", "client/", "relay/"]),
     ("mio", &["engine/", "transport/"]),
     ("slab", &["engine/", "relay/tunnel/"]),
-    ("socket2", &["transport/", "server.rs"]),
+    ("socket2", &["transport/"]),
     ("libc", &["transport/"]),
     ("rustls", &["transport/tls/"]),
     ("rustls_native_certs", &["transport/tls/"]),

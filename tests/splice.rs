@@ -13,7 +13,7 @@ use std::{
 };
 
 use socket2::SockRef;
-use uncork::{Action, Limits, Request, Response, Running, Server, Ticket, pipe};
+use uncork::{Action, Limits, Listen, Request, Response, Running, Server, Ticket, pipe};
 
 const BODY: usize = 12 << 20;
 
@@ -54,7 +54,9 @@ fn serve(kernel_pipes: usize) -> (Running, Arc<Mutex<Vec<Ticket>>>) {
         req.ticket().fallback(Duration::ZERO, |_| Response::new(200));
         Action::Receive(Box::new(inlet))
     };
-    let server = Server::listener(listener).expect("a listener").limits(Limits { kernel_pipes, ..Limits::default() });
+    let server = Server::new()
+        .listen(Listen::inherited(listener).expect("a listener"))
+        .limits(Limits { kernel_pipes, ..Limits::default() });
     (server.threads(2, handler).expect("running"), waiting)
 }
 

@@ -20,7 +20,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, Stream};
 use socket2::SockRef;
 use uncork::{
-    Action, Limits, Request, Response, Running, Server, Ticket, Tls, pipe, pipe_memory, set_pipe_memory_limit,
+    Action, Limits, Listen, Request, Response, Running, Server, Ticket, Tls, pipe, pipe_memory, set_pipe_memory_limit,
 };
 
 /// What a relay's pipe holds by default.
@@ -193,11 +193,11 @@ fn serve(tls: Option<&Tls>, kernel_pipes: usize) -> (Running, Waiting) {
         Action::Receive(Box::new(inlet))
     };
     let limits = Limits { kernel_pipes, body: LENGTH, ..Limits::default() };
-    let server = Server::listener(listener).expect("a listener").limits(limits);
-    let server = match tls {
-        Some(tls) => server.tls(tls.clone()),
-        None => server,
-    };
+    let mut listen = Listen::inherited(listener).expect("a listener");
+    if let Some(tls) = tls {
+        listen = listen.tls(tls.clone());
+    }
+    let server = Server::new().listen(listen).limits(limits);
     (server.threads(2, handler).expect("running"), waiting)
 }
 

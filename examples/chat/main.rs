@@ -14,7 +14,7 @@ use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
 use uncork::{
-    Action, Handler, Limits, Request, Response,
+    Action, Handler, Limits, Request, Response, Server,
     relay::{Gateway, GatewayCallbacks, GatewayConfig, GatewayLimits, OriginPolicy},
 };
 
@@ -79,7 +79,7 @@ fn start() -> Result<Site, Failure> {
     let cant_start = |error| Failure::system("can't start the application")(error);
     let (application, inside) = (common::listen("127.0.0.1:0")?, common::listen("127.0.0.1:0")?);
     let [application_at, inside_at] =
-        [&application, &inside].map(|server| server.local_addr().map(|addr| addr.to_string()));
+        [&application, &inside].map(|listen| listen.local_addr().map(|addr| addr.to_string()));
     let url = |path: &str| format!("http://{}{path}", application_at.as_deref().unwrap_or_default());
 
     let config = GatewayConfig {
@@ -102,7 +102,7 @@ fn start() -> Result<Site, Failure> {
     let limits = config.server_limits(Limits::default());
     let gateway = Gateway::new(config).map_err(|fault| Failure(fault.to_string(), 1))?;
 
-    inside.limits(limits).threads(1, gateway.clone()).map_err(cant_start)?;
-    application.threads(1, app::Chat::default()).map_err(cant_start)?;
+    Server::new().listen(inside).limits(limits).threads(1, gateway.clone()).map_err(cant_start)?;
+    Server::new().listen(application).threads(1, app::Chat::default()).map_err(cant_start)?;
     Ok(Site { gateway })
 }

@@ -21,7 +21,7 @@ use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
 };
-use uncork::{Handler, Limits, Server};
+use uncork::{Handler, Limits, Listen, Server};
 
 use descriptors::Needs;
 
@@ -108,15 +108,13 @@ impl Failure {
 pub(crate) fn serve<H: Handler + Clone + Send + 'static>(args: &ServeArgs, handler: H) -> ExitCode {
     let filter = env_logger::Env::default().default_filter_or("warn");
     env_logger::Builder::from_env(filter).init();
-    exit(listen(&args.listen).and_then(|server| {
-        let limits = args.run.limits();
-        let limits = Limits { body: args.max_body.unwrap_or(limits.body), ..limits };
-        let mut server = server.limits(limits);
-        if args.access_log {
-            server = server.access_log(|access| eprintln!("{access}"));
-        }
-        run(server, &args.listen, &args.run, handler)
-    }))
+    let limits = args.run.limits();
+    let limits = Limits { body: args.max_body.unwrap_or(limits.body), ..limits };
+    let configure = |server: Server| match args.access_log {
+        true => server.limits(limits).access_log(|access| eprintln!("{access}")),
+        false => server.limits(limits),
+    };
+    exit(listen(&args.listen).and_then(|listen| run(listen, configure, &args.listen, &args.run, handler)))
 }
 
 /// Says what went wrong, if something did.
@@ -131,19 +129,26 @@ pub(crate) fn exit(result: Result<(), Failure>) -> ExitCode {
 }
 
 /// Listens on an address that was given as a flag.
-pub(crate) fn listen(addr: &str) -> Result<Server, Failure> {
-    Server::bind(addr).map_err(|error| match error.kind() {
+pub(crate) fn listen(addr: &str) -> Result<Listen, Failure> {
+    Listen::tcp(addr).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidInput => Failure(format!("--listen {addr}: {error}"), 2),
         _ => Failure(error.to_string(), 1),
     })
 }
 
-/// Serves until a signal ends it. `place` is where, for a server that has no address.
-pub(crate) fn run<H>(server: Server, place: &str, args: &RunArgs, handler: H) -> Result<(), Failure>
+/// Serves until a signal ends it, with the TLS of the flags, and what `configure` sets. `place` describes a listener that
+/// has no address.
+pub(crate) fn run<H>(
+    listen: Listen,
+    configure: impl FnOnce(Server) -> Server,
+    place: &str,
+    args: &RunArgs,
+    handler: H,
+) -> Result<(), Failure>
 where
     H: Handler + Clone + Send + 'static,
 {
-    let server = with_tls(server, args)?;
+    let server = configure(Server::new().listen(with_tls(listen, args)?));
     // Before anything runs: a signal that comes early must not be lost.
     let signals = Signals::new([SIGINT, SIGTERM]).map_err(Failure::system("can't handle signals"))?;
     let cant_start = Failure::system("can't start");
@@ -236,23 +241,23 @@ impl RunArgs {
 }
 
 #[cfg(feature = "tls")]
-fn with_tls(server: Server, args: &RunArgs) -> Result<Server, Failure> {
+fn with_tls(listen: Listen, args: &RunArgs) -> Result<Listen, Failure> {
     let identity = match args.self_made()? {
         Some(dir) => Some(certificate::self_made(&dir).map_err(|error| Failure(error, 1))?),
         None => args.tls_cert.clone().zip(args.tls_key.clone()),
     };
     match identity.map(|(cert, key)| uncork::Tls::pem(cert, key)) {
-        Some(Ok(tls)) => Ok(server.tls(tls)),
+        Some(Ok(tls)) => Ok(listen.tls(tls)),
         Some(Err(error)) => Err(Failure(error.to_string(), 2)),
-        None => Ok(server),
+        None => Ok(listen),
     }
 }
 
 #[cfg(not(feature = "tls"))]
-fn with_tls(server: Server, args: &RunArgs) -> Result<Server, Failure> {
+fn with_tls(listen: Listen, args: &RunArgs) -> Result<Listen, Failure> {
     match args.is_https() {
         true => Err(Failure("built without the feature `tls`".into(), 2)),
-        false => Ok(server),
+        false => Ok(listen),
     }
 }
 

@@ -11,7 +11,7 @@ use std::{ffi::OsString, fs, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, ValueEnum};
 use uncork::{
-    Server,
+    Listen,
     relay::{Gateway, GatewayFile},
 };
 
@@ -114,11 +114,11 @@ fn serve(args: &Args) -> Result<(), Failure> {
     let limits = file.config.server_limits(args.run.limits());
     let gateway = Gateway::new(file.config).map_err(|fault| Failure(format!("{name}: {fault}"), 1))?;
     let sock = args.sock.as_ref().or(file.sock.as_ref().filter(|_| args.port.is_none()));
-    let (server, place) = match (&args.listen, sock) {
+    let (listen, place) = match (&args.listen, sock) {
         (Some(addr), _) => (common::listen(addr)?, addr.clone()),
         (None, Some(sock)) => {
             let place = format!("unix:{}", sock.display());
-            (Server::unix(sock).map_err(Failure::system(&place))?, place)
+            (Listen::unix(sock).map_err(Failure::system(&place))?, place)
         }
         (None, None) => {
             let port = args.port.unwrap_or(file.port);
@@ -131,11 +131,11 @@ fn serve(args: &Args) -> Result<(), Failure> {
             }
         }
     };
-    common::run(server.limits(limits), &place, &args.run, gateway)
+    common::run(listen, |server| server.limits(limits), &place, &args.run, gateway)
 }
 
 /// Of both families, if the system has both.
-fn on_all_addresses(port: u16) -> Result<Server, Failure> {
-    let both = Server::bind(("::", port));
-    both.or_else(|_| Server::bind(("0.0.0.0", port))).map_err(|error| Failure(error.to_string(), 1))
+fn on_all_addresses(port: u16) -> Result<Listen, Failure> {
+    let both = Listen::tcp(("::", port));
+    both.or_else(|_| Listen::tcp(("0.0.0.0", port))).map_err(|error| Failure(error.to_string(), 1))
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use serde::{Deserialize, Deserializer, de::Error};
-use uncork::{Server, Tls, TlsError};
+use uncork::{Listen as Socket, Server, Tls, TlsError};
 
 use super::{
     Failure, files,
@@ -328,7 +328,7 @@ pub(crate) fn listen(
     mut inherited: Inherited,
     trusted: impl Fn(&uncork::PeerAddr) -> bool + Clone + Send + Sync + 'static,
 ) -> Result<(Server, Vec<Standing>), Failure> {
-    let mut all = Standings { server: None, standing: Vec::new() };
+    let mut all = Standings { server: Server::new(), standing: Vec::new() };
     // Those that are asked for by name go first, so that the others are the rest.
     let mut handed: Vec<Vec<(OwnedFd, String)>> = Vec::new();
     for (listen, _) in &checked {
@@ -340,20 +340,19 @@ pub(crate) fn listen(
     for ((listen, tls), mut handed) in checked.into_iter().zip(handed) {
         let trusted = trusted.clone();
         match listen.place() {
-            Place::Tcp(addr) => all.add(&listen, &tls, trusted, |server| {
-                let one = server.map_or_else(|| Server::bind(addr), |server| server.and_bind(addr));
-                let one = one.map_err(|error| match error.kind() {
+            Place::Tcp(addr) => {
+                let one = Socket::tcp(addr).map_err(|error| match error.kind() {
                     std::io::ErrorKind::InvalidInput => Failure::config(format!("--listen {addr}: {error}")),
                     _ => Failure::system_words(error.to_string()),
                 })?;
-                let bound = one.local_addrs().last().map_or_else(|| addr.to_owned(), |addr| addr.to_string());
-                Ok((one, bound))
-            })?,
-            Place::Unix(path) => all.add(&listen, &tls, trusted, |server| {
-                let one = server.map_or_else(|| Server::unix(path), |server| server.and_unix(path));
-                let one = one.map_err(|error| Failure::system(&format!("can't listen on unix:{path}"), &error))?;
-                Ok((one, format!("unix:{path}")))
-            })?,
+                let bound = one.local_addr().map_or_else(|| addr.to_owned(), |addr| addr.to_string());
+                all.add(&listen, &tls, trusted, one, &bound);
+            }
+            Place::Unix(path) => {
+                let one = Socket::unix(path)
+                    .map_err(|error| Failure::system(&format!("cannot listen on unix:{path}"), &error))?;
+                all.add(&listen, &tls, trusted, one, &format!("unix:{path}"));
+            }
             Place::Inherited(name) => {
                 if name.is_none() {
                     handed = inherited.named(None);
@@ -364,14 +363,9 @@ pub(crate) fn listen(
                     return Err(Failure::config(words));
                 }
                 for (fd, addr) in handed {
-                    all.add(&listen, &tls, trusted.clone(), |server| {
-                        let one = match server {
-                            None => Server::listener(fd),
-                            Some(server) => server.and_listener(fd),
-                        };
-                        let one = one.map_err(|error| Failure::system(&format!("can't listen on {addr}"), &error))?;
-                        Ok((one, addr))
-                    })?;
+                    let one = Socket::inherited(fd)
+                        .map_err(|error| Failure::system(&format!("cannot listen on {addr}"), &error))?;
+                    all.add(&listen, &tls, trusted.clone(), one, &addr);
                 }
             }
         }
@@ -379,14 +373,14 @@ pub(crate) fn listen(
     if inherited.0.iter().any(Option::is_some) {
         log::warn!("sockets were handed over (LISTEN_FDS) and nobody listens on them: add --listen systemd");
     }
-    match all.server {
-        Some(server) => Ok((server, all.standing)),
-        None => Err(Failure::config("there is nowhere to listen".to_owned())),
+    if all.standing.is_empty() {
+        return Err(Failure::config("there is nowhere to listen".to_owned()));
     }
+    Ok((all.server, all.standing))
 }
 
 struct Standings {
-    server: Option<Server>,
+    server: Server,
     standing: Vec<Standing>,
 }
 
@@ -396,18 +390,17 @@ impl Standings {
         listen: &Listen,
         tls: &Option<Tls>,
         trusted: impl Fn(&uncork::PeerAddr) -> bool + Send + Sync + 'static,
-        bind: impl FnOnce(Option<Server>) -> Result<(Server, String), Failure>,
-    ) -> Result<(), Failure> {
-        let (mut server, addr) = bind(self.server.take())?;
+        mut socket: Socket,
+        addr: &str,
+    ) {
         let scheme = if tls.is_some() { "https" } else { "http" };
         if let Some(tls) = tls {
-            server = server.tls(tls.clone());
+            socket = socket.tls(tls.clone());
         }
         if listen.proxy_protocol {
-            server = server.proxy_protocol(trusted);
+            socket = socket.proxy_protocol(trusted);
         }
-        self.server = Some(server);
+        self.server = std::mem::take(&mut self.server).listen(socket);
         self.standing.push(Standing { listen: listen.clone(), tls: tls.clone(), url: format!("{scheme}://{addr}") });
-        Ok(())
     }
 }

@@ -112,7 +112,7 @@ impl LoopHandle {
     /// use std::net::Ipv4Addr;
     /// use uncork::{PeerAddr, Request, Response, Server, pipe};
     /// # fn main() -> std::io::Result<()> {
-    /// let mut server = Server::unbound().external(|_: &mut Request<'_>| Response::text("Hello!"))?;
+    /// let mut server = Server::new().external(|_: &mut Request<'_>| Response::text("Hello!"))?;
     /// let ((mut requests, input), (output, mut answers)) = (pipe(4096), pipe(4096));
     /// let peer = PeerAddr::tcp((Ipv4Addr::LOCALHOST, 1).into());
     /// assert!(server.here().adopt_pipes(peer, input, output, 0).is_ok());

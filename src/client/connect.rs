@@ -265,7 +265,7 @@ mod tests {
 
     /// Races for a connection to these; what the answer's status is, or why there is none.
     fn race(targets: Vec<SocketAddr>, within: Duration) -> Result<u16, Error> {
-        let running = Server::unbound().threads(1, |_: &mut Request<'_>| Response::new(500)).unwrap();
+        let running = Server::new().threads(1, |_: &mut Request<'_>| Response::new(500)).unwrap();
         let (here, client) = (running.loops().remove(0), Client::new());
         let (tell, told) = channel();
         let on = here.clone();

@@ -218,7 +218,7 @@ fn who_drips_gains_no_time() {
         Ok(b"there".to_vec())
     );
     let (tell, told) = channel();
-    let loops = Server::unbound().threads(1, |_: &mut Request<'_>| Response::new(404));
+    let loops = Server::new().threads(1, |_: &mut Request<'_>| Response::new(404));
     let loops = loops.expect("running");
     client.send(&loops.loops()[0], call("/").fresh().head_timeout(PATIENCE), move |answer| {
         let answer = answer.expect("a head").on_end(move |end| tell.send(end).expect("waited for"));
@@ -408,7 +408,7 @@ fn what_follows_an_answer_is_no_answer() {
 /// The server learns of it, in whatever stage the call is; and one whose response is there is not broken off.
 #[test]
 fn a_call_may_be_given_up() {
-    let running = Server::unbound().threads(1, |_: &mut Request<'_>| Response::new(500)).expect("running");
+    let running = Server::new().threads(1, |_: &mut Request<'_>| Response::new(500)).expect("running");
     let here = running.loops().remove(0);
     let (tell_seen, seen) = channel();
     let (tell_gone, gone) = channel();

@@ -10,7 +10,7 @@ use std::{
 };
 
 use uncork::{
-    Action, EventMask, Handler, Io, LoopHandle, ReadState, Request, Response, Server, StopHandle, Switch, Tls,
+    Action, EventMask, Handler, Io, Listen, LoopHandle, ReadState, Request, Response, Server, StopHandle, Switch, Tls,
     TlsClient,
     client::{self, Client, Error},
     pipe,
@@ -48,10 +48,11 @@ struct Host {
 
 impl World {
     fn serve(&self, handler: impl Handler + Clone + Send + 'static) -> Host {
-        let mut server = Server::bind("127.0.0.1:0").expect("bound");
+        let mut listen = Listen::tcp("127.0.0.1:0").expect("bound");
         if self.tls {
-            server = server.tls(identity().0.clone());
+            listen = listen.tls(identity().0.clone());
         }
+        let server = Server::new().listen(listen);
         let port = server.local_addr().expect("bound").port();
         let (stopper, thread) = match self.mode {
             Mode::Threads => joined(server.threads(2, handler).expect("running")),
@@ -274,7 +275,7 @@ fn streams_are_switched() {
     };
     for world in WORLDS {
         let server = world.serve(handler);
-        let loops = Server::unbound().threads(1, handler).expect("running");
+        let loops = Server::new().threads(1, handler).expect("running");
         let (client, here) = (client(), loops.loops().remove(0));
         let wait = |call| converse(&client, &here, call).recv_timeout(PATIENCE).expect("told");
         assert_eq!(wait(client::Request::get(&server.url("/")).upgrade("shout")), Ok(b"HELLO".to_vec()));

@@ -24,7 +24,7 @@ struct Loops {
 
 impl Loops {
     fn new(count: usize) -> Self {
-        let running = Server::unbound().threads(count, |_: &mut Request<'_>| Response::new(500)).expect("running");
+        let running = Server::new().threads(count, |_: &mut Request<'_>| Response::new(500)).expect("running");
         let loops = running.loops();
         Self { running, loops }
     }

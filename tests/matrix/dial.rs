@@ -9,8 +9,8 @@ use std::{
 };
 
 use uncork::{
-    Action, Dial, EventMask, Events, Handler, Io, Limits, LoopHandle, Moment, PeerAddr, ReadState, Request, Response,
-    Server, Switch, Ticket, Upgrade, Waker,
+    Action, Dial, EventMask, Events, Handler, Io, Limits, Listen, LoopHandle, Moment, PeerAddr, ReadState, Request,
+    Response, Server, Switch, Ticket, Upgrade, Waker,
 };
 
 use crate::{
@@ -80,11 +80,12 @@ fn over_a_unix_socket(world: &World) {
     let here = server.here();
     let name = format!("uncork-dial-{}-{:?}-{}.sock", std::process::id(), world.mode, world.tls);
     let path = std::env::temp_dir().join(name);
-    let mut peer = Server::unix(&path).expect("bound");
+    let mut listen = Listen::unix(&path).expect("bound");
     if world.tls {
-        peer = peer.tls(identity().server.clone());
+        listen = listen.tls(identity().server.clone());
     }
-    let peer = peer.threads(1, |_: &mut Request<'_>| Switch::to("test", echo())).expect("running");
+    let peer =
+        Server::new().listen(listen).threads(1, |_: &mut Request<'_>| Switch::to("test", echo())).expect("running");
     let (tell, told) = channel();
     here.dial(secured(world, Dial::unix(&path)), move |result| {
         let dialed = result.expect("a connection");

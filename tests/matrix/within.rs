@@ -222,7 +222,7 @@ impl Within {
         wire.ends(Finish::Clean);
         let here = told.loops.next();
         assert_eq!(told.closed.next(), EndReason::Complete);
-        let bridges = Server::unbound().threads(1, |_: &mut Request<'_>| Response::new(500)).expect("running");
+        let bridges = Server::new().threads(1, |_: &mut Request<'_>| Response::new(500)).expect("running");
         Self { host, here, told, bridges: Some(bridges) }
     }
 

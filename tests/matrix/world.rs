@@ -14,7 +14,7 @@ use std::{
 use rustls::{ClientConfig, RootCertStore, version::TLS12};
 use socket2::SockRef;
 use uncork::{
-    Action, ConnId, EndReason, Handler, Limits, PeerAddr, Request, RequestEnd, Server, StopHandle, Tls, Upgrade,
+    Action, ConnId, EndReason, Handler, Limits, Listen, PeerAddr, Request, RequestEnd, Server, StopHandle, Tls, Upgrade,
 };
 
 use crate::wire::{PATIENCE, Wire};
@@ -61,7 +61,7 @@ impl World {
     }
 
     pub(crate) fn serve_within<H: Handler + Clone + Send + 'static>(&self, limits: Limits, handler: H) -> Host {
-        self.run(Server::bind("127.0.0.1:0").expect("bound").limits(limits), handler)
+        self.run(Listen::tcp("127.0.0.1:0").expect("bound"), limits, handler)
     }
 
     /// On sockets that take as little at a time as the system allows.
@@ -69,13 +69,13 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
         // Accepted sockets have it from their listener.
         SockRef::from(&listener).set_send_buffer_size(1).expect("set");
-        self.run(Server::listener(listener).expect("a listener"), handler)
+        self.run(Listen::inherited(listener).expect("a listener"), Limits::default(), handler)
     }
 
     /// For those who come by a proxy on this machine.
     pub(crate) fn serve_proxies<H: Handler + Clone + Send + 'static>(&self, limits: Limits, handler: H) -> Host {
-        let server = Server::bind("127.0.0.1:0").expect("bound").limits(limits);
-        self.run(server.proxy_protocol(|peer| peer.ip() == Some([127, 0, 0, 1].into())), handler)
+        let listen = Listen::tcp("127.0.0.1:0").expect("bound");
+        self.run(listen.proxy_protocol(|peer| peer.ip() == Some([127, 0, 0, 1].into())), limits, handler)
     }
 
     /// For those who come by a proxy that is trusted.
@@ -84,7 +84,7 @@ impl World {
         trusted: fn(&PeerAddr) -> bool,
         handler: H,
     ) -> Host {
-        self.run(Server::bind("127.0.0.1:0").expect("bound").proxy_protocol(trusted), handler)
+        self.run(Listen::tcp("127.0.0.1:0").expect("bound").proxy_protocol(trusted), Limits::default(), handler)
     }
 
     /// On sockets whose buffers do not grow: so much is under way at the most, and a sender is stopped soon.
@@ -92,23 +92,30 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
         SockRef::from(&listener).set_send_buffer_size(128 * 1024).expect("set");
         SockRef::from(&listener).set_recv_buffer_size(128 * 1024).expect("set");
-        self.run(Server::listener(listener).expect("a listener").limits(limits), handler)
+        self.run(Listen::inherited(listener).expect("a listener"), limits, handler)
     }
 
     /// Would rather speak `x-test`, over TLS.
     pub(crate) fn serve_rather<H: Handler + Clone + Send + 'static>(&self, limits: Limits, handler: H) -> Host {
-        let server = Server::bind("127.0.0.1:0").expect("bound").limits(limits);
-        self.run_by(&identity().rather, server, handler)
+        let listen = Listen::tcp("127.0.0.1:0").expect("bound");
+        self.run_by(&identity().rather, listen, limits, handler)
     }
 
-    fn run<H: Handler + Clone + Send + 'static>(&self, server: Server, handler: H) -> Host {
-        self.run_by(&identity().server, server, handler)
+    fn run<H: Handler + Clone + Send + 'static>(&self, listen: Listen, limits: Limits, handler: H) -> Host {
+        self.run_by(&identity().server, listen, limits, handler)
     }
 
-    fn run_by<H: Handler + Clone + Send + 'static>(&self, tls: &Tls, mut server: Server, handler: H) -> Host {
+    fn run_by<H: Handler + Clone + Send + 'static>(
+        &self,
+        tls: &Tls,
+        mut listen: Listen,
+        limits: Limits,
+        handler: H,
+    ) -> Host {
         if self.tls {
-            server = server.tls(tls.clone());
+            listen = listen.tls(tls.clone());
         }
+        let server = Server::new().listen(listen).limits(limits);
         let addr = server.local_addr().expect("an address");
         let (tell_alive, alive) = channel();
         let handler = Traced { handler, _alive: tell_alive };

@@ -8,7 +8,7 @@ use std::{
 
 use rustls::{ClientConfig, RootCertStore};
 use uncork::{
-    Action, EndReason, Handler, Limits, Request, Server, StopHandle, Tls,
+    Action, EndReason, Handler, Limits, Listen, Request, Server, StopHandle, Tls,
     relay::{Rendezvous, RendezvousConfig, SessionConfig, SessionRelay},
 };
 
@@ -135,10 +135,11 @@ impl TestServer {
 
     pub(crate) fn start_with(setup: Setup, config: impl Config, limits: Limits) -> Self {
         let counting = Counting { relay: config.service(), counters: Counters::default() };
-        let mut server = Server::bind("127.0.0.1:0").expect("bound").limits(limits);
+        let mut listen = Listen::tcp("127.0.0.1:0").expect("bound");
         if setup.tls {
-            server = server.tls(identity().server.clone());
+            listen = listen.tls(identity().server.clone());
         }
+        let server = Server::new().listen(listen).limits(limits);
         let running = match setup.threads {
             0 => server.thread_per_connection(counting.clone()),
             n => server.threads(n, counting.clone()),

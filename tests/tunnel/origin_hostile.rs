@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use uncork::{Action, EventMask, Io, Request, Response, Running, Server, Switch, Waker};
+use uncork::{Action, EventMask, Io, Listen, Request, Response, Running, Server, Switch, Waker};
 
 use super::{
     client::PATIENCE,
@@ -61,7 +61,8 @@ impl Hostile {
             };
             Switch::to("ptth", speak).header("ALPN", "h2").into()
         };
-        let server = Server::bind("127.0.0.1:0").expect("bound").tls(identity().server.clone());
+        let listen = Listen::tcp("127.0.0.1:0").expect("bound").tls(identity().server.clone());
+        let server = Server::new().listen(listen);
         let origins = server.local_addr().expect("an address");
         let running = Some(server.threads(1, handler).expect("running"));
         Self { running, origins, say, wakers, waker: None, heard, bytes: Vec::new() }

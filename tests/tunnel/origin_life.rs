@@ -12,7 +12,7 @@ use std::{
 use rcgen::{CertificateParams, KeyPair, PublicKeyData};
 use sha2::{Digest, Sha256};
 use uncork::{
-    Action, Request, Response, Server, Ticket, Tls, TlsClient,
+    Action, Listen, Request, Response, Server, Ticket, Tls, TlsClient,
     relay::tunnel::{Proxy, Tunnel},
 };
 
@@ -85,7 +85,7 @@ fn shown(name: &str, expired: bool) -> Shown {
     let pem = cert.pem();
     let tls = Tls::pem_bytes(pem.as_bytes(), key.serialize_pem().as_bytes()).expect("a pair");
     let proxy = Proxy::new(config()).expect("a proxy");
-    let server = Server::bind("127.0.0.1:0").expect("bound").tls(tls);
+    let server = Server::new().listen(Listen::tcp("127.0.0.1:0").expect("bound").tls(tls));
     let addr = server.local_addr().expect("an address");
     let running = server.threads(1, proxy.origins()).expect("running");
     let public = Server::bind("127.0.0.1:0").expect("bound").threads(1, proxy.public()).expect("running");

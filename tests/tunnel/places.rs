@@ -100,7 +100,8 @@ fn a_network_that_says_nothing_often_is_not_asked_again_and_others_are() {
 #[test]
 fn connections_that_begin_nothing_keep_no_origin_server_out() {
     let world = World::with(ProxyConfig { handshakes: 2, ..config() });
-    let server = uncork::Server::bind("127.0.0.1:0").expect("bound").tls(super::world::identity().server.clone());
+    let listen = uncork::Listen::tcp("127.0.0.1:0").expect("bound").tls(super::world::identity().server.clone());
+    let server = uncork::Server::new().listen(listen);
     let addr = server.local_addr().expect("an address");
     let running = server.threads(1, world.proxy.origins()).expect("running");
     let silent: Vec<_> = (0..50).map(|_| std::net::TcpStream::connect(addr).expect("connected")).collect();

@@ -10,7 +10,7 @@ use std::{
 use rustls::{ClientConfig, RootCertStore};
 use sha2::{Digest, Sha256};
 use uncork::{
-    Action, ConnId, EndReason, Handler, Limits, PeerAddr, Request, Server, StopHandle, Tls, Upgrade,
+    Action, ConnId, EndReason, Handler, Limits, Listen, PeerAddr, Request, Server, StopHandle, Tls, Upgrade,
     relay::tunnel::{Credential, OriginHandler, Proxy, ProxyConfig, ProxyCounts, PublicHandler},
 };
 
@@ -96,10 +96,11 @@ impl World {
     pub(crate) fn on(config: ProxyConfig, threads: usize, origins: &str) -> Self {
         let proxy = Proxy::new(config).expect("a good configuration");
         let both = Both { public: proxy.public(), origins: proxy.origins() };
-        let tls = || identity().server.clone();
-        let bound = Server::bind("127.0.0.1:0").and_then(|server| server.and_bind("127.0.0.1:0"));
-        let bound = bound.and_then(|server| server.tls(tls()).and_bind(origins)).expect("bound");
-        let bound = bound.tls(identity().reversed.clone());
+        let listen = |addr: &str| Listen::tcp(addr).expect("bound");
+        let bound = Server::new()
+            .listen(listen("127.0.0.1:0"))
+            .listen(listen("127.0.0.1:0").tls(identity().server.clone()))
+            .listen(listen(origins).tls(identity().reversed.clone()));
         let addrs: Vec<SocketAddr> = bound.local_addrs().collect();
         let running =
             bound.limits(Limits { body: 1 << 40, ..Limits::default() }).threads(threads, both).expect("running");

@@ -97,7 +97,7 @@ fn client() -> Client {
 
 /// Opens a WebSocket at this URL.
 fn open(url: &str, offer: Offer) -> Result<Ours, HandshakeError> {
-    let loops = Server::unbound().threads(1, |_: &mut Request<'_>| Response::new(404)).expect("running");
+    let loops = Server::new().threads(1, |_: &mut Request<'_>| Response::new(404)).expect("running");
     let ((tell, heard), (give, opened)) = (channel(), channel());
     let call = client::Request::get(url).upgrade_with(&offer.headers()).timeout(PATIENCE);
     client().send(&loops.loops()[0], call, move |answer| {
@@ -236,7 +236,7 @@ fn an_answer_that_opens_nothing() {
     // The answer to a key can't be known before; so an answer is made by our own server's rules.
     let (host, _closed) = echo(&PLAIN);
     let url = format!("http://{}/", host.addr());
-    let loops = Server::unbound().threads(1, |_: &mut Request<'_>| Response::new(404)).expect("running");
+    let loops = Server::new().threads(1, |_: &mut Request<'_>| Response::new(404)).expect("running");
     let accept_of = |offer: &Offer| {
         let (give, answered) = channel();
         client().send(&loops.loops()[0], client::Request::get(&url).upgrade_with(&offer.headers()), move |answer| {

@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn a_message_to_a_thousand_is_encoded_once() {
         let shared = Gateway::new(GatewayConfig::default()).expect("a good configuration").shared;
-        let server = Server::unbound().threads(1, |_: &mut Request<'_>| Response::new(404)).expect("running");
+        let server = Server::new().threads(1, |_: &mut Request<'_>| Response::new(404)).expect("running");
         let here = &server.loops()[0];
         // Nobody is connected yet: what is sent to them is held where it can be looked at.
         let sessions: Vec<_> = (0..1000).map(|n| Session::new(n.to_string().into_bytes().into(), 1, 1 << 20)).collect();

@@ -271,7 +271,7 @@ impl Tunnel {
         H: Handler + Clone + Send + 'static,
     {
         let (shared, limits) = (self.shared()?, self.limits.clone());
-        let running = Server::unbound().limits(limits).threads(count, handler)?;
+        let running = Server::new().limits(limits).threads(count, handler)?;
         start(&shared, self.count(), &running.loops());
         Ok(running)
     }
@@ -282,7 +282,7 @@ impl Tunnel {
     /// As [`threads`](Self::threads).
     pub fn external<'h, H: Handler + 'h>(self, handler: H) -> Result<uncork::ExternalServer<'h>, TunnelConfigError> {
         let (shared, limits) = (self.shared()?, self.limits.clone());
-        let external = Server::unbound().limits(limits).external(handler)?;
+        let external = Server::new().limits(limits).external(handler)?;
         start(&shared, self.count(), &[external.loop_handle()]);
         Ok(external)
     }

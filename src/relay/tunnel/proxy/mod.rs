@@ -87,11 +87,12 @@ use crate::relay::{ConfigError, Via};
 /// [`welcome`](Self::accept_origin_server), and forwards [`stopping`](Self::stopping).
 ///
 /// ```no_run
-/// use uncork::{Server, Tls, relay::tunnel::{Credential, Proxy, ProxyConfig}};
+/// use uncork::{Listen, Server, Tls, relay::tunnel::{Credential, Proxy, ProxyConfig}};
 ///
 /// let app = Credential::token("app", "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")?.host("*")?;
 /// let proxy = Proxy::new(ProxyConfig { credentials: vec![app], ..ProxyConfig::default() })?;
-/// let origins = Server::bind("[::]:8443")?.tls(Tls::pem("cert.pem", "key.pem")?).threads(1, proxy.origins())?;
+/// let listen = Listen::tcp("[::]:8443")?.tls(Tls::pem("cert.pem", "key.pem")?);
+/// let origins = Server::new().listen(listen).threads(1, proxy.origins())?;
 /// Server::bind("[::]:8080")?.threads(2, proxy.public())?.join()?;
 /// # drop(origins);
 /// # Ok::<(), Box<dyn std::error::Error>>(())

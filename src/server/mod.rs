@@ -1,0 +1,185 @@
+//! A server: where it listens, how it is driven, how it is stopped.
+
+mod listen;
+mod running;
+
+use std::{
+    fmt, io,
+    net::{SocketAddr, ToSocketAddrs},
+    sync::{Arc, Mutex},
+};
+
+use self::listen::Beginning;
+pub use self::{listen::Listen, running::Running};
+use crate::{
+    api::{AccessRecord, Handler},
+    base::{Limits, lock},
+    drive::{Loops, external::ExternalServer, per_conn, threads},
+    engine::{AccessLog, Admission, LoopListener, Setup},
+};
+
+/// A server that is being configured: listeners, limits, and then one of three ways to drive it.
+///
+/// ```no_run
+/// use uncork::{Request, Response, Server};
+/// # fn main() -> std::io::Result<()> {
+/// Server::bind("127.0.0.1:8080")?
+///     .threads(4, |_: &mut Request<'_>| Response::text("Hello, world!\n"))?
+///     .join()
+/// # }
+/// ```
+#[derive(Default)]
+#[must_use = "a server serves when it is driven: `threads`, `thread_per_connection` or `external`"]
+pub struct Server {
+    listeners: Vec<Listen>,
+    limits: Limits,
+    access_log: Option<Arc<AccessLog>>,
+}
+
+impl Server {
+    /// Creates a server without a listener. It serves what [`LoopHandle::adopt`](crate::LoopHandle::adopt) passes to it,
+    /// without TLS, until listeners are [added](Self::listen).
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Creates a server with one plain TCP listener: the short form of `Server::new().listen(Listen::tcp(addr)?)`.
+    ///
+    /// # Errors
+    /// As [`Listen::tcp`].
+    pub fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> io::Result<Self> {
+        Ok(Self::new().listen(Listen::tcp(addr)?))
+    }
+
+    /// Adds a listener. Its index, which [`Request::listener_index`](crate::Request::listener_index) returns, is the
+    /// number of listeners added before it.
+    pub fn listen(mut self, listen: Listen) -> Self {
+        self.listeners.push(listen);
+        self
+    }
+
+    /// Sets the limits, instead of [`Limits::default`].
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Calls `log` once for each request that has ended, on the loop of its connection. `log` must not block: it delays
+    /// all connections of that loop. The `Display` of the record is the combined log format.
+    pub fn access_log(mut self, log: impl Fn(&AccessRecord<'_>) + Send + Sync + 'static) -> Self {
+        self.access_log = Some(Arc::new(log));
+        self
+    }
+
+    /// Returns the address of the first TCP listener; `None` if there is none.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.local_addrs().next()
+    }
+
+    /// Returns the addresses of all TCP listeners.
+    pub fn local_addrs(&self) -> impl Iterator<Item = SocketAddr> {
+        self.listeners.iter().filter_map(Listen::local_addr)
+    }
+
+    /// Runs `count` loops (at least one), each in a thread of its own, with a clone of `handler`. Each loop has its own
+    /// listening sockets where the system distributes connections among them (SO_REUSEPORT).
+    ///
+    /// # Errors
+    /// The system's error if it refuses a socket, a selector or a thread.
+    pub fn threads<H>(mut self, count: usize, handler: H) -> io::Result<Running>
+    where
+        H: Handler + Clone + Send + 'static,
+    {
+        let (count, addr, admission) = (count.max(1), self.local_addr(), Arc::new(Admission::new(&self.limits)));
+        if count > 1 {
+            self.listeners.iter().try_for_each(Listen::allow_more)?;
+        }
+        let mut setups = Vec::with_capacity(count);
+        for _ in 1..count {
+            let listeners: io::Result<_> = self.listeners.iter().map(Listen::for_another_loop).collect();
+            setups.push(self.setup(listeners?, handler.clone(), &admission));
+        }
+        let listeners = self.take_listeners();
+        setups.push(self.setup(listeners, handler, &admission));
+        let loops = Loops::default();
+        let threads = threads::start(setups, &loops)?;
+        Ok(Running { threads, loops, addr })
+    }
+
+    /// Serves each connection in a thread of its own, with a clone of `handler`, which may block. Use it for handlers
+    /// that must block: each connection costs a thread and three descriptors.
+    ///
+    /// While a handler blocks, its connection and its loop do nothing else: no deadline fires, no wake arrives. Between
+    /// two connections a thread keeps turning its [`LoopHandle`](crate::LoopHandle), so connections dialled there
+    /// continue.
+    ///
+    /// # Errors
+    /// The system's error if it refuses a selector or a thread.
+    pub fn thread_per_connection<H>(mut self, handler: H) -> io::Result<Running>
+    where
+        H: Handler + Clone + Send + 'static,
+    {
+        let (addr, admission) = (self.local_addr(), Arc::new(Admission::new(&self.limits)));
+        let loops = Loops::default();
+        // The engine of each connection needs from the listeners only how a connection begins.
+        let beginnings: Vec<Beginning> = self.listeners.iter().map(Listen::beginning).collect();
+        let listeners = self.take_listeners();
+        let acceptor = self.setup(listeners, handler.clone(), &admission);
+        let (limits, access_log) = (self.limits, self.access_log);
+        let prototype = Mutex::new(handler);
+        let make = move || Setup {
+            handler: Box::new(lock(&prototype).clone()),
+            ports: beginnings.iter().map(Beginning::without_socket).collect(),
+            limits: limits.clone(),
+            admission: admission.clone(),
+            access_log: access_log.clone(),
+            elsewhere: None,
+        };
+        let workers = per_conn::Threads::new(make, loops.clone());
+        let takers = workers.clone();
+        let acceptor = move || Setup { elsewhere: Some(Box::new(move |arrival| takers.take(arrival))), ..acceptor() };
+        let stopped = loops.clone();
+        let thread = per_conn::start(acceptor, workers, move || stopped.grace())?;
+        Ok(Running { threads: vec![thread], loops, addr })
+    }
+
+    /// Serves inside the application's own event loop.
+    ///
+    /// # Errors
+    /// The system's error if it refuses a selector.
+    pub fn external<'h, H>(self, handler: H) -> io::Result<ExternalServer<'h>>
+    where
+        H: Handler + 'h,
+    {
+        let (addr, admission) = (self.local_addr(), Arc::new(Admission::new(&self.limits)));
+        let setup = Setup {
+            handler: Box::new(handler),
+            ports: self.listeners.into_iter().map(Listen::into_loop_listener).collect(),
+            limits: self.limits,
+            admission,
+            access_log: self.access_log,
+            elsewhere: None,
+        };
+        ExternalServer::new(setup, addr)
+    }
+
+    fn take_listeners(&mut self) -> Vec<LoopListener> {
+        std::mem::take(&mut self.listeners).into_iter().map(Listen::into_loop_listener).collect()
+    }
+
+    fn setup<H: Handler + Send + 'static>(
+        &self,
+        ports: Vec<LoopListener>,
+        handler: H,
+        admission: &Arc<Admission>,
+    ) -> impl FnOnce() -> Setup<'static> + Send + use<H> {
+        let (limits, admission, access_log) = (self.limits.clone(), admission.clone(), self.access_log.clone());
+        move || Setup { handler: Box::new(handler), ports, limits, admission, access_log, elsewhere: None }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("addrs", &self.local_addrs().collect::<Vec<_>>()).finish_non_exhaustive()
+    }
+}
