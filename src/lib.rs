@@ -166,6 +166,9 @@ pub use base::{ConnId, EndReason, EventMask, Limits, Moment, PeerAddr, RequestId
 pub use drive::{StopHandle, external::ExternalServer};
 pub use h1::Headers;
 pub use server::{Listen, Running, Server};
+/// The TLS library, in the version whose types [`Tls`] and [`TlsClient`] convert from.
+#[cfg(feature = "tls")]
+pub use rustls;
 #[cfg(feature = "tls")]
 pub use transport::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError};
 

@@ -177,7 +177,7 @@ fn as_json(access: &AccessRecord<'_>) -> String {
     }
     if let Some(head) = access.head {
         line += &format!(",\"method\":{},\"target\":{}", json(head.method()), json(head.target()));
-        line += &format!(",\"protocol\":\"HTTP/1.{}\"", head.minor_version());
+        line += &format!(",\"protocol\":\"{}\"", head.version());
         for (key, name) in [("host", "host"), ("referer", "referer"), ("user_agent", "user-agent")] {
             if let Some(value) = head.headers().get(name) {
                 line += &format!(",\"{key}\":{}", text(value));

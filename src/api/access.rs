@@ -39,7 +39,7 @@ impl fmt::Display for AccessRecord<'_> {
         write!(f, " - - [{}] \"", ClfDate(self.ended))?;
         match self.head {
             Some(head) => {
-                write!(f, "{} {} HTTP/1.{}", head.method(), Quoted(head.target().as_bytes()), head.minor_version())?;
+                write!(f, "{} {} {}", head.method(), Quoted(head.target().as_bytes()), head.version())?;
             }
             None => f.write_str("-")?,
         }

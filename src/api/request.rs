@@ -73,9 +73,9 @@ impl<'a> Request<'a> {
         self.head.authority()
     }
 
-    /// 1 for HTTP/1.1, 0 for HTTP/1.0.
-    pub fn minor_version(&self) -> u8 {
-        minor(self.head.version)
+    /// Returns the version of the request. It prints as `HTTP/1.1` or `HTTP/1.0`.
+    pub fn version(&self) -> Version {
+        self.head.version
     }
 
     /// The header fields.
@@ -207,13 +207,6 @@ impl fmt::Debug for Request<'_> {
     }
 }
 
-fn minor(version: Version) -> u8 {
-    match version {
-        Version::Http10 => 0,
-        Version::Http11 => 1,
-    }
-}
-
 /// Facts of a TLS connection.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -275,9 +268,9 @@ impl Head {
         &self.0.target
     }
 
-    /// 1 for HTTP/1.1, 0 for HTTP/1.0.
-    pub fn minor_version(&self) -> u8 {
-        minor(self.0.version)
+    /// Returns the version of the request. It prints as `HTTP/1.1` or `HTTP/1.0`.
+    pub fn version(&self) -> Version {
+        self.0.version
     }
 
     /// The header fields.

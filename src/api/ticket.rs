@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -14,7 +14,7 @@ use super::{
     loop_message::{LoopMessage, TicketMessage},
 };
 use crate::{
-    base::{Moment, RequestId, mailbox::Mailbox},
+    base::{Moment, RequestId, lock, mailbox::Mailbox},
     h1::Headers,
 };
 
@@ -81,8 +81,8 @@ impl TicketCore {
         &self.waker.0.mailbox
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
     }
 
     /// Whether a ticket is alive that could still answer, or has answered.

@@ -12,6 +12,8 @@
 
 use std::{fmt, sync::Arc, time::Instant};
 
+use bitflags::bitflags;
+
 use super::{Response, Waker};
 use crate::base::{
     EventMask, Moment,
@@ -108,6 +110,13 @@ impl Io<'_> {
         self.orders.held = Some(bytes);
     }
 
+    /// Prepares the first call of another upgrade on this connection: events that it cannot know about are removed.
+    #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "the client hands connections over"))]
+    pub(crate) fn restarted(&mut self, stopping: bool) {
+        self.events.0 &= EventBits::READ | EventBits::END | EventBits::RESET;
+        self.events.0.set(EventBits::STOPPING, stopping);
+    }
+
     /// Breaks the connection off after this call: what is in the output is dropped, and the peer sees a reset.
     pub fn abort(&mut self) {
         self.orders.abort = true;
@@ -120,53 +129,104 @@ impl fmt::Debug for Io<'_> {
     }
 }
 
-/// Why an upgrade is called. The first call has none of them set but perhaps `read` and `end`.
+bitflags! {
+    /// The bits of [`Events`]. Private: the public type has no way from an integer, and no second spelling of a bit.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    struct EventBits: u8 {
+        const READ = 1;
+        const WRITE = 2;
+        const EXTERNAL = 4;
+        const END = 8;
+        const DEADLINE = 16;
+        const STOPPING = 32;
+        const RESET = 64;
+        const SHED = 128;
+    }
+}
+
+/// The events an upgrade is called for. Several can be set; the first call has none but perhaps
+/// [`is_readable`](Self::is_readable) and [`is_read_closed`](Self::is_read_closed).
+///
+/// | method | bit of [`bits`](Self::bits) |
+/// |---|---|
+/// | [`is_readable`](Self::is_readable) | 1 |
+/// | [`is_writable`](Self::is_writable) | 2 |
+/// | [`is_woken`](Self::is_woken) | 4 |
+/// | [`is_read_closed`](Self::is_read_closed) | 8 |
+/// | [`deadline_passed`](Self::deadline_passed) | 16 |
+/// | [`is_stopping`](Self::is_stopping) | 32 |
+/// | [`is_error`](Self::is_error) | 64 |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Events(pub(crate) u8);
+pub struct Events(EventBits);
 
 impl Events {
-    pub(crate) const READ: u8 = 1;
-    pub(crate) const WRITE: u8 = 2;
-    pub(crate) const EXTERNAL: u8 = 4;
-    pub(crate) const END: u8 = 8;
-    pub(crate) const DEADLINE: u8 = 16;
-    pub(crate) const STOPPING: u8 = 32;
-    pub(crate) const RESET: u8 = 64;
-    pub(crate) const SHED: u8 = 128;
+    pub(crate) const NONE: Self = Self(EventBits::empty());
+    pub(crate) const READ: Self = Self(EventBits::READ);
+    pub(crate) const WRITE: Self = Self(EventBits::WRITE);
+    pub(crate) const EXTERNAL: Self = Self(EventBits::EXTERNAL);
+    pub(crate) const END: Self = Self(EventBits::END);
+    pub(crate) const DEADLINE: Self = Self(EventBits::DEADLINE);
+    pub(crate) const STOPPING: Self = Self(EventBits::STOPPING);
+    pub(crate) const RESET: Self = Self(EventBits::RESET);
+    pub(crate) const SHED: Self = Self(EventBits::SHED);
 
-    /// There is input not seen before.
+    /// Adds the events of `other`.
+    #[inline]
+    pub(crate) fn add(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+
+    /// Returns `true` if there is any event.
+    #[inline]
+    pub(crate) fn any(self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// Returns the bits, with the values of the table above. They never change; bit 128 is reserved and is to be ignored.
+    pub const fn bits(self) -> u8 {
+        self.0.bits()
+    }
+
+    /// Returns `true` if there is input that the handler has not seen before.
     pub fn is_readable(self) -> bool {
-        self.0 & Self::READ != 0
+        self.0.contains(EventBits::READ)
     }
-    /// Room grew, to half the output at least.
+
+    /// Returns `true` if free space in the output grew, to at least half of it.
     pub fn is_writable(self) -> bool {
-        self.0 & Self::WRITE != 0
+        self.0.contains(EventBits::WRITE)
     }
-    /// The waker was called.
+
+    /// Returns `true` if a waker was called.
     pub fn is_woken(self) -> bool {
-        self.0 & Self::EXTERNAL != 0
+        self.0.contains(EventBits::EXTERNAL)
     }
-    /// The peer has finished, which this is the first call to say; see [`Rx::state`].
+
+    /// Returns `true` on the first call after the peer has finished sending; see [`Rx::state`].
     pub fn is_read_closed(self) -> bool {
-        self.0 & Self::END != 0
+        self.0.contains(EventBits::END)
     }
-    /// The deadline has passed.
+
+    /// Returns `true` if the deadline has passed, see [`Io::set_deadline`].
     pub fn deadline_passed(self) -> bool {
-        self.0 & Self::DEADLINE != 0
+        self.0.contains(EventBits::DEADLINE)
     }
-    /// The server stops, and this connection has its grace time to come to an end. Told once, whatever the mask.
+
+    /// Returns `true` if the server stops: the connection has the grace period to end. Set once, whatever the mask.
     pub fn is_stopping(self) -> bool {
-        self.0 & Self::STOPPING != 0
+        self.0.contains(EventBits::STOPPING)
     }
-    /// The connection was reset, or its transport failed: nothing that is written arrives. Told once, whatever the
-    /// mask; it is the last call.
+
+    /// Returns `true` if the connection was reset or its transport failed. Nothing that is written arrives, and this is
+    /// the last call. Set once, whatever the mask.
     pub fn is_error(self) -> bool {
-        self.0 & Self::RESET != 0
+        self.0.contains(EventBits::RESET)
     }
-    /// Too much is held by the connections of this loop, and this one is to let go: see [`Io::hold`]. What it held
-    /// counts no longer. Told whatever the mask.
+
+    /// Returns `true` if the connections of this loop hold too much and this one must release what it holds, see
+    /// [`Io::hold`]. What it held is no longer counted. Set whatever the mask.
     pub(crate) fn shed(self) -> bool {
-        self.0 & Self::SHED != 0
+        self.0.contains(EventBits::SHED)
     }
 }
 
@@ -328,5 +388,31 @@ impl Switch {
 impl fmt::Debug for Switch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Switch").field(&self.response).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bits_of_events_are_those_of_the_table() {
+        let all = [
+            Events::READ,
+            Events::WRITE,
+            Events::EXTERNAL,
+            Events::END,
+            Events::DEADLINE,
+            Events::STOPPING,
+            Events::RESET,
+            Events::SHED,
+        ];
+        assert_eq!(all.map(Events::bits), [1, 2, 4, 8, 16, 32, 64, 128]);
+        let mut events = Events::NONE;
+        assert!(!events.any());
+        events.add(Events::READ);
+        events.add(Events::RESET);
+        assert!(events.any() && events.is_readable() && events.is_error() && !events.is_writable());
+        assert_eq!(events.bits(), 65);
     }
 }

@@ -1,46 +1,49 @@
-//! Why something is over: a value, not a log line. A normal end is one of them, never an error.
+//! Why a connection or a request ended: a value, not a log line. A normal end is one of them, not an error.
 
 use std::{fmt, io};
 
-/// The clocks that run on a connection; each has its limit in [`Limits`](crate::Limits).
+/// A timeout of a connection that can expire. Each has its limit in [`Limits`](crate::Limits).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Timeout {
-    /// The TLS handshake.
+    /// The TLS handshake, the PROXY protocol header: [`Limits::handshake_timeout`](crate::Limits::handshake_timeout).
     Handshake,
-    /// A request's head, from its first byte.
+    /// A request's head, from its first byte: [`Limits::head_timeout`](crate::Limits::head_timeout).
     Head,
-    /// Between two requests.
+    /// The time between two requests: [`Limits::idle_timeout`](crate::Limits::idle_timeout).
     Idle,
-    /// A request's body, while we are ready to receive it.
+    /// A pause in a request's body that the application is ready to receive:
+    /// [`Limits::body_timeout`](crate::Limits::body_timeout), or [`Limits::min_rate`](crate::Limits::min_rate).
     Body,
-    /// Output the peer does not take.
+    /// Output that the peer does not take: [`Limits::send_timeout`](crate::Limits::send_timeout), or
+    /// [`Limits::min_rate`](crate::Limits::min_rate).
     Send,
-    /// Reading on after our last byte, so that the peer can read it.
+    /// Reading on after our last byte, so that the peer can receive it:
+    /// [`Limits::linger_timeout`](crate::Limits::linger_timeout).
     Linger,
 }
 
-/// Why a connection or a request is over.
+/// Why a connection or a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EndReason {
-    /// In order: the answer was sent whole, the last request was answered, the upgraded protocol was terminated.
+    /// In order: the response was sent whole, the last request was answered, the upgraded protocol was terminated.
     Complete,
     /// The peer closed its side, or reset the connection, before that.
     PeerClosed,
-    /// The peer was too slow; which clock ran out.
+    /// The peer was too slow: the timeout that expired.
     TimedOut(Timeout),
-    /// The peer broke a rule or ran into a limit, and was told so.
+    /// The peer broke a rule or exceeded a limit, and got a response that says so if that was possible.
     Rejected {
-        /// The status it was answered with; 0 if nothing could be said (before TLS stands).
+        /// The status of the response; 0 if none could be sent (before TLS is established).
         status: u16,
         /// The rule, in a few words.
         rule: &'static str,
     },
     /// The server stopped first.
     Stopped,
-    /// The application broke it off, by [`Action::Abort`](crate::Action::Abort), [`Produced::Abort`](crate::Produced::Abort)
-    /// or [`Io::abort`](crate::Io::abort), or by what the engine takes as such.
+    /// The application aborted it, by [`Action::Abort`](crate::Action::Abort), [`Produced::Abort`](crate::Produced::Abort)
+    /// or [`Io::abort`](crate::Io::abort), or by something the engine treats as such.
     Aborted,
     /// The application panicked.
     Panicked,
@@ -48,17 +51,85 @@ pub enum EndReason {
     Io(io::ErrorKind),
 }
 
+impl EndReason {
+    /// Returns a stable number for the reason, for other languages, metrics and tables. The numbers never change.
+    ///
+    /// | code | reason |
+    /// |---|---|
+    /// | 0 | [`Complete`](Self::Complete) |
+    /// | 1 | [`PeerClosed`](Self::PeerClosed) |
+    /// | 2 | [`Rejected`](Self::Rejected) without a status |
+    /// | 3 | [`Stopped`](Self::Stopped) |
+    /// | 4 | [`Aborted`](Self::Aborted) |
+    /// | 5 | [`Panicked`](Self::Panicked) |
+    /// | 6 | [`Io`](Self::Io) |
+    /// | 16 to 21 | [`TimedOut`](Self::TimedOut): handshake, head, idle, body, send, linger |
+    /// | 100 to 999 | [`Rejected`](Self::Rejected) with this status |
+    ///
+    /// ```
+    /// use uncork::EndReason;
+    /// assert_eq!(EndReason::Complete.code(), 0);
+    /// assert_eq!(EndReason::Rejected { status: 413, rule: "" }.code(), 413);
+    /// ```
+    pub fn code(&self) -> u16 {
+        match *self {
+            Self::Complete => 0,
+            Self::PeerClosed => 1,
+            Self::Rejected { status: 0..100, .. } => 2,
+            Self::Rejected { status, .. } => status,
+            Self::Stopped => 3,
+            Self::Aborted => 4,
+            Self::Panicked => 5,
+            Self::Io(_) => 6,
+            Self::TimedOut(timeout) => match timeout {
+                Timeout::Handshake => 16,
+                Timeout::Head => 17,
+                Timeout::Idle => 18,
+                Timeout::Body => 19,
+                Timeout::Send => 20,
+                Timeout::Linger => 21,
+            },
+        }
+    }
+}
+
 impl fmt::Display for EndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Complete => f.write_str("complete"),
-            Self::PeerClosed => f.write_str("the peer left"),
-            Self::TimedOut(timer) => write!(f, "timed out ({timer:?})"),
-            Self::Rejected { status, rule } => write!(f, "refused with {status}: {rule}"),
+            Self::PeerClosed => f.write_str("the peer closed the connection"),
+            Self::TimedOut(timeout) => write!(f, "timed out ({timeout:?})"),
+            Self::Rejected { status, rule } => write!(f, "rejected with {status}: {rule}"),
             Self::Stopped => f.write_str("the server stopped"),
             Self::Aborted => f.write_str("aborted by the application"),
             Self::Panicked => f.write_str("the application panicked"),
             Self::Io(kind) => write!(f, "{kind}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_codes_are_those_of_the_table() {
+        let rejected = |status| EndReason::Rejected { status, rule: "a rule" };
+        let timeouts =
+            [Timeout::Handshake, Timeout::Head, Timeout::Idle, Timeout::Body, Timeout::Send, Timeout::Linger];
+        assert_eq!(timeouts.map(|timeout| EndReason::TimedOut(timeout).code()), [16, 17, 18, 19, 20, 21]);
+        for (reason, code) in [
+            (EndReason::Complete, 0),
+            (EndReason::PeerClosed, 1),
+            (rejected(0), 2),
+            (EndReason::Stopped, 3),
+            (EndReason::Aborted, 4),
+            (EndReason::Panicked, 5),
+            (EndReason::Io(io::ErrorKind::TimedOut), 6),
+            (rejected(400), 400),
+            (rejected(505), 505),
+        ] {
+            assert_eq!(reason.code(), code, "{reason}");
         }
     }
 }

@@ -8,12 +8,14 @@
 //! closes it if it was still inside. None is lost between the two.
 
 use std::sync::{
-    Mutex, PoisonError,
+    Mutex,
     atomic::{
         AtomicBool,
         Ordering::{Relaxed, SeqCst},
     },
 };
+
+use super::lock;
 
 /// Wakes a sleeping loop. The engine's is an eventfd.
 pub(crate) trait Notifier: Send + Sync {
@@ -40,7 +42,7 @@ impl<M> Mailbox<M> {
 
     /// Leaves a message; gives it back if nobody will ever read it.
     pub(crate) fn post(&self, message: M) -> Result<(), M> {
-        match &mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &mut *lock(&self.queue) {
             Some(queue) => queue.push(message),
             None => return Err(message),
         }
@@ -73,7 +75,7 @@ impl<M> Mailbox<M> {
         if self.is_empty() || !self.pending.swap(false, SeqCst) {
             return;
         }
-        if let Some(queue) = &mut *self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(queue) = &mut *lock(&self.queue) {
             std::mem::swap(queue, into);
         }
     }
@@ -85,7 +87,7 @@ impl<M> Mailbox<M> {
 
     /// Closes the box and returns what was in it.
     pub(crate) fn close(&self) -> Vec<M> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
+        lock(&self.queue).take().unwrap_or_default()
     }
 }
 

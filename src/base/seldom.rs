@@ -2,9 +2,11 @@
 
 use std::{
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::Mutex,
     time::{Duration, Instant},
 };
+
+use super::lock;
 
 /// The least time between two lines.
 const BETWEEN: Duration = Duration::from_secs(60);
@@ -23,7 +25,7 @@ impl Seldom {
     /// It has happened once more. Returns what to add to the line; `None` if no line is due.
     #[cold]
     pub(crate) fn happens(&self, now: Instant) -> Option<Times> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.0);
         state.count += 1;
         if state.last.is_some_and(|last| now.saturating_duration_since(last) < BETWEEN) {
             return None;

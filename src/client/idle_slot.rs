@@ -43,7 +43,7 @@ impl IdleSlot {
     }
 
     pub(super) fn is_of(&self, here: &LoopHandle) -> bool {
-        self.here.same(here)
+        self.here == *here
     }
 
     pub(super) fn wait(&self, place: ConnPermit) {

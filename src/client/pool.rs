@@ -96,7 +96,7 @@ impl Host {
         while self.waiting.front().is_some_and(|pending| !pending.is_waiting()) {
             self.waiting.pop_front();
         }
-        let fits = |x: &Exchange| x.here.same(here) && !x.is_alone();
+        let fits = |x: &Exchange| x.here == *here && !x.is_alone();
         let at = self.waiting.iter().position(|pending| pending.look(fits) == Some(true))?;
         if at > 0 && self.passed >= PASSED_MAX {
             return None;

@@ -3,7 +3,7 @@
 use std::{
     fmt, io,
     net::SocketAddr,
-    os::fd::{AsRawFd, RawFd},
+    os::fd::{AsRawFd, OwnedFd, RawFd},
     time::Duration,
 };
 
@@ -120,7 +120,16 @@ impl<'h> ExternalServer<'h> {
         StopHandle(self.loops.clone())
     }
 
-    /// Its loop, to hand it streams from any thread.
+    /// Stops accepting, and gives the listening sockets back, in the order of the listeners. Connections that were
+    /// accepted are served as before; [`stop_handle`](Self::stop_handle) ends them.
+    ///
+    /// Connections that the system has queued stay in the queues of the sockets: nothing is lost if another server
+    /// [inherits](crate::Listen::inherited) these. The descriptors are non-blocking. A second call returns none.
+    pub fn quiesce(&mut self) -> Vec<OwnedFd> {
+        self.engine.quiesce().into_iter().map(|(_, socket)| socket).collect()
+    }
+
+    /// Returns the handle of its loop, which adopts and dials connections from any thread.
     pub fn loop_handle(&self) -> LoopHandle {
         self.engine.handle()
     }

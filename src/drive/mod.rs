@@ -15,13 +15,13 @@ pub(crate) mod threads;
 
 use std::{
     fmt, io,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant, SystemTime},
 };
 
 use crate::{
     api::{LoopHandle, loop_message::LoopMessage},
-    base::Moment,
+    base::{Moment, lock},
     engine::Engine,
 };
 
@@ -48,25 +48,21 @@ impl Clock {
     }
 }
 
-/// The loops of a server, as those see them who want to stop it.
+/// The loops of a server, for the handles that stop it.
 #[derive(Clone, Default)]
 pub(crate) struct Loops(Arc<Mutex<Registry>>);
 
 #[derive(Default)]
 struct Registry {
     loops: Vec<LoopHandle>,
-    /// The order to stop, for loops that come later.
+    /// The order to stop, for loops that start later.
     stop: Option<Option<Duration>>,
 }
 
 impl Loops {
-    fn registry(&self) -> std::sync::MutexGuard<'_, Registry> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(crate) fn add(&self, one: LoopHandle) {
         let stop = {
-            let mut registry = self.registry();
+            let mut registry = lock(&self.0);
             registry.loops.push(one.clone());
             registry.stop
         };
@@ -76,21 +72,21 @@ impl Loops {
     }
 
     pub(crate) fn remove(&self, one: &LoopHandle) {
-        self.registry().loops.retain(|other| !Arc::ptr_eq(&one.0, &other.0));
+        lock(&self.0).loops.retain(|other| one != other);
     }
 
     pub(crate) fn all(&self) -> Vec<LoopHandle> {
-        self.registry().loops.clone()
+        lock(&self.0).loops.clone()
     }
 
-    /// The grace that was granted, if it was stopped with one.
+    /// Returns the grace period, if the server was stopped with one.
     pub(crate) fn grace(&self) -> Option<Duration> {
-        self.registry().stop.flatten()
+        lock(&self.0).stop.flatten()
     }
 
     pub(crate) fn stop(&self, grace: Option<Duration>) {
         let loops = {
-            let mut registry = self.registry();
+            let mut registry = lock(&self.0);
             registry.stop = Some(grace);
             registry.loops.clone()
         };
@@ -101,19 +97,26 @@ impl Loops {
     }
 }
 
-/// Stops a server, from any thread: after reading a signal handler's self-pipe, for instance.
+/// A handle that stops a server, from any thread.
+///
+/// Its methods do not wait: they post a message to each loop. They lock a mutex, so a signal handler must not call them;
+/// let it write to a pipe, and stop the server from the thread that reads the pipe. A server can be stopped several
+/// times: the earliest end counts.
 #[derive(Clone)]
 pub struct StopHandle(pub(crate) Loops);
 
 impl StopHandle {
-    /// At once: every connection is closed, and requests end with [`EndReason::Stopped`](crate::EndReason::Stopped).
+    /// Stops the server at once: closes every connection, and ends requests with
+    /// [`EndReason::Stopped`](crate::EndReason::Stopped).
     pub fn stop_now(&self) {
         self.0.stop(None);
     }
 
-    /// Gracefully: listeners close when their queues are empty, idle connections close, requests under way are
-    /// finished (with `Connection: close`), upgrades are told. What is left after `grace` ends: tickets that still
-    /// wait are answered with 503. May be called again with a shorter grace.
+    /// Stops the server gracefully. Listeners close after their queues were emptied, and idle connections close. Requests
+    /// under way are finished, with `Connection: close`. Upgrades see [`Events::is_stopping`](crate::Events::is_stopping).
+    ///
+    /// What is left after `grace` is closed; requests that are still suspended get a 503. A later call can shorten the
+    /// grace period, not extend it.
     pub fn shutdown(&self, grace: Duration) {
         self.0.stop(Some(grace));
     }
@@ -121,7 +124,7 @@ impl StopHandle {
 
 impl fmt::Debug for StopHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Stopper")
+        f.write_str("StopHandle(..)")
     }
 }
 

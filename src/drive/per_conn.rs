@@ -12,7 +12,7 @@
 
 use std::{
     io,
-    sync::{Arc, Condvar, Mutex, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{Builder, JoinHandle},
     time::{Duration, Instant},
 };
@@ -22,7 +22,7 @@ use log::warn;
 use super::{Clock, Loops, turn_until};
 use crate::{
     api::{LoopHandle, loop_message::LoopMessage},
-    base::seldom::Seldom,
+    base::{lock, seldom::Seldom},
     engine::{Arrival, Elsewhere, Engine, Setup},
 };
 
@@ -54,16 +54,12 @@ struct Parked {
 }
 
 impl Parked {
-    fn next(&self) -> std::sync::MutexGuard<'_, Option<Arrival>> {
-        self.next.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Lays the arrival down, then wakes the thread, which looks after each turn. Gives it back if the thread has ended.
     fn give(&self, arrival: Arrival) -> Result<(), Arrival> {
-        *self.next() = Some(arrival);
+        *lock(&self.next) = Some(arrival);
         match self.engine.0.post(LoopMessage::Wakeup) {
             Ok(()) => Ok(()),
-            Err(_) => self.next().take().map_or(Ok(()), Err),
+            Err(_) => lock(&self.next).take().map_or(Ok(()), Err),
         }
     }
 }
@@ -79,8 +75,8 @@ impl Threads {
         })
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
     }
 
     /// Gives an arrival to a parked thread, or to a new one.
@@ -142,7 +138,7 @@ impl Threads {
         loop {
             let due = engine.turn(now);
             // After the turn that has read the nudge: one that comes later wakes the poll.
-            if parked && let Some(next) = me.next().take() {
+            if parked && let Some(next) = lock(&me.next).take() {
                 parked = false;
                 engine.install(next);
                 continue;
@@ -189,13 +185,13 @@ impl Threads {
 /// busy with others. Only who has handlers that block waits for it.
 const SLACK: Duration = Duration::from_secs(2);
 
-/// Starts the thread that accepts; it ends when the server was stopped and the last connection is over, or is given
+/// Starts the thread that accepts, and returns it with the handle of its loop. The thread ends when the server was stopped and the last connection is over, or is given
 /// up because its handler still blocks after the grace.
 pub(crate) fn start(
     setup: impl FnOnce() -> Setup<'static> + Send + 'static,
     threads: Arc<Threads>,
     grace: impl Fn() -> Option<Duration> + Send + 'static,
-) -> io::Result<JoinHandle<io::Result<()>>> {
+) -> io::Result<(JoinHandle<io::Result<()>>, LoopHandle)> {
     let (tell, told) = std::sync::mpsc::sync_channel(1);
     let run = move || {
         let mut clock = Clock::new();
@@ -208,7 +204,7 @@ pub(crate) fn start(
         };
         let handle = engine.handle();
         threads.loops.add(handle.clone());
-        let _ = tell.send(Ok(()));
+        let _ = tell.send(Ok(handle.clone()));
         let result = turn_until(&mut engine, Engine::is_done);
         threads.loops.remove(&handle);
         if result.is_err() {
@@ -225,6 +221,6 @@ pub(crate) fn start(
         Err(io::Error::new(io::ErrorKind::TimedOut, words))
     };
     let thread = Builder::new().name("uncork-accept".into()).spawn(run)?;
-    told.recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended before it began")))?;
-    Ok(thread)
+    let handle = told.recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended before it began")))?;
+    Ok((thread, handle))
 }

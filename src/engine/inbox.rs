@@ -2,7 +2,7 @@
 //!
 //! A message names connection, generation and request. If that request is over, nobody is disturbed.
 
-use std::time::Duration;
+use std::{os::fd::OwnedFd, time::Duration};
 
 use log::debug;
 
@@ -47,6 +47,8 @@ impl Engine<'_> {
                 LoopMessage::AdoptUpgrade(stream, upgrade) => self.adopt_upgrade(stream, upgrade),
                 LoopMessage::Dial(dial, then) => self.dial(dial, then),
                 LoopMessage::Wakeup => {}
+                // If the caller does not wait any more, the sockets close.
+                LoopMessage::Quiesce(reply) => drop(reply.send(self.quiesce())),
                 LoopMessage::After(Duration::ZERO, f) => dispatch::later(f, self.core.now),
                 LoopMessage::After(delay, f) => {
                     self.later_count += 1;
@@ -148,6 +150,20 @@ impl Engine<'_> {
         {
             self.core.run.push_back(id);
         }
+    }
+
+    /// Stops accepting, and returns the listening sockets with the indices of their listeners. Connections that the
+    /// system holds in their queues stay there.
+    pub(crate) fn quiesce(&mut self) -> Vec<(usize, OwnedFd)> {
+        let registry = self.poll.registry();
+        let give = |(index, port): (usize, &mut super::LoopListener)| {
+            let mut listener = port.listener.take()?;
+            if let Err(error) = listener.deregister(registry) {
+                debug!(target: "uncork::engine", "cannot deregister a listener: {error}");
+            }
+            Some((index, listener.into()))
+        };
+        self.ports.iter_mut().enumerate().filter_map(give).collect()
     }
 
     /// Stops: listeners close, idle connections too, and everything else has until the grace ends.

@@ -160,14 +160,14 @@ impl Upgraded {
 
     /// The reasons there are for a call, if there is one.
     fn why_call(&self, io: &ConnIo, core: &Core) -> Option<Events> {
-        let mut why = 0;
+        let mut why = Events::NONE;
         let dead = io.ready.has(Ready::DEAD);
         if self.mask.contains(EventMask::READ) {
             if io.rx.len() > self.seen {
-                why |= Events::READ;
+                why.add(Events::READ);
             }
             if io.eof.is_some() && !self.told.end {
-                why |= Events::END;
+                why.add(Events::END);
             }
         }
         if self.started && self.mask.contains(EventMask::WRITE) && !self.finished {
@@ -175,25 +175,25 @@ impl Upgraded {
             let free = limit.saturating_sub(io.out.len());
             let grew = io.out.len() < self.queued || self.wrote;
             if grew && free >= limit / 2 {
-                why |= Events::WRITE;
+                why.add(Events::WRITE);
             }
         }
         if self.woken && self.mask.contains(EventMask::EXTERNAL) {
-            why |= Events::EXTERNAL;
+            why.add(Events::EXTERNAL);
         }
         if self.deadline <= core.tick {
-            why |= Events::DEADLINE;
+            why.add(Events::DEADLINE);
         }
         if self.stopping && !self.told.stopping {
-            why |= Events::STOPPING;
+            why.add(Events::STOPPING);
         }
         if dead {
-            why |= Events::RESET;
+            why.add(Events::RESET);
         }
         if self.holds && core.held.is_asked(io.id) {
-            why |= Events::SHED;
+            why.add(Events::SHED);
         }
-        (why != 0 || !self.started).then_some(Events(why))
+        (why.any() || !self.started).then_some(why)
     }
 
     /// One call; returns the mask it returned.

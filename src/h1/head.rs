@@ -58,6 +58,15 @@ pub enum Version {
     Http11,
 }
 
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+        })
+    }
+}
+
 /// A request's head, by the rules of RFC 9110 and RFC 9112.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestHead<'b> {

@@ -147,6 +147,11 @@ impl Listen {
         }
     }
 
+    /// Returns `true` if all loops have the same socket.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self.socket, ListenSocket::Shared(_))
+    }
+
     /// Lets other loops bind to the same address. Only after it is bound: a second server on the same address must get
     /// `AddrInUse`, not half of the connections.
     pub(super) fn allow_more(&self) -> io::Result<()> {

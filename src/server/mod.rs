@@ -99,11 +99,12 @@ impl Server {
             let listeners: io::Result<_> = self.listeners.iter().map(Listen::for_another_loop).collect();
             setups.push(self.setup(listeners?, handler.clone(), &admission));
         }
+        let shared = self.listeners.iter().map(Listen::is_shared).collect();
         let listeners = self.take_listeners();
         setups.push(self.setup(listeners, handler, &admission));
         let loops = Loops::default();
         let threads = threads::start(setups, &loops)?;
-        Ok(Running { threads, loops, addr })
+        Ok(Running { threads, accepting: loops.all(), loops, addr, shared })
     }
 
     /// Serves each connection in a thread of its own, with a clone of `handler`, which may block. Use it for handlers
@@ -123,6 +124,7 @@ impl Server {
         let loops = Loops::default();
         // The engine of each connection needs from the listeners only how a connection begins.
         let beginnings: Vec<Beginning> = self.listeners.iter().map(Listen::beginning).collect();
+        let shared = self.listeners.iter().map(Listen::is_shared).collect();
         let listeners = self.take_listeners();
         let acceptor = self.setup(listeners, handler.clone(), &admission);
         let (limits, access_log) = (self.limits, self.access_log);
@@ -139,8 +141,8 @@ impl Server {
         let takers = workers.clone();
         let acceptor = move || Setup { elsewhere: Some(Box::new(move |arrival| takers.take(arrival))), ..acceptor() };
         let stopped = loops.clone();
-        let thread = per_conn::start(acceptor, workers, move || stopped.grace())?;
-        Ok(Running { threads: vec![thread], loops, addr })
+        let (thread, accepting) = per_conn::start(acceptor, workers, move || stopped.grace())?;
+        Ok(Running { threads: vec![thread], accepting: vec![accepting], loops, addr, shared })
     }
 
     /// Serves inside the application's own event loop.

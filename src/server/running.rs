@@ -1,9 +1,15 @@
 //! A server in threads of its own.
 
-use std::{fmt, io, net::SocketAddr, thread::JoinHandle};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    os::fd::{AsRawFd, OwnedFd},
+    sync::mpsc,
+    thread::JoinHandle,
+};
 
 use crate::{
-    api::LoopHandle,
+    api::{LoopHandle, loop_message::LoopMessage},
     drive::{Loops, StopHandle},
 };
 
@@ -11,7 +17,11 @@ use crate::{
 pub struct Running {
     pub(super) threads: Vec<JoinHandle<io::Result<()>>>,
     pub(super) loops: Loops,
+    /// The loops that accept: in thread-per-connection mode one of them.
+    pub(super) accepting: Vec<LoopHandle>,
     pub(super) addr: Option<SocketAddr>,
+    /// For each listener, whether all loops have the same socket.
+    pub(super) shared: Vec<bool>,
 }
 
 impl Running {
@@ -28,6 +38,32 @@ impl Running {
     /// Returns the handles of its loops, which adopt and dial connections from any thread.
     pub fn loops(&self) -> Vec<LoopHandle> {
         self.loops.all()
+    }
+
+    /// Stops accepting, and gives the listening sockets back. Connections that were accepted are served as before;
+    /// [`stop_handle`](Self::stop_handle) ends them.
+    ///
+    /// Connections that the system has queued stay in the queues of the sockets: nothing is lost if another server
+    /// [inherits](crate::Listen::inherited) **all** of these. They are ordered by listener. A TCP listener that this
+    /// process has bound has one socket for each loop; others have one. The descriptors are non-blocking. A second call
+    /// returns none.
+    ///
+    /// Waits until each loop has read the message, so it must not be called on one of them, for instance by a handler.
+    pub fn quiesce(&self) -> Vec<OwnedFd> {
+        let (reply, replies) = mpsc::channel();
+        for one in &self.accepting {
+            // A loop that has ended has closed its listeners.
+            let _ = one.0.post(LoopMessage::Quiesce(reply.clone()));
+        }
+        drop(reply);
+        let mut sockets: Vec<(usize, OwnedFd)> = replies.into_iter().flatten().collect();
+        sockets.sort_by_key(|(listener, _)| *listener);
+        // Of a socket that the loops share, one descriptor is enough.
+        sockets.dedup_by_key(|(listener, socket)| {
+            let own = if self.shared.get(*listener) == Some(&true) { 0 } else { socket.as_raw_fd() };
+            (*listener, own)
+        });
+        sockets.into_iter().map(|(_, socket)| socket).collect()
     }
 
     /// Waits until the server was stopped and has ended.

@@ -171,6 +171,23 @@ impl Listener {
             Self::Unix(listener) => listener.register(registry, token, Interest::READABLE),
         }
     }
+
+    /// Undoes [`register`](Self::register).
+    pub(crate) fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match self {
+            Self::Tcp(listener) => listener.deregister(registry),
+            Self::Unix(listener) => listener.deregister(registry),
+        }
+    }
+}
+
+impl From<Listener> for OwnedFd {
+    fn from(listener: Listener) -> Self {
+        match listener {
+            Listener::Tcp(listener) => listener.into(),
+            Listener::Unix(listener) => listener.into(),
+        }
+    }
 }
 
 impl AsFd for Listener {

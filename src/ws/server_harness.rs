@@ -125,7 +125,7 @@ impl Play {
             holding: 0,
             closed,
         };
-        play.call(0, ReadState::Open);
+        play.call(Events::NONE, ReadState::Open);
         play
     }
 
@@ -144,7 +144,7 @@ impl Play {
         self.session.held()
     }
 
-    fn call(&mut self, why: u8, end: ReadState) {
+    fn call(&mut self, events: Events, end: ReadState) {
         if self.is_over() {
             return;
         }
@@ -152,7 +152,7 @@ impl Play {
         let mut io = Io {
             rx: Rx { buf: &mut self.rx, end },
             tx: Tx { out: &mut self.out, limit: self.limit, most: usize::MAX, own: 0, finished: &mut self.finished },
-            events: Events(why),
+            events,
             now: self.now,
             waker: &self.waker,
             orders: &mut orders,
@@ -162,7 +162,7 @@ impl Play {
             self.deadline = deadline;
         }
         self.aborted |= orders.abort;
-        if why & Events::SHED != 0 {
+        if events.shed() {
             self.holding = 0;
         }
         self.holding = orders.held.unwrap_or(self.holding);

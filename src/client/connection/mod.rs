@@ -33,7 +33,7 @@ use super::{
     pool::{ConnPermit, Exchange, Key, Next, Shared},
 };
 use crate::{
-    api::{Events, Io, LoopHandle, ReadState, Upgrade, Waker},
+    api::{Io, LoopHandle, ReadState, Upgrade, Waker},
     base::EventMask,
     conn::client::ClientConn,
 };
@@ -210,8 +210,7 @@ impl Upgrade for Connection {
             }
             if let Phase::Handed(upgrade) = &mut self.phase {
                 // Its first call: nothing was told to it yet.
-                let stopping = if self.stopping { Events::STOPPING } else { 0 };
-                io.events = Events(io.events.0 & (Events::READ | Events::END | Events::RESET) | stopping);
+                io.restarted(self.stopping);
                 return upgrade.ready(io);
             }
         }

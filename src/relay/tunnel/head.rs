@@ -14,7 +14,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, uri};
 use uncork::{
     PeerAddr, Request,
-    h1::{Headers, HeadersRef, is_hop_by_hop, write::is_written_here},
+    h1::{Headers, HeadersRef, Version, is_hop_by_hop, write::is_written_here},
 };
 
 use crate::relay::{
@@ -66,7 +66,7 @@ pub(super) fn request(
     if let Some(left) = forwards {
         head.headers_mut().insert(http::header::MAX_FORWARDS, left.into());
     }
-    let version = if req.minor_version() == 0 { "1.0" } else { "1.1" };
+    let version = if req.version() == Version::Http10 { "1.0" } else { "1.1" };
     append(head.headers_mut(), "via", &via.after(version, req.headers().get_all("via")))?;
     Ok(head)
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     api::{Request, Response, Switch},
-    h1::is_token,
+    h1::{Version, is_token},
 };
 
 /// Holds a request against RFC 6455 §4.2.1.
@@ -47,7 +47,7 @@ pub fn check_from(req: &Request<'_>, origin: impl FnOnce(&Request<'_>) -> bool) 
     if req.method() != "GET" {
         return refuse("the method of a WebSocket's handshake is GET");
     }
-    if req.minor_version() < 1 {
+    if req.version() < Version::Http11 {
         return refuse("a WebSocket's handshake needs HTTP/1.1");
     }
     if req.authority().is_none_or(str::is_empty) {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use uncork::{Action, EndReason, Moment, PeerAddr, Request, Response, pipe, ws};
+use uncork::{Action, EndReason, Moment, PeerAddr, Request, Response, h1::Version, pipe, ws};
 
 use super::{
     Shared,
@@ -243,7 +243,7 @@ fn upgrade(req: &Request<'_>, head: &mut http::Request<()>) -> Result<Option<Upg
     let Some(asked) = req.header_str("upgrade").filter(|_| !req.has_body()) else { return Ok(None) };
     // The first that is asked for, as its sender prefers it.
     let name: Box<str> = asked.split(',').next().unwrap_or_default().trim_matches([' ', '\t']).into();
-    if !req.wants_upgrade(&name) || name.is_empty() || req.minor_version() < 1 {
+    if !req.wants_upgrade(&name) || name.is_empty() || req.version() < Version::Http11 {
         return Ok(None);
     }
     // Of HTTP itself: "h2c" is a leftover that RFC 9113 has dropped, and "HTTP/2.0" and the like nothing to pass on.
