@@ -165,10 +165,10 @@ pub use api::{
 pub use base::{ConnId, EndReason, EventMask, Limits, Moment, PeerAddr, RequestId, Timeout, Wait};
 pub use drive::{StopHandle, external::ExternalServer};
 pub use h1::Headers;
-pub use server::{Listen, Running, Server};
 /// The TLS library, in the version whose types [`Tls`] and [`TlsClient`] convert from.
 #[cfg(feature = "tls")]
 pub use rustls;
+pub use server::{Listen, Running, Server};
 #[cfg(feature = "tls")]
 pub use transport::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError};
 

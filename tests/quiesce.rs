@@ -44,9 +44,9 @@ fn response(client: &mut TcpStream) -> String {
 }
 
 fn successor(sockets: Vec<OwnedFd>) -> Server {
-    sockets.into_iter().fold(Server::new(), |server, socket| {
-        server.listen(Listen::inherited(socket).expect("it listens"))
-    })
+    sockets
+        .into_iter()
+        .fold(Server::new(), |server, socket| server.listen(Listen::inherited(socket).expect("it listens")))
 }
 
 /// Many clients, so that each socket of the old server has some in its queue.

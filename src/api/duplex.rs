@@ -12,8 +12,7 @@ use std::io::{self, IoSlice};
 
 use super::{
     PipeIn, PipeOut, Waker,
-    block::Block,
-    pipe::{Lent, PipeEnd},
+    pipe::{Block, Lent, PipeEnd},
 };
 use crate::base::duplex::{Duplex, PeerSide};
 

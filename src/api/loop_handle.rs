@@ -2,11 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::{
-    Dial, DialError, Dialed, PipeIn, PipeOut, Upgrade,
-    dial::Then,
-    loop_message::LoopMessage,
-};
+use super::{Dial, DialError, Dialed, PipeIn, PipeOut, Upgrade, dial::Then, loop_message::LoopMessage};
 use crate::base::{Moment, PeerAddr, mailbox::Mailbox};
 
 /// A connected stream that the application hands over.
@@ -98,11 +94,10 @@ impl LoopHandle {
         output: PipeIn,
         listener: usize,
     ) -> Result<(), (PipeOut, PipeIn)> {
-        self.0.post(LoopMessage::AdoptPipes(peer, Box::new((input, output)), listener)).map_err(|message| {
-            match message {
-                LoopMessage::AdoptPipes(_, pipes, _) => *pipes,
-                _ => unreachable!("a mailbox gives back what was posted"),
-            }
+        self.0.post(LoopMessage::AdoptPipes(peer, Box::new((input, output)), listener)).map_err(|message| match message
+        {
+            LoopMessage::AdoptPipes(_, pipes, _) => *pipes,
+            _ => unreachable!("a mailbox gives back what was posted"),
         })
     }
 

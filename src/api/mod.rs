@@ -16,7 +16,6 @@
 //! Not here: how and when any of it is called (`engine/dispatch.rs`).
 
 pub(crate) mod access;
-pub(crate) mod block;
 pub(crate) mod dial;
 pub(crate) mod duplex;
 pub(crate) mod handler;

@@ -17,7 +17,6 @@ pub(crate) mod buf;
 pub(crate) mod duplex;
 pub(crate) mod end_reason;
 pub(crate) mod id;
-pub(crate) mod kernel_pipe;
 pub(crate) mod limits;
 pub(crate) mod lock;
 pub(crate) mod mailbox;

@@ -9,8 +9,7 @@ use super::{
 use crate::{
     api::{
         PipeOut, Tx, Waker,
-        block::Block,
-        pipe::{Lent, PipeEnd},
+        pipe::{Block, Lent, PipeEnd},
     },
     conn::{BodyOut, client::ClientConn},
     h1::{

@@ -30,18 +30,15 @@ use super::{
 use crate::{
     api::{
         Action, PipeIn,
-        block::Block,
-        pipe::{Lent, PipeEnd, Splice},
+        pipe::{Block, Lent, PipeEnd, Splice},
     },
-    base::{
-        EndReason,
-        kernel_pipe::{KERNEL_PIPE, KernelPipe},
-        pool::LENT,
-        runs::Runs,
-    },
+    base::{EndReason, pool::LENT, runs::Runs},
     conn::{BodyEvent, BodyOut},
     h1::write::{CHUNK_END, chunk_head},
-    transport::{self, Got, Spliced},
+    transport::{
+        self, Got, Spliced,
+        kernel_pipe::{KERNEL_PIPE, KernelPipe},
+    },
 };
 
 /// System calls for one end of a pipe before its connection looks at whatever else there is. The other end may be at

@@ -12,10 +12,10 @@
 use std::{
     fmt,
     io::{self, PipeReader, PipeWriter, Read},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
-use super::runs::Runs;
+use crate::base::{lock, runs::Runs};
 
 /// How large a kernel pipe shall be: what the block is that it stands for. Also the most that is put into one, for its
 /// system counts not bytes but pages, and some of those are larger than others.
@@ -105,7 +105,7 @@ impl KernelPipes {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// One that is empty, made by `make` if none is at hand. `None`: there are enough, or the system refuses another.

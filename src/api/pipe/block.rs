@@ -1,6 +1,6 @@
 //! What a pipe holds its bytes in: a buffer of the process, or a pipe of the system.
 
-use crate::base::{kernel_pipe::KernelPipe, runs::Runs};
+use crate::{base::runs::Runs, transport::kernel_pipe::KernelPipe};
 
 pub(crate) enum Block {
     Buf(Runs),
@@ -19,8 +19,8 @@ impl Block {
         self.len() == 0
     }
 
-    /// Whether more may be put in: without moving what is there, and not in crumbs. A kernel pipe takes something when it
-    /// is empty: only then it is certain why the system would refuse.
+    /// Returns `true` if more can be put in, without moving what is there, and more than a few bytes. A kernel pipe is
+    /// filled only when it is empty: otherwise the reason of the system's refusal would be uncertain.
     pub(super) fn is_worth_filling(&mut self, room: usize) -> bool {
         match self {
             Self::Buf(buf) => buf.has_room(room),

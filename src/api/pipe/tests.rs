@@ -1,9 +1,23 @@
-use std::{fs::File, sync::atomic::AtomicUsize};
+use std::{
+    fs::File,
+    io,
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task,
+};
 
 use super::*;
-use crate::base::{
-    kernel_pipe::{Ends, KernelPipes},
-    pipe_memory::{PipeMemory, SMALL},
+use crate::{
+    api::{Action, Consumed, Upload},
+    base::{
+        pipe_memory::{PipeMemory, SMALL},
+        runs::Runs,
+    },
+    h1::Headers,
+    transport::kernel_pipe::{Ends, KernelPipe, KernelPipes},
 };
 
 /// How often somebody was woken.

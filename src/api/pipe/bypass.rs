@@ -1,0 +1,81 @@
+//! The receiver's socket, lent to the sender's loop.
+//!
+//! ```text
+//!   sender's socket ══▶ [ kernel pipe ] ══▶ receiver's socket, a second descriptor       all on the sender's loop
+//!                              └─ socket full, body over, an error ─▶ on_data            the receiver takes over
+//! ```
+//!
+//! Unlike the state of the pipe, the bypass is locked while a system call runs. When the receiver takes its socket back,
+//! it waits for at most one such call: nothing is sent afterwards, and what was sent is counted.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::Mutex,
+};
+
+use super::{PipeCounters, shared::READER};
+use crate::{base::lock, transport::kernel_pipe::KernelPipe};
+
+#[derive(Default)]
+pub(super) struct Bypass(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    socket: Option<OwnedFd>,
+    /// How many bytes may be sent there.
+    left: u64,
+    /// The error that ended it.
+    fault: Option<io::Error>,
+}
+
+impl Bypass {
+    /// Allows `most` bytes from now on. Asks for the socket if there is none yet.
+    pub(super) fn open(&self, most: u64, socket: impl FnOnce() -> io::Result<OwnedFd>) {
+        let mut state = lock(&self.0);
+        if state.socket.is_none() {
+            // Without a descriptor for it, the reader sends everything itself, as before.
+            state.socket = socket().ok();
+        }
+        state.left = most;
+    }
+
+    /// Allows no byte from now on.
+    pub(super) fn shut(&self) {
+        lock(&self.0).left = 0;
+    }
+
+    /// Gives up the socket.
+    pub(super) fn close(&self) {
+        *lock(&self.0) = State::default();
+    }
+
+    /// Takes the error that a send has returned. The system reports a socket error only once.
+    pub(super) fn take_fault(&self) -> Option<io::Error> {
+        lock(&self.0).fault.take()
+    }
+
+    /// Sends what is in the kernel pipe, as far as it is allowed and the socket takes it. Returns `true` if the receiver
+    /// must take over.
+    pub(super) fn send(
+        &self,
+        pipe: &mut KernelPipe,
+        counters: &PipeCounters,
+        send: impl FnOnce(BorrowedFd<'_>, &mut KernelPipe, usize) -> io::Result<usize>,
+    ) -> bool {
+        let mut state = lock(&self.0);
+        let most = pipe.len().min(usize::try_from(state.left).unwrap_or(usize::MAX));
+        let Some(socket) = state.socket.as_ref().filter(|_| most > 0) else { return false };
+        match send(socket.as_fd(), pipe, most) {
+            Ok(n) => {
+                state.left -= n as u64;
+                counters.add(READER, n);
+            }
+            Err(error) => {
+                state.left = 0;
+                state.fault = Some(error);
+            }
+        }
+        state.left == 0
+    }
+}

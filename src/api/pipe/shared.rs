@@ -1,0 +1,132 @@
+//! What the two ends of a pipe share: the block, its end, and the wakers.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    task,
+};
+
+use super::{Block, bypass::Bypass};
+use crate::{
+    base::{lock, pipe_memory::Share, runs::Runs},
+    h1::Headers,
+    transport::kernel_pipe::KernelPipe,
+};
+
+pub(super) const WRITER: usize = 0;
+pub(super) const READER: usize = 1;
+
+pub(super) struct Shared {
+    state: Mutex<State>,
+    pub(super) bypass: Bypass,
+    pub(super) room: usize,
+    pub(super) counters: PipeCounters,
+}
+
+pub(super) struct State {
+    /// `None` while one of the ends works on it.
+    pub(super) block: Option<Block>,
+    /// The reader takes spliced bytes, and the system has not refused to splice them.
+    pub(super) splices: bool,
+    pub(super) end: Option<PipeEnd>,
+    pub(super) reader_gone: bool,
+    /// The ends (writer, reader) that found the block taken, full or empty, and must be woken.
+    pub(super) wants_block: [bool; 2],
+    wakers: [Option<task::Waker>; 2],
+}
+
+/// How a pipe ended.
+#[derive(Clone)]
+pub(crate) enum PipeEnd {
+    /// Everything was put in.
+    Clean(Option<Box<Headers>>),
+    /// The writer was dropped before it had finished.
+    Cut,
+}
+
+/// What an end gets when it asks for the block.
+pub(crate) enum Lent<B = Block> {
+    /// The block, to be given back.
+    Block(B),
+    /// Nothing now: the block is full, empty, or with the other end. The waker of this end is called when that changes.
+    NotNow,
+    /// Nothing any more: the other end is gone, or everything was taken out.
+    Over(PipeEnd),
+}
+
+/// What a writer that can splice offers.
+pub(crate) struct Splice<'a> {
+    /// Bytes still to come that need not be looked at.
+    pub(crate) left: usize,
+    /// Makes a kernel pipe, if one more is allowed.
+    pub(crate) open: &'a mut dyn FnMut() -> Option<KernelPipe>,
+}
+
+impl Shared {
+    pub(super) fn new(room: usize, share: Share) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State {
+                block: Some(Block::Buf(Runs::with_share(share))),
+                splices: false,
+                end: None,
+                reader_gone: false,
+                wants_block: [false; 2],
+                wakers: [None, None],
+            }),
+            bypass: Bypass::default(),
+            room: room.clamp(1, 1 << 30),
+            counters: PipeCounters::default(),
+        })
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    pub(super) fn set_waker(&self, end: usize, waker: task::Waker) {
+        let old = self.state().wakers[end].replace(waker);
+        // The waker may be application code: not dropped under the lock.
+        drop(old);
+    }
+
+    /// Wakes that end, whether it waits or not.
+    pub(super) fn wake_always(&self, end: usize) {
+        let mut state = self.state();
+        state.wants_block[end] = true;
+        wake(state, end);
+    }
+}
+
+/// Wakes that end if it waits; without the lock, as the waker may be application code.
+pub(super) fn wake(mut state: MutexGuard<'_, State>, end: usize) {
+    let waker = if std::mem::take(&mut state.wants_block[end]) { state.wakers[end].clone() } else { None };
+    drop(state);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+/// The byte counters of a pipe, readable from any thread while bytes move and afterwards.
+///
+/// Bytes that the system splices are counted like others: as written when they are in the pipe of the system, as read
+/// when they have left it.
+#[derive(Clone, Debug, Default)]
+pub struct PipeCounters(Arc<[AtomicU64; 2]>);
+
+impl PipeCounters {
+    /// Returns the number of bytes put into the pipe so far.
+    pub fn written(&self) -> u64 {
+        self.0[WRITER].load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of bytes taken out of the pipe so far.
+    pub fn read(&self) -> u64 {
+        self.0[READER].load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add(&self, end: usize, n: usize) {
+        self.0[end].fetch_add(n as u64, Ordering::Relaxed);
+    }
+}
