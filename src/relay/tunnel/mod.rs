@@ -27,6 +27,7 @@ mod gathered;
 mod head;
 mod origin;
 mod proxy;
+mod pump;
 #[cfg(feature = "spdy")]
 pub(crate) mod spdy;
 mod wakes;

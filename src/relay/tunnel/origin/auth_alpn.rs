@@ -13,12 +13,17 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, server::SendResponse};
 use http::{HeaderMap, Method};
 
-use super::{TunnelError, carrier::printable};
+use super::{TunnelError, error::printable};
 
 const HELLO: &str = "/.well-known/uncork/hello";
 const REFUSED: &str = "/.well-known/uncork/refused";
 /// Who is not let in is told so at once; who hears nothing for so long is in.
 const DOUBT: Duration = Duration::from_millis(500);
+
+/// Returns the response to the proxy's question.
+pub(super) fn hello(token: &str, hosts: &[String]) -> Bytes {
+    Bytes::from(serde_json::json!({ "token": token, "hosts": hosts, "version": 1 }).to_string())
+}
 
 pub(super) enum AuthAlpn {
     /// To be asked until then.
@@ -95,5 +100,5 @@ fn tell(respond: &mut SendResponse<Bytes>, hello: Bytes) {
 
 fn refusal(fields: &HeaderMap) -> TunnelError {
     let text = |name: &str| fields.get(name).map(|value| printable(value.as_bytes())).unwrap_or_default();
-    TunnelError::Refused { status: text("uncork-status").parse().unwrap_or(403), words: text("uncork-reason") }
+    TunnelError::Rejected { status: text("uncork-status").parse().unwrap_or(403), reason: text("uncork-reason") }
 }

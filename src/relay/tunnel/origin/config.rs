@@ -2,26 +2,16 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use uncork::{
-    Handler, Limits, LoopHandle, PeerAddr, Running, Server, TlsClient,
-    h1::{
-        Headers,
-        write::{BodyLength, ConnectionOption, RequestLine, request_head},
-    },
-};
+use uncork::{Handler, Limits, LoopHandle, Running, Server, TlsClient};
 
 use super::{
-    TunnelError,
+    auth_alpn,
     connection::OriginConnection,
-    http2::{STREAMS, Times},
+    event::{Observer, TunnelEvent},
+    protocol::{STREAMS, Times},
+    shared::{REVERSED, Shared},
+    upgrade_request,
 };
-
-/// HTTP/2 with the roles reversed, from the first byte behind TLS.
-pub(super) const REVERSED: &[u8] = b"rh2";
-
-/// The most a connection pauses before it is made again.
-const LONGEST: Duration = Duration::from_secs(60);
 
 /// A tunnel to be: to which proxy, by what right, for which names.
 ///
@@ -46,11 +36,11 @@ pub struct Tunnel {
     hosts: Vec<String>,
     tls: Option<TlsClient>,
     connections: usize,
-    ping: Duration,
+    ping_interval: Duration,
     backoff: Duration,
-    healthy: Duration,
-    drain: Duration,
-    within: Duration,
+    healthy_after: Duration,
+    drain_timeout: Duration,
+    connect_timeout: Duration,
     limits: Limits,
     listener: usize,
     observer: Option<Arc<Observer>>,
@@ -58,53 +48,12 @@ pub struct Tunnel {
     legacy: bool,
 }
 
-type Observer = dyn Fn(&TunnelEvent<'_>) + Send + Sync;
-
-/// What becomes of a tunnel's connections. Its `Display` is a line for a log.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum TunnelEvent<'a> {
-    /// The proxy has let a connection in: requests may come on it.
-    Up {
-        /// Its number, from 0.
-        connection: usize,
-        /// The proxy.
-        peer: PeerAddr,
-    },
-    /// A connection was not made, or is no more.
-    Down {
-        /// Its number, from 0.
-        connection: usize,
-        /// Why.
-        error: &'a TunnelError,
-        /// When it is tried again.
-        again: Duration,
-    },
-    /// A connection has ended because the server stops.
-    Left {
-        /// Its number, from 0.
-        connection: usize,
-    },
-}
-
-impl fmt::Display for TunnelEvent<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Up { connection, peer } => write!(f, "tunnel {connection}: connected to {peer}"),
-            Self::Down { connection, error, again } => {
-                write!(f, "tunnel {connection}: {error}; again in {:.1} s", again.as_secs_f64())
-            }
-            Self::Left { connection } => write!(f, "tunnel {connection}: left"),
-        }
-    }
-}
-
 /// Why a tunnel can't be begun.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TunnelConfigError {
     /// What is said of the proxy, the names or the token can't be; in words.
-    Said(String),
+    Invalid(String),
     /// Nobody can be believed: the system's root certificates can't be had.
     Tls(uncork::TlsError),
     /// No loops for it.
@@ -114,7 +63,7 @@ pub enum TunnelConfigError {
 impl fmt::Display for TunnelConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Said(words) => f.write_str(words),
+            Self::Invalid(words) => f.write_str(words),
             Self::Tls(error) => error.fmt(f),
             Self::Io(error) => error.fmt(f),
         }
@@ -130,7 +79,7 @@ impl From<std::io::Error> for TunnelConfigError {
 }
 
 fn said(words: impl Into<String>) -> TunnelConfigError {
-    TunnelConfigError::Said(words.into())
+    TunnelConfigError::Invalid(words.into())
 }
 
 impl Tunnel {
@@ -144,11 +93,11 @@ impl Tunnel {
             hosts: Vec::new(),
             tls: None,
             connections: 2,
-            ping: Duration::from_secs(15),
+            ping_interval: Duration::from_secs(15),
             backoff: Duration::from_millis(500),
-            healthy: Duration::from_secs(60),
-            drain: Duration::from_secs(30),
-            within: Duration::from_secs(10),
+            healthy_after: Duration::from_secs(60),
+            drain_timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(10),
             limits: Limits::default(),
             listener: 0,
             observer: None,
@@ -208,7 +157,7 @@ impl Tunnel {
     /// The silence after which a connection is pinged. 15 s. After half as much again another is made beside it, after
     /// twice as much it is taken for dead.
     pub fn ping_interval(self, time: Duration) -> Self {
-        Self { ping: time.max(Duration::from_millis(10)), ..self }
+        Self { ping_interval: time.max(Duration::from_millis(10)), ..self }
     }
 
     /// The pause before a lost connection is made again is a random part of this; of twice as much after the next
@@ -221,18 +170,18 @@ impl Tunnel {
 
     /// How long a connection must have stood for its failures to be forgotten. 60 s.
     pub fn healthy_after(self, time: Duration) -> Self {
-        Self { healthy: time, ..self }
+        Self { healthy_after: time, ..self }
     }
 
     /// How long a connection that is left, because a newer one stands, has for the requests on it. 30 s. (When the server
     /// stops, it has the server's grace.)
     pub fn drain_timeout(self, time: Duration) -> Self {
-        Self { drain: time, ..self }
+        Self { drain_timeout: time, ..self }
     }
 
     /// The most that connecting and TLS may take, and the proxy's answer. 10 s each.
     pub fn connect_timeout(self, time: Duration) -> Self {
-        Self { within: time, ..self }
+        Self { connect_timeout: time, ..self }
     }
 
     /// Limits of the requests that come by the tunnel, for [`serve`](Self::serve), [`threads`](Self::threads) and
@@ -316,8 +265,13 @@ impl Tunnel {
             Some(tls) => tls.clone(),
             None => TlsClient::system().map_err(TunnelConfigError::Tls)?,
         };
+        let path = &self.path;
+        let upgrade_request = match self.legacy {
+            true => upgrade_request::legacy(&host, port),
+            false => upgrade_request::build(&host, port, path, self.token.as_deref(), &self.hosts).map_err(said)?,
+        };
         Ok(Arc::new(Shared {
-            knock: self.knock(&host, port)?,
+            upgrade_request,
             host: host.into(),
             port,
             tls_upgrade: tls.alpn(&[b"http/1.1"]),
@@ -327,53 +281,19 @@ impl Tunnel {
                 Some(_) => tls.alpn(&[REVERSED, b"http/1.1"]),
                 None => tls.alpn(&[b"http/1.1"]),
             },
-            hello: self.token.as_ref().map(|token| self.hello(token)),
+            hello: self.token.as_ref().map(|token| auth_alpn::hello(token, &self.hosts)),
             #[cfg(feature = "spdy")]
             legacy: self.legacy,
-            times: Times { ping: self.ping, drain: self.drain, within: self.within },
+            times: Times {
+                ping_interval: self.ping_interval,
+                drain_timeout: self.drain_timeout,
+                connect_timeout: self.connect_timeout,
+            },
             backoff: self.backoff,
-            healthy: self.healthy,
-            within: self.within,
+            healthy_after: self.healthy_after,
             listener: self.listener,
             observer: self.observer.clone(),
         }))
-    }
-
-    /// What is said to a proxy that asks.
-    fn hello(&self, token: &str) -> Bytes {
-        let hello = serde_json::json!({ "token": token, "hosts": self.hosts, "version": 1 });
-        Bytes::from(hello.to_string())
-    }
-
-    /// What is said to the proxy first.
-    fn knock(&self, host: &str, port: u16) -> Result<Vec<u8>, TunnelConfigError> {
-        let bracketed = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-        if self.legacy {
-            let agent = "Go-http-client/1.1";
-            let head = format!("PUT / HTTP/1.1\r\nHost: {bracketed}:{port}\r\nUser-Agent: {agent}\r\n");
-            return Ok(format!("{head}Content-Length: 12\r\n\r\nHello from C").into_bytes());
-        }
-        let bad = |what: &str| said(format!("{what} has a character in it that can't be sent"));
-        let mut fields = Headers::new();
-        if let Some(token) = &self.token {
-            fields.append("Authorization", format!("Bearer {token}")).map_err(|_| bad("the token"))?;
-        }
-        let names = self.hosts.join(", ");
-        fields.append("Upgrade", "ptth").and(fields.append("ALPN", "h2")).map_err(|_| bad("the upgrade"))?;
-        fields.append("Uncork-Hosts", names).map_err(|_| bad("a host"))?;
-        let host = if port == 443 { bracketed } else { format!("{bracketed}:{port}") };
-        let line = RequestLine {
-            method: "PUT",
-            target: &self.path,
-            host: &host,
-            fields: fields.as_wire(),
-            length: BodyLength::Known(0),
-            expect: false,
-            connection: Some(ConnectionOption::Upgrade),
-        };
-        let mut knock = Vec::new();
-        request_head(&line, &mut knock).map_err(|rule| said(format!("the proxy can't be asked: {}", rule.rule())))?;
-        Ok(knock)
     }
 }
 
@@ -397,50 +317,6 @@ fn address(proxy: &str) -> Result<(String, u16), TunnelConfigError> {
 fn start(shared: &Arc<Shared>, connections: usize, loops: &[LoopHandle]) {
     for (number, here) in loops.iter().cycle().take(connections).enumerate() {
         OriginConnection::new(shared.clone(), here.clone(), number).start();
-    }
-}
-
-/// What all connections of a tunnel share.
-pub(super) struct Shared {
-    pub(super) host: Box<str>,
-    pub(super) port: u16,
-    pub(super) tls: TlsClient,
-    /// By which a tunnel is asked for by an upgrade only.
-    pub(super) tls_upgrade: TlsClient,
-    pub(super) knock: Vec<u8>,
-    pub(super) hello: Option<Bytes>,
-    pub(super) times: Times,
-    pub(super) healthy: Duration,
-    pub(super) within: Duration,
-    pub(super) listener: usize,
-    #[cfg(feature = "spdy")]
-    pub(super) legacy: bool,
-    backoff: Duration,
-    observer: Option<Arc<Observer>>,
-}
-
-impl Shared {
-    pub(super) fn tell(&self, event: &TunnelEvent<'_>) {
-        match &self.observer {
-            Some(observer) => observer(event),
-            None if matches!(event, TunnelEvent::Down { .. }) => log::warn!(target: "uncork::relay", "{event}"),
-            None => log::info!(target: "uncork::relay", "{event}"),
-        }
-    }
-
-    /// How long to wait after so many failures in a row: full jitter, so that those whom one event has cut off do not
-    /// come back at one moment.
-    pub(super) fn pause(&self, failures: u32, retry_after: Option<u64>) -> Duration {
-        let most = self.backoff.saturating_mul(1 << failures.min(16)).min(LONGEST);
-        let mut random = [0; 4];
-        // Without randomness there is the whole pause.
-        let part = if getrandom::fill(&mut random).is_ok() {
-            f64::from(u32::from_ne_bytes(random)) / 2f64.powi(32)
-        } else {
-            1.0
-        };
-        let least = Duration::from_secs(retry_after.unwrap_or(0)).min(LONGEST);
-        least + most.mul_f64(part)
     }
 }
 
@@ -476,17 +352,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_is_by_the_contract() {
-        let tunnel = Tunnel::dial("[::1]:8443").token("abc").host("app.example").host("*.dev.example");
-        let knock = String::from_utf8(tunnel.knock("::1", 8443).expect("fine")).expect("text");
-        assert_eq!(
-            knock,
-            "PUT /tunnel HTTP/1.1\r\nHost: [::1]:8443\r\nConnection: upgrade\r\nContent-Length: 0\r\n\
-             Authorization: Bearer abc\r\nUpgrade: ptth\r\nALPN: h2\r\nUncork-Hosts: app.example, *.dev.example\r\n\r\n"
-        );
-    }
-
-    #[test]
     fn it_says_how_many_requests_it_lets_in() {
         assert_eq!(Tunnel::dial("a").most_requests(), 1024);
         assert_eq!(Tunnel::dial("a").connections(3).most_requests(), 1536);
@@ -505,19 +370,5 @@ mod tests {
         }
         assert!(tunnel().host("a").shared().is_ok());
         assert!(!format!("{:?}", tunnel().token("secret")).contains("secret"));
-    }
-
-    #[test]
-    fn pauses_grow_to_a_minute_and_are_random() {
-        let shared = Tunnel::dial("a").tls(trust()).host("a").shared().expect("fine");
-        for (failures, most) in [(0, 0.5), (1, 1.0), (3, 4.0), (7, 60.0), (1000, 60.0)] {
-            let pauses: Vec<f64> = (0..200).map(|_| shared.pause(failures, None).as_secs_f64()).collect();
-            assert!(pauses.iter().all(|pause| *pause <= most), "{failures}");
-            let spread = |from: f64, to: f64| pauses.iter().any(|pause| (from * most..to * most).contains(pause));
-            assert!(spread(0.0, 0.2) && spread(0.4, 0.6) && spread(0.8, 1.0), "{failures}");
-        }
-        let asked = shared.pause(0, Some(5));
-        assert!(asked >= Duration::from_secs(5) && asked <= Duration::from_millis(5500));
-        assert!(shared.pause(0, Some(u64::MAX)) <= Duration::from_millis(60_500));
     }
 }

@@ -13,16 +13,16 @@ pub enum TunnelError {
         /// The name.
         host: String,
         /// The system's word.
-        why: String,
+        reason: String,
     },
     /// No connection, or no TLS: nobody listens, or the proxy has not proven to be who it should be.
     Dial(DialError),
     /// The proxy has answered, and said no.
-    Refused {
-        /// Its status.
+    Rejected {
+        /// Its status code.
         status: u16,
-        /// What it said.
-        words: String,
+        /// The reason that the response gives; may be empty.
+        reason: String,
     },
     /// What answered is no tunnel's proxy; the rule it broke.
     NotAProxy(&'static str),
@@ -39,14 +39,14 @@ pub enum TunnelError {
 impl fmt::Display for TunnelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Resolve { host, why } => write!(f, "{host} can't be resolved: {why}"),
+            Self::Resolve { host, reason } => write!(f, "{host} can't be resolved: {reason}"),
             // As many programs make them for trying out.
             Self::Dial(DialError::Tls(words)) if words.contains("CaUsedAsEndEntity") => f.write_str(
                 "no TLS connection: the proxy shows an authority's own certificate; make it one for servers \
                  (basicConstraints CA:FALSE), or pin its key",
             ),
             Self::Dial(error) => error.fmt(f),
-            Self::Refused { status, words } => {
+            Self::Rejected { status, reason } => {
                 let hint = match status {
                     401 => ", check the token",
                     403 => ", the token may not have these names",
@@ -55,7 +55,7 @@ impl fmt::Display for TunnelError {
                     _ => "",
                 };
                 write!(f, "the proxy refuses, {status}{hint}")?;
-                if words.is_empty() { Ok(()) } else { write!(f, ": {words}") }
+                if reason.is_empty() { Ok(()) } else { write!(f, ": {reason}") }
             }
             Self::NotAProxy(rule) => write!(f, "what answers there is no tunnel's proxy: {rule}"),
             Self::TimedOut => f.write_str("the proxy did not answer in time"),
@@ -70,4 +70,10 @@ impl std::error::Error for TunnelError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         if let Self::Dial(error) = self { Some(error) } else { None }
     }
+}
+
+/// One line that can't do a terminal harm.
+pub(super) fn printable(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

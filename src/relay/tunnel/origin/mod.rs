@@ -28,14 +28,19 @@ mod carrier;
 mod config;
 mod connection;
 mod error;
+mod event;
 #[cfg(feature = "spdy")]
 mod exchange;
 mod http2;
 mod parsed_request;
+mod protocol;
 mod response;
+mod shared;
 #[cfg(feature = "spdy")]
 mod spdy;
 mod stream;
+mod upgrade_request;
 
-pub use config::{Tunnel, TunnelConfigError, TunnelEvent};
+pub use config::{Tunnel, TunnelConfigError};
 pub use error::TunnelError;
+pub use event::TunnelEvent;

@@ -8,33 +8,26 @@
 //! Such a proxy says nothing of its client: the peer of every request is the proxy, and what the client says of itself
 //! (`X-Forwarded-For` and the like) is dropped.
 
-use std::{
-    collections::HashMap,
-    task,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, task, time::Instant};
 
 use slab::Slab;
 use uncork::{EventMask, Io, LoopHandle, PeerAddr};
 
 use super::{
     TunnelError,
-    carrier::{Health, Protocol},
     exchange::Exchange,
-    http2::Times,
+    protocol::{Liveness, Protocol, STREAMS, Times},
     stream::Served,
 };
 use crate::relay::tunnel::{
-    spdy::{Code, Event, Fault, Pump, RequestHead, Role, Session, Speaker},
+    pump::Step,
+    spdy::{Code, Event, Fault, RequestHead, Role, Session, SessionPump, User},
     wakes::Wakes,
-    wire::{CONNECTION, Step},
+    wire::CONNECTION,
 };
 
-/// Requests at the same time.
-const STREAMS: usize = 256;
-
 pub(super) struct Spdy {
-    pump: Pump,
+    pump: SessionPump,
     inner: Inner,
 }
 
@@ -47,32 +40,23 @@ struct Inner {
     exchanges: Slab<Exchange>,
     /// Where the exchanges on the streams of these numbers are.
     keys: HashMap<u32, usize>,
-    times: Times,
-    now: Instant,
-    heard: Instant,
-    pinged: bool,
-    /// Since when nothing new is to come.
-    leaving: Option<Instant>,
+    liveness: Liveness,
     error: Option<TunnelError>,
 }
 
 impl Spdy {
     pub(super) fn new(here: LoopHandle, listener: usize, peer: PeerAddr, times: Times, now: Instant) -> Self {
         let wakes = Wakes::new();
-        let pump = Pump::new(&wakes, b"");
+        let pump = SessionPump::new(&wakes, b"");
         let inner = Inner {
             here,
             listener,
             peer,
             wakes,
-            session: Session::new(Role::Server, STREAMS),
+            session: Session::new(Role::Server, STREAMS as usize),
             exchanges: Slab::new(),
             keys: HashMap::new(),
-            times,
-            now,
-            heard: now,
-            pinged: false,
-            leaving: None,
+            liveness: Liveness::new(times, now),
             error: None,
         };
         Self { pump, inner }
@@ -86,32 +70,25 @@ impl Protocol for Spdy {
 
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
         let Self { pump, inner } = self;
-        inner.now = io.now().mono;
-        if inner.silence() >= inner.times.ping && !inner.pinged && io.rx.bytes().is_empty() {
+        inner.liveness.now = io.now().mono;
+        if io.rx.bytes().is_empty() && inner.liveness.begin_ping() {
             inner.session.ping();
-            inner.pinged = true;
         }
         let mask = pump.turn(io, inner);
-        io.set_deadline(Some(inner.due()));
+        io.set_deadline(Some(inner.liveness.due()));
         mask
     }
 
-    fn health(&self) -> Health {
-        let limit = self.inner.times.ping.saturating_mul(3) / 2;
-        if self.inner.silence() >= limit { Health::Suspect } else { Health::Good }
+    fn liveness(&self) -> &Liveness {
+        &self.inner.liveness
     }
 
     fn leave(&mut self, now: Instant) {
         let inner = &mut self.inner;
-        if inner.leaving.is_none() {
-            inner.leaving = Some(now);
+        if inner.liveness.leave(now) {
             inner.session.close();
             inner.wakes.waker(CONNECTION).wake();
         }
-    }
-
-    fn is_leaving(&self) -> bool {
-        self.inner.leaving.is_some()
     }
 
     fn take_error(&mut self) -> Option<TunnelError> {
@@ -144,31 +121,22 @@ impl Inner {
             drop(self.exchanges.remove(key));
         }
     }
-
-    fn silence(&self) -> Duration {
-        self.now.saturating_duration_since(self.heard)
-    }
-
-    /// When to look at the clocks again.
-    fn due(&self) -> Instant {
-        let ping = self.times.ping;
-        let steps = [ping, ping.saturating_mul(3) / 2, ping.saturating_mul(2)];
-        let silent = steps.into_iter().map(|after| self.heard + after).find(|at| *at > self.now);
-        let silent = silent.unwrap_or(self.now);
-        self.leaving.map_or(silent, |since| silent.min(since + self.times.drain))
-    }
 }
 
-impl Speaker for Inner {
-    fn session(&mut self) -> &mut Session {
+impl User for Inner {
+    fn session(&self) -> &Session {
+        &self.session
+    }
+
+    fn session_mut(&mut self) -> &mut Session {
         &mut self.session
     }
 
-    fn heard(&mut self) {
-        (self.heard, self.pinged) = (self.now, false);
+    fn on_input(&mut self) {
+        self.liveness.note_input();
     }
 
-    fn happens(&mut self, event: Event) {
+    fn on_event(&mut self, event: Event) {
         match event {
             Event::Opened { stream, head, end } => self.opened(stream, head, end),
             Event::Data { stream, bytes, end } => match self.keys.get(&stream) {
@@ -192,24 +160,24 @@ impl Speaker for Inner {
                 }
             }
             // It asks for no more: what is under way is finished, and another connection is made.
-            Event::GoAway => self.leaving = self.leaving.or(Some(self.now)),
+            Event::GoAway => drop(self.liveness.leave(self.liveness.now)),
             // That something was heard is what counts. A server's session hears of no replies.
             Event::Pong | Event::Replied { .. } => {}
         }
     }
 
-    fn look(&mut self, keys: &mut Vec<usize>) -> Step {
-        if self.silence() >= self.times.ping.saturating_mul(2) {
+    fn step(&mut self, keys: &mut Vec<usize>) -> Step {
+        if self.liveness.is_dead() {
             self.error = Some(TunnelError::Silent);
             return Step::Abort;
         }
-        if self.leaving.is_some_and(|since| self.now >= since + self.times.drain) {
+        if self.liveness.is_drained() {
             return Step::Abort;
         }
         for key in keys.drain(..).filter(|key| *key != CONNECTION) {
             self.drive(key);
         }
-        if self.leaving.is_some() && self.exchanges.is_empty() { Step::Over } else { Step::Waits }
+        if self.liveness.is_leaving() && self.exchanges.is_empty() { Step::Over } else { Step::Waits }
     }
 
     /// What is under way is broken off.

@@ -41,6 +41,7 @@ mod link;
 mod names;
 mod pattern;
 mod proxied_request;
+mod proxied_stream;
 mod public;
 mod shares;
 mod slowed;
