@@ -1,4 +1,4 @@
-//! What a tunnel is told: whose proxy, which names, how long what.
+//! The public builder of a tunnel: the proxy, the names and all durations.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use super::{
     upgrade_request,
 };
 
-/// A tunnel to be: to which proxy, by what right, for which names.
+/// A tunnel that is not opened yet: the proxy's address, the credential and the names to register.
 ///
 /// ```no_run
 /// use uncork::{Request, Response, TlsClient, relay::tunnel::Tunnel};
@@ -27,7 +27,7 @@ use super::{
 ///     .join()?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[must_use = "a tunnel is dug by serve, threads, external or attach"]
+#[must_use = "a tunnel is opened by serve, threads, external or attach"]
 #[derive(Clone)]
 pub struct Tunnel {
     proxy: String,
@@ -44,19 +44,19 @@ pub struct Tunnel {
     limits: Limits,
     listener: usize,
     observer: Option<Arc<Observer>>,
-    /// The proxy is one of 2014.
+    /// The proxy is a spdy-proxy.
     legacy: bool,
 }
 
-/// Why a tunnel can't be begun.
+/// The reason why a tunnel cannot be opened.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TunnelConfigError {
-    /// What is said of the proxy, the names or the token can't be; in words.
+    /// The proxy's address, a name, the token or the path is invalid; with the reason.
     Invalid(String),
-    /// Nobody can be believed: the system's root certificates can't be had.
+    /// The system's root certificates cannot be read.
     Tls(uncork::TlsError),
-    /// No loops for it.
+    /// The operating system has refused a thread or a descriptor.
     Io(std::io::Error),
 }
 
@@ -83,8 +83,8 @@ fn said(words: impl Into<String>) -> TunnelConfigError {
 }
 
 impl Tunnel {
-    /// To this proxy: a name or an address, and the port where it waits for origins; 443 if none is said. It is always
-    /// dialled over TLS, and has to prove that name.
+    /// Creates a tunnel to this proxy: a name or an IP address, and the port where it accepts origin servers, by
+    /// default 443. The proxy is always dialled over TLS, and must prove that name by its certificate.
     pub fn dial(proxy: &str) -> Self {
         Self {
             proxy: proxy.to_owned(),
@@ -105,102 +105,106 @@ impl Tunnel {
         }
     }
 
-    /// The token by which the proxy knows us. (Or it knows us by the certificate that [`tls`](Self::tls) shows.)
+    /// Sets the token that identifies this origin server. Without one, the client certificate of [`tls`](Self::tls)
+    /// does.
     pub fn token(self, token: &str) -> Self {
         Self { token: Some(token.to_owned()), ..self }
     }
 
-    /// Asks for this name: what the proxy is asked of it, we are asked. `*.example.org` for all below one; a path behind
-    /// it (`example.org/app`) for a part of one. May be called several times.
+    /// Registers this name: the proxy forwards requests for it through the tunnel. `*.example.org` stands for all names
+    /// below `example.org`; a path behind the name (`example.org/app`) for a part of it. May be called several times.
     pub fn host(mut self, name: &str) -> Self {
         self.hosts.push(name.to_owned());
         self
     }
 
-    /// Whom to believe to be the proxy: certain authorities ([`TlsClientBuilder::roots`](uncork::TlsClientBuilder::roots))
-    /// or a certain key ([`TlsClientBuilder::pin`](uncork::TlsClientBuilder::pin)); by default, whom other programs on
-    /// this system believe.
+    /// Sets how the proxy's certificate is verified: by certain authorities
+    /// ([`TlsClientBuilder::roots`](uncork::TlsClientBuilder::roots)) or by a certain key
+    /// ([`TlsClientBuilder::pin`](uncork::TlsClientBuilder::pin)). By default the system's root certificates are used.
     pub fn tls(self, tls: TlsClient) -> Self {
         Self { tls: Some(tls), ..self }
     }
 
-    /// The proxy is a program of 2014, which is asked by a bare `PUT /` and speaks SPDY/3.1. **It believes everybody who
-    /// dials it**, and knows neither tokens nor names: none may be said. It has one origin at a time, so one connection is
-    /// kept, whatever [`connections`](Self::connections) says. Whom *we* believe is said by [`tls`](Self::tls), as ever:
-    /// the certificate that came with it will need a [pin](uncork::TlsClientBuilder::pin).
+    /// Connects to a spdy-proxy, which expects a bare `PUT /` and speaks SPDY/3.1. **It accepts every origin server
+    /// that dials it.** It knows neither tokens nor names, so neither may be set. It uses one origin server at a time,
+    /// so one connection is kept, whatever [`connections`](Self::connections) says. [`tls`](Self::tls) still verifies
+    /// the proxy; the certificate that comes with spdy-proxy needs a [pin](uncork::TlsClientBuilder::pin).
     ///
-    /// It tells nothing of its clients: the peer of every request is the proxy itself, and fields in which a client speaks
-    /// of itself (`X-Forwarded-For`) are dropped. SPDY has no form for interim responses (1xx) and trailers: they are
-    /// dropped as well.
+    /// A spdy-proxy says nothing about its clients: the peer of every request is the proxy itself, and fields in which
+    /// a client describes itself (`X-Forwarded-For`) are dropped. SPDY has no form for interim responses (1xx) and
+    /// trailers, so they are dropped too.
     #[cfg(feature = "spdy")]
     pub fn allow_legacy_unauthenticated(self) -> Self {
         Self { legacy: true, ..self }
     }
 
-    /// How many connections are kept, so that one may fail. 2.
+    /// Sets how many connections are kept open, 1 to 64, so that one may fail. 2 by default.
     pub fn connections(self, count: usize) -> Self {
         Self { connections: count.clamp(1, 64), ..self }
     }
 
-    /// Returns how many requests the tunnel lets in at the same time: 256 for each connection, and as many for the one that stands
-    /// beside it while it is replaced. A handler that keeps a limit of its own should take no less, or it refuses
-    /// requests for which the proxy has a place.
+    /// Returns how many concurrent requests the tunnel accepts: 256 for each connection, and as many for its
+    /// replacement, which may exist at the same time. A handler with a limit of its own should accept no less; else it
+    /// rejects requests that the proxy has admitted.
     pub fn most_requests(&self) -> usize {
         2 * STREAMS as usize * self.count()
     }
 
-    /// Where the proxy expects to be asked for a tunnel. `/tunnel`.
+    /// Sets the path where the proxy accepts origin servers. `/tunnel` by default.
     pub fn path(self, path: &str) -> Self {
         Self { path: path.to_owned(), ..self }
     }
 
-    /// The silence after which a connection is pinged. 15 s. After half as much again another is made beside it, after
-    /// twice as much it is taken for dead.
+    /// Sets the silence after which the proxy is pinged. 15 s by default. After one and a half times as much another
+    /// connection is opened beside the silent one. After twice as much the silent one counts as dead.
     pub fn ping_interval(self, time: Duration) -> Self {
         Self { ping_interval: time.max(Duration::from_millis(10)), ..self }
     }
 
-    /// The pause before a lost connection is made again is a random part of this; of twice as much after the next
-    /// failure, and so on up to 60 s. 0.5 s. What has stood for [a minute](Self::healthy_after) begins anew, and its loss
-    /// is made good at once: then the first attempt has no pause. Nor has one by `PUT`, if the proxy has closed a connection
-    /// by ALPN (`rh2`) without letting it in or refusing it.
+    /// Sets the first backoff. 0.5 s by default. The delay before a lost connection is opened again is a random part of
+    /// the backoff, which doubles with each failure, up to 60 s.
+    ///
+    /// A connection that has lived for [a minute](Self::healthy_after) resets the backoff, and is opened again at once
+    /// when it is lost. There is no delay either if the proxy has closed a connection by ALPN (`rh2`) without accepting
+    /// or rejecting it; the next attempt then uses `PUT`.
     pub fn backoff(self, first: Duration) -> Self {
         Self { backoff: first.max(Duration::from_millis(1)), ..self }
     }
 
-    /// How long a connection must have stood for its failures to be forgotten. 60 s.
+    /// Sets the age from which a connection counts as healthy: earlier failures are forgotten. 60 s by default.
     pub fn healthy_after(self, time: Duration) -> Self {
         Self { healthy_after: time, ..self }
     }
 
-    /// How long a connection that is left, because a newer one stands, has for the requests on it. 30 s. (When the server
-    /// stops, it has the server's grace.)
+    /// Sets how long requests may take to end on a connection that a newer one has replaced. 30 s by default. When the
+    /// server stops, the server's grace applies instead.
     pub fn drain_timeout(self, time: Duration) -> Self {
         Self { drain_timeout: time, ..self }
     }
 
-    /// The most that connecting and TLS may take, and the proxy's answer. 10 s each.
+    /// Sets the timeout of connecting with the TLS handshake, and of the proxy's response. 10 s each by default.
     pub fn connect_timeout(self, time: Duration) -> Self {
         Self { connect_timeout: time, ..self }
     }
 
-    /// Limits of the requests that come by the tunnel, for [`serve`](Self::serve), [`threads`](Self::threads) and
-    /// [`external`](Self::external).
+    /// Sets the limits of requests that come through the tunnel, for [`serve`](Self::serve), [`threads`](Self::threads)
+    /// and [`external`](Self::external).
     pub fn limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
     }
 
-    /// The number that requests find as [`Request::listener_index`](uncork::Request::listener_index). 0.
+    /// Sets the number that requests return from [`Request::listener_index`](uncork::Request::listener_index). 0 by
+    /// default.
     pub fn listener_index(self, listener: usize) -> Self {
         Self { listener, ..self }
     }
 
-    /// Calls `f` with what becomes of the connections, from their loops; it must not block. By default they are logged.
+    /// Calls `f` with each event of the connections, on their loops; `f` must not block. By default events are logged.
     pub fn on_event(self, f: impl Fn(&TunnelEvent<'_>) + Send + Sync + 'static) -> Self {
         Self { observer: Some(Arc::new(f)), ..self }
     }
 
-    /// Serves by as many loops as there are processors; see [`threads`](Self::threads).
+    /// Serves with as many loops as there are processors; see [`threads`](Self::threads).
     ///
     /// # Errors
     /// As [`threads`](Self::threads).
@@ -209,12 +213,13 @@ impl Tunnel {
         self.threads(count, handler)
     }
 
-    /// Serves by `count` loops, each in a thread of its own, as [`Server::threads`] does. It begins to connect at once,
-    /// and goes on for as long as the server runs, whatever becomes of the connections.
+    /// Serves with `count` loops, each in a thread of its own, like [`Server::threads`]. It begins to connect at once,
+    /// and opens lost connections again for as long as the server runs.
     ///
     /// # Errors
-    /// If what was said can't be, or the system refuses a thread. That the proxy can't be reached, or refuses, is no
-    /// error: it is told by [`observe`](Self::on_event), and tried again.
+    /// Returns an error if the configuration is invalid, or if the system refuses a thread. An unreachable proxy, or
+    /// one that rejects the tunnel, is not an error: [`on_event`](Self::on_event) reports it, and the tunnel tries
+    /// again.
     pub fn threads<H>(self, count: usize, handler: H) -> Result<Running, TunnelConfigError>
     where
         H: Handler + Clone + Send + 'static,
@@ -225,7 +230,7 @@ impl Tunnel {
         Ok(running)
     }
 
-    /// Serves in the application's own loop, as [`Server::external`] does.
+    /// Serves in the application's own loop, like [`Server::external`].
     ///
     /// # Errors
     /// As [`threads`](Self::threads).
@@ -236,14 +241,14 @@ impl Tunnel {
         Ok(external)
     }
 
-    /// Serves by the handler of a server that runs already, which may have listeners, too: connections go to its loops in
-    /// turn.
+    /// Serves with the handler of a server that runs already and may have listeners too. Connections are distributed
+    /// over its loops in turn.
     ///
     /// # Errors
-    /// If what was said can't be, or there are no loops.
+    /// Returns an error if the configuration is invalid, or if `loops` is empty.
     pub fn attach(self, loops: &[LoopHandle]) -> Result<(), TunnelConfigError> {
         if loops.is_empty() {
-            return Err(said("there is no loop to serve the tunnel"));
+            return Err(said("the tunnel needs at least one loop"));
         }
         start(&self.shared()?, self.count(), loops);
         Ok(())
@@ -256,10 +261,10 @@ impl Tunnel {
     fn shared(&self) -> Result<Arc<Shared>, TunnelConfigError> {
         let (host, port) = address(&self.proxy)?;
         if self.legacy && (self.token.is_some() || !self.hosts.is_empty()) {
-            return Err(said("a proxy of 2014 knows neither tokens nor names: none may be said"));
+            return Err(said("a spdy-proxy knows neither tokens nor names: set neither"));
         }
         if self.hosts.is_empty() && !self.legacy {
-            return Err(said("the tunnel has no name: give at least one host"));
+            return Err(said("the tunnel needs at least one host name"));
         }
         let tls = match &self.tls {
             Some(tls) => tls.clone(),
@@ -275,7 +280,7 @@ impl Tunnel {
             host: host.into(),
             port,
             tls_upgrade: tls.alpn(&[b"http/1.1"]),
-            // Without a token only the request for an upgrade can say who we are.
+            // Without a token only the upgrade request can identify this side.
             tls: match self.token {
                 _ if self.legacy => tls.alpn(&[]),
                 Some(_) => tls.alpn(&[REVERSED, b"http/1.1"]),
@@ -297,9 +302,9 @@ impl Tunnel {
     }
 }
 
-/// Host and port; brackets of an IPv6 address taken off.
+/// Returns host and port, without the brackets of an IPv6 address.
 fn address(proxy: &str) -> Result<(String, u16), TunnelConfigError> {
-    let wrong = || said(format!("{proxy:?} is no proxy: give a name and a port, as in proxy.example:8443"));
+    let wrong = || said(format!("invalid proxy {proxy:?}: expected a name and a port, as in proxy.example:8443"));
     let (host, port) = match proxy.strip_prefix('[') {
         Some(rest) => {
             let (host, port) = rest.split_once(']').ok_or_else(wrong)?;
@@ -322,7 +327,7 @@ fn start(shared: &Arc<Shared>, connections: usize, loops: &[LoopHandle]) {
 
 impl fmt::Debug for Tunnel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the token.
+        // The token is left out.
         f.debug_struct("Tunnel").field("proxy", &self.proxy).field("hosts", &self.hosts).finish_non_exhaustive()
     }
 }

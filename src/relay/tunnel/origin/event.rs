@@ -9,29 +9,29 @@ use super::TunnelError;
 /// The application's callback for events.
 pub(super) type Observer = dyn Fn(&TunnelEvent<'_>) + Send + Sync;
 
-/// What becomes of a tunnel's connections. Its `Display` is a line for a log.
+/// An event of one of a tunnel's connections. Its `Display` is a log line.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TunnelEvent<'a> {
-    /// The proxy has let a connection in: requests may come on it.
+    /// The proxy has accepted a connection, which now receives requests.
     Up {
-        /// Its number, from 0.
+        /// The connection's index, from 0.
         connection: usize,
-        /// The proxy.
+        /// The proxy's address.
         peer: PeerAddr,
     },
-    /// A connection was not made, or is no more.
+    /// A connection could not be opened, or was lost.
     Down {
-        /// Its number, from 0.
+        /// The connection's index, from 0.
         connection: usize,
-        /// Why.
+        /// The reason.
         error: &'a TunnelError,
-        /// When it is tried again.
+        /// The delay before the next attempt.
         retry_in: Duration,
     },
     /// A connection has ended because the server stops.
     Left {
-        /// Its number, from 0.
+        /// The connection's index, from 0.
         connection: usize,
     },
 }
@@ -41,7 +41,7 @@ impl fmt::Display for TunnelEvent<'_> {
         match self {
             Self::Up { connection, peer } => write!(f, "tunnel {connection}: connected to {peer}"),
             Self::Down { connection, error, retry_in } => {
-                write!(f, "tunnel {connection}: {error}; again in {:.1} s", retry_in.as_secs_f64())
+                write!(f, "tunnel {connection}: {error}; next attempt in {:.1} s", retry_in.as_secs_f64())
             }
             Self::Left { connection } => write!(f, "tunnel {connection}: left"),
         }

@@ -284,7 +284,7 @@ impl Inner {
             Next::Slowed => self.slowed.add(key, up + down > 0),
             Next::Complete | Next::Over => drop(self.streams.remove(key)),
             Next::Truncated => {
-                self.shared.counters.add(Count::Cut);
+                self.shared.counters.add(Count::Truncated);
                 drop(self.streams.remove(key));
             }
             Next::Refused => {

@@ -214,7 +214,7 @@ impl Inner {
             Next::Complete => drop(self.remove(key)),
             Next::Over | Next::Truncated => {
                 if next == Next::Truncated {
-                    self.shared.counters.add(Count::Cut);
+                    self.shared.counters.add(Count::Truncated);
                 }
                 if let Some(stream) = self.remove(key) {
                     self.session.reset(stream.id, Code::CANCEL);
@@ -254,7 +254,7 @@ impl Inner {
         self.keys.clear();
         for mut stream in self.streams.drain() {
             if stream.was_reset(false) == Next::Truncated {
-                self.shared.counters.add(Count::Cut);
+                self.shared.counters.add(Count::Truncated);
             }
         }
     }
