@@ -1,10 +1,10 @@
-//! A connection to the proxy, from its first byte: asking to be let in, then HTTP/2; or HTTP/2 at once, if ALPN has chosen
-//! `rh2`.
+//! One attempt to get a connection to the proxy, from its first byte: a request for a tunnel, then HTTP/2. If ALPN has
+//! selected `rh2`, it is HTTP/2 at once.
 //!
 //! ```text
-//!   PUT /tunnel, Bearer, Upgrade: ptth ──▶        ┌── 101 ──▶ Http2
-//!   Requesting ◀── head, and a few words of a body ─┼── else ──▶ refused: told, and closed
-//!   PUT /, to a proxy of 2014 ──▶                 └── 200 ──▶ Spdy
+//!   PUT /tunnel, Bearer, Upgrade: ptth ──▶          ┌── 101 ──▶ Http2
+//!   Requesting ◀── head, and the start of a body ───┼── else ──▶ rejected: reported, and closed
+//!   PUT /, to a spdy-proxy ──▶                      └── 200 ──▶ Spdy
 //! ```
 
 use std::{mem, sync::Arc, task, time::Instant};
@@ -25,10 +25,12 @@ use super::{
     upgrade_request::{RESPONSE_HEAD, UpgradeResponse},
 };
 
-/// Bytes of a refusal that are told on.
-const WORDS: usize = 300;
+/// The peer has closed its side.
+const HALF_CLOSED: &str = "it has closed the connection";
+/// Bytes of a rejection's body that are reported.
+const REASON: usize = 300;
 
-/// The owner of a carrier: opens connections, and learns what becomes of them.
+/// The owner of a carrier: it opens connections, and gets reports about them.
 pub(super) trait Supervisor: Send + Sync {
     /// The server stops: no new connection is opened.
     fn stop(&self);
@@ -58,40 +60,40 @@ pub(super) struct Carrier {
     supervisor: Arc<dyn Supervisor>,
     shared: Arc<Shared>,
     generation: u64,
-    here: LoopHandle,
+    loop_handle: LoopHandle,
     peer: PeerAddr,
     state: State,
     error: Option<TunnelError>,
-    /// HTTP/2 was agreed upon by ALPN, and the proxy has not let us in yet.
+    /// ALPN has selected HTTP/2, and the proxy has not accepted the connection yet.
     unanswered: bool,
-    /// What a refusal asks to wait, in seconds.
+    /// `Retry-After` of a rejection, in seconds.
     retry_after: Option<u64>,
-    /// When this was last called.
+    /// The time of the last call.
     now: Option<Instant>,
 }
 
 enum State {
     Requesting {
-        /// What is still to be said.
+        /// The rest of the request, which is not sent yet.
         request: Vec<u8>,
         scan: HeadScanner,
         by: Option<Instant>,
     },
     Open {
         protocol: Box<dyn Protocol>,
-        /// The supervisor was told of it.
+        /// The supervisor was told.
         is_known: bool,
     },
     Over,
 }
 
 impl Carrier {
-    /// `reversed`: HTTP/2 was agreed upon.
+    /// `reversed`: ALPN has selected `rh2`.
     pub(super) fn new(
         supervisor: Arc<dyn Supervisor>,
         shared: Arc<Shared>,
         generation: u64,
-        here: LoopHandle,
+        loop_handle: LoopHandle,
         peer: PeerAddr,
         reversed: bool,
         now: Instant,
@@ -100,7 +102,7 @@ impl Carrier {
         let unanswered = hello.is_some();
         let state = match hello {
             Some(hello) => {
-                let http2 = Http2::new(here.clone(), shared.listener, peer, shared.times, Some(hello), now);
+                let http2 = Http2::new(loop_handle.clone(), shared.listener, peer, shared.times, Some(hello), now);
                 State::Open { protocol: Box::new(http2), is_known: false }
             }
             None => {
@@ -111,7 +113,7 @@ impl Carrier {
             supervisor,
             shared,
             generation,
-            here,
+            loop_handle,
             peer,
             state,
             error: None,
@@ -132,7 +134,7 @@ impl Carrier {
         let found = find_response(scan, io.rx.bytes(), &RESPONSE_HEAD);
         let response = match found {
             Ok(Some(end)) => UpgradeResponse::parse(&io.rx.bytes()[..end]).map(|response| (end, response)),
-            Ok(None) if io.rx.state() != ReadState::Open => Err("it has hung up"),
+            Ok(None) if io.rx.state() != ReadState::Open => Err(HALF_CLOSED),
             Ok(None) if now >= by => return self.fail(TunnelError::TimedOut),
             Ok(None) => return waits,
             Err(rule) => Err(rule.rule()),
@@ -143,26 +145,27 @@ impl Carrier {
         };
         if response.status == 101 {
             if !response.is_ptth {
-                return self.fail(TunnelError::NotAProxy("it has switched to something else"));
+                return self.fail(TunnelError::NotAProxy("it has switched to another protocol"));
             }
             io.rx.consume(end);
-            let http2 = Http2::new(self.here.clone(), self.shared.listener, self.peer, self.shared.times, None, now);
+            let http2 =
+                Http2::new(self.loop_handle.clone(), self.shared.listener, self.peer, self.shared.times, None, now);
             return self.open(Box::new(http2), io);
         }
         #[cfg(feature = "spdy")]
         if response.status == 200 && self.shared.legacy {
-            let Some(greeting) = response.length.and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= WORDS) else {
-                return self.fail(TunnelError::NotAProxy("its greeting has no length"));
+            let Some(greeting) = response.length.and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= REASON) else {
+                return self.fail(TunnelError::NotAProxy("its greeting has no valid length"));
             };
             if io.rx.bytes().len() >= end + greeting {
                 io.rx.consume(end + greeting);
-                let spdy = Spdy::new(self.here.clone(), self.shared.listener, self.peer, self.shared.times, now);
+                let spdy = Spdy::new(self.loop_handle.clone(), self.shared.listener, self.peer, self.shared.times, now);
                 return self.open(Box::new(spdy), io);
             }
             return match io.rx.state() {
                 ReadState::Open if now < by => waits,
                 ReadState::Open => self.fail(TunnelError::TimedOut),
-                _ => self.fail(TunnelError::NotAProxy("it has hung up")),
+                _ => self.fail(TunnelError::NotAProxy(HALF_CLOSED)),
             };
         }
         if (100..200).contains(&response.status) {
@@ -170,20 +173,20 @@ impl Carrier {
             *scan = HeadScanner::default();
             return self.request(io);
         }
-        // Its words are worth waiting for a little.
+        // The body has the reason: wait for it until the timeout.
         let body = &io.rx.bytes()[end..];
-        let all = response.length.is_some_and(|length| body.len() as u64 >= length) || body.len() >= WORDS;
+        let all = response.length.is_some_and(|length| body.len() as u64 >= length) || body.len() >= REASON;
         if !all && io.rx.state() == ReadState::Open && now < by {
             return waits;
         }
         self.retry_after = response.retry_after;
-        let reason = printable(&body[..body.len().min(WORDS)]);
+        let reason = printable(&body[..body.len().min(REASON)]);
         self.fail(TunnelError::Rejected { status: response.status, reason })
     }
 
     fn open(&mut self, protocol: Box<dyn Protocol>, io: &mut Io<'_>) -> EventMask {
         self.state = State::Open { protocol, is_known: false };
-        // It may be over at once.
+        // The protocol may end at once.
         self.carry(io)
     }
 
@@ -231,7 +234,7 @@ impl Upgrade for Carrier {
         }
         match self.state {
             State::Requesting { .. } if io.events().is_stopping() => EventMask::TERMINATE,
-            State::Requesting { .. } if io.events().is_error() => self.fail(TunnelError::NotAProxy("it has hung up")),
+            State::Requesting { .. } if io.events().is_error() => self.fail(TunnelError::NotAProxy(HALF_CLOSED)),
             State::Requesting { .. } => self.request(io),
             State::Open { .. } => self.carry(io),
             State::Over => EventMask::TERMINATE,
@@ -241,9 +244,9 @@ impl Upgrade for Carrier {
 
 impl Drop for Carrier {
     fn drop(&mut self) {
-        // However it came to its end.
+        // Reports every end, also that of a loop that stops.
         let lost = !matches!(self.state, State::Over);
-        let error = self.error.take().or_else(|| lost.then(|| TunnelError::Broken("it was lost".into())));
+        let error = self.error.take().or_else(|| lost.then(|| TunnelError::Broken("the engine has closed it".into())));
         let unanswered = self.unanswered && !matches!(error, Some(TunnelError::Rejected { .. }));
         self.supervisor.clone().ended(self.generation, error, self.retry_after, unanswered, self.now);
     }

@@ -1,9 +1,9 @@
-//! The carrier: a connection to the proxy, on which this side is HTTP/2's server.
+//! The carrier's protocol HTTP/2: a connection to the proxy, on which this side is the server.
 //!
 //! ```text
-//!   Io ◀══ Pump ══▶ h2::server::Connection ──poll_accept──▶ Stream::begin ──▶ adopt_pipes, on this very loop
+//!   Io ◀══ Pump ══▶ h2::server::Connection ──poll_accept──▶ Stream::begin ──▶ adopt_pipes, on this loop
 //!                     woken keys ──▶ only those streams are driven
-//!   deadline: ping after silence, suspicion, death, the end of a drain
+//!   deadline: ping after silence, suspect, dead, the drain timeout
 //! ```
 
 use std::{
@@ -33,11 +33,11 @@ use crate::relay::tunnel::{
     wire::{CONNECTION, HEAD, REMEMBERED, RESETS, SMALL_FRAMES, Wire, WirePump, wire},
 };
 
-/// What may be under way of one request's body: 2.5 MB/s over a path of 100 ms. And of all on a connection: as much for
-/// each, or a few that nobody takes would stop all others.
+/// Bytes of one request's body that may be in flight: 2.5 MB/s over a path of 100 ms. The connection has this much for
+/// each stream, or a few streams whose bodies are not read would stop all others.
 const WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = STREAMS * WINDOW;
-/// Bytes that h2 holds of each answer's body.
+/// Bytes of each response's body that h2 buffers.
 const SEND_BUFFER: usize = 64 * 1024;
 
 pub(super) struct Http2 {
@@ -46,7 +46,7 @@ pub(super) struct Http2 {
 }
 
 struct Inner {
-    here: LoopHandle,
+    loop_handle: LoopHandle,
     listener: usize,
     peer: PeerAddr,
     wakes: Wakes,
@@ -64,13 +64,13 @@ enum Phase {
 }
 
 impl Http2 {
-    /// The connection ends neither for streams that the proxy resets before they are looked at (there are never more of
-    /// them than the input buffer holds), nor for errors of streams. The proxy is believed, and what its clients do must
-    /// not end the streams of others.
+    /// h2 may end the connection neither for streams that the proxy resets before they are accepted, nor for errors of
+    /// streams. The input buffer bounds the former. The proxy is trusted, and what one of its clients does must not end
+    /// the streams of others.
     ///
-    /// `hello`: the proxy does not know yet who we are, and will ask; this is the answer.
+    /// `hello`: the response to the proxy's question for the credential, if ALPN has selected HTTP/2.
     pub(super) fn new(
-        here: LoopHandle,
+        loop_handle: LoopHandle,
         listener: usize,
         peer: PeerAddr,
         times: Times,
@@ -93,7 +93,7 @@ impl Http2 {
             .enable_connect_protocol()
             .handshake(wire);
         let inner = Inner {
-            here,
+            loop_handle,
             listener,
             peer,
             wakes,
@@ -152,7 +152,7 @@ impl Protocol for Http2 {
 }
 
 impl Inner {
-    /// Looks at what was woken, has h2 read and write, and begins what is asked.
+    /// Drives the woken streams, has h2 read and write, and begins new requests.
     fn step(&mut self, cx: &mut Context<'_>, keys: &mut Vec<usize>) -> Step {
         if self.liveness.is_dead() {
             self.error = Some(TunnelError::Silent);
@@ -190,7 +190,7 @@ impl Inner {
                 Poll::Ready(None) => return self.end(None),
                 Poll::Ready(Some(Err(error))) => return self.end(Some(error)),
                 Poll::Ready(Some(Ok((request, respond)))) => {
-                    let Some((request, respond)) = (match self.auth.passes(request, respond, self.liveness.now) {
+                    let Some((request, respond)) = (match self.auth.filter(request, respond, self.liveness.now) {
                         Ok(passed) => passed,
                         Err(error) => {
                             self.error = Some(error);
@@ -202,7 +202,7 @@ impl Inner {
                     };
                     let entry = self.streams.vacant_entry();
                     let key = entry.key();
-                    let served = Served { here: &self.here, listener: self.listener, peer: self.peer };
+                    let served = Served { loop_handle: &self.loop_handle, listener: self.listener, peer: self.peer };
                     if let Some(stream) = Stream::begin(request, respond, &served, self.wakes.waker(key)) {
                         entry.insert(stream);
                         self.drive(key);
@@ -211,7 +211,7 @@ impl Inner {
             }
         }
         if let Some(pings) = &mut self.pings {
-            // That something was heard is what counts; this makes room for the next.
+            // Any input resets the silence; this only frees h2's slot for the next ping.
             let _ = pings.poll_pong(cx);
         }
         Step::Waits
@@ -223,7 +223,7 @@ impl Inner {
         }
     }
 
-    /// The connection is over. What is under way is broken off.
+    /// The connection is over, and its streams with it.
     fn end(&mut self, error: Option<h2::Error>) -> Step {
         self.streams.clear();
         if let Some(error) = error {
@@ -236,12 +236,12 @@ impl Inner {
         if let Some(pings) = &mut self.pings
             && pings.send_ping(Ping::opaque()).is_ok()
         {
-            // h2 was polled before.
+            // h2 was polled before this call.
             self.wakes.waker(CONNECTION).wake();
         }
     }
 
-    /// When to look at the clocks again.
+    /// Returns when the next clock runs out.
     fn due(&self) -> Instant {
         let due = self.liveness.due();
         self.auth.due(self.liveness.now).map_or(due, |at| due.min(at))

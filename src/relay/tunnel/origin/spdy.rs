@@ -1,12 +1,12 @@
-//! The carrier to a proxy of 2014: a connection on which this side is SPDY's server.
+//! The carrier's protocol SPDY, to a spdy-proxy: this side is the server.
 //!
 //! ```text
-//!   Io ◀══ Pump ══▶ Session ──Opened──▶ Exchange::begin ──▶ adopt_pipes, on this very loop
-//!                     woken keys, data, room ──▶ only those exchanges are driven
-//!   deadline: ping after silence, suspicion, death, the end of a drain
+//!   Io ◀══ Pump ══▶ Session ──Opened──▶ Exchange::begin ──▶ adopt_pipes, on this loop
+//!                     woken keys, data, window ──▶ only those exchanges are driven
+//!   deadline: ping after silence, suspect, dead, the drain timeout
 //! ```
-//! Such a proxy says nothing of its client: the peer of every request is the proxy, and what the client says of itself
-//! (`X-Forwarded-For` and the like) is dropped.
+//! A spdy-proxy says nothing about its clients: the peer of every request is the proxy, and fields in which the client
+//! describes itself (`X-Forwarded-For` and the like) are dropped.
 
 use std::{collections::HashMap, task, time::Instant};
 
@@ -32,24 +32,24 @@ pub(super) struct Spdy {
 }
 
 struct Inner {
-    here: LoopHandle,
+    loop_handle: LoopHandle,
     listener: usize,
     peer: PeerAddr,
     wakes: Wakes,
     session: Session,
     exchanges: Slab<Exchange>,
-    /// Where the exchanges on the streams of these numbers are.
+    /// The exchange of each stream number.
     keys: HashMap<u32, usize>,
     liveness: Liveness,
     error: Option<TunnelError>,
 }
 
 impl Spdy {
-    pub(super) fn new(here: LoopHandle, listener: usize, peer: PeerAddr, times: Times, now: Instant) -> Self {
+    pub(super) fn new(loop_handle: LoopHandle, listener: usize, peer: PeerAddr, times: Times, now: Instant) -> Self {
         let wakes = Wakes::new();
         let pump = SessionPump::new(&wakes, b"");
         let inner = Inner {
-            here,
+            loop_handle,
             listener,
             peer,
             wakes,
@@ -100,15 +100,15 @@ impl Inner {
     fn opened(&mut self, stream: u32, head: RequestHead, end: bool) {
         let entry = self.exchanges.vacant_entry();
         let key = entry.key();
-        let served = Served { here: &self.here, listener: self.listener, peer: self.peer };
+        let served = Served { loop_handle: &self.loop_handle, listener: self.listener, peer: self.peer };
         match Exchange::begin(stream, head, end, &served, self.wakes.waker(key)) {
             Ok(exchange) => {
                 entry.insert(exchange);
                 self.keys.insert(stream, key);
                 self.drive(key);
             }
-            Err(why) => {
-                log::debug!(target: "uncork::relay", "a request of the tunnel is refused: {why}");
+            Err(reason) => {
+                log::debug!(target: "uncork::relay", "request of the tunnel rejected: {reason}");
                 self.session.reset(stream, Code::PROTOCOL_ERROR);
             }
         }
@@ -153,15 +153,16 @@ impl User for Inner {
                     self.drive(key);
                 }
             }
-            // Who has asked is gone.
+            // The proxy or its client has cancelled the request.
             Event::Reset { stream, .. } => {
                 if let Some(key) = self.keys.remove(&stream) {
                     drop(self.exchanges.try_remove(key));
                 }
             }
-            // It asks for no more: what is under way is finished, and another connection is made.
+            // The proxy takes no more responses to new requests: those under way are finished, and another connection
+            // is opened.
             Event::GoAway => drop(self.liveness.leave(self.liveness.now)),
-            // That something was heard is what counts. A server's session hears of no replies.
+            // Any input resets the silence. A server's session gets no replies.
             Event::Pong | Event::Replied { .. } => {}
         }
     }
@@ -180,7 +181,7 @@ impl User for Inner {
         if self.liveness.is_leaving() && self.exchanges.is_empty() { Step::Over } else { Step::Waits }
     }
 
-    /// What is under way is broken off.
+    /// The exchanges end with the connection.
     fn ended(&mut self, fault: Option<Fault>) {
         self.keys.clear();
         self.exchanges.clear();
