@@ -79,8 +79,8 @@ fn legacy(_: &str, _: &str) -> Result<Credential, String> {
 
 /// What Prometheus is told.
 pub(crate) fn tell(page: &mut Page, counts: ProxyCounts) {
-    page.gauge("tunnel_origins", "Origins that are connected", counts.links);
-    page.counter("tunnel_origins_connected_total", "Connections of origins", counts.links_total);
+    page.gauge("tunnel_origins", "Origins that are connected", counts.connections);
+    page.counter("tunnel_origins_connected_total", "Connections of origins", counts.connections_total);
     page.counter("tunnel_origins_silent_total", "Origins that were closed for their silence", counts.silent);
     page.counter("tunnel_denied_total", "Requests for a tunnel that were refused", counts.denied);
     let name = "tunnel_handshakes_failed_total";
@@ -101,7 +101,7 @@ pub(crate) fn tell(page: &mut Page, counts: ProxyCounts) {
         ("lost", counts.lost),
         ("timed-out", counts.timed_out),
         ("unfit", counts.unfit),
-        ("cut", counts.cut),
+        ("cut", counts.truncated),
         ("client-left", counts.left),
     ] {
         page.sample(name, &format!("{{reason=\"{reason}\"}}"), count);

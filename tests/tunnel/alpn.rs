@@ -18,7 +18,7 @@ fn hello(token: &str, host: &str) -> String {
 fn it_is_asked_who_it_is_and_then_it_serves() {
     let world = World::new();
     let mut origin = RawOrigin::by_alpn(&world, &hello("app", HOST));
-    world.until("it is connected", |counts| counts.links == 1);
+    world.until("it is connected", |counts| counts.connections == 1);
     for mut client in [world.client(), world.secure_client()] {
         get(&mut client, "/");
         let stream = origin.request();
@@ -27,7 +27,7 @@ fn it_is_asked_who_it_is_and_then_it_serves() {
     }
     assert_eq!(world.proxy.connections()[0].hosts, [HOST]);
     origin.leave();
-    world.until("it is gone", |counts| counts.links == 0);
+    world.until("it is gone", |counts| counts.connections == 0);
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn who_is_not_let_in_is_told_why() {
         origin.ended();
     }
     let counts = world.proxy.counts();
-    assert_eq!((counts.links_total, counts.denied), (1, 9));
+    assert_eq!((counts.connections_total, counts.denied), (1, 9));
 }
 
 #[test]
@@ -75,13 +75,13 @@ fn who_says_nothing_or_something_else_is_not_waited_for() {
     // And its place is free again, and again.
     for _ in 0..3 {
         let mut origin = RawOrigin::by_alpn(&world, &hello("app", HOST));
-        world.until("it is connected", |counts| counts.links == 1);
+        world.until("it is connected", |counts| counts.connections == 1);
         let mut client = world.client();
         get(&mut client, "/");
         let stream = origin.request();
         origin.head(stream, 200, &[], true);
         client.answer().assert(200);
         origin.leave();
-        world.until("it is gone", |counts| counts.links == 0);
+        world.until("it is gone", |counts| counts.connections == 0);
     }
 }

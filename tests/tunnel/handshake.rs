@@ -58,7 +58,7 @@ fn who_may_not_in_is_told_why() {
     let mut client = world.origin();
     client.send(knock("app", &many.join(", ")));
     client.answer().assert(403);
-    assert_eq!(world.proxy.counts().links_total, 1);
+    assert_eq!(world.proxy.counts().connections_total, 1);
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn who_guesses_tokens_is_soon_not_heard_any_more() {
 
 #[test]
 fn a_name_is_its_owners_and_stays_it_for_a_while() {
-    let world = World::with(ProxyConfig { names_kept: Duration::from_millis(400), ..config() });
+    let world = World::with(ProxyConfig { name_timeout: Duration::from_millis(400), ..config() });
     let refused = |token: &str| {
         let mut client = world.origin();
         client.send(knock(token, "x.dev.example"));
@@ -107,7 +107,7 @@ fn a_name_is_its_owners_and_stays_it_for_a_while() {
     let first = RawOrigin::new(&world, "app", "x.dev.example");
     assert_eq!(refused("other"), 409);
     first.leave();
-    world.until("it is gone", |counts| counts.links == 0);
+    world.until("it is gone", |counts| counts.connections == 0);
     assert_eq!(refused("other"), 409, "it may come back");
     let end = std::time::Instant::now() + super::client::PATIENCE;
     while refused("other") == 409 {

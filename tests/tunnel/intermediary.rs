@@ -54,7 +54,7 @@ fn forwarding(name: &str, config: ProxyConfig, url: &str, more: &[&str]) -> (Wor
     let (world, dir) = (World::with(config), Dir::new(name));
     let origin = Origin::start(&world, &dir, "app", &[&["--forward", url], more].concat());
     origin.says("connected");
-    world.until("the origin server is connected", |counts| counts.links > 0);
+    world.until("the origin server is connected", |counts| counts.connections > 0);
     (world, dir, origin)
 }
 
@@ -124,7 +124,7 @@ fn a_request_that_comes_back_is_answered_once() {
     let url = format!("http://{}", world.plain);
     let origin = Origin::start(&world, &dir, "app", &["--forward", &url, "--via", "circle"]);
     origin.says("connected");
-    world.until("the origin server is connected", |counts| counts.links > 0);
+    world.until("the origin server is connected", |counts| counts.connections > 0);
     let before = world.proxy.counts();
     let answer = ask(&world, "GET /", &[]);
     assert_eq!(answer.assert(508).text(), "The request was here before: it goes in a circle.\n");

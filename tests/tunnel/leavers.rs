@@ -58,7 +58,7 @@ fn bursts_of_requests_that_are_left_cost_nobody_else_anything() {
         }
     });
     let counts = world.proxy.counts();
-    assert_eq!((counts.links_total, counts.links, counts.lost), (1, 1, 0), "{counts:?}");
+    assert_eq!((counts.connections_total, counts.connections, counts.lost), (1, 1, 0), "{counts:?}");
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn responses_that_were_under_way_to_clients_that_left_are_dropped() {
     let stream = origin.request();
     origin.head(stream, 200, &[], true);
     client.answer().assert(200);
-    assert_eq!(world.proxy.counts().links_total, 1);
+    assert_eq!(world.proxy.counts().connections_total, 1);
 }
 
 /// A response in tiny pieces to a client that does not take them, as an event stream has.
@@ -156,7 +156,7 @@ fn responses_in_tiny_frames_that_nobody_takes_do_not_end_the_connection() {
     let stream = origin.request();
     origin.head(stream, 200, &[], true);
     client.answer().assert(200);
-    assert_eq!(world.proxy.counts().links_total, 1);
+    assert_eq!(world.proxy.counts().connections_total, 1);
 }
 
 /// Where the proxy itself allows for large heads.
@@ -177,5 +177,5 @@ fn a_head_that_no_origin_server_takes_does_not_end_the_connection() {
         assert_eq!(client.answer().status, status, "{count} fields of {size} bytes");
     }
     running.stop().expect("stopped");
-    assert_eq!(world.proxy.counts().links_total, 1);
+    assert_eq!(world.proxy.counts().connections_total, 1);
 }

@@ -45,7 +45,7 @@ fn who_is_not_let_in_is_told_why_and_tries_again() {
             assert!(event.contains(words), "{event}");
         }
     }
-    assert_eq!(world.proxy.counts().links, 0);
+    assert_eq!(world.proxy.counts().connections, 0);
     let mut client = world.client();
     get(&mut client, "/").assert(502);
     let shown = shown("localhost", false);
@@ -214,7 +214,7 @@ fn a_proxy_that_is_killed_is_found_again() {
         dug.hears("again in");
         let world = World::on(config(), 2, &origins.to_string());
         dug.hears("connected");
-        world.until("a link", |counts| counts.links > 0);
+        world.until("a link", |counts| counts.connections > 0);
         let end = Instant::now() + PATIENCE;
         while get(&mut world.client(), "/").status != 200 {
             assert!(Instant::now() < end, "it is served again");
@@ -288,7 +288,7 @@ fn pings_keep_an_idle_tunnel() {
     // Twice as long as without pings, or answers to them, it would be taken for dead.
     std::thread::sleep(Duration::from_millis(1000));
     get(&mut world.client(), "/").assert(200);
-    assert_eq!(world.proxy.counts().links, 2);
+    assert_eq!(world.proxy.counts().connections, 2);
     drop(dug);
 }
 
@@ -334,17 +334,17 @@ fn it_drains_when_it_is_stopped() {
             Action::Suspend
         };
         let dug = Dug::new(tunnel(world.origins), mode, handler);
-        world.until("two links", |counts| counts.links == 2);
+        world.until("two links", |counts| counts.connections == 2);
         let mut client = world.client();
         client.send(format!("GET / HTTP/1.1\r\n{HOST}\r\n\r\n"));
         let ticket = told.recv_timeout(PATIENCE).expect("asked");
         dug.stopper.shutdown(PATIENCE);
-        world.until("one link", |counts| counts.links == 1);
+        world.until("one link", |counts| counts.connections == 1);
         ticket.respond(Response::text("in the end")).expect("waited for");
         assert_eq!(client.answer().assert(200).text(), "in the end");
         dug.hears("left");
         dug.ends();
-        world.until("no link", |counts| counts.links == 0);
+        world.until("no link", |counts| counts.connections == 0);
         get(&mut world.client(), "/").assert(502);
     }
 }

@@ -32,9 +32,9 @@ fn hello() -> String {
 /// How long it takes for an origin server that comes from 127.0.0.1 by ALPN to be let in.
 fn let_in(world: &World) -> Duration {
     let began = Instant::now();
-    let links = world.proxy.counts().links_total;
+    let links = world.proxy.counts().connections_total;
     let origin = RawOrigin::by_alpn(world, &hello());
-    world.until("it is connected", |counts| counts.links_total > links);
+    world.until("it is connected", |counts| counts.connections_total > links);
     origin.leave();
     began.elapsed()
 }

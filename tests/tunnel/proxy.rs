@@ -213,7 +213,7 @@ fn errors_say_where_the_fault_is() {
     let reset = origin.expect(|frame| frame.kind == RST_STREAM);
     assert_eq!((reset.stream, reset.code()), (stream, CANCEL), "it need not go on");
     origin.leave();
-    world.until("the origin is gone", |counts| counts.links == 0);
+    world.until("the origin is gone", |counts| counts.connections == 0);
     assert_eq!(ask("x.dev.example").status, 502, "it was there, and may be back");
     let counts = world.proxy.counts();
     assert_eq!((counts.unknown_host, counts.no_origin, counts.timed_out), (2, 2, 1));
@@ -237,7 +237,7 @@ fn an_origin_that_is_lost_is_no_end_of_an_answer() {
         }
         let error = client.body(&head).expect_err("cut short");
         assert!(matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset), "{error}");
-        assert_eq!(world.proxy.counts().cut, 1);
+        assert_eq!(world.proxy.counts().truncated, 1);
     }
     // Before there was anything: an error one can read.
     let (world, mut origin) = one();
@@ -388,7 +388,7 @@ fn what_lies_behind_a_goaway_goes_elsewhere() {
         second.head(stream, 200, &[], true);
         clients[0].answer().assert(200);
     }
-    world.until("the first is gone", |counts| counts.links == 1);
+    world.until("the first is gone", |counts| counts.connections == 1);
 }
 
 #[test]

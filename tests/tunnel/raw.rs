@@ -64,13 +64,13 @@ pub(crate) fn knock(token: &str, hosts: &str) -> String {
 impl RawOrigin {
     /// One that is let in, and has said how many streams it takes.
     pub(crate) fn new(world: &World, token: &str, hosts: &str) -> Self {
-        let links = world.proxy.counts().links_total;
+        let links = world.proxy.counts().connections_total;
         let mut origin = Self::silent(world, token, hosts);
         // MAX_CONCURRENT_STREAMS, and ENABLE_CONNECT_PROTOCOL.
         origin.frame(SETTINGS, 0, 0, [0, 3, 0, 0, 3, 232, 0, 8, 0, 0, 0, 1]);
         // When its settings are acknowledged, they hold.
         origin.expect(|frame| frame.kind == SETTINGS && frame.flags & ACK != 0);
-        world.until("the origin is connected", |counts| counts.links_total > links && counts.links > 0);
+        world.until("the origin is connected", |counts| counts.connections_total > links && counts.connections > 0);
         origin
     }
 

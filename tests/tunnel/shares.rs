@@ -68,7 +68,7 @@ fn two_by_64() -> (World, Dug) {
     let world = World::with(ProxyConfig { credentials, streams_per_connection: 64, ..ProxyConfig::default() });
     let tunnel = tunnel(world.origins).host(SIBLING);
     let dug = Dug::new(tunnel, Mode::Threads, site).stands(&world);
-    world.until("both connections stand", |counts| counts.links == 2);
+    world.until("both connections stand", |counts| counts.connections == 2);
     (world, dug)
 }
 
@@ -176,7 +176,7 @@ fn an_origin_server_that_takes_few_streams_is_given_no_more() {
     // MAX_CONCURRENT_STREAMS: 2.
     origin.frame(SETTINGS, 0, 0, [0, 3, 0, 0, 0, 2]);
     origin.expect(|frame| frame.kind == SETTINGS && frame.flags != 0);
-    world.until("it is connected", |counts| counts.links == 1);
+    world.until("it is connected", |counts| counts.connections == 1);
     let mut two = [1, 2].map(|n| from(&world, n));
     let streams = two.each_mut().map(|client| {
         get(client, "/");

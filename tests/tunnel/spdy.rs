@@ -153,11 +153,11 @@ impl Asked {
 impl Original {
     /// One that is let in.
     fn new(world: &World) -> Self {
-        let links = world.proxy.counts().links_total;
+        let links = world.proxy.counts().connections_total;
         let mut client = world.origin();
         client.send(PUT);
         assert_eq!(client.exactly(ESTABLISHED.len()).expect("an answer"), ESTABLISHED);
-        world.until("the origin is connected", |counts| counts.links_total > links && counts.links == 1);
+        world.until("the origin is connected", |counts| counts.connections_total > links && counts.connections == 1);
         Self { client, zlib: Zlib::new() }
     }
 
@@ -394,7 +394,7 @@ fn clients_are_told_what_an_original_would_not_have_told_them() {
     origin.client.leave();
     let error = client.body(&head).expect_err("cut short");
     assert!(matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset), "{error}");
-    world.until("it is gone", |counts| counts.links == 0);
+    world.until("it is gone", |counts| counts.connections == 0);
     // It was there, and may be back.
     let mut client = world.client();
     get(&mut client, "/");
@@ -495,7 +495,7 @@ fn an_original_that_goes_away_is_not_asked_again() {
     origin.reply(first, false, &[OK, VERSION, ("content-length", "4")]).data(first, true, "done");
     assert_eq!(one.answer().text(), "done");
     origin.ended();
-    world.until("it is gone", |counts| counts.links == 0);
+    world.until("it is gone", |counts| counts.connections == 0);
 }
 
 #[test]
@@ -510,7 +510,7 @@ fn pings_are_answered_and_silence_is_found() {
     // It is alive, and is asked again; then it says nothing.
     origin.expect(PING);
     origin.ended();
-    world.until("it is gone", |counts| counts.links == 0 && counts.silent == 1);
+    world.until("it is gone", |counts| counts.connections == 0 && counts.silent == 1);
 }
 
 #[test]
@@ -549,7 +549,7 @@ fn who_was_not_listed_is_refused() {
     let _ = client.try_chunk(&[b'x'; 1000]);
     assert_eq!(client.head().status, 413);
     let counts = world.proxy.counts();
-    assert_eq!((counts.links_total, counts.links), (0, 0));
+    assert_eq!((counts.connections_total, counts.connections), (0, 0));
     // And it has not cost its right to whoever is.
     drop(Original::new(&world));
 }
@@ -632,14 +632,14 @@ fn hostile_originals_are_shown_the_door() {
             assert_eq!(client.exactly(ESTABLISHED.len()).expect("an answer"), ESTABLISHED);
             Original { client, zlib: Zlib::new() }
         };
-        world.until("both are there", |counts| counts.links == 2);
+        world.until("both are there", |counts| counts.connections == 2);
         get(&mut client, "/");
         origin.request();
         let bytes = wire(&mut origin.zlib);
         origin.client.send(bytes);
         assert_eq!(client.answer().status, 502, "{name}");
         origin.ended();
-        world.until("it is gone", |counts| counts.links == 1);
+        world.until("it is gone", |counts| counts.connections == 1);
     }
     let mut client = world.client();
     super::proxy::get(&mut client, "/");

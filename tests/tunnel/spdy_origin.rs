@@ -397,14 +397,14 @@ fn whom_to_believe_is_still_said() {
 /// Ours at both ends, over SPDY.
 #[test]
 fn both_ends_understand_each_other() {
-    let world = World::with(ProxyConfig { names_kept: Duration::from_millis(1), ..legacy() });
+    let world = World::with(ProxyConfig { name_timeout: Duration::from_millis(1), ..legacy() });
     let tunnel = Tunnel::dial(&format!("localhost:{}", world.origins.port()))
         .tls(super::dug::trust())
         .backoff(Duration::from_millis(20))
         .allow_legacy_unauthenticated();
     let dug = Dug::new(tunnel, Mode::Threads, site);
     dug.hears("connected");
-    world.until("it is there", |counts| counts.links == 1);
+    world.until("it is there", |counts| counts.connections == 1);
     let handles: Vec<_> = (0..8)
         .map(|n| {
             let mut client = if n % 2 == 0 { world.client() } else { world.secure_client() };

@@ -5,28 +5,30 @@
 //!   client ──HTTP──▶ │ P │ ◀══ one connection, dialled by C ════ │ C │ ──▶ a handler, as any server has
 //!   client ──HTTP──▶ └───┘ ══ HTTP/2, with P as the client ═══▶ └───┘
 //! ```
-//! The origin (C) dials the proxy (P), over TLS, and asks for names; from then on it serves, through that connection,
-//! what P's public clients ask of those names.
+//! The origin server (C) dials the proxy (P) over TLS and registers names. From then on it serves, through that
+//! connection, the requests of P's public clients for those names.
 //!
-//! P is an intermediary (RFC 9110 §7.6): fields of one hop end there in both directions, trailers too; it signs requests and
-//! responses in `Via`, and answers 508 to a request that was there before; it forwards every 1xx but 100, which it answers
-//! itself, and 101, which is a response. Fields that it sets are dropped from requests in every spelling. SPDY has neither
-//! 1xx nor trailers: there they end.
+//! P is an intermediary (RFC 9110 §7.6). Fields of one hop end there in both directions, also in trailers. P adds
+//! itself to `Via` in requests and responses, and responds with 508 to a request that it has forwarded before. It
+//! forwards every 1xx but 100, which it sends itself, and 101, which is a final response here. Fields that it sets are
+//! dropped from requests in every spelling. SPDY has neither 1xx nor trailers, so they end at P.
 //!
-//! | file | knows |
+//! | file | contents |
 //! |---|---|
-//! | `proxy` | P: clients, origins, and what leads from one to the other |
-//! | `origin` | C: what dials a proxy, and serves through that |
+//! | `proxy` | P: clients, origin servers, and the way from one to the other |
+//! | `origin` | C: dials a proxy, and serves through that connection |
 //! | `head` | heads between HTTP/1.1 and HTTP/2 |
-//! | `gathered` | bytes of a body that wait for room |
-//! | `wire` | how the `h2` crate runs on an upgraded connection |
-//! | `spdy` | SPDY/3.1, which programs of 2014 speak instead |
-//! | `wakes` | which of a connection's streams are to be looked at again |
+//! | `gathered` | bytes of a body that do not fit into a pipe yet |
+//! | `pump` | the loop that moves a connection's bytes through a protocol |
+//! | `wire` | the `h2` crate on an upgraded connection |
+//! | `spdy` | SPDY/3.1, the protocol of spdy-proxy |
+//! | `wakes` | the streams of a connection that were woken |
 
 mod gathered;
 mod head;
 mod origin;
 mod proxy;
+mod pump;
 #[cfg(feature = "spdy")]
 pub(crate) mod spdy;
 mod wakes;

@@ -1,22 +1,19 @@
 //! HTTP/2 over an upgraded connection: the `h2` crate reads and writes in memory, and our loop moves the bytes.
 //!
 //! ```text
-//!            ┌──────────────────── Pump::turn ─────────────────────┐
+//!            ┌──────────────────── Pump::turn ────────────────────┐
 //!   io.rx ──▶│ rx ──▶ Wire: AsyncRead  ──▶ h2 ──▶ streams           │
-//!            │                             ▲  │       ▲ │           │   again, as long as bytes moved
-//!   io.tx ◀──│ tx ◀── Wire: AsyncWrite ◀── h2 ◀──── streams         │   or something was woken
-//!            └───────────────────────────────────────────────────┘
+//!            │                             ▲  │       ▲ │          │
+//!   io.tx ◀──│ tx ◀── Wire: AsyncWrite ◀── h2 ◀──── streams         │
+//!            └────────────────────────────────────────────────────┘
 //! ```
 //!
-//! h2 wants an object with tokio's `AsyncRead` and `AsyncWrite`, and somebody to poll. It gets a [`Wire`], which is two
-//! bounded buffers, and is polled by whoever owns the [`Pump`], in its [`Upgrade::ready`](uncork::Upgrade::ready): no
-//! runtime, no timer, no socket. h2 is client or server: neither is known here.
+//! h2 needs an object with tokio's `AsyncRead` and `AsyncWrite`, and a caller that polls it. The object is a [`Wire`]: two
+//! bounded buffers. The caller is the owner of the [`WirePump`], in its [`Upgrade::ready`](uncork::Upgrade::ready). There is
+//! no runtime, no timer and no socket. h2 may be client or server; this file does not know which.
 //!
-//! Both ends of a wire run inside one call of `ready`, so the lock is never contended. A `Wire` keeps no waker: when
-//! there are bytes, or room, the pump polls.
-//!
-//! What is asked for follows from what there is: READ while there is room for input (h2 stops reading only while it can't
-//! write), WRITE while output waits, EXTERNAL always. CORK, always: h2 writes when it has something to say.
+//! Both ends of a wire run inside one call of `ready`, so the lock is never contended. A `Wire` keeps no waker: when there are
+//! bytes, or there is space, the pump polls.
 
 use std::{
     fmt, io,
@@ -27,9 +24,12 @@ use std::{
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use uncork::{EventMask, Io, ReadState, Rx};
+use uncork::{EventMask, Io, ReadState, Rx, Tx};
 
-use super::wakes::Wakes;
+use super::{
+    pump::{Codec, Pump, Step},
+    wakes::Wakes,
+};
 
 /// Bytes of input held: as many as the engine reads at a time
 /// ([`Limits::upgrade_input`](uncork::Limits::upgrade_input)).
@@ -37,9 +37,6 @@ const ROOM_IN: usize = 64 * 1024;
 
 /// Bytes of output held, in each of two buffers: what the engine asks for at a time, when half of its output is free.
 const ROOM_OUT: usize = 32 * 1024;
-
-/// Rounds in one call before other connections have their turn.
-const ROUNDS: usize = 32;
 
 /// The key under which the connection itself is woken.
 pub(super) const CONNECTION: usize = usize::MAX;
@@ -75,33 +72,18 @@ struct Buffers {
 }
 
 /// The end that moves the bytes.
-pub(super) struct Pump {
+pub(super) struct WirePump {
+    pump: Pump,
     buffers: Arc<Mutex<Buffers>>,
-    wakes: Wakes,
     waker: task::Waker,
-    woken: Vec<usize>,
-    /// h2 is done: what is left is sent, then the connection ends.
-    over: bool,
     received: u64,
 }
 
-/// How it goes on after a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// h2 waits: for bytes, or to be woken.
-    Waits,
-    /// h2 has nothing more to say: what it wrote is sent, then the connection is closed.
-    Over,
-    /// The peer is gone, or has to go: the connection is broken off.
-    Abort,
-}
-
-/// A wire, and the pump that serves it. `wakes` has the keys of the connection's streams, and [`CONNECTION`].
-pub(super) fn wire(wakes: &Wakes) -> (Pump, Wire) {
+/// Returns a wire, and the pump that serves it. `wakes` has the keys of the connection's streams, and [`CONNECTION`].
+pub(super) fn wire(wakes: &Wakes) -> (WirePump, Wire) {
     let buffers = Arc::new(Mutex::new(Buffers::new()));
-    let waker = wakes.waker(CONNECTION);
-    let pump =
-        Pump { buffers: buffers.clone(), wakes: wakes.clone(), waker, woken: Vec::new(), over: false, received: 0 };
+    let pump = Pump::new(wakes);
+    let pump = WirePump { pump, buffers: buffers.clone(), waker: wakes.waker(CONNECTION), received: 0 };
     (pump, Wire(buffers))
 }
 
@@ -109,47 +91,22 @@ fn lock(buffers: &Mutex<Buffers>) -> MutexGuard<'_, Buffers> {
     buffers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Pump {
-    /// One call of [`Upgrade::ready`](uncork::Upgrade::ready): moves bytes and takes steps until neither changes
-    /// anything.
+impl WirePump {
+    /// Does one call of [`Upgrade::ready`](uncork::Upgrade::ready); see [`Pump::turn`].
     ///
-    /// `step` polls h2's connection with the context it is given, which wakes [`CONNECTION`], and looks at the streams
-    /// whose keys it is given (not at `CONNECTION`, which may be among them, but is polled in any case). What it leaves
-    /// to be done it must have woken.
+    /// `step` polls h2's connection with the context, which wakes [`CONNECTION`], and looks at the streams of the given
+    /// keys. `CONNECTION` may be among them; the connection is polled in any case. `step` must wake whatever it leaves
+    /// to be done.
     pub(super) fn turn(
         &mut self,
         io: &mut Io<'_>,
-        mut step: impl FnMut(&mut Context<'_>, &mut Vec<usize>) -> Step,
+        step: impl FnMut(&mut Context<'_>, &mut Vec<usize>) -> Step,
     ) -> EventMask {
-        self.wakes.begin(|| io.waker());
-        for _ in 0..ROUNDS {
-            let mut moved = self.fill(&mut io.rx);
-            if !self.over {
-                self.wakes.take(&mut self.woken);
-                let done = step(&mut Context::from_waker(&self.waker), &mut self.woken);
-                self.woken.clear();
-                match done {
-                    Step::Waits => {}
-                    Step::Over => self.over = true,
-                    Step::Abort => {
-                        io.abort();
-                        return EventMask::TERMINATE;
-                    }
-                }
-            }
-            moved |= lock(&self.buffers).drain(|bytes| io.tx.write(bytes));
-            if self.over {
-                return if lock(&self.buffers).has_output() { EventMask::WRITE } else { EventMask::TERMINATE };
-            }
-            if !moved && self.wakes.end() {
-                return self.mask();
-            }
-        }
-        self.wakes.pause();
-        self.mask()
+        let Self { pump, buffers, waker, received } = self;
+        pump.turn(io, &mut H2 { buffers, waker, received, step })
     }
 
-    /// Gives back what an idle connection need not hold.
+    /// Frees the buffers that are empty: an idle connection needs none.
     pub(super) fn shrink(&mut self) {
         let mut buffers = lock(&self.buffers);
         let Buffers { rx, tx, sending, .. } = &mut *buffers;
@@ -160,31 +117,46 @@ impl Pump {
         }
     }
 
-    /// Bytes received so far.
+    /// Returns the number of bytes received so far.
     pub(super) fn received(&self) -> u64 {
         self.received
     }
+}
 
-    /// Takes what came in. Whether that changed anything.
-    fn fill(&mut self, rx: &mut Rx<'_>) -> bool {
-        let mut buffers = lock(&self.buffers);
+/// h2 as a [`Codec`].
+struct H2<'a, F> {
+    buffers: &'a Mutex<Buffers>,
+    waker: &'a task::Waker,
+    received: &'a mut u64,
+    step: F,
+}
+
+impl<F: FnMut(&mut Context<'_>, &mut Vec<usize>) -> Step> Codec for H2<'_, F> {
+    fn read(&mut self, rx: &mut Rx<'_>) -> bool {
+        let mut buffers = lock(self.buffers);
         let before = buffers.end;
         let n = buffers.fill(rx.bytes(), rx.state());
         rx.consume(n);
-        self.received += n as u64;
+        *self.received += n as u64;
         n > 0 || buffers.end != before
     }
 
-    fn mask(&self) -> EventMask {
-        let buffers = lock(&self.buffers);
-        let mut mask = EventMask::EXTERNAL | EventMask::CORK;
-        if buffers.rx.len() < ROOM_IN && buffers.end == ReadState::Open {
-            mask |= EventMask::READ;
-        }
-        if buffers.has_output() {
-            mask |= EventMask::WRITE;
-        }
-        mask
+    fn step(&mut self, woken: &mut Vec<usize>) -> Step {
+        (self.step)(&mut Context::from_waker(self.waker), woken)
+    }
+
+    fn write(&mut self, tx: &mut Tx<'_>) -> bool {
+        lock(self.buffers).drain(|bytes| tx.write(bytes))
+    }
+
+    fn has_output(&self) -> bool {
+        lock(self.buffers).has_output()
+    }
+
+    /// h2 stops reading only while it cannot write.
+    fn wants_input(&self, _: &Rx<'_>) -> bool {
+        let buffers = lock(self.buffers);
+        buffers.rx.len() < ROOM_IN && buffers.end == ReadState::Open
     }
 }
 
@@ -315,9 +287,9 @@ impl fmt::Debug for Wire {
     }
 }
 
-impl fmt::Debug for Pump {
+impl fmt::Debug for WirePump {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pump").field("wakes", &self.wakes).field("over", &self.over).finish_non_exhaustive()
+        f.debug_struct("WirePump").field("pump", &self.pump).finish_non_exhaustive()
     }
 }
 

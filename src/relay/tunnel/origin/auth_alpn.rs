@@ -1,11 +1,11 @@
-//! Who we are, on a connection that is HTTP/2 from its first byte (ALPN `rh2`): the proxy asks, before anything else.
+//! Identification on a connection that is HTTP/2 from its first byte (ALPN `rh2`): the proxy's first request asks for
+//! it.
 //!
 //! ```text
-//!   Asked ──GET /.well-known/uncork/hello──▶ token, names ──▶ Told ──a request, or half a second──▶ Open
-//!     └─ anything else, or nothing for long: refused             └─GET /.well-known/uncork/refused──▶ closed, and why
+//!   Pending ──GET /.well-known/uncork/hello──▶ token, names ──▶ Sent ──a request, or half a second──▶ Open
 //! ```
-//! The answer has our token in it. It is given once, to the first request there is: what comes later is asked by the
-//! proxy's clients, and goes to the handler.
+//! The response contains the token. It is sent once, to the first request on the connection. Later requests are those
+//! of the proxy's clients, and go to the handler.
 
 use std::time::{Duration, Instant};
 
@@ -13,70 +13,76 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, server::SendResponse};
 use http::{HeaderMap, Method};
 
-use super::{TunnelError, carrier::printable};
+use super::{TunnelError, error::printable};
 
 const HELLO: &str = "/.well-known/uncork/hello";
 const REFUSED: &str = "/.well-known/uncork/refused";
-/// Who is not let in is told so at once; who hears nothing for so long is in.
-const DOUBT: Duration = Duration::from_millis(500);
+/// The proxy rejects a connection at once. Without a rejection within this time the connection is accepted.
+const ACCEPTED_AFTER: Duration = Duration::from_millis(500);
+
+/// Returns the response to the proxy's question.
+pub(super) fn hello(token: &str, hosts: &[String]) -> Bytes {
+    Bytes::from(serde_json::json!({ "token": token, "hosts": hosts, "version": 1 }).to_string())
+}
 
 pub(super) enum AuthAlpn {
-    /// To be asked until then.
-    Asked(Bytes, Instant),
-    /// The proxy knows, and will say no, if it does, before then.
-    Told(Instant),
+    /// The proxy has not asked yet; it must do so before this time.
+    Pending(Bytes, Instant),
+    /// The response is sent. The proxy rejects it before this time, if at all.
+    Sent(Instant),
     Open,
 }
 
-type Asking = (http::Request<RecvStream>, SendResponse<Bytes>);
+type Request = (http::Request<RecvStream>, SendResponse<Bytes>);
 
 impl AuthAlpn {
     pub(super) fn new(hello: Option<Bytes>, by: Instant) -> Self {
-        hello.map_or(Self::Open, |hello| Self::Asked(hello, by))
+        hello.map_or(Self::Open, |hello| Self::Pending(hello, by))
     }
 
     pub(super) fn is_open(&self, now: Instant) -> bool {
         match self {
             Self::Open => true,
-            Self::Told(until) => now >= *until,
-            Self::Asked(..) => false,
+            Self::Sent(until) => now >= *until,
+            Self::Pending(..) => false,
         }
     }
 
-    /// Nobody has asked.
+    /// Returns `true` if the proxy has not asked in time.
     pub(super) fn is_late(&self, now: Instant) -> bool {
-        matches!(self, Self::Asked(_, by) if now >= *by)
+        matches!(self, Self::Pending(_, by) if now >= *by)
     }
 
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
         match self {
-            Self::Asked(_, at) | Self::Told(at) => Some(*at).filter(|at| *at > now),
+            Self::Pending(_, at) | Self::Sent(at) => Some(*at).filter(|at| *at > now),
             Self::Open => None,
         }
     }
 
-    /// Answers what is asked of us; the requests of clients pass. The error says that we are not let in.
-    pub(super) fn passes(
+    /// Handles the proxy's own requests, and returns those of its clients. An error: the proxy has rejected the
+    /// connection.
+    pub(super) fn filter(
         &mut self,
         request: http::Request<RecvStream>,
         mut respond: SendResponse<Bytes>,
         now: Instant,
-    ) -> Result<Option<Asking>, TunnelError> {
-        let asks = |path: &str| request.method() == Method::GET && request.uri().path() == path;
+    ) -> Result<Option<Request>, TunnelError> {
+        let is = |path: &str| request.method() == Method::GET && request.uri().path() == path;
         match self {
             Self::Open => Ok(Some((request, respond))),
-            Self::Asked(hello, _) => {
-                if asks(HELLO) {
+            Self::Pending(hello, _) => {
+                if is(HELLO) {
                     let hello = std::mem::take(hello);
-                    tell(&mut respond, hello);
-                    *self = Self::Told(now + DOUBT);
+                    send_hello(&mut respond, hello);
+                    *self = Self::Sent(now + ACCEPTED_AFTER);
                 } else {
                     respond.send_reset(Reason::REFUSED_STREAM);
                 }
                 Ok(None)
             }
-            Self::Told(_) if asks(REFUSED) => Err(refusal(request.headers())),
-            Self::Told(_) => {
+            Self::Sent(_) if is(REFUSED) => Err(rejection(request.headers())),
+            Self::Sent(_) => {
                 *self = Self::Open;
                 Ok(Some((request, respond)))
             }
@@ -84,16 +90,16 @@ impl AuthAlpn {
     }
 }
 
-fn tell(respond: &mut SendResponse<Bytes>, hello: Bytes) {
-    let mut answer = http::Response::new(());
-    answer.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
-    // If it can't be said, the proxy will say so.
-    if let Ok(mut send) = respond.send_response(answer, false) {
+fn send_hello(respond: &mut SendResponse<Bytes>, hello: Bytes) {
+    let mut response = http::Response::new(());
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    // If this fails, the proxy rejects the connection.
+    if let Ok(mut send) = respond.send_response(response, false) {
         let _ = send.send_data(hello, true);
     }
 }
 
-fn refusal(fields: &HeaderMap) -> TunnelError {
+fn rejection(fields: &HeaderMap) -> TunnelError {
     let text = |name: &str| fields.get(name).map(|value| printable(value.as_bytes())).unwrap_or_default();
-    TunnelError::Refused { status: text("uncork-status").parse().unwrap_or(403), words: text("uncork-reason") }
+    TunnelError::Rejected { status: text("uncork-status").parse().unwrap_or(403), reason: text("uncork-reason") }
 }

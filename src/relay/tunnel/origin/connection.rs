@@ -1,15 +1,15 @@
-//! One of the connections a tunnel keeps: made, lost, and made again.
+//! One of the connections that a tunnel keeps: opened, lost, and opened again.
 //!
 //! ```text
-//!   connect ─▶ name, on a thread of its own ─▶ addresses, one after the other ─▶ Carrier: knocks ─▶ stood
+//!   connect ─▶ resolve, in its own thread ─▶ dial each address in turn ─▶ Carrier: requests ─▶ established
 //!      ▲                        └──────────────────┴──────────────────────────────────┴──▶ failed ─┐
 //!      ├────── after a random part of 0.5 s, 1 s, 2 s … 60 s ◀──────────────────── ended ◀─────────┤
-//!      ├────── at once, if it has stood for long, or there is another way in ◀────── ended ◀─────────┤
-//!      └────── at once, beside the old one, which then leaves in order ◀────────── suspect         │
+//!      ├────── at once, after a long life, or if there is another way in ◀──────── ended ◀─────────┤
+//!      └────── at once, beside the old one, which then drains ◀────────────────── suspect          │
 //!                                                                         the server stops ◀───────┘
 //! ```
-//! Each attempt has a generation. What is said of one that is not the latest changes nothing: two attempts never lead to
-//! three.
+//! Each attempt has a generation. A report about a generation that is not the latest changes nothing, so two attempts never
+//! lead to three connections.
 
 use std::{
     net::{IpAddr, SocketAddr, ToSocketAddrs},
@@ -22,15 +22,14 @@ use uncork::{Dial, LoopHandle, PeerAddr, Upgrade};
 
 use super::{
     TunnelError, TunnelEvent,
-    carrier::Carrier,
-    config::{REVERSED, Shared},
-    http2::Times,
+    carrier::{Carrier, Supervisor},
+    shared::{REVERSED, Shared},
 };
 
 pub(super) struct OriginConnection {
     shared: Arc<Shared>,
-    here: LoopHandle,
-    /// Of the tunnel's connections, from 0.
+    loop_handle: LoopHandle,
+    /// Index among the tunnel's connections, from 0.
     number: usize,
     state: Mutex<State>,
 }
@@ -39,83 +38,112 @@ pub(super) struct OriginConnection {
 struct State {
     /// The latest attempt.
     generation: u64,
-    /// The latest that stands, or stood; since when, and how to wake it.
-    standing: Option<(u64, Instant, task::Waker)>,
+    /// The latest attempt that was established: its generation, since when, and its carrier's waker.
+    established: Option<(u64, Instant, task::Waker)>,
     /// In a row.
     failures: u32,
-    /// A lost connection was made again without a pause, and has not stood for long since.
+    /// A lost connection was opened again without a pause, and the new one is not old enough to count as healthy.
     redialed: bool,
-    /// The next attempt is by an upgrade of HTTP/1.1 only.
+    /// The next attempt uses an upgrade of HTTP/1.1 only.
     by_upgrade: bool,
     stopped: bool,
 }
 
 impl OriginConnection {
-    pub(super) fn new(shared: Arc<Shared>, here: LoopHandle, number: usize) -> Arc<Self> {
-        Arc::new(Self { shared, here, number, state: Mutex::default() })
+    pub(super) fn new(shared: Arc<Shared>, loop_handle: LoopHandle, number: usize) -> Arc<Self> {
+        Arc::new(Self { shared, loop_handle, number, state: Mutex::default() })
     }
 
     /// Begins to connect, from any thread.
     pub(super) fn start(self: &Arc<Self>) {
-        let line = self.clone();
-        self.here.after(Duration::ZERO, move |_| line.connect(0));
-    }
-
-    pub(super) fn knock(&self) -> Vec<u8> {
-        self.shared.knock.clone()
-    }
-
-    /// The answer to who we are; `None`: we are known by our certificate, which HTTP/2 alone does not show.
-    pub(super) fn hello(&self) -> Option<bytes::Bytes> {
-        self.shared.hello.clone()
-    }
-
-    pub(super) fn within(&self) -> Duration {
-        self.shared.within
-    }
-
-    pub(super) fn times(&self) -> Times {
-        self.shared.times
-    }
-
-    /// The proxy is one of 2014.
-    #[cfg(feature = "spdy")]
-    pub(super) fn is_legacy(&self) -> bool {
-        self.shared.legacy
-    }
-
-    pub(super) fn listener(&self) -> usize {
-        self.shared.listener
+        let connection = self.clone();
+        self.loop_handle.after(Duration::ZERO, move |_| connection.connect(0));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The server stops: nothing new is begun.
-    pub(super) fn stop(&self) {
+    /// Runs on the loop.
+    fn connect(self: &Arc<Self>, generation: u64) {
+        let (host, port) = (self.shared.host.clone(), self.shared.port);
+        let by_upgrade = std::mem::take(&mut self.state().by_upgrade);
+        if let Ok(ip) = host.parse::<IpAddr>() {
+            return self.dial(generation, vec![SocketAddr::new(ip, port)], by_upgrade);
+        }
+        let connection = self.clone();
+        let resolve = move || {
+            let found = (&*host, port).to_socket_addrs();
+            let back = connection.clone();
+            connection.loop_handle.after(Duration::ZERO, move |_| match found.map(Iterator::collect::<Vec<_>>) {
+                Ok(found) if !found.is_empty() => back.dial(generation, found, by_upgrade),
+                Ok(_) => back.unresolved(generation, "it has no address".into()),
+                Err(error) => back.unresolved(generation, error.to_string()),
+            });
+        };
+        if let Err(error) = std::thread::Builder::new().name("uncork-names".into()).spawn(resolve) {
+            self.unresolved(generation, format!("cannot start a thread: {error}"));
+        }
+    }
+
+    fn unresolved(self: &Arc<Self>, generation: u64, reason: String) {
+        let host = self.shared.host.to_string();
+        self.clone().ended(generation, Some(TunnelError::Resolve { host, reason }), None, false, None);
+    }
+
+    /// Dials one address after the other, until a dial succeeds.
+    fn dial(self: &Arc<Self>, generation: u64, mut addresses: Vec<SocketAddr>, by_upgrade: bool) {
+        if addresses.is_empty() {
+            return self.clone().ended(generation, None, None, false, None);
+        }
+        let addr = addresses.remove(0);
+        let tls = if by_upgrade { &self.shared.tls_upgrade } else { &self.shared.tls };
+        let dial = Dial::tcp(addr).tls(tls, &self.shared.host).timeout(self.shared.times.connect_timeout);
+        let this = self.clone();
+        self.loop_handle.dial(dial, move |result| match result {
+            Ok(dialed) => {
+                let (reversed, now) = (dialed.alpn == Some(REVERSED), dialed.now().mono);
+                let (shared, loop_handle) = (this.shared.clone(), this.loop_handle.clone());
+                let carrier = Carrier::new(this, shared, generation, loop_handle, *dialed.peer, reversed, now);
+                Some(Box::new(carrier) as Box<dyn Upgrade>)
+            }
+            Err(uncork::DialError::LoopEnded) => {
+                this.stop();
+                None
+            }
+            Err(error) => {
+                log::debug!(target: "uncork::relay", "tunnel {}: {addr}: {error}", this.number);
+                match addresses.is_empty() {
+                    true => this.ended(generation, Some(TunnelError::Dial(error)), None, false, None),
+                    false => this.dial(generation, addresses, by_upgrade),
+                }
+                None
+            }
+        });
+    }
+}
+
+impl Supervisor for OriginConnection {
+    fn stop(&self) {
         self.state().stopped = true;
     }
 
-    /// Whether a newer one stands.
-    pub(super) fn is_superseded(&self, generation: u64) -> bool {
-        self.state().standing.as_ref().is_some_and(|(standing, ..)| *standing > generation)
+    fn is_superseded(&self, generation: u64) -> bool {
+        self.state().established.as_ref().is_some_and(|(established, ..)| *established > generation)
     }
 
-    /// One stands: those before it may go.
-    pub(super) fn stood(&self, generation: u64, peer: PeerAddr, waker: task::Waker, now: Instant) {
+    fn established(&self, generation: u64, peer: PeerAddr, waker: task::Waker, now: Instant) {
         let before = {
             let mut state = self.state();
-            state.standing.replace((generation, now, waker))
+            state.established.replace((generation, now, waker))
         };
         if let Some((_, _, waker)) = before {
             waker.wake();
         }
-        self.shared.tell(&TunnelEvent::Up { connection: self.number, peer });
+        self.shared.report(&TunnelEvent::Up { connection: self.number, peer });
     }
 
-    /// One is not to be trusted any more: another is begun beside it.
-    pub(super) fn suspect(self: &Arc<Self>, generation: u64) {
+    fn suspect(self: Arc<Self>, generation: u64) {
         let next = {
             let mut state = self.state();
             if state.generation != generation || state.stopped {
@@ -124,113 +152,54 @@ impl OriginConnection {
             state.generation += 1;
             state.generation
         };
-        log::debug!(target: "uncork::relay", "tunnel {}: silent, another connection is made beside it", self.number);
-        let line = self.clone();
-        self.here.after(Duration::ZERO, move |_| line.connect(next));
+        log::debug!(target: "uncork::relay", "tunnel {}: the proxy is silent, opening a second connection", self.number);
+        let connection = self.clone();
+        self.loop_handle.after(Duration::ZERO, move |_| connection.connect(next));
     }
 
-    /// One is no more, or has never stood. `unanswered`: the proxy has agreed on HTTP/2 by ALPN, and then neither let it in nor
-    /// refused it.
-    pub(super) fn ended(
-        self: &Arc<Self>,
+    fn ended(
+        self: Arc<Self>,
         generation: u64,
         error: Option<TunnelError>,
         retry_after: Option<u64>,
         unanswered: bool,
         now: Option<Instant>,
     ) {
-        let (next, again) = {
+        let (next, retry_in) = {
             let mut state = self.state();
             if state.stopped {
                 drop(state);
-                return self.shared.tell(&TunnelEvent::Left { connection: self.number });
+                return self.shared.report(&TunnelEvent::Left { connection: self.number });
             }
             if state.generation != generation {
                 return;
             }
-            let since = state.standing.as_ref().filter(|(standing, ..)| *standing == generation).map(|(_, at, _)| *at);
-            let healthy =
-                since.zip(now).is_some_and(|(since, now)| now.saturating_duration_since(since) >= self.shared.healthy);
-            if healthy {
+            let since =
+                state.established.as_ref().filter(|(latest, ..)| *latest == generation).map(|(_, since, _)| *since);
+            let age = since.zip(now).map(|(since, now)| now.saturating_duration_since(since));
+            if age.is_some_and(|age| age >= self.shared.healthy_after) {
                 state.failures = 0;
                 state.redialed = false;
             }
-            let lost = since.is_some() && !matches!(error, Some(TunnelError::Refused { .. }));
-            let again = if unanswered {
-                // The places for such handshakes may be taken: there is another way.
+            let lost = since.is_some() && !matches!(error, Some(TunnelError::Rejected { .. }));
+            let retry_in = if unanswered {
+                // The proxy may be at its limit for such handshakes. An upgrade is the other way in.
                 state.by_upgrade = true;
                 Duration::ZERO
             } else if lost && state.failures == 0 && !state.redialed {
                 state.redialed = true;
                 Duration::ZERO
             } else {
-                let pause = self.shared.pause(state.failures, retry_after);
+                let delay = self.shared.backoff_delay(state.failures, retry_after);
                 state.failures = state.failures.saturating_add(1);
-                pause
+                delay
             };
             state.generation += 1;
-            (state.generation, again)
+            (state.generation, retry_in)
         };
         let error = error.unwrap_or(TunnelError::Closed);
-        self.shared.tell(&TunnelEvent::Down { connection: self.number, error: &error, again });
-        let line = self.clone();
-        self.here.after(again, move |_| line.connect(next));
-    }
-
-    /// On the loop.
-    fn connect(self: &Arc<Self>, generation: u64) {
-        let (host, port) = (self.shared.host.clone(), self.shared.port);
-        let by_upgrade = std::mem::take(&mut self.state().by_upgrade);
-        if let Ok(ip) = host.parse::<IpAddr>() {
-            return self.dial(generation, vec![SocketAddr::new(ip, port)], by_upgrade);
-        }
-        let line = self.clone();
-        let resolve = move || {
-            let found = (&*host, port).to_socket_addrs();
-            let back = line.clone();
-            line.here.after(Duration::ZERO, move |_| match found.map(Iterator::collect::<Vec<_>>) {
-                Ok(found) if !found.is_empty() => back.dial(generation, found, by_upgrade),
-                Ok(_) => back.unresolved(generation, "it has no address".into()),
-                Err(error) => back.unresolved(generation, error.to_string()),
-            });
-        };
-        if let Err(error) = std::thread::Builder::new().name("uncork-names".into()).spawn(resolve) {
-            self.unresolved(generation, format!("no thread for it: {error}"));
-        }
-    }
-
-    fn unresolved(self: &Arc<Self>, generation: u64, why: String) {
-        let host = self.shared.host.to_string();
-        self.ended(generation, Some(TunnelError::Resolve { host, why }), None, false, None);
-    }
-
-    /// Tries one address after the other.
-    fn dial(self: &Arc<Self>, generation: u64, mut addresses: Vec<SocketAddr>, by_upgrade: bool) {
-        if addresses.is_empty() {
-            return self.ended(generation, None, None, false, None);
-        }
-        let addr = addresses.remove(0);
-        let tls = if by_upgrade { &self.shared.tls_upgrade } else { &self.shared.tls };
-        let dial = Dial::tcp(addr).tls(tls, &self.shared.host).timeout(self.shared.within);
-        let line = self.clone();
-        self.here.dial(dial, move |result| match result {
-            Ok(dialed) => {
-                let (reversed, now) = (dialed.alpn == Some(REVERSED), dialed.now().mono);
-                let carrier = Carrier::new(line.clone(), generation, line.here.clone(), *dialed.peer, reversed, now);
-                Some(Box::new(carrier) as Box<dyn Upgrade>)
-            }
-            Err(uncork::DialError::LoopEnded) => {
-                line.stop();
-                None
-            }
-            Err(error) => {
-                log::debug!(target: "uncork::relay", "tunnel {}: {addr}: {error}", line.number);
-                match addresses.is_empty() {
-                    true => line.ended(generation, Some(TunnelError::Dial(error)), None, false, None),
-                    false => line.dial(generation, addresses, by_upgrade),
-                }
-                None
-            }
-        });
+        self.shared.report(&TunnelEvent::Down { connection: self.number, error: &error, retry_in });
+        let connection = self.clone();
+        self.loop_handle.after(retry_in, move |_| connection.connect(next));
     }
 }

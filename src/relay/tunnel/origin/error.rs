@@ -1,66 +1,66 @@
-//! Why there is no tunnel, in words for whoever has to do something about it.
+//! The reasons why there is no tunnel, with advice for the operator.
 
 use std::fmt;
 
 use uncork::DialError;
 
-/// Why a connection to the proxy was not made, or is no more.
+/// The reason why a connection to the proxy could not be opened, or was lost.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TunnelError {
-    /// The proxy's name has no address.
+    /// The proxy's name cannot be resolved.
     Resolve {
         /// The name.
         host: String,
-        /// The system's word.
-        why: String,
+        /// The system's message.
+        reason: String,
     },
-    /// No connection, or no TLS: nobody listens, or the proxy has not proven to be who it should be.
+    /// The TCP connection or the TLS handshake has failed; the proxy may not have proven its identity.
     Dial(DialError),
-    /// The proxy has answered, and said no.
-    Refused {
-        /// Its status.
+    /// The proxy has rejected the tunnel.
+    Rejected {
+        /// Its status code.
         status: u16,
-        /// What it said.
-        words: String,
+        /// The reason that the response gives; may be empty.
+        reason: String,
     },
-    /// What answered is no tunnel's proxy; the rule it broke.
+    /// The peer is not a tunnel proxy; with the rule that it broke.
     NotAProxy(&'static str),
-    /// It did not answer in time.
+    /// The proxy did not respond in time.
     TimedOut,
-    /// The connection was there, and silent for so long that it is taken for dead.
+    /// The proxy was silent for so long that it counts as dead.
     Silent,
-    /// The connection has broken; in words.
+    /// The connection was lost, or the peer broke a protocol rule; with the reason.
     Broken(String),
-    /// The proxy has closed the connection, in order.
+    /// The proxy has closed the connection in good order.
     Closed,
 }
 
 impl fmt::Display for TunnelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Resolve { host, why } => write!(f, "{host} can't be resolved: {why}"),
-            // As many programs make them for trying out.
+            Self::Resolve { host, reason } => write!(f, "cannot resolve {host}: {reason}"),
+            // A frequent kind of self-made certificate.
             Self::Dial(DialError::Tls(words)) if words.contains("CaUsedAsEndEntity") => f.write_str(
                 "no TLS connection: the proxy shows an authority's own certificate; make it one for servers \
                  (basicConstraints CA:FALSE), or pin its key",
             ),
             Self::Dial(error) => error.fmt(f),
-            Self::Refused { status, words } => {
+            Self::Rejected { status, reason } => {
                 let hint = match status {
                     401 => ", check the token",
                     403 => ", the token may not have these names",
-                    404 | 405 => ", is this the proxy's port for origins?",
-                    409 => ", somebody else has one of these names",
+                    404 | 405 => ", is this the proxy's port for origin servers?",
+                    409 => ", another credential has one of these names",
                     _ => "",
                 };
-                write!(f, "the proxy refuses, {status}{hint}")?;
-                if words.is_empty() { Ok(()) } else { write!(f, ": {words}") }
+                write!(f, "the proxy rejects the tunnel, {status}{hint}")?;
+                if reason.is_empty() { Ok(()) } else { write!(f, ": {reason}") }
             }
-            Self::NotAProxy(rule) => write!(f, "what answers there is no tunnel's proxy: {rule}"),
-            Self::TimedOut => f.write_str("the proxy did not answer in time"),
-            Self::Silent => f.write_str("the proxy says nothing any more, and is taken for dead"),
-            Self::Broken(words) => write!(f, "the connection has broken: {words}"),
+            Self::NotAProxy(rule) => write!(f, "the peer is not a tunnel proxy: {rule}"),
+            Self::TimedOut => f.write_str("the proxy did not respond in time"),
+            Self::Silent => f.write_str("the proxy is silent and counts as dead"),
+            Self::Broken(reason) => write!(f, "connection lost: {reason}"),
             Self::Closed => f.write_str("the proxy has closed the connection"),
         }
     }
@@ -70,4 +70,10 @@ impl std::error::Error for TunnelError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         if let Self::Dial(error) = self { Some(error) } else { None }
     }
+}
+
+/// Returns the text on one line, without characters that control a terminal.
+pub(super) fn printable(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -1,11 +1,12 @@
-//! One request on a stream of SPDY, served as a connection of HTTP/1.1 that is two pipes.
+//! One request on a stream of SPDY, served as a connection of HTTP/1.1 that consists of two pipes.
 //!
 //! ```text
-//!   SYN_STREAM, DATA ──▶ Up: head, framing ──▶ PipeIn ══▶ the engine, a handler ══▶ PipeOut ──▶ Answer ──▶ SYN_REPLY, DATA
+//!   SYN_STREAM, DATA ─▶ Up: head, framing ─▶ PipeIn ══▶ the engine, a handler ══▶ PipeOut ─▶ ResponseReader ─▶
+//! SYN_REPLY, DATA
 //!         ◀─ WINDOW_UPDATE, as bytes leave for the pipe          written as fast as the window has it ─┘
 //! ```
-//! As with HTTP/2: who does not read is not written for, and what comes behind a request can't be taken for another. The
-//! session has seen to it that a body is as long as it said.
+//! As in HTTP/2, a receiver that does not read stops its sender, and bytes behind a request are never parsed as another
+//! request. The session has checked that a body has its declared length.
 
 use std::task;
 
@@ -19,8 +20,8 @@ use uncork::{
 };
 
 use super::{
-    parsed_request::{Framing, asked},
-    response::{Answer, AnswerHead, Piece},
+    parsed_request::{Framing, parse},
+    response::{Piece, ResponseHead, ResponseReader},
     stream::Served,
 };
 use crate::relay::tunnel::{
@@ -28,14 +29,14 @@ use crate::relay::tunnel::{
     spdy::{Code, ReplyHead, RequestHead, Session},
 };
 
-/// Bytes of a pipe. A request without a body needs only as many as its head has.
+/// Size of a pipe in bytes. A request without a body needs only the size of its head.
 const ROOM: usize = 64 * 1024;
 
 pub(super) struct Exchange {
     /// The stream's number.
     pub(super) id: u32,
     up: Up,
-    answer: Answer,
+    response: ResponseReader,
     down: Down,
 }
 
@@ -43,29 +44,32 @@ pub(super) struct Exchange {
 struct Up {
     inlet: Option<PipeIn>,
     framing: Framing,
-    /// The head, or what frames a chunk: not in the pipe yet.
+    /// The head, or the framing of a chunk, that is not in the pipe yet.
     own: Vec<u8>,
-    /// Of the body: not in the pipe yet, behind `own`, from `at` on.
+    /// The part of the body that is framed and not in the pipe yet, from `at` on; it goes behind `own`.
     held: Vec<u8>,
     at: usize,
-    /// Received behind that, and not framed yet.
+    /// Received after that, and not framed yet.
     more: Vec<u8>,
-    /// Nothing comes behind it.
+    /// The request ends behind this.
     end: bool,
 }
 
-/// How far the answer is.
+/// How much of the response is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Down {
     Head,
     Body,
-    /// All of it is sent but the end.
+    /// All of it but its end.
     End,
     Over,
 }
 
 impl Exchange {
-    /// Begins to serve a request. An error says why it can't be.
+    /// Begins to serve a request.
+    ///
+    /// # Errors
+    /// Returns the reason reason it cannot be served.
     pub(super) fn begin(
         id: u32,
         head: RequestHead,
@@ -73,39 +77,44 @@ impl Exchange {
         served: &Served<'_>,
         waker: task::Waker,
     ) -> Result<Self, &'static str> {
-        let asked = asked(&parts(head)?, end)?;
-        let room = if end { asked.head.len() } else { ROOM };
+        let parsed = parse(&parts(head)?, end)?;
+        let room = if end { parsed.head.len() } else { ROOM };
         let ((mut inlet, input), (output, mut outlet)) = (pipe(room), pipe(ROOM));
         inlet.on_room(waker.clone());
         outlet.on_data(waker);
-        served.here.adopt_pipes(served.peer, input, output, served.listener).map_err(|_| "the loop has ended")?;
+        served
+            .loop_handle
+            .adopt_pipes(served.peer, input, output, served.listener)
+            .map_err(|_| "the loop has ended")?;
         let inlet = Some(inlet);
-        let up = Up { inlet, framing: asked.framing, own: asked.head, held: Vec::new(), at: 0, more: Vec::new(), end };
-        Ok(Self { id, up, answer: Answer::new(outlet, asked.method), down: Down::Head })
+        let up =
+            Up { inlet, framing: parsed.framing, own: parsed.head, held: Vec::new(), at: 0, more: Vec::new(), end };
+        Ok(Self { id, up, response: ResponseReader::new(outlet, parsed.method), down: Down::Head })
     }
 
-    /// Some of the request's body came.
+    /// Takes a part of the request's body.
     pub(super) fn received(&mut self, bytes: &[u8], end: bool) {
         self.up.more.extend_from_slice(bytes);
         self.up.end |= end;
     }
 
-    /// Moves what can be moved. Whether it is over.
+    /// Moves what can be moved. Returns `true` if the exchange is over.
     pub(super) fn drive(&mut self, session: &mut Session) -> bool {
         self.up.drive(session, self.id);
-        if let Err(why) = self.drive_down(session) {
-            log::debug!(target: "uncork::relay", "an answer is broken off: {why}");
+        if let Err(reason) = self.drive_down(session) {
+            log::debug!(target: "uncork::relay", "response aborted: {reason}");
             session.reset(self.id, Code::CANCEL);
             return true;
         }
-        // The answer may be there before the request is whole, and somebody still receive that.
+        // The response may be complete before the request is, and the handler may still receive that.
         if self.down != Down::Over || !self.up.is_over() {
             return false;
         }
         if let Some(inlet) = self.up.inlet.take() {
             inlet.finish(None);
         }
-        // What nobody wanted to receive; a reset might cost the peer what it has not read of the answer.
+        // The rest of the body is ignored. A reset might make the peer drop the part of the response that it has not
+        // read.
         session.ignore(self.id);
         true
     }
@@ -115,13 +124,15 @@ impl Exchange {
             if self.down == Down::End && session.data(self.id, &[], true).1 {
                 self.down = Down::Over;
             }
-            match self.answer.next() {
+            match self.response.next() {
                 Piece::Waits => return Ok(()),
-                Piece::Broken(why) => return Err(why),
-                // SPDY has no form for 1xx: a stream has one SYN_REPLY, and its HEADERS frame crashes the programs of 2014.
+                Piece::Broken(reason) => return Err(reason),
+                // SPDY has no form for 1xx: a stream has one SYN_REPLY, and a HEADERS frame crashes a spdy-proxy.
                 Piece::Interim(..) => {}
-                Piece::Head(AnswerHead { switched: true, .. }) => return Err("nobody asked for another protocol"),
-                Piece::Head(AnswerHead { status, fields, whole, .. }) => {
+                Piece::Head(ResponseHead { switched: true, .. }) => {
+                    return Err("a switch of protocols without an upgrade");
+                }
+                Piece::Head(ResponseHead { status, fields, whole, .. }) => {
                     if !session.reply(self.id, &ReplyHead { status, fields }, false) {
                         return Err("its head is too long");
                     }
@@ -129,7 +140,7 @@ impl Exchange {
                 }
                 Piece::Data { bytes, last } => {
                     let (n, all) = (session.data(self.id, bytes, false).0, bytes.len());
-                    self.answer.took(n);
+                    self.response.consume(n);
                     if n < all {
                         return Ok(());
                     }
@@ -187,25 +198,25 @@ impl Up {
             if self.framing == Framing::Chunked {
                 self.own.extend_from_slice(LAST_CHUNK);
             }
-            // It is whole; nothing is framed any more.
+            // The request is complete; nothing is framed any more.
             self.framing = Framing::None;
         }
     }
 }
 
-/// The request as [`asked`] takes it, without what its client says of itself.
+/// Returns the request for [`parse`], without the fields in which its client describes itself.
 fn parts(head: RequestHead) -> Result<http::request::Parts, &'static str> {
     let RequestHead { method, path, host, fields, .. } = head;
     let mut request = http::Request::new(());
-    *request.method_mut() = http::Method::from_bytes(method.as_bytes()).map_err(|_| "it has no method")?;
+    *request.method_mut() = http::Method::from_bytes(method.as_bytes()).map_err(|_| "invalid method")?;
     if *request.method() == http::Method::CONNECT {
-        return Err("there is no CONNECT here");
+        return Err("SPDY has no CONNECT");
     }
     let target = if path == "*" { path.parse() } else { format!("http://{host}{path}").parse() };
-    *request.uri_mut() = target.map_err(|_| "its target is none")?;
+    *request.uri_mut() = target.map_err(|_| "invalid target")?;
     if request.uri().authority().is_none() {
-        // `*` has no place behind one.
-        let host = http::HeaderValue::try_from(host).map_err(|_| "it names no host")?;
+        // A target `*` has no authority in it.
+        let host = http::HeaderValue::try_from(host).map_err(|_| "invalid host")?;
         request.headers_mut().insert(http::header::HOST, host);
     }
     copy(&fields, request.headers_mut())?;
@@ -213,7 +224,7 @@ fn parts(head: RequestHead) -> Result<http::request::Parts, &'static str> {
 }
 
 fn copy(fields: &Headers, to: &mut http::HeaderMap) -> Result<(), &'static str> {
-    const BAD: &str = "it has a field that can't be passed on";
+    const BAD: &str = "a field that cannot be forwarded";
     let ends_here = |name: &str| is_about_the_client(name) || is_second_spelling(name);
     for (name, value) in fields.iter().filter(|(name, _)| !ends_here(name)) {
         let name = http::HeaderName::from_bytes(name.as_bytes()).map_err(|_| BAD)?;

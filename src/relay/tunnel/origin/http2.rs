@@ -1,16 +1,16 @@
-//! The carrier: a connection to the proxy, on which this side is HTTP/2's server.
+//! The carrier's protocol HTTP/2: a connection to the proxy, on which this side is the server.
 //!
 //! ```text
-//!   Io ◀══ Pump ══▶ h2::server::Connection ──poll_accept──▶ Stream::begin ──▶ adopt_pipes, on this very loop
+//!   Io ◀══ Pump ══▶ h2::server::Connection ──poll_accept──▶ Stream::begin ──▶ adopt_pipes, on this loop
 //!                     woken keys ──▶ only those streams are driven
-//!   deadline: ping after silence, suspicion, death, the end of a drain
+//!   deadline: ping after silence, suspect, dead, the drain timeout
 //! ```
 
 use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -24,54 +24,37 @@ use uncork::{EventMask, Io, LoopHandle, PeerAddr};
 use super::{
     TunnelError,
     auth_alpn::AuthAlpn,
-    carrier::{Health, Protocol},
+    protocol::{Liveness, Protocol, STREAMS, Times},
     stream::{Served, Stream},
 };
 use crate::relay::tunnel::{
+    pump::Step,
     wakes::Wakes,
-    wire::{CONNECTION, HEAD, Pump, REMEMBERED, RESETS, SMALL_FRAMES, Step, Wire, wire},
+    wire::{CONNECTION, HEAD, REMEMBERED, RESETS, SMALL_FRAMES, Wire, WirePump, wire},
 };
 
-/// Requests at the same time, on one connection.
-pub(super) const STREAMS: u32 = 256;
-/// What may be under way of one request's body: 2.5 MB/s over a path of 100 ms. And of all on a connection: as much for
-/// each, or a few that nobody takes would stop all others.
+/// Bytes of one request's body that may be in flight: 2.5 MB/s over a path of 100 ms. The connection has this much for
+/// each stream, or a few streams whose bodies are not read would stop all others.
 const WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = STREAMS * WINDOW;
-/// Bytes that h2 holds of each answer's body.
+/// Bytes of each response's body that h2 buffers.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// How long what; all of it is the application's to say.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Times {
-    /// Silence before a ping. Half as much again makes the connection suspect, twice as much dead.
-    pub(super) ping: Duration,
-    /// For the requests under way when it is left.
-    pub(super) drain: Duration,
-    /// For the proxy to ask who we are.
-    pub(super) within: Duration,
-}
-
 pub(super) struct Http2 {
-    pump: Pump,
+    pump: WirePump,
     inner: Inner,
 }
 
 struct Inner {
-    here: LoopHandle,
+    loop_handle: LoopHandle,
     listener: usize,
     peer: PeerAddr,
     wakes: Wakes,
     h2: Phase,
     pings: Option<PingPong>,
     streams: Slab<Stream>,
-    times: Times,
-    now: Instant,
-    heard: Instant,
-    pinged: bool,
-    /// Since when nothing new is to come.
-    leaving: Option<Instant>,
-    gate: AuthAlpn,
+    liveness: Liveness,
+    auth: AuthAlpn,
     error: Option<TunnelError>,
 }
 
@@ -81,13 +64,13 @@ enum Phase {
 }
 
 impl Http2 {
-    /// The connection ends neither for streams that the proxy resets before they are looked at (there are never more of
-    /// them than the input buffer holds), nor for errors of streams. The proxy is believed, and what its clients do must
-    /// not end the streams of others.
+    /// h2 may end the connection neither for streams that the proxy resets before they are accepted, nor for errors of
+    /// streams. The input buffer bounds the former. The proxy is trusted, and what one of its clients does must not end
+    /// the streams of others.
     ///
-    /// `hello`: the proxy does not know yet who we are, and will ask; this is the answer.
+    /// `hello`: the response to the proxy's question for the credential, if ALPN has selected HTTP/2.
     pub(super) fn new(
-        here: LoopHandle,
+        loop_handle: LoopHandle,
         listener: usize,
         peer: PeerAddr,
         times: Times,
@@ -110,19 +93,15 @@ impl Http2 {
             .enable_connect_protocol()
             .handshake(wire);
         let inner = Inner {
-            here,
+            loop_handle,
             listener,
             peer,
             wakes,
             h2: Phase::Greeting(Box::new(greeting)),
             pings: None,
             streams: Slab::new(),
-            times,
-            now,
-            heard: now,
-            pinged: false,
-            leaving: None,
-            gate: AuthAlpn::new(hello, now + times.within),
+            liveness: Liveness::new(times, now),
+            auth: AuthAlpn::new(hello, now + times.connect_timeout),
             error: None,
         };
         Self { pump, inner }
@@ -136,12 +115,12 @@ impl Protocol for Http2 {
 
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
         let Self { pump, inner } = self;
-        inner.now = io.now().mono;
+        inner.liveness.now = io.now().mono;
         if !io.rx.bytes().is_empty() {
-            (inner.heard, inner.pinged) = (inner.now, false);
+            inner.liveness.note_input();
         }
         let mask = pump.turn(io, |cx, keys| inner.step(cx, keys));
-        if inner.silence() >= inner.times.ping && !inner.pinged {
+        if inner.liveness.begin_ping() {
             pump.shrink();
             inner.ping();
         }
@@ -149,28 +128,22 @@ impl Protocol for Http2 {
         mask
     }
 
-    fn is_in(&self) -> bool {
-        self.inner.gate.is_open(self.inner.now)
+    fn is_accepted(&self) -> bool {
+        self.inner.auth.is_open(self.inner.liveness.now)
     }
 
-    fn health(&self) -> Health {
-        let limit = self.inner.times.ping.saturating_mul(3) / 2;
-        if self.inner.silence() >= limit { Health::Suspect } else { Health::Good }
+    fn liveness(&self) -> &Liveness {
+        &self.inner.liveness
     }
 
     fn leave(&mut self, now: Instant) {
         let inner = &mut self.inner;
-        if inner.leaving.is_none() {
-            inner.leaving = Some(now);
+        if inner.liveness.leave(now) {
             if let Phase::Open(connection) = &mut inner.h2 {
                 connection.graceful_shutdown();
             }
             inner.wakes.waker(CONNECTION).wake();
         }
-    }
-
-    fn is_leaving(&self) -> bool {
-        self.inner.leaving.is_some()
     }
 
     fn take_error(&mut self) -> Option<TunnelError> {
@@ -179,16 +152,16 @@ impl Protocol for Http2 {
 }
 
 impl Inner {
-    /// Looks at what was woken, has h2 read and write, and begins what is asked.
+    /// Drives the woken streams, has h2 read and write, and begins new requests.
     fn step(&mut self, cx: &mut Context<'_>, keys: &mut Vec<usize>) -> Step {
-        if self.silence() >= self.times.ping.saturating_mul(2) {
+        if self.liveness.is_dead() {
             self.error = Some(TunnelError::Silent);
             return Step::Abort;
         }
-        if self.leaving.is_some_and(|since| self.now >= since + self.times.drain) {
+        if self.liveness.is_drained() {
             return Step::Abort;
         }
-        if self.gate.is_late(self.now) {
+        if self.auth.is_late(self.liveness.now) {
             self.error = Some(TunnelError::TimedOut);
             return Step::Abort;
         }
@@ -203,7 +176,7 @@ impl Inner {
                 Poll::Ready(Err(error)) => return self.end(Some(error)),
                 Poll::Ready(Ok(mut connection)) => {
                     self.pings = connection.ping_pong();
-                    if self.leaving.is_some() {
+                    if self.liveness.is_leaving() {
                         connection.graceful_shutdown();
                     }
                     self.h2 = Phase::Open(Box::new(connection));
@@ -217,7 +190,7 @@ impl Inner {
                 Poll::Ready(None) => return self.end(None),
                 Poll::Ready(Some(Err(error))) => return self.end(Some(error)),
                 Poll::Ready(Some(Ok((request, respond)))) => {
-                    let Some((request, respond)) = (match self.gate.passes(request, respond, self.now) {
+                    let Some((request, respond)) = (match self.auth.filter(request, respond, self.liveness.now) {
                         Ok(passed) => passed,
                         Err(error) => {
                             self.error = Some(error);
@@ -229,7 +202,7 @@ impl Inner {
                     };
                     let entry = self.streams.vacant_entry();
                     let key = entry.key();
-                    let served = Served { here: &self.here, listener: self.listener, peer: self.peer };
+                    let served = Served { loop_handle: &self.loop_handle, listener: self.listener, peer: self.peer };
                     if let Some(stream) = Stream::begin(request, respond, &served, self.wakes.waker(key)) {
                         entry.insert(stream);
                         self.drive(key);
@@ -238,7 +211,7 @@ impl Inner {
             }
         }
         if let Some(pings) = &mut self.pings {
-            // That something was heard is what counts; this makes room for the next.
+            // Any input resets the silence; this only frees h2's slot for the next ping.
             let _ = pings.poll_pong(cx);
         }
         Step::Waits
@@ -250,7 +223,7 @@ impl Inner {
         }
     }
 
-    /// The connection is over. What is under way is broken off.
+    /// The connection is over, and its streams with it.
     fn end(&mut self, error: Option<h2::Error>) -> Step {
         self.streams.clear();
         if let Some(error) = error {
@@ -259,27 +232,18 @@ impl Inner {
         Step::Over
     }
 
-    fn silence(&self) -> Duration {
-        self.now.saturating_duration_since(self.heard)
-    }
-
     fn ping(&mut self) {
         if let Some(pings) = &mut self.pings
             && pings.send_ping(Ping::opaque()).is_ok()
         {
-            // h2 was polled before.
+            // h2 was polled before this call.
             self.wakes.waker(CONNECTION).wake();
         }
-        self.pinged = true;
     }
 
-    /// When to look at the clocks again.
+    /// Returns when the next clock runs out.
     fn due(&self) -> Instant {
-        let ping = self.times.ping;
-        let steps = [ping, ping.saturating_mul(3) / 2, ping.saturating_mul(2)];
-        let silent = steps.into_iter().map(|after| self.heard + after).find(|at| *at > self.now);
-        let silent = silent.unwrap_or(self.now);
-        let silent = self.gate.due(self.now).map_or(silent, |at| silent.min(at));
-        self.leaving.map_or(silent, |since| silent.min(since + self.times.drain))
+        let due = self.liveness.due();
+        self.auth.due(self.liveness.now).map_or(due, |at| due.min(at))
     }
 }

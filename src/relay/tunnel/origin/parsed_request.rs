@@ -1,4 +1,4 @@
-//! A request of HTTP/2, as an HTTP/1.1 server receives it.
+//! Translates a request of HTTP/2 into HTTP/1.1.
 //!
 //! ```text
 //!   :method POST  :path /a                     POST /a HTTP/1.1
@@ -10,10 +10,10 @@
 //!   :method CONNECT  :protocol websocket       GET /chat HTTP/1.1
 //!   :path /chat                       ──▶      Connection: upgrade
 //!                                              Upgrade: websocket
-//!                                              Sec-WebSocket-Key: …     (which HTTP/2 has no need of)
+//!                                              Sec-WebSocket-Key: …     (HTTP/2 does not need it)
 //! ```
-//! h2 has seen to the pseudo fields, and that nothing of one hop is there. What HTTP/1.1 can't express, or would take
-//! for something else, resets its stream.
+//! h2 has checked the pseudo-header fields, and that no field of one hop is there. A request that HTTP/1.1 cannot
+//! express, or would understand differently, resets its stream.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use http::{HeaderMap, Method, request::Parts};
@@ -22,31 +22,31 @@ use uncork::h1::{
     write::{BodyLength, ConnectionOption, RequestLine, request_head},
 };
 
-/// How the body of a request is told from what is behind it.
+/// How the end of a request's body is marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// There is none.
+    /// There is no body.
     None,
     Length,
     Chunked,
-    /// The stream is not to be HTTP any more, once the handler has said so.
+    /// The stream leaves HTTP when the handler has accepted that.
     Raw,
 }
 
-/// A request, ready to be served.
+/// A request that can be served.
 #[derive(Debug)]
 pub(super) struct ParsedRequest {
     pub(super) head: Vec<u8>,
     pub(super) framing: Framing,
-    /// How long the body is, if it is framed by that.
+    /// The length of the body, if `framing` is `Length`.
     pub(super) length: u64,
-    /// The method as it is in HTTP/1.1.
+    /// The method in HTTP/1.1.
     pub(super) method: Box<str>,
     /// It asks for another protocol, by extended CONNECT (RFC 8441).
     pub(super) upgrade: bool,
 }
 
-/// Made by us, or for one hop only.
+/// Returns `true` for a field that is written here, or that is for one hop only.
 fn ends_here(name: &str) -> bool {
     const OWN: [&str; 10] = [
         "host",
@@ -63,15 +63,18 @@ fn ends_here(name: &str) -> bool {
     OWN.contains(&name)
 }
 
-/// Translates a request. `ended`: nothing comes behind its head. The error says why it can't be.
-pub(super) fn asked(parts: &Parts, ended: bool) -> Result<ParsedRequest, &'static str> {
+/// Translates a request. `ended`: it has no body.
+///
+/// # Errors
+/// Returns the reason why it cannot be translated.
+pub(super) fn parse(parts: &Parts, ended: bool) -> Result<ParsedRequest, &'static str> {
     let protocol = parts.extensions.get::<h2::ext::Protocol>().map(h2::ext::Protocol::as_str);
     let connects = parts.method == Method::CONNECT;
     let upgrade = connects && protocol.is_some();
     let authority = parts.uri.authority().map(http::uri::Authority::as_str);
     let host = match authority {
         Some(authority) => authority,
-        None => parts.headers.get("host").and_then(|host| host.to_str().ok()).ok_or("it names no host")?,
+        None => parts.headers.get("host").and_then(|host| host.to_str().ok()).ok_or("no host")?,
     };
     let path = parts.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let (method, target) = match connects {
@@ -83,7 +86,7 @@ pub(super) fn asked(parts: &Parts, ended: bool) -> Result<ParsedRequest, &'stati
         _ if connects => (Framing::Raw, BodyLength::None),
         None if ended => (Framing::None, BodyLength::None),
         Some(0) if ended => (Framing::None, BodyLength::Known(0)),
-        Some(_) if ended => return Err("it ends before its length"),
+        Some(_) if ended => return Err("its body ends before its length"),
         Some(n) => (Framing::Length, BodyLength::Known(n)),
         None => (Framing::Chunked, BodyLength::Chunked),
     };
@@ -98,7 +101,7 @@ pub(super) fn asked(parts: &Parts, ended: bool) -> Result<ParsedRequest, &'stati
         fields: fields.as_wire(),
         length,
         expect: false,
-        // One request for each stream; an upgrade ends it as well.
+        // One request for each stream. An upgrade uses up the connection as well.
         connection: match connects {
             true if upgrade => Some(ConnectionOption::Upgrade),
             true => None,
@@ -111,26 +114,26 @@ pub(super) fn asked(parts: &Parts, ended: bool) -> Result<ParsedRequest, &'stati
     Ok(ParsedRequest { head, framing, length, method: method.into(), upgrade })
 }
 
-/// The body's length, if it is told.
+/// Returns the declared length of the body.
 fn declared(map: &HeaderMap) -> Result<Option<u64>, &'static str> {
     let mut values = map.get_all(http::header::CONTENT_LENGTH).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
         (Some(one), None) => {
             let length = one.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
-            length.and_then(|text| text.parse().ok()).map(Some).ok_or("its length is none")
+            length.and_then(|text| text.parse().ok()).map(Some).ok_or("invalid length")
         }
-        _ => Err("it has two lengths"),
+        _ => Err("two lengths"),
     }
 }
 
 fn fields(map: &HeaderMap) -> Result<Headers, &'static str> {
-    const BAD: &str = "it has a field that HTTP/1.1 does not know";
+    const BAD: &str = "a field that HTTP/1.1 does not allow";
     let mut fields = Headers::new();
     for (name, value) in map.iter().filter(|(name, _)| !ends_here(name.as_str())) {
         fields.append(name.as_str(), value.as_bytes()).map_err(|_| BAD)?;
     }
-    // RFC 9113 §8.2.3: crumbs are put together again.
+    // RFC 9113 §8.2.3: cookie crumbs are joined.
     let crumbs: Vec<&[u8]> = map.get_all(http::header::COOKIE).iter().map(http::HeaderValue::as_bytes).collect();
     if !crumbs.is_empty() {
         fields.append("cookie", crumbs.join(&b"; "[..])).map_err(|_| BAD)?;
@@ -138,13 +141,13 @@ fn fields(map: &HeaderMap) -> Result<Headers, &'static str> {
     Ok(fields)
 }
 
-/// Asks for `protocol` as HTTP/1.1 does.
+/// Offers the upgrade to `protocol`, as HTTP/1.1 does.
 fn offer(fields: &mut Headers, protocol: &str) -> Result<(), &'static str> {
-    fields.insert("Upgrade", protocol).map_err(|_| "its protocol has no name")?;
+    fields.insert("Upgrade", protocol).map_err(|_| "invalid protocol name")?;
     if protocol.eq_ignore_ascii_case("websocket") {
         let mut key = [0; 16];
-        getrandom::fill(&mut key).map_err(|_| "there is no randomness")?;
-        // Both are fine: they are text.
+        getrandom::fill(&mut key).map_err(|_| "cannot read random bytes")?;
+        // Both are valid values.
         let _ = fields.insert("Sec-WebSocket-Key", BASE64_STANDARD.encode(key));
         if fields.get("sec-websocket-version").is_none() {
             let _ = fields.insert("Sec-WebSocket-Version", "13");
@@ -166,7 +169,7 @@ mod tests {
     }
 
     fn head(parts: &Parts, ended: bool) -> String {
-        String::from_utf8(asked(parts, ended).expect("translated").head).expect("text")
+        String::from_utf8(parse(parts, ended).expect("translated").head).expect("text")
     }
 
     #[test]
@@ -193,9 +196,9 @@ mod tests {
         ];
         for (length, ended, framing, line) in cases {
             let fields: Vec<_> = length.map(|length| ("content-length", length)).into_iter().collect();
-            let asked = asked(&parts("POST", "http://a/", &fields), ended).expect("translated");
-            assert_eq!(asked.framing, framing);
-            let head = String::from_utf8(asked.head).expect("text");
+            let parsed = parse(&parts("POST", "http://a/", &fields), ended).expect("translated");
+            assert_eq!(parsed.framing, framing);
+            let head = String::from_utf8(parsed.head).expect("text");
             assert_eq!(head, format!("POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{line}\r\n"));
         }
     }
@@ -204,9 +207,9 @@ mod tests {
     fn extended_connect_is_an_upgrade() {
         let mut parts = parts("CONNECT", "https://a/chat", &[("sec-websocket-protocol", "x")]);
         parts.extensions.insert(h2::ext::Protocol::from_static("websocket"));
-        let asked = asked(&parts, false).expect("translated");
-        assert!(asked.upgrade && asked.framing == Framing::Raw && &*asked.method == "GET");
-        let head = String::from_utf8(asked.head).expect("text");
+        let parsed = parse(&parts, false).expect("translated");
+        assert!(parsed.upgrade && parsed.framing == Framing::Raw && &*parsed.method == "GET");
+        let head = String::from_utf8(parsed.head).expect("text");
         assert!(head.starts_with("GET /chat HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\n"), "{head}");
         for line in ["sec-websocket-protocol: x\r\n", "Upgrade: websocket\r\n", "Sec-WebSocket-Version: 13\r\n"] {
             assert!(head.contains(line), "{head}");
@@ -222,7 +225,7 @@ mod tests {
             ("GET", "/", &[]),
             ("GET", "https://user@a/", &[]),
         ] {
-            assert!(asked(&parts(method, uri, fields), false).is_err(), "{method} {uri} {fields:?}");
+            assert!(parse(&parts(method, uri, fields), false).is_err(), "{method} {uri} {fields:?}");
         }
     }
 }

@@ -1,11 +1,11 @@
-//! An answer of HTTP/1.1 that comes out of a pipe, piece by piece.
+//! Reads a response of HTTP/1.1 out of a pipe, piece by piece.
 //!
 //! ```text
-//!   engine ──HTTP/1.1──▶ PipeOut ──▶ Answer::next ──▶ Interim… Head Data… End
-//!                                                     └─ Broken: it is no answer, or not the whole
+//!   engine ──HTTP/1.1──▶ PipeOut ──▶ ResponseReader::next ──▶ Interim… Head Data… End
+//!                                                            └─ Broken: malformed, or truncated
 //! ```
-//! A pipe is filled again only when its rear half is free, so what is not complete yet (a head, a chunk's size) is taken
-//! out, and kept here: else both ends would wait.
+//! A pipe is filled again only when its rear half is free. So an incomplete head or chunk size is taken out and kept
+//! here; otherwise both ends would wait for each other.
 
 use uncork::{
     PipeOut,
@@ -16,18 +16,18 @@ use uncork::{
     },
 };
 
-/// Our own handlers' heads: as large as what HTTP/2 lets through.
+/// Limits of a head, as large as what HTTP/2 lets through.
 const HEAD: HeadLimits = HeadLimits { head: 64 * 1024, target: 64 * 1024, fields: 256 };
 const BODY: BodyLimits = BodyLimits { body: u64::MAX, trailers: 16 * 1024, fields: 256 };
 
-/// Bytes that are looked at together with what was kept.
+/// Bytes that are parsed together with what was kept.
 const MORE: usize = 512;
 
-pub(super) struct Answer {
+pub(super) struct ResponseReader {
     outlet: PipeOut,
     method: Box<str>,
     state: State,
-    /// The front of a head, or of a line.
+    /// The start of a head, or of a line.
     kept: Vec<u8>,
     scan: HeadScanner,
 }
@@ -36,42 +36,43 @@ enum State {
     Head,
     Length(u64),
     Chunked(Decoder),
-    /// Whatever comes until the pipe ends.
+    /// Bytes until the pipe ends.
     Rest,
     Over,
 }
 
-/// What comes next.
+/// The next piece.
 #[derive(Debug)]
 pub(super) enum Piece<'a> {
-    /// Nothing yet: the pipe's reader is woken.
+    /// None yet: the pipe's reader will be woken.
     Waits,
     /// 1xx, but not 101.
     Interim(u16, Headers),
-    Head(AnswerHead),
-    /// Some of the body, never empty: [`Answer::took`] is to be told. `last`: it is known to be the end.
+    Head(ResponseHead),
+    /// A part of the body, never empty; the caller must call [`ResponseReader::consume`]. `last`: the body ends behind
+    /// it.
     Data {
         bytes: &'a [u8],
         last: bool,
     },
-    /// That was all; told once.
+    /// The end, reported once.
     End(Option<Box<Headers>>),
-    /// There is no answer, or no more of it: in words for a log.
+    /// The response is malformed or truncated; with the reason, for a log.
     Broken(&'static str),
 }
 
 #[derive(Debug)]
-pub(super) struct AnswerHead {
+pub(super) struct ResponseHead {
     pub(super) status: u16,
     pub(super) fields: Headers,
-    /// Nothing comes behind it.
+    /// It has no body.
     pub(super) whole: bool,
-    /// What comes behind it is no HTTP.
+    /// Another protocol follows.
     pub(super) switched: bool,
 }
 
-impl Answer {
-    /// The answer to a request of this method.
+impl ResponseReader {
+    /// Reads the response to a request of this method.
     pub(super) fn new(outlet: PipeOut, method: Box<str>) -> Self {
         Self { outlet, method, state: State::Head, kept: Vec::new(), scan: HeadScanner::default() }
     }
@@ -84,7 +85,7 @@ impl Answer {
                 let left = *left;
                 let most = usize::try_from(left).unwrap_or(usize::MAX);
                 if self.outlet.bytes().is_empty() {
-                    return self.nothing("its answer ended before its length");
+                    return self.nothing("it ended before its length");
                 }
                 let bytes = self.outlet.bytes();
                 let n = bytes.len().min(most);
@@ -96,7 +97,7 @@ impl Answer {
                         self.state = State::Over;
                         return Piece::End(None);
                     }
-                    return self.nothing("its answer was cut off");
+                    return self.nothing("it was truncated");
                 }
                 Piece::Data { bytes: self.outlet.bytes(), last: false }
             }
@@ -104,8 +105,8 @@ impl Answer {
         }
     }
 
-    /// So many bytes of the last [`Piece::Data`] are done with.
-    pub(super) fn took(&mut self, n: usize) {
+    /// Consumes bytes of the last [`Piece::Data`].
+    pub(super) fn consume(&mut self, n: usize) {
         self.outlet.consume(n);
         match &mut self.state {
             State::Length(left) => {
@@ -119,9 +120,9 @@ impl Answer {
         }
     }
 
-    /// There are no bytes: for now, or was it all?
+    /// Handles an empty pipe: it waits for more, or the response is truncated.
     fn nothing(&mut self, early: &'static str) -> Piece<'static> {
-        // In this order: what was put in before the end is found by the next look.
+        // In this order: bytes that were written before the end are found by the next call.
         if (self.outlet.is_truncated() || self.outlet.is_finished()) && self.outlet.bytes().is_empty() {
             self.state = State::Over;
             return Piece::Broken(early);
@@ -131,11 +132,11 @@ impl Answer {
 
     fn head(&mut self) -> Piece<'_> {
         if self.outlet.bytes().is_empty() {
-            return self.nothing("there was no answer");
+            return self.nothing("there was none");
         }
         let Self { outlet, method, kept, scan, .. } = self;
         let bytes = outlet.bytes();
-        // The common case: all of it is here.
+        // The common case: the whole head is in the pipe.
         let before = kept.len();
         let in_place = before == 0;
         if !in_place {
@@ -158,7 +159,7 @@ impl Answer {
             let head = if in_place { &bytes[..end] } else { &kept[..end] };
             let mut slots = field_slots();
             parse_response(head, method, &mut slots, &HEAD).map(|parsed| {
-                let head = AnswerHead {
+                let head = ResponseHead {
                     status: parsed.status,
                     fields: parsed.fields.to_owned(),
                     whole: matches!(parsed.framing, ResponseFraming::None | ResponseFraming::Length(0)),
@@ -189,7 +190,7 @@ impl Answer {
     fn chunk(&mut self) -> Piece<'_> {
         loop {
             if self.outlet.bytes().is_empty() {
-                return self.nothing("its answer ended within a chunk");
+                return self.nothing("it ended within a chunk");
             }
             let Self { outlet, kept, state, .. } = self;
             let State::Chunked(decoder) = state else { return Piece::Waits };
@@ -202,7 +203,7 @@ impl Answer {
             match step {
                 Err(rule) => return self.broken(rule),
                 Ok(Step::Data(n)) => {
-                    // There is nothing kept: data begins behind a line.
+                    // Nothing is kept loop_handle: data begins behind a line.
                     return Piece::Data { bytes: &self.outlet.bytes()[..n], last: false };
                 }
                 Ok(Step::Skip(n)) => {
@@ -239,11 +240,12 @@ mod tests {
 
     use super::*;
 
-    /// What an answer is told to be, its bytes coming through a pipe of `room` bytes, at most `most` at a time.
+    /// Returns what is read of a response, whose bytes come through a pipe of `room` bytes, at most `most` at a time.
     fn told(method: &str, wire: &[u8], room: usize, most: usize, cut: bool) -> String {
         let (inlet, outlet) = pipe(room);
         let mut inlet: Option<PipeIn> = Some(inlet);
-        let (mut answer, mut sent, mut told, mut idle) = (Answer::new(outlet, method.into()), 0, String::new(), 0);
+        let (mut response, mut sent, mut told, mut idle) =
+            (ResponseReader::new(outlet, method.into()), 0, String::new(), 0);
         while idle < 3 {
             if let Some(to) = &mut inlet {
                 sent += to.write(&wire[sent..(sent + most).min(wire.len())]);
@@ -254,8 +256,8 @@ mod tests {
                 if cut { drop(to) } else { to.finish(None) }
             }
             let mut took = 0;
-            let over = matches!(answer.state, State::Over);
-            let piece = match answer.next() {
+            let over = matches!(response.state, State::Over);
+            let piece = match response.next() {
                 Piece::Waits => {
                     idle += usize::from(over || inlet.is_none());
                     continue;
@@ -271,11 +273,11 @@ mod tests {
             };
             idle = 0;
             if took > 0 {
-                answer.took(took);
+                response.consume(took);
             }
             told += &piece;
         }
-        assert!(matches!(answer.state, State::Over), "{told}");
+        assert!(matches!(response.state, State::Over), "{told}");
         told
     }
 

@@ -1,14 +1,15 @@
-//! One request on a stream of HTTP/2, served as a connection of HTTP/1.1 that is two pipes.
+//! One request on a stream of HTTP/2, served as a connection of HTTP/1.1 that consists of two pipes.
 //!
 //! ```text
-//!   HEADERS, DATA ──▶ Up: head, framing ──▶ PipeIn ══▶ the engine, a handler ══▶ PipeOut ──▶ Answer ──▶ HEADERS, DATA
+//!   HEADERS, DATA ──▶ Up: head, framing ─▶ PipeIn ══▶ the engine, a handler ══▶ PipeOut ─▶ ResponseReader ─▶ HEADERS,
+//! DATA
 //!        ◀─ WINDOW_UPDATE, as bytes leave for the pipe            written as fast as h2 has capacity ─┘
 //! ```
-//! The pipes are bounded, and so is everything here: who does not read is not written for, from end to end. To drop a
-//! stream breaks it off in both directions: RST_STREAM if it was not over, and cut pipes.
+//! Pipes and buffers are bounded: a receiver that does not read stops its sender, from end to end. Dropping a stream
+//! ends it in both directions: RST_STREAM if it was not over, and truncated pipes.
 //!
-//! What comes behind a request can never be taken for another: a body is never longer than it said, and what is to be
-//! raw is held back until the handler has switched.
+//! Bytes behind a request are never parsed as another request. A body is never longer than its declared length, and the
+//! bytes of a raw stream are held back until the handler has switched protocols.
 
 use std::task::{self, Context, Poll};
 
@@ -25,54 +26,54 @@ use uncork::{
 };
 
 use super::{
-    parsed_request::{Framing, asked},
-    response::{Answer, AnswerHead, Piece},
+    parsed_request::{Framing, parse},
+    response::{Piece, ResponseHead, ResponseReader},
 };
 use crate::relay::tunnel::gathered::Gathered;
 
-/// Bytes of a pipe. A request without a body needs only as many as its head has.
+/// Size of a pipe in bytes. A request without a body needs only the size of its head.
 const ROOM: usize = 64 * 1024;
 
 pub(super) struct Stream {
     waker: task::Waker,
     up: Up,
-    answer: Answer,
+    response: ResponseReader,
     down: Down,
     upgrade: bool,
 }
 
 /// The request.
 struct Up {
-    /// `None`: it is whole.
+    /// `None`: the request is complete.
     recv: Option<RecvStream>,
     inlet: Option<PipeIn>,
     framing: Framing,
-    /// The head, or what frames a chunk: not in the pipe yet.
+    /// The head, or the framing of a chunk, that is not in the pipe yet.
     own: Vec<u8>,
-    /// Of the body: not in the pipe yet.
+    /// The part of the body that is not in the pipe yet.
     held: Gathered,
-    /// How much of it goes into the pipe behind `own`, before the next chunk's frame.
+    /// How many bytes of `held` go into the pipe behind `own`, before the framing of the next chunk.
     piece: usize,
-    /// What `Content-Length` leaves.
+    /// What is left of `Content-Length`.
     left: u64,
 }
 
-/// The answer.
+/// The response.
 enum Down {
     Head(SendResponse<Bytes>),
     Body(SendStream<Bytes>),
     Over,
 }
 
-/// Where the connections of a tunnel are served, and for whom by default.
+/// Where a tunnel's requests are served, and the default peer.
 pub(super) struct Served<'a> {
-    pub(super) here: &'a LoopHandle,
+    pub(super) loop_handle: &'a LoopHandle,
     pub(super) listener: usize,
     pub(super) peer: PeerAddr,
 }
 
 impl Stream {
-    /// Begins to serve a request. `None`: it was refused, or there is nobody left to serve it.
+    /// Begins to serve a request. Returns `None` if it was rejected, or if the loop has ended.
     pub(super) fn begin(
         request: http::Request<RecvStream>,
         mut respond: SendResponse<Bytes>,
@@ -81,37 +82,37 @@ impl Stream {
     ) -> Option<Self> {
         let (parts, recv) = request.into_parts();
         let ended = recv.is_end_stream();
-        let asked = match asked(&parts, ended) {
-            Ok(asked) => asked,
-            Err(why) => {
-                log::debug!(target: "uncork::relay", "a request of the tunnel is refused: {why}");
+        let parsed = match parse(&parts, ended) {
+            Ok(parsed) => parsed,
+            Err(reason) => {
+                log::debug!(target: "uncork::relay", "request of the tunnel rejected: {reason}");
                 respond.send_reset(Reason::PROTOCOL_ERROR);
                 return None;
             }
         };
-        let room = if ended { asked.head.len() } else { ROOM };
+        let room = if ended { parsed.head.len() } else { ROOM };
         let ((mut inlet, input), (output, mut outlet)) = (pipe(room), pipe(ROOM));
         inlet.on_room(waker.clone());
         outlet.on_data(waker.clone());
         let peer = client(&parts.headers).unwrap_or(served.peer);
-        if served.here.adopt_pipes(peer, input, output, served.listener).is_err() {
+        if served.loop_handle.adopt_pipes(peer, input, output, served.listener).is_err() {
             respond.send_reset(Reason::REFUSED_STREAM);
             return None;
         }
         let up = Up {
             recv: (!ended).then_some(recv),
             inlet: Some(inlet),
-            framing: asked.framing,
-            own: asked.head,
+            framing: parsed.framing,
+            own: parsed.head,
             held: Gathered::default(),
             piece: 0,
-            left: asked.length,
+            left: parsed.length,
         };
-        let answer = Answer::new(outlet, asked.method);
-        Some(Self { waker, up, answer, down: Down::Head(respond), upgrade: asked.upgrade })
+        let response = ResponseReader::new(outlet, parsed.method);
+        Some(Self { waker, up, response, down: Down::Head(respond), upgrade: parsed.upgrade })
     }
 
-    /// Moves what can be moved. Whether it is over.
+    /// Moves what can be moved. Returns `true` if the stream is over.
     pub(super) fn drive(&mut self) -> bool {
         let waker = self.waker.clone();
         let cx = &mut Context::from_waker(&waker);
@@ -120,12 +121,12 @@ impl Stream {
             Down::Body(send) => send.poll_reset(cx).is_ready(),
             Down::Over => false,
         };
-        // Who has asked is gone.
+        // The proxy or its client has cancelled the request.
         if reset || self.up.drive(cx).is_err() {
             return true;
         }
-        if let Err(why) = self.drive_down(cx) {
-            log::debug!(target: "uncork::relay", "an answer is broken off: {why}");
+        if let Err(reason) = self.drive_down(cx) {
+            log::debug!(target: "uncork::relay", "response aborted: {reason}");
             match &mut self.down {
                 Down::Head(respond) => respond.send_reset(Reason::INTERNAL_ERROR),
                 Down::Body(send) => send.send_reset(Reason::INTERNAL_ERROR),
@@ -133,7 +134,7 @@ impl Stream {
             }
             return true;
         }
-        // The answer may be there before the request is whole, and somebody still receive that.
+        // The response may be complete before the request is, and the handler may still receive that.
         if !matches!(self.down, Down::Over) || !self.up.is_over() {
             return false;
         }
@@ -143,19 +144,19 @@ impl Stream {
 
     fn drive_down(&mut self, cx: &mut Context<'_>) -> Result<(), &'static str> {
         loop {
-            match self.answer.next() {
+            match self.response.next() {
                 Piece::Waits => return Ok(()),
-                Piece::Broken(why) => return Err(why),
+                Piece::Broken(reason) => return Err(reason),
                 Piece::Interim(status, fields) => {
                     if let (Down::Head(respond), Ok(status)) = (&mut self.down, StatusCode::from_u16(status)) {
                         let mut interim = http::Response::new(());
                         *interim.status_mut() = status;
                         *interim.headers_mut() = to_http2(&fields, false);
-                        // One that HTTP/2 won't have is no reason to lose the answer.
+                        // An interim response that HTTP/2 rejects is dropped; the final one is not affected.
                         let _ = respond.send_informational(interim);
                     }
                 }
-                Piece::Head(head) => self.begin_answer(&head)?,
+                Piece::Head(head) => self.begin_response(&head)?,
                 Piece::Data { bytes, last } => {
                     let Down::Body(send) = &mut self.down else { return Err("a body without a head") };
                     let n = bytes.len().min(send.capacity());
@@ -170,7 +171,7 @@ impl Stream {
                     let end = last && n == bytes.len();
                     let data = Bytes::copy_from_slice(&bytes[..n]);
                     send.send_data(data, end).map_err(|_| "the stream is closed")?;
-                    self.answer.took(n);
+                    self.response.consume(n);
                     if end {
                         self.down = Down::Over;
                     }
@@ -188,18 +189,18 @@ impl Stream {
         }
     }
 
-    fn begin_answer(&mut self, head: &AnswerHead) -> Result<(), &'static str> {
-        let Down::Head(respond) = &mut self.down else { return Err("two answers") };
+    fn begin_response(&mut self, head: &ResponseHead) -> Result<(), &'static str> {
+        let Down::Head(respond) = &mut self.down else { return Err("two responses") };
         let status = match head.status {
             _ if head.switched => 200,
             // It would mean that the protocol has changed (RFC 8441 §5).
             200..300 if self.upgrade => 502,
             status => status,
         };
-        let mut answer = http::Response::new(());
-        *answer.status_mut() = StatusCode::from_u16(status).map_err(|_| "no status")?;
-        *answer.headers_mut() = to_http2(&head.fields, head.switched);
-        let send = respond.send_response(answer, head.whole).map_err(|_| "the stream is closed")?;
+        let mut response = http::Response::new(());
+        *response.status_mut() = StatusCode::from_u16(status).map_err(|_| "invalid status")?;
+        *response.headers_mut() = to_http2(&head.fields, head.switched);
+        let send = respond.send_response(response, head.whole).map_err(|_| "the stream is closed")?;
         self.down = if head.whole { Down::Over } else { Down::Body(send) };
         if self.up.framing == Framing::Raw {
             self.up.switched(head.switched);
@@ -210,7 +211,7 @@ impl Stream {
 }
 
 impl Up {
-    /// What comes is the new protocol's; or nobody's, and then it goes nowhere.
+    /// What follows is in the new protocol. If the handler has not switched, it is dropped.
     fn switched(&mut self, yes: bool) {
         self.framing = Framing::None;
         if !yes {
@@ -230,7 +231,7 @@ impl Up {
         }
     }
 
-    /// Moves the request on. An error: there will be no more of it.
+    /// Moves the request on. An error: the request is truncated.
     fn drive(&mut self, cx: &mut Context<'_>) -> Result<(), ()> {
         let Some(inlet) = &mut self.inlet else { return Ok(()) };
         loop {
@@ -264,7 +265,7 @@ impl Up {
                         let n = chunk_head(self.piece, &mut size);
                         self.own.extend_from_slice(&size[..n]);
                     }
-                    // h2 has seen to it; what would be taken for another request depends on it.
+                    // h2 has checked this. It is checked again, because other bytes would be parsed as another request.
                     Framing::Length => self.left = self.left.checked_sub(self.piece as u64).ok_or(())?,
                     Framing::None | Framing::Raw => {}
                 }
@@ -284,7 +285,7 @@ impl Up {
                             Framing::Chunked => end_chunks(map.as_ref(), &mut self.own),
                             Framing::Length if self.left > 0 => return Err(()),
                             Framing::Length | Framing::Raw => {}
-                            // Of the new protocol.
+                            // These end the new protocol's stream.
                             Framing::None => {
                                 self.finish();
                                 return Ok(());
@@ -297,7 +298,7 @@ impl Up {
     }
 }
 
-/// The last chunk, with the trailers that HTTP/1.1 knows.
+/// Writes the last chunk, with the trailers that HTTP/1.1 allows.
 fn end_chunks(map: Option<&HeaderMap>, to: &mut Vec<u8>) {
     let mut fields = Headers::new();
     for (name, value) in map.into_iter().flatten() {
@@ -308,7 +309,7 @@ fn end_chunks(map: Option<&HeaderMap>, to: &mut Vec<u8>) {
     if fields.is_empty() { to.put(LAST_CHUNK) } else { trailers(&fields, to) }
 }
 
-/// The fields of an answer, as HTTP/2 has them.
+/// Returns the fields of a response for HTTP/2.
 fn to_http2(fields: &Headers, switched: bool) -> HeaderMap {
     let mut map = HeaderMap::with_capacity(fields.len());
     for (name, value) in fields.end_to_end() {
@@ -316,7 +317,7 @@ fn to_http2(fields: &Headers, switched: bool) -> HeaderMap {
         if switched && of_1_1 {
             continue;
         }
-        // Both were checked: by the rules of HTTP/1.1, which are no laxer.
+        // Both were checked by the rules of HTTP/1.1, which are not less strict.
         if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value)) {
             let _ = map.try_append(name, value);
         }
@@ -324,7 +325,8 @@ fn to_http2(fields: &Headers, switched: bool) -> HeaderMap {
     map
 }
 
-/// The client that the proxy has seen: the last in `X-Forwarded-For`, which is the one it has put there itself.
+/// Returns the client's address that the proxy has seen: the last entry of `X-Forwarded-For`, which the proxy has
+/// added.
 fn client(map: &HeaderMap) -> Option<PeerAddr> {
     let last = map.get_all("x-forwarded-for").iter().next_back()?;
     let ip = last.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()?;

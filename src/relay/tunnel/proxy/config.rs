@@ -1,4 +1,4 @@
-//! What can be set about a proxy, each with its default and the reason for it; who may be an origin, and of which names.
+//! Settings of the proxy, each with its default and the reason for it; and the credentials of origin servers.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use uncork::PeerAddr;
 use super::pattern::Pattern;
 use crate::relay::{ConfigError, Via, config as checks};
 
-/// How a [`Proxy`](super::Proxy) behaves.
+/// Settings of a [`Proxy`](super::Proxy).
 ///
 /// ```
 /// use uncork::relay::tunnel::{Credential, Proxy, ProxyConfig};
@@ -17,76 +17,77 @@ use crate::relay::{ConfigError, Via, config as checks};
 /// let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 /// let app = Credential::token("app", hash)?.host("app.example")?.host("*.dev.example")?;
 /// let proxy = Proxy::new(ProxyConfig { credentials: vec![app], ..ProxyConfig::default() })?;
-/// # Ok::<(), uncork::relay::InvalidConfig>(())
+/// # Ok::<(), uncork::relay::ConfigError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct ProxyConfig {
-    /// Where origins ask for a tunnel. `/tunnel`.
+    /// The path where origin servers request a tunnel. `/tunnel`.
     pub path: String,
-    /// Who may be an origin, and of which names. None by default: then nobody is.
+    /// The credentials of origin servers. None by default: then no origin server is accepted.
     pub credentials: Vec<Credential>,
-    /// Which origin gets a request, if several have registered the name.
+    /// How requests are distributed, if several origin servers have registered the name.
     pub balance: Balance,
-    /// Whose `X-Forwarded-*` and `Forwarded` are believed, and continued: proxies in front of this one. Nobody's by
-    /// default. (Where a program decides that itself: [`Proxy::handle_behind`](super::Proxy::handle_behind).)
+    /// The peers whose `X-Forwarded-*` and `Forwarded` are trusted and continued: proxies in front of this one. None by
+    /// default. A program that decides this itself calls [`Proxy::handle_behind`](super::Proxy::handle_behind).
     pub trusted: Trusted,
-    /// The name under which this proxy signs what it forwards, in the `Via` field of requests and responses. A request that
-    /// has this name in its `Via` is answered with 508 (Loop Detected). `None` by default: a random name, new at each
-    /// start, so that proxies may stand behind one another.
+    /// The name of this proxy in the `Via` field of requests and responses. A request that already has this name in its
+    /// `Via` is rejected with 508 (Loop Detected). `None` by default: a random name, new at each start, so that several
+    /// proxies may stand behind one another.
     pub via: Option<Via>,
-    /// How long an origin may take to begin its answer, once it has the request whole; and how long an upload may stand
-    /// still for its sake. Then it is a 504. 60 s, as nginx.
+    /// Time for an origin server to begin its response after it has the whole request, and for an upload that stands
+    /// still because of it. Then the client gets 504. 60 s, as nginx.
     pub response_timeout: Duration,
-    /// When a client is told to come back if no origin is connected. 5 s: an origin redials within seconds.
+    /// `Retry-After` for clients while no origin server is connected. 5 s: an origin server redials within seconds.
     pub retry_after: Duration,
-    /// After how much silence an origin is pinged. After twice as much it is taken for dead. 15 s: so it is found dead
-    /// after half a minute, and NAT on the way, which forgets after 30 s or more, is kept from that.
+    /// Silence after which an origin server is pinged. After twice as much it counts as dead. 15 s: a dead origin
+    /// server is detected within 30 s, and NAT mappings (typically 30 s or more) stay alive.
     pub ping_interval: Duration,
-    /// How long requests under way may take when the server stops. 30 s; the server's own grace applies as well.
+    /// Time for requests under way when the server stops. 30 s; the server's own grace applies as well.
     pub drain_timeout: Duration,
-    /// How long an origin may take from the `101` to its first frame. 10 s.
+    /// Time for an origin server from the `101` to its first frame, and for the whole handshake by ALPN. 10 s.
     pub handshake_timeout: Duration,
-    /// How long a name stays the credential's that has registered it, when its last origin is gone. 10 minutes: nobody
-    /// else gets it because an origin restarts. Until then its clients are told 502, afterwards 404.
-    pub names_kept: Duration,
-    /// Connections of origins in all; one more is refused with 503. 1,024.
+    /// Time for which a name stays with its credential after the last origin server has disconnected. 10 minutes: a
+    /// restart does not lose the name to another credential. Clients get 502 until then, afterwards 404.
+    pub name_timeout: Duration,
+    /// Connections of origin servers in total; one more is rejected with 503. 1,024.
     pub connections: usize,
-    /// Connections of one credential; one more is refused with 429. 16.
+    /// Connections of one credential; one more is rejected with 429. 16.
     pub connections_per_credential: usize,
-    /// Names one connection may register; more are refused with 403. 64.
+    /// Names that one connection may register; more are rejected with 403. 64.
     pub names_per_connection: usize,
-    /// Requests on one connection at the same time. 256, or as many as the origin server takes, if that is less: beyond it
-    /// another connection is taken, or the answer is 503.
+    /// Concurrent requests on one connection. 256, or as many as the origin server accepts, if that is less. Beyond it
+    /// another connection is used, or the response is 503.
     pub streams_per_connection: usize,
-    /// Requests of one client's address (one /64 network in IPv6) at the same time; one more is refused with 429. 128,
-    /// whatever is connected. How many of these one host gets depends on what is free there:
-    /// [`share_per_address`](Self::share_per_address). The place of a client that left early stays taken for one second
+    /// Concurrent requests of one client address (one /64 network in IPv6); one more is rejected with 429. 128,
+    /// whatever is connected. How many of them one host gets depends on the free capacity there:
+    /// [`share_per_address`](Self::share_per_address). A request that its client leaves early counts for one second
     /// more, so this is also how many streams one address can have reset in a second.
     pub streams_per_address: usize,
-    /// Requests of one name at the same time, whatever is connected; one more is refused with 503. 1,024.
+    /// Concurrent requests for one name, whatever is connected; one more is rejected with 503. 1,024.
     pub streams_per_host: usize,
-    /// Share of one client's address in a connection's places, and in a name's, in percent of those that are free.
-    /// 100: it gets one more as long as it has no more than are free. One address alone has half, four have a fifth each,
-    /// sixteen a seventeenth, and as much stays free for others. Where no connection has a place left for it, the answer
-    /// is 503. Clients without an address (Unix sockets) have no share.
+    /// Share of one client address in the capacity of a connection and of a name, in percent of what is free. 100: an
+    /// address gets one more request as long as it has no more than are free. One address alone has half, four have a
+    /// fifth each, sixteen a seventeenth, and as much stays free for others. If no connection has capacity left for the
+    /// address, the response is 503. Clients without an address (Unix sockets) have no share.
     pub share_per_address: u32,
-    /// Share of one name, where its connections are for other names as well, in the same way. 400: four fifths of the
-    /// places. So requests for one host do not keep clients from the other hosts of the credential.
+    /// Share of one name, in the same way, where its connections also serve other names. 400: four fifths of the
+    /// capacity. So requests for one host do not block the credential's other hosts.
     pub share_per_name: u32,
-    /// Bytes of a response's fields, as HTTP/2 counts them. 64 KiB; 32 KiB at the least. A larger head is 502 for its client;
-    /// one of four times as much ends the connection, which no [`Tunnel`](super::super::Tunnel) sends.
+    /// Size of a response's fields in bytes, as HTTP/2 counts them. 64 KiB; at least 32 KiB. A larger head becomes 502
+    /// for its client. One of four times as much ends the connection; no [`Tunnel`](super::super::Tunnel) sends such a
+    /// head.
     pub head: u32,
-    /// Bytes an origin may send ahead of what a client has taken, for each answer. 256 KiB, which a path of 100 ms fills
-    /// with 2.5 MB/s. It is memory: a client that does not read costs as much. The connection's own window is so many
-    /// times this as there may be streams, or a few such clients would stop all others.
+    /// Bytes that an origin server may send ahead of the client, for each response. 256 KiB, which a path of 100 ms
+    /// fills with 2.5 MB/s. A client that does not read costs this much memory. The connection's own window is this
+    /// times the number of streams; else a few such clients would stop all others.
     pub window: u32,
-    /// Connections by ALPN (`rh2`) at the same time that have not identified themselves yet. 64. For one more, the oldest of
-    /// the network with the most such connections is closed (a network is one IPv4 address, or one /64 of IPv6): so a
-    /// newcomer always gets in, however many places others have taken. A handshake by `PUT` has no such limit: until its
-    /// request it is a connection as any other, and [`Limits`](uncork::Limits) apply.
+    /// Concurrent connections by ALPN (`rh2`) that have not identified themselves yet. 64. For one more, the oldest of
+    /// the network with the most such connections is closed (a network is one IPv4 address, or one /64 of IPv6). So a
+    /// newcomer always gets in, however many connections others have opened. A handshake by `PUT` has no such limit:
+    /// until its request it is a connection like any other, and [`Limits`](uncork::Limits) apply.
     pub handshakes: usize,
-    /// Handshakes of one network in a minute that fail: without a valid credential, or by ALPN without an answer. 30. The
-    /// next is refused unread: with 429, or closed where it came by ALPN. 0 for no limit.
+    /// Failed handshakes of one network in a minute: without a valid credential, or by ALPN without a response. 30. The
+    /// next one is rejected unread: with 429, or by closing the connection after ALPN. 0 for no limit.
     pub failures_per_minute: u32,
 }
 
@@ -103,7 +104,7 @@ impl Default for ProxyConfig {
             ping_interval: Duration::from_secs(15),
             drain_timeout: Duration::from_secs(30),
             handshake_timeout: Duration::from_secs(10),
-            names_kept: Duration::from_secs(600),
+            name_timeout: Duration::from_secs(600),
             connections: 1024,
             connections_per_credential: 16,
             names_per_connection: 64,
@@ -124,32 +125,32 @@ impl ProxyConfig {
     pub(super) fn checked(mut self) -> Result<Self, ConfigError> {
         self.path = checks::base_path(&self.path)?;
         if self.path.is_empty() {
-            return Err(ConfigError("the path where origins ask for a tunnel must not be the root"));
+            return Err(ConfigError("the path for origin servers must not be the root"));
         }
-        // What a stream and a connection may be asked for (RFC 9113 §6.9.1).
+        // Limits of a stream and a connection (RFC 9113 §6.9.1).
         let most = (1 << 31) - 1;
         if !(1024..=most).contains(&self.window) {
-            return Err(ConfigError("the window must be between 1 KiB and 2 GiB"));
+            return Err(ConfigError("invalid window: expected 1 KiB to 2 GiB"));
         }
-        // An origin server of ours sends up to 72 KiB, and h2 ends the connection for four times what it takes.
+        // Our origin server sends up to 72 KiB, and h2 ends the connection at four times its limit.
         if self.head < 32 * 1024 {
-            return Err(ConfigError("heads of responses must be allowed to have 32 KiB"));
+            return Err(ConfigError("invalid limit of response heads: expected at least 32 KiB"));
         }
         if !(1..=10_000).contains(&self.streams_per_connection) {
-            return Err(ConfigError("a connection needs between 1 and 10,000 streams"));
+            return Err(ConfigError("invalid number of streams per connection: expected 1 to 10,000"));
         }
         if self.share_per_address == 0 || self.share_per_name == 0 {
-            return Err(ConfigError("a share of the places that are free must not be none of them"));
+            return Err(ConfigError("invalid share per address or name: expected at least 1 percent"));
         }
         for (i, one) in self.credentials.iter().enumerate() {
             if one.hosts.is_empty() {
-                return Err(ConfigError("a credential without names is of no use: give it at least one"));
+                return Err(ConfigError("a credential needs at least one name"));
             }
             if self.credentials[..i].iter().any(|other| other.name == one.name) {
                 return Err(ConfigError("two credentials have the same name"));
             }
             if self.credentials[..i].iter().any(|other| other.proof == one.proof) {
-                return Err(ConfigError("two credentials are the same token or certificate, or both none"));
+                return Err(ConfigError("two credentials have the same token or certificate, or neither has any"));
             }
         }
         checks::times([
@@ -158,34 +159,34 @@ impl ProxyConfig {
             &mut self.ping_interval,
             &mut self.drain_timeout,
             &mut self.handshake_timeout,
-            &mut self.names_kept,
+            &mut self.name_timeout,
         ]);
         Ok(self)
     }
 
-    /// The connection's window.
+    /// Returns the window of a connection.
     pub(super) fn connection_window(&self) -> u32 {
         let streams = u32::try_from(self.streams_per_connection).unwrap_or(u32::MAX);
         self.window.saturating_mul(streams).min((1 << 31) - 1)
     }
 
-    /// Whose token this is. All are compared, and each in the same time, whether or not it fits.
+    /// Returns the credential of this token. All are compared, each in constant time.
     pub(super) fn by_token(&self, token: &[u8]) -> Option<usize> {
         self.by_proof(Proof::Token(Sha256::digest(token).into()))
     }
 
-    /// Whose certificate (DER) this is.
+    /// Returns the credential of this certificate (DER).
     pub(super) fn by_certificate(&self, certificate: &[u8]) -> Option<usize> {
         self.by_proof(Proof::Certificate(Sha256::digest(certificate).into()))
     }
 
-    /// The credential of origins that have none.
+    /// Returns the credential of origin servers without a proof.
     #[cfg(feature = "spdy")]
     pub(super) fn legacy(&self) -> Option<usize> {
         self.credentials.iter().position(|one| one.proof == Proof::Address)
     }
 
-    /// Whether one of those may come from there.
+    /// Returns `true` if the address is allowed for origin servers without a proof.
     #[cfg(feature = "spdy")]
     pub(super) fn is_legacy_source(&self, peer: &PeerAddr) -> bool {
         self.credentials.iter().any(|one| one.sources.as_ref().is_some_and(|sources| sources.has(peer)))
@@ -201,18 +202,18 @@ impl ProxyConfig {
     }
 }
 
-/// Which of several origins of one name gets a request.
+/// How requests are distributed over several origin servers of one name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Balance {
-    /// One after the other.
+    /// In turn.
     #[default]
     RoundRobin,
-    /// The one with the fewest requests under way.
+    /// To the one with the fewest requests under way.
     LeastBusy,
 }
 
-/// Who may be an origin, by what proof, of which names, and with what limits.
+/// An origin server's credential: its proof, its names and its limits.
 #[derive(Clone, Debug)]
 pub struct Credential {
     pub(super) name: String,
@@ -220,7 +221,7 @@ pub struct Credential {
     pub(super) hosts: Vec<Pattern>,
     pub(super) body: u64,
     pub(super) rate: Option<u64>,
-    /// From where an origin may come that shows nothing.
+    /// Addresses that are allowed for origin servers without a proof.
     #[cfg(feature = "spdy")]
     sources: Option<Trusted>,
 }
@@ -231,27 +232,28 @@ enum Proof {
     Token([u8; 32]),
     /// SHA-256 of the certificate, in DER.
     Certificate([u8; 32]),
-    /// None: where it comes from is enough.
+    /// None: the address is enough.
     #[cfg(feature = "spdy")]
     Address,
 }
 
 impl Credential {
-    /// Whoever has the token whose SHA-256 this is, in hexadecimal. The token itself, which should be 256 random bits, is
-    /// not known here: who reads the configuration cannot be an origin. `name` is for logs and statistics.
+    /// Creates the credential for a token, by the token's SHA-256 in hexadecimal. The token itself should be 256 random
+    /// bits. It is not stored here, so a reader of the configuration cannot impersonate the origin server. `name` is
+    /// for logs and statistics.
     ///
     /// # Errors
-    /// If `hash` isn't 64 hexadecimal digits.
+    /// Returns an error if `hash` is not 64 hexadecimal digits.
     pub fn token(name: impl Into<String>, hash: &str) -> Result<Self, ConfigError> {
         Ok(Self::new(name.into(), Proof::Token(sha256(hash)?)))
     }
 
-    /// Whoever shows the client certificate whose SHA-256 (of its DER, as `openssl x509 -fingerprint -sha256` says) this
-    /// is, in hexadecimal, with or without colons. The listener must ask for it
-    /// ([`TlsBuilder::client_certificates`](uncork::TlsBuilder::client_certificates)), and so has verified it.
+    /// Creates the credential for a client certificate, by the SHA-256 of its DER in hexadecimal, with or without
+    /// colons (as `openssl x509 -fingerprint -sha256` prints it). The listener must request and so verify client
+    /// certificates ([`TlsBuilder::client_certificates`](uncork::TlsBuilder::client_certificates)).
     ///
     /// # Errors
-    /// If `hash` isn't 64 hexadecimal digits.
+    /// Returns an error if `hash` is not 64 hexadecimal digits.
     pub fn certificate(name: impl Into<String>, hash: &str) -> Result<Self, ConfigError> {
         Ok(Self::new(name.into(), Proof::Certificate(sha256(&hash.replace(':', ""))?)))
     }
@@ -268,11 +270,11 @@ impl Credential {
         }
     }
 
-    /// Whoever comes from where `sources` allows and speaks the protocol of 2014: `PUT /`, then SPDY. **That is no
-    /// authentication**: whoever can connect from there is sent what clients send, and answers them. So it holds for
-    /// nobody unless it is asked for, and should be open to single addresses only. There is one such credential at the
-    /// most, and one origin of it at a time: the newest. It has all the names that are given here; `*` makes it the origin
-    /// of whatever nobody else has registered.
+    /// Accepts origin servers of spdy-proxy (`PUT /`, then SPDY) from the peers for which `sources` returns `true`.
+    /// **This is no authentication**: anyone who can connect from there receives the requests of clients, and responds
+    /// to them. So it is never on by default, and should be limited to single addresses. There is at most one such
+    /// credential, and one origin server of it at a time: the newest. It serves all the names that are given here; `*`
+    /// makes it serve all hosts that nothing else has registered.
     #[cfg(feature = "spdy")]
     pub fn allow_legacy_unauthenticated(
         name: impl Into<String>,
@@ -281,31 +283,30 @@ impl Credential {
         Self { sources: Some(Trusted::peers(sources)), ..Self::new(name.into(), Proof::Address) }
     }
 
-    /// May register this name: `app.example`, `*.dev.example` (whatever stands in front of the dot, and such patterns),
-    /// `*` for all, each with or without a path below which it holds: `app.example/api`.
+    /// Allows this name: `app.example`; `*.dev.example` for all names below `dev.example`, and for such patterns; `*`
+    /// for all. Each may have a path, for what lies below it: `app.example/api`.
     ///
     /// # Errors
-    /// If it is none of these.
+    /// Returns an error if it is not one of these.
     pub fn host(mut self, pattern: &str) -> Result<Self, ConfigError> {
         let pattern = Pattern::parse(pattern).ok_or(ConfigError(
-            "a name must be a host as app.example or a pattern as *.dev.example, and may have a path behind it",
+            "invalid name: expected a host like app.example or a pattern like *.dev.example, with or without a path",
         ))?;
         self.hosts.push(pattern);
         Ok(self)
     }
 
-    /// Bytes of a request's body at the most; more is refused with 413. 1 GiB, unless said otherwise.
+    /// Sets the largest request body in bytes; a larger one is rejected with 413. 1 GiB by default.
     pub fn body(self, most: u64) -> Self {
         Self { body: most, ..self }
     }
 
-    /// Bytes a second that its connections carry together at the most, in both directions. No limit, unless said
-    /// otherwise.
+    /// Sets how many bytes a second its connections may carry together, in both directions. No limit by default.
     pub fn rate(self, most: impl Into<Option<u64>>) -> Self {
         Self { rate: most.into(), ..self }
     }
 
-    /// Whether it may register this name.
+    /// Returns `true` if the credential may register this name.
     pub(super) fn allows(&self, claim: &Pattern) -> bool {
         self.hosts.iter().any(|host| host.covers(claim))
     }
@@ -322,20 +323,20 @@ fn sha256(hex: &str) -> Result<[u8; 32], ConfigError> {
         })
         .collect();
     let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
-    bytes.ok_or(ConfigError("a credential is kept as its SHA-256: 64 hexadecimal digits"))
+    bytes.ok_or(ConfigError("invalid SHA-256: expected 64 hexadecimal digits"))
 }
 
-/// Which peers are proxies in front of this one, whose word about their clients is believed.
+/// The peers that are trusted proxies in front of this one.
 #[derive(Clone)]
 pub struct Trusted(Arc<dyn Fn(&PeerAddr) -> bool + Send + Sync>);
 
 impl Trusted {
-    /// Nobody is.
+    /// Trusts no peer.
     pub fn nobody() -> Self {
         Self::peers(|_| false)
     }
 
-    /// Those of whom `f` says so.
+    /// Trusts the peers for which `f` returns `true`.
     pub fn peers(f: impl Fn(&PeerAddr) -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(f))
     }

@@ -1,4 +1,4 @@
-//! What is counted, and who is connected.
+//! Counters, and the list of connections.
 
 use std::{
     fmt,
@@ -8,44 +8,44 @@ use std::{
 
 use uncork::PeerAddr;
 
-/// What happened.
+/// Names of the counters.
 #[derive(Clone, Copy)]
 pub(super) enum Count {
-    /// A request for an origin came in.
+    /// Requests of clients.
     Requests,
-    /// … for a host that nobody has registered: 404.
+    /// … for a host that no origin server has registered: 404.
     Unknown,
-    /// … for one whose origins are all away: 502.
+    /// … for a host whose origin servers are all disconnected: 502.
     NoOrigin,
-    /// … that found all its origins, its host or its address at a limit, or was refused by all: 429 and 503.
+    /// … that met a limit of the connections, the host or the address, or that all origin servers refused: 429 and 503.
     Refused,
-    /// … whose origin was lost before it had answered, or made no sense: 502.
+    /// … whose origin server disconnected before its response, or sent a malformed one: 502.
     Lost,
-    /// … that was not answered in time: 504.
+    /// … without a response in time: 504.
     TimedOut,
-    /// … that can't be passed on: 400, 413, 431, 501.
+    /// … that cannot be forwarded: 400, 413, 431, 501.
     Unfit,
-    /// An answer was cut short, and so was the client's connection.
-    Cut,
-    /// A client left before its answer was whole.
+    /// Truncated responses; the client's connection is truncated as well.
+    Truncated,
+    /// Clients that disconnected before the end of their response.
     Left,
-    /// A request was refused by one origin and tried on another.
+    /// Requests that one origin server refused and that were retried on another one.
     Retried,
-    /// An origin was connected.
-    Links,
-    /// An origin's connection was closed for its silence.
+    /// Connections of origin servers.
+    Connections,
+    /// Connections of origin servers that were closed for their silence.
     Silent,
-    /// A handshake without a valid credential, or for names that are not to be had.
+    /// Handshakes without a valid credential, or for names that are not available.
     Denied,
-    /// A connection by ALPN did not identify itself.
+    /// Connections by ALPN that did not identify themselves.
     Unanswered,
-    /// A handshake lost its place to a newer one, because all were taken.
+    /// Handshakes that were closed in favour of a newer one, at the limit.
     Displaced,
-    /// A handshake was refused unread, because its network has failed too often.
+    /// Handshakes that were rejected unread, because their network has failed too often.
     Throttled,
-    /// Bytes of requests' bodies, to origins.
+    /// Bytes of request bodies, to origin servers.
     Up,
-    /// Bytes of answers' bodies, from origins.
+    /// Bytes of response bodies, from origin servers.
     Down,
 }
 
@@ -63,11 +63,11 @@ impl Counters {
         self.0[count as usize].fetch_add(n, Relaxed);
     }
 
-    /// Reads all that is counted up; what is there now is the caller's to add.
+    /// Reads the counters. The caller adds the two gauges.
     pub(super) fn read(&self) -> ProxyCounts {
         let get = |count: Count| self.0[count as usize].load(Relaxed);
         ProxyCounts {
-            links: 0,
+            connections: 0,
             active: 0,
             requests: get(Count::Requests),
             unknown_host: get(Count::Unknown),
@@ -76,10 +76,10 @@ impl Counters {
             lost: get(Count::Lost),
             timed_out: get(Count::TimedOut),
             unfit: get(Count::Unfit),
-            cut: get(Count::Cut),
+            truncated: get(Count::Truncated),
             left: get(Count::Left),
             retried: get(Count::Retried),
-            links_total: get(Count::Links),
+            connections_total: get(Count::Connections),
             silent: get(Count::Silent),
             denied: get(Count::Denied),
             unanswered: get(Count::Unanswered),
@@ -91,82 +91,82 @@ impl Counters {
     }
 }
 
-/// What a [`Proxy`](super::Proxy) has counted.
+/// The counters of a [`Proxy`](super::Proxy).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProxyCounts {
-    /// Connections of origins, now.
-    pub links: u64,
+    /// Connections of origin servers, now.
+    pub connections: u64,
     /// Requests under way, now.
     pub active: u64,
-    /// Requests of clients, ever.
+    /// Requests of clients, since the start.
     pub requests: u64,
-    /// … for hosts that nobody has registered: 404.
+    /// … for hosts that no origin server has registered: 404.
     pub unknown_host: u64,
-    /// … for hosts whose origins were all away: 502.
+    /// … for hosts whose origin servers were all disconnected: 502.
     pub no_origin: u64,
-    /// … that met a limit, or were refused by all origins: 429 and 503.
+    /// … that met a limit, or that all origin servers refused: 429 and 503.
     pub refused: u64,
-    /// … whose origin was lost before it had answered, or made no sense: 502.
+    /// … whose origin server disconnected before its response, or sent a malformed one: 502.
     pub lost: u64,
-    /// … that were not answered in time: 504.
+    /// … without a response in time: 504.
     pub timed_out: u64,
-    /// … that could not be passed on: 400, 413, 431, 501.
+    /// … that could not be forwarded: 400, 413, 431, 501.
     pub unfit: u64,
-    /// Answers that an origin has cut short, and the client's connection with them.
-    pub cut: u64,
-    /// Clients that left before their answer was whole.
+    /// Responses that an origin server has truncated; the client's connection is truncated as well.
+    pub truncated: u64,
+    /// Clients that disconnected before the end of their response.
     pub left: u64,
-    /// Requests that one origin has refused and another was given.
+    /// Requests that one origin server refused and that were retried on another one.
     pub retried: u64,
-    /// Connections of origins, ever.
-    pub links_total: u64,
+    /// Connections of origin servers, since the start.
+    pub connections_total: u64,
     /// … that were closed for their silence.
     pub silent: u64,
-    /// Handshakes without a valid credential, or for names that were not to be had.
+    /// Handshakes without a valid credential, or for names that were not available.
     pub denied: u64,
     /// Connections by ALPN (`rh2`) that did not identify themselves, in time or at all.
     pub unanswered: u64,
-    /// … that lost their place to a newer one, because [`ProxyConfig::handshakes`](super::ProxyConfig::handshakes) were
-    /// under way. More than a few mean that some networks open connections and say nothing.
+    /// … that were closed in favour of a newer one, because [`ProxyConfig::handshakes`](super::ProxyConfig::handshakes)
+    /// were under way. More than a few mean that some networks open connections and stay silent.
     pub displaced: u64,
-    /// Handshakes that were refused unread, because their network had
-    /// [failed too often](super::ProxyConfig::failures_per_minute).
+    /// Handshakes that were rejected unread, because their network had [failed too
+    /// often](super::ProxyConfig::failures_per_minute).
     pub throttled: u64,
-    /// Bytes of requests' bodies, to origins.
+    /// Bytes of request bodies, to origin servers.
     pub bytes_up: u64,
-    /// Bytes of answers' bodies, from origins.
+    /// Bytes of response bodies, from origin servers.
     pub bytes_down: u64,
 }
 
-/// One connection of an origin.
+/// One connection of an origin server.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnectionInfo {
     /// The name of its credential.
     pub credential: String,
-    /// What it has registered.
+    /// The names that it has registered.
     pub hosts: Vec<String>,
-    /// Where it comes from.
+    /// The address of the origin server.
     pub peer: PeerAddr,
-    /// Since when it is connected.
+    /// The time when it connected.
     pub since: SystemTime,
     /// Requests under way.
     pub active: usize,
     /// Requests so far.
     pub requests: u64,
-    /// Bytes of requests' bodies, to it.
+    /// Bytes of request bodies, to it.
     pub bytes_up: u64,
-    /// Bytes of answers' bodies, from it.
+    /// Bytes of response bodies, from it.
     pub bytes_down: u64,
-    /// The way there and back, by the last ping. `None` if it was never pinged: it was never idle.
+    /// The round-trip time of the last ping. `None` if it was never pinged: it was never idle.
     pub round_trip: Option<Duration>,
-    /// It takes no new requests: it, or this server, is about to leave.
+    /// It takes no new requests: it is draining, or this server is.
     pub leaving: bool,
 }
 
 impl fmt::Display for ConnectionInfo {
-    /// A line for people.
+    /// Writes one line for logs and status pages.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { credential, hosts, peer, active, requests, bytes_up, bytes_down, .. } = self;
         write!(f, "{credential} {peer} [{}] {active} of {requests} requests", hosts.join(", "))?;

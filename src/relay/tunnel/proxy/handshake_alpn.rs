@@ -29,7 +29,7 @@ use super::{
     http2::{Http2, Parts},
     link::Opening,
 };
-use crate::relay::tunnel::wire::Step;
+use crate::relay::tunnel::pump::Step;
 
 /// What is agreed on by ALPN.
 pub(super) const PROTOCOL: &[u8] = b"rh2";

@@ -27,12 +27,14 @@ use super::{
     counters::Count,
     link::{Link, Opening, Rate},
     proxied_request::{Failure, ProxiedRequest},
+    proxied_stream::{Next, Turn},
     slowed::Slowed,
-    stream::{Next, Stream, Turn},
+    stream::Stream,
 };
 use crate::relay::tunnel::{
+    pump::Step,
     wakes::Wakes,
-    wire::{CONNECTION, HEAD, Pump, REMEMBERED, RESETS, SMALL_FRAMES, Step, Wire, wire},
+    wire::{CONNECTION, HEAD, REMEMBERED, RESETS, SMALL_FRAMES, Wire, WirePump, wire},
 };
 
 /// The key under which new orders wake the connection.
@@ -51,7 +53,7 @@ const STREAM_ERRORS: usize = 65_536;
 
 /// A connection, before it is anybody's.
 pub(super) struct Parts {
-    pub(super) pump: Pump,
+    pub(super) pump: WirePump,
     wakes: Wakes,
     pub(super) send: client::SendRequest<Bytes>,
     pub(super) connection: client::Connection<Wire, Bytes>,
@@ -65,7 +67,7 @@ impl Parts {
 }
 
 pub(super) struct Http2 {
-    pump: Pump,
+    pump: WirePump,
     inner: Inner,
 }
 
@@ -264,7 +266,7 @@ impl Inner {
     fn drive(&mut self, key: usize) {
         let left = self.left();
         let Some(stream) = self.streams.get_mut(key) else { return };
-        let mut turn = Turn { now: self.now, left, up: 0, down: 0 };
+        let mut turn = Turn::new(self.now, left);
         let next = stream.drive(&mut turn);
         let (Turn { up, down, .. }, address) = (turn, stream.address());
         if up + down > 0 {
@@ -280,13 +282,13 @@ impl Inner {
         match next {
             Next::Waits => {}
             Next::Slowed => self.slowed.add(key, up + down > 0),
-            Next::Over => drop(self.streams.remove(key)),
-            Next::Cut => {
-                self.shared.counters.add(Count::Cut);
+            Next::Complete | Next::Over => drop(self.streams.remove(key)),
+            Next::Truncated => {
+                self.shared.counters.add(Count::Truncated);
                 drop(self.streams.remove(key));
             }
             Next::Refused => {
-                if let Some(order) = self.streams.remove(key).into_order() {
+                if let Some(order) = self.streams.remove(key).into_request() {
                     order.again(self.link.id);
                 }
             }
@@ -334,7 +336,7 @@ impl Inner {
     }
 
     /// Notes what was heard of the origin. With its first frame it takes requests.
-    fn listen(&mut self, pump: &mut Pump) {
+    fn listen(&mut self, pump: &mut WirePump) {
         let bytes = pump.received();
         let began = *self.life.began.get_or_insert(self.now);
         if bytes > self.life.bytes {

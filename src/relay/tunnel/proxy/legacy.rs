@@ -29,12 +29,13 @@ use super::{
     counters::Count,
     link::{Link, Opening},
     proxied_request::Failure,
-    spdy::{Next, Stream, Turn},
+    proxied_stream::{Next, Turn},
+    spdy::Stream,
 };
 use crate::relay::tunnel::{
-    spdy::{Code, Event, Fault, NotOpened, Pump, Role, Session, Speaker},
+    pump::Step,
+    spdy::{Code, Event, Fault, NotOpened, Role, Session, SessionPump, User},
     wakes::Wakes,
-    wire::Step,
 };
 
 /// What the original answers, to the letter.
@@ -95,7 +96,9 @@ impl Upload for Hello {
     fn end(self: Box<Self>, _: &Headers) -> Action {
         let Self { shared, opening, now, .. } = *self;
         match Inner::new(&shared, opening, now) {
-            Ok(inner) => Switch::without_response(Legacy { pump: Pump::new(&inner.wakes, GREETING), inner }).into(),
+            Ok(inner) => {
+                Switch::without_response(Legacy { pump: SessionPump::new(&inner.wakes, GREETING), inner }).into()
+            }
             Err(response) => response.into(),
         }
     }
@@ -103,7 +106,7 @@ impl Upload for Hello {
 
 /// The carrier.
 struct Legacy {
-    pump: Pump,
+    pump: SessionPump,
     inner: Inner,
 }
 
@@ -164,7 +167,7 @@ impl Inner {
     }
 
     /// Begins orders, as many as there may be.
-    fn start(&mut self, slow: bool) {
+    fn start(&mut self, left: usize) {
         while let Some(order) = self.link.next() {
             if order.reply.call.is_over() {
                 continue;
@@ -176,7 +179,7 @@ impl Inner {
                 Ok((id, stream)) => {
                     entry.insert(stream);
                     self.keys.insert(id, key);
-                    self.drive(key, slow);
+                    self.drive(key, left);
                 }
                 Err((order, NotOpened::Busy)) => return self.link.put_back(order),
                 Err((order, NotOpened::Gone)) => order.again(self.link.id),
@@ -188,9 +191,9 @@ impl Inner {
         }
     }
 
-    fn drive(&mut self, key: usize, slow: bool) {
+    fn drive(&mut self, key: usize, left: usize) {
         let Some(stream) = self.streams.get_mut(key) else { return };
-        let mut turn = Turn { now: self.now, slow, up: 0, down: 0 };
+        let mut turn = Turn::new(self.now, left);
         let next = stream.drive(&mut self.session, &mut turn);
         let Turn { up, down, .. } = turn;
         if up + down > 0 {
@@ -208,17 +211,17 @@ impl Inner {
             Next::Waits => {}
             Next::Slowed if self.slowed.contains(&key) => {}
             Next::Slowed => self.slowed.push(key),
-            Next::Whole => drop(self.remove(key)),
-            Next::Over | Next::Cut => {
-                if next == Next::Cut {
-                    self.shared.counters.add(Count::Cut);
+            Next::Complete => drop(self.remove(key)),
+            Next::Over | Next::Truncated => {
+                if next == Next::Truncated {
+                    self.shared.counters.add(Count::Truncated);
                 }
                 if let Some(stream) = self.remove(key) {
                     self.session.reset(stream.id, Code::CANCEL);
                 }
             }
             Next::Refused => {
-                if let Some(order) = self.remove(key).and_then(Stream::into_order) {
+                if let Some(order) = self.remove(key).and_then(Stream::into_request) {
                     order.again(self.link.id);
                 }
             }
@@ -231,9 +234,9 @@ impl Inner {
         Some(stream)
     }
 
-    fn rate_is_over(&self) -> bool {
-        // To ask is to want: another link that had bytes before waits for this one.
-        self.shared.rates[self.link.owner].left(self.now, self.link.id) == 0
+    /// Returns how many bytes may be moved now. A call counts as a claim: a link that had bytes before lets this one go first.
+    fn left(&self) -> usize {
+        self.shared.rates[self.link.owner].left(self.now, self.link.id)
     }
 
     /// Takes no more requests. Those under way go on.
@@ -250,8 +253,8 @@ impl Inner {
         self.leave();
         self.keys.clear();
         for mut stream in self.streams.drain() {
-            if stream.was_reset(false) == Next::Cut {
-                self.shared.counters.add(Count::Cut);
+            if stream.was_reset(false) == Next::Truncated {
+                self.shared.counters.add(Count::Truncated);
             }
         }
     }
@@ -285,16 +288,20 @@ impl Inner {
     }
 }
 
-impl Speaker for Inner {
-    fn session(&mut self) -> &mut Session {
+impl User for Inner {
+    fn session(&self) -> &Session {
+        &self.session
+    }
+
+    fn session_mut(&mut self) -> &mut Session {
         &mut self.session
     }
 
-    fn heard(&mut self) {
+    fn on_input(&mut self) {
         self.life.heard = self.now;
     }
 
-    fn happens(&mut self, event: Event) {
+    fn on_event(&mut self, event: Event) {
         let found = |keys: &HashMap<u32, usize>, id: u32| keys.get(&id).copied();
         match event {
             Event::Replied { stream, head, end } => {
@@ -309,16 +316,16 @@ impl Speaker for Inner {
                     Some((key, it)) => {
                         let unwanted = it.received(bytes, end);
                         self.session.release(stream, unwanted);
-                        let slow = self.rate_is_over();
-                        self.drive(key, slow);
+                        let left = self.left();
+                        self.drive(key, left);
                     }
                     None => self.session.release(stream, bytes.len()),
                 }
             }
             Event::Room { stream } => {
                 if let Some(key) = found(&self.keys, stream) {
-                    let slow = self.rate_is_over();
-                    self.drive(key, slow);
+                    let left = self.left();
+                    self.drive(key, left);
                 }
             }
             Event::Reset { stream, code } => {
@@ -338,7 +345,7 @@ impl Speaker for Inner {
         }
     }
 
-    fn look(&mut self, keys: &mut Vec<usize>) -> Step {
+    fn step(&mut self, keys: &mut Vec<usize>) -> Step {
         if self.is_dead() {
             return Step::Abort;
         }
@@ -346,14 +353,14 @@ impl Speaker for Inner {
             self.end();
             return Step::Over;
         }
-        let slow = self.rate_is_over();
-        if !slow {
+        let left = self.left();
+        if left > 0 {
             keys.append(&mut self.slowed);
         }
         for key in keys.drain(..).filter(|key| *key != ORDERS) {
-            self.drive(key, slow);
+            self.drive(key, left);
         }
-        self.start(slow);
+        self.start(left);
         // Everything under way is done.
         if self.life.leaving.is_some() && self.streams.is_empty() { Step::Over } else { Step::Waits }
     }

@@ -1,33 +1,35 @@
-//! The proxy (P): clients ask it, and origins that have dialled it answer.
+//! The proxy (P): clients send requests to it, and origin servers that have dialled it respond.
 //!
 //! ```text
-//!   public listeners                 names                    origins' listener (TLS)
+//!   public listeners                 names                    listener for origin servers (TLS)
 //!   GET / Host: app.example ──▶ app.example ─▶ link 7, 9 ◀── PUT /tunnel, Bearer, Uncork-Hosts: app.example
-//!            │                  *.dev.example ▶ link 4                       │ 101, then HTTP/2, this side asks
-//!            └── Order ──────────────────────────────▶ link 7 ──▶ Stream ════▶ origin
+//!            │                  *.dev.example ▶ link 4                       │ 101, then HTTP/2 with P as client
+//!            └── ProxiedRequest ─────────────────────▶ link 7 ──▶ Stream ════▶ origin server
 //! ```
 //!
-//! | file | knows |
+//! | file | contents |
 //! |---|---|
-//! | `config` | what can be set, and who may be an origin |
-//! | `pattern`, `names` | names, whose they are, and where they lead |
-//! | `handshake`, `hello` | how a connection becomes a link, by an upgrade or by ALPN |
-//! | `doors` | limits of handshakes, by network |
-//! | `places` | how many requests there may be, and an address's share of them |
-//! | `public` | what clients ask |
-//! | `order` | one request, as a carrier sees it |
-//! | `link` | one connection, as the rest sees it |
-//! | `http2`, `stream` | the carrier, and one request on it |
-//! | `slowed` | turns of streams, where a rate holds |
-//! | `legacy`, `spdy` | the same for origins of 2014 |
-//! | `joint` | a client's connection in another protocol |
+//! | `config` | settings and credentials |
+//! | `pattern`, `names` | names, their owners, and the connections that serve them |
+//! | `handshake`, `handshake_alpn` | how a connection becomes a link, by an upgrade or by ALPN |
+//! | `handshake_limits` | limits of handshakes, by network |
+//! | `shares` | how many requests there may be, and an address's share of them |
+//! | `public` | requests of clients |
+//! | `proxied_request` | one request, as a carrier gets it |
+//! | `link` | one connection, as the rest of the proxy sees it |
+//! | `http2`, `stream` | the carrier in HTTP/2, and one request on it |
+//! | `legacy`, `spdy` | the same for an origin server of spdy-proxy |
+//! | `proxied_stream` | the shared half of `stream` and `spdy` |
+//! | `slowed` | the order of streams under a rate limit |
+//! | `upgraded_stream` | a client's connection in another protocol |
 //! | `counters` | statistics |
 //!
-//! **Locking.** One lock around names and links, held for a look at a map; one for each link's queue; one for those who are
-//! counted. None is held while anything else is called.
+//! **Locking.** There is one lock around names and links, held for a lookup; one for each link's queue; one for the
+//! counters of clients. No lock is held while other code is called.
 //!
-//! **A request that an origin has not begun** goes to another one: it was refused, or the origin has said GOAWAY before
-//! it. One that may have been begun is not sent twice, be its method idempotent or not: the client is told.
+//! **A request that an origin server has not begun** is retried on another one: the first one has refused it, or has
+//! sent GOAWAY before it. A request that may have been begun is never sent twice, idempotent or not; the client gets an
+//! error.
 
 mod config;
 mod counters;
@@ -41,6 +43,7 @@ mod link;
 mod names;
 mod pattern;
 mod proxied_request;
+mod proxied_stream;
 mod public;
 mod shares;
 mod slowed;
@@ -79,12 +82,13 @@ use self::{
 };
 use crate::relay::{ConfigError, Via};
 
-/// The proxy. Clones are one proxy: an origin that comes in on one loop serves the clients of all.
+/// The proxy. Clones share one state: an origin server that connects on one loop serves the clients of all loops.
 ///
-/// It has two sides, each a [`Handler`]: [`public`](Self::public) for clients, on any listeners, and
-/// [`origins`](Self::origins) for origins, which must come over TLS. A program that serves both by one
-/// [`Server`](uncork::Server) asks [`Request::listener_index`](uncork::Request::listener_index) and calls [`handle`](Self::handle) or
-/// [`welcome`](Self::accept_origin_server), and forwards [`stopping`](Self::stopping).
+/// It has two sides, each a [`Handler`]: [`public`](Self::public) for clients, on any listener, and
+/// [`origins`](Self::origins) for origin servers, which must use TLS. A program that serves both sides with one
+/// [`Server`](uncork::Server) looks at [`Request::listener_index`](uncork::Request::listener_index), calls
+/// [`handle`](Self::handle) or [`accept_origin_server`](Self::accept_origin_server), and forwards
+/// [`stopping`](Self::stopping).
 ///
 /// ```no_run
 /// use uncork::{Listen, Server, Tls, relay::tunnel::{Credential, Proxy, ProxyConfig}};
@@ -100,7 +104,7 @@ use crate::relay::{ConfigError, Via};
 #[derive(Clone)]
 pub struct Proxy {
     shared: Arc<Shared>,
-    /// This clone's server stops. Another clone's may go on.
+    /// The server of this clone stops; the servers of other clones may go on.
     stopping: bool,
 }
 
@@ -124,14 +128,14 @@ struct Table {
 }
 
 impl Proxy {
-    /// A proxy without origins.
+    /// Creates a proxy without origin servers.
     ///
     /// # Errors
-    /// If the configuration cannot work.
+    /// Returns an error if the configuration is invalid.
     pub fn new(config: ProxyConfig) -> Result<Self, ConfigError> {
         let config = config.checked()?;
         let most = config.names_per_connection.saturating_mul(config.connections_per_credential);
-        let names = Names::new(config.names_kept, most, (config.streams_per_host, config.share_per_address));
+        let names = Names::new(config.name_timeout, most, (config.streams_per_host, config.share_per_address));
         let shared = Shared {
             table: Mutex::new(Table { names, links: HashMap::new() }),
             crowd: Mutex::new(ClientLimits::new(&config)),
@@ -146,54 +150,55 @@ impl Proxy {
         Ok(Self { shared: Arc::new(shared), stopping: false })
     }
 
-    /// How it was configured.
+    /// Returns the configuration.
     pub fn config(&self) -> &ProxyConfig {
         &self.shared.config
     }
 
-    /// The side for clients.
+    /// Returns the handler for clients.
     pub fn public(&self) -> PublicHandler {
         PublicHandler(self.clone())
     }
 
-    /// The side for origins.
+    /// Returns the handler for origin servers.
     pub fn origins(&self) -> OriginHandler {
         OriginHandler(self.clone())
     }
 
-    /// Answers a client: by an origin's words, or 404, 502, 503, 504.
+    /// Handles a client's request: with the response of an origin server, or with 404, 502, 503 or 504.
     pub fn handle(&self, req: &mut Request<'_>) -> Action {
         let trusted = self.shared.config.trusted.has(req.peer());
         self.handle_behind(req, trusted)
     }
 
-    /// The same, where the caller knows whether the request comes by a proxy whose word about its client is believed;
-    /// [`ProxyConfig::trusted`] is not asked.
+    /// Like [`handle`](Self::handle), but the caller decides whether the peer is a trusted proxy;
+    /// [`ProxyConfig::trusted`] is not used.
     pub fn handle_behind(&self, req: &mut Request<'_>, trusted: bool) -> Action {
         if self.stopping { public::stopping().into() } else { public::handle(&self.shared, req, trusted) }
     }
 
-    /// Whether a request is for a host and path that an origin has registered, or is to register: to ask before
-    /// [`handle`](Self::handle), where there are other things to be served.
+    /// Returns `true` if an origin server has registered the request's host and path, or may register them. For
+    /// programs that serve other things too, before [`handle`](Self::handle).
     pub fn serves(&self, req: &Request<'_>) -> bool {
         let host = host_of(req.authority().unwrap_or_default());
         let claimed = self.shared.table().names.find(&host, req.path(), req.now().mono).is_some();
         claimed || self.shared.is_known(&host, req.path())
     }
 
-    /// Whether a path is the one where origins ask for a tunnel.
+    /// Returns `true` if this is the path where origin servers request a tunnel.
     pub fn is_tunnel_path(&self, path: &str) -> bool {
         path == self.shared.config.path
     }
 
-    /// Lets an origin in, or says why not.
+    /// Accepts an origin server, or rejects it with a status code and the reason.
     pub fn accept_origin_server(&self, req: &mut Request<'_>) -> Action {
         if self.stopping { public::stopping().into() } else { handshake::handle(&self.shared, req) }
     }
 
-    /// Who speaks on a connection whose origin has asked, by ALPN, for `rh2`: HTTP/2 with the roles reversed from the first
-    /// byte. The listener's [`TlsBuilder::alpn`](uncork::TlsBuilder::alpn) must offer it. To be returned from
-    /// [`Handler::alpn`].
+    /// Returns the `Upgrade` for a connection whose origin server has selected `rh2` by ALPN: HTTP/2 with the roles
+    /// reversed from the first byte. For [`Handler::alpn`]; the listener's
+    /// [`TlsBuilder::alpn`](uncork::TlsBuilder::alpn) must offer it. Returns `None` for other protocols, and while the
+    /// server stops.
     pub fn alpn(&self, protocol: &[u8], peer: &PeerAddr) -> Option<Box<dyn Upgrade>> {
         if protocol != handshake_alpn::PROTOCOL || self.stopping {
             return None;
@@ -201,12 +206,12 @@ impl Proxy {
         Some(Box::new(Hello::new(&self.shared, *peer)?))
     }
 
-    /// The server of this clone stops: what comes from now on is told to come back, what is under way goes on.
+    /// Stops this clone, with its server: new requests get 503 with `Retry-After`, those under way go on.
     pub fn stopping(&mut self) {
         self.stopping = true;
     }
 
-    /// Lets an origin of 2014 in that speaks SPDY, or says why not. `None`: the request is none of theirs, or the
+    /// Accepts an origin server of spdy-proxy, or rejects it. Returns `None` if the request is not from one, or if the
     /// configuration has no [`Credential::allow_legacy_unauthenticated`].
     #[cfg(feature = "spdy")]
     pub fn accept_legacy(&self, req: &mut Request<'_>) -> Option<Action> {
@@ -214,15 +219,15 @@ impl Proxy {
         Some(if self.stopping { public::stopping().into() } else { action })
     }
 
-    /// What was counted so far.
+    /// Returns the counters.
     pub fn counts(&self) -> ProxyCounts {
         let mut counts = self.shared.counters.read();
-        counts.links = self.shared.table().links.values().filter(|link| link.has_joined()).count() as u64;
+        counts.connections = self.shared.table().links.values().filter(|link| link.has_joined()).count() as u64;
         counts.active = self.shared.active.load(Ordering::Relaxed) as u64;
         counts
     }
 
-    /// The origins that are connected, the oldest first.
+    /// Returns the connected origin servers, the oldest first.
     pub fn connections(&self) -> Vec<ConnectionInfo> {
         let mut links: Vec<Arc<Link>> = self.shared.table().links.values().cloned().collect();
         links.retain(|link| link.has_joined());
@@ -238,7 +243,7 @@ impl fmt::Debug for Proxy {
     }
 }
 
-/// A [`Proxy`], as its clients see it.
+/// The handler of a [`Proxy`] for clients.
 #[derive(Clone, Debug)]
 pub struct PublicHandler(Proxy);
 
@@ -252,7 +257,7 @@ impl Handler for PublicHandler {
     }
 }
 
-/// A [`Proxy`], as origins see it.
+/// The handler of a [`Proxy`] for origin servers.
 #[derive(Clone, Debug)]
 pub struct OriginHandler(Proxy);
 
@@ -287,7 +292,7 @@ impl Shared {
         self.doors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection has become a link; requests come when it has joined.
+    /// Adds a connection as a link. It gets requests when it has joined.
     fn open(&self, opening: Opening, waker: task::Waker) -> Arc<Link> {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let places = Places::new(self.config.streams_per_connection, self.config.share_per_address);
@@ -296,14 +301,14 @@ impl Shared {
         link
     }
 
-    /// It takes requests.
+    /// The link takes requests from now on.
     fn join(&self, link: &Arc<Link>) {
-        self.counters.add(Count::Links);
+        self.counters.add(Count::Connections);
         self.table().names.join(&link.patterns, link);
         link.set_joined();
     }
 
-    /// It takes no more requests: those that it has not begun go to others.
+    /// The link takes no more requests. Those that it has not begun are retried on other links.
     fn close(self: &Arc<Self>, link: &Arc<Link>, now: Instant) {
         self.table().names.leave(&link.patterns, |other| other.id == link.id, now);
         for order in link.close() {
@@ -311,12 +316,12 @@ impl Shared {
         }
     }
 
-    /// It is no more.
+    /// The link has ended.
     fn gone(&self, link: &Link) {
         self.table().links.remove(&link.id);
     }
 
-    /// Gives a request to a link that takes it, or answers it.
+    /// Gives a request to a link with capacity for it, or responds with an error.
     fn send(&self, mut order: Box<ProxiedRequest>) {
         let links: Vec<Arc<Link>> = {
             let (host, path) = {
@@ -335,7 +340,7 @@ impl Shared {
             return order.reply.fail(failure);
         }
         if self.config.balance == Balance::LeastBusy {
-            // In turn among those that are as busy.
+            // Links with the same number of requests take turns.
             links.sort_by_key(|link| link.active());
         }
         let mut failure = Failure::Busy;
@@ -353,7 +358,7 @@ impl Shared {
         order.reply.fail(failure);
     }
 
-    /// Whether somebody is to have this name, be it registered now or not.
+    /// Returns `true` if a credential may register this name, be it registered now or not.
     fn is_known(&self, host: &str, path: &str) -> bool {
         let asked = Pattern { host: host.into(), any: false, path: path.into() };
         let named = |pattern: &Pattern| !pattern.any && pattern.covers(&asked);

@@ -6,13 +6,14 @@
 //!              bytes leave for the pipe, and `held` is never more than a window
 //! ```
 
-use std::{task, time::Instant};
+use std::task;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use uncork::{PipeIn, PipeOut, h1::Headers};
 
 use super::{
-    proxied_request::{Begun, Failure, ProxiedRequest, Reply, Share},
+    proxied_request::{Begun, Failure, ProxiedRequest, Share},
+    proxied_stream::{Next, Turn, Waiting},
     shares::Place,
 };
 use crate::relay::tunnel::{
@@ -53,40 +54,6 @@ enum Down {
     Over,
 }
 
-/// What is kept until there is an answer: for that, and to try elsewhere.
-struct Waiting {
-    head: http::Request<()>,
-    refused_by: Vec<u64>,
-    reply: Reply,
-}
-
-/// One look at a stream.
-pub(super) struct Turn {
-    pub(super) now: Instant,
-    /// Nothing may be moved now.
-    pub(super) slow: bool,
-    /// Bytes moved, to the origin and from it.
-    pub(super) up: usize,
-    pub(super) down: usize,
-}
-
-/// How a stream goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
-    /// It waits to be woken.
-    Waits,
-    /// It has something to move, and may not now.
-    Slowed,
-    /// Both sides have said all they had to say.
-    Whole,
-    /// It is broken off: the client is gone.
-    Over,
-    /// The origin has broken it off in the middle of the answer.
-    Cut,
-    /// The origin has not looked at it.
-    Refused,
-}
-
 impl Stream {
     /// Sends the head: the stream and its number. `most`: bytes the body may have.
     pub(super) fn begin(
@@ -109,26 +76,15 @@ impl Stream {
         });
         let ProxiedRequest { head, reply, share, refused_by, place, .. } = *order;
         reply.watch(&waker);
-        let down = Down::Head(Box::new(Waiting { head, refused_by, reply }));
+        let down = Down::Head(Box::new(Waiting { head, protocol: None, refused_by, reply }));
         Ok((id, Self { id, waker, up, down, share, _place: place }))
     }
 
     /// What was refused, to be tried elsewhere.
-    pub(super) fn into_order(self) -> Option<Box<ProxiedRequest>> {
+    pub(super) fn into_request(self) -> Option<Box<ProxiedRequest>> {
         let Down::Head(waiting) = self.down else { return None };
-        let (share, Waiting { head, refused_by, reply }) = (self.share, *waiting);
-        let body = self.up.map(|up| up.outlet);
-        // There are no trailers in SPDY.
-        Some(Box::new(ProxiedRequest {
-            head,
-            protocol: None,
-            body,
-            listed: Vec::new(),
-            reply,
-            share,
-            refused_by,
-            place: None,
-        }))
+        // SPDY has no trailers, so no names of trailers are listed.
+        Some(waiting.into_request(self.up.map(|up| up.outlet), Vec::new(), self.share))
     }
 
     /// The answer has begun; `end`: it has no body.
@@ -169,7 +125,7 @@ impl Stream {
                 self.up = None;
                 self.whole()
             }
-            Down::Body { .. } => Next::Cut,
+            Down::Body { .. } => Next::Truncated,
         }
     }
 
@@ -191,12 +147,12 @@ impl Stream {
     }
 
     fn whole(&self) -> Next {
-        if self.up.is_none() && matches!(self.down, Down::Over) { Next::Whole } else { Next::Waits }
+        if self.up.is_none() && matches!(self.down, Down::Over) { Next::Complete } else { Next::Waits }
     }
 
     fn fail(&mut self, failure: Failure) -> Next {
         if let Down::Head(waiting) = std::mem::replace(&mut self.down, Down::Over) {
-            waiting.reply.fail(failure);
+            waiting.fail(failure);
         }
         Next::Over
     }
@@ -215,7 +171,7 @@ impl Stream {
                 }
                 self.up = None;
             } else {
-                if turn.slow {
+                if turn.left == 0 {
                     return Next::Slowed;
                 }
                 let all = up.sent + bytes.len() as u64;
@@ -245,7 +201,7 @@ impl Stream {
     fn drive_down(&mut self, session: &mut Session, turn: &mut Turn) -> Next {
         if let Down::Body { held, at, end, inlet } = &mut self.down {
             if *at < held.len() {
-                if turn.slow {
+                if turn.left == 0 {
                     // A client that left does not wait for the rate.
                     return if inlet.is_closed() { Next::Over } else { Next::Slowed };
                 }

@@ -12,7 +12,6 @@ use std::{
     net::IpAddr,
     pin::Pin,
     task::{self, Context, Poll},
-    time::Instant,
 };
 
 use bytes::Bytes;
@@ -20,7 +19,8 @@ use h2::{Reason, RecvStream, SendStream, client};
 use uncork::{PipeIn, PipeOut};
 
 use super::{
-    proxied_request::{Begun, Failure, ProxiedRequest, Reply, Share},
+    proxied_request::{Begun, Failure, ProxiedRequest, Share},
+    proxied_stream::{Next, Turn, Waiting},
     shares::Place,
 };
 use crate::relay::tunnel::{gathered::Gathered, head};
@@ -44,7 +44,7 @@ struct Up {
 
 /// The answer.
 enum Down {
-    Head(Box<Waiting>),
+    Head(client::ResponseFuture, Box<Waiting>),
     Body {
         recv: RecvStream,
         /// Received, and not in the pipe yet.
@@ -52,40 +52,6 @@ enum Down {
         inlet: PipeIn,
     },
     Over,
-}
-
-/// What is kept until there is an answer: for that, and to try elsewhere.
-struct Waiting {
-    answer: client::ResponseFuture,
-    head: http::Request<()>,
-    protocol: Option<Box<str>>,
-    refused_by: Vec<u64>,
-    reply: Reply,
-}
-
-/// One look at a stream.
-pub(super) struct Turn {
-    pub(super) now: Instant,
-    /// So many bytes may be moved now.
-    pub(super) left: usize,
-    /// Bytes moved, to the origin and from it.
-    pub(super) up: usize,
-    pub(super) down: usize,
-}
-
-/// How a stream goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
-    /// It waits to be woken.
-    Waits,
-    /// It has something to move, and may not now.
-    Slowed,
-    /// It is over, or the client is gone.
-    Over,
-    /// The origin has broken it off in the middle of the answer.
-    Cut,
-    /// The origin has not looked at it.
-    Refused,
 }
 
 impl Stream {
@@ -102,14 +68,14 @@ impl Stream {
             request.extensions_mut().insert(h2::ext::Protocol::from(&**protocol));
         }
         match send.send_request(request, body.is_none()) {
-            Ok((answer, send)) => {
+            Ok((response, send)) => {
                 let up = body.map(|mut outlet| {
                     outlet.on_data(waker.clone());
                     Up { outlet, send, sent: 0, most, listed }
                 });
                 reply.watch(&waker);
-                let waiting = Waiting { answer, head, protocol, refused_by, reply };
-                Some(Self { waker, up, down: Down::Head(Box::new(waiting)), share, _place: place })
+                let waiting = Box::new(Waiting { head, protocol, refused_by, reply });
+                Some(Self { waker, up, down: Down::Head(response, waiting), share, _place: place })
             }
             Err(error) => {
                 log::debug!(target: "uncork::relay", "a request that can't be sent: {error}");
@@ -123,7 +89,7 @@ impl Stream {
     pub(super) fn drive(&mut self, turn: &mut Turn) -> Next {
         let waker = self.waker.clone();
         let cx = &mut Context::from_waker(&waker);
-        if let Down::Head(waiting) = &mut self.down {
+        if let Down::Head(_, waiting) = &mut self.down {
             if waiting.reply.call.is_over() {
                 return Next::Over;
             }
@@ -147,28 +113,25 @@ impl Stream {
     }
 
     /// What was refused, to be tried elsewhere.
-    pub(super) fn into_order(self) -> Option<Box<ProxiedRequest>> {
-        let Down::Head(waiting) = self.down else { return None };
-        let share = self.share;
-        let Waiting { head, protocol, refused_by, reply, .. } = *waiting;
+    pub(super) fn into_request(self) -> Option<Box<ProxiedRequest>> {
+        let Down::Head(_, waiting) = self.down else { return None };
         let (body, listed) = self.up.map(|up| (up.outlet, up.listed)).unzip();
-        let listed = listed.unwrap_or_default();
-        Some(Box::new(ProxiedRequest { head, protocol, body, listed, reply, share, refused_by, place: None }))
+        Some(waiting.into_request(body, listed.unwrap_or_default(), self.share))
     }
 
     /// Whether the answer has begun; 1xx on the way. What becomes of the stream, if that is decided now.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Option<Next> {
-        let Down::Head(waiting) = &mut self.down else { return None };
-        while let Poll::Ready(Some(Ok(interim))) = waiting.answer.poll_informational(cx) {
+        let Down::Head(response, waiting) = &mut self.down else { return None };
+        while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
             if !waiting.reply.inform(interim.status().as_u16(), interim.headers()) {
                 return Some(self.fail(Failure::Senseless));
             }
         }
-        match Pin::new(&mut waiting.answer).poll(cx) {
+        match Pin::new(response).poll(cx) {
             Poll::Pending => None,
-            Poll::Ready(Ok(answer)) => {
-                let Down::Head(waiting) = std::mem::replace(&mut self.down, Down::Over) else { return None };
-                let (parts, recv) = answer.into_parts();
+            Poll::Ready(Ok(response)) => {
+                let Down::Head(_, waiting) = std::mem::replace(&mut self.down, Down::Over) else { return None };
+                let (parts, recv) = response.into_parts();
                 let whole = recv.is_end_stream();
                 match waiting.reply.begin("2.0", parts.status.as_u16(), &parts.headers, whole) {
                     Begun::Body(mut inlet) => {
@@ -191,8 +154,8 @@ impl Stream {
     }
 
     fn fail(&mut self, failure: Failure) -> Next {
-        if let Down::Head(waiting) = std::mem::replace(&mut self.down, Down::Over) {
-            waiting.reply.fail(failure);
+        if let Down::Head(_, waiting) = std::mem::replace(&mut self.down, Down::Over) {
+            waiting.fail(failure);
         }
         Next::Over
     }
@@ -210,7 +173,7 @@ impl Stream {
                     // If not, the answer says why.
                     drop(sent);
                     self.up = None;
-                    if let Down::Head(waiting) = &mut self.down {
+                    if let Down::Head(_, waiting) = &mut self.down {
                         waiting.reply.set_clock(turn.now);
                     }
                     break;
@@ -251,7 +214,7 @@ impl Stream {
             }
             turn.up += n;
             turn.left -= n;
-            if let Down::Head(waiting) = &mut self.down {
+            if let Down::Head(_, waiting) = &mut self.down {
                 waiting.reply.set_clock(turn.now);
             }
         }
@@ -286,7 +249,7 @@ impl Stream {
                 Poll::Ready(Some(Ok(data))) => held.push(data),
                 Poll::Ready(Some(Err(error))) => {
                     log::debug!(target: "uncork::relay", "an answer is cut short: {error}");
-                    return Next::Cut;
+                    return Next::Truncated;
                 }
                 Poll::Pending => return if inlet.is_closed() { Next::Over } else { Next::Waits },
                 Poll::Ready(None) => match recv.poll_trailers(cx) {
@@ -295,7 +258,7 @@ impl Stream {
                             inlet.finish(trailers.as_ref().map(head::trailers));
                         }
                     }
-                    Poll::Ready(Err(_)) => return Next::Cut,
+                    Poll::Ready(Err(_)) => return Next::Truncated,
                     Poll::Pending => return Next::Waits,
                 },
             }

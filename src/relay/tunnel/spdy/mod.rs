@@ -49,7 +49,7 @@ mod stream;
 
 pub(crate) use frame::Code;
 pub(crate) use head::{ReplyHead, RequestHead};
-pub(super) use pump::{Pump, Speaker};
+pub(super) use pump::{SessionPump, User};
 pub(crate) use session::{Event, NotOpened, Role, Session};
 
 /// A rule that the peer broke, after which nothing it says can be understood: the session is over.

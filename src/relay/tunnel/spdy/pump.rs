@@ -1,138 +1,129 @@
-//! A session on a connection: bytes in, events to whoever speaks through it, bytes out.
+//! A SPDY session on an upgraded connection.
 //!
 //! ```text
-//!            ┌───────────────────── Pump::turn ─────────────────────┐
-//!   io.rx ──▶│ handle_input ──▶ events ──▶ Speaker::happens           │
-//!            │                 woken keys ▶ Speaker::look ──▶ verbs    │   again, as long as bytes moved
-//!   io.tx ◀──│ greeting, then output ◀────────────────── Session       │   or something was woken
-//!            └──────────────────────────────────────────────────────┘
+//!   io.rx ──▶ handle_input ──▶ events ──▶ User::on_event
+//!                          woken keys ──▶ User::step ──▶ open, reply, data, …
+//!   io.tx ◀── greeting, then output ◀────────────────── Session
 //! ```
 
 use uncork::{EventMask, Io, ReadState, Rx, Tx};
 
 use super::{Event, Fault, Session};
-use crate::relay::tunnel::{wakes::Wakes, wire::Step};
+use crate::relay::tunnel::{
+    pump::{Codec, Pump, Step},
+    wakes::Wakes,
+};
 
-/// Rounds in one call before other connections have their turn.
-const ROUNDS: usize = 32;
+/// The owner of a session.
+pub(in crate::relay::tunnel) trait User {
+    fn session(&self) -> &Session;
 
-/// Who speaks through a session.
-pub(in crate::relay::tunnel) trait Speaker {
-    fn session(&mut self) -> &mut Session;
+    fn session_mut(&mut self) -> &mut Session;
 
-    /// The peer has said something.
-    fn heard(&mut self);
+    /// The peer has sent something.
+    fn on_input(&mut self);
 
-    /// What it was.
-    fn happens(&mut self, event: Event);
+    fn on_event(&mut self, event: Event);
 
     /// Looks at what was woken, and does what can be done now.
-    fn look(&mut self, keys: &mut Vec<usize>) -> Step;
+    fn step(&mut self, woken: &mut Vec<usize>) -> Step;
 
-    /// The peer is gone, or has broken a rule: nothing more comes.
+    /// The peer has closed the connection, or has broken a rule. Nothing more follows.
     fn ended(&mut self, fault: Option<Fault>);
 }
 
 /// Moves a session's bytes.
-pub(in crate::relay::tunnel) struct Pump {
-    wakes: Wakes,
-    woken: Vec<usize>,
-    /// What is to be sent before the first frame.
+pub(in crate::relay::tunnel) struct SessionPump {
+    pump: Pump,
+    /// Bytes to be sent before the first frame.
     greeting: Vec<u8>,
-    /// What is left of the output is sent, then the connection is closed.
+    /// No more input is taken.
     over: bool,
 }
 
-impl Pump {
+impl SessionPump {
     pub(in crate::relay::tunnel) fn new(wakes: &Wakes, greeting: &[u8]) -> Self {
-        Self { wakes: wakes.clone(), woken: Vec::new(), greeting: greeting.to_vec(), over: false }
+        Self { pump: Pump::new(wakes), greeting: greeting.to_vec(), over: false }
     }
 
-    /// One call of [`Upgrade::ready`](uncork::Upgrade::ready): moves bytes and takes steps until neither changes anything.
-    pub(in crate::relay::tunnel) fn turn(&mut self, io: &mut Io<'_>, speaker: &mut impl Speaker) -> EventMask {
-        self.wakes.begin(|| io.waker());
-        for _ in 0..ROUNDS {
-            let mut moved = self.hear(&mut io.rx, speaker);
-            if !self.over {
-                self.wakes.take(&mut self.woken);
-                let done = speaker.look(&mut self.woken);
-                self.woken.clear();
-                match done {
-                    Step::Waits => {}
-                    Step::Over => self.over = true,
-                    Step::Abort => {
-                        io.abort();
-                        return EventMask::TERMINATE;
-                    }
-                }
-            }
-            moved |= self.say(&mut io.tx, speaker);
-            let has_output = !self.greeting.is_empty() || !speaker.session().output().is_empty();
-            if self.over {
-                return if has_output { EventMask::WRITE } else { EventMask::TERMINATE };
-            }
-            if !moved && self.wakes.end() {
-                return mask(io, has_output);
-            }
+    /// Does one call of [`Upgrade::ready`](uncork::Upgrade::ready); see [`Pump::turn`].
+    pub(in crate::relay::tunnel) fn turn(&mut self, io: &mut Io<'_>, user: &mut impl User) -> EventMask {
+        let Self { pump, greeting, over } = self;
+        pump.turn(io, &mut Spdy { user, greeting, over })
+    }
+}
+
+/// A session as a [`Codec`].
+struct Spdy<'a, U> {
+    user: &'a mut U,
+    greeting: &'a mut Vec<u8>,
+    over: &'a mut bool,
+}
+
+impl<U: User> Spdy<'_, U> {
+    fn end(&mut self, fault: Option<Fault>) {
+        *self.over = true;
+        self.user.ended(fault);
+    }
+
+    fn deliver_events(&mut self) {
+        while let Some(event) = self.user.session_mut().poll_event() {
+            self.user.on_event(event);
         }
-        self.wakes.pause();
-        mask(io, true)
     }
+}
 
-    /// Takes what came in. Whether that was anything.
-    fn hear(&mut self, rx: &mut Rx<'_>, speaker: &mut impl Speaker) -> bool {
+impl<U: User> Codec for Spdy<'_, U> {
+    fn read(&mut self, rx: &mut Rx<'_>) -> bool {
         let mut moved = false;
-        while !self.over {
-            let taken = speaker.session().handle_input(rx.bytes());
-            while let Some(event) = speaker.session().poll_event() {
-                speaker.happens(event);
-            }
+        while !*self.over {
+            let taken = self.user.session_mut().handle_input(rx.bytes());
+            self.deliver_events();
             match taken {
                 Ok(0) => break,
                 Ok(n) => {
                     rx.consume(n);
-                    speaker.heard();
+                    self.user.on_input();
                     moved = true;
                 }
-                Err(fault) => {
-                    self.over = true;
-                    speaker.ended(Some(fault));
-                }
+                Err(fault) => self.end(Some(fault)),
             }
         }
-        if !self.over && rx.bytes().is_empty() && rx.state() != ReadState::Open {
-            self.over = true;
-            speaker.ended(None);
+        if !*self.over && rx.bytes().is_empty() && rx.state() != ReadState::Open {
+            self.end(None);
         }
         moved
     }
 
-    /// Sends what there is to be sent. Whether that was anything.
-    fn say(&mut self, tx: &mut Tx<'_>, speaker: &mut impl Speaker) -> bool {
-        let n = tx.write(&self.greeting);
+    fn step(&mut self, woken: &mut Vec<usize>) -> Step {
+        if *self.over {
+            return Step::Over;
+        }
+        let step = self.user.step(woken);
+        *self.over = step != Step::Waits;
+        step
+    }
+
+    fn write(&mut self, tx: &mut Tx<'_>) -> bool {
+        let n = tx.write(self.greeting);
         self.greeting.drain(..n);
         if !self.greeting.is_empty() {
             return n > 0;
         }
-        let session = speaker.session();
+        let session = self.user.session_mut();
         let sent = tx.write(session.output());
         session.consume(sent);
-        // Room for those that waited for it.
-        while let Some(event) = speaker.session().poll_event() {
-            speaker.happens(event);
-        }
+        // Streams that waited for space in the output go on.
+        self.deliver_events();
         n + sent > 0
     }
-}
 
-fn mask(io: &Io<'_>, has_output: bool) -> EventMask {
-    let mut mask = EventMask::EXTERNAL | EventMask::CORK;
-    // What is left of the input waits for output to be sent.
-    if io.rx.bytes().is_empty() {
-        mask |= EventMask::READ;
+    fn has_output(&self) -> bool {
+        !self.greeting.is_empty() || !self.user.session().output().is_empty()
     }
-    if has_output {
-        mask |= EventMask::WRITE;
+
+    /// What is left of the input waits for output to be sent.
+    fn wants_input(&self, rx: &Rx<'_>) -> bool {
+        rx.bytes().is_empty()
     }
-    mask
 }

@@ -1,0 +1,109 @@
+//! The request for a tunnel, and the head of the proxy's response.
+//!
+//! ```text
+//!   PUT /tunnel HTTP/1.1                           HTTP/1.1 101 Switching Protocols
+//!   Connection: upgrade                            Connection: upgrade
+//!   Authorization: Bearer …                ──▶     Upgrade: ptth
+//!   Upgrade: ptth
+//!   ALPN: h2
+//!   Uncork-Hosts: app.example
+//! ```
+
+use uncork::h1::{
+    HeadLimits, Headers, Misbehaved, ResponseFraming, field_slots, parse_response,
+    write::{BodyLength, ConnectionOption, RequestLine, request_head},
+};
+
+/// Limits of the response's head: as large as that of any proxy.
+pub(super) const RESPONSE_HEAD: HeadLimits = HeadLimits { head: 16 * 1024, target: 16 * 1024, fields: 100 };
+
+/// Returns the request for a tunnel.
+///
+/// # Errors
+/// If the token, a host or the path has a character that HTTP does not allow there; in words.
+pub(super) fn build(
+    host: &str,
+    port: u16,
+    path: &str,
+    token: Option<&str>,
+    hosts: &[String],
+) -> Result<Vec<u8>, String> {
+    let bad = |what: &str| format!("invalid {what}: it has a character that HTTP does not allow");
+    let mut fields = Headers::new();
+    if let Some(token) = token {
+        fields.append("Authorization", format!("Bearer {token}")).map_err(|_| bad("token"))?;
+    }
+    let names = hosts.join(", ");
+    fields.append("Upgrade", "ptth").and(fields.append("ALPN", "h2")).map_err(|_| bad("upgrade"))?;
+    fields.append("Uncork-Hosts", names).map_err(|_| bad("host"))?;
+    let host = bracketed(host);
+    let host = if port == 443 { host } else { format!("{host}:{port}") };
+    let line = RequestLine {
+        method: "PUT",
+        target: path,
+        host: &host,
+        fields: fields.as_wire(),
+        length: BodyLength::Known(0),
+        expect: false,
+        connection: Some(ConnectionOption::Upgrade),
+    };
+    let mut request = Vec::new();
+    request_head(&line, &mut request).map_err(|rule| format!("invalid proxy or path: {}", rule.rule()))?;
+    Ok(request)
+}
+
+/// Returns the request that a spdy-proxy expects, byte for byte.
+pub(super) fn legacy(host: &str, port: u16) -> Vec<u8> {
+    let (host, agent) = (bracketed(host), "Go-http-client/1.1");
+    let head = format!("PUT / HTTP/1.1\r\nHost: {host}:{port}\r\nUser-Agent: {agent}\r\n");
+    format!("{head}Content-Length: 12\r\n\r\nHello from C").into_bytes()
+}
+
+fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+}
+
+/// What the head of the proxy's response says.
+pub(super) struct UpgradeResponse {
+    pub(super) status: u16,
+    /// `Upgrade` names `ptth`.
+    pub(super) is_ptth: bool,
+    /// The length of the body, if the head says it.
+    pub(super) length: Option<u64>,
+    /// In seconds.
+    pub(super) retry_after: Option<u64>,
+}
+
+impl UpgradeResponse {
+    pub(super) fn parse(head: &[u8]) -> Result<Self, &'static str> {
+        let mut slots = field_slots();
+        let parsed = parse_response(head, "PUT", &mut slots, &RESPONSE_HEAD).map_err(Misbehaved::rule)?;
+        let number = |value: &[u8]| std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
+        Ok(Self {
+            status: parsed.status,
+            is_ptth: parsed.fields.contains_token("upgrade", "ptth"),
+            length: match parsed.framing {
+                ResponseFraming::Length(n) => Some(n),
+                ResponseFraming::None => Some(0),
+                _ => None,
+            },
+            retry_after: parsed.fields.get("retry-after").and_then(number),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_request_is_the_one_of_the_contract() {
+        let hosts = ["app.example".to_owned(), "*.dev.example".to_owned()];
+        let request = build("::1", 8443, "/tunnel", Some("abc"), &hosts).expect("fine");
+        assert_eq!(
+            String::from_utf8(request).expect("text"),
+            "PUT /tunnel HTTP/1.1\r\nHost: [::1]:8443\r\nConnection: upgrade\r\nContent-Length: 0\r\n\
+             Authorization: Bearer abc\r\nUpgrade: ptth\r\nALPN: h2\r\nUncork-Hosts: app.example, *.dev.example\r\n\r\n"
+        );
+    }
+}

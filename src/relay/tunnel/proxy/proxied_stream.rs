@@ -1,0 +1,66 @@
+//! What a request's stream has in common, in HTTP/2 and in SPDY.
+
+use std::time::Instant;
+
+use uncork::PipeOut;
+
+use super::proxied_request::{Failure, ProxiedRequest, Reply, Share};
+
+/// What is kept until the response begins: for the response, and to retry the request elsewhere.
+pub(super) struct Waiting {
+    pub(super) head: http::Request<()>,
+    pub(super) protocol: Option<Box<str>>,
+    pub(super) refused_by: Vec<u64>,
+    pub(super) reply: Reply,
+}
+
+impl Waiting {
+    /// Returns the request, to be tried on another connection.
+    pub(super) fn into_request(
+        self,
+        body: Option<PipeOut>,
+        listed: Vec<Box<str>>,
+        share: Share,
+    ) -> Box<ProxiedRequest> {
+        let Self { head, protocol, refused_by, reply } = self;
+        Box::new(ProxiedRequest { head, protocol, body, listed, reply, share, refused_by, place: None })
+    }
+
+    pub(super) fn fail(self, failure: Failure) {
+        self.reply.fail(failure);
+    }
+}
+
+/// One look at a stream.
+pub(super) struct Turn {
+    pub(super) now: Instant,
+    /// Bytes that may be moved now.
+    pub(super) left: usize,
+    /// Bytes moved to the origin server.
+    pub(super) up: usize,
+    /// Bytes moved to the client.
+    pub(super) down: usize,
+}
+
+impl Turn {
+    pub(super) fn new(now: Instant, left: usize) -> Self {
+        Self { now, left, up: 0, down: 0 }
+    }
+}
+
+/// How a stream goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// It waits to be woken.
+    Waits,
+    /// It has bytes to move, and the rate does not allow that now.
+    Slowed,
+    /// Request and response are complete.
+    Complete,
+    /// It is over before its end: the client has left, or has got another response.
+    Over,
+    /// The origin server has ended it in the middle of the response.
+    Truncated,
+    /// The origin server has not begun with the request.
+    Refused,
+}
