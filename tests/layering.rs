@@ -32,6 +32,7 @@ const PUBLIC: &[&str] = &["client", "h1", "relay", "pipe", "ws"];
 
 /// Each dependency, and where it may be named.
 const CRATES: &[(&str, &[&str])] = &[
+    ("bitflags", &["base/", "api/", "engine/ready.rs"]),
     ("httparse", &["h1/"]),
     // In `api`, the access log's time.
     ("httpdate", &["h1/", "api/access.rs", "relay/"]),

@@ -1,6 +1,6 @@
 //! What a pipe holds its bytes in: a buffer of the process, or a pipe of the system.
 
-use crate::base::{kernel_pipe::KernelPipe, runs::Runs};
+use crate::{base::runs::Runs, transport::kernel_pipe::KernelPipe};
 
 pub(crate) enum Block {
     Buf(Runs),

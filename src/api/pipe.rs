@@ -49,11 +49,11 @@ use std::{
 use super::{Action, Consumed, Produce, Produced, Tx, Upload, block::Block};
 use crate::{
     base::{
-        kernel_pipe::KernelPipe,
         pipe_memory::{self, Share},
         runs::Runs,
     },
     h1::Headers,
+    transport::kernel_pipe::KernelPipe,
 };
 
 /// Fewer bytes than these, or through a smaller pipe, are copied: the system calls would cost more than the copies.

@@ -1,9 +1,9 @@
 use std::{fs::File, sync::atomic::AtomicUsize};
 
 use super::*;
-use crate::base::{
-    kernel_pipe::{Ends, KernelPipes},
-    pipe_memory::{PipeMemory, SMALL},
+use crate::{
+    base::pipe_memory::{PipeMemory, SMALL},
+    transport::kernel_pipe::{Ends, KernelPipes},
 };
 
 /// How often somebody was woken.

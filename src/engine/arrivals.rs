@@ -9,11 +9,11 @@ use std::{
     },
 };
 
-use super::Trusted;
+use super::dispatch::Trusted;
 use crate::{
     api::{PipeIn, PipeOut},
-    base::{Limits, PeerAddr, kernel_pipe::KernelPipes, seldom::Seldom, time::Tick},
-    transport::{Listener, Security, Socket},
+    base::{Limits, PeerAddr, seldom::Seldom, time::Tick},
+    transport::{Listener, Security, Socket, kernel_pipe::KernelPipes},
 };
 
 /// A connection that was let in and has no slot yet.

@@ -12,79 +12,17 @@ use super::{
     conn_io::ConnIo,
     core::Core,
     dispatch,
-    job::{Job, JobExit},
+    job::{Job, JobExit, PipeProgress, RequestBody, ResponseBody},
     pump::ROOMY,
-    response_body::ResponseBody,
 };
 use crate::{
     api::{Consumed, Upload},
-    base::{EndReason, pool::LENT, time::Tick},
+    base::{EndReason, pool::LENT},
     conn::BodyEvent,
     h1::Headers,
 };
 
-/// What becomes of the request's body.
-pub(super) enum RequestBody {
-    /// Nobody has asked for it yet.
-    Idle,
-    /// Nobody will: so many bytes of it may be thrown away.
-    Draining(u64),
-    Upload {
-        upload: Box<dyn Upload>,
-        pushed_back: bool,
-    },
-    /// The upload is one end of a pipe.
-    Pipe {
-        upload: Box<dyn Upload>,
-        pace: PipeProgress,
-        /// `pump` reads into it, past the input buffer, whatever the framing.
-        reads: bool,
-        coalescing: Coalescing,
-    },
-    Over,
-}
-
-/// How a body gets on that is put into a pipe.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum PipeProgress {
-    /// It is taken as it comes.
-    Going,
-    /// What was spliced goes out first, which is done soon: the sender's clock runs on.
-    Yielding,
-    /// There is no room. The sender can't help it: its clock stands.
-    PushedBack,
-}
-
 impl Job {
-    /// Somebody takes the body, be there an answer already or not; unless that answer said [`Response::close`], which
-    /// ends the connection with it.
-    pub(super) fn is_wanted(&self) -> bool {
-        !self.close_after && matches!(self.request_body, RequestBody::Upload { .. } | RequestBody::Pipe { .. })
-    }
-
-    /// The body is wanted now: the peer's clock runs.
-    pub(super) fn wants_body(&self) -> bool {
-        match &self.request_body {
-            RequestBody::Draining(_) => true,
-            RequestBody::Upload { pushed_back, .. } => !pushed_back,
-            RequestBody::Pipe { pace, .. } => *pace != PipeProgress::PushedBack,
-            RequestBody::Idle | RequestBody::Over => false,
-        }
-    }
-
-    /// The body comes fast, and is better taken in large pieces.
-    pub(super) fn coalesces(&self) -> bool {
-        matches!(&self.request_body, RequestBody::Pipe { coalescing, .. } if coalescing.is_on())
-    }
-
-    /// When to look for more of the body, although the socket was not to wake us for little.
-    pub(super) fn look_by(&self) -> Tick {
-        match &self.request_body {
-            RequestBody::Pipe { pace: PipeProgress::Going, coalescing, .. } => coalescing.due(),
-            _ => Tick::NEVER,
-        }
-    }
-
     /// The time for the body is up. Whether that is no fault of the sender's: what it sent waits for the receiver.
     pub(super) fn has_yielded(&mut self) -> bool {
         let RequestBody::Pipe { upload, pace, .. } = &mut self.request_body else { return false };

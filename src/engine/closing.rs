@@ -1,26 +1,14 @@
 //! How a connection comes to its end: what is left goes out, then our FIN, then we listen for a while to what the
 //! peer still says, so that our last words are not lost to a reset.
 
-use super::{conn_io::ConnIo, core::Core, job::Job, ready::Ready, slot::Step};
+use super::{
+    conn_io::ConnIo,
+    core::Core,
+    job::Job,
+    phase::{Closing, Phase, Stage, Step},
+    ready::Ready,
+};
 use crate::base::EndReason;
-
-pub(super) struct Closing {
-    why: EndReason,
-    linger: bool,
-    stage: Stage,
-    /// A request that is over when the last byte is out.
-    pub(super) job: Option<Box<Job>>,
-    /// What the peer's system had not acknowledged when that was last looked at.
-    unacknowledged: u64,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// Sending what is left, and the end of our side.
-    Flush,
-    /// Our side is closed; input is thrown away.
-    Linger,
-}
 
 impl Closing {
     pub(super) fn is_lingering(&self) -> bool {
@@ -61,7 +49,7 @@ impl Closing {
                 match io.transport.finish(&mut core.pool) {
                     Ok(true) => {}
                     Ok(false) => {
-                        io.ready.clear(Ready::WRITE);
+                        io.ready.remove(Ready::WRITE);
                         return Ok(Step::Idle);
                     }
                     Err(_) => return Ok(Step::Closed(why)),
@@ -80,5 +68,13 @@ impl Closing {
         }
         io.rx.consume(io.rx.len());
         Ok(Step::progress(more))
+    }
+}
+
+impl ConnIo {
+    /// The step that begins to close the connection. `linger`: the peer may still be sending.
+    pub(super) fn closing(&mut self, why: EndReason, linger: bool) -> Step {
+        self.stop_clock();
+        Step::Become(Phase::Closing(Closing::new(why, linger)))
     }
 }

@@ -7,13 +7,7 @@ use std::{io::IoSlice, time::Duration};
 
 use log::debug;
 
-use super::{
-    arrivals::Peer,
-    closing::Closing,
-    core::Core,
-    ready::Ready,
-    slot::{Phase, Step},
-};
+use super::{arrivals::Peer, core::Core, ready::Ready};
 use crate::{
     api::TlsInfo,
     base::{ConnId, EndReason, RequestId, Timeout, buf::Buf, out::Out, pool::LENT, time::Tick},
@@ -87,7 +81,7 @@ impl ConnIo {
     /// Like [`fill`](Self::fill), but returns the transport's own fault.
     #[inline]
     pub(super) fn try_fill(&mut self, core: &mut Core, most: usize, hold: usize) -> Result<bool, Fault> {
-        if !self.ready.has(Ready::READ) || self.eof.is_some() || self.rx.len() >= hold {
+        if !self.ready.contains(Ready::READ) || self.eof.is_some() || self.rx.len() >= hold {
             return Ok(false);
         }
         if !core.pool.lend(&mut self.rx) {
@@ -103,13 +97,13 @@ impl ConnIo {
             Ok(Got::Data { drained }) => {
                 // A short read has emptied the socket, and the next bytes make a new event; but of an end that has
                 // come already there is no other.
-                if drained && !self.ready.has(Ready::FIN) {
-                    self.ready.clear(Ready::READ);
+                if drained && !self.ready.contains(Ready::FIN) {
+                    self.ready.remove(Ready::READ);
                 }
                 Ok(true)
             }
             Ok(Got::Blocked) => {
-                self.ready.clear(Ready::READ);
+                self.ready.remove(Ready::READ);
                 Ok(false)
             }
             Ok(Got::Starved) => {
@@ -117,7 +111,7 @@ impl ConnIo {
                 Ok(false)
             }
             Ok(Got::End { clean }) => {
-                self.ready.clear(Ready::READ);
+                self.ready.remove(Ready::READ);
                 self.eof = Some(clean);
                 Ok(true)
             }
@@ -135,7 +129,7 @@ impl ConnIo {
     #[inline]
     pub(super) fn try_flush(&mut self, core: &mut Core) -> Result<bool, Fault> {
         let mut went = false;
-        while !self.out.is_empty() && self.ready.has(Ready::WRITE) {
+        while !self.out.is_empty() && self.ready.contains(Ready::WRITE) {
             let (total, written) = match self.out.only_piece() {
                 Some(bytes) => (bytes.len(), self.transport.write(&[IoSlice::new(bytes)], &mut core.pool)),
                 None => {
@@ -154,16 +148,16 @@ impl ConnIo {
                 return Ok(went);
             }
             if n < total {
-                self.ready.clear(Ready::WRITE);
+                self.ready.remove(Ready::WRITE);
             }
         }
-        if !self.transport.is_plain() && self.ready.has(Ready::WRITE) {
+        if !self.transport.is_plain() && self.ready.contains(Ready::WRITE) {
             let pending = self.transport.has_pending();
             if self.transport.flush(&mut core.pool)? {
                 // A caller that waited for the last of it must see progress.
                 went |= pending;
             } else {
-                self.ready.clear(Ready::WRITE);
+                self.ready.remove(Ready::WRITE);
             }
         }
         Ok(went)
@@ -173,7 +167,7 @@ impl ConnIo {
     pub(super) fn note_sent(&mut self, core: &Core, n: usize) {
         self.sent += n as u64;
         if n > 0 {
-            self.ready.clear(Ready::LATE);
+            self.ready.remove(Ready::LATE);
         }
         if self.send_by != Tick::NEVER && n > 0 {
             self.send_by = prolong(self.send_by, core, n, core.limits.send_timeout);
@@ -205,18 +199,12 @@ impl ConnIo {
 
     /// Returns `true` if output waits for the peer. `more`: there is output that is not in `out`.
     pub(super) fn is_blocked(&self, more: bool) -> bool {
-        !self.ready.has(Ready::WRITE) && (more || !self.out.is_empty() || self.transport.has_pending())
+        !self.ready.contains(Ready::WRITE) && (more || !self.out.is_empty() || self.transport.has_pending())
     }
 
     /// The request in progress, or the latest one.
     pub(super) fn request_id(&self) -> RequestId {
         RequestId { conn: self.id, number: self.number }
-    }
-
-    /// The step that begins to close the connection. `linger`: the peer may still be sending.
-    pub(super) fn closing(&mut self, why: EndReason, linger: bool) -> Step {
-        self.stop_clock();
-        Step::Become(Phase::Closing(Closing::new(why, linger)))
     }
 
     /// Turns a transport's fault into the reason for the end.

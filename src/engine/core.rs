@@ -5,8 +5,9 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 use super::{deadlines::Deadlines, dispatch::AccessLog, held::Held, reserve::Reserve};
 use crate::{
     api::loop_message::LoopMessage,
-    base::{ConnId, Limits, Moment, kernel_pipe::KernelPipes, mailbox::Mailbox, pool::Pool, time::Tick},
+    base::{ConnId, Limits, Moment, mailbox::Mailbox, pool::Pool, time::Tick},
     h1::{DateCache, HeadLimits, KnownHost},
+    transport::kernel_pipe::KernelPipes,
 };
 
 pub(super) struct Core {

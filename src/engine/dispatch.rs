@@ -11,7 +11,6 @@ use std::{
 
 use log::error;
 
-use super::Trusted;
 use crate::{
     api::{
         AccessRecord, Action, Consumed, DialError, Dialed, Handler, Io, PipeIn, PipeOut, Produce, Produced, Request,
@@ -32,7 +31,10 @@ const DIAL: &str = "a function given to Loop::dial";
 
 pub(super) type Called<T> = Result<T, Panicked>;
 
-pub(super) type AccessLog = dyn Fn(&AccessRecord<'_>) + Send + Sync;
+/// Returns `true` if a peer is trusted to be a proxy.
+pub(crate) type Trusted = dyn Fn(&PeerAddr) -> bool + Send + Sync;
+
+pub(crate) type AccessLog = dyn Fn(&AccessRecord<'_>) + Send + Sync;
 
 #[inline]
 fn guard<T>(what: &str, call: impl FnOnce() -> T) -> Called<T> {

@@ -7,7 +7,7 @@ use super::{
     core::Core,
     dispatch,
     job::{Job, JobExit},
-    slot::Step,
+    phase::Step,
 };
 use crate::{
     api::{Action, Handler, Head, Request, Response, request::RequestContext, response::Kind},

@@ -9,10 +9,10 @@ use log::debug;
 use super::{
     Arrival, ConnSource, Engine,
     arrivals::Peer,
-    body::RequestBody,
     dispatch,
-    response_body::ResponseBody,
-    slot::{Phase, Slot, Step},
+    job::{RequestBody, ResponseBody},
+    phase::{Phase, Step},
+    slot::Slot,
 };
 use crate::{
     api::{

@@ -17,25 +17,13 @@ use super::{
     conn_io::{ConnIo, secure},
     core::Core,
     dispatch,
-    slot::{Phase, Step},
-    upgraded::Upgraded,
+    phase::{Dialing, Phase, Step, Upgraded},
 };
 use crate::{
     api::{ConnectedSocket, Dial, DialError, Dialed, Upgrade, Waker, dial},
     base::{EndReason, PeerAddr, RequestId, Timeout, pool::LENT, time::Tick},
     transport::{Fault, Socket, Transport},
 };
-
-/// A connection that is being made.
-pub(super) struct Dialing {
-    /// `None` once it was called.
-    then: Option<dial::Then>,
-    /// Until when it must stand.
-    pub(super) by: Tick,
-    connected: bool,
-    /// What went wrong, in more words than an end has.
-    fault: Option<DialError>,
-}
 
 impl Dialing {
     /// It came to nothing: what is to be called, and with what.

@@ -12,8 +12,8 @@ use log::debug;
 use super::{
     conn_io::ConnIo,
     dispatch,
+    phase::{Phase, Step},
     ready::Ready,
-    slot::{Phase, Step},
 };
 use crate::{
     api::Handler,
@@ -21,22 +21,19 @@ use crate::{
     transport::ProxyFault,
 };
 
-/// Who is believed to be a proxy.
-pub(crate) type Trusted = dyn Fn(&PeerAddr) -> bool + Send + Sync;
-
 impl ConnIo {
     /// Reads the header, if it is whole; then the client it names is the connection's peer.
     #[inline(never)]
     pub(super) fn drive_proxy(&mut self, handler: &mut dyn Handler) -> Result<Step, EndReason> {
-        if !self.ready.has(Ready::READ) {
+        if !self.ready.contains(Ready::READ) {
             return Ok(Step::Idle);
         }
         let proxy = self.peer.addr;
         let said = match self.transport.read_proxy_header() {
             Ok(Some(said)) => said,
-            Ok(None) if self.ready.has(Ready::FIN) => return Err(EndReason::PeerClosed),
+            Ok(None) if self.ready.contains(Ready::FIN) => return Err(EndReason::PeerClosed),
             Ok(None) => {
-                self.ready.clear(Ready::READ);
+                self.ready.remove(Ready::READ);
                 return Ok(Step::Idle);
             }
             Err(ProxyFault::Left) => return Err(EndReason::PeerClosed),
@@ -49,11 +46,11 @@ impl ConnIo {
         let client = said.source.map_or(proxy, PeerAddr::tcp);
         if let Err(full) = self.peer.speaks_for(client) {
             debug!(target: "uncork::engine", "{client}, by {proxy}: turned away, too many connections ({full:?})");
-            return Err(EndReason::Stopped);
+            return Err(EndReason::Rejected { status: 0, rule: "too many connections" });
         }
         if !dispatch::accept(handler, &self.peer.addr) {
             debug!(target: "uncork::engine", "{}, by {proxy}: turned away by the handler", self.peer.addr);
-            return Err(EndReason::Stopped);
+            return Err(EndReason::Rejected { status: 0, rule: "rejected by the handler" });
         }
         self.welcome = true;
         Ok(Step::Become(if self.transport.is_handshaking() { Phase::Securing } else { Phase::Head }))

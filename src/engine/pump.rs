@@ -19,13 +19,11 @@
 use std::io::IoSlice;
 
 use super::{
-    body::{PipeProgress, RequestBody},
     conn_io::ConnIo,
     core::Core,
     dispatch,
-    job::{Job, JobExit},
+    job::{Job, JobExit, PipeProgress, RequestBody, ResponseBody},
     ready::Ready,
-    response_body::ResponseBody,
 };
 use crate::{
     api::{
@@ -33,15 +31,13 @@ use crate::{
         block::Block,
         pipe::{Lent, PipeEnd, Splice},
     },
-    base::{
-        EndReason,
-        kernel_pipe::{KERNEL_PIPE, KernelPipe},
-        pool::LENT,
-        runs::Runs,
-    },
+    base::{EndReason, pool::LENT, runs::Runs},
     conn::{BodyEvent, BodyOut},
     h1::write::{CHUNK_END, chunk_head},
-    transport::{self, Got, Spliced},
+    transport::{
+        self, Got, Spliced,
+        kernel_pipe::{KERNEL_PIPE, KernelPipe},
+    },
 };
 
 /// System calls for one end of a pipe before its connection looks at whatever else there is. The other end may be at
@@ -186,7 +182,7 @@ impl Job {
                 return Ok(true);
             }
             let ResponseBody::Pipe { produce, waits, announced } = &mut self.response_body else { return Ok(false) };
-            if *waits || !io.ready.has(Ready::WRITE) {
+            if *waits || !io.ready.contains(Ready::WRITE) {
                 return Ok(false);
             }
             let Some(outlet) = dispatch::outlet(produce.as_mut())? else { return Err(EndReason::Aborted.into()) };
@@ -306,14 +302,14 @@ fn read_block(block: &mut Runs, direct: usize, io: &mut ConnIo, core: &mut Core)
 
 /// Behind what is in the block, with one system call: `Added`, if that brought anything.
 fn read_raw(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Filled, JobExit> {
-    if !io.ready.has(Ready::READ) || io.eof.is_some() {
+    if !io.ready.contains(Ready::READ) || io.eof.is_some() {
         return Ok(Filled::NeedMore);
     }
     let got = block.read_raw(|buf| io.transport.read(buf, most, &mut core.pool));
     match got {
         Ok(Got::Data { drained }) => {
-            if drained && !io.ready.has(Ready::FIN) {
-                io.ready.clear(Ready::READ);
+            if drained && !io.ready.contains(Ready::FIN) {
+                io.ready.remove(Ready::READ);
             }
             Ok(Filled::Added)
         }
@@ -409,7 +405,7 @@ fn splice_blocks(
 
 /// From the socket, past the process.
 fn splice_block(pipe: &mut KernelPipe, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Filled, JobExit> {
-    if !io.ready.has(Ready::READ) {
+    if !io.ready.contains(Ready::READ) {
         return Ok(Filled::NeedMore);
     }
     match io.transport.splice_in(pipe, most) {
@@ -426,7 +422,7 @@ fn splice_block(pipe: &mut KernelPipe, most: usize, io: &mut ConnIo, core: &mut 
 
 /// The socket is empty, for now or for good.
 fn nothing_there(io: &mut ConnIo, end: Option<bool>) -> Filled {
-    io.ready.clear(Ready::READ);
+    io.ready.remove(Ready::READ);
     io.eof = end.or(io.eof);
     Filled::NeedMore
 }
@@ -469,7 +465,7 @@ fn send_block(block: &Runs, most: usize, tail: &[u8], io: &mut ConnIo, core: &mu
     if n < total && io.transport.lacks_buffer(&core.pool) {
         core.starved.push(io.id);
     } else if n < total {
-        io.ready.clear(Ready::WRITE);
+        io.ready.remove(Ready::WRITE);
     }
     io.out.consume(n.min(queued));
     io.note_sent(core, n);
@@ -487,7 +483,7 @@ fn send_block(block: &Runs, most: usize, tail: &[u8], io: &mut ConnIo, core: &mu
 /// The block to the socket, once the output is out; how much of it went. `None`: it can't be spliced.
 fn splice_out(pipe: &mut KernelPipe, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Option<usize>, JobExit> {
     io.flush(core)?;
-    if !io.out.is_empty() || !io.ready.has(Ready::WRITE) {
+    if !io.out.is_empty() || !io.ready.contains(Ready::WRITE) {
         return Ok(Some(0));
     }
     match io.transport.splice_out(pipe, most) {
@@ -496,7 +492,7 @@ fn splice_out(pipe: &mut KernelPipe, most: usize, io: &mut ConnIo, core: &mut Co
             Ok(Some(n))
         }
         Ok(Spliced::Blocked | Spliced::End) => {
-            io.ready.clear(Ready::WRITE);
+            io.ready.remove(Ready::WRITE);
             Ok(Some(0))
         }
         Ok(Spliced::Unable) => Ok(None),

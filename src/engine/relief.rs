@@ -9,11 +9,7 @@ use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use log::warn;
 
-use super::{
-    Engine,
-    core::Core,
-    slot::{Phase, Slot},
-};
+use super::{Engine, core::Core, phase::Phase, slot::Slot};
 use crate::base::{ConnId, EndReason, Timeout, pool, time::Tick};
 
 /// How long buffers may be missing, and how long a connection may stand still meanwhile.

@@ -6,7 +6,7 @@
 //!     └────────────▶ Switch ──▶ Upgraded
 //! ```
 
-use std::{fs::File, os::unix::fs::FileExt, time::Duration};
+use std::{os::unix::fs::FileExt, time::Duration};
 
 use log::error;
 
@@ -14,37 +14,15 @@ use super::{
     conn_io::ConnIo,
     core::Core,
     dispatch,
-    job::{Job, JobExit, PANICKED},
+    job::{Job, JobExit, PANICKED, ResponseBody},
     ready::Ready,
 };
 use crate::{
-    api::{PipeOut, Produce, Produced, Response, Switch, Tx, response::Kind},
+    api::{PipeOut, Produced, Response, Tx, response::Kind},
     base::{EndReason, time::Tick},
     conn::BodyOut,
     h1::Headers,
 };
-
-/// What becomes of the answer.
-pub(super) enum ResponseBody {
-    Owed,
-    /// The connection switches protocols when the request is driven next.
-    Switch(Box<Switch>),
-    Stream {
-        produce: Box<dyn Produce>,
-        waits: bool,
-    },
-    /// The producer is one end of a pipe. `announced`: bytes of the block that a chunk's size has promised.
-    Pipe {
-        produce: Box<dyn Produce>,
-        waits: bool,
-        announced: usize,
-    },
-    File {
-        file: File,
-        at: u64,
-    },
-    Sent,
-}
 
 impl Job {
     /// Begins the answer.
@@ -213,12 +191,12 @@ impl Job {
         // One call's worth a round: others wait.
         if let BodyOut::Length(left) = io.conn.body_out() {
             let n = if io.transport.is_plain() {
-                if !io.out.is_empty() || !io.ready.has(Ready::WRITE) {
+                if !io.out.is_empty() || !io.ready.contains(Ready::WRITE) {
                     return Ok(false);
                 }
                 let n = io.transport.sendfile(file, *at, left).map_err(|error| io.fault(core, error.into()))?;
                 if n == 0 {
-                    io.ready.clear(Ready::WRITE);
+                    io.ready.remove(Ready::WRITE);
                 }
                 io.note_sent(core, usize::try_from(n).unwrap_or(0));
                 n

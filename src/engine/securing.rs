@@ -13,8 +13,7 @@ use super::{
     conn_io::ConnIo,
     core::Core,
     dispatch,
-    slot::{Phase, Step},
-    upgraded::Upgraded,
+    phase::{Phase, Step, Upgraded},
 };
 use crate::{
     api::{Handler, Waker},

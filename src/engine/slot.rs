@@ -16,14 +16,16 @@
 //! function that assigns the phase. A job is allocated only for a request that cannot be answered at once.
 
 use super::{
-    closing::Closing, coalescing::WATER, conn_io::ConnIo, core::Core, job::Job, outgoing::Dialing, ready::Ready,
-    upgraded::Upgraded,
+    coalescing::WATER,
+    conn_io::ConnIo,
+    core::Core,
+    phase::{Phase, Step},
+    ready::Ready,
 };
 use crate::{
     api::Handler,
     base::{EndReason, Timeout, pool::LENT, time::Tick},
     h1::Misbehaved,
-    transport::Security,
 };
 
 /// Rounds of reading, working and writing for one connection before others have their turn.
@@ -36,42 +38,6 @@ pub(super) struct Slot {
     pub(super) phase: Phase,
 }
 
-pub(super) enum Phase {
-    /// Outbound: connecting, or in the TLS handshake.
-    Dialing(Box<Dialing>),
-    /// Waiting for the header of the PROXY protocol.
-    Proxy,
-    /// In the TLS handshake.
-    Securing,
-    /// Between two requests, or receiving a head.
-    Head,
-    /// Working on a request.
-    Job(Box<Job>),
-    /// Speaking another protocol.
-    Upgraded(Box<Upgraded>),
-    /// Flushing the output, then lingering.
-    Closing(Closing),
-}
-
-/// What a phase has done.
-pub(super) enum Step {
-    /// Nothing: it waits for an event.
-    Idle,
-    /// Something changed: it is worth another round.
-    Progress,
-    /// Its work is over, and this phase follows.
-    Become(Phase),
-    /// The connection has ended in order. (A failure is an `Err` of the function that returns the step.)
-    Closed(EndReason),
-}
-
-impl Step {
-    /// `Progress` if something changed, `Idle` otherwise.
-    pub(super) fn progress(changed: bool) -> Self {
-        if changed { Self::Progress } else { Self::Idle }
-    }
-}
-
 /// How a connection's turn ended.
 pub(super) enum Turn {
     /// It waits for an event, a message or a deadline.
@@ -80,33 +46,6 @@ pub(super) enum Turn {
     Again,
     /// The connection is over.
     Over(EndReason),
-}
-
-impl Phase {
-    /// The first phase of an inbound connection, once the client's address is known.
-    pub(super) fn first(security: &Security) -> Self {
-        if security.is_some() { Self::Securing } else { Self::Head }
-    }
-
-    /// The request in progress, if there is one. The rest of the phase is dropped.
-    pub(super) fn into_job(self, io: &ConnIo, core: &mut Core) -> Option<Box<Job>> {
-        match self {
-            Self::Job(job) => Some(job),
-            Self::Upgraded(upgraded) => io.end_upgraded(core, *upgraded),
-            Self::Closing(closing) => closing.into_job(),
-            Self::Dialing(_) | Self::Proxy | Self::Securing | Self::Head => None,
-        }
-    }
-
-    /// Hands the request of the phase before to this one; gives it back if it ends with that phase.
-    pub(super) fn take_job(&mut self, job: Box<Job>) -> Option<Box<Job>> {
-        match self {
-            Self::Upgraded(upgraded) => upgraded.job = Some(job),
-            Self::Closing(closing) => closing.job = Some(job),
-            Self::Dialing(_) | Self::Proxy | Self::Securing | Self::Head | Self::Job(_) => return Some(job),
-        }
-        None
-    }
 }
 
 impl Slot {
@@ -124,7 +63,8 @@ impl Slot {
     fn rounds(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<Turn, EndReason> {
         for _ in 0..ROUNDS {
             let io = &mut self.io;
-            if io.ready.has(Ready::DEAD) && !matches!(self.phase, Phase::Upgraded(_) | Phase::Dialing(_) | Phase::Proxy)
+            if io.ready.contains(Ready::DEAD)
+                && !matches!(self.phase, Phase::Upgraded(_) | Phase::Dialing(_) | Phase::Proxy)
             {
                 return Err(EndReason::PeerClosed);
             }
@@ -158,7 +98,7 @@ impl Slot {
                 Phase::Dialing(_) | Phase::Proxy => false,
                 _ => io.flush(core)?,
             };
-            let idle = matches!(self.phase, Phase::Head) && !io.ready.has(Ready::READ) && io.rx.is_empty();
+            let idle = matches!(self.phase, Phase::Head) && !io.ready.contains(Ready::READ) && io.rx.is_empty();
             if !(read || worked || sent) || (idle && io.out.is_empty() && io.eof.is_none()) {
                 return Ok(Turn::Waits);
             }
@@ -194,7 +134,7 @@ impl Slot {
             Phase::Head => self.io.rx.is_empty() && self.io.out.is_empty(),
             Phase::Proxy => true,
             _ => false,
-        } && !self.io.ready.has(Ready::READ);
+        } && !self.io.ready.contains(Ready::READ);
         if idle {
             let step = self.io.closing(EndReason::Stopped, false);
             self.carry_out(core, step);
@@ -207,10 +147,10 @@ impl Slot {
         if self.io.send_by <= core.tick {
             // The system tells of room only when a third of its buffer is free: behind several MiB, a slow reader would
             // be taken for one that does not read.
-            if self.io.ready.has(Ready::LATE) {
+            if self.io.ready.contains(Ready::LATE) {
                 return Err(EndReason::TimedOut(Timeout::Send));
             }
-            self.io.ready.set(Ready::LATE | Ready::WRITE);
+            self.io.ready.insert(Ready::LATE | Ready::WRITE);
         }
         if self.io.recv_by > core.tick {
             return Ok(());
@@ -267,7 +207,7 @@ impl Slot {
         self.io.transport.set_low_water(if yes { WATER } else { 1 });
         self.io.coalesces = yes;
         if !yes {
-            self.io.ready.set(Ready::READ);
+            self.io.ready.insert(Ready::READ);
         }
         !yes
     }
@@ -296,7 +236,7 @@ impl Slot {
         let more = matches!(&self.phase, Phase::Job(job) if job.has_output());
         if !self.io.is_blocked(more) {
             self.io.send_by = Tick::NEVER;
-            self.io.ready.clear(Ready::LATE);
+            self.io.ready.remove(Ready::LATE);
         } else if self.io.send_by == Tick::NEVER {
             self.io.send_by = core.tick.after(core.limits.send_timeout);
         }

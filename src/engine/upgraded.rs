@@ -11,13 +11,12 @@ use std::time::Duration;
 use log::{debug, error};
 
 use super::{
-    body::RequestBody,
     conn_io::ConnIo,
     core::Core,
     dispatch,
-    job::Job,
+    job::{Job, RequestBody},
+    phase::{Phase, Step, Told, Upgraded},
     ready::Ready,
-    slot::{Phase, Step},
 };
 use crate::{
     api::{Events, Io, ReadState, Response, Rx, Switch, Tx, Upgrade, Waker, upgrade::Orders},
@@ -32,42 +31,6 @@ const SEGMENT: usize = 1400;
 const HELD: Duration = Duration::from_millis(200);
 /// Calls in one round before others have their turn.
 const CALLS: usize = 32;
-
-pub(super) struct Upgraded {
-    app: Box<dyn Upgrade>,
-    waker: Waker,
-    /// The request it began with; none on a connection of our own making.
-    pub(super) job: Option<Box<Job>>,
-    mask: EventMask,
-    /// Input the application has seen and left.
-    seen: usize,
-    /// Output that waited when the application was last called; less means that room grew.
-    queued: usize,
-    /// The application wrote in its last call.
-    wrote: bool,
-    /// The application holds bytes of its own.
-    holds: bool,
-    /// The application's own deadline.
-    deadline: Tick,
-    /// Until when a partial segment may be held back.
-    held: Tick,
-    pub(super) woken: bool,
-    pub(super) stopping: bool,
-    started: bool,
-    told: Told,
-    /// Half-close: asked for, and done.
-    finished: bool,
-    fin_sent: bool,
-    /// Why the transport can't go on.
-    fault: Option<EndReason>,
-}
-
-/// What is said once only.
-#[derive(Default)]
-struct Told {
-    end: bool,
-    stopping: bool,
-}
 
 impl Upgraded {
     /// On a connection where it is the first to speak.
@@ -161,7 +124,7 @@ impl Upgraded {
     /// The reasons there are for a call, if there is one.
     fn why_call(&self, io: &ConnIo, core: &Core) -> Option<Events> {
         let mut why = 0;
-        let dead = io.ready.has(Ready::DEAD);
+        let dead = io.ready.contains(Ready::DEAD);
         if self.mask.contains(EventMask::READ) {
             if io.rx.len() > self.seen {
                 why |= Events::READ;
@@ -299,7 +262,7 @@ impl Upgraded {
         }
         let result = io.flush(core).and_then(|sent| self.finish(io, core).map(|()| sent));
         match result {
-            Err(why) if !io.ready.has(Ready::DEAD) => {
+            Err(why) if !io.ready.contains(Ready::DEAD) => {
                 self.has_failed(io, why);
                 io.out.clear();
                 Ok(true)
@@ -310,15 +273,15 @@ impl Upgraded {
 
     /// The transport can't go on: the next call says so, and is the last.
     fn has_failed(&mut self, io: &mut ConnIo, why: EndReason) {
-        io.ready.set(Ready::DEAD);
+        io.ready.insert(Ready::DEAD);
         self.fault.get_or_insert(why);
     }
 
     fn finish(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<(), EndReason> {
-        if self.finished && !self.fin_sent && io.out.is_empty() && io.ready.has(Ready::WRITE) {
+        if self.finished && !self.fin_sent && io.out.is_empty() && io.ready.contains(Ready::WRITE) {
             match io.transport.finish(&mut core.pool) {
                 Ok(true) => self.fin_sent = true,
-                Ok(false) => io.ready.clear(Ready::WRITE),
+                Ok(false) => io.ready.remove(Ready::WRITE),
                 Err(fault) => return Err(io.fault(core, fault)),
             }
         }

@@ -12,6 +12,7 @@
 //!
 //! Not here: HTTP, readiness and its bookkeeping (`engine`), the clock.
 
+pub(crate) mod kernel_pipe;
 pub(crate) mod listen;
 pub(crate) mod proxy;
 pub(crate) mod socket;
@@ -26,6 +27,7 @@ use std::{
     sync::Arc,
 };
 
+use kernel_pipe::{KernelPipe, KernelPipes};
 pub(crate) use listen::{Accepted, Listener};
 pub(crate) use socket::Socket;
 #[cfg(feature = "client")]
@@ -33,12 +35,7 @@ pub(crate) use sys::interface_index;
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError};
 
-use crate::base::{
-    buf::Buf,
-    duplex::PeerSide,
-    kernel_pipe::{KernelPipe, KernelPipes},
-    pool::Pool,
-};
+use crate::base::{buf::Buf, duplex::PeerSide, pool::Pool};
 
 /// What secures the connections of a listener, if anything does.
 #[cfg(feature = "tls")]

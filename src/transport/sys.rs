@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::Socket;
-use crate::base::kernel_pipe::{Ends, KERNEL_PIPE};
+use super::kernel_pipe::{Ends, KERNEL_PIPE};
 
 /// Bytes in the send queue that the peer's TCP has not acknowledged (Linux `SIOCOUTQ`). `None`: the system can't tell.
 #[cfg(target_os = "linux")]

@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::runs::Runs;
+use crate::base::runs::Runs;
 
 /// How large a kernel pipe shall be: what the block is that it stands for. Also the most that is put into one, for its
 /// system counts not bytes but pages, and some of those are larger than others.
