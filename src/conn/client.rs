@@ -3,7 +3,7 @@
 //! The same halves as the server's, the other way round: here the request is what is written and the response what is
 //! read. One exchange: [`begin`](ClientConn::begin) writes the request's head, [`wrote`](ClientConn::wrote) and
 //! [`end_body`](ClientConn::end_body) account for its body; [`poll_head`](ClientConn::poll_head) and
-//! [`heard`](ClientConn::heard) until there is a final head, then [`poll_body`](ClientConn::poll_body) until its end.
+//! [`received_head`](ClientConn::received_head) until there is a final head, then [`poll_body`](ClientConn::poll_body) until its end.
 //! Both may go on at the same time. Then it is [idle](ClientConn::is_idle), or good for nothing more.
 
 use super::{
@@ -39,7 +39,7 @@ pub(crate) struct RequestSpec<'a> {
 
 /// What a head means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
+pub(crate) enum HeadKind {
     /// An interim response; 100 means that the body may come. Another head follows.
     Interim(u16),
     /// The response; its body follows, if it has one.
@@ -226,7 +226,7 @@ impl ClientConn {
     ///
     /// # Errors
     /// [`Misbehaved::UnaskedSwitch`], [`Misbehaved::TooManyInterim`].
-    pub(crate) fn heard(&mut self, head: &ParsedResponse<'_>) -> Result<Heard, Misbehaved> {
+    pub(crate) fn received_head(&mut self, head: &ParsedResponse<'_>) -> Result<HeadKind, Misbehaved> {
         self.scan = HeadScanner::default();
         if head.status == 101 && !self.upgrade {
             return Err(Misbehaved::UnaskedSwitch);
@@ -235,7 +235,7 @@ impl ClientConn {
             self.interim += 1;
             return match self.interim > INTERIM_MAX {
                 true => Err(Misbehaved::TooManyInterim),
-                false => Ok(Heard::Interim(head.status)),
+                false => Ok(HeadKind::Interim(head.status)),
             };
         }
         if !head.keep_alive {
@@ -245,7 +245,7 @@ impl ClientConn {
         self.body = match head.framing {
             ResponseFraming::Switched => {
                 self.report(Did::Switch, false);
-                return Ok(Heard::Switched);
+                return Ok(HeadKind::Switched);
             }
             ResponseFraming::None | ResponseFraming::Length(0) => BodyIn::None,
             ResponseFraming::Length(n) => {
@@ -256,7 +256,7 @@ impl ClientConn {
             ResponseFraming::UntilClose => BodyIn::UntilClose,
         };
         self.report(Did::Head, false);
-        Ok(Heard::Final)
+        Ok(HeadKind::Final)
     }
 
     /// How the body goes on. `limits` are those of chunked bodies.

@@ -10,7 +10,7 @@
 
 use super::{
     BodyOut,
-    client::{ClientConn, Heard, RequestSpec},
+    client::{ClientConn, HeadKind, RequestSpec},
 };
 use crate::h1::{
     HeadLimits, Headers, Misbehaved, ResponseFraming,
@@ -37,7 +37,7 @@ pub(crate) enum Seen {
 }
 
 /// One connection, and a client that asks for one thing after the other.
-pub(crate) struct Listener<'s> {
+pub(crate) struct Play<'s> {
     conn: ClientConn,
     script: &'s [u8],
     input: Vec<u8>,
@@ -47,12 +47,12 @@ pub(crate) struct Listener<'s> {
     over: bool,
 }
 
-impl<'s> Listener<'s> {
+impl<'s> Play<'s> {
     pub(crate) fn new(script: &'s [u8]) -> Self {
-        let mut listener =
+        let mut play =
             Self { conn: ClientConn::new(), script, input: Vec::new(), seen: Vec::new(), used: 0, over: false };
-        listener.ask();
-        listener
+        play.ask();
+        play
     }
 
     /// Makes the next request, if there is one.
@@ -92,7 +92,7 @@ impl<'s> Listener<'s> {
 
     pub(crate) fn feed(&mut self, piece: &[u8]) {
         self.input.extend_from_slice(piece);
-        if let Err(rule) = self.listen() {
+        if let Err(rule) = self.work() {
             self.seen.push(Seen::Broken(rule));
             self.over = true;
         }
@@ -110,16 +110,16 @@ impl<'s> Listener<'s> {
         self.used += n;
     }
 
-    fn listen(&mut self) -> Result<(), Misbehaved> {
+    fn work(&mut self) -> Result<(), Misbehaved> {
         while !self.over {
             if self.conn.awaits_head() {
                 let mut slots = field_slots();
                 let Some((end, head)) = self.conn.poll_head(&self.input, &mut slots, &HEAD)? else { return Ok(()) };
                 assert!(end <= HEAD.head && head.fields.len() <= HEAD.fields);
                 self.seen.push(Seen::Head(head.status, head.framing, head.fields.len()));
-                let heard = self.conn.heard(&head)?;
+                let received_head = self.conn.received_head(&head)?;
                 self.consume(end);
-                if heard == Heard::Switched {
+                if received_head == HeadKind::Switched {
                     self.seen.push(Seen::Switched);
                     self.over = true;
                 }
@@ -159,16 +159,16 @@ impl<'s> Listener<'s> {
 }
 
 /// What comes of `wire` in pieces, each as large as `size` says next.
-pub(crate) fn play<'s>(script: &'s [u8], wire: &[u8], mut size: impl FnMut() -> usize) -> Listener<'s> {
-    let mut listener = Listener::new(script);
+pub(crate) fn play<'s>(script: &'s [u8], wire: &[u8], mut size: impl FnMut() -> usize) -> Play<'s> {
+    let mut play = Play::new(script);
     let mut rest = wire;
     while !rest.is_empty() {
         let (piece, behind) = rest.split_at(size().clamp(1, rest.len()));
-        listener.feed(piece);
+        play.feed(piece);
         rest = behind;
     }
-    listener.end(wire.len().is_multiple_of(2));
-    listener
+    play.end(wire.len().is_multiple_of(2));
+    play
 }
 
 /// Splitting the input changes nothing, and what is taken for a body is what its head has announced.
@@ -315,7 +315,7 @@ mod tests {
         let mut slots = field_slots();
         let (_, head) =
             conn.poll_head(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", &mut slots, &HEAD).unwrap().unwrap();
-        assert_eq!(conn.heard(&head), Ok(Heard::Final));
+        assert_eq!(conn.received_head(&head), Ok(HeadKind::Final));
         assert_eq!(conn.poll_body(b"", &BODY), Ok(Step::End(0, None)));
         assert!(conn.is_sending() && !conn.is_idle(), "the answer is whole, the request is not");
         conn.wrote(4);

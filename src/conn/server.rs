@@ -53,7 +53,7 @@ enum BodyIn {
 }
 
 /// An answer, as the machine needs it.
-pub(crate) struct Answer<'a> {
+pub(crate) struct ResponseSpec<'a> {
     pub(crate) status: u16,
     pub(crate) fields: &'a Headers,
     /// The body's length, if it is known.
@@ -118,12 +118,12 @@ impl ServerConn {
 
     /// A request was seen and nothing of its answer was written.
     #[inline]
-    pub(crate) fn owes_answer(&self) -> bool {
+    pub(crate) fn owes_response(&self) -> bool {
         self.halves.response() == Half::Owed
     }
 
     /// The answer's head was written, its body is under way.
-    pub(crate) fn is_answering(&self) -> bool {
+    pub(crate) fn is_responding(&self) -> bool {
         self.halves.response() == Half::Body
     }
 
@@ -179,7 +179,7 @@ impl ServerConn {
     /// Goes on with this head. `last`: no other request may follow it.
     ///
     /// # Errors
-    /// [`Misbehaved::BodyTooLarge`]; then the request is refused with [`refuse`](Self::refuse).
+    /// [`Misbehaved::BodyTooLarge`]; then the request is refused with [`reject`](Self::reject).
     #[inline]
     pub(crate) fn begin(&mut self, head: &RequestHead<'_>, limits: &Limits, last: bool) -> Result<(), Misbehaved> {
         self.scan = HeadScanner::default();
@@ -282,14 +282,14 @@ impl ServerConn {
     /// RFC 9110 §10.1.1: "A server MAY omit sending a 100 (Continue) response if it has already received some or all
     /// of the content for the corresponding request".
     pub(crate) fn ask_for_body(&mut self, rx: &Buf, out: &mut Out) {
-        if std::mem::take(&mut self.expects) && rx.is_empty() && self.owes_answer() {
+        if std::mem::take(&mut self.expects) && rx.is_empty() && self.owes_response() {
             out.push(write::CONTINUE);
         }
     }
 
     /// An informational response; not to HTTP/1.0, and not once the answer has begun.
     pub(crate) fn inform(&mut self, status: u16, headers: &Headers, out: &mut Out) {
-        if self.version == Version::Http11 && self.owes_answer() && (102..200).contains(&status) {
+        if self.version == Version::Http11 && self.owes_response() && (102..200).contains(&status) {
             write::informational(status, headers, out);
         }
     }
@@ -300,14 +300,14 @@ impl ServerConn {
     }
 
     /// Writes the answer's head; says how its body is framed. If there is none to send, the answer is complete.
-    #[inline]
-    pub(crate) fn respond(&mut self, answer: &Answer<'_>, out: &mut Out) -> BodyOut {
+    #[cfg(any(test, fuzzing, feature = "__internals"))]
+    pub(crate) fn respond(&mut self, answer: &ResponseSpec<'_>, out: &mut Out) -> BodyOut {
         self.respond_with(answer, &[], out)
     }
 
     /// The same, and behind the head at once the body, unless `body` is empty or nothing is to be sent of it.
     #[inline]
-    pub(crate) fn respond_with(&mut self, answer: &Answer<'_>, body: &[u8], out: &mut Out) -> BodyOut {
+    pub(crate) fn respond_with(&mut self, answer: &ResponseSpec<'_>, body: &[u8], out: &mut Out) -> BodyOut {
         let tunnel = self.connect && answer.status < 300;
         let bodiless = tunnel || matches!(answer.status, 100..200 | 204 | 304);
         if tunnel {
@@ -390,7 +390,7 @@ impl ServerConn {
 
     /// Answers 101, or 2xx to CONNECT, or leaves the answer to others: the stream belongs to another protocol once the
     /// request is whole.
-    pub(crate) fn switch(&mut self, answer: Option<&Answer<'_>>, out: &mut Out) {
+    pub(crate) fn switch(&mut self, answer: Option<&ResponseSpec<'_>>, out: &mut Out) {
         if let Some(answer) = answer {
             write::response_head(
                 &ResponseHead {
@@ -416,7 +416,7 @@ impl ServerConn {
 
     /// The peer broke a rule: answers that, if an answer is open, and lets nothing follow. Bytes behind it are never
     /// parsed. Whether it could be said.
-    pub(crate) fn refuse(&mut self, what: Misbehaved, date: &[u8; 29], out: &mut Out) -> bool {
+    pub(crate) fn reject(&mut self, what: Misbehaved, date: &[u8; 29], out: &mut Out) -> bool {
         // Of a head that was not understood, the method isn't known: `head_only` is about the request before it.
         let with_body = !self.head_only || self.halves.response() == Half::Idle;
         self.report(Did::Break, true);

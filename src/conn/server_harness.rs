@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 
-use super::{BodyEvent, BodyOut, ServerConn, server::Answer};
+use super::{BodyEvent, BodyOut, ServerConn, server::ResponseSpec};
 use crate::{
     base::{Limits, buf::Buf, out::Out},
     h1::{
@@ -181,10 +181,10 @@ impl Play {
             _ if self.seen.contains(&Seen::Broken) => "broken",
             conn if conn.must_close() => "closing",
             conn if conn.is_idle() => "idle",
-            conn if conn.is_receiving() && conn.is_answering() => "receiving and answering",
-            conn if conn.is_answering() => "answering",
+            conn if conn.is_receiving() && conn.is_responding() => "receiving and answering",
+            conn if conn.is_responding() => "answering",
             conn if conn.is_receiving() => "receiving",
-            conn if conn.owes_answer() => "owing",
+            conn if conn.owes_response() => "owing",
             _ => "drained",
         }
     }
@@ -201,16 +201,16 @@ impl Play {
                     return;
                 }
                 Err(rule) => {
-                    self.refuse(rule);
+                    self.reject(rule);
                     self.flush(false);
                 }
             }
         }
     }
 
-    fn refuse(&mut self, rule: Misbehaved) {
+    fn reject(&mut self, rule: Misbehaved) {
         self.over = true;
-        let said = !self.conn.is_answering() && self.conn.refuse(rule, DATE, &mut self.out);
+        let said = !self.conn.is_responding() && self.conn.reject(rule, DATE, &mut self.out);
         self.seen.push(Seen::Refused(rule, said));
         if said {
             if self.meant.last().is_none_or(|meant| meant.status != 0) {
@@ -220,7 +220,7 @@ impl Play {
             meant.status = rule.status();
             meant.body = format!("{rule}\n").into_bytes();
             meant.complete = true;
-        } else if self.conn.is_answering() {
+        } else if self.conn.is_responding() {
             self.seen.push(Seen::Broken);
             return;
         }
@@ -249,17 +249,17 @@ impl Play {
                 }
             }
             Act::Close if !self.conn.is_idle() => self.conn.forbid_keep_alive(),
-            Act::Respond { status, fields, length } if self.conn.owes_answer() => {
+            Act::Respond { status, fields, length } if self.conn.owes_response() => {
                 self.respond(*status, fields, *length);
             }
-            Act::Write(bytes) if self.conn.is_answering() => self.write(bytes),
-            Act::Finish(trailers) if self.conn.is_answering() => self.finish(trailers.as_ref()),
-            Act::Switch(status, fields) if self.conn.owes_answer() && self.conn.can_switch(*status) => {
+            Act::Write(bytes) if self.conn.is_responding() => self.write(bytes),
+            Act::Finish(trailers) if self.conn.is_responding() => self.finish(trailers.as_ref()),
+            Act::Switch(status, fields) if self.conn.owes_response() && self.conn.can_switch(*status) => {
                 // The body belongs to HTTP: first it has to be out of the way.
                 if self.take(usize::MAX)? == Did::Wait {
                     return Ok(Did::Wait);
                 }
-                let answer = Answer { status: *status, fields, length: None, date: DATE };
+                let answer = ResponseSpec { status: *status, fields, length: None, date: DATE };
                 self.conn.switch(Some(&answer), &mut self.out);
                 self.meant().status = *status;
                 self.meant().complete = true;
@@ -275,10 +275,10 @@ impl Play {
 
     fn head(&mut self) -> Result<Did, Misbehaved> {
         // What is left of the request before.
-        if self.conn.owes_answer() {
+        if self.conn.owes_response() {
             self.respond(500, &Headers::new(), Some(0));
         }
-        if self.conn.is_answering() {
+        if self.conn.is_responding() {
             self.finish(None);
         }
         if self.over || self.conn.must_close() {
@@ -372,9 +372,9 @@ impl Play {
         if self.conn.is_receiving() && self.conn.expects_continue() {
             self.conn.forbid_keep_alive();
         }
-        let framing = self.conn.respond(&Answer { status, fields, length, date: DATE }, &mut self.out);
+        let framing = self.conn.respond(&ResponseSpec { status, fields, length, date: DATE }, &mut self.out);
         assert_eq!(framing, self.conn.body_out());
-        let complete = !self.conn.is_answering();
+        let complete = !self.conn.is_responding();
         assert_eq!(complete, framing == BodyOut::Nothing);
         let meant = self.meant();
         meant.status = status;
@@ -399,7 +399,7 @@ impl Play {
             self.out.push(bytes);
         }
         self.conn.wrote(bytes.len() as u64);
-        let complete = !self.conn.is_answering();
+        let complete = !self.conn.is_responding();
         let meant = self.meant();
         meant.body.extend_from_slice(bytes);
         meant.complete = complete;

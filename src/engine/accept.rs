@@ -44,19 +44,19 @@ impl Engine<'_> {
             let Some(listener) = port.listener.as_ref().filter(|_| port.ready && port.paused == Tick::NEVER) else {
                 return false;
             };
-            if !self.admission.has_place() {
+            if !self.admission.has_capacity() {
                 port.paused = tick.after(PAUSE);
                 return false;
             }
             match listener.accept() {
                 Accepted::Stream(socket, peer) => self.arrive(socket, peer, number),
                 Accepted::Again => {}
-                Accepted::Nobody => {
+                Accepted::Empty => {
                     port.ready = false;
                     self.core.reserve.fill();
                     return false;
                 }
-                Accepted::Exhausted { descriptors: true, .. } if self.core.reserve.give_up() => {}
+                Accepted::Exhausted { descriptors: true, .. } if self.core.reserve.release_one() => {}
                 Accepted::Exhausted { error, .. } => {
                     if let Some(times) = self.admission.exhausted.happens(self.core.now.mono) {
                         warn!(target: "uncork::engine", "no connection can be accepted for now: {error}{times}");
@@ -117,7 +117,7 @@ impl Engine<'_> {
         };
         match added {
             Ok(slot) => {
-                slot.io.welcome = !matches!(slot.phase, Phase::Proxy);
+                slot.io.notify_closed = !matches!(slot.phase, Phase::Proxy);
                 slot.io.listener = u16::try_from(port).unwrap_or(u16::MAX);
                 self.inbound += 1;
             }

@@ -36,7 +36,7 @@ pub(crate) struct Peer {
     pub(crate) addr: PeerAddr,
     /// It asks, and we answer.
     is_inbound: bool,
-    place_in: Option<Arc<Admission>>,
+    admission: Option<Arc<Admission>>,
     /// It has one of its address's places, too. A proxy that has not said yet for whom it comes has none.
     counted: bool,
 }
@@ -44,17 +44,17 @@ pub(crate) struct Peer {
 impl Peer {
     /// Of a connection of our own making: it takes nobody's place.
     pub(super) fn dialed(addr: PeerAddr) -> Self {
-        Self { addr, is_inbound: false, place_in: None, counted: false }
+        Self { addr, is_inbound: false, admission: None, counted: false }
     }
 
     /// Of a connection that the application has brought along: it is served, and takes nobody's place.
-    pub(super) fn brought_along(addr: PeerAddr) -> Self {
-        Self { addr, is_inbound: true, place_in: None, counted: false }
+    pub(super) fn adopted(addr: PeerAddr) -> Self {
+        Self { addr, is_inbound: true, admission: None, counted: false }
     }
 
     /// The proxy has said for whom it comes: one of that address's places is taken.
-    pub(super) fn speaks_for(&mut self, client: PeerAddr) -> Result<(), Full> {
-        if let Some(admission) = &self.place_in {
+    pub(super) fn set_client(&mut self, client: PeerAddr) -> Result<(), Full> {
+        if let Some(admission) = &self.admission {
             admission.enter_address(&client)?;
             self.counted = true;
         }
@@ -70,7 +70,7 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        if let Some(admission) = &self.place_in {
+        if let Some(admission) = &self.admission {
             admission.all.fetch_sub(1, Ordering::Relaxed);
             if self.counted {
                 admission.leave_address(&self.addr);
@@ -147,13 +147,13 @@ impl Admission {
     }
 
     /// Whether there is a place for anybody.
-    pub(crate) fn has_place(&self) -> bool {
+    pub(crate) fn has_capacity(&self) -> bool {
         self.all.load(Ordering::Relaxed) < self.most
     }
 
     pub(crate) fn enter(self: &Arc<Self>, peer: &PeerAddr) -> Result<Peer, Full> {
         let mut entered = self.enter_proxy(peer)?;
-        entered.speaks_for(*peer)?;
+        entered.set_client(*peer)?;
         Ok(entered)
     }
 
@@ -163,7 +163,7 @@ impl Admission {
             self.all.fetch_sub(1, Ordering::Relaxed);
             return Err(Full::Total);
         }
-        Ok(Peer { addr: *peer, is_inbound: true, place_in: Some(self.clone()), counted: false })
+        Ok(Peer { addr: *peer, is_inbound: true, admission: Some(self.clone()), counted: false })
     }
 
     fn enter_address(&self, peer: &PeerAddr) -> Result<(), Full> {
@@ -214,9 +214,9 @@ mod tests {
         assert_eq!(enter(&PeerAddr::Unix).err(), Some(Full::Total));
         drop(first);
         let again = enter(&c).ok();
-        assert!(again.is_some() && !admission.has_place());
+        assert!(again.is_some() && !admission.has_capacity());
         drop((second, third, fourth, again));
-        assert!(admission.has_place());
+        assert!(admission.has_capacity());
         assert!(admission.by_address.lock().expect("not poisoned").is_empty(), "no address is remembered for ever");
     }
 
@@ -249,10 +249,10 @@ mod tests {
         let (proxy, client) = (peer([10, 0, 0, 1]), peer([192, 0, 2, 1]));
         let enter = || admission.enter_proxy(&proxy).expect("a place");
         let (mut first, mut second) = (enter(), enter());
-        assert_eq!(first.speaks_for(client), Ok(()));
-        assert_eq!(second.speaks_for(client), Err(Full::Address));
+        assert_eq!(first.set_client(client), Ok(()));
+        assert_eq!(second.set_client(client), Err(Full::Address));
         drop((first, second));
-        assert!(admission.by_address.lock().expect("not poisoned").is_empty() && admission.has_place());
+        assert!(admission.by_address.lock().expect("not poisoned").is_empty() && admission.has_capacity());
         assert_eq!(admission.all.load(Ordering::Relaxed), 0);
     }
 

@@ -106,7 +106,7 @@ impl Job {
     }
 
     /// Moves the request's body on. Whether anything changed.
-    pub(super) fn drive_up(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
+    pub(super) fn drive_request_body(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
         let woken = std::mem::take(&mut self.woken);
         if woken {
             match &mut self.request_body {
@@ -154,7 +154,7 @@ impl Job {
                             // What was shown is still there: for another upload, or to be drained.
                             self.perform(io, core, action)?;
                             if !matches!(self.response_body, ResponseBody::Owed | ResponseBody::Switch(_)) {
-                                self.leave_body(io, core);
+                                self.skip_body(io, core);
                             }
                             return Ok(true);
                         }
@@ -178,7 +178,7 @@ impl Job {
 
     /// There is an answer, and nobody asks for the body: what is left of it is thrown away if it is short, and ends the
     /// connection otherwise.
-    pub(super) fn leave_body(&mut self, io: &mut ConnIo, core: &Core) {
+    pub(super) fn skip_body(&mut self, io: &mut ConnIo, core: &Core) {
         if !io.conn.is_receiving() || !matches!(self.request_body, RequestBody::Idle) {
             return;
         }

@@ -75,6 +75,6 @@ impl ConnIo {
     /// The step that begins to close the connection. `linger`: the peer may still be sending.
     pub(super) fn closing(&mut self, why: EndReason, linger: bool) -> Step {
         self.stop_clock();
-        Step::Become(Phase::Closing(Closing::new(why, linger)))
+        Step::Become(Phase::Closing(Box::new(Closing::new(why, linger))))
     }
 }

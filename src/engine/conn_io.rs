@@ -42,7 +42,7 @@ pub(super) struct ConnIo {
     /// It stands in the run queue.
     pub(super) queued: bool,
     /// The application has said yes to it, and is told when it is over.
-    pub(super) welcome: bool,
+    pub(super) notify_closed: bool,
     /// The peer has finished; whether in order.
     pub(super) eof: Option<bool>,
 }
@@ -66,7 +66,7 @@ impl ConnIo {
             clock: None,
             coalesces: false,
             queued: false,
-            welcome: false,
+            notify_closed: false,
             eof: None,
         }
     }

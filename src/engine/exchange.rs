@@ -58,7 +58,7 @@ impl Job {
         if let ResponseBody::Stream { waits, .. } | ResponseBody::Pipe { waits, .. } = &mut self.response_body {
             *waits = false;
         }
-        let worked = self.drive_reply(io, core)?;
+        let worked = self.drive_response_body(io, core)?;
         if self.pauses(io) { Err(EndReason::PeerClosed.into()) } else { Ok(worked) }
     }
 
@@ -109,8 +109,8 @@ impl Job {
     pub(super) fn is_complete(&mut self, io: &ConnIo, core: &Core) -> bool {
         let conn = &io.conn;
         if !matches!(self.response_body, ResponseBody::Sent)
-            || conn.owes_answer()
-            || conn.is_answering()
+            || conn.owes_response()
+            || conn.is_responding()
             || (conn.is_receiving() && (!conn.must_close() || self.is_wanted()))
             || !io.out.is_empty()
             || io.transport.has_pending()
@@ -168,8 +168,8 @@ impl Job {
 
     fn work(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
         let mut worked = self.drive_fallback(io, core)?;
-        worked |= self.drive_up(io, core)?;
-        worked |= self.drive_reply(io, core)?;
+        worked |= self.drive_request_body(io, core)?;
+        worked |= self.drive_response_body(io, core)?;
         if io.eof.is_some() || io.ready.contains(Ready::FIN) {
             worked |= self.note_half_close(io, core)?;
         }
@@ -179,7 +179,7 @@ impl Job {
     /// Answers in place of what has stopped the job, if that is possible.
     pub(super) fn stopped(&mut self, io: &mut ConnIo, core: &mut Core, stop: JobExit) -> Result<Step, EndReason> {
         match stop {
-            JobExit::End(EndReason::Panicked) if io.conn.owes_answer() => {
+            JobExit::End(EndReason::Panicked) if io.conn.owes_response() => {
                 // What has panicked is not called again.
                 dispatch::discard(mem::replace(&mut self.request_body, RequestBody::Idle));
                 self.answer(io, core, ConnIo::mistake(PANICKED).close());
@@ -187,16 +187,16 @@ impl Job {
                 Ok(Step::Progress)
             }
             JobExit::End(why) => Err(why),
-            JobExit::Refuse(rule) => {
+            JobExit::Reject(rule) => {
                 // The application may have a response of its own for that.
                 dispatch::discard(mem::replace(&mut self.request_body, RequestBody::Idle));
-                let own = self.hooks.ticket.as_ref().filter(|_| io.conn.owes_answer());
+                let own = self.hooks.ticket.as_ref().filter(|_| io.conn.owes_response());
                 if let Some(Action::Respond(response)) = own.and_then(|ticket| ticket.take_answer()) {
                     self.answer(io, core, response.close());
                     self.outcome = EndReason::Rejected { status: rule.status(), rule: rule.rule() };
                     return Ok(Step::Progress);
                 }
-                io.refuse(core, rule, Some(self))
+                io.reject(core, rule, Some(self))
             }
         }
     }
@@ -208,10 +208,10 @@ impl ConnIo {
         &mut self,
         core: &mut Core,
         action: Result<Action, JobExit>,
-        asks: Option<Box<RequestHooks>>,
+        hooks: Option<Box<RequestHooks>>,
         copy: Option<Head>,
     ) -> Result<Step, EndReason> {
-        let mut job = Job::new(asks, copy, core.now.wall);
+        let mut job = Job::new(hooks, copy, core.now.wall);
         let begun = action.and_then(|action| job.perform(self, core, action));
         let step = match begun {
             Ok(()) => Ok(Step::Progress),
@@ -233,7 +233,7 @@ impl ConnIo {
     /// The request is over: tells whoever wants to know, once.
     pub(super) fn end_job(&mut self, core: &mut Core, job: Job, why: EndReason) {
         let Job {
-            hooks: asks,
+            hooks: hooks,
             head,
             began,
             request_body: up,
@@ -244,7 +244,7 @@ impl ConnIo {
             marks,
             ..
         } = job;
-        if let Some(ticket) = asks.ticket {
+        if let Some(ticket) = hooks.ticket {
             dispatch::discard(fallback);
             if !matches!(reply, ResponseBody::Sent) || why != EndReason::Complete {
                 log::trace!(target: "uncork::engine", "{}: {why}", self.request_id());
@@ -252,23 +252,23 @@ impl ConnIo {
             ticket.close();
         }
         dispatch::discard((up, reply));
-        let asked_for = asks.peer;
-        if asks.on_end.is_empty() && core.access_log.is_none() {
+        let hook_peer = hooks.peer;
+        if hooks.on_end.is_empty() && core.access_log.is_none() {
             return;
         }
         // What still lies in the output was not handed over; framing in it counts against the body.
         let written = written.saturating_sub(self.out.len() as u64);
         let received = self.conn.received();
-        if !asks.on_end.is_empty() {
+        if !hooks.on_end.is_empty() {
             let acked = marks.acknowledged(&self.transport, self.sent, written);
             let end = RequestEnd { reason: why, received, written, acked, now: core.now };
-            for f in asks.on_end {
+            for f in hooks.on_end {
                 dispatch::on_end(f, &end);
             }
         }
         if let Some(log) = core.access_log.clone() {
             let (id, head) = (self.request_id(), head.as_ref());
-            let peer = asked_for.as_ref().unwrap_or(&self.peer.addr);
+            let peer = hook_peer.as_ref().unwrap_or(&self.peer.addr);
             let ended = core.now.wall;
             dispatch::access(
                 &*log,

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     api::{Action, Handler, Head, Request, Response, request::RequestContext, response::Kind},
     base::{EndReason, RequestId, pool::LENT},
-    conn::{BodyOut, server::Answer},
+    conn::{BodyOut, server::ResponseSpec},
     h1::{Misbehaved, field_slots},
 };
 
@@ -44,13 +44,13 @@ impl ConnIo {
         let (end, head) = match self.conn.poll_head(&self.rx, &mut slots, &core.head_limits, &mut core.known_host) {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(Step::Idle),
-            Err(rule) => return self.refuse(core, rule, None),
+            Err(rule) => return self.reject(core, rule, None),
         };
         self.number = self.number.wrapping_add(1);
         let last = core.stopping.is_some() || self.number >= core.limits.requests;
         let begun = self.conn.begin(&head, &core.limits, last);
         let copy = core.access_log.is_some().then(|| Head::copy(&head));
-        let around = RequestContext {
+        let context = RequestContext {
             id: RequestId { conn: self.id, number: self.number },
             peer: &self.peer.addr,
             listener: self.listener.into(),
@@ -58,21 +58,21 @@ impl ConnIo {
             mailbox: &core.mailbox,
             secure: secure(&self.transport),
         };
-        let mut asks = None;
-        let mut request = Request { head: &head, context: &around, hooks: &mut asks };
+        let mut hooks = None;
+        let mut request = Request { head: &head, context: &context, hooks: &mut hooks };
         let mut action = match begun {
             Ok(()) => dispatch::request(handler, &mut request),
             Err(rule) => {
                 self.rx.consume(end);
                 self.stop_clock();
-                return self.start_job(core, Err(rule.into()), asks, copy);
+                return self.start_job(core, Err(rule.into()), hooks, copy);
             }
         };
         self.rx.consume(end);
         self.stop_clock();
         match &mut action {
-            Ok(Action::Respond(response)) if asks.is_none() && copy.is_none() && self.is_simple(response) => {
-                let step = self.answer_at_once(core, response);
+            Ok(Action::Respond(response)) if hooks.is_none() && copy.is_none() && self.is_simple(response) => {
+                let step = self.respond_at_once(core, response);
                 if response.owns_nothing() {
                     #[expect(
                         clippy::mem_forget,
@@ -82,7 +82,7 @@ impl ConnIo {
                 }
                 Ok(step)
             }
-            _ => self.start_job(core, action.map_err(JobExit::from), asks, copy),
+            _ => self.start_job(core, action.map_err(JobExit::from), hooks, copy),
         }
     }
 
@@ -95,7 +95,7 @@ impl ConnIo {
     }
 
     #[inline]
-    fn answer_at_once(&mut self, core: &mut Core, response: &mut Response) -> Step {
+    fn respond_at_once(&mut self, core: &mut Core, response: &mut Response) -> Step {
         let short = if let Kind::Bytes(block) = &response.body.0 { block.if_short() } else { &[] };
         let out = self.write_head(core, response, short);
         if let (Kind::Bytes(block), BodyOut::Length(n)) = (&mut response.body.0, out) {
@@ -124,7 +124,7 @@ impl ConnIo {
         };
         self.open_out(core);
         let date = core.date.at(core.now.wall);
-        let answer = Answer { status: response.status, fields: &response.headers, length, date };
+        let answer = ResponseSpec { status: response.status, fields: &response.headers, length, date };
         self.conn.respond_with(&answer, body, &mut self.out)
     }
 
@@ -151,18 +151,18 @@ impl ConnIo {
     }
 
     /// Says which rule the peer broke, if that can be said, and closes with a linger.
-    pub(super) fn refuse(
+    pub(super) fn reject(
         &mut self,
         core: &mut Core,
         rule: Misbehaved,
         job: Option<&mut Job>,
     ) -> Result<Step, EndReason> {
         let why = EndReason::Rejected { status: rule.status(), rule: rule.rule() };
-        self.end_with_words(core, rule, why, job)
+        self.reject_with(core, rule, why, job)
     }
 
     /// Ends the request with a refusal. If a response is in progress, none can be sent: the connection is aborted.
-    pub(super) fn end_with_words(
+    pub(super) fn reject_with(
         &mut self,
         core: &mut Core,
         rule: Misbehaved,
@@ -171,10 +171,10 @@ impl ConnIo {
     ) -> Result<Step, EndReason> {
         debug!(target: "uncork::conn", "{} {}: {}", self.id, self.peer.addr, rule.rule());
         self.open_out(core);
-        if self.conn.is_answering() {
+        if self.conn.is_responding() {
             return Err(why);
         }
-        let said = self.conn.refuse(rule, core.date.at(core.now.wall), &mut self.out);
+        let said = self.conn.reject(rule, core.date.at(core.now.wall), &mut self.out);
         let note = |job: &mut Job| {
             if said {
                 job.status = rule.status();

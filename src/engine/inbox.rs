@@ -7,8 +7,8 @@ use std::time::Duration;
 use log::debug;
 
 use super::{
-    Arrival, ConnSource, Engine,
-    arrivals::Peer,
+    Engine,
+    arrivals::{Arrival, ConnSource, Peer},
     dispatch,
     job::{RequestBody, ResponseBody},
     phase::{Phase, Step},
@@ -26,16 +26,16 @@ use crate::{
 
 impl Engine<'_> {
     /// Takes what has come.
-    pub(super) fn read_mail(&mut self) {
-        let mut mail = std::mem::take(&mut self.mail);
-        self.core.mailbox.drain(&mut mail);
-        for message in mail.drain(..) {
+    pub(super) fn read_messages(&mut self) {
+        let mut messages = std::mem::take(&mut self.messages);
+        self.core.mailbox.drain(&mut messages);
+        for message in messages.drain(..) {
             match message {
                 LoopMessage::Wake(waker) => {
                     waker.arrived();
                     self.wake(waker.id);
                 }
-                LoopMessage::Ticket(ticket, word) => self.ticket_says(&ticket, word),
+                LoopMessage::Ticket(ticket, word) => self.ticket_message(&ticket, word),
                 // It would be closed in this very turn; and where each gets a thread, they could come faster than
                 // threads end.
                 late @ (LoopMessage::Adopt(..) | LoopMessage::AdoptPipes(..)) if self.core.is_over() => {
@@ -55,7 +55,7 @@ impl Engine<'_> {
                 LoopMessage::Stop(grace) => self.stop(grace),
             }
         }
-        self.mail = mail;
+        self.messages = messages;
     }
 
     fn wake(&mut self, id: RequestId) {
@@ -79,7 +79,7 @@ impl Engine<'_> {
 
     /// A ticket speaks. What it says is judged when it arrives: the request may have ended meanwhile, and then what
     /// was said is dropped; the end was reported to the application.
-    fn ticket_says(&mut self, ticket: &TicketCore, word: TicketMessage) {
+    fn ticket_message(&mut self, ticket: &TicketCore, word: TicketMessage) {
         let id = ticket.id();
         let Some(slot) = self.slots.get_mut(id.conn.index()).filter(|slot| slot.io.id == id.conn) else {
             return dispatch::discard(word);
@@ -135,7 +135,7 @@ impl Engine<'_> {
 
     fn adopt_pipes(&mut self, peer: PeerAddr, pipes: Box<(PipeOut, PipeIn)>, port: usize) {
         if dispatch::accept(&mut *self.handler, &peer) {
-            self.take_in(Arrival { source: ConnSource::Pipes(pipes), peer: Peer::brought_along(peer), port });
+            self.take_in(Arrival { source: ConnSource::Pipes(pipes), peer: Peer::adopted(peer), port });
         } else {
             debug!(target: "uncork::engine", "{peer}: turned away by the handler");
         }
@@ -170,7 +170,7 @@ impl Engine<'_> {
             let Some(slot) = self.slots.get_mut(id.index()) else { continue };
             match &mut slot.phase {
                 Phase::Upgraded(upgraded) => upgraded.stopping = true,
-                Phase::Job(_) if slot.io.conn.owes_answer() => slot.io.conn.forbid_keep_alive(),
+                Phase::Job(_) if slot.io.conn.owes_response() => slot.io.conn.forbid_keep_alive(),
                 _ => {}
             }
             self.enqueue(id);
@@ -182,7 +182,7 @@ impl Engine<'_> {
         for id in self.slots.iter().map(|(_, slot)| slot.io.id).collect::<Vec<_>>() {
             let Some(slot) = self.slots.get_mut(id.index()) else { continue };
             if let Phase::Job(job) = &mut slot.phase
-                && slot.io.conn.owes_answer()
+                && slot.io.conn.owes_response()
             {
                 job.answer(&mut slot.io, &mut self.core, Response::new(503).close());
                 // As far as the socket takes it at once.

@@ -50,7 +50,7 @@ pub(super) const PANICKED: &str = "the application panicked: standard error says
 /// Why a job cannot go on.
 pub(super) enum JobExit {
     End(EndReason),
-    Refuse(Misbehaved),
+    Reject(Misbehaved),
 }
 
 impl From<EndReason> for JobExit {
@@ -61,7 +61,7 @@ impl From<EndReason> for JobExit {
 
 impl From<Misbehaved> for JobExit {
     fn from(rule: Misbehaved) -> Self {
-        Self::Refuse(rule)
+        Self::Reject(rule)
     }
 }
 
@@ -126,9 +126,9 @@ pub(super) enum ResponseBody {
 }
 
 impl Job {
-    pub(super) fn new(asks: Option<Box<RequestHooks>>, head: Option<Head>, began: SystemTime) -> Box<Self> {
+    pub(super) fn new(hooks: Option<Box<RequestHooks>>, head: Option<Head>, began: SystemTime) -> Box<Self> {
         Box::new(Self {
-            hooks: asks.map_or_else(RequestHooks::default, |asks| *asks),
+            hooks: hooks.map_or_else(RequestHooks::default, |hooks| *hooks),
             head,
             began,
             request_body: RequestBody::Idle,

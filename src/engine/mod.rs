@@ -65,7 +65,7 @@ use mio::{Events, Poll, Token};
 use slab::Slab;
 
 pub(crate) use self::{
-    arrivals::{Admission, Arrival, ConnSource, LoopListener},
+    arrivals::{Admission, Arrival, LoopListener},
     dispatch::{AccessLog, Trusted},
 };
 use self::{
@@ -89,11 +89,11 @@ use crate::{
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("uncork tells connections apart by 64-bit tokens: it needs a 64-bit target");
 
-const BELL: Token = Token(usize::MAX);
-/// Listener `n` has the token `PORTS - n`. No connection's name comes near: loop numbers stop short of the top.
-const PORTS: usize = usize::MAX - 1;
+const NOTIFIER: Token = Token(usize::MAX);
+/// Listener `n` has the token `LISTENERS - n`. No connection's name comes near: loop numbers stop short of the top.
+const LISTENERS: usize = usize::MAX - 1;
 const LOOPS: u16 = 1022;
-/// Rounds of mail and work within one turn: what one connection hands to another of the same loop arrives at once.
+/// Rounds of messages and work within one turn: what one connection hands to another of the same loop arrives at once.
 const RELAYS: usize = 8;
 
 static LOOP_NUMBER: AtomicU16 = AtomicU16::new(0);
@@ -124,7 +124,7 @@ pub(crate) struct Engine<'h> {
     admission: Arc<Admission>,
     elsewhere: Option<Elsewhere>,
     /// The allocation messages are taken out in.
-    mail: Vec<LoopMessage>,
+    messages: Vec<LoopMessage>,
     later: BTreeMap<(Tick, u64), Later>,
     later_count: u64,
     /// Buffers are missing: when to take some back.
@@ -132,9 +132,9 @@ pub(crate) struct Engine<'h> {
     number: u16,
 }
 
-struct Ring(mio::Waker);
+struct PollNotifier(mio::Waker);
 
-impl Notifier for Ring {
+impl Notifier for PollNotifier {
     fn ring(&self) {
         if let Err(error) = self.0.wake() {
             warn!(target: "uncork::engine", "a sleeping loop could not be woken: {error}");
@@ -146,13 +146,13 @@ impl<'h> Engine<'h> {
     pub(crate) fn new(setup: Setup<'h>, now: Moment) -> io::Result<Self> {
         let Setup { handler, mut ports, limits, admission, access_log, elsewhere } = setup;
         let poll = Poll::new()?;
-        let bell = Ring(mio::Waker::new(poll.registry(), BELL)?);
+        let notifier = PollNotifier(mio::Waker::new(poll.registry(), NOTIFIER)?);
         for (n, port) in ports.iter_mut().enumerate() {
             if let Some(listener) = &mut port.listener {
-                listener.register(poll.registry(), Token(PORTS - n))?;
+                listener.register(poll.registry(), Token(LISTENERS - n))?;
             }
         }
-        let mailbox = Arc::new(Mailbox::new(Box::new(bell)));
+        let mailbox = Arc::new(Mailbox::new(Box::new(notifier)));
         // A loop that accepts nothing has no use for them.
         let accepts = ports.iter().any(|port| port.listener.is_some());
         let reserve = Reserve::new(if accepts { limits.reserved_descriptors } else { 0 });
@@ -166,7 +166,7 @@ impl<'h> Engine<'h> {
             ports,
             admission,
             elsewhere,
-            mail: Vec::new(),
+            messages: Vec::new(),
             later: BTreeMap::new(),
             later_count: 0,
             relief: Tick::NEVER,
@@ -219,7 +219,7 @@ impl<'h> Engine<'h> {
         self.expire();
         for _ in 0..RELAYS {
             if !self.core.mailbox.is_empty() {
-                self.read_mail();
+                self.read_messages();
             }
             if self.core.run.is_empty() {
                 break;
@@ -255,10 +255,10 @@ impl<'h> Engine<'h> {
     fn note_events(&mut self) {
         for event in &self.events {
             let token = event.token();
-            if token == BELL {
+            if token == NOTIFIER {
                 continue;
             }
-            if let Some(port) = PORTS.checked_sub(token.0).and_then(|n| self.ports.get_mut(n)) {
+            if let Some(port) = LISTENERS.checked_sub(token.0).and_then(|n| self.ports.get_mut(n)) {
                 port.ready = true;
                 continue;
             }
@@ -329,7 +329,7 @@ impl<'h> Engine<'h> {
         {
             job_ended = job.outcome;
         }
-        let unfinished = io.conn.is_answering() || !io.out.is_empty();
+        let unfinished = io.conn.is_responding() || !io.out.is_empty();
         // The peer must not take a part for the whole, nor wait for what will not come.
         if (unfinished && why != EndReason::Complete) || matches!(why, EndReason::Aborted | EndReason::Panicked) {
             io.transport.socket().reset_on_close();
@@ -350,7 +350,7 @@ impl<'h> Engine<'h> {
         self.core.pool.settle(&mut io.rx);
         io.out.settle(&mut self.core.pool);
         io.transport.release(&mut self.core.pool);
-        let (is_guest, welcome) = (io.peer.is_inbound(), io.welcome);
+        let (is_inbound, notify_closed) = (io.peer.is_inbound(), io.notify_closed);
         drop(io);
         self.core.reserve.fill();
         if let Some((then, error)) = not_dialed {
@@ -362,10 +362,10 @@ impl<'h> Engine<'h> {
                 port.paused = self.core.tick;
             }
         }
-        if is_guest {
+        if is_inbound {
             self.inbound -= 1;
         }
-        if welcome {
+        if notify_closed {
             dispatch::closed(&mut *self.handler, id, &why);
         }
     }
@@ -390,7 +390,7 @@ impl<'h> Engine<'h> {
         self.slots.is_empty() && self.later.is_empty() && self.core.mailbox.is_empty()
     }
 
-    /// Stopped, and nothing is left to do. Once the grace is over, mail is nothing to be done: whoever goes on posting
+    /// Stopped, and nothing is left to do. Once the grace is over, messages is nothing to be done: whoever goes on posting
     /// would keep a loop from ending for ever.
     pub(crate) fn is_done(&self) -> bool {
         let stopped = self.core.is_over() || (self.core.stopping.is_some() && self.core.mailbox.is_empty());

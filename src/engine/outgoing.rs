@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     api::{ConnectedSocket, Dial, DialError, Dialed, Upgrade, Waker, dial},
-    base::{EndReason, PeerAddr, RequestId, Timeout, pool::LENT, time::Tick},
+    base::{EndReason, PeerAddr, RequestId, Timeout, pool::LENT},
     transport::{Fault, Socket, Transport},
 };
 

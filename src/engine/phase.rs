@@ -22,7 +22,7 @@ pub(super) enum Phase {
     /// Speaking another protocol.
     Upgraded(Box<Upgraded>),
     /// Flushing the output, then lingering.
-    Closing(Closing),
+    Closing(Box<Closing>),
 }
 
 /// What a phase has done.

@@ -36,7 +36,7 @@ impl ConnIo {
                 self.ready.remove(Ready::READ);
                 return Ok(Step::Idle);
             }
-            Err(ProxyFault::Left) => return Err(EndReason::PeerClosed),
+            Err(ProxyFault::Closed) => return Err(EndReason::PeerClosed),
             Err(ProxyFault::Io(error)) => return Err(EndReason::Io(error.kind())),
             Err(ProxyFault::Bad(rule)) => {
                 debug!(target: "uncork::engine", "{} {proxy}: {rule}", self.id);
@@ -44,7 +44,7 @@ impl ConnIo {
             }
         };
         let client = said.source.map_or(proxy, PeerAddr::tcp);
-        if let Err(full) = self.peer.speaks_for(client) {
+        if let Err(full) = self.peer.set_client(client) {
             debug!(target: "uncork::engine", "{client}, by {proxy}: turned away, too many connections ({full:?})");
             return Err(EndReason::Rejected { status: 0, rule: "too many connections" });
         }
@@ -52,7 +52,7 @@ impl ConnIo {
             debug!(target: "uncork::engine", "{}, by {proxy}: turned away by the handler", self.peer.addr);
             return Err(EndReason::Rejected { status: 0, rule: "rejected by the handler" });
         }
-        self.welcome = true;
+        self.notify_closed = true;
         Ok(Step::Become(if self.transport.is_handshaking() { Phase::Securing } else { Phase::Head }))
     }
 }

@@ -119,7 +119,7 @@ impl Job {
                     self.request_body = RequestBody::Idle;
                     match self.response_body {
                         ResponseBody::Owed => self.perform(io, core, Action::Suspend)?,
-                        _ => self.leave_body(io, core),
+                        _ => self.skip_body(io, core),
                     }
                     return Ok(true);
                 }
@@ -178,7 +178,7 @@ impl Job {
     pub(super) fn drain_pipe(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
         for _ in 0..CALLS {
             if self.note_bypassed(io, core)? {
-                self.end_reply(io, core, None)?;
+                self.end_response_body(io, core, None)?;
                 return Ok(true);
             }
             let ResponseBody::Pipe { produce, waits, announced } = &mut self.response_body else { return Ok(false) };
@@ -202,7 +202,7 @@ impl Job {
                     return Ok(false);
                 }
                 Lent::Over(PipeEnd::Clean(trailers)) => {
-                    self.end_reply(io, core, trailers.as_deref())?;
+                    self.end_response_body(io, core, trailers.as_deref())?;
                     return Ok(true);
                 }
                 Lent::Over(PipeEnd::Cut) => return Err(EndReason::Aborted.into()),
@@ -251,7 +251,7 @@ impl Job {
             io.conn.wrote(taken as u64);
             // A body of known length ends with its last byte, whatever else is in the pipe.
             if io.conn.body_out() == BodyOut::Nothing {
-                self.end_reply(io, core, None)?;
+                self.end_response_body(io, core, None)?;
                 return Ok(true);
             }
         }
@@ -278,7 +278,7 @@ impl Job {
     pub(super) fn is_out_by_now(&mut self, io: &mut ConnIo, core: &mut Core) -> bool {
         let whole = matches!(self.note_bypassed(io, core), Ok(true));
         self.take_socket_back();
-        whole && self.end_reply(io, core, None).is_ok() && self.is_complete(io, core)
+        whole && self.end_response_body(io, core, None).is_ok() && self.is_complete(io, core)
     }
 
     /// Nobody writes to this socket any more but ourselves, whatever becomes of the pipe.

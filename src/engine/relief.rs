@@ -49,7 +49,7 @@ impl Engine<'_> {
         let mut holders: HashMap<Option<IpAddr>, Holder> = HashMap::new();
         for (_, slot) in &self.slots {
             let buffers = slot.lent();
-            if buffers > 0 && slot.stands_still(&self.core) {
+            if buffers > 0 && slot.is_stalled(&self.core) {
                 let holder = holders.entry(slot.io.peer.addr.network()).or_default();
                 holder.buffers += buffers;
                 holder.connections.push((slot.io.id, buffers));
@@ -98,7 +98,7 @@ impl Slot {
     }
 
     /// It waits for its peer, and nothing has moved for a while.
-    fn stands_still(&self, core: &Core) -> bool {
+    fn is_stalled(&self, core: &Core) -> bool {
         let since = |by: Tick, full: Duration| by.plus(GRACE.as_millis() as u64) <= core.tick.after(full);
         if self.io.queued || matches!(self.phase, Phase::Dialing(_)) {
             return false;

@@ -31,7 +31,7 @@ impl Reserve {
 
     /// Frees one for a connection. Returns `true` if there was one.
     #[cold]
-    pub(super) fn give_up(&mut self) -> bool {
+    pub(super) fn release_one(&mut self) -> bool {
         self.spare.pop().is_some()
     }
 }

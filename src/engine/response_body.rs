@@ -53,7 +53,7 @@ impl Job {
             self.close_after = true;
             io.conn.forbid_keep_alive();
         }
-        self.leave_body(io, core);
+        self.skip_body(io, core);
         self.confirm = response.confirm.then_some((Tick::NEVER, Duration::from_millis(1)));
         let out = io.write_head(core, &response, &[]);
         let body = std::mem::take(&mut response.body).0;
@@ -97,7 +97,7 @@ impl Job {
     }
 
     /// Moves the answer on. Whether anything changed.
-    pub(super) fn drive_reply(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
+    pub(super) fn drive_response_body(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
         self.note_mark(io);
         match &mut self.response_body {
             ResponseBody::Owed | ResponseBody::Switch(_) | ResponseBody::Sent => Ok(false),
@@ -161,7 +161,7 @@ impl Job {
                 Produced::More => {}
                 Produced::End | Produced::Trailers(_) => {
                     let trailers = if let Produced::Trailers(trailers) = &flow { Some(trailers) } else { None };
-                    self.end_reply(io, core, trailers)?;
+                    self.end_response_body(io, core, trailers)?;
                     return Ok(true);
                 }
             }
@@ -169,7 +169,7 @@ impl Job {
     }
 
     /// The answer's body is over.
-    pub(super) fn end_reply(
+    pub(super) fn end_response_body(
         &mut self,
         io: &mut ConnIo,
         core: &mut Core,

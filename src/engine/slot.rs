@@ -183,7 +183,7 @@ impl Slot {
             Timeout::Handshake | Timeout::Send => return Err(why),
         };
         let job = if let Phase::Job(job) = &mut self.phase { Some(&mut **job) } else { None };
-        let step = self.io.end_with_words(core, rule, why, job)?;
+        let step = self.io.reject_with(core, rule, why, job)?;
         self.carry_out(core, step);
         Ok(())
     }
@@ -258,6 +258,8 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of::<Slot>() <= 344, "{} bytes", size_of::<Slot>());
+        // mio adds a word to a socket in debug builds.
+        let most = if cfg!(debug_assertions) { 280 } else { 272 };
+        assert!(size_of::<Slot>() <= most, "{} bytes", size_of::<Slot>());
     }
 }

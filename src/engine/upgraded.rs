@@ -21,7 +21,7 @@ use super::{
 use crate::{
     api::{Events, Io, ReadState, Response, Rx, Switch, Tx, Upgrade, Waker, upgrade::Orders},
     base::{EndReason, EventMask, time::Tick},
-    conn::{BodyEvent, server::Answer},
+    conn::{BodyEvent, server::ResponseSpec},
     transport::sys::give_back_memory,
 };
 
@@ -93,8 +93,8 @@ impl Upgraded {
     pub(super) fn drive(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<Step, EndReason> {
         let mut worked = false;
         for _ in 0..CALLS {
-            let Some(why) = self.why_call(io, core) else {
-                if self.waits_in_vain(io) {
+            let Some(why) = self.events_for_call(io, core) else {
+                if self.waits_for_nothing(io) {
                     debug!(target: "uncork::engine", "{}: the upgrade waits for input behind its end: terminated",
                         io.request_id());
                     return Ok(self.terminate(io));
@@ -115,14 +115,14 @@ impl Upgraded {
 
     /// Whether the application has been told of the end of the input, has nothing under way, and asks for input all the
     /// same: it would never be called again, and no clock would end that.
-    fn waits_in_vain(&self, io: &ConnIo) -> bool {
+    fn waits_for_nothing(&self, io: &ConnIo) -> bool {
         let read_alone = self.mask == EventMask::READ || self.mask == EventMask::READ | EventMask::CORK;
         let all_out = io.out.is_empty() && !io.transport.has_pending();
         self.told.end && read_alone && self.deadline == Tick::NEVER && all_out
     }
 
     /// The reasons there are for a call, if there is one.
-    fn why_call(&self, io: &ConnIo, core: &Core) -> Option<Events> {
+    fn events_for_call(&self, io: &ConnIo, core: &Core) -> Option<Events> {
         let mut why = 0;
         let dead = io.ready.contains(Ready::DEAD);
         if self.mask.contains(EventMask::READ) {
@@ -320,13 +320,13 @@ impl Job {
                 }
                 Err(rule) => {
                     dispatch::discard(upgrade);
-                    return io.refuse(core, rule, Some(self));
+                    return io.reject(core, rule, Some(self));
                 }
             }
         }
         io.open_out(core);
         let date = core.date.at(core.now.wall);
-        let answer = Answer { status: response.status, fields: &response.headers, length: None, date };
+        let answer = ResponseSpec { status: response.status, fields: &response.headers, length: None, date };
         io.conn.switch((!bare).then_some(&answer), &mut io.out);
         debug_assert!(io.conn.is_switched());
         io.transport.socket().keep_alive();

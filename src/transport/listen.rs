@@ -28,7 +28,7 @@ pub(crate) enum Listener {
 pub(crate) enum Accepted {
     Stream(Socket, PeerAddr),
     /// Nobody is waiting.
-    Nobody,
+    Empty,
     /// The peer gave up while it waited, or the call was interrupted: try again at once.
     Again,
     /// No descriptor or memory is left: try again later, when something was closed; or at once, if it is descriptors
@@ -145,7 +145,7 @@ impl Listener {
     /// accept(2) also reports errors that are none of the listener's: those of a connection that died in the queue.
     fn sort(error: io::Error) -> Accepted {
         if error.kind() == io::ErrorKind::WouldBlock {
-            return Accepted::Nobody;
+            return Accepted::Empty;
         }
         match error.raw_os_error() {
             Some(libc::EMFILE | libc::ENFILE) => Accepted::Exhausted { error, descriptors: true },

@@ -140,7 +140,7 @@ pub(crate) enum Fault {
 pub(crate) enum ProxyFault {
     Io(io::Error),
     /// The peer has finished before it was whole.
-    Left,
+    Closed,
     /// What is there is none; why.
     Bad(&'static str),
 }
@@ -195,10 +195,10 @@ impl Transport {
 
     /// Reads the PROXY header at the front of a connection from which nothing was read so far, and takes it out of the
     /// socket, but not a byte behind it: that may be TLS. `None`: it is not whole yet.
-    pub(crate) fn read_proxy_header(&mut self) -> Result<Option<proxy::Said>, ProxyFault> {
+    pub(crate) fn read_proxy_header(&mut self) -> Result<Option<proxy::ProxyHeader>, ProxyFault> {
         let mut front = [0; proxy::MOST];
         let n = match sys::peek(&self.socket, &mut front) {
-            Ok(0) => return Err(ProxyFault::Left),
+            Ok(0) => return Err(ProxyFault::Closed),
             Ok(n) => n,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(error) => return Err(ProxyFault::Io(error)),
@@ -207,7 +207,7 @@ impl Transport {
         // They were seen to be there: one read has them all.
         match self.socket.read(&mut front[..said.len]) {
             Ok(n) if n == said.len => Ok(Some(said)),
-            Ok(_) => Err(ProxyFault::Left),
+            Ok(_) => Err(ProxyFault::Closed),
             Err(error) => Err(ProxyFault::Io(error)),
         }
     }

@@ -18,7 +18,7 @@ const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// A whole header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Said {
+pub(crate) struct ProxyHeader {
     /// How long it is, in bytes.
     pub(crate) len: usize,
     /// For whom the proxy speaks. `None`: for itself (a health check), or for somebody without an address of TCP; then
@@ -27,7 +27,7 @@ pub(crate) struct Said {
 }
 
 /// What is at the front of a connection: a header, `None` as long as it can still become one, or none at all.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Said>, &'static str> {
+pub(crate) fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, &'static str> {
     match bytes.first() {
         None => Ok(None),
         Some(b'P') => line(bytes),
@@ -36,7 +36,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Said>, &'static str> {
 }
 
 /// Version 1.
-fn line(bytes: &[u8]) -> Result<Option<Said>, &'static str> {
+fn line(bytes: &[u8]) -> Result<Option<ProxyHeader>, &'static str> {
     const PREFIX: &[u8] = b"PROXY ";
     let begun = bytes.len().min(PREFIX.len());
     if bytes[..begun] != PREFIX[..begun] {
@@ -46,7 +46,7 @@ fn line(bytes: &[u8]) -> Result<Option<Said>, &'static str> {
     let Some(end) = front.windows(2).position(|pair| pair == b"\r\n") else {
         return if front.len() == LINE { Err("a PROXY line without an end") } else { Ok(None) };
     };
-    let said = |source| Ok(Some(Said { len: end + 2, source }));
+    let said = |source| Ok(Some(ProxyHeader { len: end + 2, source }));
     let words = std::str::from_utf8(&bytes[PREFIX.len().min(end)..end]).map_err(|_| "a PROXY line that is no text")?;
     let mut words = words.split(' ');
     let family = words.next();
@@ -80,7 +80,7 @@ fn number(word: &str) -> Result<u16, &'static str> {
 }
 
 /// Version 2.
-fn binary(bytes: &[u8]) -> Result<Option<Said>, &'static str> {
+fn binary(bytes: &[u8]) -> Result<Option<ProxyHeader>, &'static str> {
     let begun = bytes.len().min(SIGNATURE.len());
     if bytes[..begun] != SIGNATURE[..begun] {
         return Err("no PROXY header");
@@ -113,13 +113,14 @@ fn binary(bytes: &[u8]) -> Result<Option<Said>, &'static str> {
         0x00 | 0x12 | 0x22 | 0x31 | 0x32 => None,
         _ => return Err("a PROXY header of an unknown family"),
     };
-    Ok(Some(Said { len, source }))
+    Ok(Some(ProxyHeader { len, source }))
 }
 
 /// What holds for any bytes: how they arrive makes no difference, and no more is taken than there is.
 ///
 /// # Panics
 /// If it does not hold.
+#[cfg(any(test, fuzzing, feature = "__internals"))]
 pub fn fuzz(data: &[u8]) {
     let whole = parse(data);
     for end in 0..data.len().min(MOST) {
