@@ -343,7 +343,7 @@ fn expand(text: &str, prefix: &[String], into: &mut Vec<Vec<String>>) -> usize {
             at += n + behind.find([',', '}']).unwrap_or(behind.len());
             at += usize::from(group[at..].starts_with(','));
         }
-        return start + 1 + at;
+        return start + 1 + at + group[at..].find('}').map_or(0, |end| end + 1);
     }
     let len = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
     let path = [prefix, &[rest[..len].to_owned()]].concat();

@@ -1,11 +1,11 @@
-//! The client's machine, played: a server that says what it likes, in pieces, and what the client makes of it.
+//! Runs the client's machine: a server that sends arbitrary bytes, in pieces, and what the client reads from them.
 //!
 //! ```text
 //!   3 g h u c ␊ HTTP/1.1 200 OK ␍␊ …
 //!   │ └──┬──┘   └ what the server sends, in pieces of 3, of 1, of any size, and all at once
 //!   size │
 //!        a letter for each request: GET, HEAD, with an offer to upgrade, CONNECT, the last one;
-//!        PUT in chunks, or PUT with a body that is sent only after the answer
+//!        PUT in chunks, or PUT with a body that is sent only after the response
 //! ```
 
 use super::{
@@ -22,27 +22,27 @@ use crate::h1::{
 const HEAD: HeadLimits = HeadLimits { head: 400, target: 400, fields: 8 };
 const BODY: BodyLimits = BodyLimits { body: 1000, trailers: 100, fields: 5 };
 
-/// What the client sees.
+/// An event that the client saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
-    /// Status, framing, and how many fields.
+    /// Status, framing, and number of fields.
     Head(u16, ResponseFraming, usize),
     Body(Vec<u8>),
     End(Headers),
-    /// What follows is another protocol's.
+    /// What follows belongs to another protocol.
     Switched,
     Broken(Misbehaved),
-    /// The stream ended; whether the answer was whole with that.
+    /// The stream ended; `true` if that completed the response.
     Cut(bool),
 }
 
-/// One connection, and a client that asks for one thing after the other.
+/// One connection, and a client that sends one request after the other.
 pub(crate) struct Play<'s> {
     conn: ClientConn,
     script: &'s [u8],
     input: Vec<u8>,
     pub(crate) seen: Vec<Seen>,
-    /// Bytes that were taken for HTTP.
+    /// Bytes that were parsed as HTTP.
     used: usize,
     over: bool,
 }
@@ -55,7 +55,7 @@ impl<'s> Play<'s> {
         play
     }
 
-    /// Makes the next request, if there is one.
+    /// Sends the next request, if there is one.
     fn ask(&mut self) {
         let Some((letter, rest)) = self.script.split_first() else {
             self.over = true;
@@ -129,7 +129,7 @@ impl<'s> Play<'s> {
                 Step::NeedMore => return Ok(()),
                 Step::Skip(n) => self.consume(n),
                 Step::Data(n) => {
-                    // Not always all that is there.
+                    // Not always everything.
                     let n = n.div_ceil(2);
                     match self.seen.last_mut() {
                         Some(Seen::Body(body)) => body.extend_from_slice(&self.input[..n]),
@@ -158,7 +158,7 @@ impl<'s> Play<'s> {
     }
 }
 
-/// What comes of `wire` in pieces, each as large as `size` says next.
+/// Feeds `wire` in pieces of the sizes that `size` returns.
 pub(crate) fn play<'s>(script: &'s [u8], wire: &[u8], mut size: impl FnMut() -> usize) -> Play<'s> {
     let mut play = Play::new(script);
     let mut rest = wire;
@@ -171,7 +171,7 @@ pub(crate) fn play<'s>(script: &'s [u8], wire: &[u8], mut size: impl FnMut() -> 
     play
 }
 
-/// Splitting the input changes nothing, and what is taken for a body is what its head has announced.
+/// Checks that splitting the input changes nothing, and that each body has the announced framing.
 #[doc(hidden)]
 pub fn fuzz(data: &[u8]) {
     let Some((&size, data)) = data.split_first() else { return };

@@ -1,4 +1,4 @@
-//! New connections on their way in: accepted, admitted, and given a slot. `arrivals` has their data and the limits.
+//! Accepts connections, applies the limits, and gives each its slot. `arrivals` has their data and the limits.
 
 use std::{
     io,
@@ -24,15 +24,15 @@ use crate::{
     transport::{Accepted, Fault, Socket, Transport},
 };
 
-/// Connections taken in at once before those that are here have their turn.
+/// Connections accepted in one turn before the existing ones have their turn.
 const ACCEPTS: usize = 64;
-/// How long a listener rests when there is no place or no descriptor for another connection.
+/// How long a listener pauses when a limit or the system allows no further connection.
 const PAUSE: Duration = Duration::from_millis(50);
 
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
 impl Engine<'_> {
-    /// Accepts a number of connections; whether there may be more.
+    /// Accepts a number of connections. Returns `true` if there may be more.
     pub(super) fn accept_some(&mut self, number: usize) -> bool {
         for _ in 0..ACCEPTS {
             let tick = self.core.tick;
@@ -69,7 +69,7 @@ impl Engine<'_> {
         true
     }
 
-    /// A connection has come: is there a place for it, and does the application want it?
+    /// Applies the limits to a new connection and asks the application.
     pub(super) fn arrive(&mut self, socket: Socket, peer: PeerAddr, port: usize) {
         let proxies = self.ports.get(port).and_then(|port| port.proxies.as_ref());
         if proxies.is_some_and(|trusted| !dispatch::trusts(&**trusted, &peer)) {
@@ -86,7 +86,7 @@ impl Engine<'_> {
                 return;
             }
         };
-        // Who comes by a proxy is not known yet.
+        // Behind a proxy the client is not known yet.
         if !by_proxy && !dispatch::accept(&mut *self.handler, &peer) {
             debug!(target: "uncork::engine", "{peer}: turned away by the handler");
             return;
@@ -94,7 +94,7 @@ impl Engine<'_> {
         self.take_in(Arrival { source: ConnSource::Socket(socket), peer: entered, port });
     }
 
-    /// A connection was let in.
+    /// Installs an admitted connection here, or passes it to another loop.
     pub(super) fn take_in(&mut self, arrival: Arrival) {
         match &mut self.elsewhere {
             None => self.install(arrival),
@@ -102,7 +102,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Gives an arrival its slot.
+    /// Gives an admitted connection its slot.
     pub(crate) fn install(&mut self, arrival: Arrival) {
         let Arrival { source: line, peer, port } = arrival;
         let addr = peer.addr;
@@ -129,17 +129,18 @@ impl Engine<'_> {
         }
     }
 
-    /// Gives two pipes a slot. They speak by waking number 0 of their connection, which is no request's.
+    /// Gives two pipes a slot. Their events are wake-ups for request 0 of the connection, which is never the number of
+    /// a request.
     fn add_pipes(&mut self, (input, output): (PipeOut, PipeIn), peer: Peer) -> Result<&mut Slot, Fault> {
         let id = self.next_id()?;
         let waker = Waker::new(RequestId { conn: id, number: 0 }, self.core.mailbox.clone());
         let socket = Socket::within(Box::new(Ends::new(input, output, &waker)));
-        // What has become of them by now, nobody will tell.
+        // Events before this moment woke no connection.
         waker.wake();
         self.add_as(id, socket, peer, |socket| Ok(Transport::plain(socket)), |_, _| None)
     }
 
-    /// Gives a socket a slot, with whatever secures it, in the phase it begins with.
+    /// Gives a socket a slot, in the phase it begins with.
     pub(super) fn add(
         &mut self,
         socket: Socket,
@@ -151,7 +152,7 @@ impl Engine<'_> {
         self.add_as(id, socket, peer, secured, phase)
     }
 
-    /// What the next connection that gets a slot is called.
+    /// Returns the id of the next connection that gets a slot.
     fn next_id(&self) -> Result<ConnId, Fault> {
         let key = self.slots.vacant_key();
         if key >= ConnId::MAX_SLOTS {

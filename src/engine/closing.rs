@@ -1,5 +1,5 @@
-//! How a connection comes to its end: what is left goes out, then our FIN, then we listen for a while to what the
-//! peer still says, so that our last words are not lost to a reset.
+//! The end of a connection. It sends the output and our FIN, then reads for a while what the peer still sends:
+//! otherwise a reset could destroy the last bytes of our output.
 
 use super::{
     conn_io::ConnIo,
@@ -19,19 +19,19 @@ impl Closing {
         self.job
     }
 
-    /// `linger`: the peer may still be sending.
+    /// Returns the first stage of closing. `linger`: the peer may still be sending.
     pub(super) fn new(why: EndReason, linger: bool) -> Self {
         Self { why, linger, stage: Stage::Flush, job: None, unacknowledged: u64::MAX }
     }
 
-    /// The time to linger is over. Returns `true` if it begins again, because the peer is still receiving: until it has
-    /// everything, a reset would destroy the rest.
+    /// Handles the linger timeout. Returns `true` if it restarts because the peer is still receiving: a reset would
+    /// destroy the rest.
     pub(super) fn lingers_on(&mut self, io: &mut ConnIo) -> bool {
         let queued = io.transport.unacknowledged().unwrap_or(0);
         queued > 0 && queued < std::mem::replace(&mut self.unacknowledged, queued)
     }
 
-    /// Goes on with closing.
+    /// Advances closing.
     #[inline(never)]
     pub(super) fn drive(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<Step, EndReason> {
         let why = self.why;
@@ -44,7 +44,7 @@ impl Closing {
                 return Ok(Step::Progress);
             }
             let lingers = self.linger && io.eof.is_none();
-            // Dropping the socket says FIN as well, at the price of one call less.
+            // Dropping the socket sends a FIN too, with one system call less.
             if lingers || !io.transport.is_plain() {
                 match io.transport.finish(&mut core.pool) {
                     Ok(true) => {}
@@ -61,7 +61,7 @@ impl Closing {
             self.stage = Stage::Linger;
         }
         io.rx.consume(io.rx.len());
-        // Whatever goes wrong now, the connection was over before.
+        // Errors no longer matter: the connection was over before.
         let Ok(more) = io.fill(core, usize::MAX, usize::MAX) else { return Ok(Step::Closed(why)) };
         if io.eof.is_some() {
             return Ok(Step::Closed(why));
@@ -72,7 +72,7 @@ impl Closing {
 }
 
 impl ConnIo {
-    /// The step that begins to close the connection. `linger`: the peer may still be sending.
+    /// Returns the step that begins to close the connection. `linger`: the peer may still be sending.
     pub(super) fn closing(&mut self, why: EndReason, linger: bool) -> Step {
         self.stop_clock();
         Step::Become(Phase::Closing(Box::new(Closing::new(why, linger))))

@@ -1,7 +1,7 @@
-//! The one place that calls application code.
+//! The only place that calls application code.
 //!
-//! Every call comes from the top of a loop, never from inside another call of the application's; a panic ends what
-//! was called, is logged, and goes no further.
+//! Every call comes from the top of a loop, never from inside another call of the application. A panic ends the called
+//! object, is logged, and goes no further.
 
 use std::{
     any::Any,
@@ -23,7 +23,7 @@ use crate::{
     h1::Headers,
 };
 
-/// The application panicked; it was logged.
+/// The application panicked, which was logged.
 #[derive(Debug)]
 pub(super) struct Panicked;
 
@@ -91,12 +91,12 @@ pub(super) fn body_timeout(upload: &dyn Upload) -> Called<Option<Duration>> {
     guard("Upload::patience", || upload.body_timeout())
 }
 
-/// The pipe that an upload fills, if it is one.
+/// Returns the pipe that an upload fills, if it is one.
 pub(super) fn inlet(upload: &mut dyn Upload) -> Called<Option<&mut PipeIn>> {
     guard("Upload::pipe", || upload.pipe())
 }
 
-/// The pipe that a producer drains, if it is one.
+/// Returns the pipe that a producer drains, if it is one.
 pub(super) fn outlet(produce: &mut dyn Produce) -> Called<Option<&mut PipeOut>> {
     guard("Produce::pipe", || produce.pipe())
 }
@@ -117,12 +117,12 @@ pub(super) fn later(f: Later, now: Moment) {
     let _ = guard("a function given to Loop::after", || f(now));
 }
 
-/// A connection stands: who speaks on it?
+/// Passes on an established connection. Returns the upgrade that handles it.
 pub(super) fn dialed(then: Then, dialed: Dialed<'_>) -> Called<Option<Box<dyn Upgrade>>> {
     guard(DIAL, || then.call(Ok(dialed)))
 }
 
-/// There will be no connection.
+/// Passes on why a connection was not established.
 pub(super) fn not_dialed(then: Then, error: DialError) {
     let _ = guard(DIAL, || drop(then.call(Err(error))));
 }
@@ -131,7 +131,7 @@ pub(super) fn access(log: &AccessLog, access: &AccessRecord<'_>) {
     let _ = guard("the access log", || log(access));
 }
 
-/// Drops something of the application's: that is a call too.
+/// Drops an object of the application: that is a call, too.
 pub(super) fn discard<T>(thing: T) {
     let _ = guard("a destructor", || drop(thing));
 }

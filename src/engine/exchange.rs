@@ -1,11 +1,6 @@
-//! One request at work: its body coming in, its answer going out, and whoever waits for its end.
+//! The course of one request: its body comes in, its response goes out, and its end is reported. `job` has its data.
 //!
-//! The two directions are independent: an answer may begin, and even end, before the body is whole.
-//!
-//! ```text
-//!   up:     Idle ──Receive──▶ Upload │ Pipe ──▶ Over          reply:  Owed ──▶ Stream │ Pipe │ File ──▶ Sent
-//!             └──answered without it──▶ Draining ──┘
-//! ```
+//! The two directions are independent: a response may begin, and even end, before the body is complete.
 
 use std::{mem, time::Duration};
 
@@ -28,7 +23,7 @@ use crate::{
 };
 
 impl Job {
-    /// Returns `true` if the response has begun, and has nothing to send until something else happens.
+    /// Returns `true` if the response has begun, and has nothing to send until another event.
     fn pauses(&self, io: &ConnIo) -> bool {
         matches!(self.response_body, ResponseBody::Stream { waits: true, .. } | ResponseBody::Pipe { waits: true, .. })
             && io.out.is_empty()
@@ -36,11 +31,11 @@ impl Job {
     }
 
     /// Handles end-of-file from the client, which has half-closed or closed: on the wire they look alike. It ends the
-    /// request if there is nothing to send, unless the application serves half-closed clients. Returns whether anything
-    /// changed.
+    /// request if there is nothing to send, unless the application serves half-closed clients. Returns `true` if
+    /// anything changed.
     ///
-    /// That the socket says so ([`Ready::FIN`]) is enough: what lies unread in front of it, pipelined requests for
-    /// example, is not read to find out (see [`hold`](Self::hold)).
+    /// The socket's report ([`Ready::FIN`]) is enough. Unread bytes in front of it, pipelined requests for example, are
+    /// not read to find out (see [`hold`](Self::hold)).
     #[cold]
     fn note_half_close(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
         // A body that is still wanted is read up to that end first.
@@ -54,7 +49,7 @@ impl Job {
         if !self.pauses(io) {
             return Ok(false);
         }
-        // The wait may be over already and the wake-up still under way, for example from the client's own upload.
+        // The wait may be over already and the wake-up still in transit, for example from the client's own upload.
         if let ResponseBody::Stream { waits, .. } | ResponseBody::Pipe { waits, .. } = &mut self.response_body {
             *waits = false;
         }
@@ -66,7 +61,7 @@ impl Job {
         self.hooks.waker(io.request_id(), &core.mailbox).clone()
     }
 
-    /// Carries out what the application wants.
+    /// Carries out an action of the application.
     pub(super) fn perform(&mut self, io: &mut ConnIo, core: &mut Core, action: Action) -> Result<(), JobExit> {
         let owed = matches!(self.response_body, ResponseBody::Owed);
         match action {
@@ -88,7 +83,7 @@ impl Job {
             Action::Suspend if owed && self.waits_for_ticket() => {
                 match &self.hooks.ticket {
                     Some(ticket) if ticket.is_hopeful() => {}
-                    // Dropped already: it makes no difference when.
+                    // Dropped already: the time does not matter.
                     Some(_) => self.answer(io, core, Response::new(503)),
                     None => {
                         error!(target: "uncork::engine", "{}: the handler waits without a ticket", io.request_id());
@@ -98,14 +93,14 @@ impl Job {
             }
             Action::Suspend => {}
             other => {
-                // A ticket was faster, or the body has been received before.
+                // A ticket was faster, or the body was received before.
                 dispatch::discard(other);
             }
         }
         Ok(())
     }
 
-    /// Whether everything is done: the body in, the answer out, and acknowledged if that was asked for.
+    /// Returns `true` if the body is in, the response is out, and it is acknowledged if that was requested.
     pub(super) fn is_complete(&mut self, io: &ConnIo, core: &Core) -> bool {
         let conn = &io.conn;
         if !matches!(self.response_body, ResponseBody::Sent)
@@ -129,7 +124,7 @@ impl Job {
         false
     }
 
-    /// A fallback that has come due answers, unless a ticket has.
+    /// Sends a fallback that has come due, unless a ticket has responded.
     fn drive_fallback(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
         if !matches!(self.response_body, ResponseBody::Owed) {
             return Ok(false);
@@ -142,7 +137,7 @@ impl Job {
         Ok(true)
     }
 
-    /// Moves the request on.
+    /// Advances the request.
     #[inline(never)]
     pub(super) fn drive(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<Step, EndReason> {
         let worked = match self.work(io, core) {
@@ -176,11 +171,11 @@ impl Job {
         Ok(worked)
     }
 
-    /// Answers in place of what has stopped the job, if that is possible.
+    /// Responds in place of what has stopped the job, if that is possible.
     pub(super) fn stopped(&mut self, io: &mut ConnIo, core: &mut Core, stop: JobExit) -> Result<Step, EndReason> {
         match stop {
             JobExit::End(EndReason::Panicked) if io.conn.owes_response() => {
-                // What has panicked is not called again.
+                // After a panic the upload is not called again.
                 dispatch::discard(mem::replace(&mut self.request_body, RequestBody::Idle));
                 self.answer(io, core, ConnIo::mistake(PANICKED).close());
                 self.outcome = EndReason::Panicked;
@@ -203,7 +198,7 @@ impl Job {
 }
 
 impl ConnIo {
-    /// Begins a job with what the handler returned.
+    /// Begins a job with the result of the handler.
     pub(super) fn start_job(
         &mut self,
         core: &mut Core,
@@ -230,7 +225,7 @@ impl ConnIo {
         }
     }
 
-    /// The request is over: tells whoever wants to know, once.
+    /// Ends the request, and reports the end once.
     pub(super) fn end_job(&mut self, core: &mut Core, job: Job, why: EndReason) {
         let Job {
             hooks: hooks,
@@ -256,7 +251,7 @@ impl ConnIo {
         if hooks.on_end.is_empty() && core.access_log.is_none() {
             return;
         }
-        // What still lies in the output was not handed over; framing in it counts against the body.
+        // Bytes still in the output were not handed over; framing among them counts against the body.
         let written = written.saturating_sub(self.out.len() as u64);
         let received = self.conn.received();
         if !hooks.on_end.is_empty() {

@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl ConnIo {
-    /// Dispatches the requests that are complete, one after the other.
+    /// Dispatches the complete requests, one after the other.
     pub(super) fn drive_heads(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<Step, EndReason> {
         let mut worked = false;
         while !self.rx.is_empty() && self.out.len() < core.limits.output {
@@ -28,7 +28,7 @@ impl ConnIo {
             }
         }
         if self.eof.is_some() && self.out.len() < core.limits.output {
-            // The peer has finished, and nothing of what it sent is left to do; answers may still be on their way.
+            // The peer has half-closed, and all of its requests are done; responses may still be on their way.
             let partial = self.conn.has_partial_head(&self.rx);
             self.rx.consume(self.rx.len());
             self.conn.handle_end();
@@ -37,7 +37,7 @@ impl ConnIo {
         Ok(Step::progress(worked))
     }
 
-    /// Dispatches the next request, if its head is here, and carries out what the handler returned.
+    /// Dispatches the next request, if its head is complete, and carries out the handler's action.
     #[inline]
     fn dispatch_one(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<Step, EndReason> {
         let mut slots = field_slots();
@@ -86,7 +86,7 @@ impl ConnIo {
         }
     }
 
-    /// Nobody wants to know how it ends, the request is whole, and the body is at hand.
+    /// Returns `true` if the request is complete, the body is at hand, and no hook waits for the end.
     fn is_simple(&self, response: &Response) -> bool {
         matches!(response.body.0, Kind::Bytes(_) | Kind::Empty)
             && !response.confirm
@@ -109,7 +109,7 @@ impl ConnIo {
         Step::Progress
     }
 
-    /// Writes the head of an answer, with `body` if that is not empty, and closes the connection behind it if it says so.
+    /// Writes the head of a response, and `body` behind it. The connection closes afterwards if the response says so.
     #[inline]
     pub(super) fn write_head(&mut self, core: &mut Core, response: &Response, body: &[u8]) -> BodyOut {
         if response.close || core.stopping.is_some() {
@@ -128,8 +128,8 @@ impl ConnIo {
         self.conn.respond_with(&answer, body, &mut self.out)
     }
 
-    /// The response to a request that the application cannot answer by a mistake of its own. In debug builds its body says
-    /// which, since a program without a logger would say it nowhere. In release builds that is not for clients to read.
+    /// Returns the response to a request that the application mishandled. In debug builds its body states the mistake,
+    /// for programs without a logger. In release builds it does not: clients must not read it.
     #[cold]
     pub(super) fn mistake(reason: impl std::fmt::Display) -> Response {
         if cfg!(debug_assertions) {
@@ -139,7 +139,7 @@ impl ConnIo {
         }
     }
 
-    /// The response, or a 500 in its place if it can't be sent as it is.
+    /// Returns the response, or a 500 if it cannot be sent as it is.
     pub(super) fn checked(&self, response: Response) -> Response {
         match &response.fault {
             None => response,
@@ -150,7 +150,7 @@ impl ConnIo {
         }
     }
 
-    /// Says which rule the peer broke, if that can be said, and closes with a linger.
+    /// Responds with the rule that the peer broke, if that is possible, and closes with a linger.
     pub(super) fn reject(
         &mut self,
         core: &mut Core,
@@ -161,7 +161,7 @@ impl ConnIo {
         self.reject_with(core, rule, why, job)
     }
 
-    /// Ends the request with a refusal. If a response is in progress, none can be sent: the connection is aborted.
+    /// Ends the request with a rejection. If a response is in progress, none can be sent: the connection is aborted.
     pub(super) fn reject_with(
         &mut self,
         core: &mut Core,
@@ -184,7 +184,7 @@ impl ConnIo {
         let mut step = self.closing(why, true);
         match job {
             Some(job) => note(job),
-            // What has no head yet is logged all the same.
+            // A request without a complete head is logged, too.
             None if core.access_log.is_some() => {
                 let mut job = Job::new(None, None, core.now.wall);
                 note(&mut job);
@@ -197,7 +197,7 @@ impl ConnIo {
         Ok(step)
     }
 
-    /// How much of a head is held at the most.
+    /// Returns how many bytes of a head are held at most.
     pub(super) fn head_room(core: &Core) -> usize {
         LENT.max(core.head_limits.head + 1)
     }

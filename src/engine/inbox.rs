@@ -1,6 +1,6 @@
 //! Messages from other threads, and from the application at any time: each is for one request, or for the loop.
 //!
-//! A message names connection, generation and request. If that request is over, nobody is disturbed.
+//! A message names connection, generation and request. If that request is over, the message has no effect.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use crate::{
 };
 
 impl Engine<'_> {
-    /// Takes what has come.
+    /// Handles the messages that have arrived.
     pub(super) fn read_messages(&mut self) {
         let mut messages = std::mem::take(&mut self.messages);
         self.core.mailbox.drain(&mut messages);
@@ -36,7 +36,7 @@ impl Engine<'_> {
                     self.wake(waker.id);
                 }
                 LoopMessage::Ticket(ticket, word) => self.ticket_message(&ticket, word),
-                // It would be closed in this very turn; and where each gets a thread, they could come faster than
+                // It would be closed in this turn. With a thread for each connection, they could come faster than
                 // threads end.
                 late @ (LoopMessage::Adopt(..) | LoopMessage::AdoptPipes(..)) if self.core.is_over() => {
                     debug!(target: "uncork::engine", "a connection was handed over after the end");
@@ -77,8 +77,8 @@ impl Engine<'_> {
         self.enqueue(id.conn);
     }
 
-    /// A ticket speaks. What it says is judged when it arrives: the request may have ended meanwhile, and then what
-    /// was said is dropped; the end was reported to the application.
+    /// Handles a ticket's message. The request may have ended before it arrived: then the message is dropped, and the
+    /// application has learned of the end.
     fn ticket_message(&mut self, ticket: &TicketCore, word: TicketMessage) {
         let id = ticket.id();
         let Some(slot) = self.slots.get_mut(id.conn.index()).filter(|slot| slot.io.id == id.conn) else {
@@ -105,7 +105,7 @@ impl Engine<'_> {
                 Ok(())
             }
             TicketMessage::Dropped => {
-                // With an upload at work, its end may still give the answer.
+                // An upload at work may still return the response at its end.
                 let hopeless = matches!(job.response_body, ResponseBody::Owed)
                     && matches!(job.request_body, RequestBody::Idle | RequestBody::Over);
                 if hopeless && !ticket.is_hopeful() && ticket.claim() {
@@ -150,14 +150,14 @@ impl Engine<'_> {
         }
     }
 
-    /// Stops: listeners close, idle connections too, and everything else has until the grace ends.
+    /// Stops the loop: listeners and idle connections close, everything else has until the grace period ends.
     pub(super) fn stop(&mut self, grace: Option<Duration>) {
         let until = grace.map_or(self.core.tick, |grace| self.core.tick.after(grace));
         if let Some(earlier) = self.core.stopping {
             self.core.stopping = Some(earlier.min(until));
             return;
         }
-        // What the system has accepted for us by now is in flight: a listener that is closed resets it.
+        // Connections that the system has accepted are in flight: closing the listener would reset them.
         for port in 0..self.ports.len() {
             self.ports[port].ready = true;
             self.ports[port].paused = crate::base::time::Tick::NEVER;
@@ -177,7 +177,7 @@ impl Engine<'_> {
         }
     }
 
-    /// The grace is over: tickets that still wait are answered with 503, and everything ends.
+    /// Ends everything after the grace period: suspended requests get a 503.
     pub(super) fn force(&mut self) {
         for id in self.slots.iter().map(|(_, slot)| slot.io.id).collect::<Vec<_>>() {
             let Some(slot) = self.slots.get_mut(id.index()) else { continue };

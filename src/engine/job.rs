@@ -1,10 +1,10 @@
-//! A request at work, as data: what its hooks, its two bodies and its end need. `exchange` moves it on.
+//! The data of a request at work: its hooks, its two bodies, its end. `exchange` advances it.
 //!
 //! ```text
 //!   request_body:   Idle ──Receive──▶ Upload │ Pipe ──▶ Over
-//!                    └──answered without it──▶ Draining ─┘
-//!   response_body:  Owed ──answer──▶ Stream │ Pipe │ File ──▶ Sent
-//!                    └─────────────▶ Switch ──▶ Upgraded
+//!                    └──response without it──▶ Draining ─┘
+//!   response_body:  Owed ──respond──▶ Stream │ Pipe │ File ──▶ Sent
+//!                    └──────────────▶ Switch ──▶ Upgraded
 //! ```
 
 use std::{fs::File, time::Duration, time::SystemTime};
@@ -24,30 +24,30 @@ pub(super) struct Job {
     pub(super) request_body: RequestBody,
     pub(super) response_body: ResponseBody,
     pub(super) fallback: Option<(Tick, Fallback)>,
-    /// The waker was called since the job was last looked at.
+    /// The waker was called since the job was last driven.
     pub(super) woken: bool,
     pub(super) status: u16,
-    /// Bytes of the answer's body put into the output.
+    /// Bytes of the response's body put into the output.
     pub(super) written: u64,
     pub(super) marks: Marks,
-    /// The application closes the connection with its answer, whatever is still coming.
+    /// The response closes the connection, even if more of the request's body is coming.
     pub(super) close_after: bool,
-    /// [`Response::allow_half_close`], or said by the ticket.
+    /// [`Response::allow_half_close`], or set by the ticket.
     pub(super) allow_half_close: bool,
-    /// How it will have ended when the answer is out: complete, unless that answer is the 500 of a panic.
+    /// The reason for the end once the response is sent: complete, unless that response is the 500 after a panic.
     pub(super) outcome: EndReason,
-    /// Wait for the peer's acknowledgement; when to look for it, and the pause after that.
+    /// Wait for the peer's acknowledgement: when to check it, and the pause after that.
     pub(super) confirm: Option<(Tick, Duration)>,
-    /// Body and response are complete: it ends with the phase.
+    /// Body and response are complete: the job ends with the phase.
     pub(super) complete: bool,
-    /// How long the body may pause, if the upload has a word in that.
+    /// [`Upload::body_timeout`], if the upload sets one.
     pub(super) body_timeout: Option<Duration>,
 }
 
-/// The panic itself is on standard error, by the standard library, and in the log.
+/// The standard library writes the panic itself to standard error; the log has it too.
 pub(super) const PANICKED: &str = "the application panicked: standard error says where";
 
-/// Why a job cannot go on.
+/// The reason why a job cannot continue.
 pub(super) enum JobExit {
     End(EndReason),
     Reject(Misbehaved),
@@ -71,11 +71,11 @@ impl From<dispatch::Panicked> for JobExit {
     }
 }
 
-/// What becomes of the request's body.
+/// The state of the request's body.
 pub(super) enum RequestBody {
-    /// Nobody has asked for it yet.
+    /// It was not asked for yet.
     Idle,
-    /// Nobody will: so many bytes of it may be thrown away.
+    /// It will not be asked for: up to so many bytes of it are discarded.
     Draining(u64),
     Upload {
         upload: Box<dyn Upload>,
@@ -92,18 +92,18 @@ pub(super) enum RequestBody {
     Over,
 }
 
-/// How a body gets on that is put into a pipe.
+/// The progress of a body that goes into a pipe.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum PipeProgress {
-    /// It is taken as it comes.
+    /// It is taken as it arrives.
     Going,
-    /// What was spliced goes out first, which is done soon: the sender's clock runs on.
+    /// Spliced bytes must leave the kernel pipe first, which takes little time: the sender's timeout runs on.
     Yielding,
-    /// There is no room. The sender can't help it: its clock stands.
+    /// The pipe is full. That is not the sender's fault: its timeout stops.
     PushedBack,
 }
 
-/// What becomes of the answer.
+/// The state of the response's body.
 pub(super) enum ResponseBody {
     Owed,
     /// The connection switches protocols when the request is driven next.
@@ -153,18 +153,18 @@ impl Job {
         fallback.min(confirm).min(self.look_by())
     }
 
-    /// There is output that does not lie in the io's own.
+    /// Returns `true` if there is output outside of the connection's output buffer.
     pub(super) fn has_output(&self) -> bool {
         matches!(self.response_body, ResponseBody::File { .. } | ResponseBody::Pipe { waits: false, .. })
     }
 
-    /// Whether only a ticket can bring it on.
+    /// Returns `true` if only a ticket can advance the request.
     pub(super) fn waits_for_ticket(&self) -> bool {
         matches!(self.response_body, ResponseBody::Owed)
             && matches!(self.request_body, RequestBody::Idle | RequestBody::Over)
     }
 
-    /// Returns `true` if it waits for something that is not the peer's to do, and nothing is received or sent.
+    /// Returns `true` if it waits for something other than the peer, and nothing is received or sent.
     pub(super) fn is_suspended(&self) -> bool {
         match self.response_body {
             ResponseBody::Owed => self.waits_for_ticket(),
@@ -175,13 +175,13 @@ impl Job {
         }
     }
 
-    /// Somebody takes the body, be there an answer already or not; unless that answer said [`Response::close`], which
-    /// ends the connection with it.
+    /// Returns `true` if an upload takes the body, whether a response has begun or not. `false` after
+    /// [`Response::close`], which ends the connection with the response.
     pub(super) fn is_wanted(&self) -> bool {
         !self.close_after && matches!(self.request_body, RequestBody::Upload { .. } | RequestBody::Pipe { .. })
     }
 
-    /// The body is wanted now: the peer's clock runs.
+    /// Returns `true` if the body is wanted now: the peer's timeout runs.
     pub(super) fn wants_body(&self) -> bool {
         match &self.request_body {
             RequestBody::Draining(_) => true,
@@ -191,12 +191,12 @@ impl Job {
         }
     }
 
-    /// The body comes fast, and is better taken in large pieces.
+    /// Returns `true` if the body arrives so fast that large reads are better.
     pub(super) fn coalesces(&self) -> bool {
         matches!(&self.request_body, RequestBody::Pipe { coalescing, .. } if coalescing.is_on())
     }
 
-    /// When to look for more of the body, although the socket was not to wake us for little.
+    /// Returns when to read more of the body although the socket reports large amounts only.
     pub(super) fn look_by(&self) -> Tick {
         match &self.request_body {
             RequestBody::Pipe { pace: PipeProgress::Going, coalescing, .. } => coalescing.due(),

@@ -7,20 +7,22 @@
 //!   turn(now) ─────────────────────────────────────▶ Wait: when to come back
 //! ```
 //!
-//! | file | what |
+//! | file | content |
 //! |---|---|
-//! | `slot` | a connection, its reading and writing, its clocks |
-//! | `http` | heads, dispatch, the fast path; refusals |
-//! | `job` | a request that is not answered at once; `body` what comes in, `pump` its pipes, `coalescing` how often |
-//! | `upgraded` | the upgrade callback; `held` what upgraded connections hold of their own |
-//! | `outgoing` | connections of our own making, until they are upgrades |
+//! | `slot`, `phase`, `conn_io` | a connection: its turn and its clocks; what it is doing; its reading and writing |
+//! | `accept`, `arrivals` | new connections; the limits on their number |
+//! | `http` | heads, dispatch, the fast path; rejections |
+//! | `job`, `exchange` | a request that is not answered at once: its data; its course |
+//! | `body`, `response_body` | its two bodies; `pump` moves pipes, `coalescing` sets how often |
+//! | `upgraded` | the upgrade callback; `held` counts what upgraded connections hold themselves |
+//! | `outgoing` | outbound connections, until they are upgrades |
 //! | `closing` | flush, finish, linger |
-//! | `inbox`, `arrivals` | messages; new connections |
-//! | `reserve`, `relief` | descriptors for when there are no others; buffers taken back when none is left |
-//! | `proxied`, `securing` | those that come by a proxy; TLS, and what ALPN chose |
-//! | `dispatch` | the one place that calls the application |
+//! | `inbox` | messages |
+//! | `reserve`, `relief` | spare descriptors; buffers taken back when none is left |
+//! | `proxied`, `securing` | connections through a proxy; TLS, and the protocol that ALPN selected |
+//! | `dispatch` | the only place that calls the application |
 //!
-//! Not here: who calls it, threads, clocks (`drive`), HTTP (`conn`, `h1`), TLS (`transport`).
+//! Not here: the caller of the loop, threads, clocks (`drive`), HTTP (`conn`, `h1`), TLS (`transport`).
 
 mod accept;
 mod acked;
@@ -90,26 +92,27 @@ use crate::{
 compile_error!("uncork tells connections apart by 64-bit tokens: it needs a 64-bit target");
 
 const NOTIFIER: Token = Token(usize::MAX);
-/// Listener `n` has the token `LISTENERS - n`. No connection's name comes near: loop numbers stop short of the top.
+/// Listener `n` has the token `LISTENERS - n`. No connection's token comes near it: loop numbers end below.
 const LISTENERS: usize = usize::MAX - 1;
 const LOOPS: u16 = 1022;
-/// Rounds of messages and work within one turn: what one connection hands to another of the same loop arrives at once.
+/// Rounds of messages and work within one turn. What one connection sends to another of the same loop arrives in this
+/// turn.
 const RELAYS: usize = 8;
 
 static LOOP_NUMBER: AtomicU16 = AtomicU16::new(0);
 
-/// What a loop is made of.
+/// The parts that a loop is built from.
 pub(crate) struct Setup<'h> {
     pub(crate) handler: Box<dyn Handler + 'h>,
     pub(crate) ports: Vec<LoopListener>,
     pub(crate) limits: Limits,
     pub(crate) admission: Arc<Admission>,
     pub(crate) access_log: Option<Arc<AccessLog>>,
-    /// Where connections go instead of into this loop, if it only accepts.
+    /// Takes the connections of a loop that only accepts.
     pub(crate) elsewhere: Option<Elsewhere>,
 }
 
-/// Takes a connection away.
+/// Takes a connection to another loop.
 pub(crate) type Elsewhere = Box<dyn FnMut(Arrival) + Send>;
 
 pub(crate) struct Engine<'h> {
@@ -117,17 +120,17 @@ pub(crate) struct Engine<'h> {
     events: Events,
     handler: Box<dyn Handler + 'h>,
     slots: Slab<Slot>,
-    /// How many of them are served, and were not dialled by us.
+    /// The number of inbound connections.
     inbound: usize,
     core: Core,
     ports: Vec<LoopListener>,
     admission: Arc<Admission>,
     elsewhere: Option<Elsewhere>,
-    /// The allocation messages are taken out in.
+    /// Kept for its allocation: messages are drained into it.
     messages: Vec<LoopMessage>,
     later: BTreeMap<(Tick, u64), Later>,
     later_count: u64,
-    /// Buffers are missing: when to take some back.
+    /// When to take buffers back, if some are missing.
     relief: Tick,
     number: u16,
 }
@@ -153,7 +156,7 @@ impl<'h> Engine<'h> {
             }
         }
         let mailbox = Arc::new(Mailbox::new(Box::new(notifier)));
-        // A loop that accepts nothing has no use for them.
+        // A loop that accepts nothing does not need spare descriptors.
         let accepts = ports.iter().any(|port| port.listener.is_some());
         let reserve = Reserve::new(if accepts { limits.reserved_descriptors } else { 0 });
         Ok(Self {
@@ -174,13 +177,13 @@ impl<'h> Engine<'h> {
         })
     }
 
-    /// This loop, from outside.
+    /// Returns a handle to this loop.
     pub(crate) fn handle(&self) -> LoopHandle {
         LoopHandle(self.core.mailbox.clone())
     }
 
-    /// Sleeps until an event, for `timeout` at most. What was found is worked on by the next [`turn`](Self::turn). Since
-    /// the turn before, posting rings; or there was something left to do, and the sleep has to be of no length.
+    /// Sleeps until an event, at most for `timeout`. The next [`turn`](Self::turn) handles the events. After a turn,
+    /// either posting wakes the poll, or work is pending and `timeout` must be zero.
     pub(crate) fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let result = self.poll.poll(&mut self.events, timeout);
         self.core.mailbox.awake();
@@ -193,13 +196,13 @@ impl<'h> Engine<'h> {
         }
     }
 
-    /// Sleeps until an event, or until `due`, which the turn before has returned.
+    /// Sleeps until an event or until `due`, the result of the turn before.
     #[inline]
     pub(crate) fn poll_until(&mut self, due: Tick) -> io::Result<()> {
         self.poll(due.left(self.core.tick))
     }
 
-    /// The same for those who sleep on their own.
+    /// Like [`poll_until`](Self::poll_until), but returns the time for a caller that sleeps itself.
     pub(crate) fn wait_until(&self, due: Tick) -> Wait {
         if due <= self.core.tick {
             return Wait::Now;
@@ -207,7 +210,7 @@ impl<'h> Engine<'h> {
         due.instant(self.core.start).map_or(Wait::Forever, Wait::Until)
     }
 
-    /// Works on all that has happened; returns when to come back. At once, if that is no later than now.
+    /// Handles everything that has happened. Returns when to call again: at once, if that is not later than now.
     pub(crate) fn turn(&mut self, now: Moment) -> Tick {
         self.core.set_now(now);
         self.note_events();
@@ -242,7 +245,7 @@ impl<'h> Engine<'h> {
     fn due(&mut self) -> Tick {
         let accepting =
             self.ports.iter().any(|port| port.ready && port.listener.is_some() && port.paused == Tick::NEVER);
-        // Between turns posting must ring: the application may be asleep in its own `select`.
+        // Between turns, posting must wake the poll: the application may be asleep in its own `select`.
         if accepting || !self.core.run.is_empty() || !self.core.mailbox.sleep() {
             return self.core.tick;
         }
@@ -292,7 +295,7 @@ impl<'h> Engine<'h> {
         }
     }
 
-    /// Has each connection that is in the run queue now its turn.
+    /// Drives each connection that is in the run queue now.
     fn run(&mut self) {
         for _ in 0..self.core.run.len() {
             let Some(id) = self.core.run.pop_front() else { return };
@@ -315,7 +318,7 @@ impl<'h> Engine<'h> {
         }
     }
 
-    /// The connection is over: frees its slot, and reports the end.
+    /// Frees the slot of a connection that has ended, and reports the end.
     fn close_slot(&mut self, id: ConnId, why: EndReason) {
         if self.slots.get(id.index()).is_none_or(|slot| slot.io.id != id) {
             return;
@@ -323,14 +326,14 @@ impl<'h> Engine<'h> {
         let Slot { mut io, mut phase } = self.slots.remove(id.index());
         let mut job_ended = why;
         if let Phase::Job(job) = &mut phase
-            // What has panicked is not called again.
+            // After a panic the application is not called again.
             && why != EndReason::Panicked
             && job.is_out_by_now(&mut io, &mut self.core)
         {
             job_ended = job.outcome;
         }
         let unfinished = io.conn.is_responding() || !io.out.is_empty();
-        // The peer must not take a part for the whole, nor wait for what will not come.
+        // The peer must not take a part for the whole, nor wait for bytes that will not come.
         if (unfinished && why != EndReason::Complete) || matches!(why, EndReason::Aborted | EndReason::Panicked) {
             io.transport.socket().reset_on_close();
         }
@@ -357,7 +360,7 @@ impl<'h> Engine<'h> {
             dispatch::not_dialed(then, error);
         }
         for port in &mut self.ports {
-            // A place and a descriptor have become free.
+            // Capacity and a descriptor have become free.
             if port.paused != Tick::NEVER {
                 port.paused = self.core.tick;
             }
@@ -380,18 +383,18 @@ impl<'h> Engine<'h> {
         }
     }
 
-    /// No connection that has come to us is left.
+    /// Returns `true` if no inbound connection is left.
     pub(crate) fn is_vacant(&self) -> bool {
         self.inbound == 0
     }
 
-    /// Nothing is left that the application has begun here.
+    /// Returns `true` if nothing is left that the application has begun on this loop.
     pub(crate) fn is_quiet(&self) -> bool {
         self.slots.is_empty() && self.later.is_empty() && self.core.mailbox.is_empty()
     }
 
-    /// Stopped, and nothing is left to do. Once the grace is over, messages is nothing to be done: whoever goes on posting
-    /// would keep a loop from ending for ever.
+    /// Returns `true` if the loop has stopped and nothing is left to do. After the grace period, pending messages do
+    /// not count: a thread that keeps posting would keep the loop running for ever.
     pub(crate) fn is_done(&self) -> bool {
         let stopped = self.core.is_over() || (self.core.stopping.is_some() && self.core.mailbox.is_empty());
         stopped && self.slots.is_empty()
@@ -401,7 +404,7 @@ impl<'h> Engine<'h> {
 impl Drop for Engine<'_> {
     fn drop(&mut self) {
         self.force();
-        // What is said to a loop that has ended is given back to who says it; what was said before is dropped here.
+        // A message posted to a loop that has ended is returned to its sender. Messages posted before are dropped here.
         self.core.mailbox.close().into_iter().for_each(dispatch::discard);
         dispatch::discard(std::mem::take(&mut self.later));
     }

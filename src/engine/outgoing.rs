@@ -1,13 +1,13 @@
-//! Connections of our own making: connecting, securing, and then an upgrade like any other.
+//! Outbound connections: connecting, TLS, and then an upgrade like any other.
 //!
 //! ```text
-//!   Mail::Dial ──▶ Dialing: connect ─▶ TLS ─▶ then(Ok) ──who speaks──▶ Upgraded
-//!                     │ within               │ └──nobody──▶ Closing
-//!                     └──────────────────────┴─▶ then(Err), by close_slot
-//!   Mail::AdoptUpgrade ───────────────────────────────────────▶ Upgraded
+//!   LoopMessage::Dial ──▶ Dialing: connect ─▶ TLS ─▶ then(Ok) ──Some(upgrade)──▶ Upgraded
+//!                            │ timeout             │ └──None──▶ Closing
+//!                            └─────────────────────┴─▶ then(Err), by close_slot
+//!   LoopMessage::AdoptUpgrade ────────────────────────────────────────▶ Upgraded
 //! ```
-//! They have a slot like those that came to us, but no place among the admitted, and nobody is told of their end but
-//! who speaks on them.
+//! They use slots like inbound connections, but do not count toward the limits. Only their `Upgrade` learns that they
+//! ended.
 
 use log::{debug, warn};
 
@@ -26,7 +26,7 @@ use crate::{
 };
 
 impl Dialing {
-    /// It came to nothing: what is to be called, and with what.
+    /// Returns the function to call after a failure, and the error to call it with.
     pub(super) fn failed(self, why: EndReason) -> Option<(dial::Then, DialError)> {
         let fault = self.fault.unwrap_or(match why {
             EndReason::TimedOut(_) => DialError::TimedOut,
@@ -69,7 +69,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Lets `upgrade` speak on a stream that stands.
+    /// Runs `upgrade` on an established stream.
     pub(super) fn adopt_upgrade(&mut self, stream: ConnectedSocket, upgrade: Box<dyn Upgrade>) {
         let adopted = match stream {
             ConnectedSocket::Tcp(stream) => Socket::from_tcp(stream),
@@ -101,13 +101,13 @@ impl Engine<'_> {
 }
 
 impl Dialing {
-    /// Goes on with connecting and the handshake; when both are done, asks the application for an upgrade.
+    /// Advances connecting and the handshake. When both are done, asks the application for an upgrade.
     #[inline(never)]
     pub(super) fn drive(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<Step, EndReason> {
         match self.connect(io, core) {
             Ok(Reached::Established) => {}
             Ok(Reached::Further) => return Ok(Step::Progress),
-            // Asked only when everything that has come was looked at: a loop that was held up takes no response for late.
+            // Checked only after all input was read: a loop that was delayed must not take a response for late.
             Ok(Reached::Waits) if self.by <= core.tick => return Err(EndReason::TimedOut(Timeout::Handshake)),
             Ok(Reached::Waits) => return Ok(Step::Idle),
             Err(fault) => {
@@ -134,12 +134,12 @@ impl Dialing {
         }
     }
 
-    /// Connects, then secures the connection.
+    /// Connects, then performs the handshake.
     fn connect(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<Reached, Fault> {
         if !self.connected {
             self.connected = io.transport.socket().connected()?;
             if !self.connected {
-                // The socket becomes writable when it is.
+                // The socket becomes writable when it is connected.
                 return Ok(Reached::Waits);
             }
             io.transport.socket().keep_alive();
@@ -159,11 +159,11 @@ impl Dialing {
     }
 }
 
-/// How far a connection has come that is being made.
+/// The progress of an outbound connection.
 enum Reached {
     /// It waits for an event.
     Waits,
-    /// Something of the handshake was read.
+    /// Some of the handshake was read.
     Further,
     Established,
 }

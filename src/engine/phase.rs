@@ -1,5 +1,5 @@
-//! What a connection is doing, as data: its phase, and the step by which a phase ends. The behaviour of each phase lies
-//! in a file of its own, which imports this one.
+//! Data: the phase of a connection, and the step by which a phase ends. The behaviour of each phase is in a file of its
+//! own, which imports this one.
 
 use super::{conn_io::ConnIo, core::Core, job::Job};
 use crate::{
@@ -25,45 +25,45 @@ pub(super) enum Phase {
     Closing(Box<Closing>),
 }
 
-/// What a phase has done.
+/// The result of a phase's work.
 pub(super) enum Step {
-    /// Nothing: it waits for an event.
+    /// Nothing changed: it waits for an event.
     Idle,
-    /// Something changed: it is worth another round.
+    /// Something changed: another round is worthwhile.
     Progress,
-    /// Its work is over, and this phase follows.
+    /// Its work is done, and this phase follows.
     Become(Phase),
     /// The connection has ended in order. (A failure is an `Err` of the function that returns the step.)
     Closed(EndReason),
 }
 
 impl Step {
-    /// `Progress` if something changed, `Idle` otherwise.
+    /// Returns `Progress` if something changed, `Idle` otherwise.
     pub(super) fn progress(changed: bool) -> Self {
         if changed { Self::Progress } else { Self::Idle }
     }
 }
 
-/// A connection that is being made.
+/// An outbound connection before it is established.
 pub(super) struct Dialing {
-    /// `None` once it was called.
+    /// `None` after the call.
     pub(super) then: Option<dial::Then>,
-    /// Until when it must stand.
+    /// When it must be established.
     pub(super) by: Tick,
     pub(super) connected: bool,
-    /// What went wrong, in more words than an end has.
+    /// The cause of a failure, in more detail than an [`EndReason`].
     pub(super) fault: Option<DialError>,
 }
 
 pub(super) struct Upgraded {
     pub(super) app: Box<dyn Upgrade>,
     pub(super) waker: Waker,
-    /// The request it began with; none on a connection of our own making.
+    /// The request it began with; `None` on an outbound connection.
     pub(super) job: Option<Box<Job>>,
     pub(super) mask: EventMask,
-    /// Input the application has seen and left.
+    /// Bytes of input that the application has seen and left.
     pub(super) seen: usize,
-    /// Output that waited when the application was last called; less means that room grew.
+    /// Output that waited when the application was last called. Less output means that the free space grew.
     pub(super) queued: usize,
     /// The application wrote in its last call.
     pub(super) wrote: bool,
@@ -71,20 +71,20 @@ pub(super) struct Upgraded {
     pub(super) holds: bool,
     /// The application's own deadline.
     pub(super) deadline: Tick,
-    /// Until when a partial segment may be held back.
+    /// How long a partial segment may be held back.
     pub(super) held: Tick,
     pub(super) woken: bool,
     pub(super) stopping: bool,
     pub(super) started: bool,
     pub(super) told: Told,
-    /// Half-close: asked for, and done.
+    /// The application has ended its side; and that has been sent.
     pub(super) finished: bool,
     pub(super) fin_sent: bool,
-    /// Why the transport can't go on.
+    /// Why the transport cannot continue.
     pub(super) fault: Option<EndReason>,
 }
 
-/// What is said once only.
+/// Events that are reported once.
 #[derive(Default)]
 pub(super) struct Told {
     pub(super) end: bool,
@@ -95,27 +95,27 @@ pub(super) struct Closing {
     pub(super) why: EndReason,
     pub(super) linger: bool,
     pub(super) stage: Stage,
-    /// A request that is over when the last byte is out.
+    /// A request that ends when the last byte is sent.
     pub(super) job: Option<Box<Job>>,
-    /// What the peer's system had not acknowledged when that was last looked at.
+    /// The number of bytes that the peer had not acknowledged at the last check.
     pub(super) unacknowledged: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// Sending what is left, and the end of our side.
+    /// Sending the output, then ending our side.
     Flush,
-    /// Our side is closed; input is thrown away.
+    /// Our side has ended; input is discarded.
     Linger,
 }
 
 impl Phase {
-    /// The first phase of an inbound connection, once the client's address is known.
+    /// Returns the first phase of an inbound connection whose client is known.
     pub(super) fn first(security: &Security) -> Self {
         if security.is_some() { Self::Securing } else { Self::Head }
     }
 
-    /// The request in progress, if there is one. The rest of the phase is dropped.
+    /// Returns the request in progress, if there is one. The rest of the phase is dropped.
     pub(super) fn into_job(self, io: &ConnIo, core: &mut Core) -> Option<Box<Job>> {
         match self {
             Self::Job(job) => Some(job),
@@ -125,7 +125,7 @@ impl Phase {
         }
     }
 
-    /// Hands the request of the phase before to this one; gives it back if it ends with that phase.
+    /// Hands the request of the previous phase to this one. Returns it if it ends with the previous phase.
     pub(super) fn take_job(&mut self, job: Box<Job>) -> Option<Box<Job>> {
         match self {
             Self::Upgraded(upgraded) => upgraded.job = Some(job),

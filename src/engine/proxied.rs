@@ -1,11 +1,12 @@
-//! Connections that come by way of a proxy which says first, by the PROXY protocol, for whom it speaks.
+//! Connections through a proxy that names the client first, by the PROXY protocol.
 //!
 //! ```text
-//!   accept ──trusted?──▶ Phase::Proxy ──header──▶ a place for the client, Handler::accept ──▶ Securing │ Head
-//!              └──no──▶ closed        └──none, or late──▶ closed
+//!   accept ──trusted?──▶ Phase::Proxy ──header──▶ limits of the client, Handler::accept ──▶ Securing │ Head
+//!              └──no──▶ closed        └──invalid, or late──▶ closed
 //! ```
-//! Until the header is here nobody is told of the connection, which has a place among all and none of any address, for as
-//! long as a TLS handshake may take. The header is looked at where it lies, in the socket; nothing is held for it here.
+//! Until the header has arrived, the application does not learn of the connection. For that long, at most
+//! [`Limits::handshake_timeout`](crate::Limits::handshake_timeout), it counts toward the limit on all connections, but
+//! toward none of an address. The header is parsed in the socket; no buffer is held for it.
 
 use log::debug;
 
@@ -22,7 +23,7 @@ use crate::{
 };
 
 impl ConnIo {
-    /// Reads the header, if it is whole; then the client it names is the connection's peer.
+    /// Reads the header once it is complete; the client that it names becomes the connection's peer.
     #[inline(never)]
     pub(super) fn drive_proxy(&mut self, handler: &mut dyn Handler) -> Result<Step, EndReason> {
         if !self.ready.contains(Ready::READ) {

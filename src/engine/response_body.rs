@@ -1,10 +1,5 @@
-//! A request's response on its way out: begun by `answer`, then made by a producer, drained from a pipe (`pump`), or read
-//! from a file.
-//!
-//! ```text
-//!   Owed ──answer──▶ Stream │ Pipe │ File ──▶ Sent
-//!     └────────────▶ Switch ──▶ Upgraded
-//! ```
+//! A request's response: begun by `respond`, then made by a producer, drained from a pipe (`pump`), or read from a
+//! file.
 
 use std::{os::unix::fs::FileExt, time::Duration};
 
@@ -25,7 +20,7 @@ use crate::{
 };
 
 impl Job {
-    /// Begins the answer.
+    /// Begins the response.
     pub(super) fn answer(&mut self, io: &mut ConnIo, core: &mut Core, response: Response) {
         let mut response = io.checked(response);
         if matches!(self.response_body, ResponseBody::Switch(_)) {
@@ -74,7 +69,7 @@ impl Job {
             Kind::Stream(mut produce) if piped => {
                 // Between the bytes of a chunked body there would have to be framing.
                 let splices = io.transport.is_plain() && out != BodyOut::Chunked;
-                // That it is a pipe no longer, or panics, is found out when it is drained.
+                // If it is not a pipe any more, or panics, draining will find out.
                 if let Ok(Some(outlet)) = dispatch::outlet(produce.as_mut()) {
                     outlet.set_splices(splices);
                 }
@@ -84,8 +79,8 @@ impl Job {
         };
     }
 
-    /// Notes how much of the body is out, if all of it is that was put into the output. Not where the body is all there
-    /// is on the wire: there it can be told at any time.
+    /// Records a (wire offset, body offset) mark when the output is empty. Skipped on plain, unchunked connections,
+    /// where the two are equal.
     pub(super) fn note_mark(&mut self, io: &ConnIo) {
         if self.written == 0 || !io.out.is_empty() || self.hooks.on_end.is_empty() {
             return;
@@ -96,7 +91,7 @@ impl Job {
         }
     }
 
-    /// Moves the answer on. Whether anything changed.
+    /// Advances the response. Returns `true` if anything changed.
     pub(super) fn drive_response_body(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
         self.note_mark(io);
         match &mut self.response_body {
@@ -153,7 +148,7 @@ impl Job {
             match flow {
                 Produced::Abort => return Err(EndReason::Aborted.into()),
                 Produced::Pending => *waits = true,
-                // Nothing was there although there was room for it: it must be woken, or it would be asked for ever.
+                // It wrote nothing although there was space. It must be woken: asking again would never end.
                 Produced::More if n == 0 => {
                     *waits = io.out.is_empty();
                     return Ok(worked);
@@ -168,7 +163,7 @@ impl Job {
         }
     }
 
-    /// The answer's body is over.
+    /// Ends the response's body.
     pub(super) fn end_response_body(
         &mut self,
         io: &mut ConnIo,
@@ -188,7 +183,7 @@ impl Job {
     fn drive_file(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
         let ResponseBody::File { file, at } = &mut self.response_body else { return Ok(false) };
         let mut worked = false;
-        // One call's worth a round: others wait.
+        // One system call per round: other connections wait.
         if let BodyOut::Length(left) = io.conn.body_out() {
             let n = if io.transport.is_plain() {
                 if !io.out.is_empty() || !io.ready.contains(Ready::WRITE) {

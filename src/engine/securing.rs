@@ -1,11 +1,11 @@
-//! The TLS handshake of a connection that has come to us, and who speaks on it then.
+//! The TLS handshake of an inbound connection, and the choice of its protocol.
 //!
 //! ```text
 //!   Phase::Securing ──handshake──▶ no ALPN, http/1.1, http/1.0 ──▶ Phase::Head
-//!                                  another ──Handler::alpn──▶ Upgraded │ nobody: closed
+//!                                  another ──Handler::alpn──▶ Upgraded │ None: closed
 //! ```
-//! Other protocols are agreed upon only where [`TlsBuilder::alpn`](crate::TlsBuilder::alpn), or a configuration of rustls,
-//! has named them.
+//! Other protocols are selected only where [`TlsBuilder::alpn`](crate::TlsBuilder::alpn), or a rustls configuration,
+//! names them.
 
 use log::debug;
 

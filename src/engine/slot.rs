@@ -9,8 +9,8 @@
 //!                           ▲───────────┤
 //!   Dialing ────────────────┴───────────┘      outbound
 //! ```
-//! A connection behind the PROXY protocol begins with `Proxy`; the application hears of it only after that. One over TLS
-//! begins with `Securing`, and may go on in a protocol chosen by ALPN.
+//! A connection behind the PROXY protocol begins with `Proxy`; the application learns of it only after that. A
+//! connection over TLS begins with `Securing`, and may continue in a protocol that ALPN selected.
 //!
 //! A phase works on the resources and returns a [`Step`]. [`Slot::drive`] carries the step out: `enter` is the only
 //! function that assigns the phase. A job is allocated only for a request that cannot be answered at once.
@@ -30,7 +30,7 @@ use crate::{
 
 /// Rounds of reading, working and writing for one connection before others have their turn.
 const ROUNDS: usize = 8;
-/// The most that is read at once of a head and what is behind it. A suspended request keeps it for as long.
+/// The most bytes read at once of a head and what follows it. A suspended request keeps the buffer.
 const AHEAD: usize = 16 * 1024;
 
 pub(super) struct Slot {
@@ -44,15 +44,15 @@ pub(super) enum Turn {
     Waits,
     /// There is more to do, after other connections had their turn.
     Again,
-    /// The connection is over.
+    /// The connection has ended.
     Over(EndReason),
 }
 
 impl Slot {
-    /// Reads, works and writes until nothing more can be done, or others should have their turn.
+    /// Reads, works and writes until nothing more can be done, or other connections must have their turn.
     ///
-    /// What drives the rarer phases is marked `inline(never)`: each turn begins in caches that the system has just used,
-    /// and the code of the common phase is to lie together.
+    /// Functions for the rarer phases are marked `inline(never)`. A turn begins with caches that the system has just
+    /// used, so the code of the common phase must be contiguous.
     pub(super) fn drive(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Turn {
         match self.rounds(core, handler) {
             Ok(turn) => turn,
@@ -128,7 +128,7 @@ impl Slot {
         }
     }
 
-    /// The server stops: a connection that has nothing under way closes. Whether it does.
+    /// Closes a connection that has nothing in progress, when the server stops. Returns `true` if it does.
     pub(super) fn quit_if_idle(&mut self, core: &mut Core) -> bool {
         let idle = match self.phase {
             Phase::Head => self.io.rx.is_empty() && self.io.out.is_empty(),
@@ -142,11 +142,11 @@ impl Slot {
         idle
     }
 
-    /// A deadline has come: which, and what follows.
+    /// Handles a deadline that has passed.
     pub(super) fn expire(&mut self, core: &mut Core) -> Result<(), EndReason> {
         if self.io.send_by <= core.tick {
-            // The system tells of room only when a third of its buffer is free: behind several MiB, a slow reader would
-            // be taken for one that does not read.
+            // The system reports space only when a third of its buffer is free. Behind several MiB, a slow reader would
+            // look like one that does not read.
             if self.io.ready.contains(Ready::LATE) {
                 return Err(EndReason::TimedOut(Timeout::Send));
             }
@@ -188,7 +188,7 @@ impl Slot {
         Ok(())
     }
 
-    /// What the connection waits for, as far as it is the peer's turn.
+    /// Returns the timeout that applies while the connection waits for its peer.
     fn waits_for(&self) -> Option<Timeout> {
         match &self.phase {
             Phase::Proxy | Phase::Securing => Some(Timeout::Handshake),
@@ -200,8 +200,8 @@ impl Slot {
         }
     }
 
-    /// From here on the socket wakes us for large pieces only, or for everything again. Whether to look at once, because
-    /// what came meanwhile has woken nobody.
+    /// Makes the socket report large amounts of data only, or everything again. Returns `true` if the connection must
+    /// look at once: what arrived meanwhile made no event.
     #[cold]
     fn set_coalescing(&mut self, yes: bool) -> bool {
         self.io.transport.set_low_water(if yes { WATER } else { 1 });
@@ -212,8 +212,8 @@ impl Slot {
         !yes
     }
 
-    /// At the end of a turn: gives back what was lent and is not needed, sets the clocks, and has the connection
-    /// looked at when the first of them runs out. Whether to look at it at once.
+    /// Ends a turn: returns lent buffers that are not needed, sets the clocks, and schedules the earliest. Returns
+    /// `true` if the connection must be driven again at once.
     #[inline]
     pub(super) fn settle(&mut self, core: &mut Core) -> bool {
         let coalesces = matches!(&self.phase, Phase::Job(job) if job.coalesces()) && self.io.conn.direct() >= WATER;
@@ -223,7 +223,7 @@ impl Slot {
         self.io.transport.settle(&mut core.pool);
         let clock = self.waits_for();
         match clock {
-            // Whatever ran before is over: a clock that nobody waits for would run out again and again.
+            // The previous clock no longer applies: left running, it would expire again and again.
             None => self.io.recv_by = Tick::NEVER,
             Some(timer) if clock != self.io.clock => {
                 let own = if let Phase::Job(job) = &self.phase { job.body_timeout } else { None };

@@ -1,7 +1,7 @@
-//! After the switch: when the application is called, and what becomes of what it returns.
+//! An upgraded connection: when the engine calls the application, and how it handles the result.
 //!
 //! ```text
-//!   events, wakes, deadlines ──▶ why? ──▶ Upgrade::ready(Io) ──▶ mask ──▶ wait │ push │ terminate
+//!   events, wakes, deadlines ──▶ Events ──▶ Upgrade::ready(Io) ──▶ mask ──▶ wait │ push │ terminate
 //!                                 └─ nothing the last mask asks for: no call
 //! ```
 //! The rules are those of the event mask's documentation; each has its test in `tests/matrix`.
@@ -25,15 +25,15 @@ use crate::{
     transport::sys::give_back_memory,
 };
 
-/// What is held back while more output is coming is a segment at the most: Ethernet's.
+/// While more output is coming, at most one segment is held back: Ethernet's.
 const SEGMENT: usize = 1400;
-/// How long at the most (as Linux's TCP_CORK).
+/// The longest time it is held back (as Linux's TCP_CORK).
 const HELD: Duration = Duration::from_millis(200);
-/// Calls in one round before others have their turn.
+/// Calls in one round before other connections have their turn.
 const CALLS: usize = 32;
 
 impl Upgraded {
-    /// On a connection where it is the first to speak.
+    /// Returns an upgrade whose protocol begins with this connection.
     pub(super) fn new(upgrade: Box<dyn Upgrade>, waker: Waker, core: &Core) -> Self {
         Self {
             app: upgrade,
@@ -65,8 +65,8 @@ impl Upgraded {
         self.job
     }
 
-    /// Reads what the application asked for; over TLS also a little that it did not, since rustls must read its own
-    /// messages (a key update, a close) whatever the application waits for.
+    /// Reads what the application asked for. Over TLS, also a little that it did not ask for: rustls must read its own
+    /// messages (a key update, a close).
     #[inline(never)]
     pub(super) fn fill(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, EndReason> {
         let wants = self.started && self.mask.contains(EventMask::READ);
@@ -79,7 +79,7 @@ impl Upgraded {
             return Ok(false);
         };
         match result {
-            // It is told, not an end of the connection behind the application's back.
+            // The application must learn of it: the connection must not end without a call.
             Err(why) => {
                 self.has_failed(io, why);
                 Ok(true)
@@ -88,7 +88,7 @@ impl Upgraded {
         }
     }
 
-    /// Calls the application as long as there is a reason to.
+    /// Calls the application as long as there is an event for it.
     #[inline(never)]
     pub(super) fn drive(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<Step, EndReason> {
         let mut worked = false;
@@ -105,7 +105,7 @@ impl Upgraded {
             if self.call(io, core, why)?.is_terminate() {
                 return Ok(self.terminate(io));
             }
-            // What was pushed goes out before anything is added to it.
+            // Pushed output must be sent before more is added.
             if self.mask.contains(EventMask::CORK) && !io.out.is_empty() {
                 break;
             }
@@ -113,15 +113,15 @@ impl Upgraded {
         Ok(Step::progress(worked))
     }
 
-    /// Whether the application has been told of the end of the input, has nothing under way, and asks for input all the
-    /// same: it would never be called again, and no clock would end that.
+    /// Returns `true` if the application has learned of the end of the input, has nothing in progress, and asks for
+    /// input all the same. It would never be called again, and no timeout would end that.
     fn waits_for_nothing(&self, io: &ConnIo) -> bool {
         let read_alone = self.mask == EventMask::READ || self.mask == EventMask::READ | EventMask::CORK;
         let all_out = io.out.is_empty() && !io.transport.has_pending();
         self.told.end && read_alone && self.deadline == Tick::NEVER && all_out
     }
 
-    /// The reasons there are for a call, if there is one.
+    /// Returns the events for a call, if there are any.
     fn events_for_call(&self, io: &ConnIo, core: &Core) -> Option<Events> {
         let mut why = 0;
         let dead = io.ready.contains(Ready::DEAD);
@@ -159,11 +159,11 @@ impl Upgraded {
         (why != 0 || !self.started).then_some(Events(why))
     }
 
-    /// One call; returns the mask it returned.
+    /// Calls the application once. Returns the mask that it returned.
     fn call(&mut self, io: &mut ConnIo, core: &mut Core, why: Events) -> Result<EventMask, EndReason> {
         io.open_out(core);
         if !self.started && why.is_error() {
-            // The 101 can't arrive: the handler is not called at all.
+            // The 101 cannot arrive: the application is not called at all.
             return Err(self.fault.unwrap_or(EndReason::PeerClosed));
         }
         self.started = true;
@@ -226,17 +226,17 @@ impl Upgraded {
         Ok(mask)
     }
 
-    /// The application is done: what is in the output goes out, then the connection closes in order.
+    /// Ends the upgrade: the output is sent, then the connection closes in order.
     fn terminate(&self, io: &mut ConnIo) -> Step {
         io.rx.consume(io.rx.len());
         if self.fin_sent && io.eof.is_some() {
             return Step::Closed(EndReason::Complete);
         }
-        // The request is reported when the last byte is out: by the closing, which takes the job along.
+        // The request is reported when the last byte is out: the closing takes the job along.
         io.closing(EndReason::Complete, true)
     }
 
-    /// Whether the output is to be sent now, or more of it is coming that may share its segment.
+    /// Returns `true` if the output waits for more output that may share its segment.
     fn holds_back(&mut self, io: &ConnIo, core: &Core) -> bool {
         let out = io.out.len();
         let hold = self.started
@@ -254,7 +254,8 @@ impl Upgraded {
         hold
     }
 
-    /// Sends what is not held back; then half-closes, if that was asked for. Whether anything went out.
+    /// Sends what is not held back; then half-closes, if the application asked for that. Returns `true` if any bytes
+    /// were sent.
     #[inline(never)]
     pub(super) fn flush(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, EndReason> {
         if self.holds_back(io, core) {
@@ -271,7 +272,7 @@ impl Upgraded {
         }
     }
 
-    /// The transport can't go on: the next call says so, and is the last.
+    /// Records that the transport cannot continue: the next call reports it, and is the last.
     fn has_failed(&mut self, io: &mut ConnIo, why: EndReason) {
         io.ready.insert(Ready::DEAD);
         self.fault.get_or_insert(why);
@@ -290,7 +291,7 @@ impl Upgraded {
 }
 
 impl Job {
-    /// Answers with the switch; from here on the stream is the application's.
+    /// Sends the response of a switch. From then on the stream belongs to the application.
     pub(super) fn switch(&mut self, io: &mut ConnIo, core: &mut Core, switch: Switch) -> Result<Step, EndReason> {
         let Switch { response, bare, upgrade } = switch;
         let possible = bare || io.conn.can_switch(response.status);
@@ -305,8 +306,8 @@ impl Job {
             self.answer(io, core, response);
             return Ok(Step::Progress);
         }
-        // Bytes behind the request belong to the new protocol, so the body has to be whole first. It was not asked for:
-        // what is here is thrown away, and a body that is still to come would have to be waited for.
+        // Bytes behind the request belong to the new protocol, so the body must be complete first. The application did
+        // not ask for it: bytes that are here are discarded, and the engine does not wait for more.
         while io.conn.is_receiving() {
             match io.conn.poll_body(&mut io.rx, &core.limits) {
                 Ok(BodyEvent::Data(n)) => io.conn.took(&mut io.rx, n),
@@ -341,8 +342,8 @@ impl Job {
 }
 
 impl ConnIo {
-    /// The application holds so many bytes of its own. If that is too much together with the others', one of them has
-    /// to let go in this turn.
+    /// Records how many bytes the application itself holds. If all connections together hold too much, one of them must
+    /// let go in this turn.
     #[cold]
     fn holds(&mut self, core: &mut Core, bytes: usize) {
         core.held.change(self.id, self.peer.addr.network(), bytes);
@@ -353,7 +354,7 @@ impl ConnIo {
         note_held(core);
     }
 
-    /// Ends the application: what it held is free, and counts no longer.
+    /// Ends the application: what it held no longer counts.
     pub(super) fn end_upgraded(&self, core: &mut Core, upgraded: Upgraded) -> Option<Box<Job>> {
         let holds = upgraded.holds;
         let job = upgraded.into_job();
@@ -365,11 +366,11 @@ impl ConnIo {
     }
 }
 
-/// Passes on to the pool that what is held has changed, and gives memory back if much of it is free.
+/// Reports to the pool how much is held, and returns memory to the system if much of it is free.
 fn note_held(core: &mut Core) {
     core.pool.set_held(core.held.all());
     if core.held.gives_back() {
-        // Large messages that grew side by side leave an allocator with pages that are free and stay resident.
+        // Large messages that grew side by side leave an allocator with free pages that stay resident.
         give_back_memory();
     }
 }

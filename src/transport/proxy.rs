@@ -1,32 +1,31 @@
-//! The PROXY protocol, versions 1 and 2, sans-IO: what a proxy says, before anything else, of whom it speaks for.
+//! The PROXY protocol, versions 1 and 2, sans-IO: a header in which a proxy names its client.
 //!
 //! ```text
 //!   v1   "PROXY TCP4 192.0.2.1 198.51.100.7 50000 443\r\n"
-//!   v2   signature (12) │ version, command │ family │ length (2) │ addresses │ more, which is passed over
+//!   v2   signature (12) │ version, command │ family │ length (2) │ addresses │ more, which is skipped
 //! ```
-//! As in the specification of its inventor, HAProxy's `doc/proxy-protocol.txt`. The first byte tells the versions apart,
-//! and neither begins like HTTP or TLS. Whom to believe is for others to know.
+//! As in the specification by HAProxy, its `doc/proxy-protocol.txt`. The first byte tells the versions apart, and
+//! neither begins like HTTP or TLS. The caller decides which proxies to trust.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The most a header is long: nginx's bound. The addresses are 52 bytes at the most, which leaves room for what clouds
-/// add to them.
+/// The longest header: nginx's bound. The addresses take at most 52 bytes; the rest is for what cloud providers add.
 pub(crate) const MOST: usize = 4096;
 /// The longest line of version 1 (§2.1), with its end.
 const LINE: usize = 107;
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// A whole header.
+/// A complete header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProxyHeader {
-    /// How long it is, in bytes.
+    /// Its length, in bytes.
     pub(crate) len: usize,
-    /// For whom the proxy speaks. `None`: for itself (a health check), or for somebody without an address of TCP; then
-    /// the connection's own address is all there is.
+    /// The client. `None` if the proxy connects for itself (a health check), or for a client without a TCP address.
+    /// Then the connection's own address applies.
     pub(crate) source: Option<SocketAddr>,
 }
 
-/// What is at the front of a connection: a header, `None` as long as it can still become one, or none at all.
+/// Parses the front of a connection. Returns `None` while it can still become a header.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, &'static str> {
     match bytes.first() {
         None => Ok(None),
@@ -35,7 +34,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, &'static str> {
     }
 }
 
-/// Version 1.
+/// Parses version 1.
 fn line(bytes: &[u8]) -> Result<Option<ProxyHeader>, &'static str> {
     const PREFIX: &[u8] = b"PROXY ";
     let begun = bytes.len().min(PREFIX.len());
@@ -79,7 +78,7 @@ fn number(word: &str) -> Result<u16, &'static str> {
     word.parse().ok().filter(|_| plain).ok_or("a PROXY line with a bad port")
 }
 
-/// Version 2.
+/// Parses version 2.
 fn binary(bytes: &[u8]) -> Result<Option<ProxyHeader>, &'static str> {
     let begun = bytes.len().min(SIGNATURE.len());
     if bytes[..begun] != SIGNATURE[..begun] {
@@ -98,7 +97,7 @@ fn binary(bytes: &[u8]) -> Result<Option<ProxyHeader>, &'static str> {
     let Some(said) = bytes.get(16..len) else { return Ok(None) };
     const SHORT: &str = "a PROXY header that is shorter than its addresses";
     let source = match family {
-        // A proxy that speaks for itself may say anything here (§2.2).
+        // A proxy that connects for itself may send any addresses (§2.2).
         _ if is_local => None,
         0x11 => {
             let [a, b, c, d, _, _, _, _, high, low, _, _] = *said.first_chunk().ok_or(SHORT)?;
@@ -109,17 +108,17 @@ fn binary(bytes: &[u8]) -> Result<Option<ProxyHeader>, &'static str> {
             let ip: &[u8; 16] = addresses.first_chunk().ok_or(SHORT)?;
             Some(SocketAddr::new(Ipv6Addr::from(*ip).into(), u16::from_be_bytes([addresses[32], addresses[33]])))
         }
-        // Not said; datagrams; Unix sockets.
+        // Unspecified; datagrams; Unix sockets.
         0x00 | 0x12 | 0x22 | 0x31 | 0x32 => None,
         _ => return Err("a PROXY header of an unknown family"),
     };
     Ok(Some(ProxyHeader { len, source }))
 }
 
-/// What holds for any bytes: how they arrive makes no difference, and no more is taken than there is.
+/// Checks that splitting the input changes nothing, and that a header is not longer than the input.
 ///
 /// # Panics
-/// If it does not hold.
+/// If that does not hold.
 #[cfg(any(test, fuzzing, feature = "__internals"))]
 pub fn fuzz(data: &[u8]) {
     let whole = parse(data);
