@@ -59,7 +59,7 @@ impl Engine<'_> {
                 Accepted::Exhausted { descriptors: true, .. } if self.core.reserve.release_one() => {}
                 Accepted::Exhausted { error, .. } => {
                     if let Some(times) = self.admission.exhausted.happens(self.core.now.mono) {
-                        warn!(target: "uncork::engine", "no connection can be accepted for now: {error}{times}");
+                        warn!(target: "uncork::engine", "cannot accept connections for now: {error}{times}");
                     }
                     port.paused = tick.after(PAUSE);
                     return false;
@@ -73,7 +73,7 @@ impl Engine<'_> {
     pub(super) fn arrive(&mut self, socket: Socket, peer: PeerAddr, port: usize) {
         let proxies = self.ports.get(port).and_then(|port| port.proxies.as_ref());
         if proxies.is_some_and(|trusted| !dispatch::trusts(&**trusted, &peer)) {
-            debug!(target: "uncork::engine", "{peer}: turned away, it is no trusted proxy");
+            debug!(target: "uncork::engine", "{peer}: rejected: not a trusted proxy");
             return;
         }
         let by_proxy = proxies.is_some();
@@ -81,14 +81,14 @@ impl Engine<'_> {
         let entered = match entered {
             Ok(entered) => entered,
             Err(full) => {
-                let what = if full == Full::Total { "in all" } else { "from this address" };
-                debug!(target: "uncork::engine", "{peer}: turned away, too many connections {what}");
+                let what = if full == Full::Total { "in total" } else { "from this address" };
+                debug!(target: "uncork::engine", "{peer}: rejected: too many connections {what}");
                 return;
             }
         };
         // Behind a proxy the client is not known yet.
         if !by_proxy && !dispatch::accept(&mut *self.handler, &peer) {
-            debug!(target: "uncork::engine", "{peer}: turned away by the handler");
+            debug!(target: "uncork::engine", "{peer}: rejected by the handler");
             return;
         }
         self.take_in(Arrival { source: ConnSource::Socket(socket), peer: entered, port });
@@ -123,7 +123,7 @@ impl Engine<'_> {
             }
             Err(fault) => {
                 if let Some(times) = self.admission.unserved.happens(self.core.now.mono) {
-                    warn!(target: "uncork::engine", "{addr}: can't be served: {fault:?}{times}");
+                    warn!(target: "uncork::engine", "{addr}: cannot serve the connection: {fault:?}{times}");
                 }
             }
         }

@@ -27,7 +27,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Panicked;
 
-const DIAL: &str = "a function given to Loop::dial";
+const DIAL: &str = "the function given to LoopHandle::dial";
 
 pub(super) type Called<T> = Result<T, Panicked>;
 
@@ -63,7 +63,7 @@ pub(super) fn alpn(handler: &mut dyn Handler, protocol: &[u8], peer: &PeerAddr) 
 }
 
 pub(super) fn trusts(trusted: &Trusted, peer: &PeerAddr) -> bool {
-    guard("a function given to Server::proxy_protocol", || trusted(peer)).unwrap_or(false)
+    guard("the function given to Server::proxy_protocol", || trusted(peer)).unwrap_or(false)
 }
 
 #[inline]
@@ -88,7 +88,7 @@ pub(super) fn produce(produce: &mut dyn Produce, tx: &mut Tx<'_>) -> Called<Prod
 }
 
 pub(super) fn body_timeout(upload: &dyn Upload) -> Called<Option<Duration>> {
-    guard("Upload::patience", || upload.body_timeout())
+    guard("Upload::body_timeout", || upload.body_timeout())
 }
 
 /// Returns the pipe that an upload fills, if it is one.
@@ -106,15 +106,15 @@ pub(super) fn ready(upgrade: &mut dyn Upgrade, io: &mut Io<'_>) -> Called<EventM
 }
 
 pub(super) fn on_end(f: OnEnd, end: &RequestEnd) {
-    let _ = guard("a function given to Request::on_end", || f(end));
+    let _ = guard("the function given to Request::on_end", || f(end));
 }
 
 pub(super) fn fallback(f: Fallback, now: Moment) -> Called<Response> {
-    guard("a function given to Ticket::fallback", || f(now))
+    guard("the function given to Ticket::fallback", || f(now))
 }
 
 pub(super) fn later(f: Later, now: Moment) {
-    let _ = guard("a function given to Loop::after", || f(now));
+    let _ = guard("the function given to LoopHandle::after", || f(now));
 }
 
 /// Passes on an established connection. Returns the upgrade that handles it.
@@ -128,7 +128,7 @@ pub(super) fn not_dialed(then: Then, error: DialError) {
 }
 
 pub(super) fn access(log: &AccessLog, access: &AccessRecord<'_>) {
-    let _ = guard("the access log", || log(access));
+    let _ = guard("the access log function", || log(access));
 }
 
 /// Drops an object of the application: that is a call, too.

@@ -69,7 +69,7 @@ impl Job {
             Action::Respond(response) if owed => self.answer(io, core, response),
             Action::Switch(switch) if owed => {
                 if !matches!(self.request_body, RequestBody::Over) && io.conn.is_receiving() {
-                    warn!(target: "uncork::engine", "{}: an upgrade before the body was received; it is drained",
+                    warn!(target: "uncork::engine", "{}: the handler upgrades before it has received the body, which is discarded",
                         io.request_id());
                 }
                 self.response_body = ResponseBody::Switch(Box::new(switch));
@@ -86,8 +86,8 @@ impl Job {
                     // Dropped already: the time does not matter.
                     Some(_) => self.answer(io, core, Response::new(503)),
                     None => {
-                        error!(target: "uncork::engine", "{}: the handler waits without a ticket", io.request_id());
-                        self.answer(io, core, ConnIo::mistake("the handler waits without a ticket"));
+                        error!(target: "uncork::engine", "{}: the handler suspended the request without a ticket", io.request_id());
+                        self.answer(io, core, ConnIo::mistake("the handler suspended the request without a ticket"));
                     }
                 }
             }

@@ -76,7 +76,7 @@ impl ConnIo {
                 if response.owns_nothing() {
                     #[expect(
                         clippy::mem_forget,
-                        reason = "there is nothing to destroy; finding that out takes four calls"
+                        reason = "there is nothing to drop, and checking that takes four calls"
                     )]
                     std::mem::forget(action);
                 }
@@ -144,7 +144,7 @@ impl ConnIo {
         match &response.fault {
             None => response,
             Some(fault) => {
-                error!(target: "uncork::engine", "{}: a response can't be sent: {fault}", self.request_id());
+                error!(target: "uncork::engine", "{}: cannot send the response: {fault}", self.request_id());
                 Self::mistake(fault)
             }
         }

@@ -39,7 +39,7 @@ impl Engine<'_> {
                 // It would be closed in this turn. With a thread for each connection, they could come faster than
                 // threads end.
                 late @ (LoopMessage::Adopt(..) | LoopMessage::AdoptPipes(..)) if self.core.is_over() => {
-                    debug!(target: "uncork::engine", "a connection was handed over after the end");
+                    debug!(target: "uncork::engine", "a connection was handed over after the loop had ended");
                     dispatch::discard(late);
                 }
                 LoopMessage::Adopt(stream, port) => self.adopt(stream, port),
@@ -109,7 +109,7 @@ impl Engine<'_> {
                 let hopeless = matches!(job.response_body, ResponseBody::Owed)
                     && matches!(job.request_body, RequestBody::Idle | RequestBody::Over);
                 if hopeless && !ticket.is_hopeful() && ticket.claim() {
-                    debug!(target: "uncork::engine", "{}: every ticket was dropped", io.request_id());
+                    debug!(target: "uncork::engine", "{}: every ticket was dropped: 503", io.request_id());
                     job.answer(io, core, Response::new(503));
                 }
                 Ok(())
@@ -129,7 +129,7 @@ impl Engine<'_> {
         };
         match result {
             Ok((socket, peer)) => self.arrive(socket, peer, port),
-            Err(error) => debug!(target: "uncork::engine", "a stream could not be adopted: {error}"),
+            Err(error) => debug!(target: "uncork::engine", "cannot adopt a stream: {error}"),
         }
     }
 
@@ -137,7 +137,7 @@ impl Engine<'_> {
         if dispatch::accept(&mut *self.handler, &peer) {
             self.take_in(Arrival { source: ConnSource::Pipes(pipes), peer: Peer::adopted(peer), port });
         } else {
-            debug!(target: "uncork::engine", "{peer}: turned away by the handler");
+            debug!(target: "uncork::engine", "{peer}: rejected by the handler");
         }
     }
 

@@ -45,7 +45,7 @@ pub(super) struct Job {
 }
 
 /// The standard library writes the panic itself to standard error; the log has it too.
-pub(super) const PANICKED: &str = "the application panicked: standard error says where";
+pub(super) const PANICKED: &str = "the application panicked: see standard error";
 
 /// The reason why a job cannot continue.
 pub(super) enum JobExit {

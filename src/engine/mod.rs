@@ -89,7 +89,7 @@ use crate::{
 };
 
 #[cfg(not(target_pointer_width = "64"))]
-compile_error!("uncork tells connections apart by 64-bit tokens: it needs a 64-bit target");
+compile_error!("uncork identifies connections by 64-bit tokens: it needs a 64-bit target");
 
 const NOTIFIER: Token = Token(usize::MAX);
 /// Listener `n` has the token `LISTENERS - n`. No connection's token comes near it: loop numbers end below.
@@ -140,7 +140,7 @@ struct PollNotifier(mio::Waker);
 impl Notifier for PollNotifier {
     fn ring(&self) {
         if let Err(error) = self.0.wake() {
-            warn!(target: "uncork::engine", "a sleeping loop could not be woken: {error}");
+            warn!(target: "uncork::engine", "cannot wake a sleeping loop: {error}");
         }
     }
 }

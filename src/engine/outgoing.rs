@@ -78,7 +78,7 @@ impl Engine<'_> {
         let (socket, peer) = match adopted {
             Ok(adopted) => adopted,
             Err(error) => {
-                warn!(target: "uncork::engine", "a stream could not be adopted: {error}");
+                warn!(target: "uncork::engine", "cannot adopt a stream: {error}");
                 return dispatch::discard(upgrade);
             }
         };
@@ -94,7 +94,7 @@ impl Engine<'_> {
             },
         );
         if let Err(fault) = added {
-            warn!(target: "uncork::engine", "{peer}: a stream could not be adopted: {fault:?}");
+            warn!(target: "uncork::engine", "{peer}: cannot adopt a stream: {fault:?}");
         }
         dispatch::discard(upgrade);
     }
@@ -111,7 +111,7 @@ impl Dialing {
             Ok(Reached::Waits) if self.by <= core.tick => return Err(EndReason::TimedOut(Timeout::Handshake)),
             Ok(Reached::Waits) => return Ok(Step::Idle),
             Err(fault) => {
-                debug!(target: "uncork::transport", "{} {}: not connected: {fault:?}", io.id, io.peer.addr);
+                debug!(target: "uncork::transport", "{} {}: cannot connect: {fault:?}", io.id, io.peer.addr);
                 self.fault.get_or_insert(fault.into());
                 return Err(EndReason::Aborted);
             }
@@ -153,7 +153,7 @@ impl Dialing {
             return Ok(Reached::Established);
         }
         if io.eof.is_some() {
-            return Err(Fault::Tls("the peer has hung up during the handshake".into()));
+            return Err(Fault::Tls("the peer closed the connection during the handshake".into()));
         }
         Ok(if read { Reached::Further } else { Reached::Waits })
     }
@@ -173,7 +173,7 @@ impl From<Fault> for DialError {
         match fault {
             Fault::Io(error) => Self::Io(error),
             Fault::Tls(words) => Self::Tls(words),
-            Fault::PlainHttp => Self::Tls("the peer speaks plain HTTP".into()),
+            Fault::PlainHttp => Self::Tls("the peer sent plain HTTP".into()),
         }
     }
 }

@@ -46,11 +46,11 @@ impl ConnIo {
         };
         let client = said.source.map_or(proxy, PeerAddr::tcp);
         if let Err(full) = self.peer.set_client(client) {
-            debug!(target: "uncork::engine", "{client}, by {proxy}: turned away, too many connections ({full:?})");
+            debug!(target: "uncork::engine", "{client}, by {proxy}: rejected: too many connections ({full:?})");
             return Err(EndReason::Rejected { status: 0, rule: "too many connections" });
         }
         if !dispatch::accept(handler, &self.peer.addr) {
-            debug!(target: "uncork::engine", "{}, by {proxy}: turned away by the handler", self.peer.addr);
+            debug!(target: "uncork::engine", "{}, by {proxy}: rejected by the handler", self.peer.addr);
             return Err(EndReason::Rejected { status: 0, rule: "rejected by the handler" });
         }
         self.notify_closed = true;

@@ -66,7 +66,7 @@ impl Engine<'_> {
         if closed > 0
             && let Some(times) = self.admission.relieved.happens(self.core.now.mono)
         {
-            warn!(target: "uncork::engine", "no buffer was left: {closed} connections that stood still were closed{times}");
+            warn!(target: "uncork::engine", "no buffer was left: {closed} stalled connections were closed{times}");
         }
     }
 

@@ -174,7 +174,7 @@ impl Job {
         dispatch::discard(std::mem::replace(&mut self.response_body, ResponseBody::Sent));
         io.open_out(core);
         if !io.conn.end_body(trailers, &mut io.out) {
-            error!(target: "uncork::engine", "{}: the body is shorter than its length said", io.request_id());
+            error!(target: "uncork::engine", "{}: the body is shorter than its announced length", io.request_id());
             return Err(EndReason::Aborted.into());
         }
         Ok(())
@@ -204,7 +204,7 @@ impl Job {
                 let most = usize::try_from(left).unwrap_or(usize::MAX).min(spare.len());
                 let n = file.read_at(&mut spare[..most], *at).map_err(|error| io.fault(core, error.into()))?;
                 if n == 0 && most > 0 {
-                    error!(target: "uncork::engine", "{}: the file has become shorter", io.request_id());
+                    error!(target: "uncork::engine", "{}: the file was truncated while it was sent", io.request_id());
                     return Err(EndReason::Aborted.into());
                 }
                 io.out.buf.commit(n);

@@ -44,10 +44,10 @@ impl ConnIo {
                 Ok(Step::Become(Phase::Upgraded(Box::new(Upgraded::new(upgrade, waker, core)))))
             }
             None => {
-                debug!(target: "uncork::engine", "{} {}: nobody speaks the protocol that ALPN has chosen", self.id,
+                debug!(target: "uncork::engine", "{} {}: no upgrade for the protocol that ALPN selected", self.id,
                     self.peer.addr);
                 Ok(self.closing(
-                    EndReason::Rejected { status: 0, rule: "nobody speaks the protocol chosen by ALPN" },
+                    EndReason::Rejected { status: 0, rule: "no upgrade for the protocol selected by ALPN" },
                     true,
                 ))
             }

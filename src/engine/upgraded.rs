@@ -95,7 +95,7 @@ impl Upgraded {
         for _ in 0..CALLS {
             let Some(why) = self.events_for_call(io, core) else {
                 if self.waits_for_nothing(io) {
-                    debug!(target: "uncork::engine", "{}: the upgrade waits for input behind its end: terminated",
+                    debug!(target: "uncork::engine", "{}: the upgrade waits for input after its end: terminated",
                         io.request_id());
                     return Ok(self.terminate(io));
                 }
@@ -300,7 +300,7 @@ impl Job {
             let response = if possible {
                 io.checked(response)
             } else {
-                debug!(target: "uncork::engine", "{}: no switch is open to this request", io.request_id());
+                debug!(target: "uncork::engine", "{}: this request does not allow a switch", io.request_id());
                 Response::new(426).header("Upgrade", response.headers.get("upgrade").unwrap_or(b"none"))
             };
             self.answer(io, core, response);
@@ -313,7 +313,7 @@ impl Job {
                 Ok(BodyEvent::Data(n)) => io.conn.took(&mut io.rx, n),
                 Ok(BodyEvent::End(_)) => break,
                 Ok(BodyEvent::NeedMore) => {
-                    debug!(target: "uncork::engine", "{}: a switch before the body was received", io.request_id());
+                    debug!(target: "uncork::engine", "{}: the handler switches before it has received the body", io.request_id());
                     dispatch::discard(upgrade);
                     self.request_body = RequestBody::Idle;
                     self.answer(io, core, Response::new(413).close());
@@ -348,7 +348,7 @@ impl ConnIo {
     fn holds(&mut self, core: &mut Core, bytes: usize) {
         core.held.change(self.id, self.peer.addr.network(), bytes);
         while let Some(asked) = core.held.ask() {
-            debug!(target: "uncork::engine", "{asked}: too much is held in messages that are arriving: asked to let go");
+            debug!(target: "uncork::engine", "{asked}: too many bytes are held in incomplete messages: asked to let go");
             core.run.push_back(asked);
         }
         note_held(core);

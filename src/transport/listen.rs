@@ -81,10 +81,10 @@ impl Listener {
         let socket = SockRef::from(&fd);
         let domain = socket.domain()?;
         if socket.r#type()? != Type::STREAM {
-            return wrong("the socket is none for connections: it is of another type than SOCK_STREAM");
+            return wrong("not a stream socket: its type is not SOCK_STREAM");
         }
         if socket.peer_addr().is_ok() {
-            return wrong("the socket is a connection, and none that listens (systemd: Accept=no)");
+            return wrong("the socket is a connection, not a listener (systemd: set Accept=no)");
         }
         if !is_listening(&socket)? {
             return wrong("the socket does not listen: listen(2) was not called");
@@ -92,7 +92,7 @@ impl Listener {
         match domain {
             Domain::IPV4 | Domain::IPV6 => Self::from_tcp(fd.into()),
             Domain::UNIX => Self::from_unix(fd.into()),
-            _ => wrong("neither a TCP nor a Unix socket"),
+            _ => wrong("not a TCP or Unix socket"),
         }
     }
 

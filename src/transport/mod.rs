@@ -374,7 +374,9 @@ impl Transport {
         debug_assert!(self.is_plain());
         match sys::sendfile(&self.socket, file, offset, most) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-            Ok(0) if most > 0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file has become shorter")),
+            Ok(0) if most > 0 => {
+                Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file was truncated while it was sent"))
+            }
             result => result,
         }
     }

@@ -39,63 +39,63 @@ fn line(bytes: &[u8]) -> Result<Option<ProxyHeader>, &'static str> {
     const PREFIX: &[u8] = b"PROXY ";
     let begun = bytes.len().min(PREFIX.len());
     if bytes[..begun] != PREFIX[..begun] {
-        return Err("no PROXY header");
+        return Err("not a PROXY header");
     }
     let front = &bytes[..bytes.len().min(LINE)];
     let Some(end) = front.windows(2).position(|pair| pair == b"\r\n") else {
-        return if front.len() == LINE { Err("a PROXY line without an end") } else { Ok(None) };
+        return if front.len() == LINE { Err("PROXY line too long") } else { Ok(None) };
     };
     let said = |source| Ok(Some(ProxyHeader { len: end + 2, source }));
-    let words = std::str::from_utf8(&bytes[PREFIX.len().min(end)..end]).map_err(|_| "a PROXY line that is no text")?;
+    let words = std::str::from_utf8(&bytes[PREFIX.len().min(end)..end]).map_err(|_| "PROXY line not UTF-8")?;
     let mut words = words.split(' ');
     let family = words.next();
     if family == Some("UNKNOWN") {
         return said(None); // whatever follows (§2.1)
     }
-    let mut next = || words.next().ok_or("a PROXY line with too few words");
+    let mut next = || words.next().ok_or("PROXY line with too few words");
     let (source, _destination, port, destination_port) = match family {
         Some("TCP4") => (v4(next()?)?, v4(next()?)?, next()?, next()?),
         Some("TCP6") => (v6(next()?)?, v6(next()?)?, next()?, next()?),
-        _ => return Err("a PROXY line of an unknown family"),
+        _ => return Err("PROXY line of an unknown family"),
     };
     let (port, _) = (number(port)?, number(destination_port)?);
     match words.next() {
         None => said(Some(SocketAddr::new(source, port))),
-        Some(_) => Err("a PROXY line with too many words"),
+        Some(_) => Err("PROXY line with too many words"),
     }
 }
 
 fn v4(word: &str) -> Result<IpAddr, &'static str> {
-    word.parse().map(|ip: Ipv4Addr| ip.into()).map_err(|_| "a PROXY line with a bad address")
+    word.parse().map(|ip: Ipv4Addr| ip.into()).map_err(|_| "PROXY line with an invalid address")
 }
 
 fn v6(word: &str) -> Result<IpAddr, &'static str> {
-    word.parse().map(|ip: Ipv6Addr| ip.into()).map_err(|_| "a PROXY line with a bad address")
+    word.parse().map(|ip: Ipv6Addr| ip.into()).map_err(|_| "PROXY line with an invalid address")
 }
 
 fn number(word: &str) -> Result<u16, &'static str> {
     let plain = word.bytes().all(|b| b.is_ascii_digit()) && (word == "0" || !word.starts_with('0'));
-    word.parse().ok().filter(|_| plain).ok_or("a PROXY line with a bad port")
+    word.parse().ok().filter(|_| plain).ok_or("PROXY line with an invalid port")
 }
 
 /// Parses version 2.
 fn binary(bytes: &[u8]) -> Result<Option<ProxyHeader>, &'static str> {
     let begun = bytes.len().min(SIGNATURE.len());
     if bytes[..begun] != SIGNATURE[..begun] {
-        return Err("no PROXY header");
+        return Err("not a PROXY header");
     }
     let Some(&[command, family, high, low]) = bytes.get(12..16) else { return Ok(None) };
     let is_local = match command {
         0x20 => true,
         0x21 => false,
-        _ => return Err("a PROXY header of an unknown version or command"),
+        _ => return Err("PROXY header of an unknown version or command"),
     };
     let len = 16 + usize::from(u16::from_be_bytes([high, low]));
     if len > MOST {
-        return Err("a PROXY header that is too long");
+        return Err("PROXY header too long");
     }
     let Some(said) = bytes.get(16..len) else { return Ok(None) };
-    const SHORT: &str = "a PROXY header that is shorter than its addresses";
+    const SHORT: &str = "PROXY header shorter than its addresses";
     let source = match family {
         // A proxy that connects for itself may send any addresses (§2.2).
         _ if is_local => None,
@@ -110,7 +110,7 @@ fn binary(bytes: &[u8]) -> Result<Option<ProxyHeader>, &'static str> {
         }
         // Unspecified; datagrams; Unix sockets.
         0x00 | 0x12 | 0x22 | 0x31 | 0x32 => None,
-        _ => return Err("a PROXY header of an unknown family"),
+        _ => return Err("PROXY header of an unknown family"),
     };
     Ok(Some(ProxyHeader { len, source }))
 }
