@@ -301,25 +301,25 @@ impl ServerConn {
 
     /// Writes the response's head. Returns the framing of its body; if that is `Nothing`, the response is complete.
     #[cfg(any(test, fuzzing, feature = "__internals"))]
-    pub(crate) fn respond(&mut self, answer: &ResponseSpec<'_>, out: &mut Out) -> BodyOut {
-        self.respond_with(answer, &[], out)
+    pub(crate) fn respond(&mut self, response: &ResponseSpec<'_>, out: &mut Out) -> BodyOut {
+        self.respond_with(response, &[], out)
     }
 
     /// Writes the response's head and `body` behind it, unless `body` is empty or the response has no content. Returns
     /// the framing of what is left of the body.
     #[inline]
-    pub(crate) fn respond_with(&mut self, answer: &ResponseSpec<'_>, body: &[u8], out: &mut Out) -> BodyOut {
-        let tunnel = self.connect && answer.status < 300;
-        let bodiless = tunnel || matches!(answer.status, 100..200 | 204 | 304);
+    pub(crate) fn respond_with(&mut self, response: &ResponseSpec<'_>, body: &[u8], out: &mut Out) -> BodyOut {
+        let tunnel = self.connect && response.status < 300;
+        let bodiless = tunnel || matches!(response.status, 100..200 | 204 | 304);
         if tunnel {
             // RFC 9110 §9.3.6: for the client this is a tunnel now. What it sends next is not a request.
             self.halves.forbid_keep_alive();
         }
         // RFC 9112 §6.3, items 1 to 8, from the sender's side.
-        let length = match answer.length {
+        let length = match response.length {
             _ if bodiless => BodyLength::None,
             // RFC 9110 §15.3.6: a 205 has no content, whatever the application gave it.
-            _ if answer.status == 205 => BodyLength::Known(0),
+            _ if response.status == 205 => BodyLength::Known(0),
             Some(n) => BodyLength::Known(n),
             None if self.version == Version::Http11 => BodyLength::Chunked,
             None => {
@@ -329,8 +329,8 @@ impl ServerConn {
         };
         let connection = match (self.halves.keep_alive(), self.version) {
             // RFC 9110 §7.8: a sender of Upgrade (a 426 must send it) also sends that connection option.
-            (false, Version::Http11) if answer.status == 426 => Some(ConnectionOption::CloseUpgrade),
-            (true, Version::Http11) if answer.status == 426 => Some(ConnectionOption::Upgrade),
+            (false, Version::Http11) if response.status == 426 => Some(ConnectionOption::CloseUpgrade),
+            (true, Version::Http11) if response.status == 426 => Some(ConnectionOption::Upgrade),
             (false, _) => Some(ConnectionOption::Close),
             (true, Version::Http10) => Some(ConnectionOption::KeepAlive),
             (true, Version::Http11) => None,
@@ -338,10 +338,10 @@ impl ServerConn {
         let is_with_it = !self.head_only && length == BodyLength::Known(body.len() as u64);
         write::response(
             &ResponseHead {
-                status: answer.status,
-                fields: answer.fields.as_wire(),
+                status: response.status,
+                fields: response.fields.as_wire(),
                 length,
-                date: answer.date,
+                date: response.date,
                 connection,
             },
             if is_with_it { body } else { &[] },
@@ -392,15 +392,15 @@ impl ServerConn {
 
     /// Switches protocols: writes 101, or 2xx to CONNECT, or no response at all. The stream belongs to the other
     /// protocol once the request is complete.
-    pub(crate) fn switch(&mut self, answer: Option<&ResponseSpec<'_>>, out: &mut Out) {
-        if let Some(answer) = answer {
+    pub(crate) fn switch(&mut self, response: Option<&ResponseSpec<'_>>, out: &mut Out) {
+        if let Some(response) = response {
             write::response_head(
                 &ResponseHead {
-                    status: answer.status,
-                    fields: answer.fields.as_wire(),
+                    status: response.status,
+                    fields: response.fields.as_wire(),
                     length: BodyLength::None,
-                    date: answer.date,
-                    connection: (answer.status == 101).then_some(ConnectionOption::Upgrade),
+                    date: response.date,
+                    connection: (response.status == 101).then_some(ConnectionOption::Upgrade),
                 },
                 out,
             );

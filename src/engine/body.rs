@@ -66,10 +66,10 @@ impl Job {
             io.conn.ask_for_body(&io.rx, &mut io.out);
         }
         let waker = self.waker(io, core);
-        let inlet = dispatch::body_timeout(upload.as_ref()).and_then(|patience| {
-            if self.body_timeout != patience {
+        let inlet = dispatch::body_timeout(upload.as_ref()).and_then(|body_timeout| {
+            if self.body_timeout != body_timeout {
                 // The timeout counts from now on.
-                self.body_timeout = patience;
+                self.body_timeout = body_timeout;
                 io.stop_clock();
             }
             dispatch::inlet(upload.as_mut())

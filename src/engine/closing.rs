@@ -20,8 +20,8 @@ impl Closing {
     }
 
     /// Returns the first stage of closing. `linger`: the peer may still be sending.
-    pub(super) fn new(why: EndReason, linger: bool) -> Self {
-        Self { why, linger, stage: Stage::Flush, job: None, unacknowledged: u64::MAX }
+    pub(super) fn new(reason: EndReason, linger: bool) -> Self {
+        Self { reason, linger, stage: Stage::Flush, job: None, unacknowledged: u64::MAX }
     }
 
     /// Handles the linger timeout. Returns `true` if it restarts because the peer is still receiving: a reset would
@@ -34,13 +34,13 @@ impl Closing {
     /// Advances closing.
     #[inline(never)]
     pub(super) fn drive(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<Step, EndReason> {
-        let why = self.why;
+        let reason = self.reason;
         if self.stage == Stage::Flush {
             if !io.out.is_empty() || io.transport.has_pending() {
                 return Ok(Step::Idle);
             }
             if let Some(job) = self.job.take() {
-                io.end_job(core, *job, why);
+                io.end_job(core, *job, reason);
                 return Ok(Step::Progress);
             }
             let lingers = self.linger && io.eof.is_none();
@@ -52,19 +52,19 @@ impl Closing {
                         io.ready.remove(Ready::WRITE);
                         return Ok(Step::Idle);
                     }
-                    Err(_) => return Ok(Step::Closed(why)),
+                    Err(_) => return Ok(Step::Closed(reason)),
                 }
             }
             if !lingers {
-                return Ok(Step::Closed(why));
+                return Ok(Step::Closed(reason));
             }
             self.stage = Stage::Linger;
         }
         io.rx.consume(io.rx.len());
         // Errors no longer matter: the connection was over before.
-        let Ok(more) = io.fill(core, usize::MAX, usize::MAX) else { return Ok(Step::Closed(why)) };
+        let Ok(more) = io.fill(core, usize::MAX, usize::MAX) else { return Ok(Step::Closed(reason)) };
         if io.eof.is_some() {
-            return Ok(Step::Closed(why));
+            return Ok(Step::Closed(reason));
         }
         io.rx.consume(io.rx.len());
         Ok(Step::progress(more))
@@ -73,8 +73,8 @@ impl Closing {
 
 impl ConnIo {
     /// Returns the step that begins to close the connection. `linger`: the peer may still be sending.
-    pub(super) fn closing(&mut self, why: EndReason, linger: bool) -> Step {
+    pub(super) fn closing(&mut self, reason: EndReason, linger: bool) -> Step {
         self.stop_clock();
-        Step::Become(Phase::Closing(Box::new(Closing::new(why, linger))))
+        Step::Become(Phase::Closing(Box::new(Closing::new(reason, linger))))
     }
 }

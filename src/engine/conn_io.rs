@@ -183,10 +183,10 @@ impl ConnIo {
 
     /// Extends the body timeout after `n` bytes of a body. If the upload has a timeout of its own, that restarts
     /// instead.
-    pub(super) fn note_received(&mut self, core: &Core, n: usize, patience: Option<Duration>) {
+    pub(super) fn note_received(&mut self, core: &Core, n: usize, body_timeout: Option<Duration>) {
         if self.clock == Some(Timeout::Body) && n > 0 {
-            self.recv_by = match patience {
-                Some(patience) => core.tick.after(patience),
+            self.recv_by = match body_timeout {
+                Some(body_timeout) => core.tick.after(body_timeout),
                 None => prolong(self.recv_by, core, n, core.limits.body_timeout),
             };
         }
@@ -222,10 +222,10 @@ impl ConnIo {
             }
             Fault::PlainHttp => {
                 let rule = Misbehaved::PlainHttpOnTls;
-                let mut answer = Vec::new();
-                write::error(rule, core.date.at(core.now.wall), true, &mut answer);
+                let mut response = Vec::new();
+                write::error(rule, core.date.at(core.now.wall), true, &mut response);
                 // Best effort: a new socket takes this much.
-                let _ = self.transport.write_plain(&[IoSlice::new(&answer)]);
+                let _ = self.transport.write_plain(&[IoSlice::new(&response)]);
                 let _ = self.transport.socket().shutdown_write();
                 EndReason::Rejected { status: rule.status(), rule: rule.rule() }
             }

@@ -67,8 +67,8 @@ pub(super) fn trusts(trusted: &Trusted, peer: &PeerAddr) -> bool {
 }
 
 #[inline]
-pub(super) fn closed(handler: &mut dyn Handler, conn: ConnId, why: &EndReason) {
-    let _ = guard("Handler::closed", || handler.closed(conn, why));
+pub(super) fn closed(handler: &mut dyn Handler, conn: ConnId, reason: &EndReason) {
+    let _ = guard("Handler::closed", || handler.closed(conn, reason));
 }
 
 pub(super) fn stopping(handler: &mut dyn Handler) {

@@ -66,7 +66,7 @@ impl Job {
         let owed = matches!(self.response_body, ResponseBody::Owed);
         match action {
             Action::Abort => return Err(EndReason::Aborted.into()),
-            Action::Respond(response) if owed => self.answer(io, core, response),
+            Action::Respond(response) if owed => self.respond(io, core, response),
             Action::Switch(switch) if owed => {
                 if !matches!(self.request_body, RequestBody::Over) && io.conn.is_receiving() {
                     warn!(target: "uncork::engine", "{}: the handler upgrades before it has received the body, which is discarded",
@@ -84,10 +84,10 @@ impl Job {
                 match &self.hooks.ticket {
                     Some(ticket) if ticket.is_hopeful() => {}
                     // Dropped already: the time does not matter.
-                    Some(_) => self.answer(io, core, Response::new(503)),
+                    Some(_) => self.respond(io, core, Response::new(503)),
                     None => {
                         error!(target: "uncork::engine", "{}: the handler suspended the request without a ticket", io.request_id());
-                        self.answer(io, core, ConnIo::mistake("the handler suspended the request without a ticket"));
+                        self.respond(io, core, ConnIo::mistake("the handler suspended the request without a ticket"));
                     }
                 }
             }
@@ -132,7 +132,7 @@ impl Job {
         let Some((_, f)) = self.fallback.take_if(|(due, _)| *due <= core.tick) else { return Ok(false) };
         if self.hooks.ticket.as_ref().is_some_and(|ticket| ticket.claim()) {
             let response = dispatch::fallback(f, core.now)?;
-            self.answer(io, core, response);
+            self.respond(io, core, response);
         }
         Ok(true)
     }
@@ -142,7 +142,7 @@ impl Job {
     pub(super) fn drive(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<Step, EndReason> {
         let worked = match self.work(io, core) {
             Ok(worked) => worked,
-            Err(stop) => return self.stopped(io, core, stop),
+            Err(exit) => return self.stopped(io, core, exit),
         };
         if matches!(self.response_body, ResponseBody::Switch(_))
             && let ResponseBody::Switch(switch) = mem::replace(&mut self.response_body, ResponseBody::Owed)
@@ -172,22 +172,22 @@ impl Job {
     }
 
     /// Responds in place of what has stopped the job, if that is possible.
-    pub(super) fn stopped(&mut self, io: &mut ConnIo, core: &mut Core, stop: JobExit) -> Result<Step, EndReason> {
-        match stop {
+    pub(super) fn stopped(&mut self, io: &mut ConnIo, core: &mut Core, exit: JobExit) -> Result<Step, EndReason> {
+        match exit {
             JobExit::End(EndReason::Panicked) if io.conn.owes_response() => {
                 // After a panic the upload is not called again.
                 dispatch::discard(mem::replace(&mut self.request_body, RequestBody::Idle));
-                self.answer(io, core, ConnIo::mistake(PANICKED).close());
+                self.respond(io, core, ConnIo::mistake(PANICKED).close());
                 self.outcome = EndReason::Panicked;
                 Ok(Step::Progress)
             }
-            JobExit::End(why) => Err(why),
+            JobExit::End(reason) => Err(reason),
             JobExit::Reject(rule) => {
                 // The application may have a response of its own for that.
                 dispatch::discard(mem::replace(&mut self.request_body, RequestBody::Idle));
                 let own = self.hooks.ticket.as_ref().filter(|_| io.conn.owes_response());
                 if let Some(Action::Respond(response)) = own.and_then(|ticket| ticket.take_answer()) {
-                    self.answer(io, core, response.close());
+                    self.respond(io, core, response.close());
                     self.outcome = EndReason::Rejected { status: rule.status(), rule: rule.rule() };
                     return Ok(Step::Progress);
                 }
@@ -210,7 +210,7 @@ impl ConnIo {
         let begun = action.and_then(|action| job.perform(self, core, action));
         let step = match begun {
             Ok(()) => Ok(Step::Progress),
-            Err(stop) => job.stopped(self, core, stop),
+            Err(exit) => job.stopped(self, core, exit),
         };
         match step {
             Ok(Step::Become(mut phase)) => {
@@ -218,35 +218,24 @@ impl ConnIo {
                 Ok(Step::Become(phase))
             }
             Ok(_) => Ok(Step::Become(Phase::Job(job))),
-            Err(why) => {
-                self.end_job(core, *job, why);
-                Err(why)
+            Err(reason) => {
+                self.end_job(core, *job, reason);
+                Err(reason)
             }
         }
     }
 
     /// Ends the request, and reports the end once.
-    pub(super) fn end_job(&mut self, core: &mut Core, job: Job, why: EndReason) {
-        let Job {
-            hooks: hooks,
-            head,
-            began,
-            request_body: up,
-            response_body: reply,
-            fallback,
-            status,
-            written,
-            marks,
-            ..
-        } = job;
+    pub(super) fn end_job(&mut self, core: &mut Core, job: Job, reason: EndReason) {
+        let Job { hooks: hooks, head, began, request_body, response_body, fallback, status, written, marks, .. } = job;
         if let Some(ticket) = hooks.ticket {
             dispatch::discard(fallback);
-            if !matches!(reply, ResponseBody::Sent) || why != EndReason::Complete {
-                log::trace!(target: "uncork::engine", "{}: {why}", self.request_id());
+            if !matches!(response_body, ResponseBody::Sent) || reason != EndReason::Complete {
+                log::trace!(target: "uncork::engine", "{}: {reason}", self.request_id());
             }
             ticket.close();
         }
-        dispatch::discard((up, reply));
+        dispatch::discard((request_body, response_body));
         let hook_peer = hooks.peer;
         if hooks.on_end.is_empty() && core.access_log.is_none() {
             return;
@@ -256,7 +245,7 @@ impl ConnIo {
         let received = self.conn.received();
         if !hooks.on_end.is_empty() {
             let acked = marks.acknowledged(&self.transport, self.sent, written);
-            let end = RequestEnd { reason: why, received, written, acked, now: core.now };
+            let end = RequestEnd { reason, received, written, acked, now: core.now };
             for f in hooks.on_end {
                 dispatch::on_end(f, &end);
             }
@@ -267,7 +256,7 @@ impl ConnIo {
             let ended = core.now.wall;
             dispatch::access(
                 &*log,
-                &AccessRecord { id, peer, head, status, written, received, why: &why, began, ended },
+                &AccessRecord { id, peer, head, status, written, received, why: &reason, began, ended },
             );
         }
     }

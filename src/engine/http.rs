@@ -124,8 +124,8 @@ impl ConnIo {
         };
         self.open_out(core);
         let date = core.date.at(core.now.wall);
-        let answer = ResponseSpec { status: response.status, fields: &response.headers, length, date };
-        self.conn.respond_with(&answer, body, &mut self.out)
+        let response = ResponseSpec { status: response.status, fields: &response.headers, length, date };
+        self.conn.respond_with(&response, body, &mut self.out)
     }
 
     /// Returns the response to a request that the application mishandled. In debug builds its body states the mistake,
@@ -157,8 +157,8 @@ impl ConnIo {
         rule: Misbehaved,
         job: Option<&mut Job>,
     ) -> Result<Step, EndReason> {
-        let why = EndReason::Rejected { status: rule.status(), rule: rule.rule() };
-        self.reject_with(core, rule, why, job)
+        let reason = EndReason::Rejected { status: rule.status(), rule: rule.rule() };
+        self.reject_with(core, rule, reason, job)
     }
 
     /// Ends the request with a rejection. If a response is in progress, none can be sent: the connection is aborted.
@@ -166,13 +166,13 @@ impl ConnIo {
         &mut self,
         core: &mut Core,
         rule: Misbehaved,
-        why: EndReason,
+        reason: EndReason,
         job: Option<&mut Job>,
     ) -> Result<Step, EndReason> {
         debug!(target: "uncork::conn", "{} {}: {}", self.id, self.peer.addr, rule.rule());
         self.open_out(core);
         if self.conn.is_responding() {
-            return Err(why);
+            return Err(reason);
         }
         let said = self.conn.reject(rule, core.date.at(core.now.wall), &mut self.out);
         let note = |job: &mut Job| {
@@ -181,7 +181,7 @@ impl ConnIo {
                 job.written = rule.rule().len() as u64 + 1;
             }
         };
-        let mut step = self.closing(why, true);
+        let mut step = self.closing(reason, true);
         match job {
             Some(job) => note(job),
             // A request without a complete head is logged, too.

@@ -110,15 +110,15 @@ impl Engine<'_> {
                     && matches!(job.request_body, RequestBody::Idle | RequestBody::Over);
                 if hopeless && !ticket.is_hopeful() && ticket.claim() {
                     debug!(target: "uncork::engine", "{}: every ticket was dropped: 503", io.request_id());
-                    job.answer(io, core, Response::new(503));
+                    job.respond(io, core, Response::new(503));
                 }
                 Ok(())
             }
         };
-        let step = result.map_or_else(|stop| job.stopped(io, core, stop), |()| Ok(Step::Progress));
+        let step = result.map_or_else(|exit| job.stopped(io, core, exit), |()| Ok(Step::Progress));
         match step.map(|step| slot.carry_out(core, step)) {
             Ok(None) => self.enqueue(id.conn),
-            Ok(Some(why)) | Err(why) => self.close_slot(id.conn, why),
+            Ok(Some(reason)) | Err(reason) => self.close_slot(id.conn, reason),
         }
     }
 
@@ -184,7 +184,7 @@ impl Engine<'_> {
             if let Phase::Job(job) = &mut slot.phase
                 && slot.io.conn.owes_response()
             {
-                job.answer(&mut slot.io, &mut self.core, Response::new(503).close());
+                job.respond(&mut slot.io, &mut self.core, Response::new(503).close());
                 // As far as the socket takes it at once.
                 let _ = slot.io.flush(&mut self.core);
             }

@@ -54,8 +54,8 @@ pub(super) enum JobExit {
 }
 
 impl From<EndReason> for JobExit {
-    fn from(why: EndReason) -> Self {
-        Self::End(why)
+    fn from(reason: EndReason) -> Self {
+        Self::End(reason)
     }
 }
 

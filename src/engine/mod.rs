@@ -285,7 +285,7 @@ impl<'h> Engine<'h> {
             slot.io.entry = Tick::NEVER;
             match slot.expire(&mut self.core) {
                 Ok(()) => self.enqueue(id),
-                Err(why) => self.close_slot(id, why),
+                Err(reason) => self.close_slot(id, reason),
             }
         }
         while let Some(entry) = self.later.first_entry()
@@ -304,8 +304,8 @@ impl<'h> Engine<'h> {
             let again = match slot.drive(&mut self.core, &mut *self.handler) {
                 Turn::Waits => false,
                 Turn::Again => true,
-                Turn::Over(why) => {
-                    self.close_slot(id, why);
+                Turn::Over(reason) => {
+                    self.close_slot(id, reason);
                     continue;
                 }
             };
@@ -319,28 +319,28 @@ impl<'h> Engine<'h> {
     }
 
     /// Frees the slot of a connection that has ended, and reports the end.
-    fn close_slot(&mut self, id: ConnId, why: EndReason) {
+    fn close_slot(&mut self, id: ConnId, reason: EndReason) {
         if self.slots.get(id.index()).is_none_or(|slot| slot.io.id != id) {
             return;
         }
         let Slot { mut io, mut phase } = self.slots.remove(id.index());
-        let mut job_ended = why;
+        let mut job_ended = reason;
         if let Phase::Job(job) = &mut phase
             // After a panic the application is not called again.
-            && why != EndReason::Panicked
+            && reason != EndReason::Panicked
             && job.is_out_by_now(&mut io, &mut self.core)
         {
             job_ended = job.outcome;
         }
         let unfinished = io.conn.is_responding() || !io.out.is_empty();
         // The peer must not take a part for the whole, nor wait for bytes that will not come.
-        if (unfinished && why != EndReason::Complete) || matches!(why, EndReason::Aborted | EndReason::Panicked) {
+        if (unfinished && reason != EndReason::Complete) || matches!(reason, EndReason::Aborted | EndReason::Panicked) {
             io.transport.socket().reset_on_close();
         }
         let mut not_dialed = None;
         let job = match phase {
             Phase::Dialing(dialing) => {
-                not_dialed = dialing.failed(why);
+                not_dialed = dialing.failed(reason);
                 None
             }
             phase => phase.into_job(&io, &mut self.core),
@@ -369,7 +369,7 @@ impl<'h> Engine<'h> {
             self.inbound -= 1;
         }
         if notify_closed {
-            dispatch::closed(&mut *self.handler, id, &why);
+            dispatch::closed(&mut *self.handler, id, &reason);
         }
     }
 

@@ -27,8 +27,8 @@ use crate::{
 
 impl Dialing {
     /// Returns the function to call after a failure, and the error to call it with.
-    pub(super) fn failed(self, why: EndReason) -> Option<(dial::Then, DialError)> {
-        let fault = self.fault.unwrap_or(match why {
+    pub(super) fn failed(self, reason: EndReason) -> Option<(dial::Then, DialError)> {
+        let fault = self.fault.unwrap_or(match reason {
             EndReason::TimedOut(_) => DialError::TimedOut,
             EndReason::Io(kind) => DialError::Io(kind.into()),
             EndReason::Stopped => DialError::LoopEnded,

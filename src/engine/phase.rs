@@ -76,7 +76,7 @@ pub(super) struct Upgraded {
     pub(super) woken: bool,
     pub(super) stopping: bool,
     pub(super) started: bool,
-    pub(super) told: Told,
+    pub(super) reported: Reported,
     /// The application has ended its side; and that has been sent.
     pub(super) finished: bool,
     pub(super) fin_sent: bool,
@@ -86,13 +86,13 @@ pub(super) struct Upgraded {
 
 /// Events that are reported once.
 #[derive(Default)]
-pub(super) struct Told {
+pub(super) struct Reported {
     pub(super) end: bool,
     pub(super) stopping: bool,
 }
 
 pub(super) struct Closing {
-    pub(super) why: EndReason,
+    pub(super) reason: EndReason,
     pub(super) linger: bool,
     pub(super) stage: Stage,
     /// A request that ends when the last byte is sent.

@@ -237,7 +237,7 @@ impl Job {
                         continue;
                     }
                     Ok(Some(n)) => Ok(n),
-                    Err(why) => Err(why),
+                    Err(reason) => Err(reason),
                 },
             };
             let taken = *result.as_ref().unwrap_or(&0);

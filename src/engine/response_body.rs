@@ -21,7 +21,7 @@ use crate::{
 
 impl Job {
     /// Begins the response.
-    pub(super) fn answer(&mut self, io: &mut ConnIo, core: &mut Core, response: Response) {
+    pub(super) fn respond(&mut self, io: &mut ConnIo, core: &mut Core, response: Response) {
         let mut response = io.checked(response);
         if matches!(self.response_body, ResponseBody::Switch(_)) {
             dispatch::discard(std::mem::replace(&mut self.response_body, ResponseBody::Owed));
@@ -132,7 +132,7 @@ impl Job {
                 own: before,
                 finished: &mut finished,
             };
-            let flow = dispatch::produce(produce.as_mut(), &mut tx)?;
+            let produced = dispatch::produce(produce.as_mut(), &mut tx)?;
             let n = io.out.len() - before;
             if framing == BodyOut::Chunked {
                 if n == 0 {
@@ -145,7 +145,7 @@ impl Job {
             io.conn.wrote(n as u64);
             self.written += n as u64;
             worked |= n > 0;
-            match flow {
+            match produced {
                 Produced::Abort => return Err(EndReason::Aborted.into()),
                 Produced::Pending => *waits = true,
                 // It wrote nothing although there was space. It must be woken: asking again would never end.
@@ -155,7 +155,7 @@ impl Job {
                 }
                 Produced::More => {}
                 Produced::End | Produced::Trailers(_) => {
-                    let trailers = if let Produced::Trailers(trailers) = &flow { Some(trailers) } else { None };
+                    let trailers = if let Produced::Trailers(trailers) = &produced { Some(trailers) } else { None };
                     self.end_response_body(io, core, trailers)?;
                     return Ok(true);
                 }

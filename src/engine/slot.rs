@@ -56,7 +56,7 @@ impl Slot {
     pub(super) fn drive(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Turn {
         match self.rounds(core, handler) {
             Ok(turn) => turn,
-            Err(why) => Turn::Over(why),
+            Err(reason) => Turn::Over(reason),
         }
     }
 
@@ -90,7 +90,7 @@ impl Slot {
             match step {
                 Step::Idle | Step::Progress => {}
                 Step::Become(phase) => self.enter(core, phase),
-                Step::Closed(why) => return Ok(Turn::Over(why)),
+                Step::Closed(reason) => return Ok(Turn::Over(reason)),
             }
             let io = &mut self.io;
             let sent = match &mut self.phase {
@@ -114,7 +114,7 @@ impl Slot {
                 self.enter(core, phase);
                 None
             }
-            Step::Closed(why) => Some(why),
+            Step::Closed(reason) => Some(reason),
         }
     }
 
@@ -162,10 +162,10 @@ impl Slot {
         {
             return Ok(());
         }
-        let why = EndReason::TimedOut(timer);
+        let reason = EndReason::TimedOut(timer);
         let rule = match timer {
             Timeout::Idle => {
-                let step = self.io.closing(why, false);
+                let step = self.io.closing(reason, false);
                 self.carry_out(core, step);
                 return Ok(());
             }
@@ -178,12 +178,12 @@ impl Slot {
                     self.io.clock = None;
                     return Ok(());
                 }
-                return Err(why);
+                return Err(reason);
             }
-            Timeout::Handshake | Timeout::Send => return Err(why),
+            Timeout::Handshake | Timeout::Send => return Err(reason),
         };
         let job = if let Phase::Job(job) = &mut self.phase { Some(&mut **job) } else { None };
-        let step = self.io.reject_with(core, rule, why, job)?;
+        let step = self.io.reject_with(core, rule, reason, job)?;
         self.carry_out(core, step);
         Ok(())
     }

@@ -15,7 +15,7 @@ use super::{
     core::Core,
     dispatch,
     job::{Job, RequestBody},
-    phase::{Phase, Step, Told, Upgraded},
+    phase::{Phase, Reported, Step, Upgraded},
     ready::Ready,
 };
 use crate::{
@@ -49,7 +49,7 @@ impl Upgraded {
             held: Tick::NEVER,
             stopping: core.stopping.is_some(),
             started: false,
-            told: Told::default(),
+            reported: Reported::default(),
             finished: false,
             fin_sent: false,
             fault: None,
@@ -80,8 +80,8 @@ impl Upgraded {
         };
         match result {
             // The application must learn of it: the connection must not end without a call.
-            Err(why) => {
-                self.has_failed(io, why);
+            Err(reason) => {
+                self.has_failed(io, reason);
                 Ok(true)
             }
             other => other,
@@ -93,7 +93,7 @@ impl Upgraded {
     pub(super) fn drive(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<Step, EndReason> {
         let mut worked = false;
         for _ in 0..CALLS {
-            let Some(why) = self.events_for_call(io, core) else {
+            let Some(events) = self.events_for_call(io, core) else {
                 if self.waits_for_nothing(io) {
                     debug!(target: "uncork::engine", "{}: the upgrade waits for input after its end: terminated",
                         io.request_id());
@@ -102,7 +102,7 @@ impl Upgraded {
                 return Ok(Step::progress(worked));
             };
             worked = true;
-            if self.call(io, core, why)?.is_terminate() {
+            if self.call(io, core, events)?.is_terminate() {
                 return Ok(self.terminate(io));
             }
             // Pushed output must be sent before more is added.
@@ -118,19 +118,19 @@ impl Upgraded {
     fn waits_for_nothing(&self, io: &ConnIo) -> bool {
         let read_alone = self.mask == EventMask::READ || self.mask == EventMask::READ | EventMask::CORK;
         let all_out = io.out.is_empty() && !io.transport.has_pending();
-        self.told.end && read_alone && self.deadline == Tick::NEVER && all_out
+        self.reported.end && read_alone && self.deadline == Tick::NEVER && all_out
     }
 
     /// Returns the events for a call, if there are any.
     fn events_for_call(&self, io: &ConnIo, core: &Core) -> Option<Events> {
-        let mut why = 0;
+        let mut events = 0;
         let dead = io.ready.contains(Ready::DEAD);
         if self.mask.contains(EventMask::READ) {
             if io.rx.len() > self.seen {
-                why |= Events::READ;
+                events |= Events::READ;
             }
-            if io.eof.is_some() && !self.told.end {
-                why |= Events::END;
+            if io.eof.is_some() && !self.reported.end {
+                events |= Events::END;
             }
         }
         if self.started && self.mask.contains(EventMask::WRITE) && !self.finished {
@@ -138,48 +138,48 @@ impl Upgraded {
             let free = limit.saturating_sub(io.out.len());
             let grew = io.out.len() < self.queued || self.wrote;
             if grew && free >= limit / 2 {
-                why |= Events::WRITE;
+                events |= Events::WRITE;
             }
         }
         if self.woken && self.mask.contains(EventMask::EXTERNAL) {
-            why |= Events::EXTERNAL;
+            events |= Events::EXTERNAL;
         }
         if self.deadline <= core.tick {
-            why |= Events::DEADLINE;
+            events |= Events::DEADLINE;
         }
-        if self.stopping && !self.told.stopping {
-            why |= Events::STOPPING;
+        if self.stopping && !self.reported.stopping {
+            events |= Events::STOPPING;
         }
         if dead {
-            why |= Events::RESET;
+            events |= Events::RESET;
         }
         if self.holds && core.held.is_asked(io.id) {
-            why |= Events::SHED;
+            events |= Events::SHED;
         }
-        (why != 0 || !self.started).then_some(Events(why))
+        (events != 0 || !self.started).then_some(Events(events))
     }
 
     /// Calls the application once. Returns the mask that it returned.
-    fn call(&mut self, io: &mut ConnIo, core: &mut Core, why: Events) -> Result<EventMask, EndReason> {
+    fn call(&mut self, io: &mut ConnIo, core: &mut Core, events: Events) -> Result<EventMask, EndReason> {
         io.open_out(core);
-        if !self.started && why.is_error() {
+        if !self.started && events.is_error() {
             // The 101 cannot arrive: the application is not called at all.
             return Err(self.fault.unwrap_or(EndReason::PeerClosed));
         }
         self.started = true;
-        self.told.end |= why.is_read_closed();
-        self.told.stopping |= why.is_stopping();
-        if why.is_woken() {
+        self.reported.end |= events.is_read_closed();
+        self.reported.stopping |= events.is_stopping();
+        if events.is_woken() {
             self.woken = false;
         }
-        if why.deadline_passed() {
+        if events.deadline_passed() {
             self.deadline = Tick::NEVER;
         }
-        if why.shed() {
+        if events.shed() {
             core.held.take_asked(io.id);
         }
         let end = match io.eof {
-            _ if why.is_error() => ReadState::Truncated,
+            _ if events.is_error() => ReadState::Truncated,
             None => ReadState::Open,
             Some(true) => ReadState::Eof,
             Some(false) => ReadState::Truncated,
@@ -195,7 +195,7 @@ impl Upgraded {
                 own: 0,
                 finished: &mut self.finished,
             },
-            events: why,
+            events,
             now: core.now,
             waker: &self.waker,
             orders: &mut orders,
@@ -207,7 +207,7 @@ impl Upgraded {
         if orders.abort {
             return Err(EndReason::Aborted);
         }
-        if why.is_error() {
+        if events.is_error() {
             return Err(self.fault.unwrap_or(EndReason::PeerClosed));
         }
         self.mask = mask;
@@ -263,8 +263,8 @@ impl Upgraded {
         }
         let result = io.flush(core).and_then(|sent| self.finish(io, core).map(|()| sent));
         match result {
-            Err(why) if !io.ready.contains(Ready::DEAD) => {
-                self.has_failed(io, why);
+            Err(reason) if !io.ready.contains(Ready::DEAD) => {
+                self.has_failed(io, reason);
                 io.out.clear();
                 Ok(true)
             }
@@ -273,9 +273,9 @@ impl Upgraded {
     }
 
     /// Records that the transport cannot continue: the next call reports it, and is the last.
-    fn has_failed(&mut self, io: &mut ConnIo, why: EndReason) {
+    fn has_failed(&mut self, io: &mut ConnIo, reason: EndReason) {
         io.ready.insert(Ready::DEAD);
-        self.fault.get_or_insert(why);
+        self.fault.get_or_insert(reason);
     }
 
     fn finish(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<(), EndReason> {
@@ -303,7 +303,7 @@ impl Job {
                 debug!(target: "uncork::engine", "{}: this request does not allow a switch", io.request_id());
                 Response::new(426).header("Upgrade", response.headers.get("upgrade").unwrap_or(b"none"))
             };
-            self.answer(io, core, response);
+            self.respond(io, core, response);
             return Ok(Step::Progress);
         }
         // Bytes behind the request belong to the new protocol, so the body must be complete first. The application did
@@ -316,7 +316,7 @@ impl Job {
                     debug!(target: "uncork::engine", "{}: the handler switches before it has received the body", io.request_id());
                     dispatch::discard(upgrade);
                     self.request_body = RequestBody::Idle;
-                    self.answer(io, core, Response::new(413).close());
+                    self.respond(io, core, Response::new(413).close());
                     return Ok(Step::Progress);
                 }
                 Err(rule) => {
@@ -327,8 +327,8 @@ impl Job {
         }
         io.open_out(core);
         let date = core.date.at(core.now.wall);
-        let answer = ResponseSpec { status: response.status, fields: &response.headers, length: None, date };
-        io.conn.switch((!bare).then_some(&answer), &mut io.out);
+        let response = ResponseSpec { status: response.status, fields: &response.headers, length: None, date };
+        io.conn.switch((!bare).then_some(&response), &mut io.out);
         debug_assert!(io.conn.is_switched());
         io.transport.socket().keep_alive();
         self.status = response.status;
