@@ -152,6 +152,7 @@ pub mod h1;
 pub mod relay;
 pub(crate) mod server;
 pub(crate) mod transport;
+#[cfg(any(test, fuzzing, feature = "__internals"))]
 #[doc(hidden)]
 pub mod workbench;
 #[cfg(feature = "ws")]

@@ -9,7 +9,7 @@ pub use crate::ws::{
 };
 use crate::{
     base::{Limits, buf::Buf, out::Out},
-    conn::{BodyOut, ServerConn, server::Answer},
+    conn::{BodyOut, ServerConn, server::ResponseSpec},
     h1::{HeadLimits, Headers, KnownHost, field_slots},
 };
 pub use crate::{
@@ -68,7 +68,7 @@ impl OneConnection {
             }
             self.rx.consume(end);
             let length = Some(body.len() as u64);
-            let answer = Answer { status: 200, fields: &self.fields, length, date: DATE };
+            let answer = ResponseSpec { status: 200, fields: &self.fields, length, date: DATE };
             if let BodyOut::Length(n) = self.conn.respond(&answer, &mut self.out) {
                 self.out.push(body);
                 self.conn.wrote(n);

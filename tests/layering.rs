@@ -2,7 +2,7 @@
 //! reads a clock, who says `unsafe`, and who calls the application. Test code is exempt.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -59,6 +59,9 @@ const CRATES: &[(&str, &[&str])] = &[
     // Two traits, and what they are made of.
     ("tokio", &["relay/tunnel/wire.rs"]),
 ];
+
+/// The folders of `src` in which no file may import, over other files or directly, a file that imports it.
+const WITHOUT_CIRCLES: &[&str] = &["engine"];
 
 /// Where `unsafe` may stand.
 const UNSAFE: &str = "transport/sys.rs";
@@ -316,6 +319,136 @@ fn every_room_keeps_to_itself() {
     }
     assert!(files.len() > 30 && tests.len() > 3, "are these all sources?");
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+}
+
+/// The modules of one folder of `src`: for each, its path within the folder (empty for the folder's own `mod.rs`), and its
+/// code.
+type Modules = BTreeMap<Vec<String>, String>;
+
+/// The path of a module in its folder: `a/mod.rs` and `a.rs` are both `["a"]`.
+fn module_path(file: &str) -> Vec<String> {
+    let path = file.trim_end_matches(".rs").split('/').map(str::to_owned);
+    path.filter(|part| part != "mod").collect()
+}
+
+/// Expands what follows a `::` into full paths: `a::{b, c::D}` is `[a, b]` and `[a, c, D]`.
+fn expand(text: &str, prefix: &[String], into: &mut Vec<Vec<String>>) -> usize {
+    let start = text.len() - text.trim_start().len();
+    let rest = &text[start..];
+    if let Some(group) = rest.strip_prefix('{') {
+        let mut at = 0;
+        while at < group.len() && !group[at..].trim_start().starts_with('}') {
+            let n = expand(&group[at..], prefix, into);
+            let behind = &group[at + n..];
+            at += n + behind.find([',', '}']).unwrap_or(behind.len());
+            at += usize::from(group[at..].starts_with(','));
+        }
+        return start + 1 + at + group[at..].find('}').map_or(0, |end| end + 1);
+    }
+    let len = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+    let path = [prefix, &[rest[..len].to_owned()]].concat();
+    match rest[len..].strip_prefix("::") {
+        Some(behind) => start + len + 2 + expand(behind, &path, into),
+        None => {
+            into.push(path);
+            start + len
+        }
+    }
+}
+
+/// The modules of its folder that a module imports.
+fn imports(folder: &str, path: &[String], modules: &Modules) -> BTreeSet<Vec<String>> {
+    let code = &modules[path];
+    let mut found = Vec::new();
+    let own = format!("crate::{}::", folder.replace('/', "::"));
+    for at in places(code, &own) {
+        expand(&code[at + own.len()..], &[], &mut found);
+    }
+    let mut behind = 0;
+    for at in places(code, "super::").filter(|at| !code[..*at].ends_with("::")) {
+        let mut supers = 0;
+        behind = behind.max(at);
+        while code[behind..].starts_with("super::") {
+            behind += 7;
+            supers += 1;
+        }
+        if let Some(depth) = path.len().checked_sub(supers) {
+            expand(&code[behind..], &path[..depth], &mut found);
+        }
+    }
+    // A module names those below it without a prefix, or behind `self::`.
+    for child in modules.keys().filter(|child| child.len() == path.len() + 1 && child.starts_with(path)) {
+        let call = format!("{}::", child[path.len()]);
+        let bare = |at: &usize| !code[..*at].ends_with("::") || code[..*at].ends_with("self::");
+        for at in places(code, &call).filter(bare) {
+            expand(&code[at..], path, &mut found);
+        }
+    }
+    for at in places(code, "self::") {
+        expand(&code[at + 6..], path, &mut found);
+    }
+    // The longest part of the path that is a module; the rest are names in it.
+    let module =
+        |name: Vec<String>| (0..=name.len()).rev().map(|n| name[..n].to_vec()).find(|m| modules.contains_key(m));
+    found.into_iter().filter_map(module).filter(|module| module != path).collect()
+}
+
+/// A circle of imports among the modules of a folder, if there is one: `a -> b -> a`.
+fn circle(folder: &str, modules: &Modules) -> Option<String> {
+    let mut edges: BTreeMap<&Vec<String>, BTreeSet<Vec<String>>> =
+        modules.keys().map(|path| (path, imports(folder, path, modules))).collect();
+    // A module that imports none of the others left is in no circle.
+    while let Some(free) =
+        edges.iter().find(|(_, to)| to.iter().all(|to| !edges.contains_key(to))).map(|(path, _)| *path)
+    {
+        edges.remove(free);
+    }
+    let mut at: &Vec<String> = edges.keys().next()?;
+    let mut way: Vec<&Vec<String>> = Vec::new();
+    while !way.contains(&at) {
+        way.push(at);
+        at = edges.keys().find(|path| edges[at].contains(**path))?;
+    }
+    let from = way.iter().position(|path| *path == at)?;
+    let name = |path: &&Vec<String>| if path.is_empty() { "mod".to_owned() } else { path.join("/") };
+    Some(way[from..].iter().chain([&at]).map(name).collect::<Vec<_>>().join(" -> "))
+}
+
+#[test]
+fn no_circle_between_the_files_of_a_folder() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for folder in WITHOUT_CIRCLES {
+        let mut files = Vec::new();
+        sources(&src.join(folder), &mut files);
+        let mut modules = Modules::new();
+        for path in &files {
+            let name = path.strip_prefix(src.join(folder)).expect("in the folder").to_string_lossy().replace('\\', "/");
+            modules.insert(module_path(&name), code(&fs::read_to_string(path).expect("a source")));
+        }
+        assert!(modules.len() > 3, "are these all files of {folder}?");
+        assert_eq!(circle(folder, &modules), None, "in src/{folder}");
+    }
+}
+
+/// Made-up folders: each circle must be found.
+#[test]
+fn circles_are_found() {
+    #[rustfmt::skip]
+    const ROWS: &[(&[(&str, &str)], Option<&str>)] = &[
+        (&[("mod.rs", "mod a; mod b; use self::a::A;"), ("a.rs", "use super::b::B;"), ("b.rs", "")], None),
+        (&[("mod.rs", "mod a; mod b;"), ("a.rs", "use super::{\n    b::B,\n    c,\n};"), ("b.rs", "use super::a::A;")],
+            Some("a -> b -> a")),
+        (&[("mod.rs", "mod a; use a::A;"), ("a.rs", "use super::Name;")], Some("mod -> a -> mod")),
+        (&[("mod.rs", "mod a; fn f() { a::g() }"), ("a.rs", "use super::Name;")], Some("mod -> a -> mod")),
+        (&[("mod.rs", "mod a;"), ("a.rs", "use super::Name; mod tests { use super::*; }")], None),
+        (&[("mod.rs", ""), ("a/mod.rs", "use self::b::B;"), ("a/b.rs", "use super::super::c::C;"), ("c.rs", "use crate::x::a::A;")],
+            Some("a -> a/b -> c -> a")),
+        (&[("mod.rs", ""), ("a.rs", "use crate::x::{b::{B, D}, e};"), ("b.rs", ""), ("e.rs", "use super::a;")], Some("a -> e -> a")),
+    ];
+    for (files, expected) in ROWS {
+        let modules = files.iter().map(|(file, source)| (module_path(file), code(source))).collect();
+        assert_eq!(circle("x", &modules).as_deref(), *expected, "{files:?}");
+    }
 }
 
 /// What a client of the session relay or of the rendezvous asks for cannot make them connect anywhere: they do not know

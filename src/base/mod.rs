@@ -4,10 +4,9 @@
 //!   Buf, Out     bytes on their way in, and out        mask      what an upgraded connection waits for
 //!   Tick, Wait   when                                  id        who: connection, request
 //!   Limits       how much, how long                    Ended     why something is over
-//!   KernelPipe   bytes that stay in the system         Pool      buffers, lent
+//!   Runs         bytes with gaps, decoded where they lie   Pool      buffers, lent
 //!   Mailbox      a queue and a bell, between threads   PeerAddr  from where
-//!   Duplex       a socket without a system behind it   Runs      bytes with gaps, decoded where they lie
-//!   Seldom       lines for the log, one a minute
+//!   Duplex       a socket without a system behind it   Seldom    lines for the log, one a minute
 //! ```
 //!
 //! Depends on nothing, does no IO and reads no clock; everything else may depend on it.

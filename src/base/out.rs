@@ -47,8 +47,14 @@ const WORTH_POINTING_AT: usize = 2048;
 #[derive(Default)]
 pub(crate) struct Out {
     pub(crate) buf: Buf,
-    /// Blocks in order; each with the bytes of `buf` that go out before it, and how much of it is out.
-    blocks: VecDeque<(usize, Block, usize)>,
+    /// Allocated with the first block: most connections never have one.
+    blocks: Option<Box<Blocks>>,
+}
+
+#[derive(Default)]
+struct Blocks {
+    /// In order; each with the bytes of `buf` that go out before it, and the number of its bytes that are out.
+    queue: VecDeque<(usize, Block, usize)>,
     /// Bytes of `buf` that go out before some block.
     before: usize,
 }
@@ -57,15 +63,13 @@ impl Out {
     /// Bytes waiting.
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        if self.blocks.is_empty() {
-            return self.buf.len();
-        }
-        self.buf.len() + self.blocks.iter().map(|(_, block, from)| block.bytes().len() - from).sum::<usize>()
+        let Some(blocks) = &self.blocks else { return self.buf.len() };
+        self.buf.len() + blocks.queue.iter().map(|(_, block, from)| block.bytes().len() - from).sum::<usize>()
     }
 
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.buf.is_empty() && self.blocks.is_empty()
+        self.buf.is_empty() && self.blocks.as_ref().is_none_or(|blocks| blocks.queue.is_empty())
     }
 
     /// Copies all of `bytes`, in a larger store if need be. The caller keeps the bound.
@@ -83,15 +87,16 @@ impl Out {
     }
 
     fn point_at(&mut self, block: Block) {
-        let copied = self.buf.len() - self.before;
-        self.before += copied;
-        self.blocks.push_back((copied, block, 0));
+        let blocks = self.blocks.get_or_insert_default();
+        let copied = self.buf.len() - blocks.before;
+        blocks.before += copied;
+        blocks.queue.push_back((copied, block, 0));
     }
 
     /// What goes out next, if it is of one piece.
     #[inline]
     pub(crate) fn only_piece(&self) -> Option<&[u8]> {
-        if self.blocks.is_empty() { Some(self.buf.filled()) } else { None }
+        if self.blocks.as_ref().is_none_or(|blocks| blocks.queue.is_empty()) { Some(self.buf.filled()) } else { None }
     }
 
     /// What goes out next, in up to `N` pieces; how many there are.
@@ -103,13 +108,14 @@ impl Out {
                 n += 1;
             }
         };
-        for (copied, block, from) in self.blocks.iter().take(N) {
+        let queue = self.blocks.iter().flat_map(|blocks| &blocks.queue);
+        for (copied, block, from) in queue.take(N) {
             let (head, tail) = rest.split_at(*copied);
             rest = tail;
             put(head);
             put(&block.bytes()[*from..]);
         }
-        if self.blocks.len() <= N {
+        if self.blocks.as_ref().is_none_or(|blocks| blocks.queue.len() <= N) {
             put(rest);
         }
         n
@@ -118,15 +124,16 @@ impl Out {
     /// `n` bytes went out.
     #[inline]
     pub(crate) fn consume(&mut self, n: usize) {
-        if self.blocks.is_empty() { self.buf.consume(n) } else { self.consume_blocks(n) }
+        if self.blocks.is_none() { self.buf.consume(n) } else { self.consume_blocks(n) }
     }
 
     fn consume_blocks(&mut self, mut n: usize) {
-        while let Some((copied, block, from)) = self.blocks.front_mut() {
+        let Some(blocks) = &mut self.blocks else { return };
+        while let Some((copied, block, from)) = blocks.queue.front_mut() {
             let from_buf = n.min(*copied);
             self.buf.consume(from_buf);
             *copied -= from_buf;
-            self.before -= from_buf;
+            blocks.before -= from_buf;
             n -= from_buf;
             if *copied > 0 {
                 return;
@@ -137,15 +144,14 @@ impl Out {
             if *from < block.bytes().len() {
                 return;
             }
-            self.blocks.pop_front();
+            blocks.queue.pop_front();
         }
         self.buf.consume(n);
     }
 
     /// Throws everything away.
     pub(crate) fn clear(&mut self) {
-        self.blocks.clear();
-        self.before = 0;
+        self.blocks = None;
         self.buf.consume(self.buf.len());
     }
 
@@ -153,8 +159,8 @@ impl Out {
     #[inline]
     pub(crate) fn settle(&mut self, pool: &mut Pool) {
         pool.settle(&mut self.buf);
-        if self.blocks.is_empty() && self.blocks.capacity() > 8 {
-            self.blocks = VecDeque::new();
+        if self.blocks.as_ref().is_some_and(|blocks| blocks.queue.is_empty() && blocks.queue.capacity() > 8) {
+            self.blocks = None;
         }
     }
 }

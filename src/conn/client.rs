@@ -1,10 +1,11 @@
 //! The client's side of one HTTP/1.1 connection.
 //!
-//! The same halves as the server's, the other way round: here the request is what is written and the response what is
-//! read. One exchange: [`begin`](ClientConn::begin) writes the request's head, [`wrote`](ClientConn::wrote) and
-//! [`end_body`](ClientConn::end_body) account for its body; [`poll_head`](ClientConn::poll_head) and
-//! [`heard`](ClientConn::heard) until there is a final head, then [`poll_body`](ClientConn::poll_body) until its end.
-//! Both may go on at the same time. Then it is [idle](ClientConn::is_idle), or good for nothing more.
+//! It uses the same halves as the server: here the request is written and the response is read. In one exchange,
+//! [`begin`](ClientConn::begin) writes the request's head. [`wrote`](ClientConn::wrote) and
+//! [`end_body`](ClientConn::end_body) account for its body. Call [`poll_head`](ClientConn::poll_head) and
+//! [`received_head`](ClientConn::received_head) until there is a final head, then [`poll_body`](ClientConn::poll_body)
+//! until its end. Both directions may proceed at the same time. Afterwards the connection is
+//! [idle](ClientConn::is_idle), or cannot be used again.
 
 use super::{
     BodyOut,
@@ -18,10 +19,10 @@ use crate::h1::{
     write::{self, BodyLength, ConnectionOption, RequestLine, Sink},
 };
 
-/// Interim responses to one request. RFC 9110 §15.2 sets no limit, and nobody needs more than two or three.
+/// Interim responses to one request. RFC 9110 §15.2 sets no limit; servers send no more than two or three.
 const INTERIM_MAX: u8 = 16;
 
-/// A request, as the machine needs it.
+/// The head of a request, as the machine needs it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestSpec<'a> {
     pub(crate) method: &'a str,
@@ -29,22 +30,22 @@ pub(crate) struct RequestSpec<'a> {
     pub(crate) host: &'a str,
     pub(crate) fields: &'a Headers,
     pub(crate) length: BodyLength,
-    /// Waits to be told to send the body.
+    /// Waits for `100 Continue` before it sends the body.
     pub(crate) expect: bool,
-    /// Offers to switch protocols; `fields` says to which.
+    /// Offers to switch protocols; `fields` names them.
     pub(crate) upgrade: bool,
     /// No other request follows it.
     pub(crate) last: bool,
 }
 
-/// What a head means.
+/// The meaning of a response head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
-    /// An interim response; 100 means that the body may come. Another head follows.
+pub(crate) enum HeadKind {
+    /// An interim response; 100 means that the server wants the body. Another head follows.
     Interim(u16),
-    /// The response; its body follows, if it has one.
+    /// The final response; its body follows, if it has one.
     Final,
-    /// The response, and behind it something other than HTTP.
+    /// The final response; another protocol follows.
     Switched,
 }
 
@@ -60,11 +61,11 @@ pub(crate) struct ClientConn {
     scan: HeadScanner,
     out: BodyOut,
     body: BodyIn,
-    /// What the meaning of a response depends on; others are all alike.
+    /// The methods that change the meaning of a response.
     method: Method,
     upgrade: bool,
     interim: u8,
-    /// Bytes of the response's body taken so far, and how many were announced.
+    /// Bytes of the response's body taken so far, and the announced number.
     received: u64,
     announced: Option<u64>,
 }
@@ -101,49 +102,49 @@ impl ClientConn {
         }
     }
 
-    // What is the state?
+    // State.
 
-    /// Ready for a request.
+    /// Returns `true` if the next request may begin.
     pub(crate) fn is_idle(&self) -> bool {
         self.halves.request() == Half::Idle && self.halves.response() == Half::Idle
     }
 
-    /// The request's body is not whole yet.
+    /// Returns `true` while the request's body is incomplete.
     pub(crate) fn is_sending(&self) -> bool {
         self.halves.request() == Half::Body
     }
 
-    /// A request is out, or on its way, and no final head has come.
+    /// Returns `true` if a request has begun and no final head has arrived.
     pub(crate) fn awaits_head(&self) -> bool {
         self.halves.response() == Half::Owed
     }
 
-    /// The response's body is not whole yet.
+    /// Returns `true` while the response's body is incomplete.
     pub(crate) fn is_receiving(&self) -> bool {
         self.halves.response() == Half::Body
     }
 
-    /// Nothing of the response's body is to come.
+    /// Returns `true` if no more bytes of the response's body will come.
     pub(crate) fn has_no_body(&self) -> bool {
         matches!(self.body, BodyIn::None | BodyIn::Length(0))
     }
 
-    /// How what is to be sent is framed.
+    /// Returns the framing of what is left of the request's body.
     pub(crate) fn body_out(&self) -> BodyOut {
         self.out
     }
 
-    /// Bytes of the response's body taken so far, and how many it is to have, if that was said.
+    /// Returns the bytes of the response's body taken so far, and its announced length.
     pub(crate) fn progress(&self) -> (u64, Option<u64>) {
         (self.received, self.announced)
     }
 
-    // What goes out.
+    // Output.
 
-    /// Writes the head of a request. What it says of its body must be what follows.
+    /// Writes the head of a request, which must describe the body that follows.
     ///
     /// # Errors
-    /// If the request can't be written as it is; then nothing was.
+    /// If the request cannot be written as it is. Nothing was written then.
     pub(crate) fn begin<S: Sink>(&mut self, ask: &RequestSpec<'_>, out: &mut S) -> Result<(), Misbehaved> {
         debug_assert!(self.is_idle());
         let line = RequestLine {
@@ -183,7 +184,7 @@ impl ClientConn {
         Ok(())
     }
 
-    /// So many bytes of the body were written. A body of known length ends with its last byte.
+    /// Records `n` written bytes of the body. A body of known length ends with its last byte.
     pub(crate) fn wrote(&mut self, n: u64) {
         if let BodyOut::Length(left) = &mut self.out {
             *left = left.saturating_sub(n);
@@ -194,7 +195,7 @@ impl ClientConn {
         }
     }
 
-    /// The body is over; `false` if it is shorter than was said: then the connection has to be broken off.
+    /// Ends the body. Returns `false` if it is shorter than announced: then the caller must reset the connection.
     pub(crate) fn end_body<S: Sink>(&mut self, trailers: Option<&Headers>, out: &mut S) -> bool {
         match (self.out, trailers) {
             (BodyOut::Nothing, _) => return true,
@@ -207,9 +208,10 @@ impl ClientConn {
         true
     }
 
-    // What came in.
+    // Input.
 
-    /// The next head and where it ends in `input`, if it is complete. `input` is all that has come and was not consumed.
+    /// Returns the next head and where it ends in `input`, if it is complete. `input`: all bytes that have arrived and
+    /// were not consumed.
     pub(crate) fn poll_head<'b>(
         &mut self,
         input: &'b [u8],
@@ -222,11 +224,11 @@ impl ClientConn {
         Ok(Some((end, head)))
     }
 
-    /// Goes on with this head.
+    /// Continues the exchange with this head. Returns its meaning.
     ///
     /// # Errors
     /// [`Misbehaved::UnaskedSwitch`], [`Misbehaved::TooManyInterim`].
-    pub(crate) fn heard(&mut self, head: &ParsedResponse<'_>) -> Result<Heard, Misbehaved> {
+    pub(crate) fn received_head(&mut self, head: &ParsedResponse<'_>) -> Result<HeadKind, Misbehaved> {
         self.scan = HeadScanner::default();
         if head.status == 101 && !self.upgrade {
             return Err(Misbehaved::UnaskedSwitch);
@@ -235,7 +237,7 @@ impl ClientConn {
             self.interim += 1;
             return match self.interim > INTERIM_MAX {
                 true => Err(Misbehaved::TooManyInterim),
-                false => Ok(Heard::Interim(head.status)),
+                false => Ok(HeadKind::Interim(head.status)),
             };
         }
         if !head.keep_alive {
@@ -245,7 +247,7 @@ impl ClientConn {
         self.body = match head.framing {
             ResponseFraming::Switched => {
                 self.report(Did::Switch, false);
-                return Ok(Heard::Switched);
+                return Ok(HeadKind::Switched);
             }
             ResponseFraming::None | ResponseFraming::Length(0) => BodyIn::None,
             ResponseFraming::Length(n) => {
@@ -256,10 +258,10 @@ impl ClientConn {
             ResponseFraming::UntilClose => BodyIn::UntilClose,
         };
         self.report(Did::Head, false);
-        Ok(Heard::Final)
+        Ok(HeadKind::Final)
     }
 
-    /// How the body goes on. `limits` are those of chunked bodies.
+    /// Returns the next part of the body. `limits` are those of chunked bodies.
     pub(crate) fn poll_body(&mut self, input: &[u8], limits: &BodyLimits) -> Result<Step, Misbehaved> {
         if !self.is_receiving() {
             return Ok(Step::End(0, None));
@@ -278,7 +280,7 @@ impl ClientConn {
         Ok(step)
     }
 
-    /// The first `n` bytes of the data were taken.
+    /// Records that the first `n` bytes of the data were taken.
     pub(crate) fn took(&mut self, n: usize) {
         self.received += n as u64;
         match &mut self.body {
@@ -288,7 +290,8 @@ impl ClientConn {
         }
     }
 
-    /// The server will send no more. `clean`: it said so. Whether the response is whole with that.
+    /// Records that the server will send no more. `clean`: it ended in the way its transport prescribes. Returns `true`
+    /// if that completes the response.
     pub(crate) fn handle_end(&mut self, clean: bool) -> bool {
         let until_close = self.is_receiving() && matches!(self.body, BodyIn::UntilClose);
         self.halves.forbid_keep_alive();

@@ -1,16 +1,16 @@
-//! The client's machine, played: a server that says what it likes, in pieces, and what the client makes of it.
+//! Runs the client's machine: a server that sends arbitrary bytes, in pieces, and what the client reads from them.
 //!
 //! ```text
 //!   3 g h u c ␊ HTTP/1.1 200 OK ␍␊ …
 //!   │ └──┬──┘   └ what the server sends, in pieces of 3, of 1, of any size, and all at once
 //!   size │
 //!        a letter for each request: GET, HEAD, with an offer to upgrade, CONNECT, the last one;
-//!        PUT in chunks, or PUT with a body that is sent only after the answer
+//!        PUT in chunks, or PUT with a body that is sent only after the response
 //! ```
 
 use super::{
     BodyOut,
-    client::{ClientConn, Heard, RequestSpec},
+    client::{ClientConn, HeadKind, RequestSpec},
 };
 use crate::h1::{
     HeadLimits, Headers, Misbehaved, ResponseFraming,
@@ -22,40 +22,40 @@ use crate::h1::{
 const HEAD: HeadLimits = HeadLimits { head: 400, target: 400, fields: 8 };
 const BODY: BodyLimits = BodyLimits { body: 1000, trailers: 100, fields: 5 };
 
-/// What the client sees.
+/// An event that the client saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
-    /// Status, framing, and how many fields.
+    /// Status, framing, and number of fields.
     Head(u16, ResponseFraming, usize),
     Body(Vec<u8>),
     End(Headers),
-    /// What follows is another protocol's.
+    /// What follows belongs to another protocol.
     Switched,
     Broken(Misbehaved),
-    /// The stream ended; whether the answer was whole with that.
+    /// The stream ended; `true` if that completed the response.
     Cut(bool),
 }
 
-/// One connection, and a client that asks for one thing after the other.
-pub(crate) struct Listener<'s> {
+/// One connection, and a client that sends one request after the other.
+pub(crate) struct Play<'s> {
     conn: ClientConn,
     script: &'s [u8],
     input: Vec<u8>,
     pub(crate) seen: Vec<Seen>,
-    /// Bytes that were taken for HTTP.
+    /// Bytes that were parsed as HTTP.
     used: usize,
     over: bool,
 }
 
-impl<'s> Listener<'s> {
+impl<'s> Play<'s> {
     pub(crate) fn new(script: &'s [u8]) -> Self {
-        let mut listener =
+        let mut play =
             Self { conn: ClientConn::new(), script, input: Vec::new(), seen: Vec::new(), used: 0, over: false };
-        listener.ask();
-        listener
+        play.ask();
+        play
     }
 
-    /// Makes the next request, if there is one.
+    /// Sends the next request, if there is one.
     fn ask(&mut self) {
         let Some((letter, rest)) = self.script.split_first() else {
             self.over = true;
@@ -92,7 +92,7 @@ impl<'s> Listener<'s> {
 
     pub(crate) fn feed(&mut self, piece: &[u8]) {
         self.input.extend_from_slice(piece);
-        if let Err(rule) = self.listen() {
+        if let Err(rule) = self.work() {
             self.seen.push(Seen::Broken(rule));
             self.over = true;
         }
@@ -110,16 +110,16 @@ impl<'s> Listener<'s> {
         self.used += n;
     }
 
-    fn listen(&mut self) -> Result<(), Misbehaved> {
+    fn work(&mut self) -> Result<(), Misbehaved> {
         while !self.over {
             if self.conn.awaits_head() {
                 let mut slots = field_slots();
                 let Some((end, head)) = self.conn.poll_head(&self.input, &mut slots, &HEAD)? else { return Ok(()) };
                 assert!(end <= HEAD.head && head.fields.len() <= HEAD.fields);
                 self.seen.push(Seen::Head(head.status, head.framing, head.fields.len()));
-                let heard = self.conn.heard(&head)?;
+                let received_head = self.conn.received_head(&head)?;
                 self.consume(end);
-                if heard == Heard::Switched {
+                if received_head == HeadKind::Switched {
                     self.seen.push(Seen::Switched);
                     self.over = true;
                 }
@@ -129,7 +129,7 @@ impl<'s> Listener<'s> {
                 Step::NeedMore => return Ok(()),
                 Step::Skip(n) => self.consume(n),
                 Step::Data(n) => {
-                    // Not always all that is there.
+                    // Not always everything.
                     let n = n.div_ceil(2);
                     match self.seen.last_mut() {
                         Some(Seen::Body(body)) => body.extend_from_slice(&self.input[..n]),
@@ -158,20 +158,20 @@ impl<'s> Listener<'s> {
     }
 }
 
-/// What comes of `wire` in pieces, each as large as `size` says next.
-pub(crate) fn play<'s>(script: &'s [u8], wire: &[u8], mut size: impl FnMut() -> usize) -> Listener<'s> {
-    let mut listener = Listener::new(script);
+/// Feeds `wire` in pieces of the sizes that `size` returns.
+pub(crate) fn play<'s>(script: &'s [u8], wire: &[u8], mut size: impl FnMut() -> usize) -> Play<'s> {
+    let mut play = Play::new(script);
     let mut rest = wire;
     while !rest.is_empty() {
         let (piece, behind) = rest.split_at(size().clamp(1, rest.len()));
-        listener.feed(piece);
+        play.feed(piece);
         rest = behind;
     }
-    listener.end(wire.len().is_multiple_of(2));
-    listener
+    play.end(wire.len().is_multiple_of(2));
+    play
 }
 
-/// Splitting the input changes nothing, and what is taken for a body is what its head has announced.
+/// Checks that splitting the input changes nothing, and that each body has the announced framing.
 #[doc(hidden)]
 pub fn fuzz(data: &[u8]) {
     let Some((&size, data)) = data.split_first() else { return };
@@ -315,7 +315,7 @@ mod tests {
         let mut slots = field_slots();
         let (_, head) =
             conn.poll_head(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", &mut slots, &HEAD).unwrap().unwrap();
-        assert_eq!(conn.heard(&head), Ok(Heard::Final));
+        assert_eq!(conn.received_head(&head), Ok(HeadKind::Final));
         assert_eq!(conn.poll_body(b"", &BODY), Ok(Step::End(0, None)));
         assert!(conn.is_sending() && !conn.is_idle(), "the answer is whole, the request is not");
         conn.wrote(4);

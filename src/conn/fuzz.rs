@@ -1,4 +1,4 @@
-//! Fuzz body of the whole machine: random bytes, a random application, and what must hold for all of them.
+//! Fuzz target of the server's machine: random bytes, a random application, and rules for all of them.
 //!
 //! ```text
 //!   3 h r w w h T e F ␊ POST / HTTP/1.1 ␍␊ …
@@ -25,7 +25,7 @@ fn fields(lines: &[(&str, &str)]) -> Headers {
     fields
 }
 
-/// A letter is an act; whatever is none of them counts as one of them.
+/// Returns the act of a letter; any other byte counts as one of them.
 fn act(letter: u8) -> Act {
     const LETTERS: &[u8] = b"hatTeEicrRnmbzqwWfFsSdDx";
     let respond = |status, length| Act::Respond { status, fields: fields(&[("X-Case", "1")]), length };
@@ -57,11 +57,11 @@ fn act(letter: u8) -> Act {
     }
 }
 
-/// Plays `wire` in pieces, each as large as `size` says next.
+/// Feeds `wire` in pieces of the sizes that `size` returns.
 fn play(script: &[u8], wire: &[u8], mut size: impl FnMut() -> usize) -> Play {
     let mut play = Play::new(limits());
     play.acts.extend(script.iter().map(|letter| act(*letter)));
-    // As the engine would go on for ever, if the script does not: every request is received and answered.
+    // Continues after the script: every request is received and gets a response.
     for _ in 0..wire.len() / 16 {
         play.acts.extend(b"hezff".iter().map(|letter| act(*letter)));
     }
@@ -76,8 +76,8 @@ fn play(script: &[u8], wire: &[u8], mut size: impl FnMut() -> usize) -> Play {
     play
 }
 
-/// Splitting the input changes nothing, asking again changes nothing, after a refusal nothing is parsed, and what is
-/// written can be read as what was meant.
+/// Checks that splitting the input or calling again changes nothing, that nothing is parsed after a rejection, and that
+/// the output can be read as it was meant.
 #[doc(hidden)]
 pub fn fuzz(data: &[u8]) {
     let Some((&size, data)) = data.split_first() else { return };
@@ -105,7 +105,7 @@ pub fn fuzz(data: &[u8]) {
     }
 }
 
-/// Reads the output as a client would, and compares it with what was meant.
+/// Reads the output as a client would, and compares it with the intended responses.
 fn check(play: &Play) {
     let mut rest = &play.sent[..];
     let broken = play.seen.last() == Some(&Seen::Broken);
@@ -140,7 +140,7 @@ fn check(play: &Play) {
     assert!(rest.is_empty(), "output nobody meant: {}", rest.escape_ascii());
 }
 
-/// The body of one answer must be what was meant; returns what is behind it.
+/// Checks that the body of one response is the intended one. Returns the bytes behind it.
 fn body<'a>(bytes: &'a [u8], head: &Head, meant: &Meant, broken: bool) -> &'a [u8] {
     let method = meant.request.as_ref().map_or("", |(method, _)| method);
     let modern = meant.request.as_ref().is_none_or(|(_, version)| *version == Version::Http11);

@@ -1,4 +1,4 @@
-//! The two halves of an HTTP/1.1 exchange, and what couples them.
+//! The two halves of an HTTP/1.1 exchange, and the rules between them.
 //!
 //! RULE 1: every transition is in this file. Other files may only report what happened.
 //! RULE 2: this file does not know whether we are the server or the client.
@@ -9,21 +9,21 @@
 //!   response:  Idle ─▶ Owed ──Head──▶ Body ──End──▶ Done ─┘    └─▶ both Switched (101, CONNECT)
 //! ```
 //!
-//! `Owed` is why a peer that half-closes still gets its answer: without it, "the request's side is closed and the
-//! response has not begun" could not be told from "nobody has asked for anything".
+//! `Owed` makes sure that a client that half-closes still gets its response. Without it, two states would look alike:
+//! "the request's side is closed and the response has not begun", and "no request has arrived".
 
 /// The state of one half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Half {
     /// Nothing was sent.
     Idle,
-    /// Response only: a request was seen, an answer is owed.
+    /// Response only: a request has arrived, a response is owed.
     Owed,
-    /// The head was sent, the body is under way.
+    /// The head was sent, the body is incomplete.
     Body,
     /// The message is complete.
     Done,
-    /// Nothing may follow but the end of the stream.
+    /// Only the end of the stream may follow.
     MustClose,
     /// The stream has ended in this direction.
     Closed,
@@ -31,18 +31,18 @@ pub(crate) enum Half {
     Switched,
 }
 
-/// What happened to one half.
+/// An event of one half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Did {
     Head,
     End,
     Switch,
     Close,
-    /// The half broke its rules: nothing in it can be trusted any more.
+    /// The half broke the rules: nothing in it can be trusted any more.
     Break,
 }
 
-/// A report that does not fit the state: a bug in the caller, whatever the peer sends.
+/// A report that does not fit the state: a mistake of the caller, whatever the peer sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Illegal(pub(crate) Half, pub(crate) Did);
 
@@ -83,7 +83,7 @@ impl Halves {
         self.keep_alive
     }
 
-    /// From here on the connection ends with the current exchange.
+    /// Ends the connection with the current exchange.
     pub(crate) fn forbid_keep_alive(&mut self) {
         self.keep_alive = false;
         self.settle();
@@ -98,7 +98,7 @@ impl Halves {
         Ok(())
     }
 
-    /// A request without a body: its head is its end. Nearly all are, so the two steps are one here.
+    /// Records a request without a body: its head is its end. Nearly all are, so the two steps are one here.
     #[inline]
     pub(crate) fn did_whole_request(&mut self) -> Result<(), Illegal> {
         if *self == Self::NEW {
@@ -111,14 +111,14 @@ impl Halves {
 
     pub(crate) fn did_response(&mut self, did: Did) -> Result<(), Illegal> {
         self.response = self.response.after(did)?;
-        // No rule is about a response under way.
+        // No rule applies while a response is in progress.
         if self.response != Half::Body {
             self.settle();
         }
         Ok(())
     }
 
-    /// The same for an answer that is written at once, to a request that is whole.
+    /// Records a response that is written at once, to a complete request.
     #[inline]
     pub(crate) fn did_whole_response(&mut self) -> Result<(), Illegal> {
         if *self == (Self { request: Half::Done, response: Half::Owed, keep_alive: true }) {
@@ -129,7 +129,7 @@ impl Halves {
         self.did_response(Did::End)
     }
 
-    /// State-triggered transitions, to a fixed point. Each rule leaves the states it is for, so this ends.
+    /// State-triggered transitions, to a fixed point. Each rule leaves the states it applies to, so this ends.
     #[inline]
     fn settle(&mut self) {
         use Half::{Body, Closed, Done, Idle, MustClose, Owed, Switched};
@@ -140,7 +140,7 @@ impl Halves {
                 (Done, Switched, _) => self.request = Switched,
                 (_, Done, false) => self.response = MustClose,
                 (Done | Idle, MustClose | Closed, _) => self.request = MustClose,
-                // A side that is closed can't bring another message: when the answer is out, so is ours.
+                // A closed side can bring no other message: when the response is out, our side closes, too.
                 (Closed, Done | Idle, true) => self.keep_alive = false,
                 _ => return,
             }

@@ -9,19 +9,22 @@
 //!                             Halves: all transitions, one file
 //! ```
 //!
-//! `client` is the same for a client, which writes requests and reads responses, with the same halves.
+//! `client` is the client's side: it writes requests and reads responses, with the same halves.
 //!
-//! A test, a fuzzer and a simulation drive these as the engine does. Call `poll_head` until it has a head, `begin`
-//! with it, then `poll_body`/`took` and `respond`/… in any interleaving, until [`ServerConn::is_idle`] (the next
-//! request) or [`ServerConn::must_close`].
+//! Tests and fuzz targets drive these as the engine does. Call `poll_head` until it has a head, `begin` with it, then
+//! `poll_body`/`took` and `respond_with`/… in any interleaving. Stop at [`ServerConn::is_idle`] (the next request) or
+//! [`ServerConn::must_close`].
 //!
 //! Not here: sockets, TLS (`transport`), the application (`engine::dispatch`), the clock (`drive`).
 
 pub(crate) mod client;
+#[cfg(any(test, fuzzing, feature = "__internals"))]
 pub(crate) mod client_harness;
+#[cfg(any(test, fuzzing, feature = "__internals"))]
 pub(crate) mod fuzz;
 pub(crate) mod halves;
 pub(crate) mod server;
+#[cfg(any(test, fuzzing, feature = "__internals"))]
 pub(crate) mod server_harness;
 #[cfg(test)]
 mod traces;

@@ -25,20 +25,20 @@ impl Sink for Out {
     }
 }
 
-/// How the request's body goes on.
+/// The next part of the request's body.
 #[derive(Debug)]
 pub(crate) enum BodyEvent {
-    /// The first so many bytes (more than 0) of the input are body.
+    /// So many bytes (more than 0) at the front of the input are body.
     Data(usize),
-    /// The body is whole.
+    /// The body is complete.
     End(Option<Box<Headers>>),
     NeedMore,
 }
 
-/// How the response's body is framed.
+/// The framing of the response's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BodyOut {
-    /// Nothing of it is sent: HEAD, 204, 304, or there is none.
+    /// No content is sent: HEAD, 204, 304, or an empty body.
     Nothing,
     /// So many bytes are left to send.
     Length(u64),
@@ -52,8 +52,8 @@ enum BodyIn {
     Chunked(Decoder),
 }
 
-/// An answer, as the machine needs it.
-pub(crate) struct Answer<'a> {
+/// The head of a response, as the machine needs it.
+pub(crate) struct ResponseSpec<'a> {
     pub(crate) status: u16,
     pub(crate) fields: &'a Headers,
     /// The body's length, if it is known.
@@ -69,9 +69,9 @@ pub(crate) struct ServerConn {
     version: Version,
     head_only: bool,
     connect: bool,
-    /// The peer asks for another protocol.
+    /// The request offers to switch protocols.
     upgrade: bool,
-    /// The peer waits for `100 Continue`.
+    /// The client waits for `100 Continue`.
     expects: bool,
     /// Bytes of the request's body taken so far.
     received: u64,
@@ -93,37 +93,37 @@ impl ServerConn {
         }
     }
 
-    // What is the state?
+    // State.
 
-    /// Between two requests.
+    /// Returns `true` between two requests.
     pub(crate) fn is_idle(&self) -> bool {
         self.halves.request() == Half::Idle && self.halves.response() == Half::Idle
     }
 
-    /// Nothing may follow what was written.
+    /// Returns `true` if no other response may follow.
     pub(crate) fn must_close(&self) -> bool {
         matches!(self.halves.response(), Half::MustClose | Half::Closed)
     }
 
-    /// The request's body is not whole yet.
+    /// Returns `true` while the request's body is incomplete.
     #[inline]
     pub(crate) fn is_receiving(&self) -> bool {
         self.halves.request() == Half::Body
     }
 
-    /// Nothing of the request's body is to come, be its end reported or not.
+    /// Returns `true` if no more bytes of the request's body will come, whether its end was reported or not.
     pub(crate) fn is_all_in(&self) -> bool {
         !self.is_receiving() || matches!(self.body, BodyIn::None | BodyIn::Length(0))
     }
 
-    /// A request was seen and nothing of its answer was written.
+    /// Returns `true` if a request has arrived and no byte of its response was written.
     #[inline]
-    pub(crate) fn owes_answer(&self) -> bool {
+    pub(crate) fn owes_response(&self) -> bool {
         self.halves.response() == Half::Owed
     }
 
-    /// The answer's head was written, its body is under way.
-    pub(crate) fn is_answering(&self) -> bool {
+    /// Returns `true` if the response's head was written and its body is incomplete.
+    pub(crate) fn is_responding(&self) -> bool {
         self.halves.response() == Half::Body
     }
 
@@ -131,12 +131,12 @@ impl ServerConn {
         self.halves.request() == Half::Switched
     }
 
-    /// The peer waits for `100 Continue`, and did not get it.
+    /// Returns `true` if the client waits for `100 Continue`, which was not sent.
     pub(crate) fn expects_continue(&self) -> bool {
         self.expects
     }
 
-    /// The request is HEAD: of its answer, only the head is sent.
+    /// Returns `true` if the request is HEAD: only the head of its response is sent.
     pub(crate) fn is_head_only(&self) -> bool {
         self.head_only
     }
@@ -153,9 +153,9 @@ impl ServerConn {
         self.halves.keep_alive()
     }
 
-    // What came in.
+    // Input.
 
-    /// The next request's head and where it ends in `rx`, if it is complete.
+    /// Returns the next request's head and where it ends in `rx`, if it is complete.
     #[inline]
     pub(crate) fn poll_head<'b>(
         &mut self,
@@ -171,15 +171,15 @@ impl ServerConn {
         Ok(Some((end, head)))
     }
 
-    /// Whether part of a head has come.
+    /// Returns `true` if part of a head has arrived.
     pub(crate) fn has_partial_head(&self, rx: &Buf) -> bool {
         rx.len() > self.scan.skip()
     }
 
-    /// Goes on with this head. `last`: no other request may follow it.
+    /// Begins the exchange with this head. `last`: no other request may follow it.
     ///
     /// # Errors
-    /// [`Misbehaved::BodyTooLarge`]; then the request is refused with [`refuse`](Self::refuse).
+    /// [`Misbehaved::BodyTooLarge`]: the caller must [`reject`](Self::reject) the request.
     #[inline]
     pub(crate) fn begin(&mut self, head: &RequestHead<'_>, limits: &Limits, last: bool) -> Result<(), Misbehaved> {
         self.scan = HeadScanner::default();
@@ -205,15 +205,15 @@ impl ServerConn {
         Ok(())
     }
 
-    /// How the body goes on. Framing bytes are consumed from `rx`; data is for the caller to take.
+    /// Returns the next part of the body. Consumes framing bytes from `rx`; the caller takes the data.
     pub(crate) fn poll_body(&mut self, rx: &mut Buf, limits: &Limits) -> Result<BodyEvent, Misbehaved> {
         let (framing, event) = self.look_at_body(rx.filled(), limits)?;
         rx.consume(framing);
         Ok(event)
     }
 
-    /// The same for what lies elsewhere: how many bytes of framing are at its front, and what is behind them. `input`
-    /// is all that has come and was not taken.
+    /// Like [`poll_body`](Self::poll_body), but for bytes that lie elsewhere. Returns the number of framing bytes at
+    /// the front of `input`, and what follows them. `input`: all bytes that have arrived and were not taken.
     pub(crate) fn look_at_body(&mut self, input: &[u8], limits: &Limits) -> Result<(usize, BodyEvent), Misbehaved> {
         if !self.is_receiving() {
             return Ok((0, BodyEvent::End(None)));
@@ -244,13 +244,13 @@ impl ServerConn {
         Ok((framing, BodyEvent::End(trailers)))
     }
 
-    /// The first `n` bytes of the data were taken.
+    /// Records that the first `n` bytes of the data were taken.
     pub(crate) fn took(&mut self, rx: &mut Buf, n: usize) {
         rx.consume(n);
         self.took_directly(n);
     }
 
-    /// How many bytes of body may be read without looking at them; 0 if they must be looked at.
+    /// Returns how many bytes of the body may be read without parsing; 0 if they must be parsed.
     pub(crate) fn direct(&self) -> usize {
         match self.body {
             BodyIn::Length(left) if self.is_receiving() => clamp(left),
@@ -258,7 +258,7 @@ impl ServerConn {
         }
     }
 
-    /// So many bytes of body were read past `rx`.
+    /// Records `n` bytes of the body that were read past `rx`.
     pub(crate) fn took_directly(&mut self, n: usize) {
         self.received += n as u64;
         match &mut self.body {
@@ -268,57 +268,58 @@ impl ServerConn {
         }
     }
 
-    /// The peer will send no more.
+    /// Records that the client will send no more.
     pub(crate) fn handle_end(&mut self) {
         let closed = self.halves.did_request(Did::Close);
         debug_assert!(closed.is_ok());
         self.halves.forbid_keep_alive();
     }
 
-    // What goes out.
+    // Output.
 
-    /// Asks for the body, if the peer waits to be asked and has not begun anyway.
+    /// Asks for the body, if the client waits for that and has not begun to send.
     ///
-    /// RFC 9110 §10.1.1: "A server MAY omit sending a 100 (Continue) response if it has already received some or all
-    /// of the content for the corresponding request".
+    /// RFC 9110 §10.1.1: "A server MAY omit sending a 100 (Continue) response if it has already received some or all of
+    /// the content for the corresponding request".
     pub(crate) fn ask_for_body(&mut self, rx: &Buf, out: &mut Out) {
-        if std::mem::take(&mut self.expects) && rx.is_empty() && self.owes_answer() {
+        if std::mem::take(&mut self.expects) && rx.is_empty() && self.owes_response() {
             out.push(write::CONTINUE);
         }
     }
 
-    /// An informational response; not to HTTP/1.0, and not once the answer has begun.
+    /// Writes an informational response; not to HTTP/1.0, and not once the response has begun.
     pub(crate) fn inform(&mut self, status: u16, headers: &Headers, out: &mut Out) {
-        if self.version == Version::Http11 && self.owes_answer() && (102..200).contains(&status) {
+        if self.version == Version::Http11 && self.owes_response() && (102..200).contains(&status) {
             write::informational(status, headers, out);
         }
     }
 
-    /// From here on the connection ends with the current exchange.
+    /// Ends the connection with the current exchange.
     pub(crate) fn forbid_keep_alive(&mut self) {
         self.halves.forbid_keep_alive();
     }
 
-    /// Writes the answer's head; says how its body is framed. If there is none to send, the answer is complete.
-    #[inline]
-    pub(crate) fn respond(&mut self, answer: &Answer<'_>, out: &mut Out) -> BodyOut {
-        self.respond_with(answer, &[], out)
+    /// Writes the response's head. Returns the framing of its body; if that is `Nothing`, the response is complete.
+    #[cfg(any(test, fuzzing, feature = "__internals"))]
+    pub(crate) fn respond(&mut self, response: &ResponseSpec<'_>, out: &mut Out) -> BodyOut {
+        self.respond_with(response, &[], out)
     }
 
-    /// The same, and behind the head at once the body, unless `body` is empty or nothing is to be sent of it.
+    /// Writes the response's head and `body` behind it, unless `body` is empty or the response has no content. Returns
+    /// the framing of what is left of the body.
     #[inline]
-    pub(crate) fn respond_with(&mut self, answer: &Answer<'_>, body: &[u8], out: &mut Out) -> BodyOut {
-        let tunnel = self.connect && answer.status < 300;
-        let bodiless = tunnel || matches!(answer.status, 100..200 | 204 | 304);
+    pub(crate) fn respond_with(&mut self, response: &ResponseSpec<'_>, body: &[u8], out: &mut Out) -> BodyOut {
+        let tunnel = self.connect && response.status < 300;
+        let bodiless = tunnel || matches!(response.status, 100..200 | 204 | 304);
         if tunnel {
-            // RFC 9110 §9.3.6: the client takes it for a tunnel now. What it sends into that is no request.
+            // RFC 9110 §9.3.6: for the client this is a tunnel now. What it sends next is not a request.
             self.halves.forbid_keep_alive();
         }
         // RFC 9112 §6.3, items 1 to 8, from the sender's side.
-        let length = match answer.length {
+        let length = match response.length {
             _ if bodiless => BodyLength::None,
             // RFC 9110 §15.3.6: a 205 has no content, whatever the application gave it.
-            _ if answer.status == 205 => BodyLength::Known(0),
+            _ if response.status == 205 => BodyLength::Known(0),
             Some(n) => BodyLength::Known(n),
             None if self.version == Version::Http11 => BodyLength::Chunked,
             None => {
@@ -327,9 +328,9 @@ impl ServerConn {
             }
         };
         let connection = match (self.halves.keep_alive(), self.version) {
-            // RFC 9110 §7.8: who sends Upgrade, as a 426 must, also sends that connection option.
-            (false, Version::Http11) if answer.status == 426 => Some(ConnectionOption::CloseUpgrade),
-            (true, Version::Http11) if answer.status == 426 => Some(ConnectionOption::Upgrade),
+            // RFC 9110 §7.8: a sender of Upgrade (a 426 must send it) also sends that connection option.
+            (false, Version::Http11) if response.status == 426 => Some(ConnectionOption::CloseUpgrade),
+            (true, Version::Http11) if response.status == 426 => Some(ConnectionOption::Upgrade),
             (false, _) => Some(ConnectionOption::Close),
             (true, Version::Http10) => Some(ConnectionOption::KeepAlive),
             (true, Version::Http11) => None,
@@ -337,10 +338,10 @@ impl ServerConn {
         let is_with_it = !self.head_only && length == BodyLength::Known(body.len() as u64);
         write::response(
             &ResponseHead {
-                status: answer.status,
-                fields: answer.fields.as_wire(),
+                status: response.status,
+                fields: response.fields.as_wire(),
                 length,
-                date: answer.date,
+                date: response.date,
                 connection,
             },
             if is_with_it { body } else { &[] },
@@ -362,7 +363,7 @@ impl ServerConn {
         self.out
     }
 
-    /// So many bytes of the answer's body were written. A body of known length ends with its last byte.
+    /// Records `n` written bytes of the response's body. A body of known length ends with its last byte.
     #[inline]
     pub(crate) fn wrote(&mut self, n: u64) {
         if let BodyOut::Length(left) = &mut self.out {
@@ -374,7 +375,8 @@ impl ServerConn {
         }
     }
 
-    /// The answer's body is over; `false` if it is shorter than its head has said: then only a reset is honest.
+    /// Ends the response's body. Returns `false` if it is shorter than its head announced: then only a reset tells the
+    /// client.
     pub(crate) fn end_body(&mut self, trailers: Option<&Headers>, out: &mut Out) -> bool {
         match (self.out, trailers) {
             (BodyOut::Nothing, _) => return true,
@@ -388,17 +390,17 @@ impl ServerConn {
         true
     }
 
-    /// Answers 101, or 2xx to CONNECT, or leaves the answer to others: the stream belongs to another protocol once the
-    /// request is whole.
-    pub(crate) fn switch(&mut self, answer: Option<&Answer<'_>>, out: &mut Out) {
-        if let Some(answer) = answer {
+    /// Switches protocols: writes 101, or 2xx to CONNECT, or no response at all. The stream belongs to the other
+    /// protocol once the request is complete.
+    pub(crate) fn switch(&mut self, response: Option<&ResponseSpec<'_>>, out: &mut Out) {
+        if let Some(response) = response {
             write::response_head(
                 &ResponseHead {
-                    status: answer.status,
-                    fields: answer.fields.as_wire(),
+                    status: response.status,
+                    fields: response.fields.as_wire(),
                     length: BodyLength::None,
-                    date: answer.date,
-                    connection: (answer.status == 101).then_some(ConnectionOption::Upgrade),
+                    date: response.date,
+                    connection: (response.status == 101).then_some(ConnectionOption::Upgrade),
                 },
                 out,
             );
@@ -406,7 +408,7 @@ impl ServerConn {
         self.report(Did::Switch, false);
     }
 
-    /// Whether a switch is open to this request: an upgrade asked for on 1.1, or CONNECT.
+    /// Returns `true` if the request allows a switch: HTTP/1.1 with an upgrade, or CONNECT.
     pub(crate) fn can_switch(&self, status: u16) -> bool {
         match self.connect {
             true => (200..300).contains(&status),
@@ -414,10 +416,10 @@ impl ServerConn {
         }
     }
 
-    /// The peer broke a rule: answers that, if an answer is open, and lets nothing follow. Bytes behind it are never
-    /// parsed. Whether it could be said.
-    pub(crate) fn refuse(&mut self, what: Misbehaved, date: &[u8; 29], out: &mut Out) -> bool {
-        // Of a head that was not understood, the method isn't known: `head_only` is about the request before it.
+    /// Rejects a request that broke a rule, if a response is still owed, and ends the connection. Bytes behind it are
+    /// never parsed. Returns `true` if the response was written.
+    pub(crate) fn reject(&mut self, what: Misbehaved, date: &[u8; 29], out: &mut Out) -> bool {
+        // The method of a head that was not understood is unknown: `head_only` is about the request before it.
         let with_body = !self.head_only || self.halves.response() == Half::Idle;
         self.report(Did::Break, true);
         let open = matches!(self.halves.response(), Half::Idle | Half::Owed);

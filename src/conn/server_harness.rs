@@ -1,8 +1,8 @@
-//! The machine, played: bytes in, an application that does as it is told, bytes out.
+//! Runs the server's machine: bytes in, an application that follows a script, bytes out.
 //!
-//! What the fuzzer and the traces drive. It stands where the engine stands between the two buffers, and does there
-//! what the engine does: an early answer drains the body or ends the connection, a broken rule is refused or, if an
-//! answer is under way, breaks the connection off.
+//! The fuzz target and the traces use it. It takes the engine's part between the two buffers. A response before the end
+//! of the body drains the body or ends the connection. A broken rule is rejected, or aborts the connection if a
+//! response is in progress.
 //!
 //! ```text
 //!   pieces ──▶ rx ──▶ ServerConn ──▶ Seen: what the application saw
@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 
-use super::{BodyEvent, BodyOut, ServerConn, server::Answer};
+use super::{BodyEvent, BodyOut, ServerConn, server::ResponseSpec};
 use crate::{
     base::{Limits, buf::Buf, out::Out},
     h1::{
@@ -21,17 +21,17 @@ use crate::{
     },
 };
 
-/// It is always the same day here.
+/// Here every day is the same.
 pub(crate) const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
 
-/// Bytes of input held at once; more than any single thing the machine must see whole.
+/// Bytes of input held at once; more than the longest element the machine must see completely.
 const ROOM: usize = 4096;
 
-/// What the application does next. One that has to wait for input holds up those behind it; one that is out of place
-/// is skipped.
+/// The application's next act. One that must wait for input delays those behind it. One that is not possible is
+/// skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
-    /// Waits for the next request's head; what is left of the one before is brought to an end.
+    /// Waits for the next request's head; the request before it is completed first.
     Head,
     /// Asks for the body.
     Ask,
@@ -40,23 +40,23 @@ pub(crate) enum Act {
     /// Waits for the end of the body.
     End,
     Inform(u16, Headers),
-    /// No other request after this one.
+    /// Allows no other request after this one.
     Close,
     Respond {
         status: u16,
         fields: Headers,
         length: Option<u64>,
     },
-    /// Some of the answer's body.
+    /// Writes some of the response's body.
     Write(Vec<u8>),
-    /// The answer's body is over.
+    /// Ends the response's body.
     Finish(Option<Headers>),
     Switch(u16, Headers),
-    /// From here on, bodies are read past the input buffer where that is possible; or no longer.
+    /// From now on, bodies are read past the input buffer where that is possible; or no longer.
     Direct(bool),
 }
 
-/// What the application saw.
+/// An event that the application saw.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
     Head {
@@ -67,15 +67,15 @@ pub(crate) enum Seen {
     },
     Body(Vec<u8>),
     End(Headers),
-    /// The peer broke a rule; whether it could be told.
+    /// The peer broke a rule; `true` if a response could be written.
     Refused(Misbehaved, bool),
-    /// The stream is another protocol's.
+    /// The stream belongs to another protocol.
     Switched,
-    /// The connection was broken off in the midst of an answer.
+    /// The connection was aborted within a response.
     Broken,
 }
 
-/// What the peer is to understand, kept beside what was written.
+/// The response that the peer must read from the output.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Meant {
     /// Method and version, if the head was understood.
@@ -84,11 +84,11 @@ pub(crate) struct Meant {
     pub(crate) status: u16,
     pub(crate) body: Vec<u8>,
     pub(crate) trailers: Headers,
-    /// The answer is whole.
+    /// The response is complete.
     pub(crate) complete: bool,
 }
 
-/// How far an act came.
+/// The progress of an act.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Did {
     Act,
@@ -100,19 +100,19 @@ pub(crate) struct Play {
     pub(crate) rx: Buf,
     out: Out,
     limits: Limits,
-    /// What the application is still to do.
+    /// The acts left.
     pub(crate) acts: VecDeque<Act>,
-    /// Nothing more will be done, whatever comes.
+    /// Nothing more will be done, whatever arrives.
     pub(crate) over: bool,
     pub(crate) seen: Vec<Seen>,
     pub(crate) meant: Vec<Meant>,
     /// All output.
     pub(crate) sent: Vec<u8>,
-    /// All output but `100 Continue`, which may be left out when the body is here already.
+    /// All output but `100 Continue`, which may be missing if the body has already arrived.
     pub(crate) answered: Vec<u8>,
-    /// Input that was worked on.
+    /// Input that was consumed.
     pub(crate) used: usize,
-    /// What is left for this Take.
+    /// Bytes left for this Take.
     wanted: Option<usize>,
     drain: usize,
     direct: bool,
@@ -138,7 +138,7 @@ impl Play {
         }
     }
 
-    /// A piece of input arrives.
+    /// Adds a piece of input.
     pub(crate) fn feed(&mut self, mut piece: &[u8]) {
         self.drive();
         while !piece.is_empty() && !self.over {
@@ -165,7 +165,7 @@ impl Play {
         }
     }
 
-    /// Does all that can be done; asked again, it does nothing more.
+    /// Does everything that is possible. A second call does nothing more.
     pub(crate) fn drive(&mut self) {
         self.advance();
         let before = (self.state(), self.rx.len(), self.acts.len(), self.seen.len(), self.sent.len());
@@ -174,17 +174,17 @@ impl Play {
         assert_eq!(before, after, "later means later");
     }
 
-    /// The state in a word.
+    /// Returns the state as one word.
     pub(crate) fn state(&self) -> &'static str {
         match &self.conn {
             conn if conn.is_switched() => "switched",
             _ if self.seen.contains(&Seen::Broken) => "broken",
             conn if conn.must_close() => "closing",
             conn if conn.is_idle() => "idle",
-            conn if conn.is_receiving() && conn.is_answering() => "receiving and answering",
-            conn if conn.is_answering() => "answering",
+            conn if conn.is_receiving() && conn.is_responding() => "receiving and answering",
+            conn if conn.is_responding() => "answering",
             conn if conn.is_receiving() => "receiving",
-            conn if conn.owes_answer() => "owing",
+            conn if conn.owes_response() => "owing",
             _ => "drained",
         }
     }
@@ -201,16 +201,16 @@ impl Play {
                     return;
                 }
                 Err(rule) => {
-                    self.refuse(rule);
+                    self.reject(rule);
                     self.flush(false);
                 }
             }
         }
     }
 
-    fn refuse(&mut self, rule: Misbehaved) {
+    fn reject(&mut self, rule: Misbehaved) {
         self.over = true;
-        let said = !self.conn.is_answering() && self.conn.refuse(rule, DATE, &mut self.out);
+        let said = !self.conn.is_responding() && self.conn.reject(rule, DATE, &mut self.out);
         self.seen.push(Seen::Refused(rule, said));
         if said {
             if self.meant.last().is_none_or(|meant| meant.status != 0) {
@@ -220,11 +220,11 @@ impl Play {
             meant.status = rule.status();
             meant.body = format!("{rule}\n").into_bytes();
             meant.complete = true;
-        } else if self.conn.is_answering() {
+        } else if self.conn.is_responding() {
             self.seen.push(Seen::Broken);
             return;
         }
-        // Whatever comes now, nothing of it is looked at.
+        // Whatever arrives now is not parsed.
         assert!(self.conn.must_close() && !self.conn.is_idle() && !self.conn.is_receiving());
         let left = self.rx.len();
         assert!(matches!(self.conn.poll_body(&mut self.rx, &self.limits), Ok(BodyEvent::End(None))));
@@ -249,17 +249,17 @@ impl Play {
                 }
             }
             Act::Close if !self.conn.is_idle() => self.conn.forbid_keep_alive(),
-            Act::Respond { status, fields, length } if self.conn.owes_answer() => {
+            Act::Respond { status, fields, length } if self.conn.owes_response() => {
                 self.respond(*status, fields, *length);
             }
-            Act::Write(bytes) if self.conn.is_answering() => self.write(bytes),
-            Act::Finish(trailers) if self.conn.is_answering() => self.finish(trailers.as_ref()),
-            Act::Switch(status, fields) if self.conn.owes_answer() && self.conn.can_switch(*status) => {
-                // The body belongs to HTTP: first it has to be out of the way.
+            Act::Write(bytes) if self.conn.is_responding() => self.write(bytes),
+            Act::Finish(trailers) if self.conn.is_responding() => self.finish(trailers.as_ref()),
+            Act::Switch(status, fields) if self.conn.owes_response() && self.conn.can_switch(*status) => {
+                // The body belongs to HTTP: it must be complete first.
                 if self.take(usize::MAX)? == Did::Wait {
                     return Ok(Did::Wait);
                 }
-                let answer = Answer { status: *status, fields, length: None, date: DATE };
+                let answer = ResponseSpec { status: *status, fields, length: None, date: DATE };
                 self.conn.switch(Some(&answer), &mut self.out);
                 self.meant().status = *status;
                 self.meant().complete = true;
@@ -274,11 +274,11 @@ impl Play {
     }
 
     fn head(&mut self) -> Result<Did, Misbehaved> {
-        // What is left of the request before.
-        if self.conn.owes_answer() {
+        // Completes the request before.
+        if self.conn.owes_response() {
             self.respond(500, &Headers::new(), Some(0));
         }
-        if self.conn.is_answering() {
+        if self.conn.is_responding() {
             self.finish(None);
         }
         if self.over || self.conn.must_close() {
@@ -290,7 +290,7 @@ impl Play {
                 BodyEvent::NeedMore => return Ok(Did::Wait),
                 BodyEvent::End(_) => {}
                 BodyEvent::Data(n) => {
-                    // All of it or nothing, byte by byte: where it stops must not depend on how it came.
+                    // All of it or nothing, byte by byte: where it stops must not depend on the pieces.
                     let n = n.min(self.drain);
                     if n == 0 {
                         self.conn.forbid_keep_alive();
@@ -348,7 +348,7 @@ impl Play {
                 }
                 BodyEvent::Data(n) => {
                     assert!(n > 0 && n <= self.rx.len(), "some data, and no more than there is");
-                    // Not always all that is there.
+                    // Not always everything.
                     let n = n.div_ceil(2).min(wanted);
                     let data = self.rx.filled()[..n].to_vec();
                     self.saw_body(&data);
@@ -372,9 +372,9 @@ impl Play {
         if self.conn.is_receiving() && self.conn.expects_continue() {
             self.conn.forbid_keep_alive();
         }
-        let framing = self.conn.respond(&Answer { status, fields, length, date: DATE }, &mut self.out);
+        let framing = self.conn.respond(&ResponseSpec { status, fields, length, date: DATE }, &mut self.out);
         assert_eq!(framing, self.conn.body_out());
-        let complete = !self.conn.is_answering();
+        let complete = !self.conn.is_responding();
         assert_eq!(complete, framing == BodyOut::Nothing);
         let meant = self.meant();
         meant.status = status;
@@ -399,7 +399,7 @@ impl Play {
             self.out.push(bytes);
         }
         self.conn.wrote(bytes.len() as u64);
-        let complete = !self.conn.is_answering();
+        let complete = !self.conn.is_responding();
         let meant = self.meant();
         meant.body.extend_from_slice(bytes);
         meant.complete = complete;
@@ -427,7 +427,7 @@ impl Play {
         &mut self.meant[last]
     }
 
-    /// The output is on its way. `optional`: it is `100 Continue`.
+    /// Moves the output to the peer. `optional`: it is `100 Continue`.
     fn flush(&mut self, optional: bool) {
         let bytes = self.out.buf.filled();
         self.sent.extend_from_slice(bytes);

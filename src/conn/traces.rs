@@ -1,4 +1,4 @@
-//! Plays `tests/traces/*.txt`, each of them every way: in pieces of 1, of 2, ... up to all at once.
+//! Plays every trace in `tests/traces/*.txt` in pieces of 1, of 2, ... up to all at once.
 //!
 //! ```text
 //! # a comment
@@ -9,14 +9,14 @@
 //! =  the state it is in                          see `Play::state`
 //! ```
 //!
-//! `>` and `!` are carried out at the next `<` or `=`: first the acts are given, then the input, piece by piece.
+//! `>` and `!` take effect at the next `<` or `=`: first the acts, then the input, piece by piece.
 
 use std::{fs, path::Path};
 
 use super::server_harness::{Act, DATE, Play, Seen};
 use crate::{base::Limits, h1::Headers};
 
-/// Small ones, so that traces can be short.
+/// Small limits, so that traces can be short.
 fn limits() -> Limits {
     Limits { head: 400, target: 100, fields: 8, body: 100, drain: 20, ..Limits::default() }
 }
@@ -74,7 +74,7 @@ fn fields(text: &str) -> Headers {
     fields
 }
 
-/// What the application does, and what it must have seen before it could.
+/// An act of the application, and the event that it must have seen before.
 ///
 /// ```text
 /// head GET /path         waits for this head         respond 200 3 [fields]   begins an answer of 3 bytes

@@ -1,7 +1,7 @@
-//! How much of an answer's body the peer's system has acknowledged.
+//! How much of a response's body the peer's system has acknowledged.
 //!
-//! The system tells how many bytes *on the wire* it still holds. Where the body is all there is on the wire, that is
-//! exact; under chunking and TLS it has to be translated back, and is rounded down to what was handed over whole.
+//! The system reports how many bytes *on the wire* it still holds. Where only the body is on the wire, that is exact.
+//! Under chunking and TLS it must be translated back, and is rounded down to what was handed over completely.
 //!
 //! ```text
 //!   wire   ├─ head ─┼─ chunk ──┼─ chunk ──┼─ chunk ──┤        ┄ marks: so much of the body was out
@@ -12,16 +12,16 @@ use std::collections::VecDeque;
 
 use crate::transport::Transport;
 
-/// More marks than these are thinned out: what is acknowledged is then rounded down further.
+/// Beyond this number, marks are thinned out: the acknowledged length is then rounded down further.
 const MARKS: usize = 64;
 
-/// Moments at which nothing was left in the output.
+/// Pairs of a wire offset and a body offset, taken when the output was empty.
 #[derive(Default)]
 pub(super) struct Marks(VecDeque<(u64, u64)>);
 
 impl Marks {
-    /// So much of the body, and all that belongs to it, has been handed to the transport as the wire's first `wire`
-    /// bytes.
+    /// Records that the first `body` bytes of the body, with their framing, are within the first `wire` bytes of the
+    /// wire.
     pub(super) fn note(&mut self, wire: u64, body: u64) {
         if self.0.back().is_some_and(|&(_, last)| last == body) {
             return;
@@ -40,13 +40,13 @@ impl Marks {
         self.0.is_empty()
     }
 
-    /// How much of the `written` bytes of a body is acknowledged, at the least; `None` where the system can't tell.
-    /// `sent`: bytes of plaintext handed to the transport.
+    /// Returns how much of the `written` bytes of a body is acknowledged at least; `None` if the system cannot report
+    /// it. `sent`: bytes of plaintext handed to the transport.
     pub(super) fn acknowledged(&self, transport: &Transport, sent: u64, written: u64) -> Option<u64> {
         let queued = transport.unacknowledged()?;
         let wire = transport.on_wire(sent).saturating_sub(queued);
         let whole = self.0.iter().rev().find(|&&(at, _)| at <= wire).map_or(0, |&(_, body)| body);
-        // Whatever the framing, no more of the body can be missing than bytes are.
+        // Whatever the framing, the missing part of the body is not longer than the missing bytes.
         Some(whole.max(written.saturating_sub(queued)))
     }
 }

@@ -1,4 +1,4 @@
-//! New connections: who is let in, and how many.
+//! Data of new connections, and the limits on their number.
 
 use std::{
     collections::HashMap,
@@ -9,52 +9,51 @@ use std::{
     },
 };
 
-use super::Trusted;
+use super::dispatch::Trusted;
 use crate::{
     api::{PipeIn, PipeOut},
     base::{Limits, PeerAddr, seldom::Seldom, time::Tick},
     transport::{Listener, Security, Socket, kernel_pipe::KernelPipes},
 };
 
-/// A connection that was let in and has no slot yet.
+/// A connection that was admitted and has no slot yet.
 pub(crate) struct Arrival {
     pub(crate) source: ConnSource,
     pub(crate) peer: Peer,
     pub(crate) port: usize,
 }
 
-/// What it is a connection by.
+/// The stream of a new connection.
 pub(crate) enum ConnSource {
     Socket(Socket),
-    /// What it reads from and writes to.
+    /// The ends that it reads from and writes to.
     Pipes(Box<(PipeOut, PipeIn)>),
 }
 
-/// Who is at the other end; and, if the connection has come to us from outside, one of the places there are for such,
-/// which is given back when this is dropped.
+/// The peer of a connection. For an accepted connection it also counts toward the limits, until it is dropped.
 pub(crate) struct Peer {
     pub(crate) addr: PeerAddr,
-    /// It asks, and we answer.
+    /// The connection is inbound: it is served.
     is_inbound: bool,
-    place_in: Option<Arc<Admission>>,
-    /// It has one of its address's places, too. A proxy that has not said yet for whom it comes has none.
+    admission: Option<Arc<Admission>>,
+    /// It counts toward the limit of its address, too. A proxy that has not named its client does not.
     counted: bool,
 }
 
 impl Peer {
-    /// Of a connection of our own making: it takes nobody's place.
+    /// Returns the peer of an outbound connection, which does not count toward the limits.
     pub(super) fn dialed(addr: PeerAddr) -> Self {
-        Self { addr, is_inbound: false, place_in: None, counted: false }
+        Self { addr, is_inbound: false, admission: None, counted: false }
     }
 
-    /// Of a connection that the application has brought along: it is served, and takes nobody's place.
-    pub(super) fn brought_along(addr: PeerAddr) -> Self {
-        Self { addr, is_inbound: true, place_in: None, counted: false }
+    /// Returns the peer of a connection adopted as pipes. It is served, and does not count toward the limits.
+    pub(super) fn adopted(addr: PeerAddr) -> Self {
+        Self { addr, is_inbound: true, admission: None, counted: false }
     }
 
-    /// The proxy has said for whom it comes: one of that address's places is taken.
-    pub(super) fn speaks_for(&mut self, client: PeerAddr) -> Result<(), Full> {
-        if let Some(admission) = &self.place_in {
+    /// Sets the client that the proxy named. The connection then counts toward the limit of that address.
+    pub(super) fn set_client(&mut self, client: PeerAddr) -> Result<(), Full> {
+        if let Some(admission) = &self.admission {
             admission.enter_address(&client)?;
             self.counted = true;
         }
@@ -62,7 +61,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Whether the connection is served.
+    /// Returns `true` if the connection is inbound.
     pub(super) fn is_inbound(&self) -> bool {
         self.is_inbound
     }
@@ -70,7 +69,7 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        if let Some(admission) = &self.place_in {
+        if let Some(admission) = &self.admission {
             admission.all.fetch_sub(1, Ordering::Relaxed);
             if self.counted {
                 admission.leave_address(&self.addr);
@@ -79,16 +78,16 @@ impl Drop for Peer {
     }
 }
 
-/// One listener of a loop; its number is its place in the list.
+/// A listener of one loop. Its number is its position in the list.
 pub(crate) struct LoopListener {
-    /// `None`: closed, or there only for what is adopted.
+    /// `None` if it is closed, or exists only for adopted connections.
     pub(crate) listener: Option<Listener>,
     pub(crate) security: Security,
-    /// Everybody who comes has to be a proxy whom this believes, and to say for whom it speaks.
+    /// Every peer must be a proxy that this function trusts, and must name its client.
     pub(crate) proxies: Option<Arc<Trusted>>,
-    /// The system has told of connections, and not been found without any since.
+    /// The system has reported connections, and accepting has not returned "none" since.
     pub(super) ready: bool,
-    /// There is no place or no descriptor: look again then.
+    /// When to accept again, after a limit or the system allowed no further connection.
     pub(super) paused: Tick,
 }
 
@@ -97,35 +96,35 @@ impl LoopListener {
         Self { listener, security, proxies, ready: true, paused: Tick::NEVER }
     }
 
-    /// Whether it is worth looking for connections.
+    /// Returns `true` if there may be connections to accept.
     #[inline]
     pub(super) fn may_accept(&self, now: Tick) -> bool {
         self.ready || self.paused <= now
     }
 }
 
-/// Places, shared by all loops of a server; and what else they share.
+/// The limits on connections, and other state shared by all loops of a server.
 pub(crate) struct Admission {
     pub(super) kernel_pipes: Arc<KernelPipes>,
     most: usize,
     most_per_address: usize,
     all: AtomicUsize,
-    /// By [`PeerAddr::network`].
+    /// Connections by [`PeerAddr::network`].
     by_address: Mutex<HashMap<IpAddr, usize>>,
-    /// Connections that wait, because there is no descriptor or memory for them.
+    /// Rate-limits the log line about connections that wait for a descriptor or memory.
     pub(super) exhausted: Seldom,
-    /// Connections that were let in, and closed since they can't be served.
+    /// Rate-limits the log line about admitted connections that were closed because they cannot be served.
     pub(super) unserved: Seldom,
-    /// Connections that were closed for their buffers.
+    /// Rate-limits the log line about connections that were closed for their buffers.
     pub(super) relieved: Seldom,
 }
 
-/// Why there is no place.
+/// The limit that rejects a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Full {
-    /// None at all.
+    /// The limit on all connections.
     Total,
-    /// None for this address.
+    /// The limit on connections of this address.
     Address,
 }
 
@@ -146,29 +145,30 @@ impl Admission {
         }
     }
 
-    /// Whether there is a place for anybody.
-    pub(crate) fn has_place(&self) -> bool {
+    /// Returns `true` if the limit on all connections allows another one.
+    pub(crate) fn has_capacity(&self) -> bool {
         self.all.load(Ordering::Relaxed) < self.most
     }
 
     pub(crate) fn enter(self: &Arc<Self>, peer: &PeerAddr) -> Result<Peer, Full> {
         let mut entered = self.enter_proxy(peer)?;
-        entered.speaks_for(*peer)?;
+        entered.set_client(*peer)?;
         Ok(entered)
     }
 
-    /// A proxy has a place among all, and none of its own address: many may come at once who speak for many.
+    /// Admits a proxy. It counts toward the limit on all connections, but not toward its own address's: it may bring
+    /// many clients.
     pub(super) fn enter_proxy(self: &Arc<Self>, peer: &PeerAddr) -> Result<Peer, Full> {
         if self.all.fetch_add(1, Ordering::Relaxed) >= self.most {
             self.all.fetch_sub(1, Ordering::Relaxed);
             return Err(Full::Total);
         }
-        Ok(Peer { addr: *peer, is_inbound: true, place_in: Some(self.clone()), counted: false })
+        Ok(Peer { addr: *peer, is_inbound: true, admission: Some(self.clone()), counted: false })
     }
 
     fn enter_address(&self, peer: &PeerAddr) -> Result<(), Full> {
         let Some(network) = peer.network() else { return Ok(()) };
-        // This connection is among all already.
+        // The count of all connections includes this one.
         let others = self.all.load(Ordering::Relaxed).saturating_sub(1);
         let share = Limits::address_share(self.most, self.most_per_address, others);
         let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
@@ -214,9 +214,9 @@ mod tests {
         assert_eq!(enter(&PeerAddr::Unix).err(), Some(Full::Total));
         drop(first);
         let again = enter(&c).ok();
-        assert!(again.is_some() && !admission.has_place());
+        assert!(again.is_some() && !admission.has_capacity());
         drop((second, third, fourth, again));
-        assert!(admission.has_place());
+        assert!(admission.has_capacity());
         assert!(admission.by_address.lock().expect("not poisoned").is_empty(), "no address is remembered for ever");
     }
 
@@ -226,7 +226,7 @@ mod tests {
         for (addresses, least) in [(1, 50), (4, 20), (9, 10), (49, 2), (99, 1)] {
             let admission = admission(100, 1000);
             let mut held = Vec::new();
-            // In turn, until none of them gets in any more.
+            // In turn, until none of them is admitted any more.
             while let before = held.len()
                 && {
                     held.extend((0..addresses).filter_map(|n| admission.enter(&peer(n)).ok()));
@@ -249,10 +249,10 @@ mod tests {
         let (proxy, client) = (peer([10, 0, 0, 1]), peer([192, 0, 2, 1]));
         let enter = || admission.enter_proxy(&proxy).expect("a place");
         let (mut first, mut second) = (enter(), enter());
-        assert_eq!(first.speaks_for(client), Ok(()));
-        assert_eq!(second.speaks_for(client), Err(Full::Address));
+        assert_eq!(first.set_client(client), Ok(()));
+        assert_eq!(second.set_client(client), Err(Full::Address));
         drop((first, second));
-        assert!(admission.by_address.lock().expect("not poisoned").is_empty() && admission.has_place());
+        assert!(admission.by_address.lock().expect("not poisoned").is_empty() && admission.has_capacity());
         assert_eq!(admission.all.load(Ordering::Relaxed), 0);
     }
 

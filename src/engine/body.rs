@@ -1,10 +1,10 @@
-//! A request's body on its way in: to an upload, into a pipe (`pump`), or thrown away.
+//! Receives a request's body: into an upload, into a pipe (`pump`), or to discard it.
 //!
 //! ```text
 //!   Idle ──Receive──▶ Upload ──data──▶ application ──end──▶ Over
 //!    │          └───▶ Pipe ───pump───▶ block ────────end──▶ Over
 //!    │                  └─ up to its limit, then Upload
-//!    └──answered without it──▶ Draining, a little ─────────▶ Over
+//!    └──response without it──▶ Draining, a little ──────────▶ Over
 //! ```
 
 use super::{
@@ -12,80 +12,18 @@ use super::{
     conn_io::ConnIo,
     core::Core,
     dispatch,
-    job::{Job, JobExit},
+    job::{Job, JobExit, PipeProgress, RequestBody, ResponseBody},
     pump::ROOMY,
-    response_body::ResponseBody,
 };
 use crate::{
     api::{Consumed, Upload},
-    base::{EndReason, pool::LENT, time::Tick},
+    base::{EndReason, pool::LENT},
     conn::BodyEvent,
     h1::Headers,
 };
 
-/// What becomes of the request's body.
-pub(super) enum RequestBody {
-    /// Nobody has asked for it yet.
-    Idle,
-    /// Nobody will: so many bytes of it may be thrown away.
-    Draining(u64),
-    Upload {
-        upload: Box<dyn Upload>,
-        pushed_back: bool,
-    },
-    /// The upload is one end of a pipe.
-    Pipe {
-        upload: Box<dyn Upload>,
-        pace: PipeProgress,
-        /// `pump` reads into it, past the input buffer, whatever the framing.
-        reads: bool,
-        coalescing: Coalescing,
-    },
-    Over,
-}
-
-/// How a body gets on that is put into a pipe.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum PipeProgress {
-    /// It is taken as it comes.
-    Going,
-    /// What was spliced goes out first, which is done soon: the sender's clock runs on.
-    Yielding,
-    /// There is no room. The sender can't help it: its clock stands.
-    PushedBack,
-}
-
 impl Job {
-    /// Somebody takes the body, be there an answer already or not; unless that answer said [`Response::close`], which
-    /// ends the connection with it.
-    pub(super) fn is_wanted(&self) -> bool {
-        !self.close_after && matches!(self.request_body, RequestBody::Upload { .. } | RequestBody::Pipe { .. })
-    }
-
-    /// The body is wanted now: the peer's clock runs.
-    pub(super) fn wants_body(&self) -> bool {
-        match &self.request_body {
-            RequestBody::Draining(_) => true,
-            RequestBody::Upload { pushed_back, .. } => !pushed_back,
-            RequestBody::Pipe { pace, .. } => *pace != PipeProgress::PushedBack,
-            RequestBody::Idle | RequestBody::Over => false,
-        }
-    }
-
-    /// The body comes fast, and is better taken in large pieces.
-    pub(super) fn coalesces(&self) -> bool {
-        matches!(&self.request_body, RequestBody::Pipe { coalescing, .. } if coalescing.is_on())
-    }
-
-    /// When to look for more of the body, although the socket was not to wake us for little.
-    pub(super) fn look_by(&self) -> Tick {
-        match &self.request_body {
-            RequestBody::Pipe { pace: PipeProgress::Going, coalescing, .. } => coalescing.due(),
-            _ => Tick::NEVER,
-        }
-    }
-
-    /// The time for the body is up. Whether that is no fault of the sender's: what it sent waits for the receiver.
+    /// Handles the body timeout. Returns `true` if the sender is not at fault: the receiver has not taken what it sent.
     pub(super) fn has_yielded(&mut self) -> bool {
         let RequestBody::Pipe { upload, pace, .. } = &mut self.request_body else { return false };
         let Ok(Some(inlet)) = dispatch::inlet(upload.as_mut()) else { return false };
@@ -96,11 +34,11 @@ impl Job {
         full
     }
 
-    /// How much input to hold while this job is at work: the body's as it is taken; otherwise just enough to notice
-    /// that the peer leaves, and to be ready for its next request.
+    /// Returns how much input to hold while this job is at work. For a body, as much as is taken at once; otherwise
+    /// enough to notice that the peer leaves, and to have its next request.
     ///
-    /// A client that pipelines more than that is not read any further. Its FIN shows nevertheless, as the socket tells of
-    /// it; a close_notify behind so much, without a FIN, does not.
+    /// The engine does not read more of what a client pipelines. Its FIN is noticed nevertheless, as the socket reports
+    /// it. A close_notify behind so much, without a FIN, is not.
     pub(super) fn hold(&self, io: &ConnIo) -> usize {
         match &self.request_body {
             RequestBody::Upload { pushed_back: false, .. } | RequestBody::Draining(_) => LENT,
@@ -116,7 +54,7 @@ impl Job {
         }
     }
 
-    /// The application wants the body, and takes it in this way.
+    /// Begins to receive the body into `upload`.
     pub(super) fn receive(
         &mut self,
         io: &mut ConnIo,
@@ -128,10 +66,10 @@ impl Job {
             io.conn.ask_for_body(&io.rx, &mut io.out);
         }
         let waker = self.waker(io, core);
-        let inlet = dispatch::body_timeout(upload.as_ref()).and_then(|patience| {
-            if self.body_timeout != patience {
-                // From here on, and so from now.
-                self.body_timeout = patience;
+        let inlet = dispatch::body_timeout(upload.as_ref()).and_then(|body_timeout| {
+            if self.body_timeout != body_timeout {
+                // The timeout counts from now on.
+                self.body_timeout = body_timeout;
                 io.stop_clock();
             }
             dispatch::inlet(upload.as_mut())
@@ -151,7 +89,7 @@ impl Job {
         Ok(())
     }
 
-    /// The body is whole: the upload has the last word.
+    /// Ends the upload, whose action is carried out: the body is complete.
     pub(super) fn body_ended(
         &mut self,
         io: &mut ConnIo,
@@ -167,8 +105,8 @@ impl Job {
         Ok(())
     }
 
-    /// Moves the request's body on. Whether anything changed.
-    pub(super) fn drive_up(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
+    /// Advances the request's body. Returns `true` if anything changed.
+    pub(super) fn drive_request_body(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
         let woken = std::mem::take(&mut self.woken);
         if woken {
             match &mut self.request_body {
@@ -195,7 +133,7 @@ impl Job {
             let n = match io.conn.poll_body(&mut io.rx, &core.limits)? {
                 BodyEvent::Data(n) => n,
                 BodyEvent::NeedMore if io.eof.is_some() => return Err(EndReason::PeerClosed.into()),
-                // Who was woken may want what is still in the socket: that is read in another round.
+                // An upload that was woken may want bytes that are still in the socket: another round reads them.
                 BodyEvent::NeedMore => return Ok(worked || woken),
                 BodyEvent::End(trailers) => {
                     self.body_ended(io, core, trailers)?;
@@ -213,10 +151,10 @@ impl Job {
                         }
                         Consumed::Stop(action) => {
                             dispatch::discard(std::mem::replace(&mut self.request_body, RequestBody::Idle));
-                            // What was shown is still there: for another upload, or to be drained.
+                            // The bytes shown are still in the input: for another upload, or to be drained.
                             self.perform(io, core, action)?;
                             if !matches!(self.response_body, ResponseBody::Owed | ResponseBody::Switch(_)) {
-                                self.leave_body(io, core);
+                                self.skip_body(io, core);
                             }
                             return Ok(true);
                         }
@@ -238,9 +176,9 @@ impl Job {
         }
     }
 
-    /// There is an answer, and nobody asks for the body: what is left of it is thrown away if it is short, and ends the
-    /// connection otherwise.
-    pub(super) fn leave_body(&mut self, io: &mut ConnIo, core: &Core) {
+    /// Gives up a body that is not asked for, once a response has begun. A short rest is discarded; a longer one ends
+    /// the connection.
+    pub(super) fn skip_body(&mut self, io: &mut ConnIo, core: &Core) {
         if !io.conn.is_receiving() || !matches!(self.request_body, RequestBody::Idle) {
             return;
         }

@@ -1,26 +1,14 @@
-//! How a connection comes to its end: what is left goes out, then our FIN, then we listen for a while to what the
-//! peer still says, so that our last words are not lost to a reset.
+//! The end of a connection. It sends the output and our FIN, then reads for a while what the peer still sends:
+//! otherwise a reset could destroy the last bytes of our output.
 
-use super::{conn_io::ConnIo, core::Core, job::Job, ready::Ready, slot::Step};
+use super::{
+    conn_io::ConnIo,
+    core::Core,
+    job::Job,
+    phase::{Closing, Phase, Stage, Step},
+    ready::Ready,
+};
 use crate::base::EndReason;
-
-pub(super) struct Closing {
-    why: EndReason,
-    linger: bool,
-    stage: Stage,
-    /// A request that is over when the last byte is out.
-    pub(super) job: Option<Box<Job>>,
-    /// What the peer's system had not acknowledged when that was last looked at.
-    unacknowledged: u64,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// Sending what is left, and the end of our side.
-    Flush,
-    /// Our side is closed; input is thrown away.
-    Linger,
-}
 
 impl Closing {
     pub(super) fn is_lingering(&self) -> bool {
@@ -31,54 +19,62 @@ impl Closing {
         self.job
     }
 
-    /// `linger`: the peer may still be sending.
-    pub(super) fn new(why: EndReason, linger: bool) -> Self {
-        Self { why, linger, stage: Stage::Flush, job: None, unacknowledged: u64::MAX }
+    /// Returns the first stage of closing. `linger`: the peer may still be sending.
+    pub(super) fn new(reason: EndReason, linger: bool) -> Self {
+        Self { reason, linger, stage: Stage::Flush, job: None, unacknowledged: u64::MAX }
     }
 
-    /// The time to linger is over. Returns `true` if it begins again, because the peer is still receiving: until it has
-    /// everything, a reset would destroy the rest.
+    /// Handles the linger timeout. Returns `true` if it restarts because the peer is still receiving: a reset would
+    /// destroy the rest.
     pub(super) fn lingers_on(&mut self, io: &mut ConnIo) -> bool {
         let queued = io.transport.unacknowledged().unwrap_or(0);
         queued > 0 && queued < std::mem::replace(&mut self.unacknowledged, queued)
     }
 
-    /// Goes on with closing.
+    /// Advances closing.
     #[inline(never)]
     pub(super) fn drive(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<Step, EndReason> {
-        let why = self.why;
+        let reason = self.reason;
         if self.stage == Stage::Flush {
             if !io.out.is_empty() || io.transport.has_pending() {
                 return Ok(Step::Idle);
             }
             if let Some(job) = self.job.take() {
-                io.end_job(core, *job, why);
+                io.end_job(core, *job, reason);
                 return Ok(Step::Progress);
             }
             let lingers = self.linger && io.eof.is_none();
-            // Dropping the socket says FIN as well, at the price of one call less.
+            // Dropping the socket sends a FIN too, with one system call less.
             if lingers || !io.transport.is_plain() {
                 match io.transport.finish(&mut core.pool) {
                     Ok(true) => {}
                     Ok(false) => {
-                        io.ready.clear(Ready::WRITE);
+                        io.ready.remove(Ready::WRITE);
                         return Ok(Step::Idle);
                     }
-                    Err(_) => return Ok(Step::Closed(why)),
+                    Err(_) => return Ok(Step::Closed(reason)),
                 }
             }
             if !lingers {
-                return Ok(Step::Closed(why));
+                return Ok(Step::Closed(reason));
             }
             self.stage = Stage::Linger;
         }
         io.rx.consume(io.rx.len());
-        // Whatever goes wrong now, the connection was over before.
-        let Ok(more) = io.fill(core, usize::MAX, usize::MAX) else { return Ok(Step::Closed(why)) };
+        // Errors no longer matter: the connection was over before.
+        let Ok(more) = io.fill(core, usize::MAX, usize::MAX) else { return Ok(Step::Closed(reason)) };
         if io.eof.is_some() {
-            return Ok(Step::Closed(why));
+            return Ok(Step::Closed(reason));
         }
         io.rx.consume(io.rx.len());
         Ok(Step::progress(more))
+    }
+}
+
+impl ConnIo {
+    /// Returns the step that begins to close the connection. `linger`: the peer may still be sending.
+    pub(super) fn closing(&mut self, reason: EndReason, linger: bool) -> Step {
+        self.stop_clock();
+        Step::Become(Phase::Closing(Box::new(Closing::new(reason, linger))))
     }
 }

@@ -1,8 +1,8 @@
-//! A body that comes fast is taken in large pieces.
+//! Takes a body that arrives fast in large pieces.
 //!
-//! A socket wakes its loop for every packet. Of a sender that is as fast as the loop, each turn then finds one packet, and
-//! it costs as much to be woken as to move it. So while much is left of a body and it comes fast, the system is asked to
-//! wake for [`WATER`] bytes and more (`SO_RCVLOWAT`, socket(7)), as network cards do it with interrupts.
+//! A socket wakes its loop for every packet. If the sender is as fast as the loop, each turn finds one packet, and
+//! waking costs as much as moving it. So while much of a fast body is left, the system is asked to wake only for
+//! [`WATER`] bytes or more (`SO_RCVLOWAT`, socket(7)), as network cards do with interrupts.
 //!
 //! ```text
 //!   bytes  ▂▂█▂█▂█▂█▂█▂█▂█▂▂ ▂   ▂▂                   ▂ little is left
@@ -10,27 +10,27 @@
 //!              fast                  over             over
 //! ```
 //!
-//! What lies in the socket waits for company no longer than [`PAUSE`] (and what rounding to ticks adds), and only behind
-//! bytes that were fast. The mark is set and taken back in one place, `Slot::settle`.
+//! Bytes wait in the socket no longer than [`PAUSE`] (plus rounding to ticks), and only behind bytes that were fast.
+//! The mark is set and removed in one place, `Slot::settle`.
 
 use std::time::Duration;
 
 use crate::base::time::Tick;
 
-/// What a fast body is taken in. More would save little, and is more than some systems' sockets hold at first.
+/// The size of the pieces. Larger ones would save little, and some systems' sockets do not hold more at first.
 pub(super) const WATER: usize = 128 * 1024;
-/// So many bytes within a [`PAUSE`] are fast: half a Gbit/s to one, by how ticks fall. Slower than that, a loop has the
-/// time.
+/// Within a [`PAUSE`], this many bytes are fast: half a Gbit/s to one, depending on ticks. Below that, a loop has
+/// enough time.
 const FAST: usize = 2 * WATER;
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// How fast a body comes.
+/// The speed of a body.
 #[derive(Clone, Copy)]
 pub(super) struct Coalescing {
-    /// How much has come by when, if that was no longer than a pause ago.
+    /// The bytes that arrived in the current pause, and when that ends.
     came: usize,
     by: Tick,
-    /// It is fast, unless it pauses until then.
+    /// The body is fast until then, unless more arrives.
     until: Tick,
 }
 
@@ -41,7 +41,7 @@ impl Default for Coalescing {
 }
 
 impl Coalescing {
-    /// So many bytes have come.
+    /// Counts bytes that have arrived.
     pub(super) fn note(&mut self, tick: Tick, came: usize) {
         if came == 0 {
             return;
@@ -55,17 +55,17 @@ impl Coalescing {
         }
     }
 
-    /// Whether large pieces are better.
+    /// Returns `true` if large pieces are better.
     pub(super) fn is_on(&self) -> bool {
         self.until != Tick::NEVER
     }
 
-    /// When to look what has come, although nothing woke us.
+    /// Returns when to read although no event came.
     pub(super) fn due(&self) -> Tick {
         self.until
     }
 
-    /// If nothing has come since, it is not fast any more.
+    /// Ends the fast mode if nothing has arrived since.
     pub(super) fn look_at(&mut self, tick: Tick) {
         if self.until <= tick {
             *self = Self::default();

@@ -1,19 +1,13 @@
-//! One connection's resources: its transport, its buffers, its HTTP machine, its clocks.
+//! The resources of one connection: its transport, its buffers, its HTTP machine, its clocks.
 //!
-//! Everything a phase works with, and nothing about which phase that is: see `slot`. An idle connection holds no buffer;
-//! one is lent while there are bytes in it.
+//! A phase works with these; they do not depend on which phase that is (see `phase`). An idle connection holds no
+//! buffer: the loop lends one while there are bytes in it.
 
 use std::{io::IoSlice, time::Duration};
 
 use log::debug;
 
-use super::{
-    arrivals::Peer,
-    closing::Closing,
-    core::Core,
-    ready::Ready,
-    slot::{Phase, Step},
-};
+use super::{arrivals::Peer, core::Core, ready::Ready};
 use crate::{
     api::TlsInfo,
     base::{ConnId, EndReason, RequestId, Timeout, buf::Buf, out::Out, pool::LENT, time::Tick},
@@ -29,27 +23,27 @@ pub(super) struct ConnIo {
     pub(super) out: Out,
     pub(super) conn: ServerConn,
     pub(super) peer: Peer,
-    /// When the earliest of the clocks that wait for input runs out.
+    /// When the clock that waits for input runs out.
     pub(super) recv_by: Tick,
-    /// When output must have been taken.
+    /// When the peer must have taken output.
     pub(super) send_by: Tick,
-    /// This connection's earliest entry among the deadlines.
+    /// This connection's earliest entry in the deadlines.
     pub(super) entry: Tick,
-    /// Bytes of plaintext handed to the transport, ever.
+    /// Bytes of plaintext handed to the transport so far.
     pub(super) sent: u64,
-    /// The number of the latest request; 0 if there was none yet, and always if the connection is of our own making.
+    /// The number of the latest request. 0 before the first one, and always on an outbound connection.
     pub(super) number: u32,
     pub(super) listener: u16,
     pub(super) ready: Ready,
-    /// What `recv_by` measures.
+    /// The timeout that `recv_by` measures.
     pub(super) clock: Option<Timeout>,
-    /// The socket wakes us for large pieces only.
+    /// The socket reports large amounts of data only (`coalescing`).
     pub(super) coalesces: bool,
-    /// It stands in the run queue.
+    /// It is in the run queue.
     pub(super) queued: bool,
-    /// The application has said yes to it, and is told when it is over.
-    pub(super) welcome: bool,
-    /// The peer has finished; whether in order.
+    /// The handler has accepted it, and learns when it ends.
+    pub(super) notify_closed: bool,
+    /// The peer has ended its side; `true` if in the way its transport prescribes.
     pub(super) eof: Option<bool>,
 }
 
@@ -72,13 +66,13 @@ impl ConnIo {
             clock: None,
             coalesces: false,
             queued: false,
-            welcome: false,
+            notify_closed: false,
             eof: None,
         }
     }
 
-    /// Reads once, if the socket may have something: at most `most` bytes, and into no more than `hold` bytes held.
-    /// Whether anything changed.
+    /// Reads once if the socket may have data: at most `most` bytes, up to `hold` bytes in the buffer. Returns `true`
+    /// if anything changed.
     #[inline]
     pub(super) fn fill(&mut self, core: &mut Core, most: usize, hold: usize) -> Result<bool, EndReason> {
         self.try_fill(core, most, hold).map_err(|fault| self.fault(core, fault))
@@ -87,7 +81,7 @@ impl ConnIo {
     /// Like [`fill`](Self::fill), but returns the transport's own fault.
     #[inline]
     pub(super) fn try_fill(&mut self, core: &mut Core, most: usize, hold: usize) -> Result<bool, Fault> {
-        if !self.ready.has(Ready::READ) || self.eof.is_some() || self.rx.len() >= hold {
+        if !self.ready.contains(Ready::READ) || self.eof.is_some() || self.rx.len() >= hold {
             return Ok(false);
         }
         if !core.pool.lend(&mut self.rx) {
@@ -101,15 +95,15 @@ impl ConnIo {
         }
         match self.transport.read(&mut self.rx, most, &mut core.pool) {
             Ok(Got::Data { drained }) => {
-                // A short read has emptied the socket, and the next bytes make a new event; but of an end that has
-                // come already there is no other.
-                if drained && !self.ready.has(Ready::FIN) {
-                    self.ready.clear(Ready::READ);
+                // A short read has emptied the socket, and the next bytes make a new event. An end that has arrived
+                // already makes no other event.
+                if drained && !self.ready.contains(Ready::FIN) {
+                    self.ready.remove(Ready::READ);
                 }
                 Ok(true)
             }
             Ok(Got::Blocked) => {
-                self.ready.clear(Ready::READ);
+                self.ready.remove(Ready::READ);
                 Ok(false)
             }
             Ok(Got::Starved) => {
@@ -117,7 +111,7 @@ impl ConnIo {
                 Ok(false)
             }
             Ok(Got::End { clean }) => {
-                self.ready.clear(Ready::READ);
+                self.ready.remove(Ready::READ);
                 self.eof = Some(clean);
                 Ok(true)
             }
@@ -125,7 +119,7 @@ impl ConnIo {
         }
     }
 
-    /// Writes what is in the output, as far as the socket takes it. Whether anything went out.
+    /// Writes the output as far as the socket takes it. Returns `true` if any bytes were sent.
     #[inline]
     pub(super) fn flush(&mut self, core: &mut Core) -> Result<bool, EndReason> {
         self.try_flush(core).map_err(|fault| self.fault(core, fault))
@@ -135,7 +129,7 @@ impl ConnIo {
     #[inline]
     pub(super) fn try_flush(&mut self, core: &mut Core) -> Result<bool, Fault> {
         let mut went = false;
-        while !self.out.is_empty() && self.ready.has(Ready::WRITE) {
+        while !self.out.is_empty() && self.ready.contains(Ready::WRITE) {
             let (total, written) = match self.out.only_piece() {
                 Some(bytes) => (bytes.len(), self.transport.write(&[IoSlice::new(bytes)], &mut core.pool)),
                 None => {
@@ -154,69 +148,64 @@ impl ConnIo {
                 return Ok(went);
             }
             if n < total {
-                self.ready.clear(Ready::WRITE);
+                self.ready.remove(Ready::WRITE);
             }
         }
-        if !self.transport.is_plain() && self.ready.has(Ready::WRITE) {
+        if !self.transport.is_plain() && self.ready.contains(Ready::WRITE) {
             let pending = self.transport.has_pending();
             if self.transport.flush(&mut core.pool)? {
                 // A caller that waited for the last of it must see progress.
                 went |= pending;
             } else {
-                self.ready.clear(Ready::WRITE);
+                self.ready.remove(Ready::WRITE);
             }
         }
         Ok(went)
     }
 
-    /// So many bytes of output were taken over: the send clock is prolonged.
+    /// Counts `n` bytes that the transport took, and extends the send timeout.
     pub(super) fn note_sent(&mut self, core: &Core, n: usize) {
         self.sent += n as u64;
         if n > 0 {
-            self.ready.clear(Ready::LATE);
+            self.ready.remove(Ready::LATE);
         }
         if self.send_by != Tick::NEVER && n > 0 {
             self.send_by = prolong(self.send_by, core, n, core.limits.send_timeout);
         }
     }
 
-    /// What the peer was waited for is here. The next clock starts afresh when the turn ends, be it the same again.
+    /// Stops the receive clock: the awaited input has arrived. The next clock starts anew at the end of the turn, even
+    /// with the same timeout.
     #[inline]
     pub(super) fn stop_clock(&mut self) {
         self.clock = None;
     }
 
-    /// So many bytes of a body arrived: the body clock is prolonged, or starts afresh if the upload has a patience of
-    /// its own.
-    pub(super) fn note_received(&mut self, core: &Core, n: usize, patience: Option<Duration>) {
+    /// Extends the body timeout after `n` bytes of a body. If the upload has a timeout of its own, that restarts
+    /// instead.
+    pub(super) fn note_received(&mut self, core: &Core, n: usize, body_timeout: Option<Duration>) {
         if self.clock == Some(Timeout::Body) && n > 0 {
-            self.recv_by = match patience {
-                Some(patience) => core.tick.after(patience),
+            self.recv_by = match body_timeout {
+                Some(body_timeout) => core.tick.after(body_timeout),
                 None => prolong(self.recv_by, core, n, core.limits.body_timeout),
             };
         }
     }
 
-    /// Makes room for an answer. Never refused: what a limit on buffers delays is reading.
+    /// Lends the output a buffer for a response. Never refused: a limit on buffers only delays reading.
     #[inline]
     pub(super) fn open_out(&mut self, core: &mut Core) {
         core.pool.lend(&mut self.out.buf);
     }
 
-    /// Returns `true` if output waits for the peer. `more`: there is output that is not in `out`.
+    /// Returns `true` if output waits for the peer. `more`: there is output outside of `out`.
     pub(super) fn is_blocked(&self, more: bool) -> bool {
-        !self.ready.has(Ready::WRITE) && (more || !self.out.is_empty() || self.transport.has_pending())
+        !self.ready.contains(Ready::WRITE) && (more || !self.out.is_empty() || self.transport.has_pending())
     }
 
-    /// The request in progress, or the latest one.
+    /// Returns the id of the request in progress, or of the latest one.
     pub(super) fn request_id(&self) -> RequestId {
         RequestId { conn: self.id, number: self.number }
-    }
-
-    /// The step that begins to close the connection. `linger`: the peer may still be sending.
-    pub(super) fn closing(&mut self, why: EndReason, linger: bool) -> Step {
-        self.stop_clock();
-        Step::Become(Phase::Closing(Closing::new(why, linger)))
     }
 
     /// Turns a transport's fault into the reason for the end.
@@ -233,10 +222,10 @@ impl ConnIo {
             }
             Fault::PlainHttp => {
                 let rule = Misbehaved::PlainHttpOnTls;
-                let mut answer = Vec::new();
-                write::error(rule, core.date.at(core.now.wall), true, &mut answer);
-                // Best effort: a fresh socket takes this much.
-                let _ = self.transport.write_plain(&[IoSlice::new(&answer)]);
+                let mut response = Vec::new();
+                write::error(rule, core.date.at(core.now.wall), true, &mut response);
+                // Best effort: a new socket takes this much.
+                let _ = self.transport.write_plain(&[IoSlice::new(&response)]);
                 let _ = self.transport.socket().shutdown_write();
                 EndReason::Rejected { status: rule.status(), rule: rule.rule() }
             }
@@ -248,7 +237,7 @@ impl ConnIo {
     }
 }
 
-/// What is to be known of its TLS, if it has any.
+/// Returns the properties of the TLS session, if there is one.
 #[inline]
 pub(super) fn secure(transport: &Transport) -> Option<TlsInfo<'_>> {
     #[cfg(feature = "tls")]
@@ -264,7 +253,7 @@ pub(super) fn secure(transport: &Transport) -> Option<TlsInfo<'_>> {
     }
 }
 
-/// A clock that each byte prolongs by what it may take at the least rate, never beyond the full time from now.
+/// Extends a clock by the time that `bytes` may take at the minimum rate, but never beyond the full time from now.
 fn prolong(by: Tick, core: &Core, bytes: usize, full: Duration) -> Tick {
     let most = core.tick.after(full);
     match (bytes as u64).saturating_mul(1000).checked_div(core.limits.min_rate) {

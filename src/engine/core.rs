@@ -1,4 +1,4 @@
-//! What all connections of one loop share.
+//! State shared by all connections of one loop.
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
@@ -21,16 +21,16 @@ pub(super) struct Core {
     pub(super) kernel_pipes: Arc<KernelPipes>,
     pub(super) date: DateCache,
     pub(super) deadlines: Deadlines,
-    /// Connections to look at in this turn.
+    /// Connections to drive in this turn.
     pub(super) run: VecDeque<ConnId>,
     /// Connections that wait for a buffer.
     pub(super) starved: Vec<ConnId>,
     pub(super) access_log: Option<Arc<AccessLog>>,
-    /// Since when ticks are counted.
+    /// The instant at tick 0.
     pub(super) start: Instant,
     pub(super) now: Moment,
     pub(super) tick: Tick,
-    /// The server stops; until when it waits for what is in flight.
+    /// When the grace period ends, if the server stops.
     pub(super) stopping: Option<Tick>,
 }
 
@@ -64,7 +64,7 @@ impl Core {
         }
     }
 
-    /// The server has stopped, and its grace is over: nothing begins any more.
+    /// Returns `true` if the grace period is over. No request begins any more.
     pub(super) fn is_over(&self) -> bool {
         self.stopping.is_some_and(|until| until <= self.tick)
     }

@@ -1,7 +1,7 @@
-//! When to look at a connection again, if nothing happens before.
+//! When to drive a connection again if no event comes before.
 //!
-//! Deadlines move all the time (each byte extends one), so they are moved lazily: a slot's deadline is a field, and
-//! its entry here is only checked against that when it fires. A later deadline costs nothing, an earlier one an
+//! Deadlines move all the time (each byte extends one), so they are moved lazily. A slot's deadline is a field; its
+//! entry here is checked against that field only when it fires. A later deadline costs nothing, an earlier one costs an
 //! entry.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
@@ -14,7 +14,7 @@ pub(super) struct Deadlines {
 }
 
 impl Deadlines {
-    /// Sees to it that `id` is looked at by `due`. `entry`: the slot's earliest entry, [`Tick::NEVER`] if it has none.
+    /// Makes sure that `id` is driven by `due`. `entry`: the slot's earliest entry, [`Tick::NEVER`] if it has none.
     #[inline]
     pub(super) fn schedule(&mut self, id: ConnId, due: Tick, entry: &mut Tick) {
         if due < *entry {
@@ -23,7 +23,7 @@ impl Deadlines {
         }
     }
 
-    /// The next entry that has come due.
+    /// Removes and returns the next entry that has come due.
     pub(super) fn expired(&mut self, now: Tick) -> Option<(Tick, ConnId)> {
         let Reverse((due, _)) = self.heap.peek()?;
         if *due > now {
@@ -36,7 +36,7 @@ impl Deadlines {
         self.heap.peek().map_or(Tick::NEVER, |Reverse((due, _))| *due)
     }
 
-    /// Connections that ended leave their entries behind; when these are the most, throws them out.
+    /// Removes the entries of ended connections when they are the majority.
     pub(super) fn tidy(&mut self, live: usize, is_current: impl Fn(Tick, ConnId) -> bool) {
         if self.heap.len() > 1024 + 4 * live {
             self.heap.retain(|Reverse((due, id))| is_current(*due, *id));

@@ -1,7 +1,7 @@
-//! The one place that calls application code.
+//! The only place that calls application code.
 //!
-//! Every call comes from the top of a loop, never from inside another call of the application's; a panic ends what
-//! was called, is logged, and goes no further.
+//! Every call comes from the top of a loop, never from inside another call of the application. A panic ends the called
+//! object, is logged, and goes no further.
 
 use std::{
     any::Any,
@@ -11,7 +11,6 @@ use std::{
 
 use log::error;
 
-use super::Trusted;
 use crate::{
     api::{
         AccessRecord, Action, Consumed, DialError, Dialed, Handler, Io, PipeIn, PipeOut, Produce, Produced, Request,
@@ -24,15 +23,18 @@ use crate::{
     h1::Headers,
 };
 
-/// The application panicked; it was logged.
+/// The application panicked, which was logged.
 #[derive(Debug)]
 pub(super) struct Panicked;
 
-const DIAL: &str = "a function given to Loop::dial";
+const DIAL: &str = "the function given to LoopHandle::dial";
 
 pub(super) type Called<T> = Result<T, Panicked>;
 
-pub(super) type AccessLog = dyn Fn(&AccessRecord<'_>) + Send + Sync;
+/// Returns `true` if a peer is trusted to be a proxy.
+pub(crate) type Trusted = dyn Fn(&PeerAddr) -> bool + Send + Sync;
+
+pub(crate) type AccessLog = dyn Fn(&AccessRecord<'_>) + Send + Sync;
 
 #[inline]
 fn guard<T>(what: &str, call: impl FnOnce() -> T) -> Called<T> {
@@ -61,12 +63,12 @@ pub(super) fn alpn(handler: &mut dyn Handler, protocol: &[u8], peer: &PeerAddr) 
 }
 
 pub(super) fn trusts(trusted: &Trusted, peer: &PeerAddr) -> bool {
-    guard("a function given to Server::proxy_protocol", || trusted(peer)).unwrap_or(false)
+    guard("the function given to Server::proxy_protocol", || trusted(peer)).unwrap_or(false)
 }
 
 #[inline]
-pub(super) fn closed(handler: &mut dyn Handler, conn: ConnId, why: &EndReason) {
-    let _ = guard("Handler::closed", || handler.closed(conn, why));
+pub(super) fn closed(handler: &mut dyn Handler, conn: ConnId, reason: &EndReason) {
+    let _ = guard("Handler::closed", || handler.closed(conn, reason));
 }
 
 pub(super) fn stopping(handler: &mut dyn Handler) {
@@ -86,15 +88,15 @@ pub(super) fn produce(produce: &mut dyn Produce, tx: &mut Tx<'_>) -> Called<Prod
 }
 
 pub(super) fn body_timeout(upload: &dyn Upload) -> Called<Option<Duration>> {
-    guard("Upload::patience", || upload.body_timeout())
+    guard("Upload::body_timeout", || upload.body_timeout())
 }
 
-/// The pipe that an upload fills, if it is one.
+/// Returns the pipe that an upload fills, if it is one.
 pub(super) fn inlet(upload: &mut dyn Upload) -> Called<Option<&mut PipeIn>> {
     guard("Upload::pipe", || upload.pipe())
 }
 
-/// The pipe that a producer drains, if it is one.
+/// Returns the pipe that a producer drains, if it is one.
 pub(super) fn outlet(produce: &mut dyn Produce) -> Called<Option<&mut PipeOut>> {
     guard("Produce::pipe", || produce.pipe())
 }
@@ -104,32 +106,32 @@ pub(super) fn ready(upgrade: &mut dyn Upgrade, io: &mut Io<'_>) -> Called<EventM
 }
 
 pub(super) fn on_end(f: OnEnd, end: &RequestEnd) {
-    let _ = guard("a function given to Request::on_end", || f(end));
+    let _ = guard("the function given to Request::on_end", || f(end));
 }
 
 pub(super) fn fallback(f: Fallback, now: Moment) -> Called<Response> {
-    guard("a function given to Ticket::fallback", || f(now))
+    guard("the function given to Ticket::fallback", || f(now))
 }
 
 pub(super) fn later(f: Later, now: Moment) {
-    let _ = guard("a function given to Loop::after", || f(now));
+    let _ = guard("the function given to LoopHandle::after", || f(now));
 }
 
-/// A connection stands: who speaks on it?
+/// Passes on an established connection. Returns the upgrade that handles it.
 pub(super) fn dialed(then: Then, dialed: Dialed<'_>) -> Called<Option<Box<dyn Upgrade>>> {
     guard(DIAL, || then.call(Ok(dialed)))
 }
 
-/// There will be no connection.
+/// Passes on why a connection was not established.
 pub(super) fn not_dialed(then: Then, error: DialError) {
     let _ = guard(DIAL, || drop(then.call(Err(error))));
 }
 
 pub(super) fn access(log: &AccessLog, access: &AccessRecord<'_>) {
-    let _ = guard("the access log", || log(access));
+    let _ = guard("the access log function", || log(access));
 }
 
-/// Drops something of the application's: that is a call too.
+/// Drops an object of the application: that is a call, too.
 pub(super) fn discard<T>(thing: T) {
     let _ = guard("a destructor", || drop(thing));
 }

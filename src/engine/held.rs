@@ -1,11 +1,11 @@
-//! Bytes that upgraded connections hold of their own: messages that are still arriving. They count towards the loop's
-//! buffers, and beyond half of these the loop asks one connection to let go.
+//! Bytes that upgraded connections hold themselves, of messages that are still arriving. They count toward the loop's
+//! buffers. Beyond half of these, the loop asks one connection to let go.
 //!
 //! ```text
-//!   Io::hold ──▶ change ──▶ all > most? ──▶ the network with most ──▶ its largest message ──▶ Why::shed
+//!   Io::hold ──▶ change ──▶ all > most? ──▶ the network with most ──▶ its largest message ──▶ Events::shed
 //! ```
-//! It is the largest message of the network that holds most. So neither one network nor four can push out the message
-//! of another one, as long as that holds less than they do.
+//! It asks for the largest message of the network that holds most. So neither one network nor four can push out the
+//! message of another one, as long as that holds less than they do.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -14,28 +14,28 @@ use std::{
 
 use crate::base::ConnId;
 
-/// Limits count by network; peers without an address count as one.
+/// Limits count by network; peers without an address count as one network.
 type Network = Option<IpAddr>;
 
-/// From here on the allocator is told to give back to the system what was held.
+/// From this many held bytes on, freed memory is returned to the system.
 const MUCH: usize = 16 << 20;
 
 #[derive(Default)]
 pub(super) struct Held {
-    /// The most that may be held.
+    /// The limit on held bytes.
     most: usize,
     all: usize,
-    /// The most that was held since memory was given back.
+    /// The most bytes held since memory was returned.
     peak: usize,
     entries: HashMap<ConnId, (Network, usize)>,
     networks: HashMap<Network, Share>,
-    /// The networks by what they hold.
+    /// The networks, ordered by held bytes.
     order: BTreeSet<(usize, Network)>,
-    /// Connections that were asked to let go, and have not been told yet.
+    /// Connections that were asked to let go, and have not been called yet.
     asked: HashSet<ConnId>,
 }
 
-/// What one network holds.
+/// The share of one network.
 #[derive(Default)]
 struct Share {
     bytes: usize,
@@ -47,12 +47,12 @@ impl Held {
         Self { most, ..Self::default() }
     }
 
-    /// Bytes held by all connections.
+    /// Returns the bytes held by all connections.
     pub(super) fn all(&self) -> usize {
         self.all
     }
 
-    /// From now on this connection holds so many bytes.
+    /// Sets the bytes that a connection holds.
     pub(super) fn change(&mut self, id: ConnId, network: Network, bytes: usize) {
         let before = self.entries.remove(&id).map_or(0, |(_, before)| before);
         let share = self.networks.entry(network).or_default();
@@ -71,14 +71,14 @@ impl Held {
         }
     }
 
-    /// Returns `true` if it is time to give memory back: much was held, and less than half of it still is.
+    /// Returns `true` if memory must be returned now: much was held, and less than half of it still is.
     pub(super) fn gives_back(&mut self) -> bool {
         let now = self.peak >= MUCH && self.all < self.peak / 2;
         self.peak = if now { self.all } else { self.peak.max(self.all) };
         now
     }
 
-    /// The connection is over, or its upgrade is.
+    /// Removes a connection that has ended, or whose upgrade has.
     pub(super) fn forget(&mut self, id: ConnId) {
         self.take_asked(id);
         if let Some((network, _)) = self.entries.get(&id) {
@@ -86,7 +86,7 @@ impl Held {
         }
     }
 
-    /// Returns the connection that has to let go, if too much is held. What it held counts no longer.
+    /// Returns the connection that must let go, if too much is held. What it held no longer counts.
     pub(super) fn ask(&mut self) -> Option<ConnId> {
         if self.all <= self.most {
             return None;
@@ -98,12 +98,12 @@ impl Held {
         Some(id)
     }
 
-    /// Returns `true` if this connection was asked and has not been told.
+    /// Returns `true` if this connection was asked and has not been called yet.
     pub(super) fn is_asked(&self, id: ConnId) -> bool {
         self.asked.contains(&id)
     }
 
-    /// It is told now.
+    /// Records that the connection learns of the request now.
     pub(super) fn take_asked(&mut self, id: ConnId) {
         self.asked.remove(&id);
     }

@@ -7,17 +7,17 @@ use super::{
     core::Core,
     dispatch,
     job::{Job, JobExit},
-    slot::Step,
+    phase::Step,
 };
 use crate::{
     api::{Action, Handler, Head, Request, Response, request::RequestContext, response::Kind},
     base::{EndReason, RequestId, pool::LENT},
-    conn::{BodyOut, server::Answer},
+    conn::{BodyOut, server::ResponseSpec},
     h1::{Misbehaved, field_slots},
 };
 
 impl ConnIo {
-    /// Dispatches the requests that are complete, one after the other.
+    /// Dispatches the complete requests, one after the other.
     pub(super) fn drive_heads(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<Step, EndReason> {
         let mut worked = false;
         while !self.rx.is_empty() && self.out.len() < core.limits.output {
@@ -28,7 +28,7 @@ impl ConnIo {
             }
         }
         if self.eof.is_some() && self.out.len() < core.limits.output {
-            // The peer has finished, and nothing of what it sent is left to do; answers may still be on their way.
+            // The peer has half-closed, and all of its requests are done; responses may still be on their way.
             let partial = self.conn.has_partial_head(&self.rx);
             self.rx.consume(self.rx.len());
             self.conn.handle_end();
@@ -37,20 +37,20 @@ impl ConnIo {
         Ok(Step::progress(worked))
     }
 
-    /// Dispatches the next request, if its head is here, and carries out what the handler returned.
+    /// Dispatches the next request, if its head is complete, and carries out the handler's action.
     #[inline]
     fn dispatch_one(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<Step, EndReason> {
         let mut slots = field_slots();
         let (end, head) = match self.conn.poll_head(&self.rx, &mut slots, &core.head_limits, &mut core.known_host) {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(Step::Idle),
-            Err(rule) => return self.refuse(core, rule, None),
+            Err(rule) => return self.reject(core, rule, None),
         };
         self.number = self.number.wrapping_add(1);
         let last = core.stopping.is_some() || self.number >= core.limits.requests;
         let begun = self.conn.begin(&head, &core.limits, last);
         let copy = core.access_log.is_some().then(|| Head::copy(&head));
-        let around = RequestContext {
+        let context = RequestContext {
             id: RequestId { conn: self.id, number: self.number },
             peer: &self.peer.addr,
             listener: self.listener.into(),
@@ -58,35 +58,35 @@ impl ConnIo {
             mailbox: &core.mailbox,
             secure: secure(&self.transport),
         };
-        let mut asks = None;
-        let mut request = Request { head: &head, context: &around, hooks: &mut asks };
+        let mut hooks = None;
+        let mut request = Request { head: &head, context: &context, hooks: &mut hooks };
         let mut action = match begun {
             Ok(()) => dispatch::request(handler, &mut request),
             Err(rule) => {
                 self.rx.consume(end);
                 self.stop_clock();
-                return self.start_job(core, Err(rule.into()), asks, copy);
+                return self.start_job(core, Err(rule.into()), hooks, copy);
             }
         };
         self.rx.consume(end);
         self.stop_clock();
         match &mut action {
-            Ok(Action::Respond(response)) if asks.is_none() && copy.is_none() && self.is_simple(response) => {
-                let step = self.answer_at_once(core, response);
+            Ok(Action::Respond(response)) if hooks.is_none() && copy.is_none() && self.is_simple(response) => {
+                let step = self.respond_at_once(core, response);
                 if response.owns_nothing() {
                     #[expect(
                         clippy::mem_forget,
-                        reason = "there is nothing to destroy; finding that out takes four calls"
+                        reason = "there is nothing to drop, and checking that takes four calls"
                     )]
                     std::mem::forget(action);
                 }
                 Ok(step)
             }
-            _ => self.start_job(core, action.map_err(JobExit::from), asks, copy),
+            _ => self.start_job(core, action.map_err(JobExit::from), hooks, copy),
         }
     }
 
-    /// Nobody wants to know how it ends, the request is whole, and the body is at hand.
+    /// Returns `true` if the request is complete, the body is at hand, and no hook waits for the end.
     fn is_simple(&self, response: &Response) -> bool {
         matches!(response.body.0, Kind::Bytes(_) | Kind::Empty)
             && !response.confirm
@@ -95,7 +95,7 @@ impl ConnIo {
     }
 
     #[inline]
-    fn answer_at_once(&mut self, core: &mut Core, response: &mut Response) -> Step {
+    fn respond_at_once(&mut self, core: &mut Core, response: &mut Response) -> Step {
         let short = if let Kind::Bytes(block) = &response.body.0 { block.if_short() } else { &[] };
         let out = self.write_head(core, response, short);
         if let (Kind::Bytes(block), BodyOut::Length(n)) = (&mut response.body.0, out) {
@@ -109,7 +109,7 @@ impl ConnIo {
         Step::Progress
     }
 
-    /// Writes the head of an answer, with `body` if that is not empty, and closes the connection behind it if it says so.
+    /// Writes the head of a response, and `body` behind it. The connection closes afterwards if the response says so.
     #[inline]
     pub(super) fn write_head(&mut self, core: &mut Core, response: &Response, body: &[u8]) -> BodyOut {
         if response.close || core.stopping.is_some() {
@@ -124,12 +124,12 @@ impl ConnIo {
         };
         self.open_out(core);
         let date = core.date.at(core.now.wall);
-        let answer = Answer { status: response.status, fields: &response.headers, length, date };
-        self.conn.respond_with(&answer, body, &mut self.out)
+        let response = ResponseSpec { status: response.status, fields: &response.headers, length, date };
+        self.conn.respond_with(&response, body, &mut self.out)
     }
 
-    /// The response to a request that the application cannot answer by a mistake of its own. In debug builds its body says
-    /// which, since a program without a logger would say it nowhere. In release builds that is not for clients to read.
+    /// Returns the response to a request that the application mishandled. In debug builds its body states the mistake,
+    /// for programs without a logger. In release builds it does not: clients must not read it.
     #[cold]
     pub(super) fn mistake(reason: impl std::fmt::Display) -> Response {
         if cfg!(debug_assertions) {
@@ -139,52 +139,52 @@ impl ConnIo {
         }
     }
 
-    /// The response, or a 500 in its place if it can't be sent as it is.
+    /// Returns the response, or a 500 if it cannot be sent as it is.
     pub(super) fn checked(&self, response: Response) -> Response {
         match &response.fault {
             None => response,
             Some(fault) => {
-                error!(target: "uncork::engine", "{}: a response can't be sent: {fault}", self.request_id());
+                error!(target: "uncork::engine", "{}: cannot send the response: {fault}", self.request_id());
                 Self::mistake(fault)
             }
         }
     }
 
-    /// Says which rule the peer broke, if that can be said, and closes with a linger.
-    pub(super) fn refuse(
+    /// Responds with the rule that the peer broke, if that is possible, and closes with a linger.
+    pub(super) fn reject(
         &mut self,
         core: &mut Core,
         rule: Misbehaved,
         job: Option<&mut Job>,
     ) -> Result<Step, EndReason> {
-        let why = EndReason::Rejected { status: rule.status(), rule: rule.rule() };
-        self.end_with_words(core, rule, why, job)
+        let reason = EndReason::Rejected { status: rule.status(), rule: rule.rule() };
+        self.reject_with(core, rule, reason, job)
     }
 
-    /// Ends the request with a refusal. If a response is in progress, none can be sent: the connection is aborted.
-    pub(super) fn end_with_words(
+    /// Ends the request with a rejection. If a response is in progress, none can be sent: the connection is aborted.
+    pub(super) fn reject_with(
         &mut self,
         core: &mut Core,
         rule: Misbehaved,
-        why: EndReason,
+        reason: EndReason,
         job: Option<&mut Job>,
     ) -> Result<Step, EndReason> {
         debug!(target: "uncork::conn", "{} {}: {}", self.id, self.peer.addr, rule.rule());
         self.open_out(core);
-        if self.conn.is_answering() {
-            return Err(why);
+        if self.conn.is_responding() {
+            return Err(reason);
         }
-        let said = self.conn.refuse(rule, core.date.at(core.now.wall), &mut self.out);
+        let said = self.conn.reject(rule, core.date.at(core.now.wall), &mut self.out);
         let note = |job: &mut Job| {
             if said {
                 job.status = rule.status();
                 job.written = rule.rule().len() as u64 + 1;
             }
         };
-        let mut step = self.closing(why, true);
+        let mut step = self.closing(reason, true);
         match job {
             Some(job) => note(job),
-            // What has no head yet is logged all the same.
+            // A request without a complete head is logged, too.
             None if core.access_log.is_some() => {
                 let mut job = Job::new(None, None, core.now.wall);
                 note(&mut job);
@@ -197,7 +197,7 @@ impl ConnIo {
         Ok(step)
     }
 
-    /// How much of a head is held at the most.
+    /// Returns how many bytes of a head are held at most.
     pub(super) fn head_room(core: &Core) -> usize {
         LENT.max(core.head_limits.head + 1)
     }

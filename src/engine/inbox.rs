@@ -1,18 +1,18 @@
 //! Messages from other threads, and from the application at any time: each is for one request, or for the loop.
 //!
-//! A message names connection, generation and request. If that request is over, nobody is disturbed.
+//! A message names connection, generation and request. If that request is over, the message has no effect.
 
 use std::{os::fd::OwnedFd, time::Duration};
 
 use log::debug;
 
 use super::{
-    Arrival, ConnSource, Engine,
-    arrivals::Peer,
-    body::RequestBody,
+    Engine,
+    arrivals::{Arrival, ConnSource, Peer},
     dispatch,
-    response_body::ResponseBody,
-    slot::{Phase, Slot, Step},
+    job::{RequestBody, ResponseBody},
+    phase::{Phase, Step},
+    slot::Slot,
 };
 use crate::{
     api::{
@@ -25,21 +25,21 @@ use crate::{
 };
 
 impl Engine<'_> {
-    /// Takes what has come.
-    pub(super) fn read_mail(&mut self) {
-        let mut mail = std::mem::take(&mut self.mail);
-        self.core.mailbox.drain(&mut mail);
-        for message in mail.drain(..) {
+    /// Handles the messages that have arrived.
+    pub(super) fn read_messages(&mut self) {
+        let mut messages = std::mem::take(&mut self.messages);
+        self.core.mailbox.drain(&mut messages);
+        for message in messages.drain(..) {
             match message {
                 LoopMessage::Wake(waker) => {
                     waker.arrived();
                     self.wake(waker.id);
                 }
-                LoopMessage::Ticket(ticket, word) => self.ticket_says(&ticket, word),
-                // It would be closed in this very turn; and where each gets a thread, they could come faster than
+                LoopMessage::Ticket(ticket, word) => self.ticket_message(&ticket, word),
+                // It would be closed in this turn. With a thread for each connection, they could come faster than
                 // threads end.
                 late @ (LoopMessage::Adopt(..) | LoopMessage::AdoptPipes(..)) if self.core.is_over() => {
-                    debug!(target: "uncork::engine", "a connection was handed over after the end");
+                    debug!(target: "uncork::engine", "a connection was handed over after the loop had ended");
                     dispatch::discard(late);
                 }
                 LoopMessage::Adopt(stream, port) => self.adopt(stream, port),
@@ -57,7 +57,7 @@ impl Engine<'_> {
                 LoopMessage::Stop(grace) => self.stop(grace),
             }
         }
-        self.mail = mail;
+        self.messages = messages;
     }
 
     fn wake(&mut self, id: RequestId) {
@@ -79,9 +79,9 @@ impl Engine<'_> {
         self.enqueue(id.conn);
     }
 
-    /// A ticket speaks. What it says is judged when it arrives: the request may have ended meanwhile, and then what
-    /// was said is dropped; the end was reported to the application.
-    fn ticket_says(&mut self, ticket: &TicketCore, word: TicketMessage) {
+    /// Handles a ticket's message. The request may have ended before it arrived: then the message is dropped, and the
+    /// application has learned of the end.
+    fn ticket_message(&mut self, ticket: &TicketCore, word: TicketMessage) {
         let id = ticket.id();
         let Some(slot) = self.slots.get_mut(id.conn.index()).filter(|slot| slot.io.id == id.conn) else {
             return dispatch::discard(word);
@@ -107,20 +107,20 @@ impl Engine<'_> {
                 Ok(())
             }
             TicketMessage::Dropped => {
-                // With an upload at work, its end may still give the answer.
+                // An upload at work may still return the response at its end.
                 let hopeless = matches!(job.response_body, ResponseBody::Owed)
                     && matches!(job.request_body, RequestBody::Idle | RequestBody::Over);
                 if hopeless && !ticket.is_hopeful() && ticket.claim() {
-                    debug!(target: "uncork::engine", "{}: every ticket was dropped", io.request_id());
-                    job.answer(io, core, Response::new(503));
+                    debug!(target: "uncork::engine", "{}: every ticket was dropped: 503", io.request_id());
+                    job.respond(io, core, Response::new(503));
                 }
                 Ok(())
             }
         };
-        let step = result.map_or_else(|stop| job.stopped(io, core, stop), |()| Ok(Step::Progress));
+        let step = result.map_or_else(|exit| job.stopped(io, core, exit), |()| Ok(Step::Progress));
         match step.map(|step| slot.carry_out(core, step)) {
             Ok(None) => self.enqueue(id.conn),
-            Ok(Some(why)) | Err(why) => self.close_slot(id.conn, why),
+            Ok(Some(reason)) | Err(reason) => self.close_slot(id.conn, reason),
         }
     }
 
@@ -131,15 +131,15 @@ impl Engine<'_> {
         };
         match result {
             Ok((socket, peer)) => self.arrive(socket, peer, port),
-            Err(error) => debug!(target: "uncork::engine", "a stream could not be adopted: {error}"),
+            Err(error) => debug!(target: "uncork::engine", "cannot adopt a stream: {error}"),
         }
     }
 
     fn adopt_pipes(&mut self, peer: PeerAddr, pipes: Box<(PipeOut, PipeIn)>, port: usize) {
         if dispatch::accept(&mut *self.handler, &peer) {
-            self.take_in(Arrival { source: ConnSource::Pipes(pipes), peer: Peer::brought_along(peer), port });
+            self.take_in(Arrival { source: ConnSource::Pipes(pipes), peer: Peer::adopted(peer), port });
         } else {
-            debug!(target: "uncork::engine", "{peer}: turned away by the handler");
+            debug!(target: "uncork::engine", "{peer}: rejected by the handler");
         }
     }
 
@@ -166,14 +166,14 @@ impl Engine<'_> {
         self.ports.iter_mut().enumerate().filter_map(give).collect()
     }
 
-    /// Stops: listeners close, idle connections too, and everything else has until the grace ends.
+    /// Stops the loop: listeners and idle connections close, everything else has until the grace period ends.
     pub(super) fn stop(&mut self, grace: Option<Duration>) {
         let until = grace.map_or(self.core.tick, |grace| self.core.tick.after(grace));
         if let Some(earlier) = self.core.stopping {
             self.core.stopping = Some(earlier.min(until));
             return;
         }
-        // What the system has accepted for us by now is in flight: a listener that is closed resets it.
+        // Connections that the system has accepted are in flight: closing the listener would reset them.
         for port in 0..self.ports.len() {
             self.ports[port].ready = true;
             self.ports[port].paused = crate::base::time::Tick::NEVER;
@@ -186,21 +186,21 @@ impl Engine<'_> {
             let Some(slot) = self.slots.get_mut(id.index()) else { continue };
             match &mut slot.phase {
                 Phase::Upgraded(upgraded) => upgraded.stopping = true,
-                Phase::Job(_) if slot.io.conn.owes_answer() => slot.io.conn.forbid_keep_alive(),
+                Phase::Job(_) if slot.io.conn.owes_response() => slot.io.conn.forbid_keep_alive(),
                 _ => {}
             }
             self.enqueue(id);
         }
     }
 
-    /// The grace is over: tickets that still wait are answered with 503, and everything ends.
+    /// Ends everything after the grace period: suspended requests get a 503.
     pub(super) fn force(&mut self) {
         for id in self.slots.iter().map(|(_, slot)| slot.io.id).collect::<Vec<_>>() {
             let Some(slot) = self.slots.get_mut(id.index()) else { continue };
             if let Phase::Job(job) = &mut slot.phase
-                && slot.io.conn.owes_answer()
+                && slot.io.conn.owes_response()
             {
-                job.answer(&mut slot.io, &mut self.core, Response::new(503).close());
+                job.respond(&mut slot.io, &mut self.core, Response::new(503).close());
                 // As far as the socket takes it at once.
                 let _ = slot.io.flush(&mut self.core);
             }

@@ -7,21 +7,24 @@
 //!   turn(now) ─────────────────────────────────────▶ Wait: when to come back
 //! ```
 //!
-//! | file | what |
+//! | file | content |
 //! |---|---|
-//! | `slot` | a connection, its reading and writing, its clocks |
-//! | `http` | heads, dispatch, the fast path; refusals |
-//! | `job` | a request that is not answered at once; `body` what comes in, `pump` its pipes, `coalescing` how often |
-//! | `upgraded` | the upgrade callback; `held` what upgraded connections hold of their own |
-//! | `outgoing` | connections of our own making, until they are upgrades |
+//! | `slot`, `phase`, `conn_io` | a connection: its turn and its clocks; what it is doing; its reading and writing |
+//! | `accept`, `arrivals` | new connections; the limits on their number |
+//! | `http` | heads, dispatch, the fast path; rejections |
+//! | `job`, `exchange` | a request that is not answered at once: its data; its course |
+//! | `body`, `response_body` | its two bodies; `pump` moves pipes, `coalescing` sets how often |
+//! | `upgraded` | the upgrade callback; `held` counts what upgraded connections hold themselves |
+//! | `outgoing` | outbound connections, until they are upgrades |
 //! | `closing` | flush, finish, linger |
-//! | `inbox`, `arrivals` | messages; new connections |
-//! | `reserve`, `relief` | descriptors for when there are no others; buffers taken back when none is left |
-//! | `proxied`, `securing` | those that come by a proxy; TLS, and what ALPN chose |
-//! | `dispatch` | the one place that calls the application |
+//! | `inbox` | messages |
+//! | `reserve`, `relief` | spare descriptors; buffers taken back when none is left |
+//! | `proxied`, `securing` | connections through a proxy; TLS, and the protocol that ALPN selected |
+//! | `dispatch` | the only place that calls the application |
 //!
-//! Not here: who calls it, threads, clocks (`drive`), HTTP (`conn`, `h1`), TLS (`transport`).
+//! Not here: the caller of the loop, threads, clocks (`drive`), HTTP (`conn`, `h1`), TLS (`transport`).
 
+mod accept;
 mod acked;
 mod arrivals;
 mod body;
@@ -31,11 +34,13 @@ mod conn_io;
 mod core;
 mod deadlines;
 mod dispatch;
+mod exchange;
 mod held;
 mod http;
 mod inbox;
 mod job;
 mod outgoing;
+mod phase;
 mod proxied;
 mod pump;
 mod ready;
@@ -52,70 +57,62 @@ use std::{
     os::fd::{AsRawFd, RawFd},
     sync::{
         Arc,
-        atomic::{AtomicU16, AtomicU32, Ordering},
+        atomic::{AtomicU16, Ordering},
     },
     time::Duration,
 };
 
-use log::{debug, warn};
+use log::warn;
 use mio::{Events, Poll, Token};
 use slab::Slab;
 
 pub(crate) use self::{
-    arrivals::{Admission, Arrival, ConnSource, LoopListener},
-    proxied::Trusted,
+    arrivals::{Admission, Arrival, LoopListener},
+    dispatch::{AccessLog, Trusted},
 };
-pub(crate) type AccessLog = dispatch::AccessLog;
 use self::{
-    arrivals::{Full, Peer},
-    conn_io::ConnIo,
     core::Core,
+    phase::Phase,
     reserve::Reserve,
-    slot::{Phase, Slot, Turn},
+    slot::{Slot, Turn},
 };
 use crate::{
     api::{
-        Handler, LoopHandle, PipeIn, PipeOut, Waker,
-        duplex::Ends,
+        Handler, LoopHandle,
         loop_message::{Later, LoopMessage},
     },
     base::{
-        ConnId, EndReason, Limits, Moment, PeerAddr, RequestId, Wait,
+        ConnId, EndReason, Limits, Moment, Wait,
         mailbox::{Mailbox, Notifier},
         time::Tick,
     },
-    transport::{Accepted, Fault, Socket, Transport},
 };
 
 #[cfg(not(target_pointer_width = "64"))]
-compile_error!("uncork tells connections apart by 64-bit tokens: it needs a 64-bit target");
+compile_error!("uncork identifies connections by 64-bit tokens: it needs a 64-bit target");
 
-const BELL: Token = Token(usize::MAX);
-/// Listener `n` has the token `PORTS - n`. No connection's name comes near: loop numbers stop short of the top.
-const PORTS: usize = usize::MAX - 1;
+const NOTIFIER: Token = Token(usize::MAX);
+/// Listener `n` has the token `LISTENERS - n`. No connection's token comes near it: loop numbers end below.
+const LISTENERS: usize = usize::MAX - 1;
 const LOOPS: u16 = 1022;
-/// Connections taken in at once before those that are here have their turn.
-const ACCEPTS: usize = 64;
-/// How long a listener rests when there is no place or no descriptor for another connection.
-const PAUSE: Duration = Duration::from_millis(50);
-/// Rounds of mail and work within one turn: what one connection hands to another of the same loop arrives at once.
+/// Rounds of messages and work within one turn. What one connection sends to another of the same loop arrives in this
+/// turn.
 const RELAYS: usize = 8;
 
 static LOOP_NUMBER: AtomicU16 = AtomicU16::new(0);
-static GENERATION: AtomicU32 = AtomicU32::new(0);
 
-/// What a loop is made of.
+/// The parts that a loop is built from.
 pub(crate) struct Setup<'h> {
     pub(crate) handler: Box<dyn Handler + 'h>,
     pub(crate) ports: Vec<LoopListener>,
     pub(crate) limits: Limits,
     pub(crate) admission: Arc<Admission>,
     pub(crate) access_log: Option<Arc<AccessLog>>,
-    /// Where connections go instead of into this loop, if it only accepts.
+    /// Takes the connections of a loop that only accepts.
     pub(crate) elsewhere: Option<Elsewhere>,
 }
 
-/// Takes a connection away.
+/// Takes a connection to another loop.
 pub(crate) type Elsewhere = Box<dyn FnMut(Arrival) + Send>;
 
 pub(crate) struct Engine<'h> {
@@ -123,27 +120,27 @@ pub(crate) struct Engine<'h> {
     events: Events,
     handler: Box<dyn Handler + 'h>,
     slots: Slab<Slot>,
-    /// How many of them are served, and were not dialled by us.
+    /// The number of inbound connections.
     inbound: usize,
     core: Core,
     ports: Vec<LoopListener>,
     admission: Arc<Admission>,
     elsewhere: Option<Elsewhere>,
-    /// The allocation messages are taken out in.
-    mail: Vec<LoopMessage>,
+    /// Kept for its allocation: messages are drained into it.
+    messages: Vec<LoopMessage>,
     later: BTreeMap<(Tick, u64), Later>,
     later_count: u64,
-    /// Buffers are missing: when to take some back.
+    /// When to take buffers back, if some are missing.
     relief: Tick,
     number: u16,
 }
 
-struct Ring(mio::Waker);
+struct PollNotifier(mio::Waker);
 
-impl Notifier for Ring {
+impl Notifier for PollNotifier {
     fn ring(&self) {
         if let Err(error) = self.0.wake() {
-            warn!(target: "uncork::engine", "a sleeping loop could not be woken: {error}");
+            warn!(target: "uncork::engine", "cannot wake a sleeping loop: {error}");
         }
     }
 }
@@ -152,14 +149,14 @@ impl<'h> Engine<'h> {
     pub(crate) fn new(setup: Setup<'h>, now: Moment) -> io::Result<Self> {
         let Setup { handler, mut ports, limits, admission, access_log, elsewhere } = setup;
         let poll = Poll::new()?;
-        let bell = Ring(mio::Waker::new(poll.registry(), BELL)?);
+        let notifier = PollNotifier(mio::Waker::new(poll.registry(), NOTIFIER)?);
         for (n, port) in ports.iter_mut().enumerate() {
             if let Some(listener) = &mut port.listener {
-                listener.register(poll.registry(), Token(PORTS - n))?;
+                listener.register(poll.registry(), Token(LISTENERS - n))?;
             }
         }
-        let mailbox = Arc::new(Mailbox::new(Box::new(bell)));
-        // A loop that accepts nothing has no use for them.
+        let mailbox = Arc::new(Mailbox::new(Box::new(notifier)));
+        // A loop that accepts nothing does not need spare descriptors.
         let accepts = ports.iter().any(|port| port.listener.is_some());
         let reserve = Reserve::new(if accepts { limits.reserved_descriptors } else { 0 });
         Ok(Self {
@@ -172,7 +169,7 @@ impl<'h> Engine<'h> {
             ports,
             admission,
             elsewhere,
-            mail: Vec::new(),
+            messages: Vec::new(),
             later: BTreeMap::new(),
             later_count: 0,
             relief: Tick::NEVER,
@@ -180,13 +177,13 @@ impl<'h> Engine<'h> {
         })
     }
 
-    /// This loop, from outside.
+    /// Returns a handle to this loop.
     pub(crate) fn handle(&self) -> LoopHandle {
         LoopHandle(self.core.mailbox.clone())
     }
 
-    /// Sleeps until an event, for `timeout` at most. What was found is worked on by the next [`turn`](Self::turn). Since
-    /// the turn before, posting rings; or there was something left to do, and the sleep has to be of no length.
+    /// Sleeps until an event, at most for `timeout`. The next [`turn`](Self::turn) handles the events. After a turn,
+    /// either posting wakes the poll, or work is pending and `timeout` must be zero.
     pub(crate) fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let result = self.poll.poll(&mut self.events, timeout);
         self.core.mailbox.awake();
@@ -199,13 +196,13 @@ impl<'h> Engine<'h> {
         }
     }
 
-    /// Sleeps until an event, or until `due`, which the turn before has returned.
+    /// Sleeps until an event or until `due`, the result of the turn before.
     #[inline]
     pub(crate) fn poll_until(&mut self, due: Tick) -> io::Result<()> {
         self.poll(due.left(self.core.tick))
     }
 
-    /// The same for those who sleep on their own.
+    /// Like [`poll_until`](Self::poll_until), but returns the time for a caller that sleeps itself.
     pub(crate) fn wait_until(&self, due: Tick) -> Wait {
         if due <= self.core.tick {
             return Wait::Now;
@@ -213,7 +210,7 @@ impl<'h> Engine<'h> {
         due.instant(self.core.start).map_or(Wait::Forever, Wait::Until)
     }
 
-    /// Works on all that has happened; returns when to come back. At once, if that is no later than now.
+    /// Handles everything that has happened. Returns when to call again: at once, if that is not later than now.
     pub(crate) fn turn(&mut self, now: Moment) -> Tick {
         self.core.set_now(now);
         self.note_events();
@@ -225,7 +222,7 @@ impl<'h> Engine<'h> {
         self.expire();
         for _ in 0..RELAYS {
             if !self.core.mailbox.is_empty() {
-                self.read_mail();
+                self.read_messages();
             }
             if self.core.run.is_empty() {
                 break;
@@ -248,7 +245,7 @@ impl<'h> Engine<'h> {
     fn due(&mut self) -> Tick {
         let accepting =
             self.ports.iter().any(|port| port.ready && port.listener.is_some() && port.paused == Tick::NEVER);
-        // Between turns posting must ring: the application may be asleep in its own `select`.
+        // Between turns, posting must wake the poll: the application may be asleep in its own `select`.
         if accepting || !self.core.run.is_empty() || !self.core.mailbox.sleep() {
             return self.core.tick;
         }
@@ -261,10 +258,10 @@ impl<'h> Engine<'h> {
     fn note_events(&mut self) {
         for event in &self.events {
             let token = event.token();
-            if token == BELL {
+            if token == NOTIFIER {
                 continue;
             }
-            if let Some(port) = PORTS.checked_sub(token.0).and_then(|n| self.ports.get_mut(n)) {
+            if let Some(port) = LISTENERS.checked_sub(token.0).and_then(|n| self.ports.get_mut(n)) {
                 port.ready = true;
                 continue;
             }
@@ -288,7 +285,7 @@ impl<'h> Engine<'h> {
             slot.io.entry = Tick::NEVER;
             match slot.expire(&mut self.core) {
                 Ok(()) => self.enqueue(id),
-                Err(why) => self.close_slot(id, why),
+                Err(reason) => self.close_slot(id, reason),
             }
         }
         while let Some(entry) = self.later.first_entry()
@@ -298,7 +295,7 @@ impl<'h> Engine<'h> {
         }
     }
 
-    /// Has each connection that is in the run queue now its turn.
+    /// Drives each connection that is in the run queue now.
     fn run(&mut self) {
         for _ in 0..self.core.run.len() {
             let Some(id) = self.core.run.pop_front() else { return };
@@ -307,8 +304,8 @@ impl<'h> Engine<'h> {
             let again = match slot.drive(&mut self.core, &mut *self.handler) {
                 Turn::Waits => false,
                 Turn::Again => true,
-                Turn::Over(why) => {
-                    self.close_slot(id, why);
+                Turn::Over(reason) => {
+                    self.close_slot(id, reason);
                     continue;
                 }
             };
@@ -321,174 +318,29 @@ impl<'h> Engine<'h> {
         }
     }
 
-    /// Accepts a number of connections; whether there may be more.
-    fn accept_some(&mut self, number: usize) -> bool {
-        for _ in 0..ACCEPTS {
-            let tick = self.core.tick;
-            let Some(port) = self.ports.get_mut(number) else { return false };
-            if port.paused <= tick {
-                port.paused = Tick::NEVER;
-                port.ready = true;
-            }
-            let Some(listener) = port.listener.as_ref().filter(|_| port.ready && port.paused == Tick::NEVER) else {
-                return false;
-            };
-            if !self.admission.has_place() {
-                port.paused = tick.after(PAUSE);
-                return false;
-            }
-            match listener.accept() {
-                Accepted::Stream(socket, peer) => self.arrive(socket, peer, number),
-                Accepted::Again => {}
-                Accepted::Nobody => {
-                    port.ready = false;
-                    self.core.reserve.fill();
-                    return false;
-                }
-                Accepted::Exhausted { descriptors: true, .. } if self.core.reserve.give_up() => {}
-                Accepted::Exhausted { error, .. } => {
-                    if let Some(times) = self.admission.exhausted.happens(self.core.now.mono) {
-                        warn!(target: "uncork::engine", "no connection can be accepted for now: {error}{times}");
-                    }
-                    port.paused = tick.after(PAUSE);
-                    return false;
-                }
-            }
-        }
-        true
-    }
-
-    /// A connection has come: is there a place for it, and does the application want it?
-    fn arrive(&mut self, socket: Socket, peer: PeerAddr, port: usize) {
-        let proxies = self.ports.get(port).and_then(|port| port.proxies.as_ref());
-        if proxies.is_some_and(|trusted| !dispatch::trusts(&**trusted, &peer)) {
-            debug!(target: "uncork::engine", "{peer}: turned away, it is no trusted proxy");
-            return;
-        }
-        let by_proxy = proxies.is_some();
-        let entered = if by_proxy { self.admission.enter_proxy(&peer) } else { self.admission.enter(&peer) };
-        let entered = match entered {
-            Ok(entered) => entered,
-            Err(full) => {
-                let what = if full == Full::Total { "in all" } else { "from this address" };
-                debug!(target: "uncork::engine", "{peer}: turned away, too many connections {what}");
-                return;
-            }
-        };
-        // Who comes by a proxy is not known yet.
-        if !by_proxy && !dispatch::accept(&mut *self.handler, &peer) {
-            debug!(target: "uncork::engine", "{peer}: turned away by the handler");
-            return;
-        }
-        self.take_in(Arrival { source: ConnSource::Socket(socket), peer: entered, port });
-    }
-
-    /// A connection was let in.
-    fn take_in(&mut self, arrival: Arrival) {
-        match &mut self.elsewhere {
-            None => self.install(arrival),
-            Some(elsewhere) => elsewhere(arrival),
-        }
-    }
-
-    /// Gives an arrival its slot.
-    pub(crate) fn install(&mut self, arrival: Arrival) {
-        let Arrival { source: line, peer, port } = arrival;
-        let addr = peer.addr;
-        let added = match line {
-            ConnSource::Socket(socket) => {
-                let security = self.ports.get(port).map_or(&None, |port| &port.security).clone();
-                let by_proxy = self.ports.get(port).is_some_and(|port| port.proxies.is_some());
-                let phase = if by_proxy { Phase::Proxy } else { Phase::first(&security) };
-                self.add(socket, peer, |socket| Transport::accepted(socket, &security), |_, _| Some(phase))
-            }
-            ConnSource::Pipes(pipes) => self.add_pipes(*pipes, peer),
-        };
-        match added {
-            Ok(slot) => {
-                slot.io.welcome = !matches!(slot.phase, Phase::Proxy);
-                slot.io.listener = u16::try_from(port).unwrap_or(u16::MAX);
-                self.inbound += 1;
-            }
-            Err(fault) => {
-                if let Some(times) = self.admission.unserved.happens(self.core.now.mono) {
-                    warn!(target: "uncork::engine", "{addr}: can't be served: {fault:?}{times}");
-                }
-            }
-        }
-    }
-
-    /// Gives two pipes a slot. They speak by waking number 0 of their connection, which is no request's.
-    fn add_pipes(&mut self, (input, output): (PipeOut, PipeIn), peer: Peer) -> Result<&mut Slot, Fault> {
-        let id = self.next_id()?;
-        let waker = Waker::new(RequestId { conn: id, number: 0 }, self.core.mailbox.clone());
-        let socket = Socket::within(Box::new(Ends::new(input, output, &waker)));
-        // What has become of them by now, nobody will tell.
-        waker.wake();
-        self.add_as(id, socket, peer, |socket| Ok(Transport::plain(socket)), |_, _| None)
-    }
-
-    /// Gives a socket a slot, with whatever secures it, in the phase it begins with.
-    fn add(
-        &mut self,
-        socket: Socket,
-        peer: Peer,
-        secured: impl FnOnce(Socket) -> Result<Transport, Fault>,
-        phase: impl FnOnce(ConnId, &Core) -> Option<Phase>,
-    ) -> Result<&mut Slot, Fault> {
-        let id = self.next_id()?;
-        self.add_as(id, socket, peer, secured, phase)
-    }
-
-    /// What the next connection that gets a slot is called.
-    fn next_id(&self) -> Result<ConnId, Fault> {
-        let key = self.slots.vacant_key();
-        if key >= ConnId::MAX_SLOTS {
-            return Err(Fault::Io(io::ErrorKind::OutOfMemory.into()));
-        }
-        Ok(ConnId::new(self.number, key, GENERATION.fetch_add(1, Ordering::Relaxed)))
-    }
-
-    fn add_as(
-        &mut self,
-        id: ConnId,
-        mut socket: Socket,
-        peer: Peer,
-        secured: impl FnOnce(Socket) -> Result<Transport, Fault>,
-        phase: impl FnOnce(ConnId, &Core) -> Option<Phase>,
-    ) -> Result<&mut Slot, Fault> {
-        let entry = self.slots.vacant_entry();
-        socket.register(self.poll.registry(), Token(id.token()))?;
-        let io = ConnIo::new(id, secured(socket)?, peer);
-        let mut slot = Slot { io, phase: phase(id, &self.core).unwrap_or(Phase::Head) };
-        slot.io.queued = true;
-        self.core.run.push_back(id);
-        Ok(entry.insert(slot))
-    }
-
-    /// The connection is over: frees its slot, and reports the end.
-    fn close_slot(&mut self, id: ConnId, why: EndReason) {
+    /// Frees the slot of a connection that has ended, and reports the end.
+    fn close_slot(&mut self, id: ConnId, reason: EndReason) {
         if self.slots.get(id.index()).is_none_or(|slot| slot.io.id != id) {
             return;
         }
         let Slot { mut io, mut phase } = self.slots.remove(id.index());
-        let mut job_ended = why;
+        let mut job_ended = reason;
         if let Phase::Job(job) = &mut phase
-            // What has panicked is not called again.
-            && why != EndReason::Panicked
+            // After a panic the application is not called again.
+            && reason != EndReason::Panicked
             && job.is_out_by_now(&mut io, &mut self.core)
         {
             job_ended = job.outcome;
         }
-        let unfinished = io.conn.is_answering() || !io.out.is_empty();
-        // The peer must not take a part for the whole, nor wait for what will not come.
-        if (unfinished && why != EndReason::Complete) || matches!(why, EndReason::Aborted | EndReason::Panicked) {
+        let unfinished = io.conn.is_responding() || !io.out.is_empty();
+        // The peer must not take a part for the whole, nor wait for bytes that will not come.
+        if (unfinished && reason != EndReason::Complete) || matches!(reason, EndReason::Aborted | EndReason::Panicked) {
             io.transport.socket().reset_on_close();
         }
         let mut not_dialed = None;
         let job = match phase {
             Phase::Dialing(dialing) => {
-                not_dialed = dialing.failed(why);
+                not_dialed = dialing.failed(reason);
                 None
             }
             phase => phase.into_job(&io, &mut self.core),
@@ -501,23 +353,23 @@ impl<'h> Engine<'h> {
         self.core.pool.settle(&mut io.rx);
         io.out.settle(&mut self.core.pool);
         io.transport.release(&mut self.core.pool);
-        let (is_guest, welcome) = (io.peer.is_inbound(), io.welcome);
+        let (is_inbound, notify_closed) = (io.peer.is_inbound(), io.notify_closed);
         drop(io);
         self.core.reserve.fill();
         if let Some((then, error)) = not_dialed {
             dispatch::not_dialed(then, error);
         }
         for port in &mut self.ports {
-            // A place and a descriptor have become free.
+            // Capacity and a descriptor have become free.
             if port.paused != Tick::NEVER {
                 port.paused = self.core.tick;
             }
         }
-        if is_guest {
+        if is_inbound {
             self.inbound -= 1;
         }
-        if welcome {
-            dispatch::closed(&mut *self.handler, id, &why);
+        if notify_closed {
+            dispatch::closed(&mut *self.handler, id, &reason);
         }
     }
 
@@ -531,18 +383,18 @@ impl<'h> Engine<'h> {
         }
     }
 
-    /// No connection that has come to us is left.
+    /// Returns `true` if no inbound connection is left.
     pub(crate) fn is_vacant(&self) -> bool {
         self.inbound == 0
     }
 
-    /// Nothing is left that the application has begun here.
+    /// Returns `true` if nothing is left that the application has begun on this loop.
     pub(crate) fn is_quiet(&self) -> bool {
         self.slots.is_empty() && self.later.is_empty() && self.core.mailbox.is_empty()
     }
 
-    /// Stopped, and nothing is left to do. Once the grace is over, mail is nothing to be done: whoever goes on posting
-    /// would keep a loop from ending for ever.
+    /// Returns `true` if the loop has stopped and nothing is left to do. After the grace period, pending messages do
+    /// not count: a thread that keeps posting would keep the loop running for ever.
     pub(crate) fn is_done(&self) -> bool {
         let stopped = self.core.is_over() || (self.core.stopping.is_some() && self.core.mailbox.is_empty());
         stopped && self.slots.is_empty()
@@ -552,7 +404,7 @@ impl<'h> Engine<'h> {
 impl Drop for Engine<'_> {
     fn drop(&mut self) {
         self.force();
-        // What is said to a loop that has ended is given back to who says it; what was said before is dropped here.
+        // A message posted to a loop that has ended is returned to its sender. Messages posted before are dropped here.
         self.core.mailbox.close().into_iter().for_each(dispatch::discard);
         dispatch::discard(std::mem::take(&mut self.later));
     }

@@ -1,13 +1,13 @@
-//! Connections of our own making: connecting, securing, and then an upgrade like any other.
+//! Outbound connections: connecting, TLS, and then an upgrade like any other.
 //!
 //! ```text
-//!   Mail::Dial ──▶ Dialing: connect ─▶ TLS ─▶ then(Ok) ──who speaks──▶ Upgraded
-//!                     │ within               │ └──nobody──▶ Closing
-//!                     └──────────────────────┴─▶ then(Err), by close_slot
-//!   Mail::AdoptUpgrade ───────────────────────────────────────▶ Upgraded
+//!   LoopMessage::Dial ──▶ Dialing: connect ─▶ TLS ─▶ then(Ok) ──Some(upgrade)──▶ Upgraded
+//!                            │ timeout             │ └──None──▶ Closing
+//!                            └─────────────────────┴─▶ then(Err), by close_slot
+//!   LoopMessage::AdoptUpgrade ────────────────────────────────────────▶ Upgraded
 //! ```
-//! They have a slot like those that came to us, but no place among the admitted, and nobody is told of their end but
-//! who speaks on them.
+//! They use slots like inbound connections, but do not count toward the limits. Only their `Upgrade` learns that they
+//! ended.
 
 use log::{debug, warn};
 
@@ -17,30 +17,18 @@ use super::{
     conn_io::{ConnIo, secure},
     core::Core,
     dispatch,
-    slot::{Phase, Step},
-    upgraded::Upgraded,
+    phase::{Dialing, Phase, Step, Upgraded},
 };
 use crate::{
     api::{ConnectedSocket, Dial, DialError, Dialed, Upgrade, Waker, dial},
-    base::{EndReason, PeerAddr, RequestId, Timeout, pool::LENT, time::Tick},
+    base::{EndReason, PeerAddr, RequestId, Timeout, pool::LENT},
     transport::{Fault, Socket, Transport},
 };
 
-/// A connection that is being made.
-pub(super) struct Dialing {
-    /// `None` once it was called.
-    then: Option<dial::Then>,
-    /// Until when it must stand.
-    pub(super) by: Tick,
-    connected: bool,
-    /// What went wrong, in more words than an end has.
-    fault: Option<DialError>,
-}
-
 impl Dialing {
-    /// It came to nothing: what is to be called, and with what.
-    pub(super) fn failed(self, why: EndReason) -> Option<(dial::Then, DialError)> {
-        let fault = self.fault.unwrap_or(match why {
+    /// Returns the function to call after a failure, and the error to call it with.
+    pub(super) fn failed(self, reason: EndReason) -> Option<(dial::Then, DialError)> {
+        let fault = self.fault.unwrap_or(match reason {
             EndReason::TimedOut(_) => DialError::TimedOut,
             EndReason::Io(kind) => DialError::Io(kind.into()),
             EndReason::Stopped => DialError::LoopEnded,
@@ -81,7 +69,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Lets `upgrade` speak on a stream that stands.
+    /// Runs `upgrade` on an established stream.
     pub(super) fn adopt_upgrade(&mut self, stream: ConnectedSocket, upgrade: Box<dyn Upgrade>) {
         let adopted = match stream {
             ConnectedSocket::Tcp(stream) => Socket::from_tcp(stream),
@@ -90,7 +78,7 @@ impl Engine<'_> {
         let (socket, peer) = match adopted {
             Ok(adopted) => adopted,
             Err(error) => {
-                warn!(target: "uncork::engine", "a stream could not be adopted: {error}");
+                warn!(target: "uncork::engine", "cannot adopt a stream: {error}");
                 return dispatch::discard(upgrade);
             }
         };
@@ -106,24 +94,24 @@ impl Engine<'_> {
             },
         );
         if let Err(fault) = added {
-            warn!(target: "uncork::engine", "{peer}: a stream could not be adopted: {fault:?}");
+            warn!(target: "uncork::engine", "{peer}: cannot adopt a stream: {fault:?}");
         }
         dispatch::discard(upgrade);
     }
 }
 
 impl Dialing {
-    /// Goes on with connecting and the handshake; when both are done, asks the application for an upgrade.
+    /// Advances connecting and the handshake. When both are done, asks the application for an upgrade.
     #[inline(never)]
     pub(super) fn drive(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<Step, EndReason> {
         match self.connect(io, core) {
             Ok(Reached::Established) => {}
             Ok(Reached::Further) => return Ok(Step::Progress),
-            // Asked only when everything that has come was looked at: a loop that was held up takes no response for late.
+            // Checked only after all input was read: a loop that was delayed must not take a response for late.
             Ok(Reached::Waits) if self.by <= core.tick => return Err(EndReason::TimedOut(Timeout::Handshake)),
             Ok(Reached::Waits) => return Ok(Step::Idle),
             Err(fault) => {
-                debug!(target: "uncork::transport", "{} {}: not connected: {fault:?}", io.id, io.peer.addr);
+                debug!(target: "uncork::transport", "{} {}: cannot connect: {fault:?}", io.id, io.peer.addr);
                 self.fault.get_or_insert(fault.into());
                 return Err(EndReason::Aborted);
             }
@@ -146,12 +134,12 @@ impl Dialing {
         }
     }
 
-    /// Connects, then secures the connection.
+    /// Connects, then performs the handshake.
     fn connect(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<Reached, Fault> {
         if !self.connected {
             self.connected = io.transport.socket().connected()?;
             if !self.connected {
-                // The socket becomes writable when it is.
+                // The socket becomes writable when it is connected.
                 return Ok(Reached::Waits);
             }
             io.transport.socket().keep_alive();
@@ -165,17 +153,17 @@ impl Dialing {
             return Ok(Reached::Established);
         }
         if io.eof.is_some() {
-            return Err(Fault::Tls("the peer has hung up during the handshake".into()));
+            return Err(Fault::Tls("the peer closed the connection during the handshake".into()));
         }
         Ok(if read { Reached::Further } else { Reached::Waits })
     }
 }
 
-/// How far a connection has come that is being made.
+/// The progress of an outbound connection.
 enum Reached {
     /// It waits for an event.
     Waits,
-    /// Something of the handshake was read.
+    /// Some of the handshake was read.
     Further,
     Established,
 }
@@ -185,7 +173,7 @@ impl From<Fault> for DialError {
         match fault {
             Fault::Io(error) => Self::Io(error),
             Fault::Tls(words) => Self::Tls(words),
-            Fault::PlainHttp => Self::Tls("the peer speaks plain HTTP".into()),
+            Fault::PlainHttp => Self::Tls("the peer sent plain HTTP".into()),
         }
     }
 }

@@ -1,19 +1,20 @@
-//! Connections that come by way of a proxy which says first, by the PROXY protocol, for whom it speaks.
+//! Connections through a proxy that names the client first, by the PROXY protocol.
 //!
 //! ```text
-//!   accept ──trusted?──▶ Phase::Proxy ──header──▶ a place for the client, Handler::accept ──▶ Securing │ Head
-//!              └──no──▶ closed        └──none, or late──▶ closed
+//!   accept ──trusted?──▶ Phase::Proxy ──header──▶ limits of the client, Handler::accept ──▶ Securing │ Head
+//!              └──no──▶ closed        └──invalid, or late──▶ closed
 //! ```
-//! Until the header is here nobody is told of the connection, which has a place among all and none of any address, for as
-//! long as a TLS handshake may take. The header is looked at where it lies, in the socket; nothing is held for it here.
+//! Until the header has arrived, the application does not learn of the connection. For that long, at most
+//! [`Limits::handshake_timeout`](crate::Limits::handshake_timeout), it counts toward the limit on all connections, but
+//! toward none of an address. The header is parsed in the socket; no buffer is held for it.
 
 use log::debug;
 
 use super::{
     conn_io::ConnIo,
     dispatch,
+    phase::{Phase, Step},
     ready::Ready,
-    slot::{Phase, Step},
 };
 use crate::{
     api::Handler,
@@ -21,25 +22,22 @@ use crate::{
     transport::ProxyFault,
 };
 
-/// Who is believed to be a proxy.
-pub(crate) type Trusted = dyn Fn(&PeerAddr) -> bool + Send + Sync;
-
 impl ConnIo {
-    /// Reads the header, if it is whole; then the client it names is the connection's peer.
+    /// Reads the header once it is complete; the client that it names becomes the connection's peer.
     #[inline(never)]
     pub(super) fn drive_proxy(&mut self, handler: &mut dyn Handler) -> Result<Step, EndReason> {
-        if !self.ready.has(Ready::READ) {
+        if !self.ready.contains(Ready::READ) {
             return Ok(Step::Idle);
         }
         let proxy = self.peer.addr;
         let said = match self.transport.read_proxy_header() {
             Ok(Some(said)) => said,
-            Ok(None) if self.ready.has(Ready::FIN) => return Err(EndReason::PeerClosed),
+            Ok(None) if self.ready.contains(Ready::FIN) => return Err(EndReason::PeerClosed),
             Ok(None) => {
-                self.ready.clear(Ready::READ);
+                self.ready.remove(Ready::READ);
                 return Ok(Step::Idle);
             }
-            Err(ProxyFault::Left) => return Err(EndReason::PeerClosed),
+            Err(ProxyFault::Closed) => return Err(EndReason::PeerClosed),
             Err(ProxyFault::Io(error)) => return Err(EndReason::Io(error.kind())),
             Err(ProxyFault::Bad(rule)) => {
                 debug!(target: "uncork::engine", "{} {proxy}: {rule}", self.id);
@@ -47,15 +45,15 @@ impl ConnIo {
             }
         };
         let client = said.source.map_or(proxy, PeerAddr::tcp);
-        if let Err(full) = self.peer.speaks_for(client) {
-            debug!(target: "uncork::engine", "{client}, by {proxy}: turned away, too many connections ({full:?})");
-            return Err(EndReason::Stopped);
+        if let Err(full) = self.peer.set_client(client) {
+            debug!(target: "uncork::engine", "{client}, by {proxy}: rejected: too many connections ({full:?})");
+            return Err(EndReason::Rejected { status: 0, rule: "too many connections" });
         }
         if !dispatch::accept(handler, &self.peer.addr) {
-            debug!(target: "uncork::engine", "{}, by {proxy}: turned away by the handler", self.peer.addr);
-            return Err(EndReason::Stopped);
+            debug!(target: "uncork::engine", "{}, by {proxy}: rejected by the handler", self.peer.addr);
+            return Err(EndReason::Rejected { status: 0, rule: "rejected by the handler" });
         }
-        self.welcome = true;
+        self.notify_closed = true;
         Ok(Step::Become(if self.transport.is_handshaking() { Phase::Securing } else { Phase::Head }))
     }
 }

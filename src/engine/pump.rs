@@ -1,4 +1,4 @@
-//! Pipes: from one connection's socket into a block, and from the block onto another's, directly.
+//! Pipes: from one connection's socket into a block, and from the block directly to another socket.
 //!
 //! ```text
 //!   body of known length, plain ──read───▶ ┌────────┐ ──write, behind what waits in the output──▶ socket
@@ -8,24 +8,22 @@
 //!                                              └────────splice, by the sender, while the receiver waits──────▲
 //! ```
 //!
-//! Whoever has work takes the block out of the pipe, makes one system call, and gives it back. Which kind of block it
-//! is, and whose socket is lent, the pipe knows (`api/pipe.rs`); what is counted is the same. A buffer that was read into
-//! less than it had room for has emptied the socket. Splicing less than was asked for says nothing: it is tried again.
+//! The end that has work takes the block out of the pipe, makes one system call, and returns the block. The pipe knows
+//! which kind of block it is and whose socket is lent (`api/pipe`); the counters are the same. A read that did not fill
+//! the buffer has emptied the socket. A splice that moved less than it was asked for says nothing: it is tried again.
 //!
-//! Bytes are read into the block with the framing between them, which is then taken for what it is where it lies: what
-//! turns out to belong to the next request goes back to the input. Only into a small pipe, or when much has come with
-//! the head, they are copied, from the input.
+//! Bytes are read into the block with their framing, which is then marked where it lies. Bytes of the next request
+//! return to the input. Only into a small pipe, or when much has arrived with the head, bytes are copied from the
+//! input.
 
 use std::io::IoSlice;
 
 use super::{
-    body::{PipeProgress, RequestBody},
     conn_io::ConnIo,
     core::Core,
     dispatch,
-    job::{Job, JobExit},
+    job::{Job, JobExit, PipeProgress, RequestBody, ResponseBody},
     ready::Ready,
-    response_body::ResponseBody,
 };
 use crate::{
     api::{
@@ -41,31 +39,30 @@ use crate::{
     },
 };
 
-/// System calls for one end of a pipe before its connection looks at whatever else there is. The other end may be at
-/// work on another loop meanwhile, and then there is always more to do.
+/// System calls for one end of a pipe before its connection does anything else. The other end may work on another loop
+/// at the same time, and then there is always more to do.
 const CALLS: usize = 4;
-/// Into a pipe with at least so much room, what frames the bytes is read together with them: there is always room for
-/// a line, or a record, and more.
+/// From this size on, a pipe takes framing together with the bytes: there is always space for a line or a TLS record.
 pub(super) const ROOMY: usize = 64 * 1024;
-/// The most that a read of TLS may bring beyond what was asked for.
+/// The most that a TLS read may bring beyond the requested size.
 const RECORD: usize = 16 * 1024;
-/// Pieces of a block that are written with one call.
+/// Pieces of a block that one call writes.
 const PIECES: usize = 64;
 /// Pieces of the output that go with them.
 const QUEUED: usize = 8;
 
-/// What one look at the sender's side brought.
+/// The result of one look at the sender's side.
 enum Filled {
-    /// Bytes, or at least something that was read.
+    /// Some bytes were read, of the body or of its framing.
     Added,
-    /// It can't be spliced.
+    /// The socket cannot be spliced.
     Unable,
     NeedMore,
     Whole(Option<Box<crate::h1::Headers>>),
 }
 
 impl Job {
-    /// Sender's side: the body into the block.
+    /// Moves the body into the block: the sender's side.
     pub(super) fn fill_pipe(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
         let mut worked = false;
         for _ in 0..CALLS {
@@ -73,7 +70,7 @@ impl Job {
                 return Ok(worked);
             };
             let Some(inlet) = dispatch::inlet(upload.as_mut())? else { return Err(EndReason::Aborted.into()) };
-            // Nothing of the body is left: its end needs no room, nor anybody at the other end.
+            // Nothing of the body is left: its end needs neither free space nor a receiver.
             if io.conn.is_all_in() {
                 let end = io.conn.poll_body(&mut io.rx, &core.limits)?;
                 debug_assert!(matches!(end, BodyEvent::End(None)));
@@ -85,25 +82,26 @@ impl Job {
             }
             let allowed = inlet.allowed();
             if allowed == 0 {
-                // Whether there is more, and what follows then, is for the upload to see.
+                // The pipe's limit is reached. The upload decides about further bytes.
                 if let RequestBody::Pipe { upload, .. } = std::mem::replace(&mut self.request_body, RequestBody::Idle) {
                     self.request_body = RequestBody::Upload { upload, pushed_back: false };
                 }
                 return Ok(true);
             }
             let reads = *reads;
-            // What came with the head goes first, and what has to be looked at can't be spliced.
+            // Bytes that arrived with the head go first. Bytes that must be parsed cannot be spliced.
             let direct = if io.rx.is_empty() && io.transport.is_plain() { io.conn.direct() } else { 0 };
             let direct = direct.min(allowed);
             let mut open = || transport::kernel_pipe(&core.kernel_pipes);
             let splice = (direct > 0).then_some(Splice { left: direct, open: &mut open });
             let mut block = match inlet.lend(splice) {
                 Lent::Block(Block::Buf(mut buf)) => {
-                    // What was received has to fit in, and a record: if memory is short, that is all there is room for.
+                    // The received bytes must fit in, and one TLS record. If memory is short, the block has space for
+                    // no more than that.
                     let least = if reads && direct == 0 { io.rx.len() + RECORD } else { 0 };
                     buf.see_to_store(inlet.room(), least, inlet.room(), |size| core.pool.block(size));
                     if buf.spare().is_empty() {
-                        // It can't grow. It is lent again when it was emptied.
+                        // It cannot grow. It is lent again after it was emptied.
                         inlet.give_back(Block::Buf(buf));
                         continue;
                     }
@@ -115,12 +113,12 @@ impl Job {
                     return Ok(worked);
                 }
                 Lent::Over(_) => {
-                    // The receiver is gone. Its end is reported to the application, whose ticket answers the sender, if
-                    // there is one; nothing more is read for nobody.
+                    // The receiver is gone. The application learns of that end; its ticket, if there is one, responds
+                    // to the sender. Nothing more is read.
                     self.request_body = RequestBody::Idle;
                     match self.response_body {
                         ResponseBody::Owed => self.perform(io, core, Action::Suspend)?,
-                        _ => self.leave_body(io, core),
+                        _ => self.skip_body(io, core),
                     }
                     return Ok(true);
                 }
@@ -140,7 +138,7 @@ impl Job {
                     (buf.len() - before, result)
                 }
             };
-            // A kernel pipe takes no more before it is empty; that is waited for.
+            // A kernel pipe takes more only when it is empty: wait for that.
             let spliced = matches!(block, Block::Kernel(_));
             let waits = spliced && !block.is_empty();
             if waits {
@@ -149,7 +147,7 @@ impl Job {
             if let Block::Buf(buf) = &mut block
                 && buf.is_empty()
             {
-                // Nothing came: whoever waits for long shall not hold memory meanwhile.
+                // Nothing arrived: a pipe that waits for long must not hold memory.
                 core.pool.take_back_block(buf.take_store());
             }
             inlet.give_back(block);
@@ -158,7 +156,7 @@ impl Job {
             }
             io.note_received(core, added, self.body_timeout);
             match result? {
-                // Until it went out there is nothing to be done here, except at the body's end.
+                // Nothing can be done here until it is out, except at the body's end.
                 Filled::Added if spliced => return Ok(!waits || io.conn.is_all_in()),
                 Filled::Added => worked = true,
                 Filled::Unable => inlet.splice_no_more(),
@@ -170,20 +168,20 @@ impl Job {
                 }
             }
         }
-        // There may be more. Others have their turn first.
+        // There may be more. Other connections have their turn first.
         Ok(true)
     }
 
-    /// Receiver's side: the block onto the socket, behind what waits in the output. Whether there may be more to do:
-    /// not if the pipe or the socket has nothing more to give, and both tell when they have.
+    /// Moves the block to the socket, behind the output: the receiver's side. Returns `true` if there may be more to
+    /// do: not if the pipe is empty or the socket full, which both report when that changes.
     pub(super) fn drain_pipe(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
         for _ in 0..CALLS {
             if self.note_bypassed(io, core)? {
-                self.end_reply(io, core, None)?;
+                self.end_response_body(io, core, None)?;
                 return Ok(true);
             }
             let ResponseBody::Pipe { produce, waits, announced } = &mut self.response_body else { return Ok(false) };
-            if *waits || !io.ready.has(Ready::WRITE) {
+            if *waits || !io.ready.contains(Ready::WRITE) {
                 return Ok(false);
             }
             let Some(outlet) = dispatch::outlet(produce.as_mut())? else { return Err(EndReason::Aborted.into()) };
@@ -203,7 +201,7 @@ impl Job {
                     return Ok(false);
                 }
                 Lent::Over(PipeEnd::Clean(trailers)) => {
-                    self.end_reply(io, core, trailers.as_deref())?;
+                    self.end_response_body(io, core, trailers.as_deref())?;
                     return Ok(true);
                 }
                 Lent::Over(PipeEnd::Cut) => return Err(EndReason::Aborted.into()),
@@ -232,13 +230,13 @@ impl Job {
                 }
                 Block::Kernel(pipe) => match splice_out(pipe, *announced, io, core) {
                     Ok(None) => {
-                        // What is in it comes in a buffer next time.
+                        // Next time its bytes come in a buffer.
                         outlet.set_splices(false);
                         outlet.give_back(block, 0);
                         continue;
                     }
                     Ok(Some(n)) => Ok(n),
-                    Err(why) => Err(why),
+                    Err(reason) => Err(reason),
                 },
             };
             let taken = *result.as_ref().unwrap_or(&0);
@@ -252,15 +250,15 @@ impl Job {
             io.conn.wrote(taken as u64);
             // A body of known length ends with its last byte, whatever else is in the pipe.
             if io.conn.body_out() == BodyOut::Nothing {
-                self.end_reply(io, core, None)?;
+                self.end_response_body(io, core, None)?;
                 return Ok(true);
             }
         }
         Ok(true)
     }
 
-    /// Takes into account what the sender's loop has put on our socket, and has it put no more there until the receiver
-    /// waits again. Whether that was the last of the body.
+    /// Counts what the sender's loop has written to our socket, and stops it from writing until the receiver waits
+    /// again. Returns `true` if that was the last of the body.
     fn note_bypassed(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
         let ResponseBody::Pipe { produce, .. } = &mut self.response_body else { return Ok(false) };
         let Some(outlet) = dispatch::outlet(produce.as_mut())? else { return Err(EndReason::Aborted.into()) };
@@ -275,14 +273,15 @@ impl Job {
         Ok(passed > 0 && io.conn.body_out() == BodyOut::Nothing)
     }
 
-    /// The connection is over. Whether its answer is, too, by what the sender's loop has done meanwhile.
+    /// Returns `true` if the response of a connection that has ended is complete, by what the sender's loop has
+    /// written.
     pub(super) fn is_out_by_now(&mut self, io: &mut ConnIo, core: &mut Core) -> bool {
         let whole = matches!(self.note_bypassed(io, core), Ok(true));
         self.take_socket_back();
-        whole && self.end_reply(io, core, None).is_ok() && self.is_complete(io, core)
+        whole && self.end_response_body(io, core, None).is_ok() && self.is_complete(io, core)
     }
 
-    /// Nobody writes to this socket any more but ourselves, whatever becomes of the pipe.
+    /// Takes the socket back: from now on only this loop writes to it, whatever becomes of the pipe.
     pub(super) fn take_socket_back(&mut self) {
         if let ResponseBody::Pipe { produce, .. } = &mut self.response_body
             && let Ok(Some(outlet)) = dispatch::outlet(produce.as_mut())
@@ -292,7 +291,7 @@ impl Job {
     }
 }
 
-/// From the socket, past the input buffer: nothing but data.
+/// Reads from the socket, past the input buffer: data only.
 fn read_block(block: &mut Runs, direct: usize, io: &mut ConnIo, core: &mut Core) -> Result<Filled, JobExit> {
     let filled = read_raw(block, direct, io, core)?;
     let n = block.raw().len();
@@ -301,16 +300,16 @@ fn read_block(block: &mut Runs, direct: usize, io: &mut ConnIo, core: &mut Core)
     Ok(filled)
 }
 
-/// Behind what is in the block, with one system call: `Added`, if that brought anything.
+/// Reads behind the block's bytes, with one system call. Returns `Added` if that brought anything.
 fn read_raw(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Filled, JobExit> {
-    if !io.ready.has(Ready::READ) || io.eof.is_some() {
+    if !io.ready.contains(Ready::READ) || io.eof.is_some() {
         return Ok(Filled::NeedMore);
     }
     let got = block.read_raw(|buf| io.transport.read(buf, most, &mut core.pool));
     match got {
         Ok(Got::Data { drained }) => {
-            if drained && !io.ready.has(Ready::FIN) {
-                io.ready.clear(Ready::READ);
+            if drained && !io.ready.contains(Ready::FIN) {
+                io.ready.remove(Ready::READ);
             }
             Ok(Filled::Added)
         }
@@ -324,13 +323,13 @@ fn read_raw(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -> 
     }
 }
 
-/// What has come, and what is in the socket, with all that frames it, to be sorted out in the block. The input fits in.
+/// Reads into the block what has arrived and what the socket has, then marks data and framing. The input must fit in.
 fn sort_block(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Filled, JobExit> {
     block.read_raw(|buf| buf.push(io.rx.filled()));
     io.rx.consume(io.rx.len());
     let mut filled = sort_out(block, most, io, core);
     if let Ok(Filled::NeedMore) = filled {
-        // In a small block there may be room for one record only: that comes if nothing is wished for.
+        // In a small block there may be space for one record only: that arrives if no size is requested.
         let beyond = if io.transport.has_records() { RECORD } else { 0 };
         let wish = block.spare().len().saturating_sub(beyond);
         filled = match read_raw(block, wish, io, core) {
@@ -343,7 +342,7 @@ fn sort_block(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -
         };
     }
     block.take_raw(|rest| {
-        // Most often it is a line that is not whole: that takes no buffer of the loop's.
+        // Usually this is an incomplete line, which takes no buffer of the loop.
         if rest.len() > LENT / 4 {
             core.pool.lend(&mut io.rx);
         }
@@ -353,8 +352,8 @@ fn sort_block(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -
     filled
 }
 
-/// Says of all that is raw what it is, but takes no more than `most` bytes of data. What is left raw is not whole, or
-/// does not belong to the body.
+/// Marks raw bytes as data or framing, but takes at most `most` bytes of data. Bytes left raw are incomplete, or do not
+/// belong to the body.
 fn sort_out(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Filled, JobExit> {
     let mut taken = 0;
     while taken < most && !(taken > 0 && block.raw().is_empty()) {
@@ -375,8 +374,8 @@ fn sort_out(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -> 
     Ok(Filled::Added)
 }
 
-/// From the socket, past the process; and on to the receiver's, for as long as that takes everything. How much came, and
-/// what the last look brought.
+/// Splices from the socket, and on to the receiver's socket as long as that takes everything. Returns the number of
+/// bytes that arrived, and the result of the last look.
 fn splice_blocks(
     pipe: &mut KernelPipe,
     direct: usize,
@@ -404,9 +403,9 @@ fn splice_blocks(
     (came, Ok(Filled::Added))
 }
 
-/// From the socket, past the process.
+/// Splices once from the socket.
 fn splice_block(pipe: &mut KernelPipe, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Filled, JobExit> {
-    if !io.ready.has(Ready::READ) {
+    if !io.ready.contains(Ready::READ) {
         return Ok(Filled::NeedMore);
     }
     match io.transport.splice_in(pipe, most) {
@@ -421,14 +420,14 @@ fn splice_block(pipe: &mut KernelPipe, most: usize, io: &mut ConnIo, core: &mut 
     }
 }
 
-/// The socket is empty, for now or for good.
+/// Records that the socket is empty, for now or for good.
 fn nothing_there(io: &mut ConnIo, end: Option<bool>) -> Filled {
-    io.ready.clear(Ready::READ);
+    io.ready.remove(Ready::READ);
     io.eof = end.or(io.eof);
     Filled::NeedMore
 }
 
-/// From what was received already.
+/// Copies from the input.
 fn copy_block(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Filled, JobExit> {
     match io.conn.poll_body(&mut io.rx, &core.limits)? {
         BodyEvent::Data(n) => {
@@ -441,8 +440,8 @@ fn copy_block(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -
     }
 }
 
-/// The output first, then the first `most` bytes of the block, and `tail` if that is all of them, with one call; how
-/// much of the block went.
+/// Writes with one call: the output, then the first `most` bytes of the block, then `tail` if those are all of them.
+/// Returns how many bytes of the block were written.
 fn send_block(block: &Runs, most: usize, tail: &[u8], io: &mut ConnIo, core: &mut Core) -> Result<usize, JobExit> {
     let mut pieces = [IoSlice::new(&[]); QUEUED + PIECES + 1];
     let mut count = pieces.first_chunk_mut::<QUEUED>().map_or(0, |first| io.out.pieces(first));
@@ -466,7 +465,7 @@ fn send_block(block: &Runs, most: usize, tail: &[u8], io: &mut ConnIo, core: &mu
     if n < total && io.transport.lacks_buffer(&core.pool) {
         core.starved.push(io.id);
     } else if n < total {
-        io.ready.clear(Ready::WRITE);
+        io.ready.remove(Ready::WRITE);
     }
     io.out.consume(n.min(queued));
     io.note_sent(core, n);
@@ -481,10 +480,11 @@ fn send_block(block: &Runs, most: usize, tail: &[u8], io: &mut ConnIo, core: &mu
     Ok(taken)
 }
 
-/// The block to the socket, once the output is out; how much of it went. `None`: it can't be spliced.
+/// Splices the block to the socket once the output is out. Returns the number of bytes; `None` if the socket cannot be
+/// spliced.
 fn splice_out(pipe: &mut KernelPipe, most: usize, io: &mut ConnIo, core: &mut Core) -> Result<Option<usize>, JobExit> {
     io.flush(core)?;
-    if !io.out.is_empty() || !io.ready.has(Ready::WRITE) {
+    if !io.out.is_empty() || !io.ready.contains(Ready::WRITE) {
         return Ok(Some(0));
     }
     match io.transport.splice_out(pipe, most) {
@@ -493,7 +493,7 @@ fn splice_out(pipe: &mut KernelPipe, most: usize, io: &mut ConnIo, core: &mut Co
             Ok(Some(n))
         }
         Ok(Spliced::Blocked | Spliced::End) => {
-            io.ready.clear(Ready::WRITE);
+            io.ready.remove(Ready::WRITE);
             Ok(Some(0))
         }
         Ok(Spliced::Unable) => Ok(None),

@@ -1,25 +1,21 @@
-//! Connections that are given up when no buffer is left, so that the others go on.
+//! Closes connections when no buffer is left, so that the others can continue.
 //!
-//! A connection keeps a buffer as long as it holds bytes that do not move: sealed output that a client does not take, a
-//! TLS record that is not whole. One address can have as many of those as it has connections, and its clocks are long. So
-//! when buffers have been missing for a second, the address that holds the most of them loses connections that have not
-//! moved for as long, until an eighth of all is free.
+//! A connection keeps a buffer as long as it holds bytes that do not move: sealed output that a client does not take,
+//! or an incomplete TLS record. One address can have as many of those as it has connections, and its timeouts are long.
+//! So when buffers have been missing for a second, connections of the address with the most of them are closed. Only
+//! those that have not moved for a second are, until an eighth of all buffers is free.
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 use log::warn;
 
-use super::{
-    Engine,
-    core::Core,
-    slot::{Phase, Slot},
-};
+use super::{Engine, core::Core, phase::Phase, slot::Slot};
 use crate::base::{ConnId, EndReason, Timeout, pool, time::Tick};
 
-/// How long buffers may be missing, and how long a connection may stand still meanwhile.
+/// How long buffers may be missing, and how long a connection may be stalled meanwhile.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The connections of one network that stand still with buffers, and how many buffers that is.
+/// The stalled connections of one network that hold buffers, and the number of these.
 #[derive(Default)]
 struct Holder {
     buffers: usize,
@@ -27,7 +23,7 @@ struct Holder {
 }
 
 impl Engine<'_> {
-    /// A buffer was asked for when none was left.
+    /// Handles a request for a buffer when none was left.
     #[cold]
     pub(super) fn relieve(&mut self) {
         if self.core.pool.is_short() {
@@ -53,7 +49,7 @@ impl Engine<'_> {
         let mut holders: HashMap<Option<IpAddr>, Holder> = HashMap::new();
         for (_, slot) in &self.slots {
             let buffers = slot.lent();
-            if buffers > 0 && slot.stands_still(&self.core) {
+            if buffers > 0 && slot.is_stalled(&self.core) {
                 let holder = holders.entry(slot.io.peer.addr.network()).or_default();
                 holder.buffers += buffers;
                 holder.connections.push((slot.io.id, buffers));
@@ -70,12 +66,12 @@ impl Engine<'_> {
         if closed > 0
             && let Some(times) = self.admission.relieved.happens(self.core.now.mono)
         {
-            warn!(target: "uncork::engine", "no buffer was left: {closed} connections that stood still were closed{times}");
+            warn!(target: "uncork::engine", "no buffer was left: {closed} stalled connections were closed{times}");
         }
     }
 
-    /// Buffers have come back: what waits for one goes on. First those of addresses of which the fewest wait, so that a crowd
-    /// from one address is not in the way of others.
+    /// Continues connections that wait for a buffer, now that some are free. Those of addresses with the fewest waiting
+    /// come first, so that one address cannot block the others.
     fn feed_starved(&mut self) {
         let starved = std::mem::take(&mut self.core.starved);
         let network = |id: ConnId| {
@@ -95,14 +91,14 @@ impl Engine<'_> {
 }
 
 impl Slot {
-    /// Buffers that it keeps between two turns.
+    /// Returns how many buffers it keeps between two turns.
     fn lent(&self) -> usize {
         let own = [&self.io.rx, &self.io.out.buf].into_iter().filter(|buf| pool::is_lent(buf)).count();
         own + self.io.transport.lent_buffers()
     }
 
-    /// It waits for its peer, and nothing has moved for a while.
-    fn stands_still(&self, core: &Core) -> bool {
+    /// Returns `true` if it waits for its peer, and nothing has moved for a while.
+    fn is_stalled(&self, core: &Core) -> bool {
         let since = |by: Tick, full: Duration| by.plus(GRACE.as_millis() as u64) <= core.tick.after(full);
         if self.io.queued || matches!(self.phase, Phase::Dialing(_)) {
             return false;
@@ -110,7 +106,7 @@ impl Slot {
         match self.io.clock {
             _ if self.io.send_by != Tick::NEVER => since(self.io.send_by, core.limits.send_timeout),
             Some(timer) if self.io.recv_by != Tick::NEVER => since(self.io.recv_by, core.limits.time(timer)),
-            // No clock runs for a suspended request, so what its client sent behind it could keep a buffer for hours.
+            // No clock runs for a suspended request: pipelined bytes of its client could keep a buffer for hours.
             _ => matches!(&self.phase, Phase::Job(job) if job.is_suspended()),
         }
     }

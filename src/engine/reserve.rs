@@ -1,4 +1,4 @@
-//! Descriptors that a loop keeps for the time when the process has no others.
+//! Descriptors that a loop reserves for the time when the process has no others.
 //!
 //! ```text
 //!   accept ──EMFILE──▶ one of them is closed ──▶ accept once more        a connection ends ──▶ one is opened again
@@ -6,7 +6,7 @@
 
 use std::os::unix::net::UnixDatagram;
 
-/// Descriptors without a use. A socket that is bound to nothing needs no file system.
+/// Unused descriptors. An unbound socket needs no file system.
 pub(super) struct Reserve {
     spare: Vec<UnixDatagram>,
     most: usize,
@@ -19,7 +19,7 @@ impl Reserve {
         reserve
     }
 
-    /// Takes as many as it should have, as far as there are any.
+    /// Opens as many as are configured, as far as the system allows it.
     #[inline]
     pub(super) fn fill(&mut self) {
         while self.spare.len() < self.most
@@ -29,9 +29,9 @@ impl Reserve {
         }
     }
 
-    /// Frees one for a connection. Returns `true` if there was one.
+    /// Closes one to free it for a connection. Returns `true` if there was one.
     #[cold]
-    pub(super) fn give_up(&mut self) -> bool {
+    pub(super) fn release_one(&mut self) -> bool {
         self.spare.pop().is_some()
     }
 }

@@ -1,12 +1,7 @@
-//! A request's response on its way out: begun by `answer`, then made by a producer, drained from a pipe (`pump`), or read
-//! from a file.
-//!
-//! ```text
-//!   Owed ──answer──▶ Stream │ Pipe │ File ──▶ Sent
-//!     └────────────▶ Switch ──▶ Upgraded
-//! ```
+//! A request's response: begun by `respond`, then made by a producer, drained from a pipe (`pump`), or read from a
+//! file.
 
-use std::{fs::File, os::unix::fs::FileExt, time::Duration};
+use std::{os::unix::fs::FileExt, time::Duration};
 
 use log::error;
 
@@ -14,41 +9,19 @@ use super::{
     conn_io::ConnIo,
     core::Core,
     dispatch,
-    job::{Job, JobExit, PANICKED},
+    job::{Job, JobExit, PANICKED, ResponseBody},
     ready::Ready,
 };
 use crate::{
-    api::{PipeOut, Produce, Produced, Response, Switch, Tx, response::Kind},
+    api::{PipeOut, Produced, Response, Tx, response::Kind},
     base::{EndReason, time::Tick},
     conn::BodyOut,
     h1::Headers,
 };
 
-/// What becomes of the answer.
-pub(super) enum ResponseBody {
-    Owed,
-    /// The connection switches protocols when the request is driven next.
-    Switch(Box<Switch>),
-    Stream {
-        produce: Box<dyn Produce>,
-        waits: bool,
-    },
-    /// The producer is one end of a pipe. `announced`: bytes of the block that a chunk's size has promised.
-    Pipe {
-        produce: Box<dyn Produce>,
-        waits: bool,
-        announced: usize,
-    },
-    File {
-        file: File,
-        at: u64,
-    },
-    Sent,
-}
-
 impl Job {
-    /// Begins the answer.
-    pub(super) fn answer(&mut self, io: &mut ConnIo, core: &mut Core, response: Response) {
+    /// Begins the response.
+    pub(super) fn respond(&mut self, io: &mut ConnIo, core: &mut Core, response: Response) {
         let mut response = io.checked(response);
         if matches!(self.response_body, ResponseBody::Switch(_)) {
             dispatch::discard(std::mem::replace(&mut self.response_body, ResponseBody::Owed));
@@ -75,7 +48,7 @@ impl Job {
             self.close_after = true;
             io.conn.forbid_keep_alive();
         }
-        self.leave_body(io, core);
+        self.skip_body(io, core);
         self.confirm = response.confirm.then_some((Tick::NEVER, Duration::from_millis(1)));
         let out = io.write_head(core, &response, &[]);
         let body = std::mem::take(&mut response.body).0;
@@ -96,7 +69,7 @@ impl Job {
             Kind::Stream(mut produce) if piped => {
                 // Between the bytes of a chunked body there would have to be framing.
                 let splices = io.transport.is_plain() && out != BodyOut::Chunked;
-                // That it is a pipe no longer, or panics, is found out when it is drained.
+                // If it is not a pipe any more, or panics, draining will find out.
                 if let Ok(Some(outlet)) = dispatch::outlet(produce.as_mut()) {
                     outlet.set_splices(splices);
                 }
@@ -106,8 +79,8 @@ impl Job {
         };
     }
 
-    /// Notes how much of the body is out, if all of it is that was put into the output. Not where the body is all there
-    /// is on the wire: there it can be told at any time.
+    /// Records a (wire offset, body offset) mark when the output is empty. Skipped on plain, unchunked connections,
+    /// where the two are equal.
     pub(super) fn note_mark(&mut self, io: &ConnIo) {
         if self.written == 0 || !io.out.is_empty() || self.hooks.on_end.is_empty() {
             return;
@@ -118,8 +91,8 @@ impl Job {
         }
     }
 
-    /// Moves the answer on. Whether anything changed.
-    pub(super) fn drive_reply(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
+    /// Advances the response. Returns `true` if anything changed.
+    pub(super) fn drive_response_body(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
         self.note_mark(io);
         match &mut self.response_body {
             ResponseBody::Owed | ResponseBody::Switch(_) | ResponseBody::Sent => Ok(false),
@@ -159,7 +132,7 @@ impl Job {
                 own: before,
                 finished: &mut finished,
             };
-            let flow = dispatch::produce(produce.as_mut(), &mut tx)?;
+            let produced = dispatch::produce(produce.as_mut(), &mut tx)?;
             let n = io.out.len() - before;
             if framing == BodyOut::Chunked {
                 if n == 0 {
@@ -172,26 +145,26 @@ impl Job {
             io.conn.wrote(n as u64);
             self.written += n as u64;
             worked |= n > 0;
-            match flow {
+            match produced {
                 Produced::Abort => return Err(EndReason::Aborted.into()),
                 Produced::Pending => *waits = true,
-                // Nothing was there although there was room for it: it must be woken, or it would be asked for ever.
+                // It wrote nothing although there was space. It must be woken: asking again would never end.
                 Produced::More if n == 0 => {
                     *waits = io.out.is_empty();
                     return Ok(worked);
                 }
                 Produced::More => {}
                 Produced::End | Produced::Trailers(_) => {
-                    let trailers = if let Produced::Trailers(trailers) = &flow { Some(trailers) } else { None };
-                    self.end_reply(io, core, trailers)?;
+                    let trailers = if let Produced::Trailers(trailers) = &produced { Some(trailers) } else { None };
+                    self.end_response_body(io, core, trailers)?;
                     return Ok(true);
                 }
             }
         }
     }
 
-    /// The answer's body is over.
-    pub(super) fn end_reply(
+    /// Ends the response's body.
+    pub(super) fn end_response_body(
         &mut self,
         io: &mut ConnIo,
         core: &mut Core,
@@ -201,7 +174,7 @@ impl Job {
         dispatch::discard(std::mem::replace(&mut self.response_body, ResponseBody::Sent));
         io.open_out(core);
         if !io.conn.end_body(trailers, &mut io.out) {
-            error!(target: "uncork::engine", "{}: the body is shorter than its length said", io.request_id());
+            error!(target: "uncork::engine", "{}: the body is shorter than its announced length", io.request_id());
             return Err(EndReason::Aborted.into());
         }
         Ok(())
@@ -210,15 +183,15 @@ impl Job {
     fn drive_file(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, JobExit> {
         let ResponseBody::File { file, at } = &mut self.response_body else { return Ok(false) };
         let mut worked = false;
-        // One call's worth a round: others wait.
+        // One system call per round: other connections wait.
         if let BodyOut::Length(left) = io.conn.body_out() {
             let n = if io.transport.is_plain() {
-                if !io.out.is_empty() || !io.ready.has(Ready::WRITE) {
+                if !io.out.is_empty() || !io.ready.contains(Ready::WRITE) {
                     return Ok(false);
                 }
                 let n = io.transport.sendfile(file, *at, left).map_err(|error| io.fault(core, error.into()))?;
                 if n == 0 {
-                    io.ready.clear(Ready::WRITE);
+                    io.ready.remove(Ready::WRITE);
                 }
                 io.note_sent(core, usize::try_from(n).unwrap_or(0));
                 n
@@ -231,7 +204,7 @@ impl Job {
                 let most = usize::try_from(left).unwrap_or(usize::MAX).min(spare.len());
                 let n = file.read_at(&mut spare[..most], *at).map_err(|error| io.fault(core, error.into()))?;
                 if n == 0 && most > 0 {
-                    error!(target: "uncork::engine", "{}: the file has become shorter", io.request_id());
+                    error!(target: "uncork::engine", "{}: the file was truncated while it was sent", io.request_id());
                     return Err(EndReason::Aborted.into());
                 }
                 io.out.buf.commit(n);

@@ -1,11 +1,11 @@
-//! The TLS handshake of a connection that has come to us, and who speaks on it then.
+//! The TLS handshake of an inbound connection, and the choice of its protocol.
 //!
 //! ```text
 //!   Phase::Securing ──handshake──▶ no ALPN, http/1.1, http/1.0 ──▶ Phase::Head
-//!                                  another ──Handler::alpn──▶ Upgraded │ nobody: closed
+//!                                  another ──Handler::alpn──▶ Upgraded │ None: closed
 //! ```
-//! Other protocols are agreed upon only where [`TlsBuilder::alpn`](crate::TlsBuilder::alpn), or a configuration of rustls,
-//! has named them.
+//! Other protocols are selected only where [`TlsBuilder::alpn`](crate::TlsBuilder::alpn), or a rustls configuration,
+//! names them.
 
 use log::debug;
 
@@ -13,8 +13,7 @@ use super::{
     conn_io::ConnIo,
     core::Core,
     dispatch,
-    slot::{Phase, Step},
-    upgraded::Upgraded,
+    phase::{Phase, Step, Upgraded},
 };
 use crate::{
     api::{Handler, Waker},
@@ -45,10 +44,10 @@ impl ConnIo {
                 Ok(Step::Become(Phase::Upgraded(Box::new(Upgraded::new(upgrade, waker, core)))))
             }
             None => {
-                debug!(target: "uncork::engine", "{} {}: nobody speaks the protocol that ALPN has chosen", self.id,
+                debug!(target: "uncork::engine", "{} {}: no upgrade for the protocol that ALPN selected", self.id,
                     self.peer.addr);
                 Ok(self.closing(
-                    EndReason::Rejected { status: 0, rule: "nobody speaks the protocol chosen by ALPN" },
+                    EndReason::Rejected { status: 0, rule: "no upgrade for the protocol selected by ALPN" },
                     true,
                 ))
             }

@@ -9,67 +9,33 @@
 //!                           ▲───────────┤
 //!   Dialing ────────────────┴───────────┘      outbound
 //! ```
-//! A connection behind the PROXY protocol begins with `Proxy`; the application hears of it only after that. One over TLS
-//! begins with `Securing`, and may go on in a protocol chosen by ALPN.
+//! A connection behind the PROXY protocol begins with `Proxy`; the application learns of it only after that. A
+//! connection over TLS begins with `Securing`, and may continue in a protocol that ALPN selected.
 //!
 //! A phase works on the resources and returns a [`Step`]. [`Slot::drive`] carries the step out: `enter` is the only
 //! function that assigns the phase. A job is allocated only for a request that cannot be answered at once.
 
 use super::{
-    closing::Closing, coalescing::WATER, conn_io::ConnIo, core::Core, job::Job, outgoing::Dialing, ready::Ready,
-    upgraded::Upgraded,
+    coalescing::WATER,
+    conn_io::ConnIo,
+    core::Core,
+    phase::{Phase, Step},
+    ready::Ready,
 };
 use crate::{
     api::Handler,
     base::{EndReason, Timeout, pool::LENT, time::Tick},
     h1::Misbehaved,
-    transport::Security,
 };
 
 /// Rounds of reading, working and writing for one connection before others have their turn.
 const ROUNDS: usize = 8;
-/// The most that is read at once of a head and what is behind it. A suspended request keeps it for as long.
+/// The most bytes read at once of a head and what follows it. A suspended request keeps the buffer.
 const AHEAD: usize = 16 * 1024;
 
 pub(super) struct Slot {
     pub(super) io: ConnIo,
     pub(super) phase: Phase,
-}
-
-pub(super) enum Phase {
-    /// Outbound: connecting, or in the TLS handshake.
-    Dialing(Box<Dialing>),
-    /// Waiting for the header of the PROXY protocol.
-    Proxy,
-    /// In the TLS handshake.
-    Securing,
-    /// Between two requests, or receiving a head.
-    Head,
-    /// Working on a request.
-    Job(Box<Job>),
-    /// Speaking another protocol.
-    Upgraded(Box<Upgraded>),
-    /// Flushing the output, then lingering.
-    Closing(Closing),
-}
-
-/// What a phase has done.
-pub(super) enum Step {
-    /// Nothing: it waits for an event.
-    Idle,
-    /// Something changed: it is worth another round.
-    Progress,
-    /// Its work is over, and this phase follows.
-    Become(Phase),
-    /// The connection has ended in order. (A failure is an `Err` of the function that returns the step.)
-    Closed(EndReason),
-}
-
-impl Step {
-    /// `Progress` if something changed, `Idle` otherwise.
-    pub(super) fn progress(changed: bool) -> Self {
-        if changed { Self::Progress } else { Self::Idle }
-    }
 }
 
 /// How a connection's turn ended.
@@ -78,53 +44,27 @@ pub(super) enum Turn {
     Waits,
     /// There is more to do, after other connections had their turn.
     Again,
-    /// The connection is over.
+    /// The connection has ended.
     Over(EndReason),
 }
 
-impl Phase {
-    /// The first phase of an inbound connection, once the client's address is known.
-    pub(super) fn first(security: &Security) -> Self {
-        if security.is_some() { Self::Securing } else { Self::Head }
-    }
-
-    /// The request in progress, if there is one. The rest of the phase is dropped.
-    pub(super) fn into_job(self, io: &ConnIo, core: &mut Core) -> Option<Box<Job>> {
-        match self {
-            Self::Job(job) => Some(job),
-            Self::Upgraded(upgraded) => io.end_upgraded(core, *upgraded),
-            Self::Closing(closing) => closing.into_job(),
-            Self::Dialing(_) | Self::Proxy | Self::Securing | Self::Head => None,
-        }
-    }
-
-    /// Hands the request of the phase before to this one; gives it back if it ends with that phase.
-    pub(super) fn take_job(&mut self, job: Box<Job>) -> Option<Box<Job>> {
-        match self {
-            Self::Upgraded(upgraded) => upgraded.job = Some(job),
-            Self::Closing(closing) => closing.job = Some(job),
-            Self::Dialing(_) | Self::Proxy | Self::Securing | Self::Head | Self::Job(_) => return Some(job),
-        }
-        None
-    }
-}
-
 impl Slot {
-    /// Reads, works and writes until nothing more can be done, or others should have their turn.
+    /// Reads, works and writes until nothing more can be done, or other connections must have their turn.
     ///
-    /// What drives the rarer phases is marked `inline(never)`: each turn begins in caches that the system has just used,
-    /// and the code of the common phase is to lie together.
+    /// Functions for the rarer phases are marked `inline(never)`. A turn begins with caches that the system has just
+    /// used, so the code of the common phase must be contiguous.
     pub(super) fn drive(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Turn {
         match self.rounds(core, handler) {
             Ok(turn) => turn,
-            Err(why) => Turn::Over(why),
+            Err(reason) => Turn::Over(reason),
         }
     }
 
     fn rounds(&mut self, core: &mut Core, handler: &mut dyn Handler) -> Result<Turn, EndReason> {
         for _ in 0..ROUNDS {
             let io = &mut self.io;
-            if io.ready.has(Ready::DEAD) && !matches!(self.phase, Phase::Upgraded(_) | Phase::Dialing(_) | Phase::Proxy)
+            if io.ready.contains(Ready::DEAD)
+                && !matches!(self.phase, Phase::Upgraded(_) | Phase::Dialing(_) | Phase::Proxy)
             {
                 return Err(EndReason::PeerClosed);
             }
@@ -150,7 +90,7 @@ impl Slot {
             match step {
                 Step::Idle | Step::Progress => {}
                 Step::Become(phase) => self.enter(core, phase),
-                Step::Closed(why) => return Ok(Turn::Over(why)),
+                Step::Closed(reason) => return Ok(Turn::Over(reason)),
             }
             let io = &mut self.io;
             let sent = match &mut self.phase {
@@ -158,7 +98,7 @@ impl Slot {
                 Phase::Dialing(_) | Phase::Proxy => false,
                 _ => io.flush(core)?,
             };
-            let idle = matches!(self.phase, Phase::Head) && !io.ready.has(Ready::READ) && io.rx.is_empty();
+            let idle = matches!(self.phase, Phase::Head) && !io.ready.contains(Ready::READ) && io.rx.is_empty();
             if !(read || worked || sent) || (idle && io.out.is_empty() && io.eof.is_none()) {
                 return Ok(Turn::Waits);
             }
@@ -174,7 +114,7 @@ impl Slot {
                 self.enter(core, phase);
                 None
             }
-            Step::Closed(why) => Some(why),
+            Step::Closed(reason) => Some(reason),
         }
     }
 
@@ -188,13 +128,13 @@ impl Slot {
         }
     }
 
-    /// The server stops: a connection that has nothing under way closes. Whether it does.
+    /// Closes a connection that has nothing in progress, when the server stops. Returns `true` if it does.
     pub(super) fn quit_if_idle(&mut self, core: &mut Core) -> bool {
         let idle = match self.phase {
             Phase::Head => self.io.rx.is_empty() && self.io.out.is_empty(),
             Phase::Proxy => true,
             _ => false,
-        } && !self.io.ready.has(Ready::READ);
+        } && !self.io.ready.contains(Ready::READ);
         if idle {
             let step = self.io.closing(EndReason::Stopped, false);
             self.carry_out(core, step);
@@ -202,15 +142,15 @@ impl Slot {
         idle
     }
 
-    /// A deadline has come: which, and what follows.
+    /// Handles a deadline that has passed.
     pub(super) fn expire(&mut self, core: &mut Core) -> Result<(), EndReason> {
         if self.io.send_by <= core.tick {
-            // The system tells of room only when a third of its buffer is free: behind several MiB, a slow reader would
-            // be taken for one that does not read.
-            if self.io.ready.has(Ready::LATE) {
+            // The system reports space only when a third of its buffer is free. Behind several MiB, a slow reader would
+            // look like one that does not read.
+            if self.io.ready.contains(Ready::LATE) {
                 return Err(EndReason::TimedOut(Timeout::Send));
             }
-            self.io.ready.set(Ready::LATE | Ready::WRITE);
+            self.io.ready.insert(Ready::LATE | Ready::WRITE);
         }
         if self.io.recv_by > core.tick {
             return Ok(());
@@ -222,10 +162,10 @@ impl Slot {
         {
             return Ok(());
         }
-        let why = EndReason::TimedOut(timer);
+        let reason = EndReason::TimedOut(timer);
         let rule = match timer {
             Timeout::Idle => {
-                let step = self.io.closing(why, false);
+                let step = self.io.closing(reason, false);
                 self.carry_out(core, step);
                 return Ok(());
             }
@@ -238,17 +178,17 @@ impl Slot {
                     self.io.clock = None;
                     return Ok(());
                 }
-                return Err(why);
+                return Err(reason);
             }
-            Timeout::Handshake | Timeout::Send => return Err(why),
+            Timeout::Handshake | Timeout::Send => return Err(reason),
         };
         let job = if let Phase::Job(job) = &mut self.phase { Some(&mut **job) } else { None };
-        let step = self.io.end_with_words(core, rule, why, job)?;
+        let step = self.io.reject_with(core, rule, reason, job)?;
         self.carry_out(core, step);
         Ok(())
     }
 
-    /// What the connection waits for, as far as it is the peer's turn.
+    /// Returns the timeout that applies while the connection waits for its peer.
     fn waits_for(&self) -> Option<Timeout> {
         match &self.phase {
             Phase::Proxy | Phase::Securing => Some(Timeout::Handshake),
@@ -260,20 +200,20 @@ impl Slot {
         }
     }
 
-    /// From here on the socket wakes us for large pieces only, or for everything again. Whether to look at once, because
-    /// what came meanwhile has woken nobody.
+    /// Makes the socket report large amounts of data only, or everything again. Returns `true` if the connection must
+    /// look at once: what arrived meanwhile made no event.
     #[cold]
     fn set_coalescing(&mut self, yes: bool) -> bool {
         self.io.transport.set_low_water(if yes { WATER } else { 1 });
         self.io.coalesces = yes;
         if !yes {
-            self.io.ready.set(Ready::READ);
+            self.io.ready.insert(Ready::READ);
         }
         !yes
     }
 
-    /// At the end of a turn: gives back what was lent and is not needed, sets the clocks, and has the connection
-    /// looked at when the first of them runs out. Whether to look at it at once.
+    /// Ends a turn: returns lent buffers that are not needed, sets the clocks, and schedules the earliest. Returns
+    /// `true` if the connection must be driven again at once.
     #[inline]
     pub(super) fn settle(&mut self, core: &mut Core) -> bool {
         let coalesces = matches!(&self.phase, Phase::Job(job) if job.coalesces()) && self.io.conn.direct() >= WATER;
@@ -283,7 +223,7 @@ impl Slot {
         self.io.transport.settle(&mut core.pool);
         let clock = self.waits_for();
         match clock {
-            // Whatever ran before is over: a clock that nobody waits for would run out again and again.
+            // The previous clock no longer applies: left running, it would expire again and again.
             None => self.io.recv_by = Tick::NEVER,
             Some(timer) if clock != self.io.clock => {
                 let own = if let Phase::Job(job) = &self.phase { job.body_timeout } else { None };
@@ -296,7 +236,7 @@ impl Slot {
         let more = matches!(&self.phase, Phase::Job(job) if job.has_output());
         if !self.io.is_blocked(more) {
             self.io.send_by = Tick::NEVER;
-            self.io.ready.clear(Ready::LATE);
+            self.io.ready.remove(Ready::LATE);
         } else if self.io.send_by == Tick::NEVER {
             self.io.send_by = core.tick.after(core.limits.send_timeout);
         }
@@ -318,6 +258,8 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of::<Slot>() <= 344, "{} bytes", size_of::<Slot>());
+        // mio adds a word to a socket in debug builds.
+        let most = if cfg!(debug_assertions) { 280 } else { 272 };
+        assert!(size_of::<Slot>() <= most, "{} bytes", size_of::<Slot>());
     }
 }

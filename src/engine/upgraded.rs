@@ -1,7 +1,7 @@
-//! After the switch: when the application is called, and what becomes of what it returns.
+//! An upgraded connection: when the engine calls the application, and how it handles the result.
 //!
 //! ```text
-//!   events, wakes, deadlines ──▶ why? ──▶ Upgrade::ready(Io) ──▶ mask ──▶ wait │ push │ terminate
+//!   events, wakes, deadlines ──▶ Events ──▶ Upgrade::ready(Io) ──▶ mask ──▶ wait │ push │ terminate
 //!                                 └─ nothing the last mask asks for: no call
 //! ```
 //! The rules are those of the event mask's documentation; each has its test in `tests/matrix`.
@@ -11,66 +11,29 @@ use std::time::Duration;
 use log::{debug, error};
 
 use super::{
-    body::RequestBody,
     conn_io::ConnIo,
     core::Core,
     dispatch,
-    job::Job,
+    job::{Job, RequestBody},
+    phase::{Phase, Reported, Step, Upgraded},
     ready::Ready,
-    slot::{Phase, Step},
 };
 use crate::{
     api::{Events, Io, ReadState, Response, Rx, Switch, Tx, Upgrade, Waker, upgrade::Orders},
     base::{EndReason, EventMask, time::Tick},
-    conn::{BodyEvent, server::Answer},
+    conn::{BodyEvent, server::ResponseSpec},
     transport::sys::give_back_memory,
 };
 
-/// What is held back while more output is coming is a segment at the most: Ethernet's.
+/// While more output is coming, at most one segment is held back: Ethernet's.
 const SEGMENT: usize = 1400;
-/// How long at the most (as Linux's TCP_CORK).
+/// The longest time it is held back (as Linux's TCP_CORK).
 const HELD: Duration = Duration::from_millis(200);
-/// Calls in one round before others have their turn.
+/// Calls in one round before other connections have their turn.
 const CALLS: usize = 32;
 
-pub(super) struct Upgraded {
-    app: Box<dyn Upgrade>,
-    waker: Waker,
-    /// The request it began with; none on a connection of our own making.
-    pub(super) job: Option<Box<Job>>,
-    mask: EventMask,
-    /// Input the application has seen and left.
-    seen: usize,
-    /// Output that waited when the application was last called; less means that room grew.
-    queued: usize,
-    /// The application wrote in its last call.
-    wrote: bool,
-    /// The application holds bytes of its own.
-    holds: bool,
-    /// The application's own deadline.
-    deadline: Tick,
-    /// Until when a partial segment may be held back.
-    held: Tick,
-    pub(super) woken: bool,
-    pub(super) stopping: bool,
-    started: bool,
-    told: Told,
-    /// Half-close: asked for, and done.
-    finished: bool,
-    fin_sent: bool,
-    /// Why the transport can't go on.
-    fault: Option<EndReason>,
-}
-
-/// What is said once only.
-#[derive(Default)]
-struct Told {
-    end: bool,
-    stopping: bool,
-}
-
 impl Upgraded {
-    /// On a connection where it is the first to speak.
+    /// Returns an upgrade whose protocol begins with this connection.
     pub(super) fn new(upgrade: Box<dyn Upgrade>, waker: Waker, core: &Core) -> Self {
         Self {
             app: upgrade,
@@ -86,7 +49,7 @@ impl Upgraded {
             held: Tick::NEVER,
             stopping: core.stopping.is_some(),
             started: false,
-            told: Told::default(),
+            reported: Reported::default(),
             finished: false,
             fin_sent: false,
             fault: None,
@@ -102,8 +65,8 @@ impl Upgraded {
         self.job
     }
 
-    /// Reads what the application asked for; over TLS also a little that it did not, since rustls must read its own
-    /// messages (a key update, a close) whatever the application waits for.
+    /// Reads what the application asked for. Over TLS, also a little that it did not ask for: rustls must read its own
+    /// messages (a key update, a close).
     #[inline(never)]
     pub(super) fn fill(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, EndReason> {
         let wants = self.started && self.mask.contains(EventMask::READ);
@@ -116,33 +79,33 @@ impl Upgraded {
             return Ok(false);
         };
         match result {
-            // It is told, not an end of the connection behind the application's back.
-            Err(why) => {
-                self.has_failed(io, why);
+            // The application must learn of it: the connection must not end without a call.
+            Err(reason) => {
+                self.has_failed(io, reason);
                 Ok(true)
             }
             other => other,
         }
     }
 
-    /// Calls the application as long as there is a reason to.
+    /// Calls the application as long as there is an event for it.
     #[inline(never)]
     pub(super) fn drive(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<Step, EndReason> {
         let mut worked = false;
         for _ in 0..CALLS {
-            let Some(why) = self.why_call(io, core) else {
-                if self.waits_in_vain(io) {
-                    debug!(target: "uncork::engine", "{}: the upgrade waits for input behind its end: terminated",
+            let Some(events) = self.events_for_call(io, core) else {
+                if self.waits_for_nothing(io) {
+                    debug!(target: "uncork::engine", "{}: the upgrade waits for input after its end: terminated",
                         io.request_id());
                     return Ok(self.terminate(io));
                 }
                 return Ok(Step::progress(worked));
             };
             worked = true;
-            if self.call(io, core, why)?.is_terminate() {
+            if self.call(io, core, events)?.is_terminate() {
                 return Ok(self.terminate(io));
             }
-            // What was pushed goes out before anything is added to it.
+            // Pushed output must be sent before more is added.
             if self.mask.contains(EventMask::CORK) && !io.out.is_empty() {
                 break;
             }
@@ -150,24 +113,24 @@ impl Upgraded {
         Ok(Step::progress(worked))
     }
 
-    /// Whether the application has been told of the end of the input, has nothing under way, and asks for input all the
-    /// same: it would never be called again, and no clock would end that.
-    fn waits_in_vain(&self, io: &ConnIo) -> bool {
+    /// Returns `true` if the application has learned of the end of the input, has nothing in progress, and asks for
+    /// input all the same. It would never be called again, and no timeout would end that.
+    fn waits_for_nothing(&self, io: &ConnIo) -> bool {
         let read_alone = self.mask == EventMask::READ || self.mask == EventMask::READ | EventMask::CORK;
         let all_out = io.out.is_empty() && !io.transport.has_pending();
-        self.told.end && read_alone && self.deadline == Tick::NEVER && all_out
+        self.reported.end && read_alone && self.deadline == Tick::NEVER && all_out
     }
 
-    /// The reasons there are for a call, if there is one.
-    fn why_call(&self, io: &ConnIo, core: &Core) -> Option<Events> {
-        let mut why = Events::NONE;
-        let dead = io.ready.has(Ready::DEAD);
+    /// Returns the events for a call, if there are any.
+    fn events_for_call(&self, io: &ConnIo, core: &Core) -> Option<Events> {
+        let mut events = Events::NONE;
+        let dead = io.ready.contains(Ready::DEAD);
         if self.mask.contains(EventMask::READ) {
             if io.rx.len() > self.seen {
-                why.add(Events::READ);
+                events.add(Events::READ);
             }
-            if io.eof.is_some() && !self.told.end {
-                why.add(Events::END);
+            if io.eof.is_some() && !self.reported.end {
+                events.add(Events::END);
             }
         }
         if self.started && self.mask.contains(EventMask::WRITE) && !self.finished {
@@ -175,48 +138,48 @@ impl Upgraded {
             let free = limit.saturating_sub(io.out.len());
             let grew = io.out.len() < self.queued || self.wrote;
             if grew && free >= limit / 2 {
-                why.add(Events::WRITE);
+                events.add(Events::WRITE);
             }
         }
         if self.woken && self.mask.contains(EventMask::EXTERNAL) {
-            why.add(Events::EXTERNAL);
+            events.add(Events::EXTERNAL);
         }
         if self.deadline <= core.tick {
-            why.add(Events::DEADLINE);
+            events.add(Events::DEADLINE);
         }
-        if self.stopping && !self.told.stopping {
-            why.add(Events::STOPPING);
+        if self.stopping && !self.reported.stopping {
+            events.add(Events::STOPPING);
         }
         if dead {
-            why.add(Events::RESET);
+            events.add(Events::RESET);
         }
         if self.holds && core.held.is_asked(io.id) {
-            why.add(Events::SHED);
+            events.add(Events::SHED);
         }
-        (why.any() || !self.started).then_some(why)
+        (events.any() || !self.started).then_some(events)
     }
 
-    /// One call; returns the mask it returned.
-    fn call(&mut self, io: &mut ConnIo, core: &mut Core, why: Events) -> Result<EventMask, EndReason> {
+    /// Calls the application once. Returns the mask that it returned.
+    fn call(&mut self, io: &mut ConnIo, core: &mut Core, events: Events) -> Result<EventMask, EndReason> {
         io.open_out(core);
-        if !self.started && why.is_error() {
-            // The 101 can't arrive: the handler is not called at all.
+        if !self.started && events.is_error() {
+            // The 101 cannot arrive: the application is not called at all.
             return Err(self.fault.unwrap_or(EndReason::PeerClosed));
         }
         self.started = true;
-        self.told.end |= why.is_read_closed();
-        self.told.stopping |= why.is_stopping();
-        if why.is_woken() {
+        self.reported.end |= events.is_read_closed();
+        self.reported.stopping |= events.is_stopping();
+        if events.is_woken() {
             self.woken = false;
         }
-        if why.deadline_passed() {
+        if events.deadline_passed() {
             self.deadline = Tick::NEVER;
         }
-        if why.shed() {
+        if events.shed() {
             core.held.take_asked(io.id);
         }
         let end = match io.eof {
-            _ if why.is_error() => ReadState::Truncated,
+            _ if events.is_error() => ReadState::Truncated,
             None => ReadState::Open,
             Some(true) => ReadState::Eof,
             Some(false) => ReadState::Truncated,
@@ -232,7 +195,7 @@ impl Upgraded {
                 own: 0,
                 finished: &mut self.finished,
             },
-            events: why,
+            events,
             now: core.now,
             waker: &self.waker,
             orders: &mut orders,
@@ -244,7 +207,7 @@ impl Upgraded {
         if orders.abort {
             return Err(EndReason::Aborted);
         }
-        if why.is_error() {
+        if events.is_error() {
             return Err(self.fault.unwrap_or(EndReason::PeerClosed));
         }
         self.mask = mask;
@@ -263,17 +226,17 @@ impl Upgraded {
         Ok(mask)
     }
 
-    /// The application is done: what is in the output goes out, then the connection closes in order.
+    /// Ends the upgrade: the output is sent, then the connection closes in order.
     fn terminate(&self, io: &mut ConnIo) -> Step {
         io.rx.consume(io.rx.len());
         if self.fin_sent && io.eof.is_some() {
             return Step::Closed(EndReason::Complete);
         }
-        // The request is reported when the last byte is out: by the closing, which takes the job along.
+        // The request is reported when the last byte is out: the closing takes the job along.
         io.closing(EndReason::Complete, true)
     }
 
-    /// Whether the output is to be sent now, or more of it is coming that may share its segment.
+    /// Returns `true` if the output waits for more output that may share its segment.
     fn holds_back(&mut self, io: &ConnIo, core: &Core) -> bool {
         let out = io.out.len();
         let hold = self.started
@@ -291,7 +254,8 @@ impl Upgraded {
         hold
     }
 
-    /// Sends what is not held back; then half-closes, if that was asked for. Whether anything went out.
+    /// Sends what is not held back; then half-closes, if the application asked for that. Returns `true` if any bytes
+    /// were sent.
     #[inline(never)]
     pub(super) fn flush(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<bool, EndReason> {
         if self.holds_back(io, core) {
@@ -299,8 +263,8 @@ impl Upgraded {
         }
         let result = io.flush(core).and_then(|sent| self.finish(io, core).map(|()| sent));
         match result {
-            Err(why) if !io.ready.has(Ready::DEAD) => {
-                self.has_failed(io, why);
+            Err(reason) if !io.ready.contains(Ready::DEAD) => {
+                self.has_failed(io, reason);
                 io.out.clear();
                 Ok(true)
             }
@@ -308,17 +272,17 @@ impl Upgraded {
         }
     }
 
-    /// The transport can't go on: the next call says so, and is the last.
-    fn has_failed(&mut self, io: &mut ConnIo, why: EndReason) {
-        io.ready.set(Ready::DEAD);
-        self.fault.get_or_insert(why);
+    /// Records that the transport cannot continue: the next call reports it, and is the last.
+    fn has_failed(&mut self, io: &mut ConnIo, reason: EndReason) {
+        io.ready.insert(Ready::DEAD);
+        self.fault.get_or_insert(reason);
     }
 
     fn finish(&mut self, io: &mut ConnIo, core: &mut Core) -> Result<(), EndReason> {
-        if self.finished && !self.fin_sent && io.out.is_empty() && io.ready.has(Ready::WRITE) {
+        if self.finished && !self.fin_sent && io.out.is_empty() && io.ready.contains(Ready::WRITE) {
             match io.transport.finish(&mut core.pool) {
                 Ok(true) => self.fin_sent = true,
-                Ok(false) => io.ready.clear(Ready::WRITE),
+                Ok(false) => io.ready.remove(Ready::WRITE),
                 Err(fault) => return Err(io.fault(core, fault)),
             }
         }
@@ -327,7 +291,7 @@ impl Upgraded {
 }
 
 impl Job {
-    /// Answers with the switch; from here on the stream is the application's.
+    /// Sends the response of a switch. From then on the stream belongs to the application.
     pub(super) fn switch(&mut self, io: &mut ConnIo, core: &mut Core, switch: Switch) -> Result<Step, EndReason> {
         let Switch { response, bare, upgrade } = switch;
         let possible = bare || io.conn.can_switch(response.status);
@@ -336,35 +300,35 @@ impl Job {
             let response = if possible {
                 io.checked(response)
             } else {
-                debug!(target: "uncork::engine", "{}: no switch is open to this request", io.request_id());
+                debug!(target: "uncork::engine", "{}: this request does not allow a switch", io.request_id());
                 Response::new(426).header("Upgrade", response.headers.get("upgrade").unwrap_or(b"none"))
             };
-            self.answer(io, core, response);
+            self.respond(io, core, response);
             return Ok(Step::Progress);
         }
-        // Bytes behind the request belong to the new protocol, so the body has to be whole first. It was not asked for:
-        // what is here is thrown away, and a body that is still to come would have to be waited for.
+        // Bytes behind the request belong to the new protocol, so the body must be complete first. The application did
+        // not ask for it: bytes that are here are discarded, and the engine does not wait for more.
         while io.conn.is_receiving() {
             match io.conn.poll_body(&mut io.rx, &core.limits) {
                 Ok(BodyEvent::Data(n)) => io.conn.took(&mut io.rx, n),
                 Ok(BodyEvent::End(_)) => break,
                 Ok(BodyEvent::NeedMore) => {
-                    debug!(target: "uncork::engine", "{}: a switch before the body was received", io.request_id());
+                    debug!(target: "uncork::engine", "{}: the handler switches before it has received the body", io.request_id());
                     dispatch::discard(upgrade);
                     self.request_body = RequestBody::Idle;
-                    self.answer(io, core, Response::new(413).close());
+                    self.respond(io, core, Response::new(413).close());
                     return Ok(Step::Progress);
                 }
                 Err(rule) => {
                     dispatch::discard(upgrade);
-                    return io.refuse(core, rule, Some(self));
+                    return io.reject(core, rule, Some(self));
                 }
             }
         }
         io.open_out(core);
         let date = core.date.at(core.now.wall);
-        let answer = Answer { status: response.status, fields: &response.headers, length: None, date };
-        io.conn.switch((!bare).then_some(&answer), &mut io.out);
+        let response = ResponseSpec { status: response.status, fields: &response.headers, length: None, date };
+        io.conn.switch((!bare).then_some(&response), &mut io.out);
         debug_assert!(io.conn.is_switched());
         io.transport.socket().keep_alive();
         self.status = response.status;
@@ -378,19 +342,19 @@ impl Job {
 }
 
 impl ConnIo {
-    /// The application holds so many bytes of its own. If that is too much together with the others', one of them has
-    /// to let go in this turn.
+    /// Records how many bytes the application itself holds. If all connections together hold too much, one of them must
+    /// let go in this turn.
     #[cold]
     fn holds(&mut self, core: &mut Core, bytes: usize) {
         core.held.change(self.id, self.peer.addr.network(), bytes);
         while let Some(asked) = core.held.ask() {
-            debug!(target: "uncork::engine", "{asked}: too much is held in messages that are arriving: asked to let go");
+            debug!(target: "uncork::engine", "{asked}: too many bytes are held in incomplete messages: asked to let go");
             core.run.push_back(asked);
         }
         note_held(core);
     }
 
-    /// Ends the application: what it held is free, and counts no longer.
+    /// Ends the application: what it held no longer counts.
     pub(super) fn end_upgraded(&self, core: &mut Core, upgraded: Upgraded) -> Option<Box<Job>> {
         let holds = upgraded.holds;
         let job = upgraded.into_job();
@@ -402,11 +366,11 @@ impl ConnIo {
     }
 }
 
-/// Passes on to the pool that what is held has changed, and gives memory back if much of it is free.
+/// Reports to the pool how much is held, and returns memory to the system if much of it is free.
 fn note_held(core: &mut Core) {
     core.pool.set_held(core.held.all());
     if core.held.gives_back() {
-        // Large messages that grew side by side leave an allocator with pages that are free and stay resident.
+        // Large messages that grew side by side leave an allocator with free pages that stay resident.
         give_back_memory();
     }
 }

@@ -4,10 +4,9 @@
 //!   socket ══splice══▶ ┤ write end   held bytes   read end ├ ══splice══▶ socket
 //! ```
 //!
-//! They are few: two descriptors each, and Linux lets an unprivileged user have some 16,384 pages of them in all
-//! (pipe(7), pipe-user-pages-soft), which is 256 of this size. So they come from a pool that all loops of a server
-//! share, and who gets none copies instead. One that still holds bytes when nobody wants them is closed, not used
-//! again. Making one, and splicing, is the business of `transport`.
+//! They are few: two descriptors each. Linux allows an unprivileged user about 16,384 pages of them in all (pipe(7),
+//! pipe-user-pages-soft), which is 256 of this size. So all loops of a server share a pool; a connection that gets none
+//! copies instead. A pipe that still holds bytes when it is dropped is closed, not used again.
 
 use std::{
     fmt,
@@ -17,10 +16,10 @@ use std::{
 
 use crate::base::{lock, runs::Runs};
 
-/// How large a kernel pipe shall be: what the block is that it stands for. Also the most that is put into one, for its
-/// system counts not bytes but pages, and some of those are larger than others.
+/// The size of a kernel pipe, and of the block that it replaces. Also the most bytes put into one: its system counts
+/// pages, not bytes, and some pages are larger than others.
 pub(crate) const KERNEL_PIPE: usize = 256 * 1024;
-/// Unused pipes kept for the next: beyond this many they are closed.
+/// Unused pipes kept for reuse; more are closed.
 const KEPT: usize = 16;
 
 /// A kernel pipe's descriptors.
@@ -29,9 +28,9 @@ pub(crate) struct Ends {
     pub(crate) write: PipeWriter,
 }
 
-/// A kernel pipe in use, and how many bytes are in it.
+/// A kernel pipe in use, and the number of bytes in it.
 pub(crate) struct KernelPipe {
-    /// Always there, but while it is dropped.
+    /// `None` only while it is dropped.
     ends: Option<Ends>,
     held: usize,
     pool: Arc<KernelPipes>,
@@ -42,7 +41,7 @@ impl KernelPipe {
         self.ends.as_ref()
     }
 
-    /// Bytes in it.
+    /// Returns the number of bytes in it.
     pub(crate) fn len(&self) -> usize {
         self.held
     }
@@ -51,17 +50,17 @@ impl KernelPipe {
         self.held == 0
     }
 
-    /// So many bytes were spliced into it.
+    /// Records `n` bytes that were spliced into it.
     pub(crate) fn put_in(&mut self, n: usize) {
         self.held += n;
     }
 
-    /// So many bytes were spliced out of it.
+    /// Records `n` bytes that were spliced out of it.
     pub(crate) fn taken_out(&mut self, n: usize) {
         self.held = self.held.saturating_sub(n);
     }
 
-    /// Takes everything out into the process. It is there: nobody is waited for.
+    /// Reads its bytes into the process. They are there: the read does not block.
     pub(crate) fn into_buf(mut self) -> io::Result<Runs> {
         let mut buf = Runs::from_store(vec![0; self.held].into_boxed_slice());
         if let Some(ends) = &self.ends {
@@ -99,7 +98,7 @@ struct State {
 }
 
 impl KernelPipes {
-    /// At most `most` of them are in use at the same time.
+    /// Returns a pool that allows `most` pipes in use at the same time.
     pub(crate) fn new(most: usize) -> Self {
         Self { most, state: Mutex::default() }
     }
@@ -108,7 +107,8 @@ impl KernelPipes {
         lock(&self.state)
     }
 
-    /// One that is empty, made by `make` if none is at hand. `None`: there are enough, or the system refuses another.
+    /// Returns an empty pipe, made by `make` if none is unused. `None` if the limit is reached, or the system refuses
+    /// another.
     pub(crate) fn take(self: &Arc<Self>, make: impl FnOnce() -> io::Result<Ends>) -> Option<KernelPipe> {
         let unused = {
             let mut state = self.state();
@@ -125,7 +125,7 @@ impl KernelPipes {
         Some(KernelPipe { ends: Some(ends.ok()?), held: 0, pool: self.clone() })
     }
 
-    /// One is no longer in use, be it to be used again or not.
+    /// Records that a pipe is no longer in use, and keeps it for reuse if it is given.
     fn put_back(&self, ends: Option<Ends>) {
         let mut state = self.state();
         state.in_use = state.in_use.saturating_sub(1);

@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 use super::Socket;
 use crate::base::PeerAddr;
 
-/// How many connections the system may keep waiting for us; it clamps this to its own limit.
+/// How many connections the system may queue; it clamps this to its own limit.
 const BACKLOG: i32 = 4096;
 
 /// A bound, listening, non-blocking socket.
@@ -23,16 +23,16 @@ pub(crate) enum Listener {
     Unix(mio::net::UnixListener),
 }
 
-/// What one accept brought.
+/// The result of one accept.
 #[derive(Debug)]
 pub(crate) enum Accepted {
     Stream(Socket, PeerAddr),
-    /// Nobody is waiting.
-    Nobody,
-    /// The peer gave up while it waited, or the call was interrupted: try again at once.
+    /// The queue is empty.
+    Empty,
+    /// The peer closed while it was in the queue, or the call was interrupted: try again at once.
     Again,
-    /// No descriptor or memory is left: try again later, when something was closed; or at once, if it is descriptors
-    /// that are missing and one can be closed.
+    /// No descriptor or memory is left: try again when something was closed. If descriptors are missing and one can be
+    /// closed, try again at once.
     Exhausted {
         error: io::Error,
         descriptors: bool,
@@ -41,13 +41,14 @@ pub(crate) enum Accepted {
 
 impl Listener {
     /// Binds and listens. A v6 wildcard serves v4 as well. `shared`: several loops each bind a socket of their own to
+    /// the same address, and the system distributes the connections.
     /// the same address, and the system spreads the connections.
     pub(crate) fn tcp(addr: SocketAddr, shared: bool) -> io::Result<Self> {
         let socket = socket2::Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
         if addr.is_ipv6() && addr.ip().is_unspecified() {
             socket.set_only_v6(false)?;
         }
-        // A server that was just stopped can be started again at once.
+        // Lets a server restart at once.
         socket.set_reuse_address(true)?;
         if shared {
             reuse_port(&SockRef::from(&socket))?;
@@ -57,8 +58,8 @@ impl Listener {
         Self::from_tcp(socket.into())
     }
 
-    /// Binds and listens on a Unix socket. A socket file left behind by a process that is gone is replaced; one that
-    /// somebody still listens on is not, and neither is any other file.
+    /// Binds and listens on a Unix socket. It replaces a socket file left behind by a process that has ended; but not
+    /// one on which a process listens, nor any other file.
     pub(crate) fn unix(path: &Path) -> io::Result<Self> {
         use std::os::unix::{fs::FileTypeExt, net::UnixListener};
         match UnixListener::bind(path) {
@@ -74,16 +75,16 @@ impl Listener {
         }
     }
 
-    /// A socket that the application hands over.
+    /// Takes over a socket from the application.
     pub(crate) fn handed_over(fd: OwnedFd) -> io::Result<Self> {
         let wrong = |words: &str| Err(io::Error::new(io::ErrorKind::InvalidInput, words));
         let socket = SockRef::from(&fd);
         let domain = socket.domain()?;
         if socket.r#type()? != Type::STREAM {
-            return wrong("the socket is none for connections: it is of another type than SOCK_STREAM");
+            return wrong("not a stream socket: its type is not SOCK_STREAM");
         }
         if socket.peer_addr().is_ok() {
-            return wrong("the socket is a connection, and none that listens (systemd: Accept=no)");
+            return wrong("the socket is a connection, not a listener (systemd: set Accept=no)");
         }
         if !is_listening(&socket)? {
             return wrong("the socket does not listen: listen(2) was not called");
@@ -91,11 +92,11 @@ impl Listener {
         match domain {
             Domain::IPV4 | Domain::IPV6 => Self::from_tcp(fd.into()),
             Domain::UNIX => Self::from_unix(fd.into()),
-            _ => wrong("neither a TCP nor a Unix socket"),
+            _ => wrong("not a TCP or Unix socket"),
         }
     }
 
-    /// From now on other sockets may be bound to the same address.
+    /// Lets other sockets bind to the same address from now on.
     pub(crate) fn share(&self) -> io::Result<()> {
         reuse_port(&SockRef::from(self))
     }
@@ -110,7 +111,7 @@ impl Listener {
         Ok(Self::Unix(mio::net::UnixListener::from_std(listener)))
     }
 
-    /// Another handle of the same listening socket, for another loop.
+    /// Returns another handle of the same listening socket, for another loop.
     pub(crate) fn try_clone(&self) -> io::Result<Self> {
         let fd = self.as_fd().try_clone_to_owned()?;
         match self {
@@ -119,7 +120,7 @@ impl Listener {
         }
     }
 
-    /// The address it is bound to; `None` for a Unix socket.
+    /// Returns its local address; `None` for a Unix socket.
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(listener) => listener.local_addr().ok(),
@@ -130,7 +131,7 @@ impl Listener {
     pub(crate) fn accept(&self) -> Accepted {
         let result = match self {
             Self::Tcp(listener) => listener.accept().map(|(stream, addr)| {
-                // See `Socket::from_tcp`. A connection that is gone already will say so when it is read.
+                // See `Socket::from_tcp`. A connection that is already gone will report so when it is read.
                 let _ = stream.set_nodelay(true);
                 (Socket::Tcp(stream), PeerAddr::tcp(addr))
             }),
@@ -142,10 +143,10 @@ impl Listener {
         }
     }
 
-    /// accept(2) also reports errors that are none of the listener's: those of a connection that died in the queue.
+    /// Tells errors of accept(2) apart: some belong to a connection that died in the queue, not to the listener.
     fn sort(error: io::Error) -> Accepted {
         if error.kind() == io::ErrorKind::WouldBlock {
-            return Accepted::Nobody;
+            return Accepted::Empty;
         }
         match error.raw_os_error() {
             Some(libc::EMFILE | libc::ENFILE) => Accepted::Exhausted { error, descriptors: true },
@@ -199,7 +200,7 @@ impl AsFd for Listener {
     }
 }
 
-/// Returns `true` if no process listens on that Unix socket. One whose queue is full would keep us waiting.
+/// Returns `true` if no process listens on that Unix socket. Does not wait for one whose queue is full.
 fn refuses(path: &Path) -> bool {
     let connected = SockAddr::unix(path).and_then(|addr| {
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -209,7 +210,7 @@ fn refuses(path: &Path) -> bool {
     connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-/// SO_ACCEPTCONN, where the system can be asked.
+/// Returns SO_ACCEPTCONN, where the system reports it.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd", target_os = "fuchsia"))]
 fn is_listening(socket: &SockRef<'_>) -> io::Result<bool> {
     socket.is_listener()

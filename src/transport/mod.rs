@@ -6,9 +6,9 @@
 //!                                                  └─ Tls ── rustls, unbuffered ──▶ Socket
 //! ```
 //!
-//! What rustls needs on its own account (writing in order to read, plaintext that waits while the socket is silent)
-//! is translated here into the four verbs. [`sys`] is the one room of the crate that may say `unsafe`; `tls` is the one
-//! file that names rustls.
+//! rustls has needs of its own: it writes in order to read, and holds plaintext while the socket is silent. Here they
+//! are translated into the four verbs. [`sys`] is the only module of the crate with `unsafe` code; `tls` is the only
+//! one that names rustls.
 //!
 //! Not here: HTTP, readiness and its bookkeeping (`engine`), the clock.
 
@@ -37,53 +37,54 @@ pub use tls::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError};
 
 use crate::base::{buf::Buf, duplex::PeerSide, pool::Pool};
 
-/// What secures the connections of a listener, if anything does.
+/// The TLS configuration of a listener's connections, if they have any.
 #[cfg(feature = "tls")]
 pub(crate) type Security = Option<Tls>;
 #[cfg(not(feature = "tls"))]
 pub(crate) type Security = Option<Never>;
 
-/// What secures an outgoing connection, if anything does: who is believed, and the name the peer has to prove.
+/// The TLS configuration of an outbound connection, if it has any: the trusted roots, and the name that the peer must
+/// prove.
 #[cfg(feature = "tls")]
 pub(crate) type Trust = Option<(TlsClient, Box<str>)>;
 #[cfg(not(feature = "tls"))]
 pub(crate) type Trust = Option<Never>;
 
-/// There is none.
+/// No value exists.
 #[cfg(not(feature = "tls"))]
 #[derive(Clone, Debug)]
 pub(crate) enum Never {}
 
-/// What a read brought.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Got {
-    /// Some bytes were appended (over TLS possibly none: a handshake went on). `drained`: the socket has no more for
-    /// now, and nothing is held back here; a new event will tell of more.
+    /// Bytes were appended (over TLS possibly none: the handshake advanced). `drained`: the socket has no more for now,
+    /// and the transport holds nothing back; a new event will report more.
     Data { drained: bool },
-    /// Nothing was there.
+    /// No byte was available.
     Blocked,
-    /// There was no buffer to read into (over TLS).
+    /// No buffer to read into was available (over TLS).
     #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS needs a buffer of its own"))]
     Starved,
-    /// The peer has finished. `clean`: in the way its transport prescribes (FIN; over TLS close_notify); otherwise
-    /// the stream was cut off, and what came before may be truncated.
+    /// The peer has ended its side. `clean`: in the way its transport prescribes (FIN; over TLS close_notify).
+    /// Otherwise the stream is truncated.
     End { clean: bool },
 }
 
-/// What splicing brought.
+/// The result of a splice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Spliced {
-    /// So many bytes were moved. Fewer than asked for says nothing about the socket.
+    /// So many bytes were moved. Fewer than requested says nothing about the socket.
     Bytes(usize),
-    /// The socket has nothing, or takes nothing.
+    /// The socket has no bytes, or takes none.
     Blocked,
-    /// The peer has finished.
+    /// The peer has ended its side.
     End,
     /// The system does not splice this socket.
     Unable,
 }
 
-/// A refusal of splice itself is no fault of the connection.
+/// Turns the system's refusal to splice into a result: the connection can continue.
 fn unable_or(error: io::Error) -> io::Result<Spliced> {
     match error.kind() {
         io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported | io::ErrorKind::PermissionDenied => {
@@ -93,12 +94,12 @@ fn unable_or(error: io::Error) -> io::Result<Spliced> {
     }
 }
 
-/// A kernel pipe from the pool, or a new one; `None` if there are enough of them, or the system refuses.
+/// Takes a kernel pipe from the pool, or makes one. `None` if the pool's limit is reached, or the system refuses.
 pub(crate) fn kernel_pipe(pool: &Arc<KernelPipes>) -> Option<KernelPipe> {
     pool.take(sys::kernel_pipe)
 }
 
-/// From the kernel pipe to a socket.
+/// Splices from the kernel pipe to a socket.
 fn splice_out(pipe: &mut KernelPipe, socket: BorrowedFd<'_>, most: usize) -> io::Result<Spliced> {
     debug_assert!(most > 0 && most <= pipe.len());
     let Some(ends) = pipe.ends() else { return Ok(Spliced::Unable) };
@@ -112,7 +113,8 @@ fn splice_out(pipe: &mut KernelPipe, socket: BorrowedFd<'_>, most: usize) -> io:
     }
 }
 
-/// From the kernel pipe to a socket that was lent; how much went. What can't be spliced, its owner finds out.
+/// Splices from the kernel pipe to a lent socket. Returns the number of bytes; 0 also if it cannot be spliced, which
+/// its owner will find out.
 pub(crate) fn pass_on(socket: BorrowedFd<'_>, pipe: &mut KernelPipe, most: usize) -> io::Result<usize> {
     match splice_out(pipe, socket, most)? {
         Spliced::Bytes(n) => Ok(n),
@@ -120,28 +122,29 @@ pub(crate) fn pass_on(socket: BorrowedFd<'_>, pipe: &mut KernelPipe, most: usize
     }
 }
 
-/// Why a transport can't go on.
+/// The reason why a transport cannot continue.
 #[derive(Debug)]
 #[cfg_attr(
     not(feature = "tls"),
     expect(dead_code, reason = "only TLS can't go on for other reasons than the system's")
 )]
 pub(crate) enum Fault {
-    /// The operating system's word.
+    /// An error of the operating system.
     Io(io::Error),
-    /// A plain HTTP request on a TLS port: it can be answered in plain text, with [`Transport::write_plain`].
+    /// A plain HTTP request on a TLS port. [`Transport::write_plain`] can send a plain response.
     PlainHttp,
-    /// The peer broke TLS, or no version, suite or certificate was agreed upon. An alert was sent if it could be.
+    /// The peer broke TLS, or no common version, suite or certificate was found. An alert was sent if that was
+    /// possible.
     Tls(String),
 }
 
-/// Why there is no PROXY header.
+/// The reason why a connection has no valid PROXY header.
 #[derive(Debug)]
 pub(crate) enum ProxyFault {
     Io(io::Error),
-    /// The peer has finished before it was whole.
-    Left,
-    /// What is there is none; why.
+    /// The peer ended its side before the header was complete.
+    Closed,
+    /// The bytes are not a valid header, for this reason.
     Bad(&'static str),
 }
 
@@ -159,7 +162,7 @@ pub(crate) struct Transport {
 }
 
 impl Transport {
-    /// A transport over a socket that was accepted where that security was set up.
+    /// Returns a transport over an accepted socket, with the security of its listener.
     pub(crate) fn accepted(socket: Socket, security: &Security) -> Result<Self, Fault> {
         #[cfg(feature = "tls")]
         if let Some(tls) = security {
@@ -170,7 +173,7 @@ impl Transport {
         Ok(Self::plain(socket))
     }
 
-    /// A transport over a socket that connects, or has connected.
+    /// Returns a transport over an outbound socket, connected or not.
     pub(crate) fn dialed(socket: Socket, trust: &Trust) -> Result<Self, Fault> {
         #[cfg(feature = "tls")]
         if let Some((tls, name)) = trust {
@@ -193,27 +196,27 @@ impl Transport {
         &mut self.socket
     }
 
-    /// Reads the PROXY header at the front of a connection from which nothing was read so far, and takes it out of the
-    /// socket, but not a byte behind it: that may be TLS. `None`: it is not whole yet.
-    pub(crate) fn read_proxy_header(&mut self) -> Result<Option<proxy::Said>, ProxyFault> {
+    /// Reads the PROXY header at the front of a connection from which no byte was read yet. Takes it out of the socket,
+    /// but no byte behind it: that may be TLS. Returns `None` while it is incomplete.
+    pub(crate) fn read_proxy_header(&mut self) -> Result<Option<proxy::ProxyHeader>, ProxyFault> {
         let mut front = [0; proxy::MOST];
         let n = match sys::peek(&self.socket, &mut front) {
-            Ok(0) => return Err(ProxyFault::Left),
+            Ok(0) => return Err(ProxyFault::Closed),
             Ok(n) => n,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
             Err(error) => return Err(ProxyFault::Io(error)),
         };
         let Some(said) = proxy::parse(&front[..n]).map_err(ProxyFault::Bad)? else { return Ok(None) };
-        // They were seen to be there: one read has them all.
+        // The peek has seen all of them: one read returns them.
         match self.socket.read(&mut front[..said.len]) {
             Ok(n) if n == said.len => Ok(Some(said)),
-            Ok(_) => Err(ProxyFault::Left),
+            Ok(_) => Err(ProxyFault::Closed),
             Err(error) => Err(ProxyFault::Io(error)),
         }
     }
 
-    /// Whether bytes go to a socket of the system's as they are: then [`sendfile`](Self::sendfile) and splicing work, a
-    /// read takes no more than it is allowed to, and dropping it is an end in order.
+    /// Returns `true` if bytes go unchanged to a socket of the system. Then [`sendfile`](Self::sendfile) and splicing
+    /// work, a read takes no more than it is allowed to, and dropping the socket ends our side in order.
     #[inline]
     pub(crate) fn is_plain(&self) -> bool {
         #[cfg(feature = "tls")]
@@ -222,7 +225,7 @@ impl Transport {
         self.socket.is_systems()
     }
 
-    /// Returns `true` if a read may bring a record more than it is asked for.
+    /// Returns `true` if a read may bring one record more than requested.
     #[inline]
     pub(crate) fn has_records(&self) -> bool {
         #[cfg(feature = "tls")]
@@ -239,8 +242,8 @@ impl Transport {
         false
     }
 
-    /// Appends to `into` what can be had, with one system call at the most. On a plain transport at most `most`
-    /// bytes and never more than the spare room; over TLS `most` is a wish, and `into` may grow by one record.
+    /// Appends available bytes to `into`, with at most one system call. On a plain transport at most `most` bytes, and
+    /// never more than the spare space. Over TLS `most` is a hint, and `into` may grow by one record.
     #[inline(always)]
     pub(crate) fn read(&mut self, into: &mut Buf, most: usize, pool: &mut Pool) -> Result<Got, Fault> {
         #[cfg(feature = "tls")]
@@ -261,7 +264,7 @@ impl Transport {
         }
     }
 
-    /// Sends from the front of `pieces`; how many bytes were taken over. Fewer than all: the socket is full.
+    /// Sends from the front of `pieces`. Returns how many bytes were taken; fewer than all if the socket is full.
     #[inline(always)]
     pub(crate) fn write(&mut self, pieces: &[IoSlice<'_>], pool: &mut Pool) -> Result<usize, Fault> {
         #[cfg(feature = "tls")]
@@ -272,7 +275,7 @@ impl Transport {
         self.write_plain(pieces).map_err(Fault::Io)
     }
 
-    /// To the socket as it is, whatever the transport. Only for an answer to [`Fault::PlainHttp`].
+    /// Writes to the socket directly, whatever the transport. Only for a response to [`Fault::PlainHttp`].
     #[inline(always)]
     pub(crate) fn write_plain(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
         match self.socket.write(pieces) {
@@ -281,7 +284,7 @@ impl Transport {
         }
     }
 
-    /// Sends what the transport itself still holds (ciphertext). `true`: nothing is left.
+    /// Sends the ciphertext that the transport still holds. Returns `true` if nothing is left.
     #[inline]
     pub(crate) fn flush(&mut self, pool: &mut Pool) -> Result<bool, Fault> {
         #[cfg(feature = "tls")]
@@ -292,8 +295,8 @@ impl Transport {
         Ok(true)
     }
 
-    /// Ends our side in order: close_notify over TLS, then FIN. `false`: not all of it could go out yet; call again
-    /// when the socket is writable.
+    /// Ends our side in order: close_notify over TLS, then FIN. Returns `false` if not all of it could be sent; call
+    /// again when the socket is writable.
     pub(crate) fn finish(&mut self, pool: &mut Pool) -> Result<bool, Fault> {
         #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls
@@ -306,7 +309,7 @@ impl Transport {
         Ok(true)
     }
 
-    /// Gives back lent buffers that hold nothing.
+    /// Returns empty lent buffers to the pool.
     #[inline]
     pub(crate) fn settle(&mut self, pool: &mut Pool) {
         #[cfg(feature = "tls")]
@@ -316,13 +319,13 @@ impl Transport {
         let _ = &pool;
     }
 
-    /// Returns `true` if the last write took less than it was given because there was no buffer to seal it in, and not because the
-    /// socket takes no more.
+    /// Returns `true` if the last write took less than it was given for want of a buffer to seal it in, and not because
+    /// the socket is full.
     pub(crate) fn lacks_buffer(&self, pool: &Pool) -> bool {
         !self.is_plain() && !self.has_pending() && pool.has_refused()
     }
 
-    /// The buffers it has been lent and keeps.
+    /// Returns the number of lent buffers that it keeps.
     pub(crate) fn lent_buffers(&self) -> usize {
         #[cfg(feature = "tls")]
         return self.tls.as_ref().map_or(0, |tls| tls.lent_buffers());
@@ -330,7 +333,7 @@ impl Transport {
         0
     }
 
-    /// Gives back lent buffers, whatever they hold: the connection is over.
+    /// Returns lent buffers to the pool, whatever they hold: the connection is over.
     pub(crate) fn release(&mut self, pool: &mut Pool) {
         #[cfg(feature = "tls")]
         if let Some(tls) = &mut self.tls {
@@ -339,7 +342,7 @@ impl Transport {
         let _ = &pool;
     }
 
-    /// Whether the transport itself still holds something to send.
+    /// Returns `true` if the transport itself still holds bytes to send.
     #[inline]
     pub(crate) fn has_pending(&self) -> bool {
         #[cfg(feature = "tls")]
@@ -348,7 +351,7 @@ impl Transport {
         false
     }
 
-    /// Bytes handed over that the peer's system has not acknowledged yet; `None` where the system can't tell.
+    /// Returns how many bytes the peer's system has not acknowledged yet; `None` if the system cannot report it.
     pub(crate) fn unacknowledged(&self) -> Option<u64> {
         let queued = sys::unacknowledged(&self.socket)?;
         #[cfg(feature = "tls")]
@@ -356,7 +359,7 @@ impl Transport {
         Some(queued)
     }
 
-    /// Where on the wire the plaintext handed over so far ends, of which there are `sent` bytes.
+    /// Returns the position on the wire after `sent` bytes of plaintext.
     pub(crate) fn on_wire(&self, sent: u64) -> u64 {
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
@@ -365,22 +368,25 @@ impl Transport {
         sent
     }
 
-    /// From a file to a plain socket, without passing through the process; how many bytes went. 0: the socket is full.
+    /// Sends from a file to a plain socket, without passing through the process. Returns the number of bytes; 0 if the
+    /// socket is full.
     pub(crate) fn sendfile(&mut self, file: &File, offset: u64, most: u64) -> io::Result<u64> {
         debug_assert!(self.is_plain());
         match sys::sendfile(&self.socket, file, offset, most) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-            Ok(0) if most > 0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file has become shorter")),
+            Ok(0) if most > 0 => {
+                Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file was truncated while it was sent"))
+            }
             result => result,
         }
     }
 
-    /// What the peer has done, if this is a stream within the process.
+    /// Returns what the peer of a stream within the process has done; `None` for a socket of the system.
     pub(crate) fn peer_side(&self) -> Option<PeerSide> {
         self.socket.peer_side()
     }
 
-    /// What was agreed upon by ALPN.
+    /// Returns the protocol that ALPN selected.
     pub(crate) fn alpn(&self) -> Option<&[u8]> {
         #[cfg(feature = "tls")]
         return self.tls.as_ref().and_then(|tls| tls.alpn_protocol());
@@ -388,22 +394,22 @@ impl Transport {
         None
     }
 
-    /// Whether [`set_low_water`](Self::set_low_water) does anything.
+    /// Returns `true` if [`set_low_water`](Self::set_low_water) has an effect.
     pub(crate) fn has_low_water(&self) -> bool {
         cfg!(target_os = "linux") && self.is_plain() && self.socket.is_tcp()
     }
 
-    /// A hint: from here on it is an event only when there are so many bytes to be read, the peer has finished or is gone,
-    /// or the system has no room for more.
+    /// Asks the system to report the socket as readable only from so many bytes on; or if the peer has ended its side
+    /// or is gone, or the receive buffer is full. A hint.
     pub(crate) fn set_low_water(&self, bytes: usize) {
         debug_assert!(self.has_low_water());
         sys::set_low_water(&self.socket, bytes);
     }
 
-    /// From a plain socket into an empty kernel pipe, without passing through the process.
+    /// Splices from a plain socket into an empty kernel pipe, without passing through the process.
     ///
-    /// Into an empty one, because the system says the same of a socket that has nothing and of a pipe that is full; and
-    /// a pipe is full of a few bytes, if they came in as many pieces as it has pages.
+    /// The pipe must be empty because the system reports an empty socket and a full pipe alike. A few bytes fill a
+    /// pipe, if they arrived in as many pieces as it has pages.
     pub(crate) fn splice_in(&mut self, pipe: &mut KernelPipe, most: usize) -> Result<Spliced, Fault> {
         debug_assert!(self.is_plain() && pipe.is_empty() && most > 0);
         let Some(ends) = pipe.ends() else { return Ok(Spliced::Unable) };
@@ -418,19 +424,19 @@ impl Transport {
         }
     }
 
-    /// From the kernel pipe to a plain socket.
+    /// Splices from the kernel pipe to a plain socket.
     pub(crate) fn splice_out(&mut self, pipe: &mut KernelPipe, most: usize) -> Result<Spliced, Fault> {
         debug_assert!(self.is_plain());
         Ok(splice_out(pipe, self.socket.fd()?, most)?)
     }
 
-    /// A second descriptor for a plain socket, on which others can [pass](pass_on) spliced bytes on.
+    /// Returns a second descriptor for a plain socket, to which another loop can [pass on](pass_on) spliced bytes.
     pub(crate) fn lend(&self) -> io::Result<OwnedFd> {
         debug_assert!(self.is_plain());
         self.socket.fd()?.try_clone_to_owned()
     }
 
-    /// The TLS connection's facts, if it is one.
+    /// Returns the TLS connection, if there is one.
     #[cfg(feature = "tls")]
     pub(crate) fn tls_conn(&self) -> Option<&tls::TlsConn> {
         self.tls.as_deref()

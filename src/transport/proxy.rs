@@ -1,33 +1,32 @@
-//! The PROXY protocol, versions 1 and 2, sans-IO: what a proxy says, before anything else, of whom it speaks for.
+//! The PROXY protocol, versions 1 and 2, sans-IO: a header in which a proxy names its client.
 //!
 //! ```text
 //!   v1   "PROXY TCP4 192.0.2.1 198.51.100.7 50000 443\r\n"
-//!   v2   signature (12) │ version, command │ family │ length (2) │ addresses │ more, which is passed over
+//!   v2   signature (12) │ version, command │ family │ length (2) │ addresses │ more, which is skipped
 //! ```
-//! As in the specification of its inventor, HAProxy's `doc/proxy-protocol.txt`. The first byte tells the versions apart,
-//! and neither begins like HTTP or TLS. Whom to believe is for others to know.
+//! As in the specification by HAProxy, its `doc/proxy-protocol.txt`. The first byte tells the versions apart, and
+//! neither begins like HTTP or TLS. The caller decides which proxies to trust.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The most a header is long: nginx's bound. The addresses are 52 bytes at the most, which leaves room for what clouds
-/// add to them.
+/// The longest header: nginx's bound. The addresses take at most 52 bytes; the rest is for what cloud providers add.
 pub(crate) const MOST: usize = 4096;
 /// The longest line of version 1 (§2.1), with its end.
 const LINE: usize = 107;
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// A whole header.
+/// A complete header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Said {
-    /// How long it is, in bytes.
+pub(crate) struct ProxyHeader {
+    /// Its length, in bytes.
     pub(crate) len: usize,
-    /// For whom the proxy speaks. `None`: for itself (a health check), or for somebody without an address of TCP; then
-    /// the connection's own address is all there is.
+    /// The client. `None` if the proxy connects for itself (a health check), or for a client without a TCP address.
+    /// Then the connection's own address applies.
     pub(crate) source: Option<SocketAddr>,
 }
 
-/// What is at the front of a connection: a header, `None` as long as it can still become one, or none at all.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Said>, &'static str> {
+/// Parses the front of a connection. Returns `None` while it can still become a header.
+pub(crate) fn parse(bytes: &[u8]) -> Result<Option<ProxyHeader>, &'static str> {
     match bytes.first() {
         None => Ok(None),
         Some(b'P') => line(bytes),
@@ -35,70 +34,70 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Said>, &'static str> {
     }
 }
 
-/// Version 1.
-fn line(bytes: &[u8]) -> Result<Option<Said>, &'static str> {
+/// Parses version 1.
+fn line(bytes: &[u8]) -> Result<Option<ProxyHeader>, &'static str> {
     const PREFIX: &[u8] = b"PROXY ";
     let begun = bytes.len().min(PREFIX.len());
     if bytes[..begun] != PREFIX[..begun] {
-        return Err("no PROXY header");
+        return Err("not a PROXY header");
     }
     let front = &bytes[..bytes.len().min(LINE)];
     let Some(end) = front.windows(2).position(|pair| pair == b"\r\n") else {
-        return if front.len() == LINE { Err("a PROXY line without an end") } else { Ok(None) };
+        return if front.len() == LINE { Err("PROXY line too long") } else { Ok(None) };
     };
-    let said = |source| Ok(Some(Said { len: end + 2, source }));
-    let words = std::str::from_utf8(&bytes[PREFIX.len().min(end)..end]).map_err(|_| "a PROXY line that is no text")?;
+    let said = |source| Ok(Some(ProxyHeader { len: end + 2, source }));
+    let words = std::str::from_utf8(&bytes[PREFIX.len().min(end)..end]).map_err(|_| "PROXY line not UTF-8")?;
     let mut words = words.split(' ');
     let family = words.next();
     if family == Some("UNKNOWN") {
         return said(None); // whatever follows (§2.1)
     }
-    let mut next = || words.next().ok_or("a PROXY line with too few words");
+    let mut next = || words.next().ok_or("PROXY line with too few words");
     let (source, _destination, port, destination_port) = match family {
         Some("TCP4") => (v4(next()?)?, v4(next()?)?, next()?, next()?),
         Some("TCP6") => (v6(next()?)?, v6(next()?)?, next()?, next()?),
-        _ => return Err("a PROXY line of an unknown family"),
+        _ => return Err("PROXY line of an unknown family"),
     };
     let (port, _) = (number(port)?, number(destination_port)?);
     match words.next() {
         None => said(Some(SocketAddr::new(source, port))),
-        Some(_) => Err("a PROXY line with too many words"),
+        Some(_) => Err("PROXY line with too many words"),
     }
 }
 
 fn v4(word: &str) -> Result<IpAddr, &'static str> {
-    word.parse().map(|ip: Ipv4Addr| ip.into()).map_err(|_| "a PROXY line with a bad address")
+    word.parse().map(|ip: Ipv4Addr| ip.into()).map_err(|_| "PROXY line with an invalid address")
 }
 
 fn v6(word: &str) -> Result<IpAddr, &'static str> {
-    word.parse().map(|ip: Ipv6Addr| ip.into()).map_err(|_| "a PROXY line with a bad address")
+    word.parse().map(|ip: Ipv6Addr| ip.into()).map_err(|_| "PROXY line with an invalid address")
 }
 
 fn number(word: &str) -> Result<u16, &'static str> {
     let plain = word.bytes().all(|b| b.is_ascii_digit()) && (word == "0" || !word.starts_with('0'));
-    word.parse().ok().filter(|_| plain).ok_or("a PROXY line with a bad port")
+    word.parse().ok().filter(|_| plain).ok_or("PROXY line with an invalid port")
 }
 
-/// Version 2.
-fn binary(bytes: &[u8]) -> Result<Option<Said>, &'static str> {
+/// Parses version 2.
+fn binary(bytes: &[u8]) -> Result<Option<ProxyHeader>, &'static str> {
     let begun = bytes.len().min(SIGNATURE.len());
     if bytes[..begun] != SIGNATURE[..begun] {
-        return Err("no PROXY header");
+        return Err("not a PROXY header");
     }
     let Some(&[command, family, high, low]) = bytes.get(12..16) else { return Ok(None) };
     let is_local = match command {
         0x20 => true,
         0x21 => false,
-        _ => return Err("a PROXY header of an unknown version or command"),
+        _ => return Err("PROXY header of an unknown version or command"),
     };
     let len = 16 + usize::from(u16::from_be_bytes([high, low]));
     if len > MOST {
-        return Err("a PROXY header that is too long");
+        return Err("PROXY header too long");
     }
     let Some(said) = bytes.get(16..len) else { return Ok(None) };
-    const SHORT: &str = "a PROXY header that is shorter than its addresses";
+    const SHORT: &str = "PROXY header shorter than its addresses";
     let source = match family {
-        // A proxy that speaks for itself may say anything here (§2.2).
+        // A proxy that connects for itself may send any addresses (§2.2).
         _ if is_local => None,
         0x11 => {
             let [a, b, c, d, _, _, _, _, high, low, _, _] = *said.first_chunk().ok_or(SHORT)?;
@@ -109,17 +108,18 @@ fn binary(bytes: &[u8]) -> Result<Option<Said>, &'static str> {
             let ip: &[u8; 16] = addresses.first_chunk().ok_or(SHORT)?;
             Some(SocketAddr::new(Ipv6Addr::from(*ip).into(), u16::from_be_bytes([addresses[32], addresses[33]])))
         }
-        // Not said; datagrams; Unix sockets.
+        // Unspecified; datagrams; Unix sockets.
         0x00 | 0x12 | 0x22 | 0x31 | 0x32 => None,
-        _ => return Err("a PROXY header of an unknown family"),
+        _ => return Err("PROXY header of an unknown family"),
     };
-    Ok(Some(Said { len, source }))
+    Ok(Some(ProxyHeader { len, source }))
 }
 
-/// What holds for any bytes: how they arrive makes no difference, and no more is taken than there is.
+/// Checks that splitting the input changes nothing, and that a header is not longer than the input.
 ///
 /// # Panics
-/// If it does not hold.
+/// If that does not hold.
+#[cfg(any(test, fuzzing, feature = "__internals"))]
 pub fn fuzz(data: &[u8]) {
     let whole = parse(data);
     for end in 0..data.len().min(MOST) {

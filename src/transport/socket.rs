@@ -1,4 +1,4 @@
-//! A non-blocking stream socket, TCP or Unix; or what behaves as one, within the process.
+//! A non-blocking stream socket, TCP or Unix, or a stream within the process that behaves like one.
 
 use std::{
     io::{self, IoSlice},
@@ -28,9 +28,10 @@ pub(crate) enum Socket {
     Duplex(Within),
 }
 
-/// A stream within the process. As with a socket, that it is dropped says FIN as well.
+/// A stream within the process. As with a socket, dropping it half-closes it. The second `Box` keeps the pointer at one
+/// word: two would make every connection larger.
 #[derive(Debug)]
-pub(crate) struct Within(Box<dyn Duplex>);
+pub(crate) struct Within(Box<Box<dyn Duplex>>);
 
 impl Drop for Within {
     fn drop(&mut self) {
@@ -43,8 +44,8 @@ impl Socket {
     pub(crate) fn from_tcp(stream: std::net::TcpStream) -> io::Result<(Self, PeerAddr)> {
         stream.set_nonblocking(true)?;
         let peer = PeerAddr::tcp(stream.peer_addr()?);
-        // Whole answers are written at once, and partial ones are held back here (`CORK`): waiting in the kernel for
-        // an acknowledgement could only add to that.
+        // The engine writes complete responses at once and holds partial segments back itself (`CORK`). Nagle's
+        // algorithm could only add a delay to that.
         stream.set_nodelay(true)?;
         Ok((Self::Tcp(TcpStream::from_std(stream)), peer))
     }
@@ -55,30 +56,30 @@ impl Socket {
         Ok((Self::Unix(UnixStream::from_std(stream)), PeerAddr::Unix))
     }
 
-    /// Takes over a stream within the process, who is told of its events elsewhere.
+    /// Takes over a stream within the process. Its events arrive as messages.
     pub(crate) fn within(stream: Box<dyn Duplex>) -> Self {
-        Self::Duplex(Within(stream))
+        Self::Duplex(Within(Box::new(stream)))
     }
 
-    /// How it stands with the peer of a stream within the process; `None` for a socket of the system's, which has other
-    /// ways to tell.
+    /// Returns the state of the peer of a stream within the process; `None` for a socket of the system, which reports
+    /// that by events.
     pub(crate) fn peer_side(&self) -> Option<PeerSide> {
         if let Self::Duplex(stream) = self { Some(stream.0.peer_side()) } else { None }
     }
 
-    /// Begins to connect. Whether it has [`connected`](Self::connected) is to be asked when the socket is writable.
+    /// Begins to connect. Check [`connected`](Self::connected) when the socket is writable.
     pub(crate) fn connect_tcp(addr: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(addr)?;
         stream.set_nodelay(true)?;
         Ok(Self::Tcp(stream))
     }
 
-    /// The same for a Unix socket, which connects at once or not at all.
+    /// Connects to a Unix socket, which succeeds or fails at once.
     pub(crate) fn connect_unix(path: &Path) -> io::Result<Self> {
         UnixStream::connect(path).map(Self::Unix)
     }
 
-    /// Whether a socket that began to connect has done so by now; or what the system says.
+    /// Returns `true` if the socket is connected, `false` if it is still connecting, or the system's error.
     pub(crate) fn connected(&self) -> io::Result<bool> {
         let (error, peer) = match self {
             Self::Tcp(stream) => (stream.take_error()?, stream.peer_addr().map(drop)),
@@ -93,7 +94,7 @@ impl Socket {
         }
     }
 
-    /// Our own address; `None` if it is none of TCP.
+    /// Returns our own address; `None` if the socket is not TCP.
     pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(stream) => stream.local_addr().ok(),
@@ -169,13 +170,13 @@ impl Socket {
             }
         };
         match result {
-            // The peer was faster: what was to be said is moot.
+            // The peer has closed first: there is nothing left to end.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
             result => result,
         }
     }
 
-    /// From now on closing means a reset: the peer is not to mistake what it got for the whole.
+    /// Makes closing send a reset: the peer must not take a part for the whole.
     pub(crate) fn reset_on_close(&mut self) {
         match self {
             Self::Tcp(stream) => {
@@ -186,7 +187,7 @@ impl Socket {
         }
     }
 
-    /// Has the system look after a peer that says nothing for long: one that is gone without a word is found.
+    /// Enables TCP keep-alive, which finds a silent peer that is gone: after 60 s, probes every 15 s.
     pub(crate) fn keep_alive(&self) {
         if let Self::Tcp(stream) = self {
             let probes = socket2::TcpKeepalive::new().with_time(Duration::from_secs(60));
@@ -199,13 +200,13 @@ impl Socket {
         matches!(self, Self::Tcp(_))
     }
 
-    /// Whether the system knows of it.
+    /// Returns `true` if this is a socket of the system.
     #[inline]
     pub(crate) fn is_systems(&self) -> bool {
         !matches!(self, Self::Duplex(_))
     }
 
-    /// Its descriptor; `Unsupported` if there is none.
+    /// Returns its descriptor; `Unsupported` if there is none.
     pub(crate) fn fd(&self) -> io::Result<BorrowedFd<'_>> {
         match self {
             Self::Tcp(stream) => Ok(stream.as_fd()),
@@ -215,7 +216,7 @@ impl Socket {
     }
 
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        // Once, edge-triggered, for both directions: no epoll_ctl for the rest of the connection's life.
+        // Registered once, edge-triggered, for both directions: the connection needs no other epoll_ctl.
         let both = Interest::READABLE | Interest::WRITABLE;
         match self {
             Self::Tcp(stream) => stream.register(registry, token, both),

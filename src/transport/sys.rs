@@ -1,4 +1,4 @@
-//! The one room that may say `unsafe`: system calls no safe crate offers.
+//! The only module with `unsafe` code: system calls that no safe crate offers.
 #![allow(unsafe_code)]
 
 use std::{
@@ -10,7 +10,8 @@ use std::{
 use super::Socket;
 use super::kernel_pipe::{Ends, KERNEL_PIPE};
 
-/// Bytes in the send queue that the peer's TCP has not acknowledged (Linux `SIOCOUTQ`). `None`: the system can't tell.
+/// Returns the bytes in the send queue that the peer's TCP has not acknowledged (Linux `SIOCOUTQ`). `None` if the
+/// system cannot report it.
 #[cfg(target_os = "linux")]
 pub(crate) fn unacknowledged(socket: &Socket) -> Option<u64> {
     if !socket.is_tcp() {
@@ -29,7 +30,7 @@ pub(crate) fn unacknowledged(_: &Socket) -> Option<u64> {
     None
 }
 
-/// The number of the network interface of this name.
+/// Returns the number of the network interface of this name.
 #[cfg(feature = "client")]
 pub(crate) fn interface_index(name: &str) -> Option<u32> {
     let name = std::ffi::CString::new(name).ok()?;
@@ -40,8 +41,8 @@ pub(crate) fn interface_index(name: &str) -> Option<u32> {
 
 /// Reads once.
 ///
-/// By the system call itself: libc's `recv` and `send` are cancellation points, which in a program with threads costs
-/// two locked instructions and fifty others around each call.
+/// It makes the system call itself. libc's `recv` and `send` are cancellation points: in a program with threads, that
+/// costs two locked instructions and fifty others around each call.
 #[cfg(target_os = "linux")]
 #[inline]
 pub(crate) fn read(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
@@ -53,7 +54,7 @@ pub(crate) fn read(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize>
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
-/// Writes once. A peer that is gone is an error, never a SIGPIPE: the program around us may not ignore it.
+/// Writes once. If the peer is gone it returns an error and never raises SIGPIPE, which the program may not ignore.
 #[cfg(target_os = "linux")]
 #[inline]
 pub(crate) fn write(socket: BorrowedFd<'_>, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
@@ -75,8 +76,7 @@ pub(crate) fn write(socket: BorrowedFd<'_>, pieces: &[IoSlice<'_>]) -> io::Resul
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
-/// How many bytes have to be there for the system to call a TCP socket readable (`SO_RCVLOWAT`). A hint: who sets it has
-/// to look by itself now and then.
+/// Sets how many bytes make a TCP socket readable (`SO_RCVLOWAT`). A hint: the caller must also read by a timer.
 pub(crate) fn set_low_water(socket: &Socket, bytes: usize) {
     let Ok(fd) = socket.fd() else { return };
     let (bytes, size) = (libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX), size_of::<libc::c_int>());
@@ -86,7 +86,7 @@ pub(crate) fn set_low_water(socket: &Socket, bytes: usize) {
     };
 }
 
-/// What waits in the socket, without taking it out; 0: the peer has finished.
+/// Copies bytes that wait in the socket, without taking them out. Returns 0 if the peer has ended its side.
 pub(crate) fn peek(socket: &Socket, into: &mut [u8]) -> io::Result<usize> {
     let fd = socket.fd()?.as_raw_fd();
     loop {
@@ -103,10 +103,10 @@ pub(crate) fn peek(socket: &Socket, into: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-/// Bytes of `file` from `offset` straight into the socket.
+/// Sends bytes of `file` from `offset` directly to the socket.
 #[cfg(target_os = "linux")]
 pub(crate) fn sendfile(socket: &Socket, file: &File, offset: u64, most: u64) -> io::Result<u64> {
-    // One call moves at most 2 GiB; a smaller bound keeps one connection from holding the loop.
+    // One call moves at most 2 GiB; a smaller bound keeps one connection from blocking the loop.
     let count = usize::try_from(most.min(1 << 20)).unwrap_or(1 << 20);
     let mut from = libc::off_t::try_from(offset).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let fd = socket.fd()?.as_raw_fd();
@@ -124,7 +124,7 @@ pub(crate) fn sendfile(socket: &Socket, file: &File, offset: u64, most: u64) -> 
     }
 }
 
-/// Elsewhere by way of the process: the same meaning, at the cost of a copy.
+/// On other systems the bytes pass through the process: the same meaning, with one copy more.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn sendfile(socket: &Socket, file: &File, offset: u64, most: u64) -> io::Result<u64> {
     use std::os::unix::fs::FileExt;
@@ -137,16 +137,16 @@ pub(crate) fn sendfile(socket: &Socket, file: &File, offset: u64, most: u64) -> 
     u64::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
-/// A new kernel pipe with room for [`KERNEL_PIPE`] bytes.
+/// Makes a kernel pipe of [`KERNEL_PIPE`] bytes.
 ///
-/// Nobody but us has its ends, and nobody reads from it when it is empty: they need not be non-blocking.
+/// Only this process has its ends, and it never reads from an empty pipe: they need not be non-blocking.
 #[cfg(target_os = "linux")]
 pub(crate) fn kernel_pipe() -> io::Result<Ends> {
     let (read, write) = io::pipe()?;
     let size = libc::c_int::try_from(KERNEL_PIPE).unwrap_or(libc::c_int::MAX);
     // SAFETY: the descriptor is open for as long as `write` is borrowed; F_SETPIPE_SZ takes an int and touches no memory.
     let got = unsafe { libc::fcntl(write.as_raw_fd(), libc::F_SETPIPE_SZ, size) };
-    // Whose user has used up the system's memory for pipes is given very small ones: then copying is better.
+    // A user who has used up the system's memory for pipes gets very small ones: then copying is better.
     if got < size { Err(io::Error::last_os_error()) } else { Ok(Ends { read, write }) }
 }
 
@@ -156,7 +156,8 @@ pub(crate) fn kernel_pipe() -> io::Result<Ends> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Moves at most `most` bytes from one descriptor to another, of which one is a pipe, without waiting. 0: the end.
+/// Moves at most `most` bytes from one descriptor to another, without blocking. One of them must be a pipe. Returns 0
+/// at the end of the stream.
 #[cfg(target_os = "linux")]
 pub(crate) fn splice(from: BorrowedFd<'_>, to: BorrowedFd<'_>, most: usize) -> io::Result<usize> {
     let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
@@ -180,8 +181,8 @@ pub(crate) fn splice(_: BorrowedFd<'_>, _: BorrowedFd<'_>, _: usize) -> io::Resu
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Has glibc's allocator give pages that are free back to the system, in all its arenas. It keeps them otherwise: of
-/// 230 MB in unfinished messages 120 MB stayed resident. Takes milliseconds; of no effect on another allocator.
+/// Makes glibc's allocator return free pages of all its arenas to the system. It keeps them otherwise: of 230 MB in
+/// unfinished messages, 120 MB stayed resident. Takes milliseconds; has no effect on another allocator.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 pub(crate) fn give_back_memory() {
     // SAFETY: it takes a number and may be called at any time, from any thread.

@@ -92,7 +92,7 @@ fn a_peer_that_hangs_up(world: &World) {
     drop(stream);
     match told.recv_timeout(PATIENCE).expect("called") {
         Ok(()) => assert!(!world.tls),
-        Err(error) => assert!(world.tls && error.to_string().contains("hung up"), "{error}"),
+        Err(error) => assert!(world.tls && error.to_string().contains("closed the connection"), "{error}"),
     }
 }
 

@@ -111,7 +111,7 @@ fn waiting_without_a_ticket_is_a_500(world: &World) {
     });
     let mut wire = host.connect();
     let answer = wire.request("GET /", &[]).answer();
-    says_why_in_debug_builds(answer.is(500), "waits without a ticket");
+    says_why_in_debug_builds(answer.is(500), "without a ticket");
     let status = wire.request("GET /dropped", &[]).answer().status;
     assert!(status == 500 || status == 503, "{status}");
 }

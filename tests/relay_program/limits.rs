@@ -100,7 +100,7 @@ fn without_descriptors_operators_get_an_answer_and_the_log_stays_short() {
     }
     early.request("GET /ping", &[]).answer().assert(200);
     let text = dir.read("stderr");
-    assert!(text.contains("no connection can be accepted for now") && text.lines().count() == 1, "{text}");
+    assert!(text.contains("cannot accept connections for now") && text.lines().count() == 1, "{text}");
     limit(maximum);
     late.set_read_timeout(Some(PATIENCE)).expect("set");
     let mut block = [0; 1024];

@@ -348,7 +348,7 @@ fn what_is_wrong_is_said_in_words() {
     drop(origin);
     let pin = "sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     let origin = Origin::start(&world, &dir, "app", &["--root", &root, "--pin", pin]);
-    origin.says("the server's key is not the pinned one, its SHA-256 is ");
+    origin.says("the server's key is not the pinned one: its SHA-256 is ");
     drop(origin);
     let output = |args: &[&str], token: &str| {
         let output = Command::new(program("origin")).args(args).env("UNCORK_TOKEN", token).output().expect("started");
@@ -359,7 +359,7 @@ fn what_is_wrong_is_said_in_words() {
         (vec!["--proxy", "a.example:1", "--host", "b.example"], "t", "--root <DIR>|--forward <URL>"),
         (good.to_vec(), "", "there is no token: set UNCORK_TOKEN"),
         ([&good[..6], &["--pin", "abc"]].concat(), "t", "a SHA-256 has 32 bytes, this has 2"),
-        ([&good[..6], &["--ca", "/no/such/file"]].concat(), "t", "/no/such/file: there is no such file"),
+        ([&good[..6], &["--ca", "/no/such/file"]].concat(), "t", "/no/such/file: no such file"),
         ([&good[..4], &["--forward", "ftp://a", "--pin", good[7]]].concat(), "t", "as in http://127.0.0.1:3000"),
         (
             [&good[..4], &["--forward", "http://a", "--via", "a b", "--pin", good[7]]].concat(),

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     api::{Io, LoopHandle, ReadState, Upgrade},
-    conn::client::Heard,
+    conn::client::HeadKind,
     h1::{
         HeadLimits, Headers, ParsedResponse, Version,
         chunked::{BodyLimits, Step},
@@ -118,7 +118,7 @@ impl Connection {
     fn head(&mut self, io: &mut Io<'_>) -> Result<bool, Error> {
         let Phase::Busy(work) = &mut self.phase else { return Ok(false) };
         let limits: HeadLimits = work.shared.settings.head;
-        work.heard |= !io.rx.bytes().is_empty();
+        work.received_head |= !io.rx.bytes().is_empty();
         // A head that comes in pieces is put together here: the loop's limit on input may be smaller than ours.
         let before = self.partial.len();
         if before > 0 {
@@ -135,15 +135,15 @@ impl Connection {
             io.rx.consume(taken);
             return Ok(false);
         };
-        let heard = self.conn.heard(&head).map_err(Error::broken)?;
-        if let Heard::Interim(status) = heard {
+        let received_head = self.conn.received_head(&head).map_err(Error::broken)?;
+        if let HeadKind::Interim(status) = received_head {
             if status == 100 {
                 work.upload.go(&io.waker());
             } else if let Some(tell) = work.exchange.as_mut().and_then(|exchange| exchange.call.interim.as_mut()) {
                 tell(status, head.fields.to_owned());
             }
         } else {
-            deliver(work, &head, heard == Heard::Switched, io, &self.here)?;
+            deliver(work, &head, received_head == HeadKind::Switched, io, &self.here)?;
         }
         io.rx.consume(end - before);
         self.partial = Vec::new();

@@ -48,7 +48,7 @@ pub(super) struct Work {
     /// The connection had served another call before.
     pub(super) reused: bool,
     /// Something of an answer has come.
-    pub(super) heard: bool,
+    pub(super) received_head: bool,
     pub(super) upload: Upload,
     /// The request's body is a stream.
     pub(super) streams: bool,
@@ -130,7 +130,7 @@ impl Connection {
         self.phase = Phase::Busy(Box::new(Work {
             shared: exchange.shared.clone(),
             reused: std::mem::replace(&mut self.used, true),
-            heard: false,
+            received_head: false,
             upload,
             streams,
             to: To::Nobody,
@@ -235,7 +235,7 @@ impl Connection {
 
     fn fail(&mut self, io: &Io<'_>, error: Error) -> Go {
         let Phase::Busy(work) = std::mem::replace(&mut self.phase, Phase::Over) else { return Go::Break };
-        let Work { exchange, reused, heard, mut upload, streams, to, line, next, .. } = *work;
+        let Work { exchange, reused, received_head, mut upload, streams, to, line, next, .. } = *work;
         debug!(target: "uncork::client", "{:?}: {error}", self.key);
         let Some(mut exchange) = exchange else {
             self.place = None;
@@ -247,7 +247,7 @@ impl Connection {
         };
         // RFC 9112 §9.3.1: a connection may be closed just when it is used again, and a request be repeated if that does
         // no harm. Once.
-        let stale = reused && !heard && matches!(error, Error::Incomplete { .. });
+        let stale = reused && !received_head && matches!(error, Error::Incomplete { .. });
         if !stale {
             self.place = None;
             exchange.fail(error);

@@ -1,4 +1,4 @@
-//! TLS as a client: whose certificates are believed, what is offered, and what is shown of our own.
+//! TLS as a client: the trusted certificates, the offered protocols, and a certificate of our own.
 
 use std::{fmt, path::Path, sync::Arc};
 
@@ -14,16 +14,17 @@ use super::{
     pinned::Pinned,
 };
 
-/// How an outgoing connection speaks TLS: which certificates are believed, and which one of our own is shown.
+/// The TLS configuration of outbound connections: the trusted certificates, and a certificate of our own.
 ///
-/// Cheap to clone; all clones are one configuration, and share the sessions that can be resumed (256 servers).
+/// Cheap to clone; all clones share one configuration and the resumable sessions (of 256 servers).
 ///
-/// TLS 1.2 and 1.3, the server's name sent along (SNI), ALPN `http/1.1`, sessions resumed; no early data.
+/// It offers TLS 1.2 and 1.3, sends the server's name (SNI), offers ALPN `http/1.1`, and resumes sessions; no early
+/// data.
 ///
 /// ```no_run
 /// use uncork::TlsClient;
 /// # fn main() -> Result<(), uncork::TlsError> {
-/// // Servers whose certificates this authority has signed, and no others.
+/// Trusts servers whose certificates this authority has signed, and no others.
 /// let ours = TlsClient::roots_pem(&std::fs::read("ca.pem").unwrap_or_default())?;
 /// # let _ = ours;
 /// # Ok(()) }
@@ -34,37 +35,37 @@ pub struct TlsClient {
 }
 
 impl TlsClient {
-    /// Believes servers whose certificate was signed by one of those in `pem`, and nobody else. A self-signed
-    /// certificate is its own root.
+    /// Trusts only servers whose certificate was signed by one of those in `pem`. A self-signed certificate is its own
+    /// root.
     ///
     /// # Errors
-    /// If there is none, or one that can't be understood.
+    /// If `pem` contains no certificate, or a malformed one.
     pub fn roots_pem(pem: &[u8]) -> Result<Self, TlsError> {
         Self::builder().roots_pem(pem)?.build()
     }
 
-    /// Believes servers as the other programs on this system do.
+    /// Trusts the root certificates of this system, as its other programs do.
     ///
     /// # Errors
-    /// If the system's certificates can't be found, or are none.
+    /// If the system's certificates cannot be found, or contain none.
     #[cfg(feature = "client")]
     pub fn system() -> Result<Self, TlsError> {
         Self::builder().system()?.build()
     }
 
-    /// For roots from several places, and for a certificate of our own.
+    /// Returns a builder: for roots from several sources, or for a certificate of our own.
     pub fn builder() -> TlsClientBuilder {
         TlsClientBuilder::default()
     }
 
-    /// The same, offering these protocols by ALPN, the preferred first; none at all if the list is empty.
+    /// Returns a configuration that offers these protocols by ALPN, the preferred first; none if the list is empty.
     pub fn alpn(&self, protocols: &[&[u8]]) -> Self {
         let mut config = ClientConfig::clone(&self.config);
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Self { config: Arc::new(config) }
     }
 
-    /// Whether a server could prove to have this name: a DNS name or an IP address.
+    /// Returns `true` if a server could prove this name: a DNS name or an IP address.
     pub(crate) fn is_name(name: &str) -> bool {
         ServerName::try_from(name).is_ok()
     }
@@ -74,13 +75,13 @@ impl TlsClient {
     }
 }
 
-/// Takes a configuration as it is (ALPN and sessions too), except that early data stays off.
+/// Takes a configuration unchanged (ALPN and sessions too), except that early data stays off.
 impl From<Arc<ClientConfig>> for TlsClient {
     fn from(config: Arc<ClientConfig>) -> Self {
         if !config.enable_early_data {
             return Self { config };
         }
-        // What is sent early can be replayed by anyone who saw it, and nobody here would know.
+        // An observer can replay early data, and the server would not notice.
         let mut config = Arc::unwrap_or_clone(config);
         config.enable_early_data = false;
         Self { config: Arc::new(config) }
@@ -93,14 +94,14 @@ impl fmt::Debug for TlsClient {
     }
 }
 
-/// Roots from several places, and a certificate of our own for servers that ask for one.
+/// Builds a [`TlsClient`]: roots from several sources, and a certificate of our own for servers that ask for one.
 #[derive(Debug)]
 pub struct TlsClientBuilder {
     roots: RootCertStore,
     own: Option<Arc<CertifiedKey>>,
-    /// Keys of servers that are believed.
+    /// Trusted keys.
     pins: Vec<[u8; 32]>,
-    /// What is rather spoken than HTTP.
+    /// Protocols preferred to HTTP.
     alpn: Vec<Vec<u8>>,
 }
 
@@ -111,27 +112,27 @@ impl Default for TlsClientBuilder {
 }
 
 impl TlsClientBuilder {
-    /// Believes also what was signed by those in `file` (PEM).
+    /// Trusts also certificates signed by those in `file` (PEM).
     ///
     /// # Errors
-    /// If the file can't be read, or has no certificate that can sign others.
+    /// If the file cannot be read, or contains no certificate that can sign others.
     pub fn roots(self, file: impl AsRef<Path>) -> Result<Self, TlsError> {
         self.add(&Source::file(file.as_ref())?)
     }
 
-    /// The same from memory.
+    /// Like [`roots`](Self::roots), but from memory.
     ///
     /// # Errors
     /// As [`roots`](Self::roots).
     pub fn roots_pem(self, pem: &[u8]) -> Result<Self, TlsError> {
-        self.add(&Source::bytes("the roots given", pem))
+        self.add(&Source::bytes("the given roots", pem))
     }
 
-    /// Believes also what other programs on this system believe. (`SSL_CERT_FILE` and `SSL_CERT_DIR` have their usual
-    /// meaning.) What is unusable among it is passed over.
+    /// Trusts also the root certificates of this system. (`SSL_CERT_FILE` and `SSL_CERT_DIR` have their usual meaning.)
+    /// Unusable ones are skipped.
     ///
     /// # Errors
-    /// If nothing usable is found.
+    /// If no usable certificate is found.
     #[cfg(feature = "client")]
     pub fn system(mut self) -> Result<Self, TlsError> {
         let found = rustls_native_certs::load_native_certs();
@@ -140,53 +141,56 @@ impl TlsClientBuilder {
             return Ok(self);
         }
         let why = found.errors.first().map_or_else(|| "none are installed".into(), ToString::to_string);
-        Err(TlsError::Unusable(format!("this system's root certificates can't be had: {why}; give some by `roots`")))
+        Err(TlsError::Unusable(format!("cannot load the system's root certificates: {why}; add some with `roots`")))
     }
 
-    /// The certificate (with its chain, our own first) and private key to show to servers that ask, from PEM files.
+    /// Sets the certificate (with its chain, our own first) and private key for servers that ask for one, from PEM
+    /// files.
     ///
     /// # Errors
-    /// If a file can't be read, has none of what it should have, or certificate and key don't belong together.
+    /// If a file cannot be read, does not contain what it must, or certificate and key do not belong together.
     pub fn certificate(self, cert_file: impl AsRef<Path>, key_file: impl AsRef<Path>) -> Result<Self, TlsError> {
         let (cert, key) = (Source::file(cert_file.as_ref())?, Source::file(key_file.as_ref())?);
         self.show(&cert, &key)
     }
 
-    /// The same from memory.
+    /// Like [`certificate`](Self::certificate), but from memory.
     ///
     /// # Errors
     /// As [`certificate`](Self::certificate).
     pub fn certificate_pem(self, cert: &[u8], key: &[u8]) -> Result<Self, TlsError> {
-        let (cert, key) = (Source::bytes("the certificate given", cert), Source::bytes("the private key given", key));
+        let (cert, key) = (Source::bytes("the given certificate", cert), Source::bytes("the given private key", key));
         self.show(&cert, &key)
     }
 
-    /// Believes a server whose certificate has a key with this SHA-256 (of its SubjectPublicKeyInfo, as RFC 7469 §2.4 and
-    /// curl's `--pinnedpubkey` have it), whatever else the certificate says: name, signer, time. With roots as well, both
-    /// must hold. Several may be given, for a change of keys.
+    /// Trusts a server whose certificate has a key with this SHA-256, whatever else the certificate contains: name,
+    /// signer, time. It is the SHA-256 of the SubjectPublicKeyInfo, as in RFC 7469 §2.4 and curl's `--pinnedpubkey`.
+    /// With roots as well, both must hold. Several keys may be given, for a change of keys.
     ///
-    /// `openssl x509 -in cert.pem -pubkey -noout | openssl pkey -pubin -outform der | openssl dgst -sha256` tells it.
+    /// `openssl x509 -in cert.pem -pubkey -noout | openssl pkey -pubin -outform der | openssl dgst -sha256` prints it.
     pub fn pin(mut self, sha256: [u8; 32]) -> Self {
         self.pins.push(sha256);
         self
     }
 
-    /// Offers also these protocols by ALPN, the preferred first, and each before `http/1.1`;
-    /// [`Dialed::alpn`](crate::Dialed::alpn) says which was agreed upon.
+    /// Offers also these protocols by ALPN, the preferred first, and each before `http/1.1`.
+    /// [`Dialed::alpn`](crate::Dialed::alpn) returns the selected one.
     pub fn alpn<'a>(mut self, protocols: impl IntoIterator<Item = &'a str>) -> Self {
         self.alpn.extend(protocols.into_iter().map(|protocol| protocol.as_bytes().to_vec()));
         self
     }
 
-    /// The configuration, ready to dial.
+    /// Returns the configuration.
     ///
     /// # Errors
-    /// If nobody is believed, or rustls won't have what was given.
+    /// If no certificate or key is trusted, or rustls rejects the certificates.
     pub fn build(self) -> Result<TlsClient, TlsError> {
         if self.roots.is_empty() && self.pins.is_empty() {
-            return Err(TlsError::Unusable("nobody is believed: call `roots` before `build`".into()));
+            return Err(TlsError::Unusable(
+                "no certificate or key is trusted: call `roots` or `pin` before `build`".into(),
+            ));
         }
-        // Named, not the process's default: that one may be missing, or an application's own.
+        // Named explicitly: the process's default may be missing, or set by the application.
         let provider = Arc::new(default_provider());
         let config = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()

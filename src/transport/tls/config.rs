@@ -1,7 +1,7 @@
-//! What the application sees of TLS: certificates, keys, who must show one, and how to replace them.
+//! The application's interface to TLS: certificates, keys, client certificates, and how to replace them.
 //!
 //! ```text
-//!   PEM files ──▶ TlsBuilder ──▶ Tls ──┬── clone ──▶ loop 1 ── accept ──▶ TlsConn (keeps what it began with)
+//!   PEM files ──▶ TlsBuilder ──▶ Tls ──┬── clone ──▶ loop 1 ── accept ──▶ TlsConn (keeps its first configuration)
 //!                                      ├── clone ──▶ loop 2
 //!                     replace ────────▶└── one cell, shared by all clones
 //! ```
@@ -28,36 +28,37 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-/// How a server speaks TLS: its certificates and keys, and whether clients must show one.
+/// The TLS configuration of a server: its certificates and keys, and whether clients must present one.
 ///
-/// Cheap to clone; all clones are one configuration. [`replace`](Self::replace) changes it for all of them while the
-/// server runs: new connections get the new one, those that exist go on with what they have.
+/// Cheap to clone; all clones share one configuration. [`replace`](Self::replace) changes it for all of them while the
+/// server runs. New connections use the new one; existing connections keep theirs.
 ///
-/// TLS 1.2 and 1.3, ALPN `http/1.1` and `http/1.0` (and [others](TlsBuilder::alpn), if named), session resumption by tickets; no early data.
+/// It accepts TLS 1.2 and 1.3, ALPN `http/1.1` and `http/1.0` (and [others](TlsBuilder::alpn), if named), and resumes
+/// sessions by tickets; no early data.
 #[derive(Clone)]
 pub struct Tls {
     current: Arc<RwLock<Current>>,
 }
 
-/// What new connections get.
+/// The configuration of new connections.
 #[derive(Clone)]
 struct Current {
     config: Arc<ServerConfig>,
-    /// None of a configuration that was made elsewhere.
+    /// Empty for a configuration that was made elsewhere.
     certificates: Arc<Certificates>,
 }
 
 impl Tls {
-    /// One certificate (with its chain, the server's own first) and its private key, from PEM files. The key may be in
-    /// PKCS#8, SEC1 or PKCS#1; both may be the same file.
+    /// Loads one certificate (with its chain, the server's own first) and its private key, from PEM files. The key may
+    /// be in PKCS#8, SEC1 or PKCS#1; both may be the same file.
     ///
     /// # Errors
-    /// If a file can't be read, has none of what it should have, or certificate and key don't belong together.
+    /// If a file cannot be read, does not contain what it must, or certificate and key do not belong together.
     pub fn pem(cert_file: impl AsRef<Path>, key_file: impl AsRef<Path>) -> Result<Self, TlsError> {
         Self::builder().pem(cert_file, key_file)?.build()
     }
 
-    /// The same from memory.
+    /// Like [`pem`](Self::pem), but from memory.
     ///
     /// # Errors
     /// As [`pem`](Self::pem).
@@ -65,23 +66,23 @@ impl Tls {
         Self::builder().pem_bytes(cert, key)?.build()
     }
 
-    /// For several certificates, or to ask clients for theirs.
+    /// Returns a builder: for several certificates, or to ask clients for theirs.
     pub fn builder() -> TlsBuilder {
         TlsBuilder::default()
     }
 
-    /// From now on new connections are as `other` says at this moment. Sessions of before are not resumed (their
-    /// tickets were sealed with keys `other` does not have): their clients do a full handshake again. That is on
-    /// purpose, as `other` may ask more of a client than this one did.
+    /// Makes new connections use the current configuration of `other`. Earlier sessions are not resumed (their tickets
+    /// were sealed with keys that `other` does not have): their clients do a full handshake. That is intended, as
+    /// `other` may require more of a client than this one did.
     pub fn replace(&self, other: &Self) {
         let other = other.current();
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = other;
     }
 
-    /// The certificate was renewed: this one takes the place of all there were. Everything else stays, ticket keys
-    /// included, so that clients can go on with their sessions.
+    /// Replaces all certificates by a renewed one. Everything else stays, ticket keys included, so that clients can
+    /// resume their sessions.
     ///
-    /// If the files are in any way wrong, nothing changes.
+    /// If the files are invalid, nothing changes.
     ///
     /// # Errors
     /// As [`pem`](Self::pem).
@@ -95,14 +96,14 @@ impl Tls {
         Ok(())
     }
 
-    /// Returns the certificates that new connections are shown, each followed by its chain, in DER (RFC 5280): to find
-    /// out when they expire, for instance. Empty for a [`ServerConfig`] that was made elsewhere.
+    /// Returns the certificates of new connections, each followed by its chain, in DER (RFC 5280): for example to find
+    /// out when they expire. Empty for a [`ServerConfig`] that was made elsewhere.
     pub fn certificates(&self) -> Vec<Vec<u8>> {
         let certified = self.current().certificates;
         certified.0.iter().flat_map(|one| one.cert.iter().map(|der| der.to_vec())).collect()
     }
 
-    /// The configuration for a connection that begins now.
+    /// Returns the configuration for a new connection.
     pub(super) fn config(&self) -> Arc<ServerConfig> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).config.clone()
     }
@@ -112,14 +113,14 @@ impl Tls {
     }
 
     fn new(mut config: ServerConfig, certificates: Arc<Certificates>) -> Self {
-        // A request in early data can be replayed by anyone who saw it, and nothing here would tell the application.
+        // An observer can replay a request in early data, and nothing here would report that to the application.
         config.max_early_data_size = 0;
         config.cert_resolver = Arc::new(Noting(config.cert_resolver));
         Self { current: Arc::new(RwLock::new(Current { config: Arc::new(config), certificates })) }
     }
 }
 
-/// Takes a configuration as it is (ALPN and tickets too), except that early data stays off.
+/// Takes a configuration unchanged (ALPN and tickets too), except that early data stays off.
 impl From<Arc<ServerConfig>> for Tls {
     fn from(config: Arc<ServerConfig>) -> Self {
         Self::new(Arc::unwrap_or_clone(config), Arc::new(Certificates(Vec::new())))
@@ -132,16 +133,16 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// Several certificates, client certificates, and protocols other than HTTP.
+/// Builds a [`Tls`]: several certificates, client certificates, and protocols other than HTTP.
 ///
-/// A client names the host it wants (SNI), and gets the first certificate that is valid for that name and whose key
-/// it can verify; without a name, or with one that no certificate has, the first of all.
+/// A client names the host it wants (SNI). It gets the first certificate that is valid for that name and whose key it
+/// can verify. Without a name, or with one that no certificate has, it gets the first of all.
 #[derive(Debug, Default)]
 pub struct TlsBuilder {
     certificates: Vec<Arc<CertifiedKey>>,
-    /// Who may sign client certificates, and whether a client must have one.
+    /// The roots of client certificates, and whether a client must have one.
     clients: Option<(RootCertStore, bool)>,
-    /// What is rather spoken than HTTP.
+    /// Protocols preferred to HTTP.
     alpn: Vec<Vec<u8>>,
 }
 
@@ -149,55 +150,55 @@ impl TlsBuilder {
     /// Adds a certificate (with its chain, the server's own first) and its private key, from PEM files.
     ///
     /// # Errors
-    /// If a file can't be read, has none of what it should have, or certificate and key don't belong together.
+    /// If a file cannot be read, does not contain what it must, or certificate and key do not belong together.
     pub fn pem(self, cert_file: impl AsRef<Path>, key_file: impl AsRef<Path>) -> Result<Self, TlsError> {
         let (cert, key) = (Source::file(cert_file.as_ref())?, Source::file(key_file.as_ref())?);
         self.add(&cert, &key)
     }
 
-    /// The same from memory.
+    /// Like [`pem`](Self::pem), but from memory.
     ///
     /// # Errors
     /// As [`pem`](Self::pem).
     pub fn pem_bytes(self, cert: &[u8], key: &[u8]) -> Result<Self, TlsError> {
-        let (cert, key) = (Source::bytes("the certificate given", cert), Source::bytes("the private key given", key));
+        let (cert, key) = (Source::bytes("the given certificate", cert), Source::bytes("the given private key", key));
         self.add(&cert, &key)
     }
 
-    /// Asks clients for a certificate signed by one of those in `ca_file` (PEM). A wrong one is always refused; none
-    /// at all only if one is `required`.
+    /// Asks clients for a certificate signed by one of those in `ca_file` (PEM). An invalid one is always rejected. A
+    /// missing one is rejected only if `required` is `true`.
     ///
     /// # Errors
-    /// If the file can't be read, or has no certificate that can sign others.
+    /// If the file cannot be read, or contains no certificate that can sign others.
     pub fn client_certificates(self, ca_file: impl AsRef<Path>, required: bool) -> Result<Self, TlsError> {
         self.clients(&Source::file(ca_file.as_ref())?, required)
     }
 
-    /// The same from memory.
+    /// Like [`client_certificates`](Self::client_certificates), but from memory.
     ///
     /// # Errors
     /// As [`client_certificates`](Self::client_certificates).
     pub fn client_certificates_bytes(self, ca: &[u8], required: bool) -> Result<Self, TlsError> {
-        self.clients(&Source::bytes("the client CA given", ca), required)
+        self.clients(&Source::bytes("the given client CA", ca), required)
     }
 
-    /// Agrees also on these protocols by ALPN (RFC 7301), the preferred first, and on each rather than on HTTP:
-    /// [`Handler::alpn`](crate::Handler::alpn) is asked who speaks it.
+    /// Accepts also these protocols by ALPN (RFC 7301), the preferred first, and each before HTTP.
+    /// [`Handler::alpn`](crate::Handler::alpn) returns the upgrade that handles one.
     pub fn alpn<'a>(mut self, protocols: impl IntoIterator<Item = &'a str>) -> Self {
         self.alpn.extend(protocols.into_iter().map(|protocol| protocol.as_bytes().to_vec()));
         self
     }
 
-    /// The configuration, ready to serve.
+    /// Returns the configuration.
     ///
     /// # Errors
-    /// If no certificate was added, or rustls won't have what was.
+    /// If no certificate was added, or rustls rejects one.
     pub fn build(self) -> Result<Tls, TlsError> {
         if self.certificates.is_empty() {
             return Err(TlsError::Unusable("no certificate was added: call `pem` before `build`".into()));
         }
         let unusable = |error: Error| TlsError::Unusable(error.to_string());
-        // Named, not the process's default: that one may be missing, or an application's own.
+        // Named explicitly: the process's default may be missing, or set by the application.
         let provider = Arc::new(default_provider());
         let config = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
@@ -215,12 +216,12 @@ impl TlsBuilder {
         };
         let certificates = Arc::new(Certificates(self.certificates));
         let mut config = config.with_cert_resolver(certificates.clone());
-        // A client that can only speak HTTP/1.0 may say so, and is served: refusing it would end the handshake.
+        // A client that supports only HTTP/1.0 may offer just that, and is served: without it the handshake would fail.
         config.alpn_protocols = self.alpn;
         config.alpn_protocols.extend([b"http/1.1".to_vec(), b"http/1.0".to_vec()]);
-        // Sessions are the clients' to keep: nothing grows here, and any loop can resume what another began.
+        // Clients keep the sessions: nothing grows here, and any loop can resume a session of another.
         config.ticketer = Ticketer::new().map_err(unusable)?;
-        // Every ticket is a key derivation, a sealing and some 200 bytes; a resumed connection brings a fresh one.
+        // Every ticket costs a key derivation, a sealing and some 200 bytes; a resumed connection brings a fresh one.
         config.send_tls13_tickets = 1;
         Ok(Tls::new(config, certificates))
     }
@@ -240,7 +241,7 @@ impl TlsBuilder {
     }
 }
 
-/// PEM, and what to call it when something is wrong with it.
+/// PEM text, and its name in error messages.
 pub(super) struct Source<'a> {
     name: String,
     pem: std::borrow::Cow<'a, [u8]>,
@@ -273,7 +274,7 @@ impl<'a> Source<'a> {
 
     fn key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
         PrivateKeyDer::from_pem_slice(&self.pem).map_err(|error| match error {
-            // PKCS#8 says it in the label, the older formats in a header that leaves the base64 unreadable.
+            // PKCS#8 marks it in the label, the older formats in a header that leaves the base64 unreadable.
             _ if self.pem.windows(9).any(|word| word == b"ENCRYPTED") => {
                 TlsError::EncryptedKey { file: self.name.clone() }
             }
@@ -305,23 +306,23 @@ pub(super) fn load(cert: &Source<'_>, key: &Source<'_>) -> Result<CertifiedKey, 
     }
 }
 
-/// Why certificates or keys can't be used.
+/// The reason why certificates or keys cannot be used.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// A file is missing, or may not be read.
+    /// A file is missing, or cannot be read.
     Unreadable {
         /// The file.
         file: String,
-        /// The system's word.
+        /// The system's error.
         error: io::Error,
     },
-    /// No certificate is in the file.
+    /// The file contains no certificate.
     NoCertificate {
         /// The file.
         file: String,
     },
-    /// No private key is in the file.
+    /// The file contains no private key.
     NoKey {
         /// The file.
         file: String,
@@ -331,11 +332,11 @@ pub enum TlsError {
         /// The file.
         file: String,
     },
-    /// What is in the file can't be understood.
+    /// The file is malformed.
     Malformed {
         /// The file.
         file: String,
-        /// What is wrong with it.
+        /// What is malformed.
         what: String,
     },
     /// The private key is not the certificate's.
@@ -347,7 +348,7 @@ pub enum TlsError {
         /// The key belongs to a certificate further down in the file.
         out_of_order: bool,
     },
-    /// The parts make no usable whole.
+    /// The parts do not form a valid configuration.
     Unusable(String),
 }
 
@@ -355,9 +356,9 @@ impl fmt::Display for TlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreadable { file, error } if error.kind() == io::ErrorKind::NotFound => {
-                write!(f, "{file}: there is no such file")
+                write!(f, "{file}: no such file")
             }
-            Self::Unreadable { file, error } => write!(f, "{file}: can't be read: {error}"),
+            Self::Unreadable { file, error } => write!(f, "cannot read {file}: {error}"),
             Self::NoCertificate { file } => write!(
                 f,
                 "{file}: no certificate in it; give a PEM file with a line -----BEGIN CERTIFICATE----- \
@@ -368,10 +369,9 @@ impl fmt::Display for TlsError {
                 "{file}: no private key in it; give a PEM file with a line -----BEGIN PRIVATE KEY----- \
                  (or EC PRIVATE KEY, or RSA PRIVATE KEY)"
             ),
-            Self::EncryptedKey { file } => write!(
-                f,
-                "{file}: the private key is protected by a password; give it without one, as `openssl pkey` writes it"
-            ),
+            Self::EncryptedKey { file } => {
+                write!(f, "{file}: the private key is encrypted; provide an unencrypted one (`openssl pkey` writes it)")
+            }
             Self::Malformed { file, what } => write!(f, "{file}: malformed: {what}"),
             Self::Mismatch { certificate, key, out_of_order: false } => write!(
                 f,
@@ -383,7 +383,7 @@ impl fmt::Display for TlsError {
                 "{certificate}: the private key in {key} belongs to a later certificate of this file; \
                  put the server's own certificate first, then those that signed it"
             ),
-            Self::Unusable(what) => write!(f, "TLS can't be set up: {what}"),
+            Self::Unusable(what) => write!(f, "cannot set up TLS: {what}"),
         }
     }
 }
@@ -397,7 +397,7 @@ impl std::error::Error for TlsError {
     }
 }
 
-/// Chooses by the name a client asks for. Never empty where it has to.
+/// Selects a certificate by the name that a client asks for. Never empty where it must not be.
 #[derive(Debug)]
 struct Certificates(Vec<Arc<CertifiedKey>>);
 
@@ -407,8 +407,8 @@ impl ResolvesServerCert for Certificates {
             return Some(only.clone());
         }
         let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
-        // Names are compared by webpki, wildcards included, as the client will do it. A certificate is parsed in a
-        // microsecond: no match for a handshake, for as many certificates as one would list by hand.
+        // webpki compares names, wildcards included, as the client will. Parsing a certificate takes a microsecond:
+        // little beside a handshake, for as many certificates as are listed by hand.
         let has_name = |certified: &CertifiedKey| {
             let parsed = certified.cert.first().and_then(|cert| ParsedCertificate::try_from(cert).ok());
             parsed.zip(name.as_ref()).is_some_and(|(cert, name)| verify_server_name(&cert, name).is_ok())
@@ -425,12 +425,12 @@ impl ResolvesServerCert for Certificates {
 }
 
 thread_local! {
-    /// The name in the ClientHello that was processed last on this thread. See [`Noting`].
+    /// The name in the ClientHello that this thread processed last. See [`Noting`].
     static ASKED_FOR: Cell<Option<Box<str>>> = const { Cell::new(None) };
 }
 
-/// Unbuffered connections can't be asked for the name their client wanted, but choosing a certificate for it happens
-/// inside the call that processes the ClientHello: it is noted there, and fetched when that call is back.
+/// Unbuffered connections do not report the name that their client asked for. But rustls selects a certificate for it
+/// within the call that processes the ClientHello: the name is recorded there, and fetched when that call returns.
 #[derive(Debug)]
 struct Noting(Arc<dyn ResolvesServerCert>);
 
@@ -445,7 +445,7 @@ impl ResolvesServerCert for Noting {
     }
 }
 
-/// The name a client asked for, if records of a ClientHello were just processed on this thread.
+/// Returns the name a client asked for, if records of a ClientHello were just processed on this thread.
 pub(super) fn take_asked_for() -> Option<Box<str>> {
     ASKED_FOR.take()
 }

@@ -1,6 +1,7 @@
-//! One TLS connection, ours either as the server or as the client, as four verbs over plaintext.
+//! One TLS connection, as server or client, with four verbs over plaintext.
 //!
-//! What the two sides have in common is in [`records`](super::records); what is theirs alone is few things: a server
+//! [`records`](super::records) has what is common to both sides. Little is specific: a server asks for a certificate by
+//! name, and may receive plain HTTP by mistake; a client begins, and names the server that it expects.
 //! is asked for a name and may be spoken to in plain HTTP by mistake, a client begins, and says whom it expects.
 
 use std::io::{self, IoSlice};
@@ -29,21 +30,21 @@ use crate::{
 pub(crate) struct TlsConn {
     rustls: Rustls,
     records: Records,
-    /// Bytes of ciphertext given to the socket, ever.
+    /// Bytes of ciphertext given to the socket so far.
     given: u64,
     /// The name the client asked for.
     name: Option<Box<str>>,
-    /// The first byte has come.
+    /// The first byte has arrived.
     begun: bool,
-    /// What is to go is but a ticket, which can go with the answer.
+    /// The output is only a ticket, which can go with the response.
     ticket: bool,
-    /// Our close_notify is on its way or gone, or there can be none any more.
+    /// Our close_notify is waiting or was sent, or none can be sent any more.
     finished: bool,
-    /// TLS was broken; nothing more may be asked of rustls.
+    /// TLS has failed; rustls must not be called again.
     failed: bool,
 }
 
-/// Who we are.
+/// Our role.
 enum Rustls {
     Server(UnbufferedServerConnection),
     Client(UnbufferedClientConnection),
@@ -59,13 +60,14 @@ impl Rustls {
 }
 
 impl TlsConn {
-    /// The server's end of a connection that begins now.
+    /// Returns the server's end of a new connection.
     pub(crate) fn accept(tls: &Tls) -> Result<Self, Fault> {
         let rustls = UnbufferedServerConnection::new(tls.config()).map_err(|error| Fault::Tls(error.to_string()))?;
         Ok(Self::new(Rustls::Server(rustls), None))
     }
 
-    /// The client's end of a connection to `name`. Its first words wait to be sent by [`flush`](Self::flush).
+    /// Returns the client's end of a connection to `name`. Its first message waits to be sent by
+    /// [`flush`](Self::flush).
     pub(crate) fn connect(tls: &TlsClient, name: &str) -> Result<Self, Fault> {
         let server = ServerName::try_from(name).map_err(|error| Fault::Tls(error.to_string()))?.to_owned();
         let rustls =
@@ -86,10 +88,11 @@ impl TlsConn {
         }
     }
 
-    /// Appends plaintext to `into`: of what is held first, then of what one system call brings. `most` is a wish:
-    /// the record that reaches it is taken whole. Whatever handshaking wants to say goes to the socket at once.
+    /// Appends plaintext to `into`: first from what is held, then from one system call. `most` is a hint: the record
+    /// that reaches it is taken completely. Handshake output goes to the socket at once.
     ///
-    /// Without a buffer to be had from the pool, nothing is read: [`Got::Starved`], or what was there before.
+    /// If the pool lends no buffer, nothing is read: it returns [`Got::Starved`], or the plaintext that was there
+    /// before.
     pub(crate) fn read(
         &mut self,
         socket: &mut Socket,
@@ -110,14 +113,14 @@ impl TlsConn {
             return Ok(if had_some { Got::Data { drained: false } } else { Got::End { clean } });
         }
         if self.failed {
-            return Err(Fault::Tls("the connection has failed before".into()));
+            return Err(Fault::Tls("the connection has already failed".into()));
         }
         if had_some && into.len() >= until || !pool.lend(&mut self.records.rx) {
             return Ok(if had_some { Got::Data { drained: false } } else { Got::Starved });
         }
         self.records.rx.compact();
-        // Little is wanted: no more than one record, so that what is held does not keep a lent buffer. Only a message of
-        // the handshake may be longer.
+        // If little is wanted, it reads no more than one record, so that held bytes do not keep a lent buffer. Only a
+        // handshake message may be longer.
         let longer = self.records.rx.len() >= RECEIVED && self.rustls.state().is_handshaking();
         let hold = if most < LENT && !longer { RECEIVED } else { usize::MAX };
         let room = self.records.rx.spare().len().min(hold.saturating_sub(self.records.rx.len()));
@@ -138,13 +141,13 @@ impl TlsConn {
         self.records.rx.commit(n);
         if !self.begun {
             self.begun = true;
-            // A handshake record begins with 0x16, a request with a method, an answer with `HTTP/1.1`.
+            // A handshake record begins with 0x16, a request with a method, a response with `HTTP/1.1`.
             if self.records.rx.filled()[0].is_ascii_uppercase() {
                 (self.failed, self.finished) = (true, true);
                 self.records.rx.consume(n);
                 return Err(match self.rustls {
                     Rustls::Server(_) => Fault::PlainHttp,
-                    Rustls::Client(_) => Fault::Tls("the peer answers in plain text: is this its TLS port?".into()),
+                    Rustls::Client(_) => Fault::Tls("the peer sent plain text: check that this is its TLS port".into()),
                 });
             }
         }
@@ -152,16 +155,16 @@ impl TlsConn {
         self.open(socket, into, until, pool)?;
         let some = into.len() > before;
         if !self.records.tx.is_empty() {
-            // The last flight of a TLS 1.3 server is a ticket, which nobody waits for: it goes with the answer, if
-            // there will be one. (In 1.2 it is what the client waits for.)
+            // The last flight of a TLS 1.3 server is a ticket, for which no client waits: it goes with the response, if
+            // there will be one. (In 1.2 the client waits for it.)
             let is_server = matches!(self.rustls, Rustls::Server(_));
             self.ticket = is_server
                 && handshaking
                 && some
                 && self.rustls.state().protocol_version() == Some(ProtocolVersion::TLSv1_3);
             if !self.ticket {
-                // A failure is the next write's, flush's or recv's to report: the peer may have sent its last
-                // request and closed, not waiting for what we have to say.
+                // The next write, flush or recv reports a failure: the peer may have sent its last request and closed,
+                // without waiting for this output.
                 let _ = self.send(socket);
             }
         }
@@ -171,9 +174,9 @@ impl TlsConn {
         }
     }
 
-    /// Encrypts from the front of `pieces` and sends; how many bytes of plaintext were taken over. Fewer than all:
+    /// Encrypts from the front of `pieces` and sends. Returns how many bytes of plaintext were taken. Fewer than all:
     /// the socket is full (and at most one buffer of ciphertext waits), no buffer can be lent, or the handshake is
-    /// still going on.
+    /// incomplete.
     pub(crate) fn write(
         &mut self,
         socket: &mut Socket,
@@ -205,14 +208,14 @@ impl TlsConn {
         Ok(taken)
     }
 
-    /// Sends what is to go. `true`: nothing is left.
+    /// Sends the waiting ciphertext. Returns `true` if nothing is left.
     pub(crate) fn flush(&mut self, socket: &mut Socket, pool: &mut Pool) -> Result<bool, Fault> {
         self.collect(pool).map_err(Fault::Tls)?;
         Ok(self.send(socket)?)
     }
 
-    /// Says close_notify, once, behind all that was written. `true`: it is out. While the handshake is going on there
-    /// is nothing to be ended.
+    /// Sends close_notify, once, behind everything that was written. Returns `true` if it is out. During the handshake
+    /// there is nothing to end.
     pub(crate) fn finish(&mut self, socket: &mut Socket, pool: &mut Pool) -> Result<bool, Fault> {
         if !self.finished {
             let said = match &mut self.rustls {
@@ -225,7 +228,7 @@ impl TlsConn {
         self.flush(socket, pool)
     }
 
-    /// Bytes of ciphertext that the socket has not taken yet.
+    /// Returns the bytes of ciphertext that the socket has not taken yet.
     pub(crate) fn pending(&self) -> usize {
         self.records.tx.len()
     }
@@ -234,37 +237,37 @@ impl TlsConn {
         self.rustls.state().is_handshaking()
     }
 
-    /// Gives back buffers that hold nothing, and exchanges those that hold little.
+    /// Returns empty buffers to the pool, and exchanges those that hold little.
     pub(crate) fn settle(&mut self, pool: &mut Pool) {
         pool.settle(&mut self.records.rx);
         pool.settle(&mut self.records.tx);
     }
 
-    /// The buffers it has been lent and keeps.
+    /// Returns the number of lent buffers that it keeps.
     pub(crate) fn lent_buffers(&self) -> usize {
         [&self.records.rx, &self.records.tx].into_iter().filter(|buf| pool::is_lent(buf)).count()
     }
 
-    /// Gives back all buffers, whatever they hold.
+    /// Returns all buffers to the pool, whatever they hold.
     pub(crate) fn release(&mut self, pool: &mut Pool) {
         for buf in [&mut self.records.rx, &mut self.records.tx] {
             pool.take_back(buf.take_store());
         }
-        // What rustls says about its place in `rx` is not true any more.
+        // rustls's offset into `rx` is no longer valid.
         (self.failed, self.finished, self.records.held) = (true, true, false);
     }
 
-    /// The name the client asked for (SNI); as a client, the one that was dialled.
+    /// Returns the name the client asked for (SNI); as a client, the one that was dialled.
     pub(crate) fn server_name(&self) -> Option<&str> {
         self.name.as_deref()
     }
 
-    /// What the peer has shown and we have verified: its own certificate first.
+    /// Returns the verified certificates of the peer: its own first.
     pub(crate) fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
         self.rustls.state().peer_certificates()
     }
 
-    /// As it is written: `TLSv1.3`.
+    /// Returns the version as it is written: `TLSv1.3`.
     pub(crate) fn protocol_version(&self) -> Option<&'static str> {
         match self.rustls.state().protocol_version()? {
             ProtocolVersion::TLSv1_2 => Some("TLSv1.2"),
@@ -273,23 +276,24 @@ impl TlsConn {
         }
     }
 
-    /// What was agreed upon.
+    /// Returns the selected cipher suite.
     pub(crate) fn alpn_protocol(&self) -> Option<&[u8]> {
         self.rustls.state().alpn_protocol()
     }
 
-    /// In full, or resumed.
+    /// Returns whether the handshake was full or resumed.
     #[cfg(test)]
     pub(crate) fn handshake_kind(&self) -> Option<rustls::HandshakeKind> {
         self.rustls.state().handshake_kind()
     }
 
-    /// Bytes of ciphertext made, ever: those given to the socket, and those that wait.
+    /// Returns the bytes of ciphertext made so far: those given to the socket, and those that wait.
     pub(crate) fn sealed(&self) -> u64 {
         self.given + self.records.tx.len() as u64
     }
 
-    /// Gives the socket what is to go. `true`: it took all. A short write means that it is full: no second one tries.
+    /// Gives the waiting ciphertext to the socket. Returns `true` if it took all. A short write means that it is full:
+    /// there is no second attempt.
     #[inline]
     fn send(&mut self, socket: &mut Socket) -> io::Result<bool> {
         if self.records.tx.is_empty() {
@@ -320,7 +324,7 @@ impl TlsConn {
         result.map_err(|error| self.fail(socket, error, pool))
     }
 
-    /// Takes over what rustls wants to say on its own.
+    /// Takes over what rustls itself must send.
     fn collect(&mut self, pool: &mut Pool) -> Result<(), String> {
         match &mut self.rustls {
             Rustls::Server(server) => self.records.collect(server, pool),
@@ -328,7 +332,7 @@ impl TlsConn {
         }
     }
 
-    /// The connection can't go on; the alert that says so is sent if the socket takes it.
+    /// Fails the connection; its alert is sent if the socket takes it.
     #[cold]
     fn fail(&mut self, socket: &mut Socket, error: impl Into<String>, pool: &mut Pool) -> Fault {
         (self.failed, self.finished, self.records.held) = (true, true, false);

@@ -1,4 +1,4 @@
-//! TLS, by rustls: the one place that names it.
+//! TLS, by rustls: the only module that names it.
 //!
 //! ```text
 //!              into (the engine's)            rx (lent)
@@ -8,14 +8,14 @@
 //!                                             tx (lent)
 //! ```
 //!
-//! [`config`]: what the application sees, certificates and keys, shared by all loops and replaceable while they run.
-//! [`client`]: the same for outgoing connections: which certificates are believed; [`pinned`]: or which keys.
+//! [`config`]: the application's interface: certificates and keys, shared by all loops and replaceable while they run.
+//! [`client`]: the same for outbound connections: the trusted certificates; [`pinned`]: or the trusted keys.
 //! [`conn`]: one connection, translated into the four verbs of [`Transport`](super::Transport).
-//! [`records`]: what rustls asks for on the way, the same for both sides.
+//! [`records`]: the states that rustls returns in between, common to both sides.
 //!
-//! rustls is used by its *unbuffered* connections. Its buffered ones keep a buffer for incoming ciphertext of up to
-//! 64 KiB each, and never shrink it; here both ciphertext buffers are lent by the loop's pool while bytes are in
-//! flight, so that an idle connection consists of keys and little else.
+//! rustls is used by its *unbuffered* connections. Its buffered ones keep a buffer for incoming ciphertext of up to 64
+//! KiB each, and never shrink it. Here the loop's pool lends both ciphertext buffers while bytes are in flight, so an
+//! idle connection consists of keys and little else.
 
 mod client;
 mod config;

@@ -1,10 +1,10 @@
-//! Servers that are believed for their key, not for who has signed their certificate.
+//! Servers that are trusted for their key, whoever has signed their certificate.
 //!
 //! ```text
 //!   certificate ──▶ SubjectPublicKeyInfo ──SHA-256──▶ among the pins?   ──and, if there are roots──▶ signed by one, for
 //!                                                                                                     this name, now
 //! ```
-//! The signature of the handshake is checked in any case: who shows a certificate must have its key.
+//! The signature of the handshake is checked in any case: a server must have the key of its certificate.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use super::config::TlsError;
 #[derive(Debug)]
 pub(super) struct Pinned {
     pins: Vec<[u8; 32]>,
-    /// What has to hold as well.
+    /// The verifier that must agree as well.
     signed: Option<Arc<WebPkiServerVerifier>>,
     algorithms: WebPkiSupportedAlgorithms,
 }
@@ -50,7 +50,7 @@ impl Pinned {
     }
 }
 
-/// The SHA-256 of a certificate's SubjectPublicKeyInfo (RFC 7469 §2.4); `None` if the certificate can't be understood.
+/// Returns the SHA-256 of a certificate's SubjectPublicKeyInfo (RFC 7469 §2.4); `None` if the certificate is malformed.
 pub(super) fn key_hash(cert: &CertificateDer<'_>) -> Option<[u8; 32]> {
     let cert = ParsedCertificate::try_from(cert).ok()?;
     let hash = TLS13_AES_128_GCM_SHA256.tls13()?.common.hash_provider;
@@ -69,7 +69,7 @@ impl ServerCertVerifier for Pinned {
         let hash = key_hash(end_entity).ok_or(rustls::CertificateError::BadEncoding)?;
         if !self.pins.contains(&hash) {
             let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-            return Err(Error::General(format!("the server's key is not the pinned one, its SHA-256 is {hex}")));
+            return Err(Error::General(format!("the server's key is not the pinned one: its SHA-256 is {hex}")));
         }
         match &self.signed {
             Some(signed) => signed.verify_server_cert(end_entity, intermediates, name, ocsp, now),

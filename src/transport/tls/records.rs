@@ -1,4 +1,4 @@
-//! Records, either way: what the two sides of a connection have in common.
+//! Records in both directions: the common part of the two sides of a connection.
 //!
 //! ```text
 //!            ┌──────────── handshake, alerts, tickets ───────────┐
@@ -8,15 +8,15 @@
 //!            └── WriteTraffic ── pieces, encrypted┘
 //! ```
 //!
-//! Four things about rustls's unbuffered connections that the code below depends on:
+//! The code below depends on four properties of rustls's unbuffered connections:
 //!
-//! - A record is processed per call; what it says comes back as one state. Bytes to send come before the next record.
-//! - `EncodeTlsData` owns what it wants to send: if there is no room for it, it is lost. So there is always room.
+//! - Each call processes one record; its result is one state. Bytes to send come before the next record.
+//! - `EncodeTlsData` owns what it must send: without space for it, it is lost. So there is always space.
 //! - A handshake message in several records stays in `rx`, decrypted in place, and rustls keeps offsets into it. `rx`
-//!   may be moved, but nothing may be taken from it except `discard`, and it must be shown whole at the next call: a
-//!   shorter one panics. Only right behind application data (nothing can be half there) may it be shown empty.
-//! - An answer to a KeyUpdate is not sent by itself, but in front of the next data: neither can it be forgotten, nor
-//!   does a peer that sends thousands of them make us send anything.
+//!   may be moved, but only `discard` may be taken from it. The next call must be given all of it: a shorter one panics.
+//!   Only directly behind application data (no message can be incomplete there) may it be given an empty one.
+//! - The response to a KeyUpdate is not sent by itself, but in front of the next data. So it cannot be forgotten, and a
+//!   peer that sends thousands of them does not make us send anything.
 
 use std::io::IoSlice;
 
@@ -32,19 +32,19 @@ use crate::base::{
     pool::{LENT, Pool},
 };
 
-/// What a record has at most besides its plaintext (29 bytes in TLS 1.2, 22 in 1.3), generously.
+/// The most that a record adds to its plaintext (29 bytes in TLS 1.2, 22 in 1.3), rounded up.
 const OVERHEAD: usize = 64;
-/// Plaintext in a full record: a little less than the 16 KiB allowed, so that four of them, and a KeyUpdate or a
-/// ticket before them, are one lent buffer and one send.
+/// Plaintext in a full record: a little less than the 16 KiB allowed. So four of them, with a KeyUpdate or a ticket
+/// before them, fit in one lent buffer and one send.
 const RECORD: usize = LENT / 4 - 2 * OVERHEAD;
-/// The longest record that is taken from a peer: 16 KiB, what TLS 1.2 allows around it, and its head.
+/// The longest record accepted from a peer: 16 KiB, what TLS 1.2 allows around it, and its header.
 pub(super) const RECEIVED: usize = (16 << 10) + (2 << 10) + 5;
-/// A smaller record than this is not made only because a lent buffer has just so much room left.
+/// A record smaller than this is not made merely because a lent buffer has no more space.
 const WORTH_A_RECORD: usize = 1024;
-/// Room that is made for a flight of the handshake when no buffer can be lent.
+/// Space for a flight of the handshake when no buffer can be lent.
 const FLIGHT: usize = 4096;
 
-/// A side of a connection, as rustls has it.
+/// A rustls connection of one side.
 pub(super) trait Side {
     type Data;
     fn process<'c, 'i>(&'c mut self, rx: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
@@ -73,16 +73,16 @@ impl Side for UnbufferedClientConnection {
     }
 }
 
-/// Ciphertext on its way in and out.
+/// Ciphertext, inbound and outbound.
 #[derive(Default)]
 pub(super) struct Records {
-    /// What came and was not processed yet.
+    /// Bytes that arrived and were not processed yet.
     pub(super) rx: Buf,
-    /// What is to go.
+    /// Bytes to send.
     pub(super) tx: Buf,
-    /// A complete record is in `rx`: `into` was full. Right behind application data, see above.
+    /// A complete record is in `rx`: `into` was full. Directly behind application data, see above.
     pub(super) held: bool,
-    /// The peer has ended the stream, cleanly or not.
+    /// The peer has ended the stream; `true` if in order.
     pub(super) end: Option<bool>,
 }
 
@@ -108,16 +108,16 @@ impl Records {
                     }
                 }
                 Ok(ConnectionState::EncodeTlsData(chunk)) => encode(chunk, &mut self.tx, pool)?,
-                // It is in `tx` and in order: as far as rustls is concerned, it is gone.
+                // It is in `tx` and in order: for rustls it was sent.
                 Ok(ConnectionState::TransmitTlsData(transmit)) => transmit.done(),
                 Ok(ConnectionState::PeerClosed | ConnectionState::Closed) => {
-                    // What comes behind a close_notify is to be ignored.
+                    // Bytes behind a close_notify must be ignored.
                     self.rx.consume(self.rx.len());
                     self.end = Some(true);
                     return Ok(());
                 }
                 Ok(ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_)) => blocked = true,
-                Ok(_) => return Err("early data, which was not offered".into()),
+                Ok(_) => return Err("unexpected early data".into()),
                 Err(error) => return Err(words(&error)),
             }
             self.rx.consume(discard);
@@ -131,7 +131,7 @@ impl Records {
         }
     }
 
-    /// Lets `f` encrypt into `tx`; 0 while the handshake goes on.
+    /// Lets `f` encrypt into `tx`. Returns 0 during the handshake.
     fn with_traffic<S: Side>(
         &mut self,
         side: &mut S,
@@ -139,7 +139,7 @@ impl Records {
         f: impl FnOnce(&mut WriteTraffic<'_, S::Data>, &mut Buf) -> Result<usize, String>,
     ) -> Result<usize, String> {
         loop {
-            // See above: where complete records may be, nothing can be half there, and the reverse.
+            // See above: if complete records may be there, no incomplete message can be, and the reverse.
             let rx = if self.held { &mut [][..] } else { self.rx.filled_mut() };
             let UnbufferedStatus { discard, state } = side.process(rx);
             debug_assert_eq!(discard, 0, "all that can be processed was");
@@ -149,13 +149,13 @@ impl Records {
                 Ok(ConnectionState::TransmitTlsData(transmit)) => transmit.done(),
                 Ok(ConnectionState::PeerClosed) => self.end = Some(true),
                 Ok(ConnectionState::BlockedHandshake | ConnectionState::Closed) => return Ok(0),
-                Ok(_) => return Err("data where none can be".into()),
+                Ok(_) => return Err("unexpected state of rustls".into()),
                 Err(error) => return Err(words(&error)),
             }
         }
     }
 
-    /// Fills `tx` with records of what comes `from` the application; how much that was.
+    /// Fills `tx` with records of the application's bytes. Returns how many bytes were taken.
     pub(super) fn seal(
         &mut self,
         side: &mut impl Side,
@@ -170,7 +170,7 @@ impl Records {
                 let wanted = from.len_up_to(RECORD);
                 let here = from.here();
                 let direct = here.len() >= wanted;
-                // What is in several pieces is copied together at the far end of the very buffer it is encrypted into.
+                // Several pieces are copied together at the far end of the buffer that they are encrypted into.
                 let room = spare.len().saturating_sub(OVERHEAD) / if direct { 1 } else { 2 };
                 let n = wanted.min(room);
                 if n < wanted && n < WORTH_A_RECORD {
@@ -185,7 +185,7 @@ impl Records {
                 };
                 match encrypted {
                     Ok(written) => tx.commit(written),
-                    // Something of rustls's own goes before it, or its records are smaller than ours.
+                    // rustls sends something of its own first, or its records are smaller than ours.
                     Err(EncryptError::InsufficientSize(_)) if !tx.is_empty() => break,
                     Err(error) => return Err(error.to_string()),
                 }
@@ -196,7 +196,7 @@ impl Records {
         })
     }
 
-    /// Says close_notify; nothing while the handshake goes on.
+    /// Sends close_notify; nothing during the handshake.
     pub(super) fn say_goodbye(&mut self, side: &mut impl Side, pool: &mut Pool) -> Result<usize, String> {
         if self.tx.capacity() == 0 {
             pool.lend(&mut self.tx);
@@ -209,9 +209,9 @@ impl Records {
         })
     }
 
-    /// Moves to `tx` what rustls wants to say on its own.
+    /// Moves to `tx` what rustls itself must send.
     pub(super) fn collect(&mut self, side: &mut impl Side, pool: &mut Pool) -> Result<(), String> {
-        // What is to be sent comes before what was received: `rx` is not looked at.
+        // Bytes to send come before received ones: `rx` is not read.
         while side.wants_write() {
             match side.process(&mut []).state {
                 Ok(ConnectionState::EncodeTlsData(chunk)) => encode(chunk, &mut self.tx, pool)?,
@@ -222,10 +222,10 @@ impl Records {
     }
 }
 
-/// Takes over what rustls wants to send. There is always room for it, see above.
+/// Takes over bytes that rustls must send. There is always space for them, see above.
 fn encode<D>(mut chunk: EncodeTlsData<'_, D>, tx: &mut Buf, pool: &mut Pool) -> Result<(), String> {
     if tx.capacity() == 0 {
-        // Not asked for if there is a rest: it may be waiting for a long time, with a peer that does not read.
+        // No buffer is lent if there are bytes left: they may wait long for a peer that does not read.
         pool.lend(tx);
     }
     loop {
@@ -240,7 +240,7 @@ fn encode<D>(mut chunk: EncodeTlsData<'_, D>, tx: &mut Buf, pool: &mut Pool) -> 
     }
 }
 
-/// Appends a record to the engine's buffer, which gets larger if need be.
+/// Appends a record to the engine's buffer, which grows if necessary.
 fn append(into: &mut Buf, bytes: &[u8], pool: &mut Pool) {
     if into.room() < bytes.len() {
         pool.lend(into);
@@ -249,22 +249,22 @@ fn append(into: &mut Buf, bytes: &[u8], pool: &mut Pool) {
     into.push(bytes);
 }
 
-/// Sees to spare room for `n` bytes. A store that is replaced is dropped, not given back: the larger one will be, in
-/// its place.
+/// Makes spare space for `n` bytes. A store that is replaced is dropped, not returned: the larger one will be returned
+/// in its place.
 fn make_room(buf: &mut Buf, n: usize) {
     drop(buf.reserve(n));
 }
 
-/// Whether a whole record is at the front.
+/// Returns `true` if a complete record is at the front.
 fn starts_with_record(bytes: &[u8]) -> bool {
     let [_, _, _, high, low, rest @ ..] = bytes else { return false };
     rest.len() >= usize::from(u16::from_be_bytes([*high, *low]))
 }
 
-/// Where in the application's pieces we are.
+/// A position in the application's pieces.
 pub(super) struct Pieces<'a> {
     pieces: &'a [IoSlice<'a>],
-    /// Bytes of the first that are done with.
+    /// Bytes of the first piece that are done.
     offset: usize,
 }
 
@@ -273,7 +273,7 @@ impl<'a> Pieces<'a> {
         Self { pieces, offset: 0 }
     }
 
-    /// Goes to the next byte; whether there is one.
+    /// Moves to the next byte. Returns `true` if there is one.
     pub(super) fn skip_empty(&mut self) -> bool {
         while let [first, rest @ ..] = self.pieces {
             if self.offset < first.len() {
@@ -284,12 +284,12 @@ impl<'a> Pieces<'a> {
         false
     }
 
-    /// What is in one place from here.
+    /// Returns the contiguous bytes at this position.
     fn here(&self) -> &'a [u8] {
         self.pieces.first().map_or(&[], |first| &first[self.offset..])
     }
 
-    /// How much there is from here, but not counted beyond `most`.
+    /// Returns the number of bytes from this position, but counts no more than `most`.
     fn len_up_to(&self, most: usize) -> usize {
         let mut n = 0;
         for piece in self.pieces {
@@ -301,7 +301,7 @@ impl<'a> Pieces<'a> {
         n - self.offset
     }
 
-    /// Fills `to`, which is no longer than what is there.
+    /// Fills `to`, which is not longer than what is left.
     fn copy_to(&self, to: &mut [u8]) {
         let (mut at, mut offset) = (0, self.offset);
         for piece in self.pieces {
@@ -327,13 +327,11 @@ impl<'a> Pieces<'a> {
     }
 }
 
-/// What went wrong, told apart as far as somebody can do something about it.
+/// Describes an error; those that an operator can act upon get words of their own.
 fn words(error: &Error) -> String {
     use CertificateError as C;
     match error {
-        Error::InvalidCertificate(C::UnknownIssuer) => {
-            "the peer's certificate is unknown: nobody who is trusted here has signed it".into()
-        }
+        Error::InvalidCertificate(C::UnknownIssuer) => "the peer's certificate is not trusted: unknown issuer".into(),
         Error::InvalidCertificate(why @ (C::Expired | C::ExpiredContext { .. })) => {
             format!("the peer's certificate has expired: {why}")
         }
@@ -344,7 +342,7 @@ fn words(error: &Error) -> String {
             format!("the peer's certificate is for another name: {why}")
         }
         Error::InvalidCertificate(C::Revoked) => "the peer's certificate was revoked".into(),
-        Error::AlertReceived(alert) => format!("the peer has refused: alert {alert:?}"),
+        Error::AlertReceived(alert) => format!("the peer sent an alert: {alert:?}"),
         other => other.to_string(),
     }
 }

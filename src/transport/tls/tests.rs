@@ -1,4 +1,4 @@
-//! Against a client of rustls's own (a buffered one), over socket pairs, in one thread: both ends take turns.
+//! Tests against a client of rustls (a buffered one), over socket pairs, in one thread: both ends take turns.
 
 use std::{
     io::{self, IoSlice, Read, Write},
@@ -64,7 +64,7 @@ fn certificate(name: &str) -> (String, String) {
     signed_by(ca(), &[name.to_owned()])
 }
 
-/// One that takes several records to send: some 30 KiB.
+/// A chain that takes several records to send: some 30 KiB.
 fn huge_certificate() -> (String, String) {
     let mut names: Vec<_> = (0..900).map(|i| format!("host-number-{i:04}.example.com")).collect();
     names.push("localhost".into());
@@ -106,13 +106,13 @@ struct Client {
     rustls: ClientConnection,
     stream: UnixStream,
     got: Vec<u8>,
-    /// Ciphertext as it came.
+    /// Ciphertext as it arrived.
     wire: Vec<u8>,
     closed: bool,
 }
 
 impl Client {
-    /// Sends what it can.
+    /// Sends as much as possible.
     fn send(&mut self) {
         while self.rustls.wants_write() {
             match self.rustls.write_tls(&mut self.stream) {
@@ -123,7 +123,7 @@ impl Client {
         }
     }
 
-    /// Receives what there is; the error rustls sees in it.
+    /// Receives what is available. Returns the error that rustls reports.
     fn receive(&mut self) -> Result<(), rustls::Error> {
         let mut block = [0; 16 * 1024];
         loop {
@@ -151,7 +151,7 @@ impl Client {
         self.send();
     }
 
-    /// Lengths of the records that came, headers included.
+    /// Returns the lengths of the records that arrived, headers included.
     fn records(&self) -> Vec<usize> {
         let (mut rest, mut lengths) = (&self.wire[..], Vec::new());
         while let [_, _, _, high, low, ..] = *rest {
@@ -179,7 +179,7 @@ impl Ours {
         self.read_most(LENT)
     }
 
-    /// Until it is blocked or over.
+    /// Continues until it is blocked or over.
     fn read_all(&mut self) -> Result<Got, Fault> {
         loop {
             match self.read()? {
@@ -208,7 +208,7 @@ impl Ours {
         bytes
     }
 
-    /// Nothing is lent to it when nothing is in flight.
+    /// Checks that no buffer is lent to it when nothing is in flight.
     fn assert_idle(&mut self) {
         self.tls.settle(&mut self.pool);
         self.pool.settle(&mut self.into);
@@ -245,7 +245,7 @@ fn server_over(socket: Socket) -> Ours {
     Ours { tls, socket, pool: Pool::new(1 << 20), into: Buf::default() }
 }
 
-/// Takes turns until both ends are through; the server's fault or the client's error, as text.
+/// Takes turns until both ends have finished the handshake. Returns the server's fault or the client's error, as text.
 fn shake(client: &mut Client, server: &mut Ours) -> Result<(), String> {
     for _ in 0..100 {
         client.send();

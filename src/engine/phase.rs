@@ -1,0 +1,137 @@
+//! Data: the phase of a connection, and the step by which a phase ends. The behaviour of each phase is in a file of its
+//! own, which imports this one.
+
+use super::{conn_io::ConnIo, core::Core, job::Job};
+use crate::{
+    api::{DialError, Upgrade, Waker, dial},
+    base::{EndReason, EventMask, time::Tick},
+    transport::Security,
+};
+
+pub(super) enum Phase {
+    /// Outbound: connecting, or in the TLS handshake.
+    Dialing(Box<Dialing>),
+    /// Waiting for the header of the PROXY protocol.
+    Proxy,
+    /// In the TLS handshake.
+    Securing,
+    /// Between two requests, or receiving a head.
+    Head,
+    /// Working on a request.
+    Job(Box<Job>),
+    /// Speaking another protocol.
+    Upgraded(Box<Upgraded>),
+    /// Flushing the output, then lingering.
+    Closing(Box<Closing>),
+}
+
+/// The result of a phase's work.
+pub(super) enum Step {
+    /// Nothing changed: it waits for an event.
+    Idle,
+    /// Something changed: another round is worthwhile.
+    Progress,
+    /// Its work is done, and this phase follows.
+    Become(Phase),
+    /// The connection has ended in order. (A failure is an `Err` of the function that returns the step.)
+    Closed(EndReason),
+}
+
+impl Step {
+    /// Returns `Progress` if something changed, `Idle` otherwise.
+    pub(super) fn progress(changed: bool) -> Self {
+        if changed { Self::Progress } else { Self::Idle }
+    }
+}
+
+/// An outbound connection before it is established.
+pub(super) struct Dialing {
+    /// `None` after the call.
+    pub(super) then: Option<dial::Then>,
+    /// When it must be established.
+    pub(super) by: Tick,
+    pub(super) connected: bool,
+    /// The cause of a failure, in more detail than an [`EndReason`].
+    pub(super) fault: Option<DialError>,
+}
+
+pub(super) struct Upgraded {
+    pub(super) app: Box<dyn Upgrade>,
+    pub(super) waker: Waker,
+    /// The request it began with; `None` on an outbound connection.
+    pub(super) job: Option<Box<Job>>,
+    pub(super) mask: EventMask,
+    /// Bytes of input that the application has seen and left.
+    pub(super) seen: usize,
+    /// Output that waited when the application was last called. Less output means that the free space grew.
+    pub(super) queued: usize,
+    /// The application wrote in its last call.
+    pub(super) wrote: bool,
+    /// The application holds bytes of its own.
+    pub(super) holds: bool,
+    /// The application's own deadline.
+    pub(super) deadline: Tick,
+    /// How long a partial segment may be held back.
+    pub(super) held: Tick,
+    pub(super) woken: bool,
+    pub(super) stopping: bool,
+    pub(super) started: bool,
+    pub(super) reported: Reported,
+    /// The application has ended its side; and that has been sent.
+    pub(super) finished: bool,
+    pub(super) fin_sent: bool,
+    /// Why the transport cannot continue.
+    pub(super) fault: Option<EndReason>,
+}
+
+/// Events that are reported once.
+#[derive(Default)]
+pub(super) struct Reported {
+    pub(super) end: bool,
+    pub(super) stopping: bool,
+}
+
+pub(super) struct Closing {
+    pub(super) reason: EndReason,
+    pub(super) linger: bool,
+    pub(super) stage: Stage,
+    /// A request that ends when the last byte is sent.
+    pub(super) job: Option<Box<Job>>,
+    /// The number of bytes that the peer had not acknowledged at the last check.
+    pub(super) unacknowledged: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Sending the output, then ending our side.
+    Flush,
+    /// Our side has ended; input is discarded.
+    Linger,
+}
+
+impl Phase {
+    /// Returns the first phase of an inbound connection whose client is known.
+    pub(super) fn first(security: &Security) -> Self {
+        if security.is_some() { Self::Securing } else { Self::Head }
+    }
+
+    /// Returns the request in progress, if there is one. The rest of the phase is dropped.
+    pub(super) fn into_job(self, io: &ConnIo, core: &mut Core) -> Option<Box<Job>> {
+        match self {
+            Self::Job(job) => Some(job),
+            Self::Upgraded(upgraded) => io.end_upgraded(core, *upgraded),
+            Self::Closing(closing) => closing.into_job(),
+            Self::Dialing(_) | Self::Proxy | Self::Securing | Self::Head => None,
+        }
+    }
+
+    /// Hands the request of the previous phase to this one. Returns it if it ends with the previous phase.
+    pub(super) fn take_job(&mut self, job: Box<Job>) -> Option<Box<Job>> {
+        match self {
+            Self::Upgraded(upgraded) => upgraded.job = Some(job),
+            Self::Closing(closing) => closing.job = Some(job),
+            Self::Dialing(_) | Self::Proxy | Self::Securing | Self::Head | Self::Job(_) => return Some(job),
+        }
+        None
+    }
+}
