@@ -13,10 +13,13 @@
 use std::{fmt, sync::Arc, time::Instant};
 
 use super::{Response, Waker};
-use crate::base::{
-    EventMask, Moment,
-    buf::Buf,
-    out::{Block, Out},
+use crate::{
+    base::{
+        EventMask, Moment,
+        buf::Buf,
+        out::{Block, Out},
+    },
+    h1::write::Sink,
 };
 
 /// A protocol spoken after an upgrade.
@@ -106,6 +109,14 @@ impl Io<'_> {
     #[cfg_attr(not(feature = "ws"), expect(dead_code, reason = "WebSockets hold messages"))]
     pub(crate) fn hold(&mut self, bytes: usize) {
         self.orders.held = Some(bytes);
+    }
+
+    /// Prepares the first call of another [`Upgrade`] on this connection: only events that still hold remain, and
+    /// `stopping` is repeated if an earlier call had it.
+    #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "the client hands over connections"))]
+    pub(crate) fn restarted(&mut self, stopping: bool) {
+        let stopping = if stopping { Events::STOPPING } else { 0 };
+        self.events = Events(self.events.0 & (Events::READ | Events::END | Events::RESET) | stopping);
     }
 
     /// Breaks the connection off after this call: what is in the output is dropped, and the peer sees a reset.
@@ -259,6 +270,12 @@ impl Tx<'_> {
             self.out.push_block(&mut Block::Shared(bytes.clone()));
         }
         fits
+    }
+
+    /// Returns the output for writers that keep their own bound: it takes everything, beyond [`room`](Self::room) too.
+    #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "the client writes heads and chunks"))]
+    pub(crate) fn sink(&mut self) -> &mut impl Sink {
+        self.out
     }
 
     /// Half-close: after what was written, the peer sees the end of our side (close_notify over TLS, then FIN); it may

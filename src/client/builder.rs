@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Client, pool::Shared};
+use super::{Client, pool::Shared, settings::Settings};
 use crate::{
     h1::{HeadLimits, HeaderValue, MAX_FIELDS},
     transport::TlsClient,
@@ -20,45 +20,6 @@ use crate::{
 #[must_use = "build makes a client of it"]
 pub struct ClientBuilder(pub(super) Settings);
 
-#[derive(Clone, Debug)]
-pub(super) struct Settings {
-    pub(super) connections: usize,
-    pub(super) queue: usize,
-    pub(super) idle: usize,
-    pub(super) idle_time: Duration,
-    pub(super) rotate: Option<Duration>,
-    pub(super) connect_within: Duration,
-    pub(super) head_within: Duration,
-    pub(super) idle_within: Duration,
-    pub(super) whole: Option<Duration>,
-    pub(super) head: HeadLimits,
-    pub(super) body: usize,
-    pub(super) redirects: u8,
-    pub(super) user_agent: Option<HeaderValue>,
-    pub(super) tls: Option<TlsClient>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            connections: 64,
-            queue: 1024,
-            idle: 32,
-            idle_time: Duration::from_secs(10),
-            rotate: None,
-            connect_within: Duration::from_secs(10),
-            head_within: Duration::from_secs(30),
-            idle_within: Duration::from_secs(30),
-            whole: None,
-            head: HeadLimits { head: 32 * 1024, target: 32 * 1024, fields: 128 },
-            body: 16 * 1024 * 1024,
-            redirects: 0,
-            user_agent: None,
-            tls: None,
-        }
-    }
-}
-
 impl ClientBuilder {
     pub(super) fn new() -> Self {
         Self(Settings::default())
@@ -66,7 +27,7 @@ impl ClientBuilder {
 
     /// Connections to one origin (scheme, host and port, or Unix socket), over all loops. 64. Calls beyond it wait.
     pub fn max_connections(mut self, most: usize) -> Self {
-        self.0.connections = most.max(1);
+        self.0.max_connections = most.max(1);
         self
     }
 
@@ -74,20 +35,20 @@ impl ClientBuilder {
     /// [`Error::QueueFull`](super::Error::QueueFull). 0: none waits, and at the limit of
     /// [`connections`](Self::max_connections) a call fails at once. That suits an intermediary, whose clients can try again.
     pub fn max_queued(mut self, most: usize) -> Self {
-        self.0.queue = most;
+        self.0.max_queued = most;
         self
     }
 
     /// Idle connections kept for one origin. 32.
     pub fn max_idle(mut self, most: usize) -> Self {
-        self.0.idle = most;
+        self.0.max_idle = most;
         self
     }
 
     /// How long an idle connection is kept. 10 s: below what most servers allow (nginx 75 s, Apache and node 5 s),
     /// so that stale ones are rare.
     pub fn pool_idle_timeout(mut self, time: Duration) -> Self {
-        self.0.idle_time = time;
+        self.0.pool_idle_timeout = time;
         self
     }
 
@@ -100,50 +61,50 @@ impl ClientBuilder {
 
     /// As [`Request::connect_timeout`](super::Request::connect_timeout), for all calls that don't say otherwise. 10 s.
     pub fn connect_timeout(mut self, time: Duration) -> Self {
-        self.0.connect_within = time;
+        self.0.connect_timeout = time;
         self
     }
 
     /// As [`Request::head_timeout`](super::Request::head_timeout). 30 s.
     pub fn head_timeout(mut self, time: Duration) -> Self {
-        self.0.head_within = time;
+        self.0.head_timeout = time;
         self
     }
 
     /// As [`Request::idle_timeout`](super::Request::idle_timeout). 30 s.
     pub fn idle_timeout(mut self, time: Duration) -> Self {
-        self.0.idle_within = time;
+        self.0.idle_timeout = time;
         self
     }
 
     /// As [`Request::deadline`](super::Request::timeout). None.
     pub fn timeout(mut self, whole: Duration) -> Self {
-        self.0.whole = Some(whole);
+        self.0.total_timeout = Some(whole);
         self
     }
 
     /// Bytes of an answer's head. 32 KiB; cookies make them longer than requests' heads.
     pub fn head_limit(mut self, bytes: usize) -> Self {
-        self.0.head = HeadLimits { head: bytes, target: bytes, ..self.0.head };
+        self.0.head_limits = HeadLimits { head: bytes, target: bytes, ..self.0.head_limits };
         self
     }
 
     /// Header fields of an answer. 128; at most 256.
     pub fn fields_limit(mut self, most: usize) -> Self {
-        self.0.head.fields = most.min(MAX_FIELDS);
+        self.0.head_limits.fields = most.min(MAX_FIELDS);
         self
     }
 
     /// Bytes of an answer's body that [`Client::call_blocking`] holds in memory. 16 MiB. Others say their limit where they
     /// ask for a whole body.
     pub fn body_limit(mut self, bytes: usize) -> Self {
-        self.0.body = bytes;
+        self.0.body_limit = bytes;
         self
     }
 
     /// Redirects that are followed. 0: none, the 3xx is the answer.
     pub fn max_redirects(mut self, most: u8) -> Self {
-        self.0.redirects = most;
+        self.0.max_redirects = most;
         self
     }
 

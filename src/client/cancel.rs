@@ -10,7 +10,6 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Error, pool::Pending};
 use crate::api::Waker;
 
 /// Gives up one [`Request`](super::Request), from any thread: see [`Request::cancel_handle`](super::Request::cancel_handle).
@@ -19,9 +18,9 @@ pub struct CancelHandle(Arc<Mutex<State>>);
 
 /// Where the call is.
 pub(super) enum Stage {
-    /// It waits for a connection.
-    Pending(Pending),
-    /// This connection serves it.
+    /// It is queued, or its connection is being opened: a function that fails it on its loop.
+    Pending(Box<dyn FnOnce() + Send>),
+    /// A connection serves it; its waker.
     Served(Waker),
 }
 
@@ -40,7 +39,7 @@ impl CancelHandle {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the call up: it fails with [`Error::Cancelled`], on its loop, and its connection is closed. Does nothing if
+    /// Gives the call up: it fails with [`Error::Cancelled`](super::Error::Cancelled), on its loop, and its connection is closed. Does nothing if
     /// the head of the response is there already: then the [`Response`](super::Response) decides.
     pub fn cancel(&self) {
         let stage = {
@@ -49,12 +48,7 @@ impl CancelHandle {
             state.stage.take()
         };
         match stage {
-            Some(Stage::Pending(pending)) => {
-                // Without a loop to tell it on, it has failed already.
-                if let Some(here) = pending.look(|exchange| exchange.here.clone()) {
-                    here.at_once(move |_| pending.fail(Error::Cancelled));
-                }
-            }
+            Some(Stage::Pending(fail)) => fail(),
             Some(Stage::Served(waker)) => waker.wake(),
             None => {}
         }

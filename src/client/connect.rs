@@ -16,9 +16,10 @@ use std::{
 };
 
 use super::{
-    Deadline, Error,
+    Timeout, Error,
     connection::Connection,
-    pool::{ConnPermit, Pending},
+    exchange::Pending,
+    permit::ConnPermit,
     resolve::addresses,
 };
 use crate::{
@@ -168,7 +169,7 @@ fn attempt(race: &Shared, now: Moment) {
     let next = if left.is_zero() { None } else { state.rest.pop_front() };
     let Some(target) = next else {
         if state.under_way == 0 {
-            let error = state.last.take().unwrap_or(Error::TimedOut(Deadline::Connect));
+            let error = state.last.take().unwrap_or(Error::TimedOut(Timeout::Connect));
             let (place, pending) = (state.place.take(), state.pending.clone());
             drop(state);
             drop(place);
@@ -223,7 +224,7 @@ fn failed(race: &Shared, target: &Target, error: DialError) {
     let ended = matches!(error, DialError::LoopEnded);
     let error = match error {
         DialError::Io(error) => Error::Connect { to, kind: error.kind(), reason: error.to_string() },
-        DialError::TimedOut => Error::TimedOut(Deadline::Connect),
+        DialError::TimedOut => Error::TimedOut(Timeout::Connect),
         DialError::Tls(why) => Error::Tls { to, reason: why },
         DialError::BadName(name) => Error::Tls { to, reason: format!("{name:?} is no name a certificate could have") },
         DialError::LoopEnded => Error::LoopEnded,
@@ -254,7 +255,7 @@ mod tests {
     use super::*;
     use crate::{
         Request, Response, Server,
-        client::{self, Client, pool::Exchange, response::Reply},
+        client::{self, Client, exchange::Exchange, response::Reply},
     };
 
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -308,7 +309,7 @@ mod tests {
         }
         assert!(matches!(race(vec![refused, refused], PATIENCE), Err(Error::Connect { .. })));
         let late = race(vec![nowhere], Duration::from_millis(100));
-        assert!(matches!(late, Err(Error::TimedOut(Deadline::Connect) | Error::Connect { .. })), "{late:?}");
+        assert!(matches!(late, Err(Error::TimedOut(Timeout::Connect) | Error::Connect { .. })), "{late:?}");
         server.stop().unwrap();
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use crate::h1::Misbehaved;
+use crate::{base::Timeout, h1::Misbehaved};
 
 /// Why a call failed. `Display` says what happened, and where.
 ///
@@ -39,7 +39,7 @@ pub enum Error {
         reason: String,
     },
     /// A deadline has passed: which one.
-    TimedOut(Deadline),
+    TimedOut(Timeout),
     /// The answer breaks this rule of RFC 9110 or RFC 9112; or what came was no HTTP.
     Protocol(Misbehaved),
     /// The connection ended before the answer was whole: in its head, or in its body.
@@ -66,20 +66,6 @@ pub enum Error {
     Cancelled,
     /// The loop has ended.
     LoopEnded,
-}
-
-/// Which deadline has passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Deadline {
-    /// There was no connection in time: waiting for a place in the pool, name, TCP and TLS together.
-    Connect,
-    /// The head of the answer did not come in time after the request was out.
-    Head,
-    /// Nothing moved for too long within a body.
-    Idle,
-    /// The whole took too long.
-    Whole,
 }
 
 /// A part of an answer.
@@ -113,10 +99,10 @@ impl fmt::Display for Error {
             Self::Resolve { host, reason: why } => write!(f, "{host} has no address: {why}"),
             Self::Connect { to, reason: why, .. } => write!(f, "no connection to {to}: {why}"),
             Self::Tls { to, reason: why } => write!(f, "no TLS with {to}: {why}"),
-            Self::TimedOut(Deadline::Connect) => f.write_str("timed out: no connection in time"),
-            Self::TimedOut(Deadline::Head) => f.write_str("timed out: no answer in time"),
-            Self::TimedOut(Deadline::Idle) => f.write_str("timed out: the body stands still"),
-            Self::TimedOut(Deadline::Whole) => f.write_str("timed out: the call took too long"),
+            Self::TimedOut(Timeout::Connect) => f.write_str("timed out: no connection in time"),
+            Self::TimedOut(Timeout::Head) => f.write_str("timed out: no answer in time"),
+            Self::TimedOut(Timeout::Idle) => f.write_str("timed out: the body stands still"),
+            Self::TimedOut(_) => f.write_str("timed out: the call took too long"),
             Self::Protocol(rule) => write!(f, "the answer is no proper HTTP: {rule}"),
             Self::Incomplete { got, of: Some(of) } => {
                 write!(f, "the server closed the connection after {got} of {of} bytes of the body")

@@ -8,7 +8,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::pool::{ConnPermit, Exchange};
+use super::{exchange::Exchange, permit::ConnPermit};
 use crate::api::{LoopHandle, Waker};
 
 pub(super) struct IdleSlot {

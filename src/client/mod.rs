@@ -70,12 +70,16 @@ mod cancel;
 mod connect;
 mod connection;
 mod error;
+mod exchange;
 mod idle_slot;
+mod intake;
+mod permit;
 mod pool;
 mod redirect;
 mod request;
 mod resolve;
 mod response;
+mod settings;
 mod sink;
 mod upload;
 mod url;
@@ -86,12 +90,12 @@ pub use self::{
     blocking::BodyReader,
     builder::ClientBuilder,
     cancel::CancelHandle,
-    error::{Deadline, Error, TooLargePart},
+    error::{Error, TooLargePart},
     request::Request,
     response::{FullResponse, Response},
 };
-use self::{pool::Exchange, response::Reply};
-use crate::api::LoopHandle;
+use self::{exchange::Exchange, response::Reply};
+use crate::{api::LoopHandle, base::Timeout};
 
 /// Calls servers, and keeps connections to them. Cheap to clone; all clones are one client, with one pool for all loops.
 /// When the last is dropped, idle connections are closed; calls under way are finished.

@@ -2,7 +2,7 @@
 
 use super::{
     Error, Request,
-    pool::{Exchange, Key},
+    exchange::{Exchange, Key},
     request::Content,
 };
 use crate::h1::HeadersRef;
@@ -61,6 +61,6 @@ pub(super) fn follow(exchange: &mut Exchange, status: u16, fields: HeadersRef<'_
 fn become_get(call: &mut Request) {
     call.method = "GET".into();
     call.content = Content::None;
-    call.options.expect = false;
+    call.options.expect_continue = false;
     OF_BODY.iter().for_each(|name| call.headers.remove(name));
 }

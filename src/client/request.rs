@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{CancelHandle, Error, builder::Settings, cancel::Stage, url::Url};
+use super::{CancelHandle, Error, cancel::Stage, settings::Settings, url::Url};
 use crate::{
     api::{Body, PipeOut, response::Kind},
     base::out::Block,
@@ -71,13 +71,13 @@ impl Bytes {
 
 #[derive(Clone, Default)]
 pub(super) struct Options {
-    pub(super) whole: Option<Duration>,
-    pub(super) connect: Option<Duration>,
-    pub(super) head: Option<Duration>,
-    pub(super) idle: Option<Duration>,
-    pub(super) redirects: Option<u8>,
+    pub(super) total_timeout: Option<Duration>,
+    pub(super) connect_timeout: Option<Duration>,
+    pub(super) head_timeout: Option<Duration>,
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) max_redirects: Option<u8>,
     pub(super) fresh: bool,
-    pub(super) expect: bool,
+    pub(super) expect_continue: bool,
     pub(super) chunked: bool,
     pub(super) upgrade: bool,
     pub(super) repeatable: Option<bool>,
@@ -213,7 +213,7 @@ impl Request {
     /// Sends the head first, and the body when the server asks for it, or after a second (RFC 9110 §10.1.1). A 417 makes
     /// the client repeat the request without asking.
     pub fn expect_continue(mut self) -> Self {
-        self.options.expect = true;
+        self.options.expect_continue = true;
         self
     }
 
@@ -245,31 +245,31 @@ impl Request {
     /// The whole call, from now to the last byte of the answer's body, takes no longer. Not set: no limit but the others.
     /// For a stream that was switched to another protocol it ends with the switch.
     pub fn timeout(mut self, whole: Duration) -> Self {
-        self.options.whole = Some(whole);
+        self.options.total_timeout = Some(whole);
         self
     }
 
     /// Waiting for a place, resolving the name, TCP and TLS take no longer together.
     pub fn connect_timeout(mut self, time: Duration) -> Self {
-        self.options.connect = Some(time);
+        self.options.connect_timeout = Some(time);
         self
     }
 
     /// The head of the answer comes no later than this after the last byte of the request.
     pub fn head_timeout(mut self, time: Duration) -> Self {
-        self.options.head = Some(time);
+        self.options.head_timeout = Some(time);
         self
     }
 
     /// No body stands still for longer while the server is the one who is waited for.
     pub fn idle_timeout(mut self, time: Duration) -> Self {
-        self.options.idle = Some(time);
+        self.options.idle_timeout = Some(time);
         self
     }
 
     /// Follows so many redirects at the most.
     pub fn max_redirects(mut self, most: u8) -> Self {
-        self.options.redirects = Some(most);
+        self.options.max_redirects = Some(most);
         self
     }
 

@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Error, blocking::Intake};
+use super::{Error, intake::Intake};
 use crate::{
     api::{LoopHandle, PipeIn, PipeOut, Upgrade, Waker, pipe},
     h1::Headers,

@@ -2,7 +2,7 @@
 
 use super::{
     Error, FullResponse, TooLargePart,
-    blocking::Intake,
+    intake::Intake,
     response::{Choice, Reply},
 };
 use crate::{

@@ -15,7 +15,7 @@ use crate::{
     conn::{BodyOut, client::ClientConn},
     h1::{
         Headers,
-        write::{CHUNK_END, chunk_head},
+        write::{CHUNK_END, Sink, chunk_head},
     },
 };
 
@@ -138,18 +138,19 @@ fn put(conn: &mut ClientConn, tx: &mut Tx<'_>, bytes: &[u8]) {
     if conn.body_out() == BodyOut::Chunked {
         let mut head = [0; 18];
         let n = chunk_head(bytes.len(), &mut head);
-        tx.out.push(&head[..n]);
-        tx.out.push(bytes);
-        tx.out.push(CHUNK_END);
+        let out = tx.sink();
+        out.put(&head[..n]);
+        out.put(bytes);
+        out.put(CHUNK_END);
     } else {
-        tx.out.push(bytes);
+        tx.sink().put(bytes);
     }
     conn.wrote(bytes.len() as u64);
 }
 
 /// That was all.
 fn end(conn: &mut ClientConn, tx: &mut Tx<'_>, trailers: Option<&Headers>) -> Result<(), Error> {
-    match conn.end_body(trailers, tx.out) {
+    match conn.end_body(trailers, tx.sink()) {
         true => Ok(()),
         false => Err(Error::UploadFailed),
     }

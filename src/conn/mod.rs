@@ -18,10 +18,13 @@
 //! Not here: sockets, TLS (`transport`), the application (`engine::dispatch`), the clock (`drive`).
 
 pub(crate) mod client;
+#[cfg(any(test, fuzzing, feature = "__internals"))]
 pub(crate) mod client_harness;
+#[cfg(any(test, fuzzing, feature = "__internals"))]
 pub(crate) mod fuzz;
 pub(crate) mod halves;
 pub(crate) mod server;
+#[cfg(any(test, fuzzing, feature = "__internals"))]
 pub(crate) mod server_harness;
 #[cfg(test)]
 mod traces;

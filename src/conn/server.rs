@@ -301,6 +301,7 @@ impl ServerConn {
 
     /// Writes the answer's head; says how its body is framed. If there is none to send, the answer is complete.
     #[inline]
+    #[cfg(any(test, fuzzing, feature = "__internals"))]
     pub(crate) fn respond(&mut self, answer: &Answer<'_>, out: &mut Out) -> BodyOut {
         self.respond_with(answer, &[], out)
     }

@@ -240,7 +240,7 @@ impl Slot {
                 }
                 return Err(why);
             }
-            Timeout::Handshake | Timeout::Send => return Err(why),
+            Timeout::Handshake | Timeout::Send | Timeout::Connect | Timeout::Total => return Err(why),
         };
         let job = if let Phase::Job(job) = &mut self.phase { Some(&mut **job) } else { None };
         let step = self.io.end_with_words(core, rule, why, job)?;

@@ -120,6 +120,7 @@ fn binary(bytes: &[u8]) -> Result<Option<Said>, &'static str> {
 ///
 /// # Panics
 /// If it does not hold.
+#[cfg(any(test, fuzzing, feature = "__internals"))]
 pub fn fuzz(data: &[u8]) {
     let whole = parse(data);
     for end in 0..data.len().min(MOST) {

@@ -28,12 +28,14 @@ use log::debug;
 
 use self::work::{Work, tell};
 use super::{
-    Deadline, Error,
+    Timeout, Error,
     idle_slot::{IdleSlot, Left},
-    pool::{ConnPermit, Exchange, Key, Next, Shared},
+    exchange::{Exchange, Key},
+    permit::ConnPermit,
+    pool::{Next, Shared},
 };
 use crate::{
-    api::{Events, Io, LoopHandle, ReadState, Upgrade, Waker},
+    api::{Io, LoopHandle, ReadState, Upgrade, Waker},
     base::EventMask,
     conn::client::ClientConn,
 };
@@ -151,7 +153,7 @@ impl Connection {
         self.used = true;
         let next = match self.shared.upgrade() {
             Some(shared) if !self.stopping => {
-                let until = io.now().mono.checked_add(shared.settings.idle_time);
+                let until = io.now().mono.checked_add(shared.settings.pool_idle_timeout);
                 self.phase = Phase::Idle(until);
                 shared.release(&self.key, &self.seat, &mut self.place, &self.here)
             }
@@ -209,9 +211,7 @@ impl Upgrade for Connection {
                 }
             }
             if let Phase::Handed(upgrade) = &mut self.phase {
-                // Its first call: nothing was told to it yet.
-                let stopping = if self.stopping { Events::STOPPING } else { 0 };
-                io.events = Events(io.events.0 & (Events::READ | Events::END | Events::RESET) | stopping);
+                io.restarted(self.stopping);
                 return upgrade.ready(io);
             }
         }
@@ -223,8 +223,8 @@ impl Drop for Connection {
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Busy(work) => {
                 // The loop has ended; or it has broken the connection off, because the server takes nothing.
-                let stuck = matches!(work.clock, Some((Deadline::Idle, _))) && self.conn.is_sending();
-                let error = if stuck { Error::TimedOut(Deadline::Idle) } else { Error::LoopEnded };
+                let stuck = matches!(work.clock, Some((Timeout::Idle, _))) && self.conn.is_sending();
+                let error = if stuck { Error::TimedOut(Timeout::Idle) } else { Error::LoopEnded };
                 let Work { exchange, to, line, .. } = *work;
                 if let Some(exchange) = exchange {
                     return exchange.fail(error);

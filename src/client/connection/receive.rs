@@ -8,8 +8,8 @@
 
 use super::{
     super::{
-        Deadline, Error, Response, TooLargePart,
-        pool::Exchange,
+        Timeout, Error, Response, TooLargePart,
+        exchange::Exchange,
         redirect,
         response::{Choice, ResponseChannel, ResponseHead},
         sink::{Sink, Took},
@@ -51,7 +51,7 @@ impl Connection {
         loop {
             let Phase::Busy(work) = &mut self.phase else { return Ok((More::Over, moved)) };
             if work.whole.is_some_and(|by| by <= now.mono) {
-                return Err(Error::TimedOut(Deadline::Whole));
+                return Err(Error::TimedOut(Timeout::Total));
             }
             if self.conn.awaits_head() {
                 if !self.head(io)? {
@@ -117,7 +117,7 @@ impl Connection {
     /// Reads the next head, if it is whole; whether it was.
     fn head(&mut self, io: &mut Io<'_>) -> Result<bool, Error> {
         let Phase::Busy(work) = &mut self.phase else { return Ok(false) };
-        let limits: HeadLimits = work.shared.settings.head;
+        let limits: HeadLimits = work.shared.settings.head_limits;
         work.heard |= !io.rx.bytes().is_empty();
         // A head that comes in pieces is put together here: the loop's limit on input may be smaller than ours.
         let before = self.partial.len();
@@ -186,7 +186,7 @@ fn deliver(
     if head.status >= 400 {
         work.upload = Upload::Done;
     }
-    let unexpected = head.status == 417 && exchange.call.options.expect && !spent;
+    let unexpected = head.status == 417 && exchange.call.options.expect_continue && !spent;
     let elsewhere = match redirect::follow(&mut exchange, head.status, head.fields, spent) {
         Ok(elsewhere) => elsewhere,
         Err(error) => {
@@ -195,7 +195,7 @@ fn deliver(
         }
     };
     if unexpected || elsewhere {
-        exchange.call.options.expect &= !unexpected;
+        exchange.call.options.expect_continue &= !unexpected;
         work.to = To::Sink(Sink::discard());
         work.next = Some(exchange);
         return Ok(());

@@ -17,10 +17,11 @@ use log::debug;
 
 use super::{
     super::{
-        Deadline, Error,
+        Timeout, Error,
         cancel::Stage,
         connect,
-        pool::{self, Exchange, Pending, Shared},
+        exchange::{Exchange, Pending},
+        pool::{self, Shared},
         request::Content,
         response::ResponseChannel,
         sink::Sink,
@@ -59,10 +60,10 @@ pub(super) struct Work {
     /// What the call has become: to be made when this answer is out of the way.
     pub(super) next: Option<Box<Exchange>>,
     pub(super) whole: Option<Instant>,
-    pub(super) head_within: Duration,
-    pub(super) idle_within: Duration,
+    pub(super) head_timeout: Duration,
+    pub(super) idle_timeout: Duration,
     /// What runs now, and until when.
-    pub(super) clock: Option<(Deadline, Instant)>,
+    pub(super) clock: Option<(Timeout, Instant)>,
 }
 
 /// Where what comes goes to.
@@ -103,7 +104,7 @@ impl Connection {
             Content::None if matches!(&*call.method, "POST" | "PUT" | "PATCH") => BodyLength::Known(0),
             Content::None => BodyLength::None,
         };
-        let expect = call.options.expect && !matches!(length, BodyLength::None | BodyLength::Known(0));
+        let expect = call.options.expect_continue && !matches!(length, BodyLength::None | BodyLength::Known(0));
         let connect = &*call.method == "CONNECT";
         let authority = if connect { format!("{}:{}", call.url.host, call.url.port) } else { call.url.authority() };
         let ask = RequestSpec {
@@ -116,7 +117,7 @@ impl Connection {
             upgrade: call.options.upgrade,
             last: exchange.close || self.stopping,
         };
-        if let Err(rule) = self.conn.begin(&ask, io.tx.out) {
+        if let Err(rule) = self.conn.begin(&ask, io.tx.sink()) {
             exchange.fail(Error::InvalidRequest(rule.to_string()));
             return self.release(io);
         }
@@ -138,8 +139,8 @@ impl Connection {
             listed: Vec::new(),
             next: None,
             whole: exchange.whole,
-            head_within: options.head.unwrap_or(settings.head_within),
-            idle_within: options.idle.unwrap_or(settings.idle_within),
+            head_timeout: options.head_timeout.unwrap_or(settings.head_timeout),
+            idle_timeout: options.idle_timeout.unwrap_or(settings.idle_timeout),
             clock: None,
             exchange: Some(exchange),
         }));
@@ -182,11 +183,11 @@ impl Connection {
         let reads = mask.contains(EventMask::READ);
         // Whom do we wait for? Only the server has deadlines.
         let deadline = match pause {
-            Pause::Room => Some(Deadline::Idle),
+            Pause::Room => Some(Timeout::Idle),
             Pause::Pipe | Pause::Held(_) => None,
             Pause::Done if !reads => None,
-            Pause::Done if self.conn.awaits_head() => Some(Deadline::Head),
-            Pause::Done => Some(Deadline::Idle),
+            Pause::Done if self.conn.awaits_head() => Some(Timeout::Head),
+            Pause::Done => Some(Timeout::Idle),
         };
         work.clock = match (deadline, work.clock) {
             (Some(which), Some((running, by))) if running == which && !moved => {
@@ -196,7 +197,7 @@ impl Connection {
                 Some((which, by))
             }
             (Some(which), _) => {
-                let time = if which == Deadline::Head { work.head_within } else { work.idle_within };
+                let time = if which == Timeout::Head { work.head_timeout } else { work.idle_timeout };
                 // None: as long as a clock can show.
                 now.mono.checked_add(time).map(|by| (which, by))
             }

@@ -3,10 +3,7 @@
 #[cfg(feature = "spdy")]
 pub use crate::relay::tunnel::spdy::fuzz::spdy;
 #[cfg(feature = "ws")]
-pub use crate::ws::{
-    frame::mask,
-    fuzz::{inflate, websocket},
-};
+pub use crate::ws::fuzz::{inflate, websocket};
 use crate::{
     base::{Limits, buf::Buf, out::Out},
     conn::{BodyOut, ServerConn, server::Answer},
@@ -82,6 +79,12 @@ impl OneConnection {
         self.out.clear();
         requests
     }
+}
+
+/// Masks a WebSocket frame's payload, as its client does.
+#[cfg(feature = "ws")]
+pub fn mask(bytes: &mut [u8], key: [u8; 4], at: u64) {
+    crate::ws::frame::mask(bytes, key, at);
 }
 
 /// One WebSocket in memory, which echoes, without an engine around it.
