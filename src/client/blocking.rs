@@ -61,23 +61,23 @@ impl Client {
     /// # Errors
     /// All that can happen to a call; a body beyond [`body_limit`](super::ClientBuilder::body_limit) is
     /// [`Error::TooLarge`].
-    pub fn call_blocking(&self, call: super::Request) -> Result<FullResponse, Error> {
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
-        self.send_collect(&self.background()?, call, self.0.settings.body_limit, move |result| drop(tell.send(result)));
-        told.recv().unwrap_or(Err(Error::LoopEnded))
+    pub fn call_blocking(&self, request: super::Request) -> Result<FullResponse, Error> {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        self.send_collect(&self.background()?, request, self.0.settings.body_limit, move |result| drop(sender.send(result)));
+        receiver.recv().unwrap_or(Err(Error::LoopEnded))
     }
 
     /// Calls and waits for the head of the answer; its body is read as it comes. Blocks.
     ///
     /// # Errors
     /// All that can happen to a call until then.
-    pub fn open_blocking(&self, call: super::Request) -> Result<BodyReader, Error> {
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
-        self.send(&self.background()?, call, move |result: Result<Response, Error>| drop(tell.send(result)));
-        let answer = told.recv().unwrap_or(Err(Error::LoopEnded))?;
+    pub fn open_blocking(&self, request: super::Request) -> Result<BodyReader, Error> {
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        self.send(&self.background()?, request, move |result: Result<Response, Error>| drop(sender.send(result)));
+        let response = receiver.recv().unwrap_or(Err(Error::LoopEnded))?;
         let intake = Arc::new(Intake::default());
-        let head = answer.head().clone();
-        answer.feed(intake.clone());
+        let head = response.head().clone();
+        response.feed(intake.clone());
         Ok(BodyReader { head, intake })
     }
 }

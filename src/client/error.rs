@@ -80,7 +80,7 @@ pub enum TooLargePart {
 
 impl Error {
     /// What a rule that was broken means to the caller.
-    pub(super) fn broken(rule: Misbehaved) -> Self {
+    pub(super) fn from_rule(rule: Misbehaved) -> Self {
         match rule {
             Misbehaved::HeadTooLarge | Misbehaved::TooManyFields | Misbehaved::TrailersTooLarge => {
                 Self::TooLarge(TooLargePart::Head)
@@ -94,11 +94,11 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Url(why) => write!(f, "the URL is not one to call: {why}"),
-            Self::InvalidRequest(why) => write!(f, "the call can't be sent: {why}"),
-            Self::Resolve { host, reason: why } => write!(f, "{host} has no address: {why}"),
-            Self::Connect { to, reason: why, .. } => write!(f, "no connection to {to}: {why}"),
-            Self::Tls { to, reason: why } => write!(f, "no TLS with {to}: {why}"),
+            Self::Url(reason) => write!(f, "the URL is not one to call: {reason}"),
+            Self::InvalidRequest(reason) => write!(f, "the call can't be sent: {reason}"),
+            Self::Resolve { host, reason } => write!(f, "{host} has no address: {reason}"),
+            Self::Connect { to, reason, .. } => write!(f, "no connection to {to}: {reason}"),
+            Self::Tls { to, reason } => write!(f, "no TLS with {to}: {reason}"),
             Self::TimedOut(Timeout::Connect) => f.write_str("timed out: no connection in time"),
             Self::TimedOut(Timeout::Head) => f.write_str("timed out: no answer in time"),
             Self::TimedOut(Timeout::Idle) => f.write_str("timed out: the body stands still"),
@@ -120,7 +120,7 @@ impl fmt::Display for Error {
             }
             Self::QueueFull => f.write_str("too many calls are waiting already"),
             Self::UploadFailed => f.write_str("the request's body was cut off"),
-            Self::Redirect(why) => write!(f, "redirected: {why}"),
+            Self::Redirect(reason) => write!(f, "redirected: {reason}"),
             Self::Cancelled => f.write_str("the call was cancelled, or the receiver of the response's body is gone"),
             Self::LoopEnded => f.write_str("the loop has ended"),
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Error, Request, Response, Timeout, cancel::Stage, permit::ConnPermit, pool::Shared, response::Reply,
+    Error, Request, Response, Timeout, cancel::Stage, permit::ConnPermit, pool::Shared, response::Completion,
 };
 use crate::{api::LoopHandle, base::Moment};
 
@@ -22,14 +22,14 @@ pub(super) struct Key {
 }
 
 impl Key {
-    pub(super) fn of(call: &Request) -> Self {
-        let url = &call.url;
-        if call.unix.is_some() && !url.https {
+    pub(super) fn of(request: &Request) -> Self {
+        let url = &request.url;
+        if request.unix.is_some() && !url.https {
             // Whoever listens there, listens for all hosts.
-            return Self { unix: call.unix.clone(), https: false, host: String::new(), zone: None, port: 0 };
+            return Self { unix: request.unix.clone(), https: false, host: String::new(), zone: None, port: 0 };
         }
         Self {
-            unix: call.unix.clone(),
+            unix: request.unix.clone(),
             https: url.https,
             host: url.host.clone(),
             zone: url.zone.clone(),
@@ -42,11 +42,11 @@ impl Key {
 pub(super) struct Exchange {
     pub(super) shared: Arc<Shared>,
     pub(super) key: Key,
-    pub(super) call: Request,
-    pub(super) here: LoopHandle,
-    pub(super) then: Reply<Response>,
+    pub(super) request: Request,
+    pub(super) loop_handle: LoopHandle,
+    pub(super) then: Completion<Response>,
     /// When it has to be over.
-    pub(super) whole: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
     /// When a connection has to stand.
     pub(super) connect_by: Instant,
     /// Redirects left, and whether there was one.
@@ -55,57 +55,57 @@ pub(super) struct Exchange {
     /// Goes with `Connection: close`.
     pub(super) close: bool,
     /// It has failed on a connection that was stale: now it goes on a new one.
-    pub(super) again: bool,
+    pub(super) retried: bool,
     /// The place its connection will have, while both are on their way to their loop.
-    place: Option<ConnPermit>,
+    permit: Option<ConnPermit>,
 }
 
 impl Exchange {
     /// Made on its loop, where there is a time: its deadlines begin to run.
     pub(super) fn new(
         shared: Arc<Shared>,
-        call: Request,
-        here: LoopHandle,
-        then: Reply<Response>,
+        request: Request,
+        loop_handle: LoopHandle,
+        then: Completion<Response>,
         now: Moment,
     ) -> Box<Self> {
-        let (options, settings) = (&call.options, &shared.settings);
+        let (options, settings) = (&request.options, &shared.settings);
         let after = |time| now.mono.checked_add(time);
-        let whole = options.total_timeout.or(settings.total_timeout).and_then(after);
+        let deadline = options.total_timeout.or(settings.total_timeout).and_then(after);
         // As long as a clock can show: for ever.
-        let connect_by = after(options.connect_timeout.unwrap_or(settings.connect_timeout)).or(whole);
+        let connect_by = after(options.connect_timeout.unwrap_or(settings.connect_timeout)).or(deadline);
         let connect_by = connect_by.unwrap_or(now.mono + Duration::from_secs(1 << 31));
         Box::new(Self {
-            key: Key::of(&call),
-            here,
+            key: Key::of(&request),
+            loop_handle,
             then,
-            whole,
+            deadline,
             connect_by,
             redirects: options.max_redirects.unwrap_or(settings.max_redirects),
             redirected: false,
             close: options.fresh,
-            again: false,
-            place: None,
-            call,
+            retried: false,
+            permit: None,
+            request,
             shared,
         })
     }
 
     /// It does not go on a connection that was used before.
-    pub(super) fn is_alone(&self) -> bool {
-        self.again || self.call.options.fresh
+    pub(super) fn needs_new_connection(&self) -> bool {
+        self.retried || self.request.options.fresh
     }
 
     pub(super) fn fail(self: Box<Self>, error: Error) {
-        let Self { then, place, .. } = *self;
-        drop(place);
-        then.tell(Err(error));
+        let Self { then, permit, .. } = *self;
+        drop(permit);
+        then.complete(Err(error));
     }
 
     /// When it has failed if there is no connection, and what that is called.
     pub(super) fn connection_by(&self) -> (Instant, Timeout) {
-        match self.whole {
-            Some(whole) if whole < self.connect_by => (whole, Timeout::Total),
+        match self.deadline {
+            Some(deadline) if deadline < self.connect_by => (deadline, Timeout::Total),
             _ => (self.connect_by, Timeout::Connect),
         }
     }
@@ -118,8 +118,8 @@ pub(super) struct Pending(Arc<Mutex<Option<Box<Exchange>>>>);
 impl Pending {
     /// From now on its deadline runs, whoever has it.
     pub(super) fn new(exchange: Box<Exchange>, now: Moment) -> Self {
-        let (here, (by, which)) = (exchange.here.clone(), exchange.connection_by());
-        let cancel = exchange.call.cancel.clone();
+        let (loop_handle, (by, which)) = (exchange.loop_handle.clone(), exchange.connection_by());
+        let cancel = exchange.request.cancel.clone();
         let pending = Self(Arc::new(Mutex::new(Some(exchange))));
         if let Some(cancel) = cancel {
             let queued = pending.clone();
@@ -130,7 +130,7 @@ impl Pending {
             }
         }
         let timed = Timed(pending.clone());
-        here.after(by.saturating_duration_since(now.mono), move |_| timed.0.fail(Error::TimedOut(which)));
+        loop_handle.after(by.saturating_duration_since(now.mono), move |_| timed.0.fail(Error::TimedOut(which)));
         pending
     }
 
@@ -147,7 +147,7 @@ impl Pending {
 
     /// Fails it on its loop; does nothing if a connection serves it, or it has failed already.
     fn cancel(self) {
-        if let Some(on) = self.look(|exchange| exchange.here.clone()) {
+        if let Some(on) = self.look(|exchange| exchange.loop_handle.clone()) {
             on.at_once(move |_| self.fail(Error::Cancelled));
         }
     }
@@ -161,18 +161,18 @@ impl Pending {
     }
 
     /// Sends it along with the place its connection will have; gives that back if nobody waits any more.
-    pub(super) fn give(&self, place: ConnPermit) -> Result<LoopHandle, ConnPermit> {
+    pub(super) fn give(&self, permit: ConnPermit) -> Result<LoopHandle, ConnPermit> {
         match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(exchange) => {
-                exchange.place = Some(place);
-                Ok(exchange.here.clone())
+                exchange.permit = Some(permit);
+                Ok(exchange.loop_handle.clone())
             }
-            None => Err(place),
+            None => Err(permit),
         }
     }
 
-    pub(super) fn take_place(&self) -> Option<ConnPermit> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.place.take()
+    pub(super) fn take_permit(&self) -> Option<ConnPermit> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.permit.take()
     }
 }
 

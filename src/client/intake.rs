@@ -10,22 +10,22 @@ use super::Error;
 use crate::api::Waker;
 
 /// Bytes held for a reader.
-const ROOM: usize = 64 * 1024;
+const BUFFER: usize = 64 * 1024;
 
 /// Between a connection and a thread that reads.
 #[derive(Default)]
 pub(super) struct Intake {
     state: Mutex<State>,
-    bell: Condvar,
+    condvar: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     bytes: VecDeque<u8>,
     end: Option<Result<(), Error>>,
-    gone: bool,
+    reader_dropped: bool,
     /// The connection, if it waits for room.
-    waits: Option<Waker>,
+    waiting: Option<Waker>,
 }
 
 impl Intake {
@@ -37,32 +37,32 @@ impl Intake {
     /// of it, the waker is called when there is; in any case when the reader goes.
     pub(super) fn put(&self, bytes: &[u8], waker: &Waker) -> Option<usize> {
         let mut state = self.state();
-        if state.gone {
+        if state.reader_dropped {
             return None;
         }
-        let n = bytes.len().min(ROOM.saturating_sub(state.bytes.len()));
+        let n = bytes.len().min(BUFFER.saturating_sub(state.bytes.len()));
         state.bytes.extend(&bytes[..n]);
-        state.waits = Some(waker.clone());
-        self.bell.notify_all();
+        state.waiting = Some(waker.clone());
+        self.condvar.notify_all();
         Some(n)
     }
 
     pub(super) fn is_abandoned(&self) -> bool {
-        self.state().gone
+        self.state().reader_dropped
     }
 
     pub(super) fn end(&self, result: Result<(), Error>) {
         self.state().end.get_or_insert(result);
-        self.bell.notify_all();
+        self.condvar.notify_all();
     }
 
     pub(super) fn take(&self, buf: &mut [u8]) -> Result<usize, Error> {
         let mut state = self.state();
         loop {
             if !state.bytes.is_empty() || buf.is_empty() {
-                let was_full = state.bytes.len() >= ROOM;
+                let was_full = state.bytes.len() >= BUFFER;
                 let n = state.bytes.read(buf).unwrap_or(0);
-                if was_full && let Some(waker) = state.waits.take() {
+                if was_full && let Some(waker) = state.waiting.take() {
                     waker.wake();
                 }
                 return Ok(n);
@@ -70,15 +70,15 @@ impl Intake {
             match &state.end {
                 Some(Ok(())) => return Ok(0),
                 Some(Err(error)) => return Err(error.clone()),
-                None => state = self.bell.wait(state).unwrap_or_else(PoisonError::into_inner),
+                None => state = self.condvar.wait(state).unwrap_or_else(PoisonError::into_inner),
             }
         }
     }
 
     pub(super) fn abandon(&self) {
         let mut state = self.state();
-        state.gone = true;
-        if let Some(waker) = state.waits.take() {
+        state.reader_dropped = true;
+        if let Some(waker) = state.waiting.take() {
             waker.wake();
         }
     }

@@ -94,7 +94,7 @@ pub use self::{
     request::Request,
     response::{FullResponse, Response},
 };
-use self::{exchange::Exchange, response::Reply};
+use self::{exchange::Exchange, response::Completion};
 use crate::{api::LoopHandle, base::Timeout};
 
 /// Calls servers, and keeps connections to them. Cheap to clone; all clones are one client, with one pool for all loops.
@@ -118,12 +118,12 @@ impl Client {
     ///
     /// `on` is [`Request::loop_handle`](crate::Request::loop_handle), or any other [`LoopHandle`]. Connections belong to loops; one that is
     /// idle on this loop is used first.
-    pub fn send(&self, on: &LoopHandle, call: Request, then: impl FnOnce(Result<Response, Error>) + Send + 'static) {
-        let (shared, here, then) = (self.0.clone(), on.clone(), Reply::new(then));
+    pub fn send(&self, on: &LoopHandle, request: Request, then: impl FnOnce(Result<Response, Error>) + Send + 'static) {
+        let (shared, loop_handle, then) = (self.0.clone(), on.clone(), Completion::new(then));
         // There it has a time. If that loop has ended, dropping `then` says so.
-        on.at_once(move |now| match call.ready(&shared.settings) {
-            Ok(call) => pool::start(Exchange::new(shared, call, here, then, now), now),
-            Err(error) => then.tell(Err(error)),
+        on.at_once(move |now| match request.ready(&shared.settings) {
+            Ok(request) => pool::start(Exchange::new(shared, request, loop_handle, then, now), now),
+            Err(error) => then.complete(Err(error)),
         });
     }
 
@@ -131,14 +131,14 @@ impl Client {
     pub fn send_collect(
         &self,
         on: &LoopHandle,
-        call: Request,
+        request: Request,
         limit: usize,
         then: impl FnOnce(Result<FullResponse, Error>) + Send + 'static,
     ) {
-        let then = Reply::new(then);
-        self.send(on, call, move |result| match result {
-            Ok(answer) => answer.collect_for(limit, then),
-            Err(error) => then.tell(Err(error)),
+        let then = Completion::new(then);
+        self.send(on, request, move |result| match result {
+            Ok(response) => response.collect_for(limit, then),
+            Err(error) => then.complete(Err(error)),
         });
     }
 

@@ -23,7 +23,7 @@ use super::{
     blocking::Background,
     connect,
     exchange::{Exchange, Key, Pending},
-    idle_slot::{IdleSlot, Left},
+    idle_slot::{IdleSlot, Vacated},
     permit::ConnPermit,
     resolve::Resolver,
     settings::Settings,
@@ -64,11 +64,11 @@ impl Host {
     }
 
     /// The next call that waits and may be served by a standing connection of this loop.
-    fn next_of(&mut self, here: &LoopHandle) -> Option<Box<Exchange>> {
+    fn next_of(&mut self, loop_handle: &LoopHandle) -> Option<Box<Exchange>> {
         while self.waiting.front().is_some_and(|pending| !pending.is_waiting()) {
             self.waiting.pop_front();
         }
-        let fits = |x: &Exchange| x.here.same(here) && !x.is_alone();
+        let fits = |x: &Exchange| x.loop_handle.same(loop_handle) && !x.needs_new_connection();
         let at = self.waiting.iter().position(|pending| pending.look(fits) == Some(true))?;
         if at > 0 && self.passed >= PASSED_MAX {
             return None;
@@ -113,7 +113,7 @@ impl Shared {
     }
 
     #[cfg(test)]
-    pub(super) fn a_place(self: &Arc<Self>, url: &str) -> ConnPermit {
+    pub(super) fn test_permit(self: &Arc<Self>, url: &str) -> ConnPermit {
         let key = Key::of(&super::Request::get(url));
         self.hosts().entry(key.clone()).or_default().open += 1;
         ConnPermit::new(self, &key)
@@ -137,20 +137,20 @@ impl Shared {
                 }
             };
             match next.give(ConnPermit::new(self, key)) {
-                Ok(here) => {
+                Ok(loop_handle) => {
                     let there = next.clone();
-                    if here.at_once(move |now| connect::resume(there, now)) {
+                    if loop_handle.at_once(move |now| connect::resume(there, now)) {
                         return;
                     }
                     // That loop has ended, and so has this call. The place is still ours: no recursion, since a thousand
                     // calls may wait for that loop.
-                    if let Some(place) = next.take_place() {
-                        place.void();
+                    if let Some(permit) = next.take_permit() {
+                        permit.void();
                     }
                     next.fail(Error::LoopEnded);
                 }
                 // Its time was up just now.
-                Err(place) => place.void(),
+                Err(permit) => permit.void(),
             }
         }
     }
@@ -159,34 +159,34 @@ impl Shared {
     pub(super) fn release(
         &self,
         key: &Key,
-        seat: &Arc<IdleSlot>,
-        place: &mut Option<ConnPermit>,
-        here: &LoopHandle,
+        slot: &Arc<IdleSlot>,
+        permit: &mut Option<ConnPermit>,
+        loop_handle: &LoopHandle,
     ) -> Next {
         let mut hosts = self.hosts();
         let Some(host) = hosts.get_mut(key) else { return Next::Close };
-        if let Some(exchange) = host.next_of(here) {
+        if let Some(exchange) = host.next_of(loop_handle) {
             return Next::Serve(exchange);
         }
         // Those that are left wait for a place on another loop.
         if host.waiting.is_empty()
             && host.idle.len() < self.settings.max_idle
-            && let Some(place) = place.take()
+            && let Some(permit) = permit.take()
         {
-            seat.wait(place);
-            host.idle.push(seat.clone());
+            slot.wait(permit);
+            host.idle.push(slot.clone());
             return Next::Wait;
         }
         Next::Close
     }
 
     /// A connection does not wait any longer.
-    pub(super) fn leave(&self, key: &Key, seat: &Arc<IdleSlot>) -> Left {
+    pub(super) fn leave(&self, key: &Key, slot: &Arc<IdleSlot>) -> Vacated {
         if let Some(host) = self.hosts().get_mut(key) {
-            host.idle.retain(|other| !Arc::ptr_eq(other, seat));
+            host.idle.retain(|other| !Arc::ptr_eq(other, slot));
         }
         // Whoever took it out of the list before has left word in it.
-        seat.leave()
+        slot.leave()
     }
 
     pub(super) fn idle_connections(&self) -> usize {
@@ -198,9 +198,9 @@ impl Shared {
     }
 
     pub(super) fn close_idle(&self) {
-        let seats: Vec<_> = self.hosts().values_mut().flat_map(|host| std::mem::take(&mut host.idle)).collect();
-        for seat in seats {
-            drop(seat.retire());
+        let slots: Vec<_> = self.hosts().values_mut().flat_map(|host| std::mem::take(&mut host.idle)).collect();
+        for slot in slots {
+            drop(slot.retire());
         }
     }
 }
@@ -213,10 +213,10 @@ impl Drop for Shared {
 
 /// Finds a connection for a call; on its loop.
 pub(super) fn start(mut exchange: Box<Exchange>, now: Moment) {
-    if exchange.whole.is_some_and(|at| at <= now.mono) {
+    if exchange.deadline.is_some_and(|at| at <= now.mono) {
         return exchange.fail(Error::TimedOut(Timeout::Total));
     }
-    if exchange.call.is_cancelled() {
+    if exchange.request.is_cancelled() {
         return exchange.fail(Error::Cancelled);
     }
     let shared = exchange.shared.clone();
@@ -232,13 +232,13 @@ pub(super) fn start(mut exchange: Box<Exchange>, now: Moment) {
             }
         }
     }
-    if !exchange.is_alone()
-        && let Some(at) = host.idle.iter().rposition(|seat| seat.is_of(&exchange.here))
+    if !exchange.needs_new_connection()
+        && let Some(at) = host.idle.iter().rposition(|slot| slot.is_of(&exchange.loop_handle))
     {
         // It is woken, and looks into its seat.
         return host.idle.remove(at).give(exchange);
     }
-    let place = if host.open < settings.max_connections {
+    let permit = if host.open < settings.max_connections {
         host.open += 1;
         Some(ConnPermit::new(&shared, &exchange.key))
     } else if host.idle.is_empty() {
@@ -246,9 +246,9 @@ pub(super) fn start(mut exchange: Box<Exchange>, now: Moment) {
     } else {
         host.idle.remove(0).retire()
     };
-    if let Some(place) = place {
+    if let Some(permit) = permit {
         drop(hosts);
-        return connect::begin(Pending::new(exchange, now), place, now);
+        return connect::begin(Pending::new(exchange, now), permit, now);
     }
     if host.waiting.len() >= settings.max_queued {
         host.waiting.retain(Pending::is_waiting);

@@ -49,7 +49,7 @@ type Interim = Box<dyn FnMut(u16, Headers) + Send>;
 /// What is to be sent.
 pub(super) enum Content {
     None,
-    Whole(Bytes),
+    Full(Bytes),
     Stream(PipeOut, Option<u64>),
 }
 
@@ -135,7 +135,7 @@ impl Request {
     pub fn host(mut self, host: &str) -> Self {
         match target::is_host(host.as_bytes()) {
             true => self.host = Some(host.to_owned()),
-            false => self.broken(Error::InvalidRequest(format!("{host:?} is no host"))),
+            false => self.invalid(Error::InvalidRequest(format!("{host:?} is no host"))),
         }
         self
     }
@@ -153,19 +153,19 @@ impl Request {
 
     /// Appends all of these fields: those of a request that is passed on, for instance.
     pub fn headers(self, headers: &Headers) -> Self {
-        headers.iter().fold(self, |call, (name, value)| call.append(name, value))
+        headers.iter().fold(self, |request, (name, value)| request.append(name, value))
     }
 
     fn with(mut self, name: &str, add: impl FnOnce(&mut Headers) -> Result<(), InvalidHeader>) -> Self {
         if OWN.iter().any(|own| own.eq_ignore_ascii_case(name)) {
-            self.broken(Error::InvalidRequest(format!("header field {name:?} is written by the client itself")));
+            self.invalid(Error::InvalidRequest(format!("header field {name:?} is written by the client itself")));
         } else if let Err(error) = add(&mut self.headers) {
-            self.broken(Error::InvalidRequest(format!("header field {name:?}: {error}")));
+            self.invalid(Error::InvalidRequest(format!("header field {name:?}: {error}")));
         }
         self
     }
 
-    fn broken(&mut self, error: Error) {
+    fn invalid(&mut self, error: Error) {
         self.fault.get_or_insert(error);
     }
 
@@ -185,12 +185,12 @@ impl Request {
     /// Sends this body, with its length.
     pub fn body(mut self, body: impl Into<Body>) -> Self {
         match body.into().0 {
-            Kind::Empty => self.content = Content::Whole(Bytes::Static(b"")),
-            Kind::Bytes(Block::Static(bytes)) => self.content = Content::Whole(Bytes::Static(bytes)),
-            Kind::Bytes(Block::Owned(bytes)) => self.content = Content::Whole(Bytes::Shared(bytes.into())),
-            Kind::Bytes(Block::Shared(bytes)) => self.content = Content::Whole(Bytes::Shared(bytes)),
+            Kind::Empty => self.content = Content::Full(Bytes::Static(b"")),
+            Kind::Bytes(Block::Static(bytes)) => self.content = Content::Full(Bytes::Static(bytes)),
+            Kind::Bytes(Block::Owned(bytes)) => self.content = Content::Full(Bytes::Shared(bytes.into())),
+            Kind::Bytes(Block::Shared(bytes)) => self.content = Content::Full(Bytes::Shared(bytes)),
             Kind::File(..) | Kind::Stream(_) => {
-                self.broken(Error::InvalidRequest("a streamed body comes out of a pipe: Call::stream".to_owned()));
+                self.invalid(Error::InvalidRequest("a streamed body comes out of a pipe: Call::stream".to_owned()));
             }
         }
         self
@@ -231,7 +231,7 @@ impl Request {
     pub fn upgrade_with(mut self, handshake: &Headers) -> Self {
         self.options.upgrade = true;
         let fields = handshake.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("connection"));
-        fields.fold(self, |call, (name, value)| call.append(name, value))
+        fields.fold(self, |request, (name, value)| request.append(name, value))
     }
 
     /// Calls `f` with status and fields of each interim response (RFC 9110 §15.2), for instance 103 Early Hints, on the

@@ -22,14 +22,14 @@ use crate::{
 };
 
 /// Bytes of a pipe made by [`Response::pipe`].
-const PIPE_ROOM: usize = 64 * 1024;
+const PIPE_BUFFER: usize = 64 * 1024;
 
 /// What somebody waits for. Told exactly once; if it is dropped untold, the loop has ended.
-pub(super) struct Reply<T>(Option<Then<T>>);
+pub(super) struct Completion<T>(Option<Then<T>>);
 
 type Then<T> = Box<dyn FnOnce(Result<T, Error>) + Send>;
 
-impl<T> Reply<T> {
+impl<T> Completion<T> {
     pub(super) fn new(f: impl FnOnce(Result<T, Error>) + Send + 'static) -> Self {
         Self(Some(Box::new(f)))
     }
@@ -39,19 +39,19 @@ impl<T> Reply<T> {
         self.0 = None;
     }
 
-    pub(super) fn tell(mut self, result: Result<T, Error>) {
+    pub(super) fn complete(mut self, result: Result<T, Error>) {
         if let Some(f) = self.0.take() {
             f(result);
         }
     }
 }
 
-impl<T> Drop for Reply<T> {
+impl<T> Drop for Completion<T> {
     fn drop(&mut self) {
         if let Some(f) = self.0.take() {
             // Application code in a destructor, perhaps of an engine that unwinds: a panic ends here.
-            let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(Err(Error::LoopEnded))));
-            if told.is_err() {
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(Err(Error::LoopEnded))));
+            if result.is_err() {
                 log::error!(target: "uncork::client", "the application panicked when told that its loop has ended");
             }
         }
@@ -87,13 +87,13 @@ pub(super) struct ResponseHead {
 #[must_use = "dropping it closes the connection: collect, pipe or discard its body"]
 pub struct Response {
     head: ResponseHead,
-    line: Arc<ResponseChannel>,
+    channel: Arc<ResponseChannel>,
     decided: bool,
 }
 
 impl Response {
-    pub(super) fn new(head: ResponseHead, line: Arc<ResponseChannel>) -> Self {
-        Self { head, line, decided: false }
+    pub(super) fn new(head: ResponseHead, channel: Arc<ResponseChannel>) -> Self {
+        Self { head, channel, decided: false }
     }
 
     /// The status, 100 to 999: 101 only to a call that [offered an upgrade](super::Request::upgrade), and no other 1xx.
@@ -118,19 +118,19 @@ impl Response {
 
     /// Whether the stream is no longer HTTP: 101, or 2xx to CONNECT. Then [`switch`](Self::switch) takes it over.
     pub fn is_switched(&self) -> bool {
-        self.line.switched
+        self.channel.switched
     }
 
     /// Waits for the body, and gives the whole; on the loop that serves the call. A body longer than `limit` bytes is
     /// [`Error::TooLarge`], and closes the connection.
     pub fn collect(self, limit: usize, then: impl FnOnce(Result<FullResponse, Error>) + Send + 'static) {
-        self.collect_for(limit, Reply::new(then));
+        self.collect_for(limit, Completion::new(then));
     }
 
-    pub(super) fn collect_for(mut self, limit: usize, then: Reply<FullResponse>) {
+    pub(super) fn collect_for(mut self, limit: usize, then: Completion<FullResponse>) {
         let headers = std::mem::take(&mut self.head.headers);
-        let whole = FullResponse { status: self.head.status, headers, body: Vec::new(), trailers: Headers::new() };
-        self.decide(Choice::Collect { whole: Box::new(whole), limit, then });
+        let full = FullResponse { status: self.head.status, headers, body: Vec::new(), trailers: Headers::new() };
+        self.decide(Choice::Collect { full: Box::new(full), limit, then });
     }
 
     pub(super) fn head(&self) -> &ResponseHead {
@@ -141,7 +141,7 @@ impl Response {
     /// takes it out sets the pace at which it is read. If the body does not come whole, the pipe is cut off; if the
     /// pipe's end is dropped, the connection is closed. Trailers come with its end.
     pub fn pipe(mut self) -> PipeOut {
-        let (inlet, outlet) = pipe(PIPE_ROOM);
+        let (inlet, outlet) = pipe(PIPE_BUFFER);
         self.decide(Choice::Pipe(inlet));
         outlet
     }
@@ -156,7 +156,7 @@ impl Response {
     /// has sent behind its answer is in its input. Of an answer that is [no switch](Self::is_switched), the connection
     /// is closed and `upgrade` dropped.
     pub fn switch(mut self, upgrade: impl Upgrade + 'static) {
-        if self.line.switched {
+        if self.channel.switched {
             self.decide(Choice::Switch(Box::new(upgrade)));
         }
     }
@@ -165,7 +165,7 @@ impl Response {
     /// by a pipe or to be thrown away; else why not. Not called for an answer that is dropped, nor for a stream that is
     /// handed over.
     pub fn on_end(self, f: impl FnOnce(Result<(), Error>) + Send + 'static) -> Self {
-        self.line.state().on_end = Some(Reply::new(f));
+        self.channel.state().on_end = Some(Completion::new(f));
         self
     }
 
@@ -175,14 +175,14 @@ impl Response {
 
     fn decide(&mut self, choice: Choice) {
         self.decided = true;
-        self.line.decide(choice);
+        self.channel.decide(choice);
     }
 }
 
 impl Drop for Response {
     fn drop(&mut self) {
         if !self.decided {
-            self.line.decide(Choice::Close);
+            self.channel.decide(Choice::Close);
         }
     }
 }
@@ -195,7 +195,7 @@ impl fmt::Debug for Response {
 
 /// What shall become of the body.
 pub(super) enum Choice {
-    Collect { whole: Box<FullResponse>, limit: usize, then: Reply<FullResponse> },
+    Collect { full: Box<FullResponse>, limit: usize, then: Completion<FullResponse> },
     Pipe(PipeIn),
     Feed(Arc<Intake>),
     Discard,
@@ -212,7 +212,7 @@ impl Choice {
     /// It can't be: whoever waits is told.
     pub(super) fn fail(self, error: Error) {
         match self {
-            Self::Collect { then, .. } => then.tell(Err(error)),
+            Self::Collect { then, .. } => then.complete(Err(error)),
             Self::Feed(intake) => intake.end(Err(error)),
             // A pipe that is dropped is cut off.
             Self::Pipe(_) | Self::Discard | Self::Switch(_) | Self::Close => {}
@@ -224,23 +224,23 @@ impl Choice {
 pub(super) struct ResponseChannel {
     state: Mutex<ChannelState>,
     waker: Waker,
-    here: LoopHandle,
+    loop_handle: LoopHandle,
     switched: bool,
 }
 
 pub(super) struct ChannelState {
     choice: Option<Choice>,
     /// The connection has looked for a choice, and must be woken when there is one.
-    waits: bool,
+    waiting: bool,
     /// The connection is over, and this is why.
     over: Option<Error>,
-    pub(super) on_end: Option<Reply<()>>,
+    pub(super) on_end: Option<Completion<()>>,
 }
 
 impl ResponseChannel {
-    pub(super) fn new(waker: Waker, here: LoopHandle, switched: bool) -> Arc<Self> {
-        let state = ChannelState { choice: None, waits: false, over: None, on_end: None };
-        Arc::new(Self { state: Mutex::new(state), waker, here, switched })
+    pub(super) fn new(waker: Waker, loop_handle: LoopHandle, switched: bool) -> Arc<Self> {
+        let state = ChannelState { choice: None, waiting: false, over: None, on_end: None };
+        Arc::new(Self { state: Mutex::new(state), waker, loop_handle, switched })
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, ChannelState> {
@@ -258,7 +258,7 @@ impl ResponseChannel {
             match state.over.clone() {
                 None => {
                     state.choice = Some(choice);
-                    if state.waits {
+                    if state.waiting {
                         self.waker.wake();
                     }
                     return;
@@ -267,10 +267,10 @@ impl ResponseChannel {
             }
         };
         // Told on the loop, not within the application's own call.
-        self.here.at_once(move |_| {
+        self.loop_handle.at_once(move |_| {
             let (choice, error) = late;
             if let Some(on_end) = on_end {
-                on_end.tell(Err(error.clone()));
+                on_end.complete(Err(error.clone()));
             }
             choice.fail(error);
         });
@@ -279,7 +279,7 @@ impl ResponseChannel {
     /// What was chosen; if nothing yet, the connection is woken when it is.
     pub(super) fn chosen(&self) -> Option<Choice> {
         let mut state = self.state();
-        state.waits = state.choice.is_none();
+        state.waiting = state.choice.is_none();
         state.choice.take()
     }
 
@@ -290,7 +290,7 @@ impl ResponseChannel {
         state.choice.take()
     }
 
-    pub(super) fn take_on_end(&self) -> Option<Reply<()>> {
+    pub(super) fn take_on_end(&self) -> Option<Completion<()>> {
         self.state().on_end.take()
     }
 }

@@ -28,7 +28,7 @@ pub(super) enum Upload {
     Done,
     /// Held back until the server asks for it, or until then.
     Held(Content, Instant),
-    Whole(Bytes, usize),
+    Full(Bytes, usize),
     Stream(PipeOut),
 }
 
@@ -49,7 +49,7 @@ impl Upload {
     pub(super) fn of(content: Content, waker: &Waker) -> Self {
         match content {
             Content::None => Self::Done,
-            Content::Whole(bytes) => Self::Whole(bytes, 0),
+            Content::Full(bytes) => Self::Full(bytes, 0),
             Content::Stream(mut pipe, _) => {
                 pipe.on_data(waker.clone());
                 Self::Stream(pipe)
@@ -100,7 +100,7 @@ impl Upload {
             match self {
                 Self::Done | Self::Held(..) => return Ok((sent, Pause::Done)),
                 _ if room == 0 => return Ok((sent, Pause::Room)),
-                Self::Whole(bytes, at) => {
+                Self::Full(bytes, at) => {
                     let rest = &bytes.as_slice()[*at..];
                     let n = rest.len().min(wanted);
                     put(conn, tx, &rest[..n]);
