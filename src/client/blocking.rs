@@ -1,4 +1,4 @@
-//! For tests and tools: calls that block, on a loop of their own in the background.
+//! Blocking requests, for tests and tools: they run on a background loop of the client.
 
 use std::{
     io::{self, Read},
@@ -41,7 +41,7 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        // Not joined: this may be that very thread.
+        // Not joined: this may run on that thread.
         if let Some((_, running)) = self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
             running.stop_handle().stop_now();
         }
@@ -51,26 +51,26 @@ impl Drop for Background {
 impl Client {
     fn background(&self) -> Result<LoopHandle, Error> {
         self.0.background.loop_handle().map_err(|error| {
-            log::warn!(target: "uncork::client", "no loop for calls that block: {error}");
+            log::warn!(target: "uncork::client", "cannot start the loop for blocking requests: {error}");
             Error::LoopEnded
         })
     }
 
-    /// Calls and waits for the whole answer. Blocks: for tests and tools, and handlers that may block.
+    /// Sends `request` and blocks until the whole response has been received. For tests, tools, and handlers that may
+    /// block.
     ///
     /// # Errors
-    /// All that can happen to a call; a body beyond [`body_limit`](super::ClientBuilder::body_limit) is
-    /// [`Error::TooLarge`].
+    /// Any [`Error`]. A body beyond [`body_limit`](super::ClientBuilder::body_limit) is [`Error::TooLarge`].
     pub fn call_blocking(&self, request: super::Request) -> Result<FullResponse, Error> {
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         self.send_collect(&self.background()?, request, self.0.settings.body_limit, move |result| drop(sender.send(result)));
         receiver.recv().unwrap_or(Err(Error::LoopEnded))
     }
 
-    /// Calls and waits for the head of the answer; its body is read as it comes. Blocks.
+    /// Sends `request` and blocks until the head of the response has been received. Read the body from the result.
     ///
     /// # Errors
-    /// All that can happen to a call until then.
+    /// Any [`Error`] up to the end of the head.
     pub fn open_blocking(&self, request: super::Request) -> Result<BodyReader, Error> {
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         self.send(&self.background()?, request, move |result: Result<Response, Error>| drop(sender.send(result)));
@@ -82,26 +82,27 @@ impl Client {
     }
 }
 
-/// An answer whose body is read by a thread, which blocks until there is more of it. The server is pushed back while
-/// nobody reads. If the body does not come whole, reading fails; the error has the [`Error`] in it. Dropped early, it
-/// closes the connection.
+/// A response whose body is read with [`Read`], which blocks until more data arrives.
+///
+/// At most 64 KiB are buffered: the server must wait for the reader. If the body is truncated, reading fails; the
+/// [`io::Error`] contains the [`Error`]. Dropping it before the end closes the connection.
 pub struct BodyReader {
     head: ResponseHead,
     intake: Arc<Intake>,
 }
 
 impl BodyReader {
-    /// The status.
+    /// Returns the status code.
     pub fn status(&self) -> u16 {
         self.head.status
     }
 
-    /// The header fields.
+    /// Returns the header fields.
     pub fn headers(&self) -> &Headers {
         &self.head.headers
     }
 
-    /// The body's length, if it was announced and there is a body.
+    /// Returns the announced length of the body in bytes, if there is one.
     pub fn content_length(&self) -> Option<u64> {
         self.head.length
     }
@@ -121,6 +122,6 @@ impl Drop for BodyReader {
 
 impl std::fmt::Debug for BodyReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reading").field("status", &self.head.status).finish_non_exhaustive()
+        f.debug_struct("BodyReader").field("status", &self.head.status).finish_non_exhaustive()
     }
 }

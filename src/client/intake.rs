@@ -12,7 +12,7 @@ use crate::api::Waker;
 /// Bytes held for a reader.
 const BUFFER: usize = 64 * 1024;
 
-/// Between a connection and a thread that reads.
+/// A bounded buffer that a connection fills and a thread reads.
 #[derive(Default)]
 pub(super) struct Intake {
     state: Mutex<State>,
@@ -24,7 +24,7 @@ struct State {
     bytes: VecDeque<u8>,
     end: Option<Result<(), Error>>,
     reader_dropped: bool,
-    /// The connection, if it waits for room.
+    /// Wakes the connection when there is room.
     waiting: Option<Waker>,
 }
 
@@ -33,8 +33,8 @@ impl Intake {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts in what there is room for; how much that was, `None` if nobody reads any more. When there was not room for all
-    /// of it, the waker is called when there is; in any case when the reader goes.
+    /// Adds what fits, and returns its length; `None` if the reader was dropped. Calls the waker when there is room again,
+    /// or when the reader is dropped.
     pub(super) fn put(&self, bytes: &[u8], waker: &Waker) -> Option<usize> {
         let mut state = self.state();
         if state.reader_dropped {
