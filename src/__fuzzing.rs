@@ -89,13 +89,13 @@ pub fn mask(bytes: &mut [u8], key: [u8; 4], at: u64) {
 
 /// One WebSocket in memory, which echoes, without an engine around it.
 #[cfg(feature = "ws")]
-pub struct OneWebSocket(crate::ws::server_harness::Play);
+pub struct OneWebSocket(crate::ws::server_harness::Harness);
 
 #[cfg(feature = "ws")]
 impl OneWebSocket {
     /// A server's, whose clock stands still.
     pub fn new(now: crate::base::Moment) -> Self {
-        Self(crate::ws::server_harness::Play::new(&crate::ws::server_harness::Setup::default(), now))
+        Self(crate::ws::server_harness::Harness::new(&crate::ws::server_harness::Setup::default(), now))
     }
 
     /// Takes in `wire`; how many bytes it sends because of it.
