@@ -9,7 +9,7 @@ use std::{
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use uncork::{
     Moment,
-    workbench::{OneWebSocket, mask},
+    __fuzzing::{OneWebSocket, mask},
     ws::Frame,
 };
 

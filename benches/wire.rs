@@ -10,7 +10,7 @@ use uncork::{
         field_slots, parse_request,
         write::response_head,
     },
-    workbench::OneConnection,
+    __fuzzing::OneConnection,
 };
 
 const SHORT: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost:8080\r\n\r\n";

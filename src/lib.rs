@@ -64,7 +64,7 @@
 //! | `drive` | who waits; the only room that reads the clocks | `base api engine` |
 //! | `server` | [`Server`], [`Running`] | `base api transport engine drive` |
 //! | `ws` | WebSocket, server and client, as an [`Upgrade`] | `base h1 api` |
-//! | `client` | outgoing HTTP/1.1 on the same loops | `base h1 conn api transport engine drive` |
+//! | `client` | outgoing HTTP/1.1 on the same loops | `base h1 conn api transport server` |
 #![cfg_attr(feature = "relay", doc = "| [`relay`] | services, written as an outsider would | the public face |")]
 #![cfg_attr(not(feature = "relay"), doc = "| `relay` | services, written as an outsider would | the public face |")]
 //!
@@ -140,6 +140,9 @@
 #[cfg(feature = "relay")]
 extern crate self as uncork;
 
+#[cfg(any(test, fuzzing, feature = "__internals"))]
+#[doc(hidden)]
+pub mod __fuzzing;
 pub(crate) mod api;
 pub(crate) mod base;
 #[cfg(feature = "client")]
@@ -152,9 +155,6 @@ pub mod h1;
 pub mod relay;
 pub(crate) mod server;
 pub(crate) mod transport;
-#[cfg(any(test, fuzzing, feature = "__internals"))]
-#[doc(hidden)]
-pub mod workbench;
 #[cfg(feature = "ws")]
 pub mod ws;
 

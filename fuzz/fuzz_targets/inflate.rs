@@ -1,3 +1,3 @@
 //! See `src/ws/fuzz.rs`.
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| uncork::workbench::inflate(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| uncork::__fuzzing::inflate(data));

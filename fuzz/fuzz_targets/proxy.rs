@@ -1,3 +1,3 @@
 //! See `src/transport/proxy.rs`.
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| uncork::workbench::proxy(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| uncork::__fuzzing::proxy(data));

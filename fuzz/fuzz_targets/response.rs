@@ -1,3 +1,3 @@
 //! See `src/conn/listen.rs`.
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| uncork::workbench::response(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| uncork::__fuzzing::response(data));

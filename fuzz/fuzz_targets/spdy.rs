@@ -1,3 +1,3 @@
 //! See `src/relay/tunnel/spdy/fuzz.rs`.
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| uncork::workbench::spdy(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| uncork::__fuzzing::spdy(data));

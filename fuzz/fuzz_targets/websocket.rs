@@ -4,5 +4,5 @@ use std::time::{Instant, SystemTime};
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let now = uncork::Moment { mono: Instant::now(), wall: SystemTime::UNIX_EPOCH };
-    uncork::workbench::websocket(data, now);
+    uncork::__fuzzing::websocket(data, now);
 });

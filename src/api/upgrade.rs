@@ -15,10 +15,13 @@ use std::{fmt, sync::Arc, time::Instant};
 use bitflags::bitflags;
 
 use super::{Response, Waker};
-use crate::base::{
-    EventMask, Moment,
-    buf::Buf,
-    out::{Block, Out},
+use crate::{
+    base::{
+        EventMask, Moment,
+        buf::Buf,
+        out::{Block, Out},
+    },
+    h1::write::Sink,
 };
 
 /// A protocol spoken after an upgrade.
@@ -319,6 +322,12 @@ impl Tx<'_> {
             self.out.push_block(&mut Block::Shared(bytes.clone()));
         }
         fits
+    }
+
+    /// Returns the output for writers that keep their own bound: it takes everything, beyond [`room`](Self::room) too.
+    #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "the client writes heads and chunks"))]
+    pub(crate) fn sink(&mut self) -> &mut impl Sink {
+        self.out
     }
 
     /// Half-close: after what was written, the peer sees the end of our side (close_notify over TLS, then FIN); it may

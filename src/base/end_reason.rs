@@ -2,25 +2,30 @@
 
 use std::{fmt, io};
 
-/// A timeout of a connection that can expire. Each has its limit in [`Limits`](crate::Limits).
+/// A timeout that has passed: of a connection of the server, by its field in [`Limits`](crate::Limits), or of a request
+/// that the client sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Timeout {
-    /// The TLS handshake, the PROXY protocol header: [`Limits::handshake_timeout`](crate::Limits::handshake_timeout).
+    /// The TLS handshake, with the PROXY header before it: [`Limits::handshake_timeout`](crate::Limits::handshake_timeout).
     Handshake,
-    /// A request's head, from its first byte: [`Limits::head_timeout`](crate::Limits::head_timeout).
+    /// A head. On the server: a request's, from its first byte ([`Limits::head_timeout`](crate::Limits::head_timeout)).
+    /// In the client: a response's, from the last byte of the request.
     Head,
-    /// The time between two requests: [`Limits::idle_timeout`](crate::Limits::idle_timeout).
+    /// No progress. On the server: between two requests ([`Limits::idle_timeout`](crate::Limits::idle_timeout)). In the
+    /// client: within a body, while the server is the one that must act.
     Idle,
-    /// A pause in a request's body that the application is ready to receive:
-    /// [`Limits::body_timeout`](crate::Limits::body_timeout), or [`Limits::min_rate`](crate::Limits::min_rate).
+    /// A request's body, while the server is ready to receive it: [`Limits::body_timeout`](crate::Limits::body_timeout).
     Body,
-    /// Output that the peer does not take: [`Limits::send_timeout`](crate::Limits::send_timeout), or
-    /// [`Limits::min_rate`](crate::Limits::min_rate).
+    /// Output that the peer does not take: [`Limits::send_timeout`](crate::Limits::send_timeout).
     Send,
-    /// Reading on after our last byte, so that the peer can receive it:
+    /// Reading after the server's last byte, so that the peer can read it:
     /// [`Limits::linger_timeout`](crate::Limits::linger_timeout).
     Linger,
+    /// In the client: the wait for a connection, including the queue, name resolution, TCP and TLS.
+    Connect,
+    /// In the client: the whole request, to the last byte of its response.
+    Total,
 }
 
 /// Why a connection or a request ended.

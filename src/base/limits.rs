@@ -114,6 +114,8 @@ impl Limits {
             Timeout::Body => self.body_timeout,
             Timeout::Send => self.send_timeout,
             Timeout::Linger => self.linger_timeout,
+            // Only requests of the client have these.
+            Timeout::Connect | Timeout::Total => Duration::MAX,
         }
     }
 }

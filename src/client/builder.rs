@@ -1,14 +1,14 @@
-//! How a client behaves: every limit, its value, and the reason for it.
+//! The builder of a client: every limit and timeout, its default, and the reason for it.
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Client, pool::Shared};
+use super::{Client, pool::Shared, settings::Settings};
 use crate::{
     h1::{HeadLimits, HeaderValue, MAX_FIELDS},
     transport::TlsClient,
 };
 
-/// A client to be.
+/// Builds a [`Client`].
 ///
 /// ```
 /// use std::time::Duration;
@@ -17,149 +17,117 @@ use crate::{
 /// # let _ = client;
 /// ```
 #[derive(Clone, Debug)]
-#[must_use = "build makes a client of it"]
+#[must_use = "call build to create the client"]
 pub struct ClientBuilder(pub(super) Settings);
-
-#[derive(Clone, Debug)]
-pub(super) struct Settings {
-    pub(super) connections: usize,
-    pub(super) queue: usize,
-    pub(super) idle: usize,
-    pub(super) idle_time: Duration,
-    pub(super) rotate: Option<Duration>,
-    pub(super) connect_within: Duration,
-    pub(super) head_within: Duration,
-    pub(super) idle_within: Duration,
-    pub(super) whole: Option<Duration>,
-    pub(super) head: HeadLimits,
-    pub(super) body: usize,
-    pub(super) redirects: u8,
-    pub(super) user_agent: Option<HeaderValue>,
-    pub(super) tls: Option<TlsClient>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            connections: 64,
-            queue: 1024,
-            idle: 32,
-            idle_time: Duration::from_secs(10),
-            rotate: None,
-            connect_within: Duration::from_secs(10),
-            head_within: Duration::from_secs(30),
-            idle_within: Duration::from_secs(30),
-            whole: None,
-            head: HeadLimits { head: 32 * 1024, target: 32 * 1024, fields: 128 },
-            body: 16 * 1024 * 1024,
-            redirects: 0,
-            user_agent: None,
-            tls: None,
-        }
-    }
-}
 
 impl ClientBuilder {
     pub(super) fn new() -> Self {
         Self(Settings::default())
     }
 
-    /// Connections to one origin (scheme, host and port, or Unix socket), over all loops. 64. Calls beyond it wait.
+    /// Limits the connections to one origin (scheme, host and port, or Unix socket), over all loops. Default: 64; at least
+    /// 1. Requests beyond it are [queued](Self::max_queued).
     pub fn max_connections(mut self, most: usize) -> Self {
-        self.0.connections = most.max(1);
+        self.0.max_connections = most.max(1);
         self
     }
 
-    /// Calls that may wait for a connection to one origin, their deadlines running. 1,024. Beyond it:
-    /// [`Error::QueueFull`](super::Error::QueueFull). 0: none waits, and at the limit of
-    /// [`connections`](Self::max_connections) a call fails at once. That suits an intermediary, whose clients can try again.
+    /// Limits the requests that are queued for a connection to one origin. Default: 1,024. Their timeouts run while they
+    /// are queued. Beyond it, a request fails with [`Error::QueueFull`](super::Error::QueueFull).
+    ///
+    /// With 0, a request fails at once if all [connections](Self::max_connections) are in use. That suits an
+    /// intermediary, whose clients can try again.
     pub fn max_queued(mut self, most: usize) -> Self {
-        self.0.queue = most;
+        self.0.max_queued = most;
         self
     }
 
-    /// Idle connections kept for one origin. 32.
+    /// Limits the idle connections that are kept for one origin. Default: 32.
     pub fn max_idle(mut self, most: usize) -> Self {
-        self.0.idle = most;
+        self.0.max_idle = most;
         self
     }
 
-    /// How long an idle connection is kept. 10 s: below what most servers allow (nginx 75 s, Apache and node 5 s),
-    /// so that stale ones are rare.
+    /// Sets how long an idle connection is kept in the pool. Default: 10 s. Many servers close idle connections too (nginx
+    /// after 75 s, Apache and Node.js after 5 s); a short timeout makes stale connections rare.
+    ///
+    /// See also [`idle_timeout`](Self::idle_timeout), which limits pauses within a body.
     pub fn pool_idle_timeout(mut self, time: Duration) -> Self {
-        self.0.idle_time = time;
+        self.0.pool_idle_timeout = time;
         self
     }
 
-    /// One call in each `every` and origin goes with `Connection: close`, so that a load balancer in front of many
-    /// servers can spread connections anew. Off.
+    /// Sends one request per interval `every` and origin with `Connection: close`. Default: off. A load balancer can then
+    /// spread new connections over its servers.
     pub fn rotate(mut self, every: Duration) -> Self {
         self.0.rotate = Some(every);
         self
     }
 
-    /// As [`Request::connect_timeout`](super::Request::connect_timeout), for all calls that don't say otherwise. 10 s.
+    /// Sets the default of [`Request::connect_timeout`](super::Request::connect_timeout): 10 s.
     pub fn connect_timeout(mut self, time: Duration) -> Self {
-        self.0.connect_within = time;
+        self.0.connect_timeout = time;
         self
     }
 
-    /// As [`Request::head_timeout`](super::Request::head_timeout). 30 s.
+    /// Sets the default of [`Request::head_timeout`](super::Request::head_timeout): 30 s.
     pub fn head_timeout(mut self, time: Duration) -> Self {
-        self.0.head_within = time;
+        self.0.head_timeout = time;
         self
     }
 
-    /// As [`Request::idle_timeout`](super::Request::idle_timeout). 30 s.
+    /// Sets the default of [`Request::idle_timeout`](super::Request::idle_timeout): 30 s.
     pub fn idle_timeout(mut self, time: Duration) -> Self {
-        self.0.idle_within = time;
+        self.0.idle_timeout = time;
         self
     }
 
-    /// As [`Request::deadline`](super::Request::timeout). None.
-    pub fn timeout(mut self, whole: Duration) -> Self {
-        self.0.whole = Some(whole);
+    /// Sets the default of [`Request::timeout`](super::Request::timeout): none.
+    pub fn timeout(mut self, total: Duration) -> Self {
+        self.0.total_timeout = Some(total);
         self
     }
 
-    /// Bytes of an answer's head. 32 KiB; cookies make them longer than requests' heads.
+    /// Limits the bytes of a response's head. Default: 32 KiB; cookies make it longer than a request's head. Beyond it, the
+    /// request fails with [`Error::TooLarge`](super::Error::TooLarge).
     pub fn head_limit(mut self, bytes: usize) -> Self {
-        self.0.head = HeadLimits { head: bytes, target: bytes, ..self.0.head };
+        self.0.head_limits = HeadLimits { head: bytes, target: bytes, ..self.0.head_limits };
         self
     }
 
-    /// Header fields of an answer. 128; at most 256.
+    /// Limits the header fields of a response. Default: 128; at most 256. Beyond it, the request fails with
+    /// [`Error::TooLarge`](super::Error::TooLarge).
     pub fn fields_limit(mut self, most: usize) -> Self {
-        self.0.head.fields = most.min(MAX_FIELDS);
+        self.0.head_limits.fields = most.min(MAX_FIELDS);
         self
     }
 
-    /// Bytes of an answer's body that [`Client::call_blocking`] holds in memory. 16 MiB. Others say their limit where they
-    /// ask for a whole body.
+    /// Limits the bytes of a body that [`Client::call_blocking`] collects in memory. Default: 16 MiB. The other methods
+    /// that collect a body take a limit as an argument.
     pub fn body_limit(mut self, bytes: usize) -> Self {
-        self.0.body = bytes;
+        self.0.body_limit = bytes;
         self
     }
 
-    /// Redirects that are followed. 0: none, the 3xx is the answer.
+    /// Sets the default of [`Request::max_redirects`](super::Request::max_redirects): 0, which returns the 3xx itself.
     pub fn max_redirects(mut self, most: u8) -> Self {
-        self.0.redirects = most;
+        self.0.max_redirects = most;
         self
     }
 
-    /// What calls without a User-Agent field say. Nothing; nor if the value has control bytes in it.
+    /// Sets the User-Agent field of requests that have none. Default: no field. A value with control bytes is ignored.
     pub fn user_agent(mut self, value: &str) -> Self {
         self.0.user_agent = HeaderValue::new(value).ok();
         self
     }
 
-    /// Whose certificates are believed. The system's, which are read when they are first needed.
+    /// Sets the trusted root certificates. Default: the system's, which are read when they are first needed.
     pub fn tls(mut self, tls: TlsClient) -> Self {
         self.0.tls = Some(tls);
         self
     }
 
-    /// The client.
+    /// Creates the client.
     pub fn build(self) -> Client {
         Client(Arc::new(Shared::new(self.0)))
     }

@@ -1,8 +1,8 @@
-//! Giving a call up, from any thread.
+//! Cancellation of a request, from any thread.
 //!
 //! ```text
-//!   CancelHandle::cancel ──▶ waits for a connection ──▶ fails on its loop
-//!                       └──▶ on a connection, without a response ──▶ the connection is woken, and closes
+//!   CancelHandle::cancel ──▶ queued or connecting ──▶ it fails on its loop
+//!                       └──▶ on a connection, without a response ──▶ the connection is woken and closes
 //! ```
 
 use std::{
@@ -10,18 +10,17 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Error, pool::Pending};
 use crate::api::Waker;
 
-/// Gives up one [`Request`](super::Request), from any thread: see [`Request::cancel_handle`](super::Request::cancel_handle).
+/// Cancels one [`Request`](super::Request), from any thread: see [`Request::cancel_handle`](super::Request::cancel_handle).
 #[derive(Clone)]
 pub struct CancelHandle(Arc<Mutex<State>>);
 
-/// Where the call is.
+/// The stage that a request has reached.
 pub(super) enum Stage {
-    /// It waits for a connection.
-    Pending(Pending),
-    /// This connection serves it.
+    /// It is queued, or its connection is being opened: a function that fails it on its loop.
+    Pending(Box<dyn FnOnce() + Send>),
+    /// A connection serves it; its waker.
     Served(Waker),
 }
 
@@ -40,8 +39,9 @@ impl CancelHandle {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the call up: it fails with [`Error::Cancelled`], on its loop, and its connection is closed. Does nothing if
-    /// the head of the response is there already: then the [`Response`](super::Response) decides.
+    /// Cancels the request: it fails with [`Error::Cancelled`](super::Error::Cancelled) on its loop, and its connection is
+    /// closed. Does nothing if the head of the response has been received: then drop the
+    /// [`Response`](super::Response) instead.
     pub fn cancel(&self) {
         let stage = {
             let mut state = self.state();
@@ -49,12 +49,7 @@ impl CancelHandle {
             state.stage.take()
         };
         match stage {
-            Some(Stage::Pending(pending)) => {
-                // Without a loop to tell it on, it has failed already.
-                if let Some(here) = pending.look(|exchange| exchange.here.clone()) {
-                    here.at_once(move |_| pending.fail(Error::Cancelled));
-                }
-            }
+            Some(Stage::Pending(fail)) => fail(),
             Some(Stage::Served(waker)) => waker.wake(),
             None => {}
         }
@@ -64,7 +59,7 @@ impl CancelHandle {
         self.state().cancelled
     }
 
-    /// Notes where the call is now. What was noted before is dropped without the lock: it may hold the call itself.
+    /// Records the request's stage. The previous one is dropped outside the lock: it may own the request.
     pub(super) fn note(&self, stage: Option<Stage>) {
         let old = std::mem::replace(&mut self.state().stage, stage);
         drop(old);

@@ -16,9 +16,10 @@ use std::{
 };
 
 use super::{
-    Deadline, Error,
+    Timeout, Error,
     connection::Connection,
-    pool::{ConnPermit, Pending},
+    exchange::Pending,
+    permit::ConnPermit,
     resolve::addresses,
 };
 use crate::{
@@ -32,38 +33,38 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// Goes on with a call that has waited for its place.
 pub(super) fn resume(pending: Pending, now: Moment) {
-    if let Some(place) = pending.take_place() {
-        begin(pending, place, now);
+    if let Some(permit) = pending.take_permit() {
+        begin(pending, permit, now);
     }
 }
 
 /// Makes a connection for a call; on its loop.
-pub(super) fn begin(pending: Pending, place: ConnPermit, now: Moment) {
+pub(super) fn begin(pending: Pending, permit: ConnPermit, now: Moment) {
     let facts = pending.look(|x| {
-        let url = &x.call.url;
-        let target = (x.call.unix.clone(), url.https, url.bare_host().to_owned(), url.port);
+        let url = &x.request.url;
+        let target = (x.request.unix.clone(), url.https, url.bare_host().to_owned(), url.port);
         let target = (target, url.zone.clone());
-        (x.shared.clone(), x.here.clone(), x.connection_by().0, target)
+        (x.shared.clone(), x.loop_handle.clone(), x.connection_by().0, target)
     });
     // None: nobody waits any more.
-    let Some((shared, here, by, ((unix, https, host, port), zone))) = facts else { return };
+    let Some((shared, loop_handle, by, ((unix, https, host, port), zone))) = facts else { return };
     let literal = match (unix, zone) {
         (Some(path), _) => Some(Target::Unix(path)),
         (None, None) => host.parse::<IpAddr>().ok().map(|ip| Target::Tcp(SocketAddr::new(ip, port))),
         (None, Some(zone)) => match zoned(&host, &zone, port) {
             Some(addr) => Some(Target::Tcp(addr)),
             None => {
-                drop(place);
-                let why = "there is no such interface here".to_owned();
-                return pending.fail(Error::Resolve { host: format!("{host}%{zone}"), reason: why });
+                drop(permit);
+                let reason = "there is no such interface here".to_owned();
+                return pending.fail(Error::Resolve { host: format!("{host}%{zone}"), reason });
             }
         },
     };
     let named = literal.is_none();
     let mut race = Race {
         pending: pending.clone(),
-        place: Some(place),
-        here: here.clone(),
+        permit: Some(permit),
+        loop_handle: loop_handle.clone(),
         by,
         rest: literal.into_iter().collect(),
         trust: None,
@@ -79,16 +80,16 @@ pub(super) fn begin(pending: Pending, place: ConnPermit, now: Moment) {
     let resolver = shared.resolver.clone();
     let queued = resolver.run(move || {
         let trust = https.then(|| shared.load_trust());
-        let mut why = None;
+        let mut reason = None;
         if named {
             match addresses(&host, port) {
                 Ok(found) => race.rest = found.into_iter().map(Target::Tcp).collect(),
-                Err(error) => why = Some(error.to_string()),
+                Err(error) => reason = Some(error.to_string()),
             }
         }
         // If the loop has ended, dropping it all says so.
-        here.at_once(move |now| match race.rest.is_empty() {
-            true => race.lost(Error::Resolve { host, reason: why.unwrap_or_else(|| "there is none".to_owned()) }),
+        loop_handle.at_once(move |now| match race.rest.is_empty() {
+            true => race.lost(Error::Resolve { host, reason: reason.unwrap_or_else(|| "no address".to_owned()) }),
             false => race.start(trust, host, now),
         });
     });
@@ -123,8 +124,8 @@ impl fmt::Display for Target {
 struct Race {
     pending: Pending,
     /// `None`: the race is over.
-    place: Option<ConnPermit>,
-    here: LoopHandle,
+    permit: Option<ConnPermit>,
+    loop_handle: LoopHandle,
     /// When it is lost in any case.
     by: Instant,
     /// Addresses not tried yet.
@@ -146,14 +147,14 @@ impl Race {
         match trust {
             None => {}
             Some(Ok(trust)) => self.trust = Some((trust, host)),
-            Some(Err(why)) => return self.lost(Error::Tls { to: host, reason: why }),
+            Some(Err(reason)) => return self.lost(Error::Tls { to: host, reason }),
         }
         attempt(&Arc::new(Mutex::new(self)), now);
     }
 
     fn lost(self, error: Error) {
-        let Self { place, pending, .. } = self;
-        drop(place);
+        let Self { permit, pending, .. } = self;
+        drop(permit);
         pending.fail(error);
     }
 }
@@ -161,24 +162,24 @@ impl Race {
 /// Tries the next address; if there is none left and nothing under way, the race is lost.
 fn attempt(race: &Shared, now: Moment) {
     let mut state = lock(race);
-    if state.place.is_none() {
+    if state.permit.is_none() {
         return;
     }
     let left = state.by.saturating_duration_since(now.mono);
     let next = if left.is_zero() { None } else { state.rest.pop_front() };
     let Some(target) = next else {
         if state.under_way == 0 {
-            let error = state.last.take().unwrap_or(Error::TimedOut(Deadline::Connect));
-            let (place, pending) = (state.place.take(), state.pending.clone());
+            let error = state.last.take().unwrap_or(Error::TimedOut(Timeout::Connect));
+            let (permit, pending) = (state.permit.take(), state.pending.clone());
             drop(state);
-            drop(place);
+            drop(permit);
             pending.fail(error);
         }
         return;
     };
     state.under_way += 1;
     state.attempts += 1;
-    let (number, more, here) = (state.attempts, !state.rest.is_empty(), state.here.clone());
+    let (number, more, loop_handle) = (state.attempts, !state.rest.is_empty(), state.loop_handle.clone());
     let dial = match &target {
         Target::Tcp(addr) => Dial::tcp(*addr),
         Target::Unix(path) => Dial::unix(&**path),
@@ -189,7 +190,7 @@ fn attempt(race: &Shared, now: Moment) {
     };
     drop(state);
     let then = race.clone();
-    here.dial(dial.timeout(left), move |result| match result {
+    loop_handle.dial(dial.timeout(left), move |result| match result {
         Ok(dialed) => won(&then, &dialed),
         Err(error) => {
             failed(&then, &target, error);
@@ -198,7 +199,7 @@ fn attempt(race: &Shared, now: Moment) {
     });
     if more {
         let race = race.clone();
-        here.after(ATTEMPT_DELAY, move |now| {
+        loop_handle.after(ATTEMPT_DELAY, move |now| {
             let is_latest = lock(&race).attempts == number;
             if is_latest {
                 attempt(&race, now);
@@ -211,11 +212,11 @@ fn attempt(race: &Shared, now: Moment) {
 fn won(race: &Shared, dialed: &Dialed<'_>) -> Option<Box<dyn Upgrade>> {
     let mut state = lock(race);
     state.under_way -= 1;
-    let place = state.place.take()?;
-    let (pending, here) = (state.pending.clone(), state.here.clone());
+    let permit = state.permit.take()?;
+    let (pending, loop_handle) = (state.pending.clone(), state.loop_handle.clone());
     drop(state);
     // Without a call whose time was up just now, it is as good as an idle one.
-    Connection::new(here, dialed.waker(), place, pending.take()).map(|connection| Box::new(connection) as _)
+    Connection::new(loop_handle, dialed.waker(), permit, pending.take()).map(|connection| Box::new(connection) as _)
 }
 
 fn failed(race: &Shared, target: &Target, error: DialError) {
@@ -223,26 +224,26 @@ fn failed(race: &Shared, target: &Target, error: DialError) {
     let ended = matches!(error, DialError::LoopEnded);
     let error = match error {
         DialError::Io(error) => Error::Connect { to, kind: error.kind(), reason: error.to_string() },
-        DialError::TimedOut => Error::TimedOut(Deadline::Connect),
-        DialError::Tls(why) => Error::Tls { to, reason: why },
+        DialError::TimedOut => Error::TimedOut(Timeout::Connect),
+        DialError::Tls(reason) => Error::Tls { to, reason },
         DialError::BadName(name) => Error::Tls { to, reason: format!("{name:?} is no name a certificate could have") },
         DialError::LoopEnded => Error::LoopEnded,
     };
-    let here = {
+    let loop_handle = {
         let mut state = lock(race);
         state.under_way -= 1;
         state.last = Some(error);
         if ended {
             state.rest.clear();
         }
-        state.here.clone()
+        state.loop_handle.clone()
     };
     let next = race.clone();
-    if !here.at_once(move |now| attempt(&next, now)) {
+    if !loop_handle.at_once(move |now| attempt(&next, now)) {
         let mut state = lock(race);
-        let (place, pending) = (state.place.take(), state.pending.clone());
+        let (permit, pending) = (state.permit.take(), state.pending.clone());
         drop(state);
-        drop(place);
+        drop(permit);
         pending.fail(Error::LoopEnded);
     }
 }
@@ -254,7 +255,7 @@ mod tests {
     use super::*;
     use crate::{
         Request, Response, Server,
-        client::{self, Client, pool::Exchange, response::Reply},
+        client::{self, Client, exchange::Exchange, response::Completion},
     };
 
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -266,21 +267,21 @@ mod tests {
     /// Races for a connection to these; what the answer's status is, or why there is none.
     fn race(targets: Vec<SocketAddr>, within: Duration) -> Result<u16, Error> {
         let running = Server::new().threads(1, |_: &mut Request<'_>| Response::new(500)).unwrap();
-        let (here, client) = (running.loops().remove(0), Client::new());
-        let (tell, told) = channel();
-        let on = here.clone();
+        let (loop_handle, client) = (running.loops().remove(0), Client::new());
+        let (sender, receiver) = channel();
+        let on = loop_handle.clone();
         let kept = client.clone();
-        here.at_once(move |now| {
-            let call = client::Request::get("http://x/").connect_timeout(within);
-            let then = Reply::new(move |result: Result<client::Response, Error>| {
-                tell.send(result.map(|a| a.status())).unwrap()
+        loop_handle.at_once(move |now| {
+            let request = client::Request::get("http://x/").connect_timeout(within);
+            let then = Completion::new(move |result: Result<client::Response, Error>| {
+                sender.send(result.map(|a| a.status())).unwrap()
             });
-            let exchange = Exchange::new(kept.0.clone(), call, on.clone(), then, now);
+            let exchange = Exchange::new(kept.0.clone(), request, on.clone(), then, now);
             let by = exchange.connection_by().0;
             let race = Race {
                 pending: Pending::new(exchange, now),
-                place: Some(kept.0.a_place("http://x/")),
-                here: on,
+                permit: Some(kept.0.test_permit("http://x/")),
+                loop_handle: on,
                 by,
                 rest: targets.into_iter().map(Target::Tcp).collect(),
                 trust: None,
@@ -290,7 +291,7 @@ mod tests {
             };
             race.start(None, String::new(), now);
         });
-        let result = told.recv_timeout(PATIENCE).unwrap();
+        let result = receiver.recv_timeout(PATIENCE).unwrap();
         running.stop().unwrap();
         assert_eq!(client.connections(), 0);
         result
@@ -308,7 +309,7 @@ mod tests {
         }
         assert!(matches!(race(vec![refused, refused], PATIENCE), Err(Error::Connect { .. })));
         let late = race(vec![nowhere], Duration::from_millis(100));
-        assert!(matches!(late, Err(Error::TimedOut(Deadline::Connect) | Error::Connect { .. })), "{late:?}");
+        assert!(matches!(late, Err(Error::TimedOut(Timeout::Connect) | Error::Connect { .. })), "{late:?}");
         server.stop().unwrap();
     }
 }

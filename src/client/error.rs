@@ -1,88 +1,76 @@
-//! Why a call has no answer, or not all of it.
+//! The errors of a request.
 
 use std::{fmt, io};
 
-use crate::h1::Misbehaved;
+use crate::{base::Timeout, h1::Misbehaved};
 
-/// Why a call failed. `Display` says what happened, and where.
+/// The error of a request that failed. `Display` has the cause and the address.
 ///
-/// Everything up to [`Connect`](Self::Connect) and [`Tls`](Self::Tls), and [`QueueFull`](Self::QueueFull), means that
-/// nothing of the request was sent. The others leave open whether the server has worked on it.
+/// [`Url`](Self::Url), [`InvalidRequest`](Self::InvalidRequest), [`Resolve`](Self::Resolve), [`Connect`](Self::Connect),
+/// [`Tls`](Self::Tls) and [`QueueFull`](Self::QueueFull) mean that nothing of the request was sent. After any other, the
+/// server may have processed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {
-    /// The URL can't be called: what is wrong with it.
+    /// The URL is invalid, for the reason given.
     Url(&'static str),
-    /// The call can't be sent as it is: a method, a header field or a setting that HTTP does not allow.
+    /// The request has a method, a header field or a setting that HTTP does not allow.
     InvalidRequest(String),
-    /// The host's name has no address.
+    /// The host name cannot be resolved to an address.
     Resolve {
-        /// The name.
+        /// The host name.
         host: String,
-        /// What the system says.
+        /// The system's message.
         reason: String,
     },
-    /// No connection stands.
+    /// No connection could be opened.
     Connect {
         /// The last address that was tried.
         to: String,
-        /// What sort of error it was.
+        /// The kind of error.
         kind: io::ErrorKind,
-        /// What the system says.
+        /// The system's message.
         reason: String,
     },
-    /// The TLS handshake failed: a certificate that is not trusted, no version in common, no TLS at all.
+    /// The TLS handshake failed: a certificate that is not trusted, no common version, or a server without TLS.
     Tls {
         /// The address.
         to: String,
-        /// What was wrong.
+        /// The cause.
         reason: String,
     },
-    /// A deadline has passed: which one.
-    TimedOut(Deadline),
-    /// The answer breaks this rule of RFC 9110 or RFC 9112; or what came was no HTTP.
+    /// A timeout has passed: [`Connect`](Timeout::Connect), [`Head`](Timeout::Head), [`Idle`](Timeout::Idle) or
+    /// [`Total`](Timeout::Total).
+    TimedOut(Timeout),
+    /// The response violates this rule of RFC 9110 or RFC 9112, or is not HTTP.
     Protocol(Misbehaved),
-    /// The connection ended before the answer was whole: in its head, or in its body.
+    /// The connection ended within the response: in its head or in its body.
     Incomplete {
-        /// Bytes of the body that came.
+        /// Bytes of the body that were received.
         got: u64,
-        /// Bytes of the body that were announced; `None`: it was chunked, its end was that of the connection, or not
-        /// even the head was whole.
+        /// Bytes of the body that were announced. `None` if the body was chunked, if it lasted until the end of the
+        /// connection, or if the head was incomplete.
         of: Option<u64>,
     },
-    /// The answer is larger than allowed: which part of it.
+    /// The response is larger than its limit, in the part given.
     TooLarge(TooLargePart),
-    /// A kept connection was closed by the server just when it was used again, and the request may not be repeated:
-    /// its method is not idempotent ([`Request::repeatable`](super::Request::repeatable)) or its body is a stream.
+    /// The server closed an idle connection just when it was used again, and the request must not be repeated. Its
+    /// method is not idempotent ([`Request::repeatable`](super::Request::repeatable)), or its body is a stream.
     Stale,
-    /// As many calls as are allowed wait for a connection to this origin already, or for a name to be resolved.
+    /// Too many requests are queued for a connection to this origin, or for name resolution.
     QueueFull,
-    /// The request's body could not be had: its pipe was cut off, or was shorter than announced.
+    /// The request's body was truncated: its pipe was dropped, or was shorter than announced.
     UploadFailed,
-    /// More redirects than allowed, or one that leads nowhere.
+    /// There were more redirects than allowed, or one has an invalid target.
     Redirect(&'static str),
-    /// The call was [cancelled](super::CancelHandle::cancel); or the receiver of the response's body is gone, of which
-    /// only [`Response::on_end`](super::Response::on_end) tells.
+    /// The request was [cancelled](super::CancelHandle::cancel), or the receiver of the response's body was dropped. Only
+    /// [`Response::on_end`](super::Response::on_end) reports the latter.
     Cancelled,
     /// The loop has ended.
     LoopEnded,
 }
 
-/// Which deadline has passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Deadline {
-    /// There was no connection in time: waiting for a place in the pool, name, TCP and TLS together.
-    Connect,
-    /// The head of the answer did not come in time after the request was out.
-    Head,
-    /// Nothing moved for too long within a body.
-    Idle,
-    /// The whole took too long.
-    Whole,
-}
-
-/// A part of an answer.
+/// The part of a response that exceeds its limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TooLargePart {
@@ -93,8 +81,8 @@ pub enum TooLargePart {
 }
 
 impl Error {
-    /// What a rule that was broken means to the caller.
-    pub(super) fn broken(rule: Misbehaved) -> Self {
+    /// Returns the error for a response that violates `rule`.
+    pub(super) fn from_rule(rule: Misbehaved) -> Self {
         match rule {
             Misbehaved::HeadTooLarge | Misbehaved::TooManyFields | Misbehaved::TrailersTooLarge => {
                 Self::TooLarge(TooLargePart::Head)
@@ -108,34 +96,34 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Url(why) => write!(f, "the URL is not one to call: {why}"),
-            Self::InvalidRequest(why) => write!(f, "the call can't be sent: {why}"),
-            Self::Resolve { host, reason: why } => write!(f, "{host} has no address: {why}"),
-            Self::Connect { to, reason: why, .. } => write!(f, "no connection to {to}: {why}"),
-            Self::Tls { to, reason: why } => write!(f, "no TLS with {to}: {why}"),
-            Self::TimedOut(Deadline::Connect) => f.write_str("timed out: no connection in time"),
-            Self::TimedOut(Deadline::Head) => f.write_str("timed out: no answer in time"),
-            Self::TimedOut(Deadline::Idle) => f.write_str("timed out: the body stands still"),
-            Self::TimedOut(Deadline::Whole) => f.write_str("timed out: the call took too long"),
-            Self::Protocol(rule) => write!(f, "the answer is no proper HTTP: {rule}"),
+            Self::Url(reason) => write!(f, "invalid URL: {reason}"),
+            Self::InvalidRequest(reason) => write!(f, "invalid request: {reason}"),
+            Self::Resolve { host, reason } => write!(f, "cannot resolve {host}: {reason}"),
+            Self::Connect { to, reason, .. } => write!(f, "cannot connect to {to}: {reason}"),
+            Self::Tls { to, reason } => write!(f, "TLS handshake with {to} failed: {reason}"),
+            Self::TimedOut(Timeout::Connect) => f.write_str("timed out: no connection"),
+            Self::TimedOut(Timeout::Head) => f.write_str("timed out: no response"),
+            Self::TimedOut(Timeout::Idle) => f.write_str("timed out: no progress within a body"),
+            Self::TimedOut(_) => f.write_str("timed out: the request took too long"),
+            Self::Protocol(rule) => write!(f, "malformed response: {rule}"),
             Self::Incomplete { got, of: Some(of) } => {
                 write!(f, "the server closed the connection after {got} of {of} bytes of the body")
             }
             Self::Incomplete { got: 0, of: None } => {
-                f.write_str("the server closed the connection before the answer was whole")
+                f.write_str("the server closed the connection within the head of the response")
             }
             Self::Incomplete { got, of: None } => {
                 write!(f, "the server closed the connection within the body, after {got} bytes")
             }
-            Self::TooLarge(TooLargePart::Head) => f.write_str("the answer's head is too large"),
-            Self::TooLarge(TooLargePart::Body) => f.write_str("the answer's body is too large"),
+            Self::TooLarge(TooLargePart::Head) => f.write_str("the response's head is too large"),
+            Self::TooLarge(TooLargePart::Body) => f.write_str("the response's body is too large"),
             Self::Stale => {
-                f.write_str("the server closed a kept connection, and the request is not one that may be repeated")
+                f.write_str("the server closed an idle connection, and the request must not be repeated")
             }
-            Self::QueueFull => f.write_str("too many calls are waiting already"),
-            Self::UploadFailed => f.write_str("the request's body was cut off"),
-            Self::Redirect(why) => write!(f, "redirected: {why}"),
-            Self::Cancelled => f.write_str("the call was cancelled, or the receiver of the response's body is gone"),
+            Self::QueueFull => f.write_str("too many requests are queued"),
+            Self::UploadFailed => f.write_str("the request's body was truncated"),
+            Self::Redirect(reason) => write!(f, "invalid redirect: {reason}"),
+            Self::Cancelled => f.write_str("the request was cancelled, or the receiver of its response was dropped"),
             Self::LoopEnded => f.write_str("the loop has ended"),
         }
     }

@@ -8,11 +8,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::pool::{ConnPermit, Exchange};
+use super::{exchange::Exchange, permit::ConnPermit};
 use crate::api::{LoopHandle, Waker};
 
 pub(super) struct IdleSlot {
-    here: LoopHandle,
+    loop_handle: LoopHandle,
     waker: Waker,
     state: Mutex<State>,
 }
@@ -26,35 +26,35 @@ enum State {
 }
 
 /// What a connection finds in its seat when it leaves it.
-pub(super) enum Left {
+pub(super) enum Vacated {
     /// Its place, or nothing any more.
-    Alone(#[expect(dead_code, reason = "dropping it frees it")] Option<ConnPermit>),
+    Empty(#[expect(dead_code, reason = "dropping it frees it")] Option<ConnPermit>),
     /// A call, which came just before.
     With(Box<Exchange>, ConnPermit),
 }
 
 impl IdleSlot {
-    pub(super) fn new(here: LoopHandle, waker: Waker) -> Arc<Self> {
-        Arc::new(Self { here, waker, state: Mutex::new(State::Empty) })
+    pub(super) fn new(loop_handle: LoopHandle, waker: Waker) -> Arc<Self> {
+        Arc::new(Self { loop_handle, waker, state: Mutex::new(State::Empty) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn is_of(&self, here: &LoopHandle) -> bool {
-        self.here == *here
+    pub(super) fn is_of(&self, loop_handle: &LoopHandle) -> bool {
+        self.loop_handle == *loop_handle
     }
 
-    pub(super) fn wait(&self, place: ConnPermit) {
-        *self.state() = State::Idle(place);
+    pub(super) fn wait(&self, permit: ConnPermit) {
+        *self.state() = State::Idle(permit);
     }
 
     /// The connection gets this call. It was in the list of those that are idle, and is taken out of it.
     pub(super) fn give(&self, exchange: Box<Exchange>) {
         let mut state = self.state();
         match std::mem::replace(&mut *state, State::Empty) {
-            State::Idle(place) => *state = State::Given(exchange, place),
+            State::Idle(permit) => *state = State::Given(exchange, permit),
             other => {
                 debug_assert!(false, "it was idle");
                 *state = other;
@@ -69,7 +69,7 @@ impl IdleSlot {
         let old = std::mem::replace(&mut *self.state(), State::Retired);
         self.waker.wake();
         match old {
-            State::Idle(place) => Some(place),
+            State::Idle(permit) => Some(permit),
             _ => None,
         }
     }
@@ -78,7 +78,7 @@ impl IdleSlot {
     pub(super) fn look(&self) -> Result<Option<(Box<Exchange>, ConnPermit)>, ()> {
         let mut state = self.state();
         match std::mem::replace(&mut *state, State::Empty) {
-            State::Given(exchange, place) => Ok(Some((exchange, place))),
+            State::Given(exchange, permit) => Ok(Some((exchange, permit))),
             State::Retired => Err(()),
             other => {
                 *state = other;
@@ -87,11 +87,11 @@ impl IdleSlot {
         }
     }
 
-    pub(super) fn leave(&self) -> Left {
+    pub(super) fn leave(&self) -> Vacated {
         match std::mem::replace(&mut *self.state(), State::Empty) {
-            State::Idle(place) => Left::Alone(Some(place)),
-            State::Given(exchange, place) => Left::With(exchange, place),
-            State::Empty | State::Retired => Left::Alone(None),
+            State::Idle(permit) => Vacated::Empty(Some(permit)),
+            State::Given(exchange, permit) => Vacated::With(exchange, permit),
+            State::Empty | State::Retired => Vacated::Empty(None),
         }
     }
 }

@@ -1,66 +1,73 @@
-//! Outgoing HTTP/1.1, on the same loops as what comes in.
+//! Outgoing HTTP/1.1 requests, on the same loops as the server's connections.
 //!
 //! ```text
-//!   Call ──send──▶ pool: an idle connection? a place for a new one? the queue?
-//!                    │                          └─ connect: names, happy eyeballs, TLS
-//!                    ▼
-//!               connection: an Upgrade around conn::ClientConn ──head──▶ Answer ──▶ collect │ pipe │ discard │ switch
+//!   Request ──send──▶ pool: an idle connection? a new one? the queue?
+//!                       │                          └─ connect: names, happy eyeballs, TLS
+//!                       ▼
+//!                  connection: an Upgrade around conn::ClientConn ──head──▶ Response ──▶ collect │ pipe │ discard │ switch
 //! ```
 //!
-//! A connection to a server is an [`Upgrade`](crate::Upgrade) like any other on a connection the loop has
-//! [dialled](crate::LoopHandle::dial): input and output in memory, an event mask, a deadline. No thread is blocked and nothing
-//! is polled; the result comes as a call of a function, on the loop that the call was sent on.
+//! A connection to a server is an [`Upgrade`](crate::Upgrade) on a connection that the loop has
+//! [dialled](crate::LoopHandle::dial): input and output in memory, an event mask, a deadline. It blocks no thread. The
+//! result arrives as a function call on the loop that the request was sent on.
 //!
-//! It is as strict as the server: conflicting lengths, malformed heads and early ends are typed [errors](Error), never
-//! half an answer that looks whole. Nothing an application puts into a [`Request`] can split a request.
+//! The client is as strict as the server. Conflicting lengths, malformed heads and early ends are typed
+//! [errors](Error); a truncated response never looks complete. Nothing that an application puts into a [`Request`] can
+//! split a request.
 //!
-//! From a handler, with a [`Ticket`](crate::Ticket) to answer later. The body is passed on as it comes, at the pace of
-//! whoever receives it:
+//! # In a handler
+//!
+//! The handler suspends its own request with a [`Ticket`](crate::Ticket). The body is passed on as it arrives, no faster
+//! than its receiver reads:
 //!
 //! ```no_run
-//! use uncork::{Action, Request, Response, Server, client::{Call, Client}};
+//! use uncork::{Action, Request, Response, Server, client};
 //!
 //! fn main() -> std::io::Result<()> {
-//!     let client = Client::new();
+//!     let client = client::Client::new();
 //!     let handler = move |req: &mut Request<'_>| {
 //!         let ticket = req.ticket();
-//!         let mut call = Call::get("http://127.0.0.1:9000/").header("Accept", "text/plain");
-//!         let cancel = call.cancel_handle();
+//!         let mut request = client::Request::get("http://127.0.0.1:9000/").header("Accept", "text/plain");
+//!         let cancel = request.cancel_handle();
 //!         req.on_end(move |_| cancel.cancel()); // the client may leave before there is a response
-//!         client.send(&req.here(), call, move |result| {
+//!         client.send(&req.loop_handle(), request, move |result| {
 //!             let response = match result {
-//!                 Ok(answer) => {
-//!                     let (status, length) = (answer.status(), answer.content_length());
-//!                     Response::stream(answer.pipe()).status(status).length(length)
+//!                 Ok(response) => {
+//!                     let (status, length) = (response.status(), response.content_length());
+//!                     Response::stream(response.pipe()).with_status(status).length(length)
 //!                 }
-//!                 Err(error) => Response::text(format!("{error}\n")).status(502),
+//!                 Err(error) => Response::text(format!("{error}\n")).with_status(502),
 //!             };
 //!             let _ = ticket.respond(response);
 //!         });
-//!         Action::Wait
+//!         Action::Suspend
 //!     };
 //!     Server::bind("127.0.0.1:8080")?.threads(2, handler)?.join()
 //! }
 //! ```
 //!
-//! From a test or a tool, blocking:
+//! # In a test or a tool
+//!
+//! [`Client::call_blocking`] waits for the whole response:
 //!
 //! ```no_run
-//! use uncork::client::{Call, Client, Error};
+//! use uncork::client::{Client, Error, Request};
 //! # fn main() -> Result<(), Error> {
-//! let answer = Client::new().call(Call::get("https://example.com/"))?;
-//! println!("{}: {} bytes", answer.status, answer.body.len());
+//! let response = Client::new().call_blocking(Request::get("https://example.com/"))?;
+//! println!("{}: {} bytes", response.status, response.body.len());
 //! # Ok(()) }
 //! ```
 //!
-//! | file | what |
+//! # Files
+//!
+//! | file | content |
 //! |---|---|
-//! | `call`, `url`, `builder`, `cancel` | what the application says |
-//! | `pool`, `seat` | who is served by which connection |
+//! | `request`, `url`, `builder`, `settings`, `cancel` | what the application configures and sends |
+//! | `pool`, `exchange`, `permit`, `idle_slot` | which connection serves which request |
 //! | `connect`, `resolve` | new connections |
-//! | `connection`, `upload`, `sink` | one connection: what is written, what is read |
-//! | `redirect` | where a 3xx leads |
-//! | `answer`, `error`, `blocking` | what the application gets |
+//! | `connection`, `upload`, `sink` | one connection: what it writes and reads |
+//! | `redirect` | the target of a 3xx |
+//! | `response`, `error`, `blocking`, `intake` | what the application receives |
 //!
 //! Not here: sockets and TLS (`transport`), HTTP itself (`conn`, `h1`).
 
@@ -70,12 +77,16 @@ mod cancel;
 mod connect;
 mod connection;
 mod error;
+mod exchange;
 mod idle_slot;
+mod intake;
+mod permit;
 mod pool;
 mod redirect;
 mod request;
 mod resolve;
 mod response;
+mod settings;
 mod sink;
 mod upload;
 mod url;
@@ -86,69 +97,74 @@ pub use self::{
     blocking::BodyReader,
     builder::ClientBuilder,
     cancel::CancelHandle,
-    error::{Deadline, Error, TooLargePart},
+    error::{Error, TooLargePart},
     request::Request,
     response::{FullResponse, Response},
 };
-use self::{pool::Exchange, response::Reply};
-use crate::api::LoopHandle;
+use self::{exchange::Exchange, response::Completion};
+use crate::{api::LoopHandle, base::Timeout};
 
-/// Calls servers, and keeps connections to them. Cheap to clone; all clones are one client, with one pool for all loops.
-/// When the last is dropped, idle connections are closed; calls under way are finished.
+/// An HTTP client with a pool of connections.
+///
+/// Cheap to clone: all clones share one pool, for all loops. When the last clone is dropped, idle connections are closed
+/// and requests in progress are completed.
 #[derive(Clone)]
 pub struct Client(Arc<pool::Shared>);
 
 impl Client {
-    /// With the values of [`ClientBuilder`]'s documentation.
+    /// Creates a client with the defaults that [`ClientBuilder`] documents.
     pub fn new() -> Self {
         Self::builder().build()
     }
 
-    /// With other limits and times, other roots.
+    /// Returns a builder for a client with other limits, timeouts or root certificates.
     pub fn builder() -> ClientBuilder {
         ClientBuilder::new()
     }
 
-    /// Calls. `then` is called exactly once, on this loop, when the head of the answer is there, or there will be none;
-    /// never within `send`, unless the loop has ended: then it is [`Error::LoopEnded`]. It must not block.
+    /// Sends `request` and calls `then` with the head of the response, or with an error.
     ///
-    /// `on` is [`Request::loop_handle`](crate::Request::loop_handle), or any other [`LoopHandle`]. Connections belong to loops; one that is
-    /// idle on this loop is used first.
-    pub fn send(&self, on: &LoopHandle, call: Request, then: impl FnOnce(Result<Response, Error>) + Send + 'static) {
-        let (shared, here, then) = (self.0.clone(), on.clone(), Reply::new(then));
-        // There it has a time. If that loop has ended, dropping `then` says so.
-        on.at_once(move |now| match call.ready(&shared.settings) {
-            Ok(call) => pool::start(Exchange::new(shared, call, here, then, now), now),
-            Err(error) => then.tell(Err(error)),
+    /// `then` is called exactly once, on the loop `on`. It must not block. It is never called within `send`, except with
+    /// [`Error::LoopEnded`] if the loop has ended.
+    ///
+    /// `on` is [`Request::loop_handle`](crate::Request::loop_handle), or any other [`LoopHandle`]. Connections belong to
+    /// loops; an idle connection of this loop is used first.
+    pub fn send(&self, on: &LoopHandle, request: Request, then: impl FnOnce(Result<Response, Error>) + Send + 'static) {
+        let (shared, loop_handle, then) = (self.0.clone(), on.clone(), Completion::new(then));
+        // The loop knows the time. If it has ended, dropping `then` reports that.
+        on.at_once(move |now| match request.ready(&shared.settings) {
+            Ok(request) => pool::start(Exchange::new(shared, request, loop_handle, then, now), now),
+            Err(error) => then.complete(Err(error)),
         });
     }
 
-    /// Calls, and collects the answer's body: [`send`](Self::send) and [`Response::collect`] in one.
+    /// Sends `request` and collects the response's body, up to `limit` bytes: [`send`](Self::send), then
+    /// [`Response::collect`].
     pub fn send_collect(
         &self,
         on: &LoopHandle,
-        call: Request,
+        request: Request,
         limit: usize,
         then: impl FnOnce(Result<FullResponse, Error>) + Send + 'static,
     ) {
-        let then = Reply::new(then);
-        self.send(on, call, move |result| match result {
-            Ok(answer) => answer.collect_for(limit, then),
-            Err(error) => then.tell(Err(error)),
+        let then = Completion::new(then);
+        self.send(on, request, move |result| match result {
+            Ok(response) => response.collect_for(limit, then),
+            Err(error) => then.complete(Err(error)),
         });
     }
 
-    /// How many connections are idle now, on all loops.
+    /// Returns the number of idle connections, over all loops.
     pub fn idle_connections(&self) -> usize {
         self.0.idle_connections()
     }
 
-    /// How many connections there are now, idle or not, or being made.
+    /// Returns the number of connections, over all loops: idle, in use, or being opened.
     pub fn connections(&self) -> usize {
         self.0.connections()
     }
 
-    /// Closes those that are idle.
+    /// Closes all idle connections.
     pub fn close_idle(&self) {
         self.0.close_idle();
     }

@@ -2,7 +2,7 @@
 
 use super::{
     Error, Request,
-    pool::{Exchange, Key},
+    exchange::{Exchange, Key},
     request::Content,
 };
 use crate::h1::HeadersRef;
@@ -24,10 +24,10 @@ pub(super) fn follow(exchange: &mut Exchange, status: u16, fields: HeadersRef<'_
     }
     let mut locations = fields.get_all("location");
     let (Some(location), more) = (locations.next(), locations.next()) else { return Ok(false) };
-    let call = &exchange.call;
+    let request = &exchange.request;
     // As browsers do, and RFC 9110 §15.4.2 allows.
-    let to_get = (status == 303 && &*call.method != "HEAD") || (matches!(status, 301 | 302) && &*call.method == "POST");
-    if (spent && !to_get) || call.options.upgrade || &*call.method == "CONNECT" {
+    let to_get = (status == 303 && &*request.method != "HEAD") || (matches!(status, 301 | 302) && &*request.method == "POST");
+    if (spent && !to_get) || request.options.upgrade || &*request.method == "CONNECT" {
         return Ok(false);
     }
     if exchange.redirects == 0 {
@@ -37,30 +37,30 @@ pub(super) fn follow(exchange: &mut Exchange, status: u16, fields: HeadersRef<'_
     if more.is_some() {
         return Err(Error::Redirect("to several places at once"));
     }
-    let url = call.url.join(location).map_err(|_| Error::Redirect("to something that is no URL to call"))?;
-    let elsewhere = !url.same_origin(&call.url);
-    if elsewhere && call.unix.is_some() {
+    let url = request.url.join(location).map_err(|_| Error::Redirect("to something that is no URL to call"))?;
+    let elsewhere = !url.same_origin(&request.url);
+    if elsewhere && request.unix.is_some() {
         return Ok(false);
     }
     exchange.redirects -= 1;
     exchange.redirected = true;
-    let call = &mut exchange.call;
-    call.url = url;
+    let request = &mut exchange.request;
+    request.url = url;
     if elsewhere {
-        call.host = None;
-        PRIVATE.iter().for_each(|name| call.headers.remove(name));
+        request.host = None;
+        PRIVATE.iter().for_each(|name| request.headers.remove(name));
     }
     if to_get {
-        become_get(call);
+        become_get(request);
     }
-    exchange.key = Key::of(&exchange.call);
-    exchange.again = false;
+    exchange.key = Key::of(&exchange.request);
+    exchange.retried = false;
     Ok(true)
 }
 
-fn become_get(call: &mut Request) {
-    call.method = "GET".into();
-    call.content = Content::None;
-    call.options.expect = false;
-    OF_BODY.iter().for_each(|name| call.headers.remove(name));
+fn become_get(request: &mut Request) {
+    request.method = "GET".into();
+    request.content = Content::None;
+    request.options.expect_continue = false;
+    OF_BODY.iter().for_each(|name| request.headers.remove(name));
 }

@@ -1,4 +1,4 @@
-//! A request to be sent: what the application says of it, checked as it is said.
+//! A request to send. Each part is checked when it is set.
 
 use std::{
     fmt,
@@ -7,28 +7,30 @@ use std::{
     time::Duration,
 };
 
-use super::{CancelHandle, Error, builder::Settings, cancel::Stage, url::Url};
+use super::{CancelHandle, Error, cancel::Stage, settings::Settings, url::Url};
 use crate::{
     api::{Body, PipeOut, response::Kind},
     base::out::Block,
     h1::{Headers, InvalidHeader, is_token, target},
 };
 
-/// A request to be sent. The client writes Host, Content-Length, Transfer-Encoding, Connection and Expect itself;
-/// everything else is the application's.
+/// A request to send.
 ///
-/// What is malformed, or could end a line (a CR or LF in a value, a space in a method or URL), is never sent: the call
-/// fails with [`Error::Url`] or [`Error::InvalidRequest`].
+/// The client writes Host, Content-Length, Transfer-Encoding, Connection and Expect itself. The application sets all
+/// other fields.
+///
+/// A malformed request is never sent, nor one that could end a line early (a CR or LF in a value, a space in a method or
+/// URL). It fails with [`Error::Url`] or [`Error::InvalidRequest`].
 ///
 /// ```
 /// use std::time::Duration;
-/// use uncork::client::Call;
-/// let call = Call::post("http://127.0.0.1:8080/hook", "hello")
+/// use uncork::client::Request;
+/// let request = Request::post("http://127.0.0.1:8080/hook", "hello")
 ///     .header("Content-Type", "text/plain")
-///     .deadline(Duration::from_secs(10));
-/// # let _ = call;
+///     .timeout(Duration::from_secs(10));
+/// # let _ = request;
 /// ```
-#[must_use = "a call is made by Client::send or Client::call"]
+#[must_use = "send it with Client::send or Client::call_blocking"]
 pub struct Request {
     pub(super) method: Box<str>,
     pub(super) url: Url,
@@ -39,21 +41,21 @@ pub struct Request {
     pub(super) options: Options,
     pub(super) cancel: Option<CancelHandle>,
     pub(super) interim: Option<Interim>,
-    /// Why it must not be sent.
+    /// The first error in it: it must not be sent.
     pub(super) fault: Option<Error>,
 }
 
-/// Called with each interim response.
+/// A callback for interim responses.
 type Interim = Box<dyn FnMut(u16, Headers) + Send>;
 
-/// What is to be sent.
+/// The body to send.
 pub(super) enum Content {
     None,
-    Whole(Bytes),
+    Full(Bytes),
     Stream(PipeOut, Option<u64>),
 }
 
-/// A whole body, which can be sent again.
+/// A body in memory, which can be sent again.
 #[derive(Clone)]
 pub(super) enum Bytes {
     Static(&'static [u8]),
@@ -71,26 +73,28 @@ impl Bytes {
 
 #[derive(Clone, Default)]
 pub(super) struct Options {
-    pub(super) whole: Option<Duration>,
-    pub(super) connect: Option<Duration>,
-    pub(super) head: Option<Duration>,
-    pub(super) idle: Option<Duration>,
-    pub(super) redirects: Option<u8>,
+    pub(super) total_timeout: Option<Duration>,
+    pub(super) connect_timeout: Option<Duration>,
+    pub(super) head_timeout: Option<Duration>,
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) max_redirects: Option<u8>,
     pub(super) fresh: bool,
-    pub(super) expect: bool,
+    pub(super) expect_continue: bool,
     pub(super) chunked: bool,
     pub(super) upgrade: bool,
     pub(super) repeatable: Option<bool>,
 }
 
-/// Fields the client writes itself.
+/// Fields that the client writes itself.
 const OWN: [&str; 7] =
     ["host", "content-length", "transfer-encoding", "connection", "expect", "te", "proxy-connection"];
 
 impl Request {
-    /// A request of this method for this URL: `http://` or `https://`, with neither user information nor characters
-    /// that would have to be percent-encoded; a fragment is left out. An IPv6 address may have a zone, the name or number
-    /// of an interface (`http://[fe80::1%eth0]/`, RFC 9844): it is not sent. With CONNECT, only its host and port count.
+    /// Creates a request with this method and URL.
+    ///
+    /// The URL begins with `http://` or `https://`. It must have neither user information nor characters that need
+    /// percent-encoding. A fragment is not sent. An IPv6 address may have a zone, which is the name or number of an
+    /// interface (`http://[fe80::1%eth0]/`, RFC 9844); it is not sent either. CONNECT uses only the host and port.
     pub fn new(method: &str, url: &str) -> Self {
         let mut fault = None;
         let url = Url::parse(url).unwrap_or_else(|error| {
@@ -98,7 +102,7 @@ impl Request {
             Url { https: false, host: String::new(), zone: None, port: 0, target: String::new() }
         });
         if !is_token(method.as_bytes()) {
-            fault.get_or_insert(Error::InvalidRequest(format!("{method:?} is no method")));
+            fault.get_or_insert(Error::InvalidRequest(format!("invalid method {method:?}")));
         }
         Self {
             method: method.into(),
@@ -114,62 +118,62 @@ impl Request {
         }
     }
 
-    /// GET.
+    /// Creates a GET request.
     pub fn get(url: &str) -> Self {
         Self::new("GET", url)
     }
 
-    /// POST with this body.
+    /// Creates a POST request with this body.
     pub fn post(url: &str, body: impl Into<Body>) -> Self {
         Self::new("POST", url).body(body)
     }
 
-    /// Sends it to whoever listens on this Unix socket, whatever host the URL names; that goes into the Host field.
+    /// Connects to this Unix socket. The URL's host is only sent in the Host field.
     pub fn unix(mut self, path: impl Into<PathBuf>) -> Self {
         self.unix = Some(path.into().into());
         self
     }
 
-    /// Names this host, and perhaps a port, in the Host field instead of the URL's. The connection goes to the URL's,
-    /// and over TLS it is the URL's name that is verified.
+    /// Sends this host, or `host:port`, in the Host field instead of the URL's. The client still connects to the URL's
+    /// host, and verifies that host's certificate.
     pub fn host(mut self, host: &str) -> Self {
         match target::is_host(host.as_bytes()) {
             true => self.host = Some(host.to_owned()),
-            false => self.broken(Error::InvalidRequest(format!("{host:?} is no host"))),
+            false => self.invalid(Error::InvalidRequest(format!("invalid host {host:?}"))),
         }
         self
     }
 
-    /// Adds a header field. One that [may stand once](crate::h1::is_singleton), such as `User-Agent`, takes the place of
-    /// what was there; others stand beside it.
+    /// Adds a header field. A [singleton](crate::h1::is_singleton) such as `User-Agent` replaces an earlier value; other
+    /// fields are added to those of the same name.
     pub fn header(self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.with(name, |headers| headers.put(name, value))
     }
 
-    /// Adds a header field behind the others, whether or not it may stand once.
+    /// Appends a header field, even if it is a [singleton](crate::h1::is_singleton) that is set already.
     pub fn append(self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.with(name, |headers| headers.append(name, value))
     }
 
-    /// Appends all of these fields: those of a request that is passed on, for instance.
+    /// Appends all of these fields, for example those of a forwarded request.
     pub fn headers(self, headers: &Headers) -> Self {
-        headers.iter().fold(self, |call, (name, value)| call.append(name, value))
+        headers.iter().fold(self, |request, (name, value)| request.append(name, value))
     }
 
     fn with(mut self, name: &str, add: impl FnOnce(&mut Headers) -> Result<(), InvalidHeader>) -> Self {
         if OWN.iter().any(|own| own.eq_ignore_ascii_case(name)) {
-            self.broken(Error::InvalidRequest(format!("header field {name:?} is written by the client itself")));
+            self.invalid(Error::InvalidRequest(format!("header field {name:?} is reserved for the client")));
         } else if let Err(error) = add(&mut self.headers) {
-            self.broken(Error::InvalidRequest(format!("header field {name:?}: {error}")));
+            self.invalid(Error::InvalidRequest(format!("header field {name:?}: {error}")));
         }
         self
     }
 
-    fn broken(&mut self, error: Error) {
+    fn invalid(&mut self, error: Error) {
         self.fault.get_or_insert(error);
     }
 
-    /// As it is sent; or why it is not.
+    /// Returns the request as it will be sent, or its error.
     pub(super) fn ready(mut self, settings: &Settings) -> Result<Self, Error> {
         if let Some(fault) = self.fault.take() {
             return Err(fault);
@@ -182,106 +186,113 @@ impl Request {
         Ok(self)
     }
 
-    /// Sends this body, with its length.
+    /// Sets the body, which is sent with Content-Length.
     pub fn body(mut self, body: impl Into<Body>) -> Self {
         match body.into().0 {
-            Kind::Empty => self.content = Content::Whole(Bytes::Static(b"")),
-            Kind::Bytes(Block::Static(bytes)) => self.content = Content::Whole(Bytes::Static(bytes)),
-            Kind::Bytes(Block::Owned(bytes)) => self.content = Content::Whole(Bytes::Shared(bytes.into())),
-            Kind::Bytes(Block::Shared(bytes)) => self.content = Content::Whole(Bytes::Shared(bytes)),
+            Kind::Empty => self.content = Content::Full(Bytes::Static(b"")),
+            Kind::Bytes(Block::Static(bytes)) => self.content = Content::Full(Bytes::Static(bytes)),
+            Kind::Bytes(Block::Owned(bytes)) => self.content = Content::Full(Bytes::Shared(bytes.into())),
+            Kind::Bytes(Block::Shared(bytes)) => self.content = Content::Full(Bytes::Shared(bytes)),
             Kind::File(..) | Kind::Stream(_) => {
-                self.broken(Error::InvalidRequest("a streamed body comes out of a pipe: Call::stream".to_owned()));
+                self.invalid(Error::InvalidRequest("a streamed body must be set with Request::stream".to_owned()));
             }
         }
         self
     }
 
-    /// Sends what comes out of a pipe, as it comes; in chunks, unless its length is told. If the pipe is cut off, or ends
-    /// before that length, the connection is broken off and the call fails with [`Error::UploadFailed`]; what is in it
-    /// beyond that length is not sent.
+    /// Streams the body from a pipe, with `length` in bytes, or chunked if that is `None`.
+    ///
+    /// If the pipe is truncated, or ends before `length`, the connection is aborted and the request fails with
+    /// [`Error::UploadFailed`]. Data beyond `length` is not sent.
     pub fn stream(mut self, body: PipeOut, length: Option<u64>) -> Self {
         self.content = Content::Stream(body, length);
         self
     }
 
-    /// Sends a whole body in chunks, without its length.
+    /// Sends a body in memory chunked, without Content-Length.
     pub fn chunked(mut self) -> Self {
         self.options.chunked = true;
         self
     }
 
-    /// Sends the head first, and the body when the server asks for it, or after a second (RFC 9110 §10.1.1). A 417 makes
-    /// the client repeat the request without asking.
+    /// Sends `Expect: 100-continue`, and the body after the server's 100 or after 1 s (RFC 9110 §10.1.1). After a 417 the
+    /// client repeats the request without the expectation.
     pub fn expect_continue(mut self) -> Self {
-        self.options.expect = true;
+        self.options.expect_continue = true;
         self
     }
 
-    /// Offers to go on in another protocol (RFC 9110 §7.8): the answer may be a 101, and then
-    /// [`Response::switch`](super::Response::switch) takes the stream over.
+    /// Offers an upgrade to `protocol` (RFC 9110 §7.8). If the response is a 101,
+    /// [`Response::switch`](super::Response::switch) hands over the stream.
     pub fn upgrade(mut self, protocol: &str) -> Self {
         self.options.upgrade = true;
         self.header("Upgrade", protocol)
     }
 
-    /// Offers to go on in another protocol, with all fields of its handshake: those of
-    #[cfg_attr(feature = "ws", doc = "[`ws::Offer::headers`](crate::ws::Offer::headers), for instance.")]
-    #[cfg_attr(not(feature = "ws"), doc = "`ws::Offer::headers`, for instance.")]
-    /// `Connection`, which may be among them, is written by the client all the same.
+    /// Offers an upgrade with all fields of its handshake, for example those of
+    #[cfg_attr(feature = "ws", doc = "[`ws::Offer::headers`](crate::ws::Offer::headers).")]
+    #[cfg_attr(not(feature = "ws"), doc = "`ws::Offer::headers`.")]
+    /// A `Connection` field among them is ignored: the client writes its own.
     pub fn upgrade_with(mut self, handshake: &Headers) -> Self {
         self.options.upgrade = true;
         let fields = handshake.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("connection"));
-        fields.fold(self, |call, (name, value)| call.append(name, value))
+        fields.fold(self, |request, (name, value)| request.append(name, value))
     }
 
-    /// Calls `f` with status and fields of each interim response (RFC 9110 §15.2), for instance 103 Early Hints, on the
-    /// call's loop and before the response; it must not block. Not with 100, which the client handles itself, nor with
-    /// 101, which is a response. By default they are dropped. More than 16 break the call off.
+    /// Calls `f` with the status and fields of each interim response (RFC 9110 §15.2), for example 103 Early Hints.
+    ///
+    /// `f` runs on the request's loop before the response is delivered, and must not block. It is not called for 100, which
+    /// the client handles itself, or for 101, which is a response. Without this callback, interim responses are dropped.
+    /// After more than 16 of them the request fails.
     pub fn on_interim(mut self, f: impl FnMut(u16, Headers) + Send + 'static) -> Self {
         self.interim = Some(Box::new(f));
         self
     }
 
-    /// The whole call, from now to the last byte of the answer's body, takes no longer. Not set: no limit but the others.
-    /// For a stream that was switched to another protocol it ends with the switch.
-    pub fn timeout(mut self, whole: Duration) -> Self {
-        self.options.whole = Some(whole);
+    /// Limits the time from [`Client::send`](super::Client::send) to the last byte of the response's body. Default: none,
+    /// so that only the other timeouts apply. It stops at a switch to another protocol.
+    pub fn timeout(mut self, total: Duration) -> Self {
+        self.options.total_timeout = Some(total);
         self
     }
 
-    /// Waiting for a place, resolving the name, TCP and TLS take no longer together.
+    /// Limits the time until there is a connection: the queue, name resolution, TCP and TLS together. Default:
+    /// [`ClientBuilder::connect_timeout`](super::ClientBuilder::connect_timeout).
     pub fn connect_timeout(mut self, time: Duration) -> Self {
-        self.options.connect = Some(time);
+        self.options.connect_timeout = Some(time);
         self
     }
 
-    /// The head of the answer comes no later than this after the last byte of the request.
+    /// Limits the time from the last byte of the request to the head of the response. Default:
+    /// [`ClientBuilder::head_timeout`](super::ClientBuilder::head_timeout).
     pub fn head_timeout(mut self, time: Duration) -> Self {
-        self.options.head = Some(time);
+        self.options.head_timeout = Some(time);
         self
     }
 
-    /// No body stands still for longer while the server is the one who is waited for.
+    /// Limits a pause within a body, of the request or the response, while the client waits for the server. Default:
+    /// [`ClientBuilder::idle_timeout`](super::ClientBuilder::idle_timeout).
     pub fn idle_timeout(mut self, time: Duration) -> Self {
-        self.options.idle = Some(time);
+        self.options.idle_timeout = Some(time);
         self
     }
 
-    /// Follows so many redirects at the most.
+    /// Follows at most so many redirects. Default: [`ClientBuilder::max_redirects`](super::ClientBuilder::max_redirects).
     pub fn max_redirects(mut self, most: u8) -> Self {
-        self.options.redirects = Some(most);
+        self.options.max_redirects = Some(most);
         self
     }
 
-    /// On a connection of its own, which is closed afterwards: says `Connection: close`.
+    /// Uses a new connection for this request alone, and sends `Connection: close`.
     pub fn fresh(mut self) -> Self {
         self.options.fresh = true;
         self
     }
 
-    /// Returns a handle that gives this call up until the head of its response is there, from any thread. A proxy needs
-    /// it: when the client that has asked leaves ([`Request::on_end`](crate::Request::on_end)), the server behind it is
-    /// to be told, which the closed connection does.
+    /// Returns a handle that cancels this request from any thread, until the head of its response has been received.
+    ///
+    /// A proxy needs it: when its client leaves ([`Request::on_end`](crate::Request::on_end)), the origin server must
+    /// notice, and the closed connection shows it.
     pub fn cancel_handle(&mut self) -> CancelHandle {
         self.cancel.get_or_insert_with(CancelHandle::new).clone()
     }
@@ -290,16 +301,18 @@ impl Request {
         self.cancel.as_ref().is_some_and(CancelHandle::is_cancelled)
     }
 
-    /// Notes where it is, for [`cancel_handle`](Self::cancel_handle).
+    /// Records its stage for [`cancel_handle`](Self::cancel_handle).
     pub(super) fn note(&self, stage: impl FnOnce() -> Option<Stage>) {
         if let Some(cancel) = &self.cancel {
             cancel.note(stage());
         }
     }
 
-    /// Whether the request may be sent again, if a kept connection turns out to be closed before anything of the answer
-    /// has come. Without this word, that depends on the method: GET, HEAD, OPTIONS, TRACE, PUT and DELETE may (RFC 9110
-    /// §9.2.2). Say yes where sending twice does no harm. A streamed body can't be repeated in any case.
+    /// Sets whether the request may be sent again if an idle connection turns out to be closed before any byte of the
+    /// response.
+    ///
+    /// Default: by the method; GET, HEAD, OPTIONS, TRACE, PUT and DELETE may be repeated (RFC 9110 §9.2.2). Pass `true`
+    /// if sending twice does no harm. A streamed body is never repeated.
     pub fn repeatable(mut self, yes: bool) -> Self {
         self.options.repeatable = Some(yes);
         self
@@ -309,6 +322,6 @@ impl Request {
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.url.https { "https" } else { "http" };
-        write!(f, "Call({} {scheme}://{}{})", self.method, self.url.authority(), self.url.target)
+        write!(f, "Request({} {scheme}://{}{})", self.method, self.url.authority(), self.url.target)
     }
 }

@@ -17,7 +17,7 @@ const THREADS: usize = 4;
 /// Jobs that may wait for one.
 const JOBS: usize = 1024;
 /// How long a thread waits for another job.
-const PATIENCE: Duration = Duration::from_secs(5);
+const THREAD_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -36,14 +36,14 @@ impl Resolver {
     /// Has it done, soon; `false` if too much is to be done already, or there can be no thread for it: then it was
     /// dropped.
     pub(super) fn run(&self, job: impl FnOnce() + Send + 'static) -> bool {
-        let (work, bell) = &*self.0;
+        let (work, condvar) = &*self.0;
         let mut work = work.lock().unwrap_or_else(PoisonError::into_inner);
         if work.jobs.len() >= JOBS {
             return false;
         }
         work.jobs.push_back(Box::new(job));
         if work.waiting >= work.jobs.len() {
-            bell.notify_one();
+            condvar.notify_one();
         } else if work.threads < THREADS {
             let resolver = self.clone();
             match std::thread::Builder::new().name("uncork-names".to_owned()).spawn(move || resolver.work()) {
@@ -61,7 +61,7 @@ impl Resolver {
     }
 
     fn work(&self) {
-        let (lock, bell) = &*self.0;
+        let (lock, condvar) = &*self.0;
         let mut work = lock.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if let Some(job) = work.jobs.pop_front() {
@@ -72,7 +72,7 @@ impl Resolver {
                 continue;
             }
             work.waiting += 1;
-            let (back, late) = bell.wait_timeout(work, PATIENCE).unwrap_or_else(PoisonError::into_inner);
+            let (back, late) = condvar.wait_timeout(work, THREAD_IDLE_TIMEOUT).unwrap_or_else(PoisonError::into_inner);
             work = back;
             work.waiting -= 1;
             if late.timed_out() && work.jobs.is_empty() {
@@ -127,12 +127,12 @@ mod tests {
     #[test]
     fn few_threads_do_much() {
         let resolver = Resolver::default();
-        let (tell, told) = channel();
+        let (sender, receiver) = channel();
         for n in 0..100 {
-            let tell = tell.clone();
-            assert!(resolver.run(move || tell.send(n).unwrap()));
+            let sender = sender.clone();
+            assert!(resolver.run(move || sender.send(n).unwrap()));
         }
-        let mut got: Vec<i32> = told.iter().take(100).collect();
+        let mut got: Vec<i32> = receiver.iter().take(100).collect();
         got.sort_unstable();
         assert!(got.into_iter().eq(0..100));
         assert!(resolver.0.0.lock().unwrap().threads <= THREADS);

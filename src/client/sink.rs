@@ -2,8 +2,8 @@
 
 use super::{
     Error, FullResponse, TooLargePart,
-    blocking::Intake,
-    response::{Choice, Reply},
+    intake::Intake,
+    response::{Choice, Completion},
 };
 use crate::{
     api::{PipeIn, Waker},
@@ -19,9 +19,9 @@ const AHEAD_MAX: u64 = 256 * 1024;
 
 pub(super) enum Sink {
     Collect {
-        whole: Box<FullResponse>,
+        full: Box<FullResponse>,
         limit: usize,
-        then: Reply<FullResponse>,
+        then: Completion<FullResponse>,
     },
     Pipe(PipeIn),
     Feed(Arc<Intake>),
@@ -30,11 +30,11 @@ pub(super) enum Sink {
 }
 
 /// What became of some bytes.
-pub(super) enum Took {
+pub(super) enum Taken {
     /// The first so many were taken.
-    Some(usize),
-    /// Nobody is there any more.
-    Gone,
+    Bytes(usize),
+    /// The receiver is gone.
+    Closed,
 }
 
 impl Sink {
@@ -45,10 +45,10 @@ impl Sink {
     /// What was chosen, if it is about a body of this length.
     pub(super) fn of(choice: Choice, announced: Option<u64>, waker: &Waker) -> Option<Self> {
         Some(match choice {
-            Choice::Collect { mut whole, limit, then } => {
+            Choice::Collect { mut full, limit, then } => {
                 let ahead = announced.unwrap_or(0).min(AHEAD_MAX).min(limit as u64);
-                whole.body.reserve_exact(usize::try_from(ahead).unwrap_or(0));
-                Self::Collect { whole, limit, then }
+                full.body.reserve_exact(usize::try_from(ahead).unwrap_or(0));
+                Self::Collect { full, limit, then }
             }
             Choice::Pipe(mut inlet) => {
                 inlet.on_room(waker.clone());
@@ -70,20 +70,20 @@ impl Sink {
     }
 
     /// Takes some of the body. If it is not all of it, the waker is called when there is room.
-    pub(super) fn take(&mut self, bytes: &[u8], waker: &Waker) -> Result<Took, Error> {
-        Ok(Took::Some(match self {
-            Self::Collect { whole, limit, .. } => {
-                if bytes.len() > *limit - whole.body.len() {
+    pub(super) fn take(&mut self, bytes: &[u8], waker: &Waker) -> Result<Taken, Error> {
+        Ok(Taken::Bytes(match self {
+            Self::Collect { full, limit, .. } => {
+                if bytes.len() > *limit - full.body.len() {
                     return Err(Error::TooLarge(TooLargePart::Body));
                 }
-                whole.body.extend_from_slice(bytes);
+                full.body.extend_from_slice(bytes);
                 bytes.len()
             }
-            Self::Pipe(inlet) if inlet.is_closed() => return Ok(Took::Gone),
+            Self::Pipe(inlet) if inlet.is_closed() => return Ok(Taken::Closed),
             Self::Pipe(inlet) => inlet.write(bytes),
             Self::Feed(intake) => match intake.put(bytes, waker) {
                 Some(n) => n,
-                None => return Ok(Took::Gone),
+                None => return Ok(Taken::Closed),
             },
             Self::Discard(left) => {
                 *left = left.checked_sub(bytes.len() as u64).ok_or(Error::TooLarge(TooLargePart::Body))?;
@@ -110,11 +110,11 @@ impl Sink {
     /// The body is whole, or why it is not.
     pub(super) fn end(self, result: Result<Option<Box<Headers>>, Error>) {
         match (self, result) {
-            (Self::Collect { mut whole, then, .. }, Ok(trailers)) => {
-                whole.trailers = trailers.map(|boxed| *boxed).unwrap_or_default();
-                then.tell(Ok(*whole));
+            (Self::Collect { mut full, then, .. }, Ok(trailers)) => {
+                full.trailers = trailers.map(|boxed| *boxed).unwrap_or_default();
+                then.complete(Ok(*full));
             }
-            (Self::Collect { then, .. }, Err(error)) => then.tell(Err(error)),
+            (Self::Collect { then, .. }, Err(error)) => then.complete(Err(error)),
             (Self::Pipe(inlet), Ok(trailers)) => inlet.finish(trailers.map(|boxed| *boxed)),
             // Dropped, it cuts the pipe off.
             (Self::Pipe(_), Err(_)) => {}

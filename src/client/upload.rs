@@ -14,7 +14,7 @@ use crate::{
     conn::{BodyOut, client::ClientConn},
     h1::{
         Headers,
-        write::{CHUNK_END, chunk_head},
+        write::{CHUNK_END, Sink, chunk_head},
     },
 };
 
@@ -27,7 +27,7 @@ pub(super) enum Upload {
     Done,
     /// Held back until the server asks for it, or until then.
     Held(Content, Instant),
-    Whole(Bytes, usize),
+    Full(Bytes, usize),
     Stream(PipeOut),
 }
 
@@ -48,7 +48,7 @@ impl Upload {
     pub(super) fn of(content: Content, waker: &Waker) -> Self {
         match content {
             Content::None => Self::Done,
-            Content::Whole(bytes) => Self::Whole(bytes, 0),
+            Content::Full(bytes) => Self::Full(bytes, 0),
             Content::Stream(mut pipe, _) => {
                 pipe.on_data(waker.clone());
                 Self::Stream(pipe)
@@ -99,7 +99,7 @@ impl Upload {
             match self {
                 Self::Done | Self::Held(..) => return Ok((sent, Pause::Done)),
                 _ if room == 0 => return Ok((sent, Pause::Room)),
-                Self::Whole(bytes, at) => {
+                Self::Full(bytes, at) => {
                     let rest = &bytes.as_slice()[*at..];
                     let n = rest.len().min(wanted);
                     put(conn, tx, &rest[..n]);
@@ -137,18 +137,19 @@ fn put(conn: &mut ClientConn, tx: &mut Tx<'_>, bytes: &[u8]) {
     if conn.body_out() == BodyOut::Chunked {
         let mut head = [0; 18];
         let n = chunk_head(bytes.len(), &mut head);
-        tx.out.push(&head[..n]);
-        tx.out.push(bytes);
-        tx.out.push(CHUNK_END);
+        let out = tx.sink();
+        out.put(&head[..n]);
+        out.put(bytes);
+        out.put(CHUNK_END);
     } else {
-        tx.out.push(bytes);
+        tx.sink().put(bytes);
     }
     conn.wrote(bytes.len() as u64);
 }
 
 /// That was all.
 fn end(conn: &mut ClientConn, tx: &mut Tx<'_>, trailers: Option<&Headers>) -> Result<(), Error> {
-    match conn.end_body(trailers, tx.out) {
+    match conn.end_body(trailers, tx.sink()) {
         true => Ok(()),
         false => Err(Error::UploadFailed),
     }

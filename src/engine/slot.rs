@@ -180,7 +180,7 @@ impl Slot {
                 }
                 return Err(reason);
             }
-            Timeout::Handshake | Timeout::Send => return Err(reason),
+            Timeout::Handshake | Timeout::Send | Timeout::Connect | Timeout::Total => return Err(reason),
         };
         let job = if let Phase::Job(job) = &mut self.phase { Some(&mut **job) } else { None };
         let step = self.io.reject_with(core, rule, reason, job)?;

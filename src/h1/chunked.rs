@@ -326,10 +326,12 @@ fn may_be_trailer(name: &[u8]) -> bool {
         && !name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"if-"))
 }
 
-/// The data, and how the body ended: `None` if it did not, else how many bytes it had and its trailers.
+/// The data, and how the body ended: `None` if it did not, else its length on the wire and its trailers.
+#[cfg(any(test, fuzzing, feature = "__internals"))]
 type Outcome = (Vec<u8>, Result<Option<(usize, Headers)>, Misbehaved>);
 
 /// Decodes `input`, which arrives in pieces of `size` bytes.
+#[cfg(any(test, fuzzing, feature = "__internals"))]
 fn run(input: &[u8], size: usize, limits: &BodyLimits) -> Outcome {
     let (mut decoder, mut data) = (Decoder::new(), Vec::new());
     let (mut from, mut to) = (0, size.min(input.len()));
@@ -355,6 +357,7 @@ fn run(input: &[u8], size: usize, limits: &BodyLimits) -> Outcome {
 }
 
 /// Fuzz body: the first byte is the size of the pieces; splitting changes nothing.
+#[cfg(any(test, fuzzing, feature = "__internals"))]
 #[doc(hidden)]
 pub fn fuzz(data: &[u8]) {
     let Some((&size, body)) = data.split_first() else { return };

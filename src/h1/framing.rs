@@ -214,6 +214,7 @@ pub fn request_framing<'a>(
 
 /// Fuzz body: lines of both fields, `T` or `C` first. What is taken for a body must be what the strictest reading of
 /// the same lines takes it for.
+#[cfg(any(test, fuzzing, feature = "__internals"))]
 #[doc(hidden)]
 pub fn fuzz(data: &[u8]) {
     let of = |kind: u8| data.split(|&b| b == b'\n').filter_map(move |line| line.strip_prefix(&[kind]));

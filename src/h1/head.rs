@@ -298,6 +298,7 @@ pub(super) fn blame_field(head: &[u8]) -> Misbehaved {
 }
 
 /// Fuzz body: the head is found the same way whole and byte by byte, and what is accepted keeps every promise.
+#[cfg(any(test, fuzzing, feature = "__internals"))]
 #[doc(hidden)]
 pub fn fuzz(data: &[u8]) {
     use super::{HeadScanner, grammar};

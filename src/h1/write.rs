@@ -122,6 +122,32 @@ impl HeadWriter<'_> {
         self.put(&digits[from..]);
     }
 
+    /// Writes the field that says how the body ends: `known` and the length, `chunked`, or `none`.
+    #[inline(always)]
+    fn put_length(&mut self, length: BodyLength, known: &[u8], chunked: &[u8], none: &[u8]) {
+        match length {
+            BodyLength::Known(n) => {
+                self.put(known);
+                self.put_number(n);
+                self.put(b"\r\n");
+            }
+            BodyLength::Chunked => self.put(chunked),
+            BodyLength::None | BodyLength::UntilClose => self.put(none),
+        }
+    }
+
+    /// Writes the Connection field, if there is an option.
+    #[inline(always)]
+    fn put_connection(&mut self, option: Option<ConnectionOption>) {
+        match option {
+            None => {}
+            Some(ConnectionOption::Close) => self.put(b"Connection: close\r\n"),
+            Some(ConnectionOption::KeepAlive) => self.put(b"Connection: keep-alive\r\n"),
+            Some(ConnectionOption::Upgrade) => self.put(b"Connection: upgrade\r\n"),
+            Some(ConnectionOption::CloseUpgrade) => self.put(b"Connection: close, upgrade\r\n"),
+        }
+    }
+
     #[inline(always)]
     fn put_status(&mut self, status: u16) {
         match status_line(if (100..=999).contains(&status) { status } else { 500 }) {
@@ -177,22 +203,9 @@ fn fill_head(head: &ResponseHead<'_>, line: &mut HeadWriter<'_>) {
         line.put(b"Date: ");
     }
     line.put(head.date);
-    match head.length {
-        BodyLength::Known(n) => {
-            line.put(b"\r\nContent-Length: ");
-            line.put_number(n);
-            line.put(b"\r\n");
-        }
-        BodyLength::Chunked => line.put(b"\r\nTransfer-Encoding: chunked\r\n"),
-        BodyLength::None | BodyLength::UntilClose => line.put(b"\r\n"),
-    }
-    match head.connection {
-        None => {}
-        Some(ConnectionOption::Close) => line.put(b"Connection: close\r\n"),
-        Some(ConnectionOption::KeepAlive) => line.put(b"Connection: keep-alive\r\n"),
-        Some(ConnectionOption::Upgrade) => line.put(b"Connection: upgrade\r\n"),
-        Some(ConnectionOption::CloseUpgrade) => line.put(b"Connection: close, upgrade\r\n"),
-    }
+    // With the end of the Date line, so that the commonest form is one copy.
+    line.put_length(head.length, b"\r\nContent-Length: ", b"\r\nTransfer-Encoding: chunked\r\n", b"\r\n");
+    line.put_connection(head.connection);
     debug_assert!(line.len + 2 <= OWN);
     line.put(head.fields);
     line.put(b"\r\n");
@@ -238,22 +251,8 @@ pub fn request_head<S: Sink>(head: &RequestLine<'_>, to: &mut S) -> Result<(), M
         for part in [head.method, " ", head.target, " HTTP/1.1\r\nHost: ", head.host, "\r\n"] {
             line.put(part.as_bytes());
         }
-        match head.connection {
-            None => {}
-            Some(ConnectionOption::Close) => line.put(b"Connection: close\r\n"),
-            Some(ConnectionOption::KeepAlive) => line.put(b"Connection: keep-alive\r\n"),
-            Some(ConnectionOption::Upgrade) => line.put(b"Connection: upgrade\r\n"),
-            Some(ConnectionOption::CloseUpgrade) => line.put(b"Connection: close, upgrade\r\n"),
-        }
-        match head.length {
-            BodyLength::Known(n) => {
-                line.put(b"Content-Length: ");
-                line.put_number(n);
-                line.put(b"\r\n");
-            }
-            BodyLength::Chunked => line.put(b"Transfer-Encoding: chunked\r\n"),
-            BodyLength::None | BodyLength::UntilClose => {}
-        }
+        line.put_connection(head.connection);
+        line.put_length(head.length, b"Content-Length: ", b"Transfer-Encoding: chunked\r\n", b"");
         if head.expect {
             line.put(b"Expect: 100-continue\r\n");
         }

@@ -13,12 +13,12 @@ use super::{CloseCause, Config};
 
 /// It can't go on.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Over(pub(super) CloseCause);
+pub(super) struct Ended(pub(super) CloseCause);
 
 pub(super) struct Clocks {
     config: Config,
     /// When something was received.
-    heard: Instant,
+    received: Instant,
     /// When something was received, or a message was sent.
     active: Instant,
     /// When a ping was sent, if nothing was received since.
@@ -43,13 +43,13 @@ fn after(since: Instant, time: impl Into<Option<Duration>>) -> Option<Instant> {
 
 impl Clocks {
     pub(super) fn new(config: &Config, now: Instant) -> Self {
-        Self { config: config.clone(), heard: now, active: now, pinged: None, message: None }
+        Self { config: config.clone(), received: now, active: now, pinged: None, message: None }
     }
 
     /// Something was received; or nothing was listened to, which is not the peer's fault. Whether it answers a ping:
     /// the clocks have to be looked at then, since the next one may be due earlier than this one's answer was.
-    pub(super) fn heard(&mut self, now: Instant) -> bool {
-        (self.heard, self.active) = (now, now);
+    pub(super) fn received(&mut self, now: Instant) -> bool {
+        (self.received, self.active) = (now, now);
         self.pinged.take().is_some()
     }
 
@@ -99,18 +99,18 @@ impl Clocks {
 
     /// Whether a ping is due, and when to look again. `waits`: output of ours is still on its way, and a ping would be
     /// behind it.
-    pub(super) fn look(&mut self, now: Instant, waits: bool) -> Result<(bool, Option<Instant>), Over> {
+    pub(super) fn check(&mut self, now: Instant, waits: bool) -> Result<(bool, Option<Instant>), Ended> {
         let idle = after(self.active, self.config.0.idle_timeout);
         if idle.is_some_and(|idle| now >= idle) {
-            return Err(Over(CloseCause::Idle));
+            return Err(Ended(CloseCause::IdleTimeout));
         }
         let due = match self.pinged {
             Some(pinged) => after(pinged, self.config.0.pong_timeout),
-            None => after(self.heard, self.config.0.ping_interval),
+            None => after(self.received, self.config.0.ping_interval),
         };
         let rang = due.is_some_and(|due| now >= due);
         if rang && self.pinged.is_some() && !waits {
-            return Err(Over(CloseCause::NoPong));
+            return Err(Ended(CloseCause::PongTimeout));
         }
         let ping = rang && self.pinged.is_none();
         let due = if rang {
@@ -139,40 +139,40 @@ mod tests {
     #[test]
     fn a_silent_peer_is_pinged_and_then_given_up() {
         let (mut clocks, t) = clocks(None);
-        assert_eq!(clocks.look(t, false), Ok((false, Some(t + 10 * S))));
-        assert_eq!(clocks.look(t + 9 * S, false), Ok((false, Some(t + 10 * S))));
-        assert_eq!(clocks.look(t + 10 * S, false), Ok((true, Some(t + 15 * S))));
-        assert_eq!(clocks.look(t + 11 * S, false), Ok((false, Some(t + 15 * S))));
-        assert_eq!(clocks.look(t + 15 * S, false), Err(Over(CloseCause::NoPong)));
+        assert_eq!(clocks.check(t, false), Ok((false, Some(t + 10 * S))));
+        assert_eq!(clocks.check(t + 9 * S, false), Ok((false, Some(t + 10 * S))));
+        assert_eq!(clocks.check(t + 10 * S, false), Ok((true, Some(t + 15 * S))));
+        assert_eq!(clocks.check(t + 11 * S, false), Ok((false, Some(t + 15 * S))));
+        assert_eq!(clocks.check(t + 15 * S, false), Err(Ended(CloseCause::PongTimeout)));
     }
 
     #[test]
     fn whatever_is_heard_is_an_answer() {
         let (mut clocks, t) = clocks(None);
-        assert_eq!(clocks.look(t + 10 * S, false), Ok((true, Some(t + 15 * S))));
-        assert!(clocks.heard(t + 14 * S));
-        assert_eq!(clocks.look(t + 15 * S, false), Ok((false, Some(t + 24 * S))));
+        assert_eq!(clocks.check(t + 10 * S, false), Ok((true, Some(t + 15 * S))));
+        assert!(clocks.received(t + 14 * S));
+        assert_eq!(clocks.check(t + 15 * S, false), Ok((false, Some(t + 24 * S))));
         clocks.sent(t + 20 * S);
-        assert_eq!(clocks.look(t + 24 * S, false), Ok((true, Some(t + 29 * S))), "to be sent to is no answer");
+        assert_eq!(clocks.check(t + 24 * S, false), Ok((true, Some(t + 29 * S))), "to be sent to is no answer");
     }
 
     #[test]
     fn a_peer_that_is_still_reading_has_more_time_to_answer() {
         let (mut clocks, t) = clocks(None);
-        assert_eq!(clocks.look(t + 10 * S, true), Ok((true, Some(t + 15 * S))));
-        assert_eq!(clocks.look(t + 15 * S, true), Ok((false, Some(t + 20 * S))));
-        assert_eq!(clocks.look(t + 20 * S, false), Err(Over(CloseCause::NoPong)));
+        assert_eq!(clocks.check(t + 10 * S, true), Ok((true, Some(t + 15 * S))));
+        assert_eq!(clocks.check(t + 15 * S, true), Ok((false, Some(t + 20 * S))));
+        assert_eq!(clocks.check(t + 20 * S, false), Err(Ended(CloseCause::PongTimeout)));
     }
 
     #[test]
     fn the_idle_clock_is_put_back_by_both_directions() {
         let (mut clocks, t) = clocks(Some(7 * S));
-        assert_eq!(clocks.look(t + 6 * S, false), Ok((false, Some(t + 7 * S))));
+        assert_eq!(clocks.check(t + 6 * S, false), Ok((false, Some(t + 7 * S))));
         clocks.sent(t + 6 * S);
-        assert_eq!(clocks.look(t + 7 * S, false), Ok((false, Some(t + 10 * S))));
-        assert!(!clocks.heard(t + 8 * S), "there was no ping");
-        assert_eq!(clocks.look(t + 14 * S, false), Ok((false, Some(t + 15 * S))));
-        assert_eq!(clocks.look(t + 15 * S, false), Err(Over(CloseCause::Idle)));
+        assert_eq!(clocks.check(t + 7 * S, false), Ok((false, Some(t + 10 * S))));
+        assert!(!clocks.received(t + 8 * S), "there was no ping");
+        assert_eq!(clocks.check(t + 14 * S, false), Ok((false, Some(t + 15 * S))));
+        assert_eq!(clocks.check(t + 15 * S, false), Err(Ended(CloseCause::IdleTimeout)));
     }
 
     #[test]
@@ -183,16 +183,16 @@ mod tests {
         let mut clocks = Clocks::new(&config(100), now);
         assert!(!clocks.arriving(now, None));
         assert!(clocks.arriving(now, at(1, 50)));
-        assert_eq!(clocks.look(now, false), Ok((false, Some(now + 10 * S))));
+        assert_eq!(clocks.check(now, false), Ok((false, Some(now + 10 * S))));
         // A second for each hundred bytes.
         assert!(!clocks.arriving(now + 5 * S, at(1, 250)));
-        assert_eq!(clocks.look(now + 5 * S, false), Ok((false, Some(now + 12 * S))));
+        assert_eq!(clocks.check(now + 5 * S, false), Ok((false, Some(now + 12 * S))));
         // However many they are: no more than the full time from now.
         assert!(!clocks.arriving(now + 6 * S, at(1, 1_000_000)));
-        assert_eq!(clocks.look(now + 6 * S, false), Ok((false, Some(now + 16 * S))));
+        assert_eq!(clocks.check(now + 6 * S, false), Ok((false, Some(now + 16 * S))));
         assert!(!clocks.is_late(now + 15 * S) && clocks.is_late(now + 16 * S));
         // What is not payload does not help.
-        clocks.heard(now + 15 * S);
+        clocks.received(now + 15 * S);
         clocks.arriving(now + 16 * S, at(1, 1_000_000));
         assert!(clocks.is_late(now + 16 * S));
         // Another message has its own time; so has the same one after a pause of ours.
@@ -222,8 +222,8 @@ mod tests {
     fn without_clocks_nothing_is_looked_at() {
         let now = Instant::now();
         let mut clocks = Clocks::new(&Config::new().ping_interval(None), now);
-        assert_eq!(clocks.look(now + 1_000_000 * S, false), Ok((false, None)));
+        assert_eq!(clocks.check(now + 1_000_000 * S, false), Ok((false, None)));
         let mut clocks = Clocks::new(&Config::new().ping_interval(Duration::MAX), now);
-        assert_eq!(clocks.look(now + 1_000_000 * S, false), Ok((false, None)));
+        assert_eq!(clocks.check(now + 1_000_000 * S, false), Ok((false, None)));
     }
 }

@@ -182,7 +182,7 @@ const STRIDE: usize = 32;
 
 /// Masks or unmasks, which is the same (§5.3); `at` is how much of the payload came before.
 #[inline]
-pub fn mask(bytes: &mut [u8], key: [u8; 4], at: u64) {
+pub(crate) fn mask(bytes: &mut [u8], key: [u8; 4], at: u64) {
     let key: [u8; 4] = std::array::from_fn(|i| key[(i + at as usize) & 3]);
     let wide: [u8; STRIDE] = std::array::from_fn(|i| key[i & 3]);
     let mut chunks = bytes.chunks_exact_mut(STRIDE);

@@ -12,7 +12,7 @@ use super::{
     Config, Deflate, MessageKind,
     deflate::{Deflater, Half, Inflate, TAIL},
     reader::{Event, Reader},
-    server_harness::{Play, Setup},
+    server_harness::{Harness, Setup},
 };
 use crate::base::Moment;
 
@@ -32,25 +32,25 @@ enum Said {
 }
 
 /// Plays `wire` in pieces, each as large as `size` says next; what comes of it.
-fn play(
+fn harness(
     setup: &Setup,
     wire: &[u8],
     now: Moment,
     mut size: impl FnMut() -> usize,
 ) -> (Vec<Said>, Option<super::Closed>) {
-    let mut play = Play::new(setup, now);
+    let mut harness = Harness::new(setup, now);
     let mut rest = wire;
-    while !rest.is_empty() && !play.is_over() {
+    while !rest.is_empty() && !harness.is_over() {
         let (piece, behind) = rest.split_at(size().clamp(1, rest.len()));
-        play.feed(piece);
+        harness.feed(piece);
         rest = behind;
     }
-    play.end();
-    assert!(play.is_over(), "the peer has ended the stream: {:?}", play.mask);
-    assert!(!play.aborted && play.sender.is_closed());
-    let mut closed = play.closed();
+    harness.end();
+    assert!(harness.is_over(), "the peer has ended the stream: {:?}", harness.mask);
+    assert!(!harness.aborted && harness.sender.is_closed());
+    let mut closed = harness.closed();
     assert!(closed.len() == 1, "told once: {closed:?}");
-    (understood(setup, &play.sent), closed.pop())
+    (understood(setup, &harness.sent), closed.pop())
 }
 
 /// Reads what was sent, which must be right to the last byte.
@@ -93,7 +93,7 @@ pub fn websocket(data: &[u8], now: Moment) {
         config: config(),
         output: if on(4) { 20 } else { 0 },
     };
-    let mut whole = play(&setup, wire, now, || usize::MAX);
+    let mut whole = harness(&setup, wire, now, || usize::MAX);
     let other = Setup { streams: !setup.streams, ..setup.clone() };
     let mut random = u32::from(*size);
     let any = || {
@@ -101,11 +101,11 @@ pub fn websocket(data: &[u8], now: Moment) {
         (random >> 27) as usize
     };
     let splits = [
-        play(&setup, wire, now, || 1),
-        play(&setup, wire, now, || usize::from(*size)),
-        play(&setup, wire, now, any),
-        play(&other, wire, now, || usize::MAX),
-        play(&other, wire, now, || 1),
+        harness(&setup, wire, now, || 1),
+        harness(&setup, wire, now, || usize::from(*size)),
+        harness(&setup, wire, now, any),
+        harness(&other, wire, now, || usize::MAX),
+        harness(&other, wire, now, || 1),
     ];
     // Of pings that come faster than they can be answered, the last is.
     let little = setup.output > 0;
@@ -121,14 +121,14 @@ pub fn websocket(data: &[u8], now: Moment) {
 
 /// With ten seconds between two pieces: the clocks may end it, and what is sent is right all the same.
 fn slowly(setup: &Setup, wire: &[u8], now: Moment, size: usize) {
-    let mut play = Play::new(setup, now);
+    let mut harness = Harness::new(setup, now);
     for piece in wire.chunks(size.max(1)) {
-        play.feed(piece);
-        play.pass(Duration::from_secs(10));
+        harness.feed(piece);
+        harness.pass(Duration::from_secs(10));
     }
-    play.end();
-    assert!(play.is_over() && play.closed().len() == 1 && play.sender.is_closed());
-    understood(setup, &play.sent);
+    harness.end();
+    assert!(harness.is_over() && harness.closed().len() == 1 && harness.sender.is_closed());
+    understood(setup, &harness.sent);
 }
 
 /// What a reader holds has its limit, whatever it is told.

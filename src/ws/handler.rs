@@ -43,8 +43,8 @@ pub trait Handler: Send {
 
     /// It is over. Called exactly once, be it that the connection ended before [`open`](Self::open). Bytes may still
     /// be on their way to the peer.
-    fn closed(&mut self, why: &Closed) {
-        let _ = why;
+    fn closed(&mut self, closed: &Closed) {
+        let _ = closed;
     }
 }
 
@@ -142,7 +142,7 @@ pub struct Closed {
 impl Closed {
     /// Whether both sides have said that it is over.
     pub fn is_clean(&self) -> bool {
-        matches!(self.cause, CloseCause::PeerClosed | CloseCause::WeClosed)
+        matches!(self.cause, CloseCause::PeerClosed | CloseCause::LocalClosed)
     }
 }
 
@@ -153,7 +153,7 @@ pub enum CloseCause {
     /// The peer began the close handshake, and we answered.
     PeerClosed,
     /// We began the close handshake ([`Sender::close`], or the server stops), and the peer answered.
-    WeClosed,
+    LocalClosed,
     /// The peer broke a rule or ran into a limit, which is named; it was told so, with this code.
     Rejected {
         /// 1002, 1007, 1008, 1009 or 1013.
@@ -162,15 +162,15 @@ pub enum CloseCause {
         rule: &'static str,
     },
     /// The stream ended without a Close.
-    PeerLeft,
+    NoCloseFrame,
     /// The connection was reset, or its transport failed, before both sides had said Close.
     Reset,
     /// A ping was not answered.
-    NoPong,
+    PongTimeout,
     /// [`Config::idle_timeout`](super::Config::idle_timeout) has passed.
-    Idle,
+    IdleTimeout,
     /// The close handshake took too long: the peer's Close did not come, or ours did not go out.
-    NoClose,
+    CloseTimeout,
     /// [`Sender::close_without_handshake`].
     ClosedWithoutHandshake,
     /// [`Sender::abort`].

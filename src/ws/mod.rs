@@ -66,6 +66,7 @@ mod clocks;
 mod config;
 mod deflate;
 pub(crate) mod frame;
+#[cfg(any(test, fuzzing, feature = "__internals"))]
 pub(crate) mod fuzz;
 mod handler;
 mod handshake;
@@ -74,6 +75,7 @@ mod outgoing;
 mod queue;
 mod reader;
 mod sender;
+#[cfg(any(test, fuzzing, feature = "__internals"))]
 pub(crate) mod server_harness;
 mod session;
 mod utf8;

@@ -4,7 +4,7 @@ use std::mem;
 
 use super::{
     CloseCause, Frame,
-    clocks::Over,
+    clocks::Ended,
     deflate::Deflater,
     frame::{Encoded, Op, RSV1, close_payload, mask, split},
     keys,
@@ -61,12 +61,12 @@ impl Outgoing {
     }
 
     /// Writes what there is room for. If that is all, senders have to wake us from here on.
-    pub(super) fn send(&mut self, core: &Core, tx: &mut Tx<'_>) -> Result<Sent, Over> {
+    pub(super) fn send(&mut self, core: &Core, tx: &mut Tx<'_>) -> Result<Sent, Ended> {
         let mut queue = core.queue();
         let mut any = false;
         let all = loop {
-            if queue.kill {
-                return Err(Over(CloseCause::Aborted));
+            if queue.abort {
+                return Err(Ended(CloseCause::Aborted));
             }
             if self.sent < self.current.len() {
                 self.sent += tx.write(&self.current[self.sent..]);
@@ -89,7 +89,7 @@ impl Outgoing {
             }
             let Some((item, bytes)) = queue.front() else {
                 match queue.last.as_deref() {
-                    Some(Last::HangUp) => return Err(Over(CloseCause::ClosedWithoutHandshake)),
+                    Some(Last::EndOfStream) => return Err(Ended(CloseCause::ClosedWithoutHandshake)),
                     Some(Last::Close { code, reason }) if !self.closed => {
                         self.control(Op::Close, &close_payload(*code, reason))?;
                         self.closed = true;
@@ -151,12 +151,12 @@ impl Outgoing {
     }
 
     /// Makes a control frame the next thing that is written.
-    fn control(&mut self, op: Op, payload: &[u8]) -> Result<(), Over> {
+    fn control(&mut self, op: Op, payload: &[u8]) -> Result<(), Ended> {
         self.encode(&Frame::encode(op, &[payload]).wire, true)
     }
 
     /// Makes one of our frames the next thing that is written, as this connection sends it.
-    fn encode(&mut self, wire: &[u8], plain: bool) -> Result<(), Over> {
+    fn encode(&mut self, wire: &[u8], plain: bool) -> Result<(), Ended> {
         // The head is written when the payload's length is known, right before it.
         const HEAD: usize = 14;
         let (mut first, payload) = split(wire);
@@ -170,7 +170,7 @@ impl Outgoing {
         }
         let key = match self.role {
             Role::Server => None,
-            Role::Client => Some(keys::next().map_err(|_| Over(CloseCause::NoRandom))?),
+            Role::Client => Some(keys::next().map_err(|_| Ended(CloseCause::NoRandom))?),
         };
         if let Some(key) = key {
             mask(&mut current[HEAD..], key, 0);

@@ -40,7 +40,7 @@ thread_local! {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Last {
     Close { code: u16, reason: String },
-    HangUp,
+    EndOfStream,
 }
 
 #[derive(Debug)]
@@ -84,15 +84,15 @@ pub(super) struct Queue {
     pub(super) asleep: bool,
     /// Boxed, as it is rare; so that an idle connection is small.
     pub(super) last: Option<Box<Last>>,
-    pub(super) kill: bool,
+    pub(super) abort: bool,
     /// The session is over.
-    pub(super) over: bool,
+    pub(super) ended: bool,
     pub(super) on_room: Vec<OnRoom>,
 }
 
 impl Queue {
     pub(super) fn is_open(&self) -> bool {
-        !self.over && !self.kill && self.last.is_none()
+        !self.ended && !self.abort && self.last.is_none()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -225,8 +225,8 @@ impl Core {
             config: config.clone(),
             asleep: false,
             last: None,
-            kill: false,
-            over: false,
+            abort: false,
+            ended: false,
             on_room: Vec::new(),
         };
         Arc::new(Self { queue: Mutex::new(queue), turn: AtomicU8::new(FREE), waker: OnceLock::new() })

@@ -102,7 +102,7 @@ impl Sender {
 
     /// When what is queued is out, the stream ends, without a Close: the peer's side of it says 1006.
     pub fn close_without_handshake(&self) {
-        self.finish_with(Last::HangUp);
+        self.finish_with(Last::EndOfStream);
     }
 
     fn finish_with(&self, last: Last) {
@@ -118,8 +118,8 @@ impl Sender {
     /// Breaks the connection off. What is queued is lost.
     pub fn abort(&self) {
         let mut queue = self.0.queue();
-        if !queue.over {
-            queue.kill = true;
+        if !queue.ended {
+            queue.abort = true;
             queue.clear();
             drop(queue);
             self.0.wake();

@@ -16,9 +16,9 @@ use crate::{
     },
 };
 
-struct NoBell;
+struct NoWakeup;
 
-impl Notifier for NoBell {
+impl Notifier for NoWakeup {
     fn ring(&self) {}
 }
 
@@ -64,8 +64,8 @@ impl Handler for Echo {
         }
     }
 
-    fn closed(&mut self, why: &Closed) {
-        self.closed.lock().unwrap_or_else(PoisonError::into_inner).push(why.clone());
+    fn closed(&mut self, events: &Closed) {
+        self.closed.lock().unwrap_or_else(PoisonError::into_inner).push(events.clone());
     }
 }
 
@@ -82,7 +82,7 @@ pub(crate) struct Setup {
 }
 
 /// A session that echoes.
-pub(crate) struct Play {
+pub(crate) struct Harness {
     session: Session,
     pub(crate) sender: Sender,
     rx: Buf,
@@ -101,7 +101,7 @@ pub(crate) struct Play {
     closed: Arc<Mutex<Vec<Closed>>>,
 }
 
-impl Play {
+impl Harness {
     pub(crate) fn new(setup: &Setup, now: Moment) -> Self {
         let closed = Arc::new(Mutex::new(Vec::new()));
         let echo = Echo { streams: setup.streams, closed: closed.clone(), ..Echo::default() };
@@ -109,13 +109,13 @@ impl Play {
         let agreed = setup.deflate.map(Agreed);
         let (session, sender) = Session::new(role, setup.config.clone(), agreed.as_ref(), echo);
         let id = RequestId { conn: ConnId::new(0, 0, 0), number: 1 };
-        let mut play = Self {
+        let mut harness = Self {
             session,
             sender,
             rx: Buf::from_store(vec![0; 64 * 1024].into_boxed_slice()),
             out: Out::default(),
             limit: if setup.output == 0 { 64 * 1024 } else { setup.output },
-            waker: Waker::new(id, Arc::new(Mailbox::new(Box::new(NoBell)))),
+            waker: Waker::new(id, Arc::new(Mailbox::new(Box::new(NoWakeup)))),
             now,
             finished: false,
             sent: Vec::new(),
@@ -125,8 +125,8 @@ impl Play {
             holding: 0,
             closed,
         };
-        play.call(Events::NONE, ReadState::Open);
-        play
+        harness.call(Events::NONE, ReadState::Open);
+        harness
     }
 
     pub(crate) fn is_over(&self) -> bool {

@@ -13,7 +13,7 @@ use std::{mem, sync::Arc, time::Instant};
 
 use super::{
     CloseCause, Closed, Config, Done, Handler, Sender,
-    clocks::{Clocks, Over},
+    clocks::{Clocks, Ended},
     deflate::{Deflater, Inflate},
     frame::Fault,
     handshake::Agreed,
@@ -30,7 +30,7 @@ pub(super) struct Session {
     role: Role,
     core: Arc<Core>,
     /// Until it was told that it is over.
-    speaker: Option<Box<dyn Handler>>,
+    handler: Option<Box<dyn Handler>>,
     reader: Reader,
     outgoing: Outgoing,
     /// From the first Close on, in either direction. Boxed, so that an idle connection is small.
@@ -64,16 +64,16 @@ impl Session {
         role: Role,
         config: Config,
         agreed: Option<&Agreed>,
-        speaker: impl Handler + 'static,
+        handler: impl Handler + 'static,
     ) -> (Self, Sender) {
         let core = Core::new(&config);
         let inflate = agreed.map(|agreed| Inflate::new(agreed.0.peer));
         let session = Self {
             role,
             core: core.clone(),
-            reader: Reader::new(role == Role::Server, speaker.streams(), &config, inflate),
+            reader: Reader::new(role == Role::Server, handler.streams(), &config, inflate),
             outgoing: Outgoing::new(role, agreed.map(|agreed| Deflater::new(&agreed.0))),
-            speaker: Some(Box::new(speaker)),
+            handler: Some(Box::new(handler)),
             close: None,
             config,
             clocks: None,
@@ -86,24 +86,24 @@ impl Session {
 
     /// Everything that can be done now: what is waited for then. `quiet`: nothing is to be sent, as far as we know, and
     /// whoever changes that wakes us.
-    fn work(&mut self, io: &mut Io<'_>, quiet: bool) -> Result<EventMask, Over> {
+    fn advance(&mut self, io: &mut Io<'_>, quiet: bool) -> Result<EventMask, Ended> {
         let mut sent = if quiet { Sent::NOTHING } else { self.send(io)? };
         loop {
             if sent.room {
                 let waiting = mem::take(&mut self.core.queue().on_room);
                 waiting.into_iter().for_each(|f| f());
             } else if sent.all && self.is_complete(io) {
-                return Err(Over(self.how()));
+                return Err(Ended(self.cause()));
             } else if !self.reads() {
                 break;
             } else if !self.read(io) {
                 if io.rx.state() != ReadState::Open {
-                    return Err(Over(CloseCause::PeerLeft));
+                    return Err(Ended(CloseCause::NoCloseFrame));
                 }
                 if !self.is_late(io)? {
                     break;
                 }
-                self.refuse(Fault::policy("message too slow"));
+                self.reject(Fault::policy("message too slow"));
             }
             sent = self.send(io)?;
         }
@@ -113,7 +113,7 @@ impl Session {
             let now = io.now().mono;
             let until = now.checked_add(self.config.0.close_timeout).unwrap_or(now);
             self.close.get_or_insert_default().until = Some(until);
-            self.look(io)?;
+            self.check_clocks(io)?;
         }
         let mut mask = EventMask::EXTERNAL;
         if self.reads() || self.awaits_end() {
@@ -128,7 +128,7 @@ impl Session {
         Ok(mask)
     }
 
-    fn send(&mut self, io: &mut Io<'_>) -> Result<Sent, Over> {
+    fn send(&mut self, io: &mut Io<'_>) -> Result<Sent, Ended> {
         let sent = self.outgoing.send(&self.core, &mut io.tx)?;
         if let (true, Some(clocks)) = (sent.any, &mut self.clocks) {
             clocks.sent(io.now().mono);
@@ -137,13 +137,13 @@ impl Session {
     }
 
     /// Everything was read that is there: whether the message that is arriving has taken too long.
-    fn is_late(&mut self, io: &mut Io<'_>) -> Result<bool, Over> {
+    fn is_late(&mut self, io: &mut Io<'_>) -> Result<bool, Ended> {
         let (now, progress) = (io.now().mono, self.reader.progress());
         let Some(clocks) = &mut self.clocks else { return Ok(false) };
         let starts = clocks.arriving(now, progress);
         let late = clocks.is_late(now);
         if starts {
-            self.look(io)?;
+            self.check_clocks(io)?;
         }
         Ok(late)
     }
@@ -179,7 +179,7 @@ impl Session {
 
     /// Tells the speaker one thing. `false`: more input is needed for that.
     fn read(&mut self, io: &mut Io<'_>) -> bool {
-        let Some(speaker) = &mut self.speaker else { return false };
+        let Some(handler) = &mut self.handler else { return false };
         let mut used = 0;
         let event = match self.reader.next(io.rx.bytes_mut(), &mut used) {
             Ok(None) => {
@@ -188,19 +188,19 @@ impl Session {
             }
             Ok(Some(event)) => event,
             Err(fault) => {
-                self.refuse(fault);
+                self.reject(fault);
                 return true;
             }
         };
         match event {
             Event::Message(message) => {
                 self.core.calls();
-                speaker.message(message, Done(self.core.clone()));
+                handler.message(message, Done(self.core.clone()));
                 self.core.returned();
             }
             Event::Part(part) => {
                 self.core.calls();
-                speaker.part(part, Done(self.core.clone()));
+                handler.part(part, Done(self.core.clone()));
                 self.core.returned();
             }
             Event::Ping(payload) => {
@@ -208,9 +208,9 @@ impl Session {
                     // Only the last one is answered if there are several (§5.5.3): a flood of them costs one pong.
                     self.outgoing.pong = Some(payload.into());
                 }
-                speaker.ping(payload);
+                handler.ping(payload);
             }
-            Event::Pong(payload) => speaker.pong(payload),
+            Event::Pong(payload) => handler.pong(payload),
             Event::Close(code, reason) => {
                 let mut queue = self.core.queue();
                 let close = self.close.get_or_insert_default();
@@ -228,7 +228,7 @@ impl Session {
 
     /// The peer is told so (§7.1.7), behind what is queued, and not heard any more.
     #[cold]
-    fn refuse(&mut self, fault: Fault) {
+    fn reject(&mut self, fault: Fault) {
         self.close.get_or_insert_default().fault = Some(fault);
         self.closes(fault.code, fault.rule);
         self.reader.abandon();
@@ -236,7 +236,7 @@ impl Session {
 
     fn closes(&self, code: u16, reason: &str) {
         let mut queue = self.core.queue();
-        if queue.last.as_deref() != Some(&Last::HangUp) {
+        if queue.last.as_deref() != Some(&Last::EndOfStream) {
             queue.last = Some(Box::new(Last::Close { code, reason: reason.to_owned() }));
         }
     }
@@ -257,12 +257,12 @@ impl Session {
     }
 
     /// How it ended, when both sides have said that it has.
-    fn how(&self) -> CloseCause {
+    fn cause(&self) -> CloseCause {
         match self.close.as_deref() {
             Some(Closing { fault: Some(fault), .. }) => CloseCause::Rejected { code: fault.code, rule: fault.rule },
             Some(Closing { received: Some(_), by_peer: true, .. }) => CloseCause::PeerClosed,
-            Some(Closing { received: Some(_), .. }) => CloseCause::WeClosed,
-            _ => CloseCause::PeerLeft,
+            Some(Closing { received: Some(_), .. }) => CloseCause::LocalClosed,
+            _ => CloseCause::NoCloseFrame,
         }
     }
 
@@ -272,39 +272,39 @@ impl Session {
     }
 
     /// Tells the speaker, once.
-    fn over(&mut self, how: CloseCause) {
-        let Some(mut speaker) = self.speaker.take() else { return };
+    fn ended(&mut self, cause: CloseCause) {
+        let Some(mut handler) = self.handler.take() else { return };
         // §7.1.4: then it was closed cleanly, whatever becomes of the stream. Many servers reset it.
-        let how = match how {
-            CloseCause::Reset | CloseCause::NoClose | CloseCause::Dropped if self.is_agreed() => self.how(),
-            how => how,
+        let cause = match cause {
+            CloseCause::Reset | CloseCause::CloseTimeout | CloseCause::Dropped if self.is_agreed() => self.cause(),
+            cause => cause,
         };
         let mut queue = self.core.queue();
-        queue.over = true;
+        queue.ended = true;
         let unsent = queue.len();
         queue.clear();
         let waiting = mem::take(&mut queue.on_room);
         drop(queue);
         waiting.into_iter().for_each(|f| f());
-        let (code, reason) = match (how, self.close.take().and_then(|close| close.received)) {
+        let (code, reason) = match (cause, self.close.take().and_then(|close| close.received)) {
             (CloseCause::Rejected { code, rule }, _) => (code, rule.to_owned()),
             (_, Some(received)) => received,
             (_, None) => (1006, String::new()),
         };
-        speaker.closed(&Closed { code, reason, cause: how, unsent });
+        handler.closed(&Closed { code, reason, cause, unsent });
     }
 
     // Time.
 
     /// Looks at the clocks, and sets the next one.
-    fn look(&mut self, io: &mut Io<'_>) -> Result<(), Over> {
+    fn check_clocks(&mut self, io: &mut Io<'_>) -> Result<(), Ended> {
         let now = io.now().mono;
         let next = match (self.close.as_ref().and_then(|close| close.until), &mut self.clocks) {
-            (Some(until), _) if now >= until => return Err(Over(CloseCause::NoClose)),
+            (Some(until), _) if now >= until => return Err(Ended(CloseCause::CloseTimeout)),
             (Some(until), _) => Some(until),
             (None, Some(clocks)) => {
                 let waits = !io.tx.is_empty() || !self.core.queue().is_empty();
-                let (ping, next) = clocks.look(now, waits)?;
+                let (ping, next) = clocks.check(now, waits)?;
                 self.outgoing.ping |= ping;
                 next
             }
@@ -317,38 +317,38 @@ impl Session {
 
 impl Upgrade for Session {
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
-        let (now, why) = (io.now().mono, io.events());
-        let mut rang = why.deadline_passed();
+        let (now, events) = (io.now().mono, io.events());
+        let mut due = events.deadline_passed();
         match &mut self.clocks {
             // While the speaker was at work the peer was not heard, through no fault of its own.
-            Some(clocks) if why.is_readable() || self.held => rang |= clocks.heard(now),
+            Some(clocks) if events.is_readable() || self.held => due |= clocks.received(now),
             Some(_) => {}
             None => {
-                rang = true;
+                due = true;
                 self.clocks = Some(Clocks::new(&self.config, now));
                 self.core.opens(io.waker());
                 let sender = Sender(self.core.clone());
-                if let Some(speaker) = &mut self.speaker {
-                    speaker.open(&sender);
+                if let Some(handler) = &mut self.handler {
+                    handler.open(&sender);
                 }
             }
         }
-        if why.shed() {
+        if events.shed() {
             self.assembled = 0;
             if !self.reader.is_idle() {
-                self.refuse(Fault::later("too many messages are arriving"));
+                self.reject(Fault::later("too many messages are arriving"));
             }
         }
-        if why.is_stopping() && self.core.queue().is_open() {
+        if events.is_stopping() && self.core.queue().is_open() {
             self.closes(1001, "");
         }
         if self.awaits_end() {
             io.rx.consume(usize::MAX);
         }
-        let quiet = self.quiet && !rang && why.is_readable() && !(why.is_woken() || why.is_stopping());
-        let result = match why.is_error() {
-            true => Err(Over(CloseCause::Reset)),
-            false => if rang { self.look(io) } else { Ok(()) }.and_then(|()| self.work(io, quiet)),
+        let quiet = self.quiet && !due && events.is_readable() && !(events.is_woken() || events.is_stopping());
+        let result = match events.is_error() {
+            true => Err(Ended(CloseCause::Reset)),
+            false => if due { self.check_clocks(io) } else { Ok(()) }.and_then(|()| self.advance(io, quiet)),
         };
         self.held = !self.core.is_free();
         if self.held
@@ -357,16 +357,16 @@ impl Upgrade for Session {
             // We do not read: the peer cannot help it.
             clocks.arriving(now, None);
         }
-        let how = match result {
+        let cause = match result {
             Ok(mask) => return mask,
-            Err(Over(how)) => how,
+            Err(Ended(cause)) => cause,
         };
-        if matches!(how, CloseCause::Aborted | CloseCause::NoRandom)
-            || (how == CloseCause::NoClose && !self.outgoing.closed)
+        if matches!(cause, CloseCause::Aborted | CloseCause::NoRandom)
+            || (cause == CloseCause::CloseTimeout && !self.outgoing.closed)
         {
             io.abort();
         }
-        self.over(how);
+        self.ended(cause);
         EventMask::TERMINATE
     }
 }
@@ -374,7 +374,7 @@ impl Upgrade for Session {
 /// The engine drops it without another word: a panic, the end of the grace time, a peer that takes nothing.
 impl Drop for Session {
     fn drop(&mut self) {
-        self.over(CloseCause::Dropped);
+        self.ended(CloseCause::Dropped);
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::*;
 use crate::{
     base::Moment,
-    ws::server_harness::{Play, Setup},
+    ws::server_harness::{Harness, Setup},
 };
 
 const S: Duration = Duration::from_secs(1);
@@ -27,92 +27,92 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 #[test]
 fn it_waits_for_input_and_senders_and_a_deadline() {
     let at = now();
-    let mut play = Play::new(&setup(), at);
-    assert_eq!(play.mask, EventMask::READ | EventMask::EXTERNAL);
-    assert_eq!(play.deadline, Some(at.mono + 10 * S));
-    play.feed(&frame(0x81, b"hi"));
-    assert_eq!((play.sent.as_slice(), play.mask), (&b"\x81\x02hi"[..], EventMask::READ | EventMask::EXTERNAL));
-    play.sender.text("more").expect("room");
-    play.wake();
-    assert_eq!(play.sent, b"\x81\x02hi\x81\x04more");
+    let mut harness = Harness::new(&setup(), at);
+    assert_eq!(harness.mask, EventMask::READ | EventMask::EXTERNAL);
+    assert_eq!(harness.deadline, Some(at.mono + 10 * S));
+    harness.feed(&frame(0x81, b"hi"));
+    assert_eq!((harness.sent.as_slice(), harness.mask), (&b"\x81\x02hi"[..], EventMask::READ | EventMask::EXTERNAL));
+    harness.sender.text("more").expect("room");
+    harness.wake();
+    assert_eq!(harness.sent, b"\x81\x02hi\x81\x04more");
 }
 
 #[test]
 fn silence_is_pinged_and_then_the_end() {
     let at = now();
-    let mut play = Play::new(&setup(), at);
-    play.late();
-    assert_eq!((play.sent.as_slice(), play.deadline), (&b"\x89\x00"[..], Some(at.mono + 15 * S)));
-    play.late();
-    assert!(play.is_over() && !play.aborted);
-    assert_eq!(play.closed().first().map(|why| (why.code, why.cause)), Some((1006, CloseCause::NoPong)));
-    assert!(play.sender.is_closed());
+    let mut harness = Harness::new(&setup(), at);
+    harness.late();
+    assert_eq!((harness.sent.as_slice(), harness.deadline), (&b"\x89\x00"[..], Some(at.mono + 15 * S)));
+    harness.late();
+    assert!(harness.is_over() && !harness.aborted);
+    assert_eq!(harness.closed().first().map(|why| (why.code, why.cause)), Some((1006, CloseCause::PongTimeout)));
+    assert!(harness.sender.is_closed());
 }
 
 #[test]
 fn an_answered_ping_is_forgotten() {
     let at = now();
-    let mut play = Play::new(&setup(), at);
-    play.late();
-    play.feed(&frame(0x8a, b""));
-    assert_eq!(play.deadline, Some(at.mono + 20 * S), "ten seconds after it was heard");
-    play.late();
-    assert_eq!(play.sent, b"\x89\x00\x89\x00");
+    let mut harness = Harness::new(&setup(), at);
+    harness.late();
+    harness.feed(&frame(0x8a, b""));
+    assert_eq!(harness.deadline, Some(at.mono + 20 * S), "ten seconds after it was heard");
+    harness.late();
+    assert_eq!(harness.sent, b"\x89\x00\x89\x00");
 }
 
 #[test]
 fn stopping_begins_the_close_handshake_which_has_its_time() {
     let at = now();
-    let mut play = Play::new(&setup(), at);
-    play.stop(false);
-    assert_eq!((play.sent.as_slice(), play.deadline), (&b"\x88\x02\x03\xe9"[..], Some(at.mono + 3 * S)));
-    assert!(!play.is_over() && play.sender.is_closed());
-    play.late();
-    assert_eq!(play.closed().first().map(|why| (why.code, why.cause)), Some((1006, CloseCause::NoClose)));
+    let mut harness = Harness::new(&setup(), at);
+    harness.stop(false);
+    assert_eq!((harness.sent.as_slice(), harness.deadline), (&b"\x88\x02\x03\xe9"[..], Some(at.mono + 3 * S)));
+    assert!(!harness.is_over() && harness.sender.is_closed());
+    harness.late();
+    assert_eq!(harness.closed().first().map(|why| (why.code, why.cause)), Some((1006, CloseCause::CloseTimeout)));
     // Answered, it is clean; pings are not answered any more.
-    let mut play = Play::new(&setup(), at);
-    play.stop(false);
-    play.feed(&frame(0x89, b"p"));
-    play.feed(&frame(0x88, b"\x03\xe9"));
-    assert_eq!(play.sent, b"\x88\x02\x03\xe9");
-    assert_eq!(play.closed().first().map(|why| (why.code, why.cause)), Some((1001, CloseCause::WeClosed)));
+    let mut harness = Harness::new(&setup(), at);
+    harness.stop(false);
+    harness.feed(&frame(0x89, b"p"));
+    harness.feed(&frame(0x88, b"\x03\xe9"));
+    assert_eq!(harness.sent, b"\x88\x02\x03\xe9");
+    assert_eq!(harness.closed().first().map(|why| (why.code, why.cause)), Some((1001, CloseCause::LocalClosed)));
 }
 
 #[test]
 fn a_reset_is_told_as_one() {
-    let mut play = Play::new(&setup(), now());
-    play.stop(true);
-    assert_eq!(play.closed().first().map(|why| why.cause), Some(CloseCause::Reset));
+    let mut harness = Harness::new(&setup(), now());
+    harness.stop(true);
+    assert_eq!(harness.closed().first().map(|why| why.cause), Some(CloseCause::Reset));
 }
 
 /// RFC 6455 §7.1.4: how the stream ends does not matter any more.
 #[test]
 fn what_both_have_closed_is_closed_be_the_stream_reset() {
     let begun = |by_us: bool| {
-        let mut play = Play::new(&Setup { client: true, ..setup() }, now());
+        let mut harness = Harness::new(&Setup { client: true, ..setup() }, now());
         if by_us {
-            play.sender.close(4000, "");
-            play.wake();
+            harness.sender.close(4000, "");
+            harness.wake();
         }
-        play.feed(b"\x88\x02\x0f\xa0");
-        assert!(!play.is_over(), "the server ends the stream");
-        play
+        harness.feed(b"\x88\x02\x0f\xa0");
+        assert!(!harness.is_over(), "the server ends the stream");
+        harness
     };
-    for (by_us, how) in [(true, CloseCause::WeClosed), (false, CloseCause::PeerClosed)] {
-        let ends: [fn(&mut Play); 3] = [|play| play.stop(true), Play::late, Play::end];
+    for (by_us, cause) in [(true, CloseCause::LocalClosed), (false, CloseCause::PeerClosed)] {
+        let ends: [fn(&mut Harness); 3] = [|harness| harness.stop(true), Harness::late, Harness::end];
         for end in ends {
-            let mut play = begun(by_us);
-            end(&mut play);
-            assert_eq!(play.closed().first().map(|why| (why.code, why.cause, why.is_clean())), Some((4000, how, true)));
-            assert!(!play.aborted);
+            let mut harness = begun(by_us);
+            end(&mut harness);
+            assert_eq!(harness.closed().first().map(|why| (why.code, why.cause, why.is_clean())), Some((4000, cause, true)));
+            assert!(!harness.aborted);
         }
     }
     // Only one of them has.
-    let mut play = Play::new(&Setup { client: true, ..setup() }, now());
-    play.sender.close(4000, "");
-    play.wake();
-    play.stop(true);
-    assert_eq!(play.closed().first().map(|why| (why.code, why.cause)), Some((1006, CloseCause::Reset)));
+    let mut harness = Harness::new(&Setup { client: true, ..setup() }, now());
+    harness.sender.close(4000, "");
+    harness.wake();
+    harness.stop(true);
+    assert_eq!(harness.closed().first().map(|why| (why.code, why.cause)), Some((1006, CloseCause::Reset)));
 }
 
 #[test]
@@ -135,46 +135,46 @@ fn a_session_that_is_dropped_is_told_as_well_be_it_that_it_never_began() {
 
 #[test]
 fn a_client_masks_and_waits_for_the_servers_end() {
-    let mut play = Play::new(&Setup { client: true, ..setup() }, now());
-    play.feed(b"\x81\x05Hello");
-    let &[0x81, 0x85, a, b, c, d, ref payload @ ..] = &play.sent[..] else { panic!("{:?}", play.sent) };
+    let mut harness = Harness::new(&Setup { client: true, ..setup() }, now());
+    harness.feed(b"\x81\x05Hello");
+    let &[0x81, 0x85, a, b, c, d, ref payload @ ..] = &harness.sent[..] else { panic!("{:?}", harness.sent) };
     let mut payload = payload.to_vec();
     crate::ws::frame::mask(&mut payload, [a, b, c, d], 0);
     assert_eq!(payload, b"Hello");
-    play.feed(b"\x81\x01x");
-    assert_ne!(play.sent[13..17], [a, b, c, d], "each frame has its own key");
-    play.feed(b"\x88\x02\x03\xe8");
-    assert!(!play.is_over() && play.mask.contains(EventMask::READ));
-    play.feed(b"what comes behind a Close is nothing");
-    play.end();
-    assert_eq!(play.closed().first().map(|why| (why.code, why.cause)), Some((1000, CloseCause::PeerClosed)));
+    harness.feed(b"\x81\x01x");
+    assert_ne!(harness.sent[13..17], [a, b, c, d], "each frame has its own key");
+    harness.feed(b"\x88\x02\x03\xe8");
+    assert!(!harness.is_over() && harness.mask.contains(EventMask::READ));
+    harness.feed(b"what comes behind a Close is nothing");
+    harness.end();
+    assert_eq!(harness.closed().first().map(|why| (why.code, why.cause)), Some((1000, CloseCause::PeerClosed)));
 }
 
 #[test]
 fn an_idle_session_is_small_and_holds_nothing() {
-    let mut play = Play::new(&setup(), now());
+    let mut harness = Harness::new(&setup(), now());
     for size in [10, 100] {
-        play.feed(&frame(0x82, &vec![7; size]));
-        play.feed(&frame(0x02, &vec![7; size]));
-        play.feed(&frame(0x80, b"x"));
+        harness.feed(&frame(0x82, &vec![7; size]));
+        harness.feed(&frame(0x02, &vec![7; size]));
+        harness.feed(&frame(0x80, b"x"));
     }
-    assert_eq!(play.held(), 0, "nothing is allocated for messages while there are none");
+    assert_eq!(harness.held(), 0, "nothing is allocated for messages while there are none");
     let all = size_of::<Session>() + size_of::<Core>();
     assert!(all <= 500, "{} + {}", size_of::<Session>(), size_of::<Core>());
 }
 
 /// Of a session with these times, what became of it while it was fed one frame after the other, a second between them.
-fn fed(config: Config, frames: &[&[u8]]) -> Play {
-    let mut play = Play::new(&Setup { config, ..Setup::default() }, now());
+fn fed(config: Config, frames: &[&[u8]]) -> Harness {
+    let mut harness = Harness::new(&Setup { config, ..Setup::default() }, now());
     for bytes in frames {
-        play.feed(bytes);
-        play.pass(S);
+        harness.feed(bytes);
+        harness.pass(S);
     }
-    play
+    harness
 }
 
-fn refused(play: &Play) -> Option<CloseCause> {
-    play.closed().first().map(|why| why.cause)
+fn refused(harness: &Harness) -> Option<CloseCause> {
+    harness.closed().first().map(|why| why.cause)
 }
 
 const SLOW: CloseCause = CloseCause::Rejected { code: 1008, rule: "message too slow" };
@@ -185,23 +185,23 @@ fn a_message_that_does_not_go_on_is_refused_whatever_comes_between() {
     let (begin, ping, pong, more) = (frame(0x01, b"x"), frame(0x89, b""), frame(0x8a, b""), frame(0x00, b""));
     // Nothing, pings, pongs, and frames of no bytes: none of them is more of the message.
     for (between, sent) in [(&b""[..], 0), (&ping, 4), (&pong, 0), (&more, 0)] {
-        let play = fed(config.clone(), &[&begin, between, between, between, between]);
-        assert_eq!(refused(&play), Some(SLOW));
+        let harness = fed(config.clone(), &[&begin, between, between, between, between]);
+        assert_eq!(refused(&harness), Some(SLOW));
         let close = [&b"\x8a\x00".repeat(sent)[..], b"\x88\x12\x03\xf0message too slow"].concat();
-        assert_eq!(play.sent.escape_ascii().to_string(), close.escape_ascii().to_string());
+        assert_eq!(harness.sent.escape_ascii().to_string(), close.escape_ascii().to_string());
     }
     // Ten bytes a second are enough, for as long as it takes; nine are not.
     for (bytes, enough) in [(10, true), (9, false)] {
         let more = frame(0x00, &vec![b'x'; bytes]);
         let mut all: Vec<&[u8]> = vec![&begin];
         all.resize(100, &more);
-        let mut play = fed(config.clone(), &all);
-        assert_eq!(refused(&play), (!enough).then_some(SLOW), "{bytes}");
+        let mut harness = fed(config.clone(), &all);
+        assert_eq!(refused(&harness), (!enough).then_some(SLOW), "{bytes}");
         if enough {
-            play.feed(&frame(0x80, b"."));
-            assert_eq!(play.sent.len(), 4 + 1 + 990 + 1);
-            play.pass(1000 * S);
-            assert_eq!(refused(&play), None, "between messages there is no clock");
+            harness.feed(&frame(0x80, b"."));
+            assert_eq!(harness.sent.len(), 4 + 1 + 990 + 1);
+            harness.pass(1000 * S);
+            assert_eq!(refused(&harness), None, "between messages there is no clock");
         }
     }
     // A frame that is begun is a message that is begun; so is a control frame, whose bytes grant nothing.
@@ -218,46 +218,46 @@ fn each_message_has_a_time_of_its_own() {
     let (begin, end_and_begin) = (frame(0x01, b"x"), [frame(0x80, b"y"), frame(0x01, b"x")].concat());
     let mut all: Vec<&[u8]> = vec![&begin, b"", b"", b""];
     (0..9).for_each(|_| all.extend([&end_and_begin[..], b"", b"", b""]));
-    let mut play = fed(config, &all);
-    assert_eq!(refused(&play), None);
-    play.pass(S);
-    assert_eq!(refused(&play), Some(SLOW));
+    let mut harness = fed(config, &all);
+    assert_eq!(refused(&harness), None);
+    harness.pass(S);
+    assert_eq!(refused(&harness), Some(SLOW));
 }
 
 #[test]
 fn what_is_held_for_a_message_is_told_and_can_be_asked_for() {
     let rule = CloseCause::Rejected { code: 1013, rule: "too many messages are arriving" };
     for deflate in [None, Some(crate::ws::Deflate::new()), Some(crate::ws::Deflate::new().keep_peer_context(true))] {
-        let mut play = Play::new(&Setup { deflate, ..setup() }, now());
+        let mut harness = Harness::new(&Setup { deflate, ..setup() }, now());
         // Not compressed, and compressed: "Hello".
-        play.feed(&frame(0x02, &[7; 100]));
-        assert!(play.holding >= 100, "{}", play.holding);
-        play.feed(&frame(0x80, b"end"));
-        assert_eq!(play.holding, 0);
+        harness.feed(&frame(0x02, &[7; 100]));
+        assert!(harness.holding >= 100, "{}", harness.holding);
+        harness.feed(&frame(0x80, b"end"));
+        assert_eq!(harness.holding, 0);
         if deflate.is_some() {
-            play.feed(&frame(0x42, b"\xf2\x48\xcd\xc9\xc9"));
-            assert!(play.holding > 50_000, "{}", play.holding);
+            harness.feed(&frame(0x42, b"\xf2\x48\xcd\xc9\xc9"));
+            assert!(harness.holding > 50_000, "{}", harness.holding);
         } else {
-            play.feed(&frame(0x02, b"x"));
+            harness.feed(&frame(0x02, b"x"));
         }
-        let sent = play.sent.len();
-        play.shed();
-        assert_eq!(play.sent[sent + 2..sent + 4], 1013_u16.to_be_bytes());
-        assert_eq!(refused(&play), Some(rule));
+        let sent = harness.sent.len();
+        harness.shed();
+        assert_eq!(harness.sent[sent + 2..sent + 4], 1013_u16.to_be_bytes());
+        assert_eq!(refused(&harness), Some(rule));
     }
     // What has come to an end in the meantime has nothing to let go.
-    let mut play = Play::new(&setup(), now());
-    play.shed();
-    assert!(!play.is_over() && play.sent.is_empty());
+    let mut harness = Harness::new(&setup(), now());
+    harness.shed();
+    assert!(!harness.is_over() && harness.sent.is_empty());
 }
 
 #[test]
 fn a_peer_that_is_refused_costs_nothing_any_more() {
     let message_and = |end: &[u8]| {
-        let mut play = Play::new(&Setup { output: 4, ..setup() }, now());
+        let mut harness = Harness::new(&Setup { output: 4, ..setup() }, now());
         // Its answer does not go out, so that it is there a while longer.
-        play.feed(&[frame(0x02, &[7; 100]), frame(0x00, &[7; 100]), end.to_vec()].concat());
-        (play.held(), play.holding)
+        harness.feed(&[frame(0x02, &[7; 100]), frame(0x00, &[7; 100]), end.to_vec()].concat());
+        (harness.held(), harness.holding)
     };
     assert!(message_and(b"").0 >= 200);
     for end in [frame(0x02, b"inside another"), frame(0x88, b"\x03\xe8")] {

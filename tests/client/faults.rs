@@ -8,7 +8,8 @@ use std::{
 
 use uncork::{
     Request, Response, Server,
-    client::{self, Client, Deadline, Error, TooLargePart},
+    Timeout,
+    client::{self, Client, Error, TooLargePart},
     h1::Misbehaved,
     pipe,
 };
@@ -160,13 +161,13 @@ fn deadlines() {
     let call = |with: &dyn Fn(client::Request) -> client::Request| {
         client.call_blocking(with(client::Request::get(&server.url("/")))).expect_err("late")
     };
-    assert_eq!(call(&|call| call.head_timeout(short)), Error::TimedOut(Deadline::Head));
-    assert_eq!(call(&|call| call.timeout(short)), Error::TimedOut(Deadline::Whole));
-    assert_eq!(call(&|call| call.idle_timeout(short)), Error::TimedOut(Deadline::Idle));
-    assert_eq!(call(&|call| call.idle_timeout(PATIENCE).timeout(2 * short)), Error::TimedOut(Deadline::Whole));
+    assert_eq!(call(&|call| call.head_timeout(short)), Error::TimedOut(Timeout::Head));
+    assert_eq!(call(&|call| call.timeout(short)), Error::TimedOut(Timeout::Total));
+    assert_eq!(call(&|call| call.idle_timeout(short)), Error::TimedOut(Timeout::Idle));
+    assert_eq!(call(&|call| call.idle_timeout(PATIENCE).timeout(2 * short)), Error::TimedOut(Timeout::Total));
     // A server that does not take the body.
     let upload = client::Request::post(&server.url("/"), vec![0; 32 << 20]).idle_timeout(short).head_timeout(PATIENCE);
-    assert_eq!(client.call_blocking(upload), Err(Error::TimedOut(Deadline::Idle)));
+    assert_eq!(client.call_blocking(upload), Err(Error::TimedOut(Timeout::Idle)));
     go.send(()).expect("waited for");
     server.over();
 }
@@ -209,7 +210,7 @@ fn who_drips_gains_no_time() {
     let client = Client::new();
     let call = |path: &str| client::Request::get(&server.url(path)).head_timeout(short).idle_timeout(short);
     for _ in 0..2 {
-        assert_eq!(client.call_blocking(call("/")), Err(Error::TimedOut(Deadline::Head)));
+        assert_eq!(client.call_blocking(call("/")), Err(Error::TimedOut(Timeout::Head)));
     }
     assert_eq!(
         client
@@ -224,7 +225,7 @@ fn who_drips_gains_no_time() {
         let answer = answer.expect("a head").on_end(move |end| tell.send(end).expect("waited for"));
         answer.discard();
     });
-    assert_eq!(told.recv_timeout(PATIENCE), Ok(Err(Error::TimedOut(Deadline::Idle))));
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(Err(Error::TimedOut(Timeout::Idle))));
     loops.stop().expect("ended");
     server.over();
 }
@@ -268,7 +269,7 @@ fn who_is_not_there() {
     // Documentation addresses lead nowhere: late, or unreachable.
     let call = client::Request::get("http://192.0.2.1/").connect_timeout(Duration::from_millis(200));
     let nowhere = client.call_blocking(call);
-    assert!(matches!(nowhere, Err(Error::TimedOut(Deadline::Connect) | Error::Connect { .. })), "{nowhere:?}");
+    assert!(matches!(nowhere, Err(Error::TimedOut(Timeout::Connect) | Error::Connect { .. })), "{nowhere:?}");
     assert_eq!(client.connections(), 0);
 }
 

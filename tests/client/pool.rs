@@ -11,7 +11,8 @@ use std::{
 
 use uncork::{
     LoopHandle, Request, Response, Running, Server,
-    client::{self, Client, Deadline, Error, FullResponse},
+    Timeout,
+    client::{self, Client, Error, FullResponse},
 };
 
 use crate::scripted::{PATIENCE, Scripted, ok};
@@ -113,9 +114,9 @@ fn who_waits_has_a_deadline() {
     let late = |call: client::Request| wait(&fetch(&client, &loops.loops[0], call)).expect_err("late");
     assert_eq!(
         late(client::Request::get(&url).connect_timeout(Duration::from_millis(50))),
-        Error::TimedOut(Deadline::Connect)
+        Error::TimedOut(Timeout::Connect)
     );
-    assert_eq!(late(client::Request::get(&url).timeout(Duration::from_millis(50))), Error::TimedOut(Deadline::Whole));
+    assert_eq!(late(client::Request::get(&url).timeout(Duration::from_millis(50))), Error::TimedOut(Timeout::Total));
     go.send(()).expect("waited for");
     assert!(wait(&first).is_ok());
     // Nothing that has timed out is sent after all.
@@ -266,7 +267,7 @@ fn decided_later_and_elsewhere() {
     until(|| client.connections() == 0);
     let (tell, told) = channel();
     answer.collect(5, move |result| tell.send(result).expect("waited for"));
-    assert_eq!(wait(&told), Err(Error::TimedOut(Deadline::Whole)));
+    assert_eq!(wait(&told), Err(Error::TimedOut(Timeout::Total)));
     server.over();
     loops.running.stop().expect("ended");
 }

@@ -95,7 +95,7 @@ fn the_peer_leaves(world: &World) {
     peer.expect(TEXT, "x");
     peer.wire.finish().ends(Finish::Clean);
     let why = closed.next();
-    assert_eq!((why.code, why.cause, why.is_clean()), (1006, CloseCause::PeerLeft, false));
+    assert_eq!((why.code, why.cause, why.is_clean()), (1006, CloseCause::NoCloseFrame, false));
     let peer = Peer::open(&host);
     peer.wire.reset();
     assert_eq!(closed.next().code, 1006);
@@ -132,7 +132,7 @@ fn the_server_stops(world: &World) {
     // It may still be spoken to until it is answered.
     peer.send(CLOSE, 1001u16.to_be_bytes()).wire.ends(Finish::Clean);
     let why = closed.next();
-    assert_eq!((why.code, why.cause), (1001, CloseCause::WeClosed));
+    assert_eq!((why.code, why.cause), (1001, CloseCause::LocalClosed));
     host.ends();
 }
 

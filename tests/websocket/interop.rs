@@ -165,7 +165,7 @@ fn our_client_with_their_server() {
     // It answers, and as the server ends the stream first.
     assert!(matches!(socket.read(), Err(tungstenite::Error::ConnectionClosed)));
     drop(socket);
-    assert_eq!(next(), Heard::Closed(1000, CloseCause::WeClosed));
+    assert_eq!(next(), Heard::Closed(1000, CloseCause::LocalClosed));
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn our_client_with_our_server_compressed() {
                 }
             }
             ours.sender.close(1000, "");
-            assert_eq!(ours.next(), Heard::Closed(1000, CloseCause::WeClosed));
+            assert_eq!(ours.next(), Heard::Closed(1000, CloseCause::LocalClosed));
             assert_eq!(closed.next().cause, CloseCause::PeerClosed);
         }
     }

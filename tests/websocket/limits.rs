@@ -77,7 +77,7 @@ fn a_silent_peer_is_pinged_and_one_that_does_not_answer_is_left() {
     let mut peer = Peer::open(&host);
     peer.expect(PING, "").wire.ends(Finish::Clean);
     let why = closed.next();
-    assert_eq!((why.code, why.cause), (1006, CloseCause::NoPong));
+    assert_eq!((why.code, why.cause), (1006, CloseCause::PongTimeout));
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn a_ping_can_be_switched_off_and_idle_ends() {
         peer.send(PING, "").expect(PONG, "");
     }
     peer.wire.ends(Finish::Clean);
-    assert_eq!(closed.next().cause, CloseCause::Idle);
+    assert_eq!(closed.next().cause, CloseCause::IdleTimeout);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_close_that_is_not_answered_is_given_up() {
     let message = bytes(1 << 20);
     (0..10).for_each(|_| _ = peer.wire.push(&frame(BINARY, &message), MOMENT));
     host.stopper.shutdown(Duration::from_secs(20));
-    assert_eq!(closed.next().cause, CloseCause::NoClose);
+    assert_eq!(closed.next().cause, CloseCause::CloseTimeout);
 }
 
 /// What the peer sends next that is not a ping; those are answered, as a browser does.

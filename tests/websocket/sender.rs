@@ -128,7 +128,7 @@ fn what_is_queued_goes_out_before_the_stream_ends() {
     sender.close_without_handshake();
     peer.expect(BINARY, bytes(3 << 20)).expect(PING, "").expect(CLOSE, [&1000u16.to_be_bytes()[..], b"done"].concat());
     peer.send(CLOSE, 1000u16.to_be_bytes()).wire.ends(Finish::Clean);
-    assert_eq!(closed.next().cause, CloseCause::WeClosed);
+    assert_eq!(closed.next().cause, CloseCause::LocalClosed);
     assert!(closed.rest().is_empty(), "told once");
 }
 

@@ -26,11 +26,13 @@ use std::{
 
 use log::debug;
 
-use self::work::{Work, tell};
+use self::work::{Work, fail_receiver};
 use super::{
-    Deadline, Error,
-    idle_slot::{IdleSlot, Left},
-    pool::{ConnPermit, Exchange, Key, Next, Shared},
+    Timeout, Error,
+    idle_slot::{IdleSlot, Vacated},
+    exchange::{Exchange, Key},
+    permit::ConnPermit,
+    pool::{Next, Shared},
 };
 use crate::{
     api::{Io, LoopHandle, ReadState, Upgrade, Waker},
@@ -39,11 +41,11 @@ use crate::{
 };
 
 pub(super) struct Connection {
-    here: LoopHandle,
+    loop_handle: LoopHandle,
     shared: Weak<Shared>,
     key: Key,
-    seat: Arc<IdleSlot>,
-    place: Option<ConnPermit>,
+    slot: Arc<IdleSlot>,
+    permit: Option<ConnPermit>,
     conn: ClientConn,
     /// The beginning of a head that is not whole yet.
     partial: Vec<u8>,
@@ -58,8 +60,8 @@ enum Phase {
     Busy(Box<Work>),
     /// Until then.
     Idle(Option<Instant>),
-    Handed(Box<dyn Upgrade>),
-    Over,
+    HandedOver(Box<dyn Upgrade>),
+    Closed,
 }
 
 /// How it goes on after a step.
@@ -69,26 +71,26 @@ enum Go {
     /// Closes in order.
     Close,
     /// Breaks off.
-    Break,
+    Abort,
 }
 
 impl Connection {
     /// A connection that stands, for this call; or for the next, if this one's time was up just now. `None` if nobody is
     /// there to want it.
     pub(super) fn new(
-        here: LoopHandle,
+        loop_handle: LoopHandle,
         waker: Waker,
-        place: ConnPermit,
+        permit: ConnPermit,
         exchange: Option<Box<Exchange>>,
     ) -> Option<Self> {
-        let (shared, key) = place.whose()?;
-        let seat = IdleSlot::new(here.clone(), waker);
+        let (shared, key) = permit.whose()?;
+        let slot = IdleSlot::new(loop_handle.clone(), waker);
         Some(Self {
-            here,
+            loop_handle,
             shared,
             key,
-            seat,
-            place: Some(place),
+            slot,
+            permit: Some(permit),
             conn: ClientConn::new(),
             partial: Vec::new(),
             phase: Phase::New(exchange),
@@ -108,14 +110,14 @@ impl Connection {
                 let until = *until;
                 self.idle(io, until)
             }
-            Phase::Handed(_) | Phase::Over => Go::Close,
+            Phase::HandedOver(_) | Phase::Closed => Go::Close,
         }
     }
 
     fn idle(&mut self, io: &mut Io<'_>, until: Option<Instant>) -> Go {
-        match self.seat.look() {
-            Ok(Some((exchange, place))) => {
-                self.place = Some(place);
+        match self.slot.look() {
+            Ok(Some((exchange, permit))) => {
+                self.permit = Some(permit);
                 return self.serve(exchange, io);
             }
             Ok(None) => {}
@@ -125,8 +127,8 @@ impl Connection {
             if !io.rx.bytes().is_empty() {
                 debug!(target: "uncork::client", "{:?}: the server talks unasked", self.key);
             }
-            if let Some((exchange, place)) = self.leave() {
-                self.place = Some(place);
+            if let Some((exchange, permit)) = self.leave() {
+                self.permit = Some(permit);
                 return self.serve(exchange, io);
             }
             return Go::Close;
@@ -137,12 +139,12 @@ impl Connection {
     /// Gives up its seat; a call that was left in it just now is to be served nevertheless.
     fn leave(&mut self) -> Option<(Box<Exchange>, ConnPermit)> {
         let left = match self.shared.upgrade() {
-            Some(shared) => shared.leave(&self.key, &self.seat),
-            None => self.seat.leave(),
+            Some(shared) => shared.leave(&self.key, &self.slot),
+            None => self.slot.leave(),
         };
         match left {
-            Left::With(exchange, place) => Some((exchange, place)),
-            Left::Alone(_) => None,
+            Vacated::With(exchange, permit) => Some((exchange, permit)),
+            Vacated::Empty(_) => None,
         }
     }
 
@@ -151,9 +153,9 @@ impl Connection {
         self.used = true;
         let next = match self.shared.upgrade() {
             Some(shared) if !self.stopping => {
-                let until = io.now().mono.checked_add(shared.settings.idle_time);
+                let until = io.now().mono.checked_add(shared.settings.pool_idle_timeout);
                 self.phase = Phase::Idle(until);
-                shared.release(&self.key, &self.seat, &mut self.place, &self.here)
+                shared.release(&self.key, &self.slot, &mut self.permit, &self.loop_handle)
             }
             _ => Next::Close,
         };
@@ -164,8 +166,8 @@ impl Connection {
                 Go::On
             }
             Next::Close => {
-                self.phase = Phase::Over;
-                self.place = None;
+                self.phase = Phase::Closed;
+                self.permit = None;
                 Go::Close
             }
         }
@@ -173,9 +175,9 @@ impl Connection {
 
     fn hand_over(&mut self, io: &mut Io<'_>, upgrade: Box<dyn Upgrade>) -> Go {
         // It is no HTTP connection any more, and its own affair.
-        self.place = None;
+        self.permit = None;
         io.set_deadline(None);
-        self.phase = Phase::Handed(upgrade);
+        self.phase = Phase::HandedOver(upgrade);
         Go::On
     }
 }
@@ -187,7 +189,7 @@ fn is_quiet(io: &Io<'_>) -> bool {
 
 impl Upgrade for Connection {
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
-        if let Phase::Handed(upgrade) = &mut self.phase {
+        if let Phase::HandedOver(upgrade) = &mut self.phase {
             return upgrade.ready(io);
         }
         self.stopping |= io.events().is_stopping();
@@ -199,17 +201,16 @@ impl Upgrade for Connection {
                     return mask;
                 }
                 Go::Close => {
-                    self.phase = Phase::Over;
+                    self.phase = Phase::Closed;
                     return EventMask::TERMINATE;
                 }
-                Go::Break => {
-                    self.phase = Phase::Over;
+                Go::Abort => {
+                    self.phase = Phase::Closed;
                     io.abort();
                     return EventMask::TERMINATE;
                 }
             }
-            if let Phase::Handed(upgrade) = &mut self.phase {
-                // Its first call: nothing was told to it yet.
+            if let Phase::HandedOver(upgrade) = &mut self.phase {
                 io.restarted(self.stopping);
                 return upgrade.ready(io);
             }
@@ -219,20 +220,20 @@ impl Upgrade for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        match std::mem::replace(&mut self.phase, Phase::Over) {
+        match std::mem::replace(&mut self.phase, Phase::Closed) {
             Phase::Busy(work) => {
                 // The loop has ended; or it has broken the connection off, because the server takes nothing.
-                let stuck = matches!(work.clock, Some((Deadline::Idle, _))) && self.conn.is_sending();
-                let error = if stuck { Error::TimedOut(Deadline::Idle) } else { Error::LoopEnded };
-                let Work { exchange, to, line, .. } = *work;
+                let stuck = matches!(work.clock, Some((Timeout::Idle, _))) && self.conn.is_sending();
+                let error = if stuck { Error::TimedOut(Timeout::Idle) } else { Error::LoopEnded };
+                let Work { exchange, to, channel, .. } = *work;
                 if let Some(exchange) = exchange {
                     return exchange.fail(error);
                 }
-                tell(to, line, error);
+                fail_receiver(to, channel, error);
             }
             // A call that was left there is told that the loop has ended.
             Phase::Idle(_) => drop(self.leave()),
-            Phase::New(_) | Phase::Handed(_) | Phase::Over => {}
+            Phase::New(_) | Phase::HandedOver(_) | Phase::Closed => {}
         }
     }
 }

@@ -8,15 +8,15 @@
 
 use super::{
     super::{
-        Deadline, Error, Response, TooLargePart,
-        pool::Exchange,
+        Timeout, Error, Response, TooLargePart,
+        exchange::Exchange,
         redirect,
         response::{Choice, ResponseChannel, ResponseHead},
-        sink::{Sink, Took},
+        sink::{Sink, Taken},
         upload::Upload,
     },
     Connection, Phase,
-    work::{To, Work},
+    work::{Destination, Work},
 };
 use crate::{
     api::{Io, LoopHandle, ReadState, Upgrade},
@@ -37,9 +37,9 @@ pub(super) enum More {
     Input,
     /// Somebody else must act: decide, or make room.
     Elsewhere,
-    Whole(Option<Box<Headers>>),
+    Complete(Option<Box<Headers>>),
     /// The call went elsewhere with this; nothing of this answer is waited for.
-    Over,
+    Closed,
     Switch(Box<dyn Upgrade>),
 }
 
@@ -47,42 +47,42 @@ impl Connection {
     /// Does what can be done with what has come; whether any of it was body that somebody wants.
     pub(super) fn receive(&mut self, io: &mut Io<'_>) -> Result<(More, bool), Error> {
         let now = io.now();
-        let mut moved = false;
+        let mut progressed = false;
         loop {
-            let Phase::Busy(work) = &mut self.phase else { return Ok((More::Over, moved)) };
-            if work.whole.is_some_and(|by| by <= now.mono) {
-                return Err(Error::TimedOut(Deadline::Whole));
+            let Phase::Busy(work) = &mut self.phase else { return Ok((More::Closed, progressed)) };
+            if work.deadline.is_some_and(|by| by <= now.mono) {
+                return Err(Error::TimedOut(Timeout::Total));
             }
             if self.conn.awaits_head() {
                 if !self.head(io)? {
                     return match io.rx.state() {
-                        ReadState::Open => Ok((More::Input, moved)),
+                        ReadState::Open => Ok((More::Input, progressed)),
                         _ => Err(Error::Incomplete { got: 0, of: None }),
                     };
                 }
                 continue;
             }
             match &mut work.to {
-                To::Nobody => match work.line.as_ref().and_then(|line| line.chosen()) {
+                Destination::Undecided => match work.channel.as_ref().and_then(|channel| channel.chosen()) {
                     Some(choice) => self.choose(choice, io)?,
                     None if io.events().is_error() => return Err(self.cut_off()),
-                    None => return Ok((More::Elsewhere, moved)),
+                    None => return Ok((More::Elsewhere, progressed)),
                 },
-                To::Close => return Ok((More::Over, moved)),
-                To::Switch(_) => {
-                    let To::Switch(upgrade) = std::mem::replace(&mut work.to, To::Close) else { continue };
-                    return Ok((More::Switch(upgrade), moved));
+                Destination::Close => return Ok((More::Closed, progressed)),
+                Destination::Switch(_) => {
+                    let Destination::Switch(upgrade) = std::mem::replace(&mut work.to, Destination::Close) else { continue };
+                    return Ok((More::Switch(upgrade), progressed));
                 }
-                To::Sink(sink) => match self.conn.poll_body(io.rx.bytes(), &BODY).map_err(Error::broken)? {
+                Destination::Sink(sink) => match self.conn.poll_body(io.rx.bytes(), &BODY).map_err(Error::from_rule)? {
                     Step::Skip(n) => io.rx.consume(n),
                     Step::Data(n) => match sink.take(&io.rx.bytes()[..n], &io.waker())? {
-                        Took::Gone => return Ok((More::Over, moved)),
-                        Took::Some(0) if io.events().is_error() => return Err(self.cut_off()),
-                        Took::Some(0) => return Ok((More::Elsewhere, moved)),
-                        Took::Some(taken) => {
+                        Taken::Closed => return Ok((More::Closed, progressed)),
+                        Taken::Bytes(0) if io.events().is_error() => return Err(self.cut_off()),
+                        Taken::Bytes(0) => return Ok((More::Elsewhere, progressed)),
+                        Taken::Bytes(taken) => {
                             io.rx.consume(taken);
                             self.conn.took(taken);
-                            moved |= sink.is_wanted();
+                            progressed |= sink.is_wanted();
                         }
                     },
                     Step::End(n, mut trailers) => {
@@ -90,16 +90,16 @@ impl Connection {
                         if let Some(trailers) = &mut trailers {
                             work.listed.iter().for_each(|name| trailers.remove(name));
                         }
-                        return Ok((More::Whole(trailers), moved));
+                        return Ok((More::Complete(trailers), progressed));
                     }
                     Step::NeedMore => {
                         if sink.is_abandoned() {
-                            return Ok((More::Over, moved));
+                            return Ok((More::Closed, progressed));
                         }
                         match io.rx.state() {
-                            ReadState::Open => return Ok((More::Input, moved)),
+                            ReadState::Open => return Ok((More::Input, progressed)),
                             end if self.conn.handle_end(end == ReadState::Eof) => {
-                                return Ok((More::Whole(None), moved));
+                                return Ok((More::Complete(None), progressed));
                             }
                             _ => return Err(self.cut_off()),
                         }
@@ -117,8 +117,8 @@ impl Connection {
     /// Reads the next head, if it is whole; whether it was.
     fn head(&mut self, io: &mut Io<'_>) -> Result<bool, Error> {
         let Phase::Busy(work) = &mut self.phase else { return Ok(false) };
-        let limits: HeadLimits = work.shared.settings.head;
-        work.received_head |= !io.rx.bytes().is_empty();
+        let limits: HeadLimits = work.shared.settings.head_limits;
+        work.received |= !io.rx.bytes().is_empty();
         // A head that comes in pieces is put together here: the loop's limit on input may be smaller than ours.
         let before = self.partial.len();
         if before > 0 {
@@ -127,7 +127,7 @@ impl Connection {
         }
         let mut slots = field_slots();
         let input = if before > 0 { &self.partial[..] } else { io.rx.bytes() };
-        let Some((end, head)) = self.conn.poll_head(input, &mut slots, &limits).map_err(Error::broken)? else {
+        let Some((end, head)) = self.conn.poll_head(input, &mut slots, &limits).map_err(Error::from_rule)? else {
             let taken = if before > 0 { self.partial.len() - before } else { io.rx.bytes().len() };
             if before == 0 {
                 self.partial.extend_from_slice(io.rx.bytes());
@@ -135,15 +135,15 @@ impl Connection {
             io.rx.consume(taken);
             return Ok(false);
         };
-        let received_head = self.conn.received_head(&head).map_err(Error::broken)?;
-        if let HeadKind::Interim(status) = received_head {
+        let received = self.conn.received_head(&head).map_err(Error::from_rule)?;
+        if let HeadKind::Interim(status) = received {
             if status == 100 {
                 work.upload.go(&io.waker());
-            } else if let Some(tell) = work.exchange.as_mut().and_then(|exchange| exchange.call.interim.as_mut()) {
-                tell(status, head.fields.to_owned());
+            } else if let Some(interim) = work.exchange.as_mut().and_then(|exchange| exchange.request.interim.as_mut()) {
+                interim(status, head.fields.to_owned());
             }
         } else {
-            deliver(work, &head, received_head == HeadKind::Switched, io, &self.here)?;
+            deliver(work, &head, received == HeadKind::Switched, io, &self.loop_handle)?;
         }
         io.rx.consume(end - before);
         self.partial = Vec::new();
@@ -156,13 +156,13 @@ impl Connection {
         let bodiless = self.conn.has_no_body();
         let Phase::Busy(work) = &mut self.phase else { return Ok(()) };
         work.to = match choice {
-            Choice::Switch(upgrade) => To::Switch(upgrade),
+            Choice::Switch(upgrade) => Destination::Switch(upgrade),
             // There was nothing to be read anyway.
-            Choice::Close if bodiless => To::Sink(Sink::discard()),
-            choice => Sink::of(choice, announced, &io.waker()).map_or(To::Close, To::Sink),
+            Choice::Close if bodiless => Destination::Sink(Sink::discard()),
+            choice => Sink::of(choice, announced, &io.waker()).map_or(Destination::Close, Destination::Sink),
         };
         match &work.to {
-            To::Sink(sink) if sink.refuses(announced) => Err(Error::TooLarge(TooLargePart::Body)),
+            Destination::Sink(sink) if sink.refuses(announced) => Err(Error::TooLarge(TooLargePart::Body)),
             _ => Ok(()),
         }
     }
@@ -174,19 +174,19 @@ fn deliver(
     head: &ParsedResponse<'_>,
     switched: bool,
     io: &Io<'_>,
-    here: &LoopHandle,
+    loop_handle: &LoopHandle,
 ) -> Result<(), Error> {
     let Some(mut exchange) = work.exchange.take() else { return Ok(()) };
     let held = work.upload.take_held();
     let spent = work.streams && held.is_none();
     if let Some(content) = held {
-        exchange.call.content = content;
+        exchange.request.content = content;
     }
     // RFC 9112 §9.5: whoever is told of an error while sending should stop.
     if head.status >= 400 {
         work.upload = Upload::Done;
     }
-    let unexpected = head.status == 417 && exchange.call.options.expect && !spent;
+    let unexpected = head.status == 417 && exchange.request.options.expect_continue && !spent;
     let elsewhere = match redirect::follow(&mut exchange, head.status, head.fields, spent) {
         Ok(elsewhere) => elsewhere,
         Err(error) => {
@@ -195,21 +195,21 @@ fn deliver(
         }
     };
     if unexpected || elsewhere {
-        exchange.call.options.expect &= !unexpected;
-        work.to = To::Sink(Sink::discard());
+        exchange.request.options.expect_continue &= !unexpected;
+        work.to = Destination::Sink(Sink::discard());
         work.next = Some(exchange);
         return Ok(());
     }
     let Exchange { then, .. } = *exchange;
-    let answer = ResponseHead {
+    let response = ResponseHead {
         status: head.status,
         minor_version: u8::from(head.version == Version::Http11),
         headers: head.fields.to_owned(),
         length: if switched { None } else { head.announced },
     };
     work.listed = head.fields.connection_names();
-    let line = ResponseChannel::new(io.waker(), here.clone(), switched);
-    work.line = Some(line.clone());
-    then.tell(Ok(Response::new(answer, line)));
+    let channel = ResponseChannel::new(io.waker(), loop_handle.clone(), switched);
+    work.channel = Some(channel.clone());
+    then.complete(Ok(Response::new(response, channel)));
     Ok(())
 }

@@ -17,10 +17,11 @@ use log::debug;
 
 use super::{
     super::{
-        Deadline, Error,
+        Timeout, Error,
         cancel::Stage,
         connect,
-        pool::{self, Exchange, Pending, Shared},
+        exchange::{Exchange, Pending},
+        pool::{self, Shared},
         request::Content,
         response::ResponseChannel,
         sink::Sink,
@@ -38,7 +39,7 @@ use crate::{
 
 /// How long a server may take to say `100 Continue` before the body is sent all the same (RFC 9110 §10.1.1: "a client
 /// SHOULD NOT wait for an indefinite period").
-const CONTINUE_WITHIN: Duration = Duration::from_secs(1);
+const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What is under way for one call.
 pub(super) struct Work {
@@ -48,27 +49,27 @@ pub(super) struct Work {
     /// The connection had served another call before.
     pub(super) reused: bool,
     /// Something of an answer has come.
-    pub(super) received_head: bool,
+    pub(super) received: bool,
     pub(super) upload: Upload,
     /// The request's body is a stream.
     pub(super) streams: bool,
-    pub(super) to: To,
-    pub(super) line: Option<Arc<ResponseChannel>>,
+    pub(super) to: Destination,
+    pub(super) channel: Option<Arc<ResponseChannel>>,
     /// Names that the response's `Connection` lists: trailers of these names end here.
     pub(super) listed: Vec<Box<str>>,
     /// What the call has become: to be made when this answer is out of the way.
     pub(super) next: Option<Box<Exchange>>,
-    pub(super) whole: Option<Instant>,
-    pub(super) head_within: Duration,
-    pub(super) idle_within: Duration,
+    pub(super) deadline: Option<Instant>,
+    pub(super) head_timeout: Duration,
+    pub(super) idle_timeout: Duration,
     /// What runs now, and until when.
-    pub(super) clock: Option<(Deadline, Instant)>,
+    pub(super) clock: Option<(Timeout, Instant)>,
 }
 
 /// Where what comes goes to.
-pub(super) enum To {
+pub(super) enum Destination {
     /// To nobody yet: the head is not there, or what it announces is still to be decided on.
-    Nobody,
+    Undecided,
     Sink(Sink),
     /// Not even to be read: the connection is closed.
     Close,
@@ -77,69 +78,69 @@ pub(super) enum To {
 
 impl Connection {
     pub(super) fn serve(&mut self, mut exchange: Box<Exchange>, io: &mut Io<'_>) -> Go {
-        self.phase = Phase::Over;
+        self.phase = Phase::Closed;
         if self.used && !is_quiet(io) {
             // It was closed while it waited: nothing of the request was sent, and any may go on a new connection.
-            exchange.again = true;
+            exchange.retried = true;
             return self.begin_again(exchange, io.now());
         }
         // First that, then the look: a call that is cancelled between them wakes this connection in vain.
-        exchange.call.note(|| Some(Stage::Served(io.waker())));
-        if exchange.call.is_cancelled() {
+        exchange.request.note(|| Some(Stage::Served(io.waker())));
+        if exchange.request.is_cancelled() {
             exchange.fail(Error::Cancelled);
             return self.release(io);
         }
-        let call = &mut exchange.call;
-        let content = match &call.content {
-            Content::Whole(bytes) => Content::Whole(bytes.clone()),
-            Content::None | Content::Stream(..) => std::mem::replace(&mut call.content, Content::None),
+        let request = &mut exchange.request;
+        let content = match &request.content {
+            Content::Full(bytes) => Content::Full(bytes.clone()),
+            Content::None | Content::Stream(..) => std::mem::replace(&mut request.content, Content::None),
         };
         let length = match &content {
-            Content::Whole(bytes) if !call.options.chunked => BodyLength::Known(bytes.as_slice().len() as u64),
+            Content::Full(bytes) if !request.options.chunked => BodyLength::Known(bytes.as_slice().len() as u64),
             Content::Stream(_, Some(n)) => BodyLength::Known(*n),
-            Content::Whole(_) | Content::Stream(..) => BodyLength::Chunked,
+            Content::Full(_) | Content::Stream(..) => BodyLength::Chunked,
             // RFC 9110 §8.6: "A user agent SHOULD send Content-Length in a request when the method defines a meaning for
             // enclosed content and it is not sending Transfer-Encoding."
-            Content::None if matches!(&*call.method, "POST" | "PUT" | "PATCH") => BodyLength::Known(0),
+            Content::None if matches!(&*request.method, "POST" | "PUT" | "PATCH") => BodyLength::Known(0),
             Content::None => BodyLength::None,
         };
-        let expect = call.options.expect && !matches!(length, BodyLength::None | BodyLength::Known(0));
-        let connect = &*call.method == "CONNECT";
-        let authority = if connect { format!("{}:{}", call.url.host, call.url.port) } else { call.url.authority() };
-        let ask = RequestSpec {
-            method: &call.method,
-            target: if connect { &authority } else { &call.url.target },
-            host: call.host.as_deref().unwrap_or(&authority),
-            fields: &call.headers,
+        let expect = request.options.expect_continue && !matches!(length, BodyLength::None | BodyLength::Known(0));
+        let connect = &*request.method == "CONNECT";
+        let authority = if connect { format!("{}:{}", request.url.host, request.url.port) } else { request.url.authority() };
+        let spec = RequestSpec {
+            method: &request.method,
+            target: if connect { &authority } else { &request.url.target },
+            host: request.host.as_deref().unwrap_or(&authority),
+            fields: &request.headers,
             length,
             expect,
-            upgrade: call.options.upgrade,
+            upgrade: request.options.upgrade,
             last: exchange.close || self.stopping,
         };
-        if let Err(rule) = self.conn.begin(&ask, io.tx.out) {
+        if let Err(rule) = self.conn.begin(&spec, io.tx.sink()) {
             exchange.fail(Error::InvalidRequest(rule.to_string()));
             return self.release(io);
         }
         let (waker, now) = (io.waker(), io.now().mono);
         let streams = matches!(content, Content::Stream(..));
         let upload = match expect {
-            true => Upload::Held(content, now + CONTINUE_WITHIN),
+            true => Upload::Held(content, now + CONTINUE_TIMEOUT),
             false => Upload::of(content, &waker),
         };
-        let (options, settings) = (&exchange.call.options, &exchange.shared.settings);
+        let (options, settings) = (&exchange.request.options, &exchange.shared.settings);
         self.phase = Phase::Busy(Box::new(Work {
             shared: exchange.shared.clone(),
             reused: std::mem::replace(&mut self.used, true),
-            received_head: false,
+            received: false,
             upload,
             streams,
-            to: To::Nobody,
-            line: None,
+            to: Destination::Undecided,
+            channel: None,
             listed: Vec::new(),
             next: None,
-            whole: exchange.whole,
-            head_within: options.head.unwrap_or(settings.head_within),
-            idle_within: options.idle.unwrap_or(settings.idle_within),
+            deadline: exchange.deadline,
+            head_timeout: options.head_timeout.unwrap_or(settings.head_timeout),
+            idle_timeout: options.idle_timeout.unwrap_or(settings.idle_timeout),
             clock: None,
             exchange: Some(exchange),
         }));
@@ -148,8 +149,8 @@ impl Connection {
 
     /// The call goes on a new connection, which takes this one's place.
     fn begin_again(&mut self, exchange: Box<Exchange>, now: Moment) -> Go {
-        match self.place.take() {
-            Some(place) => connect::begin(Pending::new(exchange, now), place, now),
+        match self.permit.take() {
+            Some(permit) => connect::begin(Pending::new(exchange, now), permit, now),
             None => pool::start(exchange, now),
         }
         Go::Close
@@ -157,7 +158,7 @@ impl Connection {
 
     /// Returns `true` if the call was given up before its response.
     fn is_cancelled(&self) -> bool {
-        matches!(&self.phase, Phase::Busy(work) if work.exchange.as_ref().is_some_and(|x| x.call.is_cancelled()))
+        matches!(&self.phase, Phase::Busy(work) if work.exchange.as_ref().is_some_and(|x| x.request.is_cancelled()))
     }
 
     pub(super) fn busy(&mut self, io: &mut Io<'_>) -> Go {
@@ -165,120 +166,120 @@ impl Connection {
         if self.is_cancelled() {
             return self.fail(io, Error::Cancelled);
         }
-        let (mask, moved) = match self.receive(io) {
-            Ok((More::Input, moved)) => (EventMask::READ | EventMask::EXTERNAL, moved),
-            Ok((More::Elsewhere, moved)) => (EventMask::EXTERNAL, moved),
-            Ok((More::Whole(trailers), _)) => return self.finish(io, trailers),
+        let (mask, progressed) = match self.receive(io) {
+            Ok((More::Input, progressed)) => (EventMask::READ | EventMask::EXTERNAL, progressed),
+            Ok((More::Elsewhere, progressed)) => (EventMask::EXTERNAL, progressed),
+            Ok((More::Complete(trailers), _)) => return self.finish(io, trailers),
             Ok((More::Switch(upgrade), _)) => return self.hand_over(io, upgrade),
-            Ok((More::Over, _)) => return self.fail(io, Error::Cancelled),
+            Ok((More::Closed, _)) => return self.fail(io, Error::Cancelled),
             Err(error) => return self.fail(io, error),
         };
         let Phase::Busy(work) = &mut self.phase else { return Go::Close };
         let waker = io.waker();
-        let (moved, pause) = match work.upload.send(&mut self.conn, &mut io.tx, &waker, now.mono) {
-            Ok((sent, pause)) => (moved || sent > 0, pause),
+        let (progressed, pause) = match work.upload.send(&mut self.conn, &mut io.tx, &waker, now.mono) {
+            Ok((sent, pause)) => (progressed || sent > 0, pause),
             Err(error) => return self.fail(io, error),
         };
         let reads = mask.contains(EventMask::READ);
         // Whom do we wait for? Only the server has deadlines.
         let deadline = match pause {
-            Pause::Room => Some(Deadline::Idle),
+            Pause::Room => Some(Timeout::Idle),
             Pause::Pipe | Pause::Held(_) => None,
             Pause::Done if !reads => None,
-            Pause::Done if self.conn.awaits_head() => Some(Deadline::Head),
-            Pause::Done => Some(Deadline::Idle),
+            Pause::Done if self.conn.awaits_head() => Some(Timeout::Head),
+            Pause::Done => Some(Timeout::Idle),
         };
         work.clock = match (deadline, work.clock) {
-            (Some(which), Some((running, by))) if running == which && !moved => {
+            (Some(which), Some((running, by))) if running == which && !progressed => {
                 if by <= now.mono {
                     return self.fail(io, Error::TimedOut(which));
                 }
                 Some((which, by))
             }
             (Some(which), _) => {
-                let time = if which == Deadline::Head { work.head_within } else { work.idle_within };
+                let time = if which == Timeout::Head { work.head_timeout } else { work.idle_timeout };
                 // None: as long as a clock can show.
                 now.mono.checked_add(time).map(|by| (which, by))
             }
             (None, _) => None,
         };
         let held = if let Pause::Held(until) = pause { Some(until) } else { None };
-        let by = [work.whole, work.clock.map(|(_, by)| by), held].into_iter().flatten().min();
+        let by = [work.deadline, work.clock.map(|(_, by)| by), held].into_iter().flatten().min();
         let mask = if pause == Pause::Room { mask | EventMask::WRITE } else { mask };
         Go::Wait(mask, by)
     }
 
     /// The answer is whole. The connection is free before the application hears of it.
     fn finish(&mut self, io: &mut Io<'_>, trailers: Option<Box<Headers>>) -> Go {
-        let Phase::Busy(work) = std::mem::replace(&mut self.phase, Phase::Over) else { return Go::Close };
+        let Phase::Busy(work) = std::mem::replace(&mut self.phase, Phase::Closed) else { return Go::Close };
         let go = if !self.conn.is_idle() {
-            self.place = None;
-            if self.conn.is_sending() { Go::Break } else { Go::Close }
+            self.permit = None;
+            if self.conn.is_sending() { Go::Abort } else { Go::Close }
         } else if is_quiet(io) {
             self.release(io)
         } else {
-            self.place = None;
+            self.permit = None;
             Go::Close
         };
-        let Work { to, line, next, .. } = *work;
+        let Work { to, channel, next, .. } = *work;
         if let Some(next) = next {
             pool::start(next, io.now());
         }
-        if let Some(on_end) = line.and_then(|line| line.take_on_end()) {
-            on_end.tell(Ok(()));
+        if let Some(on_end) = channel.and_then(|channel| channel.take_on_end()) {
+            on_end.complete(Ok(()));
         }
-        if let To::Sink(sink) = to {
+        if let Destination::Sink(sink) = to {
             sink.end(Ok(trailers));
         }
         go
     }
 
     fn fail(&mut self, io: &Io<'_>, error: Error) -> Go {
-        let Phase::Busy(work) = std::mem::replace(&mut self.phase, Phase::Over) else { return Go::Break };
-        let Work { exchange, reused, received_head, mut upload, streams, to, line, next, .. } = *work;
+        let Phase::Busy(work) = std::mem::replace(&mut self.phase, Phase::Closed) else { return Go::Abort };
+        let Work { exchange, reused, received, mut upload, streams, to, channel, next, .. } = *work;
         debug!(target: "uncork::client", "{:?}: {error}", self.key);
         let Some(mut exchange) = exchange else {
-            self.place = None;
+            self.permit = None;
             match next {
                 Some(next) => pool::start(next, io.now()),
-                None => tell(to, line, error),
+                None => fail_receiver(to, channel, error),
             }
-            return Go::Break;
+            return Go::Abort;
         };
         // RFC 9112 §9.3.1: a connection may be closed just when it is used again, and a request be repeated if that does
         // no harm. Once.
-        let stale = reused && !received_head && matches!(error, Error::Incomplete { .. });
+        let stale = reused && !received && matches!(error, Error::Incomplete { .. });
         if !stale {
-            self.place = None;
+            self.permit = None;
             exchange.fail(error);
-            return Go::Break;
+            return Go::Abort;
         }
         let held = upload.take_held();
-        let may_repeat = exchange.call.options.repeatable.unwrap_or_else(|| is_idempotent(&exchange.call.method));
-        if exchange.again || (streams && held.is_none()) || !may_repeat {
-            self.place = None;
+        let may_repeat = exchange.request.options.repeatable.unwrap_or_else(|| is_idempotent(&exchange.request.method));
+        if exchange.retried || (streams && held.is_none()) || !may_repeat {
+            self.permit = None;
             exchange.fail(Error::Stale);
-            return Go::Break;
+            return Go::Abort;
         }
         if let Some(content) = held {
-            exchange.call.content = content;
+            exchange.request.content = content;
         }
-        exchange.again = true;
+        exchange.retried = true;
         self.begin_again(exchange, io.now());
-        Go::Break
+        Go::Abort
     }
 }
 
 /// Whoever waits for the rest of an answer learns that it will not come.
-pub(super) fn tell(to: To, line: Option<Arc<ResponseChannel>>, error: Error) {
-    let choice = line.as_ref().and_then(|line| line.is_over(error.clone()));
-    if let Some(on_end) = line.and_then(|line| line.take_on_end()) {
-        on_end.tell(Err(error.clone()));
+pub(super) fn fail_receiver(to: Destination, channel: Option<Arc<ResponseChannel>>, error: Error) {
+    let choice = channel.as_ref().and_then(|channel| channel.is_over(error.clone()));
+    if let Some(on_end) = channel.and_then(|channel| channel.take_on_end()) {
+        on_end.complete(Err(error.clone()));
     }
     match (to, choice) {
-        (To::Sink(sink), _) => sink.end(Err(error)),
+        (Destination::Sink(sink), _) => sink.end(Err(error)),
         (_, Some(choice)) => choice.fail(error),
-        (To::Nobody | To::Close | To::Switch(_), None) => {}
+        (Destination::Undecided | Destination::Close | Destination::Switch(_), None) => {}
     }
 }
 

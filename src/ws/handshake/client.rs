@@ -91,7 +91,7 @@ impl Offer {
         self,
         status: u16,
         fields: &Headers,
-        speaker: impl Handler + 'static,
+        handler: impl Handler + 'static,
     ) -> Result<(Box<dyn Upgrade>, Sender), HandshakeError> {
         use HandshakeError as E;
         if status != 101 {
@@ -118,15 +118,15 @@ impl Offer {
         }
         let mut agreed = None;
         for value in fields.get_all("sec-websocket-extensions") {
-            for answer in extension::parse(value).ok_or(E::Extension)? {
-                let ours = self.deflate.as_ref().filter(|_| answer.name.eq_ignore_ascii_case(extension::NAME));
-                let deflate = ours.and_then(|ours| extension::agree(&answer, ours)).ok_or(E::Extension)?;
+            for response in extension::parse(value).ok_or(E::Extension)? {
+                let ours = self.deflate.as_ref().filter(|_| response.name.eq_ignore_ascii_case(extension::NAME));
+                let deflate = ours.and_then(|ours| extension::agree(&response, ours)).ok_or(E::Extension)?;
                 if agreed.replace(Agreed(deflate)).is_some() {
                     return Err(E::Extension);
                 }
             }
         }
-        let (session, sender) = Session::new(Role::Client, self.config, agreed.as_ref(), speaker);
+        let (session, sender) = Session::new(Role::Client, self.config, agreed.as_ref(), handler);
         Ok((Box::new(session), sender))
     }
 }

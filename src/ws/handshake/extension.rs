@@ -127,13 +127,13 @@ pub(crate) fn accept(offers: &[Extension], ours: &Deflate) -> Option<(Deflate, S
         // A client that does not offer to use a smaller window must not be asked to (§7.1.2.2).
         let client_bits = offered.client_bits.map(|bits| bits.unwrap_or(15).min(ours.peer.bits));
         peer.bits = client_bits.unwrap_or(15);
-        let answer = Params {
+        let response = Params {
             server_no_context: !own.context,
             client_no_context: !peer.context,
             server_bits: offered.server_bits.map(|_| own.bits),
             client_bits: client_bits.filter(|bits| *bits < 15).map(Some),
         };
-        Some((Deflate { own, peer, ..*ours }, answer.write()))
+        Some((Deflate { own, peer, ..*ours }, response.write()))
     })
 }
 
@@ -149,8 +149,8 @@ pub(crate) fn offer(ours: &Deflate) -> String {
 }
 
 /// What a server has made of the offer; `None` if it is not among what was offered.
-pub(crate) fn agree(answer: &Extension, ours: &Deflate) -> Option<Deflate> {
-    let agreed = Params::read(&answer.params)?;
+pub(crate) fn agree(response: &Extension, ours: &Deflate) -> Option<Deflate> {
+    let agreed = Params::read(&response.params)?;
     if !ours.peer.context && !agreed.server_no_context {
         return None;
     }

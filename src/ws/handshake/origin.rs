@@ -15,15 +15,15 @@ use crate::{
 /// proxy must pass `Host` on as it came.
 pub fn same_origin(req: &Request<'_>) -> bool {
     let secure = req.scheme() == "https";
-    judge(req.headers(), req.authority(), |origin, host| is_same_place(origin, host) && (origin.is_secure() || !secure))
+    is_allowed(req.headers(), req.authority(), |origin, host| is_same_authority(origin, host) && (origin.is_secure() || !secure))
 }
 
 /// Whether the page that asks comes from this server's name, on whatever port. The rest as with [`same_origin`].
 pub fn same_hostname(req: &Request<'_>) -> bool {
-    judge(req.headers(), req.authority(), is_same_host)
+    is_allowed(req.headers(), req.authority(), is_same_host)
 }
 
-fn judge(headers: HeadersRef<'_>, host: Option<&str>, rule: impl Fn(&Origin<'_>, &Origin<'_>) -> bool) -> bool {
+fn is_allowed(headers: HeadersRef<'_>, host: Option<&str>, rule: impl Fn(&Origin<'_>, &Origin<'_>) -> bool) -> bool {
     let mut origins = headers.get_all("origin");
     let origin = match (origins.next(), origins.next()) {
         (None, _) => return true,
@@ -31,11 +31,11 @@ fn judge(headers: HeadersRef<'_>, host: Option<&str>, rule: impl Fn(&Origin<'_>,
         // Which of two is meant nobody can tell.
         (Some(_), Some(_)) => return false,
     };
-    let places = origin.and_then(|origin| Some((Origin::of_host(host?, origin.default)?, origin)));
-    places.is_some_and(|(host, origin)| rule(&origin, &host))
+    let pair = origin.and_then(|origin| Some((Origin::of_host(host?, origin.default)?, origin)));
+    pair.is_some_and(|(host, origin)| rule(&origin, &host))
 }
 
-fn is_same_place(origin: &Origin<'_>, host: &Origin<'_>) -> bool {
+fn is_same_authority(origin: &Origin<'_>, host: &Origin<'_>) -> bool {
     is_same_host(origin, host) && origin.port == host.port
 }
 
@@ -129,8 +129,8 @@ mod tests {
             let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n");
             let mut slots = field_slots();
             let head = parse_request(head.as_bytes(), &mut slots, &HeadLimits::default()).expect("a head");
-            let judge = |rule: fn(&Origin<'_>, &Origin<'_>) -> bool| judge(head.fields, head.authority(), rule);
-            assert_eq!((judge(is_same_place), judge(is_same_host)), (*origin, *hostname), "{host} {origins:?}");
+            let is_allowed = |rule: fn(&Origin<'_>, &Origin<'_>) -> bool| is_allowed(head.fields, head.authority(), rule);
+            assert_eq!((is_allowed(is_same_authority), is_allowed(is_same_host)), (*origin, *hostname), "{host} {origins:?}");
         }
     }
 }

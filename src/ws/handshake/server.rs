@@ -43,64 +43,64 @@ pub fn check(req: &Request<'_>) -> Result<Accept, Response> {
 /// # Errors
 /// As [`check`]; or 403, if `origin` says no.
 pub fn check_from(req: &Request<'_>, origin: impl FnOnce(&Request<'_>) -> bool) -> Result<Accept, Response> {
-    let refuse = |rule: &'static str| Err(refusal(400, rule));
+    let reject = |rule: &'static str| Err(rejection(400, rule));
     if req.method() != "GET" {
-        return refuse("the method of a WebSocket's handshake is GET");
+        return reject("the method of a WebSocket's handshake is GET");
     }
     if req.version() < Version::Http11 {
-        return refuse("a WebSocket's handshake needs HTTP/1.1");
+        return reject("a WebSocket's handshake needs HTTP/1.1");
     }
     if req.authority().is_none_or(str::is_empty) {
-        return refuse("Host is missing");
+        return reject("Host is missing");
     }
     let fields = req.headers();
     if !fields.contains_token("upgrade", "websocket") {
-        return refuse("Upgrade does not name websocket");
+        return reject("Upgrade does not name websocket");
     }
     if !fields.contains_token("connection", "upgrade") {
-        return refuse("Connection does not name upgrade");
+        return reject("Connection does not name upgrade");
     }
     // The version first: the rest is as that version has it.
     let mut versions = fields.get_all("sec-websocket-version");
     match (versions.next(), versions.next()) {
         (Some(b"13"), None) => {}
-        (None, _) => return refuse("Sec-WebSocket-Version is missing"),
+        (None, _) => return reject("Sec-WebSocket-Version is missing"),
         _ => {
-            let refusal = refusal(426, "the version of a WebSocket is 13").header("Upgrade", "websocket");
-            return Err(refusal.header("Sec-WebSocket-Version", "13"));
+            let rejection = rejection(426, "the version of a WebSocket is 13").header("Upgrade", "websocket");
+            return Err(rejection.header("Sec-WebSocket-Version", "13"));
         }
     }
     let mut keys = fields.get_all("sec-websocket-key");
     let key = match (keys.next().map(std::str::from_utf8), keys.next()) {
         (Some(Ok(key)), None) if is_key(key.as_bytes()) => key,
-        _ => return refuse("Sec-WebSocket-Key is not the base64 of 16 bytes"),
+        _ => return reject("Sec-WebSocket-Key is not the base64 of 16 bytes"),
     };
     let mut protocols = Vec::new();
     for name in fields.get_all("sec-websocket-protocol").flat_map(|value| value.split(|&b| b == b',')) {
         match name.trim_ascii() {
             b"" => {}
             name if is_token(name) => protocols.push(String::from_utf8_lossy(name).into_owned()),
-            _ => return refuse("Sec-WebSocket-Protocol is not a list of tokens"),
+            _ => return reject("Sec-WebSocket-Protocol is not a list of tokens"),
         }
     }
     let mut offers = Vec::new();
     for value in fields.get_all("sec-websocket-extensions") {
         match extension::parse(value) {
             Some(more) => offers.extend(more),
-            None => return refuse("Sec-WebSocket-Extensions breaks its grammar"),
+            None => return reject("Sec-WebSocket-Extensions breaks its grammar"),
         }
     }
     let mut origins = fields.get_all("origin");
     let from = match (origins.next().map(std::str::from_utf8), origins.next()) {
         (None, _) => None,
         (Some(Ok(from)), None) => Some(from.to_owned()),
-        _ => return refuse("Origin is not one origin"),
+        _ => return reject("Origin is not one origin"),
     };
     if !origin(req) {
-        return Err(refusal(403, "a WebSocket may not be opened from this origin"));
+        return Err(rejection(403, "a WebSocket may not be opened from this origin"));
     }
     Ok(Accept {
-        answer: accept_value(key),
+        response: accept_value(key),
         origin: from,
         protocols,
         protocol: None,
@@ -110,7 +110,7 @@ pub fn check_from(req: &Request<'_>, origin: impl FnOnce(&Request<'_>) -> bool) 
     })
 }
 
-fn refusal(status: u16, rule: &str) -> Response {
+fn rejection(status: u16, rule: &str) -> Response {
     Response::text(format!("{rule}\n")).with_status(status)
 }
 
@@ -118,7 +118,7 @@ fn refusal(status: u16, rule: &str) -> Response {
 #[derive(Debug)]
 #[must_use = "it becomes one by `switch`"]
 pub struct Accept {
-    answer: String,
+    response: String,
     origin: Option<String>,
     protocols: Vec<String>,
     protocol: Option<String>,
@@ -135,7 +135,7 @@ impl Accept {
 
     /// What `Sec-WebSocket-Accept` has to say: for who answers the handshake himself, and lets somebody else speak.
     pub fn value(&self) -> &str {
-        &self.answer
+        &self.response
     }
 
     /// The sub-protocols the client offers, in its order of preference.
@@ -161,14 +161,14 @@ impl Accept {
 
     /// The answer, to be returned from the handler, and the way to speak to the peer. What is sent before the peer was
     /// answered waits.
-    pub fn switch(self, speaker: impl Handler + 'static) -> (Switch, Sender) {
+    pub fn switch(self, handler: impl Handler + 'static) -> (Switch, Sender) {
         let agreed = self.deflate.and_then(|ours| extension::accept(&self.offers, &ours));
         let (agreed, extension) = match agreed {
-            Some((agreed, answer)) => (Some(Agreed(agreed)), Some(answer)),
+            Some((agreed, response)) => (Some(Agreed(agreed)), Some(response)),
             None => (None, None),
         };
-        let (session, sender) = Session::new(Role::Server, self.config, agreed.as_ref(), speaker);
-        let mut switch = Switch::to("websocket", session).header("Sec-WebSocket-Accept", self.answer);
+        let (session, sender) = Session::new(Role::Server, self.config, agreed.as_ref(), handler);
+        let mut switch = Switch::to("websocket", session).header("Sec-WebSocket-Accept", self.response);
         if let Some(protocol) = self.protocol {
             switch = switch.header("Sec-WebSocket-Protocol", protocol);
         }

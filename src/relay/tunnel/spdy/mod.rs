@@ -39,6 +39,7 @@
 
 mod dictionary;
 mod frame;
+#[cfg(any(test, fuzzing, feature = "__internals"))]
 pub(crate) mod fuzz;
 mod head;
 mod headers;

@@ -3,10 +3,7 @@
 #[cfg(feature = "spdy")]
 pub use crate::relay::tunnel::spdy::fuzz::spdy;
 #[cfg(feature = "ws")]
-pub use crate::ws::{
-    frame::mask,
-    fuzz::{inflate, websocket},
-};
+pub use crate::ws::fuzz::{inflate, websocket};
 use crate::{
     base::{Limits, buf::Buf, out::Out},
     conn::{BodyOut, ServerConn, server::ResponseSpec},
@@ -84,15 +81,21 @@ impl OneConnection {
     }
 }
 
+/// Masks a WebSocket frame's payload, as its client does.
+#[cfg(feature = "ws")]
+pub fn mask(bytes: &mut [u8], key: [u8; 4], at: u64) {
+    crate::ws::frame::mask(bytes, key, at);
+}
+
 /// One WebSocket in memory, which echoes, without an engine around it.
 #[cfg(feature = "ws")]
-pub struct OneWebSocket(crate::ws::server_harness::Play);
+pub struct OneWebSocket(crate::ws::server_harness::Harness);
 
 #[cfg(feature = "ws")]
 impl OneWebSocket {
     /// A server's, whose clock stands still.
     pub fn new(now: crate::base::Moment) -> Self {
-        Self(crate::ws::server_harness::Play::new(&crate::ws::server_harness::Setup::default(), now))
+        Self(crate::ws::server_harness::Harness::new(&crate::ws::server_harness::Setup::default(), now))
     }
 
     /// Takes in `wire`; how many bytes it sends because of it.

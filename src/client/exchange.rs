@@ -1,0 +1,187 @@
+//! One request on its way to a connection: its origin, its deadlines, and the list of those that are queued.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::{
+    Error, Request, Response, Timeout, cancel::Stage, permit::ConnPermit, pool::Shared, response::Completion,
+};
+use crate::{api::LoopHandle, base::Moment};
+
+/// An origin: those who may share a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    unix: Option<Arc<Path>>,
+    https: bool,
+    host: String,
+    zone: Option<String>,
+    port: u16,
+}
+
+impl Key {
+    pub(super) fn of(request: &Request) -> Self {
+        let url = &request.url;
+        if request.unix.is_some() && !url.https {
+            // Whoever listens there, listens for all hosts.
+            return Self { unix: request.unix.clone(), https: false, host: String::new(), zone: None, port: 0 };
+        }
+        Self {
+            unix: request.unix.clone(),
+            https: url.https,
+            host: url.host.clone(),
+            zone: url.zone.clone(),
+            port: url.port,
+        }
+    }
+}
+
+/// One call, on its way.
+pub(super) struct Exchange {
+    pub(super) shared: Arc<Shared>,
+    pub(super) key: Key,
+    pub(super) request: Request,
+    pub(super) loop_handle: LoopHandle,
+    pub(super) then: Completion<Response>,
+    /// When it has to be over.
+    pub(super) deadline: Option<Instant>,
+    /// When a connection has to stand.
+    pub(super) connect_by: Instant,
+    /// Redirects left, and whether there was one.
+    pub(super) redirects: u8,
+    pub(super) redirected: bool,
+    /// Goes with `Connection: close`.
+    pub(super) close: bool,
+    /// It has failed on a connection that was stale: now it goes on a new one.
+    pub(super) retried: bool,
+    /// The place its connection will have, while both are on their way to their loop.
+    permit: Option<ConnPermit>,
+}
+
+impl Exchange {
+    /// Made on its loop, where there is a time: its deadlines begin to run.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        request: Request,
+        loop_handle: LoopHandle,
+        then: Completion<Response>,
+        now: Moment,
+    ) -> Box<Self> {
+        let (options, settings) = (&request.options, &shared.settings);
+        let after = |time| now.mono.checked_add(time);
+        let deadline = options.total_timeout.or(settings.total_timeout).and_then(after);
+        // As long as a clock can show: for ever.
+        let connect_by = after(options.connect_timeout.unwrap_or(settings.connect_timeout)).or(deadline);
+        let connect_by = connect_by.unwrap_or(now.mono + Duration::from_secs(1 << 31));
+        Box::new(Self {
+            key: Key::of(&request),
+            loop_handle,
+            then,
+            deadline,
+            connect_by,
+            redirects: options.max_redirects.unwrap_or(settings.max_redirects),
+            redirected: false,
+            close: options.fresh,
+            retried: false,
+            permit: None,
+            request,
+            shared,
+        })
+    }
+
+    /// It does not go on a connection that was used before.
+    pub(super) fn needs_new_connection(&self) -> bool {
+        self.retried || self.request.options.fresh
+    }
+
+    pub(super) fn fail(self: Box<Self>, error: Error) {
+        let Self { then, permit, .. } = *self;
+        drop(permit);
+        then.complete(Err(error));
+    }
+
+    /// When it has failed if there is no connection, and what that is called.
+    pub(super) fn connection_by(&self) -> (Instant, Timeout) {
+        match self.deadline {
+            Some(deadline) if deadline < self.connect_by => (deadline, Timeout::Total),
+            _ => (self.connect_by, Timeout::Connect),
+        }
+    }
+}
+
+/// A call that waits for a connection. Whoever takes it, serves it, or tells it that its time is up.
+#[derive(Clone)]
+pub(super) struct Pending(Arc<Mutex<Option<Box<Exchange>>>>);
+
+impl Pending {
+    /// From now on its deadline runs, whoever has it.
+    pub(super) fn new(exchange: Box<Exchange>, now: Moment) -> Self {
+        let (loop_handle, (by, which)) = (exchange.loop_handle.clone(), exchange.connection_by());
+        let cancel = exchange.request.cancel.clone();
+        let pending = Self(Arc::new(Mutex::new(Some(exchange))));
+        if let Some(cancel) = cancel {
+            let queued = pending.clone();
+            cancel.note(Some(Stage::Pending(Box::new(move || queued.cancel()))));
+            // Cancelled on another thread just before: then that has found nothing to wake.
+            if cancel.is_cancelled() {
+                cancel.cancel();
+            }
+        }
+        let timed = Timed(pending.clone());
+        loop_handle.after(by.saturating_duration_since(now.mono), move |_| timed.0.fail(Error::TimedOut(which)));
+        pending
+    }
+
+    pub(super) fn take(&self) -> Option<Box<Exchange>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Nobody will serve it, if nobody does already.
+    pub(super) fn fail(&self, error: Error) {
+        if let Some(exchange) = self.take() {
+            exchange.fail(error);
+        }
+    }
+
+    /// Fails it on its loop; does nothing if a connection serves it, or it has failed already.
+    fn cancel(self) {
+        if let Some(on) = self.look(|exchange| exchange.loop_handle.clone()) {
+            on.at_once(move |_| self.fail(Error::Cancelled));
+        }
+    }
+
+    pub(super) fn look<T>(&self, f: impl FnOnce(&Exchange) -> T) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_deref().map(f)
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        self.look(|_| ()).is_some()
+    }
+
+    /// Sends it along with the place its connection will have; gives that back if nobody waits any more.
+    pub(super) fn give(&self, permit: ConnPermit) -> Result<LoopHandle, ConnPermit> {
+        match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(exchange) => {
+                exchange.permit = Some(permit);
+                Ok(exchange.loop_handle.clone())
+            }
+            None => Err(permit),
+        }
+    }
+
+    pub(super) fn take_permit(&self) -> Option<ConnPermit> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.permit.take()
+    }
+}
+
+/// What its loop knows of it, as long as that lives.
+struct Timed(Pending);
+
+impl Drop for Timed {
+    fn drop(&mut self) {
+        self.0.fail(Error::LoopEnded);
+    }
+}
+

@@ -1,0 +1,34 @@
+//! The permit to hold one connection of an origin's limit.
+
+use std::sync::{Arc, Weak};
+
+use super::{exchange::Key, pool::Shared};
+
+/// A connection that counts. Dropped, it goes to the next call that waits.
+pub(super) struct ConnPermit(Option<(Weak<Shared>, Key)>);
+
+impl ConnPermit {
+    pub(super) fn new(shared: &Arc<Shared>, key: &Key) -> Self {
+        Self(Some((Arc::downgrade(shared), key.clone())))
+    }
+
+    pub(super) fn whose(&self) -> Option<(Weak<Shared>, Key)> {
+        self.0.clone()
+    }
+
+    /// It goes on elsewhere, and is not to be counted twice.
+    pub(super) fn void(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for ConnPermit {
+    fn drop(&mut self) {
+        if let Some((shared, key)) = self.0.take()
+            && let Some(shared) = shared.upgrade()
+        {
+            shared.free(&key);
+        }
+    }
+}
+
