@@ -1,42 +1,55 @@
 //! What the configurations of the services have in common: how they are checked before they are used.
 
 use std::{
+    borrow::Cow,
     fmt,
     net::{Ipv4Addr, Ipv6Addr},
-    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
 use uncork::h1::Headers;
 
-/// A configuration that cannot work; says why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConfigError(pub(super) &'static str);
+/// Describes why a configuration cannot work.
+///
+/// `Display` writes the message, and `line N: ` before it if the error concerns a line of a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    message: Cow<'static, str>,
+    line: Option<usize>,
+}
+
+impl ConfigError {
+    pub(super) const fn new(message: &'static str) -> Self {
+        Self { message: Cow::Borrowed(message), line: None }
+    }
+
+    #[cfg(any(feature = "gateway", feature = "tunnel"))]
+    pub(super) fn of(line: Option<usize>, message: String) -> Self {
+        Self { message: Cow::Owned(message), line }
+    }
+
+    /// Returns the description, for users.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Returns the line of the configuration file, from 1. `None` if the configuration does not come from a file, or if
+    /// the error concerns the whole file.
+    pub fn line(&self) -> Option<usize> {
+        self.line
+    }
+}
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
+        match self.line {
+            Some(line) => write!(f, "line {line}: {}", self.message),
+            None => f.write_str(&self.message),
+        }
     }
 }
 
 impl std::error::Error for ConfigError {}
-
-/// A configuration that can be replaced while it is in use. Whoever has begun with one goes on with it.
-pub(super) struct Reloadable<T>(RwLock<Arc<T>>);
-
-impl<T> Reloadable<T> {
-    pub(super) fn new(config: T) -> Self {
-        Self(RwLock::new(Arc::new(config)))
-    }
-
-    pub(super) fn get(&self) -> Arc<T> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(super) fn set(&self, config: T) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
-    }
-}
 
 /// A base path in its one spelling: empty, or a slash in front and none behind.
 pub(super) fn base_path(given: &str) -> Result<String, ConfigError> {
@@ -44,7 +57,7 @@ pub(super) fn base_path(given: &str) -> Result<String, ConfigError> {
     // The path may go into a cookie, where a ";" would begin an attribute.
     let fine = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,=:@%".contains(&b);
     if !(path.is_empty() || path.starts_with('/')) || !path.bytes().all(fine) {
-        return Err(ConfigError("the base path must begin with a slash, and be a path as it stands in a URL"));
+        return Err(ConfigError::new("the base path must begin with a slash, and be a path as it stands in a URL"));
     }
     Ok(path.to_owned())
 }
@@ -52,13 +65,13 @@ pub(super) fn base_path(given: &str) -> Result<String, ConfigError> {
 /// The `Server` field.
 pub(super) fn server(name: &str) -> Result<(), ConfigError> {
     let fine = Headers::new().append("Server", name).is_ok();
-    fine.then_some(()).ok_or(ConfigError("the Server field must be printable"))
+    fine.then_some(()).ok_or(ConfigError::new("the Server field must be printable"))
 }
 
 /// Origins whose pages may come, as browsers write them (RFC 6454 §6.2).
 pub(super) fn origins(origins: &mut [String]) -> Result<(), ConfigError> {
     const WRONG: ConfigError =
-        ConfigError("an origin must be \"*\", or look like https://example.org, without a path and in ASCII");
+        ConfigError::new("an origin must be \"*\", or look like https://example.org, without a path and in ASCII");
     for one in origins.iter_mut().filter(|one| *one != "*") {
         *one = origin(one).ok_or(WRONG)?;
     }

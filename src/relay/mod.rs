@@ -66,8 +66,10 @@ mod config;
 mod fields;
 #[cfg(feature = "gateway")]
 mod gateway;
+mod json;
 mod rendezvous;
 mod repeated;
+mod service;
 mod session;
 #[cfg(feature = "tunnel")]
 pub mod tunnel;
@@ -79,7 +81,7 @@ mod wire;
 pub use config::ConfigError;
 #[cfg(feature = "gateway")]
 pub use gateway::{
-    Gateway, GatewayCallbacks, GatewayConfig, GatewayConfigError, GatewayFile, GatewayLimits, GatewayPaths,
+    Gateway, GatewayCallbacks, GatewayConfig, GatewayFile, GatewayLimits, GatewayPaths,
     GatewayStats, OriginPolicy,
 };
 pub use rendezvous::{Rendezvous, RendezvousConfig, RendezvousCounts};

@@ -34,7 +34,7 @@ const LONGEST: usize = 64;
 /// assert_eq!(list, b"1.1 one");
 /// assert!(one.is_loop([&list[..]]) && !two.is_loop([&list[..]]));
 /// assert_eq!(two.after("1.1", [&list[..]]), b"1.1 one, 1.1 two");
-/// # Ok::<(), uncork::relay::InvalidConfig>(())
+/// # Ok::<(), uncork::relay::ConfigError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Via(Arc<str>);
@@ -56,7 +56,7 @@ impl Via {
     pub fn named(name: &str) -> Result<Self, ConfigError> {
         let fine = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~:[]".contains(&b));
         if name.is_empty() || name.len() > LONGEST || !fine {
-            return Err(ConfigError("a name for Via has 1 to 64 letters, digits and -._~:[]"));
+            return Err(ConfigError::new("a name for Via has 1 to 64 letters, digits and -._~:[]"));
         }
         Ok(Self(name.into()))
     }

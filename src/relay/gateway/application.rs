@@ -21,7 +21,7 @@ use uncork::{
 use super::{
     GatewayConfig,
     calls::{Caller, Calls},
-    registry::Key,
+    key::Key,
 };
 use crate::relay::fields::{same_field, starts_as};
 

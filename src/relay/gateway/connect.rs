@@ -26,7 +26,8 @@ use super::{
     application::{Verdict, chosen},
     calls::Caller,
     delivery::{frame, is_binary},
-    registry::{Key, LimitReached},
+    key::Key,
+    limits::LimitReached,
     session::{Early, Left, Session},
     wire,
 };

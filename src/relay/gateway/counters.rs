@@ -17,6 +17,8 @@ use std::{
     time::SystemTime,
 };
 
+use crate::relay::json::JsonObject;
+
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     connections: AtomicU64,
@@ -136,9 +138,14 @@ impl fmt::Display for GatewayStats {
             closing_connections,
             ..
         } = self;
-        write!(f, "{{\"connections\":{connections},\"total_connections\":{total_connections},")?;
-        write!(f, "\"total_messages\":{total_messages},\"connect_errors\":{connect_errors},")?;
-        write!(f, "\"message_errors\":{message_errors},\"closing_connections\":{closing_connections}}}")
+        let json = JsonObject::new()
+            .member("connections", *connections)
+            .member("total_connections", *total_connections)
+            .member("total_messages", *total_messages)
+            .member("connect_errors", *connect_errors)
+            .member("message_errors", *message_errors)
+            .member("closing_connections", *closing_connections);
+        f.write_str(&json.end())
     }
 }
 

@@ -10,28 +10,10 @@ use uncork::{Action, Consumed, LoopHandle, Request, Ticket, Upload, h1::Headers,
 use super::{
     Shared,
     access::ParsedRequest,
-    registry::Key,
-    session::{Offered, Session},
+    key::Key,
+    session::{Offered, Session, Waiter, Waiting},
     wire::{self, Problem, Reply},
 };
-
-/// Who waits for a place in a session's queue: which delivery, and which of its targets.
-#[derive(Clone)]
-pub(super) struct Waiting {
-    delivery: Arc<Delivery>,
-    target: usize,
-}
-
-impl Waiting {
-    pub(super) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.delivery, &other.delivery) && self.target == other.target
-    }
-
-    /// It was queued, or never will be.
-    pub(super) fn told(self, result: Result<(), Problem>) {
-        self.delivery.told(self.target, result);
-    }
-}
 
 /// Whom a message is for.
 pub(super) struct Targets {
@@ -170,7 +152,7 @@ impl Delivery {
                 // Usually nobody waits, and this is not even allocated.
                 state.waiting.resize(found.len(), None);
                 state.waiting[target] = Some(session.clone());
-                Waiting { delivery: self.clone(), target }
+                Waiting::new(self.clone(), target)
             };
             match session.offer(&frame, last, waiting) {
                 Offered::Queued => {}
@@ -181,17 +163,6 @@ impl Delivery {
         if let Some(timeout) = self.shared.config.send_timeout.filter(|_| waits) {
             let delivery = self.clone();
             here.after(timeout, move |_| delivery.give_up());
-        }
-        self.one_less();
-    }
-
-    fn told(&self, target: usize, result: Result<(), Problem>) {
-        {
-            let mut state = self.state();
-            let Some(session) = state.waiting.get_mut(target).and_then(Option::take) else { return };
-            if let Err(problem) = result {
-                state.problems.push((problem, session.key().clone()));
-            }
         }
         self.one_less();
     }
@@ -218,9 +189,9 @@ impl Delivery {
             state.waiting.iter().enumerate().filter_map(|(n, session)| Some((n, session.clone()?))).collect()
         };
         for (target, session) in waiting {
-            let waiting = Waiting { delivery: self.clone(), target };
+            let waiting = Waiting::new(self.clone(), target);
             if session.forget(&waiting) {
-                waiting.told(Err(Problem::TimedOut));
+                waiting.queued(Err(Problem::TimedOut));
             }
         }
     }
@@ -231,6 +202,19 @@ impl Delivery {
             // Gone: whoever asked has left.
             let _ = ticket.respond(self.asked.answered(&self.shared, reply));
         }
+    }
+}
+
+impl Waiter for Delivery {
+    fn queued(&self, target: usize, result: Result<(), Problem>) {
+        {
+            let mut state = self.state();
+            let Some(session) = state.waiting.get_mut(target).and_then(Option::take) else { return };
+            if let Err(problem) = result {
+                state.problems.push((problem, session.key().clone()));
+            }
+        }
+        self.one_less();
     }
 }
 

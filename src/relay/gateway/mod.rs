@@ -45,6 +45,8 @@ mod config;
 mod connect;
 mod counters;
 mod delivery;
+mod key;
+mod limits;
 mod registry;
 mod session;
 mod wire;
@@ -56,15 +58,18 @@ use std::{
 
 use uncork::{Action, Consumed, Handler, Request, Upload, h1::Headers, ws};
 
+use super::config::ConfigError;
+
 use self::{
     access::ParsedRequest,
     application::Application,
     counters::Counters,
-    registry::{AddressLimits, Registry},
+    limits::AddressLimits,
+    registry::Registry,
 };
 pub use self::{
     config::{
-        GatewayCallbacks, GatewayConfig, GatewayConfigError, GatewayFile, GatewayLimits, GatewayPaths, OriginPolicy,
+        GatewayCallbacks, GatewayConfig, GatewayFile, GatewayLimits, GatewayPaths, OriginPolicy,
     },
     counters::GatewayStats,
 };
@@ -102,7 +107,7 @@ impl Gateway {
     ///
     /// # Errors
     /// If the configuration cannot work. Whether the application can be called is found out by calling it.
-    pub fn new(config: GatewayConfig) -> Result<Self, GatewayConfigError> {
+    pub fn new(config: GatewayConfig) -> Result<Self, ConfigError> {
         let config = config.checked()?;
         let websocket = ws::Config::new()
             .message(config.limits.message as u64)

@@ -22,8 +22,8 @@ use std::{
 use uncork::ws::{Done, Frame, SendError, Sender};
 
 use super::{
-    delivery::Waiting,
-    registry::{AddressGuard, Key},
+    key::Key,
+    limits::AddressGuard,
     wire::Problem,
 };
 
@@ -39,6 +39,33 @@ const ENDED: u16 = 1000;
 
 /// What a session says whose message finds no place.
 const OVERFLOW: (u16, &str) = (1013, "too many messages wait for the application");
+
+/// A message that goes to several sessions, and waits for room in the queues of some of them.
+pub(super) trait Waiter: Send + Sync {
+    /// The message was queued for this target, or never will be.
+    fn queued(&self, target: usize, result: Result<(), Problem>);
+}
+
+/// One target of a message that waits.
+#[derive(Clone)]
+pub(super) struct Waiting {
+    waiter: Arc<dyn Waiter>,
+    target: usize,
+}
+
+impl Waiting {
+    pub(super) fn new(waiter: Arc<dyn Waiter>, target: usize) -> Self {
+        Self { waiter, target }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.waiter, &other.waiter) && self.target == other.target
+    }
+
+    pub(super) fn queued(self, result: Result<(), Problem>) {
+        self.waiter.queued(self.target, result);
+    }
+}
 
 pub(super) struct Session {
     key: Key,
@@ -238,7 +265,7 @@ impl Session {
                 }
                 sender
             };
-            told.into_iter().for_each(|(who, result): (Waiting, _)| who.told(result));
+            told.into_iter().for_each(|(who, result): (Waiting, _)| who.queued(result));
             let Some(sender) = ask else { return };
             // Without the lock: it may call at once.
             let session = self.clone();
@@ -343,7 +370,7 @@ impl Session {
 
 fn tell_closed(queue: VecDeque<Queued>) {
     for who in queue.into_iter().filter_map(|queued| queued.who) {
-        who.told(Err(Problem::Closed));
+        who.queued(Err(Problem::Closed));
     }
 }
 

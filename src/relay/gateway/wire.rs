@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use uncork::Response;
 
-use super::registry::Key;
+use super::key::Key;
 
 /// Why a message did not get into a session's queue, in the original's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

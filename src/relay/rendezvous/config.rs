@@ -14,7 +14,7 @@ use super::super::{
 /// use uncork::relay::{Rendezvous, RendezvousConfig};
 /// let config = RendezvousConfig { ttl: Duration::from_secs(300), ..RendezvousConfig::default() };
 /// let rendezvous = Rendezvous::new(config)?;
-/// # Ok::<(), uncork::relay::InvalidConfig>(())
+/// # Ok::<(), uncork::relay::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RendezvousConfig {
@@ -130,7 +130,7 @@ impl RendezvousConfig {
         let Self { ttl, ttl_max, first_use_timeout, status_ttl: record, lifetime, body_timeout: pause, .. } = &mut self;
         checks::times([ttl, ttl_max, first_use_timeout, record, lifetime, pause]);
         if self.receivers == 0 {
-            return Err(ConfigError("a stream must be allowed one receiver at least"));
+            return Err(ConfigError::new("a stream must be allowed one receiver at least"));
         }
         Ok(self)
     }

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-use serde_json::Value;
 use uncork::Response;
+
+use super::super::json::JsonObject;
 
 /// An error, as it is told: `{"name":…,"message":…}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,17 +94,12 @@ impl Fault {
 
     /// As JSON.
     pub(super) fn json(&self) -> String {
-        format!("{{\"name\":{},\"message\":{}}}", quoted(&self.name), quoted(&self.message))
+        JsonObject::new().member("name", &*self.name).member("message", &*self.message).end()
     }
 
     pub(super) fn response(&self) -> Response {
         json(self.status, self.json())
     }
-}
-
-/// A JSON string.
-pub(super) fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
 }
 
 /// An answer in JSON. It may have a client's own words in it, which nobody shall take for a page.

@@ -1,35 +1,26 @@
 //! Requests that wait for each other: how they take their seats, and what happens when time is over, a side has left, or
 //! everybody is there. Everything here takes the lock itself, unless it is given a stream.
 
-use std::{
-    sync::{Arc, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use uncork::{Moment, Request, RequestEnd, RequestId, Response, h1::Headers};
 
 use super::{
     super::{
         addresses::Refused,
+        json::JsonObject,
         unused::NoRoom,
         wire::{CorsHeaders, retry_after},
     },
-    RendezvousConfig, SOON, Shared, Side,
+    SOON, Shared, Side,
     faults::{self, Fault},
-    state::{CreateRequest, Full, Id, State},
+    id::Id,
+    state::{CreateRequest, Full},
     stream::{Stream, Waiter},
     transfer::{Doorman, Inlets},
 };
 
 impl Shared {
-    pub(super) fn config(&self) -> Arc<RendezvousConfig> {
-        self.config.get()
-    }
-
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn create(&self, order: CreateRequest, now: Moment) -> Response {
         let id = match Id::generate() {
             Ok(id) => id,
@@ -43,7 +34,7 @@ impl Shared {
         let (fault, after) = match created {
             Ok(()) => {
                 let location = format!("{}/stream/{id}", config.base_path);
-                return faults::json(201, format!("{{\"stream\":\"{id}\"}}")).header("Location", location);
+                return faults::json(201, JsonObject::new().member("stream", id.to_string()).end()).header("Location", location);
             }
             Err(Full::Room(NoRoom::Full)) => (faults::too_many(config.streams), config.ttl),
             Err(Full::Room(NoRoom::Share(share))) => (faults::too_many_of_address(share), config.ttl),

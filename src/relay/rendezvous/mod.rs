@@ -50,6 +50,7 @@
 mod body;
 mod config;
 mod faults;
+mod id;
 mod json;
 mod meet;
 mod neutral;
@@ -58,11 +59,7 @@ mod state;
 mod stream;
 mod transfer;
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use uncork::{Action, Handler, Moment, Request, Response};
 
@@ -71,11 +68,13 @@ use self::{
     body::{Collect, CreateOptions},
     faults::Fault,
     route::Route,
-    state::{CreateRequest, Id, State},
+    id::Id,
+    state::{CreateRequest, State},
     stream::{Receiver, Source},
 };
 use super::{
-    config::{ConfigError, Reloadable},
+    config::ConfigError,
+    service::{Service, ServiceConfig},
     wire::{CorsHeaders, is_partial_put, parameter, retry_after},
 };
 
@@ -94,9 +93,26 @@ pub struct Rendezvous {
     stopping: bool,
 }
 
-struct Shared {
-    config: Reloadable<RendezvousConfig>,
-    state: Mutex<State>,
+type Shared = Service<RendezvousConfig>;
+
+impl ServiceConfig for RendezvousConfig {
+    type State = State;
+
+    fn checked(self) -> Result<Self, ConfigError> {
+        self.checked()
+    }
+
+    fn base_path(&self) -> &str {
+        &self.base_path
+    }
+
+    fn state(&self) -> State {
+        State::new(self)
+    }
+
+    fn update(&self, state: &mut State) {
+        state.allow(self);
+    }
 }
 
 /// Which side of a stream a request is.
@@ -134,8 +150,7 @@ impl Rendezvous {
     }
 
     fn of(config: RendezvousConfig) -> Self {
-        let state = Mutex::new(State::new(&config));
-        Self { shared: Arc::new(Shared { config: Reloadable::new(config), state }), stopping: false }
+        Self { shared: Service::new(config), stopping: false }
     }
 
     /// How it was configured, with the base path in its one spelling.
@@ -149,27 +164,17 @@ impl Rendezvous {
     /// # Errors
     /// If the configuration cannot work. Then it stays as it was.
     pub fn reconfigure(&self, config: RendezvousConfig) -> Result<(), ConfigError> {
-        let config = config.checked()?;
-        self.shared.lock().allow(&config);
-        self.shared.config.set(config);
-        Ok(())
+        self.shared.reconfigure(config)
     }
 
     /// Whether a path is the rendezvous': `/stream`, `/ping` and what is under them, below its base path.
     pub fn serves(&self, path: &str) -> bool {
-        let config = self.shared.config();
-        let rest = path.strip_prefix(config.base_path.as_str());
-        let under = |name| rest.and_then(|rest| rest.strip_prefix(name));
-        ["/stream", "/ping"].into_iter().filter_map(under).any(|rest| rest.is_empty() || rest.starts_with('/'))
+        self.shared.serves(path, &["/stream", "/ping"])
     }
 
     /// Answers a request, whether or not its path is the rendezvous': what is not gets a 404.
     pub fn handle(&self, req: &mut Request<'_>) -> Action {
-        let face = CorsHeaders::of(req, &self.shared.config());
-        match self.route(req, &face) {
-            Action::Respond(response) => face.apply(response, &self.shared.config()).into(),
-            action => action,
-        }
+        self.shared.handle(req, |req, cors| self.route(req, cors))
     }
 
     /// All streams, also those that are over, as a JSON array of what `/status` says of each. Their ids are the only
@@ -194,8 +199,7 @@ impl Rendezvous {
 
     fn route(&self, req: &mut Request<'_>, face: &CorsHeaders) -> Action {
         let nowhere = || faults::BAD_ROUTE.response().into();
-        let rest = req.path().strip_prefix(self.shared.config().base_path.as_str());
-        let Some(place) = rest.and_then(Route::of) else { return nowhere() };
+        let Some(place) = self.shared.below_base(req.path()).and_then(Route::of) else { return nowhere() };
         match (req.method(), place) {
             ("GET" | "HEAD", Route::Ping) => Response::new(200).body("pong").into(),
             ("POST", Route::Streams) => self.create(req, face),

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeSet, HashMap, hash_map::Entry},
-    fmt,
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -16,40 +15,9 @@ use super::{
     },
     RendezvousConfig, RendezvousCounts,
     body::CreateOptions,
+    id::Id,
     stream::{Due, Stream},
 };
-
-/// What a stream is found by: a UUID of version 4 (RFC 9562), 122 bits from the operating system.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Id(u128);
-
-impl Id {
-    pub(super) fn generate() -> Result<Self, getrandom::Error> {
-        let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes)?;
-        let random = u128::from_be_bytes(bytes);
-        Ok(Self(random & !(0xf << 76) & !(0b11 << 62) | 4 << 76 | 0b10 << 62))
-    }
-
-    /// Reads an id in its one spelling.
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let plain = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-');
-        if text.len() != 36 || !text.bytes().all(plain) {
-            return None;
-        }
-        let digits: String = text.split('-').collect();
-        let id = Self(u128::from_str_radix(&digits, 16).ok()?);
-        (id.to_string() == text).then_some(id)
-    }
-}
-
-impl fmt::Display for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let n = self.0;
-        let (a, b, c) = (n >> 96, n >> 80 & 0xffff, n >> 64 & 0xffff);
-        write!(f, "{a:08x}-{b:04x}-{c:04x}-{:04x}-{:012x}", n >> 48 & 0xffff, n & 0xffff_ffff_ffff)
-    }
-}
 
 /// What a stream is created with.
 pub(super) struct CreateRequest {
@@ -73,7 +41,7 @@ pub(super) enum Full {
     AddressFields,
 }
 
-pub(super) struct State {
+pub(in crate::relay) struct State {
     streams: HashMap<Id, Stream>,
     /// Those whose sides have to meet by then.
     waiting: BTreeSet<(Instant, Id)>,
@@ -148,9 +116,8 @@ impl State {
             self.unfile(id, before);
             self.file(id, after);
             if after.due != before.due && matches!(after.due, Due::Forget(_)) {
-                log::debug!(target: "uncork::relay",
-                    "{{\"event\":\"stream over\",\"stream\":\"{}\",\"state\":\"{state}\",\"bytes\":{bytes}}}",
-                    Short(id));
+                let stream = id.short();
+                log::debug!(target: "uncork::relay", stream:%, state, bytes; "stream over");
             }
         }
         if result.is_none() {
@@ -182,7 +149,7 @@ impl State {
         }
         self.file(id, Filing::of(&stream));
         self.streams.insert(id, stream);
-        log::debug!(target: "uncork::relay", "{{\"event\":\"stream created\",\"stream\":\"{}\"}}", Short(id));
+        log::debug!(target: "uncork::relay", stream:% = id.short(); "stream created");
         Ok(())
     }
 
@@ -340,22 +307,6 @@ fn allowance(config: &RendezvousConfig) -> Allowance {
     }
 }
 
-/// Not the whole of it, which is a secret.
-impl fmt::Debug for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Id({})", Short(*self))
-    }
-}
-
-/// An id in the log: enough to tell streams apart, too little to use one.
-struct Short(Id);
-
-impl fmt::Display for Short {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:08x}", self.0.0 >> 96)
-    }
-}
-
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "a starting point for a virtual clock")]
 mod tests {
@@ -391,19 +342,6 @@ mod tests {
 
     fn status(state: &mut State, config: &RendezvousConfig, id: Id, now: Moment) -> Option<String> {
         state.with(id, config, now, |stream| stream.status("x"))
-    }
-
-    #[test]
-    fn an_id_is_a_uuid_in_its_one_spelling() {
-        let id = Id::generate().unwrap();
-        let text = id.to_string();
-        assert_eq!((text.len(), &text[14..15]), (36, "4"));
-        assert!("89ab".contains(&text[19..20]), "{text}");
-        assert!(Id::parse(&text) == Some(id));
-        assert!(Id::parse(&text.to_uppercase()).is_none_or(|_| text == text.to_uppercase()));
-        for bad in ["", "x", &text[1..], &text.replace('-', ""), &format!("{text}0"), &format!("+{}", &text[1..])] {
-            assert!(Id::parse(bad).is_none(), "{bad}");
-        }
     }
 
     #[test]

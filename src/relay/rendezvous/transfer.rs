@@ -17,7 +17,7 @@ use std::{
 
 use uncork::{Action, Consumed, PipeIn, PipeOut, Produce, Produced, Response, Tx, Upload, h1::Headers};
 
-use super::{RendezvousConfig, Shared, state::Id};
+use super::{RendezvousConfig, Shared, id::Id};
 
 /// The source's ends of the pipes to its receivers.
 pub(super) struct Inlets {

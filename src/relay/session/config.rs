@@ -11,7 +11,7 @@ use super::super::config::{self as checks, ConfigError};
 /// use uncork::relay::{SessionConfig, SessionRelay};
 /// let config = SessionConfig { request_timeout: Duration::from_secs(30), ..SessionConfig::default() };
 /// let relay = SessionRelay::new(config)?;
-/// # Ok::<(), uncork::relay::InvalidConfig>(())
+/// # Ok::<(), uncork::relay::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionConfig {
@@ -96,7 +96,7 @@ impl SessionConfig {
         self.base_path = checks::base_path(&self.base_path)?;
         checks::server(&self.server)?;
         if self.ttl_min > self.ttl_max {
-            return Err(ConfigError("the least time to live must not be above the most"));
+            return Err(ConfigError::new("the least time to live must not be above the most"));
         }
         let Self { ttl, ttl_min, ttl_max, first_use_timeout, lifetime, request_timeout, request_timeout_max, .. } =
             &mut self;

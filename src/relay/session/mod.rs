@@ -38,11 +38,7 @@ mod state;
 mod transfer;
 mod wire;
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use uncork::{Action, Handler, Moment, Request, RequestEnd, RequestId, Response};
 
@@ -52,7 +48,10 @@ use self::{
     state::{CreateOptions, Full, Guests, Key, Message, MessageBody, Poll, Sender, Session, Side, State},
     wire::{CorsHeaders, busy, text},
 };
-use super::config::{ConfigError, Reloadable};
+use super::{
+    config::ConfigError,
+    service::{Service, ServiceConfig},
+};
 pub use config::SessionConfig;
 pub use info::{SessionCounts, SessionInfo};
 
@@ -77,9 +76,26 @@ pub struct SessionRelay {
     stopping: bool,
 }
 
-struct Shared {
-    config: Reloadable<SessionConfig>,
-    state: Mutex<State>,
+type Shared = Service<SessionConfig>;
+
+impl ServiceConfig for SessionConfig {
+    type State = State;
+
+    fn checked(self) -> Result<Self, ConfigError> {
+        self.checked()
+    }
+
+    fn base_path(&self) -> &str {
+        &self.base_path
+    }
+
+    fn state(&self) -> State {
+        State::new(self)
+    }
+
+    fn update(&self, state: &mut State) {
+        state.allow(self);
+    }
 }
 
 /// What a request does on a session.
@@ -108,8 +124,7 @@ impl SessionRelay {
     }
 
     fn of(config: SessionConfig) -> Self {
-        let state = Mutex::new(State::new(&config));
-        Self { shared: Arc::new(Shared { config: Reloadable::new(config), state }), stopping: false }
+        Self { shared: Service::new(config), stopping: false }
     }
 
     /// How it was configured, with the base path in its one spelling.
@@ -123,33 +138,22 @@ impl SessionRelay {
     /// # Errors
     /// If the configuration cannot work. Then it stays as it was.
     pub fn reconfigure(&self, config: SessionConfig) -> Result<(), ConfigError> {
-        let config = config.checked()?;
-        self.shared.lock().allow(&config);
-        self.shared.config.set(config);
-        Ok(())
+        self.shared.reconfigure(config)
     }
 
     /// Whether a path is the relay's: its base path, and everything under it.
     pub fn serves(&self, path: &str) -> bool {
-        self.under_base(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        self.shared.serves(path, &[""])
     }
 
     /// Answers a request, whether or not its path is the relay's: what is not gets a 404.
     pub fn handle(&self, req: &mut Request<'_>) -> Action {
-        let face = CorsHeaders::of(req, &self.shared.config());
-        match self.route(req, &face) {
-            Action::Respond(response) => face.apply(response, &self.shared.config()).into(),
-            action => action,
-        }
-    }
-
-    fn under_base<'a>(&self, path: &'a str) -> Option<&'a str> {
-        path.strip_prefix(self.shared.config().base_path.as_str())
+        self.shared.handle(req, |req, cors| self.route(req, cors))
     }
 
     fn route(&self, req: &mut Request<'_>, face: &CorsHeaders) -> Action {
         let nowhere = || Response::new(404).into();
-        let Some(rest) = self.under_base(req.path()).and_then(|rest| rest.strip_prefix("/session")) else {
+        let Some(rest) = self.shared.below_base(req.path()).and_then(|rest| rest.strip_prefix("/session")) else {
             return nowhere();
         };
         let id = match rest.strip_prefix('/') {
@@ -390,14 +394,6 @@ impl Session {
 }
 
 impl Shared {
-    fn config(&self) -> Arc<SessionConfig> {
-        self.config.get()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// If the session is over, it goes, and whoever waits on it is told.
     fn remove_expired(&self, key: Key, now: Moment) {
         let dead = self.lock().remove_expired(key, now.mono);

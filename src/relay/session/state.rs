@@ -250,7 +250,7 @@ pub(super) enum Full {
     Room(NoRoom),
 }
 
-pub(super) struct State {
+pub(in crate::relay) struct State {
     sessions: HashMap<Key, Session>,
     addresses: Addresses,
     unused: Unused<Key>,

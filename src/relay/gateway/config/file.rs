@@ -6,7 +6,7 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use super::{
-    Fault, GatewayConfig, GatewayConfigError, OriginPolicy, PORT, duration, endpoint, fault, settable, template,
+    ConfigError, Fault, GatewayConfig, OriginPolicy, PORT, duration, endpoint, fault, settable, template,
     valuable,
     yaml::{self, Node, Value},
 };
@@ -27,7 +27,7 @@ pub struct GatewayFile {
     /// Everything else.
     pub config: GatewayConfig,
     /// What is strange about the file and yet no error: keys nobody knows, and what is missing.
-    pub warnings: Vec<GatewayConfigError>,
+    pub warnings: Vec<ConfigError>,
 }
 
 impl GatewayFile {
@@ -40,14 +40,14 @@ impl GatewayFile {
     /// let file = GatewayFile::parse(text, |name| std::env::var(name).ok())?;
     /// assert_eq!(file.port, 8080);
     /// assert_eq!(file.warnings[0].to_string(), "line 4: callback.tiemout is not known, and ignored");
-    /// # Ok::<(), uncork::relay::ConfigFault>(())
+    /// # Ok::<(), uncork::relay::ConfigError>(())
     /// ```
     ///
     /// # Errors
     /// The first thing that cannot be understood, or cannot work, with its line.
-    pub fn parse(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self, GatewayConfigError> {
+    pub fn parse(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let expanded = template::expand(text, &variable)?;
-        let in_file = |fault: Fault| GatewayConfigError { line: Some(expanded.line(fault.line)), what: fault.what };
+        let in_file = |fault: Fault| ConfigError::of(Some(expanded.line(fault.line)), fault.what);
         let root = yaml::parse(&expanded.text).map_err(in_file)?;
         let mut reader = Reader::new();
         reader.root(root).map_err(in_file)?;
@@ -56,7 +56,7 @@ impl GatewayFile {
         let mut warnings: Vec<_> = warnings.into_iter().map(in_file).collect();
         if config.callback.connect.is_empty() {
             let what = "callback.connect is not set: nobody can connect";
-            warnings.push(GatewayConfigError { line: None, what: what.into() });
+            warnings.push(ConfigError::of(None, what.to_owned()));
         }
         Ok(Self { port: port.unwrap_or(PORT), address, sock, config: config.checked()?, warnings })
     }

@@ -6,7 +6,7 @@ use crate::relay::gateway::config::GatewayLimits;
 /// The sample that comes with the program.
 const SAMPLE: &str = include_str!("../../../../examples/gateway/config.yml");
 
-fn parse(text: &str) -> Result<GatewayFile, GatewayConfigError> {
+fn parse(text: &str) -> Result<GatewayFile, ConfigError> {
     GatewayFile::parse(text, |_| None)
 }
 
@@ -135,19 +135,19 @@ fn what_is_malformed_is_an_error_with_its_line() {
         ("a:\n\tb: c", 2, "no YAML"),
     ] {
         let fault = parse(text).expect_err(text);
-        assert!(fault.what.contains(why), "{text:?}: {fault}");
-        assert_eq!(fault.line, Some(line), "{text:?}: {fault}");
+        assert!(fault.message().contains(why), "{text:?}: {fault}");
+        assert_eq!(fault.line(), Some(line), "{text:?}: {fault}");
     }
     let fault = parse("path: { send: /ping }").expect_err("twice");
-    assert!(fault.what.contains("path.send is the path of something else"), "{fault}");
+    assert!(fault.message().contains("path.send is the path of something else"), "{fault}");
 }
 
 #[test]
 fn lines_are_those_of_the_file_even_behind_a_variable_with_several() {
     let text = "proxy_set_header:\n{{ env \"FIELDS\" \"\" }}\nport: x\n";
     let variable = |name: &str| (name == "FIELDS").then(|| "  X-A: b\n  X-C: d".to_owned());
-    assert_eq!(GatewayFile::parse(text, variable).expect_err("bad").line, Some(3));
-    assert_eq!(GatewayFile::parse("a: 1\nport: {{ must_env \"P\" }}\n", |_| None).expect_err("unset").line, Some(2));
+    assert_eq!(GatewayFile::parse(text, variable).expect_err("bad").line(), Some(3));
+    assert_eq!(GatewayFile::parse("a: 1\nport: {{ must_env \"P\" }}\n", |_| None).expect_err("unset").line(), Some(2));
 }
 
 #[test]

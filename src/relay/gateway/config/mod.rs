@@ -12,7 +12,7 @@ mod file;
 mod template;
 mod yaml;
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use uncork::{
     Limits,
@@ -21,7 +21,7 @@ use uncork::{
 
 pub use file::GatewayFile;
 
-use crate::relay::fields::same_field;
+use crate::relay::{config::ConfigError, fields::same_field};
 
 /// How a [`Gateway`](super::Gateway) behaves.
 ///
@@ -34,7 +34,7 @@ use crate::relay::fields::same_field;
 /// let mut config = GatewayConfig::default();
 /// config.callback.connect = "http://localhost:12346/connect".into();
 /// let gateway = Gateway::new(config)?;
-/// # Ok::<(), uncork::relay::ConfigFault>(())
+/// # Ok::<(), uncork::relay::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayConfig {
@@ -263,8 +263,8 @@ impl GatewayConfig {
     }
 
     /// Checked: what goes into header fields can stand there, and no path is there twice.
-    pub(super) fn checked(self) -> Result<Self, GatewayConfigError> {
-        let no = |what: String| Err(GatewayConfigError { line: None, what });
+    pub(super) fn checked(self) -> Result<Self, ConfigError> {
+        let no = |what: String| Err(ConfigError::of(None, what));
         if let Err(what) = settable(&self.session_header) {
             return no(format!("session_header: {what}"));
         }
@@ -322,26 +322,6 @@ fn endpoint(port: u16) -> String {
     }
 }
 
-/// What is wrong with a configuration, or strange about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GatewayConfigError {
-    /// The line of the file, from 1; `None` if it came from no file, or concerns the whole of it.
-    pub line: Option<usize>,
-    /// What it is, for people.
-    pub what: String,
-}
-
-impl fmt::Display for GatewayConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            Some(line) => write!(f, "line {line}: {}", self.what),
-            None => f.write_str(&self.what),
-        }
-    }
-}
-
-impl std::error::Error for GatewayConfigError {}
-
 /// A fault in a line of a text.
 #[derive(Debug, PartialEq, Eq)]
 struct Fault {
@@ -353,9 +333,9 @@ fn fault(line: usize, what: impl Into<String>) -> Fault {
     Fault { line, what: what.into() }
 }
 
-impl From<Fault> for GatewayConfigError {
+impl From<Fault> for ConfigError {
     fn from(Fault { line, what }: Fault) -> Self {
-        Self { line: Some(line), what }
+        Self::of(Some(line), what)
     }
 }
 
@@ -363,7 +343,7 @@ impl From<Fault> for GatewayConfigError {
 mod tests {
     use super::*;
 
-    fn with(change: impl FnOnce(&mut GatewayConfig)) -> Result<GatewayConfig, GatewayConfigError> {
+    fn with(change: impl FnOnce(&mut GatewayConfig)) -> Result<GatewayConfig, ConfigError> {
         let mut config = GatewayConfig::default();
         change(&mut config);
         config.checked()

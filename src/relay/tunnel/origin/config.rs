@@ -104,7 +104,7 @@ impl fmt::Display for TunnelEvent<'_> {
 #[non_exhaustive]
 pub enum TunnelConfigError {
     /// What is said of the proxy, the names or the token can't be; in words.
-    Said(String),
+    Config(crate::relay::ConfigError),
     /// Nobody can be believed: the system's root certificates can't be had.
     Tls(uncork::TlsError),
     /// No loops for it.
@@ -114,7 +114,7 @@ pub enum TunnelConfigError {
 impl fmt::Display for TunnelConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Said(words) => f.write_str(words),
+            Self::Config(error) => error.fmt(f),
             Self::Tls(error) => error.fmt(f),
             Self::Io(error) => error.fmt(f),
         }
@@ -130,7 +130,7 @@ impl From<std::io::Error> for TunnelConfigError {
 }
 
 fn said(words: impl Into<String>) -> TunnelConfigError {
-    TunnelConfigError::Said(words.into())
+    TunnelConfigError::Config(crate::relay::ConfigError::of(None, words.into()))
 }
 
 impl Tunnel {

@@ -17,7 +17,7 @@ use crate::relay::{ConfigError, Via, config as checks};
 /// let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 /// let app = Credential::token("app", hash)?.host("app.example")?.host("*.dev.example")?;
 /// let proxy = Proxy::new(ProxyConfig { credentials: vec![app], ..ProxyConfig::default() })?;
-/// # Ok::<(), uncork::relay::InvalidConfig>(())
+/// # Ok::<(), uncork::relay::ConfigError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct ProxyConfig {
@@ -124,32 +124,32 @@ impl ProxyConfig {
     pub(super) fn checked(mut self) -> Result<Self, ConfigError> {
         self.path = checks::base_path(&self.path)?;
         if self.path.is_empty() {
-            return Err(ConfigError("the path where origins ask for a tunnel must not be the root"));
+            return Err(ConfigError::new("the path where origins ask for a tunnel must not be the root"));
         }
         // What a stream and a connection may be asked for (RFC 9113 §6.9.1).
         let most = (1 << 31) - 1;
         if !(1024..=most).contains(&self.window) {
-            return Err(ConfigError("the window must be between 1 KiB and 2 GiB"));
+            return Err(ConfigError::new("the window must be between 1 KiB and 2 GiB"));
         }
         // An origin server of ours sends up to 72 KiB, and h2 ends the connection for four times what it takes.
         if self.head < 32 * 1024 {
-            return Err(ConfigError("heads of responses must be allowed to have 32 KiB"));
+            return Err(ConfigError::new("heads of responses must be allowed to have 32 KiB"));
         }
         if !(1..=10_000).contains(&self.streams_per_connection) {
-            return Err(ConfigError("a connection needs between 1 and 10,000 streams"));
+            return Err(ConfigError::new("a connection needs between 1 and 10,000 streams"));
         }
         if self.share_per_address == 0 || self.share_per_name == 0 {
-            return Err(ConfigError("a share of the places that are free must not be none of them"));
+            return Err(ConfigError::new("a share of the places that are free must not be none of them"));
         }
         for (i, one) in self.credentials.iter().enumerate() {
             if one.hosts.is_empty() {
-                return Err(ConfigError("a credential without names is of no use: give it at least one"));
+                return Err(ConfigError::new("a credential without names is of no use: give it at least one"));
             }
             if self.credentials[..i].iter().any(|other| other.name == one.name) {
-                return Err(ConfigError("two credentials have the same name"));
+                return Err(ConfigError::new("two credentials have the same name"));
             }
             if self.credentials[..i].iter().any(|other| other.proof == one.proof) {
-                return Err(ConfigError("two credentials are the same token or certificate, or both none"));
+                return Err(ConfigError::new("two credentials are the same token or certificate, or both none"));
             }
         }
         checks::times([
@@ -287,7 +287,7 @@ impl Credential {
     /// # Errors
     /// If it is none of these.
     pub fn host(mut self, pattern: &str) -> Result<Self, ConfigError> {
-        let pattern = Pattern::parse(pattern).ok_or(ConfigError(
+        let pattern = Pattern::parse(pattern).ok_or(ConfigError::new(
             "a name must be a host as app.example or a pattern as *.dev.example, and may have a path behind it",
         ))?;
         self.hosts.push(pattern);
@@ -322,7 +322,7 @@ fn sha256(hex: &str) -> Result<[u8; 32], ConfigError> {
         })
         .collect();
     let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
-    bytes.ok_or(ConfigError("a credential is kept as its SHA-256: 64 hexadecimal digits"))
+    bytes.ok_or(ConfigError::new("a credential is kept as its SHA-256: 64 hexadecimal digits"))
 }
 
 /// Which peers are proxies in front of this one, whose word about their clients is believed.
