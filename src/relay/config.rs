@@ -1,4 +1,4 @@
-//! What the configurations of the services have in common: how they are checked before they are used.
+//! Checks that the configurations of all services have in common, and their error.
 
 use std::{
     borrow::Cow,
@@ -51,35 +51,37 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// A base path in its one spelling: empty, or a slash in front and none behind.
+/// Returns a base path in its one spelling: empty, or with a slash in front and none at the end.
 pub(super) fn base_path(given: &str) -> Result<String, ConfigError> {
     let path = given.trim_end_matches('/');
     // The path may go into a cookie, where a ";" would begin an attribute.
-    let fine = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,=:@%".contains(&b);
-    if !(path.is_empty() || path.starts_with('/')) || !path.bytes().all(fine) {
-        return Err(ConfigError::new("the base path must begin with a slash, and be a path as it stands in a URL"));
+    let is_valid = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,=:@%".contains(&b);
+    if !(path.is_empty() || path.starts_with('/')) || !path.bytes().all(is_valid) {
+        return Err(ConfigError::new(
+            "invalid base path: must begin with a slash, and have only characters of a URL path",
+        ));
     }
     Ok(path.to_owned())
 }
 
-/// The `Server` field.
+/// Checks the value of the `Server` field.
 pub(super) fn server(name: &str) -> Result<(), ConfigError> {
-    let fine = Headers::new().append("Server", name).is_ok();
-    fine.then_some(()).ok_or(ConfigError::new("the Server field must be printable"))
+    let is_valid = Headers::new().append("Server", name).is_ok();
+    is_valid.then_some(()).ok_or(ConfigError::new("invalid Server field: must be printable"))
 }
 
-/// Origins whose pages may come, as browsers write them (RFC 6454 §6.2).
+/// Checks origins whose pages may use a service, and spells them as browsers do (RFC 6454 §6.2).
 pub(super) fn origins(origins: &mut [String]) -> Result<(), ConfigError> {
     const WRONG: ConfigError =
-        ConfigError::new("an origin must be \"*\", or look like https://example.org, without a path and in ASCII");
+        ConfigError::new("invalid origin: must be \"*\" or look like https://example.org, in ASCII and without a path");
     for one in origins.iter_mut().filter(|one| *one != "*") {
         *one = origin(one).ok_or(WRONG)?;
     }
     Ok(())
 }
 
-/// An origin in its one spelling: in lower case, without the port that its scheme has by default. `None`: no browser
-/// sends what is meant by it.
+/// Returns an origin in its one spelling: in lower case, without the default port of its scheme. Returns `None` for one
+/// that no browser sends.
 fn origin(given: &str) -> Option<String> {
     let (scheme, authority) = given.split_once("://")?;
     let scheme = scheme.to_ascii_lowercase();
@@ -111,7 +113,7 @@ fn origin(given: &str) -> Option<String> {
     }
 }
 
-/// Browsers write no IPv4 address within one of IPv6.
+/// Browsers write an IPv4-mapped address in hexadecimal digits.
 fn v6_as_sent(ip: Ipv6Addr) -> String {
     match (ip.to_ipv4_mapped(), ip.segments()) {
         (Some(_), [.., high, low]) => format!("::ffff:{high:x}:{low:x}"),
@@ -119,8 +121,8 @@ fn v6_as_sent(ip: Ipv6Addr) -> String {
     }
 }
 
-/// A name that is not in ASCII is sent in another form (IDNA), which a browser shows. One whose last label is a number is an
-/// IPv4 address, which is sent in one spelling, or it is nothing.
+/// Returns a host name as browsers send it. They send a name that is not ASCII in another form (IDNA), which they also
+/// display. A name whose last label is a number must be an IPv4 address, which has one spelling.
 fn name_as_sent(host: &str) -> Option<String> {
     let is_label =
         |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
@@ -133,7 +135,7 @@ fn name_as_sent(host: &str) -> Option<String> {
     }
 }
 
-/// What is added to a clock must not overflow it.
+/// Limits durations to a century: adding one to a clock must not overflow.
 pub(super) fn times<'a>(times: impl IntoIterator<Item = &'a mut Duration>) {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
     for time in times {

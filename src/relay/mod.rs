@@ -81,8 +81,7 @@ mod wire;
 pub use config::ConfigError;
 #[cfg(feature = "gateway")]
 pub use gateway::{
-    Gateway, GatewayCallbacks, GatewayConfig, GatewayFile, GatewayLimits, GatewayPaths,
-    GatewayStats, OriginPolicy,
+    Gateway, GatewayCallbacks, GatewayConfig, GatewayFile, GatewayLimits, GatewayPaths, GatewayStats, OriginPolicy,
 };
 pub use rendezvous::{Rendezvous, RendezvousConfig, RendezvousCounts};
 pub use session::{SessionConfig, SessionCounts, SessionInfo, SessionRelay};

@@ -58,8 +58,8 @@ pub(super) struct CorsHeaders {
 }
 
 impl CorsHeaders {
-    pub(super) fn of<M: CorsPolicy>(req: &Request<'_>, manners: &M) -> Self {
-        let origins = manners.origins();
+    pub(super) fn of<M: CorsPolicy>(req: &Request<'_>, policy: &M) -> Self {
+        let origins = policy.origins();
         let origin = req.header_str("origin").filter(|_| !origins.is_empty());
         let allowed = origin.and_then(|origin| {
             let named = origins.iter().find(|allowed| allowed.eq_ignore_ascii_case(origin));
@@ -86,12 +86,12 @@ impl CorsHeaders {
     }
 
     /// Adds what every answer carries.
-    pub(super) fn apply<M: CorsPolicy>(&self, response: Response, manners: &M) -> Response {
+    pub(super) fn apply<M: CorsPolicy>(&self, response: Response, policy: &M) -> Response {
         let mut response = response;
-        if !manners.server().is_empty() {
-            response = response.header("Server", manners.server());
+        if !policy.server().is_empty() {
+            response = response.header("Server", policy.server());
         }
-        if !manners.origins().is_empty() {
+        if !policy.origins().is_empty() {
             response = response.header("Vary", "Origin");
         }
         if let Some(origin) = &self.origin {

@@ -66,17 +66,17 @@ pub(super) struct Application {
 /// What the application has said of a client that wants to connect.
 pub(super) enum Verdict {
     /// It may, under this key; the body greets it.
-    Welcome(Key, FullResponse),
+    Accepted(Key, FullResponse),
     /// It was not asked: too many calls for clients of its address wait.
     Busy,
     /// It may not: the answer is to be passed on.
-    No(FullResponse),
+    Rejected(FullResponse),
     /// It may, but nobody knows as whom.
-    Nameless,
+    NoKey,
     /// It could not be asked.
     Unreachable(Error),
     /// It is nowhere to be asked: the URL is none.
-    Nowhere(Error),
+    InvalidCall(Error),
 }
 
 impl Application {
@@ -121,11 +121,11 @@ impl Application {
         call: client::Request,
         then: impl FnOnce(Verdict) + Send + 'static,
     ) {
-        let (limit, header) = (config.limits.answer, config.session_header.clone());
-        let (client, here) = (self.client.clone(), caller.here.clone());
+        let (limit, header) = (config.limits.response, config.session_header.clone());
+        let (client, loop_handle) = (self.client.clone(), caller.loop_handle.clone());
         self.calls.run(caller.network, move |running| {
             let Some(running) = running else { return then(Verdict::Busy) };
-            client.send_collect(&here, call, limit, move |whole| {
+            client.send_collect(&loop_handle, call, limit, move |whole| {
                 drop(running);
                 then(verdict(whole, &header));
             });
@@ -134,14 +134,14 @@ impl Application {
 
     /// Makes a call of which only the status matters, when it is its turn.
     fn send(&self, caller: &Caller, call: client::Request, then: impl FnOnce(Result<(), String>) + Send + 'static) {
-        let (client, here) = (self.client.clone(), caller.here.clone());
+        let (client, loop_handle) = (self.client.clone(), caller.loop_handle.clone());
         self.calls.run(caller.network, move |running| {
             let Some(running) = running else {
                 return then(Err("too many calls for clients of this address wait".into()));
             };
-            client.send(&here, call, move |answer| {
+            client.send(&loop_handle, call, move |response| {
                 drop(running);
-                then(agreed(answer));
+                then(agreed(response));
             });
         });
     }
@@ -156,7 +156,7 @@ impl Application {
     ) {
         let mut headers = about(key, config);
         let _ = headers.insert(ENDPOINT, &config.endpoint);
-        let call = told(&config.callback.establish, &headers, config.callback.timeout);
+        let call = notification(&config.callback.establish, &headers, config.callback.timeout);
         self.send(caller, call, then);
     }
 
@@ -186,12 +186,12 @@ impl Application {
         then: impl FnOnce(Result<(), String>) + Send + 'static,
     ) {
         let timeout = config.callback.timeout.map(|timeout| timeout.max(CLOSE));
-        self.send(caller, told(&config.callback.close, &about(key, config), timeout), then);
+        self.send(caller, notification(&config.callback.close, &about(key, config), timeout), then);
     }
 }
 
 /// A call without a body.
-fn told(url: &str, headers: &Headers, timeout: Option<Duration>) -> client::Request {
+fn notification(url: &str, headers: &Headers, timeout: Option<Duration>) -> client::Request {
     // To be told twice does no harm.
     timed(client::Request::post(url, "").headers(headers).repeatable(true), timeout)
 }
@@ -250,11 +250,11 @@ fn timed(call: client::Request, timeout: Option<Duration>) -> client::Request {
 }
 
 /// 200 is a yes. The body does not matter; it is read so that the connection can be used again.
-fn agreed(answer: Result<Response, Error>) -> Result<(), String> {
-    match answer {
-        Ok(answer) => {
-            let status = answer.status();
-            answer.discard();
+fn agreed(response: Result<Response, Error>) -> Result<(), String> {
+    match response {
+        Ok(response) => {
+            let status = response.status();
+            response.discard();
             if status == 200 { Ok(()) } else { Err(format!("the application answered {status}")) }
         }
         Err(error) => Err(error.to_string()),
@@ -263,12 +263,12 @@ fn agreed(answer: Result<Response, Error>) -> Result<(), String> {
 
 fn verdict(whole: Result<FullResponse, Error>, header: &str) -> Verdict {
     match whole {
-        Ok(whole) if whole.status != 200 => Verdict::No(whole),
+        Ok(whole) if whole.status != 200 => Verdict::Rejected(whole),
         Ok(whole) => match whole.headers.get(header).filter(|key| !key.is_empty()).map(Key::from) {
-            Some(key) => Verdict::Welcome(key, whole),
-            None => Verdict::Nameless,
+            Some(key) => Verdict::Accepted(key, whole),
+            None => Verdict::NoKey,
         },
-        Err(error @ (Error::Url(_) | Error::InvalidRequest(_))) => Verdict::Nowhere(error),
+        Err(error @ (Error::Url(_) | Error::InvalidRequest(_))) => Verdict::InvalidCall(error),
         Err(error) => Verdict::Unreachable(error),
     }
 }

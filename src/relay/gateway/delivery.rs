@@ -12,7 +12,7 @@ use super::{
     access::ParsedRequest,
     key::Key,
     session::{Offered, Session, Waiter, Waiting},
-    wire::{self, Problem, Reply},
+    wire::{self, Problem, SizedResponse},
 };
 
 /// Whom a message is for.
@@ -43,7 +43,7 @@ struct State {
 /// Answers a request of the application's to say something to sessions.
 pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, last: bool) -> Action {
     let asked = ParsedRequest::of(req);
-    let reply = |reply: Reply| Action::from(asked.answered(shared, reply));
+    let reply = |reply: SizedResponse| Action::from(asked.log(shared, reply));
     if req.method() != "POST" {
         return reply(wire::fault(405, "required POST method").header("Allow", "POST"));
     }
@@ -69,7 +69,7 @@ pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, last: bool) -
     let leaving = delivery.clone();
     // Whoever asked has left, or was answered: nothing of it waits any more.
     req.on_end(move |_| leaving.give_up());
-    let body = Body { delivery, targets: Some(targets), bytes: Vec::new(), limit, here: req.loop_handle() };
+    let body = Body { delivery, targets: Some(targets), bytes: Vec::new(), limit, loop_handle: req.loop_handle() };
     match req.has_body() {
         true => Action::Receive(Box::new(body)),
         false => Box::new(body).end(&Headers::new()),
@@ -90,7 +90,7 @@ pub(super) fn frame(binary: bool, bytes: &[u8]) -> Option<Frame> {
     }
 }
 
-fn too_large() -> Reply {
+fn too_large() -> SizedResponse {
     wire::fault(413, "message is too large").close()
 }
 
@@ -100,7 +100,7 @@ struct Body {
     targets: Option<Targets>,
     bytes: Vec<u8>,
     limit: usize,
-    here: LoopHandle,
+    loop_handle: LoopHandle,
 }
 
 impl Upload for Body {
@@ -108,7 +108,7 @@ impl Upload for Body {
         if chunk.len() > self.limit - self.bytes.len() {
             self.targets = None;
             let Delivery { shared, asked, .. } = &*self.delivery;
-            return Consumed::Stop(asked.answered(shared, too_large()).into());
+            return Consumed::Stop(asked.log(shared, too_large()).into());
         }
         self.bytes.extend_from_slice(chunk);
         Consumed::All
@@ -116,7 +116,7 @@ impl Upload for Body {
 
     fn end(mut self: Box<Self>, _trailers: &Headers) -> Action {
         if let Some(targets) = self.targets.take() {
-            self.delivery.clone().start(targets, &self.bytes, &self.here);
+            self.delivery.clone().start(targets, &self.bytes, &self.loop_handle);
         }
         Action::Suspend
     }
@@ -126,7 +126,7 @@ impl Drop for Body {
     fn drop(&mut self) {
         if self.targets.is_some() {
             // It did not come whole.
-            self.delivery.answer(wire::unreadable().close());
+            self.delivery.respond(wire::unreadable().close());
         }
     }
 }
@@ -137,10 +137,10 @@ impl Delivery {
     }
 
     /// Offers the message to everybody.
-    fn start(self: Arc<Self>, targets: Targets, bytes: &[u8], here: &LoopHandle) {
+    fn start(self: Arc<Self>, targets: Targets, bytes: &[u8], loop_handle: &LoopHandle) {
         let Targets { found, missing, last, binary } = targets;
         let Some(frame) = frame(binary, bytes) else {
-            return self.answer(wire::fault(400, "message is not valid UTF-8"));
+            return self.respond(wire::fault(400, "message is not valid UTF-8"));
         };
         self.state().problems = missing;
         self.shared.counters.messages(found.len());
@@ -162,7 +162,7 @@ impl Delivery {
         }
         if let Some(timeout) = self.shared.config.send_timeout.filter(|_| waits) {
             let delivery = self.clone();
-            here.after(timeout, move |_| delivery.give_up());
+            loop_handle.after(timeout, move |_| delivery.give_up());
         }
         self.one_less();
     }
@@ -176,7 +176,7 @@ impl Delivery {
             }
             std::mem::take(&mut state.problems)
         };
-        self.answer(match problems.is_empty() {
+        self.respond(match problems.is_empty() {
             true => wire::ok(),
             false => wire::problems(&problems, self.shared.config.strict_broadcast),
         });
@@ -196,11 +196,11 @@ impl Delivery {
         }
     }
 
-    fn answer(&self, reply: Reply) {
+    fn respond(&self, reply: SizedResponse) {
         let ticket = self.state().ticket.take();
         if let Some(ticket) = ticket {
             // Gone: whoever asked has left.
-            let _ = ticket.respond(self.asked.answered(&self.shared, reply));
+            let _ = ticket.respond(self.asked.log(&self.shared, reply));
         }
     }
 }
@@ -229,13 +229,13 @@ mod tests {
     fn a_message_to_a_thousand_is_encoded_once() {
         let shared = Gateway::new(GatewayConfig::default()).expect("a good configuration").shared;
         let server = Server::unbound().threads(1, |_: &mut Request<'_>| Response::new(404)).expect("running");
-        let here = &server.loops()[0];
+        let loop_handle = &server.loops()[0];
         // Nobody is connected yet: what is sent to them is held where it can be looked at.
         let sessions: Vec<_> = (0..1000).map(|n| Session::new(n.to_string().into_bytes().into(), 1, 1 << 20)).collect();
         let state = State { ticket: None, problems: Vec::new(), waiting: Vec::new(), left: 1 };
         let delivery = Delivery { shared: shared.clone(), asked: ParsedRequest::nothing(), state: Mutex::new(state) };
         let targets = Targets { found: sessions.clone(), missing: Vec::new(), last: false, binary: false };
-        Arc::new(delivery).start(targets, b"hello, everybody", here);
+        Arc::new(delivery).start(targets, b"hello, everybody", loop_handle);
 
         let frames: Vec<Frame> = sessions.iter().flat_map(|session| session.held()).collect();
         assert_eq!(frames.len(), 1000);

@@ -10,7 +10,7 @@ use uncork::{Limits, PeerAddr};
 
 use super::GatewayLimits;
 
-/// The places there are for sessions; or bytes, for what they say.
+/// A limited amount of something: sessions, or bytes of messages.
 pub(super) struct AddressLimits {
     taken: Mutex<Taken>,
     most: usize,
@@ -23,19 +23,19 @@ struct Taken {
     by_address: HashMap<IpAddr, usize>,
 }
 
-/// A place somebody has, until this is dropped.
+/// An amount that is taken until this is dropped.
 pub(super) struct AddressGuard {
-    places: Arc<AddressLimits>,
+    limits: Arc<AddressLimits>,
     amount: usize,
     network: Option<IpAddr>,
 }
 
-/// Why there is none.
+/// The reason why an amount cannot be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LimitReached {
-    /// There are too many in all.
+    /// Too much is taken in all.
     Full,
-    /// There are too many of this address.
+    /// Too much is taken by this address.
     Crowded,
 }
 
@@ -44,7 +44,7 @@ impl AddressLimits {
         Self::of(limits.sessions, limits.sessions_per_address)
     }
 
-    /// So many in all, and for one address; the share of an address shrinks as they fill
+    /// Limits the amount in all, and that of one address. The share of an address shrinks as the total fills
     /// ([`Limits::address_share`]).
     pub(super) fn of(most: usize, most_of_address: usize) -> Arc<Self> {
         Arc::new(Self { taken: Mutex::default(), most, most_of_address })
@@ -54,12 +54,12 @@ impl AddressLimits {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for somebody from this address; who has none is not counted by it.
+    /// Takes one for this address. With `None`, it counts only in the total.
     pub(super) fn take(self: &Arc<Self>, ip: Option<IpAddr>) -> Result<AddressGuard, LimitReached> {
         self.take_some(ip, 1)
     }
 
-    /// As [`take`](Self::take), but so many at once.
+    /// Like [`take`](Self::take), but takes several at once.
     pub(super) fn take_some(self: &Arc<Self>, ip: Option<IpAddr>, amount: usize) -> Result<AddressGuard, LimitReached> {
         let network = ip.map(PeerAddr::network_of);
         let mut taken = self.taken();
@@ -75,13 +75,13 @@ impl AddressLimits {
             taken.by_address.insert(network, count + amount);
         }
         taken.all += amount;
-        Ok(AddressGuard { places: self.clone(), amount, network })
+        Ok(AddressGuard { limits: self.clone(), amount, network })
     }
 }
 
 impl Drop for AddressGuard {
     fn drop(&mut self) {
-        let mut taken = self.places.taken();
+        let mut taken = self.limits.taken();
         taken.all -= self.amount;
         if let Some(network) = self.network
             && let Entry::Occupied(mut entry) = taken.by_address.entry(network)
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_limited_in_all_and_by_address() {
+    fn the_total_and_the_share_of_an_address_are_limited() {
         let limits = GatewayLimits { sessions: 3, sessions_per_address: 2, ..GatewayLimits::default() };
         let places = AddressLimits::new(&limits);
         let take = |ip: &str| places.take(Some(ip.parse().expect("an address")));
@@ -117,8 +117,8 @@ mod tests {
     }
 
     #[test]
-    fn four_addresses_cannot_take_all_places() {
-        // Of sessions, by default; and of bytes, a quarter for each.
+    fn four_addresses_cannot_take_everything() {
+        // Of sessions, with the defaults; and of bytes, with a quarter for each address.
         let GatewayLimits { sessions, sessions_per_address, .. } = GatewayLimits::default();
         for (most, per_address, amount) in [(sessions, sessions_per_address, 1), (256 << 20, 64 << 20, 1 << 20)] {
             let (places, mut taken) = (AddressLimits::of(most, per_address), Vec::new());

@@ -61,16 +61,10 @@ use uncork::{Action, Consumed, Handler, Request, Upload, h1::Headers, ws};
 use super::config::ConfigError;
 
 use self::{
-    access::ParsedRequest,
-    application::Application,
-    counters::Counters,
-    limits::AddressLimits,
-    registry::Registry,
+    access::ParsedRequest, application::Application, counters::Counters, limits::AddressLimits, registry::Registry,
 };
 pub use self::{
-    config::{
-        GatewayCallbacks, GatewayConfig, GatewayFile, GatewayLimits, GatewayPaths, OriginPolicy,
-    },
+    config::{GatewayCallbacks, GatewayConfig, GatewayFile, GatewayLimits, GatewayPaths, OriginPolicy},
     counters::GatewayStats,
 };
 
@@ -98,7 +92,7 @@ struct Shared {
     /// Bytes of messages that the application has not answered for.
     pending: Arc<AddressLimits>,
     /// It was said that messages of clients go nowhere.
-    unheard: AtomicBool,
+    drop_logged: AtomicBool,
     counters: Arc<Counters>,
 }
 
@@ -132,7 +126,7 @@ impl Gateway {
             registry: Registry::default(),
             places: AddressLimits::new(&config.limits),
             pending: AddressLimits::of(config.limits.pending, config.limits.pending.div_ceil(4)),
-            unheard: AtomicBool::new(false),
+            drop_logged: AtomicBool::new(false),
             counters: Arc::default(),
             config,
         };
@@ -159,19 +153,19 @@ impl Gateway {
     pub fn handle(&self, req: &mut Request<'_>) -> Action {
         let Self { shared, stopping } = self;
         let path = &shared.config.path;
-        let reply = |reply| Action::from(ParsedRequest::of(req).answered(shared, reply));
+        let reply = |reply| Action::from(ParsedRequest::of(req).log(shared, reply));
         match req.path() {
             asked if asked == path.send => delivery::request(shared, req, false),
             asked if asked == path.connect => connect::request(shared, req, *stopping),
             asked if asked == path.close => delivery::request(shared, req, true),
-            asked if asked == path.stats => self.answer_stats(req),
+            asked if asked == path.stats => self.stats_response(req),
             asked if asked == path.ping => reply(wire::ok()),
             _ => reply(wire::not_found()),
         }
     }
 
     /// `/stats`, as JSON or, if a parameter or a form's field asks for it, as text.
-    fn answer_stats(&self, req: &mut Request<'_>) -> Action {
+    fn stats_response(&self, req: &mut Request<'_>) -> Action {
         let form = req.header("content-type").and_then(|value| value.split(|&b| b == b';').next());
         let is_form = form.is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/x-www-form-urlencoded"));
         let format = req.query().and_then(format_of);

@@ -1,12 +1,12 @@
-//! Who is there: sessions by their keys, and how many there are of each address.
+//! All sessions, by their keys.
 //!
 //! ```text
-//!   key ──▶ [ established, established later, … ]     the last one is whom messages go to
+//!   key ──▶ [ established, established later, … ]     messages go to the last one
 //! ```
 //!
-//! A key is nearly always one session. It is several only while a new one with the same key is being established: the
-//! new one has the messages from then on, but the old one stays until the application has agreed. If it has, the old one
-//! is closed; if not, it is as if nothing had been. Whoever leaves takes out itself, never somebody else.
+//! A key nearly always has one session. It has several only while a new session with the same key is being established. The
+//! new one gets the messages from then on, but the old one stays until the application agrees. If it agrees, the old one
+//! is closed; if not, the old one continues as before. A session that ends removes only itself.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -48,7 +48,7 @@ impl Registry {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on, messages for its key go to this session.
+    /// Adds a session; messages for its key go to it from now on.
     pub(super) fn add(&self, session: Arc<Session>) {
         match self.sessions().entry(session.key().clone()) {
             Entry::Vacant(entry) => {
@@ -61,43 +61,43 @@ impl Registry {
         }
     }
 
-    /// This session is to stay: takes out those it replaces, for the caller to close.
+    /// Removes and returns the sessions that an established session replaces; the caller closes them.
     pub(super) fn settle(&self, session: &Arc<Session>) -> Vec<Arc<Session>> {
         let mut sessions = self.sessions();
-        let Some(line) = sessions.get_mut(&**session.key()) else { return Vec::new() };
-        let Some(at) = line.all().iter().position(|other| Arc::ptr_eq(other, session)) else { return Vec::new() };
+        let Some(list) = sessions.get_mut(&**session.key()) else { return Vec::new() };
+        let Some(at) = list.all().iter().position(|other| Arc::ptr_eq(other, session)) else { return Vec::new() };
         if at == 0 {
             return Vec::new();
         }
-        let mut replaced = line.all().to_vec();
+        let mut replaced = list.all().to_vec();
         let kept = replaced.split_off(at);
         if let Some(kept) = SessionList::of(kept) {
-            *line = kept;
+            *list = kept;
         }
         replaced
     }
 
-    /// It is gone. Who has its key now.
+    /// Removes a session that has ended. Returns the session that has its key now, if there is one.
     pub(super) fn remove(&self, session: &Arc<Session>) -> Option<Arc<Session>> {
         let mut sessions = self.sessions();
         let Entry::Occupied(mut entry) = sessions.entry(session.key().clone()) else { return None };
         let rest: Vec<_> = entry.get().all().iter().filter(|other| !Arc::ptr_eq(other, session)).cloned().collect();
-        let heir = rest.last().cloned();
+        let successor = rest.last().cloned();
         match SessionList::of(rest) {
-            Some(line) => drop(entry.insert(line)),
+            Some(list) => drop(entry.insert(list)),
             None => drop(entry.remove()),
         }
-        heir
+        successor
     }
 
     pub(super) fn has(&self, key: &[u8]) -> bool {
         self.sessions().contains_key(key)
     }
 
-    /// The sessions of these keys, in their order; of those that are not there, nothing.
+    /// Returns the sessions of these keys, in their order; `None` for a key without a session.
     pub(super) fn find<'k>(&self, keys: impl Iterator<Item = &'k [u8]>) -> Vec<Option<Arc<Session>>> {
         let sessions = self.sessions();
-        keys.map(|key| sessions.get(key).and_then(|line| line.all().last()).cloned()).collect()
+        keys.map(|key| sessions.get(key).and_then(|list| list.all().last()).cloned()).collect()
     }
 
     #[cfg(test)]
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_takes_out_itself() {
+    fn a_session_that_ends_removes_only_itself() {
         let registry = Registry::default();
         let (old, new) = (session("a"), session("a"));
         registry.add(old.clone());
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_refused_leaves_the_old_one_where_it_was() {
+    fn a_session_that_is_rejected_does_not_affect_the_old_one() {
         let registry = Registry::default();
         let (old, a, b) = (session("k"), session("k"), session("k"));
         for session in [&old, &a, &b] {
@@ -148,8 +148,8 @@ mod tests {
         assert_is(find(&registry, "k"), &b);
         assert_is(registry.remove(&b), &old);
         assert_is(find(&registry, "k"), &old);
-        assert!(registry.settle(&old).is_empty(), "nobody was there before");
-        assert!(registry.settle(&b).is_empty(), "it is gone");
+        assert!(registry.settle(&old).is_empty(), "there was no older session");
+        assert!(registry.settle(&b).is_empty(), "it was removed");
     }
 
     #[test]

@@ -21,11 +21,7 @@ use std::{
 
 use uncork::ws::{Done, Frame, SendError, Sender};
 
-use super::{
-    key::Key,
-    limits::AddressGuard,
-    wire::Problem,
-};
+use super::{key::Key, limits::AddressGuard, wire::Problem};
 
 /// Messages held for a client that is being established, at the least: nothing of them is on its way yet.
 const HELD: usize = 256;
@@ -86,9 +82,9 @@ struct State {
     /// The application has closed it, or has it under another connection: it is not told that it is gone.
     quiet: bool,
     /// Another one of the same key has left, and the application was not told.
-    heir: bool,
+    owes_close: bool,
     /// A message of the client's was dropped: those behind it are dropped, too.
-    deaf: bool,
+    discards: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,8 +157,8 @@ impl Session {
                 early: None,
                 ending: false,
                 quiet: false,
-                heir: false,
-                deaf: false,
+                owes_close: false,
+                discards: false,
             }),
         })
     }
@@ -176,7 +172,7 @@ impl Session {
     }
 
     /// How to speak to the client.
-    pub(super) fn speaks_by(&self, sender: Sender) {
+    pub(super) fn set_sender(&self, sender: Sender) {
         self.state().sender = Some(sender);
     }
 
@@ -217,7 +213,7 @@ impl Session {
 
     /// The application agrees: what was held goes out, behind its greeting. Gives what the client has said in the
     /// meantime; the error says how it has left.
-    pub(super) fn open(self: &Arc<Self>, hello: Option<Frame>) -> Result<Option<Early>, Left> {
+    pub(super) fn open(self: &Arc<Self>, greeting: Option<Frame>) -> Result<Option<Early>, Left> {
         let early = {
             let mut state = self.state();
             match state.phase {
@@ -225,7 +221,7 @@ impl Session {
                 _ if state.quiet => return Err(Left::Quiet),
                 _ => return Err(Left::Open),
             }
-            if let Some(frame) = hello {
+            if let Some(frame) = greeting {
                 state.queue.push_front(Queued { frame, last: false, who: None });
             }
             state.early.take()
@@ -236,14 +232,14 @@ impl Session {
 
     /// What the client says. Gives it back if it can be passed on now; until then it is kept, and nothing more is read.
     /// What it says before it answers the last Close is dropped: for the application it is gone.
-    pub(super) fn said(&self, early: Early) -> Option<Early> {
+    pub(super) fn received(&self, early: Early) -> Option<Early> {
         let mut state = self.state();
         match state.phase {
             Phase::Establishing => {
                 state.early = Some(Box::new(early));
                 None
             }
-            Phase::Open if !state.deaf => Some(early),
+            Phase::Open if !state.discards => Some(early),
             Phase::Open | Phase::Closing | Phase::Closed => None,
         }
     }
@@ -251,13 +247,13 @@ impl Session {
     /// Sends what waits, as far as there is room; asks to be called when there is more.
     fn drain(self: &Arc<Self>) {
         loop {
-            let mut told = Vec::new();
+            let mut queued = Vec::new();
             let ask = {
                 let mut state = self.state();
                 if state.phase == Phase::Establishing || state.listening == Listening::Asking {
                     return;
                 }
-                state.drain(&mut told);
+                state.drain(&mut queued);
                 let waits = !state.queue.is_empty() && state.listening != Listening::Yes;
                 let sender = state.sender.clone().filter(|_| waits);
                 if sender.is_some() {
@@ -265,7 +261,7 @@ impl Session {
                 }
                 sender
             };
-            told.into_iter().for_each(|(who, result): (Waiting, _)| who.queued(result));
+            queued.into_iter().for_each(|(who, result): (Waiting, _)| who.queued(result));
             let Some(sender) = ask else { return };
             // Without the lock: it may call at once.
             let session = self.clone();
@@ -292,13 +288,13 @@ impl Session {
     }
 
     /// Another one of its key has left, of which the application was not told, since this one is here.
-    pub(super) fn inherit(&self) {
-        self.state().heir = true;
+    pub(super) fn owe_close(&self) {
+        self.state().owes_close = true;
     }
 
     /// Whether the application thinks that somebody is there under its key, be it not this one.
     pub(super) fn owes_a_close(&self) -> bool {
-        self.state().heir
+        self.state().owes_close
     }
 
     /// Another one has its place; `open` or not, it ends.
@@ -311,7 +307,7 @@ impl Session {
     pub(super) fn overflow(&self) -> bool {
         let sender = {
             let mut state = self.state();
-            state.deaf = true;
+            state.discards = true;
             state.sender.clone()
         };
         let open = sender.filter(|sender| !sender.is_closed());
@@ -386,7 +382,7 @@ impl State {
         Ok(())
     }
 
-    fn drain(&mut self, told: &mut Vec<(Waiting, Result<(), Problem>)>) {
+    fn drain(&mut self, queued: &mut Vec<(Waiting, Result<(), Problem>)>) {
         while let Some(Queued { frame, last, who }) = self.queue.pop_front() {
             let result = match self.send(&frame, last) {
                 Ok(()) => Ok(()),
@@ -396,7 +392,7 @@ impl State {
                     return;
                 }
             };
-            told.extend(who.map(|who| (who, result)));
+            queued.extend(who.map(|who| (who, result)));
         }
         self.queue = VecDeque::new();
     }

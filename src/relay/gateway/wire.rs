@@ -17,7 +17,7 @@ pub(super) enum Problem {
 }
 
 impl Problem {
-    const fn words(self) -> &'static str {
+    const fn text(self) -> &'static str {
         match self {
             Self::NotFound => "kuiperbelt: session is not found",
             Self::Closed => "kuiperbelt: session is closed",
@@ -27,12 +27,12 @@ impl Problem {
 }
 
 /// An answer and the length of its body, which the access log wants to know.
-pub(super) struct Reply {
+pub(super) struct SizedResponse {
     pub(super) response: Response,
     pub(super) size: usize,
 }
 
-impl Reply {
+impl SizedResponse {
     fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
         let body = body.into();
         let size = body.len();
@@ -53,54 +53,55 @@ impl Reply {
 }
 
 /// Everything was queued; or: yes, somebody is there.
-pub(super) fn ok() -> Reply {
-    Reply::json(200, r#"{"result":"OK"}"#)
+pub(super) fn ok() -> SizedResponse {
+    SizedResponse::json(200, r#"{"result":"OK"}"#)
 }
 
 /// Not one session is concerned: the request itself is at fault.
-pub(super) fn fault(status: u16, words: &str) -> Reply {
-    Reply::json(status, format!(r#"{{"errors":[{{"error":"{words}"}}],"result":"NG"}}"#))
+pub(super) fn fault(status: u16, text: &str) -> SizedResponse {
+    SizedResponse::json(status, format!(r#"{{"errors":[{{"error":"{text}"}}],"result":"NG"}}"#))
 }
 
 /// The body of `/send` did not come whole.
-pub(super) fn unreadable() -> Reply {
-    Reply::json(500, r#"{"result":"NG"}"#)
+pub(super) fn unreadable() -> SizedResponse {
+    SizedResponse::json(500, r#"{"result":"NG"}"#)
 }
 
 /// Some sessions did not get it. `strict`: then it is no success.
-pub(super) fn problems(problems: &[(Problem, Key)], strict: bool) -> Reply {
+pub(super) fn problems(problems: &[(Problem, Key)], strict: bool) -> SizedResponse {
     let mut body = String::from(r#"{"errors":["#);
     for (i, (problem, key)) in problems.iter().enumerate() {
         let comma = if i == 0 { "" } else { "," };
-        let _ = write!(body, r#"{comma}{{"error":"{}","session":{}}}"#, problem.words(), Quoted(key));
+        let _ = write!(body, r#"{comma}{{"error":"{}","session":{}}}"#, problem.text(), Quoted(key));
     }
     let (status, result) = if strict { (400, "NG") } else { (200, "OK") };
     let _ = writeln!(body, r#"],"result":"{result}"}}"#);
-    Reply::json(status, body)
+    SizedResponse::json(status, body)
 }
 
 /// A few words, with a line's end.
-pub(super) fn text(status: u16, words: &str) -> Reply {
-    Reply::new(status, "text/plain; charset=utf-8", format!("{words}\n")).header("X-Content-Type-Options", "nosniff")
+pub(super) fn text(status: u16, text: &str) -> SizedResponse {
+    SizedResponse::new(status, "text/plain; charset=utf-8", format!("{text}\n"))
+        .header("X-Content-Type-Options", "nosniff")
 }
 
-pub(super) fn not_found() -> Reply {
+pub(super) fn not_found() -> SizedResponse {
     text(404, "404 page not found")
 }
 
-pub(super) fn stats(content_type: &str, body: String) -> Reply {
-    Reply::new(200, content_type, body)
+pub(super) fn stats(content_type: &str, body: String) -> SizedResponse {
+    SizedResponse::new(200, content_type, body)
 }
 
 /// The connect callback's refusal, passed on.
-pub(super) fn passed_on(status: u16, content_type: Option<&[u8]>, body: Vec<u8>) -> Reply {
+pub(super) fn passed_on(status: u16, content_type: Option<&[u8]>, body: Vec<u8>) -> SizedResponse {
     let size = body.len();
     let response = Response::new(status).body(body);
     let response = match content_type {
         Some(content_type) => response.header("Content-Type", content_type),
         None => response,
     };
-    Reply { response, size }
+    SizedResponse { response, size }
 }
 
 /// A JSON string as Go's `encoding/json` writes it: with what means something in HTML, and what is no UTF-8, escaped.

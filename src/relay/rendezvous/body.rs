@@ -44,19 +44,19 @@ impl CreateOptions {
             return Ok(Self { download: nothing(), upload: nothing() });
         }
         let json = Json::parse(body).map_err(|error| Fault::invalid_body(format!("Invalid JSON: {error}")))?;
-        let mut wish = Self::default();
+        let mut options = Self::default();
         for (name, value) in json.into_members() {
             match name.as_str() {
-                "download_headers" => wish.download = Fields::check(value)?,
-                "upload_headers" => wish.upload = Fields::check(value)?,
+                "download_headers" => options.download = Fields::check(value)?,
+                "upload_headers" => options.upload = Fields::check(value)?,
                 _ => {}
             }
         }
         // The answer to PUT has no body.
-        if wish.upload.as_ref().is_some_and(|fields| fields.length.is_some_and(|n| n > 0)) {
+        if options.upload.as_ref().is_some_and(|fields| fields.length.is_some_and(|n| n > 0)) {
             return Err(invalid_name("Content-Length"));
         }
-        Ok(wish)
+        Ok(options)
     }
 
     /// Bytes held for it, about.
@@ -169,7 +169,7 @@ pub(super) struct Collect<D, F> {
     pub(super) bytes: Vec<u8>,
     pub(super) limit: usize,
     /// How the answers look that come from here.
-    pub(super) dress: D,
+    pub(super) finish: D,
     pub(super) then: F,
 }
 
@@ -180,14 +180,14 @@ where
 {
     fn data(&mut self, chunk: &[u8]) -> Consumed {
         if chunk.len() > self.limit - self.bytes.len() {
-            return Consumed::Stop((self.dress)(json_too_large(self.limit).response()).into());
+            return Consumed::Stop((self.finish)(json_too_large(self.limit).response()).into());
         }
         self.bytes.extend_from_slice(chunk);
         Consumed::All
     }
 
     fn end(self: Box<Self>, _: &Headers) -> Action {
-        (self.dress)((self.then)(&self.bytes)).into()
+        (self.finish)((self.then)(&self.bytes)).into()
     }
 }
 
@@ -203,7 +203,7 @@ mod tests {
 
     fn download(headers: &str) -> Result<Fields, Fault> {
         CreateOptions::parse(format!("{{\"download_headers\":{headers}}}").as_bytes())
-            .map(|wish| wish.download.unwrap())
+            .map(|options| options.download.unwrap())
     }
 
     #[test]
@@ -215,12 +215,12 @@ mod tests {
     #[test]
     fn what_is_no_object_asks_for_nothing() {
         for body in ["null", "5", "\"x\"", "[]", "[1]", "{}", "{\"other\":1}", "{\"download_headers\":null}"] {
-            let wish = CreateOptions::parse(body.as_bytes()).unwrap();
-            assert!(wish.download.is_none() && wish.upload.is_none(), "{body}");
+            let options = CreateOptions::parse(body.as_bytes()).unwrap();
+            assert!(options.download.is_none() && options.upload.is_none(), "{body}");
         }
-        let wish = CreateOptions::parse(b"").unwrap();
-        assert_eq!(&*wish.download.unwrap().json, "[]");
-        assert_eq!(&*wish.upload.unwrap().json, "[]");
+        let options = CreateOptions::parse(b"").unwrap();
+        assert_eq!(&*options.download.unwrap().json, "[]");
+        assert_eq!(&*options.upload.unwrap().json, "[]");
     }
 
     #[test]

@@ -40,13 +40,13 @@ pub(super) const STREAM_ERROR: Fault = fault(502, "StreamError", "Stream raised 
 pub(super) const UNSPECIFIED: Fault = fault(400, "Error", "The other side encountered an unspecified error");
 
 // Our own: the original has no limits.
-pub(super) const NO_RANDOM: Fault = fault(500, "InternalError", "The system gives no random numbers");
+pub(super) const NO_RANDOM: Fault = fault(500, "InternalError", "Cannot read random bytes");
 pub(super) const STOPPING: Fault = fault(503, "ServerStoppingError", "The server is stopping");
 pub(super) const CROWDED: Fault = fault(429, "RateLimitError", "Too many addresses create streams");
 pub(super) const SERVICE_WORKER: Fault = fault(400, "BadRequestError", "A stream cannot be a service worker");
 
 pub(super) const PARTIAL: Fault =
-    fault(400, "BadRequestError", "A stream takes only the whole: Content-Range is not supported");
+    fault(400, "BadRequestError", "A stream needs the complete body: Content-Range is not supported");
 
 // Those of a limit that can be set name it.
 
@@ -72,7 +72,7 @@ pub(super) fn too_many_fields_of_address() -> Fault {
 }
 
 pub(super) fn too_many_of_address(most: usize) -> Fault {
-    limit(429, "TooManyStreamsError", format!("There are too many streams of this address: at most {most}"))
+    limit(429, "TooManyStreamsError", format!("There are too many streams for this address: at most {most}"))
 }
 
 pub(super) fn too_fast(per_minute: u32) -> Fault {

@@ -67,8 +67,8 @@ pub use self::config::RendezvousConfig;
 use self::{
     body::{Collect, CreateOptions},
     faults::Fault,
-    route::Route,
     id::Id,
+    route::Route,
     state::{CreateRequest, State},
     stream::{Receiver, Source},
 };
@@ -197,26 +197,26 @@ impl Rendezvous {
         self.shared.lock().counts(&self.shared.config(), now)
     }
 
-    fn route(&self, req: &mut Request<'_>, face: &CorsHeaders) -> Action {
-        let nowhere = || faults::BAD_ROUTE.response().into();
-        let Some(place) = self.shared.below_base(req.path()).and_then(Route::of) else { return nowhere() };
+    fn route(&self, req: &mut Request<'_>, cors: &CorsHeaders) -> Action {
+        let bad_route = || faults::BAD_ROUTE.response().into();
+        let Some(place) = self.shared.below_base(req.path()).and_then(Route::of) else { return bad_route() };
         match (req.method(), place) {
             ("GET" | "HEAD", Route::Ping) => Response::new(200).body("pong").into(),
-            ("POST", Route::Streams) => self.create(req, face),
+            ("POST", Route::Streams) => self.create(req, cors),
             ("GET" | "HEAD", Route::Streams) if self.shared.config().list => self.list(req.now()).into(),
-            ("PUT", Route::Stream(id)) => self.connect(req, id, Side::Source, face),
-            ("GET", Route::Stream(id)) => self.connect(req, id, Side::Destination, face),
-            ("POST", Route::Error(id)) => self.report(req, id, face),
+            ("PUT", Route::Stream(id)) => self.connect(req, id, Side::Source, cors),
+            ("GET", Route::Stream(id)) => self.connect(req, id, Side::Destination, cors),
+            ("POST", Route::Error(id)) => self.report(req, id, cors),
             ("GET" | "HEAD", Route::Status(id)) => self.status(id, req.now()).into(),
             ("OPTIONS", place) => {
-                face.preflight(req, &self.shared.config(), place.allow()).map_or_else(nowhere, Into::into)
+                cors.preflight(req, &self.shared.config(), place.allow()).map_or_else(bad_route, Into::into)
             }
-            _ => nowhere(),
+            _ => bad_route(),
         }
     }
 
     /// `POST <base>/stream`
-    fn create(&self, req: &Request<'_>, face: &CorsHeaders) -> Action {
+    fn create(&self, req: &Request<'_>, cors: &CorsHeaders) -> Action {
         if self.stopping {
             return stopping().into();
         }
@@ -233,14 +233,14 @@ impl Rendezvous {
         };
         let (strict, owner, now) = (strict(req), req.peer().ip(), req.now());
         let shared = self.shared.clone();
-        self.collect(req, face, move |body| match CreateOptions::parse(body) {
-            Ok(wish) => shared.create(CreateRequest { wish, receivers, strict, owner, ttl }, now),
+        self.collect(req, cors, move |body| match CreateOptions::parse(body) {
+            Ok(options) => shared.create(CreateRequest { options, receivers, strict, owner, ttl }, now),
             Err(fault) => fault.response(),
         })
     }
 
     /// `PUT` and `GET <base>/stream/<id>`
-    fn connect(&self, req: &mut Request<'_>, id: &str, side: Side, face: &CorsHeaders) -> Action {
+    fn connect(&self, req: &mut Request<'_>, id: &str, side: Side, cors: &CorsHeaders) -> Action {
         if self.stopping {
             return stopping().into();
         }
@@ -265,10 +265,10 @@ impl Rendezvous {
             if let Some(fault) = refused {
                 return Err(fault);
             }
-            let seat = self.shared.seat(req, id, side, face, stream.left(now));
+            let waiter = self.shared.await_partners(req, id, side, cors, stream.left(now));
             match side {
-                Side::Source => stream.connect_source(Source { seat, length }),
-                Side::Destination => stream.connect_receiver(Receiver { seat, strict: strict(req) }),
+                Side::Source => stream.connect_source(Source { waiter, length }),
+                Side::Destination => stream.connect_receiver(Receiver { waiter, strict: strict(req) }),
             }
             self.shared.start(id, stream, now);
             Ok(())
@@ -281,7 +281,7 @@ impl Rendezvous {
     }
 
     /// `POST <base>/stream/<id>/error`
-    fn report(&self, req: &Request<'_>, id: &str, face: &CorsHeaders) -> Action {
+    fn report(&self, req: &Request<'_>, id: &str, cors: &CorsHeaders) -> Action {
         let (config, now) = (self.shared.config(), req.now());
         let Some(id) = Id::parse(id) else { return faults::NOT_FOUND.response().into() };
         // Before anything is read; and again when it was.
@@ -291,7 +291,7 @@ impl Rendezvous {
             Some(true) => {}
         }
         let shared = self.shared.clone();
-        self.collect(req, face, move |body| match body::client_error(body) {
+        self.collect(req, cors, move |body| match body::client_error(body) {
             Ok(fault) => shared.post(id, fault, now),
             Err(fault) => fault.response(),
         })
@@ -308,7 +308,7 @@ impl Rendezvous {
     fn collect(
         &self,
         req: &Request<'_>,
-        face: &CorsHeaders,
+        cors: &CorsHeaders,
         then: impl FnOnce(&[u8]) -> Response + Send + 'static,
     ) -> Action {
         let limit = self.shared.config().json;
@@ -318,11 +318,11 @@ impl Rendezvous {
         if req.content_length().is_some_and(|n| n > limit as u64) {
             return faults::json_too_large(limit).response().into();
         }
-        let (shared, face) = (self.shared.clone(), face.clone());
+        let (shared, cors) = (self.shared.clone(), cors.clone());
         Action::Receive(Box::new(Collect {
             bytes: Vec::new(),
             limit,
-            dress: move |response| face.apply(response, &shared.config()),
+            finish: move |response| cors.apply(response, &shared.config()),
             then,
         }))
     }

@@ -39,7 +39,7 @@ const NAMES: &[&str] = &[
     "use-as-dictionary",
     "www-authenticate",
     "x-sourcemap",
-    // Ours: the answer is not kept, and runs nowhere.
+    // Ours: the answer is not kept, and runs bad_route.
     "age",
     "cache-control",
     "content-location",

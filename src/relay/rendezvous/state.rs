@@ -21,7 +21,7 @@ use super::{
 
 /// What a stream is created with.
 pub(super) struct CreateRequest {
-    pub(super) wish: CreateOptions,
+    pub(super) options: CreateOptions,
     pub(super) receivers: usize,
     /// Whether a lost source breaks the downloads, if the creator has said so.
     pub(super) strict: Option<bool>,
@@ -130,19 +130,19 @@ impl State {
     pub(super) fn create(
         &mut self,
         id: Id,
-        order: CreateRequest,
+        request: CreateRequest,
         config: &RendezvousConfig,
         now: Moment,
     ) -> Result<(), Full> {
         let now = self.at(now);
         self.sweep(config, now);
-        let weight = order.wish.weight();
-        if let Err(full) = self.make_room(order.owner, weight, config, now.mono) {
+        let weight = request.options.weight();
+        if let Err(full) = self.make_room(request.owner, weight, config, now.mono) {
             self.refused += 1;
             return Err(full);
         }
-        let CreateRequest { wish, receivers, strict, owner, ttl } = order;
-        let stream = Stream::new(wish, receivers, strict, owner, now, ttl, config.first_use_timeout);
+        let CreateRequest { options, receivers, strict, owner, ttl } = request;
+        let stream = Stream::new(options, receivers, strict, owner, now, ttl, config.first_use_timeout);
         self.weight += weight;
         if let Some(ip) = owner.filter(|_| weight > 0) {
             *self.weights.entry(PeerAddr::network_of(ip)).or_default() += weight;
@@ -335,9 +335,9 @@ mod tests {
         owner: IpAddr,
     ) -> Result<Id, Full> {
         let id = Id::generate().unwrap();
-        let wish = CreateOptions::parse(body.as_bytes()).unwrap();
-        let order = CreateRequest { wish, receivers: 1, strict: None, owner: Some(owner), ttl: config.ttl };
-        state.create(id, order, config, now).map(|()| id)
+        let options = CreateOptions::parse(body.as_bytes()).unwrap();
+        let request = CreateRequest { options, receivers: 1, strict: None, owner: Some(owner), ttl: config.ttl };
+        state.create(id, request, config, now).map(|()| id)
     }
 
     fn status(state: &mut State, config: &RendezvousConfig, id: Id, now: Moment) -> Option<String> {

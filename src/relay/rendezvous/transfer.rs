@@ -29,28 +29,31 @@ pub(super) struct Inlets {
 impl Inlets {
     /// What takes the body: `limit` bytes at most, or this is the answer.
     fn into_upload(mut self, config: &RendezvousConfig, too_large: Response) -> Box<dyn Upload> {
-        let (limit, pause) = (config.body, config.body_timeout);
+        let (limit, body_timeout) = (config.body, config.body_timeout);
         match self.inlets.pop() {
-            Some(inlet) if self.inlets.is_empty() => {
-                Box::new(Direct { inlet: inlet.limit(limit), pause, too_large: Some(too_large), whole: self.whole })
-            }
+            Some(inlet) if self.inlets.is_empty() => Box::new(Direct {
+                inlet: inlet.limit(limit),
+                body_timeout,
+                too_large: Some(too_large),
+                whole: self.whole,
+            }),
             last => {
                 let inlets = self.inlets.into_iter().chain(last).map(|inlet| (inlet, 0)).collect();
-                Box::new(Fanout { inlets, left: limit, pause, too_large: Some(too_large), whole: self.whole })
+                Box::new(Fanout { inlets, left: limit, body_timeout, too_large: Some(too_large), whole: self.whole })
             }
         }
     }
 }
 
 /// Stands at the source's body until its first byte, or its end, is there: only then the receivers' answers begin.
-pub(super) struct Doorman {
+pub(super) struct FirstByte {
     pub(super) shared: Arc<Shared>,
     pub(super) id: Id,
     /// What the source is told if its body turns out too large.
     pub(super) too_large: Option<Response>,
 }
 
-impl Upload for Doorman {
+impl Upload for FirstByte {
     fn data(&mut self, _: &[u8]) -> Consumed {
         let inlets = self.shared.begin(self.id, false);
         Consumed::Stop(match (inlets, self.too_large.take()) {
@@ -74,7 +77,7 @@ impl Upload for Doorman {
 /// To one receiver: the engine fills the pipe, up to the limit.
 struct Direct {
     inlet: PipeIn,
-    pause: Duration,
+    body_timeout: Duration,
     too_large: Option<Response>,
     whole: Arc<AtomicBool>,
 }
@@ -92,7 +95,7 @@ impl Upload for Direct {
     }
 
     fn body_timeout(&self) -> Option<Duration> {
-        Some(self.pause)
+        Some(self.body_timeout)
     }
 
     fn pipe(&mut self) -> Option<&mut PipeIn> {
@@ -105,7 +108,7 @@ struct Fanout {
     /// Each with how much of what is not taken yet it has got already.
     inlets: Vec<(PipeIn, usize)>,
     left: u64,
-    pause: Duration,
+    body_timeout: Duration,
     too_large: Option<Response>,
     whole: Arc<AtomicBool>,
 }
@@ -137,7 +140,7 @@ impl Upload for Fanout {
     }
 
     fn body_timeout(&self) -> Option<Duration> {
-        Some(self.pause)
+        Some(self.body_timeout)
     }
 }
 
@@ -149,17 +152,17 @@ pub(super) struct Exact {
     left: u64,
     last: Option<u8>,
     /// To be set if the body has another length.
-    misfit: Arc<AtomicBool>,
+    wrong_length: Arc<AtomicBool>,
 }
 
 impl Exact {
     /// `length` is not 0.
-    pub(super) fn new(outlet: PipeOut, length: u64, misfit: Arc<AtomicBool>) -> Self {
-        Self { outlet, left: length, last: None, misfit }
+    pub(super) fn new(outlet: PipeOut, length: u64, wrong_length: Arc<AtomicBool>) -> Self {
+        Self { outlet, left: length, last: None, wrong_length }
     }
 
-    fn misfits(&self) -> Produced {
-        self.misfit.store(true, Ordering::Release);
+    fn fail(&self) -> Produced {
+        self.wrong_length.store(true, Ordering::Release);
         Produced::Abort
     }
 }
@@ -179,12 +182,12 @@ impl Produce for Exact {
                 if !self.outlet.is_finished() {
                     return Produced::Pending;
                 }
-                let Some(last) = self.last.take() else { return self.misfits() };
+                let Some(last) = self.last.take() else { return self.fail() };
                 out.write(&[last]);
                 return Produced::End;
             }
             if bytes.len() as u64 > self.left {
-                return self.misfits();
+                return self.fail();
             }
             let n = bytes.len().min(room);
             self.left -= n as u64;

@@ -151,7 +151,7 @@ impl SessionRelay {
         self.shared.handle(req, |req, cors| self.route(req, cors))
     }
 
-    fn route(&self, req: &mut Request<'_>, face: &CorsHeaders) -> Action {
+    fn route(&self, req: &mut Request<'_>, cors: &CorsHeaders) -> Action {
         let nowhere = || Response::new(404).into();
         let Some(rest) = self.shared.below_base(req.path()).and_then(|rest| rest.strip_prefix("/session")) else {
             return nowhere();
@@ -164,8 +164,8 @@ impl SessionRelay {
         let allow = if id.is_empty() { ALLOW_ALLOCATE } else { ALLOW_SESSION };
         let role = match (req.method(), id) {
             ("PUT", "") if is_partial_put(req) => return partial().into(),
-            ("PUT", "") => return self.allocate(req, face).into(),
-            ("OPTIONS", _) if let Some(response) = face.preflight(req, &self.shared.config(), allow) => {
+            ("PUT", "") => return self.allocate(req, cors).into(),
+            ("OPTIONS", _) if let Some(response) = cors.preflight(req, &self.shared.config(), allow) => {
                 return response.into();
             }
             ("PUT" | "DELETE", id) if !id.is_empty() => None,
@@ -178,14 +178,14 @@ impl SessionRelay {
         }
         let Some(key) = Key::parse(id) else { return not_found(req).into() };
         match (role, req.method()) {
-            (Some(role), _) => self.wait(req, key, role, face),
+            (Some(role), _) => self.wait(req, key, role, cors),
             (None, "DELETE") => self.delete(req, key).into(),
             (None, _) => self.permit(req, key).into(),
         }
     }
 
     /// `PUT <base>/session`
-    fn allocate(&self, req: &Request<'_>, face: &CorsHeaders) -> Response {
+    fn allocate(&self, req: &Request<'_>, cors: &CorsHeaders) -> Response {
         let config = &*self.shared.config();
         if self.stopping {
             return stopping();
@@ -193,30 +193,30 @@ impl SessionRelay {
         let (key, token) = match Key::generate() {
             Ok(pair) => pair,
             Err(error) => {
-                log::error!("the system gives no random bytes: {error}");
-                return text(500, "no random numbers");
+                log::error!("cannot read random bytes: {error}");
+                return text(500, "cannot read random bytes");
             }
         };
         let secure = wire::wants_secure(req);
         let path = format!("{}/session/{}", config.base_path, key.text());
-        let wish = CreateOptions {
+        let options = CreateOptions {
             path: path.as_str().into(),
-            cookie_more: match (req.scheme() == "https", face.is_named_origin()) {
+            cookie_more: match (req.scheme() == "https", cors.is_named_origin()) {
                 (false, _) => "",
                 (true, false) => "; Secure",
                 // A page of another site: without this, its browser would not send the cookie.
                 (true, true) => "; Secure; SameSite=None",
             },
-            guests: if secure { Guests::Nobody } else { Guests::Anyone },
+            guests: if secure { Guests::None } else { Guests::Any },
             ttl: wire::session_ttl(req, config),
             owner: req.peer().ip(),
         };
-        let (cookie, dead) = {
+        let (cookie, expired) = {
             let mut state = self.shared.lock();
-            let (result, dead) = state.allocate(key, token, wish, config, req.now());
-            (result.map(|session| session.cookie(req.now())), dead)
+            let (result, expired) = state.allocate(key, token, options, config, req.now());
+            (result.map(|session| session.cookie(req.now())), expired)
         };
-        dead.into_iter().for_each(|session| self.shared.reject_waiters(session));
+        expired.into_iter().for_each(|session| self.shared.reject_waiters(session));
         match cookie {
             Ok(cookie) => Response::new(201)
                 .header("Location", path)
@@ -227,11 +227,11 @@ impl SessionRelay {
                 busy(503, format!("there are too many sessions: at most {}", config.sessions), LATER)
             }
             Err(Full::Room(NoRoom::Share(share))) => {
-                busy(429, format!("there are too many sessions of this address: at most {share}"), LATER)
+                busy(429, format!("there are too many sessions for this address: at most {share}"), LATER)
             }
             Err(Full::Address(Refused::TooMany)) => {
                 let most = config.sessions_per_address;
-                busy(429, format!("there are too many sessions of this address: at most {most}"), LATER)
+                busy(429, format!("there are too many sessions for this address: at most {most}"), LATER)
             }
             Err(Full::Address(Refused::TooFast(after))) => {
                 let most = config.allocations_per_minute;
@@ -242,14 +242,14 @@ impl SessionRelay {
     }
 
     /// `GET` and `POST <base>/session/<id>`
-    fn wait(&self, req: &mut Request<'_>, key: Key, role: Role, face: &CorsHeaders) -> Action {
+    fn wait(&self, req: &mut Request<'_>, key: Key, role: Role, cors: &CorsHeaders) -> Action {
         let config = &*self.shared.config();
         if self.stopping {
             return stopping().into();
         }
         // Another origin's script must not get between this origin and its pages.
         if req.header("service-worker").is_some() {
-            return text(400, "no service workers here").into();
+            return text(400, "invalid request: a session cannot be a service worker").into();
         }
         let now = req.now();
         self.shared.remove_expired(key, now);
@@ -273,21 +273,21 @@ impl SessionRelay {
             return transfer::too_large(config).into();
         }
 
-        let place = Waiter { key, side, role, id: req.id() };
+        let waiter = Waiter { key, side, role, id: req.id() };
         state.connect(key);
         let Some(session) = state.get(key) else { return not_found(req).into() };
         let shared = self.shared.clone();
-        req.on_end(move |end| shared.ended(place, end));
+        req.on_end(move |end| shared.ended(waiter, end));
         let ticket = req.ticket();
         let (asked, left) = (wire::request_timeout(req, config), session.left(now.mono));
-        let (shared, its_face) = (self.shared.clone(), face.clone());
+        let (shared, its_cors) = (self.shared.clone(), cors.clone());
         if asked < left {
-            ticket.fallback(asked, move |now| shared.timed_out(place, &its_face, now));
+            ticket.fallback(asked, move |now| shared.timed_out(waiter, &its_cors, now));
         } else {
-            ticket.fallback(left, move |_| shared.expired(place.key, &its_face));
+            ticket.fallback(left, move |_| shared.expired(waiter.key, &its_cors));
         }
 
-        let poll = Poll { id: req.id(), ticket, peer: req.peer().ip(), face: face.clone() };
+        let poll = Poll { id: req.id(), ticket, peer: req.peer().ip(), cors: cors.clone() };
         let from = match role {
             Role::Receive => {
                 session.receivers[side] = Some(poll);
@@ -298,17 +298,17 @@ impl SessionRelay {
                 side
             }
         };
-        let gone = session.hand_over_from(from, &self.shared, key, now);
+        let unsent = session.hand_over_from(from, &self.shared, key, now);
         drop(state);
         // What a receiver that had left gives back: not dropped before the lock was.
-        drop(gone);
+        drop(unsent);
         Action::Suspend
     }
 
     /// `PUT <base>/session/<id>`
     fn permit(&self, req: &Request<'_>, key: Key) -> Response {
         self.shared.remove_expired(key, req.now());
-        let unwelcome: Vec<Poll> = {
+        let excluded: Vec<Poll> = {
             let mut state = self.shared.lock();
             let Some(session) = state.get(key) else { return not_found(req) };
             if side(req, session) == Side::Guest {
@@ -321,8 +321,8 @@ impl SessionRelay {
             // Who waits already and would not be let in any more.
             session.take_waiting(Side::Guest, |poll| poll.peer != Some(ip)).collect()
         };
-        for poll in unwelcome {
-            let _ = poll.ticket.respond(poll.face.apply(forbidden(), &self.shared.config()));
+        for poll in excluded {
+            let _ = poll.ticket.respond(poll.cors.apply(forbidden(), &self.shared.config()));
         }
         Response::new(200)
     }
@@ -373,7 +373,7 @@ impl Handler for SessionRelay {
             state.all().flat_map(sides).flatten().collect()
         };
         for poll in waiting {
-            let _ = poll.ticket.respond(poll.face.apply(stopping(), &self.shared.config()));
+            let _ = poll.ticket.respond(poll.cors.apply(stopping(), &self.shared.config()));
         }
     }
 }
@@ -387,17 +387,17 @@ impl Session {
         key: Key,
         now: Moment,
     ) -> Option<uncork::RespondError> {
-        let face = self.senders[from].as_ref()?.poll().face.clone();
+        let cors = self.senders[from].as_ref()?.poll().cors.clone();
         let again = shared.clone();
-        self.hand_over(from, &shared.config(), now, move |_| again.expired(key, &face).close())
+        self.hand_over(from, &shared.config(), now, move |_| again.expired(key, &cors).close())
     }
 }
 
 impl Shared {
     /// If the session is over, it goes, and whoever waits on it is told.
     fn remove_expired(&self, key: Key, now: Moment) {
-        let dead = self.lock().remove_expired(key, now.mono);
-        if let Some(session) = dead {
+        let expired = self.lock().remove_expired(key, now.mono);
+        if let Some(session) = expired {
             self.reject_waiters(session);
         }
     }
@@ -405,68 +405,68 @@ impl Shared {
     /// 410 to everybody who waits on a session that is no more.
     fn reject_waiters(&self, session: Session) {
         for (poll, on_its_way) in session.into_polls() {
-            let response = poll.face.apply(gone(), &self.config());
+            let response = poll.cors.apply(session_gone(), &self.config());
             let _ = poll.ticket.respond(if on_its_way { response.close() } else { response });
         }
     }
 
     /// Nobody came in time. Runs on the request's loop; its return value answers.
-    fn timed_out(&self, place: Waiter, face: &CorsHeaders, now: Moment) -> Response {
-        let (answer, left) = match self.lock().get(place.key) {
+    fn timed_out(&self, waiter: Waiter, cors: &CorsHeaders, now: Moment) -> Response {
+        let (response, left) = match self.lock().get(waiter.key) {
             Some(session) => {
-                (session.renewing(place.side, text(504, "request timed out"), now), Some(session.leave(place)))
+                (session.renewing(waiter.side, text(504, "request timed out"), now), Some(session.leave(waiter)))
             }
             // Deleted in the same moment.
-            None => (gone(), None),
+            None => (session_gone(), None),
         };
         drop(left);
-        face.apply(answer, &self.config())
+        cors.apply(response, &self.config())
     }
 
     /// The session has come to its end while somebody was connected.
-    fn expired(&self, key: Key, face: &CorsHeaders) -> Response {
-        let dead = self.lock().remove(key);
-        if let Some(session) = dead {
+    fn expired(&self, key: Key, cors: &CorsHeaders) -> Response {
+        let expired = self.lock().remove(key);
+        if let Some(session) = expired {
             self.reject_waiters(session);
         }
-        face.apply(gone(), &self.config())
+        cors.apply(session_gone(), &self.config())
     }
 
     /// A request is over, however it ended.
-    fn ended(&self, place: Waiter, end: &RequestEnd) {
+    fn ended(&self, waiter: Waiter, end: &RequestEnd) {
         let mut cookie = None;
         let (left, sender) = {
             let mut state = self.lock();
-            let Some(session) = state.get(place.key) else { return };
+            let Some(session) = state.get(waiter.key) else { return };
             session.disconnect(end.now.mono);
-            let sender = match place.role {
+            let sender = match waiter.role {
                 Role::Send => None,
                 // This was the receiver of a message: its sender is waiting to hear how much of it arrived. His
                 // place is free before he hears it, so that he can send the next one at once.
-                Role::Receive => session.senders[place.side.other()]
-                    .take_if(|sender| matches!(sender, Sender::Sending(_, transfer) if transfer.receiver == place.id)),
+                Role::Receive => session.senders[waiter.side.other()]
+                    .take_if(|sender| matches!(sender, Sender::Sending(_, transfer) if transfer.receiver == waiter.id)),
             };
-            if sender.is_some() && place.side == Side::Guest {
+            if sender.is_some() && waiter.side == Side::Guest {
                 cookie = Some(session.cookie(end.now));
             }
-            (session.leave(place), sender)
+            (session.leave(waiter), sender)
         };
         drop(left);
         if let Some(Sender::Sending(poll, transfer)) = sender {
-            let mut answer = transfer.report(end);
+            let mut response = transfer.report(end);
             if let Some(cookie) = cookie {
-                answer = answer.header("Set-Cookie", cookie);
+                response = response.header("Set-Cookie", cookie);
             }
             // Gone: the sender has left as well, and nobody is there to be told.
-            let _ = poll.ticket.respond(poll.face.apply(answer, &self.config()));
+            let _ = poll.ticket.respond(poll.cors.apply(response, &self.config()));
         }
     }
 }
 
 impl Session {
     /// Frees the place of a request, if it is still that request's. What was there is for the caller to drop.
-    fn leave(&mut self, place: Waiter) -> (Option<Poll>, Option<Sender>) {
-        let Waiter { side, role, id, .. } = place;
+    fn leave(&mut self, waiter: Waiter) -> (Option<Poll>, Option<Sender>) {
+        let Waiter { side, role, id, .. } = waiter;
         match role {
             Role::Receive => (self.receivers[side].take_if(|poll| poll.id == id), None),
             Role::Send => (None, self.senders[side].take_if(|sender| sender.poll().id == id)),
@@ -508,10 +508,10 @@ fn partial() -> Response {
 }
 
 fn forbidden() -> Response {
-    text(403, "this is for somebody else")
+    text(403, "only the session's host may do this")
 }
 
-fn gone() -> Response {
+fn session_gone() -> Response {
     text(410, "the session is gone")
 }
 

@@ -67,17 +67,17 @@ impl Side {
 /// Which guests may use a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Guests {
-    Anyone,
+    Any,
     /// None yet: the host of a secure session has not named one.
-    Nobody,
+    None,
     Only(IpAddr),
 }
 
 impl Guests {
     pub(super) fn admit(self, peer: Option<IpAddr>) -> bool {
         match self {
-            Self::Anyone => true,
-            Self::Nobody => false,
+            Self::Any => true,
+            Self::None => false,
             Self::Only(ip) => peer == Some(ip),
         }
     }
@@ -88,7 +88,7 @@ pub(super) struct Poll {
     pub(super) id: RequestId,
     pub(super) ticket: Ticket,
     pub(super) peer: Option<IpAddr>,
-    pub(super) face: CorsHeaders,
+    pub(super) cors: CorsHeaders,
 }
 
 /// A message that waits for a receiver; its body is still with the sender.
@@ -320,35 +320,35 @@ impl State {
         &mut self,
         key: Key,
         token: Box<str>,
-        wish: CreateOptions,
+        options: CreateOptions,
         config: &SessionConfig,
         now: Moment,
     ) -> (Result<&Session, Full>, Vec<Session>) {
-        let mut dead = self.sweep(now.mono);
-        match self.make_room(wish.owner, config, now.mono) {
-            Ok(yielded) => dead.extend(yielded),
+        let mut expired = self.sweep(now.mono);
+        match self.make_room(options.owner, config, now.mono) {
+            Ok(yielded) => expired.extend(yielded),
             Err(full) => {
                 self.refused += 1;
-                return (Err(full), dead);
+                return (Err(full), expired);
             }
         }
-        self.unused.add(wish.owner, now.mono, key);
+        self.unused.add(options.owner, now.mono, key);
         let session = self.sessions.entry(key).or_insert(Session {
             token,
-            path: wish.path,
-            cookie_more: wish.cookie_more,
-            guests: wish.guests,
+            path: options.path,
+            cookie_more: options.cookie_more,
+            guests: options.guests,
             receivers: Sides([None, None]),
             senders: Sides([None, None]),
             used: false,
             allocated: now.mono,
             connected: 0,
-            ttl: wish.ttl,
-            idle_until: now.mono + wish.ttl.min(config.first_use_timeout),
+            ttl: options.ttl,
+            idle_until: now.mono + options.ttl.min(config.first_use_timeout),
             ends: now.mono + config.lifetime,
-            owner: wish.owner,
+            owner: options.owner,
         });
-        (Ok(session), dead)
+        (Ok(session), expired)
     }
 
     /// Takes a place for one more session of that address; and what had to yield to it.
@@ -417,9 +417,9 @@ mod tests {
 
     fn allocate_for(state: &mut State, config: &SessionConfig, now: Moment, owner: IpAddr) -> Result<Key, Full> {
         let (key, token) = Key::generate().unwrap();
-        let wish =
-            CreateOptions { path: "/s".into(), cookie_more: "", guests: Guests::Anyone, ttl: TTL, owner: Some(owner) };
-        state.allocate(key, token, wish, config, now).0.map(|_| key)
+        let options =
+            CreateOptions { path: "/s".into(), cookie_more: "", guests: Guests::Any, ttl: TTL, owner: Some(owner) };
+        state.allocate(key, token, options, config, now).0.map(|_| key)
     }
 
     fn later(now: Moment, by: Duration) -> Moment {
@@ -527,7 +527,7 @@ mod tests {
     #[test]
     fn guests() {
         let (a, b) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
-        assert!(Guests::Anyone.admit(None) && Guests::Only(a).admit(Some(a)));
-        assert!(!Guests::Nobody.admit(Some(a)) && !Guests::Only(a).admit(Some(b)) && !Guests::Only(a).admit(None));
+        assert!(Guests::Any.admit(None) && Guests::Only(a).admit(Some(a)));
+        assert!(!Guests::None.admit(Some(a)) && !Guests::Only(a).admit(Some(b)) && !Guests::Only(a).admit(None));
     }
 }

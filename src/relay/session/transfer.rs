@@ -32,9 +32,9 @@ impl Session {
         let ready = |sender: &mut Sender| matches!(sender, Sender::Waiting(poll, _) if !poll.ticket.is_gone());
         self.receivers[to].as_ref()?;
         let Sender::Waiting(sender, message) = self.senders[from].take_if(ready)? else { return None };
-        let Poll { id, ticket, face, .. } = self.receivers[to].take()?;
+        let Poll { id, ticket, cors, .. } = self.receivers[to].take()?;
 
-        let (answer, inlet) = match message.body {
+        let (response, inlet) = match message.body {
             MessageBody::None => (Response::new(200), None),
             MessageBody::Length(_) | MessageBody::Chunked => {
                 let (inlet, outlet) = pipe(config.pipe);
@@ -46,18 +46,18 @@ impl Session {
             MessageBody::Length(n) => Some(n),
             _ => None,
         };
-        let answer = of_type(answer.length(length), message.content_type.as_deref());
-        let answer = self.renewing(to, face.apply(answer, config), now).wait_for_ack();
-        if let Err(gone) = ticket.respond(answer) {
+        let response = of_type(response.length(length), message.content_type.as_deref());
+        let response = self.renewing(to, cors.apply(response, config), now).wait_for_ack();
+        if let Err(unsent) = ticket.respond(response) {
             self.senders[from] = Some(Sender::Waiting(sender, message));
-            return Some(gone);
+            return Some(unsent);
         }
 
         // From here on the receiver's end answers the sender. What ends the wait is only the session's own end.
         sender.ticket.fallback(self.left(now.mono), expire);
         let moved = inlet.as_ref().map(PipeIn::counters);
         if let Some(inlet) = inlet {
-            receive(&sender.ticket, &sender.face, message.body, inlet, config);
+            receive(&sender.ticket, &sender.cors, message.body, inlet, config);
         }
         let transfer = Transfer { receiver: id, body: message.body, moved };
         self.senders[from] = Some(Sender::Sending(sender, transfer));
@@ -66,13 +66,13 @@ impl Session {
 }
 
 /// Asks the sender for its body.
-fn receive(ticket: &Ticket, face: &CorsHeaders, body: MessageBody, inlet: PipeIn, config: &SessionConfig) {
+fn receive(ticket: &Ticket, cors: &CorsHeaders, body: MessageBody, inlet: PipeIn, config: &SessionConfig) {
     // The request may be over by now: then the upload is given back and dropped, which cuts the pipe off.
     let _ = match body {
         // Its length was checked before it could wait.
         MessageBody::None | MessageBody::Length(_) => ticket.receive(inlet),
         MessageBody::Chunked => {
-            let too_large = face.apply(too_large(config), config);
+            let too_large = cors.apply(too_large(config), config);
             ticket.receive(Metered { inlet: inlet.limit(config.body), too_large: Some(too_large) })
         }
     };

@@ -52,31 +52,31 @@ pub(super) enum Due {
 pub(super) struct Waiter {
     pub(super) id: RequestId,
     pub(super) ticket: Ticket,
-    pub(super) face: CorsHeaders,
+    pub(super) cors: CorsHeaders,
 }
 
 impl Waiter {
     /// Gone: it was answered otherwise, or has left; its end says so.
-    fn tell(self, response: Response, config: &RendezvousConfig) {
-        let _ = self.ticket.respond(self.face.apply(response, config));
+    fn respond(self, response: Response, config: &RendezvousConfig) {
+        let _ = self.ticket.respond(self.cors.apply(response, config));
     }
 }
 
 /// Whoever sends.
 pub(super) struct Source {
-    pub(super) seat: Waiter,
+    pub(super) waiter: Waiter,
     /// How long its body is; `None` if it is chunked.
     pub(super) length: Option<u64>,
 }
 
 /// Whoever receives.
 pub(super) struct Receiver {
-    pub(super) seat: Waiter,
+    pub(super) waiter: Waiter,
     /// Whether a lost source breaks its download, if it has said so.
     pub(super) strict: Option<bool>,
 }
 
-enum Life {
+enum Phase {
     /// Not everybody is there.
     Waiting,
     /// Everybody is there; the source is asked for its body.
@@ -91,7 +91,7 @@ enum Life {
     },
 }
 
-impl Life {
+impl Phase {
     fn is_waiting(&self) -> bool {
         matches!(self, Self::Waiting)
     }
@@ -108,9 +108,9 @@ struct Flow {
     /// How long it is, if that is known.
     length: Option<u64>,
     /// It does not have the length that the stream's creator declared for the download.
-    misfit: Arc<AtomicBool>,
+    wrong_length: Arc<AtomicBool>,
     /// A receiver was broken off because the source was.
-    cut: bool,
+    aborted: bool,
 }
 
 impl Flow {
@@ -120,7 +120,7 @@ impl Flow {
 }
 
 pub(super) struct Stream {
-    wish: CreateOptions,
+    options: CreateOptions,
     /// How many receivers it starts with.
     pub(super) receivers_wanted: usize,
     strict: Option<bool>,
@@ -129,15 +129,15 @@ pub(super) struct Stream {
     expires: Instant,
     /// When it is over if no peer is connected to it.
     unused_until: Instant,
-    life: Life,
+    phase: Phase,
     source: Option<Source>,
     receivers: Vec<Receiver>,
-    moved: Vec<PipeCounters>,
+    counters: Vec<PipeCounters>,
 }
 
 impl Stream {
     pub(super) fn new(
-        wish: CreateOptions,
+        options: CreateOptions,
         receivers: usize,
         strict: Option<bool>,
         owner: Option<IpAddr>,
@@ -146,26 +146,26 @@ impl Stream {
         first_use_timeout: Duration,
     ) -> Self {
         Self {
-            wish,
+            options,
             receivers_wanted: receivers,
             strict,
             owner,
             created: now,
             expires: now.mono + ttl,
             unused_until: now.mono + ttl.min(first_use_timeout),
-            life: Life::Waiting,
+            phase: Phase::Waiting,
             source: None,
             receivers: Vec::new(),
-            moved: Vec::new(),
+            counters: Vec::new(),
         }
     }
 
     pub(super) fn due(&self) -> Due {
-        match self.life {
-            Life::Waiting if self.is_unused() => Due::Meet(self.unused_until),
-            Life::Waiting => Due::Meet(self.expires),
-            Life::Meeting | Life::Streaming(_) => Due::Never,
-            Life::Over { until, .. } => Due::Forget(until),
+        match self.phase {
+            Phase::Waiting if self.is_unused() => Due::Meet(self.unused_until),
+            Phase::Waiting => Due::Meet(self.expires),
+            Phase::Meeting | Phase::Streaming(_) => Due::Never,
+            Phase::Over { until, .. } => Due::Forget(until),
         }
     }
 
@@ -180,15 +180,15 @@ impl Stream {
     }
 
     pub(super) fn weight(&self) -> usize {
-        self.wish.weight()
+        self.options.weight()
     }
 
     pub(super) fn is_over(&self) -> bool {
-        matches!(self.life, Life::Over { .. })
+        matches!(self.phase, Phase::Over { .. })
     }
 
     pub(super) fn is_waiting(&self) -> bool {
-        self.life.is_waiting()
+        self.phase.is_waiting()
     }
 
     /// How long the sides have left to meet.
@@ -200,10 +200,11 @@ impl Stream {
 
     /// One who waits and is answered or gone has left, even if its loop has not told us yet.
     pub(super) fn prune(&mut self, config: &RendezvousConfig, now: Moment) {
-        let left = |seat: &Waiter| self.life.is_waiting() && seat.ticket.is_gone();
-        let source = self.source.iter().map(|source| &source.seat).find(|seat| left(seat)).map(|seat| seat.id);
-        let receivers = self.receivers.iter().map(|receiver| &receiver.seat).filter(|seat| left(seat));
-        let receivers: Vec<RequestId> = receivers.map(|seat| seat.id).collect();
+        let left = |waiter: &Waiter| self.phase.is_waiting() && waiter.ticket.is_gone();
+        let source =
+            self.source.iter().map(|source| &source.waiter).find(|waiter| left(waiter)).map(|waiter| waiter.id);
+        let receivers = self.receivers.iter().map(|receiver| &receiver.waiter).filter(|waiter| left(waiter));
+        let receivers: Vec<RequestId> = receivers.map(|waiter| waiter.id).collect();
         for id in receivers {
             self.receiver_ended(id, EndReason::PeerClosed, config, now);
         }
@@ -214,17 +215,17 @@ impl Stream {
 
     /// Why no source can come now, if none can. A place whose holder has left is free.
     pub(super) fn refuses_source(&self) -> Option<Fault> {
-        match &self.life {
-            Life::Over { posted, .. } => Some(posted.clone().unwrap_or(faults::NOT_FOUND)),
+        match &self.phase {
+            Phase::Over { posted, .. } => Some(posted.clone().unwrap_or(faults::NOT_FOUND)),
             _ => self.source.is_some().then_some(faults::SOURCE_TAKEN),
         }
     }
 
     /// The same of a receiver.
     pub(super) fn refuses_receiver(&self) -> Option<Fault> {
-        match &self.life {
-            Life::Over { posted, .. } => Some(posted.clone().unwrap_or(faults::NOT_FOUND)),
-            Life::Waiting if self.receivers.len() < self.receivers_wanted => None,
+        match &self.phase {
+            Phase::Over { posted, .. } => Some(posted.clone().unwrap_or(faults::NOT_FOUND)),
+            Phase::Waiting if self.receivers.len() < self.receivers_wanted => None,
             _ => Some(faults::DESTINATION_TAKEN),
         }
     }
@@ -240,11 +241,11 @@ impl Stream {
     /// If everybody is there, the stream starts: then this is whom to ask for the body.
     pub(super) fn start(&mut self) -> Option<(&Source, impl Iterator<Item = &Waiter>)> {
         let source = self.source.as_ref()?;
-        if !matches!(self.life, Life::Waiting) || self.receivers.len() < self.receivers_wanted {
+        if !matches!(self.phase, Phase::Waiting) || self.receivers.len() < self.receivers_wanted {
             return None;
         }
-        self.life = Life::Meeting;
-        Some((source, self.receivers.iter().map(|receiver| &receiver.seat)))
+        self.phase = Phase::Meeting;
+        Some((source, self.receivers.iter().map(|receiver| &receiver.waiter)))
     }
 
     // What moves.
@@ -252,25 +253,25 @@ impl Stream {
     /// The source has something to say: answers the receivers. `empty`: that was all, and there was nothing. `None`:
     /// there is nobody to take it.
     pub(super) fn begin(&mut self, empty: bool, config: &RendezvousConfig, now: Moment) -> Option<Inlets> {
-        if !matches!(self.life, Life::Meeting) {
+        if !matches!(self.phase, Phase::Meeting) {
             return None;
         }
         let length = if empty { Some(0) } else { self.source.as_ref()?.length };
-        let (whole, misfit) = (Arc::new(AtomicBool::new(empty)), Arc::<AtomicBool>::default());
-        let (mut receivers, mut inlets, mut moved, mut lost) = (Vec::new(), Vec::new(), Vec::new(), None);
+        let (whole, wrong_length) = (Arc::new(AtomicBool::new(empty)), Arc::<AtomicBool>::default());
+        let (mut receivers, mut inlets, mut counters, mut lost) = (Vec::new(), Vec::new(), Vec::new(), None);
         for receiver in std::mem::take(&mut self.receivers) {
             let (mut inlet, outlet) = pipe(config.pipe);
             if let Some(source) = &self.source {
-                inlet.on_room(source.seat.ticket.waker());
+                inlet.on_room(source.waiter.ticket.waker());
             }
-            let counters = inlet.counters();
-            let answer = self.download(&receiver, outlet, length, &misfit, config);
-            let Receiver { seat, .. } = receiver;
-            match seat.ticket.respond(answer) {
+            let its_counters = inlet.counters();
+            let response = self.download_response(&receiver, outlet, length, &wrong_length, config);
+            let Receiver { waiter, .. } = receiver;
+            match waiter.ticket.respond(response) {
                 Ok(()) => {
-                    receivers.push(seat.id);
+                    receivers.push(waiter.id);
                     inlets.push(inlet);
-                    moved.push(counters);
+                    counters.push(its_counters);
                 }
                 Err(_) => lost = Some(Outcome::DestinationClosed),
             }
@@ -279,8 +280,9 @@ impl Stream {
             self.conclude(Outcome::DestinationClosed, config, now);
             return None;
         }
-        self.moved = moved;
-        self.life = Life::Streaming(Flow { receivers, lost, whole: whole.clone(), length, misfit, cut: false });
+        self.counters = counters;
+        self.phase =
+            Phase::Streaming(Flow { receivers, lost, whole: whole.clone(), length, wrong_length, aborted: false });
         if empty {
             inlets.drain(..).for_each(|inlet| inlet.finish(None));
             return None;
@@ -291,48 +293,48 @@ impl Stream {
     // How it ends.
 
     /// The source's request is over, however that came.
-    pub(super) fn source_ended(&mut self, id: RequestId, why: EndReason, config: &RendezvousConfig, now: Moment) {
-        if self.source.as_ref().is_none_or(|source| source.seat.id != id) {
+    pub(super) fn source_ended(&mut self, id: RequestId, reason: EndReason, config: &RendezvousConfig, now: Moment) {
+        if self.source.as_ref().is_none_or(|source| source.waiter.id != id) {
             return;
         }
-        match &self.life {
-            Life::Over { .. } => {}
+        match &self.phase {
+            Phase::Over { .. } => {}
             // Everything it had is on its way; whether it arrives is the receivers' affair.
-            Life::Streaming(flow) if flow.is_whole() => {}
-            Life::Waiting | Life::Meeting | Life::Streaming(_) => {
-                self.conclude(Outcome::of_source(why), config, now);
+            Phase::Streaming(flow) if flow.is_whole() => {}
+            Phase::Waiting | Phase::Meeting | Phase::Streaming(_) => {
+                self.conclude(Outcome::of_source(reason), config, now);
             }
         }
     }
 
     /// A receiver's request is over.
-    pub(super) fn receiver_ended(&mut self, id: RequestId, why: EndReason, config: &RendezvousConfig, now: Moment) {
-        match &mut self.life {
-            Life::Over { .. } => {}
+    pub(super) fn receiver_ended(&mut self, id: RequestId, reason: EndReason, config: &RendezvousConfig, now: Moment) {
+        match &mut self.phase {
+            Phase::Over { .. } => {}
             // Of several, one that leaves makes room for another.
-            Life::Waiting | Life::Meeting => {
+            Phase::Waiting | Phase::Meeting => {
                 let before = self.receivers.len();
-                self.receivers.retain(|receiver| receiver.seat.id != id);
-                let meeting = matches!(self.life, Life::Meeting);
+                self.receivers.retain(|receiver| receiver.waiter.id != id);
+                let meeting = matches!(self.phase, Phase::Meeting);
                 let over = if meeting { self.receivers.is_empty() } else { self.receivers_wanted == 1 };
                 if before > self.receivers.len() && over {
-                    self.conclude(Outcome::of_destination(why), config, now);
+                    self.conclude(Outcome::of_destination(reason), config, now);
                 }
             }
-            Life::Streaming(flow) => {
+            Phase::Streaming(flow) => {
                 let before = flow.receivers.len();
                 flow.receivers.retain(|receiver| *receiver != id);
                 if flow.receivers.len() == before {
                     return;
                 }
-                match why {
+                match reason {
                     EndReason::Complete => {}
                     // The receiver was promised another length than the source has sent: that is the source's fault.
-                    EndReason::Aborted if flow.misfit.load(Ordering::Acquire) => {
+                    EndReason::Aborted if flow.wrong_length.load(Ordering::Acquire) => {
                         flow.lost = Some(Outcome::SourceFailed)
                     }
-                    EndReason::Aborted => flow.cut = true,
-                    _ => _ = flow.lost.get_or_insert(Outcome::of_destination(why)),
+                    EndReason::Aborted => flow.aborted = true,
+                    _ => _ = flow.lost.get_or_insert(Outcome::of_destination(reason)),
                 }
                 if !flow.receivers.is_empty() {
                     return;
@@ -340,7 +342,7 @@ impl Stream {
                 match flow.lost {
                     Some(lost) => self.conclude(lost, config, now),
                     // One of known length is complete with its last byte, be the source's end noticed or not.
-                    None if !flow.cut && (flow.length.is_some() || flow.is_whole()) => {
+                    None if !flow.aborted && (flow.length.is_some() || flow.is_whole()) => {
                         self.conclude(Outcome::Finished, config, now);
                     }
                     // They have got all there was, and that was not all: the source's own end, which is on its way,
@@ -357,7 +359,7 @@ impl Stream {
             return;
         }
         let outcome = match (self.source.is_some(), self.receivers.len() >= self.receivers_wanted) {
-            (false, false) => Outcome::NobodyCame,
+            (false, false) => Outcome::NeitherConnected,
             (true, _) => Outcome::NoDestination,
             (false, true) => Outcome::NoSource,
         };
@@ -369,7 +371,7 @@ impl Stream {
     }
 
     /// It has run for longer than anything may.
-    pub(super) fn outlive(&mut self, config: &RendezvousConfig, now: Moment) {
+    pub(super) fn exceed_lifetime(&mut self, config: &RendezvousConfig, now: Moment) {
         if !self.is_over() {
             self.conclude(Outcome::SourceFailed, config, now);
         }
@@ -380,11 +382,11 @@ impl Stream {
         if !self.is_waiting() {
             return false;
         }
-        let nobody = self.source.is_none() && self.receivers.is_empty();
-        for seat in self.leave() {
-            seat.tell(fault.response(), config);
+        let unused = self.source.is_none() && self.receivers.is_empty();
+        for waiter in self.take_waiters() {
+            waiter.respond(fault.response(), config);
         }
-        let (keep, posted) = if nobody { (config.ttl, Some(fault)) } else { (config.status_ttl, None) };
+        let (keep, posted) = if unused { (config.ttl, Some(fault)) } else { (config.status_ttl, None) };
         self.end(Outcome::ClientError, now, keep, posted);
         true
     }
@@ -392,21 +394,21 @@ impl Stream {
     /// The server stops: whoever waits is told.
     pub(super) fn stop(&mut self, config: &RendezvousConfig) {
         if self.is_waiting() {
-            for seat in self.leave() {
+            for waiter in self.take_waiters() {
                 let retry = faults::STOPPING.response().header("Retry-After", "1");
-                seat.tell(retry, config);
+                waiter.respond(retry, config);
             }
         }
     }
 
     /// Everybody who is owed an answer.
-    fn leave(&mut self) -> impl Iterator<Item = Waiter> + use<> {
-        let receivers = std::mem::take(&mut self.receivers).into_iter().map(|receiver| receiver.seat);
-        self.source.take().map(|source| source.seat).into_iter().chain(receivers)
+    fn take_waiters(&mut self) -> impl Iterator<Item = Waiter> + use<> {
+        let receivers = std::mem::take(&mut self.receivers).into_iter().map(|receiver| receiver.waiter);
+        self.source.take().map(|source| source.waiter).into_iter().chain(receivers)
     }
 
     fn end(&mut self, outcome: Outcome, now: Moment, keep: Duration, posted: Option<Fault>) {
-        self.life = Life::Over { outcome, at: now.wall, until: now.mono + keep, posted };
+        self.phase = Phase::Over { outcome, at: now.wall, until: now.mono + keep, posted };
     }
 
     /// It is over: tells everybody who is owed an answer.
@@ -414,15 +416,15 @@ impl Stream {
         let begun = !self.is_waiting();
         let fault = outcome.fault().unwrap_or(faults::TIMED_OUT);
         let told = |response: Response| if begun { response.close() } else { response };
-        if let Some(Source { seat, .. }) = self.source.take() {
+        if let Some(Source { waiter, .. }) = self.source.take() {
             let response = match outcome {
-                Outcome::Finished => self.thanks(config),
+                Outcome::Finished => self.upload_response(config),
                 _ => told(fault.response()),
             };
-            seat.tell(response, config);
+            waiter.respond(response, config);
         }
-        for Receiver { seat, .. } in std::mem::take(&mut self.receivers) {
-            seat.tell(told(fault.response()), config);
+        for Receiver { waiter, .. } in std::mem::take(&mut self.receivers) {
+            waiter.respond(told(fault.response()), config);
         }
         self.end(outcome, now, config.status_ttl, None);
     }

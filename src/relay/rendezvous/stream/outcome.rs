@@ -12,7 +12,7 @@ pub(super) enum Outcome {
     SourceFailed,
     DestinationClosed,
     DestinationFailed,
-    NobodyCame,
+    NeitherConnected,
     NoSource,
     NoDestination,
     ClientError,
@@ -26,7 +26,7 @@ impl Outcome {
             Self::SourceFailed => "SRC_ERROR",
             Self::DestinationClosed => "DST_DISCONNECTED",
             Self::DestinationFailed => "DST_ERROR",
-            Self::NobodyCame => "TIMEOUT_NO_SRC_NO_DST",
+            Self::NeitherConnected => "TIMEOUT_NO_SRC_NO_DST",
             Self::NoSource => "TIMEOUT_NO_SRC",
             Self::NoDestination => "TIMEOUT_NO_DST",
             Self::ClientError => "CLIENT_ERROR",
@@ -44,11 +44,11 @@ impl Outcome {
         })
     }
 
-    pub(super) fn of_source(why: EndReason) -> Self {
-        if why == EndReason::PeerClosed { Self::SourceClosed } else { Self::SourceFailed }
+    pub(super) fn of_source(reason: EndReason) -> Self {
+        if reason == EndReason::PeerClosed { Self::SourceClosed } else { Self::SourceFailed }
     }
 
-    pub(super) fn of_destination(why: EndReason) -> Self {
-        if why == EndReason::PeerClosed { Self::DestinationClosed } else { Self::DestinationFailed }
+    pub(super) fn of_destination(reason: EndReason) -> Self {
+        if reason == EndReason::PeerClosed { Self::DestinationClosed } else { Self::DestinationFailed }
     }
 }

@@ -4,28 +4,28 @@ use std::time::{Duration, SystemTime};
 
 use uncork::PipeCounters;
 
-use super::{Life, Stream};
+use super::{Phase, Stream};
 use crate::relay::json::JsonObject;
 
 impl Stream {
     pub(in super::super) fn state(&self) -> &'static str {
-        match &self.life {
-            Life::Waiting if self.source.is_some() => "SRC_CONNECTED",
-            Life::Waiting if !self.receivers.is_empty() => "DST_CONNECTED",
-            Life::Waiting => "CREATED",
-            Life::Meeting | Life::Streaming(_) => "STREAMING",
-            Life::Over { outcome, .. } => outcome.name(),
+        match &self.phase {
+            Phase::Waiting if self.source.is_some() => "SRC_CONNECTED",
+            Phase::Waiting if !self.receivers.is_empty() => "DST_CONNECTED",
+            Phase::Waiting => "CREATED",
+            Phase::Meeting | Phase::Streaming(_) => "STREAMING",
+            Phase::Over { outcome, .. } => outcome.name(),
         }
     }
 
     pub(in super::super) fn bytes(&self) -> u64 {
-        self.moved.iter().map(PipeCounters::read).max().unwrap_or(0)
+        self.counters.iter().map(PipeCounters::read).max().unwrap_or(0)
     }
 
     /// Returns the JSON object of `/status`.
     pub(in super::super) fn status(&self, id: &str) -> String {
-        let over = match &self.life {
-            Life::Over { outcome, at, .. } => Some((outcome, *at)),
+        let over = match &self.phase {
+            Phase::Over { outcome, at, .. } => Some((outcome, *at)),
             _ => None,
         };
         let mut status = JsonObject::new().member("id", id).member("created_at", iso_8601(self.created.wall));
@@ -36,7 +36,7 @@ impl Stream {
         if let Some(fault) = over.and_then(|(outcome, _)| outcome.fault()) {
             status = status.json("error", &fault.json());
         }
-        for (name, fields) in [("download_headers", &self.wish.download), ("upload_headers", &self.wish.upload)] {
+        for (name, fields) in [("download_headers", &self.options.download), ("upload_headers", &self.options.upload)] {
             if let Some(fields) = fields {
                 status = status.json(name, &fields.json);
             }
