@@ -1,14 +1,14 @@
-//! How a client becomes a session, and how it ends.
+//! The life of a client: its request to connect, its session, and its end.
 //!
 //! ```text
 //!   client            gateway                                   application
-//!   GET /connect ───▶ handshake, origin, a place for it? ─no──▶ (is not asked)
+//!   GET /connect ───▶ handshake, origin, limits: rejected ───▶ (is not called)
 //!                     connect callback ───────────────────────▶ 200, a key, a greeting │ anything else
 //!          ◀── 101 ── registered: messages for the key are held
 //!                     establish callback ─────────────────────▶ 200 │ anything else: the stream ends
-//!          ◀ hello ── open: what was held, what the client said
-//!          ── text ─▶ receive callback ───────────────────────▶ its answer lets the next one in
-//!          ── close ▶ gone
+//!          ◀ greeting open: held messages, in both directions
+//!          ── text ─▶ receive callback ───────────────────────▶ the next message is read after the response
+//!          ── close ▶ closed
 //!                     close callback ─────────────────────────▶
 //! ```
 
@@ -32,10 +32,10 @@ use super::{
     wire,
 };
 
-/// Bytes of a body that a request to connect may have: it is passed on, and hardly anybody has one.
+/// Maximum size of the body of a request to connect. It is passed on; hardly any client sends one.
 const BODY: usize = 64 * 1024;
 
-/// Answers a client that wants to connect.
+/// Handles a request to connect.
 pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, stopping: bool) -> Action {
     let counted = shared.counters.connection();
     let refuse = |status: u16, text: &str| {
@@ -51,23 +51,23 @@ pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, stopping: boo
     if stopping {
         return refuse(503, "Service Unavailable").into();
     }
-    let place = match shared.places.take(req.peer().ip()) {
-        Ok(place) => place,
+    let guard = match shared.session_limits.take(req.peer().ip()) {
+        Ok(guard) => guard,
         Err(LimitReached::Full) => {
-            log::warn!(target: "uncork::relay", "a client was turned away: there are too many sessions");
+            log::warn!(target: "uncork::relay", "client rejected: too many sessions");
             return refuse(503, "Service Unavailable").into();
         }
         Err(LimitReached::Crowded) => {
-            log::info!(target: "uncork::relay", "a client was turned away: too many sessions from {}", req.peer());
+            log::info!(target: "uncork::relay", "client rejected: too many sessions from {}", req.peer());
             return refuse(429, "Too Many Requests").into();
         }
     };
     if shared.config.callback.connect.is_empty() {
-        log::error!(target: "uncork::relay", "nobody can connect: callback.connect is not set");
+        log::error!(target: "uncork::relay", "client rejected: callback.connect is not set");
         return refuse(500, "Internal Server Error").into();
     }
-    // However it ends: refused, or years later.
-    req.on_end(move |_| drop((counted, place)));
+    // When the request ends: rejected at once, or as a connection years later.
+    req.on_end(move |_| drop((counted, guard)));
     let caller = Caller { loop_handle: req.loop_handle(), network: req.peer().network() };
     let client = PendingClient { shared: shared.clone(), accept, ticket: req.ticket(), caller };
     let call = shared.application.connect_call(&shared.config, req);
@@ -80,17 +80,17 @@ pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, stopping: boo
     }
 }
 
-/// Whether the page that asks may connect (RFC 6455 §10.2).
+/// Returns `true` if the page that sent the request may connect (RFC 6455 §10.2).
 fn admits(policy: OriginPolicy, req: &Request<'_>) -> bool {
     match policy {
         OriginPolicy::None => true,
         OriginPolicy::SameOrigin => ws::same_origin(req),
-        // Who does not say where it comes from stays out, as in the original.
+        // A client without `Origin` may not, as in kuiperbelt.
         OriginPolicy::SameHostname => req.header("origin").is_some() && ws::same_hostname(req),
     }
 }
 
-/// The body of a request to connect, until it is whole.
+/// Collects the body of a request to connect.
 struct Body {
     client: PendingClient,
     call: client::Request,
@@ -114,7 +114,7 @@ impl Upload for Body {
     }
 }
 
-/// A client that waits to hear whether it may connect.
+/// A client whose request to connect the application has not decided on.
 struct PendingClient {
     shared: Arc<Shared>,
     accept: Accept,
@@ -132,7 +132,7 @@ impl PendingClient {
         match verdict {
             Verdict::Accepted(key, whole) => self.accept(key, whole),
             Verdict::Rejected(whole) => {
-                log::info!(target: "uncork::relay", "connect callback: the application answered {}", whole.status);
+                log::info!(target: "uncork::relay", "connect callback: the application responded with {}", whole.status);
                 if whole.status != 403 {
                     self.shared.counters.connect_error();
                 }
@@ -140,14 +140,14 @@ impl PendingClient {
                 self.respond(wire::passed_on(status, headers.get("content-type"), body).response);
             }
             Verdict::Busy => {
-                log::warn!(target: "uncork::relay", "connect callback: too many calls for clients of this address wait");
+                log::warn!(target: "uncork::relay", "connect callback: too many calls for clients of this address are waiting");
                 self.shared.counters.connect_error();
                 let refusal = wire::text(503, "Service Unavailable").header("Retry-After", "1");
                 self.respond(refusal.response);
             }
             Verdict::NoKey => {
                 let header = &self.shared.config.session_header;
-                log::warn!(target: "uncork::relay", "connect callback: the answer has no {header} field");
+                log::warn!(target: "uncork::relay", "connect callback: the response has no {header} field");
                 self.fail(400, "Bad Request");
             }
             Verdict::Unreachable(error) => {
@@ -167,7 +167,7 @@ impl PendingClient {
     }
 
     fn respond(self, response: Response) {
-        // Gone: the client has left.
+        // An error means that the client has left.
         let _ = self.ticket.respond(response);
     }
 
@@ -177,7 +177,7 @@ impl PendingClient {
             body => match frame(is_binary(whole.headers.get("content-type")), body) {
                 Some(frame) => Some(frame),
                 None => {
-                    log::warn!(target: "uncork::relay", "connect callback: the greeting is text, and no UTF-8");
+                    log::warn!(target: "uncork::relay", "connect callback: the greeting is text and not valid UTF-8");
                     return self.fail(502, "Bad Gateway");
                 }
             },
@@ -198,18 +198,18 @@ impl PendingClient {
         let (switch, sender) = accept.config(shared.websocket.clone()).switch(handler);
         session.set_sender(sender);
         shared.registry.add(session);
-        // Gone: the client has left, and what is dropped with the answer has told so.
+        // An error means that the client has left. Dropping the switch calls `closed`.
         let _ = ticket.respond(switch);
     }
 }
 
-/// Who hears a client.
+/// The WebSocket handler of a client.
 struct ClientHandler {
     shared: Arc<Shared>,
     session: Arc<Session>,
     caller: Caller,
     greeting: Option<Frame>,
-    /// The connection stands, and the application knows or is being told.
+    /// The connection is open, and the establish callback was called, if there is one.
     asked: bool,
 }
 
@@ -240,24 +240,24 @@ impl Handler for ClientHandler {
         if shared.config.callback.receive.is_empty() {
             if !shared.drop_logged.swap(true, Ordering::Relaxed) {
                 let reason = "callback.receive is not set";
-                log::warn!(target: "uncork::relay", "messages of clients are dropped: {reason} (said once)");
+                log::warn!(target: "uncork::relay", "messages of clients are dropped: {reason} (logged once)");
             }
             return;
         }
-        // An empty one takes its place as well.
-        let place = match shared.pending.take_some(caller.network, message.bytes().len().max(1)) {
-            Ok(place) => place,
+        // An empty message counts as well.
+        let guard = match shared.pending.take_some(caller.network, message.bytes().len().max(1)) {
+            Ok(guard) => guard,
             Err(_) => {
                 if session.overflow() {
                     shared.counters.refused_client();
                     let name = Name(session.key());
-                    log::warn!(target: "uncork::relay", "session {name}: closed with 1013, too many messages wait for the \
-                        application");
+                    log::warn!(target: "uncork::relay", "session {name}: closed with 1013, too many messages are waiting for \
+                        the application");
                 }
                 return;
             }
         };
-        let early = Early { text: message.kind() == MessageKind::Text, message: message.bytes().to_vec(), place, done };
+        let early = Early { text: message.kind() == MessageKind::Text, message: message.bytes().to_vec(), guard, done };
         if let Some(early) = session.received(early) {
             pass_on(shared, session, caller, early);
         }
@@ -273,12 +273,12 @@ impl Handler for ClientHandler {
             }
             cause => log::debug!(target: "uncork::relay", "session {name}: closed, {cause:?}, code {}", closed.code),
         }
-        // The one that was being written; the others were never tried.
+        // Counts the message that was being written. The engine never began the others.
         shared.counters.message_errors(usize::from(closed.unsent > 0));
         let left = session.closed();
         let free = shared.leave(session);
         match left {
-            // The establish callback is under way: its answer decides.
+            // The establish callback is running: its response decides.
             Left::Establishing if self.asked => {}
             Left::Establishing => {
                 shared.counters.connect_error();
@@ -292,7 +292,7 @@ impl Handler for ClientHandler {
     }
 }
 
-/// The application agrees: the session is there to stay.
+/// Opens a session, after the application has agreed.
 fn established(shared: &Arc<Shared>, session: &Arc<Session>, caller: &Caller, greeting: Option<Frame>) {
     let messages = usize::from(greeting.is_some());
     match session.open(greeting) {
@@ -306,18 +306,18 @@ fn established(shared: &Arc<Shared>, session: &Arc<Session>, caller: &Caller, gr
                 pass_on(shared, session, caller, early);
             }
         }
-        // The client has left in the meantime; the application thinks it is there.
+        // The client has left in the meantime, and the application does not know.
         Err(Left::Open) if !shared.registry.has(session.key()) => shared.notify_closed(session.key(), caller),
         Err(_) => {}
     }
 }
 
-/// Gives the application what a client has said. The client's next message is read when it has answered.
+/// Passes a client's message to the application. The client's next message is read after the response.
 fn pass_on(shared: &Arc<Shared>, session: &Arc<Session>, caller: &Caller, early: Early) {
-    let Early { text, message, place, done } = early;
+    let Early { text, message, guard, done } = early;
     let (key, counters) = (session.key().clone(), shared.counters.clone());
     shared.application.receive(&shared.config, caller, session.key(), text, message, move |result| {
-        drop(place);
+        drop(guard);
         if let Err(reason) = result {
             counters.lost_message();
             log::warn!(target: "uncork::relay", "receive callback of {}: {reason}; the message is lost", Name(&key));
@@ -327,8 +327,8 @@ fn pass_on(shared: &Arc<Shared>, session: &Arc<Session>, caller: &Caller, early:
 }
 
 impl Shared {
-    /// The session is not there any more. Whether nobody is under its key now; if somebody is, it is for him to tell
-    /// the application when he leaves.
+    /// Removes a session that has ended. Returns `true` if no other session has its key. If one has, that one calls the
+    /// close callback when it ends.
     fn leave(&self, session: &Arc<Session>) -> bool {
         match self.registry.remove(session) {
             None => true,
@@ -339,7 +339,7 @@ impl Shared {
         }
     }
 
-    /// Tells the application that a client is gone.
+    /// Calls the close callback for a client whose session has ended.
     fn notify_closed(self: &Arc<Self>, key: &Key, caller: &Caller) {
         if self.config.callback.close.is_empty() {
             return;
@@ -355,7 +355,7 @@ impl Shared {
     }
 }
 
-/// A key in a log: nothing in it ends the line.
+/// Writes a key for the log, escaped, so that it cannot end the line.
 struct Name<'a>(&'a [u8]);
 
 impl std::fmt::Display for Name<'_> {

@@ -1,6 +1,7 @@
-//! What the gateway answers, byte for byte as the original does; some end with a line's end and some do not.
+//! The gateway's responses, byte for byte those of kuiperbelt; some end with a newline and some do not.
 //!
-//! Where the original says `text/plain` of JSON, by a slip, this says `application/json`.
+//! kuiperbelt sends some JSON as `text/plain`, by mistake. Here it is `application/json`. The JSON is written by hand: its
+//! bytes, its newline and Go's escapes are the contract.
 
 use std::fmt::Write as _;
 
@@ -8,7 +9,7 @@ use uncork::Response;
 
 use super::key::Key;
 
-/// Why a message did not get into a session's queue, in the original's words.
+/// The reason why a message was not queued for a session. The texts are those of kuiperbelt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Problem {
     NotFound,
@@ -26,7 +27,7 @@ impl Problem {
     }
 }
 
-/// An answer and the length of its body, which the access log wants to know.
+/// A response and the length of its body, which the access log needs.
 pub(super) struct SizedResponse {
     pub(super) response: Response,
     pub(super) size: usize,
@@ -52,22 +53,22 @@ impl SizedResponse {
     }
 }
 
-/// Everything was queued; or: yes, somebody is there.
+/// Everything was queued; or the response to `/ping`.
 pub(super) fn ok() -> SizedResponse {
     SizedResponse::json(200, r#"{"result":"OK"}"#)
 }
 
-/// Not one session is concerned: the request itself is at fault.
+/// The request itself is invalid.
 pub(super) fn fault(status: u16, text: &str) -> SizedResponse {
     SizedResponse::json(status, format!(r#"{{"errors":[{{"error":"{text}"}}],"result":"NG"}}"#))
 }
 
-/// The body of `/send` did not come whole.
+/// The body of `/send` was truncated.
 pub(super) fn unreadable() -> SizedResponse {
     SizedResponse::json(500, r#"{"result":"NG"}"#)
 }
 
-/// Some sessions did not get it. `strict`: then it is no success.
+/// Some sessions did not get the message. With `strict`, the response is an error.
 pub(super) fn problems(problems: &[(Problem, Key)], strict: bool) -> SizedResponse {
     let mut body = String::from(r#"{"errors":["#);
     for (i, (problem, key)) in problems.iter().enumerate() {
@@ -79,7 +80,7 @@ pub(super) fn problems(problems: &[(Problem, Key)], strict: bool) -> SizedRespon
     SizedResponse::json(status, body)
 }
 
-/// A few words, with a line's end.
+/// A short text with a newline.
 pub(super) fn text(status: u16, text: &str) -> SizedResponse {
     SizedResponse::new(status, "text/plain; charset=utf-8", format!("{text}\n"))
         .header("X-Content-Type-Options", "nosniff")
@@ -93,7 +94,7 @@ pub(super) fn stats(content_type: &str, body: String) -> SizedResponse {
     SizedResponse::new(200, content_type, body)
 }
 
-/// The connect callback's refusal, passed on.
+/// The response of a connect callback that rejected the client.
 pub(super) fn passed_on(status: u16, content_type: Option<&[u8]>, body: Vec<u8>) -> SizedResponse {
     let size = body.len();
     let response = Response::new(status).body(body);
@@ -104,7 +105,7 @@ pub(super) fn passed_on(status: u16, content_type: Option<&[u8]>, body: Vec<u8>)
     SizedResponse { response, size }
 }
 
-/// A JSON string as Go's `encoding/json` writes it: with what means something in HTML, and what is no UTF-8, escaped.
+/// Writes a JSON string as Go's `encoding/json` does: characters with a meaning in HTML and invalid UTF-8 are escaped.
 struct Quoted<'a>(&'a [u8]);
 
 impl std::fmt::Display for Quoted<'_> {
@@ -123,7 +124,7 @@ impl std::fmt::Display for Quoted<'_> {
                     c => f.write_char(c)?,
                 }
             }
-            // One for each byte.
+            // One for each invalid byte.
             chunk.invalid().iter().try_for_each(|_| f.write_str("\\ufffd"))?;
         }
         f.write_char('"')
