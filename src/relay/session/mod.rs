@@ -1,36 +1,35 @@
-//! The session relay: two peers exchange HTTP bodies through a URL. After "cama", whose clients it serves.
+//! The session relay: two peers exchange HTTP bodies through a URL. It is compatible with the clients of cama.
 //!
 //! ```text
 //!   PUT    <base>/session        201, Location, the host's cookie     (X-Type: secure, ?secure=true, ?timeout=N)
 //!   GET    <base>/session/<id>   waits for the other side's message   (X-Timeout: N, ?timeout=N)
-//!   POST   <base>/session/<id>   waits for the other side's receiver  (the same)
+//!   POST   <base>/session/<id>   waits for the other side's receiver  (X-Timeout: N, ?timeout=N)
 //!   PUT    <base>/session/<id>   the host names the guest's address   (X-Peer-Address)
-//!   DELETE <base>/session/<id>   the host ends it: 410 to all that wait, then 404
+//!   DELETE <base>/session/<id>   the host ends it: 410 to all requests that wait, then 404
 //! ```
 //!
-//! HEAD is 405 everywhere: GET waits for a message and takes it, which HEAD must not do (RFC 9110 §9.2.1), and there is
-//! nothing else to GET. A PUT with `Content-Range` is 400 (§14.5). With POST that field means nothing and is ignored
-//! (§14.4): what is sent is the message.
+//! HEAD gets 405 everywhere: GET waits for a message and takes it, which HEAD must not do (RFC 9110 §9.2.1). A PUT with
+//! `Content-Range` gets 400 (§14.5). In a POST that field has no meaning and is ignored (§14.4): the content is the message.
 //!
-//! | file | knows |
+//! | file | content |
 //! |---|---|
-//! | `config` | what can be set, and why it is what it is |
-//! | `wire` | what is read from requests and written into answers |
-//! | `state` | sessions and who waits on them; time to live |
-//! | `transfer` | a message on its way |
-//! | `info` | what operators may know |
-//! | here | which request is answered how |
+//! | `config` | the configuration, its defaults and their reasons |
+//! | `wire` | parsing of requests, parts of responses |
+//! | `state` | sessions, the requests that wait on them, lifetimes |
+//! | `transfer` | the transfer of a message |
+//! | `info` | information for operators |
+//! | here | how each request is handled |
 //!
-//! **Locking.** One mutex around the state, held for a few map operations. Under it, tickets are only spoken to (that
-//! leaves a message for a loop); closures run without it, and take it first thing. So whatever a request's end finds
-//! under the lock is whole, on whichever loop it ends.
+//! **Locking.** One mutex protects the state, for a few map operations. Under it, tickets are only used to post a message to a
+//! loop. Closures run without it, and lock it first. So the end of a request sees a consistent state, on whichever loop it
+//! runs.
 //!
-//! **Time.** There is no timer for sessions. A session that is over answers as if it were not there, and is taken out
-//! when room is needed. Whoever waits has a timeout of his own, which is never later than the session's end.
+//! **Time.** Sessions have no timers. A session that has ended is treated as missing, and is removed when room is needed. Each
+//! suspended request has a timeout of its own, which is never later than the end of the session.
 //!
-//! **Fairness.** A session that no peer has connected to lives for a shorter time. When all places are taken, the oldest
-//! such session of the address that has most of them yields. Once half of the places are taken, the share of each address
-//! shrinks. So a few addresses cannot take all sessions, and a session that was used once is never taken away.
+//! **Fairness.** A session that no peer has connected to has a shorter lifetime. When the table is full, the oldest such
+//! session of the address that has most of them is removed. Once half of the table is taken, the share of each address
+//! shrinks. So a few addresses cannot take all sessions, and a session that was used once is never removed for another.
 
 mod config;
 mod info;
@@ -55,24 +54,25 @@ use super::{
 pub use config::SessionConfig;
 pub use info::{SessionCounts, SessionInfo};
 
-/// What can be done with the place where sessions are allocated, and with a session.
+/// Methods of the URL that allocates sessions, and of a session.
 const ALLOW_ALLOCATE: &str = "PUT";
 const ALLOW_SESSION: &str = "GET, POST, PUT, DELETE";
 
-/// When to come back if there is no telling: sessions die by the minute, not by the second.
+/// `Retry-After` if the time is unknown: sessions end by the minute, not by the second.
 const LATER: Duration = Duration::from_secs(60);
-/// When to come back after a restart.
+/// `Retry-After` while the server restarts.
 const SOON: Duration = Duration::from_secs(1);
 
-/// The session relay, a [`Handler`]. Clones are one relay: each loop has one, and host and guest may be on different
-/// ones.
+/// The session relay, a [`Handler`].
 ///
-/// Served alone, it answers 404 to what is not under its base path. To mount it beside other things, ask
+/// All clones are one relay. Each loop has a clone, and host and guest may be on different loops.
+///
+/// Served alone, it responds with 404 to paths outside its base path. To mount it in another handler, call
 /// [`serves`](Self::serves) and [`handle`](Self::handle), and forward [`stopping`](Handler::stopping).
 #[derive(Clone)]
 pub struct SessionRelay {
     shared: Arc<Shared>,
-    /// This clone's server stops. Another clone's may go on.
+    /// The server of this clone is stopping. The server of another clone may continue.
     stopping: bool,
 }
 
@@ -98,14 +98,14 @@ impl ServiceConfig for SessionConfig {
     }
 }
 
-/// What a request does on a session.
+/// The role of a request on a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Receive,
     Send,
 }
 
-/// Who waits where; what a closure needs to find him again.
+/// Identifies a suspended request, so that a closure can find it.
 #[derive(Clone, Copy)]
 struct Waiter {
     key: Key,
@@ -115,10 +115,10 @@ struct Waiter {
 }
 
 impl SessionRelay {
-    /// A relay with no sessions.
+    /// Creates a relay without sessions.
     ///
     /// # Errors
-    /// If the configuration cannot work.
+    /// Returns an error if the configuration is invalid.
     pub fn new(config: SessionConfig) -> Result<Self, ConfigError> {
         Ok(Self::of(config.checked()?))
     }
@@ -127,26 +127,26 @@ impl SessionRelay {
         Self { shared: Service::new(config), stopping: false }
     }
 
-    /// How it was configured, with the base path in its one spelling.
+    /// Returns the configuration, with the base path in its one spelling.
     pub fn config(&self) -> Arc<SessionConfig> {
         self.shared.config()
     }
 
-    /// From now on, and for all clones, it is configured like this. Nothing that is under way is broken off: sessions
-    /// beyond a new limit stay, and what has a time already keeps it.
+    /// Replaces the configuration, for all clones. Nothing that runs is aborted: sessions beyond a new limit stay, and
+    /// existing sessions and requests keep their timeouts.
     ///
     /// # Errors
-    /// If the configuration cannot work. Then it stays as it was.
+    /// Returns an error if the configuration is invalid. Then the current one stays.
     pub fn reconfigure(&self, config: SessionConfig) -> Result<(), ConfigError> {
         self.shared.reconfigure(config)
     }
 
-    /// Whether a path is the relay's: its base path, and everything under it.
+    /// Returns `true` if `path` is the base path or below it.
     pub fn serves(&self, path: &str) -> bool {
         self.shared.serves(path, &[""])
     }
 
-    /// Answers a request, whether or not its path is the relay's: what is not gets a 404.
+    /// Handles a request. The response is 404 if the path is not one of the relay's.
     pub fn handle(&self, req: &mut Request<'_>) -> Action {
         self.shared.handle(req, |req, cors| self.route(req, cors))
     }
@@ -204,7 +204,7 @@ impl SessionRelay {
             cookie_more: match (req.scheme() == "https", cors.is_named_origin()) {
                 (false, _) => "",
                 (true, false) => "; Secure",
-                // A page of another site: without this, its browser would not send the cookie.
+                // A page of another site: without this, the browser would not send the cookie.
                 (true, true) => "; Secure; SameSite=None",
             },
             guests: if secure { Guests::None } else { Guests::Any },
@@ -247,7 +247,7 @@ impl SessionRelay {
         if self.stopping {
             return stopping().into();
         }
-        // Another origin's script must not get between this origin and its pages.
+        // A sender's script must not become a service worker of this origin.
         if req.header("service-worker").is_some() {
             return text(400, "invalid request: a session cannot be a service worker").into();
         }
@@ -263,7 +263,7 @@ impl SessionRelay {
             Role::Receive => session.receivers[side].as_ref(),
             Role::Send => session.senders[side].as_ref().map(Sender::poll),
         };
-        // One that was answered or has left does not wait any more, even if its loop has not told us yet.
+        // A request that was responded to or has left does not count, even if its end is not yet known here.
         match role {
             _ if taken.is_none_or(|poll| poll.ticket.is_gone()) => {}
             Role::Receive => return text(409, "there can be only one receiver at a time").into(),
@@ -300,7 +300,7 @@ impl SessionRelay {
         };
         let unsent = session.hand_over_from(from, &self.shared, key, now);
         drop(state);
-        // What a receiver that had left gives back: not dropped before the lock was.
+        // The response that a receiver could not take, because it had left. It is dropped after unlocking.
         drop(unsent);
         Action::Suspend
     }
@@ -318,7 +318,7 @@ impl SessionRelay {
                 return text(400, "X-Peer-Address must be an IP address");
             };
             session.guests = Guests::Only(ip);
-            // Who waits already and would not be let in any more.
+            // Requests that wait already, and would be rejected now.
             session.take_waiting(Side::Guest, |poll| poll.peer != Some(ip)).collect()
         };
         for poll in excluded {
@@ -346,7 +346,7 @@ impl SessionRelay {
 }
 
 impl Default for SessionRelay {
-    /// A relay with the defaults of [`SessionConfig`].
+    /// Creates a relay with the defaults of [`SessionConfig`].
     fn default() -> Self {
         Self::of(SessionConfig::default())
     }
@@ -363,7 +363,7 @@ impl Handler for SessionRelay {
         self.handle(req)
     }
 
-    /// Everybody who waits is told to come back later; what is on its way gets the server's grace time.
+    /// Responds to all requests that wait with 503 and `Retry-After`. Transfers continue for the server's grace period.
     fn stopping(&mut self) {
         self.stopping = true;
         let waiting: Vec<Poll> = {
@@ -379,7 +379,7 @@ impl Handler for SessionRelay {
 }
 
 impl Session {
-    /// Hands the message of that side over, if there is one and a receiver for it.
+    /// Hands the message of one side over, if there is one and a receiver for it.
     fn hand_over_from(
         &mut self,
         from: Side,
@@ -394,7 +394,7 @@ impl Session {
 }
 
 impl Shared {
-    /// If the session is over, it goes, and whoever waits on it is told.
+    /// Removes a session if it has ended, and responds to the requests that wait on it.
     fn remove_expired(&self, key: Key, now: Moment) {
         let expired = self.lock().remove_expired(key, now.mono);
         if let Some(session) = expired {
@@ -402,28 +402,28 @@ impl Shared {
         }
     }
 
-    /// 410 to everybody who waits on a session that is no more.
+    /// Responds with 410 to all requests that wait on a removed session.
     fn reject_waiters(&self, session: Session) {
-        for (poll, on_its_way) in session.into_polls() {
+        for (poll, in_transfer) in session.into_polls() {
             let response = poll.cors.apply(session_gone(), &self.config());
-            let _ = poll.ticket.respond(if on_its_way { response.close() } else { response });
+            let _ = poll.ticket.respond(if in_transfer { response.close() } else { response });
         }
     }
 
-    /// Nobody came in time. Runs on the request's loop; its return value answers.
+    /// Returns the response to a request whose timeout has passed. Runs on the request's loop.
     fn timed_out(&self, waiter: Waiter, cors: &CorsHeaders, now: Moment) -> Response {
         let (response, left) = match self.lock().get(waiter.key) {
             Some(session) => {
                 (session.renewing(waiter.side, text(504, "request timed out"), now), Some(session.leave(waiter)))
             }
-            // Deleted in the same moment.
+            // The session was deleted at the same time.
             None => (session_gone(), None),
         };
         drop(left);
         cors.apply(response, &self.config())
     }
 
-    /// The session has come to its end while somebody was connected.
+    /// Removes a session that ended while a request was connected, and returns the response to that request.
     fn expired(&self, key: Key, cors: &CorsHeaders) -> Response {
         let expired = self.lock().remove(key);
         if let Some(session) = expired {
@@ -432,7 +432,7 @@ impl Shared {
         cors.apply(session_gone(), &self.config())
     }
 
-    /// A request is over, however it ended.
+    /// Handles the end of a request.
     fn ended(&self, waiter: Waiter, end: &RequestEnd) {
         let mut cookie = None;
         let (left, sender) = {
@@ -441,8 +441,8 @@ impl Shared {
             session.disconnect(end.now.mono);
             let sender = match waiter.role {
                 Role::Send => None,
-                // This was the receiver of a message: its sender is waiting to hear how much of it arrived. His
-                // place is free before he hears it, so that he can send the next one at once.
+                // This was the receiver of a message, and the sender waits for the count of bytes. It is removed before
+                // it gets the response, so that it can send the next message at once.
                 Role::Receive => session.senders[waiter.side.other()]
                     .take_if(|sender| matches!(sender, Sender::Sending(_, transfer) if transfer.receiver == waiter.id)),
             };
@@ -457,14 +457,14 @@ impl Shared {
             if let Some(cookie) = cookie {
                 response = response.header("Set-Cookie", cookie);
             }
-            // Gone: the sender has left as well, and nobody is there to be told.
+            // An error means that the sender has left as well.
             let _ = poll.ticket.respond(poll.cors.apply(response, &self.config()));
         }
     }
 }
 
 impl Session {
-    /// Frees the place of a request, if it is still that request's. What was there is for the caller to drop.
+    /// Removes a request from its session. The caller drops it after unlocking.
     fn leave(&mut self, waiter: Waiter) -> (Option<Poll>, Option<Sender>) {
         let Waiter { side, role, id, .. } = waiter;
         match role {
@@ -490,10 +490,10 @@ fn message(req: &Request<'_>) -> Message {
     }
 }
 
-/// There is no such session; a cookie for it is of no use any more.
+/// Returns a 404 for a session that does not exist, which also deletes a cookie for it.
 fn not_found(req: &Request<'_>) -> Response {
     let response = Response::new(404);
-    // The path goes into the cookie: only if there is nothing in it that could be taken for an attribute.
+    // The path goes into the cookie, so it must not have characters that end an attribute.
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%=+".contains(&b);
     match req.path() {
         path if path.len() <= 256 && path.bytes().all(plain) => {
