@@ -1,5 +1,5 @@
-//! Requests that wait for each other: how they take their seats, and what happens when time is over, a side has left, or
-//! everybody is there. Everything here takes the lock itself, unless it is given a stream.
+//! Requests that wait for each other: how they begin to wait, and what happens when all have connected, a side has left, or
+//! the time is over. Each function here locks the state itself, unless it gets a stream.
 
 use std::{sync::Arc, time::Duration};
 
@@ -50,7 +50,7 @@ impl Shared {
         fault.response().header("Retry-After", retry_after(after))
     }
 
-    /// Has a request wait for the others.
+    /// Suspends a request until the other sides have connected.
     pub(super) fn await_partners(
         self: &Arc<Self>,
         req: &mut Request<'_>,
@@ -71,12 +71,12 @@ impl Shared {
         Waiter { id: request, ticket, cors: cors.clone() }
     }
 
-    /// Starts the stream, if everybody is there.
+    /// Starts the stream, if all sides have connected.
     pub(super) fn start(self: &Arc<Self>, id: Id, stream: &mut Stream, now: Moment) {
         let Some((source, receivers)) = stream.start() else { return };
         let config = self.config();
         for waiter in receivers.chain([&source.waiter]) {
-            // In place of the time to meet.
+            // Replaces the deadline for connecting.
             let (shared, cors) = (self.clone(), waiter.cors.clone());
             waiter.ticket.fallback(config.lifetime, move |now| shared.exceeded_lifetime(id, &cors, now));
         }
@@ -85,11 +85,11 @@ impl Shared {
             return;
         }
         let too_large = source.waiter.cors.apply(faults::stream_too_large(config.body).response().close(), &config);
-        // If it has left meanwhile, its end is on its way.
+        // An error means that the source has left; the end of its request follows.
         let _ = source.waiter.ticket.receive(FirstByte { shared: self.clone(), id, too_large: Some(too_large) });
     }
 
-    /// The source's first byte is there, or its end.
+    /// Begins the responses to the receivers, at the first byte of the source, or at its end.
     pub(super) fn begin(&self, id: Id, empty: bool) -> Option<Inlets> {
         let config = self.config();
         let mut state = self.lock();
@@ -106,25 +106,25 @@ impl Shared {
         }
     }
 
-    /// Nobody came in time. Runs on the request's loop; its return value answers.
+    /// Returns the response to a request whose timeout has passed. Runs on the request's loop.
     pub(super) fn expired(&self, id: Id, cors: &CorsHeaders, now: Moment) -> Response {
         let config = self.config();
         self.lock().with(id, &config, now, |stream| match stream.is_waiting() {
             true => stream.expire(&config, now),
-            // Everybody came in this very moment: this request has its answer all the same.
+            // All sides have connected at this moment; but this request gets its response now.
             false => stream.exceed_lifetime(&config, now),
         });
         cors.apply(faults::TIMED_OUT.response(), &config)
     }
 
-    /// The stream has run for longer than any may.
+    /// Ends a stream that has exceeded the lifetime, and returns the response to this request.
     pub(super) fn exceeded_lifetime(&self, id: Id, cors: &CorsHeaders, now: Moment) -> Response {
         let config = self.config();
         self.lock().with(id, &config, now, |stream| stream.exceed_lifetime(&config, now));
         cors.apply(faults::STREAM_ERROR.response().close(), &config)
     }
 
-    /// A request is over, however it ended.
+    /// Handles the end of a request.
     pub(super) fn ended(&self, id: Id, side: Side, request: RequestId, end: &RequestEnd) {
         let config = self.config();
         let mut state = self.lock();

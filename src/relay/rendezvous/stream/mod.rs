@@ -1,17 +1,17 @@
-//! One stream: who waits, what moves, how it ended. Every transition is in this file; beside it are what a stream's end is
-//! called (`outcome`), what both sides are answered if all goes well (`answer`), and what is told of it (`status`).
-//! Nothing in here locks, reads a clock or calls application code; under the rendezvous' lock, tickets are only spoken to.
+//! One stream: its requests, its transfer and its end. Every transition is in this file. The submodules have the names of
+//! its ends (`outcome`), the responses of a successful stream (`response`), and its status (`status`).
+//! Nothing in here locks, reads a clock or calls application code. Under the rendezvous' lock, tickets only post messages.
 //!
 //! ```text
-//!             everybody there          first byte            last receiver's end
+//!             all connected            first byte            last receiver's end
 //!   Waiting ─────────────────▶ Meeting ──────────▶ Streaming ──────────────────▶ Over(Finished)
-//!      │ a side drops, an error is posted,  │ a side is lost   │
-//!      ▼ time is over                       ▼                  ▼
+//!      │ a side leaves, an error is posted, │ a side is lost   │
+//!      ▼ the deadline has passed            ▼                  ▼
 //!   Over(…)                              Over(…)            Over(…)
 //! ```
 //!
-//! The receivers' answers begin with the first byte (or the end) of the source: until then there is still a way to
-//! tell them that it failed.
+//! The responses to the receivers begin with the first byte (or the end) of the source. Until then they can still be an
+//! error.
 
 mod outcome;
 mod response;
@@ -37,18 +37,18 @@ use super::{
     transfer::Inlets,
 };
 
-/// When something is to be done about a stream, if nobody comes.
+/// The deadline of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
-    /// The sides have to meet by then.
-    Meet(Instant),
-    /// Its requests have clocks of their own.
+    /// The sides must connect by then.
+    Connect(Instant),
+    /// Its requests have timeouts of their own.
     Never,
-    /// Its record is forgotten then.
-    Forget(Instant),
+    /// Its record is removed then.
+    Remove(Instant),
 }
 
-/// A request that waits for its answer.
+/// A suspended request.
 pub(super) struct Waiter {
     pub(super) id: RequestId,
     pub(super) ticket: Ticket,
@@ -56,37 +56,37 @@ pub(super) struct Waiter {
 }
 
 impl Waiter {
-    /// Gone: it was answered otherwise, or has left; its end says so.
+    /// Responds to the request. An error means that it has left, or has a response already; its end follows.
     fn respond(self, response: Response, config: &RendezvousConfig) {
         let _ = self.ticket.respond(self.cors.apply(response, config));
     }
 }
 
-/// Whoever sends.
+/// The request that sends.
 pub(super) struct Source {
     pub(super) waiter: Waiter,
-    /// How long its body is; `None` if it is chunked.
+    /// Length of its body; `None` if it is chunked.
     pub(super) length: Option<u64>,
 }
 
-/// Whoever receives.
+/// A request that receives.
 pub(super) struct Receiver {
     pub(super) waiter: Waiter,
-    /// Whether a lost source breaks its download, if it has said so.
+    /// Whether a lost source aborts its download, if it has chosen.
     pub(super) strict: Option<bool>,
 }
 
 enum Phase {
-    /// Not everybody is there.
+    /// Not all sides have connected.
     Waiting,
-    /// Everybody is there; the source is asked for its body.
+    /// All sides have connected; the source's first byte is awaited.
     Meeting,
     Streaming(Flow),
     Over {
         outcome: Outcome,
         at: SystemTime,
         until: Instant,
-        /// An error that was posted before anybody was there to hear it.
+        /// An error that was posted before any side connected.
         posted: Option<Fault>,
     },
 }
@@ -97,19 +97,19 @@ impl Phase {
     }
 }
 
-/// A stream that moves.
+/// A stream that is being transferred.
 struct Flow {
-    /// The receivers' requests that are not over.
+    /// The receivers' requests that have not ended.
     receivers: Vec<RequestId>,
-    /// Why a receiver has not got everything, if that was not for the source's end.
+    /// How a receiver was lost, if the source's end was not the reason.
     lost: Option<Outcome>,
-    /// The source's body was received whole. Set before the pipes are finished.
+    /// The source's body was received completely. Set before the pipes are finished.
     whole: Arc<AtomicBool>,
-    /// How long it is, if that is known.
+    /// Length of the body, if it is known.
     length: Option<u64>,
-    /// It does not have the length that the stream's creator declared for the download.
+    /// The body does not have the length that the creator declared for the download.
     wrong_length: Arc<AtomicBool>,
-    /// A receiver was broken off because the source was.
+    /// A receiver's connection was aborted because the source was lost.
     aborted: bool,
 }
 
@@ -121,13 +121,13 @@ impl Flow {
 
 pub(super) struct Stream {
     options: CreateOptions,
-    /// How many receivers it starts with.
+    /// Number of receivers that it starts with.
     pub(super) receivers_wanted: usize,
     strict: Option<bool>,
     pub(super) owner: Option<IpAddr>,
     created: Moment,
     expires: Instant,
-    /// When it is over if no peer is connected to it.
+    /// When it ends if no peer is connected to it.
     unused_until: Instant,
     phase: Phase,
     source: Option<Source>,
@@ -162,10 +162,10 @@ impl Stream {
 
     pub(super) fn due(&self) -> Due {
         match self.phase {
-            Phase::Waiting if self.is_unused() => Due::Meet(self.unused_until),
-            Phase::Waiting => Due::Meet(self.expires),
+            Phase::Waiting if self.is_unused() => Due::Connect(self.unused_until),
+            Phase::Waiting => Due::Connect(self.expires),
             Phase::Meeting | Phase::Streaming(_) => Due::Never,
-            Phase::Over { until, .. } => Due::Forget(until),
+            Phase::Over { until, .. } => Due::Remove(until),
         }
     }
 
@@ -174,7 +174,7 @@ impl Stream {
         self.is_waiting() && self.source.is_none() && self.receivers.is_empty()
     }
 
-    /// For which address, and since when, it is [unused](Self::is_unused).
+    /// Returns the address of an [unused](Self::is_unused) stream, and its creation time.
     pub(super) fn unused(&self) -> Option<(Option<IpAddr>, Instant)> {
         self.is_unused().then_some((self.owner, self.created.mono))
     }
@@ -191,14 +191,14 @@ impl Stream {
         self.phase.is_waiting()
     }
 
-    /// How long the sides have left to meet.
+    /// Returns how long the sides still have to connect.
     pub(super) fn left(&self, now: Moment) -> Duration {
         self.expires.saturating_duration_since(now.mono)
     }
 
-    // Who comes.
+    // Connecting.
 
-    /// One who waits and is answered or gone has left, even if its loop has not told us yet.
+    /// Removes requests that have left or were responded to, also if their ends are not known here yet.
     pub(super) fn prune(&mut self, config: &RendezvousConfig, now: Moment) {
         let left = |waiter: &Waiter| self.phase.is_waiting() && waiter.ticket.is_gone();
         let source =
@@ -213,7 +213,7 @@ impl Stream {
         }
     }
 
-    /// Why no source can come now, if none can. A place whose holder has left is free.
+    /// Returns the error for a new source, if none can connect now.
     pub(super) fn refuses_source(&self) -> Option<Fault> {
         match &self.phase {
             Phase::Over { posted, .. } => Some(posted.clone().unwrap_or(faults::NOT_FOUND)),
@@ -221,7 +221,7 @@ impl Stream {
         }
     }
 
-    /// The same of a receiver.
+    /// Returns the error for a new receiver, if none can connect now.
     pub(super) fn refuses_receiver(&self) -> Option<Fault> {
         match &self.phase {
             Phase::Over { posted, .. } => Some(posted.clone().unwrap_or(faults::NOT_FOUND)),
@@ -238,7 +238,7 @@ impl Stream {
         self.receivers.push(receiver);
     }
 
-    /// If everybody is there, the stream starts: then this is whom to ask for the body.
+    /// Starts the stream, if all sides have connected. Then returns the source and the receivers.
     pub(super) fn start(&mut self) -> Option<(&Source, impl Iterator<Item = &Waiter>)> {
         let source = self.source.as_ref()?;
         if !matches!(self.phase, Phase::Waiting) || self.receivers.len() < self.receivers_wanted {
@@ -248,10 +248,10 @@ impl Stream {
         Some((source, self.receivers.iter().map(|receiver| &receiver.waiter)))
     }
 
-    // What moves.
+    // Transfer.
 
-    /// The source has something to say: answers the receivers. `empty`: that was all, and there was nothing. `None`:
-    /// there is nobody to take it.
+    /// Begins the responses to the receivers. `empty`: the source's body has ended without a byte. Returns `None` if no
+    /// receiver needs the body.
     pub(super) fn begin(&mut self, empty: bool, config: &RendezvousConfig, now: Moment) -> Option<Inlets> {
         if !matches!(self.phase, Phase::Meeting) {
             return None;
@@ -290,16 +290,16 @@ impl Stream {
         Some(Inlets { inlets, whole })
     }
 
-    // How it ends.
+    // End.
 
-    /// The source's request is over, however that came.
+    /// Handles the end of the source's request.
     pub(super) fn source_ended(&mut self, id: RequestId, reason: EndReason, config: &RendezvousConfig, now: Moment) {
         if self.source.as_ref().is_none_or(|source| source.waiter.id != id) {
             return;
         }
         match &self.phase {
             Phase::Over { .. } => {}
-            // Everything it had is on its way; whether it arrives is the receivers' affair.
+            // The whole body is in the pipes; the receivers' requests determine the outcome.
             Phase::Streaming(flow) if flow.is_whole() => {}
             Phase::Waiting | Phase::Meeting | Phase::Streaming(_) => {
                 self.conclude(Outcome::of_source(reason), config, now);
@@ -307,11 +307,11 @@ impl Stream {
         }
     }
 
-    /// A receiver's request is over.
+    /// Handles the end of a receiver's request.
     pub(super) fn receiver_ended(&mut self, id: RequestId, reason: EndReason, config: &RendezvousConfig, now: Moment) {
         match &mut self.phase {
             Phase::Over { .. } => {}
-            // Of several, one that leaves makes room for another.
+            // If there are several, another one can take its part.
             Phase::Waiting | Phase::Meeting => {
                 let before = self.receivers.len();
                 self.receivers.retain(|receiver| receiver.waiter.id != id);
@@ -329,7 +329,7 @@ impl Stream {
                 }
                 match reason {
                     EndReason::Complete => {}
-                    // The receiver was promised another length than the source has sent: that is the source's fault.
+                    // The source has sent another length than was declared: that is an error of the source.
                     EndReason::Aborted if flow.wrong_length.load(Ordering::Acquire) => {
                         flow.lost = Some(Outcome::SourceFailed)
                     }
@@ -341,19 +341,19 @@ impl Stream {
                 }
                 match flow.lost {
                     Some(lost) => self.conclude(lost, config, now),
-                    // One of known length is complete with its last byte, be the source's end noticed or not.
+                    // A body of known length is complete with its last byte, even if the source's end is not known yet.
                     None if !flow.aborted && (flow.length.is_some() || flow.is_whole()) => {
                         self.conclude(Outcome::Finished, config, now);
                     }
-                    // They have got all there was, and that was not all: the source's own end, which is on its way,
-                    // says why.
+                    // They have got all bytes that the source has sent, but not all of the body. The end of the source's
+                    // request follows, and has the reason.
                     None => {}
                 }
             }
         }
     }
 
-    /// Time is over: the sides have not met.
+    /// Ends a stream whose sides have not connected in time.
     pub(super) fn expire(&mut self, config: &RendezvousConfig, now: Moment) {
         if !self.is_waiting() {
             return;
@@ -363,21 +363,21 @@ impl Stream {
             (true, _) => Outcome::NoDestination,
             (false, true) => Outcome::NoSource,
         };
-        // Whenever this is noticed: it happened then.
+        // The end has the time of the deadline, also if it is noticed later.
         let then = if self.is_unused() { self.unused_until } else { self.expires };
         let late = now.mono.saturating_duration_since(then);
         let then = Moment { mono: now.mono - late, wall: now.wall.checked_sub(late).unwrap_or(now.wall) };
         self.conclude(outcome, config, then);
     }
 
-    /// It has run for longer than anything may.
+    /// Ends a stream that has exceeded the lifetime.
     pub(super) fn exceed_lifetime(&mut self, config: &RendezvousConfig, now: Moment) {
         if !self.is_over() {
             self.conclude(Outcome::SourceFailed, config, now);
         }
     }
 
-    /// A client reports an error: `false` if it is too late for that.
+    /// Posts an error of a client. Returns `false` if the stream has started or ended already.
     pub(super) fn post(&mut self, fault: Fault, config: &RendezvousConfig, now: Moment) -> bool {
         if !self.is_waiting() {
             return false;
@@ -391,7 +391,7 @@ impl Stream {
         true
     }
 
-    /// The server stops: whoever waits is told.
+    /// Responds to the requests that wait, because the server is stopping.
     pub(super) fn stop(&mut self, config: &RendezvousConfig) {
         if self.is_waiting() {
             for waiter in self.take_waiters() {
@@ -401,7 +401,7 @@ impl Stream {
         }
     }
 
-    /// Everybody who is owed an answer.
+    /// Removes and returns all suspended requests.
     fn take_waiters(&mut self) -> impl Iterator<Item = Waiter> + use<> {
         let receivers = std::mem::take(&mut self.receivers).into_iter().map(|receiver| receiver.waiter);
         self.source.take().map(|source| source.waiter).into_iter().chain(receivers)
@@ -411,20 +411,20 @@ impl Stream {
         self.phase = Phase::Over { outcome, at: now.wall, until: now.mono + keep, posted };
     }
 
-    /// It is over: tells everybody who is owed an answer.
+    /// Ends the stream, and responds to all suspended requests.
     fn conclude(&mut self, outcome: Outcome, config: &RendezvousConfig, now: Moment) {
         let begun = !self.is_waiting();
         let fault = outcome.fault().unwrap_or(faults::TIMED_OUT);
-        let told = |response: Response| if begun { response.close() } else { response };
+        let closing = |response: Response| if begun { response.close() } else { response };
         if let Some(Source { waiter, .. }) = self.source.take() {
             let response = match outcome {
                 Outcome::Finished => self.upload_response(config),
-                _ => told(fault.response()),
+                _ => closing(fault.response()),
             };
             waiter.respond(response, config);
         }
         for Receiver { waiter, .. } in std::mem::take(&mut self.receivers) {
-            waiter.respond(told(fault.response()), config);
+            waiter.respond(closing(fault.response()), config);
         }
         self.end(outcome, now, config.status_ttl, None);
     }

@@ -1,4 +1,4 @@
-//! How a stream ended: what `/status` calls it, and what the other side is told.
+//! How a stream ended: its name in `/status`, and the error for the other side.
 
 use uncork::EndReason;
 
@@ -33,7 +33,7 @@ impl Outcome {
         }
     }
 
-    /// What `/status` says of it, and the other side is told.
+    /// Returns the error for `/status` and for the other side.
     pub(super) fn fault(self) -> Option<Fault> {
         Some(match self {
             Self::SourceClosed => faults::SOURCE_CLOSED,

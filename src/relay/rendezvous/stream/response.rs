@@ -1,4 +1,4 @@
-//! What both sides of a stream are answered if all goes well: the receivers its bytes, the source that they have gone.
+//! The responses of a successful stream: its bytes to the receivers, and the result to the source.
 
 use std::sync::{
     Arc,
@@ -13,8 +13,8 @@ use super::{
 };
 
 impl Stream {
-    /// The answer to GET: what comes out of the pipe, which is of that length, if it is known. `wrong_length` is set if another
-    /// one was declared.
+    /// Returns the response to GET: the bytes of the pipe, of this length if it is known. `wrong_length` is set if the
+    /// creator declared another length.
     pub(super) fn download_response(
         &self,
         receiver: &Receiver,
@@ -26,7 +26,7 @@ impl Stream {
         let declared = self.options.download.as_ref().and_then(|fields| fields.length);
         let body = match (declared, length) {
             (None | Some(0), Some(0)) => Response::new(200),
-            // The length is not kept, and cannot even be begun with.
+            // The declared length is wrong: not even the head can be sent.
             (Some(0), _) => {
                 wrong_length.store(true, Ordering::Release);
                 return Action::Abort;
@@ -45,19 +45,19 @@ impl Stream {
         receiver.waiter.cors.apply(requested(body, self.options.download.as_ref(), fields), config).into()
     }
 
-    /// The answer to PUT.
+    /// Returns the response to PUT.
     pub(super) fn upload_response(&self, config: &RendezvousConfig) -> Response {
         let fields = if config.neutral { neutral::upload } else { with };
         requested(Response::new(200), self.options.upload.as_ref(), fields)
     }
 }
 
-/// Adds the fields a client asked for, as they are.
+/// Adds the fields that a client requested, unchanged.
 fn with(response: Response, fields: &Headers) -> Response {
     fields.iter().fold(response, |response, (name, value)| response.append(name, value))
 }
 
-/// Adds what a client asked for; unless it said otherwise, the connection ends with the answer.
+/// Adds the fields that a client requested. The connection ends with the response, unless the client asked for keep-alive.
 fn requested(response: Response, fields: Option<&Fields>, add: fn(Response, &Headers) -> Response) -> Response {
     let none = Headers::new();
     let response = add(response, fields.map_or(&none, |fields| &fields.headers));

@@ -1,4 +1,4 @@
-//! What is told of a stream: `GET <base>/stream/<id>/status`, field by field as the original has it.
+//! The status of a stream: `GET <base>/stream/<id>/status`, member by member as in http-rendezvous.
 
 use std::time::{Duration, SystemTime};
 
