@@ -11,7 +11,7 @@ use uncork::{Limits, Moment, PeerAddr};
 use super::{
     super::{
         addresses::{Addresses, Allowance, Refused},
-        unused::{Asked, NoRoom, Unused},
+        unused::{NoRoom, RoomRequest, Unused},
     },
     RendezvousConfig, RendezvousCounts,
     body::CreateOptions,
@@ -166,16 +166,16 @@ impl State {
             let Some((_, oldest)) = self.records.pop_first() else { break };
             self.remove(oldest);
         }
-        let asked = Asked {
+        let room = RoomRequest {
             limit: config.streams,
             // Records are removed when the table is full, so they do not reduce the share of an address.
             taken: self.streams.len() - self.records.len(),
             per_address: config.streams_per_address,
             owner,
-            owned: owner.map_or(0, |ip| self.addresses.places(ip)),
+            owned: owner.map_or(0, |ip| self.addresses.slots(ip)),
         };
-        let yields = self.unused.make_room(&asked).map_err(Full::Room)?;
-        let freed = yields.and_then(|id| self.streams.get(&id)).map_or(0, Stream::weight);
+        let evicted = self.unused.make_room(&room).map_err(Full::Room)?;
+        let freed = evicted.and_then(|id| self.streams.get(&id)).map_or(0, Stream::weight);
         if (self.weight - freed).saturating_add(weight) > config.json_total {
             return Err(Full::Fields);
         }
@@ -186,7 +186,7 @@ impl State {
             }
             self.addresses.admit(ip, now).map_err(Full::Address)?;
         }
-        if let Some(id) = yields {
+        if let Some(id) = evicted {
             self.unused.evicted_one("streams", now);
             self.remove(id);
         }
@@ -300,7 +300,7 @@ fn share_of_fields(config: &RendezvousConfig, held: usize) -> usize {
 
 fn allowance(config: &RendezvousConfig) -> Allowance {
     Allowance {
-        places: config.streams,
+        slots: config.streams,
         per_address: config.streams_per_address,
         per_minute: config.creations_per_minute,
         burst: config.creation_burst,

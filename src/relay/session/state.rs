@@ -18,7 +18,7 @@ use uncork::{Moment, PipeCounters, RequestId, Response, Ticket};
 use super::{
     super::{
         addresses::{Addresses, Allowance, Refused},
-        unused::{Asked, NoRoom, Unused},
+        unused::{NoRoom, RoomRequest, Unused},
     },
     SessionConfig,
     wire::{self, CorsHeaders},
@@ -326,7 +326,7 @@ impl State {
     ) -> (Result<&Session, Full>, Vec<Session>) {
         let mut expired = self.sweep(now.mono);
         match self.make_room(options.owner, config, now.mono) {
-            Ok(yielded) => expired.extend(yielded),
+            Ok(evicted) => expired.extend(evicted),
             Err(full) => {
                 self.refused += 1;
                 return (Err(full), expired);
@@ -358,18 +358,18 @@ impl State {
         config: &SessionConfig,
         now: Instant,
     ) -> Result<Option<Session>, Full> {
-        let asked = Asked {
+        let room = RoomRequest {
             limit: config.sessions,
             taken: self.sessions.len(),
             per_address: config.sessions_per_address,
             owner,
-            owned: owner.map_or(0, |ip| self.addresses.places(ip)),
+            owned: owner.map_or(0, |ip| self.addresses.slots(ip)),
         };
-        let yields = self.unused.make_room(&asked).map_err(Full::Room)?;
+        let evicted = self.unused.make_room(&room).map_err(Full::Room)?;
         if let Some(ip) = owner {
             self.addresses.admit(ip, now).map_err(Full::Address)?;
         }
-        let Some(key) = yields else { return Ok(None) };
+        let Some(key) = evicted else { return Ok(None) };
         self.unused.evicted_one("sessions", now);
         Ok(self.remove(key))
     }
@@ -388,7 +388,7 @@ impl State {
 
 fn allowance(config: &SessionConfig) -> Allowance {
     Allowance {
-        places: config.sessions,
+        slots: config.sessions,
         per_address: config.sessions_per_address,
         per_minute: config.allocations_per_minute,
         burst: config.allocation_burst,
