@@ -125,8 +125,8 @@ fn list(sessions: &[SessionInfo]) -> Response {
             session.receivers,
             session.senders,
             session.transfers,
-            session.moved,
-            session.left.as_secs()
+            session.bytes_relayed,
+            session.remaining.as_secs()
         );
     }
     out += "\n]\n";

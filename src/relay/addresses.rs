@@ -1,5 +1,5 @@
-//! What each address has taken of a service: places, and how many of them lately. Bounded, whatever the number of
-//! addresses. A place is a session or a stream.
+//! Limits what each address takes of a service: the number of slots, and the rate at which it takes them. A slot is a session
+//! or a stream. The table is bounded, whatever the number of addresses.
 
 use std::{
     collections::HashMap,
@@ -9,22 +9,22 @@ use std::{
 
 use uncork::PeerAddr;
 
-/// How often a full table is searched for entries that say nothing any more.
+/// How often a full table is searched for entries that are no longer needed.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// Entries beyond one for each place there may be: 16,384 addresses that only came and went within the burst.
+/// Entries beyond one per slot: 16,384 addresses that have no slot, but have used a part of their burst.
 const SPARE: usize = 16_384;
 
-/// What there is to be had.
+/// The limits.
 #[derive(Clone, Copy)]
 pub(super) struct Allowance {
-    /// Places in all.
-    pub(super) places: usize,
-    /// Places of one address at the same time.
+    /// Slots in all.
+    pub(super) slots: usize,
+    /// Slots of one address at the same time.
     pub(super) per_address: usize,
-    /// Places one address may take in a minute, over a long time; 0 for no limit.
+    /// Slots that one address may take per minute, on average; 0 for no limit.
     pub(super) per_minute: u32,
-    /// Places one address may take at once, before the rate applies.
+    /// Slots that one address may take at once, before the rate applies.
     pub(super) burst: u32,
 }
 
@@ -33,25 +33,25 @@ pub(super) struct Addresses {
     table: HashMap<IpAddr, Entry>,
     room: usize,
     per_address: u32,
-    /// What one place costs, and how much debt is tolerated: the token bucket, told as one instant (GCRA).
+    /// Time per slot, and tolerated debt: a token bucket, stored as one instant (GCRA).
     interval: Duration,
     tolerance: Duration,
     swept: Option<Instant>,
 }
 
 struct Entry {
-    /// Places taken.
-    places: u32,
-    /// When the bucket is full again.
+    /// Slots that are taken.
+    slots: u32,
+    /// When the bucket will be full again.
     full_at: Instant,
 }
 
-/// Why one more is refused, and when to come back.
+/// The reason why one more slot is rejected, and when to retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refused {
     TooMany,
     TooFast(Duration),
-    /// The table is full of others.
+    /// The table is full of other addresses.
     Crowded,
 }
 
@@ -69,18 +69,18 @@ impl Addresses {
         addresses
     }
 
-    /// From now on there is so much to be had. What is taken stays taken, be it more than that.
+    /// Changes the limits. Slots that are taken stay taken, even if they exceed the new limits.
     pub(super) fn allow(&mut self, allowance: Allowance) {
         self.interval = match allowance.per_minute {
             0 => Duration::ZERO,
             n => Duration::from_secs(60) / n,
         };
-        self.room = allowance.places.saturating_add(SPARE);
+        self.room = allowance.slots.saturating_add(SPARE);
         self.per_address = u32::try_from(allowance.per_address).unwrap_or(u32::MAX);
         self.tolerance = self.interval.saturating_mul(allowance.burst.saturating_sub(1));
     }
 
-    /// One more place for this address. To be [released](Self::release) when it is gone.
+    /// Takes one slot for this address. The caller must [release](Self::release) it.
     pub(super) fn admit(&mut self, ip: IpAddr, now: Instant) -> Result<(), Refused> {
         let ip = PeerAddr::network_of(ip);
         if self.table.len() >= self.room && !self.table.contains_key(&ip) {
@@ -89,44 +89,44 @@ impl Addresses {
                 return Err(Refused::Crowded);
             }
         }
-        let entry = self.table.entry(ip).or_insert(Entry { places: 0, full_at: now });
-        if entry.places >= self.per_address {
+        let entry = self.table.entry(ip).or_insert(Entry { slots: 0, full_at: now });
+        if entry.slots >= self.per_address {
             return Err(Refused::TooMany);
         }
         let debt = entry.full_at.saturating_duration_since(now);
-        // Each loop of a server has a time of its own: where there is no rate, one that lags behind is not too fast.
+        // Each loop of a server has a time of its own: without a rate, a loop that lags behind must not be too fast.
         if debt > self.tolerance && !self.interval.is_zero() {
             return Err(Refused::TooFast(debt - self.tolerance));
         }
         entry.full_at = now + debt + self.interval;
-        entry.places += 1;
+        entry.slots += 1;
         Ok(())
     }
 
-    /// When this address may take places again, if it may not now for having taken too many lately.
+    /// Returns how long this address must wait, if it has taken too many slots recently.
     #[cfg(feature = "tunnel")]
     pub(super) fn too_fast(&self, ip: IpAddr, now: Instant) -> Option<Duration> {
         let debt = self.table.get(&PeerAddr::network_of(ip))?.full_at.saturating_duration_since(now);
         debt.checked_sub(self.tolerance).filter(|after| !after.is_zero())
     }
 
-    /// Returns how many places this address has.
-    pub(super) fn places(&self, ip: IpAddr) -> usize {
-        self.table.get(&PeerAddr::network_of(ip)).map_or(0, |entry| entry.places as usize)
+    /// Returns how many slots this address has.
+    pub(super) fn slots(&self, ip: IpAddr) -> usize {
+        self.table.get(&PeerAddr::network_of(ip)).map_or(0, |entry| entry.slots as usize)
     }
 
-    /// A place of this address is free again.
+    /// Releases a slot of this address.
     pub(super) fn release(&mut self, ip: IpAddr) {
         if let Some(entry) = self.table.get_mut(&PeerAddr::network_of(ip)) {
-            entry.places = entry.places.saturating_sub(1);
+            entry.slots = entry.slots.saturating_sub(1);
         }
     }
 
-    /// Forgets addresses without a place and with a full bucket: they are as good as new.
+    /// Removes addresses that have no slot and a full bucket: they equal new ones.
     fn sweep(&mut self, now: Instant) {
         if self.swept.is_none_or(|at| now >= at + SWEEP) {
             self.swept = Some(now);
-            self.table.retain(|_, entry| entry.places > 0 || entry.full_at > now);
+            self.table.retain(|_, entry| entry.slots > 0 || entry.full_at > now);
         }
     }
 }
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     fn table(change: impl FnOnce(&mut Allowance)) -> Addresses {
-        let mut allowance = Allowance { places: 10_000, per_address: 1_000, per_minute: 600, burst: 100 };
+        let mut allowance = Allowance { slots: 10_000, per_address: 1_000, per_minute: 600, burst: 100 };
         change(&mut allowance);
         Addresses::new(allowance)
     }
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn what_is_allowed_can_change() {
-        let allowance = |per_address| Allowance { places: 10, per_address, per_minute: 0, burst: 1 };
+        let allowance = |per_address| Allowance { slots: 10, per_address, per_minute: 0, burst: 1 };
         let (now, a) = (Instant::now(), ip("192.0.2.1"));
         let mut table = Addresses::new(allowance(2));
         assert_eq!([table.admit(a, now), table.admit(a, now)], [Ok(()), Ok(())]);

@@ -1,72 +1,87 @@
-//! What the configurations of the services have in common: how they are checked before they are used.
+//! Checks that the configurations of all services have in common, and their error.
 
 use std::{
+    borrow::Cow,
     fmt,
     net::{Ipv4Addr, Ipv6Addr},
-    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
 use uncork::h1::Headers;
 
-/// A configuration that cannot work; says why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ConfigError(pub(super) &'static str);
+/// Describes why a configuration cannot work.
+///
+/// `Display` writes the message, and `line N: ` before it if the error concerns a line of a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    message: Cow<'static, str>,
+    line: Option<usize>,
+}
+
+impl ConfigError {
+    pub(super) const fn new(message: &'static str) -> Self {
+        Self { message: Cow::Borrowed(message), line: None }
+    }
+
+    #[cfg(any(feature = "gateway", feature = "tunnel"))]
+    pub(super) fn of(line: Option<usize>, message: String) -> Self {
+        Self { message: Cow::Owned(message), line }
+    }
+
+    /// Returns the description, for users.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Returns the line of the configuration file, from 1. `None` if the configuration does not come from a file, or if
+    /// the error concerns the whole file.
+    pub fn line(&self) -> Option<usize> {
+        self.line
+    }
+}
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
+        match self.line {
+            Some(line) => write!(f, "line {line}: {}", self.message),
+            None => f.write_str(&self.message),
+        }
     }
 }
 
 impl std::error::Error for ConfigError {}
 
-/// A configuration that can be replaced while it is in use. Whoever has begun with one goes on with it.
-pub(super) struct Reloadable<T>(RwLock<Arc<T>>);
-
-impl<T> Reloadable<T> {
-    pub(super) fn new(config: T) -> Self {
-        Self(RwLock::new(Arc::new(config)))
-    }
-
-    pub(super) fn get(&self) -> Arc<T> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    pub(super) fn set(&self, config: T) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
-    }
-}
-
-/// A base path in its one spelling: empty, or a slash in front and none behind.
+/// Returns a base path in its one spelling: empty, or with a slash in front and none at the end.
 pub(super) fn base_path(given: &str) -> Result<String, ConfigError> {
     let path = given.trim_end_matches('/');
     // The path may go into a cookie, where a ";" would begin an attribute.
-    let fine = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,=:@%".contains(&b);
-    if !(path.is_empty() || path.starts_with('/')) || !path.bytes().all(fine) {
-        return Err(ConfigError("the base path must begin with a slash, and be a path as it stands in a URL"));
+    let is_valid = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,=:@%".contains(&b);
+    if !(path.is_empty() || path.starts_with('/')) || !path.bytes().all(is_valid) {
+        return Err(ConfigError::new(
+            "invalid base path: must begin with a slash, and have only characters of a URL path",
+        ));
     }
     Ok(path.to_owned())
 }
 
-/// The `Server` field.
+/// Checks the value of the `Server` field.
 pub(super) fn server(name: &str) -> Result<(), ConfigError> {
-    let fine = Headers::new().append("Server", name).is_ok();
-    fine.then_some(()).ok_or(ConfigError("the Server field must be printable"))
+    let is_valid = Headers::new().append("Server", name).is_ok();
+    is_valid.then_some(()).ok_or(ConfigError::new("invalid Server field: must be printable"))
 }
 
-/// Origins whose pages may come, as browsers write them (RFC 6454 §6.2).
+/// Checks origins whose pages may use a service, and spells them as browsers do (RFC 6454 §6.2).
 pub(super) fn origins(origins: &mut [String]) -> Result<(), ConfigError> {
     const WRONG: ConfigError =
-        ConfigError("an origin must be \"*\", or look like https://example.org, without a path and in ASCII");
+        ConfigError::new("invalid origin: must be \"*\" or look like https://example.org, in ASCII and without a path");
     for one in origins.iter_mut().filter(|one| *one != "*") {
         *one = origin(one).ok_or(WRONG)?;
     }
     Ok(())
 }
 
-/// An origin in its one spelling: in lower case, without the port that its scheme has by default. `None`: no browser
-/// sends what is meant by it.
+/// Returns an origin in its one spelling: in lower case, without the default port of its scheme. Returns `None` for one
+/// that no browser sends.
 fn origin(given: &str) -> Option<String> {
     let (scheme, authority) = given.split_once("://")?;
     let scheme = scheme.to_ascii_lowercase();
@@ -98,7 +113,7 @@ fn origin(given: &str) -> Option<String> {
     }
 }
 
-/// Browsers write no IPv4 address within one of IPv6.
+/// Browsers write an IPv4-mapped address in hexadecimal digits.
 fn v6_as_sent(ip: Ipv6Addr) -> String {
     match (ip.to_ipv4_mapped(), ip.segments()) {
         (Some(_), [.., high, low]) => format!("::ffff:{high:x}:{low:x}"),
@@ -106,8 +121,8 @@ fn v6_as_sent(ip: Ipv6Addr) -> String {
     }
 }
 
-/// A name that is not in ASCII is sent in another form (IDNA), which a browser shows. One whose last label is a number is an
-/// IPv4 address, which is sent in one spelling, or it is nothing.
+/// Returns a host name as browsers send it. They send a name that is not ASCII in another form (IDNA), which they also
+/// display. A name whose last label is a number must be an IPv4 address, which has one spelling.
 fn name_as_sent(host: &str) -> Option<String> {
     let is_label =
         |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
@@ -120,7 +135,7 @@ fn name_as_sent(host: &str) -> Option<String> {
     }
 }
 
-/// What is added to a clock must not overflow it.
+/// Limits durations to a century: adding one to a clock must not overflow.
 pub(super) fn times<'a>(times: impl IntoIterator<Item = &'a mut Duration>) {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
     for time in times {

@@ -1,15 +1,15 @@
-//! Names of fields, as applications compare them.
+//! Compares names of fields as applications do.
 //!
-//! CGI and its likes (WSGI, Rack, PHP) turn `X-Forwarded-For` and `X_Forwarded_For` into one variable,
-//! `HTTP_X_FORWARDED_FOR`. A client that sends the second beside the first, which a proxy has set, could speak in the
-//! proxy's name. So a field that a service sets is dropped in every spelling when it comes from a client.
+//! CGI and similar interfaces (WSGI, Rack, PHP) turn `X-Forwarded-For` and `X_Forwarded_For` into one variable,
+//! `HTTP_X_FORWARDED_FOR`. A proxy sets the first; a client that also sends the second could override it. So a field that a
+//! service sets is dropped in every spelling when it comes from a client.
 
-/// Tells whether an application may take the names `a` and `b` for the same: `-` is `_`, and case does not matter.
+/// Returns `true` if an application may take the names `a` and `b` for the same: `-` equals `_`, and case does not matter.
 pub(super) fn same_field(a: &str, b: &str) -> bool {
     a.len() == b.len() && starts_as(a, b)
 }
 
-/// Tells whether `name` begins with `prefix`, by the same rule.
+/// Returns `true` if `name` begins with `prefix`, by the rule of [`same_field`].
 pub(super) fn starts_as(name: &str, prefix: &str) -> bool {
     let key = |b: u8| if b == b'_' { b'-' } else { b.to_ascii_lowercase() };
     name.len() >= prefix.len() && name.bytes().zip(prefix.bytes()).all(|(a, b)| key(a) == key(b))

@@ -1,31 +1,32 @@
-//! Services on the public face of the engine: written as an outsider would, with `use uncork::…` and nothing else.
+//! Services on the public API of the engine: they are written as a user would write them, with `use uncork::…` only.
 //!
 //! ```text
 //!                       ┌──────────────── SessionRelay ────────────────┐
-//!   PUT  /cama/session  │  allocate: an id for the URL, a token for    │
-//!     ─────────────────▶│  the cookie. Who has the token is the host,  │
-//!                       │  who has only the URL is the guest.          │
+//!   PUT  /cama/session  │  allocate: an id for the URL, and a token    │
+//!     ─────────────────▶│  for the cookie. A client with the token is  │
+//!                       │  the host, one with only the URL is a guest. │
 //!                       │                                              │
-//!   POST ──ticket──▶ sender waits ─┐                                   │
-//!                       │          ├─ both there: one pipe of 256 KiB  │
-//!   GET  ──ticket──▶ receiver waits┘    POST body ══pipe══▶ GET answer │
+//!   POST ─suspended─▶ sender ───┐                                      │
+//!                       │       ├─ both connected: a pipe of 256 KiB   │
+//!   GET  ─suspended─▶ receiver ─┘  POST body ══pipe══▶ GET response    │
 //!                       └──────────────────────────────────────────────┘
 //! ```
 //!
-//! The [`Rendezvous`] is simpler, and needs no cookie: what one PUTs at `/stream/<id>` another GETs from it, once, or
-//! several do at the same time.
+//! The [`Rendezvous`] is simpler, and needs no cookie: one client PUTs a body to `/stream/<id>`, and one or several others
+//! GET it from there at the same time.
 //!
-//! Behind a `Gateway` (feature `gateway`), an application that speaks nothing but HTTP has clients that stay connected, by
-//! WebSocket: it is asked who may come in, is posted what they say, and posts what it has to say to any number of them.
+//! A `Gateway` (feature `gateway`) gives an application that has only HTTP clients that stay connected, by WebSocket. The
+//! gateway asks the application which clients may connect, and posts their messages to it. The application posts messages
+//! to any number of clients.
 //!
-//! By a reverse tunnel (feature `tunnel`), a server behind NAT that dials the relay is reached through it.
+//! A reverse tunnel (feature `tunnel`) makes a server behind NAT reachable: the server connects out to the relay.
 //!
-//! A service is a [`Handler`](crate::Handler) that is `Clone` around an `Arc`: it can be served alone, or mounted in
-//! a program beside other things. A relay never holds a message whole. The sender is read as fast as the receiver takes it,
-//! and asked for its body (`100 Continue`) only once somebody is there to take it.
+//! A service is a [`Handler`](crate::Handler) that is `Clone` around an `Arc`: it can be served alone, or mounted in another
+//! handler. A relay never stores a whole message. It reads the sender as fast as the receiver takes the bytes, and asks for
+//! the body (`100 Continue`) only after a receiver has connected.
 //!
-//! **What a receiver can rely on.** A download whose length is known is whole if it has that length. A download of
-//! unknown length is whole if it ends in order: with the last chunk, or in HTTP/1.0 with an orderly end of the
+//! **What a receiver can rely on.** A download whose length is known is complete if it has that length. A download of
+//! unknown length is complete if it ends in order: with the last chunk, or in HTTP/1.0 with an orderly end of the
 //! connection. By default this holds for the rendezvous, whose receivers see an aborted connection if the source is lost.
 //! The session relay ends a chunked message in order even if its sender is lost, as cama documents it. There the sender's
 //! response counts the bytes, but no receiver sees that. [`SessionConfig::end_cleanly_if_truncated`] and
@@ -37,7 +38,7 @@
 //! // Alone:
 //! Server::bind("127.0.0.1:8080")?.threads(2, SessionRelay::default())?.join()?;
 //!
-//! // Beside other things. Whoever mounts a handler forwards every method of it.
+//! // Mounted in another handler, which forwards every method.
 //! #[derive(Clone, Default)]
 //! struct Site {
 //!     relay: SessionRelay,
@@ -58,7 +59,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! Not here: users, persistence (a restart forgets every session), clusters.
+//! Not included: user accounts, persistence (a restart loses every session), clusters.
 
 mod addresses;
 mod config;
@@ -66,8 +67,10 @@ mod config;
 mod fields;
 #[cfg(feature = "gateway")]
 mod gateway;
+mod json;
 mod rendezvous;
 mod repeated;
+mod service;
 mod session;
 #[cfg(feature = "tunnel")]
 pub mod tunnel;
@@ -79,8 +82,7 @@ mod wire;
 pub use config::ConfigError;
 #[cfg(feature = "gateway")]
 pub use gateway::{
-    Gateway, GatewayCallbacks, GatewayConfig, GatewayConfigError, GatewayFile, GatewayLimits, GatewayPaths,
-    GatewayStats, OriginPolicy,
+    Gateway, GatewayCallbacks, GatewayConfig, GatewayFile, GatewayLimits, GatewayPaths, GatewayStats, OriginPolicy,
 };
 pub use rendezvous::{Rendezvous, RendezvousConfig, RendezvousCounts};
 pub use session::{SessionConfig, SessionCounts, SessionInfo, SessionRelay};

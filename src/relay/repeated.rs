@@ -1,8 +1,8 @@
-//! Events that may come thousands of times a second, and are logged now and then, with a count.
+//! Limits the log lines of an event that may happen thousands of times a second.
 
 use std::time::{Duration, Instant};
 
-/// Lets the first of many equal events into the log, and then one each interval, with the count of all since.
+/// Allows a log line for the first event, and then one per interval, with the count of events since the last line.
 pub(super) struct Repeated {
     interval: Duration,
     logged: Option<Instant>,
@@ -14,7 +14,7 @@ impl Repeated {
         Self { interval, logged: None, count: 0 }
     }
 
-    /// Counts one more. Returns the count since the last line, if another line is due now.
+    /// Counts an event. Returns the count since the last line, if another line is due now.
     pub(super) fn happened(&mut self, now: Instant) -> Option<u64> {
         self.count += 1;
         if self.logged.is_some_and(|at| now.saturating_duration_since(at) < self.interval) {
@@ -36,7 +36,7 @@ mod tests {
         let at = |millis| start + Duration::from_millis(millis);
         assert_eq!(repeated.happened(at(5)), Some(1));
         assert_eq!(repeated.happened(at(6)), None);
-        // Of a loop that lags behind.
+        // The time of a loop that lags behind.
         assert_eq!(repeated.happened(at(0)), None);
         assert_eq!(repeated.happened(at(1004)), None);
         assert_eq!(repeated.happened(at(1005)), Some(4));

@@ -1,8 +1,7 @@
-//! Sessions and streams that no peer has connected to. They yield when all places are taken: the oldest of the address that
-//! has the most, and only to an address that has fewer places than those.
+//! Sessions and streams that no peer has connected to. When the table is full, one of them is removed: the oldest of the
+//! address that has the most, and only for an address that has fewer entries than those.
 //!
-//! So an address that fills a table without using it makes room for others, and gains nothing by it. Finding
-//! what yields takes O(log n).
+//! So an address that fills a table without using it loses its entries to others. Finding the entry takes O(log n).
 
 use std::{
     cmp::Reverse,
@@ -15,13 +14,13 @@ use uncork::{Limits, PeerAddr};
 
 use super::repeated::Repeated;
 
-/// How often it is logged that something had to yield.
+/// Interval of the log lines about removed entries.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What no peer has connected to, by the address that it counts for. `None` is for peers on Unix sockets.
+/// Unused entries, by the address that they count for. `None` is for peers on Unix sockets.
 pub(super) struct Unused<K> {
     networks: HashMap<Option<IpAddr>, BTreeSet<(Instant, K)>>,
-    /// How many each has, to find the one with the most; and of several, the one with the oldest.
+    /// The count of each address, to find the one with the most entries; of several, the one with the oldest entry.
     ranks: BTreeSet<Rank>,
     evicted: u64,
     log: Repeated,
@@ -33,24 +32,24 @@ fn rank<K: Ord>(network: Option<IpAddr>, entries: &BTreeSet<(Instant, K)>) -> Ra
     (entries.len(), entries.first().map(|(made, _)| Reverse(*made)), network)
 }
 
-/// The places there are, and the address that asks for one more.
-pub(super) struct Asked {
+/// A request for one more entry, and the state of the table.
+pub(super) struct RoomRequest {
     pub(super) limit: usize,
     pub(super) taken: usize,
-    /// The most that one address may have.
+    /// Maximum number of entries of one address.
     pub(super) per_address: usize,
-    /// The address that asks; `None` on a Unix socket, which has no share.
+    /// The address that needs an entry; `None` for a Unix socket, which has no share.
     pub(super) owner: Option<IpAddr>,
-    /// How many that address has.
+    /// Number of entries that this address has.
     pub(super) owned: usize,
 }
 
-/// Why there is no place.
+/// The reason why there is no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoRoom {
-    /// All are taken, and none yields.
+    /// The table is full, and no entry can be removed.
     Full,
-    /// So many are taken that one address may have only this many.
+    /// The table is so full that one address may have only this many entries.
     Share(usize),
 }
 
@@ -59,7 +58,7 @@ impl<K: Copy + Ord> Unused<K> {
         Self { networks: HashMap::new(), ranks: BTreeSet::new(), evicted: 0, log: Repeated::new(LOG_INTERVAL) }
     }
 
-    /// Adds one, which counts for that address and was made at that time.
+    /// Adds an entry that counts for this address and was created at this time.
     pub(super) fn add(&mut self, owner: Option<IpAddr>, made: Instant, key: K) {
         let network = owner.map(PeerAddr::network_of);
         let entries = self.networks.entry(network).or_default();
@@ -68,7 +67,7 @@ impl<K: Copy + Ord> Unused<K> {
         self.ranks.insert(rank(network, entries));
     }
 
-    /// Removes one: a peer has connected to it, or it is gone.
+    /// Removes an entry, because a peer has connected to it, or because it was removed from the table.
     pub(super) fn remove(&mut self, owner: Option<IpAddr>, made: Instant, key: K) {
         let network = owner.map(PeerAddr::network_of);
         let Some(entries) = self.networks.get_mut(&network) else { return };
@@ -80,10 +79,10 @@ impl<K: Copy + Ord> Unused<K> {
         }
     }
 
-    /// Returns what has to yield so that there is one more place, if anything has to. Whether the address has all that one
-    /// may have is for the caller to see.
-    pub(super) fn make_room(&self, asked: &Asked) -> Result<Option<K>, NoRoom> {
-        let Asked { limit, taken, per_address, owner, owned } = *asked;
+    /// Returns the entry to remove for a new one, if one must be removed. The caller checks the maximum number of entries of
+    /// one address.
+    pub(super) fn make_room(&self, request: &RoomRequest) -> Result<Option<K>, NoRoom> {
+        let RoomRequest { limit, taken, per_address, owner, owned } = *request;
         if taken < limit {
             let share = Limits::address_share(limit, per_address, taken);
             let is_beyond = owner.is_some() && share < per_address && owned >= share;
@@ -100,16 +99,16 @@ impl<K: Copy + Ord> Unused<K> {
         }
     }
 
-    /// Counts one that had to yield, and says so in the log, but not each time. `what`: what they are.
+    /// Counts a removed entry, and logs it, but not each time. `what`: a noun for the entries.
     pub(super) fn evicted_one(&mut self, what: &str, now: Instant) {
         self.evicted += 1;
         if let Some(count) = self.log.happened(now) {
             log::warn!(target: "uncork::relay",
-                "{what} are scarce: {count} that no peer had connected to made room for others");
+                "removed {count} unused {what}: the table is full");
         }
     }
 
-    /// Returns how many had to yield so far.
+    /// Returns how many entries were removed so far.
     pub(super) fn evicted(&self) -> u64 {
         self.evicted
     }
@@ -126,12 +125,12 @@ mod tests {
         Some([192, 0, 2, n].into())
     }
 
-    fn full(owner: Option<IpAddr>, owned: usize) -> Asked {
-        Asked { limit: LIMIT, taken: LIMIT, per_address: 10, owner, owned }
+    fn full(owner: Option<IpAddr>, owned: usize) -> RoomRequest {
+        RoomRequest { limit: LIMIT, taken: LIMIT, per_address: 10, owner, owned }
     }
 
     #[test]
-    fn the_oldest_of_the_largest_yields_and_only_to_one_who_has_less() {
+    fn the_oldest_of_the_largest_is_removed_for_an_address_that_has_less() {
         let (mut unused, t0) = (Unused::new(), Instant::now());
         assert_eq!(unused.make_room(&full(ip(9), 0)), Err(NoRoom::Full));
         let at = |n: u64| t0 + Duration::from_secs(n);
@@ -157,16 +156,16 @@ mod tests {
     }
 
     #[test]
-    fn while_there_are_places_only_the_share_counts() {
+    fn while_there_is_room_only_the_share_counts() {
         let (mut unused, now) = (Unused::new(), Instant::now());
-        let asked = |taken, owned| Asked { taken, ..full(ip(1), owned) };
-        assert_eq!(unused.make_room(&asked(50, 9)), Ok(None));
-        assert_eq!(unused.make_room(&asked(75, 2)), Ok(None));
-        assert_eq!(unused.make_room(&asked(75, 3)), Err(NoRoom::Share(3)));
-        assert_eq!(unused.make_room(&asked(99, 1)), Err(NoRoom::Share(1)));
-        assert_eq!(unused.make_room(&Asked { owner: None, ..asked(99, 0) }), Ok(None), "it has no share");
+        let request = |taken, owned| RoomRequest { taken, ..full(ip(1), owned) };
+        assert_eq!(unused.make_room(&request(50, 9)), Ok(None));
+        assert_eq!(unused.make_room(&request(75, 2)), Ok(None));
+        assert_eq!(unused.make_room(&request(75, 3)), Err(NoRoom::Share(3)));
+        assert_eq!(unused.make_room(&request(99, 1)), Err(NoRoom::Share(1)));
+        assert_eq!(unused.make_room(&RoomRequest { owner: None, ..request(99, 0) }), Ok(None), "it has no share");
         (0..6).for_each(|key| unused.add(ip(2), now, key));
-        assert_eq!(unused.make_room(&asked(75, 5)), Err(NoRoom::Share(3)), "and nothing yields");
+        assert_eq!(unused.make_room(&request(75, 5)), Err(NoRoom::Share(3)), "and nothing yields");
     }
 
     #[test]

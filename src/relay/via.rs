@@ -1,12 +1,12 @@
-//! `Via`: which intermediaries a message has passed (RFC 9110 §7.6.3), and whether it goes in a circle.
+//! `Via`: the intermediaries that a message has passed (RFC 9110 §7.6.3), and the detection of loops.
 //!
 //! ```text
-//!   GET / HTTP/1.1              Via: 1.1 one             Via: 1.1 one, 1.1 two          back at "one": 508
+//!   GET / HTTP/1.1              Via: 1.1 one             Via: 1.1 one, 1.1 two          again at "one": 508
 //!   client ─────────▶ "one" ───────────────────▶ "two" ────────────────────────▶ "one"
 //! ```
-//! The tunnel's proxy is an intermediary, and so is a program that forwards what comes through a tunnel. The services
-//! beside it (gateway, session relay, rendezvous) are not: each is the origin server of its own resources, and what it
-//! sends to an application is a new request.
+//! The tunnel's proxy is an intermediary, and so is a program that forwards the requests of a tunnel. The other services
+//! (gateway, session relay, rendezvous) are not: each is the origin server of its own resources, and its calls of an
+//! application are new requests.
 
 use std::{
     fmt,
@@ -18,14 +18,14 @@ use uncork::{Request, Response};
 
 use super::ConfigError;
 
-/// Intermediaries one request may have passed. One more is taken for a loop: an intermediary may hide the names of
-/// others, but each adds an entry. Chains that exist are shorter than ten.
+/// Maximum number of intermediaries that a request may have passed. One more is taken for a loop: an intermediary may hide
+/// the names of others, but each adds an entry. Real chains are shorter than ten.
 const HOPS: usize = 32;
 
-/// Bytes of a pseudonym.
+/// Maximum length of a pseudonym, in bytes.
 const LONGEST: usize = 64;
 
-/// The name under which an intermediary signs the messages it forwards.
+/// The name that an intermediary adds to the messages that it forwards.
 ///
 /// ```
 /// use uncork::relay::Via;
@@ -34,29 +34,29 @@ const LONGEST: usize = 64;
 /// assert_eq!(list, b"1.1 one");
 /// assert!(one.is_loop([&list[..]]) && !two.is_loop([&list[..]]));
 /// assert_eq!(two.after("1.1", [&list[..]]), b"1.1 one, 1.1 two");
-/// # Ok::<(), uncork::relay::InvalidConfig>(())
+/// # Ok::<(), uncork::relay::ConfigError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Via(Arc<str>);
 
 impl Via {
-    /// Makes a random name: `uncork-` and 16 hexadecimal digits. Two programs never have the same, so they may forward to each
-    /// other, and it tells nothing about the machine.
+    /// Creates a random name: `uncork-` and 16 hexadecimal digits. Two programs never have the same name, so they may forward
+    /// to each other. The name reveals nothing about the machine.
     pub fn random() -> Self {
-        // Seeded by the system, and never the same twice in one process.
+        // The system seeds it, and its values differ within one process.
         let number = std::hash::RandomState::new().build_hasher().finish();
         Self(format!("uncork-{number:016x}").into())
     }
 
-    /// Takes this name: 1 to 64 letters, digits and `-._~:[]`, as a pseudonym or a host and port. It must be the name of one
-    /// program only: where two in a chain have the same, every request is taken for a loop.
+    /// Creates a `Via` with this name: 1 to 64 letters, digits and `-._~:[]`, as a pseudonym or a host and port. Only one
+    /// program may have the name: if two in a chain have the same, every request is taken for a loop.
     ///
     /// # Errors
-    /// If the name is none of these.
+    /// Returns an error if the name is invalid.
     pub fn named(name: &str) -> Result<Self, ConfigError> {
-        let fine = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~:[]".contains(&b));
-        if name.is_empty() || name.len() > LONGEST || !fine {
-            return Err(ConfigError("a name for Via has 1 to 64 letters, digits and -._~:[]"));
+        let is_valid = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~:[]".contains(&b));
+        if name.is_empty() || name.len() > LONGEST || !is_valid {
+            return Err(ConfigError::new("invalid name for Via: must have 1 to 64 letters, digits or -._~:[]"));
         }
         Ok(Self(name.into()))
     }
@@ -66,23 +66,23 @@ impl Via {
         &self.0
     }
 
-    /// Tells whether a request with these `Via` fields was here before, or has passed more than 32 intermediaries. The response
-    /// is then 508 (Loop Detected).
+    /// Returns `true` if a request with these `Via` fields has passed this program before, or more than 32 intermediaries. Then
+    /// respond with 508 (Loop Detected).
     pub fn is_loop<'a>(&self, fields: impl IntoIterator<Item = &'a [u8]>) -> bool {
         let mut hops = 0;
         for entry in fields.into_iter().flat_map(|value| value.split(|&b| b == b',')) {
-            let mut words = entry.split(|&b| b == b' ' || b == b'\t').filter(|word| !word.is_empty());
-            hops += usize::from(words.next().is_some());
-            // A comment may have commas in it, and look like entries. That can only be a client's own request.
-            if words.next().is_some_and(|name| name.eq_ignore_ascii_case(self.0.as_bytes())) {
+            let mut parts = entry.split(|&b| b == b' ' || b == b'\t').filter(|part| !part.is_empty());
+            hops += usize::from(parts.next().is_some());
+            // A comment may contain commas and look like entries. Only a client's own request can do that.
+            if parts.next().is_some_and(|name| name.eq_ignore_ascii_case(self.0.as_bytes())) {
                 return true;
             }
         }
         hops > HOPS
     }
 
-    /// Returns the value of `Via` with this program behind those in `fields`. `version`: of the HTTP message as it was received,
-    /// as in `1.1`.
+    /// Returns the value of `Via` with this program appended to those in `fields`. `version` is that of the received HTTP
+    /// message, such as `1.1`.
     pub fn after<'a>(&self, version: &str, fields: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
         let mut list = Vec::new();
         for value in fields.into_iter().filter(|value| !value.is_empty()) {
@@ -96,19 +96,19 @@ impl Via {
     }
 }
 
-/// Counts `Max-Forwards`, which OPTIONS and TRACE may have (RFC 9110 §7.6.2). Returns the value to forward in its place;
-/// `None` if there is none, or none that counts: such a field is forwarded as it is.
+/// Decrements `Max-Forwards`, which OPTIONS and TRACE may have (RFC 9110 §7.6.2). Returns the value to forward. Returns
+/// `None` if the field is missing, or invalid; an invalid one is forwarded unchanged.
 ///
 /// # Errors
-/// If the request is to go no further, with the response: 204 to OPTIONS, 405 to TRACE, which would repeat the client's
-/// cookies.
+/// Returns the response if the request must not be forwarded: 204 to OPTIONS, 405 to TRACE, which would repeat the
+/// client's cookies.
 pub fn max_forwards(req: &Request<'_>) -> Result<Option<u64>, Response> {
     let counts = matches!(req.method(), "OPTIONS" | "TRACE");
     let Some(left) = req.header_str("max-forwards").filter(|_| counts) else { return Ok(None) };
     if left.is_empty() || !left.bytes().all(|b| b.is_ascii_digit()) {
         return Ok(None);
     }
-    // One that is too large for a number is far from its end.
+    // A value that is too large for a number is far from 0.
     match left.parse::<u64>().unwrap_or(u64::MAX).checked_sub(1) {
         Some(left) => Ok(Some(left)),
         None if req.method() == "OPTIONS" => Err(Response::new(204).header("Allow", "OPTIONS")),
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_signed_is_found_again_behind_anything() {
+    fn an_added_name_is_found_behind_any_value() {
         let via = Via::named("us").expect("a name");
         let mut state = 1u32;
         for round in 0..2000 {
@@ -166,8 +166,8 @@ mod tests {
                 }
                 values.push(value);
             }
-            let signed = via.after("1.1", values.iter().map(Vec::as_slice));
-            assert!(via.is_loop([&signed[..]]), "{values:?}");
+            let value = via.after("1.1", values.iter().map(Vec::as_slice));
+            assert!(via.is_loop([&value[..]]), "{values:?}");
         }
     }
 

@@ -1,38 +1,38 @@
-//! What the services read out of every request, and what all their answers carry.
+//! Parsing and fields that all services have in common, among them CORS.
 
 use std::{sync::Arc, time::Duration};
 
 use uncork::{Request, Response};
 
-/// The value of the first parameter of that name in the query.
+/// Returns the value of the first query parameter of this name.
 pub(super) fn parameter<'a>(req: &Request<'a>, name: &str) -> Option<&'a str> {
     req.query()?.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
 
-/// Returns `true` for a PUT that carries only a part of what it puts: one with `Content-Range`, which is to be answered with
-/// 400 where parts cannot be put (RFC 9110 §14.5). With other methods, the field means nothing and must be ignored (§14.4).
+/// Returns `true` for a PUT with `Content-Range`, which has only a part of its representation. Its response must be 400 where
+/// parts are not supported (RFC 9110 §14.5). With other methods, the field has no meaning and must be ignored (§14.4).
 pub(super) fn is_partial_put(req: &Request<'_>) -> bool {
     req.method() == "PUT" && req.header("content-range").is_some()
 }
 
-/// The value of `Retry-After`, in seconds. Rounded up: who comes back a moment too early is refused again.
+/// Returns the value of `Retry-After`, in seconds. It is rounded up: a client that retries too early would be rejected again.
 pub(super) fn retry_after(after: Duration) -> String {
     (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1).to_string()
 }
 
-/// What a service says to browsers, and of itself.
+/// The CORS policy of a service, and its `Server` field.
 pub(super) trait CorsPolicy {
-    /// Fields a page of another origin may send (CORS).
+    /// Fields that a page of another origin may send.
     const REQUEST_FIELDS: &'static str;
-    /// Fields it may read.
+    /// Fields that it may read.
     const EXPOSED_FIELDS: &'static str;
-    /// Whether pages of an origin that was named may use cookies.
+    /// Whether pages of a configured origin may use cookies.
     const COOKIES: bool;
 
-    /// The `Server` field; empty for none.
+    /// Returns the value of the `Server` field; empty for none.
     fn server(&self) -> &str;
 
-    /// Origins whose pages may use the service; `*` for all.
+    /// Returns the origins whose pages may use the service; `*` for all.
     fn origins(&self) -> &[String];
 }
 
@@ -50,16 +50,16 @@ impl<M: CorsPolicy> CorsPolicy for Arc<M> {
     }
 }
 
-/// How the answers to one request look: what all of them carry. Kept by those that wait.
+/// The fields that all responses to one request carry. Suspended requests keep it.
 #[derive(Clone, Default)]
 pub(super) struct CorsHeaders {
-    /// The origin that may read the answer; `*` for any.
+    /// The origin that may read the response; `*` for any.
     origin: Option<Box<str>>,
 }
 
 impl CorsHeaders {
-    pub(super) fn of<M: CorsPolicy>(req: &Request<'_>, manners: &M) -> Self {
-        let origins = manners.origins();
+    pub(super) fn of<M: CorsPolicy>(req: &Request<'_>, policy: &M) -> Self {
+        let origins = policy.origins();
         let origin = req.header_str("origin").filter(|_| !origins.is_empty());
         let allowed = origin.and_then(|origin| {
             let named = origins.iter().find(|allowed| allowed.eq_ignore_ascii_case(origin));
@@ -68,12 +68,12 @@ impl CorsHeaders {
         Self { origin: allowed.map(Into::into) }
     }
 
-    /// Whether a page of an origin that was named in the configuration asks: it may use cookies.
+    /// Returns `true` for a request from a page of a configured origin, which may use cookies.
     pub(super) fn is_named_origin(&self) -> bool {
         self.origin.as_deref().is_some_and(|origin| origin != "*")
     }
 
-    /// The answer to a CORS preflight, if this is one and its origin may come.
+    /// Returns the response to a CORS preflight, if the request is one and its origin is allowed.
     pub(super) fn preflight<M: CorsPolicy>(&self, req: &Request<'_>, _: &M, allow: &str) -> Option<Response> {
         req.header("access-control-request-method")?;
         self.origin.as_ref()?;
@@ -85,13 +85,13 @@ impl CorsHeaders {
         )
     }
 
-    /// Adds what every answer carries.
-    pub(super) fn apply<M: CorsPolicy>(&self, response: Response, manners: &M) -> Response {
+    /// Adds the fields that every response carries.
+    pub(super) fn apply<M: CorsPolicy>(&self, response: Response, policy: &M) -> Response {
         let mut response = response;
-        if !manners.server().is_empty() {
-            response = response.header("Server", manners.server());
+        if !policy.server().is_empty() {
+            response = response.header("Server", policy.server());
         }
-        if !manners.origins().is_empty() {
+        if !policy.origins().is_empty() {
             response = response.header("Vary", "Origin");
         }
         if let Some(origin) = &self.origin {
@@ -106,7 +106,7 @@ impl CorsHeaders {
     }
 }
 
-/// Adds what keeps a browser from running in this origin's name what somebody else has sent, and from keeping it.
+/// Adds fields that keep a browser from running a client's content in this origin, and from storing it.
 pub(super) fn neutral(response: Response) -> Response {
     response
         .header("Cache-Control", "no-store")
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_retry_is_never_told_to_come_too_early() {
+    fn retry_after_is_never_too_early() {
         for (after, want) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2")] {
             assert_eq!(retry_after(Duration::from_millis(after)), want);
         }

@@ -130,8 +130,8 @@ fn a_refusal_names_its_limit_and_when_to_come_back() {
         assert!(after > 0);
         answer.text().to_owned()
     };
-    assert!(refused("PUT /cama/session").contains("sessions of this address: at most 1"));
+    assert!(refused("PUT /cama/session").contains("sessions for this address: at most 1"));
     stream(&relay);
-    assert!(refused("POST /stream").contains("streams of this address: at most 2"));
+    assert!(refused("POST /stream").contains("streams for this address: at most 2"));
     relay.stop();
 }

@@ -22,7 +22,7 @@ fn streams_have_a_limit_for_each_address_and_in_all() {
     let server = start_with(PLAIN_1, |c| c.streams_per_address = 2);
     let (_one, _two) = (Stream::new(&server), Stream::new(&server));
     let answer = server.client().post("/stream", &[], b"").answer();
-    is_error(&answer, 429, "TooManyStreamsError", "There are too many streams of this address: at most 2");
+    is_error(&answer, 429, "TooManyStreamsError", "There are too many streams for this address: at most 2");
     assert!(answer.get("retry-after").is_some());
 
     let server = start_with(PLAIN_1, |c| c.streams = 1);

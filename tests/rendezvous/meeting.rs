@@ -180,7 +180,7 @@ pub(crate) fn a_part_is_refused(setup: Setup) {
     for range in ["Content-Range: bytes 0-4/10", "content-range: bytes */10", "Content-Range: x"] {
         let mut source = server.client();
         source.request(&format!("PUT {}", stream.path), &["Content-Length: 5", range]).send("hello");
-        let message = "A stream takes only the whole: Content-Range is not supported";
+        let message = "A stream needs the complete body: Content-Range is not supported";
         is_error(&source.answer(), 400, "BadRequestError", message);
     }
     // The place is still free, and the receiver waits.

@@ -1,10 +1,10 @@
-//! The access log: a line for each request of the application's, and for what is not here.
+//! The access log: one line for each request of the application, and for requests to unknown paths.
 
 use uncork::{Request, Response};
 
-use super::{Shared, wire::Reply};
+use super::{Shared, wire::SizedResponse};
 
-/// What was asked, for when it is answered.
+/// The parts of a request that its log line has. The line is written with the response.
 pub(super) struct ParsedRequest {
     method: Box<str>,
     url: Box<str>,
@@ -20,11 +20,11 @@ impl ParsedRequest {
         Self { method: "".into(), url: "".into() }
     }
 
-    /// Logs the answer, and gives it.
-    pub(super) fn answered(&self, shared: &Shared, reply: Reply) -> Response {
-        let Reply { response, size } = reply;
+    /// Logs the response, and returns it.
+    pub(super) fn log(&self, shared: &Shared, reply: SizedResponse) -> Response {
+        let SizedResponse { response, size } = reply;
         if !shared.config.suppress_access_log {
-            // Methods are tokens and targets visible ASCII: neither gets out of its line.
+            // Methods are tokens and request targets visible ASCII: neither can end the line.
             let Self { method, url } = self;
             let status = response.status();
             log::info!(target: "uncork::relay", "access method={method} url={url} status={status} size={size}");

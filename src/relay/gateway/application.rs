@@ -1,11 +1,11 @@
 //! Calls to the application.
 //!
-//! | callback | request | who waits for it |
+//! | callback | request | what waits for the response |
 //! |---|---|---|
-//! | connect | the client's own, but for what concerns its connection | the client's handshake |
-//! | establish | `POST`, empty | the session: nothing is sent or passed on before |
+//! | connect | the client's own, without the fields of its connection | the client's handshake |
+//! | establish | `POST`, empty | the session: nothing is sent or passed on before it |
 //! | receive | `POST`, a message, with its `Content-Length` | the client's next message |
-//! | close | `POST`, empty | nobody |
+//! | close | `POST`, empty | nothing |
 //!
 //! Each call waits in the [queue](Calls) of its client's network until it may run.
 
@@ -21,30 +21,30 @@ use uncork::{
 use super::{
     GatewayConfig,
     calls::{Caller, Calls},
-    registry::Key,
+    key::Key,
 };
 use crate::relay::fields::{same_field, starts_as};
 
-/// Tells the application how to reach the gateway that calls it.
+/// Field with the authority at which the application reaches the gateway that calls it.
 const ENDPOINT: &str = "X-Kuiperbelt-Endpoint";
 
-/// What a call without a time limit may take all the same, so that nothing stays for ever.
+/// Timeout of a call that has none in the configuration, so that no call lasts forever.
 const FOREVER: Duration = Duration::from_secs(3600);
 
-/// A close callback may take so long at the least: kuiperbelt's has no limit.
+/// Shortest timeout of a close callback: that of kuiperbelt has no limit.
 const CLOSE: Duration = Duration::from_secs(60);
 
-/// Connections kept while nothing is called, and for how long; as the original.
+/// Number of idle connections that are kept, and for how long; as in kuiperbelt.
 const IDLE: (usize, Duration) = (32, Duration::from_secs(10));
-/// One call in so long is told that its connection closes, so that load balancers can balance.
+/// Once per interval, a call closes its connection, so that load balancers can distribute connections.
 const ROTATE: Duration = Duration::from_secs(10);
-/// As the original.
+/// Number of redirects that are followed; as in kuiperbelt.
 const REDIRECTS: u8 = 10;
 
-/// The sub-protocols that a client offers, and the one that the application chooses.
+/// Field with the sub-protocols that a client offers, and the one that the application chooses.
 const PROTOCOL: &str = "Sec-WebSocket-Protocol";
 
-/// Fields of a client's request that concern its own connection, or are written anew.
+/// Fields of a client's request that belong to its own connection, or that the call has its own of.
 const NOT_PASSED_ON: &[&str] = &[
     "connection",
     "keep-alive",
@@ -63,26 +63,26 @@ pub(super) struct Application {
     calls: Arc<Calls>,
 }
 
-/// What the application has said of a client that wants to connect.
+/// The result of a connect callback.
 pub(super) enum Verdict {
-    /// It may, under this key; the body greets it.
-    Welcome(Key, FullResponse),
-    /// It was not asked: too many calls for clients of its address wait.
+    /// The client may connect, with this key; the body is the greeting.
+    Accepted(Key, FullResponse),
+    /// The application was not called: too many calls for clients of this address are waiting.
     Busy,
-    /// It may not: the answer is to be passed on.
-    No(FullResponse),
-    /// It may, but nobody knows as whom.
-    Nameless,
-    /// It could not be asked.
+    /// The client may not connect; the response is passed on.
+    Rejected(FullResponse),
+    /// The client may connect, but the response has no key.
+    NoKey,
+    /// The call failed.
     Unreachable(Error),
-    /// It is nowhere to be asked: the URL is none.
-    Nowhere(Error),
+    /// The call cannot be made: the URL is invalid.
+    InvalidCall(Error),
 }
 
 impl Application {
     pub(super) fn new(config: &GatewayConfig) -> Self {
         let waiting = config.limits.sessions.saturating_mul(2).max(1024);
-        // Each call that runs has a connection: it waits here, in turn, and not in the client.
+        // Calls wait in `calls`, in turn, and not in the client: each running call has a connection.
         let client = Client::builder()
             .max_connections(config.limits.calls.max(1))
             .max_queued(waiting)
@@ -94,7 +94,7 @@ impl Application {
         Self { client, calls: Calls::new(config.limits.calls, waiting) }
     }
 
-    /// The call that asks whether a client may connect.
+    /// Returns the connect callback for a client's request.
     pub(super) fn connect_call(&self, config: &GatewayConfig, req: &Request<'_>) -> client::Request {
         let base = config.callback.connect.split(['?', '#']).next().unwrap_or_default();
         let url = match req.query() {
@@ -104,7 +104,7 @@ impl Application {
         let mut headers = Headers::new();
         for (name, value) in req.headers().iter() {
             if is_passed_on(config, name) && !req.headers().contains_token("connection", name) {
-                // What was a field's value once still is.
+                // Cannot fail: the field was valid in the request.
                 let _ = headers.append(name, value);
             }
         }
@@ -113,7 +113,7 @@ impl Application {
         timed(client::Request::new(req.method(), &url).headers(&headers), config.callback.timeout)
     }
 
-    /// Asks; `then` is called on the caller's loop.
+    /// Makes a connect callback; `then` is called on the caller's loop.
     pub(super) fn connect(
         &self,
         config: &GatewayConfig,
@@ -121,11 +121,11 @@ impl Application {
         call: client::Request,
         then: impl FnOnce(Verdict) + Send + 'static,
     ) {
-        let (limit, header) = (config.limits.answer, config.session_header.clone());
-        let (client, here) = (self.client.clone(), caller.here.clone());
+        let (limit, header) = (config.limits.response, config.session_header.clone());
+        let (client, loop_handle) = (self.client.clone(), caller.loop_handle.clone());
         self.calls.run(caller.network, move |running| {
             let Some(running) = running else { return then(Verdict::Busy) };
-            client.send_collect(&here, call, limit, move |whole| {
+            client.send_collect(&loop_handle, call, limit, move |whole| {
                 drop(running);
                 then(verdict(whole, &header));
             });
@@ -134,19 +134,19 @@ impl Application {
 
     /// Makes a call of which only the status matters, when it is its turn.
     fn send(&self, caller: &Caller, call: client::Request, then: impl FnOnce(Result<(), String>) + Send + 'static) {
-        let (client, here) = (self.client.clone(), caller.here.clone());
+        let (client, loop_handle) = (self.client.clone(), caller.loop_handle.clone());
         self.calls.run(caller.network, move |running| {
             let Some(running) = running else {
-                return then(Err("too many calls for clients of this address wait".into()));
+                return then(Err("too many calls for clients of this address are waiting".into()));
             };
-            client.send(&here, call, move |answer| {
+            client.send(&loop_handle, call, move |response| {
                 drop(running);
-                then(agreed(answer));
+                then(agreed(response));
             });
         });
     }
 
-    /// Tells that a client is connected; `then` hears whether the application agrees.
+    /// Reports that a client is connected; `then` gets whether the application agrees.
     pub(super) fn establish(
         &self,
         config: &GatewayConfig,
@@ -156,11 +156,11 @@ impl Application {
     ) {
         let mut headers = about(key, config);
         let _ = headers.insert(ENDPOINT, &config.endpoint);
-        let call = told(&config.callback.establish, &headers, config.callback.timeout);
+        let call = notification(&config.callback.establish, &headers, config.callback.timeout);
         self.send(caller, call, then);
     }
 
-    /// Passes a message on; `then` hears whether the application has taken it.
+    /// Passes a message on; `then` gets whether the application has accepted it.
     pub(super) fn receive(
         &self,
         config: &GatewayConfig,
@@ -177,7 +177,7 @@ impl Application {
         self.send(caller, timed(call, config.callback.timeout), then);
     }
 
-    /// Tells that a client is gone.
+    /// Reports that a client's session has ended.
     pub(super) fn close(
         &self,
         config: &GatewayConfig,
@@ -186,18 +186,18 @@ impl Application {
         then: impl FnOnce(Result<(), String>) + Send + 'static,
     ) {
         let timeout = config.callback.timeout.map(|timeout| timeout.max(CLOSE));
-        self.send(caller, told(&config.callback.close, &about(key, config), timeout), then);
+        self.send(caller, notification(&config.callback.close, &about(key, config), timeout), then);
     }
 }
 
 /// A call without a body.
-fn told(url: &str, headers: &Headers, timeout: Option<Duration>) -> client::Request {
-    // To be told twice does no harm.
+fn notification(url: &str, headers: &Headers, timeout: Option<Duration>) -> client::Request {
+    // Repeating it does no harm.
     timed(client::Request::post(url, "").headers(headers).repeatable(true), timeout)
 }
 
-/// Returns `true` if a field of a client's request reaches the application. Of what the gateway sets itself, no spelling
-/// does: an application that takes `_` for `-` would see both as one.
+/// Returns `true` if a field of a client's request is passed on. The names that the gateway sets are not, in any spelling:
+/// an application that takes `_` for `-` would see both as one.
 fn is_passed_on(config: &GatewayConfig, name: &str) -> bool {
     let is = |own: &str| same_field(name, own);
     let written = NOT_PASSED_ON.iter().any(|own| is(own)) || is(ENDPOINT) || is(&config.session_header);
@@ -206,21 +206,21 @@ fn is_passed_on(config: &GatewayConfig, name: &str) -> bool {
     !written && !set && !websocket
 }
 
-/// The sub-protocol that the application has chosen, which must be one that was offered.
+/// Returns the sub-protocol that the application has chosen, which must be one that the client offered.
 pub(super) fn chosen<'h>(headers: &'h Headers, accept: &Accept) -> Result<Option<&'h str>, &'static str> {
     let mut values = headers.get_all(PROTOCOL);
     let name = match (values.next().map(std::str::from_utf8), values.next()) {
         (None | Some(Ok("")), None) => return Ok(None),
         (Some(Ok(name)), None) => name,
-        _ => return Err("cannot take the sub-protocol: expected one name"),
+        _ => return Err("invalid sub-protocol: expected one name"),
     };
     match accept.protocols().any(|offered| offered == name) {
         true => Ok(Some(name)),
-        false => Err("cannot take the sub-protocol: the client did not offer it"),
+        false => Err("invalid sub-protocol: the client did not offer it"),
     }
 }
 
-/// The fields of a call about the session of this key.
+/// Returns the fields of a call about the session of this key.
 fn about(key: &Key, config: &GatewayConfig) -> Headers {
     let mut headers = Headers::new();
     let _ = headers.append(&config.session_header, key);
@@ -228,34 +228,34 @@ fn about(key: &Key, config: &GatewayConfig) -> Headers {
     headers
 }
 
-/// What the configuration adds and takes away.
+/// Sets and removes the fields of `proxy_set_header`.
 fn set(headers: &mut Headers, config: &GatewayConfig) {
     for (name, value) in &config.proxy_set_header {
-        // What the endpoint is, it is told by the gateway alone.
+        // Only the gateway sets the endpoint.
         if same_field(name, ENDPOINT) {
             continue;
         }
         match value.is_empty() {
             true => headers.remove(name),
-            // Checked when the gateway was made.
+            // Cannot fail: it was checked when the gateway was created.
             false => drop(headers.insert(name, value)),
         }
     }
 }
 
-/// With its time limits: one for the whole, and none within it.
+/// Sets one timeout for the whole call, and none for its parts.
 fn timed(call: client::Request, timeout: Option<Duration>) -> client::Request {
     let most = timeout.unwrap_or(FOREVER);
     call.timeout(most).connect_timeout(most).head_timeout(most).idle_timeout(most)
 }
 
-/// 200 is a yes. The body does not matter; it is read so that the connection can be used again.
-fn agreed(answer: Result<Response, Error>) -> Result<(), String> {
-    match answer {
-        Ok(answer) => {
-            let status = answer.status();
-            answer.discard();
-            if status == 200 { Ok(()) } else { Err(format!("the application answered {status}")) }
+/// Returns `Ok` if the status is 200. The body is read and dropped, so that the connection can be reused.
+fn agreed(response: Result<Response, Error>) -> Result<(), String> {
+    match response {
+        Ok(response) => {
+            let status = response.status();
+            response.discard();
+            if status == 200 { Ok(()) } else { Err(format!("the application responded with {status}")) }
         }
         Err(error) => Err(error.to_string()),
     }
@@ -263,12 +263,12 @@ fn agreed(answer: Result<Response, Error>) -> Result<(), String> {
 
 fn verdict(whole: Result<FullResponse, Error>, header: &str) -> Verdict {
     match whole {
-        Ok(whole) if whole.status != 200 => Verdict::No(whole),
+        Ok(whole) if whole.status != 200 => Verdict::Rejected(whole),
         Ok(whole) => match whole.headers.get(header).filter(|key| !key.is_empty()).map(Key::from) {
-            Some(key) => Verdict::Welcome(key, whole),
-            None => Verdict::Nameless,
+            Some(key) => Verdict::Accepted(key, whole),
+            None => Verdict::NoKey,
         },
-        Err(error @ (Error::Url(_) | Error::InvalidRequest(_))) => Verdict::Nowhere(error),
+        Err(error @ (Error::Url(_) | Error::InvalidRequest(_))) => Verdict::InvalidCall(error),
         Err(error) => Verdict::Unreachable(error),
     }
 }

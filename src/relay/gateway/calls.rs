@@ -1,4 +1,4 @@
-//! How many calls of the application run at once, and which of those that wait is next.
+//! Limits how many calls of the application run at once, and chooses the next one that waits.
 //!
 //! ```text
 //!   network a ──▶ [ waits, waits ] ─┐
@@ -6,8 +6,8 @@
 //!   network c ──▶ [ ] ──────────────┘
 //! ```
 //! Each client network has a queue of its own, and its share of the calls shrinks as they are taken
-//! ([`Limits::address_share`]). So the clients of one address, or of a few, cannot take all calls, and do not stand in
-//! front of the others.
+//! ([`Limits::address_share`]). So the clients of one address, or of a few, cannot take all calls, and do not delay the
+//! others.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -18,22 +18,22 @@ use std::{
 
 use uncork::{Limits, LoopHandle};
 
-/// A client's network; `None` on a Unix socket, which has no share of its own.
+/// A client's network; `None` for a Unix socket, which has no share of its own.
 pub(super) type Network = Option<IpAddr>;
 
-/// The client a call is made for: the loop of its connection, where the answer is told, and its network.
+/// The client that a call is made for: the loop of its connection, on which the response is handled, and its network.
 #[derive(Clone)]
 pub(super) struct Caller {
-    pub(super) here: LoopHandle,
+    pub(super) loop_handle: LoopHandle,
     pub(super) network: Network,
 }
 
-/// Starts a call. `None`: too many of this network wait already.
+/// Starts a call. The argument is `None` if too many calls of this network wait already.
 type Job = Box<dyn FnOnce(Option<Running>) + Send>;
 
 pub(super) struct Calls {
     most: usize,
-    /// Calls of one network that may wait.
+    /// Maximum number of calls of one network that wait.
     waiting: usize,
     state: Mutex<State>,
 }
@@ -42,9 +42,9 @@ pub(super) struct Calls {
 struct State {
     running: usize,
     networks: HashMap<Network, Queue>,
-    /// The networks of which calls wait; the first one is next.
+    /// The networks whose calls wait; the first one is next.
     turn: VecDeque<Network>,
-    /// A thread starts what may run, and will see what has changed.
+    /// A thread is starting calls. It will notice a change of this state.
     starting: bool,
 }
 
@@ -54,7 +54,7 @@ struct Queue {
     waiting: VecDeque<Job>,
 }
 
-/// A call that runs, until this is dropped.
+/// A running call; it ends when this is dropped.
 pub(super) struct Running {
     calls: Arc<Calls>,
     network: Network,
@@ -69,7 +69,7 @@ impl Calls {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs `job` when it is this network's turn, now or later.
+    /// Runs `job` when it is this network's turn, at once or later.
     pub(super) fn run(self: &Arc<Self>, network: Network, job: impl FnOnce(Option<Running>) + Send + 'static) {
         {
             let mut state = self.state();
@@ -87,7 +87,8 @@ impl Calls {
         self.start();
     }
 
-    /// Starts what may run. What ends meanwhile does not start the next from within: the stack would not bear it.
+    /// Starts the calls that may run. A call that ends meanwhile does not start the next one recursively: that could overflow
+    /// the stack.
     fn start(self: &Arc<Self>) {
         let mut state = self.state();
         if mem::replace(&mut state.starting, true) {
@@ -147,7 +148,7 @@ impl Drop for Running {
 mod tests {
     use super::*;
 
-    /// Calls that run until they are told to end; and the order in which they began.
+    /// Calls that run until the test ends them, in the order in which they began.
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Entries>>);
 
@@ -183,7 +184,7 @@ mod tests {
             assert!(all < 400, "{networks} networks run {all}");
             log.run(&calls, 200);
             assert_eq!(log.count(200), 1, "beside {networks}");
-            // What has waited goes on, in turn.
+            // The waiting calls run, in turn.
             log.end(200);
             (0..networks).for_each(|n| log.end(n));
             let again: usize = (0..networks).map(|n| log.count(n)).sum();

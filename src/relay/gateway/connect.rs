@@ -1,14 +1,14 @@
-//! How a client becomes a session, and how it ends.
+//! The life of a client: its request to connect, its session, and its end.
 //!
 //! ```text
 //!   client            gateway                                   application
-//!   GET /connect ───▶ handshake, origin, a place for it? ─no──▶ (is not asked)
+//!   GET /connect ───▶ handshake, origin, limits: rejected ───▶ (is not called)
 //!                     connect callback ───────────────────────▶ 200, a key, a greeting │ anything else
 //!          ◀── 101 ── registered: messages for the key are held
 //!                     establish callback ─────────────────────▶ 200 │ anything else: the stream ends
-//!          ◀ hello ── open: what was held, what the client said
-//!          ── text ─▶ receive callback ───────────────────────▶ its answer lets the next one in
-//!          ── close ▶ gone
+//!          ◀ greeting open: held messages, in both directions
+//!          ── text ─▶ receive callback ───────────────────────▶ the next message is read after the response
+//!          ── close ▶ closed
 //!                     close callback ─────────────────────────▶
 //! ```
 
@@ -26,20 +26,21 @@ use super::{
     application::{Verdict, chosen},
     calls::Caller,
     delivery::{frame, is_binary},
-    registry::{Key, LimitReached},
+    key::Key,
+    limits::LimitReached,
     session::{Early, Left, Session},
     wire,
 };
 
-/// Bytes of a body that a request to connect may have: it is passed on, and hardly anybody has one.
+/// Maximum size of the body of a request to connect. It is passed on; hardly any client sends one.
 const BODY: usize = 64 * 1024;
 
-/// Answers a client that wants to connect.
+/// Handles a request to connect.
 pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, stopping: bool) -> Action {
     let counted = shared.counters.connection();
-    let refuse = |status: u16, words: &str| {
+    let refuse = |status: u16, text: &str| {
         shared.counters.connect_error();
-        wire::text(status, words).response
+        wire::text(status, text).response
     };
     let Ok(accept) = ws::check(req) else {
         return refuse(400, "Bad Request").header("Sec-Websocket-Version", "13").into();
@@ -50,48 +51,48 @@ pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, stopping: boo
     if stopping {
         return refuse(503, "Service Unavailable").into();
     }
-    let place = match shared.places.take(req.peer().ip()) {
-        Ok(place) => place,
+    let guard = match shared.session_limits.take(req.peer().ip()) {
+        Ok(guard) => guard,
         Err(LimitReached::Full) => {
-            log::warn!(target: "uncork::relay", "a client was turned away: there are too many sessions");
+            log::warn!(target: "uncork::relay", "client rejected: too many sessions");
             return refuse(503, "Service Unavailable").into();
         }
         Err(LimitReached::Crowded) => {
-            log::info!(target: "uncork::relay", "a client was turned away: too many sessions from {}", req.peer());
+            log::info!(target: "uncork::relay", "client rejected: too many sessions from {}", req.peer());
             return refuse(429, "Too Many Requests").into();
         }
     };
     if shared.config.callback.connect.is_empty() {
-        log::error!(target: "uncork::relay", "nobody can connect: callback.connect is not set");
+        log::error!(target: "uncork::relay", "client rejected: callback.connect is not set");
         return refuse(500, "Internal Server Error").into();
     }
-    // However it ends: refused, or years later.
-    req.on_end(move |_| drop((counted, place)));
-    let caller = Caller { here: req.loop_handle(), network: req.peer().network() };
-    let guest = Guest { shared: shared.clone(), accept, ticket: req.ticket(), caller };
+    // When the request ends: rejected at once, or as a connection years later.
+    req.on_end(move |_| drop((counted, guard)));
+    let caller = Caller { loop_handle: req.loop_handle(), network: req.peer().network() };
+    let client = PendingClient { shared: shared.clone(), accept, ticket: req.ticket(), caller };
     let call = shared.application.connect_call(&shared.config, req);
     match req.has_body() {
-        true => Action::Receive(Box::new(Body { guest, call, bytes: Vec::new() })),
+        true => Action::Receive(Box::new(Body { client, call, bytes: Vec::new() })),
         false => {
-            guest.ask(call);
+            client.ask(call);
             Action::Suspend
         }
     }
 }
 
-/// Whether the page that asks may connect (RFC 6455 §10.2).
+/// Returns `true` if the page that sent the request may connect (RFC 6455 §10.2).
 fn admits(policy: OriginPolicy, req: &Request<'_>) -> bool {
     match policy {
         OriginPolicy::None => true,
         OriginPolicy::SameOrigin => ws::same_origin(req),
-        // Who does not say where it comes from stays out, as in the original.
+        // A client without `Origin` may not, as in kuiperbelt.
         OriginPolicy::SameHostname => req.header("origin").is_some() && ws::same_hostname(req),
     }
 }
 
-/// The body of a request to connect, until it is whole.
+/// Collects the body of a request to connect.
 struct Body {
-    guest: Guest,
+    client: PendingClient,
     call: client::Request,
     bytes: Vec<u8>,
 }
@@ -99,7 +100,7 @@ struct Body {
 impl Upload for Body {
     fn data(&mut self, chunk: &[u8]) -> Consumed {
         if chunk.len() > BODY - self.bytes.len() {
-            self.guest.shared.counters.connect_error();
+            self.client.shared.counters.connect_error();
             return Consumed::Stop(wire::text(413, "Request Entity Too Large").close().response.into());
         }
         self.bytes.extend_from_slice(chunk);
@@ -107,84 +108,84 @@ impl Upload for Body {
     }
 
     fn end(self: Box<Self>, _trailers: &Headers) -> Action {
-        let Self { guest, call, bytes } = *self;
-        guest.ask(call.body(bytes));
+        let Self { client, call, bytes } = *self;
+        client.ask(call.body(bytes));
         Action::Suspend
     }
 }
 
-/// A client that waits to hear whether it may connect.
-struct Guest {
+/// A client whose request to connect the application has not decided on.
+struct PendingClient {
     shared: Arc<Shared>,
     accept: Accept,
     ticket: Ticket,
     caller: Caller,
 }
 
-impl Guest {
+impl PendingClient {
     fn ask(self, call: client::Request) {
         let (shared, caller) = (self.shared.clone(), self.caller.clone());
-        shared.application.connect(&shared.config, &caller, call, move |verdict| self.hear(verdict));
+        shared.application.connect(&shared.config, &caller, call, move |verdict| self.decide(verdict));
     }
 
-    fn hear(self, verdict: Verdict) {
+    fn decide(self, verdict: Verdict) {
         match verdict {
-            Verdict::Welcome(key, whole) => self.welcome(key, whole),
-            Verdict::No(whole) => {
-                log::info!(target: "uncork::relay", "connect callback: the application answered {}", whole.status);
+            Verdict::Accepted(key, whole) => self.accept(key, whole),
+            Verdict::Rejected(whole) => {
+                log::info!(target: "uncork::relay", "connect callback: the application responded with {}", whole.status);
                 if whole.status != 403 {
                     self.shared.counters.connect_error();
                 }
                 let FullResponse { status, headers, body, .. } = whole;
-                self.answer(wire::passed_on(status, headers.get("content-type"), body).response);
+                self.respond(wire::passed_on(status, headers.get("content-type"), body).response);
             }
             Verdict::Busy => {
-                log::warn!(target: "uncork::relay", "connect callback: too many calls for clients of this address wait");
+                log::warn!(target: "uncork::relay", "connect callback: too many calls for clients of this address are waiting");
                 self.shared.counters.connect_error();
                 let refusal = wire::text(503, "Service Unavailable").header("Retry-After", "1");
-                self.answer(refusal.response);
+                self.respond(refusal.response);
             }
-            Verdict::Nameless => {
+            Verdict::NoKey => {
                 let header = &self.shared.config.session_header;
-                log::warn!(target: "uncork::relay", "connect callback: the answer has no {header} field");
+                log::warn!(target: "uncork::relay", "connect callback: the response has no {header} field");
                 self.fail(400, "Bad Request");
             }
             Verdict::Unreachable(error) => {
                 log::warn!(target: "uncork::relay", "connect callback: {error}");
                 self.fail(502, "Bad Gateway");
             }
-            Verdict::Nowhere(error) => {
+            Verdict::InvalidCall(error) => {
                 log::error!(target: "uncork::relay", "connect callback: {error}");
                 self.fail(500, "Internal Server Error");
             }
         }
     }
 
-    fn fail(self, status: u16, words: &str) {
+    fn fail(self, status: u16, text: &str) {
         self.shared.counters.connect_error();
-        self.answer(wire::text(status, words).response);
+        self.respond(wire::text(status, text).response);
     }
 
-    fn answer(self, response: Response) {
-        // Gone: the client has left.
+    fn respond(self, response: Response) {
+        // An error means that the client has left.
         let _ = self.ticket.respond(response);
     }
 
-    fn welcome(self, key: Key, whole: FullResponse) {
-        let hello = match &whole.body[..] {
+    fn accept(self, key: Key, whole: FullResponse) {
+        let greeting = match &whole.body[..] {
             [] => None,
             body => match frame(is_binary(whole.headers.get("content-type")), body) {
                 Some(frame) => Some(frame),
                 None => {
-                    log::warn!(target: "uncork::relay", "connect callback: the greeting is text, and no UTF-8");
+                    log::warn!(target: "uncork::relay", "connect callback: the greeting is text and not valid UTF-8");
                     return self.fail(502, "Bad Gateway");
                 }
             },
         };
         let protocol = match chosen(&whole.headers, &self.accept) {
             Ok(protocol) => protocol,
-            Err(why) => {
-                log::warn!(target: "uncork::relay", "connect callback: {why}");
+            Err(reason) => {
+                log::warn!(target: "uncork::relay", "connect callback: {reason}");
                 return self.fail(502, "Bad Gateway");
             }
         };
@@ -192,42 +193,43 @@ impl Guest {
         let accept = protocol.into_iter().fold(accept, Accept::protocol);
         let config = &shared.config;
         let session = Session::new(key, config.send_queue_size, config.limits.queue);
-        let voice = Voice { shared: shared.clone(), session: session.clone(), caller, hello, asked: false };
-        let (switch, sender) = accept.config(shared.websocket.clone()).switch(voice);
-        session.speaks_by(sender);
+        let handler =
+            ClientHandler { shared: shared.clone(), session: session.clone(), caller, greeting, asked: false };
+        let (switch, sender) = accept.config(shared.websocket.clone()).switch(handler);
+        session.set_sender(sender);
         shared.registry.add(session);
-        // Gone: the client has left, and what is dropped with the answer has told so.
+        // An error means that the client has left. Dropping the switch calls `closed`.
         let _ = ticket.respond(switch);
     }
 }
 
-/// Who hears a client.
-struct Voice {
+/// The WebSocket handler of a client.
+struct ClientHandler {
     shared: Arc<Shared>,
     session: Arc<Session>,
     caller: Caller,
-    hello: Option<Frame>,
-    /// The connection stands, and the application knows or is being told.
+    greeting: Option<Frame>,
+    /// The connection is open, and the establish callback was called, if there is one.
     asked: bool,
 }
 
-impl Handler for Voice {
+impl Handler for ClientHandler {
     fn open(&mut self, _sender: &Sender) {
         self.asked = true;
-        let Self { shared, session, caller, hello, .. } = self;
-        let hello = hello.take();
+        let Self { shared, session, caller, greeting, .. } = self;
+        let greeting = greeting.take();
         if shared.config.callback.establish.is_empty() {
-            return established(shared, session, caller, hello);
+            return established(shared, session, caller, greeting);
         }
         let (its_shared, its_session, its_caller) = (shared.clone(), session.clone(), caller.clone());
         shared.application.establish(&shared.config, caller, session.key(), move |result| match result {
-            Ok(()) => established(&its_shared, &its_session, &its_caller, hello),
-            Err(why) => {
-                log::warn!(target: "uncork::relay", "establish callback of {}: {why}", Name(its_session.key()));
+            Ok(()) => established(&its_shared, &its_session, &its_caller, greeting),
+            Err(reason) => {
+                log::warn!(target: "uncork::relay", "establish callback of {}: {reason}", Name(its_session.key()));
                 its_shared.counters.connect_error();
                 its_session.refuse();
                 if its_shared.leave(&its_session) && its_session.owes_a_close() {
-                    its_shared.tell_gone(its_session.key(), &its_caller);
+                    its_shared.notify_closed(its_session.key(), &its_caller);
                 }
             }
         });
@@ -236,64 +238,64 @@ impl Handler for Voice {
     fn message(&mut self, message: Message<'_>, done: Done) {
         let Self { shared, session, caller, .. } = self;
         if shared.config.callback.receive.is_empty() {
-            if !shared.unheard.swap(true, Ordering::Relaxed) {
-                let why = "callback.receive is not set";
-                log::warn!(target: "uncork::relay", "messages of clients are dropped: {why} (said once)");
+            if !shared.drop_logged.swap(true, Ordering::Relaxed) {
+                let reason = "callback.receive is not set";
+                log::warn!(target: "uncork::relay", "messages of clients are dropped: {reason} (logged once)");
             }
             return;
         }
-        // An empty one takes its place as well.
-        let place = match shared.pending.take_some(caller.network, message.bytes().len().max(1)) {
-            Ok(place) => place,
+        // An empty message counts as well.
+        let guard = match shared.pending.take_some(caller.network, message.bytes().len().max(1)) {
+            Ok(guard) => guard,
             Err(_) => {
                 if session.overflow() {
                     shared.counters.refused_client();
                     let name = Name(session.key());
-                    log::warn!(target: "uncork::relay", "session {name}: closed with 1013, too many messages wait for the \
-                        application");
+                    log::warn!(target: "uncork::relay", "session {name}: closed with 1013, too many messages are waiting for \
+                        the application");
                 }
                 return;
             }
         };
-        let early = Early { text: message.kind() == MessageKind::Text, message: message.bytes().to_vec(), place, done };
-        if let Some(early) = session.said(early) {
+        let early = Early { text: message.kind() == MessageKind::Text, message: message.bytes().to_vec(), guard, done };
+        if let Some(early) = session.received(early) {
             pass_on(shared, session, caller, early);
         }
     }
 
-    fn closed(&mut self, why: &Closed) {
+    fn closed(&mut self, closed: &Closed) {
         let Self { shared, session, caller, .. } = self;
         let name = Name(session.key());
-        match why.cause {
+        match closed.cause {
             CloseCause::Rejected { code, rule } => {
                 shared.counters.refused_client();
                 log::info!(target: "uncork::relay", "session {name}: closed with {code}: {rule}");
             }
-            how => log::debug!(target: "uncork::relay", "session {name}: over, {how:?}, code {}", why.code),
+            cause => log::debug!(target: "uncork::relay", "session {name}: closed, {cause:?}, code {}", closed.code),
         }
-        // The one that was being written; the others were never tried.
-        shared.counters.message_errors(usize::from(why.unsent > 0));
+        // Counts the message that was being written. The engine never began the others.
+        shared.counters.message_errors(usize::from(closed.unsent > 0));
         let left = session.closed();
         let free = shared.leave(session);
         match left {
-            // The establish callback is under way: its answer decides.
+            // The establish callback is running: its response decides.
             Left::Establishing if self.asked => {}
             Left::Establishing => {
                 shared.counters.connect_error();
                 if free {
-                    shared.tell_gone(session.key(), caller);
+                    shared.notify_closed(session.key(), caller);
                 }
             }
-            Left::Open if free => shared.tell_gone(session.key(), caller),
+            Left::Open if free => shared.notify_closed(session.key(), caller),
             Left::Open | Left::Quiet => {}
         }
     }
 }
 
-/// The application agrees: the session is there to stay.
-fn established(shared: &Arc<Shared>, session: &Arc<Session>, caller: &Caller, hello: Option<Frame>) {
-    let messages = usize::from(hello.is_some());
-    match session.open(hello) {
+/// Opens a session, after the application has agreed.
+fn established(shared: &Arc<Shared>, session: &Arc<Session>, caller: &Caller, greeting: Option<Frame>) {
+    let messages = usize::from(greeting.is_some());
+    match session.open(greeting) {
         Ok(early) => {
             shared.counters.messages(messages);
             for replaced in shared.registry.settle(session) {
@@ -304,56 +306,56 @@ fn established(shared: &Arc<Shared>, session: &Arc<Session>, caller: &Caller, he
                 pass_on(shared, session, caller, early);
             }
         }
-        // The client has left in the meantime; the application thinks it is there.
-        Err(Left::Open) if !shared.registry.has(session.key()) => shared.tell_gone(session.key(), caller),
+        // The client has left in the meantime, and the application does not know.
+        Err(Left::Open) if !shared.registry.has(session.key()) => shared.notify_closed(session.key(), caller),
         Err(_) => {}
     }
 }
 
-/// Gives the application what a client has said. The client's next message is read when it has answered.
+/// Passes a client's message to the application. The client's next message is read after the response.
 fn pass_on(shared: &Arc<Shared>, session: &Arc<Session>, caller: &Caller, early: Early) {
-    let Early { text, message, place, done } = early;
+    let Early { text, message, guard, done } = early;
     let (key, counters) = (session.key().clone(), shared.counters.clone());
     shared.application.receive(&shared.config, caller, session.key(), text, message, move |result| {
-        drop(place);
-        if let Err(why) = result {
+        drop(guard);
+        if let Err(reason) = result {
             counters.lost_message();
-            log::warn!(target: "uncork::relay", "receive callback of {}: {why}; the message is lost", Name(&key));
+            log::warn!(target: "uncork::relay", "receive callback of {}: {reason}; the message is lost", Name(&key));
         }
         done.next();
     });
 }
 
 impl Shared {
-    /// The session is not there any more. Whether nobody is under its key now; if somebody is, it is for him to tell
-    /// the application when he leaves.
+    /// Removes a session that has ended. Returns `true` if no other session has its key. If one has, that one calls the
+    /// close callback when it ends.
     fn leave(&self, session: &Arc<Session>) -> bool {
         match self.registry.remove(session) {
             None => true,
-            Some(heir) => {
-                heir.inherit();
+            Some(successor) => {
+                successor.owe_close();
                 false
             }
         }
     }
 
-    /// Tells the application that a client is gone.
-    fn tell_gone(self: &Arc<Self>, key: &Key, caller: &Caller) {
+    /// Calls the close callback for a client whose session has ended.
+    fn notify_closed(self: &Arc<Self>, key: &Key, caller: &Caller) {
         if self.config.callback.close.is_empty() {
             return;
         }
         let (counted, counters, its_key) = (self.counters.closing(), self.counters.clone(), key.clone());
         self.application.close(&self.config, caller, key, move |result| {
-            if let Err(why) = result {
+            if let Err(reason) = result {
                 counters.close_error();
-                log::warn!(target: "uncork::relay", "close callback of {}: {why}", Name(&its_key));
+                log::warn!(target: "uncork::relay", "close callback of {}: {reason}", Name(&its_key));
             }
             drop(counted);
         });
     }
 }
 
-/// A key in a log: nothing in it ends the line.
+/// Writes a key for the log, escaped, so that it cannot end the line.
 struct Name<'a>(&'a [u8]);
 
 impl std::fmt::Display for Name<'_> {

@@ -1,12 +1,15 @@
-//! What is counted, as the original counts it.
+//! Counters of the gateway, with the meaning that they have in kuiperbelt.
 //!
-//! `connections` and `total_connections` count every request to connect from its first byte, those that fail too;
-//! `connect_errors` those that failed, unless the application said 403; `total_messages` each target of a message, and
-//! the first message of a session; `message_errors` messages that could not be written; `closing_connections` the close
-//! callbacks under way. Whatever goes up and down again is held by a [`Held`], so that it cannot be forgotten.
+//! - `connections` and `total_connections` count every request to connect, also one that fails.
+//! - `connect_errors` counts requests to connect that failed, unless the application responded with 403.
+//! - `total_messages` counts each target of a message, and the first message of a session.
+//! - `message_errors` counts messages that could not be written.
+//! - `closing_connections` counts the close callbacks that run.
 //!
-//! The original counts nothing of what goes wrong later. Here it is counted as well, and is not in what `/stats` says,
-//! which is the original's to the byte.
+//! A [`Held`] holds each count that goes down again, so that no code path can forget to decrement it.
+//!
+//! kuiperbelt does not count later failures. They are counted here as well, but are not in `/stats`, whose bytes are those of
+//! kuiperbelt.
 
 use std::{
     fmt,
@@ -16,6 +19,8 @@ use std::{
     },
     time::SystemTime,
 };
+
+use crate::relay::json::JsonObject;
 
 #[derive(Debug, Default)]
 pub(super) struct Counters {
@@ -30,7 +35,7 @@ pub(super) struct Counters {
     refused_clients: AtomicU64,
 }
 
-/// One of what is counted up while it lasts.
+/// One unit of a counter, which is decremented when this is dropped.
 pub(super) struct Held {
     counters: Arc<Counters>,
     which: fn(&Counters) -> &AtomicU64,
@@ -43,13 +48,13 @@ impl Drop for Held {
 }
 
 impl Counters {
-    /// A request to connect: counted until the guard is dropped.
+    /// Counts a request to connect until the guard is dropped.
     pub(super) fn connection(self: &Arc<Self>) -> Held {
         self.total_connections.fetch_add(1, Relaxed);
         self.hold(|counters| &counters.connections)
     }
 
-    /// A close callback: counted until the guard is dropped.
+    /// Counts a close callback until the guard is dropped.
     pub(super) fn closing(self: &Arc<Self>) -> Held {
         self.hold(|counters| &counters.closing_connections)
     }
@@ -99,29 +104,30 @@ impl Counters {
     }
 }
 
-/// What a [`Gateway`](super::Gateway) has counted. Its `Display` is the JSON of `/stats`, without the line's end; the
-/// last three are not in it.
+/// Counters of a [`Gateway`](super::Gateway).
+///
+/// `Display` writes the JSON of `/stats`, without the newline. The last three counters are not in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct GatewayStats {
-    /// Clients that are connected, or on their way to it.
+    /// Clients that are connected, or are connecting.
     pub connections: u64,
-    /// Requests to connect, ever.
+    /// Requests to connect, in total.
     pub total_connections: u64,
-    /// Messages to clients, ever: one for each target, and each session's first.
+    /// Messages to clients, in total: one for each target, and the first message of each session.
     pub total_messages: u64,
-    /// Requests to connect that failed, other than by a 403 of the application's.
+    /// Requests to connect that failed, except those that the application rejected with 403.
     pub connect_errors: u64,
-    /// Messages that could not be written: the connection broke while they were on their way.
+    /// Messages that could not be written, because the connection was lost.
     pub message_errors: u64,
-    /// Close callbacks under way.
+    /// Close callbacks that run.
     pub closing_connections: u64,
-    /// Messages of clients that the application did not take: it answered anything but 200, or not at all.
+    /// Messages of clients that were lost: the response of the application was not 200, or there was none.
     pub lost_messages: u64,
-    /// Close callbacks that the application answered with anything but 200, or not at all.
+    /// Close callbacks that failed: the response of the application was not 200, or there was none.
     pub close_errors: u64,
-    /// Clients whose connections ended because they broke a rule or ran into a limit: they were told so, by 1002, 1007
-    /// or 1009.
+    /// Clients whose connections were closed because they broke a rule or exceeded a limit, with 1002, 1007, 1008, 1009 or
+    /// 1013.
     pub refused_clients: u64,
 }
 
@@ -136,14 +142,19 @@ impl fmt::Display for GatewayStats {
             closing_connections,
             ..
         } = self;
-        write!(f, "{{\"connections\":{connections},\"total_connections\":{total_connections},")?;
-        write!(f, "\"total_messages\":{total_messages},\"connect_errors\":{connect_errors},")?;
-        write!(f, "\"message_errors\":{message_errors},\"closing_connections\":{closing_connections}}}")
+        let json = JsonObject::new()
+            .member("connections", *connections)
+            .member("total_connections", *total_connections)
+            .member("total_messages", *total_messages)
+            .member("connect_errors", *connect_errors)
+            .member("message_errors", *message_errors)
+            .member("closing_connections", *closing_connections);
+        f.write_str(&json.end())
     }
 }
 
 impl GatewayStats {
-    /// The lines a monitoring agent reads: name, value and time, with tabs between them.
+    /// Returns the lines that a monitoring agent reads: name, value and time, separated by tabs.
     pub(super) fn lines(&self, now: SystemTime) -> String {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         [

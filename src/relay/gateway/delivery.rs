@@ -1,7 +1,7 @@
-//! A message on its way to any number of sessions: `/send`, and `/close`, which ends them with it.
+//! Delivers a message to any number of sessions: `/send`, and `/close`, which ends them after it.
 //!
-//! The message is encoded once, and its bytes are shared by all. Whichever session has room has it queued at once; the
-//! others are waited for side by side, up to `send_timeout`, and as long as whoever asked is there to hear of it.
+//! The message is encoded once, and all sessions share its bytes. A session that has room queues it at once. The delivery
+//! waits for all others in parallel, up to `send_timeout`, and while the application waits for the response.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,39 +10,21 @@ use uncork::{Action, Consumed, LoopHandle, Request, Ticket, Upload, h1::Headers,
 use super::{
     Shared,
     access::ParsedRequest,
-    registry::Key,
-    session::{Offered, Session},
-    wire::{self, Problem, Reply},
+    key::Key,
+    session::{Offered, Session, Waiter, Waiting},
+    wire::{self, Problem, SizedResponse},
 };
 
-/// Who waits for a place in a session's queue: which delivery, and which of its targets.
-#[derive(Clone)]
-pub(super) struct Waiting {
-    delivery: Arc<Delivery>,
-    target: usize,
-}
-
-impl Waiting {
-    pub(super) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.delivery, &other.delivery) && self.target == other.target
-    }
-
-    /// It was queued, or never will be.
-    pub(super) fn told(self, result: Result<(), Problem>) {
-        self.delivery.told(self.target, result);
-    }
-}
-
-/// Whom a message is for.
+/// The targets of a message.
 pub(super) struct Targets {
     found: Vec<Arc<Session>>,
     missing: Vec<(Problem, Key)>,
-    /// The sessions end with it.
+    /// The sessions end after this message.
     last: bool,
     binary: bool,
 }
 
-/// One message on its way.
+/// A message that is being delivered.
 pub(super) struct Delivery {
     shared: Arc<Shared>,
     asked: ParsedRequest,
@@ -52,16 +34,16 @@ pub(super) struct Delivery {
 struct State {
     ticket: Option<Ticket>,
     problems: Vec<(Problem, Key)>,
-    /// By target: who is waited for.
+    /// By target: the session whose queue has no room.
     waiting: Vec<Option<Arc<Session>>>,
-    /// How many, and one more until all have been asked.
+    /// Number of those, plus one until the message was offered to all.
     left: usize,
 }
 
-/// Answers a request of the application's to say something to sessions.
+/// Handles a request of the application to send a message to sessions.
 pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, last: bool) -> Action {
     let asked = ParsedRequest::of(req);
-    let reply = |reply: Reply| Action::from(asked.answered(shared, reply));
+    let reply = |reply: SizedResponse| Action::from(asked.log(shared, reply));
     if req.method() != "POST" {
         return reply(wire::fault(405, "required POST method").header("Allow", "POST"));
     }
@@ -85,22 +67,22 @@ pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, last: bool) -
     let state = State { ticket: Some(req.ticket()), problems: Vec::new(), waiting: Vec::new(), left: 1 };
     let delivery = Arc::new(Delivery { shared: shared.clone(), asked, state: Mutex::new(state) });
     let leaving = delivery.clone();
-    // Whoever asked has left, or was answered: nothing of it waits any more.
+    // The request is over: nothing needs to wait any more.
     req.on_end(move |_| leaving.give_up());
-    let body = Body { delivery, targets: Some(targets), bytes: Vec::new(), limit, here: req.loop_handle() };
+    let body = Body { delivery, targets: Some(targets), bytes: Vec::new(), limit, loop_handle: req.loop_handle() };
     match req.has_body() {
         true => Action::Receive(Box::new(body)),
         false => Box::new(body).end(&Headers::new()),
     }
 }
 
-/// Whether a body of this type is a binary message; every other is text.
+/// Returns `true` if a body of this type is a binary message; every other is text.
 pub(super) fn is_binary(content_type: Option<&[u8]>) -> bool {
     let essence = content_type.and_then(|value| value.split(|&b| b == b';').next()).unwrap_or_default();
     essence.trim_ascii().eq_ignore_ascii_case(b"application/octet-stream")
 }
 
-/// A message for clients. Text that is none is refused: it would cost the client its connection.
+/// Encodes a message for clients. Returns `None` for text that is not UTF-8: a client would close the connection.
 pub(super) fn frame(binary: bool, bytes: &[u8]) -> Option<Frame> {
     match binary {
         true => Some(Frame::binary(bytes)),
@@ -108,17 +90,17 @@ pub(super) fn frame(binary: bool, bytes: &[u8]) -> Option<Frame> {
     }
 }
 
-fn too_large() -> Reply {
+fn too_large() -> SizedResponse {
     wire::fault(413, "message is too large").close()
 }
 
-/// The body of `/send`, until it is whole.
+/// Collects the body of `/send`.
 struct Body {
     delivery: Arc<Delivery>,
     targets: Option<Targets>,
     bytes: Vec<u8>,
     limit: usize,
-    here: LoopHandle,
+    loop_handle: LoopHandle,
 }
 
 impl Upload for Body {
@@ -126,7 +108,7 @@ impl Upload for Body {
         if chunk.len() > self.limit - self.bytes.len() {
             self.targets = None;
             let Delivery { shared, asked, .. } = &*self.delivery;
-            return Consumed::Stop(asked.answered(shared, too_large()).into());
+            return Consumed::Stop(asked.log(shared, too_large()).into());
         }
         self.bytes.extend_from_slice(chunk);
         Consumed::All
@@ -134,7 +116,7 @@ impl Upload for Body {
 
     fn end(mut self: Box<Self>, _trailers: &Headers) -> Action {
         if let Some(targets) = self.targets.take() {
-            self.delivery.clone().start(targets, &self.bytes, &self.here);
+            self.delivery.clone().start(targets, &self.bytes, &self.loop_handle);
         }
         Action::Suspend
     }
@@ -143,8 +125,8 @@ impl Upload for Body {
 impl Drop for Body {
     fn drop(&mut self) {
         if self.targets.is_some() {
-            // It did not come whole.
-            self.delivery.answer(wire::unreadable().close());
+            // The body was truncated.
+            self.delivery.respond(wire::unreadable().close());
         }
     }
 }
@@ -154,11 +136,11 @@ impl Delivery {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Offers the message to everybody.
-    fn start(self: Arc<Self>, targets: Targets, bytes: &[u8], here: &LoopHandle) {
+    /// Offers the message to all targets.
+    fn start(self: Arc<Self>, targets: Targets, bytes: &[u8], loop_handle: &LoopHandle) {
         let Targets { found, missing, last, binary } = targets;
         let Some(frame) = frame(binary, bytes) else {
-            return self.answer(wire::fault(400, "message is not valid UTF-8"));
+            return self.respond(wire::fault(400, "message is not valid UTF-8"));
         };
         self.state().problems = missing;
         self.shared.counters.messages(found.len());
@@ -167,10 +149,10 @@ impl Delivery {
             let waiting = || {
                 let mut state = self.state();
                 state.left += 1;
-                // Usually nobody waits, and this is not even allocated.
+                // Usually no target waits, and nothing is allocated.
                 state.waiting.resize(found.len(), None);
                 state.waiting[target] = Some(session.clone());
-                Waiting { delivery: self.clone(), target }
+                Waiting::new(self.clone(), target)
             };
             match session.offer(&frame, last, waiting) {
                 Offered::Queued => {}
@@ -180,18 +162,7 @@ impl Delivery {
         }
         if let Some(timeout) = self.shared.config.send_timeout.filter(|_| waits) {
             let delivery = self.clone();
-            here.after(timeout, move |_| delivery.give_up());
-        }
-        self.one_less();
-    }
-
-    fn told(&self, target: usize, result: Result<(), Problem>) {
-        {
-            let mut state = self.state();
-            let Some(session) = state.waiting.get_mut(target).and_then(Option::take) else { return };
-            if let Err(problem) = result {
-                state.problems.push((problem, session.key().clone()));
-            }
+            loop_handle.after(timeout, move |_| delivery.give_up());
         }
         self.one_less();
     }
@@ -205,32 +176,45 @@ impl Delivery {
             }
             std::mem::take(&mut state.problems)
         };
-        self.answer(match problems.is_empty() {
+        self.respond(match problems.is_empty() {
             true => wire::ok(),
             false => wire::problems(&problems, self.shared.config.strict_broadcast),
         });
     }
 
-    /// Nobody is waited for any longer.
+    /// Stops to wait for targets.
     fn give_up(self: &Arc<Self>) {
         let waiting: Vec<_> = {
             let state = self.state();
             state.waiting.iter().enumerate().filter_map(|(n, session)| Some((n, session.clone()?))).collect()
         };
         for (target, session) in waiting {
-            let waiting = Waiting { delivery: self.clone(), target };
+            let waiting = Waiting::new(self.clone(), target);
             if session.forget(&waiting) {
-                waiting.told(Err(Problem::TimedOut));
+                waiting.queued(Err(Problem::TimedOut));
             }
         }
     }
 
-    fn answer(&self, reply: Reply) {
+    fn respond(&self, reply: SizedResponse) {
         let ticket = self.state().ticket.take();
         if let Some(ticket) = ticket {
-            // Gone: whoever asked has left.
-            let _ = ticket.respond(self.asked.answered(&self.shared, reply));
+            // An error means that the application has left.
+            let _ = ticket.respond(self.asked.log(&self.shared, reply));
         }
+    }
+}
+
+impl Waiter for Delivery {
+    fn queued(&self, target: usize, result: Result<(), Problem>) {
+        {
+            let mut state = self.state();
+            let Some(session) = state.waiting.get_mut(target).and_then(Option::take) else { return };
+            if let Err(problem) = result {
+                state.problems.push((problem, session.key().clone()));
+            }
+        }
+        self.one_less();
     }
 }
 
@@ -245,17 +229,17 @@ mod tests {
     fn a_message_to_a_thousand_is_encoded_once() {
         let shared = Gateway::new(GatewayConfig::default()).expect("a good configuration").shared;
         let server = Server::new().threads(1, |_: &mut Request<'_>| Response::new(404)).expect("running");
-        let here = &server.loops()[0];
-        // Nobody is connected yet: what is sent to them is held where it can be looked at.
+        let loop_handle = &server.loops()[0];
+        // They are not established: their messages are held, and the test can look at them.
         let sessions: Vec<_> = (0..1000).map(|n| Session::new(n.to_string().into_bytes().into(), 1, 1 << 20)).collect();
         let state = State { ticket: None, problems: Vec::new(), waiting: Vec::new(), left: 1 };
         let delivery = Delivery { shared: shared.clone(), asked: ParsedRequest::nothing(), state: Mutex::new(state) };
         let targets = Targets { found: sessions.clone(), missing: Vec::new(), last: false, binary: false };
-        Arc::new(delivery).start(targets, b"hello, everybody", here);
+        Arc::new(delivery).start(targets, b"hello, all", loop_handle);
 
         let frames: Vec<Frame> = sessions.iter().flat_map(|session| session.held()).collect();
         assert_eq!(frames.len(), 1000);
-        assert!(frames.iter().all(|frame| frame.payload() == b"hello, everybody"));
+        assert!(frames.iter().all(|frame| frame.payload() == b"hello, all"));
         let place = frames[0].payload().as_ptr();
         assert!(frames.iter().all(|frame| frame.payload().as_ptr() == place), "they are the same bytes");
         assert_eq!(shared.counters.read().total_messages, 1000);

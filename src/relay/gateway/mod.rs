@@ -1,5 +1,5 @@
-//! The gateway between WebSocket and HTTP: an application that speaks nothing but HTTP has clients that stay connected.
-//! After "kuiperbelt", whose applications it serves.
+//! The gateway between WebSocket and HTTP: an application that has only HTTP gets clients that stay connected. It is
+//! compatible with the applications of kuiperbelt.
 //!
 //! ```text
 //!   browser ══WebSocket══▶ ┌─────────┐ ──POST connect, establish, receive, close──▶ ┌─────────────┐
@@ -7,36 +7,45 @@
 //!   browser ══WebSocket══▶ └─────────┘ ◀──POST /send, /close; GET /stats, /ping──── └─────────────┘
 //! ```
 //!
-//! The application gives each client a key when it connects, and names clients by their keys ever after. What a client
-//! says is posted to it; what it wants to say to clients it posts to `/send`, naming as many as it likes.
+//! The application gives each client a key when it connects, and names clients by their keys from then on. The gateway posts
+//! each message of a client to the application. The application posts messages for clients to `/send`, and names any number
+//! of them.
 //!
-//! `/stats` and `/ping` answer HEAD as they answer GET. `/send` and `/close` take POST only, with which `Content-Range`
-//! means nothing and is ignored (RFC 9110 §14.4).
+//! `/stats` and `/ping` accept HEAD and GET. `/send` and `/close` accept POST only, in which `Content-Range` has no meaning
+//! and is ignored (RFC 9110 §14.4).
 //!
-//! | file | knows |
+//! | file | content |
 //! |---|---|
-//! | `config` | what can be set, and the file it stands in |
-//! | `connect` | how a client becomes a session, and how it ends |
-//! | `session` | what waits to be said to one client |
-//! | `delivery` | a message on its way to many |
-//! | `registry` | who is there |
+//! | `config` | the configuration, and its file |
+//! | `connect` | the life of a client: from its request to connect to its end |
+//! | `session` | one client's session, and its queue of messages |
+//! | `key` | the key of a session |
+//! | `delivery` | one message to many sessions |
+//! | `registry` | all sessions, by their keys |
+//! | `limits` | how many sessions and bytes each address has |
 //! | `application` | the calls to the application |
 //! | `calls` | how many of them run at once, and for which clients |
-//! | `wire` | the answers, byte for byte |
+//! | `wire` | the responses, byte for byte |
 //! | `counters`, `access` | statistics, and the log of requests |
-//! | here | which request is answered by whom |
+//! | here | which module handles which request |
 //!
-//! **Locking.** One lock around the registry, held for a look at a map, and one for each session, held for a few
-//! operations on its queue. Application code and calls happen without them.
+//! **Locking.** One lock for the registry, held for one access to a map, and one for each session, held for a few
+//! operations on its queue. No lock is held while application code or a call runs.
 //!
-//! **Where it is better than the original**, on purpose: handshake and origin are checked before the application is
-//! asked; a session is registered before it is established, so that the application can send to it while it is told of
-//! it, and taken back if it does not agree; a key that is used again closes the older connection (with 4000), and never
-//! loses the newer; the close callback is for the key, not for each connection that had it; time limits hold for whole
-//! answers; messages and everything else have limits, of which one address has a share only; `/close` ends a connection
-//! with a Close (1000); sub-protocols are the application's choice; a message of a client comes with its length; fields
-//! that the gateway sets are its own in every spelling; text is UTF-8 in both directions; a server that stops says 1001 and
-//! tells the application of every client it had.
+//! **Differences from kuiperbelt**, on purpose:
+//! - Handshake and origin are checked before the application is called.
+//! - A session is registered before it is established, so that the application can send to it during the callback. It is
+//!   removed if the application does not agree.
+//! - A key that is used again closes the older connection (with 4000), and never the newer one.
+//! - The close callback is for the key, not for each connection that had it.
+//! - Timeouts include the whole response.
+//! - Messages and everything else have limits, of which one address has only a share.
+//! - `/close` ends a connection with a Close frame (1000).
+//! - The application chooses the sub-protocol.
+//! - A message of a client has a `Content-Length`.
+//! - A client cannot send the fields that the gateway sets, in any spelling.
+//! - Text is UTF-8 in both directions.
+//! - A server that stops closes with 1001, and calls the close callback for every client.
 
 mod access;
 mod application;
@@ -45,6 +54,8 @@ mod config;
 mod connect;
 mod counters;
 mod delivery;
+mod key;
+mod limits;
 mod registry;
 mod session;
 mod wire;
@@ -56,31 +67,29 @@ use std::{
 
 use uncork::{Action, Consumed, Handler, Request, Upload, h1::Headers, ws};
 
+use super::config::ConfigError;
+
 use self::{
-    access::ParsedRequest,
-    application::Application,
-    counters::Counters,
-    registry::{AddressLimits, Registry},
+    access::ParsedRequest, application::Application, counters::Counters, limits::AddressLimits, registry::Registry,
 };
 pub use self::{
-    config::{
-        GatewayCallbacks, GatewayConfig, GatewayConfigError, GatewayFile, GatewayLimits, GatewayPaths, OriginPolicy,
-    },
+    config::{GatewayCallbacks, GatewayConfig, GatewayFile, GatewayLimits, GatewayPaths, OriginPolicy},
     counters::GatewayStats,
 };
 
-/// The gateway between WebSocket and HTTP, a [`Handler`]. Clones are one gateway: each loop has one, and a message that
-/// comes in on one loop reaches clients on all.
+/// The gateway between WebSocket and HTTP, a [`Handler`].
 ///
-/// Served alone, it answers 404 to what is not one of its [paths](GatewayPaths). To mount it beside other things, ask
+/// All clones are one gateway. Each loop has a clone, and a message that arrives on one loop reaches clients on all.
+///
+/// Served alone, it responds with 404 to paths other than its [own](GatewayPaths). To mount it in another handler, call
 /// [`serves`](Self::serves) and [`handle`](Self::handle), and forward [`stopping`](Handler::stopping).
 ///
-/// A server that stops gracefully closes its clients' connections with 1001, and the application is told of each within
-/// the grace. The server's limits should be [`GatewayConfig::server_limits`].
+/// A server that stops gracefully closes its clients' connections with 1001, and calls the close callback for each within
+/// the grace period. Give the server the limits of [`GatewayConfig::server_limits`].
 #[derive(Clone)]
 pub struct Gateway {
     shared: Arc<Shared>,
-    /// This clone's server stops. Another clone's may go on.
+    /// The server of this clone is stopping. The server of another clone may continue.
     stopping: bool,
 }
 
@@ -89,20 +98,20 @@ struct Shared {
     websocket: ws::Config,
     application: Application,
     registry: Registry,
-    places: Arc<AddressLimits>,
-    /// Bytes of messages that the application has not answered for.
+    session_limits: Arc<AddressLimits>,
+    /// Bytes of messages that the application has not responded to.
     pending: Arc<AddressLimits>,
-    /// It was said that messages of clients go nowhere.
-    unheard: AtomicBool,
+    /// It was logged that messages of clients are dropped.
+    drop_logged: AtomicBool,
     counters: Arc<Counters>,
 }
 
 impl Gateway {
-    /// A gateway without clients.
+    /// Creates a gateway without clients.
     ///
     /// # Errors
-    /// If the configuration cannot work. Whether the application can be called is found out by calling it.
-    pub fn new(config: GatewayConfig) -> Result<Self, GatewayConfigError> {
+    /// Returns an error if the configuration is invalid. The application is not called.
+    pub fn new(config: GatewayConfig) -> Result<Self, ConfigError> {
         let config = config.checked()?;
         let websocket = ws::Config::new()
             .message(config.limits.message as u64)
@@ -114,8 +123,8 @@ impl Gateway {
         if let (Some(ping), Some(idle)) = (config.ping_interval, config.idle_timeout)
             && ping >= idle
         {
-            log::warn!(target: "uncork::relay", "clients that are alive will be dropped: they are pinged each {ping:?}, and \
-                may be silent for {idle:?}");
+            log::warn!(target: "uncork::relay", "ping_interval ({ping:?}) is not shorter than idle_timeout ({idle:?}): live \
+                clients will be dropped");
         }
         let websocket = match config.ping_interval {
             Some(interval) => websocket.pong_timeout(interval),
@@ -125,48 +134,48 @@ impl Gateway {
             websocket,
             application: Application::new(&config),
             registry: Registry::default(),
-            places: AddressLimits::new(&config.limits),
+            session_limits: AddressLimits::new(&config.limits),
             pending: AddressLimits::of(config.limits.pending, config.limits.pending.div_ceil(4)),
-            unheard: AtomicBool::new(false),
+            drop_logged: AtomicBool::new(false),
             counters: Arc::default(),
             config,
         };
         Ok(Self { shared: Arc::new(shared), stopping: false })
     }
 
-    /// How it was configured.
+    /// Returns the configuration.
     pub fn config(&self) -> &GatewayConfig {
         &self.shared.config
     }
 
-    /// What was counted so far.
+    /// Returns the counters.
     pub fn stats(&self) -> GatewayStats {
         self.shared.counters.read()
     }
 
-    /// Whether a path is one of the gateway's.
+    /// Returns `true` if `path` is one of the gateway's paths.
     pub fn serves(&self, path: &str) -> bool {
         let GatewayPaths { connect, close, stats, send, ping } = &self.shared.config.path;
         [connect, close, stats, send, ping].iter().any(|own| *own == path)
     }
 
-    /// Answers a request, whether or not its path is the gateway's: what is not gets a 404.
+    /// Handles a request. The response is 404 if the path is not one of the gateway's.
     pub fn handle(&self, req: &mut Request<'_>) -> Action {
         let Self { shared, stopping } = self;
         let path = &shared.config.path;
-        let reply = |reply| Action::from(ParsedRequest::of(req).answered(shared, reply));
+        let reply = |reply| Action::from(ParsedRequest::of(req).log(shared, reply));
         match req.path() {
-            asked if asked == path.send => delivery::request(shared, req, false),
-            asked if asked == path.connect => connect::request(shared, req, *stopping),
-            asked if asked == path.close => delivery::request(shared, req, true),
-            asked if asked == path.stats => self.answer_stats(req),
-            asked if asked == path.ping => reply(wire::ok()),
+            own if own == path.send => delivery::request(shared, req, false),
+            own if own == path.connect => connect::request(shared, req, *stopping),
+            own if own == path.close => delivery::request(shared, req, true),
+            own if own == path.stats => self.stats_response(req),
+            own if own == path.ping => reply(wire::ok()),
             _ => reply(wire::not_found()),
         }
     }
 
-    /// `/stats`, as JSON or, if a parameter or a form's field asks for it, as text.
-    fn answer_stats(&self, req: &mut Request<'_>) -> Action {
+    /// Handles `/stats`: responds with JSON, or with text if a query parameter or a field of a form asks for it.
+    fn stats_response(&self, req: &mut Request<'_>) -> Action {
         let form = req.header("content-type").and_then(|value| value.split(|&b| b == b';').next());
         let is_form = form.is_some_and(|kind| kind.eq_ignore_ascii_case(b"application/x-www-form-urlencoded"));
         let format = req.query().and_then(format_of);
@@ -193,13 +202,13 @@ enum Format {
     Other,
 }
 
-/// The first `format` among parameters, if there is one.
+/// Returns the first `format` parameter, if there is one.
 fn format_of(parameters: &str) -> Option<Format> {
     let value = parameters.split('&').find_map(|pair| pair.strip_prefix("format")?.strip_prefix('='))?;
     Some(if matches!(value, "tsv" | "txt" | "text") { Format::Text } else { Format::Other })
 }
 
-/// A form that asks for statistics, until it is whole. What it says goes before the query.
+/// Collects a form that asks for statistics. Its `format` takes precedence over that of the query.
 struct Form {
     gateway: Gateway,
     now: std::time::SystemTime,

@@ -1,17 +1,17 @@
-//! One session: what waits to be said to its client, and what has to wait until it is established.
+//! One session: the messages that wait for its client, and those that wait until it is established.
 //!
 //! ```text
-//!               hello ──────┐ at the front, once established
+//!            greeting ──────┐ at the front, once established
 //!   /send ──▶ offer ──▶ [ queue ] ──▶ Sender ──▶ the client
-//!                │  Establishing: held here and answered at once, so that the application may send while it is asked
-//!                │  Open: only what finds the Sender full; whoever sent it waits
-//!                └─ Closed: told so
+//!                │  Establishing: held here and reported as queued, so that the application can send during the callback
+//!                │  Open: only messages that found the Sender full; their deliveries wait
+//!                └─ Closed: an error
 //!
 //!   Establishing ──open──▶ Open ──/close, replaced──▶ Closing ──▶ Closed
-//!        └──refused, or the client has left────────────────────────▲
+//!        └──rejected, or the client has left───────────────────────▲
 //! ```
 //!
-//! The lock is held for a few operations on the queue. Whoever waited for a place is told without it.
+//! The lock is held for a few operations on the queue. Deliveries that waited are notified without it.
 
 use std::{
     collections::VecDeque,
@@ -21,28 +21,52 @@ use std::{
 
 use uncork::ws::{Done, Frame, SendError, Sender};
 
-use super::{
-    delivery::Waiting,
-    registry::{AddressGuard, Key},
-    wire::Problem,
-};
+use super::{key::Key, limits::AddressGuard, wire::Problem};
 
-/// Messages held for a client that is being established, at the least: nothing of them is on its way yet.
+/// Minimum number of messages that are held for a client that is being established.
 const HELD: usize = 256;
 
-/// What a session that makes room for another of the same key says (RFC 6455 §7.4.2: 4000 to 4999 are ours).
+/// Close code and reason of a session that another one with the same key replaces (RFC 6455 §7.4.2: 4000 to 4999 are for
+/// private use).
 const REPLACED: (u16, &str) = (4000, "another connection has this session now");
 
-/// What follows the last message of `/close` (§7.4.1): browsers would take an end without it for a failure, and connect
-/// anew.
+/// Close code after the last message of `/close` (§7.4.1). Browsers would take an end without a Close for a failure, and
+/// connect again.
 const ENDED: u16 = 1000;
 
-/// What a session says whose message finds no place.
+/// Close code and reason of a session whose message exceeds the limit of pending bytes.
 const OVERFLOW: (u16, &str) = (1013, "too many messages wait for the application");
+
+/// A message that goes to several sessions, and waits for room in the queues of some of them.
+pub(super) trait Waiter: Send + Sync {
+    /// The message was queued for this target, or never will be.
+    fn queued(&self, target: usize, result: Result<(), Problem>);
+}
+
+/// One target of a message that waits.
+#[derive(Clone)]
+pub(super) struct Waiting {
+    waiter: Arc<dyn Waiter>,
+    target: usize,
+}
+
+impl Waiting {
+    pub(super) fn new(waiter: Arc<dyn Waiter>, target: usize) -> Self {
+        Self { waiter, target }
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.waiter, &other.waiter) && self.target == other.target
+    }
+
+    pub(super) fn queued(self, result: Result<(), Problem>) {
+        self.waiter.queued(self.target, result);
+    }
+}
 
 pub(super) struct Session {
     key: Key,
-    /// Messages that may be held, and their bytes.
+    /// Maximum number of messages that are held, and of their bytes.
     held: (usize, usize),
     state: Mutex<State>,
 }
@@ -52,16 +76,16 @@ struct State {
     sender: Option<Sender>,
     queue: VecDeque<Queued>,
     listening: Listening,
-    /// What the client said before it was established.
+    /// A message that the client sent before the session was established.
     early: Option<Box<Early>>,
-    /// The last word is held already: no more can be said.
+    /// The last message is held already; no other is accepted.
     ending: bool,
-    /// The application has closed it, or has it under another connection: it is not told that it is gone.
+    /// The application has closed the session, or has another connection with its key: the close callback is not called.
     quiet: bool,
-    /// Another one of the same key has left, and the application was not told.
-    heir: bool,
-    /// A message of the client's was dropped: those behind it are dropped, too.
-    deaf: bool,
+    /// Another session with the same key has ended, and this one must call the close callback for both.
+    owes_close: bool,
+    /// A message of the client was dropped, so those behind it are dropped, too.
+    discards: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,56 +96,56 @@ enum Phase {
     Closed,
 }
 
-/// Whether the sender calls when there is room.
+/// Whether the sender will call when there is room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Listening {
     No,
-    /// It is being asked to; it may call at once.
+    /// The callback is being registered; the sender may call at once.
     Asking,
-    /// It has called while it was asked.
+    /// The sender has called during the registration.
     Called,
     Yes,
 }
 
 struct Queued {
     frame: Frame,
-    /// The session ends with it.
+    /// The session ends after this message.
     last: bool,
-    /// Who waits to hear that it was queued; nobody if he was told so already.
-    who: Option<Waiting>,
+    /// The delivery that waits; `None` if the message was reported as queued already.
+    waiter: Option<Waiting>,
 }
 
-/// A message of the client's, and the right to the next.
+/// A message of the client, and the token that lets the next one in.
 pub(super) struct Early {
     pub(super) text: bool,
     pub(super) message: Vec<u8>,
-    /// Its bytes among those that the application has not answered for.
-    pub(super) place: AddressGuard,
+    /// Counts its bytes among those that the application has not responded to.
+    pub(super) guard: AddressGuard,
     pub(super) done: Done,
 }
 
-/// What became of a message that was offered.
+/// The result of offering a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Offered {
     Queued,
     Closed,
-    /// Whoever waits will be told.
+    /// The delivery will be notified.
     Waits,
 }
 
-/// How a session was when its connection ended.
+/// The state of a session when its connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Left {
     /// The application has not agreed yet.
     Establishing,
-    /// The application is to be told.
+    /// The close callback must be called.
     Open,
-    /// It knows.
+    /// The application knows already.
     Quiet,
 }
 
 impl Session {
-    /// One that is being established. `messages` and `bytes` may be held for it.
+    /// Creates a session that is being established. At most `messages` and `bytes` are held for it.
     pub(super) fn new(key: Key, messages: usize, bytes: usize) -> Arc<Self> {
         Arc::new(Self {
             key,
@@ -134,8 +158,8 @@ impl Session {
                 early: None,
                 ending: false,
                 quiet: false,
-                heir: false,
-                deaf: false,
+                owes_close: false,
+                discards: false,
             }),
         })
     }
@@ -148,22 +172,22 @@ impl Session {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How to speak to the client.
-    pub(super) fn speaks_by(&self, sender: Sender) {
+    /// Sets the sender, by which messages go to the client.
+    pub(super) fn set_sender(&self, sender: Sender) {
         self.state().sender = Some(sender);
     }
 
-    /// A message for the client; `last`: the session ends with it. `waiting` is whom to tell, should it have to wait.
+    /// Offers a message for the client. `last`: the session ends after it. `waiting` names the delivery, if it has to wait.
     pub(super) fn offer(self: &Arc<Self>, frame: &Frame, last: bool, waiting: impl FnOnce() -> Waiting) -> Offered {
         let mut state = self.state();
         match state.phase {
             Phase::Closing | Phase::Closed => return Offered::Closed,
             _ if state.ending => return Offered::Closed,
             Phase::Establishing => {
-                let held = state.queue.iter().take_while(|queued| queued.who.is_none());
+                let held = state.queue.iter().take_while(|queued| queued.waiter.is_none());
                 let (messages, bytes) = held.fold((0, 0), |(n, bytes), held| (n + 1, bytes + held.frame.len()));
                 if messages < self.held.0 && bytes < self.held.1 && messages == state.queue.len() {
-                    state.queue.push_back(Queued { frame: frame.clone(), last, who: None });
+                    state.queue.push_back(Queued { frame: frame.clone(), last, waiter: None });
                     state.ending = last;
                     return Offered::Queued;
                 }
@@ -175,22 +199,22 @@ impl Session {
             },
             Phase::Open => {}
         }
-        state.queue.push_back(Queued { frame: frame.clone(), last, who: Some(waiting()) });
+        state.queue.push_back(Queued { frame: frame.clone(), last, waiter: Some(waiting()) });
         drop(state);
         self.drain();
         Offered::Waits
     }
 
-    /// Forgets a message that waits; whether it still did.
+    /// Removes a message that waits. Returns `true` if it was still waiting.
     pub(super) fn forget(&self, waiting: &Waiting) -> bool {
         let mut state = self.state();
-        let at = state.queue.iter().position(|queued| queued.who.as_ref().is_some_and(|who| who.is(waiting)));
+        let at = state.queue.iter().position(|queued| queued.waiter.as_ref().is_some_and(|other| other.is(waiting)));
         at.and_then(|at| state.queue.remove(at)).is_some()
     }
 
-    /// The application agrees: what was held goes out, behind its greeting. Gives what the client has said in the
-    /// meantime; the error says how it has left.
-    pub(super) fn open(self: &Arc<Self>, hello: Option<Frame>) -> Result<Option<Early>, Left> {
+    /// Opens the session: sends the greeting and the messages that were held. Returns a message that the client has sent in
+    /// the meantime. The error is the state in which the client has left.
+    pub(super) fn open(self: &Arc<Self>, greeting: Option<Frame>) -> Result<Option<Early>, Left> {
         let early = {
             let mut state = self.state();
             match state.phase {
@@ -198,8 +222,8 @@ impl Session {
                 _ if state.quiet => return Err(Left::Quiet),
                 _ => return Err(Left::Open),
             }
-            if let Some(frame) = hello {
-                state.queue.push_front(Queued { frame, last: false, who: None });
+            if let Some(frame) = greeting {
+                state.queue.push_front(Queued { frame, last: false, waiter: None });
             }
             state.early.take()
         };
@@ -207,30 +231,30 @@ impl Session {
         Ok(early.map(|early| *early))
     }
 
-    /// What the client says. Gives it back if it can be passed on now; until then it is kept, and nothing more is read.
-    /// What it says before it answers the last Close is dropped: for the application it is gone.
-    pub(super) fn said(&self, early: Early) -> Option<Early> {
+    /// Takes a message of the client. Returns it if it can be passed on now. Otherwise it is kept, and no further message is
+    /// read until then. Messages that arrive while the session closes are dropped: for the application it has ended.
+    pub(super) fn received(&self, early: Early) -> Option<Early> {
         let mut state = self.state();
         match state.phase {
             Phase::Establishing => {
                 state.early = Some(Box::new(early));
                 None
             }
-            Phase::Open if !state.deaf => Some(early),
+            Phase::Open if !state.discards => Some(early),
             Phase::Open | Phase::Closing | Phase::Closed => None,
         }
     }
 
-    /// Sends what waits, as far as there is room; asks to be called when there is more.
+    /// Sends the messages that wait, as far as there is room, and registers for a call when there is more.
     fn drain(self: &Arc<Self>) {
         loop {
-            let mut told = Vec::new();
+            let mut queued = Vec::new();
             let ask = {
                 let mut state = self.state();
                 if state.phase == Phase::Establishing || state.listening == Listening::Asking {
                     return;
                 }
-                state.drain(&mut told);
+                state.drain(&mut queued);
                 let waits = !state.queue.is_empty() && state.listening != Listening::Yes;
                 let sender = state.sender.clone().filter(|_| waits);
                 if sender.is_some() {
@@ -238,9 +262,9 @@ impl Session {
                 }
                 sender
             };
-            told.into_iter().for_each(|(who, result): (Waiting, _)| who.told(result));
+            queued.into_iter().for_each(|(waiter, result): (Waiting, _)| waiter.queued(result));
             let Some(sender) = ask else { return };
-            // Without the lock: it may call at once.
+            // Without the lock: the sender may call at once.
             let session = self.clone();
             sender.on_room(move || session.has_room());
             let mut state = self.state();
@@ -264,39 +288,39 @@ impl Session {
         self.drain();
     }
 
-    /// Another one of its key has left, of which the application was not told, since this one is here.
-    pub(super) fn inherit(&self) {
-        self.state().heir = true;
+    /// Records that another session with the same key has ended without a close callback, because this one exists.
+    pub(super) fn owe_close(&self) {
+        self.state().owes_close = true;
     }
 
-    /// Whether the application thinks that somebody is there under its key, be it not this one.
+    /// Returns `true` if the application still expects a close callback for another session with this key.
     pub(super) fn owes_a_close(&self) -> bool {
-        self.state().heir
+        self.state().owes_close
     }
 
-    /// Another one has its place; `open` or not, it ends.
+    /// Closes the session, because a newer one has its key.
     pub(super) fn replace(&self) {
         self.end(|sender| sender.close(REPLACED.0, REPLACED.1));
     }
 
-    /// The application does not keep up with what clients say: this one may come again (1013, "Try Again Later").
+    /// Closes the session, because too many messages wait for the application (1013, "Try Again Later").
     /// Returns `false` if it is closing already.
     pub(super) fn overflow(&self) -> bool {
         let sender = {
             let mut state = self.state();
-            state.deaf = true;
+            state.discards = true;
             state.sender.clone()
         };
         let open = sender.filter(|sender| !sender.is_closed());
         open.inspect(|sender| sender.close(OVERFLOW.0, OVERFLOW.1)).is_some()
     }
 
-    /// The application does not want it: the stream just ends.
+    /// Ends the stream without a Close frame, because the application did not agree.
     pub(super) fn refuse(&self) {
         self.end(Sender::close_without_handshake);
     }
 
-    fn end(&self, how: impl FnOnce(&Sender)) {
+    fn end(&self, close: impl FnOnce(&Sender)) {
         let (queue, sender, early) = {
             let mut state = self.state();
             if state.phase != Phase::Closed {
@@ -306,18 +330,18 @@ impl Session {
             (mem::take(&mut state.queue), state.sender.clone(), state.early.take())
         };
         if let Some(sender) = sender {
-            how(&sender);
+            close(&sender);
         }
         drop(early);
-        tell_closed(queue);
+        notify_closed(queue);
     }
 
-    /// The connection is over.
+    /// Records that the connection has ended.
     pub(super) fn closed(&self) -> Left {
         let (left, queue, early) = {
             let mut state = self.state();
             let left = match state.phase {
-                // If it was to end anyway, the application knows.
+                // The application has ended it, so it knows.
                 _ if state.quiet || state.ending => Left::Quiet,
                 Phase::Establishing => Left::Establishing,
                 _ => Left::Open,
@@ -328,22 +352,22 @@ impl Session {
             (left, mem::take(&mut state.queue), state.early.take())
         };
         drop(early);
-        tell_closed(queue);
+        notify_closed(queue);
         left
     }
 }
 
 #[cfg(test)]
 impl Session {
-    /// What waits to be sent.
+    /// Returns the messages that wait to be sent.
     pub(super) fn held(&self) -> Vec<Frame> {
         self.state().queue.iter().map(|queued| queued.frame.clone()).collect()
     }
 }
 
-fn tell_closed(queue: VecDeque<Queued>) {
-    for who in queue.into_iter().filter_map(|queued| queued.who) {
-        who.told(Err(Problem::Closed));
+fn notify_closed(queue: VecDeque<Queued>) {
+    for waiter in queue.into_iter().filter_map(|queued| queued.waiter) {
+        waiter.queued(Err(Problem::Closed));
     }
 }
 
@@ -359,17 +383,17 @@ impl State {
         Ok(())
     }
 
-    fn drain(&mut self, told: &mut Vec<(Waiting, Result<(), Problem>)>) {
-        while let Some(Queued { frame, last, who }) = self.queue.pop_front() {
+    fn drain(&mut self, queued: &mut Vec<(Waiting, Result<(), Problem>)>) {
+        while let Some(Queued { frame, last, waiter }) = self.queue.pop_front() {
             let result = match self.send(&frame, last) {
                 Ok(()) => Ok(()),
                 Err(SendError::Closed) => Err(Problem::Closed),
                 Err(SendError::Full) => {
-                    self.queue.push_front(Queued { frame, last, who });
+                    self.queue.push_front(Queued { frame, last, waiter });
                     return;
                 }
             };
-            told.extend(who.map(|who| (who, result)));
+            queued.extend(waiter.map(|waiter| (waiter, result)));
         }
         self.queue = VecDeque::new();
     }
@@ -383,12 +407,12 @@ mod tests {
     fn an_idle_session_is_small_and_holds_nothing() {
         let session = Session::new(b"key"[..].into(), 1, 1000);
         let frame = Frame::text("held until it is established");
-        let nobody = || unreachable!("there is room");
-        assert_eq!(session.offer(&frame, false, nobody), Offered::Queued);
-        // Nobody speaks for it: what was held goes nowhere, and nothing of it stays.
+        let no_waiting = || unreachable!("there is room");
+        assert_eq!(session.offer(&frame, false, no_waiting), Offered::Queued);
+        // Without a sender, the held messages are dropped, and their memory is freed.
         assert!(session.open(Some(Frame::text("hello"))).is_ok_and(|early| early.is_none()));
         assert_eq!(session.state().queue.capacity(), 0);
-        // With what a WebSocket takes, ten thousand of them are some 26 MB.
+        // Together with their WebSockets, ten thousand sessions take about 26 MB.
         assert!(size_of::<Session>() <= 200, "{}", size_of::<Session>());
     }
 }

@@ -1,14 +1,15 @@
-//! What the gateway answers, byte for byte as the original does; some end with a line's end and some do not.
+//! The gateway's responses, byte for byte those of kuiperbelt; some end with a newline and some do not.
 //!
-//! Where the original says `text/plain` of JSON, by a slip, this says `application/json`.
+//! kuiperbelt sends some JSON as `text/plain`, by mistake. Here it is `application/json`. The JSON is written by hand: its
+//! bytes, its newline and Go's escapes are the contract.
 
 use std::fmt::Write as _;
 
 use uncork::Response;
 
-use super::registry::Key;
+use super::key::Key;
 
-/// Why a message did not get into a session's queue, in the original's words.
+/// The reason why a message was not queued for a session. The texts are those of kuiperbelt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Problem {
     NotFound,
@@ -17,7 +18,7 @@ pub(super) enum Problem {
 }
 
 impl Problem {
-    const fn words(self) -> &'static str {
+    const fn text(self) -> &'static str {
         match self {
             Self::NotFound => "kuiperbelt: session is not found",
             Self::Closed => "kuiperbelt: session is closed",
@@ -26,13 +27,13 @@ impl Problem {
     }
 }
 
-/// An answer and the length of its body, which the access log wants to know.
-pub(super) struct Reply {
+/// A response and the length of its body, which the access log needs.
+pub(super) struct SizedResponse {
     pub(super) response: Response,
     pub(super) size: usize,
 }
 
-impl Reply {
+impl SizedResponse {
     fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
         let body = body.into();
         let size = body.len();
@@ -52,58 +53,59 @@ impl Reply {
     }
 }
 
-/// Everything was queued; or: yes, somebody is there.
-pub(super) fn ok() -> Reply {
-    Reply::json(200, r#"{"result":"OK"}"#)
+/// Everything was queued; or the response to `/ping`.
+pub(super) fn ok() -> SizedResponse {
+    SizedResponse::json(200, r#"{"result":"OK"}"#)
 }
 
-/// Not one session is concerned: the request itself is at fault.
-pub(super) fn fault(status: u16, words: &str) -> Reply {
-    Reply::json(status, format!(r#"{{"errors":[{{"error":"{words}"}}],"result":"NG"}}"#))
+/// The request itself is invalid.
+pub(super) fn fault(status: u16, text: &str) -> SizedResponse {
+    SizedResponse::json(status, format!(r#"{{"errors":[{{"error":"{text}"}}],"result":"NG"}}"#))
 }
 
-/// The body of `/send` did not come whole.
-pub(super) fn unreadable() -> Reply {
-    Reply::json(500, r#"{"result":"NG"}"#)
+/// The body of `/send` was truncated.
+pub(super) fn unreadable() -> SizedResponse {
+    SizedResponse::json(500, r#"{"result":"NG"}"#)
 }
 
-/// Some sessions did not get it. `strict`: then it is no success.
-pub(super) fn problems(problems: &[(Problem, Key)], strict: bool) -> Reply {
+/// Some sessions did not get the message. With `strict`, the response is an error.
+pub(super) fn problems(problems: &[(Problem, Key)], strict: bool) -> SizedResponse {
     let mut body = String::from(r#"{"errors":["#);
     for (i, (problem, key)) in problems.iter().enumerate() {
         let comma = if i == 0 { "" } else { "," };
-        let _ = write!(body, r#"{comma}{{"error":"{}","session":{}}}"#, problem.words(), Quoted(key));
+        let _ = write!(body, r#"{comma}{{"error":"{}","session":{}}}"#, problem.text(), Quoted(key));
     }
     let (status, result) = if strict { (400, "NG") } else { (200, "OK") };
     let _ = writeln!(body, r#"],"result":"{result}"}}"#);
-    Reply::json(status, body)
+    SizedResponse::json(status, body)
 }
 
-/// A few words, with a line's end.
-pub(super) fn text(status: u16, words: &str) -> Reply {
-    Reply::new(status, "text/plain; charset=utf-8", format!("{words}\n")).header("X-Content-Type-Options", "nosniff")
+/// A short text with a newline.
+pub(super) fn text(status: u16, text: &str) -> SizedResponse {
+    SizedResponse::new(status, "text/plain; charset=utf-8", format!("{text}\n"))
+        .header("X-Content-Type-Options", "nosniff")
 }
 
-pub(super) fn not_found() -> Reply {
+pub(super) fn not_found() -> SizedResponse {
     text(404, "404 page not found")
 }
 
-pub(super) fn stats(content_type: &str, body: String) -> Reply {
-    Reply::new(200, content_type, body)
+pub(super) fn stats(content_type: &str, body: String) -> SizedResponse {
+    SizedResponse::new(200, content_type, body)
 }
 
-/// The connect callback's refusal, passed on.
-pub(super) fn passed_on(status: u16, content_type: Option<&[u8]>, body: Vec<u8>) -> Reply {
+/// The response of a connect callback that rejected the client.
+pub(super) fn passed_on(status: u16, content_type: Option<&[u8]>, body: Vec<u8>) -> SizedResponse {
     let size = body.len();
     let response = Response::new(status).body(body);
     let response = match content_type {
         Some(content_type) => response.header("Content-Type", content_type),
         None => response,
     };
-    Reply { response, size }
+    SizedResponse { response, size }
 }
 
-/// A JSON string as Go's `encoding/json` writes it: with what means something in HTML, and what is no UTF-8, escaped.
+/// Writes a JSON string as Go's `encoding/json` does: characters with a meaning in HTML and invalid UTF-8 are escaped.
 struct Quoted<'a>(&'a [u8]);
 
 impl std::fmt::Display for Quoted<'_> {
@@ -122,7 +124,7 @@ impl std::fmt::Display for Quoted<'_> {
                     c => f.write_char(c)?,
                 }
             }
-            // One for each byte.
+            // One for each invalid byte.
             chunk.invalid().iter().try_for_each(|_| f.write_str("\\ufffd"))?;
         }
         f.write_char('"')

@@ -1,6 +1,6 @@
-//! The JSON clients send: what a stream is created with, and the errors they report.
+//! Parses the JSON that clients send: the options of a new stream, and the errors that they report.
 //!
-//! Header fields are checked when they come, so that none of them can fail, or split an answer, when it is sent.
+//! Header fields are checked on arrival, so that none of them can fail, or split a response, when it is sent.
 
 use serde_json::Value;
 use uncork::{
@@ -13,21 +13,21 @@ use super::{
     json::Json,
 };
 
-/// What a stream was created with.
+/// The options that a stream was created with.
 #[derive(Debug, Default)]
 pub(super) struct CreateOptions {
-    /// Fields of the answer to GET; `None` if a body was given without them.
+    /// Fields of the response to GET; `None` if the JSON does not have them.
     pub(super) download: Option<Fields>,
-    /// Fields of the answer to PUT.
+    /// Fields of the response to PUT.
     pub(super) upload: Option<Fields>,
 }
 
-/// Header fields a client wants in an answer.
+/// Header fields that a client requests for a response.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
-    /// As they were given, for `/status`.
+    /// The JSON as it was received, for `/status`.
     pub(super) json: Box<str>,
-    /// Ready to be sent; without those below, and without `Date` and `Keep-Alive`, which are the engine's affair.
+    /// The fields to send; without those below, and without `Date` and `Keep-Alive`, which the engine sets.
     pub(super) headers: Headers,
     /// `Content-Length`.
     pub(super) length: Option<u64>,
@@ -36,30 +36,30 @@ pub(super) struct Fields {
 }
 
 impl CreateOptions {
-    /// Reads the body of `POST /stream`, which may be empty.
+    /// Parses the body of `POST /stream`, which may be empty.
     pub(super) fn parse(body: &[u8]) -> Result<Self, Fault> {
         if body.is_empty() {
-            // The original shows this as an empty list.
+            // http-rendezvous shows this as an empty list.
             let nothing = || Some(Fields { json: "[]".into(), ..Fields::default() });
             return Ok(Self { download: nothing(), upload: nothing() });
         }
         let json = Json::parse(body).map_err(|error| Fault::invalid_body(format!("Invalid JSON: {error}")))?;
-        let mut wish = Self::default();
+        let mut options = Self::default();
         for (name, value) in json.into_members() {
             match name.as_str() {
-                "download_headers" => wish.download = Fields::check(value)?,
-                "upload_headers" => wish.upload = Fields::check(value)?,
+                "download_headers" => options.download = Fields::check(value)?,
+                "upload_headers" => options.upload = Fields::check(value)?,
                 _ => {}
             }
         }
-        // The answer to PUT has no body.
-        if wish.upload.as_ref().is_some_and(|fields| fields.length.is_some_and(|n| n > 0)) {
+        // The response to PUT has no body.
+        if options.upload.as_ref().is_some_and(|fields| fields.length.is_some_and(|n| n > 0)) {
             return Err(invalid_name("Content-Length"));
         }
-        Ok(wish)
+        Ok(options)
     }
 
-    /// Bytes held for it, about.
+    /// Returns about how many bytes are held for it.
     pub(super) fn weight(&self) -> usize {
         [&self.download, &self.upload].into_iter().flatten().map(|fields| 2 * fields.json.len()).sum()
     }
@@ -81,7 +81,7 @@ impl Fields {
     }
 
     fn add(&mut self, name: &str, value: &Json) -> Result<(), Fault> {
-        // Framing follows from the body (RFC 9112 §6), and so do these.
+        // The body determines the framing (RFC 9112 §6), and with it these fields.
         const FRAMING: [&str; 3] = ["transfer-encoding", "trailer", "upgrade"];
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         if !is_token(name.as_bytes()) || FRAMING.into_iter().any(is) {
@@ -95,7 +95,7 @@ impl Fields {
             }
             _ => return Err(invalid_value(&text)),
         };
-        // RFC 9110 §5.5 without obs-text, as the original.
+        // RFC 9110 §5.5 without obs-text, as in http-rendezvous.
         if !text.bytes().all(|b| matches!(b, b'\t' | b' '..=b'~')) {
             return Err(invalid_value(&text));
         }
@@ -125,7 +125,7 @@ fn invalid_value(text: &str) -> Fault {
     Fault::invalid_body(format!("Not a valid HTTP header value: \"{text}\""))
 }
 
-/// Reads the body of `POST /stream/<id>/error`, which may be empty: what the other side is to be told.
+/// Parses the body of `POST /stream/<id>/error`, which may be empty, into the error for the other side.
 pub(super) fn client_error(body: &[u8]) -> Result<Fault, Fault> {
     let mut fault = UNSPECIFIED;
     if body.is_empty() {
@@ -164,12 +164,12 @@ fn invalid_status(value: &Json) -> Fault {
     Fault::invalid_body(format!("Not an HTTP error status (400 to 599): {value}"))
 }
 
-/// Holds a small body until it is whole, and answers then.
+/// Collects a small body, and responds when it is complete.
 pub(super) struct Collect<D, F> {
     pub(super) bytes: Vec<u8>,
     pub(super) limit: usize,
-    /// How the answers look that come from here.
-    pub(super) dress: D,
+    /// Adds the fields that all responses of the service have.
+    pub(super) finish: D,
     pub(super) then: F,
 }
 
@@ -180,14 +180,14 @@ where
 {
     fn data(&mut self, chunk: &[u8]) -> Consumed {
         if chunk.len() > self.limit - self.bytes.len() {
-            return Consumed::Stop((self.dress)(json_too_large(self.limit).response()).into());
+            return Consumed::Stop((self.finish)(json_too_large(self.limit).response()).into());
         }
         self.bytes.extend_from_slice(chunk);
         Consumed::All
     }
 
     fn end(self: Box<Self>, _: &Headers) -> Action {
-        (self.dress)((self.then)(&self.bytes)).into()
+        (self.finish)((self.then)(&self.bytes)).into()
     }
 }
 
@@ -203,24 +203,24 @@ mod tests {
 
     fn download(headers: &str) -> Result<Fields, Fault> {
         CreateOptions::parse(format!("{{\"download_headers\":{headers}}}").as_bytes())
-            .map(|wish| wish.download.unwrap())
+            .map(|options| options.download.unwrap())
     }
 
     #[test]
-    fn what_is_not_json_is_refused_in_the_parsers_words() {
+    fn invalid_json_is_rejected_with_the_parsers_message() {
         assert!(refused("{\"a\":").starts_with("Invalid JSON: EOF while parsing"), "{}", refused("{\"a\":"));
         assert!(refused(" ").starts_with("Invalid JSON: "));
     }
 
     #[test]
-    fn what_is_no_object_asks_for_nothing() {
+    fn json_that_is_not_an_object_has_no_options() {
         for body in ["null", "5", "\"x\"", "[]", "[1]", "{}", "{\"other\":1}", "{\"download_headers\":null}"] {
-            let wish = CreateOptions::parse(body.as_bytes()).unwrap();
-            assert!(wish.download.is_none() && wish.upload.is_none(), "{body}");
+            let options = CreateOptions::parse(body.as_bytes()).unwrap();
+            assert!(options.download.is_none() && options.upload.is_none(), "{body}");
         }
-        let wish = CreateOptions::parse(b"").unwrap();
-        assert_eq!(&*wish.download.unwrap().json, "[]");
-        assert_eq!(&*wish.upload.unwrap().json, "[]");
+        let options = CreateOptions::parse(b"").unwrap();
+        assert_eq!(&*options.download.unwrap().json, "[]");
+        assert_eq!(&*options.upload.unwrap().json, "[]");
     }
 
     #[test]
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_the_engines_is_left_to_it() {
+    fn fields_that_the_engine_sets_are_dropped() {
         let fields = download(r#"{"Date":"x","Connection":"Keep-Alive","Keep-Alive":"timeout=5"}"#).unwrap();
         assert!(fields.headers.is_empty() && fields.keep_alive);
         assert!(!download(r#"{"Connection":"close"}"#).unwrap().keep_alive);
@@ -275,20 +275,20 @@ mod tests {
 
     #[test]
     fn client_errors() {
-        let told = |body: &str| client_error(body.as_bytes()).map(|fault| (fault.status, fault.json()));
+        let parsed = |body: &str| client_error(body.as_bytes()).map(|fault| (fault.status, fault.json()));
         let default = r#"{"name":"Error","message":"The other side encountered an unspecified error"}"#;
         for body in ["", "{}", "null", "[]", "5", r#"{"name":null,"http_status":null,"more":{}}"#] {
-            assert_eq!(told(body), Ok((400, default.into())), "{body}");
+            assert_eq!(parsed(body), Ok((400, default.into())), "{body}");
         }
         let body = r#"{"http_status":404,"name":"N","message":"M","extra":1}"#;
-        assert_eq!(told(body), Ok((404, r#"{"name":"N","message":"M"}"#.into())));
+        assert_eq!(parsed(body), Ok((404, r#"{"name":"N","message":"M"}"#.into())));
         for status in ["400", "599", "4.04e2"] {
-            assert!(told(&format!("{{\"http_status\":{status}}}")).is_ok(), "{status}");
+            assert!(parsed(&format!("{{\"http_status\":{status}}}")).is_ok(), "{status}");
         }
         for bad in ["399", "600", "200", "-404", "404.5", "\"404\"", "\"teapot\"", "true", "[]", "1e99", "65940"] {
-            assert_eq!(told(&format!("{{\"http_status\":{bad}}}")).unwrap_err().status, 400, "{bad}");
+            assert_eq!(parsed(&format!("{{\"http_status\":{bad}}}")).unwrap_err().status, 400, "{bad}");
         }
-        assert!(told(r#"{"name":5}"#).is_err() && told(r#"{"message":{}}"#).is_err());
-        assert!(told("{").unwrap_err().message.starts_with("EOF while parsing"));
+        assert!(parsed(r#"{"name":5}"#).is_err() && parsed(r#"{"message":{}}"#).is_err());
+        assert!(parsed("{").unwrap_err().message.starts_with("EOF while parsing"));
     }
 }

@@ -1,4 +1,4 @@
-//! What can be set about a rendezvous, each with its default and the reason for it.
+//! The configuration of a rendezvous: each value with its default and the reason for it.
 
 use std::time::Duration;
 
@@ -7,84 +7,90 @@ use super::super::{
     wire::CorsPolicy,
 };
 
-/// How a [`Rendezvous`](super::Rendezvous) behaves.
+/// The configuration of a [`Rendezvous`](super::Rendezvous).
 ///
 /// ```
 /// use std::time::Duration;
 /// use uncork::relay::{Rendezvous, RendezvousConfig};
 /// let config = RendezvousConfig { ttl: Duration::from_secs(300), ..RendezvousConfig::default() };
 /// let rendezvous = Rendezvous::new(config)?;
-/// # Ok::<(), uncork::relay::InvalidConfig>(())
+/// # Ok::<(), uncork::relay::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RendezvousConfig {
-    /// Under which path the service lives. `/x`: streams are then at `/x/stream/<id>`. A slash at its end is ignored;
-    /// empty, the default, means the root.
+    /// Path that the service lives under. With `/x`, streams are at `/x/stream/<id>`. A slash at its end is ignored.
+    /// Default: empty, which means the root.
     pub base_path: String,
-    /// The `Server` field of every answer; empty, the default, for none.
+    /// Value of the `Server` field of every response; empty, the default, for none.
     pub server: String,
-    /// How long the sides have to meet, from the stream's creation. An error that was posted before anybody was there
-    /// is kept for as long. 60 s, as the original.
+    /// How long the two sides have to connect, from the creation of the stream. An error that a client posts before any side
+    /// connects is kept as long. Default: 60 s, as in http-rendezvous.
     pub ttl: Duration,
-    /// The most a client can ask for with `?ttl=SECONDS` when it creates a stream: people need longer than programs to
-    /// pass a link on. 1 hour; what costs is the connection of whoever waits.
+    /// Longest time that a client can ask for with `?ttl=SECONDS` when it creates a stream. Default: 1 hour, because users
+    /// need longer than programs to pass a link on. The cost is the connection of the side that waits.
     pub ttl_max: Duration,
-    /// How long a stream to which no peer is connected lives at most, from its creation. 10 minutes: a longer time that a
-    /// client has asked for is for sides that wait, so that unused streams do not take the places of others.
+    /// Longest lifetime of a stream to which no peer is connected, from its creation. Default: 10 minutes. A longer time that
+    /// a client asks for applies only while a side waits. So unused streams do not fill the table.
     pub first_use_timeout: Duration,
-    /// How long `/status` tells of a stream that is over. 60 s, as the original. When room is needed, the oldest
-    /// records go earlier.
+    /// How long `/status` reports a stream that has ended. Default: 60 s, as in http-rendezvous. When the table is full, the
+    /// oldest records are removed earlier.
     pub status_ttl: Duration,
-    /// How long a stream may run, however busy it is; then both sides are told. 7 days.
+    /// Longest duration of a transfer, however busy it is; then both sides get an error. Default: 7 days.
     pub lifetime: Duration,
-    /// How long a source may pause while there is somebody to receive: every byte grants it anew. 6 hours, as the
-    /// original; a stream that rests holds two connections and no buffers. (A receiver that takes nothing holds what was
-    /// sent to it: for him [`Limits::send_timeout`](uncork::Limits::send_timeout) applies.)
+    /// How long a source may send nothing while a receiver waits; the timeout restarts with every byte. Default: 6 hours, as
+    /// in http-rendezvous. A stream that rests holds two connections and no buffers. For a receiver that reads nothing,
+    /// [`Limits::send_timeout`](uncork::Limits::send_timeout) applies instead.
     pub body_timeout: Duration,
-    /// Streams in all, with the records of those that are over; one more is refused with 503. 10,000, at about a KiB
-    /// each while nothing moves. When all are taken, the oldest records make room, and then the streams to which no peer is
-    /// connected: the oldest of the address that has most of those, and only for an address that has fewer.
+    /// Maximum number of streams, including the records of those that have ended. One more is rejected with 503. Default:
+    /// 10,000, at about 1 KiB each while no bytes move. When the table is full, the oldest records are removed first. Then
+    /// streams to which no peer is connected are removed: the oldest one of the address that has most of those. Only an
+    /// address that has fewer gets its entry.
     pub streams: usize,
-    /// Streams created by one address (one /64 network in IPv6), records included; one more is refused with 429.
-    /// 1,000, a tenth of all. Once half of all streams are taken, the share of an address shrinks
-    /// ([`Limits::address_share`](uncork::Limits::address_share)), so that four addresses, or a hundred, leave some to
-    /// others.
+    /// Maximum number of streams of one address (one /64 network in IPv6), including records. One more is rejected with 429.
+    /// Default: 1,000, a tenth of all. Once half of all streams are taken, the share of an address shrinks
+    /// ([`Limits::address_share`](uncork::Limits::address_share)). So neither four addresses nor a hundred can take all
+    /// streams.
     pub streams_per_address: usize,
-    /// Streams one address may create in a minute, over a long time; 0 for no limit. 600.
+    /// Streams that one address may create per minute, on average; 0 for no limit. One more is rejected with 429. Default:
+    /// 600.
     pub creations_per_minute: u32,
-    /// Streams one address may create at once, before the rate applies. 100.
+    /// Streams that one address may create at once, before the rate applies. Default: 100.
     pub creation_burst: u32,
-    /// Bytes of the JSON that creates a stream, or reports an error; more is refused with 413. 64 KiB.
+    /// Maximum size of the JSON that creates a stream or reports an error, in bytes. More is rejected with 413. Default:
+    /// 64 KiB.
     pub json: usize,
-    /// Bytes of such JSON that are kept for all streams together; beyond it, creation is refused with 503. 64 MiB. An address
-    /// has the same share of them as of the streams, and room for one stream at least; beyond it, 429.
+    /// Maximum size of such JSON kept for all streams together, in bytes. Beyond it, a creation is rejected with 503.
+    /// Default: 64 MiB. An address has the same share of it as of the streams, and enough for one stream at least; beyond
+    /// it, 429.
     pub json_total: usize,
-    /// Bytes of one stream; more is refused with 413. 1 TiB: nothing of it is stored, so it costs time only. The
-    /// engine's own [`Limits::body`](uncork::Limits::body) applies as well, and its default is 1 GiB.
+    /// Maximum size of one stream, in bytes. A larger one is rejected with 413. Default: 1 TiB, because nothing is stored and
+    /// a stream costs only time. The engine's own [`Limits::body`](uncork::Limits::body) applies as well; its default is
+    /// 1 GiB.
     pub body: u64,
-    /// The most receivers that can be asked for with `?n=K`. 16: each has a pipe of its own.
+    /// Largest number of receivers that a client can ask for with `?n=K`. Default: 16, because each has a pipe of its own.
     pub receivers: usize,
-    /// Bytes of the pipe between the source and each receiver. 256 KiB: smaller costs system calls, larger memory.
+    /// Size of the pipe between the source and each receiver, in bytes. Default: 256 KiB. A smaller pipe costs system calls, a
+    /// larger one memory.
     pub pipe: usize,
-    /// What receivers of a stream of unknown length see when its source is lost before the end. `true`, the default: a
-    /// broken connection, so that a part is never taken for the whole. `false`: a download that ends in order, as
-    /// http-rendezvous has it. Clients choose with `?strict=1` and `?strict=0`, when they create the stream or receive
-    /// it; the receiver's choice goes first. A download of known length breaks in any case.
+    /// Whether receivers of a stream of unknown length see an aborted connection when the source is lost before the end.
+    /// Default: `true`, so that a part is never taken for the whole. With `false`, the download ends in order, as in
+    /// http-rendezvous. Clients choose with `?strict=1` and `?strict=0` when they create the stream or receive it; the
+    /// receiver's choice takes precedence. A download of known length is aborted in any case.
     pub strict: bool,
-    /// Whether `GET /stream` lists all streams. Ids are the only secret there is: for trusted networks only, and off.
-    /// A program can serve [`Rendezvous::list`](super::Rendezvous::list) elsewhere.
+    /// Whether `GET /stream` lists all streams. Default: `false`. The ids are the only secret: use it in trusted networks
+    /// only. A program can serve [`Rendezvous::list`](super::Rendezvous::list) elsewhere.
     pub list: bool,
-    /// Whether what a browser or a proxy would take for this origin's word is kept from those who create streams. On.
+    /// Whether creators of streams are kept from setting fields that a browser or a proxy takes as set by this origin.
+    /// Default: `true`.
     ///
-    /// Downloads are then attachments (with the file name that was asked for), of a type that browsers do not run (HTML,
-    /// SVG, XML, scripts and the like become `application/octet-stream`, and so does what has no type), with `nosniff`, a
-    /// sandboxing policy, `no-store` and `noindex`. Fields that act on an origin, as `Set-Cookie` and
-    /// `Clear-Site-Data`, or that a proxy in front carries out, as `X-Accel-Redirect`, are left out of both answers. All
-    /// other fields are passed on, and `/status` shows what was asked for. Off, everything is passed on as it is, as the
-    /// original does it: for trusted networks.
+    /// Downloads are then sent as attachments, with the file name that was asked for. Their type is one that browsers do not
+    /// run: HTML, SVG, XML, scripts and the like become `application/octet-stream`, and so does a missing type. They also
+    /// carry `nosniff`, a sandboxing policy, `no-store` and `noindex`. Fields that act on an origin (`Set-Cookie`,
+    /// `Clear-Site-Data`) or control a proxy in front (`X-Accel-Redirect`) are removed from both responses. All other
+    /// fields are passed on, and `/status` shows the fields as requested. With `false`, everything is passed on unchanged, as
+    /// in http-rendezvous: use it in trusted networks only.
     pub neutral: bool,
-    /// Origins whose pages may use the service from a browser (CORS): `https://example.org`, or `*` for all. None by
-    /// default.
+    /// Origins whose pages may use the service from a browser (CORS): `https://example.org`, or `*` for all. Default: none.
     pub allow_origins: Vec<String>,
 }
 
@@ -117,20 +123,20 @@ impl Default for RendezvousConfig {
 }
 
 impl RendezvousConfig {
-    /// The most time the sides of a stream can have to meet.
+    /// Returns the longest time that the sides of a stream can have to connect.
     pub(super) fn longest(&self) -> Duration {
         self.ttl.max(self.ttl_max)
     }
 
-    /// Checked, and with the base path in its one spelling.
+    /// Checks the values, and brings the base path into its one spelling.
     pub(super) fn checked(mut self) -> Result<Self, ConfigError> {
         self.base_path = checks::base_path(&self.base_path)?;
         checks::server(&self.server)?;
         checks::origins(&mut self.allow_origins)?;
-        let Self { ttl, ttl_max, first_use_timeout, status_ttl: record, lifetime, body_timeout: pause, .. } = &mut self;
-        checks::times([ttl, ttl_max, first_use_timeout, record, lifetime, pause]);
+        let Self { ttl, ttl_max, first_use_timeout, status_ttl, lifetime, body_timeout, .. } = &mut self;
+        checks::times([ttl, ttl_max, first_use_timeout, status_ttl, lifetime, body_timeout]);
         if self.receivers == 0 {
-            return Err(ConfigError("a stream must be allowed one receiver at least"));
+            return Err(ConfigError::new("invalid receivers: must be at least 1"));
         }
         Ok(self)
     }
@@ -155,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_work_is_refused_before_it_runs() {
+    fn what_cannot_work_is_rejected_before_it_runs() {
         let with = |change: fn(&mut RendezvousConfig)| {
             let mut config = RendezvousConfig::default();
             change(&mut config);

@@ -1,11 +1,12 @@
-//! Every error a client can be told: status, name and message, word for word as the original has them.
+//! All errors: status, name and message, word for word as in http-rendezvous.
 
 use std::borrow::Cow;
 
-use serde_json::Value;
 use uncork::Response;
 
-/// An error, as it is told: `{"name":…,"message":…}`.
+use super::super::json::JsonObject;
+
+/// An error, whose JSON is `{"name":…,"message":…}`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) status: u16,
@@ -17,7 +18,7 @@ const fn fault(status: u16, name: &'static str, message: &'static str) -> Fault 
     Fault { status, name: Cow::Borrowed(name), message: Cow::Borrowed(message) }
 }
 
-// Those of the original.
+// Errors of http-rendezvous.
 pub(super) const BAD_ROUTE: Fault =
     fault(404, "BadRouteError", "No endpoint exists for the specified method and/or route");
 pub(super) const NOT_FOUND: Fault = fault(404, "SessionNotFoundError", "The specified session id does not exist");
@@ -35,19 +36,19 @@ pub(super) const DESTINATION_ERROR: Fault = fault(502, "StreamDestinationError",
 pub(super) const DESTINATION_CLOSED: Fault =
     fault(502, "StreamDestinationError", "Stream destination closed unexpectedly");
 pub(super) const STREAM_ERROR: Fault = fault(502, "StreamError", "Stream raised an error");
-/// What a client reports without saying more.
+/// The error of a client that reports one without details.
 pub(super) const UNSPECIFIED: Fault = fault(400, "Error", "The other side encountered an unspecified error");
 
-// Our own: the original has no limits.
-pub(super) const NO_RANDOM: Fault = fault(500, "InternalError", "The system gives no random numbers");
+// Errors of our own: http-rendezvous has no limits.
+pub(super) const NO_RANDOM: Fault = fault(500, "InternalError", "Cannot read random bytes");
 pub(super) const STOPPING: Fault = fault(503, "ServerStoppingError", "The server is stopping");
 pub(super) const CROWDED: Fault = fault(429, "RateLimitError", "Too many addresses create streams");
 pub(super) const SERVICE_WORKER: Fault = fault(400, "BadRequestError", "A stream cannot be a service worker");
 
 pub(super) const PARTIAL: Fault =
-    fault(400, "BadRequestError", "A stream takes only the whole: Content-Range is not supported");
+    fault(400, "BadRequestError", "A stream needs the complete body: Content-Range is not supported");
 
-// Those of a limit that can be set name it.
+// Errors of a configurable limit contain the limit.
 
 pub(super) fn json_too_large(most: usize) -> Fault {
     limit(413, "BodyTooLargeError", format!("The JSON is too large: at most {most} bytes"))
@@ -71,7 +72,7 @@ pub(super) fn too_many_fields_of_address() -> Fault {
 }
 
 pub(super) fn too_many_of_address(most: usize) -> Fault {
-    limit(429, "TooManyStreamsError", format!("There are too many streams of this address: at most {most}"))
+    limit(429, "TooManyStreamsError", format!("There are too many streams for this address: at most {most}"))
 }
 
 pub(super) fn too_fast(per_minute: u32) -> Fault {
@@ -91,9 +92,9 @@ impl Fault {
         Self { status: 400, name: "InvalidQueryError".into(), message: message.into() }
     }
 
-    /// As JSON.
+    /// Returns the JSON of the error.
     pub(super) fn json(&self) -> String {
-        format!("{{\"name\":{},\"message\":{}}}", quoted(&self.name), quoted(&self.message))
+        JsonObject::new().member("name", &*self.name).member("message", &*self.message).end()
     }
 
     pub(super) fn response(&self) -> Response {
@@ -101,12 +102,7 @@ impl Fault {
     }
 }
 
-/// A JSON string.
-pub(super) fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
-}
-
-/// An answer in JSON. It may have a client's own words in it, which nobody shall take for a page.
+/// Returns a response with JSON. It may contain text of a client, so browsers must not take it for a page.
 pub(super) fn json(status: u16, body: String) -> Response {
     let response = Response::new(status).header("Content-Type", "application/json");
     response.header("X-Content-Type-Options", "nosniff").body(body)
@@ -117,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_is_told_without_spaces_and_in_order() {
+    fn the_json_of_an_error_is_ordered_and_has_no_spaces() {
         let want = r#"{"name":"SessionNotFoundError","message":"The specified session id does not exist"}"#;
         assert_eq!(NOT_FOUND.json(), want);
         let odd = Fault::invalid_body("a \"b\"\u{8}\n\u{1}ü");

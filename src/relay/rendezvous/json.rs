@@ -1,4 +1,4 @@
-//! JSON that keeps its members in the order they were sent: header fields go out in that order.
+//! JSON that keeps the order of members: header fields are sent in the order in which they were received.
 
 use std::{collections::HashMap, fmt};
 
@@ -10,17 +10,17 @@ use serde_json::Value;
 pub(super) enum Json {
     Object(Vec<(String, Json)>),
     Array(Vec<Json>),
-    /// Anything else.
+    /// Any other value.
     Scalar(Value),
 }
 
 impl Json {
-    /// Parses the whole of `text`. How deeply it may be nested is limited by the parser.
+    /// Parses `text`. The parser limits the depth of nesting.
     pub(super) fn parse(text: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(text)
     }
 
-    /// The members of an object; of anything else, none.
+    /// Returns the members of an object; none for any other value.
     pub(super) fn into_members(self) -> Vec<(String, Json)> {
         match self {
             Self::Object(members) => members,
@@ -28,14 +28,14 @@ impl Json {
         }
     }
 
-    /// A string, number, boolean or null as JavaScript turns it into a string; arrays with commas between.
+    /// Converts the value to a string as JavaScript does; the items of an array are separated by commas.
     pub(super) fn text(&self) -> String {
         match self {
             Self::Object(_) => "[object Object]".to_owned(),
             Self::Array(items) => items.iter().map(Self::text).collect::<Vec<_>>().join(","),
             Self::Scalar(Value::String(text)) => text.clone(),
             Self::Scalar(Value::Number(n)) => match n.as_f64() {
-                // There is only one kind of number there: 1e3 is 1000.
+                // JavaScript has one kind of number: 1e3 is 1000.
                 Some(x) if n.is_f64() && x.fract() == 0.0 && x.abs() < 1e15 => format!("{x:.0}"),
                 _ => n.to_string(),
             },
@@ -45,7 +45,7 @@ impl Json {
 }
 
 impl fmt::Display for Json {
-    /// Without spaces.
+    /// Writes the JSON without spaces.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Scalar(value) => write!(f, "{value}"),
@@ -115,16 +115,16 @@ impl<'de> Visitor<'de> for JsonVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json, A::Error> {
-        let (mut members, mut places) = (Vec::<(String, Json)>::new(), HashMap::new());
+        let (mut members, mut positions) = (Vec::<(String, Json)>::new(), HashMap::new());
         while let Some((name, value)) = map.next_entry::<String, Json>()? {
-            // Of several with the same name, the last one counts.
-            match places.get(&name) {
+            // Of several members with the same name, the last one counts.
+            match positions.get(&name) {
                 Some(&at) => {
                     let at: usize = at;
                     members[at].1 = value;
                 }
                 None => {
-                    places.insert(name.clone(), members.len());
+                    positions.insert(name.clone(), members.len());
                     members.push((name, value));
                 }
             }

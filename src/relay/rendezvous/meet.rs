@@ -1,49 +1,41 @@
-//! Requests that wait for each other: how they take their seats, and what happens when time is over, a side has left, or
-//! everybody is there. Everything here takes the lock itself, unless it is given a stream.
+//! Requests that wait for each other: how they begin to wait, and what happens when all have connected, a side has left, or
+//! the time is over. Each function here locks the state itself, unless it gets a stream.
 
-use std::{
-    sync::{Arc, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use uncork::{Moment, Request, RequestEnd, RequestId, Response, h1::Headers};
 
 use super::{
     super::{
         addresses::Refused,
+        json::JsonObject,
         unused::NoRoom,
         wire::{CorsHeaders, retry_after},
     },
-    RendezvousConfig, SOON, Shared, Side,
+    SOON, Shared, Side,
     faults::{self, Fault},
-    state::{CreateRequest, Full, Id, State},
+    id::Id,
+    state::{CreateRequest, Full},
     stream::{Stream, Waiter},
-    transfer::{Doorman, Inlets},
+    transfer::{FirstByte, Inlets},
 };
 
 impl Shared {
-    pub(super) fn config(&self) -> Arc<RendezvousConfig> {
-        self.config.get()
-    }
-
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn create(&self, order: CreateRequest, now: Moment) -> Response {
+    pub(super) fn create(&self, request: CreateRequest, now: Moment) -> Response {
         let id = match Id::generate() {
             Ok(id) => id,
             Err(error) => {
-                log::error!(target: "uncork::relay", "the system gives no random bytes: {error}");
+                log::error!(target: "uncork::relay", "cannot read random bytes: {error}");
                 return faults::NO_RANDOM.response();
             }
         };
         let config = self.config();
-        let created = self.lock().create(id, order, &config, now);
+        let created = self.lock().create(id, request, &config, now);
         let (fault, after) = match created {
             Ok(()) => {
                 let location = format!("{}/stream/{id}", config.base_path);
-                return faults::json(201, format!("{{\"stream\":\"{id}\"}}")).header("Location", location);
+                return faults::json(201, JsonObject::new().member("stream", id.to_string()).end())
+                    .header("Location", location);
             }
             Err(Full::Room(NoRoom::Full)) => (faults::too_many(config.streams), config.ttl),
             Err(Full::Room(NoRoom::Share(share))) => (faults::too_many_of_address(share), config.ttl),
@@ -58,46 +50,46 @@ impl Shared {
         fault.response().header("Retry-After", retry_after(after))
     }
 
-    /// Has a request wait for the others.
-    pub(super) fn seat(
+    /// Suspends a request until the other sides have connected.
+    pub(super) fn await_partners(
         self: &Arc<Self>,
         req: &mut Request<'_>,
         id: Id,
         side: Side,
-        face: &CorsHeaders,
+        cors: &CorsHeaders,
         left: Duration,
     ) -> Waiter {
         let request = req.id();
         let shared = self.clone();
         req.on_end(move |end| shared.ended(id, side, request, end));
         let ticket = req.ticket();
-        let (shared, its_face) = (self.clone(), face.clone());
-        ticket.fallback(left, move |now| shared.expired(id, &its_face, now));
+        let (shared, its_cors) = (self.clone(), cors.clone());
+        ticket.fallback(left, move |now| shared.expired(id, &its_cors, now));
         if side == Side::Source && req.expects_continue() {
             ticket.send_informational(100, Headers::new());
         }
-        Waiter { id: request, ticket, face: face.clone() }
+        Waiter { id: request, ticket, cors: cors.clone() }
     }
 
-    /// Starts the stream, if everybody is there.
+    /// Starts the stream, if all sides have connected.
     pub(super) fn start(self: &Arc<Self>, id: Id, stream: &mut Stream, now: Moment) {
         let Some((source, receivers)) = stream.start() else { return };
         let config = self.config();
-        for seat in receivers.chain([&source.seat]) {
-            // In place of the time to meet.
-            let (shared, face) = (self.clone(), seat.face.clone());
-            seat.ticket.fallback(config.lifetime, move |now| shared.outlived(id, &face, now));
+        for waiter in receivers.chain([&source.waiter]) {
+            // Replaces the deadline for connecting.
+            let (shared, cors) = (self.clone(), waiter.cors.clone());
+            waiter.ticket.fallback(config.lifetime, move |now| shared.exceeded_lifetime(id, &cors, now));
         }
         if source.length == Some(0) {
             stream.begin(true, &config, now);
             return;
         }
-        let too_large = source.seat.face.apply(faults::stream_too_large(config.body).response().close(), &config);
-        // If it has left meanwhile, its end is on its way.
-        let _ = source.seat.ticket.receive(Doorman { shared: self.clone(), id, too_large: Some(too_large) });
+        let too_large = source.waiter.cors.apply(faults::stream_too_large(config.body).response().close(), &config);
+        // An error means that the source has left; the end of its request follows.
+        let _ = source.waiter.ticket.receive(FirstByte { shared: self.clone(), id, too_large: Some(too_large) });
     }
 
-    /// The source's first byte is there, or its end.
+    /// Begins the responses to the receivers, at the first byte of the source, or at its end.
     pub(super) fn begin(&self, id: Id, empty: bool) -> Option<Inlets> {
         let config = self.config();
         let mut state = self.lock();
@@ -114,25 +106,25 @@ impl Shared {
         }
     }
 
-    /// Nobody came in time. Runs on the request's loop; its return value answers.
-    pub(super) fn expired(&self, id: Id, face: &CorsHeaders, now: Moment) -> Response {
+    /// Returns the response to a request whose timeout has passed. Runs on the request's loop.
+    pub(super) fn expired(&self, id: Id, cors: &CorsHeaders, now: Moment) -> Response {
         let config = self.config();
         self.lock().with(id, &config, now, |stream| match stream.is_waiting() {
             true => stream.expire(&config, now),
-            // Everybody came in this very moment: this request has its answer all the same.
-            false => stream.outlive(&config, now),
+            // All sides have connected at this moment; but this request gets its response now.
+            false => stream.exceed_lifetime(&config, now),
         });
-        face.apply(faults::TIMED_OUT.response(), &config)
+        cors.apply(faults::TIMED_OUT.response(), &config)
     }
 
-    /// The stream has run for longer than any may.
-    pub(super) fn outlived(&self, id: Id, face: &CorsHeaders, now: Moment) -> Response {
+    /// Ends a stream that has exceeded the lifetime, and returns the response to this request.
+    pub(super) fn exceeded_lifetime(&self, id: Id, cors: &CorsHeaders, now: Moment) -> Response {
         let config = self.config();
-        self.lock().with(id, &config, now, |stream| stream.outlive(&config, now));
-        face.apply(faults::STREAM_ERROR.response().close(), &config)
+        self.lock().with(id, &config, now, |stream| stream.exceed_lifetime(&config, now));
+        cors.apply(faults::STREAM_ERROR.response().close(), &config)
     }
 
-    /// A request is over, however it ended.
+    /// Handles the end of a request.
     pub(super) fn ended(&self, id: Id, side: Side, request: RequestId, end: &RequestEnd) {
         let config = self.config();
         let mut state = self.lock();

@@ -1,55 +1,57 @@
-//! The rendezvous: what one PUTs at a URL, another GETs from it. After "http-rendezvous", whose clients it serves.
+//! The rendezvous: one client PUTs a body to a URL, and others GET it from there. It is compatible with the clients of
+//! http-rendezvous.
 //!
 //! ```text
 //!   POST <base>/stream              201 {"stream":"<id>"}     (?n=K receivers, ?ttl=SECONDS, ?strict=0; download and upload headers)
 //!   PUT  <base>/stream/<id>         waits for the receivers, then its body goes to them
 //!   GET  <base>/stream/<id>         waits for the source                                   (?strict=0)
-//!   POST <base>/stream/<id>/error   tells the other side, now or when it comes
-//!   GET  <base>/stream/<id>/status  what became of it
-//!   GET  <base>/stream              all of them, if the configuration allows it
+//!   POST <base>/stream/<id>/error   reports an error to the other side, at once or when it connects
+//!   GET  <base>/stream/<id>/status  the state of the stream
+//!   GET  <base>/stream              a list of all streams, if the configuration allows it
 //!   GET  <base>/ping                pong
 //! ```
 //!
-//! HEAD is answered wherever GET is, except for a stream: its GET takes a receiver's place and the body, which is there
-//! once. There HEAD is 404, like every other method without a meaning. A PUT with `Content-Range` is 400 (RFC 9110
-//! §14.5): a part would be taken for the whole.
+//! HEAD is accepted wherever GET is, except for a stream: its GET makes the client a receiver and takes the body, which
+//! exists once. There HEAD gets 404, like every other method without a meaning. A PUT with `Content-Range` gets 400 (RFC
+//! 9110 §14.5), because a part would be taken for the whole.
 //!
-//! | file | knows |
+//! | file | content |
 //! |---|---|
-//! | `config` | what can be set, and why it is what it is |
+//! | `config` | the configuration, its defaults and their reasons |
 //! | `faults` | every error, word for word |
-//! | `json`, `body` | what clients send; header fields are checked here |
-//! | `neutral` | what creators may not say in this origin's name |
-//! | `stream` | one stream: every transition, and who is told what |
-//! | `place` | which path names what |
+//! | `json`, `body` | the JSON that clients send; header fields are checked here |
+//! | `neutral` | the fields that creators must not set in this origin |
+//! | `id` | the ids of streams |
+//! | `stream` | one stream: every transition, and the responses to both sides |
+//! | `route` | the routes of paths |
 //! | `meet` | requests that wait for each other |
-//! | `state` | all streams; when something is to be done about each |
-//! | `transfer` | a body on its way |
-//! | here | which request is answered how |
+//! | `state` | all streams, and the deadline of each |
+//! | `transfer` | the transfer of a body |
+//! | here | how each request is handled |
 //!
-//! Bodies are never stored. While a source waits it is not read at all (`100 Continue` goes out at once all the same,
-//! as the original does it: the systems' buffers hold what comes). Then one bounded pipe to each receiver lies between,
-//! and a receiver that stalls stops the source.
+//! Bodies are never stored. While a source waits it is not read (`100 Continue` is sent at once all the same, as in
+//! http-rendezvous; the systems' buffers hold what arrives). Then one bounded pipe per receiver connects them, and a receiver
+//! that stalls stops the source.
 //!
 //! **A lost source.** A download of known length that stays short is truncated, which every receiver sees. One of unknown
-//! length breaks as well: its last chunk does not come, and the connection is aborted. http-rendezvous ends such a
-//! download in order, so that a part looks like the whole. `?strict=0` asks for that, `?strict=1` for the break. The
-//! receiver's parameter goes before the creator's, and that before [`RendezvousConfig::strict`].
+//! length is aborted as well: its last chunk is not sent, and the connection ends. http-rendezvous ends such a download in
+//! order, so that a part looks like the whole. `?strict=0` asks for that, `?strict=1` for the abort. The receiver's parameter
+//! takes precedence over the creator's, and that over [`RendezvousConfig::strict`].
 //!
-//! **Locking.** One mutex around the state, as in the session relay. Under it, tickets are only spoken to (that leaves
-//! a message for a loop); closures run without it, and take it first thing. It is taken a handful of times a stream,
-//! never while bytes move.
+//! **Locking.** One mutex protects the state, as in the session relay. Under it, tickets are only used to post a message to a
+//! loop. Closures run without it, and lock it first. It is locked a few times per stream, never while bytes move.
 //!
-//! **Time.** There is no timer for streams: whoever waits has the stream's time as its own, and one that nobody waits
-//! for is looked at when somebody asks, or room is needed.
+//! **Time.** Streams have no timers. A suspended request has the deadline of its stream as its own. A stream without requests
+//! is checked when a client asks for it, or when room is needed.
 //!
-//! **Fairness.** A stream to which no peer is connected lives for a shorter time. When all places are taken, records make
-//! room, and then the oldest such stream of the address that has most of them. Once half of the places are taken, the
-//! share of each address shrinks, of the streams and of the bytes of their fields.
+//! **Fairness.** A stream to which no peer is connected has a shorter lifetime. When the table is full, records are removed,
+//! and then the oldest such stream of the address that has most of them. Once half of the table is taken, the share of each
+//! address shrinks, both of the streams and of the bytes of their fields.
 
 mod body;
 mod config;
 mod faults;
+mod id;
 mod json;
 mod meet;
 mod neutral;
@@ -58,11 +60,7 @@ mod state;
 mod stream;
 mod transfer;
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use uncork::{Action, Handler, Moment, Request, Response};
 
@@ -70,110 +68,119 @@ pub use self::config::RendezvousConfig;
 use self::{
     body::{Collect, CreateOptions},
     faults::Fault,
+    id::Id,
     route::Route,
-    state::{CreateRequest, Id, State},
+    state::{CreateRequest, State},
     stream::{Receiver, Source},
 };
 use super::{
-    config::{ConfigError, Reloadable},
+    config::ConfigError,
+    service::{Service, ServiceConfig},
     wire::{CorsHeaders, is_partial_put, parameter, retry_after},
 };
 
-/// When to come back if there is no telling.
+/// `Retry-After` if the time is unknown.
 const SOON: Duration = Duration::from_secs(1);
 
-/// The rendezvous, a [`Handler`]. Clones are one rendezvous: each loop has one, and the sides of a stream may be on
-/// different ones.
+/// The rendezvous, a [`Handler`].
 ///
-/// Served alone, it answers 404 to what it does not know. To mount it beside other things, ask
-/// [`serves`](Self::serves) and [`handle`](Self::handle), and forward [`stopping`](Handler::stopping).
+/// All clones are one rendezvous. Each loop has a clone, and the sides of a stream may be on different loops.
+///
+/// Served alone, it responds with 404 to unknown paths. To mount it in another handler, call [`serves`](Self::serves) and
+/// [`handle`](Self::handle), and forward [`stopping`](Handler::stopping).
 #[derive(Clone)]
 pub struct Rendezvous {
     shared: Arc<Shared>,
-    /// This clone's server stops. Another clone's may go on.
+    /// The server of this clone is stopping. The server of another clone may continue.
     stopping: bool,
 }
 
-struct Shared {
-    config: Reloadable<RendezvousConfig>,
-    state: Mutex<State>,
+type Shared = Service<RendezvousConfig>;
+
+impl ServiceConfig for RendezvousConfig {
+    type State = State;
+
+    fn checked(self) -> Result<Self, ConfigError> {
+        self.checked()
+    }
+
+    fn base_path(&self) -> &str {
+        &self.base_path
+    }
+
+    fn state(&self) -> State {
+        State::new(self)
+    }
+
+    fn update(&self, state: &mut State) {
+        state.allow(self);
+    }
 }
 
-/// Which side of a stream a request is.
+/// The side of a stream that a request is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
     Source,
     Destination,
 }
 
-/// How many streams there are.
+/// Numbers of streams.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RendezvousCounts {
-    /// Those whose sides have not all come.
+    /// Streams whose sides have not all connected.
     pub waiting: usize,
-    /// Those that run.
+    /// Streams that are being transferred.
     pub running: usize,
-    /// Records of those that are over.
+    /// Records of streams that have ended.
     pub over: usize,
-    /// Those among the waiting to which no peer is connected.
+    /// Streams that wait, and to which no peer is connected.
     pub unused: usize,
-    /// How many of those had to make room for others so far.
+    /// Unused streams that were removed for others so far.
     pub evicted: u64,
-    /// How many creations a limit has refused so far.
+    /// Creations that a limit has rejected so far.
     pub refused: u64,
 }
 
 impl Rendezvous {
-    /// A rendezvous without streams.
+    /// Creates a rendezvous without streams.
     ///
     /// # Errors
-    /// If the configuration cannot work.
+    /// Returns an error if the configuration is invalid.
     pub fn new(config: RendezvousConfig) -> Result<Self, ConfigError> {
         Ok(Self::of(config.checked()?))
     }
 
     fn of(config: RendezvousConfig) -> Self {
-        let state = Mutex::new(State::new(&config));
-        Self { shared: Arc::new(Shared { config: Reloadable::new(config), state }), stopping: false }
+        Self { shared: Service::new(config), stopping: false }
     }
 
-    /// How it was configured, with the base path in its one spelling.
+    /// Returns the configuration, with the base path in its one spelling.
     pub fn config(&self) -> Arc<RendezvousConfig> {
         self.shared.config()
     }
 
-    /// From now on, and for all clones, it is configured like this. Nothing that is under way is broken off: streams
-    /// beyond a new limit stay, and what has a time already keeps it.
+    /// Replaces the configuration, for all clones. Nothing that runs is aborted: streams beyond a new limit stay, and
+    /// existing streams and requests keep their deadlines.
     ///
     /// # Errors
-    /// If the configuration cannot work. Then it stays as it was.
+    /// Returns an error if the configuration is invalid. Then the current one stays.
     pub fn reconfigure(&self, config: RendezvousConfig) -> Result<(), ConfigError> {
-        let config = config.checked()?;
-        self.shared.lock().allow(&config);
-        self.shared.config.set(config);
-        Ok(())
+        self.shared.reconfigure(config)
     }
 
-    /// Whether a path is the rendezvous': `/stream`, `/ping` and what is under them, below its base path.
+    /// Returns `true` if `path` is `/stream` or `/ping`, or below one of them, relative to the base path.
     pub fn serves(&self, path: &str) -> bool {
-        let config = self.shared.config();
-        let rest = path.strip_prefix(config.base_path.as_str());
-        let under = |name| rest.and_then(|rest| rest.strip_prefix(name));
-        ["/stream", "/ping"].into_iter().filter_map(under).any(|rest| rest.is_empty() || rest.starts_with('/'))
+        self.shared.serves(path, &["/stream", "/ping"])
     }
 
-    /// Answers a request, whether or not its path is the rendezvous': what is not gets a 404.
+    /// Handles a request. The response is 404 if the path is not one of the rendezvous.
     pub fn handle(&self, req: &mut Request<'_>) -> Action {
-        let face = CorsHeaders::of(req, &self.shared.config());
-        match self.route(req, &face) {
-            Action::Respond(response) => face.apply(response, &self.shared.config()).into(),
-            action => action,
-        }
+        self.shared.handle(req, |req, cors| self.route(req, cors))
     }
 
-    /// All streams, also those that are over, as a JSON array of what `/status` says of each. Their ids are the only
-    /// secret there is: for trusted networks only.
+    /// Returns a response with all streams, including those that have ended, as a JSON array of their `/status` objects.
+    /// It has their ids, which are the only secret: show it in trusted networks only.
     pub fn list(&self, now: Moment) -> Response {
         let mut list = String::from("[");
         let config = self.shared.config();
@@ -187,40 +194,39 @@ impl Rendezvous {
         faults::json(200, list)
     }
 
-    /// How many streams there are.
+    /// Returns the numbers of streams.
     pub fn counts(&self, now: Moment) -> RendezvousCounts {
         self.shared.lock().counts(&self.shared.config(), now)
     }
 
-    fn route(&self, req: &mut Request<'_>, face: &CorsHeaders) -> Action {
-        let nowhere = || faults::BAD_ROUTE.response().into();
-        let rest = req.path().strip_prefix(self.shared.config().base_path.as_str());
-        let Some(place) = rest.and_then(Route::of) else { return nowhere() };
-        match (req.method(), place) {
+    fn route(&self, req: &mut Request<'_>, cors: &CorsHeaders) -> Action {
+        let bad_route = || faults::BAD_ROUTE.response().into();
+        let Some(route) = self.shared.below_base(req.path()).and_then(Route::of) else { return bad_route() };
+        match (req.method(), route) {
             ("GET" | "HEAD", Route::Ping) => Response::new(200).body("pong").into(),
-            ("POST", Route::Streams) => self.create(req, face),
+            ("POST", Route::Streams) => self.create(req, cors),
             ("GET" | "HEAD", Route::Streams) if self.shared.config().list => self.list(req.now()).into(),
-            ("PUT", Route::Stream(id)) => self.connect(req, id, Side::Source, face),
-            ("GET", Route::Stream(id)) => self.connect(req, id, Side::Destination, face),
-            ("POST", Route::Error(id)) => self.report(req, id, face),
+            ("PUT", Route::Stream(id)) => self.connect(req, id, Side::Source, cors),
+            ("GET", Route::Stream(id)) => self.connect(req, id, Side::Destination, cors),
+            ("POST", Route::Error(id)) => self.report(req, id, cors),
             ("GET" | "HEAD", Route::Status(id)) => self.status(id, req.now()).into(),
-            ("OPTIONS", place) => {
-                face.preflight(req, &self.shared.config(), place.allow()).map_or_else(nowhere, Into::into)
+            ("OPTIONS", route) => {
+                cors.preflight(req, &self.shared.config(), route.allow()).map_or_else(bad_route, Into::into)
             }
-            _ => nowhere(),
+            _ => bad_route(),
         }
     }
 
     /// `POST <base>/stream`
-    fn create(&self, req: &Request<'_>, face: &CorsHeaders) -> Action {
+    fn create(&self, req: &Request<'_>, cors: &CorsHeaders) -> Action {
         if self.stopping {
             return stopping().into();
         }
-        let most = self.shared.config().receivers;
+        let max = self.shared.config().receivers;
         let receivers = match parameter(req, "n").map(str::parse) {
             None => 1,
-            Some(Ok(n)) if (1..=most).contains(&n) => n,
-            Some(_) => return Fault::invalid_query(format!("n must be a number from 1 to {most}")).response().into(),
+            Some(Ok(n)) if (1..=max).contains(&n) => n,
+            Some(_) => return Fault::invalid_query(format!("n must be a number from 1 to {max}")).response().into(),
         };
         let ttl = match parameter(req, "ttl").map(str::parse) {
             None => self.shared.config().ttl,
@@ -229,18 +235,18 @@ impl Rendezvous {
         };
         let (strict, owner, now) = (strict(req), req.peer().ip(), req.now());
         let shared = self.shared.clone();
-        self.collect(req, face, move |body| match CreateOptions::parse(body) {
-            Ok(wish) => shared.create(CreateRequest { wish, receivers, strict, owner, ttl }, now),
+        self.collect(req, cors, move |body| match CreateOptions::parse(body) {
+            Ok(options) => shared.create(CreateRequest { options, receivers, strict, owner, ttl }, now),
             Err(fault) => fault.response(),
         })
     }
 
     /// `PUT` and `GET <base>/stream/<id>`
-    fn connect(&self, req: &mut Request<'_>, id: &str, side: Side, face: &CorsHeaders) -> Action {
+    fn connect(&self, req: &mut Request<'_>, id: &str, side: Side, cors: &CorsHeaders) -> Action {
         if self.stopping {
             return stopping().into();
         }
-        // Another origin's script must not get between this origin and its pages.
+        // A source's script must not become a service worker of this origin.
         if req.header("service-worker").is_some() {
             return faults::SERVICE_WORKER.response().into();
         }
@@ -261,10 +267,10 @@ impl Rendezvous {
             if let Some(fault) = refused {
                 return Err(fault);
             }
-            let seat = self.shared.seat(req, id, side, face, stream.left(now));
+            let waiter = self.shared.await_partners(req, id, side, cors, stream.left(now));
             match side {
-                Side::Source => stream.connect_source(Source { seat, length }),
-                Side::Destination => stream.connect_receiver(Receiver { seat, strict: strict(req) }),
+                Side::Source => stream.connect_source(Source { waiter, length }),
+                Side::Destination => stream.connect_receiver(Receiver { waiter, strict: strict(req) }),
             }
             self.shared.start(id, stream, now);
             Ok(())
@@ -277,17 +283,17 @@ impl Rendezvous {
     }
 
     /// `POST <base>/stream/<id>/error`
-    fn report(&self, req: &Request<'_>, id: &str, face: &CorsHeaders) -> Action {
+    fn report(&self, req: &Request<'_>, id: &str, cors: &CorsHeaders) -> Action {
         let (config, now) = (self.shared.config(), req.now());
         let Some(id) = Id::parse(id) else { return faults::NOT_FOUND.response().into() };
-        // Before anything is read; and again when it was.
+        // Checked before the body is read, and again after it.
         match self.shared.lock().with(id, &config, now, |stream| stream.is_waiting()) {
             None => return faults::NOT_FOUND.response().into(),
             Some(false) => return faults::STARTED.response().into(),
             Some(true) => {}
         }
         let shared = self.shared.clone();
-        self.collect(req, face, move |body| match body::client_error(body) {
+        self.collect(req, cors, move |body| match body::client_error(body) {
             Ok(fault) => shared.post(id, fault, now),
             Err(fault) => fault.response(),
         })
@@ -300,11 +306,11 @@ impl Rendezvous {
         status.map_or_else(|| faults::NOT_FOUND.response(), |status| faults::json(200, status))
     }
 
-    /// Answers when the body, which is to be a small one, is there.
+    /// Responds when the body, which must be small, is complete.
     fn collect(
         &self,
         req: &Request<'_>,
-        face: &CorsHeaders,
+        cors: &CorsHeaders,
         then: impl FnOnce(&[u8]) -> Response + Send + 'static,
     ) -> Action {
         let limit = self.shared.config().json;
@@ -314,18 +320,18 @@ impl Rendezvous {
         if req.content_length().is_some_and(|n| n > limit as u64) {
             return faults::json_too_large(limit).response().into();
         }
-        let (shared, face) = (self.shared.clone(), face.clone());
+        let (shared, cors) = (self.shared.clone(), cors.clone());
         Action::Receive(Box::new(Collect {
             bytes: Vec::new(),
             limit,
-            dress: move |response| face.apply(response, &shared.config()),
+            finish: move |response| cors.apply(response, &shared.config()),
             then,
         }))
     }
 }
 
 impl Default for Rendezvous {
-    /// A rendezvous with the defaults of [`RendezvousConfig`].
+    /// Creates a rendezvous with the defaults of [`RendezvousConfig`].
     fn default() -> Self {
         Self::of(RendezvousConfig::default())
     }
@@ -342,7 +348,7 @@ impl Handler for Rendezvous {
         self.handle(req)
     }
 
-    /// Everybody who waits is told to come back later; what is on its way gets the server's grace time.
+    /// Responds to all requests that wait with 503 and `Retry-After`. Transfers continue for the server's grace period.
     fn stopping(&mut self) {
         self.stopping = true;
         let config = self.shared.config();
@@ -350,7 +356,7 @@ impl Handler for Rendezvous {
     }
 }
 
-/// Returns what the request asks for with `?strict=`, if it asks for either.
+/// Returns the value of `?strict=`; `None` if it is neither 0 nor 1.
 fn strict(req: &Request<'_>) -> Option<bool> {
     match parameter(req, "strict")? {
         "1" => Some(true),

@@ -1,9 +1,9 @@
-//! What creators of streams may not say in this origin's name.
+//! Removes the fields that creators of streams must not set in this origin.
 //!
-//! Whoever creates a stream chooses the fields of both its answers. A browser takes some of them for the word of the
-//! origin (a cookie, a policy, a page to be shown), and a proxy in front of us takes some for orders (to send a file of
-//! its own, or to fetch one from elsewhere). Both would act on the word of anybody. So those are left out, downloads are
-//! attachments, and of a type nobody runs. All the rest is the creator's affair: fields of his own pass.
+//! The creator of a stream chooses the fields of both its responses. A browser attributes some of them to the origin: a
+//! cookie, a policy, a page to display. A proxy in front obeys others: it sends one of its own files, or fetches one from
+//! elsewhere. Both would act for any client that creates a stream. So those fields are removed, and downloads are attachments
+//! of a type that browsers do not run. All other fields are passed on.
 
 use std::borrow::Cow;
 
@@ -16,7 +16,7 @@ use super::super::wire::neutral;
 
 /// Names that are never passed on.
 const NAMES: &[&str] = &[
-    // What a browser is to keep of this origin, or to do with it.
+    // State of the origin that a browser keeps, and actions on it.
     "activate-storage-access",
     "alt-svc",
     "available-dictionary",
@@ -39,7 +39,7 @@ const NAMES: &[&str] = &[
     "use-as-dictionary",
     "www-authenticate",
     "x-sourcemap",
-    // Ours: the answer is not kept, and runs nowhere.
+    // Ours: the answer is not kept, and runs bad_route.
     "age",
     "cache-control",
     "content-location",
@@ -50,14 +50,14 @@ const NAMES: &[&str] = &[
     "x-robots-tag",
     "x-ua-compatible",
     "x-xss-protection",
-    // Orders to a proxy.
+    // Instructions to a proxy.
     "x-sendfile",
     "x-sendfile-type",
 ];
 
-/// How names begin that are never passed on.
+/// Prefixes of names that are never passed on.
 const FAMILIES: &[&str] = &[
-    // Of the origin.
+    // Policies of the origin.
     "accept-ch",
     "attribution-reporting-",
     "content-security-policy",
@@ -77,7 +77,7 @@ const FAMILIES: &[&str] = &[
     "x-dns-prefetch-",
     "x-permitted-cross-domain-",
     "x-webkit-",
-    // Of proxies: nginx, Apache, lighttpd, LiteSpeed, Perlbal and h2o, caches.
+    // Fields for proxies: nginx, Apache, lighttpd, LiteSpeed, Perlbal and h2o, caches.
     "cdn-",
     "proxy-",
     "surrogate-",
@@ -87,30 +87,30 @@ const FAMILIES: &[&str] = &[
     "x-reproxy-",
 ];
 
-fn is_left_out(name: &str) -> bool {
+fn is_removed(name: &str) -> bool {
     let begins = |family: &&str| name.get(..family.len()).is_some_and(|start| start.eq_ignore_ascii_case(family));
     NAMES.iter().any(|other| other.eq_ignore_ascii_case(name)) || FAMILIES.iter().any(begins)
 }
 
-/// The answer to PUT, with what its creator asked for.
+/// Adds the creator's fields to the response to PUT.
 pub(super) fn upload(response: Response, fields: &Headers) -> Response {
-    let passed = fields.iter().filter(|(name, _)| !is_left_out(name));
+    let passed = fields.iter().filter(|(name, _)| !is_removed(name));
     passed.fold(response, |response, (name, value)| response.append(name, value))
 }
 
-/// The answer to GET, with what its creator asked for.
+/// Adds the creator's fields to the response to GET.
 pub(super) fn download(response: Response, fields: &Headers) -> Response {
     let is = |name: &str, other: &str| name.eq_ignore_ascii_case(other);
     let passed = fields
         .iter()
-        .filter(|(name, _)| !is_left_out(name) && !is(name, "content-type") && !is(name, "content-disposition"));
+        .filter(|(name, _)| !is_removed(name) && !is(name, "content-type") && !is(name, "content-disposition"));
     let response = passed.fold(neutral(response), |response, (name, value)| response.append(name, value));
     response
         .header("Content-Type", harmless(fields.get("content-type").unwrap_or_default()))
         .header("Content-Disposition", &*attachment(fields.get("content-disposition").unwrap_or_default()))
 }
 
-/// The type, or `application/octet-stream` if a browser might run it, or it is none (RFC 9110 §8.3.1).
+/// Returns the type, or `application/octet-stream` if a browser might run it, or if it is invalid (RFC 9110 §8.3.1).
 fn harmless(content_type: &[u8]) -> &[u8] {
     const ANY: &[u8] = b"application/octet-stream";
     const ACTIVE: &[&str] = &[
@@ -134,11 +134,11 @@ fn harmless(content_type: &[u8]) -> &[u8] {
         || ["multipart", "message"].contains(&kind)
         || subtype.ends_with("+xml")
         || scripts.iter().any(|script| subtype.contains(script));
-    // Of several types, browsers take the last.
+    // Of several types, browsers take the last one.
     if !is_type || active || text.contains(',') { ANY } else { content_type }
 }
 
-/// `attachment`, with the parameters if they are well-formed (RFC 6266 §4.1).
+/// Returns `attachment`, with the parameters if they are well-formed (RFC 6266 §4.1).
 fn attachment(disposition: &[u8]) -> Cow<'static, str> {
     let parameters = std::str::from_utf8(disposition).ok().and_then(|text| text.split_once(';'));
     match parameters {
@@ -147,7 +147,7 @@ fn attachment(disposition: &[u8]) -> Cow<'static, str> {
     }
 }
 
-/// Whether this is `token=token` or `token="…"`, several of them between `;`.
+/// Returns `true` if this is a list of `token=token` or `token="…"`, separated by `;`.
 fn are_parameters(mut text: &str) -> bool {
     const SPACE: [char; 2] = [' ', '\t'];
     loop {
@@ -171,7 +171,7 @@ fn are_parameters(mut text: &str) -> bool {
     }
 }
 
-/// What follows the end of a quoted string that has begun (RFC 9110 §5.6.4).
+/// Returns the text behind the end of a quoted string (RFC 9110 §5.6.4).
 fn behind_quote(text: &str) -> Option<&str> {
     let mut escaped = false;
     for (at, c) in text.char_indices() {
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_asked_for_a_download_is_an_attachment_that_runs_nowhere() {
+    fn a_download_is_always_an_attachment_that_runs_nowhere() {
         let hostile = headers(&[
             ("content-TYPE", "text/html"),
             ("Content-Disposition", "inline"),

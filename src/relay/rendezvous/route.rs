@@ -1,6 +1,6 @@
-//! What a path names, below the base path.
+//! The routes of paths, relative to the base path.
 
-/// What a path names.
+/// The resource that a path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route<'a> {
     Ping,
@@ -11,7 +11,7 @@ pub(super) enum Route<'a> {
 }
 
 impl<'a> Route<'a> {
-    /// Of a path below the base. One slash at its end is ignored.
+    /// Returns the route of a path relative to the base path. One slash at its end is ignored.
     pub(super) fn of(path: &'a str) -> Option<Self> {
         let path = path.strip_suffix('/').unwrap_or(path);
         let rest = match path {
@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn paths() {
-        for (path, place) in [
+        for (path, route) in [
             ("/ping", Some(Route::Ping)),
             ("/ping/", Some(Route::Ping)),
             ("/ping//", None),
@@ -67,7 +67,7 @@ mod tests {
             ("/", None),
             ("", None),
         ] {
-            assert_eq!(Route::of(path), place, "{path}");
+            assert_eq!(Route::of(path), route, "{path}");
         }
     }
 }

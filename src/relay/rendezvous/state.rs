@@ -1,8 +1,7 @@
-//! All streams, and when something is to be done about each. Kept under one lock.
+//! All streams, and the deadline of each. One lock protects them.
 
 use std::{
     collections::{BTreeSet, HashMap, hash_map::Entry},
-    fmt,
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -12,82 +11,51 @@ use uncork::{Limits, Moment, PeerAddr};
 use super::{
     super::{
         addresses::{Addresses, Allowance, Refused},
-        unused::{Asked, NoRoom, Unused},
+        unused::{NoRoom, RoomRequest, Unused},
     },
     RendezvousConfig, RendezvousCounts,
     body::CreateOptions,
+    id::Id,
     stream::{Due, Stream},
 };
 
-/// What a stream is found by: a UUID of version 4 (RFC 9562), 122 bits from the operating system.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Id(u128);
-
-impl Id {
-    pub(super) fn generate() -> Result<Self, getrandom::Error> {
-        let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes)?;
-        let random = u128::from_be_bytes(bytes);
-        Ok(Self(random & !(0xf << 76) & !(0b11 << 62) | 4 << 76 | 0b10 << 62))
-    }
-
-    /// Reads an id in its one spelling.
-    pub(super) fn parse(text: &str) -> Option<Self> {
-        let plain = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-');
-        if text.len() != 36 || !text.bytes().all(plain) {
-            return None;
-        }
-        let digits: String = text.split('-').collect();
-        let id = Self(u128::from_str_radix(&digits, 16).ok()?);
-        (id.to_string() == text).then_some(id)
-    }
-}
-
-impl fmt::Display for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let n = self.0;
-        let (a, b, c) = (n >> 96, n >> 80 & 0xffff, n >> 64 & 0xffff);
-        write!(f, "{a:08x}-{b:04x}-{c:04x}-{:04x}-{:012x}", n >> 48 & 0xffff, n & 0xffff_ffff_ffff)
-    }
-}
-
-/// What a stream is created with.
+/// The properties of a new stream.
 pub(super) struct CreateRequest {
-    pub(super) wish: CreateOptions,
+    pub(super) options: CreateOptions,
     pub(super) receivers: usize,
-    /// Whether a lost source breaks the downloads, if the creator has said so.
+    /// Whether a lost source aborts the downloads, if the creator has chosen.
     pub(super) strict: Option<bool>,
     pub(super) owner: Option<IpAddr>,
-    /// How long the sides have to meet.
+    /// How long the sides have to connect.
     pub(super) ttl: Duration,
 }
 
-/// Why none is created.
+/// The reason why no stream is created.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Full {
     Address(Refused),
     Room(NoRoom),
-    /// The fields they were created with are too large together.
+    /// The fields of all streams together are too large.
     Fields,
-    /// Those of this address are.
+    /// The fields of this address's streams are too large.
     AddressFields,
 }
 
-pub(super) struct State {
+pub(in crate::relay) struct State {
     streams: HashMap<Id, Stream>,
-    /// Those whose sides have to meet by then.
+    /// Streams that wait for their sides, by deadline.
     waiting: BTreeSet<(Instant, Id)>,
-    /// Records, and when they are forgotten.
+    /// Records, by the time at which they are removed.
     records: BTreeSet<(Instant, Id)>,
     addresses: Addresses,
     unused: Unused<Id>,
-    /// Creations that a limit has refused.
+    /// Number of creations that a limit has rejected.
     refused: u64,
-    /// Bytes of JSON held.
+    /// Bytes of JSON that are held.
     weight: usize,
-    /// The same, by the network of the creator ([`PeerAddr::network_of`]); none is 0.
+    /// Bytes of JSON by the network of the creator ([`PeerAddr::network_of`]); no entry is 0.
     weights: HashMap<IpAddr, usize>,
-    /// The latest time anybody told: for those who can't.
+    /// The latest known time, for callers without a time.
     now: Option<Moment>,
 }
 
@@ -106,24 +74,24 @@ impl State {
         }
     }
 
-    /// From now on, so much is to be had.
+    /// Applies the limits of a new configuration.
     pub(super) fn allow(&mut self, config: &RendezvousConfig) {
         self.addresses.allow(allowance(config));
     }
 
-    /// The latest time known, with this one.
+    /// Returns the latest known time, including this one.
     pub(super) fn at(&mut self, now: Moment) -> Moment {
         let latest = self.now.filter(|latest| latest.mono > now.mono).unwrap_or(now);
         self.now = Some(latest);
         latest
     }
 
-    /// The latest time known.
+    /// Returns the latest known time.
     pub(super) fn latest(&self) -> Option<Moment> {
         self.now
     }
 
-    /// Works on a stream, if there is one of that id, after its time was looked at.
+    /// Calls `f` with the stream of this id, if there is one, after its deadline was checked.
     pub(super) fn with<R>(
         &mut self,
         id: Id,
@@ -135,22 +103,21 @@ impl State {
         let stream = self.streams.get_mut(&id)?;
         let before = Filing::of(stream);
         match before.due {
-            Due::Meet(at) if at <= now.mono => stream.expire(config, now),
-            Due::Meet(_) => stream.prune(config, now),
+            Due::Connect(at) if at <= now.mono => stream.expire(config, now),
+            Due::Connect(_) => stream.prune(config, now),
             _ => {}
         }
         let result = match stream.due() {
-            Due::Forget(at) if at <= now.mono => None,
+            Due::Remove(at) if at <= now.mono => None,
             _ => Some(f(stream)),
         };
         let (after, state, bytes) = (Filing::of(stream), stream.state(), stream.bytes());
         if after != before {
             self.unfile(id, before);
             self.file(id, after);
-            if after.due != before.due && matches!(after.due, Due::Forget(_)) {
-                log::debug!(target: "uncork::relay",
-                    "{{\"event\":\"stream over\",\"stream\":\"{}\",\"state\":\"{state}\",\"bytes\":{bytes}}}",
-                    Short(id));
+            if after.due != before.due && matches!(after.due, Due::Remove(_)) {
+                let stream = id.short();
+                log::debug!(target: "uncork::relay", stream:%, state, bytes; "stream over");
             }
         }
         if result.is_none() {
@@ -159,34 +126,34 @@ impl State {
         result
     }
 
-    /// A new stream.
+    /// Creates a stream.
     pub(super) fn create(
         &mut self,
         id: Id,
-        order: CreateRequest,
+        request: CreateRequest,
         config: &RendezvousConfig,
         now: Moment,
     ) -> Result<(), Full> {
         let now = self.at(now);
         self.sweep(config, now);
-        let weight = order.wish.weight();
-        if let Err(full) = self.make_room(order.owner, weight, config, now.mono) {
+        let weight = request.options.weight();
+        if let Err(full) = self.make_room(request.owner, weight, config, now.mono) {
             self.refused += 1;
             return Err(full);
         }
-        let CreateRequest { wish, receivers, strict, owner, ttl } = order;
-        let stream = Stream::new(wish, receivers, strict, owner, now, ttl, config.first_use_timeout);
+        let CreateRequest { options, receivers, strict, owner, ttl } = request;
+        let stream = Stream::new(options, receivers, strict, owner, now, ttl, config.first_use_timeout);
         self.weight += weight;
         if let Some(ip) = owner.filter(|_| weight > 0) {
             *self.weights.entry(PeerAddr::network_of(ip)).or_default() += weight;
         }
         self.file(id, Filing::of(&stream));
         self.streams.insert(id, stream);
-        log::debug!(target: "uncork::relay", "{{\"event\":\"stream created\",\"stream\":\"{}\"}}", Short(id));
+        log::debug!(target: "uncork::relay", stream:% = id.short(); "stream created");
         Ok(())
     }
 
-    /// Takes a place for one more stream of that address, with fields of that weight.
+    /// Makes room for a stream of this address, with fields of this weight.
     fn make_room(
         &mut self,
         owner: Option<IpAddr>,
@@ -194,21 +161,21 @@ impl State {
         config: &RendezvousConfig,
         now: Instant,
     ) -> Result<(), Full> {
-        // The oldest records go, if that makes room.
+        // The oldest records are removed first.
         while self.streams.len() >= config.streams || self.weight.saturating_add(weight) > config.json_total {
             let Some((_, oldest)) = self.records.pop_first() else { break };
             self.remove(oldest);
         }
-        let asked = Asked {
+        let room = RoomRequest {
             limit: config.streams,
-            // Records yield as soon as all places are taken, so they make no address's share smaller.
+            // Records are removed when the table is full, so they do not reduce the share of an address.
             taken: self.streams.len() - self.records.len(),
             per_address: config.streams_per_address,
             owner,
-            owned: owner.map_or(0, |ip| self.addresses.places(ip)),
+            owned: owner.map_or(0, |ip| self.addresses.slots(ip)),
         };
-        let yields = self.unused.make_room(&asked).map_err(Full::Room)?;
-        let freed = yields.and_then(|id| self.streams.get(&id)).map_or(0, Stream::weight);
+        let evicted = self.unused.make_room(&room).map_err(Full::Room)?;
+        let freed = evicted.and_then(|id| self.streams.get(&id)).map_or(0, Stream::weight);
         if (self.weight - freed).saturating_add(weight) > config.json_total {
             return Err(Full::Fields);
         }
@@ -219,21 +186,21 @@ impl State {
             }
             self.addresses.admit(ip, now).map_err(Full::Address)?;
         }
-        if let Some(id) = yields {
+        if let Some(id) = evicted {
             self.unused.evicted_one("streams", now);
             self.remove(id);
         }
         Ok(())
     }
 
-    /// Every stream, in no order.
+    /// Returns all streams, in no order.
     pub(super) fn all(&mut self, config: &RendezvousConfig, now: Moment) -> impl Iterator<Item = (&Id, &Stream)> {
         let now = self.at(now);
         self.sweep(config, now);
         self.streams.iter()
     }
 
-    /// How many there are.
+    /// Returns the numbers of streams.
     pub(super) fn counts(&mut self, config: &RendezvousConfig, now: Moment) -> RendezvousCounts {
         let all = self.all(config, now).count();
         let (waiting, over) = (self.waiting.len(), self.records.len());
@@ -247,7 +214,7 @@ impl State {
         }
     }
 
-    /// Works on every stream.
+    /// Calls `f` with every stream.
     pub(super) fn each(&mut self, mut f: impl FnMut(&mut Stream)) {
         let mut changed = Vec::new();
         for (id, stream) in &mut self.streams {
@@ -261,7 +228,7 @@ impl State {
         }
     }
 
-    /// Looks at those whose time has come.
+    /// Handles the streams whose deadline has passed.
     fn sweep(&mut self, config: &RendezvousConfig, now: Moment) {
         while let Some((_, id)) = self.waiting.first().copied().filter(|(at, _)| *at <= now.mono) {
             self.with(id, config, now, |_| ());
@@ -288,8 +255,8 @@ impl State {
 
     fn file(&mut self, id: Id, filing: Filing) {
         match filing.due {
-            Due::Meet(at) => self.waiting.insert((at, id)),
-            Due::Forget(at) => self.records.insert((at, id)),
+            Due::Connect(at) => self.waiting.insert((at, id)),
+            Due::Remove(at) => self.records.insert((at, id)),
             Due::Never => false,
         };
         if let Some((owner, made)) = filing.unused {
@@ -299,8 +266,8 @@ impl State {
 
     fn unfile(&mut self, id: Id, filing: Filing) {
         match filing.due {
-            Due::Meet(at) => self.waiting.remove(&(at, id)),
-            Due::Forget(at) => self.records.remove(&(at, id)),
+            Due::Connect(at) => self.waiting.remove(&(at, id)),
+            Due::Remove(at) => self.records.remove(&(at, id)),
             Due::Never => false,
         };
         if let Some((owner, made)) = filing.unused {
@@ -309,7 +276,7 @@ impl State {
     }
 }
 
-/// Where a stream is found by what is to be done about it.
+/// The index entries of a stream.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Filing {
     due: Due,
@@ -322,8 +289,8 @@ impl Filing {
     }
 }
 
-/// Bytes of JSON that may be held for one address while so many are held: the same part of all as of the streams, but
-/// room for the largest at least.
+/// Returns how many bytes of JSON may be held for one address: the same share of all as of the streams, and enough for the
+/// largest JSON at least. `held`: the bytes held for all.
 fn share_of_fields(config: &RendezvousConfig, held: usize) -> usize {
     let part = config.json_total as u128 * config.streams_per_address as u128 / (config.streams as u128).max(1);
     let part = usize::try_from(part).unwrap_or(usize::MAX);
@@ -333,26 +300,10 @@ fn share_of_fields(config: &RendezvousConfig, held: usize) -> usize {
 
 fn allowance(config: &RendezvousConfig) -> Allowance {
     Allowance {
-        places: config.streams,
+        slots: config.streams,
         per_address: config.streams_per_address,
         per_minute: config.creations_per_minute,
         burst: config.creation_burst,
-    }
-}
-
-/// Not the whole of it, which is a secret.
-impl fmt::Debug for Id {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Id({})", Short(*self))
-    }
-}
-
-/// An id in the log: enough to tell streams apart, too little to use one.
-struct Short(Id);
-
-impl fmt::Display for Short {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:08x}", self.0.0 >> 96)
     }
 }
 
@@ -384,9 +335,9 @@ mod tests {
         owner: IpAddr,
     ) -> Result<Id, Full> {
         let id = Id::generate().unwrap();
-        let wish = CreateOptions::parse(body.as_bytes()).unwrap();
-        let order = CreateRequest { wish, receivers: 1, strict: None, owner: Some(owner), ttl: config.ttl };
-        state.create(id, order, config, now).map(|()| id)
+        let options = CreateOptions::parse(body.as_bytes()).unwrap();
+        let request = CreateRequest { options, receivers: 1, strict: None, owner: Some(owner), ttl: config.ttl };
+        state.create(id, request, config, now).map(|()| id)
     }
 
     fn status(state: &mut State, config: &RendezvousConfig, id: Id, now: Moment) -> Option<String> {
@@ -394,26 +345,13 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_a_uuid_in_its_one_spelling() {
-        let id = Id::generate().unwrap();
-        let text = id.to_string();
-        assert_eq!((text.len(), &text[14..15]), (36, "4"));
-        assert!("89ab".contains(&text[19..20]), "{text}");
-        assert!(Id::parse(&text) == Some(id));
-        assert!(Id::parse(&text.to_uppercase()).is_none_or(|_| text == text.to_uppercase()));
-        for bad in ["", "x", &text[1..], &text.replace('-', ""), &format!("{text}0"), &format!("+{}", &text[1..])] {
-            assert!(Id::parse(bad).is_none(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn nobody_came_and_then_it_is_forgotten() {
+    fn a_stream_without_sides_times_out_and_is_removed() {
         let (config, now) = (RendezvousConfig::default(), start());
         let mut state = State::new(&config);
         let id = create(&mut state, &config, "", now).unwrap();
         let want = r#"{"id":"x","created_at":"1970-01-01T00:00:00.000Z","state":"CREATED","active":true,"download_headers":[],"upload_headers":[],"bytes_transferred":0}"#;
         assert_eq!(status(&mut state, &config, id, later(now, 59)).as_deref(), Some(want));
-        // Noticed late, it has happened in time all the same.
+        // The end has the time of the deadline, also if it is noticed later.
         let want = r#"{"id":"x","created_at":"1970-01-01T00:00:00.000Z","deactivated_at":"1970-01-01T00:01:00.000Z","state":"TIMEOUT_NO_SRC_NO_DST","active":false,"download_headers":[],"upload_headers":[],"bytes_transferred":0}"#;
         assert_eq!(status(&mut state, &config, id, later(now, 100)).as_deref(), Some(want));
         assert!(status(&mut state, &config, id, later(now, 119)).is_some());
@@ -422,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_posted_error_is_kept_for_the_time_to_meet() {
+    fn a_posted_error_is_kept_until_the_deadline() {
         let config = RendezvousConfig { status_ttl: Duration::ZERO, ..RendezvousConfig::default() };
         let (mut state, now) = (State::new(&config), start());
         let id = create(&mut state, &config, "{}", now).unwrap();
@@ -437,8 +375,8 @@ mod tests {
             let again = state.with(id, &config, later(now, at), |s| s.post(fault.clone(), &config, later(now, at)));
             assert_eq!(again, Some(false));
         }
-        let told = status(&mut state, &config, id, later(now, 89)).unwrap();
-        assert!(told.contains(r#""state":"CLIENT_ERROR","active":false,"bytes_transferred":0}"#), "{told}");
+        let status = status(&mut state, &config, id, later(now, 89)).unwrap();
+        assert!(status.contains(r#""state":"CLIENT_ERROR","active":false,"bytes_transferred":0}"#), "{status}");
         assert!(status(&mut state, &config, id, later(now, 90)).is_none());
     }
 
@@ -449,7 +387,7 @@ mod tests {
         let first = create(&mut state, &config, "", now).unwrap();
         create(&mut state, &config, "", later(now, 1)).unwrap();
         assert_eq!(create(&mut state, &config, "", later(now, 2)), Err(Full::Room(NoRoom::Full)));
-        // One is a record now, the other waits.
+        // One is a record now, and the other waits.
         let third = create(&mut state, &config, "", later(now, 60)).unwrap();
         assert!(status(&mut state, &config, first, later(now, 60)).is_none());
         assert!(status(&mut state, &config, third, later(now, 60)).is_some());
@@ -466,8 +404,8 @@ mod tests {
         };
         let (mut state, now) = (State::new(&config), start());
         let address = |n: u8| IpAddr::from([10, 0, 0, n]);
-        let crowd = (0..100).cycle().take(10_000);
-        let made = crowd.filter(|n| create_for(&mut state, &config, "", now, address(*n)).is_ok()).count();
+        let many = (0..100).cycle().take(10_000);
+        let made = many.filter(|n| create_for(&mut state, &config, "", now, address(*n)).is_ok()).count();
         assert!(made > 800, "{made}");
         let now = later(now, 60);
         let counts = state.counts(&config, now);
@@ -478,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn no_crowd_takes_all_streams() {
+    fn many_addresses_cannot_take_all_streams() {
         let config = RendezvousConfig {
             streams: 1000,
             streams_per_address: 100,
@@ -488,8 +426,8 @@ mod tests {
         let (mut state, now) = (State::new(&config), start());
         let address = |n: u16| IpAddr::from([10, 0, (n >> 8) as u8, n as u8]);
         let newcomer = IpAddr::from([198, 51, 100, 1]);
-        let crowd = (0..100).cycle().take(10_000);
-        let taken = crowd.filter(|n| create_for(&mut state, &config, "", now, address(*n)).is_ok()).count();
+        let many = (0..100).cycle().take(10_000);
+        let taken = many.filter(|n| create_for(&mut state, &config, "", now, address(*n)).is_ok()).count();
         assert!((800..1000).contains(&taken), "{taken}");
         let mine = create_for(&mut state, &config, "", now, newcomer).unwrap();
         assert!((100..3000).all(|n| create_for(&mut state, &config, "", now, address(n)).is_ok()));
@@ -499,7 +437,7 @@ mod tests {
         let counts = state.counts(&config, now);
         assert_eq!((counts.waiting, counts.unused), (1000, 1000));
         assert!(counts.evicted > 1000 && counts.refused > 0, "{counts:?}");
-        // None of them is waited for: they are over long before their time to meet.
+        // No peer is connected to them: they end long before their deadline.
         let counts = state.counts(&config, later(now, 600));
         assert_eq!((counts.waiting, counts.unused, counts.over), (0, 0, 1000));
         state.sweep(&config, later(now, 700));

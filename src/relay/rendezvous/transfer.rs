@@ -1,10 +1,10 @@
-//! A body on its way from the source's connection to the receivers'.
+//! Transfers a body from the source's connection to those of the receivers.
 //!
 //! ```text
 //!   one receiver:                 source ══▶ Direct ══ pipe ══▶ receiver       the engine moves it
-//!   several:                      source ──▶ Fanout ─┬ pipe ══▶ receiver       as much as all have room for
+//!   several:                      source ──▶ Fanout ─┬ pipe ══▶ receiver       as much as all can take
 //!                                                    └ pipe ══▶ receiver
-//!   another length was declared:  … ══ pipe ──▶ Exact ──▶ receiver             that length, or a broken connection
+//!   another length was declared:  … ══ pipe ──▶ Exact ──▶ receiver             that length, or an aborted connection
 //! ```
 
 use std::{
@@ -17,46 +17,49 @@ use std::{
 
 use uncork::{Action, Consumed, PipeIn, PipeOut, Produce, Produced, Response, Tx, Upload, h1::Headers};
 
-use super::{RendezvousConfig, Shared, state::Id};
+use super::{RendezvousConfig, Shared, id::Id};
 
 /// The source's ends of the pipes to its receivers.
 pub(super) struct Inlets {
     pub(super) inlets: Vec<PipeIn>,
-    /// To be set when the body is whole, before the pipes are finished.
+    /// Set when the body is complete, before the pipes are finished.
     pub(super) whole: Arc<AtomicBool>,
 }
 
 impl Inlets {
-    /// What takes the body: `limit` bytes at most, or this is the answer.
+    /// Returns the upload that receives the body. `too_large` is the response to a body beyond the limit.
     fn into_upload(mut self, config: &RendezvousConfig, too_large: Response) -> Box<dyn Upload> {
-        let (limit, pause) = (config.body, config.body_timeout);
+        let (limit, body_timeout) = (config.body, config.body_timeout);
         match self.inlets.pop() {
-            Some(inlet) if self.inlets.is_empty() => {
-                Box::new(Direct { inlet: inlet.limit(limit), pause, too_large: Some(too_large), whole: self.whole })
-            }
+            Some(inlet) if self.inlets.is_empty() => Box::new(Direct {
+                inlet: inlet.limit(limit),
+                body_timeout,
+                too_large: Some(too_large),
+                whole: self.whole,
+            }),
             last => {
                 let inlets = self.inlets.into_iter().chain(last).map(|inlet| (inlet, 0)).collect();
-                Box::new(Fanout { inlets, left: limit, pause, too_large: Some(too_large), whole: self.whole })
+                Box::new(Fanout { inlets, left: limit, body_timeout, too_large: Some(too_large), whole: self.whole })
             }
         }
     }
 }
 
-/// Stands at the source's body until its first byte, or its end, is there: only then the receivers' answers begin.
-pub(super) struct Doorman {
+/// Waits for the first byte of the source's body, or its end: only then the responses to the receivers begin.
+pub(super) struct FirstByte {
     pub(super) shared: Arc<Shared>,
     pub(super) id: Id,
-    /// What the source is told if its body turns out too large.
+    /// The response to the source if its body exceeds the limit.
     pub(super) too_large: Option<Response>,
 }
 
-impl Upload for Doorman {
+impl Upload for FirstByte {
     fn data(&mut self, _: &[u8]) -> Consumed {
         let inlets = self.shared.begin(self.id, false);
         Consumed::Stop(match (inlets, self.too_large.take()) {
-            // What was shown is shown again, to this.
+            // The new upload gets the same bytes again.
             (Some(inlets), Some(too_large)) => Action::Receive(inlets.into_upload(&self.shared.config(), too_large)),
-            // The stream is over, and the source has its answer.
+            // The stream has ended, and the source has its response.
             _ => Action::Suspend,
         })
     }
@@ -71,16 +74,16 @@ impl Upload for Doorman {
     }
 }
 
-/// To one receiver: the engine fills the pipe, up to the limit.
+/// Upload to one receiver: the engine fills the pipe, up to the limit.
 struct Direct {
     inlet: PipeIn,
-    pause: Duration,
+    body_timeout: Duration,
     too_large: Option<Response>,
     whole: Arc<AtomicBool>,
 }
 
 impl Upload for Direct {
-    /// This is beyond it. Dropped without an end, the pipe is cut off.
+    /// Called beyond the limit. The pipe is dropped without an end, which truncates it.
     fn data(&mut self, _: &[u8]) -> Consumed {
         Consumed::Stop(self.too_large.take().map_or(Action::Abort, Into::into))
     }
@@ -92,7 +95,7 @@ impl Upload for Direct {
     }
 
     fn body_timeout(&self) -> Option<Duration> {
-        Some(self.pause)
+        Some(self.body_timeout)
     }
 
     fn pipe(&mut self) -> Option<&mut PipeIn> {
@@ -100,12 +103,12 @@ impl Upload for Direct {
     }
 }
 
-/// To several receivers, at the slowest's pace.
+/// Upload to several receivers, at the rate of the slowest.
 struct Fanout {
-    /// Each with how much of what is not taken yet it has got already.
+    /// Each inlet, with the number of bytes that it has already got of those not consumed yet.
     inlets: Vec<(PipeIn, usize)>,
     left: u64,
-    pause: Duration,
+    body_timeout: Duration,
     too_large: Option<Response>,
     whole: Arc<AtomicBool>,
 }
@@ -113,7 +116,7 @@ struct Fanout {
 impl Upload for Fanout {
     fn data(&mut self, chunk: &[u8]) -> Consumed {
         if chunk.len() as u64 > self.left {
-            // Dropped without an end, which cuts the pipes off.
+            // The pipes are dropped without an end, which truncates them.
             return Consumed::Stop(self.too_large.take().map_or(Action::Abort, Into::into));
         }
         self.inlets.retain(|(inlet, _)| !inlet.is_closed());
@@ -121,12 +124,12 @@ impl Upload for Fanout {
             *ahead += inlet.write(chunk.get(*ahead..).unwrap_or_default());
         }
         let Some(taken) = self.inlets.iter().map(|(_, ahead)| *ahead).min() else {
-            // Nobody is left; the ends of their requests answer the source.
+            // All receivers have left; the ends of their requests make the response to the source.
             return Consumed::Stop(Action::Suspend);
         };
         self.inlets.iter_mut().for_each(|(_, ahead)| *ahead -= taken);
         self.left -= taken as u64;
-        // Less than all: one of them has no room, and wakes us when it has, or is gone.
+        // If this is less than all, one inlet has no room. It wakes the source when it has room or is closed.
         Consumed::Partial(taken)
     }
 
@@ -137,29 +140,29 @@ impl Upload for Fanout {
     }
 
     fn body_timeout(&self) -> Option<Duration> {
-        Some(self.pause)
+        Some(self.body_timeout)
     }
 }
 
-/// A body whose length was declared by somebody who may be wrong. The last byte is held back until it is known to be
-/// the last: a body that is too short breaks the connection off, and so does one that is too long, with nothing beyond
-/// the length, and never all of it.
+/// A body whose length a client has declared, possibly wrongly. The last byte is held back until it is known to be the last.
+/// A body that is too short or too long aborts the connection. Of one that is too long, less than the declared length is
+/// sent.
 pub(super) struct Exact {
     outlet: PipeOut,
     left: u64,
     last: Option<u8>,
-    /// To be set if the body has another length.
-    misfit: Arc<AtomicBool>,
+    /// Set if the body has another length.
+    wrong_length: Arc<AtomicBool>,
 }
 
 impl Exact {
-    /// `length` is not 0.
-    pub(super) fn new(outlet: PipeOut, length: u64, misfit: Arc<AtomicBool>) -> Self {
-        Self { outlet, left: length, last: None, misfit }
+    /// Creates a body of `length` bytes, which must not be 0.
+    pub(super) fn new(outlet: PipeOut, length: u64, wrong_length: Arc<AtomicBool>) -> Self {
+        Self { outlet, left: length, last: None, wrong_length }
     }
 
-    fn misfits(&self) -> Produced {
-        self.misfit.store(true, Ordering::Release);
+    fn fail(&self) -> Produced {
+        self.wrong_length.store(true, Ordering::Release);
         Produced::Abort
     }
 }
@@ -179,12 +182,12 @@ impl Produce for Exact {
                 if !self.outlet.is_finished() {
                     return Produced::Pending;
                 }
-                let Some(last) = self.last.take() else { return self.misfits() };
+                let Some(last) = self.last.take() else { return self.fail() };
                 out.write(&[last]);
                 return Produced::End;
             }
             if bytes.len() as u64 > self.left {
-                return self.misfits();
+                return self.fail();
             }
             let n = bytes.len().min(room);
             self.left -= n as u64;

@@ -1,67 +1,71 @@
-//! What can be set about a session relay, each with its default and the reason for it.
+//! The configuration of a session relay: each value with its default and the reason for it.
 
 use std::time::Duration;
 
 use super::super::config::{self as checks, ConfigError};
 
-/// How a [`SessionRelay`](super::SessionRelay) behaves.
+/// The configuration of a [`SessionRelay`](super::SessionRelay).
 ///
 /// ```
 /// use std::time::Duration;
 /// use uncork::relay::{SessionConfig, SessionRelay};
 /// let config = SessionConfig { request_timeout: Duration::from_secs(30), ..SessionConfig::default() };
 /// let relay = SessionRelay::new(config)?;
-/// # Ok::<(), uncork::relay::InvalidConfig>(())
+/// # Ok::<(), uncork::relay::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionConfig {
-    /// Under which path the service lives. `/cama`: sessions are then at `/cama/session/<id>`. A slash at its end is
-    /// ignored; empty means the root.
+    /// Path that the service lives under. With `/cama`, sessions are at `/cama/session/<id>`. A slash at its end is
+    /// ignored; empty means the root. Default: `/cama`.
     pub base_path: String,
-    /// The `Server` field of every answer; empty for none. `cama/1`, as the original.
+    /// Value of the `Server` field of every response; empty for none. Default: `cama/1`, as in cama.
     pub server: String,
-    /// How long a session lives while nobody is connected to it, unless `?timeout=N` asks for another time. 1 hour.
+    /// Lifetime of a session while no request is connected to it, unless `?timeout=N` asks for another. Default: 1 hour.
     pub ttl: Duration,
-    /// How long a session lives at most until a peer sends or receives on it for the first time. 1 hour, as `ttl`: a longer
-    /// time that a client has asked for begins with the first use, so that unused sessions do not take the places of
-    /// others for a day.
+    /// Longest lifetime of a session until a peer sends or receives on it for the first time. Default: 1 hour, as `ttl`. A
+    /// longer lifetime that a client asks for begins with the first use. So unused sessions do not fill the table for a
+    /// day.
     pub first_use_timeout: Duration,
-    /// The least time that can be asked for. 1 s.
+    /// Shortest lifetime that a client can ask for. Default: 1 s.
     pub ttl_min: Duration,
-    /// The most time that can be asked for. 1 day: a session costs memory, and its URL is a secret that ages.
+    /// Longest lifetime that a client can ask for. Default: 1 day, because a session costs memory and its URL is a secret
+    /// that ages.
     pub ttl_max: Duration,
-    /// How long a session lives at most, however busy it is; then it answers 410. 7 days, so that no URL is good for
-    /// ever.
+    /// Longest lifetime of a session, however busy it is; then requests get 410. Default: 7 days, so that no URL is valid
+    /// forever.
     pub lifetime: Duration,
-    /// How long a GET or POST waits for its partner, unless it asks for another time. 300 s.
+    /// How long a GET or POST waits for the other side, unless it asks for another timeout. Default: 300 s.
     pub request_timeout: Duration,
-    /// The most a GET or POST can ask for. 1 hour: proxies and NAT on the way forget a silent connection before.
+    /// Longest timeout that a GET or POST can ask for. Default: 1 hour. Proxies and NAT on the path usually drop a silent
+    /// connection earlier.
     pub request_timeout_max: Duration,
-    /// Sessions in all; one more is refused with 503. 10,000, at about 600 bytes each while no request waits on them. When all
-    /// are taken, a session that no peer has ever connected to yields: the oldest of the address that has most of
-    /// those, and only to an address that has fewer.
+    /// Maximum number of sessions. One more is rejected with 503. Default: 10,000, at about 600 bytes each while no request
+    /// waits on them. When the table is full, a session that no peer has ever connected to is removed: the oldest one of the
+    /// address that has most of those. Only an address that has fewer gets its entry.
     pub sessions: usize,
-    /// Sessions allocated by one address (one /64 network in IPv6); one more is refused with 429. 1,000, a tenth of
-    /// all: an office behind one address fits. Once half of all sessions are taken, the share of an address shrinks
-    /// ([`Limits::address_share`](uncork::Limits::address_share)), so that four addresses, or a hundred, leave some to
-    /// others.
+    /// Maximum number of sessions of one address (one /64 network in IPv6). One more is rejected with 429. Default: 1,000, a
+    /// tenth of all, which is enough for an office behind one address. Once half of all sessions are taken, the share of an
+    /// address shrinks ([`Limits::address_share`](uncork::Limits::address_share)). So neither four addresses nor a hundred
+    /// can take all sessions.
     pub sessions_per_address: usize,
-    /// Sessions one address may allocate in a minute, over a long time; 0 for no limit. 600: a person clicks slower,
-    /// a loop gone wild does not.
+    /// Sessions that one address may allocate per minute, on average; 0 for no limit. One more is rejected with 429. Default:
+    /// 600, which is more than a person needs and stops a faulty loop.
     pub allocations_per_minute: u32,
-    /// Sessions one address may allocate at once, before the rate applies. 100.
+    /// Sessions that one address may allocate at once, before the rate applies. Default: 100.
     pub allocation_burst: u32,
-    /// Bytes of one message; more is refused with 413. 1 TiB: a message is never held, so it costs time only. The
-    /// engine's own [`Limits::body`](uncork::Limits::body) applies as well, and its default is 1 GiB.
+    /// Maximum size of a message, in bytes. A larger one is rejected with 413. Default: 1 TiB, because a message is never
+    /// stored and costs only time. The engine's own [`Limits::body`](uncork::Limits::body) applies as well; its default is
+    /// 1 GiB.
     pub body: u64,
-    /// Bytes of the pipe between sender and receiver. 256 KiB: smaller costs system calls, larger memory.
+    /// Size of the pipe between sender and receiver, in bytes. Default: 256 KiB. A smaller pipe costs system calls, a larger
+    /// one memory.
     pub pipe: usize,
-    /// Origins whose pages may use the service from a browser (CORS): `https://example.org`, or `*` for all of them
-    /// but without cookies, which means as guests. None by default.
+    /// Origins whose pages may use the service from a browser (CORS): `https://example.org`, or `*` for all. With `*`, pages
+    /// cannot send cookies, so they are guests. Default: none.
     pub allow_origins: Vec<String>,
-    /// What the receiver of a chunked message sees when the sender is lost half way: `true`, a message that ends in
-    /// order, as the original has it; `false`, a broken connection, so that a part is never taken for the whole. A
-    /// message of known length breaks the connection either way.
+    /// Whether the receiver of a chunked message sees a complete response when the sender is lost during the transfer.
+    /// Default: `true`, as in cama. With `false`, the connection is aborted, so that a part is never taken for the whole. A
+    /// message of known length aborts the connection in both cases.
     pub end_cleanly_if_truncated: bool,
 }
 
@@ -91,12 +95,12 @@ impl Default for SessionConfig {
 }
 
 impl SessionConfig {
-    /// Checked, and with the base path in its one spelling.
+    /// Checks the values, and brings the base path into its one spelling.
     pub(super) fn checked(mut self) -> Result<Self, ConfigError> {
         self.base_path = checks::base_path(&self.base_path)?;
         checks::server(&self.server)?;
         if self.ttl_min > self.ttl_max {
-            return Err(ConfigError("the least time to live must not be above the most"));
+            return Err(ConfigError::new("invalid ttl_min: must not exceed ttl_max"));
         }
         let Self { ttl, ttl_min, ttl_max, first_use_timeout, lifetime, request_timeout, request_timeout_max, .. } =
             &mut self;
@@ -117,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused_before_it_runs() {
+    fn what_cannot_work_is_rejected_before_it_runs() {
         for bad in ["cama", "/ca;ma", "/ca ma", "/ca\r\nma"] {
             assert!(with(|c| c.base_path = bad.into()).is_err(), "{bad:?}");
         }

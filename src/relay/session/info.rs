@@ -1,4 +1,4 @@
-//! What an operator may know of the sessions there are.
+//! Information about sessions, for operators.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -9,42 +9,42 @@ use super::{
     state::{Key, Sender, Session, Side, State},
 };
 
-/// One session, as it is at a moment.
+/// A snapshot of one session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionInfo {
-    /// The first eight letters of its id: enough to tell it from others, not enough to enter it.
+    /// The first eight letters of the id: enough to distinguish sessions, and too few to use one.
     pub name: String,
-    /// Who has allocated it; `None` for whoever came by a Unix socket.
+    /// Address of the client that allocated the session; `None` for a Unix socket.
     pub owner: Option<IpAddr>,
-    /// Requests that wait for a message.
+    /// Number of requests that wait for a message.
     pub receivers: usize,
-    /// Requests whose message waits for a receiver.
+    /// Number of requests whose message waits for a receiver.
     pub senders: usize,
-    /// Messages on their way.
+    /// Number of messages that are being transferred.
     pub transfers: usize,
-    /// Bytes of those that were taken out by the receiver's side so far.
-    pub moved: u64,
-    /// How long it can live yet, at the most.
-    pub left: Duration,
+    /// Bytes of those messages that the receivers' connections have read so far.
+    pub bytes_relayed: u64,
+    /// Time until the session ends in any case.
+    pub remaining: Duration,
 }
 
-/// How many sessions there are, and what limits did.
+/// Numbers of sessions, and of those that limits have affected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionCounts {
-    /// All sessions.
+    /// Number of sessions.
     pub sessions: usize,
-    /// Those that no peer has ever connected to.
+    /// Number of sessions that no peer has ever connected to.
     pub unused: usize,
-    /// How many of those had to make room for others so far.
+    /// Number of unused sessions that were removed for others so far.
     pub evicted: u64,
-    /// How many allocations a limit has refused so far.
+    /// Number of allocations that a limit has rejected so far.
     pub refused: u64,
 }
 
 impl SessionRelay {
-    /// How many sessions there are, and what limits did.
+    /// Returns the numbers of sessions, and of those that limits have affected.
     pub fn counts(&self, now: Moment) -> SessionCounts {
         let state = self.shared.lock();
         let (evicted, refused) = state.evicted_and_refused();
@@ -56,7 +56,7 @@ impl SessionRelay {
         counts
     }
 
-    /// All sessions there are. For operators: who is told of a session's address should not be the public.
+    /// Returns information about all sessions. It has addresses of clients: show it to operators only.
     pub fn sessions(&self, now: Moment) -> Vec<SessionInfo> {
         self.shared.lock().infos(now)
     }
@@ -82,7 +82,7 @@ fn info(key: Key, session: &Session, now: Moment) -> SessionInfo {
         receivers: sides.iter().filter(|side| session.receivers[**side].is_some()).count(),
         senders: senders().count() - transfers,
         transfers,
-        moved: senders().filter_map(moved).sum(),
-        left: session.left(now.mono),
+        bytes_relayed: senders().filter_map(moved).sum(),
+        remaining: session.left(now.mono),
     }
 }

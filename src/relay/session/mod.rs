@@ -1,36 +1,35 @@
-//! The session relay: two peers exchange HTTP bodies through a URL. After "cama", whose clients it serves.
+//! The session relay: two peers exchange HTTP bodies through a URL. It is compatible with the clients of cama.
 //!
 //! ```text
 //!   PUT    <base>/session        201, Location, the host's cookie     (X-Type: secure, ?secure=true, ?timeout=N)
 //!   GET    <base>/session/<id>   waits for the other side's message   (X-Timeout: N, ?timeout=N)
-//!   POST   <base>/session/<id>   waits for the other side's receiver  (the same)
+//!   POST   <base>/session/<id>   waits for the other side's receiver  (X-Timeout: N, ?timeout=N)
 //!   PUT    <base>/session/<id>   the host names the guest's address   (X-Peer-Address)
-//!   DELETE <base>/session/<id>   the host ends it: 410 to all that wait, then 404
+//!   DELETE <base>/session/<id>   the host ends it: 410 to all requests that wait, then 404
 //! ```
 //!
-//! HEAD is 405 everywhere: GET waits for a message and takes it, which HEAD must not do (RFC 9110 §9.2.1), and there is
-//! nothing else to GET. A PUT with `Content-Range` is 400 (§14.5). With POST that field means nothing and is ignored
-//! (§14.4): what is sent is the message.
+//! HEAD gets 405 everywhere: GET waits for a message and takes it, which HEAD must not do (RFC 9110 §9.2.1). A PUT with
+//! `Content-Range` gets 400 (§14.5). In a POST that field has no meaning and is ignored (§14.4): the content is the message.
 //!
-//! | file | knows |
+//! | file | content |
 //! |---|---|
-//! | `config` | what can be set, and why it is what it is |
-//! | `wire` | what is read from requests and written into answers |
-//! | `state` | sessions and who waits on them; time to live |
-//! | `transfer` | a message on its way |
-//! | `info` | what operators may know |
-//! | here | which request is answered how |
+//! | `config` | the configuration, its defaults and their reasons |
+//! | `wire` | parsing of requests, parts of responses |
+//! | `state` | sessions, the requests that wait on them, lifetimes |
+//! | `transfer` | the transfer of a message |
+//! | `info` | information for operators |
+//! | here | how each request is handled |
 //!
-//! **Locking.** One mutex around the state, held for a few map operations. Under it, tickets are only spoken to (that
-//! leaves a message for a loop); closures run without it, and take it first thing. So whatever a request's end finds
-//! under the lock is whole, on whichever loop it ends.
+//! **Locking.** One mutex protects the state, for a few map operations. Under it, tickets are only used to post a message to a
+//! loop. Closures run without it, and lock it first. So the end of a request sees a consistent state, on whichever loop it
+//! runs.
 //!
-//! **Time.** There is no timer for sessions. A session that is over answers as if it were not there, and is taken out
-//! when room is needed. Whoever waits has a timeout of his own, which is never later than the session's end.
+//! **Time.** Sessions have no timers. A session that has ended is treated as missing, and is removed when room is needed. Each
+//! suspended request has a timeout of its own, which is never later than the end of the session.
 //!
-//! **Fairness.** A session that no peer has connected to lives for a shorter time. When all places are taken, the oldest
-//! such session of the address that has most of them yields. Once half of the places are taken, the share of each address
-//! shrinks. So a few addresses cannot take all sessions, and a session that was used once is never taken away.
+//! **Fairness.** A session that no peer has connected to has a shorter lifetime. When the table is full, the oldest such
+//! session of the address that has most of them is removed. Once half of the table is taken, the share of each address
+//! shrinks. So a few addresses cannot take all sessions, and a session that was used once is never removed for another.
 
 mod config;
 mod info;
@@ -38,11 +37,7 @@ mod state;
 mod transfer;
 mod wire;
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use uncork::{Action, Handler, Moment, Request, RequestEnd, RequestId, Response};
 
@@ -52,44 +47,65 @@ use self::{
     state::{CreateOptions, Full, Guests, Key, Message, MessageBody, Poll, Sender, Session, Side, State},
     wire::{CorsHeaders, busy, text},
 };
-use super::config::{ConfigError, Reloadable};
+use super::{
+    config::ConfigError,
+    service::{Service, ServiceConfig},
+};
 pub use config::SessionConfig;
 pub use info::{SessionCounts, SessionInfo};
 
-/// What can be done with the place where sessions are allocated, and with a session.
+/// Methods of the URL that allocates sessions, and of a session.
 const ALLOW_ALLOCATE: &str = "PUT";
 const ALLOW_SESSION: &str = "GET, POST, PUT, DELETE";
 
-/// When to come back if there is no telling: sessions die by the minute, not by the second.
+/// `Retry-After` if the time is unknown: sessions end by the minute, not by the second.
 const LATER: Duration = Duration::from_secs(60);
-/// When to come back after a restart.
+/// `Retry-After` while the server restarts.
 const SOON: Duration = Duration::from_secs(1);
 
-/// The session relay, a [`Handler`]. Clones are one relay: each loop has one, and host and guest may be on different
-/// ones.
+/// The session relay, a [`Handler`].
 ///
-/// Served alone, it answers 404 to what is not under its base path. To mount it beside other things, ask
+/// All clones are one relay. Each loop has a clone, and host and guest may be on different loops.
+///
+/// Served alone, it responds with 404 to paths outside its base path. To mount it in another handler, call
 /// [`serves`](Self::serves) and [`handle`](Self::handle), and forward [`stopping`](Handler::stopping).
 #[derive(Clone)]
 pub struct SessionRelay {
     shared: Arc<Shared>,
-    /// This clone's server stops. Another clone's may go on.
+    /// The server of this clone is stopping. The server of another clone may continue.
     stopping: bool,
 }
 
-struct Shared {
-    config: Reloadable<SessionConfig>,
-    state: Mutex<State>,
+type Shared = Service<SessionConfig>;
+
+impl ServiceConfig for SessionConfig {
+    type State = State;
+
+    fn checked(self) -> Result<Self, ConfigError> {
+        self.checked()
+    }
+
+    fn base_path(&self) -> &str {
+        &self.base_path
+    }
+
+    fn state(&self) -> State {
+        State::new(self)
+    }
+
+    fn update(&self, state: &mut State) {
+        state.allow(self);
+    }
 }
 
-/// What a request does on a session.
+/// The role of a request on a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Receive,
     Send,
 }
 
-/// Who waits where; what a closure needs to find him again.
+/// Identifies a suspended request, so that a closure can find it.
 #[derive(Clone, Copy)]
 struct Waiter {
     key: Key,
@@ -99,57 +115,45 @@ struct Waiter {
 }
 
 impl SessionRelay {
-    /// A relay with no sessions.
+    /// Creates a relay without sessions.
     ///
     /// # Errors
-    /// If the configuration cannot work.
+    /// Returns an error if the configuration is invalid.
     pub fn new(config: SessionConfig) -> Result<Self, ConfigError> {
         Ok(Self::of(config.checked()?))
     }
 
     fn of(config: SessionConfig) -> Self {
-        let state = Mutex::new(State::new(&config));
-        Self { shared: Arc::new(Shared { config: Reloadable::new(config), state }), stopping: false }
+        Self { shared: Service::new(config), stopping: false }
     }
 
-    /// How it was configured, with the base path in its one spelling.
+    /// Returns the configuration, with the base path in its one spelling.
     pub fn config(&self) -> Arc<SessionConfig> {
         self.shared.config()
     }
 
-    /// From now on, and for all clones, it is configured like this. Nothing that is under way is broken off: sessions
-    /// beyond a new limit stay, and what has a time already keeps it.
+    /// Replaces the configuration, for all clones. Nothing that runs is aborted: sessions beyond a new limit stay, and
+    /// existing sessions and requests keep their timeouts.
     ///
     /// # Errors
-    /// If the configuration cannot work. Then it stays as it was.
+    /// Returns an error if the configuration is invalid. Then the current one stays.
     pub fn reconfigure(&self, config: SessionConfig) -> Result<(), ConfigError> {
-        let config = config.checked()?;
-        self.shared.lock().allow(&config);
-        self.shared.config.set(config);
-        Ok(())
+        self.shared.reconfigure(config)
     }
 
-    /// Whether a path is the relay's: its base path, and everything under it.
+    /// Returns `true` if `path` is the base path or below it.
     pub fn serves(&self, path: &str) -> bool {
-        self.under_base(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        self.shared.serves(path, &[""])
     }
 
-    /// Answers a request, whether or not its path is the relay's: what is not gets a 404.
+    /// Handles a request. The response is 404 if the path is not one of the relay's.
     pub fn handle(&self, req: &mut Request<'_>) -> Action {
-        let face = CorsHeaders::of(req, &self.shared.config());
-        match self.route(req, &face) {
-            Action::Respond(response) => face.apply(response, &self.shared.config()).into(),
-            action => action,
-        }
+        self.shared.handle(req, |req, cors| self.route(req, cors))
     }
 
-    fn under_base<'a>(&self, path: &'a str) -> Option<&'a str> {
-        path.strip_prefix(self.shared.config().base_path.as_str())
-    }
-
-    fn route(&self, req: &mut Request<'_>, face: &CorsHeaders) -> Action {
+    fn route(&self, req: &mut Request<'_>, cors: &CorsHeaders) -> Action {
         let nowhere = || Response::new(404).into();
-        let Some(rest) = self.under_base(req.path()).and_then(|rest| rest.strip_prefix("/session")) else {
+        let Some(rest) = self.shared.below_base(req.path()).and_then(|rest| rest.strip_prefix("/session")) else {
             return nowhere();
         };
         let id = match rest.strip_prefix('/') {
@@ -160,8 +164,8 @@ impl SessionRelay {
         let allow = if id.is_empty() { ALLOW_ALLOCATE } else { ALLOW_SESSION };
         let role = match (req.method(), id) {
             ("PUT", "") if is_partial_put(req) => return partial().into(),
-            ("PUT", "") => return self.allocate(req, face).into(),
-            ("OPTIONS", _) if let Some(response) = face.preflight(req, &self.shared.config(), allow) => {
+            ("PUT", "") => return self.allocate(req, cors).into(),
+            ("OPTIONS", _) if let Some(response) = cors.preflight(req, &self.shared.config(), allow) => {
                 return response.into();
             }
             ("PUT" | "DELETE", id) if !id.is_empty() => None,
@@ -174,14 +178,14 @@ impl SessionRelay {
         }
         let Some(key) = Key::parse(id) else { return not_found(req).into() };
         match (role, req.method()) {
-            (Some(role), _) => self.wait(req, key, role, face),
+            (Some(role), _) => self.wait(req, key, role, cors),
             (None, "DELETE") => self.delete(req, key).into(),
             (None, _) => self.permit(req, key).into(),
         }
     }
 
     /// `PUT <base>/session`
-    fn allocate(&self, req: &Request<'_>, face: &CorsHeaders) -> Response {
+    fn allocate(&self, req: &Request<'_>, cors: &CorsHeaders) -> Response {
         let config = &*self.shared.config();
         if self.stopping {
             return stopping();
@@ -189,30 +193,30 @@ impl SessionRelay {
         let (key, token) = match Key::generate() {
             Ok(pair) => pair,
             Err(error) => {
-                log::error!("the system gives no random bytes: {error}");
-                return text(500, "no random numbers");
+                log::error!("cannot read random bytes: {error}");
+                return text(500, "cannot read random bytes");
             }
         };
         let secure = wire::wants_secure(req);
         let path = format!("{}/session/{}", config.base_path, key.text());
-        let wish = CreateOptions {
+        let options = CreateOptions {
             path: path.as_str().into(),
-            cookie_more: match (req.scheme() == "https", face.is_named_origin()) {
+            cookie_more: match (req.scheme() == "https", cors.is_named_origin()) {
                 (false, _) => "",
                 (true, false) => "; Secure",
-                // A page of another site: without this, its browser would not send the cookie.
+                // A page of another site: without this, the browser would not send the cookie.
                 (true, true) => "; Secure; SameSite=None",
             },
-            guests: if secure { Guests::Nobody } else { Guests::Anyone },
+            guests: if secure { Guests::None } else { Guests::Any },
             ttl: wire::session_ttl(req, config),
             owner: req.peer().ip(),
         };
-        let (cookie, dead) = {
+        let (cookie, expired) = {
             let mut state = self.shared.lock();
-            let (result, dead) = state.allocate(key, token, wish, config, req.now());
-            (result.map(|session| session.cookie(req.now())), dead)
+            let (result, expired) = state.allocate(key, token, options, config, req.now());
+            (result.map(|session| session.cookie(req.now())), expired)
         };
-        dead.into_iter().for_each(|session| self.shared.reject_waiters(session));
+        expired.into_iter().for_each(|session| self.shared.reject_waiters(session));
         match cookie {
             Ok(cookie) => Response::new(201)
                 .header("Location", path)
@@ -223,11 +227,11 @@ impl SessionRelay {
                 busy(503, format!("there are too many sessions: at most {}", config.sessions), LATER)
             }
             Err(Full::Room(NoRoom::Share(share))) => {
-                busy(429, format!("there are too many sessions of this address: at most {share}"), LATER)
+                busy(429, format!("there are too many sessions for this address: at most {share}"), LATER)
             }
             Err(Full::Address(Refused::TooMany)) => {
                 let most = config.sessions_per_address;
-                busy(429, format!("there are too many sessions of this address: at most {most}"), LATER)
+                busy(429, format!("there are too many sessions for this address: at most {most}"), LATER)
             }
             Err(Full::Address(Refused::TooFast(after))) => {
                 let most = config.allocations_per_minute;
@@ -238,14 +242,14 @@ impl SessionRelay {
     }
 
     /// `GET` and `POST <base>/session/<id>`
-    fn wait(&self, req: &mut Request<'_>, key: Key, role: Role, face: &CorsHeaders) -> Action {
+    fn wait(&self, req: &mut Request<'_>, key: Key, role: Role, cors: &CorsHeaders) -> Action {
         let config = &*self.shared.config();
         if self.stopping {
             return stopping().into();
         }
-        // Another origin's script must not get between this origin and its pages.
+        // A sender's script must not become a service worker of this origin.
         if req.header("service-worker").is_some() {
-            return text(400, "no service workers here").into();
+            return text(400, "invalid request: a session cannot be a service worker").into();
         }
         let now = req.now();
         self.shared.remove_expired(key, now);
@@ -259,7 +263,7 @@ impl SessionRelay {
             Role::Receive => session.receivers[side].as_ref(),
             Role::Send => session.senders[side].as_ref().map(Sender::poll),
         };
-        // One that was answered or has left does not wait any more, even if its loop has not told us yet.
+        // A request that was responded to or has left does not count, even if its end is not yet known here.
         match role {
             _ if taken.is_none_or(|poll| poll.ticket.is_gone()) => {}
             Role::Receive => return text(409, "there can be only one receiver at a time").into(),
@@ -269,21 +273,21 @@ impl SessionRelay {
             return transfer::too_large(config).into();
         }
 
-        let place = Waiter { key, side, role, id: req.id() };
+        let waiter = Waiter { key, side, role, id: req.id() };
         state.connect(key);
         let Some(session) = state.get(key) else { return not_found(req).into() };
         let shared = self.shared.clone();
-        req.on_end(move |end| shared.ended(place, end));
+        req.on_end(move |end| shared.ended(waiter, end));
         let ticket = req.ticket();
         let (asked, left) = (wire::request_timeout(req, config), session.left(now.mono));
-        let (shared, its_face) = (self.shared.clone(), face.clone());
+        let (shared, its_cors) = (self.shared.clone(), cors.clone());
         if asked < left {
-            ticket.fallback(asked, move |now| shared.timed_out(place, &its_face, now));
+            ticket.fallback(asked, move |now| shared.timed_out(waiter, &its_cors, now));
         } else {
-            ticket.fallback(left, move |_| shared.expired(place.key, &its_face));
+            ticket.fallback(left, move |_| shared.expired(waiter.key, &its_cors));
         }
 
-        let poll = Poll { id: req.id(), ticket, peer: req.peer().ip(), face: face.clone() };
+        let poll = Poll { id: req.id(), ticket, peer: req.peer().ip(), cors: cors.clone() };
         let from = match role {
             Role::Receive => {
                 session.receivers[side] = Some(poll);
@@ -294,17 +298,17 @@ impl SessionRelay {
                 side
             }
         };
-        let gone = session.hand_over_from(from, &self.shared, key, now);
+        let unsent = session.hand_over_from(from, &self.shared, key, now);
         drop(state);
-        // What a receiver that had left gives back: not dropped before the lock was.
-        drop(gone);
+        // The response that a receiver could not take, because it had left. It is dropped after unlocking.
+        drop(unsent);
         Action::Suspend
     }
 
     /// `PUT <base>/session/<id>`
     fn permit(&self, req: &Request<'_>, key: Key) -> Response {
         self.shared.remove_expired(key, req.now());
-        let unwelcome: Vec<Poll> = {
+        let excluded: Vec<Poll> = {
             let mut state = self.shared.lock();
             let Some(session) = state.get(key) else { return not_found(req) };
             if side(req, session) == Side::Guest {
@@ -314,11 +318,11 @@ impl SessionRelay {
                 return text(400, "X-Peer-Address must be an IP address");
             };
             session.guests = Guests::Only(ip);
-            // Who waits already and would not be let in any more.
+            // Requests that wait already, and would be rejected now.
             session.take_waiting(Side::Guest, |poll| poll.peer != Some(ip)).collect()
         };
-        for poll in unwelcome {
-            let _ = poll.ticket.respond(poll.face.apply(forbidden(), &self.shared.config()));
+        for poll in excluded {
+            let _ = poll.ticket.respond(poll.cors.apply(forbidden(), &self.shared.config()));
         }
         Response::new(200)
     }
@@ -342,7 +346,7 @@ impl SessionRelay {
 }
 
 impl Default for SessionRelay {
-    /// A relay with the defaults of [`SessionConfig`].
+    /// Creates a relay with the defaults of [`SessionConfig`].
     fn default() -> Self {
         Self::of(SessionConfig::default())
     }
@@ -359,7 +363,7 @@ impl Handler for SessionRelay {
         self.handle(req)
     }
 
-    /// Everybody who waits is told to come back later; what is on its way gets the server's grace time.
+    /// Responds to all requests that wait with 503 and `Retry-After`. Transfers continue for the server's grace period.
     fn stopping(&mut self) {
         self.stopping = true;
         let waiting: Vec<Poll> = {
@@ -369,13 +373,13 @@ impl Handler for SessionRelay {
             state.all().flat_map(sides).flatten().collect()
         };
         for poll in waiting {
-            let _ = poll.ticket.respond(poll.face.apply(stopping(), &self.shared.config()));
+            let _ = poll.ticket.respond(poll.cors.apply(stopping(), &self.shared.config()));
         }
     }
 }
 
 impl Session {
-    /// Hands the message of that side over, if there is one and a receiver for it.
+    /// Hands the message of one side over, if there is one and a receiver for it.
     fn hand_over_from(
         &mut self,
         from: Side,
@@ -383,94 +387,86 @@ impl Session {
         key: Key,
         now: Moment,
     ) -> Option<uncork::RespondError> {
-        let face = self.senders[from].as_ref()?.poll().face.clone();
+        let cors = self.senders[from].as_ref()?.poll().cors.clone();
         let again = shared.clone();
-        self.hand_over(from, &shared.config(), now, move |_| again.expired(key, &face).close())
+        self.hand_over(from, &shared.config(), now, move |_| again.expired(key, &cors).close())
     }
 }
 
 impl Shared {
-    fn config(&self) -> Arc<SessionConfig> {
-        self.config.get()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// If the session is over, it goes, and whoever waits on it is told.
+    /// Removes a session if it has ended, and responds to the requests that wait on it.
     fn remove_expired(&self, key: Key, now: Moment) {
-        let dead = self.lock().remove_expired(key, now.mono);
-        if let Some(session) = dead {
+        let expired = self.lock().remove_expired(key, now.mono);
+        if let Some(session) = expired {
             self.reject_waiters(session);
         }
     }
 
-    /// 410 to everybody who waits on a session that is no more.
+    /// Responds with 410 to all requests that wait on a removed session.
     fn reject_waiters(&self, session: Session) {
-        for (poll, on_its_way) in session.into_polls() {
-            let response = poll.face.apply(gone(), &self.config());
-            let _ = poll.ticket.respond(if on_its_way { response.close() } else { response });
+        for (poll, in_transfer) in session.into_polls() {
+            let response = poll.cors.apply(session_gone(), &self.config());
+            let _ = poll.ticket.respond(if in_transfer { response.close() } else { response });
         }
     }
 
-    /// Nobody came in time. Runs on the request's loop; its return value answers.
-    fn timed_out(&self, place: Waiter, face: &CorsHeaders, now: Moment) -> Response {
-        let (answer, left) = match self.lock().get(place.key) {
+    /// Returns the response to a request whose timeout has passed. Runs on the request's loop.
+    fn timed_out(&self, waiter: Waiter, cors: &CorsHeaders, now: Moment) -> Response {
+        let (response, left) = match self.lock().get(waiter.key) {
             Some(session) => {
-                (session.renewing(place.side, text(504, "request timed out"), now), Some(session.leave(place)))
+                (session.renewing(waiter.side, text(504, "request timed out"), now), Some(session.leave(waiter)))
             }
-            // Deleted in the same moment.
-            None => (gone(), None),
+            // The session was deleted at the same time.
+            None => (session_gone(), None),
         };
         drop(left);
-        face.apply(answer, &self.config())
+        cors.apply(response, &self.config())
     }
 
-    /// The session has come to its end while somebody was connected.
-    fn expired(&self, key: Key, face: &CorsHeaders) -> Response {
-        let dead = self.lock().remove(key);
-        if let Some(session) = dead {
+    /// Removes a session that ended while a request was connected, and returns the response to that request.
+    fn expired(&self, key: Key, cors: &CorsHeaders) -> Response {
+        let expired = self.lock().remove(key);
+        if let Some(session) = expired {
             self.reject_waiters(session);
         }
-        face.apply(gone(), &self.config())
+        cors.apply(session_gone(), &self.config())
     }
 
-    /// A request is over, however it ended.
-    fn ended(&self, place: Waiter, end: &RequestEnd) {
+    /// Handles the end of a request.
+    fn ended(&self, waiter: Waiter, end: &RequestEnd) {
         let mut cookie = None;
         let (left, sender) = {
             let mut state = self.lock();
-            let Some(session) = state.get(place.key) else { return };
+            let Some(session) = state.get(waiter.key) else { return };
             session.disconnect(end.now.mono);
-            let sender = match place.role {
+            let sender = match waiter.role {
                 Role::Send => None,
-                // This was the receiver of a message: its sender is waiting to hear how much of it arrived. His
-                // place is free before he hears it, so that he can send the next one at once.
-                Role::Receive => session.senders[place.side.other()]
-                    .take_if(|sender| matches!(sender, Sender::Sending(_, transfer) if transfer.receiver == place.id)),
+                // This was the receiver of a message, and the sender waits for the count of bytes. It is removed before
+                // it gets the response, so that it can send the next message at once.
+                Role::Receive => session.senders[waiter.side.other()]
+                    .take_if(|sender| matches!(sender, Sender::Sending(_, transfer) if transfer.receiver == waiter.id)),
             };
-            if sender.is_some() && place.side == Side::Guest {
+            if sender.is_some() && waiter.side == Side::Guest {
                 cookie = Some(session.cookie(end.now));
             }
-            (session.leave(place), sender)
+            (session.leave(waiter), sender)
         };
         drop(left);
         if let Some(Sender::Sending(poll, transfer)) = sender {
-            let mut answer = transfer.report(end);
+            let mut response = transfer.report(end);
             if let Some(cookie) = cookie {
-                answer = answer.header("Set-Cookie", cookie);
+                response = response.header("Set-Cookie", cookie);
             }
-            // Gone: the sender has left as well, and nobody is there to be told.
-            let _ = poll.ticket.respond(poll.face.apply(answer, &self.config()));
+            // An error means that the sender has left as well.
+            let _ = poll.ticket.respond(poll.cors.apply(response, &self.config()));
         }
     }
 }
 
 impl Session {
-    /// Frees the place of a request, if it is still that request's. What was there is for the caller to drop.
-    fn leave(&mut self, place: Waiter) -> (Option<Poll>, Option<Sender>) {
-        let Waiter { side, role, id, .. } = place;
+    /// Removes a request from its session. The caller drops it after unlocking.
+    fn leave(&mut self, waiter: Waiter) -> (Option<Poll>, Option<Sender>) {
+        let Waiter { side, role, id, .. } = waiter;
         match role {
             Role::Receive => (self.receivers[side].take_if(|poll| poll.id == id), None),
             Role::Send => (None, self.senders[side].take_if(|sender| sender.poll().id == id)),
@@ -494,10 +490,10 @@ fn message(req: &Request<'_>) -> Message {
     }
 }
 
-/// There is no such session; a cookie for it is of no use any more.
+/// Returns a 404 for a session that does not exist, which also deletes a cookie for it.
 fn not_found(req: &Request<'_>) -> Response {
     let response = Response::new(404);
-    // The path goes into the cookie: only if there is nothing in it that could be taken for an attribute.
+    // The path goes into the cookie, so it must not have characters that end an attribute.
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-._~%=+".contains(&b);
     match req.path() {
         path if path.len() <= 256 && path.bytes().all(plain) => {
@@ -512,10 +508,10 @@ fn partial() -> Response {
 }
 
 fn forbidden() -> Response {
-    text(403, "this is for somebody else")
+    text(403, "only the session's host may do this")
 }
 
-fn gone() -> Response {
+fn session_gone() -> Response {
     text(410, "the session is gone")
 }
 

@@ -1,4 +1,4 @@
-//! All sessions, and who waits on each. Kept under one lock; nothing in here calls application code.
+//! All sessions, and the requests that wait on each. One lock protects them; nothing in here calls application code.
 //!
 //! ```text
 //!                 receivers[side]                senders[side]
@@ -18,18 +18,18 @@ use uncork::{Moment, PipeCounters, RequestId, Response, Ticket};
 use super::{
     super::{
         addresses::{Addresses, Allowance, Refused},
-        unused::{Asked, NoRoom, Unused},
+        unused::{NoRoom, RoomRequest, Unused},
     },
     SessionConfig,
     wire::{self, CorsHeaders},
 };
 
-/// What a session is found by: 128 bits from the operating system, in the URL as 22 letters of base64url.
+/// The id of a session: 128 random bits from the operating system, 22 letters of base64url in the URL.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Key([u8; 16]);
 
 impl Key {
-    /// A new key, and a new token of 192 bits.
+    /// Creates a key, and a token of 192 bits.
     pub(super) fn generate() -> Result<(Self, Box<str>), getrandom::Error> {
         let (mut key, mut token) = ([0; 16], [0; 24]);
         getrandom::fill(&mut key)?;
@@ -37,7 +37,7 @@ impl Key {
         Ok((Self(key), BASE64.encode(token).into()))
     }
 
-    /// Reads a key in its one spelling.
+    /// Parses a key in its one spelling.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let mut key = [0; 16];
         let n = BASE64.decode_slice(text, &mut key).ok()?;
@@ -64,34 +64,34 @@ impl Side {
     }
 }
 
-/// Which guests may use a session.
+/// The guests that may use a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Guests {
-    Anyone,
-    /// None yet: the host of a secure session has not named one.
-    Nobody,
+    Any,
+    /// No guest yet: the host of a secure session has not named an address.
+    None,
     Only(IpAddr),
 }
 
 impl Guests {
     pub(super) fn admit(self, peer: Option<IpAddr>) -> bool {
         match self {
-            Self::Anyone => true,
-            Self::Nobody => false,
+            Self::Any => true,
+            Self::None => false,
             Self::Only(ip) => peer == Some(ip),
         }
     }
 }
 
-/// A request that waits.
+/// A suspended request.
 pub(super) struct Poll {
     pub(super) id: RequestId,
     pub(super) ticket: Ticket,
     pub(super) peer: Option<IpAddr>,
-    pub(super) face: CorsHeaders,
+    pub(super) cors: CorsHeaders,
 }
 
-/// A message that waits for a receiver; its body is still with the sender.
+/// A message that waits for a receiver; its body was not read.
 pub(super) struct Message {
     pub(super) content_type: Option<Box<[u8]>>,
     pub(super) body: MessageBody,
@@ -109,9 +109,9 @@ pub(super) enum Sender {
     Sending(Poll, Transfer),
 }
 
-/// A message on its way.
+/// A message that is being transferred.
 pub(super) struct Transfer {
-    /// The receiver's request, whose end answers the sender.
+    /// The receiver's request. Its end makes the response to the sender.
     pub(super) receiver: RequestId,
     pub(super) body: MessageBody,
     /// The pipe's counters, if there is a body.
@@ -126,7 +126,7 @@ impl Sender {
     }
 }
 
-/// One thing for each side.
+/// A value for each side.
 pub(super) struct Sides<T>([T; 2]);
 
 impl<T> std::ops::Index<Side> for Sides<T> {
@@ -144,24 +144,24 @@ impl<T> std::ops::IndexMut<Side> for Sides<T> {
 
 pub(super) struct Session {
     pub(super) token: Box<str>,
-    /// Where it is, which is where its cookie applies.
+    /// The path of the session, which is also the path of its cookie.
     pub(super) path: Box<str>,
-    /// `TlsInfo` and the like, for its cookies.
+    /// Further attributes of its cookies, such as `Secure`.
     pub(super) cookie_more: &'static str,
     pub(super) guests: Guests,
     pub(super) receivers: Sides<Option<Poll>>,
     pub(super) senders: Sides<Option<Sender>>,
-    /// A peer has sent or received here, or tried to.
+    /// A peer has sent or received on it, or tried to.
     pub(super) used: bool,
     allocated: Instant,
-    /// Requests that wait or are being served. While there are any, the time to live stands still.
+    /// Number of connected requests. While there are any, the lifetime does not run.
     connected: u32,
     ttl: Duration,
-    /// When it dies if nobody is connected until then.
+    /// When it ends if no request connects before.
     idle_until: Instant,
-    /// When it dies in any case.
+    /// When it ends in any case.
     ends: Instant,
-    /// The address it is counted for.
+    /// The address that it counts for.
     owner: Option<IpAddr>,
 }
 
@@ -170,23 +170,23 @@ impl Session {
         now >= self.ends || (self.connected == 0 && now >= self.idle_until)
     }
 
-    /// The address it is counted for.
+    /// The address that it counts for.
     pub(super) fn owner(&self) -> Option<IpAddr> {
         self.owner
     }
 
-    /// How long it can live at most.
+    /// Returns the time until it ends in any case.
     pub(super) fn left(&self, now: Instant) -> Duration {
         self.ends.saturating_duration_since(now)
     }
 
-    /// One more request is connected.
+    /// Records that a request is connected.
     fn connect(&mut self) {
         self.connected += 1;
         self.used = true;
     }
 
-    /// One is over: when the last one leaves, the time to live starts again, in full.
+    /// Records that a request has ended. With the last one, the full lifetime starts again.
     pub(super) fn disconnect(&mut self, now: Instant) {
         self.connected = self.connected.saturating_sub(1);
         if self.connected == 0 {
@@ -194,13 +194,13 @@ impl Session {
         }
     }
 
-    /// The cookie that makes its bearer the host, good for the full time to live from now.
+    /// Returns the cookie of the host, valid for the full lifetime from now.
     pub(super) fn cookie(&self, now: Moment) -> String {
         let lasting = self.ttl.min(self.left(now.mono));
         wire::cookie(&self.token, &self.path, now.wall, lasting, self.cookie_more)
     }
 
-    /// An answer to that side: the host's cookie is renewed with it.
+    /// Adds the renewed cookie to a response to the host.
     pub(super) fn renewing(&self, side: Side, response: Response, now: Moment) -> Response {
         match side {
             Side::Host => response.header("Set-Cookie", self.cookie(now)),
@@ -208,8 +208,8 @@ impl Session {
         }
     }
 
-    /// Everybody who waits, to be told something. A sender in mid-transfer is told as well: its connection closes,
-    /// which cuts the transfer off.
+    /// Returns all suspended requests; `true` for a sender whose message is being transferred. Its connection must be
+    /// closed, which truncates the transfer.
     pub(super) fn into_polls(self) -> impl Iterator<Item = (Poll, bool)> {
         let receivers = self.receivers.0.into_iter().flatten().map(|poll| (poll, false));
         let senders = self.senders.0.into_iter().flatten().map(|sender| match sender {
@@ -219,14 +219,14 @@ impl Session {
         receivers.chain(senders)
     }
 
-    /// Takes out who waits on that side, is not in mid-transfer, and of whom this is true.
+    /// Removes and returns the requests of one side that wait, are not in a transfer, and match the condition.
     pub(super) fn take_waiting<F: Fn(&Poll) -> bool>(
         &mut self,
         side: Side,
-        whom: F,
+        matches: F,
     ) -> impl Iterator<Item = Poll> + use<F> {
-        let receiver = self.receivers[side].take_if(|poll| whom(poll));
-        let sender = self.senders[side].take_if(|s| matches!(s, Sender::Waiting(poll, _) if whom(poll)));
+        let receiver = self.receivers[side].take_if(|poll| matches(poll));
+        let sender = self.senders[side].take_if(|s| matches!(s, Sender::Waiting(poll, _) if matches(poll)));
         let sender = match sender {
             Some(Sender::Waiting(poll, _)) => Some(poll),
             _ => None,
@@ -235,7 +235,7 @@ impl Session {
     }
 }
 
-/// What a session is allocated with.
+/// The properties of a new session.
 pub(super) struct CreateOptions {
     pub(super) path: Box<str>,
     pub(super) cookie_more: &'static str,
@@ -244,17 +244,17 @@ pub(super) struct CreateOptions {
     pub(super) owner: Option<IpAddr>,
 }
 
-/// Why none is allocated.
+/// The reason why no session is allocated.
 pub(super) enum Full {
     Address(Refused),
     Room(NoRoom),
 }
 
-pub(super) struct State {
+pub(in crate::relay) struct State {
     sessions: HashMap<Key, Session>,
     addresses: Addresses,
     unused: Unused<Key>,
-    /// Allocations that a limit has refused.
+    /// Number of allocations that a limit has rejected.
     refused: u64,
     swept: Option<Instant>,
 }
@@ -265,17 +265,17 @@ impl State {
         Self { sessions: HashMap::new(), addresses, unused: Unused::new(), refused: 0, swept: None }
     }
 
-    /// From now on, so much is to be had.
+    /// Applies the limits of a new configuration.
     pub(super) fn allow(&mut self, config: &SessionConfig) {
         self.addresses.allow(allowance(config));
     }
 
-    /// The session of that key. The caller has [buried](Self::bury_if_over) it if it was over.
+    /// Returns the session of this key. The caller has called [`remove_expired`](Self::remove_expired) before.
     pub(super) fn get(&mut self, key: Key) -> Option<&mut Session> {
         self.sessions.get_mut(&key)
     }
 
-    /// One more request is connected to a session.
+    /// Records that a request is connected to a session.
     pub(super) fn connect(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(&key) else { return };
         if !session.used {
@@ -284,12 +284,12 @@ impl State {
         session.connect();
     }
 
-    /// Returns how many had to make room for others, and how many were refused.
+    /// Returns how many sessions were removed for others, and how many allocations were rejected.
     pub(super) fn evicted_and_refused(&self) -> (u64, u64) {
         (self.unused.evicted(), self.refused)
     }
 
-    /// Those that are not over.
+    /// Returns the sessions that have not ended.
     pub(super) fn living(&self, now: Instant) -> impl Iterator<Item = (Key, &Session)> {
         self.sessions.iter().filter(move |(_, session)| !session.is_over(now)).map(|(key, session)| (*key, session))
     }
@@ -298,7 +298,7 @@ impl State {
         self.sessions.values_mut()
     }
 
-    /// Takes a session out, whoever waits on it: that is for the caller to tell.
+    /// Removes a session. The caller responds to the requests that wait on it.
     pub(super) fn remove(&mut self, key: Key) -> Option<Session> {
         let session = self.sessions.remove(&key)?;
         if let Some(ip) = session.owner {
@@ -310,72 +310,72 @@ impl State {
         Some(session)
     }
 
-    /// The same, if its time is over.
+    /// Removes a session if it has ended, like [`remove`](Self::remove).
     pub(super) fn remove_expired(&mut self, key: Key, now: Instant) -> Option<Session> {
         if self.sessions.get(&key)?.is_over(now) { self.remove(key) } else { None }
     }
 
-    /// A new session; and those that are over, for the caller to tell the requests that wait on them.
+    /// Allocates a session. Also returns the sessions that have ended: the caller responds to the requests that wait on them.
     pub(super) fn allocate(
         &mut self,
         key: Key,
         token: Box<str>,
-        wish: CreateOptions,
+        options: CreateOptions,
         config: &SessionConfig,
         now: Moment,
     ) -> (Result<&Session, Full>, Vec<Session>) {
-        let mut dead = self.sweep(now.mono);
-        match self.make_room(wish.owner, config, now.mono) {
-            Ok(yielded) => dead.extend(yielded),
+        let mut expired = self.sweep(now.mono);
+        match self.make_room(options.owner, config, now.mono) {
+            Ok(evicted) => expired.extend(evicted),
             Err(full) => {
                 self.refused += 1;
-                return (Err(full), dead);
+                return (Err(full), expired);
             }
         }
-        self.unused.add(wish.owner, now.mono, key);
+        self.unused.add(options.owner, now.mono, key);
         let session = self.sessions.entry(key).or_insert(Session {
             token,
-            path: wish.path,
-            cookie_more: wish.cookie_more,
-            guests: wish.guests,
+            path: options.path,
+            cookie_more: options.cookie_more,
+            guests: options.guests,
             receivers: Sides([None, None]),
             senders: Sides([None, None]),
             used: false,
             allocated: now.mono,
             connected: 0,
-            ttl: wish.ttl,
-            idle_until: now.mono + wish.ttl.min(config.first_use_timeout),
+            ttl: options.ttl,
+            idle_until: now.mono + options.ttl.min(config.first_use_timeout),
             ends: now.mono + config.lifetime,
-            owner: wish.owner,
+            owner: options.owner,
         });
-        (Ok(session), dead)
+        (Ok(session), expired)
     }
 
-    /// Takes a place for one more session of that address; and what had to yield to it.
+    /// Makes room for a session of this address. Returns the session that was removed for it.
     fn make_room(
         &mut self,
         owner: Option<IpAddr>,
         config: &SessionConfig,
         now: Instant,
     ) -> Result<Option<Session>, Full> {
-        let asked = Asked {
+        let room = RoomRequest {
             limit: config.sessions,
             taken: self.sessions.len(),
             per_address: config.sessions_per_address,
             owner,
-            owned: owner.map_or(0, |ip| self.addresses.places(ip)),
+            owned: owner.map_or(0, |ip| self.addresses.slots(ip)),
         };
-        let yields = self.unused.make_room(&asked).map_err(Full::Room)?;
+        let evicted = self.unused.make_room(&room).map_err(Full::Room)?;
         if let Some(ip) = owner {
             self.addresses.admit(ip, now).map_err(Full::Address)?;
         }
-        let Some(key) = yields else { return Ok(None) };
+        let Some(key) = evicted else { return Ok(None) };
         self.unused.evicted_one("sessions", now);
         Ok(self.remove(key))
     }
 
-    /// Takes out what is over, once a second at most. Nobody notices when: a session that is over is not there,
-    /// whether or not it was taken out. It is to make room.
+    /// Removes the sessions that have ended, once a second at most, to make room. A session that has ended is never visible,
+    /// whether or not it was removed.
     fn sweep(&mut self, now: Instant) -> Vec<Session> {
         if self.swept.is_some_and(|at| now < at + Duration::from_secs(1)) {
             return Vec::new();
@@ -388,7 +388,7 @@ impl State {
 
 fn allowance(config: &SessionConfig) -> Allowance {
     Allowance {
-        places: config.sessions,
+        slots: config.sessions,
         per_address: config.sessions_per_address,
         per_minute: config.allocations_per_minute,
         burst: config.allocation_burst,
@@ -417,9 +417,9 @@ mod tests {
 
     fn allocate_for(state: &mut State, config: &SessionConfig, now: Moment, owner: IpAddr) -> Result<Key, Full> {
         let (key, token) = Key::generate().unwrap();
-        let wish =
-            CreateOptions { path: "/s".into(), cookie_more: "", guests: Guests::Anyone, ttl: TTL, owner: Some(owner) };
-        state.allocate(key, token, wish, config, now).0.map(|_| key)
+        let options =
+            CreateOptions { path: "/s".into(), cookie_more: "", guests: Guests::Any, ttl: TTL, owner: Some(owner) };
+        state.allocate(key, token, options, config, now).0.map(|_| key)
     }
 
     fn later(now: Moment, by: Duration) -> Moment {
@@ -465,16 +465,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_makes_room() {
+    fn sessions_that_have_ended_make_room() {
         let config = SessionConfig { sessions: 1, sessions_per_address: 1, ..SessionConfig::default() };
         let (mut state, _, now) = state_with(&config);
         assert!(matches!(allocate(&mut state, &config, now), Err(Full::Room(NoRoom::Full))));
         assert!(allocate(&mut state, &config, later(now, TTL)).is_ok());
     }
 
-    /// 100 addresses, and then 2,000, take whatever they are given, and whether or not they use it.
+    /// 100 addresses, and then 2,000, allocate all they can, and use the sessions or not.
     #[test]
-    fn no_crowd_takes_all_sessions() {
+    fn many_addresses_cannot_take_all_sessions() {
         let config = SessionConfig { sessions: 1000, sessions_per_address: 100, ..SessionConfig::default() };
         let address = |n: u16| IpAddr::from([10, 0, (n >> 8) as u8, n as u8]);
         let newcomer = IpAddr::from([192, 0, 2, 1]);
@@ -527,7 +527,7 @@ mod tests {
     #[test]
     fn guests() {
         let (a, b) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
-        assert!(Guests::Anyone.admit(None) && Guests::Only(a).admit(Some(a)));
-        assert!(!Guests::Nobody.admit(Some(a)) && !Guests::Only(a).admit(Some(b)) && !Guests::Only(a).admit(None));
+        assert!(Guests::Any.admit(None) && Guests::Only(a).admit(Some(a)));
+        assert!(!Guests::None.admit(Some(a)) && !Guests::Only(a).admit(Some(b)) && !Guests::Only(a).admit(None));
     }
 }

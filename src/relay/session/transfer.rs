@@ -1,8 +1,8 @@
-//! A message on its way from the sender's connection to the receiver's.
+//! Transfers a message from the sender's connection to the receiver's.
 //!
-//! The receiver comes first: it is answered with the outlet of a pipe, which fails at once if it has just left; then
-//! the message waits on for the next one, and nothing is lost. Only when the receiver has been told, the sender is
-//! asked for its body. All of it happens under the relay's lock, so neither request's end can be seen half way.
+//! First the receiver gets a response with the outlet of a pipe. That fails if it has just left; then the message waits for
+//! the next receiver, and nothing is lost. Only after that the sender's body is read. Both steps happen under the relay's
+//! lock, so the end of either request is seen before or after both.
 
 use uncork::{
     Action, Consumed, EndReason, Moment, PipeCounters, PipeIn, RequestEnd, RespondError, Response, Ticket, Upload,
@@ -16,10 +16,10 @@ use super::{
 };
 
 impl Session {
-    /// Hands the message of that side over to the other side's receiver, if both are there. `expire` is the answer to
-    /// a sender whose session ends before the message does.
+    /// Hands the message of one side to the receiver of the other side, if both exist. `expire` makes the response to a
+    /// sender whose session ends before the message does.
     ///
-    /// What a receiver that had left gives back is for the caller to drop, after unlocking.
+    /// Returns the response that a receiver could not take, because it had left. The caller drops it after unlocking.
     pub(super) fn hand_over(
         &mut self,
         from: Side,
@@ -28,13 +28,13 @@ impl Session {
         expire: impl FnOnce(Moment) -> Response + Send + 'static,
     ) -> Option<RespondError> {
         let to = from.other();
-        // A sender that has just left or timed out has nothing to give; its request's end frees the place.
+        // A sender that has just left or timed out does not count; the end of its request removes it.
         let ready = |sender: &mut Sender| matches!(sender, Sender::Waiting(poll, _) if !poll.ticket.is_gone());
         self.receivers[to].as_ref()?;
         let Sender::Waiting(sender, message) = self.senders[from].take_if(ready)? else { return None };
-        let Poll { id, ticket, face, .. } = self.receivers[to].take()?;
+        let Poll { id, ticket, cors, .. } = self.receivers[to].take()?;
 
-        let (answer, inlet) = match message.body {
+        let (response, inlet) = match message.body {
             MessageBody::None => (Response::new(200), None),
             MessageBody::Length(_) | MessageBody::Chunked => {
                 let (inlet, outlet) = pipe(config.pipe);
@@ -46,18 +46,19 @@ impl Session {
             MessageBody::Length(n) => Some(n),
             _ => None,
         };
-        let answer = of_type(answer.length(length), message.content_type.as_deref());
-        let answer = self.renewing(to, face.apply(answer, config), now).wait_for_ack();
-        if let Err(gone) = ticket.respond(answer) {
+        let response = of_type(response.length(length), message.content_type.as_deref());
+        let response = self.renewing(to, cors.apply(response, config), now).wait_for_ack();
+        if let Err(unsent) = ticket.respond(response) {
             self.senders[from] = Some(Sender::Waiting(sender, message));
-            return Some(gone);
+            return Some(unsent);
         }
 
-        // From here on the receiver's end answers the sender. What ends the wait is only the session's own end.
+        // From here on the end of the receiver's request makes the response to the sender; only the end of the session can
+        // come before it.
         sender.ticket.fallback(self.left(now.mono), expire);
         let moved = inlet.as_ref().map(PipeIn::counters);
         if let Some(inlet) = inlet {
-            receive(&sender.ticket, &sender.face, message.body, inlet, config);
+            receive(&sender.ticket, &sender.cors, message.body, inlet, config);
         }
         let transfer = Transfer { receiver: id, body: message.body, moved };
         self.senders[from] = Some(Sender::Sending(sender, transfer));
@@ -65,21 +66,21 @@ impl Session {
     }
 }
 
-/// Asks the sender for its body.
-fn receive(ticket: &Ticket, face: &CorsHeaders, body: MessageBody, inlet: PipeIn, config: &SessionConfig) {
-    // The request may be over by now: then the upload is given back and dropped, which cuts the pipe off.
+/// Starts to read the sender's body.
+fn receive(ticket: &Ticket, cors: &CorsHeaders, body: MessageBody, inlet: PipeIn, config: &SessionConfig) {
+    // The request may be over by now. Then the upload is returned and dropped, which truncates the pipe.
     let _ = match body {
-        // Its length was checked before it could wait.
+        // Its length was checked when the request arrived.
         MessageBody::None | MessageBody::Length(_) => ticket.receive(inlet),
         MessageBody::Chunked => {
-            let too_large = face.apply(too_large(config), config);
-            ticket.receive(Metered { inlet: inlet.limit(config.body), too_large: Some(too_large) })
+            let too_large = cors.apply(too_large(config), config);
+            ticket.receive(LimitedUpload { inlet: inlet.limit(config.body), too_large: Some(too_large) })
         }
     };
 }
 
 impl Transfer {
-    /// What the sender is told when the receiver's request has ended.
+    /// Returns the response to the sender, when the receiver's request has ended.
     pub(super) fn report(&self, end: &RequestEnd) -> Response {
         let bytes = end.acked.unwrap_or(end.written);
         let relayed = self.moved.as_ref().map_or(0, PipeCounters::written);
@@ -91,7 +92,7 @@ impl Transfer {
                 (response.header("X-Bytes-Relayed", relayed.to_string()), end.reason == EndReason::Complete)
             }
         };
-        // The rest of the body has no place to go: nobody shall be made to send it.
+        // The rest of the body has no receiver: the client need not send it.
         if whole { response } else { response.close() }
     }
 }
@@ -100,8 +101,8 @@ pub(super) fn too_large(config: &SessionConfig) -> Response {
     wire::text(413, format!("the message is too large: at most {} bytes", config.body)).close()
 }
 
-/// What somebody else has sent is of the type he says, but nothing a browser should run in this origin's name, or
-/// anybody keep.
+/// Sets the type that the sender has given. Other fields keep browsers from running the content in this origin, and caches
+/// from storing it.
 fn of_type(response: Response, content_type: Option<&[u8]>) -> Response {
     let response = match content_type {
         Some(content_type) => response.header("Content-Type", content_type),
@@ -110,14 +111,14 @@ fn of_type(response: Response, content_type: Option<&[u8]>) -> Response {
     super::super::wire::neutral(response)
 }
 
-/// A chunked body does not say how long it is: up to what is allowed the engine puts it into the pipe.
-struct Metered {
+/// Receives a chunked body, whose length is unknown: the engine fills the pipe up to the limit.
+struct LimitedUpload {
     inlet: PipeIn,
     too_large: Option<Response>,
 }
 
-impl Upload for Metered {
-    /// This is beyond it. Dropped without an end, the pipe is cut off.
+impl Upload for LimitedUpload {
+    /// Called beyond the limit. The pipe is dropped without an end, which truncates it.
     fn data(&mut self, _: &[u8]) -> Consumed {
         Consumed::Stop(self.too_large.take().map_or(Action::Abort, Into::into))
     }

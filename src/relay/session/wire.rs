@@ -1,4 +1,4 @@
-//! What is read out of a request, and what every answer carries.
+//! Parses requests, and builds parts of responses.
 
 use std::{
     net::IpAddr,
@@ -12,8 +12,8 @@ pub(super) use super::super::wire::CorsHeaders;
 use super::super::wire::{CorsPolicy, parameter, retry_after};
 use super::SessionConfig;
 
-/// The number at the start of `text`, as the original reads it: `5x` is 5, and what does not begin with a digit is
-/// nothing. One too large for any clock is the largest.
+/// Returns the number at the start of `text`, as cama parses it: `5x` is 5, and text without a leading digit is `None`. A
+/// number that is too large becomes `u64::MAX`.
 fn leading_digits(text: &[u8]) -> Option<u64> {
     text.first().filter(|b| b.is_ascii_digit())?;
     let digits = text.iter().take_while(|b| b.is_ascii_digit());
@@ -24,29 +24,28 @@ fn seconds(text: &[u8]) -> Option<Duration> {
     leading_digits(text).map(Duration::from_secs)
 }
 
-/// How long a GET or POST is to wait: `X-Timeout`, then `?timeout=`, then the default.
+/// Returns the timeout of a GET or POST: `X-Timeout`, then `?timeout=`, then the default.
 pub(super) fn request_timeout(req: &Request<'_>, config: &SessionConfig) -> Duration {
     let asked = req.header("x-timeout").and_then(seconds);
     let asked = asked.or_else(|| parameter(req, "timeout").and_then(|text| seconds(text.as_bytes())));
     asked.unwrap_or(config.request_timeout).min(config.request_timeout_max)
 }
 
-/// How long the session to be allocated is to live while nobody is connected.
+/// Returns the lifetime that a new session has while no request is connected.
 pub(super) fn session_ttl(req: &Request<'_>, config: &SessionConfig) -> Duration {
     let asked = parameter(req, "timeout").and_then(|text| seconds(text.as_bytes()));
     asked.map_or(config.ttl, |ttl| ttl.clamp(config.ttl_min, config.ttl_max))
 }
 
-/// Whether the session to be allocated is to be a secure one, in either spelling.
+/// Returns `true` if the request asks for a secure session, by field or query.
 pub(super) fn wants_secure(req: &Request<'_>) -> bool {
     req.header("x-type").is_some_and(|kind| kind.eq_ignore_ascii_case(b"secure"))
         || parameter(req, "secure") == Some("true")
 }
 
-/// Whether one of the cookies named `token` is this one, bare or in quotes. Takes the same time however much of it is
-/// right.
+/// Returns `true` if a cookie named `token` has this value, with or without quotes. The comparison takes constant time.
 pub(super) fn has_token(headers: HeadersRef<'_>, token: &str) -> bool {
-    let cookies = headers.get_all("cookie").flat_map(|line| line.split(|&b| b == b';'));
+    let cookies = headers.get_all("cookie").flat_map(|value| value.split(|&b| b == b';'));
     let tokens = cookies.filter_map(|cookie| cookie.trim_ascii().strip_prefix(b"token="));
     let mut found = false;
     for given in tokens {
@@ -56,7 +55,7 @@ pub(super) fn has_token(headers: HeadersRef<'_>, token: &str) -> bool {
     found
 }
 
-/// The address in `X-Peer-Address`, canonical; `None` if there is none, or no peer could ever have it.
+/// Returns the canonical address in `X-Peer-Address`; `None` if it is missing, invalid, or no peer can have it.
 pub(super) fn peer_address(req: &Request<'_>) -> Option<IpAddr> {
     let text = req.header_str("x-peer-address")?;
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
@@ -64,7 +63,7 @@ pub(super) fn peer_address(req: &Request<'_>) -> Option<IpAddr> {
     (!ip.is_unspecified() && !ip.is_multicast()).then_some(ip)
 }
 
-/// A `Set-Cookie` value that lasts for `lasting`; none at all deletes the cookie.
+/// Returns a `Set-Cookie` value with this lifetime; zero deletes the cookie.
 pub(super) fn cookie(token: &str, path: &str, now: SystemTime, lasting: Duration, more: &str) -> String {
     let expires = httpdate::fmt_http_date(now + lasting);
     format!("token={token}; Expires={expires}; Path={path}; Max-Age={}; HttpOnly{more}", lasting.as_secs())
@@ -84,14 +83,14 @@ impl CorsPolicy for SessionConfig {
     }
 }
 
-/// A status and a few words.
-pub(super) fn text(status: u16, words: impl Into<Body>) -> Response {
-    Response::new(status).header("Content-Type", "text/plain").body(words)
+/// Returns a response with a short text.
+pub(super) fn text(status: u16, body: impl Into<Body>) -> Response {
+    Response::new(status).header("Content-Type", "text/plain").body(body)
 }
 
-/// The same, and when it is worth trying again.
-pub(super) fn busy(status: u16, words: impl Into<Body>, after: Duration) -> Response {
-    text(status, words).header("Retry-After", retry_after(after))
+/// Like [`text`], but with `Retry-After`.
+pub(super) fn busy(status: u16, body: impl Into<Body>, after: Duration) -> Response {
+    text(status, body).header("Retry-After", retry_after(after))
 }
 
 #[cfg(test)]
@@ -117,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_begins_as_the_original_wrote_it() {
+    fn a_cookie_begins_as_in_cama() {
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
         let secure = cookie("abc", "/cama/session/x", at, Duration::from_secs(60), "; Secure");
         let want =

@@ -1,8 +1,8 @@
-//! Durations as Go writes them: `10s`, `1m30s`, `500ms`, `1.5h`, `0`.
+//! Parses durations in Go's syntax: `10s`, `1m30s`, `500ms`, `1.5h`, `0`.
 
 use std::time::Duration;
 
-/// Units by their names; the value is in nanoseconds. Longer names stand before those they end with.
+/// Units and their length in nanoseconds.
 const UNITS: &[(&str, u64)] = &[
     ("ns", 1),
     ("us", 1_000),
@@ -14,9 +14,9 @@ const UNITS: &[(&str, u64)] = &[
     ("h", 3_600 * 1_000_000_000),
 ];
 
-/// Reads a duration; the error says what is wrong with it. Negative ones are refused: there is nothing they could mean.
+/// Parses a duration. The error describes the problem. Negative durations are errors: no setting can use one.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
-    let bad = |why: &str| Err(format!("{text:?} is no duration: {why}"));
+    let bad = |reason: &str| Err(format!("invalid duration {text:?}: {reason}"));
     let unsigned = text.strip_prefix('+').unwrap_or(text);
     match unsigned {
         "0" => return Ok(Duration::ZERO),
@@ -32,29 +32,30 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
         let (unit, more) = behind.split_at(unit_len);
         let Some((_, size)) = UNITS.iter().find(|(name, _)| *name == unit) else {
             return match unit {
-                "" => bad("it needs a unit, as in 10s"),
-                _ => bad(&format!("unknown unit {unit:?}; there are ns, us, ms, s, m and h")),
+                "" => bad("a unit is missing, as in 10s"),
+                _ => bad(&format!("unknown unit {unit:?}, expected ns, us, ms, s, m or h")),
             };
         };
-        let Some(part) = amount(digits, *size) else { return bad("a number is expected before the unit") };
+        let Some(part) = amount(digits, *size) else { return bad("expected a number before the unit") };
         match part.and_then(|part| nanos.checked_add(part)) {
             // Go's durations are signed.
             Some(sum) if i64::try_from(sum).is_ok() => nanos = sum,
-            _ => return bad("it is too long; 292 years are the most"),
+            _ => return bad("it is too long, at most 292 years"),
         }
         rest = more;
     }
     Ok(Duration::from_nanos(nanos))
 }
 
-/// So many of a unit in nanoseconds, a fraction of one cut off. The outer `None`: not a number; the inner: too large.
+/// Returns an amount of a unit in nanoseconds, rounded down. The outer `None` means "not a number", the inner one "too
+/// large".
 fn amount(digits: &str, size: u64) -> Option<Option<u64>> {
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
         return None;
     }
     let whole = if whole.is_empty() { Some(0) } else { whole.parse::<u64>().ok() };
-    // What is behind the 19th digit is less than a nanosecond of any unit.
+    // The digits behind the 18th are less than a nanosecond of any unit.
     let fraction = &fraction[..fraction.len().min(18)];
     let tenths = fraction.parse::<u128>().unwrap_or(0) * u128::from(size) / 10_u128.pow(fraction.len() as u32);
     let parts = whole.and_then(|whole| whole.checked_mul(size)).zip(u64::try_from(tenths).ok());
@@ -90,10 +91,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none_is_refused_with_the_reason() {
-        for (text, why) in [
+    fn what_is_invalid_is_rejected_with_the_reason() {
+        for (text, reason) in [
             ("", "empty"),
-            ("10", "needs a unit"),
+            ("10", "a unit is missing"),
             ("-1s", "negative"),
             ("-0", "negative"),
             ("s", "a number"),
@@ -104,11 +105,11 @@ mod tests {
             ("1s 2s", "unknown unit"),
             ("1S", "unknown unit"),
             ("abc", "unknown unit"),
-            ("1s2", "needs a unit"),
+            ("1s2", "a unit is missing"),
             ("2562047h47m16.854775808s", "too long"),
             ("99999999999999999999h", "too long"),
         ] {
-            assert!(parse(text).is_err_and(|e| e.contains(why)), "{text:?}: {:?}", parse(text));
+            assert!(parse(text).is_err_and(|e| e.contains(reason)), "{text:?}: {:?}", parse(text));
         }
     }
 }

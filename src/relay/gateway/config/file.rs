@@ -1,53 +1,52 @@
-//! A configuration from a file: every key of the original's, and the ones that are new here.
+//! Reads a configuration file: every key of kuiperbelt, and further keys that are new here.
 //!
-//! The original ignores what it does not know; so does this, but it says so, with the line. What it knows and cannot
-//! read is an error.
+//! Like kuiperbelt, this reader ignores unknown keys; it adds a warning with the line. An invalid value of a known key is an
+//! error.
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use super::{
-    Fault, GatewayConfig, GatewayConfigError, OriginPolicy, PORT, duration, endpoint, fault, settable, template,
-    valuable,
+    ConfigError, Fault, GatewayConfig, OriginPolicy, PORT, duration, endpoint, fault, settable, template, valuable,
     yaml::{self, Node, Value},
 };
 
-/// What a configuration file says: the gateway's affairs, and where the program that runs it listens.
+/// The content of a configuration file: the gateway's configuration, and where the program listens.
 ///
-/// What a file does not say is as in kuiperbelt ([`GatewayConfig::kuiperbelt`]): the port is open on all addresses, pages
-/// of all origins may connect, and nothing has a time limit. On the open internet it should say `address`,
+/// Keys that are missing have the defaults of kuiperbelt ([`GatewayConfig::kuiperbelt`]): the port is open on all
+/// addresses, pages of all origins may connect, and nothing has a timeout. On the open internet, set `address`,
 /// `origin_policy`, `callback.timeout`, `send_timeout` and `idle_timeout`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayFile {
-    /// The TCP port to listen on. 9180.
+    /// The TCP port to listen on. Default: 9180.
     pub port: u16,
-    /// The address to listen on (`address`, which is not in the original). `None`, the default: all of them.
+    /// The address to listen on (key `address`, which kuiperbelt does not have). `None`, the default: all addresses.
     pub address: Option<IpAddr>,
-    /// The Unix socket to listen on instead.
+    /// The Unix socket to listen on, instead of TCP.
     pub sock: Option<PathBuf>,
-    /// Everything else.
+    /// All other settings.
     pub config: GatewayConfig,
-    /// What is strange about the file and yet no error: keys nobody knows, and what is missing.
-    pub warnings: Vec<GatewayConfigError>,
+    /// Problems that are not errors: unknown keys, and a missing connect callback.
+    pub warnings: Vec<ConfigError>,
 }
 
 impl GatewayFile {
-    /// Reads a file's text. `variable` looks environment variables up, for `{{ env "NAME" "default" }}` and
-    /// `{{ must_env "NAME" }}`.
+    /// Parses the text of a file. `variable` returns the value of an environment variable, for
+    /// `{{ env "NAME" "default" }}` and `{{ must_env "NAME" }}`.
     ///
     /// ```
     /// use uncork::relay::GatewayFile;
     /// let text = "port: 8080\ncallback:\n  connect: {{ env \"APP\" \"http://localhost\" }}/connect\n  tiemout: 10s\n";
     /// let file = GatewayFile::parse(text, |name| std::env::var(name).ok())?;
     /// assert_eq!(file.port, 8080);
-    /// assert_eq!(file.warnings[0].to_string(), "line 4: callback.tiemout is not known, and ignored");
-    /// # Ok::<(), uncork::relay::ConfigFault>(())
+    /// assert_eq!(file.warnings[0].to_string(), "line 4: unknown key callback.tiemout: ignored");
+    /// # Ok::<(), uncork::relay::ConfigError>(())
     /// ```
     ///
     /// # Errors
-    /// The first thing that cannot be understood, or cannot work, with its line.
-    pub fn parse(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self, GatewayConfigError> {
+    /// Returns the first value that is invalid, with its line.
+    pub fn parse(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let expanded = template::expand(text, &variable)?;
-        let in_file = |fault: Fault| GatewayConfigError { line: Some(expanded.line(fault.line)), what: fault.what };
+        let in_file = |fault: Fault| ConfigError::of(Some(expanded.line(fault.line)), fault.what);
         let root = yaml::parse(&expanded.text).map_err(in_file)?;
         let mut reader = Reader::new();
         reader.root(root).map_err(in_file)?;
@@ -55,8 +54,8 @@ impl GatewayFile {
         config.endpoint = named.unwrap_or_else(|| endpoint(port.unwrap_or(PORT)));
         let mut warnings: Vec<_> = warnings.into_iter().map(in_file).collect();
         if config.callback.connect.is_empty() {
-            let what = "callback.connect is not set: nobody can connect";
-            warnings.push(GatewayConfigError { line: None, what: what.into() });
+            let what = "callback.connect is not set: no client can connect";
+            warnings.push(ConfigError::of(None, what.to_owned()));
         }
         Ok(Self { port: port.unwrap_or(PORT), address, sock, config: config.checked()?, warnings })
     }
@@ -78,8 +77,8 @@ impl Reader {
     }
 
     fn root(&mut self, root: Node) -> Result<(), Fault> {
-        for (key, node) in entries(root, "a configuration")? {
-            // A key without a value is as good as none.
+        for (key, node) in entries(root, "configuration")? {
+            // A key without a value counts as missing.
             if node.value == Value::Null {
                 if !KEYS.contains(&key.name.as_str()) {
                     self.unknown(key.line, &key.name);
@@ -137,7 +136,7 @@ impl Reader {
     }
 
     fn unknown(&mut self, line: usize, key: &str) {
-        self.warnings.push(fault(line, format!("{key} is not known, and ignored")));
+        self.warnings.push(fault(line, format!("unknown key {key}: ignored")));
     }
 
     fn callback(&mut self, node: Node) -> Result<(), Fault> {
@@ -160,7 +159,7 @@ impl Reader {
             };
             *url = text(node, &name)?;
             if !url.is_empty() && !looks_like_a_url(url) {
-                return Err(fault(line, format!("{name} must be a URL, http://… or https://…, and is {url:?}")));
+                return Err(fault(line, format!("invalid {name} {url:?}: must be a URL, http://… or https://…")));
             }
         }
         Ok(())
@@ -183,7 +182,7 @@ impl Reader {
             };
             if let Some(given) = some(text(node, &name)?) {
                 if !given.starts_with('/') {
-                    return Err(fault(line, format!("{name} must begin with a slash, and is {given:?}")));
+                    return Err(fault(line, format!("invalid {name} {given:?}: must begin with a slash")));
                 }
                 *path = given;
             }
@@ -199,7 +198,7 @@ impl Reader {
                 "message" => limits.message = bytes(&node, &name)?,
                 "send" => limits.send = bytes(&node, &name)?,
                 "queue" => limits.queue = bytes(&node, &name)?,
-                "answer" => limits.answer = bytes(&node, &name)?,
+                "response" => limits.response = bytes(&node, &name)?,
                 "pending" => limits.pending = bytes(&node, &name)?,
                 "calls" => limits.calls = number(&node, &name, 1 << 20)?,
                 "targets" => limits.targets = number(&node, &name, 1 << 20)?,
@@ -223,7 +222,7 @@ impl Reader {
     }
 }
 
-/// What stands at the top.
+/// Keys of the top level.
 const KEYS: &[&str] = &[
     "port",
     "address",
@@ -263,7 +262,7 @@ fn entries(node: Node, what: &str) -> Result<Vec<(yaml::Key, Node)>, Fault> {
     match node.value {
         Value::Map(entries) => Ok(entries),
         Value::Null => Ok(Vec::new()),
-        other => Err(fault(node.line, format!("{what} must be a mapping (key: value), and is {}", other.kind()))),
+        other => Err(fault(node.line, format!("invalid {what}: must be a mapping (key: value), not {}", other.kind()))),
     }
 }
 
@@ -271,36 +270,36 @@ fn text(node: Node, key: &str) -> Result<String, Fault> {
     match node.value {
         Value::Text(text) => Ok(text),
         Value::Null => Ok(String::new()),
-        other => Err(fault(node.line, format!("{key} must be a single value, and is {}", other.kind()))),
+        other => Err(fault(node.line, format!("invalid {key}: must be a single value, not {}", other.kind()))),
     }
 }
 
-/// A word, or nothing at all.
+/// Returns a scalar without white space around it; empty if there is no value.
 fn word<'n>(node: &'n Node, key: &str) -> Result<&'n str, Fault> {
     match &node.value {
         Value::Text(text) => Ok(text.trim()),
         Value::Null => Ok(""),
-        other => Err(fault(node.line, format!("{key} must be a single value, and is {}", other.kind()))),
+        other => Err(fault(node.line, format!("invalid {key}: must be a single value, not {}", other.kind()))),
     }
 }
 
 fn number<T: TryFrom<u64>>(node: &Node, key: &str, most: u64) -> Result<T, Fault> {
     let text = word(node, key)?;
     let number = text.parse::<u64>().ok().filter(|n| *n <= most).and_then(|n| T::try_from(n).ok());
-    number.ok_or_else(|| fault(node.line, format!("{key} must be a number from 0 to {most}, and is {text:?}")))
+    number.ok_or_else(|| fault(node.line, format!("invalid {key} {text:?}: must be a number from 0 to {most}")))
 }
 
-/// As many spellings as YAML 1.1 has, which is what the original reads.
+/// Accepts the spellings of YAML 1.1, which kuiperbelt reads.
 fn truth(node: &Node, key: &str) -> Result<bool, Fault> {
     let text = word(node, key)?;
     match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "y" => Ok(true),
         "false" | "no" | "off" | "n" | "" => Ok(false),
-        _ => Err(fault(node.line, format!("{key} must be true or false, and is {text:?}"))),
+        _ => Err(fault(node.line, format!("invalid {key} {text:?}: must be true or false"))),
     }
 }
 
-/// A duration; none at all is `None`.
+/// Returns a duration; `None` if it is 0 or missing.
 fn time(node: Node, key: &str) -> Result<Option<Duration>, Fault> {
     let line = node.line;
     let text = text(node, key)?;
@@ -311,7 +310,7 @@ fn time(node: Node, key: &str) -> Result<Option<Duration>, Fault> {
     Ok(Some(time).filter(|time| !time.is_zero()))
 }
 
-/// `512`, `64k`, `1M`, `1G`, as multiples of 1024.
+/// Parses a size: `512`, `64k`, `1M`, `1G`, with multiples of 1024.
 fn bytes(node: &Node, key: &str) -> Result<usize, Fault> {
     let text = word(node, key)?;
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
@@ -323,9 +322,9 @@ fn bytes(node: &Node, key: &str) -> Result<usize, Fault> {
         _ => None,
     };
     let number = shift.zip(digits.parse::<usize>().ok()).and_then(|(shift, n)| n.checked_mul(1 << shift));
-    // More than anybody's memory.
+    // Beyond 1 TiB, a value can only be an error.
     let number = number.filter(|n| *n <= 1 << 40);
-    number.ok_or_else(|| fault(node.line, format!("{key} must be a number of bytes (512, 64k, 1M), and is {text:?}")))
+    number.ok_or_else(|| fault(node.line, format!("invalid {key} {text:?}: must be a number of bytes (512, 64k, 1M)")))
 }
 
 #[cfg(test)]

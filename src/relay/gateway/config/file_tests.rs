@@ -6,7 +6,7 @@ use crate::relay::gateway::config::GatewayLimits;
 /// The sample that comes with the program.
 const SAMPLE: &str = include_str!("../../../../examples/gateway/config.yml");
 
-fn parse(text: &str) -> Result<GatewayFile, GatewayConfigError> {
+fn parse(text: &str) -> Result<GatewayFile, ConfigError> {
     GatewayFile::parse(text, |_| None)
 }
 
@@ -16,11 +16,11 @@ fn with(variables: &[(&str, &str)], text: &str) -> GatewayFile {
 }
 
 #[test]
-fn nothing_said_is_the_default() {
+fn an_empty_file_has_the_defaults() {
     let file = parse("").expect("good");
     assert_eq!((file.port, &file.sock, &file.config), (9180, &None, &GatewayConfig::kuiperbelt()));
     assert_eq!(file.address, None, "all addresses");
-    assert_eq!(file.warnings.len(), 1, "nobody can connect: {:?}", file.warnings);
+    assert_eq!(file.warnings.len(), 1, "no client can connect: {:?}", file.warnings);
     let keys = KEYS.iter().map(|key| format!("{key}:\n")).collect::<String>();
     assert_eq!(parse(&keys).expect("good"), file, "keys without values");
 }
@@ -33,7 +33,7 @@ fn every_key_is_read() {
          proxy_set_header: { X-A: b, X-Gone: \"\", X-Number: 7 }\nsend_timeout: 500ms\nsend_queue_size: 3\n\
          strict_broadcast: yes\norigin_policy: same_origin\nidle_timeout: 10s\nping_interval: 0\nmessage_timeout: 7s\nsuppress_access_log: true\n\
          path: { connect: /a, close: /b, stats: /c, send: /d, ping: /e }\n\
-         limits:\n  message: 64k\n  send: 1M\n  targets: 7\n  queue: 2G\n  answer: 512\n  pending: 3M\n  calls: 5\n  sessions: 9\n  sessions_per_address: 8\n",
+         limits:\n  message: 64k\n  send: 1M\n  targets: 7\n  queue: 2G\n  response: 512\n  pending: 3M\n  calls: 5\n  sessions: 9\n  sessions_per_address: 8\n",
     )
     .expect("good");
     assert_eq!(file.address, Some([127, 0, 0, 1].into()));
@@ -55,7 +55,7 @@ fn every_key_is_read() {
         send: 1 << 20,
         targets: 7,
         queue: 2 << 30,
-        answer: 512,
+        response: 512,
         pending: 3 << 20,
         calls: 5,
         sessions: 9,
@@ -82,7 +82,7 @@ fn the_endpoint_is_made_of_the_files_port() {
 }
 
 #[test]
-fn what_is_not_known_is_ignored_with_a_word() {
+fn unknown_keys_are_ignored_with_a_warning() {
     let file = parse(
         "port: 1\nprot: 2\ncallback:\n  connect: http://a\n  recieve: http://a\npath: { pong: /x }\nlimits: {all: 1}\nnone:\n",
     );
@@ -90,11 +90,11 @@ fn what_is_not_known_is_ignored_with_a_word() {
     assert_eq!(
         warnings,
         [
-            "line 2: prot is not known, and ignored",
-            "line 5: callback.recieve is not known, and ignored",
-            "line 6: path.pong is not known, and ignored",
-            "line 7: limits.all is not known, and ignored",
-            "line 8: none is not known, and ignored",
+            "line 2: unknown key prot: ignored",
+            "line 5: unknown key callback.recieve: ignored",
+            "line 6: unknown key path.pong: ignored",
+            "line 7: unknown key limits.all: ignored",
+            "line 8: unknown key none: ignored",
         ]
     );
 }
@@ -102,25 +102,25 @@ fn what_is_not_known_is_ignored_with_a_word() {
 #[test]
 fn what_is_malformed_is_an_error_with_its_line() {
     for (text, line, why) in [
-        ("- a list", 1, "a configuration must be a mapping"),
-        ("just a word", 1, "a configuration must be a mapping"),
-        ("\nport: http", 2, "port must be a number from 0 to 65535"),
-        ("port: 65536", 1, "port must be a number"),
-        ("port: -1", 1, "port must be a number"),
+        ("- a list", 1, "invalid configuration: must be a mapping"),
+        ("just a word", 1, "invalid configuration: must be a mapping"),
+        ("\nport: http", 2, "invalid port \"http\": must be a number from 0 to 65535"),
+        ("port: 65536", 1, "must be a number from 0 to 65535"),
+        ("port: -1", 1, "must be a number from 0 to 65535"),
         ("address: 127.0.0.1:80", 1, "invalid address"),
         ("address: localhost", 1, "invalid address"),
-        ("port: [1]", 1, "port must be a single value, and is a list"),
-        ("sock: {a: b}", 1, "sock must be a single value, and is a mapping"),
-        ("callback: http://a", 1, "callback must be a mapping"),
-        ("callback:\n  connect: localhost:80", 2, "callback.connect must be a URL"),
-        ("callback:\n  close: ftp://a/b", 2, "callback.close must be a URL"),
-        ("callback:\n  receive: http://", 2, "callback.receive must be a URL"),
-        ("callback:\n  establish: http://a/ b", 2, "callback.establish must be a URL"),
-        ("callback:\n\n  timeout: 10", 3, "callback.timeout: \"10\" is no duration: it needs a unit"),
-        ("idle_timeout: soon", 1, "no duration"),
+        ("port: [1]", 1, "invalid port: must be a single value, not a list"),
+        ("sock: {a: b}", 1, "invalid sock: must be a single value, not a mapping"),
+        ("callback: http://a", 1, "invalid callback: must be a mapping"),
+        ("callback:\n  connect: localhost:80", 2, "invalid callback.connect "),
+        ("callback:\n  close: ftp://a/b", 2, "invalid callback.close "),
+        ("callback:\n  receive: http://", 2, "invalid callback.receive "),
+        ("callback:\n  establish: http://a/ b", 2, "invalid callback.establish "),
+        ("callback:\n\n  timeout: 10", 3, "callback.timeout: invalid duration \"10\": a unit is missing"),
+        ("idle_timeout: soon", 1, "invalid duration"),
         ("send_timeout: -1s", 1, "negative"),
-        ("send_queue_size: many", 1, "send_queue_size must be a number"),
-        ("strict_broadcast: maybe", 1, "strict_broadcast must be true or false"),
+        ("send_queue_size: many", 1, "invalid send_queue_size \"many\""),
+        ("strict_broadcast: maybe", 1, "invalid strict_broadcast \"maybe\": must be true or false"),
         ("origin_policy: any", 1, "origin_policy is invalid. availables: [same_origin, same_hostname, none] got: any"),
         ("session_header: a b", 1, "session_header"),
         ("session_header: Host", 1, "cannot be set"),
@@ -128,26 +128,26 @@ fn what_is_malformed_is_an_error_with_its_line() {
         ("proxy_set_header:\n  X-A: b\n  X B: c", 3, "proxy_set_header"),
         ("proxy_set_header:\n  X-A: \"b\\r\\nX-C: d\"", 2, "proxy_set_header.X-A"),
         ("proxy_set_header: [a]", 1, "must be a mapping"),
-        ("path: { send: send }", 1, "path.send must begin with a slash"),
-        ("limits: { message: lots }", 1, "limits.message must be a number of bytes"),
-        ("limits: { message: 99999999999999999999M }", 1, "limits.message must be a number of bytes"),
-        ("a: b: c", 1, "no YAML"),
-        ("a:\n\tb: c", 2, "no YAML"),
+        ("path: { send: send }", 1, "invalid path.send \"send\": must begin with a slash"),
+        ("limits: { message: lots }", 1, "invalid limits.message"),
+        ("limits: { message: 99999999999999999999M }", 1, "invalid limits.message"),
+        ("a: b: c", 1, "invalid YAML"),
+        ("a:\n\tb: c", 2, "invalid YAML"),
     ] {
         let fault = parse(text).expect_err(text);
-        assert!(fault.what.contains(why), "{text:?}: {fault}");
-        assert_eq!(fault.line, Some(line), "{text:?}: {fault}");
+        assert!(fault.message().contains(why), "{text:?}: {fault}");
+        assert_eq!(fault.line(), Some(line), "{text:?}: {fault}");
     }
     let fault = parse("path: { send: /ping }").expect_err("twice");
-    assert!(fault.what.contains("path.send is the path of something else"), "{fault}");
+    assert!(fault.message().contains("invalid path.send \"/ping\": another path is the same"), "{fault}");
 }
 
 #[test]
 fn lines_are_those_of_the_file_even_behind_a_variable_with_several() {
     let text = "proxy_set_header:\n{{ env \"FIELDS\" \"\" }}\nport: x\n";
     let variable = |name: &str| (name == "FIELDS").then(|| "  X-A: b\n  X-C: d".to_owned());
-    assert_eq!(GatewayFile::parse(text, variable).expect_err("bad").line, Some(3));
-    assert_eq!(GatewayFile::parse("a: 1\nport: {{ must_env \"P\" }}\n", |_| None).expect_err("unset").line, Some(2));
+    assert_eq!(GatewayFile::parse(text, variable).expect_err("bad").line(), Some(3));
+    assert_eq!(GatewayFile::parse("a: 1\nport: {{ must_env \"P\" }}\n", |_| None).expect_err("unset").line(), Some(2));
 }
 
 #[test]

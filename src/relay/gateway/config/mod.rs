@@ -1,4 +1,4 @@
-//! What can be set about a gateway, each with its default and the reason for it; and the file it is read from.
+//! The configuration of a gateway, each value with its default and the reason for it, and the file that it is read from.
 //!
 //! ```text
 //!   config.yml ──▶ template ──▶ yaml ──▶ file ──▶ GatewayFile { port, sock, config: GatewayConfig, warnings }
@@ -12,7 +12,7 @@ mod file;
 mod template;
 mod yaml;
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
 use uncork::{
     Limits,
@@ -21,135 +21,142 @@ use uncork::{
 
 pub use file::GatewayFile;
 
-use crate::relay::fields::same_field;
+use crate::relay::{config::ConfigError, fields::same_field};
 
-/// How a [`Gateway`](super::Gateway) behaves.
+/// The configuration of a [`Gateway`](super::Gateway).
 ///
-/// The defaults are meant for the open internet: pages of the same origin connect, and every wait has an end. What
-/// kuiperbelt has instead, and so a [configuration file](GatewayFile) that says nothing else, is
-/// [`kuiperbelt`](Self::kuiperbelt).
+/// The defaults are for the open internet: only pages of the same origin can connect, and every wait has a timeout.
+/// [`kuiperbelt`](Self::kuiperbelt) returns the defaults of kuiperbelt, which a [configuration file](GatewayFile) begins
+/// with.
 ///
 /// ```
 /// use uncork::relay::{Gateway, GatewayConfig};
 /// let mut config = GatewayConfig::default();
 /// config.callback.connect = "http://localhost:12346/connect".into();
 /// let gateway = Gateway::new(config)?;
-/// # Ok::<(), uncork::relay::ConfigFault>(())
+/// # Ok::<(), uncork::relay::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayConfig {
-    /// Where applications reach this gateway: the value of `X-Kuiperbelt-Endpoint` in its callbacks. The host's name and
-    /// port 9180.
+    /// Authority at which applications reach this gateway: the value of `X-Kuiperbelt-Endpoint` in its callbacks. Default:
+    /// the host's name and port 9180.
     pub endpoint: String,
-    /// The header field that names sessions, in callbacks, their answers and requests. `X-Kuiperbelt-Session`.
+    /// Header field that names sessions, in callbacks, their responses, and requests of the application. Default:
+    /// `X-Kuiperbelt-Session`.
     pub session_header: String,
-    /// Where the application is called.
+    /// URLs at which the gateway calls the application.
     pub callback: GatewayCallbacks,
-    /// Fields that are set (or, if the value is empty, left out) in connect, establish and close callbacks. None.
+    /// Fields that are set in connect, establish and close callbacks, or removed if the value is empty. Default: none.
     pub proxy_set_header: Vec<(String, String)>,
-    /// How long `/send` and `/close` wait to put a message into a session's queue. 10 s. `None`: as long as the
-    /// session and the sender live.
+    /// How long `/send` and `/close` wait to put a message into a session's queue. Default: 10 s. `None`: as long as the
+    /// session and the request live.
     pub send_timeout: Option<Duration>,
-    /// Messages queued for a session beside the one that is being written. 0.
+    /// Messages queued for a session, besides the one that is being written. Default: 0.
     pub send_queue_size: usize,
-    /// Whether `/send` and `/close` send nothing at all if they name one session that is not there. No.
+    /// Whether `/send` and `/close` send nothing at all if one of the sessions that they name does not exist. Default:
+    /// `false`.
     pub strict_broadcast: bool,
-    /// Which web pages may connect. Those of the same origin: [`OriginPolicy::SameOrigin`].
+    /// Web pages that may connect. Default: those of the same origin, [`OriginPolicy::SameOrigin`].
     pub origin_policy: OriginPolicy,
-    /// How long a session may be silent. Renewed by everything the client sends, and whenever a message was written.
-    /// 75 s, three times `ping_interval`, so that a living client never runs into it. `None`: for ever.
+    /// How long a session may be silent. The timeout restarts with everything the client sends, and with every message
+    /// that was written. Default: 75 s, three times `ping_interval`, so that a live client never reaches it. `None`: no
+    /// limit.
     pub idle_timeout: Option<Duration>,
-    /// How often a silent client is pinged; one that does not answer for as long again is gone. 25 s: proxies and NAT
-    /// on the way forget a silent connection after 30 s or more. `None`: never.
+    /// How often a silent client is pinged. The session of a client that does not respond for as long again is closed.
+    /// Default: 25 s, because proxies and NAT on the path drop a silent connection after 30 s or more. `None`: never.
     pub ping_interval: Option<Duration>,
-    /// How long a message from a client may take to arrive, from its first frame to its last. 30 s, prolonged by each byte
-    /// at a rate of 240 bytes/s or more, and standing still while the application is asked; beyond it, the session is
-    /// closed with 1008. See [`ws::Config::message_timeout`](uncork::ws::Config::message_timeout). `None`: for ever.
+    /// How long a message from a client may take to arrive, from its first frame to its last. Each byte prolongs it, at a
+    /// rate of 240 bytes/s or more; it does not run while the application handles a message. Beyond it, the session is
+    /// closed with 1008. Default: 30 s. See [`ws::Config::message_timeout`](uncork::ws::Config::message_timeout). `None`: no
+    /// limit.
     pub message_timeout: Option<Duration>,
-    /// No log line for each request of the application's. Lines are written.
+    /// Whether the log line for each request of the application is left out. Default: `false`.
     pub suppress_access_log: bool,
-    /// Where the gateway is reached.
+    /// Paths of the gateway.
     pub path: GatewayPaths,
-    /// How much at most.
+    /// Limits of the gateway.
     pub limits: GatewayLimits,
 }
 
-/// URLs of the application, `http://` or `https://`; empty means that it is not called.
+/// URLs of the application, `http://` or `https://`. One that is empty is not called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayCallbacks {
-    /// Asked whether a client may connect, and under which key. Without it nobody can.
+    /// Decides whether a client may connect, and with which key. Without it no client can connect.
     pub connect: String,
-    /// Told when a client is connected.
+    /// Called when a client has connected.
     pub establish: String,
-    /// Told when a client is gone.
+    /// Called when a client's connection has ended.
     pub close: String,
-    /// Given what a client sends. If it is empty, messages of clients are dropped, which the log says once.
+    /// Receives what a client sends. If it is empty, messages of clients are dropped, which is logged once.
     pub receive: String,
-    /// How long a call may take, with the whole of its answer. 10 s. The close callback has 60 s at the least, since
-    /// kuiperbelt's has no limit. `None`: an hour, so that nothing stays for ever.
+    /// Timeout of a call, including the whole response. Default: 10 s. The close callback has 60 s at least, because that of
+    /// kuiperbelt has no limit. `None`: an hour, so that no call lasts forever.
     pub timeout: Option<Duration>,
 }
 
 /// Paths of the gateway itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayPaths {
-    /// Where clients connect. `/connect`
+    /// Path at which clients connect. Default: `/connect`.
     pub connect: String,
-    /// Where the application closes sessions. `/close`
+    /// Path at which the application closes sessions. Default: `/close`.
     pub close: String,
-    /// What was counted. `/stats`
+    /// Path of the statistics. Default: `/stats`.
     pub stats: String,
-    /// Where the application sends messages. `/send`
+    /// Path at which the application sends messages. Default: `/send`.
     pub send: String,
-    /// Whether anybody is there. `/ping`
+    /// Path of the health check. Default: `/ping`.
     pub ping: String,
 }
 
-/// How much at most. The original has none of these limits.
+/// Limits of a gateway. kuiperbelt has none of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayLimits {
-    /// Bytes of one message from a client, its fragments together; beyond it, the session is closed with 1009. 1 MiB.
+    /// Maximum size of one message from a client, in bytes, all fragments together. Beyond it, the session is closed with
+    /// 1009. Default: 1 MiB.
     pub message: usize,
-    /// Bytes of the body of `/send` and `/close`, so of a message to clients; beyond it: 413. 16 MiB.
+    /// Maximum size of the body of `/send` and `/close`, in bytes, and so of a message to clients. Beyond it: 413. Default:
+    /// 16 MiB.
     pub send: usize,
-    /// Sessions one `/send` or `/close` can name; see [`GatewayConfig::server_limits`]. 4,096.
+    /// Number of sessions that one `/send` or `/close` can name; see [`GatewayConfig::server_limits`]. Default: 4,096.
     pub targets: usize,
-    /// Bytes queued for one session beside the message that is being written; a message that finds more there waits as
-    /// it does in a full queue. 4 MiB.
+    /// Bytes queued for one session, besides the message that is being written. A message that finds more there waits, as it
+    /// does for a full queue. Default: 4 MiB.
     pub queue: usize,
-    /// Bytes of the connect callback's answer, be it a refusal or the first message; beyond it: 502. 1 MiB.
-    pub answer: usize,
-    /// Bytes of messages from clients that the application has not answered for yet; one address has a quarter of it at
-    /// the most. Beyond it, the session is closed with 1013. 256 MiB.
+    /// Maximum size of the connect callback's response, in bytes, whether it rejects the client or is the first message.
+    /// Beyond it: 502. Default: 1 MiB.
+    pub response: usize,
+    /// Bytes of messages from clients that the application has not responded to. One address has a quarter of it at most.
+    /// Beyond it, the session is closed with 1013. Default: 256 MiB.
     pub pending: usize,
-    /// Calls of the application that run at the same time; the clients of one address have a quarter of them at the
-    /// most. Others wait in a queue for each address. 4,096.
+    /// Number of calls of the application at the same time. The clients of one address have a quarter of them at most.
+    /// Further calls wait in one queue per address. Default: 4,096.
     pub calls: usize,
-    /// Sessions in all; one more is refused with 503. 60,000: a few less than the server's
-    /// [connections](Limits::connections), so that the application still gets through.
+    /// Maximum number of sessions. One more is rejected with 503. Default: 60,000, a few less than the server's
+    /// [connections](Limits::connections), so that the application can still connect.
     pub sessions: usize,
-    /// Sessions from one address (one /64 network in IPv6); one more is refused with 429. 16,000, a few less than the
-    /// server's [own](Limits::connections_per_address). Once half of all places are taken, it shrinks
-    /// ([`Limits::address_share`]), as the shares of `pending` and `calls` do: so a few addresses cannot take all. Unix
-    /// sockets are exempt. Behind a proxy all clients come from one address.
+    /// Maximum number of sessions from one address (one /64 network in IPv6). One more is rejected with 429. Default: 16,000,
+    /// a few less than the server's [own limit](Limits::connections_per_address). Once half of all sessions are taken, it
+    /// shrinks ([`Limits::address_share`]), as the shares of `pending` and `calls` do, so that a few addresses cannot take
+    /// all. Unix sockets are exempt. Behind a proxy all clients have one address.
     pub sessions_per_address: usize,
 }
 
-/// Which web pages may connect: browsers tell by `Origin` which one it is.
+/// Web pages that may connect. Browsers send the origin of a page in `Origin`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OriginPolicy {
-    /// All of them. Then what is secret must not hang on a cookie alone.
+    /// All pages. Then a cookie alone must not give access to a secret.
     None,
-    /// Those of the same host and port, as the `Host` field names it, and not by HTTP if the client came by HTTPS; and
-    /// clients without `Origin`, which are not browsers. A proxy in front must pass `Host` on as it came.
+    /// Pages of the same host and port as in the `Host` field, but not pages over HTTP if the client uses HTTPS. Clients
+    /// without `Origin`, which are not browsers, may connect too. A proxy in front must pass `Host` on unchanged.
     #[default]
     SameOrigin,
-    /// Those of the same host, whatever the port. Who sends no `Origin` may not.
+    /// Pages of the same host, whatever the port. Clients without `Origin` may not connect.
     SameHostname,
 }
 
 impl OriginPolicy {
-    /// By its name in the configuration.
+    /// Returns the policy with this name in the configuration.
     fn named(name: &str) -> Result<Self, String> {
         Ok(match name {
             "none" => Self::None,
@@ -164,13 +171,13 @@ impl OriginPolicy {
     }
 }
 
-/// Which port the gateway has if nobody says otherwise.
+/// Default port of the gateway.
 const PORT: u16 = 9180;
 
-/// The time for a callback, and for a place in a session's queue.
+/// Default timeout of a callback, and of a message that waits for a session's queue.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The fields that are the client's affair, and cannot be set.
+/// Fields that the HTTP client writes, and that cannot be set.
 const WRITTEN_FOR_US: &[&str] =
     &["host", "connection", "content-length", "transfer-encoding", "upgrade", "expect", "te", "trailer"];
 
@@ -221,7 +228,7 @@ impl Default for GatewayLimits {
             send: 16 << 20,
             targets: 4096,
             queue: 4 << 20,
-            answer: 1 << 20,
+            response: 1 << 20,
             pending: 256 << 20,
             calls: 4096,
             sessions: 60_000,
@@ -231,8 +238,8 @@ impl Default for GatewayLimits {
 }
 
 impl GatewayConfig {
-    /// Returns what kuiperbelt has by default: pages of all origins may connect, and nothing has a time limit. A
-    /// [configuration file](GatewayFile) begins with it, so that a file of kuiperbelt's means here what it means there.
+    /// Returns the defaults of kuiperbelt: pages of all origins may connect, and nothing has a timeout. A
+    /// [configuration file](GatewayFile) begins with them, so that a file of kuiperbelt has the same meaning here.
     ///
     /// ```
     /// use uncork::relay::{GatewayConfig, OriginPolicy};
@@ -249,10 +256,10 @@ impl GatewayConfig {
         }
     }
 
-    /// The limits of a server that serves this gateway: heads are let in that name
+    /// Returns `limits` raised to what a server of this gateway needs: heads that name
     /// [`targets`](GatewayLimits::targets) sessions, and bodies of [`send`](GatewayLimits::send) bytes.
     pub fn server_limits(&self, limits: Limits) -> Limits {
-        // A session's key is a word of 40 bytes or so; one more line and a half for each other field.
+        // A session's key has about 40 bytes.
         let line = self.session_header.len() + 4 + 40;
         Limits {
             fields: limits.fields.saturating_add(self.limits.targets),
@@ -262,26 +269,28 @@ impl GatewayConfig {
         }
     }
 
-    /// Checked: what goes into header fields can stand there, and no path is there twice.
-    pub(super) fn checked(self) -> Result<Self, GatewayConfigError> {
-        let no = |what: String| Err(GatewayConfigError { line: None, what });
+    /// Checks that all values are valid in header fields, and that no path is used twice.
+    pub(super) fn checked(self) -> Result<Self, ConfigError> {
+        let invalid = |what: String| Err(ConfigError::of(None, what));
         if let Err(what) = settable(&self.session_header) {
-            return no(format!("session_header: {what}"));
+            return invalid(format!("session_header: {what}"));
         }
         if let Err(error) = HeaderValue::new(&self.endpoint) {
-            return no(format!("endpoint: {error}"));
+            return invalid(format!("endpoint: {error}"));
         }
         for (name, value) in &self.proxy_set_header {
             if let Err(what) = settable(name).and_then(|()| valuable(value)) {
-                return no(format!("proxy_set_header: {what}"));
+                return invalid(format!("proxy_set_header: {what}"));
             }
         }
         for (what, path) in self.path.named() {
             if !path.starts_with('/') || !path.bytes().all(|b| b.is_ascii_graphic() && !b"?#".contains(&b)) {
-                return no(format!("path.{what} must begin with a slash, and be a path as it stands in a URL: {path}"));
+                return invalid(format!(
+                    "invalid path.{what} {path:?}: must begin with a slash, and have only characters of a URL path"
+                ));
             }
             if self.path.named().iter().any(|(other, same)| *other != what && *same == path) {
-                return no(format!("path.{what} is the path of something else, too: {path}"));
+                return invalid(format!("invalid path.{what} {path:?}: another path is the same"));
             }
         }
         Ok(self)
@@ -300,11 +309,11 @@ impl GatewayPaths {
     }
 }
 
-/// Whether a field of that name can be set in a callback.
+/// Checks that a field of that name can be set in a callback.
 fn settable(name: &str) -> Result<(), String> {
     HeaderName::new(name).map_err(|error| format!("{name:?}: {error}"))?;
     match WRITTEN_FOR_US.iter().any(|other| same_field(name, other)) {
-        true => Err(format!("{name} is written for each request, and cannot be set")),
+        true => Err(format!("invalid field {name}: it cannot be set, because each request has its own")),
         false => Ok(()),
     }
 }
@@ -313,7 +322,7 @@ fn valuable(value: &str) -> Result<(), String> {
     HeaderValue::new(value).map(drop).map_err(|error| format!("{value:?}: {error}"))
 }
 
-/// `<hostname>:<port>`, without the port if it is a well-known one.
+/// Returns `<hostname>:<port>`, or only the host name if the port is a well-known one (up to 1023).
 fn endpoint(port: u16) -> String {
     let host = gethostname::gethostname();
     match (host.to_string_lossy(), port) {
@@ -322,27 +331,7 @@ fn endpoint(port: u16) -> String {
     }
 }
 
-/// What is wrong with a configuration, or strange about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GatewayConfigError {
-    /// The line of the file, from 1; `None` if it came from no file, or concerns the whole of it.
-    pub line: Option<usize>,
-    /// What it is, for people.
-    pub what: String,
-}
-
-impl fmt::Display for GatewayConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            Some(line) => write!(f, "line {line}: {}", self.what),
-            None => f.write_str(&self.what),
-        }
-    }
-}
-
-impl std::error::Error for GatewayConfigError {}
-
-/// A fault in a line of a text.
+/// An error in a line of a text.
 #[derive(Debug, PartialEq, Eq)]
 struct Fault {
     line: usize,
@@ -353,9 +342,9 @@ fn fault(line: usize, what: impl Into<String>) -> Fault {
     Fault { line, what: what.into() }
 }
 
-impl From<Fault> for GatewayConfigError {
+impl From<Fault> for ConfigError {
     fn from(Fault { line, what }: Fault) -> Self {
-        Self { line: Some(line), what }
+        Self::of(Some(line), what)
     }
 }
 
@@ -363,14 +352,14 @@ impl From<Fault> for GatewayConfigError {
 mod tests {
     use super::*;
 
-    fn with(change: impl FnOnce(&mut GatewayConfig)) -> Result<GatewayConfig, GatewayConfigError> {
+    fn with(change: impl FnOnce(&mut GatewayConfig)) -> Result<GatewayConfig, ConfigError> {
         let mut config = GatewayConfig::default();
         change(&mut config);
         config.checked()
     }
 
     #[test]
-    fn what_cannot_work_is_refused_before_it_runs() {
+    fn what_cannot_work_is_rejected_before_it_runs() {
         assert!(with(|_| {}).is_ok());
         assert!(with(|c| c.session_header = "X Session".into()).is_err());
         assert!(with(|c| c.session_header = "content-LENGTH".into()).is_err());

@@ -1,26 +1,26 @@
-//! The configuration is a template first: `{{ env "NAME" "default" }}` and `{{ must_env "NAME" }}`.
+//! Expands the template that a configuration file is: `{{ env "NAME" "default" }}` and `{{ must_env "NAME" }}`.
 //!
-//! It is the language of Go's `text/template`, of which these two functions, comments (`{{/* … */}}`) and the trimming
-//! of white space (`{{-`, `-}}`) are here. Anything else is an error with its line, never silently something else.
+//! The language is Go's `text/template`. Supported are these two functions, comments (`{{/* … */}}`), and the trimming of
+//! white space (`{{-`, `-}}`). Anything else is an error with its line.
 
 use super::{Fault, fault};
 
-/// The text with everything filled in, and where its lines came from.
+/// The expanded text, and the origin of its lines.
 #[derive(Debug)]
 pub(super) struct Expanded {
     pub(super) text: String,
-    /// For each line of the text, the line of the file it began in, from 1. A variable may have brought lines along.
+    /// For each line of the text, the line of the file that it began in, from 1. A variable can have several lines.
     lines: Vec<usize>,
 }
 
 impl Expanded {
-    /// The line of the file in which that line of the text began; both from 1.
+    /// Returns the line of the file in which this line of the text began; both from 1.
     pub(super) fn line(&self, line: usize) -> usize {
         let known = line.checked_sub(1).and_then(|i| self.lines.get(i)).or(self.lines.last());
         known.copied().unwrap_or(1)
     }
 
-    /// Adds text that stood in that line of the file; if it is the file's own text, its lines go on.
+    /// Adds text that comes from this line of the file. `own`: it is the file's own text, so its lines count.
     fn push(&mut self, text: &str, mut line: usize, own: bool) {
         for c in text.chars() {
             self.text.push(c);
@@ -32,11 +32,11 @@ impl Expanded {
     }
 }
 
-/// Fills in the variables, which `lookup` finds.
+/// Replaces the actions in `source`; `lookup` returns the value of a variable.
 pub(super) fn expand(source: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Expanded, Fault> {
     let mut expanded = Expanded { text: String::with_capacity(source.len()), lines: vec![1] };
     let (mut rest, mut line) = (source, 1);
-    // Whether the action before has asked for the white space behind it to go.
+    // Whether the previous action trims the white space behind it.
     let mut trim = false;
     loop {
         let (before, action) = rest.split_once("{{").map_or((rest, None), |(before, action)| (before, Some(action)));
@@ -49,7 +49,7 @@ pub(super) fn expand(source: &str, lookup: &dyn Fn(&str) -> Option<String>) -> R
         let Some(action) = action else { return Ok(expanded) };
 
         let Some(end) = end_of_action(action) else {
-            return Err(fault(line, "this \"{{\" has no \"}}\""));
+            return Err(fault(line, "invalid template: \"{{\" without \"}}\""));
         };
         let (inner, behind) = (&action[..end], &action[end + 2..]);
         let inner = if trims_before { &inner[1..] } else { inner };
@@ -69,7 +69,7 @@ fn starts_with_space(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_whitespace())
 }
 
-/// Where the action's `}}` stands: not within quotes, and not within a comment.
+/// Returns the position of the action's `}}`, ignoring quoted strings and comments.
 fn end_of_action(action: &str) -> Option<usize> {
     let inner = action.strip_prefix('-').unwrap_or(action).trim_start();
     if inner.starts_with("/*") {
@@ -95,37 +95,37 @@ fn evaluate(action: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Str
     }
     let (name, arguments) = action.split_at(action.find(|c: char| c.is_ascii_whitespace()).unwrap_or(action.len()));
     match (name, &strings(arguments)?[..]) {
-        ("env", []) => Err("env needs the name of a variable: {{ env \"NAME\" \"default\" }}".into()),
-        // The last one is tried as a name, too.
+        ("env", []) => Err("invalid env: expected the name of a variable, {{ env \"NAME\" \"default\" }}".into()),
+        // The last argument is both a name and the default.
         ("env", names) => {
             let found = names.iter().find_map(|name| lookup(name).filter(|value| !value.is_empty()));
             Ok(found.or_else(|| names.last().cloned()).unwrap_or_default())
         }
         ("must_env", [name]) => lookup(name).ok_or_else(|| format!("environment variable {name} is not defined")),
-        ("must_env", _) => Err("must_env needs one name: {{ must_env \"NAME\" }}".into()),
-        (name, _) => Err(format!("{name:?} is unknown here; there are env and must_env")),
+        ("must_env", _) => Err("invalid must_env: expected one name, {{ must_env \"NAME\" }}".into()),
+        (name, _) => Err(format!("unknown function {name:?}: expected env or must_env")),
     }
 }
 
-/// The arguments: strings in double quotes, with escapes, or in back quotes, as they are.
+/// Parses the arguments: strings in double quotes, with escapes, or in back quotes, without.
 fn strings(text: &str) -> Result<Vec<String>, String> {
     let mut found = Vec::new();
     let mut rest = text.trim();
     while !rest.is_empty() {
         let quote = rest.chars().next().filter(|c| matches!(c, '"' | '`'));
         let Some(quote) = quote else {
-            return Err(format!("{rest:?}: only strings in quotes are known here"));
+            return Err(format!("invalid argument {rest:?}: expected a string in quotes"));
         };
         let (mut value, mut chars) = (String::new(), rest[1..].char_indices());
         let end = loop {
             match chars.next() {
-                None => return Err(format!("{rest:?} has no closing quote")),
+                None => return Err(format!("invalid string {rest:?}: the closing quote is missing")),
                 Some((i, c)) if c == quote => break 1 + i + 1,
                 Some((_, '\\')) if quote == '"' => match chars.next() {
                     Some((_, c @ ('"' | '\\'))) => value.push(c),
                     Some((_, 'n')) => value.push('\n'),
                     Some((_, 't')) => value.push('\t'),
-                    _ => return Err(format!("{rest:?}: the escapes known here are \\\", \\\\, \\n and \\t")),
+                    _ => return Err(format!("invalid escape in {rest:?}: expected \\\", \\\\, \\n or \\t")),
                 },
                 Some((_, c)) => value.push(c),
             }
@@ -133,7 +133,7 @@ fn strings(text: &str) -> Result<Vec<String>, String> {
         found.push(value);
         rest = &rest[end..];
         if !rest.is_empty() && !starts_with_space(rest) {
-            return Err(format!("{rest:?}: a space is missing before it"));
+            return Err(format!("invalid argument {rest:?}: a space is missing before it"));
         }
         rest = rest.trim_start();
     }
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_that_is_not_empty_else_the_last_word() {
+    fn the_first_that_is_not_empty_else_the_last_argument() {
         for (source, want) in [
             ("no braces { } at all", "no braces { } at all"),
             ("x {{ env \"A\" \"d\" }} y", "x a y"),
@@ -183,23 +183,23 @@ mod tests {
 
     #[test]
     fn what_is_unknown_is_an_error_with_its_line() {
-        for (source, line, why) in [
-            ("\n{{ env \"A\"", 2, "has no \"}}\""),
-            ("{{ env }}", 1, "needs the name"),
+        for (source, line, reason) in [
+            ("\n{{ env \"A\"", 2, "without \"}}\""),
+            ("{{ env }}", 1, "expected the name"),
             ("a\nb\n{{ must_env \"NONE\" }}", 3, "NONE is not defined"),
-            ("{{ must_env \"A\" \"B\" }}", 1, "needs one name"),
-            ("{{ .key }}", 1, "unknown here"),
-            ("{{ if x }}", 1, "only strings"),
-            ("{{ env A }}", 1, "only strings"),
-            ("{{ env \"A\" | upper }}", 1, "only strings"),
+            ("{{ must_env \"A\" \"B\" }}", 1, "expected one name"),
+            ("{{ .key }}", 1, "unknown function"),
+            ("{{ if x }}", 1, "expected a string"),
+            ("{{ env A }}", 1, "expected a string"),
+            ("{{ env \"A\" | upper }}", 1, "expected a string"),
             ("{{ env \"A\"\"B\" }}", 1, "space is missing"),
-            ("{{ env \"\\x41\" }}", 1, "escapes"),
-            ("{{}}", 1, "unknown here"),
-            ("{{-1}}", 1, "unknown here"),
+            ("{{ env \"\\x41\" }}", 1, "invalid escape"),
+            ("{{}}", 1, "unknown function"),
+            ("{{-1}}", 1, "unknown function"),
         ] {
             let fault = expand(source, &lookup).expect_err(source);
             assert_eq!(fault.line, line, "{source}");
-            assert!(fault.what.contains(why), "{source}: {fault:?}");
+            assert!(fault.what.contains(reason), "{source}: {fault:?}");
         }
     }
 

@@ -1,16 +1,16 @@
-//! YAML as a tree in which everything knows its line.
+//! Parses YAML into a tree in which every value and key has its line.
 //!
-//! Only what a configuration is made of: one document of mappings, sequences and scalars. Anchors and aliases are
-//! refused, and nothing is nested deeper than a configuration ever is, so no file can grow when it is read.
+//! The tree has what a configuration needs: one document of mappings, sequences and scalars. Anchors and aliases are errors,
+//! and the depth is limited. So the tree of a file is never much larger than the file.
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 
 use super::{Fault, fault};
 
-/// Mappings within mappings; ours needs two.
+/// Maximum depth of nesting. A configuration needs two.
 const DEPTH: usize = 16;
 
-/// A value and the line it begins in, from 1.
+/// A value and the line that it begins in, from 1.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Node {
     pub(super) line: usize,
@@ -19,7 +19,7 @@ pub(super) struct Node {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Value {
-    /// `~`, `null`, or nothing at all.
+    /// `~`, `null`, or no value.
     Null,
     Text(String),
     Map(Vec<(Key, Node)>),
@@ -34,7 +34,7 @@ pub(super) struct Key {
 }
 
 impl Value {
-    /// What it is, in the words of somebody who wrote it.
+    /// Returns what kind of value this is, for an error message.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "nothing",
@@ -45,7 +45,7 @@ impl Value {
     }
 }
 
-/// Reads a document; an empty one is `Null`.
+/// Parses a document; an empty one is `Null`.
 pub(super) fn parse(text: &str) -> Result<Node, Fault> {
     let mut reader = Reader { parser: Parser::new_from_str(text) };
     reader.next()?; // the start of the stream
@@ -58,7 +58,7 @@ pub(super) fn parse(text: &str) -> Result<Node, Fault> {
     reader.next()?; // the end of the document
     match reader.next()? {
         (Event::StreamEnd, _) => Ok(root),
-        (_, span) => Err(fault(span.start.line(), "a second document begins here; there must be one only")),
+        (_, span) => Err(fault(span.start.line(), "invalid YAML: expected one document, and a second one begins here")),
     }
 }
 
@@ -71,14 +71,14 @@ impl<'t> Reader<'t> {
         match self.parser.next_event() {
             Some(Ok(next)) => Ok(next),
             Some(Err(error)) => Err(broken(&error)),
-            None => Err(fault(1, "it ends too early")),
+            None => Err(fault(1, "invalid YAML: unexpected end")),
         }
     }
 
     fn node(&mut self, (event, span): (Event<'t>, Span), depth: usize) -> Result<Node, Fault> {
         let line = span.start.line();
         if depth > DEPTH {
-            return Err(fault(line, "it is nested too deeply"));
+            return Err(fault(line, "invalid YAML: nested too deeply"));
         }
         let value = match event {
             Event::Scalar(text, style, ..) => match (&*text, style) {
@@ -95,8 +95,8 @@ impl<'t> Reader<'t> {
                     }
                 }
             }
-            Event::Alias(_) => return Err(fault(line, "anchors and aliases (&x, *x) are not understood here")),
-            _ => return Err(fault(line, "a value is expected here")),
+            Event::Alias(_) => return Err(fault(line, "invalid YAML: anchors and aliases (&x, *x) are not supported")),
+            _ => return Err(fault(line, "invalid YAML: expected a value")),
         };
         Ok(Node { line, value })
     }
@@ -111,10 +111,10 @@ impl<'t> Reader<'t> {
             let Node { line, value } = self.node(next, depth + 1)?;
             let name = match value {
                 Value::Text(name) => name,
-                other => return Err(fault(line, format!("a key must be a word, not {}", other.kind()))),
+                other => return Err(fault(line, format!("invalid key: must be a word, not {}", other.kind()))),
             };
             if entries.iter().any(|(key, _)| key.name == name) {
-                return Err(fault(line, format!("{name:?} is there twice")));
+                return Err(fault(line, format!("invalid key {name:?}: it is a duplicate")));
             }
             let next = self.next()?;
             let node = self.node(next, depth + 1)?;
@@ -124,7 +124,7 @@ impl<'t> Reader<'t> {
 }
 
 fn broken(error: &ScanError) -> Fault {
-    fault(error.marker().line(), format!("this is no YAML: {}", error.info()))
+    fault(error.marker().line(), format!("invalid YAML: {}", error.info()))
 }
 
 #[cfg(test)]
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_knows_its_line() {
+    fn every_value_has_its_line() {
         let source = "# a comment\nport: 9180\ncallback:\n  connect: \"http://a/b?c#d\"\n  receive:\n\nlist: [a,\n b]\nempty: {}\nquoted: \"\"\n";
         let Node { value: Value::Map(entries), .. } = parse(source).expect("good") else { panic!("a mapping") };
         let callback = Value::Map(vec![
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(entries, want);
     }
 
-    /// Where the parser says nothing stands: in one of the lines behind the key.
+    /// Returns the line of a missing value: the parser reports one of the lines behind the key.
     fn entries_line(entries: &[(Key, Node)]) -> usize {
         let Value::Map(callback) = &entries[1].1.value else { panic!("a mapping") };
         let line = callback[1].1.line;
@@ -166,27 +166,27 @@ mod tests {
     }
 
     #[test]
-    fn no_document_is_nothing() {
+    fn an_empty_document_is_null() {
         for source in ["", "# only a comment\n", "---\n", "~"] {
             assert_eq!(parse(source).map(|node| node.value), Ok(Value::Null), "{source:?}");
         }
     }
 
     #[test]
-    fn what_is_broken_says_where() {
+    fn an_error_has_its_line() {
         let deep = format!("{}{}", "[".repeat(40), "]".repeat(40));
-        for (source, line, why) in [
-            ("a: 1\nb: [1, 2\nc: 3\n", 3, "no YAML"),
-            ("a: 1\n  b: 2\n", 2, "no YAML"),
-            ("a: \"x\n", 2, "no YAML"),
-            ("a: 1\n\na: 2\n", 3, "twice"),
+        for (source, line, reason) in [
+            ("a: 1\nb: [1, 2\nc: 3\n", 3, "invalid YAML"),
+            ("a: 1\n  b: 2\n", 2, "invalid YAML"),
+            ("a: \"x\n", 2, "invalid YAML"),
+            ("a: 1\n\na: 2\n", 3, "duplicate"),
             ("a: &x 1\nb: *x\n", 2, "aliases"),
             ("a: 1\n---\nb: 2\n", 2, "second document"),
-            ("? [a]\n: 1\n", 1, "a key must be a word"),
+            ("? [a]\n: 1\n", 1, "invalid key: must be a word"),
             (deep.as_str(), 1, "too deeply"),
         ] {
             let fault = parse(source).expect_err(source);
-            assert!(fault.what.contains(why), "{source:?}: {fault:?}");
+            assert!(fault.what.contains(reason), "{source:?}: {fault:?}");
             assert!(fault.line.abs_diff(line) <= 1, "{source:?}: {fault:?}");
         }
     }

@@ -1,17 +1,17 @@
-//! One stream: who waits, what moves, how it ended. Every transition is in this file; beside it are what a stream's end is
-//! called (`outcome`), what both sides are answered if all goes well (`answer`), and what is told of it (`status`).
-//! Nothing in here locks, reads a clock or calls application code; under the rendezvous' lock, tickets are only spoken to.
+//! One stream: its requests, its transfer and its end. Every transition is in this file. The submodules have the names of
+//! its ends (`outcome`), the responses of a successful stream (`response`), and its status (`status`).
+//! Nothing in here locks, reads a clock or calls application code. Under the rendezvous' lock, tickets only post messages.
 //!
 //! ```text
-//!             everybody there          first byte            last receiver's end
+//!             all connected            first byte            last receiver's end
 //!   Waiting ─────────────────▶ Meeting ──────────▶ Streaming ──────────────────▶ Over(Finished)
-//!      │ a side drops, an error is posted,  │ a side is lost   │
-//!      ▼ time is over                       ▼                  ▼
+//!      │ a side leaves, an error is posted, │ a side is lost   │
+//!      ▼ the deadline has passed            ▼                  ▼
 //!   Over(…)                              Over(…)            Over(…)
 //! ```
 //!
-//! The receivers' answers begin with the first byte (or the end) of the source: until then there is still a way to
-//! tell them that it failed.
+//! The responses to the receivers begin with the first byte (or the end) of the source. Until then they can still be an
+//! error.
 
 mod outcome;
 mod response;
@@ -37,80 +37,80 @@ use super::{
     transfer::Inlets,
 };
 
-/// When something is to be done about a stream, if nobody comes.
+/// The deadline of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
-    /// The sides have to meet by then.
-    Meet(Instant),
-    /// Its requests have clocks of their own.
+    /// The sides must connect by then.
+    Connect(Instant),
+    /// Its requests have timeouts of their own.
     Never,
-    /// Its record is forgotten then.
-    Forget(Instant),
+    /// Its record is removed then.
+    Remove(Instant),
 }
 
-/// A request that waits for its answer.
+/// A suspended request.
 pub(super) struct Waiter {
     pub(super) id: RequestId,
     pub(super) ticket: Ticket,
-    pub(super) face: CorsHeaders,
+    pub(super) cors: CorsHeaders,
 }
 
 impl Waiter {
-    /// Gone: it was answered otherwise, or has left; its end says so.
-    fn tell(self, response: Response, config: &RendezvousConfig) {
-        let _ = self.ticket.respond(self.face.apply(response, config));
+    /// Responds to the request. An error means that it has left, or has a response already; its end follows.
+    fn respond(self, response: Response, config: &RendezvousConfig) {
+        let _ = self.ticket.respond(self.cors.apply(response, config));
     }
 }
 
-/// Whoever sends.
+/// The request that sends.
 pub(super) struct Source {
-    pub(super) seat: Waiter,
-    /// How long its body is; `None` if it is chunked.
+    pub(super) waiter: Waiter,
+    /// Length of its body; `None` if it is chunked.
     pub(super) length: Option<u64>,
 }
 
-/// Whoever receives.
+/// A request that receives.
 pub(super) struct Receiver {
-    pub(super) seat: Waiter,
-    /// Whether a lost source breaks its download, if it has said so.
+    pub(super) waiter: Waiter,
+    /// Whether a lost source aborts its download, if it has chosen.
     pub(super) strict: Option<bool>,
 }
 
-enum Life {
-    /// Not everybody is there.
+enum Phase {
+    /// Not all sides have connected.
     Waiting,
-    /// Everybody is there; the source is asked for its body.
+    /// All sides have connected; the source's first byte is awaited.
     Meeting,
     Streaming(Flow),
     Over {
         outcome: Outcome,
         at: SystemTime,
         until: Instant,
-        /// An error that was posted before anybody was there to hear it.
+        /// An error that was posted before any side connected.
         posted: Option<Fault>,
     },
 }
 
-impl Life {
+impl Phase {
     fn is_waiting(&self) -> bool {
         matches!(self, Self::Waiting)
     }
 }
 
-/// A stream that moves.
+/// A stream that is being transferred.
 struct Flow {
-    /// The receivers' requests that are not over.
+    /// The receivers' requests that have not ended.
     receivers: Vec<RequestId>,
-    /// Why a receiver has not got everything, if that was not for the source's end.
+    /// How a receiver was lost, if the source's end was not the reason.
     lost: Option<Outcome>,
-    /// The source's body was received whole. Set before the pipes are finished.
+    /// The source's body was received completely. Set before the pipes are finished.
     whole: Arc<AtomicBool>,
-    /// How long it is, if that is known.
+    /// Length of the body, if it is known.
     length: Option<u64>,
-    /// It does not have the length that the stream's creator declared for the download.
-    misfit: Arc<AtomicBool>,
-    /// A receiver was broken off because the source was.
-    cut: bool,
+    /// The body does not have the length that the creator declared for the download.
+    wrong_length: Arc<AtomicBool>,
+    /// A receiver's connection was aborted because the source was lost.
+    aborted: bool,
 }
 
 impl Flow {
@@ -120,24 +120,24 @@ impl Flow {
 }
 
 pub(super) struct Stream {
-    wish: CreateOptions,
-    /// How many receivers it starts with.
+    options: CreateOptions,
+    /// Number of receivers that it starts with.
     pub(super) receivers_wanted: usize,
     strict: Option<bool>,
     pub(super) owner: Option<IpAddr>,
     created: Moment,
     expires: Instant,
-    /// When it is over if no peer is connected to it.
+    /// When it ends if no peer is connected to it.
     unused_until: Instant,
-    life: Life,
+    phase: Phase,
     source: Option<Source>,
     receivers: Vec<Receiver>,
-    moved: Vec<PipeCounters>,
+    counters: Vec<PipeCounters>,
 }
 
 impl Stream {
     pub(super) fn new(
-        wish: CreateOptions,
+        options: CreateOptions,
         receivers: usize,
         strict: Option<bool>,
         owner: Option<IpAddr>,
@@ -146,26 +146,26 @@ impl Stream {
         first_use_timeout: Duration,
     ) -> Self {
         Self {
-            wish,
+            options,
             receivers_wanted: receivers,
             strict,
             owner,
             created: now,
             expires: now.mono + ttl,
             unused_until: now.mono + ttl.min(first_use_timeout),
-            life: Life::Waiting,
+            phase: Phase::Waiting,
             source: None,
             receivers: Vec::new(),
-            moved: Vec::new(),
+            counters: Vec::new(),
         }
     }
 
     pub(super) fn due(&self) -> Due {
-        match self.life {
-            Life::Waiting if self.is_unused() => Due::Meet(self.unused_until),
-            Life::Waiting => Due::Meet(self.expires),
-            Life::Meeting | Life::Streaming(_) => Due::Never,
-            Life::Over { until, .. } => Due::Forget(until),
+        match self.phase {
+            Phase::Waiting if self.is_unused() => Due::Connect(self.unused_until),
+            Phase::Waiting => Due::Connect(self.expires),
+            Phase::Meeting | Phase::Streaming(_) => Due::Never,
+            Phase::Over { until, .. } => Due::Remove(until),
         }
     }
 
@@ -174,36 +174,37 @@ impl Stream {
         self.is_waiting() && self.source.is_none() && self.receivers.is_empty()
     }
 
-    /// For which address, and since when, it is [unused](Self::is_unused).
+    /// Returns the address of an [unused](Self::is_unused) stream, and its creation time.
     pub(super) fn unused(&self) -> Option<(Option<IpAddr>, Instant)> {
         self.is_unused().then_some((self.owner, self.created.mono))
     }
 
     pub(super) fn weight(&self) -> usize {
-        self.wish.weight()
+        self.options.weight()
     }
 
     pub(super) fn is_over(&self) -> bool {
-        matches!(self.life, Life::Over { .. })
+        matches!(self.phase, Phase::Over { .. })
     }
 
     pub(super) fn is_waiting(&self) -> bool {
-        self.life.is_waiting()
+        self.phase.is_waiting()
     }
 
-    /// How long the sides have left to meet.
+    /// Returns how long the sides still have to connect.
     pub(super) fn left(&self, now: Moment) -> Duration {
         self.expires.saturating_duration_since(now.mono)
     }
 
-    // Who comes.
+    // Connecting.
 
-    /// One who waits and is answered or gone has left, even if its loop has not told us yet.
+    /// Removes requests that have left or were responded to, also if their ends are not known here yet.
     pub(super) fn prune(&mut self, config: &RendezvousConfig, now: Moment) {
-        let left = |seat: &Waiter| self.life.is_waiting() && seat.ticket.is_gone();
-        let source = self.source.iter().map(|source| &source.seat).find(|seat| left(seat)).map(|seat| seat.id);
-        let receivers = self.receivers.iter().map(|receiver| &receiver.seat).filter(|seat| left(seat));
-        let receivers: Vec<RequestId> = receivers.map(|seat| seat.id).collect();
+        let left = |waiter: &Waiter| self.phase.is_waiting() && waiter.ticket.is_gone();
+        let source =
+            self.source.iter().map(|source| &source.waiter).find(|waiter| left(waiter)).map(|waiter| waiter.id);
+        let receivers = self.receivers.iter().map(|receiver| &receiver.waiter).filter(|waiter| left(waiter));
+        let receivers: Vec<RequestId> = receivers.map(|waiter| waiter.id).collect();
         for id in receivers {
             self.receiver_ended(id, EndReason::PeerClosed, config, now);
         }
@@ -212,19 +213,19 @@ impl Stream {
         }
     }
 
-    /// Why no source can come now, if none can. A place whose holder has left is free.
+    /// Returns the error for a new source, if none can connect now.
     pub(super) fn refuses_source(&self) -> Option<Fault> {
-        match &self.life {
-            Life::Over { posted, .. } => Some(posted.clone().unwrap_or(faults::NOT_FOUND)),
+        match &self.phase {
+            Phase::Over { posted, .. } => Some(posted.clone().unwrap_or(faults::NOT_FOUND)),
             _ => self.source.is_some().then_some(faults::SOURCE_TAKEN),
         }
     }
 
-    /// The same of a receiver.
+    /// Returns the error for a new receiver, if none can connect now.
     pub(super) fn refuses_receiver(&self) -> Option<Fault> {
-        match &self.life {
-            Life::Over { posted, .. } => Some(posted.clone().unwrap_or(faults::NOT_FOUND)),
-            Life::Waiting if self.receivers.len() < self.receivers_wanted => None,
+        match &self.phase {
+            Phase::Over { posted, .. } => Some(posted.clone().unwrap_or(faults::NOT_FOUND)),
+            Phase::Waiting if self.receivers.len() < self.receivers_wanted => None,
             _ => Some(faults::DESTINATION_TAKEN),
         }
     }
@@ -237,40 +238,40 @@ impl Stream {
         self.receivers.push(receiver);
     }
 
-    /// If everybody is there, the stream starts: then this is whom to ask for the body.
+    /// Starts the stream, if all sides have connected. Then returns the source and the receivers.
     pub(super) fn start(&mut self) -> Option<(&Source, impl Iterator<Item = &Waiter>)> {
         let source = self.source.as_ref()?;
-        if !matches!(self.life, Life::Waiting) || self.receivers.len() < self.receivers_wanted {
+        if !matches!(self.phase, Phase::Waiting) || self.receivers.len() < self.receivers_wanted {
             return None;
         }
-        self.life = Life::Meeting;
-        Some((source, self.receivers.iter().map(|receiver| &receiver.seat)))
+        self.phase = Phase::Meeting;
+        Some((source, self.receivers.iter().map(|receiver| &receiver.waiter)))
     }
 
-    // What moves.
+    // Transfer.
 
-    /// The source has something to say: answers the receivers. `empty`: that was all, and there was nothing. `None`:
-    /// there is nobody to take it.
+    /// Begins the responses to the receivers. `empty`: the source's body has ended without a byte. Returns `None` if no
+    /// receiver needs the body.
     pub(super) fn begin(&mut self, empty: bool, config: &RendezvousConfig, now: Moment) -> Option<Inlets> {
-        if !matches!(self.life, Life::Meeting) {
+        if !matches!(self.phase, Phase::Meeting) {
             return None;
         }
         let length = if empty { Some(0) } else { self.source.as_ref()?.length };
-        let (whole, misfit) = (Arc::new(AtomicBool::new(empty)), Arc::<AtomicBool>::default());
-        let (mut receivers, mut inlets, mut moved, mut lost) = (Vec::new(), Vec::new(), Vec::new(), None);
+        let (whole, wrong_length) = (Arc::new(AtomicBool::new(empty)), Arc::<AtomicBool>::default());
+        let (mut receivers, mut inlets, mut counters, mut lost) = (Vec::new(), Vec::new(), Vec::new(), None);
         for receiver in std::mem::take(&mut self.receivers) {
             let (mut inlet, outlet) = pipe(config.pipe);
             if let Some(source) = &self.source {
-                inlet.on_room(source.seat.ticket.waker());
+                inlet.on_room(source.waiter.ticket.waker());
             }
-            let counters = inlet.counters();
-            let answer = self.download(&receiver, outlet, length, &misfit, config);
-            let Receiver { seat, .. } = receiver;
-            match seat.ticket.respond(answer) {
+            let its_counters = inlet.counters();
+            let response = self.download_response(&receiver, outlet, length, &wrong_length, config);
+            let Receiver { waiter, .. } = receiver;
+            match waiter.ticket.respond(response) {
                 Ok(()) => {
-                    receivers.push(seat.id);
+                    receivers.push(waiter.id);
                     inlets.push(inlet);
-                    moved.push(counters);
+                    counters.push(its_counters);
                 }
                 Err(_) => lost = Some(Outcome::DestinationClosed),
             }
@@ -279,8 +280,9 @@ impl Stream {
             self.conclude(Outcome::DestinationClosed, config, now);
             return None;
         }
-        self.moved = moved;
-        self.life = Life::Streaming(Flow { receivers, lost, whole: whole.clone(), length, misfit, cut: false });
+        self.counters = counters;
+        self.phase =
+            Phase::Streaming(Flow { receivers, lost, whole: whole.clone(), length, wrong_length, aborted: false });
         if empty {
             inlets.drain(..).for_each(|inlet| inlet.finish(None));
             return None;
@@ -288,141 +290,141 @@ impl Stream {
         Some(Inlets { inlets, whole })
     }
 
-    // How it ends.
+    // End.
 
-    /// The source's request is over, however that came.
-    pub(super) fn source_ended(&mut self, id: RequestId, why: EndReason, config: &RendezvousConfig, now: Moment) {
-        if self.source.as_ref().is_none_or(|source| source.seat.id != id) {
+    /// Handles the end of the source's request.
+    pub(super) fn source_ended(&mut self, id: RequestId, reason: EndReason, config: &RendezvousConfig, now: Moment) {
+        if self.source.as_ref().is_none_or(|source| source.waiter.id != id) {
             return;
         }
-        match &self.life {
-            Life::Over { .. } => {}
-            // Everything it had is on its way; whether it arrives is the receivers' affair.
-            Life::Streaming(flow) if flow.is_whole() => {}
-            Life::Waiting | Life::Meeting | Life::Streaming(_) => {
-                self.conclude(Outcome::of_source(why), config, now);
+        match &self.phase {
+            Phase::Over { .. } => {}
+            // The whole body is in the pipes; the receivers' requests determine the outcome.
+            Phase::Streaming(flow) if flow.is_whole() => {}
+            Phase::Waiting | Phase::Meeting | Phase::Streaming(_) => {
+                self.conclude(Outcome::of_source(reason), config, now);
             }
         }
     }
 
-    /// A receiver's request is over.
-    pub(super) fn receiver_ended(&mut self, id: RequestId, why: EndReason, config: &RendezvousConfig, now: Moment) {
-        match &mut self.life {
-            Life::Over { .. } => {}
-            // Of several, one that leaves makes room for another.
-            Life::Waiting | Life::Meeting => {
+    /// Handles the end of a receiver's request.
+    pub(super) fn receiver_ended(&mut self, id: RequestId, reason: EndReason, config: &RendezvousConfig, now: Moment) {
+        match &mut self.phase {
+            Phase::Over { .. } => {}
+            // If there are several, another one can take its part.
+            Phase::Waiting | Phase::Meeting => {
                 let before = self.receivers.len();
-                self.receivers.retain(|receiver| receiver.seat.id != id);
-                let meeting = matches!(self.life, Life::Meeting);
+                self.receivers.retain(|receiver| receiver.waiter.id != id);
+                let meeting = matches!(self.phase, Phase::Meeting);
                 let over = if meeting { self.receivers.is_empty() } else { self.receivers_wanted == 1 };
                 if before > self.receivers.len() && over {
-                    self.conclude(Outcome::of_destination(why), config, now);
+                    self.conclude(Outcome::of_destination(reason), config, now);
                 }
             }
-            Life::Streaming(flow) => {
+            Phase::Streaming(flow) => {
                 let before = flow.receivers.len();
                 flow.receivers.retain(|receiver| *receiver != id);
                 if flow.receivers.len() == before {
                     return;
                 }
-                match why {
+                match reason {
                     EndReason::Complete => {}
-                    // The receiver was promised another length than the source has sent: that is the source's fault.
-                    EndReason::Aborted if flow.misfit.load(Ordering::Acquire) => {
+                    // The source has sent another length than was declared: that is an error of the source.
+                    EndReason::Aborted if flow.wrong_length.load(Ordering::Acquire) => {
                         flow.lost = Some(Outcome::SourceFailed)
                     }
-                    EndReason::Aborted => flow.cut = true,
-                    _ => _ = flow.lost.get_or_insert(Outcome::of_destination(why)),
+                    EndReason::Aborted => flow.aborted = true,
+                    _ => _ = flow.lost.get_or_insert(Outcome::of_destination(reason)),
                 }
                 if !flow.receivers.is_empty() {
                     return;
                 }
                 match flow.lost {
                     Some(lost) => self.conclude(lost, config, now),
-                    // One of known length is complete with its last byte, be the source's end noticed or not.
-                    None if !flow.cut && (flow.length.is_some() || flow.is_whole()) => {
+                    // A body of known length is complete with its last byte, even if the source's end is not known yet.
+                    None if !flow.aborted && (flow.length.is_some() || flow.is_whole()) => {
                         self.conclude(Outcome::Finished, config, now);
                     }
-                    // They have got all there was, and that was not all: the source's own end, which is on its way,
-                    // says why.
+                    // They have got all bytes that the source has sent, but not all of the body. The end of the source's
+                    // request follows, and has the reason.
                     None => {}
                 }
             }
         }
     }
 
-    /// Time is over: the sides have not met.
+    /// Ends a stream whose sides have not connected in time.
     pub(super) fn expire(&mut self, config: &RendezvousConfig, now: Moment) {
         if !self.is_waiting() {
             return;
         }
         let outcome = match (self.source.is_some(), self.receivers.len() >= self.receivers_wanted) {
-            (false, false) => Outcome::NobodyCame,
+            (false, false) => Outcome::NeitherConnected,
             (true, _) => Outcome::NoDestination,
             (false, true) => Outcome::NoSource,
         };
-        // Whenever this is noticed: it happened then.
+        // The end has the time of the deadline, also if it is noticed later.
         let then = if self.is_unused() { self.unused_until } else { self.expires };
         let late = now.mono.saturating_duration_since(then);
         let then = Moment { mono: now.mono - late, wall: now.wall.checked_sub(late).unwrap_or(now.wall) };
         self.conclude(outcome, config, then);
     }
 
-    /// It has run for longer than anything may.
-    pub(super) fn outlive(&mut self, config: &RendezvousConfig, now: Moment) {
+    /// Ends a stream that has exceeded the lifetime.
+    pub(super) fn exceed_lifetime(&mut self, config: &RendezvousConfig, now: Moment) {
         if !self.is_over() {
             self.conclude(Outcome::SourceFailed, config, now);
         }
     }
 
-    /// A client reports an error: `false` if it is too late for that.
+    /// Posts an error of a client. Returns `false` if the stream has started or ended already.
     pub(super) fn post(&mut self, fault: Fault, config: &RendezvousConfig, now: Moment) -> bool {
         if !self.is_waiting() {
             return false;
         }
-        let nobody = self.source.is_none() && self.receivers.is_empty();
-        for seat in self.leave() {
-            seat.tell(fault.response(), config);
+        let unused = self.source.is_none() && self.receivers.is_empty();
+        for waiter in self.take_waiters() {
+            waiter.respond(fault.response(), config);
         }
-        let (keep, posted) = if nobody { (config.ttl, Some(fault)) } else { (config.status_ttl, None) };
+        let (keep, posted) = if unused { (config.ttl, Some(fault)) } else { (config.status_ttl, None) };
         self.end(Outcome::ClientError, now, keep, posted);
         true
     }
 
-    /// The server stops: whoever waits is told.
+    /// Responds to the requests that wait, because the server is stopping.
     pub(super) fn stop(&mut self, config: &RendezvousConfig) {
         if self.is_waiting() {
-            for seat in self.leave() {
+            for waiter in self.take_waiters() {
                 let retry = faults::STOPPING.response().header("Retry-After", "1");
-                seat.tell(retry, config);
+                waiter.respond(retry, config);
             }
         }
     }
 
-    /// Everybody who is owed an answer.
-    fn leave(&mut self) -> impl Iterator<Item = Waiter> + use<> {
-        let receivers = std::mem::take(&mut self.receivers).into_iter().map(|receiver| receiver.seat);
-        self.source.take().map(|source| source.seat).into_iter().chain(receivers)
+    /// Removes and returns all suspended requests.
+    fn take_waiters(&mut self) -> impl Iterator<Item = Waiter> + use<> {
+        let receivers = std::mem::take(&mut self.receivers).into_iter().map(|receiver| receiver.waiter);
+        self.source.take().map(|source| source.waiter).into_iter().chain(receivers)
     }
 
     fn end(&mut self, outcome: Outcome, now: Moment, keep: Duration, posted: Option<Fault>) {
-        self.life = Life::Over { outcome, at: now.wall, until: now.mono + keep, posted };
+        self.phase = Phase::Over { outcome, at: now.wall, until: now.mono + keep, posted };
     }
 
-    /// It is over: tells everybody who is owed an answer.
+    /// Ends the stream, and responds to all suspended requests.
     fn conclude(&mut self, outcome: Outcome, config: &RendezvousConfig, now: Moment) {
         let begun = !self.is_waiting();
         let fault = outcome.fault().unwrap_or(faults::TIMED_OUT);
-        let told = |response: Response| if begun { response.close() } else { response };
-        if let Some(Source { seat, .. }) = self.source.take() {
+        let closing = |response: Response| if begun { response.close() } else { response };
+        if let Some(Source { waiter, .. }) = self.source.take() {
             let response = match outcome {
-                Outcome::Finished => self.thanks(config),
-                _ => told(fault.response()),
+                Outcome::Finished => self.upload_response(config),
+                _ => closing(fault.response()),
             };
-            seat.tell(response, config);
+            waiter.respond(response, config);
         }
-        for Receiver { seat, .. } in std::mem::take(&mut self.receivers) {
-            seat.tell(told(fault.response()), config);
+        for Receiver { waiter, .. } in std::mem::take(&mut self.receivers) {
+            waiter.respond(closing(fault.response()), config);
         }
         self.end(outcome, now, config.status_ttl, None);
     }

@@ -1,4 +1,4 @@
-//! How a stream ended: what `/status` calls it, and what the other side is told.
+//! How a stream ended: its name in `/status`, and the error for the other side.
 
 use uncork::EndReason;
 
@@ -12,7 +12,7 @@ pub(super) enum Outcome {
     SourceFailed,
     DestinationClosed,
     DestinationFailed,
-    NobodyCame,
+    NeitherConnected,
     NoSource,
     NoDestination,
     ClientError,
@@ -26,14 +26,14 @@ impl Outcome {
             Self::SourceFailed => "SRC_ERROR",
             Self::DestinationClosed => "DST_DISCONNECTED",
             Self::DestinationFailed => "DST_ERROR",
-            Self::NobodyCame => "TIMEOUT_NO_SRC_NO_DST",
+            Self::NeitherConnected => "TIMEOUT_NO_SRC_NO_DST",
             Self::NoSource => "TIMEOUT_NO_SRC",
             Self::NoDestination => "TIMEOUT_NO_DST",
             Self::ClientError => "CLIENT_ERROR",
         }
     }
 
-    /// What `/status` says of it, and the other side is told.
+    /// Returns the error for `/status` and for the other side.
     pub(super) fn fault(self) -> Option<Fault> {
         Some(match self {
             Self::SourceClosed => faults::SOURCE_CLOSED,
@@ -44,11 +44,11 @@ impl Outcome {
         })
     }
 
-    pub(super) fn of_source(why: EndReason) -> Self {
-        if why == EndReason::PeerClosed { Self::SourceClosed } else { Self::SourceFailed }
+    pub(super) fn of_source(reason: EndReason) -> Self {
+        if reason == EndReason::PeerClosed { Self::SourceClosed } else { Self::SourceFailed }
     }
 
-    pub(super) fn of_destination(why: EndReason) -> Self {
-        if why == EndReason::PeerClosed { Self::DestinationClosed } else { Self::DestinationFailed }
+    pub(super) fn of_destination(reason: EndReason) -> Self {
+        if reason == EndReason::PeerClosed { Self::DestinationClosed } else { Self::DestinationFailed }
     }
 }

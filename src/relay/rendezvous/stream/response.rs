@@ -1,4 +1,4 @@
-//! What both sides of a stream are answered if all goes well: the receivers its bytes, the source that they have gone.
+//! The responses of a successful stream: its bytes to the receivers, and the result to the source.
 
 use std::sync::{
     Arc,
@@ -13,27 +13,27 @@ use super::{
 };
 
 impl Stream {
-    /// The answer to GET: what comes out of the pipe, which is of that length, if it is known. `misfit` is set if another
-    /// one was declared.
-    pub(super) fn download(
+    /// Returns the response to GET: the bytes of the pipe, of this length if it is known. `wrong_length` is set if the
+    /// creator declared another length.
+    pub(super) fn download_response(
         &self,
         receiver: &Receiver,
         mut outlet: PipeOut,
         length: Option<u64>,
-        misfit: &Arc<AtomicBool>,
+        wrong_length: &Arc<AtomicBool>,
         config: &RendezvousConfig,
     ) -> Action {
-        let declared = self.wish.download.as_ref().and_then(|fields| fields.length);
+        let declared = self.options.download.as_ref().and_then(|fields| fields.length);
         let body = match (declared, length) {
             (None | Some(0), Some(0)) => Response::new(200),
-            // The length is not kept, and cannot even be begun with.
+            // The declared length is wrong: not even the head can be sent.
             (Some(0), _) => {
-                misfit.store(true, Ordering::Release);
+                wrong_length.store(true, Ordering::Release);
                 return Action::Abort;
             }
             (Some(declared), length) if length != Some(declared) => {
-                outlet.on_data(receiver.seat.ticket.waker());
-                Response::stream(Exact::new(outlet, declared, misfit.clone())).length(declared)
+                outlet.on_data(receiver.waiter.ticket.waker());
+                Response::stream(Exact::new(outlet, declared, wrong_length.clone())).length(declared)
             }
             (_, length) => {
                 let strict = receiver.strict.or(self.strict).unwrap_or(config.strict);
@@ -42,23 +42,23 @@ impl Stream {
             }
         };
         let fields = if config.neutral { neutral::download } else { with };
-        receiver.seat.face.apply(wished(body, self.wish.download.as_ref(), fields), config).into()
+        receiver.waiter.cors.apply(requested(body, self.options.download.as_ref(), fields), config).into()
     }
 
-    /// The answer to PUT.
-    pub(super) fn thanks(&self, config: &RendezvousConfig) -> Response {
+    /// Returns the response to PUT.
+    pub(super) fn upload_response(&self, config: &RendezvousConfig) -> Response {
         let fields = if config.neutral { neutral::upload } else { with };
-        wished(Response::new(200), self.wish.upload.as_ref(), fields)
+        requested(Response::new(200), self.options.upload.as_ref(), fields)
     }
 }
 
-/// Adds the fields a client asked for, as they are.
+/// Adds the fields that a client requested, unchanged.
 fn with(response: Response, fields: &Headers) -> Response {
     fields.iter().fold(response, |response, (name, value)| response.append(name, value))
 }
 
-/// Adds what a client asked for; unless it said otherwise, the connection ends with the answer.
-fn wished(response: Response, fields: Option<&Fields>, add: fn(Response, &Headers) -> Response) -> Response {
+/// Adds the fields that a client requested. The connection ends with the response, unless the client asked for keep-alive.
+fn requested(response: Response, fields: Option<&Fields>, add: fn(Response, &Headers) -> Response) -> Response {
     let none = Headers::new();
     let response = add(response, fields.map_or(&none, |fields| &fields.headers));
     if fields.is_some_and(|fields| fields.keep_alive) { response } else { response.close() }

@@ -1,75 +1,68 @@
-//! What is told of a stream: `GET <base>/stream/<id>/status`, field by field as the original has it.
+//! The status of a stream: `GET <base>/stream/<id>/status`, member by member as in http-rendezvous.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use uncork::PipeCounters;
 
-use super::{Life, Stream};
+use super::{Phase, Stream};
+use crate::relay::json::JsonObject;
 
 impl Stream {
     pub(in super::super) fn state(&self) -> &'static str {
-        match &self.life {
-            Life::Waiting if self.source.is_some() => "SRC_CONNECTED",
-            Life::Waiting if !self.receivers.is_empty() => "DST_CONNECTED",
-            Life::Waiting => "CREATED",
-            Life::Meeting | Life::Streaming(_) => "STREAMING",
-            Life::Over { outcome, .. } => outcome.name(),
+        match &self.phase {
+            Phase::Waiting if self.source.is_some() => "SRC_CONNECTED",
+            Phase::Waiting if !self.receivers.is_empty() => "DST_CONNECTED",
+            Phase::Waiting => "CREATED",
+            Phase::Meeting | Phase::Streaming(_) => "STREAMING",
+            Phase::Over { outcome, .. } => outcome.name(),
         }
     }
 
     pub(in super::super) fn bytes(&self) -> u64 {
-        self.moved.iter().map(PipeCounters::read).max().unwrap_or(0)
+        self.counters.iter().map(PipeCounters::read).max().unwrap_or(0)
     }
 
-    /// The object of `/status`.
+    /// Returns the JSON object of `/status`.
     pub(in super::super) fn status(&self, id: &str) -> String {
-        use std::fmt::Write;
-        let mut json = format!("{{\"id\":\"{id}\",\"created_at\":\"{}\"", iso_8601(self.created.wall));
-        let over = match &self.life {
-            Life::Over { outcome, at, .. } => Some((outcome, at)),
+        let over = match &self.phase {
+            Phase::Over { outcome, at, .. } => Some((outcome, *at)),
             _ => None,
         };
-        let mut add = |what: std::fmt::Arguments<'_>| {
-            // Into a string: it cannot fail.
-            let _ = json.write_fmt(what);
-        };
+        let mut status = JsonObject::new().member("id", id).member("created_at", iso_8601(self.created.wall));
         if let Some((_, at)) = over {
-            add(format_args!(",\"deactivated_at\":\"{}\"", iso_8601(*at)));
+            status = status.member("deactivated_at", iso_8601(at));
         }
-        add(format_args!(",\"state\":\"{}\",\"active\":{}", self.state(), over.is_none()));
+        status = status.member("state", self.state()).member("active", over.is_none());
         if let Some(fault) = over.and_then(|(outcome, _)| outcome.fault()) {
-            add(format_args!(",\"error\":{}", fault.json()));
+            status = status.json("error", &fault.json());
         }
-        for (name, fields) in [("download", &self.wish.download), ("upload", &self.wish.upload)] {
+        for (name, fields) in [("download_headers", &self.options.download), ("upload_headers", &self.options.upload)] {
             if let Some(fields) = fields {
-                add(format_args!(",\"{name}_headers\":{}", fields.json));
+                status = status.json(name, &fields.json);
             }
         }
-        add(format_args!(",\"bytes_transferred\":{}}}", self.bytes()));
-        json
+        status.member("bytes_transferred", self.bytes()).end()
     }
 }
 
-/// `2026-11-20T19:41:53.000Z`
+/// Formats a time as `2026-11-20T19:41:53.000Z`. A time that such a date cannot have becomes the nearest one that it can.
+///
+/// The parts come from a date of HTTP (`Fri, 20 Nov 2026 19:41:53 GMT`), whose crate knows the calendar and is a dependency
+/// already.
 fn iso_8601(at: SystemTime) -> String {
+    const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
+    const LAST_SECOND_OF_9999: u64 = 253_402_300_799;
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let (days, seconds) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    // Years begin in March here, so that the leap day is their last; 400 of them have 146,097 days.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (year, month) = (era * 400 + year + u64::from(month >= 10), if month < 10 { month + 3 } else { month - 9 });
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
+    let since = since.min(Duration::new(LAST_SECOND_OF_9999, 999_999_999));
+    let date = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + since);
+    let part = |range: std::ops::Range<usize>| date.get(range).unwrap_or_default();
+    let month = MONTHS.find(part(8..11)).map_or(1, |at| at / 3 + 1);
+    let (year, day, time, millis) = (part(12..16), part(5..7), part(17..25), since.subsec_millis());
+    format!("{year}-{month:02}-{day}T{time}.{millis:03}Z")
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -82,6 +75,7 @@ mod tests {
             (1_795_203_713_007, "2026-11-20T19:41:53.007Z"),
             (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
             (4_102_444_799_000, "2099-12-31T23:59:59.000Z"),
+            (253_402_300_800_000, "9999-12-31T23:59:59.999Z"),
         ] {
             assert_eq!(iso_8601(SystemTime::UNIX_EPOCH + Duration::from_millis(millis)), want);
         }

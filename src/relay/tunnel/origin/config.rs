@@ -53,7 +53,7 @@ pub struct Tunnel {
 #[non_exhaustive]
 pub enum TunnelConfigError {
     /// The proxy's address, a name, the token or the path is invalid; with the reason.
-    Invalid(String),
+    Config(crate::relay::ConfigError),
     /// The system's root certificates cannot be read.
     Tls(uncork::TlsError),
     /// The operating system has refused a thread or a descriptor.
@@ -63,7 +63,7 @@ pub enum TunnelConfigError {
 impl fmt::Display for TunnelConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Invalid(words) => f.write_str(words),
+            Self::Config(error) => error.fmt(f),
             Self::Tls(error) => error.fmt(f),
             Self::Io(error) => error.fmt(f),
         }
@@ -79,7 +79,7 @@ impl From<std::io::Error> for TunnelConfigError {
 }
 
 fn said(words: impl Into<String>) -> TunnelConfigError {
-    TunnelConfigError::Invalid(words.into())
+    TunnelConfigError::Config(crate::relay::ConfigError::of(None, words.into()))
 }
 
 impl Tunnel {

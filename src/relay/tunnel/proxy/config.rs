@@ -125,32 +125,32 @@ impl ProxyConfig {
     pub(super) fn checked(mut self) -> Result<Self, ConfigError> {
         self.path = checks::base_path(&self.path)?;
         if self.path.is_empty() {
-            return Err(ConfigError("the path for origin servers must not be the root"));
+            return Err(ConfigError::new("the path for origin servers must not be the root"));
         }
         // Limits of a stream and a connection (RFC 9113 §6.9.1).
         let most = (1 << 31) - 1;
         if !(1024..=most).contains(&self.window) {
-            return Err(ConfigError("invalid window: expected 1 KiB to 2 GiB"));
+            return Err(ConfigError::new("invalid window: expected 1 KiB to 2 GiB"));
         }
         // Our origin server sends up to 72 KiB, and h2 ends the connection at four times its limit.
         if self.head < 32 * 1024 {
-            return Err(ConfigError("invalid limit of response heads: expected at least 32 KiB"));
+            return Err(ConfigError::new("invalid limit of response heads: expected at least 32 KiB"));
         }
         if !(1..=10_000).contains(&self.streams_per_connection) {
-            return Err(ConfigError("invalid number of streams per connection: expected 1 to 10,000"));
+            return Err(ConfigError::new("invalid number of streams per connection: expected 1 to 10,000"));
         }
         if self.share_per_address == 0 || self.share_per_name == 0 {
-            return Err(ConfigError("invalid share per address or name: expected at least 1 percent"));
+            return Err(ConfigError::new("invalid share per address or name: expected at least 1 percent"));
         }
         for (i, one) in self.credentials.iter().enumerate() {
             if one.hosts.is_empty() {
-                return Err(ConfigError("a credential needs at least one name"));
+                return Err(ConfigError::new("a credential needs at least one name"));
             }
             if self.credentials[..i].iter().any(|other| other.name == one.name) {
-                return Err(ConfigError("two credentials have the same name"));
+                return Err(ConfigError::new("two credentials have the same name"));
             }
             if self.credentials[..i].iter().any(|other| other.proof == one.proof) {
-                return Err(ConfigError("two credentials have the same token or certificate, or neither has any"));
+                return Err(ConfigError::new("two credentials have the same token or certificate, or neither has any"));
             }
         }
         checks::times([
@@ -323,7 +323,7 @@ fn sha256(hex: &str) -> Result<[u8; 32], ConfigError> {
         })
         .collect();
     let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
-    bytes.ok_or(ConfigError("invalid SHA-256: expected 64 hexadecimal digits"))
+    bytes.ok_or(ConfigError::new("invalid SHA-256: expected 64 hexadecimal digits"))
 }
 
 /// The peers that are trusted proxies in front of this one.

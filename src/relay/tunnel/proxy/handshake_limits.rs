@@ -44,7 +44,7 @@ pub(super) struct HandshakeLimits {
 impl HandshakeLimits {
     pub(super) fn new(config: &ProxyConfig) -> Self {
         let per_minute = config.failures_per_minute;
-        let allowance = Allowance { places: config.handshakes, per_address: usize::MAX, per_minute, burst: per_minute };
+        let allowance = Allowance { slots: config.handshakes, per_address: usize::MAX, per_minute, burst: per_minute };
         Self {
             failures: Addresses::new(allowance),
             pending: Vec::new(),

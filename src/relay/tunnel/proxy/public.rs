@@ -43,7 +43,7 @@ pub(super) struct ClientLimits {
 impl ClientLimits {
     pub(super) fn new(config: &ProxyConfig) -> Self {
         let per_address = config.streams_per_address;
-        let addresses = Addresses::new(Allowance { places: ADDRESSES, per_address, per_minute: 0, burst: 1 });
+        let addresses = Addresses::new(Allowance { slots: ADDRESSES, per_address, per_minute: 0, burst: 1 });
         Self { addresses, kept: VecDeque::new() }
     }
 
