@@ -1,4 +1,4 @@
-//! A certificate to try HTTPS with at home.
+//! A self-signed certificate for tests with HTTPS.
 
 use std::{
     fs,
@@ -10,13 +10,13 @@ use std::{
 
 use rcgen::{CertificateParams, KeyPair};
 
-/// What it proves to be: this machine, to itself.
+/// Names in the certificate: this machine, for itself.
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// How long it is good for.
+/// Validity of the certificate.
 const LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Returns the directory for certificates and keys: the one that was named, or one of the user's own. That is
+/// Returns the directory for certificates and keys: `named`, or one of the user's own. That is
 /// `$XDG_STATE_HOME/uncork`, which is `~/.local/state/uncork` unless it is set.
 ///
 /// # Errors
@@ -28,7 +28,7 @@ pub(crate) fn directory(named: Option<&Path>) -> Result<PathBuf, String> {
     named
         .map(Path::to_owned)
         .or_else(own)
-        .ok_or_else(|| "cannot find your home directory: give --tls-self-made=DIR".into())
+        .ok_or_else(|| "cannot find the home directory: use --tls-self-made=DIR".into())
 }
 
 /// Returns the paths of the certificate and its key in such a directory.
@@ -40,12 +40,12 @@ pub(crate) fn files(dir: &Path) -> (PathBuf, PathBuf) {
 ///
 /// # Errors
 /// If `root` does not exist.
-#[allow(dead_code, reason = "only what serves a directory asks")]
+#[allow(dead_code, reason = "only examples that serve a directory need it")]
 pub(crate) fn is_below(dir: &Path, root: &Path) -> io::Result<bool> {
     let (dir, root) = (std::path::absolute(dir)?, fs::canonicalize(root)?);
     for known in dir.ancestors() {
         if let Ok(real) = fs::canonicalize(known) {
-            // Where `..` leads from what does not exist is not known.
+            // It is unknown where `..` leads from a directory that does not exist.
             let unknown = dir.components().skip(known.components().count()).any(|part| part == Component::ParentDir);
             return Ok(unknown || real.starts_with(&root));
         }
@@ -53,12 +53,12 @@ pub(crate) fn is_below(dir: &Path, root: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// The files of a certificate and its key in `dir`: those that are there, or, if there are none or they have had their
-/// time, new ones. Nobody believes them who is not told to (`curl --cacert DIR/cert.pem`).
+/// Returns the files of the certificate and its key in `dir`. If there are none, or they expire within a day, it makes new
+/// ones. Clients reject the certificate unless they are configured to trust it (`curl --cacert DIR/cert.pem`).
 pub(crate) fn self_made(dir: &Path) -> Result<(PathBuf, PathBuf), String> {
     let (cert, key) = files(dir);
     if !(key.is_file() && is_good(&cert)) {
-        make(dir, &cert, &key).map_err(|error| format!("no certificate can be made in {}: {error}", dir.display()))?;
+        make(dir, &cert, &key).map_err(|error| format!("cannot make a certificate in {}: {error}", dir.display()))?;
     }
     eprintln!("clients must trust this certificate: {}", cert.display());
     Ok((cert, key))
@@ -69,7 +69,7 @@ fn is_good(cert: &Path) -> bool {
     made.is_ok_and(|made| made + LIFE > now() + Duration::from_secs(24 * 3600))
 }
 
-#[expect(clippy::disallowed_methods, reason = "a program of its own, no part of a loop")]
+#[expect(clippy::disallowed_methods, reason = "a program, outside of any loop")]
 fn now() -> SystemTime {
     SystemTime::now()
 }
@@ -78,13 +78,13 @@ fn make(dir: &Path, cert: &Path, key: &Path) -> io::Result<()> {
     let now = now();
     let pair = KeyPair::generate().map_err(io::Error::other)?;
     let mut params = CertificateParams::new(NAMES.map(String::from)).map_err(io::Error::other)?;
-    // A clock of somebody else's may be a little behind.
+    // The clock of a client may be slow.
     params.not_before = (now - Duration::from_secs(3600)).into();
     params.not_after = (now + LIFE).into();
     let made = params.self_signed(&pair).map_err(io::Error::other)?;
-    // A file server does not look into what only its owner may enter.
+    // File servers do not serve directories that only the owner may enter.
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    // The key first, and for nobody else's eyes: who finds a certificate finds its key.
+    // The key first, and readable only by its owner: a certificate without its key must not exist.
     match fs::remove_file(key) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -1,7 +1,7 @@
-//! What the examples share: flags, TLS, the three modes, signals, logging.
+//! Code that the examples share: flags, TLS, the three modes, signals, logging.
 //!
-//! An example flattens [`ServeArgs`] into its own, and calls [`serve`] with any handler; or [`RunArgs`] and [`run`], if it
-//! has its own ideas of where to listen.
+//! An example flattens [`ServeArgs`] into its own flags and calls [`serve`] with any handler. An example with its own flags for
+//! listeners uses [`RunArgs`] and [`run`] instead.
 
 pub(crate) mod certificate;
 pub(crate) mod descriptors;
@@ -25,11 +25,11 @@ use uncork::{Handler, Limits, Listen, Server};
 
 use descriptors::Needs;
 
-/// Where to listen and how to serve; the same for nearly every example.
+/// Flags for the listener and the server, for most examples.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Server")]
 pub(crate) struct ServeArgs {
-    /// Address and port to listen on; port 0 lets the system choose one
+    /// Address and port to listen on; port 0 is chosen by the system
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub(crate) listen: String,
 
@@ -45,19 +45,19 @@ pub(crate) struct ServeArgs {
     access_log: bool,
 }
 
-/// How to serve.
+/// Flags for the server.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Server")]
 pub(crate) struct RunArgs {
-    /// Who waits for events
+    /// How events are waited for
     #[arg(long, value_enum, default_value_t = Mode::Threads)]
     mode: Mode,
 
-    /// Loops of mode `threads` [default: one for each processor]
+    /// Loops of mode `threads` [default: one per processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 
-    /// Certificate chain in PEM, the server's own first; makes it HTTPS
+    /// Certificate chain in PEM, the server's certificate first; enables HTTPS
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
 
@@ -65,35 +65,36 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 
-    /// For trying out: HTTPS with a certificate for localhost, which is made unless it is there (cert.pem, key.pem) in
-    /// this directory [default: uncork in $XDG_STATE_HOME or ~/.local/state]
+    /// For tests: HTTPS with a self-signed certificate for localhost, kept in this directory (cert.pem, key.pem) and made
+    /// if missing [default: uncork in $XDG_STATE_HOME or ~/.local/state]
     #[arg(long, value_name = "DIR", conflicts_with = "tls_cert")]
     tls_self_made: Option<Option<PathBuf>>,
 
-    /// Connections in all [default: 65536]
+    /// Connections in total [default: 65536]
     #[arg(long, value_name = "N")]
     connections: Option<usize>,
 
-    /// Connections from one address, never more than half of all, less when few are free; 0 for no limit [default: 16384]
+    /// Connections from one address, never more than half of all, fewer when few are free; 0 for no limit [default: 16384]
     #[arg(long, value_name = "N")]
     connections_per_address: Option<usize>,
 
-    /// How long requests may take to finish after the first SIGINT or SIGTERM; the second stops at once
+    /// Time for requests to finish after the first SIGINT or SIGTERM; a second signal stops at once
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
-    grace: u32,
+    shutdown_timeout: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Mode {
-    /// The engine, in threads of its own: one loop each
+    /// By the engine, in threads of its own: one loop each
     Threads,
-    /// The program itself, in a loop of its own
+    /// By the program, in a loop of its own
     External,
-    /// Each connection, in a thread of its own
+    /// In one thread per connection
     ThreadPerConnection,
 }
 
-/// Why it can't serve: what to say, and the exit code. 1 is the system's refusal, 2 a wrong flag (as clap has it).
+/// An error that ends the program: message and exit code. The code is 1 for an error of the system, 2 for a wrong flag (as in
+/// clap).
 pub(crate) struct Failure(pub(crate) String, pub(crate) u8);
 
 impl Failure {
@@ -102,9 +103,9 @@ impl Failure {
     }
 }
 
-/// Serves until a signal ends it; says where, as soon as it is ready. Warnings go to standard error, more of them with
-/// `RUST_LOG=debug`; so does the access log, if it was asked for.
-#[allow(dead_code, reason = "not every example has this one's flags")]
+/// Serves until a signal stops the program, and prints the address once it is ready. Warnings and the access log go to
+/// standard error; `RUST_LOG=debug` logs more.
+#[allow(dead_code, reason = "some examples have their own flags")]
 pub(crate) fn serve<H: Handler + Clone + Send + 'static>(args: &ServeArgs, handler: H) -> ExitCode {
     let filter = env_logger::Env::default().default_filter_or("warn");
     env_logger::Builder::from_env(filter).init();
@@ -117,7 +118,7 @@ pub(crate) fn serve<H: Handler + Clone + Send + 'static>(args: &ServeArgs, handl
     exit(listen(&args.listen).and_then(|listen| run(listen, configure, &args.listen, &args.run, handler)))
 }
 
-/// Says what went wrong, if something did.
+/// Prints an error, if there is one, and returns the exit code.
 pub(crate) fn exit(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -128,7 +129,7 @@ pub(crate) fn exit(result: Result<(), Failure>) -> ExitCode {
     }
 }
 
-/// Listens on an address that was given as a flag.
+/// Binds the address of the flag `--listen`.
 pub(crate) fn listen(addr: &str) -> Result<Listen, Failure> {
     Listen::tcp(addr).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidInput => Failure(format!("--listen {addr}: {error}"), 2),
@@ -136,8 +137,8 @@ pub(crate) fn listen(addr: &str) -> Result<Listen, Failure> {
     })
 }
 
-/// Serves until a signal ends it, with the TLS of the flags, and what `configure` sets. `place` describes a listener that
-/// has no address.
+/// Serves until a signal stops the program, with the TLS of the flags and what `configure` sets. `place` is printed for a
+/// server without an IP address.
 pub(crate) fn run<H>(
     listen: Listen,
     configure: impl FnOnce(Server) -> Server,
@@ -149,26 +150,26 @@ where
     H: Handler + Clone + Send + 'static,
 {
     let server = configure(Server::new().listen(with_tls(listen, args)?));
-    // Before anything runs: a signal that comes early must not be lost.
-    let signals = Signals::new([SIGINT, SIGTERM]).map_err(Failure::system("can't handle signals"))?;
-    let cant_start = Failure::system("can't start");
+    // First, so that an early signal is not lost.
+    let signals = Signals::new([SIGINT, SIGTERM]).map_err(Failure::system("cannot handle signals"))?;
+    let cannot_start = Failure::system("cannot start");
     match args.mode {
         Mode::External => {
-            let external = server.external(handler).map_err(cant_start)?;
-            signals::stop_on(signals, external.stop_handle(), args.grace())
-                .map_err(Failure::system("can't start a thread"))?;
-            say_where(args, external.local_addr(), place);
-            external.run().map_err(Failure::system("can't wait for events"))
+            let external = server.external(handler).map_err(cannot_start)?;
+            signals::stop_on(signals, external.stop_handle(), args.shutdown_timeout())
+                .map_err(Failure::system("cannot start a thread"))?;
+            print_address(args, external.local_addr(), place);
+            external.run().map_err(Failure::system("cannot wait for events"))
         }
         Mode::Threads | Mode::ThreadPerConnection => {
             let running = match args.mode {
                 Mode::ThreadPerConnection => server.thread_per_connection(handler),
                 _ => server.threads(args.loops(), handler),
             };
-            let running = running.map_err(cant_start)?;
-            signals::stop_on(signals, running.stop_handle(), args.grace())
-                .map_err(Failure::system("can't start a thread"))?;
-            say_where(args, running.local_addr(), place);
+            let running = running.map_err(cannot_start)?;
+            signals::stop_on(signals, running.stop_handle(), args.shutdown_timeout())
+                .map_err(Failure::system("cannot start a thread"))?;
+            print_address(args, running.local_addr(), place);
             running.join().map_err(Failure::system("stopped"))
         }
     }
@@ -179,8 +180,8 @@ impl RunArgs {
         self.tls_cert.is_some() || self.tls_self_made.is_some()
     }
 
-    fn grace(&self) -> Duration {
-        Duration::from_secs(self.grace.into())
+    fn shutdown_timeout(&self) -> Duration {
+        Duration::from_secs(self.shutdown_timeout.into())
     }
 
     fn loops(&self) -> usize {
@@ -190,7 +191,7 @@ impl RunArgs {
         }
     }
 
-    /// The directory of the certificate that is made, if one is asked for.
+    /// Returns the directory of the self-signed certificate, if the flag asks for one.
     fn self_made(&self) -> Result<Option<PathBuf>, Failure> {
         let dir = self.tls_self_made.as_ref().map(|named| certificate::directory(named.as_deref()));
         dir.transpose().map_err(|error| Failure(error, 2))
@@ -200,16 +201,16 @@ impl RunArgs {
     ///
     /// # Errors
     /// If a key would be made at or below `root`: another program that serves that directory would publish it.
-    #[allow(dead_code, reason = "only what serves a directory asks")]
+    #[allow(dead_code, reason = "only examples that serve a directory need it")]
     pub(crate) fn secrets(&self, root: &Path) -> Result<Vec<PathBuf>, Failure> {
         let mut secrets: Vec<PathBuf> = [&self.tls_cert, &self.tls_key].into_iter().flatten().cloned().collect();
         if let Some(dir) = self.self_made()? {
             let below = certificate::is_below(&dir, root)
-                .map_err(Failure::system(format!("can't serve {}", root.display())))?;
+                .map_err(Failure::system(format!("cannot serve {}", root.display())))?;
             if below {
                 return Err(Failure(
                     format!(
-                        "--tls-self-made would put a private key below {}, which is served: give another directory, or none",
+                        "--tls-self-made would write a private key below {}, which is served: choose another directory",
                         root.display()
                     ),
                     2,
@@ -230,7 +231,8 @@ impl RunArgs {
             connections_per_address: per_address.unwrap_or(default.connections_per_address),
             ..default
         };
-        // A loop has a selector, a bell and a listener; a connection in a thread of its own has the first two as well.
+        // A loop has a selector, a wake-up descriptor and a listener. In thread-per-connection mode, a connection has the first
+        // two as well.
         let (per_connection, loops) = match self.mode {
             Mode::ThreadPerConnection => (3, 1),
             Mode::External => (1, 1),
@@ -261,16 +263,16 @@ fn with_tls(listen: Listen, args: &RunArgs) -> Result<Listen, Failure> {
     }
 }
 
-/// Whoever started this waits for the line, and may have let the system choose the port.
-fn say_where(args: &RunArgs, addr: Option<SocketAddr>, place: &str) {
+/// Prints the address. The parent process may wait for it, and may have let the system choose the port.
+fn print_address(args: &RunArgs, addr: Option<SocketAddr>, place: &str) {
     let scheme = if args.is_https() { "https" } else { "http" };
     let addr = addr.map_or_else(|| place.to_owned(), |addr| addr.to_string());
     let mut out = io::stdout().lock();
-    // Nobody may be listening to us; that is no reason not to listen.
+    // Standard output may be closed; the program serves nevertheless.
     let _ = writeln!(out, "listening on {scheme}://{addr}").and_then(|()| out.flush());
 }
 
-/// `512`, `64k`, `1G`.
+/// Parses a number of bytes: `512`, `64k`, `1G`.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let shift = match &text[digits.len()..] {
@@ -279,8 +281,8 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
         "M" => 20,
         "G" => 30,
         "T" => 40,
-        unit => return Err(format!("unknown unit {unit:?}: k, M, G or T")),
+        unit => return Err(format!("invalid unit {unit:?}: expected k, M, G or T")),
     };
-    let n: u64 = digits.parse().map_err(|_| format!("{digits:?} is not a number of bytes"))?;
+    let n: u64 = digits.parse().map_err(|_| format!("invalid number of bytes {digits:?}"))?;
     n.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
 }

@@ -1,18 +1,18 @@
-//! The first signal stops a server gracefully, the second at once.
+//! Shuts a server down at the first signal, and stops it at once at the second.
 
 use std::{io, time::Duration};
 
 use signal_hook::iterator::Signals;
 use uncork::StopHandle;
 
-/// Waits for them on a thread of its own.
-pub(crate) fn stop_on(mut signals: Signals, stopper: StopHandle, grace: Duration) -> io::Result<()> {
+/// Waits for signals on a thread of its own. Requests in progress have `timeout` to finish after the first one.
+pub(crate) fn stop_on(mut signals: Signals, stopper: StopHandle, timeout: Duration) -> io::Result<()> {
     let wait = move || {
         for (before, _) in signals.forever().enumerate() {
             match before {
                 0 => {
-                    log::info!("stopping; what is under way has {} seconds", grace.as_secs());
-                    stopper.shutdown(grace);
+                    log::info!("stopping: requests in progress have {} seconds to finish", timeout.as_secs());
+                    stopper.shutdown(timeout);
                 }
                 _ => stopper.stop_now(),
             }

@@ -1,11 +1,11 @@
-//! The gateway between WebSocket and HTTP, as a program. It takes the configuration and the flags of "kuiperbelt"'s `ekbo`.
+//! The gateway between WebSocket and HTTP, as a program. It has the configuration and the flags of kuiperbelt's `ekbo`.
 //!
 //!     cargo run --release --example gateway -- --config examples/gateway/config.yml
 //!     curl http://127.0.0.1:9180/stats
 //!
-//! This configuration listens on this machine only: there are no passwords, and whatever reaches `/send` can send to
-//! every client. It needs an application that says who may connect: the configuration's `callback.connect`. `examples/chat` has one,
-//! and a gateway beside it. Every key of the configuration is explained in `config.yml` here.
+//! This configuration listens on this machine only: there is no authentication, and every client that reaches `/send` can
+//! send to all others. It needs an application that decides which clients may connect: the configuration's
+//! `callback.connect`. `examples/chat` has one, together with a gateway. `config.yml` explains every key.
 
 use std::{ffi::OsString, fs, net::SocketAddr, path::PathBuf, process::ExitCode};
 
@@ -19,15 +19,15 @@ use uncork::{
 mod common;
 use common::Failure;
 
-/// Gives an application that speaks HTTP clients that stay connected, by WebSocket.
+/// Keeps WebSocket clients connected for an application that speaks only HTTP.
 #[derive(Debug, Parser)]
 #[command(name = "gateway", disable_version_flag = true, after_help = AFTER_HELP)]
 struct Args {
-    /// Configuration, in YAML
+    /// File of settings, in YAML
     #[arg(long, value_name = "FILE", default_value = "config.yml")]
     config: PathBuf,
 
-    /// TCP port to listen on, instead of the configuration's; on the configuration's address, or on all
+    /// TCP port to listen on, instead of the configuration's; on its address, or on all addresses
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
 
@@ -39,11 +39,11 @@ struct Args {
     #[arg(long, value_name = "ADDR", conflicts_with_all = ["port", "sock"])]
     listen: Option<String>,
 
-    /// How much to write to standard error
+    /// Log level, on standard error
     #[arg(long, value_enum, value_name = "LEVEL", default_value_t = Level::Info)]
     log_level: Level,
 
-    /// Accepted, and of no effect: there is nothing here for gops to look at
+    /// Accepted without effect, for compatibility with ekbo
     #[arg(long, value_name = "ADDR")]
     gops_addr: Option<String>,
 
@@ -56,10 +56,11 @@ struct Args {
 }
 
 const AFTER_HELP: &str = "\
-The application is called as the configuration says, and calls back: with POST /send and /close, each session named by
-its key in an X-Kuiperbelt-Session field of its own. GET /stats and /ping tell how it goes.
+The gateway calls the application at the URLs of the configuration. The application sends with POST /send and closes with
+POST /close; one X-Kuiperbelt-Session field for each session names it by its key. GET /stats returns counters, GET /ping the
+state.
 
-Flags may begin with one dash or with two.";
+Flags may begin with one dash or two.";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Level {
@@ -85,7 +86,7 @@ fn main() -> ExitCode {
     common::exit(serve(&args))
 }
 
-/// `-config` is `--config`; `-h` is itself.
+/// Returns `--config` for `-config`; `-h` stays as it is.
 fn with_two_dashes(arg: OsString) -> OsString {
     match arg.to_str() {
         Some(text) if text.len() > 2 && text.starts_with('-') && !text.starts_with("--") => format!("-{text}").into(),
@@ -134,7 +135,7 @@ fn serve(args: &Args) -> Result<(), Failure> {
     common::run(listen, |server| server.limits(limits), &place, &args.run, gateway)
 }
 
-/// Of both families, if the system has both.
+/// Binds all addresses: of both families, if the system has both.
 fn on_all_addresses(port: u16) -> Result<Listen, Failure> {
     let both = Listen::tcp(("::", port));
     both.or_else(|_| Listen::tcp(("0.0.0.0", port))).map_err(|error| Failure(error.to_string(), 1))

@@ -1,21 +1,20 @@
-//! Publishes a directory, or a server in the neighbourhood, from behind NAT or a firewall: dials a tunnel's proxy, and
-//! serves through that. (The proxy is `relay` with a `[tunnel]` section.)
+//! Publishes a directory or a local server from behind NAT or a firewall. It connects to the proxy of a reverse tunnel and
+//! serves requests through that connection. (The proxy is `relay` with a `[tunnel]` section.)
 //!
 //!     export UNCORK_TOKEN=…
 //!     cargo run --release --example origin -- --proxy proxy.example:8443 --host app.example --root .
 //!     cargo run --release --example origin -- --proxy proxy.example:8443 --host app.example --forward http://127.0.0.1:3000
 //!
-//! Of a directory, what only its owner may read is not served (`--serve-private` does), nor are the token, the key and the
-//! certificates that the flags name.
+//! From a directory, files that only their owner may read are not served (unless `--serve-private` is set). Neither are the
+//! token, the key and the certificates that the flags name.
 //!
-//! What happens to its connections is said on standard error. SIGTERM and SIGINT end it in order: the proxy is told, what
-//! is under way is finished within `--grace`; the second one ends it at once.
+//! The program logs the state of its connections to standard error. SIGTERM and SIGINT shut it down: it notifies the proxy and
+//! finishes requests in progress within `--shutdown-timeout`. A second signal stops it at once.
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use clap::{ArgGroup, Parser, ValueEnum};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
@@ -33,6 +32,9 @@ use self::{
     forward::Forward,
 };
 
+#[path = "../common/descriptors.rs"]
+#[allow(dead_code, reason = "the limits of a server")]
+mod descriptors;
 #[path = "../files/mod.rs"]
 mod files;
 mod forward;
@@ -40,63 +42,63 @@ mod forward;
 mod signals;
 mod upgraded_stream;
 
-/// Where the token is looked for, if no flag says.
+/// The environment variable of the token.
 const TOKEN: &str = "UNCORK_TOKEN";
 
-/// Publishes a directory or a local server through a tunnel's proxy.
+/// Publishes a directory or a local server through the proxy of a reverse tunnel.
 ///
-/// The token comes from --token-file or the environment variable UNCORK_TOKEN; on the command line other users of this
-/// machine can read it.
+/// Set the token by --token-file or the environment variable UNCORK_TOKEN: other users of this machine can read a command
+/// line.
 #[derive(Parser)]
 #[command(version, group(ArgGroup::new("what").required(true).args(["root", "forward"])))]
 struct Args {
-    /// The proxy's name and port for origins
+    /// Host and port where the proxy accepts origin servers
     #[arg(long, value_name = "NAME:PORT")]
     proxy: String,
-    /// A name to be published under: app.example, *.dev.example, app.example/part; as often as you like
+    /// Host to publish: app.example, *.dev.example, app.example/part; may be repeated
     #[arg(long, value_name = "NAME", required_unless_present = "legacy")]
     host: Vec<String>,
     /// Serve this directory
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
-    /// Serve what begins with a dot, too
+    /// Serve files whose name begins with a dot, too
     #[arg(long, requires = "root")]
     hidden: bool,
-    /// Serve what only its owner may read, too (mode 0600, or in a directory of mode 0700)
+    /// Serve files that only their owner may read, too (mode 0600, or in a directory of mode 0700)
     #[arg(long, requires = "root")]
     serve_private: bool,
-    /// Pass requests on to this server, as in http://127.0.0.1:3000
+    /// Forward requests to this server, as in http://127.0.0.1:3000
     #[arg(long, value_name = "URL")]
     forward: Option<String>,
-    /// Requests under way at that server at the same time; one more is answered with 503 at once [default: as many as the
-    /// tunnel lets in, 512 for each connection]
+    /// Concurrent requests at that server; one more gets 503 [default: as many as the tunnel allows, 512 for each
+    /// connection]
     #[arg(long, value_name = "N", requires = "forward", value_parser = clap::value_parser!(u32).range(1..))]
     forward_requests: Option<u32>,
-    /// The name in the Via field of what is passed on; no other program in the chain may have it [default: a random one]
+    /// Name in the Via field of forwarded requests; no other program in the chain may use it [default: a random one]
     #[arg(long, value_name = "NAME", requires = "forward")]
     via: Option<String>,
 
-    /// The token the proxy knows us by
+    /// Token for the proxy
     #[arg(long, value_name = "TOKEN", help_heading = "Trust", conflicts_with = "token_file")]
     token: Option<String>,
     /// Read the token from this file
     #[arg(long, value_name = "FILE", help_heading = "Trust")]
     token_file: Option<PathBuf>,
-    /// Believe a proxy whose certificate was signed by one of these (PEM), not by the system's
+    /// Trust only proxies whose certificate is signed by one of these (PEM), instead of the system's
     #[arg(long, value_name = "FILE", help_heading = "Trust")]
     ca: Option<PathBuf>,
-    /// Believe a proxy with this key and no other: SHA-256 of its SubjectPublicKeyInfo, in hexadecimal or as curl's
-    /// sha256//BASE64; without --ca, whoever has signed its certificate
+    /// Trust only a proxy with this key: SHA-256 of its SubjectPublicKeyInfo, in hexadecimal or as curl's sha256//BASE64;
+    /// without --ca, any signer of its certificate is accepted
     #[arg(long, value_name = "HASH", value_parser = pin, help_heading = "Trust")]
     pin: Vec<[u8; 32]>,
-    /// Our own certificate for a proxy that knows us by that (PEM)
+    /// Client certificate for the proxy (PEM)
     #[arg(long, value_name = "FILE", requires = "key", help_heading = "Trust")]
     cert: Option<PathBuf>,
     /// Its private key (PEM)
     #[arg(long, value_name = "FILE", requires = "cert", help_heading = "Trust")]
     key: Option<PathBuf>,
 
-    /// The proxy is a program of 2014, which believes everybody who dials it and speaks SPDY (needs the feature `spdy`)
+    /// The proxy is spdy-proxy, which has no authentication (needs the feature `spdy`)
     #[arg(
         long = "allow-legacy-unauthenticated",
         help_heading = "Trust",
@@ -107,29 +109,29 @@ struct Args {
     /// Connections to the proxy
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     connections: u16,
-    /// Seconds of silence before a connection is pinged; after twice as many it is given up
+    /// Interval of pings to a silent proxy; a connection is closed after twice as long
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..))]
-    ping: u16,
-    /// Who waits for events
+    ping_interval: u16,
+    /// How events are waited for
     #[arg(long, value_enum, default_value_t = Mode::Threads)]
     mode: Mode,
-    /// Loops of mode `threads` [default: one for each processor]
+    /// Loops of mode `threads` [default: one per processor]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Seconds for what is under way after the first SIGTERM or SIGINT
+    /// Time for requests to finish after the first SIGTERM or SIGINT; a second signal stops at once
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
-    grace: u32,
+    shutdown_timeout: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Mode {
-    /// The engine, in threads of its own: one loop each
+    /// By the engine, in threads of its own: one loop each
     Threads,
-    /// The program itself, in a loop of its own
+    /// By the program, in a loop of its own
     External,
 }
 
-/// What is published.
+/// The published site.
 #[derive(Clone)]
 enum Site {
     Files(Files),
@@ -145,7 +147,8 @@ impl Site {
     }
 }
 
-/// What to say, and the exit code: 1 is the system's refusal, 2 a wrong flag (as clap has it).
+/// An error that ends the program: message and exit code. The code is 1 for an error of the system, 2 for a wrong flag (as in
+/// clap).
 struct Failure(String, u8);
 
 fn main() -> ExitCode {
@@ -164,16 +167,16 @@ fn run(args: &Args) -> Result<(), Failure> {
     let tunnel = tunnel(args)?;
     let site = site(args, &tunnel)?;
     let handler = move |req: &mut Request<'_>| site.handle(req);
-    // Before anything runs: a signal that comes early must not be lost.
+    // First, so that an early signal is not lost.
     let system = |what: &'static str| move |error: std::io::Error| Failure(format!("{what}: {error}"), 1);
-    let signals = Signals::new([SIGINT, SIGTERM]).map_err(system("can't handle signals"))?;
-    let grace = Duration::from_secs(args.grace.into());
+    let signals = Signals::new([SIGINT, SIGTERM]).map_err(system("cannot handle signals"))?;
+    let timeout = Duration::from_secs(args.shutdown_timeout.into());
     let wrong = |error: uncork::relay::tunnel::TunnelConfigError| Failure(error.to_string(), 2);
     match args.mode {
         Mode::External => {
             let external = tunnel.external(handler).map_err(wrong)?;
-            signals::stop_on(signals, external.stop_handle(), grace).map_err(system("can't start a thread"))?;
-            external.run().map_err(system("can't wait for events"))
+            signals::stop_on(signals, external.stop_handle(), timeout).map_err(system("cannot start a thread"))?;
+            external.run().map_err(system("cannot wait for events"))
         }
         Mode::Threads => {
             let running = match args.threads {
@@ -181,7 +184,7 @@ fn run(args: &Args) -> Result<(), Failure> {
                 None => tunnel.serve(handler),
             };
             let running = running.map_err(wrong)?;
-            signals::stop_on(signals, running.stop_handle(), grace).map_err(system("can't start a thread"))?;
+            signals::stop_on(signals, running.stop_handle(), timeout).map_err(system("cannot start a thread"))?;
             running.join().map_err(system("stopped"))
         }
     }
@@ -191,14 +194,15 @@ fn site(args: &Args, tunnel: &Tunnel) -> Result<Site, Failure> {
     match (&args.root, &args.forward) {
         (Some(root), _) => Files::new(root, shown(args))
             .map(Site::Files)
-            .map_err(|error| Failure(format!("can't serve {}: {error}", root.display()), 1)),
+            .map_err(|error| Failure(format!("cannot serve {}: {error}", root.display()), 1)),
         (None, url) => {
             let wrong = |why| Failure(why, 2);
             let via = match &args.via {
                 Some(name) => Via::named(name).map_err(|error| wrong(format!("--via {name:?}: {error}")))?,
                 None => Via::random(),
             };
-            let most = affordable(args.forward_requests.map_or(tunnel.most_requests(), |most| most as usize));
+            let wanted = args.forward_requests.map_or(tunnel.most_requests(), |n| n as usize);
+            let most = descriptors::fit_requests(wanted);
             Forward::to(url.as_deref().unwrap_or_default(), most, via).map(Site::Forward).map_err(wrong)
         }
     }
@@ -209,27 +213,12 @@ fn shown(args: &Args) -> Shown {
     Shown { hidden: args.hidden, private: args.serve_private, secrets }
 }
 
-/// Each request to the server is a descriptor: so many, or as many as the system allows, less some for the rest.
-fn affordable(most: usize) -> usize {
-    const REST: u64 = 64;
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-    let allowed = if raised.is_ok() { maximum } else { current };
-    match allowed.map(|allowed| usize::try_from(allowed.saturating_sub(REST).max(1)).unwrap_or(usize::MAX)) {
-        Some(allowed) if allowed < most => {
-            log::warn!("the system allows descriptors for {allowed} requests at the same time, not for {most}");
-            allowed
-        }
-        _ => most,
-    }
-}
-
 fn tunnel(args: &Args) -> Result<Tunnel, Failure> {
     let hosts = args.host.join(", ");
     let mut tunnel = Tunnel::dial(&args.proxy)
         .tls(trust(args)?)
         .connections(args.connections.into())
-        .ping_interval(Duration::from_secs(args.ping.into()))
+        .ping_interval(Duration::from_secs(args.ping_interval.into()))
         .on_event(move |event| match event {
             TunnelEvent::Up { .. } => log::info!("{event}; published: {hosts}"),
             TunnelEvent::Left { .. } => log::info!("{event}"),
@@ -244,7 +233,7 @@ fn tunnel(args: &Args) -> Result<Tunnel, Failure> {
     match token(args)? {
         Some(token) => Ok(tunnel.token(&token)),
         None if args.cert.is_some() => Ok(tunnel),
-        None => Err(Failure(format!("there is no token: set {TOKEN}, or give --token-file or --cert"), 2)),
+        None => Err(Failure(format!("no token: set {TOKEN}, or use --token-file or --cert"), 2)),
     }
 }
 
@@ -286,15 +275,19 @@ fn trust(args: &Args) -> Result<TlsClient, Failure> {
     builder.build().map_err(wrong)
 }
 
-/// 64 hexadecimal digits, with or without colons; or `sha256//` and base64.
+/// Parses 64 hexadecimal digits, with or without colons; or `sha256//` and base64.
 fn pin(text: &str) -> Result<[u8; 32], String> {
     let bytes = match text.strip_prefix("sha256//") {
         Some(base64) => BASE64_STANDARD.decode(base64).map_err(|error| error.to_string())?,
         None => {
             let digits: Vec<char> = text.chars().filter(|c| *c != ':').collect();
             let pair = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16);
-            digits.chunks(2).map(pair).collect::<Result<_, _>>().map_err(|_| "it has other digits than 0-9 and a-f")?
+            digits
+                .chunks(2)
+                .map(pair)
+                .collect::<Result<_, _>>()
+                .map_err(|_| "expected hexadecimal digits, or sha256//BASE64")?
         }
     };
-    bytes.try_into().map_err(|bytes: Vec<u8>| format!("a SHA-256 has 32 bytes, this has {}", bytes.len()))
+    bytes.try_into().map_err(|bytes: Vec<u8>| format!("expected 32 bytes of SHA-256, got {}", bytes.len()))
 }

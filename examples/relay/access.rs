@@ -1,6 +1,7 @@
-//! A line for each request, to standard error or a file: the combined format, or JSON.
+//! The access log: one line for each request, to standard error or a file, in the combined format or as JSON.
 
 use std::{
+    borrow::Cow,
     fmt::Display,
     fs::File,
     io::{self, Write},
@@ -13,21 +14,17 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use serde::Serialize;
 use uncork::AccessRecord;
 
-use super::{
-    Failure,
-    logs::{json, timestamp},
-    settings::AccessLog,
-    values::AccessFormat,
-};
+use super::{Failure, json, logs::timestamp, settings::AccessLog, values::AccessFormat};
 
-/// The least time between two lines in the log that say that lines are lost.
+/// Shortest interval between two warnings about lost lines.
 const BETWEEN: Duration = Duration::from_secs(60);
 
-/// Where the lines go. Loops write at once, which on a file costs about a microsecond, and never wait: a line that a full
-/// disk, or a FIFO whose reader is slow or gone, does not take is lost and counted. (Standard error is not ours alone, and
-/// stays as it is: a pipe there that nothing reads stops the loop.)
+/// Writes the access log. Loops write lines themselves, which on a file costs about a microsecond, and never block. A line
+/// that a full disk or a FIFO without a ready reader does not accept is lost and counted. (Standard error is shared with
+/// other processes and stays in blocking mode: a full pipe there stops the loop.)
 pub(crate) struct AccessLines {
     sink: RwLock<Sink>,
     lost: AtomicU64,
@@ -40,12 +37,12 @@ struct Sink {
 
 struct Output {
     file: File,
-    /// The end of a line of which only the beginning was taken.
+    /// The end of a line whose beginning was written.
     rest: Vec<u8>,
-    /// The lines lost since the last one that was written, if the log says that there are such.
+    /// Lines lost since the last written one, if a warning reported the loss.
     failing: Option<u64>,
-    /// When the log last said so.
-    told: Option<SystemTime>,
+    /// Time of the last warning.
+    warned: Option<SystemTime>,
 }
 
 impl AccessLines {
@@ -53,7 +50,7 @@ impl AccessLines {
         Sink::open(settings).map(|sink| Self { sink: RwLock::new(sink), lost: AtomicU64::new(0) })
     }
 
-    /// Whether it could be opened, as far as that is seen without making a file.
+    /// Rejects a file that cannot be opened, as far as this can be found out without creating it.
     pub(crate) fn check(settings: &AccessLog) -> Result<(), Failure> {
         let dir = settings.file.parent().filter(|dir| *dir != Path::new(""));
         if settings.format == AccessFormat::Off || settings.file.exists() {
@@ -63,19 +60,19 @@ impl AccessLines {
         match dir.map(std::fs::metadata) {
             None => Ok(()),
             Some(Ok(dir)) if dir.is_dir() => Ok(()),
-            Some(Ok(_)) => Err(cant_write(settings, &"its directory is none")),
-            Some(Err(error)) => Err(cant_write(settings, &error)),
+            Some(Ok(_)) => Err(cannot_write(settings, &"not a directory")),
+            Some(Err(error)) => Err(cannot_write(settings, &error)),
         }
     }
 
-    /// Opens it again: the file may have been moved away, or the settings changed. If that fails, it stays as it was.
+    /// Opens the file again, since it may have been renamed or the settings may have changed. If that fails, nothing changes.
     pub(crate) fn reopen(&self, settings: &AccessLog) -> Result<(), Failure> {
         let sink = Sink::open(settings)?;
         *self.sink.write().unwrap_or_else(PoisonError::into_inner) = sink;
         Ok(())
     }
 
-    /// The lines that could not be written.
+    /// Returns the number of lines that could not be written.
     pub(crate) fn lost(&self) -> u64 {
         self.lost.load(Relaxed)
     }
@@ -85,11 +82,11 @@ impl AccessLines {
         let line = match sink.format {
             AccessFormat::Off => return,
             AccessFormat::Combined => format!("{access}\n"),
-            AccessFormat::Json => as_json(access),
+            AccessFormat::Json => as_json(access) + "\n",
         };
         let written = match &sink.file {
             Some(file) => file.lock().unwrap_or_else(PoisonError::into_inner).line(line.as_bytes(), access.ended),
-            // One call, and the system appends it as a whole.
+            // One call, so that the system appends the line as a whole.
             None => io::stderr().lock().write_all(line.as_bytes()).is_ok(),
         };
         if !written {
@@ -101,39 +98,39 @@ impl AccessLines {
 impl Sink {
     fn open(settings: &AccessLog) -> Result<Self, Failure> {
         let to_file = settings.format != AccessFormat::Off && settings.file != PathBuf::new();
-        // A FIFO is opened and written to without waiting for its reader; of a file, the system asks no patience.
+        // Opening and writing a FIFO must not wait for its reader. A regular file never blocks.
         let mut options = File::options();
         options.append(true).create(true).custom_flags(libc::O_NONBLOCK);
         let file = to_file.then(|| options.open(&settings.file)).transpose().map_err(|error| {
             if error.raw_os_error() == Some(libc::ENXIO) {
-                return cant_write(settings, &"it is a FIFO that nothing reads, or a socket");
+                return cannot_write(settings, &"it is a FIFO without a reader, or a socket");
             }
-            cant_write(settings, &error)
+            cannot_write(settings, &error)
         })?;
-        let output = |file| Mutex::new(Output { file, rest: Vec::new(), failing: None, told: None });
+        let output = |file| Mutex::new(Output { file, rest: Vec::new(), failing: None, warned: None });
         Ok(Self { format: settings.format, file: file.map(output) })
     }
 }
 
 impl Output {
-    /// Writes a line, or the beginning of it: the rest then goes before the next one. Whether there was a place for it.
+    /// Writes a line or the beginning of it; the rest is written before the next line. Returns `true` if any of it was written.
     fn line(&mut self, line: &[u8], now: SystemTime) -> bool {
         let taken = self.write_rest().and_then(|()| retried(&self.file, line));
         match taken {
             Ok(n) => {
                 self.rest.extend_from_slice(line.get(n..).unwrap_or_default());
-                // What stops it says so with the next line.
+                // An error is reported with the next line.
                 let _ = self.write_rest();
                 if let Some(lost) = self.failing.take() {
-                    log::warn!("the access log is written again; {lost} lines were lost");
+                    log::warn!("the access log can be written again; {lost} lines were lost");
                 }
                 true
             }
             Err(error) => {
-                let told = self.told.and_then(|told| now.duration_since(told).ok());
-                if self.failing.is_none() && told.is_none_or(|past| past >= BETWEEN) {
-                    log::warn!("lines of the access log are lost: {error}");
-                    (self.failing, self.told) = (Some(0), Some(now));
+                let warned = self.warned.and_then(|warned| now.duration_since(warned).ok());
+                if self.failing.is_none() && warned.is_none_or(|past| past >= BETWEEN) {
+                    log::warn!("cannot write the access log, lines are lost: {error}");
+                    (self.failing, self.warned) = (Some(0), Some(now));
                 }
                 self.failing = self.failing.map(|lost| lost + 1);
                 false
@@ -153,7 +150,7 @@ impl Output {
     }
 }
 
-/// One write, which no signal interrupts.
+/// Writes once, and again if a signal interrupts it.
 fn retried(mut file: &File, bytes: &[u8]) -> io::Result<usize> {
     loop {
         match file.write(bytes) {
@@ -163,36 +160,61 @@ fn retried(mut file: &File, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
-fn cant_write(settings: &AccessLog, error: &dyn Display) -> Failure {
-    Failure::config(format!("can't write --access-log-file {}: {error}", settings.file.display()))
+fn cannot_write(settings: &AccessLog, error: &dyn Display) -> Failure {
+    Failure::config(format!("cannot write --access-log-file {}: {error}", settings.file.display()))
+}
+
+/// One request, as JSON has it.
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    request: String,
+    client: String,
+    #[serde(flatten)]
+    head: Option<HeadFields<'a>>,
+    status: u16,
+    sent: u64,
+    received: u64,
+    seconds: f64,
+    end_reason: String,
+}
+
+#[derive(Serialize)]
+struct HeadFields<'a> {
+    method: &'a str,
+    target: &'a str,
+    protocol: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    referer: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<Cow<'a, str>>,
 }
 
 fn as_json(access: &AccessRecord<'_>) -> String {
-    let text = |bytes: &[u8]| json(&String::from_utf8_lossy(bytes));
-    let mut line = format!("{{\"time\":\"{}\"", timestamp(access.ended));
-    line += &format!(",\"request\":{}", json(&access.id.to_string()));
-    match access.peer.ip() {
-        Some(ip) => line += &format!(",\"client\":\"{ip}\""),
-        None => line += ",\"client\":\"unix:\"",
-    }
-    if let Some(head) = access.head {
-        line += &format!(",\"method\":{},\"target\":{}", json(head.method()), json(head.target()));
-        line += &format!(",\"protocol\":\"{}\"", head.version());
-        for (key, name) in [("host", "host"), ("referer", "referer"), ("user_agent", "user-agent")] {
-            if let Some(value) = head.headers().get(name) {
-                line += &format!(",\"{key}\":{}", text(value));
-            }
+    let head = access.head.map(|head| {
+        let field = |name: &str| head.headers().get(name).map(String::from_utf8_lossy);
+        HeadFields {
+            method: head.method(),
+            target: head.target(),
+            protocol: head.version().to_string(),
+            host: field("host"),
+            referer: field("referer"),
+            user_agent: field("user-agent"),
         }
-    }
-    let duration = access.ended.duration_since(access.began).unwrap_or_default().as_secs_f64();
-    line += &format!(
-        ",\"status\":{},\"sent\":{},\"received\":{},\"seconds\":{duration:.3},\"end\":{}}}\n",
-        access.status,
-        access.written,
-        access.received,
-        json(&access.why.to_string())
-    );
-    line
+    });
+    json::line(&Line {
+        time: timestamp(access.ended),
+        request: access.id.to_string(),
+        client: access.peer.ip().map_or_else(|| "unix:".to_owned(), |ip| ip.to_string()),
+        head,
+        status: access.status,
+        sent: access.written,
+        received: access.received,
+        seconds: json::rounded(access.ended.duration_since(access.began).unwrap_or_default(), 3),
+        end_reason: access.why.to_string(),
+    })
 }
 
 #[cfg(test)]
@@ -215,7 +237,7 @@ mod tests {
     #[test]
     fn a_fifo_is_not_waited_for_and_its_lines_stay_whole() {
         let path = made_fifo("fifo");
-        assert!(Sink::open(&settings(&path)).is_err_and(|error| error.0.contains("FIFO that nothing reads")));
+        assert!(Sink::open(&settings(&path)).is_err_and(|error| error.0.contains("FIFO without a reader")));
         // What reads from it, without waiting for a writer.
         let mut reader = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path).expect("opened");
         let sink = Sink::open(&settings(&path)).ok().and_then(|sink| sink.file).expect("opened");

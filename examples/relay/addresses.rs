@@ -1,22 +1,23 @@
-//! Who a client is: the networks whose word is believed, and what they say in X-Forwarded-For or Forwarded.
+//! The client's address and scheme, from the fields X-Forwarded-For and Forwarded of trusted proxies.
 //!
-//! Both fields are lists that each proxy on the way appends to, so only the right end of one can be believed. It is read
-//! from there: names of trusted proxies are passed over, and the first other one is the client. Whatever it says further
-//! left is its own word. A list that can't be read up to there says nothing, and the connection's own peer is the client.
+//! Both fields are lists to which each proxy appends, so only the right end can be trusted. The list is read from there:
+//! addresses of trusted proxies are skipped, and the first other address is the client. Everything further left comes from
+//! the client itself. If the list cannot be parsed up to that point, it is ignored, and the connection's peer is the client.
 //!
-//! Whether that client speaks HTTPS, the same proxy says: by `proto` beside `for`, or by X-Forwarded-Proto.
+//! The same proxy gives the client's scheme: by `proto` beside `for`, or by X-Forwarded-Proto.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Deserializer, de::Error};
 use uncork::PeerAddr;
 
 use super::values::ForwardedField;
 
-/// A network of addresses, or everybody on a Unix socket.
+/// A network of addresses, or all clients of Unix sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Network {
-    Ip(IpAddr, u8),
+    Ip(IpNet),
     Unix,
 }
 
@@ -24,12 +25,7 @@ impl Network {
     fn contains(&self, peer: &PeerAddr) -> bool {
         match (self, peer.ip()) {
             (Self::Unix, None) => true,
-            (Self::Ip(IpAddr::V4(net), len), Some(IpAddr::V4(ip))) => {
-                (net.to_bits() ^ ip.to_bits()).checked_shr(32 - u32::from(*len)).unwrap_or(0) == 0
-            }
-            (Self::Ip(IpAddr::V6(net), len), Some(IpAddr::V6(ip))) => {
-                (net.to_bits() ^ ip.to_bits()).checked_shr(128 - u32::from(*len)).unwrap_or(0) == 0
-            }
+            (Self::Ip(network), Some(ip)) => network.contains(&ip),
             _ => false,
         }
     }
@@ -42,37 +38,34 @@ impl FromStr for Network {
         if text == "unix" {
             return Ok(Self::Unix);
         }
-        let wrong = || format!("{text:?} is no network: give one as 10.0.0.0/8, 192.0.2.1, 2001:db8::/32 or unix");
-        let (ip, len) = text.split_once('/').map_or((text, None), |(ip, len)| (ip, Some(len)));
-        let given: IpAddr = ip.parse().map_err(|_| wrong())?;
-        let (ip, bits, most) = match given.to_canonical() {
-            ip @ IpAddr::V4(_) if given.is_ipv6() => (ip, 96, 32),
-            ip @ IpAddr::V4(_) => (ip, 0, 32),
-            ip @ IpAddr::V6(_) => (ip, 0, 128),
+        let wrong = || format!("invalid network {text:?}: expected 10.0.0.0/8, 192.0.2.1, 2001:db8::/32 or unix");
+        let network = match text.parse::<IpAddr>() {
+            Ok(ip) => ip.to_canonical().into(),
+            Err(_) => text.parse::<IpNet>().ok().and_then(canonical).ok_or_else(wrong)?,
         };
-        let len = match len {
-            None => most,
-            // Of a v4 address in the clothes of v6, the network is that of the former.
-            Some(len) => len.parse::<u8>().ok().and_then(|len| len.checked_sub(bits)).ok_or_else(wrong)?,
-        };
-        let host = match ip {
-            IpAddr::V4(ip) => u128::from(ip.to_bits()) << 96,
-            IpAddr::V6(ip) => ip.to_bits(),
-        };
-        if len > most {
-            return Err(wrong());
+        if network != network.trunc() {
+            let len = network.prefix_len();
+            return Err(format!("invalid network {text:?}: there are bits set behind the first {len}"));
         }
-        if host.checked_shl(len.into()).unwrap_or(0) != 0 {
-            return Err(format!("{text:?} is no network: there are bits set behind the first {len}"));
+        Ok(Self::Ip(network))
+    }
+}
+
+/// Returns the IPv4 network for one of IPv4-mapped addresses; `None` if the prefix ends within the mapping.
+fn canonical(network: IpNet) -> Option<IpNet> {
+    match (network, network.addr().to_canonical()) {
+        (IpNet::V6(_), IpAddr::V4(ip)) => {
+            let len = network.prefix_len().checked_sub(96)?;
+            Ipv4Net::new(ip, len).ok().map(IpNet::V4)
         }
-        Ok(Self::Ip(ip, len))
+        _ => Some(network),
     }
 }
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ip(ip, len) => write!(f, "{ip}/{len}"),
+            Self::Ip(network) => network.fmt(f),
             Self::Unix => f.write_str("unix"),
         }
     }
@@ -84,20 +77,20 @@ impl<'de> Deserialize<'de> for Network {
     }
 }
 
-/// Whether one of them is a trusted proxy.
+/// Returns `true` if the peer is a trusted proxy.
 pub(crate) fn is_trusted(trusted: &[Network], peer: &PeerAddr) -> bool {
     trusted.iter().any(|network| network.contains(peer))
 }
 
-/// What a trusted proxy says of its client; what it does not say, or nobody can believe, is `None`.
+/// What a trusted proxy states about its client; `None` for what it does not state, or what cannot be trusted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Client {
     pub(crate) peer: Option<PeerAddr>,
-    /// Whether that one speaks HTTPS with the proxy.
+    /// `true` if the client uses HTTPS to the proxy.
     pub(crate) https: Option<bool>,
 }
 
-/// For whom a trusted proxy asks, by the values of its fields. Of a peer that is not trusted, nothing is believed.
+/// Returns the client of a trusted proxy, from the values of its fields. The fields of other peers are ignored.
 pub(crate) fn client<'a>(
     peer: &PeerAddr,
     values: impl Fn(&str) -> Vec<&'a [u8]>,
@@ -109,14 +102,14 @@ pub(crate) fn client<'a>(
     }
     let plain = |entries: &[&[u8]]| {
         let entries = entries.iter().flat_map(|value| value.split(|&b| b == b','));
-        let client = last_stranger(entries.map(|entry| Some((address(entry)?, ()))), trusted);
-        // Of several nobody knows which proxy has written which.
+        let client = last_untrusted(entries.map(|entry| Some((address(entry)?, ()))), trusted);
+        // With several, it is unknown which proxy wrote which.
         let https = if let [one] = values("x-forwarded-proto")[..] { is_https(one) } else { None };
         Client { peer: client.map(|(peer, _)| peer), https }
     };
     let forwarded = |entries: &[&[u8]]| {
         let entries = entries.iter().flat_map(|value| members(value)).map(forwarded_element);
-        let client = last_stranger(entries, trusted);
+        let client = last_untrusted(entries, trusted);
         Client { peer: client.map(|(peer, _)| peer), https: client.and_then(|(_, https)| https) }
     };
     let (plain_values, forwarded_values) = (values("x-forwarded-for"), values("forwarded"));
@@ -126,7 +119,7 @@ pub(crate) fn client<'a>(
         ForwardedField::Forwarded => forwarded(&forwarded_values),
         ForwardedField::Any if forwarded_values.is_empty() => plain(&plain_values),
         ForwardedField::Any if plain_values.is_empty() => forwarded(&forwarded_values),
-        // A proxy writes one of them, and hands on what its client has made of the other.
+        // A proxy writes one of the fields and passes on the other as the client sent it.
         ForwardedField::Any => {
             let (one, other) = (plain(&plain_values), forwarded(&forwarded_values));
             let ip = |client: &Client| client.peer.and_then(|peer| peer.ip());
@@ -138,8 +131,8 @@ pub(crate) fn client<'a>(
     }
 }
 
-/// From the right: the first that is no proxy of ours, or else the last there is.
-fn last_stranger<T>(
+/// Returns the first entry from the right that is not a trusted proxy, or else the leftmost one.
+fn last_untrusted<T>(
     entries: impl Iterator<Item = Option<(PeerAddr, T)>>,
     trusted: &[Network],
 ) -> Option<(PeerAddr, T)> {
@@ -156,8 +149,8 @@ fn last_stranger<T>(
     client
 }
 
-/// The members of Forwarded: what stands between commas, those in quotes excepted. If a quote does not end, a client has
-/// tried to swallow what the proxy has added, and nothing of it can be believed.
+/// Splits Forwarded at commas outside of quotes. An open quote means that a client tried to hide what the proxy appended;
+/// then nothing of the field can be trusted.
 fn members(value: &[u8]) -> Vec<&[u8]> {
     let (mut quoted, mut escaped) = (false, false);
     let members = value.split(|&b| {
@@ -175,7 +168,7 @@ fn members(value: &[u8]) -> Vec<&[u8]> {
     if quoted { vec![b""] } else { members }
 }
 
-/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`.
+/// Parses `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:80`.
 fn address(text: &[u8]) -> Option<PeerAddr> {
     let text = std::str::from_utf8(text).ok()?.trim_matches([' ', '\t']);
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
@@ -183,7 +176,7 @@ fn address(text: &[u8]) -> Option<PeerAddr> {
     ip.or_else(|_| text.parse()).ok().map(PeerAddr::tcp)
 }
 
-/// `for` and `proto` of one member of Forwarded. Words that are no address (`unknown`, `_hidden`) say nothing.
+/// Returns `for` and `proto` of one member of Forwarded; `None` if `for` is not an address (`unknown`, `_hidden`).
 fn forwarded_element(member: &[u8]) -> Option<(PeerAddr, Option<bool>)> {
     let member = std::str::from_utf8(member).ok()?;
     let parameter = |wanted: &str| {
@@ -197,7 +190,7 @@ fn forwarded_element(member: &[u8]) -> Option<(PeerAddr, Option<bool>)> {
     Some((address(parameter("for")?)?, parameter("proto").and_then(is_https)))
 }
 
-/// Whether a scheme is that of HTTPS, if it is one of the two there are.
+/// Returns `true` for `https`, `false` for `http`, `None` for anything else.
 fn is_https(scheme: &[u8]) -> Option<bool> {
     match scheme.trim_ascii().to_ascii_lowercase().as_slice() {
         b"https" => Some(true),

@@ -1,35 +1,30 @@
-//! What operators see, on a listener of their own: counters, health, who is there, and how much is logged.
+//! The admin listener for operators: metrics, health, lists of sessions, streams and tunnels, and the log level.
 //!
 //! ```text
-//!   GET /metrics     Prometheus' text format        GET /sessions    the session relay's sessions, as JSON
-//!   GET /health      200 while it runs              GET /log-level   how much is logged
-//!   GET /ready       200, or 503 while it drains    PUT /log-level   from now on so much: debug
-//!   GET /stream      the rendezvous' streams        /send, /close    the gateway's application; /stats and /ping
-//!   GET /tunnels     the tunnel's origins, as JSON
+//!   GET /metrics     Prometheus' text format            GET /sessions    sessions of the session relay, as JSON
+//!   GET /health      200 while the program runs         GET /log-level   the log level
+//!   GET /ready       200, or 503 while it shuts down    PUT /log-level   changes it: debug
+//!   GET /stream      streams of the rendezvous          /send, /close    for the gateway's application; /stats and /ping
+//!   GET /tunnels     connected origin servers, as JSON
 //! ```
-//! HEAD is answered wherever GET is.
+//! HEAD is supported wherever GET is.
 //!
-//! There are no users and no passwords here: who reaches the listener may do all of it. On a loopback address it serves
-//! only who names it by an address or `localhost`, so that no web page can make a browser on this machine its messenger
+//! There is no authentication: every client that reaches the listener may do all of this. On a loopback address, the Host
+//! field must be an IP address or `localhost`, so that a web page cannot use a browser on this machine to send requests
 //! (DNS rebinding).
 
 use std::{net::IpAddr, sync::Arc};
 
+use serde::Serialize;
 use uncork::{
     Action, Consumed, Handler, Request, Response, Tls, Upload,
     h1::Headers,
     relay::{Gateway, SessionInfo},
 };
 
-use super::{
-    certificates,
-    logs::{self, json},
-    services::Services,
-    site::Shared,
-    tunnel,
-};
+use super::{certificates, json, logs, services::Services, site::Shared, tunnel};
 
-/// The longest log level anybody can mean.
+/// Longest log level, in bytes.
 const LEVEL: usize = 1024;
 
 /// Everything on the admin listener.
@@ -37,16 +32,16 @@ const LEVEL: usize = 1024;
 pub(crate) struct Admin {
     pub(crate) shared: Arc<Shared>,
     pub(crate) services: Services,
-    /// It listens on a loopback address.
+    /// The listener has a loopback address.
     pub(crate) is_local: bool,
-    /// The public listeners that speak HTTPS: where, and with which certificate.
+    /// URL and certificate of each public HTTPS listener.
     pub(crate) listeners: Arc<[(String, Tls)]>,
 }
 
 impl Handler for Admin {
     fn request(&mut self, req: &mut Request<'_>) -> Action {
         if self.is_local && !req.authority().is_some_and(is_own_name) {
-            return text(403, "This listener is asked for by its address, or as localhost.").into();
+            return text(403, "The Host field must be an IP address or localhost.").into();
         }
         let own_path = |gateway: &&Gateway| gateway.serves(req.path()) && gateway.config().path.connect != req.path();
         if let Some(gateway) = self.services.gateway.as_ref().filter(own_path) {
@@ -57,9 +52,9 @@ impl Handler for Admin {
             "/metrics" if get => self.metrics(req).into(),
             "/health" if get => text(200, "alive").into(),
             "/ready" if get && self.shared.is_ready() => text(200, "ready").into(),
-            "/ready" if get => text(503, "draining").into(),
+            "/ready" if get => text(503, "shutting down").into(),
             "/log-level" if get => text(200, &logs::current().0).into(),
-            // RFC 9110 §14.5: a part of a level is none.
+            // RFC 9110 §14.5: a server that does not support partial PUT responds with 400.
             "/log-level" if req.method() == "PUT" && req.header("content-range").is_some() => {
                 text(400, "Content-Range is not supported.").into()
             }
@@ -81,7 +76,7 @@ impl Handler for Admin {
             "/" | "/metrics" | "/health" | "/ready" | "/sessions" | "/stream" | "/tunnels" => {
                 Response::new(405).header("Allow", "GET, HEAD").into()
             }
-            _ => text(404, "There is nothing here.").into(),
+            _ => text(404, "Not found.").into(),
         }
     }
 }
@@ -89,7 +84,7 @@ impl Handler for Admin {
 impl Admin {
     fn metrics(&self, req: &Request<'_>) -> Response {
         let mut page = self.shared.metrics.page(self.shared.is_ready());
-        certificates::tell(&mut page, &self.listeners);
+        certificates::write_metrics(&mut page, &self.listeners);
         let lost = self.shared.access.lost();
         page.counter("access_log_lost_lines_total", "Lines of the access log that could not be written", lost);
         let Services { sessions, rendezvous, gateway, tunnel, .. } = &self.services;
@@ -103,7 +98,7 @@ impl Admin {
             page.gateway(gateway.stats());
         }
         if let Some(tunnel) = tunnel {
-            tunnel::tell(&mut page, tunnel.counts());
+            tunnel::write_metrics(&mut page, tunnel.counts());
         }
         Response::new(200).header("Content-Type", "text/plain; version=0.0.4; charset=utf-8").body(page.0)
     }
@@ -113,31 +108,35 @@ fn text(status: u16, words: &str) -> Response {
     Response::text(format!("{words}\n")).with_status(status).header("Cache-Control", "no-store")
 }
 
+/// One session, as the list has it.
+#[derive(Serialize)]
+struct Entry<'a> {
+    session: &'a str,
+    owner: Option<IpAddr>,
+    waiting_receivers: usize,
+    waiting_senders: usize,
+    transfers: usize,
+    bytes: u64,
+    seconds_left: u64,
+}
+
 fn list(sessions: &[SessionInfo]) -> Response {
-    let mut out = String::from("[");
-    for (n, session) in sessions.iter().enumerate() {
-        let comma = if n == 0 { "" } else { "," };
-        let owner = session.owner.map_or_else(|| "null".to_owned(), |ip| json(&ip.to_string()));
-        out += &format!(
-            "{comma}\n{{\"session\":{},\"owner\":{owner},\"waiting_receivers\":{},\"waiting_senders\":{},\
-             \"transfers\":{},\"bytes\":{},\"seconds_left\":{}}}",
-            json(&session.name),
-            session.receivers,
-            session.senders,
-            session.transfers,
-            session.bytes_relayed,
-            session.remaining.as_secs()
-        );
-    }
-    out += "\n]\n";
-    as_json(out)
+    as_json(json::list(sessions.iter().map(|session| Entry {
+        session: &session.name,
+        owner: session.owner,
+        waiting_receivers: session.receivers,
+        waiting_senders: session.senders,
+        transfers: session.transfers,
+        bytes: session.bytes_relayed,
+        seconds_left: session.remaining.as_secs(),
+    })))
 }
 
 fn as_json(out: String) -> Response {
     Response::new(200).header("Content-Type", "application/json").header("Cache-Control", "no-store").body(out)
 }
 
-/// Whether a Host field has an address in it, or `localhost`: nobody else's name leads here.
+/// Returns `true` if the host is an IP address or `localhost`.
 fn is_own_name(host: &str) -> bool {
     let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((v6, _)) => v6,
@@ -146,14 +145,14 @@ fn is_own_name(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
 }
 
-/// A new log level, until it is whole.
+/// The log level of a PUT, while it is received.
 struct Level(Vec<u8>);
 
 impl Upload for Level {
     fn data(&mut self, chunk: &[u8]) -> Consumed {
         self.0.extend_from_slice(chunk);
         if self.0.len() > LEVEL {
-            Consumed::Stop(text(413, "That is no log level.").close().into())
+            Consumed::Stop(text(413, "A log level has at most 1024 bytes.").close().into())
         } else {
             Consumed::All
         }
@@ -163,7 +162,7 @@ impl Upload for Level {
         let level = String::from_utf8_lossy(&self.0);
         match logs::change(&level, logs::current().1) {
             Ok(()) => {
-                log::info!("the log level is {}", level.trim());
+                log::info!("log level changed to {}", level.trim());
                 text(200, level.trim()).into()
             }
             Err(error) => text(400, &error).into(),

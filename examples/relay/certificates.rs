@@ -1,4 +1,4 @@
-//! How long certificates are good: what is said of it at the start and on SIGHUP, and to Prometheus.
+//! Validity of certificates: warnings at start and on SIGHUP, and a metric for Prometheus.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +7,7 @@ use x509_parser::parse_x509_certificate;
 
 use super::{logs::timestamp, metrics::Page};
 
-/// From when until when a listener's certificate is good, its chain included: seconds since 1970.
+/// Validity of a listener's certificate and its chain, in seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Validity {
     not_before: i64,
@@ -15,14 +15,14 @@ struct Validity {
 }
 
 impl Validity {
-    /// `None`: it can't be read.
+    /// Returns the validity, or `None` if no certificate can be parsed.
     fn of(tls: &Tls) -> Option<Self> {
         let read = |der: &Vec<u8>| {
             let (_, certificate) = parse_x509_certificate(der).ok()?;
             let (from, until) = (certificate.validity().not_before, certificate.validity().not_after);
             Some(Self { not_before: from.timestamp(), not_after: until.timestamp() })
         };
-        // A chain is as good as each of its certificates.
+        // A chain is valid while each of its certificates is.
         tls.certificates().iter().filter_map(read).reduce(|one, other| Self {
             not_before: one.not_before.max(other.not_before),
             not_after: one.not_after.min(other.not_after),
@@ -33,7 +33,7 @@ impl Validity {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let now = i64::try_from(now).unwrap_or(i64::MAX);
         if now > self.not_after {
-            return Some(format!("has expired at {}", date(self.not_after)));
+            return Some(format!("expired at {}", date(self.not_after)));
         }
         (now < self.not_before).then(|| format!("is not valid before {}", date(self.not_before)))
     }
@@ -44,21 +44,21 @@ fn date(seconds: i64) -> String {
     SystemTime::UNIX_EPOCH.checked_add(since).map_or_else(|| seconds.to_string(), timestamp)
 }
 
-/// Why clients do not accept a listener's certificate at this time; `None` if its time is not the reason.
+/// Returns why a listener's certificate is not valid at this time, or `None` if it is valid.
 pub(crate) fn fault(tls: &Tls, now: SystemTime) -> Option<String> {
     Validity::of(tls)?.fault(now)
 }
 
-/// Tells Prometheus when the certificates expire: of each listener, by its address.
-pub(crate) fn tell(page: &mut Page, listeners: &[(String, Tls)]) {
+/// Writes the expiry time of each listener's certificate, labelled with the listener's URL.
+pub(crate) fn write_metrics(page: &mut Page, listeners: &[(String, Tls)]) {
     if listeners.is_empty() {
         return;
     }
     let name = "certificate_expiry_timestamp_seconds";
-    page.family(name, "gauge", "When a listener's certificate, or one of its chain, expires, in seconds since 1970");
+    page.family(name, "gauge", "Expiry of a listener's certificate or its chain, in seconds since 1970");
     for (url, tls) in listeners {
         if let Some(Validity { not_after, .. }) = Validity::of(tls) {
-            page.sample(name, &format!("{{listener={}}}", super::logs::json(url)), not_after);
+            page.sample(name, &format!("{{listener={}}}", super::json::line(url)), not_after);
         }
     }
 }
@@ -78,10 +78,10 @@ mod tests {
         let tls = Tls::pem_bytes(made.pem().as_bytes(), key.serialize_pem().as_bytes()).expect("it fits");
         let at = |seconds| fault(&tls, SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
         assert_eq!(at(1_500_000_000), None);
-        assert_eq!(at(2_000_000_000).as_deref(), Some("has expired at 2033-05-18T00:00:00.000Z"));
+        assert_eq!(at(2_000_000_000).as_deref(), Some("expired at 2033-05-18T00:00:00.000Z"));
         assert_eq!(at(900_000_000).as_deref(), Some("is not valid before 2001-09-09T00:00:00.000Z"));
         let mut page = Page::default();
-        tell(&mut page, &[("https://127.0.0.1:1".to_owned(), tls)]);
+        write_metrics(&mut page, &[("https://127.0.0.1:1".to_owned(), tls)]);
         let line = "uncork_certificate_expiry_timestamp_seconds{listener=\"https://127.0.0.1:1\"} 1999987200\n";
         assert!(page.0.ends_with(line), "{}", page.0);
     }

@@ -1,4 +1,4 @@
-//! From flags and file to settings, and back to a file with comments.
+//! Reads settings from flags and file, and prints them as a file with comments.
 
 use std::path::{Path, PathBuf};
 
@@ -13,15 +13,15 @@ use super::{
 };
 
 const AFTER: &str = "\
-Every setting can stand in a file as well: --print-config > relay.toml, and --config relay.toml. Flags go before the file.
-SIGHUP reads file and certificates again, SIGTERM and SIGINT end what is under way, and end at once when they come twice.
-Open the address in a browser for how to use it.";
+Every flag is also a setting of the file: run with --print-config > relay.toml, then with --config relay.toml. Flags override
+the file. SIGHUP reads file and certificates again. SIGTERM and SIGINT finish requests in progress and stop; a second signal
+stops at once. The address, opened in a browser, shows how to use the relay.";
 
 /// The flags.
 pub(crate) fn command() -> Command {
     let defaults = Settings::default();
     let mut command = Command::new("relay")
-        .about("Two sides exchange HTTP bodies through a URL: a relay for the internet")
+        .about("A relay for HTTP: two clients exchange bodies through a URL")
         .version(env!("CARGO_PKG_VERSION"))
         .after_help(AFTER)
         .arg(
@@ -29,7 +29,7 @@ pub(crate) fn command() -> Command {
                 .long("config")
                 .value_name("FILE")
                 .value_parser(clap::value_parser!(PathBuf))
-                .help("Settings, in TOML"),
+                .help("File of settings, in TOML"),
         )
         .arg(
             Arg::new("tls-self-made")
@@ -40,11 +40,11 @@ pub(crate) fn command() -> Command {
                 .conflicts_with("tls-cert")
                 .help_heading("Server")
                 .help(
-                    "For trying out: HTTPS with a certificate for localhost, which is made unless it is there (cert.pem, \
-                     key.pem) in this directory [default: uncork in $XDG_STATE_HOME or ~/.local/state]",
+                    "For tests: HTTPS with a self-signed certificate for localhost, kept in this directory (cert.pem, key.pem) \
+                     and made if missing [default: uncork in $XDG_STATE_HOME or ~/.local/state]",
                 ),
         )
-        .arg(flag("check-config", "Say whether the settings are fine, read the certificates, and exit"))
+        .arg(flag("check-config", "Check the settings and certificates, and exit"))
         .arg(flag("print-config", "Print all settings as a file with comments, and exit"))
         .arg(
             Arg::new("listen")
@@ -54,8 +54,8 @@ pub(crate) fn command() -> Command {
                 .value_parser(ValueParser::from(|text: &str| text.parse::<Listen>()))
                 .help_heading("Server")
                 .help(format!(
-                    "Where to listen: address and port (0 lets the system choose one), unix:PATH, systemd or systemd:NAME; \
-                     with options behind commas: tls=BOOL, tls-cert=FILE, tls-key=FILE, proxy-protocol; may be repeated \
+                    "Address and port to listen on (port 0: chosen by the system), unix:PATH, systemd or systemd:NAME; options \
+                     follow after commas: tls=BOOL, tls-cert=FILE, tls-key=FILE, proxy-protocol; may be repeated \
                      [default: {}]",
                     listen::DEFAULT
                 )),
@@ -70,7 +70,7 @@ pub(crate) fn command() -> Command {
             .action(if setting.many { ArgAction::Append } else { ArgAction::Set })
             .value_parser(ValueParser::from(move |text: &str| check(&[text]).map(|()| text.to_owned())));
         if let Some(alone) = setting.alone {
-            // No argument of the program is without a flag: what follows this one is its value.
+            // The program has no positional arguments, so what follows this flag is its value.
             arg = arg.num_args(0..=1).default_missing_value(alone);
         }
         command = command.arg(arg);
@@ -82,7 +82,7 @@ fn flag(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
-/// What a section is called among the flags.
+/// Returns the heading of a section in the list of flags.
 fn heading(section: &str) -> &'static str {
     match section {
         "server" | "tls" => "Server",
@@ -92,6 +92,7 @@ fn heading(section: &str) -> &'static str {
         "sessions" => "Session relay",
         "rendezvous" => "Rendezvous",
         "gateway" => "Gateway",
+        "tunnel" => "Reverse tunnel",
         "page" => "Page",
         "admin" => "Administration",
         _ => "Logs",
@@ -107,7 +108,7 @@ fn help(setting: &Setting, defaults: &Settings) -> String {
     }
 }
 
-/// The settings there are by the flags, and by the file they name.
+/// Reads the settings from the flags and the file that they name.
 pub(crate) fn load(flags: &ArgMatches) -> Result<Settings, Failure> {
     let mut settings = match flags.get_one::<PathBuf>("config") {
         Some(path) => read(path)?,
@@ -120,8 +121,7 @@ pub(crate) fn load(flags: &ArgMatches) -> Result<Settings, Failure> {
         && let Ok(level) = std::env::var("RUST_LOG")
         && !level.is_empty()
     {
-        settings.log.level =
-            level.parse().map_err(|error| Failure::config(format!("the variable RUST_LOG: {error}")))?;
+        settings.log.level = level.parse().map_err(|error| Failure::config(format!("variable RUST_LOG: {error}")))?;
     }
     for setting in settings::all() {
         if let Some(words) = flags.get_many::<String>(setting.flag) {
@@ -133,7 +133,7 @@ pub(crate) fn load(flags: &ArgMatches) -> Result<Settings, Failure> {
     if flags.contains_id("tls-self-made") {
         let named = flags.get_one::<PathBuf>("tls-self-made").map(PathBuf::as_path);
         let made = certificate::directory(named).and_then(|dir| certificate::self_made(&dir));
-        let made = made.map_err(Failure::system_words)?;
+        let made = made.map_err(Failure::system_message)?;
         (settings.tls.cert, settings.tls.key) = made;
     }
     fitting::lower_defaults(&mut settings);
@@ -144,27 +144,26 @@ fn read(path: &Path) -> Result<Settings, Failure> {
     let from = path.to_owned();
     let text = files::in_time(&format!("--config {}", path.display()), move || {
         let text = std::fs::read_to_string(&from)?;
-        // An empty file leaves all as it is by default; a pipe that was read before must not be taken for one.
+        // An empty file means the defaults; a pipe that was read before must not.
         match text.is_empty() && !std::fs::metadata(&from)?.is_file() {
-            true => Err(std::io::Error::other("there is nothing in it, and what is no file can be read only once")),
+            true => Err(std::io::Error::other("it is empty, and a pipe can be read only once")),
             false => Ok(text),
         }
     });
     let text = text
         .map_err(Failure::config)?
-        .map_err(|error| Failure::config(format!("can't read --config {}: {error}", path.display())))?;
+        .map_err(|error| Failure::config(format!("cannot read --config {}: {error}", path.display())))?;
     parse(&text).map_err(|error| Failure::config(format!("{}: {error}", path.display())))
 }
 
-/// Settings from a file's text. An error names the line.
+/// Parses the text of a file. An error names the line.
 pub(crate) fn parse(text: &str) -> Result<Settings, String> {
     toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())
 }
 
-/// The settings as a file, with what is to be said of each.
+/// Returns the settings as a file with comments.
 pub(crate) fn print(settings: &Settings) -> String {
-    let mut out =
-        String::from("# Settings of the relay. Each can also be given by its flag, which goes before this file.\n\n");
+    let mut out = String::from("# Settings of the relay. Each is also a flag; flags override this file.\n\n");
     out += listen::ABOUT;
     for listen in listen::wanted(settings) {
         out += &listen.toml();
@@ -186,7 +185,7 @@ pub(crate) fn print(settings: &Settings) -> String {
     out
 }
 
-/// The names of the settings that differ.
+/// Returns the names of the settings that differ.
 pub(crate) fn differences(old: &Settings, new: &Settings) -> Vec<String> {
     let differ = |setting: &Setting| (setting.show)(old) != (setting.show)(new);
     let mut names: Vec<String> = settings::all().iter().filter(|s| differ(s)).map(Setting::name).collect();
@@ -221,25 +220,26 @@ mod tests {
             "--max-body=5G",
             "--trusted-proxy=10.0.0.0/8",
             "--trusted-proxy=unix",
-            "--allow-origin=https://example.org",
-            "--abort-when-cut",
+            "--allowed-origin=https://example.org",
+            "--abort-if-truncated",
             "--access-log",
             "--server-name=a\\b\"c",
             "--session-ttl=7",
         ]);
         assert_eq!(parse(&print(&other)), Ok(wanted(&other)));
-        assert!(other.sessions.abort_when_cut && other.proxies.trusted.len() == 2);
+        assert!(other.sessions.abort_if_truncated && other.proxies.trusted.len() == 2);
         assert_ne!(other, default);
     }
 
     #[test]
     fn flags_go_before_the_file() {
         let dir = std::env::temp_dir().join(format!("uncork-config-{}.toml", std::process::id()));
-        std::fs::write(&dir, "[server]\ngrace = 3\nthreads = 2\n[sessions]\nabort-when-cut = true\n").expect("written");
+        std::fs::write(&dir, "[server]\nshutdown-timeout = 3\nthreads = 2\n[sessions]\nabort-if-truncated = true\n")
+            .expect("written");
         let file = dir.to_str().expect("text");
-        let settings = flags(&["--config", file, "--grace", "4", "--abort-when-cut=false"]);
-        assert_eq!((settings.server.grace, settings.server.threads.0), (4, 2));
-        assert!(!settings.sessions.abort_when_cut);
+        let settings = flags(&["--config", file, "--shutdown-timeout", "4", "--abort-if-truncated=false"]);
+        assert_eq!((settings.server.shutdown_timeout, settings.server.threads.0), (4, 2));
+        assert!(!settings.sessions.abort_if_truncated);
         std::fs::remove_file(&dir).expect("removed");
     }
 
@@ -274,7 +274,11 @@ mod tests {
                 assert_eq!(show(&spaced), default, "{flag}");
             }
             if let Some(alone) = setting.alone {
-                assert_eq!(flags(&[&flag, "--grace=1"]), flags(&[&flag, alone, "--grace=1"]), "{flag}");
+                assert_eq!(
+                    flags(&[&flag, "--shutdown-timeout=1"]),
+                    flags(&[&flag, alone, "--shutdown-timeout=1"]),
+                    "{flag}"
+                );
             }
         }
         let off: Vec<&str> = all.iter().filter(|s| s.hint == "BOOL").map(|s| s.flag).collect();
@@ -285,10 +289,10 @@ mod tests {
     #[test]
     fn a_mistake_in_the_file_is_named_with_its_line() {
         for (text, words) in [
-            ("[server]\ngraec = 3\n", ["line 2", "graec"]),
+            ("[server]\nshutdown-timout = 3\n", ["line 2", "shutdown-timout"]),
             ("[severs]\n", ["line 1", "severs"]),
             ("[server]\n\nmode = \"fast\"\n", ["line 3", "thread-per-connection"]),
-            ("[server]\ngrace = \"long\"\n", ["line 2", "grace"]),
+            ("[server]\nshutdown-timeout = \"long\"\n", ["line 2", "shutdown-timeout"]),
             ("[limits]\nmax-body = \"5 apples\"\n", ["line 2", "apples"]),
             ("[proxies]\ntrusted = [\"10.0.0.1/8\"]\n", ["line 2", "10.0.0.1/8"]),
             ("[[listen]]\naddress = \"x:1\"\ntsl = true\n", ["line 3", "tsl"]),
@@ -300,7 +304,7 @@ mod tests {
             ("[limits]\nidle-timeout = 0\n", ["line 2", "nonzero"]),
             ("[rendezvous]\nbase-path = \"x\"\n", ["line 2", "slash"]),
             ("[sessions]\nserver-name = \"a\\nb\"\n", ["line 2", "printable"]),
-            ("[cors]\nallow-origins = [\"example.org\"]\n", ["line 2", "origin"]),
+            ("[cors]\nallowed-origins = [\"example.org\"]\n", ["line 2", "origin"]),
             ("[gateway]\nconnect-url = \"ftp://x/\"\n", ["line 2", "ftp://x/"]),
             ("[gateway]\nset-fields = [\"x\"]\n", ["line 2", "Name: value"]),
             ("[admin]\nlisten = \"127.0.0.1\"\n", ["line 2", "127.0.0.1:9090"]),
@@ -316,7 +320,7 @@ mod tests {
     fn differences_are_named() {
         let old = Settings::default();
         assert!(differences(&old, &old).is_empty());
-        let new = flags(&["--grace=1", "--listen=127.0.0.1:1"]);
-        assert_eq!(differences(&old, &new), ["listen", "server.grace"]);
+        let new = flags(&["--shutdown-timeout=1", "--listen=127.0.0.1:1"]);
+        assert_eq!(differences(&old, &new), ["listen", "server.shutdown-timeout"]);
     }
 }

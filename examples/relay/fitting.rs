@@ -1,4 +1,4 @@
-//! Settings that are limits of other settings.
+//! Settings that limit other settings.
 
 use super::{
     Failure,
@@ -6,7 +6,7 @@ use super::{
     values::AccessFormat,
 };
 
-/// A time, the setting that is the most it can be, and how both are read and the former is set.
+/// A duration, the setting that is its maximum, and functions that read both and lower the duration.
 struct Rule {
     time: (&'static str, &'static str),
     most: (&'static str, &'static str),
@@ -46,10 +46,10 @@ const RULES: &[Rule] = &[
         lower: |s, most| s.rendezvous.ttl = most.try_into().unwrap_or(s.rendezvous.ttl),
     },
     Rule {
-        time: ("rendezvous", "pause"),
+        time: ("rendezvous", "body-timeout"),
         most: ("rendezvous", "lifetime"),
-        values: |s| (s.rendezvous.pause.get(), s.rendezvous.lifetime.get()),
-        lower: |s, most| s.rendezvous.pause = most.try_into().unwrap_or(s.rendezvous.pause),
+        values: |s| (s.rendezvous.body_timeout.get(), s.rendezvous.lifetime.get()),
+        lower: |s, most| s.rendezvous.body_timeout = most.try_into().unwrap_or(s.rendezvous.body_timeout),
     },
     Rule {
         time: ("page", "link-ttl"),
@@ -59,8 +59,8 @@ const RULES: &[Rule] = &[
     },
 ];
 
-/// Lowers the times that have their default to the most that they can be: a lower maximum does not have to name all that is
-/// below it. A time that was set is an error there: [`check`].
+/// Lowers durations that have their default to their maximum, so that a file that lowers a maximum need not set them, too. A
+/// duration that was set above its maximum is an error of [`check`].
 pub(crate) fn lower_defaults(settings: &mut Settings) {
     let defaults = Settings::default();
     for rule in RULES {
@@ -71,7 +71,7 @@ pub(crate) fn lower_defaults(settings: &mut Settings) {
     }
 }
 
-/// Whether the settings fit together.
+/// Rejects settings that contradict each other.
 pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
     let is_on = |section: &str| match section {
         "sessions" => settings.sessions.enabled,
@@ -83,18 +83,20 @@ pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
         let (time, most) = (rule.values)(settings);
         if time > most && is_on(rule.time.0) {
             let (name, most_name) = (named(rule.time), named(rule.most));
-            return Err(Failure::config(format!("{name}: {time} is above the most it can be: {most_name} is {most}")));
+            return Err(Failure::config(format!(
+                "invalid {name} {time}: must be at most {most}, the value of {most_name}"
+            )));
         }
     }
     let log = &settings.access_log;
     if log.format == AccessFormat::Off && !log.file.as_os_str().is_empty() {
-        let words = "nothing is written to it while the format is off: add --access-log";
+        let words = "the access log is off: add --access-log";
         return Err(Failure::config(format!("--access-log-file {}: {words}", log.file.display())));
     }
     Ok(())
 }
 
-/// A setting as its flag, and as it stands in the file.
+/// Returns the flag of a setting and its key in the file.
 fn named((section, key): (&str, &str)) -> String {
     let is_it = |setting: &Setting| setting.section == section && setting.key == key;
     let flag = all().iter().find(|setting| is_it(setting)).map_or("", |setting| setting.flag);
@@ -121,7 +123,7 @@ mod tests {
             lower_defaults(&mut settings);
             let error = check(&settings).expect_err("above");
             let named = named(rule.time);
-            assert!(!named.starts_with("-- ") && error.0.starts_with(&named), "{}", error.0);
+            assert!(!named.starts_with("-- ") && error.0.starts_with(&format!("invalid {named}")), "{}", error.0);
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Where to listen: what is written in the settings, and the sockets it becomes.
+//! Listeners: from the settings to sockets.
 //!
-//! A listener is TCP, a Unix socket, or one that systemd (or whoever else started us) hands over; each is plain or HTTPS,
-//! and open to everybody or to proxies that speak the PROXY protocol.
+//! A listener is a TCP socket, a Unix socket, or a socket inherited from systemd or another parent process. Each is HTTP or
+//! HTTPS, and open to all clients or only to proxies that use the PROXY protocol.
 
 use std::{
     fmt,
@@ -20,13 +20,13 @@ use super::{
     values::{Value, quoted},
 };
 
-/// One listener, as it is written.
+/// One listener, as it is written in the settings.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Listen {
     #[serde(deserialize_with = "address")]
     pub(crate) address: String,
-    /// Whether it speaks HTTPS. If it is not said: with a certificate of its own, or by TCP if there is a general one.
+    /// `true` for HTTPS. By default: with a certificate of its own, or on TCP if `[tls]` has one.
     pub(crate) tls: Option<bool>,
     #[serde(default)]
     pub(crate) tls_cert: PathBuf,
@@ -36,22 +36,22 @@ pub(crate) struct Listen {
     pub(crate) proxy_protocol: bool,
 }
 
-/// What is said of listeners in the printed file.
+/// Comment on listeners in the printed file.
 pub(crate) const ABOUT: &str = "\
-# Where to listen; there may be several.
+# Listeners; one [[listen]] for each.
 #
-#   address         127.0.0.1:8080, [::]:443 (v4 as well), a port of 0 lets the system choose one;
-#                   unix:/run/relay.sock; systemd for all sockets that are handed over (LISTEN_FDS),
-#                   systemd:NAME for those of that FileDescriptorName
-#   tls             whether it speaks HTTPS [default: if it has a certificate of its own, or is TCP and [tls] has one]
+#   address         127.0.0.1:8080; [::]:443 (IPv4, too); port 0 is chosen by the system;
+#                   unix:/run/relay.sock; systemd for all inherited sockets (LISTEN_FDS),
+#                   systemd:NAME for those with that FileDescriptorName
+#   tls             true for HTTPS [default: if it has a certificate of its own, or is TCP and [tls] has one]
 #   tls-cert        its own certificate chain in PEM
-#   tls-key         and private key
-#   proxy-protocol  only trusted proxies come here, and say first for whom, by the PROXY protocol (version 1 or 2)
+#   tls-key         its own private key in PEM
+#   proxy-protocol  true to accept only trusted proxies, which must send a header of the PROXY protocol (version 1 or 2)
 #
 # Flag: --listen ADDRESS[,tls=BOOL][,tls-cert=FILE,tls-key=FILE][,proxy-protocol]; may be repeated
 ";
 
-/// The default.
+/// Address of the default listener.
 pub(crate) const DEFAULT: &str = "127.0.0.1:8080";
 
 impl FromStr for Listen {
@@ -69,7 +69,7 @@ impl FromStr for Listen {
                 "tls-cert" => listen.tls_cert = value.into(),
                 "tls-key" => listen.tls_key = value.into(),
                 "proxy-protocol" => listen.proxy_protocol = bool::from_words(&[value])?,
-                _ => return Err(format!("{key:?} is no option of a listener: tls, tls-cert, tls-key, proxy-protocol")),
+                _ => return Err(format!("invalid option {key:?}: expected tls, tls-cert, tls-key or proxy-protocol")),
             }
         }
         Ok(listen)
@@ -93,32 +93,32 @@ impl Listen {
         text
     }
 
-    /// Returns `true` if it needs the port of that address, too. Names are not looked up.
+    /// Returns `true` if this listener and that address need the same port. Names are not resolved.
     pub(crate) fn takes(&self, addr: SocketAddr) -> bool {
         self.tcp_addr().is_some_and(|own| collide(own, addr))
     }
 
-    /// `None`: it is none of TCP, or has a name.
+    /// Returns the address of a TCP listener, unless it has a host name.
     fn tcp_addr(&self) -> Option<SocketAddr> {
-        let Place::Tcp(addr) = self.place() else { return None };
+        let Address::Tcp(addr) = self.parsed_address() else { return None };
         addr.parse().ok()
     }
 
-    fn place(&self) -> Place<'_> {
-        Place::of(&self.address)
+    fn parsed_address(&self) -> Address<'_> {
+        Address::of(&self.address)
     }
 
-    /// Certificate and key, if it speaks HTTPS.
+    /// Returns certificate and key, if the listener is HTTPS.
     pub(crate) fn identity<'a>(&'a self, settings: &'a Settings) -> Result<Option<(&'a PathBuf, &'a PathBuf)>, String> {
         let own = pair(&self.tls_cert, &self.tls_key, "tls-cert", "tls-key")?;
         let general = pair(&settings.tls.cert, &settings.tls.key, "--tls-cert", "--tls-key")?;
         match (self.tls, own, general) {
-            (Some(false), Some(_), _) => Err(format!("{self}: it has a certificate, and tls = false")),
+            (Some(false), Some(_), _) => Err(format!("{self}: a certificate contradicts tls = false")),
             (Some(false), None, _) => Ok(None),
             (_, Some(own), _) => Ok(Some(own)),
-            (Some(true), None, None) => Err(format!("{self}: HTTPS takes a certificate: give tls-cert and tls-key")),
+            (Some(true), None, None) => Err(format!("{self}: HTTPS needs a certificate: add tls-cert and tls-key")),
             (Some(true), None, general) => Ok(general),
-            (None, None, general) => Ok(general.filter(|_| matches!(self.place(), Place::Tcp(_)))),
+            (None, None, general) => Ok(general.filter(|_| matches!(self.parsed_address(), Address::Tcp(_)))),
         }
     }
 }
@@ -130,7 +130,7 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
     one.port() == other.port() && one.port() != 0 && (a == b || covers(a, b) || covers(b, a))
 }
 
-/// Both or none.
+/// Returns the pair of certificate and key; an error if only one of them is set.
 fn pair<'a>(
     cert: &'a PathBuf,
     key: &'a PathBuf,
@@ -151,13 +151,13 @@ impl fmt::Display for Listen {
     }
 }
 
-enum Place<'a> {
+enum Address<'a> {
     Tcp(&'a str),
     Unix(&'a str),
     Inherited(Option<&'a str>),
 }
 
-impl<'a> Place<'a> {
+impl<'a> Address<'a> {
     fn of(address: &'a str) -> Self {
         match (address, address.strip_prefix("unix:"), address.strip_prefix("systemd:")) {
             ("systemd", ..) => Self::Inherited(None),
@@ -168,24 +168,24 @@ impl<'a> Place<'a> {
     }
 }
 
-/// Whether it looks like an address. Whether there is such a host, or a place for that socket, is found out later.
+/// Checks the syntax of an address. Whether the host or the directory of the socket exists is checked later.
 fn check_address(address: &str) -> Result<(), String> {
-    let wrong = |words: &str| Err(format!("{address:?}: {words}"));
-    match Place::of(address) {
-        Place::Tcp(text) if text.contains("://") => {
-            wrong("give an address and a port (127.0.0.1:8080); where there is a certificate, it is HTTPS")
+    let wrong = |expected: &str| Err(format!("invalid address {address:?}: {expected}"));
+    match Address::of(address) {
+        Address::Tcp(text) if text.contains("://") => {
+            wrong("expected an address and a port (127.0.0.1:8080); with a certificate it is HTTPS")
         }
-        Place::Tcp(text) => match text.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>())) {
+        Address::Tcp(text) => match text.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>())) {
             Some((host, Ok(_))) if !host.is_empty() => Ok(()),
-            _ => wrong("give an address and a port (127.0.0.1:8080, [::1]:8080), unix:PATH or systemd"),
+            _ => wrong("expected an address and a port (127.0.0.1:8080, [::1]:8080), unix:PATH or systemd"),
         },
-        Place::Unix("") => wrong("give the path of the socket, as unix:/run/relay.sock"),
-        // Its length is limited: sun_path of unix(7).
-        Place::Unix(path) => match std::os::unix::net::SocketAddr::from_pathname(path) {
+        Address::Unix("") => wrong("expected the path of a socket, as unix:/run/relay.sock"),
+        // The length is limited: sun_path of unix(7).
+        Address::Unix(path) => match std::os::unix::net::SocketAddr::from_pathname(path) {
             Ok(_) => Ok(()),
-            Err(error) => wrong(&format!("no socket can have that path: {error}")),
+            Err(error) => wrong(&format!("cannot use this path for a socket: {error}")),
         },
-        Place::Inherited(_) => Ok(()),
+        Address::Inherited(_) => Ok(()),
     }
 }
 
@@ -194,11 +194,11 @@ fn address<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     check_address(&address).map(|()| address).map_err(D::Error::custom)
 }
 
-/// Sockets that were handed over when we were started: by systemd's protocol, LISTEN_FDS.
+/// Sockets inherited at start by systemd's protocol, LISTEN_FDS.
 pub(crate) struct Inherited(Vec<Option<(String, OwnedFd, String)>>);
 
 impl Inherited {
-    /// Takes them, and the variables that tell of them out of the environment. To be called before there are threads.
+    /// Takes the sockets and removes their variables from the environment. Must be called before threads are started.
     pub(crate) fn take() -> Result<Self, Failure> {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':');
@@ -222,7 +222,7 @@ impl Inherited {
                     Ok(None) => None,
                     Err(error) => {
                         return Err(Failure::system(
-                            &format!("inherited socket {index} {name:?}: TCP or Unix"),
+                            &format!("inherited socket {index} {name:?} is neither TCP nor Unix"),
                             &error,
                         ));
                     }
@@ -241,16 +241,16 @@ impl Inherited {
     }
 }
 
-/// A listener that stands.
-pub(crate) struct Standing {
-    /// How it is written in the settings.
+/// An open listener.
+pub(crate) struct OpenListener {
+    /// The listener in the settings.
     pub(crate) listen: Listen,
     pub(crate) tls: Option<Tls>,
-    /// What to tell of it.
+    /// URL for the log.
     pub(crate) url: String,
 }
 
-/// The listeners to be: the settings' own, or the default one.
+/// Returns the listeners of the settings, or the default one.
 pub(crate) fn wanted(settings: &Settings) -> Vec<Listen> {
     match settings.listen.as_slice() {
         [] => vec![Listen { address: DEFAULT.to_owned(), ..Listen::default() }],
@@ -258,29 +258,29 @@ pub(crate) fn wanted(settings: &Settings) -> Vec<Listen> {
     }
 }
 
-/// Reads every certificate there is, without listening.
+/// Checks all listeners and reads their certificates, without listening.
 pub(crate) fn check(settings: &Settings) -> Result<Vec<(Listen, Option<Tls>)>, Failure> {
     let mut checked = Vec::new();
     for listen in wanted(settings) {
         let address = listen.address.as_str();
-        let again = checked.iter().any(|(other, _): &(Listen, _)| other.address == address);
-        if again && !(matches!(listen.place(), Place::Tcp(_)) && address.ends_with(":0")) {
-            return Err(Failure::config(format!("--listen {address}: it is there twice")));
+        let is_duplicate = checked.iter().any(|(other, _): &(Listen, _)| other.address == address);
+        if is_duplicate && !(matches!(listen.parsed_address(), Address::Tcp(_)) && address.ends_with(":0")) {
+            return Err(Failure::config(format!("--listen {address}: given twice")));
         }
         let addr = listen.tcp_addr();
         if let Some((other, _)) = checked.iter().find(|(other, _)| addr.is_some_and(|addr| other.takes(addr))) {
             return Err(Failure::config(format!("--listen {other} and --listen {address} need the same port")));
         }
         if listen.proxy_protocol && settings.proxies.trusted.is_empty() {
-            let words = "the PROXY protocol is believed of trusted proxies only: name them by --trusted-proxy";
+            let words = "the PROXY protocol needs a trusted proxy: add --trusted-proxy";
             return Err(Failure::config(format!("--listen {address}: {words}")));
         }
-        if let Place::Unix(path) = listen.place() {
+        if let Address::Unix(path) = listen.parsed_address() {
             check_unix(Path::new(path)).map_err(|words| Failure::config(format!("--listen {address}: {words}")))?;
         }
         let tls = match listen.identity(settings).map_err(Failure::config)? {
             Some((cert, key)) => {
-                // Origins that offer it come by it: one round trip less than by an upgrade.
+                // Origin servers that offer this protocol save the round trip of an upgrade.
                 let alpn = if settings.tunnel.tokens.is_empty() { None } else { Some("rh2") };
                 Some(load(cert, key, move |cert, key| Tls::builder().pem(cert, key)?.alpn(alpn).build())?)
             }
@@ -288,24 +288,24 @@ pub(crate) fn check(settings: &Settings) -> Result<Vec<(Listen, Option<Tls>)>, F
         };
         checked.push((listen, tls));
     }
-    // Origin servers come by HTTPS, to a listener here or to a proxy in front, whose word is believed.
-    let is_open = checked.iter().any(|(_, tls)| tls.is_some()) || !settings.proxies.trusted.is_empty();
-    if !settings.tunnel.tokens.is_empty() && !is_open {
-        let words = "[tunnel] origin servers come by HTTPS only: give --tls-cert and --tls-key, or a --trusted-proxy";
+    // Origin servers connect by HTTPS, to a listener here or to a trusted proxy in front.
+    let has_https = checked.iter().any(|(_, tls)| tls.is_some()) || !settings.proxies.trusted.is_empty();
+    if !settings.tunnel.tokens.is_empty() && !has_https {
+        let words = "[tunnel] origin servers connect by HTTPS only: add --tls-cert and --tls-key, or --trusted-proxy";
         return Err(Failure::config(words.to_owned()));
     }
     Ok(checked)
 }
 
-/// Whether a socket can be made there, as far as that is seen without making one.
+/// Rejects a path where no socket can be created, as far as this can be found out without creating it.
 fn check_unix(path: &Path) -> Result<(), String> {
     use std::os::unix::fs::FileTypeExt;
     if let Some(dir) = path.parent().filter(|dir| *dir != Path::new("")) {
-        let is_dir = std::fs::metadata(dir).map_err(|error| format!("its directory: {error}"))?.is_dir();
-        is_dir.then_some(()).ok_or("its directory is none")?;
+        let is_dir = std::fs::metadata(dir).map_err(|error| format!("cannot find its directory: {error}"))?.is_dir();
+        is_dir.then_some(()).ok_or("its directory is not a directory")?;
     }
     match std::fs::symlink_metadata(path) {
-        Ok(there) if !there.file_type().is_socket() => Err("there is a file already, and it is no socket".to_owned()),
+        Ok(there) if !there.file_type().is_socket() => Err("the file exists and is not a socket".to_owned()),
         _ => Ok(()),
     }
 }
@@ -322,47 +322,47 @@ pub(crate) fn load<T: Send + 'static>(
     read.map_err(|error| Failure::config(error.to_string()))
 }
 
-/// Listens everywhere. `trusted` knows the proxies that may speak the PROXY protocol.
+/// Opens all listeners. `trusted` returns `true` for proxies that may use the PROXY protocol.
 pub(crate) fn listen(
     checked: Vec<(Listen, Option<Tls>)>,
     mut inherited: Inherited,
     trusted: impl Fn(&uncork::PeerAddr) -> bool + Clone + Send + Sync + 'static,
-) -> Result<(Server, Vec<Standing>), Failure> {
-    let mut all = Standings { server: Server::new(), standing: Vec::new() };
-    // Those that are asked for by name go first, so that the others are the rest.
-    let mut handed: Vec<Vec<(OwnedFd, String)>> = Vec::new();
+) -> Result<(Server, Vec<OpenListener>), Failure> {
+    let mut all = OpenListeners { server: Server::new(), open: Vec::new() };
+    // Sockets with a name are taken first; `systemd` takes the rest.
+    let mut sockets: Vec<Vec<(OwnedFd, String)>> = Vec::new();
     for (listen, _) in &checked {
-        handed.push(match listen.place() {
-            Place::Inherited(Some(name)) => inherited.named(Some(name)),
+        sockets.push(match listen.parsed_address() {
+            Address::Inherited(Some(name)) => inherited.named(Some(name)),
             _ => Vec::new(),
         });
     }
-    for ((listen, tls), mut handed) in checked.into_iter().zip(handed) {
+    for ((listen, tls), mut sockets) in checked.into_iter().zip(sockets) {
         let trusted = trusted.clone();
-        match listen.place() {
-            Place::Tcp(addr) => {
+        match listen.parsed_address() {
+            Address::Tcp(addr) => {
                 let one = Socket::tcp(addr).map_err(|error| match error.kind() {
                     std::io::ErrorKind::InvalidInput => Failure::config(format!("--listen {addr}: {error}")),
-                    _ => Failure::system_words(error.to_string()),
+                    _ => Failure::system_message(error.to_string()),
                 })?;
                 let bound = one.local_addr().map_or_else(|| addr.to_owned(), |addr| addr.to_string());
                 all.add(&listen, &tls, trusted, one, &bound);
             }
-            Place::Unix(path) => {
+            Address::Unix(path) => {
                 let one = Socket::unix(path)
                     .map_err(|error| Failure::system(&format!("cannot listen on unix:{path}"), &error))?;
                 all.add(&listen, &tls, trusted, one, &format!("unix:{path}"));
             }
-            Place::Inherited(name) => {
+            Address::Inherited(name) => {
                 if name.is_none() {
-                    handed = inherited.named(None);
+                    sockets = inherited.named(None);
                 }
-                if handed.is_empty() {
+                if sockets.is_empty() {
                     let what = name.map_or_else(|| "no socket".to_owned(), |name| format!("no socket named {name:?}"));
-                    let words = format!("--listen {listen}: {what} was handed over (LISTEN_FDS, FileDescriptorName)");
+                    let words = format!("--listen {listen}: {what} was inherited (LISTEN_FDS, FileDescriptorName)");
                     return Err(Failure::config(words));
                 }
-                for (fd, addr) in handed {
+                for (fd, addr) in sockets {
                     let one = Socket::inherited(fd)
                         .map_err(|error| Failure::system(&format!("cannot listen on {addr}"), &error))?;
                     all.add(&listen, &tls, trusted.clone(), one, &addr);
@@ -371,20 +371,20 @@ pub(crate) fn listen(
         }
     }
     if inherited.0.iter().any(Option::is_some) {
-        log::warn!("sockets were handed over (LISTEN_FDS) and nobody listens on them: add --listen systemd");
+        log::warn!("some inherited sockets (LISTEN_FDS) are unused: add --listen systemd");
     }
-    if all.standing.is_empty() {
-        return Err(Failure::config("there is nowhere to listen".to_owned()));
+    if all.open.is_empty() {
+        return Err(Failure::config("there is no listener".to_owned()));
     }
-    Ok((all.server, all.standing))
+    Ok((all.server, all.open))
 }
 
-struct Standings {
+struct OpenListeners {
     server: Server,
-    standing: Vec<Standing>,
+    open: Vec<OpenListener>,
 }
 
-impl Standings {
+impl OpenListeners {
     fn add(
         &mut self,
         listen: &Listen,
@@ -401,6 +401,6 @@ impl Standings {
             socket = socket.proxy_protocol(trusted);
         }
         self.server = std::mem::take(&mut self.server).listen(socket);
-        self.standing.push(Standing { listen: listen.clone(), tls: tls.clone(), url: format!("{scheme}://{addr}") });
+        self.open.push(OpenListener { listen: listen.clone(), tls: tls.clone(), url: format!("{scheme}://{addr}") });
     }
 }

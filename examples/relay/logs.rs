@@ -1,5 +1,4 @@
-//! What happens, line by line on standard error: as text or JSON, as much of it as was asked for. How much can be changed
-//! while the program runs.
+//! The log on standard error, as text or JSON. Its level can be changed while the program runs.
 
 use std::{
     io::Write,
@@ -10,8 +9,9 @@ use std::{
 use env_filter::Filter;
 use jiff::Timestamp;
 use log::{Log, Metadata, Record};
+use serde::Serialize;
 
-use super::values::LogFormat;
+use super::{json, values::LogFormat};
 
 struct Logger(RwLock<State>);
 
@@ -23,30 +23,30 @@ struct State {
 
 static LOGGER: Logger = Logger(RwLock::new(State { filter: None, level: String::new(), format: LogFormat::Text }));
 
-/// Begins to log.
+/// Installs the logger.
 pub(crate) fn init(level: &str, format: LogFormat) -> Result<(), String> {
     change(level, format)?;
     log::set_logger(&LOGGER).map_err(|error| error.to_string())
 }
 
-/// From now on so much is logged, in that format.
+/// Changes level and format.
 pub(crate) fn change(level: &str, format: LogFormat) -> Result<(), String> {
-    let filter = understand(level)?;
-    let most = filter.filter();
+    let filter = parse_level(level)?;
+    let max_level = filter.filter();
     *LOGGER.0.write().unwrap_or_else(PoisonError::into_inner) =
         State { filter: Some(filter), level: level.trim().to_owned(), format };
-    log::set_max_level(most);
+    log::set_max_level(max_level);
     Ok(())
 }
 
-/// How much is logged, in the words it was asked for, and in which format.
+/// Returns the level, as it was written, and the format.
 pub(crate) fn current() -> (String, LogFormat) {
     let state = LOGGER.0.read().unwrap_or_else(PoisonError::into_inner);
     (state.level.clone(), state.format)
 }
 
-/// What is meant by `warn` or `warn,uncork::relay=debug`.
-pub(crate) fn understand(level: &str) -> Result<Filter, String> {
+/// Parses a log level, as `warn` or `warn,uncork::relay=debug`.
+pub(crate) fn parse_level(level: &str) -> Result<Filter, String> {
     let level = level.trim();
     let fine = |part: &str| {
         let word = part.rsplit('=').next().unwrap_or_default().trim();
@@ -54,7 +54,7 @@ pub(crate) fn understand(level: &str) -> Result<Filter, String> {
     };
     if !level.split(',').all(fine) {
         return Err(format!(
-            "{level:?} is no log level: off, error, warn, info, debug, trace; or warn,uncork::relay=debug"
+            "invalid log level {level:?}: expected off, error, warn, info, debug or trace; or warn,uncork::relay=debug"
         ));
     }
     let mut builder = env_filter::Builder::new();
@@ -74,53 +74,41 @@ impl Log for Logger {
             return;
         }
         let line = line(record, state.format, now());
-        // Nobody may be listening to us; that is no reason not to go on.
+        // Standard error may be closed; the program runs on.
         let _ = std::io::stderr().lock().write_all(line.as_bytes());
     }
 
     fn flush(&self) {}
 }
 
+/// One line of the log, as JSON has it.
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    level: String,
+    target: &'a str,
+    message: String,
+}
+
 fn line(record: &Record<'_>, format: LogFormat, now: SystemTime) -> String {
     let (time, level, target) = (timestamp(now), record.level(), record.target());
-    let words = record.args().to_string();
+    let message = record.args().to_string();
     match format {
         LogFormat::Json => {
-            let (target, words, level) = (json(target), json(&words), level.as_str().to_ascii_lowercase());
-            format!("{{\"time\":\"{time}\",\"level\":\"{level}\",\"target\":{target},\"message\":{words}}}\n")
+            let level = level.as_str().to_ascii_lowercase();
+            json::line(&Line { time, level, target, message }) + "\n"
         }
-        // What peers have said may be among the words: it stays in its line.
-        LogFormat::Text => format!("{time} {level:5} {target}: {}\n", words.replace(char::is_control, " ")),
+        // The message may have text from a peer, which must not begin another line.
+        LogFormat::Text => format!("{time} {level:5} {target}: {}\n", message.replace(char::is_control, " ")),
     }
 }
 
-/// Text as JSON has it.
-pub(crate) fn json(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => {
-                c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
-}
-
-/// `2026-11-20T12:00:00.000Z` (RFC 3339).
+/// Returns a time in RFC 3339 format, as `2026-11-20T12:00:00.000Z`.
 pub(crate) fn timestamp(at: SystemTime) -> String {
     Timestamp::try_from(at).map_or_else(|_| "-".to_owned(), |at| format!("{at:.3}"))
 }
 
-#[expect(clippy::disallowed_methods, reason = "a log line has a time, and is nobody's turn")]
+#[expect(clippy::disallowed_methods, reason = "the time of a log line, outside of any loop's turn")]
 fn now() -> SystemTime {
     SystemTime::now()
 }
@@ -158,10 +146,10 @@ mod tests {
     #[test]
     fn levels_are_understood_or_named() {
         for good in ["warn", "DEBUG", "off", "warn,uncork::relay=debug", " info\n"] {
-            assert!(understand(good).is_ok(), "{good}");
+            assert!(parse_level(good).is_ok(), "{good}");
         }
         for bad in ["", "loud", "warn,uncork::relay=loud", "warn,,info"] {
-            assert!(understand(bad).is_err(), "{bad}");
+            assert!(parse_level(bad).is_err(), "{bad}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The relay: a program one can put on the internet. One sends a file into a session, the other takes it out:
+//! The relay: a program for the public internet. One client sends a file into a session, another receives it:
 //!
 //!     cargo run --release --example relay
 //!
@@ -8,13 +8,13 @@
 //!     curl -b jar.txt -o copy.jpg $S       # the host receives: the cookie makes it the host
 //!     cmp photo.jpg copy.jpg
 //!
-//! HTTPS: `--tls-cert cert.pem --tls-key key.pem`, or `--tls-self-made` for trying out. All flags: `--help`. A file of all settings, with comments:
-//! `--print-config`.
+//! HTTPS: `--tls-cert cert.pem --tls-key key.pem`, or `--tls-self-made` for tests. `--help` lists all flags, and
+//! `--print-config` prints a file of all settings with comments.
 //!
 //! ```text
-//!   flags, file ──▶ config ──▶ settings ──▶ run ──▶ listen ──▶ site: services, a page for people
+//!   flags, file ──▶ config ──▶ settings ──▶ run ──▶ listen ──▶ site: services, the web page
 //!                        (values, fitting)   │
-//!                                            ├──▶ admin: metrics, health, who is there, certificates
+//!                                            ├──▶ admin: metrics, health, lists, certificates
 //!                                            └──▶ signals: stop, reload        logs, access, notify (systemd)
 //! ```
 
@@ -28,6 +28,7 @@ mod common;
 mod config;
 mod files;
 mod fitting;
+mod json;
 mod listen;
 mod logs;
 mod metrics;
@@ -42,17 +43,18 @@ mod values;
 
 use std::{fmt::Display, io, process::ExitCode};
 
-/// Why it can't serve: what to say, and the exit code. 1 is the system's refusal, 2 a wrong setting (as clap has it).
+/// An error that ends the program: message and exit code. The code is 1 for an error of the system, 2 for a wrong setting (as
+/// in clap).
 #[derive(Debug)]
 pub(crate) struct Failure(String, u8);
 
 impl Failure {
-    fn config(what: String) -> Self {
-        Self(what, 2)
+    fn config(message: String) -> Self {
+        Self(message, 2)
     }
 
-    fn system_words(what: String) -> Self {
-        Self(what, 1)
+    fn system_message(message: String) -> Self {
+        Self(message, 1)
     }
 
     fn system(what: &dyn Display, error: &io::Error) -> Self {
@@ -63,8 +65,8 @@ impl Failure {
 fn main() -> ExitCode {
     match program() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure(what, code)) => {
-            eprintln!("error: {what}");
+        Err(Failure(message, code)) => {
+            eprintln!("error: {message}");
             ExitCode::from(code)
         }
     }
@@ -79,7 +81,7 @@ fn program() -> Result<(), Failure> {
     }
     if flags.get_flag("check-config") {
         run::check_strictly(&settings)?;
-        println!("the settings are fine");
+        println!("configuration OK");
         return Ok(());
     }
     run::run(settings, flags, listen::Inherited::take()?)

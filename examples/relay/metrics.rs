@@ -1,5 +1,4 @@
-//! What is counted, and how Prometheus is told (text format 0.0.4): names begin with `uncork_`, end with what they count,
-//! and `_total` where they only grow.
+//! Metrics in Prometheus' text format 0.0.4. Names begin with `uncork_`, and those of counters end with `_total`.
 
 use std::{
     fmt::{Display, Write},
@@ -16,10 +15,10 @@ use uncork::{
     relay::{GatewayStats, RendezvousCounts, SessionCounts, SessionInfo},
 };
 
-/// The kinds of answers, by the first digit of their status; the first one is for none at all.
+/// Classes of responses, by the first digit of the status; the first one is for requests without a response.
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// Counters of one program.
+/// Counters of the program.
 pub(crate) struct Metrics {
     began: SystemTime,
     accepted: AtomicU64,
@@ -56,11 +55,11 @@ impl Metrics {
         self.closed.fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn reloaded(&self, well: bool) {
-        if well { &self.reloads } else { &self.failed_reloads }.fetch_add(1, Relaxed);
+    pub(crate) fn reloaded(&self, success: bool) {
+        if success { &self.reloads } else { &self.failed_reloads }.fetch_add(1, Relaxed);
     }
 
-    /// A request is over.
+    /// Counts a request that has ended.
     pub(crate) fn request(&self, access: &AccessRecord<'_>) {
         let class = usize::from(access.status / 100).min(CLASSES.len() - 1);
         self.requests[class].fetch_add(1, Relaxed);
@@ -70,37 +69,37 @@ impl Metrics {
         self.request_millis.fetch_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX), Relaxed);
     }
 
-    /// All of it, in Prometheus' words.
+    /// Writes the metrics of the program.
     pub(crate) fn page(&self, ready: bool) -> Page {
         let mut page = Page::default();
-        page.family("build_info", "gauge", "1, with the version that runs");
+        page.family("build_info", "gauge", "Always 1; the label has the version");
         page.sample("build_info", concat!("{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1);
         let (accepted, closed) = (self.accepted.load(Relaxed), self.closed.load(Relaxed));
         page.counter("connections_total", "Connections accepted", accepted);
-        page.gauge("open_connections", "Connections that are open", accepted.saturating_sub(closed));
-        page.family("requests_total", "counter", "Requests that are over, by the class of their answer's status");
+        page.gauge("open_connections", "Connections that are open now", accepted.saturating_sub(closed));
+        page.family("requests_total", "counter", "Requests that have ended, by the class of the response's status");
         for (class, count) in CLASSES.iter().zip(&self.requests) {
             page.sample("requests_total", &format!("{{status=\"{class}\"}}"), count.load(Relaxed));
         }
         let count: u64 = self.requests.iter().map(|count| count.load(Relaxed)).sum();
         let name = "request_duration_seconds";
-        page.family(name, "summary", "Time from a request's head to its end, waiting for a partner included");
+        page.family(name, "summary", "Time from a request's head to its end, including the wait for the other peer");
         let seconds = Millis(self.request_millis.load(Relaxed));
         page.sample("request_duration_seconds_sum", "", seconds);
         page.sample("request_duration_seconds_count", "", count);
-        page.counter("received_bytes_total", "Bytes of requests' bodies", self.received.load(Relaxed));
-        page.counter("sent_bytes_total", "Bytes of answers' bodies", self.sent.load(Relaxed));
-        page.gauge("ready", "Whether new requests are welcome: 0 while it drains", u8::from(ready));
-        let (well, failed) = (self.reloads.load(Relaxed), self.failed_reloads.load(Relaxed));
-        page.family("reloads_total", "counter", "How often the configuration was read again, by outcome");
-        page.sample("reloads_total", "{outcome=\"success\"}", well);
+        page.counter("received_bytes_total", "Bytes of request bodies", self.received.load(Relaxed));
+        page.counter("sent_bytes_total", "Bytes of response bodies", self.sent.load(Relaxed));
+        page.gauge("ready", "1, or 0 while the program shuts down", u8::from(ready));
+        let (succeeded, failed) = (self.reloads.load(Relaxed), self.failed_reloads.load(Relaxed));
+        page.family("reloads_total", "counter", "Reloads of the configuration, by outcome");
+        page.sample("reloads_total", "{outcome=\"success\"}", succeeded);
         page.sample("reloads_total", "{outcome=\"failure\"}", failed);
         page.process(self.began);
         page
     }
 }
 
-/// A number of milliseconds, told in seconds.
+/// A number of milliseconds, shown in seconds.
 struct Millis(u64);
 
 impl Display for Millis {
@@ -109,7 +108,7 @@ impl Display for Millis {
     }
 }
 
-/// The page that is being written.
+/// The text of the metrics, while it is written.
 #[derive(Default)]
 pub(crate) struct Page(pub(crate) String);
 
@@ -118,58 +117,50 @@ impl Page {
         let sum = |of: fn(&SessionInfo) -> usize| sessions.iter().map(of).sum::<usize>();
         self.gauge("sessions", "Sessions of the session relay", sessions.len());
         self.gauge("unused_sessions", "Sessions that no peer has ever connected to", counts.unused);
-        self.counter("evicted_sessions_total", "Unused sessions that made room for others", counts.evicted);
-        self.counter("refused_sessions_total", "Allocations of sessions that a limit has refused", counts.refused);
-        self.gauge("session_transfers", "Messages on their way in sessions", sum(|session| session.transfers));
-        self.family("session_waiting", "gauge", "Requests that wait for their partner in a session");
+        self.counter("evicted_sessions_total", "Unused sessions that were replaced by new ones", counts.evicted);
+        self.counter("rejected_sessions_total", "Allocations of sessions rejected by a limit", counts.refused);
+        self.gauge("session_transfers", "Messages in transit in sessions", sum(|session| session.transfers));
+        self.family("session_waiting", "gauge", "Requests in sessions that wait for the other peer");
         self.sample("session_waiting", "{role=\"receiver\"}", sum(|session| session.receivers));
         self.sample("session_waiting", "{role=\"sender\"}", sum(|session| session.senders));
     }
 
     pub(crate) fn rendezvous(&mut self, counts: RendezvousCounts) {
-        self.family("streams", "gauge", "Streams of the rendezvous; over: the records of those that have ended");
-        for (state, count) in [("waiting", counts.waiting), ("running", counts.running), ("over", counts.over)] {
+        self.family("streams", "gauge", "Streams of the rendezvous; ended: their status records");
+        for (state, count) in [("waiting", counts.waiting), ("running", counts.running), ("ended", counts.over)] {
             self.sample("streams", &format!("{{state=\"{state}\"}}"), count);
         }
         self.gauge("unused_streams", "Waiting streams to which no peer is connected", counts.unused);
-        self.counter("evicted_streams_total", "Unused streams that made room for others", counts.evicted);
-        self.counter("refused_streams_total", "Creations of streams that a limit has refused", counts.refused);
+        self.counter("evicted_streams_total", "Unused streams that were replaced by new ones", counts.evicted);
+        self.counter("rejected_streams_total", "Creations of streams rejected by a limit", counts.refused);
     }
 
     pub(crate) fn gateway(&mut self, stats: GatewayStats) {
-        self.gauge(
-            "gateway_clients",
-            "Clients of the gateway that are connected, or on their way to it",
-            stats.connections,
-        );
+        self.gauge("gateway_clients", "Clients of the gateway that are connected or connecting", stats.connections);
         self.counter("gateway_connects_total", "Requests to connect to the gateway", stats.total_connections);
         self.counter(
             "gateway_connect_errors_total",
-            "Requests to connect that failed, refusals excepted",
+            "Requests to connect that failed; rejections are not counted",
             stats.connect_errors,
         );
         self.counter("gateway_messages_total", "Messages to the gateway's clients", stats.total_messages);
-        self.counter("gateway_message_errors_total", "Messages that could not be written", stats.message_errors);
+        self.counter(
+            "gateway_message_errors_total",
+            "Messages to clients that could not be written",
+            stats.message_errors,
+        );
         self.counter(
             "gateway_lost_messages_total",
-            "Messages of the gateway's clients that the application did not take",
+            "Messages of the gateway's clients that the application did not accept",
             stats.lost_messages,
         );
+        self.counter("gateway_close_errors_total", "Failed close callbacks of the application", stats.close_errors);
         self.counter(
-            "gateway_close_errors_total",
-            "Calls that tell the application of a client that left, and failed",
-            stats.close_errors,
-        );
-        self.counter(
-            "gateway_refused_clients_total",
-            "Clients of the gateway that broke a rule or ran into a limit of WebSocket's",
+            "gateway_rejected_clients_total",
+            "Clients of the gateway closed for a WebSocket protocol error or limit",
             stats.refused_clients,
         );
-        self.gauge(
-            "gateway_closing",
-            "Calls under way that tell the application of a client that left",
-            stats.closing_connections,
-        );
+        self.gauge("gateway_closing", "Close callbacks of the application in progress", stats.closing_connections);
     }
 
     pub(crate) fn counter(&mut self, name: &str, help: &str, value: impl Display) {
@@ -190,39 +181,39 @@ impl Page {
         let _ = writeln!(self.0, "uncork_{name}{labels} {value}");
     }
 
-    /// What Prometheus' clients tell of their process, as far as Linux tells it cheaply.
+    /// Writes the standard metrics of a process, as far as Linux provides them cheaply.
     fn process(&mut self, began: SystemTime) {
-        let mut tell = |name: &str, help: &str, value: &dyn Display| {
+        let mut gauge = |name: &str, help: &str, value: &dyn Display| {
             let _ =
                 writeln!(self.0, "# HELP process_{name} {help}.\n# TYPE process_{name} gauge\nprocess_{name} {value}");
         };
         let began = began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        tell("start_time_seconds", "Start of the process, in seconds since 1970", &began);
+        gauge("start_time_seconds", "Start of the process, in seconds since 1970", &began);
         if let Some(most) = getrlimit(Resource::Nofile).current {
-            tell("max_fds", "Open file descriptors there can be", &most);
+            gauge("max_fds", "Limit of open file descriptors", &most);
         }
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next());
         if let Some(kilobytes) = field("VmRSS:").and_then(|word| word.parse::<u64>().ok()) {
-            tell("resident_memory_bytes", "Resident memory", &(kilobytes * 1024));
+            gauge("resident_memory_bytes", "Resident memory", &(kilobytes * 1024));
         }
         if let Some(threads) = field("Threads:") {
-            tell("threads", "Threads", &threads);
+            gauge("threads", "Threads", &threads);
         }
         if let Ok(fds) = std::fs::read_dir("/proc/self/fd") {
-            // One of them is this look at them.
-            tell("open_fds", "Open file descriptors", &fds.count().saturating_sub(1));
+            // One of them belongs to this directory listing.
+            gauge("open_fds", "Open file descriptors", &fds.count().saturating_sub(1));
         }
         if let Some(ticks) = ticks(&std::fs::read_to_string("/proc/self/stat").unwrap_or_default()) {
             let name = "process_cpu_seconds_total";
-            let _ = writeln!(self.0, "# HELP {name} Processor time, of the program and of the system for it.");
+            let _ = writeln!(self.0, "# HELP {name} Processor time in user and system mode.");
             let _ =
                 writeln!(self.0, "# TYPE {name} counter\n{name} {}", Millis(ticks * 1000 / clock_ticks_per_second()));
         }
     }
 }
 
-/// utime and stime of proc_pid_stat(5): the 14th and 15th field, and the second, in brackets, may have anything in it.
+/// Returns utime and stime of proc_pid_stat(5), the 14th and 15th field. The second field, in brackets, may have any text.
 fn ticks(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut next = || fields.next()?.parse::<u64>().ok();
@@ -249,7 +240,7 @@ mod tests {
         page.sessions(&[], SessionCounts::default());
         page.rendezvous(RendezvousCounts::default());
         page.gateway(GatewayStats::default());
-        super::super::tunnel::tell(&mut page, uncork::relay::tunnel::ProxyCounts::default());
+        super::super::tunnel::write_metrics(&mut page, uncork::relay::tunnel::ProxyCounts::default());
         let page = page.0;
         let mut families: Vec<(String, String)> = Vec::new();
         for line in page.lines() {

@@ -1,7 +1,8 @@
-//! What systemd is told: that we are ready, that we reload or stop, and that the loops still turn.
+//! Notifies systemd when the program is ready, reloads or stops, and that its loops still run.
 //!
-//! The protocol of sd_notify(3): datagrams of `NAME=value` to the Unix socket that `NOTIFY_SOCKET` names. Where there is no
-//! such variable, nobody is told.
+//! This is the protocol of sd_notify(3): datagrams of `NAME=value` to the Unix socket that `NOTIFY_SOCKET` names. Without
+//! that variable, nothing is sent. The crate `sd-notify` (0.5) has no abstract names (`@`), and its send blocks; hence the
+//! few lines here.
 
 use std::{
     os::unix::net::{SocketAddr, UnixDatagram},
@@ -11,20 +12,20 @@ use std::{
 
 use uncork::LoopHandle;
 
-/// Tells systemd, if it wants to know.
-pub(crate) fn tell(state: &str) {
+/// Sends a state to systemd, if it started the program with `NOTIFY_SOCKET`.
+pub(crate) fn send(state: &str) {
     let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return };
     if let Err(error) = address(name.as_encoded_bytes()).and_then(|addr| {
         let socket = UnixDatagram::unbound()?;
-        // If it has no time to read, nothing here waits for it.
+        // A full socket must not block the program.
         socket.set_nonblocking(true)?;
         socket.send_to_addr(state.as_bytes(), &addr).map(drop)
     }) {
-        log::warn!("systemd can't be told {state:?}: {error}");
+        log::warn!("cannot send {state:?} to systemd: {error}");
     }
 }
 
-/// A path, or behind an `@` a name in Linux' abstract room.
+/// Parses a path, or after `@` a name in Linux' abstract namespace.
 fn address(name: &[u8]) -> std::io::Result<SocketAddr> {
     use std::os::unix::ffi::OsStrExt;
     #[cfg(target_os = "linux")]
@@ -34,7 +35,7 @@ fn address(name: &[u8]) -> std::io::Result<SocketAddr> {
     SocketAddr::from_pathname(std::path::Path::new(std::ffi::OsStr::from_bytes(name)))
 }
 
-/// How often systemd wants to hear of us (sd_watchdog_enabled(3)): it is told twice as often.
+/// Returns half of the watchdog's interval (sd_watchdog_enabled(3)), if systemd has set one.
 fn watchdog() -> Option<Duration> {
     let pid = std::env::var("WATCHDOG_PID").ok();
     if pid.is_some_and(|pid| pid != std::process::id().to_string()) {
@@ -44,9 +45,9 @@ fn watchdog() -> Option<Duration> {
     (micros > 0).then(|| Duration::from_micros(micros / 2))
 }
 
-/// Tells systemd again and again that every loop turns. One that hangs silences it, and systemd starts us anew.
+/// Sends keep-alives to the watchdog while every loop runs. If one hangs, they stop, and systemd restarts the program.
 pub(crate) fn watch(loops: Vec<LoopHandle>) {
-    let Some(pause) = watchdog() else { return };
+    let Some(interval) = watchdog() else { return };
     let watch = move || {
         loop {
             let (turned, turns) = mpsc::channel();
@@ -56,16 +57,16 @@ pub(crate) fn watch(loops: Vec<LoopHandle>) {
                     let _ = turned.send(());
                 });
             }
-            let alive = loops.iter().all(|_| turns.recv_timeout(pause).is_ok());
+            let alive = loops.iter().all(|_| turns.recv_timeout(interval).is_ok());
             if alive {
-                tell("WATCHDOG=1");
+                send("WATCHDOG=1");
             }
-            std::thread::park_timeout(pause);
+            std::thread::park_timeout(interval);
         }
     };
     let started = std::thread::Builder::new().name("watchdog".into()).spawn(watch);
     if let Err(error) = started {
-        log::error!("no thread for the watchdog: {error}");
+        log::error!("cannot start a thread for the watchdog: {error}");
     }
 }
 
@@ -74,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn abstract_names_and_paths_are_told_apart() {
+    fn abstract_names_and_paths_are_distinguished() {
         assert_eq!(address(b"/run/notify").expect("a path").as_pathname(), Some(std::path::Path::new("/run/notify")));
         #[cfg(target_os = "linux")]
         {

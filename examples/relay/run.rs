@@ -1,11 +1,11 @@
-//! A run, from the first socket to the last byte: start, signals, the configuration anew, the end.
+//! Runs the program: start, signals, reload, shutdown.
 //!
 //! ```text
-//!   SIGHUP           certificates, settings, log files: what can change, changes; what can't is named in the log
-//!   SIGTERM, SIGINT  /ready says 503 ──shutdown-delay──▶ no new connections, what is under way has its grace ──▶ end
-//!   a second one     the end, at once
+//!   SIGHUP           reads certificates, settings and log files again; the log names settings that need a restart
+//!   SIGTERM, SIGINT  /ready returns 503 ──shutdown-delay──▶ no new connections ──shutdown-timeout──▶ end
+//!   a second signal  the end, at once
 //! ```
-//! The admin listener is a server of its own, which outlives the public one.
+//! The admin listener is a server of its own. It stops after the public one.
 
 use std::{
     io::{self, Write},
@@ -29,7 +29,7 @@ use super::{
     certificates,
     common::descriptors::{self, Needs},
     config, fitting,
-    listen::{self, Inherited, Listen, Standing},
+    listen::{self, Inherited, Listen, OpenListener},
     logs,
     metrics::Metrics,
     notify,
@@ -40,44 +40,47 @@ use super::{
     values::Mode,
 };
 
-/// The admin listener's address if nobody says otherwise, and if it is free.
+/// Default address of the admin listener, if it is free.
 const ADMIN: &str = "127.0.0.1:9090";
 
-/// Connections of operators, and of the gateway's application.
+/// Most connections of the admin listener: operators, and the gateway's application.
 const ADMIN_CONNECTIONS: usize = 1024;
 
-/// Descriptors that the admin listener keeps in reserve.
+/// Descriptors reserved for the admin listener.
 const ADMIN_RESERVE: usize = 16;
 
-/// The most connections that the gateway makes to its application.
+/// Most connections of the gateway to its application.
 const GATEWAY_CALLS: u64 = 4096;
 
-/// A head that is smaller keeps browsers out.
+/// Smallest limit of a head that browsers can work with.
 const LEAST_HEAD: u64 = 1024;
 
-/// Whether all is fine that can be found out without listening.
+/// Checks everything that can be checked without listening.
 pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
     check_all_but_log(settings)?;
     AccessLines::check(&settings.access_log)
 }
 
-/// The same; and what lets it start, but is no use to clients, is a fault as well.
+/// Like [`check`], but rejects certificates that are not valid now, too: the program can start with them, but clients reject
+/// them.
 pub(crate) fn check_strictly(settings: &Settings) -> Result<(), Failure> {
     let checked = check_all_but_log(settings)?;
     AccessLines::check(&settings.access_log)?;
     for (listen, tls) in &checked {
         if let Some(fault) = tls.as_ref().and_then(|tls| certificates::fault(tls, now())) {
-            return Err(Failure::config(format!("--listen {listen}: its certificate {fault}")));
+            return Err(Failure::config(format!("--listen {listen}: certificate {fault}")));
         }
     }
     Ok(())
 }
 
-/// The same of what is not opened right afterwards: a FIFO that is opened and closed tells its reader of an end. Returns
-/// the listeners, with their certificates: what is read from a pipe can't be read again.
+/// Like [`check`], but without the access log: opening and closing a FIFO would signal an end to its reader. Returns the
+/// listeners with their certificates, since a pipe cannot be read again.
 fn check_all_but_log(settings: &Settings) -> Result<Vec<(Listen, Option<Tls>)>, Failure> {
     if settings.limits.max_head.0 < LEAST_HEAD {
-        return Err(Failure::config(format!("[limits] max-head: at least {LEAST_HEAD} bytes, or no browser gets in")));
+        return Err(Failure::config(format!(
+            "invalid [limits] max-head: expected at least {LEAST_HEAD} bytes, which browsers need"
+        )));
     }
     fitting::check(settings)?;
     let services = Services::new(settings, "")?;
@@ -86,7 +89,7 @@ fn check_all_but_log(settings: &Settings) -> Result<Vec<(Listen, Option<Tls>)>, 
     if let Some((admin, true)) = admin_address(settings)
         && let Some((listen, _)) = checked.iter().find(|(listen, _)| listen.takes(admin))
     {
-        return Err(Failure::config(format!("--listen {listen} and --admin {admin} are the same port")));
+        return Err(Failure::config(format!("--listen {listen} and --admin {admin} use the same port")));
     }
     Ok(checked)
 }
@@ -98,7 +101,7 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
     let checked = check_all_but_log(&settings)?;
     let shared = Arc::new(Shared::new(&settings, Metrics::new(now()))?);
     let trusting = shared.clone();
-    let (server, standing) = listen::listen(checked, inherited, move |peer| trusting.is_proxy(peer))?;
+    let (server, open) = listen::listen(checked, inherited, move |peer| trusting.is_proxy(peer))?;
     let logging = shared.clone();
     let admin = bind_admin(&settings)?;
     let api = admin.as_ref().and_then(|(server, _)| server.local_addr()).filter(|_| !settings.gateway.public_api);
@@ -109,12 +112,12 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
         _ => limits(&settings),
     };
     uncork::set_pipe_memory_limit(usize::try_from(settings.limits.pipe_memory.0).unwrap_or(usize::MAX));
-    let limits = descriptors::fit(limits, needs(&settings, standing.len()));
-    let server = server.limits(limits).access_log(move |access| logging.over(access));
-    // Before anything runs: a signal that comes early must not be lost.
-    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|e| Failure::system(&"can't handle signals", &e))?;
-    warn_of_certificates(&standing);
-    let listeners = standing.iter().filter_map(|one| Some((one.url.clone(), one.tls.clone()?))).collect();
+    let limits = descriptors::fit(limits, needs(&settings, open.len()));
+    let server = server.limits(limits).access_log(move |access| logging.ended(access));
+    // First, so that an early signal is not lost.
+    let signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).map_err(|e| Failure::system(&"cannot handle signals", &e))?;
+    warn_of_certificates(&open);
+    let listeners = open.iter().filter_map(|one| Some((one.url.clone(), one.tls.clone()?))).collect();
     let admin = admin.map(|(server, is_local)| {
         start_admin(server, Admin { shared: shared.clone(), services: services.clone(), is_local, listeners })
     });
@@ -122,44 +125,44 @@ pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -
     let page = services.page(&settings);
     let site = Site { shared: shared.clone(), services: services.clone(), page: page.clone() };
     let (mode, threads) = (settings.server.mode, loops(&settings));
-    let lines: Vec<String> = standing.iter().map(|standing| format!("listening on {}", standing.url)).collect();
+    let lines: Vec<String> = open.iter().map(|open| format!("listening on {}", open.url)).collect();
     let admin_addr = admin.as_ref().and_then(Running::local_addr);
     let ready = |stopper: StopHandle, loops: Vec<LoopHandle>| {
-        let mut program =
-            Program { started: settings.clone(), settings, flags, shared, services, page, standing, stopper };
-        let thread = std::thread::Builder::new().name("signals".into()).spawn(move || program.heed(signals));
-        thread.map(drop).map_err(cant_start)?;
-        say_where(&lines, admin_addr);
-        notify::tell("READY=1");
+        let mut program = Program { started: settings.clone(), settings, flags, shared, services, page, open, stopper };
+        let thread = std::thread::Builder::new().name("signals".into()).spawn(move || program.handle_signals(signals));
+        thread.map(drop).map_err(cannot_start)?;
+        print_addresses(&lines, admin_addr);
+        notify::send("READY=1");
         notify::watch(loops);
         Ok(())
     };
     let result = match mode {
         Mode::External => {
-            let external = server.external(site).map_err(cant_start)?;
+            let external = server.external(site).map_err(cannot_start)?;
             ready(external.stop_handle(), vec![external.loop_handle()])?;
-            external.run().map_err(|error| Failure::system(&"can't wait for events", &error))
+            external.run().map_err(|error| Failure::system(&"cannot wait for events", &error))
         }
         Mode::Threads | Mode::ThreadPerConnection => {
             let running = match mode {
                 Mode::ThreadPerConnection => server.thread_per_connection(site),
                 _ => server.threads(threads, site),
             };
-            let running = running.map_err(cant_start)?;
+            let running = running.map_err(cannot_start)?;
             ready(running.stop_handle(), running.loops())?;
             running.join().map_err(|error| Failure::system(&"stopped", &error))
         }
     };
     if let Some(Err(error)) = admin.map(Running::stop) {
-        log::warn!("the admin listener: {error}");
+        log::warn!("admin listener: {error}");
     }
     result
 }
 
-/// Descriptors for connections, and beside them.
+/// Returns the descriptors that connections and everything else need.
 fn needs(settings: &Settings, listeners: usize) -> Needs {
     let outgoing = if settings.gateway.connect_url.0.is_empty() { 0 } else { GATEWAY_CALLS };
-    // A loop has a selector, a bell and the listeners; a connection in a thread of its own has the first two as well.
+    // A loop has a selector, a wake-up descriptor and the listeners. In thread-per-connection mode, a connection has the
+    // first two as well.
     let (per_connection, loops) = match settings.server.mode {
         Mode::ThreadPerConnection => (3, 1),
         Mode::External => (1, 1),
@@ -168,8 +171,8 @@ fn needs(settings: &Settings, listeners: usize) -> Needs {
     Needs { per_connection, others: (loops * (2 + listeners) + ADMIN_RESERVE) as u64, outgoing }
 }
 
-fn cant_start(error: io::Error) -> Failure {
-    Failure::system(&"can't start", &error)
+fn cannot_start(error: io::Error) -> Failure {
+    Failure::system(&"cannot start", &error)
 }
 
 fn loops(settings: &Settings) -> usize {
@@ -188,7 +191,7 @@ fn limits(settings: &Settings) -> Limits {
             0 => usize::MAX,
             n => n,
         },
-        // Each service refuses what is too large for it, in its own words.
+        // Each service rejects larger bodies with its own response.
         body: u64::MAX,
         head: usize::try_from(own.max_head.0).unwrap_or(usize::MAX),
         handshake_timeout: seconds(own.handshake_timeout),
@@ -201,7 +204,7 @@ fn limits(settings: &Settings) -> Limits {
     }
 }
 
-/// Where the admin listener is to be; whether it has to be there.
+/// Returns the address of the admin listener, and `true` if another port must not be used instead.
 fn admin_address(settings: &Settings) -> Option<(SocketAddr, bool)> {
     match settings.admin.listen.0.as_str() {
         "off" => None,
@@ -210,69 +213,69 @@ fn admin_address(settings: &Settings) -> Option<(SocketAddr, bool)> {
     }
 }
 
-/// The admin listener, if there is to be one; whether it is on a loopback address.
+/// Binds the admin listener, if it is enabled. Returns `true` with it for a loopback address.
 fn bind_admin(settings: &Settings) -> Result<Option<(Server, bool)>, Failure> {
     let Some((addr, must)) = admin_address(settings) else { return Ok(None) };
     let server = match Server::bind(addr) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && !must => Server::bind((addr.ip(), 0)),
         result => result,
     };
-    let server =
-        server.map_err(|error| Failure::system_words(format!("{error}; --admin names another address, or off")))?;
+    let server = server
+        .map_err(|error| Failure::system_message(format!("{error}; use --admin with another address, or off")))?;
     let is_local = addr.ip().is_loopback();
     if !is_local {
-        log::warn!("the admin listener {addr} is open to whoever reaches it: there are no passwords");
+        log::warn!("the admin listener {addr} has no authentication: restrict access to it");
     }
     Ok(Some((server, is_local)))
 }
 
-/// Clients do not accept a certificate before or after its time: that is no reason not to serve those that come otherwise.
-fn warn_of_certificates(standing: &[Standing]) {
-    for standing in standing {
-        if let Some(fault) = standing.tls.as_ref().and_then(|tls| certificates::fault(tls, now())) {
-            log::warn!("{}: its certificate {fault}", standing.url);
+/// Warns of certificates that are not valid now. The program serves nevertheless, since only clients of HTTPS fail.
+fn warn_of_certificates(open: &[OpenListener]) {
+    for open in open {
+        if let Some(fault) = open.tls.as_ref().and_then(|tls| certificates::fault(tls, now())) {
+            log::warn!("{}: certificate {fault}", open.url);
         }
     }
 }
 
 fn start_admin(server: Server, admin: Admin) -> Result<Running, Failure> {
-    // Whatever the public takes, operators get an answer.
+    // Operators must get a response even if public clients use every connection.
     let limits = Limits { connections: ADMIN_CONNECTIONS, reserved_descriptors: ADMIN_RESERVE, ..Limits::default() };
     let limits = match &admin.services.gateway {
         Some(gateway) => gateway.config().server_limits(limits),
         None => limits,
     };
-    server.limits(limits).threads(1, admin).map_err(cant_start)
+    server.limits(limits).threads(1, admin).map_err(cannot_start)
 }
 
-/// Whoever started this waits for the lines, and may have let the system choose ports.
-fn say_where(lines: &[String], admin: Option<SocketAddr>) {
+/// Prints the addresses. The parent process may wait for them, and may have let the system choose ports.
+fn print_addresses(lines: &[String], admin: Option<SocketAddr>) {
     let mut out = io::stdout().lock();
-    let mut said = lines.iter().try_for_each(|line| writeln!(out, "{line}"));
+    let mut result = lines.iter().try_for_each(|line| writeln!(out, "{line}"));
     if let Some(addr) = admin {
-        said = said.and_then(|()| writeln!(out, "admin on http://{addr}"));
+        result = result.and_then(|()| writeln!(out, "admin on http://{addr}"));
     }
-    // Nobody may be listening to us; that is no reason not to listen.
-    let _ = said.and_then(|()| out.flush());
+    // Standard output may be closed; the program serves nevertheless.
+    let _ = result.and_then(|()| out.flush());
 }
 
-/// A running program, as signals see it.
+/// State for the thread that handles signals.
 struct Program {
-    /// Those it was started with: what only a restart changes is still so.
+    /// The settings at start, still in effect where a change needs a restart.
     started: Settings,
-    /// Those that were read last.
+    /// The settings that were read last.
     settings: Settings,
     flags: ArgMatches,
     shared: Arc<Shared>,
     services: Services,
     page: Option<Page>,
-    standing: Vec<Standing>,
+    open: Vec<OpenListener>,
     stopper: StopHandle,
 }
 
 impl Program {
-    /// Does what signals say, until the end.
-    fn heed(&mut self, mut signals: Signals) {
+    /// Handles signals until the program ends.
+    fn handle_signals(&mut self, mut signals: Signals) {
         let mut stopping = None;
         for signal in signals.forever() {
             match (signal, &stopping) {
@@ -280,93 +283,93 @@ impl Program {
                 (SIGHUP, Some(_)) => {}
                 (_, None) => stopping = Some(self.stop()),
                 (_, Some(_)) => {
-                    log::warn!("stopping at once");
+                    log::warn!("second signal: stopping at once");
                     self.stopper.stop_now();
                 }
             }
         }
     }
 
-    /// Ends what is under way, in time. What is returned is to be kept: when it is dropped, the delay is over.
+    /// Starts the shutdown. Dropping the returned sender ends the delay early.
     fn stop(&self) -> mpsc::Sender<()> {
-        let (grace, delay) = (self.settings.server.grace, self.settings.server.shutdown_delay);
-        log::info!("stopping; what is under way has {grace} seconds");
-        // In this order: who hears of it finds that it is so.
+        let (timeout, delay) = (self.settings.server.shutdown_timeout, self.settings.server.shutdown_delay);
+        log::info!("stopping: requests in progress have {timeout} seconds to finish");
+        // /ready must return 503 before systemd is notified.
         self.shared.drain();
-        notify::tell("STOPPING=1");
-        let (stopper, (tell, told)) = (self.stopper.clone(), mpsc::channel());
+        notify::send("STOPPING=1");
+        let (stopper, (sender, receiver)) = (self.stopper.clone(), mpsc::channel());
         let stop = move || {
-            let _ = told.recv_timeout(Duration::from_secs(delay.into()));
-            stopper.shutdown(Duration::from_secs(grace.into()));
+            let _ = receiver.recv_timeout(Duration::from_secs(delay.into()));
+            stopper.shutdown(Duration::from_secs(timeout.into()));
         };
         if delay == 0 {
-            self.stopper.shutdown(Duration::from_secs(grace.into()));
+            self.stopper.shutdown(Duration::from_secs(timeout.into()));
         } else if let Err(error) = std::thread::Builder::new().name("drain".into()).spawn(stop) {
-            log::error!("no thread to wait in: {error}");
-            self.stopper.shutdown(Duration::from_secs(grace.into()));
+            log::error!("cannot start a thread for the shutdown delay: {error}");
+            self.stopper.shutdown(Duration::from_secs(timeout.into()));
         }
-        tell
+        sender
     }
 
-    /// Reads the settings again. If they are wrong, everything stays as it is.
+    /// Reads the settings again. If they are invalid, nothing changes.
     fn reload(&mut self) {
-        notify::tell("RELOADING=1");
+        notify::send("RELOADING=1");
         let result = config::load(&self.flags).and_then(|settings| check(&settings).map(|()| settings));
         let result = result.and_then(|settings| self.change(settings));
         self.shared.metrics.reloaded(result.is_ok());
         match result {
-            Ok(()) => log::info!("the configuration was read again"),
-            Err(error) => log::error!("the configuration stays as it was: {}", error.0),
+            Ok(()) => log::info!("configuration reloaded"),
+            Err(error) => log::error!("cannot reload the configuration, nothing has changed: {}", error.0),
         }
-        notify::tell("READY=1");
+        notify::send("READY=1");
     }
 
     fn change(&mut self, new: Settings) -> Result<(), Failure> {
         self.shared.access.reopen(&new.access_log)?;
-        let mut stays = Vec::new();
+        let mut unchanged = Vec::new();
         let wanted = listen::wanted(&new);
-        for standing in &self.standing {
-            // The listener of that address, as it is written now.
-            let Some(listen) = wanted.iter().find(|listen| listen.address == standing.listen.address) else { continue };
-            match (&standing.tls, listen.identity(&new).map_err(Failure::config)?) {
+        for open in &self.open {
+            // The new settings of the listener with that address.
+            let Some(listen) = wanted.iter().find(|listen| listen.address == open.listen.address) else { continue };
+            match (&open.tls, listen.identity(&new).map_err(Failure::config)?) {
                 (Some(tls), Some((cert, key))) => {
                     let tls = tls.clone();
                     listen::load(cert, key, move |cert, key| tls.replace_pem(cert, key))?;
                 }
                 (None, None) => {}
-                (Some(_), None) | (None, Some(_)) => stays.push(format!("HTTPS on {listen}")),
+                (Some(_), None) | (None, Some(_)) => unchanged.push(format!("HTTPS on {listen}")),
             }
         }
-        warn_of_certificates(&self.standing);
-        self.shared.trust_others(&new.proxies);
+        warn_of_certificates(&self.open);
+        self.shared.set_trusted(&new.proxies);
         self.services.reconfigure(&new)?;
         if let Some(page) = &self.page {
             page.reconfigure(self.services.page_config(&new));
         }
-        // A level that was set by hand, on the admin listener, stays until the file says another.
+        // A level set through the admin listener stays until the one in the file changes.
         if (&new.log.level, new.log.format) != (&self.settings.log.level, self.settings.log.format) {
             logs::change(&new.log.level.0, new.log.format).map_err(Failure::config)?;
         }
         let differ = config::differences(&self.started, &new);
-        stays.extend(differ.into_iter().filter(|name| !changes(name)));
-        if !stays.is_empty() {
-            log::warn!("only a restart changes these settings: {}", stays.join(", "));
+        unchanged.extend(differ.into_iter().filter(|name| !changes(name)));
+        if !unchanged.is_empty() {
+            log::warn!("these settings need a restart: {}", unchanged.join(", "));
         }
         self.settings = new;
         Ok(())
     }
 }
 
-/// Whether a setting can change while it runs: all but where it listens, what a connection is allowed, which services
-/// there are, and the gateway.
+/// Returns `true` if a setting can change at run time: all but listeners, limits of connections, which services are enabled,
+/// and the gateway.
 fn changes(name: &str) -> bool {
     const SECTIONS: &[&str] = &["tls", "proxies", "cors", "sessions", "rendezvous", "page", "log", "access-log"];
-    const SETTINGS: &[&str] = &["server.grace", "server.shutdown-delay", "limits.max-body"];
+    const SETTINGS: &[&str] = &["server.shutdown-timeout", "server.shutdown-delay", "limits.max-body"];
     let (section, key) = name.split_once('.').unwrap_or((name, ""));
     SETTINGS.contains(&name) || SECTIONS.contains(&section) && key != "enabled"
 }
 
-#[expect(clippy::disallowed_methods, reason = "a program of its own, no part of a loop")]
+#[expect(clippy::disallowed_methods, reason = "a program, outside of any loop")]
 fn now() -> SystemTime {
     SystemTime::now()
 }

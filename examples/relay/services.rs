@@ -1,4 +1,4 @@
-//! The services, made of their settings.
+//! Builds the services from their settings.
 
 use std::time::Duration;
 
@@ -15,19 +15,19 @@ use super::{
     values::{Bytes, Field, OriginRule},
 };
 
-/// Those that are on. Clones are the same services.
+/// The enabled services. Clones share the same services.
 #[derive(Clone)]
 pub(crate) struct Services {
     pub(crate) sessions: Option<SessionRelay>,
     pub(crate) rendezvous: Option<Rendezvous>,
     pub(crate) gateway: Option<Gateway>,
     pub(crate) tunnel: Option<Proxy>,
-    /// The application reaches the gateway on the public listeners, too.
+    /// The public listeners serve the paths of the gateway's application, too.
     pub(crate) gateway_is_open: bool,
 }
 
 impl Services {
-    /// `api` is where the application reaches the gateway, if no setting says so.
+    /// Builds the services. `api` is the gateway's address for the application unless a setting overrides it.
     pub(crate) fn new(settings: &Settings, api: &str) -> Result<Self, Failure> {
         let wrong = |section: &str, error: &dyn std::fmt::Display| Failure::config(format!("[{section}] {error}"));
         let sessions = settings.sessions.enabled.then(|| SessionRelay::new(sessions(settings)));
@@ -42,7 +42,7 @@ impl Services {
         })
     }
 
-    /// Whether every path leads to what it is meant for: what stands first in [`Site`](super::site::Site) takes it.
+    /// Rejects a path of one service that another service, earlier in [`Site`](super::site::Site), would handle.
     pub(crate) fn check_paths(&self, has_page: bool) -> Result<(), Failure> {
         let below = |base: &str, name: &str| format!("{base}/{name}");
         let mut paths: Vec<(&str, String)> = Vec::new();
@@ -71,13 +71,13 @@ impl Services {
                 _ => section,
             };
             if first != section {
-                return Err(Failure::config(format!("[{section}] {path} is a path of [{first}] already")));
+                return Err(Failure::config(format!("[{section}] path {path} is already used by [{first}]")));
             }
         }
         Ok(())
     }
 
-    /// The page for people, if it is on, and has something to tell them.
+    /// Returns the web page, if it is enabled and there is a service for it to show.
     pub(crate) fn page(&self, settings: &Settings) -> Option<Page> {
         let has_something = self.rendezvous.is_some() || self.sessions.is_some();
         (settings.page.enabled && has_something).then(|| Page::new(self.page_config(settings)))
@@ -94,7 +94,7 @@ impl Services {
         }
     }
 
-    /// Those that are on, and can change while they run, are from now on as the settings say, which were checked.
+    /// Applies checked settings to the enabled services that can change at run time.
     pub(crate) fn reconfigure(&self, settings: &Settings) -> Result<(), Failure> {
         let wrong = |section: &str, error: &dyn std::fmt::Display| Failure::config(format!("[{section}] {error}"));
         if let Some(service) = self.sessions.as_ref().filter(|_| settings.sessions.enabled) {
@@ -108,7 +108,7 @@ impl Services {
 }
 
 fn origins(settings: &Settings) -> Vec<String> {
-    settings.cors.allow_origins.iter().map(|origin| origin.0.clone()).collect()
+    settings.cors.allowed_origins.iter().map(|origin| origin.0.clone()).collect()
 }
 
 fn size(bytes: Bytes) -> usize {
@@ -134,7 +134,7 @@ fn sessions(settings: &Settings) -> SessionConfig {
         body: settings.limits.max_body.0,
         pipe: default.pipe,
         allow_origins: origins(settings),
-        end_cleanly_if_truncated: !own.abort_when_cut,
+        end_cleanly_if_truncated: !own.abort_if_truncated,
     }
 }
 
@@ -145,9 +145,9 @@ fn rendezvous(settings: &Settings) -> RendezvousConfig {
         ttl: Duration::from_secs(own.ttl.get()),
         ttl_max: Duration::from_secs(own.ttl_max),
         first_use_timeout: Duration::from_secs(own.first_use_timeout.get()),
-        status_ttl: Duration::from_secs(own.record),
+        status_ttl: Duration::from_secs(own.status_ttl),
         lifetime: Duration::from_secs(own.lifetime.get()),
-        body_timeout: Duration::from_secs(own.pause.get()),
+        body_timeout: Duration::from_secs(own.body_timeout.get()),
         streams: own.limit.get(),
         streams_per_address: own.per_address.get(),
         creations_per_minute: own.creations_per_minute,
@@ -183,7 +183,7 @@ fn gateway(settings: &Settings, api: &str) -> GatewayConfig {
         send_timeout: some(own.queue_timeout),
         send_queue_size: own.queue,
         strict_broadcast: own.strict_broadcast,
-        origin_policy: match own.origins {
+        origin_policy: match own.allowed_origins {
             OriginRule::All => OriginPolicy::None,
             OriginRule::SameOrigin => OriginPolicy::SameOrigin,
             OriginRule::SameHostname => OriginPolicy::SameHostname,

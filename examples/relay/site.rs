@@ -1,4 +1,4 @@
-//! What the public sees: the services that are on, a page for people, and nothing else.
+//! The handler of the public listeners: the enabled services and the web page.
 
 use std::sync::{
     Arc, PoisonError, RwLock,
@@ -18,16 +18,16 @@ use super::{
     values::ForwardedField,
 };
 
-/// What all loops share, and the admin listener looks into.
+/// State that all loops and the admin listener share.
 pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) access: AccessLines,
-    /// It is about to stop: /ready says so.
+    /// `true` once the program is stopping; /ready reports it.
     draining: AtomicBool,
     trust: RwLock<Trust>,
 }
 
-/// Whose word on addresses is taken.
+/// The proxies whose fields are trusted.
 struct Trust {
     networks: Vec<Network>,
     field: ForwardedField,
@@ -49,17 +49,17 @@ impl Shared {
         })
     }
 
-    pub(crate) fn trust_others(&self, proxies: &Proxies) {
+    pub(crate) fn set_trusted(&self, proxies: &Proxies) {
         *self.trust.write().unwrap_or_else(PoisonError::into_inner) = Trust::new(proxies);
     }
 
-    /// Whether this peer may speak for others, by the PROXY protocol.
+    /// Returns `true` if the peer may send a header of the PROXY protocol.
     pub(crate) fn is_proxy(&self, peer: &PeerAddr) -> bool {
         let trust = self.trust.read().unwrap_or_else(PoisonError::into_inner);
         addresses::is_trusted(&trust.networks, peer)
     }
 
-    /// For whom a proxy asks, as far as that is known.
+    /// Returns what a trusted proxy states about its client.
     fn client(&self, req: &Request<'_>) -> addresses::Client {
         let trust = self.trust.read().unwrap_or_else(PoisonError::into_inner);
         let headers = req.headers();
@@ -74,8 +74,8 @@ impl Shared {
         !self.draining.load(Ordering::Relaxed)
     }
 
-    /// A request is over.
-    pub(crate) fn over(&self, access: &AccessRecord<'_>) {
+    /// Records a request that has ended.
+    pub(crate) fn ended(&self, access: &AccessRecord<'_>) {
         self.metrics.request(access);
         self.access.write(access);
     }
@@ -86,7 +86,7 @@ impl Shared {
 pub(crate) struct Site {
     pub(crate) shared: Arc<Shared>,
     pub(crate) services: Services,
-    /// If it is on.
+    /// The web page, if it is enabled.
     pub(crate) page: Option<Page>,
 }
 
@@ -99,21 +99,21 @@ impl Handler for Site {
         if let Some(https) = client.https {
             req.set_https(https);
         }
-        // Whole hosts are behind tunnels, whatever the path; and it is known already who asks, and by which scheme.
+        // A tunnel serves whole hosts, whatever the path, so it goes first; it needs the client's address and scheme.
         if let Some(tunnel) = &self.services.tunnel {
             #[cfg(feature = "spdy")]
             if let Some(action) = tunnel.accept_legacy(req) {
                 return action;
             }
-            let asks = tunnel.is_tunnel_path(req.path());
-            match (asks && req.wants_upgrade("ptth"), tunnel.serves(req)) {
+            let is_tunnel = tunnel.is_tunnel_path(req.path());
+            match (is_tunnel && req.wants_upgrade("ptth"), tunnel.serves(req)) {
                 (true, _) => return tunnel.accept_origin_server(req),
                 (false, true) => return tunnel.handle_behind(req, false),
-                (false, false) if asks => return tunnel.accept_origin_server(req),
+                (false, false) if is_tunnel => return tunnel.accept_origin_server(req),
                 _ => {}
             }
         }
-        if let Some(action) = self.page.as_ref().and_then(|page| page.answer(req)) {
+        if let Some(action) = self.page.as_ref().and_then(|page| page.respond(req)) {
             return action;
         }
         let (path, services) = (req.path(), &self.services);
@@ -129,10 +129,10 @@ impl Handler for Site {
         if let Some(gateway) = services.gateway.as_ref().filter(is_gateways) {
             return gateway.handle(req);
         }
-        Response::text("There is nothing here.\n").with_status(404).into()
+        Response::text("Not found.\n").with_status(404).into()
     }
 
-    /// Origins of a tunnel that come by ALPN; nothing else is agreed upon.
+    /// Accepts origin servers of the tunnel by ALPN, and no other protocol.
     fn alpn(&mut self, protocol: &[u8], peer: &PeerAddr) -> Option<Box<dyn Upgrade>> {
         self.services.tunnel.as_ref()?.alpn(protocol, peer)
     }

@@ -1,7 +1,8 @@
-//! The reverse tunnel in the relay: who may be an origin, as the settings say it, and what operators see of it.
+//! The reverse tunnel in the relay: its configuration, from the settings, and its metrics and list for operators.
 
 use std::time::{Duration, SystemTime};
 
+use serde::Serialize;
 use uncork::relay::{
     ConfigError, Via,
     tunnel::{Balance, ConnectionInfo, Credential, Proxy, ProxyConfig, ProxyCounts},
@@ -9,9 +10,9 @@ use uncork::relay::{
 
 #[cfg(feature = "spdy")]
 use super::addresses::{Network, is_trusted};
-use super::{common, logs::json, metrics::Page, settings::Settings, values::BalanceRule};
+use super::{common, json, metrics::Page, settings::Settings, values::BalanceRule};
 
-/// The proxy, if anybody may be an origin.
+/// Builds the proxy, if the settings have a token.
 pub(crate) fn proxy(settings: &Settings) -> Result<Option<Proxy>, String> {
     let own = &settings.tunnel;
     if own.tokens.is_empty() {
@@ -25,12 +26,12 @@ pub(crate) fn proxy(settings: &Settings) -> Result<Option<Proxy>, String> {
             BalanceRule::RoundRobin => Balance::RoundRobin,
             BalanceRule::LeastBusy => Balance::LeastBusy,
         },
-        response_timeout: Duration::from_secs(own.answer_timeout.get()),
-        connections: own.origins.get(),
-        connections_per_credential: own.origins_per_token.get(),
+        response_timeout: Duration::from_secs(own.response_timeout.get()),
+        connections: own.origin_servers.get(),
+        connections_per_credential: own.origin_servers_per_token.get(),
         handshakes: own.handshakes.get(),
         failures_per_minute: own.failures_per_minute,
-        streams_per_connection: own.requests_per_origin.get(),
+        streams_per_connection: own.requests_per_origin_server.get(),
         streams_per_address: own.requests_per_address.get(),
         streams_per_host: own.requests_per_host.get(),
         share_per_address: own.share_per_address.get(),
@@ -40,15 +41,15 @@ pub(crate) fn proxy(settings: &Settings) -> Result<Option<Proxy>, String> {
     Proxy::new(config).map(Some).map_err(|error| error.to_string())
 }
 
-/// `NAME SHA256 HOST…`, and perhaps `body=BYTES` and `rate=BYTES` among the hosts.
+/// Parses `NAME SHA256 HOST…`, with optional `body=BYTES` and `rate=BYTES` among the hosts.
 pub(crate) fn credential(text: &str) -> Result<Credential, String> {
-    let wrong = |error: ConfigError| format!("{text:?}: {error}");
+    let wrong = |error: ConfigError| format!("invalid token {text:?}: {error}");
     let mut words = text.split_whitespace();
     let (Some(name), Some(hash)) = (words.next(), words.next()) else {
-        return Err(format!("{text:?}: give \"NAME SHA256 HOST…\"; printf %s TOKEN | sha256sum"));
+        return Err(format!("invalid token {text:?}: expected \"NAME SHA256 HOST…\" (printf %s TOKEN | sha256sum)"));
     };
     let mut one = if let Some(sources) = hash.strip_prefix("allow-legacy-unauthenticated:") {
-        legacy(name, sources).map_err(|why| format!("{text:?}: {why}"))?
+        legacy(name, sources).map_err(|error| format!("invalid token {text:?}: {error}"))?
     } else if let Some(hash) = hash.strip_prefix("cert:") {
         Credential::certificate(name, hash).map_err(wrong)?
     } else {
@@ -58,14 +59,18 @@ pub(crate) fn credential(text: &str) -> Result<Credential, String> {
         one = match word.split_once('=') {
             Some(("body", bytes)) => one.body(common::bytes(bytes)?),
             Some(("rate", bytes)) => one.rate(common::bytes(bytes)?),
-            Some(_) => return Err(format!("{text:?}: {word:?} is none of HOST, body=BYTES, rate=BYTES")),
+            Some(_) => {
+                return Err(format!(
+                    "invalid token {text:?}: expected HOST, body=BYTES or rate=BYTES instead of {word:?}"
+                ));
+            }
             None => one.host(word).map_err(wrong)?,
         };
     }
     Ok(one)
 }
 
-/// Programs of 2014, which show nothing: where they may come from, networks with commas between them.
+/// Parses the comma-separated networks of origin servers that use spdy-proxy, which has no authentication.
 #[cfg(feature = "spdy")]
 fn legacy(name: &str, sources: &str) -> Result<Credential, String> {
     let sources: Vec<Network> = sources.split(',').map(str::parse).collect::<Result<_, _>>()?;
@@ -77,61 +82,83 @@ fn legacy(_: &str, _: &str) -> Result<Credential, String> {
     Err("this relay was built without SPDY: build it with `--features spdy`".into())
 }
 
-/// What Prometheus is told.
-pub(crate) fn tell(page: &mut Page, counts: ProxyCounts) {
-    page.gauge("tunnel_origins", "Origins that are connected", counts.connections);
-    page.counter("tunnel_origins_connected_total", "Connections of origins", counts.connections_total);
-    page.counter("tunnel_origins_silent_total", "Origins that were closed for their silence", counts.silent);
-    page.counter("tunnel_denied_total", "Requests for a tunnel that were refused", counts.denied);
+/// Writes the metrics of the tunnel.
+pub(crate) fn write_metrics(page: &mut Page, counts: ProxyCounts) {
+    page.gauge("tunnel_origin_servers", "Connections of origin servers that are open", counts.connections);
+    page.counter(
+        "tunnel_origin_servers_connected_total",
+        "Connections of origin servers since the start",
+        counts.connections_total,
+    );
+    page.counter(
+        "tunnel_origin_servers_timed_out_total",
+        "Connections of origin servers closed because a ping timed out",
+        counts.silent,
+    );
+    page.counter("tunnel_rejected_total", "Requests for a tunnel that were rejected", counts.denied);
     let name = "tunnel_handshakes_failed_total";
-    page.family(name, "counter", "Handshakes of origin servers that did not show a credential, by network limits");
+    page.family(name, "counter", "Handshakes by ALPN that did not authenticate, by reason");
     for (reason, count) in
-        [("unanswered", counts.unanswered), ("displaced", counts.displaced), ("throttled", counts.throttled)]
+        [("timed-out", counts.unanswered), ("displaced", counts.displaced), ("throttled", counts.throttled)]
     {
         page.sample(name, &format!("{{reason=\"{reason}\"}}"), count);
     }
-    page.gauge("tunnel_active_requests", "Requests through tunnels under way", counts.active);
+    page.gauge("tunnel_active_requests", "Requests through tunnels in progress", counts.active);
     page.counter("tunnel_requests_total", "Requests for hosts behind tunnels", counts.requests);
     let name = "tunnel_failed_requests_total";
-    page.family(name, "counter", "Requests for hosts behind tunnels that no origin has answered, or not whole");
+    page.family(name, "counter", "Requests for hosts behind tunnels without a complete response, by reason");
     for (reason, count) in [
         ("unknown-host", counts.unknown_host),
-        ("no-origin", counts.no_origin),
-        ("refused", counts.refused),
+        ("no-origin-server", counts.no_origin),
+        ("rejected", counts.refused),
         ("lost", counts.lost),
         ("timed-out", counts.timed_out),
-        ("unfit", counts.unfit),
-        ("cut", counts.truncated),
-        ("client-left", counts.left),
+        ("invalid", counts.unfit),
+        ("truncated", counts.truncated),
+        ("client-disconnected", counts.left),
     ] {
         page.sample(name, &format!("{{reason=\"{reason}\"}}"), count);
     }
-    page.counter("tunnel_retried_total", "Requests that one origin refused and another was given", counts.retried);
-    page.family("tunnel_bytes_total", "counter", "Bytes of bodies through tunnels, to origins (up) and from them");
+    page.counter("tunnel_retried_total", "Requests that were retried on another origin server", counts.retried);
+    page.family(
+        "tunnel_bytes_total",
+        "counter",
+        "Bytes of bodies through tunnels, to origin servers (up) and from them (down)",
+    );
     page.sample("tunnel_bytes_total", "{direction=\"up\"}", counts.bytes_up);
     page.sample("tunnel_bytes_total", "{direction=\"down\"}", counts.bytes_down);
 }
 
-/// Who is connected, as JSON.
-pub(crate) fn list(links: &[ConnectionInfo]) -> String {
-    let one = |link: &ConnectionInfo| {
-        let hosts: Vec<String> = link.hosts.iter().map(|host| json(host)).collect();
-        let since = link.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        let round_trip = link.round_trip.map_or("null".to_owned(), |time| format!("{:.6}", time.as_secs_f64()));
-        format!(
-            "\n{{\"token\":{},\"hosts\":[{}],\"peer\":{},\"since\":{since},\"active\":{},\"requests\":{},\
-             \"bytes_up\":{},\"bytes_down\":{},\"round_trip_seconds\":{round_trip},\"leaving\":{}}}",
-            json(&link.credential),
-            hosts.join(","),
-            json(&link.peer.to_string()),
-            link.active,
-            link.requests,
-            link.bytes_up,
-            link.bytes_down,
-            link.leaving
-        )
-    };
-    format!("[{}\n]\n", links.iter().map(one).collect::<Vec<_>>().join(","))
+/// One connection of an origin server, as the list has it.
+#[derive(Serialize)]
+struct Entry<'a> {
+    token: &'a str,
+    hosts: &'a [String],
+    peer: String,
+    /// Seconds since 1970.
+    since: u64,
+    active: usize,
+    requests: u64,
+    bytes_up: u64,
+    bytes_down: u64,
+    round_trip_seconds: Option<f64>,
+    leaving: bool,
+}
+
+/// Returns the list of connected origin servers, as JSON.
+pub(crate) fn list(connections: &[ConnectionInfo]) -> String {
+    json::list(connections.iter().map(|one| Entry {
+        token: &one.credential,
+        hosts: &one.hosts,
+        peer: one.peer.to_string(),
+        since: one.since.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs(),
+        active: one.active,
+        requests: one.requests,
+        bytes_up: one.bytes_up,
+        bytes_down: one.bytes_down,
+        round_trip_seconds: one.round_trip.map(|time| json::rounded(time, 6)),
+        leaving: one.leaving,
+    }))
 }
 
 #[cfg(test)]
@@ -165,7 +192,7 @@ mod tests {
         for (sources, right) in [("192.0.2.7", true), ("192.0.2.0/28,2001:db8::1", true), ("", false), ("all", false)] {
             let one = credential(&format!("old allow-legacy-unauthenticated:{sources} old.example"));
             assert_eq!(one.is_ok(), right && cfg!(feature = "spdy"), "{sources}");
-            assert!(cfg!(feature = "spdy") || one.is_err_and(|why| why.contains("--features spdy")));
+            assert!(cfg!(feature = "spdy") || one.is_err_and(|error| error.contains("--features spdy")));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Kinds of values a setting can have: each reads itself from a flag and from the file, and writes itself into one.
+//! Types of settings: each is read from a flag or the file, and written into a file.
 
 use std::{
     fmt,
@@ -14,19 +14,19 @@ use super::{logs, tunnel};
 
 /// A value of a setting.
 pub(crate) trait Value: Sized + Clone {
-    /// From all occurrences of its flag, the last of which counts if it can't be repeated.
+    /// Parses the values of all occurrences of the flag. The last one counts if the flag cannot be repeated.
     fn from_words(words: &[&str]) -> Result<Self, String>;
 
-    /// As it stands in the file.
+    /// Returns the value as it is written in the file.
     fn toml(&self) -> String;
 
-    /// What the flag alone means, without a value.
+    /// Value of the flag when it has none.
     const ALONE: Option<&'static str> = None;
-    /// The flag may be repeated.
+    /// `true` if the flag may be repeated.
     const MANY: bool = false;
 }
 
-/// A string as TOML has it.
+/// Quotes a string for TOML.
 pub(crate) fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
@@ -39,7 +39,7 @@ macro_rules! plain_value {
     ($($kind:ty: $what:literal),*) => { $(
         impl Value for $kind {
             fn from_words(words: &[&str]) -> Result<Self, String> {
-                last(words).parse().map_err(|_| concat!("give ", $what).to_owned())
+                last(words).parse().map_err(|_| concat!("expected ", $what).to_owned())
             }
             fn toml(&self) -> String {
                 self.to_string()
@@ -55,7 +55,7 @@ plain_value! {
 impl Value for bool {
     const ALONE: Option<&'static str> = Some("true");
     fn from_words(words: &[&str]) -> Result<Self, String> {
-        last(words).parse().map_err(|_| "give true or false".to_owned())
+        last(words).parse().map_err(|_| "expected true or false".to_owned())
     }
     fn toml(&self) -> String {
         self.to_string()
@@ -91,7 +91,7 @@ impl<T: FromStr<Err = String> + fmt::Display + Clone> Value for Vec<T> {
     }
 }
 
-/// A text that is understood when it is read: what is wrong with it is told with its line.
+/// A text that is checked when it is read, so that an error names its line.
 macro_rules! text {
     ($(#[doc = $about:literal])* $name:ident, |$text:ident| $check:expr) => {
         $(#[doc = $about])*
@@ -119,7 +119,7 @@ macro_rules! text {
         }
 
         impl From<&str> for $name {
-            /// A default, which needs no check.
+            /// Makes a default, which needs no check.
             fn from(text: &str) -> Self {
                 Self(text.to_owned())
             }
@@ -140,9 +140,9 @@ macro_rules! text_value {
 }
 text_value!(BasePath, Level, AdminAddress, Url, ServerName, ViaName);
 
-// What is wrong with one is for the service to say.
+// The services check these values.
 text! {
-    /// The path a service lives under.
+    /// The base path of a service.
     BasePath, |text| {
         let config = RendezvousConfig { base_path: text.to_owned(), ..RendezvousConfig::default() };
         Rendezvous::new(config).map_err(|error| format!("{text:?}: {error}"))
@@ -156,29 +156,29 @@ text! {
     }
 }
 text! {
-    /// The value of Server.
+    /// The value of the Server field.
     ServerName, |text| {
         let config = SessionConfig { server: text.to_owned(), ..SessionConfig::default() };
         SessionRelay::new(config).map_err(|error| format!("{text:?}: {error}"))
     }
 }
 text! {
-    /// The name in Via; empty for a random one.
+    /// The name in the Via field; empty for a random one.
     ViaName, |text| {
         let named = if text.is_empty() { Ok(()) } else { Via::named(text).map(drop) };
         named.map_err(|error| format!("{text:?}: {error}"))
     }
 }
 text! {
-    /// How much is logged.
-    Level, |text| logs::understand(text)
+    /// A log level.
+    Level, |text| logs::parse_level(text)
 }
 text! {
-    /// Where the admin listener is to be.
+    /// The address of the admin listener.
     AdminAddress, |text| match text {
         "off" | "auto" => Ok(()),
         _ => text.parse::<std::net::SocketAddr>().map(drop).map_err(|_| {
-            format!("{text:?}: give an address and a port (127.0.0.1:9090), auto, or off")
+            format!("invalid address {text:?}: expected an address and a port (127.0.0.1:9090), auto or off")
         }),
     }
 }
@@ -186,30 +186,30 @@ text! {
     /// A URL of the gateway's application; empty for none.
     Url, |text| {
         let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-        let fine = text.is_empty() || rest.is_some_and(|rest| rest.starts_with(|c: char| c != '/' && c.is_ascii_graphic()));
-        fine.then_some(()).ok_or_else(|| format!("{text:?} is no URL: give one as http://127.0.0.1:8000/connect"))
+        let is_valid = text.is_empty() || rest.is_some_and(|rest| rest.starts_with(|c: char| c != '/' && c.is_ascii_graphic()));
+        is_valid.then_some(()).ok_or_else(|| format!("invalid URL {text:?}: expected http://127.0.0.1:8000/connect"))
     }
 }
 text! {
     /// A header field: `Name: value`.
     Field, |text| {
-        text.contains(':').then_some(()).ok_or_else(|| format!("{text:?} is no field: give one as \"Name: value\""))
+        text.contains(':').then_some(()).ok_or_else(|| format!("invalid field {text:?}: expected \"Name: value\""))
     }
 }
 
 text! {
-    /// Who may be an origin: `NAME SHA256 HOST…`.
+    /// An origin server that may connect: `NAME SHA256 HOST…`.
     TunnelToken, |text| tunnel::credential(text)
 }
 
-/// A number of threads; 0 for one for each processor.
+/// A number of threads; 0 for one per processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Threads(pub(crate) u16);
 
 impl Value for Threads {
     fn from_words(words: &[&str]) -> Result<Self, String> {
         let n = last(words).parse().ok().filter(|n| *n <= 1024);
-        n.map(Self).ok_or_else(|| "give a number, at most 1024".to_owned())
+        n.map(Self).ok_or_else(|| "expected a number, at most 1024".to_owned())
     }
     fn toml(&self) -> String {
         self.0.to_string()
@@ -251,7 +251,7 @@ impl<'de> Deserialize<'de> for Bytes {
                 f.write_str("a number of bytes, as 65536 or \"64k\" (k, M, G, T)")
             }
             fn visit_i64<E: serde::de::Error>(self, n: i64) -> Result<Bytes, E> {
-                u64::try_from(n).map(Bytes).map_err(|_| E::custom("bytes can't be negative"))
+                u64::try_from(n).map(Bytes).map_err(|_| E::custom("expected a number that is not negative"))
             }
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Bytes, E> {
                 super::common::bytes(text).map(Bytes).map_err(E::custom)
@@ -261,7 +261,7 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
-/// One word of a few.
+/// One of a few words.
 macro_rules! words {
     ($(#[doc = $about:literal])* $name:ident { $($(#[doc = $doc:literal])* $word:ident = $text:literal),* } $(alone $alone:literal)?) => {
         $(#[doc = $about])*
@@ -273,7 +273,7 @@ macro_rules! words {
             fn from_words(words: &[&str]) -> Result<Self, String> {
                 match last(words) {
                     $($text => Ok(Self::$word),)*
-                    _ => Err(format!("give one of: {}", [$($text),*].join(", "))),
+                    _ => Err(format!("expected one of: {}", [$($text),*].join(", "))),
                 }
             }
             fn toml(&self) -> String {
@@ -283,28 +283,28 @@ macro_rules! words {
     };
 }
 words! {
-    /// Who waits for events.
+    /// How events are waited for.
     Mode { Threads = "threads", External = "external", ThreadPerConnection = "thread-per-connection" }
 }
 words! {
-    /// How log lines look.
+    /// Format of log lines.
     LogFormat { Text = "text", Json = "json" }
 }
 words! {
-    /// How a line for each request looks.
+    /// Format of the access log.
     AccessFormat { Off = "off", Combined = "combined", Json = "json" } alone "combined"
 }
 words! {
-    /// Which field of a trusted proxy's tells the client.
+    /// The field in which a trusted proxy names the client.
     ForwardedField { Any = "any", XForwardedFor = "x-forwarded-for", Forwarded = "forwarded", None = "none" }
 }
 
 words! {
-    /// Pages of which origins may connect to the gateway.
+    /// Origins whose pages may connect to the gateway.
     OriginRule { All = "all", SameOrigin = "same-origin", SameHostname = "same-hostname" }
 }
 words! {
-    /// Which of several origins gets a request.
+    /// Which of several origin servers gets a request.
     BalanceRule { RoundRobin = "round-robin", LeastBusy = "least-busy" }
 }
 

@@ -165,7 +165,7 @@ pub(super) fn websocket_echo_gives_back_every_message(setup: Setup) {
 }
 
 pub(super) fn upgrade_echo_gives_back_every_byte(setup: Setup) {
-    let echo = Example::start("upgrade_echo", setup, &["--grace", "1000"]);
+    let echo = Example::start("upgrade_echo", setup, &["--shutdown-timeout", "1000"]);
     for fields in [&[][..], &["Connection: Upgrade", "Upgrade: other"], &["Upgrade: echo"]] {
         let answer = echo.ask("GET /", fields);
         assert_eq!(answer.assert(426).get("upgrade"), Some("echo"));
@@ -195,7 +195,7 @@ pub(super) fn upgrade_echo_gives_back_every_byte(setup: Setup) {
 }
 
 pub(super) fn upgrade_echo_pushes_back(setup: Setup) {
-    let echo = Example::start("upgrade_echo", setup, &["--grace", "0"]);
+    let echo = Example::start("upgrade_echo", setup, &["--shutdown-timeout", "0"]);
     let mut client = echo.client();
     client.request("GET /", &UPGRADE).head().assert(101);
     let block = noise(64 * 1024);

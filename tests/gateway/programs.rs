@@ -63,8 +63,16 @@ fn the_gateway_says_what_it_is() {
     for help in ["-h", "--help", "-help"] {
         let Output { stdout, status, .. } = output("gateway", &[help]);
         let text = String::from_utf8_lossy(&stdout);
-        for flag in ["--config", "--port", "--sock", "--log-level", "--gops-addr", "--version", "--tls-cert", "--grace"]
-        {
+        for flag in [
+            "--config",
+            "--port",
+            "--sock",
+            "--log-level",
+            "--gops-addr",
+            "--version",
+            "--tls-cert",
+            "--shutdown-timeout",
+        ] {
             assert!(text.contains(flag), "{flag}: {text}");
         }
         assert!(status.success());

@@ -38,7 +38,7 @@ fn a_new_certificate_is_taken_while_connections_go_on() {
 
 #[test]
 fn what_is_under_way_is_finished_and_nothing_new_begun() {
-    let relay = Relay::start(&["--grace", "100"]);
+    let relay = Relay::start(&["--shutdown-timeout", "100"]);
     let path = stream(&relay);
     let (mut source, mut receiver) = (relay.client(), relay.client());
     source.request(&format!("PUT {path}"), &["Transfer-Encoding: chunked"]).chunk(b"first");
@@ -64,7 +64,7 @@ fn what_is_under_way_is_finished_and_nothing_new_begun() {
 #[test]
 fn the_second_signal_ends_it_at_once() {
     for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::TERM)] {
-        let relay = Relay::start(&["--grace", "1000"]);
+        let relay = Relay::start(&["--shutdown-timeout", "1000"]);
         let path = stream(&relay);
         let (mut source, mut receiver) = (relay.client(), relay.client());
         source.request(&format!("PUT {path}"), &["Transfer-Encoding: chunked"]).chunk(b"first");
@@ -79,7 +79,7 @@ fn the_second_signal_ends_it_at_once() {
 
 #[test]
 fn a_delay_before_the_end_lets_others_turn_away() {
-    let relay = Relay::start(&["--shutdown-delay", "1000", "--grace", "1000"]);
+    let relay = Relay::start(&["--shutdown-delay", "1000", "--shutdown-timeout", "1000"]);
     relay.signal(Signal::TERM);
     relay.tells("STOPPING=1");
     relay.ask_admin("GET /ready", &[]).assert(503);
@@ -142,7 +142,7 @@ fn a_fifo_without_a_reader_is_not_waited_for() {
     until("its line is lost", || relay.metric("uncork_access_log_lost_lines_total") == 2.0);
     relay.stop();
     let text = dir.read("stderr");
-    assert!(text.matches("lines of the access log are lost").count() == 1 && text.lines().count() == 2, "{text}");
+    assert!(text.matches("cannot write the access log").count() == 1 && text.lines().count() == 2, "{text}");
 }
 
 #[cfg(target_os = "linux")]
@@ -158,7 +158,10 @@ fn a_full_disk_under_the_access_log_costs_its_lines_only() {
     until("they are counted", || relay.metric("uncork_access_log_lost_lines_total") == 5.0);
     relay.stop();
     let text = dir.read("stderr");
-    assert!(text.lines().count() == 1 && text.contains("lines of the access log are lost: No space left"), "{text}");
+    assert!(
+        text.lines().count() == 1 && text.contains("cannot write the access log, lines are lost: No space left"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -170,7 +173,7 @@ fn what_only_a_restart_changes_is_named() {
     dir.write(
         "relay.toml",
         "[sessions]\nttl = 20\n[rendezvous]\nenabled = false\n[limits]\nidle-timeout = 7\n[log]\nlevel = \"info\"\n\
-         [server]\ngrace = 1\nthreads = 3\n",
+         [server]\nshutdown-timeout = 1\nthreads = 3\n",
     );
     assert!(relay.reload());
     let log = line_of(&dir.0.join("stderr"));
@@ -179,7 +182,7 @@ fn what_only_a_restart_changes_is_named() {
         "{log}"
     );
     assert_eq!(relay.ask_admin("GET /log-level", &[]).text(), "info\n");
-    assert!(!log.contains("grace"));
+    assert!(!log.contains("shutdown-timeout"));
     // The file has not changed again, and neither has what runs.
     let lines = log.lines().count();
     assert!(relay.reload());

@@ -108,8 +108,15 @@ fn nothing_is_held_back_and_nobody_cut_off() {
     let Some(program) = nginx() else { return };
     let dir = Dir::new();
     let log = dir.path("access.log");
-    let relay =
-        Relay::start(&["--trusted-proxy", "127.0.0.1", "--access-log=json", "--access-log-file", &log, "--grace", "0"]);
+    let relay = Relay::start(&[
+        "--trusted-proxy",
+        "127.0.0.1",
+        "--access-log=json",
+        "--access-log-file",
+        &log,
+        "--shutdown-timeout",
+        "0",
+    ]);
     let nginx = Nginx::before(&program, &relay);
 
     // The relay's limits are those of the client.

@@ -102,7 +102,7 @@ fn a_server_behind_nat_is_reached_through_the_relay() {
     ask(&mut client, "");
     client.answer().assert(502);
     let mut origin = Origin::connect(&relay, &tls);
-    until("the origin is connected", || relay.metric("uncork_tunnel_origins") == 1.0);
+    until("the origin is connected", || relay.metric("uncork_tunnel_origin_servers") == 1.0);
     ask(&mut client, "X-Forwarded-For: 192.0.2.7\r\n");
     origin.answer("hello");
     assert_eq!(client.answer().assert(200).text(), "hello", "not the rendezvous' pong");
@@ -113,7 +113,7 @@ fn a_server_behind_nat_is_reached_through_the_relay() {
     assert!(text.contains("\"token\":\"app\"") && text.contains("\"hosts\":[\"app.example\"]"), "{text}");
     assert!(text.contains("\"requests\":1") && !text.contains(HASH), "{text}");
     assert_eq!(relay.metric("uncork_tunnel_requests_total"), 2.0);
-    assert_eq!(relay.metric("uncork_tunnel_denied_total"), 2.0);
+    assert_eq!(relay.metric("uncork_tunnel_rejected_total"), 2.0);
     assert_eq!(relay.metric("uncork_tunnel_bytes_total{direction=\"down\"}"), 5.0);
     until("a line for it", || dir.read("access.log").contains("192.0.2.7 - - "));
     relay.stop();
@@ -127,7 +127,7 @@ fn an_origin_may_come_by_alpn() {
     let files = [dir.path("cert.pem"), dir.path("key.pem")];
     let relay = Relay::start(&["--tls-cert", &files[0], "--tls-key", &files[1], "--tunnel-token", &token]);
     let mut origin = Origin::by_alpn(&relay, &tls);
-    until("the origin is connected", || relay.metric("uncork_tunnel_origins") == 1.0);
+    until("the origin is connected", || relay.metric("uncork_tunnel_origin_servers") == 1.0);
     let mut client = Client::connect(relay.addr(), Some(tls));
     client.send("GET / HTTP/1.1\r\nHost: app.example\r\n\r\n");
     origin.answer("hello");
@@ -156,7 +156,7 @@ fn connections_that_say_nothing_are_counted_and_keep_no_origin_server_out() {
     let failed = |reason: &str| relay.metric(&format!("uncork_tunnel_handshakes_failed_total{{reason=\"{reason}\"}}"));
     until("two have lost their places", || failed("displaced") == 2.0 && failed("unanswered") == 2.0);
     let _origin = Origin::by_alpn(&relay, &tls);
-    until("the origin is connected", || relay.metric("uncork_tunnel_origins") == 1.0);
+    until("the origin is connected", || relay.metric("uncork_tunnel_origin_servers") == 1.0);
     assert_eq!((failed("displaced"), failed("throttled")), (3.0, 0.0));
     relay.stop();
 }

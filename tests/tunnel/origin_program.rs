@@ -357,7 +357,7 @@ fn what_is_wrong_is_said_in_words() {
     let good = ["--proxy", "a.example:1", "--host", "b.example", "--root", &root, "--pin", &"0".repeat(64)];
     for (wrong, token, words) in [
         (vec!["--proxy", "a.example:1", "--host", "b.example"], "t", "--root <DIR>|--forward <URL>"),
-        (good.to_vec(), "", "there is no token: set UNCORK_TOKEN"),
+        (good.to_vec(), "", "no token: set UNCORK_TOKEN"),
         ([&good[..6], &["--pin", "abc"]].concat(), "t", "a SHA-256 has 32 bytes, this has 2"),
         ([&good[..6], &["--ca", "/no/such/file"]].concat(), "t", "/no/such/file: no such file"),
         ([&good[..4], &["--forward", "ftp://a", "--pin", good[7]]].concat(), "t", "as in http://127.0.0.1:3000"),
@@ -384,7 +384,7 @@ fn what_is_wrong_is_said_in_words() {
         "--via",
         "--connections",
         "--mode",
-        "--grace",
+        "--shutdown-timeout",
     ] {
         assert!(help.contains(flag), "{flag}");
     }

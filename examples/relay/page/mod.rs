@@ -86,7 +86,7 @@ impl Page {
     }
 
     /// To be asked before anything else is. `None`: the request is not the page's affair.
-    pub(crate) fn answer(&self, req: &Request<'_>) -> Option<Action> {
+    pub(crate) fn respond(&self, req: &Request<'_>) -> Option<Action> {
         if req.header("service-worker").is_some() {
             return Some(Response::text("Nothing here is a service worker.\n").with_status(403).into());
         }
