@@ -9,6 +9,7 @@ mod wire;
 mod world;
 
 mod alpn;
+mod bridged;
 mod departures;
 mod dial;
 mod dial_fails;

@@ -17,6 +17,11 @@ use uncork::{
     Action, ConnId, EndReason, Handler, Limits, PeerAddr, Request, RequestEnd, Server, StopHandle, Tls, Upgrade,
 };
 
+#[path = "../support/site.rs"]
+pub(crate) mod site;
+
+pub(crate) use self::site::bytes;
+
 use crate::wire::{PATIENCE, Wire};
 
 /// Expands to `mod {threads, external, thread_per_connection} { mod {plain, tls} }`, with every test in each.
@@ -322,13 +327,6 @@ impl<T> Told<T> {
     pub(crate) fn is_silent(&self, time: Duration) -> bool {
         self.0.recv_timeout(time).is_err()
     }
-}
-
-/// So many bytes; what is lost, doubled or out of order shows.
-pub(crate) fn bytes(n: usize) -> Vec<u8> {
-    let mut bytes = (0..=250).collect::<Vec<u8>>().repeat(n / 251 + 1);
-    bytes.truncate(n);
-    bytes
 }
 
 /// Tells how a request ends.

@@ -84,7 +84,7 @@ fn its_connections_fit_into_what_the_system_lets_it_open() {
 fn without_descriptors_operators_get_an_answer_and_the_log_stays_short() {
     use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
     let dir = Dir::new();
-    let relay = Relay::logging_to(&dir.path("stderr"), &["--threads=3", "--connections=1000"]);
+    let relay = Relay::logging_to(&dir.path("stderr"), &["--threads=3", "--connections=100"]);
     let mut early = relay.client();
     early.request("GET /ping", &[]).answer().assert(200);
     // Its hard limit is ours.

@@ -10,6 +10,12 @@ use std::{
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 use socket2::{Domain, Socket, Type};
 
+pub(crate) use self::response::Answer;
+
+#[path = "response.rs"]
+#[allow(dead_code, reason = "each test uses its part of it")]
+mod response;
+
 /// Longer than anything takes, shorter than anybody's patience.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -57,35 +63,6 @@ pub(crate) struct Client {
     stream: Stream,
     /// Received and not looked at.
     rest: Vec<u8>,
-}
-
-/// The head of an answer, and its body if it was read.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) fields: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Answer {
-    /// The first value of that name.
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.fields.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
-    }
-
-    pub(crate) fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).expect("text")
-    }
-
-    pub(crate) fn is_chunked(&self) -> bool {
-        self.get("transfer-encoding") == Some("chunked")
-    }
-
-    #[track_caller]
-    pub(crate) fn assert(&self, status: u16) -> &Self {
-        assert_eq!(self.status, status, "{self:?}");
-        self
-    }
 }
 
 impl Client {

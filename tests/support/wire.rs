@@ -12,9 +12,13 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName}
 use socket2::{Domain, SockRef, Socket, Type};
 
 use self::records::Counted;
+pub(crate) use self::response::Answer;
 
 #[path = "records.rs"]
 mod records;
+#[path = "response.rs"]
+#[allow(dead_code, reason = "each test uses its part of it")]
+mod response;
 
 /// Longer than anything takes, so that a hang becomes a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
@@ -43,31 +47,6 @@ pub(crate) enum Finish {
     Cut,
     /// A reset.
     Reset,
-}
-
-/// An answer: its head, and its body if that was read.
-#[derive(Clone, Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) fields: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Answer {
-    /// The first value of that name.
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.fields.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
-    }
-
-    pub(crate) fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).expect("text")
-    }
-
-    #[track_caller]
-    pub(crate) fn is(&self, status: u16) -> &Self {
-        assert_eq!(self.status, status, "{self:?}");
-        self
-    }
 }
 
 impl Wire {

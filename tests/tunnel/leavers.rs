@@ -11,9 +11,10 @@ use uncork::{Limits, Request, Response, Server, relay::tunnel::ProxyConfig};
 use super::{
     client::Client,
     dug::{Dug, Mode, tunnel},
-    origin::{bytes, site},
+    origin::site,
     proxy::{HOST, get},
     raw::{RST_STREAM, RawOrigin},
+    site::bytes,
     world::{World, config, credential},
 };
 

@@ -10,7 +10,8 @@ use uncork::{Limits, Request, Response};
 
 use super::{
     dug::{Dug, Mode, tunnel},
-    origin::{bytes, site},
+    origin::site,
+    site::bytes,
     world::{World, config},
 };
 

@@ -24,8 +24,12 @@ mod program;
 mod proxy;
 mod raw;
 mod shares;
+#[path = "../support/site.rs"]
+mod site;
 #[cfg(feature = "spdy")]
 mod spdy;
 #[cfg(feature = "spdy")]
 mod spdy_origin;
+#[cfg(feature = "spdy")]
+mod spdy_peer;
 mod world;

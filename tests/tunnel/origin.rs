@@ -2,47 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use uncork::{
-    Action, Consumed, EventMask, Io, Produced, ReadState, Request, Response, Switch, Ticket, Tx, Upload, h1::Headers,
-};
+use uncork::{Action, Produced, Request, Response, Switch, Ticket, Tx, h1::Headers};
 
 use super::{
     client::Client,
     dug::{Dug, MODES, Mode, tunnel},
+    site::{Collect, aborted, bytes, echo, endless, with_trailers},
     world::World,
 };
 
-/// So many bytes; what is lost, doubled or out of order shows.
-pub(crate) fn bytes(n: usize) -> Vec<u8> {
-    let mut bytes = (0..=250).collect::<Vec<u8>>().repeat(n / 251 + 1);
-    bytes.truncate(n);
-    bytes
-}
-
-struct Collect(Vec<u8>);
-
-impl Upload for Collect {
-    fn data(&mut self, chunk: &[u8]) -> Consumed {
-        self.0.extend_from_slice(chunk);
-        Consumed::All
-    }
-    fn end(self: Box<Self>, trailers: &Headers) -> Action {
-        let sum = trailers.get("x-sum").unwrap_or(b"none").to_vec();
-        Response::new(200).header("X-Sum", sum).body(self.0).into()
-    }
-}
-
-fn echo(io: &mut Io<'_>) -> EventMask {
-    let n = io.tx.write(io.rx.bytes());
-    io.rx.consume(n);
-    match (io.rx.bytes().is_empty(), io.rx.state()) {
-        (false, _) => EventMask::WRITE,
-        (true, ReadState::Open) => EventMask::READ,
-        (true, _) => EventMask::TERMINATE,
-    }
-}
-
-/// Answers by path.
+/// Responds by path.
 pub(crate) fn site(req: &mut Request<'_>) -> Action {
     match req.path() {
         "/who" => Response::text(format!("{:?} {:?}", req.peer().ip(), req.authority())).into(),
@@ -58,31 +27,9 @@ pub(crate) fn site(req: &mut Request<'_>) -> Action {
             let body: Arc<[u8]> = bytes(3_000_000).into();
             Response::new(200).body(body).into()
         }
-        "/stream" => {
-            let mut left = bytes(700_000);
-            Response::stream(move |out: &mut Tx<'_>| {
-                let n = out.write(&left);
-                left.drain(..n);
-                let mut sum = Headers::new();
-                sum.append("X-Sum", "7").expect("valid");
-                if left.is_empty() { Produced::Trailers(sum) } else { Produced::More }
-            })
-            .into()
-        }
-        "/endless" => Response::stream(|out: &mut Tx<'_>| {
-            out.write(&[b'x'; 4096]);
-            Produced::More
-        })
-        .into(),
-        "/broken" => {
-            let mut calls = 0;
-            Response::stream(move |out: &mut Tx<'_>| {
-                calls += 1;
-                out.write(b"part");
-                if calls == 1 { Produced::More } else { Produced::Abort }
-            })
-            .into()
-        }
+        "/stream" => with_trailers(700_000).into(),
+        "/endless" => endless().into(),
+        "/broken" => aborted().into(),
         "/hints" => {
             let ticket = req.ticket();
             let mut hints = Headers::new();
@@ -96,7 +43,7 @@ pub(crate) fn site(req: &mut Request<'_>) -> Action {
         "/panic" => panic!("on purpose"),
         "/up" if req.wants_upgrade("test") => Switch::to("test", echo).into(),
         "/up" => Response::new(426).header("Upgrade", "test").into(),
-        "/echo" => Action::Receive(Box::new(Collect(Vec::new()))),
+        "/echo" => Action::Receive(Box::<Collect>::default()),
         path => Response::text(format!("{} {path}", req.method())).into(),
     }
 }

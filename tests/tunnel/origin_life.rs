@@ -19,7 +19,8 @@ use uncork::{
 use super::{
     client::{Client, PATIENCE},
     dug::{Dug, MODES, Mode, trust, tunnel},
-    origin::{bytes, site},
+    origin::site,
+    site::bytes,
     world::{World, config},
 };
 

@@ -17,8 +17,9 @@ use uncork::{Action, EndReason, Produced, Request, Response, Server, Tx, ws};
 
 use super::{
     client::{Answer, PATIENCE},
-    origin::{bytes, site},
+    origin::site,
     program::program,
+    site::bytes,
     world::{World, identity},
 };
 

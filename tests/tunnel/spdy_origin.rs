@@ -19,10 +19,11 @@ use uncork::{
 use super::{
     client::PATIENCE,
     dug::{Dug, MODES, Mode, tunnel},
-    origin::{bytes, site},
-    spdy::{
-        ESTABLISHED, Frame, GOAWAY, PING, RST_STREAM, SYN_REPLY, SYN_STREAM, WINDOW_UPDATE, Zlib, control, data,
-        legacy, words,
+    origin::site,
+    site::bytes,
+    spdy_peer::{
+        ESTABLISHED, GOAWAY, HEADERS, PING, Peer, RST_STREAM, SYN_REPLY, SYN_STREAM, WINDOW_UPDATE, Zlib, control,
+        data, hello, legacy, words,
     },
     world::World,
 };
@@ -45,10 +46,10 @@ fn identity() -> &'static Identity {
 }
 
 /// Where an original proxy waits for its origin.
-struct Door(TcpListener);
+struct LegacyListener(TcpListener);
 
 /// An original proxy, with its origin.
-struct Original {
+struct LegacyProxy {
     stream: StreamOwned<ServerConnection, TcpStream>,
     /// Received and not looked at.
     rest: Vec<u8>,
@@ -56,7 +57,7 @@ struct Original {
     newest: u32,
 }
 
-impl Door {
+impl LegacyListener {
     fn new() -> Self {
         Self(TcpListener::bind("127.0.0.1:0").expect("bound"))
     }
@@ -73,17 +74,14 @@ impl Door {
             .allow_legacy_unauthenticated()
     }
 
-    fn accept(&self) -> Original {
+    fn accept(&self) -> LegacyProxy {
         let (socket, _) = self.0.accept().expect("a connection");
         socket.set_read_timeout(Some(PATIENCE)).expect("set");
         socket.set_nodelay(true).expect("set");
         let conn = ServerConnection::new(identity().config.clone()).expect("TLS");
         let mut origin =
-            Original { stream: StreamOwned::new(conn, socket), rest: Vec::new(), zlib: Zlib::new(), newest: 0 };
-        let put = format!(
-            "PUT / HTTP/1.1\r\nHost: localhost:{}\r\nUser-Agent: Go-http-client/1.1\r\nContent-Length: 12\r\n\r\nHello from C",
-            self.port()
-        );
+            LegacyProxy { stream: StreamOwned::new(conn, socket), rest: Vec::new(), zlib: Zlib::new(), newest: 0 };
+        let put = hello(&format!("localhost:{}", self.port()));
         assert_eq!(String::from_utf8_lossy(&origin.exactly(put.len()).expect("a handshake")), put);
         assert_eq!(origin.stream.conn.alpn_protocol(), None);
         origin.send(ESTABLISHED);
@@ -91,7 +89,9 @@ impl Door {
     }
 }
 
-impl Original {
+impl Peer for LegacyProxy {
+    const FORBIDDEN: &'static [u16] = &[SYN_STREAM, HEADERS];
+
     fn exactly(&mut self, n: usize) -> std::io::Result<Vec<u8>> {
         let mut bytes = std::mem::take(&mut self.rest);
         let kept = bytes.len();
@@ -100,29 +100,12 @@ impl Original {
         self.rest = bytes.split_off(n);
         Ok(bytes)
     }
+}
 
+impl LegacyProxy {
     fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("sent");
         self.stream.flush().expect("flushed");
-    }
-
-    fn next(&mut self) -> std::io::Result<Frame> {
-        let head = self.exactly(8)?;
-        let (mut frame, len) = Frame::read(&head);
-        frame.payload = self.exactly(len)?;
-        assert!(![SYN_STREAM, 8].contains(&frame.kind), "an origin opens nothing, and sends no HEADERS");
-        assert!(frame.kind > 0 || len <= 32 * 1024, "a frame of {len} bytes");
-        Ok(frame)
-    }
-
-    #[track_caller]
-    fn expect(&mut self, kind: u16) -> Frame {
-        loop {
-            let frame = self.next().expect("a frame that is waited for");
-            if frame.kind == kind {
-                return frame;
-            }
-        }
     }
 
     /// Whether nothing comes for a while; what does is kept.
@@ -203,7 +186,7 @@ fn has(fields: &[(String, String)], name: &str) -> Option<String> {
 #[test]
 fn an_original_is_served_in_each_mode() {
     for mode in MODES {
-        let door = Door::new();
+        let door = LegacyListener::new();
         let _dug = Dug::new(door.tunnel(), mode, site);
         let mut proxy = door.accept();
         let (fields, body) = proxy.get("/who");
@@ -226,7 +209,7 @@ fn an_original_is_served_in_each_mode() {
 /// What a client says of itself goes through an original as it is; a handler that believes it must not be fooled.
 #[test]
 fn a_client_is_not_believed_about_itself() {
-    let door = Door::new();
+    let door = LegacyListener::new();
     let _dug = Dug::new(door.tunnel(), Mode::Threads, site);
     let mut proxy = door.accept();
     let lies =
@@ -242,7 +225,7 @@ fn a_client_is_not_believed_about_itself() {
 
 #[test]
 fn bodies_come_as_the_window_has_it() {
-    let door = Door::new();
+    let door = LegacyListener::new();
     let _dug = Dug::new(door.tunnel(), Mode::Threads, site);
     let mut proxy = door.accept();
     let sent = bytes(200_000);
@@ -269,7 +252,7 @@ fn bodies_come_as_the_window_has_it() {
 /// An original drops a response of which a sixth frame comes before it has passed any on.
 #[test]
 fn five_frames_are_on_the_way_at_most() {
-    let door = Door::new();
+    let door = LegacyListener::new();
     let _dug = Dug::new(door.tunnel(), Mode::Threads, site);
     let mut proxy = door.accept();
     let stream = proxy.ask("GET", "/stream", &[], true);
@@ -301,7 +284,7 @@ fn a_client_that_is_gone_is_told_to_the_handler() {
     // It never answers.
     let tickets = Arc::new(Mutex::new(Vec::new()));
     let kept = tickets.clone();
-    let door = Door::new();
+    let door = LegacyListener::new();
     let _dug = Dug::new(door.tunnel(), Mode::Threads, move |req: &mut Request<'_>| {
         let tell = tell.clone();
         req.on_end(move |end| {
@@ -329,7 +312,7 @@ fn a_client_that_is_gone_is_told_to_the_handler() {
 
 #[test]
 fn a_proxy_that_is_lost_is_dialled_again() {
-    let door = Door::new();
+    let door = LegacyListener::new();
     let dug = Dug::new(door.tunnel(), Mode::Threads, site);
     drop(door.accept());
     dug.hears("again in");
@@ -349,7 +332,7 @@ fn a_proxy_that_is_lost_is_dialled_again() {
 
 #[test]
 fn what_makes_no_sense_costs_its_stream() {
-    let door = Door::new();
+    let door = LegacyListener::new();
     let _dug = Dug::new(door.tunnel(), Mode::Threads, site);
     let mut proxy = door.accept();
     type Fields<'a> = &'a [(&'a str, &'a str)];
@@ -377,7 +360,7 @@ fn what_makes_no_sense_costs_its_stream() {
 
 #[test]
 fn whom_to_believe_is_still_said() {
-    let door = Door::new();
+    let door = LegacyListener::new();
     // It has another certificate than is believed.
     let wrong = Tunnel::dial(&format!("localhost:{}", door.port()))
         .tls(super::dug::trust())
