@@ -1,4 +1,4 @@
-//! Behind a proxy that speaks the PROXY protocol: who the peer is, and who is turned away.
+//! Behind a proxy that speaks the PROXY protocol: the address of the peer, and rejected connections.
 
 use std::{sync::mpsc::Sender, time::Duration};
 
@@ -25,7 +25,7 @@ const V1: &[u8] = b"PROXY TCP4 192.0.2.1 198.51.100.7 50000 443\r\n";
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc6\x33\x64\x07\xc3\x50\x01\xbb";
 const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
-/// Says who asks; tells who was let in, and that somebody has left.
+/// Responds with the peer's address; reports accepted peers and ended connections.
 #[derive(Clone)]
 struct Porter(Sender<Word>);
 
@@ -55,7 +55,7 @@ fn porter(world: &World, limits: Limits) -> (Host, Told<Word>) {
     (world.serve_proxies(limits, Porter(tell)), told)
 }
 
-/// Its connection ends before it is answered.
+/// Its connection ends before the response.
 fn is_turned_away(host: &Host, first: &[u8]) -> bool {
     let Ok(mut wire) = host.connect_saying(first, usize::MAX) else { return true };
     wire.try_send(request("GET /", &[])).and_then(|()| wire.try_answer()).is_err()

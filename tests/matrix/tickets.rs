@@ -1,4 +1,4 @@
-//! Requests that wait for an answer from elsewhere, and clients that do not.
+//! Requests that are suspended for a response from elsewhere, and clients that leave meanwhile.
 
 use std::{
     sync::{Arc, Mutex},
@@ -27,7 +27,7 @@ matrix! {
     a_ticket_asks_for_the_body_before_it_is_received,
 }
 
-/// A server that gives every request's ticket to the test, and tells how each ends.
+/// A server that gives every request's ticket to the test, and reports how each ends.
 fn waiting(world: &World) -> (Host, Told<Ticket>, Told<uncork::RequestEnd>) {
     let ((tell, tickets), (tell_ends, ended)) = (telling(), telling());
     let host = world.serve(move |req: &mut Request<'_>| {
@@ -77,14 +77,14 @@ fn a_fallback_answers_if_nobody_else_does(world: &World) {
     wire.answer().is(504);
     assert_eq!(ended.next().reason, EndReason::Complete);
     assert!(ticket.respond(Response::new(200)).is_err(), "too late");
-    // One that is answered in time never falls back.
+    // A request that gets its response in time never falls back.
     wire.request("GET /", &[]);
     let ticket = tickets.next();
     ticket.fallback(Duration::from_millis(20), |_| unreachable!("it was answered"));
     ticket.respond(Response::new(204)).expect("it waits");
     wire.answer().is(204);
     assert!(wire.is_silent(Duration::from_millis(60)));
-    // And one that panics is a panic of the handler's.
+    // A fallback that panics is a panic of the handler.
     wire.request("GET /", &[]);
     let ticket = tickets.next();
     ticket.fallback(Duration::ZERO, |_| panic!("as it should"));
@@ -173,7 +173,7 @@ fn a_client_that_leaves_is_noticed_at_once(world: &World) {
             0 => drop(wire.finish()),
             1 => drop(wire.cut()),
             2 => wire.reset(),
-            // It says more before it goes: a lot more, and not what follows a request.
+            // It sends more before it leaves: much more, and not a request.
             _ => drop(wire.send([b'x'; 40_000]).finish()),
         }
         assert_eq!(ended.next().reason, EndReason::PeerClosed, "way {way}");
@@ -195,7 +195,7 @@ fn who_outlives_the_fin_is_answered(world: &World) {
     assert_eq!(wire.answer().text(), "for you");
     wire.ends(Finish::Clean);
     assert_eq!(ended.next().reason, EndReason::Complete);
-    // It outlives no reset.
+    // It does not survive a reset.
     let mut wire = host.connect();
     wire.request("GET /", &[]);
     let ticket = tickets.next();
@@ -241,10 +241,10 @@ fn a_ticket_asks_for_the_body_before_it_is_received(world: &World) {
     }
     assert_eq!(got, b"hello");
     ticket.respond(Response::text("thanks")).expect("it waits");
-    // Once: the next thing is the answer.
+    // Once: the response comes next.
     assert_eq!(wire.answer().is(200).text(), "thanks");
     assert_eq!(ended.next().reason, EndReason::Complete);
-    // Nobody who did not ask is told.
+    // A client that did not ask gets no interim response.
     wire.request("PUT /", &["Content-Length: 0"]);
     let ticket = tickets.next();
     ticket.send_informational(100, Headers::new());

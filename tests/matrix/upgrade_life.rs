@@ -1,5 +1,5 @@
-//! The upgrade callback: why it is called, for how long, and what a server's end and a panic are to it. (Numbers are
-//! those of the list of pitfalls.)
+//! The upgrade callback: the events of a call, the time of a call, and the effect of a server's end and of a panic.
+//! (The numbers are those of the list of pitfalls.)
 
 use std::{
     io,
@@ -29,7 +29,7 @@ matrix! {
     it_outlives_the_clocks_of_http,
 }
 
-/// Every reason there is, as text.
+/// Returns all events as text.
 fn reasons(why: Events) -> String {
     let all = [
         (why.is_readable(), "read"),
@@ -50,7 +50,7 @@ struct Watched {
     wakers: Told<Waker>,
 }
 
-/// Tells each call's reasons, and returns READ and EXTERNAL; a deadline is set by the word "deadline".
+/// Reports the events of each call, and returns READ and EXTERNAL; the input "deadline" sets a deadline.
 fn watched(world: &World) -> Watched {
     let ((tell, why), (tell_waker, wakers)) = (telling(), telling());
     let (host, ended) = upgrading(world, move || {
@@ -224,7 +224,7 @@ fn the_grace_ends_who_goes_on(world: &World) {
     assert_eq!((watched.why.rest().len(), watched.ended.rest().len()), (0, 0));
 }
 
-/// 20: idle, or with output nobody takes.
+/// 20: idle, or with output that the peer does not take.
 fn a_stop_at_once_ends_an_upgrade(world: &World) {
     let watched = watched(world);
     let ((_idle, _), (mut busy, _)) = (watched.connect(), watched.connect());
@@ -255,7 +255,7 @@ fn a_panic_aborts(world: &World) {
     assert_eq!(ended.rest().len(), 1);
 }
 
-/// Tells by which thread it is dropped.
+/// Reports the thread that drops it.
 struct Guard(std::sync::mpsc::Sender<std::thread::ThreadId>);
 
 impl Drop for Guard {
@@ -316,7 +316,7 @@ fn it_counts_against_the_places(world: &World) {
     ended.next();
 }
 
-/// 23: neither the idle nor the head's clock is an upgrade's.
+/// 23: neither the idle timeout nor the head's applies to an upgrade.
 fn it_outlives_the_clocks_of_http(world: &World) {
     let short = Duration::from_millis(60);
     let limits = Limits {
@@ -333,7 +333,8 @@ fn it_outlives_the_clocks_of_http(world: &World) {
     wire.send("still there").expect("still there");
 }
 
-/// 20, 27: in thread per connection a handler may block. It is woken by nobody, and abandoned after the grace.
+/// 20, 27: with one thread per connection a handler may block. Nothing wakes it, and it is abandoned after the grace
+/// period.
 #[test]
 fn a_blocked_upgrade_is_abandoned_with_its_thread() {
     let world = World { mode: Mode::ThreadPerConnection, tls: false };

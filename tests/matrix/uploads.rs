@@ -1,4 +1,4 @@
-//! Bodies on their way in: back-pressure, `100 Continue`, early answers, refusals.
+//! Request bodies: back-pressure, `100 Continue`, early responses, rejections.
 
 use std::{
     sync::{
@@ -34,7 +34,7 @@ matrix! {
     an_upload_that_is_broken_may_be_answered,
 }
 
-/// Gathers the body, and answers with it and the trailer.
+/// Collects the body, and responds with it and the trailer field.
 #[derive(Default)]
 struct Gather(Vec<u8>);
 
@@ -70,7 +70,7 @@ fn an_upload_comes_in_however_it_is_sent(world: &World) {
     assert_eq!((answer.body.len(), answer.get("x-sum")), (300_006, Some("6")));
 }
 
-/// Takes nothing while the gate is closed; tells the largest piece it was shown.
+/// Takes nothing while the gate is closed; reports the largest piece it was offered.
 struct Gated {
     open: Arc<AtomicBool>,
     largest: usize,
@@ -115,7 +115,7 @@ fn an_upload_pushes_back(world: &World) {
     assert!(largest.parse::<usize>().expect("a number") <= 128 * 1024, "held at once: {largest}");
 }
 
-/// Takes one byte a call, and wakes itself from inside the call.
+/// Takes one byte per call, and wakes itself from inside the call.
 struct Nibble(Vec<u8>, Waker);
 
 impl Upload for Nibble {
@@ -159,7 +159,7 @@ fn continue_is_sent_when_the_body_is_wanted(world: &World) {
     assert!(ticket.receive(Gather::default()).is_ok(), "it waits");
     wire.head().is(100);
     assert_eq!(wire.send("body").answer().is(200).text(), "body");
-    // It is there already: no need to ask for it.
+    // The body is there already: no need to ask for it.
     wire.post("/now", &["Expect: 100-continue"], b"body");
     let mut head = wire.head();
     if head.status == 100 {
@@ -244,7 +244,7 @@ fn a_body_beyond_the_limit_is_refused(world: &World) {
     wire.finish().ends(Finish::Clean);
 }
 
-/// Has enough after four bytes.
+/// Stops after four bytes.
 struct Impatient;
 
 impl Upload for Impatient {
@@ -265,7 +265,7 @@ fn an_upload_may_stop_in_the_middle(world: &World) {
     });
     let mut wire = host.connect();
     wire.request("POST /", &["Content-Length: 1000"]).send("enough").answer().is(422);
-    // It is short: the rest is thrown away, and the connection goes on.
+    // The body is short: the rest is discarded, and the connection continues.
     wire.send([b'x'; 994]);
     assert_eq!(ended.next().reason, EndReason::Complete);
     wire.request("POST /", &["Transfer-Encoding: chunked"]).chunk(b"enough").answer().is(422);
@@ -341,7 +341,7 @@ fn an_upload_whose_peer_leaves_is_dropped(world: &World) {
     assert_eq!(ended.rest().len(), 0);
 }
 
-/// Has an answer of its own for a body that does not come whole.
+/// Has a response of its own for a truncated body.
 struct Insists(Option<Ticket>);
 
 impl Upload for Insists {
@@ -358,7 +358,7 @@ impl Upload for Insists {
 impl Drop for Insists {
     fn drop(&mut self) {
         if let Some(ticket) = self.0.take() {
-            // Gone: the peer is, too.
+            // Gone: so is the peer.
             let _ = ticket.respond(Response::text("what was that?").with_status(422));
         }
     }
@@ -378,7 +378,7 @@ fn an_upload_that_is_broken_may_be_answered(world: &World) {
         wire.ends(Finish::Clean);
         assert!(matches!(ended.next().reason, EndReason::Rejected { status: 400, .. }));
     }
-    // Who has left gets no answer, and that is the end of it.
+    // A client that has left gets no response; only its end is reported.
     let mut wire = host.connect();
     wire.request("POST /", &["Content-Length: 10"]).send("some").finish();
     assert_eq!(ended.next().reason, EndReason::PeerClosed);

@@ -64,7 +64,7 @@ fn pipelined_requests_are_answered_in_order(world: &World) {
         for n in 0..200 / request("GET /0", &[]).len() {
             assert_eq!(wire.answer().is(200).text(), format!("/{n}"));
         }
-        // Those that wait because nobody reads are not forgotten when the peer has finished.
+        // Requests that are held back because the peer does not read are not lost when it has half-closed.
         let mut wire = server.connect_by(room);
         wire.send(request("GET /shared", &[]).repeat(count)).finish();
         for _ in 0..count {
@@ -99,7 +99,7 @@ fn bodies_of_every_kind(world: &World) {
     }
 }
 
-/// Nobody takes the body: no more than the pipe, and what the engine holds, goes.
+/// Nothing takes the body: only as much as the pipe and the engine hold is accepted.
 fn an_upload_pushes_back(world: &World) {
     let server = Within::on(world);
     let (mut to, mut from) = server.ends(ROOM);
@@ -107,7 +107,7 @@ fn an_upload_pushes_back(world: &World) {
     let head = request("POST /wait", &[&format!("Content-Length: {}", body.len())]);
     assert_eq!(to.write(head.as_bytes()), head.len());
     let ticket = server.told.tickets.next();
-    // The other loop empties the pipe as far as it will; when it says no more for a while, it will not.
+    // The other loop empties the pipe as far as it can; when it takes no more for a while, it is full.
     let (mut sent, mut silent) = (0, 0);
     while silent < 20 {
         let n = to.write(&body[sent..]);
@@ -135,7 +135,7 @@ fn an_upload_pushes_back(world: &World) {
     assert_eq!(server.told.ends.next().received, body.len() as u64);
 }
 
-/// By the engine's own pipe: what is spliced between sockets is copied here.
+/// Through the engine's own pipe: what is spliced between sockets is copied here.
 fn a_body_goes_from_one_to_the_other(world: &World) {
     let server = Within::on(world);
     let body = bytes(2_000_000);
@@ -172,7 +172,7 @@ fn an_upgrade_speaks_over_pipes(world: &World) {
         assert_eq!(server.told.ends.next().reason, EndReason::Complete);
         assert_eq!(server.told.closed.next(), EndReason::Complete);
     }
-    // And is told that its peer is gone.
+    // It learns that its peer has left.
     let mut wire = server.connect();
     wire.send(UPGRADE).head().is(101);
     wire.reset();
@@ -187,7 +187,7 @@ fn a_half_closed_client_gets_its_answer(world: &World) {
     wire.post("/count", &[], &sent).finish();
     assert!(wire.answer().body == sent);
     wire.ends(Finish::Clean);
-    // Who waits for a ticket has left, as on a socket; also if more of what it said is not read.
+    // A client of a suspended request has left, as on a socket; also if its later input is not read.
     for more in [0, 20_000] {
         let (mut to, from) = server.ends(64 * 1024);
         server.told.ends.rest();
@@ -199,7 +199,7 @@ fn a_half_closed_client_gets_its_answer(world: &World) {
         assert!(ticket.respond(Response::new(200)).is_err());
         drop(from);
     }
-    // The same while a response pauses, unless it serves half-closed clients.
+    // Like this while a response pauses, unless the response allows half-close.
     for (path, left) in [("/pause", true), ("/pause-allowed", false)] {
         let (mut to, from) = server.ends(64 * 1024);
         let said = request(&format!("GET {path}"), &[]);
@@ -216,8 +216,8 @@ fn a_half_closed_client_gets_its_answer(world: &World) {
     }
 }
 
-/// Either end is dropped: before anything, in a head, behind it, in a body, while nobody answers, in an answer, between
-/// two requests.
+/// Either end is dropped: before any input, in a head, behind it, in a body, while a request is suspended, in a
+/// response, between two requests.
 fn a_peer_may_leave_at_any_point(world: &World) {
     let server = Within::on(world);
     let whole = |line: &str| request(line, &[]);
@@ -250,7 +250,7 @@ fn a_peer_may_leave_at_any_point(world: &World) {
             assert_eq!(why, EndReason::PeerClosed, "{words:?}, {way}");
         }
     }
-    // Nothing of it has cost anybody else anything.
+    // No other connection is affected.
     server.connect().request("GET /id", &[]).answer().is(200);
 }
 
@@ -268,7 +268,7 @@ fn it_takes_nobodys_place_and_is_told_of(world: &World) {
     for wire in &mut wires {
         wire.request("GET /id", &[]).answer().is(200);
     }
-    // There is still one place, and when those have left no more than one.
+    // One connection is still allowed, and after those have ended still only one.
     let mut guest = server.host.connect();
     guest.request("GET /here", &[]).answer().is(200);
     for mut wire in wires {
@@ -283,7 +283,7 @@ fn a_peer_may_be_turned_away(world: &World) {
     let ((to, input), (output, mut from)) = (pipe(ROOM), pipe(ROOM));
     let peer = PeerAddr::tcp("[::ffff:198.51.100.1]:1".parse().expect("an address"));
     server.here.adopt_pipes(peer, input, output, 0).expect("a loop");
-    // The loop has had its turn when one that comes later is served.
+    // A later connection is served: the loop has had its turn.
     let mut wire = server.connect();
     wire.request("GET /id", &[]).answer().is(200);
     assert!(to.is_closed() && from.is_truncated() && from.bytes().is_empty());
@@ -352,7 +352,7 @@ fn a_loop_that_has_ended_gives_the_pipes_back(world: &World) {
     server.host.stopper.stop_now();
     let ((mut to, input), (output, mut from)) = (pipe(ROOM), pipe(ROOM));
     let mut pipes = (input, output);
-    // That it has been told to stop does not mean that it has.
+    // A stop was requested, but may not have happened yet.
     let given_back = loop {
         let before = pipes;
         match server.here.adopt_pipes(peer(), before.0, before.1, 0) {

@@ -1,4 +1,4 @@
-//! Origins that come by ALPN `rh2`, and say who they are when they are asked.
+//! Origin servers that connect by ALPN `rh2`, and authenticate when the proxy asks.
 
 use std::time::Duration;
 
@@ -63,7 +63,7 @@ fn who_is_not_let_in_is_told_why() {
 fn who_says_nothing_or_something_else_is_not_waited_for() {
     let handshake_within = Duration::from_millis(200);
     let world = World::with(ProxyConfig { handshakes: 1, handshake_timeout: handshake_within, ..config() });
-    // It has the one place there is for those who have not said who they are.
+    // It has the only slot for connections that have not authenticated.
     let mut silent = world.rh2();
     silent.send([]);
     silent.exactly(24).expect("the preface");
@@ -72,7 +72,7 @@ fn who_says_nothing_or_something_else_is_not_waited_for() {
     let mut client = world.rh2();
     client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     while client.some(usize::MAX).is_ok() {}
-    // And its place is free again, and again.
+    // The slot is free again, repeatedly.
     for _ in 0..3 {
         let mut origin = RawOrigin::by_alpn(&world, &hello("app", HOST));
         world.until("it is connected", |counts| counts.links == 1);

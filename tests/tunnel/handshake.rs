@@ -1,4 +1,4 @@
-//! How an origin gets in, and who does not.
+//! Handshakes of origin servers: accepted and rejected.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::{
     world::{World, config, credential, hash},
 };
 
-/// A handshake with something else in it.
+/// Returns a handshake with one replaced part.
 fn changed(from: &str, to: &str) -> String {
     let request = knock("app", HOST);
     assert!(request.contains(from), "{from}");
@@ -161,7 +161,7 @@ fn several_origins_take_turns_or_the_least_busy_is_taken() {
         let world = World::with(ProxyConfig { balance, ..config() });
         let mut origins = [RawOrigin::new(&world, "app", HOST), RawOrigin::new(&world, "app", HOST)];
         let requests = || world.proxy.connections().iter().map(|link| link.requests).collect::<Vec<_>>();
-        // One that takes its time.
+        // A slow one.
         let mut slow = world.client();
         get(&mut slow, "/slow");
         world.until("it is on its way", |_| requests().contains(&1));
@@ -172,7 +172,7 @@ fn several_origins_take_turns_or_the_least_busy_is_taken() {
             get(&mut client, "/");
             world.until("it is on its way", |_| requests() != before);
             let asked = requests().iter().zip(before).position(|(now, before)| *now > before).expect("one of them");
-            // The slow one's stream came first.
+            // The stream of the slow one came first.
             let mut stream = origins[asked].request();
             if asked == busy && requests()[busy] == 2 && balance == Balance::RoundRobin {
                 stream = origins[asked].request();
@@ -245,8 +245,8 @@ fn a_credential_has_its_rate() {
     }
     let head = client.head();
     assert_eq!(client.body(&head).expect("the body").len(), 500_000);
-    // The first second's worth comes at once, and a busy machine may be late to begin counting; without a rate it takes
-    // a few milliseconds.
+    // The first second's worth is sent at once, and a busy machine may start to count late; without a rate limit it
+    // takes a few milliseconds.
     assert!(began.elapsed() > Duration::from_millis(600), "{:?}", began.elapsed());
 }
 

@@ -1,4 +1,5 @@
-//! The reverse tunnel over real sockets: a proxy, clients on plain and TLS listeners, and origins, good and hostile.
+//! The reverse tunnel over real sockets: a proxy, clients on plain and TLS listeners, and origin servers, correct and
+//! hostile.
 
 #![expect(clippy::disallowed_methods, reason = "tests wait for a proxy in other threads")]
 

@@ -1,4 +1,4 @@
-//! What comes through the tunnel is what the handler says, and the other way round: heads, bodies, ends, upgrades.
+//! The tunnel passes on requests and responses unchanged: heads, bodies, ends, upgrades.
 
 use std::{sync::Arc, time::Duration};
 
@@ -140,7 +140,7 @@ fn an_answer_that_breaks_off_is_never_taken_for_the_whole() {
     let _dug = Dug::new(tunnel(world.origins), Mode::Threads, site).stands(&world);
     let mut client = world.client();
     let head = client.send(format!("GET /broken HTTP/1.1\r\n{HOST}\r\n\r\n")).head();
-    // Its head, too, may be lost to the reset.
+    // The reset may discard the head, too.
     if head.status == 200 {
         client.body(&head).expect_err("a part");
     } else {
@@ -163,7 +163,7 @@ fn other_protocols_are_spoken_through_it() {
         }
         client.finish();
         assert!(client.read_to_end().expect("an end in order").is_empty());
-        // Who says no to it is heard, and what was meant for the other protocol goes nowhere.
+        // A rejected upgrade is passed on, and data for the other protocol is discarded.
         let mut client = world.client();
         let other = up.replace("Upgrade: test", "Upgrade: other");
         client.send(format!("{other}GET /smuggled HTTP/1.1\r\n{HOST}\r\n\r\n")).head().assert(426);
@@ -217,7 +217,7 @@ fn a_client_that_leaves_ends_its_request_and_no_other() {
     world.until("nothing under way", |counts| counts.active == 0);
 }
 
-/// By ALPN: the origin says who it is when it is asked, and only then, and only once.
+/// By ALPN: the origin server authenticates when the proxy asks, only then, and only once.
 #[test]
 fn where_alpn_has_chosen_it_there_is_no_upgrade() {
     for mode in MODES {
@@ -226,7 +226,7 @@ fn where_alpn_has_chosen_it_there_is_no_upgrade() {
         dug.hears("connected");
         let mut client = world.client();
         assert_eq!(get(&mut client, "/who").assert(200).text(), "Some(127.0.0.1) Some(\"app.example\")");
-        // Clients who ask the same as the proxy are answered by the handler.
+        // Clients that send the proxy's request get the handler's response.
         for path in ["/.well-known/uncork/hello", "/.well-known/uncork/refused"] {
             assert_eq!(get(&mut client, path).assert(200).text(), format!("GET {path}"));
         }

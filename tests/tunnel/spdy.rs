@@ -189,7 +189,7 @@ fn a_slow_client_stops_its_own_stream_only() {
     get(&mut slow, "/big");
     let big = origin.request().stream;
     origin.reply(big, false, &[OK, VERSION]);
-    // Two windows go through: into the pipe and the sockets. Whoever does not read stops it there.
+    // Two windows pass: into the pipe and the sockets. A client that does not read stops it there.
     let (mut sent, mut window) = (0, WINDOW);
     let stuck = Instant::now() + Duration::from_secs(10);
     loop {
@@ -248,7 +248,7 @@ fn clients_are_told_what_an_original_would_not_have_told_them() {
     get(&mut client, "/");
     assert_eq!(client.answer().status, 404, "nobody is there for it, nor ever was");
     let mut origin = Origin::new(&world);
-    // It never answers.
+    // It never responds.
     get(&mut client, "/");
     let stream = origin.request().stream;
     assert_eq!(client.answer().status, 504);
@@ -264,7 +264,7 @@ fn clients_are_told_what_an_original_would_not_have_told_them() {
     let error = client.body(&head).expect_err("cut short");
     assert!(matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset), "{error}");
     world.until("it is gone", |counts| counts.links == 0);
-    // It was there, and may be back.
+    // It was connected, and may reconnect.
     let mut client = world.client();
     get(&mut client, "/");
     let answer = client.answer();
@@ -287,7 +287,7 @@ fn a_client_that_leaves_resets_its_stream() {
         let reset = origin.expect(RST_STREAM);
         assert_eq!((reset.number(0), reset.number(4)), (stream, 5));
     }
-    // In the middle of a body of known length; one that half-closes looks like one that leaves.
+    // In the middle of a body of known length. A client that half-closes looks like one that leaves.
     for (mut client, leaves) in [(world.client(), true), (world.secure_client(), true), (world.client(), false)] {
         get(&mut client, "/");
         let stream = origin.request().stream;
@@ -308,7 +308,7 @@ fn a_client_that_leaves_resets_its_stream() {
     world.until("all are gone", |counts| counts.active == 0 && counts.left == 5);
 }
 
-/// At this rate, what has come may be moved in some minutes: a client that leaves is not waited for so long.
+/// At this rate, sending the buffered data would take minutes: the departure of a client does not wait for that.
 #[test]
 fn a_client_that_leaves_does_not_wait_for_the_rate() {
     let mut config = config();
@@ -324,7 +324,7 @@ fn a_client_that_leaves_does_not_wait_for_the_rate() {
     client.head();
     client.exactly(30_000).expect("half");
     origin.data(stream, false, vec![7; 1000]);
-    // It has been heard of when this is answered.
+    // The acknowledgement proves that the data was received.
     origin.control(PING, &[2]);
     while origin.expect(PING).number(0) != 2 {}
     client.leave();
@@ -359,7 +359,7 @@ fn an_original_that_goes_away_is_not_asked_again() {
     get(&mut two, "/");
     origin.request();
     origin.control(GOAWAY, &[first, 0]);
-    // The second was not begun, and there is nobody else.
+    // The second request was not begun, and there is no other origin server.
     assert!(matches!(two.answer().status, 502 | 503));
     origin.reply(first, false, &[OK, VERSION, ("content-length", "4")]).data(first, true, "done");
     assert_eq!(one.answer().text(), "done");
@@ -376,7 +376,7 @@ fn pings_are_answered_and_silence_is_found() {
     let ours = origin.expect(PING).number(0);
     assert_eq!(ours % 2, 1, "a proxy's are odd");
     origin.control(PING, &[ours]);
-    // It is alive, and is asked again; then it says nothing.
+    // It is alive, and gets another ping; then it is silent.
     origin.expect(PING);
     origin.expect_end();
     world.until("it is gone", |counts| counts.links == 0 && counts.silent == 1);
@@ -385,19 +385,19 @@ fn pings_are_answered_and_silence_is_found() {
 #[test]
 fn who_was_not_listed_is_refused() {
     let put = hello(AUTHORITY);
-    // Without the flag it is like any other request for something else.
+    // Without the flag the handshake is an ordinary request for an unknown path.
     let world = World::new();
     let mut client = world.origin();
     client.send(hello(AUTHORITY));
     assert_eq!(client.head().status, 404);
-    // With it, from elsewhere.
+    // With it, from another address.
     let mut config = config();
     config.credentials.push(Credential::allow_legacy_unauthenticated("old", |_| false).host("*").expect("a pattern"));
     let world = World::with(config);
     let mut client = world.origin();
     client.send(hello(AUTHORITY));
     assert_eq!(client.head().status, 403);
-    // A token, or an upgrade, or another path: that is none of 2014.
+    // A token, an upgrade, or another path: not the handshake of spdy-proxy.
     let world = World::with(legacy());
     for (from, to) in [
         ("User-Agent", "Authorization"),
@@ -420,11 +420,11 @@ fn who_was_not_listed_is_refused() {
     assert_eq!(client.head().status, 413);
     let counts = world.proxy.counts();
     assert_eq!((counts.links_total, counts.links), (0, 0));
-    // And it has not cost its right to whoever is.
+    // An accepted origin server is not affected.
     drop(Origin::new(&world));
 }
 
-/// Each costs the answer it stands in, and that is a 502.
+/// Each costs its own response, which becomes a 502.
 #[test]
 fn what_makes_no_sense_is_not_passed_on() {
     let (world, mut origin) = one();
@@ -447,18 +447,18 @@ fn what_makes_no_sense_is_not_passed_on() {
         assert_eq!(client.answer().status, 502, "{fields:?}");
         assert_eq!(origin.expect(RST_STREAM).number(0), stream);
     }
-    // A length that is not kept: the client must not take it for the whole.
+    // A length that is not kept: the client must not accept the body as complete.
     for (length, sent) in [("5", "hell"), ("4", "hello")] {
         get(&mut client, "/");
         let stream = origin.request().stream;
         origin.reply(stream, false, &[OK, VERSION, ("content-length", length)]).data(stream, true, sent);
-        // Its head may not even have been sent.
+        // Its head may not have been sent.
         if let Ok(head) = client.try_head() {
             client.body(&head).expect_err("cut short");
         }
         client = world.client();
     }
-    // Framing that is ours to say is not the origin's.
+    // The proxy's own framing replaces the origin server's.
     get(&mut client, "/");
     let stream = origin.request().stream;
     let fields = [OK, VERSION, ("transfer-encoding", "chunked"), ("connection", "close"), ("content-length", "2")];
@@ -467,7 +467,7 @@ fn what_makes_no_sense_is_not_passed_on() {
     assert_eq!((answer.text(), answer.get("transfer-encoding"), answer.get("connection")), ("ok", None, None));
 }
 
-/// Each costs the connection it comes on, and nobody else anything.
+/// Each costs its own connection, and nothing else.
 #[test]
 fn hostile_originals_are_shown_the_door() {
     let bomb = |zlib: &mut Zlib| {
@@ -518,7 +518,7 @@ fn hostile_originals_are_shown_the_door() {
     client.answer().assert(200);
 }
 
-/// Whoever does not read what we say is not read either: what he may make us hold is bounded.
+/// The proxy does not read from an origin server that does not read: its buffers are bounded.
 #[test]
 fn a_flood_of_pings_is_pushed_back() {
     let (world, mut origin) = one();

@@ -1,4 +1,5 @@
-//! An original proxy, played by frames made here, and our origin that dials it; then both ends of ours, over SPDY.
+//! A proxy program of spdy-proxy, made of frames from [`spdy_peer`](super::spdy_peer), and our origin server that
+//! dials it; then both ends of ours, over SPDY.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -28,7 +29,7 @@ use super::{
     world::World,
 };
 
-/// A certificate for `localhost`: the proxy's.
+/// The proxy's certificate, for `localhost`.
 struct Identity {
     config: Arc<ServerConfig>,
     pem: String,
@@ -45,13 +46,13 @@ fn identity() -> &'static Identity {
     })
 }
 
-/// Where an original proxy waits for its origin.
+/// The listener of a proxy program of spdy-proxy.
 struct LegacyListener(TcpListener);
 
-/// An original proxy, with its origin.
+/// A proxy program of spdy-proxy, with its origin server.
 struct LegacyProxy {
     stream: StreamOwned<ServerConnection, TcpStream>,
-    /// Received and not looked at.
+    /// Received, but not read by the test.
     rest: Vec<u8>,
     zlib: Zlib,
     newest: u32,
@@ -66,7 +67,7 @@ impl LegacyListener {
         self.0.local_addr().expect("bound").port()
     }
 
-    /// To it, by a trust in its certificate.
+    /// A tunnel to it that trusts its certificate.
     fn tunnel(&self) -> Tunnel {
         Tunnel::dial(&format!("localhost:{}", self.port()))
             .tls(TlsClient::roots_pem(identity().pem.as_bytes()).expect("a root"))
@@ -108,7 +109,7 @@ impl LegacyProxy {
         self.stream.flush().expect("flushed");
     }
 
-    /// Whether nothing comes for a while; what does is kept.
+    /// Returns `true` if nothing is received for `time`; received bytes are kept.
     fn is_silent(&mut self, time: Duration) -> bool {
         if !self.rest.is_empty() {
             return false;
@@ -126,7 +127,7 @@ impl LegacyProxy {
         silent
     }
 
-    /// Asks as an original does: it says nothing of its client's host.
+    /// Sends a request as spdy-proxy does: it does not name the client's host.
     fn ask(&mut self, method: &str, path: &str, fields: &[(&str, &str)], fin: bool) -> u32 {
         self.newest += if self.newest == 0 { 1 } else { 2 };
         let start = [
@@ -156,7 +157,7 @@ impl LegacyProxy {
         self.send(&control(WINDOW_UPDATE, 0, &words(&[0, n])));
     }
 
-    /// The rest of an answer, each frame passed on as it comes.
+    /// The rest of a response; each frame is passed on when it arrives.
     #[track_caller]
     fn body(&mut self, stream: u32) -> Vec<u8> {
         let mut body = Vec::new();
@@ -206,7 +207,7 @@ fn an_original_is_served_in_each_mode() {
     }
 }
 
-/// What a client says of itself goes through an original as it is; a handler that believes it must not be fooled.
+/// spdy-proxy passes a client's own fields on unchanged; a handler that trusts them must not be deceived.
 #[test]
 fn a_client_is_not_believed_about_itself() {
     let door = LegacyListener::new();
@@ -249,7 +250,7 @@ fn bodies_come_as_the_window_has_it() {
     }
 }
 
-/// An original drops a response of which a sixth frame comes before it has passed any on.
+/// spdy-proxy drops a response of which a sixth frame arrives before it has passed one on.
 #[test]
 fn five_frames_are_on_the_way_at_most() {
     let door = LegacyListener::new();
@@ -260,7 +261,7 @@ fn five_frames_are_on_the_way_at_most() {
     let (mut flight, mut got) = (std::collections::VecDeque::new(), Vec::new());
     let mut most = 0;
     loop {
-        // All that it sends by itself; then one is passed on.
+        // Everything that it sends without a window update; then one frame is passed on.
         while !proxy.is_silent(Duration::from_millis(20)) {
             let frame = proxy.expect(0);
             if frame.fin {
@@ -281,7 +282,7 @@ fn five_frames_are_on_the_way_at_most() {
 #[test]
 fn a_client_that_is_gone_is_told_to_the_handler() {
     let (tell, told) = channel();
-    // It never answers.
+    // It never responds.
     let tickets = Arc::new(Mutex::new(Vec::new()));
     let kept = tickets.clone();
     let door = LegacyListener::new();
@@ -316,12 +317,12 @@ fn a_proxy_that_is_lost_is_dialled_again() {
     let dug = Dug::new(door.tunnel(), Mode::Threads, site);
     drop(door.accept());
     dug.hears("again in");
-    // One that goes away is left when everything is done.
+    // A proxy that sends GOAWAY is left when all requests are finished.
     let mut proxy = door.accept();
     proxy.get("/who");
     proxy.send(&control(GOAWAY, 0, &words(&[0, 0])));
     assert!(proxy.next().is_err(), "it leaves");
-    // One that breaks a rule is left at once, and told so.
+    // A proxy that breaks a rule is left at once, with an error code.
     let mut proxy = door.accept();
     proxy.send(&data(99, false, b"x"));
     assert_eq!(proxy.expect(GOAWAY).number(4), 1);
@@ -348,7 +349,7 @@ fn what_makes_no_sense_costs_its_stream() {
         let stream = proxy.ask(method, path, fields, true);
         assert_eq!(proxy.expect(RST_STREAM).number(0), stream, "{method} {path} {fields:?}");
     }
-    // More body than was said, which would be another request.
+    // More body than declared, which would be another request.
     let stream = proxy.ask("POST", "/echo", &[("content-length", "4")], false);
     proxy.send(&data(stream, true, b"bodyGET /who HTTP/1.1\r\nHost: x\r\n\r\n"));
     assert_eq!(proxy.expect(RST_STREAM).number(0), stream);
@@ -361,7 +362,7 @@ fn what_makes_no_sense_costs_its_stream() {
 #[test]
 fn whom_to_believe_is_still_said() {
     let door = LegacyListener::new();
-    // It has another certificate than is believed.
+    // Its certificate is not the trusted one.
     let wrong = Tunnel::dial(&format!("localhost:{}", door.port()))
         .tls(super::dug::trust())
         .backoff(Duration::from_millis(20))
@@ -371,13 +372,13 @@ fn whom_to_believe_is_still_said() {
     let mut stream = StreamOwned::new(ServerConnection::new(identity().config.clone()).expect("TLS"), socket);
     stream.read_exact(&mut [0; 1]).expect_err("no handshake");
     dug.hears("again in");
-    // Neither token nor names are for it.
+    // Neither token nor names apply to it.
     let site = |req: &mut Request<'_>| site(req);
     assert!(door.tunnel().token("secret").threads(1, site).is_err());
     assert!(door.tunnel().host("app.example").threads(1, site).is_err());
 }
 
-/// Ours at both ends, over SPDY.
+/// Our code at both ends, over SPDY.
 #[test]
 fn both_ends_understand_each_other() {
     let world = World::with(ProxyConfig { names_kept: Duration::from_millis(1), ..legacy() });
