@@ -86,13 +86,13 @@ fn respond(
     if query.contains("ticket") {
         let ticket = req.ticket();
         ticket.allow_half_close();
-        ticket.respond(response).expect("it is open");
+        ticket.respond(response).expect("the request is open");
         tell.send(inlet).expect("heard");
         return Action::Suspend;
     }
     tell.send(inlet).expect("heard");
     if req.has_body() {
-        req.ticket().respond(response).expect("it is open");
+        req.ticket().respond(response).expect("the request is open");
         return Action::Receive(Box::new(Discard));
     }
     response.into()
@@ -276,7 +276,7 @@ fn what_is_there_reaches_a_half_closed_client(world: &World) {
             "/echo" => {
                 let (inlet, outlet) = pipe(4096);
                 let response = Response::stream(outlet).length(req.content_length());
-                req.ticket().respond(response).expect("it is open");
+                req.ticket().respond(response).expect("the request is open");
                 Action::Receive(Box::new(inlet))
             }
             _ => {

@@ -160,8 +160,8 @@ fn a_stream_is_adopted(world: &World) {
         let _ = &kept;
         EventMask::TERMINATE
     })
-    .expect_err("nobody there");
-    assert!(told.is_over(), "who can't speak is dropped");
+    .expect_err("no listener");
+    assert!(told.is_over(), "an upgrade that cannot be used is dropped");
 }
 
 /// It does not count toward the limit of connections.
@@ -245,7 +245,7 @@ fn within_the_grace_connections_are_made(world: &World) {
         }))
     });
     assert!(calls.next().is_stopping());
-    ticket.respond(Response::text("done")).expect("waited for");
+    ticket.respond(Response::text("done")).expect("a suspended request");
     wire.answer().is(200);
     host.ends();
 }

@@ -220,7 +220,7 @@ fn a_panic_costs_its_connection_a_500_and_nobody_else(world: &World) {
     let (tell, ended) = telling();
     let host = world.serve(move |req: &mut Request<'_>| {
         tell_end(req, &tell);
-        assert_eq!(req.path(), "/", "as it should");
+        assert_eq!(req.path(), "/", "on purpose");
         Response::text("fine")
     });
     let (mut bad, mut good) = (host.connect(), host.connect());
@@ -241,7 +241,7 @@ fn a_panic_of_a_producer_breaks_off(world: &World) {
         tell_end(req, &tell);
         let mut first = true;
         Response::stream(move |out: &mut Tx<'_>| {
-            assert!(std::mem::take(&mut first), "as it should");
+            assert!(std::mem::take(&mut first), "on purpose");
             out.write(b"a part of it");
             Produced::More
         })

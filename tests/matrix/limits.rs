@@ -77,7 +77,7 @@ fn one_connection_too_many_from_an_address_is_closed(world: &World) {
     let [first, _second] = wires;
     drop(first);
     closed.next();
-    assert!(is_served(&host), "its place is free again");
+    assert!(is_served(&host), "its slot is free again");
 }
 
 /// The four addresses have as much as they may, and another address is still served.
@@ -112,7 +112,7 @@ fn one_connection_too_many_waits_for_a_place(world: &World) {
             scope.spawn(move || {
                 tell.send(host.connect().request("GET /", &[]).answer().status).expect("heard");
             });
-            assert!(served.is_silent(Duration::from_millis(50)), "there is no place");
+            assert!(served.is_silent(Duration::from_millis(50)), "there is no slot");
             drop(wires);
             assert_eq!(served.next(), 200);
         });
@@ -326,7 +326,7 @@ fn a_slow_reader_is_waited_for(world: &World) {
     wire.request("GET /", &[]).head().is(200);
     for _ in 0..30 {
         wire.next_chunk();
-        assert!(ended.is_silent(Duration::from_millis(20)), "it reads, if slowly");
+        assert!(ended.is_silent(Duration::from_millis(20)), "it reads, slowly");
     }
 }
 

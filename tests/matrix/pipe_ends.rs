@@ -160,7 +160,8 @@ fn a_receiver_that_leaves_in_the_middle_takes_nothing_along(world: &World) {
         assert!(to.exactly(1 << 20) == body[..1 << 20]);
         to.reset();
         let answer = from.answer();
-        let written: u64 = answer.text().strip_prefix("PeerClosed ").expect("so it was").parse().expect("a number");
+        let written: u64 =
+            answer.text().strip_prefix("PeerClosed ").expect("the reason PeerClosed").parse().expect("a number");
         assert!((1 << 20..LONG as u64).contains(&written), "{written}");
         let end = served.ended.next();
         assert_eq!((end.reason, end.written), (EndReason::PeerClosed, written));
@@ -228,7 +229,7 @@ fn a_sender_that_leaves_in_the_middle_leaves_nothing_behind(world: &World) {
         from.reset();
         let (got, finish) = to.until_end();
         assert!(got == body[..got.len()] && got.len() < LONG);
-        assert_eq!(finish, Finish::Reset, "it must not take a part for the whole");
+        assert_eq!(finish, Finish::Reset, "a part was accepted as the whole");
         goes_through(&served, 1_000_000);
     }
 }
@@ -245,7 +246,7 @@ fn what_stalls_holds_one_pipe_and_no_more(world: &World) {
             scope.spawn(move || {
                 from.request("POST /", &[&format!("Content-Length: {LONG}")]);
                 let sent = from.push(body, Duration::from_millis(300));
-                assert!(sent < LONG, "nobody reads it, and still it went");
+                assert!(sent < LONG, "sent without a reader");
                 (to, from, sent)
             })
         });

@@ -221,7 +221,7 @@ fn a_receiver_that_waits_pushes_the_sender_back(world: &World) {
     from.request("POST /", &[&format!("Content-Length: {ALL}")]);
     let body = bytes(ALL);
     let sent = from.push(&body, Duration::from_millis(300));
-    assert!(sent < ALL, "nobody reads it, and still it went");
+    assert!(sent < ALL, "sent without a reader");
     let rest = body[sent..].to_vec();
     let sender = std::thread::spawn(move || from.send(rest).answer());
     assert!(to.answer().body == body);
@@ -260,7 +260,7 @@ fn a_sender_that_leaves_breaks_the_receiver_off(world: &World) {
                 from.reset();
             }
             let (_, finish) = to.until_end();
-            assert_eq!(finish, Finish::Reset, "it must not take a part for the whole");
+            assert_eq!(finish, Finish::Reset, "a part was accepted as the whole");
             let mut why = [served.ended.next().reason, served.ended.next().reason].map(|why| format!("{why:?}"));
             why.sort();
             assert_eq!(why, ["Aborted", "PeerClosed"]);

@@ -94,7 +94,7 @@ fn gracefully_a_waiting_ticket_has_until_the_grace_ends(world: &World) {
         host.stopper.shutdown(if in_time { LONG } else { Duration::from_millis(100) });
         if in_time {
             assert!(ended.is_silent(Duration::from_millis(50)));
-            ticket.respond(Response::text("in time")).expect("it waits");
+            ticket.respond(Response::text("in time")).expect("a suspended request");
         }
         let answer = wire.answer();
         assert_eq!(answer.is(if in_time { 200 } else { 503 }).get("connection"), Some("close"));
@@ -204,7 +204,7 @@ fn a_blocked_handler_is_abandoned_with_its_thread() {
     seen.next();
     free.request("GET /", &[]).answer().is(200);
     host.stopper.shutdown(Duration::from_millis(50));
-    let error = host.result().expect_err("one is left");
+    let error = host.result().expect_err("one thread still runs");
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
     drop(release);
 }

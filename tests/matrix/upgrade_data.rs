@@ -150,7 +150,7 @@ fn a_full_input_nobody_consumes_aborts(world: &World) {
     });
     let mut wire = host.connect();
     wire.upgrade().send(bytes(4095));
-    assert!(ended.is_silent(Duration::from_millis(50)), "there is room for one more");
+    assert!(ended.is_silent(Duration::from_millis(50)), "there is space for one more");
     let _ = wire.try_send("x");
     assert_eq!((ended.next().reason, wire.until_end().1), (EndReason::Aborted, Finish::Reset));
     drop(host);
@@ -200,7 +200,7 @@ fn a_peer_that_never_reads_bounds_the_output(world: &World) {
     });
     let mut wire = host.connect_narrow();
     wire.upgrade();
-    assert!(ended.is_silent(Duration::from_millis(200)), "nobody reads it, and still it is gone");
+    assert!(ended.is_silent(Duration::from_millis(200)), "sent without a reader");
     let stalled = calls.rest();
     let mut rest = stalled.iter();
     assert_eq!(rest.next().map(|call| call.why.is_writable()), Some(false));

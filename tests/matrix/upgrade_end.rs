@@ -60,14 +60,14 @@ fn the_end_is_told_once_behind_all_data(world: &World) {
             assert_eq!(
                 call.why.is_read_closed(),
                 call.end != ReadState::Open,
-                "told with the first call it is known in"
+                "reported in the first call after the event"
             );
             if call.why.is_read_closed() {
                 break call;
             }
         };
         assert_eq!((got, last.end), (4, ReadState::Eof));
-        assert!(calls.is_silent(Duration::from_millis(50)), "it is told once");
+        assert!(calls.is_silent(Duration::from_millis(50)), "it is reported once");
     }
 }
 
@@ -250,7 +250,7 @@ fn a_reset_is_told_whatever_the_mask(world: &World) {
         let calls = calls.rest();
         let (last, others) = calls.split_last().expect("the reset");
         assert!(last.why.is_error() && last.end == ReadState::Truncated, "{mask:?}: {last:?}");
-        assert!(others.iter().all(|call| !call.why.is_error()), "it is told once");
+        assert!(others.iter().all(|call| !call.why.is_error()), "it is reported once");
         assert_eq!(ended.rest().len(), 0);
     }
 }

@@ -154,7 +154,7 @@ fn a_deadline_fires_once_whatever_the_mask(world: &World) {
         host.connect().upgrade().exactly(0);
         let at = [calls.next(), calls.next(), calls.next()];
         assert!(at.windows(2).all(|two| two[1] - two[0] >= Duration::from_millis(10)), "{mask:?}: {at:?}");
-        assert!(calls.is_silent(Duration::from_millis(40)), "it was not set again");
+        assert!(calls.is_silent(Duration::from_millis(40)), "it was not renewed");
     }
 }
 
@@ -200,7 +200,7 @@ fn stopping_is_told_once_whatever_the_mask(world: &World) {
         let (call, waker) =
             std::iter::repeat_with(|| calls.next()).find(|(c, _)| c.why.is_stopping()).expect("endless");
         assert!(call.end == ReadState::Open);
-        assert!(calls.is_silent(Duration::from_millis(30)), "told once, and given its grace");
+        assert!(calls.is_silent(Duration::from_millis(30)), "notified once, with its grace period");
         waker.wake();
         wire.expect("farewell").ends(Finish::Clean);
         wire.finish();
@@ -240,7 +240,7 @@ fn a_panic_aborts(world: &World) {
     let (host, ended) = upgrading(world, || {
         |io: &mut Io<'_>| {
             io.tx.write(b"dropped");
-            assert!(!io.events().is_readable(), "as it should");
+            assert!(!io.events().is_readable(), "on purpose");
             EventMask::READ
         }
     });
@@ -272,7 +272,7 @@ fn it_is_dropped_once_and_on_its_own_loop(world: &World) {
         move |io: &mut Io<'_>| {
             let _ = (&guard, tell_call.send(std::thread::current().id()));
             match io.rx.bytes() {
-                b"panic" => panic!("as it should"),
+                b"panic" => panic!("on purpose"),
                 b"abort" => io.abort(),
                 b"terminate" => return EventMask::TERMINATE,
                 _ => {}
@@ -352,6 +352,6 @@ fn a_blocked_upgrade_is_abandoned_with_its_thread() {
     wire.send(UPGRADE);
     blocked.next();
     host.stopper.stop_now();
-    assert_eq!(host.result().expect_err("one is left").kind(), io::ErrorKind::TimedOut);
+    assert_eq!(host.result().expect_err("one thread still runs").kind(), io::ErrorKind::TimedOut);
     drop(release);
 }

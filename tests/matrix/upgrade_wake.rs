@@ -167,7 +167,7 @@ fn a_wake_after_the_end_is_harmless(world: &World) {
     let (host, ended) = upgrading(world, move || {
         let (tell, calls) = (tell.clone(), AtomicBool::new(false));
         move |io: &mut Io<'_>| {
-            assert!(!io.events().is_woken(), "woken by somebody else's waker");
+            assert!(!io.events().is_woken(), "woken by the waker of an earlier connection");
             if !calls.swap(true, Ordering::Relaxed) {
                 tell.send(io.waker()).expect("heard");
             }
@@ -310,7 +310,7 @@ fn what_is_held_back_goes_out_when_uncorked(world: &World) {
     let waker = wakers.next();
     assert!(wire.is_silent(Duration::from_millis(30)), "more may be coming");
     waker.wake();
-    assert!(!wire.is_silent(Duration::from_millis(100)), "it was told to go");
+    assert!(!wire.is_silent(Duration::from_millis(100)), "CORK was set");
     wire.expect("held");
 }
 

@@ -105,7 +105,7 @@ fn an_upload_pushes_back(world: &World) {
     wire.request("POST /", &[&format!("Content-Length: {ALL}")]);
     let body = vec![b'x'; ALL];
     let sent = wire.push(&body, Duration::from_millis(300));
-    assert!(sent < ALL, "nobody takes it, and still it went");
+    assert!(sent < ALL, "sent without a reader");
     open.store(true, Ordering::Release);
     wakers.next().wake();
     wire.send(&body[sent..]);
@@ -155,8 +155,8 @@ fn continue_is_sent_when_the_body_is_wanted(world: &World) {
     assert_eq!(wire.send("body").answer().is(200).text(), "body");
     wire.request("POST /later", &expects);
     let ticket = tickets.next();
-    assert!(wire.is_silent(Duration::from_millis(50)), "nobody wants the body yet");
-    assert!(ticket.receive(Gather::default()).is_ok(), "it waits");
+    assert!(wire.is_silent(Duration::from_millis(50)), "the body was requested early");
+    assert!(ticket.receive(Gather::default()).is_ok(), "the request is suspended");
     wire.head().is(100);
     assert_eq!(wire.send("body").answer().is(200).text(), "body");
     // The body is there already: no need to ask for it.
@@ -175,7 +175,7 @@ fn continue_is_sent_when_the_body_is_wanted(world: &World) {
 fn an_answer_begins_before_the_body_has_ended(world: &World) {
     let host = world.serve(|req: &mut Request<'_>| {
         let (inlet, outlet) = pipe(4096);
-        req.ticket().respond(Response::stream(outlet)).expect("it is open");
+        req.ticket().respond(Response::stream(outlet)).expect("the request is open");
         Action::Receive(Box::new(inlet))
     });
     let mut wire = host.connect();
@@ -206,7 +206,7 @@ fn an_upload_goes_on_after_an_early_answer(world: &World) {
     let ((tell, counted), (tell_ends, ended)) = (telling(), telling());
     let host = world.serve(move |req: &mut Request<'_>| {
         tell_end(req, &tell_ends);
-        req.ticket().respond(Response::text("early")).expect("it is open");
+        req.ticket().respond(Response::text("early")).expect("the request is open");
         Action::Receive(Box::new(Count(0, tell.clone())))
     });
     let mut wire = host.connect();
@@ -291,16 +291,16 @@ struct Panics {
 
 impl Upload for Panics {
     fn data(&mut self, chunk: &[u8]) -> Consumed {
-        assert!(chunk.is_empty(), "as it should");
+        assert!(chunk.is_empty(), "on purpose");
         Consumed::All
     }
 
     fn end(self: Box<Self>, _: &Headers) -> Action {
-        panic!("as it should")
+        panic!("on purpose")
     }
 
     fn pipe(&mut self) -> Option<&mut PipeIn> {
-        assert!(!self.in_pipe, "as it should");
+        assert!(!self.in_pipe, "on purpose");
         None
     }
 }
@@ -359,7 +359,7 @@ impl Drop for Insists {
     fn drop(&mut self) {
         if let Some(ticket) = self.0.take() {
             // Gone: so is the peer.
-            let _ = ticket.respond(Response::text("what was that?").with_status(422));
+            let _ = ticket.respond(Response::text("an unexpected event").with_status(422));
         }
     }
 }
@@ -374,7 +374,11 @@ fn an_upload_that_is_broken_may_be_answered(world: &World) {
         let mut wire = host.connect();
         wire.request("POST /", &["Transfer-Encoding: chunked"]).chunk(b"some").send(broken);
         let answer = wire.answer();
-        assert_eq!((answer.is(422).text(), answer.get("connection")), ("what was that?", Some("close")), "{broken:?}");
+        assert_eq!(
+            (answer.is(422).text(), answer.get("connection")),
+            ("an unexpected event", Some("close")),
+            "{broken:?}"
+        );
         wire.ends(Finish::Clean);
         assert!(matches!(ended.next().reason, EndReason::Rejected { status: 400, .. }));
     }

@@ -115,8 +115,8 @@ fn an_upload_pushes_back(world: &World) {
         silent = if n > 0 { 0 } else { silent + 1 };
         assert!(server.told.ends.is_silent(Duration::from_millis(5)), "it waits");
     }
-    assert!(sent < 6 * ROOM, "{sent} bytes went to nobody");
-    ticket.receive(Collect::default()).map_err(drop).expect("waited for");
+    assert!(sent < 6 * ROOM, "{sent} bytes were sent without a reader");
+    ticket.receive(Collect::default()).map_err(drop).expect("a suspended request");
     let (mut got, all) = (Vec::new(), body.len() + 100);
     while got.len() < all && !from.is_truncated() {
         sent += to.write(&body[sent..]);
@@ -145,8 +145,8 @@ fn a_body_goes_from_one_to_the_other(world: &World) {
     from.request("POST /wait", &[&format!("Content-Length: {}", body.len())]);
     let sender = server.told.tickets.next();
     let (inlet, outlet) = pipe(256 * 1024);
-    receiver.respond(Response::stream(outlet).length(body.len() as u64)).expect("waited for");
-    sender.receive(inlet).map_err(drop).expect("waited for");
+    receiver.respond(Response::stream(outlet).length(body.len() as u64)).expect("a suspended request");
+    sender.receive(inlet).map_err(drop).expect("a suspended request");
     let sent = body.clone();
     let writer = std::thread::spawn(move || {
         from.send(sent);
@@ -154,7 +154,7 @@ fn a_body_goes_from_one_to_the_other(world: &World) {
     });
     assert!(to.answer().body == body);
     let mut from = writer.join().expect("sent");
-    sender.respond(Response::text("done")).expect("waited for");
+    sender.respond(Response::text("done")).expect("a suspended request");
     assert_eq!(from.answer().text(), "done");
 }
 
@@ -287,7 +287,7 @@ fn a_peer_may_be_turned_away(world: &World) {
     let mut wire = server.connect();
     wire.request("GET /id", &[]).answer().is(200);
     assert!(to.is_closed() && from.is_truncated() && from.bytes().is_empty());
-    assert!(server.told.closed.is_silent(Duration::from_millis(20)), "who was not accepted is not told of");
+    assert!(server.told.closed.is_silent(Duration::from_millis(20)), "a rejected peer is not reported");
 }
 
 fn an_idle_one_is_closed_and_a_slow_head_is_a_408(world: &World) {
@@ -342,7 +342,7 @@ fn gracefully_what_is_under_way_is_finished(world: &World) {
     server.host.stopper.shutdown(Duration::from_secs(60));
     server.told.stopping.next();
     idle.ends(Finish::Clean);
-    ticket.respond(Response::text("done")).expect("waited for");
+    ticket.respond(Response::text("done")).expect("a suspended request");
     assert_eq!(waiting.answer().get("connection"), Some("close"));
     waiting.ends(Finish::Clean);
 }

@@ -143,7 +143,7 @@ fn drive_elsewhere(
     std::thread::spawn(move || {
         let result = (|| {
             let mut server = server.external(handler)?;
-            give.send(server.stop_handle()).expect("waited for");
+            give.send(server.stop_handle()).expect("the expected event");
             while !server.is_done() {
                 let _ = server.wait(None)?;
                 turns.fetch_add(1, Ordering::Relaxed);
@@ -310,7 +310,7 @@ impl<T> Told<T> {
     /// Receives the next report. Panics if there is none for long.
     #[track_caller]
     pub(crate) fn next(&self) -> T {
-        self.0.recv_timeout(PATIENCE).expect("the server has something to tell")
+        self.0.recv_timeout(PATIENCE).expect("a report of the server")
     }
 
     /// All senders of reports are gone.

@@ -14,7 +14,7 @@ use socket2::{Domain, Socket, Type};
 pub(crate) use self::response::Answer;
 
 #[path = "response.rs"]
-#[allow(dead_code, reason = "each test uses its part of it")]
+#[allow(dead_code, reason = "each test uses a part of it")]
 mod response;
 
 /// The timeout of reads and writes: longer than any test step takes.
@@ -189,7 +189,7 @@ impl Client {
     /// Receives the next head, final or interim.
     #[track_caller]
     pub(crate) fn head(&mut self) -> Answer {
-        self.try_head().expect("an answer")
+        self.try_head().expect("a response")
     }
 
     pub(crate) fn try_head(&mut self) -> io::Result<Answer> {

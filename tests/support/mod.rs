@@ -1,7 +1,7 @@
 //! Shared by the tests of the services: a client that shows all bytes, and a server that counts events.
 
 pub(crate) mod bodies;
-#[allow(dead_code, reason = "each test uses its part of it")]
+#[allow(dead_code, reason = "each test uses a part of it")]
 pub(crate) mod client;
 pub(crate) mod server;
 

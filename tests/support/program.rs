@@ -80,7 +80,7 @@ impl Example {
                 }
             }
         });
-        let ready = lines.recv_timeout(PATIENCE).expect("a line that it is ready");
+        let ready = lines.recv_timeout(PATIENCE).expect("the line that reports readiness");
         let url = ready.strip_prefix("listening on ").expect(&ready);
         let (scheme, addr) = url.split_once("://").expect(&ready);
         assert_eq!(scheme, if tls.is_some() { "https" } else { "http" });
@@ -111,7 +111,7 @@ impl Example {
     pub(crate) fn ends(mut self) {
         // Its output ends with it.
         while self.lines.recv_timeout(PATIENCE).map_err(|e| assert_eq!(e.to_string(), CLOSED)).is_ok() {}
-        let status = self.child.wait().expect("waited for");
+        let status = self.child.wait().expect("the end of the child");
         assert!(status.success(), "{status}");
     }
 

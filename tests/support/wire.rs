@@ -17,7 +17,7 @@ pub(crate) use self::response::Answer;
 #[path = "records.rs"]
 mod records;
 #[path = "response.rs"]
-#[allow(dead_code, reason = "each test uses its part of it")]
+#[allow(dead_code, reason = "each test uses a part of it")]
 mod response;
 
 /// The timeout of reads and writes: longer than any test step takes, so that a hang becomes a failure.
@@ -342,7 +342,7 @@ impl Wire {
     /// Receives the next head, final or interim.
     #[track_caller]
     pub(crate) fn head(&mut self) -> Answer {
-        self.try_head().expect("an answer")
+        self.try_head().expect("a response")
     }
 
     fn try_head(&mut self) -> io::Result<Answer> {
@@ -389,7 +389,7 @@ impl Wire {
 
     #[track_caller]
     pub(crate) fn answer(&mut self) -> Answer {
-        self.try_answer().expect("an answer")
+        self.try_answer().expect("a response")
     }
 }
 

@@ -58,12 +58,12 @@ impl Dug {
         let thread = std::thread::spawn(move || match mode {
             Mode::Threads => {
                 let running = tunnel.threads(2, handler).expect("a good tunnel");
-                give.send(running.stop_handle()).expect("waited for");
+                give.send(running.stop_handle()).expect("the expected event");
                 running.join().expect("ended in order");
             }
             Mode::External => {
                 let mut external = tunnel.external(handler).expect("a good tunnel");
-                give.send(external.stop_handle()).expect("waited for");
+                give.send(external.stop_handle()).expect("the expected event");
                 while !external.is_done() {
                     let _ = external.wait(None).expect("events");
                 }
@@ -82,7 +82,7 @@ impl Dug {
             match self.events.recv_timeout(left) {
                 Ok(event) if event.contains(what) => return event,
                 Ok(event) => heard.push(event),
-                Err(_) => panic!("nothing of {what:?}, but {heard:?}"),
+                Err(_) => panic!("no event with {what:?}, but {heard:?}"),
             }
         }
     }
@@ -101,7 +101,7 @@ impl Dug {
         let end = Instant::now() + PATIENCE;
         let mut client = world.client();
         while client.send("GET /joined HTTP/1.1\r\nHost: app.example\r\n\r\n").answer().status == 502 {
-            assert!(Instant::now() < end, "it never joins");
+            assert!(Instant::now() < end, "the origin server does not join");
         }
         self
     }

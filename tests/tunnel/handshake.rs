@@ -107,13 +107,13 @@ fn a_name_is_its_owners_and_stays_it_for_a_while() {
     let first = RawOrigin::new(&world, "app", "x.dev.example");
     assert_eq!(refused("other"), 409);
     first.leave();
-    world.until("it is gone", |counts| counts.links == 0);
-    assert_eq!(refused("other"), 409, "it may come back");
+    world.until("the connection has ended", |counts| counts.links == 0);
+    assert_eq!(refused("other"), 409, "it may reconnect");
     let end = std::time::Instant::now() + super::client::PATIENCE;
     while refused("other") == 409 {
-        assert!(std::time::Instant::now() < end, "it never came back");
+        assert!(std::time::Instant::now() < end, "it did not reconnect");
     }
-    assert_eq!(refused("app"), 409, "now it is the other's");
+    assert_eq!(refused("app"), 409, "the other one has the name");
 }
 
 #[test]
@@ -164,13 +164,13 @@ fn several_origins_take_turns_or_the_least_busy_is_taken() {
         // A slow one.
         let mut slow = world.client();
         get(&mut slow, "/slow");
-        world.until("it is on its way", |_| requests().contains(&1));
+        world.until("the request has arrived", |_| requests().contains(&1));
         let busy = requests().iter().position(|n| *n == 1).expect("one of them");
         let mut client = world.client();
         for _ in 0..3 {
             let before = requests();
             get(&mut client, "/");
-            world.until("it is on its way", |_| requests() != before);
+            world.until("the request has arrived", |_| requests() != before);
             let asked = requests().iter().zip(before).position(|(now, before)| *now > before).expect("one of them");
             // The stream of the slow one came first.
             let mut stream = origins[asked].request();
@@ -180,7 +180,7 @@ fn several_origins_take_turns_or_the_least_busy_is_taken() {
             origins[asked].head(stream, 200, &[], true);
             client.answer().assert(200);
             let active = || world.proxy.connections().iter().map(|link| link.active).sum::<usize>();
-            world.until("it is over", |_| active() == 1);
+            world.until("the connection is over", |_| active() == 1);
         }
         let mut counts = requests();
         counts.swap(0, busy);

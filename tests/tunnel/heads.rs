@@ -178,7 +178,7 @@ fn a_websocket_goes_through() {
     origin.head(stream, 200, &[], false);
     client.head().assert(101);
     origin.reset(stream, 2);
-    let error = client.read_to_end().expect_err("cut off, and no end in order");
+    let error = client.read_to_end().expect_err("a reset, not an end in order");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
 

@@ -123,7 +123,7 @@ fn frames_that_break_the_rules_end_the_connection() {
         assert_eq!(client.head().status, 502, "frame of type {kind}");
         hostile.ended();
         others_are_served(&world, &mut good);
-        world.until("it is gone", |counts| counts.links == 1);
+        world.until("the connection has ended", |counts| counts.links == 1);
     }
 }
 
@@ -210,7 +210,7 @@ fn a_silent_origin_is_found_dead_and_one_that_answers_pings_is_not() {
         let ping = alive.expect(|frame| frame.kind == PING && frame.flags & ACK == 0);
         alive.frame(PING, ACK, 0, &ping.payload);
     }
-    assert_eq!(client.answer().status, 502, "its clients are told");
+    assert_eq!(client.answer().status, 502, "its clients get an error");
     let counts = world.proxy.counts();
     assert_eq!((counts.silent, counts.links), (1, 1), "{counts:?}");
     assert!(world.proxy.connections()[0].round_trip.is_some());
@@ -223,9 +223,9 @@ fn an_origin_that_never_begins_is_no_origin() {
     let mut origin = RawOrigin::silent(&world, "app", HOST);
     let mut client = world.client();
     get(&mut client, "/");
-    assert_eq!(client.answer().status, 502, "no request goes to who has not spoken");
+    assert_eq!(client.answer().status, 502, "no request before its preface");
     origin.ended_silently();
-    world.until("it is gone", |counts| counts.links == 0 && counts.silent == 1);
+    world.until("the connection has ended", |counts| counts.links == 0 && counts.silent == 1);
 }
 
 #[test]

@@ -210,7 +210,7 @@ fn hold(world: &World, n: usize) -> Vec<Client> {
 
 fn release(waiting: &Mutex<Vec<Ticket>>) {
     for ticket in std::mem::take(&mut *waiting.lock().expect("no panic")) {
-        ticket.respond(Response::text("held")).expect("waited for");
+        ticket.respond(Response::text("held")).expect("a suspended request");
     }
 }
 

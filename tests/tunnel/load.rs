@@ -109,10 +109,10 @@ fn an_upload_nobody_takes_pushes_back() {
     held.send(format!("POST /held HTTP/1.1\r\n{HOST}\r\nContent-Length: {ALL}\r\n\r\n"));
     let ticket = told.recv_timeout(Duration::from_secs(8)).expect("asked");
     let went = held.push(&vec![0; ALL], Duration::from_millis(400));
-    assert!(went.is_none_or(|n| n < ALL / 2), "{went:?} bytes went to nobody");
+    assert!(went.is_none_or(|n| n < ALL / 2), "{went:?} bytes were sent without a reader");
     let answer = world.client().send(format!("GET /big HTTP/1.1\r\n{HOST}\r\n\r\n")).answer();
     assert!(answer.assert(200).body == bytes(3_000_000));
-    ticket.respond(Response::text("enough")).expect("waited for");
+    ticket.respond(Response::text("enough")).expect("a suspended request");
     let mut told = [0; 12];
     let _ = held.line().map(|line| line.as_bytes().read(&mut told));
     assert_eq!(&told, b"HTTP/1.1 200");

@@ -35,7 +35,7 @@ pub(crate) fn site(req: &mut Request<'_>) -> Action {
             let mut hints = Headers::new();
             hints.append("Link", "</a.css>; rel=preload").expect("valid");
             ticket.send_informational(103, hints);
-            ticket.respond(Response::text("hinted")).expect("waited for");
+            ticket.respond(Response::text("hinted")).expect("a suspended request");
             Action::Suspend
         }
         "/304" => Response::new(304).header("ETag", "\"a\"").into(),

@@ -102,7 +102,7 @@ impl Hostile {
                 }
             }
             let more = self.heard.recv_timeout(end.saturating_duration_since(Instant::now()));
-            self.bytes.extend(more.expect("the frame that is waited for"));
+            self.bytes.extend(more.expect("another frame"));
         }
     }
 
@@ -266,7 +266,7 @@ fn more_streams_than_allowed_are_refused_and_the_others_go_on() {
     let mut tickets: Vec<_> = (0..256).map(|_| told.recv_timeout(PATIENCE).expect("asked")).collect();
     assert_eq!(waiting.load(Ordering::Relaxed), 256);
     // A slot is free again after a response or a reset.
-    tickets.remove(0).respond(Response::text("done")).expect("waited for");
+    tickets.remove(0).respond(Response::text("done")).expect("a suspended request");
     hostile.until(|frame| frame.kind == HEADERS);
     hostile.frame(RST_STREAM, 0, 5, &8u32.to_be_bytes());
     for n in 300..302 {

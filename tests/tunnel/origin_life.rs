@@ -147,7 +147,7 @@ fn without_alpn_it_begins_with_an_upgrade() {
     let end = Instant::now() + PATIENCE;
     let mut client = Client::connect(shown.public, None);
     while get(&mut client, "/").status == 502 {
-        assert!(Instant::now() < end, "it never joins");
+        assert!(Instant::now() < end, "the origin server does not join");
     }
     assert!(get(&mut client, "/big").assert(200).body == bytes(3_000_000));
 }
@@ -341,7 +341,7 @@ fn it_drains_when_it_is_stopped() {
         let ticket = told.recv_timeout(PATIENCE).expect("asked");
         dug.stopper.shutdown(PATIENCE);
         world.until("one link", |counts| counts.links == 1);
-        ticket.respond(Response::text("in the end")).expect("waited for");
+        ticket.respond(Response::text("in the end")).expect("a suspended request");
         assert_eq!(client.answer().assert(200).text(), "in the end");
         dug.hears("left");
         dug.ends();

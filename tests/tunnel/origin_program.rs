@@ -83,7 +83,7 @@ impl Origin {
             match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) if line.contains(what) => return line,
                 Ok(line) => said.push(line),
-                Err(_) => panic!("nothing of {what:?}, but {said:?}"),
+                Err(_) => panic!("no line with {what:?}, but {said:?}"),
             }
         }
     }
@@ -94,7 +94,7 @@ impl Origin {
     }
 
     fn ends(mut self) {
-        let status = self.child.wait().expect("waited for");
+        let status = self.child.wait().expect("the end of the child");
         assert!(status.success(), "{status}");
     }
 }
@@ -109,7 +109,7 @@ impl Drop for Origin {
 pub(crate) fn served(world: &World) {
     let end = Instant::now() + PATIENCE;
     while ask(world, "GET /", &[]).status == 502 {
-        assert!(Instant::now() < end, "it never joins");
+        assert!(Instant::now() < end, "the origin server does not join");
     }
 }
 
@@ -301,7 +301,7 @@ fn a_server_in_the_neighbourhood_is_forwarded_to() {
     for path in ["/pause", "/wait"] {
         let mut client = world.client();
         client.send(format!("GET {path} HTTP/1.1\r\n{HOST}\r\n\r\n"));
-        asked.recv_timeout(PATIENCE).expect("it has come to the server");
+        asked.recv_timeout(PATIENCE).expect("the server has received it");
         if path == "/pause" {
             client.head().assert(200);
         }
@@ -330,7 +330,7 @@ fn under_way_is_finished_when_it_is_told_to_stop() {
     // It is stopping, and new clients learn this.
     let end = Instant::now() + PATIENCE;
     while ask(&world, "HEAD /large", &[]).status != 502 {
-        assert!(Instant::now() < end, "it goes on");
+        assert!(Instant::now() < end, "the connection continues");
         std::thread::sleep(Duration::from_millis(10));
     }
     got.extend(client.exactly(content.len() - got.len()).expect("the rest"));

@@ -34,7 +34,7 @@ fn let_in(world: &World) -> Duration {
     let began = Instant::now();
     let links = world.proxy.counts().links_total;
     let origin = RawOrigin::by_alpn(world, &hello());
-    world.until("it is connected", |counts| counts.links_total > links);
+    world.until("the origin server is connected", |counts| counts.links_total > links);
     origin.leave();
     began.elapsed()
 }
@@ -54,7 +54,7 @@ fn the_silent_ones_of_one_address_or_of_four_keep_no_origin_server_out() {
         // More than there are slots: each newer connection displaces an older one.
         let all: Vec<Client> = addresses.iter().cycle().take(24).filter_map(|last| silent(&world, *last)).collect();
         assert_eq!(all.len(), 24);
-        world.until("16 have lost their places", |counts| (counts.displaced, counts.unanswered) == (16, 16));
+        world.until("16 have lost their slots", |counts| (counts.displaced, counts.unanswered) == (16, 16));
         for _ in 0..3 {
             let took = let_in(&world);
             assert!(took < Duration::from_secs(2), "{took:?}");
@@ -87,7 +87,7 @@ fn a_network_that_says_nothing_often_is_not_asked_again_and_others_are() {
     }
     world.until("three are counted", |counts| counts.unanswered == 3);
     assert!(silent(&world, 2).is_none(), "not asked");
-    world.until("it is counted", |counts| counts.throttled == 1);
+    world.until("the connection is counted", |counts| counts.throttled == 1);
     let mut put =
         Client::connect_from(Some([127, 0, 0, 2].into()), world.origins, Some(super::world::identity().client.clone()));
     put.send(knock("app", HOST));

@@ -203,7 +203,7 @@ fn errors_say_where_the_fault_is() {
         client.answer()
     };
     assert_eq!(ask("nobody.example").status, 404);
-    assert_eq!(ask("x.dev.example").status, 404, "somebody could register it, but nobody has");
+    assert_eq!(ask("x.dev.example").status, 404, "it could be registered, but is not");
     let known = ask(HOST);
     assert_eq!((known.status, known.get("retry-after")), (502, Some("5")));
     let mut origin = RawOrigin::new(&world, "app", "app.example, x.dev.example");
@@ -211,10 +211,10 @@ fn errors_say_where_the_fault_is() {
     assert_eq!(late.status, 504, "{late:?}");
     let stream = origin.request();
     let reset = origin.expect(|frame| frame.kind == RST_STREAM);
-    assert_eq!((reset.stream, reset.code()), (stream, CANCEL), "it need not go on");
+    assert_eq!((reset.stream, reset.code()), (stream, CANCEL), "it may end");
     origin.leave();
-    world.until("the origin is gone", |counts| counts.links == 0);
-    assert_eq!(ask("x.dev.example").status, 502, "it was there, and may be back");
+    world.until("the origin server has left", |counts| counts.links == 0);
+    assert_eq!(ask("x.dev.example").status, 502, "it was connected, and may reconnect");
     let counts = world.proxy.counts();
     assert_eq!((counts.unknown_host, counts.no_origin, counts.timed_out), (2, 2, 1));
 }
@@ -235,7 +235,7 @@ fn an_origin_that_is_lost_is_no_end_of_an_answer() {
             true => drop(origin.reset(stream, 2)),
             false => origin.leave(),
         }
-        let error = client.body(&head).expect_err("cut short");
+        let error = client.body(&head).expect_err("truncated");
         assert!(matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset), "{error}");
         assert_eq!(world.proxy.counts().cut, 1);
     }
@@ -305,7 +305,7 @@ fn a_client_that_leaves_takes_its_stream_with_it() {
         client.leave();
         reset(&mut origin, stream);
     }
-    world.until("all are gone", |counts| counts.active == 0 && counts.left == 12);
+    world.until("all requests have ended", |counts| counts.active == 0 && counts.left == 12);
 }
 
 #[test]
@@ -388,7 +388,7 @@ fn what_lies_behind_a_goaway_goes_elsewhere() {
         second.head(stream, 200, &[], true);
         clients[0].answer().assert(200);
     }
-    world.until("the first is gone", |counts| counts.links == 1);
+    world.until("the first has left", |counts| counts.links == 1);
 }
 
 #[test]

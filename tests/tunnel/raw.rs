@@ -172,7 +172,7 @@ impl RawOrigin {
     #[track_caller]
     pub(crate) fn expect(&mut self, is: impl Fn(&Frame) -> bool) -> Frame {
         loop {
-            let frame = self.next().expect("a frame that is waited for");
+            let frame = self.next().expect("another frame");
             if is(&frame) {
                 return frame;
             }
@@ -194,7 +194,7 @@ impl RawOrigin {
                 Err(error) => break error,
             }
         };
-        assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "it goes on");
+        assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "the connection continues");
     }
 
     /// Like [`ended`](Self::ended), but for an origin server that sends nothing meanwhile.
@@ -205,7 +205,7 @@ impl RawOrigin {
                 break error;
             }
         };
-        assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "it goes on");
+        assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "the connection continues");
     }
 
     /// Returns the heads of all requests so far, in order of arrival, as h2's server reads them.

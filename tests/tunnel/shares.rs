@@ -78,7 +78,7 @@ fn addresses_that_stall_leave_places_for_others_and_for_sibling_hosts() {
     for (addresses, each, most) in [(1, 70, 54), (4, 30, 86), (16, 12, 102)] {
         let (world, _dug) = two_by_64();
         let (mut clients, active) = flood(&world, 1..1 + addresses, each);
-        assert!(active <= most, "{active} of 128 places are taken by {addresses} addresses");
+        assert!(active <= most, "{active} of 128 slots are taken by {addresses} addresses");
         // One more of them is rejected at once, with a reason.
         let refused = ask(&mut from(&world, 1), HOST);
         assert_eq!(
@@ -93,7 +93,7 @@ fn addresses_that_stall_leave_places_for_others_and_for_sibling_hosts() {
         }
         // The slots are free again when they leave.
         clients.drain(..).for_each(Client::leave);
-        world.until("all are gone", |_| held(&world) == 0);
+        world.until("all requests have ended", |_| held(&world) == 0);
         ask(&mut from(&world, 1), HOST).assert(200);
     }
 }
@@ -147,7 +147,7 @@ fn the_client_that_a_trusted_proxy_names_has_the_share() {
 fn a_client_that_is_not_trusted_has_one_share_whatever_it_says() {
     let world = World::with(ProxyConfig { streams_per_address: 2, ..config() });
     let _dug = Dug::new(tunnel(world.origins), Mode::Threads, site).stands(&world);
-    world.until("what has asked whether it stands is over", |counts| counts.active == 0);
+    world.until("the probe is over", |counts| counts.active == 0);
     let ask = |n: usize| {
         let mut client = world.client();
         let head = format!("POST /echo HTTP/1.1\r\nHost: {HOST}\r\nX-Forwarded-For: 192.0.2.{n}\r\n");
@@ -166,7 +166,7 @@ fn an_upload_that_stalls_has_a_clock() {
     let mut client = world.client();
     stall(&mut client, HOST);
     client.head().assert(504);
-    world.until("its place is free", |counts| held(&world) == 0 && counts.timed_out == 1);
+    world.until("its slot is free", |counts| held(&world) == 0 && counts.timed_out == 1);
     assert_eq!(world.proxy.counts().lost, 0, "it is counted once");
 }
 
@@ -177,7 +177,7 @@ fn an_origin_server_that_takes_few_streams_is_given_no_more() {
     // MAX_CONCURRENT_STREAMS: 2.
     origin.frame(SETTINGS, 0, 0, [0, 3, 0, 0, 0, 2]);
     origin.expect(|frame| frame.kind == SETTINGS && frame.flags != 0);
-    world.until("it is connected", |counts| counts.links == 1);
+    world.until("the origin server is connected", |counts| counts.links == 1);
     let mut two = [1, 2].map(|n| from(&world, n));
     let streams = two.each_mut().map(|client| {
         get(client, "/");

@@ -200,7 +200,7 @@ fn a_slow_client_stops_its_own_stream_only() {
         if origin.client.is_silent(Duration::from_millis(200)) {
             break;
         }
-        assert!(Instant::now() < stuck, "{sent} bytes were taken, and nobody reads");
+        assert!(Instant::now() < stuck, "{sent} bytes were taken without a reader");
         let frame = origin.expect(WINDOW_UPDATE);
         if frame.number(0) == big {
             window += frame.number(4) as usize;
@@ -246,7 +246,7 @@ fn clients_are_told_what_an_original_would_not_have_told_them() {
     let world = World::with(config);
     let mut client = world.client();
     get(&mut client, "/");
-    assert_eq!(client.answer().status, 404, "nobody is there for it, nor ever was");
+    assert_eq!(client.answer().status, 404, "no origin server ever registered it");
     let mut origin = Origin::new(&world);
     // It never responds.
     get(&mut client, "/");
@@ -261,9 +261,9 @@ fn clients_are_told_what_an_original_would_not_have_told_them() {
     let head = client.head();
     assert_eq!(client.exactly(4).expect("half"), b"half");
     origin.client.leave();
-    let error = client.body(&head).expect_err("cut short");
+    let error = client.body(&head).expect_err("truncated");
     assert!(matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset), "{error}");
-    world.until("it is gone", |counts| counts.links == 0);
+    world.until("the connection has ended", |counts| counts.links == 0);
     // It was connected, and may reconnect.
     let mut client = world.client();
     get(&mut client, "/");
@@ -305,7 +305,7 @@ fn a_client_that_leaves_resets_its_stream() {
         assert_eq!((reset.number(0), reset.number(4)), (stream, 5));
         drop(kept);
     }
-    world.until("all are gone", |counts| counts.active == 0 && counts.left == 5);
+    world.until("all requests have ended", |counts| counts.active == 0 && counts.left == 5);
 }
 
 /// At this rate, sending the buffered data would take minutes: the departure of a client does not wait for that.
@@ -330,7 +330,7 @@ fn a_client_that_leaves_does_not_wait_for_the_rate() {
     client.leave();
     let reset = origin.expect(RST_STREAM);
     assert_eq!((reset.number(0), reset.number(4)), (stream, 5));
-    world.until("it is gone", |counts| counts.active == 0 && counts.left == 1);
+    world.until("the connection has ended", |counts| counts.active == 0 && counts.left == 1);
 }
 
 #[test]
@@ -340,7 +340,7 @@ fn a_new_original_takes_the_place_of_the_last() {
     get(&mut client, "/");
     first.request();
     let mut second = Origin::new(&world);
-    assert_eq!(client.answer().status, 502, "what the first had begun is lost");
+    assert_eq!(client.answer().status, 502, "the first one's request is lost");
     first.expect_end();
     get(&mut client, "/");
     let stream = second.request().stream;
@@ -364,7 +364,7 @@ fn an_original_that_goes_away_is_not_asked_again() {
     origin.reply(first, false, &[OK, VERSION, ("content-length", "4")]).data(first, true, "done");
     assert_eq!(one.answer().text(), "done");
     origin.expect_end();
-    world.until("it is gone", |counts| counts.links == 0);
+    world.until("the connection has ended", |counts| counts.links == 0);
 }
 
 #[test]
@@ -379,7 +379,7 @@ fn pings_are_answered_and_silence_is_found() {
     // It is alive, and gets another ping; then it is silent.
     origin.expect(PING);
     origin.expect_end();
-    world.until("it is gone", |counts| counts.links == 0 && counts.silent == 1);
+    world.until("the connection has ended", |counts| counts.links == 0 && counts.silent == 1);
 }
 
 #[test]
@@ -454,7 +454,7 @@ fn what_makes_no_sense_is_not_passed_on() {
         origin.reply(stream, false, &[OK, VERSION, ("content-length", length)]).data(stream, true, sent);
         // Its head may not have been sent.
         if let Ok(head) = client.try_head() {
-            client.body(&head).expect_err("cut short");
+            client.body(&head).expect_err("truncated");
         }
         client = world.client();
     }
@@ -509,7 +509,7 @@ fn hostile_originals_are_shown_the_door() {
         origin.client.send(bytes);
         assert_eq!(client.answer().status, 502, "{name}");
         origin.expect_end();
-        world.until("it is gone", |counts| counts.links == 1);
+        world.until("the connection has ended", |counts| counts.links == 1);
     }
     let mut client = world.client();
     super::proxy::get(&mut client, "/");

@@ -164,7 +164,7 @@ impl LegacyProxy {
         loop {
             let frame = self.expect(0);
             assert_eq!(frame.stream, stream);
-            assert_eq!(frame.fin, frame.payload.is_empty(), "an original ends with an empty frame");
+            assert_eq!(frame.fin, frame.payload.is_empty(), "spdy-proxy ends with an empty frame");
             if frame.fin {
                 return body;
             }
