@@ -1,8 +1,8 @@
-//! What rustls itself needs for the bytes of a TLS relay, in memory: a server decrypts what one client sends, and
-//! encrypts it for another. The clients' part is not measured, nor is there a socket. `cargo bench --bench tls`.
+//! The cost of rustls itself for the bytes of a TLS relay, in memory: a server decrypts what one client sends, and
+//! encrypts it for another. The clients' part and sockets are not measured. Run it with `cargo bench --bench tls`.
 //!
-//! A relay from TLS to TLS can't be cheaper than this and its system calls (`read` and `write` of the ciphertext); what
-//! it costs beyond the two is its own.
+//! A relay from TLS to TLS cannot be cheaper than this and its system calls (`read` and `write` of the ciphertext);
+//! the rest is its own cost.
 
 use std::{
     io::{Read, Write},
@@ -15,10 +15,10 @@ use rustls::{
     pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName},
 };
 
-/// As much as a pipe's block holds.
+/// The size of a pipe's block.
 const BLOCK: usize = 256 * 1024;
 
-/// One connection, both ends of it.
+/// Both ends of one connection.
 struct Pair {
     client: Connection,
     server: Connection,
@@ -43,7 +43,7 @@ impl Pair {
     }
 }
 
-/// The records of `plain`.
+/// Returns the records of `plain`.
 fn sealed(from: &mut Connection, plain: &[u8]) -> Vec<u8> {
     let mut records = Vec::with_capacity(plain.len() + plain.len() / 256 + 4096);
     from.writer().write_all(plain).expect("no limit");
@@ -53,7 +53,7 @@ fn sealed(from: &mut Connection, plain: &[u8]) -> Vec<u8> {
     records
 }
 
-/// Takes the records in, and all that is in them out.
+/// Reads the records, and returns their content.
 fn opened(to: &mut Connection, mut records: &[u8], plain: &mut [u8]) {
     let mut at = 0;
     while !records.is_empty() {

@@ -1,5 +1,5 @@
-//! What a WebSocket's frames cost between the two buffers: `cargo bench --bench websocket`. One figure alone says
-//! little; compare before and after.
+//! The cost of WebSocket frames between the two buffers. Run it with `cargo bench --bench websocket`. One figure
+//! alone says little; compare before and after.
 
 use std::{
     hint::black_box,
@@ -15,7 +15,7 @@ use uncork::{
 
 const SIZES: [usize; 3] = [125, 1024, 16 * 1024];
 
-/// A client's frame, masked.
+/// Returns a client's frame, masked.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match u16::try_from(payload.len()) {
@@ -65,7 +65,7 @@ fn echo(c: &mut Criterion) {
     group.throughput(Throughput::Elements(100));
     let mut socket = OneWebSocket::new(now);
     group.bench_function("binary/125_in_hundreds", |b| b.iter(|| assert_eq!(socket.feed(black_box(&wire)), 12_700)));
-    // Every fragment in two pieces: none of it is delivered where it lies.
+    // Every fragment in two pieces: none of it can be delivered in place.
     let wire = [frame(0x02, &[7; 1000]), frame(0x80, &[7; 1000])].concat();
     group.throughput(Throughput::Bytes(wire.len() as u64));
     let mut socket = OneWebSocket::new(now);

@@ -1,4 +1,5 @@
-//! What a request costs between the two buffers: `cargo bench`. One figure alone says little; compare before and after.
+//! The cost of a request between the two buffers. Run it with `cargo bench --bench wire`. One figure alone says little;
+//! compare before and after.
 
 use std::hint::black_box;
 
@@ -15,7 +16,7 @@ use uncork::{
 
 const SHORT: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost:8080\r\n\r\n";
 
-/// What a browser sends.
+/// A browser's request.
 const LONG: &[u8] = b"GET /articles/2024/overview.html?page=2 HTTP/1.1\r\n\
     Host: www.example.org\r\n\
     User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n\
@@ -48,7 +49,7 @@ fn heads(c: &mut Criterion) {
             });
         });
     }
-    // Must stay linear: each byte is looked at once.
+    // Must stay linear: each byte is read once.
     group.throughput(Throughput::Bytes(LONG.len() as u64));
     group.bench_function("find_byte_by_byte/long", |b| {
         b.iter(|| {

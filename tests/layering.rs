@@ -1,5 +1,5 @@
-//! Who may know whom, held as a table against the sources: the rooms of the house and the crates they may name, who
-//! reads a clock, who says `unsafe`, and who calls the application. Test code is exempt.
+//! The layers as a table, checked against the sources: which modules and crates a module may name, where a clock may
+//! be read, where `unsafe` may stand, and which file calls the application. Test code is exempt.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,12 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Each room, and the rooms it may import.
+/// Each module, and the modules it may import.
 const ROOMS: &[(&str, &[&str])] = &[
     ("base", &[]),
     ("h1", &["base"]),
     ("conn", &["base", "h1"]),
-    // Of `transport`: whom an outgoing connection believes.
+    // Of `transport`: the certificates that an outgoing connection trusts.
     ("api", &["base", "h1", "transport"]),
     ("transport", &["base"]),
     ("engine", &["base", "h1", "conn", "api", "transport"]),
@@ -21,20 +21,20 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("ws", &["base", "h1", "api"]),
     // Of `server`: the loop of blocking requests.
     ("client", &["base", "h1", "conn", "api", "transport", "server"]),
-    // Only the public face, by `uncork::`, as everybody outside.
+    // Only the public API, by `uncork::`, like any application.
     ("relay", &[]),
-    // For fuzz targets and benchmarks: the sans-IO half of the house.
+    // For fuzz targets and benchmarks: the layers without I/O.
     ("__fuzzing", &["base", "h1", "conn", "transport", "ws", "relay"]),
 ];
 
-/// What `relay` may name in lower case behind `uncork::`; a capital letter is a name of the public face.
+/// The modules that `relay` may name behind `uncork::`; a capital letter is a name of the public API.
 const PUBLIC: &[&str] = &["client", "h1", "relay", "pipe", "ws"];
 
 /// Each dependency, and where it may be named.
 const CRATES: &[(&str, &[&str])] = &[
     ("bitflags", &["api/", "base/", "engine/"]),
     ("httparse", &["h1/"]),
-    // In `api`, the access log's time.
+    // In `api`: the access log's time.
     ("httpdate", &["h1/", "api/access.rs", "relay/"]),
     ("log", &["engine/", "drive/", "transport/", "client/", "relay/"]),
     ("mio", &["engine/", "transport/"]),
@@ -56,7 +56,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("serde", &["relay/"]),
     ("serde_json", &["relay/"]),
     ("subtle", &["relay/"]),
-    // Two traits, and what they are made of.
+    // Two traits, and the types in their signatures.
     ("tokio", &["relay/tunnel/wire.rs"]),
 ];
 
@@ -67,11 +67,11 @@ const WITHOUT_CIRCLES: &[&str] = &["engine"];
 const UNSAFE: &str = "transport/sys.rs";
 /// Where a clock may be read.
 const CLOCKS: &str = "drive/";
-/// What reads a clock, or waits for one.
+/// Calls that read a clock, or wait for one.
 const CLOCK_CALLS: &[&str] = &["Instant::now", "SystemTime::now", ".elapsed(", "thread::sleep"];
 /// The one file that calls the application.
 const DISPATCH: &str = "engine/dispatch.rs";
-/// Calls of the application, by the names the engine gives to its objects.
+/// Calls of the application, by the engine's names of its objects.
 const APPLICATION: &[(&str, &[&str])] = &[
     ("handler", &["request", "accept", "alpn", "closed", "stopping"]),
     ("upload", &["data", "end", "pipe"]),
@@ -80,7 +80,7 @@ const APPLICATION: &[(&str, &[&str])] = &[
     ("then", &["call"]),
 ];
 
-/// The source without comments, strings and test code; of the same length, with the same lines.
+/// Returns the source without comments, strings and test code. Length and lines stay the same.
 fn code(source: &str) -> String {
     without_tests(&without_words(source))
 }
@@ -127,7 +127,7 @@ fn without_words(source: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Without what stands behind `#[cfg(test)]`: up to the `;` or over the braces.
+/// Removes everything behind `#[cfg(test)]`: up to the `;` or to the closing brace.
 fn without_tests(source: &str) -> String {
     let mut bytes = source.as_bytes().to_vec();
     let mut from = 0;
@@ -152,7 +152,7 @@ fn without_tests(source: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Names of the files that are test modules: `mod x;` behind `#[cfg(test)]`, with or without a path.
+/// Returns the names of the files that are test modules: `mod x;` behind `#[cfg(test)]`, with or without a path.
 fn test_files(source: &str) -> Vec<String> {
     let mut files = Vec::new();
     for part in source.split("#[cfg(test)]").skip(1) {
@@ -166,7 +166,7 @@ fn test_files(source: &str) -> Vec<String> {
     files
 }
 
-/// Every place where `word` stands by itself.
+/// Returns every position of `word` as a whole word.
 fn places<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     code.match_indices(word).map(|(at, _)| at).filter(move |&at| {
@@ -176,7 +176,7 @@ fn places<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a 
     })
 }
 
-/// The first names of what stands behind a `::`: one, or several in braces.
+/// Returns the first names behind a `::`: one, or several in braces.
 fn names(behind: &str) -> Vec<&str> {
     let first = |text: &str| {
         let text = text.trim_start();
@@ -205,7 +205,7 @@ fn names(behind: &str) -> Vec<&str> {
     found
 }
 
-/// All that is wrong with one file, whose path is relative to `src`.
+/// Returns all faults of a file, whose path is relative to `src`.
 fn faults(path: &str, source: &str) -> Vec<String> {
     let code = code(source);
     let mut faults = Vec::new();
@@ -217,7 +217,7 @@ fn faults(path: &str, source: &str) -> Vec<String> {
         return if path == "lib.rs" { faults } else { vec![format!("src/{path}:1: {room} is no room of the house")] };
     };
 
-    // How many `super::` lead out of the room.
+    // How many `super::` leave the module.
     let depth = path.split('/').filter(|part| *part != "mod.rs").count();
     let mut imports: Vec<(usize, &str)> = Vec::new();
     for at in places(&code, "crate::") {
@@ -240,7 +240,7 @@ fn faults(path: &str, source: &str) -> Vec<String> {
     }
     for (at, name) in imports {
         if name != room && !allowed.contains(&name) {
-            fault(at, format!("{room} may not import {name}"));
+            fault(at, format!("{room} must not import {name}"));
         }
     }
     for at in places(&code, "uncork::") {
@@ -248,7 +248,7 @@ fn faults(path: &str, source: &str) -> Vec<String> {
             if room != "relay" {
                 fault(at, format!("{room} is no outsider: `crate::`, not `uncork::`"));
             } else if !PUBLIC.contains(&name) && !name.starts_with(char::is_uppercase) {
-                fault(at, format!("{room} may not import {name}, which is private"));
+                fault(at, format!("{room} must not import {name}, which is private"));
             }
         }
     }
@@ -311,7 +311,7 @@ fn every_room_keeps_to_itself() {
         })
         .collect();
     let mut found = Vec::new();
-    // What lies below a test module is one, too.
+    // Everything below a test module is test code, too.
     let is_test = |path: &Path| tests.iter().any(|test| path == test || path.starts_with(test.with_extension("")));
     for path in files.iter().filter(|path| !is_test(path)) {
         let name = path.strip_prefix(&src).expect("in src").to_string_lossy().replace('\\', "/");
@@ -451,8 +451,8 @@ fn circles_are_found() {
     }
 }
 
-/// What a client of the session relay or of the rendezvous asks for cannot make them connect anywhere: they do not know
-/// how to. (The gateway and the tunnel go where their configuration says.)
+/// Requests of the session relay's and the rendezvous' clients cannot cause outgoing connections: these services do
+/// not contain the code for it. (The gateway and the tunnel connect as their configuration says.)
 #[test]
 fn the_relays_connect_to_nobody() {
     let relay = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/relay");
@@ -473,7 +473,7 @@ fn the_relays_connect_to_nobody() {
     }
 }
 
-/// The essay in `lib.rs` has the table for people.
+/// The essay in `lib.rs` has the same table.
 #[test]
 fn the_essay_has_the_same_table() {
     let lib = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).expect("lib.rs");
@@ -483,7 +483,7 @@ fn the_essay_has_the_same_table() {
             .filter_map(|line| line.strip_prefix("//! | "))
             .find(|line| line.starts_with(&format!("`{room}` |")) || line.starts_with(&format!("[`{room}`] |")));
         let Some(row) = row else {
-            assert!(["relay", "__fuzzing"].contains(room), "the essay says nothing of {room}");
+            assert!(["relay", "__fuzzing"].contains(room), "the essay does not name {room}");
             continue;
         };
         let told = row.trim_end_matches(" |").rsplit("| ").next().unwrap_or_default().trim_matches('`');
@@ -505,7 +505,7 @@ fn every_dependency_has_its_place() {
     assert_eq!(named, CRATES.iter().map(|(name, _)| (*name).to_owned()).collect(), "the table CRATES and Cargo.toml");
 }
 
-/// Made-up sources: each must be found out, in its line.
+/// Made-up sources: each fault must be found, in its line.
 #[test]
 fn offenders_are_found() {
     #[rustfmt::skip]

@@ -1,5 +1,5 @@
-//! The relay's page for people, and what keeps the downloads beside it from being pages: without a browser. What a real
-//! one makes of it is in `browser.rs`.
+//! The relay's page, and the measures that keep the downloads beside it from being pages, without a browser.
+//! `tests/browser` tests the page in a real one.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use uncork::{
 #[path = "support/client.rs"]
 #[allow(dead_code)] // the relays' tests use the rest
 mod client;
-// It brings its unit tests along.
+// The module's unit tests run here, too.
 #[path = "../examples/relay/page/mod.rs"]
 mod page;
 
@@ -52,7 +52,7 @@ impl Site {
         self.client().post(path, &[], body.as_bytes()).answer()
     }
 
-    /// A stream's path.
+    /// Returns a stream's path.
     #[track_caller]
     fn stream(&self, wish: &str) -> String {
         let created = self.post("/stream", wish);
@@ -60,7 +60,7 @@ impl Site {
         format!("/stream/{id}")
     }
 
-    /// What receiver and sender are answered.
+    /// Returns the responses to receiver and sender.
     #[track_caller]
     fn pass(&self, path: &str, body: &[u8]) -> (Answer, Answer) {
         let (mut receiver, mut sender) = (self.client(), self.client());
@@ -142,7 +142,7 @@ fn a_terminal_gets_lines_for_a_terminal() {
     client.send("GET / HTTP/1.1\r\nHost: relay.example:81\r\n\r\n");
     assert!(client.answer().text().contains("curl -s -X POST http://relay.example:81/stream |"));
     client.send("GET / HTTP/1.1\r\nHost: $(reboot)\r\n\r\n");
-    assert!(!client.answer().text().contains("reboot"), "it is to be pasted into a shell");
+    assert!(!client.answer().text().contains("reboot"), "it is pasted into a shell");
 }
 
 #[test]
@@ -171,9 +171,9 @@ fn what_else_there_is() {
     let site = Site::start();
     assert_eq!(site.ask("GET /favicon.svg", &[]).assert(200).get("content-type"), Some("image/svg+xml"));
     assert!(site.ask("GET /robots.txt", &[]).assert(200).text().contains("Disallow: /"));
-    assert_eq!(site.ask("GET /ping", &[]).assert(200).text(), "pong", "what is behind it");
+    assert_eq!(site.ask("GET /ping", &[]).assert(200).text(), "pong", "the rest");
     site.ask("GET /nothing", &[]).assert(404);
-    // What is said to be the page's is.
+    // Fields that claim to be the page's.
     for path in page::PATHS {
         assert_ne!(site.ask(&format!("GET {path}"), &[]).status, 404, "{path}");
     }
@@ -187,7 +187,7 @@ fn nothing_becomes_a_service_worker() {
         site.ask(&format!("GET {path}"), &["Service-Worker: script"]).assert(403);
     }
     let (download, _) = site.pass(&stream, b"x");
-    assert_eq!(download.assert(200).text(), "x", "the stream is as it was");
+    assert_eq!(download.assert(200).text(), "x", "the stream is unchanged");
 }
 
 #[test]
@@ -238,6 +238,6 @@ fn a_link_can_be_good_for_longer_or_shorter() {
     for bad in ["0", "-1", "x", "", "1.5"] {
         assert!(site.post(&format!("/stream?ttl={bad}"), "").assert(400).text().contains("InvalidQueryError"), "{bad}");
     }
-    // As much as there can be.
+    // The maximum.
     site.post("/stream?ttl=18446744073709551615", "").assert(201);
 }

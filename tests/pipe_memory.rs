@@ -1,7 +1,7 @@
-//! The limit for the memory of pipes, where it is needed most: streams with several receivers, each with a pipe of its
-//! own. The limit is the process's, so this is a program of its own.
+//! The limit of the memory of pipes, with streams of several receivers, each with a pipe of its own. The limit
+//! applies to the process, so this is a program of its own.
 #![cfg(all(feature = "relay", feature = "tls"))]
-#![expect(clippy::disallowed_methods, reason = "what the server does in its threads is waited for")]
+#![expect(clippy::disallowed_methods, reason = "tests wait for the server's threads")]
 
 #[path = "support/mod.rs"]
 #[allow(dead_code, unused_imports)] // other tests use the rest
@@ -21,7 +21,7 @@ use uncork::{
     Action, PeerAddr, Request, Response, Server, pipe, pipe_memory, relay::RendezvousConfig, set_pipe_memory_limit,
 };
 
-/// More than all the sockets on the way hold.
+/// More than all sockets on the path hold.
 const TOTAL: usize = 24 << 20;
 const RECEIVERS: usize = 3;
 /// Two streams with three receivers each have pipes of 1.5 MiB.
@@ -36,7 +36,7 @@ fn limited(bytes: usize) -> MutexGuard<'static, ()> {
     alone
 }
 
-/// A source and its receivers, which have reached the server.
+/// A source and its receivers, all known to the server.
 fn stream(server: &TestServer, framing: &str) -> (Client, Vec<Client>) {
     let answer = server.client().post(&format!("/stream?n={RECEIVERS}"), &[], b"").answer();
     let id = answer.assert(201).text().strip_prefix("{\"stream\":\"").and_then(|rest| rest.strip_suffix("\"}"));
@@ -83,14 +83,14 @@ fn receivers_that_do_not_read_hold_no_more_than_the_limit_and_get_everything_lat
     }
 }
 
-/// A body into a pipe, from a connection that is two pipes itself: plain, but without a socket.
+/// Sends a body into a pipe, from a connection that is two pipes itself: plain, but without a socket.
 #[test]
 fn a_connection_within_the_process_goes_on_without_any_memory() {
     const ROOM: usize = 256 * 1024;
     let _alone = limited(0);
     let handler = |req: &mut Request<'_>| {
         let (inlet, outlet) = pipe(ROOM);
-        req.ticket().respond(Response::stream(outlet).length(req.content_length())).expect("it is open");
+        req.ticket().respond(Response::stream(outlet).length(req.content_length())).expect("the request is open");
         Action::Receive(Box::new(inlet))
     };
     let server = Server::bind("127.0.0.1:0").expect("bound").threads(1, handler).expect("running");
@@ -111,7 +111,7 @@ fn a_connection_within_the_process_goes_on_without_any_memory() {
         let wanted = if is_chunked { &b"\r\n0\r\n\r\n"[..] } else { &body[body.len() - 100..] };
         while sent < request.len() || !got.ends_with(wanted) {
             assert!(Instant::now() < end, "{sent} bytes of {} sent, {} received", request.len(), got.len());
-            // What comes in chunks has room for a record in any case.
+            // Chunked bodies have space for a TLS record in any case.
             assert!(pipe_memory() <= 64 * 1024, "{} bytes in pipes", pipe_memory());
             sent += to.write(&request[sent..]);
             let n = from.bytes().len();

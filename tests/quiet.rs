@@ -1,4 +1,4 @@
-//! Who waits for the application costs nothing: no deadline of an earlier state may go on waking the loop.
+//! A suspended request costs nothing: no deadline of an earlier state may wake the loop.
 
 #![expect(clippy::disallowed_methods, reason = "its limits are real ones")]
 
@@ -10,14 +10,14 @@ use std::{
 
 use uncork::{Action, EventMask, ExternalServer, Io, Limits, Request, Response, Server, Switch, Wait};
 
-/// Every limit that could run out. The client is quicker than this.
+/// Every limit that can expire. The client is faster than this.
 const LIMIT: Duration = Duration::from_millis(250);
 
 fn limits() -> Limits {
     Limits { idle_timeout: LIMIT, head_timeout: LIMIT, body_timeout: LIMIT, ..Limits::default() }
 }
 
-/// Turns until every limit has run out long ago; what the loop then waits for.
+/// Turns until every limit has expired long ago. Returns the next wait of the loop.
 fn wait_after(server: &mut ExternalServer<'_>, until: impl Fn() -> bool) -> Wait {
     let turn = |server: &mut ExternalServer<'_>| _ = server.wait(Some(LIMIT / 10)).expect("turned");
     while !until() {
@@ -30,7 +30,7 @@ fn wait_after(server: &mut ExternalServer<'_>, until: impl Fn() -> bool) -> Wait
     server.turn().expect("turned")
 }
 
-/// A connection is there, and its idle clock runs.
+/// A connection is open, and its idle timeout runs.
 fn taken_in(server: &mut ExternalServer<'_>) {
     while !matches!(server.turn(), Ok(Wait::Until(_))) {}
 }
@@ -76,7 +76,7 @@ fn a_ticket_that_waits_wakes_nobody() {
     assert!(answered.is_ok());
 }
 
-/// Nobody is left who could answer: the sender is told at once, not kept waiting without a clock.
+/// No ticket is left: the sender gets its error at once, and does not wait without a timeout.
 #[test]
 fn an_upload_into_a_pipe_that_nobody_reads_is_answered() {
     let mut server = Server::bind("127.0.0.1:0")
@@ -98,7 +98,7 @@ fn an_upload_into_a_pipe_that_nobody_reads_is_answered() {
         _ = server.wait(Some(LIMIT / 10)).expect("turned");
         match client.read(&mut buf) {
             Ok(n) => break n,
-            Err(_) => assert!(Instant::now() < end, "never answered"),
+            Err(_) => assert!(Instant::now() < end, "no response"),
         }
     };
     assert!(buf[..n].starts_with(b"HTTP/1.1 500 "), "{}", buf[..n].escape_ascii());

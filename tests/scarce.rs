@@ -1,8 +1,8 @@
-//! Descriptors run out: who is being served goes on, nobody spins, and who waits is let in when there are some again.
-//! A program of its own, since the limit is the process's.
+//! Out of descriptors: open connections are served, no loop spins, and waiting clients are accepted when descriptors
+//! are free again. This is a program of its own, since the limit applies to the process.
 #![cfg(target_os = "linux")]
 #![allow(unsafe_code)]
-#![expect(clippy::disallowed_methods, reason = "what costs time is measured")]
+#![expect(clippy::disallowed_methods, reason = "the test measures time")]
 
 use std::{
     fs::File,
@@ -15,7 +15,7 @@ use uncork::{ExternalServer, Limits, Request, Response, Server, Wait};
 
 const HELLO: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/// Asks, and turns until the whole answer is there.
+/// Sends a request, and turns until the whole response is received.
 fn is_served(server: &mut ExternalServer<'_>, client: &mut TcpStream) -> bool {
     client.set_nonblocking(true).expect("set");
     client.write_all(HELLO).expect("sent");
@@ -30,7 +30,7 @@ fn is_served(server: &mut ExternalServer<'_>, client: &mut TcpStream) -> bool {
     got.ends_with(b"served")
 }
 
-/// How often the loop wants to be turned in `time`, if it is turned as it says.
+/// Returns how often the loop asks for a turn in `time`, if it is turned as it asks.
 fn turns_in(server: &mut ExternalServer<'_>, time: Duration) -> usize {
     let (end, mut turns) = (Instant::now() + time, 0);
     while Instant::now() < end {
@@ -41,7 +41,7 @@ fn turns_in(server: &mut ExternalServer<'_>, time: Duration) -> usize {
     turns
 }
 
-/// So many descriptors the process may have; the system's own limit may be a million.
+/// Sets the number of descriptors that the process may have. The system's own limit may be a million.
 fn limit_descriptors(to: u64) {
     let limit = libc::rlimit { rlim_cur: to, rlim_max: to };
     // SAFETY: `limit` is a live local, which the call only reads.
@@ -56,14 +56,14 @@ fn without_descriptors_the_loop_goes_on_and_does_not_spin() {
     let addr = server.local_addr().expect("an address");
     let mut early = TcpStream::connect(addr).expect("connected");
     assert!(is_served(&mut server, &mut early));
-    // A second server has some in reserve.
+    // A second server has a reserve.
     let limits = Limits { reserved_descriptors: 2, ..Limits::default() };
     let mut second = Server::bind("127.0.0.1:0").expect("bound").limits(limits).external(handler).expect("started");
     let of_second = second.local_addr().expect("an address");
     let mut important: Vec<_> = (0..3).map(|_| TcpStream::connect(of_second).expect("queued")).collect();
-    // They stand in the system's queue, with nobody to take them in.
+    // They stand in the system's queue, not accepted.
     let mut late: Vec<_> = (0..20).map(|_| TcpStream::connect(addr).expect("queued")).collect();
-    // All but three of the descriptors there can be; what the harness holds itself is none of ours.
+    // All but three of the possible descriptors; those of the test harness do not count.
     let mut hoard: Vec<File> = Vec::new();
     while let Ok(file) = File::open("/dev/null") {
         hoard.push(file);
@@ -72,25 +72,25 @@ fn without_descriptors_the_loop_goes_on_and_does_not_spin() {
     let turns = turns_in(&mut server, Duration::from_millis(500));
     assert!(turns < 100, "{turns} turns in half a second");
     assert!(File::open("/dev/null").is_err(), "three are taken in, and then there is none");
-    assert!(is_served(&mut server, &mut early), "who was there before is served");
+    assert!(is_served(&mut server, &mut early), "an open connection is served");
     let served = late.iter_mut().filter_map(|client| is_served_now(&mut server, client).then_some(())).count();
-    assert_eq!(served, 3, "so many places there were");
+    assert_eq!(served, 3, "as many as descriptors");
     let served = important.iter_mut().filter_map(|client| is_served_now(&mut second, client).then_some(())).count();
     assert_eq!(served, 2, "those in reserve");
     let turns = turns_in(&mut second, Duration::from_millis(200));
     assert!(turns < 50, "{turns} turns in a fifth of a second");
-    // One of them leaves: its descriptor is the next one's, and none of the first server's, which waits for one too.
+    // One of them leaves: the next one gets its descriptor, and the first server gets none, although it waits, too.
     let left = important.remove(0);
     left.shutdown(std::net::Shutdown::Both).expect("closed");
-    assert!(is_served(&mut second, &mut important[1]), "its place is free");
+    assert!(is_served(&mut second, &mut important[1]), "its descriptor is free");
     drop(hoard);
     for client in &mut late {
-        assert!(is_served(&mut server, client), "who waited is let in");
+        assert!(is_served(&mut server, client), "a waiting client is accepted");
     }
     assert!(!matches!(server.turn(), Ok(Wait::Now)));
 }
 
-/// Whether a client is served without waiting long: it was taken in already, or it was not.
+/// Returns `true` if a client is served soon: it was accepted already, or not.
 fn is_served_now(server: &mut ExternalServer<'_>, client: &mut TcpStream) -> bool {
     client.set_nonblocking(true).expect("set");
     client.write_all(HELLO).expect("sent");

@@ -1,7 +1,7 @@
-//! That bytes really pass through pipes of the system, how many of them there are, and what becomes of them: counted
-//! among the descriptors of this process, so it is a program of its own. (What arrives where is `tests/matrix`.)
+//! Bytes pass through pipes of the system: their number and their reuse, counted among the descriptors of this
+//! process, so this is a program of its own. (`tests/matrix` tests the content.)
 #![cfg(target_os = "linux")]
-#![expect(clippy::disallowed_methods, reason = "what the server does in its threads is waited for")]
+#![expect(clippy::disallowed_methods, reason = "tests wait for the server's threads")]
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use uncork::{Action, Limits, Listen, Request, Response, Running, Server, Ticket,
 
 const BODY: usize = 12 << 20;
 
-/// Descriptors that are ends of pipes.
+/// Returns the number of descriptors that are ends of pipes.
 fn ends_of_pipes() -> usize {
     let fds = fs::read_dir("/proc/self/fd").expect("Linux");
     let links = fds.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
@@ -33,7 +33,7 @@ fn becomes(what: &str, want: usize, get: impl Fn() -> usize) {
     }
 }
 
-/// A GET waits for a POST, and gets its body. On sockets that hold little.
+/// A GET waits for a POST, and receives its body. On small sockets.
 fn serve(kernel_pipes: usize) -> (Running, Arc<Mutex<Vec<Ticket>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     SockRef::from(&listener).set_send_buffer_size(128 * 1024).expect("set");
@@ -50,7 +50,7 @@ fn serve(kernel_pipes: usize) -> (Running, Arc<Mutex<Vec<Ticket>>>) {
         let (inlet, outlet) = pipe(256 * 1024);
         let answer = Response::stream(outlet).length(req.content_length());
         let _ = receiver.respond(answer);
-        // Whoever is sent away by a receiver that leaves is told with an answer.
+        // The response tells a sender that the receiver left.
         req.ticket().fallback(Duration::ZERO, |_| Response::new(200));
         Action::Receive(Box::new(inlet))
     };
@@ -67,7 +67,7 @@ fn connect(server: &Running, request: &str) -> TcpStream {
     stream
 }
 
-/// A receiver and a sender that have been brought together, and nothing of the body sent.
+/// A connected receiver and sender; nothing of the body is sent.
 fn pair(server: &Running, waiting: &Mutex<Vec<Ticket>>) -> (TcpStream, TcpStream) {
     let to = connect(server, "GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     becomes("receivers", 1, || waiting.lock().unwrap_or_else(PoisonError::into_inner).len());
@@ -86,7 +86,7 @@ fn stall(from: &mut TcpStream, body: &[u8]) -> usize {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return sent,
             Err(error) => panic!("{error}"),
         }
-        assert!(sent < BODY, "nobody reads it, and still it went");
+        assert!(sent < BODY, "sent without a reader");
     }
 }
 
@@ -118,18 +118,18 @@ fn pipes_of_the_system_are_limited_used_again_when_empty_and_closed_when_not() {
         stalled.into_iter().map(|thread| thread.join().expect("stalled")).collect()
     });
     assert_eq!(ends_of_pipes(), before + 2 * 3, "as many as there may be; the others copy");
-    // One is received to its end, be it spliced or not; the others are given up in the middle.
+    // One is received to its end, spliced or not; the others are abandoned in the middle.
     let (mut to, mut from) = pairs.remove(0);
     goes_through(&mut to, &mut from, &body, sent[0]);
     drop(pairs);
     drop((to, from));
-    // At most the one of the body that went through is kept.
+    // At most the pipe of the finished body is kept.
     let end = Instant::now() + Duration::from_secs(20);
     while ends_of_pipes() > before + 2 {
         assert!(Instant::now() < end, "{} ends of pipes, {before} before", ends_of_pipes());
         thread::sleep(Duration::from_millis(5));
     }
-    // And whoever comes then finds it empty.
+    // And the next body finds it empty.
     for _ in 0..2 {
         let (mut to, mut from) = pair(&server, &waiting);
         let sent = stall(&mut from, &body);

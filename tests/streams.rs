@@ -1,10 +1,10 @@
-//! Many streams at once, through pipes: none gets much less than the others, whoever does not read stops whoever sends
-//! to him, and memory stays flat meanwhile. It is the process's memory that is measured, so it is a program of its own.
+//! Many streams at once, through pipes: each gets its share, a receiver that does not read stops its sender, and
+//! memory stays flat. The test measures the memory of the process, so it is a program of its own.
 //!
 //! A few dozen of them by default; by hand as many as the system has descriptors for:
 //! `UNCORK_STREAMS=500 cargo test --release --test streams -- --nocapture --test-threads 1`.
 #![cfg(target_os = "linux")]
-#![expect(clippy::disallowed_methods, reason = "what the server does in its threads is waited for")]
+#![expect(clippy::disallowed_methods, reason = "tests wait for the server's threads")]
 
 use std::{
     collections::HashMap,
@@ -23,23 +23,23 @@ use uncork::{
     Action, Limits, Listen, Request, Response, Running, Server, Ticket, Tls, pipe, pipe_memory, set_pipe_memory_limit,
 };
 
-/// What a relay's pipe holds by default.
+/// The size of a relay's pipe by default.
 const ROOM: usize = 256 * 1024;
-/// Memory one stream may take, whatever it is doing.
+/// The memory that one stream may take in any state.
 const PER_STREAM: usize = 512 * 1024;
-/// What all pipes may hold together, where nothing else is said.
+/// The default limit of all pipes together.
 const MUCH: usize = 256 << 20;
-/// Fewer than the pipes of all streams have room for, and the least that each has beyond it.
+/// Fewer than the pipes of all streams can hold, and the minimum of each beyond that.
 const LITTLE: usize = 1 << 20;
 const SMALL_BLOCK: usize = 32 * 1024;
-/// At most so much is taken from one sender, or given to one receiver, before the others have their turn.
+/// At most this much is taken from one sender, or given to one receiver, before the others have their turn.
 const PIECE: usize = 64 * 1024;
-/// So much each receiver gets on average while it is measured who gets how much.
+/// The average of each receiver while the shares are measured.
 const SHARE: usize = 2 << 20;
 const LENGTH: u64 = 1 << 40;
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// One at a time: they measure.
+/// One test at a time: they measure.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -51,14 +51,14 @@ fn streams() -> usize {
     env::var("UNCORK_STREAMS").ok().and_then(|n| n.parse().ok()).unwrap_or(32)
 }
 
-/// Anonymous memory of this process, in bytes.
+/// Returns the anonymous memory of this process, in bytes.
 fn resident() -> usize {
     let status = fs::read_to_string("/proc/self/status").expect("Linux");
     let line = status.lines().find(|line| line.starts_with("RssAnon:")).expect("Linux 4.5");
     1024 * line.split_whitespace().nth(1).and_then(|n| n.parse::<usize>().ok()).expect("a number")
 }
 
-/// The body of stream `n`, from `at` on: every stream has another.
+/// Returns the body of stream `n`, from `at` on. Each stream has a different one.
 fn body(n: usize, at: u64) -> &'static [u8] {
     static PATTERN: [u8; 2 * PIECE] = {
         let (mut pattern, mut i) = ([0; 2 * PIECE], 0);
@@ -72,7 +72,7 @@ fn body(n: usize, at: u64) -> &'static [u8] {
     &PATTERN[from..from + PIECE]
 }
 
-/// One end of a stream, which never waits.
+/// One end of a stream, which never blocks.
 struct Peer {
     tcp: TcpStream,
     tls: Option<ClientConnection>,
@@ -129,7 +129,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// Sends as much as is taken, but not more than others do.
+    /// Sends as much as is taken, but not more than the others.
     fn send(&mut self) -> usize {
         let mut sent = 0;
         while sent < PIECE {
@@ -143,7 +143,7 @@ impl Pair {
         sent
     }
 
-    /// The same for what comes out.
+    /// Receives as much as is there, but not more than the others.
     fn receive(&mut self, block: &mut [u8]) -> usize {
         let mut got = 0;
         while got < PIECE {
@@ -158,7 +158,7 @@ impl Pair {
         got
     }
 
-    /// Everything up to the body, which has no framing.
+    /// Reads everything up to the body, which has no framing.
     fn skip_head(&mut self) {
         let (end, mut head) = (Instant::now() + PATIENCE, Vec::new());
         while !head.ends_with(b"\r\n\r\n") {
@@ -174,7 +174,7 @@ impl Pair {
 
 type Waiting = Arc<Mutex<HashMap<String, Ticket>>>;
 
-/// A GET waits for the POST to the same path. On sockets that hold little.
+/// A GET waits for the POST to the same path. On small sockets.
 fn serve(tls: Option<&Tls>, kernel_pipes: usize) -> (Running, Waiting) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     SockRef::from(&listener).set_send_buffer_size(128 * 1024).expect("set");
@@ -230,7 +230,7 @@ fn run(what: &str, tls: bool, kernel_pipes: usize, memory: usize) {
     pairs.iter_mut().for_each(Pair::skip_head);
     let before = resident();
 
-    // Everybody sends and receives.
+    // All send and receive.
     let (mut block, mut total) = (vec![0; PIECE], 0);
     while total < count * SHARE {
         assert!(Instant::now() < end, "{what}: {total} bytes in all");
@@ -248,7 +248,7 @@ fn run(what: &str, tls: bool, kernel_pipes: usize, memory: usize) {
     let held = pipe_memory();
     assert!(held <= memory + count * SMALL_BLOCK, "{what}: {held} bytes in pipes");
 
-    // Nobody receives any more: the senders are stopped, soon.
+    // No receiver reads any more: the senders are stopped soon.
     let mut quiet = Instant::now();
     while quiet.elapsed() < Duration::from_millis(500) {
         assert!(Instant::now() < end, "{what}: the senders go on");
@@ -268,7 +268,7 @@ fn run(what: &str, tls: bool, kernel_pipes: usize, memory: usize) {
     );
     assert!(busy.max(stalled) <= PER_STREAM, "{what}: {busy} and {stalled} bytes each");
 
-    // And it goes on, with not a byte lost.
+    // And it continues, without the loss of a byte.
     let goal: Vec<u64> = pairs.iter().map(|pair| pair.from.moved + PIECE as u64).collect();
     while pairs.iter().zip(&goal).any(|(pair, goal)| pair.to.moved < *goal) {
         assert!(Instant::now() < end, "{what}: some did not go on");

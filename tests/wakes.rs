@@ -1,7 +1,7 @@
-//! What a wake costs, and who is called by it: one among thousands is found without looking at the others.
+//! The cost of a wake-up, and its target: one connection among thousands is found without a look at the others.
 #![cfg(target_os = "linux")]
 #![allow(unsafe_code)]
-#![expect(clippy::disallowed_methods, reason = "what costs time is measured")]
+#![expect(clippy::disallowed_methods, reason = "the test measures time")]
 
 use std::{
     cell::{Cell, RefCell},
@@ -14,7 +14,7 @@ use uncork::{EventMask, ExternalServer, Io, Limits, Request, Server, Switch, Wak
 
 const UPGRADE: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: sleepy\r\n\r\n";
 
-/// A server of upgrades that only wait to be woken, and count how often they are.
+/// A server of upgrades that only wait for wake-ups, and count them.
 struct Sleepers {
     server: ExternalServer<'static>,
     clients: Vec<TcpStream>,
@@ -22,7 +22,7 @@ struct Sleepers {
 }
 
 thread_local! {
-    /// Upgrades are `Send`; these tell their own thread.
+    /// Upgrades are `Send`; these report to their own thread.
     static FOUND: RefCell<Vec<Waker>> = const { RefCell::new(Vec::new()) };
     static CALLED: Cell<usize> = const { Cell::new(0) };
 }
@@ -43,7 +43,7 @@ impl Sleepers {
         Self { server: server.expect("started"), clients: Vec::new(), wakers: Vec::new() }
     }
 
-    /// `false`: the machine has not descriptors enough for so many.
+    /// `false`: the machine does not have enough descriptors.
     fn grow_to(&mut self, count: usize) -> bool {
         let addr = self.server.local_addr().expect("an address");
         while self.clients.len() < count {
@@ -65,7 +65,7 @@ impl Sleepers {
         CALLED.take()
     }
 
-    /// The least time a thousand wakes of one connection took, each with its turn.
+    /// Returns the shortest time for a thousand wake-ups of one connection, each with its turn.
     fn cost(&mut self) -> Duration {
         let waker = self.wakers[0].clone();
         let once = |sleepers: &mut Self| {
@@ -80,7 +80,7 @@ impl Sleepers {
     }
 }
 
-/// Pitfall 14. A walk over all of them would cost two hundred times as much, not a fraction more.
+/// Pitfall 14. A walk over all connections would cost two hundred times as much, not a fraction more.
 #[test]
 fn a_wake_costs_the_same_among_thousands() {
     more_descriptors();
@@ -95,7 +95,7 @@ fn a_wake_costs_the_same_among_thousands() {
     assert!(many < few * 5 + Duration::from_millis(2), "{few:?} among 20, {many:?} among {}", sleepers.clients.len());
 }
 
-/// Those who wait for EXTERNAL are called, each once; and from then on, as before, only who is woken.
+/// Upgrades that wait for EXTERNAL are called once each; from then on only the one that was woken.
 #[test]
 fn wake_all_calls_everyone_once() {
     let mut sleepers = Sleepers::new();
@@ -112,7 +112,7 @@ fn wake_all_calls_everyone_once() {
     assert_eq!(&head, b"HTTP/1.1 101");
 }
 
-/// As many as the system lets this process have.
+/// Sets the limit to the maximum that the system allows this process.
 fn more_descriptors() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a live local, which the call fills.

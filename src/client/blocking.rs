@@ -32,7 +32,7 @@ impl Background {
         if let Some((handle, _)) = &*running {
             return Ok(handle.clone());
         }
-        let started = Server::unbound().threads(1, NoRequests)?;
+        let started = Server::new().threads(1, NoRequests)?;
         let handle = started.loops().into_iter().next().ok_or(io::ErrorKind::NotFound)?;
         *running = Some((handle.clone(), started));
         Ok(handle)

@@ -1,5 +1,5 @@
-//! A real browser, driven by the WebDriver protocol (W3C WebDriver 2) over HTTP: Chromium by its chromedriver, or Firefox
-//! by geckodriver.
+//! A real browser, driven by the WebDriver protocol (W3C WebDriver 2) over HTTP: Chromium through chromedriver, or
+//! Firefox through geckodriver.
 
 use std::{
     collections::HashMap,
@@ -14,10 +14,10 @@ use std::{
 use serde_json::{Value, json};
 use uncork::client::{Client, Request};
 
-/// How long anything may take. A loaded machine starts a browser in seconds.
+/// The limit for every step. A loaded machine starts a browser in seconds.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
-/// A directory of its own, gone with it.
+/// A directory, removed at the end.
 pub(crate) struct Dir(pub(crate) PathBuf);
 
 impl Dir {
@@ -47,7 +47,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// The driver's program, those the browser may be called, and what stands before the port in the driver's first words.
+    /// The driver's program, the browser's possible names, and the text before the port in the driver's first output.
     fn names(self) -> (&'static str, &'static [&'static str], &'static str) {
         match self {
             Self::Chromium => {
@@ -57,7 +57,7 @@ impl Kind {
         }
     }
 
-    /// What a browser is asked for that has nothing in it, and puts what it downloads there.
+    /// Capabilities of an empty browser that puts its downloads there.
     fn wish(self, profile: &str, downloads: &str) -> Value {
         match self {
             Self::Chromium => {
@@ -84,7 +84,7 @@ impl Kind {
                     "args": ["-headless", "-profile", profile],
                     "prefs": {"browser.download.dir": downloads, "browser.download.folderList": 2},
                 },
-                // A link that turns out to be a download is waited for all the same.
+                // The driver waits for a link even if it turns out to be a download.
                 "timeouts": {"pageLoad": 10_000},
             }),
         }
@@ -94,7 +94,7 @@ impl Kind {
 /// Starts browsers.
 pub(crate) struct Driver(Kind);
 
-/// The driver's process, of which the browser is a child: who drives Firefox drives one.
+/// The driver's process, parent of the browser. A driver of Firefox drives only one.
 struct Server {
     child: Child,
     client: Client,
@@ -102,7 +102,7 @@ struct Server {
 }
 
 impl Driver {
-    /// `None`: there is no such browser, or nothing to drive it with.
+    /// Returns `None` if the browser or its driver is missing.
     pub(crate) fn find(kind: Kind) -> Option<Self> {
         let found = |name: &&str| {
             let path = std::env::var_os("PATH").unwrap_or_default();
@@ -112,11 +112,11 @@ impl Driver {
         (found(&program) && browsers.iter().any(found)).then_some(Self(kind))
     }
 
-    /// A browser of its own, with nothing in it.
+    /// Starts an empty browser.
     pub(crate) fn browser(&self) -> Browser {
         let (profile, downloads) = (Dir::new(), Dir::new());
         let mut wish = self.0.wish(profile.path(), downloads.path());
-        // Those who leave a page are not asked, but leave.
+        // Pages that ask before they are left are left.
         wish["unhandledPromptBehavior"] = json!("accept");
         let wish = json!({"capabilities": {"alwaysMatch": wish}});
         let server = Server::start(self.0);
@@ -129,7 +129,7 @@ impl Driver {
 }
 
 impl Server {
-    /// Starts it on a port of its choice.
+    /// Starts the driver on a port of its choice.
     fn start(kind: Kind) -> Self {
         let (program, _, before_port) = kind.names();
         let mut command = Command::new(program);
@@ -137,12 +137,12 @@ impl Server {
         let mut child = command.spawn().expect("started");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let port = loop {
-            let line = lines.next().expect("it says its port").expect("text");
+            let line = lines.next().expect("a line with its port").expect("text");
             if let Some((_, port)) = line.split_once(before_port) {
                 break port.trim_end_matches('.').to_owned();
             }
         };
-        // What it says later must have a place to go.
+        // Its later output must be read.
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, client: Client::builder().build(), url: format!("http://127.0.0.1:{port}") }
     }
@@ -172,7 +172,7 @@ pub(crate) struct Browser {
     kind: Kind,
     server: Server,
     path: String,
-    /// The process the others are children of.
+    /// Returns the process that is parent of the others.
     pid: Option<u64>,
     pub(crate) downloads: Dir,
     _profile: Dir,
@@ -185,7 +185,7 @@ impl Browser {
 
     #[track_caller]
     pub(crate) fn open(&self, url: &str) {
-        // A link that differs behind the "#" only would be the same page.
+        // A link that differs only behind the "#" would be the same page.
         self.post("url", &json!({"url": "about:blank"})).expect("opened");
         self.go(url).expect("opened");
     }
@@ -194,7 +194,7 @@ impl Browser {
         self.post("url", &json!({"url": url}))
     }
 
-    /// What a script returns.
+    /// Returns the result of a script.
     #[track_caller]
     pub(crate) fn run(&self, script: &str, args: &[Value]) -> Value {
         self.post("execute/sync", &json!({"script": script, "args": args})).expect("run")
@@ -206,21 +206,21 @@ impl Browser {
         id.map(str::to_owned).ok_or_else(|| format!("no {selector}"))
     }
 
-    /// Clicks as a user does: on what can be seen.
+    /// Clicks as a user does: on a visible element.
     #[track_caller]
     pub(crate) fn click(&self, selector: &str) {
         let element = self.element(selector).expect("there");
         self.post(&format!("element/{element}/click"), &json!({})).expect("clicked");
     }
 
-    /// Types, or chooses a file.
+    /// Types a text, or chooses a file.
     #[track_caller]
     pub(crate) fn fill(&self, selector: &str, text: &str) {
         let element = self.element(selector).expect("there");
         self.post(&format!("element/{element}/value"), &json!({"text": text})).expect("typed");
     }
 
-    /// Presses a key, on what has the focus.
+    /// Presses a key, on the element that has the focus.
     #[track_caller]
     pub(crate) fn press(&self, key: char) {
         let keys = [json!({"type": "keyDown", "value": key}), json!({"type": "keyUp", "value": key})];
@@ -228,7 +228,7 @@ impl Browser {
         self.post("actions", &actions).expect("pressed");
     }
 
-    /// The same, while another key is held.
+    /// Presses a key while another key is held.
     #[track_caller]
     pub(crate) fn chord(&self, held: char, key: char) {
         let [down, up] = ["keyDown", "keyUp"].map(|what| move |key: char| json!({"type": what, "value": key}));
@@ -237,25 +237,26 @@ impl Browser {
         self.post("actions", &actions).expect("pressed");
     }
 
-    /// What can be read on the page.
+    /// Returns the readable text of the page.
     #[track_caller]
     pub(crate) fn text(&self) -> String {
         self.run("return document.body.innerText", &[]).as_str().unwrap_or_default().to_owned()
     }
 
-    /// Waits until something can be read.
+    /// Waits until this text can be read.
     #[track_caller]
     pub(crate) fn reads(&self, what: &str) {
         until(what, || self.text().contains(what).then_some(()));
     }
 
-    /// Bytes of memory of all its processes, what they share counted once; `None` where the system does not tell.
+    /// Returns the bytes of memory of all its processes, shared memory counted once; `None` where the system does not
+    /// report it.
     pub(crate) fn memory(&self) -> Option<u64> {
         let number = |text: &str| text.split_whitespace().next()?.parse::<u64>().ok();
         let mut of = HashMap::<u64, Vec<u64>>::new();
         for entry in fs::read_dir("/proc").ok()?.flatten() {
             let Some(pid) = entry.file_name().to_str().and_then(number) else { continue };
-            // pid (name) state parent …, and a name may have anything in it.
+            // pid (name) state parent …; a name may contain anything.
             let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
             let parent = stat.rsplit_once(')').and_then(|(_, rest)| number(rest.trim_start().split_once(' ')?.1));
             of.entry(parent?).or_default().push(pid);
@@ -269,7 +270,7 @@ impl Browser {
         (sum > 0).then_some(sum)
     }
 
-    /// What was asked of anybody but the relay, since the page was opened.
+    /// Returns the requests to other servers than the relay, since the page was opened.
     #[track_caller]
     pub(crate) fn third_parties(&self) -> Value {
         let script = "return performance.getEntriesByType('resource').map((entry) => entry.name)
@@ -277,7 +278,7 @@ impl Browser {
         self.run(script, &[])
     }
 
-    /// Everything the browser has complained of since it was asked, if it can be asked.
+    /// Returns the browser's complaints since the last call, if it reports them.
     #[track_caller]
     pub(crate) fn complaints(&self) -> Vec<String> {
         if self.kind == Kind::Firefox {
@@ -288,11 +289,11 @@ impl Browser {
         entries.filter_map(|entry| entry["message"].as_str().map(str::to_owned)).collect()
     }
 
-    /// Waits for a download; how it is called does not matter until it is whole.
+    /// Waits for a download. Its temporary name does not matter.
     #[track_caller]
     pub(crate) fn downloaded(&self, name: &str) -> PathBuf {
         let path: &Path = &self.downloads.0;
-        // Firefox allows no name a percent sign.
+        // Firefox does not allow a percent sign in a name.
         let name = if self.kind == Kind::Firefox { &name.replace('%', "_") } else { name };
         until(name, || Some(path.join(name)).filter(|file| file.is_file()))
     }
@@ -304,7 +305,7 @@ impl Drop for Browser {
     }
 }
 
-/// Looks again and again, until there is something.
+/// Polls until there is a result.
 #[track_caller]
 pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;

@@ -6,7 +6,7 @@
 //!     UNCORK_BROWSER=firefox cargo test --test browser  in Firefox (`cargo install geckodriver`), or it fails
 //!     UNCORK_BROWSER=no cargo test                  everything else
 //!
-//! It is no harness of tests, since it has to say when it is skipped.
+//! It does not use the test harness, since it must report that it was skipped.
 #![expect(clippy::disallowed_methods, reason = "a browser takes its time")]
 
 use std::{process::ExitCode, time::Instant};

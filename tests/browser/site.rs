@@ -1,4 +1,4 @@
-//! The relay of this process, and what is not a browser: raw requests, files, what the page shows.
+//! The relay of this process, and the parts that are not a browser: raw requests, files, the content of the page.
 
 use std::{
     io::{Read, Write},
@@ -41,12 +41,12 @@ impl Site {
         format!("http://{}/", self.addr())
     }
 
-    /// Sends a request, and what of its body there is.
+    /// Sends a request, and the given part of its body.
     pub(crate) fn ask(&self, line: &str, fields: &str, body: &[u8]) -> TcpStream {
         Self::say(TcpStream::connect(self.addr()).expect("connected"), line, fields, body)
     }
 
-    /// The same, by a socket that holds little, however fast it is: some systems let others grow to 32 MiB.
+    /// Like this, but from a socket with a small buffer: some systems let buffers grow to 32 MiB.
     pub(crate) fn ask_narrowly(&self, line: &str, fields: &str) -> TcpStream {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("made");
         socket.set_recv_buffer_size(256 * 1024).expect("set");
@@ -61,7 +61,7 @@ impl Site {
         peer
     }
 
-    /// A new stream's id.
+    /// Returns a new stream's id.
     pub(crate) fn stream(&self, wish: &Value) -> String {
         let wish = wish.to_string();
         let fields = format!("Content-Length: {}\r\nConnection: close\r\n", wish.len());
@@ -72,7 +72,7 @@ impl Site {
     }
 }
 
-/// Chooses a file, as the button does.
+/// Chooses a file, like the button.
 pub(crate) fn choose(sender: &Browser, site: &Site, file: &str) -> String {
     sender.open(&site.url());
     sender.fill("#file", file);
@@ -86,7 +86,7 @@ pub(crate) fn write(sender: &Browser, site: &Site, text: &str) -> String {
     link(sender)
 }
 
-/// The link the page shows, once it has one.
+/// Returns the link of the page, when it has one.
 #[track_caller]
 pub(crate) fn link(sender: &Browser) -> String {
     let read = || sender.run("return document.getElementById('link').value", &[]);
@@ -97,7 +97,7 @@ pub(crate) fn sum(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Bytes without a pattern, the same every time.
+/// Returns bytes without a pattern, the same in every call.
 pub(crate) fn noise(n: usize) -> Vec<u8> {
     let mut x = 0x9e37_79b9_7f4a_7c15_u64;
     let mut next = || {
@@ -109,19 +109,19 @@ pub(crate) fn noise(n: usize) -> Vec<u8> {
     (0..n.div_ceil(8)).flat_map(|_| next()).take(n).collect()
 }
 
-/// How far the bar is, if it is shown and says so.
+/// Returns the bar's value, if it is visible and has one.
 pub(crate) fn bar(browser: &Browser) -> Option<f64> {
     let script =
         "const it = document.getElementById('bar'); return it.offsetParent && it.position >= 0 ? it.position : null";
     browser.run(script, &[]).as_f64()
 }
 
-/// The id behind a link.
+/// Returns the id in a link.
 pub(crate) fn id(link: &str) -> &str {
     link.rsplit_once('=').expect("an id").1
 }
 
-/// What the code on the page says, read from its pixels.
+/// Returns the text of the QR code on the page, read from its pixels.
 #[track_caller]
 pub(crate) fn code(sender: &Browser) -> String {
     let script = "const qr = document.getElementById('qr');

@@ -1,4 +1,4 @@
-//! What people do, and how it goes well.
+//! What users do, when it works.
 
 use std::{
     fs,
@@ -19,7 +19,7 @@ const CONTROL: char = '\u{e009}';
 pub(crate) fn a_file_of_50_mb(driver: &Driver) {
     let (site, dir) = (Site::start(), Dir::new());
     let (sender, receiver) = (driver.browser(), driver.browser());
-    // A name that needs every rule there is.
+    // A name that needs every escaping rule.
     let name = "Größe 100% \u{1f377} 'a' (1); b.bin";
     let bytes = noise(50_000_000);
     let file = dir.0.join(name);
@@ -30,7 +30,7 @@ pub(crate) fn a_file_of_50_mb(driver: &Driver) {
     receiver.open(&link);
     receiver.reads(name);
     receiver.reads("50 MB");
-    // By the keyboard: what is most likely wanted has the focus.
+    // By keyboard: the most likely control has the focus.
     receiver.press(ENTER);
     receiver.reads("Received");
     sender.reads("Sent");
@@ -44,7 +44,7 @@ pub(crate) fn a_file_is_never_in_memory(driver: &Driver) {
     const SIZE: u64 = 512 << 20;
     let (site, dir, sender) = (Site::start(), Dir::new(), driver.browser());
     let file = dir.0.join("zeros.bin");
-    // It has no blocks on the disk, and yet is sent whole.
+    // It has no blocks on the disk, and is sent completely.
     fs::File::create(&file).and_then(|file| file.set_len(SIZE)).expect("made");
     sender.open(&site.url());
     let Some(before) = sender.memory() else { return };
@@ -54,7 +54,7 @@ pub(crate) fn a_file_is_never_in_memory(driver: &Driver) {
     let (mut block, mut got, mut most) = (vec![0; 1 << 20], 0, before);
     loop {
         let n = receiver.read(&mut block).expect("received") as u64;
-        // At a quarter, at a half and at three quarters of it.
+        // At a quarter, at a half and at three quarters.
         if n == 0 || (got + n) / (SIZE / 4) > got / (SIZE / 4) {
             most = most.max(sender.memory().expect("told before"));
         }
@@ -101,7 +101,7 @@ pub(crate) fn a_text_that_is_a_link_can_be_followed(driver: &Driver) {
     }
 }
 
-/// Nobody touches a mouse, and what happens is always where the keyboard is.
+/// Without a mouse: the focus is always where the next step is.
 pub(crate) fn a_keyboard_is_enough(driver: &Driver) {
     let site = Site::start();
     let (sender, receiver) = (driver.browser(), driver.browser());
@@ -160,7 +160,7 @@ pub(crate) fn the_sender_sees_how_far_it_is(driver: &Driver) {
     let mut receiver = site.ask_narrowly(&format!("GET /stream/{id}"), "Connection: close\r\n");
     let mut half = vec![0; SIZE / 2];
     receiver.read_exact(&mut half).expect("the half");
-    // It takes no more, and so the bar stands: beyond the half, since buffers are full, and not at the end.
+    // It takes no more, so the bar stands: beyond the half, since buffers are full, and not at the end.
     let share = until("half a bar", || bar(&sender).filter(|share| *share >= 0.49));
     assert!(share < 0.95, "{share}");
     sender.reads("of 64 MB");

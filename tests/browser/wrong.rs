@@ -1,4 +1,4 @@
-//! What goes wrong, and what people are told of it: what has happened, and what to do.
+//! Failures, and the page's explanations: what has happened, and what to do.
 
 use std::{
     fs,
@@ -35,10 +35,10 @@ pub(crate) fn a_side_that_leaves_is_missed(driver: &Driver) {
     let (sender, receiver) = (driver.browser(), driver.browser());
     receiver.open(&write(&sender, &site, "gone"));
     receiver.reads("Somebody sends you a text");
-    // The browser would keep the page for the way back, and its connection with it.
+    // The browser would keep the page for the back button, and its connection with it.
     sender.go("about:blank").expect("left");
     receiver.reads("The sender has withdrawn it");
-    // Now the other, half way.
+    // Now the receiver, half way.
     let dir = Dir::new();
     let file = dir.0.join("c.bin");
     fs::write(&file, vec![b'x'; 64_000_000]).expect("written");
@@ -49,7 +49,7 @@ pub(crate) fn a_side_that_leaves_is_missed(driver: &Driver) {
     sender.reads("Sending");
     drop(other);
     sender.reads("The other side has left");
-    // And a sender, half way.
+    // And the sender, half way.
     let id = site.stream(&json!({}));
     let mut other = site.ask(&format!("PUT /stream/{id}"), "Content-Length: 1000000\r\n", b"");
     receiver.open(&format!("{}#file={id}", site.url()));
@@ -90,7 +90,7 @@ pub(crate) fn two_who_want_it_at_once(driver: &Driver) {
         browser.open(&format!("{}#file={id}", site.url()));
         browser.reads("Somebody sends you a file");
     }
-    // Both have the offer before them; whoever asks second is told, and not that it has got anything.
+    // Both see the offer. The second to accept is told that it is taken, and gets nothing.
     first.click("#download");
     source.write_all(&vec![b'x'; SIZE / 2]).expect("sent");
     second.click("#download");
@@ -118,11 +118,11 @@ pub(crate) fn a_relay_that_stops(driver: &Driver) {
     receiver.open(&write(&sender, &site, "later"));
     receiver.reads("Somebody sends you a text");
     site.0.stop().expect("stopped");
-    // It is not waited for for ever.
+    // The page does not wait forever.
     sender.reads("The relay ");
     receiver.click("#show");
     receiver.reads("The relay cannot be reached");
-    // And a file, whose download is the browser's affair.
+    // And a file, whose download the browser handles.
     let site = Site::start();
     let id = site.stream(&json!({}));
     let _source = site.ask(&format!("PUT /stream/{id}"), "Content-Length: 5\r\n", b"");
@@ -141,11 +141,11 @@ pub(crate) fn a_hostile_download_runs_nowhere(driver: &Driver) {
     let id = site.stream(&json!({"download_headers": fields}));
     let _sender = site.ask(&format!("PUT /stream/{id}"), &format!("Content-Length: {}\r\n", html.len()), html);
     receiver.open(&site.url());
-    // It is saved, and the page stays where it is.
+    // The download is saved, and the page stays.
     let _ = receiver.go(&format!("{}stream/{id}", site.url()));
     assert_eq!(fs::read(receiver.downloaded("d.html")).expect("read"), html);
     assert_eq!(receiver.run("return [location.pathname, document.title]", &[]), json!(["/", "Relay"]));
-    // Nor does a script get between the relay and its pages.
+    // Nor can a script interfere with the relay and its pages.
     let id = site.stream(&json!({"download_headers": {"Content-Type": "text/javascript"}}));
     let _sender = site.ask(&format!("PUT /stream/{id}"), "Content-Length: 2\r\n", b"1;");
     let script = "const allow = trustedTypes.createPolicy('test', { createScriptURL: (url) => url });

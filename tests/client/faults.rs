@@ -121,14 +121,14 @@ fn a_long_head_comes_whole() {
             peer.send(piece);
         }
     });
-    // More than the loop holds as input.
+    // More than the loop's input buffer holds.
     let client = Client::builder().head_limit(300_000).build();
-    let whole = client.call_blocking(client::Request::get(&server.url("/"))).expect("an answer");
+    let whole = client.call_blocking(client::Request::get(&server.url("/"))).expect("a response");
     assert_eq!((whole.headers.get("a").map(<[u8]>::len), &whole.body[..]), (Some(200_000), &b"hi"[..]));
     server.over();
 }
 
-/// Waits until the client has gone.
+/// Waits until the client has closed the connection.
 fn hang(mut peer: Peer) {
     while !peer.is_closed() {
         peer.exactly(1000);
@@ -144,7 +144,7 @@ fn deadlines() {
         match n {
             0 | 1 => {}
             2 => peer.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"),
-            // Drips, which no idle time would stop.
+            // A slow drip, which an idle timeout would not stop.
             3 => {
                 peer.send("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
                 peer.stream.set_read_timeout(Some(Duration::from_millis(10))).expect("set");
@@ -168,11 +168,11 @@ fn deadlines() {
     // A server that does not take the body.
     let upload = client::Request::post(&server.url("/"), vec![0; 32 << 20]).idle_timeout(short).head_timeout(PATIENCE);
     assert_eq!(client.call_blocking(upload), Err(Error::TimedOut(Timeout::Idle)));
-    go.send(()).expect("waited for");
+    go.send(()).expect("the expected event");
     server.over();
 }
 
-/// Sends this again and again, a little at a time, until the client has gone.
+/// Sends this repeatedly, a little at a time, until the client has closed the connection.
 fn drip(mut peer: Peer, bytes: &[u8]) {
     for piece in bytes.chunks(1).cycle() {
         if std::io::Write::write_all(&mut peer.stream, piece).is_err() {
@@ -182,7 +182,7 @@ fn drip(mut peer: Peer, bytes: &[u8]) {
     }
 }
 
-/// A time that each byte would renew stops nobody who sends one now and then.
+/// A timeout that each byte restarts would not stop a server that sends one now and then.
 #[test]
 fn who_drips_gains_no_time() {
     let short = Duration::from_millis(100);
@@ -193,9 +193,9 @@ fn who_drips_gains_no_time() {
                 peer,
                 b"HTTP/1.1 200 OK\r\nA: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
             ),
-            // Interim ones are no answer.
+            // Interim responses are not the response.
             1 => drip(peer, b"HTTP/1.1 102 x\r\n\r\n"),
-            // What nobody wants to read: of a redirect, and of an answer that is thrown away.
+            // Bodies that the client does not need: of a redirect, and of a discarded response.
             2 => {
                 peer.send("HTTP/1.1 302 x\r\nLocation: /there\r\n\r\n");
                 drip(peer, b"x");
@@ -222,7 +222,7 @@ fn who_drips_gains_no_time() {
     let loops = Server::new().threads(1, |_: &mut Request<'_>| Response::new(404));
     let loops = loops.expect("running");
     client.send(&loops.loops()[0], call("/").fresh().head_timeout(PATIENCE), move |answer| {
-        let answer = answer.expect("a head").on_end(move |end| tell.send(end).expect("waited for"));
+        let answer = answer.expect("a head").on_end(move |end| tell.send(end).expect("the expected event"));
         answer.discard();
     });
     assert_eq!(told.recv_timeout(PATIENCE), Ok(Err(Error::TimedOut(Timeout::Idle))));
@@ -230,14 +230,14 @@ fn who_drips_gains_no_time() {
     server.over();
 }
 
-/// Wherever it is cut, half an answer never looks whole.
+/// A truncated response never looks complete, wherever it ends.
 #[test]
 fn answers_that_are_cut_at_every_byte() {
     #[rustfmt::skip]
     const ANSWERS: [(&str, usize); 3] = [
         ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 0),
         ("HTTP/1.1 103 x\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;a\r\nhello\r\n0\r\nA: b\r\n\r\n", 0),
-        // Whose body ends with the connection: whole as soon as the head is.
+        // A body that ends with the connection: complete as soon as the head is.
         ("HTTP/1.0 200 OK\r\n\r\nhello", 5),
     ];
     let cuts = ANSWERS.iter().flat_map(|(answer, open)| (0..answer.len() - open).map(|cut| &answer[..cut]));
@@ -256,7 +256,7 @@ fn answers_that_are_cut_at_every_byte() {
 
 #[test]
 fn who_is_not_there() {
-    // Bound once, so that nobody else has it, and free again.
+    // Bound once, so that no other socket has it, and free again.
     let addr = std::net::TcpListener::bind("127.0.0.1:0").expect("bound").local_addr().expect("bound");
     let client = Client::new();
     match client.call_blocking(client::Request::get(&format!("http://{addr}/"))) {
@@ -266,7 +266,7 @@ fn who_is_not_there() {
         other => panic!("{other:?}"),
     }
     assert_eq!(client.connections(), 0);
-    // Documentation addresses lead nowhere: late, or unreachable.
+    // Documentation addresses lead nowhere: a timeout, or an error of the network.
     let call = client::Request::get("http://192.0.2.1/").connect_timeout(Duration::from_millis(200));
     let nowhere = client.call_blocking(call);
     assert!(matches!(nowhere, Err(Error::TimedOut(Timeout::Connect) | Error::Connect { .. })), "{nowhere:?}");
@@ -331,17 +331,17 @@ fn a_kept_connection_that_was_closed() {
     let (tell, told) = channel();
     let server = Scripted::new(4, move |_, mut peer| {
         peer.answer(ok("one"));
-        // The next one comes, and is left without an answer.
+        // The next request arrives, and the server closes without a response.
         let asked = peer.asked().map(|asked| asked.line().to_owned());
-        tell.send(asked).expect("waited for");
+        tell.send(asked).expect("the expected event");
     });
     let client = Client::new();
     let call = |method: &str| client::Request::new(method, &server.url("/"));
     let again = |call: client::Request| client.call_blocking(call).map(|whole| whole.body);
     assert_eq!(again(call("GET")), Ok(b"one".to_vec()));
-    // Repeated on a new connection, since that does no harm.
+    // Repeated on a new connection, since the method is idempotent.
     assert_eq!(again(call("GET")), Ok(b"one".to_vec()));
-    // A POST is not repeated, unless its sender says so.
+    // A POST is not repeated, unless its sender allows it.
     assert_eq!(again(call("POST")), Err(Error::Stale));
     assert_eq!(again(call("GET")), Ok(b"one".to_vec()));
     assert_eq!(again(call("POST").body("x").repeatable(true)), Ok(b"one".to_vec()));
@@ -352,7 +352,7 @@ fn a_kept_connection_that_was_closed() {
     server.over();
 }
 
-/// Once something of the answer has come, the server has worked on it.
+/// After the first byte of a response, the server has processed the request.
 #[test]
 fn an_answer_that_has_begun_is_not_asked_for_again() {
     let server = Scripted::new(1, |_, mut peer| {
@@ -382,9 +382,12 @@ fn an_idle_connection_that_is_closed_or_talks_is_dropped() {
     let client = Client::new();
     for _ in 0..3 {
         // A POST, which could not be repeated.
-        assert_eq!(client.call_blocking(client::Request::post(&server.url("/"), "x")).expect("an answer").body, b"one");
+        assert_eq!(
+            client.call_blocking(client::Request::post(&server.url("/"), "x")).expect("a response").body,
+            b"one"
+        );
         assert_eq!(client.idle_connections(), 1);
-        go.send(()).expect("waited for");
+        go.send(()).expect("the expected event");
         while client.connections() > 0 {
             std::thread::yield_now();
         }
@@ -401,12 +404,12 @@ fn what_follows_an_answer_is_no_answer() {
     });
     let client = Client::new();
     for _ in 0..2 {
-        assert_eq!(client.call_blocking(client::Request::get(&server.url("/"))).expect("an answer").body, b"one");
+        assert_eq!(client.call_blocking(client::Request::get(&server.url("/"))).expect("a response").body, b"one");
     }
     assert_eq!(server.over(), 2);
 }
 
-/// The server learns of it, in whatever stage the call is; and one whose response is there is not broken off.
+/// The server learns of it in any stage of the call; a finished response is not affected.
 #[test]
 fn a_call_may_be_given_up() {
     let running = Server::new().threads(1, |_: &mut Request<'_>| Response::new(500)).expect("running");
@@ -415,7 +418,7 @@ fn a_call_may_be_given_up() {
     let (tell_gone, gone) = channel();
     let server = Scripted::new(2, move |n, mut peer| {
         peer.head();
-        tell_seen.send(()).expect("waited for");
+        tell_seen.send(()).expect("the expected event");
         if n == 1 {
             peer.send(ok("late"));
         }
@@ -444,7 +447,7 @@ fn a_call_may_be_given_up() {
     let mut call = client::Request::get(&server.url("/"));
     call.cancel_handle().cancel();
     assert_eq!(client.call_blocking(call), Err(Error::Cancelled));
-    // Too late: there is a response.
+    // Too late: the response is there.
     let mut call = client::Request::get(&server.url("/"));
     let (cancel, (tell, told)) = (call.cancel_handle(), channel());
     client.send(&here, call, move |result| {

@@ -1,4 +1,4 @@
-//! The outgoing client against servers that do exactly what a test says, and against uncork's own.
+//! The outgoing client against scripted servers, and against uncork's own.
 #![cfg(feature = "client")]
 #![allow(clippy::disallowed_methods, reason = "scripted servers drip, and waits are bounded by the clock")]
 

@@ -1,4 +1,4 @@
-//! Against uncork's own server, in all modes, plain and over TLS; and between two of them, as a proxy is.
+//! Against uncork's own server, in all modes, plain and over TLS; and between two of them, as a proxy.
 
 use std::{
     io::{self, Read},
@@ -61,7 +61,7 @@ impl World {
                 let (give, get) = channel();
                 let thread = std::thread::spawn(move || {
                     let mut server = server.external(handler)?;
-                    give.send(server.stop_handle()).expect("waited for");
+                    give.send(server.stop_handle()).expect("the expected event");
                     while !server.is_done() {
                         let _ = server.wait(None)?;
                     }
@@ -106,7 +106,7 @@ fn client() -> Client {
     Client::builder().tls(identity().1.clone()).build()
 }
 
-/// Sends the body back while it comes.
+/// Sends the body back while it arrives.
 fn echo(req: &mut Request<'_>) -> Action {
     if !req.has_body() {
         return Response::text(format!("{} {}\n", req.method(), req.target())).into();
@@ -117,7 +117,7 @@ fn echo(req: &mut Request<'_>) -> Action {
     Action::Receive(Box::new(inlet))
 }
 
-/// Passes everything on to another server, and its answer back; holds a block each way at the most.
+/// Forwards everything to another server, and its response back; holds at most one block in each direction.
 fn proxy(client: Client, upstream: String) -> impl Handler + Clone + Send + 'static {
     move |req: &mut Request<'_>| {
         let mut call = client::Request::new(req.method(), &format!("{upstream}{}", req.target()));
@@ -138,14 +138,14 @@ fn proxy(client: Client, upstream: String) -> impl Handler + Clone + Send + 'sta
                 }
                 Err(error) => Response::text(error.to_string()).with_status(502),
             };
-            // The one who asked may have left.
+            // The client may have left.
             let _ = ticket.respond(response);
         });
         action
     }
 }
 
-/// Something that does not repeat soon.
+/// Returns bytes with a long period.
 fn bytes(from: usize, n: usize) -> Vec<u8> {
     (from..from + n).map(|i| (i ^ (i >> 8) ^ (i >> 16)) as u8).collect()
 }
@@ -160,10 +160,10 @@ fn through_a_proxy_and_back() {
         let outer = client();
         for n in 0..3 {
             let url = middle.url(&format!("/{n}"));
-            let whole = outer.call_blocking(client::Request::get(&url)).expect("an answer");
+            let whole = outer.call_blocking(client::Request::get(&url)).expect("a response");
             assert_eq!(String::from_utf8(whole.body).expect("text"), format!("GET /{n}\n"));
         }
-        let whole = outer.call_blocking(client::Request::new("HEAD", &middle.url("/"))).expect("an answer");
+        let whole = outer.call_blocking(client::Request::new("HEAD", &middle.url("/"))).expect("a response");
         assert_eq!((whole.status, &whole.body[..]), (200, &b""[..]), "{:?}", world.mode);
         for length in [None, Some(SIZE as u64)] {
             let (mut inlet, outlet) = pipe(10_000);
@@ -188,16 +188,16 @@ fn through_a_proxy_and_back() {
             assert!(back == bytes(0, SIZE), "{:?}, TLS {}: {} bytes", world.mode, world.tls, back.len());
             writer.join().expect("written");
         }
-        // A whole body, as it is.
+        // A complete body, unchanged.
         let body = bytes(7, 300_000);
-        let whole = outer.call_blocking(client::Request::post(&middle.url("/"), body.clone())).expect("an answer");
+        let whole = outer.call_blocking(client::Request::post(&middle.url("/"), body.clone())).expect("a response");
         assert!(whole.body == body);
     }
 }
 
 #[test]
 fn a_slow_receiver_slows_the_sender_through_everything() {
-    /// Four hops, each with the system's buffers on both sides: up to 37 MB each where this was written.
+    /// Four hops, each with the system's buffers on both sides: up to 37 MB each on the author's machine.
     const MOST: u64 = 512 << 20;
     for world in [&WORLDS[0], &WORLDS[3], &WORLDS[4]] {
         let server = world.serve(echo);
@@ -215,7 +215,7 @@ fn a_slow_receiver_slows_the_sender_through_everything() {
         let call = client::Request::new("POST", &middle.url("/")).stream(outlet, None).idle_timeout(PATIENCE);
         let outer = client();
         let reading = outer.open_blocking(call).expect("a head");
-        // Nobody reads: soon nobody writes.
+        // No reader: soon the writer stops.
         let (mut before, mut still) = (0, 0);
         while still < 30 {
             std::thread::sleep(std::time::Duration::from_millis(10));
@@ -224,13 +224,13 @@ fn a_slow_receiver_slows_the_sender_through_everything() {
             before = now;
         }
         assert!(before < MOST, "{:?}: {before} bytes for nobody", world.mode);
-        // Who leaves is noticed at the other end.
+        // A client that leaves is noticed at the other end.
         drop(reading);
         writer.join().expect("ended");
     }
 }
 
-/// Answers in capitals.
+/// Responds in capitals.
 fn shout(io: &mut Io<'_>) -> EventMask {
     let loud = io.rx.bytes().to_ascii_uppercase();
     let n = io.tx.write(&loud);
@@ -241,13 +241,13 @@ fn shout(io: &mut Io<'_>) -> EventMask {
     }
 }
 
-/// Calls, and speaks to whatever the stream is switched to; what came back.
+/// Sends a request, and uses the stream that it switches to. Returns the received bytes.
 fn converse(client: &Client, on: &LoopHandle, call: client::Request) -> Receiver<Result<Vec<u8>, u16>> {
     let (tell, told) = channel();
     client.send(on, call, move |result| {
-        let answer = result.expect("an answer");
+        let answer = result.expect("a response");
         if !answer.is_switched() {
-            return tell.send(Err(answer.status())).expect("waited for");
+            return tell.send(Err(answer.status())).expect("the expected event");
         }
         let mut said = false;
         answer.switch(move |io: &mut Io<'_>| {
@@ -257,7 +257,7 @@ fn converse(client: &Client, on: &LoopHandle, call: client::Request) -> Receiver
             if io.rx.bytes().len() < 5 && io.rx.state() == ReadState::Open {
                 return EventMask::READ;
             }
-            tell.send(Ok(io.rx.bytes().to_vec())).expect("waited for");
+            tell.send(Ok(io.rx.bytes().to_vec())).expect("the expected event");
             EventMask::TERMINATE
         });
     });
@@ -294,7 +294,7 @@ fn who_is_not_believed_is_not_spoken_to() {
     assert!(matches!(result, Err(Error::Tls { .. })), "{result:?}");
     let result = client().call_blocking(client::Request::get(&server.url("/").replace("localhost", "127.0.0.1")));
     assert!(matches!(result, Err(Error::Tls { .. })), "{result:?}");
-    // Plain HTTP is no TLS, and the other way round.
+    // Plain HTTP on a TLS port, and the reverse.
     let plain = WORLDS[0].serve(echo);
     let result = client().call_blocking(client::Request::get(&plain.url("/").replace("http:", "https:")));
     assert!(matches!(result, Err(Error::Tls { .. })), "{result:?}");
@@ -302,7 +302,7 @@ fn who_is_not_believed_is_not_spoken_to() {
     assert_eq!(result.map(|whole| whole.status), Ok(400));
 }
 
-/// Over TLS the end of a connection is not yet the end of an answer: whoever sits in between can cut it off.
+/// Over TLS the end of a connection is not the end of a response: an attacker on the path can truncate it.
 #[test]
 fn an_answer_that_ends_with_the_connection_needs_a_clean_end() {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
@@ -347,7 +347,7 @@ fn many_at_once() {
             std::thread::spawn(move || {
                 for n in 0..30 {
                     let body = bytes(t * 1000 + n, n * 997);
-                    let whole = client.call_blocking(client::Request::post(&url, body.clone())).expect("an answer");
+                    let whole = client.call_blocking(client::Request::post(&url, body.clone())).expect("a response");
                     assert!(whole.body == body, "{t} {n}");
                 }
             })

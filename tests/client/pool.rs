@@ -1,4 +1,4 @@
-//! Who is served by which connection: limits, queues, rotation, and several loops.
+//! The pool: which connection serves a request, limits, queues, rotation, and several loops.
 
 use std::{
     sync::{
@@ -17,7 +17,7 @@ use uncork::{
 
 use crate::scripted::{PATIENCE, Scripted, ok};
 
-/// Some loops to call on.
+/// Loops for the calls.
 struct Loops {
     running: Running,
     loops: Vec<LoopHandle>,
@@ -43,7 +43,7 @@ fn wait<T>(told: &Receiver<T>) -> T {
     told.recv_timeout(PATIENCE).expect("told")
 }
 
-/// Counts connections, and how many there are at once; a request is answered when the test allows it.
+/// Counts connections, and how many exist at once. The test decides when a request gets its response.
 fn slow_server() -> (Running, Sender<()>, Arc<AtomicUsize>) {
     let (go, gate) = channel::<()>();
     let gate = Arc::new(std::sync::Mutex::new(gate));
@@ -75,10 +75,10 @@ fn without_a_queue_the_limit_is_told_at_once() {
     let first = fetch(&client, &loops.loops[0], client::Request::get(&url));
     until(|| came.load(Ordering::SeqCst) == 1);
     assert_eq!(wait(&fetch(&client, &loops.loops[0], client::Request::get(&url))), Err(Error::QueueFull));
-    go.send(()).expect("waited for");
+    go.send(()).expect("the expected event");
     assert!(wait(&first).is_ok());
-    // The idle connection serves the next.
-    go.send(()).expect("waited for");
+    // The idle connection serves the next request.
+    go.send(()).expect("the expected event");
     assert!(wait(&fetch(&client, &loops.loops[0], client::Request::get(&url))).is_ok());
 }
 
@@ -93,7 +93,7 @@ fn calls_beyond_the_limit_wait_their_turn() {
     assert_eq!(client.connections(), 2);
     assert_eq!(wait(&fetch(&client, &loops.loops[0], client::Request::get(&url))), Err(Error::QueueFull));
     for _ in 0..5 {
-        go.send(()).expect("waited for");
+        go.send(()).expect("the expected event");
     }
     assert!(told.iter().all(|told| wait(told).is_ok()));
     assert_eq!((client.connections(), client.idle_connections()), (2, 2));
@@ -117,10 +117,10 @@ fn who_waits_has_a_deadline() {
         Error::TimedOut(Timeout::Connect)
     );
     assert_eq!(late(client::Request::get(&url).timeout(Duration::from_millis(50))), Error::TimedOut(Timeout::Total));
-    go.send(()).expect("waited for");
+    go.send(()).expect("the expected event");
     assert!(wait(&first).is_ok());
-    // Nothing that has timed out is sent after all.
-    go.send(()).expect("waited for");
+    // A request that has timed out is not sent later.
+    go.send(()).expect("the expected event");
     assert!(wait(&fetch(&client, &loops.loops[0], client::Request::get(&url))).is_ok());
     assert_eq!(came.load(Ordering::SeqCst), 2);
     server.stop().expect("ended");
@@ -135,13 +135,13 @@ fn loops_share_the_limit_and_nobody_starves() {
     let client = Client::builder().max_connections(1).build();
     let told: Vec<_> = (0..60).map(|n| fetch(&client, &loops.loops[n % 2], client::Request::get(&url))).collect();
     for _ in 0..60 {
-        go.send(()).expect("waited for");
+        go.send(()).expect("the expected event");
     }
     assert!(told.iter().all(|told| wait(told).is_ok()));
     assert_eq!(client.connections(), 1);
-    // The idle one is of one loop; a call on the other takes its place.
-    go.send(()).expect("waited for");
-    go.send(()).expect("waited for");
+    // The idle connection belongs to one loop; a call on the other loop replaces it.
+    go.send(()).expect("the expected event");
+    go.send(()).expect("the expected event");
     assert!(loops.loops.iter().all(|here| wait(&fetch(&client, here, client::Request::get(&url))).is_ok()));
     assert_eq!(client.connections(), 1);
     server.stop().expect("ended");
@@ -160,7 +160,7 @@ fn calls_are_answered_on_their_loop() {
             .map(|_| {
                 let (tell, told) = channel();
                 client.send_collect(here, client::Request::get(&url), 100, move |result| {
-                    tell.send((result, std::thread::current().id())).expect("waited for");
+                    tell.send((result, std::thread::current().id())).expect("the expected event");
                 });
                 let (result, thread) = wait(&told);
                 assert!(result.is_ok());
@@ -188,13 +188,16 @@ fn connections_rotate() {
     let client = Client::builder().rotate(Duration::from_millis(300)).build();
     let mut said = Vec::new();
     while said.iter().filter(|said| *said == "close").count() < 2 {
-        let whole = client.call_blocking(client::Request::get(&server.url("/"))).expect("an answer");
+        let whole = client.call_blocking(client::Request::get(&server.url("/"))).expect("a response");
         said.push(String::from_utf8(whole.body).expect("text"));
         std::thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(said[0], "none");
     assert!(said.iter().filter(|said| *said == "none").count() > 2);
-    assert_eq!(client.call_blocking(client::Request::get(&server.url("/")).fresh()).expect("an answer").body, b"close");
+    assert_eq!(
+        client.call_blocking(client::Request::get(&server.url("/")).fresh()).expect("a response").body,
+        b"close"
+    );
     server.over();
 }
 
@@ -227,14 +230,14 @@ fn an_answer_that_is_dropped_or_forgotten() {
     let send = |then: fn(client::Response)| {
         let (tell, told) = channel();
         client.send(&loops.loops[0], client::Request::get(&server.url("/")), move |result| {
-            then(result.expect("an answer"));
-            tell.send(()).expect("waited for");
+            then(result.expect("a response"));
+            tell.send(()).expect("the expected event");
         });
         wait(&told);
         until(|| client.connections() == 0);
     };
     send(drop);
-    // Too long to be read for nothing.
+    // Too long to be read only for reuse.
     send(client::Response::discard);
     send(|answer| drop(answer.pipe()));
     server.over();
@@ -248,25 +251,25 @@ fn decided_later_and_elsewhere() {
     let client = Client::new();
     let (tell, told) = channel();
     client.send(&loops.loops[0], client::Request::get(&server.url("/")), move |result| {
-        tell.send(result).expect("waited for")
+        tell.send(result).expect("the expected event")
     });
-    let answer = wait(&told).expect("an answer");
+    let answer = wait(&told).expect("a response");
     let (tell, told) = channel();
     let (tell_end, end) = channel();
     answer
-        .on_end(move |result| tell_end.send(result).expect("waited for"))
-        .collect(5, move |result| tell.send(result).expect("waited for"));
+        .on_end(move |result| tell_end.send(result).expect("the expected event"))
+        .collect(5, move |result| tell.send(result).expect("the expected event"));
     assert_eq!(wait(&told).expect("a body").body, b"hello");
     assert_eq!(wait(&end), Ok(()));
     assert_eq!(client.idle_connections(), 1);
     // Held until it is too late.
     let (tell, told) = channel();
     let call = client::Request::get(&server.url("/")).timeout(Duration::from_millis(50));
-    client.send(&loops.loops[0], call, move |result| tell.send(result).expect("waited for"));
-    let answer = wait(&told).expect("an answer");
+    client.send(&loops.loops[0], call, move |result| tell.send(result).expect("the expected event"));
+    let answer = wait(&told).expect("a response");
     until(|| client.connections() == 0);
     let (tell, told) = channel();
-    answer.collect(5, move |result| tell.send(result).expect("waited for"));
+    answer.collect(5, move |result| tell.send(result).expect("the expected event"));
     assert_eq!(wait(&told), Err(Error::TimedOut(Timeout::Total)));
     server.over();
     loops.running.stop().expect("ended");
@@ -306,7 +309,7 @@ fn who_waits_for_another_loop_learns_that_its_own_has_ended() {
     let waiting = fetch(&client, &loops.loops[0], client::Request::get(&url));
     loops.running.stop().expect("ended");
     assert_eq!(wait(&waiting), Err(Error::LoopEnded));
-    go.send(()).expect("waited for");
+    go.send(()).expect("the expected event");
     assert!(wait(&first).is_ok());
     server.stop().expect("ended");
     others.running.stop().expect("ended");
@@ -320,7 +323,7 @@ fn a_panic_costs_one_connection() {
     client.send(&loops.loops[0], client::Request::get(&server.url("/")), |_| panic!("the application's"));
     until(|| server.came() == 1 && client.connections() == 0);
     assert_eq!(
-        wait(&fetch(&client, &loops.loops[0], client::Request::get(&server.url("/")))).expect("an answer").body,
+        wait(&fetch(&client, &loops.loops[0], client::Request::get(&server.url("/")))).expect("a response").body,
         b"hello"
     );
     drop(client);
@@ -334,12 +337,12 @@ fn a_graceful_stop_finishes_what_is_under_way() {
     let url = format!("http://{}/", server.local_addr().expect("bound"));
     let loops = Loops::new(1);
     let client = Client::new();
-    go.send(()).expect("waited for");
+    go.send(()).expect("the expected event");
     assert!(wait(&fetch(&client, &loops.loops[0], client::Request::get(&url))).is_ok());
     let told = fetch(&client, &loops.loops[0], client::Request::get(&url));
     until(|| came.load(Ordering::SeqCst) == 2);
     loops.running.stop_handle().shutdown(PATIENCE);
-    go.send(()).expect("waited for");
+    go.send(()).expect("the expected event");
     assert!(wait(&told).is_ok());
     loops.running.join().expect("ended");
     assert_eq!(client.connections(), 0);

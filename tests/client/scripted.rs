@@ -1,4 +1,4 @@
-//! A server on blocking sockets that does what it is told, connection by connection.
+//! A server on blocking sockets that follows a script, connection by connection.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -11,16 +11,16 @@ use std::{
     time::Duration,
 };
 
-/// Longer than anything takes, shorter than anybody's patience.
+/// The timeout of reads and writes: longer than any test step takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// One connection that came.
+/// An accepted connection.
 pub(crate) struct Peer {
     pub(crate) stream: TcpStream,
     rest: Vec<u8>,
 }
 
-/// A request that came.
+/// A received request.
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) head: String,
@@ -28,7 +28,7 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// The first line.
+    /// The request line.
     pub(crate) fn line(&self) -> &str {
         self.head.split("\r\n").next().expect("a line")
     }
@@ -73,13 +73,13 @@ impl Peer {
         self.rest.drain(..n).collect()
     }
 
-    /// The next request's head, if one comes.
+    /// Receives the next request's head, if there is one.
     pub(crate) fn head(&mut self) -> Option<Asked> {
         let head = self.until(b"\r\n\r\n")?;
         Some(Asked { head: String::from_utf8(head).expect("text"), body: Vec::new() })
     }
 
-    /// The next request, if one comes.
+    /// Receives the next request, if there is one.
     pub(crate) fn asked(&mut self) -> Option<Asked> {
         let mut asked = self.head()?;
         if let Some(n) = asked.get("content-length") {
@@ -101,7 +101,7 @@ impl Peer {
         Some(asked)
     }
 
-    /// Reads a request and answers it; `false` if none came.
+    /// Reads a request and responds to it. Returns `false` if there is none.
     pub(crate) fn answer(&mut self, answer: impl AsRef<[u8]>) -> bool {
         let came = self.asked().is_some();
         if came {
@@ -111,16 +111,16 @@ impl Peer {
     }
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        // The client may have closed already; it is its side that is looked at.
+        // The client may have closed already; the test checks the client's side.
         let _ = self.stream.write_all(bytes.as_ref());
     }
 
-    /// Whether the client ends the connection without another byte.
+    /// Returns `true` if the client ends the connection without another byte.
     pub(crate) fn is_closed(&mut self) -> bool {
         self.rest.is_empty() && !self.more()
     }
 
-    /// Closes so that the client sees a reset.
+    /// Closes with a reset.
     pub(crate) fn reset(self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("set");
     }
@@ -130,12 +130,12 @@ impl Peer {
     }
 }
 
-/// A 200 with this body and its length.
+/// Returns a 200 with this body and its length.
 pub(crate) fn ok(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
-/// A server in a thread, which serves one connection after the other.
+/// A server in a thread that serves one connection after the other.
 pub(crate) struct Scripted {
     pub(crate) addr: SocketAddr,
     came: Arc<AtomicUsize>,
@@ -165,12 +165,12 @@ impl Scripted {
         format!("http://{}{target}", self.addr)
     }
 
-    /// How many connections have come.
+    /// Returns the number of accepted connections.
     pub(crate) fn came(&self) -> usize {
         self.came.load(Ordering::SeqCst)
     }
 
-    /// The script has been played; it must not have panicked. Connections that the client still keeps open must be gone.
+    /// Waits for the script's end; it must not have panicked, and the client must have closed its connections.
     pub(crate) fn over(mut self) -> usize {
         let result = self.thread.take().expect("running").join();
         if let Err(panic) = result {

@@ -1,4 +1,4 @@
-//! What goes out, and what comes in, when all goes well.
+//! Requests and responses without failures.
 
 use std::{
     io::Read,
@@ -14,14 +14,14 @@ use uncork::{
 
 use crate::scripted::{PATIENCE, Scripted, ok};
 
-/// One call; what was asked, and what came of it.
+/// Makes one call. Returns the request and the result.
 fn one(
     make: impl FnOnce(&str) -> Request,
     answer: &'static str,
 ) -> (crate::scripted::Asked, Result<uncork::client::FullResponse, Error>) {
     let (tell, told) = channel();
     let server = Scripted::new(1, move |_, mut peer| {
-        tell.send(peer.asked().expect("a request")).expect("waited for");
+        tell.send(peer.asked().expect("a request")).expect("the expected event");
         peer.send(answer);
     });
     let result = Client::builder().user_agent("test/1").build().call_blocking(make(&server.url("/a/b?c=d")));
@@ -35,7 +35,7 @@ fn a_request_is_written_as_it_should() {
     let host = asked.get("host").expect("Host").to_owned();
     assert_eq!(asked.head, format!("GET /a/b?c=d HTTP/1.1\r\nHost: {host}\r\nX-A: b\r\nUser-Agent: test/1\r\n\r\n"));
     assert!(host.starts_with("127.0.0.1:"));
-    let whole = result.expect("an answer");
+    let whole = result.expect("a response");
     assert_eq!((whole.status, &whole.body[..], whole.headers.get("x")), (200, &b"hi"[..], Some(&b"y"[..])));
 }
 
@@ -54,7 +54,7 @@ fn bodies_go_out() {
     assert_eq!((asked.get("transfer-encoding"), &asked.body[..]), (Some("chunked"), &b"hello"[..]));
     let big: Vec<u8> = (0..1_000_000u32).map(|i| (i % 251) as u8).collect();
     let (asked, result) = one(|url| Request::post(url, big.clone()), answer);
-    assert!(asked.body == big && result.expect("an answer").status == 204);
+    assert!(asked.body == big && result.expect("a response").status == 204);
     let (asked, _) = one(|url| Request::post(url, big.clone()).chunked(), answer);
     assert!(asked.body == big);
 }
@@ -76,7 +76,7 @@ fn streams_go_out() {
         });
         let (asked, result) =
             one(|url| Request::new("PUT", url).stream(outlet, length), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
-        assert_eq!(result.expect("an answer").status, 200);
+        assert_eq!(result.expect("a response").status, 200);
         assert_eq!(asked.body.len() as u64, length.unwrap_or(300_000));
         assert_eq!(asked.get("content-length").is_some(), length.is_some());
         writer.join().expect("written");
@@ -88,7 +88,7 @@ fn trailers_go_out_and_come_in() {
     let (tell, told) = channel();
     let server = Scripted::new(1, move |_, mut peer| {
         peer.head().expect("a request");
-        tell.send(peer.exactly(20)).expect("waited for");
+        tell.send(peer.exactly(20)).expect("the expected event");
         peer.send(
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n0\r\nX-Sum: 7\r\nHost: z\r\n\r\n",
         );
@@ -99,7 +99,7 @@ fn trailers_go_out_and_come_in() {
     trailers.append("X-T", "1").expect("good");
     inlet.finish(Some(trailers));
     let whole =
-        Client::new().call_blocking(Request::new("PUT", &server.url("/")).stream(outlet, None)).expect("an answer");
+        Client::new().call_blocking(Request::new("PUT", &server.url("/")).stream(outlet, None)).expect("a response");
     assert_eq!(
         told.recv_timeout(PATIENCE).expect("sent").escape_ascii().to_string(),
         "2\\r\\nhi\\r\\n0\\r\\nX-T: 1\\r\\n\\r\\n"
@@ -126,7 +126,7 @@ fn every_framing_comes_in() {
         let whole = result.unwrap_or_else(|error| panic!("{answer:?}: {error}"));
         assert_eq!((whole.status, std::str::from_utf8(&whole.body)), (*status, Ok(*body)), "{answer:?}");
     }
-    // The same, byte by byte.
+    // Like this, but byte by byte.
     let server = Scripted::new(ROWS.len(), |n, mut peer| {
         peer.asked().expect("a request");
         for byte in ROWS[n].1.bytes() {
@@ -135,7 +135,7 @@ fn every_framing_comes_in() {
     });
     let client = Client::new();
     for (method, answer, status, body) in ROWS {
-        let whole = client.call_blocking(Request::new(method, &server.url("/")).fresh()).expect("an answer");
+        let whole = client.call_blocking(Request::new(method, &server.url("/")).fresh()).expect("a response");
         assert_eq!((whole.status, std::str::from_utf8(&whole.body)), (*status, Ok(*body)), "{answer:?}");
     }
     server.over();
@@ -145,7 +145,9 @@ fn every_framing_comes_in() {
 fn interim_responses_are_told_and_what_connection_lists_is_in_no_trailer() {
     let (tell, told) = channel();
     let (_, result) = one(
-        |url| Request::get(url).on_interim(move |status, fields| tell.send((status, fields)).expect("waited for")),
+        |url| {
+            Request::get(url).on_interim(move |status, fields| tell.send((status, fields)).expect("the expected event"))
+        },
         "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 100 x\r\n\r\nHTTP/1.1 199 x\r\n\r\n\
          HTTP/1.1 200 \r\nConnection: X-Hop\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nx-hop: 1\r\nX-Sum: 7\r\n\r\n",
     );
@@ -161,7 +163,7 @@ fn a_connection_serves_many() {
     let server = Scripted::new(1, |_, mut peer| while peer.answer(ok("hello")) {});
     let client = Client::new();
     for _ in 0..100 {
-        assert_eq!(client.call_blocking(Request::get(&server.url("/"))).expect("an answer").body, b"hello");
+        assert_eq!(client.call_blocking(Request::get(&server.url("/"))).expect("a response").body, b"hello");
     }
     assert_eq!((client.connections(), client.idle_connections()), (1, 1));
     drop(client);
@@ -176,14 +178,14 @@ fn a_body_is_held_back_until_it_is_asked_for() {
         if n == 0 {
             peer.send("HTTP/1.1 100 Continue\r\n\r\n");
         }
-        // The second one is silent, and gets the body all the same.
+        // The second server is silent, and gets the body after the timeout.
         assert_eq!(peer.exactly(5), b"hello");
         peer.send(ok(""));
     });
     let client = Client::new();
     for _ in 0..2 {
         let call = Request::post(&server.url("/"), "hello").expect_continue().fresh();
-        assert_eq!(client.call_blocking(call).expect("an answer").status, 200);
+        assert_eq!(client.call_blocking(call).expect("a response").status, 200);
     }
     server.over();
 }
@@ -205,7 +207,7 @@ fn a_417_is_asked_again_without() {
         }
     });
     let whole =
-        Client::new().call_blocking(Request::post(&server.url("/"), "hello").expect_continue()).expect("an answer");
+        Client::new().call_blocking(Request::post(&server.url("/"), "hello").expect_continue()).expect("a response");
     assert_eq!(whole.body, b"yes");
     server.over();
 }
@@ -218,7 +220,7 @@ fn a_refused_body_is_not_sent() {
         assert!(peer.is_closed());
     });
     let whole =
-        Client::new().call_blocking(Request::post(&server.url("/"), "hello").expect_continue()).expect("an answer");
+        Client::new().call_blocking(Request::post(&server.url("/"), "hello").expect_continue()).expect("a response");
     assert_eq!((whole.status, &whole.body[..]), (403, &b"no"[..]));
     server.over();
 }
@@ -229,13 +231,13 @@ fn an_answer_may_come_before_the_body_is_out() {
         peer.head().expect("a head");
         peer.exactly(10);
         peer.send("HTTP/1.1 413 Too much\r\nContent-Length: 4\r\n\r\nstop");
-        // What is not read makes a reset of the close: it is read.
+        // Unread input would turn the close into a reset: read it.
         while !peer.exactly(100_000).is_empty() {}
     });
     let client = Client::new();
     let (mut inlet, outlet) = pipe(10_000);
     inlet.write(&[1; 5_000]);
-    let whole = client.call_blocking(Request::new("PUT", &server.url("/")).stream(outlet, None)).expect("an answer");
+    let whole = client.call_blocking(Request::new("PUT", &server.url("/")).stream(outlet, None)).expect("a response");
     assert_eq!((whole.status, &whole.body[..]), (413, &b"stop"[..]));
     server.over();
     assert!(inlet.is_closed());
@@ -254,7 +256,7 @@ fn a_body_is_read_as_it_comes() {
     let mut some = [0; 3];
     reading.read_exact(&mut some).expect("the beginning");
     assert_eq!((&some, reading.status()), (b"abc", 200));
-    go.send(()).expect("waited for");
+    go.send(()).expect("the expected event");
     let mut rest = String::new();
     reading.read_to_string(&mut rest).expect("the rest");
     assert_eq!(rest, "def");
@@ -280,7 +282,7 @@ fn who_does_not_read_is_not_flooded() {
                 }
             }
         }
-        tell.send(sent).expect("waited for");
+        tell.send(sent).expect("the expected event");
         peer.stream.set_nonblocking(false).expect("set");
         while sent < SIZE {
             let n = block.len().min(SIZE - sent);
@@ -290,7 +292,7 @@ fn who_does_not_read_is_not_flooded() {
     });
     let mut reading = Client::new().open_blocking(Request::get(&server.url("/"))).expect("a head");
     let sent = told.recv_timeout(PATIENCE).expect("stuck");
-    assert!(sent < SIZE * 2 / 3, "{sent} bytes were taken for nobody");
+    assert!(sent < SIZE * 2 / 3, "{sent} bytes were taken without a reader");
     let mut all = Vec::new();
     reading.read_to_end(&mut all).expect("all of it");
     assert!(all.len() == SIZE && all.iter().all(|b| *b == 7));
@@ -344,7 +346,7 @@ fn redirects_are_followed_when_asked_to() {
     assert_eq!(call("GET", "/two", 1).err(), Some(Error::Redirect("to several places at once")));
     assert_eq!(call("GET", "/two", 0).map(|a| a.0), Ok(302));
     assert_eq!(call("GET", "/none", 1).map(|a| a.0), Ok(302));
-    // To another origin, without what is private.
+    // To another origin, without private fields.
     let other = Scripted::new(1, script);
     let there = other.url("/there");
     let leads = Scripted::new(1, move |_, mut peer| {
@@ -352,7 +354,7 @@ fn redirects_are_followed_when_asked_to() {
     });
     let moved =
         Request::get(&leads.url("/")).header("Authorization", "x").header("Cookie", "y").header("Content-Type", "t");
-    let whole = client.call_blocking(moved.max_redirects(1)).expect("an answer");
+    let whole = client.call_blocking(moved.max_redirects(1)).expect("a response");
     assert_eq!(String::from_utf8(whole.body).expect("text"), "GET /there HTTP/1.1  None Some(\"t\")");
     drop(client);
     assert_eq!((server.over(), other.over(), leads.over()), (6, 1, 1));
@@ -365,7 +367,7 @@ fn names_are_resolved() {
         peer.send(ok(asked.get("host").expect("Host")));
     });
     let url = format!("http://LocalHost:{}/", server.addr.port());
-    let whole = Client::new().call_blocking(Request::get(&url)).expect("an answer");
+    let whole = Client::new().call_blocking(Request::get(&url)).expect("a response");
     assert_eq!(String::from_utf8(whole.body).expect("text"), format!("localhost:{}", server.addr.port()));
     server.over();
     let begun = Instant::now();
@@ -375,7 +377,7 @@ fn names_are_resolved() {
     assert!(begun.elapsed() < PATIENCE);
 }
 
-/// The zone says through which interface; the server is not told.
+/// The zone selects the interface; it is not sent to the server.
 #[test]
 fn an_address_has_a_zone() {
     use std::{io::Write, net::TcpListener};
@@ -401,7 +403,7 @@ fn an_address_has_a_zone() {
     let loopback = if cfg!(target_os = "linux") { "lo" } else { "lo0" };
     for zone in [format!("%{loopback}"), format!("%25{loopback}")] {
         let call = Request::get(&format!("http://[::1{zone}]:{port}/")).fresh();
-        assert_eq!(Client::new().call_blocking(call).expect("an answer").status, 200, "{zone}");
+        assert_eq!(Client::new().call_blocking(call).expect("a response").status, 200, "{zone}");
     }
     for head in server.join().expect("heads") {
         assert!(head.contains(&format!("Host: [::1]:{port}\r\n")), "{head}");
@@ -410,7 +412,7 @@ fn an_address_has_a_zone() {
     assert!(matches!(nowhere, Err(Error::Resolve { .. })), "{nowhere:?}");
 }
 
-/// RFC 9112 §4 wants a space behind the number; not every server sends it.
+/// RFC 9112 §4 requires a space behind the status code; not every server sends it.
 #[test]
 fn a_status_line_without_a_phrase_is_understood() {
     let server = Scripted::new(1, |_, mut peer| {
@@ -420,7 +422,7 @@ fn a_status_line_without_a_phrase_is_understood() {
     });
     let client = Client::new();
     for status in [200, 404, 200] {
-        let whole = client.call_blocking(Request::get(&server.url("/"))).expect("an answer");
+        let whole = client.call_blocking(Request::get(&server.url("/"))).expect("a response");
         assert_eq!((whole.status, &*whole.body), (status, &b"ok"[..]));
     }
     drop(client);
@@ -444,7 +446,7 @@ fn unix_sockets_are_called() {
     });
     let client = Client::new();
     let whole =
-        client.call_blocking(Request::get("http://some.host/x").unix(&path).host("other:1")).expect("an answer");
+        client.call_blocking(Request::get("http://some.host/x").unix(&path).host("other:1")).expect("a response");
     assert_eq!(whole.body, b"unix");
     assert_eq!(server.join().expect("served"), "GET /x HTTP/1.1\r\nHost: other:1\r\n\r\n");
     let gone = client.call_blocking(Request::get("http://x/").unix(dir.join("nobody")));

@@ -1,4 +1,4 @@
-//! What echoes: bodies, bytes after an upgrade, WebSocket messages.
+//! The echoes: bodies, bytes after an upgrade, WebSocket messages.
 
 use super::*;
 
@@ -21,11 +21,11 @@ pub(super) fn echo_gives_back_what_it_gets(setup: Setup) {
     let answer = client.post("/", &[], b"kind").answer();
     assert_eq!(answer.get("content-type"), Some("application/octet-stream"));
 
-    // HEAD says what it would be.
+    // HEAD returns the head of a GET.
     let head = client.request("HEAD /", &["Content-Length: 5"]).send("hello").head();
     assert_eq!(head.assert(200).get("content-length"), Some("5"));
 
-    // Many on one connection, larger than everything on their way.
+    // Many on one connection, larger than all buffers on the path.
     let large = noise(3 << 20);
     for _ in 0..3 {
         let mut other = echo.client();
@@ -40,12 +40,12 @@ pub(super) fn echo_gives_back_what_it_gets(setup: Setup) {
         assert_eq!(other.post("/", &[], b"still there").answer().text(), "still there");
     }
 
-    // Asked for, not before.
+    // On request, not before.
     client.request("POST /", &["Content-Length: 2", "Expect: 100-continue"]);
     assert_eq!(client.head().status, 100);
     assert_eq!(client.send("hi").answer().assert(200).text(), "hi");
 
-    // A client that has finished still gets its answer.
+    // A client that has half-closed still gets its response.
     client.post("/", &[], b"bye").finish();
     assert_eq!(client.answer().assert(200).text(), "bye");
     assert!(client.is_closed());
@@ -74,7 +74,7 @@ pub(super) fn echo_streams(setup: Setup) {
     let head = client.head();
     assert!(head.assert(200).is_chunked());
     assert_eq!(client.next_chunk().expect("a chunk").as_deref(), Some(&b"first"[..]));
-    // The answer comes while the request still goes on.
+    // The response arrives while the request is still being sent.
     client.chunk(b"second");
     assert_eq!(client.next_chunk().expect("a chunk").as_deref(), Some(&b"second"[..]));
     client.send("0\r\nX-Sum: 42\r\n\r\n");
@@ -82,7 +82,7 @@ pub(super) fn echo_streams(setup: Setup) {
     assert_eq!(client.line().expect("a line"), "X-Sum: 42");
     assert_eq!(client.line().expect("a line"), "");
     assert_eq!(client.post("/", &[], b"next").answer().text(), "next");
-    // A body that breaks off is not given back as if it were whole.
+    // A truncated body is not returned as if it were complete.
     client.request("POST /", &["Content-Length: 10"]).send("half");
     assert_eq!(client.head().get("content-length"), Some("10"));
     assert_eq!(client.exactly(4).expect("half"), b"half");
@@ -99,14 +99,14 @@ pub(super) fn echo_pushes_back(setup: Setup) {
     let mut sent = 0;
     while let Some(n) = client.push(&block[sent % block.len()..], MOMENT) {
         sent += n;
-        assert!(sent < 100 << 20, "nobody reads, and everything is taken");
+        assert!(sent < 100 << 20, "everything is taken without a reader");
     }
     let rss = fs::read_to_string(format!("/proc/{}/status", echo.child.id()));
     if let Some(line) = rss.unwrap_or_default().lines().find(|line| line.starts_with("VmHWM:")) {
         let kib: usize = line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number");
         assert!(kib < 64 * 1024, "{kib} KiB");
     }
-    // A blocking client of rustls can't read before it has written what it was given, so over TLS this is a dead end.
+    // A blocking client of rustls cannot read before it has written its input, so over TLS this would be a deadlock.
     if !setup.tls {
         client.head().assert(200);
         read_back(&mut client, &block, sent);
@@ -123,7 +123,7 @@ pub(super) fn echo_finishes_what_is_under_way_when_stopped(setup: Setup) {
     busy.head().assert(200);
     assert_eq!(busy.exactly(5).expect("an echo"), b"first");
     echo.terminate();
-    assert!(idle.is_closed(), "what is idle is closed");
+    assert!(idle.is_closed(), "an idle connection is closed");
     assert_eq!(busy.send("after").exactly(5).expect("an echo"), b"after");
     assert!(busy.is_closed());
     echo.ends();
@@ -145,7 +145,7 @@ pub(super) fn websocket_echo_gives_back_every_message(setup: Setup) {
         let head = client.request("GET /", &[&handshake[..], &key].concat()).head();
         assert_eq!(head.assert(101).get("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
         assert_eq!(head.get("sec-websocket-extensions"), extension);
-        // The RFC's own frame; then, if it was agreed on, its compressed one; masked with zeros.
+        // The RFC's own frame; then, if negotiated, its compressed one; masked with zeros.
         client.send(b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58");
         let first = client.exactly(2).expect("a head");
         match extension {
@@ -202,12 +202,12 @@ pub(super) fn upgrade_echo_pushes_back(setup: Setup) {
     let mut sent = 0;
     while let Some(n) = client.push(&block[sent % block.len()..], MOMENT) {
         sent += n;
-        assert!(sent < 100 << 20, "nobody reads, and everything is taken");
+        assert!(sent < 100 << 20, "everything is taken without a reader");
     }
     if !setup.tls {
         read_back(&mut client, &block, sent);
     }
-    // It is still there when the server is to stop, and does not hold it up.
+    // It is still open when the server stops, and does not delay the stop.
     echo.stop();
     drop(client);
 }

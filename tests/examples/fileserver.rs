@@ -1,4 +1,4 @@
-//! `fileserver`: listings, types, ranges, conditions, and nobody gets out of the root.
+//! `fileserver`: listings, types, ranges, conditions, and no way out of the root.
 
 use super::*;
 
@@ -115,7 +115,7 @@ fn fileserver_answers_ranges_and_conditions() {
         assert_eq!(ask("HEAD /digits.txt", &fields).status, without_range, "{fields:?}");
     }
 
-    // A change is seen.
+    // A change is noticed.
     dir.file("digits.txt", "abc");
     let changed = ask(get, &[format!("If-None-Match: {etag}")]);
     assert_eq!(changed.assert(200).text(), "abc");
@@ -217,7 +217,7 @@ fn fileserver_lets_nobody_out() {
     ] {
         assert_eq!(get(path).assert(200).text(), body, "{path}");
     }
-    // To a directory's one spelling, and never to another host.
+    // To a directory's canonical spelling, and never to another host.
     for (path, to) in [("/sub", "/sub/"), ("/s%75b", "/sub/"), ("/sub?q=//evil", "/sub/?q=//evil")] {
         assert_eq!(get(path).assert(301).get("location"), Some(to), "{path}");
     }

@@ -1,4 +1,4 @@
-//! Every example, started as a user starts it: flags, real sockets, the line it prints when it is ready, SIGTERM.
+//! Every example, started as a user starts it: flags, real sockets, the line that reports readiness, SIGTERM.
 //!
 //! | file | examples |
 //! |---|---|
@@ -40,7 +40,7 @@ mod unusual;
 mod client;
 #[path = "../support/program.rs"]
 mod program;
-// What can be tested without a server; it also brings its unit tests along.
+// The parts that can be tested without a server; their unit tests run here, too.
 #[path = "../../examples/files/conditions.rs"]
 #[allow(dead_code)]
 mod conditions;
@@ -54,7 +54,7 @@ mod path;
 use client::Client;
 use program::{Example, PLAIN, Setup, identity, output, program};
 
-/// Long enough to see that nothing more is taken.
+/// Long enough to show that nothing more is taken.
 const MOMENT: Duration = Duration::from_millis(100);
 
 /// Each case in each mode, plain and by TLS.
@@ -82,7 +82,7 @@ in_every_setup! {
     relay::relay_passes_a_file_on,
 }
 
-/// A directory that is gone when the test is over.
+/// A directory, removed at the end of the test.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -94,7 +94,7 @@ impl Dir {
         Self(path)
     }
 
-    /// Writes a file, as if long ago.
+    /// Writes a file with an old date.
     fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
         let path = self.0.join(name);
         fs::create_dir_all(path.parent().expect("a parent")).expect("made");
@@ -116,7 +116,7 @@ fn long_ago() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)
 }
 
-/// Bytes that don't repeat, so that a piece in the wrong place shows.
+/// Returns bytes without repetition, so that a misplaced piece shows.
 fn noise(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut bytes = Vec::with_capacity(len + 8);
@@ -130,12 +130,12 @@ fn noise(len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Sends all of it while `read` reads, from two threads' points of view: this side never waits for itself.
+/// Sends all of it while `read` reads, in two threads: neither side waits for the other.
 fn send_while_reading(client: &mut Client, bytes: &[u8]) -> Vec<u8> {
     let (mut sent, mut got) = (0, Vec::new());
     while got.len() < bytes.len() {
         if sent < bytes.len() {
-            // At most as much in flight as the echo surely holds: what comes back makes room for more.
+            // At most as much in flight as the echo holds: received bytes allow more.
             let end = bytes.len().min(got.len() + 32 * 1024);
             if sent < end {
                 client.send(&bytes[sent..end]);
@@ -147,7 +147,7 @@ fn send_while_reading(client: &mut Client, bytes: &[u8]) -> Vec<u8> {
     got
 }
 
-/// Reads `len` bytes, which are those of `block`, again and again.
+/// Reads `len` bytes, which repeat `block`.
 fn read_back(client: &mut Client, block: &[u8], len: usize) {
     let mut got = 0;
     while got < len {
@@ -203,7 +203,7 @@ fn help_tells_of_every_flag() {
     assert!(String::from_utf8_lossy(&output("external_select", &["--help"]).stdout).contains("--listen"));
 }
 
-/// What has no authentication is to be built in as well as asked for.
+/// A protocol without authentication must be built in as well as requested.
 #[test]
 #[cfg(all(feature = "tunnel", not(feature = "spdy")))]
 fn origin_speaks_no_spdy_unless_it_is_built_in() {
@@ -239,7 +239,7 @@ fn https_can_be_tried_with_a_certificate_that_is_made_and_kept() {
     relay.stop();
     assert_eq!(first, second, "made once");
     let mode = fs::metadata(try_in.join("key.pem")).expect("a key").permissions().mode();
-    assert_eq!(mode & 0o777, 0o600, "for nobody else's eyes");
+    assert_eq!(mode & 0o777, 0o600, "a secret");
 }
 
 #[test]

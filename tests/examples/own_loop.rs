@@ -1,4 +1,4 @@
-//! `external_select`: a server in a loop of somebody else.
+//! `external_select`: a server in the application's own loop.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn external_select_serves_beside_the_keyboard_and_a_timer() {
     stdin.flush().expect("flushed");
     let typed =
         |client: &mut Client| client.request("GET /", &[]).answer().text().starts_with("a line in two pieces\n");
-    assert!((0..10_000).any(|_| typed(&mut client)), "what was typed is the page");
+    assert!((0..10_000).any(|_| typed(&mut client)), "the typed text is the page");
     let ticked = |client: &mut Client| !client.request("GET /", &[]).answer().text().contains("up 0 s");
     assert!((0..1_000_000).any(|_| ticked(&mut client)), "the timer ticks");
     stdin.write_all(b"quit\n").expect("written");

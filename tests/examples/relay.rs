@@ -1,4 +1,4 @@
-//! `relay`: what the README says to try.
+//! `relay`: the commands of the README.
 
 use super::*;
 
@@ -27,7 +27,7 @@ pub(super) fn relay_passes_a_file_on(setup: Setup) {
     relay.stop();
 }
 
-/// The lines of the README, as they stand there.
+/// The lines of the README, unchanged.
 #[cfg(feature = "relay")]
 #[test]
 fn relay_works_with_curl_where_there_is_one() {

@@ -1,4 +1,4 @@
-//! `fileserver`: what it keeps to itself, directories that are exchanged, and files of every kind.
+//! `fileserver`: files that it does not serve, directories that are exchanged, and special files.
 
 use std::os::unix::{
     fs::{DirBuilderExt, MetadataExt},
@@ -110,7 +110,7 @@ fn a_certificate_is_kept_for_the_user_unless_a_directory_is_named() {
     let mut command = Command::new(program("fileserver"));
     command.args(["--listen", "127.0.0.1:0", "--tls-self-made", "--root", "."]).current_dir(&dir.0);
     let refused = command.env("XDG_STATE_HOME", &state).output().expect("started");
-    assert_eq!(refused.status.code(), Some(2), "where it would be kept is below this root");
+    assert_eq!(refused.status.code(), Some(2), "its directory is below this root");
     let mut command = Command::new(program("relay"));
     command.args(["--listen", "127.0.0.1:0", "--admin", "off", "--tls-self-made"]).env("XDG_STATE_HOME", &state);
     Example::run(command, Some(identity().client.clone())).stop();
@@ -147,7 +147,7 @@ fn fileserver_sees_the_next_release() {
     assert_eq!(client.request("GET /x", &[]).answer().status, 404);
 }
 
-/// Exchanges what stands at `place` for each of these links in turn, until it is told to stop.
+/// Replaces the entry at `place` by each of these links in turn, until the test stops it.
 fn exchange(place: PathBuf, links: [&'static str; 2], stop: Arc<AtomicUsize>) -> std::thread::JoinHandle<()> {
     let next = place.with_extension("next");
     std::thread::spawn(move || {
@@ -190,7 +190,7 @@ fn fileserver_answers_while_releases_are_exchanged() {
     assert!(seen.iter().all(|&times| times >= 10), "both in turn: {seen:?}");
 }
 
-/// What is looked at may be another thing when it is opened. It is not followed out of the root.
+/// A checked entry may be another one when it is opened. The server does not follow it out of the root.
 #[test]
 fn fileserver_is_not_led_out_by_links_that_change() {
     let dir = Dir::new();
@@ -230,7 +230,7 @@ fn fileserver_knows_files_of_every_kind() {
     let set = |path: &Path, time| File::options().write(true).open(path).and_then(|file| file.set_modified(time));
     set(&old, SystemTime::UNIX_EPOCH - Duration::from_millis(1_500)).expect("set");
     let late = dir.file("late", "to come");
-    // Not each file system knows such times.
+    // Not every file system supports such times.
     let _ = set(&late, SystemTime::UNIX_EPOCH + Duration::from_secs(300_000_000_000));
     let fresh = dir.file("fresh", "just written");
     set(&fresh, SystemTime::UNIX_EPOCH + Duration::from_secs(4_102_444_800)).expect("set");
@@ -257,7 +257,7 @@ fn fileserver_knows_files_of_every_kind() {
     }
     let answer = get("/old", &[]);
     assert!(answer.assert(200).get("etag").is_some() && answer.get("last-modified").is_none(), "{answer:?}");
-    // Without a date of its own, conditions on dates are ignored.
+    // Without a date, conditions on dates are ignored.
     for (path, date) in [("/old", "Thu, 01 Jan 1970 00:00:00 GMT"), ("/old", "Thu, 01 Jan 2099 00:00:00 GMT")] {
         assert_eq!(get(path, &[&format!("If-Modified-Since: {date}")]).status, 200, "{path}");
         assert_eq!(get(path, &[&format!("If-Unmodified-Since: {date}")]).status, 200, "{path}");
@@ -270,7 +270,7 @@ fn fileserver_knows_files_of_every_kind() {
     for name in ["a%5Cb.txt", "old", "late", "fresh"] {
         assert!(lists(listing.assert(200).text(), name), "{name}: {}", listing.text());
     }
-    // A listing has neither tag nor date, but it is there.
+    // A listing has neither tag nor date, but it exists.
     for (field, status) in [
         ("If-None-Match: *", 304),
         ("If-None-Match: \"x\"", 200),
@@ -281,14 +281,14 @@ fn fileserver_knows_files_of_every_kind() {
     ] {
         let listing = get("/", &[field]);
         assert_eq!(listing.status, status, "{field}");
-        // Of a 304, too (§15.4.5): a cache takes it for what it has.
+        // Of a 304, too (§15.4.5): a cache applies it to its stored response.
         assert_eq!(listing.get("cache-control"), Some("no-cache"), "{field}");
-        // What is not there, is elsewhere or is no file, is so under every condition (RFC 9110 §13.2.1).
+        // A missing, redirected or invalid file is so under every condition (RFC 9110 §13.2.1).
         assert_eq!(get("/not-there", &[field]).status, 404, "{field}");
     }
 }
 
-/// Files whose length says nothing come whole, and devices not at all.
+/// Files whose length is unknown are sent completely, and devices not at all.
 #[test]
 #[cfg(target_os = "linux")]
 fn fileserver_reads_what_the_system_makes_when_it_is_read() {
@@ -302,7 +302,7 @@ fn fileserver_reads_what_the_system_makes_when_it_is_read() {
     // Through a link within the root.
     let status = client.request("GET /self/status", &[]).answer();
     assert!(status.assert(200).text().starts_with("Name:\tfileserver\n"), "{}", status.text());
-    // A link out of it.
+    // A link that leaves it.
     assert_eq!(client.request("GET /self/exe", &[]).answer().status, 404);
     assert_eq!(client.request("GET /self/root/etc/passwd", &[]).answer().status, 404);
     proc.stop();
@@ -311,7 +311,7 @@ fn fileserver_reads_what_the_system_makes_when_it_is_read() {
     if let Ok(content) = fs::read_to_string(sys) {
         let files = Example::start("fileserver", PLAIN, &["--root", "/sys/kernel"]);
         let answer = files.ask("GET /mm/transparent_hugepage/enabled", &[]);
-        assert_eq!(answer.assert(200).text(), content, "its length is said to be {:?}", fs::metadata(sys));
+        assert_eq!(answer.assert(200).text(), content, "its declared length is {:?}", fs::metadata(sys));
     }
     let dev = Example::start("fileserver", PLAIN, &["--root", "/dev"]);
     for path in ["/null", "/zero"] {
@@ -319,7 +319,7 @@ fn fileserver_reads_what_the_system_makes_when_it_is_read() {
     }
 }
 
-/// What is there is never said not to be there.
+/// An existing file is never reported as missing.
 #[test]
 #[cfg(target_os = "linux")]
 fn fileserver_without_descriptors_is_unavailable() {

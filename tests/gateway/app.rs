@@ -1,4 +1,4 @@
-//! The application: a real server that notes what it is asked, and answers as the test has it.
+//! The application: a real server that records its calls, and responds as the test requires.
 
 use std::{
     fmt,
@@ -12,7 +12,7 @@ use uncork::{Action, Consumed, Handler, PipeOut, Request, Response, Running, Ser
 
 use crate::wire::PATIENCE;
 
-/// A call the application got.
+/// A call that the application received.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Heard {
     pub(crate) method: String,
@@ -23,7 +23,7 @@ pub(crate) struct Heard {
 }
 
 impl Heard {
-    /// All values of that name, joined by bars.
+    /// Returns all values of that name, joined by bars.
     pub(crate) fn get(&self, name: &str) -> Option<String> {
         let values = self.fields.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str());
         let values: Vec<&str> = values.collect();
@@ -45,14 +45,14 @@ impl fmt::Debug for Heard {
     }
 }
 
-/// What the application does about a call.
+/// The application's reaction to a call.
 pub(crate) enum Say {
     Answer(u16, Vec<(&'static str, String)>, Vec<u8>),
-    /// The body comes out of a pipe, whose other end the test has.
+    /// The body comes from a pipe, whose other end the test has.
     Stream(Vec<(&'static str, String)>, PipeOut),
     /// Nothing, until [`App::release`].
     Hang,
-    /// It closes the connection.
+    /// Closes the connection.
     Abort,
 }
 
@@ -61,7 +61,7 @@ impl Say {
         Self::Answer(status, vec![], vec![])
     }
 
-    /// Yes, under this key, with this greeting.
+    /// Accepts the client under this key, with this greeting.
     pub(crate) fn welcome(key: &str, hello: &str) -> Self {
         Self::Answer(200, vec![("X-Kuiperbelt-Session", key.to_owned())], hello.into())
     }
@@ -82,7 +82,7 @@ impl Say {
     }
 }
 
-/// The key is what the client's query says behind `key=`; without one, nobody is let in.
+/// The key is the client's query behind `key=`; without one, the client is rejected.
 pub(crate) fn polite(heard: &Heard) -> Say {
     match heard.path.as_str() {
         "/connect" => match heard.query.as_deref().and_then(|query| query.strip_prefix("key=")) {
@@ -114,7 +114,7 @@ impl Shared {
     }
 
     fn hear(&self, heard: Heard, ticket: Ticket) -> Action {
-        // What it does may make others look here.
+        // The reaction may cause the test to look here.
         let script = self.state().script.take();
         let Some(mut script) = script else { return Response::new(500).into() };
         let say = script(&heard);
@@ -134,7 +134,7 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// On one loop, so that calls are noted in the order in which they come.
+    /// On one loop, so that calls are recorded in order of arrival.
     pub(crate) fn start(script: impl FnMut(&Heard) -> Say + Send + 'static) -> Self {
         let shared = Arc::new(Shared::default());
         shared.state().script = Some(Box::new(script));
@@ -147,12 +147,12 @@ impl App {
         format!("http://{}{path}", self.addr)
     }
 
-    /// Every call so far, of that path.
+    /// Returns every call of that path so far.
     pub(crate) fn heard(&self, path: &str) -> Vec<Heard> {
         self.shared.state().heard.iter().filter(|heard| heard.path == path).cloned().collect()
     }
 
-    /// The calls of that path, once there are so many.
+    /// Returns the calls of that path, when there are this many.
     #[track_caller]
     pub(crate) fn hears(&self, path: &str, count: usize) -> Vec<Heard> {
         let of_path = |state: &State| state.heard.iter().filter(|heard| heard.path == path).count();
@@ -164,7 +164,7 @@ impl App {
         heard
     }
 
-    /// The calls that hang, once there are so many, are answered: the oldest first.
+    /// Responds to the hanging calls, when there are this many, the oldest first.
     #[track_caller]
     pub(crate) fn release(&self, count: usize, status: u16) {
         self.release_with(count, || Say::status(status));
@@ -177,7 +177,7 @@ impl App {
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         assert!(state.hanging.len() >= count, "only {} hang", state.hanging.len());
         for ticket in state.hanging.drain(..count) {
-            // It may have been given up.
+            // The gateway may have given up this call.
             let _ = ticket.respond(say().action(|| ()));
         }
     }
@@ -230,7 +230,7 @@ impl Upload for Body {
     }
 }
 
-/// Somebody who answers every call with these bytes, whatever they are, and closes. Its URL.
+/// Starts a server that sends these bytes for every call, valid or not, and closes. Returns its URL.
 pub(crate) fn raw(answer: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let addr = listener.local_addr().expect("an address");
@@ -254,7 +254,7 @@ pub(crate) fn raw(answer: &'static [u8]) -> String {
     format!("http://{addr}/connect")
 }
 
-/// An address where nobody listens.
+/// Returns an address without a listener.
 pub(crate) fn nowhere() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     format!("http://{}/connect", listener.local_addr().expect("an address"))

@@ -1,4 +1,4 @@
-//! How a client becomes a session, or doesn't.
+//! Clients that become sessions, and clients that do not.
 
 use std::{
     sync::{Arc, Mutex},
@@ -137,13 +137,13 @@ fn a_greeting_comes_first(world: &World) {
     }
     gate.stats("a greeting is a message", |stats| stats.total_messages == 6 && stats.connections == 0);
 
-    // No greeting is no message.
+    // Without a greeting there is no message.
     *greeting.lock().expect("no panic") = (None, Vec::new());
     let mut client = Socket::connect(&gate.host, "/connect", &[]);
     assert!(client.is_silent(MOMENT));
     assert_eq!(gate.gateway.stats().total_messages, 6);
 
-    // What no client could take is the application's fault.
+    // A greeting that a client cannot accept is the application's fault.
     *greeting.lock().expect("no panic") = (Some("text/plain"), b"\xff".to_vec());
     is(&Socket::refused(&gate.host, "/connect", &[]), 502, "Bad Gateway\n");
 }
@@ -165,7 +165,7 @@ fn a_refusal_is_passed_on(world: &World) {
         assert_eq!((answer.get("x-more"), answer.get("set-cookie")), (None, None));
         gate.stats("refusals", |stats| (stats.connect_errors, stats.connections) == (n as u64 + 1, 0));
     }
-    // Authorization that failed is no error.
+    // A failed authorization is not an error.
     is(&Socket::refused(&gate.host, "/connect?403", &[]), 403, "because");
     let stats = gate.stats("403", |stats| (stats.connect_errors, stats.connections) == (8, 0));
     assert_eq!((stats.total_connections, stats.total_messages), (9, 0));
@@ -262,7 +262,8 @@ fn a_body_is_passed_on(world: &World) {
 }
 
 fn pages_of_other_origins_stay_out(world: &World) {
-    // By HTTP there may be a proxy in front that speaks HTTPS. By HTTPS, any attacker on the network may have written a page that came by HTTP.
+    // Over HTTP there may be a proxy in front that speaks HTTPS. Over HTTPS, an attacker on the network may have
+    // written a page that was loaded over HTTP.
     let (by_http, port) = (!world.tls, "https://localhost:1");
     for (policy, origins) in [
         (OriginPolicy::default(), [("https://localhost", true), ("http://localhost", by_http), ("http://evil", false)]),
@@ -295,7 +296,7 @@ fn pages_of_other_origins_stay_out(world: &World) {
 }
 
 fn an_answer_has_a_time_limit_as_a_whole(world: &World) {
-    // Two bodies whose rest does not come, or comes late.
+    // Two bodies whose rest does not arrive, or arrives late.
     let (mut inlet, outlet) = pipe(64);
     let (mut late, its_outlet) = pipe(64);
     assert_eq!((inlet.write(b"hel"), late.write(b"hel")), (3, 3));
@@ -316,7 +317,7 @@ fn an_answer_has_a_time_limit_as_a_whole(world: &World) {
     gate.stats("timed out", |stats| (stats.connect_errors, stats.connections) == (2, 0));
     drop(inlet);
 
-    // A greeting that comes a little later than its head is a greeting.
+    // A greeting that arrives a little later than its head is a greeting.
     let mut wire = gate.host.connect();
     ask(&mut wire, "/connect", &[]);
     gate.app.hears("/connect", 3);
@@ -341,11 +342,11 @@ fn a_client_that_leaves_while_it_waits(world: &World) {
     gate.app.hears("/connect", 1);
     assert_eq!(gate.gateway.stats().connections, 1, "counted from the first byte");
     drop(wire);
-    gate.stats("it has left", |stats| stats.connections == 0);
-    // The application agrees, too late: it is told that nobody came.
+    gate.stats("the client has left", |stats| stats.connections == 0);
+    // The application accepts too late: it learns that the client has left.
     gate.app.release_with(1, || Say::welcome("k", "hello"));
     assert_eq!(gate.app.hears("/close", 1)[0].key(), "k");
-    let stats = gate.stats("it is over", |stats| stats.closing_connections == 0);
+    let stats = gate.stats("the connection is over", |stats| stats.closing_connections == 0);
     assert_eq!((stats.connect_errors, stats.total_messages), (1, 0));
     assert!(gate.app.heard("/establish").is_empty());
     assert!(gate.send(&["k"], "x").text().contains("kuiperbelt: session is not found"));
@@ -378,11 +379,11 @@ fn a_client_that_is_not_agreed_to(world: &World) {
         let stats = gate.stats("taken back", |stats| (stats.connect_errors, stats.connections) == (1, 0));
         assert_eq!((stats.total_messages, stats.closing_connections), (0, 0), "{n}");
         assert!(gate.send(&["k"], "x").text().contains("session is not found"));
-        assert!(gate.app.heard("/close").is_empty(), "it never was there");
+        assert!(gate.app.heard("/close").is_empty(), "it was never connected");
     }
 }
 
-/// Lets everybody in as `k`, and agrees when the test says so.
+/// Accepts every client as `k`, and confirms when the test says so.
 fn agrees_later(heard: &Heard, hello: &str) -> Say {
     match heard.path.as_str() {
         "/connect" => Say::welcome("k", hello),
@@ -408,7 +409,7 @@ fn messages_wait_until_it_is_established(world: &World) {
     client.says("more");
     assert_eq!(gate.gateway.stats().total_messages, 7);
 
-    // The last word may be said before it is established, too.
+    // The application may close it before it is established, too.
     let mut client = Socket::connect(&gate.host, "/connect", &[]);
     gate.app.hears("/establish", 2);
     is(&gate.post("/close", &["k"], &[], b"bye"), 200, r#"{"result":"OK"}"#);
@@ -435,9 +436,9 @@ fn a_client_that_leaves_while_it_is_established(world: &World) {
         let mut client = Socket::connect(&gate.host, "/connect", &[]);
         gate.app.hears("/establish", 1);
         client.leave();
-        gate.stats("it has left", |stats| stats.connections == 0);
+        gate.stats("the client has left", |stats| stats.connections == 0);
         gate.app.release(1, status);
-        // An application that has agreed is told that it is gone; one that has not knows.
+        // An application that has confirmed learns of the end; one that has not confirmed knows.
         if told > 0 {
             assert_eq!(gate.app.hears("/close", told)[0].key(), "k");
         } else {
@@ -448,7 +449,7 @@ fn a_client_that_leaves_while_it_is_established(world: &World) {
     }
 }
 
-/// Offers these sub-protocols to an application that chooses that one, and gives its answer and how many were asked for.
+/// Offers these sub-protocols to an application that selects that one. Returns the response and the number of calls.
 fn offering(world: &World, offered: &[&str], chosen: &'static [&'static str]) -> (crate::wire::Answer, Option<String>) {
     let gate = start_with(
         world,
@@ -485,7 +486,7 @@ fn sub_protocols_are_the_applications_choice(world: &World) {
         assert_eq!((answer.status, answer.get("sec-websocket-protocol")), (101, *answered), "{offered:?}");
         assert_eq!(asked, (!offered.is_empty()).then(|| offered.join("|")));
     }
-    // What the client would have to refuse is an error of the application's.
+    // A selection that the client would have to reject is the application's error.
     let wrong: &[Row] = &[
         (&["chat"], &["other"], None),
         (&["chat"], &["Chat"], None),
@@ -509,11 +510,11 @@ fn there_is_not_a_place_for_everybody(world: &World) {
         let (mut a, mut b) = (gate.client("a"), gate.client("b"));
         is(&Socket::refused(&gate.host, "/connect?key=c", &[]), status, words);
         assert_eq!(gate.app.heard("/connect").len(), 2, "the application was not asked");
-        // Who is there does not notice, and the application still gets through.
+        // Established clients do not notice, and the application can still send.
         is(&gate.send(&["b"], "still there"), 200, r#"{"result":"OK"}"#);
         b.says("still there");
         a.leave();
-        gate.stats("one has left", |stats| stats.connections == 1);
+        gate.stats("one client has left", |stats| stats.connections == 1);
         gate.client("c").leave();
     }
 }

@@ -1,4 +1,4 @@
-//! `/stats`, `/ping`, what is not here, and that the statistics are right after all of it.
+//! `/stats`, `/ping`, unknown paths, and the correct statistics after all of it.
 
 use std::sync::{Mutex, Once};
 
@@ -88,7 +88,8 @@ fn right_after_all_of_it(world: &World) {
             _ => polite(heard),
         },
     );
-    // 1: greeted and stays. 2: leaves. 3: 403. 4: 500. 5: not agreed to. 6: no handshake. 7: closed. 8: replaced by 9.
+    // 1: greeted and stays. 2: leaves. 3: 403. 4: 500. 5: not confirmed. 6: no handshake. 7: closed. 8: replaced by
+    // 9.
     let mut greeted = Socket::connect(&gate.host, "/connect?greeted", &[]);
     greeted.says("hello");
     gate.client("leaves").leave();
@@ -161,7 +162,7 @@ fn requests_are_logged(world: &World) {
         log::set_logger(&LOG).expect("the only one");
         log::set_max_level(log::LevelFilter::Info);
     });
-    // Other tests log, too: these are told by a name of their own.
+    // Other tests log, too: these lines have a name of their own.
     let name = format!("{:?}-{}", world.mode, world.tls);
     let lines = || -> Vec<String> {
         let lines = LOG.0.lock().expect("no panic");

@@ -1,4 +1,4 @@
-//! A gateway that runs while a test does, with its application.
+//! A gateway that runs during a test, with its application.
 
 use std::{
     thread,
@@ -17,17 +17,17 @@ use crate::{
     world::{Host, World},
 };
 
-/// A moment, to see that nothing happens; never for something to happen.
+/// A short time, to show that nothing happens; never to wait for an event.
 pub(crate) const MOMENT: Duration = Duration::from_millis(60);
 
 pub(crate) struct Gate {
-    // Stopped before its application is.
+    // Stopped before its application.
     pub(crate) host: Host,
     pub(crate) gateway: Gateway,
     pub(crate) app: App,
 }
 
-/// With a polite application, all of whose callbacks are set.
+/// With a polite application that has all callbacks.
 pub(crate) fn start(world: &World) -> Gate {
     start_with(world, |_, _| {}, polite)
 }
@@ -51,7 +51,7 @@ pub(crate) fn start_with(
 }
 
 impl Gate {
-    /// A client under that key, which the application has agreed to.
+    /// Connects a client under that key, which the application has confirmed.
     #[track_caller]
     pub(crate) fn client(&self, key: &str) -> Socket {
         let before = self.app.heard("/establish").len();
@@ -59,7 +59,7 @@ impl Gate {
         if !self.gateway.config().callback.establish.is_empty() {
             self.app.hears("/establish", before + 1);
         }
-        // It is established when what is sent gets to it, which is so once its establishment was answered.
+        // The session is established when messages reach it, which is after the response to `establish`.
         socket
     }
 
@@ -70,7 +70,7 @@ impl Gate {
         wire.answer()
     }
 
-    /// The same, without waiting for the answer.
+    /// Like this, but does not wait for the response.
     pub(crate) fn ask(&self, wire: &mut Wire, path: &str, keys: &[&str], fields: &[&str], body: &[u8]) {
         let keys: Vec<String> = keys.iter().map(|key| format!("X-Kuiperbelt-Session: {key}")).collect();
         let fields: Vec<&str> = fields.iter().copied().chain(keys.iter().map(String::as_str)).collect();
@@ -89,7 +89,7 @@ impl Gate {
         wire.answer()
     }
 
-    /// The statistics, once they are as they should be.
+    /// Waits until the statistics satisfy the condition.
     #[track_caller]
     pub(crate) fn stats(&self, what: &str, are: impl Fn(&GatewayStats) -> bool) -> GatewayStats {
         let start = now();
@@ -104,7 +104,7 @@ impl Gate {
     }
 }
 
-/// Lets time pass, where time is what is tested.
+/// Lets time pass, where time itself is tested.
 #[expect(clippy::disallowed_methods, reason = "the gateway's time is the system's")]
 pub(crate) fn pause(time: Duration) {
     thread::sleep(time);
@@ -115,7 +115,7 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// An answer's body must be this, to the byte.
+/// Asserts the body of a response, to the byte.
 #[track_caller]
 pub(crate) fn is(answer: &Answer, status: u16, body: &str) {
     assert_eq!((answer.status, answer.text()), (status, body));

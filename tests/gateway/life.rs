@@ -1,4 +1,4 @@
-//! How sessions end, by whatever hand; and the end of the gateway itself.
+//! The ends of sessions, by either side, and the end of the gateway itself.
 
 use std::time::Duration;
 
@@ -36,13 +36,13 @@ fn the_application_hears_of_every_end_but_its_own(world: &World) {
     let mut keys: Vec<String> = gate.app.hears("/close", 5).iter().map(Heard::key).collect();
     keys.sort();
     assert_eq!(keys, ["drops", "half", "leaves", "resets", "wrong"]);
-    let stats = gate.stats("all gone", |stats| (stats.connections, stats.closing_connections) == (0, 0));
+    let stats = gate.stats("all sessions have ended", |stats| (stats.connections, stats.closing_connections) == (0, 0));
     assert_eq!((stats.total_connections, stats.connect_errors, stats.message_errors), (6, 0, 0));
     assert_eq!(gate.app.heard("/close").len(), 5, "each of them once");
 }
 
 fn an_end_it_does_not_hear_of_costs_nobody_anything(world: &World) {
-    // It hangs, and has no time limit.
+    // It hangs, and has no timeout.
     let gate = start_with(
         world,
         |config, _| config.callback.timeout = Some(Duration::from_millis(100)),
@@ -58,7 +58,7 @@ fn an_end_it_does_not_hear_of_costs_nobody_anything(world: &World) {
     is(&gate.send(&["other"], "hello"), 200, r#"{"result":"OK"}"#);
     other.says("hello");
     gate.app.release(3, 500);
-    gate.stats("heard, or not", |stats| stats.closing_connections == 0);
+    gate.stats("received, or not", |stats| stats.closing_connections == 0);
 }
 
 fn a_key_used_again(world: &World) {
@@ -68,7 +68,7 @@ fn a_key_used_again(world: &World) {
     assert_eq!(old.is_closed(4000), "another connection has this session now");
     is(&gate.send(&["k"], "for the new one"), 200, r#"{"result":"OK"}"#);
     new.says("for the new one");
-    gate.stats("the old one is gone", |stats| stats.connections == 1);
+    gate.stats("the old session has ended", |stats| stats.connections == 1);
     // Its end is not the session's.
     is(&gate.send(&["k"], "still there"), 200, r#"{"result":"OK"}"#);
     new.says("still there").text("hi");
@@ -76,11 +76,11 @@ fn a_key_used_again(world: &World) {
     assert!(gate.app.heard("/close").is_empty());
     new.leave();
     assert_eq!(gate.app.hears("/close", 1).len(), 1);
-    gate.stats("all gone", |stats| (stats.connections, stats.closing_connections) == (0, 0));
+    gate.stats("all sessions have ended", |stats| (stats.connections, stats.closing_connections) == (0, 0));
     assert_eq!(gate.app.heard("/close").len(), 1);
 }
 
-/// The first is agreed to at once, the others when the test says so.
+/// The first is confirmed at once, the others when the test says so.
 fn agrees_to_the_first(heard: &Heard, seen: &mut usize) -> Say {
     match heard.path.as_str() {
         "/establish" => {
@@ -98,7 +98,7 @@ fn a_key_used_again_by_one_that_is_refused(world: &World) {
     is(&gate.send(&["k"], "first"), 200, r#"{"result":"OK"}"#);
     old.says("first");
     let mut new = gate.client("k");
-    // From here on messages are for the new one; if it is refused, they never were.
+    // From here on messages are for the new one; if it is rejected, they are dropped.
     is(&gate.send(&["k"], "lost"), 200, r#"{"result":"OK"}"#);
     assert!(old.is_silent(MOMENT));
     gate.app.release(1, 403);
@@ -119,9 +119,9 @@ fn an_older_one_that_leaves_while_a_newer_one_comes(world: &World) {
         gate.app.hears("/establish", 1);
         let mut new = gate.client("k");
         old.leave();
-        gate.stats("the old one is gone", |stats| stats.connections == 1);
+        gate.stats("the old session has ended", |stats| stats.connections == 1);
         pause(MOMENT);
-        assert!(gate.app.heard("/close").is_empty(), "somebody is there under that key");
+        assert!(gate.app.heard("/close").is_empty(), "the key has a session");
         gate.app.release(1, status);
         if told == 0 {
             is(&gate.send(&["k"], "hello"), 200, r#"{"result":"OK"}"#);
@@ -130,7 +130,7 @@ fn an_older_one_that_leaves_while_a_newer_one_comes(world: &World) {
             new.just_ends();
         }
         assert_eq!(gate.app.hears("/close", 1)[0].key(), "k");
-        gate.stats("all gone", |stats| (stats.connections, stats.closing_connections) == (0, 0));
+        gate.stats("all sessions have ended", |stats| (stats.connections, stats.closing_connections) == (0, 0));
         assert_eq!(gate.app.heard("/close").len(), 1);
     }
 }
@@ -197,7 +197,7 @@ fn stopping(world: &World) {
         },
     );
     let mut clients: Vec<Socket> = (0..40).map(|n| gate.client(&format!("k{n}"))).collect();
-    // One that is still asking, and one that does not answer.
+    // One that waits for the application, and one that does not respond.
     let mut asking = gate.host.connect();
     crate::socket::ask(&mut asking, "/connect?key=late", &[]);
     gate.app.hears("/connect", 41);
@@ -214,7 +214,7 @@ fn stopping(world: &World) {
     keys.sort();
     keys.dedup();
     assert_eq!(keys.len(), 40, "each of them once");
-    gate.stats("all gone", |stats| (stats.connections, stats.closing_connections) == (0, 0));
+    gate.stats("all sessions have ended", |stats| (stats.connections, stats.closing_connections) == (0, 0));
     gate.host.ends();
 }
 
@@ -224,7 +224,7 @@ fn stopping_with_an_application_that_hangs(world: &World) {
     gate.host.stopper.shutdown(Duration::from_secs(1));
     client.is_closed(1001);
     gate.app.hears("/close", 1);
-    // The grace is for it, and no longer.
+    // The grace period applies to it, and no more.
     gate.host.ends();
     assert_eq!(gate.gateway.stats().closing_connections, 0, "given up, and counted so");
 }

@@ -1,31 +1,31 @@
-//! The gateway's contract, case by case, over real sockets: real WebSocket clients, and a real application server that
-//! does what the test tells it to, also hang, talk nonsense and be down.
+//! The gateway's contract, case by case, over real sockets: real WebSocket clients, and a real application server
+//! that does what the test requires. It can also hang, send garbage, and be down.
 //!
-//! A test is a function of a [`World`](world::World); `worlds!` makes four of it. Nothing is waited for by sleeping a
-//! fixed time; whatever is to happen is waited for with a bound that only a hang reaches.
+//! A test is a function of a [`World`](world::World); `worlds!` makes four tests of it. No test sleeps a fixed time
+//! to wait for an event; all waits have a timeout that only a hang reaches.
 #![cfg(all(feature = "gateway", feature = "tls"))]
 
 #[path = "../support/client.rs"]
-#[allow(dead_code, reason = "each test uses its part of it")]
+#[allow(dead_code, reason = "each test uses a part of it")]
 mod client;
 #[path = "../support/frames.rs"]
 mod frames;
 #[path = "../support/program.rs"]
-#[allow(dead_code, reason = "each test uses its part of it")]
+#[allow(dead_code, reason = "each test uses a part of it")]
 mod program;
 #[path = "../support/wire.rs"]
-#[allow(dead_code, reason = "each test uses its part of it")]
+#[allow(dead_code, reason = "each test uses a part of it")]
 mod wire;
 #[path = "../matrix/world.rs"]
-#[allow(dead_code, unused_macros, reason = "each test uses its part of it")]
+#[allow(dead_code, unused_imports, unused_macros, reason = "each test uses a part of it")]
 mod world;
 
 mod app;
 mod gate;
 mod socket;
 
-/// Every test in two loops, plain and over TLS, in the application's own loop, and with a thread for each connection;
-/// those that take their time in the first and the last of these.
+/// Makes every test for two loops, plain and over TLS, for the application's own loop, and for one thread per
+/// connection. Slow tests run in the first and the last of these.
 macro_rules! worlds {
     ($($test:ident),+ $(,)? $(; slow: $($slow:ident),+ $(,)?)?) => {
         worlds!(@world threads, Threads, false, $($test)+ $($($slow)+)?);

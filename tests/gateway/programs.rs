@@ -16,7 +16,7 @@ use crate::{
     wire::Wire,
 };
 
-/// A configuration in a file of its own.
+/// A configuration in a temporary file.
 struct Config(PathBuf);
 
 impl Config {
@@ -39,7 +39,7 @@ impl Drop for Config {
     }
 }
 
-/// What it says on standard error when it can't start, and its exit code.
+/// Returns its standard error when it cannot start, and its exit code.
 fn fails(args: &[&str]) -> (String, Option<i32>) {
     let output = output("gateway", args);
     (String::from_utf8_lossy(&output.stderr).into_owned(), output.status.code())
@@ -121,7 +121,7 @@ fn the_gateway_serves() {
         sender.post("/send", &["X-Kuiperbelt-Session: k"], b"hello");
         assert_eq!(sender.answer().is(200).text(), r#"{"result":"OK"}"#);
         client.says("hello");
-        // It says goodbye, and the application hears of it.
+        // The client closes in order, and the application learns of it.
         gateway.terminate();
         client.closes(1001);
         client.frame(CLOSE, &1001_u16.to_be_bytes()).just_ends();
@@ -139,12 +139,12 @@ fn the_gateway_listens_on_a_unix_socket_and_warns() {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started");
     let mut line = String::new();
     let mut stdout = std::io::BufReader::new(child.stdout.take().expect("piped"));
-    std::io::BufRead::read_line(&mut stdout, &mut line).expect("a line that it is ready");
+    std::io::BufRead::read_line(&mut stdout, &mut line).expect("the line that reports readiness");
     assert_eq!(line, format!("listening on http://unix:{sock}\n"));
     let mut stream = std::os::unix::net::UnixStream::connect(&sock).expect("connected");
     std::io::Write::write_all(&mut stream, b"GET /ping HTTP/1.0\r\n\r\n").expect("sent");
     let mut answer = String::new();
-    std::io::Read::read_to_string(&mut stream, &mut answer).expect("an answer");
+    std::io::Read::read_to_string(&mut stream, &mut answer).expect("a response");
     assert!(answer.ends_with("\r\n\r\n{\"result\":\"OK\"}"), "{answer}");
 
     let _ = child.kill();
@@ -161,7 +161,7 @@ fn the_gateway_listens_on_a_unix_socket_and_warns() {
     let _ = fs::remove_file(sock);
 }
 
-/// The sample: it listens on this machine only, lets in pages of its own origin, and says once what it drops.
+/// The sample: it listens on this machine only, accepts pages of its own origin, and logs once what it drops.
 #[test]
 fn the_sample_is_for_this_machine_and_its_own_pages() {
     let app = App::start(polite);
@@ -200,7 +200,7 @@ fn two_people_chat() {
 
         let mut ann = enter("Ann");
         ann.says("* welcome, Ann; with you: nobody else").says("* Ann is here");
-        // Gr&uuml;n, as a browser writes it.
+        // Gr&uuml;n, as a browser encodes it.
         let mut bob = enter("Gr%C3%BCn");
         bob.says("* welcome, Gr\u{fc}n; with you: Ann").says("* Gr\u{fc}n is here");
         ann.says("* Gr\u{fc}n is here");
@@ -217,7 +217,7 @@ fn two_people_chat() {
         }
         refused("Eve", "Origin: http://evil.example").is(403);
 
-        // What the application asks of the gateway is not for the public.
+        // The application's own requests to the gateway are not public.
         let mut public = wire(&chat);
         public.post("/send", &["X-Kuiperbelt-Session: Ann"], b"spam");
         public.answer().is(404);

@@ -1,4 +1,4 @@
-//! What clients say: passed on message by message, right or wrong.
+//! Messages of clients: passed on one by one, correct or not.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ fn messages_are_posted(world: &World) {
     for (heard, (kind, body)) in heard.iter().zip(want) {
         assert_eq!((heard.method.as_str(), heard.get("content-type").as_deref()), ("POST", Some(kind)));
         assert_eq!(heard.body, body);
-        // It has a length, for servers that know no other body.
+        // It has a length, for servers that support no other framing.
         let length = body.len().to_string();
         assert_eq!((heard.get("transfer-encoding"), heard.get("content-length")), (None, Some(length)));
         assert_eq!(heard.key(), "k");
@@ -52,7 +52,7 @@ fn one_at_a_time(world: &World) {
     a.text("a1").text("a2").text("a3");
     b.text("b1");
     let texts = |n: usize| gate.app.hears("/receive", n).iter().map(Heard::text).collect::<Vec<_>>();
-    // The other one is not in the way.
+    // The other client does not delay it.
     let mut first = texts(2);
     first.sort();
     assert_eq!(first, ["a1", "b1"]);
@@ -60,7 +60,7 @@ fn one_at_a_time(world: &World) {
     assert_eq!(gate.app.heard("/receive").len(), 2);
     gate.app.release(2, 200);
     assert_eq!(texts(3)[2], "a2");
-    // What is sent to it does not wait.
+    // Messages to it do not wait.
     is(&gate.send(&["a"], "hello"), 200, r#"{"result":"OK"}"#);
     a.says("hello");
     gate.app.release(1, 200);
@@ -98,11 +98,11 @@ fn a_message_the_application_does_not_take(world: &World) {
     for n in 1..=6 {
         client.text(&format!("message {n}"));
     }
-    // Each is lost by itself, none is sent twice, and the connection stays.
+    // Each is lost on its own, none is sent twice, and the connection stays.
     let heard: Vec<String> = gate.app.hears("/receive", 6).iter().map(Heard::text).collect();
     assert_eq!(heard, (1..=6).map(|n| format!("message {n}")).collect::<Vec<_>>());
     client.leave();
-    // What its answer says behind a 200 does not matter.
+    // The body of a 200 does not matter.
     gate.stats("three were not taken", |stats| (stats.lost_messages, stats.connections) == (3, 0));
 }
 
@@ -178,7 +178,7 @@ fn a_close_is_answered(world: &World) {
     gate.stats("gone", |stats| (stats.connections, stats.closing_connections, stats.message_errors) == (0, 0, 0));
 }
 
-/// A client sends this and is told so, while another one does not notice.
+/// A client sends this and gets its error; another client does not notice.
 #[track_caller]
 fn is_wrong(gate: &Gate, bytes: &[u8], code: u16) -> String {
     let before = gate.app.heard("/close").len();
@@ -215,7 +215,7 @@ fn broken_frames_cost_only_who_sends_them(world: &World) {
     ] {
         is_wrong(&gate, &bytes, 1002);
     }
-    let stats = gate.stats("all gone", |stats| stats.connections == 0);
+    let stats = gate.stats("all sessions have ended", |stats| stats.connections == 0);
     assert_eq!((stats.refused_clients, stats.connect_errors, stats.message_errors), (10, 0, 0));
 }
 
@@ -228,7 +228,7 @@ fn messages_have_a_limit(world: &World) {
     gate.app.hears("/close", 1);
     is_wrong(&gate, &frame(0x80 | BINARY, [1; 1001])[..20], 1009);
     is_wrong(&gate, &[frame(TEXT, [b'a'; 600]), frame(0x80, [b'a'; 600])].concat(), 1009);
-    // A length of 2^62 is refused by its head.
+    // A length of 2^62 is rejected by its head.
     is_wrong(&gate, &[&[0x82, 0xff, 0x40][..], &[0; 11]].concat(), 1009);
     assert_eq!(gate.app.heard("/receive").len(), 1);
 }
@@ -245,9 +245,9 @@ fn messages_the_application_has_not_answered_for_have_a_limit(world: &World) {
     gate.app.hears("/receive", 1);
     b.text(&format!("one too many{:600}", "")).text("and another one");
     assert_eq!(b.is_closed(1013), "too many messages wait for the application");
-    assert_eq!(gate.app.hears("/close", 1)[0].key(), "b", "the application hears of it");
+    assert_eq!(gate.app.hears("/close", 1)[0].key(), "b", "the application gets it");
     gate.stats("counted", |stats| stats.refused_clients == 1);
-    // Those that are smaller find their way, and so does a large one when there is room again.
+    // Smaller messages are passed on, and so is a large one when there is space again.
     c.text("small");
     assert_eq!(gate.app.hears("/receive", 2)[1].text(), "small");
     gate.app.release(1, 200);
@@ -259,13 +259,14 @@ fn messages_the_application_has_not_answered_for_have_a_limit(world: &World) {
     gate.app.release(1, 200);
 }
 
-/// Be it that its client answers pings.
+/// The limit holds although the client responds to pings.
 fn a_message_that_does_not_go_on_is_refused(world: &World) {
     let gate = start_with(
         world,
         |config, _| {
-            config.message_timeout = Some(MOMENT * 5);
-            config.ping_interval = Some(MOMENT * 2);
+            // Far apart: a busy machine must neither miss a ping nor delay the Pong until the next one.
+            config.message_timeout = Some(Duration::from_millis(1500));
+            config.ping_interval = Some(Duration::from_millis(500));
         },
         polite,
     );
@@ -285,7 +286,7 @@ fn a_message_that_does_not_go_on_is_refused(world: &World) {
     assert!(gate.app.heard("/receive").is_empty());
 }
 
-/// The application has closed it: what its client says before it answers the Close is dropped.
+/// The application has closed it: messages behind that, before the client's Close, are dropped.
 fn what_is_said_behind_the_last_word_is_dropped(world: &World) {
     let gate = start(world);
     let mut client = gate.client("k");
@@ -297,7 +298,7 @@ fn what_is_said_behind_the_last_word_is_dropped(world: &World) {
     assert!(gate.app.heard("/receive").is_empty() && gate.app.heard("/close").is_empty());
 }
 
-/// A client from another address of this machine; without TLS.
+/// Connects a client from another address of this machine, without TLS.
 fn client_from(gate: &Gate, address: [u8; 4], key: &str) -> Socket {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     socket.bind(&std::net::SocketAddr::from((address, 0)).into()).expect("all of 127/8 is this machine");

@@ -1,4 +1,4 @@
-//! What the application says to clients: `/send` and `/close`.
+//! Messages of the application to clients: `/send` and `/close`.
 
 use std::time::Duration;
 
@@ -31,14 +31,15 @@ fn errors(error: &str, keys: &[&str], result: &str) -> String {
     format!("{{\"errors\":[{}],\"result\":\"{result}\"}}\n", errors.join(","))
 }
 
-/// A client that does not read, and has the gateway's output and the system's full: the next message waits in the queue.
+/// A client that does not read and has filled the gateway's output and the system's: the next message waits in the
+/// queue.
 fn stalled(gate: &Gate, key: &str) -> Socket {
     let socket = Socket::over(gate.host.connect_narrow(), &format!("/connect?key={key}"), &[]);
     gate.app.hears("/establish", 1);
     socket
 }
 
-/// Sends until a message finds the queue full; how many got into it.
+/// Sends until a message finds the queue full. Returns how many are in it.
 fn fill(gate: &Gate, key: &str, body: &str) -> usize {
     for n in 0..1000 {
         let answer = gate.send(&[key], body);
@@ -47,7 +48,7 @@ fn fill(gate: &Gate, key: &str, body: &str) -> usize {
             return n;
         }
     }
-    panic!("it takes everything");
+    panic!("it accepts everything");
 }
 
 fn everybody_named_gets_it(world: &World) {
@@ -59,7 +60,7 @@ fn everybody_named_gets_it(world: &World) {
     a.says("hello");
     c.says("hello");
     assert!(b.is_silent(MOMENT));
-    // Twice is twice.
+    // Each key counts, also a repeated one.
     is(&gate.send(&["b", "a", "b"], "again"), 200, OK);
     b.says("again").says("again");
     a.says("again");
@@ -93,7 +94,7 @@ fn who_is_not_there_does_not_matter(world: &World) {
     assert_eq!(answer.get("content-type"), Some("application/json; charset=utf-8"));
     a.says("hello");
     is(&gate.send(&["bob"], "hello"), 200, &not_found(&["bob"], "OK"));
-    // A list is one odd key; an empty one is a key as well.
+    // A list is one unusual key; an empty one is a key as well.
     is(&gate.send(&["a, a", ""], "hello"), 200, &not_found(&["a, a", ""], "OK"));
     is(&gate.send(&["\"<a>"], "hello"), 200, &not_found(&["\\\"\\u003ca\\u003e"], "OK"));
     is(&gate.post("/close", &["bob"], &[], b""), 200, &not_found(&["bob"], "OK"));
@@ -133,7 +134,7 @@ fn kinds_of_messages(world: &World) {
         is(&gate.post("/send", &["a"], fields, body), 200, OK);
         assert_eq!(a.next(), (op, body.to_vec()), "{fields:?}");
     }
-    // Text that is none would cost the client its connection.
+    // Invalid text would cost the client its connection.
     let answer = gate.post("/send", &["a"], &[], b"\xff");
     is(&answer, 400, r#"{"errors":[{"error":"message is not valid UTF-8"}],"result":"NG"}"#);
     is(&gate.send(&["a"], "still there"), 200, OK);
@@ -143,7 +144,7 @@ fn kinds_of_messages(world: &World) {
 fn a_message_to_a_thousand(world: &World) {
     let gate = start(world);
     let mut clients: Vec<Socket> = (0..8).map(|n| gate.client(&format!("client-{n}"))).collect();
-    // Each of them many times, as if there were as many of them.
+    // Each of them many times, as if there were as many keys.
     let keys: Vec<String> = (0..1500).map(|n| format!("client-{}", n % 8)).collect();
     let keys: Vec<&str> = keys.iter().map(String::as_str).chain(["nobody"]).collect();
     let mut config = GatewayConfig::default();
@@ -211,7 +212,7 @@ fn long() -> String {
     "x".repeat(512 * 1024)
 }
 
-/// What a sender waits for a client that does not read.
+/// How long a sender waits for a client that does not read.
 const PATIENT: Duration = Duration::from_millis(600);
 
 fn impatient(config: &mut GatewayConfig) {
@@ -221,7 +222,7 @@ fn impatient(config: &mut GatewayConfig) {
 fn who_does_not_read_is_waited_for(world: &World) {
     let gate = start(world);
     let mut slow = stalled(&gate, "slow");
-    // Without a time limit somebody waits in the end, and nobody is told that he failed.
+    // Without a timeout the sender waits in the end, and no request fails.
     let mut waiting = Vec::new();
     for n in 0..200 {
         let mut wire = gate.host.connect();
@@ -233,9 +234,9 @@ fn who_does_not_read_is_waited_for(world: &World) {
             }
         }
     }
-    assert_eq!(waiting.len(), 3, "somebody waits");
+    assert_eq!(waiting.len(), 3, "a sender waits");
     let sent = gate.gateway.stats().total_messages;
-    // All of them arrive, in order, and whoever waited hears of it.
+    // All messages arrive, in order, and every waiting sender gets its response.
     for n in 0..sent {
         let (_, message) = slow.next();
         assert!(message.starts_with(format!("{n} x").as_bytes()), "{n}: {}", message[..10].escape_ascii());
@@ -261,13 +262,13 @@ fn so_long_and_no_longer(world: &World) {
         is(&answer, status, &errors("context deadline exceeded", &["slow", "slow"], result));
         assert_eq!(answer.get("content-type"), Some("application/json; charset=utf-8"));
         quick.says("hello");
-        // What was queued arrives, what was given up does not.
+        // Queued messages arrive, abandoned ones do not.
         for _ in 0..queued {
             assert_eq!(slow.next().1.len(), long().len());
         }
         is(&gate.send(&["slow"], "the next"), 200, OK);
         slow.says("the next");
-        assert_eq!(gate.gateway.stats().total_messages, queued as u64 + 5, "also what was given up");
+        assert_eq!(gate.gateway.stats().total_messages, queued as u64 + 5, "also the abandoned ones");
         assert_eq!(gate.gateway.stats().message_errors, 0);
     }
 }
@@ -287,7 +288,7 @@ fn the_others_get_it_at_once(world: &World) {
             break start;
         }
     };
-    // Side by side: four that do not read cost the time of one.
+    // In parallel: four clients that do not read cost the time of one.
     assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
     slow.clear();
 }
@@ -300,7 +301,7 @@ fn a_sender_that_leaves_does_not_send(world: &World) {
     gate.ask(&mut wire, "/send", &["slow"], &[], b"never mind");
     gate.stats("it waits", |stats| stats.total_messages == queued as u64 + 2);
     drop(wire);
-    // Whatever the order in which its leaving and the room are noticed: nothing of it remains once it has ended.
+    // Independent of the order of its end and of the free space: nothing of it remains.
     pause(PATIENT + PATIENT / 4);
     for _ in 0..queued {
         assert_eq!(slow.next().1.len(), long().len());
@@ -322,7 +323,8 @@ fn nobody_waits_behind_the_end(world: &World) {
     is(&waiting.answer(), 200, &errors("kuiperbelt: session is closed", &["slow"], "OK"));
     assert_eq!(gate.app.hears("/close", 1)[0].key(), "slow");
     // One message was being written when the connection broke.
-    let stats = gate.stats("it is gone", |stats| (stats.connections, stats.closing_connections) == (0, 0));
+    let stats =
+        gate.stats("the connection has ended", |stats| (stats.connections, stats.closing_connections) == (0, 0));
     assert_eq!(stats.message_errors, 1);
 }
 
@@ -334,13 +336,13 @@ fn the_last_word(world: &World) {
     a.says("bye").is_closed(1000);
     b.says("bye").is_closed(1000);
     assert!(c.is_silent(MOMENT));
-    let stats = gate.stats("they are gone", |stats| stats.connections == 1);
+    let stats = gate.stats("the clients are gone", |stats| stats.connections == 1);
     assert_eq!((stats.total_messages, stats.message_errors, stats.connect_errors), (2, 0, 0));
     is(&gate.send(&["a"], "late"), 200, &not_found(&["a"], "OK"));
     is(&gate.post("/close", &["c"], &["Content-Type: application/octet-stream"], b"\xff"), 200, OK);
     assert_eq!(c.next(), (BINARY, vec![0xff]));
     assert_eq!(c.is_closed(1000), "");
-    gate.stats("all are gone", |stats| stats.connections == 0);
+    gate.stats("all requests have ended", |stats| stats.connections == 0);
     assert!(gate.app.heard("/close").is_empty(), "the application knows");
 }
 
@@ -349,7 +351,7 @@ fn the_last_word_may_be_empty(world: &World) {
     let mut a = gate.client("a");
     is(&gate.post("/close", &["a"], &[], b""), 200, OK);
     a.says("").is_closed(1000);
-    // Without a body at all.
+    // Without any body.
     let mut b = gate.client("b");
     let mut wire = gate.host.connect();
     wire.request("POST /close", &["X-Kuiperbelt-Session: b"]);
@@ -377,6 +379,6 @@ fn the_last_word_to_somebody_who_does_not_read(world: &World) {
         assert_eq!(slow.next().1.len(), long().len());
     }
     slow.says("bye").is_closed(1000);
-    gate.stats("it is gone", |stats| stats.connections == 0);
+    gate.stats("the connection has ended", |stats| stats.connections == 0);
     assert!(gate.app.heard("/close").is_empty());
 }

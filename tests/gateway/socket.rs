@@ -1,4 +1,4 @@
-//! A WebSocket client that hides nothing: sends the frames it is told, right or wrong, and shows what comes.
+//! A WebSocket client that shows all bytes: sends the frames of the test, correct or not, and shows what it receives.
 
 use std::time::Duration;
 
@@ -19,14 +19,14 @@ pub(crate) struct Socket {
     pub(crate) wire: Wire,
 }
 
-/// The request that asks for a WebSocket, on a connection.
+/// Returns the request for a WebSocket, on a connection.
 pub(crate) fn ask(wire: &mut Wire, target: &str, fields: &[&str]) {
     let fields: Vec<&str> = HANDSHAKE.iter().chain(fields).copied().collect();
     wire.request(&format!("GET {target}"), &fields);
 }
 
 impl Socket {
-    /// Connects; the answer must be a 101.
+    /// Connects; the response must be a 101.
     #[track_caller]
     pub(crate) fn connect(host: &Host, target: &str, fields: &[&str]) -> Self {
         Self::over(host.connect(), target, fields)
@@ -42,7 +42,7 @@ impl Socket {
         Self { wire }
     }
 
-    /// Asks, and gets an answer other than 101, whole.
+    /// Sends the request, and receives a complete response other than 101.
     #[track_caller]
     pub(crate) fn refused(host: &Host, target: &str, fields: &[&str]) -> Answer {
         let mut wire = host.connect();
@@ -57,7 +57,7 @@ impl Socket {
         self.frame(TEXT, text.as_bytes())
     }
 
-    /// A whole frame.
+    /// Returns a complete frame.
     #[track_caller]
     pub(crate) fn frame(&mut self, op: u8, payload: &[u8]) -> &mut Self {
         self.raw(&frame(0x80 | op, payload))
@@ -69,7 +69,7 @@ impl Socket {
         self
     }
 
-    /// The next frame: its first byte without FIN, which must be there, and its payload, unmasked.
+    /// Receives the next frame: its first byte without FIN, which must be set, and its payload, unmasked.
     #[track_caller]
     pub(crate) fn next(&mut self) -> (u8, Vec<u8>) {
         let (first, payload) = frames::next(&mut self.wire);
@@ -84,7 +84,7 @@ impl Socket {
         self
     }
 
-    /// A Close with this code, and then the end.
+    /// Receives a Close with this code, and then the end.
     #[track_caller]
     pub(crate) fn closes(&mut self, code: u16) -> String {
         let (op, payload) = self.next();
@@ -93,7 +93,7 @@ impl Socket {
         String::from_utf8(payload[2..].to_vec()).expect("a reason in UTF-8")
     }
 
-    /// Answers a Close of the gateway's with the same code, and sees the stream end.
+    /// Responds to a Close of the gateway with the same code, and expects the end of the stream.
     #[track_caller]
     pub(crate) fn is_closed(&mut self, code: u16) -> String {
         let reason = self.closes(code);
@@ -102,7 +102,7 @@ impl Socket {
         reason
     }
 
-    /// Leaves in order.
+    /// Closes in order.
     #[track_caller]
     pub(crate) fn leave(&mut self) {
         self.frame(CLOSE, &1000_u16.to_be_bytes());
@@ -110,7 +110,7 @@ impl Socket {
         self.wire.ends(Finish::Clean);
     }
 
-    /// The stream ends, without a Close or anything else.
+    /// Expects the end of the stream, without a Close or anything else.
     #[track_caller]
     pub(crate) fn just_ends(&mut self) {
         self.wire.ends(Finish::Clean);

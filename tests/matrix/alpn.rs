@@ -1,4 +1,4 @@
-//! Protocols that TLS chooses by ALPN. Without TLS nothing is chosen, and nobody asked.
+//! Protocols that TLS selects by ALPN. Without TLS none is selected, and the handler is not called.
 
 use std::{sync::mpsc::Sender, time::Duration};
 
@@ -22,7 +22,7 @@ matrix! {
     a_handshake_that_stands_still_is_given_up,
 }
 
-/// Speaks `x-test`, which is an echo that says hello first.
+/// Speaks `x-test`: an echo that sends a greeting first.
 #[derive(Clone)]
 struct Rather {
     asked: Sender<(String, PeerAddr)>,
@@ -68,13 +68,13 @@ fn serve(world: &World, limits: Limits) -> Served {
     Served { host, asked: told_asked, closed: told_closed, calls: told_calls }
 }
 
-/// Who says something, on a loop of its own.
+/// A peer with a loop of its own that sends bytes.
 struct Said {
     told: Told<(Option<Vec<u8>>, Vec<u8>, ReadState)>,
     _server: Dialing,
 }
 
-/// Offers `protocol` before HTTP; says `words` and tells what was agreed upon and what has come by the end.
+/// Offers `protocol` before HTTP, sends `words`, and reports the selected protocol and the received bytes at the end.
 fn say(world: &World, host: &Host, protocol: &str, words: &'static [u8]) -> Said {
     let (server, (tell, told)) = (Dialing::on(world), telling());
     let tls = TlsClient::builder().roots_pem(identity().cert.as_bytes()).expect("a root").alpn([protocol]).build();
@@ -104,7 +104,7 @@ fn say(world: &World, host: &Host, protocol: &str, words: &'static [u8]) -> Said
 }
 
 impl Said {
-    /// What was agreed upon, what has come, and how it ended.
+    /// The selected protocol, the received bytes, and how the connection ended.
     fn next(&self) -> (Option<Vec<u8>>, Vec<u8>, ReadState) {
         self.told.next()
     }
@@ -180,7 +180,7 @@ fn a_handshake_that_stands_still_is_given_up(world: &World) {
     }
     let timer = if world.tls { uncork::Timeout::Handshake } else { uncork::Timeout::Head };
     assert_eq!(served.closed.next(), EndReason::TimedOut(timer));
-    // And one that is left.
+    // And one that is abandoned.
     let mut wire = served.host.connect_plain();
     wire.send(if world.tls { &b"\x16\x03\x01\x02\x00\x01"[..] } else { b"GET" }).cut();
     assert_eq!(served.closed.next(), EndReason::PeerClosed);

@@ -1,5 +1,5 @@
-//! Clients that leave while a response has nothing to send. End-of-file is enough to notice it, unless the response serves
-//! half-closed clients. What is spliced and bypassed is in `pipe_ends`, a peer within the process in `within`.
+//! Clients that leave while a response has nothing to send. End-of-file is enough to notice it, unless the response
+//! allows half-close. Spliced and bypassed bodies are in `pipe_ends`; peers within the process are in `within`.
 
 use std::{os::unix::net::UnixStream, sync::mpsc::Sender, time::Duration};
 
@@ -22,10 +22,10 @@ matrix! {
     what_is_not_taken_yet_is_no_pause,
 }
 
-/// Long enough to see that nothing happens.
+/// Long enough to show that nothing happens.
 const MOMENT: Duration = Duration::from_millis(50);
 
-/// A producer that the engine does not know for a pipe.
+/// A producer that the engine cannot recognize as a pipe.
 struct ByHand(PipeOut);
 
 impl Produce for ByHand {
@@ -34,7 +34,7 @@ impl Produce for ByHand {
     }
 }
 
-/// Takes a body, and leaves the response to a ticket.
+/// Receives a body; a ticket responds.
 struct Discard;
 
 impl Upload for Discard {
@@ -48,13 +48,13 @@ impl Upload for Discard {
 
 struct Served {
     host: Host,
-    /// What the response's body comes from.
+    /// The source of the response's body.
     inlets: Told<PipeIn>,
     ended: Told<RequestEnd>,
     loops: Told<LoopHandle>,
 }
 
-/// A response whose body comes from the test: by a producer, or out of a pipe.
+/// A response whose body the test provides, by a producer or through a pipe.
 fn serve(world: &World) -> Served {
     let ((tell, inlets), (tell_end, ended), (tell_loop, loops)) = (telling(), telling(), telling());
     let host = world.serve_narrow(move |req: &mut Request<'_>| respond(req, &tell, &tell_end, &tell_loop));
@@ -86,19 +86,19 @@ fn respond(
     if query.contains("ticket") {
         let ticket = req.ticket();
         ticket.allow_half_close();
-        ticket.respond(response).expect("it is open");
+        ticket.respond(response).expect("the request is open");
         tell.send(inlet).expect("heard");
         return Action::Suspend;
     }
     tell.send(inlet).expect("heard");
     if req.has_body() {
-        req.ticket().respond(response).expect("it is open");
+        req.ticket().respond(response).expect("the request is open");
         return Action::Receive(Box::new(Discard));
     }
     response.into()
 }
 
-/// Asks, and takes the head and the first bytes of the body.
+/// Sends the request, and receives the head and the first bytes of the body.
 fn begun(served: &Served, wire: &mut Wire, path: &str) -> PipeIn {
     wire.request(&format!("GET {path}"), &[]);
     let mut inlet = served.inlets.next();
@@ -107,7 +107,7 @@ fn begun(served: &Served, wire: &mut Wire, path: &str) -> PipeIn {
     inlet
 }
 
-/// Puts all of it in. The loop may have the pipe's block at this moment, and then there is no room in it.
+/// Puts all of it into the pipe. The loop may be reading the pipe's block, which leaves no space for a moment.
 fn put(inlet: &mut PipeIn, words: &[u8]) {
     let has_room = (0..10_000_000).any(|_| {
         std::thread::yield_now();
@@ -116,7 +116,7 @@ fn put(inlet: &mut PipeIn, words: &[u8]) {
     assert!(has_room, "{} bytes", words.len());
 }
 
-/// What is put into the pipe arrives.
+/// Bytes that are put into the pipe arrive.
 fn said(inlet: &mut PipeIn, wire: &mut Wire, path: &str, words: &[u8]) {
     put(inlet, words);
     let got = if path.contains("length") { wire.exactly(words.len()) } else { wire.next_chunk() };
@@ -126,7 +126,7 @@ fn said(inlet: &mut PipeIn, wire: &mut Wire, path: &str, words: &[u8]) {
 /// The ways in which a client can leave, or half-close.
 const WAYS: [&str; 7] = ["close", "cut", "reset", "half-close", "close_notify", "ask and close", "talk and close"];
 
-/// Leaves. What is returned has only half-closed, and is to be kept until the server has noticed.
+/// Leaves. Returns the client if it has only half-closed; the test must keep it until the server has noticed.
 fn leave(mut wire: Wire, way: &str) -> Option<Wire> {
     match way {
         "close" => wire.finish(),
@@ -139,7 +139,7 @@ fn leave(mut wire: Wire, way: &str) -> Option<Wire> {
             wire.finish();
             return Some(wire);
         }
-        // Without a FIN. On a plain connection there is nothing like it.
+        // Without a FIN. A plain connection has no equivalent.
         "close_notify" => {
             if !wire.say_goodbye() {
                 wire.finish();
@@ -147,7 +147,7 @@ fn leave(mut wire: Wire, way: &str) -> Option<Wire> {
             return Some(wire);
         }
         "ask and close" => wire.send(request("GET /producer", &[])).finish(),
-        // More than is read while a response is under way.
+        // More than the engine reads while a response is in progress.
         _ => wire.send([b'x'; 40_000]).finish(),
     };
     None
@@ -163,7 +163,7 @@ fn a_client_that_leaves_a_pausing_response_is_noticed_at_once(world: &World) {
             let end = served.ended.next();
             assert_eq!((end.reason, end.written), (EndReason::PeerClosed, 4), "{path}, {way}");
             assert!(inlet.is_closed(), "{path}, {way}");
-            // It is broken off: four bytes are not the whole.
+            // The body is truncated: four bytes are not the whole.
             if let Some(mut wire) = kept {
                 assert_ne!(wire.until_end().1, Finish::Clean, "{path}, {way}");
             }
@@ -210,7 +210,7 @@ fn one_on_a_unix_socket_is_noticed_too(world: &World) {
     }
 }
 
-/// The response has begun before the request's body is there.
+/// The response has begun before the request's body is complete.
 fn one_that_is_still_sending_is_noticed_too(world: &World) {
     let served = serve(world);
     for whole in [true, false] {
@@ -257,7 +257,7 @@ fn a_response_may_serve_half_closed_clients(world: &World) {
             );
             wire.ends(Finish::Clean);
         }
-        // That it is reset is another thing.
+        // A reset is another case.
         let mut wire = served.host.connect();
         let inlet = begun(&served, &mut wire, path);
         wire.finish();
@@ -267,8 +267,8 @@ fn a_response_may_serve_half_closed_clients(world: &World) {
     }
 }
 
-/// A response that never pauses reaches a half-closed client whole; also one whose pause is over and only has not been
-/// told so.
+/// A response that never pauses reaches a half-closed client completely; so does one whose pause has ended without a
+/// call so far.
 fn what_is_there_reaches_a_half_closed_client(world: &World) {
     let host = world.serve(|req: &mut Request<'_>| -> Action {
         let waker = req.waker();
@@ -276,7 +276,7 @@ fn what_is_there_reaches_a_half_closed_client(world: &World) {
             "/echo" => {
                 let (inlet, outlet) = pipe(4096);
                 let response = Response::stream(outlet).length(req.content_length());
-                req.ticket().respond(response).expect("it is open");
+                req.ticket().respond(response).expect("the request is open");
                 Action::Receive(Box::new(inlet))
             }
             _ => {
@@ -307,7 +307,7 @@ fn what_is_there_reaches_a_half_closed_client(world: &World) {
     }
 }
 
-/// A client that half-closes and reads slowly: as long as there is something to send to it, it is there.
+/// A client that half-closes and reads slowly: while there is output for it, it has not left.
 fn what_is_not_taken_yet_is_no_pause(world: &World) {
     let served = serve(world);
     let body = bytes(1 << 20);

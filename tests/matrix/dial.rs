@@ -1,4 +1,4 @@
-//! Outgoing connections that stand: who speaks on them, how they end, and what goes on beside them.
+//! Established outgoing connections: their upgrades, their ends, and what else runs on their loops.
 
 use std::{
     io::{Read, Write},
@@ -103,7 +103,7 @@ fn nobody_speaks_and_it_closes_quietly(world: &World) {
     let (tell, ends) = telling();
     let addr = server.host.addr();
     let peer = TcpListener::bind("127.0.0.1:0").expect("bound");
-    // Over TLS a server of ours looks at the end: it would tell a cut from a close.
+    // Over TLS our server checks the end: it distinguishes a truncated stream from a close.
     let dial = if world.tls { to(world, addr) } else { Dial::tcp(peer.local_addr().expect("an address")) };
     here.dial(dial, move |result| {
         result.expect("a connection");
@@ -124,7 +124,7 @@ fn its_waker_wakes_it(world: &World) {
     let ((give, wakers), (tell, calls)) = (telling::<Waker>(), telling::<Events>());
     here.dial(to(world, server.host.addr()), move |result| {
         let waker = result.expect("a connection").waker();
-        // Before it is called for the first time: that is remembered.
+        // Before its first call: the event is remembered.
         waker.wake();
         give.send(waker).expect("heard");
         let mut count = 0;
@@ -151,7 +151,8 @@ fn a_stream_is_adopted(world: &World) {
     let mut got = [0; 5];
     ours.read_exact(&mut got).expect("an echo");
     assert_eq!(&got, b"hello");
-    // It is no HTTP server's connection that closes when it stops: it is told, and has the grace.
+    // Unlike a server's idle connection it does not close when the server stops: it is notified, and has the grace
+    // period.
     drop(server);
     let (_, other) = UnixStream::pair().expect("a pair");
     let dropped = telling::<()>();
@@ -160,11 +161,11 @@ fn a_stream_is_adopted(world: &World) {
         let _ = &kept;
         EventMask::TERMINATE
     })
-    .expect_err("nobody there");
-    assert!(told.is_over(), "who can't speak is dropped");
+    .expect_err("no listener");
+    assert!(told.is_over(), "an upgrade that cannot be used is dropped");
 }
 
-/// It is not counted among the connections there may be.
+/// It does not count toward the limit of connections.
 fn it_takes_nobodys_place(world: &World) {
     let server = Dialing::within(world, Limits { connections: 1, connections_per_address: 1, ..Limits::default() });
     let here = server.here();
@@ -179,7 +180,7 @@ fn it_takes_nobodys_place(world: &World) {
         });
         told.next();
     }
-    // There is still one place; and when its guest leaves, no more than one.
+    // One connection is still allowed; when that ends, still only one.
     let mut wire = server.host.connect();
     server.of(&mut wire);
     drop(wire);
@@ -208,7 +209,7 @@ fn it_is_told_that_the_server_stops(world: &World) {
     server.host.ends();
 }
 
-/// Hands out its tickets and loops, and tells that it stops.
+/// Hands out its tickets and loops, and reports that it stops.
 #[derive(Clone)]
 struct Waiting {
     requests: std::sync::mpsc::Sender<(LoopHandle, Ticket)>,
@@ -245,7 +246,7 @@ fn within_the_grace_connections_are_made(world: &World) {
         }))
     });
     assert!(calls.next().is_stopping());
-    ticket.respond(Response::text("done")).expect("waited for");
+    ticket.respond(Response::text("done")).expect("a suspended request");
     wire.answer().is(200);
     host.ends();
 }
@@ -270,7 +271,7 @@ fn it_ends_with_the_grace(world: &World) {
     assert!(dropped.is_over());
 }
 
-/// With a thread for each connection, too: the thread has nobody to serve, and turns all the same.
+/// Also with one thread per connection: the thread has no request to serve, but turns its loop.
 fn a_loop_goes_on_without_its_guest(world: &World) {
     let server = Dialing::on(world);
     let here = server.here();
@@ -288,7 +289,7 @@ fn a_loop_goes_on_without_its_guest(world: &World) {
     assert_eq!(told.recv_timeout(PATIENCE).expect("an echo"), b"hello");
 }
 
-/// A loop that has outgoing connections is used again for those that come in; neither disturbs the other.
+/// A loop with outgoing connections is used again for inbound ones; neither disturbs the other.
 fn a_loop_takes_another_guest(world: &World) {
     let server = Dialing::on(world);
     let here = server.here();
@@ -304,7 +305,7 @@ fn a_loop_takes_another_guest(world: &World) {
     });
     let (mut stream, _): (TcpStream, _) = peer.accept().expect("a connection");
     assert_eq!(calls.next(), (Vec::new(), ReadState::Open));
-    // Those who came before stay, so that all loops there are have their turn.
+    // The earlier ones stay, so that all loops are used.
     let mut guests = Vec::new();
     let found = (0..64).any(|_| {
         guests.push(server.host.connect());

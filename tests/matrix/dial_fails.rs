@@ -1,4 +1,4 @@
-//! Outgoing connections that come to nothing: why, in words, and exactly once.
+//! Outgoing connections that fail: the error, its text, and that it is reported exactly once.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -40,7 +40,7 @@ fn nobody_listens(world: &World) {
     };
     let error = fails(&here, to(world, addr));
     assert!(matches!(&error, DialError::Io(error) if error.kind() == ErrorKind::ConnectionRefused), "{error:?}");
-    assert!(error.to_string().contains("nobody listens"), "{error}");
+    assert!(error.to_string().contains("no listener"), "{error}");
 }
 
 fn no_such_socket(world: &World) {
@@ -49,7 +49,7 @@ fn no_such_socket(world: &World) {
     assert!(matches!(&error, DialError::Io(error) if error.kind() == ErrorKind::NotFound), "{error:?}");
 }
 
-/// A listener with no place left in its queue: who connects to it waits.
+/// A listener with a full queue: a client that connects to it waits.
 fn deaf() -> (Socket, SocketAddr, Vec<Socket>) {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("bound");
@@ -66,7 +66,7 @@ fn deaf() -> (Socket, SocketAddr, Vec<Socket>) {
     (listener, addr, waiting)
 }
 
-/// Without TLS it does not even connect; with TLS it does, and says nothing.
+/// Without TLS it does not connect; with TLS it does, and sends nothing.
 fn a_peer_that_never_answers(world: &World) {
     let server = Dialing::on(world);
     let here = server.here();
@@ -86,7 +86,7 @@ fn a_peer_that_hangs_up(world: &World) {
     let (mut stream, _) = peer.accept().expect("a connection");
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
     if world.tls {
-        // Its first words are read, so that closing is no reset.
+        // Its first bytes are read, so that closing is not a reset.
         let _ = stream.read(&mut [0; 4096]).expect("a hello");
     }
     drop(stream);
@@ -147,7 +147,7 @@ fn a_loop_that_has_ended(world: &World) {
     let (here, addr) = (server.here(), server.host.addr());
     drop(server);
     let told = try_dial(&here, to(world, addr));
-    // Before `dial` was back.
+    // Before `dial` has returned.
     assert!(matches!(told.try_recv(), Ok(Err(DialError::LoopEnded))));
 }
 

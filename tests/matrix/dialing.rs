@@ -1,4 +1,4 @@
-//! Servers whose loops are dialled on, and who speaks there.
+//! Servers whose loops dial, and the upgrades on those connections.
 
 use std::{
     net::SocketAddr,
@@ -15,7 +15,7 @@ use crate::{
     world::{Host, Told, World, identity, telling},
 };
 
-/// A server that echoes to who upgrades, and answers `GET /` when it has handed its loop to the test.
+/// A server that echoes to clients that upgrade, and responds to `GET /` after it has given its loop to the test.
 pub(crate) struct Dialing {
     pub(crate) host: Host,
     loops: Told<LoopHandle>,
@@ -38,21 +38,21 @@ impl Dialing {
         Self { host, loops }
     }
 
-    /// A loop of the server, whose guest has left.
+    /// Returns a loop of the server, whose client has left.
     pub(crate) fn here(&self) -> LoopHandle {
         let mut wire = self.host.connect();
         wire.request("GET /", &[]).answer().is(200);
         self.loops.next()
     }
 
-    /// The loop of the guest on `wire`.
+    /// Returns the loop of the client on `wire`.
     pub(crate) fn of(&self, wire: &mut crate::wire::Wire) -> LoopHandle {
         wire.request("GET /", &[]).answer().is(200);
         self.loops.next()
     }
 }
 
-/// As that world's servers are dialled.
+/// The TLS settings for dialing a server of this world.
 pub(crate) fn to(world: &World, addr: SocketAddr) -> Dial {
     secured(world, Dial::tcp(addr))
 }
@@ -66,7 +66,7 @@ pub(crate) fn trust() -> TlsClient {
     TlsClient::roots_pem(identity().cert.as_bytes()).expect("a root")
 }
 
-/// Dials, and tells how it went: nobody speaks.
+/// Dials, and reports the result; sends nothing.
 pub(crate) fn try_dial(here: &LoopHandle, dial: Dial) -> Receiver<Result<(), DialError>> {
     let (tell, told) = channel();
     here.dial(dial, move |result| {
@@ -76,7 +76,7 @@ pub(crate) fn try_dial(here: &LoopHandle, dial: Dial) -> Receiver<Result<(), Dia
     told
 }
 
-/// The error a dial ends with.
+/// Returns the error with which a dial ends.
 #[track_caller]
 pub(crate) fn fails(here: &LoopHandle, dial: Dial) -> DialError {
     let told = try_dial(here, dial);
@@ -85,7 +85,7 @@ pub(crate) fn fails(here: &LoopHandle, dial: Dial) -> DialError {
     error
 }
 
-/// Speaks with an echo: asks for the upgrade, says `all`, and tells what comes back behind the answer's head.
+/// Uses an echo: requests the upgrade, sends `all`, and reports what comes back behind the response's head.
 pub(crate) fn speaker(all: Vec<u8>, tell: Sender<Vec<u8>>) -> Box<dyn Upgrade> {
     let all = [UPGRADE.as_bytes(), &all].concat();
     let (mut said, mut got, mut from) = (0, Vec::new(), None);

@@ -1,4 +1,4 @@
-//! Requests and answers: keep-alive, pipelining, framing, bodies of every kind, and how requests end.
+//! Requests and responses: keep-alive, pipelining, framing, bodies of every kind, and how requests end.
 
 use std::{
     io::{Seek, Write},
@@ -62,7 +62,7 @@ fn pipelined_requests_are_answered_in_order(world: &World) {
     }
 }
 
-/// Requests that wait because the output is full are not forgotten when the peer has finished.
+/// Requests that are held back because the output is full are not lost when the peer has half-closed.
 fn pipelined_requests_outlive_a_half_close(world: &World) {
     const COUNT: usize = 300;
     let body: Arc<[u8]> = vec![b'x'; 60_000].into();
@@ -196,7 +196,7 @@ fn a_shared_body_is_one_allocation(world: &World) {
     assert_eq!(Arc::strong_count(&body), 1);
 }
 
-/// However large, if nothing else is waiting; and never more than the length that was announced.
+/// However large, if nothing else is pending; never more than the declared length.
 fn a_shared_block_fits_into_a_streamed_body(world: &World) {
     let block: Arc<[u8]> = bytes(200_000).into();
     let shared = block.clone();
@@ -220,7 +220,7 @@ fn a_panic_costs_its_connection_a_500_and_nobody_else(world: &World) {
     let (tell, ended) = telling();
     let host = world.serve(move |req: &mut Request<'_>| {
         tell_end(req, &tell);
-        assert_eq!(req.path(), "/", "as it should");
+        assert_eq!(req.path(), "/", "on purpose");
         Response::text("fine")
     });
     let (mut bad, mut good) = (host.connect(), host.connect());
@@ -241,7 +241,7 @@ fn a_panic_of_a_producer_breaks_off(world: &World) {
         tell_end(req, &tell);
         let mut first = true;
         Response::stream(move |out: &mut Tx<'_>| {
-            assert!(std::mem::take(&mut first), "as it should");
+            assert!(std::mem::take(&mut first), "on purpose");
             out.write(b"a part of it");
             Produced::More
         })
@@ -350,13 +350,13 @@ fn an_invalid_response_becomes_a_500(world: &World) {
         assert!(answer.is(500).get("set-cookie").is_none());
         says_why_in_debug_builds(&answer, reason);
     }
-    // HEAD gets the head of that, and the connection stays in step.
+    // HEAD receives that head, and the connection stays in step.
     let head = wire.request("HEAD /split", &[]).head();
     assert!(head.is(500).get("set-cookie").is_none());
     wire.request("GET /split", &[]).answer().is(500);
 }
 
-/// Of a response that the application can't have meant. In release builds clients are told nothing.
+/// A response that cannot be what the application intended. In release builds clients see no error.
 pub(super) fn says_why_in_debug_builds(answer: &Answer, reason: &str) {
     let text = std::str::from_utf8(&answer.body).expect("text");
     if cfg!(debug_assertions) {
@@ -388,7 +388,7 @@ fn plain_http_on_a_tls_port_is_told_so(world: &World) {
     answer.is(if world.tls { 400 } else { 200 });
 }
 
-/// Over TLS, also when the last of it lay encrypted before a full socket.
+/// Over TLS, also when its last part was encrypted already and the socket was full.
 fn a_request_ends_when_its_last_byte_is_out(world: &World) {
     let (tell, ended) = telling();
     let host = world.serve(move |req: &mut Request<'_>| {
@@ -396,7 +396,7 @@ fn a_request_ends_when_its_last_byte_is_out(world: &World) {
         let size = req.path()[1..].parse().expect("a number");
         Response::new(200).body(vec![b'x'; size])
     });
-    // How much goes without a reader: around that size, the tail waits in the transport alone.
+    // How much fits without a reader: around that size, the tail waits in the transport alone.
     let (mut fits, mut waits) = (0, 4 << 20);
     while waits - fits > 8 * 1024 {
         let size = (fits + waits) / 2;

@@ -1,4 +1,4 @@
-//! Limits and clocks: who is let in, how much is taken, how long is waited.
+//! Limits and clocks: which connections are accepted, how much is buffered, how long the server waits.
 
 use std::{
     sync::{
@@ -40,7 +40,7 @@ matrix! {
 
 const SHORT: Duration = Duration::from_millis(150);
 
-/// Says who it is, and tells when a connection is over.
+/// Responds with its own name, and reports when a connection has ended.
 #[derive(Clone)]
 struct Plain(Sender<EndReason>);
 
@@ -77,15 +77,15 @@ fn one_connection_too_many_from_an_address_is_closed(world: &World) {
     let [first, _second] = wires;
     drop(first);
     closed.next();
-    assert!(is_served(&host), "its place is free again");
+    assert!(is_served(&host), "its slot is free again");
 }
 
-/// The four have as much as they are let have, and yet another address is served.
+/// The four addresses have as much as they may, and another address is still served.
 fn four_addresses_do_not_take_all_connections(world: &World) {
     let (host, _closed) = plain(world, Limits { connections: 24, connections_per_address: 6, ..Limits::default() });
     let mut wires = Vec::new();
     for address in 2..=5 {
-        // One more than there could be, to be sure that it is the limit that stops them.
+        // One more than the machine allows: the limit must be what stops them.
         for _ in 0..7 {
             let served = host.try_connect_from([127, 0, 0, address]).and_then(|mut wire| {
                 wire.try_send(request("GET /", &[]))?;
@@ -112,7 +112,7 @@ fn one_connection_too_many_waits_for_a_place(world: &World) {
             scope.spawn(move || {
                 tell.send(host.connect().request("GET /", &[]).answer().status).expect("heard");
             });
-            assert!(served.is_silent(Duration::from_millis(50)), "there is no place");
+            assert!(served.is_silent(Duration::from_millis(50)), "there is no slot");
             drop(wires);
             assert_eq!(served.next(), 200);
         });
@@ -143,7 +143,7 @@ fn stalled_downloads_of_one_address_do_not_take_all_buffers(world: &World) {
         wire.send(request(&format!("GET {path}"), &[]));
         wire
     };
-    // One that does not read for a while, as a paused download.
+    // A client that does not read for a while, as a paused download.
     let mut paused = ask(3, "/large");
     // More than there are buffers, with two loops as well.
     let stalled: Vec<_> = (0..48).map(|_| ask(2, "/large")).collect();
@@ -155,7 +155,7 @@ fn stalled_downloads_of_one_address_do_not_take_all_buffers(world: &World) {
     drop(stalled);
 }
 
-/// Lets in one of two.
+/// Accepts every second peer.
 #[derive(Clone)]
 struct Choosy(Arc<AtomicUsize>);
 
@@ -214,7 +214,7 @@ fn an_idle_connection_is_closed(world: &World) {
     assert_eq!(closed.next(), EndReason::TimedOut(Timeout::Idle));
 }
 
-/// Throws the body away; or takes nothing of it until it is woken, which is late.
+/// Discards the body; or takes nothing of it until it is woken, which is late.
 struct Sink {
     late: bool,
     patience: Option<Duration>,
@@ -326,7 +326,7 @@ fn a_slow_reader_is_waited_for(world: &World) {
     wire.request("GET /", &[]).head().is(200);
     for _ in 0..30 {
         wire.next_chunk();
-        assert!(ended.is_silent(Duration::from_millis(20)), "it reads, if slowly");
+        assert!(ended.is_silent(Duration::from_millis(20)), "it reads, slowly");
     }
 }
 

@@ -1,7 +1,7 @@
-//! One test body, every mode, every transport: what is promised for one must hold for all six.
+//! One test body, every mode, every transport: a promise must hold for all six combinations.
 //!
-//! A test is a function of a [`World`](world::World); `matrix!` makes six of it. Nothing here sleeps: tests wait for
-//! what the server tells them (`world::telling`), with a bound that only a hang reaches.
+//! A test is a function of a [`World`](world::World); `matrix!` makes six tests of it. Nothing here sleeps: tests
+//! wait for reports from the server (`world::telling`), with a timeout that only a hang reaches.
 
 #[path = "../support/wire.rs"]
 mod wire;
@@ -9,6 +9,7 @@ mod wire;
 mod world;
 
 mod alpn;
+mod bridged;
 mod departures;
 mod dial;
 mod dial_fails;

@@ -1,5 +1,5 @@
-//! The engine's pipe in the middle of a long body: who leaves, who stalls, what was there before, what is counted. Over
-//! plain sockets these bodies are spliced, as far as there are pipes of the system; nobody can tell from the outside.
+//! The engine's pipe in the middle of a long body: peers that leave or stall, earlier data, and the counters. Over
+//! plain sockets these bodies are spliced while pipes of the system are available; peers cannot see the difference.
 
 use std::{thread, time::Duration};
 
@@ -24,7 +24,7 @@ matrix! {
 }
 
 const ROOM: usize = 256 * 1024;
-/// More than sockets and pipe hold together: a sender's system holds 4 MiB, all others less than 1.
+/// More than sockets and pipe hold together: a sender's system holds 4 MiB, all others less than 1 MiB.
 const LONG: usize = 12 << 20;
 
 fn serve(world: &World) -> Served {
@@ -36,7 +36,7 @@ fn serve_each(world: &World) -> [Served; 3] {
     [0, 1, 100].map(|kernel_pipes| serve_within(world, ROOM, Limits { kernel_pipes, ..Limits::default() }))
 }
 
-/// A body that is not like others, from one to the other.
+/// Sends a body with a unique pattern from one client to the other.
 #[track_caller]
 fn goes_through(served: &Served, size: usize) {
     let body: Vec<u8> = bytes(size + 17).split_off(17);
@@ -61,7 +61,7 @@ fn half_of_a_body_may_come_with_its_head(world: &World) {
                 assert!(to.answer().body == body, "{early} of {size}");
                 assert_eq!(sender.join().expect("sent").text(), format!("Complete {size}"));
             });
-            // And the connections are good for more.
+            // Both connections can be used again.
             from.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").answer().is(409);
         }
     }
@@ -73,7 +73,7 @@ fn a_body_may_come_in_small_pieces(world: &World) {
     let mut from = served.host.connect();
     from.request("POST /", &["Content-Length: 200000"]);
     to.head().is(200);
-    // More pieces at once than a pipe of the system has places; then one by one.
+    // More pieces at once than a pipe of the system has slots; then one at a time.
     for piece in body[..150_000].chunks(500) {
         from.send(piece);
     }
@@ -90,7 +90,7 @@ fn a_fast_body_that_pauses_arrives_as_far_as_it_came(world: &World) {
         let (body, mut to, mut from) = (bytes(LONG), served.receiver(), served.host.connect());
         from.request("POST /", &[&format!("Content-Length: {LONG}")]);
         to.head().is(200);
-        // Fast, and then less than what fast bodies are taken in.
+        // Fast, and then in smaller pieces than those of a fast body.
         let mut at = 0;
         for piece in [6_000_001, 1, 70_000, 1_000_000, 100, LONG - 7_070_102] {
             let piece = &body[at..at + piece];
@@ -101,7 +101,7 @@ fn a_fast_body_that_pauses_arrives_as_far_as_it_came(world: &World) {
             });
         }
         assert_eq!(from.answer().text(), format!("Complete {LONG}"));
-        // The connection takes small things as before.
+        // The connection transfers small bodies as before.
         from.send(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").answer().is(409);
     }
 }
@@ -160,7 +160,8 @@ fn a_receiver_that_leaves_in_the_middle_takes_nothing_along(world: &World) {
         assert!(to.exactly(1 << 20) == body[..1 << 20]);
         to.reset();
         let answer = from.answer();
-        let written: u64 = answer.text().strip_prefix("PeerLeft ").expect("so it was").parse().expect("a number");
+        let written: u64 =
+            answer.text().strip_prefix("PeerClosed ").expect("the reason PeerClosed").parse().expect("a number");
         assert!((1 << 20..LONG as u64).contains(&written), "{written}");
         let end = served.ended.next();
         assert_eq!((end.reason, end.written), (EndReason::PeerClosed, written));
@@ -170,8 +171,8 @@ fn a_receiver_that_leaves_in_the_middle_takes_nothing_along(world: &World) {
     }
 }
 
-/// Also where the sender's loop puts what it has spliced on the receiver's socket by itself. Nothing more is sent: that
-/// it has left is noticed by its end alone.
+/// Also where the sender's loop itself writes spliced data to the receiver's socket. Nothing more is sent: only the
+/// end of its stream shows that the receiver has left.
 fn a_receiver_that_leaves_during_a_pause_has_had_all_that_came(world: &World) {
     let body = bytes(LONG);
     let (first, second) = (3_000_001, 1_000_000);
@@ -207,7 +208,7 @@ fn a_receiver_that_leaves_during_a_pause_has_had_all_that_came(world: &World) {
                 }
             };
             let all = first + second;
-            assert_eq!(from.answer().text(), format!("PeerLeft {all}"), "{way}");
+            assert_eq!(from.answer().text(), format!("PeerClosed {all}"), "{way}");
             let end = served.ended.next();
             assert_eq!((end.reason, end.written), (EndReason::PeerClosed, all as u64), "{way}");
             assert_eq!(served.moved().pop(), Some((all as u64, all as u64)), "{way}");
@@ -228,13 +229,13 @@ fn a_sender_that_leaves_in_the_middle_leaves_nothing_behind(world: &World) {
         from.reset();
         let (got, finish) = to.until_end();
         assert!(got == body[..got.len()] && got.len() < LONG);
-        assert_eq!(finish, Finish::Reset, "it must not take a part for the whole");
+        assert_eq!(finish, Finish::Reset, "a part was accepted as the whole");
         goes_through(&served, 1_000_000);
     }
 }
 
-/// Of many whose receivers do not read, some get a pipe of the system and some do not; each holds what it may, and in
-/// the end each has every byte.
+/// Of many bodies whose receivers do not read, some get a pipe of the system and some do not. Each buffers its limit,
+/// and in the end each is complete.
 fn what_stalls_holds_one_pipe_and_no_more(world: &World) {
     let served = serve_within(world, ROOM, Limits { kernel_pipes: 3, ..Limits::default() });
     let pairs: Vec<_> = (0..5).map(|_| (served.receiver(), served.host.connect())).collect();
@@ -245,7 +246,7 @@ fn what_stalls_holds_one_pipe_and_no_more(world: &World) {
             scope.spawn(move || {
                 from.request("POST /", &[&format!("Content-Length: {LONG}")]);
                 let sent = from.push(body, Duration::from_millis(300));
-                assert!(sent < LONG, "nobody reads it, and still it went");
+                assert!(sent < LONG, "sent without a reader");
                 (to, from, sent)
             })
         });

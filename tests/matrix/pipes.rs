@@ -1,6 +1,6 @@
-//! The engine's pipe between two connections: on one loop (external), on two (thread per connection), and on what
-//! comes (threads). Over plain sockets the bodies of known length are long enough to be spliced: 64 KiB and more. What
-//! happens in the middle of one is in `pipe_ends`.
+//! The engine's pipe between two connections: on one loop (external), on two (thread per connection), and on either
+//! (threads). Over plain sockets the bodies of known length are long enough to be spliced: 64 KiB and more. Events in
+//! the middle of a body are in `pipe_ends`.
 
 use std::{
     collections::VecDeque,
@@ -28,7 +28,7 @@ matrix! {
     many_pairs_at_once,
 }
 
-/// A GET waits for a PUT, and gets its body; the PUT is answered with how the GET has ended.
+/// A GET is suspended until a PUT arrives, and receives its body. The response to the PUT says how the GET ended.
 #[derive(Clone, Default)]
 struct Relay {
     waiting: Arc<Mutex<VecDeque<(Ticket, Answerer)>>>,
@@ -104,7 +104,7 @@ impl Served {
         wire
     }
 
-    /// The same, of the version before.
+    /// Like [`receiver`](Self::receiver), but with HTTP/1.0.
     pub(crate) fn older_receiver(&self) -> Wire {
         let mut wire = self.host.connect();
         wire.send("GET / HTTP/1.0\r\n\r\n");
@@ -112,9 +112,9 @@ impl Served {
         wire
     }
 
-    /// The counters of all pipes so far: bytes put in, and taken out.
+    /// The counters of all pipes so far: bytes written and read.
     pub(crate) fn moved(&self) -> Vec<(u64, u64)> {
-        // The writer's is read last: it is never behind.
+        // The writer's counter is read last: it is never lower.
         let both = |moved: &PipeCounters| (moved.read(), moved.written());
         locked(&self.moved).iter().map(both).map(|(out, into)| (into, out)).collect()
     }
@@ -168,7 +168,7 @@ fn an_empty_body_goes_through(world: &World) {
     }
 }
 
-/// In one go, so that it is read together with the end of the body.
+/// In one call, so that it is read together with the end of the body.
 fn what_follows_a_body_is_another_request(world: &World) {
     let served = serve(world, 256 * 1024);
     let body = bytes(400_000);
@@ -221,7 +221,7 @@ fn a_receiver_that_waits_pushes_the_sender_back(world: &World) {
     from.request("POST /", &[&format!("Content-Length: {ALL}")]);
     let body = bytes(ALL);
     let sent = from.push(&body, Duration::from_millis(300));
-    assert!(sent < ALL, "nobody reads it, and still it went");
+    assert!(sent < ALL, "sent without a reader");
     let rest = body[sent..].to_vec();
     let sender = std::thread::spawn(move || from.send(rest).answer());
     assert!(to.answer().body == body);
@@ -238,7 +238,7 @@ fn a_receiver_that_leaves_is_told_to_the_sender(world: &World) {
         to.exactly(4);
         to.reset();
         let answer = from.answer();
-        assert!(answer.is(200).text().starts_with("PeerLeft"), "{answer:?}");
+        assert!(answer.is(200).text().starts_with("PeerClosed"), "{answer:?}");
         assert_eq!(served.ended.next().reason, EndReason::PeerClosed);
         from.finish().until_end();
         served.ended.next();
@@ -260,10 +260,10 @@ fn a_sender_that_leaves_breaks_the_receiver_off(world: &World) {
                 from.reset();
             }
             let (_, finish) = to.until_end();
-            assert_eq!(finish, Finish::Reset, "it must not take a part for the whole");
+            assert_eq!(finish, Finish::Reset, "a part was accepted as the whole");
             let mut why = [served.ended.next().reason, served.ended.next().reason].map(|why| format!("{why:?}"));
             why.sort();
-            assert_eq!(why, ["Aborted", "PeerLeft"]);
+            assert_eq!(why, ["Aborted", "PeerClosed"]);
         }
     }
 }
@@ -276,7 +276,7 @@ fn a_receiver_may_want_a_clean_end(world: &World) {
     assert_eq!(to.next_chunk(), b"more");
     from.reset();
     assert_eq!(to.next_chunk(), b"");
-    // What was promised can't be kept: no end is clean then.
+    // The declared length cannot be kept: no end is clean then.
     let (mut to, mut from) = (served.receiver(), served.host.connect());
     from.request("POST /clean", &["Content-Length: 1000000"]).send("more");
     to.head().is(200);

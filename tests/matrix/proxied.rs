@@ -1,4 +1,4 @@
-//! Behind a proxy that speaks the PROXY protocol: who the peer is, and who is turned away.
+//! Behind a proxy that speaks the PROXY protocol: the address of the peer, and rejected connections.
 
 use std::{sync::mpsc::Sender, time::Duration};
 
@@ -25,7 +25,7 @@ const V1: &[u8] = b"PROXY TCP4 192.0.2.1 198.51.100.7 50000 443\r\n";
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc6\x33\x64\x07\xc3\x50\x01\xbb";
 const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
 
-/// Says who asks; tells who was let in, and that somebody has left.
+/// Responds with the peer's address; reports accepted peers and ended connections.
 #[derive(Clone)]
 struct Porter(Sender<Word>);
 
@@ -55,7 +55,7 @@ fn porter(world: &World, limits: Limits) -> (Host, Told<Word>) {
     (world.serve_proxies(limits, Porter(tell)), told)
 }
 
-/// Its connection ends before it is answered.
+/// Its connection ends before the response.
 fn is_turned_away(host: &Host, first: &[u8]) -> bool {
     let Ok(mut wire) = host.connect_saying(first, usize::MAX) else { return true };
     wire.try_send(request("GET /", &[])).and_then(|()| wire.try_answer()).is_err()
@@ -64,7 +64,7 @@ fn is_turned_away(host: &Host, first: &[u8]) -> bool {
 fn the_client_a_proxy_names_is_the_peer(world: &World) {
     let (host, told) = porter(world, Limits::default());
     for (header, size) in [(V1, 1), (V1, 1000), (V2, 1), (V2, 1000)] {
-        let mut wire = host.connect_saying(header, size).expect("let in");
+        let mut wire = host.connect_saying(header, size).expect("accepted");
         for _ in 0..2 {
             assert_eq!(wire.send(request("GET /", &[])).answer().is(200).text(), "192.0.2.1:50000");
         }
@@ -77,7 +77,7 @@ fn the_client_a_proxy_names_is_the_peer(world: &World) {
 fn a_proxy_that_speaks_for_itself_is_the_peer(world: &World) {
     let (host, _told) = porter(world, Limits::default());
     for header in [LOCAL, b"PROXY UNKNOWN\r\n"] {
-        let mut wire = host.connect_saying(header, usize::MAX).expect("let in");
+        let mut wire = host.connect_saying(header, usize::MAX).expect("accepted");
         assert!(wire.send(request("GET /", &[])).answer().is(200).text().starts_with("127.0.0.1:"));
     }
 }
@@ -87,7 +87,7 @@ fn who_says_nothing_of_the_kind_is_turned_away(world: &World) {
     for first in [&b""[..], b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"PROXY TCP4 x\r\n", b"\x16\x03\x01\x02\x00"] {
         assert!(is_turned_away(&host, first), "{}", first.escape_ascii());
     }
-    assert_eq!(told.rest(), [], "nobody was told of them");
+    assert_eq!(told.rest(), [], "they were not reported");
 }
 
 fn a_header_that_does_not_come_is_given_up(world: &World) {
@@ -113,15 +113,15 @@ fn a_header_that_is_cut_off_is_given_up(world: &World) {
 
 fn places_are_those_of_clients(world: &World) {
     let (host, told) = porter(world, Limits { connections_per_address: 1, ..Limits::default() });
-    let mut first = host.connect_saying(V1, usize::MAX).expect("let in");
+    let mut first = host.connect_saying(V1, usize::MAX).expect("accepted");
     first.send(request("GET /", &[])).answer().is(200);
     assert!(is_turned_away(&host, V2), "the second of the same client");
     let other = b"PROXY TCP4 192.0.2.2 198.51.100.7 50000 443\r\n";
-    let mut second = host.connect_saying(other, usize::MAX).expect("let in");
+    let mut second = host.connect_saying(other, usize::MAX).expect("accepted");
     second.send(request("GET /", &[])).answer().is(200);
     first.finish();
     assert!(matches!((told.next(), told.next(), told.next()), (Word::In(_), Word::In(_), Word::Out)));
-    let mut again = host.connect_saying(V1, usize::MAX).expect("let in");
+    let mut again = host.connect_saying(V1, usize::MAX).expect("accepted");
     again.send(request("GET /", &[])).answer().is(200);
 }
 
@@ -129,7 +129,7 @@ fn a_stranger_is_turned_away(world: &World) {
     let (host, told) = porter(world, Limits::default());
     assert!(is_turned_away(&host, b"PROXY TCP4 192.0.2.66 198.51.100.7 50000 443\r\n"), "by the handler");
     assert!(matches!(told.next(), Word::In(_)));
-    assert_eq!(told.rest(), [], "who was turned away has not left");
+    assert_eq!(told.rest(), [], "a rejected peer has not left");
 
     let (tell, told) = telling();
     let host = world.serve_trusting(|_| false, Porter(tell));

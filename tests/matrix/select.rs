@@ -12,7 +12,7 @@ use std::{
 
 use uncork::{Request, Response, Server, Wait};
 
-/// Sleeps until the descriptor is readable, or as long as `wait` says; whether it is.
+/// Sleeps until the descriptor is readable, or as long as `wait` says. Returns `true` if it is readable.
 fn select(fd: RawFd, wait: Wait, now: Instant) -> bool {
     let fd_in_set = usize::try_from(fd).is_ok_and(|fd| fd < libc::FD_SETSIZE);
     assert!(fd_in_set, "descriptor {fd} is beyond what select can watch");
@@ -59,7 +59,7 @@ fn more_connections_than_select_can_watch() {
     for n in 0..COUNT {
         let client = match TcpStream::connect(addr) {
             Ok(client) => client,
-            // Not enough descriptors for two ends of each: the machine does not let this be tested.
+            // Not enough descriptors for two ends of each: this machine cannot run the test.
             Err(error) if error.kind() != ErrorKind::ConnectionRefused && n < COUNT => return,
             Err(error) => panic!("{error}"),
         };
@@ -67,7 +67,7 @@ fn more_connections_than_select_can_watch() {
         clients[n].write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
         serve(n + 1);
     }
-    // And any of them goes on.
+    // Each of them still works.
     for (n, client) in clients.iter_mut().enumerate().rev().step_by(100) {
         client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("sent");
         serve(COUNT + 1 + (COUNT - 1 - n) / 100);
@@ -77,7 +77,7 @@ fn more_connections_than_select_can_watch() {
             let mut block = [0; 4096];
             let n = loop {
                 match client.read(&mut block) {
-                    // A machine that is paused interrupts a read that has a time limit.
+                    // A machine that is paused interrupts a read with a timeout.
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
                     result => break result.expect("two answers"),
                 }

@@ -1,4 +1,4 @@
-//! The end of a server: at once, or gracefully.
+//! The end of a server, at once or gracefully.
 
 use std::{
     sync::mpsc::{Receiver, Sender, channel},
@@ -94,7 +94,7 @@ fn gracefully_a_waiting_ticket_has_until_the_grace_ends(world: &World) {
         host.stopper.shutdown(if in_time { LONG } else { Duration::from_millis(100) });
         if in_time {
             assert!(ended.is_silent(Duration::from_millis(50)));
-            ticket.respond(Response::text("in time")).expect("it waits");
+            ticket.respond(Response::text("in time")).expect("a suspended request");
         }
         let answer = wire.answer();
         assert_eq!(answer.is(if in_time { 200 } else { 503 }).get("connection"), Some("close"));
@@ -121,7 +121,7 @@ fn gracefully_a_half_sent_request_is_answered(world: &World) {
         Response::text("fine")
     });
     let mut wire = host.connect();
-    // The second request has begun when the first is answered.
+    // The second request has begun when the first gets its response.
     wire.send("GET /1 HTTP/1.1\r\nHost: x\r\n\r\nGET /2 HTTP/1.1\r\nHo").answer();
     seen.next();
     host.stopper.shutdown(LONG);
@@ -130,7 +130,7 @@ fn gracefully_a_half_sent_request_is_answered(world: &World) {
     host.ends();
 }
 
-/// Tells when it is told.
+/// Reports that the server stops.
 #[derive(Clone)]
 struct Listening(Sender<()>);
 
@@ -186,7 +186,7 @@ fn nobody_can_connect_afterwards(world: &World) {
     assert!(address.try_connect().is_err());
 }
 
-/// Only there a handler may block; and who does for too long is left behind.
+/// Only in this mode a handler may block; one that blocks for too long is abandoned.
 #[test]
 fn a_blocked_handler_is_abandoned_with_its_thread() {
     let world = World { mode: Mode::ThreadPerConnection, tls: false };
@@ -204,7 +204,7 @@ fn a_blocked_handler_is_abandoned_with_its_thread() {
     seen.next();
     free.request("GET /", &[]).answer().is(200);
     host.stopper.shutdown(Duration::from_millis(50));
-    let error = host.result().expect_err("one is left");
+    let error = host.result().expect_err("one thread still runs");
     assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
     drop(release);
 }

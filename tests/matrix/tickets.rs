@@ -1,4 +1,4 @@
-//! Requests that wait for an answer from elsewhere, and clients that do not.
+//! Requests that are suspended for a response from elsewhere, and clients that leave meanwhile.
 
 use std::{
     sync::{Arc, Mutex},
@@ -27,7 +27,7 @@ matrix! {
     a_ticket_asks_for_the_body_before_it_is_received,
 }
 
-/// A server that gives every request's ticket to the test, and tells how each ends.
+/// A server that gives every request's ticket to the test, and reports how each ends.
 fn waiting(world: &World) -> (Host, Told<Ticket>, Told<uncork::RequestEnd>) {
     let ((tell, tickets), (tell_ends, ended)) = (telling(), telling());
     let host = world.serve(move |req: &mut Request<'_>| {
@@ -43,8 +43,8 @@ fn another_thread_answers(world: &World) {
     let mut wire = host.connect();
     for _ in 0..3 {
         wire.request("GET /", &[]);
-        tickets.next().respond(Response::text("here it is")).expect("it waits");
-        assert_eq!(wire.answer().is(200).text(), "here it is");
+        tickets.next().respond(Response::text("the ticket's response")).expect("a suspended request");
+        assert_eq!(wire.answer().is(200).text(), "the ticket's response");
         assert_eq!(ended.next().reason, EndReason::Complete);
     }
 }
@@ -59,7 +59,7 @@ fn many_threads_answer_many_clients(world: &World) {
     std::thread::scope(|scope| {
         for ticket in waiting {
             let text = ticket.id().to_string();
-            scope.spawn(move || ticket.respond(Response::text(text)).expect("it waits"));
+            scope.spawn(move || ticket.respond(Response::text(text)).expect("a suspended request"));
         }
     });
     let mut texts: Vec<String> = wires.iter_mut().map(|wire| wire.answer().is(200).text().to_owned()).collect();
@@ -77,17 +77,17 @@ fn a_fallback_answers_if_nobody_else_does(world: &World) {
     wire.answer().is(504);
     assert_eq!(ended.next().reason, EndReason::Complete);
     assert!(ticket.respond(Response::new(200)).is_err(), "too late");
-    // One that is answered in time never falls back.
+    // A request that gets its response in time never falls back.
     wire.request("GET /", &[]);
     let ticket = tickets.next();
     ticket.fallback(Duration::from_millis(20), |_| unreachable!("it was answered"));
-    ticket.respond(Response::new(204)).expect("it waits");
+    ticket.respond(Response::new(204)).expect("a suspended request");
     wire.answer().is(204);
     assert!(wire.is_silent(Duration::from_millis(60)));
-    // And one that panics is a panic of the handler's.
+    // A fallback that panics is a panic of the handler.
     wire.request("GET /", &[]);
     let ticket = tickets.next();
-    ticket.fallback(Duration::ZERO, |_| panic!("as it should"));
+    ticket.fallback(Duration::ZERO, |_| panic!("on purpose"));
     wire.answer().is(500);
 }
 
@@ -124,7 +124,7 @@ fn a_late_ticket_gets_its_answer_back(world: &World) {
         tickets.lock().expect("whole").extend([req.ticket(), req.ticket()]);
         if req.path() == "/both" {
             let first = tickets.lock().expect("whole").remove(0);
-            first.respond(Response::text("first")).expect("it is open");
+            first.respond(Response::text("first")).expect("the request is open");
         }
         Action::Suspend
     });
@@ -138,7 +138,7 @@ fn a_late_ticket_gets_its_answer_back(world: &World) {
     wire.request("GET /", &[]).finish();
     assert_eq!(ended.next().reason, EndReason::PeerClosed);
     for late in both.lock().expect("whole").drain(..) {
-        let gone = late.respond(Response::new(418)).expect_err("nobody is there");
+        let gone = late.respond(Response::new(418)).expect_err("no receiver");
         assert!(matches!(gone.0, Action::Respond(response) if response.status() == 418));
     }
 }
@@ -159,7 +159,7 @@ fn a_late_ticket_cannot_touch_the_next_request(world: &World) {
     waker.wake();
     drop(first);
     assert!(wire.is_silent(Duration::from_millis(50)));
-    second.respond(Response::text("second")).expect("it waits");
+    second.respond(Response::text("second")).expect("a suspended request");
     assert_eq!(wire.answer().text(), "second");
 }
 
@@ -173,7 +173,7 @@ fn a_client_that_leaves_is_noticed_at_once(world: &World) {
             0 => drop(wire.finish()),
             1 => drop(wire.cut()),
             2 => wire.reset(),
-            // It says more before it goes: a lot more, and not what follows a request.
+            // It sends more before it leaves: much more, and not a request.
             _ => drop(wire.send([b'x'; 40_000]).finish()),
         }
         assert_eq!(ended.next().reason, EndReason::PeerClosed, "way {way}");
@@ -190,12 +190,12 @@ fn who_outlives_the_fin_is_answered(world: &World) {
     let ticket = tickets.next();
     ticket.allow_half_close();
     wire.finish();
-    assert!(ended.is_silent(Duration::from_millis(50)), "it is still there");
-    ticket.respond(Response::text("for you")).expect("it waits");
+    assert!(ended.is_silent(Duration::from_millis(50)), "it is still connected");
+    ticket.respond(Response::text("for you")).expect("a suspended request");
     assert_eq!(wire.answer().text(), "for you");
     wire.ends(Finish::Clean);
     assert_eq!(ended.next().reason, EndReason::Complete);
-    // It outlives no reset.
+    // It does not survive a reset.
     let mut wire = host.connect();
     wire.request("GET /", &[]);
     let ticket = tickets.next();
@@ -213,7 +213,7 @@ fn a_ticket_informs(world: &World) {
     hints.append("Link", "</style.css>; rel=preload").expect("valid");
     ticket.send_informational(103, hints);
     assert_eq!(wire.head().is(103).get("link"), Some("</style.css>; rel=preload"));
-    ticket.respond(Response::text("all")).expect("it waits");
+    ticket.respond(Response::text("all")).expect("a suspended request");
     assert_eq!(wire.answer().is(200).text(), "all");
 }
 
@@ -228,7 +228,7 @@ fn a_ticket_asks_for_the_body_before_it_is_received(world: &World) {
     wire.send("hello");
     let (inlet, mut outlet) = uncork::pipe(100);
     let moved = inlet.counters();
-    assert_eq!(moved.written(), 0, "it was only asked for");
+    assert_eq!(moved.written(), 0, "the response was only requested");
     assert!(ticket.receive(inlet).is_ok());
     ticket.fallback(Duration::from_secs(20), |_| Response::new(504));
     let mut got = Vec::new();
@@ -240,14 +240,14 @@ fn a_ticket_asks_for_the_body_before_it_is_received(world: &World) {
         std::thread::yield_now();
     }
     assert_eq!(got, b"hello");
-    ticket.respond(Response::text("thanks")).expect("it waits");
-    // Once: the next thing is the answer.
+    ticket.respond(Response::text("thanks")).expect("a suspended request");
+    // Once: the response comes next.
     assert_eq!(wire.answer().is(200).text(), "thanks");
     assert_eq!(ended.next().reason, EndReason::Complete);
-    // Nobody who did not ask is told.
+    // A client that did not ask gets no interim response.
     wire.request("PUT /", &["Content-Length: 0"]);
     let ticket = tickets.next();
     ticket.send_informational(100, Headers::new());
-    ticket.respond(Response::text("nothing")).expect("it waits");
+    ticket.respond(Response::text("nothing")).expect("a suspended request");
     assert_eq!(wire.answer().is(200).text(), "nothing");
 }

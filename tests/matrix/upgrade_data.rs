@@ -1,4 +1,4 @@
-//! The upgrade callback: what comes in and what goes out. (Numbers are those of the list of pitfalls.)
+//! The upgrade callback: input and output. (The numbers are those of the list of pitfalls.)
 
 use std::{collections::VecDeque, sync::mpsc::Sender, time::Duration};
 
@@ -32,7 +32,7 @@ matrix! {
     what_cannot_switch_is_told_426,
 }
 
-/// 1, 25: bytes right behind the request are upgraded data, however many, in however many records.
+/// 1, 25: bytes directly behind the request are upgraded data, independent of their number and of their records.
 fn early_data_is_seen(world: &World) {
     let (host, _) = upgrading(world, echo);
     let again = request("GET /never-parsed", &[]);
@@ -52,7 +52,7 @@ fn early_data_is_seen(world: &World) {
     }
 }
 
-/// 1: no readiness will come for them.
+/// 1: no readiness event will come for them.
 fn early_data_is_offered_in_the_first_call(world: &World) {
     for early in ["x", "many bytes at once"] {
         let (tell, calls) = telling();
@@ -85,7 +85,7 @@ fn the_first_output_is_behind_the_101(world: &World) {
     wire.expect("SSH-2.0-uncork\r\n").ends(Finish::Clean);
 }
 
-/// 2: the 101 itself and what follows go out in many small writes.
+/// 2: the 101 and the following output leave in many small writes.
 fn the_first_output_is_behind_the_101_through_a_narrow_socket(world: &World) {
     const ALL: usize = 400_000;
     let host = world.serve_narrow(|_: &mut Request<'_>| {
@@ -116,7 +116,7 @@ fn echo_survives_one_byte_at_a_time(world: &World) {
     assert_eq!(ended.next().reason, EndReason::Complete);
 }
 
-/// 7: offered again together with what came since, and only then.
+/// 7: offered again together with newer input, and only then.
 fn what_is_not_consumed_is_offered_with_what_comes(world: &World) {
     let (tell, calls) = telling();
     let (host, _) = upgrading(world, move || {
@@ -137,7 +137,7 @@ fn what_is_not_consumed_is_offered_with_what_comes(world: &World) {
     assert!(calls.is_silent(Duration::from_millis(50)), "nothing new came");
 }
 
-/// 7, 8: READ with a full input can never be served.
+/// 7, 8: READ with a full input cannot be served.
 fn a_full_input_nobody_consumes_aborts(world: &World) {
     let (tell, calls) = telling();
     let limits = Limits { upgrade_input: 4096, ..Limits::default() };
@@ -150,7 +150,7 @@ fn a_full_input_nobody_consumes_aborts(world: &World) {
     });
     let mut wire = host.connect();
     wire.upgrade().send(bytes(4095));
-    assert!(ended.is_silent(Duration::from_millis(50)), "there is room for one more");
+    assert!(ended.is_silent(Duration::from_millis(50)), "there is space for one more");
     let _ = wire.try_send("x");
     assert_eq!((ended.next().reason, wire.until_end().1), (EndReason::Aborted, Finish::Reset));
     drop(host);
@@ -178,12 +178,12 @@ fn a_frame_up_to_the_limit_is_seen_in_one_piece(world: &World) {
     for size in [4, 1000, LIMIT - 1, LIMIT, 70_000, LIMIT] {
         wire.send(frame(size)).expect("frame");
     }
-    // One more byte can't be promised; over TLS a record may overlap the limit. But there is an end to it.
+    // One more byte cannot be guaranteed; over TLS a record may exceed the limit. But the excess is bounded.
     let _ = wire.try_send(frame(LIMIT * 3));
     assert_eq!(ended.next().reason, EndReason::Aborted);
 }
 
-/// 9, 10: never more than the limit is held, and a call for room finds half of it.
+/// 9, 10: never more than the limit is held, and a call for WRITE finds half of it free.
 fn a_peer_that_never_reads_bounds_the_output(world: &World) {
     const ALL: usize = 8 << 20;
     const LIMIT: usize = 100_000;
@@ -200,7 +200,7 @@ fn a_peer_that_never_reads_bounds_the_output(world: &World) {
     });
     let mut wire = host.connect_narrow();
     wire.upgrade();
-    assert!(ended.is_silent(Duration::from_millis(200)), "nobody reads it, and still it is gone");
+    assert!(ended.is_silent(Duration::from_millis(200)), "sent without a reader");
     let stalled = calls.rest();
     let mut rest = stalled.iter();
     assert_eq!(rest.next().map(|call| call.why.is_writable()), Some(false));
@@ -285,7 +285,7 @@ fn a_flooder_starves_nobody(world: &World) {
     flood.join().expect("flooded");
 }
 
-/// Switches when the body is whole.
+/// Switches when the body is complete.
 struct Asked(Vec<u8>);
 
 impl Upload for Asked {
@@ -306,7 +306,7 @@ impl Upload for Asked {
     }
 }
 
-/// 25: the body belongs to the request, what is behind it to the new protocol.
+/// 25: the body belongs to the request; what follows belongs to the new protocol.
 fn a_body_comes_before_the_upgrade(world: &World) {
     let host = world.serve(|req: &mut Request<'_>| match req.path() {
         "/receive" => Action::Receive(Box::new(Asked(Vec::new()))),
@@ -325,7 +325,7 @@ fn a_body_comes_before_the_upgrade(world: &World) {
     let mut wire = host.connect();
     wire.send(request("POST /receive", &chunked) + "4\r\nbody\r\n0\r\n\r\nbehind").head().is(101);
     wire.expect("bodybehind");
-    // Nobody asked for this one. If it is here it is thrown away; it is not waited for.
+    // The handler did not ask for this body. It is discarded if it was received; the server does not wait for it.
     let mut wire = host.connect();
     wire.request("POST /", &fields).answer().is(413);
     wire.finish().ends(Finish::Clean);
@@ -340,7 +340,7 @@ fn connect_is_a_switch_too(world: &World) {
     wire.expect("early").send("late").expect("late").finish().ends(Finish::Clean);
 }
 
-/// What answers is the upgrade, to the letter, and to a request that asks for none.
+/// The upgrade writes the whole response, for a request that does not ask for an upgrade.
 fn a_bare_switch_has_no_answer_but_its_own(world: &World) {
     struct Greeted;
     impl Upload for Greeted {
@@ -365,7 +365,7 @@ fn a_bare_switch_has_no_answer_but_its_own(world: &World) {
     wire.send("GET / HTTP/1.1\r\n\r\n").expect("GET / HTTP/1.1\r\n\r\n").finish().ends(Finish::Clean);
 }
 
-/// Tells when it is dropped.
+/// Reports that it is dropped.
 struct Dropped(Sender<()>);
 
 impl Drop for Dropped {

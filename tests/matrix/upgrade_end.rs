@@ -1,4 +1,4 @@
-//! The upgrade callback: how it comes to an end, in either direction. (Numbers are those of the list of pitfalls.)
+//! The upgrade callback: how it ends, in either direction. (The numbers are those of the list of pitfalls.)
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ matrix! {
     a_broken_record_is_a_reset,
 }
 
-/// An upgrade that tells of each call, consumes everything, and returns what the test says.
+/// An upgrade that reports each call, consumes everything, and returns the mask that the test sets.
 fn watched(world: &World, mask: EventMask) -> (Host, Told<RequestEnd>, Told<Call>) {
     let (tell, calls) = telling();
     let (host, ended) = upgrading(world, move || {
@@ -60,14 +60,14 @@ fn the_end_is_told_once_behind_all_data(world: &World) {
             assert_eq!(
                 call.why.is_read_closed(),
                 call.end != ReadState::Open,
-                "told with the first call it is known in"
+                "reported in the first call after the event"
             );
             if call.why.is_read_closed() {
                 break call;
             }
         };
         assert_eq!((got, last.end), (4, ReadState::Eof));
-        assert!(calls.is_silent(Duration::from_millis(50)), "it is told once");
+        assert!(calls.is_silent(Duration::from_millis(50)), "it is reported once");
     }
 }
 
@@ -93,7 +93,7 @@ fn who_waits_behind_the_end_is_terminated(world: &World) {
     }
 }
 
-/// 4: unless there is something that would.
+/// 4: unless another event can.
 fn a_deadline_behind_the_end_is_kept(world: &World) {
     let (host, ended) = upgrading(world, || {
         |io: &mut Io<'_>| {
@@ -112,7 +112,7 @@ fn a_deadline_behind_the_end_is_kept(world: &World) {
     assert_eq!(ended.next().reason, EndReason::Complete);
 }
 
-/// 4: and is true only once everything is in sight.
+/// 4: the state is Eof only when all input is visible.
 fn the_end_waits_for_what_is_not_consumed(world: &World) {
     const ALL: usize = 100_000;
     let (tell, told) = telling();
@@ -203,7 +203,7 @@ fn who_has_finished_still_hears(world: &World) {
     }
 }
 
-/// Waits for a wake, then reads.
+/// Waits for a wake-up, then reads.
 fn sleeping(world: &World) -> (Host, Told<RequestEnd>, Told<Call>, Told<Waker>) {
     let ((tell, calls), (tell_waker, wakers)) = (telling(), telling());
     let (host, ended) = upgrading(world, move || {
@@ -221,7 +221,7 @@ fn sleeping(world: &World) -> (Host, Told<RequestEnd>, Told<Call>, Told<Waker>) 
     (host, ended, calls, wakers)
 }
 
-/// 6: it neither disturbs nor spins, and is there when it is asked for.
+/// 6: the end neither disturbs nor spins, and is visible when the upgrade asks.
 fn an_end_nobody_asked_for_is_kept(world: &World) {
     let (host, _, calls, wakers) = sleeping(world);
     let mut wire = host.connect();
@@ -250,12 +250,12 @@ fn a_reset_is_told_whatever_the_mask(world: &World) {
         let calls = calls.rest();
         let (last, others) = calls.split_last().expect("the reset");
         assert!(last.why.is_error() && last.end == ReadState::Truncated, "{mask:?}: {last:?}");
-        assert!(others.iter().all(|call| !call.why.is_error()), "it is told once");
+        assert!(others.iter().all(|call| !call.why.is_error()), "it is reported once");
         assert_eq!(ended.rest().len(), 0);
     }
 }
 
-/// 6: if the write is the first to notice.
+/// 6: if the write notices it first.
 fn a_reset_is_told_to_who_writes(world: &World) {
     let (tell, calls) = telling();
     let (host, ended) = upgrading(world, move || {
@@ -275,7 +275,7 @@ fn a_reset_is_told_to_who_writes(world: &World) {
     assert_eq!((told.iter().filter(|reset| **reset).count(), told.last()), (1, Some(&true)));
 }
 
-/// Writes so much at once, and is done.
+/// Writes this much in one call, then terminates.
 fn says(world: &World, limits: Limits, size: usize) -> (Host, Told<RequestEnd>) {
     let limits = Limits { output: size.max(1), ..limits };
     upgrading_within(world, limits, move || {
@@ -288,7 +288,7 @@ fn says(world: &World, limits: Limits, size: usize) -> (Host, Told<RequestEnd>) 
     })
 }
 
-/// 17: though the peer goes on sending, and reads late.
+/// 17: although the peer continues to send, and reads late.
 fn terminate_sends_all_that_was_written(world: &World) {
     const ALL: usize = 4 << 20;
     let (host, ended) = says(world, Limits::default(), ALL);
@@ -305,7 +305,7 @@ fn terminate_sends_all_that_was_written(world: &World) {
     assert_eq!(ended.rest().len(), 0);
 }
 
-/// 16, 19: `EventMask::TERMINATE` is the only spelling of 0.
+/// 16, 19: `EventMask::TERMINATE` is the only name of 0.
 fn terminate_at_once_sends_an_end(world: &World) {
     for mask in [EventMask::TERMINATE, EventMask::CORK] {
         let (host, ended, calls) = watched(world, mask);
@@ -316,7 +316,7 @@ fn terminate_at_once_sends_an_end(world: &World) {
     }
 }
 
-/// 17: what lies in the system's buffers is not there yet: the linger ends only when that comes to a stop.
+/// 17: data in the system's buffers was not delivered yet: the linger ends only when delivery stops.
 fn terminate_before_a_slow_reader_loses_nothing(world: &World) {
     const ALL: usize = 1 << 20;
     let limits = Limits { linger_timeout: Duration::from_millis(100), ..Limits::default() };
@@ -324,7 +324,7 @@ fn terminate_before_a_slow_reader_loses_nothing(world: &World) {
     let mut wire = host.connect_narrow();
     wire.upgrade();
     for _ in 0..16 {
-        // What comes in after the socket is closed would turn into a reset.
+        // Input that arrives after the socket is closed would cause a reset.
         wire.exactly(ALL / 16 - 1);
         wire.send("more").exactly(1);
     }
@@ -360,7 +360,7 @@ fn abort_resets(world: &World) {
     assert_eq!(ended.rest().len(), 0);
 }
 
-/// 6, 15: a transport that fails is told like a reset.
+/// 6, 15: a transport that fails is reported like a reset.
 fn a_broken_record_is_a_reset(world: &World) {
     if !world.tls {
         return;

@@ -1,5 +1,5 @@
-//! The upgrade callback: why it is called, for how long, and what a server's end and a panic are to it. (Numbers are
-//! those of the list of pitfalls.)
+//! The upgrade callback: the events of a call, the time of a call, and the effect of a server's end and of a panic.
+//! (The numbers are those of the list of pitfalls.)
 
 use std::{
     io,
@@ -29,7 +29,7 @@ matrix! {
     it_outlives_the_clocks_of_http,
 }
 
-/// Every reason there is, as text.
+/// Returns all events as text.
 fn reasons(why: Events) -> String {
     let all = [
         (why.is_readable(), "read"),
@@ -50,7 +50,7 @@ struct Watched {
     wakers: Told<Waker>,
 }
 
-/// Tells each call's reasons, and returns READ and EXTERNAL; a deadline is set by the word "deadline".
+/// Reports the events of each call, and returns READ and EXTERNAL; the input "deadline" sets a deadline.
 fn watched(world: &World) -> Watched {
     let ((tell, why), (tell_waker, wakers)) = (telling(), telling());
     let (host, ended) = upgrading(world, move || {
@@ -154,7 +154,7 @@ fn a_deadline_fires_once_whatever_the_mask(world: &World) {
         host.connect().upgrade().exactly(0);
         let at = [calls.next(), calls.next(), calls.next()];
         assert!(at.windows(2).all(|two| two[1] - two[0] >= Duration::from_millis(10)), "{mask:?}: {at:?}");
-        assert!(calls.is_silent(Duration::from_millis(40)), "it was not set again");
+        assert!(calls.is_silent(Duration::from_millis(40)), "it was not renewed");
     }
 }
 
@@ -200,7 +200,7 @@ fn stopping_is_told_once_whatever_the_mask(world: &World) {
         let (call, waker) =
             std::iter::repeat_with(|| calls.next()).find(|(c, _)| c.why.is_stopping()).expect("endless");
         assert!(call.end == ReadState::Open);
-        assert!(calls.is_silent(Duration::from_millis(30)), "told once, and given its grace");
+        assert!(calls.is_silent(Duration::from_millis(30)), "notified once, with its grace period");
         waker.wake();
         wire.expect("farewell").ends(Finish::Clean);
         wire.finish();
@@ -224,7 +224,7 @@ fn the_grace_ends_who_goes_on(world: &World) {
     assert_eq!((watched.why.rest().len(), watched.ended.rest().len()), (0, 0));
 }
 
-/// 20: idle, or with output nobody takes.
+/// 20: idle, or with output that the peer does not take.
 fn a_stop_at_once_ends_an_upgrade(world: &World) {
     let watched = watched(world);
     let ((_idle, _), (mut busy, _)) = (watched.connect(), watched.connect());
@@ -240,7 +240,7 @@ fn a_panic_aborts(world: &World) {
     let (host, ended) = upgrading(world, || {
         |io: &mut Io<'_>| {
             io.tx.write(b"dropped");
-            assert!(!io.events().is_readable(), "as it should");
+            assert!(!io.events().is_readable(), "on purpose");
             EventMask::READ
         }
     });
@@ -255,7 +255,7 @@ fn a_panic_aborts(world: &World) {
     assert_eq!(ended.rest().len(), 1);
 }
 
-/// Tells by which thread it is dropped.
+/// Reports the thread that drops it.
 struct Guard(std::sync::mpsc::Sender<std::thread::ThreadId>);
 
 impl Drop for Guard {
@@ -272,7 +272,7 @@ fn it_is_dropped_once_and_on_its_own_loop(world: &World) {
         move |io: &mut Io<'_>| {
             let _ = (&guard, tell_call.send(std::thread::current().id()));
             match io.rx.bytes() {
-                b"panic" => panic!("as it should"),
+                b"panic" => panic!("on purpose"),
                 b"abort" => io.abort(),
                 b"terminate" => return EventMask::TERMINATE,
                 _ => {}
@@ -316,7 +316,7 @@ fn it_counts_against_the_places(world: &World) {
     ended.next();
 }
 
-/// 23: neither the idle nor the head's clock is an upgrade's.
+/// 23: neither the idle timeout nor the head's applies to an upgrade.
 fn it_outlives_the_clocks_of_http(world: &World) {
     let short = Duration::from_millis(60);
     let limits = Limits {
@@ -333,7 +333,8 @@ fn it_outlives_the_clocks_of_http(world: &World) {
     wire.send("still there").expect("still there");
 }
 
-/// 20, 27: in thread per connection a handler may block. It is woken by nobody, and abandoned after the grace.
+/// 20, 27: with one thread per connection a handler may block. Nothing wakes it, and it is abandoned after the grace
+/// period.
 #[test]
 fn a_blocked_upgrade_is_abandoned_with_its_thread() {
     let world = World { mode: Mode::ThreadPerConnection, tls: false };
@@ -351,6 +352,6 @@ fn a_blocked_upgrade_is_abandoned_with_its_thread() {
     wire.send(UPGRADE);
     blocked.next();
     host.stopper.stop_now();
-    assert_eq!(host.result().expect_err("one is left").kind(), io::ErrorKind::TimedOut);
+    assert_eq!(host.result().expect_err("one thread still runs").kind(), io::ErrorKind::TimedOut);
     drop(release);
 }

@@ -1,5 +1,5 @@
-//! The upgrade callback: wake-ups from other threads, corking, and what TLS wants for itself. (Numbers are those of
-//! the list of pitfalls.)
+//! The upgrade callback: wake-ups from other threads, corking, and TLS's own reads and writes. (The numbers are those
+//! of the list of pitfalls.)
 
 use std::{
     sync::{
@@ -124,7 +124,7 @@ fn a_wake_during_the_call_is_not_lost(world: &World) {
     host.connect().upgrade().expect("done").ends(Finish::Clean);
 }
 
-/// 12: whatever was set before a wake is seen in a call behind it.
+/// 12: a value set before a wake-up is visible in a later call.
 fn a_storm_of_wakes_loses_none(world: &World) {
     const EACH: usize = 2000;
     let (tell, wakers) = telling::<Waker>();
@@ -161,13 +161,13 @@ fn a_storm_of_wakes_loses_none(world: &World) {
     assert!(calls.load(Ordering::Relaxed) <= 8 * EACH + 1, "a wake is at most one call");
 }
 
-/// 12: nor does it wake who has the place now.
+/// 12: nor does it wake the next connection in the slot.
 fn a_wake_after_the_end_is_harmless(world: &World) {
     let (tell, wakers) = telling::<Waker>();
     let (host, ended) = upgrading(world, move || {
         let (tell, calls) = (tell.clone(), AtomicBool::new(false));
         move |io: &mut Io<'_>| {
-            assert!(!io.events().is_woken(), "woken by somebody else's waker");
+            assert!(!io.events().is_woken(), "woken by the waker of an earlier connection");
             if !calls.swap(true, Ordering::Relaxed) {
                 tell.send(io.waker()).expect("heard");
             }
@@ -211,7 +211,7 @@ fn a_wake_is_a_wake_of_std_too(world: &World) {
     wire.expect("woken").ends(Finish::Clean);
 }
 
-/// 15: what TLS needs does not depend on what the application asks for.
+/// 15: what TLS needs does not depend on the application's mask.
 fn new_keys_while_nobody_reads(world: &World) {
     for mask in [EventMask::WRITE | EventMask::EXTERNAL, EventMask::EXTERNAL] {
         let (tell, wakers) = telling::<Waker>();
@@ -270,7 +270,7 @@ fn small_writes_share_a_segment(world: &World) {
     }
 }
 
-/// 11: with CORK, each byte goes out before the next is asked for.
+/// 11: with CORK, each byte leaves before the next call.
 fn uncorked_writes_go_out_one_by_one(world: &World) {
     let (host, _) = upgrading(world, || {
         let mut left = 10;
@@ -297,7 +297,7 @@ fn what_is_held_back_goes_out_when_uncorked(world: &World) {
             if io.events().is_readable() {
                 io.tx.write(b"held");
             } else if io.events().is_writable() {
-                // Not from the first call: what it writes may go out with the 101.
+                // Not from the first call: its output may leave with the 101.
                 let _ = tell.send(io.waker());
             } else if io.events().is_woken() {
                 return EventMask::READ | EventMask::WRITE | EventMask::EXTERNAL | EventMask::CORK;
@@ -310,11 +310,11 @@ fn what_is_held_back_goes_out_when_uncorked(world: &World) {
     let waker = wakers.next();
     assert!(wire.is_silent(Duration::from_millis(30)), "more may be coming");
     waker.wake();
-    assert!(!wire.is_silent(Duration::from_millis(100)), "it was told to go");
+    assert!(!wire.is_silent(Duration::from_millis(100)), "CORK was set");
     wire.expect("held");
 }
 
-/// 11: after 200 ms at the most.
+/// 11: after at most 200 ms.
 fn what_is_held_back_goes_out_by_itself(world: &World) {
     let (host, _) = upgrading(world, || {
         |io: &mut Io<'_>| {

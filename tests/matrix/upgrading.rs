@@ -1,10 +1,10 @@
-//! Servers that upgrade whoever asks.
+//! Servers that upgrade every request.
 
-use uncork::{EventMask, Events, Io, Limits, ReadState, Request, RequestEnd, Switch, Upgrade};
+use uncork::{Events, Io, Limits, ReadState, Request, RequestEnd, Switch, Upgrade};
 
-use crate::world::{Host, Told, World, tell_end, telling};
+use crate::world::{Host, Told, World, site, tell_end, telling};
 
-/// Serves the upgrade that `make` makes for each connection, and tells how each ends.
+/// Serves the upgrade that `make` makes for each connection, and reports how each ends.
 pub(crate) fn upgrading<U: Upgrade + 'static>(
     world: &World,
     make: impl Fn() -> U + Clone + Send + 'static,
@@ -26,7 +26,7 @@ pub(crate) fn upgrading_within<U: Upgrade + 'static>(
     (host, ended)
 }
 
-/// What an upgrade finds when it is called.
+/// The state that an upgrade sees in a call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call {
     pub(crate) why: Events,
@@ -41,15 +41,7 @@ impl Call {
     }
 }
 
-/// The echo of the documentation: it reads only what it can answer.
+/// Returns the echo of the documentation.
 pub(crate) fn echo() -> impl Upgrade {
-    |io: &mut Io<'_>| {
-        let n = io.tx.write(io.rx.bytes());
-        io.rx.consume(n);
-        match (io.rx.bytes().is_empty(), io.rx.state()) {
-            (true, ReadState::Open) => EventMask::READ,
-            (true, _) => EventMask::TERMINATE,
-            (false, _) => EventMask::WRITE,
-        }
-    }
+    site::echo
 }

@@ -1,4 +1,4 @@
-//! Bodies on their way in: back-pressure, `100 Continue`, early answers, refusals.
+//! Request bodies: back-pressure, `100 Continue`, early responses, rejections.
 
 use std::{
     sync::{
@@ -34,7 +34,7 @@ matrix! {
     an_upload_that_is_broken_may_be_answered,
 }
 
-/// Gathers the body, and answers with it and the trailer.
+/// Collects the body, and responds with it and the trailer field.
 #[derive(Default)]
 struct Gather(Vec<u8>);
 
@@ -70,7 +70,7 @@ fn an_upload_comes_in_however_it_is_sent(world: &World) {
     assert_eq!((answer.body.len(), answer.get("x-sum")), (300_006, Some("6")));
 }
 
-/// Takes nothing while the gate is closed; tells the largest piece it was shown.
+/// Takes nothing while the gate is closed; reports the largest piece it was offered.
 struct Gated {
     open: Arc<AtomicBool>,
     largest: usize,
@@ -105,7 +105,7 @@ fn an_upload_pushes_back(world: &World) {
     wire.request("POST /", &[&format!("Content-Length: {ALL}")]);
     let body = vec![b'x'; ALL];
     let sent = wire.push(&body, Duration::from_millis(300));
-    assert!(sent < ALL, "nobody takes it, and still it went");
+    assert!(sent < ALL, "sent without a reader");
     open.store(true, Ordering::Release);
     wakers.next().wake();
     wire.send(&body[sent..]);
@@ -115,7 +115,7 @@ fn an_upload_pushes_back(world: &World) {
     assert!(largest.parse::<usize>().expect("a number") <= 128 * 1024, "held at once: {largest}");
 }
 
-/// Takes one byte a call, and wakes itself from inside the call.
+/// Takes one byte per call, and wakes itself from inside the call.
 struct Nibble(Vec<u8>, Waker);
 
 impl Upload for Nibble {
@@ -155,11 +155,11 @@ fn continue_is_sent_when_the_body_is_wanted(world: &World) {
     assert_eq!(wire.send("body").answer().is(200).text(), "body");
     wire.request("POST /later", &expects);
     let ticket = tickets.next();
-    assert!(wire.is_silent(Duration::from_millis(50)), "nobody wants the body yet");
-    assert!(ticket.receive(Gather::default()).is_ok(), "it waits");
+    assert!(wire.is_silent(Duration::from_millis(50)), "the body was requested early");
+    assert!(ticket.receive(Gather::default()).is_ok(), "the request is suspended");
     wire.head().is(100);
     assert_eq!(wire.send("body").answer().is(200).text(), "body");
-    // It is there already: no need to ask for it.
+    // The body is there already: no need to ask for it.
     wire.post("/now", &["Expect: 100-continue"], b"body");
     let mut head = wire.head();
     if head.status == 100 {
@@ -175,7 +175,7 @@ fn continue_is_sent_when_the_body_is_wanted(world: &World) {
 fn an_answer_begins_before_the_body_has_ended(world: &World) {
     let host = world.serve(|req: &mut Request<'_>| {
         let (inlet, outlet) = pipe(4096);
-        req.ticket().respond(Response::stream(outlet)).expect("it is open");
+        req.ticket().respond(Response::stream(outlet)).expect("the request is open");
         Action::Receive(Box::new(inlet))
     });
     let mut wire = host.connect();
@@ -206,7 +206,7 @@ fn an_upload_goes_on_after_an_early_answer(world: &World) {
     let ((tell, counted), (tell_ends, ended)) = (telling(), telling());
     let host = world.serve(move |req: &mut Request<'_>| {
         tell_end(req, &tell_ends);
-        req.ticket().respond(Response::text("early")).expect("it is open");
+        req.ticket().respond(Response::text("early")).expect("the request is open");
         Action::Receive(Box::new(Count(0, tell.clone())))
     });
     let mut wire = host.connect();
@@ -244,7 +244,7 @@ fn a_body_beyond_the_limit_is_refused(world: &World) {
     wire.finish().ends(Finish::Clean);
 }
 
-/// Has enough after four bytes.
+/// Stops after four bytes.
 struct Impatient;
 
 impl Upload for Impatient {
@@ -265,7 +265,7 @@ fn an_upload_may_stop_in_the_middle(world: &World) {
     });
     let mut wire = host.connect();
     wire.request("POST /", &["Content-Length: 1000"]).send("enough").answer().is(422);
-    // It is short: the rest is thrown away, and the connection goes on.
+    // The body is short: the rest is discarded, and the connection continues.
     wire.send([b'x'; 994]);
     assert_eq!(ended.next().reason, EndReason::Complete);
     wire.request("POST /", &["Transfer-Encoding: chunked"]).chunk(b"enough").answer().is(422);
@@ -291,16 +291,16 @@ struct Panics {
 
 impl Upload for Panics {
     fn data(&mut self, chunk: &[u8]) -> Consumed {
-        assert!(chunk.is_empty(), "as it should");
+        assert!(chunk.is_empty(), "on purpose");
         Consumed::All
     }
 
     fn end(self: Box<Self>, _: &Headers) -> Action {
-        panic!("as it should")
+        panic!("on purpose")
     }
 
     fn pipe(&mut self) -> Option<&mut PipeIn> {
-        assert!(!self.in_pipe, "as it should");
+        assert!(!self.in_pipe, "on purpose");
         None
     }
 }
@@ -341,7 +341,7 @@ fn an_upload_whose_peer_leaves_is_dropped(world: &World) {
     assert_eq!(ended.rest().len(), 0);
 }
 
-/// Has an answer of its own for a body that does not come whole.
+/// Has a response of its own for a truncated body.
 struct Insists(Option<Ticket>);
 
 impl Upload for Insists {
@@ -358,8 +358,8 @@ impl Upload for Insists {
 impl Drop for Insists {
     fn drop(&mut self) {
         if let Some(ticket) = self.0.take() {
-            // Gone: the peer is, too.
-            let _ = ticket.respond(Response::text("what was that?").with_status(422));
+            // Gone: so is the peer.
+            let _ = ticket.respond(Response::text("an unexpected event").with_status(422));
         }
     }
 }
@@ -374,11 +374,15 @@ fn an_upload_that_is_broken_may_be_answered(world: &World) {
         let mut wire = host.connect();
         wire.request("POST /", &["Transfer-Encoding: chunked"]).chunk(b"some").send(broken);
         let answer = wire.answer();
-        assert_eq!((answer.is(422).text(), answer.get("connection")), ("what was that?", Some("close")), "{broken:?}");
+        assert_eq!(
+            (answer.is(422).text(), answer.get("connection")),
+            ("an unexpected event", Some("close")),
+            "{broken:?}"
+        );
         wire.ends(Finish::Clean);
         assert!(matches!(ended.next().reason, EndReason::Rejected { status: 400, .. }));
     }
-    // Who has left gets no answer, and that is the end of it.
+    // A client that has left gets no response; only its end is reported.
     let mut wire = host.connect();
     wire.request("POST /", &["Content-Length: 10"]).send("some").finish();
     assert_eq!(ended.next().reason, EndReason::PeerClosed);

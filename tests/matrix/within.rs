@@ -1,27 +1,17 @@
-//! Connections that are two pipes of this process: served as those that come by sockets are, in every mode, whatever
-//! the listener's TLS.
-//!
-//! ```text
-//!   Wire ══socket══▶ Bridge, an upgrade on a loop of the test's ══two pipes══▶ the server under test
-//! ```
-//! Where a test does not read, or leaves one end only, it has the ends in its hands.
+//! Connections that are two pipes of this process. The server treats them like connections by sockets, in every mode,
+//! independent of the listener's TLS.
 
-use std::{
-    net::{TcpListener, TcpStream},
-    sync::mpsc::Sender,
-    time::Duration,
-};
+use std::time::Duration;
 
-use uncork::{
-    Action, ConnId, Consumed, EndReason, EventMask, Handler, Io, Limits, LoopHandle, PeerAddr, PipeIn, PipeOut,
-    Produced, ReadState, Request, RequestEnd, Response, Running, Server, Switch, Ticket, Timeout, Tx, Upgrade, Upload,
-    h1::Headers, pipe,
-};
+use uncork::{EndReason, Limits, PeerAddr, Response, Timeout, pipe};
 
 use crate::{
-    upgrading::echo,
+    bridged::{FILE, ROOM, Within, peer},
     wire::{Finish, UPGRADE, Wire, request},
-    world::{Host, Told, World, bytes, tell_end, telling},
+    world::{
+        World,
+        site::{Collect, bytes},
+    },
 };
 
 matrix! {
@@ -41,220 +31,6 @@ matrix! {
     at_once_everything_ends,
     gracefully_what_is_under_way_is_finished,
     a_loop_that_has_ended_gives_the_pipes_back,
-}
-
-const PEER: &str = "192.0.2.7:4711";
-/// Of each pipe, by default.
-const ROOM: usize = 16 * 1024;
-
-fn peer() -> PeerAddr {
-    PeerAddr::tcp(PEER.parse().expect("an address"))
-}
-
-/// Joins a socket and two pipes.
-struct Bridge {
-    to: Option<PipeIn>,
-    from: PipeOut,
-}
-
-impl Upgrade for Bridge {
-    fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
-        if io.events().is_error() {
-            return EventMask::TERMINATE; // and both ends are dropped: they reset the connection beyond
-        }
-        let mut all_taken = true;
-        if let Some(mut to) = self.to.take() {
-            to.on_room(io.waker());
-            let gone = to.is_closed();
-            let n = if gone { io.rx.bytes().len() } else { to.write(io.rx.bytes()) };
-            io.rx.consume(n);
-            all_taken = io.rx.bytes().is_empty();
-            match io.rx.state() {
-                ReadState::Eof if all_taken => to.finish(None),
-                _ => self.to = Some(to),
-            }
-        }
-        self.from.on_data(io.waker());
-        while io.tx.room() > 0 {
-            let n = io.tx.write(self.from.bytes());
-            self.from.consume(n);
-            if n == 0 {
-                break;
-            }
-        }
-        if self.from.is_finished() {
-            io.tx.finish();
-            return if self.to.is_none() { EventMask::TERMINATE } else { EventMask::READ | EventMask::EXTERNAL };
-        }
-        if self.from.is_truncated() && self.from.bytes().is_empty() {
-            io.abort();
-        }
-        let mask = EventMask::EXTERNAL | EventMask::CORK;
-        let mask = if all_taken && self.to.is_some() { mask | EventMask::READ } else { mask };
-        if io.tx.room() == 0 { mask | EventMask::WRITE } else { mask }
-    }
-}
-
-/// Answers by path, receives what is posted, and tells what becomes of it.
-#[derive(Clone)]
-struct Site {
-    loops: Sender<LoopHandle>,
-    tickets: Sender<Ticket>,
-    ends: Sender<RequestEnd>,
-    closed: Sender<EndReason>,
-    stopping: Sender<()>,
-}
-
-struct Heard {
-    loops: Told<LoopHandle>,
-    tickets: Told<Ticket>,
-    ends: Told<RequestEnd>,
-    closed: Told<EndReason>,
-    stopping: Told<()>,
-}
-
-impl Handler for Site {
-    fn request(&mut self, req: &mut Request<'_>) -> Action {
-        if req.path() == "/here" {
-            self.loops.send(req.loop_handle()).expect("heard");
-            return Response::text("here").into();
-        }
-        assert_eq!((*req.peer(), req.listener_index(), req.tls_info().is_none()), (peer(), 0, true));
-        tell_end(req, &self.ends);
-        match req.path() {
-            "/id" => Response::text(req.id().to_string()).into(),
-            "/wait" => {
-                self.tickets.send(req.ticket()).expect("heard");
-                Action::Suspend
-            }
-            "/up" => Switch::to("test", echo()).into(),
-            "/file" => {
-                let file = std::fs::File::open(file!()).expect("this file");
-                let length = file.metadata().expect("its length").len();
-                Response::file(file, 0..length).into()
-            }
-            "/shared" => Response::new(200).body(std::sync::Arc::<[u8]>::from(bytes(500_000))).into(),
-            "/endless" => Response::stream(|out: &mut Tx<'_>| {
-                out.write(&[b'x'; 1000]);
-                Produced::More
-            })
-            .into(),
-            "/pause" => Response::stream(|_: &mut Tx<'_>| Produced::Pending).into(),
-            "/pause-allowed" => Response::stream(|_: &mut Tx<'_>| Produced::Pending).allow_half_close().into(),
-            "/abort" => {
-                let mut calls = 0;
-                Response::stream(move |out: &mut Tx<'_>| {
-                    calls += 1;
-                    out.write(b"part");
-                    if calls == 1 { Produced::More } else { Produced::Abort }
-                })
-                .into()
-            }
-            "/trailers" => {
-                let mut left = bytes(300_000);
-                Response::stream(move |out: &mut Tx<'_>| {
-                    let n = out.write(&left);
-                    left.drain(..n);
-                    let mut sum = Headers::new();
-                    sum.append("X-Sum", "7").expect("valid");
-                    if left.is_empty() { Produced::Trailers(sum) } else { Produced::More }
-                })
-                .into()
-            }
-            "/count" => Action::Receive(Box::new(Count(Vec::new()))),
-            path => Response::text(path.to_owned()).into(),
-        }
-    }
-
-    fn accept(&mut self, peer: &PeerAddr) -> bool {
-        peer.ip() != Some([198, 51, 100, 1].into())
-    }
-
-    fn closed(&mut self, _: ConnId, why: &EndReason) {
-        let _ = self.closed.send(*why);
-    }
-
-    fn stopping(&mut self) {
-        let _ = self.stopping.send(());
-    }
-}
-
-/// Keeps a body, and answers with it.
-struct Count(Vec<u8>);
-
-impl Upload for Count {
-    fn data(&mut self, chunk: &[u8]) -> Consumed {
-        self.0.extend_from_slice(chunk);
-        Consumed::All
-    }
-    fn end(self: Box<Self>, trailers: &Headers) -> Action {
-        let sum = trailers.get("x-sum").unwrap_or(b"none").to_vec();
-        Response::new(200).header("X-Sum", sum).body(self.0).into()
-    }
-}
-
-/// A server, and what joins sockets to it by pipes.
-struct Within {
-    host: Host,
-    here: LoopHandle,
-    told: Heard,
-    bridges: Option<Running>,
-}
-
-impl Within {
-    fn on(world: &World) -> Self {
-        Self::limited(world, Limits::default())
-    }
-
-    fn limited(world: &World, limits: Limits) -> Self {
-        let ((loops, told_loops), (tickets, told_tickets)) = (telling(), telling());
-        let ((ends, told_ends), (closed, told_closed), (stopping, told_stopping)) = (telling(), telling(), telling());
-        let host = world.serve_within(limits, Site { loops, tickets, ends, closed, stopping });
-        let told = Heard {
-            loops: told_loops,
-            tickets: told_tickets,
-            ends: told_ends,
-            closed: told_closed,
-            stopping: told_stopping,
-        };
-        let mut wire = host.connect();
-        wire.request("GET /here", &["Connection: close"]).answer().is(200);
-        wire.ends(Finish::Clean);
-        let here = told.loops.next();
-        assert_eq!(told.closed.next(), EndReason::Complete);
-        let bridges = Server::new().threads(1, |_: &mut Request<'_>| Response::new(500)).expect("running");
-        Self { host, here, told, bridges: Some(bridges) }
-    }
-
-    /// The ends of a connection: what the server reads, and what it writes.
-    fn ends(&self, room: usize) -> (PipeIn, PipeOut) {
-        let ((ours, input), (output, theirs)) = (pipe(room), pipe(room));
-        self.here.adopt_pipes(peer(), input, output, 0).expect("a loop");
-        (ours, theirs)
-    }
-
-    fn connect(&self) -> Wire {
-        self.connect_by(ROOM)
-    }
-
-    /// A socket at whose other end such a connection begins.
-    fn connect_by(&self, room: usize) -> Wire {
-        let (to, from) = self.ends(room);
-        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
-        let ours = TcpStream::connect(listener.local_addr().expect("an address")).expect("connected");
-        let (theirs, _) = listener.accept().expect("a connection");
-        let bridges = self.bridges.as_ref().expect("running").loops();
-        bridges[0].adopt_upgrade(theirs, Bridge { to: Some(to), from }).expect("a loop");
-        Wire::over(ours, None).expect("a wire")
-    }
-}
-
-impl Drop for Within {
-    fn drop(&mut self) {
-        if let Some(bridges) = self.bridges.take() {
-            bridges.stop().expect("in order");
-        }
-    }
 }
 
 fn it_is_served_as_others_are(world: &World) {
@@ -288,7 +64,7 @@ fn pipelined_requests_are_answered_in_order(world: &World) {
         for n in 0..200 / request("GET /0", &[]).len() {
             assert_eq!(wire.answer().is(200).text(), format!("/{n}"));
         }
-        // Those that wait because nobody reads are not forgotten when the peer has finished.
+        // Requests that are held back because the peer does not read are not lost when it has half-closed.
         let mut wire = server.connect_by(room);
         wire.send(request("GET /shared", &[]).repeat(count)).finish();
         for _ in 0..count {
@@ -302,7 +78,7 @@ fn bodies_of_every_kind(world: &World) {
     let server = Within::on(world);
     for room in [1000, 256 * 1024] {
         let mut wire = server.connect_by(room);
-        assert!(wire.request("GET /file", &[]).answer().body == include_bytes!("within.rs"));
+        assert!(wire.request("GET /file", &[]).answer().body == std::fs::read(FILE).expect("a file of the tests"));
         assert!(wire.request("GET /shared", &[]).answer().body == bytes(500_000));
         assert_eq!(wire.request("HEAD /shared", &[]).head().get("content-length"), Some("500000"));
         assert_eq!(wire.request("GET /trailers", &[]).head().get("transfer-encoding"), Some("chunked"));
@@ -323,7 +99,7 @@ fn bodies_of_every_kind(world: &World) {
     }
 }
 
-/// Nobody takes the body: no more than the pipe, and what the engine holds, goes.
+/// Nothing takes the body: only as much as the pipe and the engine hold is accepted.
 fn an_upload_pushes_back(world: &World) {
     let server = Within::on(world);
     let (mut to, mut from) = server.ends(ROOM);
@@ -331,7 +107,7 @@ fn an_upload_pushes_back(world: &World) {
     let head = request("POST /wait", &[&format!("Content-Length: {}", body.len())]);
     assert_eq!(to.write(head.as_bytes()), head.len());
     let ticket = server.told.tickets.next();
-    // The other loop empties the pipe as far as it will; when it says no more for a while, it will not.
+    // The other loop empties the pipe as far as it can; when it takes no more for a while, it is full.
     let (mut sent, mut silent) = (0, 0);
     while silent < 20 {
         let n = to.write(&body[sent..]);
@@ -339,8 +115,8 @@ fn an_upload_pushes_back(world: &World) {
         silent = if n > 0 { 0 } else { silent + 1 };
         assert!(server.told.ends.is_silent(Duration::from_millis(5)), "it waits");
     }
-    assert!(sent < 6 * ROOM, "{sent} bytes went to nobody");
-    ticket.receive(Count(Vec::new())).map_err(drop).expect("waited for");
+    assert!(sent < 6 * ROOM, "{sent} bytes were sent without a reader");
+    ticket.receive(Collect::default()).map_err(drop).expect("a suspended request");
     let (mut got, all) = (Vec::new(), body.len() + 100);
     while got.len() < all && !from.is_truncated() {
         sent += to.write(&body[sent..]);
@@ -359,7 +135,7 @@ fn an_upload_pushes_back(world: &World) {
     assert_eq!(server.told.ends.next().received, body.len() as u64);
 }
 
-/// By the engine's own pipe: what is spliced between sockets is copied here.
+/// Through the engine's own pipe: what is spliced between sockets is copied here.
 fn a_body_goes_from_one_to_the_other(world: &World) {
     let server = Within::on(world);
     let body = bytes(2_000_000);
@@ -369,8 +145,8 @@ fn a_body_goes_from_one_to_the_other(world: &World) {
     from.request("POST /wait", &[&format!("Content-Length: {}", body.len())]);
     let sender = server.told.tickets.next();
     let (inlet, outlet) = pipe(256 * 1024);
-    receiver.respond(Response::stream(outlet).length(body.len() as u64)).expect("waited for");
-    sender.receive(inlet).map_err(drop).expect("waited for");
+    receiver.respond(Response::stream(outlet).length(body.len() as u64)).expect("a suspended request");
+    sender.receive(inlet).map_err(drop).expect("a suspended request");
     let sent = body.clone();
     let writer = std::thread::spawn(move || {
         from.send(sent);
@@ -378,7 +154,7 @@ fn a_body_goes_from_one_to_the_other(world: &World) {
     });
     assert!(to.answer().body == body);
     let mut from = writer.join().expect("sent");
-    sender.respond(Response::text("done")).expect("waited for");
+    sender.respond(Response::text("done")).expect("a suspended request");
     assert_eq!(from.answer().text(), "done");
 }
 
@@ -396,7 +172,7 @@ fn an_upgrade_speaks_over_pipes(world: &World) {
         assert_eq!(server.told.ends.next().reason, EndReason::Complete);
         assert_eq!(server.told.closed.next(), EndReason::Complete);
     }
-    // And is told that its peer is gone.
+    // It learns that its peer has left.
     let mut wire = server.connect();
     wire.send(UPGRADE).head().is(101);
     wire.reset();
@@ -411,7 +187,7 @@ fn a_half_closed_client_gets_its_answer(world: &World) {
     wire.post("/count", &[], &sent).finish();
     assert!(wire.answer().body == sent);
     wire.ends(Finish::Clean);
-    // Who waits for a ticket has left, as on a socket; also if more of what it said is not read.
+    // A client of a suspended request has left, as on a socket; also if its later input is not read.
     for more in [0, 20_000] {
         let (mut to, from) = server.ends(64 * 1024);
         server.told.ends.rest();
@@ -423,7 +199,7 @@ fn a_half_closed_client_gets_its_answer(world: &World) {
         assert!(ticket.respond(Response::new(200)).is_err());
         drop(from);
     }
-    // The same while a response pauses, unless it serves half-closed clients.
+    // Like this while a response pauses, unless the response allows half-close.
     for (path, left) in [("/pause", true), ("/pause-allowed", false)] {
         let (mut to, from) = server.ends(64 * 1024);
         let said = request(&format!("GET {path}"), &[]);
@@ -440,8 +216,8 @@ fn a_half_closed_client_gets_its_answer(world: &World) {
     }
 }
 
-/// Either end is dropped: before anything, in a head, behind it, in a body, while nobody answers, in an answer, between
-/// two requests.
+/// Either end is dropped: before any input, in a head, behind it, in a body, while a request is suspended, in a
+/// response, between two requests.
 fn a_peer_may_leave_at_any_point(world: &World) {
     let server = Within::on(world);
     let whole = |line: &str| request(line, &[]);
@@ -474,7 +250,7 @@ fn a_peer_may_leave_at_any_point(world: &World) {
             assert_eq!(why, EndReason::PeerClosed, "{words:?}, {way}");
         }
     }
-    // Nothing of it has cost anybody else anything.
+    // No other connection is affected.
     server.connect().request("GET /id", &[]).answer().is(200);
 }
 
@@ -492,7 +268,7 @@ fn it_takes_nobodys_place_and_is_told_of(world: &World) {
     for wire in &mut wires {
         wire.request("GET /id", &[]).answer().is(200);
     }
-    // There is still one place, and when those have left no more than one.
+    // One connection is still allowed, and after those have ended still only one.
     let mut guest = server.host.connect();
     guest.request("GET /here", &[]).answer().is(200);
     for mut wire in wires {
@@ -507,11 +283,11 @@ fn a_peer_may_be_turned_away(world: &World) {
     let ((to, input), (output, mut from)) = (pipe(ROOM), pipe(ROOM));
     let peer = PeerAddr::tcp("[::ffff:198.51.100.1]:1".parse().expect("an address"));
     server.here.adopt_pipes(peer, input, output, 0).expect("a loop");
-    // The loop has had its turn when one that comes later is served.
+    // A later connection is served: the loop has had its turn.
     let mut wire = server.connect();
     wire.request("GET /id", &[]).answer().is(200);
     assert!(to.is_closed() && from.is_truncated() && from.bytes().is_empty());
-    assert!(server.told.closed.is_silent(Duration::from_millis(20)), "who was not accepted is not told of");
+    assert!(server.told.closed.is_silent(Duration::from_millis(20)), "a rejected peer is not reported");
 }
 
 fn an_idle_one_is_closed_and_a_slow_head_is_a_408(world: &World) {
@@ -566,7 +342,7 @@ fn gracefully_what_is_under_way_is_finished(world: &World) {
     server.host.stopper.shutdown(Duration::from_secs(60));
     server.told.stopping.next();
     idle.ends(Finish::Clean);
-    ticket.respond(Response::text("done")).expect("waited for");
+    ticket.respond(Response::text("done")).expect("a suspended request");
     assert_eq!(waiting.answer().get("connection"), Some("close"));
     waiting.ends(Finish::Clean);
 }
@@ -576,7 +352,7 @@ fn a_loop_that_has_ended_gives_the_pipes_back(world: &World) {
     server.host.stopper.stop_now();
     let ((mut to, input), (output, mut from)) = (pipe(ROOM), pipe(ROOM));
     let mut pipes = (input, output);
-    // That it has been told to stop does not mean that it has.
+    // A stop was requested, but may not have happened yet.
     let given_back = loop {
         let before = pipes;
         match server.here.adopt_pipes(peer(), before.0, before.1, 0) {

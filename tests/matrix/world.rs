@@ -1,4 +1,4 @@
-//! Where a test takes place: one of three modes, one of two transports, and a server that must end without a trace.
+//! The setting of a test: one of three modes, one of two transports, and a server that must end without leaks.
 
 use std::{
     io::{self, Write},
@@ -16,6 +16,11 @@ use socket2::SockRef;
 use uncork::{
     Action, ConnId, EndReason, Handler, Limits, Listen, PeerAddr, Request, RequestEnd, Server, StopHandle, Tls, Upgrade,
 };
+
+#[path = "../support/site.rs"]
+pub(crate) mod site;
+
+pub(crate) use self::site::bytes;
 
 use crate::wire::{PATIENCE, Wire};
 
@@ -64,21 +69,21 @@ impl World {
         self.run(Listen::tcp("127.0.0.1:0").expect("bound"), limits, handler)
     }
 
-    /// On sockets that take as little at a time as the system allows.
+    /// On sockets with the smallest buffers that the system allows.
     pub(crate) fn serve_narrow<H: Handler + Clone + Send + 'static>(&self, handler: H) -> Host {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
-        // Accepted sockets have it from their listener.
+        // Accepted sockets inherit it from their listener.
         SockRef::from(&listener).set_send_buffer_size(1).expect("set");
         self.run(Listen::inherited(listener).expect("a listener"), Limits::default(), handler)
     }
 
-    /// For those who come by a proxy on this machine.
+    /// For clients behind a proxy on this machine.
     pub(crate) fn serve_proxies<H: Handler + Clone + Send + 'static>(&self, limits: Limits, handler: H) -> Host {
         let listen = Listen::tcp("127.0.0.1:0").expect("bound");
         self.run(listen.proxy_protocol(|peer| peer.ip() == Some([127, 0, 0, 1].into())), limits, handler)
     }
 
-    /// For those who come by a proxy that is trusted.
+    /// For clients behind a trusted proxy.
     pub(crate) fn serve_trusting<H: Handler + Clone + Send + 'static>(
         &self,
         trusted: fn(&PeerAddr) -> bool,
@@ -87,7 +92,7 @@ impl World {
         self.run(Listen::tcp("127.0.0.1:0").expect("bound").proxy_protocol(trusted), Limits::default(), handler)
     }
 
-    /// On sockets whose buffers do not grow: so much is under way at the most, and a sender is stopped soon.
+    /// On sockets whose buffers do not grow: they bound what is in flight, and a sender stops soon.
     pub(crate) fn serve_measured<H: Handler + Clone + Send + 'static>(&self, limits: Limits, handler: H) -> Host {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
         SockRef::from(&listener).set_send_buffer_size(128 * 1024).expect("set");
@@ -95,7 +100,7 @@ impl World {
         self.run(Listen::inherited(listener).expect("a listener"), limits, handler)
     }
 
-    /// Would rather speak `x-test`, over TLS.
+    /// Prefers `x-test`, over TLS.
     pub(crate) fn serve_rather<H: Handler + Clone + Send + 'static>(&self, limits: Limits, handler: H) -> Host {
         let listen = Listen::tcp("127.0.0.1:0").expect("bound");
         self.run_by(&identity().rather, listen, limits, handler)
@@ -145,7 +150,7 @@ fn drive_elsewhere(
     std::thread::spawn(move || {
         let result = (|| {
             let mut server = server.external(handler)?;
-            give.send(server.stop_handle()).expect("waited for");
+            give.send(server.stop_handle()).expect("the expected event");
             while !server.is_done() {
                 let _ = server.wait(None)?;
                 turns.fetch_add(1, Ordering::Relaxed);
@@ -157,7 +162,7 @@ fn drive_elsewhere(
     get.recv_timeout(PATIENCE).expect("running")
 }
 
-/// A server that runs. Dropping it stops it, and fails the test if it leaves anything behind.
+/// A running server. Dropping it stops it, and fails the test if anything is left.
 pub(crate) struct Host {
     address: Address,
     turns: Arc<AtomicUsize>,
@@ -189,7 +194,7 @@ impl Address {
 }
 
 impl Host {
-    /// How often the loop has turned, where that can be counted: external. A loop that spins shows.
+    /// Returns the number of turns of the loop, in external mode only. It shows a loop that spins.
     pub(crate) fn turns(&self) -> usize {
         self.turns.load(Ordering::Relaxed)
     }
@@ -211,18 +216,18 @@ impl Host {
         self.address.try_connect()
     }
 
-    /// Connects with a small receive buffer: what is not read stays with the server.
+    /// Connects with a small receive buffer: unread data stays with the server.
     pub(crate) fn connect_narrow(&self) -> Wire {
         Wire::connect(self.address.addr, self.address.client_config(), Some(4096)).expect("connected")
     }
 
-    /// Connects with no TLS newer than 1.2.
+    /// Connects with TLS 1.2 at most.
     pub(crate) fn connect_older(&self) -> Wire {
         let config = self.address.tls.then(|| identity().older.clone());
         Wire::connect(self.address.addr, config, None).expect("connected")
     }
 
-    /// Connects from another address of this machine's own network, which Linux has without being told.
+    /// Connects from another address of the loopback network, which Linux has without configuration.
     #[allow(dead_code, reason = "the limits' tests do")]
     pub(crate) fn try_connect_from(&self, source: [u8; 4]) -> io::Result<Wire> {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
@@ -231,12 +236,12 @@ impl Host {
         Wire::over(socket.into(), self.address.client_config())
     }
 
-    /// Connects without TLS, whatever the server speaks.
+    /// Connects without TLS, independent of the server.
     pub(crate) fn connect_plain(&self) -> Wire {
         Wire::connect(self.address.addr, None, None).expect("connected")
     }
 
-    /// Connects, says `first` in pieces of `size` bytes before anything else, and goes on.
+    /// Connects, and sends `first` in pieces of `size` bytes before anything else.
     pub(crate) fn connect_saying(&self, first: &[u8], size: usize) -> io::Result<Wire> {
         let mut tcp = TcpStream::connect(self.addr())?;
         tcp.set_nodelay(true)?;
@@ -244,7 +249,7 @@ impl Host {
         Wire::over(tcp, self.address.client_config())
     }
 
-    /// Waits for the end, which somebody has asked for.
+    /// Waits for an end that was requested.
     #[track_caller]
     pub(crate) fn ends(mut self) {
         self.leaves_nothing();
@@ -258,7 +263,7 @@ impl Host {
         assert_eq!(last, Err(RecvTimeoutError::Disconnected), "a handler outlives its server");
     }
 
-    /// The same, and what `join` says.
+    /// Like [`wait`](Self::wait), and returns the result of `join`.
     #[track_caller]
     pub(crate) fn result(&mut self) -> io::Result<()> {
         self.alive = None;
@@ -300,7 +305,7 @@ impl<H: Handler> Handler for Traced<H> {
     }
 }
 
-/// What the server's threads tell the test's.
+/// Reports from the server's threads to the test.
 pub(crate) struct Told<T>(Receiver<T>);
 
 pub(crate) fn telling<T>() -> (Sender<T>, Told<T>) {
@@ -309,36 +314,29 @@ pub(crate) fn telling<T>() -> (Sender<T>, Told<T>) {
 }
 
 impl<T> Told<T> {
-    /// The next word; a failure if there is none for long.
+    /// Receives the next report. Panics if there is none for long.
     #[track_caller]
     pub(crate) fn next(&self) -> T {
-        self.0.recv_timeout(PATIENCE).expect("the server has something to tell")
+        self.0.recv_timeout(PATIENCE).expect("a report of the server")
     }
 
-    /// Whoever could tell more is gone.
+    /// All senders of reports are gone.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.0.recv_timeout(PATIENCE), Err(RecvTimeoutError::Disconnected))
     }
 
-    /// What has been told and not been looked at.
+    /// Returns the reports that were not read.
     pub(crate) fn rest(&self) -> Vec<T> {
         self.0.try_iter().collect()
     }
 
-    /// Nothing is told for `time`.
+    /// Returns `true` if there is no report for `time`.
     pub(crate) fn is_silent(&self, time: Duration) -> bool {
         self.0.recv_timeout(time).is_err()
     }
 }
 
-/// So many bytes; what is lost, doubled or out of order shows.
-pub(crate) fn bytes(n: usize) -> Vec<u8> {
-    let mut bytes = (0..=250).collect::<Vec<u8>>().repeat(n / 251 + 1);
-    bytes.truncate(n);
-    bytes
-}
-
-/// Tells how a request ends.
+/// Reports how a request ends.
 pub(crate) fn tell_end(req: &mut Request<'_>, tell: &Sender<RequestEnd>) {
     let tell = tell.clone();
     req.on_end(move |end| {
@@ -348,16 +346,16 @@ pub(crate) fn tell_end(req: &mut Request<'_>, tell: &Sender<RequestEnd>) {
 
 pub(crate) struct Identity {
     pub(crate) server: Tls,
-    /// The same, which would rather speak `x-test` than HTTP.
+    /// Like `server`, but prefers `x-test` to HTTP.
     pub(crate) rather: Tls,
     /// The certificate, in PEM.
     pub(crate) cert: String,
     pub(crate) client: Arc<ClientConfig>,
-    /// A client that knows TLS 1.2 and nothing newer.
+    /// A client that supports TLS 1.2 only.
     pub(crate) older: Arc<ClientConfig>,
 }
 
-/// A certificate for `localhost`, made once, that servers show and clients trust.
+/// Returns a certificate for `localhost`, made once, which servers show and clients trust.
 pub(crate) fn identity() -> &'static Identity {
     static IDENTITY: OnceLock<Identity> = OnceLock::new();
     IDENTITY.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! The admin listener, and what it keeps from the public.
+//! The admin listener, and what it does not publish.
 
 use crate::{
     client::Client,
@@ -51,7 +51,7 @@ fn the_public_sees_more_if_it_is_said_so() {
     relay.stop();
 }
 
-/// RFC 9110 §9.3.2: by its status and fields, a response to HEAD is one to GET.
+/// RFC 9110 §9.3.2: status and fields of a response to HEAD are those to GET.
 #[test]
 fn head_is_answered_wherever_get_is() {
     let relay = Relay::start(&[
@@ -72,7 +72,7 @@ fn head_is_answered_wherever_get_is() {
         assert_eq!(head.get("content-type"), get.get("content-type"), "HEAD {path}");
         assert!(head.get("content-length").is_some() && client.is_closed(), "HEAD {path}: no content");
     }
-    // But a long poll is no affair of HEAD's: it would take the message.
+    // But HEAD must not poll for a message: it would take the message.
     let session = relay.ask("PUT /cama/session", &[]);
     let path = session.assert(201).get("location").expect("a path");
     relay.client().request(&format!("HEAD {path}"), &[]).head().assert(405);
@@ -93,7 +93,7 @@ fn a_part_is_not_put() {
     relay.stop();
 }
 
-/// A crowd of addresses takes whatever it is given; a newcomer has a place all the same, and what is in use stays.
+/// Many addresses take all they can; a new one still gets its share, and streams in use stay.
 #[test]
 fn no_crowd_takes_all_sessions_and_streams() {
     let relay = Relay::start(&[
@@ -111,16 +111,16 @@ fn no_crowd_takes_all_sessions_and_streams() {
     let cookie = format!("Cookie: {}", session.assert(201).get("set-cookie").expect("a cookie"));
     let session = session.get("location").expect("a path").to_owned();
     let stream = ask("POST /stream?ttl=3600", "198.51.100.1").assert(201).get("location").expect("a path").to_owned();
-    // Both are in use: this one waits for a sender, and that one for a source.
+    // Both are in use: one waits for a sender, the other for a source.
     let (mut receiver, mut destination) = (relay.client(), relay.client());
     receiver.request(&format!("GET {session}"), &[]);
-    until("it waits", || relay.metric("uncork_session_waiting{role=\"receiver\"}") == 1.0);
+    until("it waits for its peer", || relay.metric("uncork_session_waiting{role=\"receiver\"}") == 1.0);
     destination.request(&format!("GET {stream}"), &[]);
-    until("it waits", || relay.metric("uncork_unused_streams") == 0.0);
+    until("it waits for its peer", || relay.metric("uncork_unused_streams") == 0.0);
 
     for line in ["PUT /cama/session?timeout=86400", "POST /stream?ttl=3600"] {
         let what = if line.starts_with("PUT") { "sessions" } else { "streams" };
-        // One address, then four, and then a hundred; each comes until it is refused.
+        // One address, then four, and then a hundred; each creates streams until it is rejected.
         for (addresses, at_most) in [(1, 51.0), (4, 202.0), (100, 500.0)] {
             for n in 0..addresses {
                 while ask(line, &format!("10.0.0.{n}")).status == 201 {}
@@ -130,17 +130,17 @@ fn no_crowd_takes_all_sessions_and_streams() {
             ask(line, &format!("192.0.2.{addresses}")).assert(201);
         }
         assert!(relay.metric(&format!("uncork_rejected_{what}_total")) >= 100.0);
-        // So many that all places are taken, and each has one.
+        // So many that all slots are taken, and each has one.
         for n in 0..600 {
             ask(line, &format!("2001:db8:0:{n:x}::1")).assert(201);
         }
         ask(line, "192.0.2.200").assert(201);
-        // That is the same network as one of theirs, and has its place.
+        // The same network as one of theirs, with its slot.
         ask(line, "2001:db8:0:257:ffff::1").assert(503);
         assert!(relay.metric(&format!("uncork_evicted_{what}_total")) > 100.0);
         assert!(relay.metric(&format!("uncork_unused_{what}")) >= 499.0);
     }
-    // What was in use all the time goes on.
+    // Streams that were in use all the time continue.
     relay.client().post(&session, &[cookie.split(';').next().expect("a token")], b"hello").answer().assert(200);
     assert_eq!(receiver.answer().assert(200).text(), "hello");
     relay.client().request(&format!("PUT {stream}"), &["Content-Length: 5"]).send("hello").answer().assert(200);
@@ -157,11 +157,11 @@ fn it_counts() {
     drop(two);
     let stream = stream(&relay);
     one.request(&format!("GET {stream}/status"), &[]).answer().assert(200);
-    until("only one is left", || relay.metric("uncork_open_connections") == 1.0);
+    until("only one connection is open", || relay.metric("uncork_open_connections") == 1.0);
     assert_eq!(relay.metric("uncork_connections_total"), 3.0);
-    // A request counts when it has ended, which is a little after its answer was read.
-    until("all that was answered counts", || relay.metric("uncork_requests_total{status=\"2xx\"}") == 3.0);
-    until("what was refused counts", || relay.metric("uncork_requests_total{status=\"4xx\"}") == 1.0);
+    // A request counts when it has ended, which is a little after its response was received.
+    until("every response counts", || relay.metric("uncork_requests_total{status=\"2xx\"}") == 3.0);
+    until("rejections count", || relay.metric("uncork_requests_total{status=\"4xx\"}") == 1.0);
     assert_eq!(relay.metric("uncork_streams{state=\"waiting\"}"), 1.0);
     assert_eq!(relay.metric("uncork_ready"), 1.0);
     assert!(relay.metric("uncork_sent_bytes_total") > 4.0);

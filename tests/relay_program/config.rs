@@ -1,4 +1,4 @@
-//! File and flags, as the program takes them.
+//! File and flags, as the program reads them.
 
 use crate::{
     harness::{Dir, Relay},
@@ -91,7 +91,7 @@ fn mistakes_are_named() {
             &["/no/such/log"],
         ),
         (&["--sessoins", "3"], &["--sessions"]),
-        // What can't start, or can't work.
+        // Settings with which it cannot start, or cannot work.
         (&["--check-config", "--listen", &long_path], &["unix:/tmp/xxx", "path"]),
         (&["--check-config", "--listen", "unix:/no/such/directory/x.sock"], &["directory"]),
         (&["--check-config", "--listen", &format!("unix:{unknown}")], &["no socket"]),

@@ -1,4 +1,4 @@
-//! A relay that runs, and a directory for its files.
+//! A running relay, and a directory for its files.
 
 use std::{
     fs,
@@ -24,7 +24,7 @@ use crate::{
     program::program,
 };
 
-/// A directory that is gone when the test is over. Its name is short: sockets lie in it.
+/// A directory, removed at the end of the test. Its name is short, since it holds sockets.
 pub(crate) struct Dir(pub(crate) PathBuf);
 
 impl Dir {
@@ -49,12 +49,12 @@ impl Dir {
         fs::read_to_string(self.0.join(name)).unwrap_or_default()
     }
 
-    /// Writes a new certificate and its key; a client that trusts it.
+    /// Writes a new certificate and its key. Returns a client that trusts it.
     pub(crate) fn identity(&self) -> Arc<ClientConfig> {
         self.identity_of(1975, 4096)
     }
 
-    /// The same, good from the first to the second year.
+    /// Like [`identity`](Self::identity), but valid from the first to the second year.
     pub(crate) fn identity_of(&self, from: i32, until: i32) -> Arc<ClientConfig> {
         let key = rcgen::KeyPair::generate().expect("a key");
         let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).expect("a name");
@@ -74,25 +74,25 @@ impl Drop for Dir {
     }
 }
 
-/// A relay that runs.
+/// A running relay.
 pub(crate) struct Relay {
     child: Child,
-    /// What it listens on, as it has said.
+    /// Its listeners, as it reported them.
     pub(crate) urls: Vec<String>,
     pub(crate) admin: SocketAddr,
     lines: Receiver<String>,
-    /// What it tells systemd.
+    /// Its messages to systemd.
     told: UnixDatagram,
     _dir: Dir,
 }
 
 impl Relay {
-    /// On a free port, and the admin listener, too.
+    /// Starts it on a free port, with an admin listener.
     pub(crate) fn start(args: &[&str]) -> Self {
         Self::start_with(Command::new(program("relay")), &[&["--listen", "127.0.0.1:0"], args].concat())
     }
 
-    /// The same, of a command that has its environment already.
+    /// Like [`start`](Self::start), but with a command that has its environment already.
     pub(crate) fn start_with(mut command: Command, args: &[&str]) -> Self {
         let dir = Dir::new();
         let told = UnixDatagram::bind(dir.0.join("notify")).expect("bound");
@@ -100,7 +100,7 @@ impl Relay {
         Self::run(command, args, told, dir)
     }
 
-    /// The same with its log in a file.
+    /// Like [`start`](Self::start), but with its log in a file.
     pub(crate) fn logging_to(log: &str, args: &[&str]) -> Self {
         let mut command = Command::new("sh");
         command.args(["-c", "exec 2>\"$0\"; exec \"$@\"", log]).arg(program("relay"));
@@ -131,7 +131,7 @@ impl Relay {
         relay
     }
 
-    /// Waits until systemd is told that, and of nothing else before.
+    /// Waits for this message to systemd; there must be no other before.
     #[track_caller]
     pub(crate) fn tells(&self, state: &str) {
         let mut buffer = [0; 256];
@@ -148,19 +148,19 @@ impl Relay {
         Client::connect(self.addr(), None)
     }
 
-    /// One request without a body, on a connection of its own.
+    /// Sends one request without a body, on a new connection.
     #[track_caller]
     pub(crate) fn ask(&self, line: &str, fields: &[&str]) -> Answer {
         self.client().request(line, fields).answer()
     }
 
-    /// The same, of the admin listener.
+    /// Sends one request to the admin listener.
     #[track_caller]
     pub(crate) fn ask_admin(&self, line: &str, fields: &[&str]) -> Answer {
         Client::connect(self.admin, None).request(line, fields).answer()
     }
 
-    /// The value of a metric.
+    /// Returns the value of a metric.
     #[track_caller]
     pub(crate) fn metric(&self, name: &str) -> f64 {
         let page = self.ask_admin("GET /metrics", &[]);
@@ -172,7 +172,7 @@ impl Relay {
         kill_process(self.pid(), signal).expect("sent");
     }
 
-    /// Has it read everything again; whether it liked it.
+    /// Reloads the configuration. Returns `true` if it was accepted.
     #[track_caller]
     pub(crate) fn reload(&self) -> bool {
         const GOOD: &str = "uncork_reloads_total{outcome=\"success\"}";
@@ -183,12 +183,12 @@ impl Relay {
         self.metric(GOOD) > before
     }
 
-    /// Waits for its end, which is to be one in order.
+    /// Waits for its end, which must be a success.
     #[track_caller]
     pub(crate) fn ends(mut self) {
         // Its output ends with it.
         while self.lines.recv_timeout(PATIENCE).map_err(|e| assert!(e.to_string().contains("closed"), "{e}")).is_ok() {}
-        let status = self.child.wait().expect("waited for");
+        let status = self.child.wait().expect("the end of the child");
         assert!(status.success(), "{status}");
     }
 
@@ -206,7 +206,7 @@ impl Drop for Relay {
     }
 }
 
-/// Creates a stream of the rendezvous; its path.
+/// Creates a stream of the rendezvous. Returns its path.
 #[track_caller]
 pub(crate) fn stream(relay: &Relay) -> String {
     let answer = relay.client().post("/stream", &[], b"").answer();
@@ -214,7 +214,7 @@ pub(crate) fn stream(relay: &Relay) -> String {
     format!("/stream/{id}")
 }
 
-/// Looks again and again until it is so.
+/// Polls until the condition holds.
 #[track_caller]
 #[expect(clippy::disallowed_methods, reason = "a bound that only a hang reaches")]
 pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
@@ -225,7 +225,7 @@ pub(crate) fn until(what: &str, is_so: impl Fn() -> bool) {
     }
 }
 
-/// What is in a file, when it ends with a line's end.
+/// Returns the content of a file, when it ends with a complete line.
 #[track_caller]
 pub(crate) fn line_of(file: &Path) -> String {
     let read = || fs::read_to_string(file).unwrap_or_default();

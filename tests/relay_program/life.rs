@@ -1,4 +1,4 @@
-//! Signals: the configuration anew, the end in order and at once; and what systemd is told.
+//! Signals: reload, graceful and immediate end; and the messages to systemd.
 
 use std::{
     io::BufRead,
@@ -54,7 +54,7 @@ fn what_is_under_way_is_finished_and_nothing_new_begun() {
     assert_eq!(relay.metric("uncork_ready"), 0.0);
     source.chunk(b"second");
     assert_eq!(receiver.next_chunk().expect("a chunk"), Some(b"second".to_vec()));
-    until("it listens no longer", || TcpStream::connect(relay.addr()).is_err());
+    until("it has stopped listening", || TcpStream::connect(relay.addr()).is_err());
     source.chunk(b"");
     assert_eq!(receiver.next_chunk().expect("the end"), None);
     source.answer().assert(200);
@@ -115,7 +115,7 @@ fn a_fifo_without_a_reader_is_not_waited_for() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && said.contains("FIFO that nothing reads"), "{said}");
     }
-    // Nor for a file that nothing comes from.
+    // Nor for a file that yields nothing.
     for flag in ["--config", "--tls-cert"] {
         let key = ["--tls-key", &fifo];
         let args = [&["--check-config", flag, &fifo][..], if flag == "--tls-cert" { &key } else { &[] }].concat();
@@ -183,7 +183,7 @@ fn what_only_a_restart_changes_is_named() {
     );
     assert_eq!(relay.ask_admin("GET /log-level", &[]).text(), "info\n");
     assert!(!log.contains("shutdown-timeout"));
-    // The file has not changed again, and neither has what runs.
+    // The file has not changed again, and neither has the running configuration.
     let lines = log.lines().count();
     assert!(relay.reload());
     until("it is named again", || dir.read("stderr").lines().count() >= 2 * lines);
@@ -197,7 +197,7 @@ fn what_only_a_restart_changes_is_named() {
         last.len() == 2 && last[1].contains(": server.threads, limits.idle-timeout, rendezvous.enabled\""),
         "{last:?}"
     );
-    // As it was at the start: there is nothing to be named.
+    // Equal to the start: there is nothing to report.
     dir.write("relay.toml", "[log]\nlevel = \"warn\"\n");
     assert!(relay.reload());
     assert_eq!(dir.read("stderr").lines().filter(|line| line.contains("only a restart")).count(), 2);

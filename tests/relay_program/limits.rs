@@ -1,4 +1,4 @@
-//! Limits: on by default, and each refusal says which one, and when to come back.
+//! Limits: on by default; each rejection names its limit and when to retry.
 
 use std::{
     io::{Read, Write},
@@ -15,7 +15,7 @@ use crate::{
     program::program,
 };
 
-/// A connection from an address of this machine's.
+/// Connects from an address of this machine.
 fn connect_from(source: [u8; 4], to: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).expect("a socket");
     socket.bind(&SocketAddr::from((source, 0)).into()).expect("bound");
@@ -23,7 +23,8 @@ fn connect_from(source: [u8; 4], to: SocketAddr) -> TcpStream {
     socket.into()
 }
 
-/// Asks on a connection that may have been closed, or may wait for its place; whether it is answered in that time.
+/// Sends a request on a connection that may have been closed, or may wait for its slot. Returns `true` if there is a
+/// response in that time.
 fn is_served(wire: &mut TcpStream, within: Duration) -> bool {
     wire.set_read_timeout(Some(within)).expect("set");
     let mut block = [0; 1024];
@@ -49,7 +50,7 @@ fn a_few_addresses_cannot_take_all_connections() {
     }
     let relay = Relay::start(&["--connections=10", "--connections-per-address=0"]);
     let held: Vec<_> = (0..10).map(|_| connect_from([127, 0, 1, 1], relay.addr())).collect();
-    assert!(held.into_iter().all(|mut wire| is_served(&mut wire, PATIENCE)), "it was said that one may have all");
+    assert!(held.into_iter().all(|mut wire| is_served(&mut wire, PATIENCE)), "one address may have all");
     relay.stop();
 }
 
@@ -66,9 +67,9 @@ fn its_connections_fit_into_what_the_system_lets_it_open() {
         let fit: usize =
             text.split_once(words).and_then(|(_, rest)| rest.split(' ').next()?.parse().ok()).expect(&text);
         assert!((30..200).contains(&fit), "{text}");
-        // More than there is room for, from many addresses.
+        // More than allowed, from many addresses.
         let wires: Vec<_> = (0..400).map(|n| connect_from([127, 0, 1, (n % 100) as u8], relay.addr())).collect();
-        until("its places are taken", || relay.metric("uncork_open_connections") >= fit as f64 * 0.9);
+        until("its slots are taken", || relay.metric("uncork_open_connections") >= fit as f64 * 0.9);
         relay.ask_admin("GET /health", &[]).assert(200);
         assert!(relay.metric("process_open_fds") < 300.0);
         assert_eq!(relay.metric("process_max_fds"), 300.0);
@@ -84,17 +85,17 @@ fn its_connections_fit_into_what_the_system_lets_it_open() {
 fn without_descriptors_operators_get_an_answer_and_the_log_stays_short() {
     use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
     let dir = Dir::new();
-    let relay = Relay::logging_to(&dir.path("stderr"), &["--threads=3", "--connections=1000"]);
+    let relay = Relay::logging_to(&dir.path("stderr"), &["--threads=3", "--connections=100"]);
     let mut early = relay.client();
     early.request("GET /ping", &[]).answer().assert(200);
-    // Its hard limit is ours.
+    // Its hard limit is the test's.
     let maximum = getrlimit(Resource::Nofile).maximum;
     let limit = |current| prlimit(Some(relay.pid()), Resource::Nofile, Rlimit { current, maximum }).expect("set");
     limit(Some(relay.metric("process_open_fds") as u64));
-    // What there still is below it.
+    // The free descriptors below the limit.
     let fill: Vec<_> = (0..40).map(|n| connect_from([127, 0, 1, n + 1], relay.addr())).collect();
     let mut late = connect_from([127, 0, 2, 1], relay.addr());
-    assert!(!is_served(&mut late, Duration::from_millis(300)), "there is no descriptor for it");
+    assert!(!is_served(&mut late, Duration::from_millis(300)), "served without a descriptor");
     for _ in 0..20 {
         relay.ask_admin("GET /health", &[]).assert(200);
     }
@@ -104,7 +105,7 @@ fn without_descriptors_operators_get_an_answer_and_the_log_stays_short() {
     limit(maximum);
     late.set_read_timeout(Some(PATIENCE)).expect("set");
     let mut block = [0; 1024];
-    assert!(late.read(&mut block).is_ok_and(|n| block[..n].starts_with(b"HTTP/1.1 200 ")), "it had to wait only");
+    assert!(late.read(&mut block).is_ok_and(|n| block[..n].starts_with(b"HTTP/1.1 200 ")), "it only had to wait");
     drop(fill);
     relay.stop();
 }
@@ -113,7 +114,8 @@ fn without_descriptors_operators_get_an_answer_and_the_log_stays_short() {
 fn a_refusal_names_its_limit_and_when_to_come_back() {
     let relay = Relay::start(&["--max-body=1000", "--rendezvous-streams-per-address=2", "--sessions-per-address=1"]);
     let path = stream(&relay);
-    // Of the service that was asked, in its words, however much too large: the engine would say it in its own.
+    // The response of the requested service, in its own format, however much too large: the engine's own would be
+    // different.
     for length in ["Content-Length: 1001", "Content-Length: 18446744073709551615"] {
         let answer = relay.ask(&format!("PUT {path}"), &[length]);
         let words = r#"{"name":"BodyTooLargeError","message":"The stream is too large: at most 1000 bytes"}"#;

@@ -1,4 +1,4 @@
-//! Where it listens: several places at once, Unix sockets, and sockets that are handed over.
+//! Listeners: several at once, Unix sockets, and inherited sockets.
 
 use std::{
     io::{Read, Write},
@@ -33,13 +33,13 @@ fn plain_and_https_and_unix_beside_each_other() {
         unix.set_read_timeout(Some(PATIENCE)).expect("set");
         unix.write_all(b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").expect("sent");
         let mut answer = String::new();
-        unix.read_to_string(&mut answer).expect("an answer");
+        unix.read_to_string(&mut answer).expect("a response");
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("pong"), "{answer}");
         relay.stop();
     }
 }
 
-/// A shell that hands its standard input over as the first socket of systemd's protocol, and becomes the program.
+/// Returns a shell that passes its standard input as the first socket of systemd's protocol, and becomes the program.
 fn handing_over(listener: impl Into<OwnedFd>, names: &str) -> Command {
     let mut shell = Command::new("sh");
     let script = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ LISTEN_FDNAMES=\"$0\"; \

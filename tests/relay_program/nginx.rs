@@ -1,6 +1,6 @@
-//! Behind nginx, with the configurations of `examples/relay`: nothing is buffered, nobody who waits is cut off, WebSocket
-//! goes through, and the client's address is known. Where there is no nginx, nothing is tested here; with
-//! `UNCORK_NGINX=yes`, that is a failure.
+//! Behind nginx, with the configurations of `examples/relay`: nothing is buffered, waiting clients are not
+//! disconnected, WebSocket works, and the client's address is known. Without nginx these tests are skipped; with
+//! `UNCORK_NGINX=yes`, a missing nginx is a failure.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -27,7 +27,7 @@ fn nginx() -> Option<PathBuf> {
     there("nginx", &["/usr/sbin/nginx", "/usr/local/sbin/nginx", "/usr/bin/nginx"].map(PathBuf::from))
 }
 
-/// The first that is there.
+/// Returns the first that exists.
 fn there(what: &str, places: &[PathBuf]) -> Option<PathBuf> {
     let found = places.iter().find(|path| path.exists()).cloned();
     if found.is_none() {
@@ -37,7 +37,7 @@ fn there(what: &str, places: &[PathBuf]) -> Option<PathBuf> {
     found
 }
 
-/// An nginx that runs, and where.
+/// A running nginx, and its addresses.
 struct Nginx {
     child: Child,
     addr: SocketAddr,
@@ -46,7 +46,7 @@ struct Nginx {
 }
 
 impl Nginx {
-    /// With that configuration, in which ports and files are replaced by those of the test.
+    /// Starts it with that configuration; ports and files are replaced by those of the test.
     fn start(
         program: &Path,
         dir: Dir,
@@ -54,7 +54,7 @@ impl Nginx {
         config: &str,
         around: impl Fn(&str) -> String,
     ) -> Self {
-        // It takes over a socket of ours, as one that replaces an older one does: so the system can choose the port.
+        // It inherits a socket of the test, as at a binary upgrade, so that the system can choose the port.
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
         let addr = listener.local_addr().expect("an address");
         let config = config.replace("listen 443", &format!("listen {addr}"));
@@ -92,7 +92,7 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // It has children of its own to end.
+        // It must end its own children.
         if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
             let _ = kill_process(pid, Signal::TERM);
         }
@@ -119,18 +119,19 @@ fn nothing_is_held_back_and_nobody_cut_off() {
     ]);
     let nginx = Nginx::before(&program, &relay);
 
-    // The relay's limits are those of the client.
+    // The relay's limits apply to the client.
     let ping =
         nginx.client().request("GET /ping", &["X-Forwarded-For: 192.0.2.1", "Forwarded: for=203.0.113.66"]).answer();
     assert_eq!(ping.assert(200).text(), "pong");
     assert!(line_of(&dir.0.join("access.log")).contains("\"client\":\"192.0.2.1\""));
 
-    // And so is the scheme: what nginx speaks with the client, not with the relay, and not what the client claims.
+    // So does the scheme: that between client and nginx, not that between nginx and relay, and not the client's
+    // claim.
     let session =
         nginx.client().request("PUT /cama/session", &["Content-Length: 0", "X-Forwarded-Proto: http"]).answer();
     assert!(session.assert(201).get("set-cookie").expect("a cookie").contains("; Secure"));
 
-    // Who receives waits until somebody sends; each piece is there before the next is sent.
+    // A receiver waits for a sender; each piece arrives before the next is sent.
     let path = stream(&relay);
     let (mut receiver, mut source) = (nginx.client(), nginx.client());
     receiver.request(&format!("GET {path}"), &[]);
@@ -146,7 +147,7 @@ fn nothing_is_held_back_and_nobody_cut_off() {
     assert_eq!(receiver.next_chunk().expect("the end"), None);
     source.answer().assert(200);
 
-    // Who does not receive holds up the sender, instead of filling a disk.
+    // A receiver that does not read stops the sender, instead of filling a disk.
     let path = stream(&relay);
     let (mut receiver, mut source) = (nginx.client(), nginx.client());
     receiver.request(&format!("GET {path}"), &[]);
@@ -156,7 +157,7 @@ fn nothing_is_held_back_and_nobody_cut_off() {
     receiver.head().assert(200);
     while let Some(n) = source.push(&block, Duration::from_millis(500)) {
         taken += n;
-        assert!(taken < most - 1, "all of it went nowhere");
+        assert!(taken < most - 1, "everything was sent without a reader");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Proxies in front: whose word on a client's address is taken.
+//! Proxies in front: whose claims about a client's address are accepted.
 
 use crate::{
     client::Client,
@@ -8,7 +8,7 @@ use crate::{
 const V1: &str = "PROXY TCP4 192.0.2.7 198.51.100.7 50000 443\r\n";
 const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x08\xc6\x33\x64\x07\xc3\x50\x01\xbb";
 
-/// Who asked, by the access log.
+/// Returns the client's address in the access log.
 #[track_caller]
 fn logged(dir: &Dir) -> String {
     let line = line_of(&dir.0.join("access.log"));
@@ -88,7 +88,7 @@ fn the_proxy_protocol_tells_who_asks() {
             relay.client().send(header).request("GET /ping", &[]).answer().assert(200);
             assert_eq!(logged(&dir), client);
         }
-        // What a client of the proxy claims in a field is its own word: the proxy's is the connection's.
+        // A client's own field is a claim of the client; the proxy's claim is that of the connection.
         let mut client = relay.client();
         client.send(V1).request("GET /ping", &["X-Forwarded-For: 203.0.113.66"]).answer().assert(200);
         assert_eq!(logged(&dir), "192.0.2.7");

@@ -1,4 +1,4 @@
-//! The reverse tunnel in the relay: on, off, beside its other services, and what operators see of it.
+//! The reverse tunnel in the relay: on, off, beside its other services, and its metrics.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ fn knock(token: &str) -> String {
     )
 }
 
-/// An origin that answers requests, in frames by hand (RFC 9113), until it is told to leave.
+/// An origin server that responds to requests, in frames by hand (RFC 9113), until the test ends it.
 struct Origin(Client);
 
 impl Origin {
@@ -30,7 +30,7 @@ impl Origin {
         Self::begin(client)
     }
 
-    /// The same by ALPN: then it is asked who it is.
+    /// Like this, but by ALPN: it authenticates when the proxy asks.
     fn by_alpn(relay: &Relay, tls: &ClientConfig) -> Self {
         let mut tls = tls.clone();
         tls.alpn_protocols = vec![b"rh2".to_vec(), b"http/1.1".to_vec()];
@@ -43,7 +43,7 @@ impl Origin {
 
     fn begin(mut client: Client) -> Self {
         assert_eq!(client.exactly(24).expect("the preface"), b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-        // SETTINGS with nothing in them.
+        // Empty SETTINGS.
         client.send([0, 0, 0, 4, 0, 0, 0, 0, 0]);
         Self(client)
     }
@@ -154,7 +154,7 @@ fn connections_that_say_nothing_are_counted_and_keep_no_origin_server_out() {
     };
     let _silent: Vec<Client> = (0..4).map(|_| silent()).collect();
     let failed = |reason: &str| relay.metric(&format!("uncork_tunnel_handshakes_failed_total{{reason=\"{reason}\"}}"));
-    until("two have lost their places", || failed("displaced") == 2.0 && failed("unanswered") == 2.0);
+    until("two have lost their slots", || failed("displaced") == 2.0 && failed("unanswered") == 2.0);
     let _origin = Origin::by_alpn(&relay, &tls);
     until("the origin is connected", || relay.metric("uncork_tunnel_origin_servers") == 1.0);
     assert_eq!((failed("displaced"), failed("throttled")), (3.0, 0.0));

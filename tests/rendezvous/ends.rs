@@ -1,4 +1,4 @@
-//! Streams that don't end as they should.
+//! Streams that fail.
 
 use super::*;
 
@@ -24,7 +24,7 @@ pub(crate) fn a_waiting_side_drops(setup: Setup) {
 pub(crate) fn a_source_is_lost(setup: Setup) {
     for strict in [true, false] {
         let server = start_with(setup, |config| config.strict = strict);
-        // The receiver's word goes before the creator's, and that before the configuration.
+        // The receiver's setting overrides the creator's, which overrides the configuration.
         for (creation, get, breaks) in [
             ("", "", strict),
             ("?strict=1", "", true),
@@ -43,11 +43,11 @@ pub(crate) fn a_source_is_lost(setup: Setup) {
             assert_eq!(receiver.next_chunk().expect("a chunk").expect("data"), b"a part");
             source.leave();
             let rest = receiver.body(&head);
-            // There is no last chunk; or as if that had been all.
+            // Without the last chunk; or as if that had been all.
             assert_eq!(rest.ok().as_deref(), (!breaks).then_some(&b""[..]), "{strict} {creation} {get}");
             assert!(receiver.is_closed());
             stream.becomes("SRC_DISCONNECTED");
-            // A length that was announced can't be taken back.
+            // A declared length cannot be revoked.
             let stream = Stream::with(&server, creation, "");
             let mut receiver = stream.get_with(get);
             let mut source = stream.put("Content-Length: 10");
@@ -60,7 +60,7 @@ pub(crate) fn a_source_is_lost(setup: Setup) {
     }
 }
 
-/// It has nothing but the end of the connection to tell a part from the whole.
+/// Only the end of the connection distinguishes a part from the whole.
 pub(crate) fn a_source_is_lost_and_the_receiver_speaks_http_1_0(setup: Setup) {
     let server = start(setup);
     for strict in [true, false] {
@@ -91,7 +91,7 @@ pub(crate) fn a_source_is_lost_before_its_first_byte(setup: Setup) {
     stream.is("SRC_DISCONNECTED");
 }
 
-/// The source pauses meanwhile, and says nothing more: it is told at once.
+/// The source pauses meanwhile, and sends nothing more: it gets its response at once.
 pub(crate) fn a_destination_is_lost(setup: Setup) {
     let server = start(setup);
     // The third is another length than the creator has declared.
@@ -111,7 +111,7 @@ pub(crate) fn a_destination_is_lost(setup: Setup) {
                 source.send("abc")
             };
             receiver.head().assert(200);
-            // One that half-closes looks like one that leaves.
+            // A client that half-closes looks like one that leaves.
             let kept = if leaves {
                 receiver.leave();
                 None
@@ -127,7 +127,7 @@ pub(crate) fn a_destination_is_lost(setup: Setup) {
             drop(kept);
         }
     }
-    // One that leaves before the first byte is noticed at once.
+    // A client that leaves before the first byte is noticed at once.
     let stream = Stream::new(&server);
     let mut source = stream.put("Content-Length: 100");
     stream.get().leave();
@@ -191,7 +191,7 @@ pub(crate) fn time_is_over(setup: Setup) {
     for client in [a, b, c] {
         let answer = client.answer();
         is_error(&answer, 504, "SessionTimeoutError", MESSAGE);
-        // The connection goes on.
+        // The connection continues.
         client.request("GET /ping", &[]).answer().assert(200);
     }
     let states = ["TIMEOUT_NO_DST", "TIMEOUT_NO_SRC", "TIMEOUT_NO_SRC_NO_DST", "TIMEOUT_NO_SRC_NO_DST"];
@@ -218,7 +218,7 @@ pub(crate) fn stopping(setup: Setup) {
         is_error(&answer, 503, "ServerStoppingError", "The server is stopping");
         assert!(answer.get("retry-after").is_some());
     }
-    // What was on its way arrives.
+    // Data in flight arrives.
     source.send("world");
     assert_eq!(receiver.body(&head).expect("whole"), b"helloworld");
     source.answer().assert(200);

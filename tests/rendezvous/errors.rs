@@ -1,4 +1,4 @@
-//! Who is refused, and errors that clients report.
+//! Rejected requests, and errors that clients report.
 
 use super::*;
 
@@ -98,7 +98,7 @@ pub(crate) fn posted_badly(setup: Setup) {
         let answer = stream.error(json);
         assert!(answer.assert(400).text().starts_with("{\"name\":\"InvalidBodyError\",\"message\":\""), "{answer:?}");
     }
-    // Nobody was told anything.
+    // No side got a response.
     assert!(receiver.is_silent(MOMENT));
     let mut source = stream.put_all(b"hello");
     assert_eq!(receiver.answer().text(), "hello");

@@ -1,4 +1,4 @@
-//! Limits, and a crowd.
+//! Limits, and many clients at once.
 
 use uncork::Limits;
 
@@ -30,7 +30,7 @@ fn streams_have_a_limit_for_each_address_and_in_all() {
     let answer = server.client().post("/stream", &[], b"").answer();
     is_error(&answer, 503, "TooManyStreamsError", "There are too many streams: at most 1");
     assert!(answer.get("retry-after").is_some());
-    // A record makes room.
+    // A record needs space.
     stream.error("").assert(200);
     Stream::new(&server);
     not_found(&server.client().request(&format!("GET {}/status", stream.path), &[]).answer());
@@ -60,7 +60,7 @@ fn a_stream_has_a_limit() {
         let stream = Stream::new(&server);
         let answer = stream.put("Content-Length: 1001").answer();
         is_error(&answer, 413, "BodyTooLargeError", "The stream is too large: at most 1000 bytes");
-        // The place is still free; a chunked one shows it only on its way.
+        // The slot is still free; a chunked body shows its size only while it is sent.
         let mut receiver = stream.get();
         let mut source = stream.put("Transfer-Encoding: chunked");
         source.chunk(&[b'x'; 999]);
@@ -74,7 +74,7 @@ fn a_stream_has_a_limit() {
         assert!(receiver.next_chunk().is_ok_and(|rest| rest.as_deref() == Some(b"y")), "what is allowed");
         assert!(receiver.body(&head).is_err(), "and a part is not taken for the whole");
         stream.becomes("SRC_ERROR");
-        // Just as much as is allowed.
+        // Exactly the limit.
         let stream = Stream::new(&server);
         let mut receiver = stream.get();
         let mut source = stream.put("Transfer-Encoding: chunked");
@@ -168,7 +168,7 @@ fn a_thread_for_each_connection() {
 
 #[test]
 fn both_ends_leave_whenever_they_like() {
-    // Whatever happens, every stream comes to an end, and nobody hangs.
+    // In any case every stream ends, and no client hangs.
     let server = start(Setup { tls: false, threads: 2 });
     for i in 0..60usize {
         let stream = Stream::with(&server, if i % 4 == 0 { "?n=2" } else { "" }, "");

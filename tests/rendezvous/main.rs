@@ -1,5 +1,5 @@
 //! The rendezvous' contract, case by case, over real sockets: plain and TLS, with one loop and with two, so that the
-//! sides of a stream meet on different ones.
+//! sides of a stream are on different ones.
 
 #![cfg(all(feature = "relay", feature = "tls"))]
 
@@ -24,7 +24,7 @@ use support::{
     bodies::{pattern, push_until_stuck, receive},
 };
 
-/// A moment, to see that nothing happens. The only waiting in here, and never for something to happen.
+/// A short time, to show that nothing happens. The only sleep in here, and never to wait for an event.
 const MOMENT: Duration = Duration::from_millis(40);
 
 const PLAIN_1: Setup = Setup { tls: false, threads: 1 };
@@ -53,7 +53,7 @@ fn start_with(setup: Setup, change: impl FnOnce(&mut RendezvousConfig)) -> TestS
     TestServer::start(setup, config)
 }
 
-/// A stream, and how to get at its sides.
+/// A stream, and clients for its sides.
 struct Stream<'a> {
     server: &'a TestServer,
     path: String,
@@ -70,7 +70,7 @@ impl<'a> Stream<'a> {
         Self { server, path: format!("/stream/{}", id.expect("an id")) }
     }
 
-    /// A receiver that has reached the server.
+    /// A receiver that the server knows.
     fn get(&self) -> Client {
         self.get_with("")
     }
@@ -83,7 +83,7 @@ impl<'a> Stream<'a> {
         client
     }
 
-    /// A source whose head has reached the server.
+    /// A source whose head the server has received.
     fn put(&self, framing: &str) -> Client {
         let mut client = self.server.client();
         self.server.seen(|| {
@@ -112,7 +112,7 @@ impl<'a> Stream<'a> {
         status
     }
 
-    /// Asks until it is in that state: for what is noticed on a loop that is not ours.
+    /// Polls until it is in that state: for events on another loop.
     #[track_caller]
     fn becomes(&self, state: &str) -> String {
         for _ in 0..2000 {
@@ -129,7 +129,7 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// The one body an error has.
+/// Returns the body of an error.
 #[track_caller]
 fn is_error(answer: &Answer, status: u16, name: &str, message: &str) {
     answer.assert(status);

@@ -1,4 +1,4 @@
-//! Streams that go well.
+//! Streams that succeed.
 
 use super::*;
 
@@ -18,7 +18,7 @@ pub(crate) fn creation(setup: Setup) {
         let location = answer.get("location").and_then(|path| path.strip_prefix("/stream/")).expect("its path");
         assert_eq!(answer.text(), format!("{{\"stream\":\"{location}\"}}"));
     }
-    // No body at all, and a chunked one.
+    // Without a body, and with a chunked one.
     client.request("POST /stream", &[]).answer().assert(201);
     client.request("POST /stream", &["Transfer-Encoding: chunked"]).chunk(b"{}").chunk(b"").answer().assert(201);
     let answer = client.post("/stream", &[], b"{\"upload_headers\":{\"@{}[].<>\":\"x\"}}").answer();
@@ -66,7 +66,7 @@ pub(crate) fn routes(setup: Setup) {
         let answer = client.request(line, &[]).answer();
         is_error(&answer, 404, "BadRouteError", "No endpoint exists for the specified method and/or route");
     }
-    // HEAD is answered where GET is; but for the stream itself, which it would take from a receiver.
+    // HEAD is supported where GET is, except for the stream itself: it would take the stream from a receiver.
     for (path, status) in
         [("/ping", 200), ("/ping/?x", 200), (&*format!("{path}/status"), 200), ("/stream/x/status", 404), (path, 404)]
     {
@@ -87,7 +87,7 @@ pub(crate) fn routes(setup: Setup) {
             not_found(&client.request(&line.replace('@', id), &["Content-Length: 0"]).answer());
         }
     }
-    // One slash more is none.
+    // An additional slash is an error.
     stream.server.client().request(&format!("GET {path}/status/"), &[]).answer().assert(200);
     stream.server.client().request(&format!("POST {path}/error/?x"), &[]).answer().assert(200);
 
@@ -134,7 +134,7 @@ pub(crate) fn put_meets_get(setup: Setup) {
         assert!(closed);
         let status = stream.is("FINISHED");
         assert!(status.ends_with("\"bytes_transferred\":3145728}") && !status.contains("error"), "{status}");
-        // It is over.
+        // The stream is over.
         not_found(&stream.get().answer());
         not_found(&stream.put("Content-Length: 0").answer());
     }
@@ -162,7 +162,7 @@ pub(crate) fn fields_are_passed_on(setup: Setup) {
         "\"download_headers\":{\"Content-Type\":\"text/x\",\"Z\":[\"1\",2],\"A\":3},\"upload_headers\":{\"Y\":\"z\"},";
     assert!(status.contains(fields), "{status}");
 
-    // Who asks for it keeps the connection.
+    // A client that asks for it keeps the connection.
     let stream = Stream::with(&server, "", "{\"upload_headers\":{\"Connection\":\"keep-alive\"}}");
     let mut receiver = stream.get();
     let mut source = stream.put_all(b"hello");
@@ -172,7 +172,7 @@ pub(crate) fn fields_are_passed_on(setup: Setup) {
     assert!(!stream.is("FINISHED").contains("download_headers"), "a body was given without them");
 }
 
-/// RFC 9110 §14.5: it would be taken for the whole.
+/// RFC 9110 §14.5: the part would be taken for the whole.
 pub(crate) fn a_part_is_refused(setup: Setup) {
     let server = start(setup);
     let stream = Stream::new(&server);
@@ -183,11 +183,11 @@ pub(crate) fn a_part_is_refused(setup: Setup) {
         let message = "A stream needs the complete body: Content-Range is not supported";
         is_error(&source.answer(), 400, "BadRequestError", message);
     }
-    // The place is still free, and the receiver waits.
+    // The slot is still free, and the receiver waits.
     stream.is("DST_CONNECTED");
     stream.put_all(b"whole").answer().assert(200);
     assert_eq!(receiver.answer().text(), "whole");
-    // With POST the field means nothing.
+    // With POST the field has no meaning.
     server.client().post("/stream", &["Content-Range: bytes 0-1/2"], b"{}").answer().assert(201);
 }
 
@@ -222,7 +222,7 @@ pub(crate) fn chunked_is_progressive(setup: Setup) {
         }
         assert_eq!(got, word.as_bytes());
     }
-    // Counted when they are out, on another loop than ours.
+    // Counted when they are sent, on another loop.
     let counted = |_| stream.is("STREAMING").ends_with("\"bytes_transferred\":43}");
     assert!((0..2000).any(counted), "{}", stream.status());
     source.chunk(b"");
@@ -268,7 +268,7 @@ pub(crate) fn the_body_is_asked_for_at_once_and_not_read(setup: Setup) {
 }
 
 pub(crate) fn a_stalled_receiver_stops_its_source(setup: Setup) {
-    // More than all the sockets on the way hold.
+    // More than all sockets on the path hold.
     const TOTAL: usize = 40 << 20;
     let server = start(setup);
     let stream = Stream::new(&server);
@@ -345,6 +345,6 @@ pub(crate) fn status_tells(setup: Setup) {
 }
 
 impl Client {
-    /// Ends a chain: the request is out, its answer is for later.
+    /// Ends a chain: the request is sent, its response is for later.
     fn head_is_out(&mut self) {}
 }

@@ -3,20 +3,20 @@
 use super::*;
 
 pub(crate) fn three_and_one_is_slow(setup: Setup) {
-    // More than all the sockets on the way hold.
+    // More than all sockets on the path hold.
     const TOTAL: usize = 24 << 20;
     let server = start(setup);
     let stream = Stream::with(&server, "?n=3", "");
     let mut receivers: Vec<Client> = (0..2).map(|_| stream.get()).collect();
     let mut source = stream.put(&format!("Content-Length: {TOTAL}"));
-    assert!(receivers[0].is_silent(MOMENT), "not everybody is there");
+    assert!(receivers[0].is_silent(MOMENT), "not all receivers are there");
     stream.is("SRC_CONNECTED");
     receivers.push(stream.get());
     stream.is("STREAMING");
     let taken = "A client has already connected to the destination side of this stream";
     is_error(&stream.get().answer(), 429, "AlreadyConnectedError", taken);
     let slow = receivers.pop();
-    // The others take whatever comes; and yet the source is stopped by the one who does not.
+    // The others read at once; yet the one that does not read stops the source.
     let others: Vec<_> = receivers
         .into_iter()
         .map(|mut receiver| {
@@ -59,7 +59,7 @@ pub(crate) fn one_of_three_is_lost(setup: Setup) {
     stream.is("DST_DISCONNECTED");
 }
 
-/// The source is told when the last of them has left, also while it pauses.
+/// The source learns that the last of them has left, also while it pauses.
 pub(crate) fn all_of_three_are_lost(setup: Setup) {
     let server = start(setup);
     let stream = Stream::with(&server, "?n=3", "");
@@ -103,7 +103,7 @@ pub(crate) fn a_source_that_left_is_told_of(setup: Setup) {
     is_fault(&first.answer(), SOURCE_CLOSED);
     not_found(&stream.get().answer());
     stream.is("SRC_DISCONNECTED");
-    // An error is for everybody who waits.
+    // All waiting clients get the error.
     let stream = Stream::with(&server, "?n=2", "");
     let mut waiting = [stream.get(), stream.put("Content-Length: 5")];
     stream.error("{\"http_status\":410}").assert(200);

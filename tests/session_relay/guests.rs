@@ -1,4 +1,4 @@
-//! Whom a session lets in, and how it ends: secure sessions, `DELETE`, lifetime.
+//! Guests of a session, and its end: secure sessions, `DELETE`, lifetime.
 
 use super::*;
 
@@ -12,7 +12,7 @@ pub(crate) fn a_secure_session(setup: Setup) {
         assert_eq!(answer.assert(403).get("content-type"), Some("text/plain"));
         assert!(!answer.body.is_empty());
     };
-    // Before a permission there is no guest.
+    // Without a permission there is no guest.
     refused(&guest.request(&session.get(), &[no_wait]).answer());
     refused(&guest.request(&format!("POST {}", session.path), &[no_wait]).answer());
     host.request(&session.get(), &[&session.cookie, no_wait]).answer().assert(504);
@@ -22,7 +22,7 @@ pub(crate) fn a_secure_session(setup: Setup) {
         host.request(&put, &[&session.cookie, bad]).answer().assert(400);
     }
     refused(&guest.request(&session.get(), &[no_wait]).answer());
-    // Given again, it replaces. A mapped address is the address it maps.
+    // A second permission replaces the first. A mapped address is the address it maps.
     for (ip, status) in [
         ("127.0.0.1", 504),
         ("192.0.2.1", 403),
@@ -69,13 +69,13 @@ pub(crate) fn deletion(setup: Setup) {
     assert_eq!(expires, answer.get("date"));
     for receiver in &mut receivers {
         receiver.answer().assert(410);
-        // The connection goes on, the session does not.
+        // The connection continues, the session does not.
         receiver.request(&session.get(), &[&session.cookie]).answer().assert(404);
     }
     client.request(&delete, &[&session.cookie]).answer().assert(404);
     client.request(&format!("PUT {}", session.path), &[&session.cookie]).answer().assert(404);
 
-    // Those that wait to send are told as well.
+    // Waiting senders get the error as well.
     let session = Session::new(&server);
     let (mut host, mut guest) = (server.client(), server.client());
     server.seen(|| host.post(&session.path, &[&session.cookie], b"unheard").is_out());
@@ -102,7 +102,7 @@ pub(crate) fn deletion_in_mid_transfer(setup: Setup) {
         sender.answer().assert(410);
         other.answer().assert(410);
         assert!(sender.is_closed());
-        // What the receiver has is not the whole: as if the sender had been lost.
+        // The receiver has only a part: as if the sender had been lost.
         match receiver.body(&head) {
             Ok(_) => assert!(head.is_chunked()),
             Err(error) => assert!(!head.is_chunked(), "{error}"),
@@ -111,14 +111,14 @@ pub(crate) fn deletion_in_mid_transfer(setup: Setup) {
 }
 
 pub(crate) fn expiry(setup: Setup) {
-    // Long enough for a busy machine to answer within it. (What counts when is told on a virtual clock in `state`.)
+    // Long enough for a busy machine to respond within it. (A virtual clock in `state` tests the exact times.)
     let ttl = Duration::from_millis(700);
     let server = start_with(setup, |c| c.ttl = ttl);
     let (mut client, mut receiver) = (server.client(), server.client());
     client.request("GET /", &[]).answer().assert(404);
     receiver.request("GET /", &[]).answer().assert(404);
     let session = Session::new(&server);
-    // While somebody is connected, time stands still; and starts again, in full.
+    // While a peer is connected, the lifetime does not run; then it starts again, in full.
     server.seen(|| {
         receiver.request(&session.get(), &[]);
     });
@@ -139,7 +139,7 @@ pub(crate) fn an_end_to_everything(setup: Setup) {
         client.answer().assert(410);
     }
     server.client().request(&session.get(), &[]).answer().assert(404);
-    // A message on its way is cut off.
+    // A message in progress is truncated.
     let session = Session::new(&server);
     let mut receiver = session.host_waits(&server);
     let mut sender = server.client();

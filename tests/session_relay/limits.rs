@@ -1,4 +1,4 @@
-//! Limits, browsers, the end of the server, and a crowd.
+//! Limits, browsers, the end of the server, and many clients at once.
 
 use uncork::Limits;
 
@@ -10,7 +10,7 @@ pub(crate) fn messages_have_a_limit(setup: Setup) {
     let mut sender = server.client();
     let expect = ["Expect: 100-continue", "Content-Length: 1001"];
     sender.request(&format!("POST {}", session.path), &expect).answer().assert(413);
-    // A chunked one shows it only on its way.
+    // A chunked message shows its size only while it is sent.
     let mut receiver = session.host_waits(&server);
     let mut sender = server.client();
     sender.request(&format!("POST {}", session.path), &["Transfer-Encoding: chunked"]);
@@ -23,7 +23,7 @@ pub(crate) fn messages_have_a_limit(setup: Setup) {
     sender.chunk(b"yz");
     sender.answer().assert(413);
     assert!(receiver.body(&head).is_ok_and(|rest| rest.len() <= 1));
-    // Just as much as is allowed.
+    // Exactly the limit.
     for fields in [["Transfer-Encoding: chunked"], ["Content-Length: 1000"]] {
         let mut receiver = session.host_waits(&server);
         let mut sender = server.client();
@@ -51,7 +51,7 @@ pub(crate) fn stopping(setup: Setup) {
         let answer = client.answer();
         assert!(answer.assert(503).get("retry-after").is_some());
     }
-    // What was on its way arrives.
+    // Data in flight arrives.
     sender.send("world");
     assert_eq!(receiver.body(&head).expect("whole"), b"helloworld");
     assert_eq!(sender.answer().assert(200).get("x-bytes-delivered"), Some("10"));
@@ -87,7 +87,8 @@ fn sessions_have_a_limit_for_each_address_and_in_all() {
     client.request("PUT /cama/session", &[]).answer().assert(201);
 }
 
-/// One address makes many wait, and sends as much with each, and behind it, as is taken: others are served all the same.
+/// One address opens many waiting requests, and sends as much as is taken with and behind each: other clients are
+/// served all the same.
 #[test]
 fn those_who_wait_do_not_keep_the_buffers() {
     for tls in [false, true] {
@@ -98,7 +99,7 @@ fn those_who_wait_do_not_keep_the_buffers() {
             let session = Session::new(&server);
             let mut receiver = server.client();
             server.seen(|| {
-                // The first is answered at once, and more is read before the second is looked at.
+                // The first gets its response at once, and more is read before the second is processed.
                 let head = |more: &str| format!("{} HTTP/1.1\r\nHost: localhost\r\n{more}\r\n", session.get());
                 let both = format!("{}{}", head("X-Timeout: 0\r\n"), head(""));
                 let _ = receiver.try_send([both.as_bytes(), &[b'x'; 48 * 1024]].concat());
@@ -129,11 +130,11 @@ fn cors_is_off_until_it_is_asked_for() {
     assert_eq!(answer.get("access-control-allow-methods"), Some("PUT"));
     assert_eq!(answer.get("access-control-allow-credentials"), Some("true"));
     let session = Session::new(&server);
-    // Answers that come later carry it too.
+    // Later responses have it too.
     let answer = client.request(&session.get(), &["Origin: https://example.org", "X-Timeout: 0"]).answer();
     assert_eq!(answer.assert(504).get("access-control-allow-origin"), Some("https://example.org"));
     assert_eq!(answer.get("vary"), Some("Origin"));
-    // Another origin gets nothing, and no answer may be kept for it.
+    // Another origin gets nothing, and caches must not keep a response for it.
     for stranger in ["Origin: https://example.com", "Origin: null", "X-A: b"] {
         let answer = client.request(&session.get(), &[stranger, "X-Timeout: 0"]).answer();
         assert_eq!((answer.get("access-control-allow-origin"), answer.get("vary")), (None, Some("Origin")));
@@ -191,7 +192,7 @@ fn a_thread_for_each_connection() {
 
 #[test]
 fn both_ends_leave_and_come_back_without_end() {
-    // Two loops, four clients that each leave whenever they like: whatever happens, the session must stay usable.
+    // Two loops, four clients that leave at random: the session must stay usable.
     let server = start(Setup { tls: false, threads: 2 });
     let session = Session::new(&server);
     std::thread::scope(|scope| {
@@ -217,7 +218,7 @@ fn both_ends_leave_and_come_back_without_end() {
     });
     for side in [session.cookie.as_str(), "X-A: b"] {
         let other = if side == "X-A: b" { session.cookie.as_str() } else { "X-A: b" };
-        // Places of those who left become free as their ends are noticed, which is at once; but we are not told when.
+        // The slots of clients that left become free when their ends are noticed: at once, but without a report.
         let report = loop {
             let answer = server.client().post(&session.path, &[side, "X-Timeout: 0"], b"").answer();
             if answer.status == 504 {

@@ -1,5 +1,5 @@
 //! The session relay's contract, case by case, over real sockets: plain and TLS, with one loop and with two, so that
-//! host and guest meet on different ones.
+//! host and guest are on different ones.
 
 #![cfg(all(feature = "relay", feature = "tls"))]
 
@@ -24,7 +24,7 @@ use support::{
     bodies::{pattern, push_until_stuck, receive},
 };
 
-/// A moment, to see that nothing happens. The only waiting in here, and never for something to happen.
+/// A short time, to show that nothing happens. The only sleep in here, and never to wait for an event.
 const MOMENT: Duration = Duration::from_millis(40);
 
 const PLAIN_1: Setup = Setup { tls: false, threads: 1 };
@@ -53,7 +53,7 @@ fn start_with(setup: Setup, change: impl FnOnce(&mut SessionConfig)) -> TestServ
     TestServer::start(setup, config)
 }
 
-/// A session, with what the host knows of it.
+/// A session, with the data of its host.
 struct Session {
     path: String,
     token: String,
@@ -78,12 +78,12 @@ impl Session {
         format!("GET {}", self.path)
     }
 
-    /// A host's GET that has reached the server.
+    /// A host's GET that the server has received.
     fn host_waits(&self, server: &TestServer) -> Client {
         self.waits(server, &[&self.cookie])
     }
 
-    /// A guest's.
+    /// A guest's GET that the server has received.
     fn guest_waits(&self, server: &TestServer) -> Client {
         self.waits(server, &[])
     }
@@ -108,6 +108,6 @@ fn seconds(cookie: &str) -> u64 {
 }
 
 impl Client {
-    /// Ends a chain: the request is out, its answer is for later.
+    /// Ends a chain: the request is sent, its response is for later.
     fn is_out(&mut self) {}
 }

@@ -1,4 +1,4 @@
-//! `POST`: messages on their way, and what becomes of those whose sender or receiver is lost.
+//! `POST`: messages, also those whose sender or receiver is lost.
 
 use super::*;
 
@@ -18,7 +18,7 @@ pub(crate) fn nothing_at_all_is_a_message_too(setup: Setup) {
         assert_eq!((answer.get("content-length"), answer.is_chunked()), (length, length.is_none()));
         assert_eq!(sender.answer().assert(200).get("x-bytes-delivered"), Some("0"));
     }
-    // And one that says nothing about its type is of no type.
+    // A message without a type is passed on without one.
     let mut receiver = session.host_waits(&server);
     server.client().post(&session.path, &[], b"x").answer().assert(200);
     assert_eq!(receiver.answer().assert(200).get("content-type"), None);
@@ -77,7 +77,7 @@ pub(crate) fn the_body_is_asked_for_only_when_somebody_is_there(setup: Setup) {
     sender.send("hello");
     assert_eq!(receiver.answer().assert(200).text(), "hello");
     assert_eq!(sender.answer().assert(200).get("x-bytes-delivered"), Some("5"));
-    // Nobody there: no 100, but the final word.
+    // No receiver: no 100, but the final response.
     sender.request(&format!("POST {}", session.path), &["Expect: 100-continue", "Content-Length: 5", "X-Timeout: 0"]);
     sender.head().assert(504);
 }
@@ -100,8 +100,8 @@ pub(crate) fn nothing_is_read_until_somebody_is_there(setup: Setup) {
 }
 
 pub(crate) fn a_stalled_receiver_pushes_back(setup: Setup) {
-    // More than all the sockets on the way hold. The clients' are kept small, but the system gives the server's as
-    // much as it likes: 32 MiB to receive, 4 MiB to send.
+    // More than all sockets on the path hold. The clients' buffers are small, but the system gives the server's as
+    // much as it wants: 32 MiB to receive, 4 MiB to send.
     const TOTAL: usize = 40 << 20;
     let server = start(setup);
     let session = Session::new(&server);
@@ -131,11 +131,11 @@ pub(crate) fn a_receiver_that_left_loses_nothing(setup: Setup) {
     let early = session.host_waits(&server);
     server.left(|| early.leave());
     let mut sender = server.client();
-    server.seen(|| sender.post(&session.path, &[], b"for whoever comes").is_out());
+    server.seen(|| sender.post(&session.path, &[], b"for the next receiver").is_out());
     assert!(sender.is_silent(MOMENT));
-    assert_eq!(session.host_waits(&server).answer().assert(200).text(), "for whoever comes");
+    assert_eq!(session.host_waits(&server).answer().assert(200).text(), "for the next receiver");
     assert_eq!(sender.answer().assert(200).get("x-bytes-delivered"), Some("17"));
-    // A sender that left is nobody to wait for either.
+    // A sender that left is not waited for either.
     let mut early = server.client();
     server.seen(|| early.post(&session.path, &[], b"too late").is_out());
     server.left(|| early.leave());
@@ -159,7 +159,7 @@ pub(crate) fn a_receiver_is_lost_in_mid_transfer(setup: Setup) {
             sender.send("a part of it");
             assert!(receiver.some(1).is_ok());
         }
-        // The sender pauses, and is told at once. A receiver that half-closes looks like one that leaves.
+        // The sender pauses, and gets its response at once. A receiver that half-closes looks like one that leaves.
         let kept = if leaves {
             receiver.leave();
             None
@@ -170,14 +170,14 @@ pub(crate) fn a_receiver_is_lost_in_mid_transfer(setup: Setup) {
         let report = sender.answer();
         drop(kept);
         let delivered: u64 = report.assert(200).get("x-bytes-delivered").expect("a count").parse().expect("a number");
-        // At the least: under chunking and TLS it is rounded down.
+        // A minimum: with chunks and TLS it is rounded down.
         assert!(delivered <= 12, "{delivered}");
         if !setup.tls && fields == length {
             assert_eq!(delivered, 12, "that much was acknowledged");
         }
         assert_eq!(report.get("x-bytes-relayed").is_some(), fields == chunked);
-        assert!(sender.is_closed(), "the rest has no place to go");
-        // The session goes on.
+        assert!(sender.is_closed(), "there is no receiver for the rest");
+        // The session continues.
         let mut receiver = session.host_waits(&server);
         server.client().post(&session.path, &[], b"again").answer().assert(200);
         assert_eq!(receiver.answer().text(), "again");
@@ -207,7 +207,7 @@ pub(crate) fn a_receiver_is_lost_in_a_long_message(setup: Setup) {
     if !setup.tls {
         assert_eq!(delivered, 3 * PIECE, "that much was acknowledged");
     }
-    assert!(sender.is_closed(), "the rest has no place to go");
+    assert!(sender.is_closed(), "there is no receiver for the rest");
 }
 
 pub(crate) fn a_sender_is_lost_in_mid_transfer(setup: Setup) {
@@ -220,13 +220,13 @@ pub(crate) fn a_sender_is_lost_in_mid_transfer(setup: Setup) {
     assert_eq!(receiver.next_chunk().expect("a chunk").expect("data"), b"a part");
     server.left(|| sender.leave());
     assert_eq!(receiver.body(&head).expect("the terminating chunk"), b"");
-    // The connection is good for another message, and the sender's place is free.
+    // The connection can carry another message, and the sender's slot is free.
     server.seen(|| {
         receiver.request(&session.get(), &[&session.cookie]);
     });
     server.client().post(&session.path, &[], b"again").answer().assert(200);
     assert_eq!(receiver.answer().text(), "again");
-    // A length that was announced can't be taken back: the connection breaks.
+    // A declared length cannot be revoked: the connection is closed.
     let mut receiver = session.host_waits(&server);
     let mut sender = server.client();
     sender.request(&format!("POST {}", session.path), &["Content-Length: 10"]).send("short");

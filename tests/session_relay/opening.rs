@@ -1,4 +1,4 @@
-//! `PUT <base>/session`: opening one, and what is asked for where nothing is.
+//! `PUT <base>/session`: opening a session, and requests for unknown sessions.
 
 use super::*;
 
@@ -24,7 +24,7 @@ pub(crate) fn allocation(setup: Setup) {
     let lasts = expires.duration_since(httpdate::parse_http_date(date).expect("a date")).expect("the future");
     assert!((3598..=3602).contains(&lasts.as_secs()), "{lasts:?}");
 
-    // Another one is another one; and a body is ignored.
+    // The next one is different; and a body is ignored.
     let mut client = server.client();
     let length = ["Content-Length: 5"];
     let other = client.request("PUT /cama/session/", &length).send("hello").answer();
@@ -56,7 +56,7 @@ pub(crate) fn allocation_chooses_type_and_time(setup: Setup) {
     }
 }
 
-/// RFC 9110 §14.5; with POST the field means nothing.
+/// RFC 9110 §14.5; with POST the field has no meaning.
 pub(crate) fn a_part_is_refused(setup: Setup) {
     let server = start(setup);
     let session = Session::new(&server);

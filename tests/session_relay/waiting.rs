@@ -1,4 +1,4 @@
-//! `GET`: who receives, who is the host, and for how long anybody waits.
+//! `GET`: the receiver, the host, and timeouts.
 
 use super::*;
 
@@ -12,7 +12,7 @@ pub(crate) fn an_unknown_session(setup: Setup) {
         assert!(cookie.starts_with("token=; Expires="), "{cookie}");
         assert!(cookie.contains(&format!("; Path=/cama/session/{id}; Max-Age=0")), "{cookie}");
     }
-    // What would become an attribute of the cookie stays out of it.
+    // A value that would become an attribute of the cookie is left out.
     let answer = client.request("GET /cama/session/x;Domain=example.org", &[]).answer();
     assert_eq!(answer.assert(404).get("set-cookie"), None);
 }
@@ -40,7 +40,7 @@ pub(crate) fn a_message_each_way(setup: Setup) {
             assert_eq!(answer.get("content-length"), Some("100000"));
             assert_eq!(answer.get("x-content-type-options"), Some("nosniff"));
             assert!(answer.body == body);
-            // Host answers renew the cookie.
+            // Responses to the host renew the cookie.
             assert_eq!(answer.get("set-cookie").is_some(), !from_host);
             let report = sender.answer();
             assert_eq!(report.assert(200).get("x-bytes-delivered"), Some("100000"));
@@ -55,7 +55,7 @@ pub(crate) fn the_token_makes_the_host(setup: Setup) {
     let session = Session::new(&server);
     let token = &session.token;
     let swapped: String = token.chars().rev().collect();
-    // What the guest sends reaches the host only.
+    // The guest's message reaches the host only.
     for host in [
         format!("Cookie: token={token}"),
         format!("Cookie: token=\"{token}\""),
@@ -97,10 +97,10 @@ pub(crate) fn one_receiver_a_side(setup: Setup) {
         assert_eq!(answer.assert(409).text(), "there can be only one receiver at a time");
         assert_eq!(answer.get("content-type"), Some("text/plain"));
     }
-    // A receiver that leaves makes room.
+    // A receiver that leaves frees its slot.
     server.left(|| guest.leave());
     let _guest = session.guest_waits(&server);
-    // And so does one that was served, at once.
+    // So does one that was served, at once.
     let mut sender = server.client();
     sender.post(&session.path, &[], b"one");
     assert_eq!(host.answer().assert(200).text(), "one");
@@ -120,7 +120,7 @@ pub(crate) fn one_sender_a_side(setup: Setup) {
     }
     assert_eq!(server.client().request(&session.get(), &[]).answer().text(), "from the host");
     assert_eq!(host.answer().assert(200).get("x-bytes-delivered"), Some("13"));
-    // The place is free as soon as the sender knows.
+    // The slot is free as soon as the sender has its response.
     server.client().post(&session.path, &[&session.cookie, "X-Timeout: 0"], b"more").answer().assert(504);
     assert_eq!(server.client().request(&session.get(), &[&session.cookie]).answer().text(), "from the guest");
     assert_eq!(guest.answer().assert(200).get("x-bytes-delivered"), Some("14"));

@@ -1,13 +1,13 @@
-//! Bodies that show what has become of them.
+//! Bodies that show lost, doubled and moved bytes.
 
 use std::time::Duration;
 
 use super::Client;
 
-/// Who takes nothing for so long is stuck.
+/// A peer that takes no byte for this long is stuck.
 const STUCK: Duration = Duration::from_millis(200);
 
-/// Bytes that show when one is missing, doubled or moved.
+/// Returns bytes that show when one is missing, doubled or moved.
 pub(crate) fn pattern(from: usize, len: usize) -> Vec<u8> {
     let one: Vec<u8> = (0..251).map(|i| ((from + i) % 251) as u8).collect();
     let mut all = one.repeat(len.div_ceil(251));
@@ -15,7 +15,7 @@ pub(crate) fn pattern(from: usize, len: usize) -> Vec<u8> {
     all
 }
 
-/// Sends until nothing is taken any more: how much that was.
+/// Sends until the peer takes no more. Returns the number of bytes sent.
 pub(crate) fn push_until_stuck(source: &mut Client, total: usize) -> usize {
     let block = pattern(0, 251 * 1024);
     let mut sent = 0;

@@ -1,4 +1,5 @@
-//! A client on a blocking socket, plain or TLS, that sends exactly what it is told and shows exactly what came.
+//! A client on a blocking socket, plain or TLS. It sends exactly the bytes of the test and shows exactly what it
+//! received.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -10,7 +11,13 @@ use std::{
 use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName};
 use socket2::{Domain, Socket, Type};
 
-/// Longer than anything takes, shorter than anybody's patience.
+pub(crate) use self::response::Answer;
+
+#[path = "response.rs"]
+#[allow(dead_code, reason = "each test uses a part of it")]
+mod response;
+
+/// The timeout of reads and writes: longer than any test step takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 enum Stream {
@@ -55,37 +62,8 @@ impl Write for Stream {
 /// One connection.
 pub(crate) struct Client {
     stream: Stream,
-    /// Received and not looked at.
+    /// Received, but not read by the test.
     rest: Vec<u8>,
-}
-
-/// The head of an answer, and its body if it was read.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) fields: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Answer {
-    /// The first value of that name.
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.fields.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
-    }
-
-    pub(crate) fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).expect("text")
-    }
-
-    pub(crate) fn is_chunked(&self) -> bool {
-        self.get("transfer-encoding") == Some("chunked")
-    }
-
-    #[track_caller]
-    pub(crate) fn assert(&self, status: u16) -> &Self {
-        assert_eq!(self.status, status, "{self:?}");
-        self
-    }
 }
 
 impl Client {
@@ -93,10 +71,10 @@ impl Client {
         Self::connect_from(None, addr, tls)
     }
 
-    /// The same, from that address of this machine: all of 127.0.0.0/8 are.
+    /// Like [`connect`](Self::connect), but from this address of the machine, which has all of 127.0.0.0/8.
     pub(crate) fn connect_from(from: Option<IpAddr>, addr: SocketAddr, tls: Option<Arc<ClientConfig>>) -> Self {
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None).expect("a socket");
-        // Kept small, so that being pushed back shows before everything lies in the system's buffers.
+        // Small buffers: back-pressure shows before the system has buffered everything.
         socket.set_recv_buffer_size(128 * 1024).expect("set");
         socket.set_send_buffer_size(128 * 1024).expect("set");
         if let Some(from) = from {
@@ -125,13 +103,13 @@ impl Client {
         self
     }
 
-    /// The same, where the peer may have closed.
+    /// Like [`send`](Self::send), but for a peer that may have closed the connection.
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref())?;
         self.stream.flush()
     }
 
-    /// Sends up to `bytes` and says how many; `None` if nothing was taken for `patience`.
+    /// Sends up to `bytes.len()` bytes and returns the number; `None` if the peer took none for `patience`.
     pub(crate) fn push(&mut self, bytes: &[u8], patience: Duration) -> Option<usize> {
         self.patience(patience);
         let mut result = self.stream.write(bytes);
@@ -147,13 +125,13 @@ impl Client {
         }
     }
 
-    /// In both directions: TLS may want to read in order to write.
+    /// Sets the timeout of both directions: TLS may have to read before it can write.
     fn patience(&self, time: Duration) {
         self.stream.socket().set_read_timeout(Some(time)).expect("set");
         self.stream.socket().set_write_timeout(Some(time)).expect("set");
     }
 
-    /// Sends a request without a body: `GET /path`, and field lines.
+    /// Sends a request without a body, such as `GET /path`, with these field lines.
     pub(crate) fn request(&mut self, line: &str, fields: &[&str]) -> &mut Self {
         let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
         self.send(format!("{line} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n"))
@@ -166,13 +144,13 @@ impl Client {
         self.request(&format!("POST {path}"), &fields).send(body)
     }
 
-    /// Sends a chunk; an empty one is the last.
+    /// Sends a chunk; an empty chunk is the last.
     pub(crate) fn chunk(&mut self, data: &[u8]) -> &mut Self {
         self.try_chunk(data).expect("sent");
         self
     }
 
-    /// The same, where the peer may have closed.
+    /// Like [`chunk`](Self::chunk), but for a peer that may have closed the connection.
     pub(crate) fn try_chunk(&mut self, data: &[u8]) -> io::Result<()> {
         let mut chunk = format!("{:x}\r\n", data.len()).into_bytes();
         chunk.extend_from_slice(data);
@@ -184,7 +162,7 @@ impl Client {
         let mut block = [0; 64 * 1024];
         let n = loop {
             match self.stream.read(&mut block) {
-                // A machine that is paused interrupts a read that has a time limit; it says nothing about the peer.
+                // A machine that is paused interrupts a read with a timeout; this does not concern the peer.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 result => break result?,
             }
@@ -208,10 +186,10 @@ impl Client {
         }
     }
 
-    /// The next head, be it an interim one.
+    /// Receives the next head, final or interim.
     #[track_caller]
     pub(crate) fn head(&mut self) -> Answer {
-        self.try_head().expect("an answer")
+        self.try_head().expect("a response")
     }
 
     pub(crate) fn try_head(&mut self) -> io::Result<Answer> {
@@ -227,7 +205,7 @@ impl Client {
         }
     }
 
-    /// Up to `n` bytes of a body whose length is known, at least one.
+    /// Receives up to `n` bytes of a body of known length, at least one.
     pub(crate) fn some(&mut self, n: usize) -> io::Result<Vec<u8>> {
         if self.rest.is_empty() {
             self.more()?;
@@ -248,7 +226,7 @@ impl Client {
         Ok(self.take(n))
     }
 
-    /// The next chunk; `None` if it was the last one (and there were no trailers).
+    /// Receives the next chunk; `None` for the last chunk, without trailer fields.
     pub(crate) fn next_chunk(&mut self) -> io::Result<Option<Vec<u8>>> {
         let size = self.line()?;
         let size = usize::from_str_radix(&size, 16).map_err(io::Error::other)?;
@@ -259,7 +237,7 @@ impl Client {
         }
     }
 
-    /// The body that belongs to a head.
+    /// Receives the body that belongs to a head.
     pub(crate) fn body(&mut self, head: &Answer) -> io::Result<Vec<u8>> {
         if head.is_chunked() {
             let mut body = Vec::new();
@@ -272,7 +250,7 @@ impl Client {
         self.exactly(length)
     }
 
-    /// The next answer, whole.
+    /// Receives the next complete response.
     #[track_caller]
     pub(crate) fn answer(&mut self) -> Answer {
         let mut head = self.head();
@@ -281,7 +259,7 @@ impl Client {
         head
     }
 
-    /// Whether anything comes within `time`.
+    /// Returns `true` if nothing is received within `time`.
     pub(crate) fn is_silent(&mut self, time: Duration) -> bool {
         if !self.rest.is_empty() {
             return false;
@@ -292,19 +270,19 @@ impl Client {
         silent
     }
 
-    /// Whether the peer ends the connection without another byte.
+    /// Returns `true` if the peer ends the connection without another byte.
     pub(crate) fn is_closed(&mut self) -> bool {
         self.rest.is_empty() && self.more().is_err()
     }
 
-    /// Whether the peer ends the connection without another byte, and in the order that its transport prescribes.
+    /// Like [`is_closed`](Self::is_closed), but the peer must end it as its transport prescribes.
     #[allow(dead_code)] // the rendezvous' tests do
     pub(crate) fn is_closed_in_order(&mut self) -> bool {
         // Over TLS, an end without close_notify is an error.
         self.rest.is_empty() && matches!(self.stream.read(&mut [0]), Ok(0))
     }
 
-    /// Ends its own side in order, and goes on reading.
+    /// Half-closes in order; the client can still receive.
     pub(crate) fn finish(&mut self) {
         if let Stream::Tls(stream) = &mut self.stream {
             stream.conn.send_close_notify();
@@ -313,7 +291,7 @@ impl Client {
         let _ = self.stream.socket().shutdown(Shutdown::Write); // after close_notify the peer may have closed already
     }
 
-    /// Everything up to the peer's end.
+    /// Receives everything up to the peer's end.
     #[allow(dead_code)] // tests/examples does
     pub(crate) fn read_to_end(&mut self) -> io::Result<Vec<u8>> {
         loop {
@@ -324,7 +302,7 @@ impl Client {
         }
     }
 
-    /// Leaves at once, without a word. Unread input makes it a reset.
+    /// Closes at once. Unread input makes this a reset.
     pub(crate) fn leave(self) {
         let _ = self.stream.socket().shutdown(Shutdown::Both);
     }

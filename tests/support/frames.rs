@@ -1,8 +1,8 @@
-//! WebSocket frames, as a client sends them, right or wrong, and as it gets them.
+//! WebSocket frames as a client sends them, correct or not, and as it receives them.
 
 use crate::wire::Wire;
 
-/// The fields every handshake has.
+/// The fields of every handshake.
 pub(crate) const HANDSHAKE: [&str; 4] = [
     "Upgrade: websocket",
     "Connection: keep-alive, Upgrade",
@@ -10,7 +10,7 @@ pub(crate) const HANDSHAKE: [&str; 4] = [
     "Sec-WebSocket-Version: 13",
 ];
 
-/// A frame that begins with this byte, masked.
+/// Returns a masked frame that begins with this byte.
 pub(crate) fn frame(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
     let (payload, key) = (payload.as_ref(), [0x12, 0x34, 0x56, 0x78]);
     let mut frame = vec![first];
@@ -30,7 +30,7 @@ pub(crate) fn frame(first: u8, payload: impl AsRef<[u8]>) -> Vec<u8> {
     frame
 }
 
-/// The next frame of a server's, which does not mask: its first byte, and its payload.
+/// Receives the next frame of a server, which does not mask: its first byte and its payload.
 #[track_caller]
 pub(crate) fn next(wire: &mut Wire) -> (u8, Vec<u8>) {
     let [first, second] = wire.exactly(2)[..] else { unreachable!("two bytes") };

@@ -1,7 +1,7 @@
-//! What the tests of the services share: a client that hides nothing, and a server that can be waited for.
+//! Shared by the tests of the services: a client that shows all bytes, and a server that counts events.
 
 pub(crate) mod bodies;
-#[allow(dead_code, reason = "each test uses its part of it")]
+#[allow(dead_code, reason = "each test uses a part of it")]
 pub(crate) mod client;
 pub(crate) mod server;
 

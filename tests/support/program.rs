@@ -1,4 +1,4 @@
-//! An example as a user starts it: flags, real sockets, the line it prints when it is ready, SIGTERM.
+//! An example program as a user starts it: flags, real sockets, the line that reports readiness, SIGTERM.
 
 use std::{
     fs,
@@ -25,7 +25,7 @@ pub(crate) struct Setup {
 
 pub(crate) const PLAIN: Setup = Setup { tls: false, mode: "threads" };
 
-/// Where it was built; a failure if it was not, or not anew.
+/// Returns the path of the built program. Panics if it was not built, or is older than its source.
 pub(crate) fn program(name: &str) -> PathBuf {
     let exe = std::env::current_exe().expect("a path");
     let path = exe.parent().and_then(Path::parent).expect("target/<profile>").join("examples").join(name);
@@ -37,7 +37,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
     path
 }
 
-/// An example that runs.
+/// A running example.
 pub(crate) struct Example {
     pub(crate) child: Child,
     pub(crate) addr: SocketAddr,
@@ -50,12 +50,12 @@ pub(crate) struct Example {
 impl Example {
     /// Starts it on a free port and waits until it is ready.
     pub(crate) fn start(name: &str, setup: Setup, args: &[&str]) -> Self {
-        // Its other port is not to be in anybody's way.
+        // Its admin listener must not take the port of another test.
         let quiet: &[&str] = if name == "relay" { &["--admin", "off"] } else { &[] };
         Self::run_in(Command::new(program(name)), setup, &[quiet, args].concat())
     }
 
-    /// The same, of a command that has its environment already.
+    /// Like [`start`](Self::start), but with a command that has its environment already.
     pub(crate) fn run_in(mut command: Command, setup: Setup, args: &[&str]) -> Self {
         let identity = identity();
         command.args(["--listen", "127.0.0.1:0", "--mode", setup.mode]).args(args);
@@ -80,7 +80,7 @@ impl Example {
                 }
             }
         });
-        let ready = lines.recv_timeout(PATIENCE).expect("a line that it is ready");
+        let ready = lines.recv_timeout(PATIENCE).expect("the line that reports readiness");
         let url = ready.strip_prefix("listening on ").expect(&ready);
         let (scheme, addr) = url.split_once("://").expect(&ready);
         assert_eq!(scheme, if tls.is_some() { "https" } else { "http" });
@@ -93,7 +93,7 @@ impl Example {
         Client::connect(self.addr, self.tls.clone())
     }
 
-    /// One request without a body, on a connection of its own.
+    /// Sends one request without a body, on a new connection.
     #[track_caller]
     pub(crate) fn ask(&self, line: &str, fields: &[&str]) -> Answer {
         let mut client = self.client();
@@ -106,12 +106,12 @@ impl Example {
         assert!(sent.expect("a shell").success());
     }
 
-    /// Waits for its end, which is to be one in order.
+    /// Waits for its end, which must be a success.
     #[track_caller]
     pub(crate) fn ends(mut self) {
         // Its output ends with it.
         while self.lines.recv_timeout(PATIENCE).map_err(|e| assert_eq!(e.to_string(), CLOSED)).is_ok() {}
-        let status = self.child.wait().expect("waited for");
+        let status = self.child.wait().expect("the end of the child");
         assert!(status.success(), "{status}");
     }
 
@@ -131,7 +131,7 @@ impl Drop for Example {
     }
 }
 
-/// Runs it to its end.
+/// Runs a program to its end.
 pub(crate) fn output(name: &str, args: &[&str]) -> Output {
     Command::new(program(name)).args(args).stdin(Stdio::null()).output().expect("started")
 }
@@ -142,7 +142,7 @@ pub(crate) struct Identity {
     pub(crate) client: Arc<ClientConfig>,
 }
 
-/// A certificate for `localhost`, made once, in files; a client that trusts it.
+/// Returns a certificate for `localhost`, made once, in files, and a client that trusts it.
 pub(crate) fn identity() -> &'static Identity {
     static IDENTITY: OnceLock<Identity> = OnceLock::new();
     IDENTITY.get_or_init(|| {

@@ -1,17 +1,17 @@
-//! A socket that counts the TLS records it reads: how much shares one can only be seen there.
+//! A socket that counts the TLS records it reads: only there a test can see how much data shares a record.
 
 use std::{
     io::{self, Read, Write},
     net::TcpStream,
 };
 
-/// Counts the TLS records that come in.
+/// Counts received TLS records.
 pub(crate) struct Counted {
     pub(crate) tcp: TcpStream,
     pub(crate) records: usize,
-    /// The bytes of the next record's head that are there.
+    /// The bytes of the next record's head that were received.
     head: Vec<u8>,
-    /// Bytes until then.
+    /// Bytes until the next record.
     left: usize,
 }
 

@@ -1,4 +1,4 @@
-//! A relay that runs while a test does, and counts, so that the test can wait for what it did without sleeping.
+//! A relay that runs during a test. It counts events, so that the test can wait for them without sleeping.
 
 use std::{
     net::SocketAddr,
@@ -14,15 +14,15 @@ use uncork::{
 
 use super::client::{Client, PATIENCE};
 
-/// How a test's server runs.
+/// How the server of a test runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Setup {
     pub(crate) tls: bool,
-    /// Loops; 0 is a thread for each connection.
+    /// Number of loops; 0 is one thread per connection.
     pub(crate) threads: usize,
 }
 
-/// A number that can be waited for.
+/// A counter that tests can wait for.
 #[derive(Clone, Default)]
 struct Counter(Arc<(Mutex<usize>, Condvar)>);
 
@@ -44,7 +44,7 @@ impl Counter {
     }
 }
 
-/// What can be mounted.
+/// A service that can be mounted.
 pub(crate) trait Service: Handler + Clone + Send + 'static {
     fn serves(&self, path: &str) -> bool;
     fn handle(&self, req: &mut Request<'_>) -> Action;
@@ -68,7 +68,7 @@ impl Service for Rendezvous {
     }
 }
 
-/// A configuration makes a service.
+/// Makes a service of a configuration.
 pub(crate) trait Config {
     type Service: Service;
     fn service(self) -> Self::Service;
@@ -95,7 +95,7 @@ struct Counters {
     left: Counter,
 }
 
-/// The relay, mounted in a program that counts.
+/// The relay, mounted in a program that counts events.
 #[derive(Clone)]
 struct Counting<S> {
     relay: S,
@@ -154,7 +154,7 @@ impl TestServer {
         Client::connect(self.addr, self.setup.tls.then(|| identity().client.clone()))
     }
 
-    /// Does it, and waits until the server has seen one request more because of it.
+    /// Calls `act`, and waits until the server has counted one more request.
     #[track_caller]
     pub(crate) fn seen<T>(&self, f: impl FnOnce() -> T) -> T {
         let before = self.counting.seen.get();
@@ -163,8 +163,8 @@ impl TestServer {
         result
     }
 
-    /// Does it, and waits until one who has left because of it is missed. (One who was answered is no such: that is
-    /// counted a moment after its answer is here, and would be taken for the other.)
+    /// Calls `act`, and waits until the server has counted one more client that left. Not for a client that received
+    /// its response: its end is counted a moment later, and would be mistaken for this one.
     #[track_caller]
     pub(crate) fn left<T>(&self, f: impl FnOnce() -> T) -> T {
         let before = self.counting.left.get();
@@ -189,7 +189,7 @@ struct Identity {
     client: Arc<ClientConfig>,
 }
 
-/// A certificate for `localhost`, made once, that the server shows and the client trusts.
+/// Returns a certificate for `localhost`, made once, which the server shows and the client trusts.
 fn identity() -> &'static Identity {
     static IDENTITY: OnceLock<Identity> = OnceLock::new();
     IDENTITY.get_or_init(|| {

@@ -1,5 +1,5 @@
-//! One end of a connection, plain or TLS, on a blocking socket: sends exactly what it is told, when it is told, ends
-//! its side in every way there is, and shows what came and how that ended.
+//! One end of a connection, plain or TLS, on a blocking socket. It sends exactly the bytes of the test, can end its
+//! side in every way, and shows what it received and how the connection ended.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -12,11 +12,15 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned, pki_types::ServerName}
 use socket2::{Domain, SockRef, Socket, Type};
 
 use self::records::Counted;
+pub(crate) use self::response::Answer;
 
 #[path = "records.rs"]
 mod records;
+#[path = "response.rs"]
+#[allow(dead_code, reason = "each test uses a part of it")]
+mod response;
 
-/// Longer than anything takes, so that a hang becomes a failure.
+/// The timeout of reads and writes: longer than any test step takes, so that a hang becomes a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Bytes of plaintext in the largest record.
@@ -25,7 +29,7 @@ const RECORD: usize = 16 * 1024;
 /// One connection.
 pub(crate) struct Wire {
     stream: Stream,
-    /// Received and not looked at.
+    /// Received, but not read by the test.
     rest: Vec<u8>,
 }
 
@@ -34,44 +38,19 @@ enum Stream {
     Tls(Box<StreamOwned<ClientConnection, Counted>>),
 }
 
-/// How the server's side came to its end.
+/// How the server ended its side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Finish {
-    /// In order: FIN; over TLS with a close_notify before it.
+    /// In order: FIN, and over TLS a close_notify before it.
     Clean,
-    /// FIN without a close_notify. (Plain connections can't tell.)
+    /// FIN without a close_notify. On a plain connection this is [`Clean`](Self::Clean).
     Cut,
     /// A reset.
     Reset,
 }
 
-/// An answer: its head, and its body if that was read.
-#[derive(Clone, Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) fields: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Answer {
-    /// The first value of that name.
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.fields.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
-    }
-
-    pub(crate) fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).expect("text")
-    }
-
-    #[track_caller]
-    pub(crate) fn is(&self, status: u16) -> &Self {
-        assert_eq!(self.status, status, "{self:?}");
-        self
-    }
-}
-
 impl Wire {
-    /// Connects; `receive_buffer` makes the peer's system hold no more than about that much for us.
+    /// Connects. `receive_buffer` limits about how much the client's system holds for a test that does not read.
     pub(crate) fn connect(
         addr: SocketAddr,
         tls: Option<Arc<ClientConfig>>,
@@ -85,7 +64,7 @@ impl Wire {
         Self::over(TcpStream::from(socket), tls)
     }
 
-    /// Goes on with a stream on which something may have been said already; by TLS, if that is given.
+    /// Continues on a stream that may have carried data already; with TLS, if given.
     pub(crate) fn over(tcp: TcpStream, tls: Option<Arc<ClientConfig>>) -> io::Result<Self> {
         tcp.set_read_timeout(Some(PATIENCE))?;
         tcp.set_write_timeout(Some(PATIENCE))?;
@@ -109,14 +88,14 @@ impl Wire {
 
     // Sending.
 
-    /// Sends bytes with one call; over TLS they are one record, if they fit into one.
+    /// Sends bytes with one call. Over TLS they are one record, if they fit.
     #[track_caller]
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.try_send(bytes).expect("sent");
         self
     }
 
-    /// The same, where the server may have closed.
+    /// Like [`send`](Self::send), but for a server that may have closed the connection.
     pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         let mut rest = bytes.as_ref();
         while !rest.is_empty() {
@@ -125,14 +104,14 @@ impl Wire {
         self.flush()
     }
 
-    /// Writes some. rustls's own stream would read, too, if it can't write.
+    /// Writes some bytes. rustls's own stream also reads if it cannot write.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.flush()?;
         match &mut self.stream {
             Stream::Plain(tcp) => tcp.write(bytes),
             Stream::Tls(stream) => {
                 let n = stream.conn.writer().write(&bytes[..bytes.len().min(RECORD)])?;
-                // It has taken them over; whether they are out is the next call's affair.
+                // rustls has taken the bytes; the next call reports an error of the socket.
                 let _ = self.flush();
                 Ok(n)
             }
@@ -148,7 +127,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Sends pieces as one segment as far as possible; over TLS each is a record of its own.
+    /// Sends pieces as one segment if possible; over TLS each is a record of its own.
     #[track_caller]
     pub(crate) fn send_together(&mut self, pieces: &[&[u8]]) -> &mut Self {
         match &mut self.stream {
@@ -174,7 +153,7 @@ impl Wire {
         tcp.write_all(bytes).expect("sent");
     }
 
-    /// Sends until nothing more was taken for `time`; how many bytes went (over TLS about).
+    /// Sends until the peer takes nothing for `time`. Returns the number of bytes (over TLS: approximately).
     pub(crate) fn push(&mut self, bytes: &[u8], time: Duration) -> usize {
         self.tcp().set_write_timeout(Some(time)).expect("set");
         let mut sent = 0;
@@ -190,13 +169,13 @@ impl Wire {
         sent
     }
 
-    /// A request without a body: `GET /path`, and field lines.
+    /// Sends a request without a body, such as `GET /path`, with these field lines.
     #[track_caller]
     pub(crate) fn request(&mut self, line: &str, fields: &[&str]) -> &mut Self {
         self.send(request(line, fields))
     }
 
-    /// A request with a body of known length.
+    /// Sends a request with a body of known length.
     #[track_caller]
     pub(crate) fn post(&mut self, path: &str, fields: &[&str], body: &[u8]) -> &mut Self {
         let length = format!("Content-Length: {}", body.len());
@@ -204,20 +183,20 @@ impl Wire {
         self.request(&format!("POST {path}"), &fields).send(body)
     }
 
-    /// A chunk; an empty one is the last.
+    /// Sends a chunk; an empty chunk is the last.
     #[track_caller]
     pub(crate) fn chunk(&mut self, data: &[u8]) -> &mut Self {
         self.send([format!("{:x}\r\n", data.len()).as_bytes(), data, b"\r\n"].concat())
     }
 
-    /// Asks for an upgrade, and takes the 101.
+    /// Requests an upgrade, and receives the 101.
     #[track_caller]
     pub(crate) fn upgrade(&mut self) -> &mut Self {
         self.send(UPGRADE).head().is(101);
         self
     }
 
-    /// Ends our side in order; what the server still sends can be read.
+    /// Half-closes in order; the server's remaining output can still be received.
     pub(crate) fn finish(&mut self) -> &mut Self {
         if let Stream::Tls(stream) = &mut self.stream {
             stream.conn.send_close_notify();
@@ -226,7 +205,7 @@ impl Wire {
         self.cut()
     }
 
-    /// Ends our side with a close_notify, and no FIN. `false` on a plain connection, which has nothing like it.
+    /// Sends a close_notify without a FIN. Returns `false` on a plain connection, which has no equivalent.
     #[allow(dead_code, reason = "tests/matrix does")]
     pub(crate) fn say_goodbye(&mut self) -> bool {
         let Stream::Tls(stream) = &mut self.stream else { return false };
@@ -235,19 +214,19 @@ impl Wire {
         true
     }
 
-    /// Ends our side with a FIN and nothing else.
+    /// Sends a FIN only.
     pub(crate) fn cut(&mut self) -> &mut Self {
-        // The server may have been faster.
+        // The server may have closed first.
         let _ = self.tcp().shutdown(Shutdown::Write);
         self
     }
 
-    /// Breaks the connection off.
+    /// Resets the connection.
     pub(crate) fn reset(self) {
         SockRef::from(self.tcp()).set_linger(Some(Duration::ZERO)).expect("set");
     }
 
-    /// New keys for our direction, and a request for new ones in the other. `false` on a plain connection.
+    /// Changes the keys of our direction, and requests new keys for the other. Returns `false` on a plain connection.
     pub(crate) fn rekey(&mut self) -> bool {
         let Stream::Tls(stream) = &mut self.stream else { return false };
         stream.conn.refresh_traffic_keys().expect("TLS 1.3");
@@ -257,7 +236,7 @@ impl Wire {
 
     // Receiving.
 
-    /// Reads once; how many bytes came.
+    /// Reads once. Returns the number of bytes.
     fn more(&mut self) -> io::Result<usize> {
         let mut block = [0; 16 * 1024];
         let n = loop {
@@ -266,7 +245,7 @@ impl Wire {
                 Stream::Tls(stream) => stream.read(&mut block),
             };
             match result {
-                // A machine that is paused interrupts a read that has a time limit; it says nothing about the peer.
+                // A machine that is paused interrupts a read with a timeout; this does not concern the peer.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 result => break result?,
             }
@@ -282,7 +261,7 @@ impl Wire {
         }
     }
 
-    /// How many TLS records have come; 0 on a plain connection.
+    /// Returns the number of TLS records received; 0 on a plain connection.
     pub(crate) fn records(&self) -> usize {
         match &self.stream {
             Stream::Plain(_) => 0,
@@ -290,7 +269,7 @@ impl Wire {
         }
     }
 
-    /// What one read brings.
+    /// Returns the bytes of one read.
     #[track_caller]
     pub(crate) fn once(&mut self) -> Vec<u8> {
         assert!(self.rest.is_empty(), "something is left: {}", self.rest.escape_ascii());
@@ -317,7 +296,7 @@ impl Wire {
         self
     }
 
-    /// Everything that is still to come, and how it ends.
+    /// Receives everything up to the end, and returns how the connection ended.
     #[track_caller]
     pub(crate) fn until_end(&mut self) -> (Vec<u8>, Finish) {
         let finish = loop {
@@ -334,14 +313,14 @@ impl Wire {
         (std::mem::take(&mut self.rest), finish)
     }
 
-    /// The server ends its side now, without another byte.
+    /// Asserts that the server ends its side now, without another byte.
     #[track_caller]
     pub(crate) fn ends(&mut self, finish: Finish) {
         let (rest, how) = self.until_end();
         assert_eq!((rest.escape_ascii().to_string().as_str(), how), ("", finish));
     }
 
-    /// Whether nothing comes within `time`.
+    /// Returns `true` if nothing is received within `time`.
     pub(crate) fn is_silent(&mut self, time: Duration) -> bool {
         self.tcp().set_read_timeout(Some(time)).expect("set");
         let result = self.more();
@@ -360,10 +339,10 @@ impl Wire {
         }
     }
 
-    /// The next head, be it an interim one.
+    /// Receives the next head, final or interim.
     #[track_caller]
     pub(crate) fn head(&mut self) -> Answer {
-        self.try_head().expect("an answer")
+        self.try_head().expect("a response")
     }
 
     fn try_head(&mut self) -> io::Result<Answer> {
@@ -379,7 +358,7 @@ impl Wire {
         }
     }
 
-    /// The next chunk; the last is empty, and its trailers are skipped.
+    /// Receives the next chunk. The last is empty, and its trailer fields are skipped.
     #[track_caller]
     pub(crate) fn next_chunk(&mut self) -> Vec<u8> {
         self.try_chunk().expect("a chunk")
@@ -392,7 +371,7 @@ impl Wire {
         Ok(data)
     }
 
-    /// The next answer, whole; an error if it is broken off.
+    /// Receives the next complete response. Fails if it is truncated.
     pub(crate) fn try_answer(&mut self) -> io::Result<Answer> {
         let mut answer = self.try_head()?;
         if answer.get("transfer-encoding") == Some("chunked") {
@@ -410,14 +389,14 @@ impl Wire {
 
     #[track_caller]
     pub(crate) fn answer(&mut self) -> Answer {
-        self.try_answer().expect("an answer")
+        self.try_answer().expect("a response")
     }
 }
 
 /// A request for an upgrade to `test`.
 pub(crate) const UPGRADE: &str = "GET /up HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: test\r\n\r\n";
 
-/// A request's head.
+/// Returns the head of a request.
 pub(crate) fn request(line: &str, fields: &[&str]) -> String {
     let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
     format!("{line} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n")

@@ -1,4 +1,4 @@
-//! Origins that come by ALPN `rh2`, and say who they are when they are asked.
+//! Origin servers that connect by ALPN `rh2`, and authenticate when the proxy asks.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn hello(token: &str, host: &str) -> String {
 fn it_is_asked_who_it_is_and_then_it_serves() {
     let world = World::new();
     let mut origin = RawOrigin::by_alpn(&world, &hello("app", HOST));
-    world.until("it is connected", |counts| counts.connections == 1);
+    world.until("the origin server is connected", |counts| counts.connections == 1);
     for mut client in [world.client(), world.secure_client()] {
         get(&mut client, "/");
         let stream = origin.request();
@@ -27,7 +27,7 @@ fn it_is_asked_who_it_is_and_then_it_serves() {
     }
     assert_eq!(world.proxy.connections()[0].hosts, [HOST]);
     origin.leave();
-    world.until("it is gone", |counts| counts.connections == 0);
+    world.until("the connection has ended", |counts| counts.connections == 0);
 }
 
 #[test]
@@ -63,25 +63,25 @@ fn who_is_not_let_in_is_told_why() {
 fn who_says_nothing_or_something_else_is_not_waited_for() {
     let handshake_within = Duration::from_millis(200);
     let world = World::with(ProxyConfig { handshakes: 1, handshake_timeout: handshake_within, ..config() });
-    // It has the one place there is for those who have not said who they are.
+    // It has the only slot for connections that have not authenticated.
     let mut silent = world.rh2();
     silent.send([]);
     silent.exactly(24).expect("the preface");
     while silent.some(usize::MAX).is_ok() {}
-    world.until("it is counted", |counts| (counts.unanswered, counts.displaced) == (1, 0));
+    world.until("the connection is counted", |counts| (counts.unanswered, counts.displaced) == (1, 0));
     let mut client = world.rh2();
     client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     while client.some(usize::MAX).is_ok() {}
-    // And its place is free again, and again.
+    // The slot is free again, repeatedly.
     for _ in 0..3 {
         let mut origin = RawOrigin::by_alpn(&world, &hello("app", HOST));
-        world.until("it is connected", |counts| counts.connections == 1);
+        world.until("the origin server is connected", |counts| counts.connections == 1);
         let mut client = world.client();
         get(&mut client, "/");
         let stream = origin.request();
         origin.head(stream, 200, &[], true);
         client.answer().assert(200);
         origin.leave();
-        world.until("it is gone", |counts| counts.connections == 0);
+        world.until("the connection has ended", |counts| counts.connections == 0);
     }
 }

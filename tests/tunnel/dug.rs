@@ -1,4 +1,4 @@
-//! A tunnel that is dug while a test runs: the origin's side, beside a proxy in the same process.
+//! A tunnel for a test: an origin server beside a proxy in the same process.
 
 use std::{
     net::SocketAddr,
@@ -17,29 +17,29 @@ use super::{
     world::{World, identity},
 };
 
-/// How an origin is driven.
+/// How an origin server is driven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     Threads,
     External,
 }
 
-/// Both, for a loop over them.
+/// All modes, for a loop over them.
 pub(crate) const MODES: [Mode; 2] = [Mode::Threads, Mode::External];
 
-/// An origin that serves. Dropping it stops it at once.
+/// An origin server that runs. Dropping it stops it at once.
 pub(crate) struct Dug {
     pub(crate) stopper: StopHandle,
     events: Receiver<String>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Who has signed the proxy's certificate.
+/// The root of the proxy's certificate.
 pub(crate) fn trust() -> TlsClient {
     TlsClient::roots_pem(identity().pem.as_bytes()).expect("a root")
 }
 
-/// To that proxy, as "app", for `app.example`; impatient, so that no test waits long.
+/// A tunnel to that proxy, as "app", for `app.example`; with short timeouts, so that no test waits long.
 pub(crate) fn tunnel(origins: SocketAddr) -> Tunnel {
     Tunnel::dial(&format!("localhost:{}", origins.port()))
         .tls(trust())
@@ -58,12 +58,12 @@ impl Dug {
         let thread = std::thread::spawn(move || match mode {
             Mode::Threads => {
                 let running = tunnel.threads(2, handler).expect("a good tunnel");
-                give.send(running.stop_handle()).expect("waited for");
+                give.send(running.stop_handle()).expect("the expected event");
                 running.join().expect("ended in order");
             }
             Mode::External => {
                 let mut external = tunnel.external(handler).expect("a good tunnel");
-                give.send(external.stop_handle()).expect("waited for");
+                give.send(external.stop_handle()).expect("the expected event");
                 while !external.is_done() {
                     let _ = external.wait(None).expect("events");
                 }
@@ -73,7 +73,7 @@ impl Dug {
         Self { stopper, events, thread: Some(thread) }
     }
 
-    /// The next event whose words have `what` in them.
+    /// Waits for the next event whose text contains `what`.
     #[track_caller]
     pub(crate) fn hears(&self, what: &str) -> String {
         let (end, mut heard) = (Instant::now() + PATIENCE, Vec::new());
@@ -82,12 +82,12 @@ impl Dug {
             match self.events.recv_timeout(left) {
                 Ok(event) if event.contains(what) => return event,
                 Ok(event) => heard.push(event),
-                Err(_) => panic!("nothing of {what:?}, but {heard:?}"),
+                Err(_) => panic!("no event with {what:?}, but {heard:?}"),
             }
         }
     }
 
-    /// Both connections are there, at the proxy's as well.
+    /// Waits until both connections are established, at the proxy as well.
     #[track_caller]
     pub(crate) fn stands(self, world: &World) -> Self {
         self.hears("connected");
@@ -95,18 +95,18 @@ impl Dug {
         self.serves(world)
     }
 
-    /// Its name is answered for: the proxy has heard of HTTP/2.
+    /// Waits until the proxy forwards to this origin server.
     #[track_caller]
     pub(crate) fn serves(self, world: &World) -> Self {
         let end = Instant::now() + PATIENCE;
         let mut client = world.client();
         while client.send("GET /joined HTTP/1.1\r\nHost: app.example\r\n\r\n").answer().status == 502 {
-            assert!(Instant::now() < end, "it never joins");
+            assert!(Instant::now() < end, "the origin server does not join");
         }
         self
     }
 
-    /// Waits for its end, which somebody has asked for.
+    /// Waits for an end that was requested.
     pub(crate) fn ends(mut self) {
         self.join();
     }

@@ -1,4 +1,4 @@
-//! How an origin gets in, and who does not.
+//! Handshakes of origin servers: accepted and rejected.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::{
     world::{World, config, credential, hash},
 };
 
-/// A handshake with something else in it.
+/// Returns a handshake with one replaced part.
 fn changed(from: &str, to: &str) -> String {
     let request = knock("app", HOST);
     assert!(request.contains(from), "{from}");
@@ -107,13 +107,13 @@ fn a_name_is_its_owners_and_stays_it_for_a_while() {
     let first = RawOrigin::new(&world, "app", "x.dev.example");
     assert_eq!(refused("other"), 409);
     first.leave();
-    world.until("it is gone", |counts| counts.connections == 0);
-    assert_eq!(refused("other"), 409, "it may come back");
+    world.until("the connection has ended", |counts| counts.connections == 0);
+    assert_eq!(refused("other"), 409, "it may reconnect");
     let end = std::time::Instant::now() + super::client::PATIENCE;
     while refused("other") == 409 {
-        assert!(std::time::Instant::now() < end, "it never came back");
+        assert!(std::time::Instant::now() < end, "it did not reconnect");
     }
-    assert_eq!(refused("app"), 409, "now it is the other's");
+    assert_eq!(refused("app"), 409, "the other one has the name");
 }
 
 #[test]
@@ -161,18 +161,18 @@ fn several_origins_take_turns_or_the_least_busy_is_taken() {
         let world = World::with(ProxyConfig { balance, ..config() });
         let mut origins = [RawOrigin::new(&world, "app", HOST), RawOrigin::new(&world, "app", HOST)];
         let requests = || world.proxy.connections().iter().map(|link| link.requests).collect::<Vec<_>>();
-        // One that takes its time.
+        // A slow one.
         let mut slow = world.client();
         get(&mut slow, "/slow");
-        world.until("it is on its way", |_| requests().contains(&1));
+        world.until("the request has arrived", |_| requests().contains(&1));
         let busy = requests().iter().position(|n| *n == 1).expect("one of them");
         let mut client = world.client();
         for _ in 0..3 {
             let before = requests();
             get(&mut client, "/");
-            world.until("it is on its way", |_| requests() != before);
+            world.until("the request has arrived", |_| requests() != before);
             let asked = requests().iter().zip(before).position(|(now, before)| *now > before).expect("one of them");
-            // The slow one's stream came first.
+            // The stream of the slow one came first.
             let mut stream = origins[asked].request();
             if asked == busy && requests()[busy] == 2 && balance == Balance::RoundRobin {
                 stream = origins[asked].request();
@@ -180,7 +180,7 @@ fn several_origins_take_turns_or_the_least_busy_is_taken() {
             origins[asked].head(stream, 200, &[], true);
             client.answer().assert(200);
             let active = || world.proxy.connections().iter().map(|link| link.active).sum::<usize>();
-            world.until("it is over", |_| active() == 1);
+            world.until("the connection is over", |_| active() == 1);
         }
         let mut counts = requests();
         counts.swap(0, busy);
@@ -245,8 +245,8 @@ fn a_credential_has_its_rate() {
     }
     let head = client.head();
     assert_eq!(client.body(&head).expect("the body").len(), 500_000);
-    // The first second's worth comes at once, and a busy machine may be late to begin counting; without a rate it takes
-    // a few milliseconds.
+    // The first second's worth is sent at once, and a busy machine may start to count late; without a rate limit it
+    // takes a few milliseconds.
     assert!(began.elapsed() > Duration::from_millis(600), "{:?}", began.elapsed());
 }
 

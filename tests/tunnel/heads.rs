@@ -1,4 +1,4 @@
-//! What an origin sees of a request's head; and connections that go on in another protocol.
+//! A request's head at the origin server, and connections that switch to another protocol.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ use super::{
     world::{World, config},
 };
 
-/// Sends a request, answers it, and says what the origin saw of it.
+/// Sends a request, responds to it, and returns the head that the origin server received.
 fn seen(origin: &mut RawOrigin, client: &mut Client, request: &str) -> http::Request<()> {
     client.send(request);
     let stream = origin.request();
@@ -124,7 +124,7 @@ fn a_websocket_goes_through() {
     let mut origin = RawOrigin::new(&world, "app", HOST);
     for mut client in [world.client(), world.secure_client()] {
         client.send(WEBSOCKET);
-        // Said before the answer is there: it must not be lost.
+        // Sent before the response is there: it must not be lost.
         client.send("early ");
         let stream = origin.request();
         let head = origin.heads().pop().expect("a head");
@@ -151,13 +151,13 @@ fn a_websocket_goes_through() {
             got.extend(origin.expect(|frame| frame.kind == DATA).payload);
         }
         assert_eq!(got, b"early and more");
-        // Ends are passed on, one after the other.
+        // Half-closes are passed on, one after the other.
         client.finish();
         assert!(origin.expect(|frame| frame.kind == DATA).ends());
         origin.data(stream, "bye", true);
         assert_eq!(client.read_to_end().expect("all"), b"bye");
     }
-    // A client that is gone, and an origin that breaks off.
+    // A client that has left, and an origin server that resets.
     let mut client = world.client();
     client.send(WEBSOCKET);
     let stream = origin.request();
@@ -167,7 +167,7 @@ fn a_websocket_goes_through() {
     loop {
         let frame = origin.expect(|frame| matches!(frame.kind, RST_STREAM | DATA));
         match frame.kind {
-            // A FIN is a half-close; that nobody reads is found out by speaking.
+            // A FIN is a half-close; only sending shows that the client does not read.
             DATA => drop(origin.data(stream, "more", false)),
             _ => break assert_eq!((frame.stream, frame.code()), (stream, CANCEL)),
         }
@@ -178,7 +178,7 @@ fn a_websocket_goes_through() {
     origin.head(stream, 200, &[], false);
     client.head().assert(101);
     origin.reset(stream, 2);
-    let error = client.read_to_end().expect_err("cut off, and no end in order");
+    let error = client.read_to_end().expect_err("a reset, not an end in order");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
 
@@ -195,7 +195,7 @@ fn a_websocket_that_is_none_is_not_passed_on() {
         client.send(WEBSOCKET.replace(from, to));
         client.answer().assert(status);
     }
-    // One that the origin does not want: an answer like any other, and HTTP goes on.
+    // An upgrade that the origin server does not accept: an ordinary response, and HTTP continues.
     let mut client = world.client();
     client.send(WEBSOCKET);
     let stream = origin.request();

@@ -1,4 +1,4 @@
-//! Origins that break rules, by hand: what they do costs their own clients an error, and nobody else anything.
+//! Origin servers that break rules, by hand. They cost their own clients an error, and no other client anything.
 
 use std::{thread, time::Duration};
 
@@ -11,14 +11,14 @@ use super::{
     world::{World, config},
 };
 
-/// A world, a hostile origin, and a good one of another name.
+/// A world, a hostile origin server, and a correct one of another name.
 fn two() -> (World, RawOrigin, RawOrigin) {
     let world = World::new();
     let (hostile, good) = (RawOrigin::new(&world, "app", HOST), RawOrigin::new(&world, "other", "other.example"));
     (world, hostile, good)
 }
 
-/// The good one's clients do not notice.
+/// The clients of the correct one do not notice.
 #[track_caller]
 fn others_are_served(world: &World, good: &mut RawOrigin) {
     let mut client = world.client();
@@ -102,17 +102,17 @@ fn a_head_larger_than_allowed_is_not_held() {
 #[test]
 fn frames_that_break_the_rules_end_the_connection() {
     let rows: &[(u8, u8, u32, &[u8])] = &[
-        // DATA on no stream, HEADERS on one that is not ours, and on one that is nobody's; a push.
+        // DATA on a stream that is not open, HEADERS on a stream of the wrong peer and on an unknown one; a push.
         (0, 0, 0, b"x"),
         (1, 4, 2, &[0x88]),
         (1, 4, 9, &[0x88]),
         (5, 4, 1, &[0, 0, 0, 2, 0x82]),
-        // Of a wrong size: SETTINGS, PING, WINDOW_UPDATE, RST_STREAM.
+        // Wrong sizes: SETTINGS, PING, WINDOW_UPDATE, RST_STREAM.
         (4, 0, 0, b"short"),
         (6, 0, 0, b"short"),
         (8, 0, 0, b"xy"),
         (3, 0, 1, b"xy"),
-        // CONTINUATION of nothing; a header block that is none.
+        // CONTINUATION without HEADERS; an invalid header block.
         (9, 4, 1, &[0x88]),
         (1, 4, 1, &[0xff, 0xff, 0xff, 0xff, 0xff]),
     ];
@@ -123,7 +123,7 @@ fn frames_that_break_the_rules_end_the_connection() {
         assert_eq!(client.head().status, 502, "frame of type {kind}");
         hostile.ended();
         others_are_served(&world, &mut good);
-        world.until("it is gone", |counts| counts.connections == 1);
+        world.until("the connection has ended", |counts| counts.connections == 1);
     }
 }
 
@@ -149,7 +149,7 @@ fn what_is_sent_beyond_the_window_is_not_held() {
             break;
         }
     }
-    // FLOW_CONTROL_ERROR: the stream is broken off, and what comes for it is thrown away.
+    // FLOW_CONTROL_ERROR: the stream is reset, and later frames of it are discarded.
     let reset = hostile.expect(|frame| frame.kind == RST_STREAM);
     assert_eq!((reset.stream, reset.code()), (stream, 3));
     others_are_served(&world, &mut good);
@@ -159,7 +159,7 @@ fn what_is_sent_beyond_the_window_is_not_held() {
 
 #[test]
 fn floods_end_the_connection_or_cost_nothing() {
-    // Pings, settings, and data frames with nothing in them, which is what a flood is made of.
+    // Pings, settings, and empty data frames: the frames of a flood.
     for (kind, payload) in [(PING, &[0; 8][..]), (SETTINGS, &[]), (DATA, &[])] {
         let (world, mut hostile, mut good) = two();
         let (_client, stream) = asked(&world, &mut hostile);
@@ -172,7 +172,8 @@ fn floods_end_the_connection_or_cost_nothing() {
                 let _ = (0..20_000).try_for_each(|_| hostile.try_frame(kind, 0, stream, payload));
                 hostile
             });
-            // Who does not read the answers may be held back for long, and then given up. Meanwhile, and afterwards:
+            // An origin server that does not read the acknowledgements may be held back for long, and then closed.
+            // Meanwhile, and afterwards:
             while !flood.is_finished() {
                 others_are_served(&world, &mut good);
                 thread::sleep(Duration::from_millis(20));
@@ -209,7 +210,7 @@ fn a_silent_origin_is_found_dead_and_one_that_answers_pings_is_not() {
         let ping = alive.expect(|frame| frame.kind == PING && frame.flags & ACK == 0);
         alive.frame(PING, ACK, 0, &ping.payload);
     }
-    assert_eq!(client.answer().status, 502, "its clients are told");
+    assert_eq!(client.answer().status, 502, "its clients get an error");
     let counts = world.proxy.counts();
     assert_eq!((counts.silent, counts.connections), (1, 1), "{counts:?}");
     assert!(world.proxy.connections()[0].round_trip.is_some());
@@ -222,9 +223,9 @@ fn an_origin_that_never_begins_is_no_origin() {
     let mut origin = RawOrigin::silent(&world, "app", HOST);
     let mut client = world.client();
     get(&mut client, "/");
-    assert_eq!(client.answer().status, 502, "no request goes to who has not spoken");
+    assert_eq!(client.answer().status, 502, "no request before its preface");
     origin.ended_silently();
-    world.until("it is gone", |counts| counts.connections == 0 && counts.silent == 1);
+    world.until("the connection has ended", |counts| counts.connections == 0 && counts.silent == 1);
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The proxy and `origin --forward` as intermediaries (RFC 9110 §7.6): fields of one hop, `Via`, loops, interim responses,
-//! and as many requests at the same time as the tunnel lets in. The backend's side is written by hand.
+//! The proxy and `origin --forward` as intermediaries (RFC 9110 §7.6): hop-by-hop fields, `Via`, loops, interim
+//! responses, and as many concurrent requests as the tunnel admits. The backend is written by hand.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -26,7 +26,7 @@ use super::{
     world::{World, config},
 };
 
-/// A server that sends `response` to each request and closes; the heads that it has received.
+/// A server that sends `response` to each request and closes. Returns the heads that it received.
 fn backend(response: &'static str) -> (SocketAddr, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let addr = listener.local_addr().expect("an address");
@@ -130,7 +130,7 @@ fn a_request_that_comes_back_is_answered_once() {
     assert_eq!(answer.assert(508).text(), "The request was here before: it goes in a circle.\n");
     let counts = world.proxy.counts();
     assert_eq!((counts.requests - before.requests, counts.unfit - before.unfit), (2, 1));
-    // The program knows its own name as well, and a chain without end.
+    // The program knows its own name as well, and an endless chain.
     ask(&world, "GET /", &["Via: 1.1 a, HTTP/1.1 Circle (note), 1.1 b"]).assert(508);
     ask(&world, "GET /", &[&format!("Via: {}", vec!["1.1 x"; 40].join(", "))]).assert(508);
 }
@@ -148,7 +148,7 @@ fn proxies_may_stand_behind_one_another() {
     passed.sort_unstable();
     passed.dedup();
     assert_eq!(passed.len(), 3, "three names: {via}");
-    // With the same name in two places it would be a circle: so it is said, and can be.
+    // With the same name in two programs it looks like a loop: the error says so, and a flag changes the name.
     let via = Some(Via::named("ours").expect("a name"));
     let near = World::with(ProxyConfig { via: via.clone(), ..config() });
     let _dug = Dug::new(tunnel(near.origins), Mode::Threads, site).stands(&near);
@@ -174,7 +174,7 @@ fn max_forwards_is_counted() {
     }
 }
 
-/// A server that answers nothing before it is told to.
+/// A server that responds only when the test says so.
 fn patient() -> (String, Arc<Mutex<Vec<Ticket>>>, uncork::Running) {
     let waiting = Arc::new(Mutex::new(Vec::new()));
     let keeps = waiting.clone();
@@ -210,7 +210,7 @@ fn hold(world: &World, n: usize) -> Vec<Client> {
 
 fn release(waiting: &Mutex<Vec<Ticket>>) {
     for ticket in std::mem::take(&mut *waiting.lock().expect("no panic")) {
-        ticket.respond(Response::text("held")).expect("waited for");
+        ticket.respond(Response::text("held")).expect("a suspended request");
     }
 }
 
@@ -259,6 +259,6 @@ fn trailers_of_one_hop_end_here() {
     assert!(trailers.ends());
     origin.head(stream, 200, &[], true);
     client.answer().assert(200);
-    // Huffman-coded or not, a block of one short field is no longer than this.
+    // Huffman-coded or not, a block of one short field is not longer than this.
     assert!(trailers.payload.len() < 16, "{:?}", trailers.payload);
 }

@@ -1,4 +1,4 @@
-//! What one client does must not end the connection of all: ask and leave, read nothing, send a huge head.
+//! One client must not end the connection of all: by leaving, by not reading, or by a huge head.
 
 use std::{
     sync::Arc,
@@ -11,9 +11,10 @@ use uncork::{Limits, Request, Response, Server, relay::tunnel::ProxyConfig};
 use super::{
     client::Client,
     dug::{Dug, Mode, tunnel},
-    origin::{bytes, site},
+    origin::site,
     proxy::{HOST, get},
     raw::{RST_STREAM, RawOrigin},
+    site::bytes,
     world::{World, config, credential},
 };
 
@@ -40,7 +41,7 @@ fn bursts_of_requests_that_are_left_cost_nobody_else_anything() {
                 })
             })
             .collect();
-        // A download that goes on for as long as they do; and other clients beside it.
+        // A download that runs for the whole time, and other clients beside it.
         let mut download = world.client();
         get(&mut download, "/big");
         download.head().assert(200);
@@ -79,21 +80,21 @@ fn the_place_of_a_client_that_left_stays_taken_for_a_while() {
     let mut again = world.client_from(2);
     get(&mut again, "/");
     let refused = again.answer();
-    // On a machine that was paused meanwhile the places are free already.
+    // On a machine that was paused meanwhile, the slots are free already.
     assert!(refused.status == 429 || began.elapsed() > Duration::from_secs(1), "{refused:?}");
     let mut other = world.client_from(3);
     get(&mut other, "/");
     let stream = origin.request();
     origin.head(stream, 200, &[], true);
     other.answer().assert(200);
-    // It is the end of the requests that counts: those served whole leave their places at once.
+    // Only the end of a request matters: complete ones release their slots at once.
     for _ in 0..8 {
         get(&mut other, "/");
         let stream = origin.request();
         origin.head(stream, 200, &[], true);
         other.answer().assert(200);
     }
-    // For one second it stays taken, and no longer.
+    // The slot stays taken for one second, and no longer.
     thread::sleep(Duration::from_millis(1500).saturating_sub(ended.elapsed()));
     let mut again = world.client_from(2);
     get(&mut again, "/");
@@ -102,7 +103,7 @@ fn the_place_of_a_client_that_left_stays_taken_for_a_while() {
     again.answer().assert(200);
 }
 
-/// What an origin server has sent before it knew that the client has left is no error, however much it is.
+/// Data that an origin server sent before it knew that the client had left is not an error, however much it is.
 #[test]
 fn responses_that_were_under_way_to_clients_that_left_are_dropped() {
     let world = World::with(ProxyConfig { streams_per_address: 1000, ..config() });
@@ -121,7 +122,7 @@ fn responses_that_were_under_way_to_clients_that_left_are_dropped() {
         for _ in &streams {
             origin.expect(|frame| frame.kind == RST_STREAM);
         }
-        // One after the other, so that not all of a stream's come at once.
+        // One after the other, so that a stream's frames do not all arrive at once.
         for _ in 0..20 {
             for stream in &streams {
                 origin.data(*stream, "late", false);
@@ -136,10 +137,10 @@ fn responses_that_were_under_way_to_clients_that_left_are_dropped() {
     assert_eq!(world.proxy.counts().connections_total, 1);
 }
 
-/// A response in tiny pieces to a client that does not take them, as an event stream has.
+/// A response in tiny pieces, as of an event stream, to a client that does not read.
 #[test]
 fn responses_in_tiny_frames_that_nobody_takes_do_not_end_the_connection() {
-    // Nothing goes on to the client.
+    // Nothing is sent to the client any more.
     let credentials = vec![credential("app", &[HOST]).rate(1)];
     let world = World::with(ProxyConfig { credentials, ..ProxyConfig::default() });
     let mut origin = RawOrigin::new(&world, "app", HOST);
@@ -159,7 +160,7 @@ fn responses_in_tiny_frames_that_nobody_takes_do_not_end_the_connection() {
     assert_eq!(world.proxy.counts().connections_total, 1);
 }
 
-/// Where the proxy itself allows for large heads.
+/// The proxy itself allows large heads.
 #[test]
 fn a_head_that_no_origin_server_takes_does_not_end_the_connection() {
     let world = World::new();

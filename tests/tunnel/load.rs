@@ -1,4 +1,4 @@
-//! Many at once, slow ones among them, and large bodies with checksums.
+//! Many requests at once, slow ones among them, and large bodies with checksums.
 
 use std::{
     io::Read,
@@ -10,7 +10,8 @@ use uncork::{Limits, Request, Response};
 
 use super::{
     dug::{Dug, Mode, tunnel},
-    origin::{bytes, site},
+    origin::site,
+    site::bytes,
     world::{World, config},
 };
 
@@ -19,7 +20,7 @@ const HOST: &str = "Host: app.example";
 #[test]
 fn fifty_downloads_at_once_are_whole() {
     let world = World::new();
-    // Each its own bytes.
+    // Each with its own bytes.
     let handler = |req: &mut Request<'_>| {
         let n: u8 = req.path()[1..].parse().unwrap_or(0);
         let mut body = bytes(1_000_000 + usize::from(n) * 1000);
@@ -63,7 +64,7 @@ fn ten_thousand_requests_a_hundred_at_once() {
     world.until("nothing under way", |counts| counts.active == 0);
 }
 
-/// A reader of 16 KiB/s beside fast ones: it gets its bytes at its pace, and they are not held up.
+/// A reader of 16 KiB/s beside fast ones: it receives its bytes at its rate, and does not delay the others.
 #[test]
 fn a_slow_reader_slows_nobody_else() {
     let world = World::new();
@@ -90,7 +91,7 @@ fn a_slow_reader_slows_nobody_else() {
     assert!(rest[..] == bytes(3_000_000)[got.len()..]);
 }
 
-/// Who sends to a handler that does not take it is pushed back, and so is nobody else.
+/// A handler that takes nothing pushes back its sender, and no other.
 #[test]
 fn an_upload_nobody_takes_pushes_back() {
     let world = World::new();
@@ -108,10 +109,10 @@ fn an_upload_nobody_takes_pushes_back() {
     held.send(format!("POST /held HTTP/1.1\r\n{HOST}\r\nContent-Length: {ALL}\r\n\r\n"));
     let ticket = told.recv_timeout(Duration::from_secs(8)).expect("asked");
     let went = held.push(&vec![0; ALL], Duration::from_millis(400));
-    assert!(went.is_none_or(|n| n < ALL / 2), "{went:?} bytes went to nobody");
+    assert!(went.is_none_or(|n| n < ALL / 2), "{went:?} bytes were sent without a reader");
     let answer = world.client().send(format!("GET /big HTTP/1.1\r\n{HOST}\r\n\r\n")).answer();
     assert!(answer.assert(200).body == bytes(3_000_000));
-    ticket.respond(Response::text("enough")).expect("waited for");
+    ticket.respond(Response::text("enough")).expect("a suspended request");
     let mut told = [0; 12];
     let _ = held.line().map(|line| line.as_bytes().read(&mut told));
     assert_eq!(&told, b"HTTP/1.1 200");

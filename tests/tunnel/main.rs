@@ -1,4 +1,5 @@
-//! The reverse tunnel over real sockets: a proxy, clients on plain and TLS listeners, and origins, good and hostile.
+//! The reverse tunnel over real sockets: a proxy, clients on plain and TLS listeners, and origin servers, correct and
+//! hostile.
 
 #![expect(clippy::disallowed_methods, reason = "tests wait for a proxy in other threads")]
 
@@ -24,8 +25,12 @@ mod program;
 mod proxy;
 mod raw;
 mod shares;
+#[path = "../support/site.rs"]
+mod site;
 #[cfg(feature = "spdy")]
 mod spdy;
 #[cfg(feature = "spdy")]
 mod spdy_origin;
+#[cfg(feature = "spdy")]
+mod spdy_peer;
 mod world;

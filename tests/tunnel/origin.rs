@@ -1,48 +1,17 @@
-//! What comes through the tunnel is what the handler says, and the other way round: heads, bodies, ends, upgrades.
+//! The tunnel passes on requests and responses unchanged: heads, bodies, ends, upgrades.
 
 use std::{sync::Arc, time::Duration};
 
-use uncork::{
-    Action, Consumed, EventMask, Io, Produced, ReadState, Request, Response, Switch, Ticket, Tx, Upload, h1::Headers,
-};
+use uncork::{Action, Produced, Request, Response, Switch, Ticket, Tx, h1::Headers};
 
 use super::{
     client::Client,
     dug::{Dug, MODES, Mode, tunnel},
+    site::{Collect, aborted, bytes, echo, endless, with_trailers},
     world::World,
 };
 
-/// So many bytes; what is lost, doubled or out of order shows.
-pub(crate) fn bytes(n: usize) -> Vec<u8> {
-    let mut bytes = (0..=250).collect::<Vec<u8>>().repeat(n / 251 + 1);
-    bytes.truncate(n);
-    bytes
-}
-
-struct Collect(Vec<u8>);
-
-impl Upload for Collect {
-    fn data(&mut self, chunk: &[u8]) -> Consumed {
-        self.0.extend_from_slice(chunk);
-        Consumed::All
-    }
-    fn end(self: Box<Self>, trailers: &Headers) -> Action {
-        let sum = trailers.get("x-sum").unwrap_or(b"none").to_vec();
-        Response::new(200).header("X-Sum", sum).body(self.0).into()
-    }
-}
-
-fn echo(io: &mut Io<'_>) -> EventMask {
-    let n = io.tx.write(io.rx.bytes());
-    io.rx.consume(n);
-    match (io.rx.bytes().is_empty(), io.rx.state()) {
-        (false, _) => EventMask::WRITE,
-        (true, ReadState::Open) => EventMask::READ,
-        (true, _) => EventMask::TERMINATE,
-    }
-}
-
-/// Answers by path.
+/// Responds by path.
 pub(crate) fn site(req: &mut Request<'_>) -> Action {
     match req.path() {
         "/who" => Response::text(format!("{:?} {:?}", req.peer().ip(), req.authority())).into(),
@@ -58,37 +27,15 @@ pub(crate) fn site(req: &mut Request<'_>) -> Action {
             let body: Arc<[u8]> = bytes(3_000_000).into();
             Response::new(200).body(body).into()
         }
-        "/stream" => {
-            let mut left = bytes(700_000);
-            Response::stream(move |out: &mut Tx<'_>| {
-                let n = out.write(&left);
-                left.drain(..n);
-                let mut sum = Headers::new();
-                sum.append("X-Sum", "7").expect("valid");
-                if left.is_empty() { Produced::Trailers(sum) } else { Produced::More }
-            })
-            .into()
-        }
-        "/endless" => Response::stream(|out: &mut Tx<'_>| {
-            out.write(&[b'x'; 4096]);
-            Produced::More
-        })
-        .into(),
-        "/broken" => {
-            let mut calls = 0;
-            Response::stream(move |out: &mut Tx<'_>| {
-                calls += 1;
-                out.write(b"part");
-                if calls == 1 { Produced::More } else { Produced::Abort }
-            })
-            .into()
-        }
+        "/stream" => with_trailers(700_000).into(),
+        "/endless" => endless().into(),
+        "/broken" => aborted().into(),
         "/hints" => {
             let ticket = req.ticket();
             let mut hints = Headers::new();
             hints.append("Link", "</a.css>; rel=preload").expect("valid");
             ticket.send_informational(103, hints);
-            ticket.respond(Response::text("hinted")).expect("waited for");
+            ticket.respond(Response::text("hinted")).expect("a suspended request");
             Action::Suspend
         }
         "/304" => Response::new(304).header("ETag", "\"a\"").into(),
@@ -96,7 +43,7 @@ pub(crate) fn site(req: &mut Request<'_>) -> Action {
         "/panic" => panic!("on purpose"),
         "/up" if req.wants_upgrade("test") => Switch::to("test", echo).into(),
         "/up" => Response::new(426).header("Upgrade", "test").into(),
-        "/echo" => Action::Receive(Box::new(Collect(Vec::new()))),
+        "/echo" => Action::Receive(Box::<Collect>::default()),
         path => Response::text(format!("{} {path}", req.method())).into(),
     }
 }
@@ -193,7 +140,7 @@ fn an_answer_that_breaks_off_is_never_taken_for_the_whole() {
     let _dug = Dug::new(tunnel(world.origins), Mode::Threads, site).stands(&world);
     let mut client = world.client();
     let head = client.send(format!("GET /broken HTTP/1.1\r\n{HOST}\r\n\r\n")).head();
-    // Its head, too, may be lost to the reset.
+    // The reset may discard the head, too.
     if head.status == 200 {
         client.body(&head).expect_err("a part");
     } else {
@@ -216,7 +163,7 @@ fn other_protocols_are_spoken_through_it() {
         }
         client.finish();
         assert!(client.read_to_end().expect("an end in order").is_empty());
-        // Who says no to it is heard, and what was meant for the other protocol goes nowhere.
+        // A rejected upgrade is passed on, and data for the other protocol is discarded.
         let mut client = world.client();
         let other = up.replace("Upgrade: test", "Upgrade: other");
         client.send(format!("{other}GET /smuggled HTTP/1.1\r\n{HOST}\r\n\r\n")).head().assert(426);
@@ -270,7 +217,7 @@ fn a_client_that_leaves_ends_its_request_and_no_other() {
     world.until("nothing under way", |counts| counts.active == 0);
 }
 
-/// By ALPN: the origin says who it is when it is asked, and only then, and only once.
+/// By ALPN: the origin server authenticates when the proxy asks, only then, and only once.
 #[test]
 fn where_alpn_has_chosen_it_there_is_no_upgrade() {
     for mode in MODES {
@@ -279,7 +226,7 @@ fn where_alpn_has_chosen_it_there_is_no_upgrade() {
         dug.hears("connected");
         let mut client = world.client();
         assert_eq!(get(&mut client, "/who").assert(200).text(), "Some(127.0.0.1) Some(\"app.example\")");
-        // Clients who ask the same as the proxy are answered by the handler.
+        // Clients that send the proxy's request get the handler's response.
         for path in ["/.well-known/uncork/hello", "/.well-known/uncork/refused"] {
             assert_eq!(get(&mut client, path).assert(200).text(), format!("GET {path}"));
         }

@@ -1,4 +1,4 @@
-//! A proxy that says what no proxy should: each wrong request costs its own stream, and nothing else.
+//! A proxy that sends what no proxy may send. Each wrong request costs its own stream, and nothing else.
 
 use std::{
     collections::HashMap,
@@ -26,7 +26,7 @@ const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 
-/// A proxy by hand: it lets everybody in, and then says what the test says.
+/// A proxy by hand: it accepts every origin server, and then sends the bytes of the test.
 struct Hostile {
     running: Option<Running>,
     origins: std::net::SocketAddr,
@@ -68,7 +68,7 @@ impl Hostile {
         Self { running, origins, say, wakers, waker: None, heard, bytes: Vec::new() }
     }
 
-    /// The origin is there: HTTP/2 begins.
+    /// The origin server is connected: HTTP/2 begins.
     fn begin(&mut self) {
         self.waker = Some(self.wakers.recv_timeout(PATIENCE).expect("an origin"));
         self.say(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").frame(SETTINGS, 0, 0, &[]);
@@ -87,12 +87,12 @@ impl Hostile {
         self.say(&frame)
     }
 
-    /// A request's head, with these fields behind the pseudo fields.
+    /// Returns a request's head, with these fields behind the pseudo fields.
     fn ask(&mut self, stream: u32, pseudo: Fields<'_>, fields: Fields<'_>, end: bool) -> &mut Self {
         self.frame(HEADERS, 4 | u8::from(end), stream, &head_block(pseudo, fields))
     }
 
-    /// The next frame of which `is` is true.
+    /// Receives the next frame for which `is` is true.
     #[track_caller]
     fn until(&mut self, is: impl Fn(&Frame) -> bool) -> Frame {
         let end = Instant::now() + PATIENCE;
@@ -103,7 +103,7 @@ impl Hostile {
                 }
             }
             let more = self.heard.recv_timeout(end.saturating_duration_since(Instant::now()));
-            self.bytes.extend(more.expect("the frame that is waited for"));
+            self.bytes.extend(more.expect("another frame"));
         }
     }
 
@@ -117,7 +117,8 @@ impl Hostile {
         Some(Frame { kind, flags, stream, payload })
     }
 
-    /// What becomes of a stream: `None` for an answer, else the code of its reset. The connection goes on in any case.
+    /// Returns the result of a stream: `None` for a response, else the code of its reset. The connection continues in
+    /// any case.
     #[track_caller]
     fn outcome(&mut self, stream: u32) -> Option<u32> {
         let frame = self.until(|frame| {
@@ -171,7 +172,7 @@ const POST: [(&str, &str); 4] =
     [(":method", "POST"), (":scheme", "https"), (":path", "/echo"), (":authority", "app.example")];
 const PROTOCOL_ERROR: Option<u32> = Some(1);
 
-/// A tunnel to it, by upgrade; and how many requests its handler has seen, by path.
+/// A tunnel to it, by upgrade, and the number of requests of its handler, by path.
 fn dug(hostile: &mut Hostile) -> (Dug, Arc<Mutex<HashMap<String, usize>>>) {
     let seen: Arc<Mutex<HashMap<String, usize>>> = Arc::default();
     let shared = seen.clone();
@@ -214,7 +215,7 @@ fn a_wrong_request_costs_its_stream_and_nothing_else() {
         hostile.ask(good, &GET, &[], true);
         assert_eq!(hostile.outcome(good), None, "the next is answered");
     }
-    // Longer than it said, and shorter.
+    // Longer than declared, and shorter.
     for body in ["too long", "four"] {
         let one = next();
         hostile.ask(one, &POST, &long, false).frame(DATA, 1, one, body.as_bytes());
@@ -225,7 +226,7 @@ fn a_wrong_request_costs_its_stream_and_nothing_else() {
     assert!(seen.keys().all(|path| ["/fine", "/echo"].contains(&path.as_str())), "{seen:?}");
 }
 
-/// What is meant for another protocol is no request if there is none.
+/// Data for another protocol is not a request if there is no such protocol.
 #[test]
 fn nothing_is_smuggled_behind_an_upgrade() {
     let mut hostile = Hostile::new();
@@ -236,7 +237,7 @@ fn nothing_is_smuggled_behind_an_upgrade() {
     assert_eq!(hostile.outcome(3), None, "426");
     hostile.ask(5, &GET, &[], true);
     assert_eq!(hostile.outcome(5), None);
-    // And one that is, is that protocol's.
+    // And if there is one, the data belongs to it.
     let connect = [(":method", "CONNECT"), (":protocol", "test"), GET[1], (":path", "/up"), GET[3]];
     hostile.ask(7, &connect, &[], false).frame(DATA, 0, 7, smuggled);
     let echo = hostile.until(|frame| frame.kind == DATA && frame.stream == 7);
@@ -265,8 +266,8 @@ fn more_streams_than_allowed_are_refused_and_the_others_go_on() {
     }
     let mut tickets: Vec<_> = (0..256).map(|_| told.recv_timeout(PATIENCE).expect("asked")).collect();
     assert_eq!(waiting.load(Ordering::Relaxed), 256);
-    // A place is free again when one is answered, or reset.
-    tickets.remove(0).respond(Response::text("done")).expect("waited for");
+    // A slot is free again after a response or a reset.
+    tickets.remove(0).respond(Response::text("done")).expect("a suspended request");
     hostile.until(|frame| frame.kind == HEADERS);
     hostile.frame(RST_STREAM, 0, 5, &8u32.to_be_bytes());
     for n in 300..302 {
@@ -275,13 +276,13 @@ fn more_streams_than_allowed_are_refused_and_the_others_go_on() {
     }
 }
 
-/// What clients do that leave, or whose requests are wrong, must not end what others have under way.
+/// Clients that leave, or send wrong requests, must not end the requests of others.
 #[test]
 fn resets_and_wrong_requests_do_not_end_the_connection_however_many() {
     let mut hostile = Hostile::new();
     let (_dug, seen) = dug(&mut hostile);
     let mut stream = 1;
-    // In one piece: most are reset before they are looked at.
+    // In one piece: most streams are reset before they are processed.
     for _ in 0..3 {
         let mut burst = Vec::new();
         for _ in 0..1_000 {
@@ -295,7 +296,7 @@ fn resets_and_wrong_requests_do_not_end_the_connection_however_many() {
         hostile.ask(stream, &GET, &[], true);
         assert_eq!(hostile.outcome(stream), None, "answered");
     }
-    // Each of these is an error of its stream: the body is shorter than it said.
+    // Each of these is an error of its stream: the body is shorter than declared.
     for _ in 0..1_500 {
         stream += 2;
         hostile.ask(stream, &POST, &[("content-length", "5")], true);
@@ -307,7 +308,7 @@ fn resets_and_wrong_requests_do_not_end_the_connection_however_many() {
     assert!(seen.lock().unwrap_or_else(PoisonError::into_inner).contains_key("/fine"));
 }
 
-/// Clients that send on after their request was refused: what was under way is dropped.
+/// Clients that continue to send after their request was rejected: data in flight is discarded.
 #[test]
 fn bodies_that_nobody_takes_do_not_end_the_connection_however_many() {
     let mut hostile = Hostile::new();
@@ -321,7 +322,7 @@ fn bodies_that_nobody_takes_do_not_end_the_connection_however_many() {
     for _ in &refused {
         hostile.until(|frame| frame.kind == RST_STREAM);
     }
-    // One after the other, so that not all of a stream's come at once.
+    // One after the other, so that a stream's frames do not all arrive at once.
     for _ in 0..24 {
         for stream in &refused {
             hostile.frame(DATA, 0, *stream, b"late");
@@ -332,7 +333,8 @@ fn bodies_that_nobody_takes_do_not_end_the_connection_however_many() {
     assert_eq!(hostile.outcome(1_001), None, "answered");
 }
 
-/// A client that sends byte by byte what its handler does not take. What waits is bounded by the window, not by frames.
+/// A client that sends byte by byte what its handler does not take. The window bounds the buffer, not the number of
+/// frames.
 #[test]
 fn bodies_in_tiny_frames_that_nobody_takes_do_not_end_the_connection() {
     let mut hostile = Hostile::new();

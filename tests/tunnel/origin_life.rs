@@ -1,4 +1,4 @@
-//! The tunnel's life: who is let in and who is not, what is lost and comes back, and how it ends.
+//! The tunnel's life: accepted and rejected origin servers, loss and reconnection, and its end.
 
 use std::{
     net::{SocketAddr, TcpListener, TcpStream},
@@ -19,7 +19,8 @@ use uncork::{
 use super::{
     client::{Client, PATIENCE},
     dug::{Dug, MODES, Mode, trust, tunnel},
-    origin::{bytes, site},
+    origin::site,
+    site::bytes,
     world::{World, config},
 };
 
@@ -54,7 +55,7 @@ fn who_is_not_let_in_is_told_why_and_tries_again() {
     assert!(event.contains("404, is this the proxy's port for origins?"), "{event}");
 }
 
-/// Somebody who has stolen nothing but a name, and somebody who comes for it first.
+/// One origin server that knows only a name, and one that takes the name first.
 #[test]
 fn a_name_is_whose_it_is() {
     let world = World::new();
@@ -65,7 +66,7 @@ fn a_name_is_whose_it_is() {
     assert!(event.contains("409, somebody else has one of these names"), "{event}");
 }
 
-/// A proxy with a certificate of its own, be it one that is wrong in some way, which knows nothing of `rh2`.
+/// A proxy with its own certificate, possibly a wrong one, which does not support `rh2`.
 struct Shown {
     world: Vec<uncork::Running>,
     addr: SocketAddr,
@@ -118,7 +119,7 @@ fn the_proxy_has_to_prove_who_it_is() {
         (&other, roots(&other), "not valid for name"),
         (&good, roots(&other), "invalid peer certificate"),
         (&good, TlsClient::builder().pin(other.pin), "not the pinned one"),
-        // Both have to hold.
+        // Both conditions must hold.
         (&good, roots(&other).pin(good.pin), "invalid peer certificate"),
         (&good, roots(&good).pin(other.pin), "not the pinned one"),
     ] {
@@ -129,7 +130,7 @@ fn the_proxy_has_to_prove_who_it_is() {
     for (shown, tls) in [
         (&good, roots(&good)),
         (&good, roots(&good).pin(good.pin)),
-        // Whatever its certificate says.
+        // Independent of its certificate.
         (&expired, TlsClient::builder().pin(other.pin).pin(expired.pin)),
         (&other, TlsClient::builder().pin(other.pin)),
     ] {
@@ -137,7 +138,7 @@ fn the_proxy_has_to_prove_who_it_is() {
     }
 }
 
-/// As a proxy of HTTP in between may need it.
+/// As an HTTP proxy on the path may need it.
 #[test]
 fn without_alpn_it_begins_with_an_upgrade() {
     let shown = shown("localhost", false);
@@ -146,7 +147,7 @@ fn without_alpn_it_begins_with_an_upgrade() {
     let end = Instant::now() + PATIENCE;
     let mut client = Client::connect(shown.public, None);
     while get(&mut client, "/").status == 502 {
-        assert!(Instant::now() < end, "it never joins");
+        assert!(Instant::now() < end, "the origin server does not join");
     }
     assert!(get(&mut client, "/big").assert(200).body == bytes(3_000_000));
 }
@@ -191,7 +192,7 @@ fn an_origin_that_is_killed_costs_clear_errors_and_is_healed_when_it_is_back() {
             let began = Instant::now();
             let dug = Dug::new(tunnel(world.origins), Mode::Threads, handler);
             dug.hears("connected");
-            // Healed: somebody gets the whole.
+            // Healed: a client receives the whole response.
             while get(&mut world.client(), "/body").status != 200 {
                 assert!(began.elapsed() < Duration::from_secs(2), "healed within two seconds");
             }
@@ -199,7 +200,7 @@ fn an_origin_that_is_killed_costs_clear_errors_and_is_healed_when_it_is_back() {
         }
         over.store(true, Ordering::Relaxed);
         let all: Vec<(u32, u32)> = clients.into_iter().map(|client| client.join().expect("no wrong bytes")).collect();
-        // Not each of them: an origin lives only as long as somebody has not got the whole.
+        // Not each of them: an origin server lives only until one client has received the whole.
         assert!(all.iter().any(|(good, _)| *good > 0), "{all:?}");
     });
 }
@@ -222,7 +223,7 @@ fn a_proxy_that_is_killed_is_found_again() {
     }
 }
 
-/// Passes bytes on between the origin and its proxy, until it is told to say nothing any more.
+/// Passes bytes on between the origin server and its proxy, until the test stops it.
 fn silenced(to: SocketAddr) -> (SocketAddr, Arc<AtomicBool>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let (addr, silent) = (listener.local_addr().expect("an address"), Arc::new(AtomicBool::new(false)));
@@ -232,7 +233,7 @@ fn silenced(to: SocketAddr) -> (SocketAddr, Arc<AtomicBool>) {
             let Ok(far) = TcpStream::connect(to) else { continue };
             for (from, into) in [(&near, &far), (&far, &near)] {
                 let (mut from, mut into) = (from.try_clone().expect("a stream"), into.try_clone().expect("a stream"));
-                // What is made after the silence gets through.
+                // Connections made after the silence work.
                 let silent = if shared.load(Ordering::Relaxed) { Arc::default() } else { shared.clone() };
                 std::thread::spawn(move || {
                     let mut block = [0; 4096];
@@ -263,11 +264,11 @@ fn a_silent_network_is_found_out_and_gone_round() {
     dug.hears("connected");
     get(&mut world.client(), "/").assert(200);
     silent.store(true, Ordering::Relaxed);
-    // Another is made beside it when the first ping is overdue, and nothing of it is told as a loss.
+    // Another connection is made beside it when the first ping is overdue; no loss is reported.
     dug.hears("connected");
     let end = Instant::now() + PATIENCE;
     loop {
-        // The proxy does not know yet that the old one is dead: it may still choose that.
+        // The proxy does not know yet that the old connection is dead: it may still select it.
         let mut client = world.client();
         client.send(format!("GET / HTTP/1.1\r\n{HOST}\r\nConnection: close\r\n\r\n"));
         if !client.is_silent(Duration::from_millis(300)) {
@@ -285,7 +286,7 @@ fn pings_keep_an_idle_tunnel() {
     let world = World::with(proxy);
     let dug =
         Dug::new(tunnel(world.origins).ping_interval(Duration::from_millis(250)), Mode::Threads, site).stands(&world);
-    // Twice as long as without pings, or answers to them, it would be taken for dead.
+    // Twice as long: without pings, or responses to them, it would be considered dead.
     std::thread::sleep(Duration::from_millis(1000));
     get(&mut world.client(), "/").assert(200);
     assert_eq!(world.proxy.counts().connections, 2);
@@ -312,7 +313,7 @@ fn two_origins_share_a_name_and_one_may_leave() {
             _ => {}
         }
     }
-    // In order: nobody is told of it.
+    // In order: no event is reported.
     one.stopper.shutdown(PATIENCE);
     let mut client = world.client();
     for _ in 0..100 {
@@ -340,7 +341,7 @@ fn it_drains_when_it_is_stopped() {
         let ticket = told.recv_timeout(PATIENCE).expect("asked");
         dug.stopper.shutdown(PATIENCE);
         world.until("one link", |counts| counts.connections == 1);
-        ticket.respond(Response::text("in the end")).expect("waited for");
+        ticket.respond(Response::text("in the end")).expect("a suspended request");
         assert_eq!(client.answer().assert(200).text(), "in the end");
         dug.hears("left");
         dug.ends();

@@ -1,5 +1,5 @@
-//! `examples/origin` as a user starts it, at a proxy of the test's: what the tunnel of 2014 was tested with, a server that
-//! is forwarded to, wrong flags, and its end.
+//! `examples/origin` as a user starts it, at a proxy of the test: the checks of spdy-proxy's own tests, a forwarded
+//! server, wrong flags, and its end.
 
 use std::{
     fs,
@@ -17,14 +17,15 @@ use uncork::{Action, EndReason, Produced, Request, Response, Server, Tx, ws};
 
 use super::{
     client::{Answer, PATIENCE},
-    origin::{bytes, site},
+    origin::site,
     program::program,
+    site::bytes,
     world::{World, identity},
 };
 
 const HOST: &str = "Host: app.example";
 
-/// A directory that is gone when this is.
+/// A directory that is removed at the end.
 pub(crate) struct Dir(PathBuf);
 
 impl Dir {
@@ -37,7 +38,7 @@ impl Dir {
     fn file(&self, name: &str, content: &[u8]) -> String {
         let path = self.0.join(name);
         fs::write(&path, content).expect("written");
-        // As if long ago: the entity tag of a new file is weak for two seconds, and a test must not run into their end.
+        // An old date: the entity tag of a new file is weak for two seconds, and a test must not reach their end.
         let written = fs::File::options().write(true).open(&path).expect("there");
         written.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)).expect("set");
         path.to_str().expect("text").to_owned()
@@ -50,7 +51,7 @@ impl Drop for Dir {
     }
 }
 
-/// The program, and what it says.
+/// The program, and its output.
 pub(crate) struct Origin {
     child: Child,
     lines: Receiver<String>,
@@ -82,7 +83,7 @@ impl Origin {
             match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) if line.contains(what) => return line,
                 Ok(line) => said.push(line),
-                Err(_) => panic!("nothing of {what:?}, but {said:?}"),
+                Err(_) => panic!("no line with {what:?}, but {said:?}"),
             }
         }
     }
@@ -93,7 +94,7 @@ impl Origin {
     }
 
     fn ends(mut self) {
-        let status = self.child.wait().expect("waited for");
+        let status = self.child.wait().expect("the end of the child");
         assert!(status.success(), "{status}");
     }
 }
@@ -108,7 +109,7 @@ impl Drop for Origin {
 pub(crate) fn served(world: &World) {
     let end = Instant::now() + PATIENCE;
     while ask(world, "GET /", &[]).status == 502 {
-        assert!(Instant::now() < end, "it never joins");
+        assert!(Instant::now() < end, "the origin server does not join");
     }
 }
 
@@ -120,7 +121,7 @@ pub(crate) fn ask(world: &World, line: &str, fields: &[&str]) -> Answer {
     if line.starts_with("HEAD ") { client.head() } else { client.answer() }
 }
 
-/// The fields of an answer that do not depend on when it was given.
+/// The fields of a response that do not depend on its time.
 fn fields(answer: &Answer) -> Vec<(String, String)> {
     let mut fields: Vec<_> =
         answer.fields.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("date")).cloned().collect();
@@ -178,7 +179,7 @@ fn a_directory_is_published() {
     }
 }
 
-/// A status line that ends behind its number is no reason for a 502; what could be read in two ways still is.
+/// A status line that ends behind its code does not cause a 502; an ambiguous one still does.
 #[test]
 fn a_server_that_sends_no_phrase_is_forwarded_to() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
@@ -200,7 +201,7 @@ fn a_server_that_sends_no_phrase_is_forwarded_to() {
     ask(&world, "GET /bad", &[]).assert(502);
 }
 
-/// Its own token, keys and certificates are not for the world, and neither is what only its owner may read.
+/// Its own token, keys and certificates are not served, and neither are files that only their owner may read.
 #[test]
 fn what_is_the_owners_is_not_published() {
     let world = World::new();
@@ -231,7 +232,7 @@ fn getrandom(into: &mut [u8]) {
     fs::File::open("/dev/urandom").expect("randomness").read_exact(into).expect("randomness");
 }
 
-/// Echoes what a WebSocket says.
+/// Echoes WebSocket messages.
 #[derive(Default)]
 struct Echo(Option<ws::Sender>);
 
@@ -283,7 +284,7 @@ fn a_server_in_the_neighbourhood_is_forwarded_to() {
     let words = b"hello=world";
     client.send(format!("POST /echo?x HTTP/1.1\r\n{HOST}\r\nContent-Length: {}\r\n\r\n", words.len())).send(words);
     assert_eq!(client.answer().assert(200).text(), "POST /base/echo");
-    // WebSocket, from end to end: proxy, tunnel, origin, server.
+    // WebSocket, from end to end: proxy, tunnel, origin server, server.
     let stream = TcpStream::connect(world.plain).expect("connected");
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
     let request = "ws://app.example/ws".into_client_request().expect("a request");
@@ -300,14 +301,14 @@ fn a_server_in_the_neighbourhood_is_forwarded_to() {
     for path in ["/pause", "/wait"] {
         let mut client = world.client();
         client.send(format!("GET {path} HTTP/1.1\r\n{HOST}\r\n\r\n"));
-        asked.recv_timeout(PATIENCE).expect("it has come to the server");
+        asked.recv_timeout(PATIENCE).expect("the server has received it");
         if path == "/pause" {
             client.head().assert(200);
         }
         client.leave();
         assert_eq!(ended.recv_timeout(PATIENCE), Ok(EndReason::PeerClosed), "{path}");
     }
-    // Nobody there any more: a clear answer.
+    // The server is gone: a clear response.
     running.stop().expect("in order");
     assert!(ask(&world, "GET /", &[]).assert(502).text().contains("can't be reached"));
     origin.says("the server that is forwarded to");
@@ -326,10 +327,10 @@ fn under_way_is_finished_when_it_is_told_to_stop() {
     head.assert(200);
     let mut got = client.exactly(100_000).expect("its beginning");
     origin.terminate();
-    // It is on its way out, and others are told so.
+    // It is stopping, and new clients learn this.
     let end = Instant::now() + PATIENCE;
     while ask(&world, "HEAD /large", &[]).status != 502 {
-        assert!(Instant::now() < end, "it goes on");
+        assert!(Instant::now() < end, "the connection continues");
         std::thread::sleep(Duration::from_millis(10));
     }
     got.extend(client.exactly(content.len() - got.len()).expect("the rest"));

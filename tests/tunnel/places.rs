@@ -1,4 +1,4 @@
-//! Places for handshakes: connections that say nothing keep no origin server out.
+//! Slots for handshakes: silent connections keep no origin server out.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -17,7 +17,7 @@ use super::{
     world::{World, config},
 };
 
-/// A connection by ALPN from 127.0.0.`last` that says nothing; `None` if it is closed before it is asked anything.
+/// Opens a silent connection by ALPN from 127.0.0.`last`; `None` if it is closed before the proxy's request.
 fn silent(world: &World, last: u8) -> Option<Client> {
     let mut client = world.rh2_from(last);
     client.try_send([]).ok()?;
@@ -29,12 +29,12 @@ fn hello() -> String {
     format!("{{\"token\":\"app\",\"hosts\":[\"{HOST}\"],\"version\":1}}")
 }
 
-/// How long it takes for an origin server that comes from 127.0.0.1 by ALPN to be let in.
+/// Returns how long it takes until an origin server that connects from 127.0.0.1 by ALPN is accepted.
 fn let_in(world: &World) -> Duration {
     let began = Instant::now();
     let links = world.proxy.counts().connections_total;
     let origin = RawOrigin::by_alpn(world, &hello());
-    world.until("it is connected", |counts| counts.connections_total > links);
+    world.until("the origin server is connected", |counts| counts.connections_total > links);
     origin.leave();
     began.elapsed()
 }
@@ -51,16 +51,16 @@ fn the_silent_ones_of_one_address_or_of_four_keep_no_origin_server_out() {
             failures_per_minute,
             ..config()
         });
-        // More than there are places: each newer one drives out an older one.
+        // More than there are slots: each newer connection displaces an older one.
         let all: Vec<Client> = addresses.iter().cycle().take(24).filter_map(|last| silent(&world, *last)).collect();
         assert_eq!(all.len(), 24);
-        world.until("16 have lost their places", |counts| (counts.displaced, counts.unanswered) == (16, 16));
+        world.until("16 have lost their slots", |counts| (counts.displaced, counts.unanswered) == (16, 16));
         for _ in 0..3 {
             let took = let_in(&world);
             assert!(took < Duration::from_secs(2), "{took:?}");
         }
         let over = AtomicBool::new(false);
-        // And while they come again and again.
+        // And while they connect again and again.
         thread::scope(|scope| {
             for last in addresses {
                 let (world, over) = (&world, &over);
@@ -87,7 +87,7 @@ fn a_network_that_says_nothing_often_is_not_asked_again_and_others_are() {
     }
     world.until("three are counted", |counts| counts.unanswered == 3);
     assert!(silent(&world, 2).is_none(), "not asked");
-    world.until("it is counted", |counts| counts.throttled == 1);
+    world.until("the connection is counted", |counts| counts.throttled == 1);
     let mut put =
         Client::connect_from(Some([127, 0, 0, 2].into()), world.origins, Some(super::world::identity().client.clone()));
     put.send(knock("app", HOST));
@@ -114,7 +114,7 @@ fn connections_that_begin_nothing_keep_no_origin_server_out() {
 
 #[test]
 fn an_origin_server_that_is_not_heard_by_alpn_comes_by_an_upgrade() {
-    // There is no place at all for handshakes by ALPN.
+    // There is no slot at all for handshakes by ALPN.
     let world = World::with(ProxyConfig { handshakes: 0, ..config() });
     let patient = tunnel(world.origins).connections(1).backoff(Duration::from_secs(60));
     let dug = Dug::new(patient, Mode::Threads, site);
@@ -127,7 +127,7 @@ fn an_origin_server_that_is_not_heard_by_alpn_comes_by_an_upgrade() {
     client.answer().assert(200);
 }
 
-/// Many silent connections from a few addresses, and a whole origin server.
+/// Many silent connections from a few addresses, and a correct origin server.
 #[test]
 fn an_origin_server_gets_in_beside_those_that_say_nothing() {
     let world = World::new();

@@ -1,4 +1,4 @@
-//! What the proxy makes of requests and answers; the origin's side is written by hand.
+//! The proxy's treatment of requests and responses; the origin server is written by hand.
 
 use std::{io::ErrorKind, time::Duration};
 
@@ -14,7 +14,7 @@ pub(crate) fn get(client: &mut Client, path: &str) {
     client.send(format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n"));
 }
 
-/// A world with one origin of [`HOST`].
+/// A world with one origin server of [`HOST`].
 fn one() -> (World, RawOrigin) {
     let world = World::new();
     let origin = RawOrigin::new(&world, "app", HOST);
@@ -51,7 +51,7 @@ fn a_body_goes_to_the_origin_as_fast_as_it_takes_it() {
         });
         let stream = origin.request();
         let mut got = Vec::new();
-        // The window a stream begins with: that much, and not a byte more.
+        // The initial window of a stream: exactly that much.
         while got.len() < 65_535 {
             got.extend(origin.expect(|frame| frame.kind == DATA).payload);
         }
@@ -117,7 +117,7 @@ fn answers_without_a_body_say_what_its_length_would_have_been() {
     let rows: &[Row] = &[
         ("HEAD", 200, &[("content-length", "1234")], Some("1234")),
         ("HEAD", 200, &[], None),
-        // It may say, and need not (RFC 9110 §8.6); the engine does not.
+        // It may send the field, and need not (RFC 9110 §8.6); the engine does not.
         ("GET", 304, &[("etag", "\"a\""), ("content-length", "1234")], None),
         ("GET", 304, &[("etag", "\"a\"")], None),
         ("DELETE", 204, &[], None),
@@ -148,7 +148,7 @@ fn interim_answers_are_passed_on() {
     assert_eq!((interim.status, interim.get("link")), (103, Some("</a.css>; rel=preload")));
     origin.head(stream, 200, &[], true);
     client.answer().assert(200);
-    // An origin that says nothing else is cut short.
+    // An origin server that sends nothing else is truncated.
     get(&mut client, "/");
     let stream = origin.request();
     for _ in 0..100 {
@@ -176,7 +176,7 @@ fn who_expects_100_gets_it_from_the_proxy() {
     assert_eq!(origin.expect(|frame| frame.kind == DATA).payload, b"abc");
     origin.head(stream, 200, &[], true);
     client.answer().assert(200);
-    // Where nobody is there to take the body, it is not asked for.
+    // When no handler takes the body, the proxy does not request it.
     client.send("PUT / HTTP/1.1\r\nHost: nobody.example\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
     assert_eq!(client.head().status, 404);
 }
@@ -203,7 +203,7 @@ fn errors_say_where_the_fault_is() {
         client.answer()
     };
     assert_eq!(ask("nobody.example").status, 404);
-    assert_eq!(ask("x.dev.example").status, 404, "somebody could register it, but nobody has");
+    assert_eq!(ask("x.dev.example").status, 404, "it could be registered, but is not");
     let known = ask(HOST);
     assert_eq!((known.status, known.get("retry-after")), (502, Some("5")));
     let mut origin = RawOrigin::new(&world, "app", "app.example, x.dev.example");
@@ -211,10 +211,10 @@ fn errors_say_where_the_fault_is() {
     assert_eq!(late.status, 504, "{late:?}");
     let stream = origin.request();
     let reset = origin.expect(|frame| frame.kind == RST_STREAM);
-    assert_eq!((reset.stream, reset.code()), (stream, CANCEL), "it need not go on");
+    assert_eq!((reset.stream, reset.code()), (stream, CANCEL), "it may end");
     origin.leave();
-    world.until("the origin is gone", |counts| counts.connections == 0);
-    assert_eq!(ask("x.dev.example").status, 502, "it was there, and may be back");
+    world.until("the origin server has left", |counts| counts.connections == 0);
+    assert_eq!(ask("x.dev.example").status, 502, "it was connected, and may reconnect");
     let counts = world.proxy.counts();
     assert_eq!((counts.unknown_host, counts.no_origin, counts.timed_out), (2, 2, 1));
 }
@@ -235,11 +235,11 @@ fn an_origin_that_is_lost_is_no_end_of_an_answer() {
             true => drop(origin.reset(stream, 2)),
             false => origin.leave(),
         }
-        let error = client.body(&head).expect_err("cut short");
+        let error = client.body(&head).expect_err("truncated");
         assert!(matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset), "{error}");
         assert_eq!(world.proxy.counts().truncated, 1);
     }
-    // Before there was anything: an error one can read.
+    // Before any output: a readable error.
     let (world, mut origin) = one();
     let mut client = world.client();
     get(&mut client, "/");
@@ -268,7 +268,7 @@ fn a_client_that_leaves_takes_its_stream_with_it() {
     origin.expect(|frame| frame.kind == DATA);
     client.leave();
     reset(&mut origin, stream);
-    // While it receives, and has received everything there is: nothing more is needed to notice it. One that half-closes
+    // While it receives, and has received all available bytes: this is enough to notice it. A client that half-closes
     // looks like one that leaves.
     for leaves in [true, false] {
         for fields in [&[][..], &[("content-length", "100")]] {
@@ -305,14 +305,14 @@ fn a_client_that_leaves_takes_its_stream_with_it() {
         client.leave();
         reset(&mut origin, stream);
     }
-    world.until("all are gone", |counts| counts.active == 0 && counts.left == 12);
+    world.until("all requests have ended", |counts| counts.active == 0 && counts.left == 12);
 }
 
 #[test]
 fn what_an_origin_refuses_another_gets() {
     let (world, mut first) = one();
     let mut client = world.client();
-    // By RST_STREAM. There is nobody else: it is told.
+    // By RST_STREAM. There is no other origin server: the client gets the error.
     get(&mut client, "/");
     let stream = first.request();
     first.reset(stream, REFUSED_STREAM);
@@ -321,13 +321,13 @@ fn what_an_origin_refuses_another_gets() {
     let mut second = RawOrigin::new(&world, "app", HOST);
     for _ in 0..2 {
         client.send(format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n"));
-        // Whoever is asked first.
+        // Whichever is asked first.
         get_one(&mut first, &mut second, &mut client);
     }
     assert!(world.proxy.counts().retried >= 1);
 }
 
-/// The first of the two refuses, if it is asked; the second answers.
+/// The first of the two refuses, if it is asked; the second responds.
 fn get_one(first: &mut RawOrigin, second: &mut RawOrigin, client: &mut Client) {
     let patience = Duration::from_millis(300);
     if !first.is_silent(patience) {
@@ -371,7 +371,7 @@ fn what_lies_behind_a_goaway_goes_elsewhere() {
         streams.push(first.request());
     }
     let mut second = RawOrigin::new(&world, "app", HOST);
-    // The first is finished, the others were not begun.
+    // The first stream is finished, the others were not begun.
     first.go_away(streams[0], 0);
     for _ in 0..2 {
         let stream = second.request();
@@ -380,7 +380,7 @@ fn what_lies_behind_a_goaway_goes_elsewhere() {
     first.head(streams[0], 200, &[("x-by", "first")], true);
     let by: Vec<String> = clients.iter_mut().map(|client| client.answer().get("x-by").expect("said").into()).collect();
     assert_eq!(by, ["first", "second", "second"]);
-    // It is not asked again, and its connection ends in order.
+    // It gets no more requests, and its connection ends in order.
     first.ended();
     for _ in 0..3 {
         get(&mut clients[0], "/");
@@ -388,13 +388,13 @@ fn what_lies_behind_a_goaway_goes_elsewhere() {
         second.head(stream, 200, &[], true);
         clients[0].answer().assert(200);
     }
-    world.until("the first is gone", |counts| counts.connections == 1);
+    world.until("the first has left", |counts| counts.connections == 1);
 }
 
 #[test]
 fn slow_readers_do_not_slow_the_rest() {
     let (world, mut origin) = one();
-    // As many as would have used up a connection's window of sixteen times that of a stream.
+    // As many as would exhaust a connection's window of sixteen times that of a stream.
     let mut slow: Vec<Client> = (0..20).map(|_| world.client()).collect();
     let block = vec![7; 16_384];
     for client in &mut slow {

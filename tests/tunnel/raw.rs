@@ -1,6 +1,6 @@
-//! An origin made of frames by hand (RFC 9113): it says what a test wants it to say, be it forbidden.
+//! An origin server made of frames by hand (RFC 9113): it sends what a test needs, forbidden or not.
 //!
-//! Heads it sends are literals; heads it receives it does not look at: which request is on which stream, a test knows.
+//! Its heads are literals. It does not decode received heads: the test knows which request is on which stream.
 
 use std::{
     future::Future,
@@ -41,7 +41,7 @@ impl Frame {
         matches!(self.kind, DATA | HEADERS) && self.flags & END_STREAM != 0
     }
 
-    /// Of RST_STREAM.
+    /// Error codes of RST_STREAM.
     pub(crate) fn code(&self) -> u32 {
         u32::from_be_bytes(self.payload[..4].try_into().expect("four bytes"))
     }
@@ -49,7 +49,7 @@ impl Frame {
 
 pub(crate) struct RawOrigin {
     client: Client,
-    /// All that the proxy has said, from the preface on.
+    /// All bytes of the proxy, from the preface on.
     heard: Vec<u8>,
 }
 
@@ -62,7 +62,7 @@ pub(crate) fn knock(token: &str, hosts: &str) -> String {
 }
 
 impl RawOrigin {
-    /// One that is let in, and has said how many streams it takes.
+    /// Connects an accepted origin server that has announced its limit of streams.
     pub(crate) fn new(world: &World, token: &str, hosts: &str) -> Self {
         let links = world.proxy.counts().connections_total;
         let mut origin = Self::silent(world, token, hosts);
@@ -74,7 +74,7 @@ impl RawOrigin {
         origin
     }
 
-    /// One that came by ALPN, and says that when it is asked who it is; the stream of that question.
+    /// Connects one by ALPN that authenticates when asked. Also returns the stream of that request.
     pub(crate) fn by_alpn(world: &World, hello: &str) -> Self {
         let mut client = world.rh2();
         client.send([]);
@@ -92,7 +92,7 @@ impl RawOrigin {
         origin
     }
 
-    /// One that is let in, and says nothing.
+    /// Connects an accepted one that sends nothing.
     pub(crate) fn silent(world: &World, token: &str, hosts: &str) -> Self {
         let mut client = world.origin();
         client.send(knock(token, hosts));
@@ -108,7 +108,7 @@ impl RawOrigin {
         self
     }
 
-    /// The same, where the proxy may have closed.
+    /// Like [`frame`](Self::frame), but for a proxy that may have closed the connection.
     pub(crate) fn try_frame(&mut self, kind: u8, flags: u8, stream: u32, payload: impl AsRef<[u8]>) -> io::Result<()> {
         let payload = payload.as_ref();
         let mut frame = u32::try_from(payload.len()).expect("a short one").to_be_bytes()[1..].to_vec();
@@ -118,14 +118,14 @@ impl RawOrigin {
         self.client.try_send(frame)
     }
 
-    /// The head of an answer.
+    /// Sends the head of a response.
     pub(crate) fn head(&mut self, stream: u32, status: u16, fields: &[(&str, &str)], end: bool) -> &mut Self {
         let status = status.to_string();
         let all = [(":status", status.as_str())].into_iter().chain(fields.iter().copied());
         self.fields(stream, &literals(all), end)
     }
 
-    /// A head, as it is.
+    /// Sends a head as it is.
     pub(crate) fn fields(&mut self, stream: u32, block: &[u8], end: bool) -> &mut Self {
         self.frame(HEADERS, END_HEADERS | if end { END_STREAM } else { 0 }, stream, block)
     }
@@ -134,14 +134,14 @@ impl RawOrigin {
         self.frame(DATA, if end { END_STREAM } else { 0 }, stream, data)
     }
 
-    /// An interim head, where the proxy may have closed.
+    /// Sends an interim head to a proxy that may have closed the connection.
     pub(crate) fn try_head(&mut self, stream: u32, status: u16, fields: &[(&str, &str)]) -> io::Result<()> {
         let status = status.to_string();
         let all = [(":status", status.as_str())].into_iter().chain(fields.iter().copied());
         self.try_frame(HEADERS, END_HEADERS, stream, literals(all))
     }
 
-    /// Allows for so many bytes more; stream 0 is the connection.
+    /// Enlarges a window by this many bytes; stream 0 is the connection.
     pub(crate) fn open_window(&mut self, stream: u32, by: u32) -> &mut Self {
         self.frame(WINDOW_UPDATE, 0, stream, by.to_be_bytes())
     }
@@ -154,7 +154,7 @@ impl RawOrigin {
         self.frame(GOAWAY, 0, 0, [last.to_be_bytes(), code.to_be_bytes()].concat())
     }
 
-    /// The next frame, whatever it is. Settings are acknowledged.
+    /// Receives the next frame of any type. Acknowledges settings.
     pub(crate) fn next(&mut self) -> io::Result<Frame> {
         let head = self.client.exactly(9)?;
         let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
@@ -168,24 +168,24 @@ impl RawOrigin {
         Ok(frame)
     }
 
-    /// The next frame of which that is true; others are passed over.
+    /// Receives the next frame for which `is` is true, and skips others.
     #[track_caller]
     pub(crate) fn expect(&mut self, is: impl Fn(&Frame) -> bool) -> Frame {
         loop {
-            let frame = self.next().expect("a frame that is waited for");
+            let frame = self.next().expect("another frame");
             if is(&frame) {
                 return frame;
             }
         }
     }
 
-    /// The stream of the next request.
+    /// Returns the stream of the next request.
     #[track_caller]
     pub(crate) fn request(&mut self) -> u32 {
         self.expect(|frame| frame.kind == HEADERS).stream
     }
 
-    /// The connection's end, without a request before it.
+    /// Expects the connection's end, without a request before it.
     #[track_caller]
     pub(crate) fn ended(&mut self) {
         let error = loop {
@@ -194,10 +194,10 @@ impl RawOrigin {
                 Err(error) => break error,
             }
         };
-        assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "it goes on");
+        assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "the connection continues");
     }
 
-    /// The same, of one that does not say a word meanwhile.
+    /// Like [`ended`](Self::ended), but for an origin server that sends nothing meanwhile.
     #[track_caller]
     pub(crate) fn ended_silently(&mut self) {
         let error = loop {
@@ -205,10 +205,10 @@ impl RawOrigin {
                 break error;
             }
         };
-        assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "it goes on");
+        assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "the connection continues");
     }
 
-    /// The heads of all requests so far, in the order they came, as h2's server reads them.
+    /// Returns the heads of all requests so far, in order of arrival, as h2's server reads them.
     pub(crate) fn heads(&self) -> Vec<http::Request<()>> {
         let cx = &mut Context::from_waker(Waker::noop());
         let mut greeting = h2::server::Builder::new();
@@ -231,7 +231,7 @@ impl RawOrigin {
     }
 }
 
-/// What was heard, to be heard again; then silence. What is said to it is lost.
+/// Replays received bytes, then is silent. Discards what is written to it.
 struct Replay(Vec<u8>, usize);
 
 impl AsyncRead for Replay {
@@ -260,7 +260,7 @@ impl AsyncWrite for Replay {
     }
 }
 
-/// Fields as literals that nobody indexes (RFC 7541 §6.2.2).
+/// Encodes fields as literals without indexing (RFC 7541 §6.2.2).
 pub(crate) fn literals<'a>(fields: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {

@@ -1,5 +1,5 @@
-//! Whether one client's address, or a few, can use up what others need: the places of a tunnel's connections and hosts, and
-//! a credential's rate. Clients come from several addresses of this machine.
+//! One client address, or a few, cannot use up what others need: the slots of a tunnel's connections and hosts, and a
+//! credential's rate. Clients connect from several addresses of this machine.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -30,7 +30,7 @@ fn from(world: &World, n: u8) -> Client {
     Client::connect_from(Some(ip(n)), world.plain, None)
 }
 
-/// An upload that stalls behind its third byte.
+/// Starts an upload that stalls behind its third byte.
 fn stall(client: &mut Client, host: &str) {
     client.send(format!("POST /echo HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000\r\n\r\nabc"));
 }
@@ -40,12 +40,13 @@ fn ask(client: &mut Client, host: &str) -> Answer {
     client.send(format!("GET /x HTTP/1.1\r\nHost: {host}\r\n\r\n")).answer()
 }
 
-/// Requests that hold a place on one of the connections.
+/// Requests that hold a slot on one of the connections.
 fn held(world: &World) -> u64 {
     world.proxy.connections().iter().map(|link| link.active as u64).sum()
 }
 
-/// Each of these addresses stalls so many uploads, in turn; what is under way when all are taken or refused.
+/// Each of these addresses stalls this many uploads, in turn. Returns the active requests when all are accepted or
+/// rejected.
 fn flood(world: &World, addresses: std::ops::Range<u8>, each: usize) -> (Vec<Client>, u64) {
     let before = world.proxy.counts();
     let mut clients = Vec::new();
@@ -62,7 +63,7 @@ fn flood(world: &World, addresses: std::ops::Range<u8>, each: usize) -> (Vec<Cli
     (clients, active)
 }
 
-/// A proxy with two connections of 64 places each, for two hosts of one credential.
+/// A proxy with two connections of 64 slots each, for two hosts of one credential.
 fn two_by_64() -> (World, Dug) {
     let credentials = vec![credential("app", &[HOST, SIBLING])];
     let world = World::with(ProxyConfig { credentials, streams_per_connection: 64, ..ProxyConfig::default() });
@@ -77,8 +78,8 @@ fn addresses_that_stall_leave_places_for_others_and_for_sibling_hosts() {
     for (addresses, each, most) in [(1, 70, 54), (4, 30, 86), (16, 12, 102)] {
         let (world, _dug) = two_by_64();
         let (mut clients, active) = flood(&world, 1..1 + addresses, each);
-        assert!(active <= most, "{active} of 128 places are taken by {addresses} addresses");
-        // One more of them is refused at once, in words.
+        assert!(active <= most, "{active} of 128 slots are taken by {addresses} addresses");
+        // One more of them is rejected at once, with a reason.
         let refused = ask(&mut from(&world, 1), HOST);
         assert_eq!(
             (refused.assert(503).get("retry-after"), refused.text()),
@@ -90,9 +91,9 @@ fn addresses_that_stall_leave_places_for_others_and_for_sibling_hosts() {
                 ask(&mut newcomer, host).assert(200);
             }
         }
-        // What was taken is free again when they leave.
+        // The slots are free again when they leave.
         clients.drain(..).for_each(Client::leave);
-        world.until("all are gone", |_| held(&world) == 0);
+        world.until("all requests have ended", |_| held(&world) == 0);
         ask(&mut from(&world, 1), HOST).assert(200);
     }
 }
@@ -131,7 +132,7 @@ fn the_client_that_a_trusted_proxy_names_has_the_share() {
         ));
         client
     };
-    // The last that is no proxy itself counts, whatever a client has put in front.
+    // The last address that is not a proxy itself counts, whatever a client has put in front.
     let before = world.proxy.counts();
     let _two = ["10.0.0.1, 192.0.2.1", "192.0.2.1:4711, 127.0.0.9"].map(ask);
     world.until("both are under way", |counts| counts.active == 2);
@@ -146,7 +147,7 @@ fn the_client_that_a_trusted_proxy_names_has_the_share() {
 fn a_client_that_is_not_trusted_has_one_share_whatever_it_says() {
     let world = World::with(ProxyConfig { streams_per_address: 2, ..config() });
     let _dug = Dug::new(tunnel(world.origins), Mode::Threads, site).stands(&world);
-    world.until("what has asked whether it stands is over", |counts| counts.active == 0);
+    world.until("the probe is over", |counts| counts.active == 0);
     let ask = |n: usize| {
         let mut client = world.client();
         let head = format!("POST /echo HTTP/1.1\r\nHost: {HOST}\r\nX-Forwarded-For: 192.0.2.{n}\r\n");
@@ -165,7 +166,7 @@ fn an_upload_that_stalls_has_a_clock() {
     let mut client = world.client();
     stall(&mut client, HOST);
     client.head().assert(504);
-    world.until("its place is free", |counts| held(&world) == 0 && counts.timed_out == 1);
+    world.until("its slot is free", |counts| held(&world) == 0 && counts.timed_out == 1);
     assert_eq!(world.proxy.counts().lost, 0, "it is counted once");
 }
 
@@ -176,7 +177,7 @@ fn an_origin_server_that_takes_few_streams_is_given_no_more() {
     // MAX_CONCURRENT_STREAMS: 2.
     origin.frame(SETTINGS, 0, 0, [0, 3, 0, 0, 0, 2]);
     origin.expect(|frame| frame.kind == SETTINGS && frame.flags != 0);
-    world.until("it is connected", |counts| counts.connections == 1);
+    world.until("the origin server is connected", |counts| counts.connections == 1);
     let mut two = [1, 2].map(|n| from(&world, n));
     let streams = two.each_mut().map(|client| {
         get(client, "/");
@@ -208,10 +209,10 @@ fn a_credentials_rate_is_given_to_addresses_in_turn() {
         for _ in 0..20 {
             origin.data(stream, [1; 10_000], false);
         }
-        // What it does not read, the system's buffers take.
+        // Data that it does not read stays in the system's buffers.
         clients.push(greedy);
     }
-    // The first second's worth is gone, and it goes on.
+    // The first second's worth is used, and it continues.
     world.until("the rate holds", |counts| counts.bytes_down >= 200_000);
     let before = world.proxy.counts().bytes_down;
     for _ in 0..4 {
@@ -221,8 +222,8 @@ fn a_credentials_rate_is_given_to_addresses_in_turn() {
         origin.head(stream, 200, &[("content-length", "5")], false).data(stream, "small", true);
         assert_eq!(client.answer().text(), "small");
     }
-    // Each turn is worth 10,000 bytes. In turns of streams, each small response would wait for 20 of them; in the order
-    // in which they are asked for, for the end of them all.
+    // Each turn is worth 10,000 bytes. In turns of streams, each small response would wait for 20 of them; in order
+    // of arrival, for the end of them all.
     let meanwhile = world.proxy.counts().bytes_down - before;
     assert!(meanwhile < 400_000, "{meanwhile} bytes went to the greedy client meanwhile");
     clients.into_iter().for_each(Client::leave);

@@ -1,193 +1,70 @@
-//! Programs of 2014, played by frames made here, with a zlib of their own: an original origin at our proxy.
-//!
-//! Nothing here is of the code under test: the bytes are those that were heard from the originals.
+//! An origin program of spdy-proxy at our proxy, made of frames from [`spdy_peer`](super::spdy_peer).
 
 use std::{
     io::ErrorKind,
     time::{Duration, Instant},
 };
 
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
+use flate2::FlushCompress;
 use uncork::relay::tunnel::{Credential, ProxyConfig};
 
 use super::{
     client::Client,
+    spdy_peer::{
+        ESTABLISHED, GOAWAY, HEADERS, PING, Peer, RST_STREAM, SYN_REPLY, SYN_STREAM, WINDOW, WINDOW_UPDATE, Zlib,
+        control, data, hello, legacy, words,
+    },
     world::{World, config},
 };
 
-/// SPDY/3's, of 1,423 bytes.
-const DICTIONARY: &[u8] = include_bytes!("spdy.dictionary");
+/// The authority that the origin program names in its handshake; nothing depends on it.
+const AUTHORITY: &str = "localhost:1444";
 
-pub(crate) const SYN_STREAM: u16 = 1;
-pub(crate) const SYN_REPLY: u16 = 2;
-pub(crate) const RST_STREAM: u16 = 3;
-pub(crate) const PING: u16 = 6;
-pub(crate) const GOAWAY: u16 = 7;
-pub(crate) const WINDOW_UPDATE: u16 = 9;
-
-const WINDOW: usize = 65_536;
-
-/// What an original sends first, and what it is answered.
-const PUT: &str = "PUT / HTTP/1.1\r\nHost: localhost:1444\r\nUser-Agent: Go-http-client/1.1\r\nContent-Length: 12\r\n\r\nHello from C";
-pub(crate) const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection Established\r\nContent-Length: 12\r\n\r\nHello from P";
-
-/// The two zlib streams of a connection, as Go's had them in 2014.
-pub(crate) struct Zlib {
-    deflate: Compress,
-    inflate: Decompress,
-}
-
-impl Zlib {
-    pub(crate) fn new() -> Self {
-        let mut deflate = Compress::new(Compression::best(), true);
-        assert_eq!(deflate.set_dictionary(DICTIONARY).expect("set"), 0xe3c6_a7c2);
-        Self { deflate, inflate: Decompress::new(true) }
-    }
-
-    pub(crate) fn block(&mut self, fields: &[(&str, &str)]) -> Vec<u8> {
-        let mut plain = u32::try_from(fields.len()).expect("few").to_be_bytes().to_vec();
-        for text in fields.iter().flat_map(|(name, value)| [name, value]) {
-            plain.extend(u32::try_from(text.len()).expect("short").to_be_bytes());
-            plain.extend(text.as_bytes());
-        }
-        let mut block = Vec::with_capacity(plain.len() + 1000);
-        self.deflate.compress_vec(&plain, &mut block, FlushCompress::Sync).expect("deflated");
-        assert!(block.len() < block.capacity(), "all of it");
-        block
-    }
-
-    pub(crate) fn fields(&mut self, block: &[u8]) -> Vec<(String, String)> {
-        let mut plain = Vec::with_capacity(1 << 20);
-        let before = self.inflate.total_in();
-        if self.inflate.decompress_vec(block, &mut plain, FlushDecompress::Sync).is_err() {
-            self.inflate.set_dictionary(DICTIONARY).expect("the dictionary that is asked for");
-            let done = (self.inflate.total_in() - before) as usize;
-            self.inflate.decompress_vec(&block[done..], &mut plain, FlushDecompress::Sync).expect("inflated");
-        }
-        assert_eq!(self.inflate.total_in() - before, block.len() as u64, "all of it, at once");
-        let mut rest = &plain[..];
-        let number = |rest: &mut &[u8]| {
-            let (number, behind) = rest.split_first_chunk::<4>().expect("a number");
-            *rest = behind;
-            u32::from_be_bytes(*number) as usize
-        };
-        let count = number(&mut rest);
-        let text = |rest: &mut &[u8]| {
-            let len = number(rest);
-            let (text, behind) = rest.split_at(len);
-            *rest = behind;
-            String::from_utf8(text.to_vec()).expect("text")
-        };
-        let fields = (0..count).map(|_| (text(&mut rest), text(&mut rest))).collect();
-        assert!(rest.is_empty());
-        fields
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Frame {
-    /// 0 for data.
-    pub(crate) kind: u16,
-    pub(crate) fin: bool,
-    /// The stream of data; else the payload says it.
-    pub(crate) stream: u32,
-    pub(crate) payload: Vec<u8>,
-}
-
-impl Frame {
-    /// Of 8 bytes.
-    pub(crate) fn read(head: &[u8]) -> (Self, usize) {
-        let word = |at: usize| u32::from_be_bytes(head[at..at + 4].try_into().expect("four bytes"));
-        let (first, second) = (word(0), word(4));
-        let control = first >> 31 == 1;
-        assert!(!control || first >> 16 == 0x8003, "{first:x}");
-        let kind = if control { first as u16 } else { 0 };
-        let frame = Self { kind, fin: second >> 24 & 1 == 1, stream: first & 0x7fff_ffff, payload: Vec::new() };
-        (frame, (second & 0xff_ffff) as usize)
-    }
-
-    pub(crate) fn number(&self, at: usize) -> u32 {
-        u32::from_be_bytes(self.payload[at..at + 4].try_into().expect("four bytes"))
-    }
-}
-
-pub(crate) fn control(kind: u16, flags: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = 0x8003u16.to_be_bytes().to_vec();
-    frame.extend(kind.to_be_bytes());
-    frame.extend((u32::from(flags) << 24 | u32::try_from(payload.len()).expect("short")).to_be_bytes());
-    frame.extend(payload);
-    frame
-}
-
-pub(crate) fn data(stream: u32, fin: bool, bytes: &[u8]) -> Vec<u8> {
-    let mut frame = stream.to_be_bytes().to_vec();
-    frame.extend((u32::from(fin) << 24 | u32::try_from(bytes.len()).expect("short")).to_be_bytes());
-    frame.extend(bytes);
-    frame
-}
-
-pub(crate) fn words(words: &[u32]) -> Vec<u8> {
-    words.iter().flat_map(|word| word.to_be_bytes()).collect()
-}
-
-/// An original origin.
-struct Original {
+/// An origin program of spdy-proxy.
+struct Origin {
     client: Client,
     zlib: Zlib,
 }
 
-/// A request, as it sees it.
+/// A request, as the origin program receives it.
 #[derive(Debug)]
-struct Asked {
+struct Received {
     stream: u32,
     fin: bool,
     fields: Vec<(String, String)>,
 }
 
-impl Asked {
+impl Peer for Origin {
+    const FORBIDDEN: &'static [u16] = &[HEADERS];
+
+    fn exactly(&mut self, n: usize) -> std::io::Result<Vec<u8>> {
+        self.client.exactly(n)
+    }
+}
+
+impl Received {
     fn get(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 }
 
-impl Original {
-    /// One that is let in.
+impl Origin {
+    /// Connects one, which the proxy accepts.
     fn new(world: &World) -> Self {
         let links = world.proxy.counts().connections_total;
         let mut client = world.origin();
-        client.send(PUT);
-        assert_eq!(client.exactly(ESTABLISHED.len()).expect("an answer"), ESTABLISHED);
+        client.send(hello(AUTHORITY));
+        assert_eq!(client.exactly(ESTABLISHED.len()).expect("a response"), ESTABLISHED);
         world.until("the origin is connected", |counts| counts.connections_total > links && counts.connections == 1);
         Self { client, zlib: Zlib::new() }
     }
 
-    fn next(&mut self) -> std::io::Result<Frame> {
-        let head = self.client.exactly(8)?;
-        let (mut frame, len) = Frame::read(&head);
-        frame.payload = self.client.exactly(len)?;
-        // It would break down.
-        assert_ne!(frame.kind, 8, "HEADERS are not sent to an original");
-        Ok(frame)
-    }
-
-    /// The next frame of that kind; others are passed over, but for requests.
     #[track_caller]
-    fn expect(&mut self, kind: u16) -> Frame {
-        loop {
-            let frame = self.next().expect("a frame that is waited for");
-            if frame.kind == kind {
-                return frame;
-            }
-            assert_ne!(frame.kind, SYN_STREAM, "{frame:?}");
-        }
-    }
-
-    #[track_caller]
-    fn request(&mut self) -> Asked {
+    fn request(&mut self) -> Received {
         let frame = self.expect(SYN_STREAM);
         assert_eq!((frame.number(4), &frame.payload[8..10]), (0, &[0, 0][..]), "no associated stream, no priority");
         let fields = self.zlib.fields(&frame.payload[10..]);
-        Asked { stream: frame.number(0), fin: frame.fin, fields }
+        Received { stream: frame.number(0), fin: frame.fin, fields }
     }
 
     fn reply(&mut self, stream: u32, fin: bool, fields: &[(&str, &str)]) -> &mut Self {
@@ -207,26 +84,18 @@ impl Original {
         self
     }
 
-    /// The connection's end, without a request before it.
+    /// Expects the connection's end, without a request before it.
     #[track_caller]
-    fn ended(&mut self) {
+    fn expect_end(&mut self) {
         while let Ok(frame) = self.next() {
             assert_ne!(frame.kind, SYN_STREAM, "a request");
         }
     }
 }
 
-/// Originals may come from this machine, and are asked for everything that nobody else is.
-pub(crate) fn legacy() -> ProxyConfig {
-    let mut config = config();
-    let here = |peer: &uncork::PeerAddr| peer.ip().is_some_and(|ip| ip.is_loopback());
-    config.credentials.push(Credential::allow_legacy_unauthenticated("old", here).host("*").expect("a pattern"));
-    config
-}
-
-fn one() -> (World, Original) {
+fn one() -> (World, Origin) {
     let world = World::with(legacy());
-    let origin = Original::new(&world);
+    let origin = Origin::new(&world);
     (world, origin)
 }
 
@@ -320,7 +189,7 @@ fn a_slow_client_stops_its_own_stream_only() {
     get(&mut slow, "/big");
     let big = origin.request().stream;
     origin.reply(big, false, &[OK, VERSION]);
-    // Two windows go through: into the pipe and the sockets. Whoever does not read stops it there.
+    // Two windows pass: into the pipe and the sockets. A client that does not read stops it there.
     let (mut sent, mut window) = (0, WINDOW);
     let stuck = Instant::now() + Duration::from_secs(10);
     loop {
@@ -331,7 +200,7 @@ fn a_slow_client_stops_its_own_stream_only() {
         if origin.client.is_silent(Duration::from_millis(200)) {
             break;
         }
-        assert!(Instant::now() < stuck, "{sent} bytes were taken, and nobody reads");
+        assert!(Instant::now() < stuck, "{sent} bytes were taken without a reader");
         let frame = origin.expect(WINDOW_UPDATE);
         if frame.number(0) == big {
             window += frame.number(4) as usize;
@@ -377,9 +246,9 @@ fn clients_are_told_what_an_original_would_not_have_told_them() {
     let world = World::with(config);
     let mut client = world.client();
     get(&mut client, "/");
-    assert_eq!(client.answer().status, 404, "nobody is there for it, nor ever was");
-    let mut origin = Original::new(&world);
-    // It never answers.
+    assert_eq!(client.answer().status, 404, "no origin server ever registered it");
+    let mut origin = Origin::new(&world);
+    // It never responds.
     get(&mut client, "/");
     let stream = origin.request().stream;
     assert_eq!(client.answer().status, 504);
@@ -392,10 +261,10 @@ fn clients_are_told_what_an_original_would_not_have_told_them() {
     let head = client.head();
     assert_eq!(client.exactly(4).expect("half"), b"half");
     origin.client.leave();
-    let error = client.body(&head).expect_err("cut short");
+    let error = client.body(&head).expect_err("truncated");
     assert!(matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset), "{error}");
-    world.until("it is gone", |counts| counts.connections == 0);
-    // It was there, and may be back.
+    world.until("the connection has ended", |counts| counts.connections == 0);
+    // It was connected, and may reconnect.
     let mut client = world.client();
     get(&mut client, "/");
     let answer = client.answer();
@@ -418,7 +287,7 @@ fn a_client_that_leaves_resets_its_stream() {
         let reset = origin.expect(RST_STREAM);
         assert_eq!((reset.number(0), reset.number(4)), (stream, 5));
     }
-    // In the middle of a body of known length; one that half-closes looks like one that leaves.
+    // In the middle of a body of known length. A client that half-closes looks like one that leaves.
     for (mut client, leaves) in [(world.client(), true), (world.secure_client(), true), (world.client(), false)] {
         get(&mut client, "/");
         let stream = origin.request().stream;
@@ -436,10 +305,10 @@ fn a_client_that_leaves_resets_its_stream() {
         assert_eq!((reset.number(0), reset.number(4)), (stream, 5));
         drop(kept);
     }
-    world.until("all are gone", |counts| counts.active == 0 && counts.left == 5);
+    world.until("all requests have ended", |counts| counts.active == 0 && counts.left == 5);
 }
 
-/// At this rate, what has come may be moved in some minutes: a client that leaves is not waited for so long.
+/// At this rate, sending the buffered data would take minutes: the departure of a client does not wait for that.
 #[test]
 fn a_client_that_leaves_does_not_wait_for_the_rate() {
     let mut config = config();
@@ -447,7 +316,7 @@ fn a_client_that_leaves_does_not_wait_for_the_rate() {
     let old = Credential::allow_legacy_unauthenticated("old", here).host("*").expect("a pattern");
     config.credentials.push(old.rate(100));
     let world = World::with(config);
-    let mut origin = Original::new(&world);
+    let mut origin = Origin::new(&world);
     let mut client = world.client();
     get(&mut client, "/");
     let stream = origin.request().stream;
@@ -455,13 +324,13 @@ fn a_client_that_leaves_does_not_wait_for_the_rate() {
     client.head();
     client.exactly(30_000).expect("half");
     origin.data(stream, false, vec![7; 1000]);
-    // It has been heard of when this is answered.
+    // The acknowledgement proves that the data was received.
     origin.control(PING, &[2]);
     while origin.expect(PING).number(0) != 2 {}
     client.leave();
     let reset = origin.expect(RST_STREAM);
     assert_eq!((reset.number(0), reset.number(4)), (stream, 5));
-    world.until("it is gone", |counts| counts.active == 0 && counts.left == 1);
+    world.until("the connection has ended", |counts| counts.active == 0 && counts.left == 1);
 }
 
 #[test]
@@ -470,9 +339,9 @@ fn a_new_original_takes_the_place_of_the_last() {
     let mut client = world.client();
     get(&mut client, "/");
     first.request();
-    let mut second = Original::new(&world);
-    assert_eq!(client.answer().status, 502, "what the first had begun is lost");
-    first.ended();
+    let mut second = Origin::new(&world);
+    assert_eq!(client.answer().status, 502, "the first one's request is lost");
+    first.expect_end();
     get(&mut client, "/");
     let stream = second.request().stream;
     second.reply(stream, false, &[OK, VERSION, ("content-length", "6")]).data(stream, true, "second");
@@ -490,44 +359,45 @@ fn an_original_that_goes_away_is_not_asked_again() {
     get(&mut two, "/");
     origin.request();
     origin.control(GOAWAY, &[first, 0]);
-    // The second was not begun, and there is nobody else.
+    // The second request was not begun, and there is no other origin server.
     assert!(matches!(two.answer().status, 502 | 503));
     origin.reply(first, false, &[OK, VERSION, ("content-length", "4")]).data(first, true, "done");
     assert_eq!(one.answer().text(), "done");
-    origin.ended();
-    world.until("it is gone", |counts| counts.connections == 0);
+    origin.expect_end();
+    world.until("the connection has ended", |counts| counts.connections == 0);
 }
 
 #[test]
 fn pings_are_answered_and_silence_is_found() {
     let world = World::with(ProxyConfig { ping_interval: Duration::from_millis(300), ..legacy() });
-    let mut origin = Original::new(&world);
+    let mut origin = Origin::new(&world);
     origin.control(PING, &[2]);
     assert_eq!(origin.expect(PING).number(0), 2, "it is echoed");
     let ours = origin.expect(PING).number(0);
     assert_eq!(ours % 2, 1, "a proxy's are odd");
     origin.control(PING, &[ours]);
-    // It is alive, and is asked again; then it says nothing.
+    // It is alive, and gets another ping; then it is silent.
     origin.expect(PING);
-    origin.ended();
-    world.until("it is gone", |counts| counts.connections == 0 && counts.silent == 1);
+    origin.expect_end();
+    world.until("the connection has ended", |counts| counts.connections == 0 && counts.silent == 1);
 }
 
 #[test]
 fn who_was_not_listed_is_refused() {
-    // Without the flag it is like any other request for something else.
+    let put = hello(AUTHORITY);
+    // Without the flag the handshake is an ordinary request for an unknown path.
     let world = World::new();
     let mut client = world.origin();
-    client.send(PUT);
+    client.send(hello(AUTHORITY));
     assert_eq!(client.head().status, 404);
-    // With it, from elsewhere.
+    // With it, from another address.
     let mut config = config();
     config.credentials.push(Credential::allow_legacy_unauthenticated("old", |_| false).host("*").expect("a pattern"));
     let world = World::with(config);
     let mut client = world.origin();
-    client.send(PUT);
+    client.send(hello(AUTHORITY));
     assert_eq!(client.head().status, 403);
-    // A token, or an upgrade, or another path: that is none of 2014.
+    // A token, an upgrade, or another path: not the handshake of spdy-proxy.
     let world = World::with(legacy());
     for (from, to) in [
         ("User-Agent", "Authorization"),
@@ -537,24 +407,24 @@ fn who_was_not_listed_is_refused() {
         ("PUT / ", "PUT /?a "),
     ] {
         let mut client = world.origin();
-        client.send(PUT.replace(from, to));
+        client.send(put.replace(from, to));
         assert_eq!(client.head().status, 404, "{to}");
     }
     let mut client = world.origin();
-    client.send(PUT.replace(": 12", ": 2000"));
+    client.send(put.replace(": 12", ": 2000"));
     assert_eq!(client.head().status, 413);
     let mut client = world.origin();
-    client.send(PUT.replace("Content-Length: 12", "Transfer-Encoding: chunked").replace("Hello from C", ""));
+    client.send(put.replace("Content-Length: 12", "Transfer-Encoding: chunked").replace("Hello from C", ""));
     client.chunk(&[b'x'; 1000]);
     let _ = client.try_chunk(&[b'x'; 1000]);
     assert_eq!(client.head().status, 413);
     let counts = world.proxy.counts();
     assert_eq!((counts.connections_total, counts.connections), (0, 0));
-    // And it has not cost its right to whoever is.
-    drop(Original::new(&world));
+    // An accepted origin server is not affected.
+    drop(Origin::new(&world));
 }
 
-/// Each costs the answer it stands in, and that is a 502.
+/// Each costs its own response, which becomes a 502.
 #[test]
 fn what_makes_no_sense_is_not_passed_on() {
     let (world, mut origin) = one();
@@ -577,18 +447,18 @@ fn what_makes_no_sense_is_not_passed_on() {
         assert_eq!(client.answer().status, 502, "{fields:?}");
         assert_eq!(origin.expect(RST_STREAM).number(0), stream);
     }
-    // A length that is not kept: the client must not take it for the whole.
+    // A length that is not kept: the client must not accept the body as complete.
     for (length, sent) in [("5", "hell"), ("4", "hello")] {
         get(&mut client, "/");
         let stream = origin.request().stream;
         origin.reply(stream, false, &[OK, VERSION, ("content-length", length)]).data(stream, true, sent);
-        // Its head may not even have been sent.
+        // Its head may not have been sent.
         if let Ok(head) = client.try_head() {
-            client.body(&head).expect_err("cut short");
+            client.body(&head).expect_err("truncated");
         }
         client = world.client();
     }
-    // Framing that is ours to say is not the origin's.
+    // The proxy's own framing replaces the origin server's.
     get(&mut client, "/");
     let stream = origin.request().stream;
     let fields = [OK, VERSION, ("transfer-encoding", "chunked"), ("connection", "close"), ("content-length", "2")];
@@ -597,7 +467,7 @@ fn what_makes_no_sense_is_not_passed_on() {
     assert_eq!((answer.text(), answer.get("transfer-encoding"), answer.get("connection")), ("ok", None, None));
 }
 
-/// Each costs the connection it comes on, and nobody else anything.
+/// Each costs its own connection, and nothing else.
 #[test]
 fn hostile_originals_are_shown_the_door() {
     let bomb = |zlib: &mut Zlib| {
@@ -628,9 +498,9 @@ fn hostile_originals_are_shown_the_door() {
         let mut client = world.client();
         let mut origin = {
             let mut client = world.origin();
-            client.send(PUT);
-            assert_eq!(client.exactly(ESTABLISHED.len()).expect("an answer"), ESTABLISHED);
-            Original { client, zlib: Zlib::new() }
+            client.send(hello(AUTHORITY));
+            assert_eq!(client.exactly(ESTABLISHED.len()).expect("a response"), ESTABLISHED);
+            Origin { client, zlib: Zlib::new() }
         };
         world.until("both are there", |counts| counts.connections == 2);
         get(&mut client, "/");
@@ -638,8 +508,8 @@ fn hostile_originals_are_shown_the_door() {
         let bytes = wire(&mut origin.zlib);
         origin.client.send(bytes);
         assert_eq!(client.answer().status, 502, "{name}");
-        origin.ended();
-        world.until("it is gone", |counts| counts.connections == 1);
+        origin.expect_end();
+        world.until("the connection has ended", |counts| counts.connections == 1);
     }
     let mut client = world.client();
     super::proxy::get(&mut client, "/");
@@ -648,7 +518,7 @@ fn hostile_originals_are_shown_the_door() {
     client.answer().assert(200);
 }
 
-/// Whoever does not read what we say is not read either: what he may make us hold is bounded.
+/// The proxy does not read from an origin server that does not read: its buffers are bounded.
 #[test]
 fn a_flood_of_pings_is_pushed_back() {
     let (world, mut origin) = one();

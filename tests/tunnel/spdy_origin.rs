@@ -1,4 +1,5 @@
-//! An original proxy, played by frames made here, and our origin that dials it; then both ends of ours, over SPDY.
+//! A proxy program of spdy-proxy, made of frames from [`spdy_peer`](super::spdy_peer), and our origin server that
+//! dials it; then both ends of ours, over SPDY.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -19,15 +20,16 @@ use uncork::{
 use super::{
     client::PATIENCE,
     dug::{Dug, MODES, Mode, tunnel},
-    origin::{bytes, site},
-    spdy::{
-        ESTABLISHED, Frame, GOAWAY, PING, RST_STREAM, SYN_REPLY, SYN_STREAM, WINDOW_UPDATE, Zlib, control, data,
-        legacy, words,
+    origin::site,
+    site::bytes,
+    spdy_peer::{
+        ESTABLISHED, GOAWAY, HEADERS, PING, Peer, RST_STREAM, SYN_REPLY, SYN_STREAM, WINDOW_UPDATE, Zlib, control,
+        data, hello, legacy, words,
     },
     world::World,
 };
 
-/// A certificate for `localhost`: the proxy's.
+/// The proxy's certificate, for `localhost`.
 struct Identity {
     config: Arc<ServerConfig>,
     pem: String,
@@ -44,19 +46,19 @@ fn identity() -> &'static Identity {
     })
 }
 
-/// Where an original proxy waits for its origin.
-struct Door(TcpListener);
+/// The listener of a proxy program of spdy-proxy.
+struct LegacyListener(TcpListener);
 
-/// An original proxy, with its origin.
-struct Original {
+/// A proxy program of spdy-proxy, with its origin server.
+struct LegacyProxy {
     stream: StreamOwned<ServerConnection, TcpStream>,
-    /// Received and not looked at.
+    /// Received, but not read by the test.
     rest: Vec<u8>,
     zlib: Zlib,
     newest: u32,
 }
 
-impl Door {
+impl LegacyListener {
     fn new() -> Self {
         Self(TcpListener::bind("127.0.0.1:0").expect("bound"))
     }
@@ -65,7 +67,7 @@ impl Door {
         self.0.local_addr().expect("bound").port()
     }
 
-    /// To it, by a trust in its certificate.
+    /// A tunnel to it that trusts its certificate.
     fn tunnel(&self) -> Tunnel {
         Tunnel::dial(&format!("localhost:{}", self.port()))
             .tls(TlsClient::roots_pem(identity().pem.as_bytes()).expect("a root"))
@@ -73,17 +75,14 @@ impl Door {
             .allow_legacy_unauthenticated()
     }
 
-    fn accept(&self) -> Original {
+    fn accept(&self) -> LegacyProxy {
         let (socket, _) = self.0.accept().expect("a connection");
         socket.set_read_timeout(Some(PATIENCE)).expect("set");
         socket.set_nodelay(true).expect("set");
         let conn = ServerConnection::new(identity().config.clone()).expect("TLS");
         let mut origin =
-            Original { stream: StreamOwned::new(conn, socket), rest: Vec::new(), zlib: Zlib::new(), newest: 0 };
-        let put = format!(
-            "PUT / HTTP/1.1\r\nHost: localhost:{}\r\nUser-Agent: Go-http-client/1.1\r\nContent-Length: 12\r\n\r\nHello from C",
-            self.port()
-        );
+            LegacyProxy { stream: StreamOwned::new(conn, socket), rest: Vec::new(), zlib: Zlib::new(), newest: 0 };
+        let put = hello(&format!("localhost:{}", self.port()));
         assert_eq!(String::from_utf8_lossy(&origin.exactly(put.len()).expect("a handshake")), put);
         assert_eq!(origin.stream.conn.alpn_protocol(), None);
         origin.send(ESTABLISHED);
@@ -91,7 +90,9 @@ impl Door {
     }
 }
 
-impl Original {
+impl Peer for LegacyProxy {
+    const FORBIDDEN: &'static [u16] = &[SYN_STREAM, HEADERS];
+
     fn exactly(&mut self, n: usize) -> std::io::Result<Vec<u8>> {
         let mut bytes = std::mem::take(&mut self.rest);
         let kept = bytes.len();
@@ -100,32 +101,15 @@ impl Original {
         self.rest = bytes.split_off(n);
         Ok(bytes)
     }
+}
 
+impl LegacyProxy {
     fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("sent");
         self.stream.flush().expect("flushed");
     }
 
-    fn next(&mut self) -> std::io::Result<Frame> {
-        let head = self.exactly(8)?;
-        let (mut frame, len) = Frame::read(&head);
-        frame.payload = self.exactly(len)?;
-        assert!(![SYN_STREAM, 8].contains(&frame.kind), "an origin opens nothing, and sends no HEADERS");
-        assert!(frame.kind > 0 || len <= 32 * 1024, "a frame of {len} bytes");
-        Ok(frame)
-    }
-
-    #[track_caller]
-    fn expect(&mut self, kind: u16) -> Frame {
-        loop {
-            let frame = self.next().expect("a frame that is waited for");
-            if frame.kind == kind {
-                return frame;
-            }
-        }
-    }
-
-    /// Whether nothing comes for a while; what does is kept.
+    /// Returns `true` if nothing is received for `time`; received bytes are kept.
     fn is_silent(&mut self, time: Duration) -> bool {
         if !self.rest.is_empty() {
             return false;
@@ -143,7 +127,7 @@ impl Original {
         silent
     }
 
-    /// Asks as an original does: it says nothing of its client's host.
+    /// Sends a request as spdy-proxy does: it does not name the client's host.
     fn ask(&mut self, method: &str, path: &str, fields: &[(&str, &str)], fin: bool) -> u32 {
         self.newest += if self.newest == 0 { 1 } else { 2 };
         let start = [
@@ -173,14 +157,14 @@ impl Original {
         self.send(&control(WINDOW_UPDATE, 0, &words(&[0, n])));
     }
 
-    /// The rest of an answer, each frame passed on as it comes.
+    /// The rest of a response; each frame is passed on when it arrives.
     #[track_caller]
     fn body(&mut self, stream: u32) -> Vec<u8> {
         let mut body = Vec::new();
         loop {
             let frame = self.expect(0);
             assert_eq!(frame.stream, stream);
-            assert_eq!(frame.fin, frame.payload.is_empty(), "an original ends with an empty frame");
+            assert_eq!(frame.fin, frame.payload.is_empty(), "spdy-proxy ends with an empty frame");
             if frame.fin {
                 return body;
             }
@@ -203,7 +187,7 @@ fn has(fields: &[(String, String)], name: &str) -> Option<String> {
 #[test]
 fn an_original_is_served_in_each_mode() {
     for mode in MODES {
-        let door = Door::new();
+        let door = LegacyListener::new();
         let _dug = Dug::new(door.tunnel(), mode, site);
         let mut proxy = door.accept();
         let (fields, body) = proxy.get("/who");
@@ -223,10 +207,10 @@ fn an_original_is_served_in_each_mode() {
     }
 }
 
-/// What a client says of itself goes through an original as it is; a handler that believes it must not be fooled.
+/// spdy-proxy passes a client's own fields on unchanged; a handler that trusts them must not be deceived.
 #[test]
 fn a_client_is_not_believed_about_itself() {
-    let door = Door::new();
+    let door = LegacyListener::new();
     let _dug = Dug::new(door.tunnel(), Mode::Threads, site);
     let mut proxy = door.accept();
     let lies =
@@ -242,7 +226,7 @@ fn a_client_is_not_believed_about_itself() {
 
 #[test]
 fn bodies_come_as_the_window_has_it() {
-    let door = Door::new();
+    let door = LegacyListener::new();
     let _dug = Dug::new(door.tunnel(), Mode::Threads, site);
     let mut proxy = door.accept();
     let sent = bytes(200_000);
@@ -266,10 +250,10 @@ fn bodies_come_as_the_window_has_it() {
     }
 }
 
-/// An original drops a response of which a sixth frame comes before it has passed any on.
+/// spdy-proxy drops a response of which a sixth frame arrives before it has passed one on.
 #[test]
 fn five_frames_are_on_the_way_at_most() {
-    let door = Door::new();
+    let door = LegacyListener::new();
     let _dug = Dug::new(door.tunnel(), Mode::Threads, site);
     let mut proxy = door.accept();
     let stream = proxy.ask("GET", "/stream", &[], true);
@@ -277,7 +261,7 @@ fn five_frames_are_on_the_way_at_most() {
     let (mut flight, mut got) = (std::collections::VecDeque::new(), Vec::new());
     let mut most = 0;
     loop {
-        // All that it sends by itself; then one is passed on.
+        // Everything that it sends without a window update; then one frame is passed on.
         while !proxy.is_silent(Duration::from_millis(20)) {
             let frame = proxy.expect(0);
             if frame.fin {
@@ -298,10 +282,10 @@ fn five_frames_are_on_the_way_at_most() {
 #[test]
 fn a_client_that_is_gone_is_told_to_the_handler() {
     let (tell, told) = channel();
-    // It never answers.
+    // It never responds.
     let tickets = Arc::new(Mutex::new(Vec::new()));
     let kept = tickets.clone();
-    let door = Door::new();
+    let door = LegacyListener::new();
     let _dug = Dug::new(door.tunnel(), Mode::Threads, move |req: &mut Request<'_>| {
         let tell = tell.clone();
         req.on_end(move |end| {
@@ -329,16 +313,16 @@ fn a_client_that_is_gone_is_told_to_the_handler() {
 
 #[test]
 fn a_proxy_that_is_lost_is_dialled_again() {
-    let door = Door::new();
+    let door = LegacyListener::new();
     let dug = Dug::new(door.tunnel(), Mode::Threads, site);
     drop(door.accept());
     dug.hears("again in");
-    // One that goes away is left when everything is done.
+    // A proxy that sends GOAWAY is left when all requests are finished.
     let mut proxy = door.accept();
     proxy.get("/who");
     proxy.send(&control(GOAWAY, 0, &words(&[0, 0])));
     assert!(proxy.next().is_err(), "it leaves");
-    // One that breaks a rule is left at once, and told so.
+    // A proxy that breaks a rule is left at once, with an error code.
     let mut proxy = door.accept();
     proxy.send(&data(99, false, b"x"));
     assert_eq!(proxy.expect(GOAWAY).number(4), 1);
@@ -349,7 +333,7 @@ fn a_proxy_that_is_lost_is_dialled_again() {
 
 #[test]
 fn what_makes_no_sense_costs_its_stream() {
-    let door = Door::new();
+    let door = LegacyListener::new();
     let _dug = Dug::new(door.tunnel(), Mode::Threads, site);
     let mut proxy = door.accept();
     type Fields<'a> = &'a [(&'a str, &'a str)];
@@ -365,7 +349,7 @@ fn what_makes_no_sense_costs_its_stream() {
         let stream = proxy.ask(method, path, fields, true);
         assert_eq!(proxy.expect(RST_STREAM).number(0), stream, "{method} {path} {fields:?}");
     }
-    // More body than was said, which would be another request.
+    // More body than declared, which would be another request.
     let stream = proxy.ask("POST", "/echo", &[("content-length", "4")], false);
     proxy.send(&data(stream, true, b"bodyGET /who HTTP/1.1\r\nHost: x\r\n\r\n"));
     assert_eq!(proxy.expect(RST_STREAM).number(0), stream);
@@ -377,8 +361,8 @@ fn what_makes_no_sense_costs_its_stream() {
 
 #[test]
 fn whom_to_believe_is_still_said() {
-    let door = Door::new();
-    // It has another certificate than is believed.
+    let door = LegacyListener::new();
+    // Its certificate is not the trusted one.
     let wrong = Tunnel::dial(&format!("localhost:{}", door.port()))
         .tls(super::dug::trust())
         .backoff(Duration::from_millis(20))
@@ -388,13 +372,13 @@ fn whom_to_believe_is_still_said() {
     let mut stream = StreamOwned::new(ServerConnection::new(identity().config.clone()).expect("TLS"), socket);
     stream.read_exact(&mut [0; 1]).expect_err("no handshake");
     dug.hears("again in");
-    // Neither token nor names are for it.
+    // Neither token nor names apply to it.
     let site = |req: &mut Request<'_>| site(req);
     assert!(door.tunnel().token("secret").threads(1, site).is_err());
     assert!(door.tunnel().host("app.example").threads(1, site).is_err());
 }
 
-/// Ours at both ends, over SPDY.
+/// Our code at both ends, over SPDY.
 #[test]
 fn both_ends_understand_each_other() {
     let world = World::with(ProxyConfig { name_timeout: Duration::from_millis(1), ..legacy() });

@@ -1,4 +1,4 @@
-//! A proxy that runs while a test does: a plain and a TLS listener for clients, one for origins.
+//! A proxy that runs during a test: a plain and a TLS listener for clients, one for origin servers.
 
 use std::{
     net::SocketAddr,
@@ -16,7 +16,7 @@ use uncork::{
 
 use super::client::{Client, PATIENCE};
 
-/// Where which connections come in.
+/// The listeners by their use.
 const PLAIN: usize = 0;
 const SECURE: usize = 1;
 
@@ -39,7 +39,7 @@ impl Handler for Both {
         self.public.accept(peer)
     }
 
-    /// Only where origins dial it is offered.
+    /// Offered only where origin servers connect.
     fn alpn(&mut self, protocol: &[u8], peer: &PeerAddr) -> Option<Box<dyn Upgrade>> {
         self.origins.alpn(protocol, peer)
     }
@@ -58,24 +58,24 @@ pub(crate) struct World {
     pub(crate) proxy: Proxy,
     pub(crate) plain: SocketAddr,
     pub(crate) secure: SocketAddr,
-    /// Where origins dial.
+    /// Where origin servers connect.
     pub(crate) origins: SocketAddr,
     pub(crate) stopper: StopHandle,
     thread: Option<JoinHandle<()>>,
 }
 
-/// The SHA-256 of a token, in hexadecimal.
+/// Returns the SHA-256 of a token, in hexadecimal.
 pub(crate) fn hash(token: &str) -> String {
     Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A credential whose token is its name.
+/// Returns a credential whose token is its name.
 pub(crate) fn credential(name: &str, hosts: &[&str]) -> Credential {
     let fresh = Credential::token(name, &hash(name)).expect("a hash");
     hosts.iter().fold(fresh, |one, host| one.host(host).expect("a name"))
 }
 
-/// Who has the token "app" may have `app.example` and whatever is below `dev.example`; "other" may have the latter.
+/// The token "app" is for `app.example` and everything below `dev.example`; "other" for the latter.
 pub(crate) fn config() -> ProxyConfig {
     let credentials = vec![
         credential("app", &["app.example", "*.dev.example"]),
@@ -113,7 +113,7 @@ impl World {
         Client::connect(self.plain, None)
     }
 
-    /// A client, if somebody still listens.
+    /// Connects a client, if the server still listens.
     pub(crate) fn client_if_any(&self) -> Option<Client> {
         std::net::TcpStream::connect(self.plain).ok().map(|_| self.client())
     }
@@ -122,29 +122,29 @@ impl World {
         Client::connect(self.secure, Some(identity().client.clone()))
     }
 
-    /// A client from 127.0.0.`last`.
+    /// Connects a client from 127.0.0.`last`.
     pub(crate) fn client_from(&self, last: u8) -> Client {
         Client::connect_from(Some([127, 0, 0, last].into()), self.plain, None)
     }
 
-    /// The same, by ALPN `rh2`.
+    /// Like [`origin`](Self::origin), but by ALPN `rh2`.
     pub(crate) fn rh2(&self) -> Client {
         self.rh2_from(1)
     }
 
-    /// The same, from 127.0.0.`last`.
+    /// Like this, but from 127.0.0.`last`.
     pub(crate) fn rh2_from(&self, last: u8) -> Client {
         let mut tls = ClientConfig::clone(&identity().client);
         tls.alpn_protocols = vec![b"rh2".to_vec(), b"http/1.1".to_vec()];
         Client::connect_from(Some([127, 0, 0, last].into()), self.origins, Some(Arc::new(tls)))
     }
 
-    /// A connection to where origins dial.
+    /// Connects to where origin servers connect.
     pub(crate) fn origin(&self) -> Client {
         Client::connect(self.origins, Some(identity().client.clone()))
     }
 
-    /// Waits until the counters say so.
+    /// Waits until the counters satisfy the condition.
     #[track_caller]
     pub(crate) fn until(&self, what: &str, is: impl Fn(&ProxyCounts) -> bool) {
         let end = Instant::now() + PATIENCE;
@@ -167,14 +167,14 @@ impl Drop for World {
 
 pub(crate) struct Identity {
     pub(crate) server: Tls,
-    /// The same, where `rh2` is offered as well.
+    /// Like the first, but also offers `rh2`.
     reversed: Tls,
     /// The certificate.
     pub(crate) pem: String,
     pub(crate) client: Arc<ClientConfig>,
 }
 
-/// A certificate for `localhost`, made once, that the proxy shows, and clients and origins trust.
+/// Returns a certificate for `localhost`, made once, which the proxy shows, and clients and origin servers trust.
 pub(crate) fn identity() -> &'static Identity {
     static IDENTITY: OnceLock<Identity> = OnceLock::new();
     IDENTITY.get_or_init(|| {

@@ -1,4 +1,4 @@
-//! permessage-deflate: what is agreed on, and that it is understood by an implementation of zlib's own.
+//! permessage-deflate: negotiation, and compatibility with zlib itself.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use uncork::{
@@ -54,7 +54,7 @@ fn all_four_parameters_are_agreed_on() {
         (keep, "permessage-deflate; server_max_window_bits=9",                          Some("; server_max_window_bits=9")),
         (small, "permessage-deflate; server_max_window_bits=12",                        Some("; server_max_window_bits=10")),
         (keep, "permessage-deflate; server_max_window_bits=8",                          Some("; server_max_window_bits=8")),
-        // What is not understood is declined, and the next is taken.
+        // An unknown offer is declined, and the next is used.
         (keep, "permessage-deflate; server_max_window_bits",                            None),
         (keep, "permessage-deflate; server_max_window_bits=16",                         None),
         (keep, "permessage-deflate; server_max_window_bits=7",                          None),
@@ -71,7 +71,7 @@ fn all_four_parameters_are_agreed_on() {
         let (host, _closed) = deflating(*deflate, Config::new());
         let (mut peer, answer) = offer(&host, offered);
         assert_eq!(answer, agreed.map(|params| format!("permessage-deflate{params}")), "{offered}");
-        // In any case what is not compressed is understood.
+        // Uncompressed messages are always accepted.
         peer.send(TEXT, "plain").expect(TEXT, "plain");
         peer.close();
     }
@@ -133,7 +133,7 @@ fn messages_are_compressed_both_ways() {
             assert!(codec.inflate(&payload, n) == text.as_bytes(), "{n} bytes, context: {keep}, window: {bits}");
         }
         assert_eq!(sizes[1] < sizes[0] / 2, keep, "{sizes:?}");
-        // Short ones are not worth it.
+        // Short messages are not worth it.
         peer.send(DEFLATED, codec.deflate(b"short")).expect(TEXT, "short");
         peer.close();
         assert_eq!(closed.next().cause, CloseCause::PeerClosed);
@@ -149,14 +149,14 @@ fn a_window_that_zlib_has_not_is_agreed_on_and_not_used() {
     peer.close();
 }
 
-/// A peer whose zlib ends each message with a final block (RFC 7692 §7.2.3.4), with and without one behind it.
+/// A peer whose zlib ends each message with a final block (RFC 7692 §7.2.3.4), with and without a block behind it.
 #[test]
 fn a_final_block_ends_a_message_and_the_next_one_is_understood() {
     for keep in [true, false] {
         let deflate = Deflate::new().keep_own_context(keep).keep_peer_context(keep).at_least(1 << 20);
         let (host, _closed) = deflating(deflate, Config::new());
         let (mut peer, _) = offer(&host, "permessage-deflate");
-        // What Python's zlib makes of it.
+        // The output of Python's zlib.
         let hello = b"\xf3\x48\xcd\xc9\xc9\x07\x00";
         peer.send(DEFLATED, hello).expect(TEXT, "Hello").send(DEFLATED, hello).expect(TEXT, "Hello");
         let mut codec = Compress::new_with_window_bits(Compression::default(), false, 15);
@@ -170,7 +170,7 @@ fn a_final_block_ends_a_message_and_the_next_one_is_understood() {
                 peer.send(DEFLATED, out).expect(TEXT, text);
             }
         }
-        // As always, between them.
+        // Control frames between them, as always.
         peer.send(DEFLATED, Codec::new(15, keep).deflate(b"flushed")).expect(TEXT, "flushed");
         peer.send(DEFLATED, hello).expect(TEXT, "Hello");
         peer.close();
@@ -194,12 +194,12 @@ fn what_is_no_deflate_is_refused() {
     peer.send(BINARY | 0x40, b"\xff\xff\xff").closed(1007, "compressed data that is corrupt");
     let (mut peer, _) = offer(&host, "permessage-deflate");
     peer.send(TEXT | 0x40, Codec::new(15, true).deflate(b"\xff")).closed(1007, "text that is not UTF-8");
-    // Not asked for, not understood.
+    // Without the extension a compressed frame is an error.
     let mut peer = Peer::open(&host);
     peer.send(TEXT | 0x40, "x").closed(1002, "reserved bits must be 0");
 }
 
-/// A frame that is shared is sent as it is: what is compressed for one is right for that one only.
+/// A shared frame is sent uncompressed: compression depends on the connection.
 #[test]
 fn shared_frames_go_between_compressed_messages() {
     let (tell, senders) = telling();
@@ -207,7 +207,7 @@ fn shared_frames_go_between_compressed_messages() {
         let Ok(accept) = ws::check(req) else { return Action::Abort };
         let deflate = Deflate::new().keep_own_context(true);
         let (switch, sender) = accept.deflate(deflate).switch(|_: ws::Message<'_>, _| {});
-        tell.send(sender).expect("waited for");
+        tell.send(sender).expect("the expected event");
         switch.into()
     });
     let (mut peer, _) = offer(&host, "permessage-deflate");

@@ -1,4 +1,4 @@
-//! What any server does, in every mode and on every transport.
+//! The behaviour of every server, in every mode and on every transport.
 
 use uncork::ws::{CloseCause, Config};
 
@@ -34,7 +34,7 @@ fn messages_come_back(world: &World) {
     peer.send(PONG, "unasked").send(TEXT, "").expect(TEXT, "");
     peer.close();
     let closed = closed.next();
-    assert_eq!((closed.code, closed.cause, closed.is_clean()), (1000, CloseCause::PeerClosed, true));
+    assert_eq!((closed.code, closed.cause, closed.is_clean()), (1000, CloseCause::PeerLeft, true));
 }
 
 fn bytes_come_one_by_one(world: &World) {
@@ -77,12 +77,12 @@ fn a_message_larger_than_every_buffer(world: &World) {
 fn the_peer_closes(world: &World) {
     let (host, closed) = echo(world);
     let mut peer = Peer::open(&host);
-    // What it said before is answered before.
+    // Earlier messages get their response first.
     let wire = [frame(TEXT, "last words"), frame(CLOSE, b"\x0f\xa0so it is"), frame(TEXT, "unheard")].concat();
     peer.wire.send(wire);
     peer.expect(TEXT, "last words").closed(4000, "");
     let why = closed.next();
-    assert_eq!((why.code, why.reason.as_str(), why.cause), (4000, "so it is", CloseCause::PeerClosed));
+    assert_eq!((why.code, why.reason.as_str(), why.cause), (4000, "so it is", CloseCause::PeerLeft));
     let mut peer = Peer::open(&host);
     peer.send(CLOSE, "").expect(CLOSE, "").wire.ends(Finish::Clean);
     assert_eq!(closed.next().code, 1005);
@@ -117,7 +117,7 @@ fn a_rule_is_broken(world: &World) {
         peer.expect(TEXT, "before").closed(*code, rule);
         assert_eq!(closed.next().cause, CloseCause::Rejected { code: *code, rule });
     }
-    // In the midst of a frame: not a byte more is needed.
+    // In the middle of a frame: not another byte is needed.
     let mut peer = Peer::open(&host);
     peer.wire.send(&frame(TEXT, b"ab\xff and much more")[..9]);
     peer.closed(1007, "text that is not UTF-8");
@@ -129,7 +129,7 @@ fn the_server_stops(world: &World) {
     peer.send(TEXT, "x").expect(TEXT, "x");
     host.stopper.shutdown(std::time::Duration::from_secs(20));
     peer.expect(CLOSE, 1001u16.to_be_bytes());
-    // It may still be spoken to until it is answered.
+    // It can still receive until it responds.
     peer.send(CLOSE, 1001u16.to_be_bytes()).wire.ends(Finish::Clean);
     let why = closed.next();
     assert_eq!((why.code, why.cause), (1001, CloseCause::LocalClosed));
@@ -172,7 +172,7 @@ fn a_close_of_ours(world: &World) {
     sender.close(4321, "enough");
     assert!(sender.is_closed() && sender.text("late").is_err());
     peer.expect(TEXT, "first").expect(CLOSE, [&4321u16.to_be_bytes()[..], b"enough"].concat());
-    peer.send(TEXT, "heard all the same").send(CLOSE, 4321u16.to_be_bytes()).wire.ends(Finish::Clean);
+    peer.send(TEXT, "received all the same").send(CLOSE, 4321u16.to_be_bytes()).wire.ends(Finish::Clean);
 }
 
 fn nobody_is_lost_by_a_panic(world: &World) {

@@ -1,4 +1,4 @@
-//! Who is let in, and what the others are told.
+//! Accepted handshakes, and the responses to the others.
 
 use uncork::{
     Action, Request,
@@ -12,7 +12,7 @@ use crate::{
 
 fn ignore(_: Message<'_>, _: Done) {}
 
-/// The fields of a good handshake, but for those of this name, and with these.
+/// Returns the fields of a valid handshake, without those of this name, and with these.
 fn fields<'a>(without: &str, with: &[&'a str]) -> Vec<&'a str> {
     let kept = HANDSHAKE.into_iter().filter(|field| without.is_empty() || !field.starts_with(without));
     kept.chain(with.iter().copied()).collect()
@@ -24,7 +24,7 @@ fn the_answer_is_that_of_the_rfc() {
     let (mut peer, answer) = Peer::open_with(&host, &["Sec-WebSocket-Protocol: a, b", "Origin: http://elsewhere"]);
     answer.is(101);
     let names: Vec<&str> = answer.fields.iter().map(|(name, _)| name.as_str()).collect();
-    // No sub-protocol and no extension unless the application chooses one.
+    // No sub-protocol and no extension unless the application selects one.
     assert_eq!(names, ["Date", "Connection", "Upgrade", "Sec-WebSocket-Accept"]);
     assert_eq!(answer.get("connection"), Some("upgrade"));
     assert_eq!(answer.get("upgrade"), Some("websocket"));
@@ -46,7 +46,7 @@ fn letter_case_lists_and_repetition_are_understood() {
     ] {
         host.connect().request("GET /", &fields(without, with)).head().is(101);
     }
-    // What comes right behind it belongs to the WebSocket.
+    // Bytes right behind it belong to the WebSocket.
     let mut wire = host.connect();
     let head = crate::wire::request("GET /", &HANDSHAKE);
     wire.send([head.as_bytes(), &crate::peer::frame(TEXT, "early")].concat()).head().is(101);
@@ -96,7 +96,7 @@ fn every_check_has_its_refusal() {
         assert_eq!((answer.status, answer.text()), (*status, rule.as_str()), "{line} {without} {with:?}");
         let versions = (answer.get("sec-websocket-version"), answer.get("upgrade"));
         assert_eq!(versions, if *status == 426 { (Some("13"), Some("websocket")) } else { (None, None) });
-        // It is HTTP still.
+        // The connection is still HTTP.
         wire.request("GET /", &HANDSHAKE).head().is(101);
     }
     let head = "GET / HTTP/1.0\r\nHost: x\r\nConnection: upgrade, keep-alive\r\n";
@@ -118,7 +118,7 @@ fn from(policy: fn(&Request<'_>) -> bool) -> Host {
 
 #[test]
 fn origins_are_judged() {
-    // All that can be said of it is said beside the code.
+    // The reason stands beside the code.
     const ROWS: &[(&str, &str, bool, bool)] = &[
         ("", "example.org", true, true),
         ("https://example.org", "EXAMPLE.ORG:443", true, true),

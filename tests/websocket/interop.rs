@@ -1,4 +1,4 @@
-//! Understood by an implementation that is not ours, as its server and as its client.
+//! Compatibility with another implementation, as its server and as its client.
 
 use std::{
     net::{TcpListener, TcpStream},
@@ -50,9 +50,9 @@ fn their_client_with_our_server() {
     assert_eq!((why.code, why.reason.as_str(), why.cause), (4000, "bye", CloseCause::PeerClosed));
 }
 
-// Our client, as an application has it: called by `client`, and handed over to the WebSocket.
+// Our client, as an application uses it: called by `client`, then used as a WebSocket.
 
-/// What our client's speaker tells.
+/// Reports of our client's handler.
 #[derive(Debug, PartialEq, Eq)]
 enum Heard {
     Message(Vec<u8>),
@@ -101,15 +101,15 @@ fn open(url: &str, offer: Offer) -> Result<Ours, HandshakeError> {
     let ((tell, heard), (give, opened)) = (channel(), channel());
     let call = client::Request::get(url).upgrade_with(&offer.headers()).timeout(PATIENCE);
     client().send(&loops.loops()[0], call, move |answer| {
-        let answer = answer.expect("an answer");
+        let answer = answer.expect("a response");
         let opened = offer.accept(answer.status(), answer.headers(), Listener(tell));
         let sender = opened.map(|(upgrade, sender)| {
             answer.switch(upgrade);
             sender
         });
-        give.send(sender).expect("waited for");
+        give.send(sender).expect("the expected event");
     });
-    match opened.recv_timeout(PATIENCE).expect("an answer") {
+    match opened.recv_timeout(PATIENCE).expect("a response") {
         Ok(sender) => Ok(Ours { sender, heard, loops: Some(loops) }),
         Err(error) => {
             loops.stop().expect("ended in order");
@@ -119,14 +119,14 @@ fn open(url: &str, offer: Offer) -> Result<Ours, HandshakeError> {
 }
 
 impl Ours {
-    /// What it hears next.
+    /// Returns the next report.
     #[track_caller]
     fn next(&self) -> Heard {
         self.heard.recv_timeout(PATIENCE).expect("heard")
     }
 }
 
-/// Our client, and a server of theirs for it.
+/// Our client, and a server of the other implementation.
 fn ours_and_theirs(offer: Offer) -> (Ours, WebSocket<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let url = format!("http://{}/", listener.local_addr().expect("an address"));
@@ -135,7 +135,7 @@ fn ours_and_theirs(offer: Offer) -> (Ours, WebSocket<TcpStream>) {
         tcp.set_read_timeout(Some(PATIENCE)).expect("set");
         tungstenite::accept(tcp).expect("a handshake")
     });
-    let ours = open(&url, offer).expect("a good answer");
+    let ours = open(&url, offer).expect("a valid response");
     (ours, theirs.join().expect("no panic"))
 }
 
@@ -154,7 +154,7 @@ fn our_client_with_their_server() {
     assert_eq!(socket.read().expect("read"), Theirs::text("κόσμε"));
     sender.ping(b"1").expect("room");
     assert_eq!(socket.read().expect("read"), Theirs::Ping("1".into()));
-    socket.flush().expect("it answers by itself");
+    socket.flush().expect("it responds by itself");
     assert_eq!(next(), Heard::Pong(b"1".into()));
     socket.send(Theirs::Ping("2".into())).expect("sent");
     assert_eq!(socket.read().expect("read"), Theirs::Pong("2".into()));
@@ -162,7 +162,7 @@ fn our_client_with_their_server() {
     let close = socket.read().expect("read");
     let Theirs::Close(Some(close)) = close else { panic!("{close:?}") };
     assert_eq!((u16::from(close.code), close.reason.as_str()), (1000, "done"));
-    // It answers, and as the server ends the stream first.
+    // It responds, and ends the stream first, as a server does.
     assert!(matches!(socket.read(), Err(tungstenite::Error::ConnectionClosed)));
     drop(socket);
     assert_eq!(next(), Heard::Closed(1000, CloseCause::LocalClosed));
@@ -196,8 +196,8 @@ fn our_client_with_our_server_compressed() {
         for deflate in [Deflate::new(), both, both.own_window(9).peer_window(10)] {
             let offer = Offer::new().expect("random numbers").deflate(deflate);
             let offer = offer.protocol("a").and_then(|offer| offer.protocol("b")).expect("tokens");
-            let ours = open(&url, offer).expect("a good answer");
-            // Compressing is slow in builds for debugging.
+            let ours = open(&url, offer).expect("a valid response");
+            // Compression is slow in debug builds.
             for n in [1, 100, 5000, 20_000] {
                 let message = bytes(n);
                 for _ in 0..3 {
@@ -212,7 +212,7 @@ fn our_client_with_our_server_compressed() {
     }
 }
 
-/// What follows the answer in the same segment is the WebSocket's already.
+/// Bytes behind the response in the same segment belong to the WebSocket.
 #[test]
 fn a_server_that_speaks_at_once() {
     let server = PLAIN.serve(|req: &mut Request<'_>| -> Action {
@@ -233,17 +233,17 @@ fn an_answer_that_opens_nothing() {
     use HandshakeError as E;
     let ignore = |_: Message<'_>, _: Done| {};
     let offer = || Offer::new().map(|offer| offer.protocol("chat").expect("a token")).expect("random numbers");
-    // The answer to a key can't be known before; so an answer is made by our own server's rules.
+    // The response to a key is not known in advance, so our own server's rules make it.
     let (host, _closed) = echo(&PLAIN);
     let url = format!("http://{}/", host.addr());
     let loops = Server::new().threads(1, |_: &mut Request<'_>| Response::new(404)).expect("running");
     let accept_of = |offer: &Offer| {
         let (give, answered) = channel();
         client().send(&loops.loops()[0], client::Request::get(&url).upgrade_with(&offer.headers()), move |answer| {
-            let answer = answer.expect("an answer");
-            give.send(answer.headers().clone()).expect("waited for");
+            let answer = answer.expect("a response");
+            give.send(answer.headers().clone()).expect("the expected event");
         });
-        answered.recv_timeout(PATIENCE).expect("an answer")
+        answered.recv_timeout(PATIENCE).expect("a response")
     };
     let good = |change: &dyn Fn(&mut Headers)| {
         let offer = offer();
@@ -268,7 +268,7 @@ fn an_answer_that_opens_nothing() {
     let status = offer().accept(200, &Headers::new(), ignore).err();
     assert_eq!(status, Some(E::Status(200)));
     assert_eq!(status.map(|error| error.to_string()).as_deref(), Some("the server answers 200, not 101"));
-    // What says no, says why, and the connection is as good as before.
+    // A rejection has its reason, and the connection can be used again.
     let refusing = PLAIN.serve(|req: &mut Request<'_>| match ws::check_from(req, |_| false) {
         Ok(_) => Response::new(500),
         Err(refusal) => refusal,
@@ -279,7 +279,7 @@ fn an_answer_that_opens_nothing() {
     for _ in 0..2 {
         let whole = client
             .call_blocking(client::Request::get(&refusing_url).upgrade_with(&offer().headers()))
-            .expect("an answer");
+            .expect("a response");
         assert_eq!((whole.status, &whole.body[..]), (403, &b"a WebSocket may not be opened from this origin\n"[..]));
         assert_eq!(client.idle_connections(), 1);
     }

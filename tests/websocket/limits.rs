@@ -1,4 +1,4 @@
-//! What a peer may not do, and what is done when it does nothing.
+//! Violations of a peer, and timeouts of a silent one.
 
 #![expect(clippy::disallowed_methods, reason = "a peer that is silent for a while")]
 
@@ -15,9 +15,9 @@ use crate::{
     world::{Mode, World, bytes},
 };
 
-/// Long enough for anything to be noticed that should not be.
+/// Long enough to notice anything that must not happen.
 const MOMENT: Duration = Duration::from_millis(100);
-/// Short, for what is waited for.
+/// Short, for expected timeouts.
 const SOON: Duration = Duration::from_millis(30);
 
 fn small() -> Config {
@@ -67,7 +67,7 @@ fn a_silent_peer_is_pinged_and_one_that_does_not_answer_is_left() {
     for _ in 0..3 {
         peer.expect(PING, "").send(PONG, "");
     }
-    // Whatever it says is an answer.
+    // Anything it sends is a sign of life.
     peer.expect(PING, "").send(TEXT, "here").expect(TEXT, "here");
     peer.expect(PING, "").send(CLOSE, "").expect(CLOSE, "");
     assert_eq!(closed.next().cause, CloseCause::PeerClosed);
@@ -99,7 +99,7 @@ fn a_close_that_is_not_answered_is_given_up() {
     let mut peer = Peer::open(&host);
     senders.next().close(1000, "");
     peer.closed(1000, "");
-    // Nor is one that can't be sent.
+    // Nor is one that cannot be sent.
     let (host, closed) = echo_within(&PLAIN, Limits::default(), config);
     let mut peer = Peer::over(host.connect_narrow());
     let message = bytes(1 << 20);
@@ -108,7 +108,7 @@ fn a_close_that_is_not_answered_is_given_up() {
     assert_eq!(closed.next().cause, CloseCause::CloseTimeout);
 }
 
-/// What the peer sends next that is not a ping; those are answered, as a browser does.
+/// Returns the peer's next frame that is not a ping. Responds to pings, as a browser does.
 fn answering_pings(peer: &mut Peer) -> (u8, Vec<u8>) {
     loop {
         match peer.next() {
@@ -129,7 +129,7 @@ fn a_message_that_does_not_go_on_is_refused_be_it_that_pings_are_answered() {
     peer.wire.ends(Finish::Clean);
     assert_eq!(closed.next().cause, CloseCause::Rejected { code: 1008, rule });
 
-    // One that goes on is not, as long as it takes.
+    // A message that progresses is not, however long it takes.
     let config = config.message_timeout(MOMENT * 6).message_min_rate(0).ping_interval(None);
     let (host, _closed) = echo_within(&PLAIN, Limits::default(), config);
     let mut peer = Peer::open(&host);
@@ -142,7 +142,7 @@ fn a_message_that_does_not_go_on_is_refused_be_it_that_pings_are_answered() {
     peer.close();
 }
 
-/// Takes its time with each part, longer than a message may take.
+/// Takes long for each part, longer than a message may take.
 struct Slow(usize);
 
 impl uncork::ws::Handler for Slow {
@@ -171,7 +171,7 @@ fn a_message_that_waits_for_the_speaker_is_not_slow() {
     let first = frame(0x02, b"one");
     peer.wire.send(&first[..6]);
     std::thread::sleep(MOMENT * 2);
-    // All of the rest is here before the first part was dealt with.
+    // The rest is received before the first part was processed.
     peer.wire.send([&first[6..], &frame(MORE, b"two")[..]].concat());
     std::thread::sleep(MOMENT * 10);
     peer.wire.send([frame(END, b"three"), frame(PING, b"!")].concat());
@@ -180,7 +180,7 @@ fn a_message_that_waits_for_the_speaker_is_not_slow() {
     peer.close();
 }
 
-/// The loop's budget: the connection that holds most has to go, and a small message beside it is not touched.
+/// The loop's budget: the connection that holds most is closed, and a small message beside it is not affected.
 #[test]
 fn messages_that_are_arriving_have_a_budget_together() {
     let limits = Limits { buffers: 4 << 20, ..Limits::default() };
@@ -188,10 +188,10 @@ fn messages_that_are_arriving_have_a_budget_together() {
         let (host, closed) = echo_within(&world, limits.clone(), Config::new());
         let (mut small, rule) = (Peer::open(&host), "too many messages are arriving");
         small.send(BEGIN_TEXT, "small ");
-        // A thread has a loop of its own, and a loop may have either of the large ones, or both.
+        // A thread has its own loop, and a loop may have either of the large ones, or both.
         let mut large: Vec<Peer> = (0..8).map(|_| Peer::open(&host)).collect();
         for peer in &mut large {
-            // It may be refused before all is sent.
+            // It may be closed before everything is sent.
             let _ = peer.wire.try_send(frame(0x02, bytes(700_000)));
         }
         let why = closed.next();
@@ -205,7 +205,7 @@ fn messages_that_are_arriving_have_a_budget_together() {
     }
 }
 
-/// What one address holds pushes out its own messages, not a larger one of another address.
+/// Messages of one address displace only its own, not a larger one of another address.
 #[test]
 fn one_address_does_not_push_out_the_messages_of_another() {
     let limits = Limits { buffers: 4 << 20, ..Limits::default() };
@@ -225,7 +225,7 @@ fn one_address_does_not_push_out_the_messages_of_another() {
     other.close();
 }
 
-/// A peer that sends and does not read is not read from, and costs no more than the limits say.
+/// The server does not read from a peer that sends and does not read, and its cost is bounded by the limits.
 #[test]
 fn a_peer_that_does_not_read_is_pushed_back() {
     let (host, _closed) = echo_within(&PLAIN, Limits::default(), Config::new().queue(100_000));
@@ -236,7 +236,7 @@ fn a_peer_that_does_not_read_is_pushed_back() {
     assert!(sent < all.len(), "50 MB were taken and nothing was read");
     let mut other = Peer::open(&host);
     other.send(TEXT, "unimpressed").expect(TEXT, "unimpressed");
-    // It reads again: all that was taken comes back.
+    // It reads again: everything that was taken comes back.
     let whole = sent / message.len();
     (0..whole).for_each(|_| _ = peer.expect(BINARY, bytes(10_000)));
     peer.wire.send(&all[sent..(whole + 1) * message.len()]);
@@ -251,7 +251,7 @@ fn a_flood_of_pings_is_answered_as_far_as_it_is_read() {
     let mut peer = Peer::over(host.connect_narrow());
     let ping = frame(PING, bytes(125));
     let flood = ping.repeat(200_000);
-    // All of it is taken: pings are read, whatever becomes of the pongs.
+    // All of it is taken: pings are read even if no pong can be sent.
     let mut sent = 0;
     while sent < flood.len() {
         let n = peer.wire.push(&flood[sent..], MOMENT * 50);

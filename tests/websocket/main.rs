@@ -1,7 +1,7 @@
-//! WebSocket over real sockets. What holds for one mode and transport must hold for all six (`matrix!`); limits, times
-//! and what is not the engine's affair are tried in one.
+//! WebSocket over real sockets. Promises for one mode and transport hold for all six (`matrix!`); limits, timeouts,
+//! and parts that do not depend on the engine are tested in one.
 //!
-//! Nothing here sleeps for its result: tests wait for what the server tells them, with a bound that only a hang reaches.
+//! Nothing here sleeps for its result: tests wait for the server's reports, with a timeout that only a hang reaches.
 #![cfg(all(feature = "ws", feature = "client"))]
 
 #[path = "../support/frames.rs"]

@@ -1,4 +1,4 @@
-//! A client that sends exactly the frames it is told and shows exactly those that come; and servers to try it on.
+//! A client that sends exactly the frames of the test and shows exactly those it receives; and servers for it.
 
 use std::sync::mpsc;
 
@@ -24,7 +24,7 @@ pub(crate) const BEGIN_TEXT: u8 = 0x01;
 pub(crate) const MORE: u8 = 0x00;
 pub(crate) const END: u8 = 0x80;
 
-/// Where a test that is not about the engine takes place.
+/// The setting of tests that do not concern the engine.
 pub(crate) const PLAIN: World = World { mode: Mode::Threads, tls: false };
 
 /// One end of a WebSocket.
@@ -54,7 +54,7 @@ impl Peer {
         self
     }
 
-    /// The next frame: its first byte, and its payload.
+    /// Receives the next frame: its first byte, and its payload.
     #[track_caller]
     pub(crate) fn next(&mut self) -> (u8, Vec<u8>) {
         frames::next(&mut self.wire)
@@ -68,7 +68,7 @@ impl Peer {
         self
     }
 
-    /// A Close with this code and reason comes, and behind it the end.
+    /// Expects a Close with this code and reason, and behind it the end.
     #[track_caller]
     pub(crate) fn closed(&mut self, code: u16, reason: &str) {
         self.expect(CLOSE, [&code.to_be_bytes(), reason.as_bytes()].concat());
@@ -82,7 +82,7 @@ impl Peer {
     }
 }
 
-/// Echoes, and tells how it was closed.
+/// Echoes, and reports how it was closed.
 pub(crate) struct Echo {
     pub(crate) sender: Option<Sender>,
     pub(crate) tell: mpsc::Sender<Closed>,
@@ -96,7 +96,7 @@ impl Handler for Echo {
     fn message(&mut self, message: Message<'_>, done: Done) {
         let sender = self.sender.as_ref().expect("opened first");
         if sender.message(message).is_err() {
-            assert!(sender.is_closed(), "there is always room");
+            assert!(sender.is_closed(), "the queue is not full");
         }
         sender.on_room(move || done.next());
     }
@@ -122,7 +122,7 @@ pub(crate) fn echo_within(world: &World, limits: Limits, config: Config) -> (Hos
     (host, closed)
 }
 
-/// A server of one speaker each; the test gets the senders.
+/// A server of one handler per connection; the test gets the senders.
 pub(crate) fn speaking<S: Handler + 'static>(
     world: &World,
     config: Config,

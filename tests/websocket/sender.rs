@@ -1,6 +1,6 @@
-//! Speaking: queues that are full, frames that are shared, endings, and the turn that is kept.
+//! Sending: full queues, shared frames, closing, and held receivers.
 
-#![expect(clippy::disallowed_methods, reason = "a server that is left alone for a while")]
+#![expect(clippy::disallowed_methods, reason = "the server needs time")]
 
 use std::{
     sync::mpsc::{Receiver, channel},
@@ -19,7 +19,7 @@ use crate::{
 
 const MOMENT: Duration = Duration::from_millis(100);
 
-/// Hears nothing, and tells how it was closed.
+/// Ignores messages, and reports how it was closed.
 struct Deaf(std::sync::mpsc::Sender<Closed>);
 
 impl Handler for Deaf {
@@ -30,7 +30,7 @@ impl Handler for Deaf {
     }
 }
 
-/// Sends until it is told that the queue is full; how many messages were taken.
+/// Sends until the queue is full. Returns the number of accepted messages.
 fn fill(sender: &Sender, frame: &Frame) -> usize {
     let mut taken = 0;
     loop {
@@ -51,7 +51,7 @@ fn a_full_queue_says_so_and_says_when_there_is_room() {
     let mut peer = Peer::over(host.connect_narrow());
     let sender = senders.next();
     let frame = Frame::binary(&bytes(10_000));
-    // What the system takes in the meantime makes room again; on a busy machine it takes its time.
+    // The system takes more meanwhile, which frees space; on a busy machine this takes a while.
     let (mut taken, mut still) = (0, 0);
     while still < 25 {
         let more = fill(&sender, &frame);
@@ -61,8 +61,8 @@ fn a_full_queue_says_so_and_says_when_there_is_room() {
     assert!(sender.queued() >= 300_000 && sender.queued() < 300_000 + frame.len(), "{}", sender.queued());
     let (tell, told) = channel();
     let weak = sender.clone();
-    sender.on_room(move || tell.send(weak.queued()).expect("waited for"));
-    assert!(told.recv_timeout(MOMENT).is_err(), "there is no room while nobody reads");
+    sender.on_room(move || tell.send(weak.queued()).expect("the expected event"));
+    assert!(told.recv_timeout(MOMENT).is_err(), "the queue stays full without a reader");
     (0..taken).for_each(|_| _ = peer.expect(BINARY, bytes(10_000)));
     assert!(told.recv_timeout(crate::wire::PATIENCE).expect("room") <= 150_000);
     assert_eq!(sender.send(&frame), Ok(()));
@@ -76,7 +76,7 @@ fn messages_are_counted_too() {
     let mut peer = Peer::over(host.connect_narrow());
     let sender = senders.next();
     let large = Frame::binary(&bytes(20 << 20));
-    // The first is being sent, which takes until somebody reads; two wait.
+    // The first is being sent, which lasts until the peer reads; two wait.
     assert_eq!(sender.send(&large), Ok(()));
     while sender.queued() > 0 {
         std::thread::sleep(MOMENT / 10);
@@ -114,13 +114,13 @@ fn what_is_queued_goes_out_before_the_stream_ends() {
     peer.expect(BINARY, bytes(3 << 20)).wire.ends(Finish::Clean);
     let why = closed.next();
     assert_eq!((why.code, why.cause, why.is_clean()), (1006, CloseCause::ClosedWithoutHandshake, false));
-    // The same in order.
+    // Like this, but with a Close.
     let mut peer = Peer::over(host.connect_narrow());
     let sender = senders.next();
     sender.binary(&bytes(3 << 20)).expect("room");
-    // More than may wait: there is room when the loop has taken it over.
+    // More than may wait: there is space when the loop has taken it.
     let (tell, told) = channel();
-    sender.on_room(move || tell.send(()).expect("waited for"));
+    sender.on_room(move || tell.send(()).expect("the expected event"));
     told.recv_timeout(crate::wire::PATIENCE).expect("room");
     sender.ping(b"").expect("room");
     sender.close(1000, "done");
@@ -129,7 +129,7 @@ fn what_is_queued_goes_out_before_the_stream_ends() {
     peer.expect(BINARY, bytes(3 << 20)).expect(PING, "").expect(CLOSE, [&1000u16.to_be_bytes()[..], b"done"].concat());
     peer.send(CLOSE, 1000u16.to_be_bytes()).wire.ends(Finish::Clean);
     assert_eq!(closed.next().cause, CloseCause::LocalClosed);
-    assert!(closed.rest().is_empty(), "told once");
+    assert!(closed.rest().is_empty(), "reported once");
 }
 
 #[test]
@@ -141,25 +141,25 @@ fn killed_is_at_once() {
     let frame = Frame::binary(&bytes(100_000));
     fill(&sender, &frame);
     let (tell, told) = channel();
-    sender.on_room(move || tell.send(()).expect("waited for"));
+    sender.on_room(move || tell.send(()).expect("the expected event"));
     sender.abort();
-    assert!(told.recv_timeout(crate::wire::PATIENCE).is_ok(), "whoever waits for room is told");
+    assert!(told.recv_timeout(crate::wire::PATIENCE).is_ok(), "a sender that waits for space is notified");
     assert_eq!(closed.next().cause, CloseCause::Aborted);
     assert_eq!((sender.send(&frame), sender.is_closed(), sender.queued()), (Err(SendError::Closed), true, 0));
     let (_, end) = peer.wire.until_end();
     assert_eq!(end, Finish::Reset);
     let (tell, told) = channel();
-    sender.on_room(move || tell.send(()).expect("waited for"));
+    sender.on_room(move || tell.send(()).expect("the expected event"));
     assert!(told.try_recv().is_ok(), "at once, when it is over");
 }
 
-/// Keeps its turn, and tells what it heard.
+/// Keeps its receiver, and reports messages.
 struct Slow(std::sync::mpsc::Sender<(String, Done)>);
 
 impl Handler for Slow {
     fn message(&mut self, message: Message<'_>, done: Done) {
         let Message::Text(text) = message else { panic!("text only") };
-        self.0.send((text.to_owned(), done)).expect("waited for");
+        self.0.send((text.to_owned(), done)).expect("the expected event");
     }
 }
 
@@ -181,14 +181,14 @@ fn the_next_message_is_told_when_the_last_one_is_done_with() {
         let (heard, done) = told.recv_timeout(crate::wire::PATIENCE).expect("heard");
         assert_eq!(heard, text);
         assert!(told.recv_timeout(MOMENT).is_err(), "one at a time");
-        // By word, and by dropping it; both from another thread.
+        // By call, and by dropping it; both from another thread.
         if i % 2 == 0 { done.next() } else { drop(done) }
     }
     peer.expect(PONG, "p");
     peer.close();
 }
 
-/// Who is not read from can't be expected to answer pings.
+/// A peer that the server does not read from cannot be expected to respond to pings.
 #[test]
 fn no_clock_runs_against_a_peer_that_is_not_read_from() {
     let soon = Duration::from_millis(20);
@@ -202,7 +202,7 @@ fn no_clock_runs_against_a_peer_that_is_not_read_from() {
     assert_eq!(told.recv_timeout(crate::wire::PATIENCE).expect("heard").0, "b");
 }
 
-/// Hears parts.
+/// Receives parts.
 struct Streaming(std::sync::mpsc::Sender<(String, bool, bool)>);
 
 impl Handler for Streaming {
@@ -216,7 +216,7 @@ impl Handler for Streaming {
 
     fn part(&mut self, MessagePart { piece, first, last }: MessagePart<'_>, done: Done) {
         let Message::Text(text) = piece else { panic!("text only") };
-        self.0.send((text.to_owned(), first, last)).expect("waited for");
+        self.0.send((text.to_owned(), first, last)).expect("the expected event");
         std::thread::spawn(move || done.next());
     }
 }
@@ -239,13 +239,13 @@ fn a_message_can_be_heard_as_it_arrives() {
     assert_eq!(next(), part("whole", true, true));
     peer.send(TEXT, "");
     assert_eq!(next(), part("", true, true));
-    // One that is too big is noticed when it is.
+    // A message that is too large is noticed when it is.
     peer.send(BEGIN_TEXT, "x").send(CLOSE, "");
     assert_eq!(next(), part("x", true, false));
     peer.expect(CLOSE, "").wire.ends(Finish::Clean);
 }
 
-/// Answers pings and pongs with what it hears of them.
+/// Responds to pings and pongs with their payload.
 struct Hooks(Option<Sender>);
 
 impl Handler for Hooks {

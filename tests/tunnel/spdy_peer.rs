@@ -1,0 +1,174 @@
+//! SPDY/3.1 as the programs of spdy-proxy speak it: frames and zlib blocks for both peers.
+//!
+//! Nothing here uses the code under test: the bytes were recorded from the programs of spdy-proxy.
+
+use std::io;
+
+use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
+use uncork::relay::tunnel::{Credential, ProxyConfig};
+
+use super::world::config;
+
+/// The zlib dictionary of SPDY/3: 1,423 bytes.
+const DICTIONARY: &[u8] = include_bytes!("spdy.dictionary");
+
+pub(crate) const SYN_STREAM: u16 = 1;
+pub(crate) const SYN_REPLY: u16 = 2;
+pub(crate) const RST_STREAM: u16 = 3;
+pub(crate) const PING: u16 = 6;
+pub(crate) const GOAWAY: u16 = 7;
+pub(crate) const WINDOW_UPDATE: u16 = 9;
+/// Programs of spdy-proxy panic on it.
+pub(crate) const HEADERS: u16 = 8;
+
+/// The flow-control window of SPDY/3.1 at the start: bytes.
+pub(crate) const WINDOW: usize = 65_536;
+
+/// The handshake of an origin program of spdy-proxy that dials this authority.
+pub(crate) fn hello(authority: &str) -> String {
+    format!(
+        "PUT / HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: Go-http-client/1.1\r\nContent-Length: 12\r\n\r\nHello from C"
+    )
+}
+
+/// The response of a proxy program of spdy-proxy.
+pub(crate) const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection Established\r\nContent-Length: 12\r\n\r\nHello from P";
+
+/// The two zlib streams of a connection, with the parameters of spdy-proxy's Go library.
+pub(crate) struct Zlib {
+    pub(crate) deflate: Compress,
+    inflate: Decompress,
+}
+
+impl Zlib {
+    pub(crate) fn new() -> Self {
+        let mut deflate = Compress::new(Compression::best(), true);
+        assert_eq!(deflate.set_dictionary(DICTIONARY).expect("set"), 0xe3c6_a7c2);
+        Self { deflate, inflate: Decompress::new(true) }
+    }
+
+    pub(crate) fn block(&mut self, fields: &[(&str, &str)]) -> Vec<u8> {
+        let mut plain = u32::try_from(fields.len()).expect("few").to_be_bytes().to_vec();
+        for text in fields.iter().flat_map(|(name, value)| [name, value]) {
+            plain.extend(u32::try_from(text.len()).expect("short").to_be_bytes());
+            plain.extend(text.as_bytes());
+        }
+        let mut block = Vec::with_capacity(plain.len() + 1000);
+        self.deflate.compress_vec(&plain, &mut block, FlushCompress::Sync).expect("deflated");
+        assert!(block.len() < block.capacity(), "the block fits");
+        block
+    }
+
+    pub(crate) fn fields(&mut self, block: &[u8]) -> Vec<(String, String)> {
+        let mut plain = Vec::with_capacity(1 << 20);
+        let before = self.inflate.total_in();
+        if self.inflate.decompress_vec(block, &mut plain, FlushDecompress::Sync).is_err() {
+            self.inflate.set_dictionary(DICTIONARY).expect("the dictionary of SPDY/3");
+            let done = (self.inflate.total_in() - before) as usize;
+            self.inflate.decompress_vec(&block[done..], &mut plain, FlushDecompress::Sync).expect("inflated");
+        }
+        assert_eq!(self.inflate.total_in() - before, block.len() as u64, "the whole block is read at once");
+        let mut rest = &plain[..];
+        let number = |rest: &mut &[u8]| {
+            let (number, behind) = rest.split_first_chunk::<4>().expect("a number");
+            *rest = behind;
+            u32::from_be_bytes(*number) as usize
+        };
+        let count = number(&mut rest);
+        let text = |rest: &mut &[u8]| {
+            let len = number(rest);
+            let (text, behind) = rest.split_at(len);
+            *rest = behind;
+            String::from_utf8(text.to_vec()).expect("text")
+        };
+        let fields = (0..count).map(|_| (text(&mut rest), text(&mut rest))).collect();
+        assert!(rest.is_empty());
+        fields
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    /// The type of a control frame; 0 for data.
+    pub(crate) kind: u16,
+    pub(crate) fin: bool,
+    /// The stream of a data frame. The payload of a control frame names its stream.
+    pub(crate) stream: u32,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Frame {
+    /// Parses the 8 bytes of a frame's head; the payload is empty. Returns the length of the payload, too.
+    pub(crate) fn read(head: &[u8]) -> (Self, usize) {
+        let word = |at: usize| u32::from_be_bytes(head[at..at + 4].try_into().expect("four bytes"));
+        let (first, second) = (word(0), word(4));
+        let control = first >> 31 == 1;
+        assert!(!control || first >> 16 == 0x8003, "{first:x}");
+        let kind = if control { first as u16 } else { 0 };
+        let frame = Self { kind, fin: second >> 24 & 1 == 1, stream: first & 0x7fff_ffff, payload: Vec::new() };
+        (frame, (second & 0xff_ffff) as usize)
+    }
+
+    pub(crate) fn number(&self, at: usize) -> u32 {
+        u32::from_be_bytes(self.payload[at..at + 4].try_into().expect("four bytes"))
+    }
+}
+
+pub(crate) fn control(kind: u16, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = 0x8003u16.to_be_bytes().to_vec();
+    frame.extend(kind.to_be_bytes());
+    frame.extend((u32::from(flags) << 24 | u32::try_from(payload.len()).expect("short")).to_be_bytes());
+    frame.extend(payload);
+    frame
+}
+
+pub(crate) fn data(stream: u32, fin: bool, bytes: &[u8]) -> Vec<u8> {
+    let mut frame = stream.to_be_bytes().to_vec();
+    frame.extend((u32::from(fin) << 24 | u32::try_from(bytes.len()).expect("short")).to_be_bytes());
+    frame.extend(bytes);
+    frame
+}
+
+pub(crate) fn words(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_be_bytes()).collect()
+}
+
+/// A program of spdy-proxy that receives frames from the code under test.
+pub(crate) trait Peer {
+    /// Kinds of frames that this program must never receive.
+    const FORBIDDEN: &'static [u16];
+
+    /// Receives exactly `n` bytes.
+    fn exactly(&mut self, n: usize) -> io::Result<Vec<u8>>;
+
+    /// Receives the next frame.
+    fn next(&mut self) -> io::Result<Frame> {
+        let head = self.exactly(8)?;
+        let (mut frame, len) = Frame::read(&head);
+        frame.payload = self.exactly(len)?;
+        assert!(!Self::FORBIDDEN.contains(&frame.kind), "a forbidden frame: {frame:?}");
+        assert!(frame.kind > 0 || len <= 32 * 1024, "a data frame of {len} bytes");
+        Ok(frame)
+    }
+
+    /// Receives the next frame of that kind. Skips other frames; panics on a request.
+    #[track_caller]
+    fn expect(&mut self, kind: u16) -> Frame {
+        loop {
+            let frame = self.next().expect("another frame");
+            if frame.kind == kind {
+                return frame;
+            }
+            assert_ne!(frame.kind, SYN_STREAM, "{frame:?}");
+        }
+    }
+}
+
+/// A proxy that accepts spdy-proxy's origin programs from this machine, as origin servers of every host that no other
+/// credential names.
+pub(crate) fn legacy() -> ProxyConfig {
+    let mut config = config();
+    let here = |peer: &uncork::PeerAddr| peer.ip().is_some_and(|ip| ip.is_loopback());
+    config.credentials.push(Credential::allow_legacy_unauthenticated("old", here).host("*").expect("a pattern"));
+    config
+}
