@@ -68,7 +68,7 @@ impl EndReason {
     /// | 4 | [`Aborted`](Self::Aborted) |
     /// | 5 | [`Panicked`](Self::Panicked) |
     /// | 6 | [`Io`](Self::Io) |
-    /// | 16 to 21 | [`TimedOut`](Self::TimedOut): handshake, head, idle, body, send, linger |
+    /// | 16 to 23 | [`TimedOut`](Self::TimedOut): handshake, head, idle, body, send, linger, connect, total |
     /// | 100 to 999 | [`Rejected`](Self::Rejected) with this status |
     ///
     /// ```
@@ -93,6 +93,8 @@ impl EndReason {
                 Timeout::Body => 19,
                 Timeout::Send => 20,
                 Timeout::Linger => 21,
+                Timeout::Connect => 22,
+                Timeout::Total => 23,
             },
         }
     }

@@ -289,7 +289,7 @@ impl Credential {
     /// # Errors
     /// Returns an error if it is not one of these.
     pub fn host(mut self, pattern: &str) -> Result<Self, ConfigError> {
-        let pattern = Pattern::parse(pattern).ok_or(ConfigError(
+        let pattern = Pattern::parse(pattern).ok_or(ConfigError::new(
             "invalid name: expected a host like app.example or a pattern like *.dev.example, with or without a path",
         ))?;
         self.hosts.push(pattern);
