@@ -33,26 +33,26 @@ static GENERATION: AtomicU32 = AtomicU32::new(0);
 
 impl Engine<'_> {
     /// Accepts a number of connections. Returns `true` if there may be more.
-    pub(super) fn accept_some(&mut self, number: usize) -> bool {
+    pub(super) fn accept_some(&mut self, index: usize) -> bool {
         for _ in 0..ACCEPTS {
             let tick = self.core.tick;
-            let Some(port) = self.ports.get_mut(number) else { return false };
-            if port.paused <= tick {
-                port.paused = Tick::NEVER;
-                port.ready = true;
+            let Some(entry) = self.listeners.get_mut(index) else { return false };
+            if entry.paused <= tick {
+                entry.paused = Tick::NEVER;
+                entry.ready = true;
             }
-            let Some(listener) = port.listener.as_ref().filter(|_| port.ready && port.paused == Tick::NEVER) else {
+            let Some(listener) = entry.listener.as_ref().filter(|_| entry.ready && entry.paused == Tick::NEVER) else {
                 return false;
             };
             if !self.admission.has_capacity() {
-                port.paused = tick.after(PAUSE);
+                entry.paused = tick.after(PAUSE);
                 return false;
             }
             match listener.accept() {
-                Accepted::Stream(socket, peer) => self.arrive(socket, peer, number),
+                Accepted::Stream(socket, peer) => self.arrive(socket, peer, index),
                 Accepted::Again => {}
                 Accepted::Empty => {
-                    port.ready = false;
+                    entry.ready = false;
                     self.core.reserve.fill();
                     return false;
                 }
@@ -61,7 +61,7 @@ impl Engine<'_> {
                     if let Some(times) = self.admission.exhausted.happens(self.core.now.mono) {
                         warn!(target: "uncork::engine", "cannot accept connections for now: {error}{times}");
                     }
-                    port.paused = tick.after(PAUSE);
+                    entry.paused = tick.after(PAUSE);
                     return false;
                 }
             }
@@ -70,8 +70,8 @@ impl Engine<'_> {
     }
 
     /// Applies the limits to a new connection and asks the application.
-    pub(super) fn arrive(&mut self, socket: Socket, peer: PeerAddr, port: usize) {
-        let proxies = self.ports.get(port).and_then(|port| port.proxies.as_ref());
+    pub(super) fn arrive(&mut self, socket: Socket, peer: PeerAddr, listener: usize) {
+        let proxies = self.listeners.get(listener).and_then(|entry| entry.proxies.as_ref());
         if proxies.is_some_and(|trusted| !dispatch::trusts(&**trusted, &peer)) {
             debug!(target: "uncork::engine", "{peer}: rejected: not a trusted proxy");
             return;
@@ -91,7 +91,7 @@ impl Engine<'_> {
             debug!(target: "uncork::engine", "{peer}: rejected by the handler");
             return;
         }
-        self.take_in(Arrival { source: ConnSource::Socket(socket), peer: entered, port });
+        self.take_in(Arrival { source: ConnSource::Socket(socket), peer: entered, listener });
     }
 
     /// Installs an admitted connection here, or passes it to another loop.
@@ -104,12 +104,12 @@ impl Engine<'_> {
 
     /// Gives an admitted connection its slot.
     pub(crate) fn install(&mut self, arrival: Arrival) {
-        let Arrival { source: line, peer, port } = arrival;
+        let Arrival { source, peer, listener } = arrival;
         let addr = peer.addr;
-        let added = match line {
+        let added = match source {
             ConnSource::Socket(socket) => {
-                let security = self.ports.get(port).map_or(&None, |port| &port.security).clone();
-                let by_proxy = self.ports.get(port).is_some_and(|port| port.proxies.is_some());
+                let security = self.listeners.get(listener).map_or(&None, |entry| &entry.security).clone();
+                let by_proxy = self.listeners.get(listener).is_some_and(|entry| entry.proxies.is_some());
                 let phase = if by_proxy { Phase::Proxy } else { Phase::first(&security) };
                 self.add(socket, peer, |socket| Transport::accepted(socket, &security), |_, _| Some(phase))
             }
@@ -118,7 +118,7 @@ impl Engine<'_> {
         match added {
             Ok(slot) => {
                 slot.io.notify_closed = !matches!(slot.phase, Phase::Proxy);
-                slot.io.listener = u16::try_from(port).unwrap_or(u16::MAX);
+                slot.io.listener = u16::try_from(listener).unwrap_or(u16::MAX);
                 self.inbound += 1;
             }
             Err(fault) => {

@@ -20,7 +20,8 @@ use crate::{
 pub(crate) struct Arrival {
     pub(crate) source: ConnSource,
     pub(crate) peer: Peer,
-    pub(crate) port: usize,
+    /// The number of its listener.
+    pub(crate) listener: usize,
 }
 
 /// The stream of a new connection.
@@ -217,7 +218,7 @@ mod tests {
         assert!(again.is_some() && !admission.has_capacity());
         drop((second, third, fourth, again));
         assert!(admission.has_capacity());
-        assert!(admission.by_address.lock().expect("not poisoned").is_empty(), "no address is remembered for ever");
+        assert!(admission.by_address.lock().expect("not poisoned").is_empty(), "no address is kept for ever");
     }
 
     #[test]
@@ -235,11 +236,11 @@ mod tests {
             {}
             let free = 100 - held.len();
             assert!(free >= least && held.len() >= 50, "{addresses} addresses leave {free}");
-            assert!(admission.enter(&peer(200)).is_ok(), "another one gets in");
+            assert!(admission.enter(&peer(200)).is_ok(), "another one is admitted");
         }
         let all = admission(100, usize::MAX);
         let held: Vec<_> = (0..100).filter_map(|_| all.enter(&peer(1)).ok()).collect();
-        assert_eq!(held.len(), 100, "it was said that one may have all");
+        assert_eq!(held.len(), 100, "one address may have all");
     }
 
     #[test]
@@ -247,7 +248,7 @@ mod tests {
         let admission = admission(9, 1);
         let peer = |ip: [u8; 4]| PeerAddr::tcp((ip, 1).into());
         let (proxy, client) = (peer([10, 0, 0, 1]), peer([192, 0, 2, 1]));
-        let enter = || admission.enter_proxy(&proxy).expect("a place");
+        let enter = || admission.enter_proxy(&proxy).expect("admitted");
         let (mut first, mut second) = (enter(), enter());
         assert_eq!(first.set_client(client), Ok(()));
         assert_eq!(second.set_client(client), Err(Full::Address));

@@ -20,7 +20,7 @@ use crate::{
         loop_message::{LoopMessage, TicketMessage},
         ticket::TicketCore,
     },
-    base::{ConnId, EndReason, PeerAddr, RequestId},
+    base::{ConnId, EndReason, PeerAddr, RequestId, time::Tick},
     transport::Socket,
 };
 
@@ -42,8 +42,8 @@ impl Engine<'_> {
                     debug!(target: "uncork::engine", "a connection was handed over after the loop had ended");
                     dispatch::discard(late);
                 }
-                LoopMessage::Adopt(stream, port) => self.adopt(stream, port),
-                LoopMessage::AdoptPipes(peer, pipes, port) => self.adopt_pipes(peer, pipes, port),
+                LoopMessage::Adopt(stream, listener) => self.adopt(stream, listener),
+                LoopMessage::AdoptPipes(peer, pipes, listener) => self.adopt_pipes(peer, pipes, listener),
                 LoopMessage::AdoptUpgrade(stream, upgrade) => self.adopt_upgrade(stream, upgrade),
                 LoopMessage::Dial(dial, then) => self.dial(dial, then),
                 LoopMessage::Wakeup => {}
@@ -124,20 +124,20 @@ impl Engine<'_> {
         }
     }
 
-    fn adopt(&mut self, stream: ConnectedSocket, port: usize) {
+    fn adopt(&mut self, stream: ConnectedSocket, listener: usize) {
         let result = match stream {
             ConnectedSocket::Tcp(stream) => Socket::from_tcp(stream),
             ConnectedSocket::Unix(stream) => Socket::from_unix(stream),
         };
         match result {
-            Ok((socket, peer)) => self.arrive(socket, peer, port),
+            Ok((socket, peer)) => self.arrive(socket, peer, listener),
             Err(error) => debug!(target: "uncork::engine", "cannot adopt a stream: {error}"),
         }
     }
 
-    fn adopt_pipes(&mut self, peer: PeerAddr, pipes: Box<(PipeOut, PipeIn)>, port: usize) {
+    fn adopt_pipes(&mut self, peer: PeerAddr, pipes: Box<(PipeOut, PipeIn)>, listener: usize) {
         if dispatch::accept(&mut *self.handler, &peer) {
-            self.take_in(Arrival { source: ConnSource::Pipes(pipes), peer: Peer::adopted(peer), port });
+            self.take_in(Arrival { source: ConnSource::Pipes(pipes), peer: Peer::adopted(peer), listener });
         } else {
             debug!(target: "uncork::engine", "{peer}: rejected by the handler");
         }
@@ -174,11 +174,11 @@ impl Engine<'_> {
             return;
         }
         // Connections that the system has accepted are in flight: closing the listener would reset them.
-        for port in 0..self.ports.len() {
-            self.ports[port].ready = true;
-            self.ports[port].paused = crate::base::time::Tick::NEVER;
-            while self.accept_some(port) {}
-            self.ports[port].listener = None;
+        for index in 0..self.listeners.len() {
+            self.listeners[index].ready = true;
+            self.listeners[index].paused = Tick::NEVER;
+            while self.accept_some(index) {}
+            self.listeners[index].listener = None;
         }
         self.core.stopping = Some(until);
         dispatch::stopping(&mut *self.handler);

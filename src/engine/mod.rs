@@ -123,7 +123,7 @@ pub(crate) struct Engine<'h> {
     /// The number of inbound connections.
     inbound: usize,
     core: Core,
-    ports: Vec<LoopListener>,
+    listeners: Vec<LoopListener>,
     admission: Arc<Admission>,
     elsewhere: Option<Elsewhere>,
     /// Kept for its allocation: messages are drained into it.
@@ -147,17 +147,17 @@ impl Notifier for PollNotifier {
 
 impl<'h> Engine<'h> {
     pub(crate) fn new(setup: Setup<'h>, now: Moment) -> io::Result<Self> {
-        let Setup { handler, mut ports, limits, admission, access_log, elsewhere } = setup;
+        let Setup { handler, ports: mut listeners, limits, admission, access_log, elsewhere } = setup;
         let poll = Poll::new()?;
         let notifier = PollNotifier(mio::Waker::new(poll.registry(), NOTIFIER)?);
-        for (n, port) in ports.iter_mut().enumerate() {
-            if let Some(listener) = &mut port.listener {
+        for (n, entry) in listeners.iter_mut().enumerate() {
+            if let Some(listener) = &mut entry.listener {
                 listener.register(poll.registry(), Token(LISTENERS - n))?;
             }
         }
         let mailbox = Arc::new(Mailbox::new(Box::new(notifier)));
         // A loop that accepts nothing does not need spare descriptors.
-        let accepts = ports.iter().any(|port| port.listener.is_some());
+        let accepts = listeners.iter().any(|entry| entry.listener.is_some());
         let reserve = Reserve::new(if accepts { limits.reserved_descriptors } else { 0 });
         Ok(Self {
             poll,
@@ -166,7 +166,7 @@ impl<'h> Engine<'h> {
             slots: Slab::new(),
             inbound: 0,
             core: Core::new(mailbox, limits, reserve, admission.kernel_pipes.clone(), access_log, now),
-            ports,
+            listeners,
             admission,
             elsewhere,
             messages: Vec::new(),
@@ -214,9 +214,9 @@ impl<'h> Engine<'h> {
     pub(crate) fn turn(&mut self, now: Moment) -> Tick {
         self.core.set_now(now);
         self.note_events();
-        for port in 0..self.ports.len() {
-            if self.ports[port].may_accept(self.core.tick) {
-                self.accept_some(port);
+        for index in 0..self.listeners.len() {
+            if self.listeners[index].may_accept(self.core.tick) {
+                self.accept_some(index);
             }
         }
         self.expire();
@@ -244,12 +244,12 @@ impl<'h> Engine<'h> {
 
     fn due(&mut self) -> Tick {
         let accepting =
-            self.ports.iter().any(|port| port.ready && port.listener.is_some() && port.paused == Tick::NEVER);
+            self.listeners.iter().any(|entry| entry.ready && entry.listener.is_some() && entry.paused == Tick::NEVER);
         // Between turns, posting must wake the poll: the application may be asleep in its own `select`.
         if accepting || !self.core.run.is_empty() || !self.core.mailbox.sleep() {
             return self.core.tick;
         }
-        let paused = self.ports.iter().map(|port| port.paused).min().unwrap_or(Tick::NEVER);
+        let paused = self.listeners.iter().map(|entry| entry.paused).min().unwrap_or(Tick::NEVER);
         let later = self.later.keys().next().map_or(Tick::NEVER, |(due, _)| *due);
         let stopping = self.core.stopping.unwrap_or(Tick::NEVER);
         self.core.deadlines.next().min(paused).min(later).min(stopping)
@@ -261,8 +261,8 @@ impl<'h> Engine<'h> {
             if token == NOTIFIER {
                 continue;
             }
-            if let Some(port) = LISTENERS.checked_sub(token.0).and_then(|n| self.ports.get_mut(n)) {
-                port.ready = true;
+            if let Some(entry) = LISTENERS.checked_sub(token.0).and_then(|n| self.listeners.get_mut(n)) {
+                entry.ready = true;
                 continue;
             }
             let id = ConnId::from_token(token.0);
@@ -359,10 +359,10 @@ impl<'h> Engine<'h> {
         if let Some((then, error)) = not_dialed {
             dispatch::not_dialed(then, error);
         }
-        for port in &mut self.ports {
+        for entry in &mut self.listeners {
             // Capacity and a descriptor have become free.
-            if port.paused != Tick::NEVER {
-                port.paused = self.core.tick;
+            if entry.paused != Tick::NEVER {
+                entry.paused = self.core.tick;
             }
         }
         if is_inbound {

@@ -331,8 +331,8 @@ fn sort_block(block: &mut Runs, most: usize, io: &mut ConnIo, core: &mut Core) -
     if let Ok(Filled::NeedMore) = filled {
         // In a small block there may be space for one record only: that arrives if no size is requested.
         let beyond = if io.transport.has_records() { RECORD } else { 0 };
-        let wish = block.spare().len().saturating_sub(beyond);
-        filled = match read_raw(block, wish, io, core) {
+        let spare = block.spare().len().saturating_sub(beyond);
+        filled = match read_raw(block, spare, io, core) {
             Ok(Filled::Added) => sort_out(block, most, io, core).map(|filled| match filled {
                 // There may be more behind it.
                 Filled::NeedMore => Filled::Added,

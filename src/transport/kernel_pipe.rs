@@ -179,7 +179,7 @@ mod tests {
         let mut pipes: Vec<_> = std::iter::from_fn(|| pool.take(make)).collect();
         assert_eq!(pipes.len(), KEPT + 2);
         pipes.pop();
-        pipes.push(pool.take(make).expect("a place is free"));
+        pipes.push(pool.take(make).expect("one is free"));
         assert!(pool.take(make).is_none());
         drop(pipes);
         assert_eq!(counts(&pool), (0, KEPT));

@@ -271,7 +271,7 @@ mod tests {
         let first = Listener::unix(&path).expect("a fresh path");
         assert_eq!(Listener::unix(&path).map(drop).map_err(|e| e.kind()), Err(io::ErrorKind::AddrInUse));
         drop(first);
-        Listener::unix(&path).expect("nobody listens any more");
+        Listener::unix(&path).expect("no process listens any more");
         std::fs::remove_file(&path).expect("remove");
         // One whose queue is full, or that is about to be read: nothing here waits for it.
         let full = socket2::Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
@@ -288,7 +288,7 @@ mod tests {
         assert!(!queued.is_empty());
         assert_eq!(Listener::unix(&path).map(drop).map_err(|e| e.kind()), Err(io::ErrorKind::AddrInUse));
         std::fs::remove_file(&path).expect("remove");
-        std::fs::write(&path, b"a file of somebody's").expect("write");
+        std::fs::write(&path, b"another file").expect("write");
         assert_eq!(Listener::unix(&path).map(drop).map_err(|e| e.kind()), Err(io::ErrorKind::AddrInUse));
         std::fs::remove_file(&path).expect("remove");
     }

@@ -1,4 +1,4 @@
-//! Bytes on and off sockets. TLS ends here: above this room there is only plaintext.
+//! Bytes on and off sockets. TLS ends here: the layers above see only plaintext.
 //!
 //! ```text
 //!                 plaintext, in Bufs                  ciphertext, in lent Bufs

@@ -147,7 +147,7 @@ mod tests {
         [SIGNATURE, &[command, family][..], &len, said].concat()
     }
 
-    /// Name, header, and the source it tells.
+    /// Name, header, and the client it names.
     type Row = (&'static str, Vec<u8>, Result<Option<&'static str>, ()>);
 
     const V4: &[u8] = &[192, 0, 2, 1, 198, 51, 100, 7, 0xc3, 0x50, 0x01, 0xbb];

@@ -46,11 +46,11 @@ pub(crate) fn interface_index(name: &str) -> Option<u32> {
 #[cfg(target_os = "linux")]
 #[inline]
 pub(crate) fn read(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
-    let nobody = std::ptr::null::<u8>();
+    let no_address = std::ptr::null::<u8>();
     let (fd, at, room) = (socket.as_raw_fd(), into.as_mut_ptr(), into.len());
     // SAFETY: the descriptor is open for as long as it is borrowed; the call writes at most `room` bytes to `at`, which is
     // borrowed mutably for that long, and the peer's address nowhere.
-    let n = unsafe { libc::syscall(libc::SYS_recvfrom, fd, at, room, 0, nobody, nobody) };
+    let n = unsafe { libc::syscall(libc::SYS_recvfrom, fd, at, room, 0, no_address, no_address) };
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 

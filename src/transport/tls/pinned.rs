@@ -1,4 +1,4 @@
-//! Servers that are trusted for their key, whoever has signed their certificate.
+//! Servers that are trusted for their key, not for the signer of their certificate.
 //!
 //! ```text
 //!   certificate ──▶ SubjectPublicKeyInfo ──SHA-256──▶ among the pins?   ──and, if there are roots──▶ signed by one, for
