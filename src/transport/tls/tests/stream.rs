@@ -1,4 +1,4 @@
-//! Data and its end, over connections that stand.
+//! Tests of data and its end, over established connections.
 
 use super::*;
 
@@ -48,7 +48,7 @@ fn several_records_in_one_read_are_not_forgotten() {
         for (size, most) in [(1, 1), (1, 3), (1000, 1), (1000, 1500), (16_000, 1), (16_000, LENT)] {
             let (mut client, mut server) = connected(version);
             let all = pattern(5 * size);
-            // The client's records are one a write.
+            // The client makes one record per write.
             let mut flight = Vec::new();
             for part in all.chunks(size) {
                 client.rustls.writer().write_all(part).expect("a record");
@@ -67,7 +67,7 @@ fn several_records_in_one_read_are_not_forgotten() {
                     }
                     Got::Blocked => break,
                     Got::Data { .. } => {
-                        // What is held does not get in the way of writing.
+                        // Held records do not block writing.
                         assert_eq!(server.write(&[b"x"]), 1);
                     }
                     Got::Starved => panic!("there are buffers"),
@@ -187,7 +187,7 @@ fn keys_are_updated_while_we_only_write() {
     let all = pattern(1 << 20);
     let (mut at, mut rounds) = (0, 0);
     while at < all.len() {
-        // Sent with each block we write; what came is read only now and then.
+        // The client sends one with each block that we write; the engine reads only now and then.
         client.rustls.refresh_traffic_keys().expect("a key update");
         client.say(b".");
         if rounds % 3 == 0 {
