@@ -20,7 +20,7 @@ fn a_handshake_and_both_directions() {
         assert_eq!(server.taken(), b"GET / HTTP/1.1\r\n\r\n");
         assert_eq!(server.read().expect("no more"), Got::Blocked);
         assert_eq!(server.write(&[b"HTTP/1.1 200 OK\r\n", b"", b"\r\n", b"hello"]), 24);
-        client.receive().expect("an answer");
+        client.receive().expect("a response");
         assert_eq!(client.got, b"HTTP/1.1 200 OK\r\n\r\nhello");
         server.assert_idle();
     }
@@ -31,12 +31,12 @@ fn head_and_body_are_one_record() {
     for version in BOTH {
         let (mut client, mut server) = connected(version);
         assert_eq!(server.write(&[&[b'h'; 120], &[b'b'; 13]]), 133);
-        client.receive().expect("an answer");
+        client.receive().expect("a response");
         assert_eq!((client.records().len(), client.got.len()), (1, 133));
         client.wire.clear();
         let body = pattern(100_000);
         assert_eq!(server.write(&[b"head", &body, b"tail"]), 100_008);
-        client.receive().expect("an answer");
+        client.receive().expect("a response");
         assert_eq!(client.records().len(), 7, "as few as can be: {:?}", client.records());
         assert_eq!(client.got[133..], [b"head", &body[..], b"tail"].concat());
     }
@@ -75,7 +75,7 @@ fn several_records_in_one_read_are_not_forgotten() {
                 }
             }
             assert!(got == all, "records of {size}, {most} at a time: {} of {}", got.len(), all.len());
-            client.receive().expect("answers");
+            client.receive().expect("responses");
             server.assert_idle();
         }
     }
@@ -101,7 +101,7 @@ fn the_end_comes_after_all_data_and_stays() {
         // The other direction is still open, in both versions.
         assert_eq!(server.write(&[b"answer"]), 6);
         assert!(server.finish());
-        client.receive().expect("the answer");
+        client.receive().expect("the response");
         assert!(client.closed && client.got == b"answer");
         server.assert_idle();
     }
