@@ -101,7 +101,7 @@ impl<'s> Play<'s> {
     pub(crate) fn end(&mut self, clean: bool) {
         if !self.over {
             self.seen.push(Seen::Cut(self.conn.handle_end(clean)));
-            assert!(!self.conn.is_idle(), "nothing can be asked of a server that has left");
+            assert!(!self.conn.is_idle(), "no request can follow after the end of the stream");
         }
     }
 
@@ -144,7 +144,7 @@ impl<'s> Play<'s> {
                     let (got, announced) = self.conn.progress();
                     assert!(self.conn.has_no_body() && announced.is_none_or(|n| n == got));
                     if self.conn.is_sending() {
-                        assert!(!self.conn.is_idle(), "the answer is whole, the request is not");
+                        assert!(!self.conn.is_idle(), "the response is complete, the request is not");
                         self.conn.wrote(5);
                     }
                     match self.conn.is_idle() {
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn one_answer_after_the_other() {
+    fn one_response_after_the_other() {
         use ResponseFraming::*;
         let wire = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc\
             HTTP/1.1 103 x\r\nLink: y\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n\
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_may_go_out_after_the_answer() {
+    fn a_body_may_go_out_after_the_response() {
         let keep = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx";
         assert_eq!(see("epe", &keep.repeat(3)).len(), 9);
     }
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn interim_answers_are_bounded() {
+    fn interim_responses_are_bounded() {
         let wire = "HTTP/1.1 102 x\r\n\r\n".repeat(30);
         assert_eq!(see("g", &wire).last(), Some(&Seen::Broken(Misbehaved::TooManyInterim)));
     }
@@ -317,7 +317,7 @@ mod tests {
             conn.poll_head(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", &mut slots, &HEAD).unwrap().unwrap();
         assert_eq!(conn.received_head(&head), Ok(HeadKind::Final));
         assert_eq!(conn.poll_body(b"", &BODY), Ok(Step::End(0, None)));
-        assert!(conn.is_sending() && !conn.is_idle(), "the answer is whole, the request is not");
+        assert!(conn.is_sending() && !conn.is_idle(), "the response is complete, the request is not");
         conn.wrote(4);
         assert!(!conn.end_body(None, &mut out), "too short");
         conn.wrote(1);

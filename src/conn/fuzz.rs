@@ -96,7 +96,7 @@ pub fn fuzz(data: &[u8]) {
     for split in [play(script, wire, || 1), play(script, wire, || usize::from(size)), play(script, wire, any)] {
         assert_eq!(whole.seen, split.seen, "what is seen must not depend on how bytes arrive");
         assert_eq!(whole.meant, split.meant);
-        assert_eq!(whole.answered.escape_ascii().to_string(), split.answered.escape_ascii().to_string());
+        assert_eq!(whole.responses.escape_ascii().to_string(), split.responses.escape_ascii().to_string());
         assert_eq!((whole.state(), whole.over), (split.state(), split.over));
         if split.conn.is_switched() || split.conn.is_idle() {
             assert_eq!(whole.used, split.used, "what is left for others must not depend on how bytes arrive");
@@ -121,7 +121,7 @@ fn check(play: &Play) {
         }
         assert_eq!(informed, meant.informed);
         if meant.status == 0 {
-            assert!(last, "a request without an answer, and something behind it");
+            assert!(last, "output behind a request without a response");
             break;
         }
         let head = head_of(rest).expect("a head that ends");
@@ -132,12 +132,12 @@ fn check(play: &Play) {
             Some((method, version)) => (method.as_str(), *version == Version::Http11),
             None => ("", true),
         };
-        assert!(last || !head.close, "an answer behind the last one");
-        assert!(last || modern || head.keep_alive, "a 1.0 client was not told that it may go on");
+        assert!(last || !head.close, "a response behind the last one");
+        assert!(last || modern || head.keep_alive, "a 1.0 client without keep-alive");
         assert!(last || method != "CONNECT" || head.status >= 300, "a tunnel's bytes were taken for a request");
         assert!(last || head.status != 101);
     }
-    assert!(rest.is_empty(), "output nobody meant: {}", rest.escape_ascii());
+    assert!(rest.is_empty(), "unintended output: {}", rest.escape_ascii());
 }
 
 /// Checks that the body of one response is the intended one. Returns the bytes behind it.

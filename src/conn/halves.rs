@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_may_be_complete_before_the_request_is() {
+    fn a_response_may_be_complete_before_the_request_is() {
         let mut h = Halves::NEW;
         h.did_request(Did::Head).expect("head");
         h.did_response(Did::Head).expect("head");
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_half_closes_still_gets_its_answer() {
+    fn a_client_that_half_closes_still_gets_its_response() {
         let mut h = Halves::NEW;
         h.did_request(Did::Head).expect("head");
         h.did_request(Did::End).expect("end");
@@ -249,13 +249,13 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_request_is_answered_once_and_never_followed() {
+    fn a_broken_request_gets_one_response_and_no_successor() {
         let mut h = Halves::NEW;
         h.did_request(Did::Break).expect("break");
-        h.did_response(Did::Head).expect("the refusal");
+        h.did_response(Did::Head).expect("the rejection");
         h.did_response(Did::End).expect("its end");
         assert_eq!(h.response(), Half::MustClose);
-        assert!(h.did_response(Did::Head).is_err(), "one answer");
+        assert!(h.did_response(Did::Head).is_err(), "one response");
         assert!(h.did_request(Did::Head).is_err(), "no next request");
     }
 

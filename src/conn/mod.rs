@@ -17,6 +17,7 @@
 //!
 //! Not here: sockets, TLS (`transport`), the application (`engine::dispatch`), the clock (`drive`).
 
+#[cfg(any(test, fuzzing, feature = "__internals", feature = "client"))]
 pub(crate) mod client;
 #[cfg(any(test, fuzzing, feature = "__internals"))]
 pub(crate) mod client_harness;

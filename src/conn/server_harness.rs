@@ -109,7 +109,7 @@ pub(crate) struct Play {
     /// All output.
     pub(crate) sent: Vec<u8>,
     /// All output but `100 Continue`, which may be missing if the body has already arrived.
-    pub(crate) answered: Vec<u8>,
+    pub(crate) responses: Vec<u8>,
     /// Input that was consumed.
     pub(crate) used: usize,
     /// Bytes left for this Take.
@@ -130,7 +130,7 @@ impl Play {
             seen: Vec::new(),
             meant: Vec::new(),
             sent: Vec::new(),
-            answered: Vec::new(),
+            responses: Vec::new(),
             used: 0,
             wanted: None,
             drain: 0,
@@ -181,8 +181,8 @@ impl Play {
             _ if self.seen.contains(&Seen::Broken) => "broken",
             conn if conn.must_close() => "closing",
             conn if conn.is_idle() => "idle",
-            conn if conn.is_receiving() && conn.is_responding() => "receiving and answering",
-            conn if conn.is_responding() => "answering",
+            conn if conn.is_receiving() && conn.is_responding() => "receiving and responding",
+            conn if conn.is_responding() => "responding",
             conn if conn.is_receiving() => "receiving",
             conn if conn.owes_response() => "owing",
             _ => "drained",
@@ -259,8 +259,8 @@ impl Play {
                 if self.take(usize::MAX)? == Did::Wait {
                     return Ok(Did::Wait);
                 }
-                let answer = ResponseSpec { status: *status, fields, length: None, date: DATE };
-                self.conn.switch(Some(&answer), &mut self.out);
+                let response = ResponseSpec { status: *status, fields, length: None, date: DATE };
+                self.conn.switch(Some(&response), &mut self.out);
                 self.meant().status = *status;
                 self.meant().complete = true;
                 assert!(self.conn.is_switched());
@@ -432,7 +432,7 @@ impl Play {
         let bytes = self.out.buf.filled();
         self.sent.extend_from_slice(bytes);
         if !optional {
-            self.answered.extend_from_slice(bytes);
+            self.responses.extend_from_slice(bytes);
         }
         self.out.clear();
     }

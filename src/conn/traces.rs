@@ -77,10 +77,10 @@ fn fields(text: &str) -> Headers {
 /// An act of the application, and the event that it must have seen before.
 ///
 /// ```text
-/// head GET /path         waits for this head         respond 200 3 [fields]   begins an answer of 3 bytes
+/// head GET /path         waits for this head         respond 200 3 [fields]   begins a response of 3 bytes
 /// ask                    asks for the body           respond 200 ? [fields]   ... of unknown length
-/// body hello             waits for this much of it   write hello              some of the answer's body
-/// end [trailers]         waits for its end           finish [trailers]        the answer's body is over
+/// body hello             waits for this much of it   write hello              some of the response's body
+/// end [trailers]         waits for its end           finish [trailers]        the response's body is over
 /// inform 103 [fields]    an interim response         switch 101 [fields]      hands the stream over
 /// close                  no other request            next, wait               a head, an end that never come
 /// ```
@@ -90,7 +90,7 @@ fn act(text: &str, step: &mut Step) {
     let number = || first.parse().expect("a status");
     let act = match verb {
         "head" => {
-            // Version and framing are not spelled out: the answers tell.
+            // Version and framing are not spelled out: the responses show.
             step.seen.push(head(first, behind));
             Act::Head
         }

@@ -78,7 +78,7 @@ impl Job {
                 if matches!(self.request_body, RequestBody::Idle)
                     && !matches!(self.response_body, ResponseBody::Switch(_)) =>
             {
-                self.receive(io, core, upload)?
+                self.receive(io, core, upload)?;
             }
             Action::Suspend if owed && self.waits_for_ticket() => {
                 match &self.hooks.ticket {
@@ -227,7 +227,7 @@ impl ConnIo {
 
     /// Ends the request, and reports the end once.
     pub(super) fn end_job(&mut self, core: &mut Core, job: Job, reason: EndReason) {
-        let Job { hooks: hooks, head, began, request_body, response_body, fallback, status, written, marks, .. } = job;
+        let Job { hooks, head, began, request_body, response_body, fallback, status, written, marks, .. } = job;
         if let Some(ticket) = hooks.ticket {
             dispatch::discard(fallback);
             if !matches!(response_body, ResponseBody::Sent) || reason != EndReason::Complete {

@@ -1,4 +1,4 @@
-//! From heads to actions: the fast path of a request that is answered at once, and the way into a job for all others.
+//! From heads to actions: the fast path of a request that gets its response at once, and the way into a job for all others.
 
 use log::{debug, error};
 

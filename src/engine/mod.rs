@@ -12,7 +12,7 @@
 //! | `slot`, `phase`, `conn_io` | a connection: its turn and its clocks; what it is doing; its reading and writing |
 //! | `accept`, `arrivals` | new connections; the limits on their number |
 //! | `http` | heads, dispatch, the fast path; rejections |
-//! | `job`, `exchange` | a request that is not answered at once: its data; its course |
+//! | `job`, `exchange` | a request that does not get its response at once: its data; its course |
 //! | `body`, `response_body` | its two bodies; `pump` moves pipes, `coalescing` sets how often |
 //! | `upgraded` | the upgrade callback; `held` counts what upgraded connections hold themselves |
 //! | `outgoing` | outbound connections, until they are upgrades |

@@ -1,7 +1,7 @@
 //! One connection: its resources (`ConnIo`) and what it is doing (`Phase`).
 //!
 //! ```text
-//!   Head ──a request──▶ (answered at once) ──▶ Head
+//!   Head ──a request──▶ (response at once) ──▶ Head
 //!     │                        └─▶ Job ──complete──▶ Head
 //!     │                             └─▶ Upgraded
 //!     └─────────────┬───────────────┘   ▲  │
@@ -13,7 +13,7 @@
 //! connection over TLS begins with `Securing`, and may continue in a protocol that ALPN selected.
 //!
 //! A phase works on the resources and returns a [`Step`]. [`Slot::drive`] carries the step out: `enter` is the only
-//! function that assigns the phase. A job is allocated only for a request that cannot be answered at once.
+//! function that assigns the phase. A job is allocated only for a request that cannot get its response at once.
 
 use super::{
     coalescing::WATER,

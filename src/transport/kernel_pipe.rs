@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(counts(&pool), (1, 0));
         put(&mut pipe, b"left");
         drop(pipe);
-        assert_eq!(counts(&pool), (0, 0), "what it holds belongs to nobody else");
+        assert_eq!(counts(&pool), (0, 0), "its bytes must not reach another connection");
         drop(pool.take(make));
         assert_eq!(counts(&pool), (0, 1));
         let again = pool.take(|| panic!("there is one")).expect("that one");

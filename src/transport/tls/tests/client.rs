@@ -1,11 +1,11 @@
-//! Our client against our server, and against what a client must not put up with.
+//! Tests of our client against our server, and against what a client must reject.
 
 use rcgen::date_time_ymd;
 
 use super::*;
 use crate::transport::tls::TlsClient;
 
-/// Believes the tests' authority.
+/// Returns a client that trusts the tests' authority.
 fn believer() -> TlsClient {
     TlsClient::roots_pem(ca().pem.as_bytes()).expect("a root")
 }
@@ -14,7 +14,7 @@ fn ours(tls: TlsConn, socket: Socket) -> Ours {
     Ours { tls, socket, pool: Pool::new(1 << 20), into: Buf::default() }
 }
 
-/// A client that goes to `name`, and the server at the other end.
+/// Returns a client that connects to `name`, and the server at the other end.
 fn dialed(tls: &Tls, client: &TlsClient, name: &str) -> (Ours, Ours) {
     let (theirs, socket) = sockets();
     let client = TlsConn::connect(client, name).expect("a client");
@@ -22,7 +22,7 @@ fn dialed(tls: &Tls, client: &TlsClient, name: &str) -> (Ours, Ours) {
     (ours(client, socket), ours(TlsConn::accept(tls).expect("a server"), theirs))
 }
 
-/// Takes turns until both are through; whose fault it is not.
+/// Takes turns until both ends have finished the handshake. Returns an error that names the end which failed.
 fn meet(client: &mut Ours, server: &mut Ours) -> Result<(), String> {
     let words = |who: &str, fault: Fault| match fault {
         Fault::Tls(words) => format!("{who}: {words}"),
@@ -47,7 +47,7 @@ fn met(client: &TlsClient) -> (Ours, Ours) {
     (client, server)
 }
 
-/// Sends all of it, with both ends taking turns.
+/// Sends everything, with both ends taking turns.
 fn carry(from: &mut Ours, to: &mut Ours, all: &[u8]) {
     let (mut said, mut got) = (0, Vec::new());
     for _ in 0..1000 {
@@ -72,7 +72,7 @@ fn a_handshake_with_our_own_server() {
         assert_eq!(client.tls.peer_certificates().map(<[_]>::len), Some(1));
         carry(&mut client, &mut server, &pattern(300_000));
         carry(&mut server, &mut client, &pattern(300_000));
-        // A ticket, perhaps.
+        // Possibly a ticket.
         client.read_all().expect("no more");
         client.assert_idle();
         server.assert_idle();
@@ -131,14 +131,14 @@ fn a_server_that_comes_byte_by_byte() {
                 near.write_all(&[*byte]).expect("one byte");
                 client.read().expect("a byte");
                 client.tls.settle(&mut client.pool);
-                assert!(client.pool.lent() <= 1, "what is incomplete is kept in little room");
+                assert!(client.pool.lent() <= 1, "an incomplete record takes little memory");
             }
         }
         assert!(client.taken().starts_with(b"hellohello"));
     }
 }
 
-/// A server that shows a certificate of these days, for that name.
+/// Returns a server with a certificate of these years, for that name.
 fn dated(names: &[&str], from: i32, until: i32) -> Tls {
     let key = KeyPair::generate().expect("key");
     let mut params = CertificateParams::new(names.iter().map(ToString::to_string).collect::<Vec<_>>()).expect("params");
@@ -149,14 +149,14 @@ fn dated(names: &[&str], from: i32, until: i32) -> Tls {
 
 #[test]
 fn what_is_wrong_with_a_certificate_is_told_apart() {
-    let stranger = authority("somebody else");
+    let stranger = authority("another authority");
     let strangers = TlsClient::roots_pem(stranger.pem.as_bytes()).expect("a root");
     let good = dated(&["localhost", "127.0.0.1"], 2000, 4000);
     #[rustfmt::skip]
     let rows: &[(&Tls, &TlsClient, &str, &str)] = &[
         (&good,                                 &believer(), "localhost",   ""),
         (&good,                                 &believer(), "127.0.0.1",   ""),
-        (&good,                                 &strangers,  "localhost",   "client: the peer's certificate is unknown"),
+        (&good,                                 &strangers,  "localhost",   "client: the peer's certificate is not trusted"),
         (&good,                                 &believer(), "example.org", "client: the peer's certificate is for another name"),
         (&good,                                 &believer(), "::1",         "client: the peer's certificate is for another name"),
         (&dated(&["localhost"], 2000, 2001),    &believer(), "localhost",   "client: the peer's certificate has expired"),
@@ -168,9 +168,9 @@ fn what_is_wrong_with_a_certificate_is_told_apart() {
             Ok(()) => assert!(words.is_empty(), "not: {words}"),
             Err(error) => {
                 assert!(!words.is_empty() && error.starts_with(words), "{error}, not: {words}");
-                // The server is told.
+                // The server receives an alert.
                 let Err(Fault::Tls(told)) = server.read_all() else { panic!("no alert") };
-                assert!(told.contains("the peer has refused"), "{told}");
+                assert!(told.contains("the peer sent an alert"), "{told}");
                 client.assert_idle_after_release();
             }
         }
@@ -190,7 +190,7 @@ fn a_certificate_of_our_own_is_shown() {
     assert_eq!(server.tls.peer_certificates(), Some(&[der(&own)][..]));
     let (mut client, mut server) = dialed(&tls, &believer(), "localhost");
     let error = meet(&mut client, &mut server).expect_err("nothing to show");
-    assert!(error.contains("alert CertificateRequired"), "the server says what it misses: {error}");
+    assert!(error.contains("alert: CertificateRequired"), "the server reports what is missing: {error}");
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn nothing_is_sent_early_and_plain_text_is_noticed() {
     let (mut stream, socket) = sockets();
     let mut client = ours(TlsConn::connect(&believer(), "localhost").expect("a client"), socket);
     client.flush();
-    stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").expect("an answer");
+    stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").expect("a response");
     let Err(Fault::Tls(words)) = client.read() else { panic!("no TLS") };
     assert!(words.contains("plain text"), "{words}");
 }
@@ -236,9 +236,9 @@ fn nothing_is_sent_early_and_plain_text_is_noticed() {
 fn it_says_what_is_missing() {
     assert!(matches!(TlsClient::builder().build(), Err(TlsError::Unusable(words)) if words.contains("roots")));
     let error = TlsClient::roots_pem(b"").expect_err("none");
-    assert!(error.to_string().contains("the roots given"), "{error}");
+    assert!(error.to_string().contains("the given roots"), "{error}");
     let error = TlsClient::builder().roots("/nowhere/ca.pem").expect_err("no file");
-    assert!(error.to_string().contains("there is no such file"), "{error}");
+    assert!(error.to_string().contains("no such file"), "{error}");
     assert!(TlsClient::is_name("localhost") && TlsClient::is_name("::1") && !TlsClient::is_name("[::1]"));
 }
 

@@ -1,8 +1,8 @@
-//! Certificates and keys: which is shown, who must show one, and what is wrong with a file.
+//! Tests of certificates and keys: selection, client certificates, and invalid files.
 
 use super::*;
 
-/// A directory that goes away with the test.
+/// A directory that is removed after the test.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -143,9 +143,9 @@ fn errors_say_which_file_and_what_to_do() {
         let text = text(cert, key);
         assert!(text.contains(file) && text.contains(what), "{text}");
     };
-    check(&dir.path("none.pem"), &good_key, "none.pem", "there is no such file");
-    check(&good_cert, &dir.path("none.pem"), "none.pem", "there is no such file");
-    check(&dir.0, &good_key, "uncork-tls-errors", "can't be read");
+    check(&dir.path("none.pem"), &good_key, "none.pem", "no such file");
+    check(&good_cert, &dir.path("none.pem"), "none.pem", "no such file");
+    check(&dir.0, &good_key, "uncork-tls-errors", "cannot read");
     check(&good_key, &good_cert, "key.pem", "no certificate in it; give a PEM file");
     check(&good_cert, &good_cert, "cert.pem", "no private key in it; give a PEM file");
     check(&dir.file("empty.pem", ""), &good_key, "empty.pem", "no certificate in it");
@@ -162,17 +162,17 @@ fn errors_say_which_file_and_what_to_do() {
         "base64.pem",
         "malformed: ",
     );
-    check(&good_cert, &dir.file("locked.pem", &junk("ENCRYPTED PRIVATE KEY")), "locked.pem", "by a password");
+    check(&good_cert, &dir.file("locked.pem", &junk("ENCRYPTED PRIVATE KEY")), "locked.pem", "is encrypted");
     let old = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n\
                -----END RSA PRIVATE KEY-----\n";
-    check(&good_cert, &dir.file("old.pem", old), "old.pem", "by a password");
+    check(&good_cert, &dir.file("old.pem", old), "old.pem", "is encrypted");
 
     let builder = || Tls::builder().pem(&good_cert, &good_key).expect("a pair");
     let error = builder().client_certificates(&good_key, true).expect_err("no CA");
     assert!(matches!(&error, TlsError::NoCertificate { file } if file.ends_with("key.pem")), "{error}");
     assert!(matches!(Tls::builder().build(), Err(TlsError::Unusable(_))));
     let error = Tls::pem_bytes(b"", key.as_bytes()).expect_err("no certificate");
-    assert!(error.to_string().contains("the certificate given"), "{error}");
+    assert!(error.to_string().contains("the given certificate"), "{error}");
     assert!(std::error::Error::source(&Tls::pem(dir.path("x"), &good_key).expect_err("no file")).is_some());
 }
 

@@ -1,4 +1,4 @@
-//! The handshake: in pieces, interrupted, resumed, refused.
+//! Tests of the handshake: in pieces, interrupted, resumed, rejected.
 
 use super::*;
 
@@ -59,7 +59,7 @@ fn plain_http_is_told_from_tls() {
 
 #[test]
 fn nonsense_is_answered_with_an_alert() {
-    // rustls has no alert for a message that is too large before it is one.
+    // rustls has no alert for a message that is too large before it is complete.
     for (alerted, nonsense) in [
         (true, &b"nonsense"[..]),
         (true, &[0x17, 3, 3, 0xff, 0xff, 0]),
@@ -169,7 +169,7 @@ fn a_huge_handshake_over_a_narrow_socket() {
 
 #[test]
 fn it_can_be_ended_at_any_point_of_the_handshake() {
-    // The client's certificate is in several records, of which some are decrypted already: rustls keeps its place.
+    // The client's certificate is in several records, some of them decrypted already: rustls keeps an offset.
     let builder = Tls::builder();
     let (cert, key) = certificate("localhost");
     let builder = builder.pem_bytes(cert.as_bytes(), key.as_bytes()).expect("a certificate");
@@ -203,7 +203,7 @@ fn it_can_be_ended_at_any_point_of_the_handshake() {
 fn an_endless_hello_is_refused() {
     let (mut stream, socket) = sockets();
     let mut server = server_over(socket);
-    // One message said to be of 16 MiB, in as many records as the server likes.
+    // One message announced with 16 MiB, in as many records as the server accepts.
     let mut record = vec![0x16, 3, 1, 0x40, 0, 1, 0xff, 0xff, 0xff];
     record.resize(5 + 0x4000, 0);
     for _ in 0..10 {

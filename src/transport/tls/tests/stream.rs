@@ -1,4 +1,4 @@
-//! Data and its end, over connections that stand.
+//! Tests of data and its end, over established connections.
 
 use super::*;
 
@@ -20,7 +20,7 @@ fn a_handshake_and_both_directions() {
         assert_eq!(server.taken(), b"GET / HTTP/1.1\r\n\r\n");
         assert_eq!(server.read().expect("no more"), Got::Blocked);
         assert_eq!(server.write(&[b"HTTP/1.1 200 OK\r\n", b"", b"\r\n", b"hello"]), 24);
-        client.receive().expect("an answer");
+        client.receive().expect("a response");
         assert_eq!(client.got, b"HTTP/1.1 200 OK\r\n\r\nhello");
         server.assert_idle();
     }
@@ -31,12 +31,12 @@ fn head_and_body_are_one_record() {
     for version in BOTH {
         let (mut client, mut server) = connected(version);
         assert_eq!(server.write(&[&[b'h'; 120], &[b'b'; 13]]), 133);
-        client.receive().expect("an answer");
+        client.receive().expect("a response");
         assert_eq!((client.records().len(), client.got.len()), (1, 133));
         client.wire.clear();
         let body = pattern(100_000);
         assert_eq!(server.write(&[b"head", &body, b"tail"]), 100_008);
-        client.receive().expect("an answer");
+        client.receive().expect("a response");
         assert_eq!(client.records().len(), 7, "as few as can be: {:?}", client.records());
         assert_eq!(client.got[133..], [b"head", &body[..], b"tail"].concat());
     }
@@ -48,7 +48,7 @@ fn several_records_in_one_read_are_not_forgotten() {
         for (size, most) in [(1, 1), (1, 3), (1000, 1), (1000, 1500), (16_000, 1), (16_000, LENT)] {
             let (mut client, mut server) = connected(version);
             let all = pattern(5 * size);
-            // The client's records are one a write.
+            // The client makes one record per write.
             let mut flight = Vec::new();
             for part in all.chunks(size) {
                 client.rustls.writer().write_all(part).expect("a record");
@@ -67,7 +67,7 @@ fn several_records_in_one_read_are_not_forgotten() {
                     }
                     Got::Blocked => break,
                     Got::Data { .. } => {
-                        // What is held does not get in the way of writing.
+                        // Held records do not block writing.
                         assert_eq!(server.write(&[b"x"]), 1);
                     }
                     Got::Starved => panic!("there are buffers"),
@@ -75,7 +75,7 @@ fn several_records_in_one_read_are_not_forgotten() {
                 }
             }
             assert!(got == all, "records of {size}, {most} at a time: {} of {}", got.len(), all.len());
-            client.receive().expect("answers");
+            client.receive().expect("responses");
             server.assert_idle();
         }
     }
@@ -101,7 +101,7 @@ fn the_end_comes_after_all_data_and_stays() {
         // The other direction is still open, in both versions.
         assert_eq!(server.write(&[b"answer"]), 6);
         assert!(server.finish());
-        client.receive().expect("the answer");
+        client.receive().expect("the response");
         assert!(client.closed && client.got == b"answer");
         server.assert_idle();
     }
@@ -187,7 +187,7 @@ fn keys_are_updated_while_we_only_write() {
     let all = pattern(1 << 20);
     let (mut at, mut rounds) = (0, 0);
     while at < all.len() {
-        // Sent with each block we write; what came is read only now and then.
+        // The client sends one with each block that we write; the engine reads only now and then.
         client.rustls.refresh_traffic_keys().expect("a key update");
         client.say(b".");
         if rounds % 3 == 0 {
