@@ -299,7 +299,7 @@ impl Job {
                 // The application may have a response of its own for that.
                 dispatch::discard(mem::replace(&mut self.request_body, RequestBody::Idle));
                 let own = self.hooks.ticket.as_ref().filter(|_| io.conn.owes_answer());
-                if let Some(Action::Respond(response)) = own.and_then(|ticket| ticket.take_answer()) {
+                if let Some(Action::Respond(response)) = own.and_then(|ticket| ticket.take_action()) {
                     self.answer(io, core, response.close());
                     self.outcome = EndReason::Rejected { status: rule.status(), rule: rule.rule() };
                     return Ok(Step::Progress);
@@ -380,7 +380,7 @@ impl ConnIo {
             let ended = core.now.wall;
             dispatch::access(
                 &*log,
-                &AccessRecord { id, peer, head, status, written, received, why: &why, began, ended },
+                &AccessRecord { id, peer, head, status, written, received, reason: &why, began, ended },
             );
         }
     }

@@ -141,7 +141,7 @@ pub(crate) struct Engine<'h> {
 struct Ring(mio::Waker);
 
 impl Notifier for Ring {
-    fn ring(&self) {
+    fn notify(&self) {
         if let Err(error) = self.0.wake() {
             warn!(target: "uncork::engine", "a sleeping loop could not be woken: {error}");
         }

@@ -19,7 +19,7 @@ use crate::{
 struct NoBell;
 
 impl Notifier for NoBell {
-    fn ring(&self) {}
+    fn notify(&self) {}
 }
 
 /// Echoes, and writes down what it heard.

@@ -1,7 +1,7 @@
 use std::{
     fs::File,
     io,
-    os::fd::OwnedFd,
+    os::fd::{BorrowedFd, OwnedFd},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -11,12 +11,7 @@ use std::{
 
 use super::*;
 use crate::{
-    api::{Action, Consumed, Upload},
-    base::{
-        pipe_memory::{PipeMemory, SMALL},
-        runs::Runs,
-    },
-    h1::Headers,
+    base::pipe_memory::{PipeMemory, SMALL},
     transport::kernel_pipe::{Ends, KernelPipe, KernelPipes},
 };
 
