@@ -1,15 +1,15 @@
-//! Output on its way to the transport: small things are copied together, large blocks are only pointed at.
+//! Output on its way to the transport: small pieces are copied together, large blocks are referenced.
 //!
 //! ```text
-//!   buf     [ head of the answer | … ]                      one store, lent
-//!   blocks  [ after 120 bytes: Shared(Arc<[u8]>, from) ]    any number of connections may point at one block
+//!   buf     [ head of the response | … ]                    one store, lent
+//!   blocks  [ after 120 bytes: Shared(Arc<[u8]>, from) ]    any number of connections can reference one block
 //! ```
 
 use std::{collections::VecDeque, io::IoSlice, sync::Arc};
 
 use super::{buf::Buf, pool::Pool};
 
-/// Bytes that live elsewhere.
+/// Bytes outside the buffer.
 pub(crate) enum Block {
     Static(&'static [u8]),
     Owned(Vec<u8>),
@@ -33,28 +33,28 @@ impl Block {
 }
 
 impl Block {
-    /// Its bytes if they are so few that a copy is cheaper than a segment of its own; none otherwise.
+    /// Returns its bytes if a copy is cheaper than a segment of their own, none otherwise.
     #[inline]
     pub(crate) fn if_short(&self) -> &[u8] {
         let bytes = self.bytes();
-        if bytes.len() < WORTH_POINTING_AT { bytes } else { &[] }
+        if bytes.len() < WORTH_REFERENCING { bytes } else { &[] }
     }
 }
 
 /// Below this many bytes a copy is cheaper than a segment of its own.
-const WORTH_POINTING_AT: usize = 2048;
+const WORTH_REFERENCING: usize = 2048;
 
 #[derive(Default)]
 pub(crate) struct Out {
     pub(crate) buf: Buf,
-    /// Blocks in order; each with the bytes of `buf` that go out before it, and how much of it is out.
+    /// Blocks in order; each with the number of bytes of `buf` that are sent before it, and how much of it is sent.
     blocks: VecDeque<(usize, Block, usize)>,
-    /// Bytes of `buf` that go out before some block.
+    /// Bytes of `buf` that are sent before some block.
     before: usize,
 }
 
 impl Out {
-    /// Bytes waiting.
+    /// Returns how many bytes are to be sent.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         if self.blocks.is_empty() {
@@ -68,33 +68,33 @@ impl Out {
         self.buf.is_empty() && self.blocks.is_empty()
     }
 
-    /// Copies all of `bytes`, in a larger store if need be. The caller keeps the bound.
+    /// Appends a copy of `bytes`, in a larger store if necessary. The caller enforces the limit.
     #[inline]
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.buf.reserve(bytes.len());
         self.buf.push(bytes);
     }
 
-    /// Appends a block: copied if small, pointed at if large, and then taken.
+    /// Appends a block: a small one is copied, a large one is taken and referenced.
     #[inline]
     pub(crate) fn push_block(&mut self, block: &mut Block) {
         let bytes = block.bytes();
-        if bytes.len() < WORTH_POINTING_AT { self.push(bytes) } else { self.point_at(std::mem::take(block)) }
+        if bytes.len() < WORTH_REFERENCING { self.push(bytes) } else { self.reference(std::mem::take(block)) }
     }
 
-    fn point_at(&mut self, block: Block) {
+    fn reference(&mut self, block: Block) {
         let copied = self.buf.len() - self.before;
         self.before += copied;
         self.blocks.push_back((copied, block, 0));
     }
 
-    /// What goes out next, if it is of one piece.
+    /// Returns the bytes to be sent, if they are one piece.
     #[inline]
     pub(crate) fn only_piece(&self) -> Option<&[u8]> {
         if self.blocks.is_empty() { Some(self.buf.filled()) } else { None }
     }
 
-    /// What goes out next, in up to `N` pieces; how many there are.
+    /// Puts the bytes to be sent next into up to `N` pieces, and returns the number of pieces.
     pub(crate) fn pieces<'a, const N: usize>(&'a self, into: &mut [IoSlice<'a>; N]) -> usize {
         let (mut n, mut rest) = (0, self.buf.filled());
         let mut put = |bytes: &'a [u8]| {
@@ -115,7 +115,7 @@ impl Out {
         n
     }
 
-    /// `n` bytes went out.
+    /// Removes the first `n` bytes: they are sent.
     #[inline]
     pub(crate) fn consume(&mut self, n: usize) {
         if self.blocks.is_empty() { self.buf.consume(n) } else { self.consume_blocks(n) }
@@ -142,14 +142,14 @@ impl Out {
         self.buf.consume(n);
     }
 
-    /// Throws everything away.
+    /// Discards everything.
     pub(crate) fn clear(&mut self) {
         self.blocks.clear();
         self.before = 0;
         self.buf.consume(self.buf.len());
     }
 
-    /// Gives the store back to the pool if nothing is in it; keeps what is left in a right-sized one.
+    /// Gives the store back to the pool if it is empty; keeps a small rest in a store of its own size.
     #[inline]
     pub(crate) fn settle(&mut self, pool: &mut Pool) {
         pool.settle(&mut self.buf);

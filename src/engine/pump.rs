@@ -101,7 +101,7 @@ impl Job {
                 Lent::Block(Block::Buf(mut buf)) => {
                     // What was received has to fit in, and a record: if memory is short, that is all there is room for.
                     let least = if reads && direct == 0 { io.rx.len() + RECORD } else { 0 };
-                    buf.see_to_store(inlet.room(), least, inlet.room(), |size| core.pool.block(size));
+                    buf.make_room_for(inlet.room(), least, inlet.room(), |size| core.pool.block(size));
                     if buf.spare().is_empty() {
                         // It can't grow. It is lent again when it was emptied.
                         inlet.give_back(Block::Buf(buf));

@@ -4,10 +4,10 @@
 //!   socket ══splice══▶ ┤ write end   held bytes   read end ├ ══splice══▶ socket
 //! ```
 //!
-//! They are few: two descriptors each, and Linux lets an unprivileged user have some 16,384 pages of them in all
-//! (pipe(7), pipe-user-pages-soft), which is 256 of this size. So they come from a pool that all loops of a server
-//! share, and who gets none copies instead. One that still holds bytes when nobody wants them is closed, not used
-//! again. Making one, and splicing, is the business of `transport`.
+//! They are few: each has two descriptors, and Linux lets an unprivileged user have 16,384 pages of them in total
+//! (pipe(7), pipe-user-pages-soft), which is 256 of this size. So they come from a pool that all loops of a server share,
+//! and a connection that gets none copies its bytes instead. A pipe that still holds bytes when it is dropped is closed,
+//! not used again.
 
 use std::{
     fmt,
@@ -17,10 +17,10 @@ use std::{
 
 use crate::base::{lock, runs::Runs};
 
-/// How large a kernel pipe shall be: what the block is that it stands for. Also the most that is put into one, for its
-/// system counts not bytes but pages, and some of those are larger than others.
+/// The size of a kernel pipe in bytes: that of the block it replaces. It is also the most that is put into one: the system
+/// counts pages instead of bytes, and some pages are larger than others.
 pub(crate) const KERNEL_PIPE: usize = 256 * 1024;
-/// Unused pipes kept for the next: beyond this many they are closed.
+/// Unused pipes that are kept. Further ones are closed.
 const KEPT: usize = 16;
 
 /// A kernel pipe's descriptors.
@@ -29,9 +29,9 @@ pub(crate) struct Ends {
     pub(crate) write: PipeWriter,
 }
 
-/// A kernel pipe in use, and how many bytes are in it.
+/// A kernel pipe in use, and the number of bytes in it.
 pub(crate) struct KernelPipe {
-    /// Always there, but while it is dropped.
+    /// `None` only while it is dropped.
     ends: Option<Ends>,
     held: usize,
     pool: Arc<KernelPipes>,
@@ -42,7 +42,7 @@ impl KernelPipe {
         self.ends.as_ref()
     }
 
-    /// Bytes in it.
+    /// Returns the number of bytes in it.
     pub(crate) fn len(&self) -> usize {
         self.held
     }
@@ -51,17 +51,17 @@ impl KernelPipe {
         self.held == 0
     }
 
-    /// So many bytes were spliced into it.
+    /// Counts bytes that were spliced into it.
     pub(crate) fn put_in(&mut self, n: usize) {
         self.held += n;
     }
 
-    /// So many bytes were spliced out of it.
+    /// Counts bytes that were spliced out of it.
     pub(crate) fn taken_out(&mut self, n: usize) {
         self.held = self.held.saturating_sub(n);
     }
 
-    /// Takes everything out into the process. It is there: nobody is waited for.
+    /// Reads all its bytes into the process. They are there, so it does not block.
     pub(crate) fn into_buf(mut self) -> io::Result<Runs> {
         let mut buf = Runs::from_store(vec![0; self.held].into_boxed_slice());
         if let Some(ends) = &self.ends {
@@ -99,7 +99,7 @@ struct State {
 }
 
 impl KernelPipes {
-    /// At most `most` of them are in use at the same time.
+    /// Creates a pool that has at most `most` pipes in use at the same time.
     pub(crate) fn new(most: usize) -> Self {
         Self { most, state: Mutex::default() }
     }
@@ -108,7 +108,7 @@ impl KernelPipes {
         lock(&self.state)
     }
 
-    /// One that is empty, made by `make` if none is at hand. `None`: there are enough, or the system refuses another.
+    /// Returns an empty pipe, made by `make` if none is kept; `None` if there are enough, or if the system refuses another.
     pub(crate) fn take(self: &Arc<Self>, make: impl FnOnce() -> io::Result<Ends>) -> Option<KernelPipe> {
         let unused = {
             let mut state = self.state();
@@ -125,7 +125,7 @@ impl KernelPipes {
         Some(KernelPipe { ends: Some(ends.ok()?), held: 0, pool: self.clone() })
     }
 
-    /// One is no longer in use, be it to be used again or not.
+    /// Notes that a pipe is no longer in use. With its ends, it can be used again.
     fn put_back(&self, ends: Option<Ends>) {
         let mut state = self.state();
         state.in_use = state.in_use.saturating_sub(1);
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(counts(&pool), (1, 0));
         put(&mut pipe, b"left");
         drop(pipe);
-        assert_eq!(counts(&pool), (0, 0), "what it holds belongs to nobody else");
+        assert_eq!(counts(&pool), (0, 0), "its bytes must not reach another stream");
         drop(pool.take(make));
         assert_eq!(counts(&pool), (0, 1));
         let again = pool.take(|| panic!("there is one")).expect("that one");
