@@ -1,5 +1,5 @@
-//! A low-level HTTP/1.1 engine to embed: no runtime, three ways to drive it, and an upgrade callback that means the
-//! same over HTTP and HTTPS.
+//! A low-level HTTP/1.1 engine that you embed in your own program: no async runtime, three ways to drive it, and an
+//! upgrade callback that behaves the same over HTTP and HTTPS.
 //!
 //! # In short
 //!
@@ -7,7 +7,7 @@
 //! use uncork::{Request, Response, Server};
 //!
 //! fn main() -> std::io::Result<()> {
-//!     env_logger::init(); // or another logger: what the application does wrong is said there
+//!     env_logger::init(); // or another logger: the engine logs mistakes of the application
 //!     Server::bind("127.0.0.1:8080")?
 //!         .threads(2, |req: &mut Request<'_>| match req.path() {
 //!             "/" => Response::text("Hello, world!\n"),
@@ -17,17 +17,22 @@
 //! }
 //! ```
 //!
-//! A [`Handler`] is called once for each request, when its head is complete, and *returns* what shall happen: an
-//! [`Action`]. It never calls it, so nothing can happen at the wrong time. What may be done later, from any thread, is
-//! a value: a [`Ticket`] answers a request, a [`Waker`] has it called again, a [`pipe`] joins two connections, a
-//! [`LoopHandle`] calls back after a while, [dials](LoopHandle::dial) and hands the connection over, or
-//! [serves one](LoopHandle::adopt_pipes) that never leaves the process. A `Client` (feature `client`) calls other servers from
-//! the same loops.
+//! A [`Handler`] is called once for each request, when its head is complete, and *returns* an [`Action`]. It never
+//! performs one itself, so there is no wrong moment to call anything. Things that can be done later, from any thread, are
+//! values:
+//!
+//! - A [`Ticket`] responds to a request.
+//! - A [`Waker`] has a request's upload, producer or upgrade called again.
+//! - A [`pipe`] joins two connections.
+//! - A [`LoopHandle`] calls a function after a delay, [dials](LoopHandle::dial), and
+//!   [serves connections](LoopHandle::adopt_pipes) that never leave the process.
+//!
+//! A `Client` (feature `client`) sends requests to other servers from the same loops.
 //!
 //! # How a byte travels
 //!
 //! ```text
-//!               drive/        who waits: own threads │ the application's loop │ one thread per connection
+//!               drive/        own threads │ the application's loop │ one thread per connection
 //!                 │           the only code that reads the clock
 //!                 ▼ turn(now)                                    Wait ▲
 //!   ┌───────────────────────────── engine/ ───────────────────────────┴──────────────────────────┐
@@ -43,49 +48,50 @@
 //!
 //! 1. Everything between the two buffers is sans-IO ([`h1`], `conn`): no socket, no TLS, no clock, no callback. Tests
 //!    and fuzzers drive it as the engine does.
-//! 2. TLS ends in `transport`. Above it there is only plaintext, hence the same masks for HTTP and HTTPS.
-//! 3. Application code is called from exactly one file, `engine/dispatch.rs`: re-entrancy, panics and "who may be
-//!    called when" are questions about one file.
+//! 2. TLS ends in `transport`. Above it there is only plaintext, so the same masks work for HTTP and HTTPS.
+//! 3. Exactly one file calls application code: `engine/dispatch.rs`. Re-entrancy, panics and the order of calls are
+//!    questions about one file.
 //! 4. The three modes are one engine and three ways to turn it.
-//! 5. Wake-ups are messages: a mailbox for each engine, and one bell. A message names connection, generation and
-//!    request; one that comes late finds nobody. No lock is held around connection state.
-//! 6. Idle costs almost nothing: buffers belong to the loop and are lent to a connection while it has bytes in flight.
+//! 5. Wake-ups are messages: one mailbox and one notifier for each engine. A message names connection, generation and
+//!    request; one that comes too late has no effect. No lock is held around connection state.
+//! 6. An idle connection costs almost nothing: buffers belong to the loop, which lends them to a connection while it has
+//!    bytes in flight.
 //!
-//! # Rooms
+//! # Modules
 //!
-//! | room | what | may know |
+//! | module | contents | may import |
 //! |---|---|---|
-//! | `base` | vocabulary: buffers, masks, time, ids, limits, ends, mailbox | nothing |
+//! | `base` | vocabulary: buffers, masks, time, ids, limits, end reasons, mailbox | nothing |
 //! | [`h1`] | HTTP/1.1 codec, sans-IO, public as a toolbox | `base` |
-//! | `conn` | connection machines, sans-IO; every transition is in `halves` | `base h1` |
-//! | `api` | what applications implement and return | `base h1 transport` |
-//! | `transport` | bytes on and off sockets; rustls in `tls`, unsafe in `sys` | `base` |
+//! | `conn` | connection state machines, sans-IO; every transition is in `halves` | `base h1` |
+//! | `api` | traits that applications implement, and values they return | `base h1 transport` |
+//! | `transport` | bytes on and off sockets; rustls in `tls`, unsafe code in `sys` | `base` |
 //! | `engine` | one event loop | `base h1 conn api transport` |
-//! | `drive` | who waits; the only room that reads the clocks | `base api engine` |
-//! | `server` | [`Server`], [`Running`] | `base api transport engine drive` |
+//! | `drive` | the three modes; the only module that reads the clocks | `base api engine` |
+//! | `server` | [`Server`], [`Listen`], [`Running`] | `base api transport engine drive` |
 //! | `ws` | WebSocket, server and client, as an [`Upgrade`] | `base h1 api` |
-//! | `client` | outgoing HTTP/1.1 on the same loops | `base h1 conn api transport server` |
-#![cfg_attr(feature = "relay", doc = "| [`relay`] | services, written as an outsider would | the public face |")]
-#![cfg_attr(not(feature = "relay"), doc = "| `relay` | services, written as an outsider would | the public face |")]
+//! | `client` | outgoing HTTP/1.1 on the same loops | `base h1 conn api transport engine drive` |
+#![cfg_attr(feature = "relay", doc = "| [`relay`] | services, written with the public API only | the public API |")]
+#![cfg_attr(not(feature = "relay"), doc = "| `relay` | services, written with the public API only | the public API |")]
 //!
-//! `tests/layering.rs` holds this table and fails when a room imports what it may not.
+//! `tests/layering.rs` checks this table, and fails if a module imports another that it may not import.
 //!
 //! # The upgrade callback
 //!
-//! After `101` the application speaks any protocol through in-memory input and output, and steers by an
-//! [`EventMask`]: `READ`, `WRITE`, `EXTERNAL`, `CORK`. There is no socket to be had, and that is the point.
+//! After `101` the application speaks any protocol through in-memory input and output. It returns an [`EventMask`] from
+//! each call: `READ`, `WRITE`, `EXTERNAL`, `CORK`. It never gets the socket, so the same code runs over TLS.
 //!
 //! ```
-//! use uncork::{Action, EventMask, Io, Request, Response, Switch};
+//! use uncork::{Action, EventMask, Io, ReadState, Request, Response, Switch};
 //!
 //! fn shout(io: &mut Io<'_>) -> EventMask {
 //!     let loud = io.rx.bytes().to_ascii_uppercase();
 //!     let n = io.tx.write(&loud);
 //!     io.rx.consume(n);
 //!     if n < loud.len() {
-//!         return EventMask::WRITE; // the peer does not read: nor do we
+//!         return EventMask::WRITE; // the peer does not read, so neither do we
 //!     }
-//!     if io.rx.end() == uncork::RxEnd::NotYet { EventMask::READ } else { EventMask::TERMINATE }
+//!     if io.rx.state() == ReadState::Open { EventMask::READ } else { EventMask::TERMINATE }
 //! }
 //!
 //! let handler = |req: &mut Request<'_>| -> Action {
@@ -100,42 +106,47 @@
 //!
 //! # A client that leaves
 //!
-//! Closing and half-closing look alike on the wire: both are end-of-file. What it means depends on what is under way.
+//! Closing and half-closing look alike on the wire: both are end-of-file. Its meaning depends on what is under way.
 //!
 //! | under way | end-of-file means | the other meaning, by |
 //! |---|---|---|
 //! | a request's body is still coming | an incomplete request: the client left | |
 //! | the response is all there (bytes, a file) | a half-close: the client gets the response | |
-//! | a [`Ticket`] is to answer | the client left | [`Ticket::allow_half_close`] |
+//! | a [`Ticket`] has not responded yet | the client left | [`Ticket::allow_half_close`] |
 //! | a [stream](Response::stream) or pipe pauses | the client left | [`Response::allow_half_close`] |
-//! | after `101` | what the [`Upgrade`] takes it for ([`ReadState`]) | |
+//! | after `101` | the [`Upgrade`] decides ([`ReadState`]) | |
 //!
-//! A client that left is noticed at once, in every mode: over plain connections and TLS, and also while another loop
-//! writes to its socket. To find out, no more than 4 KiB is read ahead of the next request. Two things hide the end of a
-//! client that does not reset its connection: a body that is pushed back, until there is room for it again, and more than
-//! those 4 KiB in front of a close_notify that no FIN follows. A reset ends everything.
+//! The engine notices at once that a client left, in every mode: over plain connections and TLS, and also while another
+//! loop writes to its socket. To notice it, at most 4 KiB are read ahead of the next request. Two things hide the end of a
+//! client that does not reset its connection. One is a body under back-pressure, until there is room for it again. The
+//! other is more than those 4 KiB in front of a close_notify that no FIN follows. A reset ends everything.
 //!
-//! # What is logged
+//! # Logging
 //!
-//! Through `log`, one target for each room: `uncork::engine` (what the application did wrong: error; what the system
-//! refuses: warn; who was turned away: debug), `uncork::conn` (what peers did wrong: debug), `uncork::transport`
-//! (socket and TLS trouble: debug), `uncork::client` (what servers did wrong: debug), `uncork::drive`,
-//! `uncork::relay`. A mistake of the application's, such as a response that breaks a rule, becomes a 500: the log says
-//! why, and in debug builds so does the body. Requests are not logged: [`Server::access_log`] is for that. `ws` logs nothing: how a WebSocket
-//! ended is told to its speaker.
+//! The crate logs through `log`, with one target for each module:
 //!
-//! # Where the plan was changed
+//! - `uncork::engine`: mistakes of the application (error), refusals of the system (warn), rejected peers (debug).
+//! - `uncork::conn`: rules that peers broke (debug).
+//! - `uncork::transport`: trouble with sockets and TLS (debug).
+//! - `uncork::client`: rules that servers broke (debug).
+//! - `uncork::drive`, `uncork::relay`.
 //!
-//! The house was planned before it was built. Building it taught: there is one type of transport with an optional TLS
-//! part rather than an enum; deadlines are 64-bit milliseconds, since 32 bits wrap after 49 days; the mask is written
-//! by hand, since a flags macro brings a second spelling of 0; `Upload` and `Produce` ends of a [`pipe`] take its block
-//! out rather than lock it; `api` knows `transport`, because whom to believe is part of what is [dialled](Dial).
-//! Splicing asks the system how much is left in a socket, since neither a short splice nor one that moves nothing says;
-//! a chunked body is read into the block of a pipe with its framing, and sorted out there.
-//! [`Server::new`] has one listener, which listens nowhere, so that what is adopted can
-//! have TLS. [A connection that is two pipes](LoopHandle::adopt_pipes) is no third kind of transport but of socket, one that
-//! `transport` knows by a trait of `base` only: pipes are in `api`, and behave as a socket does, blocking and reset
-//! included.
+//! A mistake of the application, such as a response that breaks a rule, becomes a 500. The log contains the reason, and
+//! in debug builds the body does too. Requests are not logged: use [`Server::access_log`]. `ws` logs nothing: its handler
+//! is told how a WebSocket ended.
+//!
+//! # Decisions
+//!
+//! - One type of transport with an optional TLS part. A [connection of two pipes](LoopHandle::adopt_pipes) is another
+//!   kind of socket: it blocks, half-closes and resets as a socket does.
+//! - Deadlines are 64-bit milliseconds: 32 bits wrap after 49 days.
+//! - [`EventMask`] has one spelling of 0 and no unchecked way from an integer: a mask that is 0 by accident would end a
+//!   connection.
+//! - The ends of a [`pipe`] take its block out to work on it, so no lock is held during a system call.
+//! - Splicing asks the system how many bytes are left in a socket: a short splice, or one that moves nothing, does not
+//!   tell why.
+//! - A chunked body is read into the block of a pipe together with its framing, and decoded there.
+//! - `api` imports `transport`, because a [dialled connection](Dial) includes the certificates to trust.
 
 #[cfg(feature = "relay")]
 extern crate self as uncork;
@@ -173,7 +184,7 @@ pub use server::{Listen, Running, Server};
 #[cfg(feature = "tls")]
 pub use transport::{Tls, TlsBuilder, TlsClient, TlsClientBuilder, TlsError};
 
-/// The README's examples are tests.
+/// Compiles the examples of the README as tests.
 #[cfg(all(doctest, feature = "client", feature = "ws"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

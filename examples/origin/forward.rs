@@ -102,7 +102,9 @@ impl Forward {
         if let Some(left) = forwards {
             let _ = headers.insert("Max-Forwards", left.to_string());
         }
-        let list = self.via.after(version(u8::from(req.version() == Version::Http11)), req.headers().get_all("via"));
+        let list = self
+            .via
+            .after(version(u8::from(req.version() == uncork::h1::Version::Http11)), req.headers().get_all("via"));
         let _ = headers.append("Via", list);
         headers
     }

@@ -1,4 +1,4 @@
-//! What an access log wants to know about a request that is over.
+//! The record of a request that has ended, for access logs.
 
 use std::{fmt, time::SystemTime};
 
@@ -10,20 +10,20 @@ use crate::base::{EndReason, PeerAddr, RequestId};
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct AccessRecord<'a> {
-    /// Which request it was.
+    /// The request's id.
     pub id: RequestId,
-    /// Who asked.
+    /// The client.
     pub peer: &'a PeerAddr,
     /// The request's head; `None` if it could not even be parsed.
     pub head: Option<&'a Head>,
-    /// The status of the answer; 0 if none was begun.
+    /// The status of the response; 0 if none was begun.
     pub status: u16,
-    /// Bytes of the answer's body that were handed to the transport.
+    /// Bytes of the response's body that were handed to the transport.
     pub written: u64,
     /// Bytes of the request's body that were received.
     pub received: u64,
-    /// How it ended.
-    pub why: &'a EndReason,
+    /// Why it ended.
+    pub reason: &'a EndReason,
     /// When its head was complete.
     pub began: SystemTime,
     /// When it ended.
@@ -52,7 +52,7 @@ impl fmt::Display for AccessRecord<'_> {
     }
 }
 
-/// A peer's words between quotes: no control byte and no quote gets out of them.
+/// Bytes from a peer, to be put between quotes: control bytes and quotes are escaped.
 struct Quoted<'a>(&'a [u8]);
 
 impl fmt::Display for Quoted<'_> {

@@ -1,10 +1,10 @@
-//! Outgoing connections: to whom, how secured, and what comes of it.
+//! Outgoing connections: the target, TLS, and the result.
 //!
 //! ```text
-//!   Loop::dial(Dial, then) ──▶ connect ──▶ TLS ──▶ then(Ok(Dialed)) ──▶ who speaks ──▶ Upgrade::ready(Io)
-//!                                 └──────────┴────▶ then(Err(DialError))
+//!   LoopHandle::dial(Dial, then) ──▶ connect ──▶ TLS ──▶ then(Ok(Dialed)) ──▶ Some(upgrade) ──▶ Upgrade::ready(Io)
+//!                                       └──────────┴────▶ then(Err(DialError))
 //! ```
-//! What speaks on it is an [`Upgrade`], called just as after a `101`: there is no other kind of stream here.
+//! An [`Upgrade`] handles the connection, called as after a `101`: there is no other kind of stream here.
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -16,23 +16,23 @@ use crate::{
     transport::Trust,
 };
 
-/// Where to, how, and how long it may take.
+/// A connection to be made: the target, TLS, and a timeout.
 ///
 /// ```
 /// use std::time::Duration;
 /// use uncork::Dial;
-/// let dial = Dial::tcp(([192, 0, 2, 1], 80).into()).within(Duration::from_secs(3));
+/// let dial = Dial::tcp(([192, 0, 2, 1], 80).into()).timeout(Duration::from_secs(3));
 /// # let _ = dial;
 /// ```
 #[derive(Debug)]
-#[must_use = "give it to `Loop::dial`"]
+#[must_use = "give it to `LoopHandle::dial`"]
 pub struct Dial {
     pub(crate) to: DialTarget,
     pub(crate) trust: Trust,
-    pub(crate) within: Duration,
+    pub(crate) timeout: Duration,
 }
 
-/// Where somebody listens.
+/// The address to connect to.
 #[derive(Debug)]
 pub(crate) enum DialTarget {
     Tcp(SocketAddr),
@@ -40,35 +40,35 @@ pub(crate) enum DialTarget {
 }
 
 impl Dial {
-    /// To a TCP address. Names are the caller's to resolve: that blocks.
+    /// Connects to a TCP address. The caller resolves names, since that blocks.
     pub fn tcp(addr: SocketAddr) -> Self {
         Self::to(DialTarget::Tcp(addr))
     }
 
-    /// To a Unix socket. One whose queue is full refuses at once (`WouldBlock`).
+    /// Connects to a Unix socket. If its queue is full, it fails at once (`WouldBlock`).
     pub fn unix(path: impl Into<PathBuf>) -> Self {
         Self::to(DialTarget::Unix(path.into()))
     }
 
-    /// Over TLS, with a peer that proves to be `server_name`: a DNS name, or an IP address (without brackets). It is
-    /// checked when dialled.
+    /// Uses TLS, and requires a certificate for `server_name`: a DNS name, or an IP address (without brackets). An invalid
+    /// name is reported when it is dialled ([`DialError::BadName`]).
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: &TlsClient, server_name: &str) -> Self {
         self.trust = Some((tls.clone(), server_name.into()));
         self
     }
 
-    /// The most that connecting and the TLS handshake may take together; 10 s unless said otherwise.
-    pub fn timeout(mut self, time: Duration) -> Self {
-        self.within = time;
+    /// Sets the timeout of connecting and the TLS handshake together. The default is 10 s.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
         self
     }
 
-    fn to(place: DialTarget) -> Self {
-        Self { to: place, trust: None, within: Duration::from_secs(10) }
+    fn to(target: DialTarget) -> Self {
+        Self { to: target, trust: None, timeout: Duration::from_secs(10) }
     }
 
-    /// The name the peer has to prove, if no peer can.
+    /// Returns the server name if it is invalid: no certificate can be for it.
     pub(crate) fn bad_name(&self) -> Option<String> {
         #[cfg(feature = "tls")]
         if let Some((_, name)) = &self.trust
@@ -80,63 +80,60 @@ impl Dial {
     }
 }
 
-/// An outgoing connection that stands.
+/// An outgoing connection that is established.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Dialed<'a> {
-    /// Who is at the other end.
+    /// The address of the peer.
     pub peer: &'a PeerAddr,
     /// Our own address; `None` for a Unix socket.
     pub local: Option<SocketAddr>,
-    /// TLS, and the name and certificate the peer has proven.
+    /// Information about TLS, with the verified server name and certificate.
     pub secure: Option<TlsInfo<'a>>,
-    /// The protocol agreed upon by ALPN, if one was.
+    /// The protocol that ALPN has chosen, if it has.
     pub alpn: Option<&'a [u8]>,
     pub(crate) waker: &'a Waker,
     pub(crate) now: Moment,
 }
 
 impl Dialed<'_> {
-    /// Wakes the upgrade that is returned, as [`Io::waker`](crate::Io::waker) does.
+    /// Returns a waker of the upgrade that will be returned, like [`Io::waker`](crate::Io::waker).
     pub fn waker(&self) -> Waker {
         self.waker.clone()
     }
 
-    /// The time of this turn.
+    /// Returns the time of this turn of the loop.
     pub fn now(&self) -> Moment {
         self.now
     }
 }
 
-/// Why there is no connection.
+/// The reason why a connection was not made.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DialError {
-    /// The system's word: refused, unreachable, no such file.
+    /// The system's error, such as refused, unreachable, or not found.
     Io(io::Error),
     /// It took longer than [`Dial::timeout`].
     TimedOut,
-    /// Connected, but TLS was not agreed upon, or the peer did not prove to be who it should be; in words.
+    /// Connected, but the TLS handshake failed, or the certificate is not valid for the server name. Contains the cause.
     Tls(String),
-    /// No peer can prove to have this name: it is neither a DNS name nor an IP address.
+    /// The server name is neither a DNS name nor an IP address.
     BadName(String),
-    /// The loop has ended, or its server stopped, before it was decided.
+    /// The loop has ended, or its server stopped, before the connection was made.
     LoopEnded,
 }
 
 impl fmt::Display for DialError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                write!(f, "nobody listens there: {error}")
-            }
-            Self::Io(error) => write!(f, "can't connect: {error}"),
-            Self::TimedOut => f.write_str("no connection in the time given (`Dial::timeout`)"),
-            Self::Tls(words) => write!(f, "no TLS connection: {words}"),
+            Self::Io(error) => write!(f, "cannot connect: {error}"),
+            Self::TimedOut => f.write_str("cannot connect: timed out (`Dial::timeout`)"),
+            Self::Tls(cause) => write!(f, "cannot establish TLS: {cause}"),
             Self::BadName(name) => {
-                write!(f, "{name:?} is neither a DNS name nor an IP address that a peer could prove")
+                write!(f, "invalid server name {name:?}: expected a DNS name or an IP address")
             }
-            Self::LoopEnded => f.write_str("the loop has ended, or its server stopped: dial on another one"),
+            Self::LoopEnded => f.write_str("the loop has ended, or its server stopped: dial on another loop"),
         }
     }
 }
@@ -152,7 +149,7 @@ impl std::error::Error for DialError {
 
 type Decision = dyn FnOnce(Result<Dialed<'_>, DialError>) -> Option<Box<dyn Upgrade>> + Send;
 
-/// What comes then. It is called exactly once, come what may: whoever drops it uncalled calls it.
+/// The function to call with the result. It is called exactly once: dropping it uncalled calls it.
 pub(crate) struct Then(Option<Box<Decision>>);
 
 impl Then {
@@ -182,29 +179,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_called_once_even_if_nobody_does() {
-        let (tell, told) = channel();
-        let then = |tell: std::sync::mpsc::Sender<String>| {
+    fn it_is_called_once_even_if_it_is_dropped() {
+        let (report, reports) = channel();
+        let then = |report: std::sync::mpsc::Sender<String>| {
             Then::new(move |result| {
-                tell.send(result.expect_err("no connection").to_string()).expect("heard");
+                report.send(result.expect_err("no connection").to_string()).expect("received");
                 None
             })
         };
-        drop(then(tell.clone()));
-        assert!(then(tell).call(Err(DialError::TimedOut)).is_none());
-        let told: Vec<String> = told.iter().collect();
-        assert!(told.len() == 2 && told[0].contains("loop has ended") && told[1].contains("Dial::timeout"), "{told:?}");
+        drop(then(report.clone()));
+        assert!(then(report).call(Err(DialError::TimedOut)).is_none());
+        let all: Vec<String> = reports.iter().collect();
+        assert!(all.len() == 2 && all[0].contains("loop has ended") && all[1].contains("Dial::timeout"), "{all:?}");
     }
 
     #[test]
     fn errors_say_what_happened() {
-        for (error, words) in [
-            (DialError::Io(io::ErrorKind::ConnectionRefused.into()), "nobody listens there"),
-            (DialError::Io(io::ErrorKind::NetworkUnreachable.into()), "can't connect"),
-            (DialError::Tls("why".into()), "no TLS connection: why"),
-            (DialError::BadName("a b".into()), "\"a b\" is neither"),
+        for (error, text) in [
+            (DialError::Io(io::ErrorKind::ConnectionRefused.into()), "cannot connect: connection refused"),
+            (DialError::Io(io::ErrorKind::NetworkUnreachable.into()), "cannot connect: network"),
+            (DialError::Tls("why".into()), "cannot establish TLS: why"),
+            (DialError::BadName("a b".into()), "invalid server name \"a b\""),
         ] {
-            assert!(error.to_string().contains(words), "{error}");
+            assert!(error.to_string().contains(text), "{error}");
         }
     }
 

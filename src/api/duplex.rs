@@ -1,12 +1,12 @@
-//! Two ends of pipes, taken together for a connection: what [`LoopHandle::adopt_pipes`](super::LoopHandle::adopt_pipes) is given.
+//! Two ends of pipes that form a connection, for [`LoopHandle::adopt_pipes`](super::LoopHandle::adopt_pipes).
 //!
 //! ```text
 //!   PipeIn  ──▶ [ block ] ──▶ input: PipeOut ──read──▶  engine
 //!   PipeOut ◀── [ block ] ◀── output: PipeIn ◀──write── engine
 //!   the application's ends        Ends
 //! ```
-//! A refusal of either pipe notes who is to be woken, under the pipe's lock: there is an event for all that changes
-//! after it, as there is for a socket that was found empty or full.
+//! When a pipe refuses, it notes under its lock that this end must be woken. So an event follows every later change, as
+//! for a socket that was found empty or full.
 
 use std::io::{self, IoSlice};
 
@@ -19,12 +19,12 @@ use crate::base::duplex::{Duplex, PeerSide};
 #[derive(Debug)]
 pub(crate) struct Ends {
     input: PipeOut,
-    /// `None`: finished, or cut off.
+    /// `None`: finished, or truncated.
     output: Option<PipeIn>,
 }
 
 impl Ends {
-    /// `waker` is called when something changes; what has changed before is to be looked at.
+    /// Creates the connection. `waker` is called for later changes; the caller must look at earlier ones itself.
     pub(crate) fn new(mut input: PipeOut, mut output: PipeIn, waker: &Waker) -> Self {
         input.on_data(waker.clone());
         output.on_room(waker.clone());
@@ -106,7 +106,7 @@ mod tests {
 
     struct Silent;
     impl Notifier for Silent {
-        fn ring(&self) {}
+        fn notify(&self) {}
     }
 
     fn ends(room: usize) -> (PipeIn, PipeOut, Ends) {

@@ -1,10 +1,10 @@
-//! The application, as a loop sees it.
+//! The application's entry point: a handler, and the actions it returns.
 
 use super::{Request, Response, Switch, Upgrade, Upload};
 use crate::base::{ConnId, EndReason, PeerAddr};
 
 /// Application code for one event loop: `&mut self`, no locks. The threaded modes clone it, once for each loop or
-/// connection, so a service is usually `Clone` around an `Arc`; [`Server::external`](crate::Server::external) asks for
+/// connection, so a service is usually `Clone` around an `Arc`. [`Server::external`](crate::Server::external) requires
 /// neither `Clone` nor `Send` nor `'static`.
 ///
 /// A closure is a handler:
@@ -19,37 +19,49 @@ use crate::base::{ConnId, EndReason, PeerAddr};
 /// # check(handler);
 /// ```
 ///
-/// Whoever mounts another handler inside his own forwards every method, those with a default too.
+/// If you wrap another handler, forward every method, including those with default implementations.
+///
+/// # Order of calls
+///
+/// For one connection: [`accept`](Self::accept), then [`request`](Self::request) for each request, then
+/// [`closed`](Self::closed). All of them run on the loop of that connection, on the clone of the handler that belongs to
+/// the loop. In thread-per-connection mode, another clone runs `accept`, on the loop that accepts.
 pub trait Handler {
-    /// Called exactly once for each request, when its head is complete. What is returned happens after the call.
+    /// Handles one request. Called exactly once for each request, when its head is complete. The returned action is
+    /// performed after the call.
     ///
-    /// Must not block, except thread per connection: the loop's other connections wait for it. A panic costs this
-    /// connection a 500, and nobody else anything.
+    /// Must not block, except in thread-per-connection mode: the loop's other connections wait for it. A panic becomes a
+    /// 500 on this connection, and affects no other.
     fn request(&mut self, req: &mut Request<'_>) -> Action;
 
-    /// Whether to talk to this peer at all: asked before TLS, behind a [proxy](crate::Server::proxy_protocol) about the
-    /// client it names. A peer that is turned away sees its connection closed.
+    /// Returns `true` to serve this peer, `false` to close its connection. Called before TLS. Behind a
+    /// [proxy](crate::Listen::proxy_protocol), `peer` is the client that the proxy names.
     fn accept(&mut self, peer: &PeerAddr) -> bool {
         let _ = peer;
         true
     }
 
-    /// TLS has agreed, by ALPN (RFC 7301), on `protocol`, which is neither `http/1.1` nor `http/1.0`: who speaks it? What
-    /// is returned is called as after a `101`, from the first byte behind the handshake. With `None`, as without this
-    /// method, the connection is closed.
+    /// Selects the protocol after ALPN (RFC 7301) has chosen one other than `http/1.1` or `http/1.0`. Return the
+    /// [`Upgrade`] that will handle the connection from the first byte after the handshake, or `None` (the default) to
+    /// close it.
     ///
-    /// Asked only where [`TlsBuilder::alpn`](crate::TlsBuilder::alpn) has named such protocols.
+    /// Called only if [`TlsBuilder::alpn`](crate::TlsBuilder::alpn) has named such protocols.
     fn alpn(&mut self, protocol: &[u8], peer: &PeerAddr) -> Option<Box<dyn Upgrade>> {
         let _ = (protocol, peer);
         None
     }
 
-    /// A connection this handler accepted is over.
-    fn closed(&mut self, conn: ConnId, why: &EndReason) {
-        let _ = (conn, why);
+    /// Reports that a connection has ended. Called once for each connection that [`accept`](Self::accept) let in, on its
+    /// own loop, after [`Request::on_end`] and the access log of its last request. Upgraded
+    /// connections are reported too. Dialled ones, and those of
+    /// [`LoopHandle::adopt_upgrade`](crate::LoopHandle::adopt_upgrade), are not.
+    fn closed(&mut self, conn: ConnId, reason: &EndReason) {
+        let _ = (conn, reason);
     }
 
-    /// The server stops: answer what waits, start nothing new.
+    /// Reports that the server stops: respond to suspended requests, and start nothing new. Called once on each loop, so
+    /// once for each clone of the handler. [`request`](Self::request) may still be called afterwards, for requests that
+    /// are on their way within the grace period.
     fn stopping(&mut self) {}
 }
 
@@ -63,21 +75,22 @@ where
     }
 }
 
-/// What shall happen with a request.
+/// What the engine does with a request.
 #[must_use = "an action is only carried out when it is returned"]
 pub enum Action {
-    /// Answer. A body that was not received is read and thrown away if it is short
-    /// ([`Limits::drain`](crate::Limits)) and the peer does not wait for `100 Continue`; otherwise the connection is
-    /// closed after the answer, with a linger.
+    /// Sends a response. A body that was not received is read and discarded if it is short
+    /// ([`Limits::drain`](crate::Limits)) and the client does not wait for `100 Continue`. Otherwise the connection is
+    /// closed after the response, with a linger.
     Respond(Response),
-    /// Receive the body; `100 Continue` goes out now if the peer waits for it. [`Upload::end`] gives the answer,
-    /// unless a [`Ticket`](crate::Ticket) begins it earlier.
+    /// Receives the body; sends `100 Continue` now if the client waits for it. [`Upload::end`] returns the response,
+    /// unless a [`Ticket`](crate::Ticket) responds earlier.
     Receive(Box<dyn Upload>),
-    /// A [`Ticket`](crate::Ticket) of this request answers. If there is none, the answer is 500; if the last one was dropped, 503.
+    /// Suspends the request until a [`Ticket`](crate::Ticket) responds. Without a ticket the response is 500; if the last
+    /// ticket was dropped, it is 503.
     Suspend,
-    /// Answer `101` (or 2xx to CONNECT) and hand the stream over.
+    /// Sends `101` (or 2xx to CONNECT) and hands the stream over to an upgrade.
     Switch(Switch),
-    /// Break the connection off, without a word. What was sent so far is not to be taken for the whole.
+    /// Aborts the connection without a response. The client sees a reset, so it does not take a part for the whole.
     Abort,
 }
 
@@ -98,7 +111,7 @@ impl std::fmt::Debug for Action {
         match self {
             Self::Respond(response) => f.debug_tuple("Respond").field(response).finish(),
             Self::Receive(_) => f.write_str("Receive(..)"),
-            Self::Suspend => f.write_str("Wait"),
+            Self::Suspend => f.write_str("Suspend"),
             Self::Switch(_) => f.write_str("Switch(..)"),
             Self::Abort => f.write_str("Abort"),
         }

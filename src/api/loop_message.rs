@@ -39,8 +39,8 @@ pub(crate) enum LoopMessage {
 
 /// A message of a ticket.
 pub(crate) enum TicketMessage {
-    /// The response is in the ticket's core.
-    Answer,
+    /// The action is in the ticket's core.
+    Respond,
     Receive(Box<dyn Upload>),
     Inform(u16, Headers),
     Fallback(Duration, Fallback),

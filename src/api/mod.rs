@@ -1,17 +1,17 @@
-//! What applications implement and return. Hardly any behaviour: the engine calls, the application answers with
-//! values.
+//! Traits that applications implement, and values that they return. Hardly any behaviour: the engine calls, the
+//! application returns.
 //!
 //! ```text
 //!   Handler::request(&mut Request) ─▶ Action ─┬─ Respond(Response)      body: bytes │ file │ Produce
 //!                                             ├─ Receive(Box<Upload>)   data… end ─▶ Action
-//!                                             ├─ Wait                   a Ticket answers, from any thread
+//!                                             ├─ Suspend                a Ticket responds, from any thread
 //!                                             ├─ Switch(Switch)         101, then Upgrade::ready(Io) ─▶ EventMask
 //!                                             └─ Abort
 //! ```
 //!
-//! Handlers *return* what shall happen; they never call it, so it cannot happen at the wrong time. What may be done
-//! from any thread and at any time is a value of its own: [`Ticket`], [`Waker`], [`LoopHandle`] (which also [`dial`]s), the
-//! two ends of a [`pipe`]. All of them are messages to a loop, and say so when nobody is there any more.
+//! Handlers *return* an action and never perform one, so there is no wrong moment for it. Things that can be done from any
+//! thread and at any time are values of their own: [`Ticket`], [`Waker`], [`LoopHandle`] (which also [`dial`]s), the two
+//! ends of a [`pipe`]. All of them post messages to a loop, and report it if the loop has ended.
 //!
 //! Not here: how and when any of it is called (`engine/dispatch.rs`).
 

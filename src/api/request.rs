@@ -1,4 +1,4 @@
-//! One request, as its handler sees it; and how it ended.
+//! A request, as its handler sees it; and how it ended.
 
 use std::{fmt, sync::Arc};
 
@@ -8,15 +8,15 @@ use crate::{
     h1::{Framing, Headers, HeadersRef, RequestHead, Version},
 };
 
-/// A request whose head is complete. It borrows the head where it was received; [`head`](Self::head) makes a copy to
-/// keep.
+/// A request whose head is complete. It borrows the head from the input buffer; [`head`](Self::head) returns an owned
+/// copy.
 pub struct Request<'a> {
     pub(crate) head: &'a RequestHead<'a>,
     pub(crate) context: &'a RequestContext<'a>,
     pub(crate) hooks: &'a mut Option<Box<RequestHooks>>,
 }
 
-/// What a request is surrounded by.
+/// The connection and the time of a request.
 pub(crate) struct RequestContext<'a> {
     pub(crate) id: RequestId,
     pub(crate) peer: &'a PeerAddr,
@@ -26,15 +26,15 @@ pub(crate) struct RequestContext<'a> {
     pub(crate) secure: Option<TlsInfo<'a>>,
 }
 
-/// What the application asked to be told or given, beside the action. Allocated only if it asked.
+/// What the application has requested besides the action. Allocated only if needed.
 #[derive(Default)]
 pub(crate) struct RequestHooks {
     pub(crate) ticket: Option<Arc<TicketCore>>,
     pub(crate) waker: Option<Waker>,
     pub(crate) on_end: Vec<OnEnd>,
-    /// On whose behalf the connection's peer asks.
+    /// The client on whose behalf the connection's peer sends the request.
     pub(crate) peer: Option<PeerAddr>,
-    /// Whether that one speaks HTTPS.
+    /// Whether that client uses HTTPS.
     pub(crate) https: Option<bool>,
 }
 
@@ -47,28 +47,29 @@ impl RequestHooks {
 }
 
 impl<'a> Request<'a> {
-    /// The method, as sent: methods are case-sensitive (RFC 9110 §9.1).
+    /// Returns the method, as sent: methods are case-sensitive (RFC 9110 §9.1).
     pub fn method(&self) -> &'a str {
         self.head.method
     }
 
-    /// The request target as it stood in the request line (RFC 9112 §3.2).
+    /// Returns the request target as it stands in the request line (RFC 9112 §3.2).
     pub fn target(&self) -> &'a str {
         self.head.target
     }
 
-    /// The path of the target, still percent-encoded; "*" for the asterisk form, "" for the authority form (CONNECT).
+    /// Returns the path of the target, still percent-encoded; "*" for the asterisk form, "" for the authority form
+    /// (CONNECT).
     pub fn path(&self) -> &'a str {
         self.head.path()
     }
 
-    /// What follows the "?" of the target, still percent-encoded.
+    /// Returns the query of the target, after its "?", still percent-encoded.
     pub fn query(&self) -> Option<&'a str> {
         self.head.query()
     }
 
-    /// Host and port the request is for: from the target if it is in absolute or authority form, from the Host field
-    /// otherwise (RFC 9110 §7.2).
+    /// Returns the host and port that the request is for: from the target if it is in absolute or authority form, from
+    /// the Host field otherwise (RFC 9110 §7.2).
     pub fn authority(&self) -> Option<&'a str> {
         self.head.authority()
     }
@@ -78,22 +79,22 @@ impl<'a> Request<'a> {
         self.head.version
     }
 
-    /// The header fields.
+    /// Returns the header fields.
     pub fn headers(&self) -> HeadersRef<'a> {
         self.head.fields
     }
 
-    /// The value of the first field of that name (any case).
+    /// Returns the value of the first field with this name (in any case).
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         self.head.fields.get(name)
     }
 
-    /// The same, if it is text.
+    /// Like [`header`](Self::header), but `None` if the value is not UTF-8.
     pub fn header_str(&self, name: &str) -> Option<&'a str> {
         self.header(name).and_then(|value| std::str::from_utf8(value).ok())
     }
 
-    /// The body's length in bytes; `None` if there is no body, or it is chunked.
+    /// Returns the length of the body in bytes; `None` if there is no body, or if it is chunked.
     pub fn content_length(&self) -> Option<u64> {
         match self.head.framing {
             Framing::Length(n) => Some(n),
@@ -101,97 +102,99 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Whether there is a body to receive, be it an empty one.
+    /// Returns `true` if there is a body to receive, even an empty one.
     pub fn has_body(&self) -> bool {
         !matches!(self.head.framing, Framing::None)
     }
 
-    /// Whether the peer waits for `100 Continue` before it sends the body.
+    /// Returns `true` if the client waits for `100 Continue` before it sends the body.
     pub fn expects_continue(&self) -> bool {
         self.head.expect_continue
     }
 
-    /// Whether the peer asks to go on in the protocol of this name (`Upgrade` names it, `Connection` has `upgrade`).
+    /// Returns `true` if the client asks for an upgrade to this protocol: `Upgrade` names it, and `Connection` contains
+    /// `upgrade`.
     pub fn wants_upgrade(&self, protocol: &str) -> bool {
         self.head.upgrade && self.head.fields.contains_token("upgrade", protocol)
     }
 
-    /// A copy of the head, to keep.
+    /// Returns an owned copy of the head.
     pub fn head(&self) -> Head {
         Head::copy(self.head)
     }
 
-    /// Who asks: the connection's peer, unless somebody has [said](Self::set_peer) that it asks for another.
+    /// Returns the address of the client: the connection's peer, unless [`set_peer`](Self::set_peer) has overridden it.
     pub fn peer(&self) -> &PeerAddr {
-        self.hooks.as_ref().and_then(|asks| asks.peer.as_ref()).unwrap_or(self.context.peer)
+        self.hooks.as_ref().and_then(|hooks| hooks.peer.as_ref()).unwrap_or(self.context.peer)
     }
 
-    /// From now on this request is seen as coming from `peer`: by whoever it is passed on to, and by the access log. For
-    /// handlers that mount others behind a proxy they trust, and know from a field who asks in truth. What was counted
-    /// when the connection came, counts for the connection's own peer
-    /// (see [`Server::proxy_protocol`](crate::Server::proxy_protocol) for a way to know before).
+    /// Overrides the peer address for this request, for inner handlers and the access log. Use it behind a trusted proxy
+    /// that names the client in a field. Connection limits were applied to the TCP peer and do not change; with
+    /// [`Listen::proxy_protocol`](crate::Listen::proxy_protocol) they apply to the client.
     pub fn set_peer(&mut self, peer: PeerAddr) {
         self.hooks().peer = Some(peer);
     }
 
-    /// The number of the listener the connection came in on, from 0, in the order they were given to the server.
+    /// Returns the index of the listener that accepted the connection, from 0, in the order in which
+    /// [`Server::listen`](crate::Server::listen) added them.
     pub fn listener_index(&self) -> usize {
         self.context.listener
     }
 
-    /// The connection's TLS facts; `None` on a plain one.
+    /// Returns information about the connection's TLS; `None` on a plain connection.
     pub fn tls_info(&self) -> Option<TlsInfo<'a>> {
         self.context.secure
     }
 
-    /// By which scheme the client came, "https" or "http" (RFC 9110 §4.2): by the connection's own TLS, unless somebody has
-    /// [said](Self::set_https) otherwise. What links and cookies depend on.
+    /// Returns the scheme that the client uses, "https" or "http" (RFC 9110 §4.2). It depends on the connection's own TLS,
+    /// unless [`set_https`](Self::set_https) has overridden it. Links and cookies depend on it.
     pub fn scheme(&self) -> &'static str {
-        let said = self.hooks.as_ref().and_then(|asks| asks.https);
-        if said.unwrap_or(self.context.secure.is_some()) { "https" } else { "http" }
+        let set = self.hooks.as_ref().and_then(|hooks| hooks.https);
+        if set.unwrap_or(self.context.secure.is_some()) { "https" } else { "http" }
     }
 
-    /// From now on this request is seen as one by HTTPS, or not, as [`scheme`](Self::scheme) tells it. For handlers that
-    /// mount others behind a proxy they trust, which speaks TLS in their place, and says so in a field.
+    /// Overrides the [`scheme`](Self::scheme) for this request: "https" if `https` is `true`. Use it behind a trusted proxy
+    /// that terminates TLS and says so in a field.
     pub fn set_https(&mut self, https: bool) {
         self.hooks().https = Some(https);
     }
 
-    /// The time of this turn.
+    /// Returns the time of this turn of the loop.
     pub fn now(&self) -> Moment {
         self.context.now
     }
 
-    /// The connection.
+    /// Returns the id of the connection.
     pub fn conn(&self) -> ConnId {
         self.context.id.conn
     }
 
-    /// This request.
+    /// Returns the id of this request.
     pub fn id(&self) -> RequestId {
         self.context.id
     }
 
-    /// The loop this request is served by.
+    /// Returns the handle of the loop that serves this request.
     pub fn loop_handle(&self) -> LoopHandle {
         LoopHandle(self.context.mailbox.clone())
     }
 
-    /// The right to act on this request later, from any thread. May be called several times; all tickets of a request
-    /// share one right to answer.
+    /// Returns a ticket, which acts on this request later, from any thread. Can be called several times; only one of the
+    /// tickets can respond.
     pub fn ticket(&mut self) -> Ticket {
         let waker = self.waker();
         self.hooks().ticket.get_or_insert_with(|| TicketCore::new(waker)).ticket()
     }
 
-    /// Wakes this request's upload or producer.
+    /// Returns a waker that has this request's upload or producer called again.
     pub fn waker(&mut self) -> Waker {
         let (id, mailbox) = (self.context.id, self.context.mailbox);
         self.hooks().waker(id, mailbox).clone()
     }
 
-    /// Calls `f` when this request is over, exactly once, however it ends; never inside another call of yours, and
-    /// never while a lock of yours is held by the same thread. Several are called in the order they were given.
+    /// Calls `f` when this request has ended, exactly once, however it ends. It is never called inside another call of the
+    /// application, so never while this thread holds a lock of the application. Several functions are called in the order
+    /// in which they were added. They run before the access log and before [`Handler::closed`](crate::Handler::closed).
     pub fn on_end(&mut self, f: impl FnOnce(&RequestEnd) + Send + 'static) {
         self.hooks().on_end.push(Box::new(f));
     }
@@ -207,15 +210,15 @@ impl fmt::Debug for Request<'_> {
     }
 }
 
-/// Facts of a TLS connection.
+/// Information about a TLS connection.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct TlsInfo<'a> {
-    /// The protocol's version, "TLSv1.2" or "TLSv1.3".
+    /// The version of the protocol, "TLSv1.2" or "TLSv1.3".
     pub version: &'static str,
-    /// The name the client asked for (SNI).
+    /// The server name that the client requested (SNI).
     pub server_name: Option<&'a str>,
-    /// The client's own certificate (DER), if it was asked for one and sent it; verified.
+    /// The verified certificate of the peer (DER), if it was requested and sent.
     pub peer_certificate: Option<&'a [u8]>,
 }
 
@@ -223,17 +226,17 @@ pub struct TlsInfo<'a> {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct RequestEnd {
-    /// Why it is over.
+    /// Why it ended.
     pub reason: EndReason,
-    /// Bytes of its body that were received, decoded.
+    /// Bytes of the request's body that were received, decoded.
     pub received: u64,
-    /// Bytes of the answer's body that were handed to the transport.
+    /// Bytes of the response's body that were handed to the transport.
     pub written: u64,
-    /// How many of these the peer's TCP has acknowledged, at the least; `None` where the system can't tell. Under TLS
-    /// and chunking it is rounded down. Acknowledged by the peer's system: not read by its application. It is all of
-    /// them only if [`Response::wait_for_ack`](crate::Response::wait_for_ack) asked to wait for that.
+    /// How many of these bytes the peer's TCP has acknowledged, at least; `None` where the system cannot report it. Under
+    /// TLS and chunking it is rounded down. Acknowledged means received by the peer's system, not read by its application.
+    /// It is the final number only with [`Response::wait_for_ack`](crate::Response::wait_for_ack).
     pub acked: Option<u64>,
-    /// The time of this turn.
+    /// The time of this turn of the loop.
     pub now: Moment,
 }
 
@@ -258,12 +261,12 @@ impl Head {
         }))
     }
 
-    /// The method.
+    /// Returns the method.
     pub fn method(&self) -> &str {
         &self.0.method
     }
 
-    /// The request target as it stood in the request line.
+    /// Returns the request target as it stands in the request line.
     pub fn target(&self) -> &str {
         &self.0.target
     }
@@ -273,7 +276,7 @@ impl Head {
         self.0.version
     }
 
-    /// The header fields.
+    /// Returns the header fields.
     pub fn headers(&self) -> &Headers {
         &self.0.headers
     }

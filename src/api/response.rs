@@ -1,4 +1,4 @@
-//! An answer: status, header fields, body.
+//! A response: status, header fields, body.
 
 use std::{fmt, fs::File, ops::Range, sync::Arc};
 
@@ -8,11 +8,11 @@ use crate::{
     h1::{Headers, InvalidHeader, write::is_written_here},
 };
 
-/// The answer to a request.
+/// The response to a request.
 ///
 /// The engine adds `Date`, `Connection` and the framing fields. Names and values are checked when they are added, so
-/// a response cannot be split by what an application puts into one: an invalid one makes the whole response a 500.
-/// The log says which it was; so does the body of that response, in a debug build.
+/// application data cannot split a response: an invalid name or value makes the whole response a 500. The log contains
+/// the reason; in a debug build, so does the body of that 500.
 ///
 /// ```
 /// use uncork::Response;
@@ -29,14 +29,14 @@ pub struct Response {
     pub(crate) close: bool,
     pub(crate) confirm: bool,
     pub(crate) allow_half_close: bool,
-    /// Why it must not be sent as it is.
+    /// The mistake that turns it into a 500.
     pub(crate) fault: Option<Box<Fault>>,
 }
 
 #[derive(Debug)]
 pub(crate) enum Fault {
     Header(String, InvalidHeader),
-    /// A field that is the engine's affair.
+    /// A field that only the engine may write.
     Reserved(String),
     Status(u16),
 }
@@ -49,12 +49,12 @@ impl fmt::Display for Fault {
                 f,
                 "header field {name:?} is written by the engine: use Response::length, stream or close instead"
             ),
-            Self::Status(status) => write!(f, "{status} is not the status of a final answer (200 to 999)"),
+            Self::Status(status) => write!(f, "{status} is not the status of a final response (200 to 999)"),
         }
     }
 }
 
-/// The body of a response: nothing, bytes, part of a file, or made as the peer takes it.
+/// The body of a response: empty, bytes, a part of a file, or a stream that is produced as the client takes it.
 #[derive(Default)]
 pub struct Body(pub(crate) Kind);
 
@@ -91,7 +91,7 @@ impl From<Vec<u8>> for Body {
     }
 }
 
-/// Any number of responses may share one allocation.
+/// Any number of responses can share one allocation.
 impl From<Arc<[u8]>> for Body {
     fn from(bytes: Arc<[u8]>) -> Self {
         Self(Kind::Bytes(Block::Shared(bytes)))
@@ -99,7 +99,7 @@ impl From<Arc<[u8]>> for Body {
 }
 
 impl Response {
-    /// An answer without a body. `status`: 200 to 999 (RFC 9110 §15); another makes it a 500.
+    /// Creates a response without a body. `status` must be 200 to 999 (RFC 9110 §15); any other is sent as a 500.
     pub fn new(status: u16) -> Self {
         let mut response = Self::with_any_status(status);
         if !(200..=999).contains(&status) {
@@ -112,7 +112,7 @@ impl Response {
         Self::made_of(status, Headers::new(), Body(Kind::Empty))
     }
 
-    /// Whether there is nothing that dropping it would give back.
+    /// Returns `true` if dropping it frees nothing.
     #[inline]
     pub(crate) fn owns_nothing(&self) -> bool {
         let body = matches!(self.body.0, Kind::Empty | Kind::Bytes(Block::Static(_)));
@@ -123,48 +123,48 @@ impl Response {
         Self { status, headers, body, length: None, close: false, confirm: false, allow_half_close: false, fault: None }
     }
 
-    /// 200 with a body of `text/plain; charset=utf-8`.
+    /// Creates a 200 with a body of type `text/plain; charset=utf-8`.
     pub fn text(body: impl Into<Body>) -> Self {
         const TEXT: Headers = Headers::constant(b"Content-Type: text/plain; charset=utf-8\r\n");
         Self::made_of(200, TEXT, body.into())
     }
 
-    /// 200 with a body that is made as the peer takes it; chunked, unless [`length`](Self::length) says how long it
-    /// will be (to a peer that speaks HTTP/1.0, the end of the connection ends it).
+    /// Creates a 200 with a body that is produced as the client takes it. The body is chunked, unless
+    /// [`length`](Self::length) sets its length. For a client that speaks HTTP/1.0, closing the connection ends it.
     ///
     /// While the body has nothing to send ([`Produced::Pending`](crate::Produced::Pending), an empty [`pipe`](crate::pipe)),
     /// end-of-file from the client means that it left: the request ends at once with
-    /// [`EndReason::PeerClosed`](crate::EndReason::PeerClosed). A client that closes and one that half-closes look alike on the wire.
-    /// So a client that half-closes behind its request (`nc -N`, for example) gets the body only up to its first pause,
-    /// be it a moment long. [`allow_half_close`](Self::allow_half_close) serves such clients to the end.
+    /// [`EndReason::PeerClosed`](crate::EndReason::PeerClosed). Closing and half-closing look alike on the wire. So a
+    /// client that half-closes after its request (`nc -N`, for example) gets the body only up to its first pause, however
+    /// short. [`allow_half_close`](Self::allow_half_close) serves such clients to the end.
     ///
-    /// Bodies that are all there ([`text`](Self::text), [`body`](Self::body), [`file`](Self::file)) have no pauses, and
-    /// reach a client that half-closes whole.
+    /// Bodies that are all there ([`text`](Self::text), [`body`](Self::body), [`file`](Self::file)) have no pauses. A
+    /// client that half-closes gets all of them.
     pub fn stream(produce: impl Produce + 'static) -> Self {
         Self { body: Body(Kind::Stream(Box::new(produce))), ..Self::new(200) }
     }
 
-    /// 200 with a range of a file, sent by the system itself on a plain connection. If the file turns out shorter, the
-    /// connection is aborted.
+    /// Creates a 200 with a range of a file, which the system sends itself on a plain connection. If the file is shorter
+    /// than the range, the connection is aborted.
     pub fn file(file: File, range: Range<u64>) -> Self {
         Self { body: Body(Kind::File(file, range)), ..Self::new(200) }
     }
 
-    /// The same with another status.
+    /// Sets the status. It must be 200 to 999 (RFC 9110 §15); any other is sent as a 500.
     pub fn with_status(self, status: u16) -> Self {
         let fault = self.fault.or_else(|| Self::new(status).fault);
         Self { status, fault, ..self }
     }
 
-    /// The same with another body.
+    /// Sets the body. With a status that has none (204, 304), and in a response to HEAD, the body is dropped.
     pub fn body(self, body: impl Into<Body>) -> Self {
         Self { body: body.into(), ..self }
     }
 
-    /// Adds a header field. One that [may stand once](crate::h1::is_singleton), such as `Content-Type`, takes the place
-    /// of what was there; others, such as `Set-Cookie` and `Vary`, stand beside it. Not for `Date`, `Content-Length`,
-    /// `Transfer-Encoding` and `Connection`, which follow from the rest and from [`length`](Self::length) and
-    /// [`close`](Self::close).
+    /// Adds a header field. A field that [may occur only once](crate::h1::is_singleton), such as `Content-Type`, replaces
+    /// the earlier one; others, such as `Set-Cookie` and `Vary`, are added. The engine writes `Date`, `Content-Length`,
+    /// `Transfer-Encoding` and `Connection` itself, from [`length`](Self::length) and [`close`](Self::close); setting one
+    /// of them makes the response a 500.
     ///
     /// ```
     /// use uncork::Response;
@@ -175,8 +175,8 @@ impl Response {
         self.with(name, |headers| headers.put(name, value))
     }
 
-    /// Adds a header field behind the others, whether or not it may stand once: for fields that another server sent and
-    /// that are passed on as they came. As [`header`](Self::header) in the rest.
+    /// Like [`header`](Self::header), but always adds the field after the others, even if it may occur only once. Use it
+    /// to pass on the fields of another server unchanged.
     pub fn append(self, name: &str, value: impl AsRef<[u8]>) -> Self {
         self.with(name, |headers| headers.append(name, value))
     }
@@ -190,38 +190,38 @@ impl Response {
         self
     }
 
-    /// How long a streamed body will be, if that is known: not a byte more is sent, and if it ends earlier the
-    /// connection is aborted. For an answer to HEAD, what the body's length would have been.
+    /// Sets the length of a streamed body in bytes, if it is known. No byte beyond it is sent; if the body ends earlier,
+    /// the connection is aborted. In a response to HEAD, it is the length that the body would have.
     pub fn length(self, length: impl Into<Option<u64>>) -> Self {
         Self { length: length.into(), ..self }
     }
 
-    /// Closes the connection after this answer, even if the request's body is still coming.
+    /// Closes the connection after this response, even if the request's body is still coming.
     pub fn close(self) -> Self {
         Self { close: true, ..self }
     }
 
-    /// Holds the request's end back until the peer's TCP has acknowledged every byte, or the connection ended: then
+    /// Delays the end of the request until the peer's TCP has acknowledged every byte, or the connection has ended. Then
     /// [`RequestEnd::acked`](crate::RequestEnd::acked) is final.
     pub fn wait_for_ack(self) -> Self {
         Self { confirm: true, ..self }
     }
 
-    /// Serves a client that half-closes until the streamed body ends, however long the body pauses. The default is to
-    /// take end-of-file for a client that left, whenever the body has nothing to send: see [`stream`](Self::stream).
+    /// Serves a client that half-closes until the streamed body ends, however long the body pauses. By default,
+    /// end-of-file while the body has nothing to send means that the client left: see [`stream`](Self::stream).
     ///
-    /// With this, a client that closes during a pause is noticed only when the body goes on. That a reset ends the
-    /// request stays as it is.
+    /// With this, a client that closes during a pause is noticed only when the body continues. A reset still ends the
+    /// request at once.
     pub fn allow_half_close(self) -> Self {
         Self { allow_half_close: true, ..self }
     }
 
-    /// The status.
+    /// Returns the status.
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// The header fields added so far.
+    /// Returns the header fields added so far.
     pub fn headers(&self) -> &Headers {
         &self.headers
     }

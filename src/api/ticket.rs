@@ -1,4 +1,4 @@
-//! The right to act on one request, from any thread.
+//! Tickets: acting on a request later, from any thread.
 
 use std::{
     fmt,
@@ -18,25 +18,25 @@ use crate::{
     h1::Headers,
 };
 
-/// The right to act on one request, from any thread: to answer it, to begin receiving its body, to inform.
+/// The right to act on one request, from any thread: to respond, to receive its body, to send informational responses.
 ///
-/// It names connection, generation *and* request, so a late one can never touch the next request of a keep-alive
-/// connection. Dropping the last ticket of a request nobody has answered answers it with 503.
+/// It names connection, generation *and* request, so a late ticket can never affect the next request of a keep-alive
+/// connection. If the last ticket of a request is dropped before any has responded, the response is 503.
 ///
-/// While a ticket waits, a FIN from the peer counts as *the peer left*, and ends the request at once
-/// ([`outlive_fin`](Self::allow_half_close) opts out): closing and half-closing look alike on the wire.
+/// While the request is suspended, end-of-file from the client means that *the client left*, and ends the request at
+/// once: closing and half-closing look alike on the wire. [`allow_half_close`](Self::allow_half_close) changes that.
 pub struct Ticket {
     core: Arc<TicketCore>,
 }
 
-/// Nobody is there to hear it: the request was answered otherwise, or is over. Gives the action back, so that nothing
-/// is lost: a relay can offer the message to the next receiver.
+/// The error of [`Ticket::respond`]: another ticket has responded, or the request has ended. It gives the action back, so
+/// that nothing is lost: a relay can offer the message to the next receiver.
 #[derive(Debug)]
 pub struct RespondError(pub Action);
 
 impl fmt::Display for RespondError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the request is answered already, or over")
+        f.write_str("the request has a response already, or has ended")
     }
 }
 
@@ -45,16 +45,16 @@ impl std::error::Error for RespondError {}
 pub(crate) struct TicketCore {
     pub(crate) waker: Waker,
     tickets: AtomicUsize,
-    /// A FIN does not count as the peer's leaving.
+    /// End-of-file does not mean that the client left.
     allow_half_close: AtomicBool,
     state: Mutex<State>,
 }
 
 enum State {
     Open,
-    /// Answered; the answer, until the loop has taken it.
-    Answered(Option<Action>),
-    /// The request is over.
+    /// A ticket has responded: its action, until the loop has taken it.
+    Responded(Option<Action>),
+    /// The request has ended.
     Over,
 }
 
@@ -85,68 +85,68 @@ impl TicketCore {
         lock(&self.state)
     }
 
-    /// Whether a ticket is alive that could still answer, or has answered.
+    /// Returns `true` if a ticket is left that can respond, or if one has responded and the loop has not taken it.
     pub(crate) fn is_hopeful(&self) -> bool {
         match *self.state() {
             State::Open => self.tickets.load(Ordering::Acquire) > 0,
-            State::Answered(ref answer) => answer.is_some(),
+            State::Responded(ref action) => action.is_some(),
             State::Over => false,
         }
     }
 
-    /// Returns `true` if the client is to be served although it half-closed.
+    /// Returns `true` if a client that half-closed is served.
     pub(crate) fn allows_half_close(&self) -> bool {
         self.allow_half_close.load(Ordering::Acquire)
     }
 
-    /// Whether a FIN that is seen while the answer is owed ends the request. Not once there is an answer, be it on its
-    /// way through the mailbox still: `respond` has said that it was taken.
+    /// Returns `true` if end-of-file before the response ends the request. `false` once a ticket has responded, even if the
+    /// message is still in the mailbox: `respond` has reported success.
     pub(crate) fn ends_on_half_close(&self) -> bool {
-        !self.allows_half_close() && !matches!(*self.state(), State::Answered(Some(_)))
+        !self.allows_half_close() && !matches!(*self.state(), State::Responded(Some(_)))
     }
 
-    /// Takes the answer a ticket has left.
-    pub(crate) fn take_answer(&self) -> Option<Action> {
+    /// Takes the action of the ticket that has responded.
+    pub(crate) fn take_action(&self) -> Option<Action> {
         match &mut *self.state() {
-            State::Answered(answer) => answer.take(),
+            State::Responded(action) => action.take(),
             _ => None,
         }
     }
 
-    /// Takes the right to answer from all tickets; `false` if one has used it already.
+    /// Takes the right to respond from all tickets. Returns `false` if one has responded already.
     pub(crate) fn claim(&self) -> bool {
         let mut state = self.state();
         let open = matches!(*state, State::Open);
         if open {
-            *state = State::Answered(None);
+            *state = State::Responded(None);
         }
         open
     }
 
-    /// The request is over: what a ticket says from now on is given back to it.
+    /// Marks the request as ended: from now on a ticket gets its action back.
     pub(crate) fn close(&self) {
         let old = std::mem::replace(&mut *self.state(), State::Over);
-        // An answer that was never taken runs application code when it is dropped: not under the lock.
+        // Dropping an action that was never taken can run application code: not under the lock.
         drop(old);
     }
 }
 
 impl Ticket {
-    /// The request this is a ticket of.
+    /// Returns the id of the request.
     pub fn id(&self) -> RequestId {
         self.core.id()
     }
 
-    /// Wakes this request's upload or producer.
+    /// Returns a waker that has this request's upload or producer called again.
     pub fn waker(&self) -> Waker {
         self.core.waker.clone()
     }
 
-    /// Answers. The right to do so is used up, for every ticket of the request.
+    /// Responds to the request. Only one ticket of a request can do this, once.
     ///
     /// # Errors
-    /// [`RespondError`] gives the action back, at once, if the request was answered or is over. If the peer leaves after that,
-    /// [`Request::on_end`](crate::Request::on_end) says how much reached it.
+    /// [`RespondError`] gives the action back at once if the request has a response already, or has ended. If the client
+    /// leaves later, [`Request::on_end`](crate::Request::on_end) reports how much reached it.
     pub fn respond(self, action: impl Into<Action>) -> Result<(), RespondError> {
         let action = action.into();
         {
@@ -154,21 +154,21 @@ impl Ticket {
             if !matches!(*state, State::Open) {
                 return Err(RespondError(action));
             }
-            *state = State::Answered(Some(action));
+            *state = State::Responded(Some(action));
         }
-        match self.core.mailbox().post(LoopMessage::Ticket(self.core.clone(), TicketMessage::Answer)) {
+        match self.core.mailbox().post(LoopMessage::Ticket(self.core.clone(), TicketMessage::Respond)) {
             Ok(()) => Ok(()),
-            // The loop has ended in between.
-            Err(_) => self.core.take_answer().map_or(Ok(()), |action| Err(RespondError(action))),
+            // The loop has ended meanwhile.
+            Err(_) => self.core.take_action().map_or(Ok(()), |action| Err(RespondError(action))),
         }
     }
 
-    /// Begins to receive the body, only now: this is when `100 Continue` goes out. The ticket stays open for the
-    /// answer, which may begin before the body ends; when the body is whole, [`Upload::end`] is called all the same,
-    /// and what it returns counts if there is no answer yet.
+    /// Begins to receive the body, and sends `100 Continue` now if the client waits for it. The ticket can still respond,
+    /// even before the body ends. When the body is complete, [`Upload::end`] is called in any case; its action counts if
+    /// no ticket has responded yet.
     ///
     /// # Errors
-    /// Gives the upload back if the request is over.
+    /// Gives the upload back if the request has ended.
     pub fn receive(&self, upload: impl Upload + 'static) -> Result<(), Box<dyn Upload>> {
         if matches!(*self.core.state(), State::Over) {
             return Err(Box::new(upload));
@@ -176,23 +176,24 @@ impl Ticket {
         self.core
             .mailbox()
             .post(LoopMessage::Ticket(self.core.clone(), TicketMessage::Receive(Box::new(upload))))
-            .map_err(|mail| match mail {
+            .map_err(|message| match message {
                 LoopMessage::Ticket(_, TicketMessage::Receive(upload)) => upload,
                 _ => unreachable!("a mailbox gives back what was posted"),
             })
     }
 
-    /// Sends an informational response (RFC 9110 §15.2), for instance 103 Early Hints. `status` must be 102 to 199;
-    /// nothing else is sent, and nothing to a peer that speaks HTTP/1.0.
+    /// Sends an informational response (RFC 9110 §15.2), for instance 103 Early Hints. `status` must be 102 to 199; any
+    /// other is ignored. Nothing is sent to a client that speaks HTTP/1.0.
     ///
-    /// 100 Continue, too, if the peer waits for it and has not got it: the peer sends its body then, as far as the
-    /// system's buffers take it, and none of it is read before [`receive`](Self::receive). `headers` are not sent with it.
+    /// 100 Continue is sent, without `headers`, if the client waits for it and has not got it. The client then sends its
+    /// body, as far as the system's buffers take it. None of it is read before [`receive`](Self::receive).
     pub fn send_informational(&self, status: u16, headers: Headers) {
         let _ =
             self.core.mailbox().post(LoopMessage::Ticket(self.core.clone(), TicketMessage::Inform(status, headers)));
     }
 
-    /// If nobody has answered after `after`, this does, on the request's loop. A second call replaces the first.
+    /// Responds with the result of `f` if no ticket has responded after this delay. `f` runs on the request's loop. A
+    /// second call replaces the first.
     pub fn fallback(&self, after: Duration, f: impl FnOnce(Moment) -> Response + Send + 'static) {
         let _ = self
             .core
@@ -200,14 +201,15 @@ impl Ticket {
             .post(LoopMessage::Ticket(self.core.clone(), TicketMessage::Fallback(after, Box::new(f))));
     }
 
-    /// A peer that shuts down its writing side still waits for its answer, and is to get it, whole: what answers is sent
-    /// as with [`Response::allow_half_close`].
+    /// Serves a client that half-closes: it gets the whole response, which is sent as with
+    /// [`Response::allow_half_close`].
     pub fn allow_half_close(&self) {
-        // Not by mail: the FIN may be here already.
+        // Not by a message: end-of-file may have arrived already.
         self.core.allow_half_close.store(true, Ordering::Release);
     }
 
-    /// Whether the request is over or answered; then [`respond`](Self::respond) can only give the answer back.
+    /// Returns `true` if the request has a response or has ended. Then [`respond`](Self::respond) only gives the action
+    /// back.
     pub fn is_gone(&self) -> bool {
         !matches!(*self.core.state(), State::Open)
     }

@@ -7,8 +7,7 @@
 //!              └─────────────────────────┘
 //! ```
 //!
-//! There is no socket to be had, and that is the point: the same handler means the same over HTTP and HTTPS, in every
-//! drive mode.
+//! The application never gets the socket. So the same handler behaves the same over HTTP and HTTPS, in every mode.
 
 use std::{fmt, sync::Arc, time::Instant};
 
@@ -24,29 +23,29 @@ use crate::{
     h1::write::Sink,
 };
 
-/// A protocol spoken after an upgrade.
+/// A protocol that takes over a connection after an upgrade.
 ///
-/// [`ready`](Self::ready) is called once at the start, then whenever something happened that the mask it returned last
-/// asks for; always on the connection's own loop, never re-entrantly, and never again after
-/// [`EventMask::TERMINATE`] or a panic. It is dropped exactly once.
+/// [`ready`](Self::ready) is called once at the start, then for each event that the mask it returned last includes. It
+/// runs on the connection's own loop, never re-entrantly, and never again after [`EventMask::TERMINATE`] or a panic. The
+/// value is dropped exactly once.
 ///
 /// ```
-/// use uncork::{EventMask, Io, RxEnd, Upgrade};
+/// use uncork::{EventMask, Io, ReadState, Upgrade};
 /// struct Echo;
 /// impl Upgrade for Echo {
 ///     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
 ///         let n = io.tx.write(io.rx.bytes());
 ///         io.rx.consume(n);
-///         match (io.rx.bytes().is_empty(), io.rx.end()) {
-///             (true, RxEnd::NotYet) => EventMask::READ,
+///         match (io.rx.bytes().is_empty(), io.rx.state()) {
+///             (true, ReadState::Open) => EventMask::READ,
 ///             (true, _) => EventMask::TERMINATE,
-///             (false, _) => EventMask::WRITE, // not READ: what we can't answer, we don't want to hear
+///             (false, _) => EventMask::WRITE, // not READ: no more input before this is sent
 ///         }
 ///     }
 /// }
 /// ```
 pub trait Upgrade: Send {
-    /// Something happened: read, write, and say what to wait for.
+    /// Handles events: reads, writes, and returns the events to wait for.
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask;
 }
 
@@ -57,14 +56,14 @@ impl<F: FnMut(&mut Io<'_>) -> EventMask + Send> Upgrade for F {
     }
 }
 
-/// As [`ws::Offer::accept`](crate::ws::Offer::accept) gives it, to be handed on.
+/// A boxed upgrade, as [`ws::Offer::accept`](crate::ws::Offer::accept) returns it.
 impl Upgrade for Box<dyn Upgrade> {
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
         (**self).ready(io)
     }
 }
 
-/// One call's view of an upgraded connection.
+/// The view of an upgraded connection during one call.
 pub struct Io<'a> {
     /// Input.
     pub rx: Rx<'a>,
@@ -76,7 +75,7 @@ pub struct Io<'a> {
     pub(crate) orders: &'a mut Orders,
 }
 
-/// What the application asked for during a call; carried out after it.
+/// What the application has ordered during a call; carried out after it.
 #[derive(Default)]
 pub(crate) struct Orders {
     pub(crate) deadline: Option<Option<Instant>>,
@@ -85,28 +84,28 @@ pub(crate) struct Orders {
 }
 
 impl Io<'_> {
-    /// Why this call: any combination.
+    /// Returns the events of this call, in any combination.
     pub fn events(&self) -> Events {
         self.events
     }
 
-    /// The time of this turn.
+    /// Returns the time of this turn of the loop.
     pub fn now(&self) -> Moment {
         self.now
     }
 
-    /// Calls [`Upgrade::ready`] again, from any thread, if the mask has `EXTERNAL`.
+    /// Returns a waker that has [`Upgrade::ready`] called again, from any thread, if the mask has `EXTERNAL`.
     pub fn waker(&self) -> Waker {
         self.waker.clone()
     }
 
-    /// Has [`Upgrade::ready`] called at `at`, whatever the mask; `None` forgets it. It fires once.
+    /// Has [`Upgrade::ready`] called once at this time, whatever the mask. `None` cancels it.
     pub fn set_deadline(&mut self, at: Option<Instant>) {
         self.orders.deadline = Some(at);
     }
 
-    /// Counts so many bytes, held outside of `rx` and `tx`, towards [`Limits::buffers`](crate::Limits::buffers), until
-    /// the next call of this or the end. If the loop's connections hold too much, one of them is called with
+    /// Counts bytes that are held outside of `rx` and `tx` toward [`Limits::buffers`](crate::Limits::buffers), until the
+    /// next call of this function or the end. If the connections of the loop hold too much, one of them is called with
     /// [`Events::shed`].
     #[cfg_attr(not(feature = "ws"), expect(dead_code, reason = "WebSockets hold messages"))]
     pub(crate) fn hold(&mut self, bytes: usize) {
@@ -120,7 +119,7 @@ impl Io<'_> {
         self.events.0.set(EventBits::STOPPING, stopping);
     }
 
-    /// Breaks the connection off after this call: what is in the output is dropped, and the peer sees a reset.
+    /// Aborts the connection after this call: the output is dropped, and the peer sees a reset.
     pub fn abort(&mut self) {
         self.orders.abort = true;
     }
@@ -128,7 +127,7 @@ impl Io<'_> {
 
 impl fmt::Debug for Io<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Io").field("why", &self.events).field("rx", &self.rx).field("tx", &self.tx).finish()
+        f.debug_struct("Io").field("events", &self.events).field("rx", &self.rx).field("tx", &self.tx).finish()
     }
 }
 
@@ -233,15 +232,15 @@ impl Events {
     }
 }
 
-/// Whether the peer has finished.
+/// Whether the peer has finished sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadState {
-    /// More may come.
+    /// More input may arrive.
     Open,
-    /// It has, in order: what is in [`Rx::bytes`] is the rest.
+    /// The peer has half-closed or closed in order: [`Rx::bytes`] has the rest.
     Eof,
-    /// The stream was cut off: over TLS there was no close_notify, or the connection was reset. What came may be
-    /// truncated.
+    /// The stream is truncated: over TLS there was no close_notify, or the connection was reset. The input may be
+    /// incomplete.
     Truncated,
 }
 
@@ -252,24 +251,25 @@ pub struct Rx<'a> {
 }
 
 impl Rx<'_> {
-    /// What was received and not consumed, contiguous. It grows up to
-    /// [`Limits::upgrade_input`](crate::Limits::upgrade_input); a handler that asks for READ with a full input it
-    /// consumed nothing of can never be served, and its connection is aborted.
+    /// Returns the input that was received and not consumed, contiguous. It grows up to
+    /// [`Limits::upgrade_input`](crate::Limits::upgrade_input). If the input is full, and a call returns READ without
+    /// consuming any of it, the connection is aborted: no more could be read.
     pub fn bytes(&self) -> &[u8] {
         self.buf.filled()
     }
 
-    /// The same, to be changed in place: decoded where it lies. What is not consumed is found so by the next call.
+    /// Like [`bytes`](Self::bytes), but mutable, to decode in place. The next call finds unconsumed bytes as changed.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         self.buf.filled_mut()
     }
 
-    /// The first `n` bytes (at most all of them) are done with.
+    /// Removes the first `n` bytes (at most all of them).
     pub fn consume(&mut self, n: usize) {
         self.buf.consume(n.min(self.buf.len()));
     }
 
-    /// Whether the peer has finished; true only once everything it sent is in [`bytes`](Self::bytes).
+    /// Returns whether the peer has finished sending. It is not [`ReadState::Open`] only once everything that the peer sent
+    /// is in [`bytes`](Self::bytes).
     pub fn state(&self) -> ReadState {
         self.end
     }
@@ -284,9 +284,9 @@ impl fmt::Debug for Rx<'_> {
 /// Bounded output: of an upgraded connection, or of a streamed body.
 pub struct Tx<'a> {
     pub(crate) out: &'a mut Out,
-    /// `out` may hold so many bytes when the call is over,
+    /// `out` may hold so many bytes after the call,
     pub(crate) limit: usize,
-    /// or, for a shared block behind which nothing else waits, so many.
+    /// or, for a shared block with nothing else in front of it, so many.
     pub(crate) most: usize,
     /// If `out` holds no more than this, nothing else waits.
     pub(crate) own: usize,
@@ -295,26 +295,26 @@ pub struct Tx<'a> {
 }
 
 impl Tx<'_> {
-    /// How many bytes [`write`](Self::write) would take now.
+    /// Returns how many bytes [`write`](Self::write) would take now.
     pub fn room(&self) -> usize {
         if *self.finished { 0 } else { self.limit.saturating_sub(self.out.len()) }
     }
 
-    /// Whether nothing waits: all that was written is with the system.
+    /// Returns `true` if everything that was written was passed to the system.
     pub fn is_empty(&self) -> bool {
         self.out.is_empty()
     }
 
-    /// Writes what there is room for; how many bytes that was.
+    /// Writes as much as there is room for, and returns how many bytes that is.
     pub fn write(&mut self, bytes: &[u8]) -> usize {
         let n = bytes.len().min(self.room());
         self.out.push(&bytes[..n]);
         n
     }
 
-    /// Writes all of `bytes` without copying them if they are many; any number of connections may share one
-    /// allocation. All or nothing: `false` if there is no room for them. While nothing else waits in the output there
-    /// always is, unless a body's announced length (or, chunked, 1 MiB) says otherwise.
+    /// Writes all of `bytes`, or nothing: returns `false` if there is no room for them. Many bytes are not copied, and any
+    /// number of connections can share one allocation. There is always room while the output is empty, up to the set
+    /// length of a body (in a chunked body, 1 MiB).
     pub fn write_shared(&mut self, bytes: &Arc<[u8]>) -> bool {
         let alone = self.out.len() <= self.own && self.out.len().saturating_add(bytes.len()) <= self.most;
         let fits = self.room() >= bytes.len() || (alone && self.room() > 0);
@@ -324,14 +324,8 @@ impl Tx<'_> {
         fits
     }
 
-    /// Returns the output for writers that keep their own bound: it takes everything, beyond [`room`](Self::room) too.
-    #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "the client writes heads and chunks"))]
-    pub(crate) fn sink(&mut self) -> &mut impl Sink {
-        self.out
-    }
-
-    /// Half-close: after what was written, the peer sees the end of our side (close_notify over TLS, then FIN); it may
-    /// go on sending. From now on there is no room. Of no effect in a streamed body.
+    /// Half-closes: after the written bytes, the peer sees the end of this side (close_notify over TLS, then FIN). The peer
+    /// can still send. From now on there is no room. Has no effect in a streamed body.
     pub fn finish(&mut self) {
         *self.finished = true;
     }
@@ -343,52 +337,51 @@ impl fmt::Debug for Tx<'_> {
     }
 }
 
-/// An answer after which the stream belongs to another protocol (RFC 9110 §7.8).
+/// A response after which the connection continues in another protocol (RFC 9110 §7.8).
 #[must_use = "return it as an action"]
 pub struct Switch {
     pub(crate) response: Response,
-    /// The upgrade answers by itself.
+    /// No response is sent.
     pub(crate) bare: bool,
     pub(crate) upgrade: Box<dyn Upgrade>,
 }
 
 impl Switch {
-    /// `101 Switching Protocols` to `protocol`.
+    /// Creates a `101 Switching Protocols` to `protocol`.
     ///
-    /// The request must have come with HTTP/1.1 and ask for an upgrade
-    /// ([`Request::wants_upgrade`](crate::Request::wants_upgrade)); otherwise it is answered with 426, and the upgrade
-    /// is dropped uncalled. A body must be whole before the stream can change hands: for a request that has one, return
-    /// the switch from [`Upload::end`](crate::Upload::end), or it is answered with 413.
+    /// The request must have version HTTP/1.1 and ask for an upgrade
+    /// ([`Request::wants_upgrade`](crate::Request::wants_upgrade)). Otherwise the response is 426, and the upgrade is
+    /// dropped uncalled. A body must be complete before the protocol can change: for a request with a body, return the
+    /// switch from [`Upload::end`](crate::Upload::end); anywhere else the response is 413.
     pub fn to(protocol: &str, upgrade: impl Upgrade + 'static) -> Self {
         Self::with_response(Response::with_any_status(101).header("Upgrade", protocol), upgrade)
     }
 
-    /// `200 OK` to a CONNECT request (RFC 9110 §9.3.6).
+    /// Creates a `200 OK` to a CONNECT request (RFC 9110 §9.3.6).
     pub fn connect(upgrade: impl Upgrade + 'static) -> Self {
         Self::with_response(Response::new(200), upgrade)
     }
 
-    /// A response of the application's own, 101 or 2xx to CONNECT. Its body is not sent.
+    /// Creates a switch with another response: 101, or 2xx to CONNECT. Its body is not sent.
     pub fn with_response(response: Response, upgrade: impl Upgrade + 'static) -> Self {
         Self { response, bare: false, upgrade: Box::new(upgrade) }
     }
 
-    /// No answer: whatever the peer is to read, from the first byte behind its request on, is the upgrade's to write.
+    /// Creates a switch without a response: the upgrade writes every byte that the peer reads after its request.
     ///
-    /// This is for protocols that begin with something like a request and go on with something that is no HTTP, as was
-    /// done before there was `Upgrade`. It is open to any request, of whose body the same holds as in [`to`](Self::to).
-    /// A peer that speaks HTTP is not asked whether it understands: return it only to one that can be nobody else. In
-    /// the access log its status is 200.
+    /// Use it for protocols that begin with something like a request and do not continue in HTTP, from the time before
+    /// `Upgrade`. No HTTP response is sent, so use it only if the request proves that the peer speaks your protocol. Any
+    /// request is allowed; a body must be complete as in [`to`](Self::to). The access log shows status 200.
     pub fn without_response(upgrade: impl Upgrade + 'static) -> Self {
         Self { bare: true, ..Self::with_response(Response::new(200), upgrade) }
     }
 
-    /// Adds a header field to the answer, as [`Response::header`] does.
+    /// Adds a header field to the response, as [`Response::header`] does.
     pub fn header(self, name: &str, value: impl AsRef<[u8]>) -> Self {
         Self { response: self.response.header(name, value), ..self }
     }
 
-    /// Adds a header field behind the others, as [`Response::append`] does.
+    /// Adds a header field after the others, as [`Response::append`] does.
     pub fn append(self, name: &str, value: impl AsRef<[u8]>) -> Self {
         Self { response: self.response.append(name, value), ..self }
     }

@@ -11,11 +11,12 @@ use std::{
 use super::loop_message::LoopMessage;
 use crate::base::{RequestId, mailbox::Mailbox};
 
-/// Has one request's [`Upload`](crate::Upload), [`Produce`](crate::Produce) or [`Upgrade`](crate::Upgrade) called
-/// again, on its own loop. Cheap to clone, usable from any thread, and still harmless when the request is over.
+/// A handle that has one request's [`Upload`](crate::Upload), [`Produce`](crate::Produce) or
+/// [`Upgrade`](crate::Upgrade) called again, on its own loop. It is cheap to clone, usable from any thread, and has no
+/// effect when the request has ended.
 ///
-/// A wake runs no application code; it leaves a message, and leaves at most one at a time however often it is called.
-/// One that comes early, while the application is being called or before it has asked to be woken, is remembered.
+/// A wake runs no application code: it posts a message, at most one at a time, however often it is called. An early wake,
+/// during a call of the application or before it waits for a wake, is remembered.
 ///
 /// It converts into a [`std::task::Waker`].
 #[derive(Clone)]
@@ -24,7 +25,7 @@ pub struct Waker(pub(crate) Arc<WakeCore>);
 pub(crate) struct WakeCore {
     pub(crate) id: RequestId,
     pub(crate) mailbox: Arc<Mailbox<LoopMessage>>,
-    /// Whether a message is under way.
+    /// Whether a message is in the mailbox.
     outstanding: AtomicBool,
 }
 
@@ -33,22 +34,23 @@ impl Waker {
         Self(Arc::new(WakeCore { id, mailbox, outstanding: AtomicBool::new(false) }))
     }
 
-    /// Has it called again.
+    /// Has the upload, the producer or the upgrade called again, as soon as its loop reads its messages. An upgrade must
+    /// have [`EventMask::EXTERNAL`](crate::EventMask::EXTERNAL) in its mask. Does not block.
     pub fn wake(&self) {
         if !self.0.outstanding.swap(true, Ordering::AcqRel) {
-            // A closed mailbox belongs to a loop that has ended; nobody is left to be woken.
+            // A closed mailbox belongs to a loop that has ended: there is nothing to wake.
             let _ = self.0.mailbox.post(LoopMessage::Wake(self.0.clone()));
         }
     }
 
-    /// The request it wakes.
+    /// Returns the id of the request it wakes.
     pub fn id(&self) -> RequestId {
         self.0.id
     }
 }
 
 impl WakeCore {
-    /// The message has arrived: from here on the next wake sends another.
+    /// Notes that the message has arrived: the next wake posts another.
     pub(crate) fn arrived(&self) {
         self.outstanding.store(false, Ordering::Release);
     }

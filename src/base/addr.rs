@@ -1,4 +1,4 @@
-//! Who is at the other end.
+//! The address of a peer.
 
 use std::{
     fmt,
@@ -9,20 +9,20 @@ use std::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PeerAddr {
-    /// A TCP peer. The address is canonical: `::ffff:192.0.2.1` is reported as `192.0.2.1`, so that a rule about
-    /// addresses cannot be passed by in another spelling.
+    /// A TCP peer. The address is canonical: `::ffff:192.0.2.1` is reported as `192.0.2.1`, so that another spelling
+    /// cannot evade a rule about addresses.
     Tcp(SocketAddr),
-    /// A peer on a Unix socket. It has no address worth the name.
+    /// A peer on a Unix socket, which has no useful address.
     Unix,
 }
 
 impl PeerAddr {
-    /// A TCP peer, its address made canonical.
+    /// Creates the address of a TCP peer, and makes it canonical.
     pub fn tcp(addr: SocketAddr) -> Self {
         Self::Tcp(SocketAddr::new(addr.ip().to_canonical(), addr.port()))
     }
 
-    /// The canonical IP address; `None` for a Unix socket.
+    /// Returns the canonical IP address; `None` for a Unix socket.
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
             Self::Tcp(addr) => Some(addr.ip()),
@@ -39,7 +39,7 @@ impl PeerAddr {
     /// Returns the network that limits count an address by: the IPv4 address itself, or the first address of the /64
     /// network of an IPv6 address.
     ///
-    /// The client that has one address of a /64 network has all of them (RFC 4291 §2.5.4), so a limit per IPv6 address
+    /// A client that has one address of a /64 network has all of them (RFC 4291 §2.5.4), so a limit per IPv6 address
     /// would limit nothing. A v4-mapped IPv6 address counts as the IPv4 address.
     ///
     /// ```
@@ -57,7 +57,7 @@ impl PeerAddr {
         }
     }
 
-    /// Whether the peer is on this very machine.
+    /// Returns `true` if the peer is on this machine: a loopback address, or a Unix socket.
     pub fn is_local(&self) -> bool {
         self.ip().is_none_or(|ip| ip.is_loopback())
     }

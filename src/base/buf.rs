@@ -1,7 +1,7 @@
 //! A bounded buffer with four verbs: `spare`, `commit`, `filled`, `consume`.
 //!
-//! Its store is usually lent by the loop's [`Pool`](super::pool::Pool) while there are bytes in it, and given back
-//! when there are none: an idle connection's buffers are empty shells of 24 bytes.
+//! The loop's [`Pool`](super::pool::Pool) usually lends its store while there are bytes in it, and takes it back when
+//! there are none. So each buffer of an idle connection is an empty value of 24 bytes.
 
 /// INVARIANT: `start <= end <= store.len()`.
 #[derive(Default)]
@@ -17,19 +17,19 @@ impl Buf {
         Self::from_store(vec![0; capacity].into_boxed_slice())
     }
 
-    /// An empty buffer over `store`. Stores are far below 4 GiB.
+    /// Creates an empty buffer over `store`. Stores are far below 4 GiB.
     pub(crate) fn from_store(store: Box<[u8]>) -> Self {
         debug_assert!(u32::try_from(store.len()).is_ok());
         Self { store, start: 0, end: 0 }
     }
 
-    /// What has been put in and not been taken out.
+    /// Returns the bytes that were put in and not consumed.
     #[inline]
     pub(crate) fn filled(&self) -> &[u8] {
         &self.store[self.start as usize..self.end as usize]
     }
 
-    /// The same, to be changed in place: decrypted, unmasked.
+    /// Like [`filled`](Self::filled), but mutable, to decrypt or unmask in place.
     pub(crate) fn filled_mut(&mut self) -> &mut [u8] {
         &mut self.store[self.start as usize..self.end as usize]
     }
@@ -48,25 +48,25 @@ impl Buf {
         self.store.len()
     }
 
-    /// Room to put bytes in, behind what is filled. Empty means full (or needs [`compact`](Self::compact)).
+    /// Returns the room behind the filled bytes. Empty means full (or needs [`compact`](Self::compact)).
     #[inline]
     pub(crate) fn spare(&mut self) -> &mut [u8] {
         &mut self.store[self.end as usize..]
     }
 
-    /// How much `spare` would offer after `compact`.
+    /// Returns how many bytes `spare` has after `compact`.
     pub(crate) fn room(&self) -> usize {
         self.store.len() - self.len()
     }
 
-    /// The first `n` bytes of `spare` are filled now.
+    /// Marks the first `n` bytes of `spare` as filled.
     #[inline]
     pub(crate) fn commit(&mut self, n: usize) {
         debug_assert!(n <= self.store.len() - self.end as usize);
         self.end = (self.end as usize + n).min(self.store.len()) as u32;
     }
 
-    /// The first `n` bytes of `filled` are done with.
+    /// Removes the first `n` bytes of `filled`.
     #[inline]
     pub(crate) fn consume(&mut self, n: usize) {
         debug_assert!(n <= self.len());
@@ -76,12 +76,12 @@ impl Buf {
         }
     }
 
-    /// Drops the last `n` bytes again.
+    /// Removes the last `n` bytes of `filled`.
     pub(crate) fn unfill(&mut self, n: usize) {
         self.end -= n.min(self.len()) as u32;
     }
 
-    /// Moves what is filled to the front, so that all room is behind it.
+    /// Moves the filled bytes to the front, so that all room is behind them.
     pub(crate) fn compact(&mut self) {
         if self.start > 0 {
             self.store.copy_within(self.start as usize..self.end as usize, 0);
@@ -89,7 +89,7 @@ impl Buf {
         }
     }
 
-    /// Puts in as much of `bytes` as there is room for; how much that was.
+    /// Appends as much of `bytes` as there is room for, and returns how much that is.
     #[inline]
     pub(crate) fn push(&mut self, bytes: &[u8]) -> usize {
         if self.store.len() - (self.end as usize) < bytes.len() {
@@ -102,7 +102,7 @@ impl Buf {
         n
     }
 
-    /// Sees to room for `n` more bytes, in a larger store if need be. The store that was replaced is returned.
+    /// Makes room for `n` more bytes, in a larger store if necessary. Returns the store that was replaced.
     #[inline]
     pub(crate) fn reserve(&mut self, n: usize) -> Option<Box<[u8]>> {
         if self.store.len() - self.end as usize >= n { None } else { self.make_room(n) }
@@ -118,7 +118,7 @@ impl Buf {
         Some(self.move_into(vec![0; size].into_boxed_slice()))
     }
 
-    /// Goes on in another store, which must hold what is filled; returns the one it had.
+    /// Moves the filled bytes into another store, which must be large enough. Returns the old store.
     pub(crate) fn move_into(&mut self, mut store: Box<[u8]>) -> Box<[u8]> {
         let len = self.len();
         store[..len].copy_from_slice(self.filled());
@@ -126,7 +126,7 @@ impl Buf {
         std::mem::replace(&mut self.store, store)
     }
 
-    /// Exchanges stores. Only if there is nothing in this one.
+    /// Exchanges stores. The buffer must be empty.
     #[inline]
     pub(crate) fn swap_store(&mut self, other: &mut Box<[u8]>) {
         debug_assert!(self.is_empty());
@@ -134,13 +134,13 @@ impl Buf {
         std::mem::swap(&mut self.store, other);
     }
 
-    /// Gives the store away, what was filled with it.
+    /// Takes the store out, together with the filled bytes.
     pub(crate) fn take_store(&mut self) -> Box<[u8]> {
         (self.start, self.end) = (0, 0);
         std::mem::take(&mut self.store)
     }
 
-    /// Overwrites bytes in the midst of what is filled, from `at` on.
+    /// Overwrites filled bytes, from the offset `at` on.
     pub(crate) fn patch(&mut self, at: usize, bytes: &[u8]) {
         let at = self.start as usize + at;
         self.store[at..at + bytes.len()].copy_from_slice(bytes);
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn grows_when_asked_to() {
         let mut buf = Buf::default();
-        assert_eq!(buf.push(b"x"), 0, "an empty shell takes nothing");
+        assert_eq!(buf.push(b"x"), 0, "without a store there is no room");
         assert!(buf.reserve(5).is_some());
         assert_eq!(buf.push(b"hello"), 5);
         buf.consume(2);

@@ -1,40 +1,40 @@
-//! A byte stream whose other end is in this process, as `transport` sees it: a socket without a system behind it.
+//! A byte stream whose other end is in this process: a socket, for `transport`, without a system behind it.
 //!
 //! ```text
-//!   engine ──read, write──▶ Socket::Duplex ──▶ dyn Duplex ──▶ two ends of pipes (api) ◀──▶ whoever holds the others
+//!   engine ──read, write──▶ Socket::Duplex ──▶ dyn Duplex ──▶ two ends of pipes (api) ◀──▶ the other ends
 //! ```
-//! `transport` may not know what it is made of; it knows how one behaves, which is as a non-blocking socket does.
+//! `transport` does not know what it is made of. It behaves as a non-blocking socket does.
 
 use std::{
     fmt,
     io::{self, IoSlice},
 };
 
-/// A connected stream, non-blocking. Who was refused by `WouldBlock`, or given less than asked for, is told by an event
-/// when that changes; so is everybody when the stream ends.
+/// A connected, non-blocking stream. After a call that returned `WouldBlock`, or fewer bytes than possible, an event
+/// follows when that changes. An event also follows when the stream ends.
 pub(crate) trait Duplex: fmt::Debug + Send {
-    /// Reads what is there. 0: the peer has finished, in order. `ConnectionReset`: it has broken off.
+    /// Reads the bytes that are there. 0: the peer has finished in order. `ConnectionReset`: the stream is truncated.
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize>;
 
-    /// Writes what there is room for. `BrokenPipe`: nobody is there to read it.
+    /// Writes as much as there is room for. `BrokenPipe`: the peer does not read any more.
     fn write(&mut self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Ends our side, in order. A second time does nothing.
+    /// Ends our side in order. A second call has no effect.
     fn finish(&mut self);
 
-    /// Breaks our side off: the peer is not to mistake what it got for the whole.
+    /// Truncates our side: the peer must not take a part for the whole.
     fn cut(&mut self);
 
-    /// How it stands with the peer's side.
+    /// Returns the state of the peer's side.
     fn peer_side(&self) -> PeerSide;
 }
 
-/// What the peer of a [`Duplex`] has done to it.
+/// The state of the peer's side of a [`Duplex`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PeerSide {
     Open,
-    /// It has finished; there may be bytes before that.
+    /// The peer has finished; there may be bytes left.
     Finished,
-    /// It has broken off, or does not read what we have to say.
+    /// The stream is truncated, or the peer does not read any more.
     Gone,
 }

@@ -1,24 +1,24 @@
-//! Names of connections and requests: plain integers that are never used twice.
+//! Ids of connections and requests: plain integers that are never used twice.
 //!
 //! A slot of a loop's slab is used again and again, so an index alone would let a late message reach the wrong
-//! connection. Every name therefore carries the slot's generation, and a request's name its number as well: a
-//! message for a request that is over finds nobody, not the next request of the same keep-alive connection.
+//! connection. Every id therefore contains the generation of the slot, and the id of a request also its number. So a
+//! message for a request that has ended has no effect, not even on the next request of the same keep-alive connection.
 
 use std::fmt;
 
-/// One connection, unique among all connections of all loops in this process for as long as it runs.
+/// The id of a connection, unique among all connections of all loops while this process runs.
 ///
 /// As an integer: the loop's number (10 bits), its slot (22 bits), and the slot's generation (32 bits).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(u64);
 
 impl ConnId {
-    /// The most slots one loop can have: 4,194,304.
+    /// The largest number of slots of one loop: 4,194,304.
     pub(crate) const MAX_SLOTS: usize = 1 << 22;
 
     pub(crate) fn new(loop_number: u16, index: usize, generation: u32) -> Self {
-        let place = (u64::from(loop_number) & 0x3ff) << 22 | (index as u64 & 0x3f_ffff);
-        Self(place << 32 | u64::from(generation))
+        let slot = (u64::from(loop_number) & 0x3ff) << 22 | (index as u64 & 0x3f_ffff);
+        Self(slot << 32 | u64::from(generation))
     }
 
     pub(crate) fn index(self) -> usize {
@@ -33,7 +33,7 @@ impl ConnId {
         Self(token as u64)
     }
 
-    /// The name as an integer: for logs, tables and foreign languages.
+    /// Returns the id as an integer, for logs, tables and other languages.
     pub const fn get(self) -> u64 {
         self.0
     }
@@ -51,13 +51,13 @@ impl fmt::Debug for ConnId {
     }
 }
 
-/// One request: its connection, and its number on that connection (from 1; 0 is a connection as a whole: one of our own
-/// making, or in a protocol chosen by ALPN).
+/// The id of a request: its connection, and its number on that connection.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId {
-    /// The connection it came on.
+    /// The connection of the request.
     pub conn: ConnId,
-    /// Its number on that connection, counted from 1. 0 where there are no requests.
+    /// Its number on that connection, counted from 1. 0 means the connection itself, where there are no requests: an
+    /// outgoing connection, or one in a protocol that ALPN has chosen.
     pub number: u32,
 }
 

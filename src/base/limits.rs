@@ -1,92 +1,102 @@
-//! Every limit, its value, and the reason for it. Nothing is unbounded.
+//! Every limit, its default, and the reason for it.
+//!
+//! What peers cause is bounded by them. What the application itself queues on a loop is not: messages in the mailbox, and
+//! functions that [`LoopHandle::after`](crate::LoopHandle::after) has planned.
 
 use std::time::Duration;
 
 use super::Timeout;
 
-/// How much and how long. The defaults are meant for the open internet.
+/// The limits of a server: numbers, sizes and timeouts. The defaults are meant for the open internet.
 ///
 /// ```
 /// use std::time::Duration;
 /// use uncork::Limits;
-/// let limits = Limits { idle: Duration::from_secs(5), ..Limits::default() };
+/// let limits = Limits { idle_timeout: Duration::from_secs(5), ..Limits::default() };
 /// assert_eq!(limits.head, 16 * 1024);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections in all, over all loops of a server. At the limit, listeners wait for a place to become free, and
-    /// the system's accept queue fills. 65,536: an idle one costs less than 512 bytes here and a few KiB in the
-    /// system, so the process's file descriptors usually run out first (which is survived as well).
+    /// Connections in total, over all loops of a server. Default: 65,536. At the limit, listeners wait until a connection
+    /// ends, and the system's accept queue fills. An idle connection costs less than 512 bytes here and a few KiB in the
+    /// system. So the file descriptors of the process usually run out first, which is handled too.
     pub connections: usize,
-    /// Connections from one address; one more is closed at once. In IPv6 all addresses of a /64 network count as one
-    /// ([`PeerAddr::network`](crate::PeerAddr::network)). 16,384, a quarter of all: a proxy in front or a network behind
-    /// one address still fits. Once half of all places are taken, the share of an address shrinks
-    /// ([`address_share`](Self::address_share)), so that four addresses, or a hundred, leave some to others. It is never
-    /// more than half of [`connections`](Self::connections), except that `usize::MAX` lets one address have all: for a
-    /// server whose clients all come by one proxy. Unix sockets are exempt.
+    /// Connections from one address; further ones are closed at once. Default: 16,384, a quarter of all, which is enough for
+    /// a proxy in front or a network behind one address. All IPv6 addresses of a /64 network count as one
+    /// ([`PeerAddr::network`](crate::PeerAddr::network)).
+    ///
+    /// When half of all connections are in use, the share of an address shrinks ([`address_share`](Self::address_share)),
+    /// so that four addresses, or a hundred, leave some to others. The value counts as at most half of
+    /// [`connections`](Self::connections). `usize::MAX` is the exception: one address can have all, for a server behind a
+    /// single proxy. Unix sockets are exempt.
     pub connections_per_address: usize,
-    /// Bytes of a request's head: request line, fields and line ends. 16 KiB, as node; nginx has 8 KiB a line,
-    /// Apache 8,190 bytes a line. Beyond it: 431.
+    /// Bytes of a request's head: request line, fields and line ends. Default: 16 KiB, as node; nginx has 8 KiB for each
+    /// line, Apache 8,190 bytes. Beyond it: 431.
     pub head: usize,
-    /// Bytes of the request target. 8 KiB, as nginx and Apache; RFC 9112 §3 asks for 8,000 at least. Beyond it: 414.
+    /// Bytes of the request target. Default: 8 KiB, as nginx and Apache; RFC 9112 §3 recommends at least 8,000. Beyond it:
+    /// 414.
     pub target: usize,
-    /// Header fields of a request, and of its trailers. 100, as Apache. Beyond it: 431. For heads of more than 1 KiB,
-    /// more than 256 take an allocation.
+    /// Header fields of a request, and trailer fields. Default: 100, as Apache. Beyond it: 431. In heads of more than 1 KiB,
+    /// more than 256 fields cost an allocation.
     pub fields: usize,
-    /// Bytes of a request's body, decoded. 1 GiB, as Apache: a body is never held whole by the engine, so this
-    /// protects what the application does with it. Beyond it: 413, before `100 Continue` where the length is told.
+    /// Bytes of a request's body, decoded. Default: 1 GiB, as Apache. The engine never holds a whole body, so this protects
+    /// the application. Beyond it: 413, and before `100 Continue` if the length is known.
     pub body: u64,
-    /// Bytes of a body nobody asked for that are read and thrown away so that the connection can go on. 64 KiB:
-    /// about what a new connection costs. A longer one, or one behind `Expect: 100-continue`, closes it.
+    /// Bytes of a body that the application does not receive and that are read and discarded, so that the connection can
+    /// be used again. Default: 64 KiB, about the cost of a new connection. A longer body, or one with
+    /// `Expect: 100-continue`, closes the connection.
     pub drain: u64,
-    /// Bytes of input that are held for an upgraded connection: the longest frame that can be parsed in place.
+    /// Bytes of input held for one upgraded connection. Default: 64 KiB, one lent buffer. Beyond it nothing is read until
+    /// the handler consumes some, so it is the longest frame that a handler can parse in place. A handler that waits for
+    /// more input while it is full is aborted.
     pub upgrade_input: usize,
-    /// Bytes of output that are held for one connection before the application is asked to wait.
+    /// Bytes of output held for one connection. Default: 64 KiB, one lent buffer. Beyond it, producers and
+    /// upgrades are not called for more until there is room.
     pub output: usize,
-    /// Bytes of buffers lent at the same time, for each loop. 256 MiB: 10,000 slow heads must not cost more. Beyond
-    /// it, connections wait for a buffer to come back. After a second the address that keeps the most of them loses
-    /// connections that have not moved for as long, until an eighth of all is free.
+    /// Bytes of buffers lent at the same time, for each loop. Default: 256 MiB, so that 10,000 slow heads cost no more.
+    /// Beyond it, connections wait until a buffer is returned. After a second, the address that holds the most loses
+    /// connections that made no progress for as long, until an eighth of all buffers is free.
     pub buffers: usize,
-    /// Pipes of the system in use at the same time, over all loops of a server: through one, the body of a request
-    /// passes to the answer of another without entering the process. 512, each with two descriptors, a third
-    /// for the receiver, and at most 256 KiB in the system, which lets an unprivileged user have about 256. Beyond either,
-    /// bytes are copied, through blocks whose memory has a limit for the whole process
+    /// Pipes of the system in use at the same time, over all loops of a server. Through such a pipe, the body of a request
+    /// passes to the response of another without entering the process. Default: 512. Each has two descriptors, a third one
+    /// for the receiver, and at most 256 KiB in the system, which lets an unprivileged user have about 256. Beyond either
+    /// number, bytes are copied, through blocks whose memory has a limit for the whole process
     /// ([`set_pipe_memory_limit`](crate::set_pipe_memory_limit)).
     pub kernel_pipes: usize,
-    /// Descriptors that each loop with a listener keeps without a use. When the process has no others left, so many
-    /// connections are accepted all the same. Beyond them, connections wait in the system's queue until a descriptor is
-    /// free: a short shortage passes without a refusal. 0; a few for a listener that has to answer in any case, as one
-    /// for health checks.
+    /// Descriptors that each loop with a listener keeps in reserve. Default: 0. When the process has no others left, so
+    /// many connections are still accepted. Further connections wait in the system's queue until a descriptor is free, so
+    /// a short shortage passes without a rejection. Set a few for a listener that must always respond, such as one for
+    /// health checks.
     pub reserved_descriptors: usize,
-    /// Time for the TLS handshake. 10 s.
+    /// Timeout of the TLS handshake, with the PROXY protocol header in front of it. Default: 10 s.
     pub handshake_timeout: Duration,
-    /// Time for a request's head, from its first byte; no byte prolongs it. 20 s, between Apache's 20 and nginx's 60.
+    /// Timeout of a request's head, from its first byte; no byte extends it. Default: 20 s, as Apache; nginx has 60.
     pub head_timeout: Duration,
-    /// How long a connection may be idle between two requests, and before the first. 60 s: nginx has 75, Apache 5.
+    /// Timeout of an idle connection, between two requests and before the first. Default: 60 s; nginx has 75, Apache 5.
     pub idle_timeout: Duration,
-    /// The most a body may pause while we are ready to receive it. 30 s. See also `min_rate`.
+    /// Timeout of a pause in a body that the application is ready to receive. Default: 30 s. See also `min_rate`.
     pub body_timeout: Duration,
-    /// The most a peer may take to accept any of the output that waits for it. 30 s. See also `min_rate`.
+    /// Timeout of output of which the peer accepts nothing. Default: 30 s. See also `min_rate`.
     pub send_timeout: Duration,
-    /// The least rate, in bytes per second, at which a body must arrive and output must be taken, once `body_timeout` or
-    /// `send_timeout` is used up: each byte prolongs it by 1/`min_rate` s, never beyond the full time from now. 240, as
-    /// Kestrel: below what any modem does, above what a slow-drip attack can afford. 0 switches it off, and then
-    /// every byte grants the full time again.
+    /// The least rate, in bytes per second, at which a body must arrive and output must be taken once `body_timeout` or
+    /// `send_timeout` is used up. Default: 240, as Kestrel: below the rate of any modem, above what a slow-drip attack can
+    /// afford. Each byte extends the timeout by 1/`min_rate` s, never beyond the full timeout from now. 0 switches it off:
+    /// then every byte restarts the full timeout.
     pub min_rate: u64,
-    /// How long a peer that was refused may go on talking, its words thrown away, so that it can read the refusal
-    /// before its system sees a reset. 2 s, as Apache.
+    /// How long a rejected peer may keep sending, so that it can read the response before its system sees a reset. What it
+    /// sends is discarded. Default: 2 s, as Apache.
     pub linger_timeout: Duration,
-    /// Requests on one connection; after the last it is closed. 1,000,000: only against counters that wrap.
+    /// Requests on one connection; after the last it is closed. Default: 1,000,000, only against counters that wrap.
     pub requests: u32,
 }
 
 impl Limits {
-    /// Returns how many of `limit` places one address may have while `taken` of them are taken: `per_address` until half of
-    /// the places are taken, then less and less, and at least one.
+    /// Returns how many of `limit` connections one address may have while `taken` of them are in use: `per_address` until
+    /// half of them are, then less and less, but at least one.
     ///
-    /// The share of an address shrinks with the square of the part of the second half that is still free. So a few
-    /// addresses cannot take all places, even if they come one after the other: of 65,536 with a quarter for each, four
-    /// leave 18,000 and a hundred 600. Where one address may have all places, its share does not shrink.
+    /// The share shrinks with the square of the part of the second half that is still free. So a few addresses cannot take
+    /// all, even one after the other: of 65,536 with a quarter for each, four leave 18,000 and a hundred leave 600. If one
+    /// address may have all, its share does not shrink.
     ///
     /// ```
     /// use uncork::Limits;
@@ -105,9 +115,9 @@ impl Limits {
         usize::try_from(step(step(per_address as u128))).unwrap_or(usize::MAX).max(1).min(per_address)
     }
 
-    /// The full time of that clock.
-    pub(crate) fn time(&self, timer: Timeout) -> Duration {
-        match timer {
+    /// Returns the duration of that timeout.
+    pub(crate) fn time(&self, timeout: Timeout) -> Duration {
+        match timeout {
             Timeout::Handshake => self.handshake_timeout,
             Timeout::Head => self.head_timeout,
             Timeout::Idle => self.idle_timeout,

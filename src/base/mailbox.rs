@@ -1,11 +1,11 @@
-//! A queue and a bell: how other threads speak to a loop.
+//! A queue and a notifier, by which other threads reach a loop.
 //!
 //! ```text
 //!   any thread ──post──▶ [ queue ] ──drain──▶ the loop
-//!                  └─ rings the bell, but only if the loop sleeps, and once per sleep
+//!                  └─ notifies, but only if the loop sleeps, and once for each sleep
 //! ```
-//! A message is either taken by the loop or given back: to the poster if the box is closed already, and to whoever
-//! closes it if it was still inside. None is lost between the two.
+//! A message is either taken by the loop or given back: to the poster if the mailbox is closed already, and to the caller
+//! of `close` if it was still inside. None is lost between the two.
 
 use std::sync::{
     Mutex,
@@ -19,28 +19,28 @@ use super::lock;
 
 /// Wakes a sleeping loop. The engine's is an eventfd.
 pub(crate) trait Notifier: Send + Sync {
-    fn ring(&self);
+    fn notify(&self);
 }
 
 pub(crate) struct Mailbox<M> {
     queue: Mutex<Option<Vec<M>>>,
     pending: AtomicBool,
     sleeping: AtomicBool,
-    bell: Box<dyn Notifier>,
+    notifier: Box<dyn Notifier>,
 }
 
 impl<M> Mailbox<M> {
-    pub(crate) fn new(bell: Box<dyn Notifier>) -> Self {
-        // Asleep at first: what is posted before the first turn rings.
+    pub(crate) fn new(notifier: Box<dyn Notifier>) -> Self {
+        // Asleep at first: a message before the first turn notifies.
         Self {
             queue: Mutex::new(Some(Vec::new())),
             pending: AtomicBool::new(false),
             sleeping: AtomicBool::new(true),
-            bell,
+            notifier,
         }
     }
 
-    /// Leaves a message; gives it back if nobody will ever read it.
+    /// Posts a message. Gives it back if the mailbox is closed.
     pub(crate) fn post(&self, message: M) -> Result<(), M> {
         match &mut *lock(&self.queue) {
             Some(queue) => queue.push(message),
@@ -48,18 +48,19 @@ impl<M> Mailbox<M> {
         }
         self.pending.store(true, SeqCst);
         if self.sleeping.swap(false, SeqCst) {
-            self.bell.ring();
+            self.notifier.notify();
         }
         Ok(())
     }
 
-    /// The loop is up: from here on posting does not ring.
+    /// Notes that the loop is awake: from now on posting does not notify.
     pub(crate) fn awake(&self) {
-        // Nothing hangs on when others see this: who still takes the loop for asleep rings once in vain.
+        // Relaxed is enough: a poster that reads a stale `true` causes one spurious wake-up.
         self.sleeping.store(false, Relaxed);
     }
 
-    /// The loop is about to sleep: from here on the first post rings. `false` if there is mail: then it must not.
+    /// Notes that the loop is about to sleep: from now on the first post notifies. Returns `false` if there are messages:
+    /// then the loop must not sleep.
     pub(crate) fn sleep(&self) -> bool {
         self.sleeping.store(true, SeqCst);
         let empty = !self.pending.load(SeqCst);
@@ -69,9 +70,9 @@ impl<M> Mailbox<M> {
         empty
     }
 
-    /// Moves what is there into `into`, which must be empty (its allocation becomes the queue's).
+    /// Moves all messages into `into`, which must be empty (its allocation becomes the queue's).
     pub(crate) fn drain(&self, into: &mut Vec<M>) {
-        // A look costs nothing, a swap a locked instruction: and a turn mostly finds no mail.
+        // A load costs nothing, a swap costs a locked instruction, and most turns find no message.
         if self.is_empty() || !self.pending.swap(false, SeqCst) {
             return;
         }
@@ -80,12 +81,12 @@ impl<M> Mailbox<M> {
         }
     }
 
-    /// Whether there is nothing to be taken out.
+    /// Returns `true` if there is no message.
     pub(crate) fn is_empty(&self) -> bool {
         !self.pending.load(SeqCst)
     }
 
-    /// Closes the box and returns what was in it.
+    /// Closes the mailbox and returns the messages that were in it.
     pub(crate) fn close(&self) -> Vec<M> {
         lock(&self.queue).take().unwrap_or_default()
     }
@@ -99,58 +100,58 @@ mod tests {
 
     struct Count(Arc<AtomicUsize>);
     impl Notifier for Count {
-        fn ring(&self) {
+        fn notify(&self) {
             self.0.fetch_add(1, SeqCst);
         }
     }
 
-    fn mailbox() -> (Mailbox<u32>, Arc<AtomicUsize>) {
-        let rings = Arc::new(AtomicUsize::new(0));
-        (Mailbox::new(Box::new(Count(rings.clone()))), rings)
+    fn new_mailbox() -> (Mailbox<u32>, Arc<AtomicUsize>) {
+        let notified = Arc::new(AtomicUsize::new(0));
+        (Mailbox::new(Box::new(Count(notified.clone()))), notified)
     }
 
     #[test]
-    fn rings_once_per_sleep_and_never_while_awake() {
-        let (mail, rings) = mailbox();
-        mail.awake();
-        mail.post(1).expect("open");
-        assert_eq!(rings.load(SeqCst), 0);
-        assert!(!mail.sleep(), "there is mail: no sleep");
+    fn notifies_once_per_sleep_and_never_while_awake() {
+        let (mailbox, notified) = new_mailbox();
+        mailbox.awake();
+        mailbox.post(1).expect("open");
+        assert_eq!(notified.load(SeqCst), 0);
+        assert!(!mailbox.sleep(), "there is a message: no sleep");
         let mut got = Vec::new();
-        mail.drain(&mut got);
+        mailbox.drain(&mut got);
         assert_eq!(got, [1]);
-        assert!(mail.sleep());
-        mail.post(2).expect("open");
-        mail.post(3).expect("open");
-        assert_eq!(rings.load(SeqCst), 1);
+        assert!(mailbox.sleep());
+        mailbox.post(2).expect("open");
+        mailbox.post(3).expect("open");
+        assert_eq!(notified.load(SeqCst), 1);
     }
 
     #[test]
     fn closing_gives_everything_back() {
-        let (mail, _) = mailbox();
-        mail.post(1).expect("open");
-        assert_eq!(mail.close(), [1]);
-        assert_eq!(mail.post(2), Err(2));
-        assert!(mail.close().is_empty());
+        let (mailbox, _) = new_mailbox();
+        mailbox.post(1).expect("open");
+        assert_eq!(mailbox.close(), [1]);
+        assert_eq!(mailbox.post(2), Err(2));
+        assert!(mailbox.close().is_empty());
     }
 
     #[test]
     fn nothing_is_lost_between_threads() {
-        let (mail, _) = mailbox();
-        let mail = Arc::new(mail);
+        let (mailbox, _) = new_mailbox();
+        let mailbox = Arc::new(mailbox);
         let threads: Vec<_> = (0..4)
             .map(|t| {
-                let mail = mail.clone();
-                std::thread::spawn(move || (0..1000).filter(|i| mail.post(t * 1000 + i).is_ok()).count())
+                let mailbox = mailbox.clone();
+                std::thread::spawn(move || (0..1000).filter(|i| mailbox.post(t * 1000 + i).is_ok()).count())
             })
             .collect();
         let (mut got, mut batch) = (0, Vec::new());
         while got < 2000 {
-            mail.drain(&mut batch);
+            mailbox.drain(&mut batch);
             got += batch.drain(..).count();
             std::thread::yield_now();
         }
-        let rest = mail.close().len();
+        let rest = mailbox.close().len();
         let posted: usize = threads.into_iter().map(|t| t.join().expect("no panic")).sum();
         assert_eq!(posted, got + rest);
     }

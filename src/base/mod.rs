@@ -1,15 +1,16 @@
-//! The vocabulary every room speaks: bytes, masks, times, ids, limits, ends.
+//! The vocabulary of all modules: bytes, masks, times, ids, limits, end reasons.
 //!
 //! ```text
-//!   Buf, Out     bytes on their way in, and out        mask      what an upgraded connection waits for
-//!   Tick, Wait   when                                  id        who: connection, request
-//!   Limits       how much, how long                    Ended     why something is over
-//!   Runs         bytes with gaps, decoded where they lie   Pool      buffers, lent
-//!   Mailbox      a queue and a bell, between threads   PeerAddr  from where
-//!   Duplex       a socket without a system behind it   Seldom    lines for the log, one a minute
+//!   Buf, Out     bytes on their way in, and out        EventMask   the events an upgraded connection waits for
+//!   Tick, Wait   times                                 ConnId, RequestId
+//!   Limits       sizes, numbers, timeouts              EndReason   why something ended
+//!   PipeMemory   the memory of all pipes               Pool        buffers, lent
+//!   Mailbox      a queue and a notifier for threads    PeerAddr    the address of a peer
+//!   Duplex       a socket without a system behind it   Runs        bytes with gaps, decoded in place
+//!   Seldom       lines for the log, one a minute       lock        a mutex, poisoned or not
 //! ```
 //!
-//! Depends on nothing, does no IO and reads no clock; everything else may depend on it.
+//! Depends on nothing, does no IO and reads no clock; every other module may import it.
 
 pub(crate) mod addr;
 pub(crate) mod buf;

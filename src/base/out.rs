@@ -1,15 +1,15 @@
-//! Output on its way to the transport: small things are copied together, large blocks are only pointed at.
+//! Output on its way to the transport: small pieces are copied together, large blocks are referenced.
 //!
 //! ```text
-//!   buf     [ head of the answer | … ]                      one store, lent
-//!   blocks  [ after 120 bytes: Shared(Arc<[u8]>, from) ]    any number of connections may point at one block
+//!   buf     [ head of the response | … ]                    one store, lent
+//!   blocks  [ after 120 bytes: Shared(Arc<[u8]>, from) ]    any number of connections can reference one block
 //! ```
 
 use std::{collections::VecDeque, io::IoSlice, sync::Arc};
 
 use super::{buf::Buf, pool::Pool};
 
-/// Bytes that live elsewhere.
+/// Bytes outside the buffer.
 pub(crate) enum Block {
     Static(&'static [u8]),
     Owned(Vec<u8>),
@@ -33,16 +33,16 @@ impl Block {
 }
 
 impl Block {
-    /// Its bytes if they are so few that a copy is cheaper than a segment of its own; none otherwise.
+    /// Returns its bytes if a copy is cheaper than a segment of their own, none otherwise.
     #[inline]
     pub(crate) fn if_short(&self) -> &[u8] {
         let bytes = self.bytes();
-        if bytes.len() < WORTH_POINTING_AT { bytes } else { &[] }
+        if bytes.len() < WORTH_REFERENCING { bytes } else { &[] }
     }
 }
 
 /// Below this many bytes a copy is cheaper than a segment of its own.
-const WORTH_POINTING_AT: usize = 2048;
+const WORTH_REFERENCING: usize = 2048;
 
 #[derive(Default)]
 pub(crate) struct Out {
@@ -60,7 +60,7 @@ struct Blocks {
 }
 
 impl Out {
-    /// Bytes waiting.
+    /// Returns how many bytes are to be sent.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         let Some(blocks) = &self.blocks else { return self.buf.len() };
@@ -72,18 +72,18 @@ impl Out {
         self.buf.is_empty() && self.blocks.as_ref().is_none_or(|blocks| blocks.queue.is_empty())
     }
 
-    /// Copies all of `bytes`, in a larger store if need be. The caller keeps the bound.
+    /// Appends a copy of `bytes`, in a larger store if necessary. The caller enforces the limit.
     #[inline]
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         self.buf.reserve(bytes.len());
         self.buf.push(bytes);
     }
 
-    /// Appends a block: copied if small, pointed at if large, and then taken.
+    /// Appends a block: a small one is copied, a large one is taken and referenced.
     #[inline]
     pub(crate) fn push_block(&mut self, block: &mut Block) {
         let bytes = block.bytes();
-        if bytes.len() < WORTH_POINTING_AT { self.push(bytes) } else { self.point_at(std::mem::take(block)) }
+        if bytes.len() < WORTH_REFERENCING { self.push(bytes) } else { self.reference(std::mem::take(block)) }
     }
 
     fn point_at(&mut self, block: Block) {
@@ -93,13 +93,13 @@ impl Out {
         blocks.queue.push_back((copied, block, 0));
     }
 
-    /// What goes out next, if it is of one piece.
+    /// Returns the bytes to be sent, if they are one piece.
     #[inline]
     pub(crate) fn only_piece(&self) -> Option<&[u8]> {
         if self.blocks.as_ref().is_none_or(|blocks| blocks.queue.is_empty()) { Some(self.buf.filled()) } else { None }
     }
 
-    /// What goes out next, in up to `N` pieces; how many there are.
+    /// Puts the bytes to be sent next into up to `N` pieces, and returns the number of pieces.
     pub(crate) fn pieces<'a, const N: usize>(&'a self, into: &mut [IoSlice<'a>; N]) -> usize {
         let (mut n, mut rest) = (0, self.buf.filled());
         let mut put = |bytes: &'a [u8]| {
@@ -121,7 +121,7 @@ impl Out {
         n
     }
 
-    /// `n` bytes went out.
+    /// Removes the first `n` bytes: they are sent.
     #[inline]
     pub(crate) fn consume(&mut self, n: usize) {
         if self.blocks.is_none() { self.buf.consume(n) } else { self.consume_blocks(n) }
@@ -149,13 +149,13 @@ impl Out {
         self.buf.consume(n);
     }
 
-    /// Throws everything away.
+    /// Discards everything.
     pub(crate) fn clear(&mut self) {
         self.blocks = None;
         self.buf.consume(self.buf.len());
     }
 
-    /// Gives the store back to the pool if nothing is in it; keeps what is left in a right-sized one.
+    /// Gives the store back to the pool if it is empty; keeps a small rest in a store of its own size.
     #[inline]
     pub(crate) fn settle(&mut self, pool: &mut Pool) {
         pool.settle(&mut self.buf);

@@ -1,15 +1,14 @@
-//! The memory of pipes: how many bytes their blocks hold in all, and a limit for it.
+//! The memory of pipes: how many bytes their blocks hold in total, and a limit for it.
 //!
-//! A block is made on one loop, is emptied on another, and may be dropped with the pipe on a third, so its store is
-//! counted by a [`Share`] that goes with it. Pipes belong to no server, and memory to the process: so it is counted for
-//! the process.
+//! A block is made on one loop, is emptied on another, and may be dropped with the pipe on a third. So a [`Share`] goes
+//! with its store and counts it. Pipes belong to no server, so the memory is counted for the process.
 //!
-//! Beyond the limit nothing is refused and nothing waits: a pipe gets a small block ([`SMALL`]) until others have given
-//! theirs back. Small blocks are not counted. So all pipes together hold the limit and a small block each, at the most.
+//! Beyond the limit nothing is rejected and nothing waits: a pipe gets a small block ([`SMALL`]) until others have given
+//! theirs back. Small blocks are not counted. So all pipes together hold at most the limit and a small block each.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The size of a block when the limit is reached. A pipe moves less with each system call then, but it moves.
+/// The size of a block when the limit is reached. Each system call then moves fewer bytes.
 pub(crate) const SMALL: usize = 16 * 1024;
 
 /// 1,024 pipes of the relays' 256 KiB; as much as one loop lends in buffers.
@@ -42,25 +41,25 @@ impl PipeMemory {
     }
 }
 
-/// What one block holds of the memory. Dropped, it is given back.
+/// The memory that one block holds. Dropping it gives the memory back.
 pub(crate) struct Share {
     of: &'static PipeMemory,
     bytes: usize,
 }
 
 impl Share {
-    /// Nothing of `of`.
+    /// Creates an empty share of `of`.
     pub(crate) const fn none(of: &'static PipeMemory) -> Self {
         Self { of, bytes: 0 }
     }
 
-    /// Nothing of the same memory.
+    /// Creates an empty share of the same memory.
     pub(crate) fn another(&self) -> Self {
         Self::none(self.of)
     }
 
-    /// Makes it the share of a store of `size` bytes. Returns `false` if the limit does not allow that; then it is what
-    /// it was.
+    /// Changes it to the share of a store of `size` bytes. Returns `false`, and changes nothing, if the limit does not
+    /// allow that.
     pub(crate) fn try_resize(&mut self, size: usize) -> bool {
         let more = counted(size).saturating_sub(self.bytes);
         let limit = self.of.limit();
@@ -73,7 +72,7 @@ impl Share {
         true
     }
 
-    /// Makes it the share of a store of `size` bytes, whatever the limit.
+    /// Changes it to the share of a store of `size` bytes, whatever the limit.
     pub(crate) fn resize(&mut self, size: usize) {
         let (old, new) = (self.bytes, counted(size));
         if new > old {
@@ -84,8 +83,7 @@ impl Share {
         self.bytes = new;
     }
 
-    /// Returns `true` if it is a share of memory of which less than a quarter is free: a block that is empty is to leave
-    /// its store to others.
+    /// Returns `true` if less than a quarter of the memory is free: then an empty block must give up its store for others.
     #[inline]
     pub(crate) fn is_scarce(&self) -> bool {
         self.bytes > 0 && self.of.held() > self.of.limit() / 4 * 3

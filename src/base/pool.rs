@@ -1,12 +1,12 @@
-//! Buffers belong to the loop. A connection is lent one while it has bytes in flight, and gives it back when it has
-//! none; the last one given back is the next one lent, so that a quiet loop works in warm memory.
+//! The buffers of a loop. It lends one to a connection while that has bytes in flight, and takes it back when it has
+//! none. The last buffer that was given back is lent next, so a quiet loop works in warm memory.
 
 use super::buf::Buf;
 
-/// The size of a lent buffer. As large as one read is useful, and four TLS records.
+/// The size of a lent buffer: the largest useful read, and four TLS records.
 pub(crate) const LENT: usize = 64 * 1024;
-/// Buffers one connection can need at once, over TLS: in both directions, sealed and open. One that gets fewer would ask
-/// again and again.
+/// Buffers that one connection can need at once, over TLS: in both directions, encrypted and plain. A connection that gets
+/// fewer would ask again and again.
 const WANTED: usize = 4;
 
 /// Returns `true` if `buf` works in a lent store.
@@ -14,23 +14,22 @@ pub(crate) fn is_lent(buf: &Buf) -> bool {
     buf.capacity() >= LENT
 }
 
-/// Freed buffers kept for the next: beyond this many they go back to the allocator.
+/// Freed buffers that are kept. Further ones go back to the allocator.
 const KEPT: usize = 16;
 /// A lent buffer with at most this many bytes left in it is exchanged for a right-sized one when a turn ends.
-/// It is more than what one read of a head brings, so that a request that waits keeps no lent buffer for what its client
-/// sends behind it.
+/// It is more than one read of a head yields, so that a suspended request keeps no lent buffer for what its client sends
+/// after it.
 const SMALL: usize = LENT / 8 * 3;
 
 pub(crate) struct Pool {
-    /// Stores to be lent next: the first `kept` of them. Taken out and put back by swapping, which costs nothing else:
-    /// it is done with every request.
+    /// Stores to be lent next: the first `kept` of them. They are swapped in and out, which is cheap: every request does it.
     free: [Box<[u8]>; KEPT],
     kept: usize,
-    /// Blocks of pipes that hold nothing.
+    /// Stores of pipes that are not in use.
     blocks: Vec<Box<[u8]>>,
-    /// Buffers lent at this moment.
+    /// Buffers that are lent now.
     lent: usize,
-    /// The most that may be lent: `bytes`, less what connections hold of their own.
+    /// How many may be lent: `bytes`, less what connections hold of their own.
     most: usize,
     bytes: usize,
     refused: bool,
@@ -44,13 +43,13 @@ impl Pool {
         pool
     }
 
-    /// Connections hold so many bytes of their own: that much less may be lent.
+    /// Sets how many bytes connections hold of their own: that much less may be lent.
     pub(crate) fn set_held(&mut self, bytes: usize) {
         self.most = (self.bytes.saturating_sub(bytes) / LENT).max(4);
     }
 
-    /// Sees to it that `buf` works in a lent store, keeping what is in it. `false`: the limit is reached; come back
-    /// after [`returned`](Self::returned) says so.
+    /// Lends `buf` a store, and keeps its bytes. Returns `false` if the limit is reached: try again after
+    /// [`returned`](Self::returned) has returned `true`.
     #[inline]
     pub(crate) fn lend(&mut self, buf: &mut Buf) -> bool {
         buf.capacity() >= LENT || self.lend_anew(buf)
@@ -79,11 +78,11 @@ impl Pool {
         let capacity = buf.capacity();
         if buf.is_empty() {
             if capacity == LENT
-                && let Some(place) = self.free.get_mut(self.kept)
+                && let Some(free) = self.free.get_mut(self.kept)
             {
                 self.kept += 1;
                 self.lent = self.lent.saturating_sub(1);
-                buf.swap_store(place);
+                buf.swap_store(free);
             } else if capacity > 0 {
                 let store = buf.take_store();
                 self.take_back(store);
@@ -94,21 +93,21 @@ impl Pool {
         }
     }
 
-    /// A store came out of use, whatever it is.
+    /// Takes back a store of any kind.
     pub(crate) fn take_back(&mut self, store: Box<[u8]>) {
         if store.len() >= LENT {
             self.lent = self.lent.saturating_sub(1);
         }
         if store.len() == LENT
-            && let Some(place) = self.free.get_mut(self.kept)
+            && let Some(free) = self.free.get_mut(self.kept)
         {
             self.kept += 1;
-            *place = store;
+            *free = store;
         }
     }
 
-    /// A store for the block of a pipe. It is counted in the memory of pipes (`pipe_memory`), not here; the few that are
-    /// kept are not counted.
+    /// Returns a store for the block of a pipe. It is counted in the memory of pipes (`pipe_memory`), not here; the few
+    /// that are kept are not counted.
     pub(crate) fn block(&mut self, room: usize) -> Box<[u8]> {
         match self.blocks.pop() {
             Some(store) if store.len() == room => store,
@@ -116,26 +115,26 @@ impl Pool {
         }
     }
 
-    /// A pipe's block came out of use.
+    /// Takes back the store of a pipe.
     pub(crate) fn take_back_block(&mut self, store: Box<[u8]>) {
-        // A small one, of a short body, is as soon made.
+        // A small one, of a short body, costs no more to make.
         if store.len() >= LENT && self.blocks.len() < KEPT {
             self.blocks.push(store);
         }
     }
 
-    /// Whether a buffer can be lent again after a refusal; says so once.
+    /// Returns `true`, once, if buffers can be lent again after a refusal.
     pub(crate) fn returned(&mut self) -> bool {
         self.refused && self.free() >= self.wanted() && std::mem::take(&mut self.refused)
     }
 
-    /// Returns `true` if a connection was refused a buffer, and not told yet that there are some again.
+    /// Returns `true` if a connection was refused a buffer, and [`returned`](Self::returned) has not reported new ones yet.
     #[inline]
     pub(crate) fn refused(&self) -> bool {
         self.refused
     }
 
-    /// Returns `true` if there still are not enough buffers for a connection that was refused one.
+    /// Returns `true` if there are still not enough buffers for a connection that was refused one.
     pub(crate) fn is_short(&self) -> bool {
         self.refused && self.free() < self.wanted()
     }
@@ -153,7 +152,7 @@ impl Pool {
         WANTED.min(self.most)
     }
 
-    /// Whether somebody was refused a buffer, and none has come back since.
+    /// Returns `true` if a connection was refused a buffer, and none was given back since.
     pub(crate) fn has_refused(&self) -> bool {
         self.refused && self.lent >= self.most
     }

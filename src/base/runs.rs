@@ -1,13 +1,13 @@
-//! A block whose bytes need not lie together: what was read with framing between it is sorted out where it lies.
+//! A block whose bytes need not be contiguous: data that was read together with its framing is decoded in place.
 //!
 //! ```text
-//!   ├─ data ─┤ gap ├─ data ─┤ gap ├─ data ─┤ hole ├─ raw: not looked at yet ─┤ spare
+//!   ├─ data ─┤ gap ├─ data ─┤ gap ├─ data ─┤ hole ├─ raw: not decoded yet  ─┤ spare
 //!      run           run           run                  is_data, is_framing ▶
 //! ```
 //!
-//! Whatever is read goes behind all that is there, and is raw until it was said what it is. Framing becomes a gap,
-//! which the reader never sees: it is given one run after the other. Only short runs are moved together, so that there
-//! are never more of them than the block has room for [`WORTH_A_RUN`] bytes.
+//! New bytes are appended, and are raw until the caller says what they are. Framing becomes a gap, which the reader never
+//! sees: it gets one run after the other. Only short runs are moved together, so there are never more runs than
+//! [`WORTH_A_RUN`] fits into the block.
 
 use std::{collections::VecDeque, io::IoSlice};
 
@@ -22,40 +22,40 @@ const WORTH_A_RUN: usize = 4096;
 /// The smallest store.
 const SMALLEST: usize = 4096;
 
-/// INVARIANT: `buf` holds, in this order, runs and gaps in turn, the last run, the hole, what is raw; every gap has a
+/// INVARIANT: `buf` holds, in this order, runs and gaps in turn, the last run, the hole, the raw bytes; every gap has a
 /// run before it.
 #[derive(Default)]
 pub(crate) struct Runs {
     buf: Buf,
-    /// The length of each run that has a gap behind it, and of that gap.
+    /// The length of each run that a gap follows, and of that gap.
     gaps: VecDeque<(usize, usize)>,
-    /// The length of the run behind the last gap.
+    /// The length of the run after the last gap.
     last: usize,
     /// The length of all runs.
     len: usize,
-    /// Framing between the last run and what is raw.
+    /// Bytes of framing between the last run and the raw bytes.
     hole: usize,
     raw: usize,
-    /// What the store holds of the memory of pipes.
+    /// The store's share of the memory of pipes.
     share: Share,
-    /// There was no memory for a larger store: this one is all the room there is, until it has to be made anew.
+    /// There was no memory for a larger store: the room ends with this one, until it is replaced.
     is_small: bool,
 }
 
 impl Runs {
-    /// An empty one over `store`.
+    /// Creates an empty block over `store`.
     pub(crate) fn from_store(store: Box<[u8]>) -> Self {
         let mut share = Share::default();
         share.resize(store.len());
         Self { buf: Buf::from_store(store), share, ..Self::default() }
     }
 
-    /// An empty one without a store. What it gets is counted as a part of what `share` is a part of.
+    /// Creates an empty block without a store. Its stores are counted in the memory that `share` belongs to.
     pub(crate) fn with_share(share: Share) -> Self {
         Self { share, ..Self::default() }
     }
 
-    /// Bytes of data.
+    /// Returns the number of bytes of data.
     #[inline]
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -66,13 +66,13 @@ impl Runs {
         self.len == 0
     }
 
-    /// Sees to it that `wanted` bytes can be put in, in a larger store if need be, but in none larger than `room`. An
-    /// empty block has a store only when there is something to put in, and one for short bodies has a small one: to clear
-    /// 64 KiB costs more than all else that becomes of a short body.
+    /// Makes room for `wanted` bytes, in a larger store if necessary, but in none larger than `room`. An empty block has a
+    /// store only when there are bytes to put in. The store for a short body is small: clearing 64 KiB would cost more than
+    /// all the rest of it.
     ///
-    /// If the memory of pipes is used up, the store stays small, and there may be no room at all before the block is
-    /// empty; but there is always room for `least` bytes.
-    pub(crate) fn see_to_store(
+    /// If the memory of pipes is used up, the store stays small. Then there may be no more room than `least` bytes until
+    /// the block is empty.
+    pub(crate) fn make_room_for(
         &mut self,
         wanted: usize,
         least: usize,
@@ -102,7 +102,7 @@ impl Runs {
         self.buf.move_into(make(size));
     }
 
-    /// Whether as much as half of `room` can be put in, perhaps in a larger store, without moving what is there often.
+    /// Returns `true` if half of `room` can be put in, perhaps in a larger store, without moving bytes often.
     pub(crate) fn has_room(&mut self, room: usize) -> bool {
         let room = if self.is_small { room.min(self.buf.capacity()) } else { room };
         let half = room.div_ceil(2);
@@ -116,7 +116,7 @@ impl Runs {
         self.buf.capacity()
     }
 
-    /// Gives the store away, what was in it with it.
+    /// Takes the store out, together with its bytes.
     pub(crate) fn take_store(&mut self) -> Box<[u8]> {
         let fresh = Self::with_share(self.share.another());
         std::mem::replace(self, fresh).buf.take_store()
@@ -130,15 +130,15 @@ impl Runs {
         }
     }
 
-    /// Room behind all that is there.
+    /// Returns the room behind all bytes.
     #[inline]
     pub(crate) fn spare(&mut self) -> &mut [u8] {
         self.buf.spare()
     }
 
-    // What is put in.
+    // Putting bytes in.
 
-    /// The first `n` bytes of `spare` are filled now, with data.
+    /// Marks the first `n` bytes of `spare` as data.
     #[inline]
     pub(crate) fn commit(&mut self, n: usize) {
         debug_assert_eq!(self.raw, 0);
@@ -147,7 +147,7 @@ impl Runs {
         self.is_data(n);
     }
 
-    /// Puts in as much of `bytes` as there is room for; how much that was.
+    /// Appends as much of `bytes` as there is room for, and returns how much that is.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> usize {
         let n = self.buf.push(bytes);
         self.raw = n;
@@ -155,25 +155,25 @@ impl Runs {
         n
     }
 
-    /// What `read` appends is raw.
+    /// Calls `read` on the buffer; the bytes it appends are raw.
     pub(crate) fn read_raw<T>(&mut self, read: impl FnOnce(&mut Buf) -> T) -> T {
         let (before, capacity) = (self.buf.len(), self.buf.capacity());
         let result = read(&mut self.buf);
         self.raw += self.buf.len() - before;
-        // Over TLS it may have grown by a record.
+        // Over TLS the buffer can have grown by a record.
         if self.buf.capacity() != capacity {
             self.share.resize(self.buf.capacity());
         }
         result
     }
 
-    /// What was not looked at yet.
+    /// Returns the raw bytes.
     pub(crate) fn raw(&self) -> &[u8] {
         let filled = self.buf.filled();
         &filled[filled.len() - self.raw..]
     }
 
-    /// The first `n` bytes of what is raw are data.
+    /// Marks the first `n` raw bytes as data.
     pub(crate) fn is_data(&mut self, n: usize) {
         debug_assert!(n <= self.raw);
         if n > 0 && self.hole > 0 {
@@ -192,7 +192,7 @@ impl Runs {
         self.trim();
     }
 
-    /// The first `n` bytes of what is raw are nothing a reader is to see.
+    /// Marks the first `n` raw bytes as framing: the reader does not see them.
     pub(crate) fn is_framing(&mut self, n: usize) {
         debug_assert!(n <= self.raw);
         self.raw -= n;
@@ -204,7 +204,7 @@ impl Runs {
         }
     }
 
-    /// Takes out what is still raw.
+    /// Takes out the rest of the raw bytes.
     pub(crate) fn take_raw(&mut self, take: impl FnOnce(&[u8])) {
         if self.raw > 0 {
             take(self.raw());
@@ -214,7 +214,7 @@ impl Runs {
         }
     }
 
-    /// A hole with nothing behind it is room.
+    /// Turns a hole without bytes behind it into room.
     fn trim(&mut self) {
         if self.raw == 0 {
             self.buf.unfill(self.hole);
@@ -222,15 +222,15 @@ impl Runs {
         }
     }
 
-    // What is taken out.
+    // Taking bytes out.
 
-    /// The first run: all there is, if it lies together.
+    /// Returns the first run; that is all data, if it is contiguous.
     #[inline]
     pub(crate) fn filled(&self) -> &[u8] {
         &self.buf.filled()[..self.gaps.front().map_or(self.last, |&(run, _)| run)]
     }
 
-    /// The first `most` bytes, in up to `into.len()` pieces; how many pieces there are.
+    /// Puts the first `most` bytes into up to `into.len()` pieces, and returns the number of pieces.
     pub(crate) fn pieces<'a>(&'a self, mut most: usize, into: &mut [IoSlice<'a>]) -> usize {
         let (mut n, mut rest) = (0, self.buf.filled());
         for (run, gap) in self.gaps.iter().copied().chain([(self.last, 0)]) {
@@ -246,7 +246,7 @@ impl Runs {
         n
     }
 
-    /// The first `n` bytes are done with.
+    /// Removes the first `n` bytes.
     #[inline]
     pub(crate) fn consume(&mut self, mut n: usize) {
         debug_assert!(n <= self.len && self.raw == 0);
@@ -368,21 +368,21 @@ mod tests {
         let make = |size| vec![0; size].into_boxed_slice();
         let (mut block, mut others) = (Runs::with_share(Share::none(&MEMORY)), Share::none(&MEMORY));
         assert!(others.try_resize(290_000));
-        block.see_to_store(ROOM, 0, ROOM, make);
+        block.make_room_for(ROOM, 0, ROOM, make);
         assert_eq!((block.capacity(), MEMORY.held()), (SMALL, 290_000));
         let data: Vec<u8> = (0..10_000u32).map(|i| (i % 251) as u8).collect();
         assert_eq!(block.push(&data), 10_000);
         assert!(!block.has_room(ROOM), "its rear half is not free");
         block.consume(9_000);
-        block.see_to_store(ROOM, 0, ROOM, make);
+        block.make_room_for(ROOM, 0, ROOM, make);
         assert!(!block.has_room(ROOM) && block.capacity() == SMALL && block.spare().len() == SMALL - 10_000);
-        block.see_to_store(ROOM, 9_000, ROOM, make);
+        block.make_room_for(ROOM, 9_000, ROOM, make);
         assert!(block.has_room(ROOM) && block.capacity() == SMALL && block.spare().len() >= 9_000);
-        block.see_to_store(ROOM, 20_000, ROOM, make);
+        block.make_room_for(ROOM, 20_000, ROOM, make);
         assert_eq!((block.capacity(), MEMORY.held()), (2 * SMALL, 290_000 + 2 * SMALL));
         assert_eq!(block.filled(), &data[9_000..]);
         drop(others);
-        block.see_to_store(ROOM, 0, ROOM, make);
+        block.make_room_for(ROOM, 0, ROOM, make);
         assert_eq!((block.capacity(), MEMORY.held()), (ROOM, ROOM));
         assert!(block.has_room(ROOM) && block.filled() == &data[9_000..]);
         block.leave_store();
@@ -396,7 +396,7 @@ mod tests {
     fn a_read_that_makes_the_store_larger_is_counted() {
         static MEMORY: PipeMemory = PipeMemory::new(0);
         let mut block = Runs::with_share(Share::none(&MEMORY));
-        block.see_to_store(100, 0, 64 * 1024, |size| vec![0; size].into_boxed_slice());
+        block.make_room_for(100, 0, 64 * 1024, |size| vec![0; size].into_boxed_slice());
         block.read_raw(|buf| drop(buf.reserve(3 * SMALL)));
         assert_eq!((block.capacity(), MEMORY.held()), (4 * SMALL, 4 * SMALL));
         drop(block);

@@ -1,4 +1,4 @@
-//! Events that are worth a line in the log, but not a line each time.
+//! Rate-limited log lines, for events that can occur often.
 
 use std::{
     fmt,
@@ -8,10 +8,10 @@ use std::{
 
 use super::lock;
 
-/// The least time between two lines.
+/// The shortest time between two lines.
 const BETWEEN: Duration = Duration::from_secs(60);
 
-/// Lets the first of many equal lines into the log, and then one a minute, with a count. Shared by all loops.
+/// Allows the first of many equal lines, and then one a minute, with a count. Shared by all loops.
 #[derive(Default)]
 pub(crate) struct Seldom(Mutex<State>);
 
@@ -22,7 +22,7 @@ struct State {
 }
 
 impl Seldom {
-    /// It has happened once more. Returns what to add to the line; `None` if no line is due.
+    /// Counts an event. Returns the text to add to the line; `None` if no line is due.
     #[cold]
     pub(crate) fn happens(&self, now: Instant) -> Option<Times> {
         let mut state = lock(&self.0);
@@ -35,7 +35,7 @@ impl Seldom {
     }
 }
 
-/// How often it has happened since the last line; says nothing of a single time.
+/// The number of events since the last line. Prints nothing for a single one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Times(u64);
 
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_is_told_at_once_and_the_others_once_a_minute() {
+    fn the_first_is_logged_at_once_and_the_others_once_a_minute() {
         #[expect(clippy::disallowed_methods, reason = "any moment will do")]
         let start = Instant::now();
         let seldom = Seldom::default();

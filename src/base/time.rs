@@ -1,8 +1,8 @@
-//! Time is an argument: only `drive` reads a clock, everybody else is told.
+//! Time is an argument: only `drive` reads a clock.
 
 use std::time::{Duration, Instant, SystemTime};
 
-/// One reading of both clocks, taken by `drive` once a turn.
+/// One reading of both clocks, taken once for each turn of a loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     /// The monotonic clock: for deadlines and durations.
@@ -11,11 +11,11 @@ pub struct Moment {
     pub wall: SystemTime,
 }
 
-/// When to come back.
+/// The time at which a loop must be turned again, even if its descriptor does not become readable.
 ///
-/// A *soft* deadline: coming early is harmless and does nothing, coming late only delays: timeouts, and what has come of
-/// a fast body that pauses (it is 2 ms for that). Coming at all is not optional when the value is [`Now`](Wait::Now).
-/// The earliest of several is their minimum.
+/// A *soft* deadline. Calling early is harmless. Calling late only delays timeouts and, by up to 2 ms, the delivery of
+/// coalesced body data. If the value is [`Now`](Wait::Now), there is work left, and the call must follow. The earliest of
+/// several is their minimum.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -26,10 +26,10 @@ pub struct Moment {
 /// assert_eq!(soon.poll_millis(now), 1); // rounded up: 0 would spin
 /// assert_eq!(Wait::Forever.poll_millis(now), -1);
 /// ```
-#[must_use = "sleep no longer than this, or connections will hang"]
+#[must_use = "sleep no longer than this, or connections hang"]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wait {
-    /// There is work left: do not sleep at all.
+    /// There is work left: do not sleep.
     Now,
     /// Sleep until an event, or this instant at the latest.
     Until(Instant),
@@ -38,7 +38,7 @@ pub enum Wait {
 }
 
 impl Wait {
-    /// How long to sleep from `now`; `None` means without a limit.
+    /// Returns how long to sleep from `now`; `None` means without a limit.
     pub fn timeout(self, now: Instant) -> Option<Duration> {
         match self {
             Self::Now => Some(Duration::ZERO),
@@ -47,8 +47,8 @@ impl Wait {
         }
     }
 
-    /// The same for `poll(2)` and `epoll_wait(2)`: milliseconds, rounded **up**, because rounding 0.4 ms down to 0
-    /// spins; -1 means without a limit.
+    /// Returns the timeout for `poll(2)` and `epoll_wait(2)`: milliseconds, rounded **up**, because rounding 0.4 ms down to
+    /// 0 spins; -1 means without a limit.
     pub fn poll_millis(self, now: Instant) -> i32 {
         match self.timeout(now) {
             None => -1,
@@ -57,29 +57,29 @@ impl Wait {
     }
 }
 
-/// Milliseconds since the start of a loop. What deadlines are made of: moving one is writing one integer.
+/// Milliseconds since the start of a loop. Deadlines are made of them: moving one is writing one integer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Tick(u64);
 
 impl Tick {
-    /// No deadline at all; later than every other.
+    /// No deadline; later than every other.
     pub(crate) const NEVER: Self = Self(u64::MAX);
 
     pub(crate) fn since(start: Instant, now: Instant) -> Self {
         Self(u64::try_from(now.saturating_duration_since(start).as_millis()).unwrap_or(u64::MAX - 1))
     }
 
-    /// The first tick at or after `at`.
+    /// Returns the first tick at or after `at`.
     pub(crate) fn ceil(start: Instant, at: Instant) -> Self {
         Self(millis_ceil(at.saturating_duration_since(start)).min(u64::MAX - 1))
     }
 
     pub(crate) fn after(self, delay: Duration) -> Self {
-        // A tick is a millisecond that has begun: one is added so that a delay is never cut short.
+        // A tick is a millisecond that has begun: one is added so that a delay is never too short.
         Self(self.0.saturating_add(millis_ceil(delay)).saturating_add(1).min(u64::MAX - 1))
     }
 
-    /// How long it is from `now` until this; `None` for [`Tick::NEVER`].
+    /// Returns the time from `now` until this tick; `None` for [`Tick::NEVER`].
     pub(crate) fn left(self, now: Self) -> Option<Duration> {
         if self == Self::NEVER { None } else { Some(Duration::from_millis(self.0.saturating_sub(now.0))) }
     }
@@ -88,13 +88,13 @@ impl Tick {
         Self(self.0.saturating_add(millis).min(u64::MAX - 1))
     }
 
-    /// As an instant, for [`Wait::Until`]; `None` for [`Tick::NEVER`] and what no clock can show.
+    /// Returns the tick as an instant, for [`Wait::Until`]; `None` for [`Tick::NEVER`] and for ticks beyond any clock.
     pub(crate) fn instant(self, start: Instant) -> Option<Instant> {
         if self == Self::NEVER { None } else { start.checked_add(Duration::from_millis(self.0)) }
     }
 }
 
-/// In 64 bits: a division of 128 is a call.
+/// Computes in 64 bits: a division of 128 bits is a function call.
 fn millis_ceil(time: Duration) -> u64 {
     time.as_secs().saturating_mul(1000).saturating_add(u64::from(time.subsec_nanos().div_ceil(1_000_000)))
 }
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delay_is_never_cut_short() {
+    fn a_delay_is_never_too_short() {
         let start = Instant::now();
         let now = start + Duration::from_micros(10_900);
         let tick = Tick::since(start, now).after(Duration::from_millis(5));

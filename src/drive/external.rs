@@ -1,4 +1,4 @@
-//! Inside the application's own loop: one descriptor, one call, and when to make it.
+//! Inside the application's own loop: one descriptor, one call, and the time to make it.
 
 use std::{
     fmt, io,
@@ -14,10 +14,10 @@ use crate::{
     engine::{Engine, Setup},
 };
 
-/// A server that the application drives, from within its own `select`, `poll` or `epoll` loop.
+/// A server that the application drives from its own `select`, `poll` or `epoll` loop.
 ///
-/// There is one descriptor, however many connections: it is readable when there is something to do, so a `select` loop
-/// serves more connections than `FD_SETSIZE`. Wakes from other threads show on it as well.
+/// There is one descriptor for any number of connections, readable when there is something to do. So a `select` loop
+/// serves more connections than `FD_SETSIZE`. Wakes from other threads make it readable too.
 ///
 /// ```no_run
 /// use uncork::{Request, Response, Server};
@@ -28,8 +28,8 @@ use crate::{
 ///     Response::text(format!("request {count}\n"))
 /// })?;
 /// while !server.is_done() {
-///     // Or: put server.as_raw_fd() into your own poll, sleep as long as the last `Wait` says, then `turn`. A program that
-///     // has nothing else to do calls `server.run()`.
+///     // Or: put server.as_raw_fd() into your own poll, sleep for at most the last `Wait`, then `turn`. A program that has
+///     // nothing else to do calls `server.run()`.
 ///     server.wait(None)?;
 /// }
 /// # Ok(()) }
@@ -53,16 +53,16 @@ impl<'h> ExternalServer<'h> {
         Ok(Self { engine, clock, now, last: Wait::Now, loops, addr })
     }
 
-    /// Does what there is to do, without sleeping; returns when to come back if the descriptor does not become
-    /// readable before.
+    /// Does the work that is ready, without sleeping. Returns when to call again if the descriptor does not become readable
+    /// before.
     ///
     /// # Errors
-    /// What the system says when it can't tell of events any more; nothing can be served then.
+    /// The system's error if it cannot report events any more. Then nothing can be served.
     pub fn turn(&mut self) -> io::Result<Wait> {
         self.turn_after(Some(Duration::ZERO))
     }
 
-    /// Sleeps until there is something to do, or for `at_most`; then turns. For a program without a loop of its own.
+    /// Sleeps until there is something to do, or for `at_most`, then turns. For a program without a loop of its own.
     ///
     /// # Errors
     /// As [`turn`](Self::turn).
@@ -75,15 +75,15 @@ impl<'h> ExternalServer<'h> {
         self.turn_after(timeout)
     }
 
-    /// Serves in this thread until it was [stopped](StopHandle) and has ended: for a program that has nothing else to do. A
-    /// process of a single thread is also the cheapest, as neither the system nor libc has to guard what it has from others.
+    /// Serves in this thread until the server was [stopped](StopHandle) and has ended: for a program that has nothing else
+    /// to do. A process with a single thread is also the cheapest: neither the system nor libc must lock anything.
     ///
     /// ```
     /// use uncork::{Request, Response, Server};
     /// # fn main() -> std::io::Result<()> {
     /// let server = Server::bind("127.0.0.1:0")?.external(|_: &mut Request<'_>| Response::text("Hello!"))?;
-    /// let stopper = server.stopper();
-    /// std::thread::spawn(move || stopper.stop()); // sooner or later
+    /// let handle = server.stop_handle();
+    /// std::thread::spawn(move || handle.stop_now()); // sooner or later
     /// server.run()?;
     /// # Ok(()) }
     /// ```
@@ -102,20 +102,20 @@ impl<'h> ExternalServer<'h> {
         Ok(self.last)
     }
 
-    /// Wakes every upgraded connection whose mask has [`EXTERNAL`](crate::EventMask::EXTERNAL), as if each one's
-    /// waker had been called: for protocols that want a call at every turn of the application's loop. The next
-    /// [`turn`](Self::turn) makes the calls.
+    /// Wakes every upgraded connection whose mask has [`EXTERNAL`](crate::EventMask::EXTERNAL), as if its waker was called.
+    /// Use it for protocols that need a call at every turn of the application's loop. The next [`turn`](Self::turn) makes
+    /// the calls.
     pub fn wake_all(&mut self) {
         self.engine.wake_all();
         self.last = Wait::Now;
     }
 
-    /// The address of the first listener; `None` if it is none of TCP.
+    /// Returns the address of the first TCP listener; `None` if there is none.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.addr
     }
 
-    /// Stops it, from any thread.
+    /// Returns a handle that stops the server from any thread.
     pub fn stop_handle(&self) -> StopHandle {
         StopHandle(self.loops.clone())
     }
@@ -134,7 +134,7 @@ impl<'h> ExternalServer<'h> {
         self.engine.handle()
     }
 
-    /// It was stopped, and no connection is left: there is no need to call it any more.
+    /// Returns `true` if the server was stopped and no connection is left: it need not be turned any more.
     pub fn is_done(&self) -> bool {
         self.engine.is_done()
     }
@@ -142,13 +142,13 @@ impl<'h> ExternalServer<'h> {
 
 impl fmt::Debug for ExternalServer<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("External").field("addr", &self.addr).finish_non_exhaustive()
+        f.debug_struct("ExternalServer").field("addr", &self.addr).finish_non_exhaustive()
     }
 }
 
 impl AsRawFd for ExternalServer<'_> {
-    /// The descriptor to wait for; readable when [`turn`](Self::turn) has something to do. Not to be read, written or
-    /// closed.
+    /// Returns the descriptor to wait for; readable when [`turn`](Self::turn) has something to do. Do not read, write or
+    /// close it.
     fn as_raw_fd(&self) -> RawFd {
         self.engine.as_raw_fd()
     }

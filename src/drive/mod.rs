@@ -1,13 +1,13 @@
-//! Who waits: own threads, the application's loop, or one thread per connection. Three ways to turn the same engine,
-//! with no protocol in any of them.
+//! The three modes: own threads, the application's loop, or one thread per connection. Three ways to turn the same
+//! engine, with no protocol in any of them.
 //!
 //! ```text
 //!   threads    n engines, each in a thread of its own:      loop { poll(wait); turn(now) }
-//!   external   the application sleeps, on one descriptor:   turn(), when it is readable or Wait is over
+//!   external   the application sleeps, on one descriptor:   turn(), when it is readable or Wait has passed
 //!   per_conn   an engine of one connection on its thread:   the same loop; its handler may block
 //! ```
 //!
-//! The only room that reads the clocks: time is an argument everywhere else.
+//! The only module that reads the clocks: time is an argument everywhere else.
 
 pub(crate) mod external;
 pub(crate) mod per_conn;
@@ -25,7 +25,7 @@ use crate::{
     engine::Engine,
 };
 
-/// Reads the clocks. The wall clock is read once a second and carried on by the monotonic one in between.
+/// Reads the clocks. The wall clock is read once a second; in between, the monotonic clock advances it.
 pub(crate) struct Clock {
     read: Moment,
 }
@@ -128,13 +128,13 @@ impl fmt::Debug for StopHandle {
     }
 }
 
-/// Turns an engine in this thread until `over`.
-pub(crate) fn turn_until<'h>(engine: &mut Engine<'h>, over: impl Fn(&Engine<'h>) -> bool) -> io::Result<()> {
+/// Turns an engine in this thread until `is_over` returns `true`.
+pub(crate) fn turn_until<'h>(engine: &mut Engine<'h>, is_over: impl Fn(&Engine<'h>) -> bool) -> io::Result<()> {
     let mut clock = Clock::new();
     let mut now = clock.now();
     loop {
         let due = engine.turn(now);
-        if over(engine) {
+        if is_over(engine) {
             return Ok(());
         }
         engine.poll_until(due)?;

@@ -1,14 +1,14 @@
-//! One thread per connection: there the handler may block, and costs its own connection only.
+//! One thread per connection: the handler may block there, and delays only its own connection.
 //!
 //! ```text
 //!   acceptor: an engine that keeps nothing ──Arrival──▶ parked thread, or a new one: an engine of one connection
 //!
-//!   thread:   serving ──its connection is over──▶ parked ──the next arrival──▶ serving …
+//!   thread:   serving ──its connection ends──▶ parked ──the next arrival──▶ serving …
 //!                └──── turns its engine all the time, asleep in its poll ────┘
 //! ```
-//! A connection has three descriptors (socket, selector, bell) and a clone of the handler. A thread whose connection is
-//! over is kept for the next one, engine and all. What goes on in that engine besides (connections it has made itself,
-//! functions to be called later) goes on while it is parked, and beside the next connection.
+//! A connection has three descriptors (socket, selector, notifier) and a clone of the handler. A thread whose connection
+//! has ended is kept for the next one, together with its engine. Outgoing connections and timers of that engine continue
+//! while it is parked, and beside the next connection.
 
 use std::{
     io,
@@ -26,35 +26,35 @@ use crate::{
     engine::{Arrival, Elsewhere, Engine, Setup},
 };
 
-/// Threads that serve nobody and are kept.
+/// Idle threads that are kept.
 const KEPT: usize = 64;
 
-/// What the threads share: who is parked, and how many there are.
+/// What the threads share: the parked ones, and the number of all.
 pub(crate) struct Threads {
     state: Mutex<State>,
     changed: Condvar,
     make: Box<dyn Fn() -> Setup<'static> + Send + Sync>,
     loops: Loops,
-    /// Loops that have failed, and threads that could not be started: as long as the system has nothing left, each
-    /// connection would write a line.
+    /// Loops that failed, and threads that could not be started. Without this, each connection would log a line while the
+    /// system's resources are exhausted.
     failed: Seldom,
 }
 
 #[derive(Default)]
 struct State {
     parked: Vec<Arc<Parked>>,
-    /// Threads there are, parked ones included.
+    /// All threads, including parked ones.
     alive: usize,
 }
 
-/// Where a parked thread is given its next connection.
+/// A parked thread, and its next connection.
 struct Parked {
     next: Mutex<Option<Arrival>>,
     engine: LoopHandle,
 }
 
 impl Parked {
-    /// Lays the arrival down, then wakes the thread, which looks after each turn. Gives it back if the thread has ended.
+    /// Stores the arrival, then wakes the thread, which looks for it after each turn. Gives it back if the thread has ended.
     fn give(&self, arrival: Arrival) -> Result<(), Arrival> {
         *lock(&self.next) = Some(arrival);
         match self.engine.0.post(LoopMessage::Wakeup) {
@@ -79,7 +79,7 @@ impl Threads {
         lock(&self.state)
     }
 
-    /// Gives an arrival to a parked thread, or to a new one.
+    /// Gives an arrival to a parked thread, or to a new thread.
     pub(crate) fn take(self: &Arc<Self>, mut arrival: Arrival) {
         loop {
             let parked = {
@@ -91,36 +91,36 @@ impl Threads {
             let Some(parked) = parked else { break };
             match parked.give(arrival) {
                 Ok(()) => return,
-                // The server stops, and it was faster.
+                // The thread has ended meanwhile, as the server stops.
                 Err(back) => arrival = back,
             }
         }
         let threads = self.clone();
         let run = move || {
             if let Err(error) = threads.work(arrival) {
-                threads.complain("a connection's loop has failed", &error);
+                threads.warn("the loop of a connection has failed", &error);
             }
             threads.state().alive -= 1;
             threads.changed.notify_all();
         };
         if let Err(error) = Builder::new().name("uncork-conn".into()).spawn(run) {
-            self.complain("no thread for another connection", &error);
+            self.warn("cannot start a thread for a connection", &error);
             self.state().alive -= 1;
         }
     }
 
     #[cold]
-    fn complain(&self, what: &str, error: &io::Error) {
+    fn warn(&self, what: &str, error: &io::Error) {
         if let Some(times) = self.failed.happens(Clock::new().now().mono) {
             warn!(target: "uncork::drive", "{what}: {error}{times}");
         }
     }
 
-    /// A thread's life: one connection after the other, and what else its engine has to do.
+    /// Runs a thread: one connection after the other, and the other work of its engine.
     fn work(self: &Arc<Self>, first: Arrival) -> io::Result<()> {
         let mut clock = Clock::new();
         let threads = self.clone();
-        // What a connection's handler adopts gets a thread of its own, too.
+        // Streams that the handler of a connection adopts get threads of their own too.
         let elsewhere: Elsewhere = Box::new(move |arrival| threads.take(arrival));
         let mut engine = Engine::new(Setup { elsewhere: Some(elsewhere), ..(self.make)() }, clock.now())?;
         let me = Arc::new(Parked { next: Mutex::default(), engine: engine.handle() });
@@ -137,7 +137,7 @@ impl Threads {
         let mut now = clock.now();
         loop {
             let due = engine.turn(now);
-            // After the turn that has read the nudge: one that comes later wakes the poll.
+            // After the turn that has read the wake-up; a later one wakes the poll.
             if parked && let Some(next) = lock(&me.next).take() {
                 parked = false;
                 engine.install(next);
@@ -157,7 +157,7 @@ impl Threads {
         }
     }
 
-    /// Offers the thread for another connection, if not too many are offered.
+    /// Offers the thread for another connection, unless enough threads are parked.
     fn park(&self, me: &Arc<Parked>) -> bool {
         let mut state = self.state();
         let keep = state.parked.len() < KEPT;
@@ -167,7 +167,7 @@ impl Threads {
         keep
     }
 
-    /// Waits until no thread is left, or `deadline`; how many are, apart from those that serve nobody.
+    /// Waits until no thread is left, or until `deadline`. Returns how many threads are left that serve a connection.
     fn wait_until(&self, deadline: Instant, clock: &mut Clock) -> usize {
         let mut state = self.state();
         while state.alive > 0 {
@@ -181,34 +181,36 @@ impl Threads {
     }
 }
 
-/// Time for a connection's own loop to end after the grace: it has to be woken, and to report, on a machine that may be
-/// busy with others. Only who has handlers that block waits for it.
+/// Time for the loop of a connection to end after the grace period: it must wake up and report, on a machine that can be
+/// busy. It is waited for only if handlers still block.
 const SLACK: Duration = Duration::from_secs(2);
 
-/// Starts the thread that accepts, and returns it with the handle of its loop. The thread ends when the server was stopped and the last connection is over, or is given
-/// up because its handler still blocks after the grace.
+/// Starts the thread that accepts, and returns it with the handle of its loop.
+///
+/// The thread ends when the server was stopped and the last connection has ended, or was abandoned because its handler
+/// still blocks after the grace period.
 pub(crate) fn start(
     setup: impl FnOnce() -> Setup<'static> + Send + 'static,
     threads: Arc<Threads>,
     grace: impl Fn() -> Option<Duration> + Send + 'static,
 ) -> io::Result<(JoinHandle<io::Result<()>>, LoopHandle)> {
-    let (tell, told) = std::sync::mpsc::sync_channel(1);
+    let (started, start) = std::sync::mpsc::sync_channel(1);
     let run = move || {
         let mut clock = Clock::new();
         let mut engine = match Engine::new(setup(), clock.now()) {
             Ok(engine) => engine,
             Err(error) => {
-                let _ = tell.send(Err(error));
+                let _ = started.send(Err(error));
                 return Ok(());
             }
         };
         let handle = engine.handle();
         threads.loops.add(handle.clone());
-        let _ = tell.send(Ok(handle.clone()));
+        let _ = started.send(Ok(handle.clone()));
         let result = turn_until(&mut engine, Engine::is_done);
         threads.loops.remove(&handle);
         if result.is_err() {
-            // Nobody will come any more.
+            // No connection can be accepted any more.
             threads.loops.stop(None);
         }
         let until = clock.now().mono + grace().unwrap_or(Duration::ZERO) + SLACK;
@@ -221,6 +223,6 @@ pub(crate) fn start(
         Err(io::Error::new(io::ErrorKind::TimedOut, words))
     };
     let thread = Builder::new().name("uncork-accept".into()).spawn(run)?;
-    let handle = told.recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended before it began")))?;
+    let handle = start.recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended before it began")))?;
     Ok((thread, handle))
 }

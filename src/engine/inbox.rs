@@ -92,7 +92,7 @@ impl Engine<'_> {
         }
         let core = &mut self.core;
         let result = match word {
-            TicketMessage::Answer => ticket.take_answer().map_or(Ok(()), |action| job.perform(io, core, action)),
+            TicketMessage::Respond => ticket.take_action().map_or(Ok(()), |action| job.perform(io, core, action)),
             TicketMessage::Receive(upload) => job.perform(io, core, crate::api::Action::Receive(upload)),
             TicketMessage::Inform(status, headers) => {
                 io.open_out(core);

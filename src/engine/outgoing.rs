@@ -52,7 +52,7 @@ impl Engine<'_> {
             Ok(begun) => begun,
             Err(error) => return dispatch::not_dialed(then, DialError::Io(error)),
         };
-        let by = self.core.tick.after(dial.within);
+        let by = self.core.tick.after(dial.timeout);
         let mut then = Some(then);
         let added = self.add(
             socket,

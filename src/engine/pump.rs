@@ -99,7 +99,7 @@ impl Job {
                     // The received bytes must fit in, and one TLS record. If memory is short, the block has space for
                     // no more than that.
                     let least = if reads && direct == 0 { io.rx.len() + RECORD } else { 0 };
-                    buf.see_to_store(inlet.room(), least, inlet.room(), |size| core.pool.block(size));
+                    buf.make_room_for(inlet.room(), least, inlet.room(), |size| core.pool.block(size));
                     if buf.spare().is_empty() {
                         // It cannot grow. It is lent again after it was emptied.
                         inlet.give_back(Block::Buf(buf));

@@ -37,7 +37,7 @@ fn who_is_not_let_in_is_told_why_and_tries_again() {
     for (tunnel, words) in [
         (proxy().token("wrong"), "401, check the token: no such token is known"),
         (proxy().host("other.example"), "403, the token may not have these names: other.example"),
-        (Tunnel::dial(&format!("localhost:{}", world.plain.port())).tls(trust()).host("a"), "no TLS connection"),
+        (Tunnel::dial(&format!("localhost:{}", world.plain.port())).tls(trust()).host("a"), "cannot establish TLS"),
         (proxy().tls(TlsClient::builder().pin([7; 32]).build().expect("a pin")), "not the pinned one"),
     ] {
         let dug = Dug::new(tunnel, Mode::Threads, site);

@@ -42,7 +42,7 @@ impl PipeIn {
             let mut n = 0;
             if let Block::Buf(buf) = &mut block {
                 let bytes = &bytes[written..];
-                buf.see_to_store(bytes.len(), 0, self.shared.room, |size| vec![0; size].into_boxed_slice());
+                buf.make_room_for(bytes.len(), 0, self.shared.room, |size| vec![0; size].into_boxed_slice());
                 n = buf.push(bytes);
             }
             self.count(n);
