@@ -8,8 +8,8 @@ use std::{
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use uncork::{
-    Moment,
     __fuzzing::{OneWebSocket, mask},
+    Moment,
     ws::Frame,
 };
 

@@ -4,13 +4,13 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use uncork::{
+    __fuzzing::OneConnection,
     h1::{
         BodyLength, HeadLimits, HeadScanner, Headers, ResponseHead,
         chunked::{BodyLimits, Decoder, Step},
         field_slots, parse_request,
         write::response_head,
     },
-    __fuzzing::OneConnection,
 };
 
 const SHORT: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost:8080\r\n\r\n";

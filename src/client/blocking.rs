@@ -63,7 +63,9 @@ impl Client {
     /// Any [`Error`]. A body beyond [`body_limit`](super::ClientBuilder::body_limit) is [`Error::TooLarge`].
     pub fn call_blocking(&self, request: super::Request) -> Result<FullResponse, Error> {
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        self.send_collect(&self.background()?, request, self.0.settings.body_limit, move |result| drop(sender.send(result)));
+        self.send_collect(&self.background()?, request, self.0.settings.body_limit, move |result| {
+            drop(sender.send(result))
+        });
         receiver.recv().unwrap_or(Err(Error::LoopEnded))
     }
 

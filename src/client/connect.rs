@@ -15,13 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    Timeout, Error,
-    connection::Connection,
-    exchange::Pending,
-    permit::ConnPermit,
-    resolve::addresses,
-};
+use super::{Error, Timeout, connection::Connection, exchange::Pending, permit::ConnPermit, resolve::addresses};
 use crate::{
     api::{Dial, DialError, Dialed, LoopHandle, Upgrade},
     base::Moment,

@@ -117,9 +117,7 @@ impl fmt::Display for Error {
             }
             Self::TooLarge(TooLargePart::Head) => f.write_str("the response's head is too large"),
             Self::TooLarge(TooLargePart::Body) => f.write_str("the response's body is too large"),
-            Self::Stale => {
-                f.write_str("the server closed an idle connection, and the request must not be repeated")
-            }
+            Self::Stale => f.write_str("the server closed an idle connection, and the request must not be repeated"),
             Self::QueueFull => f.write_str("too many requests are queued"),
             Self::UploadFailed => f.write_str("the request's body was truncated"),
             Self::Redirect(reason) => write!(f, "invalid redirect: {reason}"),

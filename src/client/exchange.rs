@@ -6,9 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    Error, Request, Response, Timeout, cancel::Stage, permit::ConnPermit, pool::Shared, response::Completion,
-};
+use super::{Error, Request, Response, Timeout, cancel::Stage, permit::ConnPermit, pool::Shared, response::Completion};
 use crate::{api::LoopHandle, base::Moment};
 
 /// An origin: those who may share a connection.
@@ -184,4 +182,3 @@ impl Drop for Timed {
         self.0.fail(Error::LoopEnded);
     }
 }
-

@@ -26,7 +26,8 @@ pub(super) fn follow(exchange: &mut Exchange, status: u16, fields: HeadersRef<'_
     let (Some(location), more) = (locations.next(), locations.next()) else { return Ok(false) };
     let request = &exchange.request;
     // As browsers do, and RFC 9110 §15.4.2 allows.
-    let to_get = (status == 303 && &*request.method != "HEAD") || (matches!(status, 301 | 302) && &*request.method == "POST");
+    let to_get =
+        (status == 303 && &*request.method != "HEAD") || (matches!(status, 301 | 302) && &*request.method == "POST");
     if (spent && !to_get) || request.options.upgrade || &*request.method == "CONNECT" {
         return Ok(false);
     }

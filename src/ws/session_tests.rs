@@ -103,7 +103,10 @@ fn what_both_have_closed_is_closed_be_the_stream_reset() {
         for end in ends {
             let mut harness = begun(by_us);
             end(&mut harness);
-            assert_eq!(harness.closed().first().map(|why| (why.code, why.cause, why.is_clean())), Some((4000, cause, true)));
+            assert_eq!(
+                harness.closed().first().map(|why| (why.code, why.cause, why.is_clean())),
+                Some((4000, cause, true))
+            );
             assert!(!harness.aborted);
         }
     }

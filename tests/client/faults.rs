@@ -7,8 +7,7 @@ use std::{
 };
 
 use uncork::{
-    Request, Response, Server,
-    Timeout,
+    Request, Response, Server, Timeout,
     client::{self, Client, Error, TooLargePart},
     h1::Misbehaved,
     pipe,

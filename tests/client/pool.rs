@@ -10,8 +10,7 @@ use std::{
 };
 
 use uncork::{
-    LoopHandle, Request, Response, Running, Server,
-    Timeout,
+    LoopHandle, Request, Response, Running, Server, Timeout,
     client::{self, Client, Error, FullResponse},
 };
 

@@ -28,9 +28,9 @@ use log::debug;
 
 use self::work::{Work, fail_receiver};
 use super::{
-    Timeout, Error,
-    idle_slot::{IdleSlot, Vacated},
+    Error, Timeout,
     exchange::{Exchange, Key},
+    idle_slot::{IdleSlot, Vacated},
     permit::ConnPermit,
     pool::{Next, Shared},
 };

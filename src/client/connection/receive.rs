@@ -8,7 +8,7 @@
 
 use super::{
     super::{
-        Timeout, Error, Response, TooLargePart,
+        Error, Response, Timeout, TooLargePart,
         exchange::Exchange,
         redirect,
         response::{Choice, ResponseChannel, ResponseHead},
@@ -70,7 +70,9 @@ impl Connection {
                 },
                 Destination::Close => return Ok((More::Closed, progressed)),
                 Destination::Switch(_) => {
-                    let Destination::Switch(upgrade) = std::mem::replace(&mut work.to, Destination::Close) else { continue };
+                    let Destination::Switch(upgrade) = std::mem::replace(&mut work.to, Destination::Close) else {
+                        continue;
+                    };
                     return Ok((More::Switch(upgrade), progressed));
                 }
                 Destination::Sink(sink) => match self.conn.poll_body(io.rx.bytes(), &BODY).map_err(Error::from_rule)? {
@@ -139,7 +141,9 @@ impl Connection {
         if let Heard::Interim(status) = received {
             if status == 100 {
                 work.upload.go(&io.waker());
-            } else if let Some(fail_receiver) = work.exchange.as_mut().and_then(|exchange| exchange.request.interim.as_mut()) {
+            } else if let Some(fail_receiver) =
+                work.exchange.as_mut().and_then(|exchange| exchange.request.interim.as_mut())
+            {
                 fail_receiver(status, head.fields.to_owned());
             }
         } else {

@@ -17,7 +17,7 @@ use log::debug;
 
 use super::{
     super::{
-        Timeout, Error,
+        Error, Timeout,
         cancel::Stage,
         connect,
         exchange::{Exchange, Pending},
@@ -106,7 +106,8 @@ impl Connection {
         };
         let expect = request.options.expect_continue && !matches!(length, BodyLength::None | BodyLength::Known(0));
         let connect = &*request.method == "CONNECT";
-        let authority = if connect { format!("{}:{}", request.url.host, request.url.port) } else { request.url.authority() };
+        let authority =
+            if connect { format!("{}:{}", request.url.host, request.url.port) } else { request.url.authority() };
         let spec = RequestSpec {
             method: &request.method,
             target: if connect { &authority } else { &request.url.target },

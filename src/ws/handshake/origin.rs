@@ -15,7 +15,9 @@ use crate::{
 /// proxy must pass `Host` on as it came.
 pub fn same_origin(req: &Request<'_>) -> bool {
     let secure = req.scheme() == "https";
-    is_allowed(req.headers(), req.authority(), |origin, host| is_same_authority(origin, host) && (origin.is_secure() || !secure))
+    is_allowed(req.headers(), req.authority(), |origin, host| {
+        is_same_authority(origin, host) && (origin.is_secure() || !secure)
+    })
 }
 
 /// Whether the page that asks comes from this server's name, on whatever port. The rest as with [`same_origin`].
@@ -129,8 +131,13 @@ mod tests {
             let head = format!("GET / HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n");
             let mut slots = field_slots();
             let head = parse_request(head.as_bytes(), &mut slots, &HeadLimits::default()).expect("a head");
-            let is_allowed = |rule: fn(&Origin<'_>, &Origin<'_>) -> bool| is_allowed(head.fields, head.authority(), rule);
-            assert_eq!((is_allowed(is_same_authority), is_allowed(is_same_host)), (*origin, *hostname), "{host} {origins:?}");
+            let is_allowed =
+                |rule: fn(&Origin<'_>, &Origin<'_>) -> bool| is_allowed(head.fields, head.authority(), rule);
+            assert_eq!(
+                (is_allowed(is_same_authority), is_allowed(is_same_host)),
+                (*origin, *hostname),
+                "{host} {origins:?}"
+            );
         }
     }
 }
