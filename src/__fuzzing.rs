@@ -1,4 +1,4 @@
-//! What the fuzz targets and the benchmarks need of what is private. Not for others.
+//! Private parts of the crate for its own fuzz targets and benchmarks. Not part of the public interface.
 
 #[cfg(feature = "spdy")]
 pub use crate::relay::tunnel::spdy::fuzz::spdy;
@@ -15,7 +15,7 @@ pub use crate::{
     transport::proxy::fuzz as proxy,
 };
 
-/// One connection in memory, without an engine around it.
+/// One connection in memory, without an engine.
 pub struct OneConnection {
     conn: ServerConn,
     rx: Buf,
@@ -50,8 +50,8 @@ impl Default for OneConnection {
 }
 
 impl OneConnection {
-    /// Takes in `wire`, answers each request that has no body with `body`, and hands what is to be sent to `sent`. The
-    /// number of requests.
+    /// Reads `wire`, answers each request without a body with `body`, and passes the output to `sent`. Returns the number
+    /// of requests.
     pub fn serve(&mut self, wire: &[u8], body: &[u8], sent: impl FnOnce(&[u8])) -> usize {
         const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
         self.rx.push(wire);
@@ -87,18 +87,18 @@ pub fn mask(bytes: &mut [u8], key: [u8; 4], at: u64) {
     crate::ws::frame::mask(bytes, key, at);
 }
 
-/// One WebSocket in memory, which echoes, without an engine around it.
+/// One WebSocket in memory that echoes, without an engine.
 #[cfg(feature = "ws")]
 pub struct OneWebSocket(crate::ws::server_harness::Harness);
 
 #[cfg(feature = "ws")]
 impl OneWebSocket {
-    /// A server's, whose clock stands still.
+    /// Creates a server's session with a fixed clock.
     pub fn new(now: crate::base::Moment) -> Self {
         Self(crate::ws::server_harness::Harness::new(&crate::ws::server_harness::Setup::default(), now))
     }
 
-    /// Takes in `wire`; how many bytes it sends because of it.
+    /// Reads `wire` and returns the number of bytes that it sends in response.
     pub fn feed(&mut self, wire: &[u8]) -> usize {
         self.0.sent.clear();
         self.0.feed(wire);
@@ -117,7 +117,7 @@ impl std::fmt::Debug for OneWebSocket {
 mod tests {
     use std::{fs, path::Path};
 
-    /// Runs a fuzz body over what lies in its corpus.
+    /// Runs a fuzz body over its corpus.
     fn over_corpus(target: &str, fuzz: impl Fn(&[u8]) + std::panic::RefUnwindSafe) {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
         if !dir.exists() {
@@ -131,7 +131,7 @@ mod tests {
             assert!(held, "{} fails on {}", target, path.display());
             seeds += 1;
         }
-        assert!(seeds > 5, "hardly any corpus in {}", dir.display());
+        assert!(seeds > 5, "too few files in {}", dir.display());
     }
 
     #[test]

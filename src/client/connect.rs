@@ -1,9 +1,9 @@
-//! A new connection: names, then happy eyeballs (RFC 8305).
+//! Opens connections: name resolution, then happy eyeballs (RFC 8305).
 //!
 //! ```text
 //!   begin ─▶ a literal address, a Unix socket ──────────┐
-//!        └─▶ a name ─▶ resolver's thread ─▶ its loop ───┴─▶ Race: an attempt each 250 ms, or when one has failed;
-//!                                                                 the first connection that stands wins
+//!        └─▶ a name ─▶ resolver's thread ─▶ its loop ───┴─▶ Race: an attempt each 250 ms, or after a failure;
+//!                                                                 the first open connection wins
 //! ```
 
 use std::{
@@ -22,17 +22,17 @@ use crate::{
     transport::{TlsClient, interface_index},
 };
 
-/// Between the beginnings of two attempts. RFC 8305 §5 recommends it.
+/// The delay between two attempts, as RFC 8305 §5 recommends.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// Goes on with a call that has waited for its place.
+/// Continues a request that has waited for its permit.
 pub(super) fn resume(pending: Pending, now: Moment) {
     if let Some(permit) = pending.take_permit() {
         begin(pending, permit, now);
     }
 }
 
-/// Makes a connection for a call; on its loop.
+/// Opens a connection for a request, on its loop.
 pub(super) fn begin(pending: Pending, permit: ConnPermit, now: Moment) {
     let facts = pending.look(|x| {
         let url = &x.request.url;
@@ -40,7 +40,7 @@ pub(super) fn begin(pending: Pending, permit: ConnPermit, now: Moment) {
         let target = (target, url.zone.clone());
         (x.shared.clone(), x.loop_handle.clone(), x.connection_by().0, target)
     });
-    // None: nobody waits any more.
+    // None: the request is no longer waiting.
     let Some((shared, loop_handle, by, ((unix, https, host, port), zone))) = facts else { return };
     let literal = match (unix, zone) {
         (Some(path), _) => Some(Target::Unix(path)),
@@ -49,7 +49,7 @@ pub(super) fn begin(pending: Pending, permit: ConnPermit, now: Moment) {
             Some(addr) => Some(Target::Tcp(addr)),
             None => {
                 drop(permit);
-                let reason = "there is no such interface here".to_owned();
+                let reason = "no such interface".to_owned();
                 return pending.fail(Error::Resolve { host: format!("{host}%{zone}"), reason });
             }
         },
@@ -70,7 +70,7 @@ pub(super) fn begin(pending: Pending, permit: ConnPermit, now: Moment) {
     if !named && (!https || trust.is_some()) {
         return race.start(trust, host, now);
     }
-    // What blocks, elsewhere.
+    // Blocking work runs on a thread of the resolver.
     let resolver = shared.resolver.clone();
     let queued = resolver.run(move || {
         let trust = https.then(|| shared.load_trust());
@@ -81,7 +81,7 @@ pub(super) fn begin(pending: Pending, permit: ConnPermit, now: Moment) {
                 Err(error) => reason = Some(error.to_string()),
             }
         }
-        // If the loop has ended, dropping it all says so.
+        // If the loop has ended, dropping the closure reports that.
         loop_handle.at_once(move |now| match race.rest.is_empty() {
             true => race.lost(Error::Resolve { host, reason: reason.unwrap_or_else(|| "no address".to_owned()) }),
             false => race.start(trust, host, now),
@@ -92,13 +92,13 @@ pub(super) fn begin(pending: Pending, permit: ConnPermit, now: Moment) {
     }
 }
 
-/// `None`: there is no such interface. A number is taken as it is.
+/// Returns the address with its zone, or `None` if there is no such interface. A number is used as it is.
 fn zoned(host: &str, zone: &str, port: u16) -> Option<SocketAddr> {
     let scope = zone.parse().ok().or_else(|| interface_index(zone))?;
     Some(SocketAddrV6::new(host.parse().ok()?, port, 0, scope).into())
 }
 
-/// Where to.
+/// The address of an attempt.
 #[derive(Clone)]
 enum Target {
     Tcp(SocketAddr),
@@ -117,12 +117,12 @@ impl fmt::Display for Target {
 /// Attempts to make one connection.
 struct Race {
     pending: Pending,
-    /// `None`: the race is over.
+    /// `None` when the race is decided.
     permit: Option<ConnPermit>,
     loop_handle: LoopHandle,
-    /// When it is lost in any case.
+    /// The deadline of the race.
     by: Instant,
-    /// Addresses not tried yet.
+    /// Addresses that are not tried yet.
     rest: VecDeque<Target>,
     trust: Option<(TlsClient, String)>,
     attempts: usize,
@@ -153,7 +153,7 @@ impl Race {
     }
 }
 
-/// Tries the next address; if there is none left and nothing under way, the race is lost.
+/// Tries the next address. If there is none, and no attempt is in progress, the race is lost.
 fn attempt(race: &Shared, now: Moment) {
     let mut state = lock(race);
     if state.permit.is_none() {
@@ -202,14 +202,14 @@ fn attempt(race: &Shared, now: Moment) {
     }
 }
 
-/// A connection stands. If it is not the first, it is dropped.
+/// Takes an open connection, or drops it if it is not the first.
 fn won(race: &Shared, dialed: &Dialed<'_>) -> Option<Box<dyn Upgrade>> {
     let mut state = lock(race);
     state.under_way -= 1;
     let permit = state.permit.take()?;
     let (pending, loop_handle) = (state.pending.clone(), state.loop_handle.clone());
     drop(state);
-    // Without a call whose time was up just now, it is as good as an idle one.
+    // If the request has just timed out, the connection serves the next one.
     Connection::new(loop_handle, dialed.waker(), permit, pending.take()).map(|connection| Box::new(connection) as _)
 }
 
@@ -220,7 +220,7 @@ fn failed(race: &Shared, target: &Target, error: DialError) {
         DialError::Io(error) => Error::Connect { to, kind: error.kind(), reason: error.to_string() },
         DialError::TimedOut => Error::TimedOut(Timeout::Connect),
         DialError::Tls(reason) => Error::Tls { to, reason },
-        DialError::BadName(name) => Error::Tls { to, reason: format!("{name:?} is no name a certificate could have") },
+        DialError::BadName(name) => Error::Tls { to, reason: format!("invalid server name {name:?}") },
         DialError::LoopEnded => Error::LoopEnded,
     };
     let loop_handle = {

@@ -9,7 +9,7 @@ use std::{
 use super::{Error, Request, Response, Timeout, cancel::Stage, permit::ConnPermit, pool::Shared, response::Completion};
 use crate::{api::LoopHandle, base::Moment};
 
-/// An origin: those who may share a connection.
+/// An origin: requests with equal keys may share a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     unix: Option<Arc<Path>>,
@@ -23,7 +23,7 @@ impl Key {
     pub(super) fn of(request: &Request) -> Self {
         let url = &request.url;
         if request.unix.is_some() && !url.https {
-            // Whoever listens there, listens for all hosts.
+            // The server on this socket serves all hosts.
             return Self { unix: request.unix.clone(), https: false, host: String::new(), zone: None, port: 0 };
         }
         Self {
@@ -36,30 +36,30 @@ impl Key {
     }
 }
 
-/// One call, on its way.
+/// One request in progress.
 pub(super) struct Exchange {
     pub(super) shared: Arc<Shared>,
     pub(super) key: Key,
     pub(super) request: Request,
     pub(super) loop_handle: LoopHandle,
     pub(super) then: Completion<Response>,
-    /// When it has to be over.
+    /// The deadline of the whole request.
     pub(super) deadline: Option<Instant>,
-    /// When a connection has to stand.
+    /// The deadline for a connection.
     pub(super) connect_by: Instant,
-    /// Redirects left, and whether there was one.
+    /// The redirects left, and whether there was one.
     pub(super) redirects: u8,
     pub(super) redirected: bool,
-    /// Goes with `Connection: close`.
+    /// Sends `Connection: close`.
     pub(super) close: bool,
-    /// It has failed on a connection that was stale: now it goes on a new one.
+    /// It has failed on a stale connection, and needs a new one.
     pub(super) retried: bool,
-    /// The place its connection will have, while both are on their way to their loop.
+    /// The permit of its connection, while both are sent to the loop.
     permit: Option<ConnPermit>,
 }
 
 impl Exchange {
-    /// Made on its loop, where there is a time: its deadlines begin to run.
+    /// Creates it on its loop, which has the time. Its timeouts start.
     pub(super) fn new(
         shared: Arc<Shared>,
         request: Request,
@@ -70,7 +70,7 @@ impl Exchange {
         let (options, settings) = (&request.options, &shared.settings);
         let after = |time| now.mono.checked_add(time);
         let deadline = options.total_timeout.or(settings.total_timeout).and_then(after);
-        // As long as a clock can show: for ever.
+        // Without a limit: beyond what a clock can represent in practice.
         let connect_by = after(options.connect_timeout.unwrap_or(settings.connect_timeout)).or(deadline);
         let connect_by = connect_by.unwrap_or(now.mono + Duration::from_secs(1 << 31));
         Box::new(Self {
@@ -89,7 +89,7 @@ impl Exchange {
         })
     }
 
-    /// It does not go on a connection that was used before.
+    /// Returns `true` if it must not use a connection that was used before.
     pub(super) fn needs_new_connection(&self) -> bool {
         self.retried || self.request.options.fresh
     }
@@ -100,7 +100,7 @@ impl Exchange {
         then.complete(Err(error));
     }
 
-    /// When it has failed if there is no connection, and what that is called.
+    /// Returns the time at which it fails without a connection, and the timeout that is reported.
     pub(super) fn connection_by(&self) -> (Instant, Timeout) {
         match self.deadline {
             Some(deadline) if deadline < self.connect_by => (deadline, Timeout::Total),
@@ -109,12 +109,12 @@ impl Exchange {
     }
 }
 
-/// A call that waits for a connection. Whoever takes it, serves it, or tells it that its time is up.
+/// A request that waits for a connection. It is taken once: by a connection that serves it, or by its timeout.
 #[derive(Clone)]
 pub(super) struct Pending(Arc<Mutex<Option<Box<Exchange>>>>);
 
 impl Pending {
-    /// From now on its deadline runs, whoever has it.
+    /// Starts its timeout.
     pub(super) fn new(exchange: Box<Exchange>, now: Moment) -> Self {
         let (loop_handle, (by, which)) = (exchange.loop_handle.clone(), exchange.connection_by());
         let cancel = exchange.request.cancel.clone();
@@ -122,7 +122,7 @@ impl Pending {
         if let Some(cancel) = cancel {
             let queued = pending.clone();
             cancel.note(Some(Stage::Pending(Box::new(move || queued.cancel()))));
-            // Cancelled on another thread just before: then that has found nothing to wake.
+            // Another thread may have cancelled it just before, and found no stage.
             if cancel.is_cancelled() {
                 cancel.cancel();
             }
@@ -136,7 +136,7 @@ impl Pending {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Nobody will serve it, if nobody does already.
+    /// Fails it, unless a connection serves it already.
     pub(super) fn fail(&self, error: Error) {
         if let Some(exchange) = self.take() {
             exchange.fail(error);
@@ -158,7 +158,7 @@ impl Pending {
         self.look(|_| ()).is_some()
     }
 
-    /// Sends it along with the place its connection will have; gives that back if nobody waits any more.
+    /// Stores the permit of its connection; returns the permit if the request is no longer waiting.
     pub(super) fn give(&self, permit: ConnPermit) -> Result<LoopHandle, ConnPermit> {
         match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(exchange) => {
@@ -174,7 +174,7 @@ impl Pending {
     }
 }
 
-/// What its loop knows of it, as long as that lives.
+/// Fails the request when its loop ends.
 struct Timed(Pending);
 
 impl Drop for Timed {

@@ -1,7 +1,7 @@
-//! Where an idle connection waits, and is found.
+//! The slot in which an idle connection waits for a request.
 //!
 //! ```text
-//!   connection ──wait──▶ Idle(place) ──give────▶ Given(call, place) ──taken by the connection, which was woken
+//!   connection ──wait──▶ Idle(permit) ──give────▶ Given(request, permit) ──taken by the connection, which was woken
 //!                             │    └───retire──▶ Retired            ──the connection closes
 //!                             └─leave: it was closed, or waited too long
 //! ```
@@ -18,18 +18,18 @@ pub(super) struct IdleSlot {
 }
 
 enum State {
-    /// The connection is at work, or gone.
+    /// The connection is in use or closed.
     Empty,
     Idle(ConnPermit),
     Given(Box<Exchange>, ConnPermit),
     Retired,
 }
 
-/// What a connection finds in its seat when it leaves it.
+/// The content of a slot when its connection leaves it.
 pub(super) enum Vacated {
-    /// Its place, or nothing any more.
+    /// Its permit, or nothing.
     Empty(#[expect(dead_code, reason = "dropping it frees it")] Option<ConnPermit>),
-    /// A call, which came just before.
+    /// A request that was given just before.
     With(Box<Exchange>, ConnPermit),
 }
 
@@ -50,7 +50,7 @@ impl IdleSlot {
         *self.state() = State::Idle(permit);
     }
 
-    /// The connection gets this call. It was in the list of those that are idle, and is taken out of it.
+    /// Gives the connection a request. The caller has removed it from the list of idle connections.
     pub(super) fn give(&self, exchange: Box<Exchange>) {
         let mut state = self.state();
         match std::mem::replace(&mut *state, State::Empty) {
@@ -64,7 +64,7 @@ impl IdleSlot {
         self.waker.wake();
     }
 
-    /// The connection closes; its place is another's.
+    /// Closes the connection and takes its permit.
     pub(super) fn retire(&self) -> Option<ConnPermit> {
         let old = std::mem::replace(&mut *self.state(), State::Retired);
         self.waker.wake();
@@ -74,7 +74,7 @@ impl IdleSlot {
         }
     }
 
-    /// What has come for the connection: a call and its place back, `Err` if it is to close.
+    /// Returns a request and the permit, if one was given; `Err` if the connection must close.
     pub(super) fn look(&self) -> Result<Option<(Box<Exchange>, ConnPermit)>, ()> {
         let mut state = self.state();
         match std::mem::replace(&mut *state, State::Empty) {

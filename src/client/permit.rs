@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use super::{exchange::Key, pool::Shared};
 
-/// A connection that counts. Dropped, it goes to the next call that waits.
+/// One connection of an origin's limit. When dropped, it passes to the next queued request.
 pub(super) struct ConnPermit(Option<(Weak<Shared>, Key)>);
 
 impl ConnPermit {
@@ -16,7 +16,7 @@ impl ConnPermit {
         self.0.clone()
     }
 
-    /// It goes on elsewhere, and is not to be counted twice.
+    /// Drops the permit without a release, because another one counts the same connection.
     pub(super) fn void(mut self) {
         self.0 = None;
     }

@@ -1,16 +1,16 @@
-//! Who is served by which connection.
+//! Assigns requests to connections.
 //!
 //! ```text
 //!   send ─▶ an idle connection of this loop? ──▶ it serves
-//!           a place free, or an idle one of another loop to give up? ──▶ a new connection serves
-//!           room in the queue? ──▶ waits; the first connection of its loop that is free, or place that is, serves
+//!           a free permit, or that of an idle connection of another loop? ──▶ a new connection serves
+//!           space in the queue? ──▶ waits for a free connection of its loop, or for a free permit
 //! ```
 //!
 //! All connections to one origin (scheme, host, port; or Unix socket) are counted together, over all loops. A connection
-//! only serves calls of its own loop: a call sent on a loop is answered there, and neither a loop that blocks (thread per
-//! connection) nor one that ends costs others their calls.
+//! serves only requests of its own loop. A loop that blocks (thread per connection) or ends affects no requests of other
+//! loops.
 //!
-//! One lock, held while lists are changed, and never while application code runs or a connection is dropped.
+//! There is one lock. It is held while lists change, and never while application code runs or a connection is dropped.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -30,40 +30,40 @@ use super::{
 };
 use crate::{api::LoopHandle, base::Moment, transport::TlsClient};
 
-/// How often a call of another loop may be passed over in the queue.
+/// How often requests of other loops may overtake the first request of the queue.
 const PASSED_MAX: u8 = 16;
 
-/// What all clones of a client, and its calls, have in common.
+/// The state that all clones of a client, and its requests, share.
 pub(super) struct Shared {
     pub(super) settings: Settings,
     hosts: Mutex<HashMap<Key, Host>>,
     pub(super) resolver: Resolver,
     pub(super) background: Background,
-    /// The system's roots, or why there are none; read when they are first needed.
+    /// The system's root certificates, or the error; read when they are first needed.
     pub(super) roots: OnceLock<Result<TlsClient, String>>,
 }
 
 #[derive(Default)]
 struct Host {
-    /// Connections that stand, or are being made.
+    /// Connections that are open or being opened.
     open: usize,
-    /// The one used last is at the end, and used first.
+    /// The most recently used one is last, and is used first.
     idle: Vec<Arc<IdleSlot>>,
     waiting: VecDeque<Pending>,
-    /// How often the first of those has been passed over.
+    /// How often the first of those has been overtaken.
     passed: u8,
-    /// When a call last went with `Connection: close`, so that connections rotate.
+    /// When a request was last sent with `Connection: close` for rotation.
     rotated: Option<Instant>,
 }
 
 impl Host {
-    /// The next call that waits, be it of any loop.
+    /// Takes the next queued request, of any loop.
     fn next(&mut self) -> Option<Pending> {
         self.passed = 0;
         std::iter::from_fn(|| self.waiting.pop_front()).find(Pending::is_waiting)
     }
 
-    /// The next call that waits and may be served by a standing connection of this loop.
+    /// Takes the next queued request that an open connection of this loop may serve.
     fn next_of(&mut self, loop_handle: &LoopHandle) -> Option<Box<Exchange>> {
         while self.waiting.front().is_some_and(|pending| !pending.is_waiting()) {
             self.waiting.pop_front();
@@ -78,10 +78,10 @@ impl Host {
     }
 }
 
-/// What a connection that is free does next.
+/// The next step of a connection that is free.
 pub(super) enum Next {
     Serve(Box<Exchange>),
-    /// It waits in its seat.
+    /// It waits in its slot.
     Wait,
     Close,
 }
@@ -97,12 +97,12 @@ impl Shared {
         }
     }
 
-    /// Who is believed, if that can be said without reading files.
+    /// Returns the trusted certificates, if they are known without reading files.
     pub(super) fn trust(&self) -> Option<Result<TlsClient, String>> {
         self.settings.tls.clone().map(Ok).or_else(|| self.roots.get().cloned())
     }
 
-    /// The same, blocking.
+    /// Like [`trust`](Self::trust), but reads files if needed; blocks.
     pub(super) fn load_trust(&self) -> Result<TlsClient, String> {
         let load = || TlsClient::system().map_err(|error| error.to_string());
         self.trust().unwrap_or_else(|| self.roots.get_or_init(load).clone())
@@ -119,7 +119,7 @@ impl Shared {
         ConnPermit::new(self, &key)
     }
 
-    /// A place has become free: the next call that waits gets it.
+    /// Gives a free permit to the next queued request.
     pub(super) fn free(self: &Arc<Self>, key: &Key) {
         loop {
             let next = {
@@ -142,20 +142,20 @@ impl Shared {
                     if loop_handle.at_once(move |now| connect::resume(there, now)) {
                         return;
                     }
-                    // That loop has ended, and so has this call. The place is still ours: no recursion, since a thousand
-                    // calls may wait for that loop.
+                    // That loop has ended, and so has this request. The permit is still held here. A loop instead of
+                    // recursion, since a thousand requests may wait for that loop.
                     if let Some(permit) = next.take_permit() {
                         permit.void();
                     }
                     next.fail(Error::LoopEnded);
                 }
-                // Its time was up just now.
+                // It has just timed out.
                 Err(permit) => permit.void(),
             }
         }
     }
 
-    /// A connection is free: what does it do next?
+    /// Returns the next step of a connection that is free.
     pub(super) fn release(
         &self,
         key: &Key,
@@ -168,7 +168,7 @@ impl Shared {
         if let Some(exchange) = host.next_of(loop_handle) {
             return Next::Serve(exchange);
         }
-        // Those that are left wait for a place on another loop.
+        // The requests that are left wait for a permit on another loop.
         if host.waiting.is_empty()
             && host.idle.len() < self.settings.max_idle
             && let Some(permit) = permit.take()
@@ -180,12 +180,12 @@ impl Shared {
         Next::Close
     }
 
-    /// A connection does not wait any longer.
+    /// Removes a connection from the idle ones.
     pub(super) fn leave(&self, key: &Key, slot: &Arc<IdleSlot>) -> Vacated {
         if let Some(host) = self.hosts().get_mut(key) {
             host.idle.retain(|other| !Arc::ptr_eq(other, slot));
         }
-        // Whoever took it out of the list before has left word in it.
+        // If it was not in the list, the slot has a request or is retired.
         slot.leave()
     }
 
@@ -211,7 +211,7 @@ impl Drop for Shared {
     }
 }
 
-/// Finds a connection for a call; on its loop.
+/// Finds a connection for a request, on its loop.
 pub(super) fn start(mut exchange: Box<Exchange>, now: Moment) {
     if exchange.deadline.is_some_and(|at| at <= now.mono) {
         return exchange.fail(Error::TimedOut(Timeout::Total));
@@ -235,7 +235,7 @@ pub(super) fn start(mut exchange: Box<Exchange>, now: Moment) {
     if !exchange.needs_new_connection()
         && let Some(at) = host.idle.iter().rposition(|slot| slot.is_of(&exchange.loop_handle))
     {
-        // It is woken, and looks into its seat.
+        // The connection is woken and reads its slot.
         return host.idle.remove(at).give(exchange);
     }
     let permit = if host.open < settings.max_connections {

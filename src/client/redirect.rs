@@ -1,4 +1,4 @@
-//! Where a 3xx leads (RFC 9110 §15.4).
+//! Redirects (RFC 9110 §15.4).
 
 use super::{
     Error, Request,
@@ -7,17 +7,17 @@ use super::{
 };
 use crate::h1::HeadersRef;
 
-/// Fields that are not for another origin (RFC 9110 §15.4, item 2).
+/// Fields that must not be sent to another origin (RFC 9110 §15.4, item 2).
 const PRIVATE: [&str; 4] = ["authorization", "cookie", "proxy-authorization", "origin"];
 /// Fields about a body that is no longer sent (item 3).
 const OF_BODY: [&str; 5] =
     ["content-type", "content-encoding", "content-language", "content-location", "content-length"];
 
-/// Makes of a call the one it was redirected to; `false` if the 3xx is the answer: nobody asked for more, it leads nowhere
-/// we could go, or the body was a stream and is spent.
+/// Changes a request to its redirected form. Returns `false` if the 3xx itself is the response: redirects are off, it has
+/// no usable Location, or the body was a stream and is consumed.
 ///
 /// # Errors
-/// More redirects than allowed, several Locations, or one that is no URL.
+/// More redirects than allowed, several Locations, or an invalid one.
 pub(super) fn follow(exchange: &mut Exchange, status: u16, fields: HeadersRef<'_>, spent: bool) -> Result<bool, Error> {
     if !matches!(status, 301 | 302 | 303 | 307 | 308) || (exchange.redirects == 0 && !exchange.redirected) {
         return Ok(false);
@@ -32,13 +32,13 @@ pub(super) fn follow(exchange: &mut Exchange, status: u16, fields: HeadersRef<'_
         return Ok(false);
     }
     if exchange.redirects == 0 {
-        return Err(Error::Redirect("more often than allowed"));
+        return Err(Error::Redirect("too many redirects"));
     }
-    // Which of them somebody in between has believed nobody can tell (RFC 9110 §5.5: "a singleton field").
+    // Ambiguous: an intermediary may have used either (RFC 9110 §5.5: "a singleton field").
     if more.is_some() {
-        return Err(Error::Redirect("to several places at once"));
+        return Err(Error::Redirect("several Location fields"));
     }
-    let url = request.url.join(location).map_err(|_| Error::Redirect("to something that is no URL to call"))?;
+    let url = request.url.join(location).map_err(|_| Error::Redirect("Location is not a valid URL"))?;
     let elsewhere = !url.same_origin(&request.url);
     if elsewhere && request.unix.is_some() {
         return Ok(false);

@@ -1,7 +1,7 @@
-//! Names are resolved off the loop: the system's way of doing it blocks.
+//! Resolves names on threads, because the system's resolver blocks.
 //!
 //! ```text
-//!   loop ──job──▶ [ queue ] ──▶ a few threads, which end when there is nothing to do ──then──▶ loop
+//!   loop ──job──▶ [ queue ] ──▶ a few threads, which end when idle ──then──▶ loop
 //! ```
 
 use std::{
@@ -12,16 +12,16 @@ use std::{
     time::Duration,
 };
 
-/// Threads at the most. A name server that does not answer holds each of them for some seconds.
+/// The most threads. A name server that does not respond blocks each of them for some seconds.
 const THREADS: usize = 4;
-/// Jobs that may wait for one.
+/// The most jobs in the queue.
 const JOBS: usize = 1024;
-/// How long a thread waits for another job.
+/// How long an idle thread waits for a job.
 const THREAD_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Does what blocks.
+/// Runs blocking jobs on a few threads.
 #[derive(Clone, Default)]
 pub(super) struct Resolver(Arc<(Mutex<Work>, Condvar)>);
 
@@ -33,8 +33,7 @@ struct Work {
 }
 
 impl Resolver {
-    /// Has it done, soon; `false` if too much is to be done already, or there can be no thread for it: then it was
-    /// dropped.
+    /// Queues a job. Returns `false`, and drops it, if the queue is full or no thread can be started.
     pub(super) fn run(&self, job: impl FnOnce() + Send + 'static) -> bool {
         let (work, condvar) = &*self.0;
         let mut work = work.lock().unwrap_or_else(PoisonError::into_inner);
@@ -49,7 +48,7 @@ impl Resolver {
             match std::thread::Builder::new().name("uncork-names".to_owned()).spawn(move || resolver.work()) {
                 Ok(_) => work.threads += 1,
                 Err(error) => {
-                    log::warn!(target: "uncork::client", "no thread to resolve names: {error}");
+                    log::warn!(target: "uncork::client", "cannot start a thread to resolve names: {error}");
                     if work.threads == 0 {
                         work.jobs.pop_back();
                         return false;
@@ -66,7 +65,7 @@ impl Resolver {
         loop {
             if let Some(job) = work.jobs.pop_front() {
                 drop(work);
-                // It is all our own: what the application gave is called on its loop.
+                // No application code: its callbacks run on the loop.
                 job();
                 work = lock.lock().unwrap_or_else(PoisonError::into_inner);
                 continue;
@@ -83,8 +82,8 @@ impl Resolver {
     }
 }
 
-/// The addresses of a host, those to be tried first at the front: families take turns (RFC 8305 §4), beginning with the
-/// system's favourite (RFC 6724).
+/// Returns the addresses of a host in the order of attempts: the families alternate (RFC 8305 §4), beginning with that
+/// of the system's first address (RFC 6724).
 pub(super) fn addresses(host: &str, port: u16) -> io::Result<VecDeque<SocketAddr>> {
     Ok(interleaved((host, port).to_socket_addrs()?))
 }

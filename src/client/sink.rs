@@ -1,4 +1,4 @@
-//! Where the body of an answer goes.
+//! The destination of a response's body.
 
 use super::{
     Error, FullResponse, TooLargePart,
@@ -11,10 +11,10 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Bytes of an unwanted body that are read, so that the connection can be used again: about what a new one costs.
+/// The most bytes of an unwanted body that are read to keep the connection: about the cost of a new one.
 const DISCARD_MAX: u64 = 64 * 1024;
 
-/// The most that is allocated for a whole body before its bytes are there.
+/// The most that is allocated for a body before its bytes arrive.
 const AHEAD_MAX: u64 = 256 * 1024;
 
 pub(super) enum Sink {
@@ -25,11 +25,11 @@ pub(super) enum Sink {
     },
     Pipe(PipeIn),
     Feed(Arc<Intake>),
-    /// Thrown away, so many bytes at the most.
+    /// Dropped, up to so many bytes.
     Discard(u64),
 }
 
-/// What became of some bytes.
+/// The result of [`Sink::take`].
 pub(super) enum Taken {
     /// The first so many were taken.
     Bytes(usize),
@@ -42,7 +42,7 @@ impl Sink {
         Self::Discard(DISCARD_MAX)
     }
 
-    /// What was chosen, if it is about a body of this length.
+    /// Returns the sink for a choice, if it reads the body.
     pub(super) fn of(choice: Choice, announced: Option<u64>, waker: &Waker) -> Option<Self> {
         Some(match choice {
             Choice::Collect { mut full, limit, then } => {
@@ -60,7 +60,7 @@ impl Sink {
         })
     }
 
-    /// Whether a body of this length has no place in it.
+    /// Returns `true` if a body of this length exceeds its limit.
     pub(super) fn refuses(&self, announced: Option<u64>) -> bool {
         match (self, announced) {
             (Self::Collect { limit, .. }, Some(n)) => n > *limit as u64,
@@ -69,7 +69,7 @@ impl Sink {
         }
     }
 
-    /// Takes some of the body. If it is not all of it, the waker is called when there is room.
+    /// Takes part of the body. If it does not take all of it, the waker is called when there is room.
     pub(super) fn take(&mut self, bytes: &[u8], waker: &Waker) -> Result<Taken, Error> {
         Ok(Taken::Bytes(match self {
             Self::Collect { full, limit, .. } => {
@@ -92,13 +92,13 @@ impl Sink {
         }))
     }
 
-    /// Whether somebody wants what comes. What nobody does has one time to come in, or a server that sends a byte now and
-    /// then could keep the connection, and a call that it has redirected, for as long as it likes.
+    /// Returns `true` if the application wants the body. An unwanted body has one timeout as a whole. Otherwise a server
+    /// that sends a byte now and then could hold the connection, and a redirected request, without limit.
     pub(super) fn is_wanted(&self) -> bool {
         !matches!(self, Self::Discard(_))
     }
 
-    /// Whether nobody is there any more.
+    /// Returns `true` if the receiver was dropped.
     pub(super) fn is_abandoned(&self) -> bool {
         match self {
             Self::Pipe(inlet) => inlet.is_closed(),
@@ -107,7 +107,7 @@ impl Sink {
         }
     }
 
-    /// The body is whole, or why it is not.
+    /// Reports the end of the body, or its error.
     pub(super) fn end(self, result: Result<Option<Box<Headers>>, Error>) {
         match (self, result) {
             (Self::Collect { mut full, then, .. }, Ok(trailers)) => {
@@ -116,7 +116,7 @@ impl Sink {
             }
             (Self::Collect { then, .. }, Err(error)) => then.complete(Err(error)),
             (Self::Pipe(inlet), Ok(trailers)) => inlet.finish(trailers.map(|boxed| *boxed)),
-            // Dropped, it cuts the pipe off.
+            // Dropping it truncates the pipe.
             (Self::Pipe(_), Err(_)) => {}
             (Self::Feed(intake), result) => intake.end(result.map(|_| ())),
             (Self::Discard(_), _) => {}

@@ -1,4 +1,4 @@
-//! The request's body, on its way into the output.
+//! Writes the request's body into the output.
 
 use std::time::Instant;
 
@@ -18,29 +18,29 @@ use crate::{
     },
 };
 
-/// Bytes around a chunk: its size line and its end.
+/// Bytes around the data of a chunk: its size line and its end.
 const CHUNK_AROUND: usize = 20;
 
-/// What is left to send.
+/// The part of the body that is left to send.
 pub(super) enum Upload {
-    /// Nothing; or what is left is not wanted any more.
+    /// Nothing, or the rest is no longer wanted.
     Done,
-    /// Held back until the server asks for it, or until then.
+    /// Held until the server sends 100, or until this time.
     Held(Content, Instant),
     Full(Bytes, usize),
     Stream(PipeOut),
 }
 
-/// Why it does not go on.
+/// The reason for a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pause {
-    /// It is out.
+    /// The body is sent.
     Done,
     /// There is no room in the output.
     Room,
     /// The application's pipe is empty.
     Pipe,
-    /// It is held back.
+    /// It is held until this time.
     Held(Instant),
 }
 
@@ -56,14 +56,14 @@ impl Upload {
         }
     }
 
-    /// The server wants it, or has had its time to say so.
+    /// Starts to send a body that was held.
     pub(super) fn go(&mut self, waker: &Waker) {
         if let Some(content) = self.take_held() {
             *self = Self::of(content, waker);
         }
     }
 
-    /// What is held back, to be sent another time.
+    /// Takes the body that is held, to send it another time.
     pub(super) fn take_held(&mut self) -> Option<Content> {
         match std::mem::replace(self, Self::Done) {
             Self::Held(content, _) => Some(content),
@@ -74,7 +74,7 @@ impl Upload {
         }
     }
 
-    /// Writes as much as there is room for; how many bytes of the body that were, and why not more.
+    /// Writes as much as fits. Returns the number of body bytes, and the reason for the pause.
     pub(super) fn send(
         &mut self,
         conn: &mut ClientConn,
@@ -123,13 +123,13 @@ impl Upload {
                 },
             }
         }
-        // What a pipe has beyond the length that was told is not taken.
+        // Data beyond the announced length stays in the pipe.
         *self = Self::Done;
         Ok((sent, Pause::Done))
     }
 }
 
-/// Some of the body; a chunk, if it goes in chunks.
+/// Writes part of the body, as a chunk if the body is chunked.
 fn put(conn: &mut ClientConn, tx: &mut Tx<'_>, bytes: &[u8]) {
     if bytes.is_empty() {
         return;
@@ -147,7 +147,7 @@ fn put(conn: &mut ClientConn, tx: &mut Tx<'_>, bytes: &[u8]) {
     conn.wrote(bytes.len() as u64);
 }
 
-/// That was all.
+/// Ends the body.
 fn end(conn: &mut ClientConn, tx: &mut Tx<'_>, trailers: Option<&Headers>) -> Result<(), Error> {
     match conn.end_body(trailers, tx.sink()) {
         true => Ok(()),

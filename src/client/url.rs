@@ -1,20 +1,20 @@
-//! What of a URL concerns a client: scheme, host, port, target (RFC 9110 §4.2, RFC 3986 §5).
+//! The parts of a URL that a client needs: scheme, host, port, target (RFC 9110 §4.2, RFC 3986 §5).
 //!
 //! ```text
 //!   https://example.com:8443/a/b?c=d#e
-//!   └─┬─┘   └────┬────┘ └┬─┘└──┬───┘└┴─ stays at home
+//!   └─┬─┘   └────┬────┘ └┬─┘└──┬───┘└┴─ not sent
 //!   scheme     host    port  target
 //! ```
 //!
-//! Strict: what is not by the grammar is refused, not repaired. No percent-encoding is added or taken away, userinfo is
-//! refused (RFC 9110 §4.2.4). There are two exceptions:
+//! Strict: what violates the grammar is rejected, not repaired. Percent-encoding is neither added nor removed, and userinfo
+//! is rejected (RFC 9110 §4.2.4). There are two exceptions:
 //!
 //!  - A `Location` with spaces or bytes beyond ASCII in its path or query is percent-encoded, as every other client does:
-//!    servers send the names of files as they are. A URL of the caller's own is not, since only the caller knows what it
-//!    stands for. Control bytes are refused in both.
-//!  - The zone of an IPv6 address (RFC 4007 §11), as in `http://[fe80::1%eth0]/`: RFC 9844 has it entered so. The spelling
-//!    of RFC 6874 (`%25eth0`), which that one obsoletes, is taken as well. A zone is a name or number that only this
-//!    machine knows. It says where to connect to, and is never sent. A `Location` cannot name one.
+//!    servers send file names unencoded. A URL of the caller is not, since only the caller knows its meaning. Control bytes
+//!    are rejected in both.
+//!  - The zone of an IPv6 address (RFC 4007 §11), as in `http://[fe80::1%eth0]/`: the form of RFC 9844. The
+//!    obsolete form of RFC 6874 (`%25eth0`) is accepted as well. A zone is a name or number of this machine. It selects the
+//!    interface and is never sent. A `Location` cannot contain one.
 
 use std::borrow::Cow;
 
@@ -64,7 +64,7 @@ impl Url {
         Ok(Self { https, host: host.to_ascii_lowercase(), zone, port, target })
     }
 
-    /// What stands in the Host field: never a zone, which means nothing to others.
+    /// Returns the value of the Host field, without a zone.
     pub(super) fn authority(&self) -> String {
         match self.port {
             port if port == default_port(self.https) => self.host.clone(),
@@ -72,7 +72,7 @@ impl Url {
         }
     }
 
-    /// The host without the brackets of an IPv6 address.
+    /// Returns the host without the brackets of an IPv6 address.
     pub(super) fn bare_host(&self) -> &str {
         self.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&self.host)
     }
@@ -82,7 +82,7 @@ impl Url {
         (self.https, ours, self.port) == (other.https, theirs, other.port)
     }
 
-    /// The URL a Location field leads to (RFC 9110 §10.2.2, RFC 3986 §5.2).
+    /// Returns the URL of a Location field (RFC 9110 §10.2.2, RFC 3986 §5.2).
     pub(super) fn join(&self, reference: &[u8]) -> Result<Self, Error> {
         let reference = encoded(reference)?;
         let reference = reference.split('#').next().unwrap_or_default();
@@ -111,7 +111,7 @@ impl Url {
         Ok(Self { target: checked(target)?, ..self.clone() })
     }
 
-    /// A URL that another server has named. It does not know our zones: the same address is meant in the same zone.
+    /// Parses an absolute URL of another server, which does not know zones: the same address keeps its zone.
     fn elsewhere(&self, url: &str) -> Result<Self, Error> {
         let authority = url.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?']).next().unwrap_or_default());
         // Encoded here, and then it was no host; or a zone.
@@ -124,7 +124,7 @@ impl Url {
     }
 }
 
-/// The authority without the zone of an IPv6 address, and that zone.
+/// Splits the zone of an IPv6 address off an authority.
 fn without_zone(authority: &str) -> Result<(Cow<'_, str>, Option<String>), Error> {
     let zoned = authority.strip_prefix('[').and_then(|rest| rest.split_once(']'));
     let Some(((address, zone), port)) = zoned.and_then(|(inner, port)| Some((inner.split_once('%')?, port))) else {
@@ -138,7 +138,7 @@ fn without_zone(authority: &str) -> Result<(Cow<'_, str>, Option<String>), Error
     Ok((format!("[{address}]{port}").into(), Some(zone.to_owned())))
 }
 
-/// A reference with its spaces and its bytes beyond ASCII percent-encoded.
+/// Returns a reference with spaces and bytes beyond ASCII percent-encoded.
 fn encoded(reference: &[u8]) -> Result<String, Error> {
     let mut text = String::with_capacity(reference.len());
     for &b in reference {

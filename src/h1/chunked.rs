@@ -1,4 +1,4 @@
-//! The chunked transfer coding, decoded where it lies (RFC 9112 §7.1).
+//! The chunked transfer coding, decoded in place (RFC 9112 §7.1).
 //!
 //! ```text
 //!   5;a=b ␍␊ hello ␍␊ 0 ␍␊ X-Sum: 7 ␍␊ ␍␊
@@ -10,45 +10,45 @@
 
 use super::{Headers, Misbehaved, grammar};
 
-/// Bytes of one chunk-size line, with its extensions. 1 KiB: nobody uses extensions, but they are allowed.
+/// Bytes of one chunk-size line, with its extensions. 1 KiB: extensions are hardly used, but allowed.
 const LINE_MAX: usize = 1024;
 
-/// Bytes of extensions in a whole body. Without it, a body of one-byte chunks may be mostly extensions: 1 KiB to read
-/// for each byte of data (CVE-2023-39326). 16 KiB, as Go and node have.
+/// Bytes of extensions in a whole body. 16 KiB, like Go and Node.js. Without this limit, a body of one-byte chunks could
+/// have 1 KiB of extensions for each byte of data (CVE-2023-39326).
 const EXTENSIONS_MAX: u16 = 16 * 1024;
 
 /// Hexadecimal digits of a chunk size: as many as 64 bits have. Leading zeros count.
 const DIGITS_MAX: usize = 16;
 
-/// How large a chunked body may be.
+/// The limits of a chunked body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyLimits {
     /// Bytes of data. Beyond it: [`Misbehaved::BodyTooLarge`], as soon as a chunk announces them.
     pub body: u64,
-    /// Bytes of trailer lines. At most 64 KiB, whatever is said here. Beyond it: [`Misbehaved::TrailersTooLarge`].
+    /// Bytes of trailer lines, at most 64 KiB. Beyond it: [`Misbehaved::TrailersTooLarge`].
     pub trailers: usize,
     /// Trailer lines. Beyond it: [`Misbehaved::TrailersTooLarge`].
     pub fields: usize,
 }
 
 impl Default for BodyLimits {
-    /// 1 GiB and 100 lines, as in `uncork::Limits`; 8 KiB of trailers.
+    /// Returns 1 GiB and 100 lines, as in `uncork::Limits`, and 8 KiB of trailers.
     fn default() -> Self {
         Self { body: 1 << 30, trailers: 8 * 1024, fields: 100 }
     }
 }
 
-/// What stands at the front of the input.
+/// The front of the input, as [`Decoder::step`] classifies it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// This many bytes of framing, more than 0: drop them and ask again.
+    /// This many bytes of framing, more than 0. Drop them and call again.
     Skip(usize),
-    /// This many bytes of data, more than 0. Take any number of them, say so with [`Decoder::took`], drop them.
+    /// This many bytes of data, more than 0. Take any number of them, report it with [`Decoder::took`], drop them.
     Data(usize),
-    /// The end of the body: drop this many bytes; what follows is no part of it. The trailers, if there were any that
-    /// may be used (RFC 9110 §6.5.1).
+    /// The end of the body. Drop this many bytes; the body ends behind them. The trailer fields that may be used (RFC 9110
+    /// §6.5.1), if there are any.
     End(usize, Option<Box<Headers>>),
-    /// The input ends within a line: keep it, and ask again when there is more behind it.
+    /// The input ends within a line. Keep it, and call again with more input.
     NeedMore,
 }
 
@@ -95,17 +95,17 @@ struct Trailers {
 }
 
 impl Decoder {
-    /// A decoder at the start of a body.
+    /// Creates a decoder for one body.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Says what stands at the front of `input`: all bytes that arrived and were not dropped yet.
+    /// Classifies the front of `input`, which must be all bytes that arrived and were not dropped.
     ///
     /// # Errors
     /// [`BadChunk`](Misbehaved::BadChunk), [`ChunkExtensionTooLong`](Misbehaved::ChunkExtensionTooLong),
     /// [`BodyTooLarge`](Misbehaved::BodyTooLarge), [`BadTrailer`](Misbehaved::BadTrailer),
-    /// [`TrailersTooLarge`](Misbehaved::TrailersTooLarge). There is no going on after one.
+    /// [`TrailersTooLarge`](Misbehaved::TrailersTooLarge). The decoder cannot continue after an error.
     pub fn step(&mut self, input: &[u8], limits: &BodyLimits) -> Result<Step, Misbehaved> {
         let mut at = 0;
         let stop = |at| if at > 0 { Step::Skip(at) } else { Step::NeedMore };
@@ -151,7 +151,7 @@ impl Decoder {
         }
     }
 
-    /// `n` bytes of data were taken; at most as many as [`Step::Data`] said.
+    /// Records that `n` bytes of data were taken, at most the number in [`Step::Data`].
     pub fn took(&mut self, n: usize) {
         debug_assert!(self.state == State::Data && n as u64 <= self.left);
         self.left = self.left.saturating_sub(n as u64);
@@ -160,7 +160,7 @@ impl Decoder {
         }
     }
 
-    /// Whether the body is complete.
+    /// Returns `true` if the body is complete.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
     }
@@ -270,8 +270,8 @@ fn are_extensions(mut rest: &[u8]) -> bool {
 }
 
 /// RFC 9110 §6.5.1: a sender must not generate a trailer whose field "is necessary for message framing, routing,
-/// request modifiers, authentication, response control data, or content handling"; whoever acts on one that arrives
-/// nevertheless, behind the checks that were made on the head, has been tricked.
+/// request modifiers, authentication, response control data, or content handling". A receiver that acts on such a
+/// trailer field would bypass the checks on the head.
 fn may_be_trailer(name: &[u8]) -> bool {
     const NOT: &[&str] = &[
         // framing and routing

@@ -5,11 +5,11 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// The last second of the year 9999: the last one that an IMF-fixdate can say.
+/// The last second of the year 9999: the last one of an IMF-fixdate.
 const LAST: u64 = 253_402_300_799;
 
-/// The current date as an IMF-fixdate (RFC 9110 §5.6.7), `Sun, 06 Nov 1994 08:49:37 GMT`. One for each loop: it is
-/// asked with every response and formats with the first of a second.
+/// The current date as an IMF-fixdate (RFC 9110 §5.6.7), `Sun, 06 Nov 1994 08:49:37 GMT`. Each loop has one. It is read
+/// for every response and formatted once per second.
 #[derive(Clone, Debug)]
 pub struct DateCache {
     /// The text holds from here on,
@@ -20,8 +20,7 @@ pub struct DateCache {
 }
 
 impl DateCache {
-    /// The date at `wall`, which is passed in: nothing here reads a clock. Times before 1970 and after 9999 are told
-    /// as the nearest that can be told.
+    /// Returns the date at `wall`; this module reads no clock. Times before 1970 and after 9999 are clamped.
     #[inline]
     pub fn at(&mut self, wall: SystemTime) -> &[u8; 29] {
         if wall < self.from || wall >= self.until {

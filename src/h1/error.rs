@@ -1,14 +1,14 @@
-//! What a peer did wrong, sorted by the rule it broke; and what it is told.
+//! The rules that a peer can violate, and the response to each.
 
 use std::fmt;
 
 macro_rules! rules {
     ($($(#[$doc:meta])* $name:ident = $status:literal $rule:literal,)*) => {
-        /// A rule that the peer broke, or a limit it ran into.
+        /// A rule that the peer violated, or a limit that it exceeded.
         ///
-        /// Every variant says its [`rule`](Self::rule) in a sentence, for the log and for the peer, and has one
-        /// [`status`](Self::status). After any of them the position in the stream is lost or not to be trusted: the
-        /// connection answers once and closes.
+        /// Every variant has a [`rule`](Self::rule) in one sentence, for the log and the peer, and one
+        /// [`status`](Self::status). After it the position in the stream is lost or untrusted: the connection sends one
+        /// response and closes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum Misbehaved {
@@ -16,16 +16,16 @@ macro_rules! rules {
         }
 
         impl Misbehaved {
-            /// Every variant, for tables and tests.
+            /// All variants, for tables and tests.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            /// The one place where "what went wrong" becomes "what the peer is told": 400, 408, 413, 414, 417, 431,
-            /// 501 or 505. What only a server can break is 502: what a gateway tells its own client.
+            /// Returns the status of the error response: 400, 408, 413, 414, 417, 431, 501 or 505. A rule that only a
+            /// server can violate is 502, which a gateway sends to its client.
             pub const fn status(self) -> u16 {
                 match self { $(Self::$name => $status,)* }
             }
 
-            /// The broken rule in a short sentence; it is the text of the error response.
+            /// Returns the rule in a short sentence, which is the text of the error response.
             pub const fn rule(self) -> &'static str {
                 match self { $(Self::$name => $rule,)* }
             }
@@ -42,7 +42,7 @@ rules! {
     ControlByte = 400 "control characters are not allowed in a head",
     /// Not `method SP target SP version` (RFC 9112 §3).
     BadRequestLine = 400 "the request line is method, target and version with one space between",
-    /// The method is no token (RFC 9110 §9.1).
+    /// The method is not a token (RFC 9110 §9.1).
     BadMethod = 400 "the method must be a token",
     /// The target is in none of the four forms, or not in the one its method needs (RFC 9112 §3.2).
     BadTarget = 400 "the request target is malformed",
@@ -66,7 +66,7 @@ rules! {
     MissingHost = 400 "a Host field is required",
     /// More than one Host line (RFC 9112 §3.2).
     DuplicateHost = 400 "only one Host field is allowed",
-    /// Host is no `uri-host [":" port]` (RFC 9110 §7.2).
+    /// Host is not `uri-host [":" port]` (RFC 9110 §7.2).
     BadHost = 400 "the Host field is malformed",
     /// Not digits, too large a number, or two different ones (RFC 9112 §6.3, item 5).
     BadContentLength = 400 "Content-Length must be one decimal number",
@@ -76,35 +76,35 @@ rules! {
     UnknownTransferCoding = 501 "the only transfer coding known here is chunked",
     /// Chunked twice, or not the last (RFC 9112 §6.3, item 4).
     ChunkedNotFinal = 400 "chunked must be the last transfer coding, and only once",
-    /// An empty list, an empty element, a parameter on chunked, or no token (RFC 9112 §6.1, §7).
+    /// An empty list, an empty element, a parameter on chunked, or not a token (RFC 9112 §6.1, §7).
     BadTransferEncoding = 400 "Transfer-Encoding is malformed",
     /// Transfer-Encoding from an HTTP/1.0 client (RFC 9112 §6.1).
     TransferEncodingOn10 = 400 "Transfer-Encoding does not exist in HTTP/1.0",
-    /// A chunk size line or the end of a chunk that is not by the grammar (RFC 9112 §7.1).
+    /// A malformed chunk size line or end of a chunk (RFC 9112 §7.1).
     BadChunk = 400 "the chunked body is malformed",
     /// Chunk extensions over the limit, of one chunk or of all (RFC 9112 §7.1.1).
     ChunkExtensionTooLong = 400 "chunk extensions are too long",
     /// Trailers over the limit, in bytes or in number.
     TrailersTooLarge = 431 "the trailer fields are too large",
-    /// A trailer line that is not by the grammar (RFC 9112 §7.1.2).
+    /// A malformed trailer line (RFC 9112 §7.1.2).
     BadTrailer = 400 "a trailer field line is malformed",
     /// A body longer than the limit.
     BodyTooLarge = 413 "the request body is too large",
     /// An expectation other than 100-continue (RFC 9110 §10.1.1).
     UnknownExpectation = 417 "the only expectation met here is 100-continue",
-    /// HTTP in the clear on a port that speaks TLS.
+    /// Plain HTTP on a TLS port.
     PlainHttpOnTls = 400 "this port speaks HTTPS, not plain HTTP",
     /// The head did not arrive in time.
     HeadTimeout = 408 "the request head took too long",
     /// The body did not arrive in time, or too slowly.
     BodyTimeout = 408 "the request body took too long",
-    /// The connection's end came before the body's (RFC 9112 §8).
+    /// The connection ended before the body (RFC 9112 §8).
     TruncatedBody = 400 "the body ended too early",
-    /// Not `version SP three digits SP [reason]` (RFC 9112 §4); or an answer that is no HTTP at all.
+    /// Not `version SP three digits SP [reason]` (RFC 9112 §4); or a response that is not HTTP.
     BadStatusLine = 502 "the status line is version, three digits and a reason with one space between",
     /// A 101 to a request that offered no upgrade (RFC 9110 §7.8).
     UnaskedSwitch = 502 "protocols are not switched unless the request offers to",
-    /// One interim response after the other (RFC 9110 §15.2).
+    /// Too many interim responses (RFC 9110 §15.2).
     TooManyInterim = 502 "there are too many interim responses",
 }
 

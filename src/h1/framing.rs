@@ -1,23 +1,23 @@
-//! How long is the body: one function, numbered like RFC 9112 §6.3.
+//! The length of a body: one function, numbered like RFC 9112 §6.3.
 //!
 //! Heads up: read RFC 9112 §6 and §11.2 before changing this file. A server and a proxy in front of it that disagree
 //! here see different requests in the same bytes.
 
 use super::{Misbehaved, Version, grammar};
 
-/// Where a request's body ends.
+/// The framing of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Framing {
-    /// There is no body, and no field that speaks of one.
+    /// There is no body, and no field about one.
     None,
-    /// Content-Length said so. `Length(0)` stays what it is, told apart from a request that says nothing.
+    /// The value of Content-Length. `Length(0)` differs from `None`, where there is no field.
     Length(u64),
-    /// In chunks, until the last one.
+    /// Chunked, up to the last chunk.
     Chunked,
 }
 
 impl Framing {
-    /// The length the peer announced, in bytes.
+    /// Returns the announced length in bytes.
     pub const fn content_length(self) -> Option<u64> {
         match self {
             Self::Length(n) => Some(n),
@@ -25,27 +25,27 @@ impl Framing {
         }
     }
 
-    /// Whether there certainly is nothing to read.
+    /// Returns `true` if there is certainly nothing to read.
     pub const fn is_empty(self) -> bool {
         matches!(self, Self::None | Self::Length(0))
     }
 }
 
-/// What all Transfer-Encoding lines say together.
+/// The meaning of all Transfer-Encoding lines together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Codings {
     #[default]
     Absent,
     /// Exactly `chunked`.
     Chunked,
-    /// Something well-formed, in which `chunked` has no place or is the last.
+    /// Something well-formed without `chunked`, or with `chunked` last.
     Unknown,
     /// `chunked`, and something behind it.
     NotFinal,
     Malformed,
 }
 
-/// What all Content-Length lines say together.
+/// The meaning of all Content-Length lines together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Length {
     #[default]
@@ -54,7 +54,7 @@ enum Length {
     Malformed,
 }
 
-/// Collects the lines that speak of the body, in the order they come, and then [`decide`](Self::decide)s.
+/// Collects the field lines about the body in order; [`decide`](Self::decide) returns their meaning.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BodyFields {
     codings: Codings,
@@ -62,14 +62,14 @@ pub struct BodyFields {
 }
 
 impl BodyFields {
-    /// The value of a Transfer-Encoding line. Several lines are one list (RFC 9110 §5.3).
+    /// Adds the value of a Transfer-Encoding line. Several lines are one list (RFC 9110 §5.3).
     pub fn transfer_encoding(&mut self, value: &[u8]) {
         for element in grammar::list(value) {
             self.codings = self.codings.and(element);
         }
     }
 
-    /// The value of a Content-Length line: digits, or a list of them that are all equal (RFC 9110 §8.6).
+    /// Adds the value of a Content-Length line: digits, or a list of them that are all equal (RFC 9110 §8.6).
     pub fn content_length(&mut self, value: &[u8]) {
         for element in grammar::list(value) {
             self.length = match (self.length, number(element)) {
@@ -80,11 +80,11 @@ impl BodyFields {
         }
     }
 
-    /// Whether and how a request has a body, by RFC 9112 §6.3. Its items 1, 2 and 8 are about responses: see
+    /// Returns the framing of a request's body, by RFC 9112 §6.3. Its items 1, 2 and 8 are about responses: see
     /// [`decide_response`](Self::decide_response).
     ///
     /// # Errors
-    /// What each item says; all of them end the connection.
+    /// The violated item; every error ends the connection.
     pub fn decide(&self, version: Version) -> Result<Framing, Misbehaved> {
         Ok(match (self.codings, self.length) {
             // §6.1: "A server or client that receives an HTTP/1.0 message containing a Transfer-Encoding header field
@@ -115,27 +115,27 @@ impl BodyFields {
     }
 }
 
-/// Where a response's body ends.
+/// The framing of a response's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ResponseFraming {
-    /// There is no body, whatever the fields say: HEAD, 1xx, 204, 304.
+    /// There is no body, regardless of the fields: HEAD, 1xx, 204, 304.
     None,
-    /// There is no body, and what follows is no HTTP any more: 101, 2xx to CONNECT.
+    /// There is no body, and the stream is no longer HTTP: 101, 2xx to CONNECT.
     Switched,
-    /// Content-Length said so.
+    /// The value of Content-Length.
     Length(u64),
-    /// In chunks, until the last one.
+    /// Chunked, up to the last chunk.
     Chunked,
     /// Until the end of the connection.
     UntilClose,
 }
 
 impl BodyFields {
-    /// Whether and how the response with this status to a request of this method has a body, by RFC 9112 §6.3.
+    /// Returns the framing of the body of a response with this status to a request of this method, by RFC 9112 §6.3.
     ///
     /// # Errors
-    /// What each item says. Strictly: fields that contradict each other are refused in a response without a body as
-    /// well, since whoever stands between may have believed either.
+    /// The violated item. Contradictory fields are rejected in a response without a body too, since an intermediary may
+    /// have used either.
     pub fn decide_response(&self, version: Version, status: u16, method: &str) -> Result<ResponseFraming, Misbehaved> {
         // Item 2: "A client MUST ignore any Content-Length or Transfer-Encoding header fields received in such a
         // message."
@@ -154,7 +154,7 @@ impl BodyFields {
         })
     }
 
-    /// The length that was announced, if there is one.
+    /// Returns the announced length, if there is one.
     pub(crate) fn announced(&self) -> Option<u64> {
         match self.length {
             Length::Bytes(n) => Some(n),
@@ -162,14 +162,14 @@ impl BodyFields {
         }
     }
 
-    /// Whether any line spoke of a body.
+    /// Returns `true` if any line was added.
     pub(crate) fn promise_a_body(&self) -> bool {
         self.codings != Codings::Absent || !matches!(self.length, Length::Absent | Length::Bytes(0))
     }
 }
 
 impl Codings {
-    /// With one more element of the list. RFC 9110 §5.6.1 wants "a reasonable number" of empty elements ignored; in
+    /// Adds one more element of the list. RFC 9110 §5.6.1 wants "a reasonable number" of empty elements ignored; in
     /// this list, zero is reasonable.
     fn and(self, element: &[u8]) -> Self {
         let name = element.split(|&b| b == b';').next().unwrap_or_default();
@@ -197,7 +197,7 @@ fn number(digits: &[u8]) -> Option<u64> {
     })
 }
 
-/// [`BodyFields`] in one call: the lines of each of the two fields, in order.
+/// Returns the framing of a request for the lines of the two fields, in order: [`BodyFields`] in one call.
 ///
 /// # Errors
 /// As [`BodyFields::decide`].

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// What a byte may be part of; see the constants below.
+/// The classes of each byte; see the constants below.
 const CLASS: [u8; 256] = classes();
 const TOKEN: u8 = 1;
 const VALUE: u8 = 2;
@@ -59,14 +59,14 @@ fn all(bytes: &[u8], class: u8) -> bool {
     bytes.iter().all(|&b| CLASS[usize::from(b)] & class != 0)
 }
 
-/// Whether these bytes are a token (RFC 9110 §5.6.2): one or more of `A-Z a-z 0-9` and ``!#$%&'*+-.^_`|~``.
+/// Returns `true` if these bytes are a token (RFC 9110 §5.6.2): one or more of `A-Z a-z 0-9` and ``!#$%&'*+-.^_`|~``.
 #[inline]
 pub fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && all(bytes, TOKEN)
 }
 
-/// Whether these bytes may stand in a field value (RFC 9110 §5.5): visible ASCII, SP, HTAB, and bytes from 0x80 up;
-/// so neither CR, LF, NUL nor any other control byte. Whitespace at the ends is not looked at.
+/// Returns `true` if these bytes are allowed in a field value (RFC 9110 §5.5): visible ASCII, SP, HTAB, and bytes from 0x80 up;
+/// so neither CR, LF, NUL nor any other control byte. Whitespace at the ends is ignored.
 #[inline]
 pub fn is_field_value(bytes: &[u8]) -> bool {
     all(bytes, VALUE)
@@ -82,7 +82,7 @@ pub(crate) fn is_target(bytes: &[u8]) -> bool {
     all(bytes, TARGET)
 }
 
-/// How many of the first bytes are letters, digits, dots and hyphens.
+/// Returns how many of the first bytes are letters, digits, dots and hyphens.
 #[inline]
 pub(crate) fn plain_host(bytes: &[u8]) -> usize {
     let (words, tail) = bytes.as_chunks::<8>();
@@ -112,7 +112,7 @@ fn not_plain_host(word: u64) -> u64 {
     (!(letter | rest) | word) & TOPS
 }
 
-/// Without optional whitespace, SP and HTAB, at either end.
+/// Returns the value without optional whitespace (SP and HTAB) at its ends.
 #[inline]
 pub(crate) fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = bytes {
@@ -124,22 +124,22 @@ pub(crate) fn trim(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// The elements of a comma-separated list, empty ones too (RFC 9110 §5.6.1). Not for lists of quoted strings.
+/// Returns the elements of a comma-separated list, including empty ones (RFC 9110 §5.6.1). Not for lists of quoted strings.
 #[inline]
 pub(crate) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&b| b == b',').map(trim)
 }
 
-/// Why a name or a value cannot be a header field's.
+/// The error of an invalid field name or value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum InvalidHeader {
     /// The name is empty.
     EmptyName,
-    /// The name has this byte in it, which no token may have (RFC 9110 §5.6.2).
+    /// The name has this byte, which is not allowed in a token (RFC 9110 §5.6.2).
     Name(u8),
-    /// The value has this byte in it, which no field value may have (RFC 9110 §5.5): CR and LF would let a value end
-    /// its line and start another, or a whole response.
+    /// The value has this byte, which is not allowed in a field value (RFC 9110 §5.5). With CR and LF a value could end
+    /// its line and start another line, or a whole response.
     Value(u8),
 }
 
@@ -171,7 +171,7 @@ impl fmt::Display for InvalidHeader {
 
 impl std::error::Error for InvalidHeader {}
 
-/// The name of a field: a token, checked when made.
+/// The name of a field: a token, checked on creation.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct HeaderName(Box<str>);
 
@@ -179,7 +179,7 @@ impl HeaderName {
     /// Checks a name.
     ///
     /// # Errors
-    /// [`InvalidHeader::EmptyName`], or [`InvalidHeader::Name`] with the first byte that no token may have.
+    /// [`InvalidHeader::EmptyName`], or [`InvalidHeader::Name`] with the first byte that a token must not have.
     pub fn new(name: impl AsRef<[u8]>) -> Result<Self, InvalidHeader> {
         let name = name.as_ref();
         InvalidHeader::check_name(name)?;
@@ -187,7 +187,7 @@ impl HeaderName {
         Ok(Self(String::from_utf8_lossy(name).into()))
     }
 
-    /// The name as it was spelled.
+    /// Returns the name in its original case.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -199,7 +199,7 @@ impl fmt::Debug for HeaderName {
     }
 }
 
-/// The value of a field: no control bytes, no whitespace at its ends, checked when made.
+/// The value of a field: no control bytes, no whitespace at its ends, checked on creation.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct HeaderValue(Box<[u8]>);
 
@@ -207,14 +207,14 @@ impl HeaderValue {
     /// Checks a value and trims it.
     ///
     /// # Errors
-    /// [`InvalidHeader::Value`] with the first byte that no field value may have.
+    /// [`InvalidHeader::Value`] with the first byte that a field value must not have.
     pub fn new(value: impl AsRef<[u8]>) -> Result<Self, InvalidHeader> {
         let value = trim(value.as_ref());
         InvalidHeader::check_value(value)?;
         Ok(Self(value.into()))
     }
 
-    /// The value, trimmed.
+    /// Returns the trimmed value.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! A request's head: httparse runs once, one pass over the fields finds what HTTP itself must know.
+//! A request's head: parsed once by httparse, then one pass over the fields for those that the engine needs.
 //!
 //! ```text
 //!   POST /up?x=1 HTTP/1.1 ␍␊ Host: h ␍␊ Content-Length: 3 ␍␊ ␍␊
@@ -6,7 +6,7 @@
 //!   method target version     host           framing               and: keep_alive, expect_continue, upgrade
 //! ```
 //!
-//! httparse is lenient in places: it takes bare LF for line ends (refused before, by [`HeadScanner`](super::HeadScanner)), any
+//! httparse is lenient in places: it takes bare LF for line ends (rejected before, by [`HeadScanner`](super::HeadScanner)), any
 //! UTF-8 in a target, and skips empty lines. Each of these has its test.
 
 use std::mem::MaybeUninit;
@@ -70,55 +70,55 @@ impl std::fmt::Display for Version {
 /// A request's head, by the rules of RFC 9110 and RFC 9112.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestHead<'b> {
-    /// Any token; case matters (RFC 9110 §9.1).
+    /// Any token, case-sensitive (RFC 9110 §9.1).
     pub method: &'b str,
-    /// The request target as it came. Visible ASCII without `#`.
+    /// The request target as received. Visible ASCII without `#`.
     pub target: &'b str,
-    /// Which of the four forms the target has.
+    /// The form of the target.
     pub form: TargetForm,
     /// The client's version.
     pub version: Version,
     /// All fields, in order.
     pub fields: HeadersRef<'b>,
-    /// How long the body is.
+    /// The framing of the body.
     pub framing: Framing,
-    /// Whether the client is ready for another request on this connection (RFC 9112 §9.3).
+    /// `true` if the client is ready for another request on this connection (RFC 9112 §9.3).
     pub keep_alive: bool,
-    /// Whether the client waits for `100 Continue` before it sends its body (RFC 9110 §10.1.1). Never without a body,
+    /// `true` if the client waits for `100 Continue` before it sends its body (RFC 9110 §10.1.1). Never without a body,
     /// never on 1.0.
     pub expect_continue: bool,
-    /// Whether the client offers to switch protocols (RFC 9110 §7.8): an Upgrade field that Connection names, on 1.1.
+    /// `true` if the client offers to switch protocols (RFC 9110 §7.8): an Upgrade field that Connection names, on 1.1.
     pub upgrade: bool,
     /// Checked to be ASCII, and made a `str` only when asked for.
     host: Option<&'b [u8]>,
 }
 
 impl<'b> RequestHead<'b> {
-    /// The host the request is for, with its port if one was given: of the target if that names one, which then wins
-    /// over the Host field (RFC 9112 §3.2.2), else of the Host field. `None`: an 1.0 client that said nothing. Empty:
-    /// a client whose URI has no authority.
+    /// Returns the authority of the request: `host`, or `host:port`. It comes from the target if that has one (RFC 9112
+    /// §3.2.2), otherwise from the Host field. `None` if an HTTP/1.0 client sent none; empty if the client's URI has no
+    /// authority.
     pub fn host(&self) -> Option<&'b str> {
         self.host.and_then(|host| std::str::from_utf8(host).ok())
     }
 
-    /// The same as [`host`](Self::host), but `None` if it is empty.
+    /// Like [`host`](Self::host), but `None` if it is empty.
     pub fn authority(&self) -> Option<&'b str> {
         self.host().filter(|host| !host.is_empty())
     }
 
-    /// The path as it came, percent-encoding and dot segments included: `/` at least; `*` of the asterisk form, `""`
+    /// Returns the path as received, percent-encoding and dot segments included: `/` at least; `*` of the asterisk form, `""`
     /// of the authority form.
     pub fn path(&self) -> &'b str {
         target::path_and_query(self.form, self.target).0
     }
 
-    /// What is behind the first `?`, if there is one.
+    /// Returns the query: the part behind the first `?`, if there is one.
     pub fn query(&self) -> Option<&'b str> {
         target::path_and_query(self.form, self.target).1
     }
 }
 
-/// What one pass over the fields finds out.
+/// The result of the pass over the fields.
 #[derive(Default)]
 struct Facts<'b> {
     host: Option<&'b [u8]>,
@@ -194,11 +194,11 @@ impl<'b> Facts<'b> {
 /// Parses a head, which is exactly what [`HeadScanner`](super::HeadScanner) found: from behind the empty lines to the end of the
 /// one that ends the head. Line ends are not judged here again.
 ///
-/// A minor version above 1 is refused with 505 like any other version; RFC 9110 §2.5 would have it read as 1.1, but
+/// A minor version above 1 is rejected with 505 like any other version. RFC 9110 §2.5 would have it read as 1.1, but
 /// there is none and will be none.
 ///
 /// # Errors
-/// The first rule that is broken; of a malformed line rather than of what well-formed lines say.
+/// The first violated rule; malformed lines come before rules about well-formed ones.
 #[inline]
 pub fn parse_request<'b>(
     head: &'b [u8],
@@ -208,7 +208,7 @@ pub fn parse_request<'b>(
     parse_request_of(head, slots, limits, &mut KnownHost::default())
 }
 
-/// The same, by one who remembers the last host.
+/// Like [`parse_request`], with a cache of the last valid host.
 #[inline]
 pub(crate) fn parse_request_of<'b>(
     head: &'b [u8],

@@ -5,8 +5,8 @@
 //!   HeadersRef   [(name, value), (name, value), …]             points into the caller's buffer
 //! ```
 //!
-//! Nothing that could end a line gets into a [`Headers`]: names and values are checked on the way in. A response
-//! cannot be split by what an application puts into it.
+//! [`Headers`] checks names and values when they are added, so that nothing in it can end a line. An application cannot
+//! split a response by its fields.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ enum Block {
     Heap(Vec<u8>),
 }
 
-/// An owned, ordered list of header fields. Names may repeat; they are compared without regard to case.
+/// An owned, ordered list of header fields. Names may repeat; they are compared case-insensitively.
 ///
 /// ```
 /// use uncork::h1::Headers;
@@ -35,7 +35,7 @@ enum Block {
 pub struct Headers(Block);
 
 impl Headers {
-    /// No fields, and no allocation.
+    /// Creates an empty list, without an allocation.
     pub const fn new() -> Self {
         Self(Block::Inline { len: 0, bytes: [0; INLINE] })
     }
@@ -52,10 +52,10 @@ impl Headers {
         matches!(self.0, Block::Heap(_))
     }
 
-    /// Adds a field behind the others, whether or not there is one of that name. The value is trimmed.
+    /// Appends a field, even if there is one of that name. The value is trimmed.
     ///
     /// # Errors
-    /// If the name is no token or the value has a control byte in it; nothing is added then.
+    /// If the name is not a token, or the value has a control byte. Nothing is added then.
     pub fn append(&mut self, name: &str, value: impl AsRef<[u8]>) -> Result<(), InvalidHeader> {
         let value = trim(value.as_ref());
         InvalidHeader::check_name(name.as_bytes())?;
@@ -64,7 +64,7 @@ impl Headers {
         Ok(())
     }
 
-    /// Adds a field in place of all others of that name.
+    /// Sets a field: it replaces all others of that name.
     ///
     /// # Errors
     /// As [`append`](Self::append); nothing is changed then.
@@ -77,7 +77,7 @@ impl Headers {
         Ok(())
     }
 
-    /// Adds a field: in place of all others of that name if it [may stand once](is_singleton), behind them if not.
+    /// Adds a field: a [singleton](is_singleton) replaces all others of that name, any other field is appended.
     ///
     /// # Errors
     /// As [`append`](Self::append); nothing is changed then.
@@ -90,7 +90,7 @@ impl Headers {
         self.append_checked(name.as_str().as_bytes(), value.as_bytes());
     }
 
-    /// Takes out all fields of that name.
+    /// Removes all fields of that name.
     pub fn remove(&mut self, name: &str) {
         if self.get(name).is_none() {
             return;
@@ -132,17 +132,17 @@ impl Headers {
         }
     }
 
-    /// The first value of that name.
+    /// Returns the first value of that name.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// All values of that name, in order.
+    /// Returns all values of that name, in order.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         self.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value)
     }
 
-    /// All fields, in order.
+    /// Returns all fields, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let mut rest = self.as_wire();
         std::iter::from_fn(move || {
@@ -154,23 +154,23 @@ impl Headers {
         })
     }
 
-    /// Whether the lists in all fields of that name have this token in them, whatever its case: `contains_token(
+    /// Returns `true` if a list in the fields of that name has this token, case-insensitively: `contains_token(
     /// "connection", "close")`.
     pub fn contains_token(&self, name: &str, token: &str) -> bool {
         self.get_all(name).any(|value| has_token(value, token))
     }
 
-    /// How many fields.
+    /// Returns the number of fields.
     pub fn len(&self) -> usize {
         self.iter().count()
     }
 
-    /// Whether there are none.
+    /// Returns `true` if there are no fields.
     pub fn is_empty(&self) -> bool {
         self.as_wire().is_empty()
     }
 
-    /// The lines, `name: value CR LF` each, without the empty line behind them: the `fields` of
+    /// Returns the lines, `name: value CR LF` each, without the empty line behind them: the `fields` of
     /// [`RequestLine`](super::RequestLine) and [`ResponseHead`](super::ResponseHead).
     #[inline]
     pub fn as_wire(&self) -> &[u8] {
@@ -182,8 +182,8 @@ impl Headers {
 }
 
 /// Returns `true` if a message may have this field once: the singleton fields of RFC 9110 and RFC 9111, and a few of other
-/// documents that browsers know. Fields that are lists (`Vary`, `Cache-Control`, `Allow`), and `Set-Cookie`, may stand
-/// several times, and so may those that are not known here.
+/// documents that browsers know. Fields that are lists (`Vary`, `Cache-Control`, `Allow`), and `Set-Cookie`, may occur
+/// several times, and so may unknown fields.
 ///
 /// ```
 /// use uncork::h1::is_singleton;
@@ -237,7 +237,7 @@ impl fmt::Debug for Headers {
     }
 }
 
-/// Header fields as they were parsed, borrowed from the bytes they stand in.
+/// Parsed header fields, borrowed from the input.
 #[derive(Clone, Copy)]
 pub struct HeadersRef<'b>(&'b [httparse::Header<'b>]);
 
@@ -248,17 +248,17 @@ impl<'b> HeadersRef<'b> {
         Self(fields)
     }
 
-    /// The first value of that name.
+    /// Returns the first value of that name.
     pub fn get(&self, name: &str) -> Option<&'b [u8]> {
         self.0.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
     }
 
-    /// All values of that name, in order.
+    /// Returns all values of that name, in order.
     pub fn get_all<'a>(&self, name: &'a str) -> impl Iterator<Item = &'b [u8]> + use<'a, 'b> {
         self.0.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
     }
 
-    /// All fields, in order.
+    /// Returns all fields, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&'b str, &'b [u8])> + use<'b> {
         self.0.iter().map(|field| (field.name, field.value))
     }
@@ -268,17 +268,17 @@ impl<'b> HeadersRef<'b> {
         self.get_all(name).any(|value| has_token(value, token))
     }
 
-    /// How many fields.
+    /// Returns the number of fields.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Returns `true` if there are no fields.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// A copy that outlives the buffer.
+    /// Returns an owned copy.
     pub fn to_owned(&self) -> Headers {
         let mut headers = Headers::new();
         for field in self.0 {

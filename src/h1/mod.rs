@@ -1,19 +1,19 @@
-//! The HTTP/1.1 codec: bytes into meaning, meaning into bytes, by RFC 9110 and RFC 9112, strictly.
+//! The HTTP/1.1 codec: strict parsing and writing by RFC 9110 and RFC 9112.
 //!
 //! ```text
-//!             ┌ Scan::find ┐   ┌ parse_request ┐
-//!   bytes ───▶│ where does │──▶│ httparse once,│──▶ RequestHead { method, target, fields, framing, .. }
-//!             │ it end?    │   │ then one pass │                                          │
-//!             └────────────┘   └───────────────┘                                          ▼
+//!             ┌ HeadScanner ┐  ┌ parse_request ┐
+//!   bytes ───▶│ where does  │──▶│ httparse once,│──▶ RequestHead { method, target, fields, framing, .. }
+//!             │ it end?     │   │ then one pass │                                          │
+//!             └─────────────┘   └───────────────┘                                          ▼
 //!   bytes ───▶ chunked::Decoder::step ──▶ Skip n │ Data n │ End(trailers)        framing: None, Length, Chunked
 //!
 //!   status, Headers, BodyLength, Date ──▶ write::response_head ──▶ bytes
-//!   Misbehaved ──▶ write::error ──▶ bytes          whatever went wrong becomes a status in one place, `error`
+//!   Misbehaved ──▶ write::error ──▶ bytes          the status of each error is in one file, `error`
 //! ```
 //!
-//! Nothing here copies what it reads: heads and chunk data are borrowed from the caller's buffer. Nothing allocates
-//! on the way of an ordinary request. Nothing is lenient: what the RFCs forbid is refused, because two parsers that
-//! disagree about one message are what request smuggling is made of (RFC 9112 §11.2).
+//! Parsing does not copy: heads and chunk data are borrowed from the caller's buffer. An ordinary request needs no
+//! allocation. The parsers reject what the RFCs forbid, because request smuggling needs two parsers that disagree about
+//! one message (RFC 9112 §11.2).
 //!
 //! Not here: connections and their order (`conn`), sockets, time, responses as an application sees them (`api`).
 

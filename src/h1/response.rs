@@ -11,8 +11,8 @@
 //! status line is refused at its first byte that differs, or a server that speaks something else would be waited for.
 //!
 //! One leniency: `HTTP/1.1 200` without a space behind the number is taken. RFC 9112 §4 says that a server must send it
-//! even if no phrase follows, but there are servers that don't, every other client takes it, and nothing can be read into
-//! it: the line ends in either case.
+//! even if no phrase follows. Some servers do not, every other client accepts it, and it is not ambiguous: the line ends in
+//! either case.
 
 use super::{
     FieldSlots, HeadLimits, HeadScanner, HeadersRef, Misbehaved, ResponseFraming, Version, framing::BodyFields,
@@ -28,11 +28,11 @@ pub struct ParsedResponse<'b> {
     pub version: Version,
     /// All fields, in order.
     pub fields: HeadersRef<'b>,
-    /// How long the body is.
+    /// The framing of the body.
     pub framing: ResponseFraming,
-    /// What Content-Length says, be there a body or not (HEAD, 304).
+    /// The value of Content-Length, with or without a body (HEAD, 304).
     pub announced: Option<u64>,
-    /// Whether the server is ready for another request on this connection (RFC 9112 §9.3). Never if the body ends with
+    /// `true` if the server is ready for another request on this connection (RFC 9112 §9.3). Never if the body ends with
     /// the connection; nor if a response that has no body announces one, since servers have sent it.
     pub keep_alive: bool,
 }
@@ -40,7 +40,7 @@ pub struct ParsedResponse<'b> {
 /// Finds the end of a response's head, as [`HeadScanner::find`] does for requests.
 ///
 /// # Errors
-/// As [`HeadScanner::find`]; [`BadStatusLine`](Misbehaved::BadStatusLine) at the first byte that can't begin a response.
+/// As [`HeadScanner::find`]; [`BadStatusLine`](Misbehaved::BadStatusLine) at the first byte that cannot begin a response.
 pub fn find_response(scan: &mut HeadScanner, bytes: &[u8], limits: &HeadLimits) -> Result<Option<usize>, Misbehaved> {
     const START: &[u8] = b"HTTP/";
     let n = bytes.len().min(START.len());
@@ -59,7 +59,7 @@ pub fn find_response(scan: &mut HeadScanner, bytes: &[u8], limits: &HeadLimits) 
 /// empty line.
 ///
 /// # Errors
-/// The first rule that is broken; of a malformed line rather than of what well-formed lines say.
+/// The first violated rule; malformed lines come before rules about well-formed ones.
 pub fn parse_response<'b>(
     head: &'b [u8],
     method: &str,

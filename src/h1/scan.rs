@@ -1,4 +1,4 @@
-//! Where a head ends: found by looking at each byte once, however the bytes arrive.
+//! Finds the end of a head, reading each byte once, however the bytes arrive.
 //!
 //! ```text
 //!   ␍␊ GET / HTTP/1.1 ␍␊ Host: x ␍␊ ␍␊ body…
@@ -12,7 +12,7 @@
 
 use super::Misbehaved;
 
-/// How large a head may be.
+/// The limits of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
     /// Bytes of the whole head, with empty lines before it. Beyond it: [`Misbehaved::HeadTooLarge`].
@@ -24,7 +24,7 @@ pub struct HeadLimits {
 }
 
 impl Default for HeadLimits {
-    /// 16 KiB, 8 KiB, 100: as in `uncork::Limits`.
+    /// Returns 16 KiB, 8 KiB and 100, as in `uncork::Limits`.
     fn default() -> Self {
         Self { head: 16 * 1024, target: 8 * 1024, fields: 100 }
     }
@@ -36,11 +36,11 @@ const LINE_ROOM: usize = 128;
 /// Bytes of empty lines before a request line: four of them. RFC 9112 §2.2 asks for one at least.
 const MAX_SKIP: u8 = 8;
 
-/// How far the search for the end of a head came. Start each head with a new one.
+/// Searches for the end of one head. Use a new one for each head.
 ///
 /// ```
-/// use uncork::h1::{HeadLimits, Scan};
-/// let (mut scan, limits) = (Scan::default(), HeadLimits::default());
+/// use uncork::h1::{HeadLimits, HeadScanner};
+/// let (mut scan, limits) = (HeadScanner::default(), HeadLimits::default());
 /// assert_eq!(scan.find(b"GET / HTTP/1.1\r\nHost: x\r\n", &limits), Ok(None));
 /// assert_eq!(scan.find(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nmore", &limits), Ok(Some(27)));
 /// ```
@@ -55,14 +55,13 @@ pub struct HeadScanner {
 }
 
 impl HeadScanner {
-    /// Looks for the end of the head in `bytes`: all that has arrived since its beginning, so each time the same
-    /// bytes with more behind them. Returns the offset behind the empty line that ends the head, which then is
-    /// `bytes[scan.skip()..offset]`.
+    /// Searches for the end of the head in `bytes`, which must be all bytes since its beginning: the earlier ones with
+    /// more behind them. Returns the offset behind the empty line. The head is then `bytes[scan.skip()..offset]`.
     ///
     /// # Errors
     /// [`BareLf`](Misbehaved::BareLf), [`BareCr`](Misbehaved::BareCr) and [`ControlByte`](Misbehaved::ControlByte) as
     /// soon as one is seen; [`HeadTooLarge`](Misbehaved::HeadTooLarge), or [`TargetTooLong`](Misbehaved::TargetTooLong)
-    /// if it is the request line that does not end; [`BadRequestLine`](Misbehaved::BadRequestLine) after too many
+    /// if the request line does not end; [`BadRequestLine`](Misbehaved::BadRequestLine) after too many
     /// empty lines.
     #[inline]
     pub fn find(&mut self, bytes: &[u8], limits: &HeadLimits) -> Result<Option<usize>, Misbehaved> {
@@ -112,7 +111,7 @@ impl HeadScanner {
         }
     }
 
-    /// Bytes of empty lines before the head; they are no part of it.
+    /// Returns the bytes of empty lines before the head, which are not part of it.
     #[inline]
     pub fn skip(&self) -> usize {
         usize::from(self.skip)

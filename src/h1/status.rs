@@ -2,8 +2,7 @@
 
 macro_rules! statuses {
     ($($code:literal $reason:literal)*) => {
-        /// The registered reason phrase of a status, `""` if there is none. It is for people: RFC 9112 §4 wants
-        /// clients to ignore it.
+        /// Returns the registered reason phrase of a status, or `""`. RFC 9112 §4 requires clients to ignore it.
         pub const fn reason(status: u16) -> &'static str {
             match status {
                 $($code => $reason,)*
@@ -11,7 +10,7 @@ macro_rules! statuses {
             }
         }
 
-        /// The whole status line, with its line end, of a registered status.
+        /// Returns the whole status line with its line end, for a registered status.
         pub(crate) const fn status_line(status: u16) -> Option<&'static [u8]> {
             match status {
                 $($code => Some(concat!("HTTP/1.1 ", $code, " ", $reason, "\r\n").as_bytes()),)*

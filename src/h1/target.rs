@@ -14,9 +14,9 @@ use super::{Misbehaved, grammar};
 /// The form of a request target (RFC 9112 §3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TargetForm {
-    /// A path, with or without a query: the usual one.
+    /// A path, with or without a query: the usual form.
     Origin,
-    /// A whole URI, `http` or `https`: what a proxy is sent. Servers must take it too.
+    /// A whole URI, `http` or `https`, as sent to a proxy. Servers must accept it too.
     Absolute,
     /// `host:port`, with CONNECT.
     Authority,
@@ -73,7 +73,7 @@ pub(crate) fn path_and_query(form: TargetForm, target: &str) -> (&str, Option<&s
     (if path.is_empty() { "/" } else { path }, query)
 }
 
-/// Host and port of `host`, `host:port`, `[v6]`, `[v6]:port`; the port without its colon. `None` if a bracket is not
+/// Returns host and port of `host`, `host:port`, `[v6]`, `[v6]:port`; the port without its colon. `None` if a bracket is not
 /// closed or something other than a port follows it.
 pub(crate) fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
     let host_end = if authority.starts_with('[') {
@@ -88,8 +88,8 @@ pub(crate) fn split_port(authority: &str) -> Option<(&str, Option<&str>)> {
     port.strip_prefix(':').map(|port| (host, Some(port)))
 }
 
-/// Whether this is `uri-host [":" port]` with a host that is not empty, nor a port over 65,535 (RFC 9110 §7.2, RFC
-/// 3986 §3.2.2). Not taken: `IPvFuture` and zone identifiers, which nobody sends.
+/// Returns `true` if this is `uri-host [":" port]` with a host that is not empty, nor a port over 65,535 (RFC 9110 §7.2, RFC
+/// 3986 §3.2.2). Not taken: `IPvFuture` and zone identifiers, which are not in use.
 #[inline]
 pub(crate) fn is_host(value: &[u8]) -> bool {
     // A name or an IPv4 address, and nothing to look at twice.

@@ -1,4 +1,4 @@
-//! Responses into bytes; and requests.
+//! Writes the heads of responses and requests.
 //!
 //! ```text
 //!   HTTP/1.1 200 OK ␍␊ Date: … ␍␊ Content-Length: 13 ␍␊ [Connection: … ␍␊]   put together on the stack
@@ -6,8 +6,8 @@
 //!   ␍␊
 //! ```
 //!
-//! What is written here is correct framing by construction: a length is said once, and only by [`BodyLength`].
-//! Whoever passes on fields of an application first takes out those that are written here: [`is_written_here`].
+//! The framing is correct by construction: only [`BodyLength`] sets a length, once. A caller that passes on fields of an
+//! application must first remove those that this module writes: [`is_written_here`].
 
 use super::{
     Headers, Misbehaved,
@@ -16,7 +16,7 @@ use super::{
     target::is_host,
 };
 
-/// Where bytes are put, in order, all of them.
+/// A destination that takes all bytes, in order.
 pub trait Sink {
     /// Takes all of `bytes`.
     fn put(&mut self, bytes: &[u8]);
@@ -39,36 +39,36 @@ impl Sink for Vec<u8> {
     }
 }
 
-/// What a response says about the length of its body (RFC 9112 §6).
+/// The fields about the length of a body (RFC 9112 §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum BodyLength {
     /// No field at all: 1xx, 204, 2xx to CONNECT, and 304 if its length is not known (RFC 9110 §8.6).
     None,
-    /// `Content-Length`, in bytes. Of a response to HEAD: what GET would have.
+    /// `Content-Length`, in bytes. For a response to HEAD, the length that GET would have.
     Known(u64),
-    /// `Transfer-Encoding: chunked`. Never to an 1.0 client.
+    /// `Transfer-Encoding: chunked`. Not for an HTTP/1.0 client.
     Chunked,
-    /// No field; the end of the connection is the end of the body. Say [`ConnectionOption::Close`] with it.
+    /// No field; the body ends with the connection. Use [`ConnectionOption::Close`] with it.
     UntilClose,
 }
 
-/// What a response says about the connection (RFC 9112 §9, RFC 9110 §7.8).
+/// The option in the Connection field (RFC 9112 §9, RFC 9110 §7.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ConnectionOption {
     /// This is the last response.
     Close,
-    /// There may be more; said to 1.0 clients that asked for it, understood without words by others.
+    /// More may follow. Sent to HTTP/1.0 clients that requested it; the default for others.
     KeepAlive,
-    /// The protocol changes behind this 101, to what its Upgrade field says; or, behind a 426, has to.
+    /// The protocol changes behind this 101 to that of its Upgrade field; or must change, after a 426.
     Upgrade,
     /// This is the last response, and a 426.
     CloseUpgrade,
 }
 
-/// A response's head, ready to be written.
+/// The parts of a response's head.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseHead<'h> {
-    /// 100 to 999; others are sent as 500.
+    /// The status, 100 to 999; others are sent as 500.
     pub status: u16,
     /// Ready lines, from [`Headers`]; no Date, Connection, Content-Length, Transfer-Encoding among them.
     pub fields: &'h [u8],
@@ -76,7 +76,7 @@ pub struct ResponseHead<'h> {
     pub length: BodyLength,
     /// From a [`DateCache`](super::DateCache).
     pub date: &'h [u8; 29],
-    /// What becomes of the connection; `None`: the version's default.
+    /// The connection option; `None` for the version's default.
     pub connection: Option<ConnectionOption>,
 }
 
@@ -89,7 +89,7 @@ pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 /// What follows the data of each chunk.
 pub const CHUNK_END: &[u8] = b"\r\n";
 
-/// Whether [`response_head`] writes this field itself, so that it must not be among the `fields` it is given.
+/// Returns `true` if [`response_head`] writes this field itself, so that `fields` must not have it.
 pub fn is_written_here(name: &str) -> bool {
     ["content-length", "transfer-encoding", "connection", "date"].iter().any(|own| own.eq_ignore_ascii_case(name))
 }
@@ -182,7 +182,7 @@ pub fn response_head<S: Sink>(head: &ResponseHead<'_>, to: &mut S) {
     response(head, &[], to);
 }
 
-/// The same, and a short body behind it.
+/// Like [`response_head`], with a short body behind it.
 #[inline]
 pub(crate) fn response<S: Sink>(head: &ResponseHead<'_>, body: &[u8], to: &mut S) {
     to.put_with(OWN + head.fields.len() + body.len(), |room| {
@@ -211,7 +211,7 @@ fn fill_head(head: &ResponseHead<'_>, line: &mut HeadWriter<'_>) {
     line.put(b"\r\n");
 }
 
-/// A request's head, ready to be written.
+/// The parts of a request's head.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestLine<'h> {
     /// A token.
@@ -222,19 +222,19 @@ pub struct RequestLine<'h> {
     pub host: &'h str,
     /// Ready lines, from [`Headers`]; no Host, Connection, Content-Length, Transfer-Encoding, Expect among them.
     pub fields: &'h [u8],
-    /// How the body's end is found. [`BodyLength::UntilClose`] does not exist in requests: nothing is said then.
+    /// How the body's end is found. [`BodyLength::UntilClose`] does not exist in requests: no field is written then.
     pub length: BodyLength,
-    /// Whether the client waits for `100 Continue` before it sends the body.
+    /// `true` if the client waits for `100 Continue` before it sends the body.
     pub expect: bool,
-    /// What becomes of the connection; `None`: it is kept.
+    /// The connection option; `None` keeps the connection.
     pub connection: Option<ConnectionOption>,
 }
 
 /// Writes a request's head and the empty line that ends it, Host first (RFC 9110 §7.2).
 ///
 /// # Errors
-/// [`Misbehaved::BadMethod`], [`Misbehaved::BadTarget`] or [`Misbehaved::BadHost`], and then nothing is written:
-/// whatever the caller is given, it can't split the request.
+/// [`Misbehaved::BadMethod`], [`Misbehaved::BadTarget`] or [`Misbehaved::BadHost`], and then nothing is written.
+/// No input can split the request.
 pub fn request_head<S: Sink>(head: &RequestLine<'_>, to: &mut S) -> Result<(), Misbehaved> {
     if !is_token(head.method.as_bytes()) {
         return Err(Misbehaved::BadMethod);
@@ -263,8 +263,8 @@ pub fn request_head<S: Sink>(head: &RequestLine<'_>, to: &mut S) -> Result<(), M
     Ok(())
 }
 
-/// Writes the line before a chunk of `size` bytes, `size in hexadecimal CR LF`, at the front of `to`; its length.
-/// A `size` of 0 would end the body: that is what [`LAST_CHUNK`] is for.
+/// Writes the line before a chunk of `size` bytes, `size in hexadecimal CR LF`, at the front of `to`, and returns its length.
+/// `size` must not be 0, which would end the body: use [`LAST_CHUNK`].
 #[inline]
 pub fn chunk_head(size: usize, to: &mut [u8; 18]) -> usize {
     debug_assert!(size > 0, "an empty chunk ends the body");
@@ -295,8 +295,8 @@ pub fn informational<S: Sink>(status: u16, fields: &Headers, to: &mut S) {
     to.put(b"\r\n");
 }
 
-/// Writes the whole answer to a peer that broke a rule: its body is the rule, in one line. Without the body if the
-/// request was HEAD.
+/// Writes the whole response to a peer that violated a rule. Its body is the rule in one line; pass `with_body: false`
+/// for HEAD.
 pub fn error<S: Sink>(what: Misbehaved, date: &[u8; 29], with_body: bool, to: &mut S) {
     let rule = what.rule().as_bytes();
     let head = ResponseHead {

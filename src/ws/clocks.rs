@@ -1,17 +1,16 @@
-//! The clocks of one WebSocket: keep-alive, idle, and that of the message which is arriving. Soft: looked at when the
-//! one that was armed has run out.
+//! The clocks of one WebSocket: keep-alive, idle, and the arriving message. They are checked when the armed one expires.
 //!
 //! ```text
-//!   heard ──ping_every──▶ ping ──pong_within──▶ over        whatever is received starts it anew
-//!   active ──idle_timeout──▶ over                           so does a message of ours that is out
-//!   begun ──message_timeout──▶ refused                      each byte of the message puts it off by 1/rate
+//!   received ──ping_interval──▶ ping ──pong_timeout──▶ ended   any received bytes restart it
+//!   active ──idle_timeout──▶ ended                             a sent message restarts it too
+//!   begun ──message_timeout──▶ rejected                        each byte of the message extends it by 1/rate
 //! ```
 
 use std::time::{Duration, Instant};
 
 use super::{CloseCause, Config};
 
-/// It can't go on.
+/// The session has ended, for this cause.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ended(pub(super) CloseCause);
 
@@ -23,21 +22,21 @@ pub(super) struct Clocks {
     active: Instant,
     /// When a ping was sent, if nothing was received since.
     pinged: Option<Instant>,
-    /// The message that is arriving, and until when more of it has to come. Boxed, so that an idle connection is small.
+    /// The arriving message, and the deadline for more of it. Boxed, so that an idle connection is small.
     message: Option<Box<(Progress, Instant)>>,
 }
 
-/// How far the message is that is arriving.
+/// The progress of the arriving message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Progress {
-    /// Which message it is.
+    /// The number of the message.
     pub(super) number: u32,
     /// Bytes of its frames' payloads.
     pub(super) bytes: u64,
 }
 
 fn after(since: Instant, time: impl Into<Option<Duration>>) -> Option<Instant> {
-    // A time that no clock can show never comes.
+    // A time beyond the range of the clock never comes.
     time.into().and_then(|time| since.checked_add(time))
 }
 
@@ -46,20 +45,20 @@ impl Clocks {
         Self { config: config.clone(), received: now, active: now, pinged: None, message: None }
     }
 
-    /// Something was received; or nothing was listened to, which is not the peer's fault. Whether it answers a ping:
-    /// the clocks have to be looked at then, since the next one may be due earlier than this one's answer was.
+    /// Records that something was received, or that nothing was read. Returns `true` if it answers a ping: check the clocks
+    /// then, since the next ping may be due before the deadline of this one.
     pub(super) fn received(&mut self, now: Instant) -> bool {
         (self.received, self.active) = (now, now);
         self.pinged.take().is_some()
     }
 
-    /// A message was sent.
+    /// Records that a message was sent.
     pub(super) fn sent(&mut self, now: Instant) {
         self.active = now;
     }
 
-    /// Notes how far the message is that is arriving; `None` if there is none, or if we do not read. Returns `true` if a
-    /// clock has started: then it has to be looked at.
+    /// Records the progress of the arriving message; `None` if there is none, or if nothing is read. Returns `true` if a
+    /// clock has started: check the clocks then.
     #[inline]
     pub(super) fn arriving(&mut self, now: Instant, progress: Option<Progress>) -> bool {
         if progress.is_none() && self.message.is_none() {
@@ -77,7 +76,7 @@ impl Clocks {
         let (by, starts) = match self.message.as_deref() {
             Some(&(before, by)) if before.number == progress.number => {
                 let bytes = progress.bytes.saturating_sub(before.bytes);
-                // In nanoseconds, or what arrives in small pieces would count for nothing at a high rate.
+                // In nanoseconds: with coarser units, small pieces would count as 0 at a high rate.
                 let more = match bytes.saturating_mul(1_000_000_000).checked_div(self.config.0.message_min_rate) {
                     Some(nanos) => by.checked_add(Duration::from_nanos(nanos)).unwrap_or(full),
                     None if bytes > 0 => full,
@@ -92,13 +91,13 @@ impl Clocks {
         starts
     }
 
-    /// Returns `true` if the message that is arriving has taken too long.
+    /// Returns `true` if the arriving message has exceeded its timeout.
     pub(super) fn is_late(&self, now: Instant) -> bool {
         self.message.as_ref().is_some_and(|message| now >= message.1)
     }
 
-    /// Whether a ping is due, and when to look again. `waits`: output of ours is still on its way, and a ping would be
-    /// behind it.
+    /// Returns whether a ping is due, and when to check again. `waits`: output is still queued, and a ping would be behind
+    /// it.
     pub(super) fn check(&mut self, now: Instant, waits: bool) -> Result<(bool, Option<Instant>), Ended> {
         let idle = after(self.active, self.config.0.idle_timeout);
         if idle.is_some_and(|idle| now >= idle) {

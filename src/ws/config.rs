@@ -1,20 +1,20 @@
-//! How much and how long.
+//! The limits and timeouts of a WebSocket.
 
 use std::{
     sync::{Arc, LazyLock},
     time::Duration,
 };
 
-/// What one WebSocket may take of memory and of time. The defaults are meant for the open internet.
+/// The limits and timeouts of one WebSocket. The defaults are meant for the open internet.
 ///
 /// ```
 /// use std::time::Duration;
 /// use uncork::ws::Config;
-/// let config = Config::new().message(64 * 1024).ping_every(Duration::from_secs(50));
+/// let config = Config::new().message(64 * 1024).ping_interval(Duration::from_secs(50));
 /// # let _ = config;
 /// ```
 ///
-/// Cheap to clone: the clones share what they say.
+/// Cheap to clone: clones share their values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config(pub(super) Arc<Values>);
 
@@ -34,7 +34,7 @@ pub(super) struct Values {
 }
 
 impl Config {
-    /// The defaults.
+    /// Returns the defaults.
     pub fn new() -> Self {
         static DEFAULT: LazyLock<Config> = LazyLock::new(Config::made);
         DEFAULT.clone()
@@ -61,71 +61,78 @@ impl Config {
         self
     }
 
-    /// Bytes of a message that is received, inflated if it came compressed. 16 MiB, as tungstenite has for frames.
-    /// Beyond it the connection fails with 1009.
+    /// Limits the bytes of a received message, after inflating. Default: 16 MiB, which is tungstenite's limit for frames.
+    /// Beyond it the connection is closed with 1009.
     pub fn message(self, bytes: u64) -> Self {
         self.with(|values| values.message = bytes)
     }
 
-    /// Bytes of one frame that is received. As large as a message may be. Beyond it: 1009, before it has arrived.
+    /// Limits the bytes of a received frame. Default: the limit of a message. Beyond it the connection is closed with 1009,
+    /// before the payload arrives.
     pub fn frame(self, bytes: u64) -> Self {
         self.with(|values| values.frame = bytes)
     }
 
-    /// Frames of one message that is received. 1,048,576: a message of empty ones would never end. Beyond it: 1009.
+    /// Limits the frames of a received message. Default: 1,048,576, so that a message of empty frames must end. Beyond it
+    /// the connection is closed with 1009.
     pub fn fragments(self, count: u32) -> Self {
         self.with(|values| values.fragments = count)
     }
 
-    /// Limits how long a message may take to arrive, from its first frame to its last. 30 s, as bodies of requests have
-    /// ([`Limits::body_timeout`](crate::Limits::body_timeout)). Each byte of its payload prolongs that by
-    /// 1/[`message_min_rate`](Self::message_min_rate) s, never beyond the full time from now; pings and pongs in between
-    /// do not. While the speaker is not [`Done`](super::Done) the clock stands still. Beyond it: 1008. `None`: a message
-    /// may take for ever.
+    /// Limits the time from the first to the last frame of a received message. Default: 30 s, like
+    /// [`Limits::body_timeout`](crate::Limits::body_timeout). Beyond it the connection is closed with 1008. `None` means no
+    /// limit.
+    ///
+    /// Each byte of the payload extends the deadline by 1/[`message_min_rate`](Self::message_min_rate) s, at most to the
+    /// full timeout from now. Pings and pongs do not. The clock is stopped while the handler is not
+    /// [`Done`](super::Done).
     pub fn message_timeout(self, time: impl Into<Option<Duration>>) -> Self {
         self.with(|values| values.message_timeout = time.into())
     }
 
-    /// Sets the least rate at which a message must arrive, in bytes per second. 240, as
-    /// [`Limits::min_rate`](crate::Limits::min_rate). 0: every byte of the payload grants the full
-    /// [`message_timeout`](Self::message_timeout) again.
+    /// Sets the minimum rate of a received message, in bytes per second. Default: 240, like
+    /// [`Limits::min_rate`](crate::Limits::min_rate). With 0, every byte of the payload restarts the full
+    /// [`message_timeout`](Self::message_timeout).
     pub fn message_min_rate(self, bytes_per_second: u64) -> Self {
         self.with(|values| values.message_min_rate = bytes_per_second)
     }
 
-    /// Bytes that may wait to be sent. 1 MiB: a message is taken while fewer wait, so that one of any size finds its
-    /// way; what waits is never more than this and one message. Beyond it: [`SendError::Full`](super::SendError). What the engine holds
-    /// ([`Limits::output`](crate::Limits::output)) and the system's own buffers come on top.
+    /// Limits the bytes in the send queue. Default: 1 MiB. Beyond it sending fails with
+    /// [`SendError::Full`](super::SendError).
+    ///
+    /// A message is accepted while the queue is below the limit, so that a message of any size can be sent. The queue never
+    /// holds more than this limit and one message. The engine's output ([`Limits::output`](crate::Limits::output)) and the
+    /// system's buffers are additional.
     pub fn queue(self, bytes: usize) -> Self {
         self.with(|values| values.queue = bytes)
     }
 
-    /// Messages that may wait to be sent, behind the one that is being sent; `None` counts bytes only.
+    /// Limits the messages in the send queue, not counting the one being sent. Default: `None`, which counts bytes only.
     pub fn queue_messages(self, count: impl Into<Option<usize>>) -> Self {
         self.with(|values| values.queue_messages = count.into())
     }
 
-    /// A peer that has said nothing for so long is sent a ping. 25 s: proxies and address translators forget
-    /// connections after 30 s of silence or more. `None` never sends one.
+    /// Sends a ping when nothing has been received for this time. Default: 25 s. Proxies and address translators drop
+    /// connections that are silent for 30 s or more. `None` sends no pings.
     pub fn ping_interval(self, time: impl Into<Option<Duration>>) -> Self {
         self.with(|values| values.ping_interval = time.into())
     }
 
-    /// How long the peer may take to answer a ping; whatever it sends is an answer. 20 s. The time runs only while we
-    /// read, and while nothing of ours is in the peer's way.
+    /// Limits the time from a ping to the next bytes from the peer; they need not be a pong. Default: 20 s. The clock runs
+    /// only while this side reads, and while no output waits for the peer.
     pub fn pong_timeout(self, time: Duration) -> Self {
         self.with(|values| values.pong_timeout = time)
     }
 
-    /// How long the close handshake may take, from the first Close to the stream's end, which is not waited for any
-    /// longer. 10 s.
+    /// Limits the close handshake, from the first Close frame to the end of the stream. Default: 10 s. Then the connection
+    /// is closed.
     pub fn close_timeout(self, time: Duration) -> Self {
         self.with(|values| values.close_timeout = time)
     }
 
-    /// The connection ends, without a Close, when for so long nothing was received, pings and pongs included, and no
-    /// message of ours was sent. `None`: never. With [`ping_interval`](Self::ping_interval) below it a living peer never runs
-    /// into it.
+    /// Ends the connection, without a Close frame, if for this time nothing was received (pings and pongs included) and no
+    /// message was sent. Default: `None`, never. If [`ping_interval`](Self::ping_interval) is shorter, a live peer never
+    /// reaches it.
     pub fn idle_timeout(self, time: impl Into<Option<Duration>>) -> Self {
         self.with(|values| values.idle_timeout = time.into())
     }

@@ -1,70 +1,72 @@
-//! Who hears what the peer says, and how it ended.
+//! The application's handler of one WebSocket, and the cause of its end.
 
 use std::{fmt, sync::Arc};
 
 use super::{Sender, queue::Core};
 
-/// The application's end of one WebSocket.
+/// The application's handler of one WebSocket.
 ///
-/// Called on the connection's own loop, never re-entrantly; it must not block, except thread per connection. A panic
-/// ends this connection; [`closed`](Self::closed) is called then too.
+/// It is called on the connection's own loop, never re-entrantly. It must not block, except in thread-per-connection mode.
+/// A panic ends this connection; [`closed`](Self::closed) is called then too.
 pub trait Handler: Send {
-    /// The connection speaks: the handshake is done, and nothing was received yet. `sender` is the one that
-    /// [`Accept::switch`](super::Accept::switch) gave.
+    /// Called when the handshake is complete, before the first message. `sender` is the one that
+    /// [`Accept::switch`](super::Accept::switch) returned.
     fn open(&mut self, sender: &Sender) {
         let _ = sender;
     }
 
-    /// A message, whole; text is UTF-8. The next one is delivered when `done` is called or dropped, from any thread:
-    /// until then the peer is not read from, and nothing is buffered but what the loop had received already.
+    /// Called with a complete message; text is valid UTF-8.
+    ///
+    /// The next message is delivered when `done` is called or dropped, from any thread. Until then nothing more is read
+    /// from the peer, and nothing is buffered beyond what the loop has received already.
     fn message(&mut self, message: Message<'_>, done: Done);
 
-    /// Whether messages are to be delivered as they arrive, by [`part`](Self::part). Asked once, before `open`.
+    /// Returns `true` if messages must be delivered as they arrive, by [`part`](Self::part). Called once, before `open`.
+    /// Default: `false`.
     fn streams(&self) -> bool {
         false
     }
 
-    /// A piece of a message, if [`streams`](Self::streams) says so: [`message`](Self::message) is not called then.
-    /// Pieces are as they arrive, text cut between characters. [`Config::message`](super::Config::message) holds for
-    /// the whole of them.
+    /// Called with a piece of a message instead of [`message`](Self::message), if [`streams`](Self::streams) returns
+    /// `true`. Text is split between characters. [`Config::message`](super::Config::message) limits the sum of the pieces.
     fn part(&mut self, part: MessagePart<'_>, done: Done) {
         let _ = (part, done);
     }
 
-    /// The peer has sent a ping; it is answered without doing anything here.
+    /// Called with the payload of a ping. The session sends the pong itself.
     fn ping(&mut self, payload: &[u8]) {
         let _ = payload;
     }
 
-    /// The peer has sent a pong.
+    /// Called with the payload of a pong.
     fn pong(&mut self, payload: &[u8]) {
         let _ = payload;
     }
 
-    /// It is over. Called exactly once, be it that the connection ended before [`open`](Self::open). Bytes may still
-    /// be on their way to the peer.
+    /// Called exactly once, at the end, even if the connection ended before [`open`](Self::open). Bytes may still be on
+    /// their way to the peer.
     fn closed(&mut self, closed: &Closed) {
         let _ = closed;
     }
 }
 
-/// A closure hears messages.
+/// A closure receives messages.
 impl<F: FnMut(Message<'_>, Done) + Send> Handler for F {
     fn message(&mut self, message: Message<'_>, done: Done) {
         self(message, done);
     }
 }
 
-/// Text or bytes (RFC 6455 §5.6).
+/// The kind of a message (RFC 6455 §5.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MessageKind {
-    /// UTF-8.
+    /// Text, valid UTF-8.
     Text,
-    /// Anything.
+    /// Any bytes.
     Binary,
 }
 
-/// A message, where it was received.
+/// A message, borrowed from the buffer that received it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
     /// A text message.
@@ -74,7 +76,7 @@ pub enum Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// What it says.
+    /// Returns the payload.
     pub fn bytes(self) -> &'a [u8] {
         match self {
             Self::Text(text) => text.as_bytes(),
@@ -82,7 +84,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// What it is.
+    /// Returns the kind.
     pub fn kind(self) -> MessageKind {
         match self {
             Self::Text(_) => MessageKind::Text,
@@ -96,18 +98,18 @@ impl<'a> Message<'a> {
 pub struct MessagePart<'a> {
     /// The piece; it may be empty if it is the last.
     pub piece: Message<'a>,
-    /// The message begins with it.
+    /// `true` for the first piece of a message.
     pub first: bool,
-    /// The message ends with it.
+    /// `true` for the last piece of a message.
     pub last: bool,
 }
 
-/// The right to hear the next message. To be used from any thread; dropping it is the same.
-#[must_use = "dropped at once, it asks for the next message"]
+/// Requests the next message when it is [used](Self::next) or dropped, from any thread.
+#[must_use = "dropping it requests the next message"]
 pub struct Done(pub(super) Arc<Core>);
 
 impl Done {
-    /// Done with this one: the next, please.
+    /// Requests the next message.
     pub fn next(self) {}
 }
 
@@ -123,61 +125,61 @@ impl fmt::Debug for Done {
     }
 }
 
-/// How a WebSocket ended.
+/// The end of a WebSocket: code, reason and cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Closed {
-    /// The code of the peer's Close, 1005 if that had none; the one that a refused peer was told; otherwise 1006
-    /// (RFC 6455 §7.1.5, §7.4).
+    /// The code of the peer's Close frame, or 1005 if it has none; the code sent to a rejected peer; otherwise 1006 (RFC
+    /// 6455 §7.1.5, §7.4).
     pub code: u16,
-    /// The reason that came with it; often empty. Of a refused peer, the rule.
+    /// The reason in the peer's Close frame, often empty. For a rejected peer, the rule.
     pub reason: String,
-    /// What happened.
+    /// The cause.
     pub cause: CloseCause,
-    /// Messages that were queued and did not get as far as the engine's own buffer; none after [`CloseCause::Aborted`]. (How many
-    /// of the others arrived nobody can tell.)
+    /// The number of queued messages that did not reach the engine's output buffer; 0 after [`CloseCause::Aborted`].
+    /// Messages in that buffer may or may not have arrived.
     pub unsent: usize,
 }
 
 impl Closed {
-    /// Whether both sides have said that it is over.
+    /// Returns `true` if both sides have sent a Close frame.
     pub fn is_clean(&self) -> bool {
         matches!(self.cause, CloseCause::PeerClosed | CloseCause::LocalClosed)
     }
 }
 
-/// What ended a WebSocket.
+/// The cause of a WebSocket's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseCause {
-    /// The peer began the close handshake, and we answered.
+    /// The peer started the close handshake, and this side answered.
     PeerClosed,
-    /// We began the close handshake ([`Sender::close`], or the server stops), and the peer answered.
+    /// This side started the close handshake ([`Sender::close`], or the server stops), and the peer answered.
     LocalClosed,
-    /// The peer broke a rule or ran into a limit, which is named; it was told so, with this code.
+    /// The peer violated a rule or exceeded a limit. It was sent a Close frame with this code.
     Rejected {
         /// 1002, 1007, 1008, 1009 or 1013.
         code: u16,
         /// The rule, in a few words.
         rule: &'static str,
     },
-    /// The stream ended without a Close.
+    /// The stream ended without a Close frame.
     NoCloseFrame,
-    /// The connection was reset, or its transport failed, before both sides had said Close.
+    /// The connection was reset, or its transport failed, before both sides had sent a Close frame.
     Reset,
-    /// A ping was not answered.
+    /// The peer sent nothing within [`Config::pong_timeout`](super::Config::pong_timeout) after a ping.
     PongTimeout,
-    /// [`Config::idle_timeout`](super::Config::idle_timeout) has passed.
+    /// The connection exceeded [`Config::idle_timeout`](super::Config::idle_timeout).
     IdleTimeout,
-    /// The close handshake took too long: the peer's Close did not come, or ours did not go out.
+    /// The close handshake exceeded [`Config::close_timeout`](super::Config::close_timeout).
     CloseTimeout,
-    /// [`Sender::close_without_handshake`].
+    /// The application called [`Sender::close_without_handshake`].
     ClosedWithoutHandshake,
-    /// [`Sender::abort`].
+    /// The application called [`Sender::abort`].
     Aborted,
-    /// The engine has dropped the connection: it ended before the handshake was answered, the server's grace time
-    /// is over, the peer does not take what is sent to it, or the speaker panicked.
+    /// The engine dropped the connection. It ended before the handshake was complete, the server's grace time is over, the
+    /// peer does not read its input, or the handler panicked.
     Dropped,
-    /// There are no random numbers to be had, without which a client can't mask.
+    /// The system cannot supply random bytes, which a client needs to mask its frames.
     NoRandom,
 }

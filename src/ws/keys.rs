@@ -11,7 +11,7 @@ thread_local! {
     static KEYS: RefCell<Keys> = const { RefCell::new(Keys { bytes: [0; 256], used: 256 }) };
 }
 
-/// A key nobody has seen before.
+/// Returns a new random key.
 pub(crate) fn next() -> Result<[u8; 4], getrandom::Error> {
     KEYS.with_borrow_mut(|keys| {
         if keys.used >= keys.bytes.len() {

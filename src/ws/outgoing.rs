@@ -1,4 +1,4 @@
-//! What goes out, in its order: the rest of a frame that is begun, control frames, the queue, the Close.
+//! Writes the output in order: the rest of a started frame, control frames, the queue, the Close.
 
 use std::mem;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::api::Tx;
 
-/// Which end of the connection we are: a client masks what it sends (RFC 6455 §5.3).
+/// The role of this side: a client masks its frames (RFC 6455 §5.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Server,
@@ -23,33 +23,33 @@ pub(super) struct Outgoing {
     role: Role,
     /// Boxed, as it is rare.
     deflater: Option<Box<Deflater>>,
-    /// A frame that was made for this connection, and how much of it is out.
+    /// A frame encoded for this connection, and how much of it is sent.
     current: Vec<u8>,
     sent: usize,
-    /// How much of the queue's first item is out.
+    /// How much of the queue's first item is sent.
     partly: usize,
     /// The payload of the last ping that was not answered.
     pub(super) pong: Option<Box<[u8]>>,
-    /// A ping of ours is to go out.
+    /// A ping is due.
     pub(super) ping: bool,
-    /// The Close is written, and nothing is behind it.
+    /// The Close is written; nothing follows it.
     pub(super) closed: bool,
 }
 
-/// What became of it.
+/// The result of [`Outgoing::send`].
 pub(super) struct Sent {
     /// Nothing is left.
     pub(super) all: bool,
     /// A message went out.
     pub(super) any: bool,
-    /// The Close is ordered, if not sent.
+    /// The Close is requested or sent.
     pub(super) closing: bool,
-    /// Somebody waits for room, and there is some.
+    /// There is room, and a callback waits for it.
     pub(super) room: bool,
 }
 
 impl Sent {
-    /// There was nothing to be sent.
+    /// Nothing to send.
     pub(super) const NOTHING: Self = Self { all: true, any: false, closing: false, room: false };
 }
 
@@ -60,7 +60,7 @@ impl Outgoing {
         Self { role, deflater, current, sent, partly, pong, ping, closed }
     }
 
-    /// Writes what there is room for. If that is all, senders have to wake us from here on.
+    /// Writes what fits. If nothing is left, senders must wake the session from now on.
     pub(super) fn send(&mut self, core: &Core, tx: &mut Tx<'_>) -> Result<Sent, Ended> {
         let mut queue = core.queue();
         let mut any = false;
@@ -77,7 +77,7 @@ impl Outgoing {
             if self.closed {
                 (self.pong, self.ping) = (None, false);
             } else if self.partly == 0 {
-                // Between two frames, and ahead of what waits.
+                // Between two frames, before the queue.
                 if let Some(payload) = self.pong.take() {
                     self.control(Op::Pong, &payload)?;
                     continue;
@@ -121,7 +121,7 @@ impl Outgoing {
                 Item::Shared { frame, plain } => {
                     let (frame, plain) = (frame.clone(), *plain);
                     queue.pop();
-                    // Compressing takes its time: senders need not wait for it.
+                    // Without the lock, since compression takes time.
                     drop(queue);
                     self.encode(&frame, plain)?;
                     queue = core.queue();
@@ -142,7 +142,7 @@ impl Outgoing {
         self.current.capacity()
     }
 
-    /// What was allocated for frames goes back.
+    /// Frees the memory for frames.
     pub(super) fn shrink(&mut self) {
         if self.sent == self.current.len() && self.current.capacity() > 0 {
             self.current = Vec::new();
@@ -150,12 +150,12 @@ impl Outgoing {
         }
     }
 
-    /// Makes a control frame the next thing that is written.
+    /// Encodes a control frame as the next to write.
     fn control(&mut self, op: Op, payload: &[u8]) -> Result<(), Ended> {
         self.encode(&Frame::encode(op, &[payload]).wire, true)
     }
 
-    /// Makes one of our frames the next thing that is written, as this connection sends it.
+    /// Encodes a queued frame for this connection, as the next to write.
     fn encode(&mut self, wire: &[u8], plain: bool) -> Result<(), Ended> {
         // The head is written when the payload's length is known, right before it.
         const HEAD: usize = 14;

@@ -1,11 +1,11 @@
-//! What waits to be sent, and what else is shared by a session and its senders.
+//! The send queue, and the other state that a session shares with its senders.
 //!
 //! ```text
 //!   items   [ small: 40 bytes │ shared: Arc<[u8]> │ small: 7 bytes │ … ]     in order
 //!   small   [ 40 bytes        7 bytes … ]                                    one allocation for all small ones
 //! ```
 //!
-//! Frames lie here as a server sends them. A session that compresses or masks does so when it takes them out.
+//! The queue holds frames as a server sends them. A session that compresses or masks does so when it takes them out.
 
 use std::{
     cell::Cell,
@@ -25,10 +25,10 @@ use crate::api::Waker;
 
 pub(super) type OnRoom = Box<dyn FnOnce() + Send>;
 
-/// Up to this size a message is copied together with others; a larger one has an allocation of its own.
+/// Up to this size messages share one allocation; a larger one has its own.
 const SMALL: usize = 2048;
 
-/// Up to so many bytes are kept for the next, by each thread.
+/// Up to so many bytes are kept by each thread for the next queue.
 const KEPT: usize = 64 * 1024;
 
 thread_local! {
@@ -36,7 +36,7 @@ thread_local! {
     static SPARE: Cell<(Vec<u8>, VecDeque<Item>)> = const { Cell::new((Vec::new(), VecDeque::new())) };
 }
 
-/// What follows when the queue is empty.
+/// What follows behind the queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Last {
     Close { code: u16, reason: String },
@@ -45,7 +45,7 @@ pub(super) enum Last {
 
 #[derive(Debug)]
 pub(super) enum Item {
-    /// So many of the small bytes.
+    /// The next `len` bytes of the shared allocation.
     Small {
         len: usize,
         plain: bool,
@@ -57,7 +57,7 @@ pub(super) enum Item {
 }
 
 impl Item {
-    /// Whether it is not to be compressed.
+    /// Returns `true` if it must not be compressed.
     pub(super) fn is_plain(&self) -> bool {
         match self {
             Self::Small { plain, .. } | Self::Shared { plain, .. } => *plain,
@@ -75,17 +75,17 @@ impl Item {
 pub(super) struct Queue {
     items: VecDeque<Item>,
     small: Vec<u8>,
-    /// How much of `small` is out.
+    /// How much of `small` is sent.
     out: usize,
     /// Bytes in all items.
     bytes: usize,
     config: Config,
-    /// The session has nothing to do, and has to be woken.
+    /// The session has nothing to send, and must be woken.
     pub(super) asleep: bool,
     /// Boxed, as it is rare; so that an idle connection is small.
     pub(super) last: Option<Box<Last>>,
     pub(super) abort: bool,
-    /// The session is over.
+    /// The session has ended.
     pub(super) ended: bool,
     pub(super) on_room: Vec<OnRoom>,
 }
@@ -107,7 +107,7 @@ impl Queue {
         self.bytes
     }
 
-    /// Whether a message may be added; then there is a store to put it into.
+    /// Checks that a message may be added, and provides memory for it.
     fn admit(&mut self) -> Result<(), SendError> {
         if !self.is_open() {
             return Err(SendError::Closed);
@@ -123,7 +123,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Whether there is room, and not just a little.
+    /// Returns `true` if the queue is at most half full.
     pub(super) fn has_room(&self) -> bool {
         let most = &self.config.0;
         self.bytes <= most.queue / 2 && most.queue_messages.is_none_or(|most| self.items.len() <= most / 2)
@@ -155,7 +155,7 @@ impl Queue {
         Ok(())
     }
 
-    /// The next item, and its bytes.
+    /// Returns the first item and its bytes.
     pub(super) fn front(&self) -> Option<(&Item, &[u8])> {
         let item = self.items.front()?;
         let bytes = match item {
@@ -165,7 +165,7 @@ impl Queue {
         Some((item, bytes))
     }
 
-    /// The first item is out.
+    /// Removes the first item, which is sent.
     pub(super) fn pop(&mut self) {
         let Some(item) = self.items.pop_front() else { return };
         self.bytes -= item.len();
@@ -183,7 +183,7 @@ impl Queue {
         self.small.capacity() + self.items.capacity() * size_of::<Item>()
     }
 
-    /// Nothing waits: what was allocated for it goes back, to be used for the next by this thread.
+    /// Returns the memory of an empty queue to this thread's store.
     pub(super) fn shrink(&mut self) {
         if self.items.is_empty() && self.items.capacity() > 0 {
             let store = (mem::take(&mut self.small), mem::take(&mut self.items));
@@ -193,7 +193,7 @@ impl Queue {
         }
     }
 
-    /// Nothing is sent any more.
+    /// Drops all items.
     pub(super) fn clear(&mut self) {
         self.items = VecDeque::new();
         self.small = Vec::new();
@@ -201,14 +201,14 @@ impl Queue {
     }
 }
 
-/// Who has the turn: the session, which may deliver, or the speaker, who has not said yet that it is done.
+/// The session may deliver the next message.
 const FREE: u8 = 0;
-/// The speaker is being called.
+/// The handler is being called.
 const CALLED: u8 = 1;
-/// It has returned, and has kept its [`Done`](super::Done).
+/// The handler has returned, and has kept its [`Done`](super::Done).
 const HELD: u8 = 2;
 
-/// Shared by a session, its senders, and the speaker's [`Done`](super::Done).
+/// Shared by a session, its senders, and the handler's [`Done`](super::Done).
 pub(super) struct Core {
     queue: Mutex<Queue>,
     turn: AtomicU8,
@@ -236,7 +236,7 @@ impl Core {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on the session can be woken. What was sent before, it will find.
+    /// Sets the waker. The session finds what was sent before.
     pub(super) fn opens(&self, waker: Waker) {
         let _first = self.waker.set(waker);
     }
@@ -247,17 +247,17 @@ impl Core {
         }
     }
 
-    /// The speaker is about to be called.
+    /// Records that the handler is about to be called.
     pub(super) fn calls(&self) {
         self.turn.store(CALLED, Ordering::Release);
     }
 
-    /// It has returned: whether it is done.
+    /// Records that the handler has returned. Returns `true` if it is done.
     pub(super) fn returned(&self) -> bool {
         self.turn.compare_exchange(CALLED, HELD, Ordering::AcqRel, Ordering::Acquire).is_err()
     }
 
-    /// Whether the speaker is being called: behind the call, what is queued is sent without being woken for it.
+    /// Returns `true` if the handler is being called. After the call the session sends the queue without a wake-up.
     pub(super) fn is_calling(&self) -> bool {
         self.turn.load(Ordering::Acquire) == CALLED
     }

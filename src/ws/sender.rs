@@ -1,4 +1,4 @@
-//! Speaking to a peer, from any thread.
+//! Sends messages to a peer, from any thread.
 
 use std::{fmt, sync::Arc};
 
@@ -8,19 +8,22 @@ use super::{
     queue::{Core, Last, Queue},
 };
 
-/// Speaks to one peer. Cheap to clone, usable from any thread, and harmless when the connection is over.
+/// Sends messages to one peer.
 ///
-/// What is sent waits in a queue, bounded by [`Config::queue`](super::Config::queue), until the peer takes it; "sent"
-/// means queued, not delivered. Messages arrive whole and in the order they were queued.
+/// Cheap to clone, usable from any thread, and harmless after the end of the connection. Two senders are equal if they
+/// send to the same peer.
+///
+/// Messages wait in a queue until the peer reads them; [`Config::queue`](super::Config::queue) is its limit. An `Ok` means
+/// queued, not delivered. Messages arrive complete, in the order in which they were queued.
 #[derive(Clone)]
 pub struct Sender(pub(super) Arc<Core>);
 
-/// Why a message was not queued. Nothing of it is sent.
+/// The error of a message that was not queued. Nothing of it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SendError {
-    /// As much waits as may; [`Sender::on_room`] tells when that has changed.
+    /// The queue is full; [`Sender::on_room`] reports when there is room again.
     Full,
-    /// The connection is over or closing.
+    /// The connection is closing or closed.
     Closed,
 }
 
@@ -36,10 +39,10 @@ impl fmt::Display for SendError {
 impl std::error::Error for SendError {}
 
 impl Sender {
-    /// Sends an encoded message, without copying it and without compressing it.
+    /// Sends an encoded message, without a copy and uncompressed.
     ///
     /// # Errors
-    /// [`SendError`]: the queue is full, or it is closing.
+    /// [`SendError`] if the queue is full or the connection is closing.
     pub fn send(&self, frame: &Frame) -> Result<(), SendError> {
         self.push(|queue| queue.push_frame(frame))
     }
@@ -47,7 +50,7 @@ impl Sender {
     /// Sends a text message.
     ///
     /// # Errors
-    /// [`SendError`]: the queue is full, or it is closing.
+    /// [`SendError`] if the queue is full or the connection is closing.
     pub fn text(&self, text: &str) -> Result<(), SendError> {
         self.push(|queue| queue.push(Op::Text, text.as_bytes()))
     }
@@ -55,7 +58,7 @@ impl Sender {
     /// Sends a binary message.
     ///
     /// # Errors
-    /// [`SendError`]: the queue is full, or it is closing.
+    /// [`SendError`] if the queue is full or the connection is closing.
     pub fn binary(&self, bytes: &[u8]) -> Result<(), SendError> {
         self.push(|queue| queue.push(Op::Binary, bytes))
     }
@@ -63,7 +66,7 @@ impl Sender {
     /// Sends a message of either kind.
     ///
     /// # Errors
-    /// [`SendError`]: the queue is full, or it is closing.
+    /// [`SendError`] if the queue is full or the connection is closing.
     pub fn message(&self, message: Message<'_>) -> Result<(), SendError> {
         match message {
             Message::Text(text) => self.text(text),
@@ -71,10 +74,10 @@ impl Sender {
         }
     }
 
-    /// Sends a ping, behind what is queued; of the payload, the first 125 bytes (RFC 6455 §5.5).
+    /// Sends a ping behind the queued messages, with the first 125 bytes of `payload` (RFC 6455 §5.5).
     ///
     /// # Errors
-    /// [`SendError`]: the queue is full, or it is closing.
+    /// [`SendError`] if the queue is full or the connection is closing.
     pub fn ping(&self, payload: &[u8]) -> Result<(), SendError> {
         self.push(|queue| queue.push(Op::Ping, &payload[..payload.len().min(125)]))
     }
@@ -91,16 +94,16 @@ impl Sender {
         Ok(())
     }
 
-    /// Begins the close handshake (RFC 6455 §7.1.2) when what is queued is out. Nothing can be queued from now on;
-    /// messages of the peer are still delivered until it has answered. Of no effect if it is closing already.
+    /// Starts the close handshake (RFC 6455 §7.1.2) behind the queued messages. Nothing can be queued after this call. The
+    /// peer's messages are still delivered until it answers. Does nothing if the connection is closing already.
     ///
-    /// A code that must not be sent (§7.4: below 1000, 1004 to 1006, 1015 and up to 2999, 5000 and above) sends none,
-    /// and no reason. Of the reason, the first 123 bytes are sent.
+    /// A code that must not be sent (§7.4: below 1000, 1004 to 1006, 1015 to 2999, 5000 and above) results in a Close frame
+    /// without code and reason. At most the first 123 bytes of the reason are sent.
     pub fn close(&self, code: u16, reason: &str) {
         self.finish_with(Last::Close { code, reason: reason.to_owned() });
     }
 
-    /// When what is queued is out, the stream ends, without a Close: the peer's side of it says 1006.
+    /// Ends the stream behind the queued messages, without a Close frame. The peer sees code 1006.
     pub fn close_without_handshake(&self) {
         self.finish_with(Last::EndOfStream);
     }
@@ -115,7 +118,7 @@ impl Sender {
         }
     }
 
-    /// Breaks the connection off. What is queued is lost.
+    /// Aborts the connection. Queued messages are lost.
     pub fn abort(&self) {
         let mut queue = self.0.queue();
         if !queue.ended {
@@ -126,25 +129,20 @@ impl Sender {
         }
     }
 
-    /// Whether both speak to the same peer.
-    pub fn same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
-    }
-
-    /// Whether nothing can be sent any more: it is closing, or over.
+    /// Returns `true` if the connection is closing or closed, so that nothing can be sent.
     pub fn is_closed(&self) -> bool {
         !self.0.queue().is_open()
     }
 
-    /// Bytes that wait here; the engine and the system may hold more.
+    /// Returns the number of bytes in the queue. The engine and the system may hold more.
     pub fn queued(&self) -> usize {
         self.0.queue().bytes()
     }
 
-    /// Calls `f`, once, when at most half of what may wait does, or when nothing can be sent any more: whoever sends
-    /// one message then will not find the queue full.
+    /// Calls `f` once, when the queue is at most half full or the connection is closing. The queue then has room for at
+    /// least one message.
     ///
-    /// If that is so already, `f` is called now, before this returns; otherwise on the connection's loop.
+    /// If that is the case already, `f` is called before this method returns; otherwise on the connection's loop.
     pub fn on_room(&self, f: impl FnOnce() + Send + 'static) {
         let mut queue = self.0.queue();
         if queue.is_open() && !queue.has_room() {
@@ -155,6 +153,14 @@ impl Sender {
         }
     }
 }
+
+impl PartialEq for Sender {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Sender {}
 
 impl fmt::Debug for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

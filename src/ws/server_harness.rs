@@ -1,4 +1,4 @@
-//! One session in memory, without an engine around it: what the fuzzer, the tests and the benchmarks drive.
+//! One session in memory, without an engine, for the fuzzer, the tests and the benchmarks.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,12 +22,12 @@ impl Notifier for NoWakeup {
     fn ring(&self) {}
 }
 
-/// Echoes, and writes down what it heard.
+/// Echoes messages, and records the end.
 #[derive(Default)]
 struct Echo {
     sender: Option<Sender>,
     streams: bool,
-    /// Of a message that is streamed, what was heard so far.
+    /// The parts of a streamed message so far.
     parts: Vec<u8>,
     closed: Arc<Mutex<Vec<Closed>>>,
 }
@@ -69,19 +69,19 @@ impl Handler for Echo {
     }
 }
 
-/// How it is played.
+/// The options of a harness.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Setup {
-    /// It is a client's session.
+    /// The session is a client's.
     pub(crate) client: bool,
     pub(crate) streams: bool,
     pub(crate) deflate: Option<Deflate>,
     pub(crate) config: Config,
-    /// Bytes the output takes before it has to be emptied; 0 for plenty.
+    /// The limit of the output in bytes; 0 for 64 KiB.
     pub(crate) output: usize,
 }
 
-/// A session that echoes.
+/// A session with a handler that echoes.
 pub(crate) struct Harness {
     session: Session,
     pub(crate) sender: Sender,
@@ -91,12 +91,12 @@ pub(crate) struct Harness {
     waker: Waker,
     now: Moment,
     finished: bool,
-    /// What went out.
+    /// The sent bytes.
     pub(crate) sent: Vec<u8>,
     pub(crate) mask: EventMask,
     pub(crate) deadline: Option<std::time::Instant>,
     pub(crate) aborted: bool,
-    /// Bytes that the loop was told are held.
+    /// The held bytes as reported to the loop.
     pub(crate) holding: usize,
     closed: Arc<Mutex<Vec<Closed>>>,
 }
@@ -133,7 +133,7 @@ impl Harness {
         self.mask.is_terminate()
     }
 
-    /// How it ended; once, at the most.
+    /// Returns the ends that were reported: one at most.
     pub(crate) fn closed(&self) -> Vec<Closed> {
         self.closed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -169,7 +169,7 @@ impl Harness {
         assert!(self.is_over() || self.holding == self.session.assembled(), "the loop is told what is held");
     }
 
-    /// What is in the output goes out, and more is written, until nothing is left.
+    /// Sends the output until nothing is left.
     fn drain(&mut self) {
         loop {
             while !self.out.is_empty() {
@@ -187,7 +187,7 @@ impl Harness {
         }
     }
 
-    /// The peer says this.
+    /// Receives bytes from the peer.
     pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() && !self.is_over() && self.mask.contains(EventMask::READ) {
             let n = self.rx.push(bytes);
@@ -197,7 +197,7 @@ impl Harness {
         }
     }
 
-    /// Somebody has called the waker.
+    /// Calls the session as after a wake-up.
     #[cfg(test)]
     pub(crate) fn wake(&mut self) {
         self.call(Events::EXTERNAL, ReadState::Open);
@@ -222,7 +222,7 @@ impl Harness {
         }
     }
 
-    /// So much time passes, and nothing happens.
+    /// Lets time pass without other events.
     pub(crate) fn pass(&mut self, time: std::time::Duration) {
         let until = self.now.mono + time;
         while let Some(deadline) = self.deadline.filter(|deadline| *deadline <= until && !self.is_over()) {
@@ -234,7 +234,7 @@ impl Harness {
         self.now.mono = until;
     }
 
-    /// Too much is held by the loop's connections, and this is the one that is asked.
+    /// Asks the session to free memory.
     #[cfg(test)]
     pub(crate) fn shed(&mut self) {
         self.call(Events::SHED, ReadState::Open);

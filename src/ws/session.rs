@@ -1,12 +1,12 @@
-//! One WebSocket: an [`Upgrade`] that joins reader, queue and speaker.
+//! One WebSocket: an [`Upgrade`] that joins reader, queue and handler.
 //!
 //! ```text
-//!   each call:   why? ─▶ ┌ send: pong, ping, queue, then Close ◀───────┐
-//!                        └ read: one event ─▶ speaker ─▶ done? ────yes─┘
+//!   each call: events ─▶ ┌ send: pong, ping, queue, then Close ◀───────┐
+//!                        └ read: one event ─▶ handler ─▶ done? ────yes─┘
 //!                                                         └─no, or nothing more ─▶ mask, deadline
 //!
-//!   Open ──Close ordered, a rule broken, the server stops──▶ ours is sent ──▶ the peer's has come ──▶ over
-//!     └────the peer's Close has come────────────────────────────▶ ours is sent ──────────────────────▲
+//!   Open ──close called, rule violated, server stops──▶ Close sent ──▶ the peer's Close received ──▶ ended
+//!     └────the peer's Close received───────────────────────▶ Close sent ────────────────────────────────▲
 //! ```
 
 use std::{mem, sync::Arc, time::Instant};
@@ -29,33 +29,33 @@ use crate::{
 pub(super) struct Session {
     role: Role,
     core: Arc<Core>,
-    /// Until it was told that it is over.
+    /// Until `closed` is called.
     handler: Option<Box<dyn Handler>>,
     reader: Reader,
     outgoing: Outgoing,
-    /// From the first Close on, in either direction. Boxed, so that an idle connection is small.
+    /// Set from the first Close, in either direction. Boxed, so that an idle connection is small.
     close: Option<Box<Closing>>,
     config: Config,
-    /// From the first call on.
+    /// Set in the first call.
     clocks: Option<Clocks>,
-    /// The speaker was not done when we were left.
+    /// The handler was not done at the end of the last call.
     held: bool,
-    /// Nothing was to be sent when we were left.
+    /// Nothing was left to send at the end of the last call.
     quiet: bool,
-    /// Bytes of the message that is arriving, as the loop was told.
+    /// Bytes of the arriving message, as last reported to the loop.
     assembled: usize,
 }
 
-/// How far the close handshake is.
+/// The state of the close handshake.
 #[derive(Default)]
 struct Closing {
     /// The peer's code and reason.
     received: Option<(u16, String)>,
-    /// The peer's came first.
+    /// The peer's Close came first.
     by_peer: bool,
-    /// The peer broke a rule: its answer is not waited for.
+    /// The peer violated a rule: its Close is not waited for.
     fault: Option<Fault>,
-    /// When it is given up.
+    /// The deadline of the close handshake.
     until: Option<Instant>,
 }
 
@@ -84,8 +84,8 @@ impl Session {
         (session, Sender(core))
     }
 
-    /// Everything that can be done now: what is waited for then. `quiet`: nothing is to be sent, as far as we know, and
-    /// whoever changes that wakes us.
+    /// Does everything that can be done now, and returns the mask. `quiet`: nothing is left to send; a sender that changes
+    /// that wakes the session.
     fn advance(&mut self, io: &mut Io<'_>, quiet: bool) -> Result<EventMask, Ended> {
         let mut sent = if quiet { Sent::NOTHING } else { self.send(io)? };
         loop {
@@ -136,7 +136,7 @@ impl Session {
         Ok(sent)
     }
 
-    /// Everything was read that is there: whether the message that is arriving has taken too long.
+    /// Returns `true` if the arriving message has exceeded its timeout. Call it when all input has been read.
     fn is_late(&mut self, io: &mut Io<'_>) -> Result<bool, Ended> {
         let (now, progress) = (io.now().mono, self.reader.progress());
         let Some(clocks) = &mut self.clocks else { return Ok(false) };
@@ -148,7 +148,7 @@ impl Session {
         Ok(late)
     }
 
-    /// Tells the loop how much is held, if that has changed.
+    /// Reports the held bytes to the loop, if they have changed.
     #[inline]
     fn count(&mut self, io: &mut Io<'_>) {
         let assembled = self.assembled();
@@ -158,12 +158,12 @@ impl Session {
         }
     }
 
-    /// Bytes held for the message that is arriving.
+    /// Returns the bytes held for the arriving message.
     pub(super) fn assembled(&self) -> usize {
         self.reader.assembled()
     }
 
-    /// Bytes allocated for messages, in either direction.
+    /// Returns the bytes allocated for messages, in either direction.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         self.reader.held() + self.outgoing.held() + self.core.queue().held()
@@ -171,13 +171,13 @@ impl Session {
 
     // Reading.
 
-    /// Whether the next event may be told.
+    /// Returns `true` if the next event may be delivered.
     fn reads(&self) -> bool {
         let hears = |close: &Closing| close.received.is_none() && close.fault.is_none();
         self.close.as_deref().is_none_or(hears) && self.core.is_free()
     }
 
-    /// Tells the speaker one thing. `false`: more input is needed for that.
+    /// Delivers one event to the handler. Returns `false` if it needs more input.
     fn read(&mut self, io: &mut Io<'_>) -> bool {
         let Some(handler) = &mut self.handler else { return false };
         let mut used = 0;
@@ -216,7 +216,7 @@ impl Session {
                 let close = self.close.get_or_insert_default();
                 close.received = Some((code, reason.to_owned()));
                 close.by_peer = queue.last.is_none();
-                // What is queued goes first; then its own code goes back.
+                // The queue is sent first, then a Close with the peer's code.
                 queue.last.get_or_insert_with(|| Box::new(Last::Close { code, reason: String::new() }));
                 drop(queue);
                 self.reader.abandon();
@@ -226,7 +226,7 @@ impl Session {
         true
     }
 
-    /// The peer is told so (§7.1.7), behind what is queued, and not heard any more.
+    /// Sends a Close for a violated rule (§7.1.7) behind the queue, and reads no more messages.
     #[cold]
     fn reject(&mut self, fault: Fault) {
         self.close.get_or_insert_default().fault = Some(fault);
@@ -243,7 +243,7 @@ impl Session {
 
     // Ending.
 
-    /// Everything is sent: whether nothing is left to be waited for.
+    /// Returns `true` if, after everything is sent, there is nothing to wait for.
     fn is_complete(&self, io: &Io<'_>) -> bool {
         let Some(close) = self.close.as_deref().filter(|_| self.outgoing.closed) else { return false };
         // The server ends the stream first (§7.1.1), so that it is the client whose port can be used again at once.
@@ -251,12 +251,12 @@ impl Session {
         close.fault.is_some() || (close.received.is_some() && ended)
     }
 
-    /// A client waits for the server to end the stream.
+    /// Returns `true` for a client that waits for the server to end the stream.
     fn awaits_end(&self) -> bool {
         self.role == Role::Client && self.close.as_ref().is_some_and(|close| close.received.is_some())
     }
 
-    /// How it ended, when both sides have said that it has.
+    /// Returns the cause of the end, after both sides have sent a Close.
     fn cause(&self) -> CloseCause {
         match self.close.as_deref() {
             Some(Closing { fault: Some(fault), .. }) => CloseCause::Rejected { code: fault.code, rule: fault.rule },
@@ -266,15 +266,15 @@ impl Session {
         }
     }
 
-    /// Both sides have said that it has ended.
+    /// Returns `true` if both sides have sent a Close.
     fn is_agreed(&self) -> bool {
         self.outgoing.closed && self.close.as_ref().is_some_and(|close| close.received.is_some())
     }
 
-    /// Tells the speaker, once.
+    /// Calls the handler's `closed`, once.
     fn ended(&mut self, cause: CloseCause) {
         let Some(mut handler) = self.handler.take() else { return };
-        // §7.1.4: then it was closed cleanly, whatever becomes of the stream. Many servers reset it.
+        // §7.1.4: closed cleanly, regardless of the end of the stream. Many servers reset it.
         let cause = match cause {
             CloseCause::Reset | CloseCause::CloseTimeout | CloseCause::Dropped if self.is_agreed() => self.cause(),
             cause => cause,
@@ -296,7 +296,7 @@ impl Session {
 
     // Time.
 
-    /// Looks at the clocks, and sets the next one.
+    /// Checks the clocks, and sets the next deadline.
     fn check_clocks(&mut self, io: &mut Io<'_>) -> Result<(), Ended> {
         let now = io.now().mono;
         let next = match (self.close.as_ref().and_then(|close| close.until), &mut self.clocks) {
@@ -320,7 +320,7 @@ impl Upgrade for Session {
         let (now, events) = (io.now().mono, io.events());
         let mut due = events.deadline_passed();
         match &mut self.clocks {
-            // While the speaker was at work the peer was not heard, through no fault of its own.
+            // While the handler was busy, nothing was read from the peer, which does not count against it.
             Some(clocks) if events.is_readable() || self.held => due |= clocks.received(now),
             Some(_) => {}
             None => {
@@ -354,7 +354,7 @@ impl Upgrade for Session {
         if self.held
             && let Some(clocks) = &mut self.clocks
         {
-            // We do not read: the peer cannot help it.
+            // Nothing is read: that does not count against the peer.
             clocks.arriving(now, None);
         }
         let cause = match result {
@@ -371,7 +371,7 @@ impl Upgrade for Session {
     }
 }
 
-/// The engine drops it without another word: a panic, the end of the grace time, a peer that takes nothing.
+/// The engine drops it without a call: after a panic, at the end of the grace time, or if the peer reads nothing.
 impl Drop for Session {
     fn drop(&mut self) {
         self.ended(CloseCause::Dropped);

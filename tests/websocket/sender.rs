@@ -93,7 +93,7 @@ fn one_frame_goes_to_many() {
     let (host, senders) = speaking(&PLAIN, Config::new(), || |_: Message<'_>, _| {});
     let mut peers: Vec<Peer> = (0..100).map(|_| Peer::open(&host)).collect();
     let senders: Vec<Sender> = peers.iter().map(|_| senders.next()).collect();
-    assert!(senders[0].same(&senders[0].clone()) && !senders[0].same(&senders[1]));
+    assert!(senders[0] == senders[0].clone() && senders[0] != senders[1]);
     for frame in [Frame::text("news"), Frame::binary(&bytes(100_000)), Frame::text_parts(&["in ", "parts"])] {
         senders.iter().for_each(|sender| sender.send(&frame).expect("room"));
         let first = if frame.kind() == MessageKind::Text { TEXT } else { BINARY };

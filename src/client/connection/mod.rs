@@ -1,20 +1,20 @@
 //! One connection to a server: an [`Upgrade`] around the machine of `conn/client`.
 //!
 //! ```text
-//!   New ──▶ Busy ──head──▶ (Answer: what shall become of the body?) ──end──▶ Idle ──given a call──▶ Busy
-//!             │                                                                └─FIN, bytes, time─▶ Over
-//!             ├──broken, late, cut off──▶ Over, and whoever waits is told
-//!             └──101, CONNECT──▶ Handed: another Upgrade speaks
+//!   New ──▶ Busy ──head──▶ (Response: the choice for the body) ──end──▶ Idle ──given a request──▶ Busy
+//!             │                                                           └─FIN, bytes, timeout─▶ Closed
+//!             ├──malformed, late, truncated──▶ Closed, and the receiver gets the error
+//!             └──101, CONNECT──▶ HandedOver: to another Upgrade
 //! ```
 //!
-//! Everything happens in one call of [`ready`](Upgrade::ready): what has come is read, what can be sent is written, and
-//! the mask says what is waited for. Back-pressure is a mask without READ.
+//! Each call of [`ready`](Upgrade::ready) reads the input, writes what fits into the output, and returns the mask of the
+//! events to wait for. Back-pressure is a mask without READ.
 //!
-//! | file | what |
+//! | file | content |
 //! |---|---|
-//! | here | its life: given a call, free for another, handed over, over |
-//! | `work` | one call: sent, timed, finished or failed, perhaps to be sent again |
-//! | `receive` | what comes: heads, and a body on its way to whoever wants it |
+//! | here | the phases of a connection |
+//! | `work` | one request: sent, timed, finished, failed or repeated |
+//! | `receive` | the input: heads and body |
 
 mod receive;
 mod work;
@@ -47,10 +47,10 @@ pub(super) struct Connection {
     slot: Arc<IdleSlot>,
     permit: Option<ConnPermit>,
     conn: ClientConn,
-    /// The beginning of a head that is not whole yet.
+    /// The beginning of an incomplete head.
     partial: Vec<u8>,
     phase: Phase,
-    /// It has waited, or served a call.
+    /// It has been idle, or has served a request.
     used: bool,
     stopping: bool,
 }
@@ -58,25 +58,25 @@ pub(super) struct Connection {
 enum Phase {
     New(Option<Box<Exchange>>),
     Busy(Box<Work>),
-    /// Until then.
+    /// Until this time.
     Idle(Option<Instant>),
     HandedOver(Box<dyn Upgrade>),
     Closed,
 }
 
-/// How it goes on after a step.
+/// The result of a step.
 enum Go {
     On,
     Wait(EventMask, Option<Instant>),
-    /// Closes in order.
+    /// Closes the connection in order.
     Close,
-    /// Breaks off.
+    /// Aborts the connection.
     Abort,
 }
 
 impl Connection {
-    /// A connection that stands, for this call; or for the next, if this one's time was up just now. `None` if nobody is
-    /// there to want it.
+    /// Creates an open connection for this request, or for the next one if this has just timed out. `None` if the client
+    /// is gone.
     pub(super) fn new(
         loop_handle: LoopHandle,
         waker: Waker,
@@ -125,7 +125,7 @@ impl Connection {
         }
         if !is_quiet(io) || self.stopping || until.is_some_and(|until| until <= io.now().mono) {
             if !io.rx.bytes().is_empty() {
-                debug!(target: "uncork::client", "{:?}: the server talks unasked", self.key);
+                debug!(target: "uncork::client", "{:?}: the server sent bytes without a request", self.key);
             }
             if let Some((exchange, permit)) = self.leave() {
                 self.permit = Some(permit);
@@ -136,7 +136,7 @@ impl Connection {
         Go::Wait(EventMask::READ | EventMask::EXTERNAL, until)
     }
 
-    /// Gives up its seat; a call that was left in it just now is to be served nevertheless.
+    /// Leaves its slot. Returns a request that was given just before, which must be served.
     fn leave(&mut self) -> Option<(Box<Exchange>, ConnPermit)> {
         let left = match self.shared.upgrade() {
             Some(shared) => shared.leave(&self.key, &self.slot),
@@ -148,7 +148,7 @@ impl Connection {
         }
     }
 
-    /// Free for another call.
+    /// Frees the connection for another request.
     fn release(&mut self, io: &Io<'_>) -> Go {
         self.used = true;
         let next = match self.shared.upgrade() {
@@ -174,7 +174,7 @@ impl Connection {
     }
 
     fn hand_over(&mut self, io: &mut Io<'_>, upgrade: Box<dyn Upgrade>) -> Go {
-        // It is no HTTP connection any more, and its own affair.
+        // No longer an HTTP connection: it does not count for the pool.
         self.permit = None;
         io.set_deadline(None);
         self.phase = Phase::HandedOver(upgrade);
@@ -182,7 +182,7 @@ impl Connection {
     }
 }
 
-/// The server has neither said nor ended anything.
+/// Returns `true` if the server has neither sent bytes nor ended the stream.
 fn is_quiet(io: &Io<'_>) -> bool {
     io.rx.bytes().is_empty() && io.rx.state() == ReadState::Open && !io.events().is_error()
 }
@@ -222,7 +222,7 @@ impl Drop for Connection {
     fn drop(&mut self) {
         match std::mem::replace(&mut self.phase, Phase::Closed) {
             Phase::Busy(work) => {
-                // The loop has ended; or it has broken the connection off, because the server takes nothing.
+                // The loop has ended, or it has aborted the connection because the server reads nothing.
                 let stuck = matches!(work.clock, Some((Timeout::Idle, _))) && self.conn.is_sending();
                 let error = if stuck { Error::TimedOut(Timeout::Idle) } else { Error::LoopEnded };
                 let Work { exchange, to, channel, .. } = *work;
@@ -231,7 +231,7 @@ impl Drop for Connection {
                 }
                 fail_receiver(to, channel, error);
             }
-            // A call that was left there is told that the loop has ended.
+            // A request in the slot fails with LoopEnded.
             Phase::Idle(_) => drop(self.leave()),
             Phase::New(_) | Phase::HandedOver(_) | Phase::Closed => {}
         }

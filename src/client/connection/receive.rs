@@ -1,9 +1,9 @@
-//! What a server says to a call: interim heads, the final one, and a body on its way to whoever wants it.
+//! Reads the response: interim heads, the final head, and the body.
 //!
 //! ```text
 //!   head ──1xx──▶ head          (100: the body may go out)
-//!     ├───3xx────▶ the call goes elsewhere; this body is read and thrown away
-//!     └──────────▶ Answer ──▶ choose: Sink │ Close │ Switch ──▶ body ──▶ End
+//!     ├───3xx────▶ the request is redirected; this body is read and dropped
+//!     └──────────▶ Response ──▶ choose: Sink │ Close │ Switch ──▶ body ──▶ End
 //! ```
 
 use super::{
@@ -28,23 +28,23 @@ use crate::{
     },
 };
 
-/// The body is whatever the application allows; its trailers are not.
+/// The application limits the body; the trailers have fixed limits.
 const BODY: BodyLimits = BodyLimits { body: u64::MAX, trailers: 8 * 1024, fields: 100 };
 
-/// Whether the answer goes on.
+/// The state of the response after reading.
 pub(super) enum More {
     /// More input is needed.
     Input,
-    /// Somebody else must act: decide, or make room.
+    /// The application must act: choose, or read from its pipe.
     Elsewhere,
     Complete(Option<Box<Headers>>),
-    /// The call went elsewhere with this; nothing of this answer is waited for.
+    /// The request was redirected, or its receiver was dropped: the rest is not read.
     Closed,
     Switch(Box<dyn Upgrade>),
 }
 
 impl Connection {
-    /// Does what can be done with what has come; whether any of it was body that somebody wants.
+    /// Processes the input. The `bool` is `true` if it had body data that the application wants.
     pub(super) fn receive(&mut self, io: &mut Io<'_>) -> Result<(More, bool), Error> {
         let now = io.now();
         let mut progressed = false;
@@ -116,12 +116,12 @@ impl Connection {
         Error::Incomplete { got, of }
     }
 
-    /// Reads the next head, if it is whole; whether it was.
+    /// Reads the next head. Returns `false` if it is incomplete.
     fn head(&mut self, io: &mut Io<'_>) -> Result<bool, Error> {
         let Phase::Busy(work) = &mut self.phase else { return Ok(false) };
         let limits: HeadLimits = work.shared.settings.head_limits;
         work.received |= !io.rx.bytes().is_empty();
-        // A head that comes in pieces is put together here: the loop's limit on input may be smaller than ours.
+        // A head in pieces is assembled here: the loop's limit on input may be smaller than the client's.
         let before = self.partial.len();
         if before > 0 {
             let room = limits.head.saturating_add(1).saturating_sub(before);
@@ -141,9 +141,10 @@ impl Connection {
         if let HeadKind::Interim(status) = received {
             if status == 100 {
                 work.upload.go(&io.waker());
-            } else if let Some(interim) = work.exchange.as_mut().and_then(|exchange| exchange.request.interim.as_mut())
+            } else if let Some(fail_receiver) =
+                work.exchange.as_mut().and_then(|exchange| exchange.request.interim.as_mut())
             {
-                interim(status, head.fields.to_owned());
+                fail_receiver(status, head.fields.to_owned());
             }
         } else {
             deliver(work, &head, received == HeadKind::Switched, io, &self.loop_handle)?;
@@ -153,14 +154,14 @@ impl Connection {
         Ok(true)
     }
 
-    /// The application has decided.
+    /// Carries out the application's choice.
     fn choose(&mut self, choice: Choice, io: &Io<'_>) -> Result<(), Error> {
         let announced = self.conn.progress().1;
         let bodiless = self.conn.has_no_body();
         let Phase::Busy(work) = &mut self.phase else { return Ok(()) };
         work.to = match choice {
             Choice::Switch(upgrade) => Destination::Switch(upgrade),
-            // There was nothing to be read anyway.
+            // There is nothing to read.
             Choice::Close if bodiless => Destination::Sink(Sink::discard()),
             choice => Sink::of(choice, announced, &io.waker()).map_or(Destination::Close, Destination::Sink),
         };
@@ -171,7 +172,7 @@ impl Connection {
     }
 }
 
-/// A final head has come: it may lead elsewhere, or is the application's.
+/// Processes a final head: a redirect, or the response for the application.
 fn deliver(
     work: &mut Work,
     head: &ParsedResponse<'_>,
@@ -185,7 +186,7 @@ fn deliver(
     if let Some(content) = held {
         exchange.request.content = content;
     }
-    // RFC 9112 §9.5: whoever is told of an error while sending should stop.
+    // RFC 9112 §9.5: a client that receives an error while sending should stop.
     if head.status >= 400 {
         work.upload = Upload::Done;
     }

@@ -1,11 +1,11 @@
-//! One call on its connection: its request goes out, clocks run, and it ends in one of three ways.
+//! One request on its connection: it is sent, its timeouts run, and it ends in one of three ways.
 //!
 //! ```text
 //!   serve ──head──▶ busy: receive ─▶ upload ─▶ clocks ──┐ until woken
 //!                    ▲──────────────────────────────────┘
-//!                    ├─▶ finish       the answer is whole: the connection is free, then whoever waits is told
-//!                    ├─▶ fail         whoever waits is told; the connection is broken off
-//!                    └─▶ begin_again  the connection was stale, and sending twice does no harm: once more, elsewhere
+//!                    ├─▶ finish       the response is complete: the connection is free, then the receiver is called
+//!                    ├─▶ fail         the receiver gets the error; the connection is aborted
+//!                    └─▶ begin_again  the connection was stale, and a repeat does no harm: sent on a new connection
 //! ```
 
 use std::{
@@ -37,18 +37,18 @@ use crate::{
     h1::{Headers, write::BodyLength},
 };
 
-/// How long a server may take to say `100 Continue` before the body is sent all the same (RFC 9110 §10.1.1: "a client
+/// How long the client waits for `100 Continue` before it sends the body (RFC 9110 §10.1.1: "a client
 /// SHOULD NOT wait for an indefinite period").
 const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What is under way for one call.
+/// The state of one request.
 pub(super) struct Work {
     pub(super) shared: Arc<Shared>,
-    /// Until the answer's head is there.
+    /// Until the response's head has been received.
     pub(super) exchange: Option<Box<Exchange>>,
-    /// The connection had served another call before.
+    /// The connection has served another request before.
     pub(super) reused: bool,
-    /// Something of an answer has come.
+    /// Bytes of the response have been received.
     pub(super) received: bool,
     pub(super) upload: Upload,
     /// The request's body is a stream.
@@ -57,21 +57,21 @@ pub(super) struct Work {
     pub(super) channel: Option<Arc<ResponseChannel>>,
     /// Names that the response's `Connection` lists: trailers of these names end here.
     pub(super) listed: Vec<Box<str>>,
-    /// What the call has become: to be made when this answer is out of the way.
+    /// The redirected or repeated request, to be sent at the end of this response.
     pub(super) next: Option<Box<Exchange>>,
     pub(super) deadline: Option<Instant>,
     pub(super) head_timeout: Duration,
     pub(super) idle_timeout: Duration,
-    /// What runs now, and until when.
+    /// The running timeout and its deadline.
     pub(super) clock: Option<(Timeout, Instant)>,
 }
 
-/// Where what comes goes to.
+/// The destination of the response's body.
 pub(super) enum Destination {
-    /// To nobody yet: the head is not there, or what it announces is still to be decided on.
+    /// None yet: there is no head, or the application has not chosen.
     Undecided,
     Sink(Sink),
-    /// Not even to be read: the connection is closed.
+    /// None: the connection is closed.
     Close,
     Switch(Box<dyn Upgrade>),
 }
@@ -80,11 +80,11 @@ impl Connection {
     pub(super) fn serve(&mut self, mut exchange: Box<Exchange>, io: &mut Io<'_>) -> Go {
         self.phase = Phase::Closed;
         if self.used && !is_quiet(io) {
-            // It was closed while it waited: nothing of the request was sent, and any may go on a new connection.
+            // It was closed while idle. Nothing of the request was sent, so any request may use a new connection.
             exchange.retried = true;
             return self.begin_again(exchange, io.now());
         }
-        // First that, then the look: a call that is cancelled between them wakes this connection in vain.
+        // In this order: a request that is cancelled in between wakes this connection in vain.
         exchange.request.note(|| Some(Stage::Served(io.waker())));
         if exchange.request.is_cancelled() {
             exchange.fail(Error::Cancelled);
@@ -148,7 +148,7 @@ impl Connection {
         Go::On
     }
 
-    /// The call goes on a new connection, which takes this one's place.
+    /// Sends the request on a new connection, with the permit of this one.
     fn begin_again(&mut self, exchange: Box<Exchange>, now: Moment) -> Go {
         match self.permit.take() {
             Some(permit) => connect::begin(Pending::new(exchange, now), permit, now),
@@ -157,7 +157,7 @@ impl Connection {
         Go::Close
     }
 
-    /// Returns `true` if the call was given up before its response.
+    /// Returns `true` if the request was cancelled before its response.
     fn is_cancelled(&self) -> bool {
         matches!(&self.phase, Phase::Busy(work) if work.exchange.as_ref().is_some_and(|x| x.request.is_cancelled()))
     }
@@ -182,7 +182,7 @@ impl Connection {
             Err(error) => return self.fail(io, error),
         };
         let reads = mask.contains(EventMask::READ);
-        // Whom do we wait for? Only the server has deadlines.
+        // The timeouts run only while the client waits for the server.
         let deadline = match pause {
             Pause::Room => Some(Timeout::Idle),
             Pause::Pipe | Pause::Held(_) => None,
@@ -199,7 +199,7 @@ impl Connection {
             }
             (Some(which), _) => {
                 let time = if which == Timeout::Head { work.head_timeout } else { work.idle_timeout };
-                // None: as long as a clock can show.
+                // None: the timeout is beyond what a clock can represent.
                 now.mono.checked_add(time).map(|by| (which, by))
             }
             (None, _) => None,
@@ -210,7 +210,7 @@ impl Connection {
         Go::Wait(mask, by)
     }
 
-    /// The answer is whole. The connection is free before the application hears of it.
+    /// Ends a complete response. The connection is free before the application is called.
     fn finish(&mut self, io: &mut Io<'_>, trailers: Option<Box<Headers>>) -> Go {
         let Phase::Busy(work) = std::mem::replace(&mut self.phase, Phase::Closed) else { return Go::Close };
         let go = if !self.conn.is_idle() {
@@ -247,8 +247,8 @@ impl Connection {
             }
             return Go::Abort;
         };
-        // RFC 9112 §9.3.1: a connection may be closed just when it is used again, and a request be repeated if that does
-        // no harm. Once.
+        // RFC 9112 §9.3.1: a connection may be closed just when it is used again. The request may be repeated once if that
+        // does no harm.
         let stale = reused && !received && matches!(error, Error::Incomplete { .. });
         if !stale {
             self.permit = None;
@@ -271,7 +271,7 @@ impl Connection {
     }
 }
 
-/// Whoever waits for the rest of an answer learns that it will not come.
+/// Reports the error to the receiver of the rest of a response.
 pub(super) fn fail_receiver(to: Destination, channel: Option<Arc<ResponseChannel>>, error: Error) {
     let choice = channel.as_ref().and_then(|channel| channel.is_over(error.clone()));
     if let Some(on_end) = channel.and_then(|channel| channel.take_on_end()) {

@@ -1,4 +1,4 @@
-//! The client's half: the request of RFC 6455 §4.1, and every check of its answer.
+//! The client's handshake: the request of RFC 6455 §4.1, and every check of its response.
 
 use std::fmt;
 
@@ -13,15 +13,15 @@ use crate::{
     h1::{Headers, InvalidHeader},
 };
 
-/// A client's offer to open a WebSocket; good for one request.
+/// A client's offer to open a WebSocket, for one request.
 ///
 /// ```
 /// use uncork::{h1::Headers, ws};
 /// let offer = ws::Offer::new()?.protocol("chat")?;
-/// // … a GET with `offer.headers()`, over HTTP/1.1; and then, with the answer's status and fields:
-/// # let (status, answer) = (404, Headers::new());
-/// let refused = offer.accept(status, &answer, |_: ws::Message<'_>, _: ws::Done| {});
-/// assert_eq!(refused.err(), Some(ws::HandshakeError::Status(404)));
+/// // … a GET with `offer.headers()`, over HTTP/1.1; then, with the response's status and fields:
+/// # let (status, fields) = (404, Headers::new());
+/// let rejected = offer.accept(status, &fields, |_: ws::Message<'_>, _: ws::Done| {});
+/// assert_eq!(rejected.err(), Some(ws::HandshakeError::Status(404)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -33,10 +33,10 @@ pub struct Offer {
 }
 
 impl Offer {
-    /// With a key of its own.
+    /// Creates an offer with a new random key.
     ///
     /// # Errors
-    /// If the system has no random numbers.
+    /// [`HandshakeError::NoRandom`] if the system cannot supply random bytes.
     pub fn new() -> Result<Self, HandshakeError> {
         let mut key = [0; 16];
         getrandom::fill(&mut key).map_err(|_| HandshakeError::NoRandom)?;
@@ -46,26 +46,25 @@ impl Offer {
     /// Offers a sub-protocol, behind those offered before.
     ///
     /// # Errors
-    /// If the name is no token.
+    /// If the name is not a token.
     pub fn protocol(mut self, name: &str) -> Result<Self, InvalidHeader> {
         InvalidHeader::check_name(name.as_bytes())?;
         self.protocols.push(name.to_owned());
         Ok(self)
     }
 
-    /// Limits and times, in place of the defaults.
+    /// Sets limits and timeouts.
     pub fn config(self, config: Config) -> Self {
         Self { config, ..self }
     }
 
-    /// Offers to compress messages.
+    /// Offers compression of messages.
     pub fn deflate(self, deflate: Deflate) -> Self {
         Self { deflate: Some(deflate), ..self }
     }
 
-    /// The fields of the request, which must be a GET without a body, over HTTP/1.1: `Upgrade`, `Connection`, and
-    /// `Sec-WebSocket-` `Version`, `Key`, `Protocol` and `Extensions`. `Host`, and `Origin` if it is to have one, are
-    /// the caller's.
+    /// Returns the fields of the request, which must be a GET without a body, over HTTP/1.1: `Upgrade`, `Connection`, and
+    /// `Sec-WebSocket-` `Version`, `Key`, `Protocol` and `Extensions`. The caller sets `Host`, and `Origin` if needed.
     pub fn headers(&self) -> Headers {
         let mut fields = Headers::new();
         let mut add = |name: &str, value: &str| fields.append_checked(name.as_bytes(), value.as_bytes());
@@ -82,11 +81,11 @@ impl Offer {
         fields
     }
 
-    /// Holds the answer against §4.1: what is to speak on the stream it came on, from the first byte behind it, and the
-    /// way to speak to the peer.
+    /// Checks the response by RFC 6455 §4.1. Returns the upgrade for its stream, from the first byte behind its head, and
+    /// the sender.
     ///
     /// # Errors
-    /// Which rule it breaks. The stream must not be used any more then, unless the status is not 101.
+    /// The violated rule. After it the stream must not be used, unless the status is not 101.
     pub fn accept(
         self,
         status: u16,
@@ -131,36 +130,36 @@ impl Offer {
     }
 }
 
-/// Why an answer opens no WebSocket (RFC 6455 §4.1).
+/// The error of a response that does not open a WebSocket (RFC 6455 §4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HandshakeError {
-    /// Its status is not 101, but this.
+    /// The status is this one, not 101.
     Status(u16),
     /// `Upgrade` is not `websocket`.
     Upgrade,
     /// `Connection` does not name `upgrade`.
     Connection,
-    /// `Sec-WebSocket-Accept` does not answer our key: it is no WebSocket's answer, or another's.
+    /// `Sec-WebSocket-Accept` does not match the key: the response is not that of a WebSocket server, or of another request.
     Key,
-    /// It names a sub-protocol that was not offered.
+    /// It selects a sub-protocol that was not offered.
     Protocol,
-    /// It names an extension that was not offered, or not so.
+    /// It selects an extension, or a parameter, that was not offered.
     Extension,
-    /// The system has no random numbers.
+    /// The system cannot supply random bytes.
     NoRandom,
 }
 
 impl fmt::Display for HandshakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Status(status) => write!(f, "the server answers {status}, not 101"),
-            Self::Upgrade => f.write_str("the answer's Upgrade is not websocket"),
-            Self::Connection => f.write_str("the answer's Connection does not name upgrade"),
-            Self::Key => f.write_str("the answer's Sec-WebSocket-Accept is not that of our key"),
+            Self::Status(status) => write!(f, "expected status 101, received {status}"),
+            Self::Upgrade => f.write_str("the response's Upgrade is not websocket"),
+            Self::Connection => f.write_str("the response's Connection does not name upgrade"),
+            Self::Key => f.write_str("the response's Sec-WebSocket-Accept does not match the key"),
             Self::Protocol => f.write_str("the server chose a sub-protocol that was not offered"),
-            Self::Extension => f.write_str("the server chose an extension that was not offered, or not so"),
-            Self::NoRandom => f.write_str("no random numbers"),
+            Self::Extension => f.write_str("the server chose an extension or parameter that was not offered"),
+            Self::NoRandom => f.write_str("cannot read random bytes"),
         }
     }
 }

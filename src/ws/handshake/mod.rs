@@ -20,11 +20,11 @@ pub use server::{Accept, check, check_from};
 
 use super::Deflate;
 
-/// What was agreed on, from our point of view.
+/// The agreed compression, from this side's point of view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Agreed(pub(super) Deflate);
 
-/// The server's answer to a key (§4.2.2, item 5.4).
+/// Returns the value of `Sec-WebSocket-Accept` for a key (§4.2.2, item 5.4).
 fn accept_value(key: &str) -> String {
     let mut hash = Sha1::new();
     hash.update(key);
@@ -32,7 +32,7 @@ fn accept_value(key: &str) -> String {
     BASE64_STANDARD.encode(hash.finalize())
 }
 
-/// Whether this is the base64 of 16 bytes.
+/// Returns `true` if this is the base64 of 16 bytes.
 fn is_key(key: &[u8]) -> bool {
     key.len() == 24 && BASE64_STANDARD.decode(key).is_ok_and(|bytes| bytes.len() == 16)
 }

@@ -1,18 +1,19 @@
-//! Which web pages may open a WebSocket (RFC 6455 §10.2): the two usual answers. A browser tells by `Origin` which page
-//! it is that asks; nobody else is protected by this.
+//! The two usual rules for the web pages that may open a WebSocket (RFC 6455 §10.2). A browser sends the page's origin in
+//! `Origin`; the check protects only users of browsers.
 
 use crate::{
     api::Request,
     h1::{HeadersRef, target},
 };
 
-/// Whether the page that asks comes from this very server: host and port of `Origin` are those of `Host`, whatever
-/// their case; a port that is not named is the default of the origin's scheme. A request without `Origin` does not come
-/// from a page, and passes; one with two, or with a scheme other than http, https, ws and wss, does not.
+/// Returns `true` if the page comes from this server: host and port of `Origin` equal those of `Host`, case-insensitively.
+/// A missing port is the default port of the origin's scheme.
 ///
-/// Where the client came by HTTPS ([`Request::scheme`]), a page that came by HTTP is of another origin: anything on the
-/// network could have written it. The reverse passes, since a proxy that speaks TLS may be in front and not say so. Such a
-/// proxy must pass `Host` on as it came.
+/// A request without `Origin` does not come from a page, and passes. A request with two, or with a scheme other than http,
+/// https, ws and wss, does not.
+///
+/// For a client that uses HTTPS ([`Request::scheme`]), a page from HTTP has another origin: anything on the network could
+/// have written it. The reverse passes, since a TLS proxy may be in front. Such a proxy must forward `Host` unchanged.
 pub fn same_origin(req: &Request<'_>) -> bool {
     let secure = req.scheme() == "https";
     is_allowed(req.headers(), req.authority(), |origin, host| {
@@ -20,7 +21,7 @@ pub fn same_origin(req: &Request<'_>) -> bool {
     })
 }
 
-/// Whether the page that asks comes from this server's name, on whatever port. The rest as with [`same_origin`].
+/// Returns `true` if the page comes from this server's host name, on any port. Otherwise like [`same_origin`].
 pub fn same_hostname(req: &Request<'_>) -> bool {
     is_allowed(req.headers(), req.authority(), is_same_host)
 }
@@ -30,7 +31,7 @@ fn is_allowed(headers: HeadersRef<'_>, host: Option<&str>, rule: impl Fn(&Origin
     let origin = match (origins.next(), origins.next()) {
         (None, _) => return true,
         (Some(origin), None) => std::str::from_utf8(origin).ok().and_then(Origin::of_origin),
-        // Which of two is meant nobody can tell.
+        // Two origins are ambiguous.
         (Some(_), Some(_)) => return false,
     };
     let pair = origin.and_then(|origin| Some((Origin::of_host(host?, origin.default)?, origin)));
@@ -45,7 +46,7 @@ fn is_same_host(origin: &Origin<'_>, host: &Origin<'_>) -> bool {
     origin.host.eq_ignore_ascii_case(host.host)
 }
 
-/// A host and a port, and which port it would be if none were named.
+/// A host and a port, and the default port of its scheme.
 struct Origin<'a> {
     host: &'a str,
     port: u16,
@@ -53,13 +54,13 @@ struct Origin<'a> {
 }
 
 impl<'a> Origin<'a> {
-    /// Of an origin, whether its scheme is a secure one.
+    /// Returns `true` if the origin's scheme is https or wss.
     fn is_secure(&self) -> bool {
         self.default == 443
     }
 
-    /// `scheme://host:port`, without the port if it is the scheme's own (RFC 6454 §6.2). A page without an origin says
-    /// `null`, which is nobody's.
+    /// `scheme://host:port`, without the port if it is the scheme's own (RFC 6454 §6.2). A page without an origin sends
+    /// `null`, which matches no server.
     fn of_origin(origin: &'a str) -> Option<Self> {
         let (scheme, authority) = origin.split_once("://")?;
         let default = match scheme.to_ascii_lowercase().as_str() {

@@ -1,4 +1,4 @@
-//! The server's half: every check of RFC 6455 §4.2.1, and the answer of §4.2.2.
+//! The server's handshake: every check of RFC 6455 §4.2.1, and the response of §4.2.2.
 
 use super::{
     super::{Config, Deflate, Handler, Sender, outgoing::Role, session::Session},
@@ -11,29 +11,29 @@ use crate::{
     h1::{Version, is_token},
 };
 
-/// Holds a request against RFC 6455 §4.2.1.
+/// Checks a request by RFC 6455 §4.2.1.
 ///
-/// A body, which nobody sends but nothing forbids, is left to the application: it has to be received before the
-/// connection can be switched (see [`Switch::to`]).
+/// A request may have a body, although it is unusual. The application must receive it before the switch (see
+/// [`Switch::to`]).
 ///
 /// # Errors
-/// The answer for a request that is not a WebSocket's opening handshake: 426 if it asks for another version than 13,
-/// otherwise 400; its text says which rule it breaks.
+/// The response for a request that is not the opening handshake of a WebSocket: 426 for a version other than 13,
+/// otherwise 400. Its text names the violated rule.
 pub fn check(req: &Request<'_>) -> Result<Accept, Response> {
     check_from(req, |_| true)
 }
 
-/// The same, and whether it may come from where it says (§10.2): [`same_origin`](super::same_origin),
+/// Like [`check`], and checks the request's Origin (§10.2): by [`same_origin`](super::same_origin),
 /// [`same_hostname`](super::same_hostname), or a rule of your own. Nothing else protects a WebSocket that trusts cookies
 /// from pages of other sites.
 ///
 /// ```
 /// use uncork::{Action, Request, ws};
-/// # struct Chat; impl ws::Speaker for Chat { fn message(&mut self, _: ws::Message<'_>, _: ws::Done) {} }
+/// # struct Chat; impl ws::Handler for Chat { fn message(&mut self, _: ws::Message<'_>, _: ws::Done) {} }
 /// let handler = |req: &mut Request<'_>| -> Action {
 ///     match ws::check_from(req, ws::same_origin) {
 ///         Ok(accept) => accept.switch(Chat).0.into(),
-///         Err(refusal) => refusal.into(),
+///         Err(rejection) => rejection.into(),
 ///     }
 /// };
 /// # fn check(_: impl uncork::Handler) {}
@@ -41,7 +41,7 @@ pub fn check(req: &Request<'_>) -> Result<Accept, Response> {
 /// ```
 ///
 /// # Errors
-/// As [`check`]; or 403, if `origin` says no.
+/// As [`check`]; or 403, if `origin` returns `false`.
 pub fn check_from(req: &Request<'_>, origin: impl FnOnce(&Request<'_>) -> bool) -> Result<Accept, Response> {
     let reject = |rule: &'static str| Err(rejection(400, rule));
     if req.method() != "GET" {
@@ -116,7 +116,7 @@ fn rejection(status: u16, rule: &str) -> Response {
 
 /// A request that may become a WebSocket.
 #[derive(Debug)]
-#[must_use = "it becomes one by `switch`"]
+#[must_use = "call `switch` to open the WebSocket"]
 pub struct Accept {
     response: String,
     origin: Option<String>,
@@ -128,39 +128,39 @@ pub struct Accept {
 }
 
 impl Accept {
-    /// Where the page comes from that opens it, as a browser says: `https://example.org`.
+    /// Returns the origin of the page that opens the WebSocket, as the browser sent it: `https://example.org`.
     pub fn origin(&self) -> Option<&str> {
         self.origin.as_deref()
     }
 
-    /// What `Sec-WebSocket-Accept` has to say: for who answers the handshake himself, and lets somebody else speak.
+    /// Returns the value for `Sec-WebSocket-Accept`, for an application that completes the handshake itself.
     pub fn value(&self) -> &str {
         &self.response
     }
 
-    /// The sub-protocols the client offers, in its order of preference.
+    /// Returns the sub-protocols that the client offers, in its order of preference.
     pub fn protocols(&self) -> impl Iterator<Item = &str> {
         self.protocols.iter().map(String::as_str)
     }
 
-    /// The sub-protocol to be spoken. One that was not offered is not answered with: a client would have to refuse it.
+    /// Selects a sub-protocol. One that was not offered is ignored, because the client would have to reject it.
     pub fn protocol(self, name: &str) -> Self {
         let protocol = self.protocols.iter().find(|offered| *offered == name).cloned();
         Self { protocol, ..self }
     }
 
-    /// Limits and times, in place of the defaults.
+    /// Sets limits and timeouts.
     pub fn config(self, config: Config) -> Self {
         Self { config, ..self }
     }
 
-    /// Allows messages to be compressed, if the client offers it.
+    /// Enables compression of messages, if the client offers it.
     pub fn deflate(self, deflate: Deflate) -> Self {
         Self { deflate: Some(deflate), ..self }
     }
 
-    /// The answer, to be returned from the handler, and the way to speak to the peer. What is sent before the peer was
-    /// answered waits.
+    /// Returns the response for the HTTP handler to return, and the sender. Messages that are sent before the handshake
+    /// is complete wait in the queue.
     pub fn switch(self, handler: impl Handler + 'static) -> (Switch, Sender) {
         let agreed = self.deflate.and_then(|ours| extension::accept(&self.offers, &ours));
         let (agreed, extension) = match agreed {
