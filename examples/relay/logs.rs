@@ -84,13 +84,31 @@ impl Log for Logger {
 fn line(record: &Record<'_>, format: LogFormat, now: SystemTime) -> String {
     let (time, level, target) = (timestamp(now), record.level(), record.target());
     let words = record.args().to_string();
+    let mut pairs = Pairs::default();
+    // The visitor never fails.
+    let _ = record.key_values().visit(&mut pairs);
     match format {
         LogFormat::Json => {
             let (target, words, level) = (json(target), json(&words), level.as_str().to_ascii_lowercase());
-            format!("{{\"time\":\"{time}\",\"level\":\"{level}\",\"target\":{target},\"message\":{words}}}\n")
+            let pairs: String = pairs.0.iter().map(|(key, value)| format!(",{}:{}", json(key), json(value))).collect();
+            format!("{{\"time\":\"{time}\",\"level\":\"{level}\",\"target\":{target},\"message\":{words}{pairs}}}\n")
         }
         // What peers have said may be among the words: it stays in its line.
-        LogFormat::Text => format!("{time} {level:5} {target}: {}\n", words.replace(char::is_control, " ")),
+        LogFormat::Text => {
+            let pairs: String = pairs.0.iter().map(|(key, value)| format!(" {key}={value}")).collect();
+            format!("{time} {level:5} {target}: {}\n", (words + &pairs).replace(char::is_control, " "))
+        }
+    }
+}
+
+/// The key-value pairs of a record.
+#[derive(Default)]
+struct Pairs(Vec<(String, String)>);
+
+impl<'kvs> log::kv::VisitSource<'kvs> for Pairs {
+    fn visit_pair(&mut self, key: log::kv::Key<'kvs>, value: log::kv::Value<'kvs>) -> Result<(), log::kv::Error> {
+        self.0.push((key.to_string(), value.to_string()));
+        Ok(())
     }
 }
 

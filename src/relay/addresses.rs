@@ -161,7 +161,7 @@ mod tests {
             assert_eq!(table.admit(a, t0), Ok(()));
         }
         assert_eq!(table.admit(a, t0), Err(Refused::TooFast(Duration::from_secs(1))));
-        assert_eq!(table.admit(ip("192.0.2.2"), t0), Ok(()), "nobody else is held back");
+        assert_eq!(table.admit(ip("192.0.2.2"), t0), Ok(()), "no other address is held back");
         let t1 = t0 + Duration::from_secs(1);
         assert_eq!(table.admit(a, t1), Ok(()));
         assert_eq!(table.admit(a, t1), Err(Refused::TooFast(Duration::from_secs(1))));
@@ -211,6 +211,6 @@ mod tests {
         let later = now + Duration::from_secs(1);
         assert_eq!(table.admit(ip("192.0.2.3"), later), Ok(()));
         assert_eq!(table.table.len(), 2);
-        assert!(table.table.contains_key(&ip("192.0.2.1")), "it has a place");
+        assert!(table.table.contains_key(&ip("192.0.2.1")), "it has a slot");
     }
 }

@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(unused.make_room(&request(99, 1)), Err(NoRoom::Share(1)));
         assert_eq!(unused.make_room(&RoomRequest { owner: None, ..request(99, 0) }), Ok(None), "it has no share");
         (0..6).for_each(|key| unused.add(ip(2), now, key));
-        assert_eq!(unused.make_room(&request(75, 5)), Err(NoRoom::Share(3)), "and nothing yields");
+        assert_eq!(unused.make_room(&request(75, 5)), Err(NoRoom::Share(3)), "and nothing is removed");
     }
 
     #[test]

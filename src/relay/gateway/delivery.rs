@@ -240,8 +240,8 @@ mod tests {
         let frames: Vec<Frame> = sessions.iter().flat_map(|session| session.held()).collect();
         assert_eq!(frames.len(), 1000);
         assert!(frames.iter().all(|frame| frame.payload() == b"hello, all"));
-        let place = frames[0].payload().as_ptr();
-        assert!(frames.iter().all(|frame| frame.payload().as_ptr() == place), "they are the same bytes");
+        let pointer = frames[0].payload().as_ptr();
+        assert!(frames.iter().all(|frame| frame.payload().as_ptr() == pointer), "they are the same bytes");
         assert_eq!(shared.counters.read().total_messages, 1000);
         server.stop().expect("ended in order");
     }

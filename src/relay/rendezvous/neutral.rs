@@ -39,7 +39,7 @@ const NAMES: &[&str] = &[
     "use-as-dictionary",
     "www-authenticate",
     "x-sourcemap",
-    // Ours: the answer is not kept, and runs bad_route.
+    // Fields of the service: no cache keeps the response, and no browser runs it.
     "age",
     "cache-control",
     "content-location",

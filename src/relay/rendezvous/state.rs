@@ -375,8 +375,8 @@ mod tests {
             let again = state.with(id, &config, later(now, at), |s| s.post(fault.clone(), &config, later(now, at)));
             assert_eq!(again, Some(false));
         }
-        let status = status(&mut state, &config, id, later(now, 89)).unwrap();
-        assert!(status.contains(r#""state":"CLIENT_ERROR","active":false,"bytes_transferred":0}"#), "{status}");
+        let last = status(&mut state, &config, id, later(now, 89)).unwrap();
+        assert!(last.contains(r#""state":"CLIENT_ERROR","active":false,"bytes_transferred":0}"#), "{last}");
         assert!(status(&mut state, &config, id, later(now, 90)).is_none());
     }
 
