@@ -1,5 +1,5 @@
-//! Limits what each address takes of a service: the number of slots, and the rate at which it takes them. A slot is a session
-//! or a stream. The table is bounded, whatever the number of addresses.
+//! Limits what each address takes of a service: the number of slots, and the rate at which it takes them. A slot is a
+//! session or a stream. The table is bounded, whatever the number of addresses.
 
 use std::{
     collections::HashMap,
@@ -9,7 +9,7 @@ use std::{
 
 use uncork::PeerAddr;
 
-/// How often a full table is searched for entries that are no longer needed.
+/// Interval at which a full table is searched for entries that are no longer needed.
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// Entries beyond one per slot: 16,384 addresses that have no slot, but have used a part of their burst.
@@ -42,7 +42,7 @@ pub(super) struct Addresses {
 struct Entry {
     /// Slots that are taken.
     slots: u32,
-    /// When the bucket will be full again.
+    /// Time at which the bucket will be full again.
     full_at: Instant,
 }
 

@@ -1,7 +1,7 @@
 //! Delivers a message to any number of sessions: `/send`, and `/close`, which ends them after it.
 //!
-//! The message is encoded once, and all sessions share its bytes. A session that has room queues it at once. The delivery
-//! waits for all others in parallel, up to `send_timeout`, and while the application waits for the response.
+//! The message is encoded once, and all sessions share its bytes. A session that has room queues it at once. The
+//! delivery waits for all others in parallel, up to `send_timeout`, and while the application waits for the response.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -1,7 +1,7 @@
 //! Parses YAML into a tree in which every value and key has its line.
 //!
-//! The tree has what a configuration needs: one document of mappings, sequences and scalars. Anchors and aliases are errors,
-//! and the depth is limited. So the tree of a file is never much larger than the file.
+//! The tree has what a configuration needs: one document of mappings, sequences and scalars. Anchors and aliases are
+//! errors, and the depth is limited. So the tree of a file is never much larger than the file.
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 
