@@ -104,12 +104,12 @@ fn serve(args: &Args) -> Result<(), Failure> {
     let name = args.config.display();
     let text = fs::read_to_string(&args.config).map_err(Failure::system(&name))?;
     let file = GatewayFile::parse(&text, |variable| std::env::var(variable).ok()).map_err(|fault| {
-        let line = fault.line.map(|line| format!("{line}:")).unwrap_or_default();
-        Failure(format!("{name}:{line} {}", fault.what), 1)
+        let line = fault.line().map(|line| format!("{line}:")).unwrap_or_default();
+        Failure(format!("{name}:{line} {}", fault.message()), 1)
     })?;
     for warning in &file.warnings {
-        let line = warning.line.map(|line| format!("{line}:")).unwrap_or_default();
-        log::warn!("{name}:{line} {}", warning.what);
+        let line = warning.line().map(|line| format!("{line}:")).unwrap_or_default();
+        log::warn!("{name}:{line} {}", warning.message());
     }
 
     let limits = file.config.server_limits(args.run.limits());

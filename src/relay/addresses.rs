@@ -1,5 +1,5 @@
-//! Limits what each address takes of a service: the number of slots, and the rate at which it takes them. A slot is a session
-//! or a stream. The table is bounded, whatever the number of addresses.
+//! Limits what each address takes of a service: the number of slots, and the rate at which it takes them. A slot is a
+//! session or a stream. The table is bounded, whatever the number of addresses.
 
 use std::{
     collections::HashMap,
@@ -9,7 +9,7 @@ use std::{
 
 use uncork::PeerAddr;
 
-/// How often a full table is searched for entries that are no longer needed.
+/// Interval at which a full table is searched for entries that are no longer needed.
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// Entries beyond one per slot: 16,384 addresses that have no slot, but have used a part of their burst.
@@ -42,7 +42,7 @@ pub(super) struct Addresses {
 struct Entry {
     /// Slots that are taken.
     slots: u32,
-    /// When the bucket will be full again.
+    /// Time at which the bucket will be full again.
     full_at: Instant,
 }
 
@@ -161,7 +161,7 @@ mod tests {
             assert_eq!(table.admit(a, t0), Ok(()));
         }
         assert_eq!(table.admit(a, t0), Err(Refused::TooFast(Duration::from_secs(1))));
-        assert_eq!(table.admit(ip("192.0.2.2"), t0), Ok(()), "nobody else is held back");
+        assert_eq!(table.admit(ip("192.0.2.2"), t0), Ok(()), "no other address is held back");
         let t1 = t0 + Duration::from_secs(1);
         assert_eq!(table.admit(a, t1), Ok(()));
         assert_eq!(table.admit(a, t1), Err(Refused::TooFast(Duration::from_secs(1))));
@@ -211,6 +211,6 @@ mod tests {
         let later = now + Duration::from_secs(1);
         assert_eq!(table.admit(ip("192.0.2.3"), later), Ok(()));
         assert_eq!(table.table.len(), 2);
-        assert!(table.table.contains_key(&ip("192.0.2.1")), "it has a place");
+        assert!(table.table.contains_key(&ip("192.0.2.1")), "it has a slot");
     }
 }

@@ -1,10 +1,11 @@
 //! Compares names of fields as applications do.
 //!
 //! CGI and similar interfaces (WSGI, Rack, PHP) turn `X-Forwarded-For` and `X_Forwarded_For` into one variable,
-//! `HTTP_X_FORWARDED_FOR`. A proxy sets the first; a client that also sends the second could override it. So a field that a
-//! service sets is dropped in every spelling when it comes from a client.
+//! `HTTP_X_FORWARDED_FOR`. A proxy sets the first; a client that also sends the second could override it. So a field
+//! that a service sets is dropped in every spelling when it comes from a client.
 
-/// Returns `true` if an application may take the names `a` and `b` for the same: `-` equals `_`, and case does not matter.
+/// Returns `true` if an application may take the names `a` and `b` for the same: `-` equals `_`, and case does not
+/// matter.
 pub(super) fn same_field(a: &str, b: &str) -> bool {
     a.len() == b.len() && starts_as(a, b)
 }

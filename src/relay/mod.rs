@@ -12,24 +12,24 @@
 //!                       └──────────────────────────────────────────────┘
 //! ```
 //!
-//! The [`Rendezvous`] is simpler, and needs no cookie: one client PUTs a body to `/stream/<id>`, and one or several others
-//! GET it from there at the same time.
+//! The [`Rendezvous`] is simpler, and needs no cookie: one client PUTs a body to `/stream/<id>`, and one or several
+//! others GET it from there at the same time.
 //!
-//! A `Gateway` (feature `gateway`) gives an application that has only HTTP clients that stay connected, by WebSocket. The
-//! gateway asks the application which clients may connect, and posts their messages to it. The application posts messages
-//! to any number of clients.
+//! A `Gateway` (feature `gateway`) gives an application that has only HTTP clients that stay connected, by WebSocket.
+//! The gateway asks the application which clients may connect, and posts their messages to it. The application posts
+//! messages to any number of clients.
 //!
 //! A reverse tunnel (feature `tunnel`) makes a server behind NAT reachable: the server connects out to the relay.
 //!
-//! A service is a [`Handler`](crate::Handler) that is `Clone` around an `Arc`: it can be served alone, or mounted in another
-//! handler. A relay never stores a whole message. It reads the sender as fast as the receiver takes the bytes, and asks for
-//! the body (`100 Continue`) only after a receiver has connected.
+//! A service is a [`Handler`](crate::Handler) that is `Clone` around an `Arc`: it can be served alone, or mounted in
+//! another handler. A relay never stores a whole message. It reads the sender as fast as the receiver takes the bytes,
+//! and asks for the body (`100 Continue`) only after a receiver has connected.
 //!
 //! **What a receiver can rely on.** A download whose length is known is complete if it has that length. A download of
 //! unknown length is complete if it ends in order: with the last chunk, or in HTTP/1.0 with an orderly end of the
-//! connection. By default this holds for the rendezvous, whose receivers see an aborted connection if the source is lost.
-//! The session relay ends a chunked message in order even if its sender is lost, as cama documents it. There the sender's
-//! response counts the bytes, but no receiver sees that. [`SessionConfig::end_cleanly_if_truncated`] and
+//! connection. By default this holds for the rendezvous, whose receivers see an aborted connection if the source is
+//! lost. The session relay ends a chunked message in order even if its sender is lost, as cama documents it. There the
+//! sender's response counts the bytes, but no receiver sees that. [`SessionConfig::end_cleanly_if_truncated`] and
 //! [`RendezvousConfig::strict`] are the two switches.
 //!
 //! ```no_run

@@ -29,7 +29,7 @@ pub(super) trait ServiceConfig: CorsPolicy + Debug + Sized {
     fn update(&self, state: &mut Self::State);
 }
 
-/// What all clones of a service share.
+/// The part that all clones of a service share.
 ///
 /// A request keeps the configuration that it began with, also if another one is set meanwhile.
 pub(super) struct Service<C: ServiceConfig> {
@@ -38,7 +38,7 @@ pub(super) struct Service<C: ServiceConfig> {
 }
 
 impl<C: ServiceConfig> Service<C> {
-    /// Creates a service without any state of clients, from a configuration that was checked.
+    /// Creates a service without sessions or streams, from a configuration that was checked.
     pub(super) fn new(config: C) -> Arc<Self> {
         let state = Mutex::new(config.state());
         Arc::new(Self { config: RwLock::new(Arc::new(config)), state })

@@ -1,5 +1,5 @@
-//! Sessions and streams that no peer has connected to. When the table is full, one of them is removed: the oldest of the
-//! address that has the most, and only for an address that has fewer entries than those.
+//! Sessions and streams that no peer has connected to. When the table is full, one of them is removed: the oldest of
+//! the address that has the most, and only for an address that has fewer entries than those.
 //!
 //! So an address that fills a table without using it loses its entries to others. Finding the entry takes O(log n).
 
@@ -79,8 +79,8 @@ impl<K: Copy + Ord> Unused<K> {
         }
     }
 
-    /// Returns the entry to remove for a new one, if one must be removed. The caller checks the maximum number of entries of
-    /// one address.
+    /// Returns the entry to remove for a new one, if one must be removed. The caller checks the maximum number of
+    /// entries of one address.
     pub(super) fn make_room(&self, request: &RoomRequest) -> Result<Option<K>, NoRoom> {
         let RoomRequest { limit, taken, per_address, owner, owned } = *request;
         if taken < limit {
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(unused.make_room(&request(99, 1)), Err(NoRoom::Share(1)));
         assert_eq!(unused.make_room(&RoomRequest { owner: None, ..request(99, 0) }), Ok(None), "it has no share");
         (0..6).for_each(|key| unused.add(ip(2), now, key));
-        assert_eq!(unused.make_room(&request(75, 5)), Err(NoRoom::Share(3)), "and nothing yields");
+        assert_eq!(unused.make_room(&request(75, 5)), Err(NoRoom::Share(3)), "and nothing is removed");
     }
 
     #[test]

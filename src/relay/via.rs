@@ -4,9 +4,9 @@
 //!   GET / HTTP/1.1              Via: 1.1 one             Via: 1.1 one, 1.1 two          again at "one": 508
 //!   client ─────────▶ "one" ───────────────────▶ "two" ────────────────────────▶ "one"
 //! ```
-//! The tunnel's proxy is an intermediary, and so is a program that forwards the requests of a tunnel. The other services
-//! (gateway, session relay, rendezvous) are not: each is the origin server of its own resources, and its calls of an
-//! application are new requests.
+//! The tunnel's proxy is an intermediary, and so is a program that forwards the requests of a tunnel. The other
+//! services (gateway, session relay, rendezvous) are not: each is the origin server of its own resources, and its calls
+//! of an application are new requests.
 
 use std::{
     fmt,
@@ -18,8 +18,8 @@ use uncork::{Request, Response};
 
 use super::ConfigError;
 
-/// Maximum number of intermediaries that a request may have passed. One more is taken for a loop: an intermediary may hide
-/// the names of others, but each adds an entry. Real chains are shorter than ten.
+/// Maximum number of intermediaries that a request may have passed. One more is taken for a loop: an intermediary may
+/// hide the names of others, but each adds an entry. Real chains are shorter than ten.
 const HOPS: usize = 32;
 
 /// Maximum length of a pseudonym, in bytes.
@@ -40,16 +40,16 @@ const LONGEST: usize = 64;
 pub struct Via(Arc<str>);
 
 impl Via {
-    /// Creates a random name: `uncork-` and 16 hexadecimal digits. Two programs never have the same name, so they may forward
-    /// to each other. The name reveals nothing about the machine.
+    /// Creates a random name: `uncork-` and 16 hexadecimal digits. Two programs never have the same name, so they may
+    /// forward to each other. The name reveals nothing about the machine.
     pub fn random() -> Self {
         // The system seeds it, and its values differ within one process.
         let number = std::hash::RandomState::new().build_hasher().finish();
         Self(format!("uncork-{number:016x}").into())
     }
 
-    /// Creates a `Via` with this name: 1 to 64 letters, digits and `-._~:[]`, as a pseudonym or a host and port. Only one
-    /// program may have the name: if two in a chain have the same, every request is taken for a loop.
+    /// Creates a `Via` with this name: 1 to 64 letters, digits and `-._~:[]`, as a pseudonym or a host and port. Only
+    /// one program may have the name: if two in a chain have the same, every request is taken for a loop.
     ///
     /// # Errors
     /// Returns an error if the name is invalid.
@@ -66,8 +66,8 @@ impl Via {
         &self.0
     }
 
-    /// Returns `true` if a request with these `Via` fields has passed this program before, or more than 32 intermediaries. Then
-    /// respond with 508 (Loop Detected).
+    /// Returns `true` if a request with these `Via` fields has passed this program before, or more than 32
+    /// intermediaries. Then respond with 508 (Loop Detected).
     pub fn is_loop<'a>(&self, fields: impl IntoIterator<Item = &'a [u8]>) -> bool {
         let mut hops = 0;
         for entry in fields.into_iter().flat_map(|value| value.split(|&b| b == b',')) {
@@ -81,8 +81,8 @@ impl Via {
         hops > HOPS
     }
 
-    /// Returns the value of `Via` with this program appended to those in `fields`. `version` is that of the received HTTP
-    /// message, such as `1.1`.
+    /// Returns the value of `Via` with this program appended to those in `fields`. `version` is that of the received
+    /// HTTP message, such as `1.1`.
     pub fn after<'a>(&self, version: &str, fields: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
         let mut list = Vec::new();
         for value in fields.into_iter().filter(|value| !value.is_empty()) {

@@ -9,13 +9,15 @@ pub(super) fn parameter<'a>(req: &Request<'a>, name: &str) -> Option<&'a str> {
     req.query()?.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
 
-/// Returns `true` for a PUT with `Content-Range`, which has only a part of its representation. Its response must be 400 where
-/// parts are not supported (RFC 9110 §14.5). With other methods, the field has no meaning and must be ignored (§14.4).
+/// Returns `true` for a PUT with `Content-Range`, which has only a part of its representation. Its response must be 400
+/// where parts are not supported (RFC 9110 §14.5). With other methods, the field has no meaning and must be ignored
+/// (§14.4).
 pub(super) fn is_partial_put(req: &Request<'_>) -> bool {
     req.method() == "PUT" && req.header("content-range").is_some()
 }
 
-/// Returns the value of `Retry-After`, in seconds. It is rounded up: a client that retries too early would be rejected again.
+/// Returns the value of `Retry-After`, in seconds. It is rounded up: a client that retries too early would be rejected
+/// again.
 pub(super) fn retry_after(after: Duration) -> String {
     (after.as_secs() + u64::from(after.subsec_nanos() > 0)).max(1).to_string()
 }
@@ -26,7 +28,7 @@ pub(super) trait CorsPolicy {
     const REQUEST_FIELDS: &'static str;
     /// Fields that it may read.
     const EXPOSED_FIELDS: &'static str;
-    /// Whether pages of a configured origin may use cookies.
+    /// Pages of a configured origin may use cookies.
     const COOKIES: bool;
 
     /// Returns the value of the `Server` field; empty for none.

@@ -87,7 +87,7 @@ fn the_gateway_says_what_is_wrong() {
     assert!(said.starts_with("error: /nowhere/at.all: ") && code == Some(1), "{said}");
 
     for (text, line, what) in [
-        ("port: x\n", ":1:", "port must be a number"),
+        ("port: x\n", ":1:", "invalid port \"x\": must be a number"),
         (
             "port: 1\norigin_policy: any\n",
             ":2:",
@@ -151,8 +151,8 @@ fn the_gateway_listens_on_a_unix_socket_and_warns() {
     let said = child.wait_with_output().expect("ended").stderr;
     let said = String::from_utf8_lossy(&said);
     for what in [
-        &format!("{}:1: prot is not known, and ignored", config.path()),
-        "callback.connect is not set: nobody can connect",
+        &format!("{}:1: unknown key prot: ignored", config.path()),
+        "callback.connect is not set: no client can connect",
         "--gops-addr has no effect",
         "access method=GET url=/ping status=200 size=15",
     ] {

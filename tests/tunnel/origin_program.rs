@@ -365,7 +365,7 @@ fn what_is_wrong_is_said_in_words() {
         (
             [&good[..4], &["--forward", "http://a", "--via", "a b", "--pin", good[7]]].concat(),
             "t",
-            "a name for Via has 1 to 64",
+            "invalid name for Via: must have 1 to 64",
         ),
         ([&["--proxy", "https://a"], &good[2..]].concat(), "t", "give a name and a port"),
     ] {

@@ -196,8 +196,8 @@ fn notification(url: &str, headers: &Headers, timeout: Option<Duration>) -> clie
     timed(client::Request::post(url, "").headers(headers).repeatable(true), timeout)
 }
 
-/// Returns `true` if a field of a client's request is passed on. The names that the gateway sets are not, in any spelling:
-/// an application that takes `_` for `-` would see both as one.
+/// Returns `true` if a field of a client's request is passed on. The names that the gateway sets are not, in any
+/// spelling: an application that takes `_` for `-` would see both as one.
 fn is_passed_on(config: &GatewayConfig, name: &str) -> bool {
     let is = |own: &str| same_field(name, own);
     let written = NOT_PASSED_ON.iter().any(|own| is(own)) || is(ENDPOINT) || is(&config.session_header);

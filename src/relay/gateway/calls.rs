@@ -87,8 +87,8 @@ impl Calls {
         self.start();
     }
 
-    /// Starts the calls that may run. A call that ends meanwhile does not start the next one recursively: that could overflow
-    /// the stack.
+    /// Starts the calls that may run. A call that ends meanwhile does not start the next one recursively: that could
+    /// overflow the stack.
     fn start(self: &Arc<Self>) {
         let mut state = self.state();
         if mem::replace(&mut state.starting, true) {

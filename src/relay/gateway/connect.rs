@@ -66,7 +66,7 @@ pub(super) fn request(shared: &Arc<Shared>, req: &mut Request<'_>, stopping: boo
         log::error!(target: "uncork::relay", "client rejected: callback.connect is not set");
         return refuse(500, "Internal Server Error").into();
     }
-    // When the request ends: rejected at once, or as a connection years later.
+    // Dropped when the request ends: rejected at once, or as a connection years later.
     req.on_end(move |_| drop((counted, guard)));
     let caller = Caller { loop_handle: req.loop_handle(), network: req.peer().network() };
     let client = PendingClient { shared: shared.clone(), accept, ticket: req.ticket(), caller };

@@ -8,8 +8,8 @@
 //!
 //! A [`Held`] holds each count that goes down again, so that no code path can forget to decrement it.
 //!
-//! kuiperbelt does not count later failures. They are counted here as well, but are not in `/stats`, whose bytes are those of
-//! kuiperbelt.
+//! kuiperbelt does not count later failures. They are counted here as well, but are not in `/stats`, whose bytes are
+//! those of kuiperbelt.
 
 use std::{
     fmt,
@@ -126,8 +126,8 @@ pub struct GatewayStats {
     pub lost_messages: u64,
     /// Close callbacks that failed: the response of the application was not 200, or there was none.
     pub close_errors: u64,
-    /// Clients whose connections were closed because they broke a rule or exceeded a limit, with 1002, 1007, 1008, 1009 or
-    /// 1013.
+    /// Clients whose connections were closed because they broke a rule or exceeded a limit, with 1002, 1007, 1008, 1009
+    /// or 1013.
     pub refused_clients: u64,
 }
 

@@ -1,7 +1,7 @@
 //! Delivers a message to any number of sessions: `/send`, and `/close`, which ends them after it.
 //!
-//! The message is encoded once, and all sessions share its bytes. A session that has room queues it at once. The delivery
-//! waits for all others in parallel, up to `send_timeout`, and while the application waits for the response.
+//! The message is encoded once, and all sessions share its bytes. A session that has room queues it at once. The
+//! delivery waits for all others in parallel, up to `send_timeout`, and while the application waits for the response.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -240,8 +240,8 @@ mod tests {
         let frames: Vec<Frame> = sessions.iter().flat_map(|session| session.held()).collect();
         assert_eq!(frames.len(), 1000);
         assert!(frames.iter().all(|frame| frame.payload() == b"hello, all"));
-        let place = frames[0].payload().as_ptr();
-        assert!(frames.iter().all(|frame| frame.payload().as_ptr() == place), "they are the same bytes");
+        let pointer = frames[0].payload().as_ptr();
+        assert!(frames.iter().all(|frame| frame.payload().as_ptr() == pointer), "they are the same bytes");
         assert_eq!(shared.counters.read().total_messages, 1000);
         server.stop().expect("ended in order");
     }

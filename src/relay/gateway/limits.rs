@@ -101,19 +101,19 @@ mod tests {
     #[test]
     fn the_total_and_the_share_of_an_address_are_limited() {
         let limits = GatewayLimits { sessions: 3, sessions_per_address: 2, ..GatewayLimits::default() };
-        let places = AddressLimits::new(&limits);
-        let take = |ip: &str| places.take(Some(ip.parse().expect("an address")));
+        let table = AddressLimits::new(&limits);
+        let take = |ip: &str| table.take(Some(ip.parse().expect("an address")));
         let (a, b) = (take("192.0.2.1"), take("::ffff:192.0.2.1"));
         assert!(a.is_ok() && b.is_ok());
         assert_eq!(take("192.0.2.1").err(), Some(LimitReached::Crowded));
         let c = take("2001:db8::1");
         assert!(c.is_ok());
         assert_eq!(take("2001:db8:1::1").err(), Some(LimitReached::Full));
-        assert_eq!(places.take(None).err(), Some(LimitReached::Full));
+        assert_eq!(table.take(None).err(), Some(LimitReached::Full));
         drop((a, c));
-        assert!(take("192.0.2.1").is_ok() && places.take(None).is_ok());
+        assert!(take("192.0.2.1").is_ok() && table.take(None).is_ok());
         drop(b);
-        assert!(places.taken().by_address.is_empty() && places.taken().all == 0);
+        assert!(table.taken().by_address.is_empty() && table.taken().all == 0);
     }
 
     #[test]
@@ -121,17 +121,17 @@ mod tests {
         // Of sessions, with the defaults; and of bytes, with a quarter for each address.
         let GatewayLimits { sessions, sessions_per_address, .. } = GatewayLimits::default();
         for (most, per_address, amount) in [(sessions, sessions_per_address, 1), (256 << 20, 64 << 20, 1 << 20)] {
-            let (places, mut taken) = (AddressLimits::of(most, per_address), Vec::new());
+            let (table, mut taken) = (AddressLimits::of(most, per_address), Vec::new());
             let address = |n: u8| Some([192, 0, 2, n].into());
             loop {
                 let before = taken.len();
-                taken.extend((0..4).filter_map(|n| places.take_some(address(n), amount).ok()));
+                taken.extend((0..4).filter_map(|n| table.take_some(address(n), amount).ok()));
                 if taken.len() == before {
                     break;
                 }
             }
             assert!(taken.len() * amount < most / 10 * 8, "{} of {most}", taken.len() * amount);
-            let others: Vec<_> = (10..20).map(|n| places.take_some(address(n), amount)).collect();
+            let others: Vec<_> = (10..20).map(|n| table.take_some(address(n), amount)).collect();
             assert!(others.iter().all(Result::is_ok));
         }
     }

@@ -7,12 +7,12 @@
 //!   browser ══WebSocket══▶ └─────────┘ ◀──POST /send, /close; GET /stats, /ping──── └─────────────┘
 //! ```
 //!
-//! The application gives each client a key when it connects, and names clients by their keys from then on. The gateway posts
-//! each message of a client to the application. The application posts messages for clients to `/send`, and names any number
-//! of them.
+//! The application gives each client a key when it connects, and names clients by their keys from then on. The gateway
+//! posts each message of a client to the application. The application posts messages for clients to `/send`, and names
+//! any number of them.
 //!
-//! `/stats` and `/ping` accept HEAD and GET. `/send` and `/close` accept POST only, in which `Content-Range` has no meaning
-//! and is ignored (RFC 9110 §14.4).
+//! `/stats` and `/ping` accept HEAD and GET. `/send` and `/close` accept POST only, in which `Content-Range` has no
+//! meaning and is ignored (RFC 9110 §14.4).
 //!
 //! | file | content |
 //! |---|---|
@@ -34,8 +34,8 @@
 //!
 //! **Differences from kuiperbelt**, on purpose:
 //! - Handshake and origin are checked before the application is called.
-//! - A session is registered before it is established, so that the application can send to it during the callback. It is
-//!   removed if the application does not agree.
+//! - A session is registered before it is established, so that the application can send to it during the callback. It
+//!   is removed if the application does not agree.
 //! - A key that is used again closes the older connection (with 4000), and never the newer one.
 //! - The close callback is for the key, not for each connection that had it.
 //! - Timeouts include the whole response.
@@ -84,8 +84,8 @@ pub use self::{
 /// Served alone, it responds with 404 to paths other than its [own](GatewayPaths). To mount it in another handler, call
 /// [`serves`](Self::serves) and [`handle`](Self::handle), and forward [`stopping`](Handler::stopping).
 ///
-/// A server that stops gracefully closes its clients' connections with 1001, and calls the close callback for each within
-/// the grace period. Give the server the limits of [`GatewayConfig::server_limits`].
+/// A server that stops gracefully closes its clients' connections with 1001, and calls the close callback for each
+/// within the grace period. Give the server the limits of [`GatewayConfig::server_limits`].
 #[derive(Clone)]
 pub struct Gateway {
     shared: Arc<Shared>,

@@ -4,9 +4,9 @@
 //!   key ──▶ [ established, established later, … ]     messages go to the last one
 //! ```
 //!
-//! A key nearly always has one session. It has several only while a new session with the same key is being established. The
-//! new one gets the messages from then on, but the old one stays until the application agrees. If it agrees, the old one
-//! is closed; if not, the old one continues as before. A session that ends removes only itself.
+//! A key nearly always has one session. It has several only while a new session with the same key is being established.
+//! The new one gets the messages from then on, but the old one stays until the application agrees. If it agrees, the
+//! old one is closed; if not, the old one continues as before. A session that ends removes only itself.
 
 use std::{
     collections::{HashMap, hash_map::Entry},

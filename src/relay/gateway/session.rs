@@ -26,12 +26,12 @@ use super::{key::Key, limits::AddressGuard, wire::Problem};
 /// Minimum number of messages that are held for a client that is being established.
 const HELD: usize = 256;
 
-/// Close code and reason of a session that another one with the same key replaces (RFC 6455 §7.4.2: 4000 to 4999 are for
-/// private use).
+/// Close code and reason of a session that another one with the same key replaces (RFC 6455 §7.4.2: 4000 to 4999 are
+/// for private use).
 const REPLACED: (u16, &str) = (4000, "another connection has this session now");
 
-/// Close code after the last message of `/close` (§7.4.1). Browsers would take an end without a Close for a failure, and
-/// connect again.
+/// Close code after the last message of `/close` (§7.4.1). Browsers would take an end without a Close for a failure,
+/// and connect again.
 const ENDED: u16 = 1000;
 
 /// Close code and reason of a session whose message exceeds the limit of pending bytes.
@@ -80,7 +80,8 @@ struct State {
     early: Option<Box<Early>>,
     /// The last message is held already; no other is accepted.
     ending: bool,
-    /// The application has closed the session, or has another connection with its key: the close callback is not called.
+    /// The application has closed the session, or has another connection with its key: the close callback is not
+    /// called.
     quiet: bool,
     /// Another session with the same key has ended, and this one must call the close callback for both.
     owes_close: bool,
@@ -96,7 +97,7 @@ enum Phase {
     Closed,
 }
 
-/// Whether the sender will call when there is room.
+/// The state of the callback that the sender calls when there is room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Listening {
     No,
@@ -177,7 +178,8 @@ impl Session {
         self.state().sender = Some(sender);
     }
 
-    /// Offers a message for the client. `last`: the session ends after it. `waiting` names the delivery, if it has to wait.
+    /// Offers a message for the client. `last`: the session ends after it. `waiting` names the delivery, if it has to
+    /// wait.
     pub(super) fn offer(self: &Arc<Self>, frame: &Frame, last: bool, waiting: impl FnOnce() -> Waiting) -> Offered {
         let mut state = self.state();
         match state.phase {
@@ -212,8 +214,8 @@ impl Session {
         at.and_then(|at| state.queue.remove(at)).is_some()
     }
 
-    /// Opens the session: sends the greeting and the messages that were held. Returns a message that the client has sent in
-    /// the meantime. The error is the state in which the client has left.
+    /// Opens the session: sends the greeting and the messages that were held. Returns a message that the client has
+    /// sent in the meantime. The error is the state in which the client has left.
     pub(super) fn open(self: &Arc<Self>, greeting: Option<Frame>) -> Result<Option<Early>, Left> {
         let early = {
             let mut state = self.state();
@@ -231,8 +233,9 @@ impl Session {
         Ok(early.map(|early| *early))
     }
 
-    /// Takes a message of the client. Returns it if it can be passed on now. Otherwise it is kept, and no further message is
-    /// read until then. Messages that arrive while the session closes are dropped: for the application it has ended.
+    /// Takes a message of the client. Returns it if it can be passed on now. Otherwise it is kept, and no further
+    /// message is read until then. Messages that arrive while the session closes are dropped: for the application it
+    /// has ended.
     pub(super) fn received(&self, early: Early) -> Option<Early> {
         let mut state = self.state();
         match state.phase {

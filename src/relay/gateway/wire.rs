@@ -1,7 +1,7 @@
 //! The gateway's responses, byte for byte those of kuiperbelt; some end with a newline and some do not.
 //!
-//! kuiperbelt sends some JSON as `text/plain`, by mistake. Here it is `application/json`. The JSON is written by hand: its
-//! bytes, its newline and Go's escapes are the contract.
+//! kuiperbelt sends some JSON as `text/plain`, by mistake. Here it is `application/json`. The JSON is written by hand:
+//! its bytes, its newline and Go's escapes are the contract.
 
 use std::fmt::Write as _;
 

@@ -1,5 +1,5 @@
-//! Requests that wait for each other: how they begin to wait, and what happens when all have connected, a side has left, or
-//! the time is over. Each function here locks the state itself, unless it gets a stream.
+//! Requests that wait for each other: how they begin to wait, and what happens when all have connected, a side has
+//! left, or the time is over. Each function here locks the state itself, unless it gets a stream.
 
 use std::{sync::Arc, time::Duration};
 

@@ -12,8 +12,8 @@
 //! ```
 //!
 //! HEAD is accepted wherever GET is, except for a stream: its GET makes the client a receiver and takes the body, which
-//! exists once. There HEAD gets 404, like every other method without a meaning. A PUT with `Content-Range` gets 400 (RFC
-//! 9110 §14.5), because a part would be taken for the whole.
+//! exists once. There HEAD gets 404, like every other method without a meaning. A PUT with `Content-Range` gets 400
+//! (RFC 9110 §14.5), because a part would be taken for the whole.
 //!
 //! | file | content |
 //! |---|---|
@@ -30,23 +30,24 @@
 //! | here | how each request is handled |
 //!
 //! Bodies are never stored. While a source waits it is not read (`100 Continue` is sent at once all the same, as in
-//! http-rendezvous; the systems' buffers hold what arrives). Then one bounded pipe per receiver connects them, and a receiver
-//! that stalls stops the source.
+//! http-rendezvous; the systems' buffers hold what arrives). Then one bounded pipe per receiver connects them, and a
+//! receiver that stalls stops the source.
 //!
-//! **A lost source.** A download of known length that stays short is truncated, which every receiver sees. One of unknown
-//! length is aborted as well: its last chunk is not sent, and the connection ends. http-rendezvous ends such a download in
-//! order, so that a part looks like the whole. `?strict=0` asks for that, `?strict=1` for the abort. The receiver's parameter
-//! takes precedence over the creator's, and that over [`RendezvousConfig::strict`].
+//! **A lost source.** A download of known length that stays short is truncated, which every receiver sees. One of
+//! unknown length is aborted as well: its last chunk is not sent, and the connection ends. http-rendezvous ends such a
+//! download in order, so that a part looks like the whole. `?strict=0` asks for that, `?strict=1` for the abort. The
+//! receiver's parameter takes precedence over the creator's, and that over [`RendezvousConfig::strict`].
 //!
-//! **Locking.** One mutex protects the state, as in the session relay. Under it, tickets are only used to post a message to a
-//! loop. Closures run without it, and lock it first. It is locked a few times per stream, never while bytes move.
+//! **Locking.** One mutex protects the state, as in the session relay. Under it, tickets are only used to post a
+//! message to a loop. Closures run without it, and lock it first. It is locked a few times per stream, never while
+//! bytes move.
 //!
-//! **Time.** Streams have no timers. A suspended request has the deadline of its stream as its own. A stream without requests
-//! is checked when a client asks for it, or when room is needed.
+//! **Time.** Streams have no timers. A suspended request has the deadline of its stream as its own. A stream without
+//! requests is checked when a client asks for it, or when room is needed.
 //!
-//! **Fairness.** A stream to which no peer is connected has a shorter lifetime. When the table is full, records are removed,
-//! and then the oldest such stream of the address that has most of them. Once half of the table is taken, the share of each
-//! address shrinks, both of the streams and of the bytes of their fields.
+//! **Fairness.** A stream to which no peer is connected has a shorter lifetime. When the table is full, records are
+//! removed, and then the oldest such stream of the address that has most of them. Once half of the table is taken, the
+//! share of each address shrinks, both of the streams and of the bytes of their fields.
 
 mod body;
 mod config;
@@ -86,8 +87,8 @@ const SOON: Duration = Duration::from_secs(1);
 ///
 /// All clones are one rendezvous. Each loop has a clone, and the sides of a stream may be on different loops.
 ///
-/// Served alone, it responds with 404 to unknown paths. To mount it in another handler, call [`serves`](Self::serves) and
-/// [`handle`](Self::handle), and forward [`stopping`](Handler::stopping).
+/// Served alone, it responds with 404 to unknown paths. To mount it in another handler, call [`serves`](Self::serves)
+/// and [`handle`](Self::handle), and forward [`stopping`](Handler::stopping).
 #[derive(Clone)]
 pub struct Rendezvous {
     shared: Arc<Shared>,
@@ -179,8 +180,8 @@ impl Rendezvous {
         self.shared.handle(req, |req, cors| self.route(req, cors))
     }
 
-    /// Returns a response with all streams, including those that have ended, as a JSON array of their `/status` objects.
-    /// It has their ids, which are the only secret: show it in trusted networks only.
+    /// Returns a response with all streams, including those that have ended, as a JSON array of their `/status`
+    /// objects. It has their ids, which are the only secret: show it in trusted networks only.
     pub fn list(&self, now: Moment) -> Response {
         let mut list = String::from("[");
         let config = self.shared.config();

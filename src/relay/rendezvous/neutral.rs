@@ -1,9 +1,9 @@
 //! Removes the fields that creators of streams must not set in this origin.
 //!
 //! The creator of a stream chooses the fields of both its responses. A browser attributes some of them to the origin: a
-//! cookie, a policy, a page to display. A proxy in front obeys others: it sends one of its own files, or fetches one from
-//! elsewhere. Both would act for any client that creates a stream. So those fields are removed, and downloads are attachments
-//! of a type that browsers do not run. All other fields are passed on.
+//! cookie, a policy, a page to display. A proxy in front obeys others: it sends one of its own files, or fetches one
+//! from elsewhere. Both would act for any client that creates a stream. So those fields are removed, and downloads are
+//! attachments of a type that browsers do not run. All other fields are passed on.
 
 use std::borrow::Cow;
 
@@ -39,7 +39,7 @@ const NAMES: &[&str] = &[
     "use-as-dictionary",
     "www-authenticate",
     "x-sourcemap",
-    // Ours: the answer is not kept, and runs bad_route.
+    // Fields of the service: no cache keeps the response, and no browser runs it.
     "age",
     "cache-control",
     "content-location",

@@ -23,10 +23,10 @@ use super::{
 pub(super) struct CreateRequest {
     pub(super) options: CreateOptions,
     pub(super) receivers: usize,
-    /// Whether a lost source aborts the downloads, if the creator has chosen.
+    /// The creator's `?strict=`: a lost source aborts the downloads.
     pub(super) strict: Option<bool>,
     pub(super) owner: Option<IpAddr>,
-    /// How long the sides have to connect.
+    /// Time that the sides have to connect.
     pub(super) ttl: Duration,
 }
 
@@ -289,8 +289,8 @@ impl Filing {
     }
 }
 
-/// Returns how many bytes of JSON may be held for one address: the same share of all as of the streams, and enough for the
-/// largest JSON at least. `held`: the bytes held for all.
+/// Returns how many bytes of JSON may be held for one address: the same share of all as of the streams, and enough for
+/// the largest JSON at least. `held`: the bytes held for all.
 fn share_of_fields(config: &RendezvousConfig, held: usize) -> usize {
     let part = config.json_total as u128 * config.streams_per_address as u128 / (config.streams as u128).max(1);
     let part = usize::try_from(part).unwrap_or(usize::MAX);
@@ -375,8 +375,8 @@ mod tests {
             let again = state.with(id, &config, later(now, at), |s| s.post(fault.clone(), &config, later(now, at)));
             assert_eq!(again, Some(false));
         }
-        let status = status(&mut state, &config, id, later(now, 89)).unwrap();
-        assert!(status.contains(r#""state":"CLIENT_ERROR","active":false,"bytes_transferred":0}"#), "{status}");
+        let last = status(&mut state, &config, id, later(now, 89)).unwrap();
+        assert!(last.contains(r#""state":"CLIENT_ERROR","active":false,"bytes_transferred":0}"#), "{last}");
         assert!(status(&mut state, &config, id, later(now, 90)).is_none());
     }
 

@@ -144,9 +144,9 @@ impl Upload for Fanout {
     }
 }
 
-/// A body whose length a client has declared, possibly wrongly. The last byte is held back until it is known to be the last.
-/// A body that is too short or too long aborts the connection. Of one that is too long, less than the declared length is
-/// sent.
+/// A body whose length a client has declared, possibly wrongly. The last byte is held back until it is known to be the
+/// last. A body that is too short or too long aborts the connection. Of one that is too long, less than the declared
+/// length is sent.
 pub(super) struct Exact {
     outlet: PipeOut,
     left: u64,

@@ -20,52 +20,53 @@ pub struct SessionConfig {
     pub base_path: String,
     /// Value of the `Server` field of every response; empty for none. Default: `cama/1`, as in cama.
     pub server: String,
-    /// Lifetime of a session while no request is connected to it, unless `?timeout=N` asks for another. Default: 1 hour.
+    /// Lifetime of a session while no request is connected to it, unless `?timeout=N` asks for another. Default: 1
+    /// hour.
     pub ttl: Duration,
-    /// Longest lifetime of a session until a peer sends or receives on it for the first time. Default: 1 hour, as `ttl`. A
-    /// longer lifetime that a client asks for begins with the first use. So unused sessions do not fill the table for a
-    /// day.
+    /// Longest lifetime of a session until a peer sends or receives on it for the first time. Default: 1 hour, as
+    /// `ttl`. A longer lifetime that a client asks for begins with the first use. So unused sessions do not fill the
+    /// table for a day.
     pub first_use_timeout: Duration,
     /// Shortest lifetime that a client can ask for. Default: 1 s.
     pub ttl_min: Duration,
-    /// Longest lifetime that a client can ask for. Default: 1 day, because a session costs memory and its URL is a secret
-    /// that ages.
+    /// Longest lifetime that a client can ask for. Default: 1 day, because a session costs memory and its URL is a
+    /// secret that ages.
     pub ttl_max: Duration,
-    /// Longest lifetime of a session, however busy it is; then requests get 410. Default: 7 days, so that no URL is valid
-    /// forever.
+    /// Longest lifetime of a session, however busy it is; then requests get 410. Default: 7 days, so that no URL is
+    /// valid forever.
     pub lifetime: Duration,
-    /// How long a GET or POST waits for the other side, unless it asks for another timeout. Default: 300 s.
+    /// Timeout of a GET or POST that waits for the other side, unless it asks for another. Default: 300 s.
     pub request_timeout: Duration,
-    /// Longest timeout that a GET or POST can ask for. Default: 1 hour. Proxies and NAT on the path usually drop a silent
-    /// connection earlier.
+    /// Longest timeout that a GET or POST can ask for. Default: 1 hour. Proxies and NAT on the path usually drop a
+    /// silent connection earlier.
     pub request_timeout_max: Duration,
-    /// Maximum number of sessions. One more is rejected with 503. Default: 10,000, at about 600 bytes each while no request
-    /// waits on them. When the table is full, a session that no peer has ever connected to is removed: the oldest one of the
-    /// address that has most of those. Only an address that has fewer gets its entry.
+    /// Maximum number of sessions. One more is rejected with 503. Default: 10,000, at about 600 bytes each while no
+    /// request waits on them. When the table is full, a session that no peer has ever connected to is removed: the
+    /// oldest one of the address that has most of those. Only an address that has fewer gets its entry.
     pub sessions: usize,
-    /// Maximum number of sessions of one address (one /64 network in IPv6). One more is rejected with 429. Default: 1,000, a
-    /// tenth of all, which is enough for an office behind one address. Once half of all sessions are taken, the share of an
-    /// address shrinks ([`Limits::address_share`](uncork::Limits::address_share)). So neither four addresses nor a hundred
-    /// can take all sessions.
+    /// Maximum number of sessions of one address (one /64 network in IPv6). One more is rejected with 429. Default:
+    /// 1,000, a tenth of all, which is enough for an office behind one address. Once half of all sessions are taken,
+    /// the share of an address shrinks ([`Limits::address_share`](uncork::Limits::address_share)). So neither four
+    /// addresses nor a hundred can take all sessions.
     pub sessions_per_address: usize,
-    /// Sessions that one address may allocate per minute, on average; 0 for no limit. One more is rejected with 429. Default:
-    /// 600, which is more than a person needs and stops a faulty loop.
+    /// Sessions that one address may allocate per minute, on average; 0 for no limit. One more is rejected with 429.
+    /// Default: 600, which is more than a person needs and stops a faulty loop.
     pub allocations_per_minute: u32,
     /// Sessions that one address may allocate at once, before the rate applies. Default: 100.
     pub allocation_burst: u32,
-    /// Maximum size of a message, in bytes. A larger one is rejected with 413. Default: 1 TiB, because a message is never
-    /// stored and costs only time. The engine's own [`Limits::body`](uncork::Limits::body) applies as well; its default is
-    /// 1 GiB.
+    /// Maximum size of a message, in bytes. A larger one is rejected with 413. Default: 1 TiB, because a message is
+    /// never stored and costs only time. The engine's own [`Limits::body`](uncork::Limits::body) applies as well; its
+    /// default is 1 GiB.
     pub body: u64,
-    /// Size of the pipe between sender and receiver, in bytes. Default: 256 KiB. A smaller pipe costs system calls, a larger
-    /// one memory.
+    /// Size of the pipe between sender and receiver, in bytes. Default: 256 KiB. A smaller pipe costs system calls, a
+    /// larger one memory.
     pub pipe: usize,
-    /// Origins whose pages may use the service from a browser (CORS): `https://example.org`, or `*` for all. With `*`, pages
-    /// cannot send cookies, so they are guests. Default: none.
+    /// Origins whose pages may use the service from a browser (CORS): `https://example.org`, or `*` for all. With `*`,
+    /// pages cannot send cookies, so they are guests. Default: none.
     pub allow_origins: Vec<String>,
-    /// Whether the receiver of a chunked message sees a complete response when the sender is lost during the transfer.
-    /// Default: `true`, as in cama. With `false`, the connection is aborted, so that a part is never taken for the whole. A
-    /// message of known length aborts the connection in both cases.
+    /// With `true`, the receiver of a chunked message gets a response that ends in order, even if the sender is lost
+    /// during the transfer. Default: `true`, as in cama. With `false`, the connection is aborted, so that a part is
+    /// never taken for the whole. A message of known length aborts the connection in both cases.
     pub end_cleanly_if_truncated: bool,
 }
 

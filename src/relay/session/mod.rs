@@ -9,7 +9,8 @@
 //! ```
 //!
 //! HEAD gets 405 everywhere: GET waits for a message and takes it, which HEAD must not do (RFC 9110 §9.2.1). A PUT with
-//! `Content-Range` gets 400 (§14.5). In a POST that field has no meaning and is ignored (§14.4): the content is the message.
+//! `Content-Range` gets 400 (§14.5). In a POST that field has no meaning and is ignored (§14.4): the content is the
+//! message.
 //!
 //! | file | content |
 //! |---|---|
@@ -20,16 +21,17 @@
 //! | `info` | information for operators |
 //! | here | how each request is handled |
 //!
-//! **Locking.** One mutex protects the state, for a few map operations. Under it, tickets are only used to post a message to a
-//! loop. Closures run without it, and lock it first. So the end of a request sees a consistent state, on whichever loop it
-//! runs.
+//! **Locking.** One mutex protects the state, for a few map operations. Under it, tickets are only used to post a
+//! message to a loop. Closures run without it, and lock it first. So the end of a request sees a consistent state, on
+//! whichever loop it runs.
 //!
-//! **Time.** Sessions have no timers. A session that has ended is treated as missing, and is removed when room is needed. Each
-//! suspended request has a timeout of its own, which is never later than the end of the session.
+//! **Time.** Sessions have no timers. A session that has ended is treated as missing, and is removed when room is
+//! needed. Each suspended request has a timeout of its own, which is never later than the end of the session.
 //!
-//! **Fairness.** A session that no peer has connected to has a shorter lifetime. When the table is full, the oldest such
-//! session of the address that has most of them is removed. Once half of the table is taken, the share of each address
-//! shrinks. So a few addresses cannot take all sessions, and a session that was used once is never removed for another.
+//! **Fairness.** A session that no peer has connected to has a shorter lifetime. When the table is full, the oldest
+//! such session of the address that has most of them is removed. Once half of the table is taken, the share of each
+//! address shrinks. So a few addresses cannot take all sessions, and a session that was used once is never removed for
+//! another.
 
 mod config;
 mod info;

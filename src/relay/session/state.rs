@@ -157,9 +157,9 @@ pub(super) struct Session {
     /// Number of connected requests. While there are any, the lifetime does not run.
     connected: u32,
     ttl: Duration,
-    /// When it ends if no request connects before.
+    /// Time at which it ends if no request connects before.
     idle_until: Instant,
-    /// When it ends in any case.
+    /// Time at which it ends in any case.
     ends: Instant,
     /// The address that it counts for.
     owner: Option<IpAddr>,
@@ -315,7 +315,8 @@ impl State {
         if self.sessions.get(&key)?.is_over(now) { self.remove(key) } else { None }
     }
 
-    /// Allocates a session. Also returns the sessions that have ended: the caller responds to the requests that wait on them.
+    /// Allocates a session. Also returns the sessions that have ended: the caller responds to the requests that wait on
+    /// them.
     pub(super) fn allocate(
         &mut self,
         key: Key,
@@ -374,8 +375,8 @@ impl State {
         Ok(self.remove(key))
     }
 
-    /// Removes the sessions that have ended, once a second at most, to make room. A session that has ended is never visible,
-    /// whether or not it was removed.
+    /// Removes the sessions that have ended, once a second at most, to make room. A session that has ended is never
+    /// visible, whether or not it was removed.
     fn sweep(&mut self, now: Instant) -> Vec<Session> {
         if self.swept.is_some_and(|at| now < at + Duration::from_secs(1)) {
             return Vec::new();

@@ -1,8 +1,8 @@
 //! Transfers a message from the sender's connection to the receiver's.
 //!
-//! First the receiver gets a response with the outlet of a pipe. That fails if it has just left; then the message waits for
-//! the next receiver, and nothing is lost. Only after that the sender's body is read. Both steps happen under the relay's
-//! lock, so the end of either request is seen before or after both.
+//! First the receiver gets a response with the outlet of a pipe. That fails if it has just left; then the message waits
+//! for the next receiver, and nothing is lost. Only after that the sender's body is read. Both steps happen under the
+//! relay's lock, so the end of either request is seen before or after both.
 
 use uncork::{
     Action, Consumed, EndReason, Moment, PipeCounters, PipeIn, RequestEnd, RespondError, Response, Ticket, Upload,
@@ -53,8 +53,8 @@ impl Session {
             return Some(unsent);
         }
 
-        // From here on the end of the receiver's request makes the response to the sender; only the end of the session can
-        // come before it.
+        // From here on the end of the receiver's request makes the response to the sender; only the end of the session
+        // can come before it.
         sender.ticket.fallback(self.left(now.mono), expire);
         let moved = inlet.as_ref().map(PipeIn::counters);
         if let Some(inlet) = inlet {
@@ -101,8 +101,8 @@ pub(super) fn too_large(config: &SessionConfig) -> Response {
     wire::text(413, format!("the message is too large: at most {} bytes", config.body)).close()
 }
 
-/// Sets the type that the sender has given. Other fields keep browsers from running the content in this origin, and caches
-/// from storing it.
+/// Sets the type that the sender has given. Other fields keep browsers from running the content in this origin, and
+/// caches from storing it.
 fn of_type(response: Response, content_type: Option<&[u8]>) -> Response {
     let response = match content_type {
         Some(content_type) => response.header("Content-Type", content_type),

@@ -12,8 +12,8 @@ pub(super) use super::super::wire::CorsHeaders;
 use super::super::wire::{CorsPolicy, parameter, retry_after};
 use super::SessionConfig;
 
-/// Returns the number at the start of `text`, as cama parses it: `5x` is 5, and text without a leading digit is `None`. A
-/// number that is too large becomes `u64::MAX`.
+/// Returns the number at the start of `text`, as cama parses it: `5x` is 5, and text without a leading digit is `None`.
+/// A number that is too large becomes `u64::MAX`.
 fn leading_digits(text: &[u8]) -> Option<u64> {
     text.first().filter(|b| b.is_ascii_digit())?;
     let digits = text.iter().take_while(|b| b.is_ascii_digit());

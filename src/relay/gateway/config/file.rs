@@ -1,7 +1,7 @@
 //! Reads a configuration file: every key of kuiperbelt, and further keys that are new here.
 //!
-//! Like kuiperbelt, this reader ignores unknown keys; it adds a warning with the line. An invalid value of a known key is an
-//! error.
+//! Like kuiperbelt, this reader ignores unknown keys; it adds a warning with the line. An invalid value of a known key
+//! is an error.
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 

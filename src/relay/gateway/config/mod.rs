@@ -1,4 +1,5 @@
-//! The configuration of a gateway, each value with its default and the reason for it, and the file that it is read from.
+//! The configuration of a gateway, each value with its default and the reason for it, and the file that it is read
+//! from.
 //!
 //! ```text
 //!   config.yml ──▶ template ──▶ yaml ──▶ file ──▶ GatewayFile { port, sock, config: GatewayConfig, warnings }
@@ -26,8 +27,8 @@ use crate::relay::{config::ConfigError, fields::same_field};
 /// The configuration of a [`Gateway`](super::Gateway).
 ///
 /// The defaults are for the open internet: only pages of the same origin can connect, and every wait has a timeout.
-/// [`kuiperbelt`](Self::kuiperbelt) returns the defaults of kuiperbelt, which a [configuration file](GatewayFile) begins
-/// with.
+/// [`kuiperbelt`](Self::kuiperbelt) returns the defaults of kuiperbelt, which a [configuration file](GatewayFile)
+/// begins with.
 ///
 /// ```
 /// use uncork::relay::{Gateway, GatewayConfig};
@@ -38,8 +39,8 @@ use crate::relay::{config::ConfigError, fields::same_field};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayConfig {
-    /// Authority at which applications reach this gateway: the value of `X-Kuiperbelt-Endpoint` in its callbacks. Default:
-    /// the host's name and port 9180.
+    /// Authority at which applications reach this gateway: the value of `X-Kuiperbelt-Endpoint` in its callbacks.
+    /// Default: the host's name and port 9180.
     pub endpoint: String,
     /// Header field that names sessions, in callbacks, their responses, and requests of the application. Default:
     /// `X-Kuiperbelt-Session`.
@@ -48,29 +49,28 @@ pub struct GatewayConfig {
     pub callback: GatewayCallbacks,
     /// Fields that are set in connect, establish and close callbacks, or removed if the value is empty. Default: none.
     pub proxy_set_header: Vec<(String, String)>,
-    /// How long `/send` and `/close` wait to put a message into a session's queue. Default: 10 s. `None`: as long as the
-    /// session and the request live.
+    /// Timeout of `/send` and `/close` for putting a message into a session's queue. Default: 10 s. `None`: as long as
+    /// the session and the request live.
     pub send_timeout: Option<Duration>,
     /// Messages queued for a session, besides the one that is being written. Default: 0.
     pub send_queue_size: usize,
-    /// Whether `/send` and `/close` send nothing at all if one of the sessions that they name does not exist. Default:
+    /// With `true`, `/send` and `/close` send nothing if one of the sessions that they name does not exist. Default:
     /// `false`.
     pub strict_broadcast: bool,
     /// Web pages that may connect. Default: those of the same origin, [`OriginPolicy::SameOrigin`].
     pub origin_policy: OriginPolicy,
-    /// How long a session may be silent. The timeout restarts with everything the client sends, and with every message
+    /// Longest silence of a session. The timeout restarts with everything the client sends, and with every message
     /// that was written. Default: 75 s, three times `ping_interval`, so that a live client never reaches it. `None`: no
     /// limit.
     pub idle_timeout: Option<Duration>,
-    /// How often a silent client is pinged. The session of a client that does not respond for as long again is closed.
+    /// Interval of pings to a silent client. The session of a client that does not respond for as long again is closed.
     /// Default: 25 s, because proxies and NAT on the path drop a silent connection after 30 s or more. `None`: never.
     pub ping_interval: Option<Duration>,
-    /// How long a message from a client may take to arrive, from its first frame to its last. Each byte prolongs it, at a
-    /// rate of 240 bytes/s or more; it does not run while the application handles a message. Beyond it, the session is
-    /// closed with 1008. Default: 30 s. See [`ws::Config::message_timeout`](uncork::ws::Config::message_timeout). `None`: no
-    /// limit.
+    /// Timeout of a message from a client, from its first frame to its last. Each byte prolongs it, at a rate of 240
+    /// bytes/s or more; it does not run while the application handles a message. Beyond it, the session is closed with
+    /// 1008. Default: 30 s. See [`ws::Config::message_timeout`](uncork::ws::Config::message_timeout). `None`: no limit.
     pub message_timeout: Option<Duration>,
-    /// Whether the log line for each request of the application is left out. Default: `false`.
+    /// With `true`, no log line is written for requests of the application. Default: `false`.
     pub suppress_access_log: bool,
     /// Paths of the gateway.
     pub path: GatewayPaths,
@@ -89,8 +89,8 @@ pub struct GatewayCallbacks {
     pub close: String,
     /// Receives what a client sends. If it is empty, messages of clients are dropped, which is logged once.
     pub receive: String,
-    /// Timeout of a call, including the whole response. Default: 10 s. The close callback has 60 s at least, because that of
-    /// kuiperbelt has no limit. `None`: an hour, so that no call lasts forever.
+    /// Timeout of a call, including the whole response. Default: 10 s. The close callback has 60 s at least, because
+    /// that of kuiperbelt has no limit. `None`: an hour, so that no call lasts forever.
     pub timeout: Option<Duration>,
 }
 
@@ -112,22 +112,22 @@ pub struct GatewayPaths {
 /// Limits of a gateway. kuiperbelt has none of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayLimits {
-    /// Maximum size of one message from a client, in bytes, all fragments together. Beyond it, the session is closed with
-    /// 1009. Default: 1 MiB.
+    /// Maximum size of one message from a client, in bytes, all fragments together. Beyond it, the session is closed
+    /// with 1009. Default: 1 MiB.
     pub message: usize,
-    /// Maximum size of the body of `/send` and `/close`, in bytes, and so of a message to clients. Beyond it: 413. Default:
-    /// 16 MiB.
+    /// Maximum size of the body of `/send` and `/close`, in bytes, and so of a message to clients. Beyond it: 413.
+    /// Default: 16 MiB.
     pub send: usize,
     /// Number of sessions that one `/send` or `/close` can name; see [`GatewayConfig::server_limits`]. Default: 4,096.
     pub targets: usize,
-    /// Bytes queued for one session, besides the message that is being written. A message that finds more there waits, as it
-    /// does for a full queue. Default: 4 MiB.
+    /// Bytes queued for one session, besides the message that is being written. A message that finds more there waits,
+    /// as it does for a full queue. Default: 4 MiB.
     pub queue: usize,
-    /// Maximum size of the connect callback's response, in bytes, whether it rejects the client or is the first message.
-    /// Beyond it: 502. Default: 1 MiB.
+    /// Maximum size of the connect callback's response, in bytes, whether it rejects the client or is the first
+    /// message. Beyond it: 502. Default: 1 MiB.
     pub response: usize,
-    /// Bytes of messages from clients that the application has not responded to. One address has a quarter of it at most.
-    /// Beyond it, the session is closed with 1013. Default: 256 MiB.
+    /// Bytes of messages from clients that the application has not responded to. One address has a quarter of it at
+    /// most. Beyond it, the session is closed with 1013. Default: 256 MiB.
     pub pending: usize,
     /// Number of calls of the application at the same time. The clients of one address have a quarter of them at most.
     /// Further calls wait in one queue per address. Default: 4,096.
@@ -135,10 +135,10 @@ pub struct GatewayLimits {
     /// Maximum number of sessions. One more is rejected with 503. Default: 60,000, a few less than the server's
     /// [connections](Limits::connections), so that the application can still connect.
     pub sessions: usize,
-    /// Maximum number of sessions from one address (one /64 network in IPv6). One more is rejected with 429. Default: 16,000,
-    /// a few less than the server's [own limit](Limits::connections_per_address). Once half of all sessions are taken, it
-    /// shrinks ([`Limits::address_share`]), as the shares of `pending` and `calls` do, so that a few addresses cannot take
-    /// all. Unix sockets are exempt. Behind a proxy all clients have one address.
+    /// Maximum number of sessions from one address (one /64 network in IPv6). One more is rejected with 429. Default:
+    /// 16,000, a few less than the server's [own limit](Limits::connections_per_address). Once half of all sessions are
+    /// taken, it shrinks ([`Limits::address_share`]), as the shares of `pending` and `calls` do, so that a few
+    /// addresses cannot take all. Unix sockets are exempt. Behind a proxy all clients have one address.
     pub sessions_per_address: usize,
 }
 
@@ -147,8 +147,9 @@ pub struct GatewayLimits {
 pub enum OriginPolicy {
     /// All pages. Then a cookie alone must not give access to a secret.
     None,
-    /// Pages of the same host and port as in the `Host` field, but not pages over HTTP if the client uses HTTPS. Clients
-    /// without `Origin`, which are not browsers, may connect too. A proxy in front must pass `Host` on unchanged.
+    /// Pages of the same host and port as in the `Host` field, but not pages over HTTP if the client uses HTTPS.
+    /// Clients without `Origin`, which are not browsers, may connect too. A proxy in front must pass `Host` on
+    /// unchanged.
     #[default]
     SameOrigin,
     /// Pages of the same host, whatever the port. Clients without `Origin` may not connect.

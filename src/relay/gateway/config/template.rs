@@ -1,7 +1,7 @@
 //! Expands the template that a configuration file is: `{{ env "NAME" "default" }}` and `{{ must_env "NAME" }}`.
 //!
-//! The language is Go's `text/template`. Supported are these two functions, comments (`{{/* … */}}`), and the trimming of
-//! white space (`{{-`, `-}}`). Anything else is an error with its line.
+//! The language is Go's `text/template`. Supported are these two functions, comments (`{{/* … */}}`), and the trimming
+//! of white space (`{{-`, `-}}`). Anything else is an error with its line.
 
 use super::{Fault, fault};
 
@@ -36,7 +36,7 @@ impl Expanded {
 pub(super) fn expand(source: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Expanded, Fault> {
     let mut expanded = Expanded { text: String::with_capacity(source.len()), lines: vec![1] };
     let (mut rest, mut line) = (source, 1);
-    // Whether the previous action trims the white space behind it.
+    // True if the previous action trims the white space behind it.
     let mut trim = false;
     loop {
         let (before, action) = rest.split_once("{{").map_or((rest, None), |(before, action)| (before, Some(action)));

@@ -1,7 +1,7 @@
 //! Parses YAML into a tree in which every value and key has its line.
 //!
-//! The tree has what a configuration needs: one document of mappings, sequences and scalars. Anchors and aliases are errors,
-//! and the depth is limited. So the tree of a file is never much larger than the file.
+//! The tree has what a configuration needs: one document of mappings, sequences and scalars. Anchors and aliases are
+//! errors, and the depth is limited. So the tree of a file is never much larger than the file.
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput};
 
@@ -181,7 +181,7 @@ mod tests {
             ("a: \"x\n", 2, "invalid YAML"),
             ("a: 1\n\na: 2\n", 3, "duplicate"),
             ("a: &x 1\nb: *x\n", 2, "aliases"),
-            ("a: 1\n---\nb: 2\n", 2, "second document"),
+            ("a: 1\n---\nb: 2\n", 2, "a second one begins here"),
             ("? [a]\n: 1\n", 1, "invalid key: must be a word"),
             (deep.as_str(), 1, "too deeply"),
         ] {

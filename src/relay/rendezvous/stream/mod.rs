@@ -1,6 +1,6 @@
-//! One stream: its requests, its transfer and its end. Every transition is in this file. The submodules have the names of
-//! its ends (`outcome`), the responses of a successful stream (`response`), and its status (`status`).
-//! Nothing in here locks, reads a clock or calls application code. Under the rendezvous' lock, tickets only post messages.
+//! One stream: its requests, its transfer and its end. Every transition is in this file. The submodules have the names
+//! of its ends (`outcome`), the responses of a successful stream (`response`), and its status (`status`). Nothing in
+//! here locks, reads a clock or calls application code. Under the rendezvous' lock, tickets only post messages.
 //!
 //! ```text
 //!             all connected            first byte            last receiver's end
@@ -72,7 +72,7 @@ pub(super) struct Source {
 /// A request that receives.
 pub(super) struct Receiver {
     pub(super) waiter: Waiter,
-    /// Whether a lost source aborts its download, if it has chosen.
+    /// The receiver's `?strict=`: a lost source aborts its download.
     pub(super) strict: Option<bool>,
 }
 
@@ -101,7 +101,7 @@ impl Phase {
 struct Flow {
     /// The receivers' requests that have not ended.
     receivers: Vec<RequestId>,
-    /// How a receiver was lost, if the source's end was not the reason.
+    /// The outcome of a receiver that was lost, if the source's end was not the reason.
     lost: Option<Outcome>,
     /// The source's body was received completely. Set before the pipes are finished.
     whole: Arc<AtomicBool>,
@@ -127,7 +127,7 @@ pub(super) struct Stream {
     pub(super) owner: Option<IpAddr>,
     created: Moment,
     expires: Instant,
-    /// When it ends if no peer is connected to it.
+    /// Time at which it ends if no peer is connected to it.
     unused_until: Instant,
     phase: Phase,
     source: Option<Source>,
@@ -345,8 +345,8 @@ impl Stream {
                     None if !flow.aborted && (flow.length.is_some() || flow.is_whole()) => {
                         self.conclude(Outcome::Finished, config, now);
                     }
-                    // They have got all bytes that the source has sent, but not all of the body. The end of the source's
-                    // request follows, and has the reason.
+                    // They have got all bytes that the source has sent, but not all of the body. The end of the
+                    // source's request follows, and has the reason.
                     None => {}
                 }
             }

@@ -1,10 +1,10 @@
-//! How a stream ended: its name in `/status`, and the error for the other side.
+//! The outcome of a stream: its name in `/status`, and the error for the other side.
 
 use uncork::EndReason;
 
 use super::super::faults::{self, Fault};
 
-/// How a stream ended.
+/// The outcome of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Finished,

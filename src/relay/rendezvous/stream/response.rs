@@ -57,7 +57,8 @@ fn with(response: Response, fields: &Headers) -> Response {
     fields.iter().fold(response, |response, (name, value)| response.append(name, value))
 }
 
-/// Adds the fields that a client requested. The connection ends with the response, unless the client asked for keep-alive.
+/// Adds the fields that a client requested. The connection ends with the response, unless the client asked for
+/// keep-alive.
 fn requested(response: Response, fields: Option<&Fields>, add: fn(Response, &Headers) -> Response) -> Response {
     let none = Headers::new();
     let response = add(response, fields.map_or(&none, |fields| &fields.headers));

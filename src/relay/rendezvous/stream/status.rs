@@ -45,10 +45,11 @@ impl Stream {
     }
 }
 
-/// Formats a time as `2026-11-20T19:41:53.000Z`. A time that such a date cannot have becomes the nearest one that it can.
+/// Formats a time as `2026-11-20T19:41:53.000Z`. A time that such a date cannot have becomes the nearest one that it
+/// can.
 ///
-/// The parts come from a date of HTTP (`Fri, 20 Nov 2026 19:41:53 GMT`), whose crate knows the calendar and is a dependency
-/// already.
+/// The parts come from a date of HTTP (`Fri, 20 Nov 2026 19:41:53 GMT`), whose crate knows the calendar and is a
+/// dependency already.
 fn iso_8601(at: SystemTime) -> String {
     const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
     const LAST_SECOND_OF_9999: u64 = 253_402_300_799;
