@@ -102,7 +102,7 @@ pub(crate) fn tell(page: &mut Page, counts: ProxyCounts) {
         ("timed-out", counts.timed_out),
         ("unfit", counts.unfit),
         ("cut", counts.truncated),
-        ("client-left", counts.left),
+        ("client-left", counts.disconnected),
     ] {
         page.sample(name, &format!("{{reason=\"{reason}\"}}"), count);
     }

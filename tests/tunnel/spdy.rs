@@ -436,7 +436,7 @@ fn a_client_that_leaves_resets_its_stream() {
         assert_eq!((reset.number(0), reset.number(4)), (stream, 5));
         drop(kept);
     }
-    world.until("all are gone", |counts| counts.active == 0 && counts.left == 5);
+    world.until("all are gone", |counts| counts.active == 0 && counts.disconnected == 5);
 }
 
 /// At this rate, what has come may be moved in some minutes: a client that leaves is not waited for so long.
@@ -461,7 +461,7 @@ fn a_client_that_leaves_does_not_wait_for_the_rate() {
     client.leave();
     let reset = origin.expect(RST_STREAM);
     assert_eq!((reset.number(0), reset.number(4)), (stream, 5));
-    world.until("it is gone", |counts| counts.active == 0 && counts.left == 1);
+    world.until("it is gone", |counts| counts.active == 0 && counts.disconnected == 1);
 }
 
 #[test]
