@@ -44,7 +44,7 @@ fn who_is_not_let_in_is_told_why() {
         ("[]".into(), "401", "unknown token"),
         ("{".into(), "400", "JSON"),
         (String::new(), "400", "JSON"),
-        (much, "400", "not answered"),
+        (much, "400", "no response to the hello"),
     ] {
         let mut origin = RawOrigin::by_alpn(&world, &said);
         origin.request();

@@ -244,7 +244,7 @@ impl Responder {
         } else {
             (Response::new(status), Begun::NoBody)
         };
-        for (name, value) in head::answer_fields(fields) {
+        for (name, value) in head::response_fields(fields) {
             response = response.append(name, value);
         }
         match ticket.respond(response.header("Via", via).length(length)) {
@@ -283,7 +283,7 @@ fn switch(ticket: Ticket, upgrade: UpgradeParts, fields: &HeaderMap, via: Vec<u8
     if let Some(accept) = accept {
         switch = switch.header("Sec-WebSocket-Accept", accept);
     }
-    for (name, value) in head::answer_fields(fields).filter(|(name, _)| *name != "sec-websocket-accept") {
+    for (name, value) in head::response_fields(fields).filter(|(name, _)| *name != "sec-websocket-accept") {
         switch = switch.append(name, value);
     }
     match ticket.respond(switch.header("Via", via)) {
