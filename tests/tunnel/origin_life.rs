@@ -51,7 +51,7 @@ fn who_is_not_let_in_is_told_why_and_tries_again() {
     let shown = shown("localhost", false);
     let dug = Dug::new(shown.tunnel().path("/elsewhere"), Mode::Threads, site);
     let event = dug.hears("next attempt in");
-    assert!(event.contains("404, is this the proxy's port for origins?"), "{event}");
+    assert!(event.contains("404, is this the proxy's port for origin servers?"), "{event}");
 }
 
 /// Somebody who has stolen nothing but a name, and somebody who comes for it first.
@@ -62,7 +62,7 @@ fn a_name_is_whose_it_is() {
     let thief = Tunnel::dial(&format!("localhost:{}", world.origins.port())).tls(trust()).token("other");
     let thief = Dug::new(thief.host("a.dev.example").backoff(Duration::from_millis(20)), Mode::Threads, site);
     let event = thief.hears("next attempt in");
-    assert!(event.contains("409, somebody else has one of these names"), "{event}");
+    assert!(event.contains("409, another credential has one of these names"), "{event}");
 }
 
 /// A proxy with a certificate of its own, be it one that is wrong in some way, which knows nothing of `rh2`.

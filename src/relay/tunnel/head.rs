@@ -103,15 +103,15 @@ fn request_fields(fields: HeadersRef<'_>) -> Result<HeaderMap, &'static str> {
 /// Adds the client, the scheme and the host (RFC 7239, and the older fields).
 fn forwarded(map: &mut HeaderMap, req: &Request<'_>, host: &str, trusted: bool) -> Result<(), &'static str> {
     let proto = req.scheme();
-    let said = |name: &str| -> Option<Vec<u8>> {
+    let trusted_value = |name: &str| -> Option<Vec<u8>> {
         let values: Vec<&[u8]> = req.headers().get_all(name).filter(|_| trusted).collect();
         (!values.is_empty()).then(|| values.join(&b", "[..]))
     };
-    let (mut chain, mut list) = (said("x-forwarded-for"), said("forwarded"));
+    let (mut chain, mut list) = (trusted_value("x-forwarded-for"), trusted_value("forwarded"));
     extend(&mut chain, Client(req.peer(), false).to_string().as_bytes());
     let us = format!("for={};host=\"{host}\";proto={proto}", Client(req.peer(), true));
     extend(&mut list, us.as_bytes());
-    let first = |name: &str, ours: &str| said(name).unwrap_or_else(|| ours.as_bytes().to_vec());
+    let first = |name: &str, ours: &str| trusted_value(name).unwrap_or_else(|| ours.as_bytes().to_vec());
     let (host, proto) = (first("x-forwarded-host", host), first("x-forwarded-proto", proto));
     for (name, value) in [
         ("x-forwarded-for", chain.unwrap_or_default()),

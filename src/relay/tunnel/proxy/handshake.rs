@@ -21,13 +21,13 @@ use crate::relay::wire::retry_after;
 #[derive(Debug)]
 pub(super) struct Denial {
     status: u16,
-    words: String,
+    reason: String,
     field: Option<(&'static str, &'static str)>,
 }
 
 impl Denial {
-    pub(super) fn new(status: u16, words: impl Into<String>) -> Self {
-        Self { status, words: words.into(), field: None }
+    pub(super) fn new(status: u16, reason: impl Into<String>) -> Self {
+        Self { status, reason: reason.into(), field: None }
     }
 
     fn with(self, name: &'static str, value: &'static str) -> Self {
@@ -38,12 +38,12 @@ impl Denial {
         self.status
     }
 
-    pub(super) fn words(&self) -> &str {
-        &self.words
+    pub(super) fn reason(&self) -> &str {
+        &self.reason
     }
 
     fn response(&self) -> Response {
-        let response = Response::text(format!("{}\n", self.words)).with_status(self.status);
+        let response = Response::text(format!("{}\n", self.reason)).with_status(self.status);
         match self.field {
             Some((name, value)) => response.header(name, value),
             None => response,
@@ -51,8 +51,8 @@ impl Denial {
     }
 }
 
-fn denial(status: u16, words: impl Into<String>) -> Denial {
-    Denial::new(status, words)
+fn denial(status: u16, reason: impl Into<String>) -> Denial {
+    Denial::new(status, reason)
 }
 
 /// Counts and logs a rejection. A wrong credential counts as a failure of the network.
@@ -124,8 +124,8 @@ pub(super) fn claim(shared: &Shared, patterns: &[Pattern], owner: usize, now: In
     })
 }
 
-fn unknown(words: &str) -> Denial {
-    denial(401, words).with("WWW-Authenticate", "Bearer")
+fn unknown(reason: &str) -> Denial {
+    denial(401, reason).with("WWW-Authenticate", "Bearer")
 }
 
 /// Returns the credential of a token.
@@ -136,8 +136,8 @@ pub(super) fn by_token(shared: &Shared, token: &[u8]) -> Result<usize, Denial> {
 /// Returns the credential of a request: by its token, or by its client certificate.
 fn credential(shared: &Shared, req: &Request<'_>) -> Result<usize, Denial> {
     let mut tokens = req.headers().get_all("authorization");
-    if let Some(said) = tokens.next() {
-        let token = match said.split_at_checked(7) {
+    if let Some(value) = tokens.next() {
+        let token = match value.split_at_checked(7) {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") && tokens.next().is_none() => token,
             _ => return Err(unknown("Authorization must be one Bearer token")),
         };

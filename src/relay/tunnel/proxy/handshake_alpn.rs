@@ -87,16 +87,17 @@ impl Hello {
         let Some(parts) = &mut self.parts else { return false };
         self.permit = HandshakePermit::take(&self.shared, &self.peer, parts.waker());
         if let Ok(head) = http::Request::get(HELLO).body(()) {
-            self.question = parts.send.send_request(head, true).ok().map(|(answer, _)| HelloState::Head(answer));
+            self.question = parts.send.send_request(head, true).ok().map(|(response, _)| HelloState::Head(response));
         }
         self.permit.is_some()
     }
 
-    fn judge(&self, words: &[u8], io: &Io<'_>) -> Result<Opening, Denial> {
-        let said: Value = serde_json::from_slice(words).map_err(|_| Denial::new(400, "the hello is not valid JSON"))?;
+    fn verify(&self, content: &[u8], io: &Io<'_>) -> Result<Opening, Denial> {
+        let hello: Value =
+            serde_json::from_slice(content).map_err(|_| Denial::new(400, "the hello is not valid JSON"))?;
         let text = |value: &Value| value.as_str().map(str::to_owned);
-        let token = said.get("token").and_then(text).unwrap_or_default();
-        let hosts = said.get("hosts").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let token = hello.get("token").and_then(text).unwrap_or_default();
+        let hosts = hello.get("hosts").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let hosts: Vec<String> = hosts.iter().filter_map(text).collect();
         let owner = handshake::by_token(&self.shared, token.as_bytes())?;
         let patterns = handshake::names(&self.shared, hosts.iter().map(String::as_bytes), owner)?;
@@ -105,7 +106,7 @@ impl Hello {
     }
 
     /// Sends the reason of a rejection, and ends.
-    fn refuse(&mut self, io: &mut Io<'_>, denial: &Denial) -> EventMask {
+    fn reject(&mut self, io: &mut Io<'_>, denial: &Denial) -> EventMask {
         handshake::denied(&self.shared, &self.peer, denial, io.now().mono);
         if denial.status() == 400 {
             // A malformed response counts as none.
@@ -114,14 +115,14 @@ impl Hello {
         if let Some(parts) = &mut self.parts {
             let head = http::Request::get(REFUSED)
                 .header("uncork-status", denial.status())
-                .header("uncork-reason", denial.words())
+                .header("uncork-reason", denial.reason())
                 .body(());
             // Best effort: the reason is in this side's log as well.
-            let said = head.is_ok_and(|head| parts.send.send_request(head, true).is_ok());
+            let sent = head.is_ok_and(|head| parts.send.send_request(head, true).is_ok());
             let connection = &mut parts.connection;
             let _ = parts.pump.turn(io, |cx, _| {
                 let polled = Pin::new(&mut *connection).poll(cx);
-                if polled.is_ready() || !said { Step::Over } else { Step::Waits }
+                if polled.is_ready() || !sent { Step::Over } else { Step::Waits }
             });
         }
         EventMask::TERMINATE
@@ -133,20 +134,20 @@ fn poll_hello(question: &mut Option<HelloState>, cx: &mut Context<'_>) -> Option
     let broken = || Some(Err(Denial::new(400, "no response to the hello")));
     loop {
         match question.as_mut()? {
-            HelloState::Head(answer) => match Pin::new(answer).poll(cx) {
+            HelloState::Head(response) => match Pin::new(response).poll(cx) {
                 Poll::Pending => return None,
-                Poll::Ready(Ok(answer)) if answer.status() == 200 => {
-                    *question = Some(HelloState::Body(answer.into_body(), Vec::new()));
+                Poll::Ready(Ok(response)) if response.status() == 200 => {
+                    *question = Some(HelloState::Body(response.into_body(), Vec::new()));
                 }
                 Poll::Ready(_) => return broken(),
             },
-            HelloState::Body(body, words) => match body.poll_data(cx) {
+            HelloState::Body(body, content) => match body.poll_data(cx) {
                 Poll::Pending => return None,
-                Poll::Ready(Some(Ok(data))) if words.len() + data.len() <= MOST => {
-                    words.extend_from_slice(&data);
+                Poll::Ready(Some(Ok(data))) if content.len() + data.len() <= MOST => {
+                    content.extend_from_slice(&data);
                     let _ = body.flow_control().release_capacity(data.len());
                 }
-                Poll::Ready(None) => return Some(Ok(std::mem::take(words))),
+                Poll::Ready(None) => return Some(Ok(std::mem::take(content))),
                 Poll::Ready(Some(_)) => return broken(),
             },
         }
@@ -176,21 +177,21 @@ impl Upgrade for Hello {
         };
         io.set_deadline(Some(until));
         let (question, connection) = (&mut self.question, &mut parts.connection);
-        let mut heard = None;
+        let mut hello = None;
         let mask = parts.pump.turn(io, |cx, _| {
-            if heard.is_none() {
-                heard = poll_hello(question, cx);
+            if hello.is_none() {
+                hello = poll_hello(question, cx);
             }
             match Pin::new(&mut *connection).poll(cx) {
                 Poll::Ready(_) => Step::Over,
                 Poll::Pending => Step::Waits,
             }
         });
-        let Some(heard) = heard else { return mask };
+        let Some(hello) = hello else { return mask };
         self.question = None;
         self.settled = true;
-        match heard.and_then(|words| self.judge(&words, io)) {
-            Err(denial) => self.refuse(io, &denial),
+        match hello.and_then(|content| self.verify(&content, io)) {
+            Err(denial) => self.reject(io, &denial),
             Ok(opening) => {
                 let Some(parts) = self.parts.take() else { return EventMask::TERMINATE };
                 self.permit = None;

@@ -385,8 +385,8 @@ impl Inner {
         let began = self.clocks.began.unwrap_or(self.now);
         let silence = match (self.clocks.joined, self.clocks.last_input) {
             _ if self.over => self.now + config.drain_timeout,
-            (true, Some(heard)) if self.clocks.pinged.is_some() => heard + config.ping_interval * 2,
-            (true, Some(heard)) => heard + config.ping_interval,
+            (true, Some(last)) if self.clocks.pinged.is_some() => last + config.ping_interval * 2,
+            (true, Some(last)) => last + config.ping_interval,
             _ => began + config.handshake_timeout,
         };
         let drained = self.clocks.leaving.map_or(silence, |at| at + config.drain_timeout);

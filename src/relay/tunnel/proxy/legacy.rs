@@ -47,7 +47,7 @@ const HELLO: usize = 1024;
 const REQUESTS: usize = usize::MAX;
 
 /// Accepts an origin server of spdy-proxy, or rejects it. Returns `None` if the request is not from one.
-pub(super) fn welcome(shared: &Arc<Shared>, req: &mut Request<'_>) -> Option<Action> {
+pub(super) fn accept(shared: &Arc<Shared>, req: &mut Request<'_>) -> Option<Action> {
     let owner = shared.config.legacy()?;
     let speaks = req.method() == "PUT" && req.path() == "/" && req.query().is_none();
     let asks = req.header("upgrade").is_some() || req.header("authorization").is_some();
@@ -55,30 +55,18 @@ pub(super) fn welcome(shared: &Arc<Shared>, req: &mut Request<'_>) -> Option<Act
         return None;
     }
     let denied = if req.tls_info().is_none() && !shared.config.trusted.has(req.peer()) {
-        Some((
-            403,
-            "a tunnel needs TLS
-        ",
-        ))
+        Some((403, "a tunnel needs TLS\n"))
     } else if !shared.config.is_legacy_source(req.peer()) {
-        Some((
-            403,
-            "this address must not open a tunnel without a credential
-        ",
-        ))
+        Some((403, "this address must not open a tunnel without a credential\n"))
     } else if req.content_length().is_some_and(|n| n > HELLO as u64) {
-        Some((
-            413,
-            "the body of the handshake is too large
-        ",
-        ))
+        Some((413, "the body of the handshake is too large\n"))
     } else {
         None
     };
-    if let Some((status, words)) = denied {
+    if let Some((status, body)) = denied {
         shared.counters.add(Count::Denied);
         log::info!(target: "uncork::relay", "{}: SPDY tunnel rejected: {status}", req.peer());
-        return Some(Response::text(words).with_status(status).into());
+        return Some(Response::text(body).with_status(status).into());
     }
     let patterns = shared.config.credentials.get(owner)?.hosts.clone();
     let opening = Opening { owner, patterns, peer: *req.peer(), since: req.now().wall };
@@ -151,20 +139,11 @@ impl Inner {
         let before: Vec<Arc<Link>> = {
             let mut table = shared.table();
             if table.links.len() >= shared.config.connections {
-                return Err(Response::text(
-                    "too many tunnels
-                ",
-                )
-                .with_status(503)
-                .header("Retry-After", "60"));
+                return Err(Response::text("too many tunnels\n").with_status(503).header("Retry-After", "60"));
             }
             if table.names.claim(&opening.patterns, opening.owner, now).is_err() {
                 // Only this credential can claim its names, unless they were given to another one too.
-                return Err(Response::text(
-                    "another credential has these names
-                ",
-                )
-                .with_status(409));
+                return Err(Response::text("another credential has these names\n").with_status(409));
             }
             table.links.values().filter(|link| link.owner == opening.owner).cloned().collect()
         };

@@ -214,7 +214,7 @@ impl Proxy {
     /// configuration has no [`Credential::allow_legacy_unauthenticated`].
     #[cfg(feature = "spdy")]
     pub fn accept_legacy(&self, req: &mut Request<'_>) -> Option<Action> {
-        let action = legacy::welcome(&self.shared, req)?;
+        let action = legacy::accept(&self.shared, req)?;
         Some(if self.stopping { public::stopping().into() } else { action })
     }
 
@@ -360,8 +360,8 @@ impl Shared {
 
     /// Returns `true` if a credential may register this name, be it registered now or not.
     fn is_known(&self, host: &str, path: &str) -> bool {
-        let asked = Pattern { host: host.into(), any: false, path: path.into() };
-        let named = |pattern: &Pattern| !pattern.any && pattern.covers(&asked);
+        let requested = Pattern { host: host.into(), any: false, path: path.into() };
+        let named = |pattern: &Pattern| !pattern.any && pattern.covers(&requested);
         self.config.credentials.iter().any(|one| one.hosts.iter().any(named))
     }
 }

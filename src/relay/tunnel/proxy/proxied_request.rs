@@ -197,11 +197,7 @@ impl Responder {
             ticket.fallback(shared.config.response_timeout, move |_| {
                 cancellation.end();
                 shared.counters.add(Count::TimedOut);
-                Response::text(
-                    "the origin server does not respond
-                ",
-                )
-                .with_status(504)
+                Response::text("the origin server does not respond\n").with_status(504)
             });
         }
     }
@@ -295,60 +291,17 @@ fn switch(ticket: Ticket, upgrade: UpgradeParts, fields: &HeaderMap, via: Vec<u8
 impl Failure {
     pub(super) fn response(self, shared: &Shared) -> Response {
         let (status, body, retry) = match self {
-            Self::NoOrigin => (
-                502,
-                "no origin server is connected for this host
-            ",
-                Some(shared.config.retry_after),
-            ),
-            Self::Busy => (
-                503,
-                "too many concurrent requests for the origin server
-            ",
-                Some(Duration::from_secs(1)),
-            ),
-            Self::Share => (
-                503,
-                "too many concurrent requests from your address for this host
-            ",
-                Some(Duration::from_secs(1)),
-            ),
-            Self::Refused => (
-                503,
-                "the origin server has refused the request
-            ",
-                Some(Duration::from_secs(1)),
-            ),
-            Self::Lost => (
-                502,
-                "the origin server was lost before its response
-            ",
-                Some(shared.config.retry_after),
-            ),
-            Self::Malformed => (
-                502,
-                "malformed response of the origin server
-            ",
-                None,
-            ),
-            Self::NoUpgrade => (
-                501,
-                "the origin server supports no other protocol
-            ",
-                None,
-            ),
-            Self::TooLarge => (
-                413,
-                "the body is larger than this host allows
-            ",
-                None,
-            ),
-            Self::HeadTooLarge => (
-                431,
-                "the head is larger than this host allows
-            ",
-                None,
-            ),
+            Self::NoOrigin => (502, "no origin server is connected for this host\n", Some(shared.config.retry_after)),
+            Self::Busy => (503, "too many concurrent requests for the origin server\n", Some(Duration::from_secs(1))),
+            Self::Share => {
+                (503, "too many concurrent requests from your address for this host\n", Some(Duration::from_secs(1)))
+            }
+            Self::Refused => (503, "the origin server has refused the request\n", Some(Duration::from_secs(1))),
+            Self::Lost => (502, "the origin server was lost before its response\n", Some(shared.config.retry_after)),
+            Self::Malformed => (502, "malformed response of the origin server\n", None),
+            Self::NoUpgrade => (501, "the origin server supports no other protocol\n", None),
+            Self::TooLarge => (413, "the body is larger than this host allows\n", None),
+            Self::HeadTooLarge => (431, "the head is larger than this host allows\n", None),
         };
         let response = Response::text(body).with_status(status);
         match retry {

@@ -106,21 +106,11 @@ impl Drop for Counted {
 }
 
 pub(super) fn stopping() -> Response {
-    Response::text(
-        "the server is stopping
-    ",
-    )
-    .with_status(503)
-    .header("Retry-After", "1")
-    .close()
+    Response::text("the server is stopping\n").with_status(503).header("Retry-After", "1").close()
 }
 
 pub(super) fn unknown() -> Response {
-    Response::text(
-        "unknown host
-    ",
-    )
-    .with_status(404)
+    Response::text("unknown host\n").with_status(404)
 }
 
 /// Forwards a request, or rejects it.
@@ -147,20 +137,10 @@ fn refuse(count: Count, status: u16, body: impl Into<String>) -> Refusal {
 
 fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<Action, Refusal> {
     if req.method() == "CONNECT" {
-        return Err(refuse(
-            Count::Unfit,
-            501,
-            "CONNECT is not supported
-        ",
-        ));
+        return Err(refuse(Count::Unfit, 501, "CONNECT is not supported\n"));
     }
     if shared.via.is_loop(req.headers().get_all("via")) {
-        return Err(refuse(
-            Count::Unfit,
-            508,
-            "request loop: this proxy has forwarded the request before
-        ",
-        ));
+        return Err(refuse(Count::Unfit, 508, "request loop: this proxy has forwarded the request before\n"));
     }
     let forwards = max_forwards(req).map_err(|response| Refusal { count: Count::Unfit, response })?;
     let host = host_of(req.authority().unwrap_or_default());
@@ -173,8 +153,7 @@ fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<A
         None => None,
         Some(Ok(counted)) => Some(counted),
         Some(Err(_)) => {
-            let body = "too many concurrent requests from your address
-            ";
+            let body = "too many concurrent requests from your address\n";
             let mut refusal = refuse(Count::Refused, 429, body);
             refusal.response = refusal.response.header("Retry-After", retry_after(Duration::from_secs(1)));
             return Err(refusal);

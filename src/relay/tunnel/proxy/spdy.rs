@@ -67,7 +67,7 @@ impl Stream {
         };
         let id = match session.open(&head, request.body.is_none()) {
             Ok(id) => id,
-            Err(why) => return Err((request, why)),
+            Err(reason) => return Err((request, reason)),
         };
         let length = head::length(request.head.headers());
         let up = request.body.take().map(|mut outlet| {

@@ -175,9 +175,9 @@ fn without_hop(fields: Headers) -> Headers {
     kept
 }
 
-fn once(place: &mut Option<String>, value: &[u8]) -> Result<(), Malformed> {
+fn once(slot: &mut Option<String>, value: &[u8]) -> Result<(), Malformed> {
     let text = std::str::from_utf8(value).map_err(|_| Malformed)?;
-    match place.replace(text.to_owned()) {
+    match slot.replace(text.to_owned()) {
         None => Ok(()),
         Some(_) => Err(Malformed),
     }

@@ -38,12 +38,12 @@
 //! SPDY has no form for trailers, interim responses, other protocols and CONNECT. A body is forwarded as it comes; a
 //! spdy-proxy loses one that pauses for 3 s.
 
+mod deflater;
 mod dictionary;
 mod frame;
 pub(crate) mod fuzz;
 mod head;
 mod headers;
-mod original;
 mod pump;
 mod session;
 mod stream;

@@ -157,7 +157,7 @@ impl Session {
         self.newest = stream;
         let stored = &mut self.stored;
         write::syn_stream(&mut self.output, stream, end, |out| stored.block(out, parts(&pairs)));
-        self.streams.insert(stream, Stream::asked(end, head.method == "HEAD"));
+        self.streams.insert(stream, Stream::opened(end, head.method == "HEAD"));
         Ok(stream)
     }
 

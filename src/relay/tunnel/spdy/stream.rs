@@ -50,7 +50,7 @@ pub(super) struct Stream {
 
 impl Stream {
     /// Creates a stream that this side opens; `head_only`: the reply has no body.
-    pub(super) fn asked(end: bool, head_only: bool) -> Self {
+    pub(super) fn opened(end: bool, head_only: bool) -> Self {
         Self {
             window: WINDOW,
             room: WINDOW,
@@ -70,7 +70,7 @@ impl Stream {
 
     /// Creates a stream that the peer opens, with the declared length of its body.
     pub(super) fn asking(end: bool, length: Option<u64>) -> Result<Self, Code> {
-        let mut stream = Self { flight: Some(VecDeque::new()), ..Self::asked(false, false) };
+        let mut stream = Self { flight: Some(VecDeque::new()), ..Self::opened(false, false) };
         stream.expect(end, length)?;
         Ok(stream)
     }

@@ -155,14 +155,14 @@ impl Session {
             return Err(Fault::protocol("a stream number out of order"));
         }
         self.newest = stream;
-        let asked = match block.map(RequestHead::read) {
+        let request = match block.map(RequestHead::read) {
             _ if self.closing || self.streams.len() >= self.most => Err(Code::REFUSED_STREAM),
             None => Err(Code::FRAME_TOO_LARGE),
             Some(Err(_)) => Err(Code::PROTOCOL_ERROR),
             Some(Ok(_)) if unidirectional => Err(Code::PROTOCOL_ERROR),
             Some(Ok(head)) => Ok(head),
         };
-        let opened = asked.and_then(|head| {
+        let opened = request.and_then(|head| {
             let length = head::length(&head.fields).unwrap_or_default();
             Stream::asking(fin, length).map(|stream| (head, stream))
         });
