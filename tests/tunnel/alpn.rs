@@ -36,15 +36,15 @@ fn who_is_not_let_in_is_told_why() {
     let _owner = RawOrigin::new(&world, "other", "taken.dev.example");
     let much = format!("{{\"token\":\"{}\"}}", "x".repeat(20_000));
     for (said, status, reason) in [
-        (hello("guess", HOST), "401", "no such token"),
+        (hello("guess", HOST), "401", "unknown token"),
         (hello("app", "other.example"), "403", "other.example"),
-        (hello("app", "taken.dev.example"), "409", "somebody else"),
-        (hello("app", "a b"), "400", "no name"),
-        ("{\"token\":\"app\"}".into(), "400", "name of a host"),
-        ("[]".into(), "401", "no such token"),
+        (hello("app", "taken.dev.example"), "409", "another credential"),
+        (hello("app", "a b"), "400", "invalid host name"),
+        ("{\"token\":\"app\"}".into(), "400", "at least one host"),
+        ("[]".into(), "401", "unknown token"),
         ("{".into(), "400", "JSON"),
         (String::new(), "400", "JSON"),
-        (much, "400", "not answered"),
+        (much, "400", "no response to the hello"),
     ] {
         let mut origin = RawOrigin::by_alpn(&world, &said);
         origin.request();

@@ -25,7 +25,7 @@ fn who_may_not_in_is_told_why() {
     let _owner = RawOrigin::new(&world, "other", "taken.dev.example");
     #[rustfmt::skip]
     let rows = [
-        (changed("Bearer app", "Bearer App"),              401, "no such token"),
+        (changed("Bearer app", "Bearer App"),              401, "unknown token"),
         (changed("Bearer app", "Bearer "),                 401, ""),
         (changed("Bearer app", "Basic app"),               401, "Bearer"),
         (changed("Authorization: Bearer app\r\n", ""),     401, "client certificate"),
@@ -34,12 +34,12 @@ fn who_may_not_in_is_told_why() {
         (knock("app", "app.example, *.example"),           403, "*.example"),
         (knock("app", "*.app.example"),                    403, "*.app.example"),
         (knock("app", "*"),                                403, "*"),
-        (knock("app", "taken.dev.example"),                409, "somebody else"),
-        (knock("app", "TAKEN.dev.example"),                409, "somebody else"),
-        (knock("app", ""),                                 400, "name of a host"),
-        (knock("app", "a b"),                              400, "no name"),
-        (knock("app", "app.example:80"),                   400, "no name"),
-        (changed("Uncork-Hosts: app.example\r\n", ""),     400, "name of a host"),
+        (knock("app", "taken.dev.example"),                409, "another credential"),
+        (knock("app", "TAKEN.dev.example"),                409, "another credential"),
+        (knock("app", ""),                                 400, "at least one host"),
+        (knock("app", "a b"),                              400, "invalid host name"),
+        (knock("app", "app.example:80"),                   400, "invalid host name"),
+        (changed("Uncork-Hosts: app.example\r\n", ""),     400, "at least one host"),
         (changed("ALPN: h2", "ALPN: h3"),                  400, "h2"),
         (changed("Upgrade: ptth", "Upgrade: websocket"),   426, "ptth"),
         (changed("Connection: upgrade\r\n", ""),           426, "ptth"),

@@ -127,7 +127,7 @@ fn a_request_that_comes_back_is_answered_once() {
     world.until("the origin server is connected", |counts| counts.connections > 0);
     let before = world.proxy.counts();
     let answer = ask(&world, "GET /", &[]);
-    assert_eq!(answer.assert(508).text(), "The request was here before: it goes in a circle.\n");
+    assert_eq!(answer.assert(508).text(), "request loop: this proxy has forwarded the request before\n");
     let counts = world.proxy.counts();
     assert_eq!((counts.requests - before.requests, counts.unfit - before.unfit), (2, 1));
     // The program knows its own name as well, and an endless chain.

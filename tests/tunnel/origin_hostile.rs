@@ -370,7 +370,7 @@ fn a_connection_that_stood_and_is_lost_is_made_again_at_once() {
     // ENHANCE_YOUR_CALM.
     hostile.frame(GOAWAY, 0, 0, &[0, 0, 0, 0, 0, 0, 0, 11]);
     hostile.frame(DATA, 0, 0, b"which breaks a rule");
-    let event = dug.hears("again in");
-    assert!(event.contains("again in 0.0 s"), "{event}");
+    let event = dug.hears("next attempt in");
+    assert!(event.contains("next attempt in 0.0 s"), "{event}");
     dug.hears("connected");
 }

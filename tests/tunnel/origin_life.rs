@@ -35,14 +35,14 @@ fn who_is_not_let_in_is_told_why_and_tries_again() {
     let world = World::new();
     let proxy = || tunnel(world.origins).connections(1);
     for (tunnel, words) in [
-        (proxy().token("wrong"), "401, check the token: no such token is known"),
+        (proxy().token("wrong"), "401, check the token: unknown token"),
         (proxy().host("other.example"), "403, the token may not have these names: other.example"),
         (Tunnel::dial(&format!("localhost:{}", world.plain.port())).tls(trust()).host("a"), "cannot establish TLS"),
         (proxy().tls(TlsClient::builder().pin([7; 32]).build().expect("a pin")), "not the pinned one"),
     ] {
         let dug = Dug::new(tunnel, Mode::Threads, site);
         for _ in 0..2 {
-            let event = dug.hears("again in");
+            let event = dug.hears("next attempt in");
             assert!(event.contains(words), "{event}");
         }
     }
@@ -51,8 +51,8 @@ fn who_is_not_let_in_is_told_why_and_tries_again() {
     get(&mut client, "/").assert(502);
     let shown = shown("localhost", false);
     let dug = Dug::new(shown.tunnel().path("/elsewhere"), Mode::Threads, site);
-    let event = dug.hears("again in");
-    assert!(event.contains("404, is this the proxy's port for origins?"), "{event}");
+    let event = dug.hears("next attempt in");
+    assert!(event.contains("404, is this the proxy's port for origin servers?"), "{event}");
 }
 
 /// One origin server that knows only a name, and one that takes the name first.
@@ -62,8 +62,8 @@ fn a_name_is_whose_it_is() {
     let _first = Dug::new(tunnel(world.origins).host("a.dev.example"), Mode::Threads, site).stands(&world);
     let thief = Tunnel::dial(&format!("localhost:{}", world.origins.port())).tls(trust()).token("other");
     let thief = Dug::new(thief.host("a.dev.example").backoff(Duration::from_millis(20)), Mode::Threads, site);
-    let event = thief.hears("again in");
-    assert!(event.contains("409, somebody else has one of these names"), "{event}");
+    let event = thief.hears("next attempt in");
+    assert!(event.contains("409, another credential has one of these names"), "{event}");
 }
 
 /// A proxy with its own certificate, possibly a wrong one, which does not support `rh2`.
@@ -124,7 +124,7 @@ fn the_proxy_has_to_prove_who_it_is() {
         (&good, roots(&good).pin(other.pin), "not the pinned one"),
     ] {
         let dug = dig(shown, tls.build().expect("TLS"));
-        let event = dug.hears("again in");
+        let event = dug.hears("next attempt in");
         assert!(event.contains(words), "{words}: {event}");
     }
     for (shown, tls) in [
@@ -212,7 +212,7 @@ fn a_proxy_that_is_killed_is_found_again() {
         let origins = world.origins;
         let dug = Dug::new(tunnel(origins), mode, site).stands(&world);
         drop(world);
-        dug.hears("again in");
+        dug.hears("next attempt in");
         let world = World::on(config(), 2, &origins.to_string());
         dug.hears("connected");
         world.until("a link", |counts| counts.connections > 0);

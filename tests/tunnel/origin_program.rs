@@ -345,7 +345,7 @@ fn what_is_wrong_is_said_in_words() {
     let root = dir.0.to_str().expect("text").to_owned();
     let origin = Origin::start(&world, &dir, "wrong", &["--root", &root]);
     let line = origin.says("401");
-    assert!(line.contains("check the token") && line.contains("again in"), "{line}");
+    assert!(line.contains("check the token") && line.contains("next attempt in"), "{line}");
     drop(origin);
     let pin = "sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     let origin = Origin::start(&world, &dir, "app", &["--root", &root, "--pin", pin]);

@@ -118,8 +118,8 @@ fn an_origin_server_that_is_not_heard_by_alpn_comes_by_an_upgrade() {
     let world = World::with(ProxyConfig { handshakes: 0, ..config() });
     let patient = tunnel(world.origins).connections(1).backoff(Duration::from_secs(60));
     let dug = Dug::new(patient, Mode::Threads, site);
-    let event = dug.hears("again in");
-    assert!(event.contains("again in 0.0 s"), "{event}");
+    let event = dug.hears("next attempt in");
+    assert!(event.contains("next attempt in 0.0 s"), "{event}");
     dug.hears("connected");
     let _dug = dug.serves(&world);
     let mut client = world.client();

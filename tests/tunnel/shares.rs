@@ -83,7 +83,7 @@ fn addresses_that_stall_leave_places_for_others_and_for_sibling_hosts() {
         let refused = ask(&mut from(&world, 1), HOST);
         assert_eq!(
             (refused.assert(503).get("retry-after"), refused.text()),
-            (Some("1"), "Your address has too many requests under way here.\n")
+            (Some("1"), "too many concurrent requests from your address for this host\n")
         );
         for host in [HOST, SIBLING] {
             let mut newcomer = from(&world, 200);
@@ -186,7 +186,7 @@ fn an_origin_server_that_takes_few_streams_is_given_no_more() {
     let refused = ask(&mut from(&world, 3), HOST);
     assert_eq!(
         (refused.assert(503).get("retry-after"), refused.text()),
-        (Some("1"), "The origin has too many requests under way.\n")
+        (Some("1"), "too many concurrent requests for the origin server\n")
     );
     for (client, stream) in two.iter_mut().zip(streams) {
         origin.head(stream, 200, &[], true);

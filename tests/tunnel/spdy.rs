@@ -481,7 +481,7 @@ fn hostile_originals_are_shown_the_door() {
         ("a stream of its own", &|zlib| {
             control(SYN_STREAM, 0, &[&words(&[2, 0])[..], &[0, 0], &zlib.block(&[])].concat())
         }),
-        ("a stream that never was", &|_| data(99, false, b"x")),
+        ("a stream that never existed", &|_| data(99, false, b"x")),
         ("data on stream 0", &|_| data(0, false, b"x")),
         ("HTTP", &|_| b"GET / HTTP/1.1\r\nHost: old.example\r\n\r\n".to_vec()),
         ("a long ping", &|_| control(PING, 0, &[0; 100])),

@@ -326,7 +326,7 @@ fn a_proxy_that_is_lost_is_dialled_again() {
     let mut proxy = door.accept();
     proxy.send(&data(99, false, b"x"));
     assert_eq!(proxy.expect(GOAWAY).number(4), 1);
-    dug.hears("a stream that never was");
+    dug.hears("a stream that never existed");
     let mut proxy = door.accept();
     proxy.get("/who");
 }

@@ -1,12 +1,12 @@
-//! The part of a body that was taken out of h2 and that its receiver has no room for yet.
+//! The part of a body that was taken out of h2 and does not fit into its pipe yet.
 //!
 //! ```text
 //!   h2 ── DATA frames ──▶ gather ──▶ [ large | many small ones, as one | large ] ──▶ front ──▶ a pipe
 //! ```
-//! h2 ends a whole connection if too many small frames wait in it, because each costs it more than the bytes it has. One
-//! client that sends byte by byte to a handler that does not read, or one that does not read what comes in small pieces,
-//! could end the streams of all others. So no frames are left in h2: small ones are put together here. That is no more
-//! memory: the window is given back only when bytes leave for the pipe, and it bounds what is held.
+//! h2 ends a whole connection if too many small frames wait in it, because each costs it more memory than its bytes.
+//! One client that sends byte by byte to a handler that does not read could end the streams of all others; so could a
+//! client that does not read a response of small pieces. So no frames are left in h2: small ones are joined here. This
+//! needs no more memory: the window is returned only when bytes leave for the pipe, and it bounds what is held.
 
 use std::{
     collections::VecDeque,
@@ -16,7 +16,7 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 use h2::RecvStream;
 
-/// Bytes of a frame that is kept as it is. A smaller one is copied, and lets go of the buffer that it came in.
+/// Size from which a frame is kept as it is. A smaller one is copied, which frees the buffer that it came in.
 const LARGE: usize = 1024;
 
 /// Bytes of a body, in order.
@@ -28,7 +28,7 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
-    /// The next bytes; empty if nothing is held. [`advance`](Self::advance) says how many of them have gone.
+    /// Returns the next bytes; empty if nothing is held. [`advance`](Self::advance) removes them.
     pub(super) fn front(&mut self) -> &[u8] {
         if self.front.is_empty() {
             self.front = match self.pieces.pop_front() {
@@ -61,7 +61,8 @@ impl Gathered {
         }
     }
 
-    /// Takes what has come in out of h2, behind what is held already. An end or an error is found again later.
+    /// Takes all data out of h2, behind what is held already. A later call of `poll_data` finds an end or an error
+    /// again.
     pub(super) fn gather(&mut self, recv: &mut RecvStream, cx: &mut Context<'_>) {
         while let Poll::Ready(Some(Ok(data))) = recv.poll_data(cx) {
             self.push(data);

@@ -1,15 +1,15 @@
-//! Heads between HTTP/1.1 and HTTP/2: what is passed on, and what ends here.
+//! Translates heads between HTTP/1.1 and HTTP/2: which fields are forwarded, and which end here.
 //!
 //! ```text
 //!   GET /a HTTP/1.1                      :method GET   :path /a   :scheme https   :authority app.example
-//!   Host: app.example                    x-forwarded-for: 192.0.2.1 …           ◀ who asks, by whose word
-//!   Connection: X, keep-alive      ──▶                                          ◀ nothing of one hop
+//!   Host: app.example                    x-forwarded-for: 192.0.2.1 …           ◀ the client, and its proxies
+//!   Connection: X, keep-alive      ──▶                                          ◀ no field of one hop
 //!   X: y                                 accept: */*
 //!   Accept: */*
 //! ```
-//! Fields belong to the whole way or to one hop (RFC 9110 §7.6.1). Those of one hop, and what `Connection` names, are
-//! not passed on; HTTP/2 forbids them. `Host` becomes `:authority`, `Expect` was dealt with, and who the client is we say
-//! ourselves.
+//! Fields are end-to-end or for one hop (RFC 9110 §7.6.1). Those of one hop, and those that `Connection` lists, are not
+//! forwarded; HTTP/2 forbids them. `Host` becomes `:authority`, `Expect` ends here, and the fields about the client are
+//! written here.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, uri};
 use uncork::{
@@ -22,8 +22,8 @@ use crate::relay::{
     fields::{same_field, starts_as},
 };
 
-/// Fields that this side or the origin server writes itself, and whose names have a second spelling. (Those about the
-/// client are told by [`is_about_the_client`].)
+/// Fields that this side or the origin server writes itself, and whose names have a second spelling.
+/// ([`is_about_the_client`] covers those about the client.)
 const OWN: [&str; 8] = [
     "content-length",
     "transfer-encoding",
@@ -35,32 +35,32 @@ const OWN: [&str; 8] = [
     "sec-websocket-accept",
 ];
 
-/// Tells whether a field is about the client, which cannot say it of itself, in any spelling.
+/// Returns `true` if a field describes the client, in any spelling. A client must not describe itself.
 pub(super) fn is_about_the_client(name: &str) -> bool {
     starts_as(name, "x-forwarded-") || same_field(name, "forwarded") || same_field(name, "x-real-ip")
 }
 
-/// Tells whether the field could be taken for one that is written here: `Content_Length` for `Content-Length`.
+/// Returns `true` if the field could be mistaken for one that is written here: `Content_Length` for `Content-Length`.
 pub(super) fn is_second_spelling(name: &str) -> bool {
     name.contains('_') && OWN.iter().any(|own| same_field(name, own))
 }
 
-/// A request's head as it goes to the origin, or why it can't be expressed in HTTP/2.
+/// Returns a request's head for the origin server, or the reason why HTTP/2 cannot express it.
 ///
-/// `trusted`: the peer is a proxy whose word about its clients is believed. `forwards`: `Max-Forwards` is this from here on.
+/// `trusted`: the peer is a trusted proxy. `forwards`: the new value of `Max-Forwards`.
 pub(super) fn request(
     req: &Request<'_>,
     trusted: bool,
     via: &Via,
     forwards: Option<u64>,
 ) -> Result<http::Request<()>, &'static str> {
-    let authority = req.authority().ok_or("the request names no host")?;
+    let authority = req.authority().ok_or("the request has no host")?;
     let scheme = if req.scheme() == "https" { uri::Scheme::HTTPS } else { uri::Scheme::HTTP };
     let path = path_of(req);
     let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(&*path).build();
     let mut head = http::Request::new(());
-    *head.uri_mut() = uri.map_err(|_| "the target can't be passed on")?;
-    *head.method_mut() = Method::from_bytes(req.method().as_bytes()).map_err(|_| "the method can't be passed on")?;
+    *head.uri_mut() = uri.map_err(|_| "cannot forward the request target")?;
+    *head.method_mut() = Method::from_bytes(req.method().as_bytes()).map_err(|_| "cannot forward the method")?;
     *head.headers_mut() = request_fields(req.headers())?;
     forwarded(head.headers_mut(), req, authority, trusted)?;
     if let Some(left) = forwards {
@@ -71,7 +71,7 @@ pub(super) fn request(
     Ok(head)
 }
 
-/// Path and query, raw, as they came; of a target in absolute form, what stands behind the authority.
+/// Returns path and query, raw, as they came; for a target in absolute form, the part behind the authority.
 fn path_of<'a>(req: &Request<'a>) -> std::borrow::Cow<'a, str> {
     match (req.path(), req.query()) {
         _ if req.target().starts_with('/') || req.target() == "*" => req.target().into(),
@@ -82,7 +82,7 @@ fn path_of<'a>(req: &Request<'a>) -> std::borrow::Cow<'a, str> {
     }
 }
 
-/// The fields of a request that go all the way, without those about the client.
+/// Returns the end-to-end fields of a request, without those about the client.
 fn request_fields(fields: HeadersRef<'_>) -> Result<HeaderMap, &'static str> {
     let mut map = HeaderMap::with_capacity(fields.len() + 5);
     for (name, value) in fields.end_to_end() {
@@ -93,25 +93,25 @@ fn request_fields(fields: HeadersRef<'_>) -> Result<HeaderMap, &'static str> {
             append(&mut map, name, value)?;
         }
     }
-    // Whether trailers may come is the one thing TE may say in HTTP/2 (RFC 9113 §8.2.2).
+    // TE in HTTP/2 can only say that trailers are accepted (RFC 9113 §8.2.2).
     if fields.contains_token("te", "trailers") {
         map.insert(http::header::TE, HeaderValue::from_static("trailers"));
     }
     Ok(map)
 }
 
-/// Says who asks, how, and for which host (RFC 7239, and the fields that were there before it).
+/// Adds the client, the scheme and the host (RFC 7239, and the older fields).
 fn forwarded(map: &mut HeaderMap, req: &Request<'_>, host: &str, trusted: bool) -> Result<(), &'static str> {
     let proto = req.scheme();
-    let said = |name: &str| -> Option<Vec<u8>> {
+    let trusted_value = |name: &str| -> Option<Vec<u8>> {
         let values: Vec<&[u8]> = req.headers().get_all(name).filter(|_| trusted).collect();
         (!values.is_empty()).then(|| values.join(&b", "[..]))
     };
-    let (mut chain, mut list) = (said("x-forwarded-for"), said("forwarded"));
+    let (mut chain, mut list) = (trusted_value("x-forwarded-for"), trusted_value("forwarded"));
     extend(&mut chain, Client(req.peer(), false).to_string().as_bytes());
     let us = format!("for={};host=\"{host}\";proto={proto}", Client(req.peer(), true));
     extend(&mut list, us.as_bytes());
-    let first = |name: &str, ours: &str| said(name).unwrap_or_else(|| ours.as_bytes().to_vec());
+    let first = |name: &str, ours: &str| trusted_value(name).unwrap_or_else(|| ours.as_bytes().to_vec());
     let (host, proto) = (first("x-forwarded-host", host), first("x-forwarded-proto", proto));
     for (name, value) in [
         ("x-forwarded-for", chain.unwrap_or_default()),
@@ -134,7 +134,7 @@ fn extend(list: &mut Option<Vec<u8>>, more: &[u8]) {
     }
 }
 
-/// An address, as the two fields have it.
+/// An address, as the two fields write it.
 struct Client<'a>(&'a PeerAddr, bool);
 
 impl std::fmt::Display for Client<'_> {
@@ -148,15 +148,15 @@ impl std::fmt::Display for Client<'_> {
 }
 
 fn append(map: &mut HeaderMap, name: &str, value: &[u8]) -> Result<(), &'static str> {
-    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| "a field's name can't be passed on")?;
-    let value = HeaderValue::from_bytes(value).map_err(|_| "a field's value can't be passed on")?;
-    map.try_append(name, value).map_err(|_| "there are too many fields")?;
+    let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| "cannot forward a field's name")?;
+    let value = HeaderValue::from_bytes(value).map_err(|_| "cannot forward a field's value")?;
+    map.try_append(name, value).map_err(|_| "too many fields")?;
     Ok(())
 }
 
-/// The fields of a response that go on to a client of HTTP/1.1, whose engine writes those of its own. HTTP/2 has no
-/// `Connection` to list any, and SPDY's reader has removed what one has listed.
-pub(super) fn answer_fields(map: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
+/// Returns the fields of a response for a client of HTTP/1.1, whose engine writes its own framing fields. HTTP/2 has no
+/// `Connection` that could list any. In SPDY, the session has removed the fields that `connection` lists.
+pub(super) fn response_fields(map: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
     map.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).filter(|(name, _)| goes_on(name))
 }
 
@@ -165,26 +165,26 @@ pub(super) fn via(map: &HeaderMap, version: &str, via: &Via) -> Vec<u8> {
     via.after(version, map.get_all(http::header::VIA).iter().map(HeaderValue::as_bytes))
 }
 
-/// The same, owned: of 1xx.
+/// Like [`response_fields`], but owned: for 1xx.
 pub(super) fn interim_fields(map: &HeaderMap) -> Headers {
-    collect(answer_fields(map))
+    collect(response_fields(map))
 }
 
-/// Trailers, in either direction: nothing in them may say how the message was framed or where it goes (RFC 9110 §6.5.1).
+/// Returns trailers for HTTP/1.1. They must not change the framing or the routing of the message (RFC 9110 §6.5.1).
 pub(super) fn trailers(map: &HeaderMap) -> Headers {
     let fine =
         |name: &str| !["host", "authorization", "set-cookie", "content-encoding", "content-range"].contains(&name);
-    collect(answer_fields(map).filter(|(name, _)| fine(name)))
+    collect(response_fields(map).filter(|(name, _)| fine(name)))
 }
 
-/// The other way round. `listed`: by the request's `Connection`.
+/// Returns trailers for HTTP/2. `listed`: the names in the request's `Connection`.
 pub(super) fn trailers_to_http2(headers: &Headers, listed: &[Box<str>]) -> HeaderMap {
     let mut map = HeaderMap::new();
     let ends_here = |name: &str| {
         is_about_the_client(name) || is_second_spelling(name) || listed.iter().any(|own| own.eq_ignore_ascii_case(name))
     };
     for (name, value) in headers.iter().filter(|(name, _)| goes_on(name) && !ends_here(name)) {
-        // One that can't be expressed is left out: nothing depends on it.
+        // A trailer that HTTP/2 cannot express is left out.
         let _ = append(&mut map, name, value);
     }
     map
@@ -204,7 +204,7 @@ fn collect<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])>) -> Headers {
     headers
 }
 
-/// What `Content-Length` says. h2 has seen to it that it says one thing.
+/// Returns the value of `Content-Length`. h2 has checked that there is at most one.
 pub(super) fn length(map: &HeaderMap) -> Option<u64> {
     map.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

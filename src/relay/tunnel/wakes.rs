@@ -1,12 +1,12 @@
-//! Which of the many things on one connection are to be looked at again.
+//! The set of woken streams of a connection.
 //!
 //! ```text
-//!   pipe, h2, another loop ──▶ task::Waker of a key ──▶ [ keys ] ──take──▶ only these are looked at
-//!                                                          └─ nobody is at it: the connection's own waker
+//!   pipe, h2, another loop ──▶ task::Waker of a key ──▶ [ keys ] ──take──▶ only these are driven
+//!                                                          └─ outside of a call: the connection's own waker
 //! ```
-//! A connection carries hundreds of streams, and has one [`uncork::Waker`]. So each stream has a waker of its own, which
-//! notes the stream's key; the connection is woken once, and looks at the noted ones only. What is woken while the
-//! connection is at work costs no message: it is found before the work ends.
+//! A connection carries hundreds of streams, and has one [`uncork::Waker`]. So each stream has a waker of its own,
+//! which notes the stream's key. The connection is woken once, and drives the noted streams only. A wake-up during a
+//! call of the connection costs no message: the call finds it before it ends.
 
 use std::{
     fmt,
@@ -19,13 +19,13 @@ use std::{
 
 use uncork::Waker;
 
-/// The keys that were woken, and whom to call for that. Clones are one set.
+/// The keys that were woken, and the connection's waker. Clones share one set.
 #[derive(Clone)]
 pub(super) struct Wakes(Arc<Mutex<Set>>);
 
 struct Set {
     woken: Vec<Arc<Key>>,
-    /// The connection is at work, and looks here before it ends; so it does before its first call.
+    /// The connection is in a call, and looks here before the call ends. It also does so in its first call.
     at_work: bool,
     connection: Option<Waker>,
 }
@@ -37,42 +37,41 @@ struct Key {
 }
 
 impl Wakes {
-    /// Nothing was woken yet.
+    /// Returns an empty set.
     pub(super) fn new() -> Self {
         Self(Arc::new(Mutex::new(Set { woken: Vec::new(), at_work: true, connection: None })))
     }
 
-    /// A waker that notes `key`. Keys may be used again for something else: what comes late is looked at once too
-    /// often.
+    /// Returns a waker that notes `key`. Keys may be reused: a late wake-up then costs one needless look.
     pub(super) fn waker(&self, key: usize) -> task::Waker {
         Arc::new(Key { wakes: self.clone(), key, noted: AtomicBool::new(false) }).into()
     }
 
-    /// The work on the connection begins. `waker` is asked for once.
+    /// Begins a call of the connection. `waker` is called once.
     pub(super) fn begin(&self, waker: impl FnOnce() -> Waker) {
         let mut set = self.set();
         set.at_work = true;
         set.connection.get_or_insert_with(waker);
     }
 
-    /// Moves what was woken into `keys`, in the order of waking, each once.
+    /// Moves the woken keys into `keys`, in the order of waking, each once.
     pub(super) fn take(&self, keys: &mut Vec<usize>) {
         let mut set = self.set();
         for woken in set.woken.drain(..) {
-            // First: who wakes it from now on is noted again.
+            // In this order: a wake-up from now on is noted again.
             woken.noted.store(false, Ordering::Release);
             keys.push(woken.key);
         }
     }
 
-    /// The work is over, unless something was woken meanwhile: then not, and the answer is `false`.
+    /// Ends the call. Returns `false` if a key was woken meanwhile; then the call must go on.
     pub(super) fn end(&self) -> bool {
         let mut set = self.set();
         set.at_work = !set.woken.is_empty();
         !set.at_work
     }
 
-    /// The work is not over, but others are to have their turn: the connection is woken.
+    /// Ends the call although there is work left, so that other connections have their turn: the connection is woken.
     pub(super) fn pause(&self) {
         let mut set = self.set();
         set.at_work = false;
@@ -97,7 +96,8 @@ impl Wake for Key {
         }
         let mut set = self.wakes.set();
         set.woken.push(self.clone());
-        // Only the first of many: those behind it are found with it. It leaves a message, and runs nothing.
+        // Only the first of many wakes the connection: the others are found with it. A wake-up posts a message, and
+        // runs nothing.
         if !set.at_work
             && set.woken.len() == 1
             && let Some(connection) = &set.connection

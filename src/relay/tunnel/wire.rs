@@ -35,39 +35,41 @@ use super::{
 /// ([`Limits::upgrade_input`](uncork::Limits::upgrade_input)).
 const ROOM_IN: usize = 64 * 1024;
 
-/// Bytes of output held, in each of two buffers: what the engine asks for at a time, when half of its output is free.
+/// Bytes of output held, in each of two buffers: what the engine requests at a time, when half of its output is free.
 const ROOM_OUT: usize = 32 * 1024;
 
-/// The key under which the connection itself is woken.
+/// The key with which the connection itself is woken.
 pub(super) const CONNECTION: usize = usize::MAX;
 
-/// Streams reset by this side that h2 remembers, and for how long: what the peer has sent on them before it knew is
-/// dropped. On a stream that h2 has forgotten it is an error of the stream, and too many of these end the connection. Long
-/// enough for a path with full buffers; as many as clients reset in that time, of which each address has its share.
+/// The number of streams reset by this side that h2 remembers, and for how long. Frames that the peer sent on them
+/// before it knew are dropped. On a forgotten stream such a frame is a stream error, and too many of these end the
+/// connection. The time is enough for a path with full buffers. The number is what clients can reset in that time; each
+/// address has its share.
 pub(super) const RESETS: usize = 16_384;
 pub(super) const REMEMBERED: Duration = Duration::from_secs(10);
 
-/// Bytes of a request's head, as HTTP/2 counts them (RFC 9113 §6.5.2), that an origin server takes. h2 ends the connection
-/// for one that is much larger, so the proxy sends none of these.
+/// Size of a request's head in bytes, as HTTP/2 counts it (RFC 9113 §6.5.2), that an origin server accepts. h2 ends the
+/// connection for a much larger one, so the proxy sends none of these.
 pub(super) const HEAD: u32 = 64 * 1024;
 
-/// What h2 may hold in frames so small that each costs it more than its bytes: 256 bytes for each, less its own. The streams
-/// [take them out](super::held) at every turn, and the input of one turn has at most 1.7 MB of such.
+/// Memory that h2 may use for small frames, each of which costs it more than its bytes: 256 bytes for each frame, less
+/// its own. The streams [take them out](super::gathered) at every turn, and the input of one turn has at most 1.7 MB of
+/// them.
 pub(super) const SMALL_FRAMES: usize = 4 << 20;
 
-/// The end that is given to h2.
+/// The end for h2.
 pub(super) struct Wire(Arc<Mutex<Buffers>>);
 
 struct Buffers {
     rx: Vec<u8>,
-    /// How much of `rx` was read.
+    /// The number of bytes of `rx` that were read.
     read: usize,
-    /// Whether something comes behind `rx`.
+    /// What follows `rx`.
     end: ReadState,
-    /// What h2 has written since `sending` was begun. Two buffers, so that nothing is moved within one.
+    /// What h2 has written since `sending` was begun. Two buffers, so that no bytes are moved within one.
     tx: Vec<u8>,
     sending: Vec<u8>,
-    /// How much of `sending` was sent.
+    /// The number of bytes of `sending` that were sent.
     sent: usize,
 }
 
@@ -165,7 +167,7 @@ impl Buffers {
         Self { rx: Vec::new(), read: 0, end: ReadState::Open, tx: Vec::new(), sending: Vec::new(), sent: 0 }
     }
 
-    /// Takes what came in, as far as there is room; how much that was.
+    /// Takes input, up to the limit. Returns how many bytes it took.
     fn fill(&mut self, bytes: &[u8], end: ReadState) -> usize {
         if self.read > 0 {
             self.rx.drain(..self.read);
@@ -173,14 +175,14 @@ impl Buffers {
         }
         let n = bytes.len().min(ROOM_IN.saturating_sub(self.rx.len()));
         self.rx.extend_from_slice(&bytes[..n]);
-        // Only behind the last byte.
+        // The end comes only behind the last byte.
         if n == bytes.len() {
             self.end = end;
         }
         n
     }
 
-    /// Gives what is to be sent to `write`, which takes what it has room for. Whether that was anything.
+    /// Passes output to `write`, which returns how many bytes it took. Returns `true` if it took any.
     fn drain(&mut self, mut write: impl FnMut(&[u8]) -> usize) -> bool {
         let mut moved = false;
         loop {
@@ -197,7 +199,7 @@ impl Buffers {
         }
     }
 
-    /// Takes what h2 writes, as far as there is room.
+    /// Takes what h2 writes, up to the limit.
     fn push(&mut self, bytes: &[u8]) -> usize {
         let n = bytes.len().min(ROOM_OUT.saturating_sub(self.tx.len()));
         self.tx.extend_from_slice(&bytes[..n]);
@@ -209,7 +211,7 @@ impl Buffers {
     }
 }
 
-/// What h2 writes is taken, or it is asked to wait for the pump.
+/// Returns the result of a write: pending, if nothing was taken. The pump polls again.
 fn taken(n: usize) -> Poll<io::Result<usize>> {
     if n == 0 { Poll::Pending } else { Poll::Ready(Ok(n)) }
 }
@@ -244,7 +246,7 @@ impl AsyncWrite for Wire {
         taken(lock(&self.0).push(bytes))
     }
 
-    /// The head of a frame and its payload at once.
+    /// Writes the head of a frame and its payload at once.
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
@@ -273,7 +275,7 @@ impl AsyncWrite for Wire {
         Poll::Ready(Ok(()))
     }
 
-    /// The pump closes, when h2 is over.
+    /// The pump closes the connection when h2 is finished.
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

@@ -81,7 +81,7 @@ enum State {
     },
     Open {
         protocol: Box<dyn Protocol>,
-        /// The supervisor was told.
+        /// The supervisor has got the report.
         is_known: bool,
     },
     Over,

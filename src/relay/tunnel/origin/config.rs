@@ -63,7 +63,7 @@ pub enum TunnelConfigError {
 impl fmt::Display for TunnelConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Config(error) => error.fmt(f),
+            Self::Invalid(reason) => f.write_str(reason),
             Self::Tls(error) => error.fmt(f),
             Self::Io(error) => error.fmt(f),
         }
@@ -78,8 +78,8 @@ impl From<std::io::Error> for TunnelConfigError {
     }
 }
 
-fn said(words: impl Into<String>) -> TunnelConfigError {
-    TunnelConfigError::Config(crate::relay::ConfigError::of(None, words.into()))
+fn invalid(reason: impl Into<String>) -> TunnelConfigError {
+    TunnelConfigError::Invalid(reason.into())
 }
 
 impl Tunnel {
@@ -248,7 +248,7 @@ impl Tunnel {
     /// Returns an error if the configuration is invalid, or if `loops` is empty.
     pub fn attach(self, loops: &[LoopHandle]) -> Result<(), TunnelConfigError> {
         if loops.is_empty() {
-            return Err(said("the tunnel needs at least one loop"));
+            return Err(invalid("the tunnel needs at least one loop"));
         }
         start(&self.shared()?, self.count(), loops);
         Ok(())
@@ -261,10 +261,10 @@ impl Tunnel {
     fn shared(&self) -> Result<Arc<Shared>, TunnelConfigError> {
         let (host, port) = address(&self.proxy)?;
         if self.legacy && (self.token.is_some() || !self.hosts.is_empty()) {
-            return Err(said("a spdy-proxy knows neither tokens nor names: set neither"));
+            return Err(invalid("a spdy-proxy knows neither tokens nor names: set neither"));
         }
         if self.hosts.is_empty() && !self.legacy {
-            return Err(said("the tunnel needs at least one host name"));
+            return Err(invalid("the tunnel needs at least one host name"));
         }
         let tls = match &self.tls {
             Some(tls) => tls.clone(),
@@ -273,7 +273,7 @@ impl Tunnel {
         let path = &self.path;
         let upgrade_request = match self.legacy {
             true => upgrade_request::legacy(&host, port),
-            false => upgrade_request::build(&host, port, path, self.token.as_deref(), &self.hosts).map_err(said)?,
+            false => upgrade_request::build(&host, port, path, self.token.as_deref(), &self.hosts).map_err(invalid)?,
         };
         Ok(Arc::new(Shared {
             upgrade_request,
@@ -304,24 +304,25 @@ impl Tunnel {
 
 /// Returns host and port, without the brackets of an IPv6 address.
 fn address(proxy: &str) -> Result<(String, u16), TunnelConfigError> {
-    let wrong = || said(format!("invalid proxy {proxy:?}: expected a name and a port, as in proxy.example:8443"));
+    let bad_address =
+        || invalid(format!("invalid proxy {proxy:?}: expected a name and a port, as in proxy.example:8443"));
     let (host, port) = match proxy.strip_prefix('[') {
         Some(rest) => {
-            let (host, port) = rest.split_once(']').ok_or_else(wrong)?;
-            (host, if port.is_empty() { "443" } else { port.strip_prefix(':').ok_or_else(wrong)? })
+            let (host, port) = rest.split_once(']').ok_or_else(bad_address)?;
+            (host, if port.is_empty() { "443" } else { port.strip_prefix(':').ok_or_else(bad_address)? })
         }
         None => proxy.rsplit_once(':').unwrap_or((proxy, "443")),
     };
-    let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(wrong)?;
+    let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(bad_address)?;
     if host.is_empty() || host.contains(['/', ' ', '@']) {
-        return Err(wrong());
+        return Err(bad_address());
     }
     Ok((host.to_owned(), port))
 }
 
 fn start(shared: &Arc<Shared>, connections: usize, loops: &[LoopHandle]) {
-    for (number, here) in loops.iter().cycle().take(connections).enumerate() {
-        OriginConnection::new(shared.clone(), here.clone(), number).start();
+    for (number, loop_handle) in loops.iter().cycle().take(connections).enumerate() {
+        OriginConnection::new(shared.clone(), loop_handle.clone(), number).start();
     }
 }
 

@@ -41,7 +41,7 @@ impl fmt::Display for TunnelError {
         match self {
             Self::Resolve { host, reason } => write!(f, "cannot resolve {host}: {reason}"),
             // A frequent kind of self-made certificate.
-            Self::Dial(DialError::Tls(words)) if words.contains("CaUsedAsEndEntity") => f.write_str(
+            Self::Dial(DialError::Tls(message)) if message.contains("CaUsedAsEndEntity") => f.write_str(
                 "no TLS connection: the proxy shows an authority's own certificate; make it one for servers \
                  (basicConstraints CA:FALSE), or pin its key",
             ),

@@ -1,8 +1,7 @@
 //! One request on a stream of SPDY, served as a connection of HTTP/1.1 that consists of two pipes.
 //!
 //! ```text
-//!   SYN_STREAM, DATA ─▶ Up: head, framing ─▶ PipeIn ══▶ the engine, a handler ══▶ PipeOut ─▶ ResponseReader ─▶
-//! SYN_REPLY, DATA
+//!   SYN_STREAM, DATA ─▶ Up: head, framing ─▶ PipeIn ══▶ the engine ══▶ PipeOut ─▶ ResponseReader ─▶ SYN_REPLY, DATA
 //!         ◀─ WINDOW_UPDATE, as bytes leave for the pipe          written as fast as the window has it ─┘
 //! ```
 //! As in HTTP/2, a receiver that does not read stops its sender, and bytes behind a request are never parsed as another

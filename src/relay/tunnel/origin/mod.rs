@@ -1,8 +1,7 @@
 //! The origin server (C): a server behind NAT, which dials the proxy and serves through that connection.
 //!
 //! ```text
-//!   OriginConnection ──Dial, TLS──▶ Carrier: PUT /tunnel ──101──▶ Http2 ──▶ Stream ══two pipes══▶ the engine ──▶
-//! Handler
+//!   OriginConnection ──Dial, TLS──▶ Carrier: PUT /tunnel ──101──▶ Http2 ──▶ Stream ══two pipes══▶ the engine
 //!    ▲                                                             │         HEADERS, DATA    HTTP/1.1
 //!    └──── again, after a backoff ◀──────────── lost ──────────────┘
 //! ```

@@ -241,10 +241,10 @@ mod tests {
     use super::*;
 
     /// Returns what is read of a response, whose bytes come through a pipe of `room` bytes, at most `most` at a time.
-    fn told(method: &str, wire: &[u8], room: usize, most: usize, cut: bool) -> String {
+    fn read(method: &str, wire: &[u8], room: usize, most: usize, cut: bool) -> String {
         let (inlet, outlet) = pipe(room);
         let mut inlet: Option<PipeIn> = Some(inlet);
-        let (mut response, mut sent, mut told, mut idle) =
+        let (mut response, mut sent, mut seen, mut idle) =
             (ResponseReader::new(outlet, method.into()), 0, String::new(), 0);
         while idle < 3 {
             if let Some(to) = &mut inlet {
@@ -275,10 +275,10 @@ mod tests {
             if took > 0 {
                 response.consume(took);
             }
-            told += &piece;
+            seen += &piece;
         }
-        assert!(matches!(response.state, State::Over), "{told}");
-        told
+        assert!(matches!(response.state, State::Over), "{seen}");
+        seen
     }
 
     #[test]
@@ -298,13 +298,13 @@ mod tests {
             ("GET", chunked),
         ];
         for (method, wire) in &cases {
-            let whole = told(method, wire.as_bytes(), 4096, usize::MAX, false);
+            let whole = read(method, wire.as_bytes(), 4096, usize::MAX, false);
             assert!(!whole.contains("broken"), "{whole}");
             for (room, most) in [(4096, 1), (4096, 7), (64, 64), (16, 5), (1, 1)] {
-                assert_eq!(told(method, wire.as_bytes(), room, most, false), whole, "{wire:?} by {room}, {most}");
+                assert_eq!(read(method, wire.as_bytes(), room, most, false), whole, "{wire:?} by {room}, {most}");
             }
         }
-        assert!(told("GET", cases[6].1.as_bytes(), 50, 9, false).contains("hello, world[end Some("));
+        assert!(read("GET", cases[6].1.as_bytes(), 50, 9, false).contains("hello, world[end Some("));
     }
 
     #[test]
@@ -316,13 +316,13 @@ mod tests {
         for wire in wires {
             for n in 0..wire.len() {
                 for cut in [true, false] {
-                    let told = told("GET", &wire.as_bytes()[..n], 4096, usize::MAX, cut);
-                    assert!(told.ends_with("[broken]"), "{told}");
+                    let seen = read("GET", &wire.as_bytes()[..n], 4096, usize::MAX, cut);
+                    assert!(seen.ends_with("[broken]"), "{seen}");
                 }
             }
         }
-        let until_close = told("GET", b"HTTP/1.1 200 OK\r\n\r\nsome", 4096, usize::MAX, true);
+        let until_close = read("GET", b"HTTP/1.1 200 OK\r\n\r\nsome", 4096, usize::MAX, true);
         assert!(until_close.ends_with("some[broken]"), "{until_close}");
-        assert!(told("GET", b"220 mail.example ESMTP\r\n", 4096, 1, false).ends_with("[broken]"));
+        assert!(read("GET", b"220 mail.example ESMTP\r\n", 4096, 1, false).ends_with("[broken]"));
     }
 }

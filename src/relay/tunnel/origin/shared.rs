@@ -96,8 +96,8 @@ mod tests {
             let spread = |from: f64, to: f64| delays.iter().any(|delay| (from * most..to * most).contains(delay));
             assert!(spread(0.0, 0.2) && spread(0.4, 0.6) && spread(0.8, 1.0), "{failures}");
         }
-        let asked = shared.backoff_delay(0, Some(5));
-        assert!(asked >= Duration::from_secs(5) && asked <= Duration::from_millis(5500));
+        let delay = shared.backoff_delay(0, Some(5));
+        assert!(delay >= Duration::from_secs(5) && delay <= Duration::from_millis(5500));
         assert!(shared.backoff_delay(0, Some(u64::MAX)) <= Duration::from_millis(60_500));
     }
 }

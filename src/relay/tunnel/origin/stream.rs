@@ -1,8 +1,7 @@
 //! One request on a stream of HTTP/2, served as a connection of HTTP/1.1 that consists of two pipes.
 //!
 //! ```text
-//!   HEADERS, DATA ──▶ Up: head, framing ─▶ PipeIn ══▶ the engine, a handler ══▶ PipeOut ─▶ ResponseReader ─▶ HEADERS,
-//! DATA
+//!   HEADERS, DATA ──▶ Up: head, framing ─▶ PipeIn ══▶ the engine ══▶ PipeOut ─▶ ResponseReader ─▶ HEADERS, DATA
 //!        ◀─ WINDOW_UPDATE, as bytes leave for the pipe            written as fast as h2 has capacity ─┘
 //! ```
 //! Pipes and buffers are bounded: a receiver that does not read stops its sender, from end to end. Dropping a stream

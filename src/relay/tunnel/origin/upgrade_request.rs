@@ -63,12 +63,12 @@ fn bracketed(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
 
-/// What the head of the proxy's response says.
+/// The head of the proxy's response.
 pub(super) struct UpgradeResponse {
     pub(super) status: u16,
     /// `Upgrade` names `ptth`.
     pub(super) is_ptth: bool,
-    /// The length of the body, if the head says it.
+    /// The length of the body, if it is known.
     pub(super) length: Option<u64>,
     /// In seconds.
     pub(super) retry_after: Option<u64>,

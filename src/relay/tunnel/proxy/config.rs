@@ -97,7 +97,7 @@ impl Default for ProxyConfig {
             path: "/tunnel".into(),
             credentials: Vec::new(),
             balance: Balance::RoundRobin,
-            trusted: Trusted::nobody(),
+            trusted: Trusted::none(),
             via: None,
             response_timeout: Duration::from_secs(60),
             retry_after: Duration::from_secs(5),
@@ -332,7 +332,7 @@ pub struct Trusted(Arc<dyn Fn(&PeerAddr) -> bool + Send + Sync>);
 
 impl Trusted {
     /// Trusts no peer.
-    pub fn nobody() -> Self {
+    pub fn none() -> Self {
         Self::peers(|_| false)
     }
 

@@ -28,7 +28,7 @@ pub(super) enum Count {
     /// Truncated responses; the client's connection is truncated as well.
     Truncated,
     /// Clients that disconnected before the end of their response.
-    Left,
+    Disconnected,
     /// Requests that one origin server refused and that were retried on another one.
     Retried,
     /// Connections of origin servers.
@@ -77,7 +77,7 @@ impl Counters {
             timed_out: get(Count::TimedOut),
             unfit: get(Count::Unfit),
             truncated: get(Count::Truncated),
-            left: get(Count::Left),
+            disconnected: get(Count::Disconnected),
             retried: get(Count::Retried),
             connections_total: get(Count::Connections),
             silent: get(Count::Silent),
@@ -116,7 +116,7 @@ pub struct ProxyCounts {
     /// Responses that an origin server has truncated; the client's connection is truncated as well.
     pub truncated: u64,
     /// Clients that disconnected before the end of their response.
-    pub left: u64,
+    pub disconnected: u64,
     /// Requests that one origin server refused and that were retried on another one.
     pub retried: u64,
     /// Connections of origin servers, since the start.

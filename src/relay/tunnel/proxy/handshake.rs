@@ -1,14 +1,14 @@
-//! How a connection becomes a link: who it is, and which names it asks for.
+//! The handshake by upgrade: it verifies the credential of a connection and its names, and makes it a link.
 //!
 //! ```text
 //!   PUT /tunnel HTTP/1.1                                  101 Switching Protocols
-//!   Connection: upgrade        is it TLS? is it known?     Upgrade: ptth
-//!   Upgrade: ptth              may it have these names?    ALPN: h2
-//!   ALPN: h2                   ────────────────────────▶   and HTTP/2, whose client is who has answered
+//!   Connection: upgrade        TLS? known credential?      Upgrade: ptth
+//!   Upgrade: ptth              names allowed and free?     ALPN: h2
+//!   ALPN: h2                   ────────────────────────▶   and HTTP/2, with this side as the client
 //!   Authorization: Bearer …
 //!   Uncork-Hosts: app.example, *.dev.example               else 400, 401, 403, 405, 409, 426, 429, 503
 //! ```
-//! What is judged here is judged for the [other way in](super::hello), too.
+//! The same checks apply to the [handshake by ALPN](super::handshake_alpn).
 
 use std::{sync::Arc, time::Instant};
 
@@ -17,17 +17,17 @@ use uncork::{Action, PeerAddr, Request, Response, Switch};
 use super::{Shared, counters::Count, handshake_limits, http2::Http2, link::Opening, names::Denied, pattern::Pattern};
 use crate::relay::wire::retry_after;
 
-/// Why somebody is not let in.
+/// The reason why a connection is rejected.
 #[derive(Debug)]
 pub(super) struct Denial {
     status: u16,
-    words: String,
+    reason: String,
     field: Option<(&'static str, &'static str)>,
 }
 
 impl Denial {
-    pub(super) fn new(status: u16, words: impl Into<String>) -> Self {
-        Self { status, words: words.into(), field: None }
+    pub(super) fn new(status: u16, reason: impl Into<String>) -> Self {
+        Self { status, reason: reason.into(), field: None }
     }
 
     fn with(self, name: &'static str, value: &'static str) -> Self {
@@ -38,12 +38,12 @@ impl Denial {
         self.status
     }
 
-    pub(super) fn words(&self) -> &str {
-        &self.words
+    pub(super) fn reason(&self) -> &str {
+        &self.reason
     }
 
     fn response(&self) -> Response {
-        let response = Response::text(format!("{}\n", self.words)).with_status(self.status);
+        let response = Response::text(format!("{}\n", self.reason)).with_status(self.status);
         match self.field {
             Some((name, value)) => response.header(name, value),
             None => response,
@@ -51,28 +51,28 @@ impl Denial {
     }
 }
 
-fn denial(status: u16, words: impl Into<String>) -> Denial {
-    Denial::new(status, words)
+fn denial(status: u16, reason: impl Into<String>) -> Denial {
+    Denial::new(status, reason)
 }
 
-/// Somebody was not let in: it is counted, and held against the address if it was a guess.
+/// Counts and logs a rejection. A wrong credential counts as a failure of the network.
 pub(super) fn denied(shared: &Shared, peer: &PeerAddr, denial: &Denial, now: Instant) {
     shared.counters.add(Count::Denied);
-    log::info!(target: "uncork::relay", "{peer}: no tunnel: {}", denial.status);
+    log::info!(target: "uncork::relay", "{peer}: tunnel rejected: {}", denial.status);
     if denial.status == 401 {
-        shared.doors().failed(peer, now);
+        shared.handshakes().failed(peer, now);
     }
 }
 
 pub(super) fn handle(shared: &Arc<Shared>, req: &mut Request<'_>) -> Action {
     let now = req.now().mono;
-    let too_fast = shared.doors().too_fast(req.peer(), now);
+    let too_fast = shared.handshakes().too_fast(req.peer(), now);
     if let Some(after) = too_fast {
         handshake_limits::throttled(shared, req.peer(), now);
         let response = denial(429, "too many handshakes without a valid credential").response();
         return response.header("Retry-After", retry_after(after)).into();
     }
-    match asks_rightly(shared, req).and_then(|()| admit(shared, req)) {
+    match check_request(shared, req).and_then(|()| admit(shared, req)) {
         Ok(http2) => Switch::to("ptth", http2).header("ALPN", "h2").into(),
         Err(denial) => {
             denied(shared, req.peer(), &denial, now);
@@ -81,14 +81,14 @@ pub(super) fn handle(shared: &Arc<Shared>, req: &mut Request<'_>) -> Action {
     }
 }
 
-/// Whether it is a handshake at all.
-fn asks_rightly(shared: &Shared, req: &Request<'_>) -> Result<(), Denial> {
+/// Checks that the request is a handshake.
+fn check_request(shared: &Shared, req: &Request<'_>) -> Result<(), Denial> {
     if !matches!(req.method(), "PUT" | "GET") {
-        return Err(denial(405, "a tunnel is asked for by PUT or GET").with("Allow", "GET, PUT"));
+        return Err(denial(405, "the method of a tunnel request is PUT or GET").with("Allow", "GET, PUT"));
     }
-    // Before the credential is looked at: one that was sent in the clear should not seem to work.
+    // Checked before the credential: a token that was sent in the clear must not seem to work.
     if req.scheme() != "https" && !shared.config.trusted.has(req.peer()) {
-        return Err(denial(403, "a tunnel is open to TLS only"));
+        return Err(denial(403, "a tunnel needs TLS"));
     }
     if !req.wants_upgrade("ptth") {
         return Err(denial(426, "a tunnel needs Upgrade: ptth").with("Upgrade", "ptth"));
@@ -106,52 +106,52 @@ fn admit(shared: &Arc<Shared>, req: &Request<'_>) -> Result<Http2, Denial> {
     let (now, since) = (req.now().mono, req.now().wall);
     claim(shared, &patterns, owner, now)?;
     let opening = Opening { owner, patterns, peer: *req.peer(), since };
-    Http2::new(shared, opening, now).ok_or_else(|| denial(500, "HTTP/2 can't be begun"))
+    Http2::new(shared, opening, now).ok_or_else(|| denial(500, "cannot start HTTP/2"))
 }
 
-/// Makes these names the owner's, if there is a place for one more connection of it.
+/// Claims these names for the owner, if it may have one more connection.
 pub(super) fn claim(shared: &Shared, patterns: &[Pattern], owner: usize, now: Instant) -> Result<(), Denial> {
     let mut table = shared.table();
     if table.links.len() >= shared.config.connections {
-        return Err(denial(503, "there are too many tunnels").with("Retry-After", "60"));
+        return Err(denial(503, "too many tunnels").with("Retry-After", "60"));
     }
     if table.links.values().filter(|link| link.owner == owner).count() >= shared.config.connections_per_credential {
-        return Err(denial(429, "there are too many tunnels of this credential").with("Retry-After", "60"));
+        return Err(denial(429, "too many tunnels with this credential").with("Retry-After", "60"));
     }
     table.names.claim(patterns, owner, now).map_err(|denied| match denied {
-        Denied::Taken(pattern) => denial(409, format!("{pattern} is somebody else's")),
-        Denied::TooMany => denial(403, "there are too many names of this credential"),
+        Denied::Taken(pattern) => denial(409, format!("another credential has {pattern}")),
+        Denied::TooMany => denial(403, "too many names for this credential"),
     })
 }
 
-fn unknown(words: &str) -> Denial {
-    denial(401, words).with("WWW-Authenticate", "Bearer")
+fn unknown(reason: &str) -> Denial {
+    denial(401, reason).with("WWW-Authenticate", "Bearer")
 }
 
-/// Whose token this is.
+/// Returns the credential of a token.
 pub(super) fn by_token(shared: &Shared, token: &[u8]) -> Result<usize, Denial> {
-    shared.config.by_token(token).ok_or_else(|| unknown("no such token is known"))
+    shared.config.by_token(token).ok_or_else(|| unknown("unknown token"))
 }
 
-/// Whose connection it is: by its token, or by its certificate.
+/// Returns the credential of a request: by its token, or by its client certificate.
 fn credential(shared: &Shared, req: &Request<'_>) -> Result<usize, Denial> {
     let mut tokens = req.headers().get_all("authorization");
-    if let Some(said) = tokens.next() {
-        let token = match said.split_at_checked(7) {
+    if let Some(value) = tokens.next() {
+        let token = match value.split_at_checked(7) {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") && tokens.next().is_none() => token,
-            _ => return Err(unknown("Authorization is not one Bearer token")),
+            _ => return Err(unknown("Authorization must be one Bearer token")),
         };
         return by_token(shared, token.trim_ascii());
     }
     let certificate = req.tls_info().and_then(|secure| secure.peer_certificate);
     match certificate.map(|certificate| shared.config.by_certificate(certificate)) {
         Some(Some(owner)) => Ok(owner),
-        Some(None) => Err(unknown("no such certificate is known")),
-        None => Err(unknown("a tunnel needs a token, or a client certificate")),
+        Some(None) => Err(unknown("unknown client certificate")),
+        None => Err(unknown("a tunnel needs a token or a client certificate")),
     }
 }
 
-/// The names it asks for, all of which it may have.
+/// Returns the requested names, if the credential allows all of them.
 pub(super) fn names<'a>(
     shared: &Shared,
     hosts: impl Iterator<Item = &'a [u8]>,
@@ -163,19 +163,19 @@ pub(super) fn names<'a>(
         if name.is_empty() {
             continue;
         }
-        let pattern = Pattern::parse(&name).ok_or_else(|| denial(400, format!("{name:?} is no name of a host")))?;
+        let pattern = Pattern::parse(&name).ok_or_else(|| denial(400, format!("invalid host name {name:?}")))?;
         if !shared.config.credentials.get(owner).is_some_and(|one| one.allows(&pattern)) {
-            return Err(denial(403, format!("{pattern} is not open to this credential")));
+            return Err(denial(403, format!("this credential must not use {pattern}")));
         }
         if !patterns.contains(&pattern) {
             patterns.push(pattern);
         }
         if patterns.len() > shared.config.names_per_connection {
-            return Err(denial(403, "these are too many names for one tunnel"));
+            return Err(denial(403, "too many names for one tunnel"));
         }
     }
     if patterns.is_empty() {
-        return Err(denial(400, "a tunnel needs the name of a host, by Uncork-Hosts"));
+        return Err(denial(400, "Uncork-Hosts must name at least one host"));
     }
     Ok(patterns)
 }

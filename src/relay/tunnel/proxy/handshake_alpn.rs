@@ -1,14 +1,14 @@
-//! The other way in: by ALPN `rh2`, HTTP/2 with the roles reversed from the first byte behind TLS.
+//! The handshake by ALPN `rh2`: HTTP/2 with the roles reversed, from the first byte after the TLS handshake.
 //!
 //! ```text
-//!   TLS, ALPN rh2 ──▶ this side is HTTP/2's client at once, and asks:
-//!   GET /.well-known/uncork/hello ──▶ {"token": "…", "hosts": ["app.example"]} ──┬─ known ──▶ Http2: it takes requests
-//!                                                                               └─ not: told, and closed
+//!   TLS, ALPN rh2 ──▶ this side is the HTTP/2 client at once, and asks:
+//!   GET /.well-known/uncork/hello ──▶ {"token": "…", "hosts": ["app.example"]} ──┬─ valid ──▶ Http2: it takes requests
+//!                                                                               └─ else ──▶ rejected, and closed
 //! ```
-//! Until then it has one of a few places, which are shared among networks ([`doors`]). No client's request goes out before
-//! that. An origin server that is not let in is asked one thing more, so that it can log
-//! why: `GET /.well-known/uncork/refused`, with `uncork-status` and `uncork-reason`. There is no client certificate to be
-//! had here: it is a token, or nothing.
+//! Until then the connection counts against a limit that is shared among networks ([`handshake_limits`]), and carries
+//! no client's request. A rejected origin server gets one more request, so that it can log the reason: `GET
+//! /.well-known/uncork/refused`, with `uncork-status` and `uncork-reason`. HTTP/2 alone carries no client certificate,
+//! so a token is required.
 
 use std::{
     future::Future,
@@ -25,33 +25,33 @@ use uncork::{EventMask, Io, PeerAddr, Upgrade};
 use super::{
     Shared,
     handshake::{self, Denial},
-    handshake_limits::{self, Place},
+    handshake_limits::{self, HandshakePermit},
     http2::{Http2, Parts},
     link::Opening,
 };
 use crate::relay::tunnel::pump::Step;
 
-/// What is agreed on by ALPN.
+/// The ALPN name.
 pub(super) const PROTOCOL: &[u8] = b"rh2";
 
 const HELLO: &str = "https://origin.invalid/.well-known/uncork/hello";
 const REFUSED: &str = "https://origin.invalid/.well-known/uncork/refused";
 
-/// Bytes of an answer to it.
+/// Limit of the response in bytes.
 const MOST: usize = 16 * 1024;
 
-/// A connection that has not said yet whose it is; then the link it has become.
+/// A connection that has not identified itself yet; later, the link that it has become.
 pub(super) struct Hello {
     shared: Arc<Shared>,
     peer: PeerAddr,
-    /// Until it is let in.
+    /// Until the connection is accepted.
     parts: Option<Parts>,
-    asked: Option<HelloState>,
+    question: Option<HelloState>,
     began: Option<Instant>,
-    /// When this was last called.
+    /// The time of the last call.
     now: Option<Instant>,
-    place: Option<Place>,
-    /// It has identified itself, or is not counted as one that did not.
+    permit: Option<HandshakePermit>,
+    /// It has identified itself, or must not be counted as a connection that did not.
     settled: bool,
     link: Option<Http2>,
 }
@@ -68,34 +68,36 @@ impl Hello {
             shared: shared.clone(),
             peer,
             parts: Some(parts),
-            asked: None,
+            question: None,
             began: None,
             now: None,
-            place: None,
+            permit: None,
             settled: false,
             link: None,
         })
     }
 
-    /// Takes a place and sends the question. Returns `false` if there is no place, or the network has failed too often.
+    /// Takes a permit and sends the question. Returns `false` if there is no permit, or if the network has failed too
+    /// often.
     fn begin(&mut self, now: Instant) -> bool {
-        if self.shared.doors().too_fast(&self.peer, now).is_some() {
+        if self.shared.handshakes().too_fast(&self.peer, now).is_some() {
             handshake_limits::throttled(&self.shared, &self.peer, now);
             return false;
         }
         let Some(parts) = &mut self.parts else { return false };
-        self.place = Place::take(&self.shared, &self.peer, parts.waker());
+        self.permit = HandshakePermit::take(&self.shared, &self.peer, parts.waker());
         if let Ok(head) = http::Request::get(HELLO).body(()) {
-            self.asked = parts.send.send_request(head, true).ok().map(|(answer, _)| HelloState::Head(answer));
+            self.question = parts.send.send_request(head, true).ok().map(|(response, _)| HelloState::Head(response));
         }
-        self.place.is_some()
+        self.permit.is_some()
     }
 
-    fn judge(&self, words: &[u8], io: &Io<'_>) -> Result<Opening, Denial> {
-        let said: Value = serde_json::from_slice(words).map_err(|_| Denial::new(400, "the hello is no JSON"))?;
+    fn verify(&self, content: &[u8], io: &Io<'_>) -> Result<Opening, Denial> {
+        let hello: Value =
+            serde_json::from_slice(content).map_err(|_| Denial::new(400, "the hello is not valid JSON"))?;
         let text = |value: &Value| value.as_str().map(str::to_owned);
-        let token = said.get("token").and_then(text).unwrap_or_default();
-        let hosts = said.get("hosts").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let token = hello.get("token").and_then(text).unwrap_or_default();
+        let hosts = hello.get("hosts").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let hosts: Vec<String> = hosts.iter().filter_map(text).collect();
         let owner = handshake::by_token(&self.shared, token.as_bytes())?;
         let patterns = handshake::names(&self.shared, hosts.iter().map(String::as_bytes), owner)?;
@@ -103,49 +105,49 @@ impl Hello {
         Ok(Opening { owner, patterns, peer: self.peer, since: io.now().wall })
     }
 
-    /// Says why not, and ends.
-    fn refuse(&mut self, io: &mut Io<'_>, denial: &Denial) -> EventMask {
+    /// Sends the reason of a rejection, and ends.
+    fn reject(&mut self, io: &mut Io<'_>, denial: &Denial) -> EventMask {
         handshake::denied(&self.shared, &self.peer, denial, io.now().mono);
         if denial.status() == 400 {
-            // What it said was of no use: as good as nothing.
-            self.shared.doors().failed(&self.peer, io.now().mono);
+            // A malformed response counts as none.
+            self.shared.handshakes().failed(&self.peer, io.now().mono);
         }
         if let Some(parts) = &mut self.parts {
             let head = http::Request::get(REFUSED)
                 .header("uncork-status", denial.status())
-                .header("uncork-reason", denial.words())
+                .header("uncork-reason", denial.reason())
                 .body(());
-            // As far as it goes: what can't be said is in the log.
-            let said = head.is_ok_and(|head| parts.send.send_request(head, true).is_ok());
+            // Best effort: the reason is in this side's log as well.
+            let sent = head.is_ok_and(|head| parts.send.send_request(head, true).is_ok());
             let connection = &mut parts.connection;
             let _ = parts.pump.turn(io, |cx, _| {
                 let polled = Pin::new(&mut *connection).poll(cx);
-                if polled.is_ready() || !said { Step::Over } else { Step::Waits }
+                if polled.is_ready() || !sent { Step::Over } else { Step::Waits }
             });
         }
         EventMask::TERMINATE
     }
 }
 
-/// Asks, and reads the answer. `Some`: what it says, or that it says nothing of use.
-fn poll_hello(asked: &mut Option<HelloState>, cx: &mut Context<'_>) -> Option<Result<Vec<u8>, Denial>> {
-    let broken = || Some(Err(Denial::new(400, "the hello was not answered")));
+/// Sends the question and reads the response. Returns its content, or an error if it is not usable.
+fn poll_hello(question: &mut Option<HelloState>, cx: &mut Context<'_>) -> Option<Result<Vec<u8>, Denial>> {
+    let broken = || Some(Err(Denial::new(400, "no response to the hello")));
     loop {
-        match asked.as_mut()? {
-            HelloState::Head(answer) => match Pin::new(answer).poll(cx) {
+        match question.as_mut()? {
+            HelloState::Head(response) => match Pin::new(response).poll(cx) {
                 Poll::Pending => return None,
-                Poll::Ready(Ok(answer)) if answer.status() == 200 => {
-                    *asked = Some(HelloState::Body(answer.into_body(), Vec::new()));
+                Poll::Ready(Ok(response)) if response.status() == 200 => {
+                    *question = Some(HelloState::Body(response.into_body(), Vec::new()));
                 }
                 Poll::Ready(_) => return broken(),
             },
-            HelloState::Body(body, words) => match body.poll_data(cx) {
+            HelloState::Body(body, content) => match body.poll_data(cx) {
                 Poll::Pending => return None,
-                Poll::Ready(Some(Ok(data))) if words.len() + data.len() <= MOST => {
-                    words.extend_from_slice(&data);
+                Poll::Ready(Some(Ok(data))) if content.len() + data.len() <= MOST => {
+                    content.extend_from_slice(&data);
                     let _ = body.flow_control().release_capacity(data.len());
                 }
-                Poll::Ready(None) => return Some(Ok(std::mem::take(words))),
+                Poll::Ready(None) => return Some(Ok(std::mem::take(content))),
                 Poll::Ready(Some(_)) => return broken(),
             },
         }
@@ -168,31 +170,31 @@ impl Upgrade for Hello {
             }
         };
         self.settled |= io.events().is_stopping();
-        let lost = self.place.as_ref().is_some_and(Place::is_lost);
+        let lost = self.permit.as_ref().is_some_and(HandshakePermit::is_lost);
         let Some(parts) = self.parts.as_mut().filter(|_| !self.settled && !lost && now < until) else {
             io.abort();
             return EventMask::TERMINATE;
         };
         io.set_deadline(Some(until));
-        let (asked, connection) = (&mut self.asked, &mut parts.connection);
-        let mut heard = None;
+        let (question, connection) = (&mut self.question, &mut parts.connection);
+        let mut hello = None;
         let mask = parts.pump.turn(io, |cx, _| {
-            if heard.is_none() {
-                heard = poll_hello(asked, cx);
+            if hello.is_none() {
+                hello = poll_hello(question, cx);
             }
             match Pin::new(&mut *connection).poll(cx) {
                 Poll::Ready(_) => Step::Over,
                 Poll::Pending => Step::Waits,
             }
         });
-        let Some(heard) = heard else { return mask };
-        self.asked = None;
+        let Some(hello) = hello else { return mask };
+        self.question = None;
         self.settled = true;
-        match heard.and_then(|words| self.judge(&words, io)) {
-            Err(denial) => self.refuse(io, &denial),
+        match hello.and_then(|content| self.verify(&content, io)) {
+            Err(denial) => self.reject(io, &denial),
             Ok(opening) => {
                 let Some(parts) = self.parts.take() else { return EventMask::TERMINATE };
-                self.place = None;
+                self.permit = None;
                 self.link.insert(Http2::of(parts, &self.shared, opening, now)).ready(io)
             }
         }

@@ -1,13 +1,13 @@
-//! Limits of handshakes: places for connections that have not shown a credential yet, shared among networks; and networks
+//! Limits of handshakes: permits for connections without a verified credential, shared among networks; and networks
 //! that have failed too often.
 //!
 //! ```text
 //!   ALPN rh2 ──▶ too many failures of its network? ──▶ closed
-//!                  └─ a place; if all are taken, the oldest of the network with the most loses its own
-//!                        └─ answered in time? ──no──▶ one more failure of its network
+//!                 └─ a permit; at the limit, the oldest of the network with the most loses its own
+//!                       └─ identified in time? ──no──▶ one more failure of its network
 //! ```
-//! So one address cannot take all places, and neither can four: a newcomer always gets one, at the expense of the network
-//! that has the most.
+//! So one address cannot take all permits, and neither can four: a newcomer always gets one, from the network that has
+//! the most.
 
 use std::{
     collections::HashMap,
@@ -28,13 +28,13 @@ use crate::relay::{
     repeated::Repeated,
 };
 
-/// How often what happens again and again is logged, at the most.
+/// Shortest time between two log lines about a repeated event.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 
 /// Handshakes under way, and networks that have failed.
 pub(super) struct HandshakeLimits {
     failures: Addresses,
-    /// Handshakes that have a place, the oldest first.
+    /// Handshakes that have a permit, the oldest first.
     pending: Vec<Arc<Pending>>,
     most: usize,
     unanswered: Repeated,
@@ -54,7 +54,7 @@ impl HandshakeLimits {
         }
     }
 
-    /// When this address may try again, if it has failed too often.
+    /// Returns how long this address must wait, if it has failed too often.
     pub(super) fn too_fast(&self, peer: &PeerAddr, now: Instant) -> Option<Duration> {
         self.failures.too_fast(peer.ip()?, now)
     }
@@ -67,7 +67,7 @@ impl HandshakeLimits {
         }
     }
 
-    /// Adds a handshake, and returns it with the one that loses its place for it. `None` if there are no places at all.
+    /// Adds a handshake. Returns it, with the one that loses its permit for it; `None` if no handshakes are allowed.
     fn enter(&mut self, network: Option<IpAddr>, waker: Waker) -> Option<(Arc<Pending>, Option<Arc<Pending>>)> {
         if self.most == 0 {
             return None;
@@ -79,7 +79,7 @@ impl HandshakeLimits {
         Some((new, displaced))
     }
 
-    /// Returns the index of the handshake that makes room for a newcomer of this network: the oldest of the network with
+    /// Returns the index of the handshake that gives way to a newcomer of this network: the oldest of the network with
     /// the most, counting the newcomer. Among equals it is the newcomer's own network.
     fn displaced_by(&self, network: Option<IpAddr>) -> Option<usize> {
         let mut counts: HashMap<Option<IpAddr>, usize> = HashMap::from([(network, 1)]);
@@ -99,23 +99,23 @@ impl HandshakeLimits {
 
 /// A handshake under way.
 struct Pending {
-    /// `None`: it has not come over IP.
+    /// `None`: the connection does not use IP.
     network: Option<IpAddr>,
     waker: Waker,
     displaced: AtomicBool,
 }
 
-/// A place for a handshake, until this is dropped.
-pub(super) struct Place {
+/// A permit for a handshake, held until this is dropped.
+pub(super) struct HandshakePermit {
     shared: Arc<Shared>,
     pending: Arc<Pending>,
 }
 
-impl Place {
-    /// Takes a place; `waker` is called if it is lost to a newer handshake. If all are taken, another handshake loses its
-    /// own. `None` if there are no places at all.
+impl HandshakePermit {
+    /// Takes a permit; `waker` is called if it is lost to a newer handshake. At the limit, another handshake loses its
+    /// own. Returns `None` if no handshakes are allowed.
     pub(super) fn take(shared: &Arc<Shared>, peer: &PeerAddr, waker: Waker) -> Option<Self> {
-        let (pending, displaced) = shared.doors().enter(peer.network(), waker)?;
+        let (pending, displaced) = shared.handshakes().enter(peer.network(), waker)?;
         if let Some(displaced) = displaced {
             displaced.displaced.store(true, Ordering::Relaxed);
             displaced.waker.wake_by_ref();
@@ -130,19 +130,19 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for HandshakePermit {
     fn drop(&mut self) {
-        self.shared.doors().leave(&self.pending);
+        self.shared.handshakes().leave(&self.pending);
     }
 }
 
-/// Counts and logs a connection that did not identify itself, and holds that against its network.
+/// Counts and logs a connection that did not identify itself, as a failure of its network.
 pub(super) fn unanswered(shared: &Shared, peer: &PeerAddr, now: Instant) {
     shared.counters.add(Count::Unanswered);
     let count = {
-        let mut doors = shared.doors();
-        doors.failed(peer, now);
-        doors.unanswered.happened(now)
+        let mut handshakes = shared.handshakes();
+        handshakes.failed(peer, now);
+        handshakes.unanswered.happened(now)
     };
     if let Some(count) = count {
         log::warn!(target: "uncork::relay", "tunnel: {count} connections by ALPN did not identify themselves; the last \
@@ -150,10 +150,10 @@ pub(super) fn unanswered(shared: &Shared, peer: &PeerAddr, now: Instant) {
     }
 }
 
-/// Counts and logs a handshake that is refused unread, because its network has failed too often.
+/// Counts and logs a handshake that is rejected unread, because its network has failed too often.
 pub(super) fn throttled(shared: &Shared, peer: &PeerAddr, now: Instant) {
     shared.counters.add(Count::Throttled);
-    let count = shared.doors().throttled.happened(now);
+    let count = shared.handshakes().throttled.happened(now);
     if let Some(count) = count {
         log::warn!(target: "uncork::relay", "tunnel: {count} handshakes refused unread, after too many failures of their \
             network; the last from {peer}");
@@ -168,30 +168,30 @@ mod tests {
     #[test]
     fn an_address_that_fails_often_is_not_asked_again() {
         let config = ProxyConfig { failures_per_minute: 3, ..ProxyConfig::default() };
-        let (mut doors, now) = (HandshakeLimits::new(&config), Instant::now());
+        let (mut handshakes, now) = (HandshakeLimits::new(&config), Instant::now());
         let [one, other] = [1, 2].map(|last| PeerAddr::tcp(([192, 0, 2, last], 5).into()));
         for _ in 0..3 {
-            assert_eq!(doors.too_fast(&one, now), None);
-            doors.failed(&one, now);
+            assert_eq!(handshakes.too_fast(&one, now), None);
+            handshakes.failed(&one, now);
         }
-        let wait = doors.too_fast(&one, now).expect("too fast");
+        let wait = handshakes.too_fast(&one, now).expect("too fast");
         assert!(wait <= Duration::from_secs(20), "{wait:?}");
-        assert_eq!(doors.too_fast(&other, now), None);
-        assert_eq!(doors.too_fast(&one, now + wait), None);
+        assert_eq!(handshakes.too_fast(&other, now), None);
+        assert_eq!(handshakes.too_fast(&one, now + wait), None);
     }
 
-    /// Returns the handshakes that have a place, after these networks have asked for one in this order.
+    /// Returns the handshakes that have a permit, after these networks have asked for one in this order.
     fn pending(handshakes: usize, networks: &[u8]) -> Vec<(u8, usize)> {
-        let mut doors = HandshakeLimits::new(&ProxyConfig { handshakes, ..ProxyConfig::default() });
+        let mut handshakes = HandshakeLimits::new(&ProxyConfig { handshakes, ..ProxyConfig::default() });
         let mut all = Vec::new();
         for last in networks {
-            let entered = doors.enter(Some(IpAddr::from([192, 0, 2, *last])), Waker::noop().clone());
-            all.push((*last, entered.expect("a place").0));
+            let entered = handshakes.enter(Some(IpAddr::from([192, 0, 2, *last])), Waker::noop().clone());
+            all.push((*last, entered.expect("a permit").0));
         }
-        assert!(doors.pending.len() <= handshakes);
+        assert!(handshakes.pending.len() <= handshakes);
         let number =
             |one: &Arc<Pending>| all.iter().position(|(_, other)| Arc::ptr_eq(one, other)).expect("one of them");
-        doors.pending.iter().map(number).map(|at| (all[at].0, at)).collect()
+        handshakes.pending.iter().map(number).map(|at| (all[at].0, at)).collect()
     }
 
     #[test]
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn without_places_there_is_none() {
-        let mut doors = HandshakeLimits::new(&ProxyConfig { handshakes: 0, ..ProxyConfig::default() });
-        assert!(doors.enter(None, Waker::noop().clone()).is_none());
+        let mut handshakes = HandshakeLimits::new(&ProxyConfig { handshakes: 0, ..ProxyConfig::default() });
+        assert!(handshakes.enter(None, Waker::noop().clone()).is_none());
     }
 }

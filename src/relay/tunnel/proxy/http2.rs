@@ -1,12 +1,12 @@
-//! The carrier: an origin's connection, on which this side is HTTP/2's client.
+//! The carrier in HTTP/2: the connection of an origin server, on which this side is the client.
 //!
 //! ```text
-//!   Link ── orders ──▶ start ──▶ [ Stream | Stream | … ] ◀── woken keys
+//!   Link ── requests ──▶ start ──▶ [ Stream | Stream | … ] ◀── woken keys
 //!                                     ▲ h2 ▼
 //!   Io ◀════════ Pump ═══════▶ h2::client::Connection       deadline: ping, silence, drain
 //! ```
-//! It takes requests once the origin's first frame is here, and until the origin says GOAWAY, this server stops, or the
-//! connection ends. Only streams that were woken are looked at.
+//! It takes requests from the origin server's first frame on, until the origin server sends GOAWAY, this server stops,
+//! or the connection ends. Only streams that were woken are driven.
 
 use std::{
     future::Future,
@@ -37,21 +37,21 @@ use crate::relay::tunnel::{
     wire::{CONNECTION, HEAD, REMEMBERED, RESETS, SMALL_FRAMES, Wire, WirePump, wire},
 };
 
-/// The key under which new orders wake the connection.
-const ORDERS: usize = CONNECTION - 1;
+/// The key with which new requests wake the connection.
+const REQUESTS: usize = CONNECTION - 1;
 
-/// Requests sent before the origin has said how many it takes.
+/// Requests that may be sent before the origin server has announced its limit.
 const BEFORE_SETTINGS: usize = 100;
 
-/// Bytes that h2 holds of each request's body.
+/// Bytes that h2 buffers of each request's body.
 const SEND_BUFFER: usize = 64 * 1024;
 
-/// Stream errors of the origin server's over the life of a connection, before h2 ends it. Responses that break a rule are
-/// among them, which clients can ask for: not so few that these can end it. What h2 holds for them if the origin server
-/// does not read takes less memory than the connection's window.
+/// Stream errors of the origin server, over the life of a connection, after which h2 ends it. Malformed responses are
+/// among them, and clients can cause those, so the limit is high. What h2 holds for them, if the origin server does not
+/// read, takes less memory than the connection's window.
 const STREAM_ERRORS: usize = 65_536;
 
-/// A connection, before it is anybody's.
+/// A connection that has no link yet.
 pub(super) struct Parts {
     pub(super) pump: WirePump,
     wakes: Wakes,
@@ -60,7 +60,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Has the connection called again.
+    /// Returns a waker that has the connection called again.
     pub(super) fn waker(&self) -> task::Waker {
         self.wakes.waker(CONNECTION)
     }
@@ -76,41 +76,41 @@ struct Inner {
     link: Arc<Link>,
     wakes: Wakes,
     connection: client::Connection<Wire, Bytes>,
-    /// `None`: no more requests.
+    /// `None`: no more requests are sent.
     send: Option<client::SendRequest<Bytes>>,
     pings: Option<PingPong>,
     streams: Slab<Stream>,
-    /// There are orders that were not begun.
+    /// Requests wait that are not begun.
     waiting: bool,
     slowed: Slowed,
-    life: Life,
-    /// The connection has ended. What was received whole is still given to its clients, at their pace.
+    clocks: Clocks,
+    /// The connection has ended. Responses that were received completely are still delivered to their clients.
     over: bool,
     now: Instant,
 }
 
-/// The clocks.
+/// The clocks of a connection.
 #[derive(Default)]
-struct Life {
+struct Clocks {
     began: Option<Instant>,
-    /// When the origin was last heard of, and how much it had said.
-    heard: Option<Instant>,
+    /// When the origin server last sent something, and how many bytes it had sent by then.
+    last_input: Option<Instant>,
     bytes: u64,
-    /// When it was pinged, if the answer is still out.
+    /// When the last ping was sent, if its response is missing.
     pinged: Option<Instant>,
-    /// Since when nothing new is begun.
+    /// When the drain began.
     leaving: Option<Instant>,
-    /// It was added to the table.
+    /// The link was added to the table.
     joined: bool,
 }
 
 impl Http2 {
-    /// The preface is written, nothing is sent yet.
+    /// Creates a connection with its preface written, and nothing sent.
     pub(super) fn parts(config: &ProxyConfig) -> Option<Parts> {
         let wakes = Wakes::new();
         let (pump, wire) = wire(&wakes);
         let greeting = pin!(builder(config).handshake::<_, Bytes>(wire));
-        // Ready at once: there is room for the preface.
+        // Ready at once: the buffer has space for the preface.
         match greeting.poll(&mut Context::from_waker(task::Waker::noop())) {
             Poll::Ready(Ok((send, connection))) => Some(Parts { pump, wakes, send, connection }),
             _ => None,
@@ -121,10 +121,10 @@ impl Http2 {
         Some(Self::of(Self::parts(&shared.config)?, shared, opening, now))
     }
 
-    /// A connection on which something was said already.
+    /// Makes a link of a connection that is in use already.
     pub(super) fn of(parts: Parts, shared: &Arc<Shared>, opening: Opening, now: Instant) -> Self {
         let Parts { pump, wakes, send, mut connection } = parts;
-        let link = shared.open(opening, wakes.waker(ORDERS));
+        let link = shared.open(opening, wakes.waker(REQUESTS));
         let inner = Inner {
             shared: shared.clone(),
             link,
@@ -135,7 +135,7 @@ impl Http2 {
             streams: Slab::new(),
             waiting: false,
             slowed: Slowed::default(),
-            life: Life::default(),
+            clocks: Clocks::default(),
             over: false,
             now,
         };
@@ -143,7 +143,7 @@ impl Http2 {
     }
 }
 
-/// Bytes of a head, as HTTP/2 counts them; a little more, for its pseudo fields.
+/// Returns the size of a head in bytes, as HTTP/2 counts it, with an allowance for the pseudo-header fields.
 fn head_size(head: &http::Request<()>) -> usize {
     let fields: usize = head.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
     let uri = head.uri();
@@ -176,14 +176,14 @@ impl Upgrade for Http2 {
             inner.leave();
         }
         let mask = pump.turn(io, |cx, keys| inner.step(cx, keys));
-        inner.listen(pump);
+        inner.note_input(pump);
         io.set_deadline(Some(inner.due()));
         mask
     }
 }
 
 impl Inner {
-    /// Looks at what was woken, begins what can be begun, and has h2 read and write.
+    /// Drives the woken streams, begins new requests, and has h2 read and write.
     fn step(&mut self, cx: &mut Context<'_>, keys: &mut Vec<usize>) -> Step {
         if self.is_dead() {
             return Step::Abort;
@@ -196,12 +196,12 @@ impl Inner {
         for key in keys.drain(..) {
             match key {
                 CONNECTION => {}
-                ORDERS => self.waiting = true,
+                REQUESTS => self.waiting = true,
                 key => self.drive(key),
             }
         }
         if self.over {
-            return self.last_words();
+            return self.drain_streams();
         }
         if self.waiting {
             self.start(cx);
@@ -212,13 +212,13 @@ impl Inner {
                 log::debug!(target: "uncork::relay", "tunnel {}: {error}", self.link.id);
             }
             self.end();
-            return self.last_words();
+            return self.drain_streams();
         }
         self.poll_pong(cx);
-        // It may take fewer streams than we would give it, and says so at any time.
+        // The origin server may announce a lower limit at any time.
         let takes = self.connection.max_concurrent_send_streams();
-        self.link.places.set_most(takes.min(self.shared.config.streams_per_connection));
-        // It has said GOAWAY: what it has not begun, others may have.
+        self.link.permits.set_most(takes.min(self.shared.config.streams_per_connection));
+        // It has sent GOAWAY: requests that it has not begun are retried elsewhere.
         if let Some(send) = &mut self.send
             && let Poll::Ready(Err(_)) = send.poll_ready(cx)
         {
@@ -227,18 +227,18 @@ impl Inner {
         Step::Waits
     }
 
-    /// Begins orders, as many as h2 takes.
+    /// Begins requests, as many as h2 takes.
     fn start(&mut self, cx: &mut Context<'_>) {
-        while let Some(order) = self.link.next() {
-            if order.reply.call.is_over() {
+        while let Some(request) = self.link.next() {
+            if request.responder.cancellation.is_over() {
                 continue;
             }
-            let Some(send) = &mut self.send else { return order.again(self.link.id) };
+            let Some(send) = &mut self.send else { return request.again(self.link.id) };
             match send.poll_ready(cx) {
-                Poll::Ready(Ok(())) => self.begin(order),
-                Poll::Pending => return self.link.put_back(order),
+                Poll::Ready(Ok(())) => self.begin(request),
+                Poll::Pending => return self.link.put_back(request),
                 Poll::Ready(Err(_)) => {
-                    order.again(self.link.id);
+                    request.again(self.link.id);
                     return self.leave();
                 }
             }
@@ -246,18 +246,18 @@ impl Inner {
         self.waiting = false;
     }
 
-    fn begin(&mut self, order: Box<ProxiedRequest>) {
+    fn begin(&mut self, request: Box<ProxiedRequest>) {
         let Some(send) = &mut self.send else { return };
-        if order.protocol.is_some() && !send.is_extended_connect_protocol_enabled() {
-            return order.reply.fail(Failure::NoUpgrade);
+        if request.protocol.is_some() && !send.is_extended_connect_protocol_enabled() {
+            return request.responder.fail(Failure::NoUpgrade);
         }
-        if head_size(&order.head) >= HEAD as usize {
-            return order.reply.fail(Failure::HeadTooLarge);
+        if head_size(&request.head) >= HEAD as usize {
+            return request.responder.fail(Failure::HeadTooLarge);
         }
         let entry = self.streams.vacant_entry();
         let key = entry.key();
         let body = self.shared.config.credentials.get(self.link.owner).map_or(0, |one| one.body);
-        if let Some(stream) = Stream::begin(order, send, self.wakes.waker(key), body) {
+        if let Some(stream) = Stream::begin(request, send, self.wakes.waker(key), body) {
             entry.insert(stream);
             self.drive(key);
         }
@@ -288,23 +288,23 @@ impl Inner {
                 drop(self.streams.remove(key));
             }
             Next::Refused => {
-                if let Some(order) = self.streams.remove(key).into_request() {
-                    order.again(self.link.id);
+                if let Some(request) = self.streams.remove(key).into_request() {
+                    request.again(self.link.id);
                 }
             }
         }
     }
 
-    /// Takes no more requests. Those under way go on; when there are none, h2 says GOAWAY, and ends.
+    /// Takes no more requests. Those under way go on; after the last one h2 sends GOAWAY and ends.
     fn leave(&mut self) {
         if self.send.take().is_some() {
-            self.life.leaving = Some(self.now);
+            self.clocks.leaving = Some(self.now);
             self.shared.close(&self.link, self.now);
             self.wakes.waker(CONNECTION).wake();
         }
     }
 
-    /// The connection is over: each stream is told why.
+    /// Handles the end of the connection: each stream gets the error.
     fn end(&mut self) {
         self.leave();
         self.over = true;
@@ -312,8 +312,8 @@ impl Inner {
         keys.into_iter().for_each(|key| self.drive(key));
     }
 
-    /// What is left to be given to clients, of a connection that has ended.
-    fn last_words(&self) -> Step {
+    /// Returns the step of a connection that has ended: it is over when the last client has its response.
+    fn drain_streams(&self) -> Step {
         if self.streams.is_empty() { Step::Over } else { Step::Waits }
     }
 
@@ -321,71 +321,75 @@ impl Inner {
         &self.shared.rates[self.link.owner]
     }
 
-    /// Bytes that may be moved now.
+    /// Returns the number of bytes that may be moved now.
     fn left(&self) -> usize {
         self.rate().left(self.now, self.link.id)
     }
 
     fn poll_pong(&mut self, cx: &mut Context<'_>) {
-        if let (Some(pings), Some(at)) = (&mut self.pings, self.life.pinged)
+        if let (Some(pings), Some(at)) = (&mut self.pings, self.clocks.pinged)
             && pings.poll_pong(cx).is_ready()
         {
-            self.life.pinged = None;
+            self.clocks.pinged = None;
             self.link.set_round_trip(self.now.saturating_duration_since(at));
         }
     }
 
-    /// Notes what was heard of the origin. With its first frame it takes requests.
-    fn listen(&mut self, pump: &mut WirePump) {
+    /// Notes the time of input. The link joins with the origin server's first frame.
+    fn note_input(&mut self, pump: &mut WirePump) {
         let bytes = pump.received();
-        let began = *self.life.began.get_or_insert(self.now);
-        if bytes > self.life.bytes {
-            (self.life.bytes, self.life.heard) = (bytes, Some(self.now));
-            if !self.life.joined && self.send.is_some() {
-                self.life.joined = true;
+        let began = *self.clocks.began.get_or_insert(self.now);
+        if bytes > self.clocks.bytes {
+            (self.clocks.bytes, self.clocks.last_input) = (bytes, Some(self.now));
+            if !self.clocks.joined && self.send.is_some() {
+                self.clocks.joined = true;
                 self.shared.join(&self.link);
             }
         }
-        let silent = self.now.saturating_duration_since(self.life.heard.unwrap_or(began));
-        if self.life.joined && !self.over && self.life.pinged.is_none() && silent >= self.shared.config.ping_interval {
+        let silent = self.now.saturating_duration_since(self.clocks.last_input.unwrap_or(began));
+        if self.clocks.joined
+            && !self.over
+            && self.clocks.pinged.is_none()
+            && silent >= self.shared.config.ping_interval
+        {
             pump.shrink();
             if let Some(pings) = &mut self.pings
                 && pings.send_ping(Ping::opaque()).is_ok()
             {
-                self.life.pinged = Some(self.now);
-                // h2 was polled before.
+                self.clocks.pinged = Some(self.now);
+                // h2 was polled before this call.
                 self.wakes.waker(CONNECTION).wake();
             }
         }
     }
 
-    /// Whether it has been silent for too long, or takes too long to leave.
+    /// Returns `true` if the silence or the drain has lasted too long.
     fn is_dead(&self) -> bool {
         let config = &self.shared.config;
         let since = |at: Option<Instant>, most: Duration| at.is_some_and(|at| self.now >= at + most);
-        let silent = match self.life.joined {
+        let silent = match self.clocks.joined {
             _ if self.over => false,
-            true => since(self.life.heard, config.ping_interval * 2),
-            false => since(self.life.began, config.handshake_timeout),
+            true => since(self.clocks.last_input, config.ping_interval * 2),
+            false => since(self.clocks.began, config.handshake_timeout),
         };
         if silent {
             self.shared.counters.add(Count::Silent);
-            log::debug!(target: "uncork::relay", "tunnel {}: silent, and taken for dead", self.link.id);
+            log::debug!(target: "uncork::relay", "tunnel {}: the origin server is silent and counts as dead", self.link.id);
         }
-        silent || since(self.life.leaving, config.drain_timeout)
+        silent || since(self.clocks.leaving, config.drain_timeout)
     }
 
-    /// When to look at the clocks again.
+    /// Returns when the next clock runs out.
     fn due(&self) -> Instant {
         let config = &self.shared.config;
-        let began = self.life.began.unwrap_or(self.now);
-        let silence = match (self.life.joined, self.life.heard) {
+        let began = self.clocks.began.unwrap_or(self.now);
+        let silence = match (self.clocks.joined, self.clocks.last_input) {
             _ if self.over => self.now + config.drain_timeout,
-            (true, Some(heard)) if self.life.pinged.is_some() => heard + config.ping_interval * 2,
-            (true, Some(heard)) => heard + config.ping_interval,
+            (true, Some(last)) if self.clocks.pinged.is_some() => last + config.ping_interval * 2,
+            (true, Some(last)) => last + config.ping_interval,
             _ => began + config.handshake_timeout,
         };
-        let drained = self.life.leaving.map_or(silence, |at| at + config.drain_timeout);
+        let drained = self.clocks.leaving.map_or(silence, |at| at + config.drain_timeout);
         let rate = if self.slowed.is_empty() { None } else { self.rate().wait(self.now, self.link.id) };
         silence.min(drained).min(rate.unwrap_or(silence))
     }
@@ -393,7 +397,7 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // However it came to its end.
+        // This covers every end, also that of a loop that stops.
         self.leave();
         self.shared.gone(&self.link);
     }

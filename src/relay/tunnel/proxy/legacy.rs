@@ -1,19 +1,18 @@
-//! Origins of 2014: their handshake, and the carrier on which this side is SPDY's client.
+//! Origin servers of spdy-proxy: their handshake, and the carrier on which this side is the SPDY client.
 //!
 //! ```text
 //!   PUT / HTTP/1.1                                 HTTP/1.1 200 Connection Established
 //!   Host: localhost:1444        over TLS, from     Content-Length: 12
 //!   Content-Length: 12          an address that
 //!                               is listed          Hello from P
-//!   Hello from C              ────────────────▶    and SPDY/3.1, whose client is who has answered
+//!   Hello from C              ────────────────▶    and SPDY/3.1, with this side as the client
 //! ```
-//! They have no credential: who may come from one of the addresses is believed. So there is one
-//! [`Credential::allow_legacy_unauthenticated`](super::Credential::allow_legacy_unauthenticated) at the most, which has to
-//! be asked for by that name, and its names are those it was given there. One such origin is connected at a time: a new
-//! one takes the place of the last.
+//! They have no credential: every peer with one of the allowed addresses is accepted. So there is at most one
+//! [`Credential::allow_legacy_unauthenticated`](super::Credential::allow_legacy_unauthenticated), which is off by
+//! default, and it lists its names. One such origin server is connected at a time: a new one replaces the last.
 //!
-//! What theirs gets wrong is not done here: the client's host is passed on, bodies go on as they come, silence is told
-//! to the client as 504, an origin that is lost as 502, and a client that leaves resets its stream.
+//! Faults of spdy-proxy's own proxy are not repeated. The client's host is forwarded, bodies are forwarded as they
+//! come, and a client that disconnects resets its stream. A silent origin server is a 504, a lost one a 502.
 
 use std::{
     collections::HashMap,
@@ -38,17 +37,17 @@ use crate::relay::tunnel::{
     wakes::Wakes,
 };
 
-/// What the original answers, to the letter.
+/// The response of spdy-proxy, byte for byte.
 const GREETING: &[u8] = b"HTTP/1.1 200 Connection Established\r\nContent-Length: 12\r\n\r\nHello from P";
 
-/// Bytes of a handshake's body. It says `Hello from C`, and is not looked at.
+/// Limit of a handshake's body in bytes. It is `Hello from C`, and is not looked at.
 const HELLO: usize = 1024;
 
-/// The key under which new orders wake the connection.
-const ORDERS: usize = usize::MAX;
+/// The key with which new requests wake the connection.
+const REQUESTS: usize = usize::MAX;
 
-/// Lets an origin of 2014 in, or says why not. `None`: it is none.
-pub(super) fn welcome(shared: &Arc<Shared>, req: &mut Request<'_>) -> Option<Action> {
+/// Accepts an origin server of spdy-proxy, or rejects it. Returns `None` if the request is not from one.
+pub(super) fn accept(shared: &Arc<Shared>, req: &mut Request<'_>) -> Option<Action> {
     let owner = shared.config.legacy()?;
     let speaks = req.method() == "PUT" && req.path() == "/" && req.query().is_none();
     let asks = req.header("upgrade").is_some() || req.header("authorization").is_some();
@@ -56,25 +55,25 @@ pub(super) fn welcome(shared: &Arc<Shared>, req: &mut Request<'_>) -> Option<Act
         return None;
     }
     let denied = if req.tls_info().is_none() && !shared.config.trusted.has(req.peer()) {
-        Some((403, "a tunnel is open to TLS only\n"))
+        Some((403, "a tunnel needs TLS\n"))
     } else if !shared.config.is_legacy_source(req.peer()) {
-        Some((403, "a tunnel without a credential is not open to this address\n"))
+        Some((403, "this address must not open a tunnel without a credential\n"))
     } else if req.content_length().is_some_and(|n| n > HELLO as u64) {
-        Some((413, "a handshake is shorter than that\n"))
+        Some((413, "the body of the handshake is too large\n"))
     } else {
         None
     };
-    if let Some((status, words)) = denied {
+    if let Some((status, body)) = denied {
         shared.counters.add(Count::Denied);
-        log::info!(target: "uncork::relay", "{}: no tunnel for SPDY: {status}", req.peer());
-        return Some(Response::text(words).with_status(status).into());
+        log::info!(target: "uncork::relay", "{}: SPDY tunnel rejected: {status}", req.peer());
+        return Some(Response::text(body).with_status(status).into());
     }
     let patterns = shared.config.credentials.get(owner)?.hosts.clone();
     let opening = Opening { owner, patterns, peer: *req.peer(), since: req.now().wall };
     Some(Action::Receive(Box::new(Hello { shared: shared.clone(), opening, now: req.now().mono, left: HELLO })))
 }
 
-/// Takes the handshake's body, and lets it be.
+/// Receives and ignores the handshake's body.
 struct Hello {
     shared: Arc<Shared>,
     opening: Opening,
@@ -116,21 +115,21 @@ struct Inner {
     wakes: Wakes,
     session: Session,
     streams: Slab<Stream>,
-    /// Where the streams of these numbers are.
+    /// The stream of each stream number.
     keys: HashMap<u32, usize>,
     /// Streams that wait for their credential's rate.
     slowed: Vec<usize>,
-    life: Life,
+    clocks: Clocks,
     now: Instant,
 }
 
-/// The clocks.
-struct Life {
-    /// When the origin was last heard of.
-    heard: Instant,
-    /// When it was pinged, if the answer is still out.
+/// The clocks of a connection.
+struct Clocks {
+    /// When the origin server last sent something.
+    last_input: Instant,
+    /// When the last ping was sent, if its response is missing.
     pinged: Option<Instant>,
-    /// Since when nothing new is begun.
+    /// When the drain began.
     leaving: Option<Instant>,
     joined: bool,
 }
@@ -140,19 +139,17 @@ impl Inner {
         let before: Vec<Arc<Link>> = {
             let mut table = shared.table();
             if table.links.len() >= shared.config.connections {
-                return Err(Response::text("there are too many tunnels\n")
-                    .with_status(503)
-                    .header("Retry-After", "60"));
+                return Err(Response::text("too many tunnels\n").with_status(503).header("Retry-After", "60"));
             }
             if table.names.claim(&opening.patterns, opening.owner, now).is_err() {
-                // Its names are nobody else's to claim, unless somebody else was given them too.
-                return Err(Response::text("these names are somebody else's\n").with_status(409));
+                // Only this credential can claim its names, unless they were given to another one too.
+                return Err(Response::text("another credential has these names\n").with_status(409));
             }
             table.links.values().filter(|link| link.owner == opening.owner).cloned().collect()
         };
-        before.iter().for_each(|link| link.oust());
+        before.iter().for_each(|link| link.replace());
         let wakes = Wakes::new();
-        let link = shared.open(opening, wakes.waker(ORDERS));
+        let link = shared.open(opening, wakes.waker(REQUESTS));
         Ok(Self {
             shared: shared.clone(),
             link,
@@ -161,31 +158,31 @@ impl Inner {
             streams: Slab::new(),
             keys: HashMap::new(),
             slowed: Vec::new(),
-            life: Life { heard: now, pinged: None, leaving: None, joined: false },
+            clocks: Clocks { last_input: now, pinged: None, leaving: None, joined: false },
             now,
         })
     }
 
-    /// Begins orders, as many as there may be.
+    /// Begins requests, as many as may be under way.
     fn start(&mut self, left: usize) {
-        while let Some(order) = self.link.next() {
-            if order.reply.call.is_over() {
+        while let Some(request) = self.link.next() {
+            if request.responder.cancellation.is_over() {
                 continue;
             }
             let most = self.shared.config.credentials.get(self.link.owner).map_or(0, |one| one.body);
             let entry = self.streams.vacant_entry();
             let key = entry.key();
-            match Stream::begin(order, &mut self.session, self.wakes.waker(key), most) {
+            match Stream::begin(request, &mut self.session, self.wakes.waker(key), most) {
                 Ok((id, stream)) => {
                     entry.insert(stream);
                     self.keys.insert(id, key);
                     self.drive(key, left);
                 }
-                Err((order, NotOpened::Busy)) => return self.link.put_back(order),
-                Err((order, NotOpened::Gone)) => order.again(self.link.id),
-                Err((order, NotOpened::Unfit)) => {
-                    let upgrade = order.protocol.is_some();
-                    order.reply.fail(if upgrade { Failure::NoUpgrade } else { Failure::Lost });
+                Err((request, NotOpened::Busy)) => return self.link.put_back(request),
+                Err((request, NotOpened::Gone)) => request.again(self.link.id),
+                Err((request, NotOpened::Unfit)) => {
+                    let upgrade = request.protocol.is_some();
+                    request.responder.fail(if upgrade { Failure::NoUpgrade } else { Failure::Lost });
                 }
             }
         }
@@ -221,8 +218,8 @@ impl Inner {
                 }
             }
             Next::Refused => {
-                if let Some(order) = self.remove(key).and_then(Stream::into_request) {
-                    order.again(self.link.id);
+                if let Some(request) = self.remove(key).and_then(Stream::into_request) {
+                    request.again(self.link.id);
                 }
             }
         }
@@ -234,21 +231,22 @@ impl Inner {
         Some(stream)
     }
 
-    /// Returns how many bytes may be moved now. A call counts as a claim: a link that had bytes before lets this one go first.
+    /// Returns how many bytes may be moved now. A call counts as a claim: a link that had bytes before lets this one go
+    /// first.
     fn left(&self) -> usize {
         self.shared.rates[self.link.owner].left(self.now, self.link.id)
     }
 
     /// Takes no more requests. Those under way go on.
     fn leave(&mut self) {
-        if self.life.leaving.is_none() {
-            self.life.leaving = Some(self.now);
+        if self.clocks.leaving.is_none() {
+            self.clocks.leaving = Some(self.now);
             self.session.close();
             self.shared.close(&self.link, self.now);
         }
     }
 
-    /// The connection is over: each stream is told so.
+    /// Handles the end of the connection: each stream gets the error.
     fn end(&mut self) {
         self.leave();
         self.keys.clear();
@@ -259,29 +257,27 @@ impl Inner {
         }
     }
 
-    // Time.
-
     fn is_dead(&mut self) -> bool {
         let config = &self.shared.config;
         let since = |at: Option<Instant>, most: Duration| at.is_some_and(|at| self.now >= at + most);
-        let silent = since(Some(self.life.heard), config.ping_interval * 2);
+        let silent = since(Some(self.clocks.last_input), config.ping_interval * 2);
         if silent {
             self.shared.counters.add(Count::Silent);
-            log::debug!(target: "uncork::relay", "tunnel {}: silent, and taken for dead", self.link.id);
+            log::debug!(target: "uncork::relay", "tunnel {}: the origin server is silent and counts as dead", self.link.id);
         }
-        silent || since(self.life.leaving, config.drain_timeout)
+        silent || since(self.clocks.leaving, config.drain_timeout)
     }
 
-    /// Pings it if it is silent; when to look again.
+    /// Pings a silent origin server. Returns when the next clock runs out.
     fn due(&mut self) -> Instant {
         let every = self.shared.config.ping_interval;
-        if self.life.pinged.is_none() && self.now >= self.life.heard + every {
+        if self.clocks.pinged.is_none() && self.now >= self.clocks.last_input + every {
             self.session.ping();
-            self.life.pinged = Some(self.now);
-            self.wakes.waker(ORDERS).wake();
+            self.clocks.pinged = Some(self.now);
+            self.wakes.waker(REQUESTS).wake();
         }
-        let silence = self.life.heard + if self.life.pinged.is_some() { every * 2 } else { every };
-        let drained = self.life.leaving.map_or(silence, |at| at + self.shared.config.drain_timeout);
+        let silence = self.clocks.last_input + if self.clocks.pinged.is_some() { every * 2 } else { every };
+        let drained = self.clocks.leaving.map_or(silence, |at| at + self.shared.config.drain_timeout);
         let rate =
             if self.slowed.is_empty() { None } else { self.shared.rates[self.link.owner].wait(self.now, self.link.id) };
         silence.min(drained).min(rate.unwrap_or(silence))
@@ -298,7 +294,7 @@ impl User for Inner {
     }
 
     fn on_input(&mut self) {
-        self.life.heard = self.now;
+        self.clocks.last_input = self.now;
     }
 
     fn on_event(&mut self, event: Event) {
@@ -336,11 +332,11 @@ impl User for Inner {
             }
             Event::GoAway => self.leave(),
             Event::Pong => {
-                if let Some(at) = self.life.pinged.take() {
+                if let Some(at) = self.clocks.pinged.take() {
                     self.link.set_round_trip(self.now.saturating_duration_since(at));
                 }
             }
-            // A client's session hears of none.
+            // A client's session has no such event.
             Event::Opened { .. } => {}
         }
     }
@@ -349,7 +345,7 @@ impl User for Inner {
         if self.is_dead() {
             return Step::Abort;
         }
-        if self.link.is_ousted() {
+        if self.link.is_replaced() {
             self.end();
             return Step::Over;
         }
@@ -357,12 +353,12 @@ impl User for Inner {
         if left > 0 {
             keys.append(&mut self.slowed);
         }
-        for key in keys.drain(..).filter(|key| *key != ORDERS) {
+        for key in keys.drain(..).filter(|key| *key != REQUESTS) {
             self.drive(key, left);
         }
         self.start(left);
-        // Everything under way is done.
-        if self.life.leaving.is_some() && self.streams.is_empty() { Step::Over } else { Step::Waits }
+        // All requests under way are done.
+        if self.clocks.leaving.is_some() && self.streams.is_empty() { Step::Over } else { Step::Waits }
     }
 
     fn ended(&mut self, fault: Option<Fault>) {
@@ -377,8 +373,8 @@ impl Upgrade for Legacy {
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
         let Self { pump, inner } = self;
         inner.now = io.now().mono;
-        if !std::mem::replace(&mut inner.life.joined, true) {
-            inner.life.heard = inner.now;
+        if !std::mem::replace(&mut inner.clocks.joined, true) {
+            inner.clocks.last_input = inner.now;
             inner.shared.join(&inner.link);
         }
         if io.events().is_stopping() {
@@ -392,7 +388,7 @@ impl Upgrade for Legacy {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // However it came to its end.
+        // This covers every end, also that of a loop that stops.
         self.leave();
         self.shared.gone(&self.link);
     }

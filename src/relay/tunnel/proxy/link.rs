@@ -1,8 +1,8 @@
-//! One connection of an origin, as the rest of the proxy sees it; and how fast it may be.
+//! One connection of an origin server, as the rest of the proxy sees it; and its rate limit.
 //!
 //! ```text
-//!   any loop ── offer(order) ──▶ [ orders ] ── next ──▶ the carrier, on the connection's own loop
-//!                  └─ Err: full, or leaving               └─ close ──▶ orders that nobody has begun
+//!   any loop ── offer(request) ──▶ [ queue ] ── next ──▶ the carrier, on the connection's own loop
+//!                  └─ Err: full, or draining            └─ close ──▶ requests that are not begun
 //! ```
 
 use std::{
@@ -21,39 +21,39 @@ use super::{
     counters::ConnectionInfo,
     pattern::Pattern,
     proxied_request::ProxiedRequest,
-    shares::{Full, Places},
+    shares::{Full, Permits},
 };
 
 pub(super) struct Link {
     pub(super) id: u64,
-    /// The credential it was opened with.
+    /// The credential that has opened it.
     pub(super) owner: usize,
     pub(super) patterns: Vec<Pattern>,
     peer: PeerAddr,
     since: SystemTime,
     queue: Mutex<Queue>,
-    /// Requests come to it.
+    /// It takes requests.
     joined: AtomicBool,
     /// Wakes the carrier.
     waker: task::Waker,
-    /// For requests.
-    pub(super) places: Arc<Places>,
+    /// Limits the requests.
+    pub(super) permits: Arc<Permits>,
     requests: AtomicU64,
     up: AtomicU64,
     down: AtomicU64,
-    /// In microseconds, and one more; 0 if it is not known.
+    /// In microseconds plus one; 0 if it is not known.
     round_trip: AtomicU64,
-    /// Another has taken its place.
+    /// A newer connection has replaced it.
     #[cfg(feature = "spdy")]
-    ousted: AtomicBool,
+    replaced: AtomicBool,
 }
 
 struct Queue {
-    orders: VecDeque<Box<ProxiedRequest>>,
+    requests: VecDeque<Box<ProxiedRequest>>,
     open: bool,
 }
 
-/// What a connection is opened with.
+/// The data with which a connection is opened.
 pub(super) struct Opening {
     pub(super) owner: usize,
     pub(super) patterns: Vec<Pattern>,
@@ -62,7 +62,7 @@ pub(super) struct Opening {
 }
 
 impl Link {
-    pub(super) fn new(id: u64, opening: Opening, places: Arc<Places>, waker: task::Waker) -> Arc<Self> {
+    pub(super) fn new(id: u64, opening: Opening, permits: Arc<Permits>, waker: task::Waker) -> Arc<Self> {
         let Opening { owner, patterns, peer, since } = opening;
         Arc::new(Self {
             id,
@@ -70,64 +70,64 @@ impl Link {
             patterns,
             peer,
             since,
-            queue: Mutex::new(Queue { orders: VecDeque::new(), open: true }),
+            queue: Mutex::new(Queue { requests: VecDeque::new(), open: true }),
             joined: AtomicBool::new(false),
             waker,
-            places,
+            permits,
             requests: AtomicU64::new(0),
             up: AtomicU64::new(0),
             down: AtomicU64::new(0),
             round_trip: AtomicU64::new(0),
             #[cfg(feature = "spdy")]
-            ousted: Default::default(),
+            replaced: Default::default(),
         })
     }
 
-    /// Gives it a request, from any thread; or gives it back, if the link is full (for this client) or takes no more.
-    pub(super) fn offer(&self, mut order: Box<ProxiedRequest>) -> Result<(), (Box<ProxiedRequest>, Full)> {
-        match self.places.take(order.share.address) {
-            Ok(place) => order.place = Some(place),
-            Err(full) => return Err((order, full)),
+    /// Queues a request, from any thread. Returns it if the link is full (for this client), or takes no more requests.
+    pub(super) fn offer(&self, mut request: Box<ProxiedRequest>) -> Result<(), (Box<ProxiedRequest>, Full)> {
+        match self.permits.take(request.share.address) {
+            Ok(permit) => request.permit = Some(permit),
+            Err(full) => return Err((request, full)),
         }
         let mut queue = self.queue();
         if !queue.open {
             drop(queue);
-            order.place = None;
-            return Err((order, Full::All));
+            request.permit = None;
+            return Err((request, Full::All));
         }
-        queue.orders.push_back(order);
+        queue.requests.push_back(request);
         drop(queue);
         self.requests.fetch_add(1, Relaxed);
         self.waker.wake_by_ref();
         Ok(())
     }
 
-    /// Another takes its place: its carrier is to end.
+    /// A newer connection replaces this one: its carrier ends.
     #[cfg(feature = "spdy")]
-    pub(super) fn oust(&self) {
-        self.ousted.store(true, Relaxed);
+    pub(super) fn replace(&self) {
+        self.replaced.store(true, Relaxed);
         self.waker.wake_by_ref();
     }
 
     #[cfg(feature = "spdy")]
-    pub(super) fn is_ousted(&self) -> bool {
-        self.ousted.load(Relaxed)
+    pub(super) fn is_replaced(&self) -> bool {
+        self.replaced.load(Relaxed)
     }
 
     pub(super) fn next(&self) -> Option<Box<ProxiedRequest>> {
-        self.queue().orders.pop_front()
+        self.queue().requests.pop_front()
     }
 
-    /// It could not be begun yet.
-    pub(super) fn put_back(&self, order: Box<ProxiedRequest>) {
-        self.queue().orders.push_front(order);
+    /// Returns a request to the queue that could not be begun yet.
+    pub(super) fn put_back(&self, request: Box<ProxiedRequest>) {
+        self.queue().requests.push_front(request);
     }
 
-    /// Takes no more requests. Those that nobody has begun.
+    /// Takes no more requests. Returns those that are not begun.
     pub(super) fn close(&self) -> VecDeque<Box<ProxiedRequest>> {
         let mut queue = self.queue();
         queue.open = false;
-        std::mem::take(&mut queue.orders)
+        std::mem::take(&mut queue.requests)
     }
 
     pub(super) fn set_joined(&self) {
@@ -139,7 +139,7 @@ impl Link {
     }
 
     pub(super) fn active(&self) -> usize {
-        self.places.taken()
+        self.permits.taken()
     }
 
     pub(super) fn moved_up(&self, n: usize) {
@@ -175,14 +175,14 @@ impl Link {
     }
 }
 
-/// A second's worth of bytes may be moved at once.
+/// Bytes of one second may be moved at once.
 const BUCKET: Duration = Duration::from_secs(1);
 
-/// Of an empty bucket, nothing is taken before that much time's worth is in it: not byte by byte.
+/// An empty bucket gives nothing until this much time has filled it, so that bytes are not moved one by one.
 const WORTH: Duration = Duration::from_millis(50);
 
-/// How many bytes a credential's connections may carry: a bucket for one second, told as the instant when it is full
-/// again. Shared by all of them: which of them had bytes last lets another go first that waits.
+/// The rate limit of a credential's connections together: a bucket of one second, stored as the instant when it is full
+/// again. The connection that had bytes last lets a waiting one go first.
 pub(super) struct Rate {
     /// Bytes a second; 0 for no limit.
     most: u64,
@@ -194,12 +194,12 @@ struct Bucket {
     full_at: Option<Instant>,
     /// The link that had bytes last.
     last: Option<u64>,
-    /// Another one has found nothing since.
+    /// Another link has got nothing since then.
     wanted: bool,
 }
 
 impl Bucket {
-    /// Returns the debt beyond which this link may not have anything.
+    /// Returns the debt above which this link gets nothing.
     fn limit(&self, link: u64) -> Duration {
         let behind = self.wanted && self.last == Some(link);
         BUCKET - if behind { 2 * WORTH } else { WORTH }
@@ -211,7 +211,7 @@ impl Rate {
         Self { most: most.map_or(0, |most| most.max(1)), state: Mutex::default() }
     }
 
-    /// Returns the time when this link may move bytes again, if it may not now: when there is something worth moving.
+    /// Returns when this link may move bytes again, with enough to be worth it. `None` if it may now.
     pub(super) fn wait(&self, now: Instant, link: u64) -> Option<Instant> {
         if self.most == 0 {
             return None;
@@ -220,7 +220,7 @@ impl Rate {
         bucket.full_at?.checked_sub(bucket.limit(link)).filter(|at| *at > now)
     }
 
-    /// Returns how many bytes this link may move now: none if there is to be [waited](Self::wait), else one at least.
+    /// Returns how many bytes this link may move now: none if it must [wait](Self::wait), else at least one.
     pub(super) fn left(&self, now: Instant, link: u64) -> usize {
         if self.most == 0 {
             return usize::MAX;
@@ -246,7 +246,7 @@ impl Rate {
         }
     }
 
-    /// Tells whether there is a limit.
+    /// Returns `true` if there is a limit.
     pub(super) fn is_limited(&self) -> bool {
         self.most > 0
     }
@@ -282,7 +282,7 @@ mod tests {
         assert_eq!((none.wait(now, 0), none.left(now, 0)), (None, usize::MAX));
     }
 
-    /// One that is called first each time does not keep the other from its part.
+    /// A link that is called first each time does not starve the other.
     #[test]
     fn links_take_turns_when_both_want_more() {
         let (rate, start) = (Rate::new(Some(1000)), Instant::now());
@@ -295,7 +295,7 @@ mod tests {
             }
             now = [0, 1].map(|link| rate.wait(now, link).unwrap_or(now)).into_iter().min().expect("two");
         }
-        // The first had a second's worth at once.
+        // The first link had the bytes of one second at once.
         assert!(moved[1] > 4000 && moved[0] + moved[1] <= 11_100, "{moved:?}");
     }
 }

@@ -78,7 +78,7 @@ use self::{
     pattern::{Pattern, host_of},
     proxied_request::{Failure, ProxiedRequest},
     public::ClientLimits,
-    shares::{Full, Places},
+    shares::{Full, Permits},
 };
 use crate::relay::{ConfigError, Via};
 
@@ -112,8 +112,8 @@ struct Shared {
     config: ProxyConfig,
     via: Via,
     table: Mutex<Table>,
-    crowd: Mutex<ClientLimits>,
-    doors: Mutex<HandshakeLimits>,
+    clients: Mutex<ClientLimits>,
+    handshakes: Mutex<HandshakeLimits>,
     /// One for each credential.
     rates: Vec<Rate>,
     counters: Counters,
@@ -138,8 +138,8 @@ impl Proxy {
         let names = Names::new(config.name_timeout, most, (config.streams_per_host, config.share_per_address));
         let shared = Shared {
             table: Mutex::new(Table { names, links: HashMap::new() }),
-            crowd: Mutex::new(ClientLimits::new(&config)),
-            doors: Mutex::new(HandshakeLimits::new(&config)),
+            clients: Mutex::new(ClientLimits::new(&config)),
+            handshakes: Mutex::new(HandshakeLimits::new(&config)),
             rates: config.credentials.iter().map(|one| Rate::new(one.rate)).collect(),
             counters: Counters::default(),
             active: Arc::default(),
@@ -215,7 +215,7 @@ impl Proxy {
     /// configuration has no [`Credential::allow_legacy_unauthenticated`].
     #[cfg(feature = "spdy")]
     pub fn accept_legacy(&self, req: &mut Request<'_>) -> Option<Action> {
-        let action = legacy::welcome(&self.shared, req)?;
+        let action = legacy::accept(&self.shared, req)?;
         Some(if self.stopping { public::stopping().into() } else { action })
     }
 
@@ -284,19 +284,19 @@ impl Shared {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn crowd(&self) -> MutexGuard<'_, ClientLimits> {
-        self.crowd.lock().unwrap_or_else(PoisonError::into_inner)
+    fn clients(&self) -> MutexGuard<'_, ClientLimits> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn doors(&self) -> MutexGuard<'_, HandshakeLimits> {
-        self.doors.lock().unwrap_or_else(PoisonError::into_inner)
+    fn handshakes(&self) -> MutexGuard<'_, HandshakeLimits> {
+        self.handshakes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a connection as a link. It gets requests when it has joined.
     fn open(&self, opening: Opening, waker: task::Waker) -> Arc<Link> {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
-        let places = Places::new(self.config.streams_per_connection, self.config.share_per_address);
-        let link = Link::new(id, opening, places, waker);
+        let permits = Permits::new(self.config.streams_per_connection, self.config.share_per_address);
+        let link = Link::new(id, opening, permits, waker);
         self.table().links.insert(id, link.clone());
         link
     }
@@ -311,8 +311,8 @@ impl Shared {
     /// The link takes no more requests. Those that it has not begun are retried on other links.
     fn close(self: &Arc<Self>, link: &Arc<Link>, now: Instant) {
         self.table().names.leave(&link.patterns, |other| other.id == link.id, now);
-        for order in link.close() {
-            order.again(link.id);
+        for request in link.close() {
+            request.again(link.id);
         }
     }
 
@@ -322,22 +322,23 @@ impl Shared {
     }
 
     /// Gives a request to a link with capacity for it, or responds with an error.
-    fn send(&self, mut order: Box<ProxiedRequest>) {
+    fn send(&self, mut request: Box<ProxiedRequest>) {
         let links: Vec<Arc<Link>> = {
             let (host, path) = {
-                let uri = order.head.uri();
+                let uri = request.head.uri();
                 (uri.authority().map_or("", |authority| authority.as_str()), uri.path())
             };
             let mut table = self.table();
-            match table.names.find(&host_of(host), path, order.reply.now) {
+            match table.names.find(&host_of(host), path, request.responder.now) {
                 Some(name) => name.in_turn().cloned().collect(),
                 None => Vec::new(),
             }
         };
-        let mut links: Vec<Arc<Link>> = links.into_iter().filter(|link| !order.refused_by.contains(&link.id)).collect();
+        let mut links: Vec<Arc<Link>> =
+            links.into_iter().filter(|link| !request.refused_by.contains(&link.id)).collect();
         if links.is_empty() {
-            let failure = if order.refused_by.is_empty() { Failure::NoOrigin } else { Failure::Refused };
-            return order.reply.fail(failure);
+            let failure = if request.refused_by.is_empty() { Failure::NoOrigin } else { Failure::Refused };
+            return request.responder.fail(failure);
         }
         if self.config.balance == Balance::LeastBusy {
             // Links with the same number of requests take turns.
@@ -345,23 +346,23 @@ impl Shared {
         }
         let mut failure = Failure::Busy;
         for link in links {
-            match link.offer(order) {
+            match link.offer(request) {
                 Ok(()) => return,
                 Err((back, full)) => {
-                    order = back;
+                    request = back;
                     if full == Full::Share {
                         failure = Failure::Share;
                     }
                 }
             }
         }
-        order.reply.fail(failure);
+        request.responder.fail(failure);
     }
 
     /// Returns `true` if a credential may register this name, be it registered now or not.
     fn is_known(&self, host: &str, path: &str) -> bool {
-        let asked = Pattern { host: host.into(), any: false, path: path.into() };
-        let named = |pattern: &Pattern| !pattern.any && pattern.covers(&asked);
+        let requested = Pattern { host: host.into(), any: false, path: path.into() };
+        let named = |pattern: &Pattern| !pattern.any && pattern.covers(&requested);
         self.config.credentials.iter().any(|one| one.hosts.iter().any(named))
     }
 }

@@ -1,10 +1,10 @@
-//! Which name is whose, and which connections lead to it.
+//! The owners of names, and the connections that serve them.
 //!
 //! ```text
-//!   claim ──▶ name, owner, no links yet ── join ──▶ links ── leave ──▶ no links: still the owner's, for a while ──▶ free
+//!   claim ──▶ name, owner, no links yet ── join ──▶ links ── leave ──▶ no links: still owned, for a while ──▶ free
 //! ```
-//! A request goes to the exact host before any pattern, to the longest pattern before shorter ones, and there to the
-//! longest path.
+//! A request goes to the exact host before any pattern, and to the longest pattern before shorter ones. There it goes
+//! to the longest path.
 
 use std::{
     collections::HashMap,
@@ -17,50 +17,50 @@ use std::{
 
 use super::{
     pattern::{Pattern, is_within},
-    shares::Places,
+    shares::Permits,
 };
 
-/// The table. `L` is a connection.
+/// The table of names. `L` is a connection.
 pub(super) struct Names<L> {
     exact: HashMap<Box<str>, Vec<Name<L>>>,
     any: HashMap<Box<str>, Vec<Name<L>>>,
-    /// How long a name without a link stays its owner's.
+    /// Time for which a name without a link stays with its owner.
     kept: Duration,
-    /// The most one owner may have.
+    /// Largest number of names of one owner.
     most: usize,
-    /// Places for requests of each name, and the share of an address in percent.
-    places: (usize, u32),
+    /// Concurrent requests of each name, and the share of an address in percent.
+    permits: (usize, u32),
 }
 
 /// One name.
 pub(super) struct Name<L> {
     path: Box<str>,
-    /// The credential it was registered with.
+    /// The credential that has registered it.
     pub(super) owner: usize,
     pub(super) links: Vec<L>,
-    /// Whose turn it is.
+    /// The index of the link whose turn it is.
     next: usize,
-    /// When it is nobody's any more, if no link joins it.
+    /// When it becomes free, if no link joins it.
     free_at: Instant,
-    /// For requests under way.
-    pub(super) places: Arc<Places>,
+    /// Limits the requests under way.
+    pub(super) permits: Arc<Permits>,
 }
 
-/// Why names are not to be had.
+/// The reason why names are not available.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Denied {
-    /// This one is somebody else's.
+    /// Another owner has this one.
     Taken(Pattern),
     /// The owner has too many.
     TooMany,
 }
 
 impl<L: Clone> Names<L> {
-    pub(super) fn new(kept: Duration, most: usize, places: (usize, u32)) -> Self {
-        Self { exact: HashMap::new(), any: HashMap::new(), kept, most, places }
+    pub(super) fn new(kept: Duration, most: usize, permits: (usize, u32)) -> Self {
+        Self { exact: HashMap::new(), any: HashMap::new(), kept, most, permits }
     }
 
-    /// Makes all of these names the owner's, or none.
+    /// Makes the owner the owner of all these names, or of none.
     pub(super) fn claim(&mut self, patterns: &[Pattern], owner: usize, now: Instant) -> Result<(), Denied> {
         self.forget(now);
         let mut more = 0;
@@ -82,16 +82,16 @@ impl<L: Clone> Names<L> {
                 continue;
             }
             let Pattern { host, path, any } = pattern.clone();
-            let places = Places::new(self.places.0, self.places.1);
+            let permits = Permits::new(self.permits.0, self.permits.1);
             let names = if any { &mut self.any } else { &mut self.exact }.entry(host).or_default();
-            names.push(Name { path, owner, links: Vec::new(), next: 0, free_at, places });
-            // The longest path first.
+            names.push(Name { path, owner, links: Vec::new(), next: 0, free_at, permits });
+            // Longest path first.
             names.sort_by_key(|name| std::cmp::Reverse(name.path.len()));
         }
         Ok(())
     }
 
-    /// The link leads to these names, which its owner has claimed.
+    /// Adds a link to these names, which its owner has claimed.
     pub(super) fn join(&mut self, patterns: &[Pattern], link: &L) {
         for pattern in patterns {
             if let Some(name) = self.get(pattern) {
@@ -100,7 +100,7 @@ impl<L: Clone> Names<L> {
         }
     }
 
-    /// The link leads nowhere any more.
+    /// Removes a link from these names.
     pub(super) fn leave(&mut self, patterns: &[Pattern], is_it: impl Fn(&L) -> bool, now: Instant) {
         let free_at = now + self.kept;
         for pattern in patterns {
@@ -111,13 +111,13 @@ impl<L: Clone> Names<L> {
         }
     }
 
-    /// The name that a request to this host (in lower case) and path is for.
+    /// Returns the name for a request to this host (in lower case) and path.
     pub(super) fn find(&mut self, host: &str, path: &str, now: Instant) -> Option<&mut Name<L>> {
         let fits = |name: &Name<L>| is_within(path, &name.path) && !name.is_free(now);
         if let Some(at) = self.exact.get(host).and_then(|names| names.iter().position(fits)) {
             return self.exact.get_mut(host)?.get_mut(at);
         }
-        // What stands behind each dot, the longest first; then what stands for all.
+        // The part behind each dot, the longest first; then the pattern for all.
         let domains = host.match_indices('.').map(|(at, _)| &host[at + 1..]).chain([""]);
         for domain in domains {
             if let Some(at) = self.any.get(domain).and_then(|names| names.iter().position(fits)) {
@@ -132,7 +132,7 @@ impl<L: Clone> Names<L> {
         table.get_mut(&pattern.host)?.iter_mut().find(|name| name.path == pattern.path)
     }
 
-    /// Takes out what is nobody's any more.
+    /// Removes names that are free.
     fn forget(&mut self, now: Instant) {
         for table in [&mut self.exact, &mut self.any] {
             table.retain(|_, names| {
@@ -148,7 +148,7 @@ impl<L> Name<L> {
         self.links.is_empty() && now >= self.free_at
     }
 
-    /// Its links, beginning with the one whose turn it is.
+    /// Returns its links, beginning with the one whose turn it is.
     pub(super) fn in_turn(&mut self) -> impl Iterator<Item = &L> {
         let from = self.next % self.links.len().max(1);
         self.next = from + 1;

@@ -1,11 +1,11 @@
-//! Names of hosts as origins register them: `app.example`, `*.dev.example`, `*`, each perhaps with a path.
+//! Host names as origin servers register them: `app.example`, `*.dev.example`, `*`, each with or without a path.
 
 use std::fmt;
 
-/// A name, or a pattern of names, below a path.
+/// A host name, or a pattern of names, with a path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Pattern {
-    /// In lower case. Of a pattern, what stands behind `*.`; of `*`, nothing.
+    /// In lower case. For a pattern, the part behind `*.`; empty for `*`.
     pub(super) host: Box<str>,
     pub(super) any: bool,
     /// Without a slash at its end; empty for the root.
@@ -13,7 +13,7 @@ pub(super) struct Pattern {
 }
 
 impl Pattern {
-    /// `None` if it is none. Upper case is taken for lower case, as DNS does it.
+    /// Returns `None` for an invalid pattern. Case is ignored, as in DNS.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let (host, path) = match text.find('/') {
             Some(at) => (&text[..at], text[at..].trim_end_matches('/')),
@@ -24,7 +24,7 @@ impl Pattern {
             Some(rest) => (rest.strip_prefix('.').filter(|rest| !rest.is_empty())?, true),
             None => (host, false),
         };
-        // As it stands in a URL; a query or a fragment is no part of it.
+        // Characters of a path in a URL, without query and fragment.
         let fine = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@%".contains(&b);
         if !(is_host(host) || (any && host.is_empty())) || !path.bytes().all(fine) {
             return None;
@@ -32,7 +32,7 @@ impl Pattern {
         Some(Self { host: host.to_ascii_lowercase().into(), any, path: path.into() })
     }
 
-    /// Whether everything that is this `other`'s lies within this one.
+    /// Returns `true` if this pattern includes everything that `other` does.
     pub(super) fn covers(&self, other: &Self) -> bool {
         let host = if self.any {
             self.host.is_empty() || is_below(&other.host, &self.host) || (other.any && other.host == self.host)
@@ -43,7 +43,7 @@ impl Pattern {
     }
 }
 
-/// A DNS name or an IPv4 address, without a port; or an IPv6 address in brackets.
+/// Returns `true` for a DNS name or an IPv4 address without a port, and for an IPv6 address in brackets.
 fn is_host(host: &str) -> bool {
     if let Some(inner) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         return inner.parse::<std::net::Ipv6Addr>().is_ok();
@@ -55,18 +55,18 @@ fn is_host(host: &str) -> bool {
     host.len() <= 253 && host.split('.').all(label)
 }
 
-/// Whether `host` is a name below `domain`: something, a dot, and `domain`.
+/// Returns `true` if `host` is a name below `domain`: something, a dot, and `domain`.
 pub(super) fn is_below(host: &str, domain: &str) -> bool {
     host.strip_suffix(domain).and_then(|front| front.strip_suffix('.')).is_some_and(|front| !front.is_empty())
 }
 
-/// Whether a path is `prefix`, or below it, by whole segments.
+/// Returns `true` if a path is `prefix`, or below it by whole segments.
 pub(super) fn is_within(path: &str, prefix: &str) -> bool {
-    // All that is asked for lies below the root, "*" as well.
+    // Every request target lies below the root, "*" as well.
     path.strip_prefix(prefix).is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The host of an authority, as names are compared: without the port and the root's dot, in lower case.
+/// Returns the host of an authority for comparison: without the port and the root's dot, in lower case.
 pub(super) fn host_of(authority: &str) -> String {
     let host = match authority.strip_prefix('[') {
         Some(rest) => rest.find(']').map_or(authority, |end| &authority[..end + 2]),

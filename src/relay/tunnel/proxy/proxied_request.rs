@@ -1,14 +1,14 @@
-//! One request on its way to an origin: what a carrier is given, be it HTTP/2 or another.
+//! One request on its way to an origin server: what a carrier gets, in HTTP/2 or SPDY.
 //!
 //! ```text
-//!   client ──▶ Request ──┬─ head ───────────────────────▶ Order { head, body, reply } ──▶ carrier ══▶ origin
-//!                        └─ Upload ──PipeIn══PipeOut────▶          │
-//!   client ◀── Response ◀─ Ticket ◀──────────────────────── reply.begin(status, fields) ──▶ PipeIn
+//!   client ──▶ Request ──┬─ head ───────────────▶ ProxiedRequest { head, body, responder } ──▶ carrier ══▶ origin
+//!                        └─ Upload ──PipeIn══PipeOut────▶            │
+//!   client ◀── Response ◀─ Ticket ◀─────────────────────── responder.begin(status, fields) ──▶ PipeIn
 //!                        └─ stream ◀─PipeOut═════════════════════════════════════════════════┘
 //! ```
-//! A carrier takes the body out of one pipe and puts the answer's into the other; both are bounded, so whoever is slow is
-//! waited for, and nobody else. It learns by a [`task::Waker`] that there is something to do, or that the client has
-//! left, and by dropping a pipe's end it breaks off.
+//! A carrier takes the body out of one pipe and writes the response's body into the other. Both are bounded, so a slow
+//! side stops only its own sender. A [`task::Waker`] wakes the carrier when there is something to do, or when the
+//! client has disconnected. Dropping the end of a pipe truncates it.
 
 use std::{
     net::IpAddr,
@@ -23,71 +23,72 @@ use std::{
 use http::HeaderMap;
 use uncork::{PipeIn, PipeOut, Produced, Response, Switch, Ticket, Tx, pipe};
 
-use super::{Shared, counters::Count, shares::Place, upgraded_stream::UpgradedStream};
+use super::{Shared, counters::Count, shares::Permit, upgraded_stream::UpgradedStream};
 use crate::relay::{tunnel::head, wire::retry_after};
 
 /// Bytes between a client and its stream, in each direction.
 pub(super) const PIPE: usize = 64 * 1024;
 
-/// How many 1xx are passed on for one request. Some servers send a few 103; no client wants hundreds.
+/// Largest number of 1xx that are forwarded for one request. Some servers send a few 103; no client needs hundreds.
 const INTERIM: u32 = 16;
 
-/// How often the clock of an upload that moves is set anew, at the most.
-const CLOCK_EVERY: Duration = Duration::from_secs(5);
+/// Shortest time between two restarts of the timeout, while an upload moves.
+const RESTART_EVERY: Duration = Duration::from_secs(5);
 
-/// Connections one request is tried on.
+/// Connections that one request is tried on.
 const TRIES: usize = 3;
 
-/// A request for an origin.
+/// A request for an origin server.
 pub(super) struct ProxiedRequest {
     pub(super) head: http::Request<()>,
-    /// The protocol to go on in after a 2xx to an extended CONNECT (RFC 8441).
+    /// The protocol after a 2xx to an extended CONNECT (RFC 8441).
     pub(super) protocol: Option<Box<str>>,
-    /// The body; of an extended CONNECT, what the client says.
+    /// The body; with an extended CONNECT, the client's bytes in that protocol.
     pub(super) body: Option<PipeOut>,
     /// Names that its `Connection` lists: trailers of these names end here.
     pub(super) listed: Vec<Box<str>>,
-    pub(super) reply: Reply,
+    pub(super) responder: Responder,
     pub(super) share: Share,
     /// Links that have refused it.
     pub(super) refused_by: Vec<u64>,
-    /// Its place on the link that has it.
-    pub(super) place: Option<Place>,
+    /// Its permit on the link that has it.
+    pub(super) permit: Option<Permit>,
 }
 
 impl ProxiedRequest {
-    /// An origin has not even looked at it: another may have it, if nothing of the body was taken out.
+    /// Retries a request that an origin server has not begun, if nothing of the body was taken out.
     pub(super) fn again(mut self: Box<Self>, refused_by: u64) {
         let untouched = self.body.as_ref().is_none_or(|body| body.counters().read() == 0);
         self.refused_by.push(refused_by);
-        self.place = None;
+        self.permit = None;
         if untouched && self.refused_by.len() < TRIES {
-            self.reply.shared.counters.add(Count::Retried);
-            let shared = self.reply.shared.clone();
+            self.responder.shared.counters.add(Count::Retried);
+            let shared = self.responder.shared.clone();
             shared.send(self);
         } else {
-            self.reply.fail(Failure::Refused);
+            self.responder.fail(Failure::Refused);
         }
     }
 }
 
-/// Shares that a request takes a part of, until its carrier is done with it.
+/// Shares that a request uses, until its carrier is done with it.
 pub(super) struct Share {
-    /// The address that has the share of a link's places.
+    /// The address that has a share of a link's capacity.
     pub(super) address: Option<IpAddr>,
-    /// One of its name's places. Not held until the client has gone: one that was refused may go on with its body.
-    pub(super) _name: Place,
+    /// One of the name's permits. It is not held until the client has disconnected: a rejected client may still send
+    /// its body.
+    pub(super) _name: Permit,
 }
 
-/// What the client's side and the carrier's know of each other.
+/// Connects the client's side to the carrier: either learns of the other's end.
 #[derive(Default)]
-pub(super) struct Call {
+pub(super) struct Cancellation {
     over: AtomicBool,
     carrier: Mutex<Option<task::Waker>>,
 }
 
-impl Call {
-    /// The client has left, or was answered otherwise.
+impl Cancellation {
+    /// The client has disconnected, or has got another response.
     pub(super) fn end(&self) {
         self.over.store(true, Ordering::Release);
         let carrier = self.carrier.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -106,97 +107,104 @@ impl Call {
     }
 }
 
-/// The right to answer. Dropped without an answer, it says that the origin was lost.
-pub(super) struct Reply {
+/// The right to respond, once. Dropped without a response, it reports that the origin server was lost.
+pub(super) struct Responder {
     pub(super) shared: Arc<Shared>,
-    pub(super) call: Arc<Call>,
-    /// The time when it was last known.
+    pub(super) cancellation: Arc<Cancellation>,
+    /// The latest time that is known here.
     pub(super) now: Instant,
     ticket: Option<Ticket>,
     is_head: bool,
-    /// Of an extended CONNECT.
-    joined: Option<Joined>,
+    /// For an extended CONNECT.
+    upgrade: Option<UpgradeParts>,
     interim: u32,
-    /// When the clock was set.
-    clock: Option<Instant>,
+    /// When the timeout was last started.
+    timeout_set: Option<Instant>,
 }
 
 /// What is needed to switch the client's connection.
-pub(super) struct Joined {
+pub(super) struct UpgradeParts {
     pub(super) protocol: Box<str>,
-    /// Of a WebSocket.
+    /// For a WebSocket.
     pub(super) accept: Option<String>,
     pub(super) up: PipeIn,
 }
 
-/// Why there is no answer of an origin's.
+/// The reason why there is no response of an origin server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// The name is known, but no origin is connected.
+    /// The name is known, but no origin server is connected.
     NoOrigin,
-    /// All that are there have as much to do as they may.
+    /// All connections are at their limit.
     Busy,
-    /// They have places left, but this client's address has its share of them.
+    /// The connections have capacity left, but this client's address has its share of it.
     Share,
-    /// It refused the request.
+    /// All origin servers have refused the request.
     Refused,
-    /// It was lost, or broke the exchange off.
+    /// The origin server was lost, or has reset the stream.
     Lost,
-    /// What it said makes no sense.
-    Senseless,
-    /// It takes no protocol by extended CONNECT.
+    /// Its response is malformed.
+    Malformed,
+    /// It does not support extended CONNECT.
     NoUpgrade,
-    /// The body is larger than it may be.
+    /// The request's body exceeds the limit.
     TooLarge,
-    /// The head is larger than an origin server takes.
+    /// The request's head is larger than an origin server accepts.
     HeadTooLarge,
 }
 
-/// What becomes of an answer.
+/// What follows the head of a response.
 pub(super) enum Begun {
-    /// Its body goes here.
+    /// Its body goes into this pipe.
     Body(PipeIn),
-    /// It has none, or none that is wanted.
-    Whole,
-    /// Nobody is there to hear it.
-    Gone,
+    /// There is no body, or none that the client may get.
+    NoBody,
+    /// The client has disconnected.
+    Disconnected,
 }
 
-impl Reply {
-    pub(super) fn new(shared: Arc<Shared>, call: Arc<Call>, ticket: Ticket, is_head: bool, now: Instant) -> Self {
-        Self { shared, call, now, ticket: Some(ticket), is_head, joined: None, interim: 0, clock: None }
+impl Responder {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        cancellation: Arc<Cancellation>,
+        ticket: Ticket,
+        is_head: bool,
+        now: Instant,
+    ) -> Self {
+        Self { shared, cancellation, now, ticket: Some(ticket), is_head, upgrade: None, interim: 0, timeout_set: None }
     }
 
-    pub(super) fn joined(mut self, joined: Joined) -> Self {
-        self.joined = Some(joined);
+    pub(super) fn with_upgrade(mut self, upgrade: UpgradeParts) -> Self {
+        self.upgrade = Some(upgrade);
         self
     }
 
-    /// Whom to wake when the client leaves.
+    /// Sets the waker that is called when the client disconnects.
     pub(super) fn watch(&self, waker: &task::Waker) {
-        self.call.watch(waker.clone());
+        self.cancellation.watch(waker.clone());
     }
 
-    /// The request is on its way, or a part more of its body: from now on the origin may take its time, and the client
-    /// if it has more to send, but not for ever.
-    pub(super) fn set_clock(&mut self, now: Instant) {
+    /// Starts the response timeout, when the request or a part of its body is sent. It limits the origin server, and a
+    /// client that has more to send.
+    pub(super) fn restart_timeout(&mut self, now: Instant) {
         self.now = now;
-        if self.clock.is_some_and(|set| now < set + CLOCK_EVERY) {
+        if self.timeout_set.is_some_and(|set| now < set + RESTART_EVERY) {
             return;
         }
-        self.clock = Some(now);
+        self.timeout_set = Some(now);
         if let Some(ticket) = &self.ticket {
-            let (call, shared) = (self.call.clone(), self.shared.clone());
+            let (cancellation, shared) = (self.cancellation.clone(), self.shared.clone());
             ticket.fallback(shared.config.response_timeout, move |_| {
-                call.end();
+                cancellation.end();
                 shared.counters.add(Count::TimedOut);
-                Response::text("The origin does not answer.\n").with_status(504)
+                Response::text("the origin server does not respond\n").with_status(504)
             });
         }
     }
 
-    /// Passes a 1xx on; not 101, which is an answer in HTTP/1.1, and none in HTTP/2. Whether it may go on like that.
-    pub(super) fn inform(&mut self, status: u16, fields: &HeaderMap) -> bool {
+    /// Forwards a 1xx, except 101, which is a final response in HTTP/1.1 and does not exist in HTTP/2. Returns `false`
+    /// if there were too many.
+    pub(super) fn send_informational(&mut self, status: u16, fields: &HeaderMap) -> bool {
         self.interim += 1;
         if let Some(ticket) = &self.ticket
             && (102..200).contains(&status)
@@ -206,19 +214,19 @@ impl Reply {
         self.interim <= INTERIM
     }
 
-    /// The origin answers. `version`: of HTTP, in which it does. `ended`: there is no body.
+    /// Begins the response. `version`: the HTTP version of the origin server's response. `ended`: it has no body.
     pub(super) fn begin(mut self, version: &str, status: u16, fields: &HeaderMap, ended: bool) -> Begun {
-        let Some(ticket) = self.ticket.take() else { return Begun::Gone };
+        let Some(ticket) = self.ticket.take() else { return Begun::Disconnected };
         let via = head::via(fields, version, &self.shared.via);
-        if let Some(joined) = self.joined.take() {
+        if let Some(upgrade) = self.upgrade.take() {
             if (200..300).contains(&status) && !ended {
-                return join(ticket, joined, fields, via);
+                return switch(ticket, upgrade, fields, via);
             }
-            // No other protocol after all: that was all the client has to say in it.
-            joined.up.finish(None);
+            // The upgrade was declined, so the client sends nothing more to the origin server.
+            upgrade.up.finish(None);
             if (200..300).contains(&status) {
-                let _ = ticket.respond(Failure::Senseless.answer(&self.shared));
-                return Begun::Whole;
+                let _ = ticket.respond(Failure::Malformed.response(&self.shared));
+                return Begun::NoBody;
             }
         }
         let length = head::length(fields);
@@ -227,74 +235,76 @@ impl Reply {
             let (inlet, outlet) = pipe(PIPE);
             (Response::stream(outlet).with_status(status), Begun::Body(inlet))
         } else if self.is_head && length.is_none() {
-            // Of a length that nobody knows: not of none.
-            (Response::stream(|_: &mut Tx<'_>| Produced::End).with_status(status), Begun::Whole)
+            // The length is unknown, which is not the same as 0.
+            (Response::stream(|_: &mut Tx<'_>| Produced::End).with_status(status), Begun::NoBody)
         } else {
-            (Response::new(status), Begun::Whole)
+            (Response::new(status), Begun::NoBody)
         };
-        for (name, value) in head::answer_fields(fields) {
+        for (name, value) in head::response_fields(fields) {
             response = response.append(name, value);
         }
         match ticket.respond(response.header("Via", via).length(length)) {
             Ok(()) => body,
-            Err(_) => Begun::Gone,
+            Err(_) => Begun::Disconnected,
         }
     }
 
-    /// There is no answer of an origin's.
+    /// Responds with an error.
     pub(super) fn fail(mut self, failure: Failure) {
         self.give(failure);
     }
 
     fn give(&mut self, failure: Failure) {
-        // A client that has left, or was told 504, is counted as that.
+        // A client that has disconnected, or has got 504, is counted as such.
         if let Some(ticket) = self.ticket.take()
-            && !self.call.is_over()
+            && !self.cancellation.is_over()
         {
             self.shared.counters.add(failure.count());
-            let _ = ticket.respond(failure.answer(&self.shared));
+            let _ = ticket.respond(failure.response(&self.shared));
         }
     }
 }
 
-impl Drop for Reply {
+impl Drop for Responder {
     fn drop(&mut self) {
         self.give(Failure::Lost);
     }
 }
 
-/// The client's connection goes on in the other protocol.
-fn join(ticket: Ticket, joined: Joined, fields: &HeaderMap, via: Vec<u8>) -> Begun {
-    let Joined { protocol, accept, up } = joined;
+/// Switches the client's connection to the other protocol.
+fn switch(ticket: Ticket, upgrade: UpgradeParts, fields: &HeaderMap, via: Vec<u8>) -> Begun {
+    let UpgradeParts { protocol, accept, up } = upgrade;
     let (inlet, outlet) = pipe(PIPE);
     let mut switch = Switch::to(&protocol, UpgradedStream::new(up, outlet));
     if let Some(accept) = accept {
         switch = switch.header("Sec-WebSocket-Accept", accept);
     }
-    for (name, value) in head::answer_fields(fields).filter(|(name, _)| *name != "sec-websocket-accept") {
+    for (name, value) in head::response_fields(fields).filter(|(name, _)| *name != "sec-websocket-accept") {
         switch = switch.append(name, value);
     }
     match ticket.respond(switch.header("Via", via)) {
         Ok(()) => Begun::Body(inlet),
-        Err(_) => Begun::Gone,
+        Err(_) => Begun::Disconnected,
     }
 }
 
 impl Failure {
-    pub(super) fn answer(self, shared: &Shared) -> Response {
-        let (status, words, again) = match self {
-            Self::NoOrigin => (502, "No origin is connected for this host.\n", Some(shared.config.retry_after)),
-            Self::Busy => (503, "The origin has too many requests under way.\n", Some(Duration::from_secs(1))),
-            Self::Share => (503, "Your address has too many requests under way here.\n", Some(Duration::from_secs(1))),
-            Self::Refused => (503, "The origin has refused the request.\n", Some(Duration::from_secs(1))),
-            Self::Lost => (502, "The origin was lost before it had answered.\n", Some(shared.config.retry_after)),
-            Self::Senseless => (502, "The origin's answer makes no sense.\n", None),
-            Self::NoUpgrade => (501, "The origin speaks no other protocol.\n", None),
-            Self::TooLarge => (413, "The body is larger than this host allows.\n", None),
-            Self::HeadTooLarge => (431, "The head is larger than this host allows.\n", None),
+    pub(super) fn response(self, shared: &Shared) -> Response {
+        let (status, body, retry) = match self {
+            Self::NoOrigin => (502, "no origin server is connected for this host\n", Some(shared.config.retry_after)),
+            Self::Busy => (503, "too many concurrent requests for the origin server\n", Some(Duration::from_secs(1))),
+            Self::Share => {
+                (503, "too many concurrent requests from your address for this host\n", Some(Duration::from_secs(1)))
+            }
+            Self::Refused => (503, "the origin server has refused the request\n", Some(Duration::from_secs(1))),
+            Self::Lost => (502, "the origin server was lost before its response\n", Some(shared.config.retry_after)),
+            Self::Malformed => (502, "malformed response of the origin server\n", None),
+            Self::NoUpgrade => (501, "the origin server supports no other protocol\n", None),
+            Self::TooLarge => (413, "the body is larger than this host allows\n", None),
+            Self::HeadTooLarge => (431, "the head is larger than this host allows\n", None),
         };
-        let response = Response::text(words).with_status(status);
-        match again {
+        let response = Response::text(body).with_status(status);
+        match retry {
             Some(after) => response.header("Retry-After", retry_after(after)),
             None => response,
         }
@@ -304,7 +314,7 @@ impl Failure {
         match self {
             Self::NoOrigin => Count::NoOrigin,
             Self::Busy | Self::Share | Self::Refused => Count::Refused,
-            Self::Lost | Self::Senseless => Count::Lost,
+            Self::Lost | Self::Malformed => Count::Lost,
             Self::NoUpgrade | Self::TooLarge | Self::HeadTooLarge => Count::Unfit,
         }
     }

@@ -4,14 +4,14 @@ use std::time::Instant;
 
 use uncork::PipeOut;
 
-use super::proxied_request::{Failure, ProxiedRequest, Reply, Share};
+use super::proxied_request::{Failure, ProxiedRequest, Responder, Share};
 
 /// What is kept until the response begins: for the response, and to retry the request elsewhere.
 pub(super) struct Waiting {
     pub(super) head: http::Request<()>,
     pub(super) protocol: Option<Box<str>>,
     pub(super) refused_by: Vec<u64>,
-    pub(super) reply: Reply,
+    pub(super) responder: Responder,
 }
 
 impl Waiting {
@@ -22,12 +22,12 @@ impl Waiting {
         listed: Vec<Box<str>>,
         share: Share,
     ) -> Box<ProxiedRequest> {
-        let Self { head, protocol, refused_by, reply } = self;
-        Box::new(ProxiedRequest { head, protocol, body, listed, reply, share, refused_by, place: None })
+        let Self { head, protocol, refused_by, responder } = self;
+        Box::new(ProxiedRequest { head, protocol, body, listed, responder, share, refused_by, permit: None })
     }
 
     pub(super) fn fail(self, failure: Failure) {
-        self.reply.fail(failure);
+        self.responder.fail(failure);
     }
 }
 

@@ -1,12 +1,12 @@
-//! Places for requests, of which an address has a share: the fewer are free, the smaller.
+//! Permits for requests, of which an address has a share: the fewer are free, the smaller.
 //!
 //! ```text
-//!   256 places, 100 %      one address takes 129, and 127 stay free
+//!   256 permits, 100 %     one address takes 129, and 127 stay free
 //!                          four take 51 or 52 each, and 50 stay free
 //!                          sixteen take 15 or 16 each, and 14 stay free
 //! ```
-//! An address gets one more as long as it has no more than are free. So a few addresses can never take all places, however
-//! many a connection has, and one that is alone is not held back as if it were not. (Switches share buffers among their
+//! An address gets one more as long as it has no more than are free. So a few addresses can never take all permits,
+//! however large the limit is, and a single address is not held back needlessly. (Switches share buffers among their
 //! ports in this way: Choudhury and Hahne, Dynamic Queue Length Thresholds, 1998.)
 
 use std::{
@@ -18,17 +18,17 @@ use std::{
     },
 };
 
-/// The places of one connection, or of one name.
-pub(super) struct Places {
+/// The permits of one connection, or of one name.
+pub(super) struct Permits {
     most: AtomicUsize,
-    /// Share of one address, in percent of the places that are free.
+    /// Share of one address, in percent of the free permits.
     share: u32,
     /// Changed under the lock only.
     taken: AtomicUsize,
     by: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// The reason why there is no place.
+/// The reason why there is no permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
     /// All are taken.
@@ -37,24 +37,24 @@ pub(super) enum Full {
     Share,
 }
 
-/// A place that is taken until this is dropped.
-pub(super) struct Place {
-    places: Arc<Places>,
+/// A permit, held until this is dropped.
+pub(super) struct Permit {
+    permits: Arc<Permits>,
     address: Option<IpAddr>,
 }
 
-impl Places {
+impl Permits {
     pub(super) fn new(most: usize, share: u32) -> Arc<Self> {
         Arc::new(Self { most: most.into(), share, taken: AtomicUsize::new(0), by: Mutex::default() })
     }
 
-    /// Takes one for this address (that of its network, in IPv6). Without an address there is no share.
-    pub(super) fn take(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Place, Full> {
+    /// Takes a permit for this address (that of its network, in IPv6). Without an address there is no share.
+    pub(super) fn take(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Permit, Full> {
         self.take_of(usize::MAX, address)
     }
 
-    /// Takes one, where no more than `room` are free for another reason.
-    pub(super) fn take_of(self: &Arc<Self>, room: usize, address: Option<IpAddr>) -> Result<Place, Full> {
+    /// Takes a permit, where no more than `room` are free for another reason.
+    pub(super) fn take_of(self: &Arc<Self>, room: usize, address: Option<IpAddr>) -> Result<Permit, Full> {
         let mut by = self.by();
         let free = self.free().min(room);
         if free == 0 {
@@ -68,10 +68,10 @@ impl Places {
             by.insert(address, has + 1);
         }
         self.taken.fetch_add(1, Relaxed);
-        Ok(Place { places: self.clone(), address })
+        Ok(Permit { permits: self.clone(), address })
     }
 
-    /// Changes how many there are. Those that are taken stay taken.
+    /// Changes the limit. Permits that are taken stay valid.
     pub(super) fn set_most(&self, most: usize) {
         self.most.store(most, Relaxed);
     }
@@ -89,18 +89,18 @@ impl Places {
     }
 }
 
-/// Returns how many more places can be taken by one address (or name) that has `has`, while no other takes any. It may take
-/// one as long as it has no more than `share` percent of those that are free, which are fewer with each.
+/// Returns how many more permits one address (or name) with `has` permits can take, while no other takes any. It may
+/// take one as long as it has no more than `share` percent of the free ones, whose number falls with each.
 pub(super) fn more(has: usize, share: u32, free: usize) -> usize {
     let (has, share) = (has as u128 * 100, u128::from(share));
     let left = (free as u128 * share).checked_sub(has).map_or(0, |left| left / (100 + share) + 1);
     usize::try_from(left).map_or(free, |left| left.min(free))
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        let mut by = self.places.by();
-        self.places.taken.fetch_sub(1, Relaxed);
+        let mut by = self.permits.by();
+        self.permits.taken.fetch_sub(1, Relaxed);
         if let Some(address) = self.address
             && let Some(has) = by.get_mut(&address)
         {
@@ -120,12 +120,12 @@ mod tests {
         Some(IpAddr::from([192, 0, 2, n]))
     }
 
-    /// So many addresses take what they can get, in turn.
-    fn filled(places: &Arc<Places>, addresses: u8) -> Vec<Place> {
+    /// Lets this many addresses take what they can get, in turn.
+    fn filled(permits: &Arc<Permits>, addresses: u8) -> Vec<Permit> {
         let mut taken = Vec::new();
         loop {
             let before = taken.len();
-            taken.extend((0..addresses).filter_map(|n| places.take(ip(n)).ok()));
+            taken.extend((0..addresses).filter_map(|n| permits.take(ip(n)).ok()));
             if taken.len() == before {
                 return taken;
             }
@@ -135,25 +135,25 @@ mod tests {
     #[test]
     fn a_few_addresses_never_take_all() {
         for (addresses, free) in [(1, 127), (4, 50), (16, 14), (64, 2)] {
-            let places = Places::new(256, 100);
-            let taken = filled(&places, addresses);
-            assert_eq!((places.free(), taken.len()), (free, 256 - free), "{addresses} addresses");
-            assert_eq!(places.take(ip(0)).err(), Some(Full::Share));
-            let newcomer = places.take(ip(200)).expect("there is a place for one more");
+            let permits = Permits::new(256, 100);
+            let taken = filled(&permits, addresses);
+            assert_eq!((permits.free(), taken.len()), (free, 256 - free), "{addresses} addresses");
+            assert_eq!(permits.take(ip(0)).err(), Some(Full::Share));
+            let newcomer = permits.take(ip(200)).expect("there is a permit for one more");
             drop((taken, newcomer));
-            assert!(places.taken() == 0 && places.by().is_empty());
+            assert!(permits.taken() == 0 && permits.by().is_empty());
         }
     }
 
     #[test]
     fn a_share_of_a_share_leaves_some_for_others_too() {
-        // One name may have four fifths of a connection's places, and four addresses ask for that name.
-        let (connection, name) = (Places::new(256, 100), Places::new(1024, 100));
+        // One name may have four fifths of a connection's permits, and four addresses ask for that name.
+        let (connection, name) = (Permits::new(256, 100), Permits::new(1024, 100));
         let take = |n: u8| {
-            let place = name.take_of(more(name.taken(), 400, connection.free()), ip(n)).ok()?;
-            Some((place, connection.take(ip(n)).ok()?))
+            let permit = name.take_of(more(name.taken(), 400, connection.free()), ip(n)).ok()?;
+            Some((permit, connection.take(ip(n)).ok()?))
         };
-        // Each tries more often than it can have any.
+        // Each tries more often than it can succeed.
         let taken: Vec<_> = (0..100).flat_map(|_| 0..4).filter_map(take).collect();
         assert!((160..=168).contains(&taken.len()), "{}", taken.len());
         assert!(take(200).is_some(), "a newcomer that asks for the same name");
@@ -173,23 +173,23 @@ mod tests {
     #[test]
     fn the_share_is_of_what_is_free() {
         for (share, free) in [(50, 170), (100, 127), (300, 63), (u32::MAX, 0)] {
-            let places = Places::new(256, share);
-            let _taken = filled(&places, 1);
-            assert_eq!(places.free(), free, "{share} %");
+            let permits = Permits::new(256, share);
+            let _taken = filled(&permits, 1);
+            assert_eq!(permits.free(), free, "{share} %");
         }
-        let places = Places::new(usize::MAX, u32::MAX);
-        assert!(places.take(ip(0)).is_ok());
+        let permits = Permits::new(usize::MAX, u32::MAX);
+        assert!(permits.take(ip(0)).is_ok());
     }
 
     #[test]
     fn all_are_for_those_without_an_address_and_small_numbers_are_no_trap() {
-        let places = Places::new(2, 100);
-        let two: Vec<Place> = (0..2).map(|_| places.take(ip(0)).expect("free")).collect();
-        assert_eq!(places.take(ip(1)).err(), Some(Full::All));
+        let permits = Permits::new(2, 100);
+        let two: Vec<Permit> = (0..2).map(|_| permits.take(ip(0)).expect("free")).collect();
+        assert_eq!(permits.take(ip(1)).err(), Some(Full::All));
         drop(two);
-        let _two: Vec<Place> = (0..2).map(|_| places.take(None).expect("free")).collect();
-        assert_eq!(places.take(None).err(), Some(Full::All));
-        places.set_most(1);
-        assert_eq!((places.taken(), places.free()), (2, 0));
+        let _two: Vec<Permit> = (0..2).map(|_| permits.take(None).expect("free")).collect();
+        assert_eq!(permits.take(None).err(), Some(Full::All));
+        permits.set_most(1);
+        assert_eq!((permits.taken(), permits.free()), (2, 0));
     }
 }

@@ -1,8 +1,8 @@
-//! Turns of streams, where a credential's rate does not let all of a connection move what they have.
+//! The order of streams, while a credential's rate does not let all of a connection move their bytes.
 //!
 //! ```text
 //!   waiting: a1 a2 a3 … a20  b1        a: one address with twenty downloads, b: another with one
-//!   turns:   a1 b1 a2 b1 a3 b1 …       each is worth what has come into the bucket meanwhile
+//!   turns:   a1 b1 a2 b1 a3 b1 …       each may use what has come into the bucket since the last
 //! ```
 
 use std::{
@@ -10,14 +10,15 @@ use std::{
     net::IpAddr,
 };
 
-/// Streams that wait for their credential's rate. The first may take all there is, so they take turns: by the addresses
-/// of their clients, or one that asks for much would keep all others waiting; and those of one address among themselves.
+/// Streams that wait for their credential's rate. The first one may use all that is there, so they take turns: by the
+/// addresses of their clients, and then among the streams of one address. Otherwise one address with many streams would
+/// starve all others.
 #[derive(Default)]
 pub(super) struct Slowed {
-    /// Those that got nothing in the last round, and those that got some; each stream once.
+    /// Streams that got nothing in the last round, and streams that got some; each stream once.
     unserved: Vec<usize>,
     served: Vec<usize>,
-    /// The last turn of each address, by its number.
+    /// The number of each address's last turn.
     turns: HashMap<Option<IpAddr>, u64>,
     turn: u64,
 }
@@ -27,7 +28,7 @@ impl Slowed {
         self.unserved.is_empty() && self.served.is_empty()
     }
 
-    /// Adds a stream that has something to move, and may not now. `served`: it has moved something just now.
+    /// Adds a stream that has bytes to move, and may not now. `served`: it has just moved some.
     pub(super) fn add(&mut self, key: usize, served: bool) {
         if !self.unserved.contains(&key) && !self.served.contains(&key) {
             if served { &mut self.served } else { &mut self.unserved }.push(key);
@@ -62,20 +63,20 @@ mod tests {
         let mut slowed = Slowed::default();
         (0..6).for_each(|key| slowed.add(key, false));
         slowed.add(3, true);
-        let mut order = Vec::new();
+        let mut request = Vec::new();
         for _ in 0..12 {
             let all = slowed.take(address);
             assert_eq!(all.len(), 6, "each once");
-            // The first takes all there is.
+            // The first uses all that is there.
             for (at, key) in all.into_iter().enumerate() {
                 if at == 0 {
-                    order.push(key);
+                    request.push(key);
                     slowed.note_turn(address(key));
                 }
                 slowed.add(key, at == 0);
             }
         }
-        assert_eq!(order, [0, 4, 5, 1, 4, 5, 2, 4, 5, 3, 4, 5]);
+        assert_eq!(request, [0, 4, 5, 1, 4, 5, 2, 4, 5, 3, 4, 5]);
         let _all = slowed.take(address);
         assert!(slowed.is_empty() && slowed.take(address).is_empty() && slowed.turns.is_empty());
     }

@@ -1,9 +1,9 @@
-//! One request and its answer, on a stream of SPDY.
+//! One request and its response, on a stream of SPDY.
 //!
 //! ```text
 //!   PipeOut ── bytes ──▶ window? ── DATA ──▶ origin ── DATA ──▶ held ── bytes ──▶ PipeIn
-//!              the client is read as fast as the origin takes it, and the other way round: WINDOW_UPDATE goes out as
-//!              bytes leave for the pipe, and `held` is never more than a window
+//!              backpressure in both directions: the client is read as fast as the origin server takes the body, and
+//!              WINDOW_UPDATE is sent as bytes leave for the pipe. So `held` never exceeds a window.
 //! ```
 
 use std::task;
@@ -14,7 +14,7 @@ use uncork::{PipeIn, PipeOut, h1::Headers};
 use super::{
     proxied_request::{Begun, Failure, ProxiedRequest, Share},
     proxied_stream::{Next, Turn, Waiting},
-    shares::Place,
+    shares::Permit,
 };
 use crate::relay::tunnel::{
     head,
@@ -22,32 +22,32 @@ use crate::relay::tunnel::{
 };
 
 pub(super) struct Stream {
-    /// Its number.
+    /// The stream number.
     pub(super) id: u32,
     waker: task::Waker,
     up: Option<Up>,
     down: Down,
     share: Share,
-    _place: Option<Place>,
+    _permit: Option<Permit>,
 }
 
 /// The request's body.
 struct Up {
     outlet: PipeOut,
     sent: u64,
-    /// What it was said to be.
+    /// The declared length.
     length: Option<u64>,
     most: u64,
 }
 
-/// The answer.
+/// The response.
 enum Down {
     Head(Box<Waiting>),
     Body {
         /// Received, and not in the pipe yet, from `at` on.
         held: Vec<u8>,
         at: usize,
-        /// Nothing comes behind it.
+        /// The body ends behind `held`.
         end: bool,
         inlet: PipeIn,
     },
@@ -55,55 +55,55 @@ enum Down {
 }
 
 impl Stream {
-    /// Sends the head: the stream and its number. `most`: bytes the body may have.
+    /// Sends the head. Returns the stream number and the stream. `most`: the size limit of the body.
     pub(super) fn begin(
-        mut order: Box<ProxiedRequest>,
+        mut request: Box<ProxiedRequest>,
         session: &mut Session,
         waker: task::Waker,
         most: u64,
     ) -> Result<(u32, Self), (Box<ProxiedRequest>, NotOpened)> {
-        let Some(asked) = request(&order.head).filter(|_| order.protocol.is_none()) else {
-            return Err((order, NotOpened::Unfit));
+        let Some(head) = request_head(&request.head).filter(|_| request.protocol.is_none()) else {
+            return Err((request, NotOpened::Unfit));
         };
-        let id = match session.open(&asked, order.body.is_none()) {
+        let id = match session.open(&head, request.body.is_none()) {
             Ok(id) => id,
-            Err(why) => return Err((order, why)),
+            Err(reason) => return Err((request, reason)),
         };
-        let length = head::length(order.head.headers());
-        let up = order.body.take().map(|mut outlet| {
+        let length = head::length(request.head.headers());
+        let up = request.body.take().map(|mut outlet| {
             outlet.on_data(waker.clone());
             Up { outlet, sent: 0, length, most }
         });
-        let ProxiedRequest { head, reply, share, refused_by, place, .. } = *order;
-        reply.watch(&waker);
-        let down = Down::Head(Box::new(Waiting { head, protocol: None, refused_by, reply }));
-        Ok((id, Self { id, waker, up, down, share, _place: place }))
+        let ProxiedRequest { head, responder, share, refused_by, permit, .. } = *request;
+        responder.watch(&waker);
+        let down = Down::Head(Box::new(Waiting { head, protocol: None, refused_by, responder }));
+        Ok((id, Self { id, waker, up, down, share, _permit: permit }))
     }
 
-    /// What was refused, to be tried elsewhere.
+    /// Returns a refused request, to be tried elsewhere.
     pub(super) fn into_request(self) -> Option<Box<ProxiedRequest>> {
         let Down::Head(waiting) = self.down else { return None };
         // SPDY has no trailers, so no names of trailers are listed.
         Some(waiting.into_request(self.up.map(|up| up.outlet), Vec::new(), self.share))
     }
 
-    /// The answer has begun; `end`: it has no body.
+    /// The response begins; `end`: it has no body.
     pub(super) fn replied(&mut self, head: &ReplyHead, end: bool) -> Next {
-        let Some(fields) = map(&head.fields) else { return self.fail(Failure::Senseless) };
+        let Some(fields) = map(&head.fields) else { return self.fail(Failure::Malformed) };
         let Down::Head(waiting) = std::mem::replace(&mut self.down, Down::Over) else { return Next::Waits };
-        match waiting.reply.begin("1.1", head.status, &fields, end) {
+        match waiting.responder.begin("1.1", head.status, &fields, end) {
             Begun::Body(mut inlet) => {
                 inlet.on_room(self.waker.clone());
                 self.down = Down::Body { held: Vec::new(), at: 0, end: false, inlet };
                 Next::Waits
             }
-            // Of what follows on HEAD, 204 and 304, nothing is told; the session drops it.
-            Begun::Whole => self.whole(),
-            Begun::Gone => Next::Over,
+            // A body of a response to HEAD, or of 204 and 304, is not forwarded; the session drops it.
+            Begun::NoBody => self.whole(),
+            Begun::Disconnected => Next::Over,
         }
     }
 
-    /// Some of the answer's body came; how much of it nobody wants.
+    /// Takes a part of the response's body. Returns how many bytes of it are dropped.
     pub(super) fn received(&mut self, bytes: Vec<u8>, last: bool) -> usize {
         let Down::Body { held, end, .. } = &mut self.down else { return bytes.len() };
         if held.is_empty() {
@@ -115,12 +115,12 @@ impl Stream {
         0
     }
 
-    /// It is over, whatever was still to come. `unseen`: the origin has not looked at it.
+    /// Handles RST_STREAM. `unseen`: the origin server has not begun with the request.
     pub(super) fn was_reset(&mut self, unseen: bool) -> Next {
         match &mut self.down {
             Down::Head(_) if unseen => Next::Refused,
             Down::Head(_) => self.fail(Failure::Lost),
-            // All of the answer is here: that the origin takes no more of the request is its right.
+            // The response is complete; the origin server may decline the rest of the request.
             Down::Body { end: true, .. } | Down::Over => {
                 self.up = None;
                 self.whole()
@@ -132,7 +132,7 @@ impl Stream {
     /// Moves what can be moved.
     pub(super) fn drive(&mut self, session: &mut Session, turn: &mut Turn) -> Next {
         if let Down::Head(waiting) = &self.down
-            && waiting.reply.call.is_over()
+            && waiting.responder.cancellation.is_over()
         {
             return Next::Over;
         }
@@ -163,7 +163,7 @@ impl Stream {
             let bytes = up.outlet.bytes();
             if bytes.is_empty() {
                 if up.outlet.is_truncated() {
-                    // The client has left, or what it sent was no body.
+                    // The client has disconnected, or its body was malformed.
                     return Next::Over;
                 }
                 if !up.outlet.is_finished() || !session.data(self.id, &[], true).1 {
@@ -178,7 +178,7 @@ impl Stream {
                 if all > up.most {
                     return self.fail(Failure::TooLarge);
                 }
-                // The originals end with the last of the body, not behind it.
+                // A spdy-proxy ends with the last frame of the body, not with an empty one behind it.
                 let (n, ended) = session.data(self.id, bytes, up.length == Some(all));
                 if n == 0 {
                     return Next::Waits;
@@ -191,18 +191,18 @@ impl Stream {
                 }
             }
             if let Down::Head(waiting) = &mut self.down {
-                waiting.reply.set_clock(turn.now);
+                waiting.responder.restart_timeout(turn.now);
             }
         }
         Next::Waits
     }
 
-    /// The answer's body.
+    /// The response's body.
     fn drive_down(&mut self, session: &mut Session, turn: &mut Turn) -> Next {
         if let Down::Body { held, at, end, inlet } = &mut self.down {
             if *at < held.len() {
                 if turn.left == 0 {
-                    // A client that left does not wait for the rate.
+                    // A client that has disconnected does not wait for the rate.
                     return if inlet.is_closed() { Next::Over } else { Next::Slowed };
                 }
                 let n = inlet.write(&held[*at..]);
@@ -225,8 +225,8 @@ impl Stream {
     }
 }
 
-/// A request's head in SPDY.
-fn request(head: &http::Request<()>) -> Option<RequestHead> {
+/// Returns a request's head in SPDY.
+fn request_head(head: &http::Request<()>) -> Option<RequestHead> {
     let uri = head.uri();
     let mut fields = Headers::new();
     for (name, value) in head.headers() {
@@ -241,7 +241,7 @@ fn request(head: &http::Request<()>) -> Option<RequestHead> {
     })
 }
 
-/// An answer's fields, as the client's side reads them.
+/// Returns a response's fields.
 fn map(fields: &Headers) -> Option<HeaderMap> {
     let mut map = HeaderMap::new();
     for (name, value) in fields.iter() {

@@ -1,11 +1,11 @@
-//! One request and its answer, on a stream of HTTP/2.
+//! One request and its response, on a stream of HTTP/2.
 //!
 //! ```text
 //!   PipeOut ── bytes ──▶ capacity? ── DATA ──▶ origin ── DATA ──▶ room? ── bytes ──▶ PipeIn
-//!              the client is read as fast as the origin takes it, and the other way round: WINDOW_UPDATE goes out as
-//!              bytes leave for the pipe
+//!              backpressure in both directions: the client is read as fast as the origin server takes the body, and
+//!              WINDOW_UPDATE is sent as bytes leave for the pipe.
 //! ```
-//! To drop it breaks the exchange off in both directions: RST_STREAM, if it was not over, and cut pipes.
+//! Dropping it ends the exchange in both directions: RST_STREAM, if it was not over, and truncated pipes.
 
 use std::{
     future::Future,
@@ -21,7 +21,7 @@ use uncork::{PipeIn, PipeOut};
 use super::{
     proxied_request::{Begun, Failure, ProxiedRequest, Share},
     proxied_stream::{Next, Turn, Waiting},
-    shares::Place,
+    shares::Permit,
 };
 use crate::relay::tunnel::{gathered::Gathered, head};
 
@@ -30,7 +30,7 @@ pub(super) struct Stream {
     up: Option<Up>,
     down: Down,
     share: Share,
-    _place: Option<Place>,
+    _permit: Option<Permit>,
 }
 
 /// The request's body.
@@ -42,7 +42,7 @@ struct Up {
     listed: Vec<Box<str>>,
 }
 
-/// The answer.
+/// The response.
 enum Down {
     Head(client::ResponseFuture, Box<Waiting>),
     Body {
@@ -55,14 +55,15 @@ enum Down {
 }
 
 impl Stream {
-    /// Sends the head. `most`: bytes the body may have. `None`: it was answered instead.
+    /// Sends the head. `most`: the size limit of the body. Returns `None` if that failed; the client has got an error
+    /// then.
     pub(super) fn begin(
-        order: Box<ProxiedRequest>,
+        request: Box<ProxiedRequest>,
         send: &mut client::SendRequest<Bytes>,
         waker: task::Waker,
         most: u64,
     ) -> Option<Self> {
-        let ProxiedRequest { head, protocol, body, listed, reply, share, refused_by, place } = *order;
+        let ProxiedRequest { head, protocol, body, listed, responder, share, refused_by, permit } = *request;
         let mut request = head.clone();
         if let Some(protocol) = &protocol {
             request.extensions_mut().insert(h2::ext::Protocol::from(&**protocol));
@@ -73,13 +74,13 @@ impl Stream {
                     outlet.on_data(waker.clone());
                     Up { outlet, send, sent: 0, most, listed }
                 });
-                reply.watch(&waker);
-                let waiting = Box::new(Waiting { head, protocol, refused_by, reply });
-                Some(Self { waker, up, down: Down::Head(response, waiting), share, _place: place })
+                responder.watch(&waker);
+                let waiting = Box::new(Waiting { head, protocol, refused_by, responder });
+                Some(Self { waker, up, down: Down::Head(response, waiting), share, _permit: permit })
             }
             Err(error) => {
-                log::debug!(target: "uncork::relay", "a request that can't be sent: {error}");
-                reply.fail(Failure::Lost);
+                log::debug!(target: "uncork::relay", "cannot send a request: {error}");
+                responder.fail(Failure::Lost);
                 None
             }
         }
@@ -90,7 +91,7 @@ impl Stream {
         let waker = self.waker.clone();
         let cx = &mut Context::from_waker(&waker);
         if let Down::Head(_, waiting) = &mut self.down {
-            if waiting.reply.call.is_over() {
+            if waiting.responder.cancellation.is_over() {
                 return Next::Over;
             }
             if let Some(next) = self.poll_head(cx) {
@@ -107,24 +108,24 @@ impl Stream {
         }
     }
 
-    /// Its client's, as far as limits are concerned.
+    /// Returns the client's address, for limits.
     pub(super) fn address(&self) -> Option<IpAddr> {
         self.share.address
     }
 
-    /// What was refused, to be tried elsewhere.
+    /// Returns a refused request, to be tried elsewhere.
     pub(super) fn into_request(self) -> Option<Box<ProxiedRequest>> {
         let Down::Head(_, waiting) = self.down else { return None };
         let (body, listed) = self.up.map(|up| (up.outlet, up.listed)).unzip();
         Some(waiting.into_request(body, listed.unwrap_or_default(), self.share))
     }
 
-    /// Whether the answer has begun; 1xx on the way. What becomes of the stream, if that is decided now.
+    /// Polls the head of the response, after its 1xx. Returns how the stream goes on, if that is decided now.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Option<Next> {
         let Down::Head(response, waiting) = &mut self.down else { return None };
         while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
-            if !waiting.reply.inform(interim.status().as_u16(), interim.headers()) {
-                return Some(self.fail(Failure::Senseless));
+            if !waiting.responder.send_informational(interim.status().as_u16(), interim.headers()) {
+                return Some(self.fail(Failure::Malformed));
             }
         }
         match Pin::new(response).poll(cx) {
@@ -133,22 +134,22 @@ impl Stream {
                 let Down::Head(_, waiting) = std::mem::replace(&mut self.down, Down::Over) else { return None };
                 let (parts, recv) = response.into_parts();
                 let whole = recv.is_end_stream();
-                match waiting.reply.begin("2.0", parts.status.as_u16(), &parts.headers, whole) {
+                match waiting.responder.begin("2.0", parts.status.as_u16(), &parts.headers, whole) {
                     Begun::Body(mut inlet) => {
                         inlet.on_room(self.waker.clone());
                         self.down = Down::Body { recv, held: Gathered::default(), inlet };
                         None
                     }
-                    Begun::Whole if whole => None,
-                    // A body that nobody may have: of HEAD, 204 or 304.
-                    Begun::Whole | Begun::Gone => Some(Next::Over),
+                    Begun::NoBody if whole => None,
+                    // A body that the client must not get: of HEAD, 204 or 304.
+                    Begun::NoBody | Begun::Disconnected => Some(Next::Over),
                 }
             }
             Poll::Ready(Err(error)) if is_unseen(&error) => Some(Next::Refused),
             Poll::Ready(Err(error)) => {
                 let senseless = error.reason() == Some(Reason::PROTOCOL_ERROR) && error.is_library();
-                log::debug!(target: "uncork::relay", "no answer of an origin: {error}");
-                Some(self.fail(if senseless { Failure::Senseless } else { Failure::Lost }))
+                log::debug!(target: "uncork::relay", "no response of an origin server: {error}");
+                Some(self.fail(if senseless { Failure::Malformed } else { Failure::Lost }))
             }
         }
     }
@@ -170,19 +171,19 @@ impl Stream {
                         Some(trailers) => up.send.send_trailers(head::trailers_to_http2(&trailers, &up.listed)),
                         None => up.send.send_data(Bytes::new(), true),
                     };
-                    // If not, the answer says why.
+                    // If this fails, the response says why.
                     drop(sent);
                     self.up = None;
                     if let Down::Head(_, waiting) = &mut self.down {
-                        waiting.reply.set_clock(turn.now);
+                        waiting.responder.restart_timeout(turn.now);
                     }
                     break;
                 }
                 if up.outlet.is_truncated() {
-                    // The client has left, or what it sent was no body.
+                    // The client has disconnected, or its body was malformed.
                     return Next::Over;
                 }
-                // Enough, the origin may say while it answers.
+                // The origin server may decline the rest of the body while it responds.
                 if up.send.poll_reset(cx).is_ready() {
                     self.up = None;
                 }
@@ -215,13 +216,13 @@ impl Stream {
             turn.up += n;
             turn.left -= n;
             if let Down::Head(_, waiting) = &mut self.down {
-                waiting.reply.set_clock(turn.now);
+                waiting.responder.restart_timeout(turn.now);
             }
         }
         Next::Waits
     }
 
-    /// The answer's body.
+    /// The response's body.
     fn drive_down(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> Next {
         while let Down::Body { recv, held, inlet } = &mut self.down {
             let front = held.front();
@@ -239,7 +240,7 @@ impl Stream {
             if !held.is_empty() || turn.left == 0 {
                 held.gather(recv, cx);
                 return match turn.left {
-                    // A client that left does not wait for the rate.
+                    // A client that has disconnected does not wait for the rate.
                     _ if inlet.is_closed() => Next::Over,
                     0 => Next::Slowed,
                     _ => Next::Waits,
@@ -248,7 +249,7 @@ impl Stream {
             match recv.poll_data(cx) {
                 Poll::Ready(Some(Ok(data))) => held.push(data),
                 Poll::Ready(Some(Err(error))) => {
-                    log::debug!(target: "uncork::relay", "an answer is cut short: {error}");
+                    log::debug!(target: "uncork::relay", "response truncated: {error}");
                     return Next::Truncated;
                 }
                 Poll::Pending => return if inlet.is_closed() { Next::Over } else { Next::Waits },
@@ -270,8 +271,8 @@ impl Stream {
     }
 }
 
-/// Whether the origin has not begun with the request, so that another may have it (RFC 9113 §8.7): it refused it, or has
-/// said GOAWAY with a lower number.
+/// Returns `true` if the origin server has not begun with the request, so that another one may get it (RFC 9113 §8.7):
+/// it has refused the request, or has sent GOAWAY with a lower number.
 fn is_unseen(error: &h2::Error) -> bool {
     error.is_remote() && (error.is_go_away() || (error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM)))
 }

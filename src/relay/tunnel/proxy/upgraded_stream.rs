@@ -1,14 +1,14 @@
-//! A client's connection that goes on in another protocol, through the tunnel: bytes in both directions, as they come.
+//! A client's connection in another protocol, through the tunnel: bytes in both directions, as they come.
 
 use uncork::{EventMask, Io, PipeIn, PipeOut, ReadState, Upgrade};
 
-/// Between a connection and two pipes. Ends are passed on as what they are: a half-close as one, a cut as a cut.
+/// Between a connection and two pipes. A half-close is forwarded as a half-close, a truncation as a truncation.
 pub(super) struct UpgradedStream {
-    /// `None` when the client has said everything.
+    /// `None` after the client's half-close.
     up: Option<PipeIn>,
     down: PipeOut,
     started: bool,
-    /// The origin has said everything.
+    /// The origin server has finished sending.
     finished: bool,
 }
 
@@ -17,13 +17,13 @@ impl UpgradedStream {
         Self { up: Some(up), down, started: false, finished: false }
     }
 
-    /// What came from the client. Whether more can be taken.
+    /// Takes the client's bytes. Returns `true` if more can be taken.
     fn take(&mut self, io: &mut Io<'_>) -> bool {
         let Some(up) = &mut self.up else { return false };
         let n = up.write(io.rx.bytes());
         io.rx.consume(n);
         if !io.rx.bytes().is_empty() {
-            // No room, or nobody takes it out any more: then the answer's end says what becomes of it.
+            // The pipe is full, or its reader is gone. In the latter case the end of the response decides.
             return false;
         }
         match io.rx.state() {
@@ -34,7 +34,7 @@ impl UpgradedStream {
         false
     }
 
-    /// What comes from the origin. Whether there is more than room for it.
+    /// Sends the origin server's bytes. Returns `true` if some are left.
     fn give(&mut self, io: &mut Io<'_>) -> bool {
         loop {
             let bytes = self.down.bytes();

@@ -1,5 +1,5 @@
-//! What both sides' zlib streams know before the first byte (SPDY/3 §2.6.10.1): names of fields, each with its length
-//! before it as in a header block, then other words that are frequent.
+//! The preset dictionary of both sides' zlib streams (SPDY/3 §2.6.10.1): field names, each after its length as in a
+//! header block, then other frequent words.
 
 #[rustfmt::skip]
 const NAMES: &[&str] = &[

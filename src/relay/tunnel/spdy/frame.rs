@@ -1,26 +1,26 @@
-//! Frames (SPDY/3.1 §2.2): heads and what is in them, bounded before anything is held.
+//! Frames (SPDY/3.1 §2.2): heads and payloads, checked against limits before anything is held.
 //!
 //! ```text
 //!    control │1│version 15│ type 16 │ flags 8 │ length 24 │ …            data │0│ stream 31 │ flags 8 │ length 24 │ …
 //!
-//!    input, in any pieces ─▶ Decoder: 18 bytes of state ─▶ Syn, Reset, Ping, …     what has one size, whole
-//!                                                       ─▶ Block, Data             what is long, piece by piece
+//!   input, in any pieces ─▶ Decoder: 18 bytes of state ─▶ Syn, Reset, Ping, …     of fixed size, complete
+//!                                                       ─▶ Block, Data             long ones, piece by piece
 //! ```
 //!
-//! No payload is gathered here: header blocks go on to the inflater and data to its stream as they come. The version is
-//! not looked at, as the original does not.
+//! No payload is gathered here: header blocks go to the inflater, and data to its stream, as they come. The version is
+//! not checked, like in spdy-proxy.
 
 use super::Fault;
 
 /// FIN, on SYN_STREAM, SYN_REPLY, HEADERS and data.
 pub(super) const FIN: u8 = 1;
-/// SYN_STREAM: nothing may come back on this stream.
+/// SYN_STREAM: the receiver must not respond on this stream.
 const UNIDIRECTIONAL: u8 = 2;
-/// The longest header block we look at, deflated; the frame says how long it is before it comes.
+/// The largest deflated header block that is accepted. Its frame declares the length.
 const BLOCK: u32 = 1 << 20;
-/// The longest frame of a kind that is skipped.
+/// The longest frame of an unknown type, which is skipped.
 const SKIPPED: u32 = 1 << 16;
-/// Head and fixed part of the longest kind.
+/// Head and fixed part of the longest type.
 const LONGEST: usize = 18;
 
 /// Types of control frames.
@@ -34,7 +34,7 @@ mod kind {
     pub(super) const WINDOW_UPDATE: u16 = 9;
 }
 
-/// Why a stream was reset (§2.6.3).
+/// The reason of a reset (§2.6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Code(pub(crate) u32);
 
@@ -48,18 +48,18 @@ impl Code {
     pub(crate) const FRAME_TOO_LARGE: Self = Self(11);
 }
 
-/// Whose header block.
+/// The frame that a header block belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Syn {
     Stream {
         unidirectional: bool,
     },
     Reply,
-    /// HEADERS, which we never send: the original breaks down on it.
+    /// HEADERS, which this side never sends: it crashes a spdy-proxy.
     More,
 }
 
-/// What came, or a piece of it.
+/// A frame, or a piece of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Piece<'a> {
     /// A header block begins.
@@ -68,7 +68,7 @@ pub(super) enum Piece<'a> {
         stream: u32,
         fin: bool,
     },
-    /// Some of it, deflated; `end`: it is over. It may be empty.
+    /// A deflated piece of it, maybe empty; `end`: it is the last.
     Block {
         bytes: &'a [u8],
         end: bool,
@@ -79,7 +79,7 @@ pub(super) enum Piece<'a> {
         len: u32,
         fin: bool,
     },
-    /// Some of it, never empty.
+    /// A piece of it, never empty.
     Data {
         bytes: &'a [u8],
         end: bool,
@@ -100,7 +100,7 @@ pub(super) enum Piece<'a> {
     },
 }
 
-/// What the bytes to come are.
+/// The type of the next bytes.
 #[derive(Clone, Copy, Debug)]
 enum Next {
     /// A frame's head, and the fixed part behind it.
@@ -110,7 +110,7 @@ enum Next {
     Skipped(u32),
 }
 
-/// Takes the peer's bytes apart.
+/// Decodes the peer's bytes.
 #[derive(Debug)]
 pub(super) struct Decoder {
     head: [u8; LONGEST],
@@ -123,10 +123,10 @@ impl Decoder {
         Self { head: [0; LONGEST], have: 0, next: Next::Head }
     }
 
-    /// The next piece; takes what it needs of `input` away. `None`: all of it is used, and more is needed.
+    /// Returns the next piece, and removes what it used from `input`. `None`: all of it is used, and more is needed.
     ///
     /// # Errors
-    /// If a frame's head breaks a rule: nothing that follows can be trusted.
+    /// Returns an error if a frame's head breaks a rule: what follows cannot be decoded.
     pub(super) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Piece<'a>>, Fault> {
         loop {
             match self.next {
@@ -138,7 +138,7 @@ impl Decoder {
                         return Ok(None);
                     }
                 }
-                // An empty rest of a block has its end still to tell.
+                // The end of a block must be reported, even if no bytes are left.
                 Next::Block(left) => {
                     if input.is_empty() && left > 0 {
                         return Ok(None);
@@ -166,12 +166,12 @@ impl Decoder {
         }
     }
 
-    /// Whether the last frame is whole.
+    /// Returns `true` if the last frame is complete.
     pub(super) fn is_between_frames(&self) -> bool {
         self.have == 0 && matches!(self.next, Next::Head)
     }
 
-    /// Gathers a head; what it says, if it says something by itself.
+    /// Reads a head. Returns its piece, if it is one by itself.
     fn head<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Piece<'a>>, Fault> {
         if !self.gather(8, input) {
             return Ok(None);
@@ -192,14 +192,14 @@ impl Decoder {
             _ => (0, SKIPPED),
         };
         if len < fixed || len > most {
-            return Err(Fault::protocol("a control frame of a length it may not have"));
+            return Err(Fault::protocol("invalid length of a control frame"));
         }
         if !self.gather(8 + fixed as usize, input) {
             return Ok(None);
         }
         self.have = 0;
         let (one, two) = (self.u32(8), self.u32(12));
-        // The highest bit of a stream's number is reserved.
+        // The highest bit of a stream number is reserved.
         let (stream, fin) = (one & 0x7fff_ffff, flags & FIN != 0);
         let syn = match kind {
             kind::SYN_STREAM => Syn::Stream { unidirectional: flags & UNIDIRECTIONAL != 0 },
@@ -218,7 +218,7 @@ impl Decoder {
         Ok(Some(Piece::Syn { syn, stream, fin }))
     }
 
-    /// Whether the first `want` bytes of the frame are here.
+    /// Returns `true` if the first `want` bytes of the frame are read.
     fn gather(&mut self, want: usize, input: &mut &[u8]) -> bool {
         if self.have < want {
             let (bytes, _) = take(input, (want - self.have) as u32);
@@ -234,14 +234,14 @@ impl Decoder {
     }
 }
 
-/// Takes up to `want` bytes off the front; them, and how many are still wanted.
+/// Takes up to `want` bytes off the front. Returns them, and how many are still wanted.
 fn take<'a>(input: &mut &'a [u8], want: u32) -> (&'a [u8], u32) {
     let (bytes, rest) = input.split_at((want as usize).min(input.len()));
     *input = rest;
     (bytes, want - bytes.len() as u32)
 }
 
-/// Writes frames behind what is in a buffer.
+/// Appends frames to a buffer.
 pub(super) mod write {
     use super::{Code, FIN, kind};
 
@@ -252,18 +252,18 @@ pub(super) mod write {
         words.iter().for_each(|word| out.extend_from_slice(&word.to_be_bytes()));
     }
 
-    /// Head, what `fixed` says, and what `block` appends.
+    /// Writes the head, `fixed`, and what `block` appends.
     fn syn(out: &mut Vec<u8>, kind: u16, fin: bool, fixed: &[u8], block: impl FnOnce(&mut Vec<u8>)) {
         let start = out.len();
         control(out, kind, if fin { FIN } else { 0 }, &[]);
         out.extend_from_slice(fixed);
         block(out);
-        // The caller keeps to the limit of a block, which is far below 24 bits.
+        // The caller limits a block to far less than 24 bits.
         let len = (out.len() - start - 8) as u32;
         out[start + 5..start + 8].copy_from_slice(&len.to_be_bytes()[1..]);
     }
 
-    /// With priority 0, as the original's always is.
+    /// The priority is 0, like in spdy-proxy.
     pub(in super::super) fn syn_stream(out: &mut Vec<u8>, stream: u32, fin: bool, block: impl FnOnce(&mut Vec<u8>)) {
         let [a, b, c, d] = stream.to_be_bytes();
         syn(out, kind::SYN_STREAM, fin, &[a, b, c, d, 0, 0, 0, 0, 0, 0], block);
@@ -273,7 +273,7 @@ pub(super) mod write {
         syn(out, kind::SYN_REPLY, fin, &stream.to_be_bytes(), block);
     }
 
-    /// `bytes`: of 24 bits at most in number.
+    /// The number of `bytes` must fit into 24 bits.
     pub(in super::super) fn data(out: &mut Vec<u8>, stream: u32, fin: bool, bytes: &[u8]) {
         let flags = if fin { u32::from(FIN) << 24 } else { 0 };
         out.extend_from_slice(&stream.to_be_bytes());
@@ -289,7 +289,7 @@ pub(super) mod write {
         control(out, kind::PING, 0, &[id]);
     }
 
-    /// `status`: 0 if all is well, 1 if the peer broke a rule.
+    /// `status`: 0 for a normal end, 1 if the peer broke a rule.
     pub(in super::super) fn goaway(out: &mut Vec<u8>, last: u32, status: u32) {
         control(out, kind::GOAWAY, 0, &[last, status]);
     }

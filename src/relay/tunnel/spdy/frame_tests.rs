@@ -25,7 +25,7 @@ fn pieces(wire: &[u8], size: usize) -> Result<Vec<String>, Fault> {
     Ok(all)
 }
 
-/// Heads as an original's first request was captured, and the other kinds as the specification has them.
+/// Heads from the captured first request of a spdy-proxy, and the other types from the specification.
 #[test]
 fn frames_are_read_however_they_arrive() {
     #[rustfmt::skip]
@@ -42,7 +42,7 @@ fn frames_are_read_however_they_arrive() {
         ("8003 0006 00 000004 80000002", &["Ping { id: 2147483650 }"]),
         ("8003 0007 00 000008 00000003 00000000", &["GoAway { last: 3 }"]),
         ("8003 0009 00 000008 00000000 80008000", &["WindowUpdate { stream: 0, delta: 32768 }"]),
-        // SETTINGS, one nobody knows, and whatever version it says.
+        // SETTINGS, an unknown type, and any version.
         ("8003 0004 00 00000c 000000010000000400000064 8003 00ff 00 000000", &[]),
         ("8002 0006 00 000004 00000001", &["Ping { id: 1 }"]),
     ];
@@ -77,7 +77,7 @@ fn lengths_are_judged_before_anything_of_them_comes() {
         ("8003 0004 00 010000", true),
         ("8003 0004 00 010001", false),
         ("8003 7fff 00 ffffff", false),
-        ("00000001 00 ffffff", true), // It is the window that says how much.
+        ("00000001 00 ffffff", true), // The window limits it.
     ];
     for (hex, right) in rows {
         assert_eq!(pieces(&bytes(hex), 1).is_ok(), right, "{hex}");

@@ -1,4 +1,4 @@
-//! Fuzz bodies: whatever a peer sends, to either role, and two of ours against each other.
+//! Fuzz targets: any input of a peer, for either role, and two of our sessions against each other.
 //!
 //! ```text
 //!   spdy:   f s <rest …>
@@ -10,14 +10,14 @@ use std::collections::BTreeMap;
 
 use super::{
     Code, Event, Fault, ReplyHead, RequestHead, Role, Session,
+    deflater::Deflater,
     frame::{Decoder, Piece, Syn, write},
     headers::Inflater,
-    original::Deflater,
     stream::WINDOW,
 };
 use uncork::h1::Headers;
 
-/// Any bytes: nothing panics, splitting changes nothing, all that is sent is right, and what is held has its limit.
+/// Checks that no input panics, that splitting it changes nothing, that all output is valid, and that memory is bounded.
 #[doc(hidden)]
 pub fn spdy(data: &[u8]) {
     let [flags, seed, rest @ ..] = data else { return };
@@ -29,7 +29,7 @@ pub fn spdy(data: &[u8]) {
     }
 }
 
-/// Numbers that look random.
+/// A pseudo-random generator.
 struct Random(u32);
 
 impl Random {
@@ -44,7 +44,7 @@ fn get(method: &str) -> RequestHead {
     RequestHead { method: method.to_owned(), path, host, scheme, fields: Headers::new() }
 }
 
-/// All that comes of some input, as its user sees it.
+/// The results of some input, as the session's user sees them.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     events: Vec<Event>,
@@ -52,13 +52,13 @@ struct Seen {
     output: Vec<u8>,
 }
 
-/// Bytes of a peer to one session, whose user does nothing until they are all there: then everything.
+/// Feeds a peer's bytes to one session. Its user does nothing until all of them are there, and then everything.
 fn hostile(role: Role, wire: &[u8], seed: u8) {
     let mut random = Random(u32::from(seed));
-    let (whole, mut session) = heard(role, wire, || usize::MAX);
+    let (whole, mut session) = run(role, wire, || usize::MAX);
     for pieces in [1, 7, usize::from(seed) + 1] {
-        let (split, _) = heard(role, wire, || random.below(pieces) + 1);
-        assert_eq!(whole, split, "what is understood must not depend on how bytes arrive");
+        let (split, _) = run(role, wire, || random.below(pieces) + 1);
+        assert_eq!(whole, split, "results must not depend on how bytes arrive");
     }
     let mut held = BTreeMap::<u32, usize>::new();
     for event in &whole.events {
@@ -84,7 +84,7 @@ fn hostile(role: Role, wire: &[u8], seed: u8) {
     understood(&sent);
 }
 
-fn heard(role: Role, wire: &[u8], mut size: impl FnMut() -> usize) -> (Seen, Session) {
+fn run(role: Role, wire: &[u8], mut size: impl FnMut() -> usize) -> (Seen, Session) {
     let mut session = Session::new(role, 8);
     if role == Role::Client {
         for (method, end) in [("GET", true), ("HEAD", true), ("POST", false), ("PUT", false)] {
@@ -113,14 +113,14 @@ fn heard(role: Role, wire: &[u8], mut size: impl FnMut() -> usize) -> (Seen, Ses
             if piece.is_empty() || seen.fault.is_some() {
                 break;
             }
-            assert!(some || n > 0, "it takes nothing, for no reason");
+            assert!(some || n > 0, "no input is taken, without a reason");
         }
     }
     (seen, session)
 }
 
 impl Seen {
-    /// Data that comes in pieces is one.
+    /// Joins data that comes in pieces.
     fn add(&mut self, event: Event) {
         if let (Some(Event::Data { stream: a, bytes, end }), Event::Data { stream: b, bytes: more, end: last }) =
             (self.events.last_mut(), &event)
@@ -135,13 +135,13 @@ impl Seen {
     }
 }
 
-/// What we send is SPDY, to the last byte, and never HEADERS.
+/// Checks that the output is valid SPDY to the last byte, without HEADERS.
 fn understood(mut sent: &[u8]) {
     let (mut decoder, mut inflater) = (Decoder::new(), Inflater::new());
-    while let Some(piece) = decoder.next(&mut sent).expect("what we send breaks no rule") {
+    while let Some(piece) = decoder.next(&mut sent).expect("our output breaks no rule") {
         match piece {
             Piece::Block { bytes, end } => {
-                inflater.feed(bytes).expect("what we send can be inflated");
+                inflater.feed(bytes).expect("our output can be inflated");
                 if end {
                     assert!(inflater.end().expect("and adds up").is_some());
                 }
@@ -153,7 +153,7 @@ fn understood(mut sent: &[u8]) {
     assert!(decoder.is_between_frames(), "half a frame was sent");
 }
 
-/// Makes frames of a script, with header blocks compressed as the originals do it.
+/// Makes frames of a script, with header blocks compressed like those of spdy-proxy.
 fn scripted(mut script: &[u8], level: u8) -> Vec<u8> {
     #[rustfmt::skip]
     const NAMES: [&str; 12] = [
@@ -203,7 +203,7 @@ fn scripted(mut script: &[u8], level: u8) -> Vec<u8> {
             13 => {
                 let at = out.len();
                 write::goaway(&mut out, stream, 0);
-                out[at + 3] = 4; // SETTINGS, or a kind nobody knows.
+                out[at + 3] = 4; // SETTINGS, or an unknown type.
             }
             _ => out.extend((0..op >> 4).filter_map(|_| byte())),
         }
@@ -211,8 +211,8 @@ fn scripted(mut script: &[u8], level: u8) -> Vec<u8> {
     out
 }
 
-/// Two sessions joined by a wire that cuts where it likes: what one end says the other hears, in order and whole, no
-/// rule is broken, and all streams come to their end.
+/// Connects two sessions by a wire that splits their bytes at random. Each end receives what the other sends, in order
+/// and complete. No rule is broken, and all streams end.
 fn pair(acts: &[u8], seed: u8) {
     let mut random = Random(u32::from(seed));
     let (mut client, mut server) = (End::new(Role::Client), End::new(Role::Server));
@@ -223,21 +223,21 @@ fn pair(acts: &[u8], seed: u8) {
                 if let Ok(stream) =
                     client.session.open(&get(["GET", "POST"][usize::from(act >> 4 & 1)]), act & 0x10 == 0)
                 {
-                    client.said.insert(stream, Vec::new());
+                    client.sent.insert(stream, Vec::new());
                     client.ended.insert(stream, act & 0x10 == 0);
                 }
             }
-            0..=3 => end.say(usize::from(act >> 4), random.below(20_000), act & 2 != 0),
+            0..=3 => end.send(usize::from(act >> 4), random.below(20_000), act & 2 != 0),
             4 => end.release(),
             5 => end.session.ping(),
             _ => exchange(&mut client, &mut server, &mut random),
         }
     }
-    // Everything said to its end.
+    // All streams are sent to their end.
     for _ in 0..1000 {
         for end in [&mut client, &mut server] {
             for i in 0..16 {
-                end.say(i, 0, true);
+                end.send(i, 0, true);
             }
             end.release();
         }
@@ -248,34 +248,34 @@ fn pair(acts: &[u8], seed: u8) {
         }
     }
     assert_eq!((client.session.streams(), server.session.streams()), (0, 0), "a stream has no end");
-    assert_eq!(client.said, server.heard, "requests' bodies");
-    assert_eq!(server.said, client.heard, "replies' bodies");
+    assert_eq!(client.sent, server.received, "requests' bodies");
+    assert_eq!(server.sent, client.received, "replies' bodies");
 }
 
-/// A session and its user, who remembers.
+/// A session and its user, which records everything.
 struct End {
     session: Session,
-    said: BTreeMap<u32, Vec<u8>>,
-    /// Whether the last was said.
+    sent: BTreeMap<u32, Vec<u8>>,
+    /// Whether the last part was sent.
     ended: BTreeMap<u32, bool>,
-    heard: BTreeMap<u32, Vec<u8>>,
+    received: BTreeMap<u32, Vec<u8>>,
     held: Vec<(u32, usize)>,
 }
 
 impl End {
     fn new(role: Role) -> Self {
-        let said = BTreeMap::new();
+        let sent = BTreeMap::new();
         let session = Session::new(role, 8);
-        Self { session, said, ended: BTreeMap::new(), heard: BTreeMap::new(), held: Vec::new() }
+        Self { session, sent, ended: BTreeMap::new(), received: BTreeMap::new(), held: Vec::new() }
     }
 
-    fn say(&mut self, which: usize, len: usize, end: bool) {
+    fn send(&mut self, which: usize, len: usize, end: bool) {
         let open: Vec<u32> = self.ended.iter().filter(|(_, ended)| !**ended).map(|(stream, _)| *stream).collect();
         let Some(stream) = open.get(which % open.len().max(1)) else { return };
-        let said = self.said.entry(*stream).or_default();
-        let bytes: Vec<u8> = (0..len).map(|i| (said.len() + i) as u8).collect();
+        let sent = self.sent.entry(*stream).or_default();
+        let bytes: Vec<u8> = (0..len).map(|i| (sent.len() + i) as u8).collect();
         let (n, ended) = self.session.data(*stream, &bytes, end);
-        said.extend_from_slice(&bytes[..n]);
+        sent.extend_from_slice(&bytes[..n]);
         self.ended.insert(*stream, ended);
     }
 
@@ -285,9 +285,9 @@ impl End {
         }
     }
 
-    fn hear(&mut self, mut bytes: &[u8]) {
+    fn receive(&mut self, mut bytes: &[u8]) {
         loop {
-            let n = self.session.handle_input(bytes).expect("we break no rule of ours");
+            let n = self.session.handle_input(bytes).expect("our output breaks no rule");
             self.events();
             bytes = &bytes[n..];
             if bytes.is_empty() {
@@ -302,28 +302,28 @@ impl End {
             match event {
                 Event::Opened { stream, .. } => {
                     assert!(self.session.reply(stream, &ReplyHead { status: 200, fields: Headers::new() }, false));
-                    self.said.insert(stream, Vec::new());
+                    self.sent.insert(stream, Vec::new());
                     self.ended.insert(stream, false);
-                    self.heard.insert(stream, Vec::new());
+                    self.received.insert(stream, Vec::new());
                 }
-                Event::Replied { stream, .. } => drop(self.heard.insert(stream, Vec::new())),
+                Event::Replied { stream, .. } => drop(self.received.insert(stream, Vec::new())),
                 Event::Data { stream, bytes, .. } => {
-                    self.heard.entry(stream).or_default().extend_from_slice(&bytes);
+                    self.received.entry(stream).or_default().extend_from_slice(&bytes);
                     self.held.push((stream, bytes.len()));
                 }
                 Event::Room { .. } | Event::Pong | Event::GoAway => {}
-                // The other end still holds what came on one that is over here: too many for it.
+                // The other end still holds data of a stream that is over here, and is at its limit of streams.
                 Event::Reset { stream, code: Code::REFUSED_STREAM } => {
-                    self.said.remove(&stream);
+                    self.sent.remove(&stream);
                     self.ended.remove(&stream);
                 }
-                Event::Reset { .. } => panic!("nobody reset it"),
+                Event::Reset { .. } => panic!("it was not reset"),
             }
         }
     }
 }
 
-/// What each has sent goes to the other, in pieces.
+/// Passes what each end has sent to the other, in pieces.
 fn exchange(client: &mut End, server: &mut End, random: &mut Random) {
     for turn in 0..2 {
         let (from, to) = if turn == 0 { (&mut *client, &mut *server) } else { (&mut *server, &mut *client) };
@@ -331,7 +331,7 @@ fn exchange(client: &mut End, server: &mut End, random: &mut Random) {
         let sent = from.session.output()[..n].to_vec();
         from.session.consume(n);
         let (a, b) = sent.split_at(random.below(sent.len() + 1));
-        to.hear(a);
-        to.hear(b);
+        to.receive(a);
+        to.receive(b);
     }
 }

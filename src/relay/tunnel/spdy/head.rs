@@ -1,52 +1,53 @@
-//! Heads of requests and replies: what a header block means, and a block that means it.
+//! Heads of requests and replies: from header blocks, and into them.
 //!
 //! ```text
 //!   :method GET   :path /a?b   :version HTTP/1.1   :host localhost:1443   :scheme https   accept text/html␀image/png
 //!   :status 206 Partial Content   :version HTTP/1.1   content-length 1536
 //! ```
 //!
-//! What gets through here can be written as a line of HTTP/1.1 and is understood as the same thing: names are tokens,
-//! values end no line, a method is a token, a path has neither space nor control, and there is one length or none. What
-//! is about one connection ([`HOP_BY_HOP`], and what `connection` lists) is dropped in both directions. A block that breaks this costs its stream.
+//! An accepted head can be written in HTTP/1.1 and means the same there. Names are tokens, values contain no line end,
+//! a method is a token, a path has neither spaces nor control characters, and there is at most one length. Fields of
+//! one connection ([`HOP_BY_HOP`], and what `connection` lists) are dropped in both directions. A block that breaks a
+//! rule costs its stream.
 
 use uncork::h1::{Headers, is_token};
 
 use super::headers::Pairs;
 
-/// What is about one connection, not about the message (RFC 9110 §7.6.1), and the length's rival.
+/// Fields of one connection (RFC 9110 §7.6.1), and the rival of the length.
 pub(super) const HOP_BY_HOP: [&str; 8] =
     ["connection", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
 
-/// The most fields, after those of one name were separated.
+/// Largest number of fields, after those of one name were separated.
 const FIELDS: usize = 200;
 
-/// A request's.
+/// The head of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RequestHead {
     pub(crate) method: String,
-    /// With its query.
+    /// Includes the query.
     pub(crate) path: String,
-    /// The original always says `localhost:1443` here.
+    /// A spdy-proxy always sends `localhost:1443`.
     pub(crate) host: String,
-    /// The original always says `https`.
+    /// A spdy-proxy always sends `https`.
     pub(crate) scheme: String,
     pub(crate) fields: Headers,
 }
 
-/// A reply's.
+/// The head of a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ReplyHead {
-    /// 200 to 999: interim ones have no form here.
+    /// 200 to 999: SPDY has no form for interim replies.
     pub(crate) status: u16,
     pub(crate) fields: Headers,
 }
 
-/// It cannot be a head.
+/// The block is not a valid head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
 impl RequestHead {
-    /// Reads a block.
+    /// Parses a block.
     pub(super) fn read(pairs: &Pairs) -> Result<Self, Malformed> {
         let (mut method, mut path, mut host, mut scheme) = (None, None, None, None);
         let fields = fields(pairs, |name, value| match name {
@@ -66,14 +67,14 @@ impl RequestHead {
         Ok(Self { method, path, host, scheme, fields })
     }
 
-    /// Whether it is one we may send.
+    /// Returns `true` if the head may be sent.
     pub(super) fn check(&self) -> Result<(), Malformed> {
         let texts = [&self.path, &self.host, &self.scheme];
         let right = is_token(self.method.as_bytes()) && texts.into_iter().all(|s| is_visible(s));
         if right && !self.path.is_empty() { Ok(()) } else { Err(Malformed) }
     }
 
-    /// The block's pairs, in the original's order.
+    /// Returns the block's pairs, in the order of spdy-proxy.
     pub(super) fn pairs(&self) -> Vec<(String, Vec<u8>)> {
         let start = [
             (":method", &self.method[..]),
@@ -87,14 +88,14 @@ impl RequestHead {
 }
 
 impl ReplyHead {
-    /// Reads a block.
+    /// Parses a block.
     pub(super) fn read(pairs: &Pairs) -> Result<Self, Malformed> {
         let mut status = None;
         let fields = fields(pairs, |name, value| match name {
             b":status" => once(&mut status, value),
             _ => Ok(()),
         })?;
-        // `206 Partial Content`: the first three count.
+        // `206 Partial Content`: the first three characters count.
         let status = status.as_deref().and_then(|text| {
             let (code, rest) = text.split_at_checked(3)?;
             let right = code.bytes().all(|b| b.is_ascii_digit()) && (rest.is_empty() || rest.starts_with(' '));
@@ -104,24 +105,24 @@ impl ReplyHead {
         Ok(Self { status: status.ok_or(Malformed)?, fields })
     }
 
-    /// Whether it is one we may send.
+    /// Returns `true` if the head may be sent.
     pub(super) fn check(&self) -> Result<(), Malformed> {
         if (200..=999).contains(&self.status) { Ok(()) } else { Err(Malformed) }
     }
 
-    /// The block's pairs.
+    /// Returns the block's pairs.
     pub(super) fn pairs(&self) -> Vec<(String, Vec<u8>)> {
         let status = format!("{} {}", self.status, uncork::h1::reason(self.status));
         joined([(":status", status.trim_end()), (":version", "HTTP/1.1")], &self.fields)
     }
 
-    /// Whether no body follows it, whatever its fields say (RFC 9110 §6.4.1).
+    /// Returns `true` if no body follows, whatever the fields say (RFC 9110 §6.4.1).
     pub(super) fn is_bodiless(&self) -> bool {
         matches!(self.status, 204 | 304)
     }
 }
 
-/// What `content-length` says. Several that differ, or one that is no number, frame nothing.
+/// Returns the value of `content-length`. Values that differ, or that are not numbers, are ignored.
 pub(super) fn length(fields: &Headers) -> Result<Option<u64>, Malformed> {
     let mut values = fields.get_all("content-length");
     let Some(value) = values.next() else { return Ok(None) };
@@ -133,7 +134,7 @@ pub(super) fn length(fields: &Headers) -> Result<Option<u64>, Malformed> {
     }
 }
 
-/// The fields; what begins with a colon goes to `pseudo`.
+/// Returns the fields. Those that begin with a colon go to `pseudo`.
 fn fields<'a>(
     pairs: &'a Pairs,
     mut pseudo: impl FnMut(&'a [u8], &'a [u8]) -> Result<(), Malformed>,
@@ -144,7 +145,7 @@ fn fields<'a>(
             pseudo(name, value)?;
             continue;
         }
-        // They are lower case on this wire (§2.6.10), so that nobody has to ask twice.
+        // SPDY requires lower case (§2.6.10), so names can be compared directly.
         let name = std::str::from_utf8(name).ok().filter(|name| !name.bytes().any(|b| b.is_ascii_uppercase()));
         let name = name.ok_or(Malformed)?;
         for value in value.split(|b| *b == 0) {
@@ -161,7 +162,7 @@ fn fields<'a>(
     Ok(without_hop(fields))
 }
 
-/// Leaves out the fields of one hop.
+/// Removes the fields of one hop.
 fn without_hop(fields: Headers) -> Headers {
     if fields.get("connection").is_none() {
         return fields;
@@ -174,20 +175,20 @@ fn without_hop(fields: Headers) -> Headers {
     kept
 }
 
-fn once(place: &mut Option<String>, value: &[u8]) -> Result<(), Malformed> {
+fn once(slot: &mut Option<String>, value: &[u8]) -> Result<(), Malformed> {
     let text = std::str::from_utf8(value).map_err(|_| Malformed)?;
-    match place.replace(text.to_owned()) {
+    match slot.replace(text.to_owned()) {
         None => Ok(()),
         Some(_) => Err(Malformed),
     }
 }
 
-/// Visible ASCII, or nothing.
+/// Returns `true` for visible ASCII, and for an empty text.
 fn is_visible(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_graphic())
 }
 
-/// `start`, then the fields in lower case, several of one name joined by NUL.
+/// Returns `start`, then the fields in lower case; several values of one name are joined by NUL.
 fn joined<const N: usize>(start: [(&str, &str); N], fields: &Headers) -> Vec<(String, Vec<u8>)> {
     let mut pairs: Vec<(String, Vec<u8>)> =
         start.into_iter().map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec())).collect();

@@ -2,43 +2,43 @@
 //!
 //! ```text
 //!   received:  deflated pieces ─▶ Inflater ─▶ count, {len, name, len, value}… ─▶ Pairs ─▶ head.rs
-//!                                 64 KiB are kept of a block, 2 MiB worked through
+//!                                 64 KiB of a block are kept, 2 MiB inflated
 //!   sent:      78 f9 dictionary │ 00 len !len pairs… │ 00 0000 ffff │ 00 len !len pairs… │ 00 0000 ffff │ …
-//!              once, at first   │ stored as they are │ flush        │ the next block
+//!              once, at first   │ stored             │ flush        │ the next block
 //! ```
 //!
-//! # Why nothing we send is compressed
+//! # Why no header block is compressed
 //!
-//! All public clients of a tunnel share its stream of header blocks. Whoever can make requests of his own, or make a
-//! browser make them, and sees how long the frames become, learns from a compressor what stands in others': his guess
-//! at a cookie becomes a shorter block when it is right (CRIME). Taking out the fields known as secret is not enough: any
-//! field may be one, and what was sent uncompressed can still be referred back to by what is compressed later. So each
-//! block is put into deflate's own *stored* form, which every inflater understands, in a stream that begins as
-//! the original's does. A flush, an empty stored block, ends each: the original's inflater hands out what it has when it
-//! sees one. A request is some hundred bytes longer for it, and a compressor's 300 KiB for each connection are saved.
+//! All public clients of a tunnel share its stream of header blocks. An attacker may be able to send requests of its
+//! own, or to make a browser send them, and to see the length of the frames. With compression, a correct guess at
+//! another client's cookie then makes the block shorter (CRIME). Leaving out the fields that are known to be secret is
+//! not enough: any field may be secret, and compressed data can refer back to earlier uncompressed data. So each block
+//! uses deflate's *stored* form, which every inflater understands, in a stream that begins like that of spdy-proxy. A
+//! flush, an empty stored block, ends each: spdy-proxy's inflater then returns what it has. A request becomes some
+//! hundred bytes longer, and 300 KiB of compressor state for each connection are saved.
 //!
-//! What a peer sends may be compressed in any way. A block that inflates to more than 64 KiB costs its stream, not the
-//! connection: the rest is worked through, as the next block builds on it, and forgotten. The limit to that is above the
-//! 1 MiB of a head that an original lets through, and below what would hurt.
+//! A peer may compress in any way. A block that inflates to more than 64 KiB costs its stream, not the connection: the
+//! rest is inflated, as the next block builds on it, and dropped. The limit for that is above the 1 MiB that a
+//! spdy-proxy allows for a head, and low enough to be harmless.
 
 use flate2::{Decompress, FlushDecompress, Status};
 
 use super::{Fault, dictionary::DICTIONARY};
 
-/// The dictionary's name.
+/// The dictionary's identifier.
 pub(super) const ADLER: u32 = 0xe3c6_a7c2;
-/// The most that is kept of one block, inflated.
+/// Inflated bytes of one block that are kept at most.
 const KEPT: usize = 64 * 1024;
-/// The most that is worked through for one.
+/// Inflated bytes of one block at most.
 const WORKED: usize = 2 * 1024 * 1024;
-/// The most fields of one.
+/// Fields of one block at most.
 const FIELDS: usize = 200;
 
 /// The receiving end of the stream.
 pub(super) struct Inflater {
     codec: Decompress,
     block: Vec<u8>,
-    /// Inflated of this block so far.
+    /// Inflated bytes of this block so far.
     made: usize,
 }
 
@@ -47,10 +47,10 @@ impl Inflater {
         Self { codec: Decompress::new(true), block: Vec::new(), made: 0 }
     }
 
-    /// Takes in some of a block.
+    /// Inflates a piece of a block.
     ///
     /// # Errors
-    /// If it is no zlib stream, or one without end.
+    /// Returns an error if it is not a valid zlib stream, or if the block is too large.
     pub(super) fn feed(&mut self, mut bytes: &[u8]) -> Result<(), Fault> {
         let mut out = [0; 4096];
         loop {
@@ -61,17 +61,17 @@ impl Inflater {
             bytes = &bytes[taken..];
             match status {
                 Ok(Status::Ok | Status::BufError) => {}
-                Ok(Status::StreamEnd) => return Err(Fault::protocol("the stream of header blocks is ended")),
+                Ok(Status::StreamEnd) => return Err(Fault::protocol("the stream of header blocks has ended")),
                 Err(error) if error.needs_dictionary() == Some(ADLER) => {
                     let known = self.codec.set_dictionary(&DICTIONARY);
                     known.map_err(|_| Fault::protocol("header blocks with another dictionary"))?;
                     continue;
                 }
-                Err(_) => return Err(Fault::protocol("a header block that cannot be inflated")),
+                Err(_) => return Err(Fault::protocol("cannot inflate a header block")),
             }
             self.made += made;
             if self.made > WORKED {
-                return Err(Fault::protocol("a header block without end"));
+                return Err(Fault::protocol("a header block is too large"));
             }
             let room = KEPT.saturating_sub(self.block.len());
             self.block.extend_from_slice(&out[..made.min(room)]);
@@ -79,15 +79,15 @@ impl Inflater {
                 return Ok(());
             }
             if taken == 0 && made == 0 {
-                return Err(Fault::protocol("a header block that cannot be inflated"));
+                return Err(Fault::protocol("cannot inflate a header block"));
             }
         }
     }
 
-    /// The block is over: what is in it. `None`: too much.
+    /// Ends the block and returns its pairs. `None`: it was too large for its stream.
     ///
     /// # Errors
-    /// If it does not add up: then the next one will not, either.
+    /// Returns an error if its lengths do not match: the next block would not either.
     pub(super) fn end(&mut self) -> Result<Option<Pairs>, Fault> {
         let whole = self.made <= KEPT;
         self.made = 0;
@@ -96,17 +96,17 @@ impl Inflater {
     }
 }
 
-/// A block's names and values; their lengths were checked, and nothing else.
+/// A block's names and values. Only their lengths are checked.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Pairs(Vec<u8>);
 
 impl Pairs {
-    /// `None`: more fields than we take.
+    /// Returns `None` if there are more fields than allowed.
     fn parse(block: Vec<u8>) -> Result<Option<Self>, Fault> {
-        const RULE: Fault = Fault::protocol("a header block whose lengths do not add up");
+        const RULE: Fault = Fault::protocol("a header block whose lengths do not match");
         let mut rest = &block[..];
         let count = number(&mut rest).ok_or(RULE)?;
-        // Each has two lengths at least.
+        // Each field has at least two lengths.
         if count > rest.len() / 8 {
             return Err(RULE);
         }
@@ -119,7 +119,7 @@ impl Pairs {
         }
     }
 
-    /// All of them, in order.
+    /// Returns all pairs, in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let mut rest = self.0.get(4..).unwrap_or_default();
         std::iter::from_fn(move || pair(&mut rest))
@@ -171,11 +171,11 @@ impl Stored {
         plain[..4].copy_from_slice(&count.to_be_bytes());
         if !self.begun {
             self.begun = true;
-            // RFC 1950: deflate, a window of 32 KiB, best compression, a dictionary: this one.
+            // RFC 1950: deflate, a window of 32 KiB, best compression, with this dictionary.
             out.extend_from_slice(&[0x78, 0xf9]);
             out.extend_from_slice(&ADLER.to_be_bytes());
         }
-        // RFC 1951 §3.2.4, each beginning at a byte as the one before ends with one.
+        // RFC 1951 §3.2.4. Each begins at a byte boundary, as the one before ends at one.
         for part in plain.chunks(0xffff).chain([&[][..]]) {
             let len = part.len() as u16;
             out.push(0);

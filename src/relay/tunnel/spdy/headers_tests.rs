@@ -1,7 +1,7 @@
 use super::{
     super::{
+        deflater::Deflater,
         head::{Malformed, ReplyHead, RequestHead},
-        original::Deflater,
     },
     *,
 };
@@ -33,7 +33,7 @@ const REQUEST: Text<'_> = &[
     ("content-length", "5"),
 ];
 
-/// As the original writes it: best compression, one stream for all blocks.
+/// As spdy-proxy writes it: best compression, one stream for all blocks.
 #[test]
 fn an_originals_blocks_are_read_however_they_arrive() {
     for size in [1, 2, 5, 1000] {
@@ -49,7 +49,7 @@ fn an_originals_blocks_are_read_however_they_arrive() {
     }
 }
 
-/// What an original's inflater makes of ours: the same, and all of it, after each block's last byte.
+/// The inflater of spdy-proxy returns each of our blocks completely after its last byte.
 #[test]
 fn what_is_stored_is_a_stream_like_the_originals() {
     let mut stored = Stored::default();

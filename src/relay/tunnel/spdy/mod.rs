@@ -1,4 +1,4 @@
-//! SPDY/3.1, as much of it as programs of 2014 speak through the tunnel: sans-IO, for both ends.
+//! SPDY/3.1, as far as spdy-proxy uses it through the tunnel: sans-IO, for both ends.
 //!
 //! ```text
 //!   public client ─▶ P: SPDY's client ══ one TLS connection, dialled by C ══ C: SPDY's server ─▶ handler
@@ -10,40 +10,41 @@
 //!                     └────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! | file | what |
+//! | file | contents |
 //! |---|---|
-//! | `frame` | frames: taken apart piece by piece, and written |
+//! | `frame` | frames: decoded piece by piece, and encoded |
 //! | `headers` | header blocks; why none is compressed |
-//! | `head` | what a block means as HTTP |
+//! | `head` | the meaning of a block in HTTP |
 //! | `stream` | one stream: windows, and which of its ends are open |
-//! | `session`, `session/hear` | the connection: its verbs, its events, its limits; what the peer says |
+//! | `session`, `session/receive` | the connection: operations, events and limits; the peer's frames |
 //! | `pump` | a session on an upgraded connection |
 //!
 //! # What is bounded
 //!
-//! Everything: a frame's length when its head is here, a block's size before and after it is inflated, the number of
-//! streams and of fields, events not yet polled, and output not yet taken. A peer that does not read what we say is not
-//! read either. A stream has what it received in [`WINDOW`](stream::WINDOW) bytes at most, and gets more room when its
-//! reader [releases](Session::release) some. A client that opens streams only to reset them is shown the door.
+//! Everything has a limit: a frame's length, when its head is read; a block's size, before and after it is inflated;
+//! the number of streams and of fields; events that are not polled yet; and output that is not taken yet. A peer that
+//! does not read our output is not read either. A stream holds at most [`WINDOW`](stream::WINDOW) received bytes, and
+//! gets more window when its reader [releases](Session::release) some. A client that opens streams only to reset them
+//! is disconnected.
 //!
-//! # What the originals need
+//! # What spdy-proxy needs
 //!
-//! They have no session window, break down on HEADERS, and their proxy drops a response of which more than five data
-//! frames are on the way: a server's stream waits for WINDOW_UPDATE then. An origin ends its streams with an empty
-//! frame, as theirs does. SPDY 3.1 itself asks for no more than that, so one behaviour serves all peers.
+//! It has no session window, and crashes on HEADERS. Its proxy drops a response of which more than five data frames are
+//! in flight, so a server's stream waits for WINDOW_UPDATE then. Our origin server ends its streams with an empty
+//! frame, like spdy-proxy's. SPDY 3.1 itself needs no more than that, so one behaviour serves all peers.
 //!
-//! # What does not go through
+//! # What is not forwarded
 //!
-//! Trailers, interim answers and other protocols have no form in SPDY, nor has a CONNECT. A body is passed on as it comes;
-//! an original loses one that stands still for 3 s in the middle.
+//! SPDY has no form for trailers, interim responses, other protocols and CONNECT. A body is forwarded as it comes; a
+//! spdy-proxy loses one that pauses for 3 s.
 
+mod deflater;
 mod dictionary;
 mod frame;
 #[cfg(any(test, fuzzing, feature = "__internals"))]
 pub(crate) mod fuzz;
 mod head;
 mod headers;
-mod original;
 mod pump;
 mod session;
 mod stream;
@@ -53,10 +54,10 @@ pub(crate) use head::{ReplyHead, RequestHead};
 pub(super) use pump::{SessionPump, User};
 pub(crate) use session::{Event, NotOpened, Role, Session};
 
-/// A rule that the peer broke, after which nothing it says can be understood: the session is over.
+/// A rule that the peer broke, after which its bytes cannot be understood: the session is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
-    /// Which one, in words.
+    /// The rule, in words.
     pub(crate) rule: &'static str,
 }
 

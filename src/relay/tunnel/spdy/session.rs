@@ -1,4 +1,4 @@
-//! The connection: verbs in, events out, and bytes on both sides.
+//! The connection: operations in, events out, and bytes on both sides.
 //!
 //! ```text
 //!            client, P                                   server, C
@@ -10,8 +10,8 @@
 //!   reset ─RST_STREAM──▶ ‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥‥▶ Reset
 //! ```
 //!
-//! A stream is forgotten when both of its ends have said FIN, when it is reset by whomever, and when the peer has gone
-//! away without having seen it. What comes for it afterwards is dropped; verbs for it do nothing.
+//! A stream is removed when both of its ends have sent FIN, when either side has reset it, and when the peer's GOAWAY
+//! excludes it. Frames for it are dropped afterwards; operations on it do nothing.
 
 mod receive;
 
@@ -25,36 +25,36 @@ use super::{
     stream::Stream,
 };
 
-/// Output that waits, above which there is no more data, and no stream is opened.
+/// Waiting output, above which no more data is accepted, and no stream is opened.
 const DATA: usize = 128 * 1024;
-/// The longest head we send, in bytes of its names and values.
+/// The longest head that is sent, in bytes of its names and values.
 const HEAD: usize = 60 * 1024;
 
-/// Which end of the connection this is.
+/// The role of this end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// The proxy, which opens streams.
     Client,
-    /// The origin, which answers them.
+    /// The origin server, which replies to them.
     Server,
 }
 
-/// What the peer did, or has made possible.
+/// An action of the peer, or something that has become possible.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// A request; `end`: without a body.
     Opened { stream: u32, head: RequestHead, end: bool },
-    /// The answer to one of ours; `end`: without a body.
+    /// The reply to one of our requests; `end`: without a body.
     Replied { stream: u32, head: ReplyHead, end: bool },
-    /// Some of a body; `end`: the last of it. What it has must be [released](Session::release), sooner or later.
+    /// A part of a body; `end`: the last part. Its bytes must be [released](Session::release) sooner or later.
     Data { stream: u32, bytes: Vec<u8>, end: bool },
-    /// More can be sent on a stream that had to wait.
+    /// A stream that had to wait can send more.
     Room { stream: u32 },
-    /// It is over, and nothing more comes of it: the peer's doing, or a rule it broke on this stream.
+    /// The stream is over: the peer has reset it, or broke a rule on it.
     Reset { stream: u32, code: Code },
     /// The peer takes no new streams.
     GoAway,
-    /// It is alive.
+    /// The response to a ping.
     Pong,
 }
 
@@ -71,14 +71,14 @@ impl Event {
     }
 }
 
-/// Why a stream could not be opened.
+/// The reason why a stream could not be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NotOpened {
     /// The connection takes no more streams: another one is needed.
     Gone,
-    /// As many as may be are open, or too much waits to be sent: later.
+    /// At the limit of streams or of output: possible later.
     Busy,
-    /// It cannot be written as a header block, or is too long for one.
+    /// The head cannot be written as a header block, or is too long for one.
     Unfit,
 }
 
@@ -90,26 +90,26 @@ pub(crate) struct Session {
     inflater: Inflater,
     stored: Stored,
     streams: HashMap<u32, Stream>,
-    /// The newest stream, of whichever side opens them.
+    /// The newest stream, of the side that opens them.
     newest: u32,
-    /// The header block under way, and whose.
+    /// The frame whose header block is being received.
     syn: Option<(Syn, u32, bool)>,
-    /// The data frame under way: whose, and whether it is the last.
+    /// The stream of the data frame being received, and whether it is the last.
     data: (u32, bool),
     events: VecDeque<Event>,
     output: Vec<u8>,
-    /// How much of it was taken.
+    /// How many bytes of it were taken.
     taken: usize,
     /// Streams that wait for output to be taken.
     starved: Vec<u32>,
     pings: u32,
-    /// The peer, or we ourselves, take no new streams.
+    /// The peer, or this side, takes no new streams.
     closing: bool,
     fault: Option<Fault>,
 }
 
 impl Session {
-    /// `most`: streams open at once.
+    /// `most`: open streams at most.
     pub(crate) fn new(role: Role, most: usize) -> Self {
         Self {
             role,
@@ -131,17 +131,17 @@ impl Session {
         }
     }
 
-    /// What happened, in order.
+    /// Returns the next event, in order.
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
 
-    // Verbs.
+    // Operations.
 
-    /// Asks: the new stream's number; `end`: without a body.
+    /// Sends a request. Returns the number of the new stream; `end`: without a body.
     ///
     /// # Errors
-    /// If that is not possible, or not now.
+    /// Returns an error if that is not possible, or not now.
     pub(crate) fn open(&mut self, head: &RequestHead, end: bool) -> Result<u32, NotOpened> {
         if self.role == Role::Server || self.closing || self.fault.is_some() || self.newest >= 0x7fff_fffd {
             return Err(NotOpened::Gone);
@@ -157,11 +157,11 @@ impl Session {
         self.newest = stream;
         let stored = &mut self.stored;
         write::syn_stream(&mut self.output, stream, end, |out| stored.block(out, parts(&pairs)));
-        self.streams.insert(stream, Stream::asked(end, head.method == "HEAD"));
+        self.streams.insert(stream, Stream::opened(end, head.method == "HEAD"));
         Ok(stream)
     }
 
-    /// Answers; `end`: without a body. `false`: it cannot be written, or is too long: nothing was sent.
+    /// Sends a reply; `end`: without a body. Returns `false`, and sends nothing, if the head is invalid or too long.
     pub(crate) fn reply(&mut self, stream: u32, head: &ReplyHead, end: bool) -> bool {
         let Some(it) = self.streams.get_mut(&stream) else { return true };
         let pairs = head.pairs();
@@ -176,8 +176,8 @@ impl Session {
         true
     }
 
-    /// Sends some of a body, as much as may be now: how much, and whether its `end` is sent too. If that is not all, an
-    /// [`Event::Room`] says when to go on. All of it counts as sent if there is no such stream any more.
+    /// Sends a part of a body, as much as possible now. Returns how many bytes, and whether its `end` is sent too. If
+    /// that is not all, an [`Event::Room`] follows. If the stream does not exist any more, everything counts as sent.
     pub(crate) fn data(&mut self, stream: u32, bytes: &[u8], end: bool) -> (usize, bool) {
         let mut rest = bytes;
         let server = self.role == Role::Server;
@@ -197,7 +197,7 @@ impl Session {
                 return (bytes.len() - rest.len(), false);
             };
             let (now, later) = rest.split_at(size);
-            // The originals' origins end with an empty frame, their proxies with the last of the body.
+            // An origin server of spdy-proxy ends with an empty frame, its proxy with the last frame of the body.
             ended = end && later.is_empty() && (!server || now.is_empty());
             write::data(&mut self.output, stream, ended, now);
             it.sent(size as u32);
@@ -210,7 +210,7 @@ impl Session {
         (bytes.len(), ended)
     }
 
-    /// Ends a stream at once; nothing more is heard of it.
+    /// Resets a stream; no more events of it follow.
     pub(crate) fn reset(&mut self, stream: u32, code: Code) {
         let Some(it) = self.streams.get(&stream) else { return };
         if !it.is_over() {
@@ -220,7 +220,7 @@ impl Session {
         self.events.retain(|event| event.stream() != Some(stream));
     }
 
-    /// Nobody wants what still comes on a stream: it is dropped as it comes.
+    /// Drops what the peer still sends on a stream.
     pub(crate) fn ignore(&mut self, stream: u32) {
         let Some(it) = self.streams.get_mut(&stream) else { return };
         it.mute = true;
@@ -229,7 +229,7 @@ impl Session {
         self.release(stream, held);
     }
 
-    /// So much of what a stream received has been passed on: as much may come again.
+    /// Returns window to the peer, for bytes of a stream that were forwarded.
     pub(crate) fn release(&mut self, stream: u32, n: usize) {
         let Some(it) = self.streams.get_mut(&stream) else { return };
         let n = it.release(n.try_into().unwrap_or(u32::MAX));
@@ -240,14 +240,14 @@ impl Session {
         self.settle(stream);
     }
 
-    /// Asks whether the peer is alive: [`Event::Pong`] if it is.
+    /// Sends a ping; [`Event::Pong`] follows.
     pub(crate) fn ping(&mut self) {
         let first = if self.role == Role::Client { 1 } else { 2 };
         write::ping(&mut self.output, first + self.pings * 2);
         self.pings = (self.pings + 1) & 0x3fff_ffff;
     }
 
-    /// No new streams from now on, in either direction; those that are go on.
+    /// Sends GOAWAY: no new streams in either direction; open ones go on.
     pub(crate) fn close(&mut self) {
         if !self.closing && self.fault.is_none() {
             let last = self.last_opened();
@@ -256,19 +256,19 @@ impl Session {
         self.closing = true;
     }
 
-    /// How many streams are open.
+    /// Returns the number of open streams.
     pub(crate) fn streams(&self) -> usize {
         self.streams.len()
     }
 
     // Output.
 
-    /// What is to be sent next.
+    /// Returns the bytes to be sent next.
     pub(crate) fn output(&self) -> &[u8] {
         &self.output[self.taken..]
     }
 
-    /// So much of it is on its way.
+    /// Removes bytes that were sent.
     pub(crate) fn consume(&mut self, n: usize) {
         self.taken = (self.taken + n).min(self.output.len());
         if self.taken == self.output.len() {
@@ -292,9 +292,9 @@ impl Session {
         }
     }
 
-    // Within.
+    // Internals.
 
-    /// The newest stream of the peer's, for GOAWAY.
+    /// Returns the peer's newest stream, for GOAWAY.
     fn last_opened(&self) -> u32 {
         if self.role == Role::Server { self.newest } else { 0 }
     }
@@ -305,20 +305,20 @@ impl Session {
         }
     }
 
-    /// The peer broke a rule on this stream: both sides are told.
+    /// Resets a stream on which the peer broke a rule.
     fn refuse(&mut self, stream: u32, code: Code) {
         write::reset(&mut self.output, stream, code);
         self.over(stream, code);
     }
 
-    /// It is over, and not by its user.
+    /// Ends a stream and reports it to the user.
     fn over(&mut self, stream: u32, code: Code) {
         if self.forget(stream) {
             self.events.push_back(Event::Reset { stream, code });
         }
     }
 
-    /// Forgets a stream that is over on both sides; what its reader still holds is released when it is.
+    /// Removes a stream that is over on both sides; window for what its reader still holds is returned later.
     fn settle(&mut self, stream: u32) {
         let over = |it: &Stream| it.is_over() && it.held == 0;
         if self.streams.get(&stream).is_some_and(over) {

@@ -3,7 +3,7 @@ use super::{
     receive::{EVENTS, OUTPUT},
     *,
 };
-use crate::relay::tunnel::spdy::{original::Deflater, stream::WINDOW};
+use crate::relay::tunnel::spdy::{deflater::Deflater, stream::WINDOW};
 use uncork::h1::Headers;
 
 const GET: &[(&str, &str)] =
@@ -18,7 +18,7 @@ fn ok() -> ReplyHead {
     ReplyHead { status: 200, fields: Headers::new() }
 }
 
-/// An original at the other end of the wire: writes frames, and takes down what is sent to it.
+/// A spdy-proxy at the other end of the wire: writes frames, and records what is sent to it.
 struct Peer {
     session: Session,
     deflater: Deflater,
@@ -140,7 +140,7 @@ fn a_request_and_its_reply_at_the_origin() {
     assert_eq!((peer.sent(), peer.session.streams()), (vec!["window 0 5".to_owned()], 0));
 }
 
-/// An original proxy drops a response of which a sixth frame comes before it has passed any on.
+/// The proxy of spdy-proxy drops a response if a sixth frame arrives before it has forwarded any.
 #[test]
 fn an_origin_has_five_frames_on_the_way_at_most() {
     let mut peer = Peer::of(Role::Server);
@@ -276,7 +276,7 @@ fn replies_without_a_body_have_none() {
         let wire = peer.syn_reply(1, false, &[(":status", status), ("content-length", "5")]);
         assert!(matches!(peer.feed(&wire)[..], [Event::Replied { end: false, .. }]));
         peer.sent();
-        // An origin that says something all the same is not heard, and is not stopped by its window.
+        // Frames that an origin server sends all the same are ignored, and its window does not stop it.
         assert_eq!(peer.feed(&data(1, b"hello", false)), []);
         assert_eq!(peer.sent(), ["window 1 5", "window 0 5"]);
         assert_eq!(peer.feed(&data(1, b"", true)), [Event::Data { stream: 1, bytes: Vec::new(), end: true }]);

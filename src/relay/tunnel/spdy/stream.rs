@@ -1,4 +1,4 @@
-//! One stream: what each side may still send, and which ends are open.
+//! One stream: how much each side may still send, and which ends are open.
 //!
 //! ```text
 //!   received:  room ◀──release── held by its reader ◀── data        65,536 in all
@@ -9,48 +9,48 @@ use std::collections::VecDeque;
 
 use super::frame::Code;
 
-/// Bytes a side may send before it is given more; there is no agreeing on another number.
+/// The initial window in bytes. SPDY here cannot negotiate another one.
 pub(super) const WINDOW: u32 = 65_536;
-/// The most a window may come to.
+/// The largest window.
 const LARGEST: u32 = 0x7fff_ffff;
-/// Data frames of one stream that an original proxy can be sent before it has passed any on.
+/// Data frames of one stream that may be in flight to a spdy-proxy.
 const IN_FLIGHT: usize = 5;
-/// The longest data frame we send; as the original.
+/// The longest data frame that is sent, like in spdy-proxy.
 const LONGEST: usize = 32 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Stream {
-    /// Bytes we may send.
+    /// Bytes that this side may send.
     window: u32,
-    /// Bytes the peer may send.
+    /// Bytes that the peer may send.
     room: u32,
-    /// Received, and not released.
+    /// Bytes received, and not released.
     pub(super) held: u32,
-    /// Our end: more may be sent.
+    /// This side's end: more may be sent.
     pub(super) sends: bool,
-    /// The peer's end.
+    /// The peer's end: more may come.
     pub(super) receives: bool,
-    /// The reply's head was sent, or received.
+    /// The head of the reply was sent, or received.
     pub(super) replied: bool,
-    /// Of a request by HEAD.
+    /// The request is a HEAD.
     head_only: bool,
-    /// What is received has no meaning, and is released at once.
+    /// What is received is dropped, and released at once.
     pub(super) mute: bool,
-    /// Body bytes to come, if that was said.
+    /// What is left of the declared length.
     left: Option<u64>,
-    /// Sizes of data frames on the way; `None` where any number may be.
+    /// Sizes of data frames in flight; `None` if their number is not limited.
     flight: Option<VecDeque<u32>>,
-    /// Bytes the peer has passed on of the first of them.
+    /// Bytes of the first of them that the peer has released.
     passed: u32,
-    /// Somebody waits to send.
+    /// The user waits to send.
     pub(super) waits: bool,
-    /// It is among those that wait for output to be taken.
+    /// The stream is among those that wait for output to be taken.
     pub(super) starves: bool,
 }
 
 impl Stream {
-    /// One we opened; `head_only`: the reply will have no body.
-    pub(super) fn asked(end: bool, head_only: bool) -> Self {
+    /// Creates a stream that this side opens; `head_only`: the reply has no body.
+    pub(super) fn opened(end: bool, head_only: bool) -> Self {
         Self {
             window: WINDOW,
             room: WINDOW,
@@ -68,14 +68,14 @@ impl Stream {
         }
     }
 
-    /// One the peer opened, with a body of this length, if it said so.
+    /// Creates a stream that the peer opens, with the declared length of its body.
     pub(super) fn asking(end: bool, length: Option<u64>) -> Result<Self, Code> {
-        let mut stream = Self { flight: Some(VecDeque::new()), ..Self::asked(false, false) };
+        let mut stream = Self { flight: Some(VecDeque::new()), ..Self::opened(false, false) };
         stream.expect(end, length)?;
         Ok(stream)
     }
 
-    /// The reply came.
+    /// Handles the head of the reply.
     pub(super) fn reply(&mut self, end: bool, bodiless: bool, length: Option<u64>) -> Result<(), Code> {
         self.replied = true;
         self.mute = self.head_only || bodiless;
@@ -91,7 +91,7 @@ impl Stream {
         Ok(())
     }
 
-    /// A data frame comes, of so many bytes.
+    /// Handles a data frame of this many bytes.
     pub(super) fn receive(&mut self, len: u32, end: bool) -> Result<(), Code> {
         if !self.receives {
             return Err(Code::STREAM_ALREADY_CLOSED);
@@ -100,7 +100,7 @@ impl Stream {
             return Err(Code::FLOW_CONTROL_ERROR);
         }
         if let Some(left) = &mut self.left {
-            // A body that is longer or shorter than it was said to be must not be taken for whole.
+            // A body that is longer or shorter than its declared length must not count as complete.
             *left = left.checked_sub(u64::from(len)).ok_or(Code::PROTOCOL_ERROR)?;
             if end && *left > 0 {
                 return Err(Code::PROTOCOL_ERROR);
@@ -110,7 +110,7 @@ impl Stream {
         Ok(())
     }
 
-    /// The peer says no more: whether that is right.
+    /// Handles the peer's FIN. Returns an error if the body is shorter than declared.
     pub(super) fn finish(&mut self) -> Result<(), Code> {
         if self.left.is_some_and(|n| n > 0) {
             return Err(Code::PROTOCOL_ERROR);
@@ -119,7 +119,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Up to so many bytes have been passed on: how many were.
+    /// Releases up to `n` received bytes. Returns how many.
     pub(super) fn release(&mut self, n: u32) -> u32 {
         let n = n.min(self.held);
         self.held -= n;
@@ -127,7 +127,7 @@ impl Stream {
         n
     }
 
-    /// The peer has passed on what we sent.
+    /// Handles WINDOW_UPDATE: the peer has forwarded bytes.
     pub(super) fn update(&mut self, delta: u32) -> Result<(), Code> {
         self.window = self.window.checked_add(delta).filter(|n| *n <= LARGEST).ok_or(Code::FLOW_CONTROL_ERROR)?;
         let Some(flight) = &mut self.flight else { return Ok(()) };
@@ -142,14 +142,14 @@ impl Stream {
         Ok(())
     }
 
-    /// The size of the next data frame, of so many bytes to be sent; `None`: it has to wait.
+    /// Returns the size of the next data frame, for this many bytes; `None`: it has to wait.
     pub(super) fn frame(&self, offered: usize) -> Option<usize> {
         let flies = self.flight.as_ref().is_some_and(|flight| flight.len() >= IN_FLIGHT);
         let size = offered.min(LONGEST).min(self.window as usize);
         (!flies && (size > 0 || offered == 0)).then_some(size)
     }
 
-    /// A data frame is sent.
+    /// Notes a data frame that was sent.
     pub(super) fn sent(&mut self, size: u32) {
         self.window -= size;
         if let Some(flight) = &mut self.flight {
@@ -157,7 +157,7 @@ impl Stream {
         }
     }
 
-    /// Both ends are closed.
+    /// Returns `true` if both ends are closed.
     pub(super) fn is_over(&self) -> bool {
         !self.sends && !self.receives
     }

@@ -1,8 +1,8 @@
-//! What the peer says: pieces of frames in, events out.
+//! The peer's frames: pieces in, events out.
 //!
 //! ```text
-//!   Piece ──▶ is it about a stream that is, or was? ──no──▶ Fault: the connection is over
-//!                     └──yes──▶ does the stream allow it? ──no──▶ RST_STREAM, Reset: the stream is over
+//!   Piece ──▶ is its stream open, or was it? ──no──▶ Fault: the connection is over
+//!                    └──yes──▶ does the stream allow it? ──no──▶ RST_STREAM, Reset: the stream is over
 //!                                       └──yes──▶ Event
 //! ```
 
@@ -17,26 +17,26 @@ use super::{
     Event, Role, Session,
 };
 
-/// Output that waits, above which no input is taken. Data alone never comes to that: two ends that both waited for the
-/// other to read would do so for ever.
+/// Waiting output, above which no input is taken. Data alone cannot reach it; otherwise two ends could wait for each
+/// other for ever.
 pub(super) const OUTPUT: usize = 512 * 1024;
-/// Events that wait, above which no input is taken.
+/// Waiting events, above which no input is taken.
 pub(super) const EVENTS: usize = 64;
 
 impl Session {
-    /// Takes in what the peer sent: how much of it. Less than all: events are to be polled, or output to be taken,
-    /// before it is offered the rest.
+    /// Takes the peer's bytes. Returns how many were taken. If that is not all, events must be polled or output taken
+    /// before the rest is offered.
     ///
     /// # Errors
-    /// If the peer broke a rule of the connection. It is told so by what is left of the output. Events from before it are
-    /// still to be polled; then all streams are over.
+    /// Returns an error if the peer broke a rule of the connection. The rest of the output reports that to the peer.
+    /// Events from before it can still be polled; then all streams are over.
     pub(crate) fn handle_input(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
         if let Some(fault) = self.fault {
             return Err(fault);
         }
         let mut rest = bytes;
         loop {
-            // A frame begun is taken whole: it brings one event at most.
+            // A frame that was begun is taken whole: it brings one event at most.
             let full = self.events.len() >= EVENTS || self.output().len() >= OUTPUT;
             if full && self.decoder.is_between_frames() {
                 break;
@@ -74,7 +74,7 @@ impl Session {
                         self.opened(stream, unidirectional, fin, block.as_ref())
                     }
                     Some((Syn::Reply, stream, fin)) => self.replied(stream, fin, block.as_ref()),
-                    // Trailers: the originals know none, and what theirs is not for us to guess.
+                    // Trailers: spdy-proxy does not know them, so their meaning is undefined.
                     Some((Syn::More, stream, fin)) => {
                         self.known(stream)?;
                         match self.streams.get(&stream) {
@@ -97,7 +97,8 @@ impl Session {
             }
             Piece::Reset { stream, code } => {
                 self.known(stream)?;
-                // However many: each costs its own stream. A proxy that resets much has clients that leave much.
+                // Their number does not matter: each costs its own stream. A proxy sends many if many of its clients
+                // disconnect.
                 if self.streams.get(&stream).is_some_and(|it| !it.is_over()) {
                     self.over(stream, code);
                 }
@@ -138,30 +139,30 @@ impl Session {
         }
     }
 
-    /// A stream that is, or was.
+    /// Checks that a stream exists or has existed.
     fn known(&self, stream: u32) -> Result<(), Fault> {
         if stream % 2 == 1 && stream <= self.newest {
             return Ok(());
         }
-        Err(Fault::protocol("a frame of a stream that never was"))
+        Err(Fault::protocol("a frame for a stream that never existed"))
     }
 
     fn opened(&mut self, stream: u32, unidirectional: bool, fin: bool, block: Option<&Pairs>) -> Result<(), Fault> {
         if self.role == Role::Client {
-            return Err(Fault::protocol("an origin that opens streams"));
+            return Err(Fault::protocol("an origin server opened a stream"));
         }
         if stream.is_multiple_of(2) || stream <= self.newest {
-            return Err(Fault::protocol("a stream with a number out of order"));
+            return Err(Fault::protocol("a stream number out of order"));
         }
         self.newest = stream;
-        let asked = match block.map(RequestHead::read) {
+        let request = match block.map(RequestHead::read) {
             _ if self.closing || self.streams.len() >= self.most => Err(Code::REFUSED_STREAM),
             None => Err(Code::FRAME_TOO_LARGE),
             Some(Err(_)) => Err(Code::PROTOCOL_ERROR),
             Some(Ok(_)) if unidirectional => Err(Code::PROTOCOL_ERROR),
             Some(Ok(head)) => Ok(head),
         };
-        let opened = asked.and_then(|head| {
+        let opened = request.and_then(|head| {
             let length = head::length(&head.fields).unwrap_or_default();
             Stream::asking(fin, length).map(|stream| (head, stream))
         });
@@ -170,7 +171,7 @@ impl Session {
                 self.streams.insert(stream, new);
                 self.events.push_back(Event::Opened { stream, head, end: fin });
             }
-            // Nobody was told of it, and nobody will be.
+            // No event has reported this stream, and none will.
             Err(code) => write::reset(&mut self.output, stream, code),
         }
         Ok(())
@@ -178,7 +179,7 @@ impl Session {
 
     fn replied(&mut self, stream: u32, fin: bool, block: Option<&Pairs>) -> Result<(), Fault> {
         if self.role == Role::Server {
-            return Err(Fault::protocol("a reply to an origin"));
+            return Err(Fault::protocol("a reply to an origin server"));
         }
         self.known(stream)?;
         let Some(it) = self.streams.get_mut(&stream) else { return Ok(()) };
@@ -212,7 +213,7 @@ impl Session {
         match received {
             Ok(true) if len == 0 && fin => self.finished(stream),
             Ok(true) => {}
-            // Nobody's: it is dropped as it comes.
+            // Without a stream, data is dropped as it comes.
             Ok(false) => {
                 self.data.0 = 0;
                 if let Some(it) = self.streams.get_mut(&stream) {
@@ -234,10 +235,10 @@ impl Session {
         Ok(())
     }
 
-    /// Some of a body: to its stream, if there is one.
+    /// Passes a part of a body to its stream, if there is one.
     fn received(&mut self, stream: u32, bytes: &[u8], end: bool) {
         let Some(it) = self.streams.get_mut(&stream) else {
-            // It was reset in the midst of the frame.
+            // It was reset in the middle of the frame.
             let len = if stream == 0 { 0 } else { bytes.len() as u32 };
             return self.pass(0, len);
         };
@@ -253,7 +254,7 @@ impl Session {
         }
     }
 
-    /// The peer says no more on this stream.
+    /// Handles the end of the peer's side.
     fn finished(&mut self, stream: u32) {
         let Some(it) = self.streams.get_mut(&stream).filter(|it| it.receives) else { return };
         if let Err(code) = it.finish() {

@@ -1,4 +1,4 @@
-//! The original's half of the wire, for tests: header blocks compressed as it compresses them.
+//! The wire format of spdy-proxy, for tests: header blocks compressed as it compresses them.
 
 use flate2::{Compress, Compression, FlushCompress};
 
@@ -9,25 +9,25 @@ pub(super) struct Deflater(Compress);
 impl Deflater {
     pub(super) fn new(level: u32) -> Self {
         let mut codec = Compress::new(Compression::new(level), true);
-        codec.set_dictionary(&DICTIONARY).expect("at the start it may be set");
+        codec.set_dictionary(&DICTIONARY).expect("a dictionary is allowed at the start");
         Self(codec)
     }
 
-    /// Whatever it is, deflated and flushed.
+    /// Returns the bytes, deflated and flushed.
     pub(super) fn plain(&mut self, plain: &[u8]) -> Vec<u8> {
         let end = self.0.total_in() + plain.len() as u64;
         let mut wire = Vec::new();
         loop {
             wire.reserve(plain.len() / 2 + 100);
             let rest = &plain[plain.len() - (end - self.0.total_in()) as usize..];
-            self.0.compress_vec(rest, &mut wire, FlushCompress::Sync).expect("deflating does not fail");
+            self.0.compress_vec(rest, &mut wire, FlushCompress::Sync).expect("deflate does not fail");
             if self.0.total_in() == end && wire.len() < wire.capacity() {
                 return wire;
             }
         }
     }
 
-    /// A block of names and values.
+    /// Returns a block of names and values.
     pub(super) fn block(&mut self, pairs: &[(&str, &str)]) -> Vec<u8> {
         let mut plain = (pairs.len() as u32).to_be_bytes().to_vec();
         for part in pairs.iter().flat_map(|(name, value)| [name, value]) {
