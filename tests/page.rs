@@ -32,7 +32,7 @@ impl Site {
             sessions: Some("/cama".to_owned()),
         };
         let (page, rendezvous) = (Page::new(page), Rendezvous::new(config).expect("a good one"));
-        let site = move |req: &mut Request<'_>| page.answer(req).unwrap_or_else(|| rendezvous.handle(req));
+        let site = move |req: &mut Request<'_>| page.respond(req).unwrap_or_else(|| rendezvous.handle(req));
         Self(Server::bind("127.0.0.1:0").expect("bound").threads(2, site).expect("started"))
     }
 

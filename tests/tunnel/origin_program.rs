@@ -309,7 +309,7 @@ fn a_server_in_the_neighbourhood_is_forwarded_to() {
     }
     // Nobody there any more: a clear answer.
     running.stop().expect("in order");
-    assert!(ask(&world, "GET /", &[]).assert(502).text().contains("can't be reached"));
+    assert!(ask(&world, "GET /", &[]).assert(502).text().contains("cannot be reached"));
     origin.says("the server that is forwarded to");
 }
 
