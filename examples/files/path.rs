@@ -427,7 +427,7 @@ mod tests {
         assert_eq!(path.encoded(), "/a%20b/A%3A%22%3Cc");
     }
 
-    /// What is there must not become a 404 because the system is short of something.
+    /// An existing file must not become a 404 because the system lacks a resource.
     #[test]
     fn only_what_is_not_there_is_not_found() {
         for (code, want) in [

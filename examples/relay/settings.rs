@@ -125,7 +125,7 @@ fn proxy() -> ProxyConfig {
 settings! {
     /// The program
     "server" server: Server {
-        /// How events are waited for: threads (one loop each), external (the program's own loop), thread-per-connection
+        /// Event loop: threads (one loop each), external (the program's own loop), thread-per-connection
         mode: Mode = Mode::Threads, "mode" "MODE";
         /// Loops of mode threads, at most 1024; 0 for one per processor
         threads: Threads = Threads(0), "threads" "N";

@@ -283,7 +283,7 @@ macro_rules! words {
     };
 }
 words! {
-    /// How events are waited for.
+    /// Type of event loop.
     Mode { Threads = "threads", External = "external", ThreadPerConnection = "thread-per-connection" }
 }
 words! {
