@@ -91,9 +91,9 @@ macro_rules! settings {
                 about: vec![$($doc),+],
                 alone: <$kind as Value>::ALONE,
                 many: <$kind as Value>::MANY,
-                check: |words| <$kind as Value>::from_words(words).map(drop),
-                set: |settings, words| {
-                    settings.$field.$key = Value::from_words(words)?;
+                check: |args| <$kind as Value>::from_args(args).map(drop),
+                set: |settings, args| {
+                    settings.$field.$key = Value::from_args(args)?;
                     Ok(())
                 },
                 show: |settings| settings.$field.$key.toml(),
