@@ -1,22 +1,22 @@
-//! Answers every request with its own body, while that body still arrives.
+//! Responds to every request with its own body, while that body still arrives.
 //!
 //!     cargo run --release --example echo
 //!     curl http://127.0.0.1:8080/any/path -d 'hello'
 //!     curl -T some.file http://127.0.0.1:8080/ -o same.file     # of any size, in constant memory
 //!     curl -T . -N http://127.0.0.1:8080/                       # line by line, as you type
 //!
-//! The body goes through a pipe from the request into the answer. A pipe is bounded: whoever sends faster than he reads
-//! is pushed back, and the server holds one block of 64 KiB for him, however much he sends.
+//! A pipe connects the request's body with the response. It is bounded: a client that sends faster than it reads is slowed
+//! down, and the server holds at most 64 KiB for it, however long the body is.
 
 use clap::Parser;
 use uncork::{Action, EventMask, Io, Produced, ReadState, Request, Response, Switch};
 
 mod common;
 
-/// What a client may have in the pipe at once.
+/// Most bytes of a client in the pipe.
 const ROOM: usize = 64 * 1024;
 
-/// Answers every request with its own body, streamed: every method, every path.
+/// Responds to every request with its own body, streamed, for every method and path.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
@@ -30,11 +30,11 @@ fn main() -> std::process::ExitCode {
 
 fn echo(req: &mut Request<'_>) -> Action {
     if req.method() == "CONNECT" {
-        // Here 200 means that a tunnel stands, and there is no body: the echo is at its other end.
+        // A 200 to CONNECT has no body. It opens a tunnel, and the echo is at its other end.
         return Switch::connect(echo_stream).into();
     }
     let kind = req.header("content-type").unwrap_or(b"application/octet-stream");
-    // These are a stranger's bytes, given back under this server's name: no browser is to run them.
+    // The bytes are untrusted: a browser must not run them with this server's origin.
     let headers = |response: Response| {
         response
             .header("Content-Type", kind)
@@ -42,7 +42,7 @@ fn echo(req: &mut Request<'_>) -> Action {
             .header("Content-Security-Policy", "sandbox")
     };
     if !req.has_body() {
-        // TRACE too: its purpose was to reflect the header fields, cookies and passwords among them.
+        // TRACE, too: reflecting header fields would reveal cookies and passwords.
         return headers(Response::new(200)).into();
     }
     let length = req.content_length();
@@ -50,9 +50,9 @@ fn echo(req: &mut Request<'_>) -> Action {
         return headers(Response::stream(|_: &mut uncork::Tx<'_>| Produced::End)).length(length).into();
     }
     let (inlet, outlet) = uncork::pipe(ROOM);
-    let answer = headers(Response::stream(outlet)).length(length);
-    // By a ticket, because the answer is to begin before the body ends. It carries the trailers along.
-    match req.ticket().respond(answer) {
+    let response = headers(Response::stream(outlet)).length(length);
+    // By a ticket, because the response begins before the body ends. The pipe forwards trailers, too.
+    match req.ticket().respond(response) {
         Ok(()) => Action::Receive(Box::new(inlet)),
         Err(_) => Action::Abort,
     }

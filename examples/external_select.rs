@@ -1,12 +1,12 @@
-//! The server inside a program's own loop: one `select` over its descriptor, the keyboard, signals and a timer.
+//! Runs the server inside a program's own loop: one `select` for its descriptor, the keyboard, signals and a timer.
 //!
 //!     cargo run --release --example external_select
-//!     curl http://127.0.0.1:8080/                # then type a line over there, and ask again
+//!     curl http://127.0.0.1:8080/                # then type a line in the first terminal, and repeat
 //!
-//! No thread is started. However many connections there are, `select` sees one descriptor of them all, so that its
-//! limit of 1,024 is never met. The handler borrows the program's own variables: it needs neither `Send` nor `'static`,
+//! No thread is started. The server has one descriptor for all its connections, so `select`'s limit of 1,024 does not
+//! matter. The handler borrows the program's own variables: it needs neither `Send` nor `'static`,
 //! and no lock.
-#![allow(unsafe_code)] // select(2) has no safe face in the standard library
+#![allow(unsafe_code)] // the standard library has no safe select(2)
 
 use std::{
     cell::{Cell, RefCell},
@@ -25,17 +25,17 @@ use std::{
 use clap::Parser;
 use uncork::{Request, Response, Server, Wait};
 
-/// A server inside the program's own select loop. Type a line, and it becomes the page; `quit` ends the program.
+/// A server inside the program's own select loop. Each line you type becomes the page; `quit` ends the program.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// Where to listen; port 0 takes a free one
+    /// Address and port to listen on; port 0 is chosen by the system
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: String,
 }
 
-/// How long requests under way may take to end when the program does.
-const GRACE: Duration = Duration::from_secs(5);
+/// Time for requests to finish when the program stops.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     env_logger::init();
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> io::Result<()> {
-    // The program's own state. The handler below borrows it, and the loop changes it between two turns.
+    // The program's own state: the handler borrows it, and the loop changes it between two turns.
     let (page, uptime, requests) = (RefCell::new("Nothing was typed yet.".to_owned()), Cell::new(0), Cell::new(0));
 
     let bound = Server::bind(&*args.listen);
@@ -65,23 +65,23 @@ fn run(args: &Args) -> io::Result<()> {
     if let Some(addr) = server.local_addr() {
         println!("listening on http://{addr}");
     }
-    println!("Type a line, and it becomes the page; `quit` ends the program.");
+    println!("Each line you type becomes the page; `quit` ends the program.");
 
     loop {
-        // Serve what there is to serve, without sleeping. The answer says how long sleeping is fine.
+        // Serve pending events without sleeping. The result says how long the loop may sleep.
         let wait = server.turn()?;
         if server.is_done() {
             return Ok(());
         }
-        let wait = wait.min(Wait::Until(tick)); // the earliest of all, so it is never `Forever` here
+        let wait = wait.min(Wait::Until(tick)); // never `Forever`, since the tick is a deadline
 
         let keyboard_fd = keyboard.as_ref().map(AsRawFd::as_raw_fd);
         let fds = [Some(server.as_raw_fd()), Some(signals.as_raw_fd()), keyboard_fd];
         let [_, signalled, pressed] = select(fds, wait.timeout(now()))?;
 
         if signalled {
-            let _ = (&signals).read(&mut [0; 64])?; // however many they were
-            server.stop_handle().shutdown(GRACE);
+            let _ = (&signals).read(&mut [0; 64])?; // one or several signals
+            server.stop_handle().shutdown(SHUTDOWN_TIMEOUT);
         }
         if pressed && let Some(stdin) = &mut keyboard {
             let mut some = [0; 4096];
@@ -90,12 +90,12 @@ fn run(args: &Args) -> io::Result<()> {
             while let Some(end) = typed.iter().position(|&b| b == b'\n') {
                 let line: Vec<u8> = typed.drain(..=end).collect();
                 match String::from_utf8_lossy(&line).trim() {
-                    "quit" => server.stop_handle().shutdown(GRACE),
+                    "quit" => server.stop_handle().shutdown(SHUTDOWN_TIMEOUT),
                     text => *page.borrow_mut() = text.to_owned(),
                 }
             }
             if n == 0 || typed.len() > 64 * 1024 {
-                keyboard = None; // its end; the server goes on
+                keyboard = None; // end of input; the server runs on
             }
         }
         while tick <= now() {
@@ -105,22 +105,22 @@ fn run(args: &Args) -> io::Result<()> {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a program reads the clock where its loop is")]
+#[expect(clippy::disallowed_methods, reason = "the loop of the program reads the clock")]
 fn now() -> Instant {
     Instant::now()
 }
 
-/// A socket that becomes readable when the program is asked to end.
+/// Returns a socket that becomes readable at SIGINT or SIGTERM.
 fn signals() -> io::Result<UnixStream> {
-    let (told, tell) = UnixStream::pair()?;
+    let (receiver, sender) = UnixStream::pair()?;
     for signal in [libc::SIGINT, libc::SIGTERM] {
-        signal_hook::low_level::pipe::register(signal, tell.try_clone()?)?;
+        signal_hook::low_level::pipe::register(signal, sender.try_clone()?)?;
     }
-    told.set_nonblocking(true)?;
-    Ok(told)
+    receiver.set_nonblocking(true)?;
+    Ok(receiver)
 }
 
-/// Sleeps until one of the descriptors is readable, or for `timeout`; which of them are.
+/// Sleeps until a descriptor is readable, or for `timeout`. Returns which descriptors are readable.
 fn select<const N: usize>(fds: [Option<RawFd>; N], timeout: Option<Duration>) -> io::Result<[bool; N]> {
     // SAFETY: an fd_set is an array of integers, for which zero is a value; FD_ZERO says the same portably.
     let mut set: libc::fd_set = unsafe { MaybeUninit::zeroed().assume_init() };
@@ -138,18 +138,18 @@ fn select<const N: usize>(fds: [Option<RawFd>; N], timeout: Option<Duration>) ->
     let n = unsafe { libc::select(highest + 1, &raw mut set, ptr::null_mut(), ptr::null_mut(), timeout) };
     if n < 0 {
         let error = io::Error::last_os_error();
-        // A signal: there may be something to read about it now, which the next round will tell.
+        // A signal interrupted the call; the next round reads it.
         return if error.kind() == io::ErrorKind::Interrupted { Ok([false; N]) } else { Err(error) };
     }
     // SAFETY: `set` is initialised, and each `fd` was seen to be one of its bits above.
     Ok(fds.map(|fd| fd.is_some_and(|fd| unsafe { libc::FD_ISSET(fd, &raw const set) })))
 }
 
-/// Rounded **up** to whole microseconds: rounded down, the last fraction of one would be waited for by spinning.
+/// Rounds **up** to microseconds. Rounding down would make the loop spin during the last fraction of one.
 fn timeval(timeout: Duration) -> libc::timeval {
     let micros = timeout.as_nanos().div_ceil(1000);
     libc::timeval {
-        // An hour is as good as any longer time: coming back early is harmless.
+        // One hour at most: returning early is harmless.
         tv_sec: libc::time_t::try_from(micros / 1_000_000).unwrap_or(3600).min(3600),
         tv_usec: (micros % 1_000_000) as libc::suseconds_t,
     }

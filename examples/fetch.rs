@@ -1,9 +1,9 @@
-//! Fetches a URL: the outgoing client, blocking, with the body streamed to standard output.
+//! Fetches a URL with the blocking client and streams the body to standard output.
 //!
 //!     cargo run --release --example fetch -- https://example.com/
 //!     cargo run --release --example fetch -- -i -X PUT -H 'Content-Type: text/plain' -d hello http://127.0.0.1:8080/
 //!
-//! Exit codes: 0 for an answer below 400, 1 for another answer, 2 if there is none, or not all of it.
+//! Exit codes: 0 for a status below 400, 1 for another status, 2 if there is no response or it is truncated.
 
 use std::{
     fs,
@@ -19,21 +19,21 @@ use uncork::{
     client::{Client, Error, Request},
 };
 
-/// Fetches a URL and writes the body of the answer to standard output
+/// Fetches a URL and writes the body of the response to standard output
 #[derive(Parser)]
 struct Args {
-    /// What to fetch: http://… or https://…
+    /// URL to fetch: http://… or https://…
     url: String,
 
-    /// The method [default: GET, or POST if there is a body]
+    /// Method [default: GET, or POST if there is a body]
     #[arg(short = 'X', long)]
     method: Option<String>,
 
-    /// A header field, as often as you like
+    /// Header field; may be repeated
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
 
-    /// The body to send; @FILE sends a file
+    /// Body to send; @FILE sends a file
     #[arg(short, long)]
     data: Option<String>,
 
@@ -41,41 +41,42 @@ struct Args {
     #[arg(short, long)]
     include: bool,
 
-    /// Follow so many redirects at the most
+    /// Most redirects to follow
     #[arg(short, long, value_name = "N", default_value_t = 0)]
     redirects: u8,
 
-    /// Seconds for the whole of it
+    /// Timeout for the whole request and response
     #[arg(short, long, value_name = "SECONDS")]
     timeout: Option<u64>,
 
-    /// Call whoever listens on this Unix socket
+    /// Connect to this Unix socket
     #[arg(long, value_name = "PATH")]
     unix: Option<PathBuf>,
 
-    /// Believe servers with certificates signed by these (PEM) instead of the system's
+    /// Trust server certificates signed by these (PEM) instead of the system's
     #[arg(long, value_name = "FILE")]
     roots: Option<PathBuf>,
 }
 
 impl Args {
-    fn call(&self) -> Result<Request, String> {
+    fn request(&self) -> Result<Request, String> {
         let method = self.method.as_deref().unwrap_or(if self.data.is_some() { "POST" } else { "GET" });
-        let mut call = Request::new(method, &self.url).max_redirects(self.redirects);
+        let mut request = Request::new(method, &self.url).max_redirects(self.redirects);
         for line in &self.headers {
-            let (name, value) = line.split_once(':').ok_or_else(|| format!("{line:?} is no NAME: VALUE"))?;
-            call = call.header(name, value);
+            let (name, value) =
+                line.split_once(':').ok_or_else(|| format!("invalid header field {line:?}: expected NAME: VALUE"))?;
+            request = request.header(name, value);
         }
         if let Some(seconds) = self.timeout {
-            call = call.timeout(Duration::from_secs(seconds));
+            request = request.timeout(Duration::from_secs(seconds));
         }
         if let Some(path) = &self.unix {
-            call = call.unix(path);
+            request = request.unix(path);
         }
         Ok(match self.data.as_deref().map(|data| data.strip_prefix('@').ok_or(data)) {
-            None => call,
-            Some(Ok(file)) => call.body(fs::read(file).map_err(|error| format!("{file}: {error}"))?),
-            Some(Err(data)) => call.body(data.to_owned()),
+            None => request,
+            Some(Ok(file)) => request.body(fs::read(file).map_err(|error| format!("{file}: {error}"))?),
+            Some(Err(data)) => request.body(data.to_owned()),
         })
     }
 }
@@ -86,19 +87,19 @@ fn run(args: &Args) -> Result<bool, String> {
         let tls = TlsClient::builder().roots(file).and_then(uncork::TlsClientBuilder::build);
         client = client.tls(tls.map_err(|error| error.to_string())?);
     }
-    let mut answer = client.build().open_blocking(args.call()?).map_err(|error: Error| error.to_string())?;
+    let mut response = client.build().open_blocking(args.request()?).map_err(|error: Error| error.to_string())?;
     let mut out = io::stdout().lock();
     if args.include {
-        let mut head = format!("{}\n", answer.status()).into_bytes();
-        for (name, value) in answer.headers().iter() {
+        let mut head = format!("{}\n", response.status()).into_bytes();
+        for (name, value) in response.headers().iter() {
             head.extend_from_slice(&[name.as_bytes(), b": ", value, b"\n"].concat());
         }
         head.push(b'\n');
         out.write_all(&head).map_err(|error| error.to_string())?;
     }
-    let copied = io::copy(&mut answer, &mut out).and_then(|_| out.flush());
+    let copied = io::copy(&mut response, &mut out).and_then(|_| out.flush());
     copied.map_err(|error| error.to_string())?;
-    Ok(answer.status() < 400)
+    Ok(response.status() < 400)
 }
 
 fn main() -> ExitCode {

@@ -1,4 +1,4 @@
-//! The shortest server: one loop, one answer.
+//! The shortest server: one loop, one response.
 //!
 //!     cargo run --release --example hello -- 127.0.0.1:8080
 //!     curl http://127.0.0.1:8080/
@@ -6,7 +6,7 @@
 use uncork::{Request, Response, Server};
 
 fn main() -> std::io::Result<()> {
-    env_logger::init(); // what the application does wrong is logged as an error
+    env_logger::init(); // shows errors of the application
     let addr = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8080".into());
     let server = Server::bind(&*addr)?.external(|_: &mut Request<'_>| Response::text("Hello, world!"))?;
     println!("listening on http://{}", server.local_addr().map_or(addr, |addr| addr.to_string()));

@@ -32,7 +32,7 @@ impl Site {
             sessions: Some("/cama".to_owned()),
         };
         let (page, rendezvous) = (Page::new(page), Rendezvous::new(config).expect("a good one"));
-        let site = move |req: &mut Request<'_>| page.answer(req).unwrap_or_else(|| rendezvous.handle(req));
+        let site = move |req: &mut Request<'_>| page.respond(req).unwrap_or_else(|| rendezvous.handle(req));
         Self(Server::bind("127.0.0.1:0").expect("bound").threads(2, site).expect("started"))
     }
 
@@ -120,7 +120,7 @@ fn it_speaks_of_what_there_is_now() {
     };
     let page = Page::new(config("/old"));
     let clone = page.clone();
-    let site = move |req: &mut Request<'_>| clone.answer(req).unwrap_or_else(|| Response::new(404).into());
+    let site = move |req: &mut Request<'_>| clone.respond(req).unwrap_or_else(|| Response::new(404).into());
     let site = Site(Server::bind("127.0.0.1:0").expect("bound").threads(1, site).expect("started"));
     let old = site.ask("GET /", &[HTML]);
     assert!(old.assert(200).text().contains("data-stream=\"/old/stream\""));

@@ -1,13 +1,13 @@
-//! The application: who is in the room, and who is told what. It sees requests only, one for each thing that happens.
+//! The application: keeps the list of users and forwards messages. The gateway sends it one request for each event.
 //!
-//! | request | what it means | what is done |
+//! | request | event | action |
 //! |---|---|---|
-//! | `GET /connect?NAME` | somebody wants in | a key and a greeting; or a refusal |
-//! | `POST /establish` | he is in | everybody is told |
-//! | `POST /receive` | he says something | everybody is told |
-//! | `POST /close` | he is gone | everybody is told |
+//! | `GET /connect?NAME` | a user connects | responds with a key and a greeting, or rejects |
+//! | `POST /establish` | the user is connected | notifies all users |
+//! | `POST /receive` | the user sends a message | sends it to all users |
+//! | `POST /close` | the user has disconnected | notifies all users |
 //!
-//! Each is answered when everybody was told, so nobody can talk faster than others are told of it.
+//! Each response waits until all users have the message, so a user cannot send faster than the others receive.
 
 use std::{
     collections::BTreeMap,
@@ -24,10 +24,10 @@ use uncork::{
 const KEY: &str = "X-Kuiperbelt-Session";
 const ENDPOINT: &str = "X-Kuiperbelt-Endpoint";
 
-/// A room in which everybody hears everybody. A name is a key.
+/// One chat room. A user's name is the key of the session.
 #[derive(Clone, Default)]
 pub(crate) struct Chat {
-    /// By name, the gateway: a close callback does not say which one it comes from.
+    /// The gateway of each user: a close callback does not name it.
     names: Arc<Mutex<BTreeMap<String, String>>>,
     client: Client,
 }
@@ -38,17 +38,17 @@ impl Handler for Chat {
         match req.path() {
             "/connect" => self.connect(req.query().unwrap_or_default()).into(),
             "/establish" => {
-                let asked = Asked::by(req);
-                self.names().insert(name.clone(), asked.gateway.clone());
-                self.tell(asked, format!("* {name} is here"))
+                let callback = Callback::new(req);
+                self.names().insert(name.clone(), callback.gateway.clone());
+                self.broadcast(callback, format!("* {name} is here"))
             }
             "/receive" => {
-                let said = format!("{name}: ").into_bytes();
-                Action::Receive(Box::new(Words { chat: self.clone(), asked: Asked::by(req), said }))
+                let text = format!("{name}: ").into_bytes();
+                Action::Receive(Box::new(Message { chat: self.clone(), callback: Callback::new(req), text }))
             }
             "/close" => {
                 let gateway = self.names().remove(&name).unwrap_or_default();
-                self.tell(Asked { gateway, ..Asked::by(req) }, format!("* {name} has left"))
+                self.broadcast(Callback { gateway, ..Callback::new(req) }, format!("* {name} has left"))
             }
             _ => Response::new(404).into(),
         }
@@ -64,67 +64,67 @@ impl Chat {
         let name = percent_decode_str(query).decode_utf8_lossy();
         let name = name.trim();
         let names = self.names();
-        let strange = |c: char| c.is_control() || matches!(c, ':' | '*');
-        if name.is_empty() || name.chars().count() > 24 || name.contains(strange) {
-            return Response::text("That is no name.\n").with_status(403);
+        let is_reserved = |c: char| c.is_control() || matches!(c, ':' | '*');
+        if name.is_empty() || name.chars().count() > 24 || name.contains(is_reserved) {
+            return Response::text("Invalid name.\n").with_status(403);
         }
         if names.contains_key(name) {
-            return Response::text("Somebody has that name.\n").with_status(409);
+            return Response::text("This name is in use.\n").with_status(409);
         }
         let others: Vec<&str> = names.keys().map(String::as_str).collect();
         let here = if others.is_empty() { "nobody else".to_owned() } else { others.join(", ") };
         Response::text(format!("* welcome, {name}; with you: {here}")).header(KEY, name)
     }
 
-    /// Tells everybody, then answers whoever asked for it.
-    fn tell(&self, asked: Asked, line: impl Into<Vec<u8>>) -> Action {
+    /// Sends a line to all users, then responds to the callback.
+    fn broadcast(&self, callback: Callback, line: impl Into<Vec<u8>>) -> Action {
         let names = self.names();
         if names.is_empty() {
             return Response::new(200).into();
         }
-        let call = client::Request::post(&format!("http://{}/send", asked.gateway), line.into());
+        let call = client::Request::post(&format!("http://{}/send", callback.gateway), line.into());
         let call = names.keys().fold(call, |call, name| call.header(KEY, name));
-        self.client.send(&asked.here, call, move |told| {
-            // If somebody has just left, that is none of the others' concern.
-            let status = told.map_or(502, |told| {
-                let status = told.status();
-                told.discard();
+        self.client.send(&callback.loop_handle, call, move |result| {
+            // A user that has just disconnected is not an error for the others.
+            let status = result.map_or(502, |response| {
+                let status = response.status();
+                response.discard();
                 status
             });
-            let _ = asked.ticket.respond(Response::new(status));
+            let _ = callback.ticket.respond(Response::new(status));
         });
         Action::Suspend
     }
 }
 
-/// Who asked, and by which gateway.
-struct Asked {
+/// A callback of the gateway, while it waits for its response.
+struct Callback {
     ticket: Ticket,
-    here: LoopHandle,
+    loop_handle: LoopHandle,
     gateway: String,
 }
 
-impl Asked {
-    fn by(req: &mut Request<'_>) -> Self {
+impl Callback {
+    fn new(req: &mut Request<'_>) -> Self {
         let gateway = req.header_str(ENDPOINT).unwrap_or_default().to_owned();
-        Self { ticket: req.ticket(), here: req.loop_handle(), gateway }
+        Self { ticket: req.ticket(), loop_handle: req.loop_handle(), gateway }
     }
 }
 
-/// What somebody says, while it comes in; the gateway has limited it.
-struct Words {
+/// A message, while it is received; the gateway limits its size.
+struct Message {
     chat: Chat,
-    asked: Asked,
-    said: Vec<u8>,
+    callback: Callback,
+    text: Vec<u8>,
 }
 
-impl Upload for Words {
+impl Upload for Message {
     fn data(&mut self, chunk: &[u8]) -> Consumed {
-        self.said.extend_from_slice(chunk);
+        self.text.extend_from_slice(chunk);
         Consumed::All
     }
 
     fn end(self: Box<Self>, _trailers: &Headers) -> Action {
-        self.chat.tell(self.asked, self.said)
+        self.chat.broadcast(self.callback, self.text)
     }
 }

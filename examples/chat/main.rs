@@ -1,4 +1,4 @@
-//! A small chat: an application that speaks nothing but HTTP, a gateway in front of it, and a page.
+//! A small chat: an application that speaks only HTTP, a gateway in front of it, and a page.
 //!
 //!     cargo run --release --example chat      # then open http://127.0.0.1:8080/ in two windows
 //!
@@ -7,8 +7,8 @@
 //!   page ◀═════════════ gateway ◀──────────POST /send ────────────────────── app.rs
 //! ```
 //!
-//! Both run in this one program, and know nothing of each other but their addresses: they could be two, on two machines.
-//! `app.rs` is the whole application.
+//! Both run in this program and know only each other's address, so they could run on two machines. `app.rs` is the whole
+//! application.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -42,9 +42,9 @@ impl Handler for Site {
     fn request(&mut self, req: &mut Request<'_>) -> Action {
         match (req.method(), req.path()) {
             ("GET" | "HEAD", "/") => page().into(),
-            // What the application asks for comes in elsewhere.
+            // The application uses another listener.
             (_, path) if path == self.gateway.config().path.connect => self.gateway.handle(req),
-            _ => Response::text("There is nothing here.\n").with_status(404).into(),
+            _ => Response::text("Not found.\n").with_status(404).into(),
         }
     }
 
@@ -74,9 +74,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// The application and the way back to it, each on a port of its own that nobody else reaches; and the site.
+/// Starts the application and the gateway's listener for it, each on a loopback port of its own, and returns the site.
 fn start() -> Result<Site, Failure> {
-    let cant_start = |error| Failure::system("can't start the application")(error);
+    let cannot_start = |error| Failure::system("cannot start the application")(error);
     let (application, inside) = (common::listen("127.0.0.1:0")?, common::listen("127.0.0.1:0")?);
     let [application_at, inside_at] =
         [&application, &inside].map(|listen| listen.local_addr().map(|addr| addr.to_string()));
@@ -91,18 +91,18 @@ fn start() -> Result<Site, Failure> {
             close: url("/close"),
             timeout: Some(Duration::from_secs(10)),
         },
-        // Pages of other sites have no business here.
+        // Pages of other sites must not connect.
         origin_policy: OriginPolicy::SameOrigin,
-        // Nobody waits for long for somebody whose window sleeps.
+        // A suspended window must not delay the others.
         send_queue_size: 64,
         send_timeout: Some(Duration::from_millis(500)),
         limits: GatewayLimits { message: 4096, ..GatewayLimits::default() },
         ..GatewayConfig::default()
     };
     let limits = config.server_limits(Limits::default());
-    let gateway = Gateway::new(config).map_err(|fault| Failure(fault.to_string(), 1))?;
+    let gateway = Gateway::new(config).map_err(|error| Failure(error.to_string(), 1))?;
 
-    Server::new().listen(inside).limits(limits).threads(1, gateway.clone()).map_err(cant_start)?;
-    Server::new().listen(application).threads(1, app::Chat::default()).map_err(cant_start)?;
+    inside.limits(limits).threads(1, gateway.clone()).map_err(cannot_start)?;
+    application.threads(1, app::Chat::default()).map_err(cannot_start)?;
     Ok(Site { gateway })
 }

@@ -36,7 +36,7 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) run: RunArgs,
 
-    /// Bytes of one request's body; k, M, G and T multiply by 1024 [default: 1T for relay, else 1G]
+    /// Bytes of one request's body; k, M, G and T multiply by 1024 [default: 1G]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub(crate) max_body: Option<u64>,
 
@@ -49,7 +49,7 @@ pub(crate) struct ServeArgs {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Server")]
 pub(crate) struct RunArgs {
-    /// How events are waited for
+    /// Event loop
     #[arg(long, value_enum, default_value_t = Mode::Threads)]
     mode: Mode,
 

@@ -1,23 +1,23 @@
-//! Conditional requests (RFC 9110 §13) and ranges (§14): pure functions of a request's fields and a file's facts.
+//! Conditional requests (RFC 9110 §13) and ranges (§14), as pure functions of a request's fields and a file's metadata.
 
 use std::time::{Duration, SystemTime};
 
 use uncork::h1::HeadersRef;
 
-/// What a representation is recognised by.
+/// Validators of a representation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Validators {
-    /// In quotes, perhaps with `W/` in front. `None`: it has none, as a listing.
+    /// In quotes, with `W/` in front if it is weak. `None` for a listing.
     pub(crate) etag: Option<String>,
-    /// In whole seconds, as it is sent. `None`: it has none, or none that HTTP can express.
+    /// In whole seconds, as it is sent. `None` if there is none, or HTTP cannot express it.
     pub(crate) modified: Option<SystemTime>,
 }
 
 impl Validators {
-    /// Of a file of this size, time of change and number, now.
+    /// Makes the validators of a file from its size, modification time and inode.
     ///
-    /// A file that was changed just now may be changed again within the same tick of its clock. Until then the entity
-    /// tag is weak: good enough for a cache, not for putting pieces together (RFC 9110 §8.8.1).
+    /// A file may change twice within one tick of its clock. For 2 s after a change the entity tag is therefore weak: good
+    /// enough for a cache, but not for combining ranges (RFC 9110 §8.8.1).
     pub(crate) fn new(len: u64, modified: Option<SystemTime>, inode: u64, now: SystemTime) -> Self {
         let since = |time: SystemTime| match time.duration_since(SystemTime::UNIX_EPOCH) {
             Ok(after) => after.as_nanos() as i128,
@@ -34,7 +34,7 @@ impl Validators {
         self.etag.as_ref().is_some_and(|etag| etag.starts_with('"'))
     }
 
-    /// Whether a list of entity tags has ours in it.
+    /// Returns `true` if a list of entity tags contains the file's.
     fn listed(&self, values: impl Iterator<Item = impl AsRef<[u8]>>, strongly: bool) -> bool {
         let ours = self.etag.as_deref();
         let opaque = ours.map(|tag| tag.strip_prefix("W/").unwrap_or(tag).as_bytes());
@@ -53,19 +53,19 @@ impl Validators {
     }
 }
 
-/// `None`: HTTP has no date for it (before 1970, or after the year 9999).
+/// Rounds down to a second; `None` if HTTP has no date for it (before 1970, or after the year 9999).
 fn whole_second(time: SystemTime) -> Option<SystemTime> {
     const END: u64 = 253_402_300_800;
     let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
     (since < END).then(|| SystemTime::UNIX_EPOCH + Duration::from_secs(since))
 }
 
-/// A time as HTTP writes it, if it can.
+/// Returns a time as an HTTP date, if HTTP can express it.
 pub(crate) fn http_date(time: SystemTime) -> Option<String> {
     whole_second(time).map(httpdate::fmt_http_date)
 }
 
-/// The entity tags of a list, each with its quotes; a comma may stand inside of them. Ends where the grammar is broken.
+/// Iterates over the entity tags of a list, each with its quotes, which may contain a comma. Ends at a syntax error.
 struct Tags<'a>(&'a [u8]);
 
 impl<'a> Iterator for Tags<'a> {
@@ -83,10 +83,10 @@ impl<'a> Iterator for Tags<'a> {
     }
 }
 
-/// What the request's conditions ask for.
+/// Result of the request's conditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// The file, or a range of it.
+    /// The file, or a range of it, is sent.
     Go,
     /// 304
     NotModified,
@@ -94,7 +94,7 @@ pub(crate) enum Verdict {
     Failed,
 }
 
-/// Judges the conditions of a GET or HEAD, in the order of §13.2.2.
+/// Evaluates the conditions of a GET or HEAD, in the order of §13.2.2.
 pub(crate) fn judge(fields: HeadersRef<'_>, file: &Validators) -> Verdict {
     // "MUST ignore … if the resource does not have a modification date available" (§13.1.3, §13.1.4).
     let dates = |name| single(fields, name).and_then(date).zip(file.modified);
@@ -113,8 +113,8 @@ pub(crate) fn judge(fields: HeadersRef<'_>, file: &Validators) -> Verdict {
     if unchanged { Verdict::NotModified } else { Verdict::Go }
 }
 
-/// The value of a field that may stand once. Two lines are not one date, "the field value is not a valid HTTP-date", and
-/// then the field must be ignored (§13.1.3, §13.1.4).
+/// Returns the value of a field that may occur once. Two fields are not a valid HTTP-date, so they must be ignored (§13.1.3,
+/// §13.1.4).
 fn single<'b>(fields: HeadersRef<'b>, name: &str) -> Option<&'b [u8]> {
     let mut values = fields.get_all(name);
     let first = values.next();
@@ -125,18 +125,18 @@ fn date(value: &[u8]) -> Option<SystemTime> {
     httpdate::parse_http_date(std::str::from_utf8(value).ok()?).ok()
 }
 
-/// Which part of the file to send.
+/// The part of the file to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     Whole,
-    /// 206: from the first of these bytes to before the second.
+    /// 206: from the first offset to before the second.
     Range(u64, u64),
     /// 416
     None,
 }
 
-/// The range a GET asks for. What is not understood is ignored, as §14.2 wants it; so are several ranges, which it
-/// allows: their answer, `multipart/byteranges`, is more often an attack than a wish.
+/// Returns the range of a GET. Unknown units and invalid ranges are ignored (§14.2). So are several ranges, as §14.2 allows:
+/// requests for `multipart/byteranges` are mostly attacks.
 pub(crate) fn part(fields: HeadersRef<'_>, file: &Validators, len: u64) -> Part {
     let Some(range) = single(fields, "range") else { return Part::Whole };
     if fields.get("if-range").is_some() && !single(fields, "if-range").is_some_and(|value| holds(value, file)) {
@@ -145,28 +145,28 @@ pub(crate) fn part(fields: HeadersRef<'_>, file: &Validators, len: u64) -> Part 
     std::str::from_utf8(range).ok().and_then(|range| parse(range, len)).unwrap_or(Part::Whole)
 }
 
-/// If-Range (§13.1.5): only a strong validator, and exactly that one.
+/// Evaluates If-Range (§13.1.5): it holds only for a strong validator that is identical.
 fn holds(value: &[u8], file: &Validators) -> bool {
     let same_tag = || file.etag.as_ref().is_some_and(|etag| value == etag.as_bytes());
-    // A date stands for a whole second. A client must not use one that it got within that second (§8.8.2.2), and until
-    // the second is over we do not take one either.
+    // A date covers a whole second. A client must not use one that it got within that second (§8.8.2.2), and the server does
+    // not accept one until then.
     let same_date = || file.modified.is_some() && date(value) == file.modified;
     file.is_strong() && (same_tag() || same_date())
 }
 
-/// `None`: no range we understand.
+/// Parses a range; `None` if it is ignored.
 fn parse(range: &str, len: u64) -> Option<Part> {
     let (unit, set) = range.split_once('=')?;
     if !unit.eq_ignore_ascii_case("bytes") {
         return None;
     }
-    // It is a list, and of a list's elements empty ones don't count.
+    // Empty list elements are ignored (§5.6.1).
     let mut specs = set.split(',').map(|spec| spec.trim_matches([' ', '\t'])).filter(|spec| !spec.is_empty());
     let (Some(spec), None) = (specs.next(), specs.next()) else { return None };
     let (first, last) = match spec.split_once('-')? {
         ("", suffix) => match number(suffix)? {
             0 => return Some(Part::None),
-            // Of an empty file, its last bytes are all of it, and no Content-Range can say so.
+            // The last bytes of an empty file are all of it, and Content-Range cannot express that.
             _ if len == 0 => return None,
             n => (len.saturating_sub(n), len - 1),
         },
@@ -182,10 +182,10 @@ fn parse(range: &str, len: u64) -> Option<Part> {
     Some(Part::Range(first, last.min(len - 1) + 1))
 }
 
-/// Digits only. As large as we can count is as good as larger.
+/// Parses digits; numbers above `u64::MAX` are clamped.
 fn number(digits: &str) -> Option<u64> {
-    let fine = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-    fine.then(|| digits.parse().unwrap_or(u64::MAX))
+    let is_valid = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    is_valid.then(|| digits.parse().unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

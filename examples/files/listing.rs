@@ -1,4 +1,4 @@
-//! A directory as a page. Names are strangers' words: escaped for HTML, percent-encoded in links.
+//! Lists a directory as an HTML page. File names are untrusted: escaped in HTML, percent-encoded in links.
 
 use std::{
     ffi::OsStr,
@@ -11,16 +11,16 @@ use super::{
     path::{Facts, Refused, Root, Segments, encode},
 };
 
-/// Entries shown: a page is made in memory, and while the loop's other connections wait.
+/// Most entries of a page. It is built in memory, while the other connections of the loop wait.
 const SHOWN: usize = 10_000;
 
 const HEAD: &str = "<!doctype html>\n<meta charset=\"utf-8\">\n<meta name=\"robots\" content=\"noindex\">\n\
     <style>body{font:1em/1.5 system-ui,sans-serif;margin:2em}td{padding:0 2em 0 0}td+td{text-align:right}</style>\n";
 
-/// What only the page's own style may do. There is no script, and none that a name could bring.
+/// Allows the page's own style and nothing else; a script in a file name cannot run.
 pub(crate) const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
-/// The page of this directory, directories first, each sorted by name.
+/// Returns the page of a directory: directories first, then files, each sorted by name.
 pub(crate) fn page(root: &Root, dir: &OwnedFd, at: &Segments) -> Result<String, Refused> {
     let (mut entries, all) = root.list(dir, &at.names, SHOWN)?;
     entries.sort_by(|(a, x), (b, y)| (!x.is_dir(), a).cmp(&(!y.is_dir(), b)));
@@ -31,7 +31,7 @@ pub(crate) fn page(root: &Root, dir: &OwnedFd, at: &Segments) -> Result<String, 
     }
     let mut page = String::from(HEAD);
     let title = Escaped(&title);
-    let _ = write!(page, "<title>{title}</title>\n<h1>{title}</h1>\n<table>\n"); // into a String: can't fail
+    let _ = write!(page, "<title>{title}</title>\n<h1>{title}</h1>\n<table>\n"); // writing to a String cannot fail
     if !at.names.is_empty() {
         page.push_str("<tr><td><a href=\"../\">../</a><td><td>\n");
     }
@@ -40,7 +40,7 @@ pub(crate) fn page(root: &Root, dir: &OwnedFd, at: &Segments) -> Result<String, 
     }
     page.push_str("</table>\n");
     if !all {
-        let _ = writeln!(page, "<p>There is more; this page shows {SHOWN} entries.");
+        let _ = writeln!(page, "<p>Only the first {SHOWN} entries are shown.");
     }
     Ok(page)
 }
@@ -82,7 +82,7 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// A size for people.
+/// A size with a unit.
 struct Size(u64);
 
 impl fmt::Display for Size {

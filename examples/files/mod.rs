@@ -1,8 +1,8 @@
-//! A directory, as a handler: files with ranges and conditional requests, and listings. What `fileserver` serves on a
-//! listener, `origin` serves through a tunnel.
+//! A handler that serves a directory: files with ranges and conditional requests, and listings. `fileserver` uses it on a
+//! listener, `origin` through a tunnel.
 //!
-//! Opening a file may wait for the disk, and the other connections of that loop with it, as in other file servers that
-//! don't keep threads for this.
+//! Opening a file may wait for the disk, and then the other connections of that loop wait, too. Other file servers without
+//! threads for this do the same.
 
 pub(crate) mod conditions;
 pub(crate) mod listing;
@@ -25,11 +25,13 @@ use self::{
     path::{Facts, Found, Refused, Root, Segments},
 };
 
-/// Serves what is below a directory.
+/// Serves the files below a directory.
 #[derive(Clone, Debug)]
 pub(crate) struct Files(Root);
 
 impl Files {
+    /// Opens a directory.
+    ///
     /// # Errors
     /// If it is not a directory, or cannot be read.
     pub(crate) fn new(dir: &Path, shown: Shown) -> io::Result<Self> {
@@ -45,27 +47,27 @@ const ALLOW: &str = "GET, HEAD, OPTIONS";
 
 fn respond(root: &Root, req: &Request<'_>) -> Response {
     match req.method() {
-        "GET" | "HEAD" => get(root, req).unwrap_or_else(|why| match why {
-            Refused::Malformed => Response::text("This is no path of a file.\n").with_status(400),
-            Refused::NotFound => Response::text("There is nothing here.\n").with_status(404),
-            Refused::Forbidden => Response::text("This is not for you.\n").with_status(403),
+        "GET" | "HEAD" => get(root, req).unwrap_or_else(|error| match error {
+            Refused::Malformed => Response::text("Invalid path.\n").with_status(400),
+            Refused::NotFound => Response::text("Not found.\n").with_status(404),
+            Refused::Forbidden => Response::text("Access denied.\n").with_status(403),
             Refused::Unavailable(code) => unavailable(code, req),
         }),
         "OPTIONS" => Response::new(204).header("Allow", ALLOW),
-        _ => Response::text("Files are only read here.\n").with_status(405).header("Allow", ALLOW),
+        _ => Response::text("Only GET, HEAD and OPTIONS are supported.\n").with_status(405).header("Allow", ALLOW),
     }
 }
 
-/// Not 404: caches keep that, and clients believe it.
+/// Returns 503 for a file that the system cannot open now. A 404 would be wrong: caches store it.
 #[cold]
 fn unavailable(code: i32, req: &Request<'_>) -> Response {
-    // The minute of the last log line: it may last, and each request finds out anew.
-    static SAID: AtomicU64 = AtomicU64::new(u64::MAX);
+    // The minute of the last log line, since every request meets the same error.
+    static LOGGED: AtomicU64 = AtomicU64::new(u64::MAX);
     let minute = req.now().wall.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() / 60);
-    if SAID.swap(minute, Ordering::Relaxed) != minute {
+    if LOGGED.swap(minute, Ordering::Relaxed) != minute {
         log::warn!("cannot open {:?}: {}", req.path(), io::Error::from_raw_os_error(code));
     }
-    Response::text("This cannot be read at the moment.\n").with_status(503).header("Retry-After", "1")
+    Response::text("The file cannot be read at the moment.\n").with_status(503).header("Retry-After", "1")
 }
 
 fn get(root: &Root, req: &Request<'_>) -> Result<Response, Refused> {
@@ -77,10 +79,10 @@ fn get(root: &Root, req: &Request<'_>) -> Result<Response, Refused> {
             Ok(send(req, file, &facts, name)?)
         }
         Found::Dir(_) if !at.dir => {
-            // Spelled by us, so that it begins with one slash and a name: never a way to another host.
+            // Encoded here, so that it begins with one slash and a name and cannot lead to another host.
             let query = req.query().map_or(String::new(), |query| format!("?{query}"));
             let to = format!("{}/{query}", at.encoded());
-            Ok(Response::text(format!("It is over there: {to}\n")).with_status(301).header("Location", to))
+            Ok(Response::text(format!("Moved to {to}\n")).with_status(301).header("Location", to))
         }
         Found::Dir(dir) => match root.find(&[&*at.names, &["index.html".into()]].concat()) {
             Ok(Found::File(file, facts)) => Ok(send(req, file, &facts, "index.html".as_ref())?),
@@ -101,13 +103,13 @@ fn get(root: &Root, req: &Request<'_>) -> Result<Response, Refused> {
     }
 }
 
-/// The 304 or 412 that the request's conditions ask for, if they do.
+/// Returns 304 or 412 if the request's conditions require it.
 fn refused_by_condition(req: &Request<'_>, validators: &Validators) -> Option<Response> {
     match conditions::judge(req.headers(), validators) {
         Verdict::Go => None,
-        // Of what describes the file only what guides caches (RFC 9110 §15.4.5).
+        // Only the fields that guide caches (RFC 9110 §15.4.5).
         Verdict::NotModified => Some(validated(Response::new(304), validators)),
-        Verdict::Failed => Some(validated(Response::text("It has changed.\n").with_status(412), validators)),
+        Verdict::Failed => Some(validated(Response::text("The file has changed.\n").with_status(412), validators)),
     }
 }
 
@@ -142,23 +144,23 @@ fn send(req: &Request<'_>, file: File, facts: &Facts, name: &Path) -> io::Result
             .with_status(206)
             .header("Content-Range", format!("bytes {from}-{}/{len}", to - 1)),
         Part::None => {
-            let words = format!("It has {len} bytes, and none of these.\n");
-            return Ok(Response::text(words).with_status(416).header("Content-Range", format!("bytes */{len}")));
+            let text = format!("The range is outside of the file, which has {len} bytes.\n");
+            return Ok(Response::text(text).with_status(416).header("Content-Range", format!("bytes */{len}")));
         }
     };
     let response = validated(response, &validators).header("Accept-Ranges", "bytes");
     Ok(response.header("Content-Type", content_type(name)))
 }
 
-/// Bytes up to which a length is tried, if the file has no room on a disk: a page of `/sys`, and more.
+/// Longest file without blocks on a disk whose length is checked by reading it: more than a page of `/sys`.
 const TRIED: u64 = 64 * 1024;
 
-/// Returns `true` if the length of a file says nothing: those of `/proc` have the length 0, those of `/sys` that of a page.
-/// The system makes their content when they are read.
+/// Returns `true` if the length of a file is not that of its content. The kernel generates the content of `/proc` and `/sys`
+/// when it is read; their files have the length 0 or that of a page.
 #[cold]
 fn is_unmeasured(file: &File, len: u64) -> io::Result<bool> {
     if len > TRIED {
-        return Ok(false); // a file with nothing but holes
+        return Ok(false); // a file of holes
     }
     let (mut first, mut got) = (vec![0; len as usize + 1], 0);
     while got < first.len() {
@@ -172,7 +174,7 @@ fn is_unmeasured(file: &File, len: u64) -> io::Result<bool> {
     Ok(got as u64 != len)
 }
 
-/// Such a file, read to its end as the client takes it.
+/// A file of unknown length, read at the client's pace.
 struct Unmeasured(File);
 
 impl Produce for Unmeasured {
@@ -184,7 +186,7 @@ impl Produce for Unmeasured {
                 Ok(0) => return Produced::End,
                 Ok(n) => drop(out.write(&piece[..n])),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Produced::Abort, // the client has received some of it
+                Err(_) => return Produced::Abort, // the client has received a part
             }
         }
         Produced::More
@@ -197,6 +199,6 @@ fn content_type(name: &Path) -> String {
     if matches!(mime.subtype().as_str(), "javascript" | "x-javascript" | "ecmascript") {
         return "text/javascript; charset=utf-8".to_owned();
     }
-    // What isn't UTF-8 by now is rare, and what has no charset is guessed at by browsers.
+    // Text in another encoding is rare, and without a charset browsers guess.
     if mime.type_() == mime_guess::mime::TEXT { format!("{mime}; charset=utf-8") } else { mime.to_string() }
 }

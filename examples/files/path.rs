@@ -1,4 +1,4 @@
-//! From a request's path to a file below the root, and to nothing else.
+//! Opens the file of a request's path, below the root and nowhere else.
 //!
 //! ```text
 //!   /docs/a%20b.txt ──split at "/", decode each once──▶ ["docs", "a b.txt"] ──each opened in the one before──▶ file
@@ -33,41 +33,41 @@ use rustix::{
     path::Arg,
 };
 
-/// What is served of a directory.
+/// Which files of a directory are served.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shown {
-    /// Also names that begin with a dot. (`.well-known` is served in any case, RFC 8615.)
+    /// `true` to serve names that begin with a dot. (`.well-known` is always served, RFC 8615.)
     pub(crate) hidden: bool,
-    /// Also what only its owner may read.
+    /// `true` to serve files that only their owner may read.
     pub(crate) private: bool,
     /// Files that are never served: the program's own keys, certificates and tokens.
     pub(crate) secrets: Vec<PathBuf>,
 }
 
-/// A directory, and what of it is served.
+/// A directory, and which of its files are served.
 #[derive(Clone, Debug)]
 pub(crate) struct Root {
     dir: PathBuf,
     shown: Arc<Shown>,
 }
 
-/// What a path leads to.
+/// The file or directory of a path.
 #[derive(Debug)]
 pub(crate) enum Found {
     File(File, Facts),
     Dir(OwnedFd),
 }
 
-/// Why a path leads nowhere.
+/// Why a path cannot be served.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// It breaks the rules for paths.
+    /// The path is invalid.
     Malformed,
-    /// There is nothing, or nothing that is to be seen.
+    /// The file does not exist, or is hidden.
     NotFound,
-    /// It is there, but it is private, or the system does not let us read it, or it is neither a file nor a directory.
+    /// The file exists, but is private, not readable, or neither a file nor a directory.
     Forbidden,
-    /// The system cannot say at the moment, with this error: too many open files, for instance. It may well be there.
+    /// The system failed with this error (too many open files, for instance). The file may exist.
     Unavailable(i32),
 }
 
@@ -76,7 +76,7 @@ impl From<io::Error> for Refused {
         let code = error.raw_os_error().unwrap_or(libc::EIO);
         match code {
             libc::ENOENT | libc::ENOTDIR | libc::ELOOP | libc::ENAMETOOLONG => Self::NotFound,
-            // No file of this file system can have such a name: one that is not UTF-8, for instance.
+            // This file system does not allow such a name, for instance one that is not UTF-8.
             libc::EILSEQ | libc::EINVAL => Self::NotFound,
             libc::EACCES | libc::EPERM => Self::Forbidden,
             code => Self::Unavailable(code),
@@ -90,7 +90,7 @@ impl From<rustix::io::Errno> for Refused {
     }
 }
 
-/// What the system knows of a file or directory.
+/// Metadata of a file or directory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
     kind: FileType,
@@ -99,9 +99,9 @@ pub(crate) struct Facts {
     pub(crate) inode: u64,
     /// In bytes.
     pub(crate) len: u64,
-    /// Whether it has room on a disk. Files that the system makes as they are read have none, and neither have empty ones.
+    /// `true` if the file has blocks on a disk. Files that the kernel generates have none, and neither have empty ones.
     pub(crate) has_blocks: bool,
-    /// `None`: a time that cannot be expressed.
+    /// `None` if the time cannot be represented.
     pub(crate) modified: Option<SystemTime>,
 }
 
@@ -123,13 +123,13 @@ impl Facts {
         self.kind == FileType::Directory
     }
 
-    /// Whether only its owner may read it; of a directory, only its owner may list or enter it.
+    /// Returns `true` if only the owner may read the file, or list or enter the directory.
     fn is_private(&self) -> bool {
         self.mode & if self.is_dir() { 0o055 } else { 0o044 } == 0
     }
 }
 
-/// Seconds since 1970 or before, and nanoseconds that go forward in either case.
+/// Converts seconds since (or before) 1970 and nanoseconds, which always count forward.
 fn time(seconds: i64, nanos: u64) -> Option<SystemTime> {
     let whole = Duration::from_secs(seconds.unsigned_abs());
     let second = match seconds < 0 {
@@ -139,16 +139,16 @@ fn time(seconds: i64, nanos: u64) -> Option<SystemTime> {
     second?.checked_add(Duration::from_nanos(nanos))
 }
 
-/// The path of a request, taken apart.
+/// The path of a request, split into names.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Segments {
     pub(crate) names: Vec<OsString>,
-    /// It ended with "/", so a directory is meant.
+    /// `true` if the path ends with "/": it names a directory.
     pub(crate) dir: bool,
 }
 
 impl Segments {
-    /// Takes the path of an origin-form target apart. Each segment is decoded once, after the path was split: an
+    /// Parses the path of an origin-form target. Each segment is decoded once, after the path was split: an
     /// encoded slash never becomes a separator, and `%252e` is a name with a percent sign in it.
     pub(crate) fn parse(path: &str) -> Result<Self, Refused> {
         let rest = path.strip_prefix('/').ok_or(Refused::Malformed)?;
@@ -157,7 +157,7 @@ impl Segments {
         }
         let (rest, dir) = rest.strip_suffix('/').map_or((rest, false), |rest| (rest, true));
         let mut names = Vec::new();
-        // What is empty between two slashes is no name: `//host/` must not come back as a redirect to another host.
+        // Empty segments are invalid: `//host/` must not become a redirect to another host.
         for segment in rest.split('/') {
             let name = decode(segment)?;
             if !is_name(&name) {
@@ -168,7 +168,7 @@ impl Segments {
         Ok(Self { names, dir })
     }
 
-    /// The path they make, encoded: as the one spelling that is redirected to.
+    /// Returns the encoded path, in the one spelling that redirects use.
     pub(crate) fn encoded(&self) -> String {
         self.names.iter().fold(String::new(), |path, name| path + "/" + &encode(name))
     }
@@ -183,27 +183,29 @@ fn decode(segment: &str) -> Result<Vec<u8>, Refused> {
     Ok(percent_decode_str(segment).collect())
 }
 
-/// A segment as it stands in a link: nothing in it means anything to a browser or to HTML.
+/// Encodes a segment for a link; no character of the result is special in a URL or in HTML.
 pub(crate) fn encode(name: &OsStr) -> String {
     const SET: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
     percent_encode(name.as_bytes(), SET).to_string()
 }
 
-/// Whether it may name one entry of a directory. A backslash is a character like any other here.
+/// Returns `true` if this is the name of a directory entry. A backslash is an ordinary character.
 fn is_name(name: &[u8]) -> bool {
     !matches!(name, b"" | b"." | b"..") && !name.iter().any(|b| matches!(b, b'/' | 0))
 }
 
-/// Where the system can, a directory is opened only to look things up in it: it need not be readable.
+/// Opens a directory only for lookups where the system allows it: it need not be readable.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::PATH).union(OFlags::CLOEXEC);
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::CLOEXEC);
 
-/// Neither follows a link, nor waits for a FIFO's other end, nor takes a terminal over.
+/// Does not follow links, wait for the other end of a FIFO, or acquire a controlling terminal.
 const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
 impl Root {
+    /// Opens a directory.
+    ///
     /// # Errors
     /// If it is not a directory, or cannot be read.
     pub(crate) fn new(dir: &Path, shown: Shown) -> io::Result<Self> {
@@ -211,13 +213,13 @@ impl Root {
         Ok(Self { dir: std::path::absolute(dir)?, shown: Arc::new(shown) })
     }
 
-    /// Returns `true` if a name is served at all.
+    /// Returns `true` if files of this name are served.
     pub(crate) fn shows(&self, name: &OsStr) -> bool {
         let name = name.as_bytes();
         is_name(name) && (self.shown.hidden || !name.starts_with(b".") || name == b".well-known")
     }
 
-    /// Finds what these names lead to.
+    /// Finds the file or directory with these names.
     pub(crate) fn find(&self, names: &[OsString]) -> Result<Found, Refused> {
         if !names.iter().all(|name| self.shows(name)) {
             return Err(Refused::NotFound);
@@ -229,8 +231,8 @@ impl Root {
         }
     }
 
-    /// There is a link on the way: it may lead to what is below the root too, and nowhere else. Of what is elsewhere
-    /// nothing is told.
+    /// Finds a file whose path has a symbolic link. The target must be below the root, too. The response reveals nothing about
+    /// targets outside.
     #[cold]
     fn find_by_link(&self, names: &[OsString], secrets: &[(u64, u64)]) -> Result<Found, Refused> {
         let hide = |error: io::Error| match Refused::from(error) {
@@ -241,14 +243,14 @@ impl Root {
         let real = fs::canonicalize(names.iter().fold(root.clone(), |path, name| path.join(name))).map_err(hide)?;
         // By components: `/srv/www-private` does not start with `/srv/www`.
         let below = real.strip_prefix(&root).map_err(|_| Refused::NotFound)?;
-        // A link here was put there just now: it is not followed a second time.
+        // A link in the real path was created just now; it is not followed.
         self.walk(&root, below.iter(), secrets)?.ok_or(Refused::NotFound)
     }
 
-    /// Opens one name after the other, each in the directory before it. What is exchanged for a link meanwhile is not
-    /// followed, so this does not leave the root. `None`: there is a link on the way.
+    /// Opens one name after the other, each in the directory before it. It does not follow links, even ones that replace a
+    /// directory meanwhile, so it cannot leave the root. Returns `None` if there is a link in the path.
     ///
-    /// Only a regular file is opened as one: a FIFO would wait, a device might act.
+    /// Only regular files are opened: a FIFO would block, and opening a device may have effects.
     fn walk<'n>(
         &self,
         root: &Path,
@@ -268,7 +270,7 @@ impl Root {
                 FileType::RegularFile if names.peek().is_none() => {
                     self.admit(name, &seen, secrets)?;
                     let file = openat(&dir, name, FILE, Mode::empty())?;
-                    // Of what was opened, not of what was looked at.
+                    // From the opened file: the name may have been replaced meanwhile.
                     let facts = Facts::of(&fstat(&file)?);
                     if facts.kind != FileType::RegularFile {
                         return Err(Refused::Forbidden);
@@ -283,24 +285,24 @@ impl Root {
         Ok(Some(Found::Dir(dir)))
     }
 
-    /// The secret files' devices and inodes at this moment: a renewed certificate is another file of the same name. Links
-    /// of both kinds to a secret have its numbers.
+    /// Returns device and inode of each secret file. They are read each time, since a renewed certificate is another file of
+    /// the same name. Hard and symbolic links to a secret have the same numbers.
     fn secrets(&self) -> Vec<(u64, u64)> {
         let secrets = self.shown.secrets.iter();
         secrets.filter_map(|path| fs::metadata(path).ok()).map(|meta| (meta.dev(), meta.ino())).collect()
     }
 
-    /// Returns `true` if it is neither secret nor private. Of the first private one a word is said: a server whose files are
-    /// all private would be a riddle.
+    /// Returns `true` if the file is neither secret nor private. The first private file is logged, so that an operator knows
+    /// why files are missing.
     fn is_served(&self, name: &OsStr, facts: &Facts, secrets: &[(u64, u64)]) -> bool {
         if secrets.contains(&(facts.device, facts.inode)) {
             return false;
         }
         let served = self.shown.private || !facts.is_private();
-        static SAID: AtomicBool = AtomicBool::new(false);
-        if !served && !SAID.swap(true, Ordering::Relaxed) {
+        static LOGGED: AtomicBool = AtomicBool::new(false);
+        if !served && !LOGGED.swap(true, Ordering::Relaxed) {
             log::warn!(
-                "{name:?} is not served: only its owner may read it. --serve-private serves such files. This is said once"
+                "{name:?} is not served: only its owner may read it (--serve-private serves such files; logged once)"
             );
         }
         served
@@ -310,8 +312,8 @@ impl Root {
         if self.is_served(name, facts, secrets) { Ok(()) } else { Err(Refused::Forbidden) }
     }
 
-    /// The entries of a directory that [`find`](Self::find) has found at these names, and that would be served
-    /// themselves; `false` if there are more than `most`.
+    /// Returns the entries of a directory that are served themselves, at most `most`, and `false` if there are more. `dir` is
+    /// the result of [`find`](Self::find) for the names in `at`.
     pub(crate) fn list(
         &self,
         dir: &OwnedFd,
@@ -337,7 +339,7 @@ impl Root {
         Ok((entries, true))
     }
 
-    /// `None`: it would not be served.
+    /// Returns the metadata of an entry, or `None` if it is not served.
     fn entry(
         &self,
         dir: &OwnedFd,
@@ -361,7 +363,7 @@ impl Root {
     }
 }
 
-/// What the name itself stands for, links not followed.
+/// Returns the metadata of a name, without following links.
 fn look_at(dir: impl AsFd, name: impl Arg) -> Result<Facts, Refused> {
     Ok(Facts::of(&statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?))
 }
@@ -425,7 +427,7 @@ mod tests {
         assert_eq!(path.encoded(), "/a%20b/A%3A%22%3Cc");
     }
 
-    /// What is there must not become a 404 because the system is short of something.
+    /// An existing file must not become a 404 because the system lacks a resource.
     #[test]
     fn only_what_is_not_there_is_not_found() {
         for (code, want) in [

@@ -4,14 +4,14 @@
 //!     curl http://127.0.0.1:8080/
 //!     curl http://127.0.0.1:8080/Cargo.toml -r 0-99 -i
 //!
-//! Listings, types, ranges, conditional requests, and no way out of the root (`../files/path.rs`). On a plain connection the
-//! system sends a file by itself, without its bytes passing through this process.
+//! It has listings, content types, ranges and conditional requests, and no path leads out of the root (`../files/path.rs`). On
+//! a plain connection the kernel sends files itself; their bytes do not pass through this process.
 //!
-//! What only its owner may read is not served (`--serve-private` does), and neither are the keys and certificates that the
-//! flags name, wherever links to them are.
+//! Files that only their owner may read are not served (unless `--serve-private` is set). Neither are the keys and
+//! certificates that the flags name, nor links to them.
 //!
-//! Opening a file may wait for the disk, and the other connections of that loop with it, as in other file servers that
-//! don't keep threads for this. `--mode thread-per-connection` is for file systems where that hurts.
+//! Opening a file may wait for the disk, and then the other connections of that loop wait, too. Use
+//! `--mode thread-per-connection` for slow file systems.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -32,13 +32,13 @@ mod files;
 #[derive(Parser)]
 #[command(version)]
 struct Args {
-    /// The directory
+    /// Directory to serve
     #[arg(long, value_name = "DIR", default_value = ".")]
     root: PathBuf,
-    /// Serve what begins with a dot, too. (`.well-known` is served in any case.)
+    /// Serve files whose name begins with a dot, too (`.well-known` is always served)
     #[arg(long)]
     hidden: bool,
-    /// Serve what only its owner may read, too (mode 0600, or in a directory of mode 0700)
+    /// Serve files that only their owner may read, too (mode 0600, or in a directory of mode 0700)
     #[arg(long)]
     serve_private: bool,
     #[command(flatten)]
@@ -56,5 +56,5 @@ fn main() -> ExitCode {
 fn files(args: &Args) -> Result<Files, Failure> {
     let secrets = args.serve.run.secrets(&args.root)?;
     let shown = Shown { hidden: args.hidden, private: args.serve_private, secrets };
-    Files::new(&args.root, shown).map_err(Failure::system(format!("can't serve {}", args.root.display())))
+    Files::new(&args.root, shown).map_err(Failure::system(format!("cannot serve {}", args.root.display())))
 }

@@ -1,9 +1,8 @@
-//! Passes requests on to a server in the neighbourhood: bodies stream both ways, at the pace of whoever receives them, and
-//! what is upgraded there (WebSocket, for instance) is joined here.
+//! Forwards requests to a local server. Bodies stream both ways at the receiver's pace, and upgraded connections (WebSocket,
+//! for instance) are joined.
 //!
-//! It is an intermediary (RFC 9110 §3.7), in both directions: fields of one hop end here (§7.6.1), it signs what it passes
-//! on in `Via` and answers 508 to a request that was here before (§7.6.3), counts `Max-Forwards` (§7.6.2), and passes 1xx
-//! on (§15.2).
+//! This is an intermediary (RFC 9110 §3.7) in both directions. It removes hop-by-hop fields (§7.6.1), adds itself to `Via` and
+//! responds with 508 to a request in a loop (§7.6.3), counts `Max-Forwards` (§7.6.2), and forwards 1xx responses (§15.2).
 
 use std::time::Duration;
 
@@ -15,51 +14,53 @@ use uncork::{
     relay::{Via, max_forwards},
 };
 
-use crate::upgraded_stream::joint;
+use crate::upgraded_stream::pair;
 
-/// Bytes of a request's body on the way.
+/// Bytes of a request's body in transit.
 const ROOM: usize = 64 * 1024;
-/// How long the server may take to begin its answer, and how long that may then pause: longer than a proxy waits, and long
-/// enough for events that are seldom.
-const HEAD_WITHIN: Duration = Duration::from_secs(120);
-const IDLE_WITHIN: Duration = Duration::from_secs(3600);
+/// Time for the server to begin its response: longer than the proxy's own timeout.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
+/// Longest pause of a response: long enough for streams of rare events.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// Passes on to one server.
+/// Forwards to one server.
 #[derive(Clone)]
 pub(crate) struct Forward {
     client: Client,
-    /// `http://127.0.0.1:3000`, and perhaps a path, without a slash at its end.
+    /// `http://127.0.0.1:3000`, with an optional path, without a slash at its end.
     base: String,
     via: Via,
 }
 
 impl Forward {
-    /// At most `most` requests are under way there at the same time; the next is answered with 503.
+    /// Forwards to the server at `url`, with at most `most` concurrent requests. One more gets 503.
     pub(crate) fn to(url: &str, most: usize, via: Via) -> Result<Self, String> {
         let base = url.trim_end_matches('/').to_owned();
         let known = base.starts_with("http://") || base.starts_with("https://");
         if !known || base.contains(['?', '#', ' ']) {
-            return Err(format!("{url:?} is no server to forward to: give a URL, as in http://127.0.0.1:3000"));
+            return Err(format!("invalid --forward {url:?}: expected a URL, as in http://127.0.0.1:3000"));
         }
         let client =
-            Client::builder().max_connections(most).max_queued(0).head_timeout(HEAD_WITHIN).idle_timeout(IDLE_WITHIN);
+            Client::builder().max_connections(most).max_queued(0).head_timeout(HEAD_TIMEOUT).idle_timeout(IDLE_TIMEOUT);
         Ok(Self { client: client.build(), base, via })
     }
 
     pub(crate) fn handle(&self, req: &mut Request<'_>) -> Action {
         let (path, query) = (req.path(), req.query().map_or(String::new(), |query| format!("?{query}")));
         if !path.starts_with('/') {
-            return Response::text("Only paths are passed on.\n").with_status(400).into();
+            return Response::text("Only requests with a path can be forwarded.\n").with_status(400).into();
         }
         if self.via.is_loop(req.headers().get_all("via")) {
-            return Response::text("The request was here before: it goes in a circle.\n").with_status(508).into();
+            return Response::text("The request is in a loop: its Via field already has this server.\n")
+                .with_status(508)
+                .into();
         }
         let forwards = match max_forwards(req) {
             Ok(forwards) => forwards,
             Err(response) => return response.into(),
         };
         let mut call = client::Request::new(req.method(), &format!("{}{path}{query}", self.base))
-            .headers(&self.passed_on(req, forwards));
+            .headers(&self.forwarded_fields(req, forwards));
         if let Some(host) = req.authority() {
             call = call.host(host);
         }
@@ -77,15 +78,15 @@ impl Forward {
             }
             false => Action::Suspend,
         };
-        // The server learns that the client has left: before its response by this, during it by the pipe.
+        // If the client disconnects, the call is cancelled: before the response by this handle, during it by the pipe.
         let cancel = call.cancel_handle();
         req.on_end(move |_| cancel.cancel());
         let via = self.via.clone();
         self.client.send(&req.loop_handle(), call, move |result| {
-            // The client may have left.
+            // The client may have disconnected.
             let _ = ticket.respond(match result {
-                Ok(answer) if answer.is_switched() => switched(answer, protocol.as_deref(), &via),
-                Ok(answer) => answered(answer, &via).into(),
+                Ok(response) if response.is_switched() => switched(response, protocol.as_deref(), &via),
+                Ok(response) => forwarded(response, &via).into(),
                 Err(Error::Cancelled) => return,
                 Err(error) => failed(&error).into(),
             });
@@ -93,10 +94,10 @@ impl Forward {
         action
     }
 
-    fn passed_on(&self, req: &Request<'_>, forwards: Option<u64>) -> Headers {
+    fn forwarded_fields(&self, req: &Request<'_>, forwards: Option<u64>) -> Headers {
         let mut headers = Headers::new();
-        for (name, value) in req.headers().end_to_end().filter(|(name, _)| !ends_here(name)) {
-            // It was checked when it came.
+        for (name, value) in req.headers().end_to_end().filter(|(name, _)| !is_hop_by_hop(name)) {
+            // Received fields are valid.
             let _ = headers.append(name, value);
         }
         if let Some(left) = forwards {
@@ -110,14 +111,14 @@ impl Forward {
     }
 }
 
-/// The protocol that is asked for, if one is.
+/// Returns the protocol of an upgrade, if the request asks for one.
 fn upgrade(req: &Request<'_>) -> Option<String> {
     let protocol = req.header_str("upgrade").filter(|_| req.headers().contains_token("connection", "upgrade"))?;
     is_token(protocol.as_bytes()).then(|| protocol.to_owned())
 }
 
-/// The client's to write, or ours.
-fn ends_here(name: &str) -> bool {
+/// Returns `true` for fields of one hop, which the client or this server writes itself.
+fn is_hop_by_hop(name: &str) -> bool {
     is_written_here(name) || ["host", "expect", "trailer", "via"].iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 
@@ -127,42 +128,42 @@ fn version(minor: u8) -> &'static str {
 
 fn end_to_end(fields: &Headers) -> Headers {
     let mut kept = Headers::new();
-    for (name, value) in fields.end_to_end().filter(|(name, _)| !ends_here(name)) {
-        // It was checked when it came.
+    for (name, value) in fields.end_to_end().filter(|(name, _)| !is_hop_by_hop(name)) {
+        // Received fields are valid.
         let _ = kept.append(name, value);
     }
     kept
 }
 
-fn fields_of(answer: &client::Response, via: &Via) -> Headers {
-    let mut fields = end_to_end(answer.headers());
-    let list = via.after(version(answer.minor_version()), answer.headers().get_all("via"));
+fn fields_of(response: &client::Response, via: &Via) -> Headers {
+    let mut fields = end_to_end(response.headers());
+    let list = via.after(version(response.minor_version()), response.headers().get_all("via"));
     let _ = fields.append("Via", list);
     fields
 }
 
-fn answered(answer: client::Response, via: &Via) -> Response {
-    let (status, length, fields) = (answer.status(), answer.content_length(), fields_of(&answer, via));
-    let response = Response::stream(answer.pipe()).with_status(status).length(length);
+fn forwarded(received: client::Response, via: &Via) -> Response {
+    let (status, length, fields) = (received.status(), received.content_length(), fields_of(&received, via));
+    let response = Response::stream(received.pipe()).with_status(status).length(length);
     fields.iter().fold(response, |response, (name, value)| response.append(name, value))
 }
 
-fn switched(answer: client::Response, protocol: Option<&str>, via: &Via) -> Action {
+fn switched(response: client::Response, protocol: Option<&str>, via: &Via) -> Action {
     let Some(protocol) = protocol else {
-        return failed(&Error::InvalidRequest("a switch nobody asked for".into())).into();
+        return failed(&Error::InvalidRequest("the server switched protocols without a request for it".into())).into();
     };
-    let (ours, theirs) = joint();
-    let fields = fields_of(&answer, via);
-    answer.switch(theirs);
+    let (ours, theirs) = pair();
+    let fields = fields_of(&response, via);
+    response.switch(theirs);
     fields.iter().fold(Switch::to(protocol, ours), |switch, (name, value)| switch.append(name, value)).into()
 }
 
-/// Makes the response that the proxy's client gets.
+/// Returns the response for a failed call.
 fn failed(error: &Error) -> Response {
     if *error == Error::QueueFull {
-        let words = "The server behind this one has as many requests under way as it may.\n";
-        return Response::text(words).with_status(503).header("Retry-After", "1");
+        let text = "The local server has too many concurrent requests.\n";
+        return Response::text(text).with_status(503).header("Retry-After", "1");
     }
-    log::warn!("the server that is forwarded to: {error}");
-    Response::text("The server behind this one can't be reached.\n").with_status(502)
+    log::warn!("cannot forward a request: {error}");
+    Response::text("The local server cannot be reached.\n").with_status(502)
 }

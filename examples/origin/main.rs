@@ -112,7 +112,7 @@ struct Args {
     /// Interval of pings to a silent proxy; a connection is closed after twice as long
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..))]
     ping_interval: u16,
-    /// How events are waited for
+    /// Event loop
     #[arg(long, value_enum, default_value_t = Mode::Threads)]
     mode: Mode,
     /// Loops of mode `threads` [default: one per processor]

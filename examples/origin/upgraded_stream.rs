@@ -1,33 +1,33 @@
-//! Two connections in another protocol than HTTP, each of them an upgrade, joined by two pipes.
+//! Joins two upgraded connections by two pipes.
 //!
 //! ```text
-//!   client ══▶ Joint ──PipeIn──▶ ──PipeOut──▶ Joint ══▶ server       and the same the other way
+//!   client ══▶ UpgradedStream ──PipeIn──▶ ──PipeOut──▶ UpgradedStream ══▶ server       and back
 //! ```
 
 use uncork::{EventMask, Io, PipeIn, PipeOut, ReadState, Upgrade, pipe};
 
-/// Bytes on the way in each direction.
+/// Bytes in transit in each direction.
 const ROOM: usize = 64 * 1024;
 
-/// One of the two ends.
-pub(crate) struct Joint {
-    /// `None`: our peer has finished.
+/// One end of a pair.
+pub(crate) struct UpgradedStream {
+    /// `None` once the peer has half-closed.
     to: Option<PipeIn>,
     from: PipeOut,
     begun: bool,
 }
 
-/// Both ends of a joint.
-pub(crate) fn joint() -> (Joint, Joint) {
+/// Returns two ends that are joined.
+pub(crate) fn pair() -> (UpgradedStream, UpgradedStream) {
     let ((to, from_other), (to_other, from)) = (pipe(ROOM), pipe(ROOM));
-    let end = |to, from| Joint { to: Some(to), from, begun: false };
+    let end = |to, from| UpgradedStream { to: Some(to), from, begun: false };
     (end(to, from), end(to_other, from_other))
 }
 
-impl Upgrade for Joint {
+impl Upgrade for UpgradedStream {
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
         if io.events().is_error() {
-            return EventMask::TERMINATE; // and the pipes are cut: the other end resets its connection
+            return EventMask::TERMINATE; // drops the pipes: the other end resets its connection
         }
         if !std::mem::replace(&mut self.begun, true) {
             self.from.on_data(io.waker());
@@ -44,7 +44,7 @@ impl Upgrade for Joint {
                 ReadState::Eof if all => to.finish(None),
                 ReadState::Truncated if all => io.abort(),
                 _ => {
-                    // Who can't be written for is not read from.
+                    // Reading stops while the other end cannot be written to.
                     mask = if all { mask | EventMask::READ } else { mask };
                     self.to = Some(to);
                 }

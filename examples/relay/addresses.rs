@@ -252,7 +252,7 @@ mod tests {
         }
     }
 
-    /// Who comes, the fields, and who it is.
+    /// Peer, fields, and the expected client.
     type Row<T> = (&'static str, &'static [(&'static str, &'static str)], Option<T>);
 
     #[test]

@@ -104,8 +104,8 @@ impl Admin {
     }
 }
 
-fn text(status: u16, words: &str) -> Response {
-    Response::text(format!("{words}\n")).with_status(status).header("Cache-Control", "no-store")
+fn text(status: u16, message: &str) -> Response {
+    Response::text(format!("{message}\n")).with_status(status).header("Cache-Control", "no-store")
 }
 
 /// One session, as the list has it.

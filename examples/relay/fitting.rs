@@ -90,8 +90,8 @@ pub(crate) fn check(settings: &Settings) -> Result<(), Failure> {
     }
     let log = &settings.access_log;
     if log.format == AccessFormat::Off && !log.file.as_os_str().is_empty() {
-        let words = "the access log is off: add --access-log";
-        return Err(Failure::config(format!("--access-log-file {}: {words}", log.file.display())));
+        let message = "the access log is off: add --access-log";
+        return Err(Failure::config(format!("--access-log-file {}: {message}", log.file.display())));
     }
     Ok(())
 }

@@ -65,10 +65,10 @@ impl FromStr for Listen {
         for part in parts {
             let (key, value) = part.split_once('=').unwrap_or((part, "true"));
             match key {
-                "tls" => listen.tls = Some(bool::from_words(&[value])?),
+                "tls" => listen.tls = Some(bool::from_args(&[value])?),
                 "tls-cert" => listen.tls_cert = value.into(),
                 "tls-key" => listen.tls_key = value.into(),
-                "proxy-protocol" => listen.proxy_protocol = bool::from_words(&[value])?,
+                "proxy-protocol" => listen.proxy_protocol = bool::from_args(&[value])?,
                 _ => return Err(format!("invalid option {key:?}: expected tls, tls-cert, tls-key or proxy-protocol")),
             }
         }
@@ -272,11 +272,11 @@ pub(crate) fn check(settings: &Settings) -> Result<Vec<(Listen, Option<Tls>)>, F
             return Err(Failure::config(format!("--listen {other} and --listen {address} need the same port")));
         }
         if listen.proxy_protocol && settings.proxies.trusted.is_empty() {
-            let words = "the PROXY protocol needs a trusted proxy: add --trusted-proxy";
-            return Err(Failure::config(format!("--listen {address}: {words}")));
+            let message = "the PROXY protocol needs a trusted proxy: add --trusted-proxy";
+            return Err(Failure::config(format!("--listen {address}: {message}")));
         }
         if let Address::Unix(path) = listen.parsed_address() {
-            check_unix(Path::new(path)).map_err(|words| Failure::config(format!("--listen {address}: {words}")))?;
+            check_unix(Path::new(path)).map_err(|message| Failure::config(format!("--listen {address}: {message}")))?;
         }
         let tls = match listen.identity(settings).map_err(Failure::config)? {
             Some((cert, key)) => {
@@ -291,8 +291,8 @@ pub(crate) fn check(settings: &Settings) -> Result<Vec<(Listen, Option<Tls>)>, F
     // Origin servers connect by HTTPS, to a listener here or to a trusted proxy in front.
     let has_https = checked.iter().any(|(_, tls)| tls.is_some()) || !settings.proxies.trusted.is_empty();
     if !settings.tunnel.tokens.is_empty() && !has_https {
-        let words = "[tunnel] origin servers connect by HTTPS only: add --tls-cert and --tls-key, or --trusted-proxy";
-        return Err(Failure::config(words.to_owned()));
+        let message = "[tunnel] origin servers connect by HTTPS only: add --tls-cert and --tls-key, or --trusted-proxy";
+        return Err(Failure::config(message.to_owned()));
     }
     Ok(checked)
 }
@@ -359,8 +359,8 @@ pub(crate) fn listen(
                 }
                 if sockets.is_empty() {
                     let what = name.map_or_else(|| "no socket".to_owned(), |name| format!("no socket named {name:?}"));
-                    let words = format!("--listen {listen}: {what} was inherited (LISTEN_FDS, FileDescriptorName)");
-                    return Err(Failure::config(words));
+                    let message = format!("--listen {listen}: {what} was inherited (LISTEN_FDS, FileDescriptorName)");
+                    return Err(Failure::config(message));
                 }
                 for (fd, addr) in sockets {
                     let one = Socket::inherited(fd)

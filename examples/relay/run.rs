@@ -94,7 +94,7 @@ fn check_all_but_log(settings: &Settings) -> Result<Vec<(Listen, Option<Tls>)>, 
     Ok(checked)
 }
 
-/// Serves until a signal ends it.
+/// Serves until a signal stops the program.
 pub(crate) fn run(settings: Settings, flags: ArgMatches, inherited: Inherited) -> Result<(), Failure> {
     let wrong_level = |error| Failure::config(format!("--log-level: {error}"));
     logs::init(&settings.log.level.0, settings.log.format).map_err(wrong_level)?;

@@ -91,9 +91,9 @@ macro_rules! settings {
                 about: vec![$($doc),+],
                 alone: <$kind as Value>::ALONE,
                 many: <$kind as Value>::MANY,
-                check: |words| <$kind as Value>::from_words(words).map(drop),
-                set: |settings, words| {
-                    settings.$field.$key = Value::from_words(words)?;
+                check: |args| <$kind as Value>::from_args(args).map(drop),
+                set: |settings, args| {
+                    settings.$field.$key = Value::from_args(args)?;
                     Ok(())
                 },
                 show: |settings| settings.$field.$key.toml(),
@@ -125,7 +125,7 @@ fn proxy() -> ProxyConfig {
 settings! {
     /// The program
     "server" server: Server {
-        /// How events are waited for: threads (one loop each), external (the program's own loop), thread-per-connection
+        /// Event loop: threads (one loop each), external (the program's own loop), thread-per-connection
         mode: Mode = Mode::Threads, "mode" "MODE";
         /// Loops of mode threads, at most 1024; 0 for one per processor
         threads: Threads = Threads(0), "threads" "N";

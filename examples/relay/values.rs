@@ -15,7 +15,7 @@ use super::{logs, tunnel};
 /// A value of a setting.
 pub(crate) trait Value: Sized + Clone {
     /// Parses the values of all occurrences of the flag. The last one counts if the flag cannot be repeated.
-    fn from_words(words: &[&str]) -> Result<Self, String>;
+    fn from_args(args: &[&str]) -> Result<Self, String>;
 
     /// Returns the value as it is written in the file.
     fn toml(&self) -> String;
@@ -31,15 +31,15 @@ pub(crate) fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
 
-fn last<'a>(words: &[&'a str]) -> &'a str {
-    words.last().copied().unwrap_or_default()
+fn last<'a>(args: &[&'a str]) -> &'a str {
+    args.last().copied().unwrap_or_default()
 }
 
 macro_rules! plain_value {
     ($($kind:ty: $what:literal),*) => { $(
         impl Value for $kind {
-            fn from_words(words: &[&str]) -> Result<Self, String> {
-                last(words).parse().map_err(|_| concat!("expected ", $what).to_owned())
+            fn from_args(args: &[&str]) -> Result<Self, String> {
+                last(args).parse().map_err(|_| concat!("expected ", $what).to_owned())
             }
             fn toml(&self) -> String {
                 self.to_string()
@@ -54,8 +54,8 @@ plain_value! {
 
 impl Value for bool {
     const ALONE: Option<&'static str> = Some("true");
-    fn from_words(words: &[&str]) -> Result<Self, String> {
-        last(words).parse().map_err(|_| "expected true or false".to_owned())
+    fn from_args(args: &[&str]) -> Result<Self, String> {
+        last(args).parse().map_err(|_| "expected true or false".to_owned())
     }
     fn toml(&self) -> String {
         self.to_string()
@@ -63,8 +63,8 @@ impl Value for bool {
 }
 
 impl Value for String {
-    fn from_words(words: &[&str]) -> Result<Self, String> {
-        Ok(last(words).to_owned())
+    fn from_args(args: &[&str]) -> Result<Self, String> {
+        Ok(last(args).to_owned())
     }
     fn toml(&self) -> String {
         quoted(self)
@@ -72,8 +72,8 @@ impl Value for String {
 }
 
 impl Value for PathBuf {
-    fn from_words(words: &[&str]) -> Result<Self, String> {
-        Ok(last(words).into())
+    fn from_args(args: &[&str]) -> Result<Self, String> {
+        Ok(last(args).into())
     }
     fn toml(&self) -> String {
         quoted(&self.to_string_lossy())
@@ -82,8 +82,8 @@ impl Value for PathBuf {
 
 impl<T: FromStr<Err = String> + fmt::Display + Clone> Value for Vec<T> {
     const MANY: bool = true;
-    fn from_words(words: &[&str]) -> Result<Self, String> {
-        words.iter().filter(|word| !word.is_empty()).map(|word| word.parse()).collect()
+    fn from_args(args: &[&str]) -> Result<Self, String> {
+        args.iter().filter(|arg| !arg.is_empty()).map(|arg| arg.parse()).collect()
     }
     fn toml(&self) -> String {
         let items: Vec<String> = self.iter().map(|item| quoted(&item.to_string())).collect();
@@ -129,8 +129,8 @@ macro_rules! text {
 macro_rules! text_value {
     ($($name:ident),*) => { $(
         impl Value for $name {
-            fn from_words(words: &[&str]) -> Result<Self, String> {
-                last(words).parse()
+            fn from_args(args: &[&str]) -> Result<Self, String> {
+                last(args).parse()
             }
             fn toml(&self) -> String {
                 quoted(&self.0)
@@ -207,8 +207,8 @@ text! {
 pub(crate) struct Threads(pub(crate) u16);
 
 impl Value for Threads {
-    fn from_words(words: &[&str]) -> Result<Self, String> {
-        let n = last(words).parse().ok().filter(|n| *n <= 1024);
+    fn from_args(args: &[&str]) -> Result<Self, String> {
+        let n = last(args).parse().ok().filter(|n| *n <= 1024);
         n.map(Self).ok_or_else(|| "expected a number, at most 1024".to_owned())
     }
     fn toml(&self) -> String {
@@ -218,7 +218,7 @@ impl Value for Threads {
 
 impl<'de> Deserialize<'de> for Threads {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        Self::from_words(&[&i64::deserialize(from)?.to_string()]).map_err(serde::de::Error::custom)
+        Self::from_args(&[&i64::deserialize(from)?.to_string()]).map_err(serde::de::Error::custom)
     }
 }
 
@@ -227,8 +227,8 @@ impl<'de> Deserialize<'de> for Threads {
 pub(crate) struct Bytes(pub(crate) u64);
 
 impl Value for Bytes {
-    fn from_words(words: &[&str]) -> Result<Self, String> {
-        super::common::bytes(last(words)).map(Self)
+    fn from_args(args: &[&str]) -> Result<Self, String> {
+        super::common::bytes(last(args)).map(Self)
     }
     fn toml(&self) -> String {
         let unit = [("T", 40), ("G", 30), ("M", 20), ("k", 10)].into_iter().find(|(_, shift)| {
@@ -270,8 +270,8 @@ macro_rules! words {
 
         impl Value for $name {
             $(const ALONE: Option<&'static str> = Some($alone);)?
-            fn from_words(words: &[&str]) -> Result<Self, String> {
-                match last(words) {
+            fn from_args(args: &[&str]) -> Result<Self, String> {
+                match last(args) {
                     $($text => Ok(Self::$word),)*
                     _ => Err(format!("expected one of: {}", [$($text),*].join(", "))),
                 }
@@ -283,7 +283,7 @@ macro_rules! words {
     };
 }
 words! {
-    /// How events are waited for.
+    /// Type of event loop.
     Mode { Threads = "threads", External = "external", ThreadPerConnection = "thread-per-connection" }
 }
 words! {
@@ -319,12 +319,12 @@ mod tests {
             let table: toml::Table = format!("x = {text}").parse().expect("toml");
             assert_eq!(table["x"].clone().try_into::<Bytes>().expect("bytes"), Bytes(n));
         }
-        assert!(Bytes::from_words(&["5 apples"]).is_err() && Bytes::from_words(&["-1"]).is_err());
+        assert!(Bytes::from_args(&["5 apples"]).is_err() && Bytes::from_args(&["-1"]).is_err());
     }
 
     #[test]
     fn a_word_that_is_none_names_those_that_are() {
-        let error = Mode::from_words(&["fast"]).expect_err("no mode");
+        let error = Mode::from_args(&["fast"]).expect_err("no mode");
         assert!(error.contains("thread-per-connection"), "{error}");
         assert_eq!(AccessFormat::ALONE, Some("combined"));
     }

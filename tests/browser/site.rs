@@ -29,7 +29,7 @@ impl Site {
         let (ttl, link) = (config.ttl, config.ttl_max);
         let page = Page::new(PageConfig { rendezvous: Some(String::new()), ttl, link, sessions: None });
         let rendezvous = Rendezvous::new(config).expect("a good one");
-        let site = move |req: &mut Request<'_>| page.answer(req).unwrap_or_else(|| rendezvous.handle(req));
+        let site = move |req: &mut Request<'_>| page.respond(req).unwrap_or_else(|| rendezvous.handle(req));
         Self(Server::bind("127.0.0.1:0").expect("bound").threads(2, site).expect("started"))
     }
 

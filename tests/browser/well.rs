@@ -73,7 +73,7 @@ pub(crate) fn a_text_stays_a_text(driver: &Driver) {
     let (sender, receiver) = (driver.browser(), driver.browser());
     let text = "Größe: <b>100 %</b>\n<img src=x onerror=alert(1)>\n\n&amp; <script>document.title = 'run'</script>";
     receiver.open(&write(&sender, &site, text));
-    receiver.reads("Somebody sends you a text");
+    receiver.reads("Receive a text");
     receiver.click("#show");
     receiver.reads("Here is the text");
     let shown =
@@ -93,7 +93,7 @@ pub(crate) fn a_text_that_is_a_link_can_be_followed(driver: &Driver) {
         ("https://example.org/ and more", false, "#"),
     ] {
         receiver.open(&write(&sender, &site, text));
-        receiver.reads("Somebody sends you a text");
+        receiver.reads("Receive a text");
         receiver.click("#show");
         receiver.reads("Here is the text");
         assert_eq!(receiver.run(visit, &[]), json!([shown, href, "noopener noreferrer"]), "{text}");

@@ -18,15 +18,15 @@ pub(crate) fn either_side_changes_its_mind(driver: &Driver) {
     let site = Site::start();
     let (sender, receiver) = (driver.browser(), driver.browser());
     receiver.open(&write(&sender, &site, "no"));
-    receiver.reads("Somebody sends you a text");
+    receiver.reads("Receive a text");
     receiver.click("#decline");
-    sender.reads("The other side said no");
+    sender.reads("The receiver declined");
     sender.click("#again");
     let again = until("another link", || Some(link(&sender)).filter(|link| !link.is_empty()));
     receiver.open(&again);
-    receiver.reads("Somebody sends you a text");
+    receiver.reads("Receive a text");
     sender.click("#share [data-cancel]");
-    receiver.reads("The sender has withdrawn it");
+    receiver.reads("The sender has cancelled");
     sender.reads("Send a file or a text");
 }
 
@@ -53,12 +53,12 @@ pub(crate) fn a_side_that_leaves_is_missed(driver: &Driver) {
     let id = site.stream(&json!({}));
     let mut other = site.ask(&format!("PUT /stream/{id}"), "Content-Length: 1000000\r\n", b"");
     receiver.open(&format!("{}#file={id}", site.url()));
-    receiver.reads("Somebody sends you a file");
+    receiver.reads("Receive a file");
     receiver.click("#download");
     other.write_all(&[b'x'; 1000]).expect("sent");
     receiver.reads("Receiving");
     drop(other);
-    receiver.reads("The sender has left");
+    receiver.reads("The sender has disconnected");
 }
 
 pub(crate) fn a_link_works_once_and_for_a_while(driver: &Driver) {
@@ -72,12 +72,12 @@ pub(crate) fn a_link_works_once_and_for_a_while(driver: &Driver) {
     let _sender = site.ask(&format!("PUT /stream/{id}"), "Content-Length: 1\r\n", b"x");
     let _receiver = site.ask(&format!("GET /stream/{id}"), "", b"");
     receiver.open(&format!("{}#file={id}", site.url()));
-    receiver.reads("This link was used already");
+    receiver.reads("This link has already been used");
     receiver.open(&write(&sender, &site, "late"));
     sender.reads("The link has expired");
     receiver.reads("This link has expired");
     receiver.open(&format!("{}#text=00000000-0000-4000-8000-000000000000", site.url()));
-    receiver.reads("This link does not work any more");
+    receiver.reads("This link no longer works");
 }
 
 pub(crate) fn two_who_want_it_at_once(driver: &Driver) {
@@ -88,18 +88,18 @@ pub(crate) fn two_who_want_it_at_once(driver: &Driver) {
     let mut source = site.ask(&format!("PUT /stream/{id}"), &format!("Content-Length: {SIZE}\r\n"), b"");
     for browser in [&first, &second] {
         browser.open(&format!("{}#file={id}", site.url()));
-        browser.reads("Somebody sends you a file");
+        browser.reads("Receive a file");
     }
     // Both see the offer. The second to accept is told that it is taken, and gets nothing.
     first.click("#download");
     source.write_all(&vec![b'x'; SIZE / 2]).expect("sent");
     second.click("#download");
-    second.reads("This link was used already");
+    second.reads("This link has already been used");
     source.write_all(&vec![b'x'; SIZE / 2]).expect("sent");
     first.reads("Received");
     assert_eq!(fs::metadata(first.downloaded("e.bin")).expect("there").len(), SIZE as u64);
     assert_eq!(fs::read_dir(&second.downloads.0).expect("read").count(), 0);
-    assert!(second.text().contains("This link was used already"));
+    assert!(second.text().contains("This link has already been used"));
 }
 
 pub(crate) fn a_file_that_is_too_large(driver: &Driver) {
@@ -109,14 +109,14 @@ pub(crate) fn a_file_that_is_too_large(driver: &Driver) {
     fs::write(&file, vec![b'x'; 30_000_000]).expect("written");
     sender.open(&site.url());
     sender.fill("#file", file.to_str().expect("text"));
-    sender.reads("That is too large for this relay");
+    sender.reads("Too large for this relay");
 }
 
 pub(crate) fn a_relay_that_stops(driver: &Driver) {
     let site = Site::start();
     let (sender, receiver) = (driver.browser(), driver.browser());
     receiver.open(&write(&sender, &site, "later"));
-    receiver.reads("Somebody sends you a text");
+    receiver.reads("Receive a text");
     site.0.stop().expect("stopped");
     // The page does not wait forever.
     sender.reads("The relay ");
@@ -127,7 +127,7 @@ pub(crate) fn a_relay_that_stops(driver: &Driver) {
     let id = site.stream(&json!({}));
     let _source = site.ask(&format!("PUT /stream/{id}"), "Content-Length: 5\r\n", b"");
     receiver.open(&format!("{}#file={id}", site.url()));
-    receiver.reads("Somebody sends you a file");
+    receiver.reads("Receive a file");
     site.0.stop().expect("stopped");
     receiver.click("#download");
     receiver.reads("The relay cannot be reached");

@@ -94,7 +94,7 @@ fn mistakes_are_named() {
         // Settings with which it cannot start, or cannot work.
         (&["--check-config", "--listen", &long_path], &["unix:/tmp/xxx", "path"]),
         (&["--check-config", "--listen", "unix:/no/such/directory/x.sock"], &["directory"]),
-        (&["--check-config", "--listen", &format!("unix:{unknown}")], &["no socket"]),
+        (&["--check-config", "--listen", &format!("unix:{unknown}")], &["not a socket"]),
         (&["--check-config", "--listen", "0.0.0.0:9191", "--admin", "127.0.0.1:9191"], &["0.0.0.0:9191", "same port"]),
         (
             &["--check-config", "--listen", "127.0.0.1:9191", "--listen", "[::]:9191"],
@@ -129,7 +129,7 @@ fn a_certificate_out_of_its_time_is_told_of_and_served() {
     let metric = format!("uncork_certificate_expiry_timestamp_seconds{{listener=\"{}\"}}", relay.urls[0]);
     assert_eq!(relay.metric(&metric), 1_009_843_200.0);
     let text = dir.read("stderr");
-    assert!(text.contains(&format!("{}: its certificate expired at 2002-01-01", relay.urls[0])), "{text}");
+    assert!(text.contains(&format!("{}: certificate expired at 2002-01-01", relay.urls[0])), "{text}");
     assert!(relay.reload(), "it was no better before");
     assert_eq!(dir.read("stderr").matches("certificate expired").count(), 2);
     let client = dir.identity_of(2001, 4000);

@@ -113,7 +113,7 @@ fn a_fifo_without_a_reader_is_not_waited_for() {
     for more in [&["--check-config"][..], &["--listen=127.0.0.1:0", "--admin=off"]] {
         let output = crate::program::output("relay", &[&args[..], more].concat());
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && said.contains("FIFO that nothing reads"), "{said}");
+        assert!(!output.status.success() && said.contains("FIFO without a reader"), "{said}");
     }
     // Nor for a file that yields nothing.
     for flag in ["--config", "--tls-cert"] {
@@ -121,7 +121,7 @@ fn a_fifo_without_a_reader_is_not_waited_for() {
         let args = [&["--check-config", flag, &fifo][..], if flag == "--tls-cert" { &key } else { &[] }].concat();
         let output = crate::program::output("relay", &args);
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && said.contains("nothing came from it"), "{said}");
+        assert!(!output.status.success() && said.contains("cannot read it within 5 seconds"), "{said}");
     }
 
     let mut reader = std::fs::File::options();
@@ -190,7 +190,7 @@ fn what_only_a_restart_changes_is_named() {
     let last = dir
         .read("stderr")
         .lines()
-        .filter(|line| line.contains("only a restart"))
+        .filter(|line| line.contains("need a restart"))
         .map(str::to_owned)
         .collect::<Vec<_>>();
     assert!(
@@ -200,7 +200,7 @@ fn what_only_a_restart_changes_is_named() {
     // Equal to the start: there is nothing to report.
     dir.write("relay.toml", "[log]\nlevel = \"warn\"\n");
     assert!(relay.reload());
-    assert_eq!(dir.read("stderr").lines().filter(|line| line.contains("only a restart")).count(), 2);
+    assert_eq!(dir.read("stderr").lines().filter(|line| line.contains("need a restart")).count(), 2);
     relay.stop();
 }
 

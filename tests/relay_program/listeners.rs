@@ -72,7 +72,7 @@ fn a_socket_that_does_not_listen_is_refused() {
     for (fd, words) in [
         (OwnedFd::from(connected), "is a connection"),
         (bound.into(), "does not listen"),
-        (datagrams.into(), "TCP or Unix"),
+        (datagrams.into(), "neither TCP nor Unix"),
         (unix.into(), "is a connection"),
     ] {
         let output = handing_over(fd, "web").args(["--listen", "systemd", "--admin", "off"]).output().expect("started");

@@ -310,8 +310,8 @@ fn a_server_in_the_neighbourhood_is_forwarded_to() {
     }
     // The server is gone: a clear response.
     running.stop().expect("in order");
-    assert!(ask(&world, "GET /", &[]).assert(502).text().contains("can't be reached"));
-    origin.says("the server that is forwarded to");
+    assert!(ask(&world, "GET /", &[]).assert(502).text().contains("cannot be reached"));
+    origin.says("cannot forward a request");
 }
 
 #[test]

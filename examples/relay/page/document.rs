@@ -1,4 +1,4 @@
-//! The page's one document, made once: its parts put together, its policy, its entity tag. And the same as text.
+//! Builds the page: the document, its policy and its entity tag; and the text version for terminals.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::PageConfig;
 
 const HTML: &str = include_str!("page.html");
 const STYLE: &str = include_str!("page.css");
-/// In the order of what they need of each other; one scope.
+/// Ordered by dependency; all share one scope.
 const SCRIPT: &str = concat!(
     "\n",
     include_str!("script/show.js"),
@@ -49,7 +49,7 @@ impl Document {
             // The QR code is a blob; the icon is not.
             "img-src 'self' blob:".to_owned(),
             "connect-src 'self'".to_owned(),
-            // Where downloads begin: an empty frame, in a sandbox.
+            // Downloads begin in a hidden, sandboxed frame.
             "frame-src 'self'".to_owned(),
             "base-uri 'none'".to_owned(),
             "form-action 'none'".to_owned(),
@@ -60,7 +60,7 @@ impl Document {
     }
 }
 
-/// Names an inline script or style by what it is (CSP level 3, §2.3.1).
+/// Returns the hash source of an inline script or style (CSP level 3, §2.3.1).
 fn source(text: &str) -> String {
     format!("'sha256-{}'", digest(text))
 }
@@ -69,7 +69,7 @@ fn digest(text: &str) -> String {
     STANDARD.encode(Sha256::digest(text))
 }
 
-/// Without the parts between `<!--name-->` and `<!--/name-->`, or only without the marks.
+/// Removes the marks `<!--name-->` and `<!--/name-->`, and with `parts` the text between them, too.
 fn without(html: &str, name: &str, parts: bool) -> String {
     let (open, close) = (format!("<!--{name}-->\n"), format!("<!--/{name}-->\n"));
     let mut pieces = html.split(&*open);
@@ -82,17 +82,18 @@ fn without(html: &str, name: &str, parts: bool) -> String {
     kept
 }
 
-/// The lines for a terminal, with the address it came by.
+/// Returns the commands for a terminal, with the authority of the request.
 pub(super) fn usage(req: &Request<'_>, config: &PageConfig) -> Response {
-    // The visitor's own words, given back to him: only what a host name can be made of.
+    // The authority is reflected, so only characters of a host name are allowed.
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:[]".contains(&b);
     let host = req.authority().filter(|host| !host.is_empty() && host.bytes().all(plain)).unwrap_or("localhost");
-    let mut text = String::from("What one sends to a URL, the other receives from it. Nothing is stored in between.\n");
+    let mut text =
+        String::from("One client sends a body to a URL, another receives it from there. Nothing is stored.\n");
     let url = format!("{}://{host}", req.scheme());
     if let Some(base) = &config.rendezvous {
         let seconds = config.ttl.as_secs();
         text += &format!(
-            "\nOnce, in one direction; whoever comes first waits {seconds} seconds for the other:\n
+            "\nOnce, in one direction; the first client waits {seconds} seconds for the other:\n
     S={url}{base}/stream/$(curl -s -X POST {url}{base}/stream | cut -d '\"' -f 4); echo $S
     curl -T photo.jpg $S          # sends
     curl -o copy.jpg $S           # receives\n"
@@ -100,7 +101,7 @@ pub(super) fn usage(req: &Request<'_>, config: &PageConfig) -> Response {
     }
     if let Some(base) = &config.sessions {
         text += &format!(
-            "\nIn both directions: a session. Its cookie makes the host; the guest needs nothing but the link:\n
+            "\nIn both directions: a session. The cookie identifies the host; the guest needs only the link:\n
     U={url}
     S=$U$(curl -s -c jar.txt -o /dev/null -w '%header{{location}}' -X PUT $U{base}/session); echo $S
     curl -X POST -T photo.jpg $S       # the guest sends
@@ -169,12 +170,12 @@ mod tests {
         for bad in [" style=", " onclick=", " onload=", "javascript:", "innerHTML", "eval(", "https://", "src=\"http"] {
             assert!(!html.contains(bad), "{bad}");
         }
-        // What is not closed would swallow the rest.
+        // A closing tag or a comment would end the element early.
         assert!(!SCRIPT.contains("</") && !STYLE.contains("</") && !SCRIPT.contains("<!--"));
     }
 
     #[test]
-    fn it_speaks_of_what_there_is() {
+    fn it_describes_the_enabled_services() {
         let (both, one) = document(Some(""), Some("/cama"));
         assert!(both.contains("data-stream=\"/stream\" data-ttl=\"1800\"") && both.contains("$U/cama/session"));
         assert!(both.contains("for 60 seconds") && !both.contains("<!--"));

@@ -1,25 +1,24 @@
-//! The page for people, in front of whatever else is served.
+//! The web page, in front of all services.
 //!
 //! ```text
-//!   GET  /             the page; for whoever does not ask for HTML, the curl lines as text
+//!   GET  /             the page; for clients that do not accept HTML, curl commands as text
 //!   POST /qr           a link of this page as a QR code
 //!   GET  /favicon.svg
 //!   GET  /robots.txt
-//!   anything else      is not answered here
+//!   anything else      is left to the services
 //! ```
 //!
-//! The page is one document with its style and its script, which is put together of `script/` when it is compiled. It
-//! speaks to the rendezvous: `POST /stream`, PUT by the page of the sender, GET by the browser of the receiver, `/status`
-//! by both. The server knows nothing of it. A download begins in a frame that stays empty, and is the browser's from then
-//! on; if something is shown in there, it was refused.
+//! The page is one document with its style and its script, which is put together from `script/` at compile time. It uses the
+//! rendezvous: the sender's page sends `POST /stream` and PUT, the receiver's browser sends GET, and both poll `/status`. The
+//! server has no code for it. A download begins in a hidden frame, and the browser then handles it like any other; if the
+//! frame loads a document, the download was rejected.
 //!
-//! **What cannot happen.** The page runs nothing but its own script: the policy names it by its hash, and the page makes
-//! no markup of strings. Nothing of a request is reflected in it. What others have sent does not run in this origin's
-//! name: the rendezvous sees to that with every download (`RendezvousConfig::neutral`), and here, whatever is behind,
-//! no script becomes a service worker of this origin, since then it would stand between the relay and its pages. The
-//! link's secret is behind its `#`, and the QR code is asked for in a body: neither stands in a log before it is used.
+//! **Security.** The page runs only its own script: the policy names it by its hash, and the page never builds markup from
+//! strings. It reflects nothing of a request. Uploaded content cannot run with this origin: the rendezvous ensures that for
+//! every download (`RendezvousConfig::neutral`), and this module rejects service workers, which could intercept the relay's
+//! pages. The link's secret follows its `#`, and the QR code is requested in a body, so neither is logged before it is used.
 
-// Of the file server; the relay has no ranges and no times.
+// From the file server; the relay uses neither ranges nor dates.
 #[path = "../../files/conditions.rs"]
 #[allow(dead_code)]
 mod conditions;
@@ -38,23 +37,23 @@ use self::{
     document::Document,
 };
 
-/// Everything it answers.
+/// The paths of the page.
 pub(crate) const PATHS: &[&str] = &["/", "/qr", "/favicon.svg", "/robots.txt"];
 
-/// What the page has to know of the services beside it.
+/// What the page needs to know about the services.
 #[derive(Clone, Debug)]
 pub(crate) struct PageConfig {
-    /// Base path of the rendezvous, if there is one.
+    /// Base path of the rendezvous, if it is enabled.
     pub(crate) rendezvous: Option<String>,
-    /// How long a stream's sides have to meet if nothing else is asked for.
+    /// Default lifetime of a stream.
     pub(crate) ttl: Duration,
-    /// How long those of the page's links have.
+    /// Lifetime of the streams of the page's links.
     pub(crate) link: Duration,
-    /// Base path of the session relay, if there is one.
+    /// Base path of the session relay, if it is enabled.
     pub(crate) sessions: Option<String>,
 }
 
-/// The page. Clones are one page.
+/// The page. Clones share the same page.
 #[derive(Clone, Debug)]
 pub(crate) struct Page(Arc<RwLock<Arc<Shared>>>);
 
@@ -76,7 +75,7 @@ impl Page {
         Self(Arc::new(RwLock::new(Arc::new(Shared::new(config)))))
     }
 
-    /// From now on it is that of such services.
+    /// Rebuilds the page for other services.
     pub(crate) fn reconfigure(&self, config: PageConfig) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Shared::new(config));
     }
@@ -85,19 +84,19 @@ impl Page {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// To be asked before anything else is. `None`: the request is not the page's affair.
+    /// Responds to requests for the page; `None` for all others. Must be called before the services.
     pub(crate) fn respond(&self, req: &Request<'_>) -> Option<Action> {
         if req.header("service-worker").is_some() {
-            return Some(Response::text("Nothing here is a service worker.\n").with_status(403).into());
+            return Some(Response::text("Service workers are not allowed.\n").with_status(403).into());
         }
-        let asks = matches!(req.method(), "GET" | "HEAD");
+        let is_get = matches!(req.method(), "GET" | "HEAD");
         Some(match req.path() {
-            "/" | "/favicon.svg" | "/robots.txt" if !asks => not_allowed("GET, HEAD").into(),
+            "/" | "/favicon.svg" | "/robots.txt" if !is_get => not_allowed("GET, HEAD").into(),
             "/" if wants_html(req) => self.document(req).into(),
             "/" => document::usage(req, &self.shared().config).into(),
             "/favicon.svg" => image(include_str!("favicon.svg")).header("Cache-Control", "max-age=86400").into(),
             "/robots.txt" => Response::text("User-agent: *\nAllow: /$\nDisallow: /\n").into(),
-            "/qr" if req.method() == "POST" => qr::answer(req),
+            "/qr" if req.method() == "POST" => qr::respond(req),
             "/qr" => not_allowed("POST").into(),
             _ => return None,
         })
@@ -128,17 +127,17 @@ impl Page {
     }
 }
 
-/// Whoever shows pages says so. `*/*`, as from curl, is no wish for one.
+/// Returns `true` if the client lists `text/html`, as browsers do; `*/*`, as from curl, is not enough.
 fn wants_html(req: &Request<'_>) -> bool {
     let names = |value: &[u8]| value.split(|b| matches!(b, b',' | b';')).any(|t| t.trim_ascii() == b"text/html");
     req.headers().iter().any(|(name, value)| name.eq_ignore_ascii_case("accept") && names(value))
 }
 
 fn not_allowed(allow: &str) -> Response {
-    Response::text("This is asked for in another way.\n").with_status(405).header("Allow", allow)
+    Response::text("Method not allowed.\n").with_status(405).header("Allow", allow)
 }
 
-/// An SVG: shown, it may not even be styled from outside; opened by itself, it runs nothing.
+/// Returns an SVG with a policy that keeps it from loading or running anything, even if it is opened by itself.
 fn image(svg: impl Into<uncork::Body>) -> Response {
     Response::new(200)
         .header("Content-Type", "image/svg+xml")

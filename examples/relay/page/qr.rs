@@ -1,16 +1,16 @@
-//! `POST /qr`: a link of this page as a QR code, in SVG.
+//! `POST /qr`: returns a link of this page as a QR code, in SVG.
 //!
-//! Only links to where the request itself went, and short ones: whoever gets a code from here gets one that leads here.
-//! The link is in the body, not in the target, since targets are logged and shown to others.
+//! Only short links to the host of the request are accepted, so a code from this server leads to this server. The link is in
+//! the body, not in the request target, since targets are logged.
 
 use qrcode::{EcLevel, QrCode, render::svg};
 use uncork::{Action, Consumed, Request, Response, Upload, h1::Headers};
 
-/// Bytes of a link.
+/// Most bytes of a link.
 const LONGEST: usize = 300;
 
-/// Answers when the link is there.
-pub(super) fn answer(req: &Request<'_>) -> Action {
+/// Receives the link, then responds with its code.
+pub(super) fn respond(req: &Request<'_>) -> Action {
     if req.content_length().is_some_and(|n| n > LONGEST as u64) {
         return too_long().into();
     }
@@ -20,7 +20,7 @@ pub(super) fn answer(req: &Request<'_>) -> Action {
 
 struct Link {
     bytes: Vec<u8>,
-    /// Where the request went.
+    /// Authority of the request.
     host: String,
 }
 
@@ -39,8 +39,8 @@ impl Upload for Link {
     }
 }
 
-/// Whether a link leads to this host, without anything that might be taken for another. What the page was opened by
-/// (a proxy may speak TLS for us) decides the scheme.
+/// Returns `true` if a link leads to this host and cannot be mistaken for another. The scheme may be either, since a proxy in
+/// front may terminate TLS.
 fn is_own(link: &str, host: &str) -> bool {
     let rest = link.strip_prefix("https://").or_else(|| link.strip_prefix("http://"));
     let path = rest.and_then(|rest| rest.split_at_checked(host.len()));
@@ -54,11 +54,11 @@ fn draw(link: &str) -> Option<String> {
 }
 
 fn too_long() -> Response {
-    Response::text("A link has 300 bytes at most.\n").with_status(413)
+    Response::text("A link has at most 300 bytes.\n").with_status(413)
 }
 
 fn not_ours() -> Response {
-    Response::text("Only links of this very page, please.\n").with_status(400)
+    Response::text("Only links to this page are accepted.\n").with_status(400)
 }
 
 #[cfg(test)]
@@ -130,12 +130,12 @@ mod tests {
         let mut link = Link { bytes: Vec::new(), host: "relay.example".to_owned() };
         assert!(matches!(link.data(&[b'x'; 200]), Consumed::All));
         assert!(matches!(link.data(&[b'x'; 100]), Consumed::All));
-        assert!(matches!(link.data(b"x"), Consumed::Stop(Action::Respond(answer)) if answer.status() == 413));
-        assert!(matches!(Box::new(link).end(&Headers::new()), Action::Respond(answer) if answer.status() == 400));
+        assert!(matches!(link.data(b"x"), Consumed::Stop(Action::Respond(response)) if response.status() == 413));
+        assert!(matches!(Box::new(link).end(&Headers::new()), Action::Respond(response) if response.status() == 400));
         let link = Link { bytes: b"http://relay.example/#file=x".to_vec(), host: "relay.example".to_owned() };
-        let Action::Respond(answer) = Box::new(link).end(&Headers::new()) else { panic!("no answer") };
-        assert_eq!(answer.status(), 200);
-        assert_eq!(answer.headers().get("content-type"), Some(&b"image/svg+xml"[..]));
-        assert_eq!(answer.headers().get("cache-control"), Some(&b"no-store"[..]));
+        let Action::Respond(response) = Box::new(link).end(&Headers::new()) else { panic!("no response") };
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers().get("content-type"), Some(&b"image/svg+xml"[..]));
+        assert_eq!(response.headers().get("cache-control"), Some(&b"no-store"[..]));
     }
 }

@@ -4,7 +4,7 @@ function begin(its) {
   stop();
   job = its;
   if (location.hash && its.role === 'sender') history.replaceState(null, '', location.pathname);
-  // A phone that falls asleep breaks the connection. Whether it can be kept awake is the browser's affair.
+  // A phone that goes to sleep loses the connection. Not every browser can keep it awake.
   navigator.wakeLock?.request('screen').then((lock) => (its === job ? (its.lock = lock) : lock.release())).catch(() => {});
   return its;
 }
@@ -24,20 +24,20 @@ function stop() {
 const url = (id) => `${STREAM}/${id}`;
 const pause = (ms) => new Promise((resume) => setTimeout(resume, ms));
 
-// What the other side is told instead of being left without a word.
-const tell = (id, name, message) => fetch(`${url(id)}/error`, {
+// Sends an error to the other side, so that it need not wait for a timeout.
+const sendError = (id, name, message) => fetch(`${url(id)}/error`, {
   method: 'POST', keepalive: true, headers: { 'Content-Type': 'application/json' },
   body: JSON.stringify({ http_status: 410, name, message }),
 }).catch(() => {});
 
 async function status(id) {
-  const answer = await fetch(`${url(id)}/status`, { cache: 'no-store' });
-  if (answer.status === 404) return null;
-  if (!answer.ok) throw new Error(answer.statusText);
-  return answer.json();
+  const response = await fetch(`${url(id)}/status`, { cache: 'no-store' });
+  if (response.status === 404) return null;
+  if (!response.ok) throw new Error(response.statusText);
+  return response.json();
 }
 
-// Why a request has failed, as far as the stream's state tells.
+// Returns why a request failed, as far as the stream's state shows it.
 async function reason(its, otherwise) {
   try {
     const now = await status(its.id);
@@ -48,8 +48,8 @@ async function reason(its, otherwise) {
   }
 }
 
-// Asks how it stands, until the job is over.
-async function watch(its, told) {
+// Polls the status until the job ends.
+async function watch(its, onStatus) {
   for (let missed = 0; its === job; await pause(its.begun ? 400 : 1200)) {
     let now;
     try {
@@ -60,7 +60,7 @@ async function watch(its, told) {
       if (missed > 20) fail(its, 'unreachable');
       continue;
     }
-    if (its === job) told(now);
+    if (its === job) onStatus(now);
   }
 }
 
@@ -83,7 +83,7 @@ function progress(its, n) {
   const now = performance.now();
   its.moved = true;
   its.marks.push([now, n]);
-  // The rate of the last few seconds.
+  // The rate over the last 5 seconds.
   while (its.marks.length > 2 && now - its.marks[0][0] > 5000) its.marks.shift();
   const [[then, before]] = its.marks;
   const rate = now - then > 700 ? (n - before) / (now - then) * 1000 : 0;

@@ -4,7 +4,7 @@ function receive(kind, id) {
   const its = begin({ role: 'receiver', kind, id, name: '', size: NaN });
   setTimeout(() => {
     if (its !== job || its.seen) return;
-    moving(its, 'Looking for it', '');
+    moving(its, 'Looking up the link', '');
     its.begun = 0;
   }, 400);
   watch(its, (now) => offered(its, now));
@@ -12,7 +12,7 @@ function receive(kind, id) {
 
 function offered(its, now) {
   if (!now) {
-    // The record of what has ended is kept for a while only: this page was asleep, if it has ever seen it move.
+    // The record of an ended stream expires. If this page saw the transfer, it was suspended at its end.
     return fail(its, its.moved ? 'missed' : 'gone');
   }
   if (!its.seen) look(its, now);
@@ -22,27 +22,27 @@ function offered(its, now) {
   }
   if (now.state === 'FINISHED') return its.taken ? ended(its) : fail(its, 'used');
   if (now.active) return undefined;
-  // Whether one who leaves before anything was taken has said so, or only closed the page, is all the same.
+  // A sender that leaves before the download began has cancelled, whether it sent an error or closed the page.
   const why = cause(now.state);
   return fail(its, why === 'source' && !its.taken ? 'cancelled' : why);
 }
 
-// What the sender says it is.
+// Reads name and size from the sender's fields.
 function look(its, now) {
   its.seen = true;
-  const said = (name) => {
+  const field = (name) => {
     const fields = Object.entries(now.download_headers ?? {});
     return String(fields.find(([key]) => key.toLowerCase() === name)?.[1] ?? '');
   };
-  const disposition = said('content-disposition');
+  const disposition = field('content-disposition');
   const encoded = /filename\*=UTF-8''([^;\s]+)/i.exec(disposition);
   const quoted = /filename="([^"]*)"/i.exec(disposition);
   let name = quoted ? quoted[1] : '';
-  try { if (encoded) name = decodeURIComponent(encoded[1]); } catch { /* the other one, then */ }
+  try { if (encoded) name = decodeURIComponent(encoded[1]); } catch { /* keep the quoted name */ }
   its.name = its.kind === 'text' ? 'A text' : plain(name).slice(0, 255) || 'A file';
-  its.size = /^\d+$/.test(said('content-length')) ? Number(said('content-length')) : NaN;
+  its.size = /^\d+$/.test(field('content-length')) ? Number(field('content-length')) : NaN;
   const isText = its.kind === 'text';
-  $('offer-title').textContent = isText ? 'Somebody sends you a text' : 'Somebody sends you a file';
+  $('offer-title').textContent = isText ? 'Receive a text' : 'Receive a file';
   $('offer-name').textContent = its.name;
   $('offer-size').textContent = its.size >= 0 ? bytes(its.size) : '';
   $('offer-curl').textContent = `curl ${isText ? '' : '-OJ '}'${location.origin}${url(its.id)}?strict=1'`;
@@ -58,12 +58,11 @@ function look(its, now) {
 function ended(its) {
   if (its !== job || its.kind === 'text') return;
   history.replaceState(null, '', location.pathname);
-  finish(true, 'Received', `${its.name}${its.size >= 0 ? ` (${bytes(its.size)})` : ''} is among this browser\u2019s downloads.`);
+  finish(true, 'Received', `${its.name}${its.size >= 0 ? ` (${bytes(its.size)})` : ''} is in this browser\u2019s downloads.`);
 }
 
-// The browser itself downloads, and saves as it goes: into a frame, which stays empty. If an answer is shown in there, it
-// is none that is saved, but a refusal (somebody else was faster, say). What it says cannot be read, and need not: the
-// stream's state says why.
+// The browser downloads and saves the file itself, from a frame that stays empty. If the frame loads a document, that is an
+// error response (another receiver was faster, for instance). The page cannot read it; the stream's state has the cause.
 $('frame')?.addEventListener('load', async () => {
   const its = job;
   if (!its?.taken || its.kind !== 'file') return;
@@ -75,7 +74,7 @@ $('download')?.addEventListener('click', () => {
   if (!its || its.taken) return;
   its.taken = true;
   setTimeout(() => {
-    if (its === job) moving(its, 'Receiving', 'Your browser saves it among its downloads, where you can cancel it, too.');
+    if (its === job) moving(its, 'Receiving', 'Your browser saves it in its downloads, where you can also cancel it.');
   });
 });
 
@@ -87,9 +86,9 @@ $('show')?.addEventListener('click', async () => {
   moving(its, 'Receiving', '');
   let text = '';
   try {
-    const answer = await fetch(`${url(its.id)}?strict=1`, { signal: its.abort.signal, cache: 'no-store' });
-    if (!answer.ok) { fail(its, ...await problem(answer)); return; }
-    const reader = answer.body.getReader();
+    const response = await fetch(`${url(its.id)}?strict=1`, { signal: its.abort.signal, cache: 'no-store' });
+    if (!response.ok) { fail(its, ...await problem(response)); return; }
+    const reader = response.body.getReader();
     const decoder = new TextDecoder();
     for (let n = 0; ;) {
       const { done, value } = await reader.read();
@@ -100,7 +99,7 @@ $('show')?.addEventListener('click', async () => {
     }
     text += decoder.decode();
   } catch {
-    // The stream's state says why, a moment later.
+    // The stream's state shows the cause a moment later.
     await pause(1000);
     fail(its, await reason(its, () => 'source'));
     return;
@@ -117,7 +116,7 @@ $('show')?.addEventListener('click', async () => {
 
 $('decline')?.addEventListener('click', () => {
   const its = stop();
-  if (its) tell(its.id, 'DeclinedError', 'The receiver does not want it');
+  if (its) sendError(its.id, 'DeclinedError', 'The receiver declined');
   history.replaceState(null, '', location.pathname);
   home();
 });

@@ -1,7 +1,7 @@
 // ---- Sending
 
 function headers(its) {
-  // RFC 6266: a name for everybody, and the true one.
+  // RFC 6266: an ASCII name for old clients, and the real one.
   const ascii = its.name.normalize('NFKD').replace(/[\u0300-\u036f]/g, '').replace(/[^ -~]|["\\%;]/g, '_');
   const name = its.name.replace(/[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g, '_');
   const encoded = encodeURIComponent(name).replace(/['()*]/g, (c) => `%${c.charCodeAt(0).toString(16)}`);
@@ -18,13 +18,13 @@ async function send(blob, name, kind) {
   $('share-size').textContent = `(${bytes(its.size)})`;
   $('link').value = '';
   $('countdown').textContent = '';
-  $('share-state').textContent = 'Making a link\u2026';
+  $('share-state').textContent = 'Creating a link\u2026';
   show('share');
   try {
-    const wish = JSON.stringify({ download_headers: headers(its) });
-    const answer = await fetch(`${STREAM}?strict=1&ttl=${TTL}`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: wish });
-    if (!answer.ok) return fail(its, ...await problem(answer));
-    its.id = String((await answer.json()).stream);
+    const options = JSON.stringify({ download_headers: headers(its) });
+    const response = await fetch(`${STREAM}?strict=1&ttl=${TTL}`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: options });
+    if (!response.ok) return fail(its, ...await problem(response));
+    its.id = String((await response.json()).stream);
   } catch {
     return fail(its, 'unreachable');
   }
@@ -35,8 +35,8 @@ async function send(blob, name, kind) {
 }
 
 function invite(its) {
-  // The id is behind the "#": it is not sent before somebody wants to receive, neither to the relay (and its log) nor
-  // by a messenger that looks what is behind the link.
+  // The id follows the "#", so it is not sent before the receiver asks for the file: neither to the relay (and its log) nor
+  // by a messenger that previews the link.
   const link = `${location.origin}${location.pathname}#${its.kind}=${its.id}`;
   $('link').value = link;
   $('share-curl').textContent = `curl ${its.kind === 'text' ? '' : '-OJ '}'${location.origin}${url(its.id)}?strict=1'`;
@@ -52,7 +52,7 @@ function invite(its) {
   tick();
   its.clock = setInterval(tick, 1000);
   fetch('/qr', { method: 'POST', headers: { 'Content-Type': 'text/plain' }, body: link })
-    .then((answer) => (answer.ok ? answer.blob() : null))
+    .then((response) => (response.ok ? response.blob() : null))
     .then((blob) => {
       if (!blob || its !== job) return;
       its.picture = URL.createObjectURL(blob);
@@ -71,16 +71,16 @@ function upload(its) {
     if (xhr.status === 200) return arrived(its);
     return fail(its, cause(named(xhr.responseText), xhr.status));
   };
-  // The answer may be lost with the connection, but the relay knows.
+  // The response may be lost with the connection; the relay's status shows the result.
   xhr.onerror = async () => {
     let now = null;
     try { now = await status(its.id); } catch { return fail(its, its.moved ? 'stopped' : 'unreachable'); }
     if (now && !now.active) return sending(its, now);
-    // It still waits for us: then it was this side, and most likely the file.
+    // The stream still waits for the sender, so the error was here, most likely the file.
     try { await its.blob.slice(0, 1).arrayBuffer(); } catch { return fail(its, 'unreadable'); }
     return fail(its, 'source');
   };
-  // The file itself, not what is in it: the browser reads it as it goes out.
+  // The file itself, not its content: the browser reads it while it sends.
   xhr.send(its.blob);
 }
 
@@ -94,10 +94,10 @@ function sending(its, now) {
   return now.active ? undefined : fail(its, cause(now.state));
 }
 
-// What is under way is broken off; who has not begun to receive is told.
+// Aborts the transfer; a receiver that has not begun gets an error.
 function withdraw() {
   const its = stop();
-  if (its?.role === 'sender' && its.id && !its.begun) tell(its.id, 'CancelledError', 'The sender has withdrawn it');
+  if (its?.role === 'sender' && its.id && !its.begun) sendError(its.id, 'CancelledError', 'The sender has cancelled');
 }
 
 function arrived(its) {
@@ -105,5 +105,5 @@ function arrived(its) {
   const what = its.kind === 'text' ? 'The text' : its.name;
   if (its.kind === 'text') { $('words').value = ''; $('send-text').disabled = true; }
   const rate = its.begun && its.size > 1e6 ? ` in ${span((performance.now() - its.begun) / 1000)}` : '';
-  finish(true, 'Sent', `${what} (${bytes(its.size)}) has gone to the other device${rate}.`);
+  finish(true, 'Sent', `${what} (${bytes(its.size)}) has arrived at the other device${rate}.`);
 }

@@ -1,18 +1,18 @@
 'use strict';
-// One thing at a time: either this page sends (`role: 'sender'`), or it was opened by a link and receives. The bytes go
-// by PUT and GET of one stream of the rendezvous; how far they are is asked of the stream's status, by both sides.
+// One job at a time: either this page sends (`role: 'sender'`), or it was opened by a link and receives. The bytes are
+// transferred by PUT and GET of one stream of the rendezvous. Both sides poll the stream's status for progress.
 const $ = (id) => document.getElementById(id);
 const STREAM = document.body.dataset.stream;
 const TTL = Number(document.body.dataset.ttl);
 const TEXT_SHOWN = 4 << 20;
 const VIEWS = ['home', 'share', 'offer', 'transfer', 'message', 'over'];
 
-// What is going on: { role, kind, name, size, id, ... }. Whoever has waited for something looks whether it still is.
+// The current job: { role, kind, name, size, id, ... }. Code that has awaited something checks that it is still current.
 let job = null;
 
-for (const place of document.querySelectorAll('.origin')) place.textContent = location.origin;
+for (const element of document.querySelectorAll('.origin')) element.textContent = location.origin;
 
-// ---- What is shown
+// ---- Display
 
 function show(view) {
   for (const id of VIEWS) $(id).hidden = id !== view;
@@ -38,5 +38,5 @@ function span(seconds) {
   return s === 1 ? '1 second' : `${s} seconds`;
 }
 
-// Without the characters that turn the direction of writing: "exe.jpg" must not look like "gpj.exe".
+// Removes characters that change the direction of text: "exe.jpg" must not look like "gpj.exe".
 const plain = (name) => name.replace(/[\u0000-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, '');

@@ -1,8 +1,8 @@
 // ---- Copying
 
 async function copy(text) {
-  // Browsers have a clipboard for pages by HTTPS only.
-  try { await navigator.clipboard.writeText(text); return true; } catch { /* the old way */ }
+  // Browsers have a clipboard only for HTTPS pages.
+  try { await navigator.clipboard.writeText(text); return true; } catch { /* fall back to execCommand */ }
   const box = document.createElement('textarea');
   box.value = text;
   box.className = 'away';
@@ -19,7 +19,7 @@ for (const button of document.querySelectorAll('[data-copy]')) {
   button.addEventListener('click', async () => {
     const from = $(button.dataset.copy);
     const done = await copy(from.value ?? from.textContent);
-    button.textContent = done ? 'Copied' : 'Select it, and copy by hand';
+    button.textContent = done ? 'Copied' : 'Please copy it by hand';
     button.focus();
     clearTimeout(back);
     back = setTimeout(() => { button.textContent = says; }, 2000);
@@ -36,14 +36,14 @@ function home() {
   show('home');
 }
 
-function refuse(why) {
-  $('refusal').textContent = why;
+function refuse(message) {
+  $('refusal').textContent = message;
   $('refusal').hidden = false;
 }
 
 function chosen(files, entry) {
   if ($('home').hidden) return;
-  if (entry?.isDirectory) { refuse('A folder cannot be sent as it is: pack it into a ZIP file first.'); return; }
+  if (entry?.isDirectory) { refuse('A folder cannot be sent: pack it into a ZIP file first.'); return; }
   if (files.length > 1) { refuse('One file at a time: pack several into a ZIP file first.'); return; }
   if (files.length === 1) send(files[0], files[0].name, 'file');
 }
@@ -59,10 +59,10 @@ if (STREAM) {
     const text = $('words').value;
     if (text === '') return;
     const blob = new Blob([text], { type: 'text/plain;charset=utf-8' });
-    // What cannot be shown on the other side goes as a file.
+    // A text that the receiver cannot show is sent as a file.
     send(blob, 'text.txt', blob.size > TEXT_SHOWN ? 'file' : 'text');
   });
-  // Anywhere on the page: what misses the box must not make the browser leave for the file.
+  // On the whole page: a file dropped beside the box must not replace the page.
   let inside = 0;
   const files = (event) => event.dataTransfer?.types.includes('Files');
   addEventListener('dragenter', (event) => { if (files(event)) { inside += 1; $('drop').classList.add('over'); } });
@@ -86,9 +86,9 @@ if (STREAM) {
   for (const button of document.querySelectorAll('[data-cancel]')) {
     button.addEventListener('click', () => { withdraw(); home(); });
   }
-  // Leaving breaks off what is under way.
+  // Leaving the page aborts the transfer.
   addEventListener('beforeunload', (event) => { if (job?.role === 'sender' || (job?.taken && job.kind === 'text')) event.preventDefault(); });
-  // A browser may keep a page that was left, with its connections; nobody shall wait for it.
+  // A browser may keep a closed page and its connections; the receiver must not wait for it.
   addEventListener('pagehide', () => { if (job?.role === 'sender') withdraw(); });
   addEventListener('pageshow', (event) => { if (event.persisted && !job) route(); });
   addEventListener('hashchange', route);
@@ -97,7 +97,7 @@ if (STREAM) {
 
 function route() {
   const link = /^#(file|text)=([A-Za-z0-9_-]+)$/.exec(location.hash);
-  // A new link while something is sent from here: that goes before.
+  // A transfer from this page has priority over a new link.
   if (job?.role === 'sender') return;
   if (link) receive(link[1], link[2]); else home();
 }

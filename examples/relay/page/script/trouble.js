@@ -1,47 +1,47 @@
-// ---- What can go wrong, in words that say what to do
+// ---- Error messages: what happened, and what to do
 
 const TROUBLE = {
   expired: {
-    sender: ['The link has expired', 'Nobody opened it in time. Make a new one when the other device is at hand.'],
+    sender: ['The link has expired', 'It was not opened in time. Create a new one when the other device is ready.'],
     receiver: ['This link has expired', 'It was not opened in time. Ask the sender for a new one.'],
   },
   gone: {
-    sender: ['The link is gone', 'The relay does not know it any more. Make a new one.'],
-    receiver: ['This link does not work any more', 'It was used, has expired, or the sender has closed the page. Ask for a new one.'],
+    sender: ['The link is gone', 'The relay no longer has it. Create a new one.'],
+    receiver: ['This link no longer works', 'It has been used, it has expired, or the sender has closed the page. Ask for a new one.'],
   },
   used: {
-    sender: ['The link was used by another sender', 'Make a new one.'],
-    receiver: ['This link was used already', 'It works only once. If it was not you who opened it, ask the sender for a new one.'],
+    sender: ['Another sender has used the link', 'Create a new one.'],
+    receiver: ['This link has already been used', 'It works only once. If you did not open it, ask the sender for a new one.'],
   },
   source: {
     sender: ['The connection was lost', 'Check this device\u2019s network, then try again with a new link.'],
-    receiver: ['The sender has left', 'If a part has arrived, it is not complete: delete it, and ask the sender for a new link.'],
+    receiver: ['The sender has disconnected', 'If a part has arrived, it is not complete: delete it, and ask the sender for a new link.'],
   },
   destination: {
-    sender: ['The other side has left', 'It has not received everything. Try again with a new link.'],
-    receiver: ['The download was broken off', 'What has arrived is not complete. Ask the sender for a new link.'],
+    sender: ['The receiver has disconnected', 'It has not received everything. Try again with a new link.'],
+    receiver: ['The download was interrupted', 'What has arrived is not complete. Ask the sender for a new link.'],
   },
   cancelled: {
-    sender: ['The other side said no', 'It does not want to receive this now.'],
-    receiver: ['The sender has withdrawn it', 'They have cancelled, or closed the page. Ask for a new link if you expected something.'],
+    sender: ['The receiver declined', 'The receiver does not want this now.'],
+    receiver: ['The sender has cancelled', 'The sender has cancelled, or closed the page. Ask for a new link if you expected something.'],
   },
   stopped: {
     sender: ['The relay has stopped', 'Not everything has arrived. Try again with a new link in a moment.'],
     receiver: ['The relay has stopped', 'What has arrived is not complete. Ask the sender for a new link in a moment.'],
   },
   busy: {
-    sender: ['The relay is busy', 'Too much is going on just now.'],
-    receiver: ['The relay is busy', 'Too much is going on just now.'],
+    sender: ['The relay is busy', 'It has too many transfers at the moment.'],
+    receiver: ['The relay is busy', 'It has too many transfers at the moment.'],
   },
   large: {
-    sender: ['That is too large for this relay', 'Send it in parts, or ask whoever runs the relay for a higher limit.'],
-    receiver: ['That is too large for this relay', 'Ask the sender to send it in parts.'],
+    sender: ['Too large for this relay', 'Send it in parts, or ask the operator of the relay for a higher limit.'],
+    receiver: ['Too large for this relay', 'Ask the sender to send it in parts.'],
   },
   long: {
-    receiver: ['The text is too long to be shown', 'Ask the sender to send it as a file.'],
+    receiver: ['The text is too long to show', 'Ask the sender to send it as a file.'],
   },
   missed: {
-    receiver: ['The transfer is over', 'This page was asleep and does not know how it ended. Look among the downloads of this browser, which tell whether it is complete.'],
+    receiver: ['The transfer is over', 'This page was suspended and does not know how it ended. The downloads of this browser show whether it is complete.'],
   },
   stopping: {
     sender: ['The relay is being restarted', 'Try again in a moment.'],
@@ -52,15 +52,15 @@ const TROUBLE = {
     receiver: ['The relay cannot be reached', 'Check this device\u2019s network, then open the link again.'],
   },
   unreadable: {
-    sender: ['The file could not be read', 'It was changed, moved or deleted meanwhile. Choose it again.'],
+    sender: ['The file could not be read', 'It has been changed, moved or deleted. Choose it again.'],
   },
   other: {
-    sender: ['That did not work', 'Try again with a new link.'],
-    receiver: ['That did not work', 'Ask the sender for a new link.'],
+    sender: ['The transfer failed', 'Try again with a new link.'],
+    receiver: ['The transfer failed', 'Ask the sender for a new link.'],
   },
 };
 
-// By the names of errors, and of states, of the rendezvous.
+// Causes by error names and states of the rendezvous.
 const CAUSES = {
   SessionTimeoutError: 'expired', TIMEOUT_NO_SRC: 'expired', TIMEOUT_NO_DST: 'expired', TIMEOUT_NO_SRC_NO_DST: 'expired',
   SessionNotFoundError: 'gone', BadRouteError: 'gone', AlreadyConnectedError: 'used', StreamStartedError: 'used',
@@ -70,25 +70,25 @@ const CAUSES = {
   TooManyStreamsError: 'busy', RateLimitError: 'busy', BodyTooLargeError: 'large', ServerStoppingError: 'stopping',
 };
 
-// By the status of an answer that is not one of the rendezvous' own: a proxy's, which finds no relay, or the engine's.
+// Causes by status, for responses of a proxy or the engine instead of the rendezvous.
 const STATUSES = { 404: 'gone', 413: 'large', 429: 'busy', 502: 'stopping', 503: 'stopping', 504: 'stopping' };
 
 const cause = (name, status) => (Object.hasOwn(CAUSES, name) ? CAUSES[name] : STATUSES[status] ?? 'other');
 
-// The name of the error that is told in an answer's body.
+// Returns the name of the error in a response's body.
 function named(text) {
   try { return String(JSON.parse(text).name); } catch { return ''; }
 }
 
-function fail(its, why, more = '') {
+function fail(its, reason, more = '') {
   if (its !== job) return;
-  const words = TROUBLE[why][its.role] ?? TROUBLE.other[its.role];
+  const words = TROUBLE[reason][its.role] ?? TROUBLE.other[its.role];
   finish(false, words[0], `${words[1]} ${more}`, its.role === 'sender');
 }
 
 function finish(good, title, text, again = false) {
   const { again: repeat, role } = stop() ?? {};
-  // Of SVG: they have no property of that name.
+  // SVG elements have no `hidden` property.
   $('good').toggleAttribute('hidden', !good);
   $('bad').toggleAttribute('hidden', good);
   $('over-title').textContent = title;
@@ -100,9 +100,9 @@ function finish(good, title, text, again = false) {
   show('over');
 }
 
-// An answer that is an error: why, and what else there is to say.
-async function problem(answer) {
-  const why = cause(named(await answer.text().catch(() => '')), answer.status);
-  const after = Number(answer.headers.get('Retry-After'));
+// Returns the cause of an error response, and advice.
+async function problem(response) {
+  const why = cause(named(await response.text().catch(() => '')), response.status);
+  const after = Number(response.headers.get('Retry-After'));
   return [why, why === 'busy' ? `Try again ${after > 0 ? `in ${span(after)}` : 'in a moment'}.` : ''];
 }
