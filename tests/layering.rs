@@ -19,11 +19,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("drive", &["base", "api", "engine"]),
     ("server", &["base", "api", "transport", "engine", "drive"]),
     ("ws", &["base", "h1", "api"]),
-    // Of `engine` and `drive`: a loop of its own for blocking calls.
+    // Of `engine` and `drive`: a loop of its own for calls that block.
     ("client", &["base", "h1", "conn", "api", "transport", "engine", "drive"]),
-    // Only the public API, by `uncork::`, like any application.
+    // Only the public face, by `uncork::`, as everybody outside.
     ("relay", &[]),
-    // For fuzz targets and benchmarks: the layers without I/O.
+    // For fuzz targets and benchmarks: the sans-IO half of the house.
     ("workbench", &["base", "h1", "conn", "transport", "ws", "relay"]),
 ];
 
@@ -317,8 +317,8 @@ fn every_room_keeps_to_itself() {
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
 }
 
-/// Requests of the session relay's and the rendezvous' clients cannot cause outgoing connections: these services do
-/// not contain the code for it. (The gateway and the tunnel connect as their configuration says.)
+/// What a client of the session relay or of the rendezvous asks for cannot make them connect anywhere: they do not know
+/// how to. (The gateway and the tunnel go where their configuration says.)
 #[test]
 fn the_relays_connect_to_nobody() {
     let relay = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/relay");
@@ -349,7 +349,7 @@ fn the_essay_has_the_same_table() {
             .filter_map(|line| line.strip_prefix("//! | "))
             .find(|line| line.starts_with(&format!("`{room}` |")) || line.starts_with(&format!("[`{room}`] |")));
         let Some(row) = row else {
-            assert!(["relay", "workbench"].contains(room), "the essay does not name {room}");
+            assert!(["relay", "workbench"].contains(room), "the essay says nothing of {room}");
             continue;
         };
         let told = row.trim_end_matches(" |").rsplit("| ").next().unwrap_or_default().trim_matches('`');

@@ -167,7 +167,7 @@ fn deadlines() {
     // A server that does not take the body.
     let upload = client::Request::post(&server.url("/"), vec![0; 32 << 20]).idle_timeout(short).head_timeout(PATIENCE);
     assert_eq!(client.call_blocking(upload), Err(Error::TimedOut(Deadline::Idle)));
-    go.send(()).expect("the expected event");
+    go.send(()).expect("waited for");
     server.over();
 }
 

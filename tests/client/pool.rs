@@ -116,7 +116,7 @@ fn who_waits_has_a_deadline() {
         Error::TimedOut(Deadline::Connect)
     );
     assert_eq!(late(client::Request::get(&url).timeout(Duration::from_millis(50))), Error::TimedOut(Deadline::Whole));
-    go.send(()).expect("the expected event");
+    go.send(()).expect("waited for");
     assert!(wait(&first).is_ok());
     // A request that has timed out is not sent later.
     go.send(()).expect("the expected event");
@@ -268,7 +268,7 @@ fn decided_later_and_elsewhere() {
     let answer = wait(&told).expect("a response");
     until(|| client.connections() == 0);
     let (tell, told) = channel();
-    answer.collect(5, move |result| tell.send(result).expect("the expected event"));
+    answer.collect(5, move |result| tell.send(result).expect("waited for"));
     assert_eq!(wait(&told), Err(Error::TimedOut(Deadline::Whole)));
     server.over();
     loops.running.stop().expect("ended");

@@ -130,7 +130,7 @@ fn no_crowd_takes_all_sessions_and_streams() {
             ask(line, &format!("192.0.2.{addresses}")).assert(201);
         }
         assert!(relay.metric(&format!("uncork_refused_{what}_total")) >= 100.0);
-        // So many that all slots are taken, and each has one.
+        // So many that all places are taken, and each has one.
         for n in 0..600 {
             ask(line, &format!("2001:db8:0:{n:x}::1")).assert(201);
         }

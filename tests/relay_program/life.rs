@@ -180,7 +180,7 @@ fn what_only_a_restart_changes_is_named() {
     );
     assert_eq!(relay.ask_admin("GET /log-level", &[]).text(), "info\n");
     assert!(!log.contains("grace"));
-    // The file has not changed again, and neither has the running configuration.
+    // The file has not changed again, and neither has what runs.
     let lines = log.lines().count();
     assert!(relay.reload());
     until("it is named again", || dir.read("stderr").lines().count() >= 2 * lines);

@@ -18,7 +18,7 @@ fn hello(token: &str, host: &str) -> String {
 fn it_is_asked_who_it_is_and_then_it_serves() {
     let world = World::new();
     let mut origin = RawOrigin::by_alpn(&world, &hello("app", HOST));
-    world.until("the origin server is connected", |counts| counts.links == 1);
+    world.until("it is connected", |counts| counts.links == 1);
     for mut client in [world.client(), world.secure_client()] {
         get(&mut client, "/");
         let stream = origin.request();
@@ -27,7 +27,7 @@ fn it_is_asked_who_it_is_and_then_it_serves() {
     }
     assert_eq!(world.proxy.connections()[0].hosts, [HOST]);
     origin.leave();
-    world.until("the connection has ended", |counts| counts.links == 0);
+    world.until("it is gone", |counts| counts.links == 0);
 }
 
 #[test]
@@ -75,13 +75,13 @@ fn who_says_nothing_or_something_else_is_not_waited_for() {
     // The slot is free again, repeatedly.
     for _ in 0..3 {
         let mut origin = RawOrigin::by_alpn(&world, &hello("app", HOST));
-        world.until("the origin server is connected", |counts| counts.links == 1);
+        world.until("it is connected", |counts| counts.links == 1);
         let mut client = world.client();
         get(&mut client, "/");
         let stream = origin.request();
         origin.head(stream, 200, &[], true);
         client.answer().assert(200);
         origin.leave();
-        world.until("the connection has ended", |counts| counts.links == 0);
+        world.until("it is gone", |counts| counts.links == 0);
     }
 }

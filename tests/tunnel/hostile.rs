@@ -123,7 +123,7 @@ fn frames_that_break_the_rules_end_the_connection() {
         assert_eq!(client.head().status, 502, "frame of type {kind}");
         hostile.ended();
         others_are_served(&world, &mut good);
-        world.until("the connection has ended", |counts| counts.links == 1);
+        world.until("it is gone", |counts| counts.links == 1);
     }
 }
 
@@ -225,7 +225,7 @@ fn an_origin_that_never_begins_is_no_origin() {
     get(&mut client, "/");
     assert_eq!(client.answer().status, 502, "no request before its preface");
     origin.ended_silently();
-    world.until("the connection has ended", |counts| counts.links == 0 && counts.silent == 1);
+    world.until("it is gone", |counts| counts.links == 0 && counts.silent == 1);
 }
 
 #[test]

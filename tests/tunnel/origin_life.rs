@@ -341,7 +341,7 @@ fn it_drains_when_it_is_stopped() {
         let ticket = told.recv_timeout(PATIENCE).expect("asked");
         dug.stopper.shutdown(PATIENCE);
         world.until("one link", |counts| counts.links == 1);
-        ticket.respond(Response::text("in the end")).expect("a suspended request");
+        ticket.respond(Response::text("in the end")).expect("waited for");
         assert_eq!(client.answer().assert(200).text(), "in the end");
         dug.hears("left");
         dug.ends();

@@ -34,7 +34,7 @@ fn let_in(world: &World) -> Duration {
     let began = Instant::now();
     let links = world.proxy.counts().links_total;
     let origin = RawOrigin::by_alpn(world, &hello());
-    world.until("the origin server is connected", |counts| counts.links_total > links);
+    world.until("it is connected", |counts| counts.links_total > links);
     origin.leave();
     began.elapsed()
 }

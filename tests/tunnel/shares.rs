@@ -177,7 +177,7 @@ fn an_origin_server_that_takes_few_streams_is_given_no_more() {
     // MAX_CONCURRENT_STREAMS: 2.
     origin.frame(SETTINGS, 0, 0, [0, 3, 0, 0, 0, 2]);
     origin.expect(|frame| frame.kind == SETTINGS && frame.flags != 0);
-    world.until("the origin server is connected", |counts| counts.links == 1);
+    world.until("it is connected", |counts| counts.links == 1);
     let mut two = [1, 2].map(|n| from(&world, n));
     let streams = two.each_mut().map(|client| {
         get(client, "/");

@@ -129,7 +129,7 @@ fn what_is_queued_goes_out_before_the_stream_ends() {
     peer.expect(BINARY, bytes(3 << 20)).expect(PING, "").expect(CLOSE, [&1000u16.to_be_bytes()[..], b"done"].concat());
     peer.send(CLOSE, 1000u16.to_be_bytes()).wire.ends(Finish::Clean);
     assert_eq!(closed.next().cause, CloseCause::WeClosed);
-    assert!(closed.rest().is_empty(), "reported once");
+    assert!(closed.rest().is_empty(), "told once");
 }
 
 #[test]
