@@ -34,7 +34,7 @@ fn messages_come_back(world: &World) {
     peer.send(PONG, "unasked").send(TEXT, "").expect(TEXT, "");
     peer.close();
     let closed = closed.next();
-    assert_eq!((closed.code, closed.cause, closed.is_clean()), (1000, CloseCause::PeerLeft, true));
+    assert_eq!((closed.code, closed.cause, closed.is_clean()), (1000, CloseCause::PeerClosed, true));
 }
 
 fn bytes_come_one_by_one(world: &World) {
@@ -82,7 +82,7 @@ fn the_peer_closes(world: &World) {
     peer.wire.send(wire);
     peer.expect(TEXT, "last words").closed(4000, "");
     let why = closed.next();
-    assert_eq!((why.code, why.reason.as_str(), why.cause), (4000, "so it is", CloseCause::PeerLeft));
+    assert_eq!((why.code, why.reason.as_str(), why.cause), (4000, "so it is", CloseCause::PeerClosed));
     let mut peer = Peer::open(&host);
     peer.send(CLOSE, "").expect(CLOSE, "").wire.ends(Finish::Clean);
     assert_eq!(closed.next().code, 1005);
