@@ -35,10 +35,10 @@ pub(crate) fn a_side_that_leaves_is_missed(driver: &Driver) {
     let (sender, receiver) = (driver.browser(), driver.browser());
     receiver.open(&write(&sender, &site, "gone"));
     receiver.reads("Somebody sends you a text");
-    // The browser would keep the page for the back button, and its connection with it.
+    // The browser would keep the page for the way back, and its connection with it.
     sender.go("about:blank").expect("left");
     receiver.reads("The sender has withdrawn it");
-    // Now the receiver, half way.
+    // Now the other, half way.
     let dir = Dir::new();
     let file = dir.0.join("c.bin");
     fs::write(&file, vec![b'x'; 64_000_000]).expect("written");
@@ -49,7 +49,7 @@ pub(crate) fn a_side_that_leaves_is_missed(driver: &Driver) {
     sender.reads("Sending");
     drop(other);
     sender.reads("The other side has left");
-    // And the sender, half way.
+    // And a sender, half way.
     let id = site.stream(&json!({}));
     let mut other = site.ask(&format!("PUT /stream/{id}"), "Content-Length: 1000000\r\n", b"");
     receiver.open(&format!("{}#file={id}", site.url()));

@@ -43,6 +43,7 @@ macro_rules! worlds {
 
 mod connect;
 mod counted;
+mod establish;
 mod life;
 mod programs;
 mod receive;

@@ -90,7 +90,7 @@ struct Site {
 }
 
 /// What [`Site`] reports.
-pub(crate) struct Reports {
+pub(crate) struct SiteReports {
     pub(crate) loops: Told<LoopHandle>,
     pub(crate) tickets: Told<Ticket>,
     pub(crate) ends: Told<RequestEnd>,
@@ -146,7 +146,7 @@ impl Handler for Site {
 pub(crate) struct Within {
     pub(crate) host: Host,
     pub(crate) here: LoopHandle,
-    pub(crate) told: Reports,
+    pub(crate) told: SiteReports,
     bridges: Option<Running>,
 }
 
@@ -159,7 +159,7 @@ impl Within {
         let ((loops, told_loops), (tickets, told_tickets)) = (telling(), telling());
         let ((ends, told_ends), (closed, told_closed), (stopping, told_stopping)) = (telling(), telling(), telling());
         let host = world.serve_within(limits, Site { loops, tickets, ends, closed, stopping });
-        let told = Reports {
+        let told = SiteReports {
             loops: told_loops,
             tickets: told_tickets,
             ends: told_ends,

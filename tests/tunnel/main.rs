@@ -30,6 +30,8 @@ mod site;
 #[cfg(feature = "spdy")]
 mod spdy;
 #[cfg(feature = "spdy")]
+mod spdy_hostile;
+#[cfg(feature = "spdy")]
 mod spdy_origin;
 #[cfg(feature = "spdy")]
 mod spdy_peer;

@@ -5,15 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flate2::FlushCompress;
 use uncork::relay::tunnel::{Credential, ProxyConfig};
 
 use super::{
-    client::Client,
-    spdy_peer::{
-        ESTABLISHED, GOAWAY, HEADERS, PING, Peer, RST_STREAM, SYN_REPLY, SYN_STREAM, WINDOW, WINDOW_UPDATE, Zlib,
-        control, data, hello, legacy, words,
-    },
+    spdy_peer::{GOAWAY, OK, Origin, PING, Peer, RST_STREAM, VERSION, WINDOW, WINDOW_UPDATE, get, legacy, one},
     world::{World, config},
 };
 

@@ -317,7 +317,7 @@ fn a_proxy_that_is_lost_is_dialled_again() {
     let dug = Dug::new(door.tunnel(), Mode::Threads, site);
     drop(door.accept());
     dug.hears("again in");
-    // A proxy that sends GOAWAY is left when all requests are finished.
+    // One that goes away is left when everything is done.
     let mut proxy = door.accept();
     proxy.get("/who");
     proxy.send(&control(GOAWAY, 0, &words(&[0, 0])));
@@ -372,7 +372,7 @@ fn whom_to_believe_is_still_said() {
     let mut stream = StreamOwned::new(ServerConnection::new(identity().config.clone()).expect("TLS"), socket);
     stream.read_exact(&mut [0; 1]).expect_err("no handshake");
     dug.hears("again in");
-    // Neither token nor names apply to it.
+    // Neither token nor names are for it.
     let site = |req: &mut Request<'_>| site(req);
     assert!(door.tunnel().token("secret").threads(1, site).is_err());
     assert!(door.tunnel().host("app.example").threads(1, site).is_err());

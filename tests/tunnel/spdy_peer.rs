@@ -7,7 +7,10 @@ use std::io;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use uncork::relay::tunnel::{Credential, ProxyConfig};
 
-use super::world::config;
+use super::{
+    client::Client,
+    world::{World, config},
+};
 
 /// The zlib dictionary of SPDY/3: 1,423 bytes.
 const DICTIONARY: &[u8] = include_bytes!("spdy.dictionary");
@@ -172,3 +175,94 @@ pub(crate) fn legacy() -> ProxyConfig {
     config.credentials.push(Credential::allow_legacy_unauthenticated("old", here).host("*").expect("a pattern"));
     config
 }
+
+/// The authority that the origin program names in its handshake; nothing depends on it.
+pub(crate) const AUTHORITY: &str = "localhost:1444";
+
+/// An origin program of spdy-proxy.
+pub(crate) struct Origin {
+    pub(crate) client: Client,
+    pub(crate) zlib: Zlib,
+}
+
+/// A request, as the origin program receives it.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) stream: u32,
+    pub(crate) fin: bool,
+    pub(crate) fields: Vec<(String, String)>,
+}
+
+impl Peer for Origin {
+    const FORBIDDEN: &'static [u16] = &[HEADERS];
+
+    fn exactly(&mut self, n: usize) -> io::Result<Vec<u8>> {
+        self.client.exactly(n)
+    }
+}
+
+impl Received {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+}
+
+impl Origin {
+    /// Connects one, which the proxy accepts.
+    pub(crate) fn new(world: &World) -> Self {
+        let links = world.proxy.counts().links_total;
+        let mut client = world.origin();
+        client.send(hello(AUTHORITY));
+        assert_eq!(client.exactly(ESTABLISHED.len()).expect("a response"), ESTABLISHED);
+        world.until("the origin is connected", |counts| counts.links_total > links && counts.links == 1);
+        Self { client, zlib: Zlib::new() }
+    }
+
+    #[track_caller]
+    pub(crate) fn request(&mut self) -> Received {
+        let frame = self.expect(SYN_STREAM);
+        assert_eq!((frame.number(4), &frame.payload[8..10]), (0, &[0, 0][..]), "no associated stream, no priority");
+        let fields = self.zlib.fields(&frame.payload[10..]);
+        Received { stream: frame.number(0), fin: frame.fin, fields }
+    }
+
+    pub(crate) fn reply(&mut self, stream: u32, fin: bool, fields: &[(&str, &str)]) -> &mut Self {
+        let block = self.zlib.block(fields);
+        let reply = control(SYN_REPLY, u8::from(fin), &[&words(&[stream])[..], &block].concat());
+        self.client.send(reply);
+        self
+    }
+
+    pub(crate) fn data(&mut self, stream: u32, fin: bool, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.client.send(data(stream, fin, bytes.as_ref()));
+        self
+    }
+
+    pub(crate) fn control(&mut self, kind: u16, numbers: &[u32]) -> &mut Self {
+        self.client.send(control(kind, 0, &words(numbers)));
+        self
+    }
+
+    /// Expects the connection's end, without a request before it.
+    #[track_caller]
+    pub(crate) fn expect_end(&mut self) {
+        while let Ok(frame) = self.next() {
+            assert_ne!(frame.kind, SYN_STREAM, "a request");
+        }
+    }
+}
+
+/// Returns a proxy and its only origin server.
+pub(crate) fn one() -> (World, Origin) {
+    let world = World::with(legacy());
+    let origin = Origin::new(&world);
+    (world, origin)
+}
+
+/// Sends a request for the origin server.
+pub(crate) fn get(client: &mut Client, path: &str) {
+    client.send(format!("GET {path} HTTP/1.1\r\nHost: old.example\r\n\r\n"));
+}
+
+pub(crate) const OK: (&str, &str) = (":status", "200 OK");
+pub(crate) const VERSION: (&str, &str) = (":version", "HTTP/1.1");
