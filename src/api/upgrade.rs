@@ -324,6 +324,12 @@ impl Tx<'_> {
         fits
     }
 
+    /// Returns the output for writers that keep their own bound: it takes everything, beyond [`room`](Self::room) too.
+    #[cfg_attr(not(feature = "client"), expect(dead_code, reason = "the client writes heads and chunks"))]
+    pub(crate) fn sink(&mut self) -> &mut impl Sink {
+        self.out
+    }
+
     /// Half-closes: after the written bytes, the peer sees the end of this side (close_notify over TLS, then FIN). The peer
     /// can still send. From now on there is no room. Has no effect in a streamed body.
     pub fn finish(&mut self) {

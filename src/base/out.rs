@@ -86,7 +86,7 @@ impl Out {
         if bytes.len() < WORTH_REFERENCING { self.push(bytes) } else { self.reference(std::mem::take(block)) }
     }
 
-    fn point_at(&mut self, block: Block) {
+    fn reference(&mut self, block: Block) {
         let blocks = self.blocks.get_or_insert_default();
         let copied = self.buf.len() - blocks.before;
         blocks.before += copied;

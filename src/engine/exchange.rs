@@ -186,7 +186,7 @@ impl Job {
                 // The application may have a response of its own for that.
                 dispatch::discard(mem::replace(&mut self.request_body, RequestBody::Idle));
                 let own = self.hooks.ticket.as_ref().filter(|_| io.conn.owes_response());
-                if let Some(Action::Respond(response)) = own.and_then(|ticket| ticket.take_answer()) {
+                if let Some(Action::Respond(response)) = own.and_then(|ticket| ticket.take_action()) {
                     self.respond(io, core, response.close());
                     self.outcome = EndReason::Rejected { status: rule.status(), rule: rule.rule() };
                     return Ok(Step::Progress);
@@ -256,7 +256,7 @@ impl ConnIo {
             let ended = core.now.wall;
             dispatch::access(
                 &*log,
-                &AccessRecord { id, peer, head, status, written, received, why: &reason, began, ended },
+                &AccessRecord { id, peer, head, status, written, received, reason: &reason, began, ended },
             );
         }
     }

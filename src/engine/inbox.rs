@@ -163,7 +163,7 @@ impl Engine<'_> {
             }
             Some((index, listener.into()))
         };
-        self.ports.iter_mut().enumerate().filter_map(give).collect()
+        self.listeners.iter_mut().enumerate().filter_map(give).collect()
     }
 
     /// Stops the loop: listeners and idle connections close, everything else has until the grace period ends.

@@ -138,7 +138,7 @@ pub(crate) struct Engine<'h> {
 struct PollNotifier(mio::Waker);
 
 impl Notifier for PollNotifier {
-    fn ring(&self) {
+    fn notify(&self) {
         if let Err(error) = self.0.wake() {
             warn!(target: "uncork::engine", "cannot wake a sleeping loop: {error}");
         }

@@ -19,7 +19,7 @@ use crate::{
 struct NoWakeup;
 
 impl Notifier for NoWakeup {
-    fn ring(&self) {}
+    fn notify(&self) {}
 }
 
 /// Echoes messages, and records the end.

@@ -63,7 +63,7 @@ pub enum TunnelConfigError {
 impl fmt::Display for TunnelConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Invalid(reason) => f.write_str(reason),
+            Self::Config(error) => error.fmt(f),
             Self::Tls(error) => error.fmt(f),
             Self::Io(error) => error.fmt(f),
         }
@@ -79,7 +79,7 @@ impl From<std::io::Error> for TunnelConfigError {
 }
 
 fn invalid(reason: impl Into<String>) -> TunnelConfigError {
-    TunnelConfigError::Invalid(reason.into())
+    TunnelConfigError::Config(crate::relay::ConfigError::of(None, reason.into()))
 }
 
 impl Tunnel {

@@ -249,7 +249,7 @@ fn upgrade(req: &Request<'_>, head: &mut http::Request<()>) -> Result<Option<Upg
     let Some(offered) = req.header_str("upgrade").filter(|_| !req.has_body()) else { return Ok(None) };
     // The first protocol is the one that the client prefers.
     let name: Box<str> = offered.split(',').next().unwrap_or_default().trim_matches([' ', '\t']).into();
-    if !req.wants_upgrade(&name) || name.is_empty() || req.minor_version() < 1 {
+    if !req.wants_upgrade(&name) || name.is_empty() || req.version() < Version::Http11 {
         return Ok(None);
     }
     // Versions of HTTP are not forwarded: RFC 9113 has dropped "h2c", and "HTTP/2.0" and the like concern one hop.
