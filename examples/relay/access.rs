@@ -190,7 +190,7 @@ fn as_json(access: &AccessRecord<'_>) -> String {
         access.status,
         access.written,
         access.received,
-        json(&access.why.to_string())
+        json(&access.reason.to_string())
     );
     line
 }

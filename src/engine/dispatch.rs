@@ -61,7 +61,7 @@ pub(super) fn alpn(handler: &mut dyn Handler, protocol: &[u8], peer: &PeerAddr) 
 }
 
 pub(super) fn trusts(trusted: &Trusted, peer: &PeerAddr) -> bool {
-    guard("a function given to Server::proxy_protocol", || trusted(peer)).unwrap_or(false)
+    guard("a function given to Listen::proxy_protocol", || trusted(peer)).unwrap_or(false)
 }
 
 #[inline]
