@@ -32,7 +32,7 @@ pub enum Timeout {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EndReason {
-    /// In order: the response was sent whole, the last request was answered, the upgraded protocol was terminated.
+    /// In order: the response was sent whole, the last request got its response, the upgraded protocol was terminated.
     Complete,
     /// The peer closed its side, or reset the connection, before that.
     PeerClosed,

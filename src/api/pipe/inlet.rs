@@ -53,7 +53,8 @@ impl PipeIn {
     }
 
     /// Ends the stream: everything was written. If the reading end is the body of a chunked response, `trailers` are sent
-    /// after it, otherwise they are dropped. A reader that works by hand finds them in [`PipeOut::trailers`].
+    /// after it, otherwise they are dropped. A reader that works by hand finds them in
+    /// [`PipeOut::trailers`](super::PipeOut::trailers).
     pub fn finish(mut self, trailers: Option<Headers>) {
         self.end(PipeEnd::Clean(trailers.filter(|t| !t.is_empty()).map(Box::new)));
     }

@@ -15,7 +15,7 @@ use crate::{
     transport::kernel_pipe::{Ends, KernelPipe, KernelPipes},
 };
 
-/// How often somebody was woken.
+/// Counts wakes.
 #[derive(Default)]
 struct Wakes(AtomicUsize);
 
@@ -132,7 +132,7 @@ fn a_socket_that_is_lent_is_given_what_it_may_have_and_nothing_when_it_is_back()
     inlet.pass_on(&mut block, half);
     assert_eq!((block.len(), outlet.counters().read(), woken()), (15, 5, 0));
     inlet.pass_on(&mut block, all);
-    assert_eq!((block.len(), woken()), (10, 1), "what it may have has gone: somebody has to look");
+    assert_eq!((block.len(), woken()), (10, 1), "all that was allowed is sent: the reader must look");
     inlet.pass_on(&mut block, all);
     assert_eq!((block.len(), outlet.shut_bypass(), outlet.shut_bypass()), (10, 10, 0));
 
@@ -142,7 +142,7 @@ fn a_socket_that_is_lent_is_given_what_it_may_have_and_nothing_when_it_is_back()
     assert_eq!((block.len(), outlet.counters().read()), (10, 10));
     outlet.open_bypass(10, || panic!("there is one"));
     inlet.pass_on(&mut block, |_, _, _| Err(io::ErrorKind::ConnectionReset.into()));
-    assert_eq!((block.len(), woken()), (10, 2), "somebody has to hear of it");
+    assert_eq!((block.len(), woken()), (10, 2), "the reader must see the error");
     assert_eq!(outlet.bypass_fault().map(|error| error.kind()), Some(io::ErrorKind::ConnectionReset));
     assert!(outlet.bypass_fault().is_none());
     outlet.open_bypass(10, || panic!("there is one"));
