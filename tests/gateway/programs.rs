@@ -93,7 +93,7 @@ fn the_gateway_says_what_is_wrong() {
             ":2:",
             "origin_policy is invalid. availables: [same_origin, same_hostname, none] got: any",
         ),
-        ("a: b: c\n", ":1:", "no YAML"),
+        ("a: b: c\n", ":1:", "invalid YAML"),
         ("port: {{ must_env \"NOT_SET_ANYWHERE\" }}", ":1:", "environment variable NOT_SET_ANYWHERE is not defined"),
     ] {
         let config = Config::new(text);

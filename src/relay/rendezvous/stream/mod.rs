@@ -331,7 +331,7 @@ impl Stream {
                     EndReason::Complete => {}
                     // The source has sent another length than was declared: that is an error of the source.
                     EndReason::Aborted if flow.wrong_length.load(Ordering::Acquire) => {
-                        flow.lost = Some(Outcome::SourceFailed)
+                        flow.lost = Some(Outcome::SourceFailed);
                     }
                     EndReason::Aborted => flow.aborted = true,
                     _ => _ = flow.lost.get_or_insert(Outcome::of_destination(reason)),
