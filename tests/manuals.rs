@@ -4,6 +4,8 @@
 //! against a relay, put a comment on the line before it: `<!-- test: relay --flag … -->`. The block then runs in an
 //! empty directory with a file `photo.jpg`, with the relay's URL in place of `http://127.0.0.1:8080`, and must succeed.
 
+#![expect(clippy::disallowed_methods, reason = "tests wait for programs")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

@@ -268,7 +268,7 @@ fn an_answer_that_opens_nothing() {
     let status = offer().accept(200, &Headers::new(), ignore).err();
     assert_eq!(status, Some(E::Status(200)));
     assert_eq!(status.map(|error| error.to_string()).as_deref(), Some("the server answers 200, not 101"));
-    // A rejection has its reason, and the connection can be used again.
+    // What says no, says why, and the connection is as good as before.
     let refusing = PLAIN.serve(|req: &mut Request<'_>| match ws::check_from(req, |_| false) {
         Ok(_) => Response::new(500),
         Err(refusal) => refusal,
