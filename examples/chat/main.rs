@@ -102,7 +102,7 @@ fn start() -> Result<Site, Failure> {
     let limits = config.server_limits(Limits::default());
     let gateway = Gateway::new(config).map_err(|error| Failure(error.to_string(), 1))?;
 
-    inside.limits(limits).threads(1, gateway.clone()).map_err(cannot_start)?;
-    application.threads(1, app::Chat::default()).map_err(cannot_start)?;
+    Server::new().listen(inside).limits(limits).threads(1, gateway.clone()).map_err(cannot_start)?;
+    Server::new().listen(application).threads(1, app::Chat::default()).map_err(cannot_start)?;
     Ok(Site { gateway })
 }

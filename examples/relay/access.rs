@@ -213,7 +213,7 @@ fn as_json(access: &AccessRecord<'_>) -> String {
         sent: access.written,
         received: access.received,
         seconds: json::rounded(access.ended.duration_since(access.began).unwrap_or_default(), 3),
-        end_reason: access.why.to_string(),
+        end_reason: access.reason.to_string(),
     })
 }
 

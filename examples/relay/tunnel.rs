@@ -115,7 +115,7 @@ pub(crate) fn write_metrics(page: &mut Page, counts: ProxyCounts) {
         ("timed-out", counts.timed_out),
         ("invalid", counts.unfit),
         ("truncated", counts.truncated),
-        ("client-disconnected", counts.left),
+        ("client-disconnected", counts.disconnected),
     ] {
         page.sample(name, &format!("{{reason=\"{reason}\"}}"), count);
     }

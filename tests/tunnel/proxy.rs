@@ -305,7 +305,7 @@ fn a_client_that_leaves_takes_its_stream_with_it() {
         client.leave();
         reset(&mut origin, stream);
     }
-    world.until("all are gone", |counts| counts.active == 0 && counts.left == 12);
+    world.until("all are gone", |counts| counts.active == 0 && counts.disconnected == 12);
 }
 
 #[test]

@@ -12,95 +12,6 @@ use super::{
     world::{World, config},
 };
 
-/// The authority that the origin program names in its handshake; nothing depends on it.
-const AUTHORITY: &str = "localhost:1444";
-
-/// An origin program of spdy-proxy.
-struct Origin {
-    client: Client,
-    zlib: Zlib,
-}
-
-/// A request, as the origin program receives it.
-#[derive(Debug)]
-struct Received {
-    stream: u32,
-    fin: bool,
-    fields: Vec<(String, String)>,
-}
-
-impl Peer for Origin {
-    const FORBIDDEN: &'static [u16] = &[HEADERS];
-
-    fn exactly(&mut self, n: usize) -> std::io::Result<Vec<u8>> {
-        self.client.exactly(n)
-    }
-}
-
-impl Received {
-    fn get(&self, name: &str) -> Option<&str> {
-        self.fields.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
-    }
-}
-
-impl Origin {
-    /// Connects one, which the proxy accepts.
-    fn new(world: &World) -> Self {
-        let links = world.proxy.counts().connections_total;
-        let mut client = world.origin();
-        client.send(hello(AUTHORITY));
-        assert_eq!(client.exactly(ESTABLISHED.len()).expect("a response"), ESTABLISHED);
-        world.until("the origin is connected", |counts| counts.connections_total > links && counts.connections == 1);
-        Self { client, zlib: Zlib::new() }
-    }
-
-    #[track_caller]
-    fn request(&mut self) -> Received {
-        let frame = self.expect(SYN_STREAM);
-        assert_eq!((frame.number(4), &frame.payload[8..10]), (0, &[0, 0][..]), "no associated stream, no priority");
-        let fields = self.zlib.fields(&frame.payload[10..]);
-        Received { stream: frame.number(0), fin: frame.fin, fields }
-    }
-
-    fn reply(&mut self, stream: u32, fin: bool, fields: &[(&str, &str)]) -> &mut Self {
-        let block = self.zlib.block(fields);
-        let reply = control(SYN_REPLY, u8::from(fin), &[&words(&[stream])[..], &block].concat());
-        self.client.send(reply);
-        self
-    }
-
-    fn data(&mut self, stream: u32, fin: bool, bytes: impl AsRef<[u8]>) -> &mut Self {
-        self.client.send(data(stream, fin, bytes.as_ref()));
-        self
-    }
-
-    fn control(&mut self, kind: u16, numbers: &[u32]) -> &mut Self {
-        self.client.send(control(kind, 0, &words(numbers)));
-        self
-    }
-
-    /// Expects the connection's end, without a request before it.
-    #[track_caller]
-    fn expect_end(&mut self) {
-        while let Ok(frame) = self.next() {
-            assert_ne!(frame.kind, SYN_STREAM, "a request");
-        }
-    }
-}
-
-fn one() -> (World, Origin) {
-    let world = World::with(legacy());
-    let origin = Origin::new(&world);
-    (world, origin)
-}
-
-fn get(client: &mut Client, path: &str) {
-    client.send(format!("GET {path} HTTP/1.1\r\nHost: old.example\r\n\r\n"));
-}
-
-const OK: (&str, &str) = (":status", "200 OK");
-const VERSION: (&str, &str) = (":version", "HTTP/1.1");
-
 #[test]
 fn a_request_goes_to_an_original_and_its_answer_back() {
     let (world, mut origin) = one();
@@ -300,7 +211,7 @@ fn a_client_that_leaves_resets_its_stream() {
         assert_eq!((reset.number(0), reset.number(4)), (stream, 5));
         drop(kept);
     }
-    world.until("all requests have ended", |counts| counts.active == 0 && counts.left == 5);
+    world.until("all requests have ended", |counts| counts.active == 0 && counts.disconnected == 5);
 }
 
 /// At this rate, sending the buffered data would take minutes: the departure of a client does not wait for that.
@@ -325,7 +236,7 @@ fn a_client_that_leaves_does_not_wait_for_the_rate() {
     client.leave();
     let reset = origin.expect(RST_STREAM);
     assert_eq!((reset.number(0), reset.number(4)), (stream, 5));
-    world.until("the connection has ended", |counts| counts.active == 0 && counts.left == 1);
+    world.until("the connection has ended", |counts| counts.active == 0 && counts.disconnected == 1);
 }
 
 #[test]
@@ -375,153 +286,4 @@ fn pings_are_answered_and_silence_is_found() {
     origin.expect(PING);
     origin.expect_end();
     world.until("the connection has ended", |counts| counts.connections == 0 && counts.silent == 1);
-}
-
-#[test]
-fn who_was_not_listed_is_refused() {
-    let put = hello(AUTHORITY);
-    // Without the flag the handshake is an ordinary request for an unknown path.
-    let world = World::new();
-    let mut client = world.origin();
-    client.send(hello(AUTHORITY));
-    assert_eq!(client.head().status, 404);
-    // With it, from another address.
-    let mut config = config();
-    config.credentials.push(Credential::allow_legacy_unauthenticated("old", |_| false).host("*").expect("a pattern"));
-    let world = World::with(config);
-    let mut client = world.origin();
-    client.send(hello(AUTHORITY));
-    assert_eq!(client.head().status, 403);
-    // A token, an upgrade, or another path: not the handshake of spdy-proxy.
-    let world = World::with(legacy());
-    for (from, to) in [
-        ("User-Agent", "Authorization"),
-        ("User-Agent", "Upgrade"),
-        ("PUT / ", "PUT /x "),
-        ("PUT / ", "DELETE / "),
-        ("PUT / ", "PUT /?a "),
-    ] {
-        let mut client = world.origin();
-        client.send(put.replace(from, to));
-        assert_eq!(client.head().status, 404, "{to}");
-    }
-    let mut client = world.origin();
-    client.send(put.replace(": 12", ": 2000"));
-    assert_eq!(client.head().status, 413);
-    let mut client = world.origin();
-    client.send(put.replace("Content-Length: 12", "Transfer-Encoding: chunked").replace("Hello from C", ""));
-    client.chunk(&[b'x'; 1000]);
-    let _ = client.try_chunk(&[b'x'; 1000]);
-    assert_eq!(client.head().status, 413);
-    let counts = world.proxy.counts();
-    assert_eq!((counts.connections_total, counts.connections), (0, 0));
-    // An accepted origin server is not affected.
-    drop(Origin::new(&world));
-}
-
-/// Each costs its own response, which becomes a 502.
-#[test]
-fn what_makes_no_sense_is_not_passed_on() {
-    let (world, mut origin) = one();
-    let mut client = world.client();
-    let wrong: &[&[(&str, &str)]] = &[
-        &[OK, VERSION, ("x", "a\r\nSet-Cookie: b=c")],
-        &[OK, VERSION, ("x\r\ny", "z")],
-        &[OK, VERSION, ("content-length", "1\x002")],
-        &[OK, VERSION, ("content-length", "1, 1")],
-        &[VERSION],
-        &[("", "x")],
-        &[(":status", "200\r\nx: y")],
-        &[(":status", "101 Switching Protocols"), ("upgrade", "x")],
-        &[(":status", "099")],
-    ];
-    for fields in wrong {
-        get(&mut client, "/");
-        let stream = origin.request().stream;
-        origin.reply(stream, false, fields);
-        assert_eq!(client.answer().status, 502, "{fields:?}");
-        assert_eq!(origin.expect(RST_STREAM).number(0), stream);
-    }
-    // A length that is not kept: the client must not accept the body as complete.
-    for (length, sent) in [("5", "hell"), ("4", "hello")] {
-        get(&mut client, "/");
-        let stream = origin.request().stream;
-        origin.reply(stream, false, &[OK, VERSION, ("content-length", length)]).data(stream, true, sent);
-        // Its head may not have been sent.
-        if let Ok(head) = client.try_head() {
-            client.body(&head).expect_err("truncated");
-        }
-        client = world.client();
-    }
-    // The proxy's own framing replaces the origin server's.
-    get(&mut client, "/");
-    let stream = origin.request().stream;
-    let fields = [OK, VERSION, ("transfer-encoding", "chunked"), ("connection", "close"), ("content-length", "2")];
-    origin.reply(stream, false, &fields).data(stream, true, "ok");
-    let answer = client.answer();
-    assert_eq!((answer.text(), answer.get("transfer-encoding"), answer.get("connection")), ("ok", None, None));
-}
-
-/// Each costs its own connection, and nothing else.
-#[test]
-fn hostile_originals_are_shown_the_door() {
-    let bomb = |zlib: &mut Zlib| {
-        let block = zlib.block(&[("x", &"x".repeat(3_000_000))]);
-        control(SYN_REPLY, 0, &[&words(&[1])[..], &block].concat())
-    };
-    type Wire<'a> = &'a dyn Fn(&mut Zlib) -> Vec<u8>;
-    let wires: [(&str, Wire<'_>); 9] = [
-        ("a bomb", &bomb),
-        ("no zlib", &|_| control(SYN_REPLY, 0, &[&words(&[1])[..], b"GET / HTTP/1.1"].concat())),
-        ("a stream of its own", &|zlib| {
-            control(SYN_STREAM, 0, &[&words(&[2, 0])[..], &[0, 0], &zlib.block(&[])].concat())
-        }),
-        ("a stream that never existed", &|_| data(99, false, b"x")),
-        ("data on stream 0", &|_| data(0, false, b"x")),
-        ("HTTP", &|_| b"GET / HTTP/1.1\r\nHost: old.example\r\n\r\n".to_vec()),
-        ("a long ping", &|_| control(PING, 0, &[0; 100])),
-        ("a block of 16 MiB", &|_| control(SYN_REPLY, 0, &[])[..5].iter().copied().chain([0xff; 3]).collect()),
-        ("a count of 2^32", &|zlib| {
-            let mut block = Vec::with_capacity(100);
-            zlib.deflate.compress_vec(&[0xff; 4], &mut block, FlushCompress::Sync).expect("deflated");
-            control(SYN_REPLY, 0, &[&words(&[1])[..], &block].concat())
-        }),
-    ];
-    let world = World::with(legacy());
-    let mut other = super::raw::RawOrigin::new(&world, "app", "app.example");
-    for (name, wire) in wires {
-        let mut client = world.client();
-        let mut origin = {
-            let mut client = world.origin();
-            client.send(hello(AUTHORITY));
-            assert_eq!(client.exactly(ESTABLISHED.len()).expect("a response"), ESTABLISHED);
-            Origin { client, zlib: Zlib::new() }
-        };
-        world.until("both are there", |counts| counts.connections == 2);
-        get(&mut client, "/");
-        origin.request();
-        let bytes = wire(&mut origin.zlib);
-        origin.client.send(bytes);
-        assert_eq!(client.answer().status, 502, "{name}");
-        origin.expect_end();
-        world.until("the connection has ended", |counts| counts.connections == 1);
-    }
-    let mut client = world.client();
-    super::proxy::get(&mut client, "/");
-    let stream = other.request();
-    other.head(stream, 200, &[], true);
-    client.answer().assert(200);
-}
-
-/// The proxy does not read from an origin server that does not read: its buffers are bounded.
-#[test]
-fn a_flood_of_pings_is_pushed_back() {
-    let (world, mut origin) = one();
-    let pings: Vec<u8> = (0..10_000).flat_map(|_| control(PING, 0, &words(&[2]))).collect();
-    let (mut sent, end) = (0, Instant::now() + Duration::from_secs(20));
-    while let Some(n) = origin.client.push(&pings[sent % 12..], Duration::from_millis(500)) {
-        sent += n;
-        assert!(sent < 64 << 20 && Instant::now() < end, "it takes all there is: {sent}");
-    }
-    drop(world);
 }

@@ -50,7 +50,7 @@ fn who_was_not_listed_is_refused() {
     let _ = client.try_chunk(&[b'x'; 1000]);
     assert_eq!(client.head().status, 413);
     let counts = world.proxy.counts();
-    assert_eq!((counts.links_total, counts.links), (0, 0));
+    assert_eq!((counts.connections_total, counts.connections), (0, 0));
     // An accepted origin server is not affected.
     drop(Origin::new(&world));
 }
@@ -133,14 +133,14 @@ fn hostile_originals_are_shown_the_door() {
             assert_eq!(client.exactly(ESTABLISHED.len()).expect("a response"), ESTABLISHED);
             Origin { client, zlib: Zlib::new() }
         };
-        world.until("both are there", |counts| counts.links == 2);
+        world.until("both are there", |counts| counts.connections == 2);
         get(&mut client, "/");
         origin.request();
         let bytes = wire(&mut origin.zlib);
         origin.client.send(bytes);
         assert_eq!(client.answer().status, 502, "{name}");
         origin.expect_end();
-        world.until("the connection has ended", |counts| counts.links == 1);
+        world.until("the connection has ended", |counts| counts.connections == 1);
     }
     let mut client = world.client();
     super::proxy::get(&mut client, "/");

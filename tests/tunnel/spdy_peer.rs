@@ -210,11 +210,11 @@ impl Received {
 impl Origin {
     /// Connects one, which the proxy accepts.
     pub(crate) fn new(world: &World) -> Self {
-        let links = world.proxy.counts().links_total;
+        let links = world.proxy.counts().connections_total;
         let mut client = world.origin();
         client.send(hello(AUTHORITY));
         assert_eq!(client.exactly(ESTABLISHED.len()).expect("a response"), ESTABLISHED);
-        world.until("the origin is connected", |counts| counts.links_total > links && counts.links == 1);
+        world.until("the origin is connected", |counts| counts.connections_total > links && counts.connections == 1);
         Self { client, zlib: Zlib::new() }
     }
 

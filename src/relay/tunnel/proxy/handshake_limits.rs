@@ -181,14 +181,14 @@ mod tests {
     }
 
     /// Returns the handshakes that have a permit, after these networks have asked for one in this order.
-    fn pending(handshakes: usize, networks: &[u8]) -> Vec<(u8, usize)> {
-        let mut handshakes = HandshakeLimits::new(&ProxyConfig { handshakes, ..ProxyConfig::default() });
+    fn pending(most: usize, networks: &[u8]) -> Vec<(u8, usize)> {
+        let mut handshakes = HandshakeLimits::new(&ProxyConfig { handshakes: most, ..ProxyConfig::default() });
         let mut all = Vec::new();
         for last in networks {
             let entered = handshakes.enter(Some(IpAddr::from([192, 0, 2, *last])), Waker::noop().clone());
             all.push((*last, entered.expect("a permit").0));
         }
-        assert!(handshakes.pending.len() <= handshakes);
+        assert!(handshakes.pending.len() <= most);
         let number =
             |one: &Arc<Pending>| all.iter().position(|(_, other)| Arc::ptr_eq(one, other)).expect("one of them");
         handshakes.pending.iter().map(number).map(|at| (all[at].0, at)).collect()
