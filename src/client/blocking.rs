@@ -64,7 +64,7 @@ impl Client {
     pub fn call_blocking(&self, request: super::Request) -> Result<FullResponse, Error> {
         let (sender, receiver) = std::sync::mpsc::sync_channel(1);
         self.send_collect(&self.background()?, request, self.0.settings.body_limit, move |result| {
-            drop(sender.send(result))
+            drop(sender.send(result));
         });
         receiver.recv().unwrap_or(Err(Error::LoopEnded))
     }
