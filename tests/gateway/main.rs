@@ -3,6 +3,8 @@
 //!
 //! A test is a function of a [`World`](world::World); `worlds!` makes four tests of it. No test sleeps a fixed time
 //! to wait for an event; all waits have a timeout that only a hang reaches.
+
+#![allow(clippy::duplicate_mod, reason = "both clients include the response that they receive")]
 #![cfg(all(feature = "gateway", feature = "tls"))]
 
 #[path = "../support/client.rs"]
