@@ -85,7 +85,7 @@
 //!     if n < loud.len() {
 //!         return EventMask::WRITE; // the peer does not read: nor do we
 //!     }
-//!     if io.rx.end() == uncork::RxEnd::NotYet { EventMask::READ } else { EventMask::TERMINATE }
+//!     if io.rx.state() == uncork::ReadState::Open { EventMask::READ } else { EventMask::TERMINATE }
 //! }
 //!
 //! let handler = |req: &mut Request<'_>| -> Action {

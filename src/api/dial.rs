@@ -1,7 +1,7 @@
 //! Outgoing connections: to whom, how secured, and what comes of it.
 //!
 //! ```text
-//!   Loop::dial(Dial, then) ──▶ connect ──▶ TLS ──▶ then(Ok(Dialed)) ──▶ who speaks ──▶ Upgrade::ready(Io)
+//!   LoopHandle::dial(Dial, then) ──▶ connect ──▶ TLS ──▶ then(Ok(Dialed)) ──▶ who speaks ──▶ Upgrade::ready(Io)
 //!                                 └──────────┴────▶ then(Err(DialError))
 //! ```
 //! What speaks on it is an [`Upgrade`], called just as after a `101`: there is no other kind of stream here.
@@ -21,7 +21,7 @@ use crate::{
 /// ```
 /// use std::time::Duration;
 /// use uncork::Dial;
-/// let dial = Dial::tcp(([192, 0, 2, 1], 80).into()).within(Duration::from_secs(3));
+/// let dial = Dial::tcp(([192, 0, 2, 1], 80).into()).timeout(Duration::from_secs(3));
 /// # let _ = dial;
 /// ```
 #[derive(Debug)]

@@ -115,7 +115,7 @@ impl LoopHandle {
     /// let mut server = Server::unbound().external(|_: &mut Request<'_>| Response::text("Hello!"))?;
     /// let ((mut requests, input), (output, mut answers)) = (pipe(4096), pipe(4096));
     /// let peer = PeerAddr::tcp((Ipv4Addr::LOCALHOST, 1).into());
-    /// assert!(server.here().adopt_pipes(peer, input, output, 0).is_ok());
+    /// assert!(server.loop_handle().adopt_pipes(peer, input, output, 0).is_ok());
     /// requests.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     /// server.turn()?;
     /// assert!(answers.bytes().starts_with(b"HTTP/1.1 200 OK\r\n"));
@@ -148,8 +148,8 @@ impl LoopHandle {
     /// that out: this one, perhaps, before `dial` returns.
     ///
     /// ```
-    /// use uncork::{Dial, EventMask, Io, Loop, Upgrade};
-    /// fn greet(here: &Loop) {
+    /// use uncork::{Dial, EventMask, Io, LoopHandle, Upgrade};
+    /// fn greet(here: &LoopHandle) {
     ///     here.dial(Dial::tcp(([127, 0, 0, 1], 7).into()), |result| match result {
     ///         Ok(_) => Some(Box::new(|io: &mut Io<'_>| {
     ///             io.tx.write(b"hello\n");

@@ -26,14 +26,14 @@ use crate::base::{
 /// [`EventMask::TERMINATE`] or a panic. It is dropped exactly once.
 ///
 /// ```
-/// use uncork::{EventMask, Io, RxEnd, Upgrade};
+/// use uncork::{EventMask, Io, ReadState, Upgrade};
 /// struct Echo;
 /// impl Upgrade for Echo {
 ///     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
 ///         let n = io.tx.write(io.rx.bytes());
 ///         io.rx.consume(n);
-///         match (io.rx.bytes().is_empty(), io.rx.end()) {
-///             (true, RxEnd::NotYet) => EventMask::READ,
+///         match (io.rx.bytes().is_empty(), io.rx.state()) {
+///             (true, ReadState::Open) => EventMask::READ,
 ///             (true, _) => EventMask::TERMINATE,
 ///             (false, _) => EventMask::WRITE, // not READ: what we can't answer, we don't want to hear
 ///         }

@@ -9,7 +9,7 @@ use super::Timeout;
 /// ```
 /// use std::time::Duration;
 /// use uncork::Limits;
-/// let limits = Limits { idle: Duration::from_secs(5), ..Limits::default() };
+/// let limits = Limits { idle_timeout: Duration::from_secs(5), ..Limits::default() };
 /// assert_eq!(limits.head, 16 * 1024);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]

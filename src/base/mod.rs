@@ -3,7 +3,7 @@
 //! ```text
 //!   Buf, Out     bytes on their way in, and out        mask      what an upgraded connection waits for
 //!   Tick, Wait   when                                  id        who: connection, request
-//!   Limits       how much, how long                    Ended     why something is over
+//!   Limits       how much, how long                    EndReason     why something is over
 //!   KernelPipe   bytes that stay in the system         Pool      buffers, lent
 //!   Mailbox      a queue and a bell, between threads   PeerAddr  from where
 //!   Duplex       a socket without a system behind it   Runs      bytes with gaps, decoded where they lie

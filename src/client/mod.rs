@@ -1,10 +1,10 @@
 //! Outgoing HTTP/1.1, on the same loops as what comes in.
 //!
 //! ```text
-//!   Call ──send──▶ pool: an idle connection? a place for a new one? the queue?
+//!   Request ──send──▶ pool: an idle connection? a place for a new one? the queue?
 //!                    │                          └─ connect: names, happy eyeballs, TLS
 //!                    ▼
-//!               connection: an Upgrade around conn::ClientConn ──head──▶ Answer ──▶ collect │ pipe │ discard │ switch
+//!               connection: an Upgrade around conn::ClientConn ──head──▶ Response ──▶ collect │ pipe │ discard │ switch
 //! ```
 //!
 //! A connection to a server is an [`Upgrade`](crate::Upgrade) like any other on a connection the loop has
@@ -18,26 +18,26 @@
 //! whoever receives it:
 //!
 //! ```no_run
-//! use uncork::{Action, Request, Response, Server, client::{Call, Client}};
+//! use uncork::{Action, Request, Response, Server, client::{self, Client}};
 //!
 //! fn main() -> std::io::Result<()> {
 //!     let client = Client::new();
 //!     let handler = move |req: &mut Request<'_>| {
 //!         let ticket = req.ticket();
-//!         let mut call = Call::get("http://127.0.0.1:9000/").header("Accept", "text/plain");
+//!         let call = client::Request::get("http://127.0.0.1:9000/").header("Accept", "text/plain");
 //!         let cancel = call.cancel_handle();
 //!         req.on_end(move |_| cancel.cancel()); // the client may leave before there is a response
-//!         client.send(&req.here(), call, move |result| {
+//!         client.send(&req.loop_handle(), call, move |result| {
 //!             let response = match result {
 //!                 Ok(answer) => {
 //!                     let (status, length) = (answer.status(), answer.content_length());
-//!                     Response::stream(answer.pipe()).status(status).length(length)
+//!                     Response::stream(answer.pipe()).with_status(status).length(length)
 //!                 }
-//!                 Err(error) => Response::text(format!("{error}\n")).status(502),
+//!                 Err(error) => Response::text(format!("{error}\n")).with_status(502),
 //!             };
 //!             let _ = ticket.respond(response);
 //!         });
-//!         Action::Wait
+//!         Action::Suspend
 //!     };
 //!     Server::bind("127.0.0.1:8080")?.threads(2, handler)?.join()
 //! }
@@ -46,9 +46,9 @@
 //! From a test or a tool, blocking:
 //!
 //! ```no_run
-//! use uncork::client::{Call, Client, Error};
+//! use uncork::client::{Client, Error, Request};
 //! # fn main() -> Result<(), Error> {
-//! let answer = Client::new().call(Call::get("https://example.com/"))?;
+//! let answer = Client::new().call_blocking(Request::get("https://example.com/"))?;
 //! println!("{}: {} bytes", answer.status, answer.body.len());
 //! # Ok(()) }
 //! ```

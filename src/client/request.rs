@@ -22,10 +22,10 @@ use crate::{
 ///
 /// ```
 /// use std::time::Duration;
-/// use uncork::client::Call;
-/// let call = Call::post("http://127.0.0.1:8080/hook", "hello")
+/// use uncork::client::Request;
+/// let call = Request::post("http://127.0.0.1:8080/hook", "hello")
 ///     .header("Content-Type", "text/plain")
-///     .deadline(Duration::from_secs(10));
+///     .timeout(Duration::from_secs(10));
 /// # let _ = call;
 /// ```
 #[must_use = "a call is made by Client::send or Client::call"]

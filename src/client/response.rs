@@ -1,7 +1,7 @@
 //! The answer to a call, when its head is there; and what is to become of its body.
 //!
 //! ```text
-//!   connection ──head──▶ Answer ──collect─▶ Whole, when it is there
+//!   connection ──head──▶ Response ──collect─▶ FullResponse, when it is there
 //!                               ├─pipe────▶ PipeOut: the receiver sets the pace
 //!                               ├─discard
 //!                               ├─switch──▶ the stream is another protocol's (101, CONNECT)

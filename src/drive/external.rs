@@ -82,8 +82,8 @@ impl<'h> ExternalServer<'h> {
     /// use uncork::{Request, Response, Server};
     /// # fn main() -> std::io::Result<()> {
     /// let server = Server::bind("127.0.0.1:0")?.external(|_: &mut Request<'_>| Response::text("Hello!"))?;
-    /// let stopper = server.stopper();
-    /// std::thread::spawn(move || stopper.stop()); // sooner or later
+    /// let stopper = server.stop_handle();
+    /// std::thread::spawn(move || stopper.stop_now()); // sooner or later
     /// server.run()?;
     /// # Ok(()) }
     /// ```

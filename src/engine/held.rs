@@ -2,7 +2,7 @@
 //! buffers, and beyond half of these the loop asks one connection to let go.
 //!
 //! ```text
-//!   Io::hold ──▶ change ──▶ all > most? ──▶ the network with most ──▶ its largest message ──▶ Why::shed
+//!   Io::hold ──▶ change ──▶ all > most? ──▶ the network with most ──▶ its largest message ──▶ Events::shed
 //! ```
 //! It is the largest message of the network that holds most. So neither one network nor four can push out the message
 //! of another one, as long as that holds less than they do.

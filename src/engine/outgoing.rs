@@ -1,10 +1,10 @@
 //! Connections of our own making: connecting, securing, and then an upgrade like any other.
 //!
 //! ```text
-//!   Mail::Dial ──▶ Dialing: connect ─▶ TLS ─▶ then(Ok) ──who speaks──▶ Upgraded
+//!   LoopMessage::Dial ──▶ Dialing: connect ─▶ TLS ─▶ then(Ok) ──who speaks──▶ Upgraded
 //!                     │ within               │ └──nobody──▶ Closing
 //!                     └──────────────────────┴─▶ then(Err), by close_slot
-//!   Mail::AdoptUpgrade ───────────────────────────────────────▶ Upgraded
+//!   LoopMessage::AdoptUpgrade ───────────────────────────────────────▶ Upgraded
 //! ```
 //! They have a slot like those that came to us, but no place among the admitted, and nobody is told of their end but
 //! who speaks on them.

@@ -1,7 +1,7 @@
 //! The HTTP/1.1 codec: bytes into meaning, meaning into bytes, by RFC 9110 and RFC 9112, strictly.
 //!
 //! ```text
-//!             ┌ Scan::find ┐   ┌ parse_request ┐
+//!             ┌ HeadScanner::find ┐   ┌ parse_request ┐
 //!   bytes ───▶│ where does │──▶│ httparse once,│──▶ RequestHead { method, target, fields, framing, .. }
 //!             │ it end?    │   │ then one pass │                                          │
 //!             └────────────┘   └───────────────┘                                          ▼

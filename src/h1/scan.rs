@@ -39,8 +39,8 @@ const MAX_SKIP: u8 = 8;
 /// How far the search for the end of a head came. Start each head with a new one.
 ///
 /// ```
-/// use uncork::h1::{HeadLimits, Scan};
-/// let (mut scan, limits) = (Scan::default(), HeadLimits::default());
+/// use uncork::h1::{HeadLimits, HeadScanner};
+/// let (mut scan, limits) = (HeadScanner::default(), HeadLimits::default());
 /// assert_eq!(scan.find(b"GET / HTTP/1.1\r\nHost: x\r\n", &limits), Ok(None));
 /// assert_eq!(scan.find(b"GET / HTTP/1.1\r\nHost: x\r\n\r\nmore", &limits), Ok(Some(27)));
 /// ```

@@ -34,7 +34,7 @@ const LONGEST: usize = 64;
 /// assert_eq!(list, b"1.1 one");
 /// assert!(one.is_loop([&list[..]]) && !two.is_loop([&list[..]]));
 /// assert_eq!(two.after("1.1", [&list[..]]), b"1.1 one, 1.1 two");
-/// # Ok::<(), uncork::relay::InvalidConfig>(())
+/// # Ok::<(), uncork::relay::ConfigError>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Via(Arc<str>);

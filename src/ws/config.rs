@@ -10,7 +10,7 @@ use std::{
 /// ```
 /// use std::time::Duration;
 /// use uncork::ws::Config;
-/// let config = Config::new().message(64 * 1024).ping_every(Duration::from_secs(50));
+/// let config = Config::new().message(64 * 1024).ping_interval(Duration::from_secs(50));
 /// # let _ = config;
 /// ```
 ///

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            ┌───────────────────────────── Session: an Upgrade ─────────────────────────────┐
-//!   peer ──▶ │ rx ─▶ Reader: head ─▶ unmask ─▶ (inflate) ─▶ UTF-8 ─▶ message ─▶ Speaker      │
+//!   peer ──▶ │ rx ─▶ Reader: head ─▶ unmask ─▶ (inflate) ─▶ UTF-8 ─▶ message ─▶ Handler      │
 //!            │                  sans-IO: bytes in, events out              Done ─▶ the next  │
 //!   peer ◀── │ tx ◀──────────── (deflate) ◀─ (mask) ◀─ Queue ◀─ Sender, from any thread      │
 //!            └───────────────────────────────────────────────────────────────────────────────┘
@@ -22,7 +22,7 @@
 //!
 //! struct Echo(Option<ws::Sender>);
 //!
-//! impl ws::Speaker for Echo {
+//! impl ws::Handler for Echo {
 //!     fn open(&mut self, sender: &ws::Sender) {
 //!         self.0 = Some(sender.clone());
 //!     }

@@ -1,7 +1,7 @@
 //! One connection to a server: an [`Upgrade`] around the machine of `conn/client`.
 //!
 //! ```text
-//!   New ──▶ Busy ──head──▶ (Answer: what shall become of the body?) ──end──▶ Idle ──given a call──▶ Busy
+//!   New ──▶ Busy ──head──▶ (Response: what shall become of the body?) ──end──▶ Idle ──given a call──▶ Busy
 //!             │                                                                └─FIN, bytes, time─▶ Over
 //!             ├──broken, late, cut off──▶ Over, and whoever waits is told
 //!             └──101, CONNECT──▶ Handed: another Upgrade speaks

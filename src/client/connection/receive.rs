@@ -3,7 +3,7 @@
 //! ```text
 //!   head ──1xx──▶ head          (100: the body may go out)
 //!     ├───3xx────▶ the call goes elsewhere; this body is read and thrown away
-//!     └──────────▶ Answer ──▶ choose: Sink │ Close │ Switch ──▶ body ──▶ End
+//!     └──────────▶ Response ──▶ choose: Sink │ Close │ Switch ──▶ body ──▶ End
 //! ```
 
 use super::{

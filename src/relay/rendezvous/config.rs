@@ -14,7 +14,7 @@ use super::super::{
 /// use uncork::relay::{Rendezvous, RendezvousConfig};
 /// let config = RendezvousConfig { ttl: Duration::from_secs(300), ..RendezvousConfig::default() };
 /// let rendezvous = Rendezvous::new(config)?;
-/// # Ok::<(), uncork::relay::InvalidConfig>(())
+/// # Ok::<(), uncork::relay::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RendezvousConfig {

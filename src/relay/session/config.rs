@@ -11,7 +11,7 @@ use super::super::config::{self as checks, ConfigError};
 /// use uncork::relay::{SessionConfig, SessionRelay};
 /// let config = SessionConfig { request_timeout: Duration::from_secs(30), ..SessionConfig::default() };
 /// let relay = SessionRelay::new(config)?;
-/// # Ok::<(), uncork::relay::InvalidConfig>(())
+/// # Ok::<(), uncork::relay::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionConfig {

@@ -29,7 +29,7 @@ pub fn check(req: &Request<'_>) -> Result<Accept, Response> {
 ///
 /// ```
 /// use uncork::{Action, Request, ws};
-/// # struct Chat; impl ws::Speaker for Chat { fn message(&mut self, _: ws::Message<'_>, _: ws::Done) {} }
+/// # struct Chat; impl ws::Handler for Chat { fn message(&mut self, _: ws::Message<'_>, _: ws::Done) {} }
 /// let handler = |req: &mut Request<'_>| -> Action {
 ///     match ws::check_from(req, ws::same_origin) {
 ///         Ok(accept) => accept.switch(Chat).0.into(),

@@ -40,7 +40,7 @@ impl GatewayFile {
     /// let file = GatewayFile::parse(text, |name| std::env::var(name).ok())?;
     /// assert_eq!(file.port, 8080);
     /// assert_eq!(file.warnings[0].to_string(), "line 4: callback.tiemout is not known, and ignored");
-    /// # Ok::<(), uncork::relay::ConfigFault>(())
+    /// # Ok::<(), uncork::relay::GatewayConfigError>(())
     /// ```
     ///
     /// # Errors

@@ -34,7 +34,7 @@ use crate::relay::fields::same_field;
 /// let mut config = GatewayConfig::default();
 /// config.callback.connect = "http://localhost:12346/connect".into();
 /// let gateway = Gateway::new(config)?;
-/// # Ok::<(), uncork::relay::ConfigFault>(())
+/// # Ok::<(), uncork::relay::GatewayConfigError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayConfig {

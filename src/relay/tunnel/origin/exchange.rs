@@ -1,7 +1,7 @@
 //! One request on a stream of SPDY, served as a connection of HTTP/1.1 that is two pipes.
 //!
 //! ```text
-//!   SYN_STREAM, DATA ──▶ Up: head, framing ──▶ PipeIn ══▶ the engine, a handler ══▶ PipeOut ──▶ Answer ──▶ SYN_REPLY, DATA
+//!   SYN_STREAM, DATA ──▶ RequestBody: head, framing ──▶ PipeIn ══▶ the engine, a handler ══▶ PipeOut ──▶ Answer ──▶ SYN_REPLY, DATA
 //!         ◀─ WINDOW_UPDATE, as bytes leave for the pipe          written as fast as the window has it ─┘
 //! ```
 //! As with HTTP/2: who does not read is not written for, and what comes behind a request can't be taken for another. The

@@ -1,7 +1,7 @@
 //! One request on a stream of HTTP/2, served as a connection of HTTP/1.1 that is two pipes.
 //!
 //! ```text
-//!   HEADERS, DATA ──▶ Up: head, framing ──▶ PipeIn ══▶ the engine, a handler ══▶ PipeOut ──▶ Answer ──▶ HEADERS, DATA
+//!   HEADERS, DATA ──▶ RequestBody: head, framing ──▶ PipeIn ══▶ the engine, a handler ══▶ PipeOut ──▶ Answer ──▶ HEADERS, DATA
 //!        ◀─ WINDOW_UPDATE, as bytes leave for the pipe            written as fast as h2 has capacity ─┘
 //! ```
 //! The pipes are bounded, and so is everything here: who does not read is not written for, from end to end. To drop a

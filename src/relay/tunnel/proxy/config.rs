@@ -17,7 +17,7 @@ use crate::relay::{ConfigError, Via, config as checks};
 /// let hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
 /// let app = Credential::token("app", hash)?.host("app.example")?.host("*.dev.example")?;
 /// let proxy = Proxy::new(ProxyConfig { credentials: vec![app], ..ProxyConfig::default() })?;
-/// # Ok::<(), uncork::relay::InvalidConfig>(())
+/// # Ok::<(), uncork::relay::ConfigError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct ProxyConfig {

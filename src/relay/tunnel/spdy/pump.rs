@@ -2,8 +2,8 @@
 //!
 //! ```text
 //!            ┌───────────────────── Pump::turn ─────────────────────┐
-//!   io.rx ──▶│ handle_input ──▶ events ──▶ Speaker::happens           │
-//!            │                 woken keys ▶ Speaker::look ──▶ verbs    │   again, as long as bytes moved
+//!   io.rx ──▶│ handle_input ──▶ events ──▶ Handler::happens           │
+//!            │                 woken keys ▶ Handler::look ──▶ verbs    │   again, as long as bytes moved
 //!   io.tx ◀──│ greeting, then output ◀────────────────── Session       │   or something was woken
 //!            └──────────────────────────────────────────────────────┘
 //! ```
