@@ -24,7 +24,7 @@
 //!     let client = Client::new();
 //!     let handler = move |req: &mut Request<'_>| {
 //!         let ticket = req.ticket();
-//!         let call = client::Request::get("http://127.0.0.1:9000/").header("Accept", "text/plain");
+//!         let mut call = client::Request::get("http://127.0.0.1:9000/").header("Accept", "text/plain");
 //!         let cancel = call.cancel_handle();
 //!         req.on_end(move |_| cancel.cancel()); // the client may leave before there is a response
 //!         client.send(&req.loop_handle(), call, move |result| {
