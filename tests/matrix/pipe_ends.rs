@@ -160,7 +160,7 @@ fn a_receiver_that_leaves_in_the_middle_takes_nothing_along(world: &World) {
         assert!(to.exactly(1 << 20) == body[..1 << 20]);
         to.reset();
         let answer = from.answer();
-        let written: u64 = answer.text().strip_prefix("PeerLeft ").expect("so it was").parse().expect("a number");
+        let written: u64 = answer.text().strip_prefix("PeerClosed ").expect("so it was").parse().expect("a number");
         assert!((1 << 20..LONG as u64).contains(&written), "{written}");
         let end = served.ended.next();
         assert_eq!((end.reason, end.written), (EndReason::PeerClosed, written));
@@ -207,7 +207,7 @@ fn a_receiver_that_leaves_during_a_pause_has_had_all_that_came(world: &World) {
                 }
             };
             let all = first + second;
-            assert_eq!(from.answer().text(), format!("PeerLeft {all}"), "{way}");
+            assert_eq!(from.answer().text(), format!("PeerClosed {all}"), "{way}");
             let end = served.ended.next();
             assert_eq!((end.reason, end.written), (EndReason::PeerClosed, all as u64), "{way}");
             assert_eq!(served.moved().pop(), Some((all as u64, all as u64)), "{way}");

@@ -238,7 +238,7 @@ fn a_receiver_that_leaves_is_told_to_the_sender(world: &World) {
         to.exactly(4);
         to.reset();
         let answer = from.answer();
-        assert!(answer.is(200).text().starts_with("PeerLeft"), "{answer:?}");
+        assert!(answer.is(200).text().starts_with("PeerClosed"), "{answer:?}");
         assert_eq!(served.ended.next().reason, EndReason::PeerClosed);
         from.finish().until_end();
         served.ended.next();
@@ -263,7 +263,7 @@ fn a_sender_that_leaves_breaks_the_receiver_off(world: &World) {
             assert_eq!(finish, Finish::Reset, "it must not take a part for the whole");
             let mut why = [served.ended.next().reason, served.ended.next().reason].map(|why| format!("{why:?}"));
             why.sort();
-            assert_eq!(why, ["Aborted", "PeerLeft"]);
+            assert_eq!(why, ["Aborted", "PeerClosed"]);
         }
     }
 }
