@@ -95,7 +95,7 @@ fn the_peer_leaves(world: &World) {
     peer.expect(TEXT, "x");
     peer.wire.finish().ends(Finish::Clean);
     let why = closed.next();
-    assert_eq!((why.code, why.cause, why.is_clean()), (1006, CloseCause::PeerClosed, false));
+    assert_eq!((why.code, why.cause, why.is_clean()), (1006, CloseCause::PeerLeft, false));
     let peer = Peer::open(&host);
     peer.wire.reset();
     assert_eq!(closed.next().code, 1006);
