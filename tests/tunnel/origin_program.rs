@@ -367,7 +367,7 @@ fn what_is_wrong_is_said_in_words() {
             "t",
             "invalid name for Via: must have 1 to 64",
         ),
-        ([&["--proxy", "https://a"], &good[2..]].concat(), "t", "give a name and a port"),
+        ([&["--proxy", "https://a"], &good[2..]].concat(), "t", "expected a name and a port"),
     ] {
         let (code, said) = output(&wrong, token);
         assert!(code == Some(2) && said.contains(words), "{wrong:?}: {code:?} {said}");
