@@ -70,7 +70,7 @@
 //! | `drive` | the three modes; the only module that reads the clocks | `base api engine` |
 //! | `server` | [`Server`], [`Listen`], [`Running`] | `base api transport engine drive` |
 //! | `ws` | WebSocket, server and client, as an [`Upgrade`] | `base h1 api` |
-//! | `client` | outgoing HTTP/1.1 on the same loops | `base h1 conn api transport engine drive` |
+//! | `client` | outgoing HTTP/1.1 on the same loops | `base h1 conn api transport server` |
 #![cfg_attr(feature = "relay", doc = "| [`relay`] | services, written with the public API only | the public API |")]
 #![cfg_attr(not(feature = "relay"), doc = "| `relay` | services, written with the public API only | the public API |")]
 //!

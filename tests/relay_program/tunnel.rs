@@ -154,7 +154,7 @@ fn connections_that_say_nothing_are_counted_and_keep_no_origin_server_out() {
     };
     let _silent: Vec<Client> = (0..4).map(|_| silent()).collect();
     let failed = |reason: &str| relay.metric(&format!("uncork_tunnel_handshakes_failed_total{{reason=\"{reason}\"}}"));
-    until("two have lost their places", || failed("displaced") == 2.0 && failed("unanswered") == 2.0);
+    until("two have lost their places", || failed("displaced") == 2.0 && failed("timed-out") == 2.0);
     let _origin = Origin::by_alpn(&relay, &tls);
     until("the origin is connected", || relay.metric("uncork_tunnel_origin_servers") == 1.0);
     assert_eq!((failed("displaced"), failed("throttled")), (3.0, 0.0));

@@ -359,7 +359,7 @@ fn what_is_wrong_is_said_in_words() {
     for (wrong, token, words) in [
         (vec!["--proxy", "a.example:1", "--host", "b.example"], "t", "--root <DIR>|--forward <URL>"),
         (good.to_vec(), "", "no token: set UNCORK_TOKEN"),
-        ([&good[..6], &["--pin", "abc"]].concat(), "t", "a SHA-256 has 32 bytes, this has 2"),
+        ([&good[..6], &["--pin", "abc"]].concat(), "t", "expected 32 bytes of SHA-256, got 2"),
         ([&good[..6], &["--ca", "/no/such/file"]].concat(), "t", "/no/such/file: no such file"),
         ([&good[..4], &["--forward", "ftp://a", "--pin", good[7]]].concat(), "t", "as in http://127.0.0.1:3000"),
         (

@@ -267,8 +267,8 @@ fn an_answer_that_opens_nothing() {
     assert_eq!(good(&set("Sec-WebSocket-Extensions", "permessage-deflate")), Some(E::Extension));
     let status = offer().accept(200, &Headers::new(), ignore).err();
     assert_eq!(status, Some(E::Status(200)));
-    assert_eq!(status.map(|error| error.to_string()).as_deref(), Some("the server answers 200, not 101"));
-    // What says no, says why, and the connection is as good as before.
+    assert_eq!(status.map(|error| error.to_string()).as_deref(), Some("expected status 101, received 200"));
+    // A rejection has its reason, and the connection can be used again.
     let refusing = PLAIN.serve(|req: &mut Request<'_>| match ws::check_from(req, |_| false) {
         Ok(_) => Response::new(500),
         Err(refusal) => refusal,
