@@ -36,7 +36,10 @@ fn who_is_not_let_in_is_told_why_and_tries_again() {
     let proxy = || tunnel(world.origins).connections(1);
     for (tunnel, words) in [
         (proxy().token("wrong"), "401, check the token: unknown token"),
-        (proxy().host("other.example"), "403, the token may not have these names: this credential must not use other.example"),
+        (
+            proxy().host("other.example"),
+            "403, the token may not have these names: this credential must not use other.example",
+        ),
         (Tunnel::dial(&format!("localhost:{}", world.plain.port())).tls(trust()).host("a"), "cannot establish TLS"),
         (proxy().tls(TlsClient::builder().pin([7; 32]).build().expect("a pin")), "not the pinned one"),
     ] {
