@@ -430,11 +430,14 @@ fn no_circle_between_the_files_of_a_folder() {
     }
 }
 
+/// The files of a made-up folder: name and source.
+type Files = &'static [(&'static str, &'static str)];
+
 /// Made-up folders: each circle must be found.
 #[test]
 fn circles_are_found() {
     #[rustfmt::skip]
-    const ROWS: &[(&[(&str, &str)], Option<&str>)] = &[
+    const ROWS: &[(Files, Option<&str>)] = &[
         (&[("mod.rs", "mod a; mod b; use self::a::A;"), ("a.rs", "use super::b::B;"), ("b.rs", "")], None),
         (&[("mod.rs", "mod a; mod b;"), ("a.rs", "use super::{\n    b::B,\n    c,\n};"), ("b.rs", "use super::a::A;")],
             Some("a -> b -> a")),

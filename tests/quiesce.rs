@@ -1,5 +1,7 @@
 //! A server that gives its listening sockets back: what it has accepted goes on, and another server takes over the rest.
 
+#![expect(clippy::disallowed_methods, reason = "a handler that blocks")]
+
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},

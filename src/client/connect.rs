@@ -268,7 +268,7 @@ mod tests {
         loop_handle.at_once(move |now| {
             let request = client::Request::get("http://x/").connect_timeout(within);
             let then = Completion::new(move |result: Result<client::Response, Error>| {
-                sender.send(result.map(|a| a.status())).unwrap()
+                sender.send(result.map(|a| a.status())).unwrap();
             });
             let exchange = Exchange::new(kept.0.clone(), request, on.clone(), then, now);
             let by = exchange.connection_by().0;

@@ -250,7 +250,7 @@ fn decided_later_and_elsewhere() {
     let client = Client::new();
     let (tell, told) = channel();
     client.send(&loops.loops[0], client::Request::get(&server.url("/")), move |result| {
-        tell.send(result).expect("the expected event")
+        tell.send(result).expect("the expected event");
     });
     let answer = wait(&told).expect("a response");
     let (tell, told) = channel();

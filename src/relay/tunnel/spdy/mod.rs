@@ -38,6 +38,7 @@
 //! SPDY has no form for trailers, interim responses, other protocols and CONNECT. A body is forwarded as it comes; a
 //! spdy-proxy loses one that pauses for 3 s.
 
+#[cfg(any(test, fuzzing, feature = "__internals"))]
 mod deflater;
 mod dictionary;
 mod frame;

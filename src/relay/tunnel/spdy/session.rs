@@ -257,6 +257,7 @@ impl Session {
     }
 
     /// Returns the number of open streams.
+    #[cfg(any(test, fuzzing, feature = "__internals"))]
     pub(crate) fn streams(&self) -> usize {
         self.streams.len()
     }
