@@ -24,7 +24,7 @@ use super::{
 /// ```no_run
 /// use uncork::TlsClient;
 /// # fn main() -> Result<(), uncork::TlsError> {
-/// Trusts servers whose certificates this authority has signed, and no others.
+/// // Trusts servers whose certificates this authority has signed, and no others.
 /// let ours = TlsClient::roots_pem(&std::fs::read("ca.pem").unwrap_or_default())?;
 /// # let _ = ours;
 /// # Ok(()) }

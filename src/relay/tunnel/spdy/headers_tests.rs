@@ -113,7 +113,7 @@ fn a_block_too_large_costs_itself_and_a_bomb_the_connection() {
     }
     let wire = deflater.block(&[("x", &"x".repeat(3_000_000))]);
     assert!(wire.len() < 10_000);
-    assert_eq!(inflate(&mut inflater, &wire, 100), Err(Fault::protocol("a header block without end")));
+    assert_eq!(inflate(&mut inflater, &wire, 100), Err(Fault::protocol("a header block is too large")));
 }
 
 #[test]

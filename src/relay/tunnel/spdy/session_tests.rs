@@ -239,19 +239,19 @@ fn what_breaks_a_rule_of_the_connection_ends_it() {
     type Wire = fn(&mut Peer) -> Vec<u8>;
     #[rustfmt::skip]
     let rows: [(Role, Wire, &str); 11] = [
-        (Role::Client, |peer| peer.syn_stream(2, true, GET), "an origin that opens streams"),
-        (Role::Client, |peer| peer.syn_reply(3, true, GET), "a frame of a stream that never was"),
-        (Role::Client, |_| data(3, b"x", false), "a frame of a stream that never was"),
-        (Role::Client, |_| data(0, b"x", false), "a frame of a stream that never was"),
-        (Role::Client, |_| reset(2), "a frame of a stream that never was"),
-        (Role::Client, |_| window(3, 1), "a frame of a stream that never was"),
-        (Role::Server, |peer| peer.syn_reply(1, true, GET), "a reply to an origin"),
-        (Role::Server, |peer| peer.syn_stream(2, true, GET), "a stream with a number out of order"),
+        (Role::Client, |peer| peer.syn_stream(2, true, GET), "an origin server opened a stream"),
+        (Role::Client, |peer| peer.syn_reply(3, true, GET), "a frame for a stream that never existed"),
+        (Role::Client, |_| data(3, b"x", false), "a frame for a stream that never existed"),
+        (Role::Client, |_| data(0, b"x", false), "a frame for a stream that never existed"),
+        (Role::Client, |_| reset(2), "a frame for a stream that never existed"),
+        (Role::Client, |_| window(3, 1), "a frame for a stream that never existed"),
+        (Role::Server, |peer| peer.syn_reply(1, true, GET), "a reply to an origin server"),
+        (Role::Server, |peer| peer.syn_stream(2, true, GET), "a stream number out of order"),
         (Role::Server, |peer| [peer.syn_stream(3, true, GET), peer.syn_stream(1, true, GET)].concat(),
-            "a stream with a number out of order"),
+            "a stream number out of order"),
         (Role::Server, |peer| [peer.syn_stream(3, true, GET), peer.syn_stream(3, true, GET)].concat(),
-            "a stream with a number out of order"),
-        (Role::Server, |_| b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), "a frame of a stream that never was"),
+            "a stream number out of order"),
+        (Role::Server, |_| b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), "a frame for a stream that never existed"),
     ];
     for (role, wire, rule) in rows {
         let mut peer = Peer::of(role);
