@@ -316,7 +316,7 @@ fn a_proxy_that_is_lost_is_dialled_again() {
     let door = LegacyListener::new();
     let dug = Dug::new(door.tunnel(), Mode::Threads, site);
     drop(door.accept());
-    dug.hears("again in");
+    dug.hears("next attempt in");
     // One that goes away is left when everything is done.
     let mut proxy = door.accept();
     proxy.get("/who");
@@ -371,7 +371,7 @@ fn whom_to_believe_is_still_said() {
     let (socket, _) = door.0.accept().expect("a connection");
     let mut stream = StreamOwned::new(ServerConnection::new(identity().config.clone()).expect("TLS"), socket);
     stream.read_exact(&mut [0; 1]).expect_err("no handshake");
-    dug.hears("again in");
+    dug.hears("next attempt in");
     // Neither token nor names are for it.
     let site = |req: &mut Request<'_>| site(req);
     assert!(door.tunnel().token("secret").threads(1, site).is_err());
