@@ -34,10 +34,10 @@ pub(crate) fn a_side_that_leaves_is_missed(driver: &Driver) {
     let site = Site::start();
     let (sender, receiver) = (driver.browser(), driver.browser());
     receiver.open(&write(&sender, &site, "gone"));
-    receiver.reads("Somebody sends you a text");
+    receiver.reads("Receive a text");
     // The browser would keep the page for the way back, and its connection with it.
     sender.go("about:blank").expect("left");
-    receiver.reads("The sender has withdrawn it");
+    receiver.reads("The sender has cancelled");
     // Now the other, half way.
     let dir = Dir::new();
     let file = dir.0.join("c.bin");
@@ -48,7 +48,7 @@ pub(crate) fn a_side_that_leaves_is_missed(driver: &Driver) {
     other.read_exact(&mut vec![0; 1_000_000]).expect("a part");
     sender.reads("Sending");
     drop(other);
-    sender.reads("The other side has left");
+    sender.reads("The receiver has disconnected");
     // And a sender, half way.
     let id = site.stream(&json!({}));
     let mut other = site.ask(&format!("PUT /stream/{id}"), "Content-Length: 1000000\r\n", b"");
