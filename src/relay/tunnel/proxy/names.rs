@@ -38,7 +38,7 @@ pub(super) struct Name<L> {
     /// The credential that has registered it.
     pub(super) owner: usize,
     pub(super) links: Vec<L>,
-    /// The index of the link whose turn it is.
+    /// The index of the link that is next.
     next: usize,
     /// When it becomes free, if no link joins it.
     free_at: Instant,
@@ -148,7 +148,7 @@ impl<L> Name<L> {
         self.links.is_empty() && now >= self.free_at
     }
 
-    /// Returns its links, beginning with the one whose turn it is.
+    /// Returns its links, beginning with the one that is next.
     pub(super) fn in_turn(&mut self) -> impl Iterator<Item = &L> {
         let from = self.next % self.links.len().max(1);
         self.next = from + 1;
