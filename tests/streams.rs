@@ -34,8 +34,9 @@ const LITTLE: usize = 1 << 20;
 const SMALL_BLOCK: usize = 32 * 1024;
 /// At most this much is taken from one sender, or given to one receiver, before the others have their turn.
 const PIECE: usize = 64 * 1024;
-/// The average of each receiver while the shares are measured.
-const SHARE: usize = 2 << 20;
+/// The average of each receiver while the shares are measured. It takes a few hundred milliseconds: in a shorter time the
+/// scheduler of the system decides which of the server's threads gets more done.
+const SHARE: usize = 12 << 20;
 const LENGTH: u64 = 1 << 40;
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -100,7 +101,11 @@ impl Peer {
 
     fn write(&mut self, bytes: &[u8]) -> usize {
         would_block(match &mut self.tls {
-            Some(conn) => Stream::new(conn, &mut self.tcp).write(bytes),
+            // The connection has a limit, and writes nothing while its own buffer is full.
+            Some(conn) => match Stream::new(conn, &mut self.tcp).write(bytes) {
+                Ok(0) => return 0,
+                result => result,
+            },
             None => self.tcp.write(bytes),
         })
     }
@@ -175,7 +180,7 @@ impl Pair {
 type Waiting = Arc<Mutex<HashMap<String, Ticket>>>;
 
 /// A GET waits for the POST to the same path. On small sockets.
-fn serve(tls: Option<&Tls>, kernel_pipes: usize) -> (Running, Waiting) {
+fn serve(tls: Option<&Tls>, kernel_pipes: usize, threads: usize) -> (Running, Waiting) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     SockRef::from(&listener).set_send_buffer_size(128 * 1024).expect("set");
     SockRef::from(&listener).set_recv_buffer_size(128 * 1024).expect("set");
@@ -198,7 +203,7 @@ fn serve(tls: Option<&Tls>, kernel_pipes: usize) -> (Running, Waiting) {
         listen = listen.tls(tls.clone());
     }
     let server = Server::new().listen(listen).limits(limits);
-    (server.threads(2, handler).expect("running"), waiting)
+    (server.threads(threads, handler).expect("running"), waiting)
 }
 
 fn run(what: &str, tls: bool, kernel_pipes: usize, memory: usize) {
@@ -210,7 +215,9 @@ fn run(what: &str, tls: bool, kernel_pipes: usize, memory: usize) {
     roots.add(made.cert.der().clone()).expect("a root");
     let client = tls.then(|| Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()));
     let own = tls.then(|| Tls::pem_bytes(cert.as_bytes(), key.as_bytes()).expect("a good pair"));
-    let (server, waiting) = serve(own.as_ref(), kernel_pipes);
+    // Small blocks between two loops wait for both threads, and these for the test's: one loop, to see the shares of memory.
+    let threads = if memory > LITTLE { 2 } else { 1 };
+    let (server, waiting) = serve(own.as_ref(), kernel_pipes, threads);
     let end = Instant::now() + PATIENCE;
 
     let peer = |head: String| Peer::connect(&server, client.as_ref(), &head);
@@ -242,9 +249,10 @@ fn run(what: &str, tls: bool, kernel_pipes: usize, memory: usize) {
     }
     let mut shares: Vec<u64> = pairs.iter().map(|pair| pair.to.moved).collect();
     shares.sort_unstable();
-    let (slowest, median) = (shares[0], shares[count / 2]);
+    let (slowest, median, fastest) = (shares[0], shares[count / 2], shares[count - 1]);
     let busy = resident().saturating_sub(before) / count;
     assert!(slowest * 2 >= median, "{what}: {slowest} bytes, where the median is {median}");
+    assert!(memory > LITTLE || fastest <= median * 5, "{what}: {fastest} bytes, where the median is {median}");
     let held = pipe_memory();
     assert!(held <= memory + count * SMALL_BLOCK, "{what}: {held} bytes in pipes");
 
@@ -263,8 +271,9 @@ fn run(what: &str, tls: bool, kernel_pipes: usize, memory: usize) {
     assert!(held <= memory + count * SMALL_BLOCK, "{what}: {held} bytes in pipes");
     assert!(memory > LITTLE || held > memory / 2, "{what}: {held} bytes in pipes are not up to the limit");
     println!(
-        "{what}: {count} streams; slowest {:.2} of the median; bytes of memory each: {busy} at work, {stalled} stalled",
-        slowest as f64 / median as f64
+        "{what}: {count} streams; slowest {:.2}, fastest {:.2} of the median; bytes of memory each: {busy} at work, {stalled} stalled",
+        slowest as f64 / median as f64,
+        fastest as f64 / median as f64
     );
     assert!(busy.max(stalled) <= PER_STREAM, "{what}: {busy} and {stalled} bytes each");
 

@@ -3,8 +3,8 @@
 //! A block is made on one loop, is emptied on another, and may be dropped with the pipe on a third. So a [`Share`] goes
 //! with its store and counts it. Pipes belong to no server, so the memory is counted for the process.
 //!
-//! Beyond the limit nothing is rejected and nothing waits: a pipe gets a small block ([`SMALL`]) until others have given
-//! theirs back. Small blocks are not counted. So all pipes together hold at most the limit and a small block each.
+//! The less memory is free, the smaller is a new block ([`PART`]). Nothing is rejected and nothing waits: a pipe always gets a
+//! small block ([`SMALL`]), which is not counted. So all pipes together hold at most the limit and a small block each.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,6 +13,11 @@ pub(crate) const SMALL: usize = 16 * 1024;
 
 /// 1,024 pipes of the relays' 256 KiB; as much as one loop lends in buffers.
 const DEFAULT: usize = 256 << 20;
+
+/// One block gets at most a fourth of the memory that the others leave free. So blocks become smaller while the memory fills
+/// up, those of all pipes alike, and a pipe that comes late finds some. (This is how switches share the memory of their
+/// ports: Choudhury and Hahne, "Dynamic queue length thresholds", 1998.)
+const PART: usize = 4;
 
 /// The memory of all pipes of the process.
 pub(crate) static PROCESS: PipeMemory = PipeMemory::new(DEFAULT);
@@ -58,16 +63,21 @@ impl Share {
         Self::none(self.of)
     }
 
-    /// Changes it to the share of a store of `size` bytes. Returns `false`, and changes nothing, if the limit does not
-    /// allow that.
+    /// Changes it to the share of a store of `size` bytes. Returns `false`, and changes nothing, if that is more than a
+    /// [part](PART) of what the others leave free.
     pub(crate) fn try_resize(&mut self, size: usize) -> bool {
-        let more = counted(size).saturating_sub(self.bytes);
-        let limit = self.of.limit();
-        let add = |held: usize| held.checked_add(more).filter(|held| *held <= limit);
-        if more > 0 && self.of.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_err() {
-            return false;
+        let (old, new) = (self.bytes, counted(size));
+        if new > old {
+            let limit = self.of.limit();
+            let grow = |held: usize| {
+                let free = limit.checked_sub(held - old)?;
+                (new <= free / PART).then(|| held - old + new)
+            };
+            if self.of.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grow).is_err() {
+                return false;
+            }
+            self.bytes = new;
         }
-        self.bytes += more;
         self.resize(size);
         true
     }
@@ -112,15 +122,15 @@ mod tests {
 
     #[test]
     fn shares_are_counted_until_they_are_dropped_wherever_that_is() {
-        static MEMORY: PipeMemory = PipeMemory::new(100_000);
+        static MEMORY: PipeMemory = PipeMemory::new(400_000);
         let (mut one, mut other) = (Share::none(&MEMORY), Share::none(&MEMORY));
-        assert!(one.try_resize(60_000) && !other.try_resize(60_000) && other.try_resize(40_000));
-        assert_eq!(MEMORY.held(), 100_000);
-        assert!(!one.try_resize(60_001), "not even a byte more");
-        assert!(one.try_resize(60_000) && one.try_resize(20_000) && other.try_resize(80_000));
+        assert!(one.try_resize(100_000) && other.try_resize(60_000));
+        assert_eq!(MEMORY.held(), 160_000);
+        assert!(!one.try_resize(100_001), "more than a fourth of what the other leaves");
+        assert!(one.try_resize(85_000) && one.try_resize(20_000) && other.try_resize(95_000));
         assert!(other.try_resize(SMALL) && one.try_resize(SMALL));
         assert_eq!(MEMORY.held(), 0, "small ones are not counted");
-        one.resize(200_000);
+        one.resize(500_000);
         assert!(one.is_scarce() && !other.is_scarce() && !other.try_resize(SMALL + 1) && other.try_resize(SMALL));
         std::thread::spawn(move || drop(one)).join().expect("dropped");
         assert_eq!(MEMORY.held(), 0);
@@ -130,14 +140,30 @@ mod tests {
     }
 
     #[test]
+    fn one_share_is_at_most_a_fourth_of_what_the_others_leave() {
+        static MEMORY: PipeMemory = PipeMemory::new(1 << 20);
+        let mut shares: Vec<Share> = (0..12).map(|_| Share::none(&MEMORY)).collect();
+        let sizes: Vec<usize> = shares
+            .iter_mut()
+            .map(|share| {
+                [256, 128, 64, 32, 16].into_iter().find(|kib| share.try_resize(kib << 10)).expect("a small one")
+            })
+            .collect();
+        assert_eq!(sizes, [256, 128, 128, 128, 64, 64, 64, 32, 32, 32, 16, 16]);
+        shares.remove(0);
+        assert!(shares[10].try_resize(64 << 10), "who comes late gets what others give back");
+    }
+
+    #[test]
     fn many_threads_never_hold_more_than_the_limit() {
-        static MEMORY: PipeMemory = PipeMemory::new(5 * 20_000);
+        static MEMORY: PipeMemory = PipeMemory::new(8 * 20_000);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..2_000 {
                         let mut shares = [0; 3].map(|_| Share::none(&MEMORY));
                         shares.iter_mut().for_each(|share| _ = share.try_resize(20_000));
+                        // Five of them: then 60,000 are free, and a fourth of that is less than 20,000.
                         assert!(MEMORY.held() <= 5 * 20_000);
                     }
                 });

@@ -12,7 +12,7 @@
 //! ([`Runs`](crate::base::runs::Runs)): it is filled again when it is empty, or while its rear half is free. (Smaller
 //! blocks, or two of them, cost 1.2 to 2.8 times as much as a bare copy loop when that was measured.) A block that stays
 //! empty has no memory, so an idle stream holds none. All blocks of the process together have a limit
-//! ([`set_pipe_memory_limit`]); beyond it they are small.
+//! ([`set_pipe_memory_limit`]); the less of it is free, the smaller are new blocks.
 //!
 //! If both sockets are plain and nothing must be put between the bytes, the bytes need not enter the process. The block
 //! is a pipe of the system then, and bytes are spliced into it and out of it.
@@ -75,9 +75,10 @@ pub fn pipe_memory() -> usize {
 /// Sets the limit of [`pipe_memory`], for the whole process: a pipe belongs to no server. The default is 256 MiB, which is
 /// 1,024 full pipes of the relays.
 ///
-/// Beyond the limit, a pipe gets a block of 16 KiB instead of its full room (32 KiB for a body that comes over TLS or in
-/// chunks). Nothing is rejected and nothing waits: such pipes move fewer bytes with each system call. Blocks that are
-/// larger already stay so until they are empty.
+/// A pipe gets a block of its full room while that is at most a fourth of what the others leave free; then smaller ones, down
+/// to 16 KiB (32 KiB for a body that comes over TLS or in chunks). Nothing is rejected and nothing waits: such pipes move
+/// fewer bytes with each system call. While less than a fourth of the memory is free, a larger block must be emptied before it
+/// is filled again, and its memory goes to whoever asks next.
 ///
 /// Without a limit, one client could have a pipe for each of its connections, and fill all of them.
 pub fn set_pipe_memory_limit(bytes: usize) {

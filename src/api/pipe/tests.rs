@@ -214,19 +214,21 @@ fn blocks_are_counted_until_they_are_dropped_on_whatever_thread() {
 
 #[test]
 fn pipes_beyond_the_limit_hold_little_and_lose_nothing() {
-    static MEMORY: PipeMemory = PipeMemory::new(600 * 1024);
+    static MEMORY: PipeMemory = PipeMemory::new(2 << 20);
     let mut pipes: Vec<_> = (0..20).map(|_| pipe_with_share(256 * 1024, Share::none(&MEMORY))).collect();
     let written: Vec<usize> = pipes.iter_mut().map(|(inlet, _)| inlet.write(&[7; 300_000])).collect();
-    assert_eq!(written[..2], [256 * 1024; 2]);
-    assert_eq!(written[2..], [SMALL; 18]);
-    assert_eq!(MEMORY.held(), 512 * 1024);
+    let kib: Vec<usize> = written.iter().map(|written| written >> 10).collect();
+    assert_eq!(kib[..5], [256; 5]);
+    assert_eq!(kib[5..14], [128, 128, 128, 64, 64, 64, 32, 32, 32], "the less is free, the smaller");
+    assert_eq!(written[14..], [SMALL; 6]);
+    assert_eq!(MEMORY.held(), 1952 << 10);
     for ((_, outlet), written) in pipes.iter_mut().zip(&written) {
         assert_eq!(take_all(outlet), *written);
     }
-    assert_eq!(MEMORY.held(), 256 * 1024, "the first left its store to others, as memory was scarce");
+    assert_eq!(MEMORY.held(), 1440 << 10, "the first two left their stores to others, as memory was scarce");
     let (inlet, outlet) = &mut pipes[19];
-    assert_eq!(inlet.write(&[7; 300_000]), 256 * 1024, "there is room for a large one again");
-    assert_eq!(take_all(outlet), 256 * 1024);
+    assert_eq!(inlet.write(&[7; 300_000]), 128 * 1024, "there is room for a larger one again");
+    assert_eq!(take_all(outlet), 128 * 1024);
     drop(pipes);
     assert_eq!(MEMORY.held(), 0);
 }
