@@ -49,7 +49,8 @@ pub(crate) enum BodyOut {
 enum BodyIn {
     None,
     Length(u64),
-    Chunked(Decoder),
+    /// In a box: most connections never have one.
+    Chunked(Box<Decoder>),
 }
 
 /// The head of a response, as the machine needs it.
@@ -200,7 +201,7 @@ impl ServerConn {
             Framing::None | Framing::Length(0) => self.body = BodyIn::None,
             Framing::Length(n) if n > limits.body => return Err(Misbehaved::BodyTooLarge),
             Framing::Length(n) => self.body = BodyIn::Length(n),
-            Framing::Chunked => self.body = BodyIn::Chunked(Decoder::new()),
+            Framing::Chunked => self.body = BodyIn::Chunked(Box::new(Decoder::new())),
         }
         Ok(())
     }

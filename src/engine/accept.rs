@@ -11,7 +11,7 @@ use mio::Token;
 
 use super::{
     Engine,
-    arrivals::{Arrival, ConnSource, Full, Peer},
+    arrivals::{Arrival, ConnSource, LimitReached, Peer},
     conn_io::ConnIo,
     core::Core,
     dispatch,
@@ -81,7 +81,7 @@ impl Engine<'_> {
         let entered = match entered {
             Ok(entered) => entered,
             Err(full) => {
-                let what = if full == Full::Total { "in total" } else { "from this address" };
+                let what = if full == LimitReached::Total { "in total" } else { "from this address" };
                 debug!(target: "uncork::engine", "{peer}: rejected: too many connections {what}");
                 return;
             }
@@ -117,8 +117,8 @@ impl Engine<'_> {
         };
         match added {
             Ok(slot) => {
-                slot.io.notify_closed = !matches!(slot.phase, Phase::Proxy);
-                slot.io.listener = u16::try_from(listener).unwrap_or(u16::MAX);
+                slot.io.peer.notify_closed = !matches!(slot.phase, Phase::Proxy);
+                slot.io.peer.listener = u16::try_from(listener).unwrap_or(u16::MAX);
                 self.inbound += 1;
             }
             Err(fault) => {

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -12,7 +12,7 @@ use std::{
 use super::dispatch::Trusted;
 use crate::{
     api::{PipeIn, PipeOut},
-    base::{Limits, PeerAddr, seldom::Seldom, time::Tick},
+    base::{Limits, PeerAddr, lock, seldom::Seldom, time::Tick},
     transport::{Listener, Security, Socket, kernel_pipe::KernelPipes},
 };
 
@@ -39,21 +39,29 @@ pub(crate) struct Peer {
     admission: Option<Arc<Admission>>,
     /// It counts toward the limit of its address, too. A proxy that has not named its client does not.
     counted: bool,
+    /// The handler has accepted it, and learns when it ends.
+    pub(super) notify_closed: bool,
+    /// The number of the listener that it came through, if it is inbound.
+    pub(super) listener: u16,
 }
 
 impl Peer {
+    fn new(addr: PeerAddr, is_inbound: bool, admission: Option<Arc<Admission>>) -> Self {
+        Self { addr, is_inbound, admission, counted: false, notify_closed: false, listener: u16::MAX }
+    }
+
     /// Returns the peer of an outbound connection, which does not count toward the limits.
     pub(super) fn dialed(addr: PeerAddr) -> Self {
-        Self { addr, is_inbound: false, admission: None, counted: false }
+        Self::new(addr, false, None)
     }
 
     /// Returns the peer of a connection adopted as pipes. It is served, and does not count toward the limits.
     pub(super) fn adopted(addr: PeerAddr) -> Self {
-        Self { addr, is_inbound: true, admission: None, counted: false }
+        Self::new(addr, true, None)
     }
 
     /// Sets the client that the proxy named. The connection then counts toward the limit of that address.
-    pub(super) fn set_client(&mut self, client: PeerAddr) -> Result<(), Full> {
+    pub(super) fn set_client(&mut self, client: PeerAddr) -> Result<(), LimitReached> {
         if let Some(admission) = &self.admission {
             admission.enter_address(&client)?;
             self.counted = true;
@@ -120,9 +128,9 @@ pub(crate) struct Admission {
     pub(super) relieved: Seldom,
 }
 
-/// The limit that rejects a connection.
+/// The limit that a connection would exceed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Full {
+pub(crate) enum LimitReached {
     /// The limit on all connections.
     Total,
     /// The limit on connections of this address.
@@ -151,7 +159,7 @@ impl Admission {
         self.all.load(Ordering::Relaxed) < self.most
     }
 
-    pub(crate) fn enter(self: &Arc<Self>, peer: &PeerAddr) -> Result<Peer, Full> {
+    pub(crate) fn enter(self: &Arc<Self>, peer: &PeerAddr) -> Result<Peer, LimitReached> {
         let mut entered = self.enter_proxy(peer)?;
         entered.set_client(*peer)?;
         Ok(entered)
@@ -159,23 +167,23 @@ impl Admission {
 
     /// Admits a proxy. It counts toward the limit on all connections, but not toward its own address's: it may bring
     /// many clients.
-    pub(super) fn enter_proxy(self: &Arc<Self>, peer: &PeerAddr) -> Result<Peer, Full> {
+    pub(super) fn enter_proxy(self: &Arc<Self>, peer: &PeerAddr) -> Result<Peer, LimitReached> {
         if self.all.fetch_add(1, Ordering::Relaxed) >= self.most {
             self.all.fetch_sub(1, Ordering::Relaxed);
-            return Err(Full::Total);
+            return Err(LimitReached::Total);
         }
-        Ok(Peer { addr: *peer, is_inbound: true, admission: Some(self.clone()), counted: false })
+        Ok(Peer::new(*peer, true, Some(self.clone())))
     }
 
-    fn enter_address(&self, peer: &PeerAddr) -> Result<(), Full> {
+    fn enter_address(&self, peer: &PeerAddr) -> Result<(), LimitReached> {
         let Some(network) = peer.network() else { return Ok(()) };
         // The count of all connections includes this one.
         let others = self.all.load(Ordering::Relaxed).saturating_sub(1);
         let share = Limits::address_share(self.most, self.most_per_address, others);
-        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_address = lock(&self.by_address);
         let count = by_address.get(&network).copied().unwrap_or(0);
         if count >= share {
-            return Err(Full::Address);
+            return Err(LimitReached::Address);
         }
         by_address.insert(network, count + 1);
         Ok(())
@@ -183,7 +191,7 @@ impl Admission {
 
     fn leave_address(&self, peer: &PeerAddr) {
         let Some(network) = peer.network() else { return };
-        let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_address = lock(&self.by_address);
         if let Some(count) = by_address.get_mut(&network) {
             *count -= 1;
             if *count == 0 {
@@ -209,10 +217,10 @@ mod tests {
         let (a, b, c) = (peer([10, 0, 0, 1]), peer([10, 0, 0, 2]), peer([10, 0, 0, 3]));
         let (first, second) = (enter(&a).ok(), enter(&a).ok());
         assert!(first.is_some() && second.is_some());
-        assert_eq!(enter(&a).err(), Some(Full::Address));
+        assert_eq!(enter(&a).err(), Some(LimitReached::Address));
         let (third, fourth) = (enter(&b).ok(), enter(&PeerAddr::Unix).ok());
         assert!(third.is_some() && fourth.is_some());
-        assert_eq!(enter(&PeerAddr::Unix).err(), Some(Full::Total));
+        assert_eq!(enter(&PeerAddr::Unix).err(), Some(LimitReached::Total));
         drop(first);
         let again = enter(&c).ok();
         assert!(again.is_some() && !admission.has_capacity());
@@ -251,7 +259,7 @@ mod tests {
         let enter = || admission.enter_proxy(&proxy).expect("admitted");
         let (mut first, mut second) = (enter(), enter());
         assert_eq!(first.set_client(client), Ok(()));
-        assert_eq!(second.set_client(client), Err(Full::Address));
+        assert_eq!(second.set_client(client), Err(LimitReached::Address));
         drop((first, second));
         assert!(admission.by_address.lock().expect("not poisoned").is_empty() && admission.has_capacity());
         assert_eq!(admission.all.load(Ordering::Relaxed), 0);
@@ -262,7 +270,7 @@ mod tests {
         let admission = admission(9, 1);
         let mapped = PeerAddr::tcp("[::ffff:10.0.0.1]:9".parse().expect("an address"));
         let _one = admission.enter(&PeerAddr::tcp(([10, 0, 0, 1], 1).into())).ok();
-        assert_eq!(admission.enter(&mapped).err(), Some(Full::Address));
+        assert_eq!(admission.enter(&mapped).err(), Some(LimitReached::Address));
     }
 
     #[test]
@@ -271,7 +279,7 @@ mod tests {
         let enter = |text: &str| admission.enter(&PeerAddr::tcp(text.parse().expect("an address")));
         let taken = [enter("[2001:db8::1]:9").ok(), enter("[2001:db8::2]:9").ok()];
         assert!(taken.iter().all(Option::is_some));
-        assert_eq!(enter("[2001:db8::ffff:3]:9").err(), Some(Full::Address));
+        assert_eq!(enter("[2001:db8::ffff:3]:9").err(), Some(LimitReached::Address));
         assert!(enter("[2001:db8:0:1::1]:9").is_ok(), "another network");
         drop(taken);
         assert!(admission.by_address.lock().expect("not poisoned").is_empty());

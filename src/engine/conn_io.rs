@@ -33,16 +33,11 @@ pub(super) struct ConnIo {
     pub(super) sent: u64,
     /// The number of the latest request. 0 before the first one, and always on an outbound connection.
     pub(super) number: u32,
-    pub(super) listener: u16,
     pub(super) ready: Ready,
     /// The timeout that `recv_by` measures.
     pub(super) clock: Option<Timeout>,
-    /// The socket reports large amounts of data only (`coalescing`).
-    pub(super) coalesces: bool,
     /// It is in the run queue.
     pub(super) queued: bool,
-    /// The handler has accepted it, and learns when it ends.
-    pub(super) notify_closed: bool,
     /// The peer has ended its side; `true` if in the way its transport prescribes.
     pub(super) eof: Option<bool>,
 }
@@ -61,12 +56,9 @@ impl ConnIo {
             entry: Tick::NEVER,
             sent: 0,
             number: 0,
-            listener: u16::MAX,
             ready: Ready::NEW,
             clock: None,
-            coalesces: false,
             queued: false,
-            notify_closed: false,
             eof: None,
         }
     }

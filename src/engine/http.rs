@@ -53,7 +53,7 @@ impl ConnIo {
         let context = RequestContext {
             id: RequestId { conn: self.id, number: self.number },
             peer: &self.peer.addr,
-            listener: self.listener.into(),
+            listener: self.peer.listener.into(),
             now: core.now,
             mailbox: &core.mailbox,
             secure: secure(&self.transport),

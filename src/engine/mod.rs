@@ -353,7 +353,7 @@ impl<'h> Engine<'h> {
         self.core.pool.settle(&mut io.rx);
         io.out.settle(&mut self.core.pool);
         io.transport.release(&mut self.core.pool);
-        let (is_inbound, notify_closed) = (io.peer.is_inbound(), io.notify_closed);
+        let (is_inbound, notify_closed) = (io.peer.is_inbound(), io.peer.notify_closed);
         drop(io);
         self.core.reserve.fill();
         if let Some((then, error)) = not_dialed {

@@ -53,7 +53,7 @@ impl ConnIo {
             debug!(target: "uncork::engine", "{}, by {proxy}: rejected by the handler", self.peer.addr);
             return Err(EndReason::Rejected { status: 0, rule: "rejected by the handler" });
         }
-        self.notify_closed = true;
+        self.peer.notify_closed = true;
         Ok(Step::Become(if self.transport.is_handshaking() { Phase::Securing } else { Phase::Head }))
     }
 }

@@ -16,6 +16,8 @@ bitflags::bitflags! {
         const DEAD = 8;
         /// The send timeout has passed. One more write is tried before the connection is given up.
         const LATE = 16;
+        /// Not an event: the socket reports large amounts of data only (`coalescing`).
+        const COALESCES = 32;
         /// A new socket: a read and a write are worth trying.
         const NEW = Self::READ.bits() | Self::WRITE.bits();
     }
