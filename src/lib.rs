@@ -135,6 +135,11 @@
 //! in debug builds the body does too. Requests are not logged: use [`Server::access_log`]. `ws` logs nothing: its handler
 //! is told how a WebSocket ended.
 //!
+//! # Platforms
+//!
+//! Unix, 64 bit; tuned on Linux. On systems where `sendfile` raises `SIGPIPE`, a program in another language that embeds the
+//! engine must ignore that signal. Rust's runtime ignores it.
+//!
 //! # Decisions
 //!
 //! - One type of transport with an optional TLS part. A [connection of two pipes](LoopHandle::adopt_pipes) is another
