@@ -1,8 +1,8 @@
 //! The builder of a client: every limit and timeout, its default, and the reason for it.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use super::{Client, pool::Shared, settings::Settings};
+use super::{connect::Connector, handle::Client, pool::Pool, settings::Settings};
 use crate::{
     h1::{HeadLimits, HeaderValue, MAX_FIELDS},
     transport::TlsClient,
@@ -129,6 +129,25 @@ impl ClientBuilder {
 
     /// Creates the client.
     pub fn build(self) -> Client {
-        Client(Arc::new(Shared::new(self.0)))
+        let connector = Connector::new(self.0.tls.clone());
+        Client::new_with(Pool::new(self.0, move |pending, permit, now| connector.open(pending, permit, now)))
+    }
+}
+
+impl Client {
+    /// Creates a client with the defaults that [`ClientBuilder`] documents.
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// Returns a builder for a client with other limits, timeouts or root certificates.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::new()
+    }
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Self::new()
     }
 }

@@ -1,9 +1,9 @@
 //! Redirects (RFC 9110 §15.4).
 
 use super::{
-    Error, Request,
+    error::Error,
     exchange::{Exchange, Key},
-    request::Content,
+    request::{Content, Request},
 };
 use crate::h1::HeadersRef;
 

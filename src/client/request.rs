@@ -7,7 +7,12 @@ use std::{
     time::Duration,
 };
 
-use super::{CancelHandle, Error, cancel::Stage, settings::Settings, url::Url};
+use super::{
+    cancel::{CancelHandle, Stage},
+    error::Error,
+    settings::Settings,
+    url::Url,
+};
 use crate::{
     api::{Body, PipeOut, response::Kind},
     base::out::Block,

@@ -12,6 +12,8 @@ use std::{
     time::Duration,
 };
 
+use crate::base::lock;
+
 /// The most threads. A name server that does not respond blocks each of them for some seconds.
 const THREADS: usize = 4;
 /// The most jobs in the queue.
@@ -36,7 +38,7 @@ impl Resolver {
     /// Queues a job. Returns `false`, and drops it, if the queue is full or no thread can be started.
     pub(super) fn run(&self, job: impl FnOnce() + Send + 'static) -> bool {
         let (work, condvar) = &*self.0;
-        let mut work = work.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut work = lock(work);
         if work.jobs.len() >= JOBS {
             return false;
         }
@@ -60,14 +62,14 @@ impl Resolver {
     }
 
     fn work(&self) {
-        let (lock, condvar) = &*self.0;
-        let mut work = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let (jobs, condvar) = &*self.0;
+        let mut work = lock(jobs);
         loop {
             if let Some(job) = work.jobs.pop_front() {
                 drop(work);
                 // No application code: its callbacks run on the loop.
                 job();
-                work = lock.lock().unwrap_or_else(PoisonError::into_inner);
+                work = lock(jobs);
                 continue;
             }
             work.waiting += 1;

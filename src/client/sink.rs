@@ -1,15 +1,16 @@
 //! The destination of a response's body.
 
+use std::sync::Arc;
+
 use super::{
-    Error, FullResponse, TooLargePart,
+    error::{Error, TooLargePart},
     intake::Intake,
-    response::{Choice, Completion},
+    response::{Choice, Completion, FullResponse},
 };
 use crate::{
     api::{PipeIn, Waker},
     h1::Headers,
 };
-use std::sync::Arc;
 
 /// The most bytes of an unwanted body that are read to keep the connection: about the cost of a new one.
 const DISCARD_MAX: u64 = 64 * 1024;

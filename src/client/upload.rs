@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{
-    Error,
+    error::Error,
     request::{Bytes, Content},
 };
 use crate::{

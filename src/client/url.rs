@@ -18,7 +18,7 @@
 
 use std::borrow::Cow;
 
-use super::Error;
+use super::error::Error;
 use crate::h1::{grammar, target};
 
 /// A URL of `http` or `https`.
