@@ -10,8 +10,8 @@
 //! serves only requests of its own loop. A loop that blocks (thread per connection) or ends affects no requests of other
 //! loops.
 //!
-//! A request that has a permit goes to the function [`Connect`], so this file knows nothing of sockets. The connection
-//! comes back here when it is free.
+//! A request that has a permit goes to the function [`Connect`], so this file does not depend on sockets. A connection
+//! that is free calls [`Pool::release`].
 //!
 //! There is one lock. It is held while lists change, and never while application code runs or a connection is dropped.
 
@@ -100,7 +100,7 @@ struct Host {
     /// The most recently used one is last, and is used first.
     idle: Vec<Arc<Slot>>,
     waiting: VecDeque<Pending>,
-    /// How often the first of those has been overtaken.
+    /// How often the first request in `waiting` has been overtaken.
     passed: u8,
     /// When a request was last sent with `Connection: close` for rotation.
     rotated: Option<Instant>,
@@ -161,9 +161,9 @@ impl Pool {
         }
         let mut hosts = lock(&self.hosts);
         let host = hosts.entry(exchange.key.clone()).or_default();
-        if let Some(every) = self.settings.rotate {
+        if let Some(interval) = self.settings.rotate {
             match host.rotated {
-                Some(last) if now.mono.saturating_duration_since(last) < every => {}
+                Some(last) if now.mono.saturating_duration_since(last) < interval => {}
                 last => {
                     exchange.close |= last.is_some();
                     host.rotated = Some(now.mono);
@@ -217,7 +217,7 @@ impl Pool {
                     }
                 }
             };
-            // None: it has just timed out.
+            // None: it has just timed out or was cancelled.
             let Some(loop_handle) = next.look(|exchange| exchange.loop_handle.clone()) else { continue };
             let permit = Arc::new(Mutex::new(Some(ConnPermit::new(self, key))));
             let (sent, pending) = (permit.clone(), next.clone());

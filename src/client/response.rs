@@ -50,7 +50,7 @@ impl<T> Completion<T> {
 impl<T> Drop for Completion<T> {
     fn drop(&mut self) {
         if let Some(f) = self.0.take() {
-            // Application code in a destructor, perhaps of an engine that unwinds: a panic ends here.
+            // Application code in a destructor, perhaps of an engine that unwinds: a panic must not continue.
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(Err(Error::LoopEnded))));
             if result.is_err() {
                 log::error!(target: "uncork::client", "the application panicked in a callback about the end of its loop");

@@ -138,7 +138,7 @@ fn read_head(state: &mut ConnState, work: &mut Work, io: &mut Io<'_>) -> Result<
     let received = state.conn.received_head(&head).map_err(Error::from_rule)?;
     if let HeadKind::Interim(status) = received {
         if status == 100 {
-            work.upload.go(&io.waker());
+            work.upload.start(&io.waker());
         } else if let Some(interim) = work.exchange.as_mut().and_then(|exchange| exchange.request.interim.as_mut()) {
             interim(status, head.fields.to_owned());
         }
@@ -161,7 +161,7 @@ fn choose(state: &ConnState, work: &mut Work, choice: Choice, io: &Io<'_>) -> Re
         choice => Sink::of(choice, announced, &io.waker()).map_or(Destination::Close, Destination::Sink),
     };
     match &work.to {
-        Destination::Sink(sink) if sink.refuses(announced) => Err(Error::TooLarge(TooLargePart::Body)),
+        Destination::Sink(sink) if sink.is_too_small_for(announced) => Err(Error::TooLarge(TooLargePart::Body)),
         _ => Ok(()),
     }
 }
@@ -184,16 +184,16 @@ fn deliver(
     if head.status >= 400 {
         work.upload = Upload::Done;
     }
-    let unexpected = head.status == 417 && exchange.request.options.expect_continue && !spent;
-    let elsewhere = match redirect::follow(&mut exchange, head.status, head.fields, spent) {
-        Ok(elsewhere) => elsewhere,
+    let expectation_failed = head.status == 417 && exchange.request.options.expect_continue && !spent;
+    let redirected = match redirect::follow(&mut exchange, head.status, head.fields, spent) {
+        Ok(redirected) => redirected,
         Err(error) => {
             work.exchange = Some(exchange);
             return Err(error);
         }
     };
-    if unexpected || elsewhere {
-        exchange.request.options.expect_continue &= !unexpected;
+    if expectation_failed || redirected {
+        exchange.request.options.expect_continue &= !expectation_failed;
         work.to = Destination::Sink(Sink::discard());
         work.next = Some(exchange);
         return Ok(());
