@@ -119,7 +119,7 @@ impl Upload {
                     }
                     Lent::NotNow => return Ok((sent, Pause::Pipe)),
                     Lent::Over(PipeEnd::Clean(trailers)) => end(conn, tx, trailers.as_deref())?,
-                    Lent::Over(PipeEnd::Cut) => return Err(Error::UploadFailed),
+                    Lent::Over(PipeEnd::Truncated) => return Err(Error::UploadFailed),
                 },
             }
         }
