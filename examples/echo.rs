@@ -13,8 +13,8 @@ use uncork::{Action, EventMask, Io, Produced, ReadState, Request, Response, Swit
 
 mod common;
 
-/// Most bytes of a client in the pipe.
-const ROOM: usize = 64 * 1024;
+/// Capacity of the pipe of one client, in bytes.
+const PIPE_BUFFER: usize = 64 * 1024;
 
 /// Responds to every request with its own body, streamed, for every method and path.
 #[derive(Parser)]
@@ -49,7 +49,7 @@ fn echo(req: &mut Request<'_>) -> Action {
     if req.method() == "HEAD" {
         return headers(Response::stream(|_: &mut uncork::Tx<'_>| Produced::End)).length(length).into();
     }
-    let (inlet, outlet) = uncork::pipe(ROOM);
+    let (inlet, outlet) = uncork::pipe(PIPE_BUFFER);
     let response = headers(Response::stream(outlet)).length(length);
     // By a ticket, because the response begins before the body ends. The pipe forwards trailers, too.
     match req.ticket().respond(response) {

@@ -68,7 +68,7 @@ fn run(args: &Args) -> io::Result<()> {
     println!("Each line you type becomes the page; `quit` ends the program.");
 
     loop {
-        // Serve pending events without sleeping. The result says how long the loop may sleep.
+        // Serve pending events without sleeping. The result is how long the loop may sleep.
         let wait = server.turn()?;
         if server.is_done() {
             return Ok(());
@@ -95,7 +95,7 @@ fn run(args: &Args) -> io::Result<()> {
                 }
             }
             if n == 0 || typed.len() > 64 * 1024 {
-                keyboard = None; // end of input; the server runs on
+                keyboard = None; // end of input; the server continues
             }
         }
         while tick <= now() {
@@ -122,7 +122,7 @@ fn signals() -> io::Result<UnixStream> {
 
 /// Sleeps until a descriptor is readable, or for `timeout`. Returns which descriptors are readable.
 fn select<const N: usize>(fds: [Option<RawFd>; N], timeout: Option<Duration>) -> io::Result<[bool; N]> {
-    // SAFETY: an fd_set is an array of integers, for which zero is a value; FD_ZERO says the same portably.
+    // SAFETY: an fd_set is an array of integers, for which zero is a value; FD_ZERO sets it portably.
     let mut set: libc::fd_set = unsafe { MaybeUninit::zeroed().assume_init() };
     let mut highest = -1;
     for fd in fds.into_iter().flatten() {
@@ -134,7 +134,7 @@ fn select<const N: usize>(fds: [Option<RawFd>; N], timeout: Option<Duration>) ->
     let mut timeout = timeout.map(timeval);
     let timeout = timeout.as_mut().map_or(ptr::null_mut(), ptr::from_mut);
     // SAFETY: `set` and, if it is not null, `timeout` are valid and ours alone during the call; null sets are not
-    // looked at; all descriptors are below `highest + 1` and open, since their owners are borrowed by the caller.
+    // accessed; all descriptors are below `highest + 1` and open, since their owners are borrowed by the caller.
     let n = unsafe { libc::select(highest + 1, &raw mut set, ptr::null_mut(), ptr::null_mut(), timeout) };
     if n < 0 {
         let error = io::Error::last_os_error();

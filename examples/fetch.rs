@@ -41,7 +41,7 @@ struct Args {
     #[arg(short, long)]
     include: bool,
 
-    /// Most redirects to follow
+    /// Maximum number of redirects to follow
     #[arg(short, long, value_name = "N", default_value_t = 0)]
     redirects: u8,
 

@@ -72,8 +72,8 @@ impl Chat {
             return Response::text("This name is in use.\n").with_status(409);
         }
         let others: Vec<&str> = names.keys().map(String::as_str).collect();
-        let here = if others.is_empty() { "nobody else".to_owned() } else { others.join(", ") };
-        Response::text(format!("* welcome, {name}; with you: {here}")).header(KEY, name)
+        let present = if others.is_empty() { "nobody else".to_owned() } else { others.join(", ") };
+        Response::text(format!("* welcome, {name}; with you: {present}")).header(KEY, name)
     }
 
     /// Sends a line to all users, then responds to the callback.
@@ -82,9 +82,9 @@ impl Chat {
         if names.is_empty() {
             return Response::new(200).into();
         }
-        let call = client::Request::post(&format!("http://{}/send", callback.gateway), line.into());
-        let call = names.keys().fold(call, |call, name| call.header(KEY, name));
-        self.client.send(&callback.loop_handle, call, move |result| {
+        let request = client::Request::post(&format!("http://{}/send", callback.gateway), line.into());
+        let request = names.keys().fold(request, |request, name| request.header(KEY, name));
+        self.client.send(&callback.loop_handle, request, move |result| {
             // A user that has just disconnected is not an error for the others.
             let status = result.map_or(502, |response| {
                 let status = response.status();

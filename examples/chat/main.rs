@@ -1,4 +1,4 @@
-//! A small chat: an application that speaks only HTTP, a gateway in front of it, and a page.
+//! A small chat: an application that uses only HTTP, a gateway in front of it, and a page.
 //!
 //!     cargo run --release --example chat      # then open http://127.0.0.1:8080/ in two windows
 //!
@@ -7,7 +7,7 @@
 //!   page ◀═════════════ gateway ◀──────────POST /send ────────────────────── app.rs
 //! ```
 //!
-//! Both run in this program and know only each other's address, so they could run on two machines. `app.rs` is the whole
+//! Both run in this program and have only each other's address, so they could run on two machines. `app.rs` is the whole
 //! application.
 
 use std::{process::ExitCode, time::Duration};

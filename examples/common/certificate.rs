@@ -14,7 +14,7 @@ use rcgen::{CertificateParams, KeyPair};
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// Validity of the certificate.
-const LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
+const VALIDITY: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Returns the directory for certificates and keys: `named`, or one of the user's own. That is
 /// `$XDG_STATE_HOME/uncork`, which is `~/.local/state/uncork` unless it is set.
@@ -66,7 +66,7 @@ pub(crate) fn self_made(dir: &Path) -> Result<(PathBuf, PathBuf), String> {
 
 fn is_good(cert: &Path) -> bool {
     let made = fs::metadata(cert).and_then(|meta| meta.modified());
-    made.is_ok_and(|made| made + LIFE > now() + Duration::from_secs(24 * 3600))
+    made.is_ok_and(|made| made + VALIDITY > now() + Duration::from_secs(24 * 3600))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a program, outside of any loop")]
@@ -80,7 +80,7 @@ fn make(dir: &Path, cert: &Path, key: &Path) -> io::Result<()> {
     let mut params = CertificateParams::new(NAMES.map(String::from)).map_err(io::Error::other)?;
     // The clock of a client may be slow.
     params.not_before = (now - Duration::from_secs(3600)).into();
-    params.not_after = (now + LIFE).into();
+    params.not_after = (now + VALIDITY).into();
     let made = params.self_signed(&pair).map_err(io::Error::other)?;
     // File servers do not serve directories that only the owner may enter.
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;

@@ -17,7 +17,7 @@ pub(crate) struct Needs {
     pub(crate) per_connection: u64,
     /// Descriptors other than connections and the pipes of [`Limits::kernel_pipes`].
     pub(crate) others: u64,
-    /// Most outbound connections; at most a quarter of all descriptors is reserved for them.
+    /// Maximum number of outbound connections; at most a quarter of all descriptors is reserved for them.
     pub(crate) outgoing: u64,
 }
 
@@ -97,7 +97,7 @@ mod tests {
                 let all = 20 + others + outgoing + RESERVE + PER_PIPE * pipes + connections * needs.per_connection;
                 assert!(all <= max && connections > 1, "{needs:?}: {connections} and {pipes} of {max}");
             }
-            assert_eq!(fitted(&limits, 1 << 20, 20, needs), limits, "what fits stays as it is");
+            assert_eq!(fitted(&limits, 1 << 20, 20, needs), limits, "limits that fit are unchanged");
             assert_eq!(fitted(&limits, 10, 20, needs).connections, 1);
         }
     }

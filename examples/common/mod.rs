@@ -98,8 +98,8 @@ enum Mode {
 pub(crate) struct Failure(pub(crate) String, pub(crate) u8);
 
 impl Failure {
-    pub(crate) fn system(what: impl Display) -> impl FnOnce(io::Error) -> Self {
-        move |error| Self(format!("{what}: {error}"), 1)
+    pub(crate) fn system(text: impl Display) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self(format!("{text}: {error}"), 1)
     }
 }
 
@@ -122,8 +122,8 @@ pub(crate) fn serve<H: Handler + Clone + Send + 'static>(args: &ServeArgs, handl
 pub(crate) fn exit(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure(what, code)) => {
-            eprintln!("error: {what}");
+        Err(Failure(text, code)) => {
+            eprintln!("error: {text}");
             ExitCode::from(code)
         }
     }
@@ -137,12 +137,12 @@ pub(crate) fn listen(addr: &str) -> Result<Listen, Failure> {
     })
 }
 
-/// Serves until a signal stops the program, with the TLS of the flags and what `configure` sets. `place` is printed for a
-/// server without an IP address.
+/// Serves until a signal stops the program, with the TLS of the flags and the settings of `configure`. `name` is printed
+/// for a server without an IP address.
 pub(crate) fn run<H>(
     listen: Listen,
     configure: impl FnOnce(Server) -> Server,
-    place: &str,
+    name: &str,
     args: &RunArgs,
     handler: H,
 ) -> Result<(), Failure>
@@ -158,7 +158,7 @@ where
             let external = server.external(handler).map_err(cannot_start)?;
             signals::stop_on(signals, external.stop_handle(), args.shutdown_timeout())
                 .map_err(Failure::system("cannot start a thread"))?;
-            print_address(args, external.local_addr(), place);
+            print_address(args, external.local_addr(), name);
             external.run().map_err(Failure::system("cannot wait for events"))
         }
         Mode::Threads | Mode::ThreadPerConnection => {
@@ -169,7 +169,7 @@ where
             let running = running.map_err(cannot_start)?;
             signals::stop_on(signals, running.stop_handle(), args.shutdown_timeout())
                 .map_err(Failure::system("cannot start a thread"))?;
-            print_address(args, running.local_addr(), place);
+            print_address(args, running.local_addr(), name);
             running.join().map_err(Failure::system("stopped"))
         }
     }
@@ -191,7 +191,7 @@ impl RunArgs {
         }
     }
 
-    /// Returns the directory of the self-signed certificate, if the flag asks for one.
+    /// Returns the directory of the self-signed certificate, if the flag is set.
     fn self_made(&self) -> Result<Option<PathBuf>, Failure> {
         let dir = self.tls_self_made.as_ref().map(|named| certificate::directory(named.as_deref()));
         dir.transpose().map_err(|error| Failure(error, 2))
@@ -264,9 +264,9 @@ fn with_tls(listen: Listen, args: &RunArgs) -> Result<Listen, Failure> {
 }
 
 /// Prints the address. The parent process may wait for it, and may have let the system choose the port.
-fn print_address(args: &RunArgs, addr: Option<SocketAddr>, place: &str) {
+fn print_address(args: &RunArgs, addr: Option<SocketAddr>, name: &str) {
     let scheme = if args.is_https() { "https" } else { "http" };
-    let addr = addr.map_or_else(|| place.to_owned(), |addr| addr.to_string());
+    let addr = addr.map_or_else(|| name.to_owned(), |addr| addr.to_string());
     let mut out = io::stdout().lock();
     // Standard output may be closed; the program serves nevertheless.
     let _ = writeln!(out, "listening on {scheme}://{addr}").and_then(|()| out.flush());

@@ -6,15 +6,15 @@ use signal_hook::iterator::Signals;
 use uncork::StopHandle;
 
 /// Waits for signals on a thread of its own. Requests in progress have `timeout` to finish after the first one.
-pub(crate) fn stop_on(mut signals: Signals, stopper: StopHandle, timeout: Duration) -> io::Result<()> {
+pub(crate) fn stop_on(mut signals: Signals, stop_handle: StopHandle, timeout: Duration) -> io::Result<()> {
     let wait = move || {
         for (before, _) in signals.forever().enumerate() {
             match before {
                 0 => {
                     log::info!("stopping: requests in progress have {} seconds to finish", timeout.as_secs());
-                    stopper.shutdown(timeout);
+                    stop_handle.shutdown(timeout);
                 }
-                _ => stopper.stop_now(),
+                _ => stop_handle.stop_now(),
             }
         }
     };

@@ -193,8 +193,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_single_range_is_understood() {
-        for (range, want) in [
+    fn a_single_range_is_parsed() {
+        for (range, expected) in [
             ("bytes=0-0", Part::Range(0, 1)),
             ("bytes=0-99", Part::Range(0, 100)),
             ("bytes=10-19", Part::Range(10, 20)),
@@ -213,12 +213,12 @@ mod tests {
             ("bytes=99999999999999999999999-", Part::None),
             ("bytes=-0", Part::None),
         ] {
-            assert_eq!(parse(range, 100), Some(want), "{range}");
+            assert_eq!(parse(range, 100), Some(expected), "{range}");
         }
     }
 
     #[test]
-    fn any_other_is_ignored() {
+    fn other_ranges_are_ignored() {
         for range in [
             "",
             "bytes",
@@ -285,14 +285,14 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_tag_is_matched_by_the_star_alone() {
+    fn only_a_star_matches_a_file_without_a_tag() {
         let none = Validators::default();
         assert!(none.listed(["*"].iter(), true) && none.listed(["*"].iter(), false));
         assert!(!none.listed(["\"x\", W/\"\""].iter(), false) && !holds(b"\"x\"", &none) && !holds(b"", &none));
     }
 
     #[test]
-    fn if_range_wants_exactly_the_strong_one() {
+    fn if_range_needs_the_identical_strong_validator() {
         let ours = file(10);
         let date = http_date(ours.modified.expect("a time")).expect("a date");
         assert!(holds(tag(10).as_bytes(), &ours) && holds(date.as_bytes(), &ours));
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_to_come_is_not_told() {
+    fn a_future_time_is_not_sent() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_500);
         let file = Validators::new(0, Some(now + Duration::from_secs(9)), 0, now);
         assert_eq!(file.modified, Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1)));

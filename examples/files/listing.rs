@@ -8,10 +8,10 @@ use std::{
 
 use super::{
     conditions::http_date,
-    path::{Facts, Refused, Root, Segments, encode},
+    path::{Facts, PathError, Root, Segments, encode},
 };
 
-/// Most entries of a page. It is built in memory, while the other connections of the loop wait.
+/// Maximum number of entries of a page. It is built in memory, while the other connections of the loop wait.
 const SHOWN: usize = 10_000;
 
 const HEAD: &str = "<!doctype html>\n<meta charset=\"utf-8\">\n<meta name=\"robots\" content=\"noindex\">\n\
@@ -21,7 +21,7 @@ const HEAD: &str = "<!doctype html>\n<meta charset=\"utf-8\">\n<meta name=\"robo
 pub(crate) const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
 
 /// Returns the page of a directory: directories first, then files, each sorted by name.
-pub(crate) fn page(root: &Root, dir: &OwnedFd, at: &Segments) -> Result<String, Refused> {
+pub(crate) fn page(root: &Root, dir: &OwnedFd, at: &Segments) -> Result<String, PathError> {
     let (mut entries, all) = root.list(dir, &at.names, SHOWN)?;
     entries.sort_by(|(a, x), (b, y)| (!x.is_dir(), a).cmp(&(!y.is_dir(), b)));
 

@@ -22,7 +22,7 @@ use uncork::{Produce, Produced, Request, Response, Tx};
 pub(crate) use self::path::Shown;
 use self::{
     conditions::{Part, Validators, Verdict},
-    path::{Facts, Found, Refused, Root, Segments},
+    path::{Facts, Found, PathError, Root, Segments},
 };
 
 /// Serves the files below a directory.
@@ -48,10 +48,10 @@ const ALLOW: &str = "GET, HEAD, OPTIONS";
 fn respond(root: &Root, req: &Request<'_>) -> Response {
     match req.method() {
         "GET" | "HEAD" => get(root, req).unwrap_or_else(|error| match error {
-            Refused::Malformed => Response::text("Invalid path.\n").with_status(400),
-            Refused::NotFound => Response::text("Not found.\n").with_status(404),
-            Refused::Forbidden => Response::text("Access denied.\n").with_status(403),
-            Refused::Unavailable(code) => unavailable(code, req),
+            PathError::Malformed => Response::text("Invalid path.\n").with_status(400),
+            PathError::NotFound => Response::text("Not found.\n").with_status(404),
+            PathError::Forbidden => Response::text("Access denied.\n").with_status(403),
+            PathError::Unavailable(code) => unavailable(code, req),
         }),
         "OPTIONS" => Response::new(204).header("Allow", ALLOW),
         _ => Response::text("Only GET, HEAD and OPTIONS are supported.\n").with_status(405).header("Allow", ALLOW),
@@ -70,10 +70,10 @@ fn unavailable(code: i32, req: &Request<'_>) -> Response {
     Response::text("The file cannot be read at the moment.\n").with_status(503).header("Retry-After", "1")
 }
 
-fn get(root: &Root, req: &Request<'_>) -> Result<Response, Refused> {
+fn get(root: &Root, req: &Request<'_>) -> Result<Response, PathError> {
     let at = Segments::parse(req.path())?;
     match root.find(&at.names)? {
-        Found::File(..) if at.dir => Err(Refused::NotFound),
+        Found::File(..) if at.dir => Err(PathError::NotFound),
         Found::File(file, facts) => {
             let name = at.names.last().map_or(Path::new(""), Path::new);
             Ok(send(req, file, &facts, name)?)
@@ -86,9 +86,9 @@ fn get(root: &Root, req: &Request<'_>) -> Result<Response, Refused> {
         }
         Found::Dir(dir) => match root.find(&[&*at.names, &["index.html".into()]].concat()) {
             Ok(Found::File(file, facts)) => Ok(send(req, file, &facts, "index.html".as_ref())?),
-            Err(Refused::NotFound) | Ok(Found::Dir(_)) => {
+            Err(PathError::NotFound) | Ok(Found::Dir(_)) => {
                 // A listing has no validators, so the conditions that need one are false.
-                let response = match refused_by_condition(req, &Validators::default()) {
+                let response = match conditional_response(req, &Validators::default()) {
                     Some(response) => response,
                     None => Response::new(200)
                         .header("Content-Type", "text/html; charset=utf-8")
@@ -98,13 +98,13 @@ fn get(root: &Root, req: &Request<'_>) -> Result<Response, Refused> {
                 // A 304 must have it, too (RFC 9110 §15.4.5).
                 Ok(response.header("Cache-Control", "no-cache"))
             }
-            Err(refused) => Err(refused),
+            Err(error) => Err(error),
         },
     }
 }
 
 /// Returns 304 or 412 if the request's conditions require it.
-fn refused_by_condition(req: &Request<'_>, validators: &Validators) -> Option<Response> {
+fn conditional_response(req: &Request<'_>, validators: &Validators) -> Option<Response> {
     match conditions::judge(req.headers(), validators) {
         Verdict::Go => None,
         // Only the fields that guide caches (RFC 9110 §15.4.5).
@@ -125,7 +125,7 @@ fn validated(mut response: Response, validators: &Validators) -> Response {
 
 fn send(req: &Request<'_>, file: File, facts: &Facts, name: &Path) -> io::Result<Response> {
     if !facts.has_blocks && is_unmeasured(&file, facts.len)? {
-        let response = refused_by_condition(req, &Validators::default());
+        let response = conditional_response(req, &Validators::default());
         let content = Unmeasured(file);
         return Ok(response
             .unwrap_or_else(|| Response::stream(content).header("Content-Type", content_type(name)))
@@ -133,7 +133,7 @@ fn send(req: &Request<'_>, file: File, facts: &Facts, name: &Path) -> io::Result
     }
     let len = facts.len;
     let validators = Validators::new(len, facts.modified, facts.inode, req.now().wall);
-    if let Some(response) = refused_by_condition(req, &validators) {
+    if let Some(response) = conditional_response(req, &validators) {
         return Ok(response);
     }
     // Ranges are defined for GET alone (RFC 9110 §14.2).
@@ -152,26 +152,26 @@ fn send(req: &Request<'_>, file: File, facts: &Facts, name: &Path) -> io::Result
     Ok(response.header("Content-Type", content_type(name)))
 }
 
-/// Longest file without blocks on a disk whose length is checked by reading it: more than a page of `/sys`.
-const TRIED: u64 = 64 * 1024;
+/// Maximum length of a file without disk blocks that is checked by reading it: more than a page of `/sys`.
+const CHECKED_MAX: u64 = 64 * 1024;
 
 /// Returns `true` if the length of a file is not that of its content. The kernel generates the content of `/proc` and `/sys`
 /// when it is read; their files have the length 0 or that of a page.
 #[cold]
 fn is_unmeasured(file: &File, len: u64) -> io::Result<bool> {
-    if len > TRIED {
+    if len > CHECKED_MAX {
         return Ok(false); // a file of holes
     }
-    let (mut first, mut got) = (vec![0; len as usize + 1], 0);
-    while got < first.len() {
-        match file.read_at(&mut first[got..], got as u64) {
+    let (mut first, mut read) = (vec![0; len as usize + 1], 0);
+    while read < first.len() {
+        match file.read_at(&mut first[read..], read as u64) {
             Ok(0) => break,
-            Ok(n) => got += n,
+            Ok(n) => read += n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(got as u64 != len)
+    Ok(read as u64 != len)
 }
 
 /// A file of unknown length, read at the client's pace.
@@ -181,8 +181,8 @@ impl Produce for Unmeasured {
     fn produce(&mut self, out: &mut Tx<'_>) -> Produced {
         let mut piece = [0; 8 * 1024];
         while out.room() > 0 {
-            let most = out.room().min(piece.len());
-            match self.0.read(&mut piece[..most]) {
+            let n = out.room().min(piece.len());
+            match self.0.read(&mut piece[..n]) {
                 Ok(0) => return Produced::End,
                 Ok(n) => drop(out.write(&piece[..n])),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -1,4 +1,4 @@
-//! Opens the file of a request's path, below the root and nowhere else.
+//! Opens the file of a request's path, only below the root.
 //!
 //! ```text
 //!   /docs/a%20b.txt ──split at "/", decode each once──▶ ["docs", "a b.txt"] ──each opened in the one before──▶ file
@@ -33,7 +33,7 @@ use rustix::{
     path::Arg,
 };
 
-/// Which files of a directory are served.
+/// The choice of the files of a directory that are served.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shown {
     /// `true` to serve names that begin with a dot. (`.well-known` is always served, RFC 8615.)
@@ -44,7 +44,7 @@ pub(crate) struct Shown {
     pub(crate) secrets: Vec<PathBuf>,
 }
 
-/// A directory, and which of its files are served.
+/// A directory, and the choice of its files that are served.
 #[derive(Clone, Debug)]
 pub(crate) struct Root {
     dir: PathBuf,
@@ -58,9 +58,9 @@ pub(crate) enum Found {
     Dir(OwnedFd),
 }
 
-/// Why a path cannot be served.
+/// The error of a path that cannot be served.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(crate) enum PathError {
     /// The path is invalid.
     Malformed,
     /// The file does not exist, or is hidden.
@@ -71,7 +71,7 @@ pub(crate) enum Refused {
     Unavailable(i32),
 }
 
-impl From<io::Error> for Refused {
+impl From<io::Error> for PathError {
     fn from(error: io::Error) -> Self {
         let code = error.raw_os_error().unwrap_or(libc::EIO);
         match code {
@@ -84,7 +84,7 @@ impl From<io::Error> for Refused {
     }
 }
 
-impl From<rustix::io::Errno> for Refused {
+impl From<rustix::io::Errno> for PathError {
     fn from(error: rustix::io::Errno) -> Self {
         io::Error::from(error).into()
     }
@@ -150,8 +150,8 @@ pub(crate) struct Segments {
 impl Segments {
     /// Parses the path of an origin-form target. Each segment is decoded once, after the path was split: an
     /// encoded slash never becomes a separator, and `%252e` is a name with a percent sign in it.
-    pub(crate) fn parse(path: &str) -> Result<Self, Refused> {
-        let rest = path.strip_prefix('/').ok_or(Refused::Malformed)?;
+    pub(crate) fn parse(path: &str) -> Result<Self, PathError> {
+        let rest = path.strip_prefix('/').ok_or(PathError::Malformed)?;
         if rest.is_empty() {
             return Ok(Self { names: Vec::new(), dir: true });
         }
@@ -161,7 +161,7 @@ impl Segments {
         for segment in rest.split('/') {
             let name = decode(segment)?;
             if !is_name(&name) {
-                return Err(Refused::Malformed);
+                return Err(PathError::Malformed);
             }
             names.push(OsString::from_vec(name));
         }
@@ -174,11 +174,11 @@ impl Segments {
     }
 }
 
-fn decode(segment: &str) -> Result<Vec<u8>, Refused> {
+fn decode(segment: &str) -> Result<Vec<u8>, PathError> {
     let bytes = segment.as_bytes();
     let hex = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_hexdigit);
     if (0..bytes.len()).any(|at| bytes[at] == b'%' && !(hex(at + 1) && hex(at + 2))) {
-        return Err(Refused::Malformed);
+        return Err(PathError::Malformed);
     }
     Ok(percent_decode_str(segment).collect())
 }
@@ -220,9 +220,9 @@ impl Root {
     }
 
     /// Finds the file or directory with these names.
-    pub(crate) fn find(&self, names: &[OsString]) -> Result<Found, Refused> {
+    pub(crate) fn find(&self, names: &[OsString]) -> Result<Found, PathError> {
         if !names.iter().all(|name| self.shows(name)) {
-            return Err(Refused::NotFound);
+            return Err(PathError::NotFound);
         }
         let secrets = self.secrets();
         match self.walk(&self.dir, names.iter().map(OsString::as_os_str), &secrets)? {
@@ -234,17 +234,17 @@ impl Root {
     /// Finds a file whose path has a symbolic link. The target must be below the root, too. The response reveals nothing about
     /// targets outside.
     #[cold]
-    fn find_by_link(&self, names: &[OsString], secrets: &[(u64, u64)]) -> Result<Found, Refused> {
-        let hide = |error: io::Error| match Refused::from(error) {
-            Refused::Forbidden => Refused::NotFound,
+    fn find_by_link(&self, names: &[OsString], secrets: &[(u64, u64)]) -> Result<Found, PathError> {
+        let hide = |error: io::Error| match PathError::from(error) {
+            PathError::Forbidden => PathError::NotFound,
             other => other,
         };
         let root = fs::canonicalize(&self.dir)?;
         let real = fs::canonicalize(names.iter().fold(root.clone(), |path, name| path.join(name))).map_err(hide)?;
         // By components: `/srv/www-private` does not start with `/srv/www`.
-        let below = real.strip_prefix(&root).map_err(|_| Refused::NotFound)?;
+        let below = real.strip_prefix(&root).map_err(|_| PathError::NotFound)?;
         // A link in the real path was created just now; it is not followed.
-        self.walk(&root, below.iter(), secrets)?.ok_or(Refused::NotFound)
+        self.walk(&root, below.iter(), secrets)?.ok_or(PathError::NotFound)
     }
 
     /// Opens one name after the other, each in the directory before it. It does not follow links, even ones that replace a
@@ -256,11 +256,11 @@ impl Root {
         root: &Path,
         names: impl Iterator<Item = &'n OsStr>,
         secrets: &[(u64, u64)],
-    ) -> Result<Option<Found>, Refused> {
+    ) -> Result<Option<Found>, PathError> {
         let mut dir = openat(CWD, root, DIRECTORY, Mode::empty())?;
         let mut names = names.peekable();
         while let Some(name) = names.next() {
-            let seen = look_at(&dir, name)?;
+            let seen = metadata(&dir, name)?;
             match seen.kind {
                 FileType::Symlink => return Ok(None),
                 FileType::Directory => {
@@ -273,13 +273,13 @@ impl Root {
                     // From the opened file: the name may have been replaced meanwhile.
                     let facts = Facts::of(&fstat(&file)?);
                     if facts.kind != FileType::RegularFile {
-                        return Err(Refused::Forbidden);
+                        return Err(PathError::Forbidden);
                     }
                     self.admit(name, &facts, secrets)?;
                     return Ok(Some(Found::File(file.into(), facts)));
                 }
-                _ if names.peek().is_none() => return Err(Refused::Forbidden),
-                _ => return Err(Refused::NotFound),
+                _ if names.peek().is_none() => return Err(PathError::Forbidden),
+                _ => return Err(PathError::NotFound),
             }
         }
         Ok(Some(Found::Dir(dir)))
@@ -292,8 +292,8 @@ impl Root {
         secrets.filter_map(|path| fs::metadata(path).ok()).map(|meta| (meta.dev(), meta.ino())).collect()
     }
 
-    /// Returns `true` if the file is neither secret nor private. The first private file is logged, so that an operator knows
-    /// why files are missing.
+    /// Returns `true` if the file is neither secret nor private. The first private file is logged, so that an operator learns
+    /// the reason for missing files.
     fn is_served(&self, name: &OsStr, facts: &Facts, secrets: &[(u64, u64)]) -> bool {
         if secrets.contains(&(facts.device, facts.inode)) {
             return false;
@@ -308,18 +308,18 @@ impl Root {
         served
     }
 
-    fn admit(&self, name: &OsStr, facts: &Facts, secrets: &[(u64, u64)]) -> Result<(), Refused> {
-        if self.is_served(name, facts, secrets) { Ok(()) } else { Err(Refused::Forbidden) }
+    fn admit(&self, name: &OsStr, facts: &Facts, secrets: &[(u64, u64)]) -> Result<(), PathError> {
+        if self.is_served(name, facts, secrets) { Ok(()) } else { Err(PathError::Forbidden) }
     }
 
-    /// Returns the entries of a directory that are served themselves, at most `most`, and `false` if there are more. `dir` is
+    /// Returns the entries of a directory that are served themselves, at most `max`, and `false` if there are more. `dir` is
     /// the result of [`find`](Self::find) for the names in `at`.
     pub(crate) fn list(
         &self,
         dir: &OwnedFd,
         at: &[OsString],
-        most: usize,
-    ) -> Result<(Vec<(OsString, Facts)>, bool), Refused> {
+        max: usize,
+    ) -> Result<(Vec<(OsString, Facts)>, bool), PathError> {
         let secrets = self.secrets();
         let mut entries = Vec::new();
         let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -329,7 +329,7 @@ impl Root {
             if !self.shows(name) {
                 continue;
             }
-            if entries.len() == most {
+            if entries.len() == max {
                 return Ok((entries, false));
             }
             if let Some(facts) = self.entry(dir, at, name, &secrets)? {
@@ -346,25 +346,25 @@ impl Root {
         at: &[OsString],
         name: &OsStr,
         secrets: &[(u64, u64)],
-    ) -> Result<Option<Facts>, Refused> {
-        let found = look_at(dir, name).and_then(|facts| match facts.kind {
+    ) -> Result<Option<Facts>, PathError> {
+        let found = metadata(dir, name).and_then(|facts| match facts.kind {
             FileType::Symlink => match self.find_by_link(&[at, &[name.to_owned()]].concat(), secrets)? {
                 Found::File(_, facts) => Ok(facts),
                 Found::Dir(dir) => Ok(Facts::of(&fstat(&dir)?)),
             },
             FileType::RegularFile | FileType::Directory if self.is_served(name, &facts, secrets) => Ok(facts),
-            _ => Err(Refused::NotFound),
+            _ => Err(PathError::NotFound),
         });
         match found {
             Ok(facts) => Ok(Some(facts)),
-            Err(Refused::Unavailable(code)) => Err(Refused::Unavailable(code)),
+            Err(PathError::Unavailable(code)) => Err(PathError::Unavailable(code)),
             Err(_) => Ok(None),
         }
     }
 }
 
 /// Returns the metadata of a name, without following links.
-fn look_at(dir: impl AsFd, name: impl Arg) -> Result<Facts, Refused> {
+fn metadata(dir: impl AsFd, name: impl Arg) -> Result<Facts, PathError> {
     Ok(Facts::of(&statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?))
 }
 
@@ -372,7 +372,7 @@ fn look_at(dir: impl AsFd, name: impl Arg) -> Result<Facts, Refused> {
 mod tests {
     use super::*;
 
-    fn names(path: &str) -> Result<Vec<String>, Refused> {
+    fn names(path: &str) -> Result<Vec<String>, PathError> {
         Segments::parse(path).map(|s| s.names.into_iter().map(|n| n.into_string().expect("text")).collect())
     }
 
@@ -382,15 +382,19 @@ mod tests {
         assert_eq!(names("/a"), Ok(vec!["a".into()]));
         assert_eq!(names("/a%20b/c/"), Ok(vec!["a b".into(), "c".into()]));
         assert_eq!(names("/%252e%252e/x"), Ok(vec!["%2e%2e".into(), "x".into()]));
-        assert!(!Segments::parse("/a").expect("fine").dir);
-        assert!(Segments::parse("/a/").expect("fine").dir && Segments::parse("/").expect("fine").dir);
-        assert_eq!(names("/..%5cetc/a\\b"), Ok(vec!["..\\etc".into(), "a\\b".into()]), "the system's names");
-        let bytes = Segments::parse("/%ff").expect("fine");
+        assert!(!Segments::parse("/a").expect("a valid path").dir);
+        assert!(Segments::parse("/a/").expect("a valid path").dir && Segments::parse("/").expect("a valid path").dir);
+        assert_eq!(
+            names("/..%5cetc/a\\b"),
+            Ok(vec!["..\\etc".into(), "a\\b".into()]),
+            "a backslash is an ordinary character"
+        );
+        let bytes = Segments::parse("/%ff").expect("a valid path");
         assert_eq!((bytes.names[0].as_bytes(), &*bytes.encoded()), (&b"\xff"[..], "/%FF"));
     }
 
     #[test]
-    fn what_is_no_path_is_refused() {
+    fn invalid_paths_are_rejected() {
         for path in [
             "",
             "*",
@@ -417,40 +421,40 @@ mod tests {
             "/a/..",
             "/a/%2e%2e/",
         ] {
-            assert_eq!(names(path), Err(Refused::Malformed), "{path}");
+            assert_eq!(names(path), Err(PathError::Malformed), "{path}");
         }
     }
 
     #[test]
-    fn a_path_is_spelled_one_way() {
-        let path = Segments::parse("/a%20b/%41:%22<c").expect("fine");
+    fn a_path_has_one_spelling() {
+        let path = Segments::parse("/a%20b/%41:%22<c").expect("a valid path");
         assert_eq!(path.encoded(), "/a%20b/A%3A%22%3Cc");
     }
 
     /// An existing file must not become a 404 because the system lacks a resource.
     #[test]
-    fn only_what_is_not_there_is_not_found() {
-        for (code, want) in [
-            (libc::ENOENT, Refused::NotFound),
-            (libc::ENOTDIR, Refused::NotFound),
-            (libc::ELOOP, Refused::NotFound),
-            (libc::ENAMETOOLONG, Refused::NotFound),
-            (libc::EILSEQ, Refused::NotFound),
-            (libc::EINVAL, Refused::NotFound),
-            (libc::EACCES, Refused::Forbidden),
-            (libc::EPERM, Refused::Forbidden),
-            (libc::EMFILE, Refused::Unavailable(libc::EMFILE)),
-            (libc::ENFILE, Refused::Unavailable(libc::ENFILE)),
-            (libc::ENOMEM, Refused::Unavailable(libc::ENOMEM)),
-            (libc::EIO, Refused::Unavailable(libc::EIO)),
-            (libc::ESTALE, Refused::Unavailable(libc::ESTALE)),
+    fn only_a_missing_file_is_not_found() {
+        for (code, expected) in [
+            (libc::ENOENT, PathError::NotFound),
+            (libc::ENOTDIR, PathError::NotFound),
+            (libc::ELOOP, PathError::NotFound),
+            (libc::ENAMETOOLONG, PathError::NotFound),
+            (libc::EILSEQ, PathError::NotFound),
+            (libc::EINVAL, PathError::NotFound),
+            (libc::EACCES, PathError::Forbidden),
+            (libc::EPERM, PathError::Forbidden),
+            (libc::EMFILE, PathError::Unavailable(libc::EMFILE)),
+            (libc::ENFILE, PathError::Unavailable(libc::ENFILE)),
+            (libc::ENOMEM, PathError::Unavailable(libc::ENOMEM)),
+            (libc::EIO, PathError::Unavailable(libc::EIO)),
+            (libc::ESTALE, PathError::Unavailable(libc::ESTALE)),
         ] {
-            assert_eq!(Refused::from(io::Error::from_raw_os_error(code)), want, "{code}");
+            assert_eq!(PathError::from(io::Error::from_raw_os_error(code)), expected, "{code}");
         }
     }
 
     #[test]
-    fn times_before_1970_and_after_all_time_are_no_trouble() {
+    fn times_out_of_range_do_not_panic() {
         let epoch = SystemTime::UNIX_EPOCH;
         assert_eq!(time(-1, 250_000_000), Some(epoch - Duration::from_millis(750)));
         assert_eq!(time(1, 5), Some(epoch + Duration::new(1, 5)));

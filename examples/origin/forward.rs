@@ -9,7 +9,7 @@ use std::time::Duration;
 use uncork::{
     Action, Request, Response, Switch,
     client::{self, Client, Error},
-    h1::{Headers, is_token, write::is_written_here},
+    h1::{Headers, Version, is_token, write::is_written_here},
     pipe,
     relay::{Via, max_forwards},
 };
@@ -103,9 +103,7 @@ impl Forward {
         if let Some(left) = forwards {
             let _ = headers.insert("Max-Forwards", left.to_string());
         }
-        let list = self
-            .via
-            .after(version(u8::from(req.version() == uncork::h1::Version::Http11)), req.headers().get_all("via"));
+        let list = self.via.after(version(req.version()), req.headers().get_all("via"));
         let _ = headers.append("Via", list);
         headers
     }
@@ -122,8 +120,8 @@ fn is_hop_by_hop(name: &str) -> bool {
     is_written_here(name) || ["host", "expect", "trailer", "via"].iter().any(|own| own.eq_ignore_ascii_case(name))
 }
 
-fn version(minor: u8) -> &'static str {
-    if minor == 0 { "1.0" } else { "1.1" }
+fn version(version: Version) -> &'static str {
+    if version == Version::Http10 { "1.0" } else { "1.1" }
 }
 
 fn end_to_end(fields: &Headers) -> Headers {
@@ -137,7 +135,7 @@ fn end_to_end(fields: &Headers) -> Headers {
 
 fn fields_of(response: &client::Response, via: &Via) -> Headers {
     let mut fields = end_to_end(response.headers());
-    let list = via.after(version(response.minor_version()), response.headers().get_all("via"));
+    let list = via.after(version(response.version()), response.headers().get_all("via"));
     let _ = fields.append("Via", list);
     fields
 }

@@ -14,19 +14,19 @@ pub struct AccessRecord<'a> {
     pub id: RequestId,
     /// The client.
     pub peer: &'a PeerAddr,
-    /// The request's head; `None` if it could not even be parsed.
+    /// The request's head; `None` if it could not be parsed.
     pub head: Option<&'a Head>,
-    /// The status of the response; 0 if none was begun.
+    /// The status of the response; 0 if none was sent.
     pub status: u16,
     /// Bytes of the response's body that were handed to the transport.
     pub written: u64,
     /// Bytes of the request's body that were received.
     pub received: u64,
-    /// Why it ended.
+    /// The reason for its end.
     pub reason: &'a EndReason,
-    /// When its head was complete.
+    /// The time when its head was complete.
     pub began: SystemTime,
-    /// When it ended.
+    /// The time of its end.
     pub ended: SystemTime,
 }
 
@@ -52,7 +52,7 @@ impl fmt::Display for AccessRecord<'_> {
     }
 }
 
-/// Bytes from a peer, to be put between quotes: control bytes and quotes are escaped.
+/// Bytes from a peer between quotes: control bytes and quotes are escaped.
 struct Quoted<'a>(&'a [u8]);
 
 impl fmt::Display for Quoted<'_> {

@@ -4,7 +4,7 @@
 //!   LoopHandle::dial(Dial, then) ──▶ connect ──▶ TLS ──▶ then(Ok(Dialed)) ──▶ Some(upgrade) ──▶ Upgrade::ready(Io)
 //!                                       └──────────┴────▶ then(Err(DialError))
 //! ```
-//! An [`Upgrade`] handles the connection, called as after a `101`: there is no other kind of stream here.
+//! An [`Upgrade`] handles the connection, called as after a `101`.
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -86,7 +86,7 @@ impl Dial {
 pub struct Dialed<'a> {
     /// The address of the peer.
     pub peer: &'a PeerAddr,
-    /// Our own address; `None` for a Unix socket.
+    /// The local address; `None` for a Unix socket.
     pub local: Option<SocketAddr>,
     /// Information about TLS, with the verified server name and certificate.
     pub secure: Option<TlsInfo<'a>>,
@@ -179,11 +179,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_called_once_even_if_it_is_dropped() {
+    fn the_function_is_called_once_even_if_it_is_dropped() {
         let (report, reports) = channel();
         let then = |report: std::sync::mpsc::Sender<String>| {
             Then::new(move |result| {
-                report.send(result.expect_err("no connection").to_string()).expect("received");
+                report.send(result.expect_err("no connection").to_string()).expect("a receiver");
                 None
             })
         };
@@ -194,11 +194,11 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_what_happened() {
+    fn errors_name_the_cause() {
         for (error, text) in [
             (DialError::Io(io::ErrorKind::ConnectionRefused.into()), "cannot connect: connection refused"),
             (DialError::Io(io::ErrorKind::NetworkUnreachable.into()), "cannot connect: network"),
-            (DialError::Tls("why".into()), "cannot establish TLS: why"),
+            (DialError::Tls("cause".into()), "cannot establish TLS: cause"),
             (DialError::BadName("a b".into()), "invalid server name \"a b\""),
         ] {
             assert!(error.to_string().contains(text), "{error}");
@@ -208,8 +208,8 @@ mod tests {
     #[cfg(feature = "tls")]
     #[test]
     fn a_name_is_checked_when_it_is_dialled() {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
-        let client = TlsClient::roots_pem(made.cert.pem().as_bytes()).expect("a root");
+        let generated = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+        let client = TlsClient::roots_pem(generated.cert.pem().as_bytes()).expect("a root");
         let dial = |name: &str| Dial::tcp(([127, 0, 0, 1], 443).into()).tls(&client, name);
         for name in ["localhost", "example.org", "127.0.0.1", "::1"] {
             assert_eq!(dial(name).bad_name(), None);

@@ -5,8 +5,8 @@
 //!   PipeOut ◀── [ block ] ◀── output: PipeIn ◀──write── engine
 //!   the application's ends        Ends
 //! ```
-//! When a pipe refuses, it notes under its lock that this end must be woken. So an event follows every later change, as
-//! for a socket that was found empty or full.
+//! A pipe that is empty or full notes under its lock that this end must be woken. So an event follows every later change,
+//! as with a socket.
 
 use std::io::{self, IoSlice};
 
@@ -24,7 +24,7 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
-    /// Creates the connection. `waker` is called for later changes; the caller must look at earlier ones itself.
+    /// Creates the connection. `waker` is called for later changes; the caller must check the state at the start.
     pub(crate) fn new(mut input: PipeOut, mut output: PipeIn, waker: &Waker) -> Self {
         input.on_data(waker.clone());
         output.on_room(waker.clone());
@@ -47,7 +47,7 @@ impl Duplex for Ends {
                 _ if n > 0 => break,
                 Lent::NotNow => return Err(io::ErrorKind::WouldBlock.into()),
                 Lent::Over(PipeEnd::Clean(_)) => break,
-                Lent::Over(PipeEnd::Cut) => return Err(io::ErrorKind::ConnectionReset.into()),
+                Lent::Over(PipeEnd::Truncated) => return Err(io::ErrorKind::ConnectionReset.into()),
             }
         }
         Ok(n)
@@ -121,28 +121,28 @@ mod tests {
     }
 
     #[test]
-    fn it_reads_and_writes_as_a_socket_does() {
+    fn it_reads_and_writes_like_a_socket() {
         let (mut ours, mut theirs, mut ends) = ends(12);
         let mut into = [0; 5];
         assert_eq!(kind(ends.read(&mut into)), io::ErrorKind::WouldBlock);
         ours.write(b"hello!");
-        assert_eq!((ends.read(&mut into).expect("some"), &into), (5, b"hello"));
-        assert_eq!((ends.read(&mut into).expect("some"), into[0]), (1, b'!'));
+        assert_eq!((ends.read(&mut into).expect("bytes"), &into), (5, b"hello"));
+        assert_eq!((ends.read(&mut into).expect("bytes"), into[0]), (1, b'!'));
         let pieces = [IoSlice::new(b"good "), IoSlice::new(b""), IoSlice::new(b"evening")];
-        assert_eq!(ends.write(&pieces).expect("some"), 12);
+        assert_eq!(ends.write(&pieces).expect("bytes"), 12);
         assert_eq!(kind(ends.write(&pieces[2..])), io::ErrorKind::WouldBlock);
         assert_eq!(theirs.bytes(), b"good evening");
         assert_eq!(ends.peer_side(), PeerSide::Open);
     }
 
     #[test]
-    fn an_end_in_order_comes_behind_the_data() {
+    fn an_end_in_order_follows_the_data() {
         let (mut ours, mut theirs, mut ends) = ends(8);
         ours.write(b"hello");
         ours.finish(None);
         assert_eq!(ends.peer_side(), PeerSide::Finished);
         let mut into = [0; 9];
-        assert_eq!(ends.read(&mut into).expect("some"), 5);
+        assert_eq!(ends.read(&mut into).expect("bytes"), 5);
         assert_eq!(ends.read(&mut into).expect("the end"), 0);
         ends.finish();
         ends.finish();
@@ -151,19 +151,19 @@ mod tests {
     }
 
     #[test]
-    fn who_breaks_off_is_found_out_on_either_side() {
-        let (ours, _theirs, mut ends_) = ends(8);
+    fn a_dropped_pipe_is_detected_on_either_side() {
+        let (ours, _theirs, mut connection) = ends(8);
         drop(ours);
-        assert_eq!(ends_.peer_side(), PeerSide::Gone);
-        assert_eq!(kind(ends_.read(&mut [0; 9])), io::ErrorKind::ConnectionReset);
-        let (_ours, theirs, mut ends_) = ends(8);
+        assert_eq!(connection.peer_side(), PeerSide::Gone);
+        assert_eq!(kind(connection.read(&mut [0; 9])), io::ErrorKind::ConnectionReset);
+        let (_ours, theirs, mut connection) = ends(8);
         drop(theirs);
-        assert_eq!(ends_.peer_side(), PeerSide::Gone);
-        assert_eq!(kind(ends_.write(&[IoSlice::new(b"more")])), io::ErrorKind::BrokenPipe);
-        let (_ours, theirs, mut ends_) = ends(8);
-        ends_.cut();
+        assert_eq!(connection.peer_side(), PeerSide::Gone);
+        assert_eq!(kind(connection.write(&[IoSlice::new(b"more")])), io::ErrorKind::BrokenPipe);
+        let (_ours, theirs, mut connection) = ends(8);
+        connection.cut();
         assert!(theirs.is_truncated());
         drop(theirs);
-        assert_eq!(ends_.peer_side(), PeerSide::Open, "who was cut off need not read");
+        assert_eq!(connection.peer_side(), PeerSide::Open, "after an abort the peer need not read");
     }
 }

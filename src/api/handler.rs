@@ -51,7 +51,7 @@ pub trait Handler {
         None
     }
 
-    /// Reports that a connection has ended. Called once for each connection that [`accept`](Self::accept) let in, on its
+    /// Reports that a connection has ended. Called once for each connection that [`accept`](Self::accept) accepted, on its
     /// own loop, after [`Request::on_end`] and the access log of its last request. Upgraded
     /// connections are reported too. Dialled ones, and those of
     /// [`LoopHandle::adopt_upgrade`](crate::LoopHandle::adopt_upgrade), are not.

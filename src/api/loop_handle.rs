@@ -32,7 +32,7 @@ impl From<std::os::unix::net::UnixStream> for ConnectedSocket {
 ///
 /// In thread-per-connection mode every thread runs a loop, which outlives its connection. Dialled and adopted streams
 /// and timers keep running on it between connections. A thread that is not kept (beyond 64 idle ones) ends when none of
-/// them is left. One more loop accepts the connections for all threads: what runs there must not block.
+/// them is left. One more loop accepts the connections for all threads: functions that run there must not block.
 #[derive(Clone)]
 pub struct LoopHandle(pub(crate) Arc<Mailbox<LoopMessage>>);
 

@@ -29,7 +29,7 @@ pub(crate) enum LoopMessage {
     /// Make a connection, then call the function.
     Dial(Dial, Then),
     After(Duration, Later),
-    /// No order: the thread that turns the loop has something to look at.
+    /// Only wakes the loop: its thread must check its own state.
     Wakeup,
     /// Stop accepting, and send the listening sockets, each with the index of its listener.
     Quiesce(mpsc::Sender<Vec<(usize, OwnedFd)>>),

@@ -1,5 +1,4 @@
-//! Traits that applications implement, and values that they return. Hardly any behaviour: the engine calls, the
-//! application returns.
+//! Traits that applications implement, and values that they return. The engine calls, the application returns.
 //!
 //! ```text
 //!   Handler::request(&mut Request) ─▶ Action ─┬─ Respond(Response)      body: bytes │ file │ Produce
@@ -13,7 +12,7 @@
 //! thread and at any time are values of their own: [`Ticket`], [`Waker`], [`LoopHandle`] (which also [`dial`]s), the two
 //! ends of a [`pipe`]. All of them post messages to a loop, and report it if the loop has ended.
 //!
-//! Not here: how and when any of it is called (`engine/dispatch.rs`).
+//! Not here: the calls themselves (`engine/dispatch.rs`).
 
 pub(crate) mod access;
 pub(crate) mod dial;
@@ -24,6 +23,7 @@ pub(crate) mod loop_message;
 pub(crate) mod pipe;
 pub(crate) mod request;
 pub(crate) mod response;
+pub(crate) mod switch;
 pub(crate) mod ticket;
 pub(crate) mod upgrade;
 pub(crate) mod upload;
@@ -36,7 +36,8 @@ pub use loop_handle::{ConnectedSocket, LoopHandle};
 pub use pipe::{PipeCounters, PipeIn, PipeOut, pipe, pipe_memory, set_pipe_memory_limit};
 pub use request::{Head, Request, RequestEnd, TlsInfo};
 pub use response::{Body, Response};
+pub use switch::Switch;
 pub use ticket::{RespondError, Ticket};
-pub use upgrade::{Events, Io, ReadState, Rx, Switch, Tx, Upgrade};
+pub use upgrade::{Events, Io, ReadState, Rx, Tx, Upgrade};
 pub use upload::{Consumed, Produce, Produced, Upload};
 pub use wake::Waker;

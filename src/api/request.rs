@@ -1,4 +1,4 @@
-//! A request, as its handler sees it; and how it ended.
+//! A request, as its handler sees it, and its end.
 
 use std::{fmt, sync::Arc};
 
@@ -26,7 +26,7 @@ pub(crate) struct RequestContext<'a> {
     pub(crate) secure: Option<TlsInfo<'a>>,
 }
 
-/// What the application has requested besides the action. Allocated only if needed.
+/// Requests of the application besides the action. Allocated only if needed.
 #[derive(Default)]
 pub(crate) struct RequestHooks {
     pub(crate) ticket: Option<Arc<TicketCore>>,
@@ -34,7 +34,7 @@ pub(crate) struct RequestHooks {
     pub(crate) on_end: Vec<OnEnd>,
     /// The client on whose behalf the connection's peer sends the request.
     pub(crate) peer: Option<PeerAddr>,
-    /// Whether that client uses HTTPS.
+    /// `true` if that client uses HTTPS.
     pub(crate) https: Option<bool>,
 }
 
@@ -112,7 +112,7 @@ impl<'a> Request<'a> {
         self.head.expect_continue
     }
 
-    /// Returns `true` if the client asks for an upgrade to this protocol: `Upgrade` names it, and `Connection` contains
+    /// Returns `true` if the client requests an upgrade to this protocol: `Upgrade` names it, and `Connection` contains
     /// `upgrade`.
     pub fn wants_upgrade(&self, protocol: &str) -> bool {
         self.head.upgrade && self.head.fields.contains_token("upgrade", protocol)
@@ -154,7 +154,7 @@ impl<'a> Request<'a> {
     }
 
     /// Overrides the [`scheme`](Self::scheme) for this request: "https" if `https` is `true`. Use it behind a trusted proxy
-    /// that terminates TLS and says so in a field.
+    /// that terminates TLS and reports it in a field.
     pub fn set_https(&mut self, https: bool) {
         self.hooks().https = Some(https);
     }
@@ -222,11 +222,11 @@ pub struct TlsInfo<'a> {
     pub peer_certificate: Option<&'a [u8]>,
 }
 
-/// How a request ended.
+/// The end of a request.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct RequestEnd {
-    /// Why it ended.
+    /// The reason for its end.
     pub reason: EndReason,
     /// Bytes of the request's body that were received, decoded.
     pub received: u64,

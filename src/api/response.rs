@@ -17,7 +17,7 @@ use crate::{
 /// ```
 /// use uncork::Response;
 /// let plain = Response::text("Hello, world!");
-/// let page = Response::new(404).header("Content-Type", "text/html").body("<h1>Not here</h1>");
+/// let page = Response::new(404).header("Content-Type", "text/html").body("<h1>Not found</h1>");
 /// # let _ = (plain, page);
 /// ```
 #[must_use = "return it as an action"]
@@ -29,7 +29,7 @@ pub struct Response {
     pub(crate) close: bool,
     pub(crate) confirm: bool,
     pub(crate) allow_half_close: bool,
-    /// The mistake that turns it into a 500.
+    /// The error that turns it into a 500.
     pub(crate) fault: Option<Box<Fault>>,
 }
 
@@ -130,15 +130,15 @@ impl Response {
     }
 
     /// Creates a 200 with a body that is produced as the client takes it. The body is chunked, unless
-    /// [`length`](Self::length) sets its length. For a client that speaks HTTP/1.0, closing the connection ends it.
+    /// [`length`](Self::length) sets its length. For an HTTP/1.0 client, closing the connection ends it.
     ///
     /// While the body has nothing to send ([`Produced::Pending`](crate::Produced::Pending), an empty [`pipe`](crate::pipe)),
-    /// end-of-file from the client means that it left: the request ends at once with
+    /// end-of-file from the client means that it has disconnected: the request ends at once with
     /// [`EndReason::PeerClosed`](crate::EndReason::PeerClosed). Closing and half-closing look alike on the wire. So a
     /// client that half-closes after its request (`nc -N`, for example) gets the body only up to its first pause, however
     /// short. [`allow_half_close`](Self::allow_half_close) serves such clients to the end.
     ///
-    /// Bodies that are all there ([`text`](Self::text), [`body`](Self::body), [`file`](Self::file)) have no pauses. A
+    /// Complete bodies ([`text`](Self::text), [`body`](Self::body), [`file`](Self::file)) have no pauses. A
     /// client that half-closes gets all of them.
     pub fn stream(produce: impl Produce + 'static) -> Self {
         Self { body: Body(Kind::Stream(Box::new(produce))), ..Self::new(200) }
@@ -196,7 +196,7 @@ impl Response {
         Self { length: length.into(), ..self }
     }
 
-    /// Closes the connection after this response, even if the request's body is still coming.
+    /// Closes the connection after this response, even if the rest of the request's body has not arrived.
     pub fn close(self) -> Self {
         Self { close: true, ..self }
     }
@@ -208,7 +208,7 @@ impl Response {
     }
 
     /// Serves a client that half-closes until the streamed body ends, however long the body pauses. By default,
-    /// end-of-file while the body has nothing to send means that the client left: see [`stream`](Self::stream).
+    /// end-of-file while the body has nothing to send means that the client has disconnected: see [`stream`](Self::stream).
     ///
     /// With this, a client that closes during a pause is noticed only when the body continues. A reset still ends the
     /// request at once.

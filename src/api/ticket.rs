@@ -23,7 +23,7 @@ use crate::{
 /// It names connection, generation *and* request, so a late ticket can never affect the next request of a keep-alive
 /// connection. If the last ticket of a request is dropped before any has responded, the response is 503.
 ///
-/// While the request is suspended, end-of-file from the client means that *the client left*, and ends the request at
+/// While the request is suspended, end-of-file from the client means that *the client has disconnected*, and ends the request at
 /// once: closing and half-closing look alike on the wire. [`allow_half_close`](Self::allow_half_close) changes that.
 pub struct Ticket {
     core: Arc<TicketCore>,
@@ -45,7 +45,7 @@ impl std::error::Error for RespondError {}
 pub(crate) struct TicketCore {
     pub(crate) waker: Waker,
     tickets: AtomicUsize,
-    /// End-of-file does not mean that the client left.
+    /// End-of-file does not mean that the client has disconnected.
     allow_half_close: AtomicBool,
     state: Mutex<State>,
 }
@@ -86,7 +86,7 @@ impl TicketCore {
     }
 
     /// Returns `true` if a ticket is left that can respond, or if one has responded and the loop has not taken it.
-    pub(crate) fn is_hopeful(&self) -> bool {
+    pub(crate) fn can_respond(&self) -> bool {
         match *self.state() {
             State::Open => self.tickets.load(Ordering::Acquire) > 0,
             State::Responded(ref action) => action.is_some(),
@@ -146,7 +146,7 @@ impl Ticket {
     ///
     /// # Errors
     /// [`RespondError`] gives the action back at once if the request has a response already, or has ended. If the client
-    /// leaves later, [`Request::on_end`](crate::Request::on_end) reports how much reached it.
+    /// disconnects later, [`Request::on_end`](crate::Request::on_end) reports how much it received.
     pub fn respond(self, action: impl Into<Action>) -> Result<(), RespondError> {
         let action = action.into();
         {
@@ -183,9 +183,9 @@ impl Ticket {
     }
 
     /// Sends an informational response (RFC 9110 §15.2), for instance 103 Early Hints. `status` must be 102 to 199; any
-    /// other is ignored. Nothing is sent to a client that speaks HTTP/1.0.
+    /// other is ignored. Nothing is sent to an HTTP/1.0 client.
     ///
-    /// 100 Continue is sent, without `headers`, if the client waits for it and has not got it. The client then sends its
+    /// 100 Continue is sent, without `headers`, if the client waits for it and has not received it. The client then sends its
     /// body, as far as the system's buffers take it. None of it is read before [`receive`](Self::receive).
     pub fn send_informational(&self, status: u16, headers: Headers) {
         let _ =

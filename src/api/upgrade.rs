@@ -13,7 +13,7 @@ use std::{fmt, sync::Arc, time::Instant};
 
 use bitflags::bitflags;
 
-use super::{Response, Waker};
+use super::Waker;
 use crate::{
     base::{
         EventMask, Moment,
@@ -75,7 +75,7 @@ pub struct Io<'a> {
     pub(crate) orders: &'a mut Orders,
 }
 
-/// What the application has ordered during a call; carried out after it.
+/// Requests of the application during a call, which are carried out after it.
 #[derive(Default)]
 pub(crate) struct Orders {
     pub(crate) deadline: Option<Option<Instant>>,
@@ -184,7 +184,7 @@ impl Events {
         !self.0.is_empty()
     }
 
-    /// Returns the bits, with the values of the table above. They never change; bit 128 is reserved and is to be ignored.
+    /// Returns the bits, with the values of the table above. They never change; bit 128 is reserved and must be ignored.
     pub const fn bits(self) -> u8 {
         self.0.bits()
     }
@@ -232,7 +232,7 @@ impl Events {
     }
 }
 
-/// Whether the peer has finished sending.
+/// The state of the peer's side of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadState {
     /// More input may arrive.
@@ -284,11 +284,11 @@ impl fmt::Debug for Rx<'_> {
 /// Bounded output: of an upgraded connection, or of a streamed body.
 pub struct Tx<'a> {
     pub(crate) out: &'a mut Out,
-    /// `out` may hold so many bytes after the call,
+    /// The number of bytes that `out` may hold after the call.
     pub(crate) limit: usize,
-    /// or, for a shared block with nothing else in front of it, so many.
-    pub(crate) most: usize,
-    /// If `out` holds no more than this, nothing else waits.
+    /// The same for a shared block with nothing else in front of it.
+    pub(crate) shared_limit: usize,
+    /// If `out` holds no more than this, nothing is in front of a shared block.
     pub(crate) own: usize,
     /// Set by `finish`; sticky.
     pub(crate) finished: &'a mut bool,
@@ -316,7 +316,7 @@ impl Tx<'_> {
     /// number of connections can share one allocation. There is always room while the output is empty, up to the set
     /// length of a body (in a chunked body, 1 MiB).
     pub fn write_shared(&mut self, bytes: &Arc<[u8]>) -> bool {
-        let alone = self.out.len() <= self.own && self.out.len().saturating_add(bytes.len()) <= self.most;
+        let alone = self.out.len() <= self.own && self.out.len().saturating_add(bytes.len()) <= self.shared_limit;
         let fits = self.room() >= bytes.len() || (alone && self.room() > 0);
         if fits {
             self.out.push_block(&mut Block::Shared(bytes.clone()));
@@ -340,62 +340,6 @@ impl Tx<'_> {
 impl fmt::Debug for Tx<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Tx({} bytes of {})", self.out.len(), self.limit)
-    }
-}
-
-/// A response after which the connection continues in another protocol (RFC 9110 §7.8).
-#[must_use = "return it as an action"]
-pub struct Switch {
-    pub(crate) response: Response,
-    /// No response is sent.
-    pub(crate) bare: bool,
-    pub(crate) upgrade: Box<dyn Upgrade>,
-}
-
-impl Switch {
-    /// Creates a `101 Switching Protocols` to `protocol`.
-    ///
-    /// The request must have version HTTP/1.1 and ask for an upgrade
-    /// ([`Request::wants_upgrade`](crate::Request::wants_upgrade)). Otherwise the response is 426, and the upgrade is
-    /// dropped uncalled. A body must be complete before the protocol can change: for a request with a body, return the
-    /// switch from [`Upload::end`](crate::Upload::end); anywhere else the response is 413.
-    pub fn to(protocol: &str, upgrade: impl Upgrade + 'static) -> Self {
-        Self::with_response(Response::with_any_status(101).header("Upgrade", protocol), upgrade)
-    }
-
-    /// Creates a `200 OK` to a CONNECT request (RFC 9110 §9.3.6).
-    pub fn connect(upgrade: impl Upgrade + 'static) -> Self {
-        Self::with_response(Response::new(200), upgrade)
-    }
-
-    /// Creates a switch with another response: 101, or 2xx to CONNECT. Its body is not sent.
-    pub fn with_response(response: Response, upgrade: impl Upgrade + 'static) -> Self {
-        Self { response, bare: false, upgrade: Box::new(upgrade) }
-    }
-
-    /// Creates a switch without a response: the upgrade writes every byte that the peer reads after its request.
-    ///
-    /// Use it for protocols that begin with something like a request and do not continue in HTTP, from the time before
-    /// `Upgrade`. No HTTP response is sent, so use it only if the request proves that the peer speaks your protocol. Any
-    /// request is allowed; a body must be complete as in [`to`](Self::to). The access log shows status 200.
-    pub fn without_response(upgrade: impl Upgrade + 'static) -> Self {
-        Self { bare: true, ..Self::with_response(Response::new(200), upgrade) }
-    }
-
-    /// Adds a header field to the response, as [`Response::header`] does.
-    pub fn header(self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        Self { response: self.response.header(name, value), ..self }
-    }
-
-    /// Adds a header field after the others, as [`Response::append`] does.
-    pub fn append(self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        Self { response: self.response.append(name, value), ..self }
-    }
-}
-
-impl fmt::Debug for Switch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Switch").field(&self.response).finish()
     }
 }
 

@@ -33,17 +33,17 @@ pub trait Upload: Send {
     }
 }
 
-/// How much of a piece an [`Upload`] has taken.
+/// The part of a piece that an [`Upload`] has taken.
 #[derive(Debug)]
 #[must_use]
 pub enum Consumed {
     /// All of it.
     All,
-    /// The first so many bytes (all of them, if the number is larger). The rest is offered again, together with later
+    /// This many bytes from the start (all of them, if the number is larger). The rest is offered again, together with later
     /// bytes, after a wake by this request's [`Waker`](crate::Waker). Until then nothing more is read: the client is under
     /// back-pressure.
     Partial(usize),
-    /// Nothing any more: the body is given up, and this action is performed.
+    /// Nothing any more: the rest of the body is not received, and this action is performed.
     Stop(Action),
 }
 
@@ -60,14 +60,14 @@ pub trait Produce: Send {
     }
 }
 
-/// How a streamed body continues after a call of [`Produce::produce`].
+/// The state of a streamed body after a call of [`Produce::produce`].
 #[derive(Debug)]
 #[must_use]
 pub enum Produced {
     /// There is more: call again when there is room. Written bytes can be held back until a segment is full.
     More,
     /// Nothing for now: send what was written, and call again after a wake by this request's
-    /// [`Waker`](crate::Waker). End-of-file from the client meanwhile means that it left, unless the response
+    /// [`Waker`](crate::Waker). End-of-file from the client meanwhile means that it has disconnected, unless the response
     /// [allows half-close](crate::Response::allow_half_close).
     Pending,
     /// The end of the body.

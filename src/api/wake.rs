@@ -1,4 +1,4 @@
-//! Waking a request or an upgraded connection, from any thread.
+//! Wakes a request or an upgraded connection, from any thread.
 
 use std::{
     fmt,
@@ -25,7 +25,7 @@ pub struct Waker(pub(crate) Arc<WakeCore>);
 pub(crate) struct WakeCore {
     pub(crate) id: RequestId,
     pub(crate) mailbox: Arc<Mailbox<LoopMessage>>,
-    /// Whether a message is in the mailbox.
+    /// `true` if a message is in the mailbox.
     outstanding: AtomicBool,
 }
 

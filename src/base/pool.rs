@@ -130,7 +130,7 @@ impl Pool {
 
     /// Returns `true` if a connection was refused a buffer, and [`returned`](Self::returned) has not reported new ones yet.
     #[inline]
-    pub(crate) fn refused(&self) -> bool {
+    pub(crate) fn has_refused(&self) -> bool {
         self.refused
     }
 
@@ -153,7 +153,7 @@ impl Pool {
     }
 
     /// Returns `true` if a connection was refused a buffer, and none was given back since.
-    pub(crate) fn has_refused(&self) -> bool {
+    pub(crate) fn is_exhausted(&self) -> bool {
         self.refused && self.lent >= self.most
     }
 

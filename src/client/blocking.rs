@@ -1,56 +1,24 @@
 //! Blocking requests, for tests and tools: they run on a background loop of the client.
 
 use std::{
+    fmt,
     io::{self, Read},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, mpsc::sync_channel},
 };
 
-use super::{Client, Error, FullResponse, Response, intake::Intake, response::ResponseHead};
-use crate::{
-    api::{Action, Handler, LoopHandle, Request},
-    h1::Headers,
-    server::{Running, Server},
+use super::{
+    background::Background,
+    error::Error,
+    handle::Client,
+    intake::Intake,
+    request::Request,
+    response::{FullResponse, Response, ResponseHead},
 };
-
-/// The loop of blocking requests, in a thread of its own: started by the first one, stopped with the client.
-#[derive(Default)]
-pub(super) struct Background(Mutex<Option<(LoopHandle, Running)>>);
-
-/// A handler without connections: the loop has no listener.
-#[derive(Clone)]
-struct NoRequests;
-
-impl Handler for NoRequests {
-    fn request(&mut self, _: &mut Request<'_>) -> Action {
-        Action::Abort
-    }
-}
-
-impl Background {
-    fn loop_handle(&self) -> io::Result<LoopHandle> {
-        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((handle, _)) = &*running {
-            return Ok(handle.clone());
-        }
-        let started = Server::new().threads(1, NoRequests)?;
-        let handle = started.loops().into_iter().next().ok_or(io::ErrorKind::NotFound)?;
-        *running = Some((handle.clone(), started));
-        Ok(handle)
-    }
-}
-
-impl Drop for Background {
-    fn drop(&mut self) {
-        // Not joined: this may run on that thread.
-        if let Some((_, running)) = self.0.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
-            running.stop_handle().stop_now();
-        }
-    }
-}
+use crate::{api::LoopHandle, h1::Headers};
 
 impl Client {
-    fn background(&self) -> Result<LoopHandle, Error> {
-        self.0.background.loop_handle().map_err(|error| {
+    fn background_loop(&self) -> Result<LoopHandle, Error> {
+        self.background().loop_handle().map_err(|error| {
             log::warn!(target: "uncork::client", "cannot start the loop for blocking requests: {error}");
             Error::LoopEnded
         })
@@ -61,9 +29,9 @@ impl Client {
     ///
     /// # Errors
     /// Any [`Error`]. A body beyond [`body_limit`](super::ClientBuilder::body_limit) is [`Error::TooLarge`].
-    pub fn call_blocking(&self, request: super::Request) -> Result<FullResponse, Error> {
-        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        self.send_collect(&self.background()?, request, self.0.settings.body_limit, move |result| {
+    pub fn call_blocking(&self, request: Request) -> Result<FullResponse, Error> {
+        let (sender, receiver) = sync_channel(1);
+        self.send_collect(&self.background_loop()?, request, self.pool().settings.body_limit, move |result| {
             drop(sender.send(result));
         });
         receiver.recv().unwrap_or(Err(Error::LoopEnded))
@@ -73,14 +41,14 @@ impl Client {
     ///
     /// # Errors
     /// Any [`Error`] up to the end of the head.
-    pub fn open_blocking(&self, request: super::Request) -> Result<BodyReader, Error> {
-        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        self.send(&self.background()?, request, move |result: Result<Response, Error>| drop(sender.send(result)));
+    pub fn open_blocking(&self, request: Request) -> Result<BodyReader, Error> {
+        let (sender, receiver) = sync_channel(1);
+        self.send(&self.background_loop()?, request, move |result: Result<Response, Error>| drop(sender.send(result)));
         let response = receiver.recv().unwrap_or(Err(Error::LoopEnded))?;
         let intake = Arc::new(Intake::default());
         let head = response.head().clone();
         response.feed(intake.clone());
-        Ok(BodyReader { head, intake })
+        Ok(BodyReader { head, intake, _background: self.background().clone() })
     }
 }
 
@@ -91,6 +59,8 @@ impl Client {
 pub struct BodyReader {
     head: ResponseHead,
     intake: Arc<Intake>,
+    /// The connection runs on its loop.
+    _background: Arc<Background>,
 }
 
 impl BodyReader {
@@ -122,8 +92,8 @@ impl Drop for BodyReader {
     }
 }
 
-impl std::fmt::Debug for BodyReader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for BodyReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BodyReader").field("status", &self.head.status).finish_non_exhaustive()
     }
 }

@@ -1,8 +1,8 @@
 //! The builder of a client: every limit and timeout, its default, and the reason for it.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use super::{Client, pool::Shared, settings::Settings};
+use super::{connect::Connector, handle::Client, pool::Pool, settings::Settings};
 use crate::{
     h1::{HeadLimits, HeaderValue, MAX_FIELDS},
     transport::TlsClient,
@@ -27,8 +27,8 @@ impl ClientBuilder {
 
     /// Limits the connections to one origin (scheme, host and port, or Unix socket), over all loops. Default: 64; at least
     /// 1. Requests beyond it are [queued](Self::max_queued).
-    pub fn max_connections(mut self, most: usize) -> Self {
-        self.0.max_connections = most.max(1);
+    pub fn max_connections(mut self, max: usize) -> Self {
+        self.0.max_connections = max.max(1);
         self
     }
 
@@ -37,54 +37,54 @@ impl ClientBuilder {
     ///
     /// With 0, a request fails at once if all [connections](Self::max_connections) are in use. That suits an
     /// intermediary, whose clients can try again.
-    pub fn max_queued(mut self, most: usize) -> Self {
-        self.0.max_queued = most;
+    pub fn max_queued(mut self, max: usize) -> Self {
+        self.0.max_queued = max;
         self
     }
 
     /// Limits the idle connections that are kept for one origin. Default: 32.
-    pub fn max_idle(mut self, most: usize) -> Self {
-        self.0.max_idle = most;
+    pub fn max_idle(mut self, max: usize) -> Self {
+        self.0.max_idle = max;
         self
     }
 
     /// Sets how long an idle connection is kept in the pool. Default: 10 s. Many servers close idle connections too (nginx
     /// after 75 s, Apache and Node.js after 5 s); a short timeout makes stale connections rare.
     ///
-    /// See also [`idle_timeout`](Self::idle_timeout), which limits pauses within a body.
-    pub fn pool_idle_timeout(mut self, time: Duration) -> Self {
-        self.0.pool_idle_timeout = time;
+    /// See also [`idle_timeout`](Self::idle_timeout), which limits pauses in a body.
+    pub fn pool_idle_timeout(mut self, timeout: Duration) -> Self {
+        self.0.pool_idle_timeout = timeout;
         self
     }
 
-    /// Sends one request per interval `every` and origin with `Connection: close`. Default: off. A load balancer can then
+    /// Sends one request per `interval` and origin with `Connection: close`. Default: off. A load balancer can then
     /// spread new connections over its servers.
-    pub fn rotate(mut self, every: Duration) -> Self {
-        self.0.rotate = Some(every);
+    pub fn rotate(mut self, interval: Duration) -> Self {
+        self.0.rotate = Some(interval);
         self
     }
 
     /// Sets the default of [`Request::connect_timeout`](super::Request::connect_timeout): 10 s.
-    pub fn connect_timeout(mut self, time: Duration) -> Self {
-        self.0.connect_timeout = time;
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.0.connect_timeout = timeout;
         self
     }
 
     /// Sets the default of [`Request::head_timeout`](super::Request::head_timeout): 30 s.
-    pub fn head_timeout(mut self, time: Duration) -> Self {
-        self.0.head_timeout = time;
+    pub fn head_timeout(mut self, timeout: Duration) -> Self {
+        self.0.head_timeout = timeout;
         self
     }
 
     /// Sets the default of [`Request::idle_timeout`](super::Request::idle_timeout): 30 s.
-    pub fn idle_timeout(mut self, time: Duration) -> Self {
-        self.0.idle_timeout = time;
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.0.idle_timeout = timeout;
         self
     }
 
     /// Sets the default of [`Request::timeout`](super::Request::timeout): none.
-    pub fn timeout(mut self, total: Duration) -> Self {
-        self.0.total_timeout = Some(total);
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.0.total_timeout = Some(timeout);
         self
     }
 
@@ -97,8 +97,8 @@ impl ClientBuilder {
 
     /// Limits the header fields of a response. Default: 128; at most 256. Beyond it, the request fails with
     /// [`Error::TooLarge`](super::Error::TooLarge).
-    pub fn fields_limit(mut self, most: usize) -> Self {
-        self.0.head_limits.fields = most.min(MAX_FIELDS);
+    pub fn fields_limit(mut self, max: usize) -> Self {
+        self.0.head_limits.fields = max.min(MAX_FIELDS);
         self
     }
 
@@ -110,8 +110,8 @@ impl ClientBuilder {
     }
 
     /// Sets the default of [`Request::max_redirects`](super::Request::max_redirects): 0, which returns the 3xx itself.
-    pub fn max_redirects(mut self, most: u8) -> Self {
-        self.0.max_redirects = most;
+    pub fn max_redirects(mut self, max: u8) -> Self {
+        self.0.max_redirects = max;
         self
     }
 
@@ -129,6 +129,25 @@ impl ClientBuilder {
 
     /// Creates the client.
     pub fn build(self) -> Client {
-        Client(Arc::new(Shared::new(self.0)))
+        let connector = Connector::new(self.0.tls.clone());
+        Client::new_with(Pool::new(self.0, move |pending, permit, now| connector.open(pending, permit, now)))
+    }
+}
+
+impl Client {
+    /// Creates a client with the defaults that [`ClientBuilder`] documents.
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// Returns a builder for a client with other limits, timeouts or root certificates.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::new()
+    }
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Self::new()
     }
 }

@@ -7,10 +7,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
-use crate::api::Waker;
+use crate::{api::Waker, base::lock};
 
 /// Cancels one [`Request`](super::Request), from any thread: see [`Request::cancel_handle`](super::Request::cancel_handle).
 #[derive(Clone)]
@@ -36,7 +36,7 @@ impl CancelHandle {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Cancels the request: it fails with [`Error::Cancelled`](super::Error::Cancelled) on its loop, and its connection is

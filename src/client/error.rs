@@ -44,7 +44,7 @@ pub enum Error {
     TimedOut(Timeout),
     /// The response violates this rule of RFC 9110 or RFC 9112, or is not HTTP.
     Protocol(Misbehaved),
-    /// The connection ended within the response: in its head or in its body.
+    /// The connection ended before the response was complete, in its head or in its body.
     Incomplete {
         /// Bytes of the body that were received.
         got: u64,
@@ -61,7 +61,7 @@ pub enum Error {
     QueueFull,
     /// The request's body was truncated: its pipe was dropped, or was shorter than announced.
     UploadFailed,
-    /// There were more redirects than allowed, or one has an invalid target.
+    /// A redirect cannot be followed, for the reason given: there were too many, or its target is invalid.
     Redirect(&'static str),
     /// The request was [cancelled](super::CancelHandle::cancel), or the receiver of the response's body was dropped. Only
     /// [`Response::on_end`](super::Response::on_end) reports the latter.
@@ -103,17 +103,17 @@ impl fmt::Display for Error {
             Self::Tls { to, reason } => write!(f, "TLS handshake with {to} failed: {reason}"),
             Self::TimedOut(Timeout::Connect) => f.write_str("timed out: no connection"),
             Self::TimedOut(Timeout::Head) => f.write_str("timed out: no response"),
-            Self::TimedOut(Timeout::Idle) => f.write_str("timed out: no progress within a body"),
+            Self::TimedOut(Timeout::Idle) => f.write_str("timed out: no progress in a body"),
             Self::TimedOut(_) => f.write_str("timed out: the request took too long"),
             Self::Protocol(rule) => write!(f, "malformed response: {rule}"),
             Self::Incomplete { got, of: Some(of) } => {
                 write!(f, "the server closed the connection after {got} of {of} bytes of the body")
             }
             Self::Incomplete { got: 0, of: None } => {
-                f.write_str("the server closed the connection within the head of the response")
+                f.write_str("the server closed the connection in the head of the response")
             }
             Self::Incomplete { got, of: None } => {
-                write!(f, "the server closed the connection within the body, after {got} bytes")
+                write!(f, "the server closed the connection in the body, after {got} bytes")
             }
             Self::TooLarge(TooLargePart::Head) => f.write_str("the response's head is too large"),
             Self::TooLarge(TooLargePart::Body) => f.write_str("the response's body is too large"),

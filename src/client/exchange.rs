@@ -2,12 +2,21 @@
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
-use super::{Error, Request, Response, Timeout, cancel::Stage, permit::ConnPermit, pool::Shared, response::Completion};
-use crate::{api::LoopHandle, base::Moment};
+use super::{
+    cancel::Stage,
+    error::Error,
+    request::Request,
+    response::{Completion, Response},
+    settings::Settings,
+};
+use crate::{
+    api::LoopHandle,
+    base::{Moment, Timeout, lock},
+};
 
 /// An origin: requests with equal keys may share a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -38,7 +47,6 @@ impl Key {
 
 /// One request in progress.
 pub(super) struct Exchange {
-    pub(super) shared: Arc<Shared>,
     pub(super) key: Key,
     pub(super) request: Request,
     pub(super) loop_handle: LoopHandle,
@@ -54,20 +62,18 @@ pub(super) struct Exchange {
     pub(super) close: bool,
     /// It has failed on a stale connection, and needs a new one.
     pub(super) retried: bool,
-    /// The permit of its connection, while both are sent to the loop.
-    permit: Option<ConnPermit>,
 }
 
 impl Exchange {
     /// Creates it on its loop, which has the time. Its timeouts start.
     pub(super) fn new(
-        shared: Arc<Shared>,
         request: Request,
+        settings: &Settings,
         loop_handle: LoopHandle,
         then: Completion<Response>,
         now: Moment,
     ) -> Box<Self> {
-        let (options, settings) = (&request.options, &shared.settings);
+        let options = &request.options;
         let after = |time| now.mono.checked_add(time);
         let deadline = options.total_timeout.or(settings.total_timeout).and_then(after);
         // Without a limit: beyond what a clock can represent in practice.
@@ -83,9 +89,7 @@ impl Exchange {
             redirected: false,
             close: options.fresh,
             retried: false,
-            permit: None,
             request,
-            shared,
         })
     }
 
@@ -95,9 +99,7 @@ impl Exchange {
     }
 
     pub(super) fn fail(self: Box<Self>, error: Error) {
-        let Self { then, permit, .. } = *self;
-        drop(permit);
-        then.complete(Err(error));
+        self.then.complete(Err(error));
     }
 
     /// Returns the time at which it fails without a connection, and the timeout that is reported.
@@ -133,7 +135,7 @@ impl Pending {
     }
 
     pub(super) fn take(&self) -> Option<Box<Exchange>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        lock(&self.0).take()
     }
 
     /// Fails it, unless a connection serves it already.
@@ -151,26 +153,11 @@ impl Pending {
     }
 
     pub(super) fn look<T>(&self, f: impl FnOnce(&Exchange) -> T) -> Option<T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_deref().map(f)
+        lock(&self.0).as_deref().map(f)
     }
 
     pub(super) fn is_waiting(&self) -> bool {
         self.look(|_| ()).is_some()
-    }
-
-    /// Stores the permit of its connection; returns the permit if the request is no longer waiting.
-    pub(super) fn give(&self, permit: ConnPermit) -> Result<LoopHandle, ConnPermit> {
-        match &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(exchange) => {
-                exchange.permit = Some(permit);
-                Ok(exchange.loop_handle.clone())
-            }
-            None => Err(permit),
-        }
-    }
-
-    pub(super) fn take_permit(&self) -> Option<ConnPermit> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.permit.take()
     }
 }
 

@@ -6,8 +6,8 @@ use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
 };
 
-use super::Error;
-use crate::api::Waker;
+use super::error::Error;
+use crate::{api::Waker, base::lock};
 
 /// Bytes held for a reader.
 const BUFFER: usize = 64 * 1024;
@@ -30,7 +30,7 @@ struct State {
 
 impl Intake {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Adds what fits, and returns its length; `None` if the reader was dropped. Calls the waker when there is room again,

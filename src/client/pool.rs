@@ -1,56 +1,106 @@
 //! Assigns requests to connections.
 //!
 //! ```text
-//!   send ─▶ an idle connection of this loop? ──▶ it serves
-//!           a free permit, or that of an idle connection of another loop? ──▶ a new connection serves
-//!           space in the queue? ──▶ waits for a free connection of its loop, or for a free permit
+//!   start ─▶ an idle connection of this loop? ──▶ it serves
+//!            a free permit, or an idle connection of another loop to close? ──▶ a new connection serves
+//!            space in the queue? ──▶ waits for a free connection of its loop, or for a free permit
 //! ```
 //!
 //! All connections to one origin (scheme, host, port; or Unix socket) are counted together, over all loops. A connection
 //! serves only requests of its own loop. A loop that blocks (thread per connection) or ends affects no requests of other
 //! loops.
 //!
+//! A request that has a permit goes to the function [`Connect`], so this file does not depend on sockets. A connection
+//! that is free calls [`Pool::release`].
+//!
 //! There is one lock. It is held while lists change, and never while application code runs or a connection is dropped.
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex},
     time::Instant,
 };
 
 use super::{
-    Error, Timeout,
-    blocking::Background,
-    connect,
+    error::Error,
     exchange::{Exchange, Key, Pending},
-    idle_slot::{IdleSlot, Vacated},
-    permit::ConnPermit,
-    resolve::Resolver,
+    idle_slot::{Content, IdleSlot},
     settings::Settings,
 };
-use crate::{api::LoopHandle, base::Moment, transport::TlsClient};
+use crate::{
+    api::LoopHandle,
+    base::{Moment, Timeout, lock},
+};
 
 /// How often requests of other loops may overtake the first request of the queue.
 const PASSED_MAX: u8 = 16;
 
-/// The state that all clones of a client, and its requests, share.
-pub(super) struct Shared {
+/// Opens a connection for a request that has a permit. It is called on the request's loop.
+type Connect = Box<dyn Fn(Pending, ConnPermit, Moment) + Send + Sync>;
+
+/// The connections of a client. The client, its clones and all permits keep it alive.
+pub(super) struct Pool {
     pub(super) settings: Settings,
     hosts: Mutex<HashMap<Key, Host>>,
-    pub(super) resolver: Resolver,
-    pub(super) background: Background,
-    /// The system's root certificates, or the error; read when they are first needed.
-    pub(super) roots: OnceLock<Result<TlsClient, String>>,
+    connect: Connect,
 }
 
+/// A request and the permit of the connection that will serve it.
+pub(super) type Permitted = (Box<Exchange>, ConnPermit);
+
+/// The slot of an idle connection. It has no permit: its place in the list counts instead.
+pub(super) type Slot = IdleSlot<Permitted>;
+
+/// One connection of an origin's limit. When dropped, it passes to the next queued request.
+pub(super) struct ConnPermit {
+    pool: Arc<Pool>,
+    key: Key,
+    void: bool,
+}
+
+impl ConnPermit {
+    /// Creates the permit of a connection that is counted already.
+    fn new(pool: &Arc<Pool>, key: &Key) -> Self {
+        Self { pool: pool.clone(), key: key.clone(), void: false }
+    }
+
+    pub(super) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Opens a connection for this request.
+    pub(super) fn connect(self, pending: Pending, now: Moment) {
+        let pool = self.pool.clone();
+        (pool.connect)(pending, self, now);
+    }
+
+    /// Drops the permit without passing it on: its connection is counted otherwise.
+    fn void(mut self) {
+        self.void = true;
+    }
+}
+
+impl Drop for ConnPermit {
+    fn drop(&mut self) {
+        if !self.void {
+            self.pool.free(&self.key);
+        }
+    }
+}
+
+/// The connections and requests of one origin.
 #[derive(Default)]
 struct Host {
-    /// Connections that are open or being opened.
+    /// The connections that are open or being opened. Each has a permit or is in `idle`.
     open: usize,
     /// The most recently used one is last, and is used first.
-    idle: Vec<Arc<IdleSlot>>,
+    idle: Vec<Arc<Slot>>,
     waiting: VecDeque<Pending>,
-    /// How often the first of those has been overtaken.
+    /// How often the first request in `waiting` has been overtaken.
     passed: u8,
     /// When a request was last sent with `Connection: close` for rotation.
     rotated: Option<Instant>,
@@ -80,50 +130,81 @@ impl Host {
 
 /// The next step of a connection that is free.
 pub(super) enum Next {
-    Serve(Box<Exchange>),
+    Serve(Permitted),
     /// It waits in its slot.
     Wait,
     Close,
 }
 
-impl Shared {
-    pub(super) fn new(settings: Settings) -> Self {
-        Self {
-            settings,
-            hosts: Mutex::default(),
-            resolver: Resolver::default(),
-            background: Background::default(),
-            roots: OnceLock::new(),
-        }
-    }
-
-    /// Returns the trusted certificates, if they are known without reading files.
-    pub(super) fn trust(&self) -> Option<Result<TlsClient, String>> {
-        self.settings.tls.clone().map(Ok).or_else(|| self.roots.get().cloned())
-    }
-
-    /// Like [`trust`](Self::trust), but reads files if needed; blocks.
-    pub(super) fn load_trust(&self) -> Result<TlsClient, String> {
-        let load = || TlsClient::system().map_err(|error| error.to_string());
-        self.trust().unwrap_or_else(|| self.roots.get_or_init(load).clone())
-    }
-
-    fn hosts(&self) -> MutexGuard<'_, HashMap<Key, Host>> {
-        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+impl Pool {
+    pub(super) fn new(
+        settings: Settings,
+        connect: impl Fn(Pending, ConnPermit, Moment) + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self { settings, hosts: Mutex::default(), connect: Box::new(connect) })
     }
 
     #[cfg(test)]
     pub(super) fn test_permit(self: &Arc<Self>, url: &str) -> ConnPermit {
         let key = Key::of(&super::Request::get(url));
-        self.hosts().entry(key.clone()).or_default().open += 1;
+        lock(&self.hosts).entry(key.clone()).or_default().open += 1;
         ConnPermit::new(self, &key)
     }
 
-    /// Gives a free permit to the next queued request.
-    pub(super) fn free(self: &Arc<Self>, key: &Key) {
+    /// Finds a connection for a request, on its loop.
+    pub(super) fn start(self: &Arc<Self>, mut exchange: Box<Exchange>, now: Moment) {
+        if exchange.deadline.is_some_and(|at| at <= now.mono) {
+            return exchange.fail(Error::TimedOut(Timeout::Total));
+        }
+        if exchange.request.is_cancelled() {
+            return exchange.fail(Error::Cancelled);
+        }
+        let mut hosts = lock(&self.hosts);
+        let host = hosts.entry(exchange.key.clone()).or_default();
+        if let Some(interval) = self.settings.rotate {
+            match host.rotated {
+                Some(last) if now.mono.saturating_duration_since(last) < interval => {}
+                last => {
+                    exchange.close |= last.is_some();
+                    host.rotated = Some(now.mono);
+                }
+            }
+        }
+        if !exchange.needs_new_connection()
+            && let Some(at) = host.idle.iter().rposition(|slot| *slot.loop_handle() == exchange.loop_handle)
+        {
+            let permit = ConnPermit::new(self, &exchange.key);
+            return host.idle.remove(at).give((exchange, permit));
+        }
+        let permitted = if host.open < self.settings.max_connections {
+            host.open += 1;
+            true
+        } else if host.idle.is_empty() {
+            false
+        } else {
+            host.idle.remove(0).retire();
+            true
+        };
+        if permitted {
+            drop(hosts);
+            let permit = ConnPermit::new(self, &exchange.key);
+            return permit.connect(Pending::new(exchange, now), now);
+        }
+        if host.waiting.len() >= self.settings.max_queued {
+            host.waiting.retain(Pending::is_waiting);
+        }
+        if host.waiting.len() >= self.settings.max_queued {
+            drop(hosts);
+            return exchange.fail(Error::QueueFull);
+        }
+        host.waiting.push_back(Pending::new(exchange, now));
+    }
+
+    /// Passes a free permit to the next queued request.
+    fn free(self: &Arc<Self>, key: &Key) {
         loop {
             let next = {
-                let mut hosts = self.hosts();
+                let mut hosts = lock(&self.hosts);
                 let Some(host) = hosts.get_mut(key) else { return };
                 match host.next() {
                     Some(pending) => pending,
@@ -136,126 +217,87 @@ impl Shared {
                     }
                 }
             };
-            match next.give(ConnPermit::new(self, key)) {
-                Ok(loop_handle) => {
-                    let there = next.clone();
-                    if loop_handle.at_once(move |now| connect::resume(there, now)) {
-                        return;
-                    }
-                    // That loop has ended, and so has this request. The permit is still held here. A loop instead of
-                    // recursion, since a thousand requests may wait for that loop.
-                    if let Some(permit) = next.take_permit() {
-                        permit.void();
-                    }
-                    next.fail(Error::LoopEnded);
+            // None: it has just timed out or was cancelled.
+            let Some(loop_handle) = next.look(|exchange| exchange.loop_handle.clone()) else { continue };
+            let permit = Arc::new(Mutex::new(Some(ConnPermit::new(self, key))));
+            let (sent, pending) = (permit.clone(), next.clone());
+            let resume = move |now| {
+                let permit = lock(&sent).take();
+                if let Some(permit) = permit {
+                    permit.connect(pending, now);
                 }
-                // It has just timed out.
-                Err(permit) => permit.void(),
+            };
+            if loop_handle.at_once(resume) {
+                return;
             }
+            // That loop has ended, and so has this request. The permit is taken back for the next one. A loop instead of
+            // recursion, since a thousand requests may wait for that loop.
+            if let Some(permit) = lock(&permit).take() {
+                permit.void();
+            }
+            next.fail(Error::LoopEnded);
         }
     }
 
-    /// Returns the next step of a connection that is free.
-    pub(super) fn release(
-        &self,
-        key: &Key,
-        slot: &Arc<IdleSlot>,
-        permit: &mut Option<ConnPermit>,
-        loop_handle: &LoopHandle,
-    ) -> Next {
-        let mut hosts = self.hosts();
-        let Some(host) = hosts.get_mut(key) else { return Next::Close };
-        if let Some(exchange) = host.next_of(loop_handle) {
-            return Next::Serve(exchange);
+    /// Returns the next step of a connection that is free. If that is to wait, the connection is in the list `idle`.
+    pub(super) fn release(self: &Arc<Self>, permit: ConnPermit, slot: &Arc<Slot>) -> Next {
+        let mut hosts = lock(&self.hosts);
+        if let Some(host) = hosts.get_mut(permit.key()) {
+            if let Some(exchange) = host.next_of(slot.loop_handle()) {
+                return Next::Serve((exchange, permit));
+            }
+            // The requests that are left wait for a permit on another loop.
+            if host.waiting.is_empty() && host.idle.len() < self.settings.max_idle {
+                host.idle.push(slot.clone());
+                permit.void();
+                return Next::Wait;
+            }
         }
-        // The requests that are left wait for a permit on another loop.
-        if host.waiting.is_empty()
-            && host.idle.len() < self.settings.max_idle
-            && let Some(permit) = permit.take()
-        {
-            slot.wait(permit);
-            host.idle.push(slot.clone());
-            return Next::Wait;
-        }
+        drop(hosts);
+        // This locks again.
+        drop(permit);
         Next::Close
     }
 
-    /// Removes a connection from the idle ones.
-    pub(super) fn leave(&self, key: &Key, slot: &Arc<IdleSlot>) -> Vacated {
-        if let Some(host) = self.hosts().get_mut(key) {
-            host.idle.retain(|other| !Arc::ptr_eq(other, slot));
+    /// Removes a connection that closes from the idle ones. Returns a request that it was given just before.
+    pub(super) fn leave(self: &Arc<Self>, key: &Key, slot: &Arc<Slot>) -> Option<Permitted> {
+        let was_idle = lock(&self.hosts).get_mut(key).is_some_and(|host| {
+            let at = host.idle.iter().position(|other| Arc::ptr_eq(other, slot));
+            at.map(|at| host.idle.remove(at)).is_some()
+        });
+        if was_idle {
+            self.free(key);
         }
-        // If it was not in the list, the slot has a request or is retired.
-        slot.leave()
+        match slot.take() {
+            Content::Given(permitted) => Some(permitted),
+            Content::Empty | Content::Retired => None,
+        }
     }
 
     pub(super) fn idle_connections(&self) -> usize {
-        self.hosts().values().map(|host| host.idle.len()).sum()
+        lock(&self.hosts).values().map(|host| host.idle.len()).sum()
     }
 
     pub(super) fn connections(&self) -> usize {
-        self.hosts().values().map(|host| host.open).sum()
+        lock(&self.hosts).values().map(|host| host.open).sum()
     }
 
-    pub(super) fn close_idle(&self) {
-        let slots: Vec<_> = self.hosts().values_mut().flat_map(|host| std::mem::take(&mut host.idle)).collect();
-        for slot in slots {
-            drop(slot.retire());
-        }
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.close_idle();
-    }
-}
-
-/// Finds a connection for a request, on its loop.
-pub(super) fn start(mut exchange: Box<Exchange>, now: Moment) {
-    if exchange.deadline.is_some_and(|at| at <= now.mono) {
-        return exchange.fail(Error::TimedOut(Timeout::Total));
-    }
-    if exchange.request.is_cancelled() {
-        return exchange.fail(Error::Cancelled);
-    }
-    let shared = exchange.shared.clone();
-    let settings = &shared.settings;
-    let mut hosts = shared.hosts();
-    let host = hosts.entry(exchange.key.clone()).or_default();
-    if let Some(every) = settings.rotate {
-        match host.rotated {
-            Some(last) if now.mono.saturating_duration_since(last) < every => {}
-            last => {
-                exchange.close |= last.is_some();
-                host.rotated = Some(now.mono);
+    pub(super) fn close_idle(self: &Arc<Self>) {
+        let idle: Vec<_> = {
+            let mut hosts = lock(&self.hosts);
+            hosts.iter_mut().map(|(key, host)| (key.clone(), std::mem::take(&mut host.idle))).collect()
+        };
+        for (key, slots) in idle {
+            for slot in slots {
+                slot.retire();
+                self.free(&key);
             }
         }
     }
-    if !exchange.needs_new_connection()
-        && let Some(at) = host.idle.iter().rposition(|slot| slot.is_of(&exchange.loop_handle))
-    {
-        // The connection is woken and reads its slot.
-        return host.idle.remove(at).give(exchange);
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        lock(&self.hosts).values().flat_map(|host| &host.idle).for_each(|slot| slot.retire());
     }
-    let permit = if host.open < settings.max_connections {
-        host.open += 1;
-        Some(ConnPermit::new(&shared, &exchange.key))
-    } else if host.idle.is_empty() {
-        None
-    } else {
-        host.idle.remove(0).retire()
-    };
-    if let Some(permit) = permit {
-        drop(hosts);
-        return connect::begin(Pending::new(exchange, now), permit, now);
-    }
-    if host.waiting.len() >= settings.max_queued {
-        host.waiting.retain(Pending::is_waiting);
-    }
-    if host.waiting.len() >= settings.max_queued {
-        drop(hosts);
-        return exchange.fail(Error::QueueFull);
-    }
-    host.waiting.push_back(Pending::new(exchange, now));
 }

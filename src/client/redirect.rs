@@ -1,9 +1,9 @@
 //! Redirects (RFC 9110 §15.4).
 
 use super::{
-    Error, Request,
+    error::Error,
     exchange::{Exchange, Key},
-    request::Content,
+    request::{Content, Request},
 };
 use crate::h1::HeadersRef;
 
@@ -23,7 +23,7 @@ pub(super) fn follow(exchange: &mut Exchange, status: u16, fields: HeadersRef<'_
         return Ok(false);
     }
     let mut locations = fields.get_all("location");
-    let (Some(location), more) = (locations.next(), locations.next()) else { return Ok(false) };
+    let (Some(location), second) = (locations.next(), locations.next()) else { return Ok(false) };
     let request = &exchange.request;
     // As browsers do, and RFC 9110 §15.4.2 allows.
     let to_get =
@@ -35,19 +35,19 @@ pub(super) fn follow(exchange: &mut Exchange, status: u16, fields: HeadersRef<'_
         return Err(Error::Redirect("too many redirects"));
     }
     // Ambiguous: an intermediary may have used either (RFC 9110 §5.5: "a singleton field").
-    if more.is_some() {
+    if second.is_some() {
         return Err(Error::Redirect("several Location fields"));
     }
-    let url = request.url.join(location).map_err(|_| Error::Redirect("Location is not a valid URL"))?;
-    let elsewhere = !url.same_origin(&request.url);
-    if elsewhere && request.unix.is_some() {
+    let url = request.url.join(location).map_err(Error::Redirect)?;
+    let other_origin = !url.same_origin(&request.url);
+    if other_origin && request.unix.is_some() {
         return Ok(false);
     }
     exchange.redirects -= 1;
     exchange.redirected = true;
     let request = &mut exchange.request;
     request.url = url;
-    if elsewhere {
+    if other_origin {
         request.host = None;
         PRIVATE.iter().for_each(|name| request.headers.remove(name));
     }

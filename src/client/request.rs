@@ -7,7 +7,12 @@ use std::{
     time::Duration,
 };
 
-use super::{CancelHandle, Error, cancel::Stage, settings::Settings, url::Url};
+use super::{
+    cancel::{CancelHandle, Stage},
+    error::Error,
+    settings::Settings,
+    url::Url,
+};
 use crate::{
     api::{Body, PipeOut, response::Kind},
     base::out::Block,
@@ -97,8 +102,8 @@ impl Request {
     /// interface (`http://[fe80::1%eth0]/`, RFC 9844); it is not sent either. CONNECT uses only the host and port.
     pub fn new(method: &str, url: &str) -> Self {
         let mut fault = None;
-        let url = Url::parse(url).unwrap_or_else(|error| {
-            fault = Some(error);
+        let url = Url::parse(url).unwrap_or_else(|reason| {
+            fault = Some(Error::Url(reason));
             Url { https: false, host: String::new(), zone: None, port: 0, target: String::new() }
         });
         if !is_token(method.as_bytes()) {
@@ -251,35 +256,35 @@ impl Request {
 
     /// Limits the time from [`Client::send`](super::Client::send) to the last byte of the response's body. Default: none,
     /// so that only the other timeouts apply. It stops at a switch to another protocol.
-    pub fn timeout(mut self, total: Duration) -> Self {
-        self.options.total_timeout = Some(total);
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.options.total_timeout = Some(timeout);
         self
     }
 
     /// Limits the time until there is a connection: the queue, name resolution, TCP and TLS together. Default:
     /// [`ClientBuilder::connect_timeout`](super::ClientBuilder::connect_timeout).
-    pub fn connect_timeout(mut self, time: Duration) -> Self {
-        self.options.connect_timeout = Some(time);
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.options.connect_timeout = Some(timeout);
         self
     }
 
     /// Limits the time from the last byte of the request to the head of the response. Default:
     /// [`ClientBuilder::head_timeout`](super::ClientBuilder::head_timeout).
-    pub fn head_timeout(mut self, time: Duration) -> Self {
-        self.options.head_timeout = Some(time);
+    pub fn head_timeout(mut self, timeout: Duration) -> Self {
+        self.options.head_timeout = Some(timeout);
         self
     }
 
-    /// Limits a pause within a body, of the request or the response, while the client waits for the server. Default:
+    /// Limits a pause in a body, of the request or the response, while the client waits for the server. Default:
     /// [`ClientBuilder::idle_timeout`](super::ClientBuilder::idle_timeout).
-    pub fn idle_timeout(mut self, time: Duration) -> Self {
-        self.options.idle_timeout = Some(time);
+    pub fn idle_timeout(mut self, timeout: Duration) -> Self {
+        self.options.idle_timeout = Some(timeout);
         self
     }
 
-    /// Follows at most so many redirects. Default: [`ClientBuilder::max_redirects`](super::ClientBuilder::max_redirects).
-    pub fn max_redirects(mut self, most: u8) -> Self {
-        self.options.max_redirects = Some(most);
+    /// Limits the redirects that are followed. Default: [`ClientBuilder::max_redirects`](super::ClientBuilder::max_redirects).
+    pub fn max_redirects(mut self, max: u8) -> Self {
+        self.options.max_redirects = Some(max);
         self
     }
 
@@ -291,7 +296,7 @@ impl Request {
 
     /// Returns a handle that cancels this request from any thread, until the head of its response has been received.
     ///
-    /// A proxy needs it: when its client leaves ([`Request::on_end`](crate::Request::on_end)), the origin server must
+    /// A proxy needs it: when its client disconnects ([`Request::on_end`](crate::Request::on_end)), the origin server must
     /// notice, and the closed connection shows it.
     pub fn cancel_handle(&mut self) -> CancelHandle {
         self.cancel.get_or_insert_with(CancelHandle::new).clone()

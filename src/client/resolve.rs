@@ -12,9 +12,11 @@ use std::{
     time::Duration,
 };
 
-/// The most threads. A name server that does not respond blocks each of them for some seconds.
+use crate::base::lock;
+
+/// The maximum number of threads. A name server that does not respond blocks each of them for some seconds.
 const THREADS: usize = 4;
-/// The most jobs in the queue.
+/// The maximum number of jobs in the queue.
 const JOBS: usize = 1024;
 /// How long an idle thread waits for a job.
 const THREAD_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,7 +38,7 @@ impl Resolver {
     /// Queues a job. Returns `false`, and drops it, if the queue is full or no thread can be started.
     pub(super) fn run(&self, job: impl FnOnce() + Send + 'static) -> bool {
         let (work, condvar) = &*self.0;
-        let mut work = work.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut work = lock(work);
         if work.jobs.len() >= JOBS {
             return false;
         }
@@ -60,14 +62,14 @@ impl Resolver {
     }
 
     fn work(&self) {
-        let (lock, condvar) = &*self.0;
-        let mut work = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let (jobs, condvar) = &*self.0;
+        let mut work = lock(jobs);
         loop {
             if let Some(job) = work.jobs.pop_front() {
                 drop(work);
                 // No application code: its callbacks run on the loop.
                 job();
-                work = lock.lock().unwrap_or_else(PoisonError::into_inner);
+                work = lock(jobs);
                 continue;
             }
             work.waiting += 1;
@@ -95,9 +97,9 @@ fn interleaved(all: impl Iterator<Item = SocketAddr>) -> VecDeque<SocketAddr> {
             seen.push(addr);
         }
     }
-    let favourite = seen.first().is_some_and(SocketAddr::is_ipv6);
+    let prefers_ipv6 = seen.first().is_some_and(SocketAddr::is_ipv6);
     let (mut first, mut second): (VecDeque<_>, VecDeque<_>) =
-        seen.into_iter().partition(|addr| addr.is_ipv6() == favourite);
+        seen.into_iter().partition(|addr| addr.is_ipv6() == prefers_ipv6);
     let mut order = VecDeque::new();
     while !(first.is_empty() && second.is_empty()) {
         order.extend(first.pop_front());
@@ -113,42 +115,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn families_take_turns() {
+    fn address_families_alternate() {
         let parse = |text: &str| text.split(' ').map(|a| a.parse().unwrap()).collect::<Vec<SocketAddr>>();
         let all = parse("[::1]:1 [::2]:1 [::3]:1 1.1.1.1:1 [::1]:1 2.2.2.2:1");
-        let want = parse("[::1]:1 1.1.1.1:1 [::2]:1 2.2.2.2:1 [::3]:1");
-        assert_eq!(interleaved(all.into_iter()), want);
+        let expected = parse("[::1]:1 1.1.1.1:1 [::2]:1 2.2.2.2:1 [::3]:1");
+        assert_eq!(interleaved(all.into_iter()), expected);
         let all = parse("1.1.1.1:1 [::1]:1 [::2]:1");
         assert_eq!(interleaved(all.clone().into_iter()), all);
         assert!(interleaved(std::iter::empty()).is_empty());
     }
 
     #[test]
-    fn few_threads_do_much() {
+    fn a_few_threads_do_many_jobs() {
         let resolver = Resolver::default();
         let (sender, receiver) = channel();
         for n in 0..100 {
             let sender = sender.clone();
             assert!(resolver.run(move || sender.send(n).unwrap()));
         }
-        let mut got: Vec<i32> = receiver.iter().take(100).collect();
-        got.sort_unstable();
-        assert!(got.into_iter().eq(0..100));
+        let mut received: Vec<i32> = receiver.iter().take(100).collect();
+        received.sort_unstable();
+        assert!(received.into_iter().eq(0..100));
         assert!(resolver.0.0.lock().unwrap().threads <= THREADS);
     }
 
     #[test]
     fn the_queue_is_bounded() {
         let resolver = Resolver::default();
-        let (go, wait) = channel::<()>();
-        let wait = Arc::new(Mutex::new(wait));
-        let taken = (0..2 * JOBS)
+        let (release, blocked) = channel::<()>();
+        let blocked = Arc::new(Mutex::new(blocked));
+        let queued = (0..2 * JOBS)
             .filter(|_| {
-                let wait = wait.clone();
-                resolver.run(move || assert!(wait.lock().unwrap().recv().is_err()))
+                let blocked = blocked.clone();
+                resolver.run(move || assert!(blocked.lock().unwrap().recv().is_err()))
             })
             .count();
-        assert!((JOBS..=JOBS + THREADS).contains(&taken), "{taken}");
-        drop(go);
+        assert!((JOBS..=JOBS + THREADS).contains(&queued), "{queued}");
+        drop(release);
     }
 }

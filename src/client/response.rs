@@ -12,13 +12,14 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
-use super::{Error, intake::Intake};
+use super::{error::Error, intake::Intake};
 use crate::{
     api::{LoopHandle, PipeIn, PipeOut, Upgrade, Waker, pipe},
-    h1::Headers,
+    base::lock,
+    h1::{Headers, Version},
 };
 
 /// Bytes of a pipe made by [`Response::pipe`].
@@ -49,7 +50,7 @@ impl<T> Completion<T> {
 impl<T> Drop for Completion<T> {
     fn drop(&mut self) {
         if let Some(f) = self.0.take() {
-            // Application code in a destructor, perhaps of an engine that unwinds: a panic ends here.
+            // Application code in a destructor, perhaps of an engine that unwinds: a panic must not continue.
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| f(Err(Error::LoopEnded))));
             if result.is_err() {
                 log::error!(target: "uncork::client", "the application panicked in a callback about the end of its loop");
@@ -76,7 +77,7 @@ pub struct FullResponse {
 #[derive(Clone, Debug)]
 pub(super) struct ResponseHead {
     pub(super) status: u16,
-    pub(super) minor_version: u8,
+    pub(super) version: Version,
     pub(super) headers: Headers,
     pub(super) length: Option<u64>,
 }
@@ -106,9 +107,9 @@ impl Response {
         &self.head.headers
     }
 
-    /// 1 for HTTP/1.1, 0 for HTTP/1.0.
-    pub fn minor_version(&self) -> u8 {
-        self.head.minor_version
+    /// Returns the HTTP version.
+    pub fn version(&self) -> Version {
+        self.head.version
     }
 
     /// Returns the value of Content-Length: the body's length in bytes. For HEAD it is the length that GET would have.
@@ -245,7 +246,7 @@ impl ResponseChannel {
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, ChannelState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn decide(&self, choice: Choice) {

@@ -1,20 +1,21 @@
 //! The destination of a response's body.
 
+use std::sync::Arc;
+
 use super::{
-    Error, FullResponse, TooLargePart,
+    error::{Error, TooLargePart},
     intake::Intake,
-    response::{Choice, Completion},
+    response::{Choice, Completion, FullResponse},
 };
 use crate::{
     api::{PipeIn, Waker},
     h1::Headers,
 };
-use std::sync::Arc;
 
-/// The most bytes of an unwanted body that are read to keep the connection: about the cost of a new one.
+/// Bytes of an unwanted body that are read to keep the connection: about the cost of a new one.
 const DISCARD_MAX: u64 = 64 * 1024;
 
-/// The most that is allocated for a body before its bytes arrive.
+/// Bytes that are allocated at most for a body before it arrives.
 const AHEAD_MAX: u64 = 256 * 1024;
 
 pub(super) enum Sink {
@@ -25,15 +26,15 @@ pub(super) enum Sink {
     },
     Pipe(PipeIn),
     Feed(Arc<Intake>),
-    /// Dropped, up to so many bytes.
+    /// Dropped, up to this many bytes.
     Discard(u64),
 }
 
 /// The result of [`Sink::take`].
 pub(super) enum Taken {
-    /// The first so many were taken.
+    /// This many were taken.
     Bytes(usize),
-    /// The receiver is gone.
+    /// The receiver was dropped.
     Closed,
 }
 
@@ -60,8 +61,8 @@ impl Sink {
         })
     }
 
-    /// Returns `true` if a body of this length exceeds its limit.
-    pub(super) fn refuses(&self, announced: Option<u64>) -> bool {
+    /// Returns `true` if a body of this announced length exceeds its limit.
+    pub(super) fn is_too_small_for(&self, announced: Option<u64>) -> bool {
         match (self, announced) {
             (Self::Collect { limit, .. }, Some(n)) => n > *limit as u64,
             (Self::Discard(left), Some(n)) => n > *left,
@@ -93,7 +94,7 @@ impl Sink {
     }
 
     /// Returns `true` if the application wants the body. An unwanted body has one timeout as a whole. Otherwise a server
-    /// that sends a byte now and then could hold the connection, and a redirected request, without limit.
+    /// that sends one byte at a time could hold the connection, and a redirected request, without limit.
     pub(super) fn is_wanted(&self) -> bool {
         !matches!(self, Self::Discard(_))
     }

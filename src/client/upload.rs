@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{
-    Error,
+    error::Error,
     request::{Bytes, Content},
 };
 use crate::{
@@ -19,11 +19,11 @@ use crate::{
 };
 
 /// Bytes around the data of a chunk: its size line and its end.
-const CHUNK_AROUND: usize = 20;
+const CHUNK_OVERHEAD: usize = 20;
 
 /// The part of the body that is left to send.
 pub(super) enum Upload {
-    /// Nothing, or the rest is no longer wanted.
+    /// Nothing, or a rest that the server does not want.
     Done,
     /// Held until the server sends 100, or until this time.
     Held(Content, Instant),
@@ -57,7 +57,7 @@ impl Upload {
     }
 
     /// Starts to send a body that was held.
-    pub(super) fn go(&mut self, waker: &Waker) {
+    pub(super) fn start(&mut self, waker: &Waker) {
         if let Some(content) = self.take_held() {
             *self = Self::of(content, waker);
         }
@@ -86,12 +86,12 @@ impl Upload {
             if now < *until {
                 return Ok((0, Pause::Held(*until)));
             }
-            self.go(waker);
+            self.start(waker);
         }
         let mut sent = 0;
         while conn.is_sending() {
             let chunked = conn.body_out() == BodyOut::Chunked;
-            let room = tx.room().saturating_sub(if chunked { CHUNK_AROUND } else { 0 });
+            let room = tx.room().saturating_sub(if chunked { CHUNK_OVERHEAD } else { 0 });
             let wanted = match conn.body_out() {
                 BodyOut::Length(left) => usize::try_from(left).unwrap_or(usize::MAX).min(room),
                 _ => room,
@@ -119,7 +119,7 @@ impl Upload {
                     }
                     Lent::NotNow => return Ok((sent, Pause::Pipe)),
                     Lent::Over(PipeEnd::Clean(trailers)) => end(conn, tx, trailers.as_deref())?,
-                    Lent::Over(PipeEnd::Cut) => return Err(Error::UploadFailed),
+                    Lent::Over(PipeEnd::Truncated) => return Err(Error::UploadFailed),
                 },
             }
         }

@@ -6,8 +6,8 @@
 //!   scheme     host    port  target
 //! ```
 //!
-//! Strict: what violates the grammar is rejected, not repaired. Percent-encoding is neither added nor removed, and userinfo
-//! is rejected (RFC 9110 §4.2.4). There are two exceptions:
+//! Strict: a URL that violates the grammar is rejected, not repaired. Percent-encoding is neither added nor removed, and
+//! userinfo is rejected (RFC 9110 §4.2.4). There are two exceptions:
 //!
 //!  - A `Location` with spaces or bytes beyond ASCII in its path or query is percent-encoded, as every other client does:
 //!    servers send file names unencoded. A URL of the caller is not, since only the caller knows its meaning. Control bytes
@@ -18,7 +18,6 @@
 
 use std::borrow::Cow;
 
-use super::Error;
 use crate::h1::{grammar, target};
 
 /// A URL of `http` or `https`.
@@ -27,7 +26,7 @@ pub(super) struct Url {
     pub(super) https: bool,
     /// In lower case; an IPv6 address with its brackets.
     pub(super) host: String,
-    /// The interface through which an IPv6 address is reached, by its name or number here.
+    /// The interface through which an IPv6 address is reached, by its name or number on this machine.
     pub(super) zone: Option<String>,
     pub(super) port: u16,
     /// Path and query; begins with `/`.
@@ -39,26 +38,26 @@ const fn default_port(https: bool) -> u16 {
 }
 
 impl Url {
-    pub(super) fn parse(text: &str) -> Result<Self, Error> {
-        let (scheme, rest) = text.split_once("://").ok_or(Error::Url("it has no scheme"))?;
+    pub(super) fn parse(text: &str) -> Result<Self, &'static str> {
+        let (scheme, rest) = text.split_once("://").ok_or("no scheme")?;
         let https = match () {
             () if scheme.eq_ignore_ascii_case("http") => false,
             () if scheme.eq_ignore_ascii_case("https") => true,
-            () => return Err(Error::Url("its scheme is neither http nor https")),
+            () => return Err("unknown scheme: expected http or https"),
         };
         let rest = rest.split('#').next().unwrap_or_default();
         let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         if authority.contains('@') {
-            return Err(Error::Url("it has user information in it"));
+            return Err("user information is not allowed");
         }
         let (authority, zone) = without_zone(authority)?;
         if !target::is_host(authority.as_bytes()) {
-            return Err(Error::Url("its host is malformed"));
+            return Err("malformed host");
         }
-        let (host, port) = target::split_port(&authority).ok_or(Error::Url("its host is malformed"))?;
+        let (host, port) = target::split_port(&authority).ok_or("malformed host")?;
         let port = match port.unwrap_or_default() {
             "" => default_port(https),
-            digits => digits.parse().ok().filter(|port| *port > 0).ok_or(Error::Url("its port is malformed"))?,
+            digits => digits.parse().ok().filter(|port| *port > 0).ok_or("malformed port")?,
         };
         let target = checked(if path.starts_with('/') { path.to_owned() } else { format!("/{path}") })?;
         Ok(Self { https, host: host.to_ascii_lowercase(), zone, port, target })
@@ -83,19 +82,19 @@ impl Url {
     }
 
     /// Returns the URL of a Location field (RFC 9110 §10.2.2, RFC 3986 §5.2).
-    pub(super) fn join(&self, reference: &[u8]) -> Result<Self, Error> {
+    pub(super) fn join(&self, reference: &[u8]) -> Result<Self, &'static str> {
         let reference = encoded(reference)?;
         let reference = reference.split('#').next().unwrap_or_default();
-        // A scheme, if what stands before the first colon can be one.
+        // The text before the first colon, if it can be a scheme.
         let scheme = reference.split_once(':').map(|(scheme, _)| scheme).filter(|scheme| {
             scheme.starts_with(|c: char| c.is_ascii_alphabetic())
                 && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
         });
         if scheme.is_some() {
-            return self.elsewhere(reference);
+            return self.join_absolute(reference);
         }
         if reference.starts_with("//") {
-            return self.elsewhere(&format!("{}:{reference}", if self.https { "https" } else { "http" }));
+            return self.join_absolute(&format!("{}:{reference}", if self.https { "https" } else { "http" }));
         }
         let (path, query) = reference.split_at(reference.find('?').unwrap_or(reference.len()));
         let base = self.target.split('?').next().unwrap_or_default();
@@ -111,12 +110,12 @@ impl Url {
         Ok(Self { target: checked(target)?, ..self.clone() })
     }
 
-    /// Parses an absolute URL of another server, which does not know zones: the same address keeps its zone.
-    fn elsewhere(&self, url: &str) -> Result<Self, Error> {
+    /// Parses the absolute URL of a Location field. A server does not know zones: the same address keeps its zone.
+    fn join_absolute(&self, url: &str) -> Result<Self, &'static str> {
         let authority = url.split_once("://").map_or("", |(_, rest)| rest.split(['/', '?']).next().unwrap_or_default());
-        // Encoded here, and then it was no host; or a zone.
+        // Either `encoded` has added it, so the host was invalid, or it begins a zone.
         if authority.contains('%') {
-            return Err(Error::Url("its host is malformed"));
+            return Err("malformed host");
         }
         let url = Self::parse(url)?;
         let zone = if url.host == self.host { self.zone.clone() } else { None };
@@ -125,36 +124,36 @@ impl Url {
 }
 
 /// Splits the zone of an IPv6 address off an authority.
-fn without_zone(authority: &str) -> Result<(Cow<'_, str>, Option<String>), Error> {
+fn without_zone(authority: &str) -> Result<(Cow<'_, str>, Option<String>), &'static str> {
     let zoned = authority.strip_prefix('[').and_then(|rest| rest.split_once(']'));
     let Some(((address, zone), port)) = zoned.and_then(|(inner, port)| Some((inner.split_once('%')?, port))) else {
         return Ok((authority.into(), None));
     };
     let zone = zone.strip_prefix("25").filter(|zone| !zone.is_empty()).unwrap_or(zone);
-    // RFC 6874 §2: unreserved characters. No interface of ours is called otherwise.
+    // RFC 6874 §2: unreserved characters, as in the names of all interfaces.
     if zone.is_empty() || !zone.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~')) {
-        return Err(Error::Url("its zone is malformed"));
+        return Err("malformed zone");
     }
     Ok((format!("[{address}]{port}").into(), Some(zone.to_owned())))
 }
 
 /// Returns a reference with spaces and bytes beyond ASCII percent-encoded.
-fn encoded(reference: &[u8]) -> Result<String, Error> {
+fn encoded(reference: &[u8]) -> Result<String, &'static str> {
     let mut text = String::with_capacity(reference.len());
     for &b in reference {
         match b {
             b'!'..=b'~' => text.push(char::from(b)),
             b' ' | 0x80.. => text += &format!("%{b:02X}"),
-            _ => return Err(Error::Url("it has a control byte in it")),
+            _ => return Err("control byte"),
         }
     }
     Ok(text)
 }
 
-fn checked(target: String) -> Result<String, Error> {
+fn checked(target: String) -> Result<String, &'static str> {
     match grammar::is_target(target.as_bytes()) {
         true => Ok(target),
-        false => Err(Error::Url("its path or query has characters that must be percent-encoded")),
+        false => Err("path or query with a character that must be percent-encoded"),
     }
 }
 
@@ -184,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn good_ones() {
+    fn valid_urls() {
         #[rustfmt::skip]
         const ROWS: &[(&str, bool, &str, u16, &str, &str)] = &[
             ("http://x",                    false, "x",            80,   "/",        "x"),
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_ones() {
+    fn invalid_urls() {
         for text in [
             "",
             "x",
@@ -247,12 +246,12 @@ mod tests {
             "http://[127.0.0.1%eth0]/",
             "http://fe80::1%eth0/",
         ] {
-            assert!(matches!(Url::parse(text), Err(Error::Url(_))), "{text:?}");
+            assert!(Url::parse(text).is_err(), "{text:?}");
         }
     }
 
     #[test]
-    fn a_zone_says_where_and_is_not_sent() {
+    fn a_zone_selects_the_interface_and_is_not_sent() {
         for (text, zone, authority) in [
             ("http://[fe80::1%eth0]/", "eth0", "[fe80::1]"),
             ("http://[FE80::1%25eth0.7]:8080/x", "eth0.7", "[fe80::1]:8080"),
@@ -265,7 +264,7 @@ mod tests {
         let url = |text| Url::parse(text).unwrap();
         let base = url("http://[fe80::1%a]/");
         assert!(!base.same_origin(&url("http://[fe80::1%b]/")) && !base.same_origin(&url("http://[fe80::1]/")));
-        // What is redirected to within an origin stays in its zone; another address has none, and none can be named.
+        // A redirect to the same address keeps the zone. Another address has none, and a Location cannot contain one.
         for (to, zone) in [("/x", Some("a")), ("http://[fe80::1]/x", Some("a")), ("http://[fe80::2]/", None)] {
             assert_eq!(base.join(to.as_bytes()).unwrap().zone.as_deref(), zone, "{to}");
         }
@@ -273,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_did_not_encode_is_encoded() {
+    fn a_location_that_is_not_encoded_is_encoded() {
         let base = Url::parse("http://a/b/c").unwrap();
         for (reference, target) in [
             ("/\u{e9}t\u{e9}.txt".as_bytes(), "/%C3%A9t%C3%A9.txt"),
@@ -303,9 +302,9 @@ mod tests {
         }
     }
 
-    /// A `Location` is a server's: whatever bytes it has, what is asked for by it is one line of visible ASCII.
+    /// Whatever bytes a server puts into `Location`, the request target is one line of visible ASCII.
     #[test]
-    fn no_location_can_end_its_line() {
+    fn no_location_can_end_the_request_line() {
         let base = Url::parse("http://[fe80::1%a]/b/c?d").unwrap();
         for pair in 0..=u16::MAX {
             let [a, b] = pair.to_be_bytes();
@@ -319,7 +318,7 @@ mod tests {
         }
     }
 
-    /// RFC 3986 §5.4, as far as it concerns http; and the rest.
+    /// The examples of RFC 3986 §5.4 that concern http, and others.
     #[test]
     fn references() {
         let base = Url::parse("http://a/b/c/d;p?q").unwrap();
@@ -339,7 +338,7 @@ mod tests {
         }
         assert_eq!(base.join(b"//g").unwrap(), Url::parse("http://g").unwrap());
         assert_eq!(base.join(b"HTTPS://x:1/y").unwrap(), Url::parse("https://x:1/y").unwrap());
-        // What is private stays at its origin: scheme, host and port.
+        // Private fields stay at their origin: scheme, host and port.
         let https = Url::parse("https://a/").unwrap();
         for other in ["http://a/", "http://a:443/", "https://a:80/", "https://b/"] {
             assert!(!https.join(other.as_bytes()).unwrap().same_origin(&https), "{other}");

@@ -1,4 +1,4 @@
-//! Inside the application's own loop: one descriptor, one call, and the time to make it.
+//! A server in the application's own loop: one descriptor, one call, and the time of the next call.
 
 use std::{
     fmt, io,
@@ -62,15 +62,15 @@ impl<'h> ExternalServer<'h> {
         self.turn_after(Some(Duration::ZERO))
     }
 
-    /// Sleeps until there is something to do, or for `at_most`, then turns. For a program without a loop of its own.
+    /// Sleeps until there is something to do, or until `max` has passed, then turns. For a program without a loop of its own.
     ///
     /// # Errors
     /// As [`turn`](Self::turn).
-    pub fn wait(&mut self, at_most: Option<Duration>) -> io::Result<Wait> {
+    pub fn wait(&mut self, max: Option<Duration>) -> io::Result<Wait> {
         let own = self.last.timeout(self.clock.now().mono);
-        let timeout = match (own, at_most) {
-            (Some(own), Some(most)) => Some(own.min(most)),
-            (own, most) => own.or(most),
+        let timeout = match (own, max) {
+            (Some(own), Some(max)) => Some(own.min(max)),
+            (own, max) => own.or(max),
         };
         self.turn_after(timeout)
     }

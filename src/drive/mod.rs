@@ -55,24 +55,24 @@ pub(crate) struct Loops(Arc<Mutex<Registry>>);
 #[derive(Default)]
 struct Registry {
     loops: Vec<LoopHandle>,
-    /// The order to stop, for loops that start later.
+    /// The grace period of a stop, for loops that start later.
     stop: Option<Option<Duration>>,
 }
 
 impl Loops {
-    pub(crate) fn add(&self, one: LoopHandle) {
+    pub(crate) fn add(&self, handle: LoopHandle) {
         let stop = {
             let mut registry = lock(&self.0);
-            registry.loops.push(one.clone());
+            registry.loops.push(handle.clone());
             registry.stop
         };
         if let Some(grace) = stop {
-            let _ = one.0.post(LoopMessage::Stop(grace));
+            let _ = handle.0.post(LoopMessage::Stop(grace));
         }
     }
 
-    pub(crate) fn remove(&self, one: &LoopHandle) {
-        lock(&self.0).loops.retain(|other| one != other);
+    pub(crate) fn remove(&self, handle: &LoopHandle) {
+        lock(&self.0).loops.retain(|other| handle != other);
     }
 
     pub(crate) fn all(&self) -> Vec<LoopHandle> {
@@ -90,9 +90,9 @@ impl Loops {
             registry.stop = Some(grace);
             registry.loops.clone()
         };
-        for one in loops {
+        for handle in loops {
             // A loop that has ended needs no stopping.
-            let _ = one.0.post(LoopMessage::Stop(grace));
+            let _ = handle.0.post(LoopMessage::Stop(grace));
         }
     }
 }
@@ -113,9 +113,9 @@ impl StopHandle {
     }
 
     /// Stops the server gracefully. Listeners close after their queues were emptied, and idle connections close. Requests
-    /// under way are finished, with `Connection: close`. Upgrades see [`Events::is_stopping`](crate::Events::is_stopping).
+    /// in progress are finished, with `Connection: close`. Upgrades see [`Events::is_stopping`](crate::Events::is_stopping).
     ///
-    /// What is left after `grace` is closed; requests that are still suspended get a 503. A later call can shorten the
+    /// Connections that are left after `grace` are closed; requests that are still suspended get a 503. A later call can shorten the
     /// grace period, not extend it.
     pub fn shutdown(&self, grace: Duration) {
         self.0.stop(Some(grace));

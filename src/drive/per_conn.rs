@@ -26,10 +26,10 @@ use crate::{
     engine::{Arrival, Elsewhere, Engine, Setup},
 };
 
-/// Idle threads that are kept.
+/// The maximum number of idle threads that are kept.
 const KEPT: usize = 64;
 
-/// What the threads share: the parked ones, and the number of all.
+/// The state that the threads share.
 pub(crate) struct Threads {
     state: Mutex<State>,
     changed: Condvar,
@@ -44,7 +44,7 @@ pub(crate) struct Threads {
 struct State {
     parked: Vec<Arc<Parked>>,
     /// All threads, including parked ones.
-    alive: usize,
+    count: usize,
 }
 
 /// A parked thread, and its next connection.
@@ -85,7 +85,7 @@ impl Threads {
             let parked = {
                 let mut state = self.state();
                 let parked = state.parked.pop();
-                state.alive += usize::from(parked.is_none());
+                state.count += usize::from(parked.is_none());
                 parked
             };
             let Some(parked) = parked else { break };
@@ -100,19 +100,19 @@ impl Threads {
             if let Err(error) = threads.work(arrival) {
                 threads.warn("the loop of a connection has failed", &error);
             }
-            threads.state().alive -= 1;
+            threads.state().count -= 1;
             threads.changed.notify_all();
         };
         if let Err(error) = Builder::new().name("uncork-conn".into()).spawn(run) {
             self.warn("cannot start a thread for a connection", &error);
-            self.state().alive -= 1;
+            self.state().count -= 1;
         }
     }
 
     #[cold]
-    fn warn(&self, what: &str, error: &io::Error) {
+    fn warn(&self, text: &str, error: &io::Error) {
         if let Some(times) = self.failed.happens(Clock::new().now().mono) {
-            warn!(target: "uncork::drive", "{what}: {error}{times}");
+            warn!(target: "uncork::drive", "{text}: {error}{times}");
         }
     }
 
@@ -123,22 +123,22 @@ impl Threads {
         // Streams that the handler of a connection adopts get threads of their own too.
         let elsewhere: Elsewhere = Box::new(move |arrival| threads.take(arrival));
         let mut engine = Engine::new(Setup { elsewhere: Some(elsewhere), ..(self.make)() }, clock.now())?;
-        let me = Arc::new(Parked { next: Mutex::default(), engine: engine.handle() });
+        let own = Arc::new(Parked { next: Mutex::default(), engine: engine.handle() });
         self.loops.add(engine.handle());
         engine.install(first);
-        let result = self.turn(&mut engine, &me, &mut clock);
-        self.state().parked.retain(|other| !Arc::ptr_eq(other, &me));
-        self.loops.remove(&me.engine);
+        let result = self.turn(&mut engine, &own, &mut clock);
+        self.state().parked.retain(|other| !Arc::ptr_eq(other, &own));
+        self.loops.remove(&own.engine);
         result
     }
 
-    fn turn(&self, engine: &mut Engine<'static>, me: &Arc<Parked>, clock: &mut Clock) -> io::Result<()> {
+    fn turn(&self, engine: &mut Engine<'static>, own: &Arc<Parked>, clock: &mut Clock) -> io::Result<()> {
         let mut parked = false;
         let mut now = clock.now();
         loop {
             let due = engine.turn(now);
             // After the turn that has read the wake-up; a later one wakes the poll.
-            if parked && let Some(next) = lock(&me.next).take() {
+            if parked && let Some(next) = lock(&own.next).take() {
                 parked = false;
                 engine.install(next);
                 continue;
@@ -147,7 +147,7 @@ impl Threads {
                 return Ok(());
             }
             if !parked && engine.is_vacant() {
-                parked = self.park(me);
+                parked = self.park(own);
                 if !parked && engine.is_quiet() {
                     return Ok(());
                 }
@@ -158,11 +158,11 @@ impl Threads {
     }
 
     /// Offers the thread for another connection, unless enough threads are parked.
-    fn park(&self, me: &Arc<Parked>) -> bool {
+    fn park(&self, own: &Arc<Parked>) -> bool {
         let mut state = self.state();
         let keep = state.parked.len() < KEPT;
         if keep {
-            state.parked.push(me.clone());
+            state.parked.push(own.clone());
         }
         keep
     }
@@ -170,14 +170,14 @@ impl Threads {
     /// Waits until no thread is left, or until `deadline`. Returns how many threads are left that serve a connection.
     fn wait_until(&self, deadline: Instant, clock: &mut Clock) -> usize {
         let mut state = self.state();
-        while state.alive > 0 {
+        while state.count > 0 {
             let left = deadline.saturating_duration_since(clock.now().mono);
             if left.is_zero() {
                 break;
             }
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
-        state.alive.saturating_sub(state.parked.len())
+        state.count.saturating_sub(state.parked.len())
     }
 }
 
@@ -219,10 +219,10 @@ pub(crate) fn start(
         if left == 0 {
             return Ok(());
         }
-        let words = format!("{left} connections were abandoned with their threads: their handlers still block");
-        Err(io::Error::new(io::ErrorKind::TimedOut, words))
+        let text = format!("{left} connections were abandoned with their threads: their handlers still block");
+        Err(io::Error::new(io::ErrorKind::TimedOut, text))
     };
     let thread = Builder::new().name("uncork-accept".into()).spawn(run)?;
-    let handle = start.recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended before it began")))?;
+    let handle = start.recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended before its loop started")))?;
     Ok((thread, handle))
 }

@@ -1,4 +1,4 @@
-//! Own threads: each runs one loop, with a clone of the handler and listening sockets of its own.
+//! A server in its own threads: each runs one loop, with a clone of the handler and listening sockets of its own.
 
 use std::{
     io,
@@ -18,7 +18,7 @@ pub(crate) fn start(
         let registry = loops.clone();
         let (started, start) = std::sync::mpsc::sync_channel(1);
         let run = move || {
-            // A handler need not be Sync, nor an engine Send: the engine is made in its own thread.
+            // A handler need not be Sync, nor an engine Send: the engine is created in its own thread.
             let mut engine = match Engine::new(setup(), Clock::new().now()) {
                 Ok(engine) => engine,
                 Err(error) => {
@@ -34,7 +34,7 @@ pub(crate) fn start(
             result
         };
         threads.push(Builder::new().name(format!("uncork-{number}")).spawn(run)?);
-        let result = start.recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended before it began")));
+        let result = start.recv().unwrap_or_else(|_| Err(io::Error::other("the thread ended before its loop started")));
         if let Err(error) = result {
             loops.stop(None);
             return Err(error);

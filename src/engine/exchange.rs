@@ -82,7 +82,7 @@ impl Job {
             }
             Action::Suspend if owed && self.waits_for_ticket() => {
                 match &self.hooks.ticket {
-                    Some(ticket) if ticket.is_hopeful() => {}
+                    Some(ticket) if ticket.can_respond() => {}
                     // Dropped already: the time does not matter.
                     Some(_) => self.respond(io, core, Response::new(503)),
                     None => {

@@ -110,7 +110,7 @@ impl Engine<'_> {
                 // An upload at work may still return the response at its end.
                 let hopeless = matches!(job.response_body, ResponseBody::Owed)
                     && matches!(job.request_body, RequestBody::Idle | RequestBody::Over);
-                if hopeless && !ticket.is_hopeful() && ticket.claim() {
+                if hopeless && !ticket.can_respond() && ticket.claim() {
                     debug!(target: "uncork::engine", "{}: every ticket was dropped: 503", io.request_id());
                     job.respond(io, core, Response::new(503));
                 }

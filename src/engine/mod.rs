@@ -232,7 +232,7 @@ impl<'h> Engine<'h> {
         if self.core.is_over() {
             self.force();
         }
-        if self.core.pool.refused() {
+        if self.core.pool.has_refused() {
             self.relieve();
         }
         let (slots, live) = (&self.slots, self.slots.len());

@@ -204,7 +204,7 @@ impl Job {
                     self.end_response_body(io, core, trailers.as_deref())?;
                     return Ok(true);
                 }
-                Lent::Over(PipeEnd::Cut) => return Err(EndReason::Aborted.into()),
+                Lent::Over(PipeEnd::Truncated) => return Err(EndReason::Aborted.into()),
             };
             let mut chunk_end: &[u8] = &[];
             if io.conn.body_out() == BodyOut::Chunked {

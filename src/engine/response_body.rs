@@ -128,7 +128,7 @@ impl Job {
             let mut tx = Tx {
                 out: &mut io.out,
                 limit: before + most.min(room),
-                most: before.saturating_add(most),
+                shared_limit: before.saturating_add(most),
                 own: before,
                 finished: &mut finished,
             };

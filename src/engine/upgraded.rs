@@ -191,7 +191,7 @@ impl Upgraded {
             tx: Tx {
                 out: &mut io.out,
                 limit: core.limits.output,
-                most: usize::MAX,
+                shared_limit: usize::MAX,
                 own: 0,
                 finished: &mut self.finished,
             },

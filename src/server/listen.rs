@@ -1,4 +1,4 @@
-//! One listener as a value: a listening socket, with how its connections begin.
+//! One listener as a value: a listening socket, and the way in which its connections begin.
 
 use std::{
     fmt, io,
@@ -16,8 +16,8 @@ use crate::{
     transport::{Listener, Security},
 };
 
-/// A listener of a [`Server`](crate::Server): a listening socket, and how its connections begin (plain or TLS, with or
-/// without a PROXY protocol header).
+/// A listener of a [`Server`](crate::Server): a listening socket, and the way in which its connections begin (plain or TLS,
+/// with or without a PROXY protocol header).
 ///
 /// ```no_run
 /// use uncork::{Listen, Request, Response, Server};
@@ -35,7 +35,7 @@ pub struct Listen {
     beginning: Beginning,
 }
 
-/// How the connections of a listener begin.
+/// The way in which the connections of a listener begin.
 #[derive(Clone)]
 pub(super) struct Beginning {
     security: Security,
@@ -64,7 +64,7 @@ enum ListenSocket {
 
 impl Listen {
     /// Listens on a TCP address, IPv4 or IPv6; `[::]` accepts both. Port 0 lets the system choose a free port, see
-    /// [`local_addr`](Self::local_addr). Of several addresses of a name, the first that can be bound is taken.
+    /// [`local_addr`](Self::local_addr). If a name has several addresses, the first that can be bound is used.
     ///
     /// # Errors
     /// The system's error, such as `AddrInUse`, `PermissionDenied` or `AddrNotAvailable`; its text contains the address.
@@ -161,10 +161,10 @@ impl Listen {
         }
     }
 
-    /// Returns the same listener once more, for another loop.
+    /// Returns another listener on the same address, for another loop.
     pub(super) fn for_another_loop(&self) -> io::Result<LoopListener> {
         let listener = match &self.socket {
-            // Where the system has no SO_REUSEPORT, or refuses it, the loops share one socket.
+            // If the system has no SO_REUSEPORT, or does not allow it, the loops share one socket.
             ListenSocket::Bound(listener, addr) => Some(Listener::tcp(*addr, true).or_else(|_| listener.try_clone())?),
             ListenSocket::Shared(listener) => Some(listener.try_clone()?),
             ListenSocket::None => None,
@@ -200,8 +200,8 @@ mod tests {
         let error = Listen::tcp("nonsense").map(drop).expect_err("not an address");
         assert!(error.to_string().contains("\"nonsense\""), "{error}");
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
-        let taken = Listen::tcp("127.0.0.1:0").expect("bound");
-        let addr = taken.local_addr().expect("an address");
+        let bound = Listen::tcp("127.0.0.1:0").expect("bound");
+        let addr = bound.local_addr().expect("an address");
         let error = Listen::tcp(addr).map(drop).expect_err("in use");
         assert!(error.to_string().contains(&addr.to_string()), "{error}");
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);

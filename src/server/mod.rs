@@ -1,4 +1,4 @@
-//! A server: where it listens, how it is driven, how it is stopped.
+//! A server: its listeners, the ways to drive it, and its end.
 
 mod listen;
 mod running;
@@ -85,7 +85,7 @@ impl Server {
     /// listening sockets where the system distributes connections among them (SO_REUSEPORT).
     ///
     /// # Errors
-    /// The system's error if it refuses a socket, a selector or a thread.
+    /// The system's error if it cannot create a socket, a selector or a thread.
     pub fn threads<H>(mut self, count: usize, handler: H) -> io::Result<Running>
     where
         H: Handler + Clone + Send + 'static,
@@ -115,14 +115,14 @@ impl Server {
     /// continue.
     ///
     /// # Errors
-    /// The system's error if it refuses a selector or a thread.
+    /// The system's error if it cannot create a selector or a thread.
     pub fn thread_per_connection<H>(mut self, handler: H) -> io::Result<Running>
     where
         H: Handler + Clone + Send + 'static,
     {
         let (addr, admission) = (self.local_addr(), Arc::new(Admission::new(&self.limits)));
         let loops = Loops::default();
-        // The engine of each connection needs from the listeners only how a connection begins.
+        // From the listeners, the engine of a connection needs only their `Beginning`.
         let beginnings: Vec<Beginning> = self.listeners.iter().map(Listen::beginning).collect();
         let shared = self.listeners.iter().map(Listen::is_shared).collect();
         let listeners = self.take_listeners();
@@ -138,8 +138,8 @@ impl Server {
             elsewhere: None,
         };
         let workers = per_conn::Threads::new(make, loops.clone());
-        let takers = workers.clone();
-        let acceptor = move || Setup { elsewhere: Some(Box::new(move |arrival| takers.take(arrival))), ..acceptor() };
+        let threads = workers.clone();
+        let acceptor = move || Setup { elsewhere: Some(Box::new(move |arrival| threads.take(arrival))), ..acceptor() };
         let stopped = loops.clone();
         let (thread, accepting) = per_conn::start(acceptor, workers, move || stopped.grace())?;
         Ok(Running { threads: vec![thread], accepting: vec![accepting], loops, addr, shared })
@@ -148,7 +148,7 @@ impl Server {
     /// Serves inside the application's own event loop.
     ///
     /// # Errors
-    /// The system's error if it refuses a selector.
+    /// The system's error if it cannot create a selector.
     pub fn external<'h, H>(self, handler: H) -> io::Result<ExternalServer<'h>>
     where
         H: Handler + 'h,

@@ -20,7 +20,7 @@ pub struct Running {
     /// The loops that accept: in thread-per-connection mode one of them.
     pub(super) accepting: Vec<LoopHandle>,
     pub(super) addr: Option<SocketAddr>,
-    /// For each listener, whether all loops have the same socket.
+    /// For each listener, `true` if all loops have the same socket.
     pub(super) shared: Vec<bool>,
 }
 
@@ -50,15 +50,15 @@ impl Running {
     ///
     /// Waits until each loop has read the message, so it must not be called on one of them, for instance by a handler.
     pub fn quiesce(&self) -> Vec<OwnedFd> {
-        let (reply, replies) = mpsc::channel();
-        for one in &self.accepting {
+        let (sender, sockets) = mpsc::channel();
+        for handle in &self.accepting {
             // A loop that has ended has closed its listeners.
-            let _ = one.0.post(LoopMessage::Quiesce(reply.clone()));
+            let _ = handle.0.post(LoopMessage::Quiesce(sender.clone()));
         }
-        drop(reply);
-        let mut sockets: Vec<(usize, OwnedFd)> = replies.into_iter().flatten().collect();
+        drop(sender);
+        let mut sockets: Vec<(usize, OwnedFd)> = sockets.into_iter().flatten().collect();
         sockets.sort_by_key(|(listener, _)| *listener);
-        // Of a socket that the loops share, one descriptor is enough.
+        // One descriptor of a socket that the loops share is enough.
         sockets.dedup_by_key(|(listener, socket)| {
             let own = if self.shared.get(*listener) == Some(&true) { 0 } else { socket.as_raw_fd() };
             (*listener, own)
@@ -69,13 +69,13 @@ impl Running {
     /// Waits until the server was stopped and has ended.
     ///
     /// # Errors
-    /// The system's error if a loop could not go on. In thread-per-connection mode, `TimedOut` if handlers that still
+    /// The system's error if a loop could not continue. In thread-per-connection mode, `TimedOut` if handlers that still
     /// blocked after the grace were abandoned with their threads.
     pub fn join(self) -> io::Result<()> {
         let mut result = Ok(());
         for thread in self.threads {
-            let one = thread.join().unwrap_or_else(|_| Err(io::Error::other("a loop's thread has panicked")));
-            result = result.and(one);
+            let thread_result = thread.join().unwrap_or_else(|_| Err(io::Error::other("a loop's thread has panicked")));
+            result = result.and(thread_result);
         }
         result
     }

@@ -151,7 +151,13 @@ impl Harness {
         let mut orders = Orders::default();
         let mut io = Io {
             rx: Rx { buf: &mut self.rx, end },
-            tx: Tx { out: &mut self.out, limit: self.limit, most: usize::MAX, own: 0, finished: &mut self.finished },
+            tx: Tx {
+                out: &mut self.out,
+                limit: self.limit,
+                shared_limit: usize::MAX,
+                own: 0,
+                finished: &mut self.finished,
+            },
             events,
             now: self.now,
             waker: &self.waker,

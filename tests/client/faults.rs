@@ -1,4 +1,4 @@
-//! Servers that break rules, hang, or leave: each gets its error, and soon.
+//! Servers that break rules, do not respond, or close: each leads to its error.
 
 use std::{
     io::{ErrorKind, Read},
@@ -13,10 +13,10 @@ use uncork::{
     pipe,
 };
 
-use crate::scripted::{PATIENCE, Peer, Scripted, ok};
+use crate::scripted::{Scripted, TIMEOUT, ok};
 
 #[test]
-fn rules_that_are_broken() {
+fn responses_that_break_rules() {
     use Misbehaved::*;
     #[rustfmt::skip]
     let rows: &[(&str, Error)] = &[
@@ -48,21 +48,21 @@ fn rules_that_are_broken() {
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", Error::Incomplete { got: 3, of: None }),
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab", Error::Incomplete { got: 2, of: None }),
     ];
-    let answers: Vec<String> = rows.iter().map(|(answer, _)| (*answer).to_owned()).collect();
+    let responses: Vec<String> = rows.iter().map(|(response, _)| (*response).to_owned()).collect();
     let server = Scripted::new(rows.len(), move |n, mut peer| {
-        peer.answer(&answers[n]);
+        peer.respond(&responses[n]);
     });
     let client = Client::new();
-    for (answer, want) in rows {
-        let got = client.call_blocking(client::Request::get(&server.url("/")));
-        assert_eq!(got.as_ref().err(), Some(want), "{answer:?}: {got:?}");
-        assert!(!want.to_string().is_empty());
+    for (response, expected) in rows {
+        let result = client.call_blocking(client::Request::get(&server.url("/")));
+        assert_eq!(result.as_ref().err(), Some(expected), "{response:?}: {result:?}");
+        assert!(!expected.to_string().is_empty());
     }
-    server.over();
+    server.join();
 }
 
 #[test]
-fn who_speaks_first_is_no_server() {
+fn a_peer_that_sends_first_is_not_a_server() {
     let server = Scripted::new(2, |n, mut peer| {
         match n {
             0 => peer.send("220 smtp.example ESMTP\r\n"),
@@ -72,16 +72,16 @@ fn who_speaks_first_is_no_server() {
     });
     let client = Client::new();
     let call =
-        || client.call_blocking(client::Request::get(&server.url("/")).timeout(PATIENCE)).expect_err("no answer");
+        || client.call_blocking(client::Request::get(&server.url("/")).timeout(TIMEOUT)).expect_err("no response");
     assert_eq!(call(), Error::Protocol(Misbehaved::BadStatusLine));
     assert_eq!(call(), Error::Incomplete { got: 0, of: None });
-    server.over();
+    server.join();
 }
 
 #[test]
-fn too_much() {
+fn responses_beyond_the_limits() {
     let server = Scripted::new(7, |n, mut peer| {
-        peer.asked().expect("a request");
+        peer.request().expect("a request");
         match n {
             0 => peer.send(format!("HTTP/1.1 200 OK\r\nA: {}", "x".repeat(5_000))),
             1 => peer.send(format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(300))),
@@ -100,7 +100,7 @@ fn too_much() {
         assert!(peer.is_closed());
     });
     let client = Client::builder().head_limit(4096).body_limit(1000).build();
-    let call = || client.call_blocking(client::Request::get(&server.url("/")).fresh()).expect_err("too much");
+    let call = || client.call_blocking(client::Request::get(&server.url("/")).fresh()).expect_err("too large");
     assert_eq!(call(), Error::TooLarge(TooLargePart::Head));
     assert_eq!(call(), Error::TooLarge(TooLargePart::Head));
     assert_eq!(call(), Error::TooLarge(TooLargePart::Body));
@@ -108,154 +108,52 @@ fn too_much() {
     assert_eq!(call(), Error::Protocol(Misbehaved::TooManyInterim));
     assert_eq!(call(), Error::Protocol(Misbehaved::ChunkExtensionTooLong));
     assert_eq!(call(), Error::TooLarge(TooLargePart::Head));
-    server.over();
+    server.join();
 }
 
 #[test]
-fn a_long_head_comes_whole() {
+fn a_head_longer_than_the_input_buffer() {
     let server = Scripted::new(1, |_, mut peer| {
-        peer.asked().expect("a request");
+        peer.request().expect("a request");
         let head = format!("HTTP/1.1 200 OK\r\nA: {}\r\nContent-Length: 2\r\n\r\nhi", "x".repeat(200_000));
         for piece in head.as_bytes().chunks(20_000) {
             peer.send(piece);
         }
     });
-    // More than the loop's input buffer holds.
     let client = Client::builder().head_limit(300_000).build();
-    let whole = client.call_blocking(client::Request::get(&server.url("/"))).expect("a response");
-    assert_eq!((whole.headers.get("a").map(<[u8]>::len), &whole.body[..]), (Some(200_000), &b"hi"[..]));
-    server.over();
-}
-
-/// Waits until the client has closed the connection.
-fn hang(mut peer: Peer) {
-    while !peer.is_closed() {
-        peer.exactly(1000);
-    }
-}
-
-#[test]
-fn deadlines() {
-    let short = Duration::from_millis(100);
-    let (go, wait) = channel::<()>();
-    let server = Scripted::new(5, move |n, mut peer| {
-        peer.head().expect("a request");
-        match n {
-            0 | 1 => {}
-            2 => peer.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc"),
-            // A slow drip, which an idle timeout would not stop.
-            3 => {
-                peer.send("HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n");
-                peer.stream.set_read_timeout(Some(Duration::from_millis(10))).expect("set");
-                while std::io::Write::write_all(&mut peer.stream, b"x").is_ok() {
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-                return;
-            }
-            _ => return wait.recv_timeout(PATIENCE).expect("the end"),
-        }
-        hang(peer);
-    });
-    let client = Client::new();
-    let call = |with: &dyn Fn(client::Request) -> client::Request| {
-        client.call_blocking(with(client::Request::get(&server.url("/")))).expect_err("late")
-    };
-    assert_eq!(call(&|call| call.head_timeout(short)), Error::TimedOut(Timeout::Head));
-    assert_eq!(call(&|call| call.timeout(short)), Error::TimedOut(Timeout::Total));
-    assert_eq!(call(&|call| call.idle_timeout(short)), Error::TimedOut(Timeout::Idle));
-    assert_eq!(call(&|call| call.idle_timeout(PATIENCE).timeout(2 * short)), Error::TimedOut(Timeout::Total));
-    // A server that does not take the body.
-    let upload = client::Request::post(&server.url("/"), vec![0; 32 << 20]).idle_timeout(short).head_timeout(PATIENCE);
-    assert_eq!(client.call_blocking(upload), Err(Error::TimedOut(Timeout::Idle)));
-    go.send(()).expect("the expected event");
-    server.over();
-}
-
-/// Sends this repeatedly, a little at a time, until the client has closed the connection.
-fn drip(mut peer: Peer, bytes: &[u8]) {
-    for piece in bytes.chunks(1).cycle() {
-        if std::io::Write::write_all(&mut peer.stream, piece).is_err() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// A timeout that each byte restarts would not stop a server that sends one now and then.
-#[test]
-fn who_drips_gains_no_time() {
-    let short = Duration::from_millis(100);
-    let server = Scripted::new(5, move |n, mut peer| {
-        peer.head().expect("a request");
-        match n {
-            0 => drip(
-                peer,
-                b"HTTP/1.1 200 OK\r\nA: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-            ),
-            // Interim responses are not the response.
-            1 => drip(peer, b"HTTP/1.1 102 x\r\n\r\n"),
-            // Bodies that the client does not need: of a redirect, and of a discarded response.
-            2 => {
-                peer.send("HTTP/1.1 302 x\r\nLocation: /there\r\n\r\n");
-                drip(peer, b"x");
-            }
-            3 => peer.send(ok("there")),
-            _ => {
-                peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
-                drip(peer, b"1\r\nx\r\n");
-            }
-        }
-    });
-    let client = Client::new();
-    let call = |path: &str| client::Request::get(&server.url(path)).head_timeout(short).idle_timeout(short);
-    for _ in 0..2 {
-        assert_eq!(client.call_blocking(call("/")), Err(Error::TimedOut(Timeout::Head)));
-    }
-    assert_eq!(
-        client
-            .call_blocking(call("/").max_redirects(1).head_timeout(PATIENCE).timeout(PATIENCE))
-            .map(|whole| whole.body),
-        Ok(b"there".to_vec())
-    );
-    let (tell, told) = channel();
-    let loops = Server::new().threads(1, |_: &mut Request<'_>| Response::new(404));
-    let loops = loops.expect("running");
-    client.send(&loops.loops()[0], call("/").fresh().head_timeout(PATIENCE), move |answer| {
-        let answer = answer.expect("a head").on_end(move |end| tell.send(end).expect("the expected event"));
-        answer.discard();
-    });
-    assert_eq!(told.recv_timeout(PATIENCE), Ok(Err(Error::TimedOut(Timeout::Idle))));
-    loops.stop().expect("ended");
-    server.over();
+    let response = client.call_blocking(client::Request::get(&server.url("/"))).expect("a response");
+    assert_eq!((response.headers.get("a").map(<[u8]>::len), &response.body[..]), (Some(200_000), &b"hi"[..]));
+    server.join();
 }
 
 /// A truncated response never looks complete, wherever it ends.
 #[test]
-fn answers_that_are_cut_at_every_byte() {
+fn responses_truncated_at_every_byte() {
     #[rustfmt::skip]
-    const ANSWERS: [(&str, usize); 3] = [
+    const RESPONSES: [(&str, usize); 3] = [
         ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 0),
         ("HTTP/1.1 103 x\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;a\r\nhello\r\n0\r\nA: b\r\n\r\n", 0),
         // A body that ends with the connection: complete as soon as the head is.
         ("HTTP/1.0 200 OK\r\n\r\nhello", 5),
     ];
-    let cuts = ANSWERS.iter().flat_map(|(answer, open)| (0..answer.len() - open).map(|cut| &answer[..cut]));
-    let pieces: Vec<&str> = cuts.collect();
-    let cuts = pieces.clone();
+    let truncated =
+        RESPONSES.iter().flat_map(|(response, open)| (0..response.len() - open).map(|len| &response[..len]));
+    let pieces: Vec<&str> = truncated.collect();
+    let sent = pieces.clone();
     let server = Scripted::new(pieces.len(), move |n, mut peer| {
-        peer.answer(pieces[n]);
+        peer.respond(sent[n]);
     });
     let client = Client::new();
-    for piece in cuts {
-        let got = client.call_blocking(client::Request::get(&server.url("/")));
-        assert!(matches!(got, Err(Error::Incomplete { .. })), "{piece:?}: {got:?}");
+    for piece in pieces {
+        let result = client.call_blocking(client::Request::get(&server.url("/")));
+        assert!(matches!(result, Err(Error::Incomplete { .. })), "{piece:?}: {result:?}");
     }
-    server.over();
+    server.join();
 }
 
 #[test]
-fn who_is_not_there() {
-    // Bound once, so that no other socket has it, and free again.
+fn no_server() {
+    // A port that was bound before, and is free again.
     let addr = std::net::TcpListener::bind("127.0.0.1:0").expect("bound").local_addr().expect("bound");
     let client = Client::new();
     match client.call_blocking(client::Request::get(&format!("http://{addr}/"))) {
@@ -265,15 +163,15 @@ fn who_is_not_there() {
         other => panic!("{other:?}"),
     }
     assert_eq!(client.connections(), 0);
-    // Documentation addresses lead nowhere: a timeout, or an error of the network.
-    let call = client::Request::get("http://192.0.2.1/").connect_timeout(Duration::from_millis(200));
-    let nowhere = client.call_blocking(call);
-    assert!(matches!(nowhere, Err(Error::TimedOut(Timeout::Connect) | Error::Connect { .. })), "{nowhere:?}");
+    // An address for documentation: a timeout, or an error of the network.
+    let request = client::Request::get("http://192.0.2.1/").connect_timeout(Duration::from_millis(200));
+    let result = client.call_blocking(request);
+    assert!(matches!(result, Err(Error::TimedOut(Timeout::Connect) | Error::Connect { .. })), "{result:?}");
     assert_eq!(client.connections(), 0);
 }
 
 #[test]
-fn what_can_not_be_sent_is_not() {
+fn malformed_requests_are_not_sent() {
     let client = Client::new();
     let url = "http://127.0.0.1:1/";
     for call in [
@@ -302,10 +200,10 @@ fn what_can_not_be_sent_is_not() {
 }
 
 #[test]
-fn an_upload_that_is_cut_off() {
+fn a_truncated_upload() {
     let server = Scripted::new(2, |_, mut peer| {
         let _ = peer.head();
-        assert!(peer.exactly(1000).len() < 100, "nothing that looks whole");
+        assert!(peer.exactly(1000).len() < 100, "nothing that looks complete");
     });
     let client = Client::new();
     let (mut inlet, outlet) = pipe(100);
@@ -322,55 +220,55 @@ fn an_upload_that_is_cut_off() {
         client.call_blocking(client::Request::new("PUT", &server.url("/")).stream(outlet, Some(5))),
         Err(Error::UploadFailed)
     );
-    server.over();
+    server.join();
 }
 
 #[test]
-fn a_kept_connection_that_was_closed() {
-    let (tell, told) = channel();
+fn an_idle_connection_that_was_closed() {
+    let (sender, received) = channel();
     let server = Scripted::new(4, move |_, mut peer| {
-        peer.answer(ok("one"));
+        peer.respond(ok("one"));
         // The next request arrives, and the server closes without a response.
-        let asked = peer.asked().map(|asked| asked.line().to_owned());
-        tell.send(asked).expect("the expected event");
+        let line = peer.request().map(|request| request.line().to_owned());
+        sender.send(line).expect("a receiver");
     });
     let client = Client::new();
-    let call = |method: &str| client::Request::new(method, &server.url("/"));
-    let again = |call: client::Request| client.call_blocking(call).map(|whole| whole.body);
-    assert_eq!(again(call("GET")), Ok(b"one".to_vec()));
+    let request = |method: &str| client::Request::new(method, &server.url("/"));
+    let body = |request: client::Request| client.call_blocking(request).map(|response| response.body);
+    assert_eq!(body(request("GET")), Ok(b"one".to_vec()));
     // Repeated on a new connection, since the method is idempotent.
-    assert_eq!(again(call("GET")), Ok(b"one".to_vec()));
+    assert_eq!(body(request("GET")), Ok(b"one".to_vec()));
     // A POST is not repeated, unless its sender allows it.
-    assert_eq!(again(call("POST")), Err(Error::Stale));
-    assert_eq!(again(call("GET")), Ok(b"one".to_vec()));
-    assert_eq!(again(call("POST").body("x").repeatable(true)), Ok(b"one".to_vec()));
+    assert_eq!(body(request("POST")), Err(Error::Stale));
+    assert_eq!(body(request("GET")), Ok(b"one".to_vec()));
+    assert_eq!(body(request("POST").body("x").repeatable(true)), Ok(b"one".to_vec()));
     drop(client);
-    let seen: Vec<_> = told.iter().take(4).collect();
-    let lines = ["GET / HTTP/1.1", "POST / HTTP/1.1", "POST / HTTP/1.1"].map(|line| Some(line.to_owned()));
-    assert_eq!((&seen[..3], &seen[3]), (&lines[..], &None));
-    server.over();
+    let lines: Vec<_> = received.iter().take(4).collect();
+    let expected = ["GET / HTTP/1.1", "POST / HTTP/1.1", "POST / HTTP/1.1"].map(|line| Some(line.to_owned()));
+    assert_eq!((&lines[..3], &lines[3]), (&expected[..], &None));
+    server.join();
 }
 
-/// After the first byte of a response, the server has processed the request.
+/// The server has processed the request then.
 #[test]
-fn an_answer_that_has_begun_is_not_asked_for_again() {
+fn a_request_is_not_repeated_after_the_first_byte_of_its_response() {
     let server = Scripted::new(1, |_, mut peer| {
-        peer.answer(ok("one"));
-        peer.answer("HTTP/1.1 2");
+        peer.respond(ok("one"));
+        peer.respond("HTTP/1.1 2");
     });
     let client = Client::new();
-    let call = || client.call_blocking(client::Request::get(&server.url("/"))).map(|whole| whole.body);
+    let call = || client.call_blocking(client::Request::get(&server.url("/"))).map(|response| response.body);
     assert_eq!(call(), Ok(b"one".to_vec()));
     assert_eq!(call(), Err(Error::Incomplete { got: 0, of: None }));
-    assert_eq!(server.over(), 1);
+    assert_eq!(server.join(), 1);
 }
 
 #[test]
-fn an_idle_connection_that_is_closed_or_talks_is_dropped() {
-    let (go, wait) = channel::<()>();
+fn an_idle_connection_on_which_the_server_closes_or_sends_is_dropped() {
+    let (permit, permitted) = channel::<()>();
     let server = Scripted::new(3, move |n, mut peer| {
-        peer.answer(ok("one"));
-        wait.recv_timeout(PATIENCE).expect("asked to");
+        peer.respond(ok("one"));
+        permitted.recv_timeout(TIMEOUT).expect("a permit");
         match n {
             0 => peer.finish(),
             1 => peer.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil"),
@@ -386,74 +284,74 @@ fn an_idle_connection_that_is_closed_or_talks_is_dropped() {
             b"one"
         );
         assert_eq!(client.idle_connections(), 1);
-        go.send(()).expect("the expected event");
+        permit.send(()).expect("a receiver");
         while client.connections() > 0 {
             std::thread::yield_now();
         }
     }
-    server.over();
+    server.join();
 }
 
 #[test]
-fn what_follows_an_answer_is_no_answer() {
+fn bytes_after_a_response_are_not_a_response() {
     let server = Scripted::new(2, |n, mut peer| {
         let more = if n == 0 { ok("evil") } else { String::new() };
-        peer.answer(ok("one") + &more);
+        peer.respond(ok("one") + &more);
         assert!(n > 0 || peer.is_closed());
     });
     let client = Client::new();
     for _ in 0..2 {
         assert_eq!(client.call_blocking(client::Request::get(&server.url("/"))).expect("a response").body, b"one");
     }
-    assert_eq!(server.over(), 2);
+    assert_eq!(server.join(), 2);
 }
 
-/// The server learns of it in any stage of the call; a finished response is not affected.
+/// In any stage before the response; the server sees that the connection is closed.
 #[test]
-fn a_call_may_be_given_up() {
+fn a_request_can_be_cancelled() {
     let running = Server::new().threads(1, |_: &mut Request<'_>| Response::new(500)).expect("running");
-    let here = running.loops().remove(0);
-    let (tell_seen, seen) = channel();
-    let (tell_gone, gone) = channel();
+    let loop_handle = running.loops().remove(0);
+    let (seen_sender, seen) = channel();
+    let (closed_sender, closed) = channel();
     let server = Scripted::new(2, move |n, mut peer| {
         peer.head();
-        tell_seen.send(()).expect("the expected event");
+        seen_sender.send(()).expect("a receiver");
         if n == 1 {
             peer.send(ok("late"));
         }
-        peer.stream.set_read_timeout(Some(PATIENCE / 2)).expect("set");
+        peer.stream.set_read_timeout(Some(TIMEOUT / 2)).expect("set");
         let end = peer.stream.read(&mut [0]).map_err(|error| error.kind());
-        let _ = tell_gone.send(matches!(end, Ok(0) | Err(ErrorKind::ConnectionReset)));
+        let _ = closed_sender.send(matches!(end, Ok(0) | Err(ErrorKind::ConnectionReset)));
     });
     let client = Client::builder().max_connections(1).build();
-    let send = |mut call: client::Request| {
-        let ((tell, told), cancel) = (channel(), call.cancel_handle());
-        client.send(&here, call, move |result| {
-            let _ = tell.send(result.map(|answer| answer.status()));
+    let send = |mut request: client::Request| {
+        let ((sender, result), cancel) = (channel(), request.cancel_handle());
+        client.send(&loop_handle, request, move |result| {
+            let _ = sender.send(result.map(|response| response.status()));
         });
-        (told, cancel)
+        (result, cancel)
     };
     // On a connection, and behind it in the queue.
     let (first, cancel_first) = send(client::Request::get(&server.url("/")));
-    seen.recv_timeout(PATIENCE).expect("asked");
+    seen.recv_timeout(TIMEOUT).expect("a request");
     let (second, cancel_second) = send(client::Request::get(&server.url("/")));
     cancel_second.cancel();
-    assert_eq!(second.recv_timeout(PATIENCE), Ok(Err(Error::Cancelled)));
+    assert_eq!(second.recv_timeout(TIMEOUT), Ok(Err(Error::Cancelled)));
     cancel_first.cancel();
-    assert_eq!(first.recv_timeout(PATIENCE), Ok(Err(Error::Cancelled)));
-    assert_eq!(gone.recv_timeout(PATIENCE), Ok(true), "the connection is closed");
+    assert_eq!(first.recv_timeout(TIMEOUT), Ok(Err(Error::Cancelled)));
+    assert_eq!(closed.recv_timeout(TIMEOUT), Ok(true), "the connection is closed");
     // Before it is sent.
-    let mut call = client::Request::get(&server.url("/"));
-    call.cancel_handle().cancel();
-    assert_eq!(client.call_blocking(call), Err(Error::Cancelled));
-    // Too late: the response is there.
-    let mut call = client::Request::get(&server.url("/"));
-    let (cancel, (tell, told)) = (call.cancel_handle(), channel());
-    client.send(&here, call, move |result| {
+    let mut request = client::Request::get(&server.url("/"));
+    request.cancel_handle().cancel();
+    assert_eq!(client.call_blocking(request), Err(Error::Cancelled));
+    // Too late: the response has been received.
+    let mut request = client::Request::get(&server.url("/"));
+    let (cancel, (sender, result)) = (request.cancel_handle(), channel());
+    client.send(&loop_handle, request, move |result| {
         cancel.cancel();
-        result.expect("a response").collect(100, move |whole| drop(tell.send(whole)));
+        result.expect("a response").collect(100, move |response| drop(sender.send(response)));
     });
-    assert_eq!(told.recv_timeout(PATIENCE).expect("told").expect("whole").body, b"late");
+    assert_eq!(result.recv_timeout(TIMEOUT).expect("a result").expect("a response").body, b"late");
     running.stop().expect("in order");
-    server.over();
+    server.join();
 }

@@ -1,4 +1,4 @@
-//! Against uncork's own server, in all modes, plain and over TLS; and between two of them, as a proxy.
+//! Tests against uncork's own server, in all modes, plain and over TLS, also as a proxy between two of them.
 
 use std::{
     io::{self, Read},
@@ -16,7 +16,7 @@ use uncork::{
     pipe,
 };
 
-use crate::scripted::PATIENCE;
+use crate::scripted::TIMEOUT;
 
 #[derive(Clone, Copy, Debug)]
 enum Mode {
@@ -25,52 +25,53 @@ enum Mode {
     External,
 }
 
-struct World {
+struct Setup {
     mode: Mode,
     tls: bool,
 }
 
-const WORLDS: [World; 6] = [
-    World { mode: Mode::Threads, tls: false },
-    World { mode: Mode::Threads, tls: true },
-    World { mode: Mode::ThreadPerConnection, tls: false },
-    World { mode: Mode::ThreadPerConnection, tls: true },
-    World { mode: Mode::External, tls: false },
-    World { mode: Mode::External, tls: true },
+const SETUPS: [Setup; 6] = [
+    Setup { mode: Mode::Threads, tls: false },
+    Setup { mode: Mode::Threads, tls: true },
+    Setup { mode: Mode::ThreadPerConnection, tls: false },
+    Setup { mode: Mode::ThreadPerConnection, tls: true },
+    Setup { mode: Mode::External, tls: false },
+    Setup { mode: Mode::External, tls: true },
 ];
 
-struct Host {
+/// A running server. Dropping it stops it.
+struct TestServer {
     port: u16,
     tls: bool,
-    stopper: StopHandle,
+    stop_handle: StopHandle,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
 
-impl World {
-    fn serve(&self, handler: impl Handler + Clone + Send + 'static) -> Host {
+impl Setup {
+    fn serve(&self, handler: impl Handler + Clone + Send + 'static) -> TestServer {
         let mut listen = Listen::tcp("127.0.0.1:0").expect("bound");
         if self.tls {
             listen = listen.tls(identity().0.clone());
         }
         let server = Server::new().listen(listen);
         let port = server.local_addr().expect("bound").port();
-        let (stopper, thread) = match self.mode {
+        let (stop_handle, thread) = match self.mode {
             Mode::Threads => joined(server.threads(2, handler).expect("running")),
             Mode::ThreadPerConnection => joined(server.thread_per_connection(handler).expect("running")),
             Mode::External => {
-                let (give, get) = channel();
+                let (sender, receiver) = channel();
                 let thread = std::thread::spawn(move || {
                     let mut server = server.external(handler)?;
-                    give.send(server.stop_handle()).expect("the expected event");
+                    sender.send(server.stop_handle()).expect("a receiver");
                     while !server.is_done() {
                         let _ = server.wait(None)?;
                     }
                     Ok(())
                 });
-                (get.recv_timeout(PATIENCE).expect("running"), thread)
+                (receiver.recv_timeout(TIMEOUT).expect("running"), thread)
             }
         };
-        Host { port, tls: self.tls, stopper, thread: Some(thread) }
+        TestServer { port, tls: self.tls, stop_handle, thread: Some(thread) }
     }
 }
 
@@ -78,15 +79,15 @@ fn joined(running: uncork::Running) -> (StopHandle, JoinHandle<io::Result<()>>) 
     (running.stop_handle(), std::thread::spawn(move || running.join()))
 }
 
-impl Host {
+impl TestServer {
     fn url(&self, target: &str) -> String {
         format!("{}://localhost:{}{target}", if self.tls { "https" } else { "http" }, self.port)
     }
 }
 
-impl Drop for Host {
+impl Drop for TestServer {
     fn drop(&mut self) {
-        self.stopper.stop_now();
+        self.stop_handle.stop_now();
         let result = self.thread.take().map(JoinHandle::join);
         assert!(std::thread::panicking() || matches!(result, Some(Ok(Ok(())))), "{result:?}");
     }
@@ -95,9 +96,9 @@ impl Drop for Host {
 fn identity() -> &'static (Tls, TlsClient) {
     static IDENTITY: OnceLock<(Tls, TlsClient)> = OnceLock::new();
     IDENTITY.get_or_init(|| {
-        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
-        let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-        let server = Tls::pem_bytes(cert.as_bytes(), key.as_bytes()).expect("a good pair");
+        let generated = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+        let (cert, key) = (generated.cert.pem(), generated.signing_key.serialize_pem());
+        let server = Tls::pem_bytes(cert.as_bytes(), key.as_bytes()).expect("a certificate and its key");
         (server, TlsClient::roots_pem(cert.as_bytes()).expect("a root"))
     })
 }
@@ -113,32 +114,32 @@ fn echo(req: &mut Request<'_>) -> Action {
     }
     let (inlet, outlet) = pipe(20_000);
     let response = Response::stream(outlet).length(req.content_length());
-    req.ticket().respond(response).expect("still there");
+    req.ticket().respond(response).expect("a waiting client");
     Action::Receive(Box::new(inlet))
 }
 
 /// Forwards everything to another server, and its response back; holds at most one block in each direction.
 fn proxy(client: Client, upstream: String) -> impl Handler + Clone + Send + 'static {
     move |req: &mut Request<'_>| {
-        let mut call = client::Request::new(req.method(), &format!("{upstream}{}", req.target()));
+        let mut request = client::Request::new(req.method(), &format!("{upstream}{}", req.target()));
         let upload = req.has_body().then(|| pipe(30_000));
         let action = match upload {
             None => Action::Suspend,
             Some((inlet, outlet)) => {
-                call = call.stream(outlet, req.content_length());
+                request = request.stream(outlet, req.content_length());
                 Action::Receive(Box::new(inlet))
             }
         };
         let ticket = req.ticket();
-        client.send(&req.loop_handle(), call, move |result| {
+        client.send(&req.loop_handle(), request, move |result| {
             let response = match result {
-                Ok(answer) => {
-                    let (status, length) = (answer.status(), answer.content_length());
-                    Response::stream(answer.pipe()).with_status(status).length(length)
+                Ok(received) => {
+                    let (status, length) = (received.status(), received.content_length());
+                    Response::stream(received.pipe()).with_status(status).length(length)
                 }
                 Err(error) => Response::text(error.to_string()).with_status(502),
             };
-            // The client may have left.
+            // The client may have disconnected.
             let _ = ticket.respond(response);
         });
         action
@@ -153,18 +154,17 @@ fn bytes(from: usize, n: usize) -> Vec<u8> {
 #[test]
 fn through_a_proxy_and_back() {
     const SIZE: usize = 3 << 20;
-    for world in WORLDS {
-        let server = world.serve(echo);
-        let between = client();
-        let middle = world.serve(proxy(between, server.url("")));
+    for setup in SETUPS {
+        let server = setup.serve(echo);
+        let middle = setup.serve(proxy(client(), server.url("")));
         let outer = client();
         for n in 0..3 {
             let url = middle.url(&format!("/{n}"));
-            let whole = outer.call_blocking(client::Request::get(&url)).expect("a response");
-            assert_eq!(String::from_utf8(whole.body).expect("text"), format!("GET /{n}\n"));
+            let response = outer.call_blocking(client::Request::get(&url)).expect("a response");
+            assert_eq!(String::from_utf8(response.body).expect("text"), format!("GET /{n}\n"));
         }
-        let whole = outer.call_blocking(client::Request::new("HEAD", &middle.url("/"))).expect("a response");
-        assert_eq!((whole.status, &whole.body[..]), (200, &b""[..]), "{:?}", world.mode);
+        let response = outer.call_blocking(client::Request::new("HEAD", &middle.url("/"))).expect("a response");
+        assert_eq!((response.status, &response.body[..]), (200, &b""[..]), "{:?}", setup.mode);
         for length in [None, Some(SIZE as u64)] {
             let (mut inlet, outlet) = pipe(10_000);
             let writer = std::thread::spawn(move || {
@@ -172,7 +172,7 @@ fn through_a_proxy_and_back() {
                 while sent < SIZE {
                     let block = bytes(sent, 4096.min(SIZE - sent));
                     let n = inlet.write(&block);
-                    assert!(n > 0 || !inlet.is_closed(), "cut off");
+                    assert!(n > 0 || !inlet.is_closed(), "truncated");
                     if n == 0 {
                         std::thread::yield_now();
                     }
@@ -180,60 +180,60 @@ fn through_a_proxy_and_back() {
                 }
                 inlet.finish(None);
             });
-            let call = client::Request::new("POST", &middle.url("/echo")).stream(outlet, length);
-            let mut reading = outer.open_blocking(call).expect("a head");
-            assert_eq!((reading.status(), reading.content_length()), (200, length));
+            let request = client::Request::new("POST", &middle.url("/echo")).stream(outlet, length);
+            let mut reader = outer.open_blocking(request).expect("a head");
+            assert_eq!((reader.status(), reader.content_length()), (200, length));
             let mut back = Vec::new();
-            reading.read_to_end(&mut back).expect("all of it");
-            assert!(back == bytes(0, SIZE), "{:?}, TLS {}: {} bytes", world.mode, world.tls, back.len());
+            reader.read_to_end(&mut back).expect("all of it");
+            assert!(back == bytes(0, SIZE), "{:?}, TLS {}: {} bytes", setup.mode, setup.tls, back.len());
             writer.join().expect("written");
         }
         // A complete body, unchanged.
         let body = bytes(7, 300_000);
-        let whole = outer.call_blocking(client::Request::post(&middle.url("/"), body.clone())).expect("a response");
-        assert!(whole.body == body);
+        let response = outer.call_blocking(client::Request::post(&middle.url("/"), body.clone())).expect("a response");
+        assert!(response.body == body);
     }
 }
 
 #[test]
 fn a_slow_receiver_slows_the_sender_through_everything() {
-    /// Four hops, each with the system's buffers on both sides: up to 37 MB each on the author's machine.
-    const MOST: u64 = 512 << 20;
-    for world in [&WORLDS[0], &WORLDS[3], &WORLDS[4]] {
-        let server = world.serve(echo);
-        let middle = world.serve(proxy(client(), server.url("")));
+    /// Four hops, each with the system's buffers on both sides: up to 37 MB each.
+    const MAX: u64 = 512 << 20;
+    for setup in [&SETUPS[0], &SETUPS[3], &SETUPS[4]] {
+        let server = setup.serve(echo);
+        let middle = setup.serve(proxy(client(), server.url("")));
         let (mut inlet, outlet) = pipe(10_000);
-        let moved = inlet.counters();
+        let counters = inlet.counters();
         let writer = std::thread::spawn(move || {
             let block = [7; 10_000];
-            while !inlet.is_closed() && inlet.counters().written() < 2 * MOST {
+            while !inlet.is_closed() && inlet.counters().written() < 2 * MAX {
                 if inlet.write(&block) == 0 {
                     std::thread::sleep(std::time::Duration::from_millis(1));
                 }
             }
         });
-        let call = client::Request::new("POST", &middle.url("/")).stream(outlet, None).idle_timeout(PATIENCE);
+        let request = client::Request::new("POST", &middle.url("/")).stream(outlet, None).idle_timeout(TIMEOUT);
         let outer = client();
-        let reading = outer.open_blocking(call).expect("a head");
-        // No reader: soon the writer stops.
-        let (mut before, mut still) = (0, 0);
-        while still < 30 {
+        let reader = outer.open_blocking(request).expect("a head");
+        // Nothing is read, so the writer soon stops.
+        let (mut before, mut unchanged) = (0, 0);
+        while unchanged < 30 {
             std::thread::sleep(std::time::Duration::from_millis(10));
-            let now = moved.written();
-            still = if now == before { still + 1 } else { 0 };
+            let now = counters.written();
+            unchanged = if now == before { unchanged + 1 } else { 0 };
             before = now;
         }
-        assert!(before < MOST, "{:?}: {before} bytes for nobody", world.mode);
-        // A client that leaves is noticed at the other end.
-        drop(reading);
+        assert!(before < MAX, "{:?}: {before} bytes without a reader", setup.mode);
+        // The writer sees that the client has disconnected.
+        drop(reader);
         writer.join().expect("ended");
     }
 }
 
-/// Responds in capitals.
-fn shout(io: &mut Io<'_>) -> EventMask {
-    let loud = io.rx.bytes().to_ascii_uppercase();
-    let n = io.tx.write(&loud);
+/// Sends the input back in capitals.
+fn capitalize(io: &mut Io<'_>) -> EventMask {
+    let capitals = io.rx.bytes().to_ascii_uppercase();
+    let n = io.tx.write(&capitals);
     io.rx.consume(n);
     match io.rx.state() {
         ReadState::Open => EventMask::READ,
@@ -241,43 +241,43 @@ fn shout(io: &mut Io<'_>) -> EventMask {
     }
 }
 
-/// Sends a request, and uses the stream that it switches to. Returns the received bytes.
-fn converse(client: &Client, on: &LoopHandle, call: client::Request) -> Receiver<Result<Vec<u8>, u16>> {
-    let (tell, told) = channel();
-    client.send(on, call, move |result| {
-        let answer = result.expect("a response");
-        if !answer.is_switched() {
-            return tell.send(Err(answer.status())).expect("the expected event");
+/// Sends a request, then `hello` on the stream that it switches to. Returns the received bytes, or the status.
+fn switch(client: &Client, on: &LoopHandle, request: client::Request) -> Receiver<Result<Vec<u8>, u16>> {
+    let (sender, result) = channel();
+    client.send(on, request, move |result| {
+        let response = result.expect("a response");
+        if !response.is_switched() {
+            return sender.send(Err(response.status())).expect("a receiver");
         }
-        let mut said = false;
-        answer.switch(move |io: &mut Io<'_>| {
-            if !std::mem::replace(&mut said, true) {
+        let mut sent = false;
+        response.switch(move |io: &mut Io<'_>| {
+            if !std::mem::replace(&mut sent, true) {
                 io.tx.write(b"hello");
             }
             if io.rx.bytes().len() < 5 && io.rx.state() == ReadState::Open {
                 return EventMask::READ;
             }
-            tell.send(Ok(io.rx.bytes().to_vec())).expect("the expected event");
+            sender.send(Ok(io.rx.bytes().to_vec())).expect("a receiver");
             EventMask::TERMINATE
         });
     });
-    told
+    result
 }
 
 #[test]
-fn streams_are_switched() {
+fn streams_switch_to_another_protocol() {
     let handler = |req: &mut Request<'_>| -> Action {
         match req.method() {
-            "CONNECT" => Switch::connect(shout).into(),
-            _ if req.wants_upgrade("shout") => Switch::to("shout", shout).into(),
+            "CONNECT" => Switch::connect(capitalize).into(),
+            _ if req.wants_upgrade("shout") => Switch::to("shout", capitalize).into(),
             _ => Response::new(426).header("Upgrade", "shout").into(),
         }
     };
-    for world in WORLDS {
-        let server = world.serve(handler);
+    for setup in SETUPS {
+        let server = setup.serve(handler);
         let loops = Server::new().threads(1, handler).expect("running");
-        let (client, here) = (client(), loops.loops().remove(0));
-        let wait = |call| converse(&client, &here, call).recv_timeout(PATIENCE).expect("told");
+        let (client, loop_handle) = (client(), loops.loops().remove(0));
+        let wait = |request| switch(&client, &loop_handle, request).recv_timeout(TIMEOUT).expect("a result");
         assert_eq!(wait(client::Request::get(&server.url("/")).upgrade("shout")), Ok(b"HELLO".to_vec()));
         assert_eq!(wait(client::Request::get(&server.url("/")).upgrade("whisper")), Err(426));
         assert_eq!(wait(client::Request::new("CONNECT", &server.url("/"))), Ok(b"HELLO".to_vec()));
@@ -286,35 +286,36 @@ fn streams_are_switched() {
 }
 
 #[test]
-fn who_is_not_believed_is_not_spoken_to() {
-    let server = WORLDS[1].serve(echo);
+fn a_certificate_must_be_trusted() {
+    let server = SETUPS[1].serve(echo);
     let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
-    let stranger = TlsClient::roots_pem(other.cert.pem().as_bytes()).expect("a root");
-    let result = Client::builder().tls(stranger).build().call_blocking(client::Request::get(&server.url("/")));
+    let untrusted = TlsClient::roots_pem(other.cert.pem().as_bytes()).expect("a root");
+    let result = Client::builder().tls(untrusted).build().call_blocking(client::Request::get(&server.url("/")));
     assert!(matches!(result, Err(Error::Tls { .. })), "{result:?}");
     let result = client().call_blocking(client::Request::get(&server.url("/").replace("localhost", "127.0.0.1")));
     assert!(matches!(result, Err(Error::Tls { .. })), "{result:?}");
     // Plain HTTP on a TLS port, and the reverse.
-    let plain = WORLDS[0].serve(echo);
+    let plain = SETUPS[0].serve(echo);
     let result = client().call_blocking(client::Request::get(&plain.url("/").replace("http:", "https:")));
     assert!(matches!(result, Err(Error::Tls { .. })), "{result:?}");
     let result = client().call_blocking(client::Request::get(&server.url("/").replace("https:", "http:")));
-    assert_eq!(result.map(|whole| whole.status), Ok(400));
+    assert_eq!(result.map(|response| response.status), Ok(400));
 }
 
 /// Over TLS the end of a connection is not the end of a response: an attacker on the path can truncate it.
 #[test]
-fn an_answer_that_ends_with_the_connection_needs_a_clean_end() {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
-    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+fn a_response_that_ends_with_the_connection_needs_a_clean_end() {
+    let generated = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let key = rustls::pki_types::PrivateKeyDer::try_from(generated.signing_key.serialize_der()).expect("a key");
     let config = rustls::ServerConfig::builder().with_no_client_auth();
-    let config = Arc::new(config.with_single_cert(vec![made.cert.der().clone()], key).expect("a good pair"));
+    let config =
+        Arc::new(config.with_single_cert(vec![generated.cert.der().clone()], key).expect("a certificate and its key"));
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
     let url = format!("https://localhost:{}/", listener.local_addr().expect("bound").port());
     let server = std::thread::spawn(move || {
         for clean in [true, false] {
             let (mut tcp, _) = listener.accept().expect("a connection");
-            tcp.set_read_timeout(Some(PATIENCE)).expect("set");
+            tcp.set_read_timeout(Some(TIMEOUT)).expect("set");
             let mut tls = rustls::ServerConnection::new(config.clone()).expect("a connection");
             let mut stream = rustls::Stream::new(&mut tls, &mut tcp);
             let mut head = Vec::new();
@@ -330,16 +331,16 @@ fn an_answer_that_ends_with_the_connection_needs_a_clean_end() {
             }
         }
     });
-    let client = Client::builder().tls(TlsClient::roots_pem(made.cert.pem().as_bytes()).expect("a root")).build();
-    let call = || client.call_blocking(client::Request::get(&url)).map(|whole| whole.body);
+    let client = Client::builder().tls(TlsClient::roots_pem(generated.cert.pem().as_bytes()).expect("a root")).build();
+    let call = || client.call_blocking(client::Request::get(&url)).map(|response| response.body);
     assert_eq!(call(), Ok(b"hello".to_vec()));
     assert_eq!(call(), Err(Error::Incomplete { got: 5, of: None }));
     server.join().expect("no panic");
 }
 
 #[test]
-fn many_at_once() {
-    let server = WORLDS[1].serve(echo);
+fn requests_from_many_threads() {
+    let server = SETUPS[1].serve(echo);
     let (client, url) = (Arc::new(client()), server.url("/"));
     let threads: Vec<_> = (0..8)
         .map(|t| {
@@ -347,8 +348,8 @@ fn many_at_once() {
             std::thread::spawn(move || {
                 for n in 0..30 {
                     let body = bytes(t * 1000 + n, n * 997);
-                    let whole = client.call_blocking(client::Request::post(&url, body.clone())).expect("a response");
-                    assert!(whole.body == body, "{t} {n}");
+                    let response = client.call_blocking(client::Request::post(&url, body.clone())).expect("a response");
+                    assert!(response.body == body, "{t} {n}");
                 }
             })
         })

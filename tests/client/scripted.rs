@@ -12,7 +12,7 @@ use std::{
 };
 
 /// The timeout of reads and writes: longer than any test step takes.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// An accepted connection.
 pub(crate) struct Peer {
@@ -22,13 +22,13 @@ pub(crate) struct Peer {
 
 /// A received request.
 #[derive(Debug)]
-pub(crate) struct Asked {
+pub(crate) struct ReceivedRequest {
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
 
-impl Asked {
-    /// The request line.
+impl ReceivedRequest {
+    /// Returns the request line.
     pub(crate) fn line(&self) -> &str {
         self.head.split("\r\n").next().expect("a line")
     }
@@ -42,7 +42,8 @@ impl Asked {
 }
 
 impl Peer {
-    fn more(&mut self) -> bool {
+    /// Reads into `rest`. Returns `false` at the end, or after the timeout.
+    fn read(&mut self) -> bool {
         let mut block = [0; 64 * 1024];
         loop {
             match self.stream.read(&mut block) {
@@ -56,58 +57,59 @@ impl Peer {
         }
     }
 
-    fn until(&mut self, end: &[u8]) -> Option<Vec<u8>> {
+    fn read_until(&mut self, end: &[u8]) -> Option<Vec<u8>> {
         loop {
             if let Some(at) = self.rest.windows(end.len()).position(|part| part == end) {
                 return Some(self.rest.drain(..at + end.len()).collect());
             }
-            if !self.more() {
+            if !self.read() {
                 return None;
             }
         }
     }
 
+    /// Reads `n` bytes, or fewer at the end.
     pub(crate) fn exactly(&mut self, n: usize) -> Vec<u8> {
-        while self.rest.len() < n && self.more() {}
+        while self.rest.len() < n && self.read() {}
         let n = n.min(self.rest.len());
         self.rest.drain(..n).collect()
     }
 
     /// Receives the next request's head, if there is one.
-    pub(crate) fn head(&mut self) -> Option<Asked> {
-        let head = self.until(b"\r\n\r\n")?;
-        Some(Asked { head: String::from_utf8(head).expect("text"), body: Vec::new() })
+    pub(crate) fn head(&mut self) -> Option<ReceivedRequest> {
+        let head = self.read_until(b"\r\n\r\n")?;
+        Some(ReceivedRequest { head: String::from_utf8(head).expect("text"), body: Vec::new() })
     }
 
     /// Receives the next request, if there is one.
-    pub(crate) fn asked(&mut self) -> Option<Asked> {
-        let mut asked = self.head()?;
-        if let Some(n) = asked.get("content-length") {
+    pub(crate) fn request(&mut self) -> Option<ReceivedRequest> {
+        let mut received = self.head()?;
+        if let Some(n) = received.get("content-length") {
             let n = n.parse().expect("a length");
-            asked.body = self.exactly(n);
-        } else if asked.get("transfer-encoding").is_some() {
+            received.body = self.exactly(n);
+        } else if received.get("transfer-encoding").is_some() {
             loop {
-                let line = self.until(b"\r\n").expect("a size");
+                let line = self.read_until(b"\r\n").expect("a size");
                 let size = std::str::from_utf8(&line).expect("text").trim_end();
                 let size = usize::from_str_radix(size, 16).expect("a size");
-                asked.body.extend(self.exactly(size));
+                received.body.extend(self.exactly(size));
                 if size == 0 {
-                    while self.until(b"\r\n").expect("a trailer") != b"\r\n" {}
+                    while self.read_until(b"\r\n").expect("a trailer") != b"\r\n" {}
                     break;
                 }
                 assert_eq!(self.exactly(2), b"\r\n");
             }
         }
-        Some(asked)
+        Some(received)
     }
 
-    /// Reads a request and responds to it. Returns `false` if there is none.
-    pub(crate) fn answer(&mut self, answer: impl AsRef<[u8]>) -> bool {
-        let came = self.asked().is_some();
-        if came {
-            self.send(answer);
+    /// Receives a request and sends this response. Returns `false` if there is none.
+    pub(crate) fn respond(&mut self, response: impl AsRef<[u8]>) -> bool {
+        let has_request = self.request().is_some();
+        if has_request {
+            self.send(response);
         }
-        came
+        has_request
     }
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -117,7 +119,7 @@ impl Peer {
 
     /// Returns `true` if the client ends the connection without another byte.
     pub(crate) fn is_closed(&mut self) -> bool {
-        self.rest.is_empty() && !self.more()
+        self.rest.is_empty() && !self.read()
     }
 
     /// Closes with a reset.
@@ -138,7 +140,7 @@ pub(crate) fn ok(body: &str) -> String {
 /// A server in a thread that serves one connection after the other.
 pub(crate) struct Scripted {
     pub(crate) addr: SocketAddr,
-    came: Arc<AtomicUsize>,
+    accepted: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -146,19 +148,19 @@ impl Scripted {
     /// Serves `count` connections, one after the other, each by `script` with its number from 0.
     pub(crate) fn new(count: usize, mut script: impl FnMut(usize, Peer) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
-        let (addr, came) = (listener.local_addr().expect("bound"), Arc::new(AtomicUsize::new(0)));
-        let counter = came.clone();
+        let (addr, accepted) = (listener.local_addr().expect("bound"), Arc::new(AtomicUsize::new(0)));
+        let counter = accepted.clone();
         let thread = std::thread::spawn(move || {
             for n in 0..count {
                 let (stream, _) = listener.accept().expect("a connection");
                 counter.fetch_add(1, Ordering::SeqCst);
-                stream.set_read_timeout(Some(PATIENCE)).expect("set");
-                stream.set_write_timeout(Some(PATIENCE)).expect("set");
+                stream.set_read_timeout(Some(TIMEOUT)).expect("set");
+                stream.set_write_timeout(Some(TIMEOUT)).expect("set");
                 stream.set_nodelay(true).expect("set");
                 script(n, Peer { stream, rest: Vec::new() });
             }
         });
-        Self { addr, came, thread: Some(thread) }
+        Self { addr, accepted, thread: Some(thread) }
     }
 
     pub(crate) fn url(&self, target: &str) -> String {
@@ -166,16 +168,16 @@ impl Scripted {
     }
 
     /// Returns the number of accepted connections.
-    pub(crate) fn came(&self) -> usize {
-        self.came.load(Ordering::SeqCst)
+    pub(crate) fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
     }
 
-    /// Waits for the script's end; it must not have panicked, and the client must have closed its connections.
-    pub(crate) fn over(mut self) -> usize {
+    /// Waits for the end of the script, which must not have panicked. Returns the number of accepted connections.
+    pub(crate) fn join(mut self) -> usize {
         let result = self.thread.take().expect("running").join();
         if let Err(panic) = result {
             std::panic::resume_unwind(panic);
         }
-        self.came()
+        self.accepted()
     }
 }

@@ -30,14 +30,14 @@ struct State {
 }
 
 impl Bypass {
-    /// Allows `most` bytes from now on. Asks for the socket if there is none yet.
-    pub(super) fn open(&self, most: u64, socket: impl FnOnce() -> io::Result<OwnedFd>) {
+    /// Allows `max` bytes from now on. Calls `socket` if there is none yet.
+    pub(super) fn open(&self, max: u64, socket: impl FnOnce() -> io::Result<OwnedFd>) {
         let mut state = lock(&self.0);
         if state.socket.is_none() {
             // Without a descriptor for it, the reader sends everything itself, as before.
             state.socket = socket().ok();
         }
-        state.left = most;
+        state.left = max;
     }
 
     /// Allows no byte from now on.
@@ -45,7 +45,7 @@ impl Bypass {
         lock(&self.0).left = 0;
     }
 
-    /// Gives up the socket.
+    /// Drops the socket.
     pub(super) fn close(&self) {
         *lock(&self.0) = State::default();
     }
@@ -55,7 +55,7 @@ impl Bypass {
         lock(&self.0).fault.take()
     }
 
-    /// Sends what is in the kernel pipe, as far as it is allowed and the socket takes it. Returns `true` if the receiver
+    /// Sends the content of the kernel pipe, as far as it is allowed and the socket takes it. Returns `true` if the receiver
     /// must take over.
     pub(super) fn send(
         &self,
@@ -64,9 +64,9 @@ impl Bypass {
         send: impl FnOnce(BorrowedFd<'_>, &mut KernelPipe, usize) -> io::Result<usize>,
     ) -> bool {
         let mut state = lock(&self.0);
-        let most = pipe.len().min(usize::try_from(state.left).unwrap_or(usize::MAX));
-        let Some(socket) = state.socket.as_ref().filter(|_| most > 0) else { return false };
-        match send(socket.as_fd(), pipe, most) {
+        let max = pipe.len().min(usize::try_from(state.left).unwrap_or(usize::MAX));
+        let Some(socket) = state.socket.as_ref().filter(|_| max > 0) else { return false };
+        match send(socket.as_fd(), pipe, max) {
             Ok(n) => {
                 state.left -= n as u64;
                 counters.add(READER, n);

@@ -34,8 +34,8 @@ impl PipeIn {
     /// dropped](Self::is_closed).
     pub fn write(&mut self, bytes: &[u8]) -> usize {
         let mut written = 0;
-        // Until nothing is left or there is no room. Only a refusal notes that the writer must be woken, so it cannot
-        // miss a reader that makes room meanwhile.
+        // Until nothing is left or `lend` fails. Only that notes that the writer must be woken, so it cannot miss a reader
+        // that makes room meanwhile.
         while written < bytes.len()
             && let Lent::Block(mut block) = self.lend(None)
         {
@@ -80,7 +80,7 @@ impl PipeIn {
 
     /// Returns `true` if the other end was dropped: nothing that is written arrives.
     pub fn is_closed(&self) -> bool {
-        self.shared.state().reader_gone
+        self.shared.state().reader_dropped
     }
 
     /// Returns the counters of the pipe.
@@ -102,8 +102,8 @@ impl PipeIn {
     /// This is the only place that decides whether bytes pass through the process.
     pub(crate) fn lend(&mut self, splice: Option<Splice<'_>>) -> Lent {
         let mut state = self.shared.state();
-        if state.reader_gone {
-            return Lent::Over(PipeEnd::Cut);
+        if state.reader_dropped {
+            return Lent::Over(PipeEnd::Truncated);
         }
         let room = self.shared.room;
         let ready = state.block.as_mut().is_some_and(|block| block.is_worth_filling(room));
@@ -120,7 +120,7 @@ impl PipeIn {
             {
                 open().map_or_else(
                     || {
-                        // There are enough of them, or the system refuses: do not try again for each block.
+                        // The limit is reached, or the system has failed: do not try again for each block.
                         self.splice_no_more();
                         Block::Buf(buf)
                     },
@@ -145,7 +145,7 @@ impl PipeIn {
         self.shared.state().splices = false;
     }
 
-    /// Returns how many bytes the pipe holds at the most.
+    /// Returns how many bytes the pipe can hold.
     pub(crate) fn room(&self) -> usize {
         self.shared.room
     }
@@ -156,8 +156,8 @@ impl PipeIn {
         self.shared.counters.add(WRITER, added);
     }
 
-    /// Sends on what was just spliced into the kernel pipe, if the receiver has lent its socket: as much as `send` can
-    /// send. Unsent bytes stay for the receiver. The kernel reports a socket error only once, so it is stored for the
+    /// Forwards the bytes that were just spliced into the kernel pipe, if the receiver has lent its socket: as many as
+    /// `send` can send. Unsent bytes stay for the receiver. The kernel reports a socket error only once, so it is stored for the
     /// receiver.
     pub(crate) fn pass_on(
         &self,
@@ -184,7 +184,7 @@ impl PipeIn {
 
 impl Drop for PipeIn {
     fn drop(&mut self) {
-        self.end(PipeEnd::Cut);
+        self.end(PipeEnd::Truncated);
     }
 }
 

@@ -21,15 +21,15 @@
 //!                      the receiver takes spliced bytes, and much of a body is left on the sender's plain socket
 //!   [ buffer ] ── empty ──────────────────────────────────────────────────────────────────────────▶ [ kernel pipe ]
 //!              ◀───────────────────────────────────────────────────────────────────────── empty ──
-//!                      the sender's bytes must be looked at, or are written by hand
+//!                      the sender's bytes must be inspected, or are written by the application
 //! ```
 //!
-//! That is decided in [`PipeIn::lend`] and nowhere else. The writer changes the kind of an empty block only. A reader
-//! that cannot take spliced bytes, because it works by hand or over TLS, gets what is in a kernel pipe in a buffer. So
-//! no order of events can lose bytes, or pass them to the wrong reader.
+//! Only [`PipeIn::lend`] decides that. The writer changes the kind of an empty block only. A reader that cannot take
+//! spliced bytes, because it is the application or uses TLS, gets the content of a kernel pipe in a buffer. So no order of
+//! events can lose bytes, or pass them to the wrong reader.
 //!
 //! While the receiver has nothing else to send, it lends the pipe its socket ([`PipeOut::open_bypass`]): the sender's loop
-//! sends what it has spliced there itself, and no thread must be woken for it. See [`bypass`].
+//! sends the spliced bytes there itself, and no thread must be woken for it. See [`bypass`].
 
 mod block;
 mod bypass;
@@ -49,7 +49,7 @@ use crate::base::pipe_memory::{self, Share};
 /// [`Produce`](crate::Produce): given to the engine as such, it moves the bytes itself. The application can also use
 /// either end directly.
 ///
-/// `room` is clamped to 1 byte to 1 GiB. It is the most that the pipe holds: memory is allocated when bytes arrive, grows
+/// `room` is clamped to 1 byte to 1 GiB. The pipe never holds more: memory is allocated when bytes arrive, grows
 /// with them, and is freed when the pipe stays empty. 256 KiB is a good size for bodies, and a few KiB for messages. From
 /// 64 KiB on, the engine can let the system move the bytes (splice(2) on Linux, between plain sockets), and reads chunked
 /// and TLS bodies directly into the pipe.
@@ -75,10 +75,10 @@ pub fn pipe_memory() -> usize {
 /// Sets the limit of [`pipe_memory`], for the whole process: a pipe belongs to no server. The default is 256 MiB, which is
 /// 1,024 full pipes of the relays.
 ///
-/// A pipe gets a block of its full room while that is at most a fourth of what the others leave free; then smaller ones, down
-/// to 16 KiB (32 KiB for a body that comes over TLS or in chunks). Nothing is rejected and nothing waits: such pipes move
-/// fewer bytes with each system call. While less than a fourth of the memory is free, a larger block must be emptied before it
-/// is filled again, and its memory goes to whoever asks next.
+/// A pipe gets a block of its full room while that is at most a fourth of the memory that other pipes leave free; then
+/// smaller ones, down to 16 KiB (32 KiB for a body over TLS or in chunks). Nothing is rejected and nothing waits: such pipes
+/// move fewer bytes with each system call. While less than a fourth of the memory is free, a larger block must be emptied
+/// before it is filled again. Its memory then goes to the next pipe that needs a block.
 ///
 /// Without a limit, one client could have a pipe for each of its connections, and fill all of them.
 pub fn set_pipe_memory_limit(bytes: usize) {

@@ -18,7 +18,7 @@ use crate::{
 /// not take a part for the whole.
 pub struct PipeOut {
     shared: Arc<Shared>,
-    /// The block, while it is looked at by hand.
+    /// The block, while the application reads it.
     held: Option<Runs>,
     /// Bytes that the engine knows to have left the pipe.
     known: u64,
@@ -26,12 +26,12 @@ pub struct PipeOut {
     splices: bool,
     /// Bytes were spliced: a socket may be lent.
     lends: bool,
-    clean_when_cut: bool,
+    clean_if_truncated: bool,
 }
 
 impl PipeOut {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, held: None, known: 0, splices: false, lends: false, clean_when_cut: false }
+        Self { shared, held: None, known: 0, splices: false, lends: false, clean_if_truncated: false }
     }
 
     /// Returns bytes to be read: empty if there are none now, or if the other end works on the block.
@@ -76,7 +76,7 @@ impl PipeOut {
 
     /// Returns `true` if the writer was dropped before it had finished.
     pub fn is_truncated(&self) -> bool {
-        matches!(self.shared.state().end, Some(PipeEnd::Cut))
+        matches!(self.shared.state().end, Some(PipeEnd::Truncated))
     }
 
     /// Returns `true` if nothing more is put in. There may be bytes left.
@@ -87,7 +87,7 @@ impl PipeOut {
     /// Ends the response in order even if the stream is truncated. This hides the truncation from the client: use it only
     /// where that is the contract.
     pub fn end_cleanly_if_truncated(mut self) -> Self {
-        self.clean_when_cut = true;
+        self.clean_if_truncated = true;
         self
     }
 
@@ -107,11 +107,11 @@ impl PipeOut {
     }
 
     /// Lends the pipe a socket that takes spliced bytes, until [`shut_bypass`](Self::shut_bypass). The writer may send the
-    /// next `most` bytes there itself; it wakes the reader when they are sent or when it cannot continue. Nothing is lent
+    /// next `max` bytes there itself; it wakes the reader when they are sent or when it cannot continue. Nothing is lent
     /// before bytes were spliced: a socket costs a descriptor.
-    pub(crate) fn open_bypass(&self, most: u64, socket: impl FnOnce() -> io::Result<OwnedFd>) {
+    pub(crate) fn open_bypass(&self, max: u64, socket: impl FnOnce() -> io::Result<OwnedFd>) {
         if self.lends {
-            self.shared.bypass.open(most, socket);
+            self.shared.bypass.open(max, socket);
         }
     }
 
@@ -158,8 +158,8 @@ impl PipeOut {
                     // Its bytes are lost: the stream must not look complete.
                     let mut state = self.shared.state();
                     state.block = Some(Block::Buf(Runs::default()));
-                    state.end = Some(PipeEnd::Cut);
-                    Lent::Over(PipeEnd::Cut)
+                    state.end = Some(PipeEnd::Truncated);
+                    Lent::Over(PipeEnd::Truncated)
                 }
             },
             Lent::NotNow => Lent::NotNow,
@@ -176,7 +176,7 @@ impl PipeOut {
             && let Some(end) = &state.end
         {
             return Lent::Over(match end {
-                PipeEnd::Cut if self.clean_when_cut => PipeEnd::Clean(None),
+                PipeEnd::Truncated if self.clean_if_truncated => PipeEnd::Clean(None),
                 end => end.clone(),
             });
         }
@@ -192,9 +192,9 @@ impl PipeOut {
             buf.leave_store();
         }
         let mut state = self.shared.state();
-        let room = block.is_worth_filling(self.shared.room);
+        let has_room = block.is_worth_filling(self.shared.room);
         state.block = Some(block);
-        if room {
+        if has_room {
             wake(state, WRITER);
         }
     }
@@ -207,7 +207,7 @@ impl Drop for PipeOut {
             self.shared.bypass.close();
         }
         let mut state = self.shared.state();
-        state.reader_gone = true;
+        state.reader_dropped = true;
         state.wants_block[WRITER] = true;
         wake(state, WRITER);
     }
@@ -225,7 +225,7 @@ impl Produce for PipeOut {
             Lent::NotNow => Produced::Pending,
             Lent::Over(PipeEnd::Clean(None)) => Produced::End,
             Lent::Over(PipeEnd::Clean(Some(trailers))) => Produced::Trailers(*trailers),
-            Lent::Over(PipeEnd::Cut) => Produced::Abort,
+            Lent::Over(PipeEnd::Truncated) => Produced::Abort,
         }
     }
 

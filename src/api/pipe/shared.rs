@@ -1,4 +1,4 @@
-//! What the two ends of a pipe share: the block, its end, and the wakers.
+//! The state that both ends of a pipe share: the block, its end, and the wakers.
 
 use std::{
     sync::{
@@ -31,34 +31,34 @@ pub(super) struct State {
     /// The reader takes spliced bytes, and the system has not refused to splice them.
     pub(super) splices: bool,
     pub(super) end: Option<PipeEnd>,
-    pub(super) reader_gone: bool,
+    pub(super) reader_dropped: bool,
     /// The ends (writer, reader) that found the block taken, full or empty, and must be woken.
     pub(super) wants_block: [bool; 2],
     wakers: [Option<task::Waker>; 2],
 }
 
-/// How a pipe ended.
+/// The end of a pipe.
 #[derive(Clone)]
 pub(crate) enum PipeEnd {
-    /// Everything was put in.
+    /// Everything was written; the trailers.
     Clean(Option<Box<Headers>>),
     /// The writer was dropped before it had finished.
-    Cut,
+    Truncated,
 }
 
-/// What an end gets when it asks for the block.
+/// The result of asking for the block.
 pub(crate) enum Lent<B = Block> {
     /// The block, to be given back.
     Block(B),
     /// Nothing now: the block is full, empty, or with the other end. The waker of this end is called when that changes.
     NotNow,
-    /// Nothing any more: the other end is gone, or everything was taken out.
+    /// Nothing any more: the other end was dropped, or everything was read.
     Over(PipeEnd),
 }
 
-/// What a writer that can splice offers.
+/// The offer of a writer that can splice.
 pub(crate) struct Splice<'a> {
-    /// Bytes still to come that need not be looked at.
+    /// Bytes that follow and need no inspection.
     pub(crate) left: usize,
     /// Makes a kernel pipe, if one more is allowed.
     pub(crate) open: &'a mut dyn FnMut() -> Option<KernelPipe>,
@@ -71,7 +71,7 @@ impl Shared {
                 block: Some(Block::Buf(Runs::with_share(share))),
                 splices: false,
                 end: None,
-                reader_gone: false,
+                reader_dropped: false,
                 wants_block: [false; 2],
                 wakers: [None, None],
             }),

@@ -31,7 +31,7 @@ fn make() -> io::Result<Ends> {
 }
 
 #[test]
-fn it_is_bounded_and_pushes_back() {
+fn a_pipe_is_bounded() {
     let (mut inlet, mut outlet) = pipe(8);
     assert_eq!(inlet.write(b"hello, world"), 8);
     assert_eq!(inlet.write(b"more"), 0);
@@ -42,7 +42,7 @@ fn it_is_bounded_and_pushes_back() {
 }
 
 #[test]
-fn what_is_written_in_small_pieces_is_held_in_a_store_that_grows_with_it() {
+fn the_store_grows_with_small_writes() {
     let (mut inlet, mut outlet) = pipe(64 * 1024);
     let all: Vec<u8> = (0..60_000u32).map(|i| (i % 251) as u8).collect();
     let (mut written, mut capacity) = (0, 0);
@@ -58,23 +58,23 @@ fn what_is_written_in_small_pieces_is_held_in_a_store_that_grows_with_it() {
             break;
         }
     }
-    assert!(written >= 32 * 1024, "half of what there is room for, at the least: {written}");
+    assert!(written >= 32 * 1024, "at least half of the room: {written}");
     assert_eq!(outlet.bytes(), &all[..written]);
 }
 
 #[test]
-fn a_dropped_writer_cuts_it_off_behind_the_data() {
+fn a_dropped_writer_truncates_the_pipe_after_the_data() {
     let (mut inlet, mut outlet) = pipe(8);
     inlet.write(b"part");
     drop(inlet);
     assert_eq!(outlet.bytes(), b"part");
     outlet.consume(4);
-    assert!(matches!(outlet.lend(), Lent::Over(PipeEnd::Cut)));
+    assert!(matches!(outlet.lend(), Lent::Over(PipeEnd::Truncated)));
     assert!(outlet.is_truncated() && !outlet.is_finished());
 }
 
 #[test]
-fn a_dropped_reader_is_told() {
+fn a_dropped_reader_is_reported() {
     let (mut inlet, outlet) = pipe(8);
     drop(outlet);
     assert!(inlet.is_closed());
@@ -82,7 +82,7 @@ fn a_dropped_reader_is_told() {
 }
 
 #[test]
-fn nothing_overtakes_or_is_lost_across_threads() {
+fn bytes_keep_their_order_across_threads() {
     let (mut inlet, mut outlet) = pipe(100);
     let writer = std::thread::spawn(move || {
         let (all, mut sent) = ((0..50_000u32).map(|i| i as u8).collect::<Vec<_>>(), 0);
@@ -92,80 +92,80 @@ fn nothing_overtakes_or_is_lost_across_threads() {
         }
         inlet.finish(None);
     });
-    let mut got = Vec::new();
+    let mut received = Vec::new();
     while !outlet.is_finished() {
         let n = {
             let bytes = outlet.bytes();
-            got.extend_from_slice(bytes);
+            received.extend_from_slice(bytes);
             bytes.len()
         };
         outlet.consume(n);
         std::thread::yield_now();
     }
     writer.join().expect("no panic");
-    assert_eq!(got.len(), 50_000);
-    assert!(got.iter().enumerate().all(|(i, &b)| b == i as u8));
+    assert_eq!(received.len(), 50_000);
+    assert!(received.iter().enumerate().all(|(i, &b)| b == i as u8));
 }
 
 #[test]
-fn a_socket_that_is_lent_is_given_what_it_may_have_and_nothing_when_it_is_back() {
+fn a_lent_socket_gets_the_allowed_bytes_and_none_after_it_was_taken_back() {
     let (mut inlet, mut outlet) = pipe(100);
     let wakes = Arc::new(Wakes::default());
     outlet.set_splices(true);
     let woken = || wakes.0.load(Ordering::Relaxed);
     let mut block = Arc::new(KernelPipes::new(1)).take(make).expect("one");
-    let all = |_: BorrowedFd<'_>, block: &mut KernelPipe, most: usize| {
-        block.taken_out(most);
-        Ok(most)
+    let all = |_: BorrowedFd<'_>, block: &mut KernelPipe, max: usize| {
+        block.taken_out(max);
+        Ok(max)
     };
-    let half = |socket: BorrowedFd<'_>, block: &mut KernelPipe, most: usize| all(socket, block, most / 2);
+    let half = |socket: BorrowedFd<'_>, block: &mut KernelPipe, max: usize| all(socket, block, max / 2);
     let socket = || File::open("/dev/null").map(OwnedFd::from);
 
-    outlet.open_bypass(10, || panic!("nothing was spliced so far"));
+    outlet.open_bypass(10, || panic!("nothing was spliced before"));
     block.put_in(20);
     inlet.count(20);
     inlet.pass_on(&mut block, |_, _, _| panic!("nothing was lent"));
     inlet.give_back(Block::Kernel(block));
-    let Lent::Block(Block::Kernel(mut block)) = outlet.lend() else { panic!("there it is") };
+    let Lent::Block(Block::Kernel(mut block)) = outlet.lend() else { panic!("expected a kernel pipe") };
     outlet.on_data(wakes.clone());
     outlet.open_bypass(10, socket);
     inlet.pass_on(&mut block, half);
     assert_eq!((block.len(), outlet.counters().read(), woken()), (15, 5, 0));
     inlet.pass_on(&mut block, all);
-    assert_eq!((block.len(), woken()), (10, 1), "all that was allowed is sent: the reader must look");
+    assert_eq!((block.len(), woken()), (10, 1), "all allowed bytes are sent: the reader must continue");
     inlet.pass_on(&mut block, all);
     assert_eq!((block.len(), outlet.shut_bypass(), outlet.shut_bypass()), (10, 10, 0));
 
-    outlet.open_bypass(10, || panic!("there is one"));
+    outlet.open_bypass(10, || panic!("the socket is lent already"));
     assert_eq!(outlet.shut_bypass(), 0);
     inlet.pass_on(&mut block, all);
     assert_eq!((block.len(), outlet.counters().read()), (10, 10));
-    outlet.open_bypass(10, || panic!("there is one"));
+    outlet.open_bypass(10, || panic!("the socket is lent already"));
     inlet.pass_on(&mut block, |_, _, _| Err(io::ErrorKind::ConnectionReset.into()));
     assert_eq!((block.len(), woken()), (10, 2), "the reader must see the error");
     assert_eq!(outlet.bypass_fault().map(|error| error.kind()), Some(io::ErrorKind::ConnectionReset));
     assert!(outlet.bypass_fault().is_none());
-    outlet.open_bypass(10, || panic!("there is one"));
+    outlet.open_bypass(10, || panic!("the socket is lent already"));
     drop(outlet);
     inlet.pass_on(&mut block, all);
-    assert_eq!(block.len(), 10, "who is gone has taken it along");
+    assert_eq!(block.len(), 10, "a dropped reader has taken its socket back");
 }
 
 #[test]
-fn what_an_end_takes_out_itself_has_not_gone_past_it() {
+fn bytes_that_the_reader_takes_itself_are_not_counted_as_sent_by_the_writer() {
     let (mut inlet, mut outlet) = pipe(100);
     outlet.set_splices(true);
     let mut block = Arc::new(KernelPipes::new(1)).take(make).expect("one");
     block.put_in(20);
     inlet.count(20);
     inlet.give_back(Block::Kernel(block));
-    let Lent::Block(Block::Kernel(mut block)) = outlet.lend() else { panic!("there it is") };
+    let Lent::Block(Block::Kernel(mut block)) = outlet.lend() else { panic!("expected a kernel pipe") };
     block.taken_out(3);
     outlet.give_back(Block::Kernel(block), 3);
     assert_eq!((outlet.shut_bypass(), outlet.counters().read()), (0, 3));
 }
 
-/// Everything that is in a pipe.
+/// Reads everything that is in a pipe. Returns the number of bytes.
 fn take_all(outlet: &mut PipeOut) -> usize {
     let mut taken = 0;
     loop {
@@ -179,11 +179,11 @@ fn take_all(outlet: &mut PipeOut) -> usize {
 }
 
 #[test]
-fn blocks_are_counted_until_they_are_dropped_on_whatever_thread() {
+fn blocks_are_counted_until_they_are_dropped_on_any_thread() {
     static MEMORY: PipeMemory = PipeMemory::new(1 << 20);
     let both = || pipe_with_share(256 * 1024, Share::none(&MEMORY));
     let (mut inlet, mut outlet) = both();
-    assert_eq!(MEMORY.held(), 0, "an empty one has no block");
+    assert_eq!(MEMORY.held(), 0, "an empty pipe has no block");
     let inlet = std::thread::spawn(move || {
         assert_eq!(inlet.write(&[7; 100_000]), 100_000);
         inlet
@@ -194,7 +194,7 @@ fn blocks_are_counted_until_they_are_dropped_on_whatever_thread() {
     drop(inlet);
     assert_eq!(MEMORY.held(), 0);
 
-    // Full, and with either end dropped first; one of them while it looks at the bytes.
+    // Full, and with either end dropped first; the reader while it holds the block.
     for writer_first in [true, false] {
         let (mut inlet, mut outlet) = both();
         assert_eq!(inlet.write(&[7; 300_000]), 256 * 1024);
@@ -219,22 +219,22 @@ fn pipes_beyond_the_limit_hold_little_and_lose_nothing() {
     let written: Vec<usize> = pipes.iter_mut().map(|(inlet, _)| inlet.write(&[7; 300_000])).collect();
     let kib: Vec<usize> = written.iter().map(|written| written >> 10).collect();
     assert_eq!(kib[..5], [256; 5]);
-    assert_eq!(kib[5..14], [128, 128, 128, 64, 64, 64, 32, 32, 32], "the less is free, the smaller");
+    assert_eq!(kib[5..14], [128, 128, 128, 64, 64, 64, 32, 32, 32], "the less memory is free, the smaller the block");
     assert_eq!(written[14..], [SMALL; 6]);
     assert_eq!(MEMORY.held(), 1952 << 10);
     for ((_, outlet), written) in pipes.iter_mut().zip(&written) {
         assert_eq!(take_all(outlet), *written);
     }
-    assert_eq!(MEMORY.held(), 1440 << 10, "the first two left their stores to others, as memory was scarce");
+    assert_eq!(MEMORY.held(), 1440 << 10, "the first two gave up their stores, as memory was scarce");
     let (inlet, outlet) = &mut pipes[19];
-    assert_eq!(inlet.write(&[7; 300_000]), 128 * 1024, "there is room for a larger one again");
+    assert_eq!(inlet.write(&[7; 300_000]), 128 * 1024, "there is memory for a larger block again");
     assert_eq!(take_all(outlet), 128 * 1024);
     drop(pipes);
     assert_eq!(MEMORY.held(), 0);
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "a wakeup that is missed shows in the time it takes")]
+#[expect(clippy::disallowed_methods, reason = "a missed wake-up shows in the time")]
 fn nothing_is_lost_or_stuck_without_any_memory() {
     static MEMORY: PipeMemory = PipeMemory::new(0);
     let body: Arc<[u8]> = (0..1u32 << 20).map(|i| (i % 251) as u8).collect();
@@ -257,21 +257,21 @@ fn nothing_is_lost_or_stuck_without_any_memory() {
         }
     });
     outlet.on_data(task::Waker::from(Arc::new(Unpark(std::thread::current()))));
-    let (mut got, start) = (0, std::time::Instant::now());
+    let (mut received, start) = (0, std::time::Instant::now());
     while !outlet.is_finished() {
         assert_eq!(MEMORY.held(), 0);
         let bytes = outlet.bytes();
         let n = bytes.len().min(9_999);
-        assert!(bytes[..n] == body[got..got + n]);
+        assert!(bytes[..n] == body[received..received + n]);
         outlet.consume(n);
-        got += n;
+        received += n;
         if n == 0 && !outlet.is_finished() {
             std::thread::park_timeout(std::time::Duration::from_secs(60));
         }
     }
     writer.join().expect("no panic");
-    assert_eq!(got, body.len());
-    assert!(start.elapsed().as_secs() < 60, "each end was woken when it could go on");
+    assert_eq!(received, body.len());
+    assert!(start.elapsed().as_secs() < 60, "each end was woken when it could continue");
 }
 
 struct Unpark(std::thread::Thread);

@@ -1,0 +1,60 @@
+//! The action that switches a connection to another protocol.
+
+use std::fmt;
+
+use super::{Response, Upgrade};
+
+/// A response after which the connection continues in another protocol (RFC 9110 §7.8).
+#[must_use = "return it as an action"]
+pub struct Switch {
+    pub(crate) response: Response,
+    /// No response is sent.
+    pub(crate) bare: bool,
+    pub(crate) upgrade: Box<dyn Upgrade>,
+}
+
+impl Switch {
+    /// Creates a `101 Switching Protocols` to `protocol`.
+    ///
+    /// The request must have version HTTP/1.1 and ask for an upgrade
+    /// ([`Request::wants_upgrade`](crate::Request::wants_upgrade)). Otherwise the response is 426, and the upgrade is
+    /// dropped uncalled. A body must be complete before the protocol can change: for a request with a body, return the
+    /// switch from [`Upload::end`](crate::Upload::end); anywhere else the response is 413.
+    pub fn to(protocol: &str, upgrade: impl Upgrade + 'static) -> Self {
+        Self::with_response(Response::with_any_status(101).header("Upgrade", protocol), upgrade)
+    }
+
+    /// Creates a `200 OK` to a CONNECT request (RFC 9110 §9.3.6).
+    pub fn connect(upgrade: impl Upgrade + 'static) -> Self {
+        Self::with_response(Response::new(200), upgrade)
+    }
+
+    /// Creates a switch with another response: 101, or 2xx to CONNECT. Its body is not sent.
+    pub fn with_response(response: Response, upgrade: impl Upgrade + 'static) -> Self {
+        Self { response, bare: false, upgrade: Box::new(upgrade) }
+    }
+
+    /// Creates a switch without a response: the upgrade writes every byte that the peer reads after its request.
+    ///
+    /// Use it for protocols older than `Upgrade`, which begin with something like a request and do not continue in HTTP. No HTTP response is sent, so use it only if the request proves that the peer uses your protocol. Any
+    /// request is allowed; a body must be complete as in [`to`](Self::to). The access log shows status 200.
+    pub fn without_response(upgrade: impl Upgrade + 'static) -> Self {
+        Self { bare: true, ..Self::with_response(Response::new(200), upgrade) }
+    }
+
+    /// Adds a header field to the response, as [`Response::header`] does.
+    pub fn header(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        Self { response: self.response.header(name, value), ..self }
+    }
+
+    /// Adds a header field after the others, as [`Response::append`] does.
+    pub fn append(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        Self { response: self.response.append(name, value), ..self }
+    }
+}
+
+impl fmt::Debug for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Switch").field(&self.response).finish()
+    }
+}
