@@ -58,7 +58,7 @@ fn flood(world: &World, addresses: std::ops::Range<u8>, each: usize) -> (Vec<Cli
         }
     }
     let all = clients.len() as u64;
-    world.until("all are taken or refused", |counts| held(world) + counts.refused - before.refused == all);
+    world.until("all are taken or refused", |counts| held(world) + counts.rejected - before.rejected == all);
     let active = held(world);
     (clients, active)
 }
@@ -140,7 +140,7 @@ fn the_client_that_a_trusted_proxy_names_has_the_share() {
     let _others = ["192.0.2.2", "192.0.2.1, 192.0.2.3", "[2001:db8::1]", "2001:db8::2"].map(ask);
     world.until("the others are under way", |counts| counts.active == 6);
     ask("[2001:db8::3]:80").head().assert(429);
-    assert_eq!(world.proxy.counts().refused - before.refused, 2);
+    assert_eq!(world.proxy.counts().rejected - before.rejected, 2);
 }
 
 #[test]

@@ -11,13 +11,15 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
     task::{self, Wake},
 };
 
 use uncork::Waker;
+
+use crate::relay::lock::lock;
 
 /// The keys that were woken, and the connection's waker. Clones share one set.
 #[derive(Clone)]
@@ -81,7 +83,7 @@ impl Wakes {
     }
 
     fn set(&self) -> MutexGuard<'_, Set> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

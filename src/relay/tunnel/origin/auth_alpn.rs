@@ -13,7 +13,7 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, server::SendResponse};
 use http::{HeaderMap, Method};
 
-use super::{TunnelError, error::printable};
+use super::error::{TunnelError, printable};
 
 const HELLO: &str = "/.well-known/uncork/hello";
 const REFUSED: &str = "/.well-known/uncork/refused";

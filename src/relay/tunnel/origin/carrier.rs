@@ -17,8 +17,7 @@ use uncork::{
 #[cfg(feature = "spdy")]
 use super::spdy::Spdy;
 use super::{
-    TunnelError,
-    error::printable,
+    error::{TunnelError, printable},
     http2::Http2,
     protocol::{Health, Protocol},
     shared::Shared,

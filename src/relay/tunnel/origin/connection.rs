@@ -13,7 +13,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr, ToSocketAddrs},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     task,
     time::{Duration, Instant},
 };
@@ -21,10 +21,12 @@ use std::{
 use uncork::{Dial, LoopHandle, PeerAddr, Upgrade};
 
 use super::{
-    TunnelError, TunnelEvent,
     carrier::{Carrier, Supervisor},
+    error::TunnelError,
+    event::TunnelEvent,
     shared::{REVERSED, Shared},
 };
+use crate::relay::lock::lock;
 
 pub(super) struct OriginConnection {
     shared: Arc<Shared>,
@@ -61,7 +63,7 @@ impl OriginConnection {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Runs on the loop.

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use uncork::PeerAddr;
 
-use super::TunnelError;
+use super::error::TunnelError;
 
 /// The application's callback for events.
 pub(super) type Observer = dyn Fn(&TunnelEvent<'_>) + Send + Sync;

@@ -22,8 +22,8 @@ use slab::Slab;
 use uncork::{EventMask, Io, LoopHandle, PeerAddr};
 
 use super::{
-    TunnelError,
     auth_alpn::AuthAlpn,
+    error::TunnelError,
     protocol::{Liveness, Protocol, STREAMS, Times},
     stream::{Served, Stream},
 };

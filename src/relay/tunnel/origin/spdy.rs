@@ -14,7 +14,7 @@ use slab::Slab;
 use uncork::{EventMask, Io, LoopHandle, PeerAddr};
 
 use super::{
-    TunnelError,
+    error::TunnelError,
     exchange::Exchange,
     protocol::{Liveness, Protocol, STREAMS, Times},
     stream::Served,

@@ -128,8 +128,8 @@ impl ProxyConfig {
             return Err(ConfigError::new("the path for origin servers must not be the root"));
         }
         // Limits of a stream and a connection (RFC 9113 §6.9.1).
-        let most = (1 << 31) - 1;
-        if !(1024..=most).contains(&self.window) {
+        let max = (1 << 31) - 1;
+        if !(1024..=max).contains(&self.window) {
             return Err(ConfigError::new("invalid window: expected 1 KiB to 2 GiB"));
         }
         // Our origin server sends up to 72 KiB, and h2 ends the connection at four times its limit.
@@ -297,13 +297,13 @@ impl Credential {
     }
 
     /// Sets the largest request body in bytes; a larger one is rejected with 413. 1 GiB by default.
-    pub fn body(self, most: u64) -> Self {
-        Self { body: most, ..self }
+    pub fn body(self, max: u64) -> Self {
+        Self { body: max, ..self }
     }
 
     /// Sets how many bytes a second its connections may carry together, in both directions. No limit by default.
-    pub fn rate(self, most: impl Into<Option<u64>>) -> Self {
-        Self { rate: most.into(), ..self }
+    pub fn rate(self, limit: impl Into<Option<u64>>) -> Self {
+        Self { rate: limit.into(), ..self }
     }
 
     /// Returns `true` if the credential may register this name.

@@ -1,4 +1,4 @@
-use super::*;
+use super::{super::write, *};
 
 fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();

@@ -9,11 +9,14 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Code, Event, Fault, ReplyHead, RequestHead, Role, Session,
     deflater::Deflater,
-    frame::{Decoder, Piece, Syn, write},
+    fault::Fault,
+    frame::{Code, Decoder, Piece, Syn},
+    head::{ReplyHead, RequestHead},
     headers::Inflater,
+    session::{Event, Role, Session},
     stream::WINDOW,
+    write,
 };
 use uncork::h1::Headers;
 

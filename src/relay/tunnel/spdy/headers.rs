@@ -23,7 +23,7 @@
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::{Fault, dictionary::DICTIONARY};
+use super::{dictionary::DICTIONARY, fault::Fault};
 
 /// The dictionary's identifier.
 pub(super) const ADLER: u32 = 0xe3c6_a7c2;

@@ -18,11 +18,12 @@ mod receive;
 use std::collections::{HashMap, VecDeque};
 
 use super::{
-    Fault,
-    frame::{Code, Decoder, Syn, write},
+    fault::Fault,
+    frame::{Code, Decoder, Syn},
     head::{ReplyHead, RequestHead},
     headers::{Inflater, Stored},
     stream::Stream,
+    write,
 };
 
 /// Waiting output, above which no more data is accepted, and no stream is opened.

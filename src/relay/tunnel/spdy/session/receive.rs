@@ -8,11 +8,12 @@
 
 use super::{
     super::{
-        Fault,
-        frame::{Code, Piece, Syn, write},
+        fault::Fault,
+        frame::{Code, Piece, Syn},
         head::{self, ReplyHead, RequestHead},
         headers::Pairs,
         stream::Stream,
+        write,
     },
     Event, Role, Session,
 };
