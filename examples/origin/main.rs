@@ -171,7 +171,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     let system = |what: &'static str| move |error: std::io::Error| Failure(format!("{what}: {error}"), 1);
     let signals = Signals::new([SIGINT, SIGTERM]).map_err(system("cannot handle signals"))?;
     let timeout = Duration::from_secs(args.shutdown_timeout.into());
-    let wrong = |error: uncork::relay::tunnel::TunnelConfigError| Failure(error.to_string(), 2);
+    let wrong = |error: uncork::relay::tunnel::StartError| Failure(error.to_string(), 2);
     match args.mode {
         Mode::External => {
             let external = tunnel.external(handler).map_err(wrong)?;

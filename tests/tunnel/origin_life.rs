@@ -35,10 +35,10 @@ fn who_is_not_let_in_is_told_why_and_tries_again() {
     let world = World::new();
     let proxy = || tunnel(world.origins).connections(1);
     for (tunnel, words) in [
-        (proxy().token("wrong"), "401, check the token: unknown token"),
+        (proxy().token("wrong"), "401 (check the token): unknown token"),
         (
             proxy().host("other.example"),
-            "403, the token may not have these names: this credential must not use other.example",
+            "403 (the credential may not allow these names): this credential must not use other.example",
         ),
         (Tunnel::dial(&format!("localhost:{}", world.plain.port())).tls(trust()).host("a"), "cannot establish TLS"),
         (proxy().tls(TlsClient::builder().pin([7; 32]).build().expect("a pin")), "not the pinned one"),
@@ -55,7 +55,7 @@ fn who_is_not_let_in_is_told_why_and_tries_again() {
     let shown = shown("localhost", false);
     let dug = Dug::new(shown.tunnel().path("/elsewhere"), Mode::Threads, site);
     let event = dug.hears("next attempt in");
-    assert!(event.contains("404, is this the proxy's port for origin servers?"), "{event}");
+    assert!(event.contains("404 (this may not be the proxy's port for origin servers)"), "{event}");
 }
 
 /// One origin server that knows only a name, and one that takes the name first.
@@ -66,7 +66,7 @@ fn a_name_is_whose_it_is() {
     let thief = Tunnel::dial(&format!("localhost:{}", world.origins.port())).tls(trust()).token("other");
     let thief = Dug::new(thief.host("a.dev.example").backoff(Duration::from_millis(20)), Mode::Threads, site);
     let event = thief.hears("next attempt in");
-    assert!(event.contains("409, another credential has one of these names"), "{event}");
+    assert!(event.contains("409 (another credential has one of these names)"), "{event}");
 }
 
 /// A proxy with its own certificate, possibly a wrong one, which does not support `rh2`.
@@ -346,7 +346,7 @@ fn it_drains_when_it_is_stopped() {
         world.until("one link", |counts| counts.connections == 1);
         ticket.respond(Response::text("in the end")).expect("a suspended request");
         assert_eq!(client.answer().assert(200).text(), "in the end");
-        dug.hears("left");
+        dug.hears("the server stops");
         dug.ends();
         world.until("no link", |counts| counts.connections == 0);
         get(&mut world.client(), "/").assert(502);

@@ -174,7 +174,7 @@ fn a_directory_is_published() {
         assert!(part.body == files[3].2[512..2048]);
         ask(&world, "GET /nothing", &[]).assert(404);
         origin.terminate();
-        origin.says("left");
+        origin.says("the server stops");
         origin.ends();
     }
 }

@@ -133,7 +133,7 @@ mod tests {
         b.wake_by_ref();
         a.wake_by_ref();
         b.wake_by_ref();
-        assert!(!wakes.end(), "there is something to be looked at");
+        assert!(!wakes.end(), "two keys are noted");
         assert_eq!(taken(&wakes), [2, 1]);
         b.wake();
         assert_eq!(taken(&wakes), [2]);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_lost_between_threads() {
+    fn no_wake_up_is_lost_between_threads() {
         let wakes = Wakes::new();
         let threads: Vec<_> = (0..4)
             .map(|key| {

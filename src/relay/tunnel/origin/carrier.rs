@@ -17,17 +17,16 @@ use uncork::{
 #[cfg(feature = "spdy")]
 use super::spdy::Spdy;
 use super::{
-    error::{TunnelError, printable},
+    error::TunnelError,
     http2::Http2,
     protocol::{Health, Protocol},
     shared::Shared,
     upgrade_request::{RESPONSE_HEAD, UpgradeResponse},
 };
+use crate::relay::tunnel::printable::{self, printable};
 
 /// The peer has closed its side.
 const HALF_CLOSED: &str = "it has closed the connection";
-/// Bytes of a rejection's body that are reported.
-const REASON: usize = 300;
 
 /// The owner of a carrier: it opens connections, and gets reports about them.
 pub(super) trait Supervisor: Send + Sync {
@@ -76,12 +75,12 @@ enum State {
         /// The rest of the request, which is not sent yet.
         request: Vec<u8>,
         scan: HeadScanner,
-        by: Option<Instant>,
+        deadline: Option<Instant>,
     },
     Open {
         protocol: Box<dyn Protocol>,
-        /// The supervisor has got the report.
-        is_known: bool,
+        /// The supervisor knows that the connection is established.
+        is_reported: bool,
     },
     Over,
 }
@@ -97,16 +96,18 @@ impl Carrier {
         reversed: bool,
         now: Instant,
     ) -> Self {
-        let hello = shared.hello.clone().filter(|_| reversed);
+        let hello = shared.hello_response.clone().filter(|_| reversed);
         let unanswered = hello.is_some();
         let state = match hello {
             Some(hello) => {
                 let http2 = Http2::new(loop_handle.clone(), shared.listener, peer, shared.times, Some(hello), now);
-                State::Open { protocol: Box::new(http2), is_known: false }
+                State::Open { protocol: Box::new(http2), is_reported: false }
             }
-            None => {
-                State::Requesting { request: shared.upgrade_request.clone(), scan: HeadScanner::default(), by: None }
-            }
+            None => State::Requesting {
+                request: shared.upgrade_request.clone(),
+                scan: HeadScanner::default(),
+                deadline: None,
+            },
         };
         Self {
             supervisor,
@@ -123,19 +124,19 @@ impl Carrier {
     }
 
     fn request(&mut self, io: &mut Io<'_>) -> EventMask {
-        let State::Requesting { request, scan, by } = &mut self.state else { return EventMask::TERMINATE };
+        let State::Requesting { request, scan, deadline } = &mut self.state else { return EventMask::TERMINATE };
         let now = io.now().mono;
-        let by = *by.get_or_insert(now + self.shared.times.connect_timeout);
-        io.set_deadline(Some(by));
+        let deadline = *deadline.get_or_insert(now + self.shared.times.connect_timeout);
+        io.set_deadline(Some(deadline));
         let n = io.tx.write(request);
         request.drain(..n);
-        let waits = if request.is_empty() { EventMask::READ } else { EventMask::READ | EventMask::WRITE };
+        let mask = if request.is_empty() { EventMask::READ } else { EventMask::READ | EventMask::WRITE };
         let found = find_response(scan, io.rx.bytes(), &RESPONSE_HEAD);
         let response = match found {
             Ok(Some(end)) => UpgradeResponse::parse(&io.rx.bytes()[..end]).map(|response| (end, response)),
             Ok(None) if io.rx.state() != ReadState::Open => Err(HALF_CLOSED),
-            Ok(None) if now >= by => return self.fail(TunnelError::TimedOut),
-            Ok(None) => return waits,
+            Ok(None) if now >= deadline => return self.fail(TunnelError::TimedOut),
+            Ok(None) => return mask,
             Err(rule) => Err(rule.rule()),
         };
         let (end, response) = match response {
@@ -153,7 +154,8 @@ impl Carrier {
         }
         #[cfg(feature = "spdy")]
         if response.status == 200 && self.shared.legacy {
-            let Some(greeting) = response.length.and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= REASON) else {
+            let Some(greeting) = response.length.and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= printable::MAX)
+            else {
                 return self.fail(TunnelError::NotAProxy("its greeting has no valid length"));
             };
             if io.rx.bytes().len() >= end + greeting {
@@ -162,7 +164,7 @@ impl Carrier {
                 return self.open(Box::new(spdy), io);
             }
             return match io.rx.state() {
-                ReadState::Open if now < by => waits,
+                ReadState::Open if now < deadline => mask,
                 ReadState::Open => self.fail(TunnelError::TimedOut),
                 _ => self.fail(TunnelError::NotAProxy(HALF_CLOSED)),
             };
@@ -174,17 +176,18 @@ impl Carrier {
         }
         // The body has the reason: wait for it until the timeout.
         let body = &io.rx.bytes()[end..];
-        let all = response.length.is_some_and(|length| body.len() as u64 >= length) || body.len() >= REASON;
-        if !all && io.rx.state() == ReadState::Open && now < by {
-            return waits;
+        let is_complete =
+            response.length.is_some_and(|length| body.len() as u64 >= length) || body.len() >= printable::MAX;
+        if !is_complete && io.rx.state() == ReadState::Open && now < deadline {
+            return mask;
         }
         self.retry_after = response.retry_after;
-        let reason = printable(&body[..body.len().min(REASON)]);
+        let reason = printable(body);
         self.fail(TunnelError::Rejected { status: response.status, reason })
     }
 
     fn open(&mut self, protocol: Box<dyn Protocol>, io: &mut Io<'_>) -> EventMask {
-        self.state = State::Open { protocol, is_known: false };
+        self.state = State::Open { protocol, is_reported: false };
         // The protocol may end at once.
         self.carry(io)
     }
@@ -196,15 +199,15 @@ impl Carrier {
     }
 
     fn carry(&mut self, io: &mut Io<'_>) -> EventMask {
-        let State::Open { protocol, is_known } = &mut self.state else { return EventMask::TERMINATE };
+        let State::Open { protocol, is_reported } = &mut self.state else { return EventMask::TERMINATE };
         let now = io.now().mono;
         if io.events().is_stopping() || self.supervisor.is_superseded(self.generation) {
             protocol.leave(now);
         }
         let mask = protocol.ready(io);
         self.error = self.error.take().or(protocol.take_error());
-        if !*is_known && self.error.is_none() && protocol.is_accepted() {
-            *is_known = true;
+        if !*is_reported && self.error.is_none() && protocol.is_accepted() {
+            *is_reported = true;
             self.unanswered = false;
             self.supervisor.established(self.generation, self.peer, protocol.waker(), now);
         }

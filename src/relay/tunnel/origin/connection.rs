@@ -4,7 +4,7 @@
 //!   connect ─▶ resolve, in its own thread ─▶ dial each address in turn ─▶ Carrier: requests ─▶ established
 //!      ▲                        └──────────────────┴──────────────────────────────────┴──▶ failed ─┐
 //!      ├────── after a random part of 0.5 s, 1 s, 2 s … 60 s ◀──────────────────── ended ◀─────────┤
-//!      ├────── at once, after a long life, or if there is another way in ◀──────── ended ◀─────────┤
+//!      ├────── at once, if it was healthy, or if an upgrade is left to try ◀───── ended ◀─────────┤
 //!      └────── at once, beside the old one, which then drains ◀────────────────── suspect          │
 //!                                                                         the server stops ◀───────┘
 //! ```
@@ -42,9 +42,9 @@ struct State {
     generation: u64,
     /// The latest attempt that was established: its generation, since when, and its carrier's waker.
     established: Option<(u64, Instant, task::Waker)>,
-    /// In a row.
+    /// Failed attempts in a row.
     failures: u32,
-    /// A lost connection was opened again without a pause, and the new one is not old enough to count as healthy.
+    /// A lost connection was opened again at once, and the new one is not old enough to count as healthy.
     redialed: bool,
     /// The next attempt uses an upgrade of HTTP/1.1 only.
     by_upgrade: bool,
@@ -76,11 +76,11 @@ impl OriginConnection {
         let connection = self.clone();
         let resolve = move || {
             let found = (&*host, port).to_socket_addrs();
-            let back = connection.clone();
+            let this = connection.clone();
             connection.loop_handle.after(Duration::ZERO, move |_| match found.map(Iterator::collect::<Vec<_>>) {
-                Ok(found) if !found.is_empty() => back.dial(generation, found, by_upgrade),
-                Ok(_) => back.unresolved(generation, "it has no address".into()),
-                Err(error) => back.unresolved(generation, error.to_string()),
+                Ok(found) if !found.is_empty() => this.dial(generation, found, by_upgrade),
+                Ok(_) => this.unresolved(generation, "it has no address".into()),
+                Err(error) => this.unresolved(generation, error.to_string()),
             });
         };
         if let Err(error) = std::thread::Builder::new().name("uncork-names".into()).spawn(resolve) {
@@ -185,7 +185,7 @@ impl Supervisor for OriginConnection {
             }
             let lost = since.is_some() && !matches!(error, Some(TunnelError::Rejected { .. }));
             let retry_in = if unanswered {
-                // The proxy may be at its limit for such handshakes. An upgrade is the other way in.
+                // The proxy may be at its limit for such handshakes. An upgrade does not count there.
                 state.by_upgrade = true;
                 Duration::ZERO
             } else if lost && state.failures == 0 && !state.redialed {

@@ -43,7 +43,7 @@ impl fmt::Display for TunnelEvent<'_> {
             Self::Down { connection, error, retry_in } => {
                 write!(f, "tunnel {connection}: {error}; next attempt in {:.1} s", retry_in.as_secs_f64())
             }
-            Self::Left { connection } => write!(f, "tunnel {connection}: left"),
+            Self::Left { connection } => write!(f, "tunnel {connection}: closed, because the server stops"),
         }
     }
 }

@@ -28,6 +28,7 @@ use super::{
     stream::{Served, Stream},
 };
 use crate::relay::tunnel::{
+    printable::h2_error,
     pump::Step,
     wakes::Wakes,
     wire::{CONNECTION, HEAD, REMEMBERED, RESETS, SMALL_FRAMES, Wire, WirePump, wire},
@@ -227,7 +228,7 @@ impl Inner {
     fn end(&mut self, error: Option<h2::Error>) -> Step {
         self.streams.clear();
         if let Some(error) = error {
-            self.error = Some(TunnelError::Broken(error.to_string()));
+            self.error = Some(TunnelError::Broken(h2_error(&error)));
         }
         Step::Over
     }

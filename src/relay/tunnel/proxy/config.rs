@@ -375,7 +375,7 @@ mod tests {
         for wrong in [&b"tesT"[..], b"", b"test ", HASH.as_bytes()] {
             assert_eq!(config.by_token(wrong), None);
         }
-        assert_eq!(config.by_certificate(b"test"), None, "a token is no certificate");
+        assert_eq!(config.by_certificate(b"test"), None, "a token is not a certificate");
     }
 
     #[test]
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused() {
+    fn invalid_settings_are_rejected() {
         let one = |name: &str| Credential::token(name, HASH).unwrap().host("a.example").unwrap();
         assert!(config(vec![one("a")]).is_ok());
         assert!(config(vec![one("a"), one("b")]).is_err(), "the same token");

@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_counted_is_read_under_its_name() {
+    fn counters_are_read_under_their_names() {
         let counters = Counters::default();
         counters.add(Count::TimedOut);
         counters.add_many(Count::ResponseBytes, 7);

@@ -157,16 +157,16 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_of_the_network_with_the_most_makes_room() {
-        assert_eq!(pending(3, &[1, 1, 2]), [(1, 0), (1, 1), (2, 2)], "there is room");
+    fn the_oldest_of_the_network_with_the_most_is_displaced() {
+        assert_eq!(pending(3, &[1, 1, 2]), [(1, 0), (1, 1), (2, 2)], "below the limit");
         assert_eq!(pending(3, &[1, 1, 1, 2]), [(1, 1), (1, 2), (2, 3)], "a newcomer gets in");
-        assert_eq!(pending(3, &[2, 1, 1, 1]), [(2, 0), (1, 2), (1, 3)], "and is not driven out");
+        assert_eq!(pending(3, &[2, 1, 1, 1]), [(2, 0), (1, 2), (1, 3)], "and is not displaced");
         assert_eq!(pending(4, &[1, 2, 1, 2, 2]), [(1, 0), (1, 2), (2, 3), (2, 4)], "by its own, among equals");
         assert_eq!(pending(3, &[1, 2, 3, 4]), [(2, 1), (3, 2), (4, 3)], "the oldest of all, where all have one");
     }
 
     #[test]
-    fn without_places_there_is_none() {
+    fn a_limit_of_zero_allows_no_handshake() {
         let mut handshakes = HandshakeLimits::new(&ProxyConfig { handshakes: 0, ..ProxyConfig::default() });
         assert!(handshakes.enter(None, Waker::noop().clone()).is_none());
     }

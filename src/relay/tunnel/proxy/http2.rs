@@ -33,6 +33,7 @@ use super::{
     stream::Stream,
 };
 use crate::relay::tunnel::{
+    printable::h2_error,
     pump::Step,
     wakes::Wakes,
     wire::{CONNECTION, HEAD, REMEMBERED, RESETS, SMALL_FRAMES, Wire, WirePump, wire},
@@ -210,7 +211,7 @@ impl Inner {
         let polled = Pin::new(&mut self.connection).poll(cx);
         if let Poll::Ready(result) = polled {
             if let Err(error) = &result {
-                log::debug!(target: "uncork::relay", "tunnel {}: {error}", self.origin.id);
+                log::debug!(target: "uncork::relay", "tunnel {}: {}", self.origin.id, h2_error(error));
             }
             self.end();
             return self.drain_streams();

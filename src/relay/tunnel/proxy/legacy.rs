@@ -33,7 +33,7 @@ use super::{
 };
 use crate::relay::tunnel::{
     pump::Step,
-    spdy::{Code, Event, Fault, NotOpened, Role, Session, SessionPump, User},
+    spdy::{Code, Event, Fault, OpenError, Role, Session, SessionPump, User},
     wakes::Wakes,
 };
 
@@ -183,9 +183,9 @@ impl Inner {
                     self.keys.insert(id, key);
                     self.drive(key, left);
                 }
-                Err((request, NotOpened::Busy)) => return self.origin.put_back(request),
-                Err((request, NotOpened::Gone)) => self.shared.retry(request, self.origin.id),
-                Err((request, NotOpened::Unfit)) => {
+                Err((request, OpenError::Busy)) => return self.origin.put_back(request),
+                Err((request, OpenError::Closed)) => self.shared.retry(request, self.origin.id),
+                Err((request, OpenError::InvalidHead)) => {
                     let upgrade = request.protocol.is_some();
                     request.responder.fail(if upgrade { Failure::NoUpgrade } else { Failure::Lost });
                 }

@@ -217,20 +217,20 @@ mod tests {
     }
 
     #[test]
-    fn a_name_stays_its_owners_for_a_while() {
+    fn a_name_stays_with_its_owner_for_a_while() {
         let (mut names, now) = names();
         let name = patterns(&["app.example"]);
         assert_eq!(found(&mut names, "app.example", "/", now), None);
         names.claim(&name, 1, now).expect("free");
-        assert_eq!(found(&mut names, "app.example", "/", now), Some(vec![]), "known, but nobody is there");
+        assert_eq!(found(&mut names, "app.example", "/", now), Some(vec![]), "known, but not connected");
         assert_eq!(names.claim(&name, 2, now), Err(ClaimError::Taken(name[0].clone())));
         names.join(&name, &7);
         let later = now + 2 * KEPT;
-        assert_eq!(names.claim(&name, 2, later), Err(ClaimError::Taken(name[0].clone())), "in use, however long");
+        assert_eq!(names.claim(&name, 2, later), Err(ClaimError::Taken(name[0].clone())), "in use, for any time");
         names.leave(&name, |connection| *connection == 7, later);
-        assert_eq!(names.claim(&name, 2, later), Err(ClaimError::Taken(name[0].clone())), "its owner may be back soon");
-        names.claim(&name, 1, later).expect("its owner is back");
-        assert_eq!(names.claim(&name, 2, later + KEPT), Ok(()), "nobody was back");
+        assert_eq!(names.claim(&name, 2, later), Err(ClaimError::Taken(name[0].clone())), "its owner may reconnect");
+        names.claim(&name, 1, later).expect("its owner has reconnected");
+        assert_eq!(names.claim(&name, 2, later + KEPT), Ok(()), "the owner did not come back");
         assert_eq!(names.claim(&name, 1, later + KEPT), Err(ClaimError::Taken(name[0].clone())));
     }
 

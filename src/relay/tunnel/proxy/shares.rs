@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn all_are_for_those_without_an_address_and_small_numbers_are_no_trap() {
+    fn clients_without_an_address_and_small_limits_may_use_all_permits() {
         let permits = Permits::new(2, 100);
         let two: Vec<Permit> = (0..2).map(|_| permits.take(ip(0)).expect("free")).collect();
         assert_eq!(permits.take(ip(1)).err(), Some(PermitError::AllTaken));

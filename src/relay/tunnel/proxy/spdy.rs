@@ -18,7 +18,7 @@ use super::{
 };
 use crate::relay::tunnel::{
     head,
-    spdy::{NotOpened, ReplyHead, RequestHead, Session},
+    spdy::{OpenError, ReplyHead, RequestHead, Session},
 };
 
 pub(super) struct Stream {
@@ -61,9 +61,9 @@ impl Stream {
         session: &mut Session,
         waker: task::Waker,
         max_body: u64,
-    ) -> Result<(u32, Self), (Box<ProxiedRequest>, NotOpened)> {
+    ) -> Result<(u32, Self), (Box<ProxiedRequest>, OpenError)> {
         let Some(head) = request_head(&request.head).filter(|_| request.protocol.is_none()) else {
-            return Err((request, NotOpened::Unfit));
+            return Err((request, OpenError::InvalidHead));
         };
         let id = match session.open(&head, request.body.is_none()) {
             Ok(id) => id,

@@ -23,7 +23,7 @@ use super::{
     proxied_stream::{Next, PendingResponse, Turn},
     shares::Permit,
 };
-use crate::relay::tunnel::{gathered::Gathered, head};
+use crate::relay::tunnel::{gathered::Gathered, head, printable::h2_error};
 
 pub(super) struct Stream {
     waker: task::Waker,
@@ -79,7 +79,7 @@ impl Stream {
                 Some(Self { waker, request, response: ResponseState::Head(response, pending), share, _permit: permit })
             }
             Err(error) => {
-                log::debug!(target: "uncork::relay", "cannot send a request: {error}");
+                log::debug!(target: "uncork::relay", "cannot send a request: {}", h2_error(&error));
                 responder.fail(Failure::Lost);
                 None
             }
@@ -150,7 +150,7 @@ impl Stream {
             Poll::Ready(Err(error)) if is_unseen(&error) => Some(Next::Refused),
             Poll::Ready(Err(error)) => {
                 let malformed = error.reason() == Some(Reason::PROTOCOL_ERROR) && error.is_library();
-                log::debug!(target: "uncork::relay", "no response of an origin server: {error}");
+                log::debug!(target: "uncork::relay", "no response of an origin server: {}", h2_error(&error));
                 Some(self.fail(if malformed { Failure::Malformed } else { Failure::Lost }))
             }
         }
@@ -251,7 +251,7 @@ impl Stream {
             match recv.poll_data(cx) {
                 Poll::Ready(Some(Ok(data))) => held.push(data),
                 Poll::Ready(Some(Err(error))) => {
-                    log::debug!(target: "uncork::relay", "response truncated: {error}");
+                    log::debug!(target: "uncork::relay", "response truncated: {}", h2_error(&error));
                     return Next::Truncated;
                 }
                 Poll::Pending => return if inlet.is_closed() { Next::Over } else { Next::Waits },

@@ -20,8 +20,8 @@ const UNIDIRECTIONAL: u8 = 2;
 const BLOCK: u32 = 1 << 20;
 /// The longest frame of an unknown type, which is skipped.
 const SKIPPED: u32 = 1 << 16;
-/// Head and fixed part of the longest type.
-const LONGEST: usize = 18;
+/// Bytes of the longest head with its fixed part.
+const MAX_HEAD: usize = 18;
 
 /// Types of control frames.
 pub(super) mod kind {
@@ -113,14 +113,14 @@ enum Next {
 /// Decodes the peer's bytes.
 #[derive(Debug)]
 pub(super) struct Decoder {
-    head: [u8; LONGEST],
-    have: usize,
+    head: [u8; MAX_HEAD],
+    filled: usize,
     next: Next,
 }
 
 impl Decoder {
     pub(super) fn new() -> Self {
-        Self { head: [0; LONGEST], have: 0, next: Next::Head }
+        Self { head: [0; MAX_HEAD], filled: 0, next: Next::Head }
     }
 
     /// Returns the next piece, and removes what it used from `input`. `None`: all of it is used, and more is needed.
@@ -168,7 +168,7 @@ impl Decoder {
 
     /// Returns `true` if the last frame is complete.
     pub(super) fn is_between_frames(&self) -> bool {
-        self.have == 0 && matches!(self.next, Next::Head)
+        self.filled == 0 && matches!(self.next, Next::Head)
     }
 
     /// Reads a head. Returns its piece, if it is one by itself.
@@ -179,25 +179,25 @@ impl Decoder {
         let (first, flags) = (self.u32(0), self.head[4]);
         let len = self.u32(4) & 0x00ff_ffff;
         if first >> 31 == 0 {
-            self.have = 0;
+            self.filled = 0;
             self.next = if len == 0 { Next::Head } else { Next::Data(len) };
             return Ok(Some(Piece::DataHead { stream: first, len, fin: flags & FIN != 0 }));
         }
         let kind = (first & 0xffff) as u16;
-        let (fixed, most) = match kind {
+        let (fixed, max) = match kind {
             kind::SYN_STREAM => (10, BLOCK),
             kind::SYN_REPLY | kind::HEADERS => (4, BLOCK),
             kind::PING => (4, 4),
             kind::RST_STREAM | kind::GOAWAY | kind::WINDOW_UPDATE => (8, 8),
             _ => (0, SKIPPED),
         };
-        if len < fixed || len > most {
+        if len < fixed || len > max {
             return Err(Fault::protocol("invalid length of a control frame"));
         }
         if !self.gather(8 + fixed as usize, input) {
             return Ok(None);
         }
-        self.have = 0;
+        self.filled = 0;
         let (one, two) = (self.u32(8), self.u32(12));
         // The highest bit of a stream number is reserved.
         let (stream, fin) = (one & 0x7fff_ffff, flags & FIN != 0);
@@ -218,14 +218,14 @@ impl Decoder {
         Ok(Some(Piece::Syn { syn, stream, fin }))
     }
 
-    /// Returns `true` if the first `want` bytes of the frame are read.
+    /// Reads the first `want` bytes of the frame. Returns `true` if they are complete.
     fn gather(&mut self, want: usize, input: &mut &[u8]) -> bool {
-        if self.have < want {
-            let (bytes, _) = take(input, (want - self.have) as u32);
-            self.head[self.have..self.have + bytes.len()].copy_from_slice(bytes);
-            self.have += bytes.len();
+        if self.filled < want {
+            let (bytes, _) = take(input, (want - self.filled) as u32);
+            self.head[self.filled..self.filled + bytes.len()].copy_from_slice(bytes);
+            self.filled += bytes.len();
         }
-        self.have >= want
+        self.filled >= want
     }
 
     fn u32(&self, at: usize) -> u32 {

@@ -57,4 +57,4 @@ pub(crate) use fault::Fault;
 pub(crate) use frame::Code;
 pub(crate) use head::{ReplyHead, RequestHead};
 pub(super) use pump::{SessionPump, User};
-pub(crate) use session::{Event, NotOpened, Role, Session};
+pub(crate) use session::{Event, OpenError, Role, Session};
