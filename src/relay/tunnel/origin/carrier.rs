@@ -21,6 +21,7 @@ use super::{
     http2::Http2,
     protocol::{Health, Protocol},
     shared::Shared,
+    stream::Served,
     upgrade_request::{RESPONSE_HEAD, UpgradeResponse},
 };
 use crate::relay::tunnel::printable::{self, printable};
@@ -42,24 +43,28 @@ pub(super) trait Supervisor: Send + Sync {
     /// The proxy is silent on this connection: another one is opened beside it.
     fn suspect(self: Arc<Self>, generation: u64);
 
-    /// This connection is over, or was never accepted. `unanswered`: ALPN has selected HTTP/2, and the proxy then neither
-    /// accepted nor rejected it.
-    fn ended(
-        self: Arc<Self>,
-        generation: u64,
-        error: Option<TunnelError>,
-        retry_after: Option<u64>,
-        unanswered: bool,
-        now: Option<Instant>,
-    );
+    /// This connection is over, or was never accepted.
+    fn ended(self: Arc<Self>, generation: u64, end: CarrierEnd);
+}
+
+/// The end of an attempt, or of a connection.
+#[derive(Default)]
+pub(super) struct CarrierEnd {
+    /// The reason. `None`: the proxy has closed the connection in good order.
+    pub(super) error: Option<TunnelError>,
+    /// `Retry-After` of a rejection, in seconds.
+    pub(super) retry_after: Option<u64>,
+    /// ALPN has selected HTTP/2, and the proxy has then neither accepted nor rejected the connection.
+    pub(super) unanswered: bool,
+    /// The time of the last call.
+    pub(super) now: Option<Instant>,
 }
 
 pub(super) struct Carrier {
     supervisor: Arc<dyn Supervisor>,
     shared: Arc<Shared>,
     generation: u64,
-    loop_handle: LoopHandle,
-    peer: PeerAddr,
+    served: Served,
     state: State,
     error: Option<TunnelError>,
     /// ALPN has selected HTTP/2, and the proxy has not accepted the connection yet.
@@ -96,11 +101,12 @@ impl Carrier {
         reversed: bool,
         now: Instant,
     ) -> Self {
+        let served = Served { loop_handle, listener: shared.listener, peer };
         let hello = shared.hello_response.clone().filter(|_| reversed);
         let unanswered = hello.is_some();
         let state = match hello {
             Some(hello) => {
-                let http2 = Http2::new(loop_handle.clone(), shared.listener, peer, shared.times, Some(hello), now);
+                let http2 = Http2::new(served.clone(), shared.times, Some(hello), now);
                 State::Open { protocol: Box::new(http2), is_reported: false }
             }
             None => State::Requesting {
@@ -109,18 +115,7 @@ impl Carrier {
                 deadline: None,
             },
         };
-        Self {
-            supervisor,
-            shared,
-            generation,
-            loop_handle,
-            peer,
-            state,
-            error: None,
-            unanswered,
-            retry_after: None,
-            now: None,
-        }
+        Self { supervisor, shared, generation, served, state, error: None, unanswered, retry_after: None, now: None }
     }
 
     fn request(&mut self, io: &mut Io<'_>) -> EventMask {
@@ -148,8 +143,7 @@ impl Carrier {
                 return self.fail(TunnelError::NotAProxy("it has switched to another protocol"));
             }
             io.rx.consume(end);
-            let http2 =
-                Http2::new(self.loop_handle.clone(), self.shared.listener, self.peer, self.shared.times, None, now);
+            let http2 = Http2::new(self.served.clone(), self.shared.times, None, now);
             return self.open(Box::new(http2), io);
         }
         #[cfg(feature = "spdy")]
@@ -160,7 +154,7 @@ impl Carrier {
             };
             if io.rx.bytes().len() >= end + greeting {
                 io.rx.consume(end + greeting);
-                let spdy = Spdy::new(self.loop_handle.clone(), self.shared.listener, self.peer, self.shared.times, now);
+                let spdy = Spdy::new(self.served.clone(), self.shared.times, now);
                 return self.open(Box::new(spdy), io);
             }
             return match io.rx.state() {
@@ -209,7 +203,7 @@ impl Carrier {
         if !*is_reported && self.error.is_none() && protocol.is_accepted() {
             *is_reported = true;
             self.unanswered = false;
-            self.supervisor.established(self.generation, self.peer, protocol.waker(), now);
+            self.supervisor.established(self.generation, self.served.peer, protocol.waker(), now);
         }
         if protocol.liveness().health() == Health::Suspect && !protocol.liveness().is_leaving() {
             self.supervisor.clone().suspect(self.generation);
@@ -250,6 +244,7 @@ impl Drop for Carrier {
         let lost = !matches!(self.state, State::Over);
         let error = self.error.take().or_else(|| lost.then(|| TunnelError::Broken("the engine has closed it".into())));
         let unanswered = self.unanswered && !matches!(error, Some(TunnelError::Rejected { .. }));
-        self.supervisor.clone().ended(self.generation, error, self.retry_after, unanswered, self.now);
+        let end = CarrierEnd { error, retry_after: self.retry_after, unanswered, now: self.now };
+        self.supervisor.clone().ended(self.generation, end);
     }
 }

@@ -21,7 +21,7 @@ use std::{
 use uncork::{Dial, LoopHandle, PeerAddr, Upgrade};
 
 use super::{
-    carrier::{Carrier, Supervisor},
+    carrier::{Carrier, CarrierEnd, Supervisor},
     error::TunnelError,
     event::TunnelEvent,
     shared::{REVERSED, Shared},
@@ -88,15 +88,20 @@ impl OriginConnection {
         }
     }
 
+    /// An attempt has failed before the proxy was connected.
+    fn failed(self: Arc<Self>, generation: u64, error: TunnelError) {
+        self.ended(generation, CarrierEnd { error: Some(error), ..CarrierEnd::default() });
+    }
+
     fn unresolved(self: &Arc<Self>, generation: u64, reason: String) {
         let host = self.shared.host.to_string();
-        self.clone().ended(generation, Some(TunnelError::Resolve { host, reason }), None, false, None);
+        self.clone().failed(generation, TunnelError::Resolve { host, reason });
     }
 
     /// Dials one address after the other, until a dial succeeds.
     fn dial(self: &Arc<Self>, generation: u64, mut addresses: Vec<SocketAddr>, by_upgrade: bool) {
         if addresses.is_empty() {
-            return self.clone().ended(generation, None, None, false, None);
+            return self.clone().ended(generation, CarrierEnd::default());
         }
         let addr = addresses.remove(0);
         let tls = if by_upgrade { &self.shared.tls_upgrade } else { &self.shared.tls };
@@ -116,7 +121,7 @@ impl OriginConnection {
             Err(error) => {
                 log::debug!(target: "uncork::relay", "tunnel {}: {addr}: {error}", this.number);
                 match addresses.is_empty() {
-                    true => this.ended(generation, Some(TunnelError::Dial(error)), None, false, None),
+                    true => this.failed(generation, TunnelError::Dial(error)),
                     false => this.dial(generation, addresses, by_upgrade),
                 }
                 None
@@ -159,14 +164,8 @@ impl Supervisor for OriginConnection {
         self.loop_handle.after(Duration::ZERO, move |_| connection.connect(next));
     }
 
-    fn ended(
-        self: Arc<Self>,
-        generation: u64,
-        error: Option<TunnelError>,
-        retry_after: Option<u64>,
-        unanswered: bool,
-        now: Option<Instant>,
-    ) {
+    fn ended(self: Arc<Self>, generation: u64, end: CarrierEnd) {
+        let CarrierEnd { error, retry_after, unanswered, now } = end;
         let (next, retry_in) = {
             let mut state = self.state();
             if state.stopped {

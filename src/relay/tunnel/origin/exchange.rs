@@ -73,7 +73,7 @@ impl Exchange {
         id: u32,
         head: RequestHead,
         end: bool,
-        served: &Served<'_>,
+        served: &Served,
         waker: task::Waker,
     ) -> Result<Self, &'static str> {
         let parsed = parse(&parts(head)?, end)?;

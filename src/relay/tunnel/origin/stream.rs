@@ -65,8 +65,9 @@ enum ResponseState {
 }
 
 /// The loop that serves a tunnel's requests, their listener, and their default peer.
-pub(super) struct Served<'a> {
-    pub(super) loop_handle: &'a LoopHandle,
+#[derive(Clone)]
+pub(super) struct Served {
+    pub(super) loop_handle: LoopHandle,
     pub(super) listener: usize,
     pub(super) peer: PeerAddr,
 }
@@ -76,7 +77,7 @@ impl Stream {
     pub(super) fn begin(
         request: http::Request<RecvStream>,
         mut respond: SendResponse<Bytes>,
-        served: &Served<'_>,
+        served: &Served,
         waker: task::Waker,
     ) -> Option<Self> {
         let (parts, recv) = request.into_parts();

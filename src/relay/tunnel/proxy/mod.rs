@@ -9,7 +9,7 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `config` | settings and credentials |
+//! | `config`, `credential`, `trusted` | settings |
 //! | `pattern`, `names` | names, their owners, and the connections that serve them |
 //! | `handshake`, `handshake_alpn` | how an origin server registers its names, by an upgrade or by ALPN |
 //! | `handshake_limits`, `handshake_permit` | limits of handshakes, by network |
@@ -37,6 +37,7 @@ mod common;
 mod config;
 mod connection;
 mod counters;
+mod credential;
 mod handshake;
 mod handshake_alpn;
 mod handshake_limits;
@@ -56,6 +57,7 @@ mod slowed;
 #[cfg(feature = "spdy")]
 mod spdy;
 mod stream;
+mod trusted;
 mod upgraded_stream;
 
 use std::{
@@ -66,8 +68,10 @@ use std::{
 use uncork::{Action, Handler, PeerAddr, Request, Upgrade};
 
 pub use self::{
-    config::{Balance, Credential, ProxyConfig, Trusted},
+    config::{Balance, ProxyConfig},
     counters::{ConnectionInfo, ProxyCounts},
+    credential::Credential,
+    trusted::Trusted,
 };
 use self::{connection::OriginConnection, handshake_alpn::AlpnHandshake, pattern::host_of, shared::Shared};
 use crate::relay::ConfigError;
