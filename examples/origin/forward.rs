@@ -23,6 +23,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 /// Longest pause of a response: long enough for streams of rare events.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 
+/// Longest error in a log line, in characters: it may quote the request.
+const MAX_ERROR: usize = 300;
+
 /// Forwards to one server.
 #[derive(Clone)]
 pub(crate) struct Forward {
@@ -33,15 +36,15 @@ pub(crate) struct Forward {
 }
 
 impl Forward {
-    /// Forwards to the server at `url`, with at most `most` concurrent requests. One more gets 503.
-    pub(crate) fn to(url: &str, most: usize, via: Via) -> Result<Self, String> {
+    /// Forwards to the server at `url`, with at most `max` concurrent requests. One more gets 503.
+    pub(crate) fn to(url: &str, max: usize, via: Via) -> Result<Self, String> {
         let base = url.trim_end_matches('/').to_owned();
         let known = base.starts_with("http://") || base.starts_with("https://");
         if !known || base.contains(['?', '#', ' ']) {
             return Err(format!("invalid --forward {url:?}: expected a URL, as in http://127.0.0.1:3000"));
         }
         let client =
-            Client::builder().max_connections(most).max_queued(0).head_timeout(HEAD_TIMEOUT).idle_timeout(IDLE_TIMEOUT);
+            Client::builder().max_connections(max).max_queued(0).head_timeout(HEAD_TIMEOUT).idle_timeout(IDLE_TIMEOUT);
         Ok(Self { client: client.build(), base, via })
     }
 
@@ -162,6 +165,11 @@ fn failed(error: &Error) -> Response {
         let text = "The local server has too many concurrent requests.\n";
         return Response::text(text).with_status(503).header("Retry-After", "1");
     }
-    log::warn!("cannot forward a request: {error}");
+    log::warn!("cannot forward a request: {}", printable(&error.to_string()));
     Response::text("The local server cannot be reached.\n").with_status(502)
+}
+
+/// Returns the start of a text, on one line.
+fn printable(text: &str) -> String {
+    text.chars().take(MAX_ERROR).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -23,7 +23,7 @@ use uncork::{
     Action, Request, TlsClient,
     relay::{
         Via,
-        tunnel::{Tunnel, TunnelEvent},
+        tunnel::{StartError, Tunnel, TunnelEvent},
     },
 };
 
@@ -171,7 +171,7 @@ fn run(args: &Args) -> Result<(), Failure> {
     let system = |what: &'static str| move |error: std::io::Error| Failure(format!("{what}: {error}"), 1);
     let signals = Signals::new([SIGINT, SIGTERM]).map_err(system("cannot handle signals"))?;
     let timeout = Duration::from_secs(args.shutdown_timeout.into());
-    let wrong = |error: uncork::relay::tunnel::TunnelConfigError| Failure(error.to_string(), 2);
+    let wrong = |error: StartError| Failure(error.to_string(), 2);
     match args.mode {
         Mode::External => {
             let external = tunnel.external(handler).map_err(wrong)?;
@@ -196,14 +196,14 @@ fn site(args: &Args, tunnel: &Tunnel) -> Result<Site, Failure> {
             .map(Site::Files)
             .map_err(|error| Failure(format!("cannot serve {}: {error}", root.display()), 1)),
         (None, url) => {
-            let wrong = |why| Failure(why, 2);
+            let wrong = |reason| Failure(reason, 2);
             let via = match &args.via {
                 Some(name) => Via::named(name).map_err(|error| wrong(format!("--via {name:?}: {error}")))?,
                 None => Via::random(),
             };
             let wanted = args.forward_requests.map_or(tunnel.most_requests(), |n| n as usize);
-            let most = descriptors::fit_requests(wanted);
-            Forward::to(url.as_deref().unwrap_or_default(), most, via).map(Site::Forward).map_err(wrong)
+            let max = descriptors::fit_requests(wanted);
+            Forward::to(url.as_deref().unwrap_or_default(), max, via).map(Site::Forward).map_err(wrong)
         }
     }
 }

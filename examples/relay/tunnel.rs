@@ -110,7 +110,7 @@ pub(crate) fn write_metrics(page: &mut Page, counts: ProxyCounts) {
     for (reason, count) in [
         ("unknown-host", counts.unknown_host),
         ("no-origin-server", counts.no_origin),
-        ("rejected", counts.refused),
+        ("rejected", counts.rejected),
         ("lost", counts.lost),
         ("timed-out", counts.timed_out),
         ("invalid", counts.unfit),

@@ -15,10 +15,10 @@ fn hello(token: &str, host: &str) -> String {
 }
 
 #[test]
-fn it_is_asked_who_it_is_and_then_it_serves() {
+fn an_origin_server_identifies_itself_and_then_serves() {
     let world = World::new();
     let mut origin = RawOrigin::by_alpn(&world, &hello("app", HOST));
-    world.until("the origin server is connected", |counts| counts.connections == 1);
+    world.wait_until("the origin server is connected", |counts| counts.connections == 1);
     for mut client in [world.client(), world.secure_client()] {
         get(&mut client, "/");
         let stream = origin.request();
@@ -27,15 +27,15 @@ fn it_is_asked_who_it_is_and_then_it_serves() {
     }
     assert_eq!(world.proxy.connections()[0].hosts, [HOST]);
     origin.leave();
-    world.until("the connection has ended", |counts| counts.connections == 0);
+    world.wait_until("the connection has ended", |counts| counts.connections == 0);
 }
 
 #[test]
-fn who_is_not_let_in_is_told_why() {
+fn a_rejected_origin_server_gets_the_reason() {
     let world = World::with(ProxyConfig { failures_per_minute: 100, ..config() });
     let _owner = RawOrigin::new(&world, "other", "taken.dev.example");
-    let much = format!("{{\"token\":\"{}\"}}", "x".repeat(20_000));
-    for (said, status, reason) in [
+    let long = format!("{{\"token\":\"{}\"}}", "x".repeat(20_000));
+    for (response, status, reason) in [
         (hello("guess", HOST), "401", "unknown token"),
         (hello("app", "other.example"), "403", "other.example"),
         (hello("app", "taken.dev.example"), "409", "another credential"),
@@ -44,15 +44,15 @@ fn who_is_not_let_in_is_told_why() {
         ("[]".into(), "401", "unknown token"),
         ("{".into(), "400", "JSON"),
         (String::new(), "400", "JSON"),
-        (much, "400", "no response to the hello"),
+        (long, "400", "no response to the hello"),
     ] {
-        let mut origin = RawOrigin::by_alpn(&world, &said);
+        let mut origin = RawOrigin::by_alpn(&world, &response);
         origin.request();
-        let refused = origin.heads().pop().expect("a head");
-        assert_eq!(refused.uri().path(), "/.well-known/uncork/refused", "{said}");
-        let field = |name: &str| refused.headers()[name].to_str().expect("text").to_owned();
-        assert_eq!(field("uncork-status"), status, "{said}");
-        assert!(field("uncork-reason").contains(reason), "{said}: {}", field("uncork-reason"));
+        let rejection = origin.heads().pop().expect("a head");
+        assert_eq!(rejection.uri().path(), "/.well-known/uncork/refused", "{response}");
+        let field = |name: &str| rejection.headers()[name].to_str().expect("text").to_owned();
+        assert_eq!(field("uncork-status"), status, "{response}");
+        assert!(field("uncork-reason").contains(reason), "{response}: {}", field("uncork-reason"));
         origin.ended();
     }
     let counts = world.proxy.counts();
@@ -60,28 +60,27 @@ fn who_is_not_let_in_is_told_why() {
 }
 
 #[test]
-fn who_says_nothing_or_something_else_is_not_waited_for() {
-    let handshake_within = Duration::from_millis(200);
-    let world = World::with(ProxyConfig { handshakes: 1, handshake_timeout: handshake_within, ..config() });
+fn connections_that_do_not_identify_themselves_are_closed() {
+    let world = World::with(ProxyConfig { handshakes: 1, handshake_timeout: Duration::from_millis(200), ..config() });
     // It has the only slot for connections that have not authenticated.
     let mut silent = world.rh2();
     silent.send([]);
     silent.exactly(24).expect("the preface");
     while silent.some(usize::MAX).is_ok() {}
-    world.until("the connection is counted", |counts| (counts.unanswered, counts.displaced) == (1, 0));
+    world.wait_until("the connection is counted", |counts| (counts.unanswered, counts.displaced) == (1, 0));
     let mut client = world.rh2();
     client.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     while client.some(usize::MAX).is_ok() {}
     // The slot is free again, repeatedly.
     for _ in 0..3 {
         let mut origin = RawOrigin::by_alpn(&world, &hello("app", HOST));
-        world.until("the origin server is connected", |counts| counts.connections == 1);
+        world.wait_until("the origin server is connected", |counts| counts.connections == 1);
         let mut client = world.client();
         get(&mut client, "/");
         let stream = origin.request();
         origin.head(stream, 200, &[], true);
         client.answer().assert(200);
         origin.leave();
-        world.until("the connection has ended", |counts| counts.connections == 0);
+        world.wait_until("the connection has ended", |counts| counts.connections == 0);
     }
 }

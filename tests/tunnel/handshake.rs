@@ -7,19 +7,19 @@ use uncork::relay::tunnel::{Balance, ProxyConfig};
 use super::{
     client::Client,
     proxy::{HOST, get},
-    raw::{RawOrigin, knock},
+    raw::{RawOrigin, tunnel_request},
     world::{World, config, credential, hash},
 };
 
 /// Returns a handshake with one replaced part.
 fn changed(from: &str, to: &str) -> String {
-    let request = knock("app", HOST);
+    let request = tunnel_request("app", HOST);
     assert!(request.contains(from), "{from}");
     request.replace(from, to)
 }
 
 #[test]
-fn who_may_not_in_is_told_why() {
+fn a_rejected_handshake_gets_the_reason() {
     let config = ProxyConfig { failures_per_minute: 1000, ..config() };
     let world = World::with(config);
     let _owner = RawOrigin::new(&world, "other", "taken.dev.example");
@@ -30,15 +30,15 @@ fn who_may_not_in_is_told_why() {
         (changed("Bearer app", "Basic app"),               401, "Bearer"),
         (changed("Authorization: Bearer app\r\n", ""),     401, "client certificate"),
         (changed("Authorization: Bearer app\r\n", "Authorization: Bearer app\r\nAuthorization: Bearer app\r\n"), 401, "one"),
-        (knock("app", "other.example"),                    403, "other.example"),
-        (knock("app", "app.example, *.example"),           403, "*.example"),
-        (knock("app", "*.app.example"),                    403, "*.app.example"),
-        (knock("app", "*"),                                403, "*"),
-        (knock("app", "taken.dev.example"),                409, "another credential"),
-        (knock("app", "TAKEN.dev.example"),                409, "another credential"),
-        (knock("app", ""),                                 400, "at least one host"),
-        (knock("app", "a b"),                              400, "invalid host name"),
-        (knock("app", "app.example:80"),                   400, "invalid host name"),
+        (tunnel_request("app", "other.example"),                    403, "other.example"),
+        (tunnel_request("app", "app.example, *.example"),           403, "*.example"),
+        (tunnel_request("app", "*.app.example"),                    403, "*.app.example"),
+        (tunnel_request("app", "*"),                                403, "*"),
+        (tunnel_request("app", "taken.dev.example"),                409, "another credential"),
+        (tunnel_request("app", "TAKEN.dev.example"),                409, "another credential"),
+        (tunnel_request("app", ""),                                 400, "at least one host"),
+        (tunnel_request("app", "a b"),                              400, "invalid host name"),
+        (tunnel_request("app", "app.example:80"),                   400, "invalid host name"),
         (changed("Uncork-Hosts: app.example\r\n", ""),     400, "at least one host"),
         (changed("ALPN: h2", "ALPN: h3"),                  400, "h2"),
         (changed("Upgrade: ptth", "Upgrade: websocket"),   426, "ptth"),
@@ -46,23 +46,23 @@ fn who_may_not_in_is_told_why() {
         (changed("PUT /tunnel", "POST /tunnel"),           405, "PUT or GET"),
         (changed("PUT /tunnel", "PUT /"),                  404, ""),
     ];
-    for (request, status, words) in rows {
+    for (request, status, text) in rows {
         let mut client = world.origin();
         client.send(&request);
         let answer = client.answer();
         assert_eq!(answer.status, status, "{request}{answer:?}");
-        assert!(answer.text().contains(words), "{request}{}", answer.text());
+        assert!(answer.text().contains(text), "{request}{}", answer.text());
         assert_eq!(answer.get("www-authenticate").is_some(), status == 401);
     }
     let many: Vec<String> = (0..65).map(|i| format!("{i}.dev.example")).collect();
     let mut client = world.origin();
-    client.send(knock("app", &many.join(", ")));
+    client.send(tunnel_request("app", &many.join(", ")));
     client.answer().assert(403);
     assert_eq!(world.proxy.counts().connections_total, 1);
 }
 
 #[test]
-fn a_tunnel_by_get_is_as_good() {
+fn a_tunnel_may_be_requested_by_get() {
     let world = World::new();
     let mut client = world.origin();
     client.send(changed("PUT /tunnel", "GET /tunnel"));
@@ -70,59 +70,59 @@ fn a_tunnel_by_get_is_as_good() {
 }
 
 #[test]
-fn a_tunnel_over_plain_http_is_not_open() {
+fn a_tunnel_needs_tls() {
     let world = World::new();
     let server = uncork::Server::bind("127.0.0.1:0").expect("bound");
     let addr = server.local_addr().expect("an address");
     let running = server.threads(1, world.proxy.origins()).expect("running");
     let mut client = Client::connect(addr, None);
-    client.send(knock("app", HOST));
+    client.send(tunnel_request("app", HOST));
     client.answer().assert(403);
     running.stop().expect("stopped");
 }
 
 #[test]
-fn who_guesses_tokens_is_soon_not_heard_any_more() {
+fn a_network_that_guesses_tokens_is_rejected_unread() {
     let world = World::with(ProxyConfig { failures_per_minute: 3, ..config() });
     for _ in 0..3 {
         let mut client = world.origin();
-        client.send(knock("guess", HOST));
+        client.send(tunnel_request("guess", HOST));
         client.answer().assert(401);
     }
     let mut client = world.origin();
-    client.send(knock("app", HOST));
+    client.send(tunnel_request("app", HOST));
     let answer = client.answer();
-    assert_eq!(answer.status, 429, "the right one, too");
+    assert_eq!(answer.status, 429, "with a valid token, too");
     assert!(answer.get("retry-after").is_some());
 }
 
 #[test]
-fn a_name_is_its_owners_and_stays_it_for_a_while() {
+fn a_name_belongs_to_its_owner_and_stays_so_for_a_while() {
     let world = World::with(ProxyConfig { name_timeout: Duration::from_millis(400), ..config() });
-    let refused = |token: &str| {
+    let status = |token: &str| {
         let mut client = world.origin();
-        client.send(knock(token, "x.dev.example"));
+        client.send(tunnel_request(token, "x.dev.example"));
         client.head().status
     };
     let first = RawOrigin::new(&world, "app", "x.dev.example");
-    assert_eq!(refused("other"), 409);
+    assert_eq!(status("other"), 409);
     first.leave();
-    world.until("the connection has ended", |counts| counts.connections == 0);
-    assert_eq!(refused("other"), 409, "it may reconnect");
+    world.wait_until("the connection has ended", |counts| counts.connections == 0);
+    assert_eq!(status("other"), 409, "it may reconnect");
     let end = std::time::Instant::now() + super::client::PATIENCE;
-    while refused("other") == 409 {
-        assert!(std::time::Instant::now() < end, "it did not reconnect");
+    while status("other") == 409 {
+        assert!(std::time::Instant::now() < end, "the name is not free");
     }
-    assert_eq!(refused("app"), 409, "the other one has the name");
+    assert_eq!(status("app"), 409, "the other one has the name");
 }
 
 #[test]
-fn connections_of_one_credential_are_only_so_many() {
+fn connections_of_one_credential_are_limited() {
     let world = World::with(ProxyConfig { connections_per_credential: 2, connections: 3, ..config() });
     let _all = [RawOrigin::new(&world, "app", HOST), RawOrigin::new(&world, "app", HOST)];
     let status = |token: &str, hosts: &str| {
         let mut client = world.origin();
-        client.send(knock(token, hosts));
+        client.send(tunnel_request(token, hosts));
         client.head().status
     };
     assert_eq!(status("app", HOST), 429);
@@ -152,7 +152,10 @@ fn requests_go_to_the_nearest_name_and_path() {
         origins[want].head(stream, 200, &[], true);
         client.answer().assert(200);
     }
-    assert_eq!(world.proxy.connections().iter().map(|link| link.requests).collect::<Vec<_>>(), [3, 2, 2, 1]);
+    assert_eq!(
+        world.proxy.connections().iter().map(|connection| connection.requests).collect::<Vec<_>>(),
+        [3, 2, 2, 1]
+    );
 }
 
 #[test]
@@ -160,27 +163,27 @@ fn several_origins_take_turns_or_the_least_busy_is_taken() {
     for (balance, want) in [(Balance::RoundRobin, [2, 2]), (Balance::LeastBusy, [1, 3])] {
         let world = World::with(ProxyConfig { balance, ..config() });
         let mut origins = [RawOrigin::new(&world, "app", HOST), RawOrigin::new(&world, "app", HOST)];
-        let requests = || world.proxy.connections().iter().map(|link| link.requests).collect::<Vec<_>>();
+        let requests = || world.proxy.connections().iter().map(|connection| connection.requests).collect::<Vec<_>>();
         // A slow one.
         let mut slow = world.client();
         get(&mut slow, "/slow");
-        world.until("the request has arrived", |_| requests().contains(&1));
+        world.wait_until("the request has arrived", |_| requests().contains(&1));
         let busy = requests().iter().position(|n| *n == 1).expect("one of them");
         let mut client = world.client();
         for _ in 0..3 {
             let before = requests();
             get(&mut client, "/");
-            world.until("the request has arrived", |_| requests() != before);
-            let asked = requests().iter().zip(before).position(|(now, before)| *now > before).expect("one of them");
+            world.wait_until("the request has arrived", |_| requests() != before);
+            let chosen = requests().iter().zip(before).position(|(now, before)| *now > before).expect("one of them");
             // The stream of the slow one came first.
-            let mut stream = origins[asked].request();
-            if asked == busy && requests()[busy] == 2 && balance == Balance::RoundRobin {
-                stream = origins[asked].request();
+            let mut stream = origins[chosen].request();
+            if chosen == busy && requests()[busy] == 2 && balance == Balance::RoundRobin {
+                stream = origins[chosen].request();
             }
-            origins[asked].head(stream, 200, &[], true);
+            origins[chosen].head(stream, 200, &[], true);
             client.answer().assert(200);
-            let active = || world.proxy.connections().iter().map(|link| link.active).sum::<usize>();
-            world.until("the connection is over", |_| active() == 1);
+            let active = || world.proxy.connections().iter().map(|connection| connection.active).sum::<usize>();
+            world.wait_until("the connection is over", |_| active() == 1);
         }
         let mut counts = requests();
         counts.swap(0, busy);
@@ -207,11 +210,11 @@ fn limits_of_addresses_hosts_and_bodies_hold() {
             streams.push(origin.request());
         }
         get(&mut clients[2], "/");
-        let refused = clients[2].answer();
-        assert_eq!((refused.status, refused.get("retry-after")), (status, Some("1")));
+        let rejected = clients[2].answer();
+        assert_eq!((rejected.status, rejected.get("retry-after")), (status, Some("1")));
         origin.head(streams[0], 200, &[], true);
         clients[0].answer().assert(200);
-        world.until("one is over", |counts| counts.active == 1);
+        world.wait_until("one is over", |counts| counts.active == 1);
         get(&mut clients[2], "/");
         let stream = origin.request();
         origin.head(stream, 200, &[], true);
@@ -254,5 +257,8 @@ fn a_credential_has_its_rate() {
 fn only_hashes_of_tokens_are_kept() {
     let config = config();
     let printed = format!("{config:?}");
-    assert!(!printed.contains("\"Bearer") && !printed.contains(&hash("app")), "not even in this form");
+    assert!(
+        !printed.contains("\"Bearer") && !printed.contains(&hash("app")),
+        "neither in the clear nor in hexadecimal"
+    );
 }

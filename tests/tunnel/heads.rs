@@ -16,7 +16,7 @@ use super::{
 };
 
 /// Sends a request, responds to it, and returns the head that the origin server received.
-fn seen(origin: &mut RawOrigin, client: &mut Client, request: &str) -> http::Request<()> {
+fn forwarded_head(origin: &mut RawOrigin, client: &mut Client, request: &str) -> http::Request<()> {
     client.send(request);
     let stream = origin.request();
     origin.head(stream, 200, &[], true);
@@ -34,12 +34,12 @@ fn all<'a>(head: &'a http::Request<()>, name: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn a_head_arrives_as_it_was_meant() {
+fn a_head_is_forwarded_with_its_end_to_end_fields() {
     let via = Some(Via::named("us").expect("a name"));
     let world = World::with(ProxyConfig { via, ..config() });
     let mut origin = RawOrigin::new(&world, "app", HOST);
     let mut client = world.client();
-    let head = seen(
+    let head = forwarded_head(
         &mut origin,
         &mut client,
         "GET /a%2Fb/../c?d=%20e&f HTTP/1.1\r\nHost: App.Example:8080\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\n\
@@ -64,39 +64,40 @@ fn a_head_arrives_as_it_was_meant() {
     assert_eq!(fields(&head), want);
     // Over TLS; a target in absolute form; without a path.
     let mut client = world.secure_client();
-    let head = seen(&mut origin, &mut client, "OPTIONS * HTTP/1.1\r\nHost: app.example\r\n\r\n");
+    let head = forwarded_head(&mut origin, &mut client, "OPTIONS * HTTP/1.1\r\nHost: app.example\r\n\r\n");
     assert_eq!((head.method().as_str(), head.uri().path()), ("OPTIONS", "*"));
     assert_eq!((head.uri().scheme_str(), all(&head, "x-forwarded-proto")), (Some("https"), vec!["https"]));
     for (target, want) in
         [("http://app.example/x/y?z", "/x/y?z"), ("http://app.example", "/"), ("http://app.example?q", "/?q")]
     {
-        let head = seen(&mut origin, &mut client, &format!("GET {target} HTTP/1.1\r\nHost: app.example\r\n\r\n"));
+        let head =
+            forwarded_head(&mut origin, &mut client, &format!("GET {target} HTTP/1.1\r\nHost: app.example\r\n\r\n"));
         assert_eq!(head.uri().path_and_query().map(http::uri::PathAndQuery::as_str), Some(want), "{target}");
     }
 }
 
-const LIES: &str = "GET / HTTP/1.1\r\nHost: app.example\r\nX-Forwarded-For: 203.0.113.1\r\nx-forwarded-FOR: 203.0.113.2\r\n\
+const SPOOFED: &str = "GET / HTTP/1.1\r\nHost: app.example\r\nX-Forwarded-For: 203.0.113.1\r\nx-forwarded-FOR: 203.0.113.2\r\n\
     X_Forwarded_For: 203.0.113.3\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: evil.example\r\nX-Real-IP: 203.0.113.4\r\n\
     X-Forwarded-Port: 1\r\nForwarded: for=203.0.113.5\r\nx_forwarded-FOR: 203.0.113.6\r\nX-Forwarded_For: 203.0.113.7\r\n\
     x_real_ip: 203.0.113.8\r\nX_Forwarded_Host: evil.example\r\nSec_WebSocket_Key: evil\r\nTransfer_Encoding: evil\r\n\
     Content_Length: 203.0.113\r\nConnection: x-forwarded-for, forwarded\r\n\r\n";
 
 #[test]
-fn nobody_says_of_himself_who_he_is() {
+fn a_client_cannot_set_its_own_address() {
     let world = World::new();
     let mut origin = RawOrigin::new(&world, "app", HOST);
-    let head = seen(&mut origin, &mut world.client(), LIES);
+    let head = forwarded_head(&mut origin, &mut world.client(), SPOOFED);
     assert!(fields(&head).iter().all(|(_, value)| !value.contains("203.0.113") && !value.contains("evil")), "{head:?}");
     assert_eq!(all(&head, "x-forwarded-for"), ["127.0.0.1"]);
     assert_eq!((all(&head, "forwarded").len(), head.headers().len()), (1, 5));
 }
 
 #[test]
-fn a_trusted_proxy_is_believed_and_its_list_goes_on() {
+fn the_list_of_a_trusted_proxy_is_continued() {
     let trusted = Trusted::peers(|peer: &PeerAddr| peer.ip() == Some(IpAddr::from([127, 0, 0, 1])));
     let world = World::with(ProxyConfig { trusted, ..config() });
     let mut origin = RawOrigin::new(&world, "app", HOST);
-    let head = seen(&mut origin, &mut world.client(), LIES);
+    let head = forwarded_head(&mut origin, &mut world.client(), SPOOFED);
     assert_eq!(all(&head, "x-forwarded-for"), ["203.0.113.1, 203.0.113.2, 127.0.0.1"]);
     assert_eq!(all(&head, "x-forwarded-proto"), ["https"]);
     assert_eq!(all(&head, "x-forwarded-host"), ["evil.example"]);
@@ -104,13 +105,13 @@ fn a_trusted_proxy_is_believed_and_its_list_goes_on() {
 }
 
 #[test]
-fn what_http_2_cannot_say_is_refused() {
+fn connect_is_rejected_and_other_methods_are_forwarded() {
     let world = World::new();
     let mut origin = RawOrigin::new(&world, "app", HOST);
     let mut client = world.client();
     client.send("CONNECT app.example:443 HTTP/1.1\r\nHost: app.example:443\r\n\r\n");
     client.answer().assert(501);
-    let head = seen(&mut origin, &mut world.client(), "PROPFIND /x HTTP/1.1\r\nHost: app.example\r\n\r\n");
+    let head = forwarded_head(&mut origin, &mut world.client(), "PROPFIND /x HTTP/1.1\r\nHost: app.example\r\n\r\n");
     assert_eq!(head.method().as_str(), "PROPFIND");
 }
 
@@ -119,12 +120,12 @@ const WEBSOCKET: &str = "GET /chat?room=1 HTTP/1.1\r\nHost: app.example\r\nConne
     Origin: https://app.example\r\n\r\n";
 
 #[test]
-fn a_websocket_goes_through() {
+fn a_websocket_is_forwarded() {
     let world = World::new();
     let mut origin = RawOrigin::new(&world, "app", HOST);
     for mut client in [world.client(), world.secure_client()] {
         client.send(WEBSOCKET);
-        // Sent before the response is there: it must not be lost.
+        // Sent before the response: it must not be lost.
         client.send("early ");
         let stream = origin.request();
         let head = origin.heads().pop().expect("a head");
@@ -136,28 +137,28 @@ fn a_websocket_goes_through() {
             (vec!["13"], vec!["a, b"])
         );
         assert_eq!(all(&head, "origin"), ["https://app.example"]);
-        for gone in ["sec-websocket-key", "upgrade", "connection"] {
-            assert!(!head.headers().contains_key(gone), "{gone}");
+        for removed in ["sec-websocket-key", "upgrade", "connection"] {
+            assert!(!head.headers().contains_key(removed), "{removed}");
         }
         origin.head(stream, 200, &[("sec-websocket-protocol", "b")], false).data(stream, "hello", false);
         let answer = client.head();
         assert_eq!((answer.status, answer.get("upgrade")), (101, Some("websocket")));
         assert_eq!(answer.get("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
         assert_eq!(answer.get("sec-websocket-protocol"), Some("b"));
-        assert_eq!(client.exactly(5).expect("said"), b"hello");
+        assert_eq!(client.exactly(5).expect("data"), b"hello");
         client.send("and more");
         let mut got = Vec::new();
         while got.len() < 14 {
             got.extend(origin.expect(|frame| frame.kind == DATA).payload);
         }
         assert_eq!(got, b"early and more");
-        // Half-closes are passed on, one after the other.
+        // Half-closes are forwarded, one after the other.
         client.finish();
         assert!(origin.expect(|frame| frame.kind == DATA).ends());
         origin.data(stream, "bye", true);
         assert_eq!(client.read_to_end().expect("all"), b"bye");
     }
-    // A client that has left, and an origin server that resets.
+    // A client that disconnects, and an origin server that resets.
     let mut client = world.client();
     client.send(WEBSOCKET);
     let stream = origin.request();
@@ -183,7 +184,7 @@ fn a_websocket_goes_through() {
 }
 
 #[test]
-fn a_websocket_that_is_none_is_not_passed_on() {
+fn an_invalid_websocket_handshake_is_not_forwarded() {
     let world = World::new();
     let mut origin = RawOrigin::new(&world, "app", HOST);
     for (from, to, status) in [
@@ -202,12 +203,12 @@ fn a_websocket_that_is_none_is_not_passed_on() {
     origin.head(stream, 403, &[("content-length", "2")], false).data(stream, "no", true);
     let answer = client.answer();
     assert_eq!((answer.status, answer.text()), (403, "no"));
-    let head = seen(&mut origin, &mut client, "GET / HTTP/1.1\r\nHost: app.example\r\n\r\n");
+    let head = forwarded_head(&mut origin, &mut client, "GET / HTTP/1.1\r\nHost: app.example\r\n\r\n");
     assert_eq!(head.method(), "GET");
 }
 
 #[test]
-fn an_upgrade_needs_an_origin_that_takes_one() {
+fn an_upgrade_needs_an_origin_server_that_supports_it() {
     let world = World::new();
     let mut origin = RawOrigin::silent(&world, "app", HOST);
     // Without ENABLE_CONNECT_PROTOCOL.
@@ -216,18 +217,18 @@ fn an_upgrade_needs_an_origin_that_takes_one() {
     let mut client = world.client();
     client.send(WEBSOCKET);
     client.answer().assert(501);
-    let head = seen(&mut origin, &mut client, "GET / HTTP/1.1\r\nHost: app.example\r\n\r\n");
+    let head = forwarded_head(&mut origin, &mut client, "GET / HTTP/1.1\r\nHost: app.example\r\n\r\n");
     assert_eq!(head.method(), "GET");
 }
 
 #[test]
-fn other_protocols_go_the_same_way_and_those_of_http_do_not() {
+fn upgrades_to_other_protocols_are_forwarded_and_to_http_are_not() {
     let world = World::new();
     let mut origin = RawOrigin::new(&world, "app", HOST);
-    let ask =
+    let request =
         |name: &str| format!("GET / HTTP/1.1\r\nHost: app.example\r\nConnection: upgrade\r\nUpgrade: {name}\r\n\r\n");
     let mut client = world.client();
-    client.send(ask("echo/1"));
+    client.send(request("echo/1"));
     let stream = origin.request();
     let head = origin.heads().pop().expect("a head");
     assert_eq!(head.extensions().get::<h2::ext::Protocol>().map(h2::ext::Protocol::as_str), Some("echo/1"));
@@ -236,7 +237,7 @@ fn other_protocols_go_the_same_way_and_those_of_http_do_not() {
     assert_eq!((answer.status, answer.get("upgrade")), (101, Some("echo/1")));
     for name in ["h2c", "HTTP/2.0"] {
         let mut client = world.client();
-        let head = seen(&mut origin, &mut client, &ask(name));
-        assert_eq!(head.method(), "GET", "{name}: an offer that is not taken");
+        let head = forwarded_head(&mut origin, &mut client, &request(name));
+        assert_eq!(head.method(), "GET", "{name}: the offer is ignored");
     }
 }

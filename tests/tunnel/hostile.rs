@@ -1,4 +1,4 @@
-//! Origin servers that break rules, by hand. They cost their own clients an error, and no other client anything.
+//! Origin servers that break rules, by hand. Their own clients get an error; no other client is affected.
 
 use std::{thread, time::Duration};
 
@@ -12,13 +12,13 @@ use super::{
 };
 
 /// A world, a hostile origin server, and a correct one of another name.
-fn two() -> (World, RawOrigin, RawOrigin) {
+fn hostile_and_good() -> (World, RawOrigin, RawOrigin) {
     let world = World::new();
     let (hostile, good) = (RawOrigin::new(&world, "app", HOST), RawOrigin::new(&world, "other", "other.example"));
     (world, hostile, good)
 }
 
-/// The clients of the correct one do not notice.
+/// Checks that the clients of the correct one are served.
 #[track_caller]
 fn others_are_served(world: &World, good: &mut RawOrigin) {
     let mut client = world.client();
@@ -28,7 +28,7 @@ fn others_are_served(world: &World, good: &mut RawOrigin) {
     assert_eq!(client.answer().text(), "ok");
 }
 
-fn asked(world: &World, origin: &mut RawOrigin) -> (Client, u32) {
+fn open_request(world: &World, origin: &mut RawOrigin) -> (Client, u32) {
     let mut client = world.client();
     get(&mut client, "/");
     let stream = origin.request();
@@ -36,7 +36,7 @@ fn asked(world: &World, origin: &mut RawOrigin) -> (Client, u32) {
 }
 
 #[test]
-fn heads_that_make_no_sense_are_an_error_of_the_origins() {
+fn malformed_heads_are_an_error_of_the_origin_server() {
     let rows: &[&[(&str, &str)]] = &[
         &[],
         &[("content-type", "text/plain")],
@@ -55,8 +55,8 @@ fn heads_that_make_no_sense_are_an_error_of_the_origins() {
         &[("x", "y"), (":status", "200")],
     ];
     for fields in rows {
-        let (world, mut hostile, mut good) = two();
-        let (mut client, stream) = asked(&world, &mut hostile);
+        let (world, mut hostile, mut good) = hostile_and_good();
+        let (mut client, stream) = open_request(&world, &mut hostile);
         hostile.fields(stream, &literals(fields.iter().copied()), true);
         let answer = client.head();
         assert_eq!(answer.status, 502, "{fields:?}: {answer:?}");
@@ -65,11 +65,11 @@ fn heads_that_make_no_sense_are_an_error_of_the_origins() {
 }
 
 #[test]
-fn a_length_that_is_a_lie_breaks_the_answer() {
-    for (said, sent, end) in [("10", "short", true), ("3", "too long", false)] {
-        let (world, mut hostile, mut good) = two();
-        let (mut client, stream) = asked(&world, &mut hostile);
-        hostile.head(stream, 200, &[("content-length", said)], false).data(stream, sent, end);
+fn a_wrong_length_truncates_the_response() {
+    for (declared, sent, end) in [("10", "short", true), ("3", "too long", false)] {
+        let (world, mut hostile, mut good) = hostile_and_good();
+        let (mut client, stream) = open_request(&world, &mut hostile);
+        hostile.head(stream, 200, &[("content-length", declared)], false).data(stream, sent, end);
         let result = client.try_head().and_then(|head| client.body(&head));
         assert!(result.is_err(), "{result:?}");
         others_are_served(&world, &mut good);
@@ -78,8 +78,8 @@ fn a_length_that_is_a_lie_breaks_the_answer() {
 
 #[test]
 fn a_head_larger_than_allowed_is_not_held() {
-    let (world, mut hostile, mut good) = two();
-    let (mut client, stream) = asked(&world, &mut hostile);
+    let (world, mut hostile, mut good) = hostile_and_good();
+    let (mut client, stream) = open_request(&world, &mut hostile);
     // 1 MiB of fields, in frames of 16 KiB.
     let value = "v".repeat(8000);
     let mut block = literals([(":status", "200")]);
@@ -117,20 +117,20 @@ fn frames_that_break_the_rules_end_the_connection() {
         (1, 4, 1, &[0xff, 0xff, 0xff, 0xff, 0xff]),
     ];
     for (kind, flags, stream, payload) in rows {
-        let (world, mut hostile, mut good) = two();
-        let (mut client, _) = asked(&world, &mut hostile);
+        let (world, mut hostile, mut good) = hostile_and_good();
+        let (mut client, _) = open_request(&world, &mut hostile);
         hostile.frame(*kind, *flags, *stream, payload);
         assert_eq!(client.head().status, 502, "frame of type {kind}");
         hostile.ended();
         others_are_served(&world, &mut good);
-        world.until("the connection has ended", |counts| counts.connections == 1);
+        world.wait_until("the connection has ended", |counts| counts.connections == 1);
     }
 }
 
 #[test]
 fn a_frame_longer_than_agreed_ends_the_connection() {
-    let (world, mut hostile, mut good) = two();
-    let (mut client, stream) = asked(&world, &mut hostile);
+    let (world, mut hostile, mut good) = hostile_and_good();
+    let (mut client, stream) = open_request(&world, &mut hostile);
     hostile.head(stream, 200, &[("content-length", "100000")], false);
     let _ = hostile.try_frame(DATA, 0, stream, vec![0; 100_000]);
     let result = client.try_head().and_then(|head| client.body(&head));
@@ -139,10 +139,10 @@ fn a_frame_longer_than_agreed_ends_the_connection() {
 }
 
 #[test]
-fn what_is_sent_beyond_the_window_is_not_held() {
-    let (world, mut hostile, mut good) = two();
+fn data_beyond_the_window_is_not_held() {
+    let (world, mut hostile, mut good) = hostile_and_good();
     // A client that does not read.
-    let (mut client, stream) = asked(&world, &mut hostile);
+    let (mut client, stream) = open_request(&world, &mut hostile);
     hostile.head(stream, 200, &[], false);
     for _ in 0..512 {
         if hostile.try_frame(DATA, 0, stream, vec![0; 16_000]).is_err() {
@@ -158,11 +158,11 @@ fn what_is_sent_beyond_the_window_is_not_held() {
 }
 
 #[test]
-fn floods_end_the_connection_or_cost_nothing() {
+fn floods_end_the_connection_or_do_no_harm() {
     // Pings, settings, and empty data frames: the frames of a flood.
     for (kind, payload) in [(PING, &[0; 8][..]), (SETTINGS, &[]), (DATA, &[])] {
-        let (world, mut hostile, mut good) = two();
-        let (_client, stream) = asked(&world, &mut hostile);
+        let (world, mut hostile, mut good) = hostile_and_good();
+        let (_client, stream) = open_request(&world, &mut hostile);
         if kind == DATA {
             hostile.head(stream, 200, &[], false);
         }
@@ -185,8 +185,8 @@ fn floods_end_the_connection_or_cost_nothing() {
 }
 
 #[test]
-fn resets_cost_their_own_requests_only() {
-    let (world, mut hostile, mut good) = two();
+fn resets_affect_their_own_requests_only() {
+    let (world, mut hostile, mut good) = hostile_and_good();
     let mut client = world.client();
     for _ in 0..300 {
         get(&mut client, "/");
@@ -198,44 +198,43 @@ fn resets_cost_their_own_requests_only() {
 }
 
 #[test]
-fn a_silent_origin_is_found_dead_and_one_that_answers_pings_is_not() {
-    let ping_every = Duration::from_millis(300);
-    let world = World::with(ProxyConfig { ping_interval: ping_every, ..config() });
-    let mut alive = RawOrigin::new(&world, "app", HOST);
-    let mut dead = RawOrigin::new(&world, "other", "other.example");
+fn a_silent_origin_server_counts_as_dead_and_one_that_acknowledges_pings_does_not() {
+    let world = World::with(ProxyConfig { ping_interval: Duration::from_millis(300), ..config() });
+    let mut good = RawOrigin::new(&world, "app", HOST);
+    let mut silent = RawOrigin::new(&world, "other", "other.example");
     let mut client = world.client();
     client.send("GET / HTTP/1.1\r\nHost: other.example\r\n\r\n");
-    dead.request();
+    silent.request();
     for _ in 0..6 {
-        let ping = alive.expect(|frame| frame.kind == PING && frame.flags & ACK == 0);
-        alive.frame(PING, ACK, 0, &ping.payload);
+        let ping = good.expect(|frame| frame.kind == PING && frame.flags & ACK == 0);
+        good.frame(PING, ACK, 0, &ping.payload);
     }
     assert_eq!(client.answer().status, 502, "its clients get an error");
     let counts = world.proxy.counts();
     assert_eq!((counts.silent, counts.connections), (1, 1), "{counts:?}");
     assert!(world.proxy.connections()[0].round_trip.is_some());
-    dead.ended();
+    silent.ended();
 }
 
 #[test]
-fn an_origin_that_never_begins_is_no_origin() {
+fn an_origin_server_without_a_preface_gets_no_request() {
     let world = World::with(ProxyConfig { handshake_timeout: Duration::from_millis(200), ..config() });
     let mut origin = RawOrigin::silent(&world, "app", HOST);
     let mut client = world.client();
     get(&mut client, "/");
     assert_eq!(client.answer().status, 502, "no request before its preface");
     origin.ended_silently();
-    world.until("the connection has ended", |counts| counts.connections == 0 && counts.silent == 1);
+    world.wait_until("the connection has ended", |counts| counts.connections == 0 && counts.silent == 1);
 }
 
 #[test]
-fn what_comes_for_a_request_that_is_over_is_ignored() {
-    let (world, mut hostile, mut good) = two();
-    let (client, stream) = asked(&world, &mut hostile);
+fn frames_for_a_request_that_is_over_are_ignored() {
+    let (world, mut hostile, mut good) = hostile_and_good();
+    let (client, stream) = open_request(&world, &mut hostile);
     client.leave();
     hostile.expect(|frame| frame.kind == RST_STREAM);
     hostile.head(stream, 200, &[], false).data(stream, "late", true);
-    let (mut client, stream) = asked(&world, &mut hostile);
+    let (mut client, stream) = open_request(&world, &mut hostile);
     hostile.head(stream, 200, &[], true);
     client.answer().assert(200);
     others_are_served(&world, &mut good);

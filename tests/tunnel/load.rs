@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 use uncork::{Limits, Request, Response};
 
 use super::{
-    dug::{Dug, Mode, tunnel},
     origin::site,
+    origin_server::{Mode, OriginServer, tunnel},
     site::bytes,
     world::{World, config},
 };
@@ -18,7 +18,7 @@ use super::{
 const HOST: &str = "Host: app.example";
 
 #[test]
-fn fifty_downloads_at_once_are_whole() {
+fn fifty_downloads_at_once_are_complete() {
     let world = World::new();
     // Each with its own bytes.
     let handler = |req: &mut Request<'_>| {
@@ -27,7 +27,7 @@ fn fifty_downloads_at_once_are_whole() {
         body.iter_mut().for_each(|byte| *byte ^= n);
         Response::new(200).header("X-Sum", format!("{:x?}", Sha256::digest(&body))).body(body)
     };
-    let _dug = Dug::new(tunnel(world.origins), Mode::Threads, handler).stands(&world);
+    let _origin_server = OriginServer::new(tunnel(world.origins), Mode::Threads, handler).wait_connected(&world);
     std::thread::scope(|scope| {
         for n in 0..50 {
             let world = &world;
@@ -47,7 +47,7 @@ fn ten_thousand_requests_a_hundred_at_once() {
     let mut proxy = config();
     proxy.streams_per_address = 1000;
     let world = World::with(proxy);
-    let _dug = Dug::new(tunnel(world.origins), Mode::Threads, site).stands(&world);
+    let _origin_server = OriginServer::new(tunnel(world.origins), Mode::Threads, site).wait_connected(&world);
     std::thread::scope(|scope| {
         for thread in 0..100 {
             let world = &world;
@@ -61,15 +61,16 @@ fn ten_thousand_requests_a_hundred_at_once() {
             });
         }
     });
-    world.until("nothing under way", |counts| counts.active == 0);
+    world.wait_until("no request is under way", |counts| counts.active == 0);
 }
 
 /// A reader of 16 KiB/s beside fast ones: it receives its bytes at its rate, and does not delay the others.
 #[test]
-fn a_slow_reader_slows_nobody_else() {
+fn a_slow_reader_does_not_slow_others() {
     let world = World::new();
     let limits = Limits { send_timeout: Duration::from_secs(20), ..Limits::default() };
-    let _dug = Dug::new(tunnel(world.origins).connections(1).limits(limits), Mode::Threads, site).serves(&world);
+    let _origin_server =
+        OriginServer::new(tunnel(world.origins).connections(1).limits(limits), Mode::Threads, site).wait_served(&world);
     let mut slow = world.client();
     let head = slow.send(format!("GET /big HTTP/1.1\r\n{HOST}\r\n\r\n")).head();
     head.assert(200);
@@ -91,29 +92,30 @@ fn a_slow_reader_slows_nobody_else() {
     assert!(rest[..] == bytes(3_000_000)[got.len()..]);
 }
 
-/// A handler that takes nothing pushes back its sender, and no other.
+/// A handler that reads nothing holds back its sender, and no other.
 #[test]
-fn an_upload_nobody_takes_pushes_back() {
+fn an_upload_without_a_reader_is_held_back() {
     let world = World::new();
-    let (tell, told) = std::sync::mpsc::channel::<uncork::Ticket>();
+    let (sender, tickets) = std::sync::mpsc::channel::<uncork::Ticket>();
     let handler = move |req: &mut Request<'_>| -> uncork::Action {
         if req.path() == "/held" {
-            tell.send(req.ticket()).expect("heard");
+            sender.send(req.ticket()).expect("a receiver");
             return uncork::Action::Suspend;
         }
         site(req)
     };
-    let _dug = Dug::new(tunnel(world.origins).connections(1), Mode::Threads, handler).serves(&world);
+    let _origin_server =
+        OriginServer::new(tunnel(world.origins).connections(1), Mode::Threads, handler).wait_served(&world);
     const ALL: usize = 64 << 20;
     let mut held = world.client();
     held.send(format!("POST /held HTTP/1.1\r\n{HOST}\r\nContent-Length: {ALL}\r\n\r\n"));
-    let ticket = told.recv_timeout(Duration::from_secs(8)).expect("asked");
-    let went = held.push(&vec![0; ALL], Duration::from_millis(400));
-    assert!(went.is_none_or(|n| n < ALL / 2), "{went:?} bytes were sent without a reader");
+    let ticket = tickets.recv_timeout(Duration::from_secs(8)).expect("a request");
+    let sent = held.push(&vec![0; ALL], Duration::from_millis(400));
+    assert!(sent.is_none_or(|n| n < ALL / 2), "{sent:?} bytes were sent without a reader");
     let answer = world.client().send(format!("GET /big HTTP/1.1\r\n{HOST}\r\n\r\n")).answer();
     assert!(answer.assert(200).body == bytes(3_000_000));
     ticket.respond(Response::text("enough")).expect("a suspended request");
-    let mut told = [0; 12];
-    let _ = held.line().map(|line| line.as_bytes().read(&mut told));
-    assert_eq!(&told, b"HTTP/1.1 200");
+    let mut status_line = [0; 12];
+    let _ = held.line().map(|line| line.as_bytes().read(&mut status_line));
+    assert_eq!(&status_line, b"HTTP/1.1 200");
 }

@@ -7,23 +7,26 @@ mod alpn;
 #[path = "../support/client.rs"]
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod client;
-mod dug;
+mod disconnects;
 mod handshake;
+mod handshake_slots;
 mod heads;
 mod hostile;
 mod intermediary;
-mod leavers;
+#[cfg(feature = "spdy")]
+mod legacy_proxy;
 mod load;
 mod origin;
 mod origin_hostile;
 mod origin_life;
 mod origin_program;
-mod places;
+mod origin_server;
 #[path = "../support/program.rs"]
 #[allow(dead_code, reason = "other tests use the rest of it")]
 mod program;
 mod proxy;
 mod raw;
+mod retry;
 mod shares;
 #[path = "../support/site.rs"]
 mod site;

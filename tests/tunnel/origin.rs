@@ -1,4 +1,4 @@
-//! The tunnel passes on requests and responses unchanged: heads, bodies, ends, upgrades.
+//! The tunnel forwards requests and responses unchanged: heads, bodies, ends, upgrades.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,7 +6,7 @@ use uncork::{Action, Produced, Request, Response, Switch, Ticket, Tx, h1::Header
 
 use super::{
     client::Client,
-    dug::{Dug, MODES, Mode, tunnel},
+    origin_server::{MODES, Mode, OriginServer, tunnel},
     site::{Collect, aborted, bytes, echo, endless, with_trailers},
     world::World,
 };
@@ -55,10 +55,10 @@ fn get(client: &mut Client, path: &str) -> super::client::Answer {
 }
 
 #[test]
-fn answers_are_those_of_the_handler() {
+fn responses_are_those_of_the_handler() {
     for mode in MODES {
         let world = World::new();
-        let _dug = Dug::new(tunnel(world.origins), mode, site).stands(&world);
+        let _origin_server = OriginServer::new(tunnel(world.origins), mode, site).wait_connected(&world);
         let mut client = world.client();
         for n in 0..20 {
             assert_eq!(get(&mut client, &format!("/{n}")).assert(200).text(), format!("GET /{n}"));
@@ -84,9 +84,9 @@ fn answers_are_those_of_the_handler() {
 }
 
 #[test]
-fn fields_are_passed_on_and_those_of_one_hop_are_not() {
+fn end_to_end_fields_are_forwarded_and_those_of_one_hop_are_not() {
     let world = World::new();
-    let _dug = Dug::new(tunnel(world.origins), Mode::Threads, site).stands(&world);
+    let _origin_server = OriginServer::new(tunnel(world.origins), Mode::Threads, site).wait_connected(&world);
     let mut client = world.client();
     let fields =
         "Cookie: a=1; b=2\r\nX-One: 1\r\nX-One: 2\r\nConnection: X-Hop\r\nX-Hop: 1\r\nX-Forwarded-For: 6.6.6.6";
@@ -103,10 +103,10 @@ fn fields_are_passed_on_and_those_of_one_hop_are_not() {
 }
 
 #[test]
-fn bodies_go_up_whole() {
+fn request_bodies_are_forwarded_completely() {
     for mode in MODES {
         let world = World::new();
-        let _dug = Dug::new(tunnel(world.origins), mode, site).stands(&world);
+        let _origin_server = OriginServer::new(tunnel(world.origins), mode, site).wait_connected(&world);
         let mut client = world.client();
         for size in [0, 1, 70_000, 2_000_000] {
             let body = bytes(size);
@@ -120,14 +120,14 @@ fn bodies_go_up_whole() {
         }
         let answer = client.send("0\r\nX-Sum: 9\r\n\r\n").answer();
         assert!(answer.assert(200).body == body);
-        assert_eq!(answer.get("x-sum"), Some("9"), "trailers go up");
+        assert_eq!(answer.get("x-sum"), Some("9"), "trailers are forwarded");
     }
 }
 
 #[test]
-fn hints_come_before_the_answer() {
+fn hints_come_before_the_response() {
     let world = World::new();
-    let _dug = Dug::new(tunnel(world.origins), Mode::Threads, site).stands(&world);
+    let _origin_server = OriginServer::new(tunnel(world.origins), Mode::Threads, site).wait_connected(&world);
     let mut client = world.client();
     let hints = client.send(format!("GET /hints HTTP/1.1\r\n{HOST}\r\n\r\n")).head();
     assert_eq!(hints.assert(103).get("link"), Some("</a.css>; rel=preload"));
@@ -135,14 +135,14 @@ fn hints_come_before_the_answer() {
 }
 
 #[test]
-fn an_answer_that_breaks_off_is_never_taken_for_the_whole() {
+fn a_truncated_response_is_never_taken_for_a_complete_one() {
     let world = World::new();
-    let _dug = Dug::new(tunnel(world.origins), Mode::Threads, site).stands(&world);
+    let _origin_server = OriginServer::new(tunnel(world.origins), Mode::Threads, site).wait_connected(&world);
     let mut client = world.client();
     let head = client.send(format!("GET /broken HTTP/1.1\r\n{HOST}\r\n\r\n")).head();
     // The reset may discard the head, too.
     if head.status == 200 {
-        client.body(&head).expect_err("a part");
+        client.body(&head).expect_err("truncated");
     } else {
         head.assert(502);
     }
@@ -150,22 +150,22 @@ fn an_answer_that_breaks_off_is_never_taken_for_the_whole() {
 }
 
 #[test]
-fn other_protocols_are_spoken_through_it() {
+fn other_protocols_are_forwarded() {
     for mode in MODES {
         let world = World::new();
-        let _dug = Dug::new(tunnel(world.origins), mode, site).stands(&world);
+        let _origin_server = OriginServer::new(tunnel(world.origins), mode, site).wait_connected(&world);
         let mut client = world.client();
-        let up = format!("GET /up HTTP/1.1\r\n{HOST}\r\nConnection: upgrade\r\nUpgrade: test\r\n\r\n");
-        client.send(&up).head().assert(101);
-        let said = bytes(500_000);
-        for piece in said.chunks(50_000) {
+        let upgrade = format!("GET /up HTTP/1.1\r\n{HOST}\r\nConnection: upgrade\r\nUpgrade: test\r\n\r\n");
+        client.send(&upgrade).head().assert(101);
+        let data = bytes(500_000);
+        for piece in data.chunks(50_000) {
             assert!(client.send(piece).exactly(piece.len()).expect("an echo") == piece);
         }
         client.finish();
         assert!(client.read_to_end().expect("an end in order").is_empty());
-        // A rejected upgrade is passed on, and data for the other protocol is discarded.
+        // A rejected upgrade is forwarded, and data for the other protocol is discarded.
         let mut client = world.client();
-        let other = up.replace("Upgrade: test", "Upgrade: other");
+        let other = upgrade.replace("Upgrade: test", "Upgrade: other");
         client.send(format!("{other}GET /smuggled HTTP/1.1\r\n{HOST}\r\n\r\n")).head().assert(426);
     }
 }
@@ -173,16 +173,16 @@ fn other_protocols_are_spoken_through_it() {
 #[test]
 fn a_client_that_leaves_ends_its_request_and_no_other() {
     let world = World::new();
-    let (tell, told) = std::sync::mpsc::channel::<(Ticket, std::sync::mpsc::Receiver<uncork::EndReason>)>();
+    let (sender, requests) = std::sync::mpsc::channel::<(Ticket, std::sync::mpsc::Receiver<uncork::EndReason>)>();
     let handler = move |req: &mut Request<'_>| -> Action {
         if !["/wait", "/pause"].contains(&req.path()) {
             return site(req);
         }
         let (end, ended) = std::sync::mpsc::channel();
-        req.on_end(move |how| {
-            let _ = end.send(how.reason);
+        req.on_end(move |request| {
+            let _ = end.send(request.reason);
         });
-        tell.send((req.ticket(), ended)).expect("heard");
+        sender.send((req.ticket(), ended)).expect("a receiver");
         if req.path() == "/pause" {
             let mut part = &b"part"[..];
             return Response::stream(move |out: &mut Tx<'_>| {
@@ -194,36 +194,36 @@ fn a_client_that_leaves_ends_its_request_and_no_other() {
         }
         Action::Suspend
     };
-    let _dug = Dug::new(tunnel(world.origins), Mode::Threads, handler).stands(&world);
-    let patience = Duration::from_secs(8);
+    let _origin_server = OriginServer::new(tunnel(world.origins), Mode::Threads, handler).wait_connected(&world);
+    let timeout = Duration::from_secs(8);
     let mut client = world.client();
     client.send(format!("GET /wait HTTP/1.1\r\n{HOST}\r\n\r\n"));
-    let (ticket, ended) = told.recv_timeout(patience).expect("asked");
+    let (ticket, ended) = requests.recv_timeout(timeout).expect("a request");
     client.leave();
-    assert_eq!(ended.recv_timeout(patience), Ok(uncork::EndReason::PeerClosed));
+    assert_eq!(ended.recv_timeout(timeout), Ok(uncork::EndReason::PeerClosed));
     assert!(ticket.respond(Response::new(200)).is_err());
     // While the response pauses.
     for mut client in [world.client(), world.secure_client()] {
         client.send(format!("GET /pause HTTP/1.1\r\n{HOST}\r\n\r\n")).head().assert(200);
-        let (_, ended) = told.recv_timeout(patience).expect("asked");
+        let (_, ended) = requests.recv_timeout(timeout).expect("a request");
         assert_eq!(client.next_chunk().expect("a chunk").expect("not the last"), b"part");
         client.leave();
-        assert_eq!(ended.recv_timeout(patience), Ok(uncork::EndReason::PeerClosed));
+        assert_eq!(ended.recv_timeout(timeout), Ok(uncork::EndReason::PeerClosed));
     }
     let mut client = world.client();
     client.send(format!("GET /endless HTTP/1.1\r\n{HOST}\r\n\r\n")).head().assert(200);
     client.leave();
     assert_eq!(get(&mut world.client(), "/fine").assert(200).text(), "GET /fine");
-    world.until("nothing under way", |counts| counts.active == 0);
+    world.wait_until("no request is under way", |counts| counts.active == 0);
 }
 
 /// By ALPN: the origin server authenticates when the proxy asks, only then, and only once.
 #[test]
-fn where_alpn_has_chosen_it_there_is_no_upgrade() {
+fn after_alpn_there_is_no_upgrade() {
     for mode in MODES {
         let world = World::new();
-        let dug = Dug::new(tunnel(world.origins).connections(1), mode, site).serves(&world);
-        dug.hears("connected");
+        let origin = OriginServer::new(tunnel(world.origins).connections(1), mode, site).wait_served(&world);
+        origin.expect_event("connected");
         let mut client = world.client();
         assert_eq!(get(&mut client, "/who").assert(200).text(), "Some(127.0.0.1) Some(\"app.example\")");
         // Clients that send the proxy's request get the handler's response.

@@ -18,8 +18,8 @@ use uncork::{
 
 use super::{
     client::{Client, PATIENCE},
-    dug::{Dug, MODES, Mode, trust, tunnel},
     origin::site,
+    origin_server::{MODES, Mode, OriginServer, trust, tunnel},
     site::bytes,
     world::{World, config},
 };
@@ -31,54 +31,56 @@ fn get(client: &mut Client, path: &str) -> super::client::Answer {
 }
 
 #[test]
-fn who_is_not_let_in_is_told_why_and_tries_again() {
+fn a_rejected_tunnel_reports_the_reason_and_tries_again() {
     let world = World::new();
     let proxy = || tunnel(world.origins).connections(1);
-    for (tunnel, words) in [
-        (proxy().token("wrong"), "401, check the token: unknown token"),
+    for (tunnel, text) in [
+        (proxy().token("wrong"), "401 (check the token): unknown token"),
         (
             proxy().host("other.example"),
-            "403, the token may not have these names: this credential must not use other.example",
+            "403 (the credential may not allow these names): this credential must not use other.example",
         ),
         (Tunnel::dial(&format!("localhost:{}", world.plain.port())).tls(trust()).host("a"), "cannot establish TLS"),
         (proxy().tls(TlsClient::builder().pin([7; 32]).build().expect("a pin")), "not the pinned one"),
     ] {
-        let dug = Dug::new(tunnel, Mode::Threads, site);
+        let origin = OriginServer::new(tunnel, Mode::Threads, site);
         for _ in 0..2 {
-            let event = dug.hears("next attempt in");
-            assert!(event.contains(words), "{event}");
+            let event = origin.expect_event("next attempt in");
+            assert!(event.contains(text), "{event}");
         }
     }
     assert_eq!(world.proxy.counts().connections, 0);
     let mut client = world.client();
     get(&mut client, "/").assert(502);
-    let shown = shown("localhost", false);
-    let dug = Dug::new(shown.tunnel().path("/elsewhere"), Mode::Threads, site);
-    let event = dug.hears("next attempt in");
-    assert!(event.contains("404, is this the proxy's port for origin servers?"), "{event}");
+    let proxy = test_proxy("localhost", false);
+    let origin = OriginServer::new(proxy.tunnel().path("/elsewhere"), Mode::Threads, site);
+    let event = origin.expect_event("next attempt in");
+    assert!(event.contains("404 (this may not be the proxy's port for origin servers)"), "{event}");
 }
 
-/// One origin server that knows only a name, and one that takes the name first.
+/// A second credential requests a name that the first one has.
 #[test]
-fn a_name_is_whose_it_is() {
+fn a_name_belongs_to_one_credential() {
     let world = World::new();
-    let _first = Dug::new(tunnel(world.origins).host("a.dev.example"), Mode::Threads, site).stands(&world);
-    let thief = Tunnel::dial(&format!("localhost:{}", world.origins.port())).tls(trust()).token("other");
-    let thief = Dug::new(thief.host("a.dev.example").backoff(Duration::from_millis(20)), Mode::Threads, site);
-    let event = thief.hears("next attempt in");
-    assert!(event.contains("409, another credential has one of these names"), "{event}");
+    let _first =
+        OriginServer::new(tunnel(world.origins).host("a.dev.example"), Mode::Threads, site).wait_connected(&world);
+    let second = Tunnel::dial(&format!("localhost:{}", world.origins.port())).tls(trust()).token("other");
+    let second =
+        OriginServer::new(second.host("a.dev.example").backoff(Duration::from_millis(20)), Mode::Threads, site);
+    let event = second.expect_event("next attempt in");
+    assert!(event.contains("409 (another credential has one of these names)"), "{event}");
 }
 
 /// A proxy with its own certificate, possibly a wrong one, which does not support `rh2`.
-struct Shown {
-    world: Vec<uncork::Running>,
+struct TestProxy {
+    servers: Vec<uncork::Running>,
     addr: SocketAddr,
     public: SocketAddr,
     pem: String,
     pin: [u8; 32],
 }
 
-fn shown(name: &str, expired: bool) -> Shown {
+fn test_proxy(name: &str, expired: bool) -> TestProxy {
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a name");
     if expired {
@@ -95,29 +97,30 @@ fn shown(name: &str, expired: bool) -> Shown {
     let public = Server::bind("127.0.0.1:0").expect("bound").threads(1, proxy.public()).expect("running");
     let clients = public.local_addr().expect("an address");
     let pin = Sha256::digest(key.subject_public_key_info()).into();
-    Shown { world: vec![running, public], addr, public: clients, pem, pin }
+    TestProxy { servers: vec![running, public], addr, public: clients, pem, pin }
 }
 
-impl Shown {
+impl TestProxy {
     fn tunnel(&self) -> Tunnel {
         tunnel(self.addr).tls(TlsClient::roots_pem(self.pem.as_bytes()).expect("a root"))
     }
 }
 
-impl Drop for Shown {
+impl Drop for TestProxy {
     fn drop(&mut self) {
-        for running in self.world.drain(..) {
+        for running in self.servers.drain(..) {
             running.stop().expect("in order");
         }
     }
 }
 
 #[test]
-fn the_proxy_has_to_prove_who_it_is() {
-    let (good, expired, other) = (shown("localhost", false), shown("localhost", true), shown("elsewhere", false));
-    let roots = |shown: &Shown| TlsClient::builder().roots_pem(shown.pem.as_bytes()).expect("a root");
-    let dig = |shown: &Shown, tls: TlsClient| Dug::new(tunnel(shown.addr).tls(tls), Mode::Threads, site);
-    for (shown, tls, words) in [
+fn the_proxy_must_prove_its_identity() {
+    let (good, expired, other) =
+        (test_proxy("localhost", false), test_proxy("localhost", true), test_proxy("elsewhere", false));
+    let roots = |proxy: &TestProxy| TlsClient::builder().roots_pem(proxy.pem.as_bytes()).expect("a root");
+    let dial = |proxy: &TestProxy, tls: TlsClient| OriginServer::new(tunnel(proxy.addr).tls(tls), Mode::Threads, site);
+    for (proxy, tls, text) in [
         (&expired, roots(&expired), "has expired"),
         (&other, roots(&other), "not valid for name"),
         (&good, roots(&other), "invalid peer certificate"),
@@ -126,29 +129,29 @@ fn the_proxy_has_to_prove_who_it_is() {
         (&good, roots(&other).pin(good.pin), "invalid peer certificate"),
         (&good, roots(&good).pin(other.pin), "not the pinned one"),
     ] {
-        let dug = dig(shown, tls.build().expect("TLS"));
-        let event = dug.hears("next attempt in");
-        assert!(event.contains(words), "{words}: {event}");
+        let origin = dial(proxy, tls.build().expect("TLS"));
+        let event = origin.expect_event("next attempt in");
+        assert!(event.contains(text), "{text}: {event}");
     }
-    for (shown, tls) in [
+    for (proxy, tls) in [
         (&good, roots(&good)),
         (&good, roots(&good).pin(good.pin)),
         // Independent of its certificate.
         (&expired, TlsClient::builder().pin(other.pin).pin(expired.pin)),
         (&other, TlsClient::builder().pin(other.pin)),
     ] {
-        dig(shown, tls.build().expect("TLS")).hears("connected");
+        dial(proxy, tls.build().expect("TLS")).expect_event("connected");
     }
 }
 
-/// As an HTTP proxy on the path may need it.
+/// An HTTP proxy on the path may require that.
 #[test]
-fn without_alpn_it_begins_with_an_upgrade() {
-    let shown = shown("localhost", false);
-    let dug = Dug::new(shown.tunnel(), Mode::Threads, site);
-    dug.hears("connected");
+fn without_alpn_the_tunnel_begins_with_an_upgrade() {
+    let proxy = test_proxy("localhost", false);
+    let origin = OriginServer::new(proxy.tunnel(), Mode::Threads, site);
+    origin.expect_event("connected");
     let end = Instant::now() + PATIENCE;
-    let mut client = Client::connect(shown.public, None);
+    let mut client = Client::connect(proxy.public, None);
     while get(&mut client, "/").status == 502 {
         assert!(Instant::now() < end, "the origin server does not join");
     }
@@ -156,7 +159,7 @@ fn without_alpn_it_begins_with_an_upgrade() {
 }
 
 #[test]
-fn an_origin_that_is_killed_costs_clear_errors_and_is_healed_when_it_is_back() {
+fn a_killed_origin_server_causes_clear_errors_until_it_is_back() {
     let world = World::new();
     let body: Arc<[u8]> = bytes(200_000).into();
     let over = AtomicBool::new(false);
@@ -193,13 +196,13 @@ fn an_origin_that_is_killed_costs_clear_errors_and_is_healed_when_it_is_back() {
             let body = body.clone();
             let handler = move |_: &mut Request<'_>| Response::new(200).body(body.clone());
             let began = Instant::now();
-            let dug = Dug::new(tunnel(world.origins), Mode::Threads, handler);
-            dug.hears("connected");
-            // Healed: a client receives the whole response.
+            let origin = OriginServer::new(tunnel(world.origins), Mode::Threads, handler);
+            origin.expect_event("connected");
+            // Served again: a client receives the whole response.
             while get(&mut world.client(), "/body").status != 200 {
-                assert!(began.elapsed() < Duration::from_secs(2), "healed within two seconds");
+                assert!(began.elapsed() < Duration::from_secs(2), "served again within two seconds");
             }
-            drop(dug);
+            drop(origin);
         }
         over.store(true, Ordering::Relaxed);
         let all: Vec<(u32, u32)> = clients.into_iter().map(|client| client.join().expect("no wrong bytes")).collect();
@@ -209,16 +212,16 @@ fn an_origin_that_is_killed_costs_clear_errors_and_is_healed_when_it_is_back() {
 }
 
 #[test]
-fn a_proxy_that_is_killed_is_found_again() {
+fn a_proxy_that_is_restarted_is_dialled_again() {
     for mode in MODES {
         let world = World::new();
         let origins = world.origins;
-        let dug = Dug::new(tunnel(origins), mode, site).stands(&world);
+        let origin = OriginServer::new(tunnel(origins), mode, site).wait_connected(&world);
         drop(world);
-        dug.hears("next attempt in");
+        origin.expect_event("next attempt in");
         let world = World::on(config(), 2, &origins.to_string());
-        dug.hears("connected");
-        world.until("a link", |counts| counts.connections > 0);
+        origin.expect_event("connected");
+        world.wait_until("a connection", |counts| counts.connections > 0);
         let end = Instant::now() + PATIENCE;
         while get(&mut world.client(), "/").status != 200 {
             assert!(Instant::now() < end, "it is served again");
@@ -226,15 +229,15 @@ fn a_proxy_that_is_killed_is_found_again() {
     }
 }
 
-/// Passes bytes on between the origin server and its proxy, until the test stops it.
+/// Forwards bytes between the origin server and its proxy, until the test stops it.
 fn silenced(to: SocketAddr) -> (SocketAddr, Arc<AtomicBool>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let (addr, silent) = (listener.local_addr().expect("an address"), Arc::new(AtomicBool::new(false)));
     let shared = silent.clone();
     std::thread::spawn(move || {
-        for near in listener.incoming().map_while(Result::ok) {
-            let Ok(far) = TcpStream::connect(to) else { continue };
-            for (from, into) in [(&near, &far), (&far, &near)] {
+        for inbound in listener.incoming().map_while(Result::ok) {
+            let Ok(outbound) = TcpStream::connect(to) else { continue };
+            for (from, into) in [(&inbound, &outbound), (&outbound, &inbound)] {
                 let (mut from, mut into) = (from.try_clone().expect("a stream"), into.try_clone().expect("a stream"));
                 // Connections made after the silence work.
                 let silent = if shared.load(Ordering::Relaxed) { Arc::default() } else { shared.clone() };
@@ -257,18 +260,19 @@ fn silenced(to: SocketAddr) -> (SocketAddr, Arc<AtomicBool>) {
 }
 
 #[test]
-fn a_silent_network_is_found_out_and_gone_round() {
+fn a_silent_network_is_detected_and_avoided() {
     let mut proxy = config();
     proxy.ping_interval = Duration::from_secs(60);
     let world = World::with(proxy);
     let (addr, silent) = silenced(world.origins);
-    let dug = Dug::new(tunnel(addr).ping_interval(Duration::from_millis(200)).connections(1), Mode::Threads, site);
-    let dug = dug.serves(&world);
-    dug.hears("connected");
+    let origin =
+        OriginServer::new(tunnel(addr).ping_interval(Duration::from_millis(200)).connections(1), Mode::Threads, site);
+    let origin = origin.wait_served(&world);
+    origin.expect_event("connected");
     get(&mut world.client(), "/").assert(200);
     silent.store(true, Ordering::Relaxed);
     // Another connection is made beside it when the first ping is overdue; no loss is reported.
-    dug.hears("connected");
+    origin.expect_event("connected");
     let end = Instant::now() + PATIENCE;
     loop {
         // The proxy does not know yet that the old connection is dead: it may still select it.
@@ -283,29 +287,30 @@ fn a_silent_network_is_found_out_and_gone_round() {
 }
 
 #[test]
-fn pings_keep_an_idle_tunnel() {
+fn pings_keep_an_idle_tunnel_open() {
     let mut proxy = config();
     proxy.ping_interval = Duration::from_secs(60);
     let world = World::with(proxy);
-    let dug =
-        Dug::new(tunnel(world.origins).ping_interval(Duration::from_millis(250)), Mode::Threads, site).stands(&world);
+    let origin =
+        OriginServer::new(tunnel(world.origins).ping_interval(Duration::from_millis(250)), Mode::Threads, site)
+            .wait_connected(&world);
     // Twice as long: without pings, or responses to them, it would be considered dead.
     std::thread::sleep(Duration::from_millis(1000));
     get(&mut world.client(), "/").assert(200);
     assert_eq!(world.proxy.counts().connections, 2);
-    drop(dug);
+    drop(origin);
 }
 
 #[test]
-fn two_origins_share_a_name_and_one_may_leave() {
+fn two_origin_servers_share_a_name_and_one_may_stop() {
     let world = World::new();
     let named = |name: &'static str| {
         let handler = move |_: &mut Request<'_>| Response::text(name);
-        Dug::new(tunnel(world.origins).connections(1), Mode::Threads, handler)
+        OriginServer::new(tunnel(world.origins).connections(1), Mode::Threads, handler)
     };
     let (one, two) = (named("one"), named("two"));
-    one.hears("connected");
-    two.hears("connected");
+    one.expect_event("connected");
+    two.expect_event("connected");
     let end = Instant::now() + PATIENCE;
     let mut seen = [0, 0];
     while seen.contains(&0) {
@@ -322,33 +327,33 @@ fn two_origins_share_a_name_and_one_may_leave() {
     for _ in 0..100 {
         get(&mut client, "/").assert(200);
     }
-    one.ends();
+    one.wait_ended();
     for _ in 0..20 {
         assert_eq!(get(&mut client, "/").assert(200).text(), "two");
     }
 }
 
 #[test]
-fn it_drains_when_it_is_stopped() {
+fn a_stopped_tunnel_finishes_its_requests() {
     for mode in MODES {
         let world = World::new();
-        let (tell, told) = std::sync::mpsc::channel::<Ticket>();
+        let (sender, tickets) = std::sync::mpsc::channel::<Ticket>();
         let handler = move |req: &mut Request<'_>| {
-            tell.send(req.ticket()).expect("heard");
+            sender.send(req.ticket()).expect("a receiver");
             Action::Suspend
         };
-        let dug = Dug::new(tunnel(world.origins), mode, handler);
-        world.until("two links", |counts| counts.connections == 2);
+        let origin = OriginServer::new(tunnel(world.origins), mode, handler);
+        world.wait_until("two connections", |counts| counts.connections == 2);
         let mut client = world.client();
         client.send(format!("GET / HTTP/1.1\r\n{HOST}\r\n\r\n"));
-        let ticket = told.recv_timeout(PATIENCE).expect("asked");
-        dug.stopper.shutdown(PATIENCE);
-        world.until("one link", |counts| counts.connections == 1);
+        let ticket = tickets.recv_timeout(PATIENCE).expect("a request");
+        origin.stopper.shutdown(PATIENCE);
+        world.wait_until("one connection", |counts| counts.connections == 1);
         ticket.respond(Response::text("in the end")).expect("a suspended request");
         assert_eq!(client.answer().assert(200).text(), "in the end");
-        dug.hears("left");
-        dug.ends();
-        world.until("no link", |counts| counts.connections == 0);
+        origin.expect_event("the server stops");
+        origin.wait_ended();
+        world.wait_until("no connection", |counts| counts.connections == 0);
         get(&mut world.client(), "/").assert(502);
     }
 }

@@ -70,20 +70,21 @@ impl Origin {
             .stderr(Stdio::piped())
             .spawn()
             .expect("started");
-        let (tell, lines) = channel();
+        let (sender, lines) = channel();
         let stderr = BufReader::new(child.stderr.take().expect("piped"));
-        std::thread::spawn(move || stderr.lines().map_while(Result::ok).all(|line| tell.send(line).is_ok()));
+        std::thread::spawn(move || stderr.lines().map_while(Result::ok).all(|line| sender.send(line).is_ok()));
         Self { child, lines }
     }
 
+    /// Waits for the next line of output that contains `what`.
     #[track_caller]
-    pub(crate) fn says(&self, what: &str) -> String {
-        let (end, mut said) = (Instant::now() + PATIENCE, Vec::new());
+    pub(crate) fn expect_line(&self, what: &str) -> String {
+        let (end, mut lines) = (Instant::now() + PATIENCE, Vec::new());
         loop {
             match self.lines.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(line) if line.contains(what) => return line,
-                Ok(line) => said.push(line),
-                Err(_) => panic!("no line with {what:?}, but {said:?}"),
+                Ok(line) => lines.push(line),
+                Err(_) => panic!("no line with {what:?}, but {lines:?}"),
             }
         }
     }
@@ -93,7 +94,7 @@ impl Origin {
         assert!(sent.expect("a shell").success());
     }
 
-    fn ends(mut self) {
+    fn wait_ended(mut self) {
         let status = self.child.wait().expect("the end of the child");
         assert!(status.success(), "{status}");
     }
@@ -106,15 +107,16 @@ impl Drop for Origin {
     }
 }
 
-pub(crate) fn served(world: &World) {
+/// Waits until the proxy forwards to the program.
+pub(crate) fn wait_served(world: &World) {
     let end = Instant::now() + PATIENCE;
-    while ask(world, "GET /", &[]).status == 502 {
+    while fetch(world, "GET /", &[]).status == 502 {
         assert!(Instant::now() < end, "the origin server does not join");
     }
 }
 
 #[track_caller]
-pub(crate) fn ask(world: &World, line: &str, fields: &[&str]) -> Answer {
+pub(crate) fn fetch(world: &World, line: &str, fields: &[&str]) -> Answer {
     let mut client = world.client();
     let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
     client.send(format!("{line} HTTP/1.1\r\n{HOST}\r\n{fields}\r\n"));
@@ -142,7 +144,7 @@ fn a_directory_is_published() {
         ];
         let content = |n: usize| {
             let mut content = vec![0; n];
-            getrandom(&mut content);
+            fill_random(&mut content);
             content
         };
         let files = files.map(|(name, kind, n)| (name, kind, content(n)));
@@ -151,37 +153,37 @@ fn a_directory_is_published() {
         }
         let root = dir.0.to_str().expect("text");
         let origin = Origin::start(&world, &dir, "app", &["--root", root, "--mode", mode]);
-        let line = origin.says("connected to 127.0.0.1:");
+        let line = origin.expect_line("connected to 127.0.0.1:");
         assert!(line.contains("published: app.example"), "{line}");
-        served(&world);
-        let listing = ask(&world, "GET /", &[]);
+        wait_served(&world);
+        let listing = fetch(&world, "GET /", &[]);
         assert_eq!(listing.assert(200).get("content-type"), Some("text/html; charset=utf-8"));
         for (name, kind, content) in &files {
             assert!(listing.text().contains(name));
-            let answer = ask(&world, &format!("GET /{name}"), &[]);
+            let answer = fetch(&world, &format!("GET /{name}"), &[]);
             assert!(answer.assert(200).body == *content, "{name}");
             let length = content.len().to_string();
             for (field, value) in [("accept-ranges", "bytes"), ("content-length", &length), ("content-type", kind)] {
                 assert_eq!(answer.get(field), Some(value), "{name}");
             }
-            let head = ask(&world, &format!("HEAD /{name}"), &[]);
-            assert_eq!(fields(head.assert(200)), fields(&answer), "HEAD says what GET says");
+            let head = fetch(&world, &format!("HEAD /{name}"), &[]);
+            assert_eq!(fields(head.assert(200)), fields(&answer), "HEAD has the fields of GET");
             let since = format!("If-Modified-Since: {}", answer.get("last-modified").expect("a time"));
-            assert_eq!(ask(&world, &format!("GET /{name}"), &[&since]).assert(304).body.len(), 0);
+            assert_eq!(fetch(&world, &format!("GET /{name}"), &[&since]).assert(304).body.len(), 0);
         }
-        let part = ask(&world, "GET /film.mp4", &["Range: bytes=512-2047"]);
+        let part = fetch(&world, "GET /film.mp4", &["Range: bytes=512-2047"]);
         assert_eq!(part.assert(206).get("content-range"), Some("bytes 512-2047/4092532"));
         assert!(part.body == files[3].2[512..2048]);
-        ask(&world, "GET /nothing", &[]).assert(404);
+        fetch(&world, "GET /nothing", &[]).assert(404);
         origin.terminate();
-        origin.says("left");
-        origin.ends();
+        origin.expect_line("the server stops");
+        origin.wait_ended();
     }
 }
 
 /// A status line that ends behind its code does not cause a 502; an ambiguous one still does.
 #[test]
-fn a_server_that_sends_no_phrase_is_forwarded_to() {
+fn a_server_that_sends_no_reason_phrase_is_usable() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let url = format!("http://{}", listener.local_addr().expect("an address"));
     std::thread::spawn(move || {
@@ -196,14 +198,14 @@ fn a_server_that_sends_no_phrase_is_forwarded_to() {
     let world = World::new();
     let dir = Dir::new("phrase");
     let _origin = Origin::start(&world, &dir, "app", &["--forward", &url]);
-    served(&world);
-    assert_eq!(ask(&world, "GET /", &[]).assert(201).text(), "ok");
-    ask(&world, "GET /bad", &[]).assert(502);
+    wait_served(&world);
+    assert_eq!(fetch(&world, "GET /", &[]).assert(201).text(), "ok");
+    fetch(&world, "GET /bad", &[]).assert(502);
 }
 
 /// Its own token, keys and certificates are not served, and neither are files that only their owner may read.
 #[test]
-fn what_is_the_owners_is_not_published() {
+fn private_files_are_not_published() {
     let world = World::new();
     let dir = Dir::new("private");
     let token = dir.file("token", b"app");
@@ -215,20 +217,20 @@ fn what_is_the_owners_is_not_published() {
     for more in [&[][..], &["--serve-private"]] {
         let args = [&["--root", root, "--token-file", &token], more].concat();
         let origin = Origin::start(&world, &dir, "wrong", &args);
-        served(&world);
-        let listing = ask(&world, "GET /", &[]);
+        wait_served(&world);
+        let listing = fetch(&world, "GET /", &[]);
         for name in ["token", "hard", "ca.pem"] {
-            ask(&world, &format!("GET /{name}"), &[]).assert(403);
+            fetch(&world, &format!("GET /{name}"), &[]).assert(403);
             assert!(!listing.assert(200).text().contains(name), "{name}: {}", listing.text());
         }
-        ask(&world, "GET /private", &[]).assert(if more.is_empty() { 403 } else { 200 });
-        assert_eq!(ask(&world, "GET /public", &[]).assert(200).text(), "public");
+        fetch(&world, "GET /private", &[]).assert(if more.is_empty() { 403 } else { 200 });
+        assert_eq!(fetch(&world, "GET /public", &[]).assert(200).text(), "public");
         origin.terminate();
-        origin.ends();
+        origin.wait_ended();
     }
 }
 
-fn getrandom(into: &mut [u8]) {
+fn fill_random(into: &mut [u8]) {
     fs::File::open("/dev/urandom").expect("randomness").read_exact(into).expect("randomness");
 }
 
@@ -250,16 +252,16 @@ impl ws::Handler for Echo {
 }
 
 #[test]
-fn a_server_in_the_neighbourhood_is_forwarded_to() {
-    let ((tell, ended), (tell_asked, asked)) = (channel(), channel());
+fn requests_are_forwarded_to_a_local_server() {
+    let ((end, ended), (arrival, arrived)) = (channel(), channel());
     let tickets = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let handler = move |req: &mut Request<'_>| -> Action {
         if ["/base/pause", "/base/wait"].contains(&req.path()) {
-            let tell = tell.clone();
-            req.on_end(move |end| {
-                let _ = tell.send(end.reason);
+            let end = end.clone();
+            req.on_end(move |request| {
+                let _ = end.send(request.reason);
             });
-            tell_asked.send(()).expect("heard");
+            arrival.send(()).expect("a receiver");
             if req.path() == "/base/pause" {
                 return Response::stream(|_: &mut Tx<'_>| Produced::Pending).into();
             }
@@ -268,7 +270,7 @@ fn a_server_in_the_neighbourhood_is_forwarded_to() {
         }
         match ws::check(req) {
             Ok(accept) if req.path() == "/base/ws" => accept.switch(Echo::default()).0.into(),
-            Err(refusal) if req.path() == "/base/ws" => refusal.into(),
+            Err(rejection) if req.path() == "/base/ws" => rejection.into(),
             _ => site(req),
         }
     };
@@ -277,12 +279,12 @@ fn a_server_in_the_neighbourhood_is_forwarded_to() {
     let world = World::new();
     let dir = Dir::new("forward");
     let origin = Origin::start(&world, &dir, "app", &["--forward", &url]);
-    origin.says("connected");
-    served(&world);
-    assert_eq!(ask(&world, "GET /a?b=c", &[]).assert(200).text(), "GET /base/a");
+    origin.expect_line("connected");
+    wait_served(&world);
+    assert_eq!(fetch(&world, "GET /a?b=c", &[]).assert(200).text(), "GET /base/a");
     let mut client = world.client();
-    let words = b"hello=world";
-    client.send(format!("POST /echo?x HTTP/1.1\r\n{HOST}\r\nContent-Length: {}\r\n\r\n", words.len())).send(words);
+    let body = b"hello=world";
+    client.send(format!("POST /echo?x HTTP/1.1\r\n{HOST}\r\nContent-Length: {}\r\n\r\n", body.len())).send(body);
     assert_eq!(client.answer().assert(200).text(), "POST /base/echo");
     // WebSocket, from end to end: proxy, tunnel, origin server, server.
     let stream = TcpStream::connect(world.plain).expect("connected");
@@ -297,80 +299,80 @@ fn a_server_in_the_neighbourhood_is_forwarded_to() {
     }
     socket.close(None).expect("closing");
     while socket.read().is_ok() {}
-    // A client that leaves while the server's response pauses, or before it has begun: the server learns of it.
+    // A client that disconnects while the server's response pauses, or before it begins: the server is notified.
     for path in ["/pause", "/wait"] {
         let mut client = world.client();
         client.send(format!("GET {path} HTTP/1.1\r\n{HOST}\r\n\r\n"));
-        asked.recv_timeout(PATIENCE).expect("the server has received it");
+        arrived.recv_timeout(PATIENCE).expect("the server has received it");
         if path == "/pause" {
             client.head().assert(200);
         }
         client.leave();
         assert_eq!(ended.recv_timeout(PATIENCE), Ok(EndReason::PeerClosed), "{path}");
     }
-    // The server is gone: a clear response.
+    // The server has stopped: a clear response.
     running.stop().expect("in order");
-    assert!(ask(&world, "GET /", &[]).assert(502).text().contains("cannot be reached"));
-    origin.says("cannot forward a request");
+    assert!(fetch(&world, "GET /", &[]).assert(502).text().contains("cannot be reached"));
+    origin.expect_line("cannot forward a request");
 }
 
 #[test]
-fn under_way_is_finished_when_it_is_told_to_stop() {
+fn requests_under_way_are_finished_at_sigterm() {
     let world = World::new();
     let (dir, content) = (Dir::new("drain"), bytes(6_000_000));
     dir.file("large", &content);
     let origin = Origin::start(&world, &dir, "app", &["--root", dir.0.to_str().expect("text")]);
-    origin.says("connected");
-    served(&world);
+    origin.expect_line("connected");
+    wait_served(&world);
     let mut client = world.client();
     let head = client.send(format!("GET /large HTTP/1.1\r\n{HOST}\r\n\r\n")).head();
     head.assert(200);
     let mut got = client.exactly(100_000).expect("its beginning");
     origin.terminate();
-    // It is stopping, and new clients learn this.
+    // It is stopping: new requests are rejected.
     let end = Instant::now() + PATIENCE;
-    while ask(&world, "HEAD /large", &[]).status != 502 {
+    while fetch(&world, "HEAD /large", &[]).status != 502 {
         assert!(Instant::now() < end, "the connection continues");
         std::thread::sleep(Duration::from_millis(10));
     }
     got.extend(client.exactly(content.len() - got.len()).expect("the rest"));
     assert!(got == content);
-    origin.ends();
+    origin.wait_ended();
 }
 
 #[test]
-fn what_is_wrong_is_said_in_words() {
+fn errors_are_reported_in_words() {
     let world = World::new();
     let dir = Dir::new("wrong");
     let root = dir.0.to_str().expect("text").to_owned();
     let origin = Origin::start(&world, &dir, "wrong", &["--root", &root]);
-    let line = origin.says("401");
+    let line = origin.expect_line("401");
     assert!(line.contains("check the token") && line.contains("next attempt in"), "{line}");
     drop(origin);
     let pin = "sha256//AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     let origin = Origin::start(&world, &dir, "app", &["--root", &root, "--pin", pin]);
-    origin.says("the server's key is not the pinned one: its SHA-256 is ");
+    origin.expect_line("the server's key is not the pinned one: its SHA-256 is ");
     drop(origin);
     let output = |args: &[&str], token: &str| {
         let output = Command::new(program("origin")).args(args).env("UNCORK_TOKEN", token).output().expect("started");
         (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     };
-    let good = ["--proxy", "a.example:1", "--host", "b.example", "--root", &root, "--pin", &"0".repeat(64)];
-    for (wrong, token, words) in [
+    let valid = ["--proxy", "a.example:1", "--host", "b.example", "--root", &root, "--pin", &"0".repeat(64)];
+    for (wrong, token, expected) in [
         (vec!["--proxy", "a.example:1", "--host", "b.example"], "t", "--root <DIR>|--forward <URL>"),
-        (good.to_vec(), "", "no token: set UNCORK_TOKEN"),
-        ([&good[..6], &["--pin", "abc"]].concat(), "t", "expected 32 bytes of SHA-256, got 2"),
-        ([&good[..6], &["--ca", "/no/such/file"]].concat(), "t", "/no/such/file: no such file"),
-        ([&good[..4], &["--forward", "ftp://a", "--pin", good[7]]].concat(), "t", "as in http://127.0.0.1:3000"),
+        (valid.to_vec(), "", "no token: set UNCORK_TOKEN"),
+        ([&valid[..6], &["--pin", "abc"]].concat(), "t", "expected 32 bytes of SHA-256, got 2"),
+        ([&valid[..6], &["--ca", "/no/such/file"]].concat(), "t", "/no/such/file: no such file"),
+        ([&valid[..4], &["--forward", "ftp://a", "--pin", valid[7]]].concat(), "t", "as in http://127.0.0.1:3000"),
         (
-            [&good[..4], &["--forward", "http://a", "--via", "a b", "--pin", good[7]]].concat(),
+            [&valid[..4], &["--forward", "http://a", "--via", "a b", "--pin", valid[7]]].concat(),
             "t",
             "invalid name for Via: must have 1 to 64",
         ),
-        ([&["--proxy", "https://a"], &good[2..]].concat(), "t", "expected a name and a port"),
+        ([&["--proxy", "https://a"], &valid[2..]].concat(), "t", "expected a name and a port"),
     ] {
-        let (code, said) = output(&wrong, token);
-        assert!(code == Some(2) && said.contains(words), "{wrong:?}: {code:?} {said}");
+        let (code, text) = output(&wrong, token);
+        assert!(code == Some(2) && text.contains(expected), "{wrong:?}: {code:?} {text}");
     }
     let (code, help) = output(&["--help"], "");
     assert_eq!(code, Some(0));

@@ -4,7 +4,7 @@ use std::{io::ErrorKind, time::Duration};
 
 use super::{
     client::Client,
-    raw::{CANCEL, DATA, HEADERS, REFUSED_STREAM, RST_STREAM, RawOrigin},
+    raw::{CANCEL, DATA, HEADERS, RST_STREAM, RawOrigin},
     world::{World, config},
 };
 
@@ -14,16 +14,26 @@ pub(crate) fn get(client: &mut Client, path: &str) {
     client.send(format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n"));
 }
 
-/// A world with one origin server of [`HOST`].
-fn one() -> (World, RawOrigin) {
+/// Closes a client's connection, or half-closes it.
+pub(crate) fn leave_or_finish(mut client: Client, leaves: bool) -> Option<Client> {
+    if leaves {
+        client.leave();
+        return None;
+    }
+    client.finish();
+    Some(client)
+}
+
+/// Returns a proxy with one origin server of [`HOST`].
+pub(crate) fn world_and_origin() -> (World, RawOrigin) {
     let world = World::new();
     let origin = RawOrigin::new(&world, "app", HOST);
     (world, origin)
 }
 
 #[test]
-fn a_request_goes_to_the_origin_and_its_answer_back() {
-    let (world, mut origin) = one();
+fn a_request_and_its_response_are_forwarded() {
+    let (world, mut origin) = world_and_origin();
     for mut client in [world.client(), world.secure_client()] {
         for i in 0..3 {
             get(&mut client, "/");
@@ -39,8 +49,8 @@ fn a_request_goes_to_the_origin_and_its_answer_back() {
 }
 
 #[test]
-fn a_body_goes_to_the_origin_as_fast_as_it_takes_it() {
-    let (world, mut origin) = one();
+fn a_body_is_sent_as_the_window_allows() {
+    let (world, mut origin) = world_and_origin();
     let body: Vec<u8> = (0..1_000_000u32).map(|i| (i % 251) as u8).collect();
     for mut client in [world.client(), world.secure_client()] {
         let (sent, head) =
@@ -76,8 +86,8 @@ fn a_body_goes_to_the_origin_as_fast_as_it_takes_it() {
 }
 
 #[test]
-fn a_chunked_body_keeps_its_trailers_and_so_does_the_answer() {
-    let (world, mut origin) = one();
+fn trailers_are_forwarded_in_both_directions() {
+    let (world, mut origin) = world_and_origin();
     let mut client = world.client();
     client.send(format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n"));
     client.chunk(b"abc").send("0\r\nX-Sum: 6\r\n\r\n");
@@ -93,8 +103,8 @@ fn a_chunked_body_keeps_its_trailers_and_so_does_the_answer() {
 }
 
 #[test]
-fn what_an_origin_says_goes_out_at_once() {
-    let (world, mut origin) = one();
+fn data_of_a_response_is_sent_at_once() {
+    let (world, mut origin) = world_and_origin();
     let mut client = world.client();
     get(&mut client, "/events");
     let stream = origin.request();
@@ -110,8 +120,8 @@ fn what_an_origin_says_goes_out_at_once() {
 }
 
 #[test]
-fn answers_without_a_body_say_what_its_length_would_have_been() {
-    let (world, mut origin) = one();
+fn responses_without_a_body_keep_their_length() {
+    let (world, mut origin) = world_and_origin();
     let mut client = world.client();
     type Row = (&'static str, u16, &'static [(&'static str, &'static str)], Option<&'static str>);
     let rows: &[Row] = &[
@@ -134,12 +144,12 @@ fn answers_without_a_body_say_what_its_length_would_have_been() {
     get(&mut client, "/");
     let stream = origin.request();
     origin.head(stream, 200, &[("content-length", "2")], false).data(stream, "ok", true);
-    assert_eq!(client.answer().text(), "ok", "and the connection is in step");
+    assert_eq!(client.answer().text(), "ok", "the connection is still usable");
 }
 
 #[test]
-fn interim_answers_are_passed_on() {
-    let (world, mut origin) = one();
+fn interim_responses_are_forwarded() {
+    let (world, mut origin) = world_and_origin();
     let mut client = world.client();
     get(&mut client, "/");
     let stream = origin.request();
@@ -148,7 +158,7 @@ fn interim_answers_are_passed_on() {
     assert_eq!((interim.status, interim.get("link")), (103, Some("</a.css>; rel=preload")));
     origin.head(stream, 200, &[], true);
     client.answer().assert(200);
-    // An origin server that sends nothing else is truncated.
+    // After too many of them the client gets an error.
     get(&mut client, "/");
     let stream = origin.request();
     for _ in 0..100 {
@@ -166,8 +176,8 @@ fn interim_answers_are_passed_on() {
 }
 
 #[test]
-fn who_expects_100_gets_it_from_the_proxy() {
-    let (world, mut origin) = one();
+fn the_proxy_itself_sends_100_continue() {
+    let (world, mut origin) = world_and_origin();
     let mut client = world.client();
     client.send(format!("PUT / HTTP/1.1\r\nHost: {HOST}\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"));
     let stream = origin.request();
@@ -177,24 +187,24 @@ fn who_expects_100_gets_it_from_the_proxy() {
     origin.head(stream, 200, &[], true);
     client.answer().assert(200);
     // When no handler takes the body, the proxy does not request it.
-    client.send("PUT / HTTP/1.1\r\nHost: nobody.example\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
+    client.send("PUT / HTTP/1.1\r\nHost: unknown.example\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
     assert_eq!(client.head().status, 404);
 }
 
 #[test]
-fn an_answer_may_come_before_the_body_is_there() {
-    let (world, mut origin) = one();
+fn a_response_may_come_before_the_request_is_complete() {
+    let (world, mut origin) = world_and_origin();
     let mut client = world.client();
     client.send(format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 1000000\r\n\r\nabc"));
     let stream = origin.request();
     origin.head(stream, 403, &[("content-length", "3")], false).data(stream, "no\n", true).reset(stream, 0);
     let answer = client.answer();
     assert_eq!((answer.status, answer.text()), (403, "no\n"));
-    world.until("the stream is over", |counts| counts.active == 0);
+    world.wait_until("the stream is over", |counts| counts.active == 0);
 }
 
 #[test]
-fn errors_say_where_the_fault_is() {
+fn errors_tell_the_faults_apart() {
     let config = uncork::relay::tunnel::ProxyConfig { response_timeout: Duration::from_millis(300), ..config() };
     let world = World::with(config);
     let mut client = world.client();
@@ -202,7 +212,7 @@ fn errors_say_where_the_fault_is() {
         client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
         client.answer()
     };
-    assert_eq!(ask("nobody.example").status, 404);
+    assert_eq!(ask("unknown.example").status, 404);
     assert_eq!(ask("x.dev.example").status, 404, "it could be registered, but is not");
     let known = ask(HOST);
     assert_eq!((known.status, known.get("retry-after")), (502, Some("5")));
@@ -213,16 +223,16 @@ fn errors_say_where_the_fault_is() {
     let reset = origin.expect(|frame| frame.kind == RST_STREAM);
     assert_eq!((reset.stream, reset.code()), (stream, CANCEL), "it may end");
     origin.leave();
-    world.until("the origin server has left", |counts| counts.connections == 0);
+    world.wait_until("the origin server has left", |counts| counts.connections == 0);
     assert_eq!(ask("x.dev.example").status, 502, "it was connected, and may reconnect");
     let counts = world.proxy.counts();
     assert_eq!((counts.unknown_host, counts.no_origin, counts.timed_out), (2, 2, 1));
 }
 
 #[test]
-fn an_origin_that_is_lost_is_no_end_of_an_answer() {
+fn a_lost_origin_server_truncates_the_response() {
     for (known, broken) in [(true, true), (false, true), (true, false), (false, false)] {
-        let (world, mut origin) = one();
+        let (world, mut origin) = world_and_origin();
         let mut client = world.client();
         get(&mut client, "/");
         let stream = origin.request();
@@ -240,7 +250,7 @@ fn an_origin_that_is_lost_is_no_end_of_an_answer() {
         assert_eq!(world.proxy.counts().truncated, 1);
     }
     // Before any output: a readable error.
-    let (world, mut origin) = one();
+    let (world, mut origin) = world_and_origin();
     let mut client = world.client();
     get(&mut client, "/");
     origin.request();
@@ -249,8 +259,8 @@ fn an_origin_that_is_lost_is_no_end_of_an_answer() {
 }
 
 #[test]
-fn a_client_that_leaves_takes_its_stream_with_it() {
-    let (world, mut origin) = one();
+fn a_client_that_disconnects_resets_its_stream() {
+    let (world, mut origin) = world_and_origin();
     let reset = |origin: &mut RawOrigin, stream: u32| {
         let reset = origin.expect(|frame| frame.kind == RST_STREAM);
         assert_eq!((reset.stream, reset.code()), (stream, CANCEL));
@@ -282,13 +292,7 @@ fn a_client_that_leaves_takes_its_stream_with_it() {
                 } else {
                     client.exactly(4).expect("half");
                 }
-                let kept = if leaves {
-                    client.leave();
-                    None
-                } else {
-                    client.finish();
-                    Some(client)
-                };
+                let kept = leave_or_finish(client, leaves);
                 reset(&mut origin, stream);
                 drop(kept);
             }
@@ -305,95 +309,12 @@ fn a_client_that_leaves_takes_its_stream_with_it() {
         client.leave();
         reset(&mut origin, stream);
     }
-    world.until("all are gone", |counts| counts.active == 0 && counts.disconnected == 12);
-}
-
-#[test]
-fn what_an_origin_refuses_another_gets() {
-    let (world, mut first) = one();
-    let mut client = world.client();
-    // By RST_STREAM. There is no other origin server: the client gets the error.
-    get(&mut client, "/");
-    let stream = first.request();
-    first.reset(stream, REFUSED_STREAM);
-    let refused = client.answer();
-    assert_eq!((refused.status, refused.get("retry-after")), (503, Some("1")));
-    let mut second = RawOrigin::new(&world, "app", HOST);
-    for _ in 0..2 {
-        client.send(format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n"));
-        // Whichever is asked first.
-        get_one(&mut first, &mut second, &mut client);
-    }
-    assert!(world.proxy.counts().retried >= 1);
-}
-
-/// The first of the two refuses, if it is asked; the second responds.
-fn get_one(first: &mut RawOrigin, second: &mut RawOrigin, client: &mut Client) {
-    let patience = Duration::from_millis(300);
-    if !first.is_silent(patience) {
-        let stream = first.request();
-        first.reset(stream, REFUSED_STREAM);
-    }
-    let stream = second.request();
-    client.chunk(b"body").send("0\r\n\r\n");
-    assert_eq!(second.expect(|frame| frame.kind == DATA).payload, b"body");
-    second.head(stream, 200, &[], true);
-    client.answer().assert(200);
-}
-
-#[test]
-fn a_body_that_was_begun_is_not_sent_twice() {
-    let (world, mut first) = one();
-    let mut second = RawOrigin::new(&world, "app", HOST);
-    let mut client = world.client();
-    client.send(format!("POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 8\r\n\r\nhalf"));
-    let (mut asked, mut other) = match first.is_silent(Duration::from_millis(300)) {
-        true => (second, first),
-        false => {
-            std::mem::swap(&mut first, &mut second);
-            (second, first)
-        }
-    };
-    let stream = asked.request();
-    asked.expect(|frame| frame.kind == DATA);
-    asked.reset(stream, REFUSED_STREAM);
-    assert_eq!(client.head().status, 503);
-    assert!(other.is_silent(Duration::from_millis(100)));
-}
-
-#[test]
-fn what_lies_behind_a_goaway_goes_elsewhere() {
-    let (world, mut first) = one();
-    let mut clients: Vec<Client> = (0..3).map(|_| world.client()).collect();
-    let mut streams = Vec::new();
-    for client in &mut clients {
-        get(client, "/");
-        streams.push(first.request());
-    }
-    let mut second = RawOrigin::new(&world, "app", HOST);
-    // The first stream is finished, the others were not begun.
-    first.go_away(streams[0], 0);
-    for _ in 0..2 {
-        let stream = second.request();
-        second.head(stream, 200, &[("x-by", "second")], true);
-    }
-    first.head(streams[0], 200, &[("x-by", "first")], true);
-    let by: Vec<String> = clients.iter_mut().map(|client| client.answer().get("x-by").expect("said").into()).collect();
-    assert_eq!(by, ["first", "second", "second"]);
-    // It gets no more requests, and its connection ends in order.
-    first.ended();
-    for _ in 0..3 {
-        get(&mut clients[0], "/");
-        let stream = second.request();
-        second.head(stream, 200, &[], true);
-        clients[0].answer().assert(200);
-    }
-    world.until("the first has left", |counts| counts.connections == 1);
+    world.wait_until("all clients have disconnected", |counts| counts.active == 0 && counts.disconnected == 12);
 }
 
 #[test]
 fn slow_readers_do_not_slow_the_rest() {
-    let (world, mut origin) = one();
+    let (world, mut origin) = world_and_origin();
     // As many as would exhaust a connection's window of sixteen times that of a stream.
     let mut slow: Vec<Client> = (0..20).map(|_| world.client()).collect();
     let block = vec![7; 16_384];
@@ -418,7 +339,7 @@ fn slow_readers_do_not_slow_the_rest() {
 
 #[test]
 fn a_stopping_proxy_finishes_what_is_under_way() {
-    let (world, mut origin) = one();
+    let (world, mut origin) = world_and_origin();
     let mut client = world.client();
     get(&mut client, "/");
     let stream = origin.request();

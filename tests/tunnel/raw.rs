@@ -50,11 +50,11 @@ impl Frame {
 pub(crate) struct RawOrigin {
     client: Client,
     /// All bytes of the proxy, from the preface on.
-    heard: Vec<u8>,
+    received: Vec<u8>,
 }
 
-/// The request for a tunnel.
-pub(crate) fn knock(token: &str, hosts: &str) -> String {
+/// Returns the request for a tunnel.
+pub(crate) fn tunnel_request(token: &str, hosts: &str) -> String {
     format!(
         "PUT /tunnel HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: ptth\r\nALPN: h2\r\n\
          Authorization: Bearer {token}\r\nUncork-Hosts: {hosts}\r\n\r\n"
@@ -68,19 +68,21 @@ impl RawOrigin {
         let mut origin = Self::silent(world, token, hosts);
         // MAX_CONCURRENT_STREAMS, and ENABLE_CONNECT_PROTOCOL.
         origin.frame(SETTINGS, 0, 0, [0, 3, 0, 0, 3, 232, 0, 8, 0, 0, 0, 1]);
-        // When its settings are acknowledged, they hold.
+        // The settings apply once they are acknowledged.
         origin.expect(|frame| frame.kind == SETTINGS && frame.flags & ACK != 0);
-        world.until("the origin is connected", |counts| counts.connections_total > links && counts.connections > 0);
+        world.wait_until("the origin server is connected", |counts| {
+            counts.connections_total > links && counts.connections > 0
+        });
         origin
     }
 
-    /// Connects one by ALPN that authenticates when asked. Also returns the stream of that request.
+    /// Connects one by ALPN, and sends `hello` to the proxy's question for the credential.
     pub(crate) fn by_alpn(world: &World, hello: &str) -> Self {
         let mut client = world.rh2();
         client.send([]);
         let preface = client.exactly(24).expect("the preface");
         assert_eq!(preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-        let mut origin = Self { client, heard: preface };
+        let mut origin = Self { client, received: preface };
         origin.frame(SETTINGS, 0, 0, [0, 8, 0, 0, 0, 1]);
         let stream = origin.request();
         assert_eq!(origin.heads()[0].uri().path(), "/.well-known/uncork/hello");
@@ -95,12 +97,12 @@ impl RawOrigin {
     /// Connects an accepted one that sends nothing.
     pub(crate) fn silent(world: &World, token: &str, hosts: &str) -> Self {
         let mut client = world.origin();
-        client.send(knock(token, hosts));
+        client.send(tunnel_request(token, hosts));
         let head = client.head();
         assert_eq!((head.status, head.get("upgrade"), head.get("alpn")), (101, Some("ptth"), Some("h2")), "{head:?}");
         let preface = client.exactly(24).expect("the preface");
         assert_eq!(preface, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-        Self { client, heard: preface }
+        Self { client, received: preface }
     }
 
     pub(crate) fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: impl AsRef<[u8]>) -> &mut Self {
@@ -111,7 +113,7 @@ impl RawOrigin {
     /// Like [`frame`](Self::frame), but for a proxy that may have closed the connection.
     pub(crate) fn try_frame(&mut self, kind: u8, flags: u8, stream: u32, payload: impl AsRef<[u8]>) -> io::Result<()> {
         let payload = payload.as_ref();
-        let mut frame = u32::try_from(payload.len()).expect("a short one").to_be_bytes()[1..].to_vec();
+        let mut frame = u32::try_from(payload.len()).expect("a short payload").to_be_bytes()[1..].to_vec();
         frame.extend([kind, flags]);
         frame.extend(stream.to_be_bytes());
         frame.extend_from_slice(payload);
@@ -160,8 +162,8 @@ impl RawOrigin {
         let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
         let stream = u32::from_be_bytes(head[5..9].try_into().expect("four bytes"));
         let frame = Frame { kind: head[3], flags: head[4], stream, payload: self.client.exactly(length)? };
-        self.heard.extend_from_slice(&head);
-        self.heard.extend_from_slice(&frame.payload);
+        self.received.extend_from_slice(&head);
+        self.received.extend_from_slice(&frame.payload);
         if frame.kind == SETTINGS && frame.flags & ACK == 0 {
             self.frame(SETTINGS, ACK, 0, []);
         }
@@ -213,7 +215,7 @@ impl RawOrigin {
         let cx = &mut Context::from_waker(Waker::noop());
         let mut greeting = h2::server::Builder::new();
         greeting.enable_connect_protocol();
-        let mut greeting = pin!(greeting.handshake::<_, bytes::Bytes>(Replay(self.heard.clone(), 0)));
+        let mut greeting = pin!(greeting.handshake::<_, bytes::Bytes>(Replay(self.received.clone(), 0)));
         let Poll::Ready(Ok(mut server)) = greeting.as_mut().poll(cx) else { panic!("no preface and settings") };
         let mut heads = Vec::new();
         while let Poll::Ready(Some(Ok((request, _)))) = server.poll_accept(cx) {
@@ -231,7 +233,7 @@ impl RawOrigin {
     }
 }
 
-/// Replays received bytes, then is silent. Discards what is written to it.
+/// Replays received bytes, and then is silent. Discards written bytes.
 struct Replay(Vec<u8>, usize);
 
 impl AsyncRead for Replay {

@@ -8,13 +8,16 @@ use std::{
 use uncork::relay::tunnel::{Credential, ProxyConfig};
 
 use super::{
-    spdy_peer::{GOAWAY, OK, Origin, PING, Peer, RST_STREAM, VERSION, WINDOW, WINDOW_UPDATE, get, legacy, one},
+    proxy::leave_or_finish,
+    spdy_peer::{
+        GOAWAY, OK, Origin, PING, Peer, RST_STREAM, VERSION, WINDOW, WINDOW_UPDATE, get, legacy, world_and_origin,
+    },
     world::{World, config},
 };
 
 #[test]
-fn a_request_goes_to_an_original_and_its_answer_back() {
-    let (world, mut origin) = one();
+fn a_request_and_its_response_are_forwarded() {
+    let (world, mut origin) = world_and_origin();
     for (n, (mut client, scheme)) in
         [(world.client(), "http"), (world.secure_client(), "https")].into_iter().enumerate()
     {
@@ -22,17 +25,17 @@ fn a_request_goes_to_an_original_and_its_answer_back() {
             "GET /a?b HTTP/1.1\r\nHost: old.example\r\nAccept: text/html\r\naccept: image/png\r\nX-Forwarded-For: 1.2.3.4\r\n\
              Connection: X-Hop\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nUpgrade: websocket\r\n\r\n",
         );
-        let asked = origin.request();
-        assert_eq!((asked.stream, asked.fin), (n as u32 * 2 + 1, true));
+        let request = origin.request();
+        assert_eq!((request.stream, request.fin), (n as u32 * 2 + 1, true));
         let start: Vec<(&str, &str)> =
-            asked.fields.iter().take(5).map(|(name, value)| (&name[..], &value[..])).collect();
+            request.fields.iter().take(5).map(|(name, value)| (&name[..], &value[..])).collect();
         let want = [(":method", "GET"), (":path", "/a?b"), VERSION, (":host", "old.example"), (":scheme", scheme)];
         assert_eq!(start, want);
-        assert_eq!(asked.get("accept"), Some("text/html\0image/png"));
-        assert_eq!(asked.get("x-forwarded-for"), Some("127.0.0.1"), "{asked:?}");
-        assert!(asked.get("via").is_some_and(|via| via.starts_with("1.1 uncork-")), "{asked:?}");
+        assert_eq!(request.get("accept"), Some("text/html\0image/png"));
+        assert_eq!(request.get("x-forwarded-for"), Some("127.0.0.1"), "{request:?}");
+        assert!(request.get("via").is_some_and(|via| via.starts_with("1.1 uncork-")), "{request:?}");
         for hop in ["connection", "x-hop", "keep-alive", "upgrade", "host", "transfer-encoding"] {
-            assert_eq!(asked.get(hop), None, "{hop}");
+            assert_eq!(request.get(hop), None, "{hop}");
         }
         let part = [
             (":status", "206 Partial Content"),
@@ -43,19 +46,19 @@ fn a_request_goes_to_an_original_and_its_answer_back() {
             ("x-a", "secret"),
             ("via", "1.1 a\x001.1 b"),
         ];
-        origin.reply(asked.stream, false, &part).data(asked.stream, false, "hello").data(asked.stream, true, "");
+        origin.reply(request.stream, false, &part).data(request.stream, false, "hello").data(request.stream, true, "");
         let answer = client.answer();
         assert_eq!((answer.status, answer.text(), answer.get("content-range")), (206, "hello", Some("bytes 0-4/9")));
         assert_eq!(answer.get("x-a"), None, "{answer:?}");
         assert!(answer.get("via").is_some_and(|via| via.starts_with("1.1 a, 1.1 b, 1.1 uncork-")), "{answer:?}");
     }
-    // They are counted behind the call that passes them on.
-    world.until("both are counted", |counts| counts.bytes_down == 10);
+    // Bytes are counted after the call that forwards them.
+    world.wait_until("both are counted", |counts| counts.bytes_down == 10);
 }
 
 #[test]
-fn a_body_goes_to_an_original_as_its_window_has_it() {
-    let (world, mut origin) = one();
+fn a_body_is_sent_as_the_window_allows() {
+    let (world, mut origin) = world_and_origin();
     let body: Vec<u8> = (0..200_000u32).map(|i| (i % 251) as u8).collect();
     for chunked in [false, true] {
         let (mut client, sent) = (world.client(), body.clone());
@@ -67,30 +70,30 @@ fn a_body_goes_to_an_original_as_its_window_has_it() {
             };
             client.answer()
         });
-        let asked = origin.request();
-        assert_eq!((asked.fin, asked.get("content-length")), (false, (!chunked).then_some("200000")));
+        let request = origin.request();
+        assert_eq!((request.fin, request.get("content-length")), (false, (!chunked).then_some("200000")));
         let mut got = Vec::new();
         while got.len() < WINDOW {
             got.extend(origin.expect(0).payload);
         }
-        assert_eq!(got.len(), WINDOW, "to the byte");
+        assert_eq!(got.len(), WINDOW, "exactly the window");
         assert!(origin.client.is_silent(Duration::from_millis(100)), "the window is used up");
         let mut fin = false;
         while !fin {
-            origin.control(WINDOW_UPDATE, &[asked.stream, 50_000]).control(WINDOW_UPDATE, &[0, 50_000]);
+            origin.control(WINDOW_UPDATE, &[request.stream, 50_000]).control(WINDOW_UPDATE, &[0, 50_000]);
             let frame = origin.expect(0);
             fin = frame.fin;
             got.extend(frame.payload);
         }
         assert!(got == body);
-        origin.reply(asked.stream, false, &[(":status", "201 Created"), VERSION]).data(asked.stream, true, "");
+        origin.reply(request.stream, false, &[(":status", "201 Created"), VERSION]).data(request.stream, true, "");
         sender.join().expect("no panic").assert(201);
     }
 }
 
 #[test]
 fn a_slow_client_stops_its_own_stream_only() {
-    let (world, mut origin) = one();
+    let (world, mut origin) = world_and_origin();
     let mut slow = world.client();
     get(&mut slow, "/big");
     let big = origin.request().stream;
@@ -127,8 +130,8 @@ fn a_slow_client_stops_its_own_stream_only() {
 }
 
 #[test]
-fn answers_without_a_body_are_in_step() {
-    let (world, mut origin) = one();
+fn responses_without_a_body_do_not_disturb_the_next() {
+    let (world, mut origin) = world_and_origin();
     let mut client = world.client();
     for (method, status, length) in
         [("HEAD", "200 OK", "1234"), ("GET", "304 Not Modified", "1234"), ("DELETE", "204 No Content", "0")]
@@ -147,7 +150,7 @@ fn answers_without_a_body_are_in_step() {
 }
 
 #[test]
-fn clients_are_told_what_an_original_would_not_have_told_them() {
+fn clients_get_clear_errors() {
     let config = ProxyConfig { response_timeout: Duration::from_millis(300), ..legacy() };
     let world = World::with(config);
     let mut client = world.client();
@@ -160,7 +163,7 @@ fn clients_are_told_what_an_original_would_not_have_told_them() {
     assert_eq!(client.answer().status, 504);
     let reset = origin.expect(RST_STREAM);
     assert_eq!((reset.number(0), reset.number(4)), (stream, 5), "CANCEL");
-    // It dies in the middle.
+    // It is lost in the middle of a response.
     get(&mut client, "/");
     let stream = origin.request().stream;
     origin.reply(stream, false, &[OK, VERSION, ("content-length", "10")]).data(stream, false, "half");
@@ -169,7 +172,7 @@ fn clients_are_told_what_an_original_would_not_have_told_them() {
     origin.client.leave();
     let error = client.body(&head).expect_err("truncated");
     assert!(matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset), "{error}");
-    world.until("the connection has ended", |counts| counts.connections == 0);
+    world.wait_until("the connection has ended", |counts| counts.connections == 0);
     // It was connected, and may reconnect.
     let mut client = world.client();
     get(&mut client, "/");
@@ -179,12 +182,12 @@ fn clients_are_told_what_an_original_would_not_have_told_them() {
 
 #[test]
 fn a_client_that_leaves_resets_its_stream() {
-    let (world, mut origin) = one();
-    for answered in [false, true] {
+    let (world, mut origin) = world_and_origin();
+    for begun in [false, true] {
         let mut client = world.client();
         get(&mut client, "/");
         let stream = origin.request().stream;
-        if answered {
+        if begun {
             origin.reply(stream, false, &[OK, VERSION]).data(stream, false, "half");
             client.head();
             client.next_chunk().expect("a chunk");
@@ -200,26 +203,20 @@ fn a_client_that_leaves_resets_its_stream() {
         origin.reply(stream, false, &[OK, VERSION, ("content-length", "100")]).data(stream, false, "half");
         client.head();
         client.exactly(4).expect("half");
-        let kept = if leaves {
-            client.leave();
-            None
-        } else {
-            client.finish();
-            Some(client)
-        };
+        let kept = leave_or_finish(client, leaves);
         let reset = origin.expect(RST_STREAM);
         assert_eq!((reset.number(0), reset.number(4)), (stream, 5));
         drop(kept);
     }
-    world.until("all requests have ended", |counts| counts.active == 0 && counts.disconnected == 5);
+    world.wait_until("all requests have ended", |counts| counts.active == 0 && counts.disconnected == 5);
 }
 
-/// At this rate, sending the buffered data would take minutes: the departure of a client does not wait for that.
+/// At this rate, sending the buffered data would take minutes. The end of a client must not wait for that.
 #[test]
 fn a_client_that_leaves_does_not_wait_for_the_rate() {
     let mut config = config();
-    let here = |peer: &uncork::PeerAddr| peer.ip().is_some_and(|ip| ip.is_loopback());
-    let old = Credential::allow_legacy_unauthenticated("old", here).host("*").expect("a pattern");
+    let is_local = |peer: &uncork::PeerAddr| peer.ip().is_some_and(|ip| ip.is_loopback());
+    let old = Credential::allow_legacy_unauthenticated("old", is_local).host("*").expect("a pattern");
     config.credentials.push(old.rate(100));
     let world = World::with(config);
     let mut origin = Origin::new(&world);
@@ -236,12 +233,12 @@ fn a_client_that_leaves_does_not_wait_for_the_rate() {
     client.leave();
     let reset = origin.expect(RST_STREAM);
     assert_eq!((reset.number(0), reset.number(4)), (stream, 5));
-    world.until("the connection has ended", |counts| counts.active == 0 && counts.disconnected == 1);
+    world.wait_until("the connection has ended", |counts| counts.active == 0 && counts.disconnected == 1);
 }
 
 #[test]
-fn a_new_original_takes_the_place_of_the_last() {
-    let (world, mut first) = one();
+fn a_new_origin_server_replaces_the_last() {
+    let (world, mut first) = world_and_origin();
     let mut client = world.client();
     get(&mut client, "/");
     first.request();
@@ -252,13 +249,13 @@ fn a_new_original_takes_the_place_of_the_last() {
     let stream = second.request().stream;
     second.reply(stream, false, &[OK, VERSION, ("content-length", "6")]).data(stream, true, "second");
     assert_eq!(client.answer().text(), "second");
-    let names: Vec<String> = world.proxy.connections().into_iter().map(|link| link.credential).collect();
+    let names: Vec<String> = world.proxy.connections().into_iter().map(|connection| connection.credential).collect();
     assert_eq!(names, ["old"]);
 }
 
 #[test]
-fn an_original_that_goes_away_is_not_asked_again() {
-    let (world, mut origin) = one();
+fn an_origin_server_that_sent_goaway_gets_no_more_requests() {
+    let (world, mut origin) = world_and_origin();
     let (mut one, mut two) = (world.client(), world.client());
     get(&mut one, "/");
     let first = origin.request().stream;
@@ -270,11 +267,11 @@ fn an_original_that_goes_away_is_not_asked_again() {
     origin.reply(first, false, &[OK, VERSION, ("content-length", "4")]).data(first, true, "done");
     assert_eq!(one.answer().text(), "done");
     origin.expect_end();
-    world.until("the connection has ended", |counts| counts.connections == 0);
+    world.wait_until("the connection has ended", |counts| counts.connections == 0);
 }
 
 #[test]
-fn pings_are_answered_and_silence_is_found() {
+fn pings_are_acknowledged_and_silence_is_detected() {
     let world = World::with(ProxyConfig { ping_interval: Duration::from_millis(300), ..legacy() });
     let mut origin = Origin::new(&world);
     origin.control(PING, &[2]);
@@ -282,8 +279,8 @@ fn pings_are_answered_and_silence_is_found() {
     let ours = origin.expect(PING).number(0);
     assert_eq!(ours % 2, 1, "a proxy's are odd");
     origin.control(PING, &[ours]);
-    // It is alive, and gets another ping; then it is silent.
+    // After its acknowledgement it gets another ping; then it is silent.
     origin.expect(PING);
     origin.expect_end();
-    world.until("the connection has ended", |counts| counts.connections == 0 && counts.silent == 1);
+    world.wait_until("the connection has ended", |counts| counts.connections == 0 && counts.silent == 1);
 }

@@ -8,25 +8,25 @@ use uncork::relay::tunnel::Credential;
 use super::{
     spdy_peer::{
         AUTHORITY, ESTABLISHED, OK, Origin, PING, Peer, RST_STREAM, SYN_REPLY, SYN_STREAM, VERSION, Zlib, control,
-        data, get, hello, legacy, one, words,
+        data, get, handshake, legacy, numbers, world_and_origin,
     },
     world::{World, config},
 };
 
 #[test]
-fn who_was_not_listed_is_refused() {
-    let put = hello(AUTHORITY);
+fn origin_servers_that_are_not_listed_are_rejected() {
+    let put = handshake(AUTHORITY);
     // Without the flag the handshake is an ordinary request for an unknown path.
     let world = World::new();
     let mut client = world.origin();
-    client.send(hello(AUTHORITY));
+    client.send(handshake(AUTHORITY));
     assert_eq!(client.head().status, 404);
     // With it, from another address.
     let mut config = config();
     config.credentials.push(Credential::allow_legacy_unauthenticated("old", |_| false).host("*").expect("a pattern"));
     let world = World::with(config);
     let mut client = world.origin();
-    client.send(hello(AUTHORITY));
+    client.send(handshake(AUTHORITY));
     assert_eq!(client.head().status, 403);
     // A token, an upgrade, or another path: not the handshake of spdy-proxy.
     let world = World::with(legacy());
@@ -55,10 +55,10 @@ fn who_was_not_listed_is_refused() {
     drop(Origin::new(&world));
 }
 
-/// Each costs its own response, which becomes a 502.
+/// Each case affects its own response, which becomes a 502.
 #[test]
-fn what_makes_no_sense_is_not_passed_on() {
-    let (world, mut origin) = one();
+fn malformed_replies_are_not_forwarded() {
+    let (world, mut origin) = world_and_origin();
     let mut client = world.client();
     let wrong: &[&[(&str, &str)]] = &[
         &[OK, VERSION, ("x", "a\r\nSet-Cookie: b=c")],
@@ -78,7 +78,7 @@ fn what_makes_no_sense_is_not_passed_on() {
         assert_eq!(client.answer().status, 502, "{fields:?}");
         assert_eq!(origin.expect(RST_STREAM).number(0), stream);
     }
-    // A length that is not kept: the client must not accept the body as complete.
+    // A wrong length: the client must not accept the body as complete.
     for (length, sent) in [("5", "hell"), ("4", "hello")] {
         get(&mut client, "/");
         let stream = origin.request().stream;
@@ -98,21 +98,21 @@ fn what_makes_no_sense_is_not_passed_on() {
     assert_eq!((answer.text(), answer.get("transfer-encoding"), answer.get("connection")), ("ok", None, None));
 }
 
-/// Each costs its own connection, and nothing else.
+/// Each case ends its own connection, and nothing else.
 #[test]
-fn hostile_originals_are_shown_the_door() {
+fn hostile_origin_programs_are_disconnected() {
     let bomb = |zlib: &mut Zlib| {
         let block = zlib.block(&[("x", &"x".repeat(3_000_000))]);
-        control(SYN_REPLY, 0, &[&words(&[1])[..], &block].concat())
+        control(SYN_REPLY, 0, &[&numbers(&[1])[..], &block].concat())
     };
     type Wire<'a> = &'a dyn Fn(&mut Zlib) -> Vec<u8>;
     let wires: [(&str, Wire<'_>); 9] = [
         ("a bomb", &bomb),
-        ("no zlib", &|_| control(SYN_REPLY, 0, &[&words(&[1])[..], b"GET / HTTP/1.1"].concat())),
+        ("not zlib", &|_| control(SYN_REPLY, 0, &[&numbers(&[1])[..], b"GET / HTTP/1.1"].concat())),
         ("a stream of its own", &|zlib| {
-            control(SYN_STREAM, 0, &[&words(&[2, 0])[..], &[0, 0], &zlib.block(&[])].concat())
+            control(SYN_STREAM, 0, &[&numbers(&[2, 0])[..], &[0, 0], &zlib.block(&[])].concat())
         }),
-        ("a stream that never was", &|_| data(99, false, b"x")),
+        ("an unknown stream", &|_| data(99, false, b"x")),
         ("data on stream 0", &|_| data(0, false, b"x")),
         ("HTTP", &|_| b"GET / HTTP/1.1\r\nHost: old.example\r\n\r\n".to_vec()),
         ("a long ping", &|_| control(PING, 0, &[0; 100])),
@@ -120,7 +120,7 @@ fn hostile_originals_are_shown_the_door() {
         ("a count of 2^32", &|zlib| {
             let mut block = Vec::with_capacity(100);
             zlib.deflate.compress_vec(&[0xff; 4], &mut block, FlushCompress::Sync).expect("deflated");
-            control(SYN_REPLY, 0, &[&words(&[1])[..], &block].concat())
+            control(SYN_REPLY, 0, &[&numbers(&[1])[..], &block].concat())
         }),
     ];
     let world = World::with(legacy());
@@ -129,18 +129,18 @@ fn hostile_originals_are_shown_the_door() {
         let mut client = world.client();
         let mut origin = {
             let mut client = world.origin();
-            client.send(hello(AUTHORITY));
+            client.send(handshake(AUTHORITY));
             assert_eq!(client.exactly(ESTABLISHED.len()).expect("a response"), ESTABLISHED);
             Origin { client, zlib: Zlib::new() }
         };
-        world.until("both are there", |counts| counts.connections == 2);
+        world.wait_until("both are connected", |counts| counts.connections == 2);
         get(&mut client, "/");
         origin.request();
         let bytes = wire(&mut origin.zlib);
         origin.client.send(bytes);
         assert_eq!(client.answer().status, 502, "{name}");
         origin.expect_end();
-        world.until("the connection has ended", |counts| counts.connections == 1);
+        world.wait_until("the connection has ended", |counts| counts.connections == 1);
     }
     let mut client = world.client();
     super::proxy::get(&mut client, "/");
@@ -151,13 +151,13 @@ fn hostile_originals_are_shown_the_door() {
 
 /// The proxy does not read from an origin server that does not read: its buffers are bounded.
 #[test]
-fn a_flood_of_pings_is_pushed_back() {
-    let (world, mut origin) = one();
-    let pings: Vec<u8> = (0..10_000).flat_map(|_| control(PING, 0, &words(&[2]))).collect();
+fn a_flood_of_pings_is_held_back() {
+    let (world, mut origin) = world_and_origin();
+    let pings: Vec<u8> = (0..10_000).flat_map(|_| control(PING, 0, &numbers(&[2]))).collect();
     let (mut sent, end) = (0, Instant::now() + Duration::from_secs(20));
     while let Some(n) = origin.client.push(&pings[sent % 12..], Duration::from_millis(500)) {
         sent += n;
-        assert!(sent < 64 << 20 && Instant::now() < end, "it takes all there is: {sent}");
+        assert!(sent < 64 << 20 && Instant::now() < end, "the flood does not stop: {sent} bytes");
     }
     drop(world);
 }

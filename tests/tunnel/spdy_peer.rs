@@ -1,4 +1,4 @@
-//! SPDY/3.1 as the programs of spdy-proxy speak it: frames and zlib blocks for both peers.
+//! SPDY/3.1 as the programs of spdy-proxy use it: frames and zlib blocks for both peers.
 //!
 //! Nothing here uses the code under test: the bytes were recorded from the programs of spdy-proxy.
 
@@ -24,11 +24,11 @@ pub(crate) const WINDOW_UPDATE: u16 = 9;
 /// Programs of spdy-proxy panic on it.
 pub(crate) const HEADERS: u16 = 8;
 
-/// The flow-control window of SPDY/3.1 at the start: bytes.
+/// The initial flow-control window of SPDY/3.1 in bytes.
 pub(crate) const WINDOW: usize = 65_536;
 
-/// The handshake of an origin program of spdy-proxy that dials this authority.
-pub(crate) fn hello(authority: &str) -> String {
+/// Returns the handshake of an origin program of spdy-proxy that dials this authority.
+pub(crate) fn handshake(authority: &str) -> String {
     format!(
         "PUT / HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: Go-http-client/1.1\r\nContent-Length: 12\r\n\r\nHello from C"
     )
@@ -132,8 +132,8 @@ pub(crate) fn data(stream: u32, fin: bool, bytes: &[u8]) -> Vec<u8> {
     frame
 }
 
-pub(crate) fn words(words: &[u32]) -> Vec<u8> {
-    words.iter().flat_map(|word| word.to_be_bytes()).collect()
+pub(crate) fn numbers(numbers: &[u32]) -> Vec<u8> {
+    numbers.iter().flat_map(|number| number.to_be_bytes()).collect()
 }
 
 /// A program of spdy-proxy that receives frames from the code under test.
@@ -167,12 +167,12 @@ pub(crate) trait Peer {
     }
 }
 
-/// A proxy that accepts spdy-proxy's origin programs from this machine, as origin servers of every host that no other
+/// Returns a configuration that accepts spdy-proxy's origin programs from this machine, for every host that no other
 /// credential names.
 pub(crate) fn legacy() -> ProxyConfig {
     let mut config = config();
-    let here = |peer: &uncork::PeerAddr| peer.ip().is_some_and(|ip| ip.is_loopback());
-    config.credentials.push(Credential::allow_legacy_unauthenticated("old", here).host("*").expect("a pattern"));
+    let is_local = |peer: &uncork::PeerAddr| peer.ip().is_some_and(|ip| ip.is_loopback());
+    config.credentials.push(Credential::allow_legacy_unauthenticated("old", is_local).host("*").expect("a pattern"));
     config
 }
 
@@ -212,9 +212,11 @@ impl Origin {
     pub(crate) fn new(world: &World) -> Self {
         let links = world.proxy.counts().connections_total;
         let mut client = world.origin();
-        client.send(hello(AUTHORITY));
+        client.send(handshake(AUTHORITY));
         assert_eq!(client.exactly(ESTABLISHED.len()).expect("a response"), ESTABLISHED);
-        world.until("the origin is connected", |counts| counts.connections_total > links && counts.connections == 1);
+        world.wait_until("the origin server is connected", |counts| {
+            counts.connections_total > links && counts.connections == 1
+        });
         Self { client, zlib: Zlib::new() }
     }
 
@@ -228,7 +230,7 @@ impl Origin {
 
     pub(crate) fn reply(&mut self, stream: u32, fin: bool, fields: &[(&str, &str)]) -> &mut Self {
         let block = self.zlib.block(fields);
-        let reply = control(SYN_REPLY, u8::from(fin), &[&words(&[stream])[..], &block].concat());
+        let reply = control(SYN_REPLY, u8::from(fin), &[&numbers(&[stream])[..], &block].concat());
         self.client.send(reply);
         self
     }
@@ -239,7 +241,7 @@ impl Origin {
     }
 
     pub(crate) fn control(&mut self, kind: u16, numbers: &[u32]) -> &mut Self {
-        self.client.send(control(kind, 0, &words(numbers)));
+        self.client.send(control(kind, 0, &self::numbers(numbers)));
         self
     }
 
@@ -253,7 +255,7 @@ impl Origin {
 }
 
 /// Returns a proxy and its only origin server.
-pub(crate) fn one() -> (World, Origin) {
+pub(crate) fn world_and_origin() -> (World, Origin) {
     let world = World::with(legacy());
     let origin = Origin::new(&world);
     (world, origin)

@@ -39,13 +39,13 @@ impl Handler for Both {
         self.public.accept(peer)
     }
 
-    /// Offered only where origin servers connect.
+    /// ALPN `rh2` is offered only where origin servers connect.
     fn alpn(&mut self, protocol: &[u8], peer: &PeerAddr) -> Option<Box<dyn Upgrade>> {
         self.origins.alpn(protocol, peer)
     }
 
-    fn closed(&mut self, conn: ConnId, why: &EndReason) {
-        self.public.closed(conn, why);
+    fn closed(&mut self, conn: ConnId, reason: &EndReason) {
+        self.public.closed(conn, reason);
     }
 
     fn stopping(&mut self) {
@@ -71,11 +71,12 @@ pub(crate) fn hash(token: &str) -> String {
 
 /// Returns a credential whose token is its name.
 pub(crate) fn credential(name: &str, hosts: &[&str]) -> Credential {
-    let fresh = Credential::token(name, &hash(name)).expect("a hash");
-    hosts.iter().fold(fresh, |one, host| one.host(host).expect("a name"))
+    let credential = Credential::token(name, &hash(name)).expect("a hash");
+    hosts.iter().fold(credential, |one, host| one.host(host).expect("a name"))
 }
 
-/// The token "app" is for `app.example` and everything below `dev.example`; "other" for the latter.
+/// Returns a configuration in which the token "app" is for `app.example`, "other" for `other.example`, and both are for
+/// names below `dev.example`.
 pub(crate) fn config() -> ProxyConfig {
     let credentials = vec![
         credential("app", &["app.example", "*.dev.example"]),
@@ -94,7 +95,7 @@ impl World {
     }
 
     pub(crate) fn on(config: ProxyConfig, threads: usize, origins: &str) -> Self {
-        let proxy = Proxy::new(config).expect("a good configuration");
+        let proxy = Proxy::new(config).expect("a valid configuration");
         let both = Both { public: proxy.public(), origins: proxy.origins() };
         let listen = |addr: &str| Listen::tcp(addr).expect("bound");
         let bound = Server::new()
@@ -132,7 +133,7 @@ impl World {
         self.rh2_from(1)
     }
 
-    /// Like this, but from 127.0.0.`last`.
+    /// Like [`rh2`](Self::rh2), but from 127.0.0.`last`.
     pub(crate) fn rh2_from(&self, last: u8) -> Client {
         let mut tls = ClientConfig::clone(&identity().client);
         tls.alpn_protocols = vec![b"rh2".to_vec(), b"http/1.1".to_vec()];
@@ -146,7 +147,7 @@ impl World {
 
     /// Waits until the counters satisfy the condition.
     #[track_caller]
-    pub(crate) fn until(&self, what: &str, is: impl Fn(&ProxyCounts) -> bool) {
+    pub(crate) fn wait_until(&self, what: &str, is: impl Fn(&ProxyCounts) -> bool) {
         let end = Instant::now() + PATIENCE;
         while !is(&self.proxy.counts()) {
             assert!(Instant::now() < end, "not in time: {what}; {:?}", self.proxy.counts());
@@ -180,7 +181,7 @@ pub(crate) fn identity() -> &'static Identity {
     IDENTITY.get_or_init(|| {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
         let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-        let pair = || Tls::builder().pem_bytes(pem.as_bytes(), key.as_bytes()).expect("a good pair");
+        let pair = || Tls::builder().pem_bytes(pem.as_bytes(), key.as_bytes()).expect("a valid pair");
         let server = pair().build().expect("usable");
         let reversed = pair().alpn(["rh2"]).build().expect("usable");
         let mut roots = RootCertStore::empty();

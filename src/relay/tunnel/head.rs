@@ -109,8 +109,8 @@ fn forwarded(map: &mut HeaderMap, req: &Request<'_>, host: &str, trusted: bool) 
     };
     let (mut chain, mut list) = (trusted_value("x-forwarded-for"), trusted_value("forwarded"));
     extend(&mut chain, Client(req.peer(), false).to_string().as_bytes());
-    let us = format!("for={};host=\"{host}\";proto={proto}", Client(req.peer(), true));
-    extend(&mut list, us.as_bytes());
+    let own = format!("for={};host=\"{host}\";proto={proto}", Client(req.peer(), true));
+    extend(&mut list, own.as_bytes());
     let first = |name: &str, ours: &str| trusted_value(name).unwrap_or_else(|| ours.as_bytes().to_vec());
     let (host, proto) = (first("x-forwarded-host", host), first("x-forwarded-proto", proto));
     for (name, value) in [
@@ -157,7 +157,7 @@ fn append(map: &mut HeaderMap, name: &str, value: &[u8]) -> Result<(), &'static 
 /// Returns the fields of a response for a client of HTTP/1.1, whose engine writes its own framing fields. HTTP/2 has no
 /// `Connection` that could list any. In SPDY, the session has removed the fields that `connection` lists.
 pub(super) fn response_fields(map: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
-    map.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).filter(|(name, _)| goes_on(name))
+    map.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).filter(|(name, _)| is_forwarded(name))
 }
 
 /// Returns the value of `Via` for a response with these fields.
@@ -172,9 +172,9 @@ pub(super) fn interim_fields(map: &HeaderMap) -> Headers {
 
 /// Returns trailers for HTTP/1.1. They must not change the framing or the routing of the message (RFC 9110 §6.5.1).
 pub(super) fn trailers(map: &HeaderMap) -> Headers {
-    let fine =
+    let is_allowed =
         |name: &str| !["host", "authorization", "set-cookie", "content-encoding", "content-range"].contains(&name);
-    collect(response_fields(map).filter(|(name, _)| fine(name)))
+    collect(response_fields(map).filter(|(name, _)| is_allowed(name)))
 }
 
 /// Returns trailers for HTTP/2. `listed`: the names in the request's `Connection`.
@@ -183,14 +183,14 @@ pub(super) fn trailers_to_http2(headers: &Headers, listed: &[Box<str>]) -> Heade
     let ends_here = |name: &str| {
         is_about_the_client(name) || is_second_spelling(name) || listed.iter().any(|own| own.eq_ignore_ascii_case(name))
     };
-    for (name, value) in headers.iter().filter(|(name, _)| goes_on(name) && !ends_here(name)) {
+    for (name, value) in headers.iter().filter(|(name, _)| is_forwarded(name) && !ends_here(name)) {
         // A trailer that HTTP/2 cannot express is left out.
         let _ = append(&mut map, name, value);
     }
     map
 }
 
-fn goes_on(name: &str) -> bool {
+fn is_forwarded(name: &str) -> bool {
     !is_hop_by_hop(name)
         && !is_written_here(name)
         && !["trailer", "via"].iter().any(|own| own.eq_ignore_ascii_case(name))
@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_of_the_client_is_known_in_every_spelling() {
+    fn fields_about_the_client_are_known_in_every_spelling() {
         for name in [
             "X-Forwarded-For",
             "x-forwarded-proto",
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn trailers_say_nothing_of_the_framing() {
+    fn trailers_cannot_change_the_framing() {
         let mut map = HeaderMap::new();
         for name in ["content-length", "transfer-encoding", "connection", "trailer", "host", "set-cookie", "x-sum"] {
             map.append(HeaderName::from_static(name), HeaderValue::from_static("1"));
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_here_is_known_in_every_other_spelling() {
+    fn fields_that_are_written_here_are_known_in_every_other_spelling() {
         for name in ["Content_Length", "transfer_encoding", "Sec_WebSocket-Key", "SEC-WEBSOCKET_KEY"] {
             assert!(is_second_spelling(name), "{name}");
         }

@@ -19,6 +19,7 @@
 //! | `origin` | C: dials a proxy, and serves through that connection |
 //! | `head` | heads between HTTP/1.1 and HTTP/2 |
 //! | `gathered` | bytes of a body that do not fit into a pipe yet |
+//! | `printable` | text of a peer, for logs and errors |
 //! | `pump` | the loop that moves a connection's bytes through a protocol |
 //! | `wire` | the `h2` crate on an upgraded connection |
 //! | `spdy` | SPDY/3.1, the protocol of spdy-proxy |
@@ -27,6 +28,7 @@
 mod gathered;
 mod head;
 mod origin;
+mod printable;
 mod proxy;
 mod pump;
 #[cfg(feature = "spdy")]
@@ -34,7 +36,7 @@ pub(crate) mod spdy;
 mod wakes;
 mod wire;
 
-pub use origin::{Tunnel, TunnelConfigError, TunnelError, TunnelEvent};
+pub use origin::{StartError, Tunnel, TunnelError, TunnelEvent};
 pub use proxy::{
     Balance, ConnectionInfo, Credential, OriginHandler, Proxy, ProxyConfig, ProxyCounts, PublicHandler, Trusted,
 };

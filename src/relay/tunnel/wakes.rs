@@ -11,13 +11,15 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
     task::{self, Wake},
 };
 
 use uncork::Waker;
+
+use crate::relay::lock::lock;
 
 /// The keys that were woken, and the connection's waker. Clones share one set.
 #[derive(Clone)]
@@ -81,7 +83,7 @@ impl Wakes {
     }
 
     fn set(&self) -> MutexGuard<'_, Set> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 
@@ -131,7 +133,7 @@ mod tests {
         b.wake_by_ref();
         a.wake_by_ref();
         b.wake_by_ref();
-        assert!(!wakes.end(), "there is something to be looked at");
+        assert!(!wakes.end(), "two keys are noted");
         assert_eq!(taken(&wakes), [2, 1]);
         b.wake();
         assert_eq!(taken(&wakes), [2]);
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_lost_between_threads() {
+    fn no_wake_up_is_lost_between_threads() {
         let wakes = Wakes::new();
         let threads: Vec<_> = (0..4)
             .map(|key| {

@@ -18,7 +18,7 @@
 use std::{
     fmt, io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     task::{self, Context, Poll},
     time::Duration,
 };
@@ -30,6 +30,7 @@ use super::{
     pump::{Codec, Pump, Step},
     wakes::Wakes,
 };
+use crate::relay::lock::lock;
 
 /// Bytes of input held: as many as the engine reads at a time
 /// ([`Limits::upgrade_input`](uncork::Limits::upgrade_input)).
@@ -87,10 +88,6 @@ pub(super) fn wire(wakes: &Wakes) -> (WirePump, Wire) {
     let pump = Pump::new(wakes);
     let pump = WirePump { pump, buffers: buffers.clone(), waker: wakes.waker(CONNECTION), received: 0 };
     (pump, Wire(buffers))
-}
-
-fn lock(buffers: &Mutex<Buffers>) -> MutexGuard<'_, Buffers> {
-    buffers.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl WirePump {

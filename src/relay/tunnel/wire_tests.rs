@@ -6,11 +6,11 @@ use http::{Request, Response};
 
 use super::*;
 
-/// Both ends, and what lies between them: bytes, moved by hand.
+/// The buffers of both ends, between which the test moves bytes.
 struct Pair {
     left: Arc<Mutex<Buffers>>,
     right: Arc<Mutex<Buffers>>,
-    /// The most that is moved at a time.
+    /// The largest number of bytes moved at a time.
     step: usize,
 }
 
@@ -20,17 +20,17 @@ fn pair(step: usize) -> (Pair, Wire, Wire) {
 }
 
 impl Pair {
-    /// Moves what there is, in both directions.
+    /// Moves bytes in both directions. Returns `true` if there were any.
     fn carry(&self) -> bool {
-        let one = |from: &Mutex<Buffers>, to: &Mutex<Buffers>| {
+        let move_bytes = |from: &Mutex<Buffers>, to: &Mutex<Buffers>| {
             let mut to = lock(to);
             lock(from).drain(|bytes| to.fill(&bytes[..bytes.len().min(self.step)], ReadState::Open))
         };
-        one(&self.left, &self.right) | one(&self.right, &self.left)
+        move_bytes(&self.left, &self.right) | move_bytes(&self.right, &self.left)
     }
 }
 
-/// Ready at once, as everything here is that has something to do.
+/// Returns the output of a future that is ready at once.
 fn now<F: Future>(future: F) -> Option<F::Output> {
     match pin!(future).poll(&mut Context::from_waker(task::Waker::noop())) {
         Poll::Ready(output) => Some(output),
@@ -88,11 +88,11 @@ fn exchange(step: usize, size: usize) -> Vec<u8> {
             }
         }
     }
-    panic!("no end in sight: {} of {size} bytes", got.len());
+    panic!("the exchange does not end: {} of {size} bytes", got.len());
 }
 
 #[test]
-fn http_2_runs_over_it_whatever_the_pieces() {
+fn http_2_runs_over_a_wire_in_any_pieces() {
     for (step, size) in [(1, 300), (7, 70_000), (usize::MAX, 1 << 20)] {
         let got = exchange(step, size);
         assert_eq!(got.len(), size);
@@ -103,15 +103,15 @@ fn http_2_runs_over_it_whatever_the_pieces() {
 #[test]
 fn both_directions_are_bounded() {
     let mut buffers = Buffers::new();
-    let much = vec![1; 1 << 20];
-    assert_eq!(buffers.fill(&much, ReadState::Eof), ROOM_IN);
-    assert_eq!(buffers.end, ReadState::Open, "there is more before the end");
-    assert_eq!(buffers.fill(&much, ReadState::Eof), 0);
-    assert_eq!(buffers.push(&much), ROOM_OUT);
-    assert_eq!(buffers.push(&much), 0);
+    let data = vec![1; 1 << 20];
+    assert_eq!(buffers.fill(&data, ReadState::Eof), ROOM_IN);
+    assert_eq!(buffers.end, ReadState::Open, "the end comes behind more bytes");
+    assert_eq!(buffers.fill(&data, ReadState::Eof), 0);
+    assert_eq!(buffers.push(&data), ROOM_OUT);
+    assert_eq!(buffers.push(&data), 0);
     assert!(!buffers.drain(|_| 0));
-    assert_eq!(buffers.push(&much), ROOM_OUT, "what is being sent is apart");
-    assert_eq!(buffers.push(&much), 0);
+    assert_eq!(buffers.push(&data), ROOM_OUT, "bytes that are being sent do not count");
+    assert_eq!(buffers.push(&data), 0);
     let mut left = 2 * ROOM_OUT;
     assert!(buffers.drain(|bytes| {
         let n = bytes.len().min(1000);

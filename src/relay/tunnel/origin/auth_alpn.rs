@@ -13,7 +13,8 @@ use bytes::Bytes;
 use h2::{Reason, RecvStream, server::SendResponse};
 use http::{HeaderMap, Method};
 
-use super::{TunnelError, error::printable};
+use super::error::TunnelError;
+use crate::relay::tunnel::printable::printable;
 
 const HELLO: &str = "/.well-known/uncork/hello";
 const REFUSED: &str = "/.well-known/uncork/refused";
@@ -21,7 +22,7 @@ const REFUSED: &str = "/.well-known/uncork/refused";
 const ACCEPTED_AFTER: Duration = Duration::from_millis(500);
 
 /// Returns the response to the proxy's question.
-pub(super) fn hello(token: &str, hosts: &[String]) -> Bytes {
+pub(super) fn hello_response(token: &str, hosts: &[String]) -> Bytes {
     Bytes::from(serde_json::json!({ "token": token, "hosts": hosts, "version": 1 }).to_string())
 }
 
@@ -36,8 +37,8 @@ pub(super) enum AuthAlpn {
 type Request = (http::Request<RecvStream>, SendResponse<Bytes>);
 
 impl AuthAlpn {
-    pub(super) fn new(hello: Option<Bytes>, by: Instant) -> Self {
-        hello.map_or(Self::Open, |hello| Self::Pending(hello, by))
+    pub(super) fn new(hello: Option<Bytes>, deadline: Instant) -> Self {
+        hello.map_or(Self::Open, |hello| Self::Pending(hello, deadline))
     }
 
     pub(super) fn is_open(&self, now: Instant) -> bool {
@@ -50,7 +51,7 @@ impl AuthAlpn {
 
     /// Returns `true` if the proxy has not asked in time.
     pub(super) fn is_late(&self, now: Instant) -> bool {
-        matches!(self, Self::Pending(_, by) if now >= *by)
+        matches!(self, Self::Pending(_, deadline) if now >= *deadline)
     }
 
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {

@@ -17,18 +17,17 @@ use uncork::{
 #[cfg(feature = "spdy")]
 use super::spdy::Spdy;
 use super::{
-    TunnelError,
-    error::printable,
+    error::TunnelError,
     http2::Http2,
     protocol::{Health, Protocol},
     shared::Shared,
+    stream::Served,
     upgrade_request::{RESPONSE_HEAD, UpgradeResponse},
 };
+use crate::relay::tunnel::printable::{self, printable};
 
 /// The peer has closed its side.
 const HALF_CLOSED: &str = "it has closed the connection";
-/// Bytes of a rejection's body that are reported.
-const REASON: usize = 300;
 
 /// The owner of a carrier: it opens connections, and gets reports about them.
 pub(super) trait Supervisor: Send + Sync {
@@ -44,24 +43,28 @@ pub(super) trait Supervisor: Send + Sync {
     /// The proxy is silent on this connection: another one is opened beside it.
     fn suspect(self: Arc<Self>, generation: u64);
 
-    /// This connection is over, or was never accepted. `unanswered`: ALPN has selected HTTP/2, and the proxy then neither
-    /// accepted nor rejected it.
-    fn ended(
-        self: Arc<Self>,
-        generation: u64,
-        error: Option<TunnelError>,
-        retry_after: Option<u64>,
-        unanswered: bool,
-        now: Option<Instant>,
-    );
+    /// This connection is over, or was never accepted.
+    fn ended(self: Arc<Self>, generation: u64, end: CarrierEnd);
+}
+
+/// The end of an attempt, or of a connection.
+#[derive(Default)]
+pub(super) struct CarrierEnd {
+    /// The reason. `None`: the proxy has closed the connection in good order.
+    pub(super) error: Option<TunnelError>,
+    /// `Retry-After` of a rejection, in seconds.
+    pub(super) retry_after: Option<u64>,
+    /// ALPN has selected HTTP/2, and the proxy has then neither accepted nor rejected the connection.
+    pub(super) unanswered: bool,
+    /// The time of the last call.
+    pub(super) now: Option<Instant>,
 }
 
 pub(super) struct Carrier {
     supervisor: Arc<dyn Supervisor>,
     shared: Arc<Shared>,
     generation: u64,
-    loop_handle: LoopHandle,
-    peer: PeerAddr,
+    served: Served,
     state: State,
     error: Option<TunnelError>,
     /// ALPN has selected HTTP/2, and the proxy has not accepted the connection yet.
@@ -77,12 +80,12 @@ enum State {
         /// The rest of the request, which is not sent yet.
         request: Vec<u8>,
         scan: HeadScanner,
-        by: Option<Instant>,
+        deadline: Option<Instant>,
     },
     Open {
         protocol: Box<dyn Protocol>,
-        /// The supervisor has got the report.
-        is_known: bool,
+        /// The supervisor knows that the connection is established.
+        is_reported: bool,
     },
     Over,
 }
@@ -98,45 +101,37 @@ impl Carrier {
         reversed: bool,
         now: Instant,
     ) -> Self {
-        let hello = shared.hello.clone().filter(|_| reversed);
+        let served = Served { loop_handle, listener: shared.listener, peer };
+        let hello = shared.hello_response.clone().filter(|_| reversed);
         let unanswered = hello.is_some();
         let state = match hello {
             Some(hello) => {
-                let http2 = Http2::new(loop_handle.clone(), shared.listener, peer, shared.times, Some(hello), now);
-                State::Open { protocol: Box::new(http2), is_known: false }
+                let http2 = Http2::new(served.clone(), shared.times, Some(hello), now);
+                State::Open { protocol: Box::new(http2), is_reported: false }
             }
-            None => {
-                State::Requesting { request: shared.upgrade_request.clone(), scan: HeadScanner::default(), by: None }
-            }
+            None => State::Requesting {
+                request: shared.upgrade_request.clone(),
+                scan: HeadScanner::default(),
+                deadline: None,
+            },
         };
-        Self {
-            supervisor,
-            shared,
-            generation,
-            loop_handle,
-            peer,
-            state,
-            error: None,
-            unanswered,
-            retry_after: None,
-            now: None,
-        }
+        Self { supervisor, shared, generation, served, state, error: None, unanswered, retry_after: None, now: None }
     }
 
     fn request(&mut self, io: &mut Io<'_>) -> EventMask {
-        let State::Requesting { request, scan, by } = &mut self.state else { return EventMask::TERMINATE };
+        let State::Requesting { request, scan, deadline } = &mut self.state else { return EventMask::TERMINATE };
         let now = io.now().mono;
-        let by = *by.get_or_insert(now + self.shared.times.connect_timeout);
-        io.set_deadline(Some(by));
+        let deadline = *deadline.get_or_insert(now + self.shared.times.connect_timeout);
+        io.set_deadline(Some(deadline));
         let n = io.tx.write(request);
         request.drain(..n);
-        let waits = if request.is_empty() { EventMask::READ } else { EventMask::READ | EventMask::WRITE };
+        let mask = if request.is_empty() { EventMask::READ } else { EventMask::READ | EventMask::WRITE };
         let found = find_response(scan, io.rx.bytes(), &RESPONSE_HEAD);
         let response = match found {
             Ok(Some(end)) => UpgradeResponse::parse(&io.rx.bytes()[..end]).map(|response| (end, response)),
             Ok(None) if io.rx.state() != ReadState::Open => Err(HALF_CLOSED),
-            Ok(None) if now >= by => return self.fail(TunnelError::TimedOut),
-            Ok(None) => return waits,
+            Ok(None) if now >= deadline => return self.fail(TunnelError::TimedOut),
+            Ok(None) => return mask,
             Err(rule) => Err(rule.rule()),
         };
         let (end, response) = match response {
@@ -148,22 +143,22 @@ impl Carrier {
                 return self.fail(TunnelError::NotAProxy("it has switched to another protocol"));
             }
             io.rx.consume(end);
-            let http2 =
-                Http2::new(self.loop_handle.clone(), self.shared.listener, self.peer, self.shared.times, None, now);
+            let http2 = Http2::new(self.served.clone(), self.shared.times, None, now);
             return self.open(Box::new(http2), io);
         }
         #[cfg(feature = "spdy")]
         if response.status == 200 && self.shared.legacy {
-            let Some(greeting) = response.length.and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= REASON) else {
+            let Some(greeting) = response.length.and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= printable::MAX)
+            else {
                 return self.fail(TunnelError::NotAProxy("its greeting has no valid length"));
             };
             if io.rx.bytes().len() >= end + greeting {
                 io.rx.consume(end + greeting);
-                let spdy = Spdy::new(self.loop_handle.clone(), self.shared.listener, self.peer, self.shared.times, now);
+                let spdy = Spdy::new(self.served.clone(), self.shared.times, now);
                 return self.open(Box::new(spdy), io);
             }
             return match io.rx.state() {
-                ReadState::Open if now < by => waits,
+                ReadState::Open if now < deadline => mask,
                 ReadState::Open => self.fail(TunnelError::TimedOut),
                 _ => self.fail(TunnelError::NotAProxy(HALF_CLOSED)),
             };
@@ -175,17 +170,18 @@ impl Carrier {
         }
         // The body has the reason: wait for it until the timeout.
         let body = &io.rx.bytes()[end..];
-        let all = response.length.is_some_and(|length| body.len() as u64 >= length) || body.len() >= REASON;
-        if !all && io.rx.state() == ReadState::Open && now < by {
-            return waits;
+        let is_complete =
+            response.length.is_some_and(|length| body.len() as u64 >= length) || body.len() >= printable::MAX;
+        if !is_complete && io.rx.state() == ReadState::Open && now < deadline {
+            return mask;
         }
         self.retry_after = response.retry_after;
-        let reason = printable(&body[..body.len().min(REASON)]);
+        let reason = printable(body);
         self.fail(TunnelError::Rejected { status: response.status, reason })
     }
 
     fn open(&mut self, protocol: Box<dyn Protocol>, io: &mut Io<'_>) -> EventMask {
-        self.state = State::Open { protocol, is_known: false };
+        self.state = State::Open { protocol, is_reported: false };
         // The protocol may end at once.
         self.carry(io)
     }
@@ -197,17 +193,17 @@ impl Carrier {
     }
 
     fn carry(&mut self, io: &mut Io<'_>) -> EventMask {
-        let State::Open { protocol, is_known } = &mut self.state else { return EventMask::TERMINATE };
+        let State::Open { protocol, is_reported } = &mut self.state else { return EventMask::TERMINATE };
         let now = io.now().mono;
         if io.events().is_stopping() || self.supervisor.is_superseded(self.generation) {
             protocol.leave(now);
         }
         let mask = protocol.ready(io);
         self.error = self.error.take().or(protocol.take_error());
-        if !*is_known && self.error.is_none() && protocol.is_accepted() {
-            *is_known = true;
+        if !*is_reported && self.error.is_none() && protocol.is_accepted() {
+            *is_reported = true;
             self.unanswered = false;
-            self.supervisor.established(self.generation, self.peer, protocol.waker(), now);
+            self.supervisor.established(self.generation, self.served.peer, protocol.waker(), now);
         }
         if protocol.liveness().health() == Health::Suspect && !protocol.liveness().is_leaving() {
             self.supervisor.clone().suspect(self.generation);
@@ -248,6 +244,7 @@ impl Drop for Carrier {
         let lost = !matches!(self.state, State::Over);
         let error = self.error.take().or_else(|| lost.then(|| TunnelError::Broken("the engine has closed it".into())));
         let unanswered = self.unanswered && !matches!(error, Some(TunnelError::Rejected { .. }));
-        self.supervisor.clone().ended(self.generation, error, self.retry_after, unanswered, self.now);
+        let end = CarrierEnd { error, retry_after: self.retry_after, unanswered, now: self.now };
+        self.supervisor.clone().ended(self.generation, end);
     }
 }

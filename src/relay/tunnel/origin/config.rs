@@ -48,19 +48,19 @@ pub struct Tunnel {
     legacy: bool,
 }
 
-/// The reason why a tunnel cannot be opened.
+/// The reason why a [`Tunnel`] cannot be started.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum TunnelConfigError {
+pub enum StartError {
     /// The proxy's address, a name, the token or the path is invalid; with the reason.
     Config(crate::relay::ConfigError),
     /// The system's root certificates cannot be read.
     Tls(uncork::TlsError),
-    /// The operating system has refused a thread or a descriptor.
+    /// The operating system cannot provide a thread or a descriptor.
     Io(std::io::Error),
 }
 
-impl fmt::Display for TunnelConfigError {
+impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config(error) => error.fmt(f),
@@ -70,16 +70,16 @@ impl fmt::Display for TunnelConfigError {
     }
 }
 
-impl std::error::Error for TunnelConfigError {}
+impl std::error::Error for StartError {}
 
-impl From<std::io::Error> for TunnelConfigError {
+impl From<std::io::Error> for StartError {
     fn from(error: std::io::Error) -> Self {
         Self::Io(error)
     }
 }
 
-fn invalid(reason: impl Into<String>) -> TunnelConfigError {
-    TunnelConfigError::Config(crate::relay::ConfigError::of(None, reason.into()))
+fn invalid(reason: impl Into<String>) -> StartError {
+    StartError::Config(crate::relay::ConfigError::of(None, reason.into()))
 }
 
 impl Tunnel {
@@ -164,8 +164,8 @@ impl Tunnel {
     /// Sets the first backoff. 0.5 s by default. The delay before a lost connection is opened again is a random part of
     /// the backoff, which doubles with each failure, up to 60 s.
     ///
-    /// A connection that has lived for [a minute](Self::healthy_after) resets the backoff, and is opened again at once
-    /// when it is lost. There is no delay either if the proxy has closed a connection by ALPN (`rh2`) without accepting
+    /// A connection that is [a minute](Self::healthy_after) old resets the backoff, and is opened again at once when it
+    /// is lost. There is no delay either if the proxy has closed a connection by ALPN (`rh2`) without accepting
     /// or rejecting it; the next attempt then uses `PUT`.
     pub fn backoff(self, first: Duration) -> Self {
         Self { backoff: first.max(Duration::from_millis(1)), ..self }
@@ -208,19 +208,19 @@ impl Tunnel {
     ///
     /// # Errors
     /// As [`threads`](Self::threads).
-    pub fn serve<H: Handler + Clone + Send + 'static>(self, handler: H) -> Result<Running, TunnelConfigError> {
+    pub fn serve<H: Handler + Clone + Send + 'static>(self, handler: H) -> Result<Running, StartError> {
         let count = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         self.threads(count, handler)
     }
 
-    /// Serves with `count` loops, each in a thread of its own, like [`Server::threads`]. It begins to connect at once,
-    /// and opens lost connections again for as long as the server runs.
+    /// Serves with `count` loops, each in a thread of its own, like [`Server::threads`]. The tunnel begins to connect at
+    /// once, and opens lost connections again for as long as the server runs.
     ///
     /// # Errors
-    /// Returns an error if the configuration is invalid, or if the system refuses a thread. An unreachable proxy, or
+    /// Returns an error if the configuration is invalid, or if the system cannot provide a thread. An unreachable proxy, or
     /// one that rejects the tunnel, is not an error: [`on_event`](Self::on_event) reports it, and the tunnel tries
     /// again.
-    pub fn threads<H>(self, count: usize, handler: H) -> Result<Running, TunnelConfigError>
+    pub fn threads<H>(self, count: usize, handler: H) -> Result<Running, StartError>
     where
         H: Handler + Clone + Send + 'static,
     {
@@ -234,7 +234,7 @@ impl Tunnel {
     ///
     /// # Errors
     /// As [`threads`](Self::threads).
-    pub fn external<'h, H: Handler + 'h>(self, handler: H) -> Result<uncork::ExternalServer<'h>, TunnelConfigError> {
+    pub fn external<'h, H: Handler + 'h>(self, handler: H) -> Result<uncork::ExternalServer<'h>, StartError> {
         let (shared, limits) = (self.shared()?, self.limits.clone());
         let external = Server::new().limits(limits).external(handler)?;
         start(&shared, self.count(), &[external.loop_handle()]);
@@ -246,7 +246,7 @@ impl Tunnel {
     ///
     /// # Errors
     /// Returns an error if the configuration is invalid, or if `loops` is empty.
-    pub fn attach(self, loops: &[LoopHandle]) -> Result<(), TunnelConfigError> {
+    pub fn attach(self, loops: &[LoopHandle]) -> Result<(), StartError> {
         if loops.is_empty() {
             return Err(invalid("the tunnel needs at least one loop"));
         }
@@ -258,7 +258,7 @@ impl Tunnel {
         if self.legacy { 1 } else { self.connections }
     }
 
-    fn shared(&self) -> Result<Arc<Shared>, TunnelConfigError> {
+    fn shared(&self) -> Result<Arc<Shared>, StartError> {
         let (host, port) = address(&self.proxy)?;
         if self.legacy && (self.token.is_some() || !self.hosts.is_empty()) {
             return Err(invalid("a spdy-proxy knows neither tokens nor names: set neither"));
@@ -268,7 +268,7 @@ impl Tunnel {
         }
         let tls = match &self.tls {
             Some(tls) => tls.clone(),
-            None => TlsClient::system().map_err(TunnelConfigError::Tls)?,
+            None => TlsClient::system().map_err(StartError::Tls)?,
         };
         let path = &self.path;
         let upgrade_request = match self.legacy {
@@ -286,7 +286,7 @@ impl Tunnel {
                 Some(_) => tls.alpn(&[REVERSED, b"http/1.1"]),
                 None => tls.alpn(&[b"http/1.1"]),
             },
-            hello: self.token.as_ref().map(|token| auth_alpn::hello(token, &self.hosts)),
+            hello_response: self.token.as_ref().map(|token| auth_alpn::hello_response(token, &self.hosts)),
             #[cfg(feature = "spdy")]
             legacy: self.legacy,
             times: Times {
@@ -303,7 +303,7 @@ impl Tunnel {
 }
 
 /// Returns host and port, without the brackets of an IPv6 address.
-fn address(proxy: &str) -> Result<(String, u16), TunnelConfigError> {
+fn address(proxy: &str) -> Result<(String, u16), StartError> {
     let bad_address =
         || invalid(format!("invalid proxy {proxy:?}: expected a name and a port, as in proxy.example:8443"));
     let (host, port) = match proxy.strip_prefix('[') {
@@ -358,13 +358,13 @@ mod tests {
     }
 
     #[test]
-    fn it_says_how_many_requests_it_lets_in() {
+    fn most_requests_are_two_connections_of_256_each() {
         assert_eq!(Tunnel::dial("a").most_requests(), 1024);
         assert_eq!(Tunnel::dial("a").connections(3).most_requests(), 1536);
     }
 
     #[test]
-    fn nothing_that_is_said_can_split_it() {
+    fn no_setting_can_split_the_request() {
         let tunnel = || Tunnel::dial("a").tls(trust());
         for bad in [
             tunnel().host("a\r\nX: b"),

@@ -4,7 +4,7 @@
 //!   connect ─▶ resolve, in its own thread ─▶ dial each address in turn ─▶ Carrier: requests ─▶ established
 //!      ▲                        └──────────────────┴──────────────────────────────────┴──▶ failed ─┐
 //!      ├────── after a random part of 0.5 s, 1 s, 2 s … 60 s ◀──────────────────── ended ◀─────────┤
-//!      ├────── at once, after a long life, or if there is another way in ◀──────── ended ◀─────────┤
+//!      ├────── at once, if it was healthy, or if an upgrade is left to try ◀───── ended ◀─────────┤
 //!      └────── at once, beside the old one, which then drains ◀────────────────── suspect          │
 //!                                                                         the server stops ◀───────┘
 //! ```
@@ -13,7 +13,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr, ToSocketAddrs},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     task,
     time::{Duration, Instant},
 };
@@ -21,10 +21,12 @@ use std::{
 use uncork::{Dial, LoopHandle, PeerAddr, Upgrade};
 
 use super::{
-    TunnelError, TunnelEvent,
-    carrier::{Carrier, Supervisor},
+    carrier::{Carrier, CarrierEnd, Supervisor},
+    error::TunnelError,
+    event::TunnelEvent,
     shared::{REVERSED, Shared},
 };
+use crate::relay::lock::lock;
 
 pub(super) struct OriginConnection {
     shared: Arc<Shared>,
@@ -40,9 +42,9 @@ struct State {
     generation: u64,
     /// The latest attempt that was established: its generation, since when, and its carrier's waker.
     established: Option<(u64, Instant, task::Waker)>,
-    /// In a row.
+    /// Failed attempts in a row.
     failures: u32,
-    /// A lost connection was opened again without a pause, and the new one is not old enough to count as healthy.
+    /// A lost connection was opened again at once, and the new one is not old enough to count as healthy.
     redialed: bool,
     /// The next attempt uses an upgrade of HTTP/1.1 only.
     by_upgrade: bool,
@@ -61,7 +63,7 @@ impl OriginConnection {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Runs on the loop.
@@ -74,11 +76,11 @@ impl OriginConnection {
         let connection = self.clone();
         let resolve = move || {
             let found = (&*host, port).to_socket_addrs();
-            let back = connection.clone();
+            let this = connection.clone();
             connection.loop_handle.after(Duration::ZERO, move |_| match found.map(Iterator::collect::<Vec<_>>) {
-                Ok(found) if !found.is_empty() => back.dial(generation, found, by_upgrade),
-                Ok(_) => back.unresolved(generation, "it has no address".into()),
-                Err(error) => back.unresolved(generation, error.to_string()),
+                Ok(found) if !found.is_empty() => this.dial(generation, found, by_upgrade),
+                Ok(_) => this.unresolved(generation, "it has no address".into()),
+                Err(error) => this.unresolved(generation, error.to_string()),
             });
         };
         if let Err(error) = std::thread::Builder::new().name("uncork-names".into()).spawn(resolve) {
@@ -86,15 +88,20 @@ impl OriginConnection {
         }
     }
 
+    /// An attempt has failed before the proxy was connected.
+    fn failed(self: Arc<Self>, generation: u64, error: TunnelError) {
+        self.ended(generation, CarrierEnd { error: Some(error), ..CarrierEnd::default() });
+    }
+
     fn unresolved(self: &Arc<Self>, generation: u64, reason: String) {
         let host = self.shared.host.to_string();
-        self.clone().ended(generation, Some(TunnelError::Resolve { host, reason }), None, false, None);
+        self.clone().failed(generation, TunnelError::Resolve { host, reason });
     }
 
     /// Dials one address after the other, until a dial succeeds.
     fn dial(self: &Arc<Self>, generation: u64, mut addresses: Vec<SocketAddr>, by_upgrade: bool) {
         if addresses.is_empty() {
-            return self.clone().ended(generation, None, None, false, None);
+            return self.clone().ended(generation, CarrierEnd::default());
         }
         let addr = addresses.remove(0);
         let tls = if by_upgrade { &self.shared.tls_upgrade } else { &self.shared.tls };
@@ -114,7 +121,7 @@ impl OriginConnection {
             Err(error) => {
                 log::debug!(target: "uncork::relay", "tunnel {}: {addr}: {error}", this.number);
                 match addresses.is_empty() {
-                    true => this.ended(generation, Some(TunnelError::Dial(error)), None, false, None),
+                    true => this.failed(generation, TunnelError::Dial(error)),
                     false => this.dial(generation, addresses, by_upgrade),
                 }
                 None
@@ -157,14 +164,8 @@ impl Supervisor for OriginConnection {
         self.loop_handle.after(Duration::ZERO, move |_| connection.connect(next));
     }
 
-    fn ended(
-        self: Arc<Self>,
-        generation: u64,
-        error: Option<TunnelError>,
-        retry_after: Option<u64>,
-        unanswered: bool,
-        now: Option<Instant>,
-    ) {
+    fn ended(self: Arc<Self>, generation: u64, end: CarrierEnd) {
+        let CarrierEnd { error, retry_after, unanswered, now } = end;
         let (next, retry_in) = {
             let mut state = self.state();
             if state.stopped {
@@ -183,7 +184,7 @@ impl Supervisor for OriginConnection {
             }
             let lost = since.is_some() && !matches!(error, Some(TunnelError::Rejected { .. }));
             let retry_in = if unanswered {
-                // The proxy may be at its limit for such handshakes. An upgrade is the other way in.
+                // The proxy may be at its limit for such handshakes. An upgrade does not count there.
                 state.by_upgrade = true;
                 Duration::ZERO
             } else if lost && state.failures == 0 && !state.redialed {

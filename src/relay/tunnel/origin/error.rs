@@ -40,21 +40,21 @@ impl fmt::Display for TunnelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Resolve { host, reason } => write!(f, "cannot resolve {host}: {reason}"),
-            // A frequent kind of self-made certificate.
+            // Frequent among self-made certificates.
             Self::Dial(DialError::Tls(message)) if message.contains("CaUsedAsEndEntity") => f.write_str(
-                "no TLS connection: the proxy shows an authority's own certificate; make it one for servers \
+                "cannot verify the proxy: its certificate is that of an authority; use one for servers \
                  (basicConstraints CA:FALSE), or pin its key",
             ),
             Self::Dial(error) => error.fmt(f),
             Self::Rejected { status, reason } => {
                 let hint = match status {
-                    401 => ", check the token",
-                    403 => ", the token may not have these names",
-                    404 | 405 => ", is this the proxy's port for origin servers?",
-                    409 => ", another credential has one of these names",
+                    401 => " (check the token)",
+                    403 => " (the credential may not allow these names)",
+                    404 | 405 => " (this may not be the proxy's port for origin servers)",
+                    409 => " (another credential has one of these names)",
                     _ => "",
                 };
-                write!(f, "the proxy rejects the tunnel, {status}{hint}")?;
+                write!(f, "the proxy rejected the tunnel with {status}{hint}")?;
                 if reason.is_empty() { Ok(()) } else { write!(f, ": {reason}") }
             }
             Self::NotAProxy(rule) => write!(f, "the peer is not a tunnel proxy: {rule}"),
@@ -70,10 +70,4 @@ impl std::error::Error for TunnelError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         if let Self::Dial(error) = self { Some(error) } else { None }
     }
-}
-
-/// Returns the text on one line, without characters that control a terminal.
-pub(super) fn printable(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use uncork::PeerAddr;
 
-use super::TunnelError;
+use super::error::TunnelError;
 
 /// The application's callback for events.
 pub(super) type Observer = dyn Fn(&TunnelEvent<'_>) + Send + Sync;
@@ -43,7 +43,7 @@ impl fmt::Display for TunnelEvent<'_> {
             Self::Down { connection, error, retry_in } => {
                 write!(f, "tunnel {connection}: {error}; next attempt in {:.1} s", retry_in.as_secs_f64())
             }
-            Self::Left { connection } => write!(f, "tunnel {connection}: left"),
+            Self::Left { connection } => write!(f, "tunnel {connection}: closed, because the server stops"),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! One request on a stream of SPDY, served as a connection of HTTP/1.1 that consists of two pipes.
 //!
 //! ```text
-//!   SYN_STREAM, DATA ─▶ Up: head, framing ─▶ PipeIn ══▶ the engine ══▶ PipeOut ─▶ ResponseReader ─▶ SYN_REPLY, DATA
-//!         ◀─ WINDOW_UPDATE, as bytes leave for the pipe          written as fast as the window has it ─┘
+//!   SYN_STREAM, DATA ─▶ RequestWriter ─▶ PipeIn ══▶ the engine ══▶ PipeOut ─▶ ResponseReader ─▶ SYN_REPLY, DATA
+//!         ◀─ WINDOW_UPDATE, as bytes leave for the pipe         written as fast as the window allows ─┘
 //! ```
 //! As in HTTP/2, a receiver that does not read stops its sender, and bytes behind a request are never parsed as another
 //! request. The session has checked that a body has its declared length.
@@ -34,13 +34,13 @@ const ROOM: usize = 64 * 1024;
 pub(super) struct Exchange {
     /// The stream's number.
     pub(super) id: u32,
-    up: Up,
-    response: ResponseReader,
-    down: Down,
+    request: RequestWriter,
+    reader: ResponseReader,
+    response: ResponseState,
 }
 
-/// The request.
-struct Up {
+/// Writes the request, in HTTP/1.1.
+struct RequestWriter {
     inlet: Option<PipeIn>,
     framing: Framing,
     /// The head, or the framing of a chunk, that is not in the pipe yet.
@@ -56,7 +56,7 @@ struct Up {
 
 /// How much of the response is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Down {
+enum ResponseState {
     Head,
     Body,
     /// All of it but its end.
@@ -68,12 +68,12 @@ impl Exchange {
     /// Begins to serve a request.
     ///
     /// # Errors
-    /// Returns the reason reason it cannot be served.
+    /// Returns the reason why it cannot be served.
     pub(super) fn begin(
         id: u32,
         head: RequestHead,
         end: bool,
-        served: &Served<'_>,
+        served: &Served,
         waker: task::Waker,
     ) -> Result<Self, &'static str> {
         let parsed = parse(&parts(head)?, end)?;
@@ -86,30 +86,37 @@ impl Exchange {
             .adopt_pipes(served.peer, input, output, served.listener)
             .map_err(|_| "the loop has ended")?;
         let inlet = Some(inlet);
-        let up =
-            Up { inlet, framing: parsed.framing, own: parsed.head, held: Vec::new(), at: 0, more: Vec::new(), end };
-        Ok(Self { id, up, response: ResponseReader::new(outlet, parsed.method), down: Down::Head })
+        let request = RequestWriter {
+            inlet,
+            framing: parsed.framing,
+            own: parsed.head,
+            held: Vec::new(),
+            at: 0,
+            more: Vec::new(),
+            end,
+        };
+        Ok(Self { id, request, reader: ResponseReader::new(outlet, parsed.method), response: ResponseState::Head })
     }
 
     /// Takes a part of the request's body.
     pub(super) fn received(&mut self, bytes: &[u8], end: bool) {
-        self.up.more.extend_from_slice(bytes);
-        self.up.end |= end;
+        self.request.more.extend_from_slice(bytes);
+        self.request.end |= end;
     }
 
     /// Moves what can be moved. Returns `true` if the exchange is over.
     pub(super) fn drive(&mut self, session: &mut Session) -> bool {
-        self.up.drive(session, self.id);
-        if let Err(reason) = self.drive_down(session) {
+        self.request.drive(session, self.id);
+        if let Err(reason) = self.drive_response(session) {
             log::debug!(target: "uncork::relay", "response aborted: {reason}");
             session.reset(self.id, Code::CANCEL);
             return true;
         }
         // The response may be complete before the request is, and the handler may still receive that.
-        if self.down != Down::Over || !self.up.is_over() {
+        if self.response != ResponseState::Over || !self.request.is_over() {
             return false;
         }
-        if let Some(inlet) = self.up.inlet.take() {
+        if let Some(inlet) = self.request.inlet.take() {
             inlet.finish(None);
         }
         // The rest of the body is ignored. A reset might make the peer drop the part of the response that it has not
@@ -118,12 +125,12 @@ impl Exchange {
         true
     }
 
-    fn drive_down(&mut self, session: &mut Session) -> Result<(), &'static str> {
+    fn drive_response(&mut self, session: &mut Session) -> Result<(), &'static str> {
         loop {
-            if self.down == Down::End && session.data(self.id, &[], true).1 {
-                self.down = Down::Over;
+            if self.response == ResponseState::End && session.data(self.id, &[], true).1 {
+                self.response = ResponseState::Over;
             }
-            match self.response.next() {
+            match self.reader.next() {
                 Piece::Waits => return Ok(()),
                 Piece::Broken(reason) => return Err(reason),
                 // SPDY has no form for 1xx: a stream has one SYN_REPLY, and a HEADERS frame crashes a spdy-proxy.
@@ -133,31 +140,31 @@ impl Exchange {
                 }
                 Piece::Head(ResponseHead { status, fields, whole, .. }) => {
                     if !session.reply(self.id, &ReplyHead { status, fields }, false) {
-                        return Err("its head is too long");
+                        return Err("the head is too long");
                     }
-                    self.down = if whole { Down::End } else { Down::Body };
+                    self.response = if whole { ResponseState::End } else { ResponseState::Body };
                 }
                 Piece::Data { bytes, last } => {
                     let (n, all) = (session.data(self.id, bytes, false).0, bytes.len());
-                    self.response.consume(n);
+                    self.reader.consume(n);
                     if n < all {
                         return Ok(());
                     }
                     if last {
-                        self.down = Down::End;
+                        self.response = ResponseState::End;
                     }
                 }
-                Piece::End(_) => self.down = Down::End,
+                Piece::End(_) => self.response = ResponseState::End,
             }
         }
     }
 }
 
-impl Up {
+impl RequestWriter {
     fn is_over(&self) -> bool {
-        let gone = self.inlet.as_ref().is_none_or(PipeIn::is_closed);
+        let closed = self.inlet.as_ref().is_none_or(PipeIn::is_closed);
         let empty = self.own.is_empty() && self.held.is_empty() && self.more.is_empty();
-        gone || (self.end && empty && self.framing == Framing::None)
+        closed || (self.end && empty && self.framing == Framing::None)
     }
 
     /// Moves the request on.

@@ -19,15 +19,16 @@ use h2::{
     server::{self, Connection, Handshake},
 };
 use slab::Slab;
-use uncork::{EventMask, Io, LoopHandle, PeerAddr};
+use uncork::{EventMask, Io};
 
 use super::{
-    TunnelError,
     auth_alpn::AuthAlpn,
+    error::TunnelError,
     protocol::{Liveness, Protocol, STREAMS, Times},
     stream::{Served, Stream},
 };
 use crate::relay::tunnel::{
+    printable::h2_error,
     pump::Step,
     wakes::Wakes,
     wire::{CONNECTION, HEAD, REMEMBERED, RESETS, SMALL_FRAMES, Wire, WirePump, wire},
@@ -46,9 +47,7 @@ pub(super) struct Http2 {
 }
 
 struct Inner {
-    loop_handle: LoopHandle,
-    listener: usize,
-    peer: PeerAddr,
+    served: Served,
     wakes: Wakes,
     h2: Phase,
     pings: Option<PingPong>,
@@ -69,14 +68,7 @@ impl Http2 {
     /// the streams of others.
     ///
     /// `hello`: the response to the proxy's question for the credential, if ALPN has selected HTTP/2.
-    pub(super) fn new(
-        loop_handle: LoopHandle,
-        listener: usize,
-        peer: PeerAddr,
-        times: Times,
-        hello: Option<Bytes>,
-        now: Instant,
-    ) -> Self {
+    pub(super) fn new(served: Served, times: Times, hello: Option<Bytes>, now: Instant) -> Self {
         let wakes = Wakes::new();
         let (pump, wire) = wire(&wakes);
         let greeting = server::Builder::new()
@@ -93,9 +85,7 @@ impl Http2 {
             .enable_connect_protocol()
             .handshake(wire);
         let inner = Inner {
-            loop_handle,
-            listener,
-            peer,
+            served,
             wakes,
             h2: Phase::Greeting(Box::new(greeting)),
             pings: None,
@@ -202,8 +192,7 @@ impl Inner {
                     };
                     let entry = self.streams.vacant_entry();
                     let key = entry.key();
-                    let served = Served { loop_handle: &self.loop_handle, listener: self.listener, peer: self.peer };
-                    if let Some(stream) = Stream::begin(request, respond, &served, self.wakes.waker(key)) {
+                    if let Some(stream) = Stream::begin(request, respond, &self.served, self.wakes.waker(key)) {
                         entry.insert(stream);
                         self.drive(key);
                     }
@@ -227,7 +216,7 @@ impl Inner {
     fn end(&mut self, error: Option<h2::Error>) -> Step {
         self.streams.clear();
         if let Some(error) = error {
-            self.error = Some(TunnelError::Broken(error.to_string()));
+            self.error = Some(TunnelError::Broken(h2_error(&error)));
         }
         Step::Over
     }

@@ -45,6 +45,6 @@ mod spdy;
 mod stream;
 mod upgrade_request;
 
-pub use config::{Tunnel, TunnelConfigError};
+pub use config::{StartError, Tunnel};
 pub use error::TunnelError;
 pub use event::TunnelEvent;

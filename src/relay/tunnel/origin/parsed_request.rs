@@ -42,7 +42,7 @@ pub(super) struct ParsedRequest {
     pub(super) length: u64,
     /// The method in HTTP/1.1.
     pub(super) method: Box<str>,
-    /// It asks for another protocol, by extended CONNECT (RFC 8441).
+    /// It requests another protocol, by extended CONNECT (RFC 8441).
     pub(super) upgrade: bool,
 }
 
@@ -86,7 +86,7 @@ pub(super) fn parse(parts: &Parts, ended: bool) -> Result<ParsedRequest, &'stati
         _ if connects => (Framing::Raw, BodyLength::None),
         None if ended => (Framing::None, BodyLength::None),
         Some(0) if ended => (Framing::None, BodyLength::Known(0)),
-        Some(_) if ended => return Err("its body ends before its length"),
+        Some(_) if ended => return Err("the body ends before its length"),
         Some(n) => (Framing::Length, BodyLength::Known(n)),
         None => (Framing::Chunked, BodyLength::Chunked),
     };
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn it_reads_as_a_client_of_1_1_would_have_written_it() {
+    fn a_request_is_written_as_a_client_of_1_1_writes_it() {
         let fields =
             [("accept", "*/*"), ("cookie", "a=1"), ("te", "trailers"), ("cookie", "b=2"), ("expect", "100-continue")];
         assert_eq!(
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_1_1_would_take_for_something_else_is_refused() {
+    fn requests_that_1_1_would_understand_differently_are_rejected() {
         for (method, uri, fields) in [
             ("GET", "https://a/", &[("content-length", "+5")][..]),
             ("GET", "https://a/", &[("content-length", "5"), ("content-length", "5")]),

@@ -7,7 +7,7 @@ use std::{
 
 use uncork::{EventMask, Io};
 
-use super::TunnelError;
+use super::error::TunnelError;
 
 /// Concurrent requests on one connection.
 pub(super) const STREAMS: u32 = 256;

@@ -82,14 +82,13 @@ impl ResponseReader {
             State::Head => self.head(),
             State::Chunked(_) => self.chunk(),
             State::Length(left) => {
-                let left = *left;
-                let most = usize::try_from(left).unwrap_or(usize::MAX);
+                let left = usize::try_from(*left).unwrap_or(usize::MAX);
                 if self.outlet.bytes().is_empty() {
-                    return self.nothing("it ended before its length");
+                    return self.wait_or_fail("the body ended before its length");
                 }
                 let bytes = self.outlet.bytes();
-                let n = bytes.len().min(most);
-                Piece::Data { bytes: &bytes[..n], last: n == most }
+                let n = bytes.len().min(left);
+                Piece::Data { bytes: &bytes[..n], last: n == left }
             }
             State::Rest => {
                 if self.outlet.bytes().is_empty() {
@@ -97,7 +96,7 @@ impl ResponseReader {
                         self.state = State::Over;
                         return Piece::End(None);
                     }
-                    return self.nothing("it was truncated");
+                    return self.wait_or_fail("the body was truncated");
                 }
                 Piece::Data { bytes: self.outlet.bytes(), last: false }
             }
@@ -120,8 +119,8 @@ impl ResponseReader {
         }
     }
 
-    /// Handles an empty pipe: it waits for more, or the response is truncated.
-    fn nothing(&mut self, early: &'static str) -> Piece<'static> {
+    /// Handles an empty pipe: waits for more, or fails with `early` if the pipe has ended.
+    fn wait_or_fail(&mut self, early: &'static str) -> Piece<'static> {
         // In this order: bytes that were written before the end are found by the next call.
         if (self.outlet.is_truncated() || self.outlet.is_finished()) && self.outlet.bytes().is_empty() {
             self.state = State::Over;
@@ -132,7 +131,7 @@ impl ResponseReader {
 
     fn head(&mut self) -> Piece<'_> {
         if self.outlet.bytes().is_empty() {
-            return self.nothing("there was none");
+            return self.wait_or_fail("there was no response");
         }
         let Self { outlet, method, kept, scan, .. } = self;
         let bytes = outlet.bytes();
@@ -190,7 +189,7 @@ impl ResponseReader {
     fn chunk(&mut self) -> Piece<'_> {
         loop {
             if self.outlet.bytes().is_empty() {
-                return self.nothing("it ended within a chunk");
+                return self.wait_or_fail("the body ended within a chunk");
             }
             let Self { outlet, kept, state, .. } = self;
             let State::Chunked(decoder) = state else { return Piece::Waits };
@@ -203,7 +202,7 @@ impl ResponseReader {
             match step {
                 Err(rule) => return self.broken(rule),
                 Ok(Step::Data(n)) => {
-                    // Nothing is kept loop_handle: data begins behind a line.
+                    // Nothing is kept here: data begins behind a line.
                     return Piece::Data { bytes: &self.outlet.bytes()[..n], last: false };
                 }
                 Ok(Step::Skip(n)) => {
@@ -240,22 +239,22 @@ mod tests {
 
     use super::*;
 
-    /// Returns what is read of a response, whose bytes come through a pipe of `room` bytes, at most `most` at a time.
-    fn read(method: &str, wire: &[u8], room: usize, most: usize, cut: bool) -> String {
+    /// Returns what is read of a response, whose bytes come through a pipe of `room` bytes, at most `step` at a time.
+    fn read(method: &str, wire: &[u8], room: usize, step: usize, truncate: bool) -> String {
         let (inlet, outlet) = pipe(room);
         let mut inlet: Option<PipeIn> = Some(inlet);
         let (mut response, mut sent, mut seen, mut idle) =
             (ResponseReader::new(outlet, method.into()), 0, String::new(), 0);
         while idle < 3 {
             if let Some(to) = &mut inlet {
-                sent += to.write(&wire[sent..(sent + most).min(wire.len())]);
+                sent += to.write(&wire[sent..(sent + step).min(wire.len())]);
             }
             if sent == wire.len()
                 && let Some(to) = inlet.take()
             {
-                if cut { drop(to) } else { to.finish(None) }
+                if truncate { drop(to) } else { to.finish(None) }
             }
-            let mut took = 0;
+            let mut used = 0;
             let over = matches!(response.state, State::Over);
             let piece = match response.next() {
                 Piece::Waits => {
@@ -263,8 +262,8 @@ mod tests {
                     continue;
                 }
                 Piece::Data { bytes, .. } => {
-                    took = bytes.len().min(3);
-                    String::from_utf8_lossy(&bytes[..took]).into_owned()
+                    used = bytes.len().min(3);
+                    String::from_utf8_lossy(&bytes[..used]).into_owned()
                 }
                 Piece::Interim(status, fields) => format!("[{status} {fields:?}]"),
                 Piece::Head(head) => format!("[{} {:?} {}]", head.status, head.fields, head.whole),
@@ -272,8 +271,8 @@ mod tests {
                 Piece::Broken(_) => "[broken]".to_owned(),
             };
             idle = 0;
-            if took > 0 {
-                response.consume(took);
+            if used > 0 {
+                response.consume(used);
             }
             seen += &piece;
         }
@@ -282,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_the_same_however_it_comes() {
+    fn a_response_is_the_same_however_it_arrives() {
         let long = "x".repeat(300);
         let chunked = format!(
             "HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX: {long}\r\n\r\n\
@@ -300,8 +299,8 @@ mod tests {
         for (method, wire) in &cases {
             let whole = read(method, wire.as_bytes(), 4096, usize::MAX, false);
             assert!(!whole.contains("broken"), "{whole}");
-            for (room, most) in [(4096, 1), (4096, 7), (64, 64), (16, 5), (1, 1)] {
-                assert_eq!(read(method, wire.as_bytes(), room, most, false), whole, "{wire:?} by {room}, {most}");
+            for (room, step) in [(4096, 1), (4096, 7), (64, 64), (16, 5), (1, 1)] {
+                assert_eq!(read(method, wire.as_bytes(), room, step, false), whole, "{wire:?} by {room}, {step}");
             }
         }
         assert!(read("GET", cases[6].1.as_bytes(), 50, 9, false).contains("hello, world[end Some("));
@@ -315,8 +314,8 @@ mod tests {
         ];
         for wire in wires {
             for n in 0..wire.len() {
-                for cut in [true, false] {
-                    let seen = read("GET", &wire.as_bytes()[..n], 4096, usize::MAX, cut);
+                for truncate in [true, false] {
+                    let seen = read("GET", &wire.as_bytes()[..n], 4096, usize::MAX, truncate);
                     assert!(seen.ends_with("[broken]"), "{seen}");
                 }
             }

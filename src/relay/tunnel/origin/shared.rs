@@ -14,7 +14,7 @@ use super::{
 pub(super) const REVERSED: &[u8] = b"rh2";
 
 /// The longest backoff before a connection is opened again.
-const LONGEST: Duration = Duration::from_secs(60);
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
 pub(super) struct Shared {
     pub(super) host: Box<str>,
@@ -26,7 +26,7 @@ pub(super) struct Shared {
     pub(super) upgrade_request: Vec<u8>,
     /// The response to the proxy's question after ALPN. `None`: only a client certificate identifies this side, and HTTP/2
     /// alone does not carry it.
-    pub(super) hello: Option<Bytes>,
+    pub(super) hello_response: Option<Bytes>,
     pub(super) times: Times,
     pub(super) healthy_after: Duration,
     pub(super) listener: usize,
@@ -48,9 +48,9 @@ impl Shared {
     }
 
     /// Returns the delay before the next attempt after this many failures in a row. It has full jitter, so that origin
-    /// servers that one event has disconnected do not reconnect at one moment.
+    /// servers that one event has disconnected do not all reconnect at the same moment.
     pub(super) fn backoff_delay(&self, failures: u32, retry_after: Option<u64>) -> Duration {
-        let most = self.backoff.saturating_mul(1 << failures.min(16)).min(LONGEST);
+        let max = self.backoff.saturating_mul(1 << failures.min(16)).min(MAX_BACKOFF);
         let mut random = [0; 4];
         // Without random bytes the delay is the longest one.
         let part = if getrandom::fill(&mut random).is_ok() {
@@ -58,8 +58,8 @@ impl Shared {
         } else {
             1.0
         };
-        let least = Duration::from_secs(retry_after.unwrap_or(0)).min(LONGEST);
-        least + most.mul_f64(part)
+        let min = Duration::from_secs(retry_after.unwrap_or(0)).min(MAX_BACKOFF);
+        min + max.mul_f64(part)
     }
 }
 
@@ -76,7 +76,7 @@ mod tests {
             tls: tls.clone(),
             tls_upgrade: tls,
             upgrade_request: Vec::new(),
-            hello: None,
+            hello_response: None,
             times: Times { ping_interval: second, drain_timeout: second, connect_timeout: second },
             healthy_after: second,
             listener: 0,
@@ -90,10 +90,10 @@ mod tests {
     #[test]
     fn delays_grow_to_a_minute_and_are_random() {
         let shared = shared();
-        for (failures, most) in [(0, 0.5), (1, 1.0), (3, 4.0), (7, 60.0), (1000, 60.0)] {
+        for (failures, max) in [(0, 0.5), (1, 1.0), (3, 4.0), (7, 60.0), (1000, 60.0)] {
             let delays: Vec<f64> = (0..200).map(|_| shared.backoff_delay(failures, None).as_secs_f64()).collect();
-            assert!(delays.iter().all(|delay| *delay <= most), "{failures}");
-            let spread = |from: f64, to: f64| delays.iter().any(|delay| (from * most..to * most).contains(delay));
+            assert!(delays.iter().all(|delay| *delay <= max), "{failures}");
+            let spread = |from: f64, to: f64| delays.iter().any(|delay| (from * max..to * max).contains(delay));
             assert!(spread(0.0, 0.2) && spread(0.4, 0.6) && spread(0.8, 1.0), "{failures}");
         }
         let delay = shared.backoff_delay(0, Some(5));

@@ -11,10 +11,10 @@
 use std::{collections::HashMap, task, time::Instant};
 
 use slab::Slab;
-use uncork::{EventMask, Io, LoopHandle, PeerAddr};
+use uncork::{EventMask, Io};
 
 use super::{
-    TunnelError,
+    error::TunnelError,
     exchange::Exchange,
     protocol::{Liveness, Protocol, STREAMS, Times},
     stream::Served,
@@ -32,9 +32,7 @@ pub(super) struct Spdy {
 }
 
 struct Inner {
-    loop_handle: LoopHandle,
-    listener: usize,
-    peer: PeerAddr,
+    served: Served,
     wakes: Wakes,
     session: Session,
     exchanges: Slab<Exchange>,
@@ -45,13 +43,11 @@ struct Inner {
 }
 
 impl Spdy {
-    pub(super) fn new(loop_handle: LoopHandle, listener: usize, peer: PeerAddr, times: Times, now: Instant) -> Self {
+    pub(super) fn new(served: Served, times: Times, now: Instant) -> Self {
         let wakes = Wakes::new();
         let pump = SessionPump::new(&wakes, b"");
         let inner = Inner {
-            loop_handle,
-            listener,
-            peer,
+            served,
             wakes,
             session: Session::new(Role::Server, STREAMS as usize),
             exchanges: Slab::new(),
@@ -100,8 +96,7 @@ impl Inner {
     fn opened(&mut self, stream: u32, head: RequestHead, end: bool) {
         let entry = self.exchanges.vacant_entry();
         let key = entry.key();
-        let served = Served { loop_handle: &self.loop_handle, listener: self.listener, peer: self.peer };
-        match Exchange::begin(stream, head, end, &served, self.wakes.waker(key)) {
+        match Exchange::begin(stream, head, end, &self.served, self.wakes.waker(key)) {
             Ok(exchange) => {
                 entry.insert(exchange);
                 self.keys.insert(stream, key);

@@ -1,8 +1,8 @@
 //! One request on a stream of HTTP/2, served as a connection of HTTP/1.1 that consists of two pipes.
 //!
 //! ```text
-//!   HEADERS, DATA ──▶ Up: head, framing ─▶ PipeIn ══▶ the engine ══▶ PipeOut ─▶ ResponseReader ─▶ HEADERS, DATA
-//!        ◀─ WINDOW_UPDATE, as bytes leave for the pipe            written as fast as h2 has capacity ─┘
+//!   HEADERS, DATA ─▶ RequestWriter ─▶ PipeIn ══▶ the engine ══▶ PipeOut ─▶ ResponseReader ─▶ HEADERS, DATA
+//!        ◀─ WINDOW_UPDATE, as bytes leave for the pipe       written as fast as h2 has capacity ─┘
 //! ```
 //! Pipes and buffers are bounded: a receiver that does not read stops its sender, from end to end. Dropping a stream
 //! ends it in both directions: RST_STREAM if it was not over, and truncated pipes.
@@ -35,14 +35,14 @@ const ROOM: usize = 64 * 1024;
 
 pub(super) struct Stream {
     waker: task::Waker,
-    up: Up,
-    response: ResponseReader,
-    down: Down,
+    request: RequestWriter,
+    reader: ResponseReader,
+    response: ResponseState,
     upgrade: bool,
 }
 
-/// The request.
-struct Up {
+/// Writes the request, in HTTP/1.1.
+struct RequestWriter {
     /// `None`: the request is complete.
     recv: Option<RecvStream>,
     inlet: Option<PipeIn>,
@@ -57,16 +57,17 @@ struct Up {
     left: u64,
 }
 
-/// The response.
-enum Down {
+/// How much of the response is sent.
+enum ResponseState {
     Head(SendResponse<Bytes>),
     Body(SendStream<Bytes>),
     Over,
 }
 
-/// Where a tunnel's requests are served, and the default peer.
-pub(super) struct Served<'a> {
-    pub(super) loop_handle: &'a LoopHandle,
+/// The loop that serves a tunnel's requests, their listener, and their default peer.
+#[derive(Clone)]
+pub(super) struct Served {
+    pub(super) loop_handle: LoopHandle,
     pub(super) listener: usize,
     pub(super) peer: PeerAddr,
 }
@@ -76,7 +77,7 @@ impl Stream {
     pub(super) fn begin(
         request: http::Request<RecvStream>,
         mut respond: SendResponse<Bytes>,
-        served: &Served<'_>,
+        served: &Served,
         waker: task::Waker,
     ) -> Option<Self> {
         let (parts, recv) = request.into_parts();
@@ -98,7 +99,7 @@ impl Stream {
             respond.send_reset(Reason::REFUSED_STREAM);
             return None;
         }
-        let up = Up {
+        let request = RequestWriter {
             recv: (!ended).then_some(recv),
             inlet: Some(inlet),
             framing: parsed.framing,
@@ -107,47 +108,49 @@ impl Stream {
             piece: 0,
             left: parsed.length,
         };
-        let response = ResponseReader::new(outlet, parsed.method);
-        Some(Self { waker, up, response, down: Down::Head(respond), upgrade: parsed.upgrade })
+        let reader = ResponseReader::new(outlet, parsed.method);
+        Some(Self { waker, request, reader, response: ResponseState::Head(respond), upgrade: parsed.upgrade })
     }
 
     /// Moves what can be moved. Returns `true` if the stream is over.
     pub(super) fn drive(&mut self) -> bool {
         let waker = self.waker.clone();
         let cx = &mut Context::from_waker(&waker);
-        let reset = match &mut self.down {
-            Down::Head(respond) => respond.poll_reset(cx).is_ready(),
-            Down::Body(send) => send.poll_reset(cx).is_ready(),
-            Down::Over => false,
+        let reset = match &mut self.response {
+            ResponseState::Head(respond) => respond.poll_reset(cx).is_ready(),
+            ResponseState::Body(send) => send.poll_reset(cx).is_ready(),
+            ResponseState::Over => false,
         };
         // The proxy or its client has cancelled the request.
-        if reset || self.up.drive(cx).is_err() {
+        if reset || self.request.drive(cx).is_err() {
             return true;
         }
-        if let Err(reason) = self.drive_down(cx) {
+        if let Err(reason) = self.drive_response(cx) {
             log::debug!(target: "uncork::relay", "response aborted: {reason}");
-            match &mut self.down {
-                Down::Head(respond) => respond.send_reset(Reason::INTERNAL_ERROR),
-                Down::Body(send) => send.send_reset(Reason::INTERNAL_ERROR),
-                Down::Over => {}
+            match &mut self.response {
+                ResponseState::Head(respond) => respond.send_reset(Reason::INTERNAL_ERROR),
+                ResponseState::Body(send) => send.send_reset(Reason::INTERNAL_ERROR),
+                ResponseState::Over => {}
             }
             return true;
         }
         // The response may be complete before the request is, and the handler may still receive that.
-        if !matches!(self.down, Down::Over) || !self.up.is_over() {
+        if !matches!(self.response, ResponseState::Over) || !self.request.is_over() {
             return false;
         }
-        self.up.finish();
+        self.request.finish();
         true
     }
 
-    fn drive_down(&mut self, cx: &mut Context<'_>) -> Result<(), &'static str> {
+    fn drive_response(&mut self, cx: &mut Context<'_>) -> Result<(), &'static str> {
         loop {
-            match self.response.next() {
+            match self.reader.next() {
                 Piece::Waits => return Ok(()),
                 Piece::Broken(reason) => return Err(reason),
                 Piece::Interim(status, fields) => {
-                    if let (Down::Head(respond), Ok(status)) = (&mut self.down, StatusCode::from_u16(status)) {
+                    if let (ResponseState::Head(respond), Ok(status)) =
+                        (&mut self.response, StatusCode::from_u16(status))
+                    {
                         let mut interim = http::Response::new(());
                         *interim.status_mut() = status;
                         *interim.headers_mut() = to_http2(&fields, false);
@@ -157,7 +160,7 @@ impl Stream {
                 }
                 Piece::Head(head) => self.begin_response(&head)?,
                 Piece::Data { bytes, last } => {
-                    let Down::Body(send) = &mut self.down else { return Err("a body without a head") };
+                    let ResponseState::Body(send) = &mut self.response else { return Err("a body without a head") };
                     let n = bytes.len().min(send.capacity());
                     if n == 0 {
                         send.reserve_capacity(bytes.len());
@@ -170,26 +173,26 @@ impl Stream {
                     let end = last && n == bytes.len();
                     let data = Bytes::copy_from_slice(&bytes[..n]);
                     send.send_data(data, end).map_err(|_| "the stream is closed")?;
-                    self.response.consume(n);
+                    self.reader.consume(n);
                     if end {
-                        self.down = Down::Over;
+                        self.response = ResponseState::Over;
                     }
                 }
                 Piece::End(trailers) => {
-                    let Down::Body(send) = &mut self.down else { return Err("an end without a head") };
+                    let ResponseState::Body(send) = &mut self.response else { return Err("an end without a head") };
                     let sent = match trailers {
                         Some(trailers) => send.send_trailers(to_http2(&trailers, false)),
                         None => send.send_data(Bytes::new(), true),
                     };
                     sent.map_err(|_| "the stream is closed")?;
-                    self.down = Down::Over;
+                    self.response = ResponseState::Over;
                 }
             }
         }
     }
 
     fn begin_response(&mut self, head: &ResponseHead) -> Result<(), &'static str> {
-        let Down::Head(respond) = &mut self.down else { return Err("two responses") };
+        let ResponseState::Head(respond) = &mut self.response else { return Err("two responses") };
         let status = match head.status {
             _ if head.switched => 200,
             // It would mean that the protocol has changed (RFC 8441 §5).
@@ -200,28 +203,28 @@ impl Stream {
         *response.status_mut() = StatusCode::from_u16(status).map_err(|_| "invalid status")?;
         *response.headers_mut() = to_http2(&head.fields, head.switched);
         let send = respond.send_response(response, head.whole).map_err(|_| "the stream is closed")?;
-        self.down = if head.whole { Down::Over } else { Down::Body(send) };
-        if self.up.framing == Framing::Raw {
-            self.up.switched(head.switched);
+        self.response = if head.whole { ResponseState::Over } else { ResponseState::Body(send) };
+        if self.request.framing == Framing::Raw {
+            self.request.switched(head.switched);
             self.waker.wake_by_ref();
         }
         Ok(())
     }
 }
 
-impl Up {
-    /// What follows is in the new protocol. If the handler has not switched, it is dropped.
-    fn switched(&mut self, yes: bool) {
+impl RequestWriter {
+    /// Passes on what follows, in the new protocol. If the handler has not accepted that, it is dropped.
+    fn switched(&mut self, accepted: bool) {
         self.framing = Framing::None;
-        if !yes {
+        if !accepted {
             self.recv = None;
             self.held = Gathered::default();
         }
     }
 
     fn is_over(&self) -> bool {
-        let gone = self.inlet.as_ref().is_none_or(PipeIn::is_closed);
-        gone || (self.recv.is_none() && self.own.is_empty() && self.held.is_empty())
+        let closed = self.inlet.as_ref().is_none_or(PipeIn::is_closed);
+        closed || (self.recv.is_none() && self.own.is_empty() && self.held.is_empty())
     }
 
     fn finish(&mut self) {
@@ -312,8 +315,9 @@ fn end_chunks(map: Option<&HeaderMap>, to: &mut Vec<u8>) {
 fn to_http2(fields: &Headers, switched: bool) -> HeaderMap {
     let mut map = HeaderMap::with_capacity(fields.len());
     for (name, value) in fields.end_to_end() {
-        let of_1_1 = name.eq_ignore_ascii_case("sec-websocket-accept") || name.eq_ignore_ascii_case("content-length");
-        if switched && of_1_1 {
+        let is_of_1_1 =
+            name.eq_ignore_ascii_case("sec-websocket-accept") || name.eq_ignore_ascii_case("content-length");
+        if switched && is_of_1_1 {
             continue;
         }
         // Both were checked by the rules of HTTP/1.1, which are not less strict.

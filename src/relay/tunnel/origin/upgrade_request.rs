@@ -20,7 +20,7 @@ pub(super) const RESPONSE_HEAD: HeadLimits = HeadLimits { head: 16 * 1024, targe
 /// Returns the request for a tunnel.
 ///
 /// # Errors
-/// If the token, a host or the path has a character that HTTP does not allow there; in words.
+/// Returns an error if the token, a host or the path has a character that HTTP does not allow there.
 pub(super) fn build(
     host: &str,
     port: u16,
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_request_is_the_one_of_the_contract() {
+    fn the_request_has_the_documented_bytes() {
         let hosts = ["app.example".to_owned(), "*.dev.example".to_owned()];
         let request = build("::1", 8443, "/tunnel", Some("abc"), &hosts).expect("fine");
         assert_eq!(

@@ -1,12 +1,14 @@
-//! Settings of the proxy, each with its default and the reason for it; and the credentials of origin servers.
+//! Settings of the proxy, each with its default and the reason for it.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+#[cfg(feature = "spdy")]
 use uncork::PeerAddr;
 
-use super::pattern::Pattern;
+use super::{
+    credential::{Credential, Proof},
+    trusted::Trusted,
+};
 use crate::relay::{ConfigError, Via, config as checks};
 
 /// Settings of a [`Proxy`](super::Proxy).
@@ -128,8 +130,8 @@ impl ProxyConfig {
             return Err(ConfigError::new("the path for origin servers must not be the root"));
         }
         // Limits of a stream and a connection (RFC 9113 §6.9.1).
-        let most = (1 << 31) - 1;
-        if !(1024..=most).contains(&self.window) {
+        let max = (1 << 31) - 1;
+        if !(1024..=max).contains(&self.window) {
             return Err(ConfigError::new("invalid window: expected 1 KiB to 2 GiB"));
         }
         // Our origin server sends up to 72 KiB, and h2 ends the connection at four times its limit.
@@ -172,12 +174,12 @@ impl ProxyConfig {
 
     /// Returns the credential of this token. All are compared, each in constant time.
     pub(super) fn by_token(&self, token: &[u8]) -> Option<usize> {
-        self.by_proof(Proof::Token(Sha256::digest(token).into()))
+        self.by_proof(&Proof::of_token(token))
     }
 
     /// Returns the credential of this certificate (DER).
     pub(super) fn by_certificate(&self, certificate: &[u8]) -> Option<usize> {
-        self.by_proof(Proof::Certificate(Sha256::digest(certificate).into()))
+        self.by_proof(&Proof::of_certificate(certificate))
     }
 
     /// Returns the credential of origin servers without a proof.
@@ -192,13 +194,15 @@ impl ProxyConfig {
         self.credentials.iter().any(|one| one.sources.as_ref().is_some_and(|sources| sources.has(peer)))
     }
 
-    fn by_proof(&self, shown: Proof) -> Option<usize> {
-        self.credentials.iter().enumerate().fold(None, |found, (i, one)| match (one.proof, shown) {
-            (Proof::Token(a), Proof::Token(b)) | (Proof::Certificate(a), Proof::Certificate(b)) => {
-                if bool::from(a.ct_eq(&b)) { Some(i) } else { found }
+    fn by_proof(&self, shown: &Proof) -> Option<usize> {
+        let mut found = None;
+        for (i, one) in self.credentials.iter().enumerate() {
+            // No early end: the time must not depend on the match.
+            if one.proof.is_same(shown) {
+                found = Some(i);
             }
-            _ => found,
-        })
+        }
+        found
     }
 }
 
@@ -211,145 +215,6 @@ pub enum Balance {
     RoundRobin,
     /// To the one with the fewest requests under way.
     LeastBusy,
-}
-
-/// An origin server's credential: its proof, its names and its limits.
-#[derive(Clone, Debug)]
-pub struct Credential {
-    pub(super) name: String,
-    proof: Proof,
-    pub(super) hosts: Vec<Pattern>,
-    pub(super) body: u64,
-    pub(super) rate: Option<u64>,
-    /// Addresses that are allowed for origin servers without a proof.
-    #[cfg(feature = "spdy")]
-    sources: Option<Trusted>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Proof {
-    /// SHA-256 of the token.
-    Token([u8; 32]),
-    /// SHA-256 of the certificate, in DER.
-    Certificate([u8; 32]),
-    /// None: the address is enough.
-    #[cfg(feature = "spdy")]
-    Address,
-}
-
-impl Credential {
-    /// Creates the credential for a token, by the token's SHA-256 in hexadecimal. The token itself should be 256 random
-    /// bits. It is not stored here, so a reader of the configuration cannot impersonate the origin server. `name` is
-    /// for logs and statistics.
-    ///
-    /// # Errors
-    /// Returns an error if `hash` is not 64 hexadecimal digits.
-    pub fn token(name: impl Into<String>, hash: &str) -> Result<Self, ConfigError> {
-        Ok(Self::new(name.into(), Proof::Token(sha256(hash)?)))
-    }
-
-    /// Creates the credential for a client certificate, by the SHA-256 of its DER in hexadecimal, with or without
-    /// colons (as `openssl x509 -fingerprint -sha256` prints it). The listener must request and so verify client
-    /// certificates ([`TlsBuilder::client_certificates`](uncork::TlsBuilder::client_certificates)).
-    ///
-    /// # Errors
-    /// Returns an error if `hash` is not 64 hexadecimal digits.
-    pub fn certificate(name: impl Into<String>, hash: &str) -> Result<Self, ConfigError> {
-        Ok(Self::new(name.into(), Proof::Certificate(sha256(&hash.replace(':', ""))?)))
-    }
-
-    fn new(name: String, proof: Proof) -> Self {
-        Self {
-            name,
-            proof,
-            hosts: Vec::new(),
-            body: 1 << 30,
-            rate: None,
-            #[cfg(feature = "spdy")]
-            sources: None,
-        }
-    }
-
-    /// Accepts origin servers of spdy-proxy (`PUT /`, then SPDY) from the peers for which `sources` returns `true`.
-    /// **This is no authentication**: anyone who can connect from there receives the requests of clients, and responds
-    /// to them. So it is never on by default, and should be limited to single addresses. There is at most one such
-    /// credential, and one origin server of it at a time: the newest. It serves all the names that are given here; `*`
-    /// makes it serve all hosts that nothing else has registered.
-    #[cfg(feature = "spdy")]
-    pub fn allow_legacy_unauthenticated(
-        name: impl Into<String>,
-        sources: impl Fn(&PeerAddr) -> bool + Send + Sync + 'static,
-    ) -> Self {
-        Self { sources: Some(Trusted::peers(sources)), ..Self::new(name.into(), Proof::Address) }
-    }
-
-    /// Allows this name: `app.example`; `*.dev.example` for all names below `dev.example`, and for such patterns; `*`
-    /// for all. Each may have a path, for what lies below it: `app.example/api`.
-    ///
-    /// # Errors
-    /// Returns an error if it is not one of these.
-    pub fn host(mut self, pattern: &str) -> Result<Self, ConfigError> {
-        let pattern = Pattern::parse(pattern).ok_or(ConfigError::new(
-            "invalid name: expected a host like app.example or a pattern like *.dev.example, with or without a path",
-        ))?;
-        self.hosts.push(pattern);
-        Ok(self)
-    }
-
-    /// Sets the largest request body in bytes; a larger one is rejected with 413. 1 GiB by default.
-    pub fn body(self, most: u64) -> Self {
-        Self { body: most, ..self }
-    }
-
-    /// Sets how many bytes a second its connections may carry together, in both directions. No limit by default.
-    pub fn rate(self, most: impl Into<Option<u64>>) -> Self {
-        Self { rate: most.into(), ..self }
-    }
-
-    /// Returns `true` if the credential may register this name.
-    pub(super) fn allows(&self, claim: &Pattern) -> bool {
-        self.hosts.iter().any(|host| host.covers(claim))
-    }
-}
-
-fn sha256(hex: &str) -> Result<[u8; 32], ConfigError> {
-    let digit = |b: u8| char::from(b).to_digit(16).map(|digit| digit as u8);
-    let bytes: Option<Vec<u8>> = hex
-        .as_bytes()
-        .chunks(2)
-        .map(|pair| match pair {
-            [a, b] => Some(digit(*a)? << 4 | digit(*b)?),
-            _ => None,
-        })
-        .collect();
-    let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
-    bytes.ok_or(ConfigError::new("invalid SHA-256: expected 64 hexadecimal digits"))
-}
-
-/// The peers that are trusted proxies in front of this one.
-#[derive(Clone)]
-pub struct Trusted(Arc<dyn Fn(&PeerAddr) -> bool + Send + Sync>);
-
-impl Trusted {
-    /// Trusts no peer.
-    pub fn none() -> Self {
-        Self::peers(|_| false)
-    }
-
-    /// Trusts the peers for which `f` returns `true`.
-    pub fn peers(f: impl Fn(&PeerAddr) -> bool + Send + Sync + 'static) -> Self {
-        Self(Arc::new(f))
-    }
-
-    pub(super) fn has(&self, peer: &PeerAddr) -> bool {
-        (self.0)(peer)
-    }
-}
-
-impl fmt::Debug for Trusted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Trusted(..)")
-    }
 }
 
 #[cfg(test)]
@@ -375,7 +240,7 @@ mod tests {
         for wrong in [&b"tesT"[..], b"", b"test ", HASH.as_bytes()] {
             assert_eq!(config.by_token(wrong), None);
         }
-        assert_eq!(config.by_certificate(b"test"), None, "a token is no certificate");
+        assert_eq!(config.by_certificate(b"test"), None, "a token is not a certificate");
     }
 
     #[test]
@@ -390,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_work_is_refused() {
+    fn invalid_settings_are_rejected() {
         let one = |name: &str| Credential::token(name, HASH).unwrap().host("a.example").unwrap();
         assert!(config(vec![one("a")]).is_ok());
         assert!(config(vec![one("a"), one("b")]).is_err(), "the same token");

@@ -18,7 +18,7 @@ pub(super) enum Count {
     /// … for a host whose origin servers are all disconnected: 502.
     NoOrigin,
     /// … that met a limit of the connections, the host or the address, or that all origin servers refused: 429 and 503.
-    Refused,
+    Rejected,
     /// … whose origin server disconnected before its response, or sent a malformed one: 502.
     Lost,
     /// … without a response in time: 504.
@@ -44,12 +44,12 @@ pub(super) enum Count {
     /// Handshakes that were rejected unread, because their network has failed too often.
     Throttled,
     /// Bytes of request bodies, to origin servers.
-    Up,
+    RequestBytes,
     /// Bytes of response bodies, from origin servers.
-    Down,
+    ResponseBytes,
 }
 
-const COUNTS: usize = Count::Down as usize + 1;
+const COUNTS: usize = Count::ResponseBytes as usize + 1;
 
 #[derive(Default)]
 pub(super) struct Counters([AtomicU64; COUNTS]);
@@ -72,7 +72,7 @@ impl Counters {
             requests: get(Count::Requests),
             unknown_host: get(Count::Unknown),
             no_origin: get(Count::NoOrigin),
-            refused: get(Count::Refused),
+            rejected: get(Count::Rejected),
             lost: get(Count::Lost),
             timed_out: get(Count::TimedOut),
             unfit: get(Count::Unfit),
@@ -85,8 +85,8 @@ impl Counters {
             unanswered: get(Count::Unanswered),
             displaced: get(Count::Displaced),
             throttled: get(Count::Throttled),
-            bytes_up: get(Count::Up),
-            bytes_down: get(Count::Down),
+            bytes_up: get(Count::RequestBytes),
+            bytes_down: get(Count::ResponseBytes),
         }
     }
 }
@@ -106,7 +106,7 @@ pub struct ProxyCounts {
     /// … for hosts whose origin servers were all disconnected: 502.
     pub no_origin: u64,
     /// … that met a limit, or that all origin servers refused: 429 and 503.
-    pub refused: u64,
+    pub rejected: u64,
     /// … whose origin server disconnected before its response, or sent a malformed one: 502.
     pub lost: u64,
     /// … without a response in time: 504.
@@ -183,10 +183,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_counted_is_read_under_its_name() {
+    fn counters_are_read_under_their_names() {
         let counters = Counters::default();
         counters.add(Count::TimedOut);
-        counters.add_many(Count::Down, 7);
+        counters.add_many(Count::ResponseBytes, 7);
         let want = ProxyCounts { timed_out: 1, bytes_down: 7, ..ProxyCounts::default() };
         assert_eq!(counters.read(), want);
     }

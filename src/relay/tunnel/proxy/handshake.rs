@@ -1,4 +1,4 @@
-//! The handshake by upgrade: it verifies the credential of a connection and its names, and makes it a link.
+//! The handshake by upgrade: it verifies the credential of a connection and its names, and registers it.
 //!
 //! ```text
 //!   PUT /tunnel HTTP/1.1                                  101 Switching Protocols
@@ -14,18 +14,21 @@ use std::{sync::Arc, time::Instant};
 
 use uncork::{Action, PeerAddr, Request, Response, Switch};
 
-use super::{Shared, counters::Count, handshake_limits, http2::Http2, link::Opening, names::Denied, pattern::Pattern};
+use super::{
+    connection::Registration, counters::Count, handshake_permit, http2::Http2, names::ClaimError, pattern::Pattern,
+    shared::Shared,
+};
 use crate::relay::wire::retry_after;
 
 /// The reason why a connection is rejected.
 #[derive(Debug)]
-pub(super) struct Denial {
+pub(super) struct Rejection {
     status: u16,
     reason: String,
     field: Option<(&'static str, &'static str)>,
 }
 
-impl Denial {
+impl Rejection {
     pub(super) fn new(status: u16, reason: impl Into<String>) -> Self {
         Self { status, reason: reason.into(), field: None }
     }
@@ -51,15 +54,15 @@ impl Denial {
     }
 }
 
-fn denial(status: u16, reason: impl Into<String>) -> Denial {
-    Denial::new(status, reason)
+fn rejection(status: u16, reason: impl Into<String>) -> Rejection {
+    Rejection::new(status, reason)
 }
 
 /// Counts and logs a rejection. A wrong credential counts as a failure of the network.
-pub(super) fn denied(shared: &Shared, peer: &PeerAddr, denial: &Denial, now: Instant) {
-    shared.counters.add(Count::Denied);
-    log::info!(target: "uncork::relay", "{peer}: tunnel rejected: {}", denial.status);
-    if denial.status == 401 {
+pub(super) fn rejected(shared: &Shared, peer: &PeerAddr, rejection: &Rejection, now: Instant) {
+    shared.common.counters.add(Count::Denied);
+    log::info!(target: "uncork::relay", "{peer}: tunnel rejected: {}", rejection.status);
+    if rejection.status == 401 {
         shared.handshakes().failed(peer, now);
     }
 }
@@ -68,73 +71,75 @@ pub(super) fn handle(shared: &Arc<Shared>, req: &mut Request<'_>) -> Action {
     let now = req.now().mono;
     let too_fast = shared.handshakes().too_fast(req.peer(), now);
     if let Some(after) = too_fast {
-        handshake_limits::throttled(shared, req.peer(), now);
-        let response = denial(429, "too many handshakes without a valid credential").response();
+        handshake_permit::throttled(shared, req.peer(), now);
+        let response = rejection(429, "too many handshakes without a valid credential").response();
         return response.header("Retry-After", retry_after(after)).into();
     }
     match check_request(shared, req).and_then(|()| admit(shared, req)) {
         Ok(http2) => Switch::to("ptth", http2).header("ALPN", "h2").into(),
-        Err(denial) => {
-            denied(shared, req.peer(), &denial, now);
-            denial.response().into()
+        Err(rejection) => {
+            rejected(shared, req.peer(), &rejection, now);
+            rejection.response().into()
         }
     }
 }
 
 /// Checks that the request is a handshake.
-fn check_request(shared: &Shared, req: &Request<'_>) -> Result<(), Denial> {
+fn check_request(shared: &Shared, req: &Request<'_>) -> Result<(), Rejection> {
     if !matches!(req.method(), "PUT" | "GET") {
-        return Err(denial(405, "the method of a tunnel request is PUT or GET").with("Allow", "GET, PUT"));
+        return Err(rejection(405, "the method of a tunnel request is PUT or GET").with("Allow", "GET, PUT"));
     }
     // Checked before the credential: a token that was sent in the clear must not seem to work.
-    if req.scheme() != "https" && !shared.config.trusted.has(req.peer()) {
-        return Err(denial(403, "a tunnel needs TLS"));
+    if req.scheme() != "https" && !shared.common.config.trusted.has(req.peer()) {
+        return Err(rejection(403, "a tunnel needs TLS"));
     }
     if !req.wants_upgrade("ptth") {
-        return Err(denial(426, "a tunnel needs Upgrade: ptth").with("Upgrade", "ptth"));
+        return Err(rejection(426, "a tunnel needs Upgrade: ptth").with("Upgrade", "ptth"));
     }
     if !req.headers().contains_token("alpn", "h2") {
-        return Err(denial(400, "ALPN does not name h2"));
+        return Err(rejection(400, "ALPN does not name h2"));
     }
     Ok(())
 }
 
-fn admit(shared: &Arc<Shared>, req: &Request<'_>) -> Result<Http2, Denial> {
+fn admit(shared: &Arc<Shared>, req: &Request<'_>) -> Result<Http2, Rejection> {
     let owner = credential(shared, req)?;
     let hosts = req.headers().get_all("uncork-hosts").flat_map(|value| value.split(|&b| b == b','));
     let patterns = names(shared, hosts, owner)?;
     let (now, since) = (req.now().mono, req.now().wall);
     claim(shared, &patterns, owner, now)?;
-    let opening = Opening { owner, patterns, peer: *req.peer(), since };
-    Http2::new(shared, opening, now).ok_or_else(|| denial(500, "cannot start HTTP/2"))
+    let registration = Registration { owner, patterns, peer: *req.peer(), since };
+    Http2::new(shared, registration, now).ok_or_else(|| rejection(500, "cannot start HTTP/2"))
 }
 
 /// Claims these names for the owner, if it may have one more connection.
-pub(super) fn claim(shared: &Shared, patterns: &[Pattern], owner: usize, now: Instant) -> Result<(), Denial> {
+pub(super) fn claim(shared: &Shared, patterns: &[Pattern], owner: usize, now: Instant) -> Result<(), Rejection> {
     let mut table = shared.table();
-    if table.links.len() >= shared.config.connections {
-        return Err(denial(503, "too many tunnels").with("Retry-After", "60"));
+    if table.connections.len() >= shared.common.config.connections {
+        return Err(rejection(503, "too many tunnels").with("Retry-After", "60"));
     }
-    if table.links.values().filter(|link| link.owner == owner).count() >= shared.config.connections_per_credential {
-        return Err(denial(429, "too many tunnels with this credential").with("Retry-After", "60"));
+    if table.connections.values().filter(|connection| connection.owner == owner).count()
+        >= shared.common.config.connections_per_credential
+    {
+        return Err(rejection(429, "too many tunnels with this credential").with("Retry-After", "60"));
     }
-    table.names.claim(patterns, owner, now).map_err(|denied| match denied {
-        Denied::Taken(pattern) => denial(409, format!("another credential has {pattern}")),
-        Denied::TooMany => denial(403, "too many names for this credential"),
+    table.names.claim(patterns, owner, now).map_err(|error| match error {
+        ClaimError::Taken(pattern) => rejection(409, format!("another credential has {pattern}")),
+        ClaimError::TooMany => rejection(403, "too many names for this credential"),
     })
 }
 
-fn unknown(reason: &str) -> Denial {
-    denial(401, reason).with("WWW-Authenticate", "Bearer")
+fn unknown(reason: &str) -> Rejection {
+    rejection(401, reason).with("WWW-Authenticate", "Bearer")
 }
 
 /// Returns the credential of a token.
-pub(super) fn by_token(shared: &Shared, token: &[u8]) -> Result<usize, Denial> {
-    shared.config.by_token(token).ok_or_else(|| unknown("unknown token"))
+pub(super) fn by_token(shared: &Shared, token: &[u8]) -> Result<usize, Rejection> {
+    shared.common.config.by_token(token).ok_or_else(|| unknown("unknown token"))
 }
 
 /// Returns the credential of a request: by its token, or by its client certificate.
-fn credential(shared: &Shared, req: &Request<'_>) -> Result<usize, Denial> {
+fn credential(shared: &Shared, req: &Request<'_>) -> Result<usize, Rejection> {
     let mut tokens = req.headers().get_all("authorization");
     if let Some(value) = tokens.next() {
         let token = match value.split_at_checked(7) {
@@ -144,7 +149,7 @@ fn credential(shared: &Shared, req: &Request<'_>) -> Result<usize, Denial> {
         return by_token(shared, token.trim_ascii());
     }
     let certificate = req.tls_info().and_then(|secure| secure.peer_certificate);
-    match certificate.map(|certificate| shared.config.by_certificate(certificate)) {
+    match certificate.map(|certificate| shared.common.config.by_certificate(certificate)) {
         Some(Some(owner)) => Ok(owner),
         Some(None) => Err(unknown("unknown client certificate")),
         None => Err(unknown("a tunnel needs a token or a client certificate")),
@@ -156,26 +161,26 @@ pub(super) fn names<'a>(
     shared: &Shared,
     hosts: impl Iterator<Item = &'a [u8]>,
     owner: usize,
-) -> Result<Vec<Pattern>, Denial> {
+) -> Result<Vec<Pattern>, Rejection> {
     let mut patterns: Vec<Pattern> = Vec::new();
     for name in hosts {
         let name = String::from_utf8_lossy(name.trim_ascii());
         if name.is_empty() {
             continue;
         }
-        let pattern = Pattern::parse(&name).ok_or_else(|| denial(400, format!("invalid host name {name:?}")))?;
-        if !shared.config.credentials.get(owner).is_some_and(|one| one.allows(&pattern)) {
-            return Err(denial(403, format!("this credential must not use {pattern}")));
+        let pattern = Pattern::parse(&name).ok_or_else(|| rejection(400, format!("invalid host name {name:?}")))?;
+        if !shared.common.config.credentials.get(owner).is_some_and(|one| one.allows(&pattern)) {
+            return Err(rejection(403, format!("this credential must not use {pattern}")));
         }
         if !patterns.contains(&pattern) {
             patterns.push(pattern);
         }
-        if patterns.len() > shared.config.names_per_connection {
-            return Err(denial(403, "too many names for one tunnel"));
+        if patterns.len() > shared.common.config.names_per_connection {
+            return Err(rejection(403, "too many names for one tunnel"));
         }
     }
     if patterns.is_empty() {
-        return Err(denial(400, "Uncork-Hosts must name at least one host"));
+        return Err(rejection(400, "Uncork-Hosts must name at least one host"));
     }
     Ok(patterns)
 }

@@ -5,7 +5,7 @@
 //!   GET /.well-known/uncork/hello ──▶ {"token": "…", "hosts": ["app.example"]} ──┬─ valid ──▶ Http2: it takes requests
 //!                                                                               └─ else ──▶ rejected, and closed
 //! ```
-//! Until then the connection counts against a limit that is shared among networks ([`handshake_limits`]), and carries
+//! Until then the connection counts against a limit that is shared among networks (`handshake_limits`), and carries
 //! no client's request. A rejected origin server gets one more request, so that it can log the reason: `GET
 //! /.well-known/uncork/refused`, with `uncork-status` and `uncork-reason`. HTTP/2 alone carries no client certificate,
 //! so a token is required.
@@ -23,47 +23,49 @@ use serde_json::Value;
 use uncork::{EventMask, Io, PeerAddr, Upgrade};
 
 use super::{
-    Shared,
-    handshake::{self, Denial},
-    handshake_limits::{self, HandshakePermit},
+    connection::Registration,
+    handshake::{self, Rejection},
+    handshake_permit::{self, HandshakePermit},
     http2::{Http2, Parts},
-    link::Opening,
+    shared::Shared,
 };
 use crate::relay::tunnel::pump::Step;
 
 /// The ALPN name.
 pub(super) const PROTOCOL: &[u8] = b"rh2";
 
-const HELLO: &str = "https://origin.invalid/.well-known/uncork/hello";
-const REFUSED: &str = "https://origin.invalid/.well-known/uncork/refused";
+const HELLO_URI: &str = "https://origin.invalid/.well-known/uncork/hello";
+const REFUSED_URI: &str = "https://origin.invalid/.well-known/uncork/refused";
 
 /// Limit of the response in bytes.
-const MOST: usize = 16 * 1024;
+const MAX_RESPONSE: usize = 16 * 1024;
 
-/// A connection that has not identified itself yet; later, the link that it has become.
-pub(super) struct Hello {
+/// A connection whose origin server has not identified itself yet; later, the carrier in HTTP/2.
+pub(super) struct AlpnHandshake {
     shared: Arc<Shared>,
     peer: PeerAddr,
     /// Until the connection is accepted.
     parts: Option<Parts>,
-    question: Option<HelloState>,
+    /// The question for the credential, until its response is complete.
+    question: Option<Question>,
     began: Option<Instant>,
     /// The time of the last call.
     now: Option<Instant>,
     permit: Option<HandshakePermit>,
     /// It has identified itself, or must not be counted as a connection that did not.
     settled: bool,
-    link: Option<Http2>,
+    accepted: Option<Http2>,
 }
 
-enum HelloState {
+/// The part of the response that is being received.
+enum Question {
     Head(ResponseFuture),
     Body(RecvStream, Vec<u8>),
 }
 
-impl Hello {
+impl AlpnHandshake {
     pub(super) fn new(shared: &Arc<Shared>, peer: PeerAddr) -> Option<Self> {
-        let parts = Http2::parts(&shared.config)?;
+        let parts = Http2::parts(&shared.common.config)?;
         Some(Self {
             shared: shared.clone(),
             peer,
@@ -73,7 +75,7 @@ impl Hello {
             now: None,
             permit: None,
             settled: false,
-            link: None,
+            accepted: None,
         })
     }
 
@@ -81,20 +83,20 @@ impl Hello {
     /// often.
     fn begin(&mut self, now: Instant) -> bool {
         if self.shared.handshakes().too_fast(&self.peer, now).is_some() {
-            handshake_limits::throttled(&self.shared, &self.peer, now);
+            handshake_permit::throttled(&self.shared, &self.peer, now);
             return false;
         }
         let Some(parts) = &mut self.parts else { return false };
         self.permit = HandshakePermit::take(&self.shared, &self.peer, parts.waker());
-        if let Ok(head) = http::Request::get(HELLO).body(()) {
-            self.question = parts.send.send_request(head, true).ok().map(|(response, _)| HelloState::Head(response));
+        if let Ok(head) = http::Request::get(HELLO_URI).body(()) {
+            self.question = parts.send.send_request(head, true).ok().map(|(response, _)| Question::Head(response));
         }
         self.permit.is_some()
     }
 
-    fn verify(&self, content: &[u8], io: &Io<'_>) -> Result<Opening, Denial> {
+    fn verify(&self, content: &[u8], io: &Io<'_>) -> Result<Registration, Rejection> {
         let hello: Value =
-            serde_json::from_slice(content).map_err(|_| Denial::new(400, "the hello is not valid JSON"))?;
+            serde_json::from_slice(content).map_err(|_| Rejection::new(400, "the hello is not valid JSON"))?;
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let token = hello.get("token").and_then(text).unwrap_or_default();
         let hosts = hello.get("hosts").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
@@ -102,22 +104,22 @@ impl Hello {
         let owner = handshake::by_token(&self.shared, token.as_bytes())?;
         let patterns = handshake::names(&self.shared, hosts.iter().map(String::as_bytes), owner)?;
         handshake::claim(&self.shared, &patterns, owner, io.now().mono)?;
-        Ok(Opening { owner, patterns, peer: self.peer, since: io.now().wall })
+        Ok(Registration { owner, patterns, peer: self.peer, since: io.now().wall })
     }
 
     /// Sends the reason of a rejection, and ends.
-    fn reject(&mut self, io: &mut Io<'_>, denial: &Denial) -> EventMask {
-        handshake::denied(&self.shared, &self.peer, denial, io.now().mono);
-        if denial.status() == 400 {
+    fn reject(&mut self, io: &mut Io<'_>, rejection: &Rejection) -> EventMask {
+        handshake::rejected(&self.shared, &self.peer, rejection, io.now().mono);
+        if rejection.status() == 400 {
             // A malformed response counts as none.
             self.shared.handshakes().failed(&self.peer, io.now().mono);
         }
         if let Some(parts) = &mut self.parts {
-            let head = http::Request::get(REFUSED)
-                .header("uncork-status", denial.status())
-                .header("uncork-reason", denial.reason())
+            let head = http::Request::get(REFUSED_URI)
+                .header("uncork-status", rejection.status())
+                .header("uncork-reason", rejection.reason())
                 .body(());
-            // Best effort: the reason is in this side's log as well.
+            // Best effort: this side's log has the reason as well.
             let sent = head.is_ok_and(|head| parts.send.send_request(head, true).is_ok());
             let connection = &mut parts.connection;
             let _ = parts.pump.turn(io, |cx, _| {
@@ -130,48 +132,48 @@ impl Hello {
 }
 
 /// Sends the question and reads the response. Returns its content, or an error if it is not usable.
-fn poll_hello(question: &mut Option<HelloState>, cx: &mut Context<'_>) -> Option<Result<Vec<u8>, Denial>> {
-    let broken = || Some(Err(Denial::new(400, "no response to the hello")));
+fn poll_hello(question: &mut Option<Question>, cx: &mut Context<'_>) -> Option<Result<Vec<u8>, Rejection>> {
+    let malformed = || Some(Err(Rejection::new(400, "no response to the hello")));
     loop {
         match question.as_mut()? {
-            HelloState::Head(response) => match Pin::new(response).poll(cx) {
+            Question::Head(response) => match Pin::new(response).poll(cx) {
                 Poll::Pending => return None,
                 Poll::Ready(Ok(response)) if response.status() == 200 => {
-                    *question = Some(HelloState::Body(response.into_body(), Vec::new()));
+                    *question = Some(Question::Body(response.into_body(), Vec::new()));
                 }
-                Poll::Ready(_) => return broken(),
+                Poll::Ready(_) => return malformed(),
             },
-            HelloState::Body(body, content) => match body.poll_data(cx) {
+            Question::Body(body, content) => match body.poll_data(cx) {
                 Poll::Pending => return None,
-                Poll::Ready(Some(Ok(data))) if content.len() + data.len() <= MOST => {
+                Poll::Ready(Some(Ok(data))) if content.len() + data.len() <= MAX_RESPONSE => {
                     content.extend_from_slice(&data);
                     let _ = body.flow_control().release_capacity(data.len());
                 }
                 Poll::Ready(None) => return Some(Ok(std::mem::take(content))),
-                Poll::Ready(Some(_)) => return broken(),
+                Poll::Ready(Some(_)) => return malformed(),
             },
         }
     }
 }
 
-impl Upgrade for Hello {
+impl Upgrade for AlpnHandshake {
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
-        if let Some(link) = &mut self.link {
-            return link.ready(io);
+        if let Some(http2) = &mut self.accepted {
+            return http2.ready(io);
         }
         let now = io.now().mono;
         self.now = Some(now);
         let until = match self.began {
-            Some(began) => began + self.shared.config.handshake_timeout,
+            Some(began) => began + self.shared.common.config.handshake_timeout,
             None => {
                 self.began = Some(now);
                 self.settled = io.events().is_stopping() || !self.begin(now);
-                now + self.shared.config.handshake_timeout
+                now + self.shared.common.config.handshake_timeout
             }
         };
         self.settled |= io.events().is_stopping();
-        let lost = self.permit.as_ref().is_some_and(HandshakePermit::is_lost);
-        let Some(parts) = self.parts.as_mut().filter(|_| !self.settled && !lost && now < until) else {
+        let displaced = self.permit.as_ref().is_some_and(HandshakePermit::is_lost);
+        let Some(parts) = self.parts.as_mut().filter(|_| !self.settled && !displaced && now < until) else {
             io.abort();
             return EventMask::TERMINATE;
         };
@@ -191,20 +193,20 @@ impl Upgrade for Hello {
         self.question = None;
         self.settled = true;
         match hello.and_then(|content| self.verify(&content, io)) {
-            Err(denial) => self.reject(io, &denial),
-            Ok(opening) => {
+            Err(rejection) => self.reject(io, &rejection),
+            Ok(registration) => {
                 let Some(parts) = self.parts.take() else { return EventMask::TERMINATE };
                 self.permit = None;
-                self.link.insert(Http2::of(parts, &self.shared, opening, now)).ready(io)
+                self.accepted.insert(Http2::of(parts, &self.shared, registration, now)).ready(io)
             }
         }
     }
 }
 
-impl Drop for Hello {
+impl Drop for AlpnHandshake {
     fn drop(&mut self) {
         if let Some(now) = self.now.filter(|_| !self.settled) {
-            handshake_limits::unanswered(&self.shared, &self.peer, now);
+            handshake_permit::unanswered(&self.shared, &self.peer, now);
         }
     }
 }

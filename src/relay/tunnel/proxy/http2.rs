@@ -1,9 +1,9 @@
 //! The carrier in HTTP/2: the connection of an origin server, on which this side is the client.
 //!
 //! ```text
-//!   Link ── requests ──▶ start ──▶ [ Stream | Stream | … ] ◀── woken keys
-//!                                     ▲ h2 ▼
-//!   Io ◀════════ Pump ═══════▶ h2::client::Connection       deadline: ping, silence, drain
+//!   OriginConnection ── requests ──▶ start ──▶ [ Stream | Stream | … ] ◀── woken keys
+//!                                                  ▲ h2 ▼
+//!   Io ◀═════════════ Pump ═══════════════▶ h2::client::Connection     deadline: ping, silence, drain
 //! ```
 //! It takes requests from the origin server's first frame on, until the origin server sends GOAWAY, this server stops,
 //! or the connection ends. Only streams that were woken are driven.
@@ -22,16 +22,18 @@ use slab::Slab;
 use uncork::{EventMask, Io, Upgrade};
 
 use super::{
-    Shared,
     config::ProxyConfig,
+    connection::{OriginConnection, Registration},
     counters::Count,
-    link::{Link, Opening, Rate},
     proxied_request::{Failure, ProxiedRequest},
     proxied_stream::{Next, Turn},
+    rate::Rate,
+    shared::Shared,
     slowed::Slowed,
     stream::Stream,
 };
 use crate::relay::tunnel::{
+    printable::h2_error,
     pump::Step,
     wakes::Wakes,
     wire::{CONNECTION, HEAD, REMEMBERED, RESETS, SMALL_FRAMES, Wire, WirePump, wire},
@@ -51,7 +53,7 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// read, takes less memory than the connection's window.
 const STREAM_ERRORS: usize = 65_536;
 
-/// A connection that has no link yet.
+/// A connection whose origin server is not registered yet.
 pub(super) struct Parts {
     pub(super) pump: WirePump,
     wakes: Wakes,
@@ -73,7 +75,7 @@ pub(super) struct Http2 {
 
 struct Inner {
     shared: Arc<Shared>,
-    link: Arc<Link>,
+    origin: Arc<OriginConnection>,
     wakes: Wakes,
     connection: client::Connection<Wire, Bytes>,
     /// `None`: no more requests are sent.
@@ -100,7 +102,7 @@ struct Clocks {
     pinged: Option<Instant>,
     /// When the drain began.
     leaving: Option<Instant>,
-    /// The link was added to the table.
+    /// The connection takes requests.
     joined: bool,
 }
 
@@ -117,17 +119,17 @@ impl Http2 {
         }
     }
 
-    pub(super) fn new(shared: &Arc<Shared>, opening: Opening, now: Instant) -> Option<Self> {
-        Some(Self::of(Self::parts(&shared.config)?, shared, opening, now))
+    pub(super) fn new(shared: &Arc<Shared>, registration: Registration, now: Instant) -> Option<Self> {
+        Some(Self::of(Self::parts(&shared.common.config)?, shared, registration, now))
     }
 
-    /// Makes a link of a connection that is in use already.
-    pub(super) fn of(parts: Parts, shared: &Arc<Shared>, opening: Opening, now: Instant) -> Self {
+    /// Registers the origin server of a connection that is in use already.
+    pub(super) fn of(parts: Parts, shared: &Arc<Shared>, registration: Registration, now: Instant) -> Self {
         let Parts { pump, wakes, send, mut connection } = parts;
-        let link = shared.open(opening, wakes.waker(REQUESTS));
+        let origin = shared.open(registration, wakes.waker(REQUESTS));
         let inner = Inner {
             shared: shared.clone(),
-            link,
+            origin,
             wakes,
             pings: connection.ping_pong(),
             connection,
@@ -209,15 +211,15 @@ impl Inner {
         let polled = Pin::new(&mut self.connection).poll(cx);
         if let Poll::Ready(result) = polled {
             if let Err(error) = &result {
-                log::debug!(target: "uncork::relay", "tunnel {}: {error}", self.link.id);
+                log::debug!(target: "uncork::relay", "tunnel {}: {}", self.origin.id, h2_error(error));
             }
             self.end();
             return self.drain_streams();
         }
         self.poll_pong(cx);
         // The origin server may announce a lower limit at any time.
-        let takes = self.connection.max_concurrent_send_streams();
-        self.link.permits.set_most(takes.min(self.shared.config.streams_per_connection));
+        let announced = self.connection.max_concurrent_send_streams();
+        self.origin.permits.set_limit(announced.min(self.shared.common.config.streams_per_connection));
         // It has sent GOAWAY: requests that it has not begun are retried elsewhere.
         if let Some(send) = &mut self.send
             && let Poll::Ready(Err(_)) = send.poll_ready(cx)
@@ -229,16 +231,16 @@ impl Inner {
 
     /// Begins requests, as many as h2 takes.
     fn start(&mut self, cx: &mut Context<'_>) {
-        while let Some(request) = self.link.next() {
+        while let Some(request) = self.origin.next() {
             if request.responder.cancellation.is_over() {
                 continue;
             }
-            let Some(send) = &mut self.send else { return request.again(self.link.id) };
+            let Some(send) = &mut self.send else { return self.shared.retry(request, self.origin.id) };
             match send.poll_ready(cx) {
                 Poll::Ready(Ok(())) => self.begin(request),
-                Poll::Pending => return self.link.put_back(request),
+                Poll::Pending => return self.origin.put_back(request),
                 Poll::Ready(Err(_)) => {
-                    request.again(self.link.id);
+                    self.shared.retry(request, self.origin.id);
                     return self.leave();
                 }
             }
@@ -256,8 +258,8 @@ impl Inner {
         }
         let entry = self.streams.vacant_entry();
         let key = entry.key();
-        let body = self.shared.config.credentials.get(self.link.owner).map_or(0, |one| one.body);
-        if let Some(stream) = Stream::begin(request, send, self.wakes.waker(key), body) {
+        let max_body = self.shared.common.config.credentials.get(self.origin.owner).map_or(0, |one| one.body);
+        if let Some(stream) = Stream::begin(request, send, self.wakes.waker(key), max_body) {
             entry.insert(stream);
             self.drive(key);
         }
@@ -268,28 +270,26 @@ impl Inner {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let mut turn = Turn::new(self.now, left);
         let next = stream.drive(&mut turn);
-        let (Turn { up, down, .. }, address) = (turn, stream.address());
-        if up + down > 0 {
-            self.link.moved_up(up);
-            self.link.moved_down(down);
-            self.shared.counters.add_many(Count::Up, up as u64);
-            self.shared.counters.add_many(Count::Down, down as u64);
+        let address = stream.address();
+        let moved = turn.request_bytes + turn.response_bytes;
+        if moved > 0 {
+            self.shared.count_bytes(&self.origin, &turn);
             if self.rate().is_limited() {
                 self.slowed.note_turn(address);
-                self.rate().moved(up + down, self.now, self.link.id);
+                self.rate().moved(moved, self.now, self.origin.id);
             }
         }
         match next {
             Next::Waits => {}
-            Next::Slowed => self.slowed.add(key, up + down > 0),
+            Next::Slowed => self.slowed.add(key, moved > 0),
             Next::Complete | Next::Over => drop(self.streams.remove(key)),
             Next::Truncated => {
-                self.shared.counters.add(Count::Truncated);
+                self.shared.common.counters.add(Count::Truncated);
                 drop(self.streams.remove(key));
             }
             Next::Refused => {
                 if let Some(request) = self.streams.remove(key).into_request() {
-                    request.again(self.link.id);
+                    self.shared.retry(request, self.origin.id);
                 }
             }
         }
@@ -299,7 +299,7 @@ impl Inner {
     fn leave(&mut self) {
         if self.send.take().is_some() {
             self.clocks.leaving = Some(self.now);
-            self.shared.close(&self.link, self.now);
+            self.shared.close(&self.origin, self.now);
             self.wakes.waker(CONNECTION).wake();
         }
     }
@@ -318,12 +318,12 @@ impl Inner {
     }
 
     fn rate(&self) -> &Rate {
-        &self.shared.rates[self.link.owner]
+        &self.shared.rates[self.origin.owner]
     }
 
     /// Returns the number of bytes that may be moved now.
     fn left(&self) -> usize {
-        self.rate().left(self.now, self.link.id)
+        self.rate().left(self.now, self.origin.id)
     }
 
     fn poll_pong(&mut self, cx: &mut Context<'_>) {
@@ -331,11 +331,11 @@ impl Inner {
             && pings.poll_pong(cx).is_ready()
         {
             self.clocks.pinged = None;
-            self.link.set_round_trip(self.now.saturating_duration_since(at));
+            self.origin.set_round_trip(self.now.saturating_duration_since(at));
         }
     }
 
-    /// Notes the time of input. The link joins with the origin server's first frame.
+    /// Notes the time of input. The connection joins with the origin server's first frame.
     fn note_input(&mut self, pump: &mut WirePump) {
         let bytes = pump.received();
         let began = *self.clocks.began.get_or_insert(self.now);
@@ -343,14 +343,14 @@ impl Inner {
             (self.clocks.bytes, self.clocks.last_input) = (bytes, Some(self.now));
             if !self.clocks.joined && self.send.is_some() {
                 self.clocks.joined = true;
-                self.shared.join(&self.link);
+                self.shared.join(&self.origin);
             }
         }
         let silent = self.now.saturating_duration_since(self.clocks.last_input.unwrap_or(began));
         if self.clocks.joined
             && !self.over
             && self.clocks.pinged.is_none()
-            && silent >= self.shared.config.ping_interval
+            && silent >= self.shared.common.config.ping_interval
         {
             pump.shrink();
             if let Some(pings) = &mut self.pings
@@ -365,23 +365,23 @@ impl Inner {
 
     /// Returns `true` if the silence or the drain has lasted too long.
     fn is_dead(&self) -> bool {
-        let config = &self.shared.config;
-        let since = |at: Option<Instant>, most: Duration| at.is_some_and(|at| self.now >= at + most);
+        let config = &self.shared.common.config;
+        let since = |at: Option<Instant>, timeout: Duration| at.is_some_and(|at| self.now >= at + timeout);
         let silent = match self.clocks.joined {
             _ if self.over => false,
             true => since(self.clocks.last_input, config.ping_interval * 2),
             false => since(self.clocks.began, config.handshake_timeout),
         };
         if silent {
-            self.shared.counters.add(Count::Silent);
-            log::debug!(target: "uncork::relay", "tunnel {}: the origin server is silent and counts as dead", self.link.id);
+            self.shared.common.counters.add(Count::Silent);
+            log::debug!(target: "uncork::relay", "tunnel {}: the origin server is silent and counts as dead", self.origin.id);
         }
         silent || since(self.clocks.leaving, config.drain_timeout)
     }
 
     /// Returns when the next clock runs out.
     fn due(&self) -> Instant {
-        let config = &self.shared.config;
+        let config = &self.shared.common.config;
         let began = self.clocks.began.unwrap_or(self.now);
         let silence = match (self.clocks.joined, self.clocks.last_input) {
             _ if self.over => self.now + config.drain_timeout,
@@ -390,7 +390,7 @@ impl Inner {
             _ => began + config.handshake_timeout,
         };
         let drained = self.clocks.leaving.map_or(silence, |at| at + config.drain_timeout);
-        let rate = if self.slowed.is_empty() { None } else { self.rate().wait(self.now, self.link.id) };
+        let rate = if self.slowed.is_empty() { None } else { self.rate().wait(self.now, self.origin.id) };
         silence.min(drained).min(rate.unwrap_or(silence))
     }
 }
@@ -399,6 +399,6 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // This covers every end, also that of a loop that stops.
         self.leave();
-        self.shared.gone(&self.link);
+        self.shared.remove(&self.origin);
     }
 }

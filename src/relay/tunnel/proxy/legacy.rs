@@ -24,64 +24,69 @@ use slab::Slab;
 use uncork::{Action, Consumed, EventMask, Io, Request, Response, Switch, Upgrade, Upload, h1::Headers};
 
 use super::{
-    Shared,
+    connection::{OriginConnection, Registration},
     counters::Count,
-    link::{Link, Opening},
     proxied_request::Failure,
     proxied_stream::{Next, Turn},
+    shared::Shared,
     spdy::Stream,
 };
 use crate::relay::tunnel::{
     pump::Step,
-    spdy::{Code, Event, Fault, NotOpened, Role, Session, SessionPump, User},
+    spdy::{Code, Event, Fault, OpenError, Role, Session, SessionPump, User},
     wakes::Wakes,
 };
 
 /// The response of spdy-proxy, byte for byte.
 const GREETING: &[u8] = b"HTTP/1.1 200 Connection Established\r\nContent-Length: 12\r\n\r\nHello from P";
 
-/// Limit of a handshake's body in bytes. It is `Hello from C`, and is not looked at.
-const HELLO: usize = 1024;
+/// Limit of a handshake's body in bytes. The body is `Hello from C`, and is ignored.
+const MAX_BODY: usize = 1024;
 
 /// The key with which new requests wake the connection.
 const REQUESTS: usize = usize::MAX;
 
 /// Accepts an origin server of spdy-proxy, or rejects it. Returns `None` if the request is not from one.
 pub(super) fn accept(shared: &Arc<Shared>, req: &mut Request<'_>) -> Option<Action> {
-    let owner = shared.config.legacy()?;
-    let speaks = req.method() == "PUT" && req.path() == "/" && req.query().is_none();
-    let asks = req.header("upgrade").is_some() || req.header("authorization").is_some();
-    if !speaks || asks {
+    let owner = shared.common.config.legacy()?;
+    let is_handshake = req.method() == "PUT" && req.path() == "/" && req.query().is_none();
+    let is_newer = req.header("upgrade").is_some() || req.header("authorization").is_some();
+    if !is_handshake || is_newer {
         return None;
     }
-    let denied = if req.tls_info().is_none() && !shared.config.trusted.has(req.peer()) {
+    let rejected = if req.tls_info().is_none() && !shared.common.config.trusted.has(req.peer()) {
         Some((403, "a tunnel needs TLS\n"))
-    } else if !shared.config.is_legacy_source(req.peer()) {
+    } else if !shared.common.config.is_legacy_source(req.peer()) {
         Some((403, "this address must not open a tunnel without a credential\n"))
-    } else if req.content_length().is_some_and(|n| n > HELLO as u64) {
+    } else if req.content_length().is_some_and(|n| n > MAX_BODY as u64) {
         Some((413, "the body of the handshake is too large\n"))
     } else {
         None
     };
-    if let Some((status, body)) = denied {
-        shared.counters.add(Count::Denied);
+    if let Some((status, body)) = rejected {
+        shared.common.counters.add(Count::Denied);
         log::info!(target: "uncork::relay", "{}: SPDY tunnel rejected: {status}", req.peer());
         return Some(Response::text(body).with_status(status).into());
     }
-    let patterns = shared.config.credentials.get(owner)?.hosts.clone();
-    let opening = Opening { owner, patterns, peer: *req.peer(), since: req.now().wall };
-    Some(Action::Receive(Box::new(Hello { shared: shared.clone(), opening, now: req.now().mono, left: HELLO })))
+    let patterns = shared.common.config.credentials.get(owner)?.hosts.clone();
+    let registration = Registration { owner, patterns, peer: *req.peer(), since: req.now().wall };
+    Some(Action::Receive(Box::new(HandshakeBody {
+        shared: shared.clone(),
+        registration,
+        now: req.now().mono,
+        left: MAX_BODY,
+    })))
 }
 
 /// Receives and ignores the handshake's body.
-struct Hello {
+struct HandshakeBody {
     shared: Arc<Shared>,
-    opening: Opening,
+    registration: Registration,
     now: Instant,
     left: usize,
 }
 
-impl Upload for Hello {
+impl Upload for HandshakeBody {
     fn data(&mut self, chunk: &[u8]) -> Consumed {
         match self.left.checked_sub(chunk.len()) {
             Some(left) => {
@@ -93,8 +98,8 @@ impl Upload for Hello {
     }
 
     fn end(self: Box<Self>, _: &Headers) -> Action {
-        let Self { shared, opening, now, .. } = *self;
-        match Inner::new(&shared, opening, now) {
+        let Self { shared, registration, now, .. } = *self;
+        match Inner::new(&shared, registration, now) {
             Ok(inner) => {
                 Switch::without_response(Legacy { pump: SessionPump::new(&inner.wakes, GREETING), inner }).into()
             }
@@ -111,7 +116,7 @@ struct Legacy {
 
 struct Inner {
     shared: Arc<Shared>,
-    link: Arc<Link>,
+    origin: Arc<OriginConnection>,
     wakes: Wakes,
     session: Session,
     streams: Slab<Stream>,
@@ -135,26 +140,26 @@ struct Clocks {
 }
 
 impl Inner {
-    fn new(shared: &Arc<Shared>, opening: Opening, now: Instant) -> Result<Self, Response> {
-        let before: Vec<Arc<Link>> = {
+    fn new(shared: &Arc<Shared>, registration: Registration, now: Instant) -> Result<Self, Response> {
+        let before: Vec<Arc<OriginConnection>> = {
             let mut table = shared.table();
-            if table.links.len() >= shared.config.connections {
+            if table.connections.len() >= shared.common.config.connections {
                 return Err(Response::text("too many tunnels\n").with_status(503).header("Retry-After", "60"));
             }
-            if table.names.claim(&opening.patterns, opening.owner, now).is_err() {
+            if table.names.claim(&registration.patterns, registration.owner, now).is_err() {
                 // Only this credential can claim its names, unless they were given to another one too.
                 return Err(Response::text("another credential has these names\n").with_status(409));
             }
-            table.links.values().filter(|link| link.owner == opening.owner).cloned().collect()
+            table.connections.values().filter(|other| other.owner == registration.owner).cloned().collect()
         };
-        before.iter().for_each(|link| link.replace());
+        before.iter().for_each(|other| other.replace());
         let wakes = Wakes::new();
-        let link = shared.open(opening, wakes.waker(REQUESTS));
+        let origin = shared.open(registration, wakes.waker(REQUESTS));
         Ok(Self {
             shared: shared.clone(),
-            link,
+            origin,
             wakes,
-            session: Session::new(Role::Client, shared.config.streams_per_connection),
+            session: Session::new(Role::Client, shared.common.config.streams_per_connection),
             streams: Slab::new(),
             keys: HashMap::new(),
             slowed: Vec::new(),
@@ -165,22 +170,22 @@ impl Inner {
 
     /// Begins requests, as many as may be under way.
     fn start(&mut self, left: usize) {
-        while let Some(request) = self.link.next() {
+        while let Some(request) = self.origin.next() {
             if request.responder.cancellation.is_over() {
                 continue;
             }
-            let most = self.shared.config.credentials.get(self.link.owner).map_or(0, |one| one.body);
+            let max_body = self.shared.common.config.credentials.get(self.origin.owner).map_or(0, |one| one.body);
             let entry = self.streams.vacant_entry();
             let key = entry.key();
-            match Stream::begin(request, &mut self.session, self.wakes.waker(key), most) {
+            match Stream::begin(request, &mut self.session, self.wakes.waker(key), max_body) {
                 Ok((id, stream)) => {
                     entry.insert(stream);
                     self.keys.insert(id, key);
                     self.drive(key, left);
                 }
-                Err((request, NotOpened::Busy)) => return self.link.put_back(request),
-                Err((request, NotOpened::Gone)) => request.again(self.link.id),
-                Err((request, NotOpened::Unfit)) => {
+                Err((request, OpenError::Busy)) => return self.origin.put_back(request),
+                Err((request, OpenError::Closed)) => self.shared.retry(request, self.origin.id),
+                Err((request, OpenError::InvalidHead)) => {
                     let upgrade = request.protocol.is_some();
                     request.responder.fail(if upgrade { Failure::NoUpgrade } else { Failure::Lost });
                 }
@@ -192,13 +197,10 @@ impl Inner {
         let Some(stream) = self.streams.get_mut(key) else { return };
         let mut turn = Turn::new(self.now, left);
         let next = stream.drive(&mut self.session, &mut turn);
-        let Turn { up, down, .. } = turn;
-        if up + down > 0 {
-            self.link.moved_up(up);
-            self.link.moved_down(down);
-            self.shared.counters.add_many(Count::Up, up as u64);
-            self.shared.counters.add_many(Count::Down, down as u64);
-            self.shared.rates[self.link.owner].moved(up + down, self.now, self.link.id);
+        let moved = turn.request_bytes + turn.response_bytes;
+        if moved > 0 {
+            self.shared.count_bytes(&self.origin, &turn);
+            self.shared.rates[self.origin.owner].moved(moved, self.now, self.origin.id);
         }
         self.goes_on(key, next);
     }
@@ -211,7 +213,7 @@ impl Inner {
             Next::Complete => drop(self.remove(key)),
             Next::Over | Next::Truncated => {
                 if next == Next::Truncated {
-                    self.shared.counters.add(Count::Truncated);
+                    self.shared.common.counters.add(Count::Truncated);
                 }
                 if let Some(stream) = self.remove(key) {
                     self.session.reset(stream.id, Code::CANCEL);
@@ -219,7 +221,7 @@ impl Inner {
             }
             Next::Refused => {
                 if let Some(request) = self.remove(key).and_then(Stream::into_request) {
-                    request.again(self.link.id);
+                    self.shared.retry(request, self.origin.id);
                 }
             }
         }
@@ -231,10 +233,10 @@ impl Inner {
         Some(stream)
     }
 
-    /// Returns how many bytes may be moved now. A call counts as a claim: a link that had bytes before lets this one go
+    /// Returns how many bytes may be moved now. A call counts as a claim: a connection that had bytes before lets this one go
     /// first.
     fn left(&self) -> usize {
-        self.shared.rates[self.link.owner].left(self.now, self.link.id)
+        self.shared.rates[self.origin.owner].left(self.now, self.origin.id)
     }
 
     /// Takes no more requests. Those under way go on.
@@ -242,7 +244,7 @@ impl Inner {
         if self.clocks.leaving.is_none() {
             self.clocks.leaving = Some(self.now);
             self.session.close();
-            self.shared.close(&self.link, self.now);
+            self.shared.close(&self.origin, self.now);
         }
     }
 
@@ -252,34 +254,37 @@ impl Inner {
         self.keys.clear();
         for mut stream in self.streams.drain() {
             if stream.was_reset(false) == Next::Truncated {
-                self.shared.counters.add(Count::Truncated);
+                self.shared.common.counters.add(Count::Truncated);
             }
         }
     }
 
     fn is_dead(&mut self) -> bool {
-        let config = &self.shared.config;
-        let since = |at: Option<Instant>, most: Duration| at.is_some_and(|at| self.now >= at + most);
+        let config = &self.shared.common.config;
+        let since = |at: Option<Instant>, timeout: Duration| at.is_some_and(|at| self.now >= at + timeout);
         let silent = since(Some(self.clocks.last_input), config.ping_interval * 2);
         if silent {
-            self.shared.counters.add(Count::Silent);
-            log::debug!(target: "uncork::relay", "tunnel {}: the origin server is silent and counts as dead", self.link.id);
+            self.shared.common.counters.add(Count::Silent);
+            log::debug!(target: "uncork::relay", "tunnel {}: the origin server is silent and counts as dead", self.origin.id);
         }
         silent || since(self.clocks.leaving, config.drain_timeout)
     }
 
     /// Pings a silent origin server. Returns when the next clock runs out.
     fn due(&mut self) -> Instant {
-        let every = self.shared.config.ping_interval;
+        let every = self.shared.common.config.ping_interval;
         if self.clocks.pinged.is_none() && self.now >= self.clocks.last_input + every {
             self.session.ping();
             self.clocks.pinged = Some(self.now);
             self.wakes.waker(REQUESTS).wake();
         }
         let silence = self.clocks.last_input + if self.clocks.pinged.is_some() { every * 2 } else { every };
-        let drained = self.clocks.leaving.map_or(silence, |at| at + self.shared.config.drain_timeout);
-        let rate =
-            if self.slowed.is_empty() { None } else { self.shared.rates[self.link.owner].wait(self.now, self.link.id) };
+        let drained = self.clocks.leaving.map_or(silence, |at| at + self.shared.common.config.drain_timeout);
+        let rate = if self.slowed.is_empty() {
+            None
+        } else {
+            self.shared.rates[self.origin.owner].wait(self.now, self.origin.id)
+        };
         silence.min(drained).min(rate.unwrap_or(silence))
     }
 }
@@ -333,7 +338,7 @@ impl User for Inner {
             Event::GoAway => self.leave(),
             Event::Pong => {
                 if let Some(at) = self.clocks.pinged.take() {
-                    self.link.set_round_trip(self.now.saturating_duration_since(at));
+                    self.origin.set_round_trip(self.now.saturating_duration_since(at));
                 }
             }
             // A client's session has no such event.
@@ -345,7 +350,7 @@ impl User for Inner {
         if self.is_dead() {
             return Step::Abort;
         }
-        if self.link.is_replaced() {
+        if self.origin.is_replaced() {
             self.end();
             return Step::Over;
         }
@@ -363,7 +368,7 @@ impl User for Inner {
 
     fn ended(&mut self, fault: Option<Fault>) {
         if let Some(Fault { rule }) = fault {
-            log::debug!(target: "uncork::relay", "tunnel {}: {rule}", self.link.id);
+            log::debug!(target: "uncork::relay", "tunnel {}: {rule}", self.origin.id);
         }
         self.end();
     }
@@ -375,7 +380,7 @@ impl Upgrade for Legacy {
         inner.now = io.now().mono;
         if !std::mem::replace(&mut inner.clocks.joined, true) {
             inner.clocks.last_input = inner.now;
-            inner.shared.join(&inner.link);
+            inner.shared.join(&inner.origin);
         }
         if io.events().is_stopping() {
             inner.leave();
@@ -390,6 +395,6 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // This covers every end, also that of a loop that stops.
         self.leave();
-        self.shared.gone(&self.link);
+        self.shared.remove(&self.origin);
     }
 }

@@ -2,85 +2,79 @@
 //!
 //! ```text
 //!   public listeners                 names                    listener for origin servers (TLS)
-//!   GET / Host: app.example ──▶ app.example ─▶ link 7, 9 ◀── PUT /tunnel, Bearer, Uncork-Hosts: app.example
-//!            │                  *.dev.example ▶ link 4                       │ 101, then HTTP/2 with P as client
-//!            └── ProxiedRequest ─────────────────────▶ link 7 ──▶ Stream ════▶ origin server
+//!   GET / Host: app.example ──▶ app.example ─▶ no. 7, 9 ◀─── PUT /tunnel, Bearer, Uncork-Hosts: app.example
+//!            │                  *.dev.example ▶ no. 4                        │ 101, then HTTP/2 with P as client
+//!            └── ProxiedRequest ─────────────────────▶ no. 7 ───▶ Stream ════▶ origin server
 //! ```
 //!
 //! | file | contents |
 //! |---|---|
-//! | `config` | settings and credentials |
+//! | `config`, `credential`, `trusted` | settings |
 //! | `pattern`, `names` | names, their owners, and the connections that serve them |
-//! | `handshake`, `handshake_alpn` | how a connection becomes a link, by an upgrade or by ALPN |
-//! | `handshake_limits` | limits of handshakes, by network |
+//! | `handshake`, `handshake_alpn` | how an origin server registers its names, by an upgrade or by ALPN |
+//! | `handshake_limits`, `handshake_permit` | limits of handshakes, by network |
 //! | `shares` | how many requests there may be, and an address's share of them |
-//! | `public` | requests of clients |
+//! | `public`, `client_limits` | requests of clients, and how many each address may have |
 //! | `proxied_request` | one request, as a carrier gets it |
-//! | `link` | one connection, as the rest of the proxy sees it |
+//! | `connection`, `rate` | one connection, as the rest of the proxy sees it; and its rate limit |
 //! | `http2`, `stream` | the carrier in HTTP/2, and one request on it |
 //! | `legacy`, `spdy` | the same for an origin server of spdy-proxy |
 //! | `proxied_stream` | the shared half of `stream` and `spdy` |
 //! | `slowed` | the order of streams under a rate limit |
 //! | `upgraded_stream` | a client's connection in another protocol |
 //! | `counters` | statistics |
+//! | `shared`, `common` | the state of all clones; the part of it that each request needs |
 //!
-//! **Locking.** There is one lock around names and links, held for a lookup; one for each link's queue; one for the
-//! counters of clients. No lock is held while other code is called.
+//! **Locking.** There is one lock around names and connections, held for a lookup; one for each connection's queue; one
+//! for the counters of clients. No lock is held while other code is called.
 //!
-//! **A request that an origin server has not begun** is retried on another one: the first one has refused it, or has
-//! sent GOAWAY before it. A request that may have been begun is never sent twice, idempotent or not; the client gets an
-//! error.
+//! **A request that an origin server has not begun** is retried on another one: the first one has refused it
+//! (REFUSED_STREAM), or has sent GOAWAY before it. A request that may have been begun is never sent twice, idempotent or
+//! not; the client gets an error.
 
+mod client_limits;
+mod common;
 mod config;
+mod connection;
 mod counters;
+mod credential;
 mod handshake;
 mod handshake_alpn;
 mod handshake_limits;
+mod handshake_permit;
 mod http2;
 #[cfg(feature = "spdy")]
 mod legacy;
-mod link;
 mod names;
 mod pattern;
 mod proxied_request;
 mod proxied_stream;
 mod public;
+mod rate;
+mod shared;
 mod shares;
 mod slowed;
 #[cfg(feature = "spdy")]
 mod spdy;
 mod stream;
+mod trusted;
 mod upgraded_stream;
 
 use std::{
-    collections::HashMap,
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
-    task,
-    time::Instant,
+    sync::{Arc, atomic::Ordering},
 };
 
 use uncork::{Action, Handler, PeerAddr, Request, Upgrade};
 
 pub use self::{
-    config::{Balance, Credential, ProxyConfig, Trusted},
+    config::{Balance, ProxyConfig},
     counters::{ConnectionInfo, ProxyCounts},
+    credential::Credential,
+    trusted::Trusted,
 };
-use self::{
-    counters::{Count, Counters},
-    handshake_alpn::Hello,
-    handshake_limits::HandshakeLimits,
-    link::{Link, Opening, Rate},
-    names::Names,
-    pattern::{Pattern, host_of},
-    proxied_request::{Failure, ProxiedRequest},
-    public::ClientLimits,
-    shares::{Full, Permits},
-};
-use crate::relay::{ConfigError, Via};
+use self::{connection::OriginConnection, handshake_alpn::AlpnHandshake, pattern::host_of, shared::Shared};
+use crate::relay::ConfigError;
 
 /// The proxy. Clones share one state: an origin server that connects on one loop serves the clients of all loops.
 ///
@@ -108,51 +102,18 @@ pub struct Proxy {
     stopping: bool,
 }
 
-struct Shared {
-    config: ProxyConfig,
-    via: Via,
-    table: Mutex<Table>,
-    clients: Mutex<ClientLimits>,
-    handshakes: Mutex<HandshakeLimits>,
-    /// One for each credential.
-    rates: Vec<Rate>,
-    counters: Counters,
-    /// Requests under way.
-    active: Arc<AtomicUsize>,
-    ids: AtomicU64,
-}
-
-struct Table {
-    names: Names<Arc<Link>>,
-    links: HashMap<u64, Arc<Link>>,
-}
-
 impl Proxy {
     /// Creates a proxy without origin servers.
     ///
     /// # Errors
     /// Returns an error if the configuration is invalid.
     pub fn new(config: ProxyConfig) -> Result<Self, ConfigError> {
-        let config = config.checked()?;
-        let most = config.names_per_connection.saturating_mul(config.connections_per_credential);
-        let names = Names::new(config.name_timeout, most, (config.streams_per_host, config.share_per_address));
-        let shared = Shared {
-            table: Mutex::new(Table { names, links: HashMap::new() }),
-            clients: Mutex::new(ClientLimits::new(&config)),
-            handshakes: Mutex::new(HandshakeLimits::new(&config)),
-            rates: config.credentials.iter().map(|one| Rate::new(one.rate)).collect(),
-            counters: Counters::default(),
-            active: Arc::default(),
-            ids: AtomicU64::new(0),
-            via: config.via.clone().unwrap_or_else(Via::random),
-            config,
-        };
-        Ok(Self { shared: Arc::new(shared), stopping: false })
+        Ok(Self { shared: Arc::new(Shared::new(config.checked()?)), stopping: false })
     }
 
     /// Returns the configuration.
     pub fn config(&self) -> &ProxyConfig {
-        &self.shared.config
+        &self.shared.common.config
     }
 
     /// Returns the handler for clients.
@@ -167,7 +128,7 @@ impl Proxy {
 
     /// Handles a client's request: with the response of an origin server, or with 404, 502, 503 or 504.
     pub fn handle(&self, req: &mut Request<'_>) -> Action {
-        let trusted = self.shared.config.trusted.has(req.peer());
+        let trusted = self.shared.common.config.trusted.has(req.peer());
         self.handle_behind(req, trusted)
     }
 
@@ -187,7 +148,7 @@ impl Proxy {
 
     /// Returns `true` if this is the path where origin servers request a tunnel.
     pub fn is_tunnel_path(&self, path: &str) -> bool {
-        path == self.shared.config.path
+        path == self.shared.common.config.path
     }
 
     /// Accepts an origin server, or rejects it with a status code and the reason.
@@ -203,7 +164,7 @@ impl Proxy {
         if protocol != handshake_alpn::PROTOCOL || self.stopping {
             return None;
         }
-        Some(Box::new(Hello::new(&self.shared, *peer)?))
+        Some(Box::new(AlpnHandshake::new(&self.shared, *peer)?))
     }
 
     /// Stops this clone, with its server: new requests get 503 with `Retry-After`, those under way go on.
@@ -221,19 +182,22 @@ impl Proxy {
 
     /// Returns the counters.
     pub fn counts(&self) -> ProxyCounts {
-        let mut counts = self.shared.counters.read();
-        counts.connections = self.shared.table().links.values().filter(|link| link.has_joined()).count() as u64;
+        let mut counts = self.shared.common.counters.read();
+        counts.connections =
+            self.shared.table().connections.values().filter(|connection| connection.has_joined()).count() as u64;
         counts.active = self.shared.active.load(Ordering::Relaxed) as u64;
         counts
     }
 
     /// Returns the connected origin servers, the oldest first.
     pub fn connections(&self) -> Vec<ConnectionInfo> {
-        let mut links: Vec<Arc<Link>> = self.shared.table().links.values().cloned().collect();
-        links.retain(|link| link.has_joined());
-        links.sort_by_key(|link| link.id);
-        let name = |link: &Link| self.shared.config.credentials.get(link.owner).map_or("", |one| one.name.as_str());
-        links.iter().map(|link| link.info(name(link))).collect()
+        let mut connections: Vec<Arc<OriginConnection>> = self.shared.table().connections.values().cloned().collect();
+        connections.retain(|connection| connection.has_joined());
+        connections.sort_by_key(|connection| connection.id);
+        let name = |connection: &OriginConnection| {
+            self.shared.common.config.credentials.get(connection.owner).map_or("", |one| one.name.as_str())
+        };
+        connections.iter().map(|connection| connection.info(name(connection))).collect()
     }
 }
 
@@ -276,93 +240,5 @@ impl Handler for OriginHandler {
 
     fn stopping(&mut self) {
         self.0.stopping();
-    }
-}
-
-impl Shared {
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn clients(&self) -> MutexGuard<'_, ClientLimits> {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn handshakes(&self) -> MutexGuard<'_, HandshakeLimits> {
-        self.handshakes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Adds a connection as a link. It gets requests when it has joined.
-    fn open(&self, opening: Opening, waker: task::Waker) -> Arc<Link> {
-        let id = self.ids.fetch_add(1, Ordering::Relaxed);
-        let permits = Permits::new(self.config.streams_per_connection, self.config.share_per_address);
-        let link = Link::new(id, opening, permits, waker);
-        self.table().links.insert(id, link.clone());
-        link
-    }
-
-    /// The link takes requests from now on.
-    fn join(&self, link: &Arc<Link>) {
-        self.counters.add(Count::Connections);
-        self.table().names.join(&link.patterns, link);
-        link.set_joined();
-    }
-
-    /// The link takes no more requests. Those that it has not begun are retried on other links.
-    fn close(self: &Arc<Self>, link: &Arc<Link>, now: Instant) {
-        self.table().names.leave(&link.patterns, |other| other.id == link.id, now);
-        for request in link.close() {
-            request.again(link.id);
-        }
-    }
-
-    /// The link has ended.
-    fn gone(&self, link: &Link) {
-        self.table().links.remove(&link.id);
-    }
-
-    /// Gives a request to a link with capacity for it, or responds with an error.
-    fn send(&self, mut request: Box<ProxiedRequest>) {
-        let links: Vec<Arc<Link>> = {
-            let (host, path) = {
-                let uri = request.head.uri();
-                (uri.authority().map_or("", |authority| authority.as_str()), uri.path())
-            };
-            let mut table = self.table();
-            match table.names.find(&host_of(host), path, request.responder.now) {
-                Some(name) => name.in_turn().cloned().collect(),
-                None => Vec::new(),
-            }
-        };
-        let mut links: Vec<Arc<Link>> =
-            links.into_iter().filter(|link| !request.refused_by.contains(&link.id)).collect();
-        if links.is_empty() {
-            let failure = if request.refused_by.is_empty() { Failure::NoOrigin } else { Failure::Refused };
-            return request.responder.fail(failure);
-        }
-        if self.config.balance == Balance::LeastBusy {
-            // Links with the same number of requests take turns.
-            links.sort_by_key(|link| link.active());
-        }
-        let mut failure = Failure::Busy;
-        for link in links {
-            match link.offer(request) {
-                Ok(()) => return,
-                Err((back, full)) => {
-                    request = back;
-                    if full == Full::Share {
-                        failure = Failure::Share;
-                    }
-                }
-            }
-        }
-        request.responder.fail(failure);
-    }
-
-    /// Returns `true` if a credential may register this name, be it registered now or not.
-    fn is_known(&self, host: &str, path: &str) -> bool {
-        let requested = Pattern { host: host.into(), any: false, path: path.into() };
-        let named = |pattern: &Pattern| !pattern.any && pattern.covers(&requested);
-        self.config.credentials.iter().any(|one| one.hosts.iter().any(named))
     }
 }

@@ -1,7 +1,7 @@
 //! The owners of names, and the connections that serve them.
 //!
 //! ```text
-//!   claim ──▶ name, owner, no links yet ── join ──▶ links ── leave ──▶ no links: still owned, for a while ──▶ free
+//!   claim ──▶ name, owner ── join ──▶ connections ── leave ──▶ none left: still owned, for a while ──▶ free
 //! ```
 //! A request goes to the exact host before any pattern, and to the longest pattern before shorter ones. There it goes
 //! to the longest path.
@@ -24,10 +24,10 @@ use super::{
 pub(super) struct Names<L> {
     exact: HashMap<Box<str>, Vec<Name<L>>>,
     any: HashMap<Box<str>, Vec<Name<L>>>,
-    /// Time for which a name without a link stays with its owner.
+    /// Time for which a name without a connection stays with its owner.
     kept: Duration,
     /// Largest number of names of one owner.
-    most: usize,
+    max_names: usize,
     /// Concurrent requests of each name, and the share of an address in percent.
     permits: (usize, u32),
 }
@@ -37,10 +37,10 @@ pub(super) struct Name<L> {
     path: Box<str>,
     /// The credential that has registered it.
     pub(super) owner: usize,
-    pub(super) links: Vec<L>,
-    /// The index of the link that is next.
+    pub(super) connections: Vec<L>,
+    /// The index of the connection that is next.
     next: usize,
-    /// When it becomes free, if no link joins it.
+    /// When it becomes free, if no connection joins it.
     free_at: Instant,
     /// Limits the requests under way.
     pub(super) permits: Arc<Permits>,
@@ -48,7 +48,7 @@ pub(super) struct Name<L> {
 
 /// The reason why names are not available.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Denied {
+pub(super) enum ClaimError {
     /// Another owner has this one.
     Taken(Pattern),
     /// The owner has too many.
@@ -56,24 +56,24 @@ pub(super) enum Denied {
 }
 
 impl<L: Clone> Names<L> {
-    pub(super) fn new(kept: Duration, most: usize, permits: (usize, u32)) -> Self {
-        Self { exact: HashMap::new(), any: HashMap::new(), kept, most, permits }
+    pub(super) fn new(kept: Duration, max_names: usize, permits: (usize, u32)) -> Self {
+        Self { exact: HashMap::new(), any: HashMap::new(), kept, max_names, permits }
     }
 
     /// Makes the owner the owner of all these names, or of none.
-    pub(super) fn claim(&mut self, patterns: &[Pattern], owner: usize, now: Instant) -> Result<(), Denied> {
+    pub(super) fn claim(&mut self, patterns: &[Pattern], owner: usize, now: Instant) -> Result<(), ClaimError> {
         self.forget(now);
         let mut more = 0;
         for pattern in patterns {
             match self.get(pattern) {
-                Some(name) if name.owner != owner => return Err(Denied::Taken(pattern.clone())),
+                Some(name) if name.owner != owner => return Err(ClaimError::Taken(pattern.clone())),
                 Some(_) => {}
                 None => more += 1,
             }
         }
         let all = self.exact.values().chain(self.any.values()).flatten();
-        if all.filter(|name| name.owner == owner).count() + more > self.most {
-            return Err(Denied::TooMany);
+        if all.filter(|name| name.owner == owner).count() + more > self.max_names {
+            return Err(ClaimError::TooMany);
         }
         let free_at = now + self.kept;
         for pattern in patterns {
@@ -84,28 +84,28 @@ impl<L: Clone> Names<L> {
             let Pattern { host, path, any } = pattern.clone();
             let permits = Permits::new(self.permits.0, self.permits.1);
             let names = if any { &mut self.any } else { &mut self.exact }.entry(host).or_default();
-            names.push(Name { path, owner, links: Vec::new(), next: 0, free_at, permits });
+            names.push(Name { path, owner, connections: Vec::new(), next: 0, free_at, permits });
             // Longest path first.
             names.sort_by_key(|name| std::cmp::Reverse(name.path.len()));
         }
         Ok(())
     }
 
-    /// Adds a link to these names, which its owner has claimed.
-    pub(super) fn join(&mut self, patterns: &[Pattern], link: &L) {
+    /// Adds a connection to these names, which its owner has claimed.
+    pub(super) fn join(&mut self, patterns: &[Pattern], connection: &L) {
         for pattern in patterns {
             if let Some(name) = self.get(pattern) {
-                name.links.push(link.clone());
+                name.connections.push(connection.clone());
             }
         }
     }
 
-    /// Removes a link from these names.
+    /// Removes a connection from these names.
     pub(super) fn leave(&mut self, patterns: &[Pattern], is_it: impl Fn(&L) -> bool, now: Instant) {
         let free_at = now + self.kept;
         for pattern in patterns {
             if let Some(name) = self.get(pattern) {
-                name.links.retain(|link| !is_it(link));
+                name.connections.retain(|connection| !is_it(connection));
                 name.free_at = name.free_at.max(free_at);
             }
         }
@@ -145,14 +145,14 @@ impl<L: Clone> Names<L> {
 
 impl<L> Name<L> {
     fn is_free(&self, now: Instant) -> bool {
-        self.links.is_empty() && now >= self.free_at
+        self.connections.is_empty() && now >= self.free_at
     }
 
-    /// Returns its links, beginning with the one that is next.
+    /// Returns its connections, beginning with the one that is next.
     pub(super) fn in_turn(&mut self) -> impl Iterator<Item = &L> {
-        let from = self.next % self.links.len().max(1);
+        let from = self.next % self.connections.len().max(1);
         self.next = from + 1;
-        self.links[from..].iter().chain(&self.links[..from])
+        self.connections[from..].iter().chain(&self.connections[..from])
     }
 }
 
@@ -188,16 +188,18 @@ mod tests {
     }
 
     fn found(names: &mut Names<u32>, host: &str, path: &str, now: Instant) -> Option<Vec<u32>> {
-        names.find(host, path, now).map(|name| name.links.clone())
+        names.find(host, path, now).map(|name| name.connections.clone())
     }
 
     #[test]
     fn the_nearest_name_is_found() {
         let (mut names, now) = names();
-        for (link, pattern) in ["a.x.example", "a.x.example/api", "*.x.example", "*.example", "*"].iter().enumerate() {
+        for (connection, pattern) in
+            ["a.x.example", "a.x.example/api", "*.x.example", "*.example", "*"].iter().enumerate()
+        {
             let patterns = patterns(&[pattern]);
             names.claim(&patterns, 0, now).expect("free");
-            names.join(&patterns, &(link as u32));
+            names.join(&patterns, &(connection as u32));
         }
         for (host, path, want) in [
             ("a.x.example", "/", 0),
@@ -215,21 +217,21 @@ mod tests {
     }
 
     #[test]
-    fn a_name_stays_its_owners_for_a_while() {
+    fn a_name_stays_with_its_owner_for_a_while() {
         let (mut names, now) = names();
         let name = patterns(&["app.example"]);
         assert_eq!(found(&mut names, "app.example", "/", now), None);
         names.claim(&name, 1, now).expect("free");
-        assert_eq!(found(&mut names, "app.example", "/", now), Some(vec![]), "known, but nobody is there");
-        assert_eq!(names.claim(&name, 2, now), Err(Denied::Taken(name[0].clone())));
+        assert_eq!(found(&mut names, "app.example", "/", now), Some(vec![]), "known, but not connected");
+        assert_eq!(names.claim(&name, 2, now), Err(ClaimError::Taken(name[0].clone())));
         names.join(&name, &7);
         let later = now + 2 * KEPT;
-        assert_eq!(names.claim(&name, 2, later), Err(Denied::Taken(name[0].clone())), "in use, however long");
-        names.leave(&name, |link| *link == 7, later);
-        assert_eq!(names.claim(&name, 2, later), Err(Denied::Taken(name[0].clone())), "its owner may be back soon");
-        names.claim(&name, 1, later).expect("its owner is back");
-        assert_eq!(names.claim(&name, 2, later + KEPT), Ok(()), "nobody was back");
-        assert_eq!(names.claim(&name, 1, later + KEPT), Err(Denied::Taken(name[0].clone())));
+        assert_eq!(names.claim(&name, 2, later), Err(ClaimError::Taken(name[0].clone())), "in use, for any time");
+        names.leave(&name, |connection| *connection == 7, later);
+        assert_eq!(names.claim(&name, 2, later), Err(ClaimError::Taken(name[0].clone())), "its owner may reconnect");
+        names.claim(&name, 1, later).expect("its owner has reconnected");
+        assert_eq!(names.claim(&name, 2, later + KEPT), Ok(()), "the owner did not come back");
+        assert_eq!(names.claim(&name, 1, later + KEPT), Err(ClaimError::Taken(name[0].clone())));
     }
 
     #[test]
@@ -237,20 +239,20 @@ mod tests {
         let (mut names, now) = names();
         names.claim(&patterns(&["a.example"]), 1, now).expect("free");
         let both = patterns(&["b.example", "a.example"]);
-        assert_eq!(names.claim(&both, 2, now), Err(Denied::Taken(both[1].clone())));
+        assert_eq!(names.claim(&both, 2, now), Err(ClaimError::Taken(both[1].clone())));
         assert_eq!(found(&mut names, "b.example", "/", now), None);
         let many: Vec<String> = (0..9).map(|i| format!("{i}.example")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert_eq!(names.claim(&patterns(&many), 2, now), Err(Denied::TooMany));
+        assert_eq!(names.claim(&patterns(&many), 2, now), Err(ClaimError::TooMany));
         names.claim(&patterns(&many[..8]), 2, now).expect("as many as one may have");
     }
 
     #[test]
-    fn links_take_turns() {
+    fn connections_take_turns() {
         let (mut names, now) = names();
         let name = patterns(&["app.example"]);
         names.claim(&name, 0, now).expect("free");
-        [1, 2, 3].iter().for_each(|link| names.join(&name, link));
+        [1, 2, 3].iter().for_each(|connection| names.join(&name, connection));
         let mut turn = || {
             let name = names.find("app.example", "/", now).expect("known");
             name.in_turn().copied().collect::<Vec<_>>()

@@ -25,8 +25,8 @@ impl Pattern {
             None => (host, false),
         };
         // Characters of a path in a URL, without query and fragment.
-        let fine = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@%".contains(&b);
-        if !(is_host(host) || (any && host.is_empty())) || !path.bytes().all(fine) {
+        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@%".contains(&b);
+        if !(is_host(host) || (any && host.is_empty())) || !path.bytes().all(is_allowed) {
             return None;
         }
         Some(Self { host: host.to_ascii_lowercase().into(), any, path: path.into() })
@@ -49,8 +49,8 @@ fn is_host(host: &str) -> bool {
         return inner.parse::<std::net::Ipv6Addr>().is_ok();
     }
     let label = |label: &str| {
-        let fine = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        (1..=63).contains(&label.len()) && label.bytes().all(fine)
+        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        (1..=63).contains(&label.len()) && label.bytes().all(is_allowed)
     };
     host.len() <= 253 && host.split('.').all(label)
 }
@@ -91,11 +91,11 @@ mod tests {
     use super::*;
 
     fn pattern(text: &str) -> Pattern {
-        Pattern::parse(text).unwrap_or_else(|| panic!("{text} is one"))
+        Pattern::parse(text).unwrap_or_else(|| panic!("{text} is a pattern"))
     }
 
     #[test]
-    fn names_and_patterns_are_told_from_nonsense() {
+    fn invalid_names_and_patterns_are_rejected() {
         for (text, want) in [
             ("App.Example", "app.example"),
             ("*.Dev.example/", "*.dev.example"),
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_covers_what_lies_within_it() {
+    fn a_pattern_covers_narrower_patterns() {
         #[rustfmt::skip]
         let rows = [
             ("app.example",     "app.example",       true),
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_what_is_compared() {
+    fn hosts_are_compared_without_port_dot_and_case() {
         for (authority, want) in [
             ("app.example", "app.example"),
             ("App.Example:8080", "app.example"),

@@ -13,7 +13,7 @@
 use std::{
     net::IpAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     task,
@@ -23,8 +23,8 @@ use std::{
 use http::HeaderMap;
 use uncork::{PipeIn, PipeOut, Produced, Response, Switch, Ticket, Tx, pipe};
 
-use super::{Shared, counters::Count, shares::Permit, upgraded_stream::UpgradedStream};
-use crate::relay::{tunnel::head, wire::retry_after};
+use super::{common::Common, config::ProxyConfig, counters::Count, shares::Permit, upgraded_stream::UpgradedStream};
+use crate::relay::{lock::lock, tunnel::head, wire::retry_after};
 
 /// Bytes between a client and its stream, in each direction.
 pub(super) const PIPE: usize = 64 * 1024;
@@ -34,9 +34,6 @@ const INTERIM: u32 = 16;
 
 /// Shortest time between two restarts of the timeout, while an upload moves.
 const RESTART_EVERY: Duration = Duration::from_secs(5);
-
-/// Connections that one request is tried on.
-const TRIES: usize = 3;
 
 /// A request for an origin server.
 pub(super) struct ProxiedRequest {
@@ -49,31 +46,15 @@ pub(super) struct ProxiedRequest {
     pub(super) listed: Vec<Box<str>>,
     pub(super) responder: Responder,
     pub(super) share: Share,
-    /// Links that have refused it.
+    /// The numbers of the connections that have refused it.
     pub(super) refused_by: Vec<u64>,
-    /// Its permit on the link that has it.
+    /// Its permit on the connection that has it.
     pub(super) permit: Option<Permit>,
-}
-
-impl ProxiedRequest {
-    /// Retries a request that an origin server has not begun, if nothing of the body was taken out.
-    pub(super) fn again(mut self: Box<Self>, refused_by: u64) {
-        let untouched = self.body.as_ref().is_none_or(|body| body.counters().read() == 0);
-        self.refused_by.push(refused_by);
-        self.permit = None;
-        if untouched && self.refused_by.len() < TRIES {
-            self.responder.shared.counters.add(Count::Retried);
-            let shared = self.responder.shared.clone();
-            shared.send(self);
-        } else {
-            self.responder.fail(Failure::Refused);
-        }
-    }
 }
 
 /// Shares that a request uses, until its carrier is done with it.
 pub(super) struct Share {
-    /// The address that has a share of a link's capacity.
+    /// The address that has a share of a connection's capacity.
     pub(super) address: Option<IpAddr>,
     /// One of the name's permits. It is not held until the client has disconnected: a rejected client may still send
     /// its body.
@@ -91,7 +72,7 @@ impl Cancellation {
     /// The client has disconnected, or has got another response.
     pub(super) fn end(&self) {
         self.over.store(true, Ordering::Release);
-        let carrier = self.carrier.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let carrier = lock(&self.carrier).take();
         if let Some(carrier) = carrier {
             carrier.wake();
         }
@@ -102,14 +83,14 @@ impl Cancellation {
     }
 
     fn watch(&self, waker: task::Waker) {
-        let mut carrier = self.carrier.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut carrier = lock(&self.carrier);
         *carrier = Some(waker);
     }
 }
 
 /// The right to respond, once. Dropped without a response, it reports that the origin server was lost.
 pub(super) struct Responder {
-    pub(super) shared: Arc<Shared>,
+    common: Arc<Common>,
     pub(super) cancellation: Arc<Cancellation>,
     /// The latest time that is known here.
     pub(super) now: Instant,
@@ -127,7 +108,7 @@ pub(super) struct UpgradeParts {
     pub(super) protocol: Box<str>,
     /// For a WebSocket.
     pub(super) accept: Option<String>,
-    pub(super) up: PipeIn,
+    pub(super) to_origin: PipeIn,
 }
 
 /// The reason why there is no response of an origin server.
@@ -165,13 +146,13 @@ pub(super) enum Begun {
 
 impl Responder {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        common: Arc<Common>,
         cancellation: Arc<Cancellation>,
         ticket: Ticket,
         is_head: bool,
         now: Instant,
     ) -> Self {
-        Self { shared, cancellation, now, ticket: Some(ticket), is_head, upgrade: None, interim: 0, timeout_set: None }
+        Self { common, cancellation, now, ticket: Some(ticket), is_head, upgrade: None, interim: 0, timeout_set: None }
     }
 
     pub(super) fn with_upgrade(mut self, upgrade: UpgradeParts) -> Self {
@@ -193,10 +174,10 @@ impl Responder {
         }
         self.timeout_set = Some(now);
         if let Some(ticket) = &self.ticket {
-            let (cancellation, shared) = (self.cancellation.clone(), self.shared.clone());
-            ticket.fallback(shared.config.response_timeout, move |_| {
+            let (cancellation, common) = (self.cancellation.clone(), self.common.clone());
+            ticket.fallback(common.config.response_timeout, move |_| {
                 cancellation.end();
-                shared.counters.add(Count::TimedOut);
+                common.counters.add(Count::TimedOut);
                 Response::text("the origin server does not respond\n").with_status(504)
             });
         }
@@ -217,15 +198,15 @@ impl Responder {
     /// Begins the response. `version`: the HTTP version of the origin server's response. `ended`: it has no body.
     pub(super) fn begin(mut self, version: &str, status: u16, fields: &HeaderMap, ended: bool) -> Begun {
         let Some(ticket) = self.ticket.take() else { return Begun::Disconnected };
-        let via = head::via(fields, version, &self.shared.via);
+        let via = head::via(fields, version, &self.common.via);
         if let Some(upgrade) = self.upgrade.take() {
             if (200..300).contains(&status) && !ended {
                 return switch(ticket, upgrade, fields, via);
             }
             // The upgrade was declined, so the client sends nothing more to the origin server.
-            upgrade.up.finish(None);
+            upgrade.to_origin.finish(None);
             if (200..300).contains(&status) {
-                let _ = ticket.respond(Failure::Malformed.response(&self.shared));
+                let _ = ticket.respond(Failure::Malformed.response(&self.common.config));
                 return Begun::NoBody;
             }
         }
@@ -259,8 +240,8 @@ impl Responder {
         if let Some(ticket) = self.ticket.take()
             && !self.cancellation.is_over()
         {
-            self.shared.counters.add(failure.count());
-            let _ = ticket.respond(failure.response(&self.shared));
+            self.common.counters.add(failure.count());
+            let _ = ticket.respond(failure.response(&self.common.config));
         }
     }
 }
@@ -273,9 +254,9 @@ impl Drop for Responder {
 
 /// Switches the client's connection to the other protocol.
 fn switch(ticket: Ticket, upgrade: UpgradeParts, fields: &HeaderMap, via: Vec<u8>) -> Begun {
-    let UpgradeParts { protocol, accept, up } = upgrade;
+    let UpgradeParts { protocol, accept, to_origin } = upgrade;
     let (inlet, outlet) = pipe(PIPE);
-    let mut switch = Switch::to(&protocol, UpgradedStream::new(up, outlet));
+    let mut switch = Switch::to(&protocol, UpgradedStream::new(to_origin, outlet));
     if let Some(accept) = accept {
         switch = switch.header("Sec-WebSocket-Accept", accept);
     }
@@ -289,15 +270,15 @@ fn switch(ticket: Ticket, upgrade: UpgradeParts, fields: &HeaderMap, via: Vec<u8
 }
 
 impl Failure {
-    pub(super) fn response(self, shared: &Shared) -> Response {
+    pub(super) fn response(self, config: &ProxyConfig) -> Response {
         let (status, body, retry) = match self {
-            Self::NoOrigin => (502, "no origin server is connected for this host\n", Some(shared.config.retry_after)),
+            Self::NoOrigin => (502, "no origin server is connected for this host\n", Some(config.retry_after)),
             Self::Busy => (503, "too many concurrent requests for the origin server\n", Some(Duration::from_secs(1))),
             Self::Share => {
                 (503, "too many concurrent requests from your address for this host\n", Some(Duration::from_secs(1)))
             }
             Self::Refused => (503, "the origin server has refused the request\n", Some(Duration::from_secs(1))),
-            Self::Lost => (502, "the origin server was lost before its response\n", Some(shared.config.retry_after)),
+            Self::Lost => (502, "the origin server was lost before its response\n", Some(config.retry_after)),
             Self::Malformed => (502, "malformed response of the origin server\n", None),
             Self::NoUpgrade => (501, "the origin server supports no other protocol\n", None),
             Self::TooLarge => (413, "the body is larger than this host allows\n", None),
@@ -313,7 +294,7 @@ impl Failure {
     fn count(self) -> Count {
         match self {
             Self::NoOrigin => Count::NoOrigin,
-            Self::Busy | Self::Share | Self::Refused => Count::Refused,
+            Self::Busy | Self::Share | Self::Refused => Count::Rejected,
             Self::Lost | Self::Malformed => Count::Lost,
             Self::NoUpgrade | Self::TooLarge | Self::HeadTooLarge => Count::Unfit,
         }

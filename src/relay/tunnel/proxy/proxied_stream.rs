@@ -1,4 +1,4 @@
-//! What a request's stream has in common, in HTTP/2 and in SPDY.
+//! The part of a request's stream that HTTP/2 and SPDY have in common.
 
 use std::time::Instant;
 
@@ -6,15 +6,15 @@ use uncork::PipeOut;
 
 use super::proxied_request::{Failure, ProxiedRequest, Responder, Share};
 
-/// What is kept until the response begins: for the response, and to retry the request elsewhere.
-pub(super) struct Waiting {
+/// The parts of a request that are kept until the response begins: for the response, and to retry the request.
+pub(super) struct PendingResponse {
     pub(super) head: http::Request<()>,
     pub(super) protocol: Option<Box<str>>,
     pub(super) refused_by: Vec<u64>,
     pub(super) responder: Responder,
 }
 
-impl Waiting {
+impl PendingResponse {
     /// Returns the request, to be tried on another connection.
     pub(super) fn into_request(
         self,
@@ -37,14 +37,14 @@ pub(super) struct Turn {
     /// Bytes that may be moved now.
     pub(super) left: usize,
     /// Bytes moved to the origin server.
-    pub(super) up: usize,
+    pub(super) request_bytes: usize,
     /// Bytes moved to the client.
-    pub(super) down: usize,
+    pub(super) response_bytes: usize,
 }
 
 impl Turn {
     pub(super) fn new(now: Instant, left: usize) -> Self {
-        Self { now, left, up: 0, down: 0 }
+        Self { now, left, request_bytes: 0, response_bytes: 0 }
     }
 }
 
@@ -58,7 +58,7 @@ pub(super) enum Next {
     /// Request and response are complete.
     #[cfg_attr(not(feature = "spdy"), expect(dead_code, reason = "HTTP/2 reports that by its own stream handles"))]
     Complete,
-    /// It is over before its end: the client has left, or has got another response.
+    /// It is over before its end: the client has disconnected, or has got another response.
     Over,
     /// The origin server has ended it in the middle of the response.
     Truncated,

@@ -1,7 +1,6 @@
 //! Requests of clients: whether they may pass, and to which name they go.
 
 use std::{
-    collections::VecDeque,
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
@@ -10,58 +9,20 @@ use std::{
 use uncork::{Action, EndReason, Moment, PeerAddr, Request, Response, h1::Version, pipe, ws};
 
 use super::{
-    Shared,
-    config::ProxyConfig,
+    connection::OriginConnection,
     counters::Count,
-    link::Link,
     names::{Active, Name},
     pattern::host_of,
     proxied_request::{Cancellation, Failure, PIPE, ProxiedRequest, Responder, Share, UpgradeParts},
-    shares::{Full, Permit, more},
+    shared::Shared,
+    shares::{Permit, PermitError, more},
 };
-use crate::relay::{
-    addresses::{Addresses, Allowance, Refused},
-    max_forwards,
-    tunnel::head,
-    wire::retry_after,
-};
-
-/// Addresses that may have requests under way at the same time.
-const ADDRESSES: usize = 65_536;
-
-/// Time for which a request that ended before its complete response still counts. Such an end is a reset stream for the
-/// origin server. So an address causes as many resets a second as it may have requests, and not as many as it can send.
-const KEPT: Duration = Duration::from_secs(1);
-
-/// Counts the requests that each address has under way.
-pub(super) struct ClientLimits {
-    addresses: Addresses,
-    /// Requests that count until the given time, in order of time.
-    kept: VecDeque<(Instant, IpAddr)>,
-}
-
-impl ClientLimits {
-    pub(super) fn new(config: &ProxyConfig) -> Self {
-        let per_address = config.streams_per_address;
-        let addresses = Addresses::new(Allowance { slots: ADDRESSES, per_address, per_minute: 0, burst: 1 });
-        Self { addresses, kept: VecDeque::new() }
-    }
-
-    fn admit(&mut self, ip: IpAddr, now: Instant) -> Result<(), Refused> {
-        while let Some(&(until, gone)) = self.kept.front()
-            && until <= now
-        {
-            self.kept.pop_front();
-            self.addresses.release(gone);
-        }
-        self.addresses.admit(ip, now)
-    }
-}
+use crate::relay::{max_forwards, tunnel::head, wire::retry_after};
 
 /// Returns the address that limits count the request for: the peer's, or that of the client which a trusted proxy
 /// names. In IPv6 it is the address of the network.
 fn client_address(shared: &Shared, req: &Request<'_>, trusted: bool) -> Option<IpAddr> {
-    let is_ours = |ip: IpAddr| shared.config.trusted.has(&PeerAddr::tcp(SocketAddr::new(ip, 0)));
+    let is_ours = |ip: IpAddr| shared.common.config.trusted.has(&PeerAddr::tcp(SocketAddr::new(ip, 0)));
     let named = || {
         // From the end: each proxy appends the peer that it has seen.
         let values: Vec<&[u8]> = req.headers().get_all("x-forwarded-for").collect();
@@ -84,24 +45,20 @@ fn address(text: &[u8]) -> Option<IpAddr> {
 struct Counted {
     shared: Arc<Shared>,
     ip: IpAddr,
-    /// Counted until this time instead.
-    kept: Option<Instant>,
+    /// When the request ended, if that was before its complete response.
+    cut_short: Option<Instant>,
 }
 
 impl Counted {
-    fn one_more(shared: &Arc<Shared>, ip: IpAddr, now: Instant) -> Result<Self, Refused> {
-        shared.clients().admit(ip, now)?;
-        Ok(Self { shared: shared.clone(), ip, kept: None })
+    /// Counts one more request. Returns `None` at the limit of the address.
+    fn one_more(shared: &Arc<Shared>, ip: IpAddr, now: Instant) -> Option<Self> {
+        shared.clients().admit(ip, now).then(|| Self { shared: shared.clone(), ip, cut_short: None })
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let mut clients = self.shared.clients();
-        match self.kept {
-            Some(until) => clients.kept.push_back((until, self.ip)),
-            None => clients.addresses.release(self.ip),
-        }
+        self.shared.clients().release(self.ip, self.cut_short);
     }
 }
 
@@ -115,74 +72,77 @@ pub(super) fn unknown() -> Response {
 
 /// Forwards a request, or rejects it.
 pub(super) fn handle(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Action {
-    shared.counters.add(Count::Requests);
+    shared.common.counters.add(Count::Requests);
     match begin(shared, req, trusted) {
         Ok(action) => action,
-        Err(refusal) => {
-            shared.counters.add(refusal.count);
-            refusal.response.into()
+        Err(rejected) => {
+            shared.common.counters.add(rejected.count);
+            rejected.response.into()
         }
     }
 }
 
 /// A response without an origin server, and its counter.
-struct Refusal {
+struct RejectedRequest {
     count: Count,
     response: Response,
 }
 
-fn refuse(count: Count, status: u16, body: impl Into<String>) -> Refusal {
-    Refusal { count, response: Response::text(body.into()).with_status(status) }
+fn reject(count: Count, status: u16, body: impl Into<String>) -> RejectedRequest {
+    RejectedRequest { count, response: Response::text(body.into()).with_status(status) }
 }
 
-fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<Action, Refusal> {
+fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<Action, RejectedRequest> {
     if req.method() == "CONNECT" {
-        return Err(refuse(Count::Unfit, 501, "CONNECT is not supported\n"));
+        return Err(reject(Count::Unfit, 501, "CONNECT is not supported\n"));
     }
-    if shared.via.is_loop(req.headers().get_all("via")) {
-        return Err(refuse(Count::Unfit, 508, "request loop: this proxy has forwarded the request before\n"));
+    if shared.common.via.is_loop(req.headers().get_all("via")) {
+        return Err(reject(Count::Unfit, 508, "request loop: this proxy has forwarded the request before\n"));
     }
-    let forwards = max_forwards(req).map_err(|response| Refusal { count: Count::Unfit, response })?;
+    let forwards = max_forwards(req).map_err(|response| RejectedRequest { count: Count::Unfit, response })?;
     let host = host_of(req.authority().unwrap_or_default());
     let client_address = client_address(shared, req, trusted);
-    let (permit, most) = route(shared, req, &host, client_address)?;
-    if req.content_length().is_some_and(|n| n > most) {
-        return Err(Refusal { count: Count::Unfit, response: Failure::TooLarge.response(shared) });
+    let (permit, max_body) = route(shared, req, &host, client_address)?;
+    if req.content_length().is_some_and(|n| n > max_body) {
+        return Err(RejectedRequest {
+            count: Count::Unfit,
+            response: Failure::TooLarge.response(&shared.common.config),
+        });
     }
     let mut counted = match client_address.map(|ip| Counted::one_more(shared, ip, req.now().mono)) {
         None => None,
-        Some(Ok(counted)) => Some(counted),
-        Some(Err(_)) => {
+        Some(Some(counted)) => Some(counted),
+        Some(None) => {
             let body = "too many concurrent requests from your address\n";
-            let mut refusal = refuse(Count::Refused, 429, body);
-            refusal.response = refusal.response.header("Retry-After", retry_after(Duration::from_secs(1)));
-            return Err(refusal);
+            let mut rejected = reject(Count::Rejected, 429, body);
+            rejected.response = rejected.response.header("Retry-After", retry_after(Duration::from_secs(1)));
+            return Err(rejected);
         }
     };
-    let mut head = head::request(req, trusted, &shared.via, forwards)
-        .map_err(|reason| refuse(Count::Unfit, 400, format!("{reason}\n")))?;
+    let mut head = head::request(req, trusted, &shared.common.via, forwards)
+        .map_err(|reason| reject(Count::Unfit, 400, format!("{reason}\n")))?;
     let upgrade = upgrade(req, &mut head)?;
 
     let cancellation = Arc::new(Cancellation::default());
-    let (its_cancellation, its_shared) = (cancellation.clone(), shared.clone());
+    let (its_cancellation, common) = (cancellation.clone(), shared.common.clone());
     let under_way = Active::one_more(&shared.active);
     req.on_end(move |end| {
         if matches!(end.reason, EndReason::PeerClosed | EndReason::TimedOut(_)) {
-            its_shared.counters.add(Count::Disconnected);
+            common.counters.add(Count::Disconnected);
         }
         its_cancellation.end();
         if let (Some(counted), false) = (&mut counted, end.reason == EndReason::Complete) {
-            counted.kept = Some(end.now.mono + KEPT);
+            counted.cut_short = Some(end.now.mono);
         }
         drop((counted, under_way));
     });
     let mut responder =
-        Responder::new(shared.clone(), cancellation, req.ticket(), req.method() == "HEAD", req.now().mono);
+        Responder::new(shared.common.clone(), cancellation, req.ticket(), req.method() == "HEAD", req.now().mono);
     let (mut protocol, mut body, mut action) = (None, None, Action::Suspend);
     if let Some(Upgrade { name, accept }) = upgrade {
-        let (up, outlet) = pipe(PIPE);
+        let (to_origin, outlet) = pipe(PIPE);
         protocol = Some(name.clone());
-        responder = responder.with_upgrade(UpgradeParts { protocol: name, accept, up });
+        responder = responder.with_upgrade(UpgradeParts { protocol: name, accept, to_origin });
         body = Some(outlet);
     } else if req.has_body() {
         let (inlet, outlet) = pipe(PIPE);
@@ -193,7 +153,7 @@ fn begin(shared: &Arc<Shared>, req: &mut Request<'_>, trusted: bool) -> Result<A
     // Only a chunked body has trailers.
     let chunked = body.is_some() && req.content_length().is_none();
     let listed = if chunked { req.headers().connection_names() } else { Vec::new() };
-    // The timeout includes the time in a link's queue.
+    // The timeout includes the time in a connection's queue.
     responder.restart_timeout(req.now().mono);
     let (share, refused_by) = (Share { address: client_address, _name: permit }, Vec::new());
     shared.send(Box::new(ProxiedRequest { head, protocol, body, listed, responder, share, refused_by, permit: None }));
@@ -206,33 +166,41 @@ fn route(
     req: &Request<'_>,
     host: &str,
     client_address: Option<IpAddr>,
-) -> Result<(Permit, u64), Refusal> {
+) -> Result<(Permit, u64), RejectedRequest> {
     let Moment { mono: now, .. } = req.now();
     let mut table = shared.table();
     let Some(name) = table.names.find(host, req.path(), now) else {
         drop(table);
         return Err(match shared.is_known(host, req.path()) {
-            true => Refusal { count: Count::NoOrigin, response: Failure::NoOrigin.response(shared) },
-            false => Refusal { count: Count::Unknown, response: unknown() },
+            true => {
+                RejectedRequest { count: Count::NoOrigin, response: Failure::NoOrigin.response(&shared.common.config) }
+            }
+            false => RejectedRequest { count: Count::Unknown, response: unknown() },
         });
     };
-    if name.links.is_empty() {
-        return Err(Refusal { count: Count::NoOrigin, response: Failure::NoOrigin.response(shared) });
+    if name.connections.is_empty() {
+        return Err(RejectedRequest {
+            count: Count::NoOrigin,
+            response: Failure::NoOrigin.response(&shared.common.config),
+        });
     }
-    let most = shared.config.credentials.get(name.owner).map_or(0, |one| one.body);
-    let refused = |failure: Failure| Refusal { count: Count::Refused, response: failure.response(shared) };
-    match name.permits.take_of(room(name, shared.config.share_per_name), client_address) {
-        Ok(permit) => Ok((permit, most)),
-        Err(Full::All) => Err(refused(Failure::Busy)),
-        Err(Full::Share) => Err(refused(Failure::Share)),
+    let max_body = shared.common.config.credentials.get(name.owner).map_or(0, |one| one.body);
+    let rejected = |failure: Failure| RejectedRequest {
+        count: Count::Rejected,
+        response: failure.response(&shared.common.config),
+    };
+    match name.permits.take_of(room(name, shared.common.config.share_per_name), client_address) {
+        Ok(permit) => Ok((permit, max_body)),
+        Err(PermitError::AllTaken) => Err(rejected(Failure::Busy)),
+        Err(PermitError::ShareUsed) => Err(rejected(Failure::Share)),
     }
 }
 
 /// Returns how many more requests of this name its connections take. If they serve other names too, those keep their
 /// part.
-fn room(name: &Name<Arc<Link>>, share: u32) -> usize {
-    let free = name.links.iter().map(|link| link.permits.free()).sum();
-    let alone = name.links.iter().all(|link| link.patterns.len() == 1);
+fn room(name: &Name<Arc<OriginConnection>>, share: u32) -> usize {
+    let free = name.connections.iter().map(|connection| connection.permits.free()).sum();
+    let alone = name.connections.iter().all(|connection| connection.patterns.len() == 1);
     if alone { free } else { more(name.permits.taken(), share, free) }
 }
 
@@ -245,7 +213,7 @@ struct Upgrade {
 
 /// Turns a request for an upgrade into an extended CONNECT (RFC 8441 §4). A request with a body stays HTTP: an upgrade
 /// is an offer, which a server may ignore (RFC 9110 §7.8).
-fn upgrade(req: &Request<'_>, head: &mut http::Request<()>) -> Result<Option<Upgrade>, Refusal> {
+fn upgrade(req: &Request<'_>, head: &mut http::Request<()>) -> Result<Option<Upgrade>, RejectedRequest> {
     let Some(offered) = req.header_str("upgrade").filter(|_| !req.has_body()) else { return Ok(None) };
     // The first protocol is the one that the client prefers.
     let name: Box<str> = offered.split(',').next().unwrap_or_default().trim_matches([' ', '\t']).into();
@@ -259,7 +227,7 @@ fn upgrade(req: &Request<'_>, head: &mut http::Request<()>) -> Result<Option<Upg
     let mut accept = None;
     let mut protocol = name.clone();
     if name.eq_ignore_ascii_case("websocket") {
-        let checked = ws::check(req).map_err(|response| Refusal { count: Count::Unfit, response })?;
+        let checked = ws::check(req).map_err(|response| RejectedRequest { count: Count::Unfit, response })?;
         accept = Some(checked.value().to_owned());
         protocol = "websocket".into();
         head.headers_mut().remove("sec-websocket-key");

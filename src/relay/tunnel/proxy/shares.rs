@@ -13,28 +13,30 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
 };
 
+use crate::relay::lock::lock;
+
 /// The permits of one connection, or of one name.
 pub(super) struct Permits {
-    most: AtomicUsize,
+    limit: AtomicUsize,
     /// Share of one address, in percent of the free permits.
     share: u32,
     /// Changed under the lock only.
     taken: AtomicUsize,
-    by: Mutex<HashMap<IpAddr, usize>>,
+    by_address: Mutex<HashMap<IpAddr, usize>>,
 }
 
 /// The reason why there is no permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Full {
-    /// All are taken.
-    All,
+pub(super) enum PermitError {
+    /// All permits are taken.
+    AllTaken,
     /// This address has its share.
-    Share,
+    ShareUsed,
 }
 
 /// A permit, held until this is dropped.
@@ -44,36 +46,36 @@ pub(super) struct Permit {
 }
 
 impl Permits {
-    pub(super) fn new(most: usize, share: u32) -> Arc<Self> {
-        Arc::new(Self { most: most.into(), share, taken: AtomicUsize::new(0), by: Mutex::default() })
+    pub(super) fn new(limit: usize, share: u32) -> Arc<Self> {
+        Arc::new(Self { limit: limit.into(), share, taken: AtomicUsize::new(0), by_address: Mutex::default() })
     }
 
     /// Takes a permit for this address (that of its network, in IPv6). Without an address there is no share.
-    pub(super) fn take(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Permit, Full> {
+    pub(super) fn take(self: &Arc<Self>, address: Option<IpAddr>) -> Result<Permit, PermitError> {
         self.take_of(usize::MAX, address)
     }
 
     /// Takes a permit, where no more than `room` are free for another reason.
-    pub(super) fn take_of(self: &Arc<Self>, room: usize, address: Option<IpAddr>) -> Result<Permit, Full> {
-        let mut by = self.by();
+    pub(super) fn take_of(self: &Arc<Self>, room: usize, address: Option<IpAddr>) -> Result<Permit, PermitError> {
+        let mut by_address = self.by_address();
         let free = self.free().min(room);
         if free == 0 {
-            return Err(Full::All);
+            return Err(PermitError::AllTaken);
         }
         if let Some(address) = address {
-            let has = by.get(&address).copied().unwrap_or(0);
+            let has = by_address.get(&address).copied().unwrap_or(0);
             if more(has, self.share, free) == 0 {
-                return Err(Full::Share);
+                return Err(PermitError::ShareUsed);
             }
-            by.insert(address, has + 1);
+            by_address.insert(address, has + 1);
         }
         self.taken.fetch_add(1, Relaxed);
         Ok(Permit { permits: self.clone(), address })
     }
 
     /// Changes the limit. Permits that are taken stay valid.
-    pub(super) fn set_most(&self, most: usize) {
-        self.most.store(most, Relaxed);
+    pub(super) fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Relaxed);
     }
 
     pub(super) fn taken(&self) -> usize {
@@ -81,11 +83,11 @@ impl Permits {
     }
 
     pub(super) fn free(&self) -> usize {
-        self.most.load(Relaxed).saturating_sub(self.taken())
+        self.limit.load(Relaxed).saturating_sub(self.taken())
     }
 
-    fn by(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.by.lock().unwrap_or_else(PoisonError::into_inner)
+    fn by_address(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        lock(&self.by_address)
     }
 }
 
@@ -99,14 +101,14 @@ pub(super) fn more(has: usize, share: u32, free: usize) -> usize {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let mut by = self.permits.by();
+        let mut by_address = self.permits.by_address();
         self.permits.taken.fetch_sub(1, Relaxed);
         if let Some(address) = self.address
-            && let Some(has) = by.get_mut(&address)
+            && let Some(has) = by_address.get_mut(&address)
         {
             *has -= 1;
             if *has == 0 {
-                by.remove(&address);
+                by_address.remove(&address);
             }
         }
     }
@@ -138,10 +140,10 @@ mod tests {
             let permits = Permits::new(256, 100);
             let taken = filled(&permits, addresses);
             assert_eq!((permits.free(), taken.len()), (free, 256 - free), "{addresses} addresses");
-            assert_eq!(permits.take(ip(0)).err(), Some(Full::Share));
+            assert_eq!(permits.take(ip(0)).err(), Some(PermitError::ShareUsed));
             let newcomer = permits.take(ip(200)).expect("there is a permit for one more");
             drop((taken, newcomer));
-            assert!(permits.taken() == 0 && permits.by().is_empty());
+            assert!(permits.taken() == 0 && permits.by_address().is_empty());
         }
     }
 
@@ -182,14 +184,14 @@ mod tests {
     }
 
     #[test]
-    fn all_are_for_those_without_an_address_and_small_numbers_are_no_trap() {
+    fn clients_without_an_address_and_small_limits_may_use_all_permits() {
         let permits = Permits::new(2, 100);
         let two: Vec<Permit> = (0..2).map(|_| permits.take(ip(0)).expect("free")).collect();
-        assert_eq!(permits.take(ip(1)).err(), Some(Full::All));
+        assert_eq!(permits.take(ip(1)).err(), Some(PermitError::AllTaken));
         drop(two);
         let _two: Vec<Permit> = (0..2).map(|_| permits.take(None).expect("free")).collect();
-        assert_eq!(permits.take(None).err(), Some(Full::All));
-        permits.set_most(1);
+        assert_eq!(permits.take(None).err(), Some(PermitError::AllTaken));
+        permits.set_limit(1);
         assert_eq!((permits.taken(), permits.free()), (2, 0));
     }
 }

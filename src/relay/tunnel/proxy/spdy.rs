@@ -13,36 +13,36 @@ use uncork::{PipeIn, PipeOut, h1::Headers};
 
 use super::{
     proxied_request::{Begun, Failure, ProxiedRequest, Share},
-    proxied_stream::{Next, Turn, Waiting},
+    proxied_stream::{Next, PendingResponse, Turn},
     shares::Permit,
 };
 use crate::relay::tunnel::{
     head,
-    spdy::{NotOpened, ReplyHead, RequestHead, Session},
+    spdy::{OpenError, ReplyHead, RequestHead, Session},
 };
 
 pub(super) struct Stream {
     /// The stream number.
     pub(super) id: u32,
     waker: task::Waker,
-    up: Option<Up>,
-    down: Down,
+    request: Option<RequestBody>,
+    response: ResponseState,
     share: Share,
     _permit: Option<Permit>,
 }
 
 /// The request's body.
-struct Up {
+struct RequestBody {
     outlet: PipeOut,
     sent: u64,
     /// The declared length.
     length: Option<u64>,
-    most: u64,
+    max: u64,
 }
 
 /// The response.
-enum Down {
-    Head(Box<Waiting>),
+enum ResponseState {
+    Head(Box<PendingResponse>),
     Body {
         /// Received, and not in the pipe yet, from `at` on.
         held: Vec<u8>,
@@ -55,46 +55,48 @@ enum Down {
 }
 
 impl Stream {
-    /// Sends the head. Returns the stream number and the stream. `most`: the size limit of the body.
+    /// Sends the head. Returns the stream number and the stream. `max_body`: the size limit of the body.
     pub(super) fn begin(
         mut request: Box<ProxiedRequest>,
         session: &mut Session,
         waker: task::Waker,
-        most: u64,
-    ) -> Result<(u32, Self), (Box<ProxiedRequest>, NotOpened)> {
+        max_body: u64,
+    ) -> Result<(u32, Self), (Box<ProxiedRequest>, OpenError)> {
         let Some(head) = request_head(&request.head).filter(|_| request.protocol.is_none()) else {
-            return Err((request, NotOpened::Unfit));
+            return Err((request, OpenError::InvalidHead));
         };
         let id = match session.open(&head, request.body.is_none()) {
             Ok(id) => id,
             Err(reason) => return Err((request, reason)),
         };
         let length = head::length(request.head.headers());
-        let up = request.body.take().map(|mut outlet| {
+        let body = request.body.take().map(|mut outlet| {
             outlet.on_data(waker.clone());
-            Up { outlet, sent: 0, length, most }
+            RequestBody { outlet, sent: 0, length, max: max_body }
         });
         let ProxiedRequest { head, responder, share, refused_by, permit, .. } = *request;
         responder.watch(&waker);
-        let down = Down::Head(Box::new(Waiting { head, protocol: None, refused_by, responder }));
-        Ok((id, Self { id, waker, up, down, share, _permit: permit }))
+        let response = ResponseState::Head(Box::new(PendingResponse { head, protocol: None, refused_by, responder }));
+        Ok((id, Self { id, waker, request: body, response, share, _permit: permit }))
     }
 
     /// Returns a refused request, to be tried elsewhere.
     pub(super) fn into_request(self) -> Option<Box<ProxiedRequest>> {
-        let Down::Head(waiting) = self.down else { return None };
+        let ResponseState::Head(pending) = self.response else { return None };
         // SPDY has no trailers, so no names of trailers are listed.
-        Some(waiting.into_request(self.up.map(|up| up.outlet), Vec::new(), self.share))
+        Some(pending.into_request(self.request.map(|body| body.outlet), Vec::new(), self.share))
     }
 
-    /// The response begins; `end`: it has no body.
+    /// Handles SYN_REPLY; `end`: the response has no body.
     pub(super) fn replied(&mut self, head: &ReplyHead, end: bool) -> Next {
-        let Some(fields) = map(&head.fields) else { return self.fail(Failure::Malformed) };
-        let Down::Head(waiting) = std::mem::replace(&mut self.down, Down::Over) else { return Next::Waits };
-        match waiting.responder.begin("1.1", head.status, &fields, end) {
+        let Some(fields) = header_map(&head.fields) else { return self.fail(Failure::Malformed) };
+        let ResponseState::Head(pending) = std::mem::replace(&mut self.response, ResponseState::Over) else {
+            return Next::Waits;
+        };
+        match pending.responder.begin("1.1", head.status, &fields, end) {
             Begun::Body(mut inlet) => {
                 inlet.on_room(self.waker.clone());
-                self.down = Down::Body { held: Vec::new(), at: 0, end: false, inlet };
+                self.response = ResponseState::Body { held: Vec::new(), at: 0, end: false, inlet };
                 Next::Waits
             }
             // A body of a response to HEAD, or of 204 and 304, is not forwarded; the session drops it.
@@ -105,7 +107,7 @@ impl Stream {
 
     /// Takes a part of the response's body. Returns how many bytes of it are dropped.
     pub(super) fn received(&mut self, bytes: Vec<u8>, last: bool) -> usize {
-        let Down::Body { held, end, .. } = &mut self.down else { return bytes.len() };
+        let ResponseState::Body { held, end, .. } = &mut self.response else { return bytes.len() };
         if held.is_empty() {
             *held = bytes;
         } else {
@@ -117,89 +119,93 @@ impl Stream {
 
     /// Handles RST_STREAM. `unseen`: the origin server has not begun with the request.
     pub(super) fn was_reset(&mut self, unseen: bool) -> Next {
-        match &mut self.down {
-            Down::Head(_) if unseen => Next::Refused,
-            Down::Head(_) => self.fail(Failure::Lost),
+        match &mut self.response {
+            ResponseState::Head(_) if unseen => Next::Refused,
+            ResponseState::Head(_) => self.fail(Failure::Lost),
             // The response is complete; the origin server may decline the rest of the request.
-            Down::Body { end: true, .. } | Down::Over => {
-                self.up = None;
+            ResponseState::Body { end: true, .. } | ResponseState::Over => {
+                self.request = None;
                 self.whole()
             }
-            Down::Body { .. } => Next::Truncated,
+            ResponseState::Body { .. } => Next::Truncated,
         }
     }
 
     /// Moves what can be moved.
     pub(super) fn drive(&mut self, session: &mut Session, turn: &mut Turn) -> Next {
-        if let Down::Head(waiting) = &self.down
-            && waiting.responder.cancellation.is_over()
+        if let ResponseState::Head(pending) = &self.response
+            && pending.responder.cancellation.is_over()
         {
             return Next::Over;
         }
-        match self.drive_up(session, turn) {
-            Next::Waits => self.drive_down(session, turn),
-            Next::Slowed => match self.drive_down(session, turn) {
+        match self.drive_request(session, turn) {
+            Next::Waits => self.drive_response(session, turn),
+            Next::Slowed => match self.drive_response(session, turn) {
                 Next::Waits => Next::Slowed,
-                down => down,
+                response => response,
             },
-            up => up,
+            request => request,
         }
     }
 
     fn whole(&self) -> Next {
-        if self.up.is_none() && matches!(self.down, Down::Over) { Next::Complete } else { Next::Waits }
+        if self.request.is_none() && matches!(self.response, ResponseState::Over) {
+            Next::Complete
+        } else {
+            Next::Waits
+        }
     }
 
     fn fail(&mut self, failure: Failure) -> Next {
-        if let Down::Head(waiting) = std::mem::replace(&mut self.down, Down::Over) {
-            waiting.fail(failure);
+        if let ResponseState::Head(pending) = std::mem::replace(&mut self.response, ResponseState::Over) {
+            pending.fail(failure);
         }
         Next::Over
     }
 
-    /// The request's body.
-    fn drive_up(&mut self, session: &mut Session, turn: &mut Turn) -> Next {
-        while let Some(up) = &mut self.up {
-            let bytes = up.outlet.bytes();
+    /// Sends the request's body.
+    fn drive_request(&mut self, session: &mut Session, turn: &mut Turn) -> Next {
+        while let Some(body) = &mut self.request {
+            let bytes = body.outlet.bytes();
             if bytes.is_empty() {
-                if up.outlet.is_truncated() {
+                if body.outlet.is_truncated() {
                     // The client has disconnected, or its body was malformed.
                     return Next::Over;
                 }
-                if !up.outlet.is_finished() || !session.data(self.id, &[], true).1 {
+                if !body.outlet.is_finished() || !session.data(self.id, &[], true).1 {
                     return Next::Waits;
                 }
-                self.up = None;
+                self.request = None;
             } else {
                 if turn.left == 0 {
                     return Next::Slowed;
                 }
-                let all = up.sent + bytes.len() as u64;
-                if all > up.most {
+                let all = body.sent + bytes.len() as u64;
+                if all > body.max {
                     return self.fail(Failure::TooLarge);
                 }
                 // A spdy-proxy ends with the last frame of the body, not with an empty one behind it.
-                let (n, ended) = session.data(self.id, bytes, up.length == Some(all));
+                let (n, ended) = session.data(self.id, bytes, body.length == Some(all));
                 if n == 0 {
                     return Next::Waits;
                 }
-                up.outlet.consume(n);
-                up.sent += n as u64;
-                turn.up += n;
+                body.outlet.consume(n);
+                body.sent += n as u64;
+                turn.request_bytes += n;
                 if ended {
-                    self.up = None;
+                    self.request = None;
                 }
             }
-            if let Down::Head(waiting) = &mut self.down {
-                waiting.responder.restart_timeout(turn.now);
+            if let ResponseState::Head(pending) = &mut self.response {
+                pending.responder.restart_timeout(turn.now);
             }
         }
         Next::Waits
     }
 
-    /// The response's body.
-    fn drive_down(&mut self, session: &mut Session, turn: &mut Turn) -> Next {
-        if let Down::Body { held, at, end, inlet } = &mut self.down {
+    /// Forwards the response's body.
+    fn drive_response(&mut self, session: &mut Session, turn: &mut Turn) -> Next {
+        if let ResponseState::Body { held, at, end, inlet } = &mut self.response {
             if *at < held.len() {
                 if turn.left == 0 {
                     // A client that has disconnected does not wait for the rate.
@@ -207,7 +213,7 @@ impl Stream {
                 }
                 let n = inlet.write(&held[*at..]);
                 *at += n;
-                turn.down += n;
+                turn.response_bytes += n;
                 session.release(self.id, n);
                 if *at < held.len() {
                     return if inlet.is_closed() { Next::Over } else { Next::Waits };
@@ -217,7 +223,7 @@ impl Stream {
             if !*end {
                 return if inlet.is_closed() { Next::Over } else { Next::Waits };
             }
-            if let Down::Body { inlet, .. } = std::mem::replace(&mut self.down, Down::Over) {
+            if let ResponseState::Body { inlet, .. } = std::mem::replace(&mut self.response, ResponseState::Over) {
                 inlet.finish(None);
             }
         }
@@ -242,7 +248,7 @@ fn request_head(head: &http::Request<()>) -> Option<RequestHead> {
 }
 
 /// Returns a response's fields.
-fn map(fields: &Headers) -> Option<HeaderMap> {
+fn header_map(fields: &Headers) -> Option<HeaderMap> {
     let mut map = HeaderMap::new();
     for (name, value) in fields.iter() {
         let name = HeaderName::from_bytes(name.as_bytes()).ok()?;

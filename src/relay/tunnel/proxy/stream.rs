@@ -20,31 +20,31 @@ use uncork::{PipeIn, PipeOut};
 
 use super::{
     proxied_request::{Begun, Failure, ProxiedRequest, Share},
-    proxied_stream::{Next, Turn, Waiting},
+    proxied_stream::{Next, PendingResponse, Turn},
     shares::Permit,
 };
-use crate::relay::tunnel::{gathered::Gathered, head};
+use crate::relay::tunnel::{gathered::Gathered, head, printable::h2_error};
 
 pub(super) struct Stream {
     waker: task::Waker,
-    up: Option<Up>,
-    down: Down,
+    request: Option<RequestBody>,
+    response: ResponseState,
     share: Share,
     _permit: Option<Permit>,
 }
 
 /// The request's body.
-struct Up {
+struct RequestBody {
     outlet: PipeOut,
     send: SendStream<Bytes>,
     sent: u64,
-    most: u64,
+    max: u64,
     listed: Vec<Box<str>>,
 }
 
 /// The response.
-enum Down {
-    Head(client::ResponseFuture, Box<Waiting>),
+enum ResponseState {
+    Head(client::ResponseFuture, Box<PendingResponse>),
     Body {
         recv: RecvStream,
         /// Received, and not in the pipe yet.
@@ -55,13 +55,13 @@ enum Down {
 }
 
 impl Stream {
-    /// Sends the head. `most`: the size limit of the body. Returns `None` if that failed; the client has got an error
+    /// Sends the head. `max_body`: the size limit of the body. Returns `None` if that failed; the client has got an error
     /// then.
     pub(super) fn begin(
         request: Box<ProxiedRequest>,
         send: &mut client::SendRequest<Bytes>,
         waker: task::Waker,
-        most: u64,
+        max_body: u64,
     ) -> Option<Self> {
         let ProxiedRequest { head, protocol, body, listed, responder, share, refused_by, permit } = *request;
         let mut request = head.clone();
@@ -70,16 +70,16 @@ impl Stream {
         }
         match send.send_request(request, body.is_none()) {
             Ok((response, send)) => {
-                let up = body.map(|mut outlet| {
+                let request = body.map(|mut outlet| {
                     outlet.on_data(waker.clone());
-                    Up { outlet, send, sent: 0, most, listed }
+                    RequestBody { outlet, send, sent: 0, max: max_body, listed }
                 });
                 responder.watch(&waker);
-                let waiting = Box::new(Waiting { head, protocol, refused_by, responder });
-                Some(Self { waker, up, down: Down::Head(response, waiting), share, _permit: permit })
+                let pending = Box::new(PendingResponse { head, protocol, refused_by, responder });
+                Some(Self { waker, request, response: ResponseState::Head(response, pending), share, _permit: permit })
             }
             Err(error) => {
-                log::debug!(target: "uncork::relay", "cannot send a request: {error}");
+                log::debug!(target: "uncork::relay", "cannot send a request: {}", h2_error(&error));
                 responder.fail(Failure::Lost);
                 None
             }
@@ -90,21 +90,21 @@ impl Stream {
     pub(super) fn drive(&mut self, turn: &mut Turn) -> Next {
         let waker = self.waker.clone();
         let cx = &mut Context::from_waker(&waker);
-        if let Down::Head(_, waiting) = &mut self.down {
-            if waiting.responder.cancellation.is_over() {
+        if let ResponseState::Head(_, pending) = &mut self.response {
+            if pending.responder.cancellation.is_over() {
                 return Next::Over;
             }
             if let Some(next) = self.poll_head(cx) {
                 return next;
             }
         }
-        let up = self.drive_up(cx, turn);
-        if matches!(up, Next::Over | Next::Refused) {
-            return up;
+        let request = self.drive_request(cx, turn);
+        if matches!(request, Next::Over | Next::Refused) {
+            return request;
         }
-        match self.drive_down(cx, turn) {
-            Next::Waits => up,
-            down => down,
+        match self.drive_response(cx, turn) {
+            Next::Waits => request,
+            response => response,
         }
     }
 
@@ -115,29 +115,31 @@ impl Stream {
 
     /// Returns a refused request, to be tried elsewhere.
     pub(super) fn into_request(self) -> Option<Box<ProxiedRequest>> {
-        let Down::Head(_, waiting) = self.down else { return None };
-        let (body, listed) = self.up.map(|up| (up.outlet, up.listed)).unzip();
-        Some(waiting.into_request(body, listed.unwrap_or_default(), self.share))
+        let ResponseState::Head(_, pending) = self.response else { return None };
+        let (body, listed) = self.request.map(|body| (body.outlet, body.listed)).unzip();
+        Some(pending.into_request(body, listed.unwrap_or_default(), self.share))
     }
 
     /// Polls the head of the response, after its 1xx. Returns how the stream goes on, if that is decided now.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Option<Next> {
-        let Down::Head(response, waiting) = &mut self.down else { return None };
+        let ResponseState::Head(response, pending) = &mut self.response else { return None };
         while let Poll::Ready(Some(Ok(interim))) = response.poll_informational(cx) {
-            if !waiting.responder.send_informational(interim.status().as_u16(), interim.headers()) {
+            if !pending.responder.send_informational(interim.status().as_u16(), interim.headers()) {
                 return Some(self.fail(Failure::Malformed));
             }
         }
         match Pin::new(response).poll(cx) {
             Poll::Pending => None,
             Poll::Ready(Ok(response)) => {
-                let Down::Head(_, waiting) = std::mem::replace(&mut self.down, Down::Over) else { return None };
+                let ResponseState::Head(_, pending) = std::mem::replace(&mut self.response, ResponseState::Over) else {
+                    return None;
+                };
                 let (parts, recv) = response.into_parts();
                 let whole = recv.is_end_stream();
-                match waiting.responder.begin("2.0", parts.status.as_u16(), &parts.headers, whole) {
+                match pending.responder.begin("2.0", parts.status.as_u16(), &parts.headers, whole) {
                     Begun::Body(mut inlet) => {
                         inlet.on_room(self.waker.clone());
-                        self.down = Down::Body { recv, held: Gathered::default(), inlet };
+                        self.response = ResponseState::Body { recv, held: Gathered::default(), inlet };
                         None
                     }
                     Begun::NoBody if whole => None,
@@ -147,90 +149,90 @@ impl Stream {
             }
             Poll::Ready(Err(error)) if is_unseen(&error) => Some(Next::Refused),
             Poll::Ready(Err(error)) => {
-                let senseless = error.reason() == Some(Reason::PROTOCOL_ERROR) && error.is_library();
-                log::debug!(target: "uncork::relay", "no response of an origin server: {error}");
-                Some(self.fail(if senseless { Failure::Malformed } else { Failure::Lost }))
+                let malformed = error.reason() == Some(Reason::PROTOCOL_ERROR) && error.is_library();
+                log::debug!(target: "uncork::relay", "no response of an origin server: {}", h2_error(&error));
+                Some(self.fail(if malformed { Failure::Malformed } else { Failure::Lost }))
             }
         }
     }
 
     fn fail(&mut self, failure: Failure) -> Next {
-        if let Down::Head(_, waiting) = std::mem::replace(&mut self.down, Down::Over) {
-            waiting.fail(failure);
+        if let ResponseState::Head(_, pending) = std::mem::replace(&mut self.response, ResponseState::Over) {
+            pending.fail(failure);
         }
         Next::Over
     }
 
-    /// The request's body.
-    fn drive_up(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> Next {
-        while let Some(up) = &mut self.up {
-            let bytes = up.outlet.bytes();
+    /// Sends the request's body.
+    fn drive_request(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> Next {
+        while let Some(body) = &mut self.request {
+            let bytes = body.outlet.bytes();
             if bytes.is_empty() {
-                if up.outlet.is_finished() {
-                    let sent = match up.outlet.trailers() {
-                        Some(trailers) => up.send.send_trailers(head::trailers_to_http2(&trailers, &up.listed)),
-                        None => up.send.send_data(Bytes::new(), true),
+                if body.outlet.is_finished() {
+                    let sent = match body.outlet.trailers() {
+                        Some(trailers) => body.send.send_trailers(head::trailers_to_http2(&trailers, &body.listed)),
+                        None => body.send.send_data(Bytes::new(), true),
                     };
-                    // If this fails, the response says why.
+                    // If this fails, the response reports it.
                     drop(sent);
-                    self.up = None;
-                    if let Down::Head(_, waiting) = &mut self.down {
-                        waiting.responder.restart_timeout(turn.now);
+                    self.request = None;
+                    if let ResponseState::Head(_, pending) = &mut self.response {
+                        pending.responder.restart_timeout(turn.now);
                     }
                     break;
                 }
-                if up.outlet.is_truncated() {
+                if body.outlet.is_truncated() {
                     // The client has disconnected, or its body was malformed.
                     return Next::Over;
                 }
                 // The origin server may decline the rest of the body while it responds.
-                if up.send.poll_reset(cx).is_ready() {
-                    self.up = None;
+                if body.send.poll_reset(cx).is_ready() {
+                    self.request = None;
                 }
                 return Next::Waits;
             }
             if turn.left == 0 {
                 return Next::Slowed;
             }
-            let n = bytes.len().min(up.send.capacity()).min(turn.left);
+            let n = bytes.len().min(body.send.capacity()).min(turn.left);
             if n == 0 {
                 let want = bytes.len();
-                up.send.reserve_capacity(want);
-                match up.send.poll_capacity(cx) {
+                body.send.reserve_capacity(want);
+                match body.send.poll_capacity(cx) {
                     Poll::Ready(Some(Ok(_))) => continue,
-                    Poll::Ready(_) => self.up = None,
+                    Poll::Ready(_) => self.request = None,
                     Poll::Pending => {}
                 }
                 return Next::Waits;
             }
-            up.sent += n as u64;
-            if up.sent > up.most {
+            body.sent += n as u64;
+            if body.sent > body.max {
                 return self.fail(Failure::TooLarge);
             }
             let data = Bytes::copy_from_slice(&bytes[..n]);
-            up.outlet.consume(n);
-            if up.send.send_data(data, false).is_err() {
-                self.up = None;
+            body.outlet.consume(n);
+            if body.send.send_data(data, false).is_err() {
+                self.request = None;
                 break;
             }
-            turn.up += n;
+            turn.request_bytes += n;
             turn.left -= n;
-            if let Down::Head(_, waiting) = &mut self.down {
-                waiting.responder.restart_timeout(turn.now);
+            if let ResponseState::Head(_, pending) = &mut self.response {
+                pending.responder.restart_timeout(turn.now);
             }
         }
         Next::Waits
     }
 
-    /// The response's body.
-    fn drive_down(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> Next {
-        while let Down::Body { recv, held, inlet } = &mut self.down {
+    /// Forwards the response's body.
+    fn drive_response(&mut self, cx: &mut Context<'_>, turn: &mut Turn) -> Next {
+        while let ResponseState::Body { recv, held, inlet } = &mut self.response {
             let front = held.front();
             if !front.is_empty() {
-                let (room, all) = (turn.left, front.len());
-                let n = inlet.write(&front[..all.min(room)]);
+                let all = front.len();
+                let n = inlet.write(&front[..all.min(turn.left)]);
                 held.advance(n);
-                turn.down += n;
+                turn.response_bytes += n;
                 turn.left -= n;
                 let _ = recv.flow_control().release_capacity(n);
                 if n == all {
@@ -249,13 +251,15 @@ impl Stream {
             match recv.poll_data(cx) {
                 Poll::Ready(Some(Ok(data))) => held.push(data),
                 Poll::Ready(Some(Err(error))) => {
-                    log::debug!(target: "uncork::relay", "response truncated: {error}");
+                    log::debug!(target: "uncork::relay", "response truncated: {}", h2_error(&error));
                     return Next::Truncated;
                 }
                 Poll::Pending => return if inlet.is_closed() { Next::Over } else { Next::Waits },
                 Poll::Ready(None) => match recv.poll_trailers(cx) {
                     Poll::Ready(Ok(trailers)) => {
-                        if let Down::Body { inlet, .. } = std::mem::replace(&mut self.down, Down::Over) {
+                        if let ResponseState::Body { inlet, .. } =
+                            std::mem::replace(&mut self.response, ResponseState::Over)
+                        {
                             inlet.finish(trailers.as_ref().map(head::trailers));
                         }
                     }
@@ -264,8 +268,8 @@ impl Stream {
                 },
             }
         }
-        match (&self.down, &self.up) {
-            (Down::Over, None) => Next::Over,
+        match (&self.response, &self.request) {
+            (ResponseState::Over, None) => Next::Over,
             _ => Next::Waits,
         }
     }

@@ -5,44 +5,44 @@ use uncork::{EventMask, Io, PipeIn, PipeOut, ReadState, Upgrade};
 /// Between a connection and two pipes. A half-close is forwarded as a half-close, a truncation as a truncation.
 pub(super) struct UpgradedStream {
     /// `None` after the client's half-close.
-    up: Option<PipeIn>,
-    down: PipeOut,
+    to_origin: Option<PipeIn>,
+    from_origin: PipeOut,
     started: bool,
     /// The origin server has finished sending.
     finished: bool,
 }
 
 impl UpgradedStream {
-    pub(super) fn new(up: PipeIn, down: PipeOut) -> Self {
-        Self { up: Some(up), down, started: false, finished: false }
+    pub(super) fn new(to_origin: PipeIn, from_origin: PipeOut) -> Self {
+        Self { to_origin: Some(to_origin), from_origin, started: false, finished: false }
     }
 
     /// Takes the client's bytes. Returns `true` if more can be taken.
-    fn take(&mut self, io: &mut Io<'_>) -> bool {
-        let Some(up) = &mut self.up else { return false };
-        let n = up.write(io.rx.bytes());
+    fn receive(&mut self, io: &mut Io<'_>) -> bool {
+        let Some(to_origin) = &mut self.to_origin else { return false };
+        let n = to_origin.write(io.rx.bytes());
         io.rx.consume(n);
         if !io.rx.bytes().is_empty() {
-            // The pipe is full, or its reader is gone. In the latter case the end of the response decides.
+            // The pipe is full, or has no reader. In the latter case the end of the response decides.
             return false;
         }
         match io.rx.state() {
             ReadState::Open => return true,
-            ReadState::Eof => self.up.take().into_iter().for_each(|up| up.finish(None)),
-            ReadState::Truncated => self.up = None,
+            ReadState::Eof => self.to_origin.take().into_iter().for_each(|pipe| pipe.finish(None)),
+            ReadState::Truncated => self.to_origin = None,
         }
         false
     }
 
     /// Sends the origin server's bytes. Returns `true` if some are left.
-    fn give(&mut self, io: &mut Io<'_>) -> bool {
+    fn send(&mut self, io: &mut Io<'_>) -> bool {
         loop {
-            let bytes = self.down.bytes();
+            let bytes = self.from_origin.bytes();
             if bytes.is_empty() {
                 return false;
             }
             let n = io.tx.write(bytes);
-            self.down.consume(n);
+            self.from_origin.consume(n);
             if n == 0 {
                 return true;
             }
@@ -53,25 +53,25 @@ impl UpgradedStream {
 impl Upgrade for UpgradedStream {
     fn ready(&mut self, io: &mut Io<'_>) -> EventMask {
         if !std::mem::replace(&mut self.started, true) {
-            self.down.on_data(io.waker());
-            if let Some(up) = &mut self.up {
-                up.on_room(io.waker());
+            self.from_origin.on_data(io.waker());
+            if let Some(to_origin) = &mut self.to_origin {
+                to_origin.on_room(io.waker());
             }
         }
         let mut mask = EventMask::EXTERNAL | EventMask::CORK;
-        if self.take(io) {
+        if self.receive(io) {
             mask |= EventMask::READ;
         }
-        if self.give(io) {
+        if self.send(io) {
             mask |= EventMask::WRITE;
-        } else if self.down.is_truncated() {
+        } else if self.from_origin.is_truncated() {
             io.abort();
             return EventMask::TERMINATE;
-        } else if !self.finished && self.down.is_finished() {
+        } else if !self.finished && self.from_origin.is_finished() {
             self.finished = true;
             io.tx.finish();
         }
-        let unheard = self.up.as_ref().is_none_or(PipeIn::is_closed);
-        if self.finished && unheard { EventMask::TERMINATE } else { mask }
+        let unread = self.to_origin.as_ref().is_none_or(PipeIn::is_closed);
+        if self.finished && unread { EventMask::TERMINATE } else { mask }
     }
 }

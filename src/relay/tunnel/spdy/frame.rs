@@ -1,4 +1,4 @@
-//! Frames (SPDY/3.1 §2.2): heads and payloads, checked against limits before anything is held.
+//! Decodes frames (SPDY/3.1 §2.2): heads and payloads, checked against limits before anything is held.
 //!
 //! ```text
 //!    control │1│version 15│ type 16 │ flags 8 │ length 24 │ …            data │0│ stream 31 │ flags 8 │ length 24 │ …
@@ -10,7 +10,7 @@
 //! No payload is gathered here: header blocks go to the inflater, and data to its stream, as they come. The version is
 //! not checked, like in spdy-proxy.
 
-use super::Fault;
+use super::fault::Fault;
 
 /// FIN, on SYN_STREAM, SYN_REPLY, HEADERS and data.
 pub(super) const FIN: u8 = 1;
@@ -20,18 +20,18 @@ const UNIDIRECTIONAL: u8 = 2;
 const BLOCK: u32 = 1 << 20;
 /// The longest frame of an unknown type, which is skipped.
 const SKIPPED: u32 = 1 << 16;
-/// Head and fixed part of the longest type.
-const LONGEST: usize = 18;
+/// Bytes of the longest head with its fixed part.
+const MAX_HEAD: usize = 18;
 
 /// Types of control frames.
-mod kind {
-    pub(super) const SYN_STREAM: u16 = 1;
-    pub(super) const SYN_REPLY: u16 = 2;
-    pub(super) const RST_STREAM: u16 = 3;
-    pub(super) const PING: u16 = 6;
-    pub(super) const GOAWAY: u16 = 7;
-    pub(super) const HEADERS: u16 = 8;
-    pub(super) const WINDOW_UPDATE: u16 = 9;
+pub(super) mod kind {
+    pub(crate) const SYN_STREAM: u16 = 1;
+    pub(crate) const SYN_REPLY: u16 = 2;
+    pub(crate) const RST_STREAM: u16 = 3;
+    pub(crate) const PING: u16 = 6;
+    pub(crate) const GOAWAY: u16 = 7;
+    pub(crate) const HEADERS: u16 = 8;
+    pub(crate) const WINDOW_UPDATE: u16 = 9;
 }
 
 /// The reason of a reset (§2.6.3).
@@ -113,14 +113,14 @@ enum Next {
 /// Decodes the peer's bytes.
 #[derive(Debug)]
 pub(super) struct Decoder {
-    head: [u8; LONGEST],
-    have: usize,
+    head: [u8; MAX_HEAD],
+    filled: usize,
     next: Next,
 }
 
 impl Decoder {
     pub(super) fn new() -> Self {
-        Self { head: [0; LONGEST], have: 0, next: Next::Head }
+        Self { head: [0; MAX_HEAD], filled: 0, next: Next::Head }
     }
 
     /// Returns the next piece, and removes what it used from `input`. `None`: all of it is used, and more is needed.
@@ -168,7 +168,7 @@ impl Decoder {
 
     /// Returns `true` if the last frame is complete.
     pub(super) fn is_between_frames(&self) -> bool {
-        self.have == 0 && matches!(self.next, Next::Head)
+        self.filled == 0 && matches!(self.next, Next::Head)
     }
 
     /// Reads a head. Returns its piece, if it is one by itself.
@@ -179,25 +179,25 @@ impl Decoder {
         let (first, flags) = (self.u32(0), self.head[4]);
         let len = self.u32(4) & 0x00ff_ffff;
         if first >> 31 == 0 {
-            self.have = 0;
+            self.filled = 0;
             self.next = if len == 0 { Next::Head } else { Next::Data(len) };
             return Ok(Some(Piece::DataHead { stream: first, len, fin: flags & FIN != 0 }));
         }
         let kind = (first & 0xffff) as u16;
-        let (fixed, most) = match kind {
+        let (fixed, max) = match kind {
             kind::SYN_STREAM => (10, BLOCK),
             kind::SYN_REPLY | kind::HEADERS => (4, BLOCK),
             kind::PING => (4, 4),
             kind::RST_STREAM | kind::GOAWAY | kind::WINDOW_UPDATE => (8, 8),
             _ => (0, SKIPPED),
         };
-        if len < fixed || len > most {
+        if len < fixed || len > max {
             return Err(Fault::protocol("invalid length of a control frame"));
         }
         if !self.gather(8 + fixed as usize, input) {
             return Ok(None);
         }
-        self.have = 0;
+        self.filled = 0;
         let (one, two) = (self.u32(8), self.u32(12));
         // The highest bit of a stream number is reserved.
         let (stream, fin) = (one & 0x7fff_ffff, flags & FIN != 0);
@@ -218,14 +218,14 @@ impl Decoder {
         Ok(Some(Piece::Syn { syn, stream, fin }))
     }
 
-    /// Returns `true` if the first `want` bytes of the frame are read.
+    /// Reads the first `want` bytes of the frame. Returns `true` if they are complete.
     fn gather(&mut self, want: usize, input: &mut &[u8]) -> bool {
-        if self.have < want {
-            let (bytes, _) = take(input, (want - self.have) as u32);
-            self.head[self.have..self.have + bytes.len()].copy_from_slice(bytes);
-            self.have += bytes.len();
+        if self.filled < want {
+            let (bytes, _) = take(input, (want - self.filled) as u32);
+            self.head[self.filled..self.filled + bytes.len()].copy_from_slice(bytes);
+            self.filled += bytes.len();
         }
-        self.have >= want
+        self.filled >= want
     }
 
     fn u32(&self, at: usize) -> u32 {
@@ -239,64 +239,6 @@ fn take<'a>(input: &mut &'a [u8], want: u32) -> (&'a [u8], u32) {
     let (bytes, rest) = input.split_at((want as usize).min(input.len()));
     *input = rest;
     (bytes, want - bytes.len() as u32)
-}
-
-/// Appends frames to a buffer.
-pub(super) mod write {
-    use super::{Code, FIN, kind};
-
-    fn control(out: &mut Vec<u8>, kind: u16, flags: u8, words: &[u32]) {
-        out.extend_from_slice(&[0x80, 3]);
-        out.extend_from_slice(&kind.to_be_bytes());
-        out.extend_from_slice(&((u32::from(flags) << 24) | (words.len() as u32 * 4)).to_be_bytes());
-        words.iter().for_each(|word| out.extend_from_slice(&word.to_be_bytes()));
-    }
-
-    /// Writes the head, `fixed`, and what `block` appends.
-    fn syn(out: &mut Vec<u8>, kind: u16, fin: bool, fixed: &[u8], block: impl FnOnce(&mut Vec<u8>)) {
-        let start = out.len();
-        control(out, kind, if fin { FIN } else { 0 }, &[]);
-        out.extend_from_slice(fixed);
-        block(out);
-        // The caller limits a block to far less than 24 bits.
-        let len = (out.len() - start - 8) as u32;
-        out[start + 5..start + 8].copy_from_slice(&len.to_be_bytes()[1..]);
-    }
-
-    /// The priority is 0, like in spdy-proxy.
-    pub(in super::super) fn syn_stream(out: &mut Vec<u8>, stream: u32, fin: bool, block: impl FnOnce(&mut Vec<u8>)) {
-        let [a, b, c, d] = stream.to_be_bytes();
-        syn(out, kind::SYN_STREAM, fin, &[a, b, c, d, 0, 0, 0, 0, 0, 0], block);
-    }
-
-    pub(in super::super) fn syn_reply(out: &mut Vec<u8>, stream: u32, fin: bool, block: impl FnOnce(&mut Vec<u8>)) {
-        syn(out, kind::SYN_REPLY, fin, &stream.to_be_bytes(), block);
-    }
-
-    /// The number of `bytes` must fit into 24 bits.
-    pub(in super::super) fn data(out: &mut Vec<u8>, stream: u32, fin: bool, bytes: &[u8]) {
-        let flags = if fin { u32::from(FIN) << 24 } else { 0 };
-        out.extend_from_slice(&stream.to_be_bytes());
-        out.extend_from_slice(&(flags | bytes.len() as u32).to_be_bytes());
-        out.extend_from_slice(bytes);
-    }
-
-    pub(in super::super) fn reset(out: &mut Vec<u8>, stream: u32, code: Code) {
-        control(out, kind::RST_STREAM, 0, &[stream, code.0]);
-    }
-
-    pub(in super::super) fn ping(out: &mut Vec<u8>, id: u32) {
-        control(out, kind::PING, 0, &[id]);
-    }
-
-    /// `status`: 0 for a normal end, 1 if the peer broke a rule.
-    pub(in super::super) fn goaway(out: &mut Vec<u8>, last: u32, status: u32) {
-        control(out, kind::GOAWAY, 0, &[last, status]);
-    }
-
-    pub(in super::super) fn window_update(out: &mut Vec<u8>, stream: u32, delta: u32) {
-        control(out, kind::WINDOW_UPDATE, 0, &[stream, delta]);
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-use super::*;
+use super::{super::write, *};
 
 fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
     digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 
-/// All pieces of `wire`, arriving in pieces of `size`; those of one payload joined, as `name:bytes`.
+/// Returns all pieces of `wire`, fed `size` bytes at a time. Those of one payload are joined.
 fn pieces(wire: &[u8], size: usize) -> Result<Vec<String>, Fault> {
     let (mut decoder, mut all, mut held) = (Decoder::new(), Vec::new(), Vec::new());
     for mut input in wire.chunks(size) {
@@ -20,14 +20,14 @@ fn pieces(wire: &[u8], size: usize) -> Result<Vec<String>, Fault> {
                 other => all.push(format!("{other:?}")),
             }
         }
-        assert!(input.is_empty(), "what is not used is lost");
+        assert!(input.is_empty(), "all input is used");
     }
     Ok(all)
 }
 
-/// Heads from the captured first request of a spdy-proxy, and the other types from the specification.
+/// Heads of the first request of a spdy-proxy, as recorded; other types from the specification.
 #[test]
-fn frames_are_read_however_they_arrive() {
+fn frames_are_read_in_any_pieces() {
     #[rustfmt::skip]
     let rows: [(&str, &[&str]); 12] = [
         ("8003 0001 00 00000c 00000001 00000000 0000 6869",
@@ -48,12 +48,12 @@ fn frames_are_read_however_they_arrive() {
     ];
     let mut wire = Vec::new();
     let mut want: Vec<&str> = Vec::new();
-    for (hex, seen) in rows {
+    for (hex, expected) in rows {
         for size in [1, 3, 1000] {
-            assert_eq!(pieces(&bytes(hex), size).unwrap(), seen, "{hex}");
+            assert_eq!(pieces(&bytes(hex), size).unwrap(), expected, "{hex}");
         }
         wire.extend(bytes(hex));
-        want.extend(seen);
+        want.extend(expected);
     }
     for size in 1..40 {
         assert_eq!(pieces(&wire, size).unwrap(), want);
@@ -61,7 +61,7 @@ fn frames_are_read_however_they_arrive() {
 }
 
 #[test]
-fn lengths_are_judged_before_anything_of_them_comes() {
+fn lengths_are_checked_before_any_payload_arrives() {
     #[rustfmt::skip]
     let rows = [
         ("8003 0001 00 000009", false),
@@ -79,13 +79,13 @@ fn lengths_are_judged_before_anything_of_them_comes() {
         ("8003 7fff 00 ffffff", false),
         ("00000001 00 ffffff", true), // The window limits it.
     ];
-    for (hex, right) in rows {
-        assert_eq!(pieces(&bytes(hex), 1).is_ok(), right, "{hex}");
+    for (hex, is_valid) in rows {
+        assert_eq!(pieces(&bytes(hex), 1).is_ok(), is_valid, "{hex}");
     }
 }
 
 #[test]
-fn what_is_written_is_what_an_original_writes() {
+fn frames_are_written_as_spdy_proxy_writes_them() {
     let mut out = Vec::new();
     write::syn_stream(&mut out, 1, false, |out| out.extend_from_slice(&[0xab; 0x69]));
     assert_eq!(out[..18], bytes("8003 0001 00 000073 00000001 00000000 0000"));

@@ -3,17 +3,20 @@
 //! ```text
 //!   spdy:   f s <rest …>
 //!           │ └ seed: sizes of pieces
-//!           └ flags: role; the rest is bytes of the wire, a script of frames, or acts of two sessions
+//!           └ flags: role; whether the rest is bytes, a script of frames, or acts of two sessions
 //! ```
 
 use std::collections::BTreeMap;
 
 use super::{
-    Code, Event, Fault, ReplyHead, RequestHead, Role, Session,
     deflater::Deflater,
-    frame::{Decoder, Piece, Syn, write},
+    fault::Fault,
+    frame::{Code, Decoder, Piece, Syn},
+    head::{ReplyHead, RequestHead},
     headers::Inflater,
+    session::{Event, Role, Session},
     stream::WINDOW,
+    write,
 };
 use uncork::h1::Headers;
 
@@ -44,15 +47,15 @@ fn get(method: &str) -> RequestHead {
     RequestHead { method: method.to_owned(), path, host, scheme, fields: Headers::new() }
 }
 
-/// The results of some input, as the session's user sees them.
+/// The results of some input for the session's user.
 #[derive(Debug, PartialEq, Eq)]
-struct Seen {
+struct Results {
     events: Vec<Event>,
     fault: Option<Fault>,
     output: Vec<u8>,
 }
 
-/// Feeds a peer's bytes to one session. Its user does nothing until all of them are there, and then everything.
+/// Feeds a peer's bytes to one session. Its user acts only when all of them have arrived.
 fn hostile(role: Role, wire: &[u8], seed: u8) {
     let mut random = Random(u32::from(seed));
     let (whole, mut session) = run(role, wire, || usize::MAX);
@@ -81,10 +84,10 @@ fn hostile(role: Role, wire: &[u8], seed: u8) {
     session.ping();
     session.close();
     let sent = [&whole.output, session.output()].concat();
-    understood(&sent);
+    check_output(&sent);
 }
 
-fn run(role: Role, wire: &[u8], mut size: impl FnMut() -> usize) -> (Seen, Session) {
+fn run(role: Role, wire: &[u8], mut size: impl FnMut() -> usize) -> (Results, Session) {
     let mut session = Session::new(role, 8);
     if role == Role::Client {
         for (method, end) in [("GET", true), ("HEAD", true), ("POST", false), ("PUT", false)] {
@@ -92,34 +95,34 @@ fn run(role: Role, wire: &[u8], mut size: impl FnMut() -> usize) -> (Seen, Sessi
         }
         session.data(5, b"hello", false);
     }
-    let mut seen = Seen { events: Vec::new(), fault: None, output: Vec::new() };
+    let mut results = Results { events: Vec::new(), fault: None, output: Vec::new() };
     let mut rest = wire;
-    while seen.fault.is_none() && !rest.is_empty() {
+    while results.fault.is_none() && !rest.is_empty() {
         let mut piece = &rest[..size().min(rest.len())];
         rest = &rest[piece.len()..];
         loop {
             match session.handle_input(piece) {
                 Ok(n) => piece = &piece[n..],
-                Err(fault) => seen.fault = Some(fault),
+                Err(fault) => results.fault = Some(fault),
             }
-            let mut some = false;
+            let mut has_event = false;
             while let Some(event) = session.poll_event() {
-                some = true;
-                seen.add(event);
+                has_event = true;
+                results.add(event);
             }
             let n = session.output().len();
-            seen.output.extend_from_slice(session.output());
+            results.output.extend_from_slice(session.output());
             session.consume(n);
-            if piece.is_empty() || seen.fault.is_some() {
+            if piece.is_empty() || results.fault.is_some() {
                 break;
             }
-            assert!(some || n > 0, "no input is taken, without a reason");
+            assert!(has_event || n > 0, "no input is taken, without a reason");
         }
     }
-    (seen, session)
+    (results, session)
 }
 
-impl Seen {
+impl Results {
     /// Joins data that comes in pieces.
     fn add(&mut self, event: Event) {
         if let (Some(Event::Data { stream: a, bytes, end }), Event::Data { stream: b, bytes: more, end: last }) =
@@ -136,24 +139,24 @@ impl Seen {
 }
 
 /// Checks that the output is valid SPDY to the last byte, without HEADERS.
-fn understood(mut sent: &[u8]) {
+fn check_output(mut sent: &[u8]) {
     let (mut decoder, mut inflater) = (Decoder::new(), Inflater::new());
     while let Some(piece) = decoder.next(&mut sent).expect("our output breaks no rule") {
         match piece {
             Piece::Block { bytes, end } => {
                 inflater.feed(bytes).expect("our output can be inflated");
                 if end {
-                    assert!(inflater.end().expect("and adds up").is_some());
+                    assert!(inflater.end().expect("the lengths match").is_some());
                 }
             }
             Piece::Syn { syn, .. } => assert!(syn != Syn::More),
             _ => {}
         }
     }
-    assert!(decoder.is_between_frames(), "half a frame was sent");
+    assert!(decoder.is_between_frames(), "the last frame is incomplete");
 }
 
-/// Makes frames of a script, with header blocks compressed like those of spdy-proxy.
+/// Builds frames by a script, with header blocks compressed like those of spdy-proxy.
 fn scripted(mut script: &[u8], level: u8) -> Vec<u8> {
     #[rustfmt::skip]
     const NAMES: [&str; 12] = [
@@ -247,7 +250,7 @@ fn pair(acts: &[u8], seed: u8) {
             break;
         }
     }
-    assert_eq!((client.session.streams(), server.session.streams()), (0, 0), "a stream has no end");
+    assert_eq!((client.session.streams(), server.session.streams()), (0, 0), "a stream did not end");
     assert_eq!(client.sent, server.received, "requests' bodies");
     assert_eq!(server.sent, client.received, "replies' bodies");
 }
@@ -293,7 +296,7 @@ impl End {
             if bytes.is_empty() {
                 return;
             }
-            assert!(n > 0, "each would wait for the other to read");
+            assert!(n > 0, "both ends wait for each other");
         }
     }
 
@@ -317,7 +320,7 @@ impl End {
                     self.sent.remove(&stream);
                     self.ended.remove(&stream);
                 }
-                Event::Reset { .. } => panic!("it was not reset"),
+                Event::Reset { .. } => panic!("no end has reset a stream"),
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Heads of requests and replies: from header blocks, and into them.
+//! Heads of requests and replies: read from header blocks, and written into them.
 //!
 //! ```text
 //!   :method GET   :path /a?b   :version HTTP/1.1   :host localhost:1443   :scheme https   accept text/html␀image/png
@@ -14,7 +14,7 @@ use uncork::h1::{Headers, is_token};
 
 use super::headers::Pairs;
 
-/// Fields of one connection (RFC 9110 §7.6.1), and the rival of the length.
+/// Fields of one connection (RFC 9110 §7.6.1), and `transfer-encoding`, which contradicts the length.
 pub(super) const HOP_BY_HOP: [&str; 8] =
     ["connection", "host", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
 
@@ -59,19 +59,19 @@ impl RequestHead {
         })?;
         let (Some(method), Some(path)) = (method, path) else { return Err(Malformed) };
         let (host, scheme) = (host.unwrap_or_default(), scheme.unwrap_or_default());
-        let starts = path.starts_with('/') || (path == "*" && method == "OPTIONS");
-        if !is_token(method.as_bytes()) || !starts || ![&path, &host, &scheme].into_iter().all(|s| is_visible(s)) {
+        let is_target = path.starts_with('/') || (path == "*" && method == "OPTIONS");
+        if !is_token(method.as_bytes()) || !is_target || ![&path, &host, &scheme].into_iter().all(|s| is_visible(s)) {
             return Err(Malformed);
         }
         length(&fields)?;
         Ok(Self { method, path, host, scheme, fields })
     }
 
-    /// Returns `true` if the head may be sent.
+    /// Checks that the head may be sent.
     pub(super) fn check(&self) -> Result<(), Malformed> {
         let texts = [&self.path, &self.host, &self.scheme];
-        let right = is_token(self.method.as_bytes()) && texts.into_iter().all(|s| is_visible(s));
-        if right && !self.path.is_empty() { Ok(()) } else { Err(Malformed) }
+        let is_valid = is_token(self.method.as_bytes()) && texts.into_iter().all(|s| is_visible(s));
+        if is_valid && !self.path.is_empty() { Ok(()) } else { Err(Malformed) }
     }
 
     /// Returns the block's pairs, in the order of spdy-proxy.
@@ -98,14 +98,14 @@ impl ReplyHead {
         // `206 Partial Content`: the first three characters count.
         let status = status.as_deref().and_then(|text| {
             let (code, rest) = text.split_at_checked(3)?;
-            let right = code.bytes().all(|b| b.is_ascii_digit()) && (rest.is_empty() || rest.starts_with(' '));
-            code.parse::<u16>().ok().filter(|code| right && *code >= 200)
+            let is_valid = code.bytes().all(|b| b.is_ascii_digit()) && (rest.is_empty() || rest.starts_with(' '));
+            code.parse::<u16>().ok().filter(|code| is_valid && *code >= 200)
         });
         length(&fields)?;
         Ok(Self { status: status.ok_or(Malformed)?, fields })
     }
 
-    /// Returns `true` if the head may be sent.
+    /// Checks that the head may be sent.
     pub(super) fn check(&self) -> Result<(), Malformed> {
         if (200..=999).contains(&self.status) { Ok(()) } else { Err(Malformed) }
     }
@@ -122,7 +122,7 @@ impl ReplyHead {
     }
 }
 
-/// Returns the value of `content-length`. Values that differ, or that are not numbers, are ignored.
+/// Returns the value of `content-length`, if there is one. Several values, or one that is not a number, are an error.
 pub(super) fn length(fields: &Headers) -> Result<Option<u64>, Malformed> {
     let mut values = fields.get_all("content-length");
     let Some(value) = values.next() else { return Ok(None) };

@@ -23,15 +23,15 @@
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::{Fault, dictionary::DICTIONARY};
+use super::{dictionary::DICTIONARY, fault::Fault};
 
 /// The dictionary's identifier.
 pub(super) const ADLER: u32 = 0xe3c6_a7c2;
-/// Inflated bytes of one block that are kept at most.
+/// Limit of the inflated bytes of one block that are kept.
 const KEPT: usize = 64 * 1024;
-/// Inflated bytes of one block at most.
-const WORKED: usize = 2 * 1024 * 1024;
-/// Fields of one block at most.
+/// Limit of the inflated bytes of one block.
+const MAX_INFLATED: usize = 2 * 1024 * 1024;
+/// Largest number of fields in one block.
 const FIELDS: usize = 200;
 
 /// The receiving end of the stream.
@@ -39,12 +39,12 @@ pub(super) struct Inflater {
     codec: Decompress,
     block: Vec<u8>,
     /// Inflated bytes of this block so far.
-    made: usize,
+    inflated: usize,
 }
 
 impl Inflater {
     pub(super) fn new() -> Self {
-        Self { codec: Decompress::new(true), block: Vec::new(), made: 0 }
+        Self { codec: Decompress::new(true), block: Vec::new(), inflated: 0 }
     }
 
     /// Inflates a piece of a block.
@@ -69,8 +69,8 @@ impl Inflater {
                 }
                 Err(_) => return Err(Fault::protocol("cannot inflate a header block")),
             }
-            self.made += made;
-            if self.made > WORKED {
+            self.inflated += made;
+            if self.inflated > MAX_INFLATED {
                 return Err(Fault::protocol("a header block is too large"));
             }
             let room = KEPT.saturating_sub(self.block.len());
@@ -89,8 +89,8 @@ impl Inflater {
     /// # Errors
     /// Returns an error if its lengths do not match: the next block would not either.
     pub(super) fn end(&mut self) -> Result<Option<Pairs>, Fault> {
-        let whole = self.made <= KEPT;
-        self.made = 0;
+        let whole = self.inflated <= KEPT;
+        self.inflated = 0;
         let block = std::mem::take(&mut self.block);
         if !whole { Ok(None) } else { Pairs::parse(block) }
     }

@@ -33,9 +33,9 @@ const REQUEST: Text<'_> = &[
     ("content-length", "5"),
 ];
 
-/// As spdy-proxy writes it: best compression, one stream for all blocks.
+/// As spdy-proxy writes them: best compression, one stream for all blocks.
 #[test]
-fn an_originals_blocks_are_read_however_they_arrive() {
+fn blocks_of_spdy_proxy_are_read_in_any_pieces() {
     for size in [1, 2, 5, 1000] {
         let (mut deflater, mut inflater) = (Deflater::new(9), Inflater::new());
         for n in 0..5 {
@@ -51,7 +51,7 @@ fn an_originals_blocks_are_read_however_they_arrive() {
 
 /// The inflater of spdy-proxy returns each of our blocks completely after its last byte.
 #[test]
-fn what_is_stored_is_a_stream_like_the_originals() {
+fn stored_blocks_are_a_stream_like_that_of_spdy_proxy() {
     let mut stored = Stored::default();
     let mut codec = Decompress::new(true);
     let mut fields = Headers::new();
@@ -66,7 +66,7 @@ fn what_is_stored_is_a_stream_like_the_originals() {
         let pairs = head.pairs();
         stored.block(&mut wire, pairs.iter().map(|(name, value)| (name.as_bytes(), &value[..])));
         assert_eq!(wire.starts_with(&[0x78, 0xf9, 0xe3, 0xc6, 0xa7, 0xc2]), n == 0);
-        assert!(wire.ends_with(&[0, 0, 0, 0xff, 0xff]), "its inflater hands out what it has on a flush");
+        assert!(wire.ends_with(&[0, 0, 0, 0xff, 0xff]), "its inflater returns all its output on a flush");
         let mut plain = Vec::with_capacity(100_000);
         let mut at = 0;
         while at < wire.len() {
@@ -88,9 +88,9 @@ fn what_is_stored_is_a_stream_like_the_originals() {
     }
 }
 
-/// CRIME: that a guess at another's cookie is right must not show in the length.
+/// CRIME: the length must not show whether a guess at another client's cookie is correct.
 #[test]
-fn a_right_guess_is_as_long_as_a_wrong_one() {
+fn a_correct_guess_is_as_long_as_a_wrong_one() {
     let length = |guess: &str| {
         let mut stored = Stored::default();
         let mut wire = Vec::new();
@@ -103,7 +103,7 @@ fn a_right_guess_is_as_long_as_a_wrong_one() {
 }
 
 #[test]
-fn a_block_too_large_costs_itself_and_a_bomb_the_connection() {
+fn a_large_block_ends_its_stream_and_a_bomb_the_connection() {
     let (mut deflater, mut inflater) = (Deflater::new(9), Inflater::new());
     for size in [60_000, 70_000, 1_000_000, 60_000, 2_000_000] {
         let wire = deflater.block(&[("x", &"x".repeat(size))]);
@@ -117,7 +117,7 @@ fn a_block_too_large_costs_itself_and_a_bomb_the_connection() {
 }
 
 #[test]
-fn blocks_that_do_not_add_up_are_refused() {
+fn blocks_whose_lengths_do_not_match_are_rejected() {
     #[rustfmt::skip]
     let rows: [(&[u8], &str); 9] = [
         (b"\0\0\0\0", "right"),
@@ -141,7 +141,7 @@ fn blocks_that_do_not_add_up_are_refused() {
 }
 
 #[test]
-fn streams_that_are_none_are_refused() {
+fn invalid_zlib_streams_are_rejected() {
     let good = Deflater::new(9).block(REQUEST);
     let mut other = good.clone();
     other[3] ^= 1;
@@ -150,12 +150,12 @@ fn streams_that_are_none_are_refused() {
     for wire in [&other[..], &corrupt, b"GET / HTTP/1.1", b"\x78\x9c\x03\0\0\0\0\x01"] {
         assert!(inflate(&mut Inflater::new(), wire, 4).is_err(), "{wire:x?}");
     }
-    // Half of one, and what follows it.
+    // Half of a block.
     assert!(inflate(&mut Inflater::new(), &good[..good.len() / 2], 4).is_err());
 }
 
 #[test]
-fn requests_are_what_http_can_say_or_refused() {
+fn requests_that_http_cannot_express_are_rejected() {
     let with = |name: &str, value: &str| {
         let mut text: Vec<(&str, &str)> = REQUEST.iter().copied().filter(|(other, _)| *other != name).collect();
         text.push((name, value));
@@ -183,17 +183,17 @@ fn requests_are_what_http_can_say_or_refused() {
         let head = with(name, "chunked").unwrap();
         assert_eq!((head.fields.get(name), head.fields.len()), (None, 4), "{name}");
     }
-    // And what `connection` lists, on its way in and out, in requests and in replies.
-    let leaky = [(":status", "200 OK"), ("x-a", "secret"), ("connection", "X-A, close"), ("x-b", "1")];
-    let reply = ReplyHead::read(&pairs(&leaky)).expect("a reply");
+    // And the fields that `connection` lists, received and sent.
+    let listed = [(":status", "200 OK"), ("x-a", "secret"), ("connection", "X-A, close"), ("x-b", "1")];
+    let reply = ReplyHead::read(&pairs(&listed)).expect("a reply");
     assert_eq!(reply.fields.iter().collect::<Vec<_>>(), [("x-b", &b"1"[..])]);
     let mut fields = Headers::new();
-    leaky[1..].iter().for_each(|(name, value)| fields.append(name, value).expect("a field"));
+    listed[1..].iter().for_each(|(name, value)| fields.append(name, value).expect("a field"));
     let sent = ReplyHead { status: 200, fields }.pairs();
     assert_eq!(sent.iter().map(|(name, _)| &name[..]).collect::<Vec<_>>(), [":status", ":version", "x-b"]);
     assert_eq!(with(":unknown", "x").unwrap().fields.len(), 4);
     let nuls = "a\0".repeat(300);
-    assert_eq!(with("x", &nuls), Err(Malformed), "one value that is many");
+    assert_eq!(with("x", &nuls), Err(Malformed), "too many values in one");
     assert_eq!(with("x", "\0").unwrap().fields.get_all("x").count(), 2, "values may be empty");
 }
 

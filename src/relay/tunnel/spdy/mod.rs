@@ -12,7 +12,8 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `frame` | frames: decoded piece by piece, and encoded |
+//! | `frame`, `write` | frames: decoded piece by piece, and encoded |
+//! | `fault` | the error that ends a session |
 //! | `headers` | header blocks; why none is compressed |
 //! | `head` | the meaning of a block in HTTP |
 //! | `stream` | one stream: windows, and which of its ends are open |
@@ -41,6 +42,7 @@
 #[cfg(any(test, fuzzing, feature = "__internals"))]
 mod deflater;
 mod dictionary;
+mod fault;
 mod frame;
 #[cfg(any(test, fuzzing, feature = "__internals"))]
 pub(crate) mod fuzz;
@@ -49,21 +51,10 @@ mod headers;
 mod pump;
 mod session;
 mod stream;
+mod write;
 
+pub(crate) use fault::Fault;
 pub(crate) use frame::Code;
 pub(crate) use head::{ReplyHead, RequestHead};
 pub(super) use pump::{SessionPump, User};
-pub(crate) use session::{Event, NotOpened, Role, Session};
-
-/// A rule that the peer broke, after which its bytes cannot be understood: the session is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
-    /// The rule, in words.
-    pub(crate) rule: &'static str,
-}
-
-impl Fault {
-    const fn protocol(rule: &'static str) -> Self {
-        Self { rule }
-    }
-}
+pub(crate) use session::{Event, OpenError, Role, Session};

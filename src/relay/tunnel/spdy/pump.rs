@@ -8,7 +8,10 @@
 
 use uncork::{EventMask, Io, ReadState, Rx, Tx};
 
-use super::{Event, Fault, Session};
+use super::{
+    fault::Fault,
+    session::{Event, Session},
+};
 use crate::relay::tunnel::{
     pump::{Codec, Pump, Step},
     wakes::Wakes,

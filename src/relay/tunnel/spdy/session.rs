@@ -18,17 +18,18 @@ mod receive;
 use std::collections::{HashMap, VecDeque};
 
 use super::{
-    Fault,
-    frame::{Code, Decoder, Syn, write},
+    fault::Fault,
+    frame::{Code, Decoder, Syn},
     head::{ReplyHead, RequestHead},
     headers::{Inflater, Stored},
     stream::Stream,
+    write,
 };
 
-/// Waiting output, above which no more data is accepted, and no stream is opened.
-const DATA: usize = 128 * 1024;
+/// Output in bytes from which no more data is accepted, and no stream is opened.
+const MAX_OUTPUT: usize = 128 * 1024;
 /// The longest head that is sent, in bytes of its names and values.
-const HEAD: usize = 60 * 1024;
+const MAX_HEAD: usize = 60 * 1024;
 
 /// The role of this end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,19 +74,19 @@ impl Event {
 
 /// The reason why a stream could not be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum NotOpened {
+pub(crate) enum OpenError {
     /// The connection takes no more streams: another one is needed.
-    Gone,
+    Closed,
     /// At the limit of streams or of output: possible later.
     Busy,
     /// The head cannot be written as a header block, or is too long for one.
-    Unfit,
+    InvalidHead,
 }
 
 /// One end of a connection.
 pub(crate) struct Session {
     role: Role,
-    most: usize,
+    max_streams: usize,
     decoder: Decoder,
     inflater: Inflater,
     stored: Stored,
@@ -100,8 +101,8 @@ pub(crate) struct Session {
     output: Vec<u8>,
     /// How many bytes of it were taken.
     taken: usize,
-    /// Streams that wait for output to be taken.
-    starved: Vec<u32>,
+    /// Streams that wait until output is taken.
+    output_waiters: Vec<u32>,
     pings: u32,
     /// The peer, or this side, takes no new streams.
     closing: bool,
@@ -109,11 +110,11 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// `most`: open streams at most.
-    pub(crate) fn new(role: Role, most: usize) -> Self {
+    /// Creates one end, with this limit of open streams.
+    pub(crate) fn new(role: Role, max_streams: usize) -> Self {
         Self {
             role,
-            most,
+            max_streams,
             decoder: Decoder::new(),
             inflater: Inflater::new(),
             stored: Stored::default(),
@@ -124,7 +125,7 @@ impl Session {
             events: VecDeque::new(),
             output: Vec::new(),
             taken: 0,
-            starved: Vec::new(),
+            output_waiters: Vec::new(),
             pings: 0,
             closing: false,
             fault: None,
@@ -142,16 +143,16 @@ impl Session {
     ///
     /// # Errors
     /// Returns an error if that is not possible, or not now.
-    pub(crate) fn open(&mut self, head: &RequestHead, end: bool) -> Result<u32, NotOpened> {
+    pub(crate) fn open(&mut self, head: &RequestHead, end: bool) -> Result<u32, OpenError> {
         if self.role == Role::Server || self.closing || self.fault.is_some() || self.newest >= 0x7fff_fffd {
-            return Err(NotOpened::Gone);
+            return Err(OpenError::Closed);
         }
-        if self.streams.len() >= self.most || self.output().len() >= DATA {
-            return Err(NotOpened::Busy);
+        if self.streams.len() >= self.max_streams || self.output().len() >= MAX_OUTPUT {
+            return Err(OpenError::Busy);
         }
         let pairs = head.pairs();
         if head.check().is_err() || !fits(&pairs) {
-            return Err(NotOpened::Unfit);
+            return Err(OpenError::InvalidHead);
         }
         let stream = if self.newest == 0 { 1 } else { self.newest + 2 };
         self.newest = stream;
@@ -163,16 +164,16 @@ impl Session {
 
     /// Sends a reply; `end`: without a body. Returns `false`, and sends nothing, if the head is invalid or too long.
     pub(crate) fn reply(&mut self, stream: u32, head: &ReplyHead, end: bool) -> bool {
-        let Some(it) = self.streams.get_mut(&stream) else { return true };
+        let Some(state) = self.streams.get_mut(&stream) else { return true };
         let pairs = head.pairs();
-        if self.role == Role::Client || it.replied || head.check().is_err() || !fits(&pairs) {
+        if self.role == Role::Client || state.replied || head.check().is_err() || !fits(&pairs) {
             return false;
         }
-        it.replied = true;
-        it.sends = !end;
+        state.replied = true;
+        state.sends = !end;
         let stored = &mut self.stored;
         write::syn_reply(&mut self.output, stream, end, |out| stored.block(out, parts(&pairs)));
-        self.settle(stream);
+        self.remove_if_over(stream);
         true
     }
 
@@ -181,18 +182,18 @@ impl Session {
     pub(crate) fn data(&mut self, stream: u32, bytes: &[u8], end: bool) -> (usize, bool) {
         let mut rest = bytes;
         let server = self.role == Role::Server;
-        let Some(it) = self.streams.get_mut(&stream).filter(|it| it.sends) else { return (bytes.len(), true) };
-        if server && !it.replied {
+        let Some(state) = self.streams.get_mut(&stream).filter(|state| state.sends) else { return (bytes.len(), true) };
+        if server && !state.replied {
             return (0, false);
         }
         let mut ended = false;
         while !rest.is_empty() || (end && !ended) {
-            let full = self.output.len() - self.taken >= DATA;
-            let Some(size) = it.frame(rest.len()).filter(|_| !full) else {
-                it.waits = true;
-                if full && !it.starves {
-                    it.starves = true;
-                    self.starved.push(stream);
+            let full = self.output.len() - self.taken >= MAX_OUTPUT;
+            let Some(size) = state.frame(rest.len()).filter(|_| !full) else {
+                state.wants_to_send = true;
+                if full && !state.waits_for_output {
+                    state.waits_for_output = true;
+                    self.output_waiters.push(stream);
                 }
                 return (bytes.len() - rest.len(), false);
             };
@@ -200,44 +201,44 @@ impl Session {
             // An origin server of spdy-proxy ends with an empty frame, its proxy with the last frame of the body.
             ended = end && later.is_empty() && (!server || now.is_empty());
             write::data(&mut self.output, stream, ended, now);
-            it.sent(size as u32);
+            state.sent(size as u32);
             rest = later;
         }
         if ended {
-            it.sends = false;
-            self.settle(stream);
+            state.sends = false;
+            self.remove_if_over(stream);
         }
         (bytes.len(), ended)
     }
 
     /// Resets a stream; no more events of it follow.
     pub(crate) fn reset(&mut self, stream: u32, code: Code) {
-        let Some(it) = self.streams.get(&stream) else { return };
-        if !it.is_over() {
+        let Some(state) = self.streams.get(&stream) else { return };
+        if !state.is_over() {
             write::reset(&mut self.output, stream, code);
         }
-        self.forget(stream);
+        self.remove(stream);
         self.events.retain(|event| event.stream() != Some(stream));
     }
 
     /// Drops what the peer still sends on a stream.
     pub(crate) fn ignore(&mut self, stream: u32) {
-        let Some(it) = self.streams.get_mut(&stream) else { return };
-        it.mute = true;
-        let held = it.held as usize;
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        state.discards = true;
+        let held = state.held as usize;
         self.events.retain(|event| event.stream() != Some(stream));
         self.release(stream, held);
     }
 
     /// Returns window to the peer, for bytes of a stream that were forwarded.
     pub(crate) fn release(&mut self, stream: u32, n: usize) {
-        let Some(it) = self.streams.get_mut(&stream) else { return };
-        let n = it.release(n.try_into().unwrap_or(u32::MAX));
-        if n > 0 && it.receives {
-            self.pass(stream, n);
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        let n = state.release(n.try_into().unwrap_or(u32::MAX));
+        if n > 0 && state.receives {
+            self.send_window_update(stream, n);
         }
-        self.pass(0, n);
-        self.settle(stream);
+        self.send_window_update(0, n);
+        self.remove_if_over(stream);
     }
 
     /// Sends a ping; [`Event::Pong`] follows.
@@ -278,15 +279,15 @@ impl Session {
                 self.output.shrink_to(0);
             }
             self.taken = 0;
-        } else if self.taken >= DATA {
+        } else if self.taken >= MAX_OUTPUT {
             self.output.drain(..self.taken);
             self.taken = 0;
         }
-        if self.output().len() <= DATA / 2 {
-            for stream in std::mem::take(&mut self.starved) {
-                let Some(it) = self.streams.get_mut(&stream) else { continue };
-                it.starves = false;
-                if std::mem::take(&mut it.waits) {
+        if self.output().len() <= MAX_OUTPUT / 2 {
+            for stream in std::mem::take(&mut self.output_waiters) {
+                let Some(state) = self.streams.get_mut(&stream) else { continue };
+                state.waits_for_output = false;
+                if std::mem::take(&mut state.wants_to_send) {
                     self.events.push_back(Event::Room { stream });
                 }
             }
@@ -300,36 +301,36 @@ impl Session {
         if self.role == Role::Server { self.newest } else { 0 }
     }
 
-    fn pass(&mut self, stream: u32, n: u32) {
+    fn send_window_update(&mut self, stream: u32, n: u32) {
         if n > 0 {
             write::window_update(&mut self.output, stream, n);
         }
     }
 
     /// Resets a stream on which the peer broke a rule.
-    fn refuse(&mut self, stream: u32, code: Code) {
+    fn fail_stream(&mut self, stream: u32, code: Code) {
         write::reset(&mut self.output, stream, code);
-        self.over(stream, code);
+        self.end_stream(stream, code);
     }
 
     /// Ends a stream and reports it to the user.
-    fn over(&mut self, stream: u32, code: Code) {
-        if self.forget(stream) {
+    fn end_stream(&mut self, stream: u32, code: Code) {
+        if self.remove(stream) {
             self.events.push_back(Event::Reset { stream, code });
         }
     }
 
     /// Removes a stream that is over on both sides; window for what its reader still holds is returned later.
-    fn settle(&mut self, stream: u32) {
-        let over = |it: &Stream| it.is_over() && it.held == 0;
+    fn remove_if_over(&mut self, stream: u32) {
+        let over = |state: &Stream| state.is_over() && state.held == 0;
         if self.streams.get(&stream).is_some_and(over) {
             self.streams.remove(&stream);
         }
     }
 
-    fn forget(&mut self, stream: u32) -> bool {
-        let Some(it) = self.streams.remove(&stream) else { return false };
-        self.pass(0, it.held);
+    fn remove(&mut self, stream: u32) -> bool {
+        let Some(state) = self.streams.remove(&stream) else { return false };
+        self.send_window_update(0, state.held);
         true
     }
 }
@@ -341,7 +342,7 @@ impl std::fmt::Debug for Session {
 }
 
 fn fits(pairs: &[(String, Vec<u8>)]) -> bool {
-    pairs.iter().map(|(name, value)| name.len() + value.len() + 8).sum::<usize>() <= HEAD
+    pairs.iter().map(|(name, value)| name.len() + value.len() + 8).sum::<usize>() <= MAX_HEAD
 }
 
 fn parts(pairs: &[(String, Vec<u8>)]) -> impl Iterator<Item = (&[u8], &[u8])> {

@@ -9,7 +9,7 @@ use uncork::h1::Headers;
 const GET: &[(&str, &str)] =
     &[(":method", "GET"), (":path", "/"), (":version", "HTTP/1.1"), (":host", "localhost:1443"), (":scheme", "https")];
 
-fn ask(method: &str) -> RequestHead {
+fn request(method: &str) -> RequestHead {
     let (path, host, scheme) = ("/".into(), "localhost:1443".into(), "https".into());
     RequestHead { method: method.into(), path, host, scheme, fields: Headers::new() }
 }
@@ -29,7 +29,7 @@ impl Peer {
         Self { session: Session::new(role, 4), deflater: Deflater::new(9) }
     }
 
-    /// The events that come of some bytes.
+    /// Returns the events that some bytes cause.
     fn feed(&mut self, bytes: &[u8]) -> Vec<Event> {
         assert_eq!(self.session.handle_input(bytes), Ok(bytes.len()));
         self.events()
@@ -55,7 +55,7 @@ impl Peer {
         out
     }
 
-    /// Frames sent since the last call; header blocks without their content.
+    /// Returns the frames sent since the last call, without the content of header blocks.
     fn sent(&mut self) -> Vec<String> {
         let output = self.session.output().to_vec();
         self.session.consume(output.len());
@@ -107,9 +107,9 @@ fn frame(f: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 #[test]
 fn a_request_and_its_reply_at_the_proxy() {
     let mut peer = Peer::of(Role::Client);
-    assert_eq!(peer.session.open(&ask("POST"), false), Ok(1));
+    assert_eq!(peer.session.open(&request("POST"), false), Ok(1));
     assert_eq!(peer.session.data(1, b"hello", true), (5, true));
-    assert_eq!(peer.session.open(&ask("GET"), true), Ok(3));
+    assert_eq!(peer.session.open(&request("GET"), true), Ok(3));
     assert_eq!(
         peer.sent(),
         ["Stream { unidirectional: false } 1", "data 1 5 fin", "Stream { unidirectional: false } 3 fin"]
@@ -119,30 +119,30 @@ fn a_request_and_its_reply_at_the_proxy() {
     assert_eq!((head.status, head.fields.len()), (200, 1));
     assert_eq!(peer.feed(&data(1, b"hi", false)), [Event::Data { stream: 1, bytes: b"hi".into(), end: false }]);
     peer.session.release(1, 2);
-    assert_eq!(peer.sent(), ["window 1 2", "window 0 2"], "as the original: for the stream and for 0");
+    assert_eq!(peer.sent(), ["window 1 2", "window 0 2"], "like spdy-proxy: for the stream and for 0");
     assert_eq!(peer.feed(&data(1, b"", true)), [Event::Data { stream: 1, bytes: Vec::new(), end: true }]);
     assert_eq!(peer.session.streams(), 1, "the other one");
 }
 
 #[test]
-fn a_request_and_its_reply_at_the_origin() {
+fn a_request_and_its_reply_at_the_origin_server() {
     let mut peer = Peer::of(Role::Server);
     let wire = peer.syn_stream(1, false, GET);
     let [Event::Opened { stream: 1, head, end: false }] = &peer.feed(&wire)[..] else { panic!() };
-    assert_eq!(*head, ask("GET"));
+    assert_eq!(*head, request("GET"));
     assert_eq!(peer.feed(&data(1, b"hello", true)), [Event::Data { stream: 1, bytes: b"hello".into(), end: true }]);
     assert_eq!(peer.session.data(1, b"early", false), (0, false), "nothing goes before the reply");
     assert!(peer.session.reply(1, &ok(), false) && !peer.session.reply(1, &ok(), false), "once");
     assert_eq!(peer.session.data(1, b"hi", true), (2, true));
-    assert_eq!(peer.sent(), ["Reply 1", "data 1 2", "data 1 0 fin"], "an origin ends with an empty frame");
-    assert_eq!(peer.session.streams(), 1, "its body is not yet read");
+    assert_eq!(peer.sent(), ["Reply 1", "data 1 2", "data 1 0 fin"], "an origin server ends with an empty frame");
+    assert_eq!(peer.session.streams(), 1, "its body is not read yet");
     peer.session.release(1, 5);
     assert_eq!((peer.sent(), peer.session.streams()), (vec!["window 0 5".to_owned()], 0));
 }
 
 /// The proxy of spdy-proxy drops a response if a sixth frame arrives before it has forwarded any.
 #[test]
-fn an_origin_has_five_frames_on_the_way_at_most() {
+fn an_origin_server_has_at_most_five_frames_in_flight() {
     let mut peer = Peer::of(Role::Server);
     let wire = peer.syn_stream(1, true, GET);
     peer.feed(&wire);
@@ -151,11 +151,11 @@ fn an_origin_has_five_frames_on_the_way_at_most() {
         assert_eq!(peer.session.data(1, &vec![0; n], false), if n < 6 { (n, false) } else { (0, false) });
     }
     assert_eq!(peer.sent().len(), 6);
-    assert_eq!(peer.feed(&window(0, 1)), [], "that is not about the stream");
+    assert_eq!(peer.feed(&window(0, 1)), [], "for another stream");
     assert_eq!(peer.feed(&window(1, 1)), [Event::Room { stream: 1 }]);
     assert_eq!(peer.session.data(1, &[0; 7], true), (7, false), "the last one waits");
     assert_eq!(peer.sent(), ["data 1 7"]);
-    assert_eq!(peer.feed(&window(1, 1)), [], "half of the second");
+    assert_eq!(peer.feed(&window(1, 1)), [], "half of the second frame");
     assert_eq!(peer.feed(&window(1, 1)), [Event::Room { stream: 1 }]);
     assert_eq!(peer.session.data(1, &[], true), (0, true));
     assert_eq!(peer.sent(), ["data 1 0 fin"]);
@@ -163,9 +163,9 @@ fn an_origin_has_five_frames_on_the_way_at_most() {
 }
 
 #[test]
-fn a_proxy_sends_as_the_window_has_it() {
+fn a_proxy_sends_as_much_as_the_window_allows() {
     let mut peer = Peer::of(Role::Client);
-    assert_eq!(peer.session.open(&ask("POST"), false), Ok(1));
+    assert_eq!(peer.session.open(&request("POST"), false), Ok(1));
     assert_eq!(peer.session.data(1, &[0; 70_000], true), (WINDOW as usize, false));
     assert_eq!(peer.sent()[1..], ["data 1 32768", "data 1 32768"]);
     assert_eq!(peer.feed(&window(1, 3)), [Event::Room { stream: 1 }]);
@@ -173,14 +173,14 @@ fn a_proxy_sends_as_the_window_has_it() {
     assert_eq!(peer.feed(&window(1, 10_000)), [Event::Room { stream: 1 }]);
     assert_eq!(peer.session.data(1, &[0; 4461], true), (4461, true));
     assert_eq!(peer.sent(), ["data 1 3", "data 1 4461 fin"]);
-    assert_eq!(peer.feed(&window(1, 0x7fff_0000)), [], "nobody waits");
+    assert_eq!(peer.feed(&window(1, 0x7fff_0000)), [], "no data waits");
     assert_eq!(peer.feed(&window(1, 0x7fff_0000)), [Event::Reset { stream: 1, code: Code::FLOW_CONTROL_ERROR }]);
     assert_eq!(peer.sent(), ["reset 1 7"]);
 }
 
-/// Each with a stream of its own, which is all it costs.
+/// Each case affects its own stream only.
 #[test]
-fn what_breaks_a_rule_of_a_stream_ends_the_stream() {
+fn a_broken_rule_of_a_stream_ends_the_stream() {
     let status = (":status", "200 OK");
     type Wire = fn(&mut Peer) -> Vec<u8>;
     #[rustfmt::skip]
@@ -200,7 +200,10 @@ fn what_breaks_a_rule_of_a_stream_ends_the_stream() {
     ];
     for (name, wire, code) in rows {
         let mut peer = Peer::of(Role::Client);
-        assert_eq!((peer.session.open(&ask("GET"), true), peer.session.open(&ask("GET"), true)), (Ok(1), Ok(3)));
+        assert_eq!(
+            (peer.session.open(&request("GET"), true), peer.session.open(&request("GET"), true)),
+            (Ok(1), Ok(3))
+        );
         peer.sent();
         let wire = wire(&mut peer);
         assert_eq!(peer.feed(&wire), [Event::Reset { stream: 1, code: Code(code) }], "{name}");
@@ -220,7 +223,7 @@ fn what_breaks_a_rule_of_a_stream_ends_the_stream() {
     ];
     for (name, wires, code) in rows {
         let mut peer = Peer::of(Role::Client);
-        peer.session.open(&ask("POST"), false).unwrap();
+        peer.session.open(&request("POST"), false).unwrap();
         let length = if code == 7 { ("x", "y") } else { ("content-length", "60001") };
         let mut wire = peer.syn_reply(1, false, &[status, length]);
         wire.extend(wires.concat());
@@ -235,7 +238,7 @@ fn what_breaks_a_rule_of_a_stream_ends_the_stream() {
 }
 
 #[test]
-fn what_breaks_a_rule_of_the_connection_ends_it() {
+fn a_broken_rule_of_the_connection_ends_it() {
     type Wire = fn(&mut Peer) -> Vec<u8>;
     #[rustfmt::skip]
     let rows: [(Role, Wire, &str); 11] = [
@@ -256,15 +259,15 @@ fn what_breaks_a_rule_of_the_connection_ends_it() {
     for (role, wire, rule) in rows {
         let mut peer = Peer::of(role);
         if role == Role::Client {
-            peer.session.open(&ask("GET"), true).unwrap();
+            peer.session.open(&request("GET"), true).unwrap();
             peer.sent();
         }
         let wire = wire(&mut peer);
         assert_eq!(peer.fault(&wire), rule);
         assert!(peer.sent().last().unwrap().starts_with("goaway"), "{rule}");
-        assert_eq!((peer.fault(b""), peer.session.streams()), (rule, 0), "it stays so");
-        assert_eq!(peer.session.data(1, b"x", true), (1, true), "verbs do nothing");
-        assert_eq!(peer.session.open(&ask("GET"), true), Err(NotOpened::Gone));
+        assert_eq!((peer.fault(b""), peer.session.streams()), (rule, 0), "the fault remains");
+        assert_eq!(peer.session.data(1, b"x", true), (1, true), "operations do nothing");
+        assert_eq!(peer.session.open(&request("GET"), true), Err(OpenError::Closed));
     }
 }
 
@@ -272,7 +275,7 @@ fn what_breaks_a_rule_of_the_connection_ends_it() {
 fn replies_without_a_body_have_none() {
     for (method, status) in [("HEAD", "200 OK"), ("GET", "304 Not Modified"), ("GET", "204 No Content")] {
         let mut peer = Peer::of(Role::Client);
-        peer.session.open(&ask(method), true).unwrap();
+        peer.session.open(&request(method), true).unwrap();
         let wire = peer.syn_reply(1, false, &[(":status", status), ("content-length", "5")]);
         assert!(matches!(peer.feed(&wire)[..], [Event::Replied { end: false, .. }]));
         peer.sent();
@@ -285,7 +288,7 @@ fn replies_without_a_body_have_none() {
 }
 
 #[test]
-fn pings_are_answered_by_their_parity() {
+fn pings_are_told_apart_by_their_parity() {
     let ping = |id| frame(|out| write::ping(out, id));
     let mut proxy = Peer::of(Role::Client);
     assert_eq!((proxy.feed(&ping(2)), proxy.sent()), (vec![], vec!["ping 2".to_owned()]));
@@ -301,15 +304,15 @@ fn pings_are_answered_by_their_parity() {
 }
 
 #[test]
-fn a_peer_that_goes_away_has_not_seen_the_newest() {
+fn goaway_excludes_the_newest_streams() {
     let mut peer = Peer::of(Role::Client);
-    (0..3).for_each(|_| assert!(peer.session.open(&ask("GET"), true).is_ok()));
+    (0..3).for_each(|_| assert!(peer.session.open(&request("GET"), true).is_ok()));
     let refused = |stream| Event::Reset { stream, code: Code::REFUSED_STREAM };
     let goaway = frame(|out| write::goaway(out, 1, 0));
     assert_eq!(peer.feed(&goaway), [refused(3), refused(5), Event::GoAway]);
-    assert_eq!(peer.session.open(&ask("GET"), true), Err(NotOpened::Gone));
+    assert_eq!(peer.session.open(&request("GET"), true), Err(OpenError::Closed));
     let wire = peer.syn_reply(1, true, &[(":status", "200")]);
-    assert!(matches!(peer.feed(&wire)[..], [Event::Replied { stream: 1, .. }]), "what it has seen goes on");
+    assert!(matches!(peer.feed(&wire)[..], [Event::Replied { stream: 1, .. }]), "an older stream goes on");
 
     let mut peer = Peer::of(Role::Server);
     let wire = peer.syn_stream(1, true, GET);
@@ -334,14 +337,14 @@ fn streams_are_counted() {
     assert_eq!(peer.feed(&wire).len(), 1);
     let mut peer = Peer::of(Role::Client);
     for n in 0..5 {
-        assert_eq!(peer.session.open(&ask("GET"), true).is_ok(), n < 4);
+        assert_eq!(peer.session.open(&request("GET"), true).is_ok(), n < 4);
     }
 }
 
-/// A proxy resets what its clients have left, and must not lose the connection for that. (CVE-2023-44487 is of clients that
-/// are not known; and here a stream that was reset leaves nothing behind.)
+/// A proxy resets the streams of clients that disconnect, and must not lose the connection for that. (CVE-2023-44487 is
+/// about unknown clients. Here a stream that was reset uses no memory.)
 #[test]
-fn streams_that_are_reset_cost_nothing_however_many() {
+fn any_number_of_streams_may_be_reset() {
     let mut peer = Peer::of(Role::Server);
     for n in 0..5000 {
         let stream = n * 2 + 1;
@@ -366,7 +369,7 @@ fn a_peer_that_does_not_read_is_not_read() {
     assert!((OUTPUT..OUTPUT + 100).contains(&peer.session.output().len()));
     let n = peer.session.output().len();
     peer.session.consume(n);
-    assert!(peer.session.handle_input(&pings[taken..]).unwrap() > 0, "it reads: it is read");
+    assert!(peer.session.handle_input(&pings[taken..]).unwrap() > 0, "input is taken again");
 
     let opened = |peer: &mut Peer| (0..100u32).flat_map(|n| peer.syn_stream(n * 2 + 1, true, GET)).collect::<Vec<u8>>();
     let mut peer = Peer { session: Session::new(Role::Server, 1000), deflater: Deflater::new(9) };
@@ -382,22 +385,22 @@ fn a_peer_that_does_not_read_is_not_read() {
 #[test]
 fn streams_wait_for_output_to_be_taken() {
     let mut peer = Peer { session: Session::new(Role::Client, 100), deflater: Deflater::new(9) };
-    let streams: Vec<u32> = (0..6).map(|_| peer.session.open(&ask("POST"), false).unwrap()).collect();
+    let streams: Vec<u32> = (0..6).map(|_| peer.session.open(&request("POST"), false).unwrap()).collect();
     let short = |stream: &u32| peer.session.data(*stream, &[0; 65_536], false).0 < 65_536;
     assert_eq!(streams.iter().copied().filter(short).collect::<Vec<_>>(), [5, 7, 9, 11]);
-    assert_eq!(peer.session.open(&ask("GET"), true), Err(NotOpened::Busy));
-    assert!(peer.session.output().len() < DATA + 33_000);
+    assert_eq!(peer.session.open(&request("GET"), true), Err(OpenError::Busy));
+    assert!(peer.session.output().len() < MAX_OUTPUT + 33_000);
     assert_eq!(peer.events(), []);
-    peer.session.consume(DATA / 4);
+    peer.session.consume(MAX_OUTPUT / 4);
     assert_eq!(peer.events(), []);
-    peer.session.consume(DATA / 2);
+    peer.session.consume(MAX_OUTPUT / 2);
     assert_eq!(peer.events(), [5, 7, 9, 11].map(|stream| Event::Room { stream }));
 }
 
 #[test]
-fn what_was_reset_is_not_heard_of_again() {
+fn a_stream_that_was_reset_has_no_more_events() {
     let mut peer = Peer::of(Role::Client);
-    peer.session.open(&ask("GET"), true).unwrap();
+    peer.session.open(&request("GET"), true).unwrap();
     let wire = peer.syn_reply(1, false, &[(":status", "200")]);
     peer.feed(&wire);
     peer.sent();
@@ -409,6 +412,6 @@ fn what_was_reset_is_not_heard_of_again() {
     assert_eq!(peer.feed(&[data(1, &[0; 7], false), window(1, 1), reset(1)].concat()), []);
     let wire = peer.syn_reply(1, false, &[(":status", "200")]);
     assert_eq!(peer.feed(&wire), []);
-    // Whoever counts a window of the connection has it back.
+    // A peer that counts a window of the connection gets it back.
     assert_eq!(peer.sent(), ["reset 1 5", "window 0 42", "window 0 58", "window 0 7"]);
 }

@@ -12,11 +12,11 @@ use super::frame::Code;
 /// The initial window in bytes. SPDY here cannot negotiate another one.
 pub(super) const WINDOW: u32 = 65_536;
 /// The largest window.
-const LARGEST: u32 = 0x7fff_ffff;
+const MAX_WINDOW: u32 = 0x7fff_ffff;
 /// Data frames of one stream that may be in flight to a spdy-proxy.
-const IN_FLIGHT: usize = 5;
+const MAX_IN_FLIGHT: usize = 5;
 /// The longest data frame that is sent, like in spdy-proxy.
-const LONGEST: usize = 32 * 1024;
+const MAX_FRAME: usize = 32 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -35,17 +35,17 @@ pub(super) struct Stream {
     /// The request is a HEAD.
     head_only: bool,
     /// What is received is dropped, and released at once.
-    pub(super) mute: bool,
+    pub(super) discards: bool,
     /// What is left of the declared length.
     left: Option<u64>,
     /// Sizes of data frames in flight; `None` if their number is not limited.
-    flight: Option<VecDeque<u32>>,
-    /// Bytes of the first of them that the peer has released.
-    passed: u32,
+    in_flight: Option<VecDeque<u32>>,
+    /// Bytes of the first of them for which the peer has sent WINDOW_UPDATE.
+    acknowledged: u32,
     /// The user waits to send.
-    pub(super) waits: bool,
+    pub(super) wants_to_send: bool,
     /// The stream is among those that wait for output to be taken.
-    pub(super) starves: bool,
+    pub(super) waits_for_output: bool,
 }
 
 impl Stream {
@@ -59,18 +59,18 @@ impl Stream {
             receives: true,
             replied: false,
             head_only,
-            mute: false,
+            discards: false,
             left: None,
-            flight: None,
-            passed: 0,
-            waits: false,
-            starves: false,
+            in_flight: None,
+            acknowledged: 0,
+            wants_to_send: false,
+            waits_for_output: false,
         }
     }
 
     /// Creates a stream that the peer opens, with the declared length of its body.
-    pub(super) fn asking(end: bool, length: Option<u64>) -> Result<Self, Code> {
-        let mut stream = Self { flight: Some(VecDeque::new()), ..Self::opened(false, false) };
+    pub(super) fn accepted(end: bool, length: Option<u64>) -> Result<Self, Code> {
+        let mut stream = Self { in_flight: Some(VecDeque::new()), ..Self::opened(false, false) };
         stream.expect(end, length)?;
         Ok(stream)
     }
@@ -78,8 +78,8 @@ impl Stream {
     /// Handles the head of the reply.
     pub(super) fn reply(&mut self, end: bool, bodiless: bool, length: Option<u64>) -> Result<(), Code> {
         self.replied = true;
-        self.mute = self.head_only || bodiless;
-        self.expect(end, length.filter(|_| !self.mute))
+        self.discards = self.head_only || bodiless;
+        self.expect(end, length.filter(|_| !self.discards))
     }
 
     fn expect(&mut self, end: bool, length: Option<u64>) -> Result<(), Code> {
@@ -129,30 +129,30 @@ impl Stream {
 
     /// Handles WINDOW_UPDATE: the peer has forwarded bytes.
     pub(super) fn update(&mut self, delta: u32) -> Result<(), Code> {
-        self.window = self.window.checked_add(delta).filter(|n| *n <= LARGEST).ok_or(Code::FLOW_CONTROL_ERROR)?;
-        let Some(flight) = &mut self.flight else { return Ok(()) };
-        self.passed = self.passed.saturating_add(delta);
-        while let Some(size) = flight.front().filter(|size| **size <= self.passed) {
-            self.passed -= size;
+        self.window = self.window.checked_add(delta).filter(|n| *n <= MAX_WINDOW).ok_or(Code::FLOW_CONTROL_ERROR)?;
+        let Some(flight) = &mut self.in_flight else { return Ok(()) };
+        self.acknowledged = self.acknowledged.saturating_add(delta);
+        while let Some(size) = flight.front().filter(|size| **size <= self.acknowledged) {
+            self.acknowledged -= size;
             flight.pop_front();
         }
         if flight.is_empty() {
-            self.passed = 0;
+            self.acknowledged = 0;
         }
         Ok(())
     }
 
-    /// Returns the size of the next data frame, for this many bytes; `None`: it has to wait.
+    /// Returns the size of the next data frame, for this many bytes; `None`: it must wait.
     pub(super) fn frame(&self, offered: usize) -> Option<usize> {
-        let flies = self.flight.as_ref().is_some_and(|flight| flight.len() >= IN_FLIGHT);
-        let size = offered.min(LONGEST).min(self.window as usize);
-        (!flies && (size > 0 || offered == 0)).then_some(size)
+        let is_full = self.in_flight.as_ref().is_some_and(|flight| flight.len() >= MAX_IN_FLIGHT);
+        let size = offered.min(MAX_FRAME).min(self.window as usize);
+        (!is_full && (size > 0 || offered == 0)).then_some(size)
     }
 
     /// Notes a data frame that was sent.
     pub(super) fn sent(&mut self, size: u32) {
         self.window -= size;
-        if let Some(flight) = &mut self.flight {
+        if let Some(flight) = &mut self.in_flight {
             flight.push_back(size);
         }
     }

@@ -8,19 +8,20 @@
 
 use super::{
     super::{
-        Fault,
-        frame::{Code, Piece, Syn, write},
+        fault::Fault,
+        frame::{Code, Piece, Syn},
         head::{self, ReplyHead, RequestHead},
         headers::Pairs,
         stream::Stream,
+        write,
     },
     Event, Role, Session,
 };
 
-/// Waiting output, above which no input is taken. Data alone cannot reach it; otherwise two ends could wait for each
+/// Output in bytes from which no input is taken. Data alone cannot reach it; otherwise two ends could wait for each
 /// other for ever.
 pub(super) const OUTPUT: usize = 512 * 1024;
-/// Waiting events, above which no input is taken.
+/// Number of events from which no input is taken.
 pub(super) const EVENTS: usize = 64;
 
 impl Session {
@@ -76,10 +77,10 @@ impl Session {
                     Some((Syn::Reply, stream, fin)) => self.replied(stream, fin, block.as_ref()),
                     // Trailers: spdy-proxy does not know them, so their meaning is undefined.
                     Some((Syn::More, stream, fin)) => {
-                        self.known(stream)?;
+                        self.check_number(stream)?;
                         match self.streams.get(&stream) {
-                            Some(it) if self.role == Role::Client && !it.replied => {
-                                self.refuse(stream, Code::PROTOCOL_ERROR);
+                            Some(state) if self.role == Role::Client && !state.replied => {
+                                self.fail_stream(stream, Code::PROTOCOL_ERROR);
                             }
                             Some(_) if fin => self.finished(stream),
                             _ => {}
@@ -96,11 +97,11 @@ impl Session {
                 Ok(())
             }
             Piece::Reset { stream, code } => {
-                self.known(stream)?;
+                self.check_number(stream)?;
                 // Their number does not matter: each costs its own stream. A proxy sends many if many of its clients
                 // disconnect.
-                if self.streams.get(&stream).is_some_and(|it| !it.is_over()) {
-                    self.over(stream, code);
+                if self.streams.get(&stream).is_some_and(|state| !state.is_over()) {
+                    self.end_stream(stream, code);
                 }
                 Ok(())
             }
@@ -117,19 +118,19 @@ impl Session {
                 if self.role == Role::Client {
                     let mut unseen: Vec<u32> = self.streams.keys().copied().filter(|id| *id > last).collect();
                     unseen.sort_unstable();
-                    unseen.into_iter().for_each(|id| self.over(id, Code::REFUSED_STREAM));
+                    unseen.into_iter().for_each(|id| self.end_stream(id, Code::REFUSED_STREAM));
                 }
                 self.events.push_back(Event::GoAway);
                 Ok(())
             }
             Piece::WindowUpdate { stream: 0, .. } => Ok(()),
             Piece::WindowUpdate { stream, delta } => {
-                self.known(stream)?;
-                let Some(it) = self.streams.get_mut(&stream) else { return Ok(()) };
-                match it.update(delta) {
-                    Err(code) => self.refuse(stream, code),
-                    Ok(()) if it.waits && it.frame(1).is_some() => {
-                        it.waits = false;
+                self.check_number(stream)?;
+                let Some(state) = self.streams.get_mut(&stream) else { return Ok(()) };
+                match state.update(delta) {
+                    Err(code) => self.fail_stream(stream, code),
+                    Ok(()) if state.wants_to_send && state.frame(1).is_some() => {
+                        state.wants_to_send = false;
                         self.events.push_back(Event::Room { stream });
                     }
                     Ok(()) => {}
@@ -140,7 +141,7 @@ impl Session {
     }
 
     /// Checks that a stream exists or has existed.
-    fn known(&self, stream: u32) -> Result<(), Fault> {
+    fn check_number(&self, stream: u32) -> Result<(), Fault> {
         if stream % 2 == 1 && stream <= self.newest {
             return Ok(());
         }
@@ -156,7 +157,7 @@ impl Session {
         }
         self.newest = stream;
         let request = match block.map(RequestHead::read) {
-            _ if self.closing || self.streams.len() >= self.most => Err(Code::REFUSED_STREAM),
+            _ if self.closing || self.streams.len() >= self.max_streams => Err(Code::REFUSED_STREAM),
             None => Err(Code::FRAME_TOO_LARGE),
             Some(Err(_)) => Err(Code::PROTOCOL_ERROR),
             Some(Ok(_)) if unidirectional => Err(Code::PROTOCOL_ERROR),
@@ -164,7 +165,7 @@ impl Session {
         };
         let opened = request.and_then(|head| {
             let length = head::length(&head.fields).unwrap_or_default();
-            Stream::asking(fin, length).map(|stream| (head, stream))
+            Stream::accepted(fin, length).map(|stream| (head, stream))
         });
         match opened {
             Ok((head, new)) => {
@@ -181,34 +182,34 @@ impl Session {
         if self.role == Role::Server {
             return Err(Fault::protocol("a reply to an origin server"));
         }
-        self.known(stream)?;
-        let Some(it) = self.streams.get_mut(&stream) else { return Ok(()) };
+        self.check_number(stream)?;
+        let Some(state) = self.streams.get_mut(&stream) else { return Ok(()) };
         let head = match block.map(ReplyHead::read) {
-            _ if it.replied => Err(Code::STREAM_IN_USE),
+            _ if state.replied => Err(Code::STREAM_IN_USE),
             None => Err(Code::FRAME_TOO_LARGE),
             Some(Err(_)) => Err(Code::PROTOCOL_ERROR),
             Some(Ok(head)) => {
                 let length = head::length(&head.fields).unwrap_or_default();
-                it.reply(fin, head.is_bodiless(), length).map(|()| head)
+                state.reply(fin, head.is_bodiless(), length).map(|()| head)
             }
         };
         match head {
             Ok(head) => {
                 self.events.push_back(Event::Replied { stream, head, end: fin });
-                self.settle(stream);
+                self.remove_if_over(stream);
             }
-            Err(code) => self.refuse(stream, code),
+            Err(code) => self.fail_stream(stream, code),
         }
         Ok(())
     }
 
     fn data_head(&mut self, stream: u32, len: u32, fin: bool) -> Result<(), Fault> {
-        self.known(stream)?;
+        self.check_number(stream)?;
         self.data = (stream, fin);
         let received = match self.streams.get_mut(&stream) {
             None => Ok(false),
-            Some(it) if self.role == Role::Client && !it.replied => Err(Code::PROTOCOL_ERROR),
-            Some(it) => it.receive(len, fin).map(|()| !it.mute),
+            Some(state) if self.role == Role::Client && !state.replied => Err(Code::PROTOCOL_ERROR),
+            Some(state) => state.receive(len, fin).map(|()| !state.discards),
         };
         match received {
             Ok(true) if len == 0 && fin => self.finished(stream),
@@ -216,20 +217,20 @@ impl Session {
             // Without a stream, data is dropped as it comes.
             Ok(false) => {
                 self.data.0 = 0;
-                if let Some(it) = self.streams.get_mut(&stream) {
-                    it.held += len;
+                if let Some(state) = self.streams.get_mut(&stream) {
+                    state.held += len;
                     self.release(stream, len as usize);
                     if fin {
                         self.finished(stream);
                     }
                 } else {
-                    self.pass(0, len);
+                    self.send_window_update(0, len);
                 }
             }
             Err(code) => {
                 self.data.0 = 0;
-                self.refuse(stream, code);
-                self.pass(0, len);
+                self.fail_stream(stream, code);
+                self.send_window_update(0, len);
             }
         }
         Ok(())
@@ -237,12 +238,12 @@ impl Session {
 
     /// Passes a part of a body to its stream, if there is one.
     fn received(&mut self, stream: u32, bytes: &[u8], end: bool) {
-        let Some(it) = self.streams.get_mut(&stream) else {
+        let Some(state) = self.streams.get_mut(&stream) else {
             // It was reset in the middle of the frame.
             let len = if stream == 0 { 0 } else { bytes.len() as u32 };
-            return self.pass(0, len);
+            return self.send_window_update(0, len);
         };
-        it.held += bytes.len() as u32;
+        state.held += bytes.len() as u32;
         match self.events.back_mut() {
             Some(Event::Data { stream: last, bytes: held, end: false }) if *last == stream => {
                 held.extend_from_slice(bytes);
@@ -256,14 +257,14 @@ impl Session {
 
     /// Handles the end of the peer's side.
     fn finished(&mut self, stream: u32) {
-        let Some(it) = self.streams.get_mut(&stream).filter(|it| it.receives) else { return };
-        if let Err(code) = it.finish() {
-            return self.refuse(stream, code);
+        let Some(state) = self.streams.get_mut(&stream).filter(|state| state.receives) else { return };
+        if let Err(code) = state.finish() {
+            return self.fail_stream(stream, code);
         }
         match self.events.back_mut() {
             Some(Event::Data { stream: last, end, .. }) if *last == stream => *end = true,
             _ => self.events.push_back(Event::Data { stream, bytes: Vec::new(), end: true }),
         }
-        self.settle(stream);
+        self.remove_if_over(stream);
     }
 }

@@ -1,4 +1,4 @@
-//! A tunnel for a test: an origin server beside a proxy in the same process.
+//! An origin server for a test, behind a tunnel to a proxy in the same process.
 
 use std::{
     net::SocketAddr,
@@ -28,7 +28,7 @@ pub(crate) enum Mode {
 pub(crate) const MODES: [Mode; 2] = [Mode::Threads, Mode::External];
 
 /// An origin server that runs. Dropping it stops it at once.
-pub(crate) struct Dug {
+pub(crate) struct OriginServer {
     pub(crate) stopper: StopHandle,
     events: Receiver<String>,
     thread: Option<JoinHandle<()>>,
@@ -48,56 +48,56 @@ pub(crate) fn tunnel(origins: SocketAddr) -> Tunnel {
         .backoff(Duration::from_millis(20))
 }
 
-impl Dug {
+impl OriginServer {
     pub(crate) fn new(tunnel: Tunnel, mode: Mode, handler: impl Handler + Clone + Send + 'static) -> Self {
-        let (tell, events) = channel();
+        let (sender, events) = channel();
         let tunnel = tunnel.on_event(move |event: &TunnelEvent<'_>| {
-            let _ = tell.send(event.to_string());
+            let _ = sender.send(event.to_string());
         });
-        let (give, got) = channel();
+        let (sender, stop_handle) = channel();
         let thread = std::thread::spawn(move || match mode {
             Mode::Threads => {
-                let running = tunnel.threads(2, handler).expect("a good tunnel");
-                give.send(running.stop_handle()).expect("the expected event");
+                let running = tunnel.threads(2, handler).expect("a valid tunnel");
+                sender.send(running.stop_handle()).expect("a receiver");
                 running.join().expect("ended in order");
             }
             Mode::External => {
-                let mut external = tunnel.external(handler).expect("a good tunnel");
-                give.send(external.stop_handle()).expect("the expected event");
+                let mut external = tunnel.external(handler).expect("a valid tunnel");
+                sender.send(external.stop_handle()).expect("a receiver");
                 while !external.is_done() {
                     let _ = external.wait(None).expect("events");
                 }
             }
         });
-        let stopper = got.recv_timeout(PATIENCE).expect("running");
+        let stopper = stop_handle.recv_timeout(PATIENCE).expect("running");
         Self { stopper, events, thread: Some(thread) }
     }
 
     /// Waits for the next event whose text contains `what`.
     #[track_caller]
-    pub(crate) fn hears(&self, what: &str) -> String {
-        let (end, mut heard) = (Instant::now() + PATIENCE, Vec::new());
+    pub(crate) fn expect_event(&self, what: &str) -> String {
+        let (end, mut events) = (Instant::now() + PATIENCE, Vec::new());
         loop {
             let left = end.saturating_duration_since(Instant::now());
             match self.events.recv_timeout(left) {
                 Ok(event) if event.contains(what) => return event,
-                Ok(event) => heard.push(event),
-                Err(_) => panic!("no event with {what:?}, but {heard:?}"),
+                Ok(event) => events.push(event),
+                Err(_) => panic!("no event with {what:?}, but {events:?}"),
             }
         }
     }
 
-    /// Waits until both connections are established, at the proxy as well.
+    /// Waits until both connections are established, and the proxy forwards to them.
     #[track_caller]
-    pub(crate) fn stands(self, world: &World) -> Self {
-        self.hears("connected");
-        self.hears("connected");
-        self.serves(world)
+    pub(crate) fn wait_connected(self, world: &World) -> Self {
+        self.expect_event("connected");
+        self.expect_event("connected");
+        self.wait_served(world)
     }
 
     /// Waits until the proxy forwards to this origin server.
     #[track_caller]
-    pub(crate) fn serves(self, world: &World) -> Self {
+    pub(crate) fn wait_served(self, world: &World) -> Self {
         let end = Instant::now() + PATIENCE;
         let mut client = world.client();
         while client.send("GET /joined HTTP/1.1\r\nHost: app.example\r\n\r\n").answer().status == 502 {
@@ -107,19 +107,19 @@ impl Dug {
     }
 
     /// Waits for an end that was requested.
-    pub(crate) fn ends(mut self) {
+    pub(crate) fn wait_ended(mut self) {
         self.join();
     }
 
     fn join(&mut self) {
         let ended = self.thread.take().map(JoinHandle::join);
         if !std::thread::panicking() {
-            assert!(ended.is_none_or(|result| result.is_ok()), "the origin has panicked");
+            assert!(ended.is_none_or(|result| result.is_ok()), "the origin server has panicked");
         }
     }
 }
 
-impl Drop for Dug {
+impl Drop for OriginServer {
     fn drop(&mut self) {
         self.stopper.stop_now();
         self.join();

@@ -10,10 +10,10 @@ use uncork::relay::tunnel::ProxyConfig;
 
 use super::{
     client::{Client, PATIENCE},
-    dug::{Dug, Mode, tunnel},
     origin::site,
+    origin_server::{Mode, OriginServer, tunnel},
     proxy::{HOST, get},
-    raw::{RawOrigin, knock},
+    raw::{RawOrigin, tunnel_request},
     world::{World, config},
 };
 
@@ -30,37 +30,35 @@ fn hello() -> String {
 }
 
 /// Returns how long it takes until an origin server that connects from 127.0.0.1 by ALPN is accepted.
-fn let_in(world: &World) -> Duration {
+fn registration_time(world: &World) -> Duration {
     let began = Instant::now();
-    let links = world.proxy.counts().connections_total;
+    let before = world.proxy.counts().connections_total;
     let origin = RawOrigin::by_alpn(world, &hello());
-    world.until("the origin server is connected", |counts| counts.connections_total > links);
+    world.wait_until("the origin server is connected", |counts| counts.connections_total > before);
     origin.leave();
     began.elapsed()
 }
 
 #[test]
-fn the_silent_ones_of_one_address_or_of_four_keep_no_origin_server_out() {
+fn silent_connections_of_one_or_four_addresses_keep_no_origin_server_out() {
     for addresses in [&[2][..], &[2, 3, 4, 5]] {
-        let handshake_within = Duration::from_secs(60);
-        // Without the limit of failures, which alone would end this soon.
-        let failures_per_minute = 1_000_000;
         let world = World::with(ProxyConfig {
             handshakes: 8,
-            handshake_timeout: handshake_within,
-            failures_per_minute,
+            handshake_timeout: Duration::from_secs(60),
+            // Without the limit of failures, which alone would end this soon.
+            failures_per_minute: 1_000_000,
             ..config()
         });
         // More than there are slots: each newer connection displaces an older one.
-        let all: Vec<Client> = addresses.iter().cycle().take(24).filter_map(|last| silent(&world, *last)).collect();
-        assert_eq!(all.len(), 24);
-        world.until("16 have lost their slots", |counts| (counts.displaced, counts.unanswered) == (16, 16));
+        let opened: Vec<Client> = addresses.iter().cycle().take(24).filter_map(|last| silent(&world, *last)).collect();
+        assert_eq!(opened.len(), 24);
+        world.wait_until("16 have lost their slots", |counts| (counts.displaced, counts.unanswered) == (16, 16));
         for _ in 0..3 {
-            let took = let_in(&world);
+            let took = registration_time(&world);
             assert!(took < Duration::from_secs(2), "{took:?}");
         }
         let over = AtomicBool::new(false);
-        // And while they connect again and again.
+        // The same, while they connect again and again.
         thread::scope(|scope| {
             for last in addresses {
                 let (world, over) = (&world, &over);
@@ -72,7 +70,7 @@ fn the_silent_ones_of_one_address_or_of_four_keep_no_origin_server_out() {
                     }
                 });
             }
-            let times: Vec<Duration> = (0..3).map(|_| let_in(&world)).collect();
+            let times: Vec<Duration> = (0..3).map(|_| registration_time(&world)).collect();
             over.store(true, Ordering::Relaxed);
             assert!(times.iter().all(|took| *took < Duration::from_secs(5)), "{times:?}");
         });
@@ -80,19 +78,19 @@ fn the_silent_ones_of_one_address_or_of_four_keep_no_origin_server_out() {
 }
 
 #[test]
-fn a_network_that_says_nothing_often_is_not_asked_again_and_others_are() {
+fn a_network_with_many_silent_connections_is_rejected_and_others_are_not() {
     let world = World::with(ProxyConfig { failures_per_minute: 3, ..config() });
     for _ in 0..3 {
-        silent(&world, 2).expect("asked").leave();
+        silent(&world, 2).expect("the preface").leave();
     }
-    world.until("three are counted", |counts| counts.unanswered == 3);
-    assert!(silent(&world, 2).is_none(), "not asked");
-    world.until("the connection is counted", |counts| counts.throttled == 1);
+    world.wait_until("three are counted", |counts| counts.unanswered == 3);
+    assert!(silent(&world, 2).is_none(), "closed at once");
+    world.wait_until("the connection is counted", |counts| counts.throttled == 1);
     let mut put =
         Client::connect_from(Some([127, 0, 0, 2].into()), world.origins, Some(super::world::identity().client.clone()));
-    put.send(knock("app", HOST));
+    put.send(tunnel_request("app", HOST));
     put.answer().assert(429);
-    let_in(&world);
+    registration_time(&world);
     let counts = world.proxy.counts();
     assert_eq!((counts.unanswered, counts.throttled, counts.displaced, counts.denied), (3, 2, 0, 0), "{counts:?}");
 }
@@ -106,22 +104,22 @@ fn connections_that_begin_nothing_keep_no_origin_server_out() {
     let running = server.threads(1, world.proxy.origins()).expect("running");
     let silent: Vec<_> = (0..50).map(|_| std::net::TcpStream::connect(addr).expect("connected")).collect();
     let mut origin = Client::connect(addr, Some(super::world::identity().client.clone()));
-    origin.send(knock("app", HOST));
+    origin.send(tunnel_request("app", HOST));
     assert_eq!(origin.head().status, 101);
     drop(silent);
     running.stop().expect("stopped");
 }
 
 #[test]
-fn an_origin_server_that_is_not_heard_by_alpn_comes_by_an_upgrade() {
+fn an_origin_server_without_a_slot_for_alpn_uses_an_upgrade() {
     // There is no slot at all for handshakes by ALPN.
     let world = World::with(ProxyConfig { handshakes: 0, ..config() });
-    let patient = tunnel(world.origins).connections(1).backoff(Duration::from_secs(60));
-    let dug = Dug::new(patient, Mode::Threads, site);
-    let event = dug.hears("next attempt in");
+    let tunnel = tunnel(world.origins).connections(1).backoff(Duration::from_secs(60));
+    let origin = OriginServer::new(tunnel, Mode::Threads, site);
+    let event = origin.expect_event("next attempt in");
     assert!(event.contains("next attempt in 0.0 s"), "{event}");
-    dug.hears("connected");
-    let _dug = dug.serves(&world);
+    origin.expect_event("connected");
+    let _origin_server = origin.wait_served(&world);
     let mut client = world.client();
     get(&mut client, "/");
     client.answer().assert(200);
@@ -129,7 +127,7 @@ fn an_origin_server_that_is_not_heard_by_alpn_comes_by_an_upgrade() {
 
 /// Many silent connections from a few addresses, and a correct origin server.
 #[test]
-fn an_origin_server_gets_in_beside_those_that_say_nothing() {
+fn an_origin_server_connects_beside_silent_connections() {
     let world = World::new();
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -145,12 +143,12 @@ fn an_origin_server_gets_in_beside_those_that_say_nothing() {
                 }
             });
         }
-        world.until("there are silent ones", |counts| counts.throttled + counts.displaced > 10);
+        world.wait_until("silent connections were rejected", |counts| counts.throttled + counts.displaced > 10);
         let began = Instant::now();
-        let dug = Dug::new(tunnel(world.origins), Mode::Threads, site).stands(&world);
+        let origin = OriginServer::new(tunnel(world.origins), Mode::Threads, site).wait_connected(&world);
         let took = began.elapsed();
         over.store(true, Ordering::Relaxed);
         assert!(took < PATIENCE / 2, "{took:?}");
-        drop(dug);
+        drop(origin);
     });
 }

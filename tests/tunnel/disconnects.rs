@@ -1,4 +1,4 @@
-//! One client must not end the connection of all: by leaving, by not reading, or by a huge head.
+//! One client must not end the connection of all: by disconnecting, by not reading, or by a huge head.
 
 use std::{
     sync::Arc,
@@ -10,24 +10,36 @@ use uncork::{Limits, Request, Response, Server, relay::tunnel::ProxyConfig};
 
 use super::{
     client::Client,
-    dug::{Dug, Mode, tunnel},
     origin::site,
+    origin_server::{Mode, OriginServer, tunnel},
     proxy::{HOST, get},
     raw::{RST_STREAM, RawOrigin},
     site::bytes,
     world::{World, config, credential},
 };
 
+/// Checks that the first connection still serves.
+#[track_caller]
+fn another_client_is_served(world: &World, origin: &mut RawOrigin) {
+    let mut client = world.client();
+    get(&mut client, "/");
+    let stream = origin.request();
+    origin.head(stream, 200, &[], true);
+    client.answer().assert(200);
+    assert_eq!(world.proxy.counts().connections_total, 1);
+}
+
 #[test]
-fn bursts_of_requests_that_are_left_cost_nobody_else_anything() {
+fn bursts_of_cancelled_requests_do_not_affect_other_clients() {
     let world = World::new();
     let body: Arc<[u8]> = bytes(30_000_000).into();
-    let whole = body.clone();
+    let expected = body.clone();
     let handler = move |req: &mut Request<'_>| match req.path() {
         "/big" => Response::new(200).body(body.clone()),
         _ => Response::text("fine"),
     };
-    let _dug = Dug::new(tunnel(world.origins).connections(1), Mode::Threads, handler).serves(&world);
+    let _origin_server =
+        OriginServer::new(tunnel(world.origins).connections(1), Mode::Threads, handler).wait_served(&world);
     thread::scope(|scope| {
         let attackers: Vec<_> = (2..6)
             .map(|last| {
@@ -45,7 +57,7 @@ fn bursts_of_requests_that_are_left_cost_nobody_else_anything() {
         let mut download = world.client();
         get(&mut download, "/big");
         download.head().assert(200);
-        let mut parts = whole.chunks(100_000);
+        let mut parts = expected.chunks(100_000);
         while !attackers.iter().all(thread::ScopedJoinHandle::is_finished) {
             let mut bystander = world.client();
             get(&mut bystander, "/");
@@ -63,7 +75,7 @@ fn bursts_of_requests_that_are_left_cost_nobody_else_anything() {
 }
 
 #[test]
-fn the_place_of_a_client_that_left_stays_taken_for_a_while() {
+fn the_slot_of_a_client_that_left_stays_taken_for_a_while() {
     let world = World::with(ProxyConfig { streams_per_address: 4, ..config() });
     let mut origin = RawOrigin::new(&world, "app", HOST);
     let began = Instant::now();
@@ -75,13 +87,13 @@ fn the_place_of_a_client_that_left_stays_taken_for_a_while() {
         let reset = origin.expect(|frame| frame.kind == RST_STREAM);
         assert_eq!(reset.stream, stream);
     }
-    world.until("all four have left", |counts| counts.active == 0);
+    world.wait_until("all four have left", |counts| counts.active == 0);
     let ended = Instant::now();
     let mut again = world.client_from(2);
     get(&mut again, "/");
-    let refused = again.answer();
+    let rejected = again.answer();
     // On a machine that was paused meanwhile, the slots are free already.
-    assert!(refused.status == 429 || began.elapsed() > Duration::from_secs(1), "{refused:?}");
+    assert!(rejected.status == 429 || began.elapsed() > Duration::from_secs(1), "{rejected:?}");
     let mut other = world.client_from(3);
     get(&mut other, "/");
     let stream = origin.request();
@@ -129,18 +141,13 @@ fn responses_that_were_under_way_to_clients_that_left_are_dropped() {
             }
         }
     }
-    let mut client = world.client();
-    get(&mut client, "/");
-    let stream = origin.request();
-    origin.head(stream, 200, &[], true);
-    client.answer().assert(200);
-    assert_eq!(world.proxy.counts().connections_total, 1);
+    another_client_is_served(&world, &mut origin);
 }
 
 /// A response in tiny pieces, as of an event stream, to a client that does not read.
 #[test]
-fn responses_in_tiny_frames_that_nobody_takes_do_not_end_the_connection() {
-    // Nothing is sent to the client any more.
+fn unread_responses_in_tiny_frames_do_not_end_the_connection() {
+    // At one byte a second.
     let credentials = vec![credential("app", &[HOST]).rate(1)];
     let world = World::with(ProxyConfig { credentials, ..ProxyConfig::default() });
     let mut origin = RawOrigin::new(&world, "app", HOST);
@@ -152,21 +159,16 @@ fn responses_in_tiny_frames_that_nobody_takes_do_not_end_the_connection() {
     for _ in 0..40_000 {
         origin.data(stream, "x", false);
     }
-    let mut client = world.client();
-    get(&mut client, "/");
-    let stream = origin.request();
-    origin.head(stream, 200, &[], true);
-    client.answer().assert(200);
-    assert_eq!(world.proxy.counts().connections_total, 1);
+    another_client_is_served(&world, &mut origin);
 }
 
 /// The proxy itself allows large heads.
 #[test]
-fn a_head_that_no_origin_server_takes_does_not_end_the_connection() {
+fn a_head_that_no_origin_server_accepts_does_not_end_the_connection() {
     let world = World::new();
     let limits = Limits { head: 1 << 20, fields: 1_000, ..Limits::default() };
     let tunnel = tunnel(world.origins).connections(1).limits(limits.clone());
-    let _dug = Dug::new(tunnel, Mode::Threads, site).serves(&world);
+    let _origin_server = OriginServer::new(tunnel, Mode::Threads, site).wait_served(&world);
     let server = Server::bind("127.0.0.1:0").expect("bound").limits(limits);
     let addr = server.local_addr().expect("an address");
     let running = server.threads(1, world.proxy.public()).expect("running");

@@ -1,0 +1,171 @@
+//! The state that all clones of a proxy share: names, connections, limits and counters.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    task,
+    time::Instant,
+};
+
+use super::{
+    client_limits::ClientLimits,
+    common::Common,
+    config::{Balance, ProxyConfig},
+    connection::{OriginConnection, Registration},
+    counters::Count,
+    handshake_limits::HandshakeLimits,
+    names::Names,
+    pattern::{Pattern, host_of},
+    proxied_request::{Failure, ProxiedRequest},
+    proxied_stream::Turn,
+    rate::Rate,
+    shares::{PermitError, Permits},
+};
+use crate::relay::lock::lock;
+
+/// Connections that one request is tried on.
+const TRIES: usize = 3;
+
+pub(super) struct Shared {
+    pub(super) common: Arc<Common>,
+    table: Mutex<Table>,
+    clients: Mutex<ClientLimits>,
+    handshakes: Mutex<HandshakeLimits>,
+    /// One for each credential.
+    pub(super) rates: Vec<Rate>,
+    /// Requests under way.
+    pub(super) active: Arc<AtomicUsize>,
+    ids: AtomicU64,
+}
+
+pub(super) struct Table {
+    pub(super) names: Names<Arc<OriginConnection>>,
+    pub(super) connections: HashMap<u64, Arc<OriginConnection>>,
+}
+
+impl Shared {
+    pub(super) fn new(config: ProxyConfig) -> Self {
+        let max_names = config.names_per_connection.saturating_mul(config.connections_per_credential);
+        let names = Names::new(config.name_timeout, max_names, (config.streams_per_host, config.share_per_address));
+        Self {
+            table: Mutex::new(Table { names, connections: HashMap::new() }),
+            clients: Mutex::new(ClientLimits::new(&config)),
+            handshakes: Mutex::new(HandshakeLimits::new(&config)),
+            rates: config.credentials.iter().map(|one| Rate::new(one.rate)).collect(),
+            active: Arc::default(),
+            ids: AtomicU64::new(0),
+            common: Arc::new(Common::new(config)),
+        }
+    }
+
+    pub(super) fn table(&self) -> MutexGuard<'_, Table> {
+        lock(&self.table)
+    }
+
+    pub(super) fn clients(&self) -> MutexGuard<'_, ClientLimits> {
+        lock(&self.clients)
+    }
+
+    pub(super) fn handshakes(&self) -> MutexGuard<'_, HandshakeLimits> {
+        lock(&self.handshakes)
+    }
+
+    /// Adds a connection. It gets requests when it has joined.
+    pub(super) fn open(&self, registration: Registration, waker: task::Waker) -> Arc<OriginConnection> {
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let permits = Permits::new(self.common.config.streams_per_connection, self.common.config.share_per_address);
+        let connection = OriginConnection::new(id, registration, permits, waker);
+        self.table().connections.insert(id, connection.clone());
+        connection
+    }
+
+    /// The connection takes requests from now on.
+    pub(super) fn join(&self, connection: &Arc<OriginConnection>) {
+        self.common.counters.add(Count::Connections);
+        self.table().names.join(&connection.patterns, connection);
+        connection.set_joined();
+    }
+
+    /// The connection takes no more requests. Those that it has not begun are retried on others.
+    pub(super) fn close(self: &Arc<Self>, connection: &Arc<OriginConnection>, now: Instant) {
+        self.table().names.leave(&connection.patterns, |other| other.id == connection.id, now);
+        for request in connection.close() {
+            self.retry(request, connection.id);
+        }
+    }
+
+    /// The connection has ended.
+    pub(super) fn remove(&self, connection: &OriginConnection) {
+        self.table().connections.remove(&connection.id);
+    }
+
+    /// Counts the bytes that one look at a stream has moved.
+    pub(super) fn count_bytes(&self, origin: &OriginConnection, turn: &Turn) {
+        let Turn { request_bytes, response_bytes, .. } = *turn;
+        origin.count_bytes(request_bytes, response_bytes);
+        self.common.counters.add_many(Count::RequestBytes, request_bytes as u64);
+        self.common.counters.add_many(Count::ResponseBytes, response_bytes as u64);
+    }
+
+    /// Gives a request to a connection with capacity for it, or responds with an error.
+    pub(super) fn send(&self, mut request: Box<ProxiedRequest>) {
+        let connections: Vec<Arc<OriginConnection>> = {
+            let (host, path) = {
+                let uri = request.head.uri();
+                (uri.authority().map_or("", |authority| authority.as_str()), uri.path())
+            };
+            let mut table = self.table();
+            match table.names.find(&host_of(host), path, request.responder.now) {
+                Some(name) => name.in_turn().cloned().collect(),
+                None => Vec::new(),
+            }
+        };
+        let mut connections: Vec<Arc<OriginConnection>> =
+            connections.into_iter().filter(|connection| !request.refused_by.contains(&connection.id)).collect();
+        if connections.is_empty() {
+            let failure = if request.refused_by.is_empty() { Failure::NoOrigin } else { Failure::Refused };
+            return request.responder.fail(failure);
+        }
+        if self.common.config.balance == Balance::LeastBusy {
+            // Connections with the same number of requests take turns.
+            connections.sort_by_key(|connection| connection.active());
+        }
+        let mut failure = Failure::Busy;
+        for connection in connections {
+            match connection.offer(request) {
+                Ok(()) => return,
+                Err((back, error)) => {
+                    request = back;
+                    if error == PermitError::ShareUsed {
+                        failure = Failure::Share;
+                    }
+                }
+            }
+        }
+        request.responder.fail(failure);
+    }
+
+    /// Retries a request that a connection has not begun, if nothing of the body was taken out. `refused_by`: the
+    /// connection.
+    pub(super) fn retry(&self, mut request: Box<ProxiedRequest>, refused_by: u64) {
+        let untouched = request.body.as_ref().is_none_or(|body| body.counters().read() == 0);
+        request.refused_by.push(refused_by);
+        request.permit = None;
+        if untouched && request.refused_by.len() < TRIES {
+            self.common.counters.add(Count::Retried);
+            self.send(request);
+        } else {
+            request.responder.fail(Failure::Refused);
+        }
+    }
+
+    /// Returns `true` if a credential may register this name, be it registered now or not.
+    pub(super) fn is_known(&self, host: &str, path: &str) -> bool {
+        let requested = Pattern { host: host.into(), any: false, path: path.into() };
+        let named = |pattern: &Pattern| !pattern.any && pattern.covers(&requested);
+        self.common.config.credentials.iter().any(|one| one.hosts.iter().any(named))
+    }
+}
