@@ -133,7 +133,7 @@ fn sessions(settings: &Settings) -> SessionConfig {
         allocation_burst: own.allocation_burst,
         body: settings.limits.max_body.0,
         pipe: default.pipe,
-        allow_origins: origins(settings),
+        allowed_origins: origins(settings),
         end_cleanly_if_truncated: !own.abort_if_truncated,
     }
 }
@@ -157,7 +157,7 @@ fn rendezvous(settings: &Settings) -> RendezvousConfig {
         strict: own.strict,
         list: own.public_list,
         neutral: own.neutral,
-        allow_origins: origins(settings),
+        allowed_origins: origins(settings),
         ..RendezvousConfig::default()
     }
 }

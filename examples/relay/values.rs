@@ -151,7 +151,7 @@ text! {
 text! {
     /// An origin of web pages.
     Origin, |text| {
-        let config = RendezvousConfig { allow_origins: vec![text.to_owned()], ..RendezvousConfig::default() };
+        let config = RendezvousConfig { allowed_origins: vec![text.to_owned()], ..RendezvousConfig::default() };
         Rendezvous::new(config).map_err(|error| format!("{text:?}: {error}"))
     }
 }

@@ -68,6 +68,7 @@ mod fields;
 #[cfg(feature = "gateway")]
 mod gateway;
 mod json;
+mod lock;
 mod rendezvous;
 mod repeated;
 mod service;

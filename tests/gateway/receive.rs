@@ -216,7 +216,7 @@ fn broken_frames_cost_only_who_sends_them(world: &World) {
         is_wrong(&gate, &bytes, 1002);
     }
     let stats = gate.stats("all sessions have ended", |stats| stats.connections == 0);
-    assert_eq!((stats.refused_clients, stats.connect_errors, stats.message_errors), (10, 0, 0));
+    assert_eq!((stats.rejected_clients, stats.connect_errors, stats.message_errors), (10, 0, 0));
 }
 
 fn messages_have_a_limit(world: &World) {
@@ -246,7 +246,7 @@ fn messages_the_application_has_not_answered_for_have_a_limit(world: &World) {
     b.text(&format!("one too many{:600}", "")).text("and another one");
     assert_eq!(b.is_closed(1013), "too many messages wait for the application");
     assert_eq!(gate.app.hears("/close", 1)[0].key(), "b", "the application gets it");
-    gate.stats("counted", |stats| stats.refused_clients == 1);
+    gate.stats("counted", |stats| stats.rejected_clients == 1);
     // Smaller messages are passed on, and so is a large one when there is space again.
     c.text("small");
     assert_eq!(gate.app.hears("/receive", 2)[1].text(), "small");
@@ -282,7 +282,7 @@ fn a_message_that_does_not_go_on_is_refused(world: &World) {
     assert_eq!(payload, [&1008_u16.to_be_bytes()[..], b"message too slow"].concat());
     client.wire.ends(Finish::Clean);
     assert_eq!(gate.app.hears("/close", 1)[0].key(), "k");
-    gate.stats("counted", |stats| (stats.refused_clients, stats.connections) == (1, 0));
+    gate.stats("counted", |stats| (stats.rejected_clients, stats.connections) == (1, 0));
     assert!(gate.app.heard("/receive").is_empty());
 }
 

@@ -122,7 +122,7 @@ fn cors_is_off_until_it_is_asked_for() {
     let answer = server.client().request("PUT /cama/session", &["Origin: https://example.org"]).answer();
     assert!(answer.assert(201).fields.iter().all(|(name, _)| !name.to_lowercase().starts_with("access-control")));
 
-    let server = start_with(PLAIN_1, |c| c.allow_origins = vec!["https://example.org".into()]);
+    let server = start_with(PLAIN_1, |c| c.allowed_origins = vec!["https://example.org".into()]);
     let mut client = server.client();
     let preflight = ["Origin: https://example.org", "Access-Control-Request-Method: PUT"];
     let answer = client.request("OPTIONS /cama/session", &preflight).answer();
@@ -142,7 +142,7 @@ fn cors_is_off_until_it_is_asked_for() {
         client.request("OPTIONS /cama/session", &preflight).answer().assert(405);
     }
 
-    let server = start_with(PLAIN_1, |c| c.allow_origins = vec!["*".into()]);
+    let server = start_with(PLAIN_1, |c| c.allowed_origins = vec!["*".into()]);
     let answer = server.client().request("PUT /cama/session", &["Origin: https://example.com"]).answer();
     assert_eq!(answer.assert(201).get("access-control-allow-origin"), Some("*"));
     assert_eq!(answer.get("access-control-allow-credentials"), None);

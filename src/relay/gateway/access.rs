@@ -2,7 +2,7 @@
 
 use uncork::{Request, Response};
 
-use super::{Shared, wire::SizedResponse};
+use super::{shared::Shared, wire::SizedResponse};
 
 /// The parts of a request that its log line has. The line is written with the response.
 pub(super) struct ParsedRequest {

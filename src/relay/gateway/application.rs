@@ -19,8 +19,8 @@ use uncork::{
 };
 
 use super::{
-    GatewayConfig,
     calls::{Caller, Calls},
+    config::GatewayConfig,
     key::Key,
 };
 use crate::relay::fields::{same_field, starts_as};

@@ -13,10 +13,12 @@ use std::{
     collections::{HashMap, VecDeque},
     mem,
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use uncork::{Limits, LoopHandle};
+
+use crate::relay::lock::lock;
 
 /// A client's network; `None` for a Unix socket, which has no share of its own.
 pub(super) type Network = Option<IpAddr>;
@@ -66,7 +68,7 @@ impl Calls {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Runs `job` when it is this network's turn, at once or later.

@@ -22,13 +22,14 @@ use uncork::{
 };
 
 use super::{
-    OriginPolicy, Shared,
     application::{Verdict, chosen},
     calls::Caller,
+    config::OriginPolicy,
     delivery::{frame, is_binary},
     key::Key,
     limits::LimitReached,
     session::{Early, Left, Session},
+    shared::Shared,
     wire,
 };
 
@@ -249,7 +250,7 @@ impl Handler for ClientHandler {
             Ok(guard) => guard,
             Err(_) => {
                 if session.overflow() {
-                    shared.counters.refused_client();
+                    shared.counters.rejected_client();
                     let name = Name(session.key());
                     log::warn!(target: "uncork::relay", "session {name}: closed with 1013, too many messages are waiting for \
                         the application");
@@ -268,7 +269,7 @@ impl Handler for ClientHandler {
         let name = Name(session.key());
         match closed.cause {
             CloseCause::Rejected { code, rule } => {
-                shared.counters.refused_client();
+                shared.counters.rejected_client();
                 log::info!(target: "uncork::relay", "session {name}: closed with {code}: {rule}");
             }
             cause => log::debug!(target: "uncork::relay", "session {name}: closed, {cause:?}, code {}", closed.code),

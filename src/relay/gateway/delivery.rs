@@ -3,17 +3,18 @@
 //! The message is encoded once, and all sessions share its bytes. A session that has room queues it at once. The
 //! delivery waits for all others in parallel, up to `send_timeout`, and while the application waits for the response.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use uncork::{Action, Consumed, LoopHandle, Request, Ticket, Upload, h1::Headers, ws::Frame};
 
 use super::{
-    Shared,
     access::ParsedRequest,
     key::Key,
     session::{Offered, Session, Waiter, Waiting},
+    shared::Shared,
     wire::{self, Problem, SizedResponse},
 };
+use crate::relay::lock::lock;
 
 /// The targets of a message.
 pub(super) struct Targets {
@@ -133,7 +134,7 @@ impl Drop for Body {
 
 impl Delivery {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Offers the message to all targets.

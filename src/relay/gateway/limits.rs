@@ -3,12 +3,13 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     net::IpAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use uncork::{Limits, PeerAddr};
 
-use super::GatewayLimits;
+use super::config::GatewayLimits;
+use crate::relay::lock::lock;
 
 /// A limited amount of something: sessions, or bytes of messages.
 pub(super) struct AddressLimits {
@@ -51,7 +52,7 @@ impl AddressLimits {
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.taken)
     }
 
     /// Takes one for this address. With `None`, it counts only in the total.

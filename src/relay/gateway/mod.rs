@@ -27,6 +27,7 @@
 //! | `calls` | how many of them run at once, and for which clients |
 //! | `wire` | the responses, byte for byte |
 //! | `counters`, `access` | statistics, and the log of requests |
+//! | `shared` | the part that all clones share |
 //! | here | which module handles which request |
 //!
 //! **Locking.** One lock for the registry, held for one access to a map, and one for each session, held for a few
@@ -58,20 +59,16 @@ mod key;
 mod limits;
 mod registry;
 mod session;
+mod shared;
 mod wire;
 
-use std::{
-    fmt,
-    sync::{Arc, atomic::AtomicBool},
-};
+use std::{fmt, sync::Arc};
 
-use uncork::{Action, Consumed, Handler, Request, Upload, h1::Headers, ws};
+use uncork::{Action, Consumed, Handler, Request, Upload, h1::Headers};
 
 use super::config::ConfigError;
 
-use self::{
-    access::ParsedRequest, application::Application, counters::Counters, limits::AddressLimits, registry::Registry,
-};
+use self::{access::ParsedRequest, shared::Shared};
 pub use self::{
     config::{GatewayCallbacks, GatewayConfig, GatewayFile, GatewayLimits, GatewayPaths, OriginPolicy},
     counters::GatewayStats,
@@ -93,19 +90,6 @@ pub struct Gateway {
     stopping: bool,
 }
 
-struct Shared {
-    config: GatewayConfig,
-    websocket: ws::Config,
-    application: Application,
-    registry: Registry,
-    session_limits: Arc<AddressLimits>,
-    /// Bytes of messages that the application has not responded to.
-    pending: Arc<AddressLimits>,
-    /// It was logged that messages of clients are dropped.
-    drop_logged: AtomicBool,
-    counters: Arc<Counters>,
-}
-
 impl Gateway {
     /// Creates a gateway without clients.
     ///
@@ -113,34 +97,7 @@ impl Gateway {
     /// Returns an error if the configuration is invalid. The application is not called.
     pub fn new(config: GatewayConfig) -> Result<Self, ConfigError> {
         let config = config.checked()?;
-        let websocket = ws::Config::new()
-            .message(config.limits.message as u64)
-            .queue(config.limits.queue)
-            .queue_messages(config.send_queue_size)
-            .message_timeout(config.message_timeout)
-            .ping_interval(config.ping_interval)
-            .idle_timeout(config.idle_timeout);
-        if let (Some(ping), Some(idle)) = (config.ping_interval, config.idle_timeout)
-            && ping >= idle
-        {
-            log::warn!(target: "uncork::relay", "ping_interval ({ping:?}) is not shorter than idle_timeout ({idle:?}): live \
-                clients will be dropped");
-        }
-        let websocket = match config.ping_interval {
-            Some(interval) => websocket.pong_timeout(interval),
-            None => websocket,
-        };
-        let shared = Shared {
-            websocket,
-            application: Application::new(&config),
-            registry: Registry::default(),
-            session_limits: AddressLimits::new(&config.limits),
-            pending: AddressLimits::of(config.limits.pending, config.limits.pending.div_ceil(4)),
-            drop_logged: AtomicBool::new(false),
-            counters: Arc::default(),
-            config,
-        };
-        Ok(Self { shared: Arc::new(shared), stopping: false })
+        Ok(Self { shared: Arc::new(Shared::new(config)), stopping: false })
     }
 
     /// Returns the configuration.

@@ -16,12 +16,13 @@
 use std::{
     collections::VecDeque,
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use uncork::ws::{Done, Frame, SendError, Sender};
 
 use super::{key::Key, limits::AddressGuard, wire::Problem};
+use crate::relay::lock::lock;
 
 /// Minimum number of messages that are held for a client that is being established.
 const HELD: usize = 256;
@@ -170,7 +171,7 @@ impl Session {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Sets the sender, by which messages go to the client.

@@ -10,10 +10,12 @@ use uncork::{
 };
 
 use super::{
-    SessionConfig,
-    state::{MessageBody, Poll, Sender, Session, Side, Transfer},
-    wire::{self, CorsHeaders},
+    config::SessionConfig,
+    requests::{MessageBody, Poll, Sender, Side, Transfer},
+    state::Session,
+    wire,
 };
+use crate::relay::wire::{CorsHeaders, neutral};
 
 impl Session {
     /// Hands the message of one side to the receiver of the other side, if both exist. `expire` makes the response to a
@@ -108,7 +110,7 @@ fn of_type(response: Response, content_type: Option<&[u8]>) -> Response {
         Some(content_type) => response.header("Content-Type", content_type),
         None => response,
     };
-    super::super::wire::neutral(response)
+    neutral(response)
 }
 
 /// Receives a chunked body, whose length is unknown: the engine fills the pipe up to the limit.

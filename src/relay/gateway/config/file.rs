@@ -6,9 +6,13 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use super::{
-    ConfigError, Fault, GatewayConfig, OriginPolicy, PORT, duration, endpoint, fault, settable, template, valuable,
+    duration,
+    fault::{Fault, fault},
+    template,
+    values::{GatewayConfig, OriginPolicy, PORT, endpoint, settable, valuable},
     yaml::{self, Node, Value},
 };
+use crate::relay::config::ConfigError;
 
 /// The content of a configuration file: the gateway's configuration, and where the program listens.
 ///

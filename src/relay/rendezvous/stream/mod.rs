@@ -30,12 +30,12 @@ use uncork::{EndReason, Moment, PipeCounters, RequestId, Response, Ticket, pipe}
 
 use self::outcome::Outcome;
 use super::{
-    super::wire::CorsHeaders,
-    RendezvousConfig,
     body::CreateOptions,
+    config::RendezvousConfig,
     faults::{self, Fault},
     transfer::Inlets,
 };
+use crate::relay::wire::CorsHeaders;
 
 /// The deadline of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -214,7 +214,7 @@ impl Stream {
     }
 
     /// Returns the error for a new source, if none can connect now.
-    pub(super) fn refuses_source(&self) -> Option<Fault> {
+    pub(super) fn reject_source(&self) -> Option<Fault> {
         match &self.phase {
             Phase::Over { posted, .. } => Some(posted.clone().unwrap_or(faults::NOT_FOUND)),
             _ => self.source.is_some().then_some(faults::SOURCE_TAKEN),
@@ -222,7 +222,7 @@ impl Stream {
     }
 
     /// Returns the error for a new receiver, if none can connect now.
-    pub(super) fn refuses_receiver(&self) -> Option<Fault> {
+    pub(super) fn reject_receiver(&self) -> Option<Fault> {
         match &self.phase {
             Phase::Over { posted, .. } => Some(posted.clone().unwrap_or(faults::NOT_FOUND)),
             Phase::Waiting if self.receivers.len() < self.receivers_wanted => None,
@@ -395,8 +395,7 @@ impl Stream {
     pub(super) fn stop(&mut self, config: &RendezvousConfig) {
         if self.is_waiting() {
             for waiter in self.take_waiters() {
-                let retry = faults::STOPPING.response().header("Retry-After", "1");
-                waiter.respond(retry, config);
+                waiter.respond(faults::stopping(), config);
             }
         }
     }

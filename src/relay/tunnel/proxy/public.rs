@@ -20,7 +20,7 @@ use super::{
     shares::{Full, Permit, more},
 };
 use crate::relay::{
-    addresses::{Addresses, Allowance, Refused},
+    addresses::{Addresses, Allowance, Rejected},
     max_forwards,
     tunnel::head,
     wire::retry_after,
@@ -47,7 +47,7 @@ impl ClientLimits {
         Self { addresses, kept: VecDeque::new() }
     }
 
-    fn admit(&mut self, ip: IpAddr, now: Instant) -> Result<(), Refused> {
+    fn admit(&mut self, ip: IpAddr, now: Instant) -> Result<(), Rejected> {
         while let Some(&(until, gone)) = self.kept.front()
             && until <= now
         {
@@ -89,7 +89,7 @@ struct Counted {
 }
 
 impl Counted {
-    fn one_more(shared: &Arc<Shared>, ip: IpAddr, now: Instant) -> Result<Self, Refused> {
+    fn one_more(shared: &Arc<Shared>, ip: IpAddr, now: Instant) -> Result<Self, Rejected> {
         shared.clients().admit(ip, now)?;
         Ok(Self { shared: shared.clone(), ip, kept: None })
     }
