@@ -189,8 +189,8 @@ impl Page {
         };
         let began = began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         gauge("start_time_seconds", "Start of the process, in seconds since 1970", &began);
-        if let Some(most) = getrlimit(Resource::Nofile).current {
-            gauge("max_fds", "Limit of open file descriptors", &most);
+        if let Some(limit) = getrlimit(Resource::Nofile).current {
+            gauge("max_fds", "Limit of open file descriptors", &limit);
         }
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next());

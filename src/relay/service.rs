@@ -35,7 +35,7 @@ pub(super) trait ServiceState {
 
 /// The part that all clones of a service share.
 ///
-/// A request keeps the configuration that it began with, also if another one is set meanwhile.
+/// A request keeps the configuration that it began with, even if another one is set before it ends.
 pub(super) struct Service<S: ServiceState> {
     config: RwLock<Arc<S::Config>>,
     state: Mutex<S>,

@@ -27,11 +27,12 @@
 //! | `calls` | how many of them run at once, and for which clients |
 //! | `wire` | the responses, byte for byte |
 //! | `counters`, `access` | statistics, and the log of requests |
+//! | `printable` | text of a peer, for the log |
 //! | `shared` | the part that all clones share |
 //! | here | which module handles which request |
 //!
-//! **Locking.** One lock for the registry, held for one access to a map, and one for each session, held for a few
-//! operations on its queue. No lock is held while application code or a call runs.
+//! **Locking.** The registry has a lock, held for one access to a map. Each session has one, held for a few operations
+//! on its queue. No lock is held while application code or a call runs.
 //!
 //! **Differences from kuiperbelt**, on purpose:
 //! - Handshake and origin are checked before the application is called.
@@ -57,6 +58,7 @@ mod counters;
 mod delivery;
 mod key;
 mod limits;
+mod printable;
 mod registry;
 mod session;
 mod shared;
@@ -120,14 +122,14 @@ impl Gateway {
     pub fn handle(&self, req: &mut Request<'_>) -> Action {
         let Self { shared, stopping } = self;
         let path = &shared.config.path;
-        let reply = |reply| Action::from(ParsedRequest::of(req).log(shared, reply));
+        let respond = |response| Action::from(ParsedRequest::of(req).log(shared, response));
         match req.path() {
             own if own == path.send => delivery::request(shared, req, false),
             own if own == path.connect => connect::request(shared, req, *stopping),
             own if own == path.close => delivery::request(shared, req, true),
             own if own == path.stats => self.stats_response(req),
-            own if own == path.ping => reply(wire::ok()),
-            _ => reply(wire::not_found()),
+            own if own == path.ping => respond(wire::ok()),
+            _ => respond(wire::not_found()),
         }
     }
 
@@ -145,11 +147,11 @@ impl Gateway {
 
     fn stats_as(&self, format: Option<Format>, now: std::time::SystemTime) -> Action {
         let stats = self.stats();
-        let reply = match format {
+        let response = match format {
             Some(Format::Text) => wire::stats("text/plain", stats.lines(now)),
             Some(Format::Other) | None => wire::stats("application/json", format!("{stats}\n")),
         };
-        reply.response.into()
+        response.response.into()
     }
 }
 
@@ -175,8 +177,8 @@ struct Form {
 
 impl Upload for Form {
     fn data(&mut self, chunk: &[u8]) -> Consumed {
-        const MOST: usize = 4096;
-        if self.bytes.len() + chunk.len() > MOST {
+        const LIMIT: usize = 4096;
+        if self.bytes.len() + chunk.len() > LIMIT {
             return Consumed::Stop(wire::text(413, "Request Entity Too Large").close().response.into());
         }
         self.bytes.extend_from_slice(chunk);

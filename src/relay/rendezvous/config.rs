@@ -85,7 +85,7 @@ pub struct RendezvousConfig {
     /// With `true`, creators of streams cannot set fields that a browser or a proxy attributes to this origin. Default:
     /// `true`.
     ///
-    /// Downloads are then sent as attachments, with the file name that was asked for. Their type is one that browsers
+    /// Downloads are then sent as attachments, with the file name that the creator asked for. Their type is one that browsers
     /// do not run: HTML, SVG, XML, scripts and the like become `application/octet-stream`, and so does a missing type.
     /// They also carry `nosniff`, a sandboxing policy, `no-store` and `noindex`. Fields that act on an origin
     /// (`Set-Cookie`, `Clear-Site-Data`) or control a proxy in front (`X-Accel-Redirect`) are removed from both

@@ -1,5 +1,5 @@
 //! Requests that wait for each other: how they begin to wait, and what happens when all have connected, a side has
-//! left, or the time is over. Each function here locks the state itself, unless it gets a stream.
+//! ended, or a timeout has passed. Each function here locks the state itself, unless it gets a stream.
 
 use std::{sync::Arc, time::Duration};
 
@@ -97,7 +97,7 @@ impl Shared {
             return;
         }
         let too_large = source.waiter.cors.apply(faults::stream_too_large(config.body).response().close(), &config);
-        // An error means that the source has left; the end of its request follows.
+        // An error means that the source has disconnected; the end of its request follows.
         let _ = source.waiter.ticket.receive(FirstByte { shared: self.clone(), id, too_large: Some(too_large) });
     }
 

@@ -29,14 +29,14 @@
 //! | `transfer` | the transfer of a body |
 //! | here | how each request is handled |
 //!
-//! Bodies are never stored. While a source waits it is not read (`100 Continue` is sent at once all the same, as in
-//! http-rendezvous; the systems' buffers hold what arrives). Then one bounded pipe per receiver connects them, and a
-//! receiver that stalls stops the source.
+//! Bodies are never stored. A source that waits is not read; the systems' buffers hold what arrives. `100 Continue` is
+//! sent at once all the same, as in http-rendezvous. Then one bounded pipe per receiver connects them, and a receiver
+//! that stalls stops the source.
 //!
 //! **A lost source.** A download of known length that stays short is truncated, which every receiver sees. One of
-//! unknown length is aborted as well: its last chunk is not sent, and the connection ends. http-rendezvous ends such a
-//! download in order, so that a part looks like the whole. `?strict=0` asks for that, `?strict=1` for the abort. The
-//! receiver's parameter takes precedence over the creator's, and that over [`RendezvousConfig::strict`].
+//! unknown length is aborted as well: its last chunk is not sent, and the connection ends. In http-rendezvous such a
+//! download ends in order, so that a part looks like the whole. `?strict=0` asks for that, `?strict=1` for the abort.
+//! The receiver's parameter takes precedence over the creator's, and that over [`RendezvousConfig::strict`].
 //!
 //! **Locking.** One mutex protects the state, as in the session relay. Under it, tickets are only used to post a
 //! message to a loop. Closures run without it, and lock it first. It is locked a few times per stream, never while

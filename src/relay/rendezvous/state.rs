@@ -281,8 +281,8 @@ impl State {
             Due::Remove(at) => self.records.insert((at, id)),
             Due::Never => false,
         };
-        if let Some((owner, made)) = filing.unused {
-            self.unused.add(owner, made, id);
+        if let Some((owner, created)) = filing.unused {
+            self.unused.add(owner, created, id);
         }
     }
 
@@ -292,8 +292,8 @@ impl State {
             Due::Remove(at) => self.records.remove(&(at, id)),
             Due::Never => false,
         };
-        if let Some((owner, made)) = filing.unused {
-            self.unused.remove(owner, made, id);
+        if let Some((owner, created)) = filing.unused {
+            self.unused.remove(owner, created, id);
         }
     }
 }
@@ -311,7 +311,7 @@ impl Filing {
     }
 }
 
-/// Returns how many bytes of JSON may be held for one address: the same share of all as of the streams, and enough for
+/// Returns how many bytes of JSON may be held for one address. It is the same share as of the streams, and enough for
 /// the largest JSON at least. `held`: the bytes held for all.
 fn share_of_fields(config: &RendezvousConfig, held: usize) -> usize {
     let part = config.json_total as u128 * config.streams_per_address as u128 / (config.streams as u128).max(1);

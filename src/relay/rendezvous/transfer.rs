@@ -95,7 +95,7 @@ impl Upload for Fanout {
             *ahead += inlet.write(chunk.get(*ahead..).unwrap_or_default());
         }
         let Some(taken) = self.inlets.iter().map(|(_, ahead)| *ahead).min() else {
-            // All receivers have left; the ends of their requests make the response to the source.
+            // All receivers have disconnected; the ends of their requests make the response to the source.
             return Consumed::Stop(Action::Suspend);
         };
         self.inlets.iter_mut().for_each(|(_, ahead)| *ahead -= taken);
@@ -116,7 +116,7 @@ impl Upload for Fanout {
 }
 
 /// A body whose length a client has declared, possibly wrongly. The last byte is held back until it is known to be the
-/// last. A body that is too short or too long aborts the connection. Of one that is too long, less than the declared
+/// last. A body that is too short or too long aborts the connection. If it is too long, less than the declared
 /// length is sent.
 pub(super) struct Exact {
     outlet: PipeOut,

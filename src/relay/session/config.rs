@@ -46,7 +46,7 @@ pub struct SessionConfig {
     pub request_timeout_max: Duration,
     /// Maximum number of sessions. One more is rejected with 503. Default: 10,000, at about 600 bytes each while no
     /// request waits on them. When the table is full, a session that no peer has ever connected to is removed: the
-    /// oldest one of the address that has most of those. Only an address that has fewer gets its entry.
+    /// oldest of the address that has the most. Only an address that has fewer gets its entry.
     pub sessions: usize,
     /// Maximum number of sessions of one address (one /64 network in IPv6). One more is rejected with 429. Default:
     /// 1,000, a tenth of all, which is enough for an office behind one address. Once half of all sessions are taken,

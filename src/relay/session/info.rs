@@ -63,8 +63,8 @@ impl State {
 fn info(key: Key, session: &Session, now: Moment) -> SessionInfo {
     let sides = [Side::Host, Side::Guest];
     let senders = || sides.iter().filter_map(|side| session.senders[*side].as_ref());
-    let moved = |sender: &Sender| match sender {
-        Sender::Sending(_, transfer) => transfer.moved.as_ref().map(PipeCounters::read),
+    let bytes = |sender: &Sender| match sender {
+        Sender::Sending(_, transfer) => transfer.counters.as_ref().map(PipeCounters::read),
         Sender::Waiting(..) => None,
     };
     let transfers = senders().filter(|sender| matches!(sender, Sender::Sending(..))).count();
@@ -74,7 +74,7 @@ fn info(key: Key, session: &Session, now: Moment) -> SessionInfo {
         receivers: sides.iter().filter(|side| session.receivers[**side].is_some()).count(),
         senders: senders().count() - transfers,
         transfers,
-        bytes_relayed: senders().filter_map(moved).sum(),
+        bytes_relayed: senders().filter_map(bytes).sum(),
         remaining: session.left(now.mono),
     }
 }

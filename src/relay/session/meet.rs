@@ -1,14 +1,15 @@
-//! Requests that wait for each other, and what happens when they end. Each function on [`Shared`] locks the state itself.
+//! Requests that wait for each other: how they begin to wait, and what happens when one ends. Each function of [`Shared`]
+//! locks the state itself, except [`suspend`](Shared::suspend).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use uncork::{Moment, RequestEnd, RequestId, RespondError, Response};
+use uncork::{Moment, Request, RequestEnd, RequestId, RespondError, Response};
 
 use super::{
     key::Key,
     requests::{Poll, Sender, Side},
     state::{Session, State},
-    wire::text,
+    wire::{request_timeout, text},
 };
 use crate::relay::{service::Service, wire::CorsHeaders};
 
@@ -47,6 +48,26 @@ impl Session {
 }
 
 impl Shared {
+    /// Suspends a request until the other side connects. `left`: the time until the session ends in any case.
+    pub(super) fn suspend(
+        self: &Arc<Self>,
+        req: &mut Request<'_>,
+        waiter: Waiter,
+        left: Duration,
+        cors: &CorsHeaders,
+    ) -> Poll {
+        let shared = self.clone();
+        req.on_end(move |end| shared.ended(waiter, end));
+        let (ticket, timeout) = (req.ticket(), request_timeout(req, &self.config()));
+        let (shared, its_cors) = (self.clone(), cors.clone());
+        if timeout < left {
+            ticket.fallback(timeout, move |now| shared.timed_out(waiter, &its_cors, now));
+        } else {
+            ticket.fallback(left, move |_| shared.expired(waiter.key, &its_cors));
+        }
+        Poll { id: waiter.id, ticket, peer: req.peer().ip(), cors: cors.clone() }
+    }
+
     /// Removes a session if it has ended, and responds to the requests that wait on it.
     pub(super) fn remove_expired(&self, key: Key, now: Moment) {
         let expired = self.lock().remove_expired(key, now.mono);
@@ -64,20 +85,20 @@ impl Shared {
     }
 
     /// Returns the response to a request whose timeout has passed. Runs on the request's loop.
-    pub(super) fn timed_out(&self, waiter: Waiter, cors: &CorsHeaders, now: Moment) -> Response {
-        let (response, left) = match self.lock().get(waiter.key) {
+    fn timed_out(&self, waiter: Waiter, cors: &CorsHeaders, now: Moment) -> Response {
+        let (response, removed) = match self.lock().get(waiter.key) {
             Some(session) => {
-                (session.renewing(waiter.side, text(504, "request timed out"), now), Some(session.leave(waiter)))
+                (session.renewing(waiter.side, text(504, "request timed out"), now), Some(session.remove(waiter)))
             }
             // The session was deleted at the same time.
             None => (session_gone(), None),
         };
-        drop(left);
+        drop(removed);
         cors.apply(response, &self.config())
     }
 
     /// Removes a session that ended while a request was connected, and returns the response to that request.
-    pub(super) fn expired(&self, key: Key, cors: &CorsHeaders) -> Response {
+    fn expired(&self, key: Key, cors: &CorsHeaders) -> Response {
         let expired = self.lock().remove(key);
         if let Some(session) = expired {
             self.reject_waiters(session);
@@ -86,9 +107,9 @@ impl Shared {
     }
 
     /// Handles the end of a request.
-    pub(super) fn ended(&self, waiter: Waiter, end: &RequestEnd) {
+    fn ended(&self, waiter: Waiter, end: &RequestEnd) {
         let mut cookie = None;
-        let (left, sender) = {
+        let (removed, sender) = {
             let mut state = self.lock();
             let Some(session) = state.get(waiter.key) else { return };
             session.disconnect(end.now.mono);
@@ -102,15 +123,15 @@ impl Shared {
             if sender.is_some() && waiter.side == Side::Guest {
                 cookie = Some(session.cookie(end.now));
             }
-            (session.leave(waiter), sender)
+            (session.remove(waiter), sender)
         };
-        drop(left);
+        drop(removed);
         if let Some(Sender::Sending(poll, transfer)) = sender {
             let mut response = transfer.report(end);
             if let Some(cookie) = cookie {
                 response = response.header("Set-Cookie", cookie);
             }
-            // An error means that the sender has left as well.
+            // An error means that the sender has disconnected as well.
             let _ = poll.ticket.respond(poll.cors.apply(response, &self.config()));
         }
     }
@@ -118,7 +139,7 @@ impl Shared {
 
 impl Session {
     /// Removes a request from its session. The caller drops it after unlocking.
-    fn leave(&mut self, waiter: Waiter) -> (Option<Poll>, Option<Sender>) {
+    fn remove(&mut self, waiter: Waiter) -> (Option<Poll>, Option<Sender>) {
         let Waiter { side, role, id, .. } = waiter;
         match role {
             Role::Receive => (self.receivers[side].take_if(|poll| poll.id == id), None),

@@ -136,14 +136,14 @@ impl SessionRelay {
     }
 
     fn route(&self, req: &mut Request<'_>, cors: &CorsHeaders) -> Action {
-        let nowhere = || Response::new(404).into();
+        let unknown_path = || Response::new(404).into();
         let Some(rest) = self.shared.below_base(req.path()).and_then(|rest| rest.strip_prefix("/session")) else {
-            return nowhere();
+            return unknown_path();
         };
         let id = match rest.strip_prefix('/') {
             None if rest.is_empty() => "",
             Some(id) if !id.contains('/') => id,
-            _ => return nowhere(),
+            _ => return unknown_path(),
         };
         let allow = if id.is_empty() { ALLOW_ALLOCATE } else { ALLOW_SESSION };
         let role = match (req.method(), id) {
@@ -247,7 +247,8 @@ impl SessionRelay {
             Role::Receive => session.receivers[side].as_ref(),
             Role::Send => session.senders[side].as_ref().map(Sender::poll),
         };
-        // A request that was responded to or has left does not count, even if its end is not yet known here.
+        // A request that has a response, or whose client has disconnected, does not count, even if its end is not yet known
+        // here.
         match role {
             _ if taken.is_none_or(|poll| poll.ticket.is_gone()) => {}
             Role::Receive => return text(409, "there can be only one receiver at a time").into(),
@@ -257,21 +258,10 @@ impl SessionRelay {
             return transfer::too_large(config).into();
         }
 
-        let waiter = Waiter { key, side, role, id: req.id() };
         state.connect(key);
         let Some(session) = state.get(key) else { return not_found(req).into() };
-        let shared = self.shared.clone();
-        req.on_end(move |end| shared.ended(waiter, end));
-        let ticket = req.ticket();
-        let (asked, left) = (wire::request_timeout(req, config), session.left(now.mono));
-        let (shared, its_cors) = (self.shared.clone(), cors.clone());
-        if asked < left {
-            ticket.fallback(asked, move |now| shared.timed_out(waiter, &its_cors, now));
-        } else {
-            ticket.fallback(left, move |_| shared.expired(waiter.key, &its_cors));
-        }
-
-        let poll = Poll { id: req.id(), ticket, peer: req.peer().ip(), cors: cors.clone() };
+        let waiter = Waiter { key, side, role, id: req.id() };
+        let poll = self.shared.suspend(req, waiter, session.left(now.mono), cors);
         let from = match role {
             Role::Receive => {
                 session.receivers[side] = Some(poll);
@@ -284,7 +274,7 @@ impl SessionRelay {
         };
         let unsent = session.hand_over_from(from, &self.shared, key, now);
         drop(state);
-        // The response that a receiver could not take, because it had left. It is dropped after unlocking.
+        // The response that a receiver could not take, because it had disconnected. It is dropped after unlocking.
         drop(unsent);
         Action::Suspend
     }

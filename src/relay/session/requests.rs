@@ -6,6 +6,7 @@ use uncork::{PipeCounters, RequestId, Ticket};
 
 use crate::relay::wire::CorsHeaders;
 
+/// A side of a session. The host has its cookie; every other client is a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     Host,
@@ -42,6 +43,7 @@ pub(super) enum MessageBody {
     Chunked,
 }
 
+/// A POST: it waits for a receiver, or its message is being transferred.
 pub(super) enum Sender {
     Waiting(Poll, Message),
     Sending(Poll, Transfer),
@@ -53,7 +55,7 @@ pub(super) struct Transfer {
     pub(super) receiver: RequestId,
     pub(super) body: MessageBody,
     /// The pipe's counters, if there is a body.
-    pub(super) moved: Option<PipeCounters>,
+    pub(super) counters: Option<PipeCounters>,
 }
 
 impl Sender {

@@ -11,9 +11,9 @@ use crate::relay::{config::ConfigError, fields::same_field};
 
 /// The configuration of a [`Gateway`](crate::relay::Gateway).
 ///
-/// The defaults are for the open internet: only pages of the same origin can connect, and every wait has a timeout.
-/// [`kuiperbelt`](Self::kuiperbelt) returns the defaults of kuiperbelt, which a [configuration file](crate::relay::GatewayFile)
-/// begins with.
+/// The defaults are for the open internet: only pages of the same origin can connect, and every wait has a timeout. A
+/// [configuration file](crate::relay::GatewayFile) begins with those of kuiperbelt, which
+/// [`kuiperbelt`](Self::kuiperbelt) returns.
 ///
 /// ```
 /// use uncork::relay::{Gateway, GatewayConfig};
@@ -122,8 +122,8 @@ pub struct GatewayLimits {
     pub sessions: usize,
     /// Maximum number of sessions from one address (one /64 network in IPv6). One more is rejected with 429. Default:
     /// 16,000, a few less than the server's [own limit](Limits::connections_per_address). Once half of all sessions are
-    /// taken, it shrinks ([`Limits::address_share`]), as the shares of `pending` and `calls` do, so that a few
-    /// addresses cannot take all. Unix sockets are exempt. Behind a proxy all clients have one address.
+    /// taken, it shrinks ([`Limits::address_share`]), so that a few addresses cannot take all. The shares of `pending`
+    /// and `calls` shrink as well. Unix sockets are exempt. Behind a proxy all clients have one address.
     pub sessions_per_address: usize,
 }
 

@@ -5,7 +5,7 @@
 //! ```text
 //!             all connected            first byte            last receiver's end
 //!   Waiting ─────────────────▶ Meeting ──────────▶ Streaming ──────────────────▶ Over(Finished)
-//!      │ a side leaves, an error is posted, │ a side is lost   │
+//!      │ a side ends, an error is posted,   │ a side is lost   │
 //!      ▼ the deadline has passed            ▼                  ▼
 //!   Over(…)                              Over(…)            Over(…)
 //! ```
@@ -56,7 +56,7 @@ pub(super) struct Waiter {
 }
 
 impl Waiter {
-    /// Responds to the request. An error means that it has left, or has a response already; its end follows.
+    /// Responds to the request. An error means that its client has disconnected, or that it has a response already; its end follows.
     fn respond(self, response: Response, config: &RendezvousConfig) {
         let _ = self.ticket.respond(self.cors.apply(response, config));
     }
@@ -198,12 +198,12 @@ impl Stream {
 
     // Connecting.
 
-    /// Removes requests that have left or were responded to, also if their ends are not known here yet.
+    /// Removes requests whose client has disconnected, or that have a response, also if their ends are not known here yet.
     pub(super) fn prune(&mut self, config: &RendezvousConfig, now: Moment) {
-        let left = |waiter: &Waiter| self.phase.is_waiting() && waiter.ticket.is_gone();
+        let is_over = |waiter: &Waiter| self.phase.is_waiting() && waiter.ticket.is_gone();
         let source =
-            self.source.iter().map(|source| &source.waiter).find(|waiter| left(waiter)).map(|waiter| waiter.id);
-        let receivers = self.receivers.iter().map(|receiver| &receiver.waiter).filter(|waiter| left(waiter));
+            self.source.iter().map(|source| &source.waiter).find(|waiter| is_over(waiter)).map(|waiter| waiter.id);
+        let receivers = self.receivers.iter().map(|receiver| &receiver.waiter).filter(|waiter| is_over(waiter));
         let receivers: Vec<RequestId> = receivers.map(|waiter| waiter.id).collect();
         for id in receivers {
             self.receiver_ended(id, EndReason::PeerClosed, config, now);
@@ -353,7 +353,7 @@ impl Stream {
         }
     }
 
-    /// Ends a stream whose sides have not connected in time.
+    /// Ends a stream whose sides have not connected before its deadline.
     pub(super) fn expire(&mut self, config: &RendezvousConfig, now: Moment) {
         if !self.is_waiting() {
             return;
